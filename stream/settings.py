@@ -1,0 +1,35 @@
+"""What a worker is told from outside, with defaults, units and bounds. Knows no source: the command line and its
+environment variables fill it in (`PATHCAST_BOOTSTRAP`, `PATHCAST_REDIS`, ...)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from stream.wire import Topics
+
+DEFAULT_HORIZONS_S = (60.0, 300.0, 900.0)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One worker's settings."""
+
+    bootstrap: str = "127.0.0.1:9092"  # Kafka, host:port[,host:port...]
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    weights: str = "small"  # a bundled name or a directory
+    group: str = "pathcast"  # the Kafka consumer group: its workers share the partitions
+    prefix: str = "pathcast"  # of every topic
+    horizons_s: tuple[float, ...] = DEFAULT_HORIZONS_S
+    max_batch: int = 512  # pings; the model's cost per ping is flat from about 256 on
+    max_wait_ms: float = 10.0  # a fifth of the 50 ms budget: what a lone ping waits for company
+    checkpoint_ms: float = 1_000.0  # how much input a takeover has to replay at most, in time
+    state_ttl_s: int = 7 * 24 * 3600  # an entity silent for longer starts anew
+    session_timeout_s: float = 10.0  # how soon the group sees a dead worker
+    topics: Topics = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not self.horizons_s or any(not 0 < h <= 86_400 for h in self.horizons_s):
+            raise ValueError(f"horizons must be in 0..86400 s, got {self.horizons_s}")
+        if self.max_batch < 1:
+            raise ValueError(f"max_batch must be at least 1, got {self.max_batch}")
+        object.__setattr__(self, "topics", Topics.of(self.prefix))

@@ -1,0 +1,289 @@
+"""Records and their bytes. Knows JSON, topics, headers and ids; knows no broker, no numpy and no model.
+
+Canonical JSON: one object, fields in the order below, units in the names. An unknown field is absent, never 0 or null.
+Every public structure here is what a subscriber sees: add fields at the end, never change one's meaning within `v1`.
+
+    topic                      key         value
+    <prefix>.pings.v1          entity id   Ping
+    <prefix>.forecasts.v1      entity id   Forecast, one per accepted ping
+    <prefix>.gapfills.v1       entity id   GapFill, provisional at once, revised to final
+    <prefix>.pings.v1.dlq      as it came  the rejected record, byte-identical, with context headers
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+
+Headers = tuple[tuple[str, bytes], ...]
+
+MAX_ENTITY_ID_CHARS: Final = 128
+MAX_RECORD_BYTES: Final = 64 * 1024  # a ping is 100-500 bytes; attrs may carry some more, a megabyte is a mistake
+MAX_ATTRS: Final = 32
+E7: Final = 10_000_000  # latitudes and longitudes are published to 1e-7 deg (1.1 cm), well under GPS noise
+
+Status = Literal["ok", "warmup", "stale", "fallback_cv"]
+Cache = Literal["hit", "rebuilt", "none"]
+
+
+class Topics(NamedTuple):
+    """The topic names under one prefix."""
+
+    pings: str
+    forecasts: str
+    gapfills: str
+    dead_letters: str
+
+    @classmethod
+    def of(cls, prefix: str = "pathcast") -> Topics:
+        pings = f"{prefix}.pings.v1"
+        return cls(pings, f"{prefix}.forecasts.v1", f"{prefix}.gapfills.v1", f"{pings}.dlq")
+
+
+class Record(NamedTuple):
+    """One Kafka record as it came: no field is interpreted."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int  # set by the producer or the broker; the clock that `clean` judges event times by
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+
+class Outgoing(NamedTuple):
+    """One record to publish; `src` is the input record that it answers."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    src: Record
+
+
+class _Wire(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Absent stays absent: a field equal to its default (None) is not written."""
+
+
+class Ping(_Wire, frozen=True, kw_only=True):
+    """One GPS fix of one entity, validated by `clean`. `ts` is int64 milliseconds UTC, angles are degrees WGS84."""
+
+    entity_id: str
+    ts: int
+    lat: float
+    lon: float
+    alt_m: float | None = None
+    speed_mps: float | None = None
+    heading_deg: float | None = None  # clockwise from north, 0 <= heading < 360
+    accuracy_m: float | None = None
+    hdop: float | None = None
+    sats: int | None = None
+    valid: bool | None = None
+    received_ts: int | None = None
+    trip_id: str | None = None
+    category: str | None = None
+    source: str | None = None
+    attrs: dict[str, Any] | None = None
+
+
+class Anchor(_Wire, frozen=True):
+    """The ping that a forecast starts from."""
+
+    ts: int
+    lat: float
+    lon: float
+
+
+class NextStep(_Wire, frozen=True, kw_only=True):
+    """The next step: when the next ping is expected, and the displacement until then with its covariance."""
+
+    dt_s: float
+    d_east_m: float
+    d_north_m: float
+    d_lat: float
+    d_lon: float
+    cov_m2: tuple[float, float, float]  # ee, en, nn
+
+
+class Horizon(_Wire, frozen=True):
+    """The position `h_s` seconds after the anchor, with its covariance (ee, en, nn)."""
+
+    h_s: float
+    lat: float
+    lon: float
+    cov_m2: tuple[float, float, float]
+
+
+class ModelRef(_Wire, frozen=True):
+    name: str
+    version: str
+
+
+class Window(_Wire, frozen=True):
+    """The pings that the forecast stands on: how many, and from when to when (ms UTC)."""
+
+    n: int
+    from_ts: int
+    to_ts: int
+
+
+class Latency(_Wire, frozen=True):
+    """Milliseconds: record timestamp to fetch, fetch to batch start, batch start to the model's answer."""
+
+    ingest: float
+    queue: float
+    infer: float
+
+
+class Src(_Wire, frozen=True):
+    topic: str
+    partition: int
+    offset: int
+
+
+class Forecast(_Wire, frozen=True, kw_only=True):
+    """The distribution of the next step and of the position at the asked-for horizons."""
+
+    forecast_id: str
+    entity_id: str
+    anchor: Anchor
+    next: NextStep
+    horizons: tuple[Horizon, ...]
+    model: ModelRef
+    status: Status
+    window: Window
+    cache: Cache
+    latency_ms: Latency
+    src: Src
+
+
+class GapPoint(_Wire, frozen=True):
+    """A synthetic ping inside a gap."""
+
+    ts: int
+    lat: float
+    lon: float
+    cov_m2: tuple[float, float, float]
+
+
+class GapFill(_Wire, frozen=True, kw_only=True):
+    """Synthetic pings between two real ones that are too far apart in time."""
+
+    gap_id: str
+    entity_id: str
+    revision: int
+    status: Literal["provisional", "final", "retracted"]
+    start: Anchor
+    end: Anchor
+    reason: Literal["silence", "outlier", "late"]
+    method: str
+    points: tuple[GapPoint, ...]
+    length_m: float
+    max_sigma_m: float
+    model: ModelRef
+    issued_ts: int
+
+
+class Reject(NamedTuple):
+    """Why an input record could not become a ping. `code` is a stable slug from CODES; `message` is for people."""
+
+    code: str
+    message: str
+    stage: str = "clean"
+
+
+# Every code that a dead letter can carry, and what it tells the sender. Stable: consumers switch on them.
+CODES: Final[dict[str, str]] = {
+    "empty": "the record has no value",
+    "too_large": f"the value is larger than {MAX_RECORD_BYTES} bytes",
+    "invalid_utf8": "the value or the key is not UTF-8",
+    "invalid_json": "the value is not JSON, or not one JSON object",
+    "missing_field": "entity_id, ts, lat or lon is absent",
+    "wrong_type": "a field has a type that it must not have",
+    "bad_entity_id": f"entity_id is empty, longer than {MAX_ENTITY_ID_CHARS} characters, or has control characters",
+    "key_mismatch": "the record's key is absent or is not its entity_id, so its partition has no single owner",
+    "bad_timestamp": "ts is neither milliseconds nor seconds since 1970 nor an RFC 3339 time",
+    "ts_too_old": "ts is before the year 2000",
+    "ts_in_future": "ts is more than a day after the record was published",
+    "not_finite": "a number is NaN or infinite",
+    "lat_out_of_range": "lat is outside -90..90",
+    "lon_out_of_range": "lon is outside -180..180",
+    "null_island": "lat and lon are both exactly 0: a receiver without a fix",
+    "bad_field": "an optional field is outside its range",
+    "marked_invalid": "the receiver itself marked the fix invalid",
+    "too_late": "older than everything the track still remembers, or than the allowed lateness",
+    "impossible_jump": "the implied speed is beyond anything that moves on the ground or at sea",
+}
+
+_ENCODER: Final = msgspec.json.Encoder()
+_FORECAST_DECODER: Final = msgspec.json.Decoder(Forecast)
+_GAPFILL_DECODER: Final = msgspec.json.Decoder(GapFill)
+_PING_DECODER: Final = msgspec.json.Decoder(Ping)
+
+
+def dumps(record: Ping | Forecast | GapFill) -> bytes:
+    """The canonical JSON bytes of one record."""
+    return _ENCODER.encode(record)
+
+
+def loads_ping(raw: bytes) -> Ping:
+    """A Ping that we wrote ourselves. Bytes from anywhere else go through `clean.parse`."""
+    return _PING_DECODER.decode(raw)
+
+
+def loads_forecast(raw: bytes) -> Forecast:
+    return _FORECAST_DECODER.decode(raw)
+
+
+def loads_gapfill(raw: bytes) -> GapFill:
+    return _GAPFILL_DECODER.decode(raw)
+
+
+def forecast_id(entity_id: str, anchor_ts: int, model_version: str) -> str:
+    """The same ping and model always get the same id, so that consumers can drop duplicates by it."""
+    return _digest(entity_id, str(anchor_ts), model_version)
+
+
+def gap_id(entity_id: str, start_ts: int) -> str:
+    return _digest(entity_id, str(start_ts))
+
+
+def _digest(*parts: str) -> str:
+    # \x1f cannot occur in an entity id (clean refuses control characters), so parts cannot run into each other.
+    return blake2b("\x1f".join(parts).encode(), digest_size=16).hexdigest()
+
+
+def event_headers(kind: Literal["forecast", "gapfill"], event_id: str, src: Record) -> Headers:
+    """CloudEvents 1.0, Kafka binary mode: attributes as `ce_` headers, the value stays plain JSON."""
+    return (
+        ("ce_specversion", b"1.0"),
+        ("ce_type", f"pathcast.{kind}.v1".encode()),
+        ("ce_source", f"/{src.topic}/{src.partition}".encode()),
+        ("ce_id", event_id.encode()),
+        ("content-type", b"application/json"),
+    )
+
+
+ERROR_HEADER_PREFIX: Final = "__pathcast.errors."
+
+
+def dead_letter(topic: str, src: Record, reject: Reject, *, version: str) -> Outgoing:
+    """The rejected record as it came, key, value and headers byte-identical, with context headers appended."""
+    context: Iterable[tuple[str, str]] = (
+        ("topic", src.topic),
+        ("partition", str(src.partition)),
+        ("offset", str(src.offset)),
+        ("timestamp", str(src.timestamp_ms)),
+        ("stage", reject.stage),
+        ("code", reject.code),
+        ("message", reject.message),
+        ("adapter", "json"),
+        ("version", version),
+        ("retryable", "false"),
+    )
+    extra = tuple((ERROR_HEADER_PREFIX + name, text.encode()) for name, text in context)
+    return Outgoing(topic, src.key, src.value, (*src.headers, *extra), src)
