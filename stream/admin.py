@@ -1,0 +1,90 @@
+"""Topic administration with kafka-python. Knows topics and partitions; knows nothing of what flows through them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaError, TopicAlreadyExistsError
+
+from stream.wire import Topics
+
+CONNECT_S = 8.0  # a broker that has not answered by then is called unreachable
+DEFAULT_PARTITIONS = 8  # so that a handful of workers share the load; more costs an idle worker little
+
+
+class TopicInfo(NamedTuple):
+    """One topic as the broker has it; `partitions` is None if it does not exist."""
+
+    name: str
+    partitions: int | None
+    replication: int | None
+
+
+@contextmanager
+def connected(bootstrap: str, *, timeout_s: float = CONNECT_S) -> Iterator[Any]:
+    """A KafkaAdminClient. Raises ConnectionError, in one line, if no broker answers within `timeout_s`."""
+    try:
+        client = KafkaAdminClient(bootstrap_servers=bootstrap.split(","), **timeouts(timeout_s))
+    except (KafkaError, OSError, ValueError) as error:
+        raise unreachable(bootstrap, error) from error
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def timeouts(timeout_s: float) -> dict[str, int]:
+    """The settings that make a kafka-python client give up on an absent broker in `timeout_s`."""
+    return {
+        "bootstrap_timeout_ms": int(timeout_s * 1000),
+        "request_timeout_ms": int(max(timeout_s, 5.0) * 1000),
+    }
+
+
+def unreachable(bootstrap: str, error: Exception) -> ConnectionError:
+    reason = str(error) or type(error).__name__
+    return ConnectionError(
+        f"no Kafka broker answers at {bootstrap} ({reason}): is it up, and is --bootstrap (PATHCAST_BOOTSTRAP) right?"
+    )
+
+
+def wait_until_up(bootstrap: str, *, timeout_s: float) -> bool:
+    """Whether a broker answers a metadata request before `timeout_s` are over."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        try:
+            with connected(bootstrap, timeout_s=min(2.0, timeout_s)) as client:
+                client.list_topics()
+                return True
+        except (KafkaError, OSError):
+            time.sleep(0.1)
+    return False
+
+
+def describe(client: Any, names: Iterable[str]) -> list[TopicInfo]:
+    """What the broker knows of these topics, in the order asked for."""
+    wanted = list(names)
+    present = set(client.list_topics())
+    details = {topic["name"]: topic for topic in client.describe_topics([n for n in wanted if n in present] or None)}
+    infos = []
+    for name in wanted:
+        parts = details[name]["partitions"] if name in present else None
+        replication = len(parts[0]["replica_nodes"]) if parts else None
+        infos.append(TopicInfo(name, None if parts is None else len(parts), replication))
+    return infos
+
+
+def create(client: Any, topics: Topics, *, partitions: int = DEFAULT_PARTITIONS, replication: int = 1) -> list[str]:
+    """Create those of our topics that are absent, and wait until each partition has a leader; their names."""
+    absent = [info.name for info in describe(client, topics) if info.partitions is None]
+    options = {"num_partitions": partitions, "replication_factor": replication}
+    for name in absent:
+        try:
+            client.create_topics({name: options}, wait_for_metadata=True)
+        except TopicAlreadyExistsError:
+            continue  # another process was faster, which is as good
+    return absent

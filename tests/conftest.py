@@ -1,0 +1,69 @@
+"""Real servers for the tests, and which they were, in pytest's summary."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+
+import kafka_server
+import pytest
+import redis
+import redis_server
+
+_CHOICES = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_CHOICES] = []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.stash[_CHOICES]:
+        terminalreporter.section("servers")
+        for line in config.stash[_CHOICES]:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def say(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Shows a line at once, captured output or not, and again in the summary."""
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+    reporter = pytestconfig.pluginmanager.getplugin("terminalreporter")
+
+    def show(line: str) -> None:
+        pytestconfig.stash[_CHOICES].append(line)
+        with capture.global_and_fixture_disabled():
+            reporter.write_line(line)
+
+    return show
+
+
+@pytest.fixture(scope="session")
+def kafka(say: Callable[[str], None]) -> Iterator[str]:
+    """The bootstrap address of a real broker, shared by all tests: use `topic_prefix` to keep apart."""
+    try:
+        with kafka_server.running(say) as broker:
+            yield broker.bootstrap
+    except kafka_server.Unavailable as reason:
+        pytest.fail(str(reason), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def redis_base_url(say: Callable[[str], None]) -> Iterator[str]:
+    """The URL of a real Redis server that lives for the whole session; tests want `redis_url`."""
+    with redis_server.running(say) as url:
+        yield url
+
+
+@pytest.fixture
+def redis_url(redis_base_url: str) -> str:
+    """The URL of a real Redis server, emptied before each test."""
+    with redis.Redis.from_url(redis_base_url) as client:
+        client.flushall()
+    return redis_base_url
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """A prefix for topics, groups and keys that no other test has."""
+    return f"t{uuid.uuid4().hex[:12]}"

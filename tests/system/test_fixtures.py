@@ -1,0 +1,26 @@
+"""The servers that the fixtures give are real and apart from each other."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+from kafka import KafkaConsumer, KafkaProducer
+
+
+def test_a_record_comes_back_from_the_broker_as_it_went_in(kafka: str, topic_prefix: str) -> None:
+    producer = KafkaProducer(bootstrap_servers=kafka)
+    producer.send(f"{topic_prefix}.t", key=b"k", value=b"\x00\xff", headers=[("h", b"1")]).get(30)
+    producer.close()
+    consumer = KafkaConsumer(
+        f"{topic_prefix}.t", bootstrap_servers=kafka, auto_offset_reset="earliest", consumer_timeout_ms=30_000
+    )
+    record = next(consumer)
+    consumer.close()
+    assert (record.key, record.value, record.headers) == (b"k", b"\x00\xff", [("h", b"1")])
+
+
+@pytest.mark.parametrize("turn", ["first", "second"])
+def test_redis_starts_each_test_empty_and_runs_lua(redis_url: str, turn: str) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.dbsize() == 0, "the turn before left its key"
+        assert client.eval("return redis.call('SET', KEYS[1], ARGV[1])", 1, "left", turn) == b"OK"
