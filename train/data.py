@@ -3,7 +3,7 @@
 A corpus lives in a cache directory, one per set of sources, named by the fingerprint of their contents:
 
     <cache>/<fingerprint>/ts_ms.npy lat.npy lon.npy speed_mps.npy heading_deg.npy    one column each, R rows
-                          run_start.npy run_entity.npy run_file.npy                  what may never be joined
+                          run_start.npy run_entity.npy run_file.npy file_start.npy   what may never be joined
                           meta.json                                                  names, files, dropped rows
 
 Cutting is done on opening, so that training (long tracks) and evaluation (short gaps only) share the columns.
@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 from train import tables
 from train.geodesy import haversine_m
 
-LAYOUT = "pathcast-corpus-1"  # part of the fingerprint: another layout or another cleaning is another cache
+LAYOUT = "pathcast-corpus-2"  # part of the fingerprint: another layout or another cleaning is another cache
 COLUMNS = ("ts_ms", "lat", "lon", "speed_mps", "heading_deg")
-RUNS = ("run_start", "run_entity", "run_file")
+RUNS = ("run_start", "run_entity", "run_file", "file_start")
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class Corpus:
     tracks: NDArray[np.int64]  # (T, 2) first row, row after the last
     entity: NDArray[np.int32]  # (T,) index into `names`
     file: NDArray[np.int32]  # (T,) index into `files`
+    file_start: NDArray[np.int64]  # (F + 1,) first row of each file, and R
     names: tuple[str, ...]  # entity ids; the same id in two files is one entity, so that it falls in one split
     files: tuple[str, ...]  # file names without directory
     fingerprint: str  # of the sources' contents, 16 hex digits
@@ -137,6 +138,7 @@ def _write(paths: Sequence[Path], directory: Path) -> None:
             "run_entity": np.concatenate(own).astype(np.int32),
             "run_file": np.concatenate([np.full(len(table.run_start), i, np.int32) for i, table in enumerate(read)]),
         }
+        runs["file_start"] = base.astype(np.int64)
         for name, array in runs.items():
             np.save(scratch / f"{name}.npy", array)
         dropped = {reason: sum(table.dropped[reason] for table in read) for reason in read[0].dropped}
@@ -162,6 +164,7 @@ def _open(directory: Path, fingerprint: str, cut: Cut) -> Corpus:
         tracks=tracks,
         entity=run["run_entity"][of],
         file=run["run_file"][of],
+        file_start=run["file_start"],
         names=tuple(meta["names"]),
         files=tuple(meta["files"]),
         fingerprint=fingerprint,

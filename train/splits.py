@@ -1,0 +1,140 @@
+"""A corpus -> train, validation and test. Knows the hold-out and the rules; knows no model.
+
+By entity and by time, and the same on every machine:
+
+                             before the cutoff         the last tenth of the file's pings
+    80 % of the entities     train                     test (times never seen)
+    10 %                     val                       test (both never seen)
+    10 %                     test (entities never seen) test (both never seen)
+
+An entity's row is the hash of its id, so that more data later moves nobody. A track that crosses the cutoff is cut
+there, so no track and no window straddles two splits. The cutoff comes from the rows, not from the tracks, so that the
+training cut and the evaluation cut of one file are split alike.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from importlib.resources import files
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from train.data import Corpus
+
+TRAIN_SHARE, VAL_SHARE = 0.8, 0.1  # of the entities; the rest are the test's
+LATE_SHARE = 0.1  # of a file's pings, the newest ones; of pings, not of days: recordings have holes of months
+FEW_ENTITIES = 10  # below it a hash may leave a split empty: all entities train, and val is cut from the end in time
+DAY_MS = 86_400_000
+
+
+class Splits(NamedTuple):
+    """Three corpora over the same columns. `fingerprint` changes when any track of any split does."""
+
+    train: Corpus
+    val: Corpus
+    test: Corpus
+    fingerprint: str  # 16 hex digits
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """What no training may see: all pings of these vehicles, and of everyone on these days, inside one region.
+
+    The region keeps another city's bus 5021 usable.
+    """
+
+    south_deg: float
+    west_deg: float
+    north_deg: float
+    east_deg: float
+    vehicles: frozenset[str]
+    days_ms: tuple[int, ...]  # 00:00 UTC of each day
+
+    @classmethod
+    def bundled(cls) -> Holdout:
+        """The vehicles and the days of the sample that the demo replays (train/holdout.json)."""
+        raw = json.loads((files("train") / "holdout.json").read_text(encoding="utf-8"))
+        box = raw["region_deg"]
+        days = tuple(int(np.datetime64(day, "ms").astype(np.int64)) for day in raw["days_utc"])
+        return cls(box["south"], box["west"], box["north"], box["east"], frozenset(raw["vehicles"]), days)
+
+    def touches(self, corpus: Corpus) -> NDArray[np.bool_]:
+        """Mask (T,) of the tracks that have any ping in the hold-out."""
+        held = np.array([name in self.vehicles for name in corpus.names], bool)[corpus.entity]
+        for day_ms in self.days_ms:
+            first_ms, last_ms = corpus.ts_ms[corpus.tracks[:, 0]], corpus.ts_ms[corpus.tracks[:, 1] - 1]
+            held |= (first_ms < day_ms + DAY_MS) & (last_ms >= day_ms)
+        for track in np.flatnonzero(held):
+            rows = slice(*corpus.tracks[track])
+            lat, lon = corpus.lat[rows], corpus.lon[rows]
+            inside = (lat >= self.south_deg) & (lat <= self.north_deg) & (lon >= self.west_deg) & (lon <= self.east_deg)
+            held[track] = inside.any()
+        return held
+
+
+def split(corpus: Corpus, holdout: Holdout | None = None) -> Splits:
+    """Cut `corpus` into train, val and test; `holdout` (default: the bundled one) moves from train and val
+    to test.
+
+    Any of the three may come out empty; who needs tracks says so.
+    """
+    if len(corpus.names) < FEW_ENTITIES:
+        whole, period = _cut_in_time(corpus, (1 - 2 * LATE_SHARE, 1 - LATE_SHARE))
+        train, val = period == 0, period == 1
+    else:
+        whole, period = _cut_in_time(corpus, (1 - LATE_SHARE,))
+        share = np.array([_share(name) for name in corpus.names])[whole.entity]
+        train = (share < TRAIN_SHARE) & (period == 0)
+        val = (share >= TRAIN_SHARE) & (share < TRAIN_SHARE + VAL_SHARE) & (period == 0)
+    free = ~(Holdout.bundled() if holdout is None else holdout).touches(whole)
+    train, val = train & free, val & free
+    parts = (whole.select(train), whole.select(val), whole.select(~train & ~val))
+    return Splits(*parts, _fingerprint(parts))
+
+
+def _share(name: str) -> float:
+    """Where an entity falls in 0..1: a hash of its id alone."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=8, person=b"pathcast").digest()) / 2**64
+
+
+def _cut_in_time(corpus: Corpus, shares: tuple[float, ...]) -> tuple[Corpus, NDArray[np.int64]]:
+    """Tracks cut where their file has had `shares` of its pings, and the period (T,) that each piece is in."""
+    bounds_ms = np.full((len(corpus.files), len(shares)), np.iinfo(np.int64).max)
+    for file, (first, last) in enumerate(pairwise(corpus.file_start)):
+        if last > first:
+            bounds_ms[file] = np.quantile(corpus.ts_ms[first:last], shares)
+    tracks, of = corpus.tracks, np.arange(len(corpus))
+    for bound_ms in bounds_ms.T:
+        tracks, of = _cut_once(corpus.ts_ms, tracks, of, bound_ms[corpus.file[of]])
+    pieces = replace(corpus, tracks=tracks, entity=corpus.entity[of], file=corpus.file[of])
+    period = (corpus.ts_ms[tracks[:, :1]] >= bounds_ms[pieces.file]).sum(axis=1)
+    return pieces, period
+
+
+def _cut_once(
+    ts_ms: NDArray[np.int64], tracks: NDArray[np.int64], of: NDArray[np.int64], bound_ms: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Split the tracks that cross their bound; pieces of one ping are dropped. `of` follows the pieces."""
+    crossing = np.flatnonzero((ts_ms[tracks[:, 0]] < bound_ms) & (ts_ms[tracks[:, 1] - 1] >= bound_ms))
+    at = np.array(
+        [tracks[i, 0] + np.searchsorted(ts_ms[tracks[i, 0] : tracks[i, 1]], bound_ms[i]) for i in crossing], np.int64
+    )
+    before, after = tracks.copy(), tracks[crossing].copy()
+    before[crossing, 1] = at
+    after[:, 0] = at
+    pieces, origin = np.concatenate([before, after]), np.concatenate([of, of[crossing]])
+    order = np.argsort(pieces[:, 0], kind="stable")
+    order = order[(pieces[:, 1] - pieces[:, 0])[order] >= 2]
+    return pieces[order], origin[order]
+
+
+def _fingerprint(parts: tuple[Corpus, ...]) -> str:
+    digest = blake2b(parts[0].fingerprint.encode(), digest_size=8)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + np.ascontiguousarray(part.tracks, "<i8").tobytes())
+    return digest.hexdigest()
