@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model.geo import haversine_m
 from train import tables
-from train.geodesy import haversine_m
 
 LAYOUT = "pathcast-corpus-2"  # part of the fingerprint: another layout or another cleaning is another cache
 COLUMNS = ("ts_ms", "lat", "lon", "speed_mps", "heading_deg")
