@@ -202,6 +202,7 @@ CODES: Final[dict[str, str]] = {
     "too_large": f"the value is larger than {MAX_RECORD_BYTES} bytes",
     "invalid_utf8": "the value or the key is not UTF-8",
     "invalid_json": "the value is not JSON, or not one JSON object",
+    "too_deep": "the value nests deeper than any ping",
     "missing_field": "entity_id, ts, lat or lon is absent",
     "wrong_type": "a field has a type that it must not have",
     "bad_entity_id": f"entity_id is empty, longer than {MAX_ENTITY_ID_CHARS} characters, or has control characters",

@@ -1,0 +1,308 @@
+"""One entity's track. Knows order, duplicates, late pings, jumps, silences and gaps; knows no model, store or clock.
+
+A fix is what the track keeps of a ping, packed little-endian into 20 bytes (the same bytes as `model.api.FIX`):
+
+    offset  size  field
+         0     8  ts_ms          int64, milliseconds UTC
+         8     4  lat_e7         int32, 1e-7 degrees
+        12     4  lon_e7         int32, 1e-7 degrees
+        16     2  speed_cms      uint16, cm/s; 65535 = absent
+        18     2  heading_cdeg   uint16, 0.01 degrees clockwise from north; 65535 = absent
+"""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_left
+from collections.abc import Iterator
+from math import cos, hypot, radians
+from operator import sub
+from statistics import median
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+
+from stream.wire import E7, Ping, Reject
+
+ABSENT: Final = 65_535
+FIX_BYTES: Final = 20
+CONTEXT_FIXES: Final = 4  # on each side of a gap, for the gap fill
+FINAL_AFTER: Final = 2  # accepted pings after the one that closed a gap, until its fill is final
+SUSPECTS_TO_MOVE: Final = 2  # quarantined pings in a row that agree with a third: then the track was wrong, not they
+M_PER_E7: Final = 6_371_008.8 * 3.141592653589793 / 180 / E7  # 1e-7 degrees of latitude on the mean sphere
+TURN_E7: Final = 360 * E7
+_FIX: Final = struct.Struct("<qiiHH")
+_POSITION: Final = struct.Struct("<qii4x")
+_TS: Final = struct.Struct("<q12x")
+
+
+class Policy(NamedTuple):
+    """The rules of a track, with units. `window_fixes` is the model's `history`."""
+
+    window_fixes: int
+    lateness_ms: int = 300_000
+    max_speed_mps: float = 90.0  # the fastest trains; a jump is a receiver's error far more often than an aircraft
+    jump_slack_m: float = 200.0  # what urban canyons move a fix by, however small the time step is
+    session_gap_s: float = 3_600.0  # a longer silence starts a new session: the old motion says nothing any more
+    gap_min_s: float = 60.0
+    gap_cadences: float = 3.0  # two pings in a row are missing, not one that was delayed
+    cadence_fixes: int = 17  # the latest fixes whose 16 steps give the cadence: it follows a change within minutes
+    min_cadence_steps: int = 3
+    max_gap_points: int = 240  # of one fill; a finer cadence is widened to fit
+
+
+class Fix(NamedTuple):
+    """One packed fix, unpacked."""
+
+    ts_ms: int
+    lat_e7: int
+    lon_e7: int
+    speed_cms: int
+    heading_cdeg: int
+
+
+Reason = Literal["silence", "outlier"]
+
+
+class PendingGap(msgspec.Struct, frozen=True, array_like=True):
+    """A gap that was filled provisionally. `age` counts the pings accepted since it closed."""
+
+    start_ms: int
+    end_ms: int
+    step_ms: int
+    reason: Reason
+    age: int = 0
+
+
+class Gap(NamedTuple):
+    """A silence to fill: at most 4 packed fixes up to its start, as many from its end, and the times inside it."""
+
+    start: Fix
+    end: Fix
+    before: bytes
+    after: bytes
+    times_ms: tuple[int, ...]
+    reason: Reason
+
+
+class Track(msgspec.Struct, frozen=True):
+    """What is known of one entity. Input records below `next_offset` are already folded in."""
+
+    window: bytes = b""  # packed fixes, oldest first, times strictly increasing; the last one is the watermark
+    next_offset: int = 0
+    accepted: int = 0
+    late: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    suspects: bytes = b""  # at most 2 packed fixes, each a jump away from the window but not from the one before
+    pending: tuple[PendingGap, ...] = ()
+
+    @property
+    def size(self) -> int:
+        return len(self.window) // FIX_BYTES
+
+
+class Accepted(NamedTuple):
+    """In order. `restart`: the window before it was cleared; `gap`: closed by this ping; `finals`: to revise now."""
+
+    restart: bool = False
+    gap: Gap | None = None
+    finals: tuple[Gap, ...] = ()
+
+
+class Late(NamedTuple):
+    """Out of order, put into the window at `position`. `retracted`: provisional gaps that it falls into."""
+
+    position: int
+    retracted: tuple[Gap, ...] = ()
+
+
+class Duplicate(NamedTuple):
+    """The track has a ping of that time already; the first one wins, whatever the coordinates."""
+
+
+class Rejected(NamedTuple):
+    reject: Reject
+
+
+class Folded(NamedTuple):
+    """The track includes this input record already: a replay reached it again."""
+
+
+Verdict = Accepted | Late | Duplicate | Rejected | Folded
+_DUPLICATE: Final = Duplicate()
+_FOLDED: Final = Folded()
+_PLAIN: Final = Accepted()
+
+
+def observe(track: Track | None, ping: Ping, offset: int, policy: Policy) -> tuple[Track, Verdict]:
+    """Fold the ping of the input record at `offset` into its entity's track (None: the entity is new)."""
+    packed = pack(ping)
+    if track is None:
+        return Track(packed, offset + 1, 1), Accepted(restart=True)
+    if offset < track.next_offset:
+        return track, _FOLDED
+    ts, lat, lon = _POSITION.unpack(packed)
+    last_ts, last_lat, last_lon = _POSITION.unpack_from(track.window, len(track.window) - FIX_BYTES)
+    step_ms = ts - last_ts
+    if step_ms <= 0:
+        return _out_of_order(track, packed, offset, policy)
+    if step_ms > policy.session_gap_s * 1000:
+        return _restarted(track, packed, offset)
+    limit_m = policy.max_speed_mps * step_ms / 1000 + policy.jump_slack_m
+    if not _within(lat - last_lat, lon - last_lon, lat, limit_m):
+        return _jumped(track, packed, offset, policy)
+    window = track.window + packed
+    gap = _closed_gap(track, step_ms, policy) if step_ms > policy.gap_min_s * 1000 else None
+    pending, finals = _aged(window, track.pending) if track.pending else ((), ())
+    if gap is not None:
+        pending = (*pending, gap)
+    grown = Track(
+        window[-policy.window_fixes * FIX_BYTES :],
+        offset + 1,
+        track.accepted + 1,
+        track.late,
+        track.duplicates,
+        track.rejected,
+        b"",
+        pending,
+    )
+    if gap is None and not finals:
+        return grown, _PLAIN
+    return grown, Accepted(gap=_described(window, gap)[0] if gap else None, finals=finals)
+
+
+def pack(ping: Ping) -> bytes:
+    """The fix of a ping: positions rounded to 1e-7 degrees, speed to cm/s, heading to 0.01 degrees."""
+    speed, heading = ping.speed_mps, ping.heading_deg
+    return _FIX.pack(
+        ping.ts,
+        round(ping.lat * E7),
+        round(ping.lon * E7),
+        ABSENT if speed is None else min(round(speed * 100), ABSENT - 1),
+        ABSENT if heading is None else round(heading * 100) % 36_000,
+    )
+
+
+def unpack(packed: bytes) -> Iterator[Fix]:
+    return map(Fix._make, _FIX.iter_unpack(packed))
+
+
+def last_fix(window: bytes) -> Fix:
+    return Fix._make(_FIX.unpack_from(window, len(window) - FIX_BYTES))
+
+
+def _times(packed: bytes) -> list[int]:
+    return [ts for (ts,) in _TS.iter_unpack(packed)]
+
+
+def _within(dlat_e7: int, dlon_e7: int, lat_e7: int, limit_m: float) -> bool:
+    """Whether a displacement is at most `limit_m` long, on the local plane and the short way round the globe."""
+    if dlon_e7 > TURN_E7 // 2 or dlon_e7 < -TURN_E7 // 2:
+        dlon_e7 = TURN_E7 - abs(dlon_e7)
+    if (abs(dlat_e7) + abs(dlon_e7)) * M_PER_E7 <= limit_m:
+        return True  # no trigonometry for nearly every ping: the sum of the sides bounds the length
+    return hypot(dlat_e7, dlon_e7 * cos(radians(lat_e7 / E7))) * M_PER_E7 <= limit_m
+
+
+def _reachable(one: tuple[int, ...], other: tuple[int, ...], policy: Policy) -> bool:
+    """Whether something that moves can have been at both fixes."""
+    limit_m = policy.max_speed_mps * abs(other[0] - one[0]) / 1000 + policy.jump_slack_m
+    return _within(other[1] - one[1], other[2] - one[2], other[1], limit_m)
+
+
+def _closed_gap(track: Track, step_ms: int, policy: Policy) -> PendingGap | None:
+    """The gap between the last fix and one `step_ms` later, if the silence is long for this track's own cadence."""
+    recent = _times(track.window[-policy.cadence_fixes * FIX_BYTES :])
+    if len(recent) <= policy.min_cadence_steps:
+        return None  # nothing is known of the cadence, so nothing is known to be missing
+    cadence_ms = int(median(map(sub, recent[1:], recent)))
+    if step_ms <= policy.gap_cadences * cadence_ms:
+        return None
+    spacing_ms = max(cadence_ms, -(-step_ms // (policy.max_gap_points + 1)))
+    return PendingGap(recent[-1], recent[-1] + step_ms, spacing_ms, "outlier" if track.suspects else "silence")
+
+
+def _aged(window: bytes, pending: tuple[PendingGap, ...]) -> tuple[tuple[PendingGap, ...], tuple[Gap, ...]]:
+    """The gaps that one more accepted ping leaves pending, and those that it makes final."""
+    older = [msgspec.structs.replace(gap, age=gap.age + 1) for gap in pending]
+    waiting = tuple(gap for gap in older if gap.age < FINAL_AFTER)
+    return waiting, _described(window, *(gap for gap in older if gap.age >= FINAL_AFTER))
+
+
+def _described(window: bytes, *gaps: PendingGap) -> tuple[Gap, ...]:
+    """The gaps with the fixes around them. One whose start was pushed out of the window by late pings is left out."""
+    times = _times(window)
+    return tuple(_gap(window, times, gap) for gap in gaps if times[0] <= gap.start_ms)
+
+
+def _gap(window: bytes, times: list[int], gap: PendingGap) -> Gap:
+    start, end = bisect_left(times, gap.start_ms), bisect_left(times, gap.end_ms)
+    before = window[max(0, start + 1 - CONTEXT_FIXES) * FIX_BYTES : (start + 1) * FIX_BYTES]
+    after = window[end * FIX_BYTES : (end + CONTEXT_FIXES) * FIX_BYTES]
+    # A synthetic ping closer to the end than half a step would only repeat the real one.
+    inside = range(gap.start_ms + gap.step_ms, gap.end_ms - gap.step_ms // 2, gap.step_ms)
+    return Gap(last_fix(before), last_fix(after[:FIX_BYTES]), before, after, tuple(inside), gap.reason)
+
+
+def _restarted(track: Track, packed: bytes, offset: int) -> tuple[Track, Accepted]:
+    """A window of one fix. The gaps that still awaited later pings are final with what they have."""
+    fresh = Track(packed, offset + 1, track.accepted + 1, track.late, track.duplicates, track.rejected)
+    return fresh, Accepted(restart=True, finals=_described(track.window, *track.pending))
+
+
+def _jumped(track: Track, packed: bytes, offset: int, policy: Policy) -> tuple[Track, Verdict]:
+    """Quarantine a ping that nothing could have reached, unless two quarantined before it lead there."""
+    ping, suspects = last_fix(packed), list(unpack(track.suspects))
+    if any(suspect.ts_ms == ping.ts_ms for suspect in suspects):
+        return _duplicated(track, offset)
+    kept = packed
+    if suspects and ping.ts_ms < suspects[-1].ts_ms:
+        kept = track.suspects
+    elif suspects and _reachable(suspects[-1], ping, policy):
+        if len(suspects) == SUSPECTS_TO_MOVE:
+            return _restarted(track, packed, offset)
+        kept = track.suspects + packed
+    last = last_fix(track.window)
+    message = f"beyond {policy.max_speed_mps:g} m/s from the ping {(ping.ts_ms - last.ts_ms) / 1000:g} s before"
+    return _refused(track, offset, "impossible_jump", message, kept)
+
+
+def _out_of_order(track: Track, packed: bytes, offset: int, policy: Policy) -> tuple[Track, Verdict]:
+    """A ping not after the watermark: a duplicate, one to put in its place, or one too late for that."""
+    ping, times = last_fix(packed), _times(track.window)
+    index = bisect_left(times, ping.ts_ms)
+    if times[index] == ping.ts_ms:
+        return _duplicated(track, offset)
+    lag_ms = times[-1] - ping.ts_ms
+    if lag_ms > policy.lateness_ms or index == 0:
+        message = f"{lag_ms / 1000:g} s behind the watermark; {policy.lateness_ms / 1000:g} s or the window is allowed"
+        return _refused(track, offset, "too_late", message)
+    at = index * FIX_BYTES
+    neighbours = unpack(track.window[at - FIX_BYTES : at + FIX_BYTES])
+    if not all(_reachable(neighbour, ping, policy) for neighbour in neighbours):
+        return _refused(track, offset, "impossible_jump", f"beyond {policy.max_speed_mps:g} m/s from its neighbours")
+    split = [gap for gap in track.pending if gap.start_ms < ping.ts_ms < gap.end_ms]
+    window = (track.window[:at] + packed + track.window[at:])[-policy.window_fixes * FIX_BYTES :]
+    merged = msgspec.structs.replace(
+        track,
+        window=window,
+        next_offset=offset + 1,
+        accepted=track.accepted + 1,
+        late=track.late + 1,
+        pending=tuple(gap for gap in track.pending if gap not in split),
+    )
+    return merged, Late(index - (len(times) == policy.window_fixes), _described(track.window, *split))
+
+
+def _refused(
+    track: Track, offset: int, code: str, message: str, suspects: bytes | None = None
+) -> tuple[Track, Rejected]:
+    kept = track.suspects if suspects is None else suspects
+    noted = msgspec.structs.replace(track, next_offset=offset + 1, rejected=track.rejected + 1, suspects=kept)
+    return noted, Rejected(Reject(code, message, "track"))
+
+
+def _duplicated(track: Track, offset: int) -> tuple[Track, Duplicate]:
+    noted = msgspec.structs.replace(track, next_offset=offset + 1, duplicates=track.duplicates + 1)
+    return noted, _DUPLICATE
