@@ -1,0 +1,240 @@
+"""The door: everything that `stream` may import of the model. Pings in, forecasts and gap fills out.
+
+Synchronous and thread-confined: one thread at a time uses a Predictor. Latitudes and longitudes are degrees or 1e-7 deg,
+times int64 ms UTC; metres are local east and north from the row's last fix (its anchor).
+
+Shapes: N rows (slots), H horizons, M points of a gap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model import baselines, checkpoint, codec, features, gaps, motion, network, queries
+from model.cache import Slots, StatePool
+from model.checkpoint import WeightsError
+from model.codec import State, StateCorrupt, StateError, StateMismatch
+from model.config import SMALL, ModelConfig
+from model.features import ABSENT, FIX
+from model.gaps import Fill, Gap
+from model.geo import E7, F64, moved_deg
+from model.heads import Spread, combine
+
+__all__ = [
+    "ABSENT",
+    "FIX",
+    "Fill",
+    "Forecasts",
+    "Gap",
+    "ModelConfig",
+    "Predictor",
+    "StateCorrupt",
+    "StateError",
+    "StateMismatch",
+    "WeightsError",
+]
+
+KALMAN_WARMUP: Final = 64  # fixes after which the filter and the running means have forgotten how they began, to 1e-6
+MIN_NEXT_S: Final = 1e-3
+MAX_NEXT_S: Final = 86_400.0
+REBUILD_TOKENS: Final = 64 * 192  # per forward pass, so that a mass rebuild needs no gigabytes
+
+
+class Forecasts(NamedTuple):
+    """N rows by H horizons, all float64."""
+
+    next_dt_s: F64  # N: when the next ping is expected
+    next_en_m: F64  # N, 2: how far it will be by then
+    next_lat: F64  # N deg
+    next_lon: F64
+    next_cov_m2: F64  # N, 3: ee, en, nn
+    lat: F64  # N, H deg
+    lon: F64
+    cov_m2: F64  # N, H, 3
+    fallback: NDArray[np.bool_]  # N: the model was not finite, the row is damped constant velocity
+
+
+class Predictor:
+    """A network and the states of the entities that it follows."""
+
+    def __init__(self, net: network.Network, *, name: str, capacity: int = 1024, threads: int | None = None) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.config = net.config
+        self.name = name
+        self.fingerprint = checkpoint.fingerprint(net)
+        self.version = self.fingerprint.hex()
+        self.history = self.config.receptive_field + KALMAN_WARMUP + 1
+        self._net = net.eval().requires_grad_(False)
+        self._pool = StatePool(self.config, capacity)
+
+    @classmethod
+    def load(cls, weights: str | Path, *, capacity: int = 1024, threads: int | None = None) -> Self:
+        """Weights by bundled name or directory. Raises WeightsError."""
+        net = checkpoint.from_pretrained(weights)
+        return cls(net, name=net.config.name, capacity=capacity, threads=threads)
+
+    @classmethod
+    def untrained(cls, config: ModelConfig | None = None, *, seed: int = 0, capacity: int = 1024) -> Self:
+        """Random weights under zero heads: forecasts are the Kalman filter's, fills the Hermite curve's."""
+        return cls(network.build(config or SMALL, seed), name="untrained", capacity=capacity)
+
+    def acquire(self, n: int) -> Slots:
+        """n empty slots; the pool doubles when it is full."""
+        return self._pool.acquire(n)
+
+    def release(self, slots: Slots) -> None:
+        self._pool.release(slots)
+
+    def reset(self, slots: Slots) -> None:
+        """Empty the slots in place."""
+        self._pool.check(slots)
+        self._pool.reset(slots)
+
+    @torch.inference_mode()
+    def advance(self, slots: Slots, fixes: NDArray[Any]) -> None:
+        """Fold one fix per slot into its state, in place. Slots must be distinct; time must not run backwards."""
+        pool = self._pool
+        self._check(slots, fixes)
+        if not len(slots):
+            return
+        age = pool.age[slots]
+        dt, d = features.steps_between(pool.last[slots], fixes)
+        folded = motion.fold(pool.kin[slots], dt, d, self.config)
+        kin = np.where((age == 0)[:, None], motion.fresh(self.config), folded)
+        x = torch.from_numpy(features.encode(kin, features.context(fixes), self.config))
+        pool.hidden[torch.from_numpy(slots)] = self._net.trunk.step(x, torch.from_numpy(age), pool.writer(slots))
+        pool.kin[slots], pool.last[slots], pool.age[slots] = kin, fixes, age + 1
+
+    @torch.inference_mode()
+    def rebuild(self, slots: Slots, windows: Sequence[NDArray[Any]]) -> None:
+        """Reset the slots, then fold each whole window (FIX, oldest first, ragged, at least one fix each)."""
+        self._pool.check(slots)
+        if len(windows) != len(slots):
+            raise ValueError(f"{len(windows)} windows for {len(slots)} slots")
+        order = np.argsort([len(window) for window in windows], kind="stable")
+        at = 0
+        while at < len(order):  # windows of like length together, so that little is padding
+            longest = len(windows[order[min(len(order), at + REBUILD_TOKENS // self.history) - 1]])
+            rows = order[at : at + max(1, REBUILD_TOKENS // max(longest, self.history))]
+            self._rebuild(slots[rows], [windows[i] for i in rows])
+            at += len(rows)
+
+    @torch.inference_mode()
+    def forecast(self, slots: Slots, horizons_s: Sequence[float]) -> Forecasts:
+        """From each slot's last fix; changes nothing. Raises ValueError for an empty slot or a horizon not above 0."""
+        pool = self._pool
+        self._check_filled(slots)
+        horizons = np.asarray(horizons_s, dtype=np.float64)
+        if horizons.ndim != 1 or not bool((horizons > 0).all()) or not bool(np.isfinite(horizons).all()):
+            raise ValueError(f"horizons must be positive seconds, got {horizons_s}")
+        kin, hidden = pool.kin[slots], pool.hidden[torch.from_numpy(slots)]
+        running = np.where(kin[:, motion.DT] == 0.0, 1.0, np.exp(kin[:, motion.LOG_DT]))
+        log_ratio = np.asarray(self._net.interval(hidden).double().numpy())
+        sound = np.isfinite(log_ratio)
+        next_dt = np.clip(
+            running * np.exp(np.clip(np.where(sound, log_ratio, 0.0), -12.0, 12.0)), MIN_NEXT_S, MAX_NEXT_S
+        )
+        dt = np.concatenate([next_dt[:, None], np.broadcast_to(horizons, (len(slots), len(horizons)))], axis=1)
+        question = network.asked(queries.forecast(kin, dt, self.config), torch.float64)
+        spread = combine(self._net.forecast(hidden, question.features), question)
+        mean, cov, sound = self._sound(spread, sound)
+        plain = baselines.damped_velocity(kin, dt, self.config)
+        mean, cov = _replace(mean, cov, plain, ~sound)
+        last = pool.last[slots]
+        lat, lon = moved_deg(last["lat_e7"][:, None] / E7, last["lon_e7"][:, None] / E7, mean)
+        return Forecasts(
+            next_dt, mean[:, 0], lat[:, 0], lon[:, 0], cov[:, 0], lat[:, 1:], lon[:, 1:], cov[:, 1:], ~sound
+        )
+
+    @torch.inference_mode()
+    def fill(self, slots: Slots, asked: Sequence[Gap]) -> list[Fill]:
+        """Positions inside gaps. Call it when exactly the fixes in `after` have been folded into the slot since the gap."""
+        self._check_filled(slots)
+        if len(asked) != len(slots):
+            raise ValueError(f"{len(asked)} gaps for {len(slots)} slots")
+        if not len(slots):
+            return []
+        batch = gaps.stack(asked)
+        scale = motion.speed_scale_mps(self._pool.kin[slots])
+        physics = queries.gap(batch.ends, batch.t_s, batch.fixes_after, scale, self.config)
+        question = network.asked(physics, torch.float64)
+        hidden = self._pool.hidden[torch.from_numpy(slots)]
+        spread = combine(self._net.gap(hidden, question.features), question)
+        mean, cov, sound = self._sound(spread, np.ones(len(slots), dtype=np.bool_))
+        mean, cov = _replace(mean, cov, motion.Law(physics.base_en, physics.base_var), ~sound)
+        lat, lon = moved_deg(batch.start_lat[:, None], batch.start_lon[:, None], mean)
+        counts = [len(gap.times_ms) for gap in asked]
+        return [
+            Fill(lat[i, :n], lon[i, :n], cov[i, :n], "model" if sound[i] else "hermite") for i, n in enumerate(counts)
+        ]
+
+    def dumps(self, slots: Slots) -> list[bytes]:
+        """The states as bytes. `loads` of them continues exactly as these slots would."""
+        pool = self._pool
+        self._check_filled(slots)
+        rings, hidden = pool.export_rings(slots), pool.hidden[torch.from_numpy(slots)].numpy()
+        filled = np.minimum(pool.age[slots], self.config.window)
+        return [
+            codec.dumps(
+                State(int(pool.age[s]), pool.last[s : s + 1], pool.kin[s], hidden[i], rings[i, :, :, : filled[i]]),
+                self.fingerprint,
+            )
+            for i, s in enumerate(slots)
+        ]
+
+    def loads(self, slots: Slots, blobs: Sequence[bytes]) -> None:
+        """Put states into slots, all of them or, when one raises StateCorrupt or StateMismatch, none."""
+        pool = self._pool
+        pool.check(slots)
+        if len(blobs) != len(slots):
+            raise ValueError(f"{len(blobs)} states for {len(slots)} slots")
+        states = [codec.loads(blob, self.config, self.fingerprint) for blob in blobs]
+        for slot, state in zip(slots, states, strict=True):
+            pool.import_rings(int(slot), state.rings)
+            pool.hidden[int(slot)] = torch.from_numpy(state.hidden.copy())
+            pool.kin[slot], pool.last[slot], pool.age[slot] = state.kin, state.last, state.age
+
+    def _rebuild(self, slots: Slots, windows: list[NDArray[Any]]) -> None:
+        pool, net = self._pool, self._net
+        fixes, lengths = baselines.pad(windows)
+        kin = baselines.scan_fixes(fixes, self.config)
+        x = torch.from_numpy(features.encode(kin, features.context(fixes), self.config))
+        hidden, kept = net.trunk(x)
+        rows, newest = np.arange(len(slots)), lengths - 1
+        for block, (k, v) in enumerate(kept):
+            pool.put_sequence(slots, block, k, v, lengths)
+        pool.hidden[torch.from_numpy(slots)] = hidden[torch.from_numpy(rows), torch.from_numpy(newest)]
+        pool.kin[slots], pool.last[slots], pool.age[slots] = kin[rows, newest], fixes[rows, newest], lengths
+
+    def _check(self, slots: Slots, fixes: NDArray[Any]) -> None:
+        self._pool.check(slots)
+        if fixes.dtype != FIX or fixes.shape != slots.shape:
+            raise ValueError(f"fixes must be FIX records, one per slot, got {fixes.dtype} of {fixes.shape}")
+
+    def _check_filled(self, slots: Slots) -> None:
+        self._pool.check(slots)
+        if len(slots) and self._pool.age[slots].min() < 1:
+            raise ValueError("a slot is empty: it has folded no fix yet")
+
+    @staticmethod
+    def _sound(spread: Spread, sound: NDArray[np.bool_]) -> tuple[F64, F64, NDArray[np.bool_]]:
+        mean, cov = np.asarray(spread.mean_en.numpy()), np.asarray(spread.cov_m2.numpy())
+        finite = np.isfinite(mean).all((1, 2)) & np.isfinite(cov).all((1, 2))
+        return mean, cov, sound & finite
+
+
+def _replace(mean: F64, cov: F64, plain: motion.Law, rows: NDArray[np.bool_]) -> tuple[F64, F64]:
+    """mean and cov with some rows taken from the physics instead."""
+    if not rows.any():
+        return mean, cov
+    zero = np.zeros_like(plain.var_m2)
+    plain_cov = np.stack([plain.var_m2, zero, plain.var_m2], axis=-1)
+    chosen = rows[:, None, None]
+    return np.where(chosen, plain.mean_en, mean), np.where(chosen, plain_cov, cov)

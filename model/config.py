@@ -1,0 +1,77 @@
+"""What a model is, as one frozen value. Knows sizes and constants; knows no weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from hashlib import blake2b
+from typing import Final, Self
+
+FINGERPRINT_BYTES: Final = 8
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of the transformer and constants of the physics under it. The defaults are the reference size `small`.
+
+    Raises ValueError for sizes that do not fit together.
+    """
+
+    name: str = "small"
+    d: int = 128
+    blocks: int = 2
+    heads: int = 4
+    kv_heads: int = 1  # multi-query: one key and one value per token and block, so that the cache stays small
+    window: int = 64  # pings a token attends to, itself included; the same in training and in serving
+    mlp_ratio: int = 4
+    # Off by default: a model that has seen where it is cannot move to another region, and rotation cannot augment it.
+    absolute: bool = False
+    # The Kalman filter under the residual: integrated Ornstein-Uhlenbeck, see model.motion.
+    damping_s: float = 300.0  # a velocity is forgotten with this time constant
+    accel_psd: float = 0.6  # spectral density of the acceleration noise, m²/s³
+    fix_sigma_m: float = 5.0  # of one GPS fix, per axis
+    start_speed_mps: float = 10.0  # spread of the speed per axis before anything is known
+
+    def __post_init__(self) -> None:
+        if self.kv_heads != 1:
+            raise ValueError(f"kv_heads must be 1 (multi-query), got {self.kv_heads}")
+        if self.d < 1 or self.heads < 1 or self.d % self.heads or (self.d // self.heads) % 2:
+            raise ValueError(f"d={self.d} must split into {self.heads} heads of even size")
+        for name in ("blocks", "window", "mlp_ratio"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("damping_s", "accel_psd", "fix_sigma_m", "start_speed_mps"):
+            if not 0 < getattr(self, name) < 1e6:
+                raise ValueError(f"{name} must be positive and below 1e6, got {getattr(self, name)}")
+
+    @property
+    def head_dim(self) -> int:
+        return self.d // self.heads
+
+    @property
+    def receptive_field(self) -> int:
+        """Pings that can reach a token's hidden vector through the attention."""
+        return 1 + self.blocks * (self.window - 1)
+
+    def dumps(self) -> str:
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def loads(cls, text: str) -> Self:
+        """Raises ValueError for anything but an object with exactly the fields of this class, of the right types."""
+        raw = json.loads(text)
+        wanted = {field.name: type(field.default) for field in fields(cls)}
+        if not isinstance(raw, dict) or raw.keys() != wanted.keys():
+            raise ValueError(f"a model config has the fields {sorted(wanted)}")
+        for name, kind in wanted.items():
+            if kind is float and type(raw[name]) is int:
+                raw[name] = float(raw[name])
+            if type(raw[name]) is not kind:
+                raise ValueError(f"{name} must be {kind.__name__}, got {raw[name]!r}")
+        return cls(**raw)
+
+    def fingerprint(self) -> bytes:
+        return blake2b(self.dumps().encode(), digest_size=FINGERPRINT_BYTES).digest()
+
+
+SMALL: Final = ModelConfig()

@@ -1,0 +1,121 @@
+"""Answers from one hidden vector: the next interval, a position after any time, a position inside a gap.
+
+Every answer is a residual over physics and its last layer starts at zero, so an untrained model is the physics: the
+Kalman filter for a forecast, the running interval for the next Δt, the cubic Hermite curve for a gap.
+
+A position is a mean and a 2x2 covariance. The loss takes the position as Student's t with NU degrees of freedom, whose
+scale matrix is the covariance times SCALE_OF_COV: at NU = 4 that makes the Gaussian 90 % ellipse of the covariance
+(χ² = 4.61) hold 90 % of the t distribution too (4.61 / 2 · 1.878 = 4.33 = F(2, 4) at 0.9), heavy tails included.
+
+Residuals are measured in reaches (what the thing could cover at its recent speed), in two frames at once: east/north,
+and along/across the filtered velocity, whose weight fades when the thing stands still.
+
+Shapes: ... any batch, Q queries per row, C = config.d, K = motion.WIDTH.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+import torch
+import torch.nn.functional as fn
+from torch import Tensor, nn
+
+from model.config import ModelConfig
+
+NU: Final = 4.0
+SCALE_OF_COV: Final = 1 / 1.878
+REACH_MEMORY_S: Final = 1_800.0  # a recent speed says little about where one is later than this
+HEADING_FLOOR_MPS: Final = 0.5  # below it the filtered heading is GPS noise
+CHORD_FLOOR_M: Final = 10.0  # the same for the line across a gap
+MAX_LOG_SPREAD: Final = 8.0  # e^8: no covariance outside 1/3000 .. 3000 times the physics'
+MAX_LOG_SHAPE: Final = 3.0  # no ellipse thinner than e^-3
+MAX_RESIDUAL: Final = 4.0  # reaches: nothing goes on at four times its recent speed for half an hour
+MAX_GAP_AGE: Final = 3  # a gap is asked for from the first, second or third fix after it
+_OUT: Final = 9  # 4 of the mean, 5 of the spread
+
+
+class Spread(NamedTuple):
+    """Positions in metres from the anchor: mean [..., 2] and covariance [..., 3] (ee, en, nn)."""
+
+    mean_en: Tensor
+    cov_m2: Tensor
+
+
+class Asked(NamedTuple):
+    """The physics under a query, computed in float64 (model.queries) and handed over in any dtype."""
+
+    features: Tensor  # [..., Q, E] what the network sees of the question
+    base_en: Tensor  # [..., Q, 2] m: the mean of the physics
+    base_var: Tensor  # [..., Q] m²: its variance per axis
+    reach_m: Tensor  # [..., Q] one unit of residual
+    frame: Tensor  # [..., Q, 2] unit vector along the motion, shorter where there is little motion
+
+
+class QueryHead(nn.Module):
+    """head(h, question) -> 9 numbers, zero before training."""
+
+    def __init__(self, config: ModelConfig, question: int, out: int = _OUT) -> None:
+        super().__init__()
+        c = config.d
+        self.from_hidden = nn.Linear(c, 2 * c)
+        self.from_question = nn.Linear(question, 2 * c, bias=False)
+        self.middle = nn.Linear(2 * c, c)
+        self.last = nn.Linear(c, out)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, h: Tensor, question: Tensor) -> Tensor:
+        """h [..., C] and question [..., Q, E] to [..., Q, 9]; the hidden part is computed once for all questions."""
+        x = fn.gelu(self.from_hidden(h).unsqueeze(-2) + self.from_question(question))
+        y: Tensor = self.last(fn.gelu(self.middle(x)))
+        return y
+
+
+class IntervalHead(nn.Module):
+    """log of the next interval over the running one, zero before training."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(config.d, config.d // 2)
+        self.last = nn.Linear(config.d // 2, 1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """[..., C] to [...]."""
+        y: Tensor = self.last(fn.gelu(self.hidden(h))).squeeze(-1)
+        return y
+
+
+def combine(raw: Tensor, asked: Asked) -> Spread:
+    """The distribution from the network's numbers [..., 9] and the physics, in the dtype of `asked`."""
+    raw = raw.to(asked.base_en.dtype)
+    cos, sin = asked.frame[..., 0], asked.frame[..., 1]
+    a = raw.unbind(-1)
+    east = a[0] + cos * a[2] - sin * a[3]
+    north = a[1] + sin * a[2] + cos * a[3]
+    residual = torch.stack([east, north], dim=-1)
+    residual = residual / (1 + residual.square().sum(-1, keepdim=True) / MAX_RESIDUAL**2).sqrt()
+    mean = asked.base_en + asked.reach_m.unsqueeze(-1) * residual
+    # log Σ = log(base) I + [[s + p, q], [q, s − p]]; p + iq turns twice as fast as the frame.
+    s = MAX_LOG_SPREAD * torch.tanh(a[4] / MAX_LOG_SPREAD)
+    cos2, sin2 = cos * cos - sin * sin, 2 * cos * sin
+    p = a[5] + cos2 * a[7] - sin2 * a[8]
+    q = a[6] + sin2 * a[7] + cos2 * a[8]
+    rho2 = p * p + q * q + 1e-12
+    squeeze = 1 / (1 + rho2 / MAX_LOG_SHAPE**2).sqrt()
+    rho = rho2.sqrt() * squeeze
+    size = asked.base_var * torch.exp(s)
+    even, odd = size * torch.cosh(rho), size * torch.sinh(rho) / rho2.sqrt()
+    return Spread(mean, torch.stack([even + odd * p, odd * q, even - odd * p], dim=-1))
+
+
+def t_nll(spread: Spread, target_en: Tensor) -> Tensor:
+    """−log density [...] of target positions [..., 2] under the t distribution, up to a constant."""
+    ee, en, nn_ = spread.cov_m2.unbind(-1)
+    de, dn = (target_en - spread.mean_en).unbind(-1)
+    det = (ee * nn_ - en * en).clamp_min(1e-12)
+    m2 = (nn_ * de * de - 2 * en * de * dn + ee * dn * dn) / det / SCALE_OF_COV
+    return 0.5 * det.log() + (NU + 2) / 2 * torch.log1p(m2 / NU) + math.log(SCALE_OF_COV)

@@ -1,0 +1,114 @@
+"""The kinematic state of a moving thing: a recursive Kalman filter and a few running means, one row of numbers each.
+
+Knows displacements and intervals; knows no degrees, no time of day and no network. The same function folds one ping per
+row in serving and whole sequences in training. Everything is float64.
+
+The filter is an integrated Ornstein-Uhlenbeck process (a velocity that decays with `damping_s`, driven by white
+acceleration of density `accel_psd`): Li & Jilkov, "Survey of Maneuvering Target Tracking, Part I", 2003, section IV.B
+(Singer without the extra state). East and north are independent and alike, so one 2x2 covariance serves both axes.
+
+Shapes: ... any batch, T steps, K = WIDTH numbers of a row.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from model.config import ModelConfig
+from model.geo import F64
+
+WIDTH: Final = 15  # columns of a kinematic row, in this order:
+X_E, X_N, V_E, V_N = 0, 1, 2, 3  # filtered position relative to the last fix (m), filtered velocity (m/s)
+PP, PV, VV = 4, 5, 6  # covariance per axis: position (m²), position-velocity (m²/s), velocity (m²/s²)
+D_E, D_N, DT = 7, 8, 9  # last displacement (m) and its interval (s); DT = 0: there is only one fix so far
+D1_E, D1_N, DT1 = 10, 11, 12  # the displacement before that one
+LOG_DT, MS_SPEED = 13, 14  # running medians-alike of log interval and running mean of squared speed (m²/s²)
+
+MIN_DT_S: Final = 1e-3
+MEMORY: Final = 0.2  # weight of the newest ping in a running mean: per ping, so that 64 pings forget all but 1e-6
+MAX_LOG_DT_MOVE: Final = 0.25  # one silence moves the running interval by at most this, a median's robustness
+SCALE_FLOOR_MPS: Final = 1.0  # a still thing may walk off
+
+
+class Law(NamedTuple):
+    """Mean and variance factors of one axis after dt: see `after`."""
+
+    mean_en: F64  # [..., 2] metres from the last fix
+    var_m2: F64  # [...] of where a fix will be seen, per axis
+
+
+def fresh(config: ModelConfig, shape: tuple[int, ...] = ()) -> F64:
+    """Rows after their first fix, [*shape, K]."""
+    row = np.zeros((*shape, WIDTH))
+    row[..., PP] = config.fix_sigma_m**2
+    row[..., VV] = config.start_speed_mps**2
+    return row
+
+
+def fold(kin: F64, dt_s: F64, d_en: F64, config: ModelConfig) -> F64:
+    """The rows [..., K] after one more fix, which lies d_en [..., 2] metres and dt_s [...] seconds after the last."""
+    dt = np.maximum(dt_s, MIN_DT_S)
+    d_e, d_n = d_en[..., 0], d_en[..., 1]
+    k = np.moveaxis(kin, -1, 0)
+    lag, carry, pp, pv, vv = _predict(k[PP], k[PV], k[VV], dt, config)
+    off_e = k[X_E] + lag * k[V_E] - d_e  # minus the innovation
+    off_n = k[X_N] + lag * k[V_N] - d_n
+    total = pp + config.fix_sigma_m**2
+    gain_x, gain_v = pp / total, pv / total
+    keep = 1.0 - gain_x
+    speed2 = (d_e * d_e + d_n * d_n) / (dt * dt)
+    log_dt = np.log(dt)
+    first = k[DT] == 0.0
+    out = np.empty_like(kin)
+    out[..., X_E], out[..., X_N] = keep * off_e, keep * off_n
+    out[..., V_E], out[..., V_N] = carry * k[V_E] - gain_v * off_e, carry * k[V_N] - gain_v * off_n
+    out[..., PP], out[..., PV], out[..., VV] = keep * pp, keep * pv, vv - gain_v * pv
+    out[..., D_E], out[..., D_N], out[..., DT] = d_e, d_n, dt
+    out[..., D1_E], out[..., D1_N], out[..., DT1] = k[D_E], k[D_N], k[DT]
+    move = np.clip(MEMORY * (log_dt - k[LOG_DT]), -MAX_LOG_DT_MOVE, MAX_LOG_DT_MOVE)
+    out[..., LOG_DT] = np.where(first, log_dt, k[LOG_DT] + move)
+    out[..., MS_SPEED] = np.where(first, speed2, k[MS_SPEED] + MEMORY * (speed2 - k[MS_SPEED]))
+    return out
+
+
+def scan(dt_BT: F64, d_BT2: F64, config: ModelConfig) -> F64:
+    """Rows after each fix of whole sequences, [B, T, K]; the first fix of each has no displacement (ignored)."""
+    batch, steps = dt_BT.shape
+    out = np.empty((steps, batch, WIDTH))
+    out[0] = fresh(config, (batch,))
+    for t in range(1, steps):
+        out[t] = fold(out[t - 1], dt_BT[:, t], d_BT2[:, t], config)
+    return np.moveaxis(out, 0, 1)
+
+
+def after(kin: F64, dt_s: F64, config: ModelConfig) -> Law:
+    """Where the filter expects the next fix dt_s [..., H] seconds after the last one; kin [..., K]."""
+    k = np.moveaxis(kin, -1, 0)[..., None]
+    lag, _, pp, _, _ = _predict(k[PP], k[PV], k[VV], dt_s, config)
+    mean = np.stack([k[X_E] + lag * k[V_E], k[X_N] + lag * k[V_N]], axis=-1)
+    return Law(mean, pp + config.fix_sigma_m**2)
+
+
+def damped_s(dt_s: F64, damping_s: float) -> F64:
+    """The seconds that a decaying velocity is worth after dt_s: τ(1 − e^(−dt/τ))."""
+    return -damping_s * np.expm1(-dt_s / damping_s)
+
+
+def speed_scale_mps(kin: F64) -> F64:
+    """How fast this thing has been going lately, never below a walk; the unit of the model's residuals."""
+    return np.sqrt(kin[..., MS_SPEED] + SCALE_FLOOR_MPS**2)
+
+
+def _predict(pp: F64, pv: F64, vv: F64, dt: F64, config: ModelConfig) -> tuple[F64, F64, F64, F64, F64]:
+    """Velocity's lag (s) and carry (1) over dt, and the covariance after it."""
+    tau, psd = config.damping_s, config.accel_psd
+    lag = damped_s(dt, tau)
+    carry = 1.0 - lag / tau
+    # Process noise; dt − lag − lag²/2τ cancels to dt³/3τ², which float64 holds down to dt of milliseconds.
+    q_xx = psd * tau * tau * np.maximum(dt - lag - lag * lag / (2 * tau), 0.0)
+    q_xv = psd * lag * lag / 2
+    q_vv = psd * lag * (1.0 - lag / (2 * tau))
+    pp_ = pp + 2 * lag * pv + lag * lag * vv + q_xx
+    return lag, carry, pp_, carry * (pv + lag * vv) + q_xv, carry * carry * vv + q_vv

@@ -1,0 +1,43 @@
+"""All weights of a model in one module: the trunk and the three heads. Knows tensors; knows no pings and no slots."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model import features, queries
+from model.config import ModelConfig
+from model.heads import Asked, IntervalHead, QueryHead
+from model.queries import Question
+from model.transformer import Trunk
+
+
+class Network(nn.Module):
+    """Answers nothing by itself: `trunk` reads pings, `forecast`, `interval` and `gap` answer from its hidden vectors."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = Trunk(config, features.width(config))
+        self.forecast = QueryHead(config, queries.FORECAST_FEATURES)
+        self.interval = IntervalHead(config)
+        self.gap = QueryHead(config, queries.GAP_FEATURES)
+        for block in self.trunk.blocks:
+            # GPT-2: what is added to the residual stream starts smaller the more blocks add to it.
+            for name in ("out", "down"):
+                nn.init.normal_(block.get_submodule(name).weight, std=(2 * config.blocks * config.d) ** -0.5)  # type: ignore[arg-type]
+
+
+def build(config: ModelConfig, seed: int) -> Network:
+    """A network with random weights that are a function of the seed alone; the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Network(config)
+
+
+def asked(question: Question, dtype: torch.dtype) -> Asked:
+    """The question as tensors; the network sees its features in float32 whatever the dtype of the physics."""
+    features_, *physics = (torch.from_numpy(np.ascontiguousarray(a)) for a in question)
+    tensors: list[Tensor] = [t.to(dtype) for t in physics]
+    return Asked(features_.float(), *tensors)

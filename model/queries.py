@@ -1,0 +1,122 @@
+"""Questions to the model and the physics under them: a position after Δt, a position inside a gap. Float64, no weights.
+
+Shapes: ... any batch, Q queries per row, K = motion.WIDTH.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from model import baselines
+from model import motion as m
+from model.config import ModelConfig
+from model.features import signed_log
+from model.geo import F64
+from model.heads import CHORD_FLOOR_M, HEADING_FLOOR_MPS, MAX_GAP_AGE, REACH_MEMORY_S
+
+FORECAST_FEATURES: Final = 13
+GAP_FEATURES: Final = 26
+MIN_QUERY_S: Final = 1e-3
+
+
+class Question(NamedTuple):
+    """`model.heads.Asked` in float64 numpy: fields as there."""
+
+    features: F64
+    base_en: F64
+    base_var: F64
+    reach_m: F64
+    frame: F64
+
+
+class GapEnds(NamedTuple):
+    """A gap seen from the fix before it (the origin of its metres) and from the fixes after it."""
+
+    chord_en: F64  # [..., 2] m, from the last fix before to the first after
+    gap_s: F64  # [...]
+    before_mps: F64  # [..., 2] velocity of the last step before the gap; the chord's where there is none
+    after_mps: F64  # [..., 2] velocity of the first step after the gap; the chord's where there is none
+    has_before: F64  # [...] 1 where the velocity is a step's
+    has_after: F64
+
+
+def forecast(kin: F64, dt_s: F64, config: ModelConfig) -> Question:
+    """Where after dt_s [..., Q] seconds; kin [..., K]."""
+    dt = np.maximum(dt_s, MIN_QUERY_S)
+    law = m.after(kin, dt, config)
+    scale = m.speed_scale_mps(kin)[..., None]
+    reach = 1.0 + scale * m.damped_s(dt, REACH_MEMORY_S)
+    x = np.log(dt)
+    features = np.stack(
+        [
+            x / 4.0,
+            *_waves(x),
+            np.log(reach) / 4.0,
+            np.log(law.var_m2) / 8.0,
+            np.clip(x - kin[..., m.LOG_DT, None], -6.0, 6.0) / 2.0,
+            np.clip(x - np.log(np.where(kin[..., m.DT] == 0.0, 1.0, kin[..., m.DT]))[..., None], -6.0, 6.0) / 2.0,
+        ],
+        axis=-1,
+    )
+    velocity = kin[..., None, m.V_E : m.V_N + 1]
+    frame = velocity / np.sqrt((velocity * velocity).sum(-1, keepdims=True) + HEADING_FLOOR_MPS**2)
+    return Question(features, law.mean_en, law.var_m2, reach, np.broadcast_to(frame, law.mean_en.shape))
+
+
+def gap(ends: GapEnds, t_s: F64, fixes_after: F64, scale_mps: F64, config: ModelConfig) -> Question:
+    """Where at t_s [..., Q] seconds into gaps, asked from the fixes_after-th [...] fix after (1 = the gap's end).
+
+    scale_mps [...] is `motion.speed_scale_mps` at that fix. Positions are metres from the fix before the gap.
+    """
+    gap_s = np.maximum(ends.gap_s, MIN_QUERY_S)[..., None]
+    u = np.clip(t_s / gap_s, 0.0, 1.0)
+    bump = 4.0 * u * (1.0 - u)  # ties the residual to both ends
+    chord_m = np.sqrt((ends.chord_en**2).sum(-1))[..., None]
+    reach = 0.1 + bump * (0.25 * chord_m + 0.25 * scale_mps[..., None] * m.damped_s(gap_s, REACH_MEMORY_S))
+    base = baselines.hermite(ends.chord_en, ends.gap_s, ends.before_mps, ends.after_mps, t_s)
+    var = config.fix_sigma_m**2 + (0.5 * reach) ** 2
+    unit = ends.chord_en / np.sqrt((ends.chord_en**2).sum(-1) + CHORD_FLOOR_M**2)[..., None]
+    bow = baselines.linear(ends.chord_en, ends.gap_s, ends.before_mps, ends.after_mps, t_s) - base
+    chord_mps = (chord_m[..., 0] / gap_s[..., 0] + 0.5)[..., None]
+    row = [
+        np.log(gap_s) / 4.0,
+        np.log(chord_m + 1.0) / 4.0,
+        np.log(scale_mps)[..., None],
+        np.log(chord_mps),
+        ends.has_before[..., None],
+        ends.has_after[..., None],
+        _one_hot(fixes_after, MAX_GAP_AGE),
+        unit,
+        signed_log(ends.before_mps, 1.0),
+        signed_log(ends.after_mps, 1.0),
+        _in_frame(ends.before_mps / (chord_mps + scale_mps[..., None]), unit),
+        _in_frame(ends.after_mps / (chord_mps + scale_mps[..., None]), unit),
+    ]
+    flat = np.concatenate(row, axis=-1)  # [..., 19]
+    wide = np.broadcast_to(flat[..., None, :], (*u.shape, flat.shape[-1]))
+    point = [
+        u,
+        bump,
+        np.sin(2 * np.pi * u),
+        np.log(reach) / 4.0,
+        u * u,
+        *np.moveaxis(bow / (reach + 1.0)[..., None], -1, 0),
+    ]
+    features = np.concatenate([wide, np.stack(point, axis=-1)], axis=-1)
+    return Question(features, base, var, reach, np.broadcast_to(unit[..., None, :], base.shape))
+
+
+def _waves(x: F64) -> list[F64]:
+    return [f(x * k) for k in (0.4, 0.8, 1.6, 3.2) for f in (np.sin, np.cos)]
+
+
+def _one_hot(ordinal: F64, size: int) -> F64:
+    return np.asarray(np.clip(ordinal, 1, size)[..., None] == np.arange(1, size + 1), dtype=np.float64)
+
+
+def _in_frame(vector: F64, unit: F64) -> F64:
+    along = (vector * unit).sum(-1)
+    across = unit[..., 0] * vector[..., 1] - unit[..., 1] * vector[..., 0]
+    return np.stack([along, across], axis=-1)
