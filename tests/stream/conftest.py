@@ -1,4 +1,4 @@
-"""Fixtures of the stream tests: a real Redis server on a free loopback port, for the session."""
+"""How hypothesis runs here."""
 
 from __future__ import annotations
 

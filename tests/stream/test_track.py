@@ -1,0 +1,388 @@
+"""One entity's track: order, duplicates, late pings, jumps, silences, gaps; first by example, then by property."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from collections.abc import Iterable, Sequence
+from statistics import median
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream.track import (
+    FIX_BYTES,
+    Accepted,
+    Duplicate,
+    Folded,
+    Gap,
+    Late,
+    Policy,
+    Rejected,
+    Track,
+    Verdict,
+    observe,
+    pack,
+    unpack,
+)
+from stream.wire import E7, Ping
+
+T0 = 1_700_000_000_000
+POLICY = Policy(window_fixes=12)
+LAT, LON = 30.0, -97.0
+M_PER_DEG = 111_195.0
+
+
+def at(seconds: float, north_m: float = 0.0, **fields: float) -> Ping:
+    """A ping `seconds` after T0 and `north_m` north of the origin."""
+    return Ping(entity_id="bus-1", ts=T0 + round(seconds * 1000), lat=LAT + north_m / M_PER_DEG, lon=LON, **fields)  # type: ignore[arg-type]
+
+
+def feed(
+    pings: Iterable[Ping], track: Track | None = None, policy: Policy = POLICY, offset: int | None = None
+) -> tuple[Track, list[Verdict]]:
+    verdicts = []
+    first = offset if offset is not None else 0 if track is None else track.next_offset
+    for number, ping in enumerate(pings, first):
+        track, verdict = observe(track, ping, number, policy)
+        verdicts.append(verdict)
+    assert track is not None
+    return track, verdicts
+
+
+def times_s(track: Track) -> list[float]:
+    return [(fix.ts_ms - T0) / 1000 for fix in unpack(track.window)]
+
+
+def steady(count: int, every_s: float = 10.0, speed_mps: float = 10.0) -> list[Ping]:
+    return [at(n * every_s, n * every_s * speed_mps) for n in range(count)]
+
+
+def code_of(verdict: Verdict) -> str:
+    assert isinstance(verdict, Rejected), verdict
+    return verdict.reject.code
+
+
+def test_a_fix_has_the_drawn_bytes() -> None:
+    ping = Ping(entity_id="x", ts=T0, lat=-12.34567894, lon=179.99999996, speed_mps=12.345, heading_deg=359.999)
+    assert pack(ping) == struct.pack("<qiiHH", T0, -123456789, 1_800_000_000, 1234, 0)
+    bare = Ping(entity_id="x", ts=T0, lat=0.5, lon=0.0)
+    assert pack(bare) == struct.pack("<qiiHH", T0, 5_000_000, 0, 65_535, 65_535)
+    fast = Ping(entity_id="x", ts=T0, lat=0.5, lon=0.0, speed_mps=1000.0)
+    assert pack(fast)[16:18] == struct.pack("<H", 65_534), "the fastest speed is not the mark of absence"
+
+
+def test_the_first_ping_starts_a_window() -> None:
+    track, (verdict,) = feed([at(0)])
+    assert verdict == Accepted(restart=True)
+    assert (track.size, track.next_offset, track.accepted) == (1, 1, 1)
+
+
+def test_the_window_keeps_the_newest_fixes_in_order() -> None:
+    track, verdicts = feed(steady(30))
+    assert verdicts[1:] == [Accepted()] * 29
+    assert times_s(track) == [n * 10.0 for n in range(18, 30)]
+
+
+def test_a_second_ping_of_the_same_time_is_a_duplicate_and_the_first_one_wins() -> None:
+    before, _ = feed(steady(5))
+    track, verdicts = feed([at(40, 400), at(40, 450), at(20, 9)], before)
+    assert verdicts == [Duplicate()] * 3
+    assert (track.window, track.duplicates, track.accepted) == (before.window, 3, 5)
+
+
+def test_a_late_ping_is_put_in_its_place_without_moving_the_watermark() -> None:
+    before, _ = feed(steady(5))
+    track, verdicts = feed([at(15, 150)], before)
+    assert verdicts == [Late(2)]
+    assert times_s(track) == [0, 10, 15, 20, 30, 40]
+    assert (track.late, track.accepted) == (1, 6)
+
+
+def test_a_late_ping_pushes_the_oldest_out_of_a_full_window_and_its_position_says_so() -> None:
+    before, _ = feed(steady(12))
+    track, (verdict,) = feed([at(15, 150)], before)
+    assert isinstance(verdict, Late)
+    assert times_s(track)[verdict.position] == 15
+    assert times_s(track) == [10, 15, *(n * 10.0 for n in range(2, 12))]
+
+
+def test_a_ping_older_than_the_allowed_lateness_is_too_late() -> None:
+    before, _ = feed([at(0), at(100), at(200), at(500)])
+    track, (verdict,) = feed([at(199)], before)
+    assert code_of(verdict) == "too_late"
+    assert (track.window, track.rejected) == (before.window, 1)
+
+
+def test_a_ping_older_than_the_window_is_too_late() -> None:
+    before, _ = feed(steady(30))
+    _, (verdict,) = feed([at(179, 1790)], before)
+    assert code_of(verdict) == "too_late"
+
+
+def test_a_late_ping_that_nothing_could_have_reached_is_quarantined() -> None:
+    before, _ = feed(steady(5))
+    track, (verdict,) = feed([at(15, 9_000)], before)
+    assert code_of(verdict) == "impossible_jump"
+    assert track.window == before.window
+
+
+def test_a_jump_is_quarantined_and_the_next_good_ping_goes_on() -> None:
+    before, _ = feed(steady(5))
+    track, verdicts = feed([at(50, 20_000), at(60, 600)], before)
+    assert code_of(verdicts[0]) == "impossible_jump"
+    assert verdicts[1] == Accepted()
+    assert times_s(track) == [0, 10, 20, 30, 40, 60]
+    assert track.suspects == b""
+
+
+def test_noise_at_a_tiny_time_step_is_not_a_jump() -> None:
+    _, verdicts = feed([at(0), at(0.01, 150)])
+    assert verdicts[1] == Accepted()
+
+
+def test_a_track_moves_when_two_suspects_agree_with_a_third_ping() -> None:
+    before, _ = feed(steady(5))
+    track, verdicts = feed([at(50, 50_000), at(60, 50_100), at(70, 50_200)], before)
+    assert [code_of(verdict) for verdict in verdicts[:2]] == ["impossible_jump"] * 2
+    assert verdicts[2] == Accepted(restart=True)
+    assert times_s(track) == [70]
+
+
+def test_suspects_that_disagree_never_move_the_track() -> None:
+    before, _ = feed(steady(5))
+    track, verdicts = feed([at(50 + 10 * n, 50_000 * (1 + n % 2)) for n in range(8)], before)
+    assert [code_of(verdict) for verdict in verdicts] == ["impossible_jump"] * 8
+    assert track.window == before.window
+
+
+def test_a_suspect_sent_twice_is_a_duplicate_not_a_second_witness() -> None:
+    before, _ = feed(steady(5))
+    jump = at(50, 50_000)
+    track, verdicts = feed([jump, jump, jump, at(60, 50_100)], before)
+    assert [type(verdict) for verdict in verdicts] == [Rejected, Duplicate, Duplicate, Rejected]
+    assert track.window == before.window
+
+
+def test_the_antimeridian_is_crossed_without_a_jump() -> None:
+    pings = [
+        Ping(entity_id="ship", ts=T0 + n * 10_000, lat=10.0, lon=lon) for n, lon in enumerate((179.9995, -179.9995))
+    ]
+    assert feed(pings)[1][1] == Accepted()
+
+
+def test_a_long_silence_starts_a_new_session() -> None:
+    before, _ = feed(steady(5))
+    track, verdicts = feed([at(40 + 3_600, 400), at(40 + 3_600 + 3_600.001, 400)], before)
+    assert isinstance(verdicts[0], Accepted)
+    assert not verdicts[0].restart
+    assert verdicts[1] == Accepted(restart=True, finals=verdicts[1].finals)  # type: ignore[union-attr]
+    assert track.size == 1
+
+
+def test_a_gap_is_filled_when_it_closes_and_is_final_two_pings_later() -> None:
+    track, _ = feed(steady(8))
+    _, verdicts = feed([at(170, 1700), at(180, 1800), at(190, 1900), at(200, 2000)], track)
+    closing, _, final, after = verdicts
+    assert isinstance(closing, Accepted)
+    assert isinstance(final, Accepted)
+    gap = closing.gap
+    assert gap is not None
+    assert [(t - T0) / 1000 for t in gap.times_ms] == [80, 90, 100, 110, 120, 130, 140, 150, 160]
+    assert (gap.start.ts_ms, gap.end.ts_ms, gap.reason) == (T0 + 70_000, T0 + 170_000, "silence")
+    assert [fix.ts_ms - T0 for fix in unpack(gap.before)] == [40_000, 50_000, 60_000, 70_000]
+    assert [fix.ts_ms - T0 for fix in unpack(gap.after)] == [170_000]
+    assert verdicts[1] == after == Accepted()
+    (revised,) = final.finals
+    assert [fix.ts_ms - T0 for fix in unpack(revised.after)] == [170_000, 180_000, 190_000]
+    assert revised._replace(after=gap.after) == gap
+
+
+def test_silence_below_three_cadences_or_a_minute_is_no_gap() -> None:
+    _, verdicts = feed([*steady(8), at(70 + 60, 1300)])
+    assert verdicts[-1] == Accepted()
+    _, verdicts = feed([*steady(8, every_s=60), at(420 + 180, 6000)])
+    assert verdicts[-1] == Accepted()
+    _, verdicts = feed([*steady(8, every_s=60), at(420 + 181, 6010)])
+    assert isinstance(verdicts[-1], Accepted)
+    assert verdicts[-1].gap is not None
+
+
+def test_a_track_without_a_known_cadence_has_no_gaps() -> None:
+    _, verdicts = feed([at(0), at(10), at(20), at(900)])
+    assert verdicts[-1] == Accepted()
+
+
+def test_a_gap_around_quarantined_pings_names_them_as_its_reason() -> None:
+    _, verdicts = feed([*steady(8), at(80, 60_000), at(200, 2000)])
+    assert isinstance(verdicts[-1], Accepted)
+    assert verdicts[-1].gap is not None
+    assert verdicts[-1].gap.reason == "outlier"
+
+
+def test_a_late_ping_inside_a_provisional_gap_retracts_it() -> None:
+    track, _ = feed([*steady(8), at(170, 1700)])
+    track, verdicts = feed([at(120, 1200), at(180, 1800), at(190, 1900)], track)
+    late = verdicts[0]
+    assert isinstance(late, Late)
+    assert [gap.start.ts_ms - T0 for gap in late.retracted] == [70_000]
+    assert verdicts[1:] == [Accepted()] * 2
+    assert track.pending == ()
+
+
+def test_a_gap_that_still_waits_at_a_restart_is_final_at_once() -> None:
+    track, _ = feed([*steady(8), at(170, 1700)])
+    _, (verdict,) = feed([at(9_000, 0)], track)
+    assert isinstance(verdict, Accepted)
+    assert verdict.restart
+    assert [gap.start.ts_ms - T0 for gap in verdict.finals] == [70_000]
+
+
+def test_a_fine_cadence_is_widened_until_the_points_fit() -> None:
+    _, verdicts = feed([*steady(10, every_s=1), at(3_000, 30_000)])
+    assert isinstance(verdicts[-1], Accepted)
+    gap = verdicts[-1].gap
+    assert gap is not None
+    assert 200 < len(gap.times_ms) <= POLICY.max_gap_points
+
+
+# -- properties -------------------------------------------------------------------------------------------------------
+
+# Mostly plausible tracks on a coarse grid of times, so that duplicates, late pings, gaps and jumps are all frequent.
+steps = st.tuples(
+    st.sampled_from([-400, -30, -10, -5, 0, 1, 5, 10, 10, 10, 10, 20, 70, 200, 4_000]),
+    st.sampled_from([0.0, 0.0, 0.0, 5.0, 50.0, 40_000.0]),
+)
+
+
+@st.composite
+def journeys(draw: st.DrawFn) -> list[Ping]:
+    now = 0.0
+    pings = []
+    for step_s, jump_m in draw(st.lists(steps, min_size=1, max_size=60)):
+        now += step_s
+        pings.append(at(now, jump_m))
+    return pings
+
+
+def prefixes(pings: Sequence[Ping]) -> Iterable[tuple[Track | None, Ping, int, Track, Verdict]]:
+    """Each observation of a journey: the track before, the ping, its offset, the track after, the verdict."""
+    track: Track | None = None
+    for offset, ping in enumerate(pings):
+        after, verdict = observe(track, ping, offset * 3, POLICY)
+        yield track, ping, offset * 3, after, verdict
+        track = after
+
+
+@given(journeys())
+def test_windows_are_bounded_strictly_ordered_and_hold_the_accepted_ping(pings: list[Ping]) -> None:
+    for before, ping, offset, after, verdict in prefixes(pings):
+        times = [fix.ts_ms for fix in unpack(after.window)]
+        assert all(one < other for one, other in itertools.pairwise(times))
+        assert 1 <= len(times) <= POLICY.window_fixes
+        assert len(after.window) % FIX_BYTES == 0
+        assert after.next_offset == offset + 1
+        assert len(after.suspects) <= 2 * FIX_BYTES
+        assert len(after.pending) <= 2
+        if isinstance(verdict, Accepted):
+            assert after.window.endswith(pack(ping))
+            assert after.size == (1 if verdict.restart else min((before.size if before else 0) + 1, 12))
+        elif isinstance(verdict, Late):
+            assert times[verdict.position] == ping.ts
+        else:
+            assert before is not None
+            assert after.window == before.window
+
+
+@given(journeys())
+def test_only_an_accepted_ping_moves_the_watermark_and_only_forward(pings: list[Ping]) -> None:
+    for before, _, _, after, verdict in prefixes(pings):
+        if before is None:
+            continue
+        moved = after.window[-FIX_BYTES:] != before.window[-FIX_BYTES:]
+        assert moved == isinstance(verdict, Accepted)
+        assert list(unpack(after.window))[-1].ts_ms >= list(unpack(before.window))[-1].ts_ms
+
+
+@given(journeys())
+def test_every_ping_is_counted_once(pings: list[Ping]) -> None:
+    track, verdicts = feed(pings)
+    kinds = [type(verdict) for verdict in verdicts]
+    assert track.accepted == kinds.count(Accepted) + kinds.count(Late)
+    assert track.late == kinds.count(Late)
+    assert track.duplicates == kinds.count(Duplicate)
+    assert track.rejected == kinds.count(Rejected)
+    assert Folded not in kinds
+
+
+@given(journeys(), st.data())
+def test_a_replay_of_any_prefix_changes_nothing(pings: list[Ping], data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, len(pings)))
+    track, _ = feed(pings)
+    again = track
+    for offset in range(start, len(pings)):
+        again, verdict = observe(again, pings[offset], offset, POLICY)
+        assert verdict == Folded()
+    assert again is track
+
+
+@given(journeys())
+def test_a_duplicate_of_what_the_window_holds_changes_no_fix(pings: list[Ping]) -> None:
+    track, _ = feed(pings)
+    for fix in unpack(track.window):
+        ping = Ping(entity_id="bus-1", ts=fix.ts_ms, lat=fix.lat_e7 / E7 + 0.001, lon=fix.lon_e7 / E7)
+        after, verdict = observe(track, ping, track.next_offset, POLICY)
+        assert verdict == Duplicate()
+        assert (after.window, after.pending, after.suspects) == (track.window, track.pending, track.suspects)
+
+
+@given(journeys())
+def test_observing_alters_no_track_it_was_handed(pings: list[Ping]) -> None:
+    seen = [(before, repr(before)) for before, *_ in prefixes(pings)]
+    assert all(repr(before) == was for before, was in seen)
+
+
+@given(st.permutations(range(8)))
+def test_pings_shuffled_within_the_lateness_give_the_window_of_the_sorted_ones(order: list[int]) -> None:
+    pings = steady(9)
+    ordered, _ = feed(pings)
+    shuffled, _ = feed([pings[0], *(pings[1 + n] for n in order)])
+    assert shuffled.window == ordered.window
+
+
+def gaps_of(verdicts: Iterable[Verdict]) -> tuple[list[Gap], list[Gap], list[Gap]]:
+    closed: list[Gap] = []
+    final: list[Gap] = []
+    retracted: list[Gap] = []
+    for verdict in verdicts:
+        if isinstance(verdict, Accepted):
+            closed += [verdict.gap] if verdict.gap else []
+            final += verdict.finals
+        elif isinstance(verdict, Late):
+            retracted += verdict.retracted
+    return closed, final, retracted
+
+
+@given(journeys())
+def test_every_gap_is_long_and_its_points_lie_strictly_inside_in_order(pings: list[Ping]) -> None:
+    closed, final, retracted = gaps_of(feed(pings)[1])
+    for gap in [*closed, *final, *retracted]:
+        times = [gap.start.ts_ms, *gap.times_ms, gap.end.ts_ms]
+        assert times == sorted(set(times))
+        assert 60_000 < times[-1] - times[0] <= 3_600_000
+        assert len(gap.times_ms) >= 2
+        assert list(unpack(gap.before))[-1] == gap.start
+        assert next(iter(unpack(gap.after))) == gap.end
+        assert max(len(gap.before), len(gap.after)) <= 4 * FIX_BYTES
+        spacing = median(b - a for a, b in itertools.pairwise(times))
+        assert (times[-1] - times[0]) > 2 * spacing
+
+
+@given(journeys())
+def test_every_gap_that_closed_becomes_final_or_retracted_at_most_once(pings: list[Ping]) -> None:
+    track, verdicts = feed(pings)
+    closed, final, retracted = gaps_of(verdicts)
+    ended = [gap.start.ts_ms for gap in [*final, *retracted]]
+    assert len(set(ended)) == len(ended)
+    waiting = [gap.start_ms for gap in track.pending]
+    assert {*ended, *waiting} <= {gap.start.ts_ms for gap in closed}
