@@ -1,7 +1,7 @@
 """The door: everything that `stream` may import of the model. Pings in, forecasts and gap fills out.
 
-Synchronous and thread-confined: one thread at a time uses a Predictor. Latitudes and longitudes are degrees or 1e-7 deg,
-times int64 ms UTC; metres are local east and north from the row's last fix (its anchor).
+Synchronous and thread-confined: one thread at a time uses a Predictor. Latitudes and longitudes are degrees or
+1e-7 deg, times int64 ms UTC; metres are local east and north from the row's last fix (its anchor).
 
 Shapes: N rows (slots), H horizons, M points of a gap.
 """
@@ -118,21 +118,25 @@ class Predictor:
         self._pool.check(slots)
         if len(windows) != len(slots):
             raise ValueError(f"{len(windows)} windows for {len(slots)} slots")
-        order = np.argsort([len(window) for window in windows], kind="stable")
+        order = np.argsort([-len(window) for window in windows], kind="stable")
         at = 0
-        while at < len(order):  # windows of like length together, so that little is padding
-            longest = len(windows[order[min(len(order), at + REBUILD_TOKENS // self.history) - 1]])
-            rows = order[at : at + max(1, REBUILD_TOKENS // max(longest, self.history))]
+        while at < len(order):  # longest first: windows of like length together, so that little is padding
+            rows = order[at : at + max(1, REBUILD_TOKENS // max(1, len(windows[order[at]])))]
             self._rebuild(slots[rows], [windows[i] for i in rows])
             at += len(rows)
 
     @torch.inference_mode()
-    def forecast(self, slots: Slots, horizons_s: Sequence[float]) -> Forecasts:
-        """From each slot's last fix; changes nothing. Raises ValueError for an empty slot or a horizon not above 0."""
+    def forecast(self, slots: Slots, horizons_s: Sequence[float] | F64) -> Forecasts:
+        """From each slot's last fix; changes nothing. Horizons are H for all rows, or N, H of each row's own.
+
+        Raises ValueError for an empty slot or a horizon not above 0.
+        """
         pool = self._pool
         self._check_filled(slots)
         horizons = np.asarray(horizons_s, dtype=np.float64)
-        if horizons.ndim != 1 or not bool((horizons > 0).all()) or not bool(np.isfinite(horizons).all()):
+        if horizons.shape[:-1] not in ((), (len(slots),)):
+            raise ValueError(f"horizons must have the shape H or N={len(slots)}, H, got {horizons.shape}")
+        if not bool((horizons > 0).all()) or not bool(np.isfinite(horizons).all()):
             raise ValueError(f"horizons must be positive seconds, got {horizons_s}")
         kin, hidden = pool.kin[slots], pool.hidden[torch.from_numpy(slots)]
         running = np.where(kin[:, motion.DT] == 0.0, 1.0, np.exp(kin[:, motion.LOG_DT]))
@@ -141,7 +145,7 @@ class Predictor:
         next_dt = np.clip(
             running * np.exp(np.clip(np.where(sound, log_ratio, 0.0), -12.0, 12.0)), MIN_NEXT_S, MAX_NEXT_S
         )
-        dt = np.concatenate([next_dt[:, None], np.broadcast_to(horizons, (len(slots), len(horizons)))], axis=1)
+        dt = np.concatenate([next_dt[:, None], np.broadcast_to(horizons, (len(slots), horizons.shape[-1]))], axis=1)
         question = network.asked(queries.forecast(kin, dt, self.config), torch.float64)
         spread = combine(self._net.forecast(hidden, question.features), question)
         mean, cov, sound = self._sound(spread, sound)
@@ -155,7 +159,7 @@ class Predictor:
 
     @torch.inference_mode()
     def fill(self, slots: Slots, asked: Sequence[Gap]) -> list[Fill]:
-        """Positions inside gaps. Call it when exactly the fixes in `after` have been folded into the slot since the gap."""
+        """Positions inside gaps. The slot must have folded the fixes in `after` since the gap, and none beyond them."""
         self._check_filled(slots)
         if len(asked) != len(slots):
             raise ValueError(f"{len(asked)} gaps for {len(slots)} slots")

@@ -1,4 +1,4 @@
-"""Physics without weights, batched. Forecasts and gap fills have one signature each, so that a table can loop over them.
+"""Physics without weights, batched. Forecasts and gap fills have one signature each: a table can loop over them.
 
     forecast(kin [N, K], dt_s [N, H], config)  -> Law: mean [N, H, 2] m from the last fix, variance per axis [N, H] m²
     bridge(chord_en, gap_s, before_mps, after_mps, t_s [..., Q]) -> positions [..., Q, 2] m from the fix before the gap

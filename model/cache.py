@@ -8,7 +8,8 @@ Knows arrays and slots; knows no entity ids and no weights. Grows by doubling, n
     last             FIX     [slots]                    the last fix
     age              int64   [slots]                    pings folded so far; 0 = empty
 
-Another precision of the rings (int8) is a change of `_Rings.append`, `put_sequence`, `export_rings`, `import_rings` alone.
+Another precision of the rings (int8) is a change of `_Rings.append`, `put_sequence`, `export_rings` and
+`import_rings` alone.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ class StatePool:
 
     def import_rings(self, slot: int, filled: NDArray[np.float32]) -> None:
         """Overwrite the first places of one slot's rings with [blocks, 2, n, D]."""
-        self.rings[:, slot, :, : filled.shape[2]] = torch.from_numpy(filled)
+        self.rings[:, slot, :, : filled.shape[2]] = torch.from_numpy(filled.copy())  # blobs are read-only
 
     def _grow(self, capacity: int) -> None:
         extra = capacity - self.capacity

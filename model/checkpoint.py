@@ -61,9 +61,8 @@ def from_pretrained(weights: str | Path) -> Network:
         raise WeightsError(f"{directory / WEIGHTS_FILE}: tensors do not fit the config, e.g. {odd[0]}")
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape:
-            raise WeightsError(
-                f"{directory / WEIGHTS_FILE}: {name} has shape {list(tensor.shape)}, config needs {list(expected[name].shape)}"
-            )
+            shapes = f"shape {list(tensor.shape)}, config needs {list(expected[name].shape)}"
+            raise WeightsError(f"{directory / WEIGHTS_FILE}: {name} has {shapes}")
         if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
             raise WeightsError(f"{directory / WEIGHTS_FILE}: {name} has values that are not finite numbers")
     network.load_state_dict(tensors)

@@ -59,7 +59,7 @@ def context(fixes: NDArray[Any]) -> Context:
 
 
 def week_phase_ms(ts_ms: NDArray[Any], lon_e7: NDArray[Any]) -> NDArray[np.int64]:
-    """Local solar time in the week. Solar, not UTC: rush hour must be the same hour in every region, without a zone map."""
+    """Local solar time in the week. Not UTC: rush hour must be the same hour in every region, without a zone map."""
     solar_ms = lon_e7.astype(np.int64) * _SOLAR_MS_PER_DEG // E7
     phase: NDArray[np.int64] = (ts_ms.astype(np.int64) + solar_ms + _EPOCH_SHIFT_MS) % _WEEK_MS
     return phase

@@ -1,5 +1,5 @@
-"""Degrees and local metres. Equirectangular at the earlier fix's latitude: exact enough for one step, cheap, and its own
-inverse. Angles come as integers of 1e-7 deg, so that a difference is exact before it becomes a float."""
+"""Degrees and local metres. Equirectangular at the earlier fix's latitude: exact enough for one step, cheap, and its
+own inverse. Angles come as integers of 1e-7 deg, so that a difference is exact before it becomes a float."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from model.transformer import Trunk
 
 
 class Network(nn.Module):
-    """Answers nothing by itself: `trunk` reads pings, `forecast`, `interval` and `gap` answer from its hidden vectors."""
+    """`trunk` reads pings; `forecast`, `interval` and `gap` answer from its hidden vectors."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

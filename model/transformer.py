@@ -1,8 +1,8 @@
 """The trunk: pre-norm blocks with multi-query attention over a band of W pings. Knows tensors; knows no pings.
 
 Two ways through the same weights that must agree to 1e-5 in float32:
-`forward` takes whole sequences, a token seeing itself and the W-1 before it; `step` takes one ping per row and finds the
-others in a ring (model.cache), where rows may have any ages.
+`forward` takes whole sequences, a token seeing itself and the W-1 before it; `step` takes one ping per row and finds
+the others in a ring (model.cache), where rows may have any ages.
 
 Shapes: B sequences, N rows, T pings, F features, C = config.d, H heads, D = C / H, W = config.window.
 """
@@ -86,7 +86,7 @@ class Trunk(nn.Module):
         return self.norm(x), kept
 
     def step(self, x_NF: Tensor, age_N: Tensor, rings: Rings) -> Tensor:
-        """Hidden vectors [N, C] of one new ping per row; age_N counts the pings that a row has folded before this one."""
+        """Hidden vectors [N, C] of one new ping per row; age_N counts the pings that a row has folded before."""
         cos_sin = self.rope[age_N % positions.PERIOD]  # N, 2, D/2
         # A ring slot is filled once the row is that old: order in the ring is no matter, keys carry their angle.
         empty = torch.arange(self.config.window, device=x_NF.device) > age_N.unsqueeze(1)  # N, W
