@@ -1,0 +1,229 @@
+"""Where checkpoints live. Knows partitions, epochs and opaque bytes; knows no track and no model.
+
+Every key of one partition shares a hash tag, so that one atomic script may touch them all, in a cluster too:
+
+    key                                        type    ttl          holds
+    pathcast:{<group>|<topic>|<number>}:meta   hash    none         epoch, next_offset
+    pathcast:{<group>|<topic>|<number>}:e:<id> string  state_ttl_s  the record of one entity (`stream.record`)
+
+The epoch is the fence: each claim raises it, and every write is refused inside Redis, in the same atomic step, unless
+it carries the epoch that stands there. A checkpoint larger than one call goes in chunks, its offset with the last one:
+a crash in between leaves records that are newer than the offset, which replay skips by their own `next_offset`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol, cast
+
+from redis.asyncio import Redis
+
+from stream.settings import Settings
+
+Partition = tuple[str, int]  # topic, number
+
+KEY_PARTITION: Final = "pathcast:{{{group}|{topic}|{number}}}:"
+KEY_META: Final = "meta"  # appended to KEY_PARTITION
+KEY_ENTITY: Final = "e:"  # and then the entity's id
+FIELD_EPOCH: Final = "epoch"
+FIELD_OFFSET: Final = "next_offset"
+
+MAX_CALL_BYTES: Final = 1024 * 1024  # of one script call: some 5 ms of the single Redis thread, so others get a turn
+MAX_CALL_ITEMS: Final = 4_000  # Lua's arguments live on its stack, which holds 8,000
+GET_CHUNK: Final = 500
+CONNECT_TIMEOUT_S: Final = 2.0
+CALL_TIMEOUT_S: Final = 5.0  # a Redis that takes longer is away: delivery waits and tries again
+
+
+class Fenced(RuntimeError):
+    """A newer owner holds the partition: nothing was written by this call."""
+
+
+class ClaimLost(Fenced):
+    """Redis does not know our claim any more: it lost its data, or is an older copy. Claim again and rebuild."""
+
+
+class Claim(NamedTuple):
+    """What an owner got: its epoch, and the input offset that the stored records include (None: no checkpoint)."""
+
+    epoch: int
+    next_offset: int | None
+
+
+class Store(Protocol):
+    """Checkpoints of partitions. Two real sides, RedisStore and MemoryStore, pass one suite."""
+
+    async def claim(self, partition: Partition, *, floor: int = 0) -> Claim:
+        """Own the partition: its epoch rises above the stored one and above `floor`, whatever Redis has lost."""
+
+    async def get_many(self, partition: Partition, entity_ids: Sequence[str]) -> list[bytes | None]:
+        """The records of these entities, in order; None where there is none."""
+
+    async def put_many(self, partition: Partition, epoch: int, next_offset: int, items: Mapping[str, bytes]) -> None:
+        """Write records, then the offset that all records of the partition now include.
+
+        Raises:
+            Fenced: `epoch` is not the partition's; nothing was written.
+        """
+
+    async def forget(self, partition: Partition, epoch: int) -> None:
+        """Delete all records and the offset of the partition; its epoch stays. Raises Fenced."""
+
+    async def close(self) -> None: ...
+
+
+class MemoryStore:
+    """Checkpoints in this process: for replay and tests. Nothing expires."""
+
+    def __init__(self) -> None:
+        self._claims: dict[Partition, Claim] = {}
+        self._records: dict[Partition, dict[str, bytes]] = {}
+
+    async def claim(self, partition: Partition, *, floor: int = 0) -> Claim:
+        stored = self._claims.get(partition, Claim(0, None))
+        self._claims[partition] = Claim(max(stored.epoch, floor) + 1, stored.next_offset)
+        return self._claims[partition]
+
+    async def get_many(self, partition: Partition, entity_ids: Sequence[str]) -> list[bytes | None]:
+        records = self._records.get(partition, {})
+        return [records.get(entity_id) for entity_id in entity_ids]
+
+    async def put_many(self, partition: Partition, epoch: int, next_offset: int, items: Mapping[str, bytes]) -> None:
+        self._check(partition, epoch)
+        self._records.setdefault(partition, {}).update(items)
+        self._claims[partition] = Claim(epoch, next_offset)
+
+    async def forget(self, partition: Partition, epoch: int) -> None:
+        self._check(partition, epoch)
+        self._records.pop(partition, None)
+        self._claims[partition] = Claim(epoch, None)
+
+    async def close(self) -> None:
+        pass
+
+    def _check(self, partition: Partition, epoch: int) -> None:
+        _refuse_unless_current(partition, epoch, self._claims.get(partition, Claim(0, None)).epoch)
+
+
+# Each script's KEYS[1] is the meta hash. Numbers go through Lua as doubles: epochs and TTLs stay far below 2^53, and
+# offsets are passed through as text.
+_CLAIM: Final = f"""
+local stored = tonumber(redis.call('HGET', KEYS[1], '{FIELD_EPOCH}')) or 0
+local epoch = math.max(stored, tonumber(ARGV[1])) + 1
+redis.call('HSET', KEYS[1], '{FIELD_EPOCH}', string.format('%.0f', epoch))
+return {{epoch, redis.call('HGET', KEYS[1], '{FIELD_OFFSET}')}}
+"""
+
+# ARGV: epoch, ttl in ms, next_offset or '' (not the last chunk), then one value for each of KEYS[2..].
+# Returns the stored epoch, which is the caller's exactly if the write took place.
+_PUT: Final = f"""
+local stored = tonumber(redis.call('HGET', KEYS[1], '{FIELD_EPOCH}')) or 0
+if stored == tonumber(ARGV[1]) then
+    for i = 2, #KEYS do
+        redis.call('SET', KEYS[i], ARGV[i + 2], 'PX', ARGV[2])
+    end
+    if ARGV[3] ~= '' then
+        redis.call('HSET', KEYS[1], '{FIELD_OFFSET}', ARGV[3])
+    end
+end
+return stored
+"""
+
+# ARGV: epoch, 'records' to delete KEYS[2..] or 'offset' to delete the offset. Returns as _PUT does.
+_FORGET: Final = f"""
+local stored = tonumber(redis.call('HGET', KEYS[1], '{FIELD_EPOCH}')) or 0
+if stored == tonumber(ARGV[1]) then
+    for i = 2, #KEYS do
+        redis.call('UNLINK', KEYS[i])
+    end
+    if ARGV[2] == 'offset' then
+        redis.call('HDEL', KEYS[1], '{FIELD_OFFSET}')
+    end
+end
+return stored
+"""
+
+
+class RedisStore:
+    """Checkpoints in Redis or Valkey. Raises redis.RedisError or OSError while the server cannot be reached."""
+
+    def __init__(self, settings: Settings) -> None:
+        if set(settings.group) & set("{}|"):
+            raise ValueError(f"the group's name must not contain any of {{ }} |, got {settings.group!r}")
+        self._group = settings.group
+        self._ttl_ms = settings.state_ttl_s * 1000
+        self._redis = Redis.from_url(
+            settings.redis_url, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=CALL_TIMEOUT_S
+        )
+        self._claim = self._redis.register_script(_CLAIM)
+        self._put = self._redis.register_script(_PUT)
+        self._forget = self._redis.register_script(_FORGET)
+
+    async def claim(self, partition: Partition, *, floor: int = 0) -> Claim:
+        epoch, next_offset = await self._claim([self._meta_key(partition)], [floor])
+        return Claim(int(epoch), None if next_offset is None else int(next_offset))
+
+    async def get_many(self, partition: Partition, entity_ids: Sequence[str]) -> list[bytes | None]:
+        found: list[bytes | None] = []
+        for start in range(0, len(entity_ids), GET_CHUNK):
+            keys = [self._entity_key(partition, entity_id) for entity_id in entity_ids[start : start + GET_CHUNK]]
+            found += cast(list[bytes | None], await self._redis.mget(keys))
+        return found
+
+    async def put_many(self, partition: Partition, epoch: int, next_offset: int, items: Mapping[str, bytes]) -> None:
+        chunks = list(_chunks(items)) or [{}]
+        for number, chunk in enumerate(chunks, 1):
+            keys = [self._meta_key(partition), *(self._entity_key(partition, entity_id) for entity_id in chunk)]
+            offset: int | str = next_offset if number == len(chunks) else ""
+            stored = await self._put(keys, [epoch, self._ttl_ms, offset, *chunk.values()])
+            _refuse_unless_current(partition, epoch, int(stored))
+
+    async def forget(self, partition: Partition, epoch: int) -> None:
+        # The offset goes last: a crash before it leaves the checkpoint that made us forget, and we are told again.
+        meta = self._meta_key(partition)
+        pattern = _glob_escaped(self._entity_key(partition, "")) + "*"
+        keys: list[Any] = []
+        async for key in self._redis.scan_iter(match=pattern, count=MAX_CALL_ITEMS):
+            keys.append(key)
+            if len(keys) == MAX_CALL_ITEMS:
+                _refuse_unless_current(partition, epoch, int(await self._forget([meta, *keys], [epoch, "records"])))
+                keys.clear()
+        _refuse_unless_current(partition, epoch, int(await self._forget([meta, *keys], [epoch, "offset"])))
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    def _meta_key(self, partition: Partition) -> str:
+        return self._partition_key(partition) + KEY_META
+
+    def _entity_key(self, partition: Partition, entity_id: str) -> str:
+        return f"{self._partition_key(partition)}{KEY_ENTITY}{entity_id}"
+
+    def _partition_key(self, partition: Partition) -> str:
+        return KEY_PARTITION.format(group=self._group, topic=partition[0], number=partition[1])
+
+
+def _chunks(items: Mapping[str, bytes]) -> Iterator[dict[str, bytes]]:
+    """The items in order, in pieces that one call may carry; a single larger item goes alone."""
+    chunk: dict[str, bytes] = {}
+    size = 0
+    for entity_id, value in items.items():
+        if chunk and (size + len(value) > MAX_CALL_BYTES or len(chunk) == MAX_CALL_ITEMS):
+            yield chunk
+            chunk, size = {}, 0
+        chunk[entity_id] = value
+        size += len(value)
+    if chunk:
+        yield chunk
+
+
+def _glob_escaped(text: str) -> str:
+    return "".join(f"\\{char}" if char in r"*?[]^\-" else char for char in text)
+
+
+def _refuse_unless_current(partition: Partition, epoch: int, stored: int) -> None:
+    clash = f"{partition[0]}/{partition[1]} is at epoch {stored}, ours is {epoch}"
+    if stored > epoch:
+        raise Fenced(f"{clash}: another worker claimed it")
+    if stored < epoch:
+        raise ClaimLost(f"{clash}: did Redis lose its data?")

@@ -1,0 +1,183 @@
+"""One suite for both stores; RedisStore runs against a real server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+
+from stream.settings import Settings
+from stream.store import MAX_CALL_BYTES, Claim, ClaimLost, Fenced, MemoryStore, RedisStore, Store
+
+A = ("pathcast.pings.v1", 0)
+B = ("pathcast.pings.v1", 1)
+META = "pathcast:{g1|pathcast.pings.v1|0}:meta"
+ENTITY = "pathcast:{g1|pathcast.pings.v1|0}:e:"
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+    made: Store = MemoryStore()
+    if request.param == "redis":
+        made = RedisStore(Settings(redis_url=request.getfixturevalue("redis_url"), group="g1"))
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    async with Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+async def redis_store(redis_url: str) -> AsyncIterator[RedisStore]:
+    made = RedisStore(Settings(redis_url=redis_url, group="g1", state_ttl_s=60))
+    yield made
+    await made.close()
+
+
+async def test_a_first_claim_finds_no_checkpoint(store: Store) -> None:
+    assert await store.claim(A) == Claim(1, None)
+    assert await store.get_many(A, ["x", "y"]) == [None, None]
+
+
+async def test_what_was_put_is_got_in_the_order_asked_for(store: Store) -> None:
+    epoch, _ = await store.claim(A)
+    await store.put_many(A, epoch, 17, {"x": b"1", "y": b"\x00\xff" * 3, "": b""})
+    assert await store.get_many(A, ["y", "nobody", "x", "y", ""]) == [b"\x00\xff" * 3, None, b"1", b"\x00\xff" * 3, b""]
+    assert await store.get_many(A, []) == []
+    assert (await store.claim(A)).next_offset == 17
+
+
+async def test_a_later_put_replaces_and_an_empty_one_moves_only_the_offset(store: Store) -> None:
+    epoch, _ = await store.claim(A)
+    await store.put_many(A, epoch, 5, {"x": b"old", "y": b"kept"})
+    await store.put_many(A, epoch, 6, {"x": b"new"})
+    await store.put_many(A, epoch, 2**53 + 1, {})
+    assert await store.get_many(A, ["x", "y"]) == [b"new", b"kept"]
+    assert (await store.claim(A)).next_offset == 2**53 + 1
+
+
+async def test_partitions_know_nothing_of_each_other(store: Store) -> None:
+    epoch, _ = await store.claim(A)
+    await store.put_many(A, epoch, 5, {"x": b"a"})
+    assert await store.claim(B) == Claim(1, None)
+    assert await store.get_many(B, ["x"]) == [None]
+    await store.claim(B)
+    await store.put_many(A, epoch, 6, {"x": b"b"})
+
+
+async def test_each_claim_raises_the_epoch_and_fences_the_one_before(store: Store) -> None:
+    old, _ = await store.claim(A)
+    await store.put_many(A, old, 5, {"x": b"old"})
+    new, next_offset = await store.claim(A)
+    assert (new, next_offset) == (old + 1, 5)
+    with pytest.raises(Fenced, match="another worker"):
+        await store.put_many(A, old, 9, {"x": b"zombie", "z": b"zombie"})
+    assert await store.get_many(A, ["x", "z"]) == [b"old", None]
+    await store.put_many(A, new, 6, {"x": b"new"})
+    assert (await store.claim(A)).next_offset == 6
+
+
+async def test_a_fenced_put_of_many_chunks_writes_nothing(store: Store) -> None:
+    old, _ = await store.claim(A)
+    await store.claim(A)
+    items = {str(n): bytes(200_000) for n in range(20)}
+    with pytest.raises(Fenced):
+        await store.put_many(A, old, 9, items)
+    assert await store.get_many(A, list(items)) == [None] * 20
+    assert (await store.claim(A)).next_offset is None
+
+
+async def test_a_checkpoint_larger_than_one_call_arrives_whole(store: Store) -> None:
+    epoch, _ = await store.claim(A)
+    items = {f"e{n}": bytes([n % 251]) * (MAX_CALL_BYTES // 7 if n % 50 else MAX_CALL_BYTES + 1) for n in range(60)}
+    items |= {f"small{n}": b"s" for n in range(9_000)}
+    await store.put_many(A, epoch, 33, items)
+    assert await store.get_many(A, list(items)) == list(items.values())
+    assert (await store.claim(A)).next_offset == 33
+
+
+async def test_a_claim_rises_above_the_floor(store: Store) -> None:
+    """Redis came back empty: the owner that held epoch 7 must still fence whoever held 6."""
+    assert (await store.claim(A, floor=7)).epoch == 8
+    assert (await store.claim(A, floor=3)).epoch == 9
+
+
+async def test_a_put_without_a_stored_claim_is_refused_as_lost(store: Store) -> None:
+    """Written on, the offset would promise records that Redis has lost."""
+    with pytest.raises(ClaimLost):
+        await store.put_many(A, 7, 9, {"x": b"1"})
+    assert await store.get_many(A, ["x"]) == [None]
+
+
+async def test_forgetting_deletes_records_and_offset_but_not_the_epoch(store: Store) -> None:
+    epoch, _ = await store.claim(A)
+    await store.put_many(A, epoch, 5, {f"e{n}": b"1" for n in range(9_000)} | {"*": b"2"})
+    other, _ = await store.claim(B)
+    await store.put_many(B, other, 5, {"e1": b"kept"})
+    await store.forget(A, epoch)
+    assert await store.get_many(A, ["e1", "e8999", "*"]) == [None] * 3
+    assert await store.get_many(B, ["e1"]) == [b"kept"]
+    assert await store.claim(A) == Claim(epoch + 1, None)
+    with pytest.raises(Fenced):
+        await store.forget(A, epoch)
+
+
+@pytest.mark.parametrize("entity_id", ["{a}", "x}:meta", "*", "ß🚌", "a b", "\\"])
+async def test_any_entity_id_is_a_key_of_its_own(store: Store, entity_id: str) -> None:
+    epoch, _ = await store.claim(A)
+    await store.put_many(A, epoch, 5, {entity_id: b"mine", "a": b"other"})
+    assert await store.get_many(A, [entity_id, "a"]) == [b"mine", b"other"]
+    assert await store.claim(A) == Claim(epoch + 1, 5)
+
+
+# -- what only Redis has ----------------------------------------------------------------------------------------------
+
+
+async def test_the_keys_are_as_drawn(redis_store: RedisStore, redis: Redis) -> None:
+    epoch, _ = await redis_store.claim(A)
+    await redis_store.put_many(A, epoch, 5, {"bus-1": b"record"})
+    assert sorted(await redis.keys()) == sorted([META.encode(), (ENTITY + "bus-1").encode()])
+    assert await redis.hgetall(META) == {b"epoch": b"1", b"next_offset": b"5"}
+    assert await redis.get(ENTITY + "bus-1") == b"record"
+
+
+async def test_records_expire_and_the_fence_does_not(redis_store: RedisStore, redis: Redis) -> None:
+    epoch, _ = await redis_store.claim(A)
+    await redis_store.put_many(A, epoch, 5, {"bus-1": b"record"})
+    assert 0 < await redis.pttl(ENTITY + "bus-1") <= 60_000
+    assert await redis.ttl(META) == -1
+
+
+async def test_a_takeover_between_two_chunks_leaves_the_offset_of_before(redis_store: RedisStore, redis: Redis) -> None:
+    """The old owner is fenced in the middle of its checkpoint: what it wrote stays, the offset does not move."""
+    old, _ = await redis_store.claim(A)
+    await redis_store.put_many(A, old, 5, {"x": b"5"})
+    items = {f"e{n}": bytes(MAX_CALL_BYTES // 2 + 1) for n in range(40)}
+    put = asyncio.create_task(redis_store.put_many(A, old, 9, items))
+    while not await redis.exists(ENTITY + "e0"):  # noqa: ASYNC110 - the event is in another process
+        await asyncio.sleep(0)
+    new, next_offset = await redis_store.claim(A)
+    with pytest.raises(Fenced):
+        await put
+    assert next_offset == 5
+    assert await redis.exists(ENTITY + "e39") == 0
+    await redis_store.put_many(A, new, 6, {})
+
+
+async def test_groups_share_no_records(redis_url: str, redis_store: RedisStore) -> None:
+    other = RedisStore(Settings(redis_url=redis_url, group="g2"))
+    epoch, _ = await redis_store.claim(A)
+    await redis_store.put_many(A, epoch, 5, {"x": b"1"})
+    assert await other.claim(A) == Claim(1, None)
+    assert await other.get_many(A, ["x"]) == [None]
+    await other.close()
+
+
+def test_a_group_that_would_break_the_hash_tag_is_refused() -> None:
+    with pytest.raises(ValueError, match="group"):
+        RedisStore(Settings(group="a}b"))
