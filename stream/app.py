@@ -1,0 +1,192 @@
+"""The Faust app and the worker around it: which topic, which agent, what happens on a rebalance, a signal, a crash.
+With `transport`, the only module that imports Faust; what is delivered, and when, is `delivery`'s to know."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar, cast
+
+import faust
+from faust.app.base import BootStrategy
+from faust.types import TP
+
+from model.api import Predictor
+from stream.delivery import Delivery
+from stream.engine import Engine
+from stream.publisher import Publisher
+from stream.settings import Settings
+from stream.store import RedisStore
+from stream.transport import Consumer, Polled, partitions
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+STOP_S = 9.0  # for drain, last checkpoint and leaving the group; orchestrators kill after 10 s or more
+REPORT_S = 10.0  # between two throughput lines
+POLLS_WAITING = 2  # messages between the consumer and the agent; behind it, delivery bounds what waits by records
+MIN_REQUEST_TIMEOUT_S = 40.0  # aiokafka's default; Faust demands more than the session's
+
+
+class ConsumerOnly(BootStrategy):
+    """No web server, and no Faust producer: `stream.publisher` sends. (`producer_threaded` breaks on stop, besides.)"""
+
+    enable_web = False
+    enable_kafka_producer = False
+
+
+class Untouched(faust.Schema):
+    """Keys and values as the transport made them. Bytes are decoded in `clean`, where a bad one is a reject; a decoder
+    here would have Faust acknowledge it before the agent sees it."""
+
+    def loads_key(self, app: Any, message: Any, *, loads: Any = None, serializer: Any = None) -> Any:
+        return message.key
+
+    def loads_value(self, app: Any, message: Any, *, loads: Any = None, serializer: Any = None) -> Any:
+        return message.value
+
+
+class App(faust.App):
+    """A Faust app with a Delivery."""
+
+    BootStrategy = ConsumerOnly
+    delivery: Delivery
+
+    async def drain(self) -> None:
+        """Called by the transport before partitions go."""
+        await self.delivery.drain()
+
+    def _create_directories(self) -> None:
+        """None: Faust would make a folder for its tables in the current directory, and we have no tables."""
+
+
+def build(settings: Settings) -> App:
+    """The app of one worker, its Delivery included; nothing is connected yet. Call it inside the event loop.
+
+    Raises:
+        WeightsError: the weights cannot be used.
+    """
+    compute = ThreadPoolExecutor(1, thread_name_prefix="compute")  # one thread: a Predictor belongs to one at a time
+
+    async def run(work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(compute, partial(work, *args, **kwargs))
+
+    predictor = Predictor.load(settings.weights)
+    store = RedisStore(settings)
+    engine = Engine(predictor, store, settings, run=run)
+    app = _faust_app(settings)
+    app.delivery = Delivery(settings, engine, store, Publisher(settings.bootstrap), cast(Consumer, app.consumer))
+    _connect(app, settings)
+    return app
+
+
+def _faust_app(settings: Settings) -> App:
+    return App(
+        settings.group,
+        broker=[f"pathcast://{server}" for server in settings.bootstrap.split(",")],
+        store="memory://",
+        table_standby_replicas=0,  # no tables, and so the plain round-robin assignor
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        reply_create_topic=False,
+        web_enabled=False,
+        producer_threaded=False,
+        stream_wait_empty=True,
+        stream_buffer_maxsize=POLLS_WAITING,
+        stream_publish_on_commit=False,
+        broker_max_poll_records=settings.max_batch,
+        broker_session_timeout=settings.session_timeout_s,
+        broker_heartbeat_interval=settings.session_timeout_s / 5,
+        broker_request_timeout=max(MIN_REQUEST_TIMEOUT_S, settings.session_timeout_s * 2),
+        consumer_auto_offset_reset="earliest",
+    )
+
+
+def _connect(app: App, settings: Settings) -> None:
+    delivery = app.delivery
+    pings = app.topic(settings.topics.pings, schema=Untouched())
+
+    @app.agent(pings, name="deliver")
+    async def deliver(stream: Any) -> None:
+        async for event in stream.noack().events():
+            polled = cast(Polled, event.value)
+            await delivery.put(tuple(event.message.tp), polled.records, polled.fetched_ms, event.ack)
+
+    @app.on_partitions_assigned.connect
+    async def on_assigned(app: App, assigned: set[TP], **_: Any) -> None:
+        delivery.assigned(partitions(assigned))
+
+    @app.on_partitions_revoked.connect
+    async def on_revoked(app: App, revoked: set[TP], **_: Any) -> None:
+        await delivery.revoked(partitions(revoked))
+
+    @app.on_before_shutdown.connect
+    async def on_before_shutdown(app: App, **_: Any) -> None:
+        # After the drain and before the consumer leaves the group: the next owner finds everything saved.
+        await delivery.revoked(delivery.partitions)
+
+
+async def serve(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT, then drain, checkpoint and leave the group.
+
+    Raises:
+        RuntimeError: the worker cannot go on; nothing of the batch in flight was committed.
+    """
+    app = build(settings)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await app.delivery.start()
+    lives = {
+        "delivery": asyncio.create_task(app.delivery.run()),
+        "consumer": asyncio.create_task(_crash_of(app)),
+        "start": asyncio.create_task(app.start()),
+        "report": asyncio.create_task(_report(app.delivery)),
+        "stop": asyncio.create_task(stop.wait()),
+    }
+    failure = await _first_end(lives)
+    try:
+        async with asyncio.timeout(STOP_S):
+            if failure is not None:
+                app.delivery.abandon()
+            await app.stop()
+            await app.delivery.close()
+    except Exception as error:
+        failure = failure or RuntimeError(f"could not stop in {STOP_S:.0f} s ({error!r}); the next owner replays")
+    for task in lives.values():
+        task.cancel()
+    if failure is not None:
+        raise RuntimeError(f"worker stopped: {failure}") from failure
+
+
+async def _crash_of(app: App) -> None:
+    await app._crashed.wait()
+    raise app.crash_reason or RuntimeError("Faust crashed and gave no reason")
+
+
+async def _first_end(lives: dict[str, asyncio.Task[Any]]) -> BaseException | None:
+    """Wait for the stop signal (None) or the first failure."""
+    running = set(lives.values())
+    while not lives["stop"].done():
+        done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            if (error := task.exception()) is not None:
+                return error
+    return None
+
+
+async def _report(delivery: Delivery) -> None:
+    """A line about throughput whenever there was some."""
+    seen = delivery.records_in, delivery.records_out
+    while True:
+        await asyncio.sleep(REPORT_S)
+        now = delivery.records_in, delivery.records_out
+        if now != seen:
+            pings, answers = ((new - old) / REPORT_S for new, old in zip(now, seen, strict=True))
+            log.info("%.0f pings/s in, %.0f records/s out", pings, answers)
+        seen = now

@@ -1,0 +1,115 @@
+"""`pathcast worker`: the options, their environment variables, and the first look at what the worker needs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from dataclasses import fields
+from typing import Annotated, Any
+
+import typer
+
+from stream.settings import DEFAULT_HORIZONS_S, Settings
+
+_DEFAULTS: dict[str, Any] = {item.name: item.default for item in fields(Settings)}
+CHECK_S = 8.0  # a broker or store that has not answered by then is called unreachable
+
+HELP = """Forecast every ping: read the pings topic, keep each entity's state, publish forecasts and gap fills.
+
+Start as many as you like: workers of one group share the partitions, and take over from each other when one stops or
+dies. SIGTERM or Ctrl-C finishes the batch in flight, saves the states and leaves; kill -9 loses nothing either.
+
+[bold]Examples[/]
+
+  pathcast worker
+  pathcast worker --bootstrap kafka:9092 --redis redis://redis:6379/0
+  pathcast worker --weights ./my-weights --horizons 30,60,120
+  PATHCAST_BOOTSTRAP=kafka:9092 PATHCAST_REDIS=redis://redis:6379/0 pathcast worker
+"""
+
+
+def option(flag: str, env: str, text: str, **more: Any) -> Any:
+    return typer.Option(flag, envvar=f"PATHCAST_{env}", help=text, **more)
+
+
+def worker(
+    bootstrap: Annotated[str, option("--bootstrap", "BOOTSTRAP", "Kafka, host:port[,host:port...]")] = _DEFAULTS[
+        "bootstrap"
+    ],
+    redis: Annotated[str, option("--redis", "REDIS", "Redis or Valkey, where states are checkpointed")] = _DEFAULTS[
+        "redis_url"
+    ],
+    weights: Annotated[str, option("--weights", "WEIGHTS", "a bundled name or a directory")] = _DEFAULTS["weights"],
+    group: Annotated[str, option("--group", "GROUP", "Kafka consumer group, shared by all workers")] = _DEFAULTS[
+        "group"
+    ],
+    prefix: Annotated[str, option("--prefix", "PREFIX", "of every topic name")] = _DEFAULTS["prefix"],
+    partitions: Annotated[
+        int, option("--partitions", "PARTITIONS", "of topics that do not exist yet", min=1, max=10_000)
+    ] = 8,
+    horizons: Annotated[
+        str, option("--horizons", "HORIZONS", "seconds ahead to forecast, separated by commas")
+    ] = ",".join(f"{h:g}" for h in DEFAULT_HORIZONS_S),
+    max_batch: Annotated[
+        int, option("--max-batch", "MAX_BATCH", "pings that go through the model together", min=1, max=65_536)
+    ] = _DEFAULTS["max_batch"],
+    max_wait_ms: Annotated[
+        float, option("--max-wait-ms", "MAX_WAIT_MS", "how long a ping waits for others", min=0, max=10_000)
+    ] = _DEFAULTS["max_wait_ms"],
+    checkpoint_ms: Annotated[
+        float, option("--checkpoint-ms", "CHECKPOINT_MS", "between two checkpoints to Redis", min=0, max=600_000)
+    ] = _DEFAULTS["checkpoint_ms"],
+    session_timeout_s: Annotated[
+        float, option("--session-timeout-s", "SESSION_TIMEOUT_S", "how soon others see a dead worker", min=6, max=1_800)
+    ] = _DEFAULTS["session_timeout_s"],
+    log_level: Annotated[str, option("--log-level", "LOG_LEVEL", "debug, info, warning or error")] = "info",
+) -> None:
+    settings = Settings(
+        bootstrap=bootstrap,
+        redis_url=redis,
+        weights=weights,
+        group=group,
+        prefix=prefix,
+        horizons_s=_horizons(horizons),
+        max_batch=max_batch,
+        max_wait_ms=max_wait_ms,
+        checkpoint_ms=checkpoint_ms,
+        session_timeout_s=session_timeout_s,
+    )
+    _log_to_stderr(log_level)
+    _check(settings, partitions)
+    from stream.app import serve  # imports torch and Faust: seconds that --help and a wrong address need not wait
+
+    asyncio.run(serve(settings))
+
+
+worker.__doc__ = HELP
+
+
+def _horizons(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"not seconds separated by commas: {text!r}", param_hint="--horizons") from None
+
+
+def _log_to_stderr(level: str) -> None:
+    if level.lower() not in ("debug", "info", "warning", "error"):
+        raise typer.BadParameter(f"not a level: {level!r}", param_hint="--log-level")
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+    logging.getLogger("stream").setLevel(level.upper())
+    if level.lower() == "debug":
+        for name in ("faust", "mode", "aiokafka"):
+            logging.getLogger(name).setLevel(logging.INFO)
+
+
+def _check(settings: Settings, partitions: int) -> None:
+    """Kafka and Redis answer, and the topics exist. Raises ConnectionError, in one line, naming the address."""
+    from stream import admin
+    from stream.store import check
+
+    check(settings.redis_url, timeout_s=CHECK_S)
+    with admin.connected(settings.bootstrap, timeout_s=CHECK_S) as client:
+        for name in admin.create(client, settings.topics, partitions=partitions):
+            logging.getLogger(__name__).info("created topic %s", name)

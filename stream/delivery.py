@@ -1,0 +1,392 @@
+"""What delivery means (DESIGN section 4). Owns offsets, checkpoints and takeovers; knows nothing of Faust.
+
+For each batch, in this order, each step only after the one before it succeeded:
+
+    engine answers -> the broker has every answer -> the offsets are committed -> the input is retired
+                   -> now and then, the states go to Redis ("write-behind")
+
+So a crash anywhere leaves the input uncommitted, and it is read again: answers may be published twice with the same id,
+never lost. A checkpoint c is never ahead of the committed offset k. Whoever takes a partition over folds [c, k) into
+the states without publishing, then goes on from k.
+
+    who                                                            while Redis is away
+    takeover   claims an epoch, replays, opens the gate            waits, and so does its partition
+    pump       one batch at a time, partitions behind open gates   a batch that needs a stored state waits; others go on
+    checkpoint writes what changed, under the epoch                retries; behind by MAX_UNSAVED, the pump waits
+
+A failure that waiting cannot cure ends `run` with the error: the worker stops, having committed nothing of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from redis.exceptions import RedisError
+
+from stream.batch import Limits
+from stream.engine import Engine
+from stream.settings import Settings
+from stream.source import Bounds, Partition, reread
+from stream.store import Fenced, Store
+from stream.takeover import plan
+from stream.wire import Outgoing, Record
+
+log = logging.getLogger(__name__)
+
+# Input records of one partition whose effect no checkpoint has yet. Behind by that much the pump waits for Redis:
+# it bounds what a takeover must replay (some 10 s of work) and the states that only this process holds.
+MAX_UNSAVED = 200_000
+RETRY_S = (0.1, 0.3, 1.0, 2.0)  # between tries to reach Redis; the last repeats
+FENCED_PAUSE_S = 1.0  # before claiming again: time for a rebalance to say that we were a zombie
+AWAY = (RedisError, OSError)  # what a store raises while it cannot be reached
+
+
+class Rebalanced(Exception):
+    """The group has moved on: these offsets are another member's to commit."""
+
+
+class Offsets(Protocol):
+    """The consumer group's committed offsets. `stream.transport.Consumer` is one."""
+
+    async def commit_offsets(self, offsets: Mapping[Partition, int]) -> None:
+        """Raises Rebalanced if they are not ours any more; returns only when they are committed."""
+
+    async def committed(self, partition: Partition) -> int | None: ...
+
+    async def bounds(self, partition: Partition) -> Bounds: ...
+
+
+class Output(Protocol):
+    """Where answers go. `stream.publisher.Publisher` is one."""
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def publish(self, outgoing: Sequence[Outgoing]) -> None:
+        """Returns when every record is durable; raises if one may not be."""
+
+
+@dataclass(eq=False)
+class Owned:
+    """A partition that the group has given us. Replaced, not reused, at the next assignment."""
+
+    partition: Partition
+    epoch: int = 0
+    next_offset: int = 0  # the next record to process; all below are answered and committed
+    saved: int = 0  # the next_offset of the last checkpoint
+    ready: bool = False  # the takeover is complete
+    gone: bool = False  # revoked, or lost to another owner
+    takeover: asyncio.Task[None] | None = None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One poll's records of one partition, waiting for their turn."""
+
+    owned: Owned
+    records: Sequence[Record]
+    fetched_ms: float
+    done: Callable[[], None] = field(repr=False)  # retires the input; it commits nothing
+
+
+def now_ms() -> float:
+    return time.time() * 1000
+
+
+class Delivery:
+    """Moves records from `put` through the engine to the broker; keeps offsets and checkpoints in step with them."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        store: Store,
+        output: Output,
+        offsets: Offsets,
+        *,
+        clock: Callable[[], float] = now_ms,
+    ) -> None:
+        self._settings = settings
+        self._limits = Limits(settings.max_batch, settings.max_wait_ms)
+        self._engine = engine
+        self._store = store
+        self._output = output
+        self._offsets = offsets
+        self._clock = clock
+        self._owned: dict[Partition, Owned] = {}
+        self._waiting: deque[Piece] = deque()
+        self._news = asyncio.Event()  # something for the pump to look at
+        self._room = asyncio.Event()  # _waiting has shrunk
+        self._busy = asyncio.Lock()  # held by whoever uses the engine; it does one thing at a time
+        self._draining = False
+        self._announced = False  # that all partitions are ready
+        self._error: BaseException | None = None  # of a takeover
+        self._save_at_ms = 0.0  # not before then
+        self._save_failures = 0
+        self.records_in = 0
+        self.records_out = 0
+
+    # -- input --------------------------------------------------------------------------------------------------
+
+    async def put(
+        self, partition: Partition, records: Sequence[Record], fetched_ms: float, done: Callable[[], None]
+    ) -> None:
+        """Take responsibility for one poll's records; returns when there is room for more.
+
+        `done` is called when the records are answered and committed, or when they are not ours to answer any more.
+        """
+        owned = self._owned.get(partition)
+        if owned is None or owned.gone or self._draining:
+            done()  # of an assignment that is over; the next owner reads them again
+            return
+        self._waiting.append(Piece(owned, records, fetched_ms, done))
+        self._news.set()
+        while sum(len(piece.records) for piece in self._waiting) >= 2 * self._settings.max_batch:
+            self._room.clear()
+            await self._room.wait()
+
+    def _retire(self, pieces: Iterable[Piece]) -> None:
+        """These need no work any more: answered and committed, or somebody else's."""
+        gone = set(map(id, pieces := list(pieces)))
+        self._waiting = deque(piece for piece in self._waiting if id(piece) not in gone)
+        for piece in pieces:
+            piece.done()
+        self._room.set()
+
+    # -- the pump -----------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Deliver until cancelled. Raises what no waiting can cure; nothing of the failed batch is committed."""
+        while True:
+            await self._until_due()
+            async with self._busy:
+                if pieces := self._next_batch():
+                    await self._deliver(pieces)
+                if self._unsaved() and self._clock() >= self._save_at_ms:
+                    await self._save()
+
+    async def _until_due(self) -> None:
+        while True:
+            if self._error is not None:
+                raise self._error
+            self._news.clear()
+            due_ms = self._due_at_ms(self._open())
+            if self._unsaved():
+                due_ms = min(due_ms, self._save_at_ms)
+            wait_s = (due_ms - self._clock()) / 1000
+            if wait_s <= 0:
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(wait_s, 3600.0)):
+                    await self._news.wait()
+
+    def _open(self) -> list[Piece]:
+        """What may be processed now, oldest first. A partition stays shut until its takeover is complete, and while
+        too much of it is in no checkpoint."""
+        return [
+            piece
+            for piece in self._waiting
+            if piece.owned.ready and piece.owned.next_offset - piece.owned.saved < MAX_UNSAVED
+        ]
+
+    def _due_at_ms(self, pieces: Sequence[Piece]) -> float:
+        records = sum(len(piece.records) for piece in pieces)
+        return self._limits.due_at_ms(records, pieces[0].fetched_ms if pieces else None)
+
+    def _next_batch(self) -> list[Piece]:
+        open_ = self._open()
+        if self._due_at_ms(open_) > self._clock():
+            return []  # woken for a checkpoint
+        return open_[: self._limits.fit(len(piece.records) for piece in open_)]
+
+    async def _deliver(self, pieces: Sequence[Piece]) -> None:
+        records = [r for piece in pieces for r in piece.records if r.offset >= piece.owned.next_offset]
+        next_offsets = {piece.owned: piece.records[-1].offset + 1 for piece in pieces}  # the last piece's stands
+        try:
+            outgoing = await self._process(records, pieces[0].fetched_ms)
+            if outgoing is None:  # draining, and the store is away
+                self._lose(next_offsets)
+                return
+            await self._output.publish(outgoing)
+            await self._offsets.commit_offsets({owned.partition: offset for owned, offset in next_offsets.items()})
+        except Rebalanced as error:
+            log.warning("%s; whoever owns these partitions now reads the records again", error)
+            self._lose(next_offsets)
+            return
+        for owned, offset in next_offsets.items():
+            owned.next_offset = max(owned.next_offset, offset)
+        self.records_in += len(records)
+        self.records_out += len(outgoing)
+        self._retire(pieces)
+
+    async def _process(self, records: Sequence[Record], fetched_ms: float) -> list[Outgoing] | None:
+        """The engine's answers. Waits for a store that is away; None if we are told to drain meanwhile."""
+        for delay_s in _delays():
+            try:
+                return await self._engine.process(records, started_ms=self._clock(), fetched_ms=fetched_ms)
+            except AWAY as error:
+                if self._draining:
+                    return None
+                log.warning("Redis is away (%s): %d records wait for their stored states", error, len(records))
+                await asyncio.sleep(delay_s)
+        raise AssertionError("the delays never end")
+
+    def _lose(self, lost: Iterable[Owned]) -> None:
+        """Another member owns these now, or soon. Their states are ahead of what is committed: forget them."""
+        for owned in lost:
+            owned.gone = True
+            owned.ready = False
+            self._engine.drop(owned.partition)
+        self._retire([piece for piece in self._waiting if piece.owned.gone])
+
+    # -- checkpoints --------------------------------------------------------------------------------------------
+
+    def _unsaved(self) -> list[Owned]:
+        return [owned for owned in self._owned.values() if owned.ready and owned.next_offset > owned.saved]
+
+    async def _save(self) -> None:
+        """Checkpoint every partition that moved. Redis away is no failure: try again later, and say so."""
+        try:
+            for owned in self._unsaved():
+                await self._save_one(owned)
+        except AWAY as error:
+            delay_s = RETRY_S[min(self._save_failures, len(RETRY_S) - 1)]
+            self._save_failures += 1
+            behind = max(owned.next_offset - owned.saved for owned in self._unsaved())
+            log.warning("Redis is away (%s): checkpoints are %d records behind (limit %d)", error, behind, MAX_UNSAVED)
+            self._save_at_ms = self._clock() + delay_s * 1000
+        else:
+            self._save_failures = 0
+            self._save_at_ms = self._clock() + self._settings.checkpoint_ms
+
+    async def _save_one(self, owned: Owned) -> None:
+        """The states of one partition, which include exactly the records below `next_offset`, all committed."""
+        try:
+            await self._engine.checkpoint(owned.partition, owned.epoch, owned.next_offset)
+            owned.saved = owned.next_offset
+        except Fenced as error:
+            # Most often we are a zombie and a rebalance is about to tell us. But a claim that was slow to arrive can
+            # fence the rightful owner, too, so ask the group, which knows, and claim again if it still says "yours".
+            log.warning("checkpoint of %s refused (%s): forgetting its states", owned.partition, error)
+            self._engine.drop(owned.partition)
+            owned.ready = False
+            self._start_takeover(owned, prove=True)
+
+    # -- ownership ----------------------------------------------------------------------------------------------
+
+    def assigned(self, partitions: Iterable[Partition]) -> None:
+        """The group gave us `partitions`: all that we own from now on. Each opens when its takeover is complete."""
+        self._draining = False
+        self._announced = False
+        self._owned = {partition: Owned(partition) for partition in sorted(partitions)}
+        for owned in self._owned.values():
+            self._start_takeover(owned)
+
+    def _start_takeover(self, owned: Owned, *, prove: bool = False) -> None:
+        owned.takeover = asyncio.create_task(self._take_over(owned, prove), name=f"takeover {owned.partition}")
+        owned.takeover.add_done_callback(self._took_over)
+
+    def _took_over(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._error = error
+        elif not self._announced and self._owned and all(owned.ready for owned in self._owned.values()):
+            self._announced = True
+            log.info("ready: partitions %s", ", ".join(str(number) for _, number in self._owned))
+        self._news.set()
+
+    async def _take_over(self, owned: Owned, prove: bool) -> None:
+        for delay_s in _delays():
+            try:
+                if prove:
+                    await asyncio.sleep(FENCED_PAUSE_S)
+                    await self._offsets.commit_offsets({owned.partition: owned.next_offset})
+                await self._claim(owned)
+                return
+            except Rebalanced:
+                async with self._busy:
+                    self._lose([owned])
+                return
+            except AWAY as error:
+                log.warning("cannot take %s over yet: %s", owned.partition, error)
+                await asyncio.sleep(delay_s)
+
+    async def _claim(self, owned: Owned) -> None:
+        """Fence the owner before us, bring the states up to the committed offset, and open the gate."""
+        partition = owned.partition
+        claim = await self._store.claim(partition)
+        committed = await self._offsets.committed(partition)  # after the rebalance nobody else can move it
+        todo = plan(claim.next_offset, committed, await self._offsets.bounds(partition))
+        if todo.why:
+            log.warning("%s: %s", partition, todo.why)
+        async with self._busy:
+            self._engine.drop(partition)
+            if todo.anew:
+                await self._store.forget(partition, claim.epoch)
+        if todo.start < todo.stop:
+            async for records in reread(self._settings.bootstrap, partition, todo.start, todo.stop):
+                async with self._busy:
+                    now = self._clock()
+                    await self._engine.process(records, started_ms=now, fetched_ms=now, silent=True)
+            log.info("%s: replayed [%d, %d)", partition, todo.start, todo.stop)
+        owned.epoch = claim.epoch
+        owned.next_offset, owned.saved = todo.stop, todo.start
+        owned.ready = True
+
+    async def drain(self) -> None:
+        """Before partitions go: finish the batch in flight, forget what waits. Takes in nothing until `assigned`."""
+        self._draining = True
+        self._retire(list(self._waiting))
+        async with self._busy:  # so that no takeover is cancelled in the middle of the engine
+            self._retire(list(self._waiting))
+            takeovers = [owned.takeover for owned in self._owned.values() if owned.takeover is not None]
+            for task in takeovers:
+                task.cancel()
+        await asyncio.gather(*takeovers, return_exceptions=True)
+
+    async def revoked(self, partitions: Iterable[Partition]) -> None:
+        """Checkpoint these partitions and hand them over. What cannot be saved now, the next owner replays."""
+        async with self._busy:
+            leaving = [owned for partition in partitions if (owned := self._owned.pop(partition, None)) is not None]
+            try:
+                for owned in leaving:
+                    if owned.ready and owned.next_offset > owned.saved:
+                        await self._engine.checkpoint(owned.partition, owned.epoch, owned.next_offset)
+            except (Fenced, *AWAY) as error:
+                log.warning("handing over without a last checkpoint (%s): the next owner replays", error)
+            self._lose(leaving)
+
+    async def start(self) -> None:
+        await self._output.start()
+
+    async def close(self) -> None:
+        await self._output.close()
+        await self._store.close()
+
+    def abandon(self) -> None:
+        """After a failure: touch nothing more, so that whatever was in flight is read again by the next owner."""
+        self._draining = True
+        for owned in self._owned.values():
+            owned.gone = True
+            if owned.takeover is not None:
+                owned.takeover.cancel()
+        self._owned = {}
+        self._retire(list(self._waiting))
+
+    @property
+    def partitions(self) -> list[Partition]:
+        return list(self._owned)
+
+
+def _delays() -> Iterator[float]:
+    """Seconds to wait before each next try, for ever."""
+    yield from RETRY_S
+    while True:
+        yield RETRY_S[-1]

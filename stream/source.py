@@ -1,0 +1,69 @@
+"""The input topic as a log to read back. Knows aiokafka's records and positions; knows no group and no state."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from stream.wire import Record
+
+Partition = tuple[str, int]  # topic, number
+
+STALL_S = 60.0  # no record and no progress for so long while some must come: the broker is not well
+REPLAY_CHUNK = 2_000  # records a time: some 2 MB, and short enough that other partitions get their turn
+
+
+class Bounds(NamedTuple):
+    """The offsets that a partition's log still has: begin <= offset < end."""
+
+    begin: int
+    end: int
+
+
+def record_of(raw: Any, seen_ms: float) -> Record:
+    """An aiokafka record as ours. One without a timestamp (-1: an ancient producer) gets the time when it was seen."""
+    timestamp_ms = raw.timestamp
+    if timestamp_ms is None or timestamp_ms < 0:
+        timestamp_ms = int(seen_ms)
+    return Record(raw.topic, raw.partition, raw.offset, timestamp_ms, raw.key, raw.value, tuple(raw.headers))
+
+
+@asynccontextmanager
+async def _reader(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap.split(","),
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",  # records that retention has deleted meanwhile cannot be replayed
+    )
+    await consumer.start()
+    try:
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def reread(bootstrap: str, partition: Partition, start: int, end: int) -> AsyncIterator[list[Record]]:
+    """The records of [start, end) that still exist, in order, in chunks. Joins no group, commits nothing.
+
+    Raises:
+        RuntimeError: the broker hands out nothing more before `end`.
+    """
+    tp = TopicPartition(*partition)
+    async with _reader(bootstrap) as consumer:
+        consumer.assign([tp])
+        consumer.seek(tp, start)
+        moved_at = time.monotonic()
+        # The position, not the last record's offset: offsets without a record (markers, compaction) end a log, too.
+        while (position := await consumer.position(tp)) < end:
+            polled = await consumer.getmany(tp, timeout_ms=500, max_records=REPLAY_CHUNK)
+            seen_ms = time.time() * 1000
+            if records := [record_of(raw, seen_ms) for raw in polled.get(tp, ()) if raw.offset < end]:
+                yield records
+            if await consumer.position(tp) > position:
+                moved_at = time.monotonic()
+            elif time.monotonic() - moved_at > STALL_S:
+                raise RuntimeError(f"cannot read {partition} back from {position} to {end}: no record for {STALL_S} s")

@@ -1,0 +1,206 @@
+"""The Faust driver: one message per poll and partition, holding the poll's whole record list. Knows Faust and aiokafka;
+knows nothing of what the records mean.
+
+Registered under the entry point group `faust.transports` as `pathcast`, so that an app with the broker
+`pathcast://host:port` uses it. Why it exists: Faust's own consumer makes a pair of tasks per record (about 14,000
+records/s per core); a message per poll costs the same whether it holds one record or a thousand.
+
+Offsets are ours. Faust commits what its streams have acknowledged; here an acknowledgement only says "no longer in
+flight", and `commit_offsets` is the one way in which an offset reaches the broker. That is also why the faults of
+Faust 0.15.3 in that machinery (a commit past a message in flight, a failed commit recorded as committed) cannot reach
+us: nothing of it runs. `tests/stream/test_faust_faults.py` shows each fault beside our behaviour, and fails when
+upstream changes a method that is overridden or called here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
+
+import aiokafka
+from aiokafka import TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError
+from faust.transport.consumer import ensure_TP
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage, Message
+from faust.types.transports import TPorTopicSet
+from faust.types.tuples import ack_lock
+from mode.utils.futures import notify
+
+from stream.delivery import Rebalanced
+from stream.source import Bounds, Partition, record_of
+from stream.wire import Record
+
+T = TypeVar("T")
+
+# How long the broker may hold a fetch that found nothing. aiokafka keeps one fetch per broker in flight, and a
+# partition that was just drained waits for it; Faust's fixed 1500 ms would be the worst latency of a quiet partition.
+# 20 ms keeps that under half of the 50 ms budget and costs an idle worker 50 small requests a second.
+FETCH_MAX_WAIT_MS = 20
+
+
+class Drains(Protocol):
+    """What this driver asks of the app: finish or forget all that it was handed, before the partitions go."""
+
+    async def drain(self) -> None: ...
+
+
+class Polled(NamedTuple):
+    """The value of one message: a poll's records of one partition, in offset order, and when they came (ms UTC)."""
+
+    records: list[Record]
+    fetched_ms: float
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):
+    """The thread where aiokafka's consumer and its heartbeats live."""
+
+    def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # read when the consumer starts; Faust has no setting for it
+        return consumer
+
+    async def inside(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await `work` on this thread's loop. Not through the thread's method queue, where it would wait for a poll."""
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self.thread_loop))
+
+
+class Consumer(driver.Consumer):
+    """A consumer whose messages hold record lists, and which commits only what it is told to."""
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    # -- records in ---------------------------------------------------------------------------------------------
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109 - upstream's name
+        """One poll: for each partition that has records, one message with all of them."""
+        generation = self.app.consumer_generation_id
+        polled, active = await self._wait_next_records(timeout)
+        if polled is None or self.should_stop:
+            return
+        if not self.flow_active:
+            # Faust's rule: what came while the flow was stopped is read again after the rebalance.
+            await self._seek_back()
+            return
+        fetched_ms = time.time() * 1000
+        for raw_tp, raw_records in polled.items():
+            tp = ensure_TP(raw_tp)
+            # The generation is taken before the poll: records of an older one belong to an assignment that is gone.
+            if not self.flow_active or self.app.consumer_generation_id != generation:
+                return
+            if raw_records and (active is None or tp in active or tp in self._buffered_partitions):
+                yield tp, self._message(tp, raw_records, fetched_ms)
+
+    async def _seek_back(self) -> None:
+        try:
+            await self.perform_seek()
+        except Exception as error:
+            self.log.warning("cannot seek to the committed offsets while stopped, the rebalance will: %r", error)
+
+    def _message(self, tp: TP, raw_records: list[Any], fetched_ms: float) -> ConsumerMessage:
+        records = [record_of(raw, fetched_ms) for raw in raw_records]
+        last = raw_records[-1]
+        return ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            last.offset,
+            records[-1].timestamp_ms / 1000.0,
+            last.timestamp_type,
+            None,
+            None,
+            cast(bytes, Polled(records, fetched_ms)),  # Faust passes it through untouched, by app.Untouched
+            None,
+            0,
+            0,
+            tp,
+            generation_id=self.app.consumer_generation_id,  # without it the stream drops the message
+        )
+
+    # -- offsets out --------------------------------------------------------------------------------------------
+
+    async def commit_offsets(self, offsets: Mapping[Partition, int]) -> None:
+        """Commit `offsets` (the next record to read, per partition). Returns only when the broker has them.
+
+        Retriable errors (coordinator moved, broker away) are retried by aiokafka for as long as we are a member.
+
+        Raises:
+            Rebalanced: the group has moved on; some or all of these partitions are another member's now.
+            KafkaError: anything else, such as a lack of authorisation; the offsets are not committed.
+        """
+        thread = cast(ConsumerThread, self._thread)
+        try:
+            await thread.inside(self._commit_inside(offsets))
+        except (CommitFailedError, IllegalStateError) as error:
+            raise Rebalanced(f"cannot commit {dict(offsets)}: {error}") from error
+
+    async def _commit_inside(self, offsets: Mapping[Partition, int]) -> None:
+        await self._kafka.commit({TopicPartition(*tp): offset for tp, offset in offsets.items()})
+
+    async def committed(self, partition: Partition) -> int | None:
+        """The group's committed offset, as the broker has it now."""
+        thread = cast(ConsumerThread, self._thread)
+        offset: int | None = await thread.inside(self._kafka.committed(TopicPartition(*partition)))
+        return offset
+
+    async def bounds(self, partition: Partition) -> Bounds:
+        """What the log of `partition` still holds."""
+        return await cast(ConsumerThread, self._thread).inside(self._bounds_inside(TopicPartition(*partition)))
+
+    async def _bounds_inside(self, tp: TopicPartition) -> Bounds:
+        begin = await self._kafka.beginning_offsets([tp])
+        end = await self._kafka.end_offsets([tp])
+        return Bounds(begin[tp], end[tp])
+
+    @property
+    def _kafka(self) -> aiokafka.AIOKafkaConsumer:
+        return self._thread._ensure_consumer()
+
+    # -- Faust's own bookkeeping, put out of work -----------------------------------------------------------------
+
+    def ack(self, message: Message) -> bool:
+        """Retire a message that was in flight. Commits nothing, and remembers nothing: Faust's lists would grow."""
+        with ack_lock:
+            if message.acked:
+                return False
+            message.acked = True
+            self._unacked_messages.discard(message)
+            notify(self._waiting_for_ack)
+            return True
+
+    async def commit(self, topics: TPorTopicSet | None = None, start_new_transaction: bool = True) -> bool:
+        """Commit nothing: Faust calls this on a timer, on rebalance and on stop."""
+        return False
+
+    async def force_commit(self, topics: TPorTopicSet | None = None, start_new_transaction: bool = True) -> bool:
+        """Commit nothing, even if asked by name."""
+        return False
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Offsets that hold no record (compacted, transaction markers) need no entry: we commit positions."""
+
+    async def wait_empty(self) -> None:
+        """Before partitions go, by a rebalance or a stop: let the app finish what is in flight and forget the rest.
+
+        Stock Faust waits here until every message is acknowledged, for ever if one never is. What the app forgets is
+        read again from the committed offset by whoever owns the partition next.
+        """
+        await cast(Drains, self.app).drain()
+        self._unacked_messages.clear()
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """No opinion: Faust's livelock detector judges by the acknowledgements and commits that we do not make."""
+
+
+class Transport(driver.Transport):
+    """The transport behind `pathcast://`."""
+
+    Consumer = Consumer
+    driver_version = f"pathcast on {driver.Transport.driver_version}"
+
+
+def partitions(tps: Iterable[TP]) -> set[Partition]:
+    """Plain (topic, partition) pairs, for the modules that know no Faust."""
+    return {(tp.topic, tp.partition) for tp in tps}
