@@ -13,7 +13,6 @@ from typing import Any, TypeVar, cast
 
 import faust
 from faust.app.base import BootStrategy
-from faust.types import TP
 
 from model.api import Predictor
 from stream.delivery import Delivery
@@ -39,7 +38,7 @@ class ConsumerOnly(BootStrategy):
     enable_kafka_producer = False
 
 
-class Untouched(faust.Schema):
+class Untouched(faust.Schema[Any, Any]):
     """Keys and values as the transport made them. Bytes are decoded in `clean`, where a bad one is a reject; a decoder
     here would have Faust acknowledge it before the agent sees it."""
 
@@ -117,15 +116,15 @@ def _connect(app: App, settings: Settings) -> None:
             await delivery.put(tuple(event.message.tp), polled.records, polled.fetched_ms, event.ack)
 
     @app.on_partitions_assigned.connect
-    async def on_assigned(app: App, assigned: set[TP], **_: Any) -> None:
-        delivery.assigned(partitions(assigned))
+    async def on_assigned(_app: Any, *args: Any, **_: Any) -> None:
+        delivery.assigned(partitions(args[0]))
 
     @app.on_partitions_revoked.connect
-    async def on_revoked(app: App, revoked: set[TP], **_: Any) -> None:
-        await delivery.revoked(partitions(revoked))
+    async def on_revoked(_app: Any, *args: Any, **_: Any) -> None:
+        await delivery.revoked(partitions(args[0]))
 
     @app.on_before_shutdown.connect
-    async def on_before_shutdown(app: App, **_: Any) -> None:
+    async def on_before_shutdown(*_: Any, **__: Any) -> None:
         # After the drain and before the consumer leaves the group: the next owner finds everything saved.
         await delivery.revoked(delivery.partitions)
 

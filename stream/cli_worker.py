@@ -13,6 +13,7 @@ import typer
 from stream.settings import DEFAULT_HORIZONS_S, Settings
 
 _DEFAULTS: dict[str, Any] = {item.name: item.default for item in fields(Settings)}
+_HORIZONS = ",".join(f"{h:g}" for h in DEFAULT_HORIZONS_S)
 CHECK_S = 8.0  # a broker or store that has not answered by then is called unreachable
 
 HELP = """Forecast every ping: read the pings topic, keep each entity's state, publish forecasts and gap fills.
@@ -50,7 +51,7 @@ def worker(
     ] = 8,
     horizons: Annotated[
         str, option("--horizons", "HORIZONS", "seconds ahead to forecast, separated by commas")
-    ] = ",".join(f"{h:g}" for h in DEFAULT_HORIZONS_S),
+    ] = _HORIZONS,
     max_batch: Annotated[
         int, option("--max-batch", "MAX_BATCH", "pings that go through the model together", min=1, max=65_536)
     ] = _DEFAULTS["max_batch"],
@@ -107,9 +108,20 @@ def _log_to_stderr(level: str) -> None:
 def _check(settings: Settings, partitions: int) -> None:
     """Kafka and Redis answer, and the topics exist. Raises ConnectionError, in one line, naming the address."""
     from stream import admin
-    from stream.store import check
 
-    check(settings.redis_url, timeout_s=CHECK_S)
+    _check_redis(settings.redis_url)
     with admin.connected(settings.bootstrap, timeout_s=CHECK_S) as client:
         for name in admin.create(client, settings.topics, partitions=partitions):
             logging.getLogger(__name__).info("created topic %s", name)
+
+
+def _check_redis(url: str) -> None:
+    from redis import Redis, RedisError
+
+    try:
+        with Redis.from_url(url, socket_connect_timeout=CHECK_S, socket_timeout=CHECK_S) as client:
+            client.ping()
+    except (RedisError, OSError, ValueError) as error:
+        raise ConnectionError(
+            f"no Redis answers at {url} ({error}): is it running, and is --redis (PATHCAST_REDIS) right?"
+        ) from error

@@ -314,14 +314,16 @@ class Delivery:
                 async with self._busy:
                     self._lose([owned])
                 return
-            except AWAY as error:
+            except (Fenced, *AWAY) as error:
+                prove = isinstance(error, Fenced)
                 log.warning("cannot take %s over yet: %s", owned.partition, error)
                 await asyncio.sleep(delay_s)
 
     async def _claim(self, owned: Owned) -> None:
         """Fence the owner before us, bring the states up to the committed offset, and open the gate."""
         partition = owned.partition
-        claim = await self._store.claim(partition)
+        claim = await self._store.claim(partition, floor=owned.epoch)
+        owned.epoch = claim.epoch
         committed = await self._offsets.committed(partition)  # after the rebalance nobody else can move it
         todo = plan(claim.next_offset, committed, await self._offsets.bounds(partition))
         if todo.why:
@@ -336,7 +338,6 @@ class Delivery:
                     now = self._clock()
                     await self._engine.process(records, started_ms=now, fetched_ms=now, silent=True)
             log.info("%s: replayed [%d, %d)", partition, todo.start, todo.stop)
-        owned.epoch = claim.epoch
         owned.next_offset, owned.saved = todo.stop, todo.start
         owned.ready = True
 
