@@ -63,6 +63,11 @@ def find(corpus: Corpus, horizons_s: Sequence[float] = HORIZONS_S) -> Anchors:
     return Anchors(row[place], track[place], np.where(target >= 0, row[target], -1), dt_s)
 
 
+def usable(corpus: Corpus) -> Corpus:
+    """The tracks with at least one anchor."""
+    return corpus.select(corpus.tracks[:, 1] - corpus.tracks[:, 0] >= EARLIER_PINGS + 2)
+
+
 def thin(corpus: Corpus, most: int | None) -> tuple[Corpus, int]:
     """Every k-th track, with the smallest k that leaves at most about `most` anchors, and k.
 

@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.geo import haversine_m
+from model.features import ABSENT, FIX
+from model.geo import E7, haversine_m
 from train import tables
 
 LAYOUT = "pathcast-corpus-2"  # part of the fingerprint: another layout or another cleaning is another cache
@@ -80,6 +81,17 @@ class Corpus:
     def pings(self) -> int:
         """Rows that are in a track."""
         return int((self.tracks[:, 1] - self.tracks[:, 0]).sum())
+
+    def fixes(self, rows: NDArray[Any] | slice) -> NDArray[Any]:
+        """The rows as FIX records of the shape of `rows`: what the model takes in serving, rounded as it is there."""
+        out = np.empty(self.ts_ms[rows].shape, FIX)
+        out["ts_ms"] = self.ts_ms[rows]
+        for name, column in (("lat_e7", self.lat), ("lon_e7", self.lon)):
+            out[name] = np.rint(column[rows] * E7)
+        for name, reported in (("speed_cms", self.speed_mps), ("heading_cdeg", self.heading_deg)):
+            hundredths = np.rint(reported[rows] * 100)
+            out[name] = np.where(np.isnan(hundredths), ABSENT, np.minimum(hundredths, ABSENT - 1))
+        return out
 
     def select(self, chosen: NDArray[Any]) -> Corpus:
         """The same columns with fewer tracks; `chosen` is a mask (T,) or indices of tracks."""

@@ -1,0 +1,135 @@
+"""Tracks walked in lockstep, as a worker would: every predictor's answer at every anchor. Knows no score and no file.
+
+The model is walked through `Predictor.advance` and asked through `Predictor.forecast`: what is judged is what serves.
+Long tracks are walked in pieces side by side; a piece starts `history` pings early, which by the predictor's promise
+gives the state that the whole track would.
+
+Letters: A anchors, H questions per anchor, P pieces, K numbers of a kinematic row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model import motion
+from model.api import Predictor
+from model.baselines import FORECASTS
+from model.config import ModelConfig
+from model.features import steps_between
+from model.geo import E7, F64, moved_deg
+from train.anchors import Anchors
+from train.data import Corpus
+
+PIECE: Final = 1024  # pings: long enough that walking in (history) costs little, short enough to keep batches full
+ROWS: Final = 512  # pieces side by side; the model's cost per ping is flat from about 256 on
+
+MODEL: Final = "model"
+
+
+class Answers(NamedTuple):
+    """One predictor's Gaussians."""
+
+    lat: F64  # (A, H) degrees
+    lon: F64  # (A, H)
+    cov_m2: F64  # (A, H, 3) ee, en, nn in local metres of the anchor
+
+
+class Walked(NamedTuple):
+    answers: dict[str, Answers]  # by predictor: the model first where there is one, then the baselines
+    fallbacks: int  # anchors at which the model was not finite and gave damped constant velocity instead
+
+
+class _Pieces(NamedTuple):
+    start: NDArray[np.int64]  # (P,) first row to fold
+    stop: NDArray[np.int64]  # (P,) row after the last
+    ask: NDArray[np.int64]  # (P,) first row whose anchor is this piece's; earlier ones are the piece's before
+
+
+def walk(
+    corpus: Corpus,
+    anchors: Anchors,
+    config: ModelConfig,
+    predictor: Predictor | None = None,
+    *,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Walked:
+    """Answers of the baselines (with the physics of `config`), and of the model where `predictor` is given."""
+    shape = anchors.dt_s.shape
+    names = ([MODEL] if predictor is not None else []) + list(FORECASTS)
+    answers = {name: Answers(np.empty(shape), np.empty(shape), np.empty((*shape, 3))) for name in names}
+    pieces = _pieces(corpus, motion_history(predictor))
+    order = np.argsort(pieces.start - pieces.stop, kind="stable")  # longest first: a batch has one length, nearly
+    total, done, fallbacks = int((pieces.stop - pieces.start).sum()), 0, 0
+    for first in range(0, len(order), ROWS):
+        batch = _Pieces(*(column[order[first : first + ROWS]] for column in pieces))
+        fallbacks += _walk_batch(corpus, anchors, config, predictor, batch, answers)
+        done += int((batch.stop - batch.start).sum())
+        progress(done / total)
+    return Walked(answers, fallbacks)
+
+
+def motion_history(predictor: Predictor | None) -> int:
+    """Pings that bring a fresh state to where the endless stream's is."""
+    return 256 if predictor is None else predictor.history  # the filter's memory is far shorter than 256 pings
+
+
+def _pieces(corpus: Corpus, history: int) -> _Pieces:
+    start, stop, ask = [], [], []
+    for first, last in corpus.tracks:
+        for begin in range(first, last, PIECE):
+            start.append(max(first, begin - history))
+            stop.append(min(last, begin + PIECE))
+            ask.append(begin)
+    return _Pieces(np.array(start, np.int64), np.array(stop, np.int64), np.array(ask, np.int64))
+
+
+def _walk_batch(
+    corpus: Corpus,
+    anchors: Anchors,
+    config: ModelConfig,
+    predictor: Predictor | None,
+    batch: _Pieces,
+    answers: dict[str, Answers],
+) -> int:
+    """Walk the pieces of one batch, longest first, and write their anchors' answers in place; returns the fallbacks."""
+    slots = None if predictor is None else predictor.acquire(len(batch.start))
+    kin = motion.fresh(config, (len(batch.start),))
+    length, fallbacks = batch.stop - batch.start, 0
+    last = corpus.fixes(batch.start)
+    for step in range(int(length[0])):
+        going = int(np.searchsorted(-length, -step, side="left"))  # the pieces are sorted, longest first
+        row = batch.start[:going] + step
+        fix = corpus.fixes(row)
+        if step:
+            kin[:going] = motion.fold(kin[:going], *steps_between(last[:going], fix), config)
+        last[:going] = fix
+        if predictor is not None and slots is not None:
+            predictor.advance(slots[:going], fix)
+        index = np.minimum(np.searchsorted(anchors.row, row), len(anchors.row) - 1)
+        asked = np.flatnonzero((anchors.row[index] == row) & (row >= batch.ask[:going]))
+        if len(asked) == 0:
+            continue
+        index = index[asked]
+        _ask_baselines(kin[asked], fix[asked], anchors.dt_s[index], config, answers, index)
+        if predictor is not None and slots is not None:
+            forecasts = predictor.forecast(slots[asked], anchors.dt_s[index])
+            out = answers[MODEL]
+            out.lat[index], out.lon[index], out.cov_m2[index] = forecasts.lat, forecasts.lon, forecasts.cov_m2
+            fallbacks += int(forecasts.fallback.sum())
+    if predictor is not None and slots is not None:
+        predictor.release(slots)
+    return fallbacks
+
+
+def _ask_baselines(
+    kin: F64, fix: NDArray[Any], dt_s: F64, config: ModelConfig, answers: dict[str, Answers], index: NDArray[np.int64]
+) -> None:
+    for name, forecast in FORECASTS.items():
+        law, out = forecast(kin, dt_s, config), answers[name]
+        at = moved_deg(fix["lat_e7"][:, None] / E7, fix["lon_e7"][:, None] / E7, law.mean_en)
+        out.lat[index], out.lon[index] = at
+        out.cov_m2[index] = np.stack([law.var_m2, np.zeros_like(law.var_m2), law.var_m2], axis=-1)
