@@ -59,8 +59,10 @@ class Store(Protocol):
     async def get_many(self, partition: Partition, entity_ids: Sequence[str]) -> list[bytes | None]:
         """The records of these entities, in order; None where there is none."""
 
-    async def put_many(self, partition: Partition, epoch: int, next_offset: int, items: Mapping[str, bytes]) -> None:
-        """Write records, then the offset that all records of the partition now include.
+    async def put_many(
+        self, partition: Partition, epoch: int, next_offset: int | None, items: Mapping[str, bytes]
+    ) -> None:
+        """Write records, then the offset that all records of the partition now include (None: more is to come).
 
         Raises:
             Fenced: `epoch` is not the partition's; nothing was written.
@@ -88,10 +90,13 @@ class MemoryStore:
         records = self._records.get(partition, {})
         return [records.get(entity_id) for entity_id in entity_ids]
 
-    async def put_many(self, partition: Partition, epoch: int, next_offset: int, items: Mapping[str, bytes]) -> None:
+    async def put_many(
+        self, partition: Partition, epoch: int, next_offset: int | None, items: Mapping[str, bytes]
+    ) -> None:
         self._check(partition, epoch)
         self._records.setdefault(partition, {}).update(items)
-        self._claims[partition] = Claim(epoch, next_offset)
+        if next_offset is not None:
+            self._claims[partition] = Claim(epoch, next_offset)
 
     async def forget(self, partition: Partition, epoch: int) -> None:
         self._check(partition, epoch)
@@ -170,11 +175,13 @@ class RedisStore:
             found += cast(list[bytes | None], await self._redis.mget(keys))
         return found
 
-    async def put_many(self, partition: Partition, epoch: int, next_offset: int, items: Mapping[str, bytes]) -> None:
+    async def put_many(
+        self, partition: Partition, epoch: int, next_offset: int | None, items: Mapping[str, bytes]
+    ) -> None:
         chunks = list(_chunks(items)) or [{}]
         for number, chunk in enumerate(chunks, 1):
             keys = [self._meta_key(partition), *(self._entity_key(partition, entity_id) for entity_id in chunk)]
-            offset: int | str = next_offset if number == len(chunks) else ""
+            offset: int | str = "" if next_offset is None or number < len(chunks) else next_offset
             stored = await self._put(keys, [epoch, self._ttl_ms, offset, *chunk.values()])
             _refuse_unless_current(partition, epoch, int(stored))
 

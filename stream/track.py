@@ -192,6 +192,10 @@ def last_fix(window: bytes) -> Fix:
     return Fix._make(_FIX.unpack_from(window, len(window) - FIX_BYTES))
 
 
+def first_ts_ms(window: bytes) -> int:
+    return int.from_bytes(window[:8], "little", signed=True)
+
+
 def _times(packed: bytes) -> list[int]:
     return [ts for (ts,) in _TS.iter_unpack(packed)]
 

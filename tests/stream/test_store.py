@@ -61,6 +61,14 @@ async def test_a_later_put_replaces_and_an_empty_one_moves_only_the_offset(store
     assert (await store.claim(A)).next_offset == 2**53 + 1
 
 
+async def test_a_piece_of_a_checkpoint_does_not_move_the_offset(store: Store) -> None:
+    epoch, _ = await store.claim(A)
+    await store.put_many(A, epoch, 5, {})
+    await store.put_many(A, epoch, None, {"x": b"1"})
+    assert await store.get_many(A, ["x"]) == [b"1"]
+    assert await store.claim(A) == Claim(epoch + 1, 5)
+
+
 async def test_partitions_know_nothing_of_each_other(store: Store) -> None:
     epoch, _ = await store.claim(A)
     await store.put_many(A, epoch, 5, {"x": b"a"})

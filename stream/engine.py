@@ -1,0 +1,280 @@
+"""One batch from start to finish: records in, answers out. Knows tracks, slots and rounds; has no network of its own.
+
+    records -> clean.parse -> (store.get_many for entities not in memory) -> track.observe, in order
+            -> rounds: the r-th ping of each entity is in round r, so that a round has each slot once
+            -> per round: advance, one forecast, gap fills -> render -> answers in input order
+
+A late ping is folded into the window where it belongs. Its forecast stands on the window up to it (the state is rebuilt
+for that, so its cache is "rebuilt" and its status "stale"); then the state is rebuilt from the whole window.
+
+Everything that computes runs through `run` on one thread; only the store is awaited. One call at a time: the caller
+serialises `process`, `checkpoint` and `drop`. After an exception from `process` that is not the store's, or when
+answers could not be published, the states are ahead of the log: `drop` the partitions and take them over again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final, Protocol, TypeVar
+
+from model.api import Fill, Predictor
+from stream import render
+from stream.clean import parse
+from stream.residents import Counts, Entity, Residents, Shard, windows
+from stream.settings import Settings
+from stream.store import Partition, Store
+from stream.track import (
+    Accepted,
+    Duplicate,
+    Folded,
+    Gap,
+    Late,
+    Policy,
+    Rejected,
+    observe,
+)
+from stream.turns import Batch, Turn, answered, ceilings, fixes, model_gap, slots
+from stream.wire import ModelRef, Outgoing, Ping, Record, Reject, dead_letter
+
+T = TypeVar("T")
+MAX_RESIDENT: Final = 100_000  # entities in memory: at 8 KiB of state and 4 KB of window each, 1.2 GB
+DUMP_CHUNK: Final = 256  # entities per stay on the compute thread at a checkpoint: some 10 ms
+
+
+class Runner(Protocol):
+    """Runs blocking work where it does not block the event loop."""
+
+    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]: ...
+
+
+async def inline(work: Callable[[], T], /) -> T:
+    """The runner that blocks: for replay and tests."""
+    return work()
+
+
+class Engine:
+    """The states of this process's entities, and what they make of records."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        store: Store,
+        settings: Settings,
+        *,
+        run: Runner | None = None,
+        clock_ms: Callable[[], float] = lambda: time.time() * 1000,
+        max_resident: int = MAX_RESIDENT,
+    ) -> None:
+        self._predictor = predictor
+        self._store = store
+        self._horizons_s = settings.horizons_s
+        self._topics = settings.topics
+        self._run: Runner = run or inline
+        self._clock_ms = clock_ms
+        self._policy = Policy(window_fixes=predictor.history)
+        self._model = ModelRef(predictor.name, predictor.version)
+        self._version = _version()
+        self._residents = Residents(predictor, self._policy, max_resident)
+
+    @property
+    def counts(self) -> Mapping[Partition, Counts]:
+        """What happened to every record, by partition."""
+        return self._residents.counts()
+
+    async def process(
+        self, records: Sequence[Record], *, started_ms: float, fetched_ms: float, silent: bool = False
+    ) -> list[Outgoing]:
+        """Fold the records into the states; return forecasts, gap fills and dead letters, in input order.
+
+        Args:
+            records: in offset order per partition; several partitions may be mixed.
+            started_ms, fetched_ms: when the batch started and when its records were fetched, for `latency_ms`.
+            silent: fold only, as a takeover does with records that were answered before.
+
+        Raises what the store raises while it is away; nothing has been folded then, so the call may be repeated.
+        """
+        parsed = [parse(record) for record in records]
+        shards = {key: self._residents.shard(key) for key in {(r.topic, r.partition) for r in records}}
+        batch = Batch(records, parsed, shards, started_ms, fetched_ms, silent)
+        stored = {}
+        for shard, entity_ids in self._strangers(batch):
+            found = await self._store.get_many(shard.partition, entity_ids)
+            stored[shard.partition] = dict(zip(entity_ids, found, strict=True))
+        await self._run(partial(self._fold, batch, stored))
+        return [answer for answers in batch.out for answer in answers]
+
+    async def checkpoint(self, partition: Partition, epoch: int, next_offset: int) -> None:
+        """Write what changed since the last checkpoint. All records below `next_offset` are folded and committed.
+
+        Raises:
+            Fenced: another owner claimed the partition.
+            ValueError: an entity has folded a record at or above `next_offset`.
+        """
+        shard = self._residents.shard(partition)
+        dirty = list(shard.dirty)
+        for start in range(0, len(dirty), DUMP_CHUNK):
+            part = dirty[start : start + DUMP_CHUNK]
+            items = await self._run(partial(self._residents.dump, shard, part, next_offset))
+            await self._store.put_many(partition, epoch, None, items)
+        await self._store.put_many(partition, epoch, next_offset, {})
+        shard.dirty.clear()
+        self._residents.evict(shard)
+
+    def drop(self, partition: Partition) -> None:
+        """Forget the partition's entities; their slots are given back before the next batch."""
+        self._residents.drop(partition)
+
+    # -- on the compute thread ----------------------------------------------------------------------------------------
+
+    def _strangers(self, batch: Batch) -> list[tuple[Shard, list[str]]]:
+        """The entities that are not in memory, by shard, each once."""
+        unknown: dict[Partition, dict[str, None]] = {}
+        for record, ping in zip(batch.records, batch.parsed, strict=True):
+            if isinstance(ping, Ping):
+                key = (record.topic, record.partition)
+                if ping.entity_id not in batch.shards[key].entities:
+                    unknown.setdefault(key, {})[ping.entity_id] = None
+        return [(batch.shards[key], list(entity_ids)) for key, entity_ids in unknown.items()]
+
+    def _fold(self, batch: Batch, stored: Mapping[Partition, Mapping[str, bytes | None]]) -> None:
+        self._residents.sweep()
+        for key, raw in stored.items():
+            self._residents.admit(batch.shards[key], raw, {} if batch.silent else ceilings(batch, key))
+        for turns in self._rounds(batch):
+            self._play(batch, turns)
+
+    def _rounds(self, batch: Batch) -> list[list[Turn]]:
+        """Observe every record in order; sort those that changed a state into rounds."""
+        rounds: list[list[Turn]] = []
+        depth: dict[Entity, int] = {}
+        for index, (record, ping) in enumerate(zip(batch.records, batch.parsed, strict=True)):
+            shard = batch.shards[record.topic, record.partition]
+            if batch.silent:
+                shard.counts.replayed += 1
+            else:
+                shard.counts.records_in += 1
+            turn = self._observed(batch, index, shard, record, ping)
+            if turn is None:
+                continue
+            place = depth[turn.entity] = depth.get(turn.entity, -1) + 1
+            if place == len(rounds):
+                rounds.append([])
+            rounds[place].append(turn)
+        return rounds
+
+    def _observed(self, batch: Batch, index: int, shard: Shard, record: Record, ping: Ping | Reject) -> Turn | None:
+        """The turn of a record that changes a state; the others are answered, or counted, at once."""
+        if isinstance(ping, Reject):
+            self._reject(batch, index, shard, ping)
+            return None
+        entity = shard.entities.pop(ping.entity_id)
+        shard.entities[ping.entity_id] = entity  # now the most recently touched
+        track, verdict = observe(entity.track, ping, record.offset, self._policy)
+        counts, loud = shard.counts, not batch.silent
+        if isinstance(verdict, Folded):
+            counts.folded += loud
+            return None
+        entity.track = track
+        shard.dirty[entity.id] = None
+        if isinstance(verdict, Duplicate):
+            counts.duplicates += loud
+            return None
+        if isinstance(verdict, Rejected):
+            counts.quarantined += loud and verdict.reject.code == "impossible_jump"
+            self._reject(batch, index, shard, verdict.reject)
+            return None
+        return Turn(index, entity, shard, track, verdict)
+
+    def _reject(self, batch: Batch, index: int, shard: Shard, reject: Reject) -> None:
+        if batch.silent:
+            return
+        shard.counts.rejects += 1
+        letter = dead_letter(self._topics.dead_letters, batch.records[index], reject, version=self._version)
+        batch.out[index].append(letter)
+
+    def _play(self, batch: Batch, turns: Sequence[Turn]) -> None:
+        """One round: fold each turn's ping into its slot, then answer all of them."""
+        in_order = [turn for turn in turns if not turn.late]
+        restarts = [turn for turn in in_order if turn.restart]
+        behind = [turn for turn in turns if turn.late]
+        self._seat(turns)
+        if not batch.silent:
+            self._fill(batch, restarts)  # the old session's last gaps, before its state goes
+        if restarts:
+            self._restart(restarts)
+        if in_order:
+            self._predictor.advance(slots(in_order), fixes(in_order))
+        if not batch.silent:
+            if behind:
+                self._predictor.rebuild(slots(behind), [windows(turn.seen) for turn in behind])
+            self._answer(batch, turns)
+            self._fill(batch, [turn for turn in in_order if not turn.restart])
+            self._retract(batch, behind)
+        if behind:
+            self._predictor.rebuild(slots(behind), [windows(turn.track.window) for turn in behind])
+        for turn in turns:
+            if not batch.silent or turn.entity.cache == "none":  # "rebuilt" waits for a forecast that can say so
+                turn.entity.cache = "hit"
+
+    def _seat(self, turns: Sequence[Turn]) -> None:
+        """Give every new entity a slot."""
+        new = [turn.entity for turn in turns if turn.entity.slot is None]
+        if new:
+            for entity, slot in zip(new, self._predictor.acquire(len(new)).tolist(), strict=True):
+                entity.slot = slot
+
+    def _restart(self, turns: Sequence[Turn]) -> None:
+        self._predictor.reset(slots(turns))
+        for turn in turns:
+            turn.entity.cache = "none"
+            turn.shard.counts.restarts += 1
+
+    def _answer(self, batch: Batch, turns: Sequence[Turn]) -> None:
+        """One forecast per turn, in one call of the model."""
+        said = self._predictor.forecast(slots(turns), self._horizons_s)
+        rows = []
+        for turn in turns:
+            turn.shard.counts.forecasts += 1
+            turn.shard.counts.late += turn.late
+            rows.append(answered(batch.records[turn.index], turn))
+        clocks = (batch.fetched_ms, batch.started_ms, self._clock_ms())
+        answers = render.forecasts(rows, said, self._horizons_s, self._model, self._topics, clocks)
+        for turn, answer in zip(turns, answers, strict=True):
+            batch.out[turn.index].append(answer)
+
+    def _fill(self, batch: Batch, turns: Sequence[Turn]) -> None:
+        """The gap fills that these turns ask for: finals first, then the gap that the ping has just closed."""
+        asked: list[list[tuple[Turn, Gap, render.GapStatus]]] = [[], [], []]  # by place, as slots must be distinct
+        for turn in turns:
+            assert isinstance(turn.verdict, Accepted)
+            wanted: list[tuple[Gap, render.GapStatus]] = [(gap, "final") for gap in turn.verdict.finals]
+            wanted += [(turn.verdict.gap, "provisional")] if turn.verdict.gap else []
+            for place, (gap, status) in enumerate(wanted):
+                asked[place].append((turn, gap, status))
+        for some in filter(None, asked):
+            fills = self._predictor.fill(slots([turn for turn, *_ in some]), [model_gap(gap) for _, gap, _ in some])
+            for (turn, gap, status), fill in zip(some, fills, strict=True):
+                self._publish_fill(batch, turn, gap, status, fill)
+
+    def _retract(self, batch: Batch, turns: Sequence[Turn]) -> None:
+        for turn in turns:
+            assert isinstance(turn.verdict, Late)
+            for gap in turn.verdict.retracted:
+                self._publish_fill(batch, turn, gap, "retracted", None)
+
+    def _publish_fill(self, batch: Batch, turn: Turn, gap: Gap, status: render.GapStatus, fill: Fill | None) -> None:
+        turn.shard.counts.gap_fills += 1
+        record = batch.records[turn.index]
+        answer = render.gap_fill(record, turn.entity.id, gap, status, fill, self._model, self._topics)
+        batch.out[turn.index].append(answer)
+
+
+def _version() -> str:
+    """Of this program, for the dead letters."""
+    try:
+        return version("pathcast")
+    except PackageNotFoundError:
+        return "unknown"  # run from a checkout that is not installed
