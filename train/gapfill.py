@@ -1,0 +1,191 @@
+"""The judge of gap fills: pings hidden between two that are known, and where each predictor puts them. Prints nothing.
+
+DESIGN section 6: blocks of 30 s, 2, 5 and 15 min are hidden, or each ping with a chance of one half; hidden pings only
+are scored. A block is the pings strictly inside one such span: from the ping before it to the first ping at or after
+its end. Every predictor knows the same: the track up to the block, and the pings after it that `fill` is given.
+
+Letters: G gaps, M points of a gap, P hidden pings of all gaps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.api import Gap, Predictor
+from model.baselines import BRIDGES
+from model.gaps import stack
+from model.geo import F64, haversine_m, moved_deg
+from train.anchors import EARLIER_PINGS
+from train.data import Corpus
+from train.evaluate import Sample, about, error_en_m
+from train.score import Cases, measure, score
+from train.walk import MODEL
+
+Rows = NDArray[np.int64]
+
+BLOCKS_S: Final = (30.0, 120.0, 300.0, 900.0)
+HALF: Final = "half"  # the name of the random case
+FIXES_AFTER: Final = 3  # the gap's end and two more: what a final fill knows (DESIGN section 3, revisions)
+FIXES_BEFORE: Final = 4
+BATCH: Final = 128  # gaps side by side
+
+
+class Hidden(NamedTuple):
+    """G gaps of one case."""
+
+    track: Rows  # (G,)
+    before: Rows  # (G,) row of the last known ping before the gap
+    after: Rows  # (G,) row of the first known ping after it; everything in between is hidden
+    known: NDArray[np.bool_]  # (R,) rows known outside of the gap in question
+
+
+class Bridged(NamedTuple):
+    """One predictor's Gaussians at the P hidden pings; cov_m2 is None where it has none."""
+
+    lat: F64
+    lon: F64
+    cov_m2: F64 | None
+
+
+def judge_gap_fills(
+    sample: Sample,
+    predictor: Predictor | None,
+    *,
+    blocks_s: Sequence[float] = BLOCKS_S,
+    most: int | None = None,
+    seed: int = 0,
+    progress: Callable[[float], None] = lambda share: None,
+) -> dict[str, Any]:
+    """Scores as plain data for JSON: `blocks.<seconds|half>.<predictor>`; `most` gaps are judged per block length."""
+    corpus = sample.corpus
+    cases = {f"{block_s:g}": hide_blocks(corpus, block_s) for block_s in blocks_s}
+    cases[HALF] = hide_half(corpus, seed)
+    blocks: dict[str, Any] = {}
+    for number, (name, hidden) in enumerate(cases.items(), start=1):
+        kept = _evenly(hidden, most)
+        if len(kept.before):
+            blocks[name] = {
+                "gaps": len(kept.before),
+                "gaps_in_split": len(hidden.before),
+                **_judge(corpus, kept, predictor),
+            }
+        progress(number / len(cases))
+    return {**about(sample), "blocks": blocks}
+
+
+def hide_blocks(corpus: Corpus, block_s: float) -> Hidden:
+    """Blocks of one length, each after at least 8 pings since the last one, with a known step on both sides."""
+    track, before, after = [], [], []
+    for index, (first, last) in enumerate(corpus.tracks):
+        ts_ms = np.asarray(corpus.ts_ms[first:last])
+        ends = np.searchsorted(ts_ms, ts_ms + round(1000 * block_s))  # for every ping, where a block from it would end
+        place = EARLIER_PINGS
+        while place < len(ts_ms) and ends[place] < len(ts_ms) - 1:
+            end = int(ends[place])
+            if end - place >= 2:
+                track.append(index)
+                before.append(first + place)
+                after.append(first + end)
+            place = end + EARLIER_PINGS if end - place >= 2 else place + 1
+    known = np.ones(len(corpus.ts_ms), bool)
+    return Hidden(np.array(track, np.int64), np.array(before, np.int64), np.array(after, np.int64), known)
+
+
+def hide_half(corpus: Corpus, seed: int = 0) -> Hidden:
+    """Every ping hidden with a chance of one half, but for the first 9 and the last 2 of a track."""
+    known = np.random.default_rng(seed).random(len(corpus.ts_ms)) < 0.5
+    track, before, after = [], [], []
+    for index, (first, last) in enumerate(corpus.tracks):
+        known[first : first + EARLIER_PINGS + 1] = True
+        known[max(first, last - 2) : last] = True
+        rows = first + np.flatnonzero(known[first:last])
+        gaps = np.flatnonzero(np.diff(rows) > 1)
+        track.append(np.full(len(gaps), index, np.int64))
+        before.append(rows[gaps])
+        after.append(rows[gaps + 1])
+    return Hidden(np.concatenate(track), np.concatenate(before), np.concatenate(after), known)
+
+
+def _evenly(hidden: Hidden, most: int | None) -> Hidden:
+    count = len(hidden.before)
+    if most is None or count <= most:
+        return hidden
+    chosen = np.linspace(0, count - 1, most).round().astype(np.int64)
+    return Hidden(hidden.track[chosen], hidden.before[chosen], hidden.after[chosen], hidden.known)
+
+
+def _judge(corpus: Corpus, hidden: Hidden, predictor: Predictor | None) -> dict[str, Any]:
+    inside = [np.arange(before + 1, after) for before, after in zip(hidden.before, hidden.after, strict=True)]
+    row, counts = np.concatenate(inside), [len(rows) for rows in inside]
+    gaps = [_gap(corpus, hidden, index, rows) for index, rows in enumerate(inside)]
+    answers = {} if predictor is None else {MODEL: _fill(corpus, hidden, gaps, predictor)}
+    answers |= _bridge(gaps)
+    start_lat = np.repeat(corpus.lat[hidden.before], counts)
+    entity = corpus.entity[np.repeat(hidden.track, counts)]
+    out: dict[str, Any] = {"n": len(row)}
+    for name, answer in answers.items():
+        out[name] = score(_measure(corpus, row, start_lat, answer), entity)._asdict()
+    return out
+
+
+def _measure(corpus: Corpus, row: Rows, start_lat: F64, answer: Bridged) -> Cases:
+    lat, lon = corpus.lat[row], corpus.lon[row]
+    return measure(
+        error_en_m(lat, lon, answer.lat, answer.lon, start_lat),
+        answer.cov_m2,
+        haversine_m(lat, lon, answer.lat, answer.lon),
+    )
+
+
+def _gap(corpus: Corpus, hidden: Hidden, index: int, rows: Rows) -> Gap:
+    before, after = _known_before(corpus, hidden, index, FIXES_BEFORE), _known_after(corpus, hidden, index)
+    return Gap(corpus.fixes(before), corpus.fixes(after), np.asarray(corpus.ts_ms[rows]))
+
+
+def _known_before(corpus: Corpus, hidden: Hidden, index: int, most: int) -> Rows:
+    """The last `most` known rows of the track up to the gap."""
+    end = int(hidden.before[index]) + 1
+    # Half of the rows may be hidden; three times as many hold enough of them but for a vanishing chance.
+    start = max(int(corpus.tracks[hidden.track[index], 0]), end - 3 * most - 64)
+    return np.asarray(start + np.flatnonzero(hidden.known[start:end]))[-most:]
+
+
+def _known_after(corpus: Corpus, hidden: Hidden, index: int) -> Rows:
+    start, stop = int(hidden.after[index]), int(corpus.tracks[hidden.track[index], 1])
+    near = min(stop, start + 64)
+    return np.asarray(start + np.flatnonzero(hidden.known[start:near]))[:FIXES_AFTER]
+
+
+def _fill(corpus: Corpus, hidden: Hidden, gaps: list[Gap], predictor: Predictor) -> Bridged:
+    """The model's answers: each gap's state is rebuilt from the known pings, as after a takeover."""
+    slots = predictor.acquire(min(BATCH, len(gaps)))
+    fills = []
+    for first in range(0, len(gaps), BATCH):
+        batch = range(first, min(first + BATCH, len(gaps)))
+        windows = []
+        for index in batch:
+            after = gaps[index].after
+            past = _known_before(corpus, hidden, index, predictor.history - len(after))
+            windows.append(np.concatenate([corpus.fixes(past), after]))
+        predictor.rebuild(slots[: len(batch)], windows)
+        fills += predictor.fill(slots[: len(batch)], [gaps[index] for index in batch])
+    predictor.release(slots)
+    lat, lon, cov_m2 = (np.concatenate([getattr(fill, part) for fill in fills]) for part in ("lat", "lon", "cov_m2"))
+    return Bridged(lat, lon, cov_m2)
+
+
+def _bridge(gaps: list[Gap]) -> dict[str, Bridged]:
+    """The baselines' answers, all from the fixes next to the gaps."""
+    batch = stack(gaps)
+    asked = np.arange(batch.t_s.shape[1]) < np.array([len(gap.times_ms) for gap in gaps])[:, None]
+    ends = batch.ends
+    out = {}
+    for name, bridge in BRIDGES.items():
+        en_m = bridge(ends.chord_en, ends.gap_s, ends.before_mps, ends.after_mps, batch.t_s)
+        lat, lon = moved_deg(batch.start_lat[:, None], batch.start_lon[:, None], en_m)
+        out[name] = Bridged(lat[asked], lon[asked], None)
+    return out
