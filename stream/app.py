@@ -8,7 +8,6 @@ import logging
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any, TypeVar, cast
 
 import faust
@@ -53,6 +52,7 @@ class App(faust.App):
     """A Faust app with a Delivery."""
 
     BootStrategy = ConsumerOnly
+    logger = logging.getLogger("faust.app")  # its comings and goings are not ours to show
     delivery: Delivery
 
     async def drain(self) -> None:
@@ -71,19 +71,19 @@ def build(settings: Settings) -> App:
     """
     compute = ThreadPoolExecutor(1, thread_name_prefix="compute")  # one thread: a Predictor belongs to one at a time
 
-    async def run(work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(compute, partial(work, *args, **kwargs))
+    async def run(work: Callable[[], T], /) -> T:
+        return await asyncio.get_running_loop().run_in_executor(compute, work)
 
     predictor = Predictor.load(settings.weights)
     store = RedisStore(settings)
     engine = Engine(predictor, store, settings, run=run)
-    app = _faust_app(settings)
+    app = faust_app(settings)
     app.delivery = Delivery(settings, engine, store, Publisher(settings.bootstrap), cast(Consumer, app.consumer))
     _connect(app, settings)
     return app
 
 
-def _faust_app(settings: Settings) -> App:
+def faust_app(settings: Settings) -> App:
     return App(
         settings.group,
         broker=[f"pathcast://{server}" for server in settings.bootstrap.split(",")],
@@ -115,13 +115,14 @@ def _connect(app: App, settings: Settings) -> None:
             polled = cast(Polled, event.value)
             await delivery.put(tuple(event.message.tp), polled.records, polled.fetched_ms, event.ack)
 
+    # Signals come with (the app, what it is about).
     @app.on_partitions_assigned.connect
-    async def on_assigned(_app: Any, *args: Any, **_: Any) -> None:
-        delivery.assigned(partitions(args[0]))
+    async def on_assigned(*args: Any, **_: Any) -> None:
+        delivery.assigned(partitions(args[1]))
 
     @app.on_partitions_revoked.connect
-    async def on_revoked(_app: Any, *args: Any, **_: Any) -> None:
-        await delivery.revoked(partitions(args[0]))
+    async def on_revoked(*args: Any, **_: Any) -> None:
+        await delivery.revoked(partitions(args[1]))
 
     @app.on_before_shutdown.connect
     async def on_before_shutdown(*_: Any, **__: Any) -> None:

@@ -49,7 +49,7 @@ class Publisher:
         """
         send = self._producer.send
         pending = [
-            await send(record.topic, record.value, key=record.key, headers=record.headers) for record in outgoing
+            await send(record.topic, record.value, key=record.key, headers=list(record.headers)) for record in outgoing
         ]
         for outcome in await asyncio.gather(*pending, return_exceptions=True):
             if isinstance(outcome, BaseException):

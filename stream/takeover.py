@@ -29,12 +29,11 @@ def plan(checkpoint: int | None, committed: int | None, log: Bounds) -> Plan:
     """
     if committed is None or not log.begin <= committed <= log.end:
         # aiokafka goes to the earliest record here, by auto_offset_reset; so do we.
-        lost = committed is not None and committed < log.begin
-        why = f"the log begins at {log.begin}, after the committed offset {committed}" if lost else ""
-        if not lost and checkpoint is not None and checkpoint > log.begin:
+        why = "" if committed is None else f"the committed offset {committed} is not in the log {tuple(log)}"
+        anew = checkpoint is not None and checkpoint > log.begin
+        if anew:
             why = f"no usable committed offset ({committed}) for a checkpoint at {checkpoint}: reading from the start"
-            return Plan(log.begin, log.begin, anew=True, why=why)
-        return Plan(log.begin, log.begin, anew=False, why=why)
+        return Plan(log.begin, log.begin, anew, why)
     rebuild = max(log.begin, committed - REBUILD_RECORDS)
     if checkpoint is None:
         why = f"no checkpoint: rebuilding from the last {committed - rebuild} records" if rebuild < committed else ""

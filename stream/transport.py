@@ -57,6 +57,8 @@ class Polled(NamedTuple):
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread where aiokafka's consumer and its heartbeats live."""
 
+    logger = driver.logger  # what Faust says stays under Faust's name
+
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # read when the consumer starts; Faust has no setting for it
@@ -69,6 +71,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
 class Consumer(driver.Consumer):
     """A consumer whose messages hold record lists, and which commits only what it is told to."""
+
+    logger = driver.logger
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
