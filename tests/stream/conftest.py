@@ -1,9 +1,37 @@
-"""How hypothesis runs here."""
+"""How hypothesis runs here, and a small network whose every part speaks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
+import torch
 from hypothesis import HealthCheck, settings
+
+from model import network
+from model.api import Predictor
+from model.config import ModelConfig
 
 # A busy machine is not a failure: no deadlines, and slow data generation is allowed. What fails prints its seed.
 settings.register_profile("pathcast", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("pathcast")
+
+TINY = ModelConfig(name="tiny", d=16, blocks=2, heads=2, window=8)
+SPREAD = 0.05  # of the heads' last layers: enough for metres of difference, little enough to stay finite
+
+
+def speaking(seed: int) -> network.Network:
+    """Random weights everywhere. Untrained heads are zero, and would hide any fault of the states behind them."""
+    net = network.build(TINY, seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weights in net.parameters():
+            if not weights.any():
+                weights.normal_(0.0, SPREAD, generator=generator)
+    return net
+
+
+@pytest.fixture(scope="session")
+def make_predictor() -> Callable[..., Predictor]:
+    """A fresh predictor; the same seed is the same model."""
+    return lambda seed=1: Predictor(speaking(seed), name=f"tiny-{seed}", capacity=4)
