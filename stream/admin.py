@@ -13,7 +13,6 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError
 from stream.wire import Topics
 
 CONNECT_S = 8.0  # a broker that has not answered by then is called unreachable
-DEFAULT_PARTITIONS = 8  # so that a handful of workers share the load; more costs an idle worker little
 
 
 class TopicInfo(NamedTuple):
@@ -78,7 +77,7 @@ def describe(client: Any, names: Iterable[str]) -> list[TopicInfo]:
     return infos
 
 
-def create(client: Any, topics: Topics, *, partitions: int = DEFAULT_PARTITIONS, replication: int = 1) -> list[str]:
+def create(client: Any, topics: Topics, *, partitions: int, replication: int = 1) -> list[str]:
     """Create those of our topics that are absent, and wait until each partition has a leader; their names."""
     absent = [info.name for info in describe(client, topics) if info.partitions is None]
     options = {"num_partitions": partitions, "replication_factor": replication}

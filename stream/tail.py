@@ -1,0 +1,135 @@
+"""Follows one topic with kafka-python and shows its records. Knows offsets and lines for people; decides nothing."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+
+from stream import admin
+from stream.wire import ERROR_HEADER_PREFIX, Forecast, GapFill, loads_forecast, loads_gapfill
+
+POLL_MS = 250  # how long Ctrl-C waits at most
+COMPASS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
+
+
+def follow(bootstrap: str, topic: str, *, earliest: bool, stop_at_end: bool) -> Iterator[Any]:
+    """The topic's records, partition by partition as they come; endless, unless `stop_at_end`: then up to where the
+    topic ended when we looked. Raises ConnectionError if no broker answers, ValueError if there is no such topic."""
+    with admin.connected(bootstrap) as client:
+        partitions = admin.describe(client, [topic])[0].partitions
+    if partitions is None:
+        raise ValueError(f"there is no topic {topic} at {bootstrap}: start a worker, or run pathcast topics --create")
+    assigned = [TopicPartition(topic, number) for number in range(partitions)]
+    timeouts = {"bootstrap_timeout_ms": int(admin.CONNECT_S * 1000)}
+    # No group: a look must not take partitions from anybody, nor leave offsets behind.
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap.split(","), enable_auto_commit=False, **timeouts)
+    try:
+        consumer.assign(assigned)
+        if earliest:
+            consumer.seek_to_beginning(*assigned)
+        else:
+            consumer.seek_to_end(*assigned)
+        ends = consumer.end_offsets(assigned) if stop_at_end else {}
+        while True:
+            for records in consumer.poll(POLL_MS).values():
+                yield from records
+            if stop_at_end and all(consumer.position(tp) >= end for tp, end in ends.items()):
+                return
+    except KafkaError as error:
+        raise ConnectionError(f"reading {topic} at {bootstrap} failed: {error}") from error
+    finally:
+        consumer.close()
+
+
+def forecast_line(raw: bytes) -> str:
+    """One forecast for people: who, when, where next and how sure (1 sigma), where at each horizon, how it was made."""
+    forecast: Forecast = loads_forecast(raw)
+    step = forecast.next
+    ahead = f"{math.hypot(step.d_east_m, step.d_north_m):.0f} m {_compass(step.d_east_m, step.d_north_m)}"
+    parts = [
+        f"{_time(forecast.anchor.ts)}  {forecast.entity_id:<12}",
+        f"{forecast.anchor.lat:.5f},{forecast.anchor.lon:.5f}",
+        f"next in {step.dt_s:.0f} s: {ahead} ±{_radius(step.cov_m2):.0f} m",
+        *(f"{_span(h.h_s)}: {h.lat:.5f},{h.lon:.5f} ±{_radius(h.cov_m2):.0f} m" for h in forecast.horizons),
+        f"{forecast.status} {forecast.cache} n={forecast.window.n}",
+    ]
+    return "  ".join(parts)
+
+
+def gapfill_line(raw: bytes) -> str:
+    """One gap fill for people: who, from when to when, how many points over what length, how sure."""
+    fill: GapFill = loads_gapfill(raw)
+    seconds = (fill.end.ts - fill.start.ts) / 1000
+    return "  ".join(
+        [
+            f"{_time(fill.start.ts)}  {fill.entity_id:<12}",
+            f"{_span(seconds)} of {fill.reason}: {len(fill.points)} points over {fill.length_m:.0f} m",
+            f"±{fill.max_sigma_m:.0f} m at most",
+            f"{fill.method}, {fill.status}, revision {fill.revision}",
+        ]
+    )
+
+
+def dead_letter_json(record: Any) -> bytes:
+    """One dead letter as a JSON object: what came (base64 where not UTF-8), from where, what was wrong."""
+    context = _context(record)
+    fields: dict[str, Any] = {name: context.get(name) for name in ("code", "message", "stage", "topic")}
+    fields |= {name: int(context[name]) for name in ("partition", "offset", "timestamp") if name in context}
+    for name, raw in (("key", record.key), ("value", record.value)):
+        try:
+            fields[name] = None if raw is None else raw.decode()
+        except UnicodeDecodeError:
+            fields[f"{name}_base64"] = base64.b64encode(raw).decode()
+    return msgspec.json.encode(fields)
+
+
+def dead_letter_line(record: Any) -> str:
+    """One dead letter for people: who, what was wrong, and the beginning of what came."""
+    context = _context(record)
+    came = (record.value or b"")[:120].decode(errors="replace")
+    key = (record.key or b"-").decode(errors="replace")
+    return "  ".join(
+        [
+            f"{_time(int(context.get('timestamp', record.timestamp)))}  {key:<12}",
+            f"{context.get('code', 'unknown')}: {context.get('message', '')}",
+            "".join(c if c.isprintable() else "." for c in came),
+        ]
+    )
+
+
+def _context(record: Any) -> dict[str, str]:
+    return {
+        name.removeprefix(ERROR_HEADER_PREFIX): value.decode(errors="replace")
+        for name, value in record.headers
+        if name.startswith(ERROR_HEADER_PREFIX)
+    }
+
+
+def _time(ts_ms: int) -> str:
+    return datetime.fromtimestamp(ts_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _span(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:g} min"
+        if seconds % 60 == 0
+        else f"{seconds / 60:.1f} min"
+    )
+
+
+def _radius(cov_m2: tuple[float, float, float]) -> float:
+    """The root mean square of the two axes' sigmas: one number for people."""
+    return math.sqrt(max(0.0, (cov_m2[0] + cov_m2[2]) / 2))
+
+
+def _compass(east_m: float, north_m: float) -> str:
+    return COMPASS[round(math.degrees(math.atan2(east_m, north_m)) / 45) % 8]
