@@ -77,6 +77,14 @@ def describe(client: Any, names: Iterable[str]) -> list[TopicInfo]:
     return infos
 
 
+def partitions_of(client: Any, topic: str) -> int:
+    """How many partitions the topic has. Raises ValueError, saying what to do, if there is no such topic."""
+    (info,) = describe(client, [topic])
+    if info.partitions is None:
+        raise ValueError(f"there is no topic {topic} there: start a worker, or run pathcast topics --create")
+    return info.partitions
+
+
 def create(client: Any, topics: Topics, *, partitions: int, replication: int = 1) -> list[str]:
     """Create those of our topics that are absent, and wait until each partition has a leader; their names."""
     absent = [info.name for info in describe(client, topics) if info.partitions is None]

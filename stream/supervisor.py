@@ -8,12 +8,15 @@ the supervisor stops the server and removes its directory. Pipes work alike on L
 This file is both sides: `Supervised` in the parent, and, run by its path (so that no package is imported and it is up
 in some 20 ms), the supervisor itself:
 
-    python -I -S supervisor.py LOG DIRECTORY COMMAND...    stdin: the pipe; stdout: the server's pid, one line
+    python -I -S supervisor.py LOG DIRECTORY COMMAND...    stdin: the pipe; stdout: the server's pid, one line; its exit
+                                                           status, one more, when it ends
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -43,8 +46,11 @@ class Supervised:
             env=None if env is None else dict(env),
             start_new_session=True,  # Ctrl-C in the terminal is for the parent, which then decides
         )
+        assert self._supervisor.stdin is not None
         assert self._supervisor.stdout is not None
-        line = self._supervisor.stdout.readline().decode().strip()
+        self._pipe, self._told = self._supervisor.stdin, self._supervisor.stdout
+        self._status: int | None = None
+        line = self._told.readline().decode().strip()
         if not line.isdigit():
             self.stop()
             raise RuntimeError(f"could not start {command[0]}: {line or self.log_tail() or 'no reason given'}")
@@ -52,20 +58,23 @@ class Supervised:
 
     @property
     def running(self) -> bool:
-        return self._supervisor.poll() is None
+        return self.wait(0) is None
+
+    def wait(self, timeout_s: float) -> int | None:
+        """The status with which the server ended by itself, as a shell shows it; None if it still runs by then."""
+        if self._status is None and select.select([self._told], [], [], timeout_s)[0]:
+            line = self._told.readline().decode().strip()
+            self._status = int(line) if line else 128 + signal.SIGKILL  # the supervisor itself was killed
+        return self._status
 
     def stop(self) -> int:
         """End the server (SIGTERM, then SIGKILL after STOP_S) and wait until it is gone; its exit status."""
-        assert self._supervisor.stdin is not None
-        assert self._supervisor.stdout is not None
-        self._supervisor.stdin.close()
+        self._pipe.close()
         status = self._supervisor.wait()
-        self._supervisor.stdout.close()
-        return status
-
-    def wait(self, timeout_s: float) -> int:
-        """Wait for the server to end by itself; its exit status. Raises subprocess.TimeoutExpired."""
-        return self._supervisor.wait(timeout_s)
+        self._told.close()
+        if self._status is None:
+            self._status = status
+        return self._status
 
     def log_tail(self, lines: int = 5) -> str:
         """The last lines that the server wrote, for an error message."""
@@ -92,30 +101,35 @@ def _supervise(log: str, remove: str, command: Sequence[str]) -> int:
         _tell(str(error))
         return 127
     _tell(str(server.pid))
-    threading.Thread(target=_stop_at_end_of_pipe, args=(server,), daemon=True).start()
-    status = server.wait()
-    if remove:
+    threading.Thread(target=lambda: _tell(str(_as_shell(server.wait()))), daemon=True).start()
+    while os.read(0, 4096):
+        pass
+    status = _end(server)
+    if remove:  # only now: until the pipe closes, the parent may want to read why the server ended
         shutil.rmtree(remove, ignore_errors=True)
-    return status if status >= 0 else 128 - status
+    return status
+
+
+def _end(server: subprocess.Popen[bytes]) -> int:
+    server.terminate()
+    try:
+        return _as_shell(server.wait(STOP_S))
+    except subprocess.TimeoutExpired:
+        server.kill()
+        return _as_shell(server.wait())
+
+
+def _as_shell(status: int) -> int:
+    return status if status >= 0 else 128 - status  # Popen says -9 where a shell says 137
 
 
 def _tell(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    with contextlib.suppress(BrokenPipeError):  # the parent is gone, and nobody asks any more
+        os.write(1, f"{line}\n".encode())
 
 
 def _do_nothing(number: int, frame: object) -> None:
     pass
-
-
-def _stop_at_end_of_pipe(server: subprocess.Popen[bytes]) -> None:
-    while os.read(0, 4096):
-        pass
-    server.terminate()
-    try:
-        server.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        server.kill()
 
 
 if __name__ == "__main__":

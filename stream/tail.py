@@ -23,9 +23,7 @@ def follow(bootstrap: str, topic: str, *, earliest: bool, stop_at_end: bool) -> 
     """The topic's records, partition by partition as they come; endless, unless `stop_at_end`: then up to where the
     topic ended when we looked. Raises ConnectionError if no broker answers, ValueError if there is no such topic."""
     with admin.connected(bootstrap) as client:
-        partitions = admin.describe(client, [topic])[0].partitions
-    if partitions is None:
-        raise ValueError(f"there is no topic {topic} at {bootstrap}: start a worker, or run pathcast topics --create")
+        partitions = admin.partitions_of(client, topic)
     assigned = [TopicPartition(topic, number) for number in range(partitions)]
     timeouts = {"bootstrap_timeout_ms": int(admin.CONNECT_S * 1000)}
     # No group: a look must not take partitions from anybody, nor leave offsets behind.

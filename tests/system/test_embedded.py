@@ -88,6 +88,17 @@ def test_a_server_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
         os.kill(server.pid, 0)
 
 
+def test_a_server_that_ends_by_itself_leaves_its_last_words_until_stop(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    server = Supervised([sys.executable, "-c", "exit('no luck')"], log=home / "log", remove=home)
+    assert server.wait(PATIENCE_S) == 1
+    assert not server.running
+    assert server.log_tail() == "no luck"
+    assert server.stop() == 1
+    assert not home.exists()
+
+
 def test_a_server_that_cannot_be_started_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"could not start /nowhere/server: .*No such file"):
         Supervised(["/nowhere/server"], log=tmp_path / "log")
