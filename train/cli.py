@@ -21,8 +21,8 @@ DEFAULT_MINUTES = 30.0  # on two cores about what `small` needs to leave every b
 TRAIN_HELP = """Train weights on your own tracks. They serve at once: pathcast worker --weights DIR.
 
 A file needs entity_id, t (or ts: milliseconds UTC), lat and lon; speed_mps, heading_deg and traj_id are used where they
-are. A tenth of the vehicles and the last tenth of each file in time stay out, for `pathcast evaluate`; so do the vehicles
-and the day that `pathcast demo` replays. An interrupted run goes on where it was: give the same command again.
+are. A tenth of the vehicles and the last tenth of each file in time stay out, for `pathcast evaluate`; so do the
+vehicles and the day that `pathcast demo` replays. An interrupted run goes on when the same command is given again.
 
 [bold]Examples[/]
 
@@ -105,8 +105,8 @@ def train(
     splits = split(corpus)
     if len(splits.train) == 0:
         raise ValueError(
-            f"no track to train on: of {len(corpus):,} tracks of {len(corpus.names):,} vehicles, {len(splits.val):,} are "
-            f"for validation and {len(splits.test):,} for the test, the bundled sample's vehicles and day among them"
+            f"no track to train on: {len(splits.val):,} are for validation and {len(splits.test):,} for the test, "
+            f"which is where everything of the bundled sample's vehicles and day goes"
         )
     facts = {
         "split": splits.fingerprint,

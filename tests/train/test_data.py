@@ -1,0 +1,229 @@
+"""Files become a corpus: what is read, what is dropped, where tracks end, and what the cache promises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from train_worlds import MakeCorpus, WriteFile, together, track, wander
+
+from model.api import ABSENT
+from train.data import EVALUATION, TRAINING, Corpus, Cut, default_cache, load
+
+MINUTE = [60.0 * i for i in range(12)]
+ROAD = [500.0 * i for i in range(12)]
+
+
+def ranges(corpus: Corpus) -> list[tuple[int, int]]:
+    return [(int(first), int(last)) for first, last in corpus.tracks]
+
+
+def test_parquet_and_csv_of_the_same_rows_are_the_same_corpus(write_file: WriteFile, tmp_path: Path) -> None:
+    columns = {**track("007", MINUTE, ROAD), "speed_mps": [8.25] * 11 + [None], "heading_deg": [90.0] * 12}
+    one = load([write_file(columns, "a.parquet")], tmp_path / "cache")
+    other = load([write_file(columns, "a.csv")], tmp_path / "cache")
+    assert one.names == other.names == ("007",)  # not the number 7
+    for column in ("ts_ms", "lat", "lon", "speed_mps", "heading_deg", "tracks"):
+        np.testing.assert_array_equal(getattr(one, column), getattr(other, column))
+    assert np.isnan(one.speed_mps[11])
+    assert one.speed_mps[10] == 8.25
+
+
+def test_the_time_column_may_be_called_ts_and_may_be_a_timestamp(make_corpus: MakeCorpus) -> None:
+    columns: dict[str, Any] = track("a", MINUTE, ROAD)
+    times = columns.pop("t")
+    plain = make_corpus({**columns, "ts": times}, name="plain.parquet")
+    typed = make_corpus({**columns, "ts": pa.array(times, pa.timestamp("ms", "UTC"))}, name="typed.parquet")
+    np.testing.assert_array_equal(plain.ts_ms, typed.ts_ms)
+    assert plain.ts_ms[0] == times[0]
+
+
+@pytest.mark.parametrize("gone", ["entity_id", "t", "lat", "lon"])
+@pytest.mark.parametrize("name", ["gone.parquet", "gone.csv"])
+def test_a_missing_column_is_named_with_its_file(write_file: WriteFile, tmp_path: Path, gone: str, name: str) -> None:
+    columns = track("a", MINUTE, ROAD)
+    del columns[gone]
+    with pytest.raises(ValueError, match=rf"gone\.(parquet|csv): no column {gone}"):
+        load([write_file(columns, name)], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "name"),
+    [
+        ("t", ["noon"] * 12, "wrong.parquet"),
+        ("t", [1.5] * 12, "wrong.csv"),
+        ("lat", ["north"] * 12, "wrong.parquet"),
+        ("lon", ["west"] * 12, "wrong.csv"),
+    ],
+)
+def test_a_column_of_the_wrong_type_is_named_with_its_file(
+    write_file: WriteFile, tmp_path: Path, column: str, values: list[Any], name: str
+) -> None:
+    columns = {**track("a", MINUTE, ROAD), column: values}
+    with pytest.raises(ValueError, match=r"wrong\.(parquet|csv): .*") as caught:
+        load([write_file(columns, name)], tmp_path)
+    # Arrow names a CSV column by its number: entity_id, t, lat, lon
+    assert column in str(caught.value) or f"#{list(columns).index(column)}" in str(caught.value)
+
+
+def test_files_that_are_no_tracks_are_refused_in_one_line(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.parquet"
+    broken.write_bytes(b"PAR1 not really")
+    with pytest.raises(ValueError, match=r"broken\.parquet"):
+        load([broken], tmp_path)
+    notes = tmp_path / "notes.txt"
+    notes.write_text("hello")
+    with pytest.raises(ValueError, match=r"notes\.txt.*\.parquet"):
+        load([notes], tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.csv"):
+        load([tmp_path / "nowhere.csv"], tmp_path)
+    with pytest.raises(ValueError, match="no data files"):
+        load([], tmp_path)
+
+
+def test_rows_that_are_no_pings_are_dropped_and_counted(make_corpus: MakeCorpus) -> None:
+    rows = track("a", MINUTE, ROAD)
+    bad = {
+        "entity_id": ["a", "a", "a", "a", None, "a"],
+        "t": [rows["t"][0] + 1000 * i for i in (1, 2, 3, 4, 5)] + [None],
+        "lat": [91.0, float("nan"), 0.0, None, 37.0, 37.0],
+        "lon": [-122.0, -122.0, 0.0, -122.0, -122.0, -122.0],
+    }
+    corpus = make_corpus(together(rows, bad))
+    assert corpus.dropped == {"no_entity_or_time": 2, "impossible_position": 4, "repeated_time": 0}
+    assert ranges(corpus) == [(0, 12)]
+
+
+def test_of_two_fixes_at_one_time_the_first_in_the_file_stays(make_corpus: MakeCorpus) -> None:
+    rows = track("a", MINUTE, ROAD)
+    again = {name: values[3:5] for name, values in rows.items()}  # one exact duplicate, and one elsewhere
+    again["lat"] = [rows["lat"][3], 37.76]
+    corpus = make_corpus(together(rows, again))
+    assert corpus.dropped["repeated_time"] == 2
+    assert corpus.lat.tolist() == rows["lat"]
+
+
+def test_reported_values_outside_their_range_are_absent(make_corpus: MakeCorpus) -> None:
+    # AIS writes 102.3 kn and 360 deg for "unknown"
+    columns = {
+        **track("ship", MINUTE, ROAD),
+        "speed_mps": [52.63, -1.0] + [5.0] * 10,
+        "heading_deg": [360.0] + [0.0] * 11,
+    }
+    corpus = make_corpus(columns)
+    assert np.isnan(corpus.speed_mps).tolist() == [True, True] + [False] * 10
+    assert np.isnan(corpus.heading_deg).tolist() == [True] + [False] * 11
+
+
+def test_times_before_1970_are_times(make_corpus: MakeCorpus) -> None:
+    corpus = make_corpus(track("round", MINUTE, ROAD, start_ms=-188_438_400_000))
+    assert corpus.ts_ms[0] == -188_438_400_000
+    assert ranges(corpus) == [(0, 12)]
+
+
+def test_rows_in_any_order_are_the_same_corpus(make_corpus: MakeCorpus) -> None:
+    rows = together(wander("b", 40, 1), wander("a", 30, 2))
+    shuffle = np.random.default_rng(3).permutation(70)
+    mixed = {name: [values[i] for i in shuffle] for name, values in rows.items()}
+    straight, sorted_again = make_corpus(rows, name="one.parquet"), make_corpus(mixed, name="two.parquet")
+    np.testing.assert_array_equal(straight.lat, sorted_again.lat)
+    np.testing.assert_array_equal(straight.tracks, sorted_again.tracks)
+    assert [straight.names[i] for i in straight.entity] == ["a", "b"]
+
+
+def test_a_track_ends_at_a_long_silence_and_the_judge_is_stricter(make_corpus: MakeCorpus) -> None:
+    times = [60.0 * i for i in range(12)] + [60.0 * 11 + 301 + 60.0 * i for i in range(12)]
+    columns = track("a", times, [10.0 * i for i in range(24)])
+    assert ranges(make_corpus(columns, cut=TRAINING)) == [(0, 24)]
+    assert ranges(make_corpus(columns, cut=EVALUATION)) == [(0, 12), (12, 24)]
+    times[12:] = [t - 2 for t in times[12:]]  # 299 s of silence
+    assert ranges(make_corpus(track("a", times, [10.0 * i for i in range(24)]), cut=EVALUATION)) == [(0, 24)]
+
+
+def test_a_slow_source_is_cut_at_three_of_its_cadences(make_corpus: MakeCorpus) -> None:
+    times = [120.0 * i for i in range(10)]
+    times += [times[-1] + 355 + 120.0 * i for i in range(10)]  # over 5 min, under 6
+    times += [times[-1] + 365 + 120.0 * i for i in range(10)]
+    assert ranges(make_corpus(track("bus", times, [100.0 * i for i in range(30)]), cut=EVALUATION)) == [
+        (0, 20),
+        (20, 30),
+    ]
+
+
+def test_a_track_ends_at_an_impossible_speed(make_corpus: MakeCorpus) -> None:
+    east = [500.0 * i for i in range(6)] + [500.0 * i + 60 * 51 for i in range(6, 12)]
+    assert ranges(make_corpus(track("a", MINUTE, east))) == [(0, 6), (6, 12)]
+    assert ranges(make_corpus(track("a", MINUTE, [49.0 * t for t in MINUTE]), name="fast.parquet")) == [(0, 12)]
+
+
+def test_a_track_ends_with_its_trajectory_its_entity_and_its_file(write_file: WriteFile, tmp_path: Path) -> None:
+    one = {**track("a", MINUTE, ROAD), "traj_id": ["x"] * 5 + ["y"] * 7}
+    two = together(track("a", [t + 720 for t in MINUTE], ROAD), track("b", MINUTE, ROAD))
+    corpus = load([write_file(one, "one.parquet"), write_file(two, "two.csv")], tmp_path / "cache")
+    assert ranges(corpus) == [(0, 5), (5, 12), (12, 24), (24, 36)]
+    assert [corpus.names[i] for i in corpus.entity] == ["a", "a", "a", "b"]
+    assert [corpus.files[i] for i in corpus.file] == ["one.parquet", "one.parquet", "two.csv", "two.csv"]
+    assert corpus.file_start.tolist() == [0, 12, 36]
+
+
+def test_tracks_too_short_to_use_are_left_out(make_corpus: MakeCorpus) -> None:
+    columns = together(track("a", [0.0], [0.0]), track("b", MINUTE[:8], ROAD[:8]))
+    assert ranges(make_corpus(columns)) == [(1, 9)]
+    assert ranges(make_corpus(columns, cut=Cut(min_pings=9))) == []
+
+
+def test_columns_are_mapped_read_only_and_written_once(write_file: WriteFile, tmp_path: Path) -> None:
+    path = write_file(wander("a", 50, 0))
+    corpus = load([path], tmp_path / "cache")
+    for column in (corpus.ts_ms, corpus.lat, corpus.lon, corpus.speed_mps, corpus.heading_deg):
+        assert isinstance(column, np.memmap)
+        assert not column.flags.writeable
+    files = {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").rglob("*.npy")}
+    assert len(files) == 9
+    assert load([path], tmp_path / "cache").fingerprint == corpus.fingerprint
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").rglob("*.npy")} == files
+
+
+def test_other_contents_under_the_same_name_are_another_corpus(write_file: WriteFile, tmp_path: Path) -> None:
+    first = load([write_file(wander("a", 50, 0))], tmp_path / "cache")
+    second = load([write_file(wander("a", 50, 1))], tmp_path / "cache")
+    assert first.fingerprint != second.fingerprint
+    assert first.lat[1] != second.lat[1]
+
+
+def test_what_a_killed_run_left_in_the_cache_is_written_anew(write_file: WriteFile, tmp_path: Path) -> None:
+    path = write_file(wander("a", 50, 0))
+    fingerprint = load([path], tmp_path / "cache").fingerprint
+    (tmp_path / "cache" / fingerprint / "meta.json").unlink()
+    (tmp_path / "cache" / fingerprint / "lat.npy").write_bytes(b"half")
+    assert len(load([path], tmp_path / "cache").lat) == 50
+    assert [entry.name for entry in (tmp_path / "cache").iterdir()] == [fingerprint]  # no scratch directory stays
+
+
+def test_a_file_without_one_ping_is_refused(write_file: WriteFile, tmp_path: Path) -> None:
+    columns = {**track("a", MINUTE, ROAD), "lat": [float("nan")] * 12}
+    with pytest.raises(ValueError, match=r"tracks\.parquet.*not one row is a ping"):
+        load([write_file(columns)], tmp_path / "cache")
+
+
+def test_the_default_cache_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert default_cache() == Path("/somewhere/pathcast/corpora")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert default_cache() == Path.home() / ".cache" / "pathcast" / "corpora"
+
+
+def test_fixes_are_rounded_as_in_serving(make_corpus: MakeCorpus) -> None:
+    columns = {
+        **track("a", MINUTE, ROAD),
+        "speed_mps": [None, 12.346] + [1.0] * 10,
+        "heading_deg": [359.999] + [None] * 11,
+    }
+    fixes = make_corpus(columns).fixes(slice(0, 2))
+    assert fixes["ts_ms"].tolist() == columns["t"][:2]
+    assert fixes["lat_e7"].tolist() == [377_500_000, 377_500_000]
+    assert fixes["speed_cms"].tolist() == [ABSENT, 1235]
+    assert fixes["heading_cdeg"].tolist() == [36_000, ABSENT]

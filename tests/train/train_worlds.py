@@ -1,0 +1,54 @@
+"""Tiny track files of real shape, written by the tests themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model.geo import M_PER_DEG
+from train.data import Corpus
+
+START_MS = 1_211_018_404_000
+
+Columns = Mapping[str, Sequence[Any]]
+WriteFile = Callable[..., Path]
+MakeCorpus = Callable[..., Corpus]
+
+
+def track(
+    entity: str,
+    times_s: Sequence[float],
+    east_m: Sequence[float],
+    north_m: Sequence[float] | None = None,
+    *,
+    lat: float = 37.75,
+    lon: float = -122.4,
+    start_ms: int = START_MS,
+) -> dict[str, list[Any]]:
+    """Columns of one entity that is east_m, north_m metres from (lat, lon) at times_s."""
+    north = np.zeros(len(times_s)) if north_m is None else np.asarray(north_m, float)
+    metres_per_deg_east = M_PER_DEG * np.cos(np.radians(lat))
+    return {
+        "entity_id": [entity] * len(times_s),
+        "t": [start_ms + round(1000 * t) for t in times_s],
+        "lat": (lat + north / M_PER_DEG).tolist(),
+        "lon": (lon + np.asarray(east_m, float) / metres_per_deg_east).tolist(),
+    }
+
+
+def together(*tracks: Columns) -> dict[str, list[Any]]:
+    """The rows of several tracks in one table."""
+    return {name: [value for one in tracks for value in one[name]] for name in tracks[0]}
+
+
+def wander(entity: str, pings: int, seed: int, *, cadence_s: float = 30.0, **place: Any) -> dict[str, list[Any]]:
+    """A vehicle that turns, stops and goes, at an uneven cadence."""
+    rng = np.random.default_rng(seed)
+    dt_s = cadence_s * rng.uniform(0.8, 1.2, pings)
+    heading = np.cumsum(rng.normal(0, 0.4, pings))
+    speed_mps = np.where(rng.random(pings) < 0.2, 0.0, rng.uniform(3, 15, pings))
+    east, north = np.cumsum(speed_mps * dt_s * np.sin(heading)), np.cumsum(speed_mps * dt_s * np.cos(heading))
+    return track(entity, np.cumsum(dt_s).tolist(), east.tolist(), north.tolist(), **place)
