@@ -8,9 +8,9 @@ the id taken from the key), and only a record that fails that too is taken apart
 from __future__ import annotations
 
 import json
-import math
 import re
 from datetime import UTC, datetime, timedelta
+from math import inf, isfinite
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -101,7 +101,7 @@ def parse(record: Record) -> Ping | Reject:
 def _checked(ping: Ping, record: Record) -> Ping | Reject:
     """The ping, its time in milliseconds and its heading below 360, or the first rule that it breaks."""
     ts, lat, lon = ping.ts, ping.lat, ping.lon
-    if ts < SECONDS_BELOW:
+    if -SECONDS_BELOW < ts < SECONDS_BELOW:
         ts *= 1000
         ping = msgspec.structs.replace(ping, ts=ts)
     if not -90.0 <= lat <= 90.0:
@@ -174,6 +174,14 @@ def _parse_loose(value: bytes, key: bytes | None) -> Ping | Reject:
     return Ping(**{**fields, "ts": ts_ms})
 
 
+def event_time_ms(ts: object) -> int | None:
+    """The milliseconds that `parse` would read in a `ts` of any spelling; None if it is none. For ordering files."""
+    if isinstance(ts, bool) or not isinstance(ts, int | float | str) or (isinstance(ts, float) and not isfinite(ts)):
+        return None
+    ms = _milliseconds(ts)
+    return ms if ms is None or abs(ms) >= SECONDS_BELOW else ms * 1000
+
+
 def _milliseconds(ts: int | float | str) -> int | None:
     """Milliseconds since 1970 UTC. Whole numbers below 1e11 are left alone: `_checked` reads those as seconds."""
     if isinstance(ts, int):
@@ -212,12 +220,12 @@ def _diagnose(value: bytes) -> Reject:
 
 
 def _parse_int(digits: str) -> int | float:
-    return int(digits) if len(digits) < _INFINITE_DIGITS else math.inf
+    return int(digits) if len(digits) < _INFINITE_DIGITS else inf
 
 
 def _is_finite(item: object) -> bool:
     if isinstance(item, float):
-        return math.isfinite(item)
+        return isfinite(item)
     if isinstance(item, dict):
         return all(_is_finite(inner) for inner in item.values())
     return all(_is_finite(inner) for inner in item) if isinstance(item, list) else True

@@ -40,7 +40,7 @@ from stream.turns import Batch, Turn, answered, ceilings, fixes, model_gap, slot
 from stream.wire import ModelRef, Outgoing, Ping, Record, Reject, dead_letter
 
 T = TypeVar("T")
-MAX_RESIDENT: Final = 100_000  # entities in memory: at 8 KiB of state and 4 KB of window each, 1.2 GB
+MAX_RESIDENT: Final = 32_768  # entities in memory: at 33 KB of state and 4 KB of window each, 1.2 GB
 DUMP_CHUNK: Final = 256  # entities per stay on the compute thread at a checkpoint: some 10 ms
 
 

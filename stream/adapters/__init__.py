@@ -1,0 +1,1 @@
+"""Telemetry sources, one file each. Each yields what `stream.clean` can judge, and judges nothing itself."""
