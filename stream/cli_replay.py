@@ -57,7 +57,7 @@ def replay(
     ] = _HORIZONS,
     as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON (to stderr if OUT is -)")] = False,
 ) -> None:
-    settings = Settings(weights=weights, horizons_s=_seconds(horizons))
+    settings = _settings(weights, horizons)
     console = Console(stderr=True)
     from stream.adapters.files import read_in_order
 
@@ -77,11 +77,11 @@ def replay(
 replay.__doc__ = HELP
 
 
-def _seconds(text: str) -> tuple[float, ...]:
+def _settings(weights: str, horizons: str) -> Settings:
     try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise typer.BadParameter(f"not seconds separated by commas: {text!r}", param_hint="--horizons") from None
+        return Settings(weights=weights, horizons_s=tuple(float(part) for part in horizons.split(",")))
+    except ValueError as error:
+        raise typer.BadParameter(f"{horizons!r}: {error}", param_hint="--horizons") from None
 
 
 def _engine(settings: Settings) -> Engine:

@@ -170,7 +170,10 @@ def _batch_rows(batch: Any, columns: dict[str, str]) -> Iterator[Row]:
 def _arrow_values(name: str, column: Any) -> list[Any]:
     """A column as Python values of the type that the field wants, or as they are where Arrow cannot cast them."""
     import pyarrow as pa
+    from pyarrow import compute
 
+    if pa.types.is_floating(column.type) and name in _WHOLE:  # NaN, which no integer can be, marks what is absent
+        column = compute.if_else(compute.is_nan(column), pa.scalar(None, column.type), column)
     if pa.types.is_timestamp(column.type):
         column = column.cast(pa.timestamp("ms"), safe=False).cast(pa.int64())
     wanted = {"valid": pa.bool_(), "attrs": column.type}.get(name, pa.float64())
