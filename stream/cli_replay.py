@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from stream.settings import DEFAULT_HORIZONS_S, Settings
 
 if TYPE_CHECKING:  # at run time these cost a second of torch, which --help and a wrong file name need not wait
-    from stream.adapters.files import Row
+    from stream.adapters.files import Rows
     from stream.engine import Engine
     from stream.wire import Outgoing
 
@@ -61,11 +61,11 @@ def replay(
     console = Console(stderr=True)
     from stream.adapters.files import read_in_order
 
-    count, rows = read_in_order(file)
+    rows = read_in_order(file)
     engine = _engine(settings)
     summary = None
     with _opened(out, file) as sink:
-        summary = asyncio.run(_replayed(engine, rows, count, sink, settings, console))
+        summary = asyncio.run(_replayed(engine, rows, sink, settings, console))
     if summary is None:
         return
     if as_json:
@@ -108,9 +108,7 @@ def _opened(out: str, file: str) -> Iterator[BinaryIO]:
         yield sink
 
 
-async def _replayed(
-    engine: Engine, rows: Iterator[Row], count: int, sink: BinaryIO, settings: Settings, console: Console
-) -> dict[str, Any]:
+async def _replayed(engine: Engine, rows: Rows, sink: BinaryIO, settings: Settings, console: Console) -> dict[str, Any]:
     """Feed all rows through the engine; write the forecasts; return the summary."""
     from stream.wire import Record
 
@@ -118,9 +116,10 @@ async def _replayed(
     codes: Counter[str] = Counter()
     examples: dict[str, str] = {}
     offset, started_s = 0, time.perf_counter()
+    coming = iter(rows)
     with _progress(console) as progress:
-        task = progress.add_task("replaying", total=count)
-        while chunk := list(islice(rows, BATCH_ROWS)):
+        task = progress.add_task("replaying", total=len(rows))
+        while chunk := list(islice(coming, BATCH_ROWS)):
             records = [
                 Record(settings.topics.pings, 0, place, published_ms, row.key, row.value)
                 for place, row in enumerate(chunk, offset)

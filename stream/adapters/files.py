@@ -13,6 +13,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 from xml.etree import ElementTree
@@ -46,6 +47,20 @@ class Row(NamedTuple):
     ts_ms: int | None
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a known number, to iterate over more than once."""
+
+    count: int
+    _iterate: Callable[[], Iterator[Row]]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Row]:
+        return self._iterate()
+
+
 def read(path: str | Path) -> Iterator[Row]:
     """The rows in the file's order, lazily. `-` is NDJSON on standard input.
 
@@ -64,8 +79,8 @@ def read(path: str | Path) -> Iterator[Row]:
     return reader(path)
 
 
-def read_in_order(path: str | Path) -> tuple[int, Iterator[Row]]:
-    """How many rows there are, and the rows by event time; equal times keep the file's order.
+def read_in_order(path: str | Path) -> Rows:
+    """All rows by event time; equal times keep the file's order.
 
     A row without a time stays behind its predecessor (in Parquet: comes last). Raises as `read` does.
     """
@@ -79,7 +94,7 @@ def read_in_order(path: str | Path) -> tuple[int, Iterator[Row]]:
         latest = latest if row.ts_ms is None else row.ts_ms
         keyed.append((latest, row))
     keyed.sort(key=lambda pair: pair[0])
-    return len(keyed), (row for _, row in keyed)
+    return Rows(len(keyed), lambda: (row for _, row in keyed))
 
 
 def row_of(fields: dict[str, Any]) -> Row:
@@ -145,7 +160,7 @@ def _parquet(path: Path) -> Iterator[Row]:
     return rows()
 
 
-def _sorted_parquet(path: Path) -> tuple[int, Iterator[Row]] | None:
+def _sorted_parquet(path: Path) -> Rows | None:
     """Sorted by Arrow, in a tenth of the memory that rows would take; None if the times are not plain numbers."""
     import pyarrow as pa
     from pyarrow import parquet
@@ -158,7 +173,7 @@ def _sorted_parquet(path: Path) -> tuple[int, Iterator[Row]] | None:
             return None
         table = table.sort_by(columns["ts"])
     batches = table.to_batches(max_chunksize=BATCH_ROWS)
-    return table.num_rows, (row for batch in batches for row in _batch_rows(batch, columns))
+    return Rows(table.num_rows, lambda: (row for batch in batches for row in _batch_rows(batch, columns)))
 
 
 def _batch_rows(batch: Any, columns: dict[str, str]) -> Iterator[Row]:

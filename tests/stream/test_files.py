@@ -160,13 +160,14 @@ def test_rows_in_order_are_by_event_time_and_ties_keep_the_files_order(tmp_path:
         path.write_text("entity_id,ts,lat,lon\n" + "".join(f"e{n},{ts},1.5,2.5\n" for n, ts in enumerate(times)))
     else:
         path.write_text("".join(json.dumps(row) + "\n" for row in fields))
-    count, rows = read_in_order(path)
-    assert (count, [row.key for row in rows]) == (5, [b"e1", b"e4", b"e3", b"e0", b"e2"])
+    rows = read_in_order(path)
+    assert (len(rows), [row.key for row in rows]) == (5, [b"e1", b"e4", b"e3", b"e0", b"e2"])
+    assert list(rows) == list(rows)
 
 
 def test_a_row_without_a_time_stays_behind_its_predecessor(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(f"entity_id,ts,lat,lon\na,{T0 + 9},1,2\nb,,1,2\nc,{T0},1,2\n")
-    assert [row.key for row in read_in_order(tmp_path / "a.csv")[1]] == [b"c", b"a", b"b"]
+    assert [row.key for row in read_in_order(tmp_path / "a.csv")] == [b"c", b"a", b"b"]
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,13 @@ import struct
 from collections.abc import Iterable, Sequence
 from statistics import median
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model import api
 from stream.track import (
+    ABSENT,
     FIX_BYTES,
     Accepted,
     Duplicate,
@@ -70,6 +73,24 @@ def test_a_fix_has_the_drawn_bytes() -> None:
     assert pack(bare) == struct.pack("<qiiHH", T0, 5_000_000, 0, 65_535, 65_535)
     fast = Ping(entity_id="x", ts=T0, lat=0.5, lon=0.0, speed_mps=1000.0)
     assert pack(fast)[16:18] == struct.pack("<H", 65_534), "the fastest speed is not the mark of absence"
+
+
+@given(
+    st.integers(0, 4 * 10**12),
+    st.floats(-90, 90),
+    st.floats(-180, 180),
+    st.none() | st.floats(0, 1000),
+    st.none() | st.floats(0, 359.99),
+)
+def test_the_model_reads_a_fix_as_the_track_packed_it(
+    ts: int, lat: float, lon: float, speed: float | None, heading: float | None
+) -> None:
+    packed = pack(Ping(entity_id="x", ts=ts, lat=lat, lon=lon, speed_mps=speed, heading_deg=heading))
+    (read,) = np.frombuffer(packed, api.FIX)
+    assert [tuple(read.tolist())] == list(unpack(packed))
+    assert api.ABSENT == ABSENT
+    assert (read["speed_cms"] == ABSENT) == (speed is None)
+    assert (read["heading_cdeg"] == ABSENT) == (heading is None)
 
 
 def test_the_first_ping_starts_a_window() -> None:
