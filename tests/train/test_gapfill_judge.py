@@ -1,0 +1,107 @@
+"""Hidden pings: which they are, that they are hidden, and what known worlds score."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from train_worlds import MakeCorpus, together, track, wander
+
+from model.api import ModelConfig, Predictor
+from train.data import EVALUATION, Corpus
+from train.evaluate import Sample
+from train.gapfill import HALF, hide_blocks, hide_half, judge_gap_fills
+from train.walk import MODEL
+
+SMALL = ModelConfig(d=16, heads=2, window=16)
+MINUTES = [60.0 * i for i in range(40)]
+
+
+def sample(corpus: Corpus) -> Sample:
+    return Sample("world", "all", "-", corpus, len(corpus), 1)
+
+
+def test_a_block_is_the_pings_inside_its_span(make_corpus: MakeCorpus) -> None:
+    corpus = make_corpus(track("a", MINUTES, MINUTES), cut=EVALUATION)
+    hidden = hide_blocks(corpus, 120.0)
+    # from the ping with 8 before it to the one 2 min on; the next block starts after 8 known pings more
+    assert list(zip(hidden.before, hidden.after, strict=True)) == [(8, 10), (18, 20), (28, 30)]
+    assert list(zip(*hide_blocks(corpus, 150.0)[1:3], strict=True)) == [(8, 11), (19, 22), (30, 33)]
+    assert len(hide_blocks(corpus, 30.0).before) == 0  # nothing inside at a ping a minute
+    assert len(hide_blocks(corpus, 3_600.0).before) == 0
+
+
+def test_a_block_never_leaves_its_track(make_corpus: MakeCorpus) -> None:
+    corpus = make_corpus(together(*(wander(f"v{i}", 30 + i, i) for i in range(6))), cut=EVALUATION)
+    hidden = hide_blocks(corpus, 120.0)
+    assert len(hidden.before)
+    for track_index, before, after in zip(hidden.track, hidden.before, hidden.after, strict=True):
+        first, last = corpus.tracks[track_index]
+        assert first + 8 <= before
+        assert before + 2 <= after < last - 1  # one ping more is known after the gap
+        assert corpus.ts_ms[after] - corpus.ts_ms[before] >= 120_000
+        assert corpus.ts_ms[after - 1] - corpus.ts_ms[before] < 120_000
+
+
+def test_half_of_the_pings_are_hidden_between_known_ones(make_corpus: MakeCorpus) -> None:
+    corpus = make_corpus(wander("a", 2_000, 1), cut=EVALUATION)
+    hidden = hide_half(corpus, seed=1)
+    counted = int((hidden.after - hidden.before - 1).sum())
+    assert 900 < counted < 1_100  # six standard deviations are 134
+    assert hidden.known[hidden.before].all()
+    assert hidden.known[hidden.after].all()
+    assert not any(hidden.known[b + 1 : a].any() for b, a in zip(hidden.before, hidden.after, strict=True))
+    assert hide_half(corpus, seed=1).before.tolist() == hidden.before.tolist()
+
+
+def test_a_straight_road_is_filled_without_error(make_corpus: MakeCorpus) -> None:
+    corpus = make_corpus(track("a", MINUTES, [12.0 * t for t in MINUTES]), cut=EVALUATION)
+    report = judge_gap_fills(sample(corpus), Predictor.untrained(SMALL))
+    assert list(report["blocks"]) == ["120", "300", "900", HALF]
+    assert report["blocks"]["300"]["n"] == 4 * report["blocks"]["300"]["gaps"]
+    for block in report["blocks"].values():
+        for name in (MODEL, "linear", "hermite"):
+            assert block[name]["mean_m"] < 0.2
+        assert block[MODEL]["coverage_90"] == 1.0
+        assert block["linear"]["coverage_90"] is None
+
+
+def test_a_detour_is_off_by_its_width_for_linear(make_corpus: MakeCorpus) -> None:
+    # one minute at 100 m to the side, hidden: linear goes straight past it
+    north = [0.0] * 9 + [100.0] + [0.0] * 30
+    corpus = make_corpus(track("a", MINUTES, [5.0 * t for t in MINUTES], north), cut=EVALUATION)
+    report = judge_gap_fills(sample(corpus), None, blocks_s=(120.0,))
+    linear = report["blocks"]["120"]["linear"]
+    assert linear["n"] == 3
+    assert linear["mean_m"] == pytest.approx(100 / 3, rel=1e-3)
+
+
+def test_an_untrained_model_fills_as_hermite(make_corpus: MakeCorpus) -> None:
+    corpus = make_corpus(together(wander("a", 90, 1), wander("b", 90, 2)), cut=EVALUATION)
+    for block in judge_gap_fills(sample(corpus), Predictor.untrained(SMALL))["blocks"].values():
+        assert block[MODEL]["mean_m"] == pytest.approx(block["hermite"]["mean_m"], rel=1e-4)
+
+
+def test_hidden_pings_are_hidden_from_every_predictor(make_corpus: MakeCorpus) -> None:
+    """Hidden pings put 10 deg away are missed by 10 deg: had any predictor seen one, its fill would be near it."""
+    columns = wander("a", 60, 3)
+    corpus = make_corpus(columns, cut=EVALUATION)
+    hidden = hide_blocks(corpus, 120.0)
+    inside = np.concatenate([np.arange(b + 1, a) for b, a in zip(hidden.before, hidden.after, strict=True)])
+    moved = {name: list(values) for name, values in columns.items()}
+    for row in inside:
+        moved["lat"][row] += 10.0
+    apart = make_corpus(columns, cut=EVALUATION)
+    object.__setattr__(apart, "lat", np.array(moved["lat"]))  # the same tracks, which a cut would break up
+    predictor = Predictor.untrained(SMALL)
+    near = judge_gap_fills(sample(corpus), predictor, blocks_s=(120.0,))["blocks"]["120"]
+    far = judge_gap_fills(sample(apart), predictor, blocks_s=(120.0,))["blocks"]["120"]
+    for name in (MODEL, "linear", "hermite"):
+        assert near[name]["mean_m"] < 1_000
+        assert far[name]["mean_m"] == pytest.approx(10 * 111_195, rel=0.001)
+
+
+def test_at_most_the_asked_number_of_gaps_is_judged_and_said(make_corpus: MakeCorpus) -> None:
+    corpus = make_corpus(together(*(wander(f"v{i}", 80, i) for i in range(5))), cut=EVALUATION)
+    block = judge_gap_fills(sample(corpus), None, blocks_s=(120.0,), most=7)["blocks"]["120"]
+    assert block["gaps"] == 7
+    assert block["gaps_in_split"] > 7

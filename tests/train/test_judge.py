@@ -1,0 +1,126 @@
+"""Forecasts judged end to end in worlds whose errors are known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from train_worlds import MakeCorpus, WriteFile, together, track, wander
+
+from model.api import ModelConfig, Predictor
+from model.baselines import FORECASTS
+from train import walk as walking
+from train.anchors import find
+from train.data import EVALUATION
+from train.evaluate import Sample, error_en_m, judge_forecasts, open_samples
+from train.walk import MODEL, walk
+
+SMALL = ModelConfig(d=16, heads=2, window=16)
+
+
+def sample(make_corpus: MakeCorpus, *tracks: dict[str, list[object]]) -> Sample:
+    corpus = make_corpus(together(*tracks), cut=EVALUATION)
+    return Sample("world", "all", "-", corpus, len(corpus), 1)
+
+
+def test_on_a_straight_road_constant_velocity_is_exact_and_staying_is_off_by_the_way(make_corpus: MakeCorpus) -> None:
+    minutes = [60.0 * i for i in range(40)]
+    report = judge_forecasts(sample(make_corpus, track("a", minutes, [10.0 * t for t in minutes])), None)
+    # Of 300 s, 27 targets are exact and the last is as near as a fifth allows: the real time counts.
+    for horizon, mean_s in (("next", 60.0), ("60", 60.0), ("300", (27 * 300 + 240) / 28)):
+        block = report["horizons"][horizon]
+        assert block["constant_velocity"]["mean_m"] < 0.2  # 1e-7 deg of the fixes, extrapolated
+        assert block["stay"]["mean_m"] == pytest.approx(10 * mean_s, rel=1e-4)
+        assert block["constant_velocity"]["coverage_50"] == 1.0
+    assert report["horizons"]["next"]["n"] == report["anchors"] == 31
+    far = report["horizons"]["900"]
+    assert far["n"] == 40 - 8 - 12
+    assert far["stay"]["mean_m"] == pytest.approx(10 * np.mean([900] * 17 + [840, 780, 720]), rel=1e-4)
+
+
+def test_an_untrained_model_scores_as_the_kalman_filter(make_corpus: MakeCorpus) -> None:
+    judged = sample(make_corpus, wander("a", 60, 1), wander("b", 45, 2))
+    report = judge_forecasts(judged, Predictor.untrained(SMALL, capacity=4))
+    assert report["fallbacks"] == 0
+    for block in report["horizons"].values():
+        assert block[MODEL]["mean_m"] == pytest.approx(block["kalman"]["mean_m"], rel=1e-3)
+        assert block[MODEL]["coverage_90"] == pytest.approx(block["kalman"]["coverage_90"], abs=0.02)
+        assert list(block)[2:] == [MODEL, *FORECASTS, "strata"]
+    assert json.loads(json.dumps(report)) == report
+
+
+def test_strata_are_parts_of_the_whole(make_corpus: MakeCorpus) -> None:
+    report = judge_forecasts(sample(make_corpus, wander("a", 80, 1), wander("b", 80, 2, cadence_s=4.0)), None)
+    block = report["horizons"]["next"]
+    motions = [block["strata"][name]["stay"] for name in ("moving", "turning", "stopped")]
+    cadences = [block["strata"][name]["stay"] for name in ("cadence 0-10 s", "cadence 10-45 s")]
+    for parts in (motions, cadences):
+        assert sum(part["n"] for part in parts) == block["n"]
+        total = sum(part["n"] * part["mean_m"] for part in parts)
+        assert total == pytest.approx(block["n"] * block["stay"]["mean_m"])
+
+
+def test_pieces_and_batches_change_no_answer(make_corpus: MakeCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fast path (pieces side by side) against the slow one (each track from its start, alone)."""
+    predictor = Predictor.untrained(SMALL, capacity=4)
+    # Any weights but the zero heads, which would hide a wrong state.
+    for parameter in predictor._net.parameters():
+        parameter.copy_(
+            parameter
+            + 0.05 * parameter.new_tensor(np.random.default_rng(parameter.numel()).normal(size=parameter.shape))
+        )
+    length = 2 * predictor.history + 50
+    corpus = make_corpus(together(*(wander(f"v{i}", length - 40 * i, i) for i in range(3))), cut=EVALUATION)
+    anchors = find(corpus)
+    monkeypatch.setattr(walking, "PIECE", 10**9)
+    monkeypatch.setattr(walking, "ROWS", 1)
+    whole = walk(corpus, anchors, SMALL, predictor)
+    monkeypatch.setattr(walking, "PIECE", 37)
+    monkeypatch.setattr(walking, "ROWS", 5)
+    pieces = walk(corpus, anchors, SMALL, predictor)
+    moved = np.abs(whole.answers[MODEL].lat - whole.answers["kalman"].lat).max()
+    assert moved > 1e-5  # the model does say something of its own
+    for name, answer in whole.answers.items():
+        np.testing.assert_allclose(pieces.answers[name].lat, answer.lat, atol=3e-8)
+        np.testing.assert_allclose(pieces.answers[name].lon, answer.lon, atol=3e-8)
+        np.testing.assert_allclose(pieces.answers[name].cov_m2, answer.cov_m2, rtol=2e-3, atol=1e-2)
+
+
+def test_the_future_does_not_reach_an_answer(make_corpus: MakeCorpus) -> None:
+    """An anchor's answers are the same whatever comes after it, up to the times that are asked for."""
+    columns = wander("a", 60, 5)
+    other = {name: list(values) for name, values in columns.items()}
+    other["lat"][40:] = [lat + 0.001 for lat in other["lat"][40:]]
+    answers = []
+    for number, each in enumerate((columns, other)):
+        corpus = make_corpus(each, cut=EVALUATION, name=f"{number}.parquet")
+        answers.append(walk(corpus, find(corpus), SMALL, Predictor.untrained(SMALL)).answers)
+    for name in answers[0]:
+        np.testing.assert_array_equal(answers[0][name].lat[: 40 - 8], answers[1][name].lat[: 40 - 8])
+        assert (answers[0][name].lat[40 - 8 :] != answers[1][name].lat[40 - 8 :]).all()
+
+
+def test_errors_are_metres_east_and_north_of_the_forecast() -> None:
+    at = np.array([60.0, 60.0])
+    error = error_en_m(at + np.array([0.001, 0.0]), np.array([10.0, -179.9995]), at, np.array([10.0, 179.9995]), at)
+    np.testing.assert_allclose(error, [[0.0, 111.195], [55.597, 0.0]], atol=0.01)  # the short way over the antimeridian
+
+
+def test_samples_are_of_the_asked_split_and_say_how_they_were_thinned(write_file: WriteFile, tmp_path: Path) -> None:
+    path = write_file(together(*(wander(f"v{i:02}", 60, i) for i in range(40))))
+    (everything,) = open_samples([path], "all", cache_dir=tmp_path / "cache")
+    parts = [open_samples([path], part, cache_dir=tmp_path / "cache")[0] for part in ("train", "val", "test")]
+    assert everything.tracks == 40
+    assert sum(part.corpus.pings for part in parts) <= everything.corpus.pings
+    assert len({part.fingerprint for part in parts}) == 1
+    (thinned,) = open_samples([path], "all", cache_dir=tmp_path / "cache", most=510)
+    assert (thinned.every, len(thinned.corpus)) == (4, 10)
+    assert judge_forecasts(thinned, None)["tracks_in_split"] == 40
+
+
+def test_a_file_without_a_track_to_judge_says_so(write_file: WriteFile, tmp_path: Path) -> None:
+    path = write_file(together(*(wander(f"v{i}", 9, i) for i in range(3))))
+    with pytest.raises(ValueError, match=r"tracks\.parquet: no track in split test"):
+        open_samples([path], "test", cache_dir=tmp_path / "cache")

@@ -1,0 +1,158 @@
+"""No entity, no time and no ping is on both sides of a split, and what the demo replays is in no training."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+from train_worlds import MakeCorpus, together, track, wander
+
+from train.data import EVALUATION, TRAINING, Corpus, Cut, load
+from train.splits import DAY_MS, Holdout, split
+
+NOBODY = Holdout(-90, -180, 90, 180, frozenset(), ())
+SAMPLE = Path(str(files("stream"))) / "sample" / "austin_buses.parquet"
+
+
+def fleet(make_corpus: MakeCorpus, vehicles: int, *, cut: Cut = TRAINING) -> Corpus:
+    # Vehicles start at different hours, so that the cutoff goes through some and misses others.
+    tracks = [wander(f"v{i}", 60, i, start_ms=1_211_018_404_000 + 600_000 * (i % 7)) for i in range(vehicles)]
+    return make_corpus(together(*tracks), cut=cut)
+
+
+def rows(corpus: Corpus) -> set[int]:
+    return {row for first, last in corpus.tracks for row in range(first, last)}
+
+
+def names(corpus: Corpus) -> set[str]:
+    return {corpus.names[i] for i in corpus.entity}
+
+
+@pytest.mark.parametrize("vehicles", [4, 60])
+def test_no_ping_is_in_two_splits_and_hardly_one_in_none(make_corpus: MakeCorpus, vehicles: int) -> None:
+    corpus = fleet(make_corpus, vehicles)
+    parts = split(corpus, NOBODY)[:3]
+    assert all(len(part) for part in parts)
+    for one, other in combinations(parts, 2):
+        assert not rows(one) & rows(other)
+    # A cut may leave a piece of a single ping, which is no track: at most two per cut and track.
+    assert len(rows(corpus)) - sum(len(rows(part)) for part in parts) <= 4 * vehicles
+
+
+def test_entities_of_validation_are_never_trained_on(make_corpus: MakeCorpus) -> None:
+    splits = split(fleet(make_corpus, 60), NOBODY)
+    assert not names(splits.train) & names(splits.val)
+    assert names(splits.test) - names(splits.train) - names(splits.val)  # some are the test's alone
+
+
+def test_nothing_trained_on_is_as_late_as_the_tests_seen_entities(make_corpus: MakeCorpus) -> None:
+    corpus = fleet(make_corpus, 60)
+    splits = split(corpus, NOBODY)
+    cutoff_ms = np.quantile(corpus.ts_ms, 0.9)
+    assert max(corpus.ts_ms[list(rows(splits.train) | rows(splits.val))]) < cutoff_ms
+    seen = [
+        t for t, e in zip(splits.test.tracks, splits.test.entity, strict=True) if corpus.names[e] in names(splits.train)
+    ]
+    assert seen
+    assert min(corpus.ts_ms[first] for first, _ in seen) >= cutoff_ms
+
+
+def test_a_few_entities_are_split_by_time_alone(make_corpus: MakeCorpus) -> None:
+    corpus = fleet(make_corpus, 4)
+    train, val, test, _ = split(corpus, NOBODY)
+    assert names(train) == {"v0", "v1", "v2", "v3"}
+    last_trained, first_val = max(corpus.ts_ms[list(rows(train))]), min(corpus.ts_ms[list(rows(val))])
+    assert last_trained < first_val
+    assert max(corpus.ts_ms[list(rows(val))]) < min(corpus.ts_ms[list(rows(test))])
+
+
+def test_both_cuts_of_a_file_are_split_alike(make_corpus: MakeCorpus) -> None:
+    trained = split(fleet(make_corpus, 60, cut=TRAINING), NOBODY)
+    judged = split(fleet(make_corpus, 60, cut=EVALUATION), NOBODY)
+    assert rows(judged.test)
+    assert not rows(judged.test) & (rows(trained.train) | rows(trained.val))
+
+
+def test_a_split_is_the_same_every_time_and_its_fingerprint_says_so(make_corpus: MakeCorpus) -> None:
+    corpus = fleet(make_corpus, 60)
+    one, again = split(corpus, NOBODY), split(corpus, NOBODY)
+    assert one.fingerprint == again.fingerprint
+    np.testing.assert_array_equal(one.test.tracks, again.test.tracks)
+    assert split(fleet(make_corpus, 61), NOBODY).fingerprint != one.fingerprint
+    held = Holdout(-90, -180, 90, 180, frozenset(names(one.train)), ())
+    assert split(corpus, held).fingerprint != one.fingerprint
+
+
+def test_more_vehicles_move_nobody_to_another_column(make_corpus: MakeCorpus) -> None:
+    few, many = split(fleet(make_corpus, 30), NOBODY), split(fleet(make_corpus, 60), NOBODY)
+    first_thirty = {f"v{i}" for i in range(30)}
+    assert names(few.train) == names(many.train) & first_thirty
+    assert names(few.val) == names(many.val) & first_thirty
+
+
+def test_the_samples_vehicles_and_days_are_all_in_the_holdout() -> None:
+    table, holdout = pyarrow.parquet.read_table(SAMPLE), Holdout.bundled()
+    assert set(table["entity_id"].to_pylist()) == holdout.vehicles
+    assert {t // DAY_MS * DAY_MS for t in table["t"].to_pylist()} == set(holdout.days_ms)
+    lat, lon = table["lat"].to_numpy(), table["lon"].to_numpy()
+    assert holdout.south_deg < lat.min() <= lat.max() < holdout.north_deg
+    assert holdout.west_deg < lon.min() <= lon.max() < holdout.east_deg
+
+
+def test_training_on_data_that_contains_the_sample_leaves_it_out(make_corpus: MakeCorpus) -> None:
+    """Chance cannot hide a leak: a held-out vehicle on another day, and 20 other vehicles on the held-out day."""
+    holdout = Holdout.bundled()
+    day_ms, austin = holdout.days_ms[0], {"lat": 30.27, "lon": -97.74}
+    bus = sorted(holdout.vehicles)[0]
+    others = [f"other-{i}" for i in range(20)]
+    tracks = [wander(bus, 40, 1, start_ms=day_ms - 5 * DAY_MS, **austin)]
+    for i, other in enumerate(others):
+        tracks.append(wander(other, 40, i, start_ms=day_ms - 3 * DAY_MS, **austin))
+        tracks.append(wander(other, 40, i, start_ms=day_ms + 7 * 3_600_000, **austin))
+        tracks.append(wander(other, 40, i, start_ms=day_ms - 600_000, **austin))  # into the day over midnight
+    # so that the newest tenth, which is never trained on, is not the held-out day
+    tracks += [wander(f"later-{i}", 40, i, start_ms=day_ms + 9 * DAY_MS, **austin) for i in range(30)]
+    corpus = make_corpus(together(*tracks))
+    naive, splits = split(corpus, NOBODY), split(corpus)
+    assert rows(naive.train) & rows(corpus.select(holdout.touches(corpus)))  # without the rule it would leak
+    for part in (splits.train, splits.val):
+        assert bus not in names(part)
+        assert not any(
+            corpus.ts_ms[first] < day_ms + DAY_MS and corpus.ts_ms[last - 1] >= day_ms for first, last in part.tracks
+        )
+    assert names(splits.train) & set(others)  # on other days they are used
+
+
+def test_another_citys_vehicle_of_the_same_number_is_used(make_corpus: MakeCorpus) -> None:
+    bus = sorted(Holdout.bundled().vehicles)[0]
+    corpus = make_corpus(together(*(wander(name, 40, 1) for name in (bus, "a", "b"))))  # in San Francisco
+    assert bus in names(split(corpus).train)
+
+
+def test_the_sample_itself_is_all_test(tmp_path: Path) -> None:
+    corpus = load([SAMPLE], tmp_path)
+    splits = split(corpus)
+    assert len(splits.train) == len(splits.val) == 0
+    assert names(splits.test) == Holdout.bundled().vehicles
+
+
+def test_the_sample_is_small_busy_and_has_silences_to_fill(tmp_path: Path) -> None:
+    assert SAMPLE.stat().st_size < 500_000
+    assert "CapMetro" in (SAMPLE.parent / "README.md").read_text(encoding="utf-8")
+    corpus = load([SAMPLE], tmp_path, cut=Cut(gap_s=3600.0))
+    assert 30 <= len(names(corpus)) <= 40
+    silences = 0
+    for first, last in corpus.tracks:
+        dt_s = np.diff(corpus.ts_ms[first:last]) / 1000
+        silences += int((dt_s > max(60.0, 3 * float(np.median(dt_s)))).sum())
+    assert silences >= 5
+
+
+def test_a_track_over_the_cutoff_is_cut_there(make_corpus: MakeCorpus) -> None:
+    corpus = make_corpus(track("only", [10.0 * i for i in range(100)], [50.0 * i for i in range(100)]))
+    train, val, test, _ = split(corpus, NOBODY)
+    assert [part.tracks.tolist() for part in (train, val, test)] == [[[0, 80]], [[80, 90]], [[90, 100]]]

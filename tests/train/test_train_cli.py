@@ -1,0 +1,135 @@
+"""`pathcast train` and `pathcast evaluate` as a user meets them: tables, JSON, exit codes and one clear line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from train_worlds import WriteFile, together, wander
+from typer.testing import CliRunner
+
+from model.api import ModelConfig
+from model.checkpoint import save_pretrained
+from model.network import build
+from train import cli
+
+APP = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False)
+APP.command(name="train")(cli.train)
+APP.command(name="evaluate")(cli.evaluate)
+
+RUN = CliRunner()
+
+
+@pytest.fixture
+def data(write_file: WriteFile) -> Path:
+    return write_file(together(*(wander(f"v{i:02}", 50, i) for i in range(30))))
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    save_pretrained(build(ModelConfig(name="tiny", d=16, heads=2, window=16), 0), tmp_path / "weights", "a card")
+    return tmp_path / "weights"
+
+
+def evaluate(tmp_path: Path, weights: Path, *more: str) -> str:
+    result = RUN.invoke(APP, ["evaluate", "--weights", str(weights), "--cache", str(tmp_path / "cache"), *more])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_evaluate_prints_model_and_baselines_per_horizon_as_json(tmp_path: Path, weights: Path, data: Path) -> None:
+    report = json.loads(evaluate(tmp_path, weights, "--data", str(data), "--json"))
+    assert (report["task"], report["split"], report["model"]["name"]) == ("forecast", "test", "tiny")
+    (judged,) = report["data"]
+    assert judged["file"] == "tracks.parquet"
+    assert list(judged["horizons"]) == ["next", "60", "300", "900"]
+    scores = judged["horizons"]["60"]
+    for predictor in ("model", "stay", "constant_velocity", "damped_velocity", "kalman"):
+        assert scores[predictor]["mean_m"] > 0
+        assert 0 <= scores[predictor]["coverage_90"] <= 1
+
+
+def test_evaluate_prints_a_table_that_fits_80_columns(tmp_path: Path, weights: Path, data: Path) -> None:
+    out = evaluate(tmp_path, weights, "--data", str(data), "--split", "all")
+    assert max(map(len, out.splitlines())) <= 80
+    assert "…" not in out
+    for text in ("tracks.parquet", "next", "900 s", "constant_velocity", "30 entities", "tiny"):
+        assert text in out
+
+
+def test_a_thinned_evaluation_says_so(tmp_path: Path, weights: Path, data: Path) -> None:
+    out = evaluate(tmp_path, weights, "--data", str(data), "--split", "all", "--max-anchors", "300")
+    assert "6 tracks (one in 5 of 30)" in out
+
+
+def test_gap_fills_are_judged_on_request(tmp_path: Path, weights: Path, data: Path) -> None:
+    args = ("--data", str(data), "--task", "gapfill", "--split", "all")
+    report = json.loads(evaluate(tmp_path, weights, *args, "--json"))
+    blocks = report["data"][0]["blocks"]
+    assert {"120", "300", "900", "half"} <= set(blocks)
+    assert {"model", "linear", "hermite"} <= set(blocks["300"])
+    assert "hermite" in evaluate(tmp_path, weights, *args)
+
+
+def test_files_may_follow_data_as_a_shell_glob_gives_them(tmp_path: Path, weights: Path, write_file: WriteFile) -> None:
+    files = [
+        write_file(together(*(wander(f"v{i}", 50, i) for i in range(12))), name) for name in ("a.csv", "b.parquet")
+    ]
+    report = json.loads(evaluate(tmp_path, weights, "--data", *map(str, files), "--split", "all", "--json"))
+    assert [judged["file"] for judged in report["data"]] == ["a.csv", "b.parquet"]
+
+
+def test_train_writes_weights_that_evaluate_takes(tmp_path: Path, data: Path) -> None:
+    args = ["train", "--data", str(data), "--out", str(tmp_path / "run"), "--steps", "2", "--seed", "5", "--json"]
+    result = RUN.invoke(APP, [*args, "--cache", str(tmp_path / "cache")])
+    assert result.exit_code == 0, result.output
+    outcome = json.loads(result.stdout)
+    assert outcome["steps"] == 2
+    assert outcome["train"]["tracks"] > outcome["val"]["tracks"] > 0
+    assert outcome["split"] in result.stderr
+    judged = json.loads(evaluate(tmp_path, tmp_path / "run", "--data", str(data), "--json"))
+    assert judged["data"][0]["anchors"] > 0
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["evaluate"],
+        ["evaluate", "--data", "nowhere.parquet"],
+        ["evaluate", "--data", "{data}", "--split", "most"],
+        ["evaluate", "--data", "{data}", "--task", "guess"],
+        ["evaluate", "--data", "{data}", "--max-anchors", "0"],
+        ["train", "--data", "{data}"],
+        ["train", "--out", "{data}-run"],
+        ["train", "--data", "{data}", "--out", "{data}-run", "--steps", "1", "--minutes", "1"],
+        ["train", "--data", "{data}", "--out", "{data}-run", "--steps", "0"],
+    ],
+)
+def test_bad_usage_exits_with_2(args: list[str], data: Path) -> None:
+    result = RUN.invoke(APP, [arg.format(data=data) for arg in args])
+    assert result.exit_code == 2
+    assert not Path(f"{data}-run").exists()
+
+
+def test_a_file_with_the_wrong_columns_is_named_in_the_error(tmp_path: Path, write_file: WriteFile) -> None:
+    path = write_file({"id": ["a"], "time": [1]}, "odd.csv")
+    result = RUN.invoke(
+        APP, ["train", "--data", str(path), "--out", str(tmp_path / "run"), "--steps", "1", "--cache", str(tmp_path)]
+    )
+    assert isinstance(result.exception, ValueError)  # the root command prints it as one line
+    assert "odd.csv: no column entity_id, lat, lon, t (or ts)" in str(result.exception)
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_help_shows_an_example(command: str) -> None:
+    assert f"pathcast {command} --data" in RUN.invoke(APP, [command, "--help"]).stdout
+
+
+def test_loading_the_commands_imports_nothing_heavy() -> None:
+    code = "import sys, train.cli; print([m for m in ('torch', 'numpy', 'pyarrow') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
