@@ -38,6 +38,6 @@ def build(config: ModelConfig, seed: int) -> Network:
 
 def asked(question: Question, dtype: torch.dtype) -> Asked:
     """The question as tensors; the network sees its features in float32 whatever the dtype of the physics."""
-    features_, *physics = (torch.from_numpy(np.require(a, requirements="CW")) for a in question)
+    features_, *physics = (torch.from_numpy(np.ascontiguousarray(a)) for a in question)
     tensors: list[Tensor] = [t.to(dtype) for t in physics]
     return Asked(features_.float(), *tensors)
