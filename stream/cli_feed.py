@@ -1,0 +1,111 @@
+"""`pathcast feed`: recorded tracks into the pings topic."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from stream.cli_options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet
+from stream.wire import Topics
+
+if TYPE_CHECKING:
+    from stream.adapters.files import Row
+    from stream.feed import Fed
+
+HELP = """Publish recorded tracks as pings: Parquet, CSV, NDJSON or GPX, or NDJSON on standard input (-).
+
+Tables need the columns entity_id, ts (or t), lat and lon. The entity is the Kafka key. A row that is no ping is sent as
+it is; the worker puts it on the dead letter topic with the reason.
+
+[bold]Examples[/]
+
+  pathcast feed buses.parquet
+  pathcast feed buses.parquet --speedup 60
+  pathcast feed history.csv --speedup 0 --limit 10000 --json
+  gpspipe | jq -c ... | pathcast feed -
+"""
+
+
+def feed(
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="what to publish; - is standard input")],
+    speedup: Annotated[
+        float, typer.Option(min=0, help="1 is real time, 60 is a minute per second, 0 is as fast as it goes")
+    ] = 1.0,
+    limit: Annotated[int | None, typer.Option(min=1, help="stop after so many records")] = None,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    prefix: Prefix = DEFAULT_PREFIX,
+    json: Json = False,
+) -> None:
+    if file != "-" and not Path(file).exists():
+        raise typer.BadParameter(f"no such file: {file}", param_hint="FILE")
+    from stream.feed import paced, publisher, replay
+
+    topic = Topics.of(prefix).pings
+    began = time.monotonic()
+    with quiet(), publisher(bootstrap, topic, linger_ms=5 if speedup else 50) as out:
+        total, rows = _rows(file, speedup)
+        if limit is not None:
+            total, rows = min(limit, total or limit), islice(rows, limit)
+        with suppress(KeyboardInterrupt):  # what was sent counts; the summary says how much
+            replay(paced(_shown(rows, total, out.fed, silent=json), speedup), out.send, stop=lambda: False)
+        out.flush()
+        _summary(out.fed, topic, time.monotonic() - began, json=json)
+
+
+feed.__doc__ = HELP
+
+
+def _rows(file: str, speedup: float) -> tuple[int | None, Iterator[Row]]:
+    """How many rows there are, if known, and the rows. Paced, entities go side by side by event time; at full speed
+    the file's own order will do, and is lazy."""
+    from stream.adapters.files import STDIN, read, read_in_order
+
+    if speedup == 0 or file == STDIN:
+        return None, read(file)
+    ordered = read_in_order(file)
+    return len(ordered), iter(ordered)
+
+
+def _shown(rows: Iterable[Row], total: int | None, fed: Fed, *, silent: bool) -> Iterator[Row]:
+    """The rows, with a progress line on a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if silent or not console.is_terminal:
+        yield from rows
+        return
+    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()]
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=total)
+        for row in rows:
+            if fed.sent % 100 == 0 or fed.sent < 100:
+                description = f"{fed.sent:,} pings sent, {_time(fed.last_ts_ms)}"
+                progress.update(task, completed=fed.sent, description=description)
+            yield row
+
+
+def _summary(fed: Fed, topic: str, seconds: float, *, json: bool) -> None:
+    if json:
+        told = {"topic": topic, "seconds": round(seconds, 3)}
+        fields = {"sent": fed.sent, "odd": fed.odd, "oversized": fed.oversized, "last_ts": fed.last_ts_ms}
+        typer.echo(msgspec.json.encode(told | fields))
+        return
+    typer.echo(f"{fed.sent:,} records to {topic} in {seconds:.1f} s ({fed.sent / max(seconds, 1e-9):,.0f}/s)")
+    if fed.odd:
+        typer.echo(f"{fed.odd:,} of them have no entity id or no time: see pathcast tail dead-letters --from earliest")
+    if fed.oversized:
+        typer.echo(f"{fed.oversized:,} more were larger than Kafka takes, and not sent")
+
+
+def _time(ts_ms: int | None) -> str:
+    from datetime import UTC, datetime
+
+    return "no time yet" if ts_ms is None else f"{datetime.fromtimestamp(ts_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
