@@ -27,7 +27,7 @@ class ModelConfig:
     # Off by default: a model that has seen where it is cannot move to another region, and rotation cannot augment it.
     absolute: bool = False
     # The Kalman filter under the residual: integrated Ornstein-Uhlenbeck, see model.motion.
-    damping_s: float = 300.0  # a velocity is forgotten with this time constant
+    damping_s: float = 200.0  # a velocity is forgotten with this time constant; this and the next measured on tracks
     accel_psd: float = 0.6  # spectral density of the acceleration noise, m²/s³
     fix_sigma_m: float = 5.0  # of one GPS fix, per axis
     start_speed_mps: float = 10.0  # spread of the speed per axis before anything is known

@@ -62,7 +62,7 @@ def forecast(kin: F64, dt_s: F64, config: ModelConfig) -> Question:
     )
     velocity = kin[..., None, m.V_E : m.V_N + 1]
     frame = velocity / np.sqrt((velocity * velocity).sum(-1, keepdims=True) + HEADING_FLOOR_MPS**2)
-    return Question(features, law.mean_en, law.var_m2, reach, np.broadcast_to(frame, law.mean_en.shape))
+    return Question(features, law.mean_en, law.var_m2, reach, np.broadcast_to(frame, law.mean_en.shape).copy())
 
 
 def gap(ends: GapEnds, t_s: F64, fixes_after: F64, scale_mps: F64, config: ModelConfig) -> Question:
@@ -105,7 +105,7 @@ def gap(ends: GapEnds, t_s: F64, fixes_after: F64, scale_mps: F64, config: Model
         *np.moveaxis(bow / (reach + 1.0)[..., None], -1, 0),
     ]
     features = np.concatenate([wide, np.stack(point, axis=-1)], axis=-1)
-    return Question(features, base, var, reach, np.broadcast_to(unit[..., None, :], base.shape))
+    return Question(features, base, var, reach, np.broadcast_to(unit[..., None, :], base.shape).copy())
 
 
 def _waves(x: F64) -> list[F64]:

@@ -1,0 +1,73 @@
+"""Tracks and predictors for the model's tests. Every random track is a function of its seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from model import network
+from model.api import ABSENT, FIX, Predictor
+from model.checkpoint import BUNDLED
+from model.config import SMALL, ModelConfig
+
+WEIGHTS = ["random", *sorted(path.parent.name for path in BUNDLED.glob("*/config.json"))]
+
+Tracks = Callable[..., NDArray[Any]]
+
+
+def wandering(rows: int, pings: int, *, seed: int = 0, median_s: float = 20.0) -> NDArray[Any]:
+    """FIX records [rows, pings] of things that drive, turn, stop, fall silent for hours, and now and then say more."""
+    rng = np.random.default_rng(seed)
+    dt_ms = (1000 * median_s * np.exp(rng.normal(0, 0.7, (rows, pings)))).astype(np.int64) + 1
+    dt_ms[rng.random((rows, pings)) < 0.03] *= 300
+    heading = np.cumsum(rng.normal(0, 0.4, (rows, pings)), axis=1) + rng.uniform(0, 7, (rows, 1))
+    speed = np.abs(rng.normal(9, 6, (rows, pings))) * (rng.random((rows, pings)) > 0.2)
+    step_m = speed * np.minimum(dt_ms / 1000, 600)
+    fixes = np.zeros((rows, pings), dtype=FIX)
+    fixes["ts_ms"] = 1_480_000_000_000 + np.cumsum(dt_ms, axis=1)
+    fixes["lat_e7"] = 302_700_000 + np.cumsum(step_m * np.cos(heading), axis=1) * 90
+    fixes["lon_e7"] = -977_400_000 + np.cumsum(step_m * np.sin(heading), axis=1) * 104
+    told = rng.random((rows, pings)) < 0.5
+    fixes["speed_cms"] = np.where(told, (speed * 100).astype(int), ABSENT)
+    fixes["heading_cdeg"] = np.where(told, (np.degrees(heading) % 360 * 100).astype(int), ABSENT)
+    return fixes
+
+
+def random_network(config: ModelConfig = SMALL, *, seed: int = 3) -> network.Network:
+    """Random weights everywhere, the zero layers of the heads and all biases included."""
+    net = network.build(config, seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return net
+
+
+@pytest.fixture(scope="session")
+def tracks() -> Tracks:
+    return wandering
+
+
+@pytest.fixture(params=WEIGHTS)
+def predictor(request: pytest.FixtureRequest) -> Predictor:
+    """With random weights, and with every bundled model."""
+    if request.param == "random":
+        return Predictor(random_network(), name="random", capacity=16)
+    return Predictor.load(request.param, capacity=16)
+
+
+@pytest.fixture
+def tiny() -> Predictor:
+    """Small enough for many calls, random weights."""
+    config = ModelConfig(name="tiny", d=16, blocks=2, heads=2, window=8)
+    return Predictor(random_network(config), name="tiny", capacity=4)
+
+
+@pytest.fixture
+def unsettled() -> Callable[..., network.Network]:
+    return random_network

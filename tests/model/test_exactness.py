@@ -1,0 +1,165 @@
+"""Streaming one ping at a time equals the full banded forward. The contract that lets a cache exist at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model import features
+from model.api import Predictor
+from model.baselines import scan_fixes
+
+TOLERANCE = 1e-5  # absolute, float32 hidden vectors of unit variance
+AGES = (1, 7, 63, 64, 65, 200)
+HORIZONS = (60.0, 300.0, 900.0)
+
+Tracks = Callable[..., NDArray[Any]]
+
+
+def full_forward(predictor: Predictor, fixes_NT: NDArray[Any]) -> Tensor:
+    """Hidden vectors [N, T, C] of whole sequences, by the way that training takes."""
+    x = features.encode(scan_fixes(fixes_NT, predictor.config), features.context(fixes_NT), predictor.config)
+    with torch.inference_mode():
+        hidden: Tensor = predictor._net.trunk(torch.from_numpy(x))[0]
+    return hidden
+
+
+def hidden_of(predictor: Predictor, slots: NDArray[np.int64]) -> Tensor:
+    return predictor._pool.hidden[torch.from_numpy(slots)]
+
+
+@pytest.mark.parametrize("age", AGES)
+def test_streaming_equals_the_full_forward(predictor: Predictor, tracks: Tracks, age: int) -> None:
+    fixes = tracks(3, age, seed=age)
+    slots = predictor.acquire(3)
+    want = full_forward(predictor, fixes)
+    for t in range(age):
+        predictor.advance(slots, fixes[:, t])
+        torch.testing.assert_close(hidden_of(predictor, slots), want[:, t], rtol=0, atol=TOLERANCE)
+
+
+def test_rows_of_different_ages_do_not_disturb_each_other(predictor: Predictor, tracks: Tracks) -> None:
+    fixes = tracks(len(AGES), max(AGES), seed=11)
+    slots = predictor.acquire(len(AGES))[::-1].copy()  # not in the order of the pool either
+    for t in range(max(AGES)):
+        going = np.array([t >= max(AGES) - age for age in AGES])
+        predictor.advance(slots[going], fixes[going, t])
+    for i, age in enumerate(AGES):
+        want = full_forward(predictor, fixes[i : i + 1, max(AGES) - age :])[0, -1]
+        torch.testing.assert_close(hidden_of(predictor, slots[i : i + 1])[0], want, rtol=0, atol=TOLERANCE)
+
+
+def test_a_token_sees_exactly_its_window(predictor: Predictor, tracks: Tracks) -> None:
+    """With B blocks of band W, the last of R = 1 + B(W−1) pings is all that a hidden vector can depend on."""
+    config = predictor.config
+    x = torch.from_numpy(np.random.default_rng(5).normal(size=(2, 300, features.width(config))).astype(np.float32))
+    with torch.inference_mode():
+        whole = predictor._net.trunk(x)[0][:, -1]
+        tail = predictor._net.trunk(x[:, -config.receptive_field :])[0][:, -1]
+        short = predictor._net.trunk(x[:, -config.receptive_field + 1 :])[0][:, -1]
+    torch.testing.assert_close(whole, tail, rtol=0, atol=TOLERANCE)
+    assert (whole - short).abs().max() > TOLERANCE
+
+
+@pytest.mark.parametrize("start", [1, 4095, 10**12 + 7])
+def test_the_age_of_a_track_changes_nothing(predictor: Predictor, start: int) -> None:
+    """RoPE is relative, and its angles stay exact where float32(index) would have lost its last 16 bits."""
+    config = predictor.config
+    x = torch.from_numpy(np.random.default_rng(6).normal(size=(1, 100, features.width(config))).astype(np.float32))
+    with torch.inference_mode():
+        young, old = predictor._net.trunk(x)[0], predictor._net.trunk(x, start=start)[0]
+    torch.testing.assert_close(young, old, rtol=0, atol=TOLERANCE)
+
+
+def test_rebuilding_from_the_history_equals_the_endless_stream(predictor: Predictor, tracks: Tracks) -> None:
+    """Tolerance: 1e-4 of hidden vectors and 1 cm at 60 s. The filter's memory fades (to 1e-6), it does not end."""
+    fixes = tracks(4, 500, seed=21)
+    endless, rebuilt = predictor.acquire(4), predictor.acquire(4)
+    for t in range(500):
+        predictor.advance(endless, fixes[:, t])
+    predictor.rebuild(rebuilt, list(fixes[:, -predictor.history :]))
+    torch.testing.assert_close(hidden_of(predictor, rebuilt), hidden_of(predictor, endless), rtol=0, atol=1e-4)
+    a, b = predictor.forecast(endless, HORIZONS), predictor.forecast(rebuilt, HORIZONS)
+    np.testing.assert_allclose(a.lat, b.lat, rtol=0, atol=1e-7)
+    np.testing.assert_allclose(a.lon, b.lon, rtol=0, atol=1e-7)
+    np.testing.assert_allclose(a.cov_m2, b.cov_m2, rtol=1e-3, atol=0.1)
+
+
+def test_rebuilding_ragged_windows_equals_folding_them(predictor: Predictor, tracks: Tracks) -> None:
+    fixes = tracks(len(AGES), max(AGES), seed=22)
+    windows = [row[:age] for row, age in zip(fixes, AGES, strict=True)]
+    rebuilt, folded = predictor.acquire(len(AGES)), predictor.acquire(len(AGES))
+    predictor.rebuild(rebuilt, windows)
+    for slot, window in zip(folded, windows, strict=True):
+        for t in range(len(window)):
+            predictor.advance(np.array([slot]), window[t : t + 1])
+    torch.testing.assert_close(hidden_of(predictor, rebuilt), hidden_of(predictor, folded), rtol=0, atol=TOLERANCE)
+    more = tracks(len(AGES), 300, seed=22)[:, 200:270]  # on, over the ring's wrap
+    for t in range(more.shape[1]):
+        predictor.advance(rebuilt, more[:, t])
+        predictor.advance(folded, more[:, t])
+    torch.testing.assert_close(hidden_of(predictor, rebuilt), hidden_of(predictor, folded), rtol=0, atol=TOLERANCE)
+
+
+def test_a_rebuild_forgets_what_the_slot_held(predictor: Predictor, tracks: Tracks) -> None:
+    old, new = tracks(2, 150, seed=1), tracks(2, 30, seed=2)
+    used, clean = predictor.acquire(2), predictor.acquire(2)
+    predictor.rebuild(used, list(old))
+    predictor.rebuild(used, list(new))
+    predictor.rebuild(clean, list(new))
+    for t in range(10):
+        fixes = tracks(2, 60, seed=2)[:, 30 + t]
+        predictor.advance(used, fixes)
+        predictor.advance(clean, fixes)
+    torch.testing.assert_close(hidden_of(predictor, used), hidden_of(predictor, clean), rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("age", [1, 10, 64, 130])
+def test_dumps_and_loads_continue_identically(predictor: Predictor, tracks: Tracks, age: int) -> None:
+    """To the bit, in one process: the next forecast may not tell that there was a restart."""
+    fixes = tracks(3, age + 70, seed=31)
+    went_on = predictor.acquire(3)
+    predictor.rebuild(went_on, list(fixes[:, :age]))
+    loaded = predictor.acquire(3)
+    predictor.rebuild(loaded, list(tracks(3, 100, seed=32)))  # a ring full of someone else
+    predictor.loads(loaded, predictor.dumps(went_on))
+    for t in range(age, age + 70):
+        a, b = predictor.forecast(went_on, HORIZONS), predictor.forecast(loaded, HORIZONS)
+        for x, y in zip(a, b, strict=True):
+            np.testing.assert_array_equal(x, y)
+        predictor.advance(went_on, fixes[:, t])
+        predictor.advance(loaded, fixes[:, t])
+    assert predictor.dumps(went_on) == predictor.dumps(loaded)
+
+
+def test_neighbours_in_a_batch_change_nothing(predictor: Predictor, tracks: Tracks) -> None:
+    fixes = tracks(40, 90, seed=41)
+    together, alone = predictor.acquire(40), predictor.acquire(1)
+    for t in range(90):
+        predictor.advance(together, fixes[:, t])
+        predictor.advance(alone, fixes[7:8, t])
+    torch.testing.assert_close(
+        hidden_of(predictor, alone)[0], hidden_of(predictor, together)[7], rtol=0, atol=TOLERANCE
+    )
+    crowd, single = predictor.forecast(together, HORIZONS), predictor.forecast(alone, HORIZONS)
+    np.testing.assert_allclose(single.lat[0], crowd.lat[7], rtol=0, atol=1e-7)
+    np.testing.assert_allclose(single.next_dt_s[0], crowd.next_dt_s[7], rtol=1e-5)
+
+
+def test_whole_weeks_of_shift_change_nothing(predictor: Predictor, tracks: Tracks) -> None:
+    """No epoch enters a float32: only the phase of the week is left of absolute time, and it is the same here."""
+    fixes = tracks(3, 80, seed=51)
+    shifted = fixes.copy()
+    shifted["ts_ms"] -= 52 * 37 * 7 * 86_400_000  # to negative epochs
+    now, then = predictor.acquire(3), predictor.acquire(3)
+    for t in range(80):
+        predictor.advance(now, fixes[:, t])
+        predictor.advance(then, shifted[:, t])
+    for x, y in zip(predictor.forecast(now, HORIZONS), predictor.forecast(then, HORIZONS), strict=True):
+        np.testing.assert_array_equal(x, y)

@@ -1,0 +1,102 @@
+"""Batches: pure in (seed, step), answers that are true, questions that give nothing away."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from model.config import SMALL
+from train.batches import Batch, Batches, BatchOptions
+from train.data import Corpus
+
+PLAIN = BatchOptions(rows=6, tokens=30, thin=0.0, rescale=0.0, noise=0.0, drop_reported=0.0, drop_clock=0.0)
+SPEED = 10.0  # m/s of everyone below, one ping a 10 s
+
+
+def driving(tracks: int = 4, pings: int = 200) -> Corpus:
+    """Straight lines at one speed, each track another bearing."""
+    t = np.arange(pings) * 10.0
+    bearing = np.arange(tracks)[:, None] * 1.1
+    rows, start = tracks * pings, np.arange(tracks, dtype=np.int64) * pings
+    return Corpus(
+        ts_ms=np.tile(1_480_000_000_000 + (1000 * t).astype(np.int64), tracks),
+        lat=(SPEED * t * np.cos(bearing) / 111_195).reshape(rows),
+        lon=(SPEED * t * np.sin(bearing) / 111_195).reshape(rows),
+        speed_mps=np.full(rows, SPEED, np.float32),
+        heading_deg=np.repeat(np.degrees(bearing) % 360, pings).astype(np.float32),
+        tracks=np.stack([start, start + pings], axis=1),
+        entity=np.arange(tracks, dtype=np.int32),
+        file=np.zeros(tracks, np.int32),
+        file_start=np.array([0, rows], dtype=np.int64),
+        names=tuple("abcdefgh"[:tracks]),
+        files=("lines.parquet",),
+        fingerprint="lines",
+        dropped={},
+    )
+
+
+def flat(batch: Batch) -> list[np.ndarray]:
+    return [array for item in batch for array in (item if type(item) is not np.ndarray else (item,))]
+
+
+def test_a_batch_is_a_function_of_seed_and_step() -> None:
+    one, two = (
+        Batches(driving(), SMALL, BatchOptions(rows=4, tokens=30), 5),
+        Batches(driving(), SMALL, BatchOptions(rows=4, tokens=30), 5),
+    )
+    one.draw(0)
+    for a, b in zip(flat(one.draw(3)), flat(two.draw(3)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert (one.draw(3).x_BTF != one.draw(4).x_BTF).any()
+
+
+@pytest.mark.parametrize("batch_options", [PLAIN, BatchOptions(rows=32, tokens=30, noise=0.0)])
+def test_answers_lie_where_the_thing_really_was(batch_options: BatchOptions) -> None:
+    """On a straight line at one speed every answer is speed x time away, however thinned, turned and stretched."""
+    batch = Batches(driving(), SMALL, batch_options, 1).draw(0)
+    away, mask = np.hypot(*np.moveaxis(batch.ahead_en, -1, 0)), batch.ahead_mask
+    speed = away / np.maximum(batch.ahead_s, 1)
+    assert mask.mean() > 0.4
+    for row, seen in zip(speed, mask, strict=True):
+        np.testing.assert_allclose(row[seen], row[seen][0], rtol=2e-3)
+    if batch_options is PLAIN:
+        np.testing.assert_allclose(speed[mask], SPEED, rtol=2e-3)
+
+
+def test_the_physics_is_right_about_a_straight_line() -> None:
+    """The base of the questions and the answers share one frame: turned alike, mirrored alike, from the same anchor."""
+    batch = Batches(driving(), SMALL, PLAIN, 2).draw(0)
+    settled = batch.ahead_mask & (batch.ahead_s < 30)
+    settled[:, :10] = False
+    off = np.hypot(*np.moveaxis(batch.ahead.base_en - batch.ahead_en, -1, 0))[settled]
+    assert len(off) > 50
+    assert off.max() < 0.2 * SPEED * 30
+
+
+def test_hidden_fixes_lie_on_the_bridge_of_a_straight_line() -> None:
+    batch = Batches(driving(), SMALL, PLAIN, 3).draw(0)
+    assert batch.gap_mask.any()
+    off = np.hypot(*np.moveaxis(batch.gap.base_en - batch.gap_en, -1, 0))[batch.gap_mask]
+    assert off.max() < 1.0
+    assert (np.hypot(*np.moveaxis(batch.gap_en, -1, 0))[batch.gap_mask] > 1.0).all()
+
+
+def test_no_answer_crosses_the_end_of_its_track() -> None:
+    """All tracks here start at one place, so an answer from the next track would be far off the line."""
+    batch = Batches(driving(8, 25), SMALL, PLAIN, 4).draw(0)
+    assert batch.ahead_s[batch.ahead_mask].max() <= 240
+    assert (~batch.ahead_mask).any()
+
+
+def test_the_reported_and_the_clock_are_hidden_by_chance() -> None:
+    everything = BatchOptions(rows=64, tokens=16, drop_reported=0.5, drop_clock=0.5)
+    x = Batches(driving(), SMALL, everything, 6).draw(0).x_BTF
+    for feature in (20, 23, 32):  # has speed, has heading, has clock
+        known = x[:, 5, feature]
+        assert set(np.unique(known)) == {0.0, 1.0}
+        assert (x[:, :, feature] == known[:, None]).all()
+
+
+def test_an_empty_corpus_is_refused() -> None:
+    with pytest.raises(ValueError, match="no track"):
+        Batches(driving().select(np.zeros(4, bool)), SMALL, PLAIN, 0)

@@ -1,0 +1,300 @@
+"""Windows of a corpus as training batches: thinned, augmented, with questions and answers. Knows no network.
+
+A batch is a pure function of (corpus, seed, step), so an interrupted run goes on with exactly the batches it would have
+had. Per row of a batch: a stretch of a track, thinned to another cadence (UniTraj: resampling decides transfer across
+sampling rates), with segments hidden; a token asks for the next token and for random times ahead, taken from the full
+track; and some tokens after a hidden segment ask for hidden fixes. The model sees the thinned track only.
+
+Shapes: B rows, T tokens, Q questions per token, G gaps per row, M hidden fixes per gap, F features, K = motion.WIDTH.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from model import features, motion, queries
+from model.config import ModelConfig
+from model.features import Context
+from model.geo import F64
+from model.heads import MAX_GAP_AGE
+from model.queries import GapEnds, Question
+from train.data import Corpus
+
+Rows = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+MIN_ASKED_S: Final = 3.0
+MAX_ASKED_S: Final = 1_500.0  # the longest judged horizon is 900 s, asked for within 20 %
+MAX_ANSWER_S: Final = 2_400.0  # a ping that much later than asked for says nothing about the time asked for
+MIN_HIDDEN_S: Final = 20.0
+MAX_HIDDEN_S: Final = 1_200.0
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """How batches are drawn. Chances are per row."""
+
+    rows: int = 32  # B: small, since many updates pay more than smooth ones in a short run
+    tokens: int = 128  # T: a window and as much again, so that half of the tokens have a full band behind them
+    questions: int = 3  # Q: the next token, and Q-1 random times
+    gaps: int = 4  # G
+    hidden: int = 4  # M
+    file_power: float = 0.5  # a file of n pings is drawn ∝ n^power: small sources must not drown in a large one
+    thin: float = 0.6  # chance of another cadence
+    rescale: float = 0.5  # chance of stretched space and time
+    noise: float = 0.3  # chance of added GPS noise
+    drop_reported: float = 0.5  # chances that speed, heading, clock are hidden: elsewhere they may not exist
+    drop_clock: float = 0.3
+
+
+class Batch(NamedTuple):
+    """One step's worth, numpy. Masks are True where there is an answer."""
+
+    x_BTF: NDArray[np.float32]
+    ahead: Question  # [B, T, Q]
+    ahead_en: F64  # B, T, Q, 2 answers, m from the token
+    ahead_s: F64  # B, T, Q
+    ahead_mask: Mask
+    log_next: F64  # B, T: log of the next interval over the running one
+    log_next_mask: Mask
+    gap: Question  # [B, G, M]
+    gap_token: Rows  # B, G: which token asks
+    gap_en: F64  # B, G, M, 2 answers, m from the fix before the gap
+    gap_s: F64  # B, G: length of the gap
+    gap_mask: Mask  # B, G, M
+
+
+class Batches:
+    """Draws batches from a corpus. Holds one number per ping of the corpus beside the corpus itself."""
+
+    def __init__(self, corpus: Corpus, config: ModelConfig, options: BatchOptions, seed: int) -> None:
+        if len(corpus) == 0:
+            raise ValueError("there is no track to train on")
+        self.corpus, self.config, self.options, self.seed = corpus, config, options, seed
+        length = corpus.tracks[:, 1] - corpus.tracks[:, 0]
+        self._stop = np.cumsum(length)  # places: pings of all tracks, one after the other
+        self._start = self._stop - length
+        self._shift = corpus.tracks[:, 0] - self._start  # place + shift = row of the corpus
+        track = np.repeat(np.arange(len(length)), length)
+        row = np.arange(len(track)) + self._shift[track]
+        ts_ms = np.asarray(corpus.ts_ms[row])
+        first, last = ts_ms[self._start], ts_ms[self._stop - 1]
+        # All tracks on one line of rising time, a day apart: "the first ping at or after t" is one search for any rows.
+        begin = np.concatenate([[0], np.cumsum(last - first + 86_400_000)[:-1]])
+        self._line_ms = ts_ms + (begin - first)[track]
+        of = corpus.file[track]
+        weight = np.bincount(of, minlength=len(corpus.files)).astype(np.float64)
+        typical = np.bincount(of, weights=length[track], minlength=len(weight)) / np.maximum(weight, 1.0)
+        # A row that is mostly empty costs as much as a full one: sources of short tracks get rows by what fits in.
+        full = np.minimum(typical / self.options.tokens, 1.0)
+        weight = np.where(weight > 0, weight**self.options.file_power, 0.0) * full
+        self._file_share = weight / weight.sum()
+        self._places = [np.flatnonzero(of == f) for f in range(len(corpus.files))]
+
+    def draw(self, step: int) -> Batch:
+        """The batch of one step."""
+        rng = np.random.default_rng([self.seed, step])
+        place, valid, jumps = self._tokens(rng)
+        return self._batch(rng, place, valid, jumps)
+
+    def _tokens(self, rng: Generator) -> tuple[Rows, Mask, Rows]:
+        """Places of the tokens [B, T], which of them exist, and the tokens [B, G] before which a segment is hidden."""
+        o = self.options
+        file = rng.choice(len(self._file_share), size=o.rows, p=self._file_share)
+        pick = rng.random(o.rows)
+        anchor = np.array([self._places[f][int(u * len(self._places[f]))] for f, u in zip(file, pick, strict=True)])
+        track = np.searchsorted(self._stop, anchor, side="right")
+        start, stop = self._start[track], self._stop[track]
+        steps = _strides(rng, o, stop - start)
+        span = steps.sum(axis=1)
+        # The picked ping lies anywhere in the window, which stays inside its track where it fits.
+        begin = anchor - (rng.random(o.rows) * span).astype(np.int64)
+        begin = np.clip(begin, start, np.maximum(start, stop - span - 1))
+        place = begin[:, None] + np.cumsum(steps, axis=1)
+        jumps = 2 + (rng.random((o.rows, o.gaps)) * (o.tokens - 3)).astype(np.int64)
+        hidden_ms = 1000 * np.exp(rng.uniform(np.log(MIN_HIDDEN_S), np.log(MAX_HIDDEN_S), (o.rows, o.gaps)))
+        # In half of the rows only the thinning hides anything, so that undisturbed tracks are the common case.
+        forced = rng.random((o.rows, o.gaps)) < np.where(rng.random(o.rows) < 0.5, 0.5, 0.0)[:, None]
+        rows = np.arange(o.rows)
+        for g in range(o.gaps):
+            j = jumps[:, g]
+            before = np.minimum(place[rows, j - 1], stop - 1)
+            end = np.searchsorted(self._line_ms, self._line_ms[before] + hidden_ms[:, g].astype(np.int64))
+            extra = np.where(forced[:, g], np.maximum(end - place[rows, j], 0), 0)
+            place = place + np.where(np.arange(o.tokens) >= j[:, None], extra[:, None], 0)
+        valid = place < stop[:, None]
+        return np.where(valid, place, stop[:, None] - 1), valid, jumps
+
+    def _batch(self, rng: Generator, place: Rows, valid: Mask, jumps: Rows) -> Batch:
+        o, config = self.options, self.config
+        fixes = self._fixes(place)
+        warp = _Warp.draw(rng, o)
+        jitter = warp.jitter(rng, valid)
+        dt, d = features.steps_between(fixes[:, :-1], fixes[:, 1:])
+        dt = np.concatenate([np.zeros((o.rows, 1)), dt * warp.time[:, None]], axis=1)
+        d = np.concatenate([np.zeros((o.rows, 1, 2)), warp.turn(d)], axis=1)
+        d[:, 1:] += jitter[:, 1:] - jitter[:, :-1]
+        kin = motion.scan(dt, d, config)
+        ctx = warp.context(features.context(fixes))
+        target, mask = self._ahead(rng, place, valid, warp)
+        there = self._fixes(target)
+        ahead_s, ahead_en = features.steps_between(np.broadcast_to(fixes[:, :, None], there.shape), there)
+        ahead_s = ahead_s * warp.time[:, None, None]
+        mask &= (ahead_s > 0) & (ahead_s <= MAX_ANSWER_S)
+        ahead_en = warp.turn(ahead_en) - jitter[:, :, None]
+        next_s = np.concatenate([dt[:, 1:], np.ones((o.rows, 1))], axis=1)
+        has_next = np.concatenate([valid[:, 1:], np.zeros((o.rows, 1), dtype=np.bool_)], axis=1)
+        running = np.where(kin[..., motion.DT] == 0.0, 0.0, kin[..., motion.LOG_DT])
+        gap, token, gap_en, gap_s, gap_mask = self._gaps(rng, place, valid, jumps, fixes, dt, d, kin, jitter, warp)
+        return Batch(
+            features.encode(kin, ctx, config),
+            queries.forecast(kin, ahead_s, config),
+            ahead_en,
+            ahead_s,
+            mask,
+            np.log(np.maximum(next_s, motion.MIN_DT_S)) - running,
+            has_next,
+            gap,
+            token,
+            gap_en,
+            gap_s,
+            gap_mask,
+        )
+
+    def _ahead(self, rng: Generator, place: Rows, valid: Mask, warp: _Warp) -> tuple[Rows, Mask]:
+        """Places of the answers [B, T, Q]: the next token, then the first pings of the track after random times."""
+        o = self.options
+        following = np.concatenate([place[:, 1:], place[:, -1:] + 1], axis=1)
+        asked_s = np.exp(rng.uniform(np.log(MIN_ASKED_S), np.log(MAX_ASKED_S), (*place.shape, o.questions - 1)))
+        asked_ms = (1000 * asked_s / warp.time[:, None, None]).astype(np.int64)
+        later = np.searchsorted(self._line_ms, self._line_ms[place][..., None] + asked_ms)
+        target = np.concatenate([following[..., None], later], axis=-1)
+        stop = self._stop[np.searchsorted(self._stop, place[:, 0], side="right")][:, None, None]
+        mask = valid[..., None] & (target < stop) & (target > place[..., None])
+        return np.where(mask, target, place[..., None]), mask
+
+    def _gaps(
+        self,
+        rng: Generator,
+        place: Rows,
+        valid: Mask,
+        jumps: Rows,
+        fixes: NDArray[Any],
+        dt: F64,
+        d: F64,
+        kin: F64,
+        jitter: F64,
+        warp: _Warp,
+    ) -> tuple[Question, Rows, F64, F64, Mask]:
+        o = self.options
+        rows = np.arange(o.rows)[:, None]
+        before, end = place[rows, jumps - 1], place[rows, jumps]
+        hidden = end - before - 1
+        age = rng.integers(1, MAX_GAP_AGE + 1, jumps.shape)
+        token = np.minimum(jumps + age - 1, o.tokens - 1)
+        age = token - jumps + 1
+        there = before[..., None] + 1 + (rng.random((*jumps.shape, o.hidden)) * hidden[..., None]).astype(np.int64)
+        asks = (hidden > 0) & valid[rows, token] & valid[rows, jumps]
+        there = np.where(asks[..., None], there, before[..., None])
+        start = np.broadcast_to(fixes[rows, jumps - 1][..., None], there.shape)
+        t_s, en = features.steps_between(start, self._fixes(there))
+        t_s = t_s * warp.time[:, None, None]
+        chord, gap_s = d[rows, jumps], np.maximum(dt[rows, jumps], queries.MIN_QUERY_S)
+        mean_mps = chord / gap_s[..., None]
+        leave, arrive = jumps - 1, np.minimum(jumps + 1, o.tokens - 1)
+        has_before, has_after = leave > 0, (age > 1) & (dt[rows, arrive] > 0)
+        ends = GapEnds(
+            chord,
+            gap_s,
+            np.where(has_before[..., None], _velocity(d, dt, rows, leave), mean_mps),
+            np.where(has_after[..., None], _velocity(d, dt, rows, arrive), mean_mps),
+            has_before.astype(np.float64),
+            has_after.astype(np.float64),
+        )
+        question = queries.gap(ends, t_s, age.astype(np.float64), motion.speed_scale_mps(kin[rows, token]), self.config)
+        en = warp.turn(en) - jitter[rows, jumps - 1][:, :, None]
+        return question, token, en, gap_s, np.broadcast_to(asks[..., None], there.shape)
+
+    def _fixes(self, place: Rows) -> NDArray[Any]:
+        track = np.searchsorted(self._stop, place, side="right")
+        return self.corpus.fixes(place + self._shift[track])
+
+
+class _Warp(NamedTuple):
+    """What is done to each row's geometry: turn, mirror, stretch, blur; and what is hidden of its context."""
+
+    cos: F64  # B
+    sin: F64
+    mirror: F64  # ±1
+    space: F64
+    time: F64
+    sigma_m: F64
+    keep_speed: Mask
+    keep_heading: Mask
+    keep_clock: Mask
+    angle: F64
+
+    @classmethod
+    def draw(cls, rng: Generator, o: BatchOptions) -> _Warp:
+        n = o.rows
+        angle = rng.uniform(0, 2 * np.pi, n)
+        stretched = rng.random(n) < o.rescale
+        log_time = np.where(stretched, rng.uniform(np.log(0.4), np.log(2.0), n), 0.0)
+        log_space = np.where(stretched, log_time + rng.normal(0, 0.25, n), 0.0)
+        sigma = np.where(rng.random(n) < o.noise, np.exp(rng.uniform(np.log(1.0), np.log(12.0), n)), 0.0)
+        return cls(
+            np.cos(angle),
+            np.sin(angle),
+            np.where(rng.random(n) < 0.5, -1.0, 1.0),
+            np.exp(log_space),
+            np.exp(log_time),
+            sigma,
+            rng.random(n) >= o.drop_reported,
+            rng.random(n) >= o.drop_reported,
+            rng.random(n) >= o.drop_clock,
+            angle,
+        )
+
+    def turn(self, en: F64) -> F64:
+        """Displacements [B, ..., 2] mirrored, turned and stretched."""
+        shape = (-1,) + (1,) * (en.ndim - 2)
+        cos, sin, space = (v.reshape(shape) for v in (self.cos, self.sin, self.space))
+        e, n = en[..., 0] * self.mirror.reshape(shape), en[..., 1]
+        return np.stack([space * (cos * e - sin * n), space * (sin * e + cos * n)], axis=-1)
+
+    def jitter(self, rng: Generator, valid: Mask) -> F64:
+        """GPS noise [B, T, 2] of each token; the answers are without."""
+        return rng.normal(0.0, 1.0, (*valid.shape, 2)) * self.sigma_m[:, None, None]
+
+    def context(self, ctx: Context) -> Context:
+        """The context [B, T] of the warped row."""
+        speed = ctx.speed_mps * (self.space / self.time)[:, None]
+        heading = ctx.heading_rad * self.mirror[:, None] - self.angle[:, None]
+        return ctx._replace(
+            phase_ms=np.where(self.keep_clock[:, None], ctx.phase_ms, -1),
+            speed_mps=np.where(self.keep_speed[:, None], speed, np.nan),
+            heading_rad=np.where(self.keep_heading[:, None], heading, np.nan),
+        )
+
+
+def _strides(rng: Generator, o: BatchOptions, length: Rows) -> Rows:
+    """Pings from one token to the next [B, T]: all, every k-th, or each with a chance of 1/k."""
+    thinned = rng.random(o.rows) < o.thin
+    # At least some 24 tokens are left of a track, or the row would be mostly empty.
+    most = np.clip(length / 24.0, 1.0, 16.0)
+    every = np.where(thinned, np.exp(rng.random(o.rows) * np.log(most)), 1.0)[:, None]
+    regular = np.broadcast_to(np.rint(every), (o.rows, o.tokens)).astype(np.int64)
+    chance = rng.geometric(1.0 / np.broadcast_to(every, (o.rows, o.tokens)))
+    steps = np.where(rng.random((o.rows, 1)) < 0.5, regular, chance)
+    steps[:, 0] = 0
+    return steps
+
+
+def _velocity(d: F64, dt: F64, rows: Rows, token: Rows) -> F64:
+    step_s = dt[rows, token]
+    return np.asarray(d[rows, token] / np.where(step_s > 0, step_s, 1.0)[..., None])
