@@ -135,7 +135,7 @@ def evaluate(
     task: Annotated[Task, typer.Option("--task", help="what is judged")] = Task.forecast,
     max_anchors: Annotated[
         int, typer.Option("--max-anchors", min=1, help="per file, by taking every n-th track")
-    ] = 100_000,
+    ] = 50_000,
     max_gaps: Annotated[int, typer.Option("--max-gaps", min=1, help="per file and block length")] = 5_000,
     cache: CacheOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object, with strata, instead of tables")] = False,

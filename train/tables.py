@@ -18,6 +18,7 @@ MAX_SPEED_MPS = 50.0  # a reported speed beyond it is a sentinel (AIS says 102.3
 
 _NUMBERS = ("lat", "lon", "speed_mps", "heading_deg")
 _TIMES = ("t", "ts")
+_SECONDS = (10**8, 10**10)  # 1973 to 2286 in seconds; in milliseconds it is January to April 1970, when nobody had GPS
 _WANTED = ("entity_id", "traj_id", *_TIMES, *_NUMBERS)
 
 
@@ -143,7 +144,10 @@ def _times(path: Path, name: str, column: Any) -> tuple[NDArray[np.int64], NDArr
     if not pa.types.is_integer(column.type):
         raise ValueError(f"{path}: column {name} is {column.type}, expected int64 milliseconds since 1970 UTC")
     present = np.asarray(pc.is_valid(column).to_numpy(), bool)
-    return np.asarray(pc.fill_null(column, 0).cast(pa.int64()).to_numpy(), np.int64), present
+    ts_ms = np.asarray(pc.fill_null(column, 0).cast(pa.int64()).to_numpy(), np.int64)
+    if present.any() and ts_ms[present].min() >= _SECONDS[0] and ts_ms[present].max() <= _SECONDS[1]:
+        raise ValueError(f"{path}: column {name} looks like seconds since 1970, expected milliseconds")
+    return ts_ms, present
 
 
 def _numbers(path: Path, name: str, table: Any) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,26 @@ def test_a_column_of_the_wrong_type_is_named_with_its_file(
         load([write_file(columns, name)], tmp_path)
     # Arrow names a CSV column by its number: entity_id, t, lat, lon
     assert column in str(caught.value) or f"#{list(columns).index(column)}" in str(caught.value)
+
+
+def test_seconds_in_place_of_milliseconds_are_refused(write_file: WriteFile, tmp_path: Path) -> None:
+    columns = track("a", MINUTE, ROAD)
+    columns["t"] = [t // 1000 for t in columns["t"]]
+    with pytest.raises(ValueError, match=r"tracks\.parquet: column t looks like seconds"):
+        load([write_file(columns)], tmp_path)
+
+
+def test_a_csv_may_be_compressed_and_may_not_be_empty(write_file: WriteFile, tmp_path: Path) -> None:
+    plain = write_file(track("a", MINUTE, ROAD), "a.csv")
+    packed = tmp_path / "b.csv.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    assert len(load([packed], tmp_path / "cache").lat) == 12
+    plain.write_text("")
+    with pytest.raises(ValueError, match=r"a\.csv"):
+        load([plain], tmp_path / "cache")
+    plain.write_text("entity_id,t,lat,lon\n")
+    with pytest.raises(ValueError, match=r"a\.csv"):
+        load([plain], tmp_path / "cache")
 
 
 def test_files_that_are_no_tracks_are_refused_in_one_line(tmp_path: Path) -> None:
