@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,11 +18,10 @@ import redis
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import ProducerFenced
 from kafka import KafkaProducer
+from pathcast_process import PATIENCE_S, eventually, processes_of
 
 from stream import admin, embedded
 from stream.supervisor import Supervised
-
-PATIENCE_S = 30.0  # a bound on waiting, not a claim about speed
 
 PARENT = """
 import sys, time
@@ -62,14 +61,14 @@ def test_nothing_is_left_when_the_parent_ends(
     assert len(ports) == 2, "both servers said where they are"
     if number is not None:
         assert all(map(_listens, ports))
-        assert _processes_of(tmp_path), "the search below would find what is left"
+        assert processes_of(tmp_path), "the search below would find what is left"
         parent.send_signal(number)
     assert parent.wait(PATIENCE_S) == status
     parent.stdout.close()
 
-    assert _eventually(lambda: not any(map(_listens, ports))), "a server still listens"
-    assert _eventually(lambda: not _processes_of(tmp_path)), _processes_of(tmp_path)
-    assert _eventually(lambda: not any(tmp_path.iterdir())), "a directory was left"
+    assert eventually(lambda: not any(map(_listens, ports))), "a server still listens"
+    assert eventually(lambda: not processes_of(tmp_path)), processes_of(tmp_path)
+    assert eventually(lambda: not any(tmp_path.iterdir())), "a directory was left"
 
 
 DEAF = """
@@ -82,7 +81,7 @@ time.sleep(600)
 
 def test_a_server_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     server = Supervised([sys.executable, "-c", DEAF], log=tmp_path / "log")
-    assert _eventually(lambda: server.log_tail() == "deaf")
+    assert eventually(lambda: server.log_tail() == "deaf")
     assert server.stop() == 128 + signal.SIGKILL
     with pytest.raises(ProcessLookupError):
         os.kill(server.pid, 0)
@@ -206,18 +205,3 @@ def _listens(port: int, host: str = "127.0.0.1") -> bool:
     except OSError:
         return False
     return True
-
-
-def _processes_of(folder: Path) -> list[str]:
-    """Command lines of processes that name this folder; each test has its own."""
-    listing = subprocess.run(["ps", "-axww", "-o", "command="], capture_output=True, text=True, check=True).stdout
-    return [line for line in listing.splitlines() if str(folder) in line]
-
-
-def _eventually(holds: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        if holds():
-            return True
-        time.sleep(0.05)
-    return holds()

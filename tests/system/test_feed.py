@@ -1,0 +1,225 @@
+"""`pathcast feed`, `tail` and `topics` against a real broker, as processes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from itertools import count
+
+import pytest
+from bus_feed import SAMPLE, read, send
+from pathcast_process import COMMAND, PATIENCE_S, environment, eventually, pathcast
+
+from stream.clean import parse
+from stream.wire import (
+    Anchor,
+    Forecast,
+    GapFill,
+    GapPoint,
+    Horizon,
+    Latency,
+    ModelRef,
+    NextStep,
+    Ping,
+    Record,
+    Reject,
+    Src,
+    Topics,
+    Window,
+    dead_letter,
+    dumps,
+)
+
+LINES = [
+    b'{"entity_id":"a","ts":1490094006000,"lat":30.5,"lon":-97.8}',
+    b'{"entity_id":"b","ts":1490094007000,"lat":30.5,"lon":-97.8, "unknown": [1]}',
+    b'{"entity_id":"a","ts":1490094008000,"lat":91,"lon":-97.8}',
+    b"not JSON \xff",
+]
+
+
+@pytest.fixture
+def topics(kafka: str, topic_prefix: str) -> Topics:
+    made = pathcast("topics", "--create", "--partitions", 3, "--bootstrap", kafka, "--prefix", topic_prefix, "--json")
+    assert made.returncode == 0, made.stderr
+    return Topics.of(topic_prefix)
+
+
+def test_topics_are_shown_absent_then_created_then_present(kafka: str, topic_prefix: str) -> None:
+    where = ("--bootstrap", kafka, "--prefix", topic_prefix, "--json")
+    for create, partitions, created in ((), None, False), (("--create", "--partitions", 5), 5, True), ((), 5, False):
+        rows = json.loads(pathcast("topics", *create, *where).stdout)
+        assert [row["name"] for row in rows] == list(Topics.of(topic_prefix))
+        assert {row["partitions"] for row in rows} == {partitions}
+        assert {row["created"] for row in rows} == {created}
+
+
+def test_a_table_becomes_pings_keyed_by_entity_in_event_order(kafka: str, topics: Topics, topic_prefix: str) -> None:
+    options = ("--speedup", 0, "--limit", 500, "--json", "--bootstrap", kafka, "--prefix", topic_prefix)
+    fed = pathcast("feed", SAMPLE, *options)
+    assert fed.returncode == 0, fed.stderr
+    summary = json.loads(fed.stdout)
+    assert (summary["sent"], summary["odd"], summary["oversized"]) == (500, 0, 0)
+
+    records = list(read(kafka, topics.pings))
+    pings = [parse(record) for record in records]
+    assert len(pings) == 500
+    assert not [ping for ping in pings if isinstance(ping, Reject)]
+    latest: dict[str, int] = {}
+    for ping in pings:
+        assert isinstance(ping, Ping)
+        assert ping.ts >= latest.get(ping.entity_id, 0), "an entity's pings keep their order"
+        latest[ping.entity_id] = ping.ts
+    partitions: dict[bytes | None, set[int]] = {}
+    for record in records:
+        partitions.setdefault(record.key, set()).add(record.partition)
+    assert all(len(found) == 1 for found in partitions.values()), "an entity stays in one partition"
+
+
+def test_ndjson_on_stdin_goes_out_byte_for_byte_bad_lines_too(kafka: str, topics: Topics, topic_prefix: str) -> None:
+    where = ("--bootstrap", kafka, "--prefix", topic_prefix)
+    fed = pathcast("feed", "-", "--json", *where, stdin=b"\n".join(LINES))
+    assert fed.returncode == 0, fed.stderr
+    assert json.loads(fed.stdout)["odd"] == 1, "the line that is not JSON"
+    records = {record.value: record.key for record in read(kafka, topics.pings)}
+    assert records == {LINES[0]: b"a", LINES[1]: b"b", LINES[2]: b"a", LINES[3]: None}
+
+
+def test_ctrl_c_ends_a_paced_feed_with_its_summary(kafka: str, topics: Topics, topic_prefix: str) -> None:
+    options = ["--speedup", "1", "--json", "--bootstrap", kafka, "--prefix", topic_prefix]
+    feeding = subprocess.Popen([*COMMAND, "feed", str(SAMPLE), *options], stdout=subprocess.PIPE, env=environment())
+    assert eventually(lambda: any(read(kafka, topics.pings)))
+    feeding.send_signal(signal.SIGINT)
+    out, _ = feeding.communicate(timeout=PATIENCE_S)
+    assert feeding.returncode == 0
+    assert json.loads(out)["sent"] == len(list(read(kafka, topics.pings))), "what it says it sent is there"
+
+
+def test_feeding_a_topic_that_does_not_exist_says_what_to_do(kafka: str, topic_prefix: str) -> None:
+    fed = pathcast("feed", SAMPLE, "--bootstrap", kafka, "--prefix", topic_prefix)
+    assert fed.returncode == 1
+    assert b"pathcast topics --create" in fed.stderr
+
+
+@pytest.mark.parametrize("arguments", [("feed", SAMPLE), ("tail", "forecasts"), ("topics",)], ids=lambda a: a[0])
+def test_no_broker_is_one_clear_line(arguments: tuple[object, ...]) -> None:
+    ran = pathcast(*arguments, "--bootstrap", "127.0.0.1:1")  # nothing can listen on port 1 but root's services
+    assert ran.returncode == 1
+    (line,) = ran.stderr.decode().splitlines()
+    assert line.startswith("error: no Kafka broker answers at 127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("feed",),
+        ("feed", "/nowhere.csv"),
+        ("feed", "-", "--speedup", -1),
+        ("tail", "weather"),
+        ("topics", "--partitions", 0),
+    ],
+    ids=str,
+)
+def test_bad_usage_is_exit_code_2(arguments: tuple[object, ...]) -> None:
+    assert pathcast(*arguments).returncode == 2
+
+
+def test_tail_shows_forecasts_of_one_entity(kafka: str, topics: Topics, topic_prefix: str) -> None:
+    values = [(name.encode(), dumps(forecast(name)), ()) for name in ("a", "b", "a")]
+    send(kafka, topics.forecasts, iter(values))
+    options = ("--from", "earliest", "--no-follow", "--bootstrap", kafka, "--prefix", topic_prefix)
+    assert pathcast("tail", "forecasts", "--json", *options).stdout.splitlines() != []
+    shown = pathcast("tail", "forecasts", "--json", "--entity", "a", *options)
+    assert shown.stdout.splitlines() == [dumps(forecast("a"))] * 2, "the bytes as they are in the topic"
+    assert len(pathcast("tail", "forecasts", "--json", "--limit", 1, *options).stdout.splitlines()) == 1
+    (line,) = pathcast("tail", "forecasts", "--entity", "b", *options).stdout.decode().splitlines()
+    for part in (
+        "2017-03-21 11:00:06",
+        "next in 60 s: 100 m NE ±10 m",
+        "5 min: 30.60000,-97.70000 ±20 m",
+        "ok hit n=3",
+    ):
+        assert part in line
+
+
+def test_tail_shows_gap_fills(kafka: str, topics: Topics, topic_prefix: str) -> None:
+    send(kafka, topics.gapfills, iter([(b"a", dumps(gapfill()), ())]))
+    options = ("--from", "earliest", "--no-follow", "--bootstrap", kafka, "--prefix", topic_prefix)
+    assert pathcast("tail", "gapfills", "--json", *options).stdout.splitlines() == [dumps(gapfill())]
+    assert b"5 min of silence: 1 points over 1200 m" in pathcast("tail", "gapfills", *options).stdout
+
+
+def test_tail_shows_why_a_dead_letter_is_dead(kafka: str, topics: Topics, topic_prefix: str) -> None:
+    came = Record("in", 2, 7, 1_490_094_006_000, b"a", b"not JSON \xff", ())
+    letter = dead_letter(topics.dead_letters, came, Reject("invalid_json", "not JSON at byte 0"), version="1")
+    send(kafka, topics.dead_letters, iter([(letter.key, letter.value, letter.headers)]))
+    options = ("--from", "earliest", "--no-follow", "--bootstrap", kafka, "--prefix", topic_prefix)
+    (row,) = map(json.loads, pathcast("tail", "dead-letters", "--json", *options).stdout.splitlines())
+    assert (row["code"], row["topic"], row["partition"], row["offset"]) == ("invalid_json", "in", 2, 7)
+    assert (row["key"], row["value_base64"]) == ("a", "bm90IEpTT04g/w==")
+    assert b"invalid_json: not JSON at byte 0" in pathcast("tail", "dead-letters", *options).stdout
+
+
+def test_tail_follows_what_comes_later_and_ends_quietly_when_its_reader_does(
+    kafka: str, topics: Topics, topic_prefix: str
+) -> None:
+    options = ["--json", "--bootstrap", kafka, "--prefix", topic_prefix]
+    tail = subprocess.Popen(
+        [*COMMAND, "tail", "forecasts", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    )
+    assert tail.stdout is not None
+    assert tail.stderr is not None
+    numbers = count()
+
+    def one_more_came() -> bool:  # latest is wherever tail begins, so go on sending until it has begun
+        send(kafka, topics.forecasts, iter([(b"a", dumps(forecast(f"a{next(numbers)}")), ())]))
+        return tail.poll() is not None or next(numbers) > 40
+
+    # The first line read proves that it follows; then the reader goes away, as `head -1` does.
+    from threading import Thread
+
+    lines: list[bytes] = []
+    reader = Thread(target=lambda: lines.append(tail.stdout.readline()) or tail.stdout.close())  # type: ignore[func-returns-value]
+    reader.start()
+    assert eventually(lambda: one_more_came() or not reader.is_alive())
+    assert eventually(one_more_came)
+    assert tail.wait(PATIENCE_S) == 0
+    assert tail.stderr.read() == b""
+    assert lines[0].startswith(b'{"forecast_id"')
+    tail.stderr.close()
+
+
+def forecast(entity_id: str) -> Forecast:
+    horizon = Horizon(300.0, 30.6, -97.7, (400.0, 0.0, 400.0))
+    return Forecast(
+        forecast_id="f",
+        entity_id=entity_id,
+        anchor=Anchor(1_490_094_006_000, 30.5, -97.8),
+        next=NextStep(dt_s=60, d_east_m=70.7, d_north_m=70.7, d_lat=0.001, d_lon=0.001, cov_m2=(100.0, 0.0, 100.0)),
+        horizons=(horizon,),
+        model=ModelRef("m", "v"),
+        status="ok",
+        window=Window(3, 1_490_094_000_000, 1_490_094_006_000),
+        cache="hit",
+        latency_ms=Latency(1, 1, 1),
+        src=Src("t", 0, 0),
+    )
+
+
+def gapfill() -> GapFill:
+    return GapFill(
+        gap_id="g",
+        entity_id="a",
+        revision=1,
+        status="provisional",
+        start=Anchor(1_490_094_000_000, 30.5, -97.8),
+        end=Anchor(1_490_094_300_000, 30.51, -97.8),
+        reason="silence",
+        method="model",
+        points=(GapPoint(1_490_094_150_000, 30.505, -97.8, (100.0, 0.0, 100.0)),),
+        length_m=1200.0,
+        max_sigma_m=10.0,
+        model=ModelRef("m", "v"),
+        issued_ts=1_490_094_301_000,
+    )
