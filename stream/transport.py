@@ -15,6 +15,7 @@ upstream changes a method that is overridden or called here.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
@@ -57,7 +58,7 @@ class Polled(NamedTuple):
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread where aiokafka's consumer and its heartbeats live."""
 
-    logger = driver.logger  # what Faust says stays under Faust's name
+    logger = logging.getLogger("faust.transport.pathcast")  # what Faust says stays under its name
 
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
@@ -72,7 +73,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 class Consumer(driver.Consumer):
     """A consumer whose messages hold record lists, and which commits only what it is told to."""
 
-    logger = driver.logger
+    logger = logging.getLogger("faust.transport.pathcast")
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -81,8 +82,9 @@ class Consumer(driver.Consumer):
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109 - upstream's name
         """One poll: for each partition that has records, one message with all of them."""
-        generation = self.app.consumer_generation_id
         polled, active = await self._wait_next_records(timeout)
+        # Not before the poll, which may wait for the end of a rebalance: its records are of the new generation then.
+        generation = self.app.consumer_generation_id
         if polled is None or self.should_stop:
             return
         if not self.flow_active:
@@ -92,7 +94,7 @@ class Consumer(driver.Consumer):
         fetched_ms = time.time() * 1000
         for raw_tp, raw_records in polled.items():
             tp = ensure_TP(raw_tp)
-            # The generation is taken before the poll: records of an older one belong to an assignment that is gone.
+            # The reader may have held us up at `yield` for a whole rebalance: the rest is read again, then.
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 return
             if raw_records and (active is None or tp in active or tp in self._buffered_partitions):

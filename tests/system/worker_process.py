@@ -1,0 +1,71 @@
+"""`pathcast worker` as a process of its own, for the tests: started, watched, stopped, killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+PATHCAST = Path(sys.executable).with_name("pathcast")
+READY_S = 60.0  # torch and Faust take 3 s to import on an idle machine
+STOP_S = 30.0
+
+
+class Worker:
+    """One worker process. Its log is in memory of the test, as a file, and is shown when something goes wrong."""
+
+    def __init__(self, log: Path, **options: object) -> None:
+        self._log = log
+        arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        with log.open("wb") as file:
+            self._process = subprocess.Popen(
+                [PATHCAST, "worker", *arguments],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=environment,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if self._process.poll() is None:
+            self.kill()
+        if kind is not None:
+            print(f"--- {self._log.name}\n{self.log()}")
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def wait_until_ready(self) -> None:
+        """Every partition that the group gave this worker is taken over."""
+        self.wait_for("ready: partitions", READY_S)
+
+    def wait_for(self, text: str, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while text not in self.log():
+            assert self._process.poll() is None, f"the worker ended with {self._process.returncode}:\n{self.log()}"
+            assert time.monotonic() < deadline, f"no {text!r} in {timeout_s} s:\n{self.log()}"
+            time.sleep(0.1)
+
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """As a crash does it: kill -9."""
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit code."""
+        self._process.terminate()
+        return self.wait()
+
+    def wait(self) -> int:
+        return self._process.wait(STOP_S)
