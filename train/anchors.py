@@ -57,7 +57,7 @@ def find(corpus: Corpus, horizons_s: Sequence[float] = HORIZONS_S) -> Anchors:
         before = after - 1
         nearest = np.where(wanted_ms - line_ms[before] <= line_ms[after] - wanted_ms, before, after)
         near = np.abs(line_ms[nearest] - wanted_ms) <= TOLERANCE * 1000 * horizon_s
-        target[:, column] = np.where(near & (nearest > place), nearest, -1)
+        target[:, column] = np.where(near, nearest, -1)  # never the anchor itself: it is all of h off
     nominal_s = np.array([1.0, *horizons_s])
     dt_s = np.where(target >= 0, (ts_ms[target] - ts_ms[place, None]) / 1000.0, nominal_s)
     return Anchors(row[place], track[place], np.where(target >= 0, row[target], -1), dt_s)

@@ -118,32 +118,37 @@ def _evenly(hidden: Hidden, most: int | None) -> Hidden:
     return Hidden(hidden.track[chosen], hidden.before[chosen], hidden.after[chosen], hidden.known)
 
 
+def answer(corpus: Corpus, hidden: Hidden, predictor: Predictor | None) -> dict[str, Bridged]:
+    """Every predictor's answers at the hidden pings, gap by gap in the order of their rows."""
+    gaps = [_gap(corpus, hidden, index) for index in range(len(hidden.before))]
+    model = {} if predictor is None else {MODEL: _fill(corpus, hidden, gaps, predictor)}
+    return model | _bridge(gaps)
+
+
 def _judge(corpus: Corpus, hidden: Hidden, predictor: Predictor | None) -> dict[str, Any]:
     inside = [np.arange(before + 1, after) for before, after in zip(hidden.before, hidden.after, strict=True)]
     row, counts = np.concatenate(inside), [len(rows) for rows in inside]
-    gaps = [_gap(corpus, hidden, index, rows) for index, rows in enumerate(inside)]
-    answers = {} if predictor is None else {MODEL: _fill(corpus, hidden, gaps, predictor)}
-    answers |= _bridge(gaps)
     start_lat = np.repeat(corpus.lat[hidden.before], counts)
     entity = corpus.entity[np.repeat(hidden.track, counts)]
     out: dict[str, Any] = {"n": len(row)}
-    for name, answer in answers.items():
-        out[name] = score(_measure(corpus, row, start_lat, answer), entity)._asdict()
+    for name, bridged in answer(corpus, hidden, predictor).items():
+        out[name] = score(_measure(corpus, row, start_lat, bridged), entity)._asdict()
     return out
 
 
-def _measure(corpus: Corpus, row: Rows, start_lat: F64, answer: Bridged) -> Cases:
+def _measure(corpus: Corpus, row: Rows, start_lat: F64, bridged: Bridged) -> Cases:
     lat, lon = corpus.lat[row], corpus.lon[row]
     return measure(
-        error_en_m(lat, lon, answer.lat, answer.lon, start_lat),
-        answer.cov_m2,
-        haversine_m(lat, lon, answer.lat, answer.lon),
+        error_en_m(lat, lon, bridged.lat, bridged.lon, start_lat),
+        bridged.cov_m2,
+        haversine_m(lat, lon, bridged.lat, bridged.lon),
     )
 
 
-def _gap(corpus: Corpus, hidden: Hidden, index: int, rows: Rows) -> Gap:
+def _gap(corpus: Corpus, hidden: Hidden, index: int) -> Gap:
     before, after = _known_before(corpus, hidden, index, FIXES_BEFORE), _known_after(corpus, hidden, index)
-    return Gap(corpus.fixes(before), corpus.fixes(after), np.asarray(corpus.ts_ms[rows]))
+    times_ms = np.asarray(corpus.ts_ms[hidden.before[index] + 1 : hidden.after[index]])
+    return Gap(corpus.fixes(before), corpus.fixes(after), times_ms)
 
 
 def _known_before(corpus: Corpus, hidden: Hidden, index: int, most: int) -> Rows:

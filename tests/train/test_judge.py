@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from train_worlds import MakeCorpus, WriteFile, together, track, wander
+from train_worlds import MakeCorpus, WriteFile, lively, together, track, wander
 
 from model.api import ModelConfig, Predictor
 from model.baselines import FORECASTS
@@ -40,6 +40,18 @@ def test_on_a_straight_road_constant_velocity_is_exact_and_staying_is_off_by_the
     assert far["stay"]["mean_m"] == pytest.approx(10 * np.mean([900] * 17 + [840, 780, 720]), rel=1e-4)
 
 
+def test_a_covariance_is_held_against_metres_at_any_latitude(make_corpus: MakeCorpus) -> None:
+    minutes = [60.0 * i for i in range(20)]
+    tracks = [
+        track("a", minutes, [4.0 * t + 90 * (-1) ** i for i, t in enumerate(minutes)], lat=lat) for lat in (1, 65)
+    ]
+    low, high = (
+        judge_forecasts(sample(make_corpus, each), None)["horizons"]["next"]["constant_velocity"] for each in tracks
+    )
+    assert high["crps_m"] == pytest.approx(low["crps_m"], rel=0.005)
+    assert high["mean_m"] == pytest.approx(low["mean_m"], rel=0.005)
+
+
 def test_an_untrained_model_scores_as_the_kalman_filter(make_corpus: MakeCorpus) -> None:
     judged = sample(make_corpus, wander("a", 60, 1), wander("b", 45, 2))
     report = judge_forecasts(judged, Predictor.untrained(SMALL, capacity=4))
@@ -64,13 +76,7 @@ def test_strata_are_parts_of_the_whole(make_corpus: MakeCorpus) -> None:
 
 def test_pieces_and_batches_change_no_answer(make_corpus: MakeCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fast path (pieces side by side) against the slow one (each track from its start, alone)."""
-    predictor = Predictor.untrained(SMALL, capacity=4)
-    # Any weights but the zero heads, which would hide a wrong state.
-    for parameter in predictor._net.parameters():
-        parameter.copy_(
-            parameter
-            + 0.05 * parameter.new_tensor(np.random.default_rng(parameter.numel()).normal(size=parameter.shape))
-        )
+    predictor = lively(SMALL)
     length = 2 * predictor.history + 50
     corpus = make_corpus(together(*(wander(f"v{i}", length - 40 * i, i) for i in range(3))), cut=EVALUATION)
     anchors = find(corpus)
@@ -96,7 +102,7 @@ def test_the_future_does_not_reach_an_answer(make_corpus: MakeCorpus) -> None:
     answers = []
     for number, each in enumerate((columns, other)):
         corpus = make_corpus(each, cut=EVALUATION, name=f"{number}.parquet")
-        answers.append(walk(corpus, find(corpus), SMALL, Predictor.untrained(SMALL)).answers)
+        answers.append(walk(corpus, find(corpus), SMALL, lively(SMALL)).answers)
     for name in answers[0]:
         np.testing.assert_array_equal(answers[0][name].lat[: 40 - 8], answers[1][name].lat[: 40 - 8])
         assert (answers[0][name].lat[40 - 8 :] != answers[1][name].lat[40 - 8 :]).all()

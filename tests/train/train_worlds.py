@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from model.api import ModelConfig, Predictor
 from model.geo import M_PER_DEG
+from model.network import build
 from train.data import Corpus
 
 START_MS = 1_211_018_404_000
@@ -52,3 +55,13 @@ def wander(entity: str, pings: int, seed: int, *, cadence_s: float = 30.0, **pla
     speed_mps = np.where(rng.random(pings) < 0.2, 0.0, rng.uniform(3, 15, pings))
     east, north = np.cumsum(speed_mps * dt_s * np.sin(heading)), np.cumsum(speed_mps * dt_s * np.cos(heading))
     return track(entity, np.cumsum(dt_s).tolist(), east.tolist(), north.tolist(), **place)
+
+
+def lively(config: ModelConfig) -> Predictor:
+    """A predictor with random weights everywhere: zero heads, as an untrained one has, would hide a wrong state."""
+    network = build(config, 0)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+    return Predictor(network, name="lively", capacity=4)
