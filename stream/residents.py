@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -91,12 +92,11 @@ class Residents:
             self._dropped.append(shard)
 
     def evict(self, shard: Shard) -> None:
-        """Forget the least recently touched entities above the limit, if a checkpoint has them."""
+        """Forget the shard's least recently touched entities above the limit; its checkpoint, just made, has them."""
         excess = sum(len(other.entities) for other in self._shards.values()) - self._limit
         if excess <= 0:
             return
-        saved = (entity for entity in shard.entities.values() if entity.id not in shard.dirty)
-        for entity in [entity for entity, _ in zip(saved, range(excess), strict=False)]:
+        for entity in list(islice(shard.entities.values(), excess)):
             del shard.entities[entity.id]
             self._idle += _slots_of([entity])
 

@@ -551,6 +551,22 @@ async def test_a_checkpoint_that_failed_is_written_by_the_next_one(make_predicto
     assert forecasts(await rig.feed(ping("bus-1", 120)))[0]["window"]["n"] == 13
 
 
+async def test_a_checkpoint_writes_only_what_changed_since_the_last(rig: Rig) -> None:
+    await rig.feed(ping("bus-1", 0), ping("bus-2", 0), CHECKPOINT)
+    await rig.store.put_many(A, rig.epoch, None, {"bus-1": b"mark", "bus-2": b"mark"})
+    await rig.feed(ping("bus-2", 10), CHECKPOINT)
+    untouched, changed = await rig.store.get_many(A, ["bus-1", "bus-2"])
+    assert untouched == b"mark"
+    assert changed != b"mark"
+
+
+async def test_a_suspect_is_remembered_across_crashes(rig: Rig) -> None:
+    await rig.feed(*steady("bus-1", 5), CHECKPOINT, ping("bus-1", 50, 90_000), CHECKPOINT, CRASH)
+    await rig.feed(ping("bus-1", 60, 90_080), CHECKPOINT, CRASH)
+    (moved,) = forecasts(await rig.feed(ping("bus-1", 70, 90_160)))
+    assert moved["window"]["n"] == 1
+
+
 async def test_a_checkpoint_never_runs_ahead_of_the_commit(rig: Rig) -> None:
     await rig.feed(*steady("bus-1", 10))
     epoch, _ = await rig.store.claim(A)
