@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from engine_rig import Rig
 from hypothesis import HealthCheck, settings
 
 from model import network
@@ -35,3 +36,8 @@ def speaking(seed: int) -> network.Network:
 def make_predictor() -> Callable[..., Predictor]:
     """A fresh predictor; the same seed is the same model."""
     return lambda seed=1: Predictor(speaking(seed), name=f"tiny-{seed}", capacity=4)
+
+
+@pytest.fixture
+def rig(make_predictor: Callable[[], Predictor]) -> Rig:
+    return Rig(make_predictor)

@@ -1,0 +1,146 @@
+"""A rig around one engine: a partition's log, and what a worker does with it. And how to compare answers."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import pytest
+
+from model.api import Predictor
+from stream.engine import Engine
+from stream.residents import Counts
+from stream.settings import Settings
+from stream.store import MemoryStore, Partition, Store
+from stream.wire import Outgoing, Ping, Record, dumps
+
+T0 = 1_700_000_000_000
+A: Partition = ("pathcast.pings.v1", 0)
+B: Partition = ("pathcast.pings.v1", 1)
+SETTINGS = Settings()
+CRASH = "crash"
+CHECKPOINT = "checkpoint"
+M_PER_DEG = 111_195.0
+
+
+def ping(entity_id: str, seconds: float, north_m: float | None = None, **more: Any) -> Ping:
+    """A ping `seconds` after T0; by default the entity goes north at 8 m/s, swaying east and west."""
+    north_m = 8 * seconds if north_m is None else north_m
+    lon = -97.0 + 40 * math.sin(seconds / 90) / M_PER_DEG
+    return Ping(entity_id=entity_id, ts=T0 + round(seconds * 1000), lat=30.0 + north_m / M_PER_DEG, lon=lon, **more)
+
+
+def steady(entity_id: str, count: int, start_s: float = 0.0) -> list[Ping]:
+    return [ping(entity_id, start_s + 10 * n) for n in range(count)]
+
+
+class Rig:
+    """One partition's log, the engine on it, and what a worker does around them: commits, checkpoints, crashes."""
+
+    def __init__(self, make: Callable[[], Predictor], store: Store | None = None, partition: Partition = A) -> None:
+        self.make = make
+        self.store = store or MemoryStore()
+        self.partition = partition
+        self.log: list[Record] = []
+        self.out: list[Outgoing] = []
+        self.engine = self.started()
+        self.epoch = 0
+
+    def started(self) -> Engine:
+        return Engine(self.make(), self.store, SETTINGS, clock_ms=lambda: 30.0)
+
+    def record(self, item: Ping | bytes, key: bytes | None = None) -> Record:
+        value = item if isinstance(item, bytes) else dumps(item)
+        key = item.entity_id.encode() if isinstance(item, Ping) else key
+        made = Record(*self.partition, len(self.log), T0 + 10_000_000, key, value, (("trace", b"\x00\xff"),))
+        self.log.append(made)
+        return made
+
+    async def batch(self, *items: Ping | bytes) -> list[Outgoing]:
+        """All items in one batch; its answers."""
+        records = [self.record(item) for item in items]
+        answers = await self.engine.process(records, started_ms=20.0, fetched_ms=10.0)
+        self.out += answers
+        return answers
+
+    async def feed(self, *items: Ping | bytes | str) -> list[Outgoing]:
+        """Each item a batch of its own; CRASH and CHECKPOINT are items, too."""
+        before = len(self.out)
+        for item in items:
+            if item == CRASH:
+                await self.crash()
+            elif item == CHECKPOINT:
+                await self.checkpoint()
+            else:
+                assert not isinstance(item, str)
+                await self.batch(item)
+        return self.out[before:]
+
+    async def checkpoint(self) -> None:
+        if not self.epoch:
+            self.epoch = (await self.store.claim(self.partition)).epoch
+        await self.engine.checkpoint(self.partition, self.epoch, len(self.log))
+
+    async def crash(self) -> None:
+        """Lose everything in memory; take over as delivery does: claim, replay silently, go on."""
+        self.engine = self.started()
+        self.epoch, start = await self.store.claim(self.partition)
+        answers = await self.engine.process(self.log[start or 0 :], started_ms=0, fetched_ms=0, silent=True)
+        assert answers == []
+
+    @property
+    def counts(self) -> Counts:
+        return self.engine.counts[self.partition]
+
+
+def of(topic: str, answers: Iterable[Outgoing]) -> list[Any]:
+    return [json.loads(answer.value or b"") for answer in answers if answer.topic == topic]
+
+
+def forecasts(answers: Iterable[Outgoing]) -> list[Any]:
+    return of(SETTINGS.topics.forecasts, answers)
+
+
+def gap_fills(answers: Iterable[Outgoing]) -> list[Any]:
+    return of(SETTINGS.topics.gapfills, answers)
+
+
+def letters(answers: Iterable[Outgoing]) -> list[Outgoing]:
+    return [answer for answer in answers if answer.topic == SETTINGS.topics.dead_letters]
+
+
+def code_of(letter: Outgoing) -> str:
+    return dict(letter.headers)["__pathcast.errors.code"].decode()
+
+
+def assert_close(one: Any, other: Any, path: str = "") -> None:
+    """Equal up to what float32 sums in another order may move; latencies and offsets aside."""
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), path
+        for name in one.keys() - {"latency_ms", "src"}:
+            assert_close(one[name], other[name], f"{path}.{name}")
+    elif isinstance(one, list):
+        assert len(one) == len(other), path
+        for place, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_close(a, b, f"{path}[{place}]")
+    elif isinstance(one, float):
+        assert one == pytest.approx(other, rel=1e-3, abs=3e-7 if ".l" in path else 0.03), path
+    else:
+        assert one == other, path
+
+
+def assert_same_answers(ones: Sequence[Outgoing], others: Sequence[Outgoing]) -> None:
+    """The same answers per entity, in the same order: batches mix entities as they like."""
+
+    def sorted_by_entity(answers: Sequence[Outgoing]) -> list[Outgoing]:
+        return sorted(answers, key=lambda answer: (answer.key or b"", answer.topic))
+
+    one, other = sorted_by_entity(ones), sorted_by_entity(others)
+    assert [(a.topic, a.key, a.headers) for a in one] == [(a.topic, a.key, a.headers) for a in other]
+    for a, b in zip(one, other, strict=True):
+        if a.topic == SETTINGS.topics.dead_letters:
+            assert a.value == b.value
+        else:
+            assert_close(json.loads(a.value or b""), json.loads(b.value or b""))

@@ -1,0 +1,326 @@
+"""The same input gives the same answers, through batches, crashes, checkpoints, damage and an absent store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import pytest
+from engine_rig import (
+    CHECKPOINT,
+    CRASH,
+    SETTINGS,
+    A,
+    Rig,
+    assert_close,
+    assert_same_answers,
+    forecasts,
+    gap_fills,
+    letters,
+    ping,
+    steady,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.api import Predictor
+from stream.engine import Engine
+from stream.settings import Settings
+from stream.store import Fenced, MemoryStore, Partition, RedisStore, Store
+from stream.wire import Ping
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def stored_rig(request: pytest.FixtureRequest, make_predictor: Callable[[], Predictor]) -> AsyncIterator[Rig]:
+    """A rig on either store."""
+    store: Store = MemoryStore()
+    if request.param == "redis":
+        store = RedisStore(Settings(redis_url=request.getfixturevalue("redis_url")))
+    yield Rig(make_predictor, store)
+    await store.close()
+
+
+# -- the same input, the same answers --------------------------------------------------------------------------------
+
+steps = st.tuples(
+    st.sampled_from("abc"),
+    st.sampled_from([-400, -30, -10, -5, 0, 1, 10, 10, 10, 10, 20, 70, 200, 4_000]),
+    st.sampled_from([None, None, None, None, 90_000.0]),
+)
+
+
+@st.composite
+def journeys(draw: st.DrawFn) -> list[Ping | bytes]:
+    """Three entities with everything that goes wrong, and junk in between."""
+    now = dict.fromkeys("abc", 0.0)
+    items: list[Ping | bytes] = []
+    for entity_id, step_s, north_m in draw(st.lists(steps, min_size=1, max_size=50)):
+        now[entity_id] += step_s
+        items.append(ping(entity_id, now[entity_id], north_m))
+        if draw(st.integers(0, 9)) == 0:
+            items.append(draw(st.sampled_from([b"junk", b"", b'{"entity_id":"a"}'])))
+    return items
+
+
+def run_in_batches(make: Callable[[], Predictor], items: Sequence[Ping | bytes], sizes: Sequence[int]) -> Rig:
+    async def all_of_them() -> Rig:
+        rig, start, turn = Rig(make), 0, 0
+        while start < len(items):
+            size = sizes[turn % len(sizes)]
+            await rig.batch(*items[start : start + size])
+            start, turn = start + size, turn + 1
+        return rig
+
+    return asyncio.run(all_of_them())
+
+
+@settings(max_examples=40)  # each runs the model some hundred times
+@given(items=journeys(), sizes=st.lists(st.integers(1, 20), min_size=1, max_size=4))
+def test_how_the_input_is_cut_into_batches_changes_no_answer(
+    make_predictor: Callable[[], Predictor], items: list[Ping | bytes], sizes: list[int]
+) -> None:
+    one_by_one = run_in_batches(make_predictor, items, [1])
+    cut = run_in_batches(make_predictor, items, sizes)
+    assert_same_answers(cut.out, one_by_one.out)
+    assert vars(cut.counts) == vars(one_by_one.counts)
+
+
+@settings(max_examples=40)  # each runs the model some hundred times
+@given(items=journeys())
+def test_every_record_has_exactly_one_outcome(
+    make_predictor: Callable[[], Predictor], items: list[Ping | bytes]
+) -> None:
+    rig = run_in_batches(make_predictor, items, [7])
+    counts = rig.counts
+    assert counts.records_in == len(items) == counts.forecasts + counts.rejects + counts.duplicates + counts.folded
+    assert counts.folded == 0
+    assert len(forecasts(rig.out)) == counts.forecasts
+    assert len(letters(rig.out)) == counts.rejects
+    assert len(gap_fills(rig.out)) == counts.gap_fills
+    assert sum(answer["status"] == "stale" for answer in forecasts(rig.out)) == counts.late
+    answered = [answer.src.offset for answer in rig.out if answer.topic != SETTINGS.topics.gapfills]
+    assert answered == sorted(set(answered)), "one answer each, in input order"
+
+
+@settings(max_examples=40)  # each runs the model some hundred times
+@given(items=journeys(), data=st.data())
+def test_crashes_and_checkpoints_anywhere_change_no_answer(
+    make_predictor: Callable[[], Predictor], items: list[Ping | bytes], data: st.DataObject
+) -> None:
+    events: list[Ping | bytes | str] = list(items)
+    for _ in range(data.draw(st.integers(1, 4))):
+        events.insert(data.draw(st.integers(0, len(events))), data.draw(st.sampled_from([CRASH, CHECKPOINT])))
+    crashed, calm = Rig(make_predictor), Rig(make_predictor)
+    asyncio.run(crashed.feed(*events))
+    asyncio.run(calm.feed(*items))
+    assert_same_answers(crashed.out, calm.out)
+
+
+async def test_a_crash_after_a_checkpoint_changes_no_answer_on_either_store(
+    stored_rig: Rig, make_predictor: Callable[[], Predictor]
+) -> None:
+    """Longer than every ring and every window, with a gap that is pending across the crash."""
+    pings = [*steady("bus-1", 100), *steady("bus-1", 30, start_s=1_300)]
+    others = [ping(f"bus-{n % 7 + 2}", 10 * n) for n in range(130)]
+    items = [item for pair in zip(pings, others, strict=True) for item in pair]
+    calm = Rig(make_predictor)
+    await calm.feed(*items)
+    await stored_rig.feed(*items[:150], CHECKPOINT, *items[150:202], CHECKPOINT, *items[202:203], CRASH, *items[203:])
+    assert_same_answers(stored_rig.out, calm.out)
+    assert {fill["status"] for fill in gap_fills(calm.out)} == {"provisional", "final"}
+
+
+# -- damage ----------------------------------------------------------------------------------------------------------
+
+
+async def tampered(rig: Rig, change: Callable[[bytes], bytes]) -> None:
+    """Checkpoint, change bus-1's stored record, crash, and take over."""
+    await rig.checkpoint()
+    (raw,) = await rig.store.get_many(A, ["bus-1"])
+    assert raw is not None
+    await rig.store.put_many(A, rig.epoch, None, {"bus-1": change(raw)})
+    await rig.crash()
+
+
+def flip(place: int) -> Callable[[bytes], bytes]:
+    def change(raw: bytes) -> bytes:
+        flipped = bytearray(raw)
+        flipped[place] ^= 0x10
+        return bytes(flipped)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [flip(-1), flip(-40), lambda raw: raw[:-1], lambda raw: raw[:-300], lambda raw: raw + b"x"],
+    ids=["last bit", "inner bit", "cut by one", "cut", "longer"],
+)
+async def test_a_damaged_state_is_rebuilt_from_the_window_and_the_forecast_says_so(
+    stored_rig: Rig, make_predictor: Callable[[], Predictor], change: Callable[[bytes], bytes]
+) -> None:
+    pings = steady("bus-1", 120)
+    expected = forecasts(await Rig(make_predictor).feed(*pings))
+    await stored_rig.batch(*pings[:110])
+    await tampered(stored_rig, change)
+    answers = forecasts(await stored_rig.feed(*pings[110:]))
+    assert [answer["cache"] for answer in answers] == ["rebuilt"] + ["hit"] * 9
+    assert [answer["status"] for answer in answers] == ["ok"] * 10
+    assert stored_rig.counts.rebuilt == 1
+    for answer, calm in zip(answers, expected[110:], strict=True):
+        assert_close({**answer, "cache": "hit"}, calm)
+
+
+async def test_a_state_of_other_weights_is_rebuilt(rig: Rig, make_predictor: Callable[..., Predictor]) -> None:
+    pings = steady("bus-1", 40)
+    await rig.batch(*pings[:30])
+    await rig.checkpoint()
+    rig.make = lambda: make_predictor(2)
+    await rig.crash()
+    answers = forecasts(await rig.feed(*pings[30:]))
+    fresh = forecasts(await Rig(rig.make).feed(*pings))[30:]
+    assert [answer["cache"] for answer in answers] == ["rebuilt"] + ["hit"] * 9
+    assert_close([{**answer, "cache": "hit"} for answer in answers], fresh)
+
+
+async def test_one_damaged_state_among_many_spoils_no_other(rig: Rig) -> None:
+    await rig.batch(*(ping(f"bus-{n % 9}", 10 * n) for n in range(90)))
+    await tampered(rig, flip(-1))
+    answers = forecasts(await rig.batch(*(ping(f"bus-{n % 9}", 10 * n) for n in range(90, 99))))
+    assert [answer["cache"] for answer in answers] == ["hit", "rebuilt"] + ["hit"] * 7
+
+
+@pytest.mark.parametrize("change", [flip(0), flip(4), flip(60), lambda _: b"", lambda raw: raw[:30]])
+async def test_an_entity_with_a_damaged_track_starts_anew(rig: Rig, change: Callable[[bytes], bytes]) -> None:
+    await rig.batch(*steady("bus-1", 20))
+    await tampered(rig, change)
+    answers = forecasts(await rig.feed(*steady("bus-1", 2, start_s=200)))
+    assert [(answer["cache"], answer["window"]["n"]) for answer in answers] == [("none", 1), ("hit", 2)]
+    assert rig.counts.damaged == 1
+
+
+async def test_a_rebuilt_state_is_confessed_by_the_first_forecast_after_a_silent_replay(rig: Rig) -> None:
+    await rig.batch(*steady("bus-1", 20))
+    await rig.checkpoint()
+    (raw,) = await rig.store.get_many(A, ["bus-1"])
+    await rig.store.put_many(A, rig.epoch, None, {"bus-1": flip(-1)(raw or b"")})
+    await rig.feed(*steady("bus-1", 3, start_s=200))
+    await rig.crash()
+    answers = forecasts(await rig.feed(*steady("bus-1", 2, start_s=230)))
+    assert [answer["cache"] for answer in answers] == ["rebuilt", "hit"]
+
+
+async def test_a_stored_record_from_another_past_is_not_used(rig: Rig) -> None:
+    """The topic was made anew: its offsets begin at 0 again, and every record would be taken for folded."""
+    await rig.batch(*steady("bus-1", 20))
+    await rig.checkpoint()
+    rig.engine, rig.log = rig.started(), []
+    answers = forecasts(await rig.feed(*steady("bus-1", 3, start_s=500)))
+    assert [answer["window"]["n"] for answer in answers] == [1, 2, 3]
+
+
+# -- around the engine -----------------------------------------------------------------------------------------------
+
+
+async def test_records_that_come_again_are_not_folded_twice(rig: Rig) -> None:
+    await rig.feed(*steady("bus-1", 10))
+    assert await rig.engine.process(rig.log, started_ms=0, fetched_ms=0) == []
+    assert rig.counts.folded == 10
+    assert forecasts(await rig.feed(ping("bus-1", 100)))[0]["window"]["n"] == 11
+
+
+class AwayStore(MemoryStore):
+    """A store that can be away, as Redis can."""
+
+    away = False
+
+    async def get_many(self, partition: Partition, entity_ids: Sequence[str]) -> list[bytes | None]:
+        if self.away:
+            raise ConnectionError("away")
+        return await super().get_many(partition, entity_ids)
+
+    async def put_many(self, partition: Partition, epoch: int, next_offset: int | None, items: Any) -> None:
+        if self.away:
+            raise ConnectionError("away")
+        await super().put_many(partition, epoch, next_offset, items)
+
+
+async def test_nothing_is_folded_while_the_store_is_away_so_that_the_batch_can_be_tried_again(
+    make_predictor: Callable[[], Predictor],
+) -> None:
+    store = AwayStore()
+    rig = Rig(make_predictor, store)
+    await rig.feed(*steady("bus-1", 3))
+    records = [rig.record(ping("bus-1", 30)), rig.record(ping("bus-2", 30))]
+    store.away = True
+    with pytest.raises(ConnectionError):
+        await rig.engine.process(records, started_ms=0, fetched_ms=0)
+    store.away = False
+    answers = forecasts(await rig.engine.process(records, started_ms=0, fetched_ms=0))
+    assert [answer["window"]["n"] for answer in answers] == [4, 1]
+    assert (rig.counts.records_in, rig.counts.folded) == (5, 0)
+
+
+async def test_a_checkpoint_that_failed_is_written_by_the_next_one(make_predictor: Callable[[], Predictor]) -> None:
+    store = AwayStore()
+    rig = Rig(make_predictor, store)
+    await rig.feed(*steady("bus-1", 10), CHECKPOINT, *steady("bus-1", 2, start_s=100))
+    store.away = True
+    with pytest.raises(ConnectionError):
+        await rig.checkpoint()
+    store.away = False
+    await rig.feed(CHECKPOINT, CRASH)
+    assert A not in rig.engine.counts, "nothing was left to replay"
+    assert forecasts(await rig.feed(ping("bus-1", 120)))[0]["window"]["n"] == 13
+
+
+async def test_a_checkpoint_writes_only_what_changed_since_the_last(rig: Rig) -> None:
+    await rig.feed(ping("bus-1", 0), ping("bus-2", 0), CHECKPOINT)
+    await rig.store.put_many(A, rig.epoch, None, {"bus-1": b"mark", "bus-2": b"mark"})
+    await rig.feed(ping("bus-2", 10), CHECKPOINT)
+    untouched, changed = await rig.store.get_many(A, ["bus-1", "bus-2"])
+    assert untouched == b"mark"
+    assert changed != b"mark"
+
+
+async def test_a_suspect_is_remembered_across_crashes(rig: Rig) -> None:
+    await rig.feed(*steady("bus-1", 5), CHECKPOINT, ping("bus-1", 50, 90_000), CHECKPOINT, CRASH)
+    await rig.feed(ping("bus-1", 60, 90_080), CHECKPOINT, CRASH)
+    (moved,) = forecasts(await rig.feed(ping("bus-1", 70, 90_160)))
+    assert moved["window"]["n"] == 1
+
+
+async def test_a_checkpoint_never_runs_ahead_of_the_commit(rig: Rig) -> None:
+    await rig.feed(*steady("bus-1", 10))
+    epoch, _ = await rig.store.claim(A)
+    with pytest.raises(ValueError, match="commit first"):
+        await rig.engine.checkpoint(A, epoch, 9)
+    assert (await rig.store.claim(A)).next_offset is None
+
+
+async def test_an_owner_that_was_replaced_is_fenced(stored_rig: Rig) -> None:
+    await stored_rig.feed(*steady("bus-1", 10), CHECKPOINT, *steady("bus-1", 2, start_s=100))
+    await stored_rig.store.claim(A)
+    with pytest.raises(Fenced):
+        await stored_rig.checkpoint()
+    assert (await stored_rig.store.claim(A)).next_offset == 10
+
+
+async def test_dropped_partitions_give_their_slots_back(make_predictor: Callable[[], Predictor]) -> None:
+    predictor = make_predictor()
+    rig = Rig(lambda: predictor)
+    for round_ in range(20):
+        await rig.batch(*(ping(f"bus-{round_}-{n}", round_) for n in range(4)))
+        rig.engine.drop(A)
+    assert predictor.acquire(4).max() < 8, "the pool never held more than one round's entities and the next one's"
+
+
+async def test_evicted_entities_come_back_from_the_store_as_they_were(make_predictor: Callable[[], Predictor]) -> None:
+    items = [ping(f"bus-{n % 6}", 10 * n) for n in range(120)]
+    calm, tight = Rig(make_predictor), Rig(make_predictor)
+    tight.engine = Engine(make_predictor(), tight.store, SETTINGS, max_resident=2)
+    await calm.feed(*items)
+    for start in range(0, 120, 5):
+        await tight.feed(*items[start : start + 5], CHECKPOINT)
+    assert_same_answers(tight.out, calm.out)
