@@ -8,7 +8,8 @@ scale matrix is the covariance times SCALE_OF_COV: at NU = 4 that makes the Gaus
 (χ² = 4.61) hold 90 % of the t distribution too (4.61 / 2 · 1.878 = 4.33 = F(2, 4) at 0.9), heavy tails included.
 
 Residuals are measured in reaches (what the thing could cover at its recent speed), in two frames at once: east/north,
-and along/across the filtered velocity, whose weight fades when the thing stands still.
+and along/across the filtered velocity, whose weight fades when the thing stands still. Beside them the mean may lean to
+another physics (the last step's velocity; the straight line), which no frame of one direction could express.
 
 Shapes: ... any batch, Q queries per row, C = config.d, K = motion.WIDTH.
 """
@@ -33,7 +34,8 @@ MAX_LOG_SPREAD: Final = 8.0  # e^8: no covariance outside 1/3000 .. 3000 times t
 MAX_LOG_SHAPE: Final = 3.0  # no ellipse thinner than e^-3
 MAX_RESIDUAL: Final = 4.0  # reaches: nothing goes on at four times its recent speed for half an hour
 MAX_GAP_AGE: Final = 3  # a gap is asked for from the first, second or third fix after it
-_OUT: Final = 9  # 4 of the mean, 5 of the spread
+MAX_LEAN: Final = 2.0  # how far the mean may move from one physics past the other
+OUT: Final = 10  # numbers of an answer: 4 of the residual, 5 of the spread, 1 that leans to the other physics
 
 
 class Spread(NamedTuple):
@@ -48,26 +50,27 @@ class Asked(NamedTuple):
 
     features: Tensor  # [..., Q, E] what the network sees of the question
     base_en: Tensor  # [..., Q, 2] m: the mean of the physics
+    other_en: Tensor  # [..., Q, 2] m: of another physics, which the network may lean to
     base_var: Tensor  # [..., Q] m²: its variance per axis
     reach_m: Tensor  # [..., Q] one unit of residual
     frame: Tensor  # [..., Q, 2] unit vector along the motion, shorter where there is little motion
 
 
 class QueryHead(nn.Module):
-    """head(h, question) -> 9 numbers, zero before training."""
+    """head(h, question) -> OUT numbers, zero before training."""
 
-    def __init__(self, config: ModelConfig, question: int, out: int = _OUT) -> None:
+    def __init__(self, config: ModelConfig, question: int) -> None:
         super().__init__()
         c = config.d
         self.from_hidden = nn.Linear(c, 2 * c)
         self.from_question = nn.Linear(question, 2 * c, bias=False)
         self.middle = nn.Linear(2 * c, c)
-        self.last = nn.Linear(c, out)
+        self.last = nn.Linear(c, OUT)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
     def forward(self, h: Tensor, question: Tensor) -> Tensor:
-        """h [..., C] and question [..., Q, E] to [..., Q, 9]; the hidden part is computed once for all questions."""
+        """h [..., C] and question [..., Q, E] to [..., Q, OUT]; the hidden part is computed once for all questions."""
         x = fn.gelu(self.from_hidden(h).unsqueeze(-2) + self.from_question(question))
         y: Tensor = self.last(fn.gelu(self.middle(x)))
         return y
@@ -90,7 +93,7 @@ class IntervalHead(nn.Module):
 
 
 def combine(raw: Tensor, asked: Asked) -> Spread:
-    """The distribution from the network's numbers [..., 9] and the physics, in the dtype of `asked`."""
+    """The distribution from the network's numbers [..., OUT] and the physics, in the dtype of `asked`."""
     raw = raw.to(asked.base_en.dtype)
     cos, sin = asked.frame[..., 0], asked.frame[..., 1]
     a = raw.unbind(-1)
@@ -98,7 +101,8 @@ def combine(raw: Tensor, asked: Asked) -> Spread:
     north = a[1] + sin * a[2] + cos * a[3]
     residual = torch.stack([east, north], dim=-1)
     residual = residual / (1 + residual.square().sum(-1, keepdim=True) / MAX_RESIDUAL**2).sqrt()
-    mean = asked.base_en + asked.reach_m.unsqueeze(-1) * residual
+    lean = MAX_LEAN * torch.tanh(a[9] / MAX_LEAN).unsqueeze(-1)
+    mean = asked.base_en + lean * (asked.other_en - asked.base_en) + asked.reach_m.unsqueeze(-1) * residual
     # log Σ = log(base) I + [[s + p, q], [q, s − p]]; p + iq turns twice as fast as the frame.
     s = MAX_LOG_SPREAD * torch.tanh(a[4] / MAX_LOG_SPREAD)
     cos2, sin2 = cos * cos - sin * sin, 2 * cos * sin

@@ -26,6 +26,7 @@ class Question(NamedTuple):
 
     features: F64
     base_en: F64
+    other_en: F64
     base_var: F64
     reach_m: F64
     frame: F64
@@ -62,7 +63,8 @@ def forecast(kin: F64, dt_s: F64, config: ModelConfig) -> Question:
     )
     velocity = kin[..., None, m.V_E : m.V_N + 1]
     frame = velocity / np.sqrt((velocity * velocity).sum(-1, keepdims=True) + HEADING_FLOOR_MPS**2)
-    return Question(features, law.mean_en, law.var_m2, reach, np.broadcast_to(frame, law.mean_en.shape).copy())
+    other = baselines.damped_velocity(kin, dt, config).mean_en
+    return Question(features, law.mean_en, other, law.var_m2, reach, np.broadcast_to(frame, law.mean_en.shape).copy())
 
 
 def gap(ends: GapEnds, t_s: F64, fixes_after: F64, scale_mps: F64, config: ModelConfig) -> Question:
@@ -78,7 +80,8 @@ def gap(ends: GapEnds, t_s: F64, fixes_after: F64, scale_mps: F64, config: Model
     base = baselines.hermite(ends.chord_en, ends.gap_s, ends.before_mps, ends.after_mps, t_s)
     var = config.fix_sigma_m**2 + (0.5 * reach) ** 2
     unit = ends.chord_en / np.sqrt((ends.chord_en**2).sum(-1) + CHORD_FLOOR_M**2)[..., None]
-    bow = baselines.linear(ends.chord_en, ends.gap_s, ends.before_mps, ends.after_mps, t_s) - base
+    straight = baselines.linear(ends.chord_en, ends.gap_s, ends.before_mps, ends.after_mps, t_s)
+    bow = straight - base
     chord_mps = (chord_m[..., 0] / gap_s[..., 0] + 0.5)[..., None]
     row = [
         np.log(gap_s) / 4.0,
@@ -105,7 +108,7 @@ def gap(ends: GapEnds, t_s: F64, fixes_after: F64, scale_mps: F64, config: Model
         *np.moveaxis(bow / (reach + 1.0)[..., None], -1, 0),
     ]
     features = np.concatenate([wide, np.stack(point, axis=-1)], axis=-1)
-    return Question(features, base, var, reach, np.broadcast_to(unit[..., None, :], base.shape).copy())
+    return Question(features, base, straight, var, reach, np.broadcast_to(unit[..., None, :], base.shape).copy())
 
 
 def _waves(x: F64) -> list[F64]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from model import heads
-from model.heads import Asked, Spread, combine, t_nll
+from model.heads import OUT, Asked, Spread, combine, t_nll
 
 
 def asked(n: int, *, angle: float = 0.3, length: float = 0.9) -> Asked:
@@ -16,6 +16,7 @@ def asked(n: int, *, angle: float = 0.3, length: float = 0.9) -> Asked:
     frame = length * torch.tensor([math.cos(angle), math.sin(angle)], dtype=torch.float64)
     return Asked(
         torch.zeros(n, 1),
+        100 * torch.randn(n, 2, generator=generator, dtype=torch.float64),
         100 * torch.randn(n, 2, generator=generator, dtype=torch.float64),
         torch.rand(n, generator=generator, dtype=torch.float64) * 900 + 1,
         torch.rand(n, generator=generator, dtype=torch.float64) * 500 + 1,
@@ -25,15 +26,22 @@ def asked(n: int, *, angle: float = 0.3, length: float = 0.9) -> Asked:
 
 def test_zeros_are_the_physics() -> None:
     question = asked(50)
-    spread = combine(torch.zeros(50, 9), question)
+    spread = combine(torch.zeros(50, OUT), question)
     assert torch.equal(spread.mean_en, question.base_en)
     torch.testing.assert_close(spread.cov_m2[:, 0], question.base_var)
     torch.testing.assert_close(spread.cov_m2[:, 2], question.base_var)
     torch.testing.assert_close(spread.cov_m2[:, 1], torch.zeros(50, dtype=torch.float64))
 
 
+def test_leaning_by_one_is_the_other_physics() -> None:
+    raw = torch.zeros(50, OUT)
+    raw[:, 9] = 2 * math.atanh(0.5)
+    question = asked(50)
+    torch.testing.assert_close(combine(raw, question).mean_en, question.other_en, rtol=1e-5, atol=1e-4)
+
+
 def test_any_numbers_give_a_covariance() -> None:
-    raw = 1000 * torch.randn(2000, 9, generator=torch.Generator().manual_seed(2))
+    raw = 1000 * torch.randn(2000, OUT, generator=torch.Generator().manual_seed(2))
     mean, cov = combine(raw, asked(2000))
     assert torch.isfinite(mean).all()
     assert (cov[:, 0] > 0).all()
@@ -42,8 +50,8 @@ def test_any_numbers_give_a_covariance() -> None:
 
 def test_the_frame_of_the_motion_turns_with_it() -> None:
     """With nothing said in east and north, a turned frame turns the residual and the ellipse."""
-    raw = torch.randn(20, 9, generator=torch.Generator().manual_seed(3)).double()
-    raw[:, [0, 1, 5, 6]] = 0
+    raw = torch.randn(20, OUT, generator=torch.Generator().manual_seed(3)).double()
+    raw[:, [0, 1, 5, 6, 9]] = 0
     turn = 0.8
     a, b = combine(raw, asked(20)), combine(raw, asked(20, angle=0.3 + turn))
     r = torch.tensor([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]], dtype=torch.float64)
@@ -54,7 +62,7 @@ def test_the_frame_of_the_motion_turns_with_it() -> None:
 
 
 def test_gradients_are_finite_at_zero() -> None:
-    raw = torch.zeros(5, 9, requires_grad=True)
+    raw = torch.zeros(5, OUT, requires_grad=True)
     question = asked(5)
     t_nll(combine(raw, question), question.base_en).sum().backward()
     assert raw.grad is not None
