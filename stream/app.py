@@ -153,6 +153,7 @@ async def serve(settings: Settings) -> None:
     try:
         async with asyncio.timeout(STOP_S):
             if failure is not None:
+                lives["delivery"].cancel()
                 app.delivery.abandon()
             await app.stop()
             await app.delivery.close()

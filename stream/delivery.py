@@ -23,17 +23,16 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Protocol
 
 from redis.exceptions import RedisError
 
 from stream.batch import Limits
 from stream.engine import Engine
+from stream.seams import InputLog, Output, Owned, Piece, Rebalanced
 from stream.settings import Settings
-from stream.source import Bounds, Partition, reread
+from stream.source import Partition
 from stream.store import Fenced, Store
 from stream.takeover import plan
 from stream.wire import Outgoing, Record
@@ -46,55 +45,6 @@ MAX_UNSAVED = 200_000
 RETRY_S = (0.1, 0.3, 1.0, 2.0)  # between tries to reach Redis; the last repeats
 FENCED_PAUSE_S = 1.0  # before claiming again: time for a rebalance to say that we were a zombie
 AWAY = (RedisError, OSError)  # what a store raises while it cannot be reached
-
-
-class Rebalanced(Exception):
-    """The group has moved on: these offsets are another member's to commit."""
-
-
-class Offsets(Protocol):
-    """The consumer group's committed offsets. `stream.transport.Consumer` is one."""
-
-    async def commit_offsets(self, offsets: Mapping[Partition, int]) -> None:
-        """Raises Rebalanced if they are not ours any more; returns only when they are committed."""
-
-    async def committed(self, partition: Partition) -> int | None: ...
-
-    async def bounds(self, partition: Partition) -> Bounds: ...
-
-
-class Output(Protocol):
-    """Where answers go. `stream.publisher.Publisher` is one."""
-
-    async def start(self) -> None: ...
-
-    async def close(self) -> None: ...
-
-    async def publish(self, outgoing: Sequence[Outgoing]) -> None:
-        """Returns when every record is durable; raises if one may not be."""
-
-
-@dataclass(eq=False)
-class Owned:
-    """A partition that the group has given us. Replaced, not reused, at the next assignment."""
-
-    partition: Partition
-    epoch: int = 0
-    next_offset: int = 0  # the next record to process; all below are answered and committed
-    saved: int = 0  # the next_offset of the last checkpoint
-    ready: bool = False  # the takeover is complete
-    gone: bool = False  # revoked, or lost to another owner
-    takeover: asyncio.Task[None] | None = None
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One poll's records of one partition, waiting for their turn."""
-
-    owned: Owned
-    records: Sequence[Record]
-    fetched_ms: float
-    done: Callable[[], None] = field(repr=False)  # retires the input; it commits nothing
 
 
 def now_ms() -> float:
@@ -110,7 +60,7 @@ class Delivery:
         engine: Engine,
         store: Store,
         output: Output,
-        offsets: Offsets,
+        input_log: InputLog,
         *,
         clock: Callable[[], float] = now_ms,
     ) -> None:
@@ -119,7 +69,7 @@ class Delivery:
         self._engine = engine
         self._store = store
         self._output = output
-        self._offsets = offsets
+        self._input = input_log
         self._clock = clock
         self._owned: dict[Partition, Owned] = {}
         self._waiting: deque[Piece] = deque()
@@ -216,7 +166,7 @@ class Delivery:
                 self._lose(next_offsets)
                 return
             await self._output.publish(outgoing)
-            await self._offsets.commit_offsets({owned.partition: offset for owned, offset in next_offsets.items()})
+            await self._input.commit_offsets({owned.partition: offset for owned, offset in next_offsets.items()})
         except Rebalanced as error:
             log.warning("%s; whoever owns these partitions now reads the records again", error)
             self._lose(next_offsets)
@@ -307,7 +257,7 @@ class Delivery:
             try:
                 if prove:
                     await asyncio.sleep(FENCED_PAUSE_S)
-                    await self._offsets.commit_offsets({owned.partition: owned.next_offset})
+                    await self._input.commit_offsets({owned.partition: owned.next_offset})
                 await self._claim(owned)
                 return
             except Rebalanced:
@@ -324,8 +274,8 @@ class Delivery:
         partition = owned.partition
         claim = await self._store.claim(partition, floor=owned.epoch)
         owned.epoch = claim.epoch
-        committed = await self._offsets.committed(partition)  # after the rebalance nobody else can move it
-        todo = plan(claim.next_offset, committed, await self._offsets.bounds(partition))
+        committed = await self._input.committed(partition)  # after the rebalance nobody else can move it
+        todo = plan(claim.next_offset, committed, await self._input.bounds(partition))
         if todo.why:
             log.warning("%s: %s", partition, todo.why)
         async with self._busy:
@@ -333,7 +283,7 @@ class Delivery:
             if todo.anew:
                 await self._store.forget(partition, claim.epoch)
         if todo.start < todo.stop:
-            async for records in reread(self._settings.bootstrap, partition, todo.start, todo.stop):
+            async for records in self._input.reread(partition, todo.start, todo.stop):
                 async with self._busy:
                     now = self._clock()
                     await self._engine.process(records, started_ms=now, fetched_ms=now, silent=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -33,9 +33,9 @@ def record_of(raw: Any, seen_ms: float) -> Record:
 
 
 @asynccontextmanager
-async def _reader(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
+async def _reader(bootstrap: Sequence[str]) -> AsyncIterator[AIOKafkaConsumer]:
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap.split(","),
+        bootstrap_servers=list(bootstrap),
         enable_auto_commit=False,
         auto_offset_reset="earliest",  # records that retention has deleted meanwhile cannot be replayed
     )
@@ -46,7 +46,7 @@ async def _reader(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
         await consumer.stop()
 
 
-async def reread(bootstrap: str, partition: Partition, start: int, end: int) -> AsyncIterator[list[Record]]:
+async def reread(bootstrap: Sequence[str], partition: Partition, start: int, end: int) -> AsyncIterator[list[Record]]:
     """The records of [start, end) that still exist, in order, in chunks. Joins no group, commits nothing.
 
     Raises:

@@ -30,8 +30,8 @@ from faust.types.transports import TPorTopicSet
 from faust.types.tuples import ack_lock
 from mode.utils.futures import notify
 
-from stream.delivery import Rebalanced
-from stream.source import Bounds, Partition, record_of
+from stream.seams import Rebalanced
+from stream.source import Bounds, Partition, record_of, reread
 from stream.wire import Record
 
 T = TypeVar("T")
@@ -64,10 +64,6 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # read when the consumer starts; Faust has no setting for it
         return consumer
-
-    async def inside(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await `work` on this thread's loop. Not through the thread's method queue, where it would wait for a poll."""
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self.thread_loop))
 
 
 class Consumer(driver.Consumer):
@@ -136,33 +132,37 @@ class Consumer(driver.Consumer):
             Rebalanced: the group has moved on; some or all of these partitions are another member's now.
             KafkaError: anything else, such as a lack of authorisation; the offsets are not committed.
         """
-        thread = cast(ConsumerThread, self._thread)
+        wanted = {TopicPartition(*tp): offset for tp, offset in offsets.items()}
         try:
-            await thread.inside(self._commit_inside(offsets))
+            await self._inside(self._kafka.commit(wanted))
         except (CommitFailedError, IllegalStateError) as error:
             raise Rebalanced(f"cannot commit {dict(offsets)}: {error}") from error
 
-    async def _commit_inside(self, offsets: Mapping[Partition, int]) -> None:
-        await self._kafka.commit({TopicPartition(*tp): offset for tp, offset in offsets.items()})
-
     async def committed(self, partition: Partition) -> int | None:
         """The group's committed offset, as the broker has it now."""
-        thread = cast(ConsumerThread, self._thread)
-        offset: int | None = await thread.inside(self._kafka.committed(TopicPartition(*partition)))
+        offset: int | None = await self._inside(self._kafka.committed(TopicPartition(*partition)))
         return offset
 
     async def bounds(self, partition: Partition) -> Bounds:
         """What the log of `partition` still holds."""
-        return await cast(ConsumerThread, self._thread).inside(self._bounds_inside(TopicPartition(*partition)))
-
-    async def _bounds_inside(self, tp: TopicPartition) -> Bounds:
-        begin = await self._kafka.beginning_offsets([tp])
-        end = await self._kafka.end_offsets([tp])
+        tp = TopicPartition(*partition)
+        begin = await self._inside(self._kafka.beginning_offsets([tp]))
+        end = await self._inside(self._kafka.end_offsets([tp]))
         return Bounds(begin[tp], end[tp])
+
+    def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[list[Record]]:
+        """The records of [start, end) that still exist, by a consumer of its own: this one's position stays."""
+        url = cast(driver.Transport, self.transport).url
+        return reread(driver.server_list(url, driver.Transport.default_port), partition, start, end)
 
     @property
     def _kafka(self) -> aiokafka.AIOKafkaConsumer:
+        """Its coroutines run `_inside` only. Raises ConsumerNotStarted."""
         return self._thread._ensure_consumer()
+
+    async def _inside(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await `work` on the consumer's thread. Not through its method queue, where it would wait behind a poll."""
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._thread.thread_loop))
 
     # -- Faust's own bookkeeping, put out of work -----------------------------------------------------------------
 

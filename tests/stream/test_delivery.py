@@ -1,0 +1,387 @@
+"""The order of things: answers, then offsets, then states; and what happens when one of them fails.
+
+The engine, its model and the store are the real ones. Kafka is a log in memory that can refuse, and that writes down
+what happened in which order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from model.api import Predictor
+from stream import delivery as delivery_module
+from stream.delivery import Delivery
+from stream.engine import Engine
+from stream.seams import Rebalanced
+from stream.settings import Settings
+from stream.source import Bounds, Partition
+from stream.store import Claim, MemoryStore
+from stream.wire import Outgoing, Ping, Record, dumps, loads_forecast
+
+TOPIC = "pathcast.pings.v1"
+P0, P1 = (TOPIC, 0), (TOPIC, 1)
+SETTINGS = Settings(max_wait_ms=0.0, checkpoint_ms=0.0)
+DAY = 1_700_000_000_000
+
+
+def record(offset: int, *, partition: int = 0, entity: str = "bus") -> Record:
+    ping = Ping(entity_id=entity, ts=DAY + offset * 10_000, lat=30.0 + offset * 1e-4, lon=-97.0)
+    return Record(TOPIC, partition, offset, DAY + offset * 10_000, entity.encode(), dumps(ping))
+
+
+def records(start: int, stop: int, *, partition: int = 0) -> list[Record]:
+    return [record(offset, partition=partition, entity=f"bus{offset % 3}") for offset in range(start, stop)]
+
+
+class Kafka:
+    """The input topic, the group's offsets and the output topics, as far as Delivery sees them."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.logs: dict[Partition, list[Record]] = {}
+        self.offsets: dict[Partition, int] = {}
+        self.published: list[Outgoing] = []
+        self.fail_publish: Exception | None = None
+        self.fail_commit: Exception | None = None
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def publish(self, outgoing: Sequence[Outgoing]) -> None:
+        await asyncio.sleep(0)
+        if self.fail_publish is not None:
+            raise self.fail_publish
+        self.published += outgoing
+        self.events.append("published")
+
+    async def commit_offsets(self, offsets: Mapping[Partition, int]) -> None:
+        await asyncio.sleep(0)
+        if self.fail_commit is not None:
+            raise self.fail_commit
+        self.offsets.update(offsets)
+        self.events.append("committed")
+
+    async def committed(self, partition: Partition) -> int | None:
+        return self.offsets.get(partition)
+
+    async def bounds(self, partition: Partition) -> Bounds:
+        return Bounds(0, len(self.logs.get(partition, ())))
+
+    async def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[list[Record]]:
+        for at in range(start, end, 2):
+            yield self.logs[partition][at : min(at + 2, end)]
+
+    @property
+    def answered(self) -> list[int]:
+        """Input offsets of the forecasts, as published."""
+        return [one.src.offset for one in self.published if one.topic == SETTINGS.topics.forecasts]
+
+
+class FlakyStore(MemoryStore):
+    """A store that is away as often as it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads_to_fail = 0
+        self.writes_to_fail = 0
+
+    async def get_many(self, partition: Partition, entity_ids: Sequence[str]) -> list[bytes | None]:
+        if self.reads_to_fail:
+            self.reads_to_fail -= 1
+            raise ConnectionError("Redis is away")
+        return await super().get_many(partition, entity_ids)
+
+    async def put_many(
+        self, partition: Partition, epoch: int, next_offset: int | None, items: Mapping[str, bytes]
+    ) -> None:
+        if self.writes_to_fail:
+            self.writes_to_fail -= 1
+            raise ConnectionError("Redis is away")
+        await super().put_many(partition, epoch, next_offset, items)
+
+    def checkpoint(self, partition: Partition) -> Claim:
+        return self._claims.get(partition, Claim(0, None))
+
+
+@pytest.fixture
+def kafka() -> Kafka:
+    return Kafka()
+
+
+@pytest.fixture
+def store() -> FlakyStore:
+    return FlakyStore()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery_module, "RETRY_S", (0.001,))
+    monkeypatch.setattr(delivery_module, "FENCED_PAUSE_S", 0.001)
+
+
+def worker(kafka: Kafka, store: MemoryStore, settings: Settings = SETTINGS) -> Delivery:
+    return Delivery(settings, Engine(Predictor.untrained(capacity=8), store, settings), store, kafka, kafka)
+
+
+@asynccontextmanager
+async def running(delivery: Delivery, *partitions: Partition) -> AsyncIterator[asyncio.Task[None]]:
+    delivery.assigned(partitions)
+    pump = asyncio.create_task(delivery.run())
+    try:
+        yield pump
+    finally:
+        pump.cancel()
+        await asyncio.gather(pump, return_exceptions=True)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not true():  # noqa: ASYNC110 - the condition is somebody else's state, there is no event to wait for
+            await asyncio.sleep(0.001)
+
+
+async def feed(delivery: Delivery, kafka: Kafka, some: Sequence[Record]) -> list[Record]:
+    """Hand one poll over; the list fills when it is retired."""
+    retired: list[Record] = []
+    partition = (some[0].topic, some[0].partition)
+    log = kafka.logs.setdefault(partition, [])
+    log.extend(some[len(log) - some[0].offset :])
+    await delivery.put(partition, some, 0.0, lambda: retired.extend(some))
+    return retired
+
+
+async def crash(delivery: Delivery, pump: asyncio.Task[None]) -> None:
+    """As kill -9: no drain, no checkpoint."""
+    pump.cancel()
+    await asyncio.gather(pump, return_exceptions=True)
+    delivery.abandon()
+
+
+async def test_offsets_follow_answers_and_states_follow_offsets(kafka: Kafka, store: FlakyStore) -> None:
+    delivery = worker(kafka, store)
+    async with running(delivery, P0):
+        for start in range(0, 30, 10):
+            retired = await feed(delivery, kafka, records(start, start + 10))
+            await until(lambda retired=retired: len(retired) == 10)
+        await until(lambda: store.checkpoint(P0).next_offset == 30)
+    assert kafka.events == ["published", "committed"] * 3
+    assert kafka.answered == list(range(30))
+    assert kafka.offsets == {P0: 30}
+
+
+async def test_a_failed_send_ends_the_worker_and_commits_nothing(kafka: Kafka, store: FlakyStore) -> None:
+    delivery = worker(kafka, store)
+    async with running(delivery, P0) as pump:
+        first = await feed(delivery, kafka, records(0, 3))
+        await until(lambda: len(first) == 3)
+        kafka.fail_publish = RuntimeError("the broker refused a record")
+        second = await feed(delivery, kafka, records(3, 6))
+        with pytest.raises(RuntimeError, match="refused"):
+            await pump
+    assert second == []
+    assert kafka.offsets == {P0: 3}
+    assert (store.checkpoint(P0).next_offset or 0) <= 3
+
+
+async def test_a_commit_that_fails_for_good_ends_the_worker(kafka: Kafka, store: FlakyStore) -> None:
+    kafka.fail_commit = RuntimeError("not authorised")
+    delivery = worker(kafka, store)
+    async with running(delivery, P0) as pump:
+        retired = await feed(delivery, kafka, records(0, 3))
+        with pytest.raises(RuntimeError, match="not authorised"):
+            await pump
+    assert retired == []
+    assert store.checkpoint(P0).next_offset is None
+
+
+async def test_what_a_crash_left_uncommitted_is_answered_by_the_next_owner_alike(
+    kafka: Kafka, store: FlakyStore
+) -> None:
+    """Published, not committed, crashed: the same ids come again, and the same numbers."""
+    delivery = worker(kafka, store)
+    async with running(delivery, P0) as pump:
+        retired = await feed(delivery, kafka, records(0, 12))
+        await until(lambda: len(retired) == 12)
+        kafka.fail_commit = RuntimeError("crash")
+        await feed(delivery, kafka, records(12, 20))
+        with pytest.raises(RuntimeError, match="crash"):
+            await pump
+        await crash(delivery, pump)
+    kafka.fail_commit = None
+    again = worker(kafka, store)
+    async with running(again, P0):
+        retired = await feed(again, kafka, records(12, 20))
+        await until(lambda: len(retired) == 8)
+    assert kafka.answered == [*range(12), *range(12, 20), *range(12, 20)]
+    said = [loads_forecast(one.value or b"") for one in kafka.published if one.topic == SETTINGS.topics.forecasts]
+    for first, second in zip(said[12:20], said[20:28], strict=True):
+        assert first.forecast_id == second.forecast_id
+        assert first.horizons == second.horizons
+        assert second.cache == "hit", "the states came from the checkpoint and the replay"
+
+
+async def test_a_takeover_replays_without_a_word_what_no_checkpoint_has(kafka: Kafka, store: FlakyStore) -> None:
+    delivery = worker(kafka, store)
+    async with running(delivery, P0) as pump:
+        retired = await feed(delivery, kafka, records(0, 12))
+        await until(lambda: len(retired) == 12 and store.checkpoint(P0).next_offset == 12)
+        store.writes_to_fail = 1_000_000
+        retired = await feed(delivery, kafka, records(12, 20))
+        await until(lambda: len(retired) == 8)
+        await crash(delivery, pump)
+    store.writes_to_fail = 0
+    assert (store.checkpoint(P0).next_offset, kafka.offsets[P0]) == (12, 20)
+    again = worker(kafka, store)
+    async with running(again, P0):
+        retired = await feed(again, kafka, records(20, 23))
+        await until(lambda: len(retired) == 3)
+    assert kafka.answered == list(range(23))
+    last = loads_forecast(kafka.published[-1].value or b"")
+    assert last.window.n == 23 // 3 + (22 % 3 < 23 % 3), "every ping is in the window once"
+    assert last.cache == "hit"
+
+
+async def test_records_that_are_already_committed_are_not_answered_again(kafka: Kafka, store: FlakyStore) -> None:
+    kafka.logs[P0] = records(0, 5)
+    kafka.offsets[P0] = 5
+    delivery = worker(kafka, store)
+    async with running(delivery, P0):
+        retired = await feed(delivery, kafka, records(2, 8))
+        await until(lambda: len(retired) == 6)
+    assert kafka.answered == [5, 6, 7]
+
+
+async def test_a_rebalance_at_the_commit_forgets_the_states_and_goes_on(kafka: Kafka, store: FlakyStore) -> None:
+    delivery = worker(kafka, store)
+    async with running(delivery, P0, P1) as pump:
+        retired = await feed(delivery, kafka, records(0, 3))
+        await until(lambda: len(retired) == 3 and store.checkpoint(P0).next_offset == 3)
+        kafka.fail_commit = Rebalanced("another member has it")
+        lost = await feed(delivery, kafka, records(3, 6))
+        await until(lambda: len(lost) == 3)
+        kafka.fail_commit = None
+        refused = await feed(delivery, kafka, records(6, 9))
+        assert len(refused) == 3, "the partition is not ours any more"
+        other = await feed(delivery, kafka, records(0, 3, partition=1))
+        await until(lambda: len(other) == 3)
+        assert not pump.done()
+        assert store.checkpoint(P0).next_offset == 3, "a checkpoint ahead of the commit would skip records"
+        delivery.assigned([P0])
+        retired = await feed(delivery, kafka, records(3, 9))
+        await until(lambda: len(retired) == 6)
+    assert kafka.offsets[P0] == 9
+    assert set(kafka.answered) == set(range(9))
+
+
+async def test_a_batch_waits_while_redis_cannot_give_its_states(kafka: Kafka, store: FlakyStore) -> None:
+    store.reads_to_fail = 5
+    delivery = worker(kafka, store)
+    async with running(delivery, P0):
+        retired = await feed(delivery, kafka, records(0, 6))
+        await until(lambda: len(retired) == 6)
+    assert store.reads_to_fail == 0
+    assert kafka.answered == list(range(6))
+
+
+async def test_answers_go_on_while_redis_refuses_checkpoints_until_too_much_is_unsaved(
+    kafka: Kafka, store: FlakyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery_module, "MAX_UNSAVED", 12)
+    delivery = worker(kafka, store)
+    async with running(delivery, P0):
+        retired = await feed(delivery, kafka, records(0, 6))
+        await until(lambda: store.checkpoint(P0).next_offset == 6)
+        store.writes_to_fail = 1_000_000
+        for start in (6, 12):
+            retired = await feed(delivery, kafka, records(start, start + 6))
+            await until(lambda retired=retired: len(retired) == 6)
+        held = await feed(delivery, kafka, records(18, 24))
+        tries = store.writes_to_fail
+        await until(lambda: store.writes_to_fail < tries - 20)
+        assert held == [], "a takeover would have to replay more than MAX_UNSAVED"
+        store.writes_to_fail = 0
+        await until(lambda: len(held) == 6)
+    assert kafka.answered == list(range(24))
+
+
+async def test_a_fenced_owner_that_the_group_still_trusts_claims_again(kafka: Kafka, store: FlakyStore) -> None:
+    """A claim that was under way when its owner lost the partition arrives late, and fences the rightful owner."""
+    delivery = worker(kafka, store)
+    async with running(delivery, P0) as pump:
+        retired = await feed(delivery, kafka, records(0, 6))
+        await until(lambda: store.checkpoint(P0).next_offset == 6)
+        late = await store.claim(P0)
+        retired = await feed(delivery, kafka, records(6, 12))
+        await until(lambda: len(retired) == 6)
+        await until(lambda: store.checkpoint(P0) == Claim(late.epoch + 1, 12))
+        retired = await feed(delivery, kafka, records(12, 15))
+        await until(lambda: len(retired) == 3)
+        assert not pump.done()
+    assert kafka.answered == list(range(15))
+    assert loads_forecast(kafka.published[-1].value or b"").window.n == 5
+
+
+async def test_a_redis_that_lost_everything_is_filled_again_from_the_log(kafka: Kafka, store: FlakyStore) -> None:
+    delivery = worker(kafka, store)
+    async with running(delivery, P0):
+        retired = await feed(delivery, kafka, records(0, 12))
+        await until(lambda: store.checkpoint(P0).next_offset == 12)
+        store._claims.clear()
+        store._records.clear()
+        retired = await feed(delivery, kafka, records(12, 18))
+        await until(lambda: len(retired) == 6)
+        await until(lambda: store.checkpoint(P0).next_offset == 18)
+        assert len(await store.get_many(P0, ["bus0", "bus1", "bus2"])) == 3
+        retired = await feed(delivery, kafka, records(18, 21))
+        await until(lambda: len(retired) == 3)
+    assert loads_forecast(kafka.published[-1].value or b"").window.n == 7
+    assert None not in await store.get_many(P0, ["bus0", "bus1", "bus2"])
+
+
+async def test_offsets_that_were_moved_back_are_answered_again_from_new_states(kafka: Kafka, store: FlakyStore) -> None:
+    delivery = worker(kafka, store)
+    async with running(delivery, P0) as pump:
+        retired = await feed(delivery, kafka, records(0, 12))
+        await until(lambda: store.checkpoint(P0).next_offset == 12)
+        await crash(delivery, pump)
+    kafka.offsets[P0] = 6  # kafka-consumer-groups --reset-offsets
+    again = worker(kafka, store)
+    async with running(again, P0):
+        retired = await feed(again, kafka, records(6, 12))
+        await until(lambda: len(retired) == 6)
+    assert kafka.answered == [*range(12), *range(6, 12)]
+
+
+async def test_a_drain_finishes_the_batch_in_flight_and_forgets_what_waits(kafka: Kafka, store: FlakyStore) -> None:
+    settings = Settings(max_batch=2, max_wait_ms=0.0, checkpoint_ms=1e9)
+    delivery = worker(kafka, store, settings)
+    async with running(delivery, P0):
+        first = await feed(delivery, kafka, records(0, 2))
+        await until(lambda: kafka.events == ["published", "committed"] and len(first) == 2)
+        put = asyncio.create_task(feed(delivery, kafka, records(2, 6)))
+        await asyncio.sleep(0)
+        await delivery.drain()
+        assert len(await put) == 4, "retired, answered or not: nothing may hold the rebalance up"
+        assert len(await feed(delivery, kafka, records(6, 8))) == 2
+        await delivery.revoked([P0])
+        assert store.checkpoint(P0).next_offset == kafka.offsets[P0]
+        assert kafka.answered == list(range(kafka.offsets[P0]))
+
+
+async def test_polls_wait_outside_while_two_batches_wait_inside(kafka: Kafka, store: FlakyStore) -> None:
+    delivery = worker(kafka, store, Settings(max_batch=4, max_wait_ms=0.0))
+    delivery.assigned([P0])  # and no pump yet
+    first = await feed(delivery, kafka, records(0, 4))
+    second = asyncio.create_task(feed(delivery, kafka, records(4, 8)))
+    await asyncio.sleep(0.01)
+    assert not second.done()
+    pump = asyncio.create_task(delivery.run())
+    await until(lambda: len(first) == 4 and second.done() and len(second.result()) == 4)
+    pump.cancel()
+    await asyncio.gather(pump, return_exceptions=True)
+    assert kafka.answered == list(range(8))
