@@ -15,8 +15,8 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 import stream
 from stream import admin
 from stream.clean import parse
-from stream.track import Accepted, Late, Policy, Rejected, Track, observe
-from stream.wire import ERROR_HEADER_PREFIX, Ping, Record, Reject, Topics, dumps, forecast_id, gap_id
+from stream.track import Accepted, Late, Policy, Rejected, Track, first_ts_ms, observe
+from stream.wire import ERROR_HEADER_PREFIX, Ping, Record, Reject, Topics, Window, dumps, forecast_id, gap_id
 
 SAMPLE = Path(stream.__file__).parent / "sample" / "austin_buses.parquet"
 DAY_MS = 86_400_000
@@ -142,7 +142,7 @@ def wait_until_consumed(bootstrap: str, group: str, topic: str, check: Callable[
 class Expected(NamedTuple):
     """What the records must lead to, by `clean` and `track` alone: no engine, no broker, no store."""
 
-    forecast_ids: set[str]
+    windows: dict[str, Window]  # the pings that each forecast stands on, by forecast_id
     gap_ids: set[str]
     rejects: dict[tuple[int, int], Record]  # by partition and offset
 
@@ -150,18 +150,21 @@ class Expected(NamedTuple):
 def expected(records: Sequence[Record], *, window_fixes: int, version: str) -> Expected:
     policy = Policy(window_fixes=window_fixes)
     tracks: dict[tuple[int, str], Track | None] = {}
-    found = Expected(set(), set(), {})
+    found = Expected({}, set(), {})
     for record in records:
         ping = parse(record)
         if isinstance(ping, Reject):
             found.rejects[record.partition, record.offset] = record
             continue
         key = (record.partition, ping.entity_id)
-        tracks[key], verdict = observe(tracks.get(key), ping, record.offset, policy)
+        track, verdict = observe(tracks.get(key), ping, record.offset, policy)
+        tracks[key] = track
         if isinstance(verdict, Rejected):
             found.rejects[record.partition, record.offset] = record
         elif isinstance(verdict, Accepted | Late):
-            found.forecast_ids.add(forecast_id(ping.entity_id, ping.ts, version))
+            size = verdict.position + 1 if isinstance(verdict, Late) else track.size
+            window = Window(size, first_ts_ms(track.window), ping.ts)
+            found.windows[forecast_id(ping.entity_id, ping.ts, version)] = window
             if isinstance(verdict, Accepted) and verdict.gap is not None:
                 found.gap_ids.add(gap_id(ping.entity_id, verdict.gap.start.ts_ms))
     return found
