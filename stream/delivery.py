@@ -22,7 +22,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
@@ -72,7 +71,7 @@ class Delivery:
         self._input = input_log
         self._clock = clock
         self._owned: dict[Partition, Owned] = {}
-        self._waiting: deque[Piece] = deque()
+        self._waiting: list[Piece] = []  # in the order of their arrival; a handful
         self._news = asyncio.Event()  # something for the pump to look at
         self._room = asyncio.Event()  # _waiting has shrunk
         self._busy = asyncio.Lock()  # held by whoever uses the engine; it does one thing at a time
@@ -103,11 +102,11 @@ class Delivery:
             self._room.clear()
             await self._room.wait()
 
-    def _retire(self, pieces: Iterable[Piece]) -> None:
-        """These need no work any more: answered and committed, or somebody else's."""
-        gone = set(map(id, pieces := list(pieces)))
-        self._waiting = deque(piece for piece in self._waiting if id(piece) not in gone)
-        for piece in pieces:
+    def _forget(self, which: Callable[[Owned], bool]) -> None:
+        """Retire what waits for these partitions, unanswered: their next owner reads it again."""
+        forgotten = [piece for piece in self._waiting if which(piece.owned)]
+        self._waiting = [piece for piece in self._waiting if not which(piece.owned)]
+        for piece in forgotten:
             piece.done()
         self._room.set()
 
@@ -155,27 +154,32 @@ class Delivery:
         open_ = self._open()
         if self._due_at_ms(open_) > self._clock():
             return []  # woken for a checkpoint
-        return open_[: self._limits.fit(len(piece.records) for piece in open_)]
+        batch = open_[: self._limits.fit(len(piece.records) for piece in open_)]
+        taken = set(map(id, batch))
+        self._waiting = [piece for piece in self._waiting if id(piece) not in taken]
+        self._room.set()
+        return batch
 
     async def _deliver(self, pieces: Sequence[Piece]) -> None:
+        """One batch from answers to commit. What raises leaves it uncommitted and not retired."""
         records = [r for piece in pieces for r in piece.records if r.offset >= piece.owned.next_offset]
         next_offsets = {piece.owned: piece.records[-1].offset + 1 for piece in pieces}  # the last piece's stands
         try:
             outgoing = await self._process(records, pieces[0].fetched_ms)
             if outgoing is None:  # draining, and the store is away
                 self._lose(next_offsets)
-                return
-            await self._output.publish(outgoing)
-            await self._input.commit_offsets({owned.partition: offset for owned, offset in next_offsets.items()})
+            else:
+                await self._output.publish(outgoing)
+                await self._input.commit_offsets({owned.partition: offset for owned, offset in next_offsets.items()})
+                self.records_in += len(records)
+                self.records_out += len(outgoing)
+                for owned, offset in next_offsets.items():
+                    owned.next_offset = max(owned.next_offset, offset)
         except Rebalanced as error:
             log.warning("%s; whoever owns these partitions now reads the records again", error)
             self._lose(next_offsets)
-            return
-        for owned, offset in next_offsets.items():
-            owned.next_offset = max(owned.next_offset, offset)
-        self.records_in += len(records)
-        self.records_out += len(outgoing)
-        self._retire(pieces)
+        for piece in pieces:
+            piece.done()
 
     async def _process(self, records: Sequence[Record], fetched_ms: float) -> list[Outgoing] | None:
         """The engine's answers. Waits for a store that is away; None if we are told to drain meanwhile."""
@@ -195,7 +199,7 @@ class Delivery:
             owned.gone = True
             owned.ready = False
             self._engine.drop(owned.partition)
-        self._retire([piece for piece in self._waiting if piece.owned.gone])
+        self._forget(lambda owned: owned.gone)
 
     # -- checkpoints --------------------------------------------------------------------------------------------
 
@@ -294,9 +298,8 @@ class Delivery:
     async def drain(self) -> None:
         """Before partitions go: finish the batch in flight, forget what waits. Takes in nothing until `assigned`."""
         self._draining = True
-        self._retire(list(self._waiting))
+        self._forget(lambda owned: True)
         async with self._busy:  # so that no takeover is cancelled in the middle of the engine
-            self._retire(list(self._waiting))
             takeovers = [owned.takeover for owned in self._owned.values() if owned.takeover is not None]
             for task in takeovers:
                 task.cancel()
@@ -329,7 +332,7 @@ class Delivery:
             if owned.takeover is not None:
                 owned.takeover.cancel()
         self._owned = {}
-        self._retire(list(self._waiting))
+        self._forget(lambda owned: True)
 
     @property
     def partitions(self) -> list[Partition]:
