@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
-from stream.wire import Topics
+from stream.wire import MAX_DEAD_LETTER_BYTES, Topics
 
 CONNECT_S = 8.0  # a broker that has not answered by then is called unreachable
 
@@ -88,8 +88,11 @@ def partitions_of(client: Any, topic: str) -> int:
 def create(client: Any, topics: Topics, *, partitions: int, replication: int = 1) -> list[str]:
     """Create those of our topics that are absent, and wait until each partition has a leader; their names."""
     absent = [info.name for info in describe(client, topics) if info.partitions is None]
-    options = {"num_partitions": partitions, "replication_factor": replication}
     for name in absent:
+        options: dict[str, Any] = {"num_partitions": partitions, "replication_factor": replication}
+        if name == topics.dead_letters:
+            # The largest record that the pings topic takes, and its context headers: refused, it would stop a worker.
+            options["configs"] = {"max.message.bytes": str(MAX_DEAD_LETTER_BYTES)}
         try:
             client.create_topics({name: options}, wait_for_metadata=True)
         except TopicAlreadyExistsError:

@@ -22,6 +22,7 @@ Headers = tuple[tuple[str, bytes], ...]
 
 MAX_ENTITY_ID_CHARS: Final = 128
 MAX_RECORD_BYTES: Final = 64 * 1024  # a ping is 100-500 bytes; attrs may carry some more, a megabyte is a mistake
+MAX_DEAD_LETTER_BYTES: Final = 32 * 1024 * 1024  # what the dead letter topic takes: any input record, with headers
 MAX_ATTRS: Final = 32
 E7: Final = 10_000_000  # latitudes and longitudes are published to 1e-7 deg (1.1 cm), well under GPS noise
 
