@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import threading
 from dataclasses import fields
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ from stream.settings import DEFAULT_HORIZONS_S, Settings
 
 _DEFAULTS: dict[str, Any] = {item.name: item.default for item in fields(Settings)}
 _HORIZONS = ",".join(f"{h:g}" for h in DEFAULT_HORIZONS_S)
+REPEAT_S = 30.0  # between two equal lines of a client library
 CHECK_S = 8.0  # a broker or store that has not answered by then is called unreachable
 
 HELP = """Forecast every ping: read the pings topic, keep each entity's state, publish forecasts and gap fills.
@@ -95,11 +97,35 @@ def _horizons(text: str) -> tuple[float, ...]:
         raise typer.BadParameter(f"not seconds separated by commas: {text!r}", param_hint="--horizons") from None
 
 
+class Seldom(logging.Filter):
+    """Lets a client's line through once in `every_s`: aiokafka writes twenty a second while the broker is away."""
+
+    def __init__(self, every_s: float) -> None:
+        super().__init__()
+        self._every_s = every_s
+        self._said: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.startswith("stream"):
+            return True
+        key = record.name, str(record.msg)
+        if record.created - self._said.get(key, float("-inf")) < self._every_s:
+            return False
+        self._said[key] = record.created
+        return True
+
+
 def _log_to_stderr(level: str) -> None:
     if level.lower() not in ("debug", "info", "warning", "error"):
         raise typer.BadParameter(f"not a level: {level!r}", param_hint="--log-level")
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
     logging.getLogger("stream").setLevel(level.upper())
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(Seldom(REPEAT_S))
+    # The consumer's thread ends with an exception when it is stopped while the broker is away; one line is enough.
+    threading.excepthook = lambda args: logging.getLogger(__name__).warning(
+        "thread %s ended: %r", args.thread.name if args.thread else "?", args.exc_value
+    )
     if level.lower() == "debug":
         for name in ("faust", "mode", "aiokafka"):
             logging.getLogger(name).setLevel(logging.INFO)
