@@ -56,8 +56,8 @@ def running(say: Say) -> Iterator[Broker]:
             try:
                 broker = stack.enter_context(source(say))
                 break
-            except Unavailable as reason:
-                say(f"kafka: not {source.__name__.lstrip('_')}: {reason}")
+            except Exception as reason:  # whatever Docker, Java or Maven come up with: the next source may still work
+                say(f"kafka: not {source.__name__.lstrip('_')}: {' '.join(str(reason).split()) or repr(reason)}")
         else:
             raise Unavailable("no Kafka broker of any kind could be started; the reasons are above")
         say(f"kafka: {broker.what} at {broker.bootstrap}")
@@ -84,20 +84,30 @@ def _given(say: Say) -> Iterator[Broker]:
 def _docker(say: Say) -> Iterator[Broker]:
     _ask_docker_daemon()
     try:
-        from testcontainers.kafka import KafkaContainer
+        from testcontainers.core.container import DockerContainer
     except ImportError as error:
         raise Unavailable(f"testcontainers is not installed ({error})") from error
     say(f"kafka: starting {DOCKER_IMAGE} in Docker (its first download takes a while)")
-    container = KafkaContainer(DOCKER_IMAGE).with_kraft()
+    # Not testcontainers' own KafkaContainer: it runs scripts that only Confluent's images have.
+    port = embedded.free_port()
+    container = DockerContainer(DOCKER_IMAGE).with_bind_ports(9092, port).with_envs(**_docker_settings(port))
     try:
-        container.start(timeout=int(START_S))
-    except Exception as error:  # whatever Docker's client throws: the next source may still work
-        container.stop()
-        raise Unavailable(f"the container did not start: {error}") from error
-    try:
-        yield Broker(container.get_bootstrap_server(), f"Apache Kafka {KAFKA} in Docker", apache=True)
+        container.start()
+        if not wait_until_up(f"127.0.0.1:{port}", timeout_s=START_S):
+            raise Unavailable(f"the container did not answer within {START_S:.0f} s")
+        yield Broker(f"127.0.0.1:{port}", f"Apache Kafka {KAFKA} in Docker", apache=True)
     finally:
         container.stop()
+
+
+def _docker_settings(port: int) -> dict[str, str]:
+    """PROPERTIES as the image takes them: KAFKA_ and the name in capitals, underscores for dots."""
+    lines = PROPERTIES.format(port=9092, controller=9093, data="/tmp/kafka").split()
+    settings = dict(line.split("=", 1) for line in lines)
+    settings["listeners"] = "PLAINTEXT://0.0.0.0:9092,CONTROLLER://127.0.0.1:9093"
+    settings["advertised.listeners"] = f"PLAINTEXT://127.0.0.1:{port}"
+    settings["listener.security.protocol.map"] = "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT"
+    return {"KAFKA_" + name.upper().replace(".", "_"): value for name, value in settings.items()}
 
 
 def _ask_docker_daemon() -> None:

@@ -173,9 +173,8 @@ def test_tail_follows_what_comes_later(kafka: str, topics: Topics, topic_prefix:
 
 
 def test_tail_ends_quietly_when_its_reader_does(kafka: str, topics: Topics, topic_prefix: str) -> None:
-    send(
-        kafka, topics.forecasts, ((b"a", dumps(forecast(f"a{n}")), ()) for n in range(2_000))
-    )  # more than a pipe holds
+    # 2,000 are more than a pipe holds, so that tail must write again after its reader has gone.
+    send(kafka, topics.forecasts, ((b"a", dumps(forecast(f"a{n}")), ()) for n in range(2_000)))
     options = ["--from", "earliest", "--json", "--bootstrap", kafka, "--prefix", topic_prefix]
     tail = subprocess.Popen(
         [*COMMAND, "tail", "forecasts", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
