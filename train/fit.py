@@ -55,7 +55,7 @@ class FitOptions:
     weight_decay: float = 0.02  # of matrices only
     clip: float = 1.0  # norm of the gradient
     ema: float = 0.998  # of the weights, per step
-    bfloat16: bool = True  # matrix products only; where the processor has them they are several times faster
+    bfloat16: bool = field(default_factory=lambda: has_bfloat16())  # matrix products only; see there
     threads: int | None = None
     checkpoint_every: int = 200  # steps
     validate_every: int = 500
@@ -68,6 +68,12 @@ class FitOptions:
             raise ValueError(f"steps and minutes must be positive, got {self.steps} and {self.minutes}")
         if not 0 < self.lr < math.inf or not 0 <= self.ema < 1:
             raise ValueError(f"lr must be above 0 and ema in 0..1, got {self.lr} and {self.ema}")
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 itself: then it is several times faster than float32, else slower."""
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.9 may lack it
+    return bool(capabilities.get("avx512_bf16", False))
 
 
 class Tick(NamedTuple):
