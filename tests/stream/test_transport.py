@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import pytest
@@ -33,7 +34,7 @@ class Polling(Consumer):
 
 
 @pytest.fixture
-async def consumer() -> Polling:
+async def consumer() -> AsyncIterator[Polling]:
     app: App = faust_app(Settings(bootstrap="127.0.0.1:1"))
     app.finalize()
     app.consumer_generation_id = 1
@@ -42,7 +43,10 @@ async def consumer() -> Polling:
         TopicPartition(*A): [raw(A, offset) for offset in (3, 4, 7)],
         TopicPartition(*B): [raw(B, 9)],
     }
-    return polling
+    yield polling
+    for made in (polling, app._consumer):  # loops of threads that never started: else the collector complains
+        if made is not None:
+            cast(Any, made)._thread.thread_loop.close()
 
 
 async def test_a_poll_is_one_message_per_partition_that_stands_for_its_last_record(consumer: Polling) -> None:
