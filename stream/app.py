@@ -74,7 +74,7 @@ def build(settings: Settings) -> App:
     async def run(work: Callable[[], T], /) -> T:
         return await asyncio.get_running_loop().run_in_executor(compute, work)
 
-    predictor = Predictor.load(settings.weights)
+    predictor = Predictor.load(settings.weights, threads=1)  # a worker is one core; more cores are more workers
     store = RedisStore(settings)
     engine = Engine(predictor, store, settings, run=run)
     app = faust_app(settings)
