@@ -224,17 +224,11 @@ CODES: Final[dict[str, str]] = {
 _ENCODER: Final = msgspec.json.Encoder()
 _FORECAST_DECODER: Final = msgspec.json.Decoder(Forecast)
 _GAPFILL_DECODER: Final = msgspec.json.Decoder(GapFill)
-_PING_DECODER: Final = msgspec.json.Decoder(Ping)
 
 
 def dumps(record: Ping | Forecast | GapFill) -> bytes:
     """The canonical JSON bytes of one record."""
     return _ENCODER.encode(record)
-
-
-def loads_ping(raw: bytes) -> Ping:
-    """A Ping that we wrote ourselves. Bytes from anywhere else go through `clean.parse`."""
-    return _PING_DECODER.decode(raw)
 
 
 def loads_forecast(raw: bytes) -> Forecast:
