@@ -8,6 +8,7 @@ Shapes: N rows (slots), H horizons, M points of a gap.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
@@ -23,7 +24,7 @@ from model.codec import State, StateCorrupt, StateError, StateMismatch
 from model.config import SMALL, ModelConfig
 from model.features import ABSENT, FIX
 from model.gaps import Fill, Gap
-from model.geo import E7, F64, moved_deg
+from model.geo import E7, F64, displacement_m, moved_deg
 from model.heads import Spread, combine
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "StateCorrupt",
     "StateError",
     "StateMismatch",
+    "TravelTimes",
     "WeightsError",
 ]
 
@@ -60,10 +62,20 @@ class Forecasts(NamedTuple):
     fallback: NDArray[np.bool_]  # N: the model was not finite, the row is damped constant velocity
 
 
+class TravelTimes(NamedTuple):
+    """N rows, seconds, float64."""
+
+    median_s: F64
+    low_s: F64  # of the 90 % interval
+    high_s: F64
+
+
 class Predictor:
     """A network and the states of the entities that it follows."""
 
     def __init__(self, net: network.Network, *, name: str, capacity: int = 1024, threads: int | None = None) -> None:
+        if (reason := net.config.not_servable()) is not None:
+            raise WeightsError(f"{name!r} cannot be served: {reason}")
         if threads is not None:
             torch.set_num_threads(threads)
         self.config = net.config
@@ -109,7 +121,9 @@ class Predictor:
         folded = motion.fold(pool.kin[slots], dt, d, self.config)
         kin = np.where((age == 0)[:, None], motion.fresh(self.config), folded)
         x = torch.from_numpy(features.encode(kin, features.context(fixes), self.config))
-        pool.hidden[torch.from_numpy(slots)] = self._net.trunk.step(x, torch.from_numpy(age), pool.writer(slots))
+        pool.hidden[torch.from_numpy(slots)] = self._net.trunk.step(
+            x, torch.from_numpy(age), pool.writer(slots), self._net.locate(fixes), _times(fixes)
+        )
         pool.kin[slots], pool.last[slots], pool.age[slots] = kin, fixes, age + 1
 
     @torch.inference_mode()
@@ -138,7 +152,7 @@ class Predictor:
             raise ValueError(f"horizons must have the shape H or N={len(slots)}, H, got {horizons.shape}")
         if not bool((horizons > 0).all()) or not bool(np.isfinite(horizons).all()):
             raise ValueError(f"horizons must be positive seconds, got {horizons_s}")
-        kin, hidden = pool.kin[slots], pool.hidden[torch.from_numpy(slots)]
+        kin, last, hidden = pool.kin[slots], pool.last[slots], pool.hidden[torch.from_numpy(slots)]
         running = np.where(kin[:, motion.DT] == 0.0, 1.0, np.exp(kin[:, motion.LOG_DT]))
         log_ratio = np.asarray(self._net.interval(hidden).double().numpy())
         sound = np.isfinite(log_ratio)
@@ -146,12 +160,12 @@ class Predictor:
             running * np.exp(np.clip(np.where(sound, log_ratio, 0.0), -12.0, 12.0)), MIN_NEXT_S, MAX_NEXT_S
         )
         dt = np.concatenate([next_dt[:, None], np.broadcast_to(horizons, (len(slots), horizons.shape[-1]))], axis=1)
-        question = network.asked(queries.forecast(kin, dt, self.config), torch.float64)
+        at = queries.from_origin(last, self.config)
+        question = network.asked(queries.forecast(kin, dt, self.config, at), torch.float64)
         spread = combine(self._net.forecast(hidden, question.features), question)
         mean, cov, sound = self._sound(spread, sound)
         plain = baselines.damped_velocity(kin, dt, self.config)
         mean, cov = _replace(mean, cov, plain, ~sound)
-        last = pool.last[slots]
         lat, lon = moved_deg(last["lat_e7"][:, None] / E7, last["lon_e7"][:, None] / E7, mean)
         return Forecasts(
             next_dt, mean[:, 0], lat[:, 0], lon[:, 0], cov[:, 0], lat[:, 1:], lon[:, 1:], cov[:, 1:], ~sound
@@ -178,6 +192,26 @@ class Predictor:
         return [
             Fill(lat[i, :n], lon[i, :n], cov[i, :n], "model" if sound[i] else "hermite") for i, n in enumerate(counts)
         ]
+
+    @torch.inference_mode()
+    def travel_time(self, slots: Slots, lat_deg: F64, lon_deg: F64) -> TravelTimes:
+        """From each slot's last fix to a destination [N] of its own, as if it left now; changes nothing.
+
+        Raises ValueError for an empty slot.
+        """
+        pool = self._pool
+        self._check_filled(slots)
+        last = pool.last[slots]
+        to = [np.rint(np.asarray(deg) * E7).astype(np.int64) for deg in (lat_deg, lon_deg)]
+        question = queries.travel(pool.kin[slots], displacement_m(last["lat_e7"], last["lon_e7"], *to)[:, None])
+        places = self._net.trunk.places
+        place = None if places is None else places(places.find(lat_deg[:, None], lon_deg[:, None]))
+        hidden = pool.hidden[torch.from_numpy(slots)]
+        base = torch.from_numpy(question.base_log_s)
+        log_s, scale = self._net.travel(hidden, torch.from_numpy(question.features).float(), base, place)
+        half = math.log(10) * scale  # of a Laplace: P(|x| > q) = e^(-q / scale)
+        median, low, high = (np.asarray(x[:, 0].exp().numpy()) for x in (log_s, log_s - half, log_s + half))
+        return TravelTimes(median, low, high)
 
     def dumps(self, slots: Slots) -> list[bytes]:
         """The states as bytes. `loads` of them continues exactly as these slots would."""
@@ -210,7 +244,7 @@ class Predictor:
         fixes, lengths = baselines.pad(windows)
         kin = baselines.scan_fixes(fixes, self.config)
         x = torch.from_numpy(features.encode(kin, features.context(fixes), self.config))
-        hidden, kept = net.trunk(x)
+        hidden, kept = net.trunk(x, net.locate(fixes), _times(fixes))
         rows, newest = np.arange(len(slots)), lengths - 1
         for block, (k, v) in enumerate(kept):
             pool.put_sequence(slots, block, k, v, lengths)
@@ -232,6 +266,10 @@ class Predictor:
         mean, cov = np.asarray(spread.mean_en.numpy()), np.asarray(spread.cov_m2.numpy())
         finite = np.isfinite(mean).all((1, 2)) & np.isfinite(cov).all((1, 2))
         return mean, cov, sound & finite
+
+
+def _times(fixes: NDArray[Any]) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(fixes["ts_ms"]))
 
 
 def _replace(mean: F64, cov: F64, plain: motion.Law, rows: NDArray[np.bool_]) -> tuple[F64, F64]:

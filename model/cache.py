@@ -38,7 +38,7 @@ class StatePool:
         self._free: list[int] = []
         self.capacity = 0
         c = config
-        self.rings = torch.zeros(c.blocks, 0, 2, c.window, c.head_dim)
+        self.rings = torch.zeros(c.blocks, 0, 2, c.window, c.kv_dim)
         self.hidden = torch.zeros(0, c.d)
         self.kin = np.zeros((0, motion.WIDTH))
         self.last = np.zeros(0, dtype=FIX)
@@ -102,7 +102,7 @@ class StatePool:
     def _grow(self, capacity: int) -> None:
         extra = capacity - self.capacity
         c = self.config
-        self.rings = torch.cat([self.rings, torch.zeros(c.blocks, extra, 2, c.window, c.head_dim)], dim=1)
+        self.rings = torch.cat([self.rings, torch.zeros(c.blocks, extra, 2, c.window, c.kv_dim)], dim=1)
         self.hidden = torch.cat([self.hidden, torch.zeros(extra, c.d)])
         self.kin = _extended(self.kin, extra)
         self.last = _extended(self.last, extra)

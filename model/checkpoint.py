@@ -63,7 +63,7 @@ def from_pretrained(weights: str | Path) -> Network:
         if tensor.shape != expected[name].shape:
             shapes = f"shape {list(tensor.shape)}, config needs {list(expected[name].shape)}"
             raise WeightsError(f"{directory / WEIGHTS_FILE}: {name} has {shapes}")
-        if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+        if tensor.is_floating_point() != expected[name].is_floating_point() or not bool(torch.isfinite(tensor).all()):
             raise WeightsError(f"{directory / WEIGHTS_FILE}: {name} has values that are not finite numbers")
     network.load_state_dict(tensors)
     return network.eval()
@@ -72,7 +72,7 @@ def from_pretrained(weights: str | Path) -> Network:
 def save_pretrained(network: Network, directory: Path, card: str) -> None:
     """Write the three files; each appears whole or not at all, the config (which `resolve` looks for) last."""
     directory.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.detach().float().contiguous() for name, tensor in network.state_dict().items()}
+    tensors = {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
     write_atomic(directory / WEIGHTS_FILE, safetensors.torch.save(tensors))
     write_atomic(directory / CARD_FILE, card.encode())
     write_atomic(directory / CONFIG_FILE, network.config.dumps().encode())

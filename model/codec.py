@@ -60,7 +60,7 @@ class State(NamedTuple):
 
 def size(config: ModelConfig, filled: int) -> int:
     """Bytes of a state with that many filled places."""
-    floats = config.d + config.blocks * 2 * filled * config.head_dim
+    floats = config.d + config.blocks * 2 * filled * config.kv_dim
     return _HEAD.size + FIX.itemsize + 8 * motion.WIDTH + 4 * floats + _CRC.size
 
 
@@ -96,7 +96,7 @@ def loads(blob: bytes, config: ModelConfig, fingerprint: bytes) -> State:
 
 def _arrays(blob: bytes, config: ModelConfig, filled: int) -> Iterator[NDArray[Any]]:
     offset = _HEAD.size
-    ring_shape = (config.blocks, 2, filled, config.head_dim)
+    ring_shape = (config.blocks, 2, filled, config.kv_dim)
     for dtype, shape in ((FIX, ()), ("<f8", (motion.WIDTH,)), ("<f4", (config.d,)), ("<f4", ring_shape)):
         array = np.ndarray(shape, dtype=dtype, buffer=blob, offset=offset)
         offset += array.nbytes

@@ -7,7 +7,10 @@ from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
 from typing import Final, Self
 
+from model.positions import KINDS, MAX_LEARNED
+
 FINGERPRINT_BYTES: Final = 8
+TARGETS: Final = ("kalman", "delta", "absolute")
 
 
 @dataclass(frozen=True)
@@ -22,10 +25,20 @@ class ModelConfig:
     blocks: int = 2
     heads: int = 4
     kv_heads: int = 1  # multi-query: one key and one value per token and block, so that the cache stays small
+    positions: str = "rope"  # one of model.positions.KINDS
+    patch: int = 1  # pings per token; above 1 the model answers once per patch and cannot be served
     window: int = 64  # pings a token attends to, itself included; the same in training and in serving
     mlp_ratio: int = 4
     # Off by default: a model that has seen where it is cannot move to another region, and rotation cannot augment it.
     absolute: bool = False
+    places: int = 0  # map cells whose learned vectors the weights carry (model.places); 0: the model sees motion only
+    # What the head's metres are added to: the Kalman forecast; "delta": the last fix; "absolute": a fixed origin, with
+    # the region's radius as the unit, which only makes sense together with `absolute` inputs.
+    target: str = "kalman"
+    query_time: bool = True  # off: the head does not see Δt, one answer in reaches serves all times
+    origin_lat_deg: float = 0.0  # of "absolute"
+    origin_lon_deg: float = 0.0
+    region_m: float = 10_000.0
     # The Kalman filter under the residual: integrated Ornstein-Uhlenbeck, see model.motion.
     damping_s: float = 200.0  # a velocity is forgotten with this time constant; this and the next measured on tracks
     accel_psd: float = 0.6  # spectral density of the acceleration noise, m²/s³
@@ -33,20 +46,39 @@ class ModelConfig:
     start_speed_mps: float = 10.0  # spread of the speed per axis before anything is known
 
     def __post_init__(self) -> None:
-        if self.kv_heads != 1:
-            raise ValueError(f"kv_heads must be 1 (multi-query), got {self.kv_heads}")
+        if self.kv_heads < 1 or self.heads % self.kv_heads:
+            raise ValueError(f"{self.heads} heads cannot share {self.kv_heads} keys evenly")
+        if self.positions not in KINDS:
+            raise ValueError(f"positions must be one of {', '.join(KINDS)}, got {self.positions!r}")
+        if self.target not in TARGETS:
+            raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {self.target!r}")
+        if self.places < 0:
+            raise ValueError(f"places must be at least 0, got {self.places}")
         if self.d < 1 or self.heads < 1 or self.d % self.heads or (self.d // self.heads) % 2:
             raise ValueError(f"d={self.d} must split into {self.heads} heads of even size")
-        for name in ("blocks", "window", "mlp_ratio"):
+        for name in ("blocks", "window", "mlp_ratio", "patch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("damping_s", "accel_psd", "fix_sigma_m", "start_speed_mps"):
+        for name in ("damping_s", "accel_psd", "fix_sigma_m", "start_speed_mps", "region_m"):
             if not 0 < getattr(self, name) < 1e6:
                 raise ValueError(f"{name} must be positive and below 1e6, got {getattr(self, name)}")
 
     @property
     def head_dim(self) -> int:
         return self.d // self.heads
+
+    @property
+    def kv_dim(self) -> int:
+        """Numbers of a token's key, and of its value, in each block."""
+        return self.kv_heads * self.head_dim
+
+    def not_servable(self) -> str | None:
+        """Why a stream cannot be served ping by ping; None where it can."""
+        if self.patch > 1:
+            return f"a token is a patch of {self.patch} pings, and a forecast is due after each ping"
+        if self.positions == "learned":
+            return f"learned positions end at {MAX_LEARNED} pings, and a stream does not"
+        return None
 
     @property
     def receptive_field(self) -> int:

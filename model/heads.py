@@ -1,7 +1,8 @@
-"""Answers from one hidden vector: the next interval, a position after any time, a position inside a gap.
+"""Answers from one hidden vector: the next interval, a position after any time or inside a gap, the time to a place.
 
 Every answer is a residual over physics and its last layer starts at zero, so an untrained model is the physics: the
-Kalman filter for a forecast, the running interval for the next Δt, the cubic Hermite curve for a gap.
+Kalman filter for a forecast, the running interval for the next Δt, the cubic Hermite curve for a gap, a town's speed for
+a travel time.
 
 A position is a mean and a 2x2 covariance. The loss takes the position as Student's t with NU degrees of freedom, whose
 scale matrix is the covariance times SCALE_OF_COV: at NU = 4 that makes the Gaussian 90 % ellipse of the covariance
@@ -35,6 +36,9 @@ MAX_LOG_SHAPE: Final = 3.0  # no ellipse thinner than e^-3
 MAX_RESIDUAL: Final = 4.0  # reaches: nothing goes on at four times its recent speed for half an hour
 MAX_GAP_AGE: Final = 3  # a gap is asked for from the first, second or third fix after it
 MAX_LEAN: Final = 2.0  # how far the mean may move from one physics past the other
+MAX_LOG_TRAVEL: Final = 4.0  # no travel time outside 1/50 .. 50 times that at TRAVEL_MPS
+TRAVEL_MPS: Final = 5.0  # door to door along the chord, by day in a town
+TRAVEL_SPREAD: Final = 0.5  # of the log of a travel time, before training
 OUT: Final = 10  # numbers of an answer: 4 of the residual, 5 of the spread, 1 that leans to the other physics
 
 
@@ -54,6 +58,13 @@ class Asked(NamedTuple):
     base_var: Tensor  # [..., Q] m²: its variance per axis
     reach_m: Tensor  # [..., Q] one unit of residual
     frame: Tensor  # [..., Q, 2] unit vector along the motion, shorter where there is little motion
+
+
+class TravelTime(NamedTuple):
+    """Laplace distribution of the log of a travel time: its median and 90 % interval are exp of plain quantiles."""
+
+    log_s: Tensor  # [..., Q] median
+    scale: Tensor  # [..., Q]
 
 
 class QueryHead(nn.Module):
@@ -92,6 +103,30 @@ class IntervalHead(nn.Module):
         return y
 
 
+class TravelHead(nn.Module):
+    """When it will be at a place, zero before training."""
+
+    def __init__(self, config: ModelConfig, question: int) -> None:
+        super().__init__()
+        c = config.d
+        self.from_hidden = nn.Linear(c, c)
+        self.from_question = nn.Linear(question, c, bias=False)
+        self.from_place = nn.Linear(c, c, bias=False) if config.places else None
+        self.middle = nn.Linear(c, c // 2)
+        self.last = nn.Linear(c // 2, 2)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, h: Tensor, question: Tensor, base_log_s: Tensor, place: Tensor | None) -> TravelTime:
+        """h [..., C], question [..., Q, E], base [..., Q] and what is known of the destinations [..., Q, C]."""
+        x = self.from_hidden(h).unsqueeze(-2) + self.from_question(question)
+        if self.from_place is not None and place is not None:
+            x = x + self.from_place(place)
+        a = self.last(fn.gelu(self.middle(fn.gelu(x)))).to(base_log_s.dtype)
+        log_s = base_log_s + MAX_LOG_TRAVEL * torch.tanh(a[..., 0] / MAX_LOG_TRAVEL)
+        return TravelTime(log_s, TRAVEL_SPREAD * torch.exp(MAX_LOG_SHAPE * torch.tanh(a[..., 1] / MAX_LOG_SHAPE)))
+
+
 def combine(raw: Tensor, asked: Asked) -> Spread:
     """The distribution from the network's numbers [..., OUT] and the physics, in the dtype of `asked`."""
     raw = raw.to(asked.base_en.dtype)
@@ -114,6 +149,11 @@ def combine(raw: Tensor, asked: Asked) -> Spread:
     size = asked.base_var * torch.exp(s)
     even, odd = size * torch.cosh(rho), size * torch.sinh(rho) / rho2.sqrt()
     return Spread(mean, torch.stack([even + odd * p, odd * q, even - odd * p], dim=-1))
+
+
+def laplace_nll(travel: TravelTime, log_s: Tensor) -> Tensor:
+    """−log density [...] of the logs of travel times, up to a constant."""
+    return (log_s - travel.log_s).abs() / travel.scale + travel.scale.log()
 
 
 def t_nll(spread: Spread, target_en: Tensor) -> Tensor:

@@ -1,20 +1,25 @@
-"""All weights of a model in one module: the trunk and the three heads. Knows tensors; knows no pings and no slots."""
+"""All weights of a model in one module: the trunk and the four heads. Knows tensors; knows no pings and no slots."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model import features, queries
 from model.config import ModelConfig
-from model.heads import Asked, IntervalHead, QueryHead
+from model.geo import E7
+from model.heads import Asked, IntervalHead, QueryHead, TravelHead
+from model.places import Found
 from model.queries import Question
 from model.transformer import Trunk
 
 
 class Network(nn.Module):
-    """`trunk` reads pings; `forecast`, `interval` and `gap` answer from its hidden vectors."""
+    """`trunk` reads pings; `forecast`, `interval`, `gap` and `travel` answer from its hidden vectors."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -23,10 +28,17 @@ class Network(nn.Module):
         self.forecast = QueryHead(config, queries.FORECAST_FEATURES)
         self.interval = IntervalHead(config)
         self.gap = QueryHead(config, queries.GAP_FEATURES)
+        self.travel = TravelHead(config, queries.TRAVEL_FEATURES)
         for block in self.trunk.blocks:
             # GPT-2: what is added to the residual stream starts smaller the more blocks add to it.
             for name in ("out", "down"):
                 nn.init.normal_(block.get_submodule(name).weight, std=(2 * config.blocks * config.d) ** -0.5)  # type: ignore[arg-type]
+
+    def locate(self, fixes: NDArray[Any]) -> Found | None:
+        """Where FIX records lie on the map that these weights know; None for weights without one."""
+        if self.trunk.places is None:
+            return None
+        return self.trunk.places.find(fixes["lat_e7"] / E7, fixes["lon_e7"] / E7)
 
 
 def build(config: ModelConfig, seed: int) -> Network:

@@ -1,23 +1,25 @@
-"""Questions to the model and the physics under them: a position after Δt, a position inside a gap. Float64, no weights.
+"""Questions to the model and the physics under them: where after Δt, where inside a gap, when there. Float64, no weights.
 
 Shapes: ... any batch, Q queries per row, K = motion.WIDTH.
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model import baselines
 from model import motion as m
 from model.config import ModelConfig
 from model.features import signed_log
-from model.geo import F64
-from model.heads import CHORD_FLOOR_M, HEADING_FLOOR_MPS, MAX_GAP_AGE, REACH_MEMORY_S
+from model.geo import E7, F64, displacement_m
+from model.heads import CHORD_FLOOR_M, HEADING_FLOOR_MPS, MAX_GAP_AGE, REACH_MEMORY_S, TRAVEL_MPS
 
 FORECAST_FEATURES: Final = 13
 GAP_FEATURES: Final = 26
+TRAVEL_FEATURES: Final = 17
 MIN_QUERY_S: Final = 1e-3
 
 
@@ -43,8 +45,17 @@ class GapEnds(NamedTuple):
     has_after: F64
 
 
-def forecast(kin: F64, dt_s: F64, config: ModelConfig) -> Question:
-    """Where after dt_s [..., Q] seconds; kin [..., K]."""
+class Travel(NamedTuple):
+    """When there: what the network sees of the destination [..., Q, E], and the log of the seconds at TRAVEL_MPS."""
+
+    features: F64
+    base_log_s: F64
+
+
+def forecast(kin: F64, dt_s: F64, config: ModelConfig, at_en: F64 | None = None) -> Question:
+    """Where after dt_s [..., Q] seconds; kin [..., K]. at_en [..., 2] is the last fix seen from the config's origin, in
+    metres (`from_origin`): "absolute" targets need it.
+    """
     dt = np.maximum(dt_s, MIN_QUERY_S)
     law = m.after(kin, dt, config)
     scale = m.speed_scale_mps(kin)[..., None]
@@ -63,8 +74,26 @@ def forecast(kin: F64, dt_s: F64, config: ModelConfig) -> Question:
     )
     velocity = kin[..., None, m.V_E : m.V_N + 1]
     frame = velocity / np.sqrt((velocity * velocity).sum(-1, keepdims=True) + HEADING_FLOOR_MPS**2)
-    other = baselines.damped_velocity(kin, dt, config).mean_en
-    return Question(features, law.mean_en, other, law.var_m2, reach, np.broadcast_to(frame, law.mean_en.shape).copy())
+    frame = np.broadcast_to(frame, law.mean_en.shape).copy()
+    if not config.query_time:
+        features = np.zeros_like(features)
+    if config.target == "kalman":
+        other = baselines.damped_velocity(kin, dt, config).mean_en
+        return Question(features, law.mean_en, other, law.var_m2, reach, frame)
+    zero = np.zeros_like(law.mean_en)
+    if config.target == "delta":
+        return Question(features, zero, zero, law.var_m2, reach, frame)
+    if at_en is None:
+        raise ValueError("absolute targets need to know where the last fix is")
+    origin = zero - at_en[..., None, :]
+    unit = np.full_like(reach, config.region_m)
+    return Question(features, origin, origin, unit**2, unit, zero)
+
+
+def from_origin(fixes: NDArray[Any], config: ModelConfig) -> F64:
+    """East and north metres [..., 2] of FIX records from the origin of the config's region."""
+    lat, lon = (np.full(fixes.shape, round(deg * E7)) for deg in (config.origin_lat_deg, config.origin_lon_deg))
+    return displacement_m(lat, lon, fixes["lat_e7"], fixes["lon_e7"])
 
 
 def gap(ends: GapEnds, t_s: F64, fixes_after: F64, scale_mps: F64, config: ModelConfig) -> Question:
@@ -109,6 +138,25 @@ def gap(ends: GapEnds, t_s: F64, fixes_after: F64, scale_mps: F64, config: Model
     ]
     features = np.concatenate([wide, np.stack(point, axis=-1)], axis=-1)
     return Question(features, base, straight, var, reach, np.broadcast_to(unit[..., None, :], base.shape).copy())
+
+
+def travel(kin: F64, to_en: F64) -> Travel:
+    """When it will be to_en [..., Q, 2] metres from its last fix; kin [..., K]."""
+    metres = np.sqrt((to_en * to_en).sum(-1)) + 1.0
+    x, scale = np.log(metres), m.speed_scale_mps(kin)[..., None]
+    velocity = kin[..., None, m.V_E : m.V_N + 1]
+    heading = velocity / np.sqrt((velocity * velocity).sum(-1, keepdims=True) + HEADING_FLOOR_MPS**2)
+    row = [
+        x / 4.0,
+        *_waves(x),
+        *np.moveaxis(signed_log(to_en, 100.0), -1, 0),
+        *np.moveaxis(_in_frame(to_en / metres[..., None], heading), -1, 0),
+        np.broadcast_to(np.log(scale), x.shape),
+        (x - np.log(scale)) / 4.0,
+        np.broadcast_to(kin[..., m.DT, None] == 0.0, x.shape).astype(np.float64),
+        np.broadcast_to(np.log(kin[..., m.PP, None]) / 2.0 - 1.0, x.shape),
+    ]
+    return Travel(np.stack(row, axis=-1), x - np.log(TRAVEL_MPS))
 
 
 def _waves(x: F64) -> list[F64]:

@@ -1,10 +1,11 @@
-"""The trunk: pre-norm blocks with multi-query attention over a band of W pings. Knows tensors; knows no pings.
+"""The trunk: pre-norm blocks with attention over a band of W pings. Knows tensors; knows no pings.
 
 Two ways through the same weights that must agree to 1e-5 in float32:
 `forward` takes whole sequences, a token seeing itself and the W-1 before it; `step` takes one ping per row and finds
 the others in a ring (model.cache), where rows may have any ages.
 
-Shapes: B sequences, N rows, T pings, F features, C = config.d, H heads, D = C / H, W = config.window.
+Shapes: B sequences, N rows, T pings, F features, C = config.d, H heads, D = C / H, W = config.window, G key heads,
+P = config.patch pings per token.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ import torch
 import torch.nn.functional as fn
 from torch import Tensor, nn
 
-from model import positions
 from model.config import ModelConfig
+from model.places import Found, Places
+from model.positions import Positions, rotate
 
 
 class Rings(Protocol):
     """Where `step` keeps keys and values: one ring of W per row and block."""
 
-    def append(self, block: int, k_ND: Tensor, v_ND: Tensor) -> tuple[Tensor, Tensor]:
-        """Write the newest key and value of each row, and return all of the rows' rings, [N, W, D] each."""
+    def append(self, block: int, k_NE: Tensor, v_NE: Tensor) -> tuple[Tensor, Tensor]:
+        """Write the newest key and value of each row, and return all of the rows' rings, [N, W, E = G·D] each."""
 
 
 class Block(nn.Module):
@@ -31,20 +33,40 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        c, d = config.d, config.head_dim
-        self.heads, self.head_dim = config.heads, d
+        c, self.head_dim = config.d, config.head_dim
+        self.heads, self.groups = config.heads, config.kv_heads
         self.norm_attention = nn.LayerNorm(c)
-        self.qkv = nn.Linear(c, c + 2 * d, bias=False)
+        self.qkv = nn.Linear(c, c + 2 * config.kv_dim, bias=False)
         self.out = nn.Linear(c, c, bias=False)
         self.norm_mlp = nn.LayerNorm(c)
         self.up = nn.Linear(c, config.mlp_ratio * c)
         self.down = nn.Linear(config.mlp_ratio * c, c)
 
-    def project(self, x: Tensor, cos_sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Rotated queries [..., H, D] and key [..., D], and value [..., D], of x [..., C]; cos_sin [..., 2, D/2]."""
-        q, k, v = self.qkv(self.norm_attention(x)).split([x.shape[-1], self.head_dim, self.head_dim], dim=-1)
-        q = q.unflatten(-1, (self.heads, self.head_dim))
-        return positions.rotate(q, cos_sin.unsqueeze(-3)), positions.rotate(k, cos_sin), v
+    def project(self, x: Tensor, cos_sin: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [..., H, D], keys and values [..., G·D] of x [..., C], turned by cos_sin [..., 2, D/2] if given."""
+        kv_dim = self.groups * self.head_dim
+        q, k, v = self.qkv(self.norm_attention(x)).split([x.shape[-1], kv_dim, kv_dim], dim=-1)
+        q, k = (y.unflatten(-1, (-1, self.head_dim)) for y in (q, k))
+        if cos_sin is not None:
+            q, k = rotate(q, cos_sin.unsqueeze(-3)), rotate(k, cos_sin.unsqueeze(-3))
+        return q, k.flatten(-2), v
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+        """Answers [B, T, C] to queries [B, T, H, D] from keys and values [B, S, G·D]; bias [B or 1, T, S], 0 or -inf.
+
+        The heads of a group are one long row of queries against its keys, in two plain products: on CPUs in bfloat16
+        their backward takes a quarter of scaled_dot_product_attention's.
+        """
+        batch, steps, g = q.shape[0], q.shape[1], self.groups
+        per = self.heads // g
+        q = _by_group(q, g, per)
+        k, v = (_by_group(y.unflatten(-1, (g, -1)), g, 1) for y in (k, v))
+        bias = bias.to(q.dtype).repeat_interleave(per, dim=1)  # ..., T·H/G, S
+        if bias.shape[0] > 1 and g > 1:
+            bias = bias.repeat_interleave(g, dim=0)
+        scores = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=self.head_dim**-0.5)
+        answer = torch.bmm(scores.softmax(-1), v)  # B·G, T·H/G, D
+        return answer.view(batch, g, steps, -1).transpose(1, 2).reshape(batch, steps, -1)
 
     def mix(self, x: Tensor, attended: Tensor) -> Tensor:
         """The block's output from its input x and the heads' answers, [..., C] each."""
@@ -54,52 +76,67 @@ class Block(nn.Module):
 
 
 class Trunk(nn.Module):
-    """Features in, one hidden vector per ping out."""
-
-    rope: Tensor
+    """Features in, one hidden vector per token out; a token is a ping, or `patch` of them."""
 
     def __init__(self, config: ModelConfig, features: int) -> None:
         super().__init__()
         self.config = config
-        self.embed = nn.Linear(features, config.d)
+        self.embed = nn.Linear(features * config.patch, config.d)
+        self.places = Places(config) if config.places else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.d)
-        self.register_buffer("rope", positions.table(config.head_dim), persistent=False)
+        self.positions = Positions(config.positions, config.d, config.head_dim)
 
-    def forward(self, x_BTF: Tensor, *, start: int = 0) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """Hidden vectors [B, T, C] and each block's rotated keys and values [B, T, D]; `start` is the first index."""
-        steps = x_BTF.shape[1]
-        index = (torch.arange(steps, device=x_BTF.device) + start % positions.PERIOD) % positions.PERIOD
-        cos_sin = self.rope[index]  # T, 2, D/2
-        band = self._band(steps, x_BTF).repeat_interleave(self.config.heads, dim=0)  # T·H, T
-        x = self.embed(x_BTF)
+    def forward(
+        self, x_BTF: Tensor, found: Found | None = None, time_ms: Tensor | None = None, *, start: int = 0
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Hidden vectors [B, T/P, C] and each block's keys and values [B, T/P, G·D].
+
+        `found` says where the pings lie, `time_ms` int64 [B, T] when they were; `start` is the index of the first.
+        """
+        p = self.config.patch
+        x = self._enter(x_BTF.unflatten(1, (-1, p)).flatten(2), found)
+        index = torch.arange(x.shape[1], device=x.device) + start
+        x = self.positions.add(x, index)
+        cos_sin = self.positions.angles(index, None if time_ms is None else time_ms[:, p - 1 :: p])
+        band = self._band(x.shape[1], x_BTF).unsqueeze(0)
         kept: list[tuple[Tensor, Tensor]] = []
         for block in self.blocks:
             assert isinstance(block, Block)
             q, k, v = block.project(x, cos_sin)
             kept.append((k, v))
-            # The heads share their keys, so they are one long row of queries and two plain products: on CPUs in
-            # bfloat16 their backward takes a quarter of scaled_dot_product_attention's.
-            q = q.flatten(1, 2)  # B, T·H, D
-            scores = torch.baddbmm(band.to(q.dtype), q, k.transpose(1, 2), alpha=block.head_dim**-0.5)
-            x = block.mix(x, torch.bmm(scores.softmax(-1), v).view_as(x))
+            x = block.mix(x, block.attend(q, k, v, band))
         return self.norm(x), kept
 
-    def step(self, x_NF: Tensor, age_N: Tensor, rings: Rings) -> Tensor:
+    def step(
+        self,
+        x_NF: Tensor,
+        age_N: Tensor,
+        rings: Rings,
+        found: Found | None = None,
+        time_ms: Tensor | None = None,
+    ) -> Tensor:
         """Hidden vectors [N, C] of one new ping per row; age_N counts the pings that a row has folded before."""
-        cos_sin = self.rope[age_N % positions.PERIOD]  # N, 2, D/2
+        x = self.positions.add(self._enter(x_NF, found), age_N)
+        cos_sin = self.positions.angles(age_N, time_ms)  # N, 2, D/2
         # A ring slot is filled once the row is that old: order in the ring is no matter, keys carry their angle.
-        empty = torch.arange(self.config.window, device=x_NF.device) > age_N.unsqueeze(1)  # N, W
+        empty = torch.arange(self.config.window, device=x.device) > age_N.unsqueeze(1)  # N, W
         bias = torch.zeros_like(empty, dtype=x_NF.dtype).masked_fill_(empty, float("-inf")).unsqueeze(1)
-        x = self.embed(x_NF)
         for i, block in enumerate(self.blocks):
             assert isinstance(block, Block)
             q, k, v = block.project(x, cos_sin)
-            k_NWD, v_NWD = rings.append(i, k, v)
-            scores = torch.baddbmm(bias, q, k_NWD.transpose(1, 2), alpha=block.head_dim**-0.5)  # N, H, W
-            x = block.mix(x, torch.bmm(scores.softmax(-1), v_NWD).flatten(-2))
+            k, v = rings.append(i, k, v)  # N, W, G·D
+            x = block.mix(x, block.attend(q.unsqueeze(1), k, v, bias).squeeze(1))
         hidden: Tensor = self.norm(x)
         return hidden
+
+    def _enter(self, x: Tensor, found: Found | None) -> Tensor:
+        """The stream's first vectors [..., C] from features [..., P·F] and from where the pings lie, if it is known."""
+        y: Tensor = self.embed(x)
+        if self.places is None or found is None:
+            return y
+        place = self.places(found)
+        return y + (place if self.config.patch == 1 else place.unflatten(1, (-1, self.config.patch)).mean(2))
 
     def _band(self, steps: int, like: Tensor) -> Tensor:
         """[T, T]: 0 where a token (row) sees another (column), -inf where it does not."""
@@ -107,3 +144,9 @@ class Trunk(nn.Module):
         back = index[:, None] - index[None, :]
         seen = (back >= 0) & (back < self.config.window)
         return torch.zeros_like(seen, dtype=like.dtype).masked_fill_(~seen, float("-inf"))
+
+
+def _by_group(x_BTHD: Tensor, groups: int, per: int) -> Tensor:
+    """[B, T, G·per, D] to [B·G, T·per, D]: each group's rows together, a view where there is one group."""
+    b, t, _, d = x_BTHD.shape
+    return x_BTHD.view(b, t, groups, per, d).transpose(1, 2).reshape(b * groups, t * per, d)

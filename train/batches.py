@@ -5,7 +5,7 @@ had. Per row of a batch: a stretch of a track, thinned to another cadence (UniTr
 sampling rates), with segments hidden; a token asks for the next token and for random times ahead, taken from the full
 track; and some tokens after a hidden segment ask for hidden fixes. The model sees the thinned track only.
 
-Shapes: B rows, T tokens, Q questions per token, G gaps per row, M hidden fixes per gap, F features, K = motion.WIDTH.
+Shapes: B rows, T tokens, Q questions per token, G gaps per row, M hidden fixes per gap, E travels per row, F features, K = motion.WIDTH.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from model.config import ModelConfig
 from model.features import Context
 from model.geo import F64
 from model.heads import MAX_GAP_AGE
-from model.queries import GapEnds, Question
+from model.queries import GapEnds, Question, Travel
 from train.data import Corpus
 
 Rows = NDArray[np.int64]
@@ -31,6 +31,9 @@ Mask = NDArray[np.bool_]
 MIN_ASKED_S: Final = 3.0
 MAX_ASKED_S: Final = 1_500.0  # the longest judged horizon is 900 s, asked for within 20 %
 MAX_ANSWER_S: Final = 2_400.0  # a ping that much later than asked for says nothing about the time asked for
+MIN_TRAVEL_S: Final = 120.0
+MAX_TRAVEL_S: Final = 7_200.0
+MIN_TRAVEL_M: Final = 300.0  # nearer than that nobody asks, and a detour is all of the answer
 MIN_HIDDEN_S: Final = 20.0
 MAX_HIDDEN_S: Final = 1_200.0
 
@@ -44,18 +47,23 @@ class BatchOptions:
     questions: int = 3  # Q: the next token, and Q-1 random times
     gaps: int = 4  # G
     hidden: int = 4  # M
+    travels: int = 4  # E
     file_power: float = 0.5  # a file of n pings is drawn ∝ n^power: small sources must not drown in a large one
     thin: float = 0.6  # chance of another cadence
     rescale: float = 0.5  # chance of stretched space and time
     noise: float = 0.3  # chance of added GPS noise
     drop_reported: float = 0.5  # chances that speed, heading, clock are hidden: elsewhere they may not exist
     drop_clock: float = 0.3
+    drop_place: float = 0.3  # of models with places: in the other rows nothing is turned or stretched
 
 
 class Batch(NamedTuple):
     """One step's worth, numpy. Masks are True where there is an answer."""
 
     x_BTF: NDArray[np.float32]
+    time_ms: Rows  # B, T since the row began
+    lat_deg: F64  # B, T: NaN where the row's place is hidden
+    lon_deg: F64
     ahead: Question  # [B, T, Q]
     ahead_en: F64  # B, T, Q, 2 answers, m from the token
     ahead_s: F64  # B, T, Q
@@ -67,6 +75,12 @@ class Batch(NamedTuple):
     gap_en: F64  # B, G, M, 2 answers, m from the fix before the gap
     gap_s: F64  # B, G: length of the gap
     gap_mask: Mask  # B, G, M
+    travel: Travel  # [B, E, 1]
+    travel_token: Rows  # B, E: which token asks
+    travel_s: F64  # B, E answers
+    travel_mask: Mask  # B, E
+    travel_lat_deg: F64  # B, E destinations; NaN where the row's place is hidden
+    travel_lon_deg: F64
 
 
 class Batches:
@@ -133,7 +147,7 @@ class Batches:
     def _batch(self, rng: Generator, place: Rows, valid: Mask, jumps: Rows) -> Batch:
         o, config = self.options, self.config
         fixes = self._fixes(place)
-        warp = _Warp.draw(rng, o)
+        warp = _Warp.draw(rng, o, placed=config.absolute or config.places > 0)
         jitter = warp.jitter(rng, valid)
         dt, d = features.steps_between(fixes[:, :-1], fixes[:, 1:])
         dt = np.concatenate([np.zeros((o.rows, 1)), dt * warp.time[:, None]], axis=1)
@@ -153,7 +167,10 @@ class Batches:
         gap, token, gap_en, gap_s, gap_mask = self._gaps(rng, place, valid, jumps, fixes, dt, d, kin, jitter, warp)
         return Batch(
             features.encode(kin, ctx, config),
-            queries.forecast(kin, ahead_s, config),
+            np.rint(1000 * np.cumsum(dt, axis=1)).astype(np.int64),
+            ctx.lat_deg,
+            ctx.lon_deg,
+            queries.forecast(kin, ahead_s, config, queries.from_origin(fixes, config)),
             ahead_en,
             ahead_s,
             mask,
@@ -164,13 +181,18 @@ class Batches:
             gap_en,
             gap_s,
             gap_mask,
+            *self._travels(rng, place, valid, fixes, kin, jitter, warp),
         )
 
     def _ahead(self, rng: Generator, place: Rows, valid: Mask, warp: _Warp) -> tuple[Rows, Mask]:
         """Places of the answers [B, T, Q]: the next token, then the first pings of the track after random times."""
         o = self.options
         following = np.concatenate([place[:, 1:], place[:, -1:] + 1], axis=1)
-        asked_s = np.exp(rng.uniform(np.log(MIN_ASKED_S), np.log(MAX_ASKED_S), (*place.shape, o.questions - 1)))
+        # Below the interval to the following ping every time has the same answer, which is asked for already.
+        track_s = self._line_ms[np.minimum(place + 1, len(self._line_ms) - 1)] - self._line_ms[place]
+        least_s = np.clip(track_s / 1000.0, MIN_ASKED_S, MAX_ASKED_S / 2)[..., None]
+        share = rng.random((*place.shape, o.questions - 1))
+        asked_s = least_s * (MAX_ASKED_S / least_s) ** share
         asked_ms = (1000 * asked_s / warp.time[:, None, None]).astype(np.int64)
         later = np.searchsorted(self._line_ms, self._line_ms[place][..., None] + asked_ms)
         target = np.concatenate([following[..., None], later], axis=-1)
@@ -220,6 +242,28 @@ class Batches:
         en = warp.turn(en) - jitter[rows, jumps - 1][:, :, None]
         return question, token, en, gap_s, np.broadcast_to(asks[..., None], there.shape)
 
+    def _travels(
+        self, rng: Generator, place: Rows, valid: Mask, fixes: NDArray[Any], kin: F64, jitter: F64, warp: _Warp
+    ) -> tuple[Travel, Rows, F64, Mask, F64, F64]:
+        """When at a later place of the track: half of the times its end, and half of the times from the first token."""
+        o = self.options
+        rows, shape = np.arange(o.rows)[:, None], (o.rows, o.travels)
+        token = np.where(rng.random(shape) < 0.5, 0, rng.integers(0, o.tokens, shape))
+        begin = place[rows, token]
+        ahead_ms = 1000 * np.exp(rng.uniform(np.log(MIN_TRAVEL_S), np.log(MAX_TRAVEL_S), shape))
+        stop = self._stop[np.searchsorted(self._stop, begin, side="right")]
+        later = np.searchsorted(self._line_ms, self._line_ms[begin] + ahead_ms.astype(np.int64))
+        end = np.where(rng.random(shape) < 0.5, stop - 1, np.minimum(later, stop - 1))
+        there = self._fixes(end)
+        seconds, en = features.steps_between(fixes[rows, token], there)
+        asks = valid[rows, token] & (seconds > 0) & (seconds <= MAX_TRAVEL_S)
+        asks &= (en * en).sum(-1) >= MIN_TRAVEL_M**2
+        en = warp.turn(en) - jitter[rows, token]
+        where = warp.context(features.context(there))
+        seconds = np.where(asks, seconds * warp.time[:, None], 1.0)
+        question = queries.travel(kin[rows, token], en[:, :, None])
+        return question, token, seconds, asks, where.lat_deg, where.lon_deg
+
     def _fixes(self, place: Rows) -> NDArray[Any]:
         track = np.searchsorted(self._stop, place, side="right")
         return self.corpus.fixes(place + self._shift[track])
@@ -238,19 +282,22 @@ class _Warp(NamedTuple):
     keep_heading: Mask
     keep_clock: Mask
     angle: F64
+    placed: Mask
 
     @classmethod
-    def draw(cls, rng: Generator, o: BatchOptions) -> _Warp:
+    def draw(cls, rng: Generator, o: BatchOptions, *, placed: bool) -> _Warp:
+        """A row that keeps its place keeps its shape: a street turned is another street."""
         n = o.rows
-        angle = rng.uniform(0, 2 * np.pi, n)
-        stretched = rng.random(n) < o.rescale
+        stays = (rng.random(n) >= o.drop_place) & placed
+        angle = np.where(stays, 0.0, rng.uniform(0, 2 * np.pi, n))
+        stretched = (rng.random(n) < o.rescale) & ~stays
         log_time = np.where(stretched, rng.uniform(np.log(0.4), np.log(2.0), n), 0.0)
         log_space = np.where(stretched, log_time + rng.normal(0, 0.25, n), 0.0)
         sigma = np.where(rng.random(n) < o.noise, np.exp(rng.uniform(np.log(1.0), np.log(12.0), n)), 0.0)
         return cls(
             np.cos(angle),
             np.sin(angle),
-            np.where(rng.random(n) < 0.5, -1.0, 1.0),
+            np.where((rng.random(n) < 0.5) & ~stays, -1.0, 1.0),
             np.exp(log_space),
             np.exp(log_time),
             sigma,
@@ -258,6 +305,7 @@ class _Warp(NamedTuple):
             rng.random(n) >= o.drop_reported,
             rng.random(n) >= o.drop_clock,
             angle,
+            stays,
         )
 
     def turn(self, en: F64) -> F64:
@@ -279,6 +327,8 @@ class _Warp(NamedTuple):
             phase_ms=np.where(self.keep_clock[:, None], ctx.phase_ms, -1),
             speed_mps=np.where(self.keep_speed[:, None], speed, np.nan),
             heading_rad=np.where(self.keep_heading[:, None], heading, np.nan),
+            lat_deg=np.where(self.placed[:, None], ctx.lat_deg, np.nan),
+            lon_deg=np.where(self.placed[:, None], ctx.lon_deg, np.nan),
         )
 
 

@@ -19,12 +19,15 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from model.checkpoint import save_pretrained, write_atomic
 from model.config import ModelConfig
 from model.network import Network, build
+from model.places import most_visited
 from train import objective
 from train.batches import Batch, Batches, BatchOptions
 from train.card import write_card
@@ -34,6 +37,8 @@ CHECKPOINT_FILE: Final = "checkpoint.pt"
 LAYOUT: Final = "pathcast-fit-1"
 TIMED_STEPS: Final = 30  # after which `minutes` becomes a number of steps; the first ones are slower
 VAL_BATCHES: Final = 4
+PLACES_LR: Final = 4.0  # times the learning rate
+MIN_VISITS: Final = 8  # half minutes that training spent in a cell: fewer teach it nothing
 VAL_SEED: Final = 0x5EED  # of its own, so that all runs are validated on the same batches
 
 
@@ -125,7 +130,7 @@ def fit(
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
-    run = _begin(config, options)
+    run = _begin(train, config, options)
     identity = _identity(train, val, config, options)
     if resume and (options.out / CHECKPOINT_FILE).exists():
         _restore(run, options, identity)
@@ -164,20 +169,38 @@ def learning_rate(step: int, total: int | None, options: FitOptions) -> float:
     return options.lr * (options.last_lr + (1 - options.last_lr) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0))))
 
 
-def _begin(config: ModelConfig, options: FitOptions) -> _Run:
-    network = build(config, options.seed)
-    matrices = [p for p in network.parameters() if p.ndim >= 2]
-    others = [p for p in network.parameters() if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}]
+def _begin(train: Corpus, config: ModelConfig, options: FitOptions) -> _Run:
+    network, average = build(config, options.seed), build(config, options.seed)
+    table: list[Tensor] = []
+    if network.trunk.places is not None and average.trunk.places is not None:
+        keys = known_places(train, config.places)
+        network.trunk.places.keys[: len(keys)] = average.trunk.places.keys[: len(keys)] = torch.from_numpy(keys)
+        table = [network.trunk.places.table]
+    rest = [p for p in network.parameters() if all(p is not t for t in table)]
+    groups = [
+        {"params": [p for p in rest if p.ndim >= 2], "weight_decay": options.weight_decay, "scale": 1.0},
+        {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0, "scale": 1.0},
+    ]
+    if table:  # a cell is seen in few batches: it has to learn from each
+        groups.append({"params": table, "weight_decay": 0.0, "scale": PLACES_LR})
     optimizer = torch.optim.AdamW(groups, lr=options.lr, betas=(0.9, 0.98))
-    return _Run(network.train(), build(config, options.seed).eval().requires_grad_(False), optimizer)
+    return _Run(network.train(), average.eval().requires_grad_(False), optimizer)
+
+
+def known_places(corpus: Corpus, most: int) -> NDArray[np.int64]:
+    """Keys of the cells that the tracks visit most, each ping standing for at most half a minute of its track."""
+    rows = np.concatenate([np.arange(first, last) for first, last in corpus.tracks])
+    ts_ms = corpus.ts_ms[rows]
+    fresh = np.concatenate([[True], (np.diff(ts_ms // 30_000) != 0) | (np.diff(rows) != 1)])
+    rows = rows[fresh]
+    return most_visited(corpus.lat[rows], corpus.lon[rows], most, MIN_VISITS)
 
 
 def _step(run: _Run, batch: Batch, options: FitOptions) -> tuple[dict[str, float], float]:
     """One update in place. Returns the losses of the batch before it, by name, and the learning rate."""
     lr = learning_rate(run.step, run.total, options)
     for group in run.optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group["scale"]
     run.optimizer.zero_grad(set_to_none=True)
     losses = objective.measure(run.network, batch, bfloat16=options.bfloat16)
     losses.total.backward()  # type: ignore[no-untyped-call]

@@ -26,7 +26,7 @@ def full_forward(predictor: Predictor, fixes_NT: NDArray[Any]) -> Tensor:
     """Hidden vectors [N, T, C] of whole sequences, by the way that training takes."""
     x = features.encode(scan_fixes(fixes_NT, predictor.config), features.context(fixes_NT), predictor.config)
     with torch.inference_mode():
-        hidden: Tensor = predictor._net.trunk(torch.from_numpy(x))[0]
+        hidden: Tensor = predictor._net.trunk(torch.from_numpy(x), predictor._net.locate(fixes_NT), torch.from_numpy(fixes_NT["ts_ms"].copy()))[0]
     return hidden
 
 
