@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,6 +29,7 @@ from train import objective
 from train.batches import Batch, Batches, BatchOptions
 from train.card import write_card
 from train.data import Corpus
+from train.optim import Optimizer
 
 CHECKPOINT_FILE: Final = "checkpoint.pt"
 LAYOUT: Final = "pathcast-fit-1"
@@ -52,6 +53,8 @@ class FitOptions:
     lr: float = 1.5e-3  # at the peak
     warmup: int = 100  # steps
     last_lr: float = 0.02  # share of the peak at the end of the cosine
+    optimizer: Literal["adamw", "muon"] = "adamw"  # muon: of hidden matrices, AdamW for the rest
+    muon_lr: float = 0.01  # at the peak, of the matrices that Muon moves
     weight_decay: float = 0.02  # of matrices only
     clip: float = 1.0  # norm of the gradient
     ema: float = 0.998  # of the weights, per step
@@ -102,7 +105,7 @@ class _Run:
 
     network: Network
     average: Network
-    optimizer: torch.optim.AdamW
+    optimizer: Optimizer
     step: int = 0
     total: int | None = None
     losses: list[float] = field(default_factory=list)
@@ -166,25 +169,25 @@ def learning_rate(step: int, total: int | None, options: FitOptions) -> float:
 
 def _begin(config: ModelConfig, options: FitOptions) -> _Run:
     network = build(config, options.seed)
-    matrices = [p for p in network.parameters() if p.ndim >= 2]
-    others = [p for p in network.parameters() if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=options.lr, betas=(0.9, 0.98))
+    optimizer = Optimizer(
+        network,
+        kind=options.optimizer,
+        lr=options.lr,
+        muon_lr=options.muon_lr,
+        weight_decay=options.weight_decay,
+    )
     return _Run(network.train(), build(config, options.seed).eval().requires_grad_(False), optimizer)
 
 
 def _step(run: _Run, batch: Batch, options: FitOptions) -> tuple[dict[str, float], float]:
     """One update in place. Returns the losses of the batch before it, by name, and the learning rate."""
     lr = learning_rate(run.step, run.total, options)
-    for group in run.optimizer.param_groups:
-        group["lr"] = lr
-    run.optimizer.zero_grad(set_to_none=True)
     losses = objective.measure(run.network, batch, bfloat16=options.bfloat16)
     losses.total.backward()  # type: ignore[no-untyped-call]
     norm = torch.nn.utils.clip_grad_norm_(run.network.parameters(), options.clip)
     if not math.isfinite(float(losses.total.detach())) or not math.isfinite(float(norm)):
         raise _diverged(f"loss {float(losses.total.detach()):g} with gradient norm {float(norm):g}", run, lr, options)
-    run.optimizer.step()
+    run.optimizer.step(lr / options.lr)
     run.step += 1
     _blend(run, min(options.ema, run.step / (run.step + 10.0)))
     named = {name: float(value.detach()) for name, value in losses._asdict().items()}
