@@ -36,8 +36,8 @@ def build(config: ModelConfig, seed: int) -> Network:
         return Network(config)
 
 
-def asked(question: Question, dtype: torch.dtype) -> Asked:
+def asked(question: Question, dtype: torch.dtype, device: torch.device | None = None) -> Asked:
     """The question as tensors; the network sees its features in float32 whatever the dtype of the physics."""
     features_, *physics = (torch.from_numpy(np.ascontiguousarray(a)) for a in question)
-    tensors: list[Tensor] = [t.to(dtype) for t in physics]
-    return Asked(features_.float(), *tensors)
+    tensors: list[Tensor] = [t.to(device=device, dtype=dtype) for t in physics]
+    return Asked(features_.to(device=device, dtype=torch.float32), *tensors)

@@ -1,5 +1,10 @@
 """What training minimises: distance and likelihood of forecasts and gap fills, and the next interval. One trunk pass.
 
+Every mean is over answers, and `counts` may say that there are more of them than in this batch: then the losses are
+this batch's part of those of a larger one. Parts of k micro-batches, be they one after the other or on k ranks, sum to
+the losses and gradients of one batch with all of their rows. A mean of k means would not: it would give an answer more
+weight where its micro-batch has few.
+
 Shapes as in train.batches.
 """
 
@@ -37,22 +42,40 @@ class Losses(NamedTuple):
     gap_m: Tensor
 
 
-def measure(network: Network, batch: Batch, *, bfloat16: bool = False) -> Losses:
-    """The losses of a batch."""
+class Counts(NamedTuple):
+    """How many answers the means are over; floats, to be added up."""
+
+    ahead: float
+    next: float  # the first of a token's questions
+    far: float  # the others
+    interval: float
+    gap: float
+
+
+def count(batch: Batch) -> Counts:
+    """The answers of a batch."""
+    masks = (batch.ahead_mask, batch.ahead_mask[..., 0], batch.ahead_mask[..., 1:], batch.log_next_mask, batch.gap_mask)
+    return Counts(*(float(mask.sum()) for mask in masks))
+
+
+def measure(network: Network, batch: Batch, *, bfloat16: bool = False, counts: Counts | None = None) -> Losses:
+    """The losses of a batch, or its part of the losses over `counts` answers; on the device of the network."""
+    n, device = counts or count(batch), network.trunk.rope.device
     asks = batch.ahead_mask.any(-1)  # B, T -> P tokens with any answer: the others need no head
-    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-        hidden, _ = network.trunk(torch.from_numpy(batch.x_BTF))
-        question = asked(Question(*(field[asks] for field in batch.ahead)), torch.float32)
-        raw = network.forecast(hidden[torch.from_numpy(asks)], question.features)
+    with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+        hidden, _ = network.trunk(torch.from_numpy(batch.x_BTF).to(device))
+        question = asked(Question(*(field[asks] for field in batch.ahead)), torch.float32, device)
+        raw = network.forecast(hidden[torch.from_numpy(asks).to(device)], question.features)
     spread = combine(raw, question)
-    target, mask = _float(batch.ahead_en[asks]), _mask(batch.ahead_mask[asks])
+    target, mask = _float(batch.ahead_en[asks], device), _mask(batch.ahead_mask[asks], device)
     error = _length(target - spread.mean_en)
-    weight = _float(batch.ahead_s[asks]).clamp_min(1.0) ** -DISTANCE_POWER
+    weight = _float(batch.ahead_s[asks], device).clamp_min(1.0) ** -DISTANCE_POWER
     hidden = hidden.float()
-    distance = _mean(error * weight, mask) / DISTANCE_M
-    likelihood = _mean(t_nll(spread, target), mask)
-    interval = _mean((network.interval(hidden) - _float(batch.log_next)).abs(), _mask(batch.log_next_mask))
-    gaps, gap_likelihood, gap_m = _gaps(network, hidden, batch)
+    distance = _mean(error * weight, mask, n.ahead) / DISTANCE_M
+    likelihood = _mean(t_nll(spread, target), mask, n.ahead)
+    late = (network.interval(hidden) - _float(batch.log_next, device)).abs()
+    interval = _mean(late, _mask(batch.log_next_mask, device), n.interval)
+    gaps, gap_likelihood, gap_m = _gaps(network, hidden, batch, n.gap)
     total = distance + LIKELIHOOD * (likelihood + gap_likelihood) + INTERVAL * interval + GAPS * gaps
     return Losses(
         total,
@@ -60,21 +83,24 @@ def measure(network: Network, batch: Batch, *, bfloat16: bool = False) -> Losses
         likelihood.detach(),
         interval.detach(),
         gaps.detach(),
-        _mean(error[..., 0], mask[..., 0]).detach(),
-        _mean(error[..., 1:], mask[..., 1:]).detach(),
+        _mean(error[..., 0], mask[..., 0], n.next).detach(),
+        _mean(error[..., 1:], mask[..., 1:], n.far).detach(),
         gap_m.detach(),
     )
 
 
-def _gaps(network: Network, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+def _gaps(network: Network, hidden: Tensor, batch: Batch, n: float) -> tuple[Tensor, Tensor, Tensor]:
     """Weighted distance, likelihood and metres of the hidden fixes."""
-    rows = torch.arange(len(hidden)).unsqueeze(1)
-    question = asked(batch.gap, torch.float32)
-    spread = combine(network.gap(hidden[rows, torch.from_numpy(batch.gap_token)], question.features), question)
-    target, mask = _float(batch.gap_en), _mask(batch.gap_mask)
+    device = hidden.device
+    rows = torch.arange(len(hidden), device=device).unsqueeze(1)
+    question = asked(batch.gap, torch.float32, device)
+    token = torch.from_numpy(batch.gap_token).to(device)
+    spread = combine(network.gap(hidden[rows, token], question.features), question)
+    target, mask = _float(batch.gap_en, device), _mask(batch.gap_mask, device)
     error = _length(target - spread.mean_en)
-    weight = _float(batch.gap_s).clamp_min(1.0).unsqueeze(-1) ** -DISTANCE_POWER
-    return _mean(error * weight, mask) / DISTANCE_M, _mean(t_nll(spread, target), mask), _mean(error, mask)
+    weight = _float(batch.gap_s, device).clamp_min(1.0).unsqueeze(-1) ** -DISTANCE_POWER
+    distance, likelihood = _mean(error * weight, mask, n) / DISTANCE_M, _mean(t_nll(spread, target), mask, n)
+    return distance, likelihood, _mean(error, mask, n)
 
 
 def _length(vector: Tensor) -> Tensor:
@@ -82,13 +108,13 @@ def _length(vector: Tensor) -> Tensor:
     return (vector.square().sum(-1) + 1e-6).sqrt()
 
 
-def _mean(value: Tensor, mask: Tensor) -> Tensor:
-    return (value * mask).sum() / mask.sum().clamp_min(1.0)
+def _mean(value: Tensor, mask: Tensor, count: float) -> Tensor:
+    return (value * mask).sum() / max(count, 1.0)
 
 
-def _float(array: object) -> Tensor:
-    return torch.as_tensor(array, dtype=torch.float32)
+def _float(array: object, device: torch.device) -> Tensor:
+    return torch.as_tensor(array, dtype=torch.float32).to(device)
 
 
-def _mask(array: Mask) -> Tensor:
-    return torch.from_numpy(array.astype("float32"))
+def _mask(array: Mask, device: torch.device) -> Tensor:
+    return torch.from_numpy(array.astype("float32")).to(device)
