@@ -204,8 +204,8 @@ class Predictor:
         last = pool.last[slots]
         to = [np.rint(np.asarray(deg) * E7).astype(np.int64) for deg in (lat_deg, lon_deg)]
         question = queries.travel(pool.kin[slots], displacement_m(last["lat_e7"], last["lon_e7"], *to)[:, None])
-        places = self._net.trunk.places
-        place = None if places is None else places(places.find(lat_deg[:, None], lon_deg[:, None]))
+        found, places = self._net.find(lat_deg[:, None], lon_deg[:, None]), self._net.trunk.places
+        place = None if found is None or places is None else places(found)
         hidden = pool.hidden[torch.from_numpy(slots)]
         base = torch.from_numpy(question.base_log_s)
         log_s, scale = self._net.travel(hidden, torch.from_numpy(question.features).float(), base, place)

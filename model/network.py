@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from model import features, queries
 from model.config import ModelConfig
-from model.geo import E7
+from model.geo import E7, F64
 from model.heads import Asked, IntervalHead, QueryHead, TravelHead
 from model.places import Found
 from model.queries import Question
@@ -34,11 +34,17 @@ class Network(nn.Module):
             for name in ("out", "down"):
                 nn.init.normal_(block.get_submodule(name).weight, std=(2 * config.blocks * config.d) ** -0.5)  # type: ignore[arg-type]
 
+    @property
+    def device(self) -> torch.device:
+        return self.trunk.embed.weight.device
+
+    def find(self, lat_deg: F64, lon_deg: F64) -> Found | None:
+        """Positions [...] (NaN: nowhere) on the map that these weights know; None for weights without one."""
+        return None if self.trunk.places is None else self.trunk.places.find(lat_deg, lon_deg)
+
     def locate(self, fixes: NDArray[Any]) -> Found | None:
-        """Where FIX records lie on the map that these weights know; None for weights without one."""
-        if self.trunk.places is None:
-            return None
-        return self.trunk.places.find(fixes["lat_e7"] / E7, fixes["lon_e7"] / E7)
+        """The same of FIX records."""
+        return self.find(fixes["lat_e7"] / E7, fixes["lon_e7"] / E7)
 
 
 def build(config: ModelConfig, seed: int) -> Network:
@@ -48,8 +54,8 @@ def build(config: ModelConfig, seed: int) -> Network:
         return Network(config)
 
 
-def asked(question: Question, dtype: torch.dtype) -> Asked:
+def asked(question: Question, dtype: torch.dtype, device: torch.device | None = None) -> Asked:
     """The question as tensors; the network sees its features in float32 whatever the dtype of the physics."""
     features_, *physics = (torch.from_numpy(np.ascontiguousarray(a)) for a in question)
-    tensors: list[Tensor] = [t.to(dtype) for t in physics]
-    return Asked(features_.float(), *tensors)
+    tensors: list[Tensor] = [t.to(device=device, dtype=dtype) for t in physics]
+    return Asked(features_.to(device=device, dtype=torch.float32), *tensors)

@@ -1,4 +1,4 @@
-"""Where a ping lies, as learned vectors: one per map cell that training has visited, at four sizes of cell.
+"""Where a ping lies, as learned vectors: one per map cell that training has visited, at five sizes of cell.
 
 A network that only sees motion knows that things turn; one that knows the place knows where the street turns. Fourier
 features of the position (DESIGN section 5) cannot draw a street within a continent in two blocks of width 128; a table
@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from model.config import ModelConfig
 from model.geo import F64
 
-ZOOMS: Final = (14, 16, 17, 18)  # cells of 2,400, 610, 305 and 153 m at the equator, 0.79 of that in San Francisco
-CELL_DIM: Final = 8
+ZOOMS: Final = (14, 16, 17, 18, 19)  # cells of 2,400, 610, 305, 153 and 76 m at the equator; in Paris two thirds
+CELL_DIM: Final = 16
 CORNERS: Final = 4
 MAX_LAT_DEG: Final = 85.0  # Mercator ends there
 UNUSED: Final = np.iinfo(np.int64).max  # keys of a table that is not full
@@ -49,13 +49,19 @@ class Places(nn.Module):
         nn.init.normal_(self.table, std=0.1)
         self.out = nn.Linear(len(ZOOMS) * (CELL_DIM + 1), config.d)
 
+    def know(self, keys: Keys) -> None:
+        """Take sorted keys, at most P of them, as those of the table's first rows, in place."""
+        self.keys.fill_(UNUSED)
+        self.keys[: len(keys)] = torch.from_numpy(keys)
+
     def find(self, lat_deg: F64, lon_deg: F64) -> Found:
         """The cells around positions [...]; NaN is nowhere."""
-        keys = self.keys.numpy()
+        keys = self.keys.cpu().numpy()
         wanted, share = corners(lat_deg, lon_deg)
         row = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
         share = np.where(keys[row] == wanted, share, 0.0)
-        return Found(torch.from_numpy(row), torch.from_numpy(share.astype(np.float32)))
+        device = self.table.device
+        return Found(torch.from_numpy(row).to(device), torch.from_numpy(share.astype(np.float32)).to(device))
 
     def forward(self, found: Found) -> Tensor:
         """[..., C]. The share of known corners goes along, so that "unknown" differs from "average"."""

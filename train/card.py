@@ -8,7 +8,7 @@ from model.config import ModelConfig
 from train.data import Corpus
 
 if TYPE_CHECKING:
-    from train.fit import FitOptions
+    from train.options import FitOptions
 
 
 def write_card(

@@ -93,7 +93,8 @@ def train(
         raise typer.BadParameter("give --minutes or --steps, not both")
     from model.config import SMALL
     from train.data import load
-    from train.fit import FitOptions, fit
+    from train.fit import fit
+    from train.options import FitOptions
     from train.splits import split
 
     if minutes is None and steps is None:

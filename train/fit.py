@@ -1,44 +1,39 @@
-"""The training loop: AdamW, warm-up and cosine, EMA, checkpoints. Knows batches and the objective; reads no data file.
+"""The training loop: steps of micro-batches, warm-up and cosine, EMA, early stop. Knows batches and the objective.
 
 A run lives in its output directory and can be killed at any moment: `checkpoint.pt` appears whole or not at all,
 batches are a function of (seed, step), and no other randomness is drawn, so a resumed run has the losses of an
 unbroken one.
 
-    <out>/checkpoint.pt                          what resuming needs; deleted when the run is complete
-    <out>/model.safetensors config.json README.md  the averaged weights, after every validation and at the end
+    <out>/checkpoint.pt                            what resuming needs; deleted when the run is complete
+    <out>/model.safetensors config.json README.md  the averaged weights, at the end
+
+One step is one sum over W ranks x A accumulated micro-batches. Micro-batch number a of rank r in step s is drawn as
+number (s * W + r) * A + a, so two ranks, one rank with A = 2, and one rank with batches of those rows do the same.
 """
 
 from __future__ import annotations
 
-import io
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from hashlib import blake2b
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from model.checkpoint import save_pretrained, write_atomic
+from model.checkpoint import save_pretrained
 from model.config import ModelConfig
-from model.network import Network, build
-from model.places import most_visited
-from train import objective
-from train.batches import Batch, Batches, BatchOptions
+from model.network import Network
+from train import objective, run_state
+from train.batches import Batch, Batches
 from train.card import write_card
 from train.data import Corpus
+from train.objective import Counts, Losses
+from train.options import FitOptions, choose_device
+from train.parallel import Peers
+from train.run_state import CHECKPOINT_FILE
 
-CHECKPOINT_FILE: Final = "checkpoint.pt"
-LAYOUT: Final = "pathcast-fit-1"
 TIMED_STEPS: Final = 30  # after which `minutes` becomes a number of steps; the first ones are slower
 VAL_BATCHES: Final = 4
-PLACES_LR: Final = 4.0  # times the learning rate
-MIN_VISITS: Final = 8  # half minutes that training spent in a cell: fewer teach it nothing
 VAL_SEED: Final = 0x5EED  # of its own, so that all runs are validated on the same batches
 
 
@@ -46,49 +41,17 @@ class TrainingDiverged(RuntimeError):
     """A loss or gradient is not finite."""
 
 
-@dataclass(frozen=True)
-class FitOptions:
-    """One run. Exactly one of `steps` and `minutes` says how long."""
-
-    out: Path
-    steps: int | None = None
-    minutes: float | None = None  # of this machine as it is in the first steps
-    seed: int = 0
-    lr: float = 1.5e-3  # at the peak
-    warmup: int = 100  # steps
-    last_lr: float = 0.02  # share of the peak at the end of the cosine
-    weight_decay: float = 0.02  # of matrices only
-    clip: float = 1.0  # norm of the gradient
-    ema: float = 0.998  # of the weights, per step
-    bfloat16: bool = field(default_factory=lambda: has_bfloat16())  # matrix products only; see there
-    threads: int | None = None
-    checkpoint_every: int = 200  # steps
-    validate_every: int = 500
-    batch: BatchOptions = field(default_factory=BatchOptions)
-
-    def __post_init__(self) -> None:
-        if (self.steps is None) == (self.minutes is None):
-            raise ValueError("give either steps or minutes")
-        if (self.steps is not None and self.steps < 1) or (self.minutes is not None and self.minutes <= 0):
-            raise ValueError(f"steps and minutes must be positive, got {self.steps} and {self.minutes}")
-        if not 0 < self.lr < math.inf or not 0 <= self.ema < 1:
-            raise ValueError(f"lr must be above 0 and ema in 0..1, got {self.lr} and {self.ema}")
-
-
-def has_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 itself: then it is several times faster than float32, else slower."""
-    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.9 may lack it
-    return bool(capabilities.get("avx512_bf16", False))
-
-
 class Tick(NamedTuple):
-    """What a watcher is told after every step. Losses of a batch as in objective.Losses, by name."""
+    """What a watcher is told after every step. Losses of the step as in objective.Losses, by name."""
 
     step: int  # steps done
     total: int | None  # of the run; None until `minutes` has been turned into steps
     loss: float
     parts: dict[str, float]
     lr: float
+    gradient_norm: float  # before it is clipped
+    pings: int  # that the step learned from, all ranks together
+    seconds: float  # that it took, the validation not counted
     validation: dict[str, float] | None  # of the averaged weights, on the steps that validate
 
 
@@ -98,20 +61,16 @@ class Report(NamedTuple):
     steps: int
     losses: list[float]
     validations: list[tuple[int, dict[str, float]]]  # step, losses by name
-    network: Network  # the averaged weights
+    network: Network  # the averaged weights; with patience, the best of them
 
 
-@dataclass
-class _Run:
-    """Everything that changes from step to step."""
+class Step(NamedTuple):
+    """What one update was."""
 
-    network: Network
-    average: Network
-    optimizer: torch.optim.AdamW
-    step: int = 0
-    total: int | None = None
-    losses: list[float] = field(default_factory=list)
-    validations: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    losses: dict[str, float]
+    lr: float
+    gradient_norm: float
+    pings: int
 
 
 def fit(
@@ -122,41 +81,20 @@ def fit(
     *,
     resume: bool = True,
     watch: Callable[[Tick], None] = lambda tick: None,
+    peers: Peers | None = None,
 ) -> Report:
     """Train on one corpus, validate on another, and write the averaged weights and their card to `options.out`.
 
-    Raises TrainingDiverged; ValueError when the checkpoint in `out` is of another run, or damaged; OSError.
+    With peers (train.parallel) every rank calls this with the same arguments, and the leader writes.
+    Raises TrainingDiverged; PeerLost; ValueError when the checkpoint in `out` is of another run, or damaged; OSError.
     """
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    options.out.mkdir(parents=True, exist_ok=True)
-    run = _begin(train, config, options)
-    identity = _identity(train, val, config, options)
-    if resume and (options.out / CHECKPOINT_FILE).exists():
-        _restore(run, options, identity)
-    batches = Batches(train, config, options.batch, options.seed)
-    exam = _exam(val, config, options)
-    run.total = run.total or options.steps
-    started = time.monotonic()
-    while run.total is None or run.step < run.total:
-        losses, lr = _step(run, batches.draw(run.step), options)
-        if run.total is None and run.step >= TIMED_STEPS:
-            assert options.minutes is not None
-            run.total = max(run.step, int(run.step * 60 * options.minutes / (time.monotonic() - started)))
-        last = run.step == run.total
-        validation = None
-        if exam and (last or run.step % options.validate_every == 0):
-            validation = _validate(run.average, exam)
-            run.validations.append((run.step, validation))
-        if not last and run.step % options.checkpoint_every == 0:
-            if not all(bool(torch.isfinite(p).all()) for p in run.network.parameters()):
-                raise _diverged("weights that are not finite", run, lr, options)  # keep the good checkpoint
-            write_atomic(options.out / CHECKPOINT_FILE, _dump(run, identity))
-        watch(Tick(run.step, run.total, losses["total"], losses, lr, validation))
-    report = Report(run.step, run.losses, run.validations, run.average)
-    save_pretrained(run.average, options.out, write_card(config, options, train, report.validations, report.steps))
-    (options.out / CHECKPOINT_FILE).unlink(missing_ok=True)
-    return report
+    peers = peers or Peers(device=choose_device(options.device))
+    trainer = _Trainer(train, val, config, options, peers)
+    trainer.begin(resume=resume)
+    trainer.run_to_the_end(watch)
+    return trainer.finish()
 
 
 def learning_rate(step: int, total: int | None, options: FitOptions) -> float:
@@ -169,124 +107,147 @@ def learning_rate(step: int, total: int | None, options: FitOptions) -> float:
     return options.lr * (options.last_lr + (1 - options.last_lr) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0))))
 
 
-def _begin(train: Corpus, config: ModelConfig, options: FitOptions) -> _Run:
-    network, average = build(config, options.seed), build(config, options.seed)
-    table: list[Tensor] = []
-    if network.trunk.places is not None and average.trunk.places is not None:
-        keys = known_places(train, config.places)
-        network.trunk.places.keys[: len(keys)] = average.trunk.places.keys[: len(keys)] = torch.from_numpy(keys)
-        table = [network.trunk.places.table]
-    rest = [p for p in network.parameters() if all(p is not t for t in table)]
-    groups = [
-        {"params": [p for p in rest if p.ndim >= 2], "weight_decay": options.weight_decay, "scale": 1.0},
-        {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0, "scale": 1.0},
-    ]
-    if table:  # a cell is seen in few batches: it has to learn from each
-        groups.append({"params": table, "weight_decay": 0.0, "scale": PLACES_LR})
-    optimizer = torch.optim.AdamW(groups, lr=options.lr, betas=(0.9, 0.98))
-    return _Run(network.train(), average.eval().requires_grad_(False), optimizer)
+class _Trainer:
+    """One rank's side of one run."""
 
+    def __init__(
+        self, train: Corpus, val: Corpus | None, config: ModelConfig, options: FitOptions, peers: Peers
+    ) -> None:
+        if options.patience is not None and not val:
+            raise ValueError("patience needs tracks to validate on, and there are none")
+        self.train, self.val, self.config, self.options, self.peers = train, val, config, options, peers
+        self.batches = Batches(train, config, options.batch, options.seed)
+        self.exam = _exam(val, config, options)
+        self.run = run_state.begin(train, config, options, peers.device)
+        self.who = run_state.identity(train, val, config, options, peers.device, peers.world)
+        self.bfloat16 = run_state.uses_bfloat16(options, peers.device)
 
-def known_places(corpus: Corpus, most: int) -> NDArray[np.int64]:
-    """Keys of the cells that the tracks visit most, each ping standing for at most half a minute of its track."""
-    rows = np.concatenate([np.arange(first, last) for first, last in corpus.tracks])
-    ts_ms = corpus.ts_ms[rows]
-    fresh = np.concatenate([[True], (np.diff(ts_ms // 30_000) != 0) | (np.diff(rows) != 1)])
-    rows = rows[fresh]
-    return most_visited(corpus.lat[rows], corpus.lon[rows], most, MIN_VISITS)
+    def begin(self, *, resume: bool) -> None:
+        """Make the directory, and go on from its checkpoint if there is one."""
+        out = self.options.out
+        out.mkdir(parents=True, exist_ok=True)
+        if resume and (out / CHECKPOINT_FILE).exists():
+            run_state.restore(self.run, out, self.who)
+        self.run.total = self.run.total or self.options.steps
+        # Before anything is written: a rank that came late would find the checkpoint of a later step.
+        if not self.peers.agree(f"{self.who} {self.run.step}"):
+            raise ValueError("the ranks differ in data, options or checkpoint: do they see the same files?")
 
+    def run_to_the_end(self, watch: Callable[[Tick], None]) -> None:
+        """Step until the length is reached or patience is at its end."""
+        run, started = self.run, time.monotonic()
+        while not self._is_over():
+            before = time.monotonic()
+            step = self._step()
+            seconds = time.monotonic() - before
+            if run.total is None and run.step >= TIMED_STEPS:
+                run.total = self._length(time.monotonic() - started)
+            due = bool(self.exam) and self._is_due(self.options.validate_every, at_end=True)
+            validation = self._validate() if due else None
+            if self._is_due(self.options.checkpoint_every, at_end=False):
+                self._checkpoint(step.lr)
+            losses = step.losses
+            watch(
+                Tick(
+                    run.step,
+                    run.total,
+                    losses["total"],
+                    losses,
+                    step.lr,
+                    step.gradient_norm,
+                    step.pings,
+                    seconds,
+                    validation,
+                )
+            )
 
-def _step(run: _Run, batch: Batch, options: FitOptions) -> tuple[dict[str, float], float]:
-    """One update in place. Returns the losses of the batch before it, by name, and the learning rate."""
-    lr = learning_rate(run.step, run.total, options)
-    for group in run.optimizer.param_groups:
-        group["lr"] = lr * group["scale"]
-    run.optimizer.zero_grad(set_to_none=True)
-    losses = objective.measure(run.network, batch, bfloat16=options.bfloat16)
-    losses.total.backward()  # type: ignore[no-untyped-call]
-    norm = torch.nn.utils.clip_grad_norm_(run.network.parameters(), options.clip)
-    if not math.isfinite(float(losses.total.detach())) or not math.isfinite(float(norm)):
-        raise _diverged(f"loss {float(losses.total.detach()):g} with gradient norm {float(norm):g}", run, lr, options)
-    run.optimizer.step()
-    run.step += 1
-    _blend(run, min(options.ema, run.step / (run.step + 10.0)))
-    named = {name: float(value.detach()) for name, value in losses._asdict().items()}
-    run.losses.append(named["total"])
-    return named, lr
+    def finish(self) -> Report:
+        """Write the weights and forget the checkpoint."""
+        run, options = self.run, self.options
+        if options.patience is not None:
+            run.average.load_state_dict(run.best.weights)
+        if self.peers.leads:
+            card = write_card(self.config, options, self.train, run.validations, run.step)
+            save_pretrained(run.average.cpu(), options.out, card)
+            (options.out / CHECKPOINT_FILE).unlink(missing_ok=True)
+        return Report(run.step, run.losses, run.validations, run.average.cpu())
 
+    def _is_over(self) -> bool:
+        run, patience = self.run, self.options.patience
+        return run.step == run.total or (patience is not None and run.best.waited >= patience)
 
-def _diverged(what: str, run: _Run, lr: float, options: FitOptions) -> TrainingDiverged:
-    checkpoint = options.out / CHECKPOINT_FILE
-    good = f"the last good checkpoint is {checkpoint}" if checkpoint.exists() else "there is no checkpoint yet"
-    return TrainingDiverged(f"{what} at step {run.step}, learning rate {lr:.2g}: try a lower --lr; {good}")
+    def _is_due(self, every: int, *, at_end: bool) -> bool:
+        return at_end if self.run.step == self.run.total else self.run.step % every == 0
 
+    def _length(self, elapsed_s: float) -> int:
+        """Steps of the whole run, from the time that the first ones took the leader."""
+        assert self.options.minutes is not None
+        steps = int(self.run.step * 60 * self.options.minutes / elapsed_s)
+        return max(self.run.step, int(self.peers.from_leader(steps)))
 
-@torch.no_grad()
-def _blend(run: _Run, keep: float) -> None:
-    """Move the averaged weights towards the present ones; early on the average is short."""
-    for average, weight in zip(run.average.parameters(), run.network.parameters(), strict=True):
-        average.lerp_(weight, 1.0 - keep)
+    def _step(self) -> Step:
+        """One update in place. The losses are those before it."""
+        run, options = self.run, self.options
+        lr = learning_rate(run.step, run.total, options)
+        mine = self._draw()
+        counts = Counts(*self.peers.total([sum(n) for n in zip(*map(objective.count, mine), strict=True)]))
+        losses = self._gradients(mine, counts)
+        norm = float(torch.nn.utils.clip_grad_norm_(run.network.parameters(), options.clip))
+        if not math.isfinite(losses["total"]) or not math.isfinite(norm):
+            raise self._diverged(f"loss {losses['total']:g} with gradient norm {norm:g}", lr)
+        run.optimizer.step(lr / options.lr)
+        run.step += 1
+        run.blend(min(options.ema, run.step / (run.step + 10.0)))  # early on the average is short
+        run.losses.append(losses["total"])
+        # A track has one ping more than intervals.
+        rows = options.batch.rows * options.accumulate * self.peers.world
+        return Step(losses, lr, norm, int(counts.interval) + rows)
+
+    def _draw(self) -> list[Batch]:
+        """This rank's micro-batches. All at once: what they are divided by are the answers of all of them."""
+        each, peers = self.options.accumulate, self.peers
+        first = (self.run.step * peers.world + peers.rank) * each
+        return [self.batches.draw(number) for number in range(first, first + each)]
+
+    def _gradients(self, mine: list[Batch], counts: Counts) -> dict[str, float]:
+        """Leave the step's gradients in the network, the same on all ranks; returns its losses by name."""
+        sums = torch.zeros(len(Losses._fields), device=self.peers.device)
+        for batch in mine:
+            losses = objective.measure(self.run.network, batch, bfloat16=self.bfloat16, counts=counts)
+            losses.total.backward()  # type: ignore[no-untyped-call]
+            sums += torch.stack([loss.detach() for loss in losses])
+        self.peers.add([*(p.grad for p in self.run.network.parameters() if p.grad is not None), sums])
+        return dict(zip(Losses._fields, sums.tolist(), strict=True))
+
+    @torch.inference_mode()
+    def _validate(self) -> dict[str, float]:
+        """Mean losses over the exam, each rank sitting its share of it."""
+        mine = [
+            [float(loss) for loss in objective.measure(self.run.average, batch)]
+            for batch in self.exam[self.peers.rank :: self.peers.world]
+        ]
+        sums = [sum(values) for values in zip(*mine, strict=True)] if mine else [0.0] * len(Losses._fields)
+        means = [total / len(self.exam) for total in self.peers.total(sums)]
+        found = dict(zip(Losses._fields, means, strict=True))
+        self.run.validations.append((self.run.step, found))
+        if self.options.patience is not None:
+            self.run.best.observe(found["total"], self.run.step, self.run.average, self.options.min_gain)
+        return found
+
+    def _checkpoint(self, lr: float) -> None:
+        if not self.run.is_finite():
+            raise self._diverged("weights that are not finite", lr)  # keep the good checkpoint
+        if self.peers.leads:
+            run_state.save(self.run, self.options.out, self.who)
+
+    def _diverged(self, what: str, lr: float) -> TrainingDiverged:
+        checkpoint = self.options.out / CHECKPOINT_FILE
+        good = f"the last good checkpoint is {checkpoint}" if checkpoint.exists() else "there is no checkpoint yet"
+        return TrainingDiverged(f"{what} at step {self.run.step}, learning rate {lr:.2g}: try a lower --lr; {good}")
 
 
 def _exam(val: Corpus | None, config: ModelConfig, options: FitOptions) -> list[Batch]:
-    if val is None or len(val) == 0:
+    if not val:
         return []
     batches = Batches(val, config, options.batch, VAL_SEED)
     return [batches.draw(i) for i in range(VAL_BATCHES)]
-
-
-@torch.inference_mode()
-def _validate(network: Network, exam: list[Batch]) -> dict[str, float]:
-    all_losses = [objective.measure(network, batch) for batch in exam]
-    return {
-        name: sum(float(getattr(losses, name)) for losses in all_losses) / len(all_losses)
-        for name in objective.Losses._fields
-    }
-
-
-def _identity(train: Corpus, val: Corpus | None, config: ModelConfig, options: FitOptions) -> str:
-    """What must be equal for a checkpoint to be continued: data, model and options, but not where or how often."""
-    facts = asdict(options)
-    for name in ("out", "threads", "checkpoint_every", "validate_every"):
-        facts.pop(name)
-    digest = blake2b(repr((LAYOUT, config, sorted(facts.items()))).encode(), digest_size=8)
-    for corpus in (train, val):
-        if corpus is not None:
-            digest.update(corpus.fingerprint.encode() + corpus.tracks.tobytes())
-    return digest.hexdigest()
-
-
-def _dump(run: _Run, identity: str) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(
-        {
-            "identity": identity,
-            "step": run.step,
-            "total": run.total,
-            "network": run.network.state_dict(),
-            "average": run.average.state_dict(),
-            "optimizer": run.optimizer.state_dict(),
-            "losses": torch.tensor(run.losses, dtype=torch.float64),
-            "validations": run.validations,
-        },
-        buffer,
-    )
-    return buffer.getvalue()
-
-
-def _restore(run: _Run, options: FitOptions, identity: str) -> None:
-    path = options.out / CHECKPOINT_FILE
-    try:
-        # weights_only: a checkpoint is data, and data from elsewhere must not run code.
-        saved: dict[str, Any] = torch.load(path, weights_only=True)
-        theirs = saved["identity"]
-    except Exception as error:
-        raise ValueError(f"{path}: damaged ({type(error).__name__}): delete it to start anew") from error
-    if theirs != identity:
-        raise ValueError(f"{path}: of a run with other data, model or options: delete it, or give another directory")
-    run.network.load_state_dict(saved["network"])
-    run.average.load_state_dict(saved["average"])
-    run.optimizer.load_state_dict(saved["optimizer"])
-    losses: Tensor = saved["losses"]
-    run.step, run.total, run.losses = saved["step"], saved["total"], losses.tolist()
-    run.validations = [(step, parts) for step, parts in saved["validations"]]

@@ -2,6 +2,11 @@
 
 One pass of the trunk serves them all.
 
+Every mean is over answers, and `counts` may say that there are more of them than in this batch: then the losses are
+this batch's part of those of a larger one. Parts of k micro-batches, be they one after the other or on k ranks, sum to
+the losses and gradients of one batch with all of their rows. A mean of k means would not: it would give an answer more
+weight where its micro-batch has few.
+
 Shapes as in train.batches.
 """
 
@@ -42,24 +47,44 @@ class Losses(NamedTuple):
     gap_m: Tensor
 
 
-def measure(network: Network, batch: Batch, *, bfloat16: bool = False) -> Losses:
-    """The losses of a batch."""
-    batch = _whole_patches(batch, network.config.patch)
+class Counts(NamedTuple):
+    """How many answers the means are over; floats, to be added up."""
+
+    ahead: float
+    next: float  # the first of a token's questions
+    far: float  # the others
+    interval: float
+    gap: float
+    travel: float
+
+
+def count(batch: Batch) -> Counts:
+    """The answers of a batch."""
+    ahead = batch.ahead_mask
+    masks = (ahead, ahead[..., 0], ahead[..., 1:], batch.log_next_mask, batch.gap_mask, batch.travel_mask)
+    return Counts(*(float(mask.sum()) for mask in masks))
+
+
+def measure(network: Network, batch: Batch, *, bfloat16: bool = False, counts: Counts | None = None) -> Losses:
+    """The losses of a batch, or its part of the losses over `counts` answers; on the device of the network."""
+    n, device = counts or count(batch), network.device
+    batch = whole_patches(batch, network.config.patch)
     asks = batch.ahead_mask.any(-1)  # B, T -> P tokens with any answer: the others need no head
-    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+    with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
         hidden = _hidden(network, batch)
-        question = asked(Question(*(field[asks] for field in batch.ahead)), torch.float32)
-        raw = network.forecast(hidden[torch.from_numpy(asks)], question.features)
+        question = asked(Question(*(field[asks] for field in batch.ahead)), torch.float32, device)
+        raw = network.forecast(hidden[torch.from_numpy(asks).to(device)], question.features)
     spread = combine(raw, question)
-    target, mask = _float(batch.ahead_en[asks]), _mask(batch.ahead_mask[asks])
+    target, mask = _float(batch.ahead_en[asks], device), _mask(batch.ahead_mask[asks], device)
     error = _length(target - spread.mean_en)
-    weight = _float(batch.ahead_s[asks]).clamp_min(1.0) ** -DISTANCE_POWER
+    weight = _float(batch.ahead_s[asks], device).clamp_min(1.0) ** -DISTANCE_POWER
     hidden = hidden.float()
-    distance = _mean(error * weight, mask) / DISTANCE_M
-    likelihood = _mean(t_nll(spread, target), mask)
-    interval = _mean((network.interval(hidden) - _float(batch.log_next)).abs(), _mask(batch.log_next_mask))
-    gaps, gap_likelihood, gap_m = _gaps(network, hidden, batch)
-    travel = _travels(network, hidden, batch)
+    distance = _mean(error * weight, mask, n.ahead) / DISTANCE_M
+    likelihood = _mean(t_nll(spread, target), mask, n.ahead)
+    late = (network.interval(hidden) - _float(batch.log_next, device)).abs()
+    interval = _mean(late, _mask(batch.log_next_mask, device), n.interval)
+    gaps, gap_likelihood, gap_m = _gaps(network, hidden, batch, n.gap)
+    travel = _travels(network, hidden, batch, n.travel)
     total = distance + LIKELIHOOD * (likelihood + gap_likelihood) + INTERVAL * interval + GAPS * gaps + TRAVELS * travel
     return Losses(
         total,
@@ -68,13 +93,13 @@ def measure(network: Network, batch: Batch, *, bfloat16: bool = False) -> Losses
         interval.detach(),
         gaps.detach(),
         travel.detach(),
-        _mean(error[..., 0], mask[..., 0]).detach(),
-        _mean(error[..., 1:], mask[..., 1:]).detach(),
+        _mean(error[..., 0], mask[..., 0], n.next).detach(),
+        _mean(error[..., 1:], mask[..., 1:], n.far).detach(),
         gap_m.detach(),
     )
 
 
-def _whole_patches(batch: Batch, patch: int) -> Batch:
+def whole_patches(batch: Batch, patch: int) -> Batch:
     """The questions whose token is the last of its patch: an earlier one's vector has seen what it is asked."""
     if patch == 1:
         return batch
@@ -89,37 +114,40 @@ def _whole_patches(batch: Batch, patch: int) -> Batch:
 
 def _hidden(network: Network, batch: Batch) -> Tensor:
     """Hidden vectors [B, T, C]; where a token is a patch, each of its pings has the vector of the whole."""
-    places, patch = network.trunk.places, network.config.patch
-    found = None if places is None else places.find(batch.lat_deg, batch.lon_deg)
-    hidden: Tensor = network.trunk(torch.from_numpy(batch.x_BTF), found, torch.from_numpy(batch.time_ms))[0]
+    found = network.find(batch.lat_deg, batch.lon_deg)
+    time_ms = torch.from_numpy(batch.time_ms).to(network.device)
+    hidden: Tensor = network.trunk(torch.from_numpy(batch.x_BTF).to(network.device), found, time_ms)[0]
+    patch = network.config.patch
     return hidden if patch == 1 else hidden.repeat_interleave(patch, dim=1)
 
 
-def _gaps(network: Network, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+def _gaps(network: Network, hidden: Tensor, batch: Batch, n: float) -> tuple[Tensor, Tensor, Tensor]:
     """Weighted distance, likelihood and metres of the hidden fixes."""
-    rows = torch.arange(len(hidden)).unsqueeze(1)
-    question = asked(batch.gap, torch.float32)
-    spread = combine(network.gap(hidden[rows, torch.from_numpy(batch.gap_token)], question.features), question)
-    target, mask = _float(batch.gap_en), _mask(batch.gap_mask)
+    device = hidden.device
+    rows = torch.arange(len(hidden), device=device).unsqueeze(1)
+    question = asked(batch.gap, torch.float32, device)
+    token = torch.from_numpy(batch.gap_token).to(device)
+    spread = combine(network.gap(hidden[rows, token], question.features), question)
+    target, mask = _float(batch.gap_en, device), _mask(batch.gap_mask, device)
     error = _length(target - spread.mean_en)
-    weight = _float(batch.gap_s).clamp_min(1.0).unsqueeze(-1) ** -DISTANCE_POWER
-    return _mean(error * weight, mask) / DISTANCE_M, _mean(t_nll(spread, target), mask), _mean(error, mask)
+    weight = _float(batch.gap_s, device).clamp_min(1.0).unsqueeze(-1) ** -DISTANCE_POWER
+    distance, likelihood = _mean(error * weight, mask, n) / DISTANCE_M, _mean(t_nll(spread, target), mask, n)
+    return distance, likelihood, _mean(error, mask, n)
 
 
-def _travels(network: Network, hidden: Tensor, batch: Batch) -> Tensor:
+def _travels(network: Network, hidden: Tensor, batch: Batch, n: float) -> Tensor:
     """Likelihood of the travel times."""
-    rows = torch.arange(len(hidden)).unsqueeze(1)
-    places = network.trunk.places
-    place = None
-    if places is not None:
-        place = places(places.find(batch.travel_lat_deg[..., None], batch.travel_lon_deg[..., None]))
+    device = hidden.device
+    rows = torch.arange(len(hidden), device=device).unsqueeze(1)
+    found = network.find(batch.travel_lat_deg[..., None], batch.travel_lon_deg[..., None])
     travel = network.travel(
-        hidden[rows, torch.from_numpy(batch.travel_token)],
-        _float(batch.travel.features),
-        _float(batch.travel.base_log_s),
-        place,
+        hidden[rows, torch.from_numpy(batch.travel_token).to(device)],
+        _float(batch.travel.features, device),
+        _float(batch.travel.base_log_s, device),
+        None if found is None or network.trunk.places is None else network.trunk.places(found),
     )
-    return _mean(laplace_nll(travel, _float(np.log(batch.travel_s))[..., None])[..., 0], _mask(batch.travel_mask))
+    off = laplace_nll(travel, _float(np.log(batch.travel_s), device)[..., None])[..., 0]
+    return _mean(off, _mask(batch.travel_mask, device), n)
 
 
 def _length(vector: Tensor) -> Tensor:
@@ -127,13 +155,13 @@ def _length(vector: Tensor) -> Tensor:
     return (vector.square().sum(-1) + 1e-6).sqrt()
 
 
-def _mean(value: Tensor, mask: Tensor) -> Tensor:
-    return (value * mask).sum() / mask.sum().clamp_min(1.0)
+def _mean(value: Tensor, mask: Tensor, count: float) -> Tensor:
+    return (value * mask).sum() / max(count, 1.0)
 
 
-def _float(array: object) -> Tensor:
-    return torch.as_tensor(array, dtype=torch.float32)
+def _float(array: object, device: torch.device) -> Tensor:
+    return torch.as_tensor(array, dtype=torch.float32).to(device)
 
 
-def _mask(array: Mask) -> Tensor:
-    return torch.from_numpy(array.astype("float32"))
+def _mask(array: Mask, device: torch.device) -> Tensor:
+    return torch.from_numpy(array.astype("float32")).to(device)

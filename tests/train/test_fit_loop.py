@@ -8,59 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fit_worlds import BATCH, TINY, Crash, circling, crash_after, options
 
 from model.api import Predictor
 from model.checkpoint import from_pretrained
-from model.config import ModelConfig
 from train import objective
 from train.batches import Batches, BatchOptions
-from train.data import Corpus
-from train.fit import CHECKPOINT_FILE, FitOptions, Tick, TrainingDiverged, fit, learning_rate
-
-TINY = ModelConfig(name="tiny", d=32, blocks=2, heads=2, window=16)
-BATCH = BatchOptions(rows=8, tokens=40)
-
-
-class Crash(Exception):
-    """A kill, as far as the loop can tell: control is lost between two steps."""
-
-
-def circling(tracks: int = 12, pings: int = 150, *, seed: int = 0) -> Corpus:
-    """Things that drive in circles of their own size: constant velocity is wrong in a way that can be learned."""
-    rng = np.random.default_rng(seed)
-    t = np.cumsum(rng.integers(8, 13, (tracks, pings)), axis=1)
-    radius, speed = rng.uniform(300, 900, (tracks, 1)), rng.uniform(8, 15, (tracks, 1))
-    angle = t * speed / radius + rng.uniform(0, 6, (tracks, 1))
-    rows = tracks * pings
-    start = np.arange(tracks, dtype=np.int64) * pings
-    return Corpus(
-        ts_ms=(1_480_000_000_000 + 1000 * t).reshape(rows).astype(np.int64),
-        lat=(30 + radius * np.sin(angle) / 111_195).reshape(rows),
-        lon=(-97 + radius * np.cos(angle) / 96_300).reshape(rows),
-        speed_mps=np.full(rows, np.nan, np.float32),
-        heading_deg=np.full(rows, np.nan, np.float32),
-        tracks=np.stack([start, start + pings], axis=1),
-        entity=np.arange(tracks, dtype=np.int32),
-        file=np.zeros(tracks, np.int32),
-        file_start=np.array([0, rows], dtype=np.int64),
-        names=tuple(f"car-{i}" for i in range(tracks)),
-        files=("circles.parquet",),
-        fingerprint=f"circles-{seed}",
-        dropped={},
-    )
-
-
-def options(out: Path, **changes: object) -> FitOptions:
-    plain = FitOptions(out=out, steps=20, warmup=5, checkpoint_every=5, validate_every=8, threads=1, batch=BATCH)
-    return replace(plain, **changes)  # type: ignore[arg-type]
-
-
-def crash_after(step: int) -> object:
-    def watch(tick: Tick) -> None:
-        if tick.step == step:
-            raise Crash
-
-    return watch
+from train.fit import Tick, TrainingDiverged, fit, learning_rate
+from train.options import FitOptions
+from train.run_state import CHECKPOINT_FILE
 
 
 def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
@@ -68,7 +24,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
     train, val = circling(), circling(3, seed=1)
     straight = fit(train, val, TINY, options(tmp_path / "straight"))
     with pytest.raises(Crash):
-        fit(train, val, TINY, options(tmp_path / "killed"), watch=crash_after(13))  # type: ignore[arg-type]
+        fit(train, val, TINY, options(tmp_path / "killed"), watch=crash_after(13))
     seen: list[int] = []
     resumed = fit(train, val, TINY, options(tmp_path / "killed"), watch=lambda tick: seen.append(tick.step))
     assert seen == list(range(11, 21))
@@ -131,7 +87,7 @@ def test_divergence_names_the_step_the_rate_and_the_last_good_checkpoint(tmp_pat
 
 def test_another_run_s_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Crash):
-        fit(circling(), None, TINY, options(tmp_path), watch=crash_after(7))  # type: ignore[arg-type]
+        fit(circling(), None, TINY, options(tmp_path), watch=crash_after(7))
     with pytest.raises(ValueError, match="other data, model or options"):
         fit(circling(), None, TINY, options(tmp_path, lr=1e-4))
     with pytest.raises(ValueError, match="other data, model or options"):
@@ -142,7 +98,7 @@ def test_another_run_s_checkpoint_is_refused(tmp_path: Path) -> None:
 
 def test_a_damaged_checkpoint_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(Crash):
-        fit(circling(), None, TINY, options(tmp_path), watch=crash_after(7))  # type: ignore[arg-type]
+        fit(circling(), None, TINY, options(tmp_path), watch=crash_after(7))
     path = tmp_path / CHECKPOINT_FILE
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ValueError, match="damaged"):

@@ -1,0 +1,100 @@
+"""Steps of several micro-batches: the same as one large batch, to the bit the same after a kill."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fit_worlds import BATCH, TINY, Crash, circling, crash_after, options
+
+from model.network import Network, build
+from train import objective
+from train.batches import Batch, Batches
+from train.fit import fit
+from train.objective import Counts, Losses
+
+
+def joined(batches: list[Batch]) -> Batch:
+    """One batch with all of their rows."""
+    return Batch(
+        *(
+            type(items[0])(*(np.concatenate(parts) for parts in zip(*items, strict=True)))
+            if isinstance(items[0], tuple)
+            else np.concatenate(items)
+            for items in zip(*batches, strict=True)
+        )
+    )
+
+
+def uneven(batch: Batch) -> Batch:
+    """The batch with most of its answers struck out, so that a mean of means would be another mean."""
+    few = batch.ahead_mask.copy()
+    few[1:] = False
+    return batch._replace(ahead_mask=few, gap_mask=batch.gap_mask & False)
+
+
+def gradients(network: Network) -> list[torch.Tensor]:
+    return [p.grad.clone() for p in network.parameters() if p.grad is not None]
+
+
+def moved() -> Network:
+    """A network whose last layers are not zero, so that every weight has a gradient."""
+    network = build(TINY, 0)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.add_(0.02 * torch.randn_like(weight))
+    return network
+
+
+def test_micro_batches_have_the_gradient_of_one_batch_with_their_rows() -> None:
+    drawn = Batches(circling(), TINY, BATCH, 0)
+    parts = [drawn.draw(0), uneven(drawn.draw(1)), drawn.draw(2)]
+    counts = Counts(*(sum(n) for n in zip(*map(objective.count, parts), strict=True)))
+    network = moved()
+    whole = objective.measure(network, joined(parts))
+    whole.total.backward()
+    wanted = gradients(network)
+    network.zero_grad(set_to_none=True)
+    summed = torch.zeros(len(Losses._fields))
+    for part in parts:
+        losses = objective.measure(network, part, counts=counts)
+        losses.total.backward()
+        summed += torch.stack([loss.detach() for loss in losses])
+    torch.testing.assert_close(summed, torch.stack([loss.detach() for loss in whole]), rtol=1e-5, atol=1e-6)
+    for one, other in zip(gradients(network), wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6 * float(other.abs().max()) + 1e-9)
+
+
+def test_a_step_of_micro_batches_learns_from_all_of_them(tmp_path: Path) -> None:
+    """The first step's loss is that of both micro-batches' rows in one batch."""
+    drawn = Batches(circling(), TINY, BATCH, 0)
+    whole = objective.measure(build(TINY, 0), joined([drawn.draw(0), drawn.draw(1)]))
+    report = fit(circling(), None, TINY, options(tmp_path, steps=1, accumulate=2, bfloat16=False))
+    assert report.losses[0] == pytest.approx(float(whole.total.detach()), rel=1e-5)
+
+
+def test_an_accumulating_run_survives_a_kill_to_the_bit(tmp_path: Path) -> None:
+    train = circling()
+    straight = fit(train, None, TINY, options(tmp_path / "straight", accumulate=2))
+    with pytest.raises(Crash):
+        fit(train, None, TINY, options(tmp_path / "killed", accumulate=2), watch=crash_after(13))
+    resumed = fit(train, None, TINY, options(tmp_path / "killed", accumulate=2))
+    assert resumed.losses == straight.losses
+    for a, b in zip(straight.network.parameters(), resumed.network.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_checkpoint_of_other_steps_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Crash):
+        fit(circling(), None, TINY, options(tmp_path, accumulate=2), watch=crash_after(7))
+    with pytest.raises(ValueError, match="other data, model or options"):
+        fit(circling(), None, TINY, options(tmp_path))
+
+
+def test_accumulating_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="accumulate"):
+        replace(options(Path()), accumulate=0)

@@ -1,0 +1,74 @@
+"""One training run's options, as one frozen value. Knows numbers; knows no data, no weights and no other rank."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from train.batches import BatchOptions
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """One run. Exactly one of `steps` and `minutes` says how long."""
+
+    out: Path
+    steps: int | None = None
+    minutes: float | None = None  # of this machine as it is in the first steps
+    seed: int = 0
+    accumulate: int = 1  # micro-batches of each rank that make one step; one has `batch.rows` rows
+    lr: float = 1.5e-3  # at the peak
+    warmup: int = 100  # steps
+    last_lr: float = 0.02  # share of the peak at the end of the cosine
+    optimizer: Literal["adamw", "muon"] = "adamw"  # muon: of hidden matrices, AdamW for the rest
+    muon_lr: float = 0.01  # at the peak, of the matrices that Muon moves
+    weight_decay: float = 0.02  # of matrices only
+    clip: float = 1.0  # norm of the gradient
+    ema: float = 0.998  # of the weights, per step
+    patience: int | None = None  # validations without a gain before the run stops; None: it runs its length
+    min_gain: float = 0.002  # of the validation loss, below which a validation counts as none
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU where there is one
+    bfloat16: bool | None = None  # of matrix products; None: where the device multiplies it itself
+    threads: int | None = None
+    checkpoint_every: int = 200  # steps
+    validate_every: int = 500
+    batch: BatchOptions = field(default_factory=BatchOptions)
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.minutes is None):
+            raise ValueError("give either steps or minutes")
+        if (self.steps is not None and self.steps < 1) or (self.minutes is not None and self.minutes <= 0):
+            raise ValueError(f"steps and minutes must be positive, got {self.steps} and {self.minutes}")
+        if not 0 < self.lr < math.inf or not 0 <= self.ema < 1:
+            raise ValueError(f"lr must be above 0 and ema in 0..1, got {self.lr} and {self.ema}")
+        if self.accumulate < 1 or (self.patience is not None and self.patience < 1) or self.min_gain < 0:
+            raise ValueError(
+                f"accumulate and patience must be at least 1 and min_gain at least 0, "
+                f"got {self.accumulate}, {self.patience} and {self.min_gain}"
+            )
+
+
+def choose_device(wanted: str, local_rank: int = 0) -> torch.device:
+    """The device of one rank. Raises ValueError where a GPU is asked for and none is seen."""
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.device_count() <= local_rank:
+        raise ValueError(
+            f"GPU {local_rank} was asked for and torch {torch.__version__} sees {torch.cuda.device_count()}: "
+            f"is this a CPU build, or are there more ranks than GPUs?"
+        )
+    return torch.device("cuda", local_rank)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 itself: then it is several times faster than float32, else slower."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.9 may lack it
+    return bool(capabilities.get("avx512_bf16", False))
