@@ -184,7 +184,8 @@ class Predictor:
         physics = queries.gap(batch.ends, batch.t_s, batch.fixes_after, scale, self.config)
         question = network.asked(physics, torch.float64)
         hidden = self._pool.hidden[torch.from_numpy(slots)]
-        spread = combine(self._net.gap(hidden, question.features), question)
+        place = self._net.place(*moved_deg(batch.start_lat[:, None], batch.start_lon[:, None], physics.base_en))
+        spread = combine(self._net.gap(hidden, question.features, place), question)
         mean, cov, sound = self._sound(spread, np.ones(len(slots), dtype=np.bool_))
         mean, cov = _replace(mean, cov, motion.Law(physics.base_en, physics.base_var), ~sound)
         lat, lon = moved_deg(batch.start_lat[:, None], batch.start_lon[:, None], mean)
@@ -204,8 +205,7 @@ class Predictor:
         last = pool.last[slots]
         to = [np.rint(np.asarray(deg) * E7).astype(np.int64) for deg in (lat_deg, lon_deg)]
         question = queries.travel(pool.kin[slots], displacement_m(last["lat_e7"], last["lon_e7"], *to)[:, None])
-        found, places = self._net.find(lat_deg[:, None], lon_deg[:, None]), self._net.trunk.places
-        place = None if found is None or places is None else places(found)
+        place = self._net.place(lat_deg[:, None], lon_deg[:, None])
         hidden = pool.hidden[torch.from_numpy(slots)]
         base = torch.from_numpy(question.base_log_s)
         log_s, scale = self._net.travel(hidden, torch.from_numpy(question.features).float(), base, place)
@@ -269,7 +269,7 @@ class Predictor:
 
 
 def _times(fixes: NDArray[Any]) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(fixes["ts_ms"]))
+    return torch.from_numpy(np.array(fixes["ts_ms"]))  # a copy: torch takes no view into packed records
 
 
 def _replace(mean: F64, cov: F64, plain: motion.Law, rows: NDArray[np.bool_]) -> tuple[F64, F64]:

@@ -139,7 +139,8 @@ def _clock(phase_ms: NDArray[np.int64]) -> F64:
 def _absolute(ctx: Context) -> F64:
     angles = [2 * np.pi * deg / scale for scale in _ABSOLUTE_SCALES_DEG for deg in (ctx.lat_deg, ctx.lon_deg)]
     waves = np.stack([f(angle) for angle in angles for f in (np.sin, np.cos)], axis=-1)
-    return np.nan_to_num(waves, nan=0.0)  # no sine and cosine are 0 at once, so "not known" is a value of its own
+    # No sine and cosine are 0 at once, so "not known" is a value of its own.
+    return np.where(np.isnan(waves), 0.0, waves)
 
 
 def _length(vector: F64) -> F64:

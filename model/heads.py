@@ -1,8 +1,8 @@
 """Answers from one hidden vector: the next interval, a position after any time or inside a gap, the time to a place.
 
 Every answer is a residual over physics and its last layer starts at zero, so an untrained model is the physics: the
-Kalman filter for a forecast, the running interval for the next Δt, the cubic Hermite curve for a gap, a town's speed for
-a travel time.
+Kalman filter for a forecast, the running interval for the next Δt, the cubic Hermite curve for a gap, the speed of a
+town for a travel time.
 
 A position is a mean and a 2x2 covariance. The loss takes the position as Student's t with NU degrees of freedom, whose
 scale matrix is the covariance times SCALE_OF_COV: at NU = 4 that makes the Gaussian 90 % ellipse of the covariance
@@ -70,20 +70,25 @@ class TravelTime(NamedTuple):
 class QueryHead(nn.Module):
     """head(h, question) -> OUT numbers, zero before training."""
 
-    def __init__(self, config: ModelConfig, question: int) -> None:
+    def __init__(self, config: ModelConfig, question: int, *, placed: bool = False) -> None:
         super().__init__()
         c = config.d
         self.from_hidden = nn.Linear(c, 2 * c)
         self.from_question = nn.Linear(question, 2 * c, bias=False)
+        self.from_place = nn.Linear(c, 2 * c, bias=False) if placed and config.places else None
         self.middle = nn.Linear(2 * c, c)
         self.last = nn.Linear(c, OUT)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
-    def forward(self, h: Tensor, question: Tensor) -> Tensor:
-        """h [..., C] and question [..., Q, E] to [..., Q, OUT]; the hidden part is computed once for all questions."""
-        x = fn.gelu(self.from_hidden(h).unsqueeze(-2) + self.from_question(question))
-        y: Tensor = self.last(fn.gelu(self.middle(x)))
+    def forward(self, h: Tensor, question: Tensor, place: Tensor | None = None) -> Tensor:
+        """h [..., C], question [..., Q, E] and, in a placed head, what is known of the place where the physics puts
+        the answer [..., Q, C], to [..., Q, OUT]. The hidden part is computed once for all questions.
+        """
+        x = self.from_hidden(h).unsqueeze(-2) + self.from_question(question)
+        if self.from_place is not None and place is not None:
+            x = x + self.from_place(place)
+        y: Tensor = self.last(fn.gelu(self.middle(fn.gelu(x))))
         return y
 
 

@@ -27,7 +27,7 @@ class Network(nn.Module):
         self.trunk = Trunk(config, features.width(config))
         self.forecast = QueryHead(config, queries.FORECAST_FEATURES)
         self.interval = IntervalHead(config)
-        self.gap = QueryHead(config, queries.GAP_FEATURES)
+        self.gap = QueryHead(config, queries.GAP_FEATURES, placed=True)
         self.travel = TravelHead(config, queries.TRAVEL_FEATURES)
         for block in self.trunk.blocks:
             # GPT-2: what is added to the residual stream starts smaller the more blocks add to it.
@@ -45,6 +45,14 @@ class Network(nn.Module):
     def locate(self, fixes: NDArray[Any]) -> Found | None:
         """The same of FIX records."""
         return self.find(fixes["lat_e7"] / E7, fixes["lon_e7"] / E7)
+
+    def place(self, lat_deg: F64, lon_deg: F64) -> Tensor | None:
+        """What the weights know of positions [...], [..., C]; None for weights without a map."""
+        places = self.trunk.places
+        if places is None:
+            return None
+        vector: Tensor = places(places.find(lat_deg, lon_deg))
+        return vector
 
 
 def build(config: ModelConfig, seed: int) -> Network:

@@ -65,7 +65,7 @@ class Places(nn.Module):
 
     def forward(self, found: Found) -> Tensor:
         """[..., C]. The share of known corners goes along, so that "unknown" differs from "average"."""
-        share = found.share.unflatten(-1, (len(ZOOMS), CORNERS))
+        share = found.share.view(*found.share.shape[:-1], len(ZOOMS), CORNERS)
         bags = found.row.reshape(-1, CORNERS)
         vector = nn.functional.embedding_bag(
             bags, self.table, mode="sum", per_sample_weights=share.reshape(-1, CORNERS).to(self.table.dtype)

@@ -31,6 +31,7 @@ class Positions(nn.Module):
     """What `kind` adds to the input of the trunk, and by which angles it turns queries and keys."""
 
     table: Tensor
+    time_turns: Tensor
 
     def __init__(self, kind: str, width: int, head_dim: int) -> None:
         super().__init__()
@@ -44,13 +45,14 @@ class Positions(nn.Module):
         self.register_buffer("time_turns", turns, persistent=False)
 
     def add(self, x: Tensor, index: Tensor) -> Tensor:
-        """x [..., C] with what its index [...] adds. Raises ValueError for an index that `learned` has no vector for."""
+        """x [..., C] with what its index [...] adds. Raises ValueError for an index that `learned` has no row for."""
         if self.kind == "sinusoidal":
             return x + self.table[index % PERIOD].flatten(-2)
         if self.kind == "learned":
             if int(index.max()) >= MAX_LEARNED:
                 raise ValueError(f"learned positions end at {MAX_LEARNED} pings, got index {int(index.max())}")
-            return x + self.learned(index)
+            learned: Tensor = self.learned(index)
+            return x + learned
         return x
 
     def angles(self, index: Tensor, time_ms: Tensor | None) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""Questions to the model and the physics under them: where after Δt, where inside a gap, when there. Float64, no weights.
+"""Questions to the model and the physics under them: where after Δt, where in a gap, when there. Float64, no weights.
 
 Shapes: ... any batch, Q queries per row, K = motion.WIDTH.
 """

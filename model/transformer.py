@@ -46,7 +46,7 @@ class Block(nn.Module):
         """Queries [..., H, D], keys and values [..., G·D] of x [..., C], turned by cos_sin [..., 2, D/2] if given."""
         kv_dim = self.groups * self.head_dim
         q, k, v = self.qkv(self.norm_attention(x)).split([x.shape[-1], kv_dim, kv_dim], dim=-1)
-        q, k = (y.unflatten(-1, (-1, self.head_dim)) for y in (q, k))
+        q, k = (y.view(*y.shape[:-1], -1, self.head_dim) for y in (q, k))
         if cos_sin is not None:
             q, k = rotate(q, cos_sin.unsqueeze(-3)), rotate(k, cos_sin.unsqueeze(-3))
         return q, k.flatten(-2), v
@@ -60,7 +60,7 @@ class Block(nn.Module):
         batch, steps, g = q.shape[0], q.shape[1], self.groups
         per = self.heads // g
         q = _by_group(q, g, per)
-        k, v = (_by_group(y.unflatten(-1, (g, -1)), g, 1) for y in (k, v))
+        k, v = (_by_group(y.view(*y.shape[:-1], g, self.head_dim), g, 1) for y in (k, v))
         bias = bias.to(q.dtype).repeat_interleave(per, dim=1)  # ..., T·H/G, S
         if bias.shape[0] > 1 and g > 1:
             bias = bias.repeat_interleave(g, dim=0)
@@ -95,7 +95,7 @@ class Trunk(nn.Module):
         `found` says where the pings lie, `time_ms` int64 [B, T] when they were; `start` is the index of the first.
         """
         p = self.config.patch
-        x = self._enter(x_BTF.unflatten(1, (-1, p)).flatten(2), found)
+        x = self._enter(x_BTF.reshape(x_BTF.shape[0], -1, p * x_BTF.shape[2]), found)
         index = torch.arange(x.shape[1], device=x.device) + start
         x = self.positions.add(x, index)
         cos_sin = self.positions.angles(index, None if time_ms is None else time_ms[:, p - 1 :: p])
@@ -135,8 +135,9 @@ class Trunk(nn.Module):
         y: Tensor = self.embed(x)
         if self.places is None or found is None:
             return y
-        place = self.places(found)
-        return y + (place if self.config.patch == 1 else place.unflatten(1, (-1, self.config.patch)).mean(2))
+        place: Tensor = self.places(found)
+        p = self.config.patch
+        return y + (place if p == 1 else place.view(place.shape[0], -1, p, place.shape[2]).mean(2))
 
     def _band(self, steps: int, like: Tensor) -> Tensor:
         """[T, T]: 0 where a token (row) sees another (column), -inf where it does not."""

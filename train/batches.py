@@ -5,7 +5,8 @@ had. Per row of a batch: a stretch of a track, thinned to another cadence (UniTr
 sampling rates), with segments hidden; a token asks for the next token and for random times ahead, taken from the full
 track; and some tokens after a hidden segment ask for hidden fixes. The model sees the thinned track only.
 
-Shapes: B rows, T tokens, Q questions per token, G gaps per row, M hidden fixes per gap, E travels per row, F features, K = motion.WIDTH.
+Shapes: B rows, T tokens, Q questions per token, G gaps per row, M hidden fixes per gap, E travels per row, F features,
+K = motion.WIDTH.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from model import features, motion, queries
 from model.config import ModelConfig
 from model.features import Context
-from model.geo import F64
+from model.geo import E7, F64, moved_deg
 from model.heads import MAX_GAP_AGE
 from model.queries import GapEnds, Question, Travel
 from train.data import Corpus
@@ -45,8 +46,9 @@ class BatchOptions:
     rows: int = 32  # B: small, since many updates pay more than smooth ones in a short run
     tokens: int = 128  # T: a window and as much again, so that half of the tokens have a full band behind them
     questions: int = 3  # Q: the next token, and Q-1 random times
-    gaps: int = 4  # G
-    hidden: int = 4  # M
+    gaps: int = 6  # G
+    hidden: int = 8  # M
+    forced: float = 0.6  # chance that a row has segments hidden, and then of each of its gaps
     travels: int = 4  # E
     file_power: float = 0.5  # a file of n pings is drawn ∝ n^power: small sources must not drown in a large one
     thin: float = 0.6  # chance of another cadence
@@ -75,6 +77,8 @@ class Batch(NamedTuple):
     gap_en: F64  # B, G, M, 2 answers, m from the fix before the gap
     gap_s: F64  # B, G: length of the gap
     gap_mask: Mask  # B, G, M
+    gap_lat_deg: F64  # B, G, M where the physics puts the answers; NaN where the row's place is hidden
+    gap_lon_deg: F64
     travel: Travel  # [B, E, 1]
     travel_token: Rows  # B, E: which token asks
     travel_s: F64  # B, E answers
@@ -132,8 +136,8 @@ class Batches:
         place = begin[:, None] + np.cumsum(steps, axis=1)
         jumps = 2 + (rng.random((o.rows, o.gaps)) * (o.tokens - 3)).astype(np.int64)
         hidden_ms = 1000 * np.exp(rng.uniform(np.log(MIN_HIDDEN_S), np.log(MAX_HIDDEN_S), (o.rows, o.gaps)))
-        # In half of the rows only the thinning hides anything, so that undisturbed tracks are the common case.
-        forced = rng.random((o.rows, o.gaps)) < np.where(rng.random(o.rows) < 0.5, 0.5, 0.0)[:, None]
+        # In the other rows only the thinning hides anything, so that undisturbed tracks stay common.
+        forced = rng.random((o.rows, o.gaps)) < np.where(rng.random(o.rows) < o.forced, o.forced, 0.0)[:, None]
         rows = np.arange(o.rows)
         for g in range(o.gaps):
             j = jumps[:, g]
@@ -164,7 +168,7 @@ class Batches:
         next_s = np.concatenate([dt[:, 1:], np.ones((o.rows, 1))], axis=1)
         has_next = np.concatenate([valid[:, 1:], np.zeros((o.rows, 1), dtype=np.bool_)], axis=1)
         running = np.where(kin[..., motion.DT] == 0.0, 0.0, kin[..., motion.LOG_DT])
-        gap, token, gap_en, gap_s, gap_mask = self._gaps(rng, place, valid, jumps, fixes, dt, d, kin, jitter, warp)
+        gaps = self._gaps(rng, place, valid, jumps, fixes, dt, d, kin, jitter, warp)
         return Batch(
             features.encode(kin, ctx, config),
             np.rint(1000 * np.cumsum(dt, axis=1)).astype(np.int64),
@@ -176,11 +180,7 @@ class Batches:
             mask,
             np.log(np.maximum(next_s, motion.MIN_DT_S)) - running,
             has_next,
-            gap,
-            token,
-            gap_en,
-            gap_s,
-            gap_mask,
+            *gaps,
             *self._travels(rng, place, valid, fixes, kin, jitter, warp),
         )
 
@@ -212,7 +212,7 @@ class Batches:
         kin: F64,
         jitter: F64,
         warp: _Warp,
-    ) -> tuple[Question, Rows, F64, F64, Mask]:
+    ) -> tuple[Question, Rows, F64, F64, Mask, F64, F64]:
         o = self.options
         rows = np.arange(o.rows)[:, None]
         before, end = place[rows, jumps - 1], place[rows, jumps]
@@ -240,7 +240,9 @@ class Batches:
         )
         question = queries.gap(ends, t_s, age.astype(np.float64), motion.speed_scale_mps(kin[rows, token]), self.config)
         en = warp.turn(en) - jitter[rows, jumps - 1][:, :, None]
-        return question, token, en, gap_s, np.broadcast_to(asks[..., None], there.shape)
+        known = np.where(warp.placed, 1.0, np.nan)[:, None, None]
+        lat, lon = moved_deg(start["lat_e7"] / E7, start["lon_e7"] / E7, question.base_en)
+        return question, token, en, gap_s, np.broadcast_to(asks[..., None], there.shape), lat * known, lon * known
 
     def _travels(
         self, rng: Generator, place: Rows, valid: Mask, fixes: NDArray[Any], kin: F64, jitter: F64, warp: _Warp

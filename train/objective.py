@@ -29,7 +29,7 @@ DISTANCE_POWER: Final = 0.7
 DISTANCE_M: Final = 15.0
 LIKELIHOOD: Final = 0.15  # the spread has its own outputs, so its share of the loss need only keep them moving
 INTERVAL: Final = 0.2
-GAPS: Final = 0.5
+GAPS: Final = 1.0
 TRAVELS: Final = 0.1
 
 
@@ -127,7 +127,8 @@ def _gaps(network: Network, hidden: Tensor, batch: Batch, n: float) -> tuple[Ten
     rows = torch.arange(len(hidden), device=device).unsqueeze(1)
     question = asked(batch.gap, torch.float32, device)
     token = torch.from_numpy(batch.gap_token).to(device)
-    spread = combine(network.gap(hidden[rows, token], question.features), question)
+    place = network.place(batch.gap_lat_deg, batch.gap_lon_deg)
+    spread = combine(network.gap(hidden[rows, token], question.features, place), question)
     target, mask = _float(batch.gap_en, device), _mask(batch.gap_mask, device)
     error = _length(target - spread.mean_en)
     weight = _float(batch.gap_s, device).clamp_min(1.0).unsqueeze(-1) ** -DISTANCE_POWER
@@ -139,12 +140,11 @@ def _travels(network: Network, hidden: Tensor, batch: Batch, n: float) -> Tensor
     """Likelihood of the travel times."""
     device = hidden.device
     rows = torch.arange(len(hidden), device=device).unsqueeze(1)
-    found = network.find(batch.travel_lat_deg[..., None], batch.travel_lon_deg[..., None])
     travel = network.travel(
         hidden[rows, torch.from_numpy(batch.travel_token).to(device)],
         _float(batch.travel.features, device),
         _float(batch.travel.base_log_s, device),
-        None if found is None or network.trunk.places is None else network.trunk.places(found),
+        network.place(batch.travel_lat_deg[..., None], batch.travel_lon_deg[..., None]),
     )
     off = laplace_nll(travel, _float(np.log(batch.travel_s), device)[..., None])[..., 0]
     return _mean(off, _mask(batch.travel_mask, device), n)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,23 @@ from model import network
 from model.api import ABSENT, FIX, Predictor
 from model.checkpoint import BUNDLED
 from model.config import SMALL, ModelConfig
+from model.geo import E7
+from model.places import most_visited
 
+# Every way of ModelConfig that can be served, on top of the default.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "time-rope": {"positions": "time-rope"},
+    "sinusoidal": {"positions": "sinusoidal"},
+    "no positions": {"positions": "none"},
+    "two keys": {"kv_heads": 2},
+    "a key per head": {"kv_heads": 4},
+    "fourier": {"absolute": True},
+    "places": {"places": 3000},
+    "delta": {"target": "delta"},
+    "absolute": {"target": "absolute", "absolute": True, "origin_lat_deg": 30.2, "origin_lon_deg": -97.7},
+    "no query time": {"query_time": False},
+    "three blocks": {"blocks": 3, "window": 16},
+}
 WEIGHTS = ["random", *sorted(path.parent.name for path in BUNDLED.glob("*/config.json"))]
 
 Tracks = Callable[..., NDArray[Any]]
@@ -56,9 +73,19 @@ def tracks() -> Tracks:
 @pytest.fixture(params=WEIGHTS)
 def predictor(request: pytest.FixtureRequest) -> Predictor:
     """With random weights, and with every bundled model."""
-    if request.param == "random":
-        return Predictor(random_network(), name="random", capacity=16)
-    return Predictor.load(request.param, capacity=16)
+    return _by_name(request.param)
+
+
+@pytest.fixture(params=[*WEIGHTS, *VARIANTS])
+def any_predictor(request: pytest.FixtureRequest) -> Predictor:
+    """The same, and a random one of every variant that can be served."""
+    if request.param in WEIGHTS:
+        return _by_name(request.param)
+    net = random_network(replace(SMALL, d=64, **VARIANTS[request.param]))
+    if net.trunk.places is not None:
+        fixes = wandering(8, 120)
+        net.trunk.places.know(most_visited(fixes["lat_e7"].ravel() / E7, fixes["lon_e7"].ravel() / E7, 3000, 1))
+    return Predictor(net, name=request.param, capacity=16)
 
 
 @pytest.fixture
@@ -71,3 +98,9 @@ def tiny() -> Predictor:
 @pytest.fixture
 def unsettled() -> Callable[..., network.Network]:
     return random_network
+
+
+def _by_name(name: str) -> Predictor:
+    if name == "random":
+        return Predictor(random_network(), name="random", capacity=16)
+    return Predictor.load(name, capacity=16)

@@ -26,7 +26,9 @@ def full_forward(predictor: Predictor, fixes_NT: NDArray[Any]) -> Tensor:
     """Hidden vectors [N, T, C] of whole sequences, by the way that training takes."""
     x = features.encode(scan_fixes(fixes_NT, predictor.config), features.context(fixes_NT), predictor.config)
     with torch.inference_mode():
-        hidden: Tensor = predictor._net.trunk(torch.from_numpy(x), predictor._net.locate(fixes_NT), torch.from_numpy(fixes_NT["ts_ms"].copy()))[0]
+        hidden: Tensor = predictor._net.trunk(
+            torch.from_numpy(x), predictor._net.locate(fixes_NT), torch.from_numpy(fixes_NT["ts_ms"].copy())
+        )[0]
     return hidden
 
 
@@ -35,24 +37,24 @@ def hidden_of(predictor: Predictor, slots: NDArray[np.int64]) -> Tensor:
 
 
 @pytest.mark.parametrize("age", AGES)
-def test_streaming_equals_the_full_forward(predictor: Predictor, tracks: Tracks, age: int) -> None:
+def test_streaming_equals_the_full_forward(any_predictor: Predictor, tracks: Tracks, age: int) -> None:
     fixes = tracks(3, age, seed=age)
-    slots = predictor.acquire(3)
-    want = full_forward(predictor, fixes)
+    slots = any_predictor.acquire(3)
+    want = full_forward(any_predictor, fixes)
     for t in range(age):
-        predictor.advance(slots, fixes[:, t])
-        torch.testing.assert_close(hidden_of(predictor, slots), want[:, t], rtol=0, atol=TOLERANCE)
+        any_predictor.advance(slots, fixes[:, t])
+        torch.testing.assert_close(hidden_of(any_predictor, slots), want[:, t], rtol=0, atol=TOLERANCE)
 
 
-def test_rows_of_different_ages_do_not_disturb_each_other(predictor: Predictor, tracks: Tracks) -> None:
+def test_rows_of_different_ages_do_not_disturb_each_other(any_predictor: Predictor, tracks: Tracks) -> None:
     fixes = tracks(len(AGES), max(AGES), seed=11)
-    slots = predictor.acquire(len(AGES))[::-1].copy()  # not in the order of the pool either
+    slots = any_predictor.acquire(len(AGES))[::-1].copy()  # not in the order of the pool either
     for t in range(max(AGES)):
         going = np.array([t >= max(AGES) - age for age in AGES])
-        predictor.advance(slots[going], fixes[going, t])
+        any_predictor.advance(slots[going], fixes[going, t])
     for i, age in enumerate(AGES):
-        want = full_forward(predictor, fixes[i : i + 1, max(AGES) - age :])[0, -1]
-        torch.testing.assert_close(hidden_of(predictor, slots[i : i + 1])[0], want, rtol=0, atol=TOLERANCE)
+        want = full_forward(any_predictor, fixes[i : i + 1, max(AGES) - age :])[0, -1]
+        torch.testing.assert_close(hidden_of(any_predictor, slots[i : i + 1])[0], want, rtol=0, atol=TOLERANCE)
 
 
 def test_a_token_sees_exactly_its_window(predictor: Predictor, tracks: Tracks) -> None:
@@ -91,20 +93,24 @@ def test_rebuilding_from_the_history_equals_the_endless_stream(predictor: Predic
     np.testing.assert_allclose(a.cov_m2, b.cov_m2, rtol=1e-3, atol=0.1)
 
 
-def test_rebuilding_ragged_windows_equals_folding_them(predictor: Predictor, tracks: Tracks) -> None:
+def test_rebuilding_ragged_windows_equals_folding_them(any_predictor: Predictor, tracks: Tracks) -> None:
     fixes = tracks(len(AGES), max(AGES), seed=22)
     windows = [row[:age] for row, age in zip(fixes, AGES, strict=True)]
-    rebuilt, folded = predictor.acquire(len(AGES)), predictor.acquire(len(AGES))
-    predictor.rebuild(rebuilt, windows)
+    rebuilt, folded = any_predictor.acquire(len(AGES)), any_predictor.acquire(len(AGES))
+    any_predictor.rebuild(rebuilt, windows)
     for slot, window in zip(folded, windows, strict=True):
         for t in range(len(window)):
-            predictor.advance(np.array([slot]), window[t : t + 1])
-    torch.testing.assert_close(hidden_of(predictor, rebuilt), hidden_of(predictor, folded), rtol=0, atol=TOLERANCE)
+            any_predictor.advance(np.array([slot]), window[t : t + 1])
+    torch.testing.assert_close(
+        hidden_of(any_predictor, rebuilt), hidden_of(any_predictor, folded), rtol=0, atol=TOLERANCE
+    )
     more = tracks(len(AGES), 300, seed=22)[:, 200:270]  # on, over the ring's wrap
     for t in range(more.shape[1]):
-        predictor.advance(rebuilt, more[:, t])
-        predictor.advance(folded, more[:, t])
-    torch.testing.assert_close(hidden_of(predictor, rebuilt), hidden_of(predictor, folded), rtol=0, atol=TOLERANCE)
+        any_predictor.advance(rebuilt, more[:, t])
+        any_predictor.advance(folded, more[:, t])
+    torch.testing.assert_close(
+        hidden_of(any_predictor, rebuilt), hidden_of(any_predictor, folded), rtol=0, atol=TOLERANCE
+    )
 
 
 def test_a_rebuild_forgets_what_the_slot_held(predictor: Predictor, tracks: Tracks) -> None:
@@ -121,21 +127,21 @@ def test_a_rebuild_forgets_what_the_slot_held(predictor: Predictor, tracks: Trac
 
 
 @pytest.mark.parametrize("age", [1, 10, 64, 130])
-def test_dumps_and_loads_continue_identically(predictor: Predictor, tracks: Tracks, age: int) -> None:
+def test_dumps_and_loads_continue_identically(any_predictor: Predictor, tracks: Tracks, age: int) -> None:
     """To the bit, in one process: the next forecast may not tell that there was a restart."""
     fixes = tracks(3, age + 70, seed=31)
-    went_on = predictor.acquire(3)
-    predictor.rebuild(went_on, list(fixes[:, :age]))
-    loaded = predictor.acquire(3)
-    predictor.rebuild(loaded, list(tracks(3, 100, seed=32)))  # a ring full of someone else
-    predictor.loads(loaded, predictor.dumps(went_on))
+    went_on = any_predictor.acquire(3)
+    any_predictor.rebuild(went_on, list(fixes[:, :age]))
+    loaded = any_predictor.acquire(3)
+    any_predictor.rebuild(loaded, list(tracks(3, 100, seed=32)))  # a ring full of someone else
+    any_predictor.loads(loaded, any_predictor.dumps(went_on))
     for t in range(age, age + 70):
-        a, b = predictor.forecast(went_on, HORIZONS), predictor.forecast(loaded, HORIZONS)
+        a, b = any_predictor.forecast(went_on, HORIZONS), any_predictor.forecast(loaded, HORIZONS)
         for x, y in zip(a, b, strict=True):
             np.testing.assert_array_equal(x, y)
-        predictor.advance(went_on, fixes[:, t])
-        predictor.advance(loaded, fixes[:, t])
-    assert predictor.dumps(went_on) == predictor.dumps(loaded)
+        any_predictor.advance(went_on, fixes[:, t])
+        any_predictor.advance(loaded, fixes[:, t])
+    assert any_predictor.dumps(went_on) == any_predictor.dumps(loaded)
 
 
 def test_neighbours_in_a_batch_change_nothing(predictor: Predictor, tracks: Tracks) -> None:
