@@ -1,0 +1,70 @@
+"""`pathcast experiment NAME|all`: run it, show where it is, write its report. Heavy imports wait for the call."""
+
+from __future__ import annotations
+
+import importlib
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+# What each answers, in the order of `all`. A module train.experiments.<name> has `run(lab) -> Finding`.
+EXPERIMENTS = {
+    "autoencoder": "do the features invert to the coordinates?",
+    "overfit": "can one track be learned to near zero loss?",
+    "masking": "next-step against 15 % masked segments, and all masks, on three tasks",
+    "targets": "deltas against absolute coordinates",
+    "positions": "no positions, learned, sinusoidal, RoPE, time-RoPE, on long sequences",
+    "regions": "continuous coordinates against discrete regions",
+    "patching": "latency and memory against reconstruction error at a high rate",
+    "transfer": "trained on some regions, tested on another, untouched",
+    "ablation": "what each part of the model is worth",
+}
+
+HELP = """Rerun one of the experiments, or all of them, and write a dated report with table, picture and conclusion.
+
+[bold]Experiments[/]
+
+""" + "\n\n".join(f"  {name}: {what}" for name, what in EXPERIMENTS.items())
+
+
+def experiment(
+    name: Annotated[str, typer.Argument(metavar="NAME|all", help="which one")],
+    data: Annotated[
+        list[Path],
+        typer.Option("--data", exists=True, help="track files; give it once per file, or list them after it"),
+    ],
+    more: Annotated[list[Path] | None, typer.Argument(exists=True, metavar="[FILE]...")] = None,
+    out: Annotated[Path, typer.Option("--out", file_okay=False, help="where the report goes")] = Path("reports"),
+    effort: Annotated[float, typer.Option("--effort", min=0.001, help="times the steps of each training")] = 1.0,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    threads: Annotated[int, typer.Option("--threads", min=1)] = 1,
+    cache: Annotated[Path | None, typer.Option("--cache", file_okay=False, help="where columns are kept")] = None,
+) -> None:
+    if name != "all" and name not in EXPERIMENTS:
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(EXPERIMENTS)}, all")
+    from train.experiments.lab import Lab
+    from train.experiments.report import write
+
+    files = (*data, *(more or []))
+    for chosen in EXPERIMENTS if name == "all" else [name]:
+        started = time.process_time()
+        with tempfile.TemporaryDirectory(prefix="pathcast-experiment-") as scratch:
+            lab = Lab(files, Path(scratch), effort=effort, seed=seed, threads=threads, cache=cache, say=_say(chosen))
+            finding = importlib.import_module(f"train.experiments.{chosen}").run(lab)
+        command = f"pathcast experiment {chosen} --data {' '.join(path.name for path in files)}"
+        command += f" --effort {effort:g}" if effort != 1.0 else ""
+        command += f" --seed {seed}" if seed else ""
+        path = write(finding, chosen, command, out, cpu_s=time.process_time() - started)
+        typer.echo(f"{path}: {finding.conclusion}")
+
+
+experiment.__doc__ = HELP
+
+
+def _say(name: str) -> Callable[[str], None]:
+    started = time.monotonic()
+    return lambda line: typer.echo(f"{name} {time.monotonic() - started:6.0f} s  {line}", err=True)

@@ -1,0 +1,93 @@
+"""What every experiment shares: data, short trainings that are judged alike, seeds. Knows no question and no report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from model.api import Predictor
+from model.config import ModelConfig
+from model.network import Network
+from train.batches import BatchOptions
+from train.data import Corpus, load
+from train.evaluate import judge_forecasts, open_samples
+from train.fit import Tick, fit
+from train.options import FitOptions
+from train.splits import Splits, split
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Lab:
+    """One sitting: which files, how long each training may be, where it works. `say` shows progress."""
+
+    data: tuple[Path, ...]
+    scratch: Path  # weights of the variants; may be deleted afterwards
+    effort: float = 1.0  # times the steps that an experiment asks for: below 1 only to see it run
+    seed: int = 0
+    threads: int = 1
+    cache: Path | None = None
+    most_anchors: int = 10_000  # per file in a judgement
+    say: Say = lambda line: None
+    config: ModelConfig = field(default_factory=ModelConfig)
+
+    def splits(self, *, without: Sequence[str] = ()) -> Splits:
+        """Train, validation and test of all files but those whose names are in `without`."""
+        return split(load([path for path in self.data if path.name not in without], self.cache))
+
+    def steps(self, full: int) -> int:
+        return max(2, round(full * self.effort))
+
+    def train(
+        self,
+        name: str,
+        config: ModelConfig,
+        steps: int,
+        *,
+        train: Corpus,
+        val: Corpus | None = None,
+        batch: BatchOptions | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> Trained:
+        """Train one variant from nothing for `steps` times the effort. Same seed, same batches for all variants."""
+        fit_options = FitOptions(
+            out=self.scratch / name,
+            steps=self.steps(steps),
+            seed=self.seed,
+            threads=self.threads,
+            validate_every=max(1, self.steps(steps) // 8),
+            batch=batch or BatchOptions(),
+            **(options or {}),
+        )
+        started, ticks = time.process_time(), [0.0]
+
+        def watch(tick: Tick) -> None:
+            if tick.validation is not None or tick.step == tick.total or time.monotonic() - ticks[-1] > 30:
+                ticks.append(time.monotonic())
+                self.say(f"{name}: step {tick.step:,} of {tick.total or 0:,}, loss {tick.loss:.3f}")
+
+        report = fit(train, val, replace(config, name=name.replace("/", "-")), fit_options, resume=False, watch=watch)
+        spent = time.process_time() - started
+        return Trained(name, report.network, report.losses, report.validations, spent, report.steps)
+
+    def judge(self, trained: Trained, file: str, part: str = "test") -> dict[str, Any]:
+        """`train.evaluate.judge_forecasts` of one of the files, for weights that can be served."""
+        path = next(path for path in self.data if path.name == file)
+        sample = open_samples([path], part, cache_dir=self.cache, most=self.most_anchors)[0]  # type: ignore[arg-type]
+        return judge_forecasts(sample, Predictor(trained.network, name=trained.name, threads=self.threads))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A variant after its training."""
+
+    name: str
+    network: Network
+    losses: list[float]  # of every step
+    validations: list[tuple[int, dict[str, float]]]  # step, losses by name (train.objective.Losses)
+    cpu_s: float
+    steps: int

@@ -1,0 +1,156 @@
+"""A finding -> a dated report: Markdown, the same facts as JSON, and its pictures. Knows files; runs nothing.
+
+<out>/<name>.md      what was asked, command, machine, seeds, tables, pictures, conclusion
+<out>/<name>.json    the tables, for programs
+<out>/<name>-*.svg   the pictures
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under named columns; numbers are written with as many digits as `digits` says."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+    digits: int = 1
+
+
+@dataclass(frozen=True)
+class Line:
+    """One series of a picture. `low` and `high` are an interval around y."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Lines over one pair of axes, or bars where `bars` is set (one per line, its only y)."""
+
+    name: str
+    title: str
+    x_label: str
+    y_label: str
+    lines: list[Line]
+    log_x: bool = False
+    log_y: bool = False
+    bars: bool = False
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What an experiment found. The conclusion is two sentences that are computed from the tables."""
+
+    question: str  # with where it comes from
+    method: str
+    tables: list[Table]
+    pictures: list[Picture]
+    conclusion: str
+    seeds: tuple[int, ...] = (0,)
+    notes: list[str] = field(default_factory=list)
+
+
+def machine() -> str:
+    """What ran it, without names."""
+    cpu = "unknown CPU"
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        cpu = lines[0].split(":", 1)[1].strip() if lines else cpu
+    threads = torch.get_num_threads()
+    return (
+        f"{cpu}, {os.cpu_count()} cores ({threads} used), Python {platform.python_version()}, torch {torch.__version__}"
+    )
+
+
+def write(finding: Finding, name: str, command: str, out: Path, *, cpu_s: float, today: datetime | None = None) -> Path:
+    """Write the report and return the Markdown's path."""
+    out.mkdir(parents=True, exist_ok=True)
+    pictures = [draw(picture, out / f"{name}-{picture.name}.svg") for picture in finding.pictures]
+    date = (today or datetime.now(UTC)).date().isoformat()
+    head = [
+        f"# {name}",
+        "",
+        finding.question,
+        "",
+        finding.method,
+        "",
+        f"- Run: {date}, `{command}`, {cpu_s / 60:.0f} CPU minutes, seeds {', '.join(map(str, finding.seeds))}",
+        f"- Machine: {machine()}",
+        *(f"- {note}" for note in finding.notes),
+        "",
+    ]
+    body = [line for table in finding.tables for line in (f"**{table.title}**", "", *_markdown(table), "")]
+    images = [f"![{picture.title}]({path.name})" for picture, path in zip(finding.pictures, pictures, strict=True)]
+    text = "\n".join([*head, *body, *images, "" if images else "", "## Conclusion", "", finding.conclusion, ""])
+    path = out / f"{name}.md"
+    path.write_text(text, encoding="utf-8")
+    facts = {"name": name, "date": date, "command": command, "tables": [asdict(table) for table in finding.tables]}
+    (out / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def draw(picture: Picture, path: Path) -> Path:
+    """One SVG. Raises RuntimeError naming the extra where matplotlib is missing."""
+    try:
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise RuntimeError("pictures need matplotlib: pip install 'pathcast[pictures]'") from error
+    # A fixed salt and no date: the same numbers give the same file.
+    with rc_context({"svg.hashsalt": "pathcast", "font.size": 9}):
+        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+        axes = figure.subplots()
+        for line, colour in zip(picture.lines, _colours(len(picture.lines)), strict=True):
+            if picture.bars:
+                axes.barh(line.name, line.y[0], color=colour)
+                continue
+            axes.plot(line.x, line.y, label=line.name, color=colour, marker="o" if len(line.x) < 20 else None, ms=3)
+            if line.low is not None and line.high is not None:
+                axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, lw=0)
+        axes.set(title=picture.title, xlabel=picture.x_label, ylabel=picture.y_label)
+        if picture.log_x:
+            axes.set_xscale("log")
+        if picture.log_y:
+            axes.set_yscale("log")
+        if picture.bars:
+            axes.invert_yaxis()
+        else:
+            axes.grid(alpha=0.25)
+            axes.legend(frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+        figure.savefig(path, metadata={"Date": None})
+    return path
+
+
+def _colours(count: int) -> list[str]:
+    """Okabe & Ito's palette, which colour-blind people can tell apart."""
+    palette = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#B8860B"]
+    return [palette[i % len(palette)] for i in range(count)]
+
+
+def _markdown(table: Table) -> list[str]:
+    def cell(value: Any) -> str:
+        if value is None:
+            return ""
+        return f"{value:,.{table.digits}f}" if isinstance(value, float) else str(value)
+
+    rows = [[cell(value) for value in row] for row in table.rows]
+    return ["| " + " | ".join(row) + " |" for row in (list(table.columns), ["---"] * len(table.columns), *rows)]
