@@ -24,7 +24,9 @@ from model.features import Context
 from model.geo import E7, F64, moved_deg
 from model.heads import MAX_GAP_AGE
 from model.queries import GapEnds, Question, Travel
+from train import masks
 from train.data import Corpus
+from train.masks import MASKS, Tracks
 
 Rows = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -50,6 +52,7 @@ class BatchOptions:
     hidden: int = 8  # M
     forced: float = 0.6  # chance that a row has segments hidden, and then of each of its gaps
     travels: int = 4  # E
+    masks: tuple[str, ...] = ("segment",)  # of train.masks.MASKS: each row with hidden pings has one of them
     file_power: float = 0.5  # a file of n pings is drawn ∝ n^power: small sources must not drown in a large one
     thin: float = 0.6  # chance of another cadence
     rescale: float = 0.5  # chance of stretched space and time
@@ -57,6 +60,10 @@ class BatchOptions:
     drop_reported: float = 0.5  # chances that speed, heading, clock are hidden: elsewhere they may not exist
     drop_clock: float = 0.3
     drop_place: float = 0.3  # of models with places: in the other rows nothing is turned or stretched
+
+    def __post_init__(self) -> None:
+        if not self.masks or not set(self.masks) <= set(MASKS):
+            raise ValueError(f"masks must be among {', '.join(MASKS)}, got {self.masks!r}")
 
 
 class Batch(NamedTuple):
@@ -113,6 +120,7 @@ class Batches:
         weight = np.where(weight > 0, weight**self.options.file_power, 0.0) * full
         self._file_share = weight / weight.sum()
         self._places = [np.flatnonzero(of == f) for f in range(len(corpus.files))]
+        self._keys = self._key_points() if "key-point" in options.masks else np.empty(0, np.int64)
 
     def draw(self, step: int) -> Batch:
         """The batch of one step."""
@@ -137,16 +145,42 @@ class Batches:
         jumps = 2 + (rng.random((o.rows, o.gaps)) * (o.tokens - 3)).astype(np.int64)
         hidden_ms = 1000 * np.exp(rng.uniform(np.log(MIN_HIDDEN_S), np.log(MAX_HIDDEN_S), (o.rows, o.gaps)))
         # In the other rows only the thinning hides anything, so that undisturbed tracks stay common.
-        forced = rng.random((o.rows, o.gaps)) < np.where(rng.random(o.rows) < o.forced, o.forced, 0.0)[:, None]
+        chance, masked = rng.random((o.rows, o.gaps)), rng.random(o.rows) < o.forced
+        forced = chance < np.where(masked, o.forced, 0.0)[:, None]
+        fixed = None
+        if o.masks != ("segment",):
+            place, jumps, forced, fixed = self._mask(rng, masked, place, jumps, forced, Tracks(start, stop))
         rows = np.arange(o.rows)
         for g in range(o.gaps):
             j = jumps[:, g]
             before = np.minimum(place[rows, j - 1], stop - 1)
             end = np.searchsorted(self._line_ms, self._line_ms[before] + hidden_ms[:, g].astype(np.int64))
             extra = np.where(forced[:, g], np.maximum(end - place[rows, j], 0), 0)
+            extra = extra if fixed is None else extra + fixed[:, g]
             place = place + np.where(np.arange(o.tokens) >= j[:, None], extra[:, None], 0)
         valid = place < stop[:, None]
         return np.where(valid, place, stop[:, None] - 1), valid, jumps
+
+    def _mask(
+        self, rng: Generator, masked: Mask, place: Rows, jumps: Rows, forced: Mask, tracks: Tracks
+    ) -> tuple[Rows, Rows, Mask, Rows]:
+        """Places, tokens and forced gaps of rows that have masks of their own, and the pings [B, G] each gap hides."""
+        o = self.options
+        mask = np.where(masked, np.array(o.masks)[rng.integers(0, len(o.masks), o.rows)], "")
+        if "point" in o.masks:
+            drawn, chosen = masks.points(rng, place, o.gaps), (mask == "point")[:, None]
+            place, jumps = np.where(chosen, drawn[0], place), np.where(chosen, drawn[1], jumps)
+        if "key-point" in o.masks:
+            drawn, chosen = masks.key_points(rng, place, tracks, self._keys, o.gaps), (mask == "key-point")[:, None]
+            place, jumps = np.where(chosen, drawn[0], place), np.where(chosen, drawn[1], jumps)
+        share = np.where((mask == "share")[:, None], masks.shares(rng, o.rows, o.tokens, o.gaps), 0)
+        return place, jumps, forced & (mask == "segment")[:, None], share
+
+    def _key_points(self) -> Rows:
+        """The places of all key points, rising."""
+        fixes = [self.corpus.fixes(slice(*track)) for track in self.corpus.tracks]
+        steps = [features.steps_between(f[:-1], f[1:]) for f in fixes]
+        return np.flatnonzero(np.concatenate([masks.is_key(en_m, dt_s) for dt_s, en_m in steps]))
 
     def _batch(self, rng: Generator, place: Rows, valid: Mask, jumps: Rows) -> Batch:
         o, config = self.options, self.config
