@@ -24,7 +24,8 @@ from model.features import Context
 from model.geo import E7, F64, moved_deg
 from model.heads import MAX_GAP_AGE
 from model.queries import GapEnds, Question, Travel
-from train import masks
+from train import bends, masks
+from train.bends import Bends
 from train.data import Corpus
 from train.masks import MASKS, Tracks
 
@@ -55,6 +56,7 @@ class BatchOptions:
     masks: tuple[str, ...] = ("segment",)  # of train.masks.MASKS: each row with hidden pings has one of them
     file_power: float = 0.5  # a file of n pings is drawn ∝ n^power: small sources must not drown in a large one
     thin: float = 0.6  # chance of another cadence
+    bend: float = 0.0  # chance of turns at random moments (train.bends): for models that have to travel
     rescale: float = 0.5  # chance of stretched space and time
     noise: float = 0.3  # chance of added GPS noise
     drop_reported: float = 0.5  # chances that speed, heading, clock are hidden: elsewhere they may not exist
@@ -187,22 +189,22 @@ class Batches:
         fixes = self._fixes(place)
         warp = _Warp.draw(rng, o, placed=config.absolute or config.places > 0)
         jitter = warp.jitter(rng, valid)
-        dt, d = features.steps_between(fixes[:, :-1], fixes[:, 1:])
+        bent = self._bends(rng, place, valid, ~warp.placed) if o.bend else None
+        dt, d = self._step(place[:, :-1], place[:, 1:], bent)
         dt = np.concatenate([np.zeros((o.rows, 1)), dt * warp.time[:, None]], axis=1)
         d = np.concatenate([np.zeros((o.rows, 1, 2)), warp.turn(d)], axis=1)
         d[:, 1:] += jitter[:, 1:] - jitter[:, :-1]
         kin = motion.scan(dt, d, config)
-        ctx = warp.context(features.context(fixes))
+        ctx = warp.context(features.context(fixes), None if bent is None else bent.turned(place))
         target, mask = self._ahead(rng, place, valid, warp)
-        there = self._fixes(target)
-        ahead_s, ahead_en = features.steps_between(np.broadcast_to(fixes[:, :, None], there.shape), there)
+        ahead_s, ahead_en = self._step(np.broadcast_to(place[:, :, None], target.shape), target, bent)
         ahead_s = ahead_s * warp.time[:, None, None]
         mask &= (ahead_s > 0) & (ahead_s <= MAX_ANSWER_S)
         ahead_en = warp.turn(ahead_en) - jitter[:, :, None]
         next_s = np.concatenate([dt[:, 1:], np.ones((o.rows, 1))], axis=1)
         has_next = np.concatenate([valid[:, 1:], np.zeros((o.rows, 1), dtype=np.bool_)], axis=1)
         running = np.where(kin[..., motion.DT] == 0.0, 0.0, kin[..., motion.LOG_DT])
-        gaps = self._gaps(rng, place, valid, jumps, fixes, dt, d, kin, jitter, warp)
+        gaps = self._gaps(rng, place, valid, jumps, fixes, dt, d, kin, jitter, warp, bent)
         return Batch(
             features.encode(kin, ctx, config),
             np.rint(1000 * np.cumsum(dt, axis=1)).astype(np.int64),
@@ -215,7 +217,7 @@ class Batches:
             np.log(np.maximum(next_s, motion.MIN_DT_S)) - running,
             has_next,
             *gaps,
-            *self._travels(rng, place, valid, fixes, kin, jitter, warp),
+            *self._travels(rng, place, valid, kin, jitter, warp, bent),
         )
 
     def _ahead(self, rng: Generator, place: Rows, valid: Mask, warp: _Warp) -> tuple[Rows, Mask]:
@@ -246,6 +248,7 @@ class Batches:
         kin: F64,
         jitter: F64,
         warp: _Warp,
+        bent: Bends | None,
     ) -> tuple[Question, Rows, F64, F64, Mask, F64, F64]:
         o = self.options
         rows = np.arange(o.rows)[:, None]
@@ -258,7 +261,7 @@ class Batches:
         asks = (hidden > 0) & valid[rows, token] & valid[rows, jumps]
         there = np.where(asks[..., None], there, before[..., None])
         start = np.broadcast_to(fixes[rows, jumps - 1][..., None], there.shape)
-        t_s, en = features.steps_between(start, self._fixes(there))
+        t_s, en = self._step(np.broadcast_to(before[..., None], there.shape), there, bent)
         t_s = t_s * warp.time[:, None, None]
         chord, gap_s = d[rows, jumps], np.maximum(dt[rows, jumps], queries.MIN_QUERY_S)
         mean_mps = chord / gap_s[..., None]
@@ -279,7 +282,7 @@ class Batches:
         return question, token, en, gap_s, np.broadcast_to(asks[..., None], there.shape), lat * known, lon * known
 
     def _travels(
-        self, rng: Generator, place: Rows, valid: Mask, fixes: NDArray[Any], kin: F64, jitter: F64, warp: _Warp
+        self, rng: Generator, place: Rows, valid: Mask, kin: F64, jitter: F64, warp: _Warp, bent: Bends | None
     ) -> tuple[Travel, Rows, F64, Mask, F64, F64]:
         """When at a later place of the track: half of the times its end, and half of the times from the first token."""
         o = self.options
@@ -290,15 +293,30 @@ class Batches:
         stop = self._stop[np.searchsorted(self._stop, begin, side="right")]
         later = np.searchsorted(self._line_ms, self._line_ms[begin] + ahead_ms.astype(np.int64))
         end = np.where(rng.random(shape) < 0.5, stop - 1, np.minimum(later, stop - 1))
-        there = self._fixes(end)
-        seconds, en = features.steps_between(fixes[rows, token], there)
+        seconds, en = self._step(begin, end, bent)
         asks = valid[rows, token] & (seconds > 0) & (seconds <= MAX_TRAVEL_S)
         asks &= (en * en).sum(-1) >= MIN_TRAVEL_M**2
         en = warp.turn(en) - jitter[rows, token]
-        where = warp.context(features.context(there))
+        where = warp.context(features.context(self._fixes(end)))
         seconds = np.where(asks, seconds * warp.time[:, None], 1.0)
         question = queries.travel(kin[rows, token], en[:, :, None])
         return question, token, seconds, asks, where.lat_deg, where.lon_deg
+
+    def _bends(self, rng: Generator, place: Rows, valid: Mask, free: Mask) -> Bends:
+        """Bends between each row's first token and the latest of its answers, in rows that are free to be turned."""
+        last = np.where(valid, place, 0).max(axis=1)
+        until_ms = self._line_ms[last] + int(1000 * MAX_ANSWER_S)
+        moment = bends.times_ms(rng, self._line_ms[place[:, 0]], until_ms)
+        stop = self._stop[np.searchsorted(self._stop, place[:, 0], side="right")]
+        at = np.minimum(np.searchsorted(self._line_ms, moment), stop[:, None] - 1)
+        bent = free & (rng.random(len(place)) < self.options.bend)
+        return bends.bend(rng, at, self._fixes(at), self._fixes(place[:, 0]), bent)
+
+    def _step(self, before: Rows, after: Rows, bent: Bends | None) -> tuple[F64, F64]:
+        """Seconds, and metres [B, ..., 2], from places to places [B, ...] of the track as it is bent."""
+        one, two = self._fixes(before), self._fixes(after)
+        dt_s, en_m = features.steps_between(one, two)
+        return dt_s, en_m if bent is None else bent.where(after, two) - bent.where(before, one)
 
     def _fixes(self, place: Rows) -> NDArray[Any]:
         track = np.searchsorted(self._stop, place, side="right")
@@ -355,10 +373,11 @@ class _Warp(NamedTuple):
         """GPS noise [B, T, 2] of each token; the answers are without."""
         return rng.normal(0.0, 1.0, (*valid.shape, 2)) * self.sigma_m[:, None, None]
 
-    def context(self, ctx: Context) -> Context:
-        """The context [B, T] of the warped row."""
+    def context(self, ctx: Context, turned: F64 | None = None) -> Context:
+        """The context [B, T] of the warped row, whose track was turned counterclockwise by `turned` [B, T] before."""
         speed = ctx.speed_mps * (self.space / self.time)[:, None]
-        heading = ctx.heading_rad * self.mirror[:, None] - self.angle[:, None]
+        heading = ctx.heading_rad if turned is None else ctx.heading_rad - turned
+        heading = heading * self.mirror[:, None] - self.angle[:, None]
         return ctx._replace(
             phase_ms=np.where(self.keep_clock[:, None], ctx.phase_ms, -1),
             speed_mps=np.where(self.keep_speed[:, None], speed, np.nan),
