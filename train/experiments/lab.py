@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from model.api import Predictor
 from model.config import ModelConfig
 from model.network import Network
@@ -37,7 +39,8 @@ class Lab:
 
     def splits(self, *, without: Sequence[str] = ()) -> Splits:
         """Train, validation and test of all files but those whose names are in `without`."""
-        return split(load([path for path in self.data if path.name not in without], self.cache))
+        whole = split(load(self.data, self.cache))  # one cache for every choice of files
+        return Splits(*(_without(part, without) for part in whole[:3]), whole.fingerprint)
 
     def steps(self, full: int) -> int:
         return max(2, round(full * self.effort))
@@ -79,6 +82,11 @@ class Lab:
         path = next(path for path in self.data if path.name == file)
         sample = open_samples([path], part, cache_dir=self.cache, most=self.most_anchors)[0]  # type: ignore[arg-type]
         return judge_forecasts(sample, Predictor(trained.network, name=trained.name, threads=self.threads))
+
+
+def _without(corpus: Corpus, names: Sequence[str]) -> Corpus:
+    left_out = [file for file, name in enumerate(corpus.files) if name in names]
+    return corpus.select(~np.isin(corpus.file, left_out)) if left_out else corpus
 
 
 @dataclass(frozen=True)
