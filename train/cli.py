@@ -14,7 +14,9 @@ import typer
 
 if TYPE_CHECKING:
     from train.data import Corpus
-    from train.fit import Tick
+    from train.fit import Report, Tick
+    from train.options import FitOptions
+    from train.splits import Splits
 
 DEFAULT_MINUTES = 30.0  # on two cores about what `small` needs to leave every baseline behind
 
@@ -24,11 +26,15 @@ A file needs entity_id, t (or ts: milliseconds UTC), lat and lon; speed_mps, hea
 are. A tenth of the vehicles and the last tenth of each file in time stay out, for `pathcast evaluate`; so do the
 vehicles and the day that `pathcast demo` replays. An interrupted run goes on when the same command is given again.
 
+On several GPUs, or several processes of a CPU, torchrun starts one rank each; a step is then one batch of every rank.
+
 [bold]Examples[/]
 
   pathcast train --data austin.parquet --out runs/austin --minutes 20
   pathcast train --data taxis.csv buses.parquet --out runs/city --steps 5000 --seed 7
   pathcast train --data austin.parquet --out runs/austin --no-resume
+  pathcast train --data taxis.csv --out runs/city --steps 20000 --patience 5 --tensorboard runs/board
+  torchrun --standalone --nproc-per-node 2 --no-python pathcast train --data taxis.csv --out runs/city --steps 5000
 """
 
 EVALUATE_HELP = """Judge weights on tracks that they were not trained on: model and baselines, per data set and horizon.
@@ -66,6 +72,17 @@ class Task(StrEnum):
     gapfill = "gapfill"
 
 
+class Optimizer(StrEnum):
+    adamw = "adamw"
+    muon = "muon"
+
+
+class Device(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
 class Part(StrEnum):
     train = "train"
     val = "val"
@@ -82,45 +99,67 @@ def train(
         typer.Option("--minutes", min=0.01, help=f"how long to train; {DEFAULT_MINUTES:g} if nothing is said"),
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="the same, in steps")] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            "--patience",
+            min=1,
+            help="stop after so many validations without a gain, and keep the best weights; default: never",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="of weights and batches")] = 0,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="go on with an interrupted run in DIR")] = True,
     lr: Annotated[float | None, typer.Option("--lr", help="learning rate at its peak; default: the trainer's")] = None,
+    optimizer: Annotated[
+        Optimizer, typer.Option("--optimizer", help="muon: of hidden matrices, and AdamW for the rest")
+    ] = Optimizer.muon,
+    accumulate: Annotated[
+        int, typer.Option("--accumulate", min=1, help="micro-batches whose gradients make one step, on each rank")
+    ] = 1,
+    device: Annotated[Device, typer.Option("--device", help="auto: a GPU where there is one")] = Device.auto,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="default: all cores")] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option("--tensorboard", file_okay=False, help="write event files there: pathcast[train]")
+    ] = None,
     cache: CacheOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="the outcome as one JSON object")] = False,
 ) -> None:
     if minutes is not None and steps is not None:
         raise typer.BadParameter("give --minutes or --steps, not both")
-    from model.config import SMALL
+    from train import progress
     from train.data import load
-    from train.fit import fit
     from train.options import FitOptions
-    from train.splits import split
 
     if minutes is None and steps is None:
         minutes = DEFAULT_MINUTES
-    options = FitOptions(out=out, minutes=minutes, steps=steps, seed=seed, threads=threads)
+    options = FitOptions(
+        out=out,
+        minutes=minutes,
+        steps=steps,
+        patience=patience,
+        seed=seed,
+        accumulate=accumulate,
+        optimizer=optimizer.value,
+        device=device.value,
+        threads=threads,
+    )
     if lr is not None:
-        options = replace(options, lr=lr)
-    corpus = load([*data, *(more or [])], cache)
-    splits = split(corpus)
-    if len(splits.train) == 0:
-        raise ValueError(
-            f"no track to train on: {len(splits.val):,} are for validation and {len(splits.test):,} for the test, "
-            f"which is where everything of the bundled sample's vehicles and day goes"
-        )
-    facts = {
-        "split": splits.fingerprint,
-        "train": _size(splits.train),
-        "val": _size(splits.val),
-        "dropped": corpus.dropped,
-    }
-    typer.echo(f"data: {json.dumps(facts)}", err=True)
-    with _training() as watch:
-        report = fit(splits.train, splits.val, SMALL, options, resume=resume, watch=watch)
-    last = report.validations[-1][1] if report.validations else None
-    outcome = {"out": str(out), "steps": report.steps, "loss": report.losses[-1], "validation": last, **facts}
-    typer.echo(json.dumps(outcome, indent=2) if as_json else f"{out}: {report.steps:,} steps{_metres_of(last)}")
+        options = replace(options, lr=lr, muon_lr=options.muon_lr * lr / options.lr)  # slower is slower for both
+    with progress.watching(tensorboard) as watch:
+        corpus = load([*data, *(more or [])], cache)
+        splits = _splits(corpus)
+        facts = {
+            "split": splits.fingerprint,
+            "train": _size(splits.train),
+            "val": _size(splits.val),
+            "dropped": corpus.dropped,
+        }
+        progress.tell(f"data: {json.dumps(facts)}")
+        report = _fit(splits, options, resume, watch)
+    outcome = {"out": str(out), "steps": report.steps, "loss": report.losses[-1], "validation": report.validation}
+    if progress.leads():
+        text = f"{out}: {report.steps:,} steps{progress.metres(report.validation)}"
+        typer.echo(json.dumps(outcome | facts, indent=2) if as_json else text)
 
 
 train.__doc__ = TRAIN_HELP
@@ -169,35 +208,28 @@ def _size(corpus: Corpus) -> dict[str, int]:
     return {"tracks": len(corpus), "pings": corpus.pings}
 
 
-@contextmanager
-def _training() -> Iterator[Callable[[Tick], None]]:
-    """A bar with loss and metres on a terminal; elsewhere a line per validation, fit for a log. Both on stderr."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def _splits(corpus: Corpus) -> Splits:
+    from train.splits import split
 
-    console = Console(stderr=True)
-    columns = (BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=None)
-
-        def watch(tick: Tick) -> None:
-            bar.update(task, completed=tick.step, total=tick.total, description=_losses(tick.loss, tick.parts))
-            if tick.validation is not None:
-                typer.echo(
-                    f"step {tick.step:,}: validation {_losses(tick.validation['total'], tick.validation)}", err=True
-                )
-
-        yield watch
+    splits = split(corpus)
+    if len(splits.train) == 0:
+        raise ValueError(
+            f"no track to train on: {len(splits.val):,} are for validation and {len(splits.test):,} for the test, "
+            f"which is where everything of the bundled sample's vehicles and day goes"
+        )
+    return splits
 
 
-def _losses(loss: float, parts: dict[str, float]) -> str:
-    return f"loss {loss:.3f}{_metres_of(parts)}"
+def _fit(splits: Splits, options: FitOptions, resume: bool, watch: Callable[[Tick], None]) -> Report:
+    """As one rank of those that torchrun started, or alone."""
+    from model.config import SMALL
+    from train.fit import fit
+    from train.options import choose_device
+    from train.parallel import join, place
 
-
-def _metres_of(parts: dict[str, float] | None) -> str:
-    if parts is None:
-        return ""
-    return "".join(f", {name} {parts[f'{name}_m']:,.0f} m" for name in ("next", "far", "gap"))
+    device = choose_device(options.device, place().local)
+    with join(device) as peers:
+        return fit(splits.train, splits.val, SMALL, options, resume=resume, watch=watch, peers=peers)
 
 
 @contextmanager

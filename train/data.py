@@ -156,11 +156,20 @@ def _write(paths: Sequence[Path], directory: Path) -> None:
         dropped = {reason: sum(table.dropped[reason] for table in read) for reason in read[0].dropped}
         meta = {"files": [path.name for path in paths], "names": names, "dropped": dropped}
         (scratch / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
-        if directory.exists():  # without its meta.json: a leftover that no run of ours completes
-            shutil.rmtree(directory)
-        scratch.rename(directory)
+        _publish(scratch, directory)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _publish(scratch: Path, directory: Path) -> None:
+    """Give the columns their name, unless another process (a rank of the same run) was faster: its are the same."""
+    if directory.exists() and not (directory / "meta.json").is_file():  # a leftover that no run of ours completes
+        shutil.rmtree(directory)
+    try:
+        scratch.rename(directory)
+    except OSError:
+        if not (directory / "meta.json").is_file():
+            raise
 
 
 def _open(directory: Path, fingerprint: str, cut: Cut) -> Corpus:

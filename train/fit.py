@@ -62,6 +62,7 @@ class Report(NamedTuple):
     losses: list[float]
     validations: list[tuple[int, dict[str, float]]]  # step, losses by name
     network: Network  # the averaged weights; with patience, the best of them
+    validation: dict[str, float] | None  # of these weights
 
 
 class Step(NamedTuple):
@@ -166,11 +167,13 @@ class _Trainer:
         run, options = self.run, self.options
         if options.patience is not None:
             run.average.load_state_dict(run.best.weights)
+        kept = run.step if options.patience is None else run.best.step
+        average = run.average.cpu()
         if self.peers.leads:
-            card = write_card(self.config, options, self.train, run.validations, run.step)
-            save_pretrained(run.average.cpu(), options.out, card)
+            card = write_card(self.config, options, self.train, run.validations, run.step, kept, self.peers.world)
+            save_pretrained(average, options.out, card)
             (options.out / CHECKPOINT_FILE).unlink(missing_ok=True)
-        return Report(run.step, run.losses, run.validations, run.average.cpu())
+        return Report(run.step, run.losses, run.validations, average, dict(run.validations).get(kept))
 
     def _is_over(self) -> bool:
         run, patience = self.run, self.options.patience

@@ -12,6 +12,7 @@ import pytest
 from train_worlds import MakeCorpus, WriteFile, together, track, wander
 
 from model.api import ABSENT
+from train import tables
 from train.data import EVALUATION, TRAINING, Corpus, Cut, default_cache, load
 
 MINUTE = [60.0 * i for i in range(12)]
@@ -248,3 +249,20 @@ def test_fixes_are_rounded_as_in_serving(make_corpus: MakeCorpus) -> None:
     assert fixes["lat_e7"].tolist() == [377_500_000, 377_500_000]
     assert fixes["speed_cms"].tolist() == [ABSENT, 1235]
     assert fixes["heading_cdeg"].tolist() == [36_000, ABSENT]
+
+
+def test_a_corpus_that_another_process_wrote_meanwhile_is_taken(
+    tmp_path: Path, write_file: WriteFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two ranks start on an empty cache: the slower one finds the name taken, by the same columns."""
+    path, read, raced = write_file(together(wander("v0", 50, 0))), tables.read, []
+
+    def slow_read(source: Path) -> tables.Table:
+        if not raced:
+            raced.append(True)
+            load([path], tmp_path / "cache")
+        return read(source)
+
+    monkeypatch.setattr(tables, "read", slow_read)
+    assert load([path], tmp_path / "cache").pings == 50
+    assert [found.name[0] == "." for found in (tmp_path / "cache").iterdir()] == [False]

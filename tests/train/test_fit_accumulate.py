@@ -77,12 +77,14 @@ def test_a_step_of_micro_batches_learns_from_all_of_them(tmp_path: Path) -> None
     assert report.losses[0] == pytest.approx(float(whole.total.detach()), rel=1e-5)
 
 
-def test_an_accumulating_run_survives_a_kill_to_the_bit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_an_accumulating_run_survives_a_kill_to_the_bit(tmp_path: Path, optimizer: str) -> None:
     train = circling()
-    straight = fit(train, None, TINY, options(tmp_path / "straight", accumulate=2))
+    straight = fit(train, None, TINY, options(tmp_path / "straight", accumulate=2, optimizer=optimizer))
+    killed = options(tmp_path / "killed", accumulate=2, optimizer=optimizer)
     with pytest.raises(Crash):
-        fit(train, None, TINY, options(tmp_path / "killed", accumulate=2), watch=crash_after(13))
-    resumed = fit(train, None, TINY, options(tmp_path / "killed", accumulate=2))
+        fit(train, None, TINY, killed, watch=crash_after(13))
+    resumed = fit(train, None, TINY, killed)
     assert resumed.losses == straight.losses
     for a, b in zip(straight.network.parameters(), resumed.network.parameters(), strict=True):
         assert torch.equal(a, b)
