@@ -3,8 +3,9 @@
 A corpus lives in a cache directory, one per set of sources, named by the fingerprint of their contents:
 
     <cache>/<fingerprint>/ts_ms.npy lat.npy lon.npy speed_mps.npy heading_deg.npy    one column each, R rows
-                          run_start.npy run_entity.npy run_file.npy file_start.npy   what may never be joined
-                          meta.json                                                  names, files, dropped rows
+                          run_start.npy run_entity.npy run_mode.npy run_file.npy     what may never be joined
+                          file_start.npy                                             where each file begins
+                          meta.json                                                  names, modes, files, dropped rows
 
 Cutting is done on opening, so that training (long tracks) and evaluation (short gaps only) share the columns.
 """
@@ -28,14 +29,14 @@ from model.features import ABSENT, FIX
 from model.geo import E7, haversine_m
 from train import tables
 
-LAYOUT = "pathcast-corpus-2"  # part of the fingerprint: another layout or another cleaning is another cache
+LAYOUT = "pathcast-corpus-3"  # part of the fingerprint: another layout or another cleaning is another cache
 COLUMNS = ("ts_ms", "lat", "lon", "speed_mps", "heading_deg")
-RUNS = ("run_start", "run_entity", "run_file", "file_start")
+RUNS = ("run_start", "run_entity", "run_mode", "run_file", "file_start")
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Where a track ends. A new trajectory id, entity or file always ends one.
+    """Where a track ends. A new trajectory id, travel mode, entity or file always ends one.
 
     `gap_cadences` widens the gap for slow sources: the limit is max(gap_s, gap_cadences x the file's median cadence).
     """
@@ -67,9 +68,11 @@ class Corpus:
     tracks: NDArray[np.int64]  # (T, 2) first row, row after the last
     entity: NDArray[np.int32]  # (T,) index into `names`
     file: NDArray[np.int32]  # (T,) index into `files`
+    mode: NDArray[np.int32]  # (T,) index into `modes`, -1 where the file does not say
     file_start: NDArray[np.int64]  # (F + 1,) first row of each file, and R
     names: tuple[str, ...]  # entity ids; the same id in two files is one entity, so that it falls in one split
     files: tuple[str, ...]  # file names without directory
+    modes: tuple[str, ...]  # how people travelled: "bus", "walk", ...; of few files known
     fingerprint: str  # of the sources' contents, 16 hex digits
     dropped: dict[str, int]  # rows that were no pings, by reason
 
@@ -95,7 +98,11 @@ class Corpus:
 
     def select(self, chosen: NDArray[Any]) -> Corpus:
         """The same columns with fewer tracks; `chosen` is a mask (T,) or indices of tracks."""
-        return replace(self, tracks=self.tracks[chosen], entity=self.entity[chosen], file=self.file[chosen])
+        return self.cut(self.tracks[chosen], np.arange(len(self))[chosen])
+
+    def cut(self, tracks: NDArray[np.int64], of: NDArray[np.int64]) -> Corpus:
+        """The same columns with other tracks (T', 2), each a part of the track of index of (T',) here."""
+        return replace(self, tracks=tracks, entity=self.entity[of], file=self.file[of], mode=self.mode[of])
 
 
 def load(files: Sequence[Path], cache_dir: Path | None = None, *, cut: Cut = TRAINING) -> Corpus:
@@ -140,27 +147,35 @@ def _write(paths: Sequence[Path], directory: Path) -> None:
     try:
         read = [tables.read(path) for path in paths]
         names = sorted({name for table in read for name in table.names})
-        code = {name: index for index, name in enumerate(names)}
+        modes = sorted({name for table in read for name in table.modes})
         base = np.cumsum([0, *(len(table.ts_ms) for table in read)])
         for column in COLUMNS:
             np.save(scratch / f"{column}.npy", np.concatenate([getattr(table, column) for table in read]))
-        own = [np.array([code[name] for name in table.names], np.int64)[table.run_entity] for table in read]
+        entity = [_recoded(table.run_entity, table.names, names) for table in read]
+        mode = [_recoded(table.run_mode, table.modes, modes) for table in read]
         runs = {
             "run_start": np.concatenate([table.run_start + base[i] for i, table in enumerate(read)]),
-            "run_entity": np.concatenate(own).astype(np.int32),
+            "run_entity": np.concatenate(entity),
+            "run_mode": np.concatenate(mode),
             "run_file": np.concatenate([np.full(len(table.run_start), i, np.int32) for i, table in enumerate(read)]),
         }
         runs["file_start"] = base.astype(np.int64)
         for name, array in runs.items():
             np.save(scratch / f"{name}.npy", array)
         dropped = {reason: sum(table.dropped[reason] for table in read) for reason in read[0].dropped}
-        meta = {"files": [path.name for path in paths], "names": names, "dropped": dropped}
+        meta = {"files": [path.name for path in paths], "names": names, "modes": modes, "dropped": dropped}
         (scratch / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
         if directory.exists():  # without its meta.json: a leftover that no run of ours completes
             shutil.rmtree(directory)
         scratch.rename(directory)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _recoded(codes: NDArray[np.int64], old: Sequence[str], new: Sequence[str]) -> NDArray[np.int32]:
+    """Indices into `old` as indices into `new`; -1 stays."""
+    place = {name: index for index, name in enumerate(new)}
+    return np.array([*(place[name] for name in old), -1], np.int32)[codes]
 
 
 def _open(directory: Path, fingerprint: str, cut: Cut) -> Corpus:
@@ -176,8 +191,10 @@ def _open(directory: Path, fingerprint: str, cut: Cut) -> Corpus:
         tracks=tracks,
         entity=run["run_entity"][of],
         file=run["run_file"][of],
+        mode=run["run_mode"][of],
         file_start=run["file_start"],
         names=tuple(meta["names"]),
+        modes=tuple(meta["modes"]),
         files=tuple(meta["files"]),
         fingerprint=fingerprint,
         dropped=meta["dropped"],

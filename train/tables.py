@@ -19,14 +19,15 @@ MAX_SPEED_MPS = 50.0  # a reported speed beyond it is a sentinel (AIS says 102.3
 _NUMBERS = ("lat", "lon", "speed_mps", "heading_deg")
 _TIMES = ("t", "ts")
 _SECONDS = (10**8, 10**10)  # 1973 to 2286 in seconds; in milliseconds it is January to April 1970, when nobody had GPS
-_WANTED = ("entity_id", "traj_id", *_TIMES, *_NUMBERS)
+_NAMES = ("entity_id", "traj_id", "mode")
+_WANTED = (*_NAMES, *_TIMES, *_NUMBERS)
 
 
 @dataclass(frozen=True)
 class Table:
     """The rows of one file, sorted by entity, trajectory and time; R rows, S runs.
 
-    A run is a stretch of rows of one entity and one trajectory id; `run_start` int64[S] is its first row.
+    A run is a stretch of rows of one entity, trajectory id and travel mode; `run_start` int64[S] is its first row.
     `dropped` counts the rows that were left out, by reason.
     """
 
@@ -37,7 +38,9 @@ class Table:
     heading_deg: NDArray[np.float32]
     run_start: NDArray[np.int64]
     run_entity: NDArray[np.int64]  # index into `names`
+    run_mode: NDArray[np.int64]  # index into `modes`, -1 where the file does not say
     names: tuple[str, ...]
+    modes: tuple[str, ...]
     dropped: dict[str, int]
 
 
@@ -45,8 +48,8 @@ def read(path: Path) -> Table:
     """Read and clean one file.
 
     Needs `entity_id`, `t` or `ts` (milliseconds UTC, or a timestamp type), `lat`, `lon`; takes `speed_mps`,
-    `heading_deg` and `traj_id` where they are. Raises ValueError naming the file and the column, OSError for a file
-    that cannot be read.
+    `heading_deg`, `traj_id` and `mode` where they are. Raises ValueError naming the file and the column, OSError for a
+    file that cannot be read.
     """
     table = _open(path)
     time_name = next((name for name in _TIMES if name in table.column_names), None)
@@ -58,14 +61,17 @@ def read(path: Path) -> Table:
     ts_ms, has_ts = _times(path, time_name, table[time_name])
     number = {name: _numbers(path, name, table) for name in _NUMBERS}
     entity, names = _codes(table["entity_id"])
-    trajectory = _codes(table["traj_id"])[0] if "traj_id" in table.column_names else np.zeros(len(entity), np.int64)
-    return _clean(entity, names, trajectory, ts_ms, has_ts, number)
+    trajectory, _ = _codes_if_any(table, "traj_id")
+    mode, modes = _codes_if_any(table, "mode")
+    return _clean(entity, names, trajectory, mode, modes, ts_ms, has_ts, number)
 
 
 def _clean(
     entity: NDArray[np.int64],
     names: tuple[str, ...],
     trajectory: NDArray[np.int64],
+    mode: NDArray[np.int64],
+    modes: tuple[str, ...],
     ts_ms: NDArray[np.int64],
     has_ts: NDArray[np.bool_],
     number: dict[str, NDArray[np.float64]],
@@ -84,6 +90,9 @@ def _clean(
     fresh = new_run.copy()
     fresh[1:] |= np.diff(ts_ms) != 0
     kept = order[fresh]
+    mode, entity = mode[kept], entity[fresh]
+    new_run = new_run[fresh]
+    new_run[1:] |= np.diff(mode) != 0  # who gets off the bus and walks has begun another journey
     speed, heading = number["speed_mps"][kept], number["heading_deg"][kept]
     return Table(
         ts_ms=ts_ms[fresh],
@@ -91,9 +100,11 @@ def _clean(
         lon=lon[kept],
         speed_mps=np.where((speed >= 0) & (speed <= MAX_SPEED_MPS), speed, np.nan).astype(np.float32),
         heading_deg=np.where((heading >= 0) & (heading < 360), heading, np.nan).astype(np.float32),
-        run_start=np.flatnonzero(new_run[fresh]).astype(np.int64),
+        run_start=np.flatnonzero(new_run).astype(np.int64),
         run_entity=entity[new_run],
+        run_mode=mode[new_run],
         names=names,
+        modes=modes,
         dropped={
             "no_entity_or_time": int((~whole).sum()),
             "impossible_position": int((~possible & whole).sum()),
@@ -122,7 +133,7 @@ def _open(path: Path) -> Any:
         if path.suffix.lower() in (".csv", ".gz"):
             present = [name for name in _all_columns(path) if name in _WANTED]
             # typed by name: inference would read entity "007" as the number 7
-            types = dict.fromkeys(("entity_id", "traj_id"), pa.string()) | dict.fromkeys(_NUMBERS, pa.float64())
+            types = dict.fromkeys(_NAMES, pa.string()) | dict.fromkeys(_NUMBERS, pa.float64())
             convert = pa.csv.ConvertOptions(column_types=types, include_columns=present)
             return pa.csv.read_csv(path, convert_options=convert)
     except pa.ArrowInvalid as error:
@@ -157,6 +168,12 @@ def _numbers(path: Path, name: str, table: Any) -> NDArray[np.float64]:
     if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type) or pa.types.is_null(column.type)):
         raise ValueError(f"{path}: column {name} is {column.type}, expected a number")
     return np.asarray(column.cast(pa.float64()).fill_null(float("nan")).to_numpy(), np.float64)
+
+
+def _codes_if_any(table: Any, name: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    if name in table.column_names:
+        return _codes(table[name])
+    return np.full(table.num_rows, -1, np.int64), ()
 
 
 def _codes(column: Any) -> tuple[NDArray[np.int64], tuple[str, ...]]:
