@@ -1,4 +1,4 @@
-"""Track files -> one memory-mapped Corpus cut into tracks. Knows the cache and the cuts; knows no split and no model.
+"""Sources -> one memory-mapped Corpus cut into tracks. Knows the cache and the cuts; knows no split and no model.
 
 A corpus lives in a cache directory, one per set of sources, named by the fingerprint of their contents:
 
@@ -16,8 +16,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 
 from model.features import ABSENT, FIX
 from model.geo import E7, haversine_m
-from train import tables
+from train.sources import TABLE, Source, parse
 
 LAYOUT = "pathcast-corpus-3"  # part of the fingerprint: another layout or another cleaning is another cache
 COLUMNS = ("ts_ms", "lat", "lon", "speed_mps", "heading_deg")
@@ -71,7 +72,7 @@ class Corpus:
     mode: NDArray[np.int32]  # (T,) index into `modes`, -1 where the file does not say
     file_start: NDArray[np.int64]  # (F + 1,) first row of each file, and R
     names: tuple[str, ...]  # entity ids; the same id in two files is one entity, so that it falls in one split
-    files: tuple[str, ...]  # file names without directory
+    files: tuple[str, ...]  # names of sources, without directory
     modes: tuple[str, ...]  # how people travelled: "bus", "walk", ...; of few files known
     fingerprint: str  # of the sources' contents, 16 hex digits
     dropped: dict[str, int]  # rows that were no pings, by reason
@@ -105,19 +106,32 @@ class Corpus:
         return replace(self, tracks=tracks, entity=self.entity[of], file=self.file[of], mode=self.mode[of])
 
 
-def load(files: Sequence[Path], cache_dir: Path | None = None, *, cut: Cut = TRAINING) -> Corpus:
+Reading = Callable[[str, float], None]  # is told which source is being read, and the share of it that is done
+
+
+def silent(source: str, share: float) -> None:
+    """Nobody watches."""
+
+
+def load(
+    files: Sequence[Path | str | Source],
+    cache_dir: Path | None = None,
+    *,
+    cut: Cut = TRAINING,
+    reading: Reading = silent,
+) -> Corpus:
     """Open track files as one corpus, writing the columns to the cache the first time.
 
-    `cache_dir` defaults to `default_cache()`. Raises ValueError naming the file and column that is wrong, OSError for
-    what cannot be read or written.
+    A file is what `train.sources.parse` takes. `cache_dir` defaults to `default_cache()`. Raises ValueError naming the
+    file and column that is wrong, OSError for what cannot be read or written.
     """
     if not files:
         raise ValueError("no data files given")
-    paths = [Path(path) for path in files]
-    fingerprint = _fingerprint(paths)
+    sources = [file if isinstance(file, Source) else parse(file) for file in files]
+    fingerprint = _fingerprint(sources)
     directory = (default_cache() if cache_dir is None else Path(cache_dir)) / fingerprint
     if not (directory / "meta.json").is_file():
-        _write(paths, directory)
+        _write(sources, directory, reading)
     return _open(directory, fingerprint, cut)
 
 
@@ -127,25 +141,32 @@ def default_cache() -> Path:
     return (Path(root) if root else Path.home() / ".cache") / "pathcast" / "corpora"
 
 
-def _fingerprint(paths: Sequence[Path]) -> str:
+def _fingerprint(sources: Sequence[Source]) -> str:
     """Of names and contents, not of times: the same data has the same splits on every machine."""
     digest = blake2b(LAYOUT.encode(), digest_size=8)
-    for path in paths:
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file")
-        digest.update(b"\0" + path.name.encode() + b"\0")
-        with path.open("rb") as source:
-            while block := source.read(1 << 22):
-                digest.update(block)
+    for source in sources:
+        digest.update(b"\0" + source.name.encode() + b"\0")
+        if mapped := str(source.columns):
+            digest.update(mapped.encode() + b"\0")
+        for file in source.files():
+            if source.format != TABLE:
+                digest.update(f"{_below(source, file)}\0{file.stat().st_size}\0".encode())
+            with file.open("rb") as content:
+                while block := content.read(1 << 22):
+                    digest.update(block)
     return digest.hexdigest()
 
 
-def _write(paths: Sequence[Path], directory: Path) -> None:
+def _below(source: Source, file: Path) -> str:
+    return file.name if file == source.path else file.relative_to(source.path).as_posix()
+
+
+def _write(sources: Sequence[Source], directory: Path, reading: Reading) -> None:
     """Fill a temporary directory and rename it: a killed run leaves no half corpus."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=directory.parent))
     try:
-        read = [tables.read(path) for path in paths]
+        read = [source.read(partial(reading, str(source))) for source in sources]
         names = sorted({name for table in read for name in table.names})
         modes = sorted({name for table in read for name in table.modes})
         base = np.cumsum([0, *(len(table.ts_ms) for table in read)])
@@ -162,8 +183,9 @@ def _write(paths: Sequence[Path], directory: Path) -> None:
         runs["file_start"] = base.astype(np.int64)
         for name, array in runs.items():
             np.save(scratch / f"{name}.npy", array)
-        dropped = {reason: sum(table.dropped[reason] for table in read) for reason in read[0].dropped}
-        meta = {"files": [path.name for path in paths], "names": names, "modes": modes, "dropped": dropped}
+        reasons = dict.fromkeys(reason for table in read for reason in table.dropped)
+        dropped = {reason: sum(table.dropped.get(reason, 0) for table in read) for reason in reasons}
+        meta = {"files": [source.name for source in sources], "names": names, "modes": modes, "dropped": dropped}
         (scratch / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
         if directory.exists():  # without its meta.json: a leftover that no run of ours completes
             shutil.rmtree(directory)
