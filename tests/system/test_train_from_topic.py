@@ -18,8 +18,7 @@ from train.data import load
 from train.readers.topic import snapshot
 
 START_MS = 1_700_000_000_000
-VEHICLES, PINGS = 12, 40
-SPOILT = ((b"v01", START_MS // 1000), (b"", START_MS))
+VEHICLES, PINGS = 12, 120
 
 APP = typer.Typer(pretty_exceptions_enable=False)
 APP.command(name="train")(cli.train)
@@ -68,7 +67,7 @@ def test_a_topic_is_trained_on_and_its_file_evaluated(
     bad = [
         b"hello",
         b'{"entity_id":"v01","ts":1700000000,"lat":48,"lon":11}',
-        b'{"entity_id":"","ts":1,"lat":4,"lon":1}',
+        b'{"entity_id":"","ts":1700000000000,"lat":48,"lon":11}',
     ]
     publish(producer, topic, *bad, dumps(Ping(entity_id="v01", ts=START_MS + 1, lat=91.0, lon=11.0)), partition=1)
     where = ["--cache", str(tmp_path / "cache"), "--json"]
