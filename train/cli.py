@@ -12,6 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from train.cli_data import (
+    BootstrapOption,
+    ColumnsOption,
+    MoreFiles,
+    NeededFiles,
+    SomeFiles,
+    TopicOption,
+    read_watch,
+    sources_of,
+    topic_snapshot,
+)
+
 if TYPE_CHECKING:
     from train.data import Corpus
     from train.fit import Report, Tick
@@ -22,9 +34,13 @@ DEFAULT_MINUTES = 30.0  # on two cores about what `small` needs to leave every b
 
 TRAIN_HELP = """Train weights on your own tracks. They serve at once: pathcast worker --weights DIR.
 
-A file needs entity_id, t (or ts: milliseconds UTC), lat and lon; speed_mps, heading_deg and traj_id are used where they
-are. A tenth of the vehicles and the last tenth of each file in time stay out, for `pathcast evaluate`; so do the
-vehicles and the day that `pathcast demo` replays. An interrupted run goes on when the same command is given again.
+A Parquet or CSV file needs entity_id, t (or ts: milliseconds UTC), lat and lon, by these names or by --columns;
+speed_mps, heading_deg, traj_id and mode are used where they are. Other formats have names: geolife:DIR, tdrive:DIR,
+porto:FILE, ais:FILE, gpx:DIR, gtfs:DIR; a folder of .plt, .gpx or .pb files needs none. --from-topic reads a topic of
+pings up to where it ends now, and says where it keeps them, for --data.
+
+A tenth of the vehicles and the last tenth of each source in time stay out, for `pathcast evaluate`; so do the vehicles
+and the day that `pathcast demo` replays. An interrupted run goes on when the same command is given again.
 
 On several GPUs, or several processes of a CPU, torchrun starts one rank each; a step is then one batch of every rank.
 
@@ -35,33 +51,25 @@ On several GPUs, or several processes of a CPU, torchrun starts one rank each; a
   pathcast train --data austin.parquet --out runs/austin --no-resume
   pathcast train --data taxis.csv --out runs/city --steps 20000 --patience 5 --tensorboard runs/board
   torchrun --standalone --nproc-per-node 2 --no-python pathcast train --data taxis.csv --out runs/city --steps 5000
+  pathcast train --data trucks.csv --columns "t:s=timestamp,lat=y,lon=x,entity_id=vehicle" --out runs/trucks
+  pathcast train --data geolife:Data porto:train.csv --out runs/mixed
+  pathcast train --from-topic pathcast.pings.v1 --bootstrap localhost:9092 --out runs/live
 """
 
 EVALUATE_HELP = """Judge weights on tracks that they were not trained on: model and baselines, per data set and horizon.
 
 Tracks are cut at silences over 5 min (three cadences for slow sources) and above 50 m/s. Forecasts start where there
 are at least 8 earlier pings; they are judged at the next ping and at those nearest to 60, 300 and 900 s. 50 % and 90 %
-are the shares of what happened that fell inside the regions meant to hold as much.
+are the shares of what happened that fell inside the regions meant to hold as much. --data takes what `train` takes.
 
 [bold]Examples[/]
 
   pathcast evaluate --data austin.parquet
   pathcast evaluate --weights runs/mine --data austin.parquet porto.csv --split all --json
   pathcast evaluate --data austin.parquet --task gapfill
+  pathcast evaluate --data tdrive:release/taxi_log_2008_by_id --split all
 """
 
-FilesOption = Annotated[
-    list[Path],
-    typer.Option(
-        "--data",
-        exists=True,
-        dir_okay=False,
-        help="tracks, Parquet or CSV: entity_id, t (ms), lat, lon[, speed_mps...]",
-    ),
-]
-MoreFiles = Annotated[
-    list[Path] | None, typer.Argument(exists=True, dir_okay=False, metavar="[FILE]...", help="more files after --data")
-]
 CacheOption = Annotated[
     Path | None, typer.Option("--cache", file_okay=False, help="where columns are kept; default: the user's cache")
 ]
@@ -91,9 +99,12 @@ class Part(StrEnum):
 
 
 def train(
-    data: FilesOption,
     out: Annotated[Path, typer.Option("--out", file_okay=False, help="where weights and checkpoints go")],
+    data: SomeFiles = None,
     more: MoreFiles = None,
+    columns: ColumnsOption = None,
+    from_topic: TopicOption = None,
+    bootstrap: BootstrapOption = "127.0.0.1:9092",
     minutes: Annotated[
         float | None,
         typer.Option("--minutes", min=0.01, help=f"how long to train; {DEFAULT_MINUTES:g} if nothing is said"),
@@ -126,6 +137,9 @@ def train(
 ) -> None:
     if minutes is not None and steps is not None:
         raise typer.BadParameter("give --minutes or --steps, not both")
+    if not data and from_topic is None:
+        raise typer.BadParameter("give --data, --from-topic or both")
+    sources = sources_of([*(data or []), *(more or [])], columns)
     from train import progress
     from train.data import load
     from train.options import FitOptions
@@ -146,7 +160,10 @@ def train(
     if lr is not None:
         options = replace(options, lr=lr, muon_lr=options.muon_lr * lr / options.lr)  # slower is slower for both
     with progress.watching(tensorboard) as watch:
-        corpus = load([*data, *(more or [])], cache)
+        with read_watch() as reading:
+            if from_topic is not None:
+                sources.append(topic_snapshot(from_topic, bootstrap, cache, reading))
+            corpus = load(sources, cache, reading=reading)
         splits = _splits(corpus)
         facts = {
             "split": splits.fingerprint,
@@ -166,8 +183,9 @@ train.__doc__ = TRAIN_HELP
 
 
 def evaluate(
-    data: FilesOption,
+    data: NeededFiles,
     more: MoreFiles = None,
+    columns: ColumnsOption = None,
     weights: Annotated[str, typer.Option("--weights", help="a bundled name or a directory")] = "small",
     split: Annotated[
         Part, typer.Option("--split", help="which part of each file; all: also what was trained on")
@@ -180,12 +198,14 @@ def evaluate(
     cache: CacheOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object, with strata, instead of tables")] = False,
 ) -> None:
+    sources = sources_of([*data, *(more or [])], columns)
     from model.api import Predictor
     from train import evaluate as judge
     from train import gapfill
 
     predictor = Predictor.load(weights)
-    samples = judge.open_samples([*data, *(more or [])], split.value, cache_dir=cache, most=max_anchors)
+    with read_watch() as reading:
+        samples = judge.open_samples(sources, split.value, cache_dir=cache, most=max_anchors, reading=reading)
     reports = []
     for sample in samples:
         with _progress(sample.file, hidden=as_json) as progress:

@@ -32,9 +32,11 @@ def driving(tracks: int = 4, pings: int = 200) -> Corpus:
         tracks=np.stack([start, start + pings], axis=1),
         entity=np.arange(tracks, dtype=np.int32),
         file=np.zeros(tracks, np.int32),
+        mode=np.full(tracks, -1, np.int32),
         file_start=np.array([0, rows], dtype=np.int64),
         names=tuple("abcdefgh"[:tracks]),
         files=("lines.parquet",),
+        modes=(),
         fingerprint="lines",
         dropped={},
     )
