@@ -25,11 +25,14 @@ from train.cli_data import (
 )
 
 if TYPE_CHECKING:
+    from model.config import ModelConfig
     from train.data import Corpus
     from train.fit import Report, Tick
     from train.options import FitOptions
+    from train.sources import Source
     from train.splits import Splits
 
+CALIBRATION_ANCHORS = 15_000  # per source
 DEFAULT_MINUTES = 30.0  # on two cores about what `small` needs to leave every baseline behind
 
 TRAIN_HELP = """Train weights on your own tracks. They serve at once: pathcast worker --weights DIR.
@@ -105,6 +108,11 @@ def train(
     columns: ColumnsOption = None,
     from_topic: TopicOption = None,
     bootstrap: BootstrapOption = "127.0.0.1:9092",
+    size: Annotated[str, typer.Option("--size", help="small, base, or a config.json")] = "small",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="any field of model, batches or run; wrong names list them"),
+    ] = None,
     minutes: Annotated[
         float | None,
         typer.Option("--minutes", min=0.01, help=f"how long to train; {DEFAULT_MINUTES:g} if nothing is said"),
@@ -143,7 +151,9 @@ def train(
     from train import progress
     from train.data import load
     from train.options import FitOptions
+    from train.recipe import recipe
 
+    made = recipe(size, settings or [])
     if minutes is None and steps is None:
         minutes = DEFAULT_MINUTES
     options = FitOptions(
@@ -156,6 +166,8 @@ def train(
         optimizer=optimizer.value,
         device=device.value,
         threads=threads,
+        batch=made.batch,
+        **made.run,
     )
     if lr is not None:
         options = replace(options, lr=lr, muon_lr=options.muon_lr * lr / options.lr)  # slower is slower for both
@@ -172,7 +184,9 @@ def train(
             "dropped": corpus.dropped,
         }
         progress.tell(f"data: {json.dumps(facts)}")
-        report = _fit(splits, options, resume, watch)
+        report = _fit(splits, made.config, options, resume, watch)
+        if progress.leads():
+            _calibrate(report, sources, options, cache, progress.tell)
     outcome = {"out": str(out), "steps": report.steps, "loss": report.losses[-1], "validation": report.validation}
     if progress.leads():
         text = f"{out}: {report.steps:,} steps{progress.metres(report.validation)}"
@@ -240,16 +254,37 @@ def _splits(corpus: Corpus) -> Splits:
     return splits
 
 
-def _fit(splits: Splits, options: FitOptions, resume: bool, watch: Callable[[Tick], None]) -> Report:
+def _calibrate(
+    report: Report, sources: list[Source], options: FitOptions, cache: Path | None, tell: Callable[[str], None]
+) -> None:
+    """Widen the spreads to what the validation tracks ask for, source by source, and write the weights again."""
+    from model.checkpoint import CARD_FILE, save_pretrained
+    from train.calibrate import calibrate
+    from train.evaluate import open_samples
+
+    samples = []
+    for source in sources:
+        try:
+            samples += open_samples([source], "val", cache_dir=cache, most=CALIBRATION_ANCHORS)
+        except ValueError as error:
+            tell(f"not calibrated on {source}: {error}")
+    if samples and report.network.config.not_servable() is None:
+        calibrate(report.network, samples, say=tell)
+        card = (options.out / CARD_FILE).read_text(encoding="utf-8")
+        save_pretrained(report.network, options.out, card)
+
+
+def _fit(
+    splits: Splits, config: ModelConfig, options: FitOptions, resume: bool, watch: Callable[[Tick], None]
+) -> Report:
     """As one rank of those that torchrun started, or alone."""
-    from model.config import SMALL
     from train.fit import fit
     from train.options import choose_device
     from train.parallel import join, place
 
     device = choose_device(options.device, place().local)
     with join(device) as peers:
-        return fit(splits.train, splits.val, SMALL, options, resume=resume, watch=watch, peers=peers)
+        return fit(splits.train, splits.val, config, options, resume=resume, watch=watch, peers=peers)
 
 
 @contextmanager

@@ -257,7 +257,7 @@ def test_a_corpus_that_another_process_wrote_meanwhile_is_taken(
     """Two ranks start on an empty cache: the slower one finds the name taken, by the same columns."""
     path, read, raced = write_file(together(wander("v0", 50, 0))), Source.read, []
 
-    def slow_read(source: Source, *told: Any) -> tables.Table:
+    def slow_read(source: Source, *told: Any) -> Any:
         if not raced:
             raced.append(True)
             load([path], tmp_path / "cache")
