@@ -210,7 +210,8 @@ class _Trainer:
         """This rank's micro-batches. All at once: what they are divided by are the answers of all of them."""
         each, peers = self.options.accumulate, self.peers
         first = (self.run.step * peers.world + peers.rank) * each
-        return [self.batches.draw(number) for number in range(first, first + each)]
+        drawn = (self.batches.draw(number) for number in range(first, first + each))
+        return [objective.whole_patches(batch, self.config.patch) for batch in drawn]  # before answers are counted
 
     def _gradients(self, mine: list[Batch], counts: Counts) -> dict[str, float]:
         """Leave the step's gradients in the network, the same on all ranks; returns its losses by name."""
@@ -219,7 +220,11 @@ class _Trainer:
             losses = objective.measure(self.run.network, batch, bfloat16=self.bfloat16, counts=counts)
             losses.total.backward()  # type: ignore[no-untyped-call]
             sums += torch.stack([loss.detach() for loss in losses])
-        self.peers.add([*(p.grad for p in self.run.network.parameters() if p.grad is not None), sums])
+        weights = list(self.run.network.parameters())
+        if self.peers.world > 1:  # what no question of one rank's micro-batches met may still be met on another
+            for weight in weights:
+                weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+        self.peers.add([*(weight.grad for weight in weights if weight.grad is not None), sums])
         return dict(zip(Losses._fields, sums.tolist(), strict=True))
 
     @torch.inference_mode()
