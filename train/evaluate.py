@@ -15,8 +15,9 @@ from model.config import ModelConfig
 from model.geo import E7, F64, displacement_m, haversine_m
 from train import anchors as anchoring
 from train.anchors import Anchors
-from train.data import EVALUATION, Corpus, load
+from train.data import EVALUATION, Corpus, Reading, load, silent
 from train.score import measure, score
+from train.sources import Source
 from train.splits import split
 from train.walk import Answers, walk
 
@@ -37,17 +38,24 @@ class Sample:
 
 
 def open_samples(
-    files: Sequence[Path], part: Part, *, cache_dir: Path | None = None, most: int | None = None
+    files: Sequence[Path | str | Source],
+    part: Part,
+    *,
+    cache_dir: Path | None = None,
+    most: int | None = None,
+    reading: Reading = silent,
 ) -> list[Sample]:
     """The tracks to judge, file by file, thinned to about `most` anchors each.
 
     Raises ValueError for a file without a track that is long enough in that split.
     """
-    return [_open_sample(file, part, cache_dir, most) for file in files]
+    return [_open_sample(file, part, cache_dir, most, reading) for file in files]
 
 
-def _open_sample(file: Path, part: Part, cache_dir: Path | None, most: int | None) -> Sample:
-    corpus = load([file], cache_dir, cut=EVALUATION)
+def _open_sample(
+    file: Path | str | Source, part: Part, cache_dir: Path | None, most: int | None, reading: Reading
+) -> Sample:
+    corpus = load([file], cache_dir, cut=EVALUATION, reading=reading)
     splits = split(corpus)
     chosen = corpus if part == "all" else getattr(splits, part)
     chosen = anchoring.usable(chosen)
@@ -57,7 +65,7 @@ def _open_sample(file: Path, part: Part, cache_dir: Path | None, most: int | Non
             f"(split train has {len(splits.train)} tracks, val {len(splits.val)}, test {len(splits.test)})"
         )
     thinned, every = anchoring.thin(chosen, most)
-    return Sample(file.name, part, splits.fingerprint, thinned, len(chosen), every)
+    return Sample(corpus.files[0], part, splits.fingerprint, thinned, len(chosen), every)
 
 
 def judge_forecasts(

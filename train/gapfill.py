@@ -66,7 +66,7 @@ def judge_gap_fills(
     cases[HALF] = hide_half(corpus, seed)
     blocks: dict[str, Any] = {}
     for number, (name, hidden) in enumerate(cases.items(), start=1):
-        kept = _evenly(hidden, most)
+        kept = evenly(hidden, most)
         if len(kept.before):
             blocks[name] = {
                 "gaps": len(kept.before),
@@ -110,7 +110,8 @@ def hide_half(corpus: Corpus, seed: int = 0) -> Hidden:
     return Hidden(np.concatenate(track), np.concatenate(before), np.concatenate(after), known)
 
 
-def _evenly(hidden: Hidden, most: int | None) -> Hidden:
+def evenly(hidden: Hidden, most: int | None) -> Hidden:
+    """At most `most` of the gaps, spread over all of them."""
     count = len(hidden.before)
     if most is None or count <= most:
         return hidden

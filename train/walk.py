@@ -40,6 +40,7 @@ class Answers(NamedTuple):
 
 class Walked(NamedTuple):
     answers: dict[str, Answers]  # by predictor: the model first where there is one, then the baselines
+    kin: F64  # (A, K) kinematic rows at the anchors
     fallbacks: int  # anchors at which the model was not finite and gave damped constant velocity instead
 
 
@@ -61,15 +62,16 @@ def walk(
     shape = anchors.dt_s.shape
     names = ([MODEL] if predictor is not None else []) + list(FORECASTS)
     answers = {name: Answers(np.empty(shape), np.empty(shape), np.empty((*shape, 3))) for name in names}
+    kin = np.empty((len(anchors.row), motion.WIDTH))
     pieces = _pieces(corpus, motion_history(predictor))
     order = np.argsort(pieces.start - pieces.stop, kind="stable")  # longest first: a batch has one length, nearly
     total, done, fallbacks = int((pieces.stop - pieces.start).sum()), 0, 0
     for first in range(0, len(order), ROWS):
         batch = _Pieces(*(column[order[first : first + ROWS]] for column in pieces))
-        fallbacks += _walk_batch(corpus, anchors, config, predictor, batch, answers)
+        fallbacks += _walk_batch(corpus, anchors, config, predictor, batch, answers, kin)
         done += int((batch.stop - batch.start).sum())
         progress(done / total)
-    return Walked(answers, fallbacks)
+    return Walked(answers, kin, fallbacks)
 
 
 def motion_history(predictor: Predictor | None) -> int:
@@ -94,6 +96,7 @@ def _walk_batch(
     predictor: Predictor | None,
     batch: _Pieces,
     answers: dict[str, Answers],
+    kin_at: F64,
 ) -> int:
     """Walk the pieces of one batch, longest first, and write their anchors' answers in place; returns the fallbacks."""
     slots = None if predictor is None else predictor.acquire(len(batch.start))
@@ -114,6 +117,7 @@ def _walk_batch(
         if len(asked) == 0:
             continue
         index = index[asked]
+        kin_at[index] = kin[asked]
         _ask_baselines(kin[asked], fix[asked], anchors.dt_s[index], config, answers, index)
         if predictor is not None and slots is not None:
             forecasts = predictor.forecast(slots[asked], anchors.dt_s[index])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,45 @@ def test_train_writes_weights_that_evaluate_takes(tmp_path: Path, data: Path) ->
     assert judged["data"][0]["anchors"] > 0
 
 
+def test_train_tells_of_validations_on_stderr_and_of_steps_on_the_board(tmp_path: Path, data: Path) -> None:
+    pytest.importorskip("tensorboard")
+    args = ["train", "--data", str(data), "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")]
+    more = ["--steps", "2", "--accumulate", "2", "--device", "cpu", "--tensorboard", str(tmp_path / "board")]
+    result = RUN.invoke(APP, [*args, *more])
+    assert result.exit_code == 0, result.output
+    assert "step 2: validation loss" in result.stderr
+    assert "pings/s" not in result.output  # the bar is for terminals
+    assert "2 × 32 × 128 pings" in (tmp_path / "run" / "README.md").read_text()
+    assert len(list((tmp_path / "board").glob("events*"))) == 1
+
+
+def test_a_rank_that_does_not_lead_is_silent(tmp_path: Path, data: Path) -> None:
+    """Two ranks as torchrun starts them: one voice, one set of weights."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    pathcast = Path(sys.executable).with_name("pathcast")
+    args = ["--data", str(data), "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")]
+    paths = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [*command, "--no-python", str(pathcast), "train", *args, "--steps", "2", "--json"],
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["steps"] == 2
+    assert done.stderr.count("step 2: validation loss") == 1
+
+
+def test_a_gpu_that_is_not_there_is_one_clear_line(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    args = ["--data", str(data), "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache"), "--steps", "1"]
+    result = RUN.invoke(APP, ["train", *args, "--device", "cuda"])
+    assert isinstance(result.exception, ValueError)
+    assert "GPU 0 was asked for and torch" in str(result.exception)
+
+
 @pytest.mark.parametrize(
     "args",
     [
@@ -107,6 +147,8 @@ def test_train_writes_weights_that_evaluate_takes(tmp_path: Path, data: Path) ->
         ["train", "--out", "{data}-run"],
         ["train", "--data", "{data}", "--out", "{data}-run", "--steps", "1", "--minutes", "1"],
         ["train", "--data", "{data}", "--out", "{data}-run", "--steps", "0"],
+        ["train", "--data", "{data}", "--out", "{data}-run", "--accumulate", "0"],
+        ["train", "--data", "{data}", "--out", "{data}-run", "--device", "tpu"],
     ],
 )
 def test_bad_usage_exits_with_2(args: list[str], data: Path) -> None:
