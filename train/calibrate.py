@@ -13,8 +13,10 @@ from typing import Final, NamedTuple
 import numpy as np
 import torch
 
+from model import motion
 from model.api import Predictor
 from model.calibration import CHI2_90, forecast_terms, gap_terms
+from model.followers import Kinematic
 from model.geo import F64
 from model.network import Network
 from train import anchors as anchoring
@@ -82,13 +84,14 @@ def fit_quantile(parts: Sequence[Surprises], share: float = SHARE) -> F64:
 def _of_forecasts(sample: Sample, predictor: Predictor) -> Surprises:
     corpus = sample.corpus
     anchors = anchoring.find(corpus, HORIZONS_S)
-    walked = walk(corpus, anchors, predictor.config, predictor)
+    walked = walk(corpus, anchors, [Kinematic(predictor.config)], predictor)
     answer = walked.answers[MODEL]
     asked = anchors.target >= 0
     row, column = np.nonzero(asked)
+    assert answer.cov_m2 is not None  # the model always has one
     target, anchor = anchors.target[asked], anchors.row[row]
     error = error_en_m(corpus.lat[target], corpus.lon[target], answer.lat[asked], answer.lon[asked], corpus.lat[anchor])
-    terms = forecast_terms(walked.kin[row], anchors.dt_s[row, column][:, None])[:, 0]
+    terms = forecast_terms(walked.states[0][row, : motion.WIDTH], anchors.dt_s[row, column][:, None])[:, 0]
     return Surprises(terms, mahalanobis2(error, answer.cov_m2[asked]))
 
 

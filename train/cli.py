@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -63,7 +63,9 @@ EVALUATE_HELP = """Judge weights on tracks that they were not trained on: model 
 
 Tracks are cut at silences over 5 min (three cadences for slow sources) and above 50 m/s. Forecasts start where there
 are at least 8 earlier pings; they are judged at the next ping and at those nearest to 60, 300 and 900 s. 50 % and 90 %
-are the shares of what happened that fell inside the regions meant to hold as much. --data takes what `train` takes.
+are the shares of what happened that fell inside the regions meant to hold as much. CRPS is of the Gaussian of mean and
+covariance that is served. Filters, smoother and trees are fitted to the train split, never to what is judged: with
+--split all they need --fit-on. --data takes what `train` takes.
 
 [bold]Examples[/]
 
@@ -71,6 +73,8 @@ are the shares of what happened that fell inside the regions meant to hold as mu
   pathcast evaluate --weights runs/mine --data austin.parquet porto.csv --split all --json
   pathcast evaluate --data austin.parquet --task gapfill
   pathcast evaluate --data tdrive:release/taxi_log_2008_by_id --split all
+  pathcast evaluate --data austin.parquet --task eta
+  pathcast evaluate --data geolife.parquet --mode car,taxi,bus --baseline trees --picture geolife.png
 """
 
 CacheOption = Annotated[
@@ -81,6 +85,11 @@ CacheOption = Annotated[
 class Task(StrEnum):
     forecast = "forecast"
     gapfill = "gapfill"
+    eta = "eta"
+
+
+class Baseline(StrEnum):
+    trees = "trees"
 
 
 class Optimizer(StrEnum):
@@ -200,7 +209,9 @@ def evaluate(
     data: NeededFiles,
     more: MoreFiles = None,
     columns: ColumnsOption = None,
-    weights: Annotated[str, typer.Option("--weights", help="a bundled name or a directory")] = "small",
+    weights: Annotated[
+        str, typer.Option("--weights", help="a bundled name or a directory; none: baselines alone")
+    ] = "small",
     split: Annotated[
         Part, typer.Option("--split", help="which part of each file; all: also what was trained on")
     ] = Part.test,
@@ -209,30 +220,59 @@ def evaluate(
         int, typer.Option("--max-anchors", min=1, help="per file, by taking every n-th track")
     ] = 50_000,
     max_gaps: Annotated[int, typer.Option("--max-gaps", min=1, help="per file and block length")] = 5_000,
+    mode: Annotated[str, typer.Option("--mode", help="only tracks travelled so, e.g. car,taxi,bus")] = "",
+    fit: Annotated[bool, typer.Option("--fit/--no-fit", help="fit filters to the train split")] = True,
+    fit_on: Annotated[
+        list[Path] | None,
+        typer.Option("--fit-on", exists=True, dir_okay=False, help="fit to the train split of this file instead"),
+    ] = None,
+    baseline: Annotated[
+        Baseline | None, typer.Option("--baseline", help="one baseline more, trained on the train split")
+    ] = None,
+    trees_absolute: Annotated[
+        bool, typer.Option("--trees-absolute", help="the trees also see where they are, as in a region of their own")
+    ] = False,
+    trees_rows: Annotated[int, typer.Option("--trees-rows", min=1, help="forecasts that they learn from")] = 400_000,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", dir_okay=False, help="draw errors, reliability and tracks: .png or .svg")
+    ] = None,
     cache: CacheOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object, with strata, instead of tables")] = False,
 ) -> None:
+    if task is not Task.forecast and (baseline is not None or picture is not None):
+        raise typer.BadParameter("--baseline and --picture are for --task forecast")
     sources = sources_of([*data, *(more or [])], columns)
     from model.api import Predictor
-    from train import evaluate as judge
-    from train import gapfill
+    from train import judging
 
-    predictor = Predictor.load(weights)
-    with read_watch() as reading:
-        samples = judge.open_samples(sources, split.value, cache_dir=cache, most=max_anchors, reading=reading)
+    predictor = None if weights == "none" else Predictor.load(weights)
+    options = judging.Options(
+        part=split.value,
+        modes=tuple(name.strip() for name in mode.split(",") if name.strip()),
+        most_anchors=max_anchors,
+        most_gaps=max_gaps,
+        fit=fit,
+        fit_on=tuple(fit_on or []),
+        trees=baseline is Baseline.trees,
+        trees_absolute=trees_absolute,
+        trees_rows=trees_rows,
+        picture=picture,
+        cache=cache,
+    )
     reports = []
-    for sample in samples:
-        with _progress(sample.file, hidden=as_json) as progress:
-            if task is Task.forecast:
-                reports.append(judge.judge_forecasts(sample, predictor, progress=progress))
-            else:
-                reports.append(gapfill.judge_gap_fills(sample, predictor, most=max_gaps, progress=progress))
+    with read_watch() as reading:
+        tasks = list(judging.tasks(task.value, sources, predictor, replace(options, reading=reading)))
+    for file, judge in tasks:
+        with _progress(file, hidden=as_json) as progress:
+            reports.append(judge(progress))
+    model = None if predictor is None else {"name": predictor.name, "version": predictor.version}
     if as_json:
-        model = {"name": predictor.name, "version": predictor.version}
         typer.echo(json.dumps({"task": task.value, "split": split.value, "model": model, "data": reports}, indent=2))
-    else:
-        for report in reports:
-            _print(report, f"{predictor.name} {predictor.version}")
+        return
+    from train.report import show
+
+    for report in reports:
+        show(report, judging.named(predictor))
 
 
 evaluate.__doc__ = EVALUATE_HELP
@@ -297,54 +337,3 @@ def _progress(what: str, *, hidden: bool) -> Iterator[Callable[[float], None]]:
     with Progress(console=console, transient=True, disable=hidden or not console.is_terminal) as bar:
         task = bar.add_task(what, total=1.0)
         yield lambda share: bar.update(task, completed=share)
-
-
-def _print(report: dict[str, Any], model: str) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    part = "all of it" if report["split"] == "all" else f"split {report['split']} ({report['split_fingerprint']})"
-    table = Table(
-        title=f"{report['file']}, {part}",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        collapse_padding=True,
-        pad_edge=False,
-    )
-    table.caption, table.caption_justify = f"{_counts(report)}\nmetres; ± of the mean: 95 %; model: {model}", "left"
-    gaps = "blocks" in report
-    table.add_column("hidden" if gaps else "horizon", no_wrap=True)
-    table.add_column("predictor", no_wrap=True)
-    for name in ("mean", "median", "p90", "CRPS", "50 %", "90 %"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for key, block in report["blocks" if gaps else "horizons"].items():
-        label = f"{key} s" if key[0].isdigit() else key
-        for name, score in block.items():
-            if isinstance(score, dict) and name != "strata":
-                table.add_row(label, name, *_cells(score), style="bold" if name == "model" else None)
-                label = ""
-        table.add_section()
-    Console().print(table)
-
-
-def _cells(score: dict[str, Any]) -> Iterator[str]:
-    yield f"{_metres(score['mean_m'])} ±{_metres((score['mean_high_m'] - score['mean_low_m']) / 2)}"
-    yield from (_metres(score[name]) for name in ("median_m", "p90_m", "crps_m"))
-    yield from ("" if score[name] is None else f"{100 * score[name]:.1f}" for name in ("coverage_50", "coverage_90"))
-
-
-def _metres(value: float) -> str:
-    return f"{value:,.1f}" if value < 99.95 else f"{value:,.0f}"
-
-
-def _counts(report: dict[str, Any]) -> str:
-    """What was judged, and that it is a sample where it is one."""
-    every = report["every_nth_track"]
-    tracks = f"{report['tracks']:,} tracks"
-    if every > 1:
-        tracks += f" (one in {every:,} of {report['tracks_in_split']:,})"
-    counts = [f"{report['entities']:,} entities", tracks]
-    counts += [f"{report[name]:,} {name}" for name in ("anchors", "fallbacks") if report.get(name)]
-    return ", ".join(counts)

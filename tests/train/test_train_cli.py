@@ -37,7 +37,8 @@ def weights(tmp_path: Path) -> Path:
 
 
 def evaluate(tmp_path: Path, weights: Path, *more: str) -> str:
-    result = RUN.invoke(APP, ["evaluate", "--weights", str(weights), "--cache", str(tmp_path / "cache"), *more])
+    fit = [] if "--fit" in more else ["--no-fit"]
+    result = RUN.invoke(APP, ["evaluate", "--weights", str(weights), "--cache", str(tmp_path / "cache"), *fit, *more])
     assert result.exit_code == 0, result.output
     return result.stdout
 
@@ -74,6 +75,35 @@ def test_gap_fills_are_judged_on_request(tmp_path: Path, weights: Path, data: Pa
     assert {"120", "300", "900", "half"} <= set(blocks)
     assert {"model", "linear", "hermite"} <= set(blocks["300"])
     assert "hermite" in evaluate(tmp_path, weights, *args)
+
+
+@pytest.mark.parametrize(("task", "name"), [("forecast", "kalman_fitted"), ("gapfill", "rts_fitted")])
+def test_what_is_fitted_is_judged_and_its_numbers_are_shown(
+    tmp_path: Path, weights: Path, data: Path, task: str, name: str
+) -> None:
+    args = ("--data", str(data), "--task", task, "--fit", "--json")
+    (judged,) = json.loads(evaluate(tmp_path, weights, *args))["data"]
+    assert judged["fitted"][name]["accel_psd"] > 0
+    (block, *_) = (judged["horizons"] if task == "forecast" else judged["blocks"]).values()
+    assert block[name]["mean_m"] > 0
+    assert block["model_vs_best"]["baseline"] in block
+    assert "nothing fitted" in evaluate(tmp_path, weights, "--data", str(data), "--task", task)
+
+
+def test_without_weights_the_baselines_are_judged_alone(tmp_path: Path, data: Path) -> None:
+    report = json.loads(evaluate(tmp_path, Path("none"), "--data", str(data), "--json"))
+    assert report["model"] is None
+    assert "model" not in report["data"][0]["horizons"]["60"]
+    assert report["data"][0]["horizons"]["60"]["imm"]["mean_m"] > 0
+
+
+def test_only_the_asked_modes_are_judged(tmp_path: Path, write_file: WriteFile) -> None:
+    drives = together(*(wander(f"v{i:02}", 40, i) for i in range(4)))
+    path = write_file({**drives, "mode": ["walk"] * 40 + ["car"] * 80 + ["bus"] * 40})
+    args = ("--data", str(path), "--split", "all", "--json", "--mode")
+    assert json.loads(evaluate(tmp_path, Path("none"), *args, "car, bus"))["data"][0]["tracks"] == 3
+    result = RUN.invoke(APP, ["evaluate", "--weights", "none", "--cache", str(tmp_path / "cache"), *args, "car,boat"])
+    assert "no mode boat; it has bus, car, walk" in str(result.exception)
 
 
 def test_files_may_follow_data_as_a_shell_glob_gives_them(tmp_path: Path, weights: Path, write_file: WriteFile) -> None:
