@@ -164,6 +164,7 @@ class Predictor:
         question = network.asked(queries.forecast(kin, dt, self.config, at), torch.float64)
         spread = combine(self._net.forecast(hidden, question.features), question)
         mean, cov, sound = self._sound(spread, sound)
+        cov = cov * self._net.calibration.of_forecast(kin, dt)[..., None]
         plain = baselines.damped_velocity(kin, dt, self.config)
         mean, cov = _replace(mean, cov, plain, ~sound)
         lat, lon = moved_deg(last["lat_e7"][:, None] / E7, last["lon_e7"][:, None] / E7, mean)
@@ -187,6 +188,7 @@ class Predictor:
         place = self._net.place(*moved_deg(batch.start_lat[:, None], batch.start_lon[:, None], physics.base_en))
         spread = combine(self._net.gap(hidden, question.features, place), question)
         mean, cov, sound = self._sound(spread, np.ones(len(slots), dtype=np.bool_))
+        cov = cov * self._net.calibration.of_gap(batch.ends.gap_s, batch.t_s)[..., None]
         mean, cov = _replace(mean, cov, motion.Law(physics.base_en, physics.base_var), ~sound)
         lat, lon = moved_deg(batch.start_lat[:, None], batch.start_lon[:, None], mean)
         counts = [len(gap.times_ms) for gap in asked]

@@ -25,6 +25,7 @@ WEIGHTS_FILE: Final = "model.safetensors"
 CONFIG_FILE: Final = "config.json"
 CARD_FILE: Final = "README.md"
 BUNDLED: Final = Path(__file__).parent / "weights"
+HALVED: Final = "trunk.places.table"  # two thirds of its weights' bytes; a cell is known to a few percent at best
 MAX_BYTES: Final = 1 << 30  # `base` has some 40 MB; more than 1 GiB is the wrong file
 MAX_CONFIG_BYTES: Final = 64 * 1024
 
@@ -66,16 +67,23 @@ def from_pretrained(weights: str | Path) -> Network:
         if tensor.is_floating_point() != expected[name].is_floating_point() or not bool(torch.isfinite(tensor).all()):
             raise WeightsError(f"{directory / WEIGHTS_FILE}: {name} has values that are not finite numbers")
     network.load_state_dict(tensors)
+    places = network.trunk.places
+    if places is not None and bool((places.keys.diff() < 0).any()):
+        raise WeightsError(f"{directory / WEIGHTS_FILE}: the map's cells are not in order, none of them would be found")
     return network.eval()
 
 
 def save_pretrained(network: Network, directory: Path, card: str) -> None:
     """Write the three files; each appears whole or not at all, the config (which `resolve` looks for) last."""
     directory.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
+    tensors = {name: _stored(name, tensor.detach()) for name, tensor in network.state_dict().items()}
     write_atomic(directory / WEIGHTS_FILE, safetensors.torch.save(tensors))
     write_atomic(directory / CARD_FILE, card.encode())
     write_atomic(directory / CONFIG_FILE, network.config.dumps().encode())
+
+
+def _stored(name: str, tensor: Tensor) -> Tensor:
+    return (tensor.half() if name == HALVED else tensor).contiguous().cpu()
 
 
 def fingerprint(network: Network) -> bytes:

@@ -10,6 +10,7 @@ from typing import Final, Self
 from model.positions import KINDS, MAX_LEARNED
 
 FINGERPRINT_BYTES: Final = 8
+MAX_PLACES: Final = 10_000_000  # 400 MB of weights; more is a wrong number
 TARGETS: Final = ("kalman", "delta", "absolute")
 
 
@@ -52,8 +53,8 @@ class ModelConfig:
             raise ValueError(f"positions must be one of {', '.join(KINDS)}, got {self.positions!r}")
         if self.target not in TARGETS:
             raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {self.target!r}")
-        if self.places < 0:
-            raise ValueError(f"places must be at least 0, got {self.places}")
+        if not 0 <= self.places <= MAX_PLACES:
+            raise ValueError(f"places must be in 0..{MAX_PLACES:,}, got {self.places}")
         if self.d < 1 or self.heads < 1 or self.d % self.heads or (self.d // self.heads) % 2:
             raise ValueError(f"d={self.d} must split into {self.heads} heads of even size")
         for name in ("blocks", "window", "mlp_ratio", "patch"):
@@ -107,3 +108,5 @@ class ModelConfig:
 
 
 SMALL: Final = ModelConfig()
+# For a GPU: some 12 M weights, 40 times the work of `small` per ping.
+BASE: Final = ModelConfig(name="base", d=384, blocks=6, heads=6, window=128)

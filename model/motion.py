@@ -52,7 +52,7 @@ def fold(kin: F64, dt_s: F64, d_en: F64, config: ModelConfig) -> F64:
     dt = np.maximum(dt_s, MIN_DT_S)
     d_e, d_n = d_en[..., 0], d_en[..., 1]
     k = np.moveaxis(kin, -1, 0)
-    lag, carry, pp, pv, vv = _predict(k[PP], k[PV], k[VV], dt, config)
+    lag, carry, pp, pv, vv = predict(k[PP], k[PV], k[VV], dt, config)
     off_e = k[X_E] + lag * k[V_E] - d_e  # minus the innovation
     off_n = k[X_N] + lag * k[V_N] - d_n
     total = pp + config.fix_sigma_m**2
@@ -86,9 +86,25 @@ def scan(dt_BT: F64, d_BT2: F64, config: ModelConfig) -> F64:
 def after(kin: F64, dt_s: F64, config: ModelConfig) -> Law:
     """Where the filter expects the next fix dt_s [..., H] seconds after the last one; kin [..., K]."""
     k = np.moveaxis(kin, -1, 0)[..., None]
-    lag, _, pp, _, _ = _predict(k[PP], k[PV], k[VV], dt_s, config)
+    lag, _, pp, _, _ = predict(k[PP], k[PV], k[VV], dt_s, config)
     mean = np.stack([k[X_E] + lag * k[V_E], k[X_N] + lag * k[V_N]], axis=-1)
     return Law(mean, pp + config.fix_sigma_m**2)
+
+
+def predict(pp: F64, pv: F64, vv: F64, dt: F64, config: ModelConfig) -> tuple[F64, F64, F64, F64, F64]:
+    """Velocity's lag (s) and carry (1) over dt, and the covariance (pp, pv, vv) of one axis after it.
+
+    The mean goes the same way: position += lag * velocity, velocity *= carry.
+    """
+    tau, psd = config.damping_s, config.accel_psd
+    lag = damped_s(dt, tau)
+    carry = 1.0 - lag / tau
+    # Process noise; dt − lag − lag²/2τ cancels to dt³/3τ², which float64 holds down to dt of milliseconds.
+    q_xx = psd * tau * tau * np.maximum(dt - lag - lag * lag / (2 * tau), 0.0)
+    q_xv = psd * lag * lag / 2
+    q_vv = psd * lag * (1.0 - lag / (2 * tau))
+    pp_ = pp + 2 * lag * pv + lag * lag * vv + q_xx
+    return lag, carry, pp_, carry * (pv + lag * vv) + q_xv, carry * carry * vv + q_vv
 
 
 def damped_s(dt_s: F64, damping_s: float) -> F64:
@@ -99,16 +115,3 @@ def damped_s(dt_s: F64, damping_s: float) -> F64:
 def speed_scale_mps(kin: F64) -> F64:
     """How fast this thing has been going lately, never below a walk; the unit of the model's residuals."""
     return np.sqrt(kin[..., MS_SPEED] + SCALE_FLOOR_MPS**2)
-
-
-def _predict(pp: F64, pv: F64, vv: F64, dt: F64, config: ModelConfig) -> tuple[F64, F64, F64, F64, F64]:
-    """Velocity's lag (s) and carry (1) over dt, and the covariance after it."""
-    tau, psd = config.damping_s, config.accel_psd
-    lag = damped_s(dt, tau)
-    carry = 1.0 - lag / tau
-    # Process noise; dt − lag − lag²/2τ cancels to dt³/3τ², which float64 holds down to dt of milliseconds.
-    q_xx = psd * tau * tau * np.maximum(dt - lag - lag * lag / (2 * tau), 0.0)
-    q_xv = psd * lag * lag / 2
-    q_vv = psd * lag * (1.0 - lag / (2 * tau))
-    pp_ = pp + 2 * lag * pv + lag * lag * vv + q_xx
-    return lag, carry, pp_, carry * (pv + lag * vv) + q_xv, carry * carry * vv + q_vv

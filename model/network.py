@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model import features, queries
+from model.calibration import Calibration
 from model.config import ModelConfig
 from model.geo import E7, F64
 from model.heads import Asked, IntervalHead, QueryHead, TravelHead
@@ -28,6 +29,7 @@ class Network(nn.Module):
         self.forecast = QueryHead(config, queries.FORECAST_FEATURES)
         self.interval = IntervalHead(config)
         self.gap = QueryHead(config, queries.GAP_FEATURES, placed=True)
+        self.calibration = Calibration()
         self.travel = TravelHead(config, queries.TRAVEL_FEATURES)
         for block in self.trunk.blocks:
             # GPT-2: what is added to the residual stream starts smaller the more blocks add to it.

@@ -24,7 +24,10 @@ VIOLATIONS = {
         ("stream/engine.py", "import model.cache"),
         ("stream/track.py", "import train.data"),
     ],
-    "train-imports-only-wire-of-stream": [("train/data.py", "import stream.clean")],
+    "train-imports-only-wire-of-stream": [
+        ("train/data.py", "import stream.clean"),
+        ("train/readers/topic.py", "import stream.clean"),
+    ],
     "faust-stays-in-app-and-transport": [
         ("stream/delivery.py", "import faust"),
         ("stream/cli_feed.py", "import mode"),

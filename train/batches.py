@@ -32,6 +32,7 @@ Mask = NDArray[np.bool_]
 MIN_ASKED_S: Final = 3.0
 MAX_ASKED_S: Final = 1_500.0  # the longest judged horizon is 900 s, asked for within 20 %
 MAX_ANSWER_S: Final = 2_400.0  # a ping that much later than asked for says nothing about the time asked for
+SLOWEST_S: Final = 300.0  # mean interval that thinning leaves at most
 MIN_TRAVEL_S: Final = 120.0
 MAX_TRAVEL_S: Final = 7_200.0
 MIN_TRAVEL_M: Final = 300.0  # nearer than that nobody asks, and a detour is all of the answer
@@ -129,7 +130,7 @@ class Batches:
         anchor = np.array([self._places[f][int(u * len(self._places[f]))] for f, u in zip(file, pick, strict=True)])
         track = np.searchsorted(self._stop, anchor, side="right")
         start, stop = self._start[track], self._stop[track]
-        steps = _strides(rng, o, stop - start)
+        steps = _strides(rng, o, stop - start, (self._line_ms[stop - 1] - self._line_ms[start]) / 1000.0)
         span = steps.sum(axis=1)
         # The picked ping lies anywhere in the window, which stays inside its track where it fits.
         begin = anchor - (rng.random(o.rows) * span).astype(np.int64)
@@ -337,11 +338,12 @@ class _Warp(NamedTuple):
         )
 
 
-def _strides(rng: Generator, o: BatchOptions, length: Rows) -> Rows:
+def _strides(rng: Generator, o: BatchOptions, length: Rows, span_s: F64) -> Rows:
     """Pings from one token to the next [B, T]: all, every k-th, or each with a chance of 1/k."""
     thinned = rng.random(o.rows) < o.thin
-    # At least some 24 tokens are left of a track, or the row would be mostly empty.
-    most = np.clip(length / 24.0, 1.0, 16.0)
+    # At least some 24 tokens are left of a track, or the row would be mostly empty. A source of one ping a second must
+    # come to look like one a minute: a stride bounded by a number of pings would leave slow cadences to slow sources.
+    most = np.clip(np.minimum(length / 24.0, SLOWEST_S * length / np.maximum(span_s, 1.0)), 1.0, None)
     every = np.where(thinned, np.exp(rng.random(o.rows) * np.log(most)), 1.0)[:, None]
     regular = np.broadcast_to(np.rint(every), (o.rows, o.tokens)).astype(np.int64)
     chance = rng.geometric(1.0 / np.broadcast_to(every, (o.rows, o.tokens)))

@@ -17,8 +17,16 @@ def write_card(
     train: Corpus,
     validations: list[tuple[int, dict[str, float]]],
     steps: int,
+    kept: int,
+    world: int,
 ) -> str:
-    """Markdown. Numbers are of validation batches as they are drawn for training (thinned, augmented), of the EMA."""
+    """Markdown; the weights are the EMA after `kept` of the steps.
+
+    Numbers are of validation batches as they are drawn for training (thinned, augmented).
+    """
+    optimizer = {"adamw": "AdamW", "muon": f"Muon ({options.muon_lr:g}) and AdamW"}[options.optimizer]
+    micro = options.accumulate * world
+    drawn = f"{micro} × " if micro > 1 else ""
     lines = [
         f"# pathcast {config.name}",
         "",
@@ -29,8 +37,10 @@ def write_card(
         f"  {config.window} pings.",
         f"- Data: {', '.join(train.files)}: {train.pings:,} pings in {len(train):,} tracks",
         f"  (corpus {train.fingerprint}).",
-        f"- Training: {steps:,} steps of {options.batch.rows} × {options.batch.tokens} pings, seed {options.seed},",
-        f"  AdamW, learning rate {options.lr:g} with warm-up and cosine, averaged weights (EMA {options.ema:g}).",
+        f"- Training: {steps:,} steps of {drawn}{options.batch.rows} × {options.batch.tokens} pings, seed",
+        f"  {options.seed}, {optimizer}, learning rate {options.lr:g} with warm-up and cosine,",
+        f"  averaged weights (EMA {options.ema:g}).",
+        *([f"  The weights are those of step {kept:,}: nothing was gained after it."] if kept != steps else []),
         "",
     ]
     if validations:

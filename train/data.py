@@ -1,10 +1,11 @@
-"""Track files -> one memory-mapped Corpus cut into tracks. Knows the cache and the cuts; knows no split and no model.
+"""Sources -> one memory-mapped Corpus cut into tracks. Knows the cache and the cuts; knows no split and no model.
 
 A corpus lives in a cache directory, one per set of sources, named by the fingerprint of their contents:
 
     <cache>/<fingerprint>/ts_ms.npy lat.npy lon.npy speed_mps.npy heading_deg.npy    one column each, R rows
-                          run_start.npy run_entity.npy run_file.npy file_start.npy   what may never be joined
-                          meta.json                                                  names, files, dropped rows
+                          run_start.npy run_entity.npy run_mode.npy run_file.npy     what may never be joined
+                          file_start.npy                                             where each file begins
+                          meta.json                                                  names, modes, files, dropped rows
 
 Cutting is done on opening, so that training (long tracks) and evaluation (short gaps only) share the columns.
 """
@@ -15,8 +16,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -26,16 +28,16 @@ from numpy.typing import NDArray
 
 from model.features import ABSENT, FIX
 from model.geo import E7, haversine_m
-from train import tables
+from train.sources import TABLE, Source, parse
 
-LAYOUT = "pathcast-corpus-2"  # part of the fingerprint: another layout or another cleaning is another cache
+LAYOUT = "pathcast-corpus-3"  # part of the fingerprint: another layout or another cleaning is another cache
 COLUMNS = ("ts_ms", "lat", "lon", "speed_mps", "heading_deg")
-RUNS = ("run_start", "run_entity", "run_file", "file_start")
+RUNS = ("run_start", "run_entity", "run_mode", "run_file", "file_start")
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Where a track ends. A new trajectory id, entity or file always ends one.
+    """Where a track ends. A new trajectory id, travel mode, entity or file always ends one.
 
     `gap_cadences` widens the gap for slow sources: the limit is max(gap_s, gap_cadences x the file's median cadence).
     """
@@ -67,9 +69,11 @@ class Corpus:
     tracks: NDArray[np.int64]  # (T, 2) first row, row after the last
     entity: NDArray[np.int32]  # (T,) index into `names`
     file: NDArray[np.int32]  # (T,) index into `files`
+    mode: NDArray[np.int32]  # (T,) index into `modes`, -1 where the file does not say
     file_start: NDArray[np.int64]  # (F + 1,) first row of each file, and R
     names: tuple[str, ...]  # entity ids; the same id in two files is one entity, so that it falls in one split
-    files: tuple[str, ...]  # file names without directory
+    files: tuple[str, ...]  # names of sources, without directory
+    modes: tuple[str, ...]  # how people travelled: "bus", "walk", ...; of few files known
     fingerprint: str  # of the sources' contents, 16 hex digits
     dropped: dict[str, int]  # rows that were no pings, by reason
 
@@ -95,22 +99,39 @@ class Corpus:
 
     def select(self, chosen: NDArray[Any]) -> Corpus:
         """The same columns with fewer tracks; `chosen` is a mask (T,) or indices of tracks."""
-        return replace(self, tracks=self.tracks[chosen], entity=self.entity[chosen], file=self.file[chosen])
+        return self.cut(self.tracks[chosen], np.arange(len(self))[chosen])
+
+    def cut(self, tracks: NDArray[np.int64], of: NDArray[np.int64]) -> Corpus:
+        """The same columns with other tracks (T', 2), each a part of the track of index of (T',) here."""
+        return replace(self, tracks=tracks, entity=self.entity[of], file=self.file[of], mode=self.mode[of])
 
 
-def load(files: Sequence[Path], cache_dir: Path | None = None, *, cut: Cut = TRAINING) -> Corpus:
+Reading = Callable[[str, float], None]  # is told which source is being read, and the share of it that is done
+
+
+def silent(source: str, share: float) -> None:
+    """Nobody watches."""
+
+
+def load(
+    files: Sequence[Path | str | Source],
+    cache_dir: Path | None = None,
+    *,
+    cut: Cut = TRAINING,
+    reading: Reading = silent,
+) -> Corpus:
     """Open track files as one corpus, writing the columns to the cache the first time.
 
-    `cache_dir` defaults to `default_cache()`. Raises ValueError naming the file and column that is wrong, OSError for
-    what cannot be read or written.
+    A file is what `train.sources.parse` takes. `cache_dir` defaults to `default_cache()`. Raises ValueError naming the
+    file and column that is wrong, OSError for what cannot be read or written.
     """
     if not files:
         raise ValueError("no data files given")
-    paths = [Path(path) for path in files]
-    fingerprint = _fingerprint(paths)
+    sources = [file if isinstance(file, Source) else parse(file) for file in files]
+    fingerprint = _fingerprint(sources)
     directory = (default_cache() if cache_dir is None else Path(cache_dir)) / fingerprint
     if not (directory / "meta.json").is_file():
-        _write(paths, directory)
+        _write(sources, directory, reading)
     return _open(directory, fingerprint, cut)
 
 
@@ -120,47 +141,72 @@ def default_cache() -> Path:
     return (Path(root) if root else Path.home() / ".cache") / "pathcast" / "corpora"
 
 
-def _fingerprint(paths: Sequence[Path]) -> str:
+def _fingerprint(sources: Sequence[Source]) -> str:
     """Of names and contents, not of times: the same data has the same splits on every machine."""
     digest = blake2b(LAYOUT.encode(), digest_size=8)
-    for path in paths:
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file")
-        digest.update(b"\0" + path.name.encode() + b"\0")
-        with path.open("rb") as source:
-            while block := source.read(1 << 22):
-                digest.update(block)
+    for source in sources:
+        digest.update(b"\0" + source.name.encode() + b"\0")
+        if mapped := str(source.columns):
+            digest.update(mapped.encode() + b"\0")
+        for file in source.files():
+            if source.format != TABLE:
+                digest.update(f"{_below(source, file)}\0{file.stat().st_size}\0".encode())
+            with file.open("rb") as content:
+                while block := content.read(1 << 22):
+                    digest.update(block)
     return digest.hexdigest()
 
 
-def _write(paths: Sequence[Path], directory: Path) -> None:
+def _below(source: Source, file: Path) -> str:
+    return file.name if file == source.path else file.relative_to(source.path).as_posix()
+
+
+def _write(sources: Sequence[Source], directory: Path, reading: Reading) -> None:
     """Fill a temporary directory and rename it: a killed run leaves no half corpus."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=directory.parent))
     try:
-        read = [tables.read(path) for path in paths]
+        read = [source.read(partial(reading, str(source))) for source in sources]
         names = sorted({name for table in read for name in table.names})
-        code = {name: index for index, name in enumerate(names)}
+        modes = sorted({name for table in read for name in table.modes})
         base = np.cumsum([0, *(len(table.ts_ms) for table in read)])
         for column in COLUMNS:
             np.save(scratch / f"{column}.npy", np.concatenate([getattr(table, column) for table in read]))
-        own = [np.array([code[name] for name in table.names], np.int64)[table.run_entity] for table in read]
+        entity = [_recoded(table.run_entity, table.names, names) for table in read]
+        mode = [_recoded(table.run_mode, table.modes, modes) for table in read]
         runs = {
             "run_start": np.concatenate([table.run_start + base[i] for i, table in enumerate(read)]),
-            "run_entity": np.concatenate(own).astype(np.int32),
+            "run_entity": np.concatenate(entity),
+            "run_mode": np.concatenate(mode),
             "run_file": np.concatenate([np.full(len(table.run_start), i, np.int32) for i, table in enumerate(read)]),
         }
         runs["file_start"] = base.astype(np.int64)
         for name, array in runs.items():
             np.save(scratch / f"{name}.npy", array)
-        dropped = {reason: sum(table.dropped[reason] for table in read) for reason in read[0].dropped}
-        meta = {"files": [path.name for path in paths], "names": names, "dropped": dropped}
+        reasons = dict.fromkeys(reason for table in read for reason in table.dropped)
+        dropped = {reason: sum(table.dropped.get(reason, 0) for table in read) for reason in reasons}
+        meta = {"files": [source.name for source in sources], "names": names, "modes": modes, "dropped": dropped}
         (scratch / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
-        if directory.exists():  # without its meta.json: a leftover that no run of ours completes
-            shutil.rmtree(directory)
-        scratch.rename(directory)
+        _publish(scratch, directory)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _publish(scratch: Path, directory: Path) -> None:
+    """Give the columns their name, unless another process (a rank of the same run) was faster: its are the same."""
+    if directory.exists() and not (directory / "meta.json").is_file():  # a leftover that no run of ours completes
+        shutil.rmtree(directory)
+    try:
+        scratch.rename(directory)
+    except OSError:
+        if not (directory / "meta.json").is_file():
+            raise
+
+
+def _recoded(codes: NDArray[np.int64], old: Sequence[str], new: Sequence[str]) -> NDArray[np.int32]:
+    """Indices into `old` as indices into `new`; -1 stays."""
+    place = {name: index for index, name in enumerate(new)}
+    return np.array([*(place[name] for name in old), -1], np.int32)[codes]
 
 
 def _open(directory: Path, fingerprint: str, cut: Cut) -> Corpus:
@@ -176,8 +222,10 @@ def _open(directory: Path, fingerprint: str, cut: Cut) -> Corpus:
         tracks=tracks,
         entity=run["run_entity"][of],
         file=run["run_file"][of],
+        mode=run["run_mode"][of],
         file_start=run["file_start"],
         names=tuple(meta["names"]),
+        modes=tuple(meta["modes"]),
         files=tuple(meta["files"]),
         fingerprint=fingerprint,
         dropped=meta["dropped"],

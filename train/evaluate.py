@@ -5,23 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.api import Predictor
 from model.config import ModelConfig
+from model.followers import FITTED, KALMAN, Follower, Kinematic
 from model.geo import E7, F64, displacement_m, haversine_m
+from model.imm import Imm
 from train import anchors as anchoring
 from train.anchors import Anchors
-from train.data import EVALUATION, Corpus, load
-from train.score import measure, score
+from train.data import EVALUATION, Corpus, Reading, load, silent
+from train.score import Cases, measure, paired, reliability, score
+from train.sources import Source, parse
 from train.splits import split
-from train.walk import Answers, walk
+from train.walk import MODEL, Answers, walk
 
 Part = Literal["train", "val", "test", "all"]
 Progress = Callable[[float], None]
+
+NOMINAL: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # of the regions whose coverage is reported
+FEW: Final = 1_000  # a stratum of fewer anchors says nothing of who is better
 
 
 @dataclass(frozen=True)
@@ -34,54 +40,129 @@ class Sample:
     corpus: Corpus  # the tracks judged
     tracks: int  # all that the split has
     every: int  # every how many-th of them was judged
+    train: Corpus | None = None  # what baselines may be fitted to; None where it would be part of what is judged
 
 
 def open_samples(
-    files: Sequence[Path], part: Part, *, cache_dir: Path | None = None, most: int | None = None
+    files: Sequence[Path | str | Source],
+    part: Part,
+    *,
+    cache_dir: Path | None = None,
+    most: int | None = None,
+    modes: Sequence[str] = (),
+    fit_on: Sequence[Path | str | Source] = (),
+    long_enough: Callable[[Corpus], Corpus] = anchoring.usable,
+    reading: Reading = silent,
 ) -> list[Sample]:
-    """The tracks to judge, file by file, thinned to about `most` anchors each.
+    """The tracks to judge, file by file, thinned to about `most` anchors each, and only of `modes` where any is given.
 
-    Raises ValueError for a file without a track that is long enough in that split.
+    Baselines are fitted to the train split of `fit_on`, by default of the file itself. Raises ValueError for a file
+    without a track in that split that `long_enough` keeps, for a mode that the file does not know, and for a file of
+    `fit_on` that is judged as a whole.
     """
-    return [_open_sample(file, part, cache_dir, most) for file in files]
+    elsewhere = None
+    if fit_on:
+        if part in ("train", "all") and {_place(file) for file in fit_on} & {_place(file) for file in files}:
+            raise ValueError(f"baselines cannot be fitted to a file that is judged with split {part}")
+        known = load(fit_on, cache_dir, cut=EVALUATION, reading=reading)
+        elsewhere = split(_of_modes(known, modes, "the files to fit on")).train
+    return [_open_sample(file, part, cache_dir, most, modes, elsewhere, long_enough, reading) for file in files]
 
 
-def _open_sample(file: Path, part: Part, cache_dir: Path | None, most: int | None) -> Sample:
-    corpus = load([file], cache_dir, cut=EVALUATION)
-    splits = split(corpus)
+def _open_sample(
+    file: Path | str | Source,
+    part: Part,
+    cache_dir: Path | None,
+    most: int | None,
+    modes: Sequence[str],
+    elsewhere: Corpus | None,
+    long_enough: Callable[[Corpus], Corpus],
+    reading: Reading,
+) -> Sample:
+    corpus = load([file], cache_dir, cut=EVALUATION, reading=reading)
+    splits = split(corpus)  # before any choice of modes: a split must not depend on what is asked
     chosen = corpus if part == "all" else getattr(splits, part)
-    chosen = anchoring.usable(chosen)
+    chosen = long_enough(_of_modes(chosen, modes, str(file)))
     if len(chosen) == 0:
         raise ValueError(
-            f"{file}: no track in split {part} has {anchoring.EARLIER_PINGS + 2} pings without a long silence "
+            f"{file}: no track in split {part} is long enough, without a long silence, to be judged "
             f"(split train has {len(splits.train)} tracks, val {len(splits.val)}, test {len(splits.test)})"
         )
     thinned, every = anchoring.thin(chosen, most)
-    return Sample(file.name, part, splits.fingerprint, thinned, len(chosen), every)
+    train = elsewhere
+    if train is None and part in ("val", "test"):
+        train = _of_modes(splits.train, modes, str(file))
+    if train is not None and len(long_enough(train)) == 0:
+        train = None
+    return Sample(corpus.files[0], part, splits.fingerprint, thinned, len(chosen), every, train)
+
+
+def _place(given: Path | str | Source) -> Path:
+    source = given if isinstance(given, Source) else parse(given)
+    return source.path.resolve()
+
+
+def _of_modes(corpus: Corpus, modes: Sequence[str], file: str) -> Corpus:
+    """Only the tracks travelled in one of `modes`; all of them where none is given."""
+    if not modes:
+        return corpus
+    unknown = [mode for mode in modes if mode not in corpus.modes]
+    if unknown:
+        raise ValueError(f"{file}: no mode {', '.join(unknown)}; it has {', '.join(corpus.modes) or 'none'}")
+    return corpus.select(np.isin(corpus.mode, [corpus.modes.index(mode) for mode in modes]))
+
+
+class Judged(NamedTuple):
+    """Everyone's answers, before they are summed up."""
+
+    anchors: Anchors
+    answers: dict[str, Answers]
+    fallbacks: int
 
 
 def judge_forecasts(
     sample: Sample,
     predictor: Predictor | None,
     *,
+    fitted: Sequence[Follower] = (),
     horizons_s: Sequence[float] = anchoring.HORIZONS_S,
     progress: Progress = lambda share: None,
 ) -> dict[str, Any]:
-    """Scores as plain data for JSON: `horizons.<next|seconds>.<predictor>`, and below each horizon `strata.<name>`.
+    """Scores as plain data for JSON: `horizons.<next|seconds>.<predictor>`, and below each horizon `strata.<name>`."""
+    judged = answers_of(sample, predictor, fitted=fitted, horizons_s=horizons_s, progress=progress)
+    return report_of(sample, judged, horizons_s)
 
-    Baselines use the physics of the model's config, or of the default one where there is no model.
+
+def answers_of(
+    sample: Sample,
+    predictor: Predictor | None,
+    *,
+    fitted: Sequence[Follower] = (),
+    horizons_s: Sequence[float] = anchoring.HORIZONS_S,
+    progress: Progress = lambda share: None,
+) -> Judged:
+    """Walk the sample. Baselines use the physics of the model's config, or of the default one where there is no model;
+    `fitted` follow beside them and take the place of those of the same name.
     """
-    corpus = sample.corpus
-    anchors = anchoring.find(corpus, horizons_s)
+    anchors = anchoring.find(sample.corpus, horizons_s)
     config = ModelConfig() if predictor is None else predictor.config
-    walked = walk(corpus, anchors, config, predictor, progress=progress)
+    named = {name for follower in fitted for name in follower.names}
+    plain = [one for one in (Kinematic(config), Imm.around(config)) if not named & set(one.names)]
+    walked = walk(sample.corpus, anchors, [*plain, *fitted], predictor, progress=progress)
+    return Judged(anchors, walked.answers, walked.fallbacks)
+
+
+def report_of(sample: Sample, judged: Judged, horizons_s: Sequence[float] = anchoring.HORIZONS_S) -> dict[str, Any]:
+    """The sums: see `judge_forecasts`."""
+    corpus, (anchors, answers, fallbacks) = sample.corpus, judged
     strata = anchoring.motion(corpus, anchors) | anchoring.cadence(corpus, anchors)
     horizons = {}
     for column, name in enumerate(["next", *(f"{horizon:g}" for horizon in horizons_s)]):
         asked = np.flatnonzero(anchors.target[:, column] >= 0)
         if len(asked):
-            horizons[name] = _judge_column(corpus, anchors, walked.answers, column, asked, strata)
-    return {**about(sample), "anchors": len(anchors.row), "fallbacks": walked.fallbacks, "horizons": horizons}
+            horizons[name] = _judge_column(corpus, anchors, answers, column, asked, strata)
+    out = {**about(sample), "anchors": len(anchors.row), "fallbacks": fallbacks, "horizons": horizons}
+    return {**out, "worse_than_best_baseline": worse_strata(horizons)} if MODEL in answers else out
 
 
 def _judge_column(
@@ -93,21 +174,52 @@ def _judge_column(
     strata: dict[str, NDArray[np.bool_]],
 ) -> dict[str, Any]:
     """One horizon: every predictor on all cases and on each stratum that has any."""
-    target, entity = anchors.target[asked, column], corpus.entity[anchors.track[asked]]
+    entity = corpus.entity[anchors.track[asked]]
+    cases = {name: _measure_column(corpus, anchors, answer, column, asked) for name, answer in answers.items()}
     out: dict[str, Any] = {"n": len(asked), "median_dt_s": float(np.median(anchors.dt_s[asked, column]))}
-    within: dict[str, dict[str, Any]] = {name: {} for name, mask in strata.items() if mask[asked].any()}
-    for predictor, answer in answers.items():
-        lat, lon = answer.lat[asked, column], answer.lon[asked, column]
-        cases = measure(
-            error_en_m(corpus.lat[target], corpus.lon[target], lat, lon, corpus.lat[anchors.row[asked]]),
-            answer.cov_m2[asked, column],
-            haversine_m(corpus.lat[target], corpus.lon[target], lat, lon),
-        )
-        out[predictor] = score(cases, entity)._asdict()
-        for name, scores in within.items():
-            mask = strata[name][asked]
-            scores[predictor] = score(cases.chosen(mask), entity[mask])._asdict()
-    return {**out, "strata": within}
+    out |= {name: score(case, entity)._asdict() for name, case in cases.items()}
+    out["strata"] = {
+        name: {predictor: score(case.chosen(mask), entity[mask])._asdict() for predictor, case in cases.items()}
+        for name, mask in ((name, mask[asked]) for name, mask in strata.items())
+        if mask.any()
+    }
+    surprises = {name: case.surprise for name, case in cases.items() if case.surprise is not None}
+    observed = {name: reliability(surprise, NOMINAL) for name, surprise in surprises.items()}
+    out["reliability"] = {"nominal": list(NOMINAL), "observed": observed}
+    if MODEL in cases:
+        out["model_vs_best"] = versus_best(cases, entity)
+        reference = FITTED if FITTED in cases else KALMAN
+        out["crps_vs_kalman"] = {"reference": reference, "ratio": out[MODEL]["crps_m"] / out[reference]["crps_m"]}
+    return out
+
+
+def _measure_column(corpus: Corpus, anchors: Anchors, answer: Answers, column: int, asked: NDArray[np.int64]) -> Cases:
+    target = anchors.target[asked, column]
+    lat, lon = answer.lat[asked, column], answer.lon[asked, column]
+    return measure(
+        error_en_m(corpus.lat[target], corpus.lon[target], lat, lon, corpus.lat[anchors.row[asked]]),
+        None if answer.cov_m2 is None else answer.cov_m2[asked, column],
+        haversine_m(corpus.lat[target], corpus.lon[target], lat, lon),
+    )
+
+
+def versus_best(cases: dict[str, Cases], entity: NDArray[np.integer]) -> dict[str, Any]:
+    """The model against the baseline of the least mean error on these very cases: the choice favours the baseline."""
+    best = min((name for name in cases if name != MODEL), key=lambda name: float(cases[name].distance_m.mean()))
+    return {"baseline": best, **paired(cases[MODEL].distance_m, cases[best].distance_m, entity)._asdict()}
+
+
+def worse_strata(horizons: dict[str, Any]) -> list[dict[str, Any]]:
+    """Where the model's mean error is above the best baseline's: cadence strata of FEW anchors or more."""
+    out = []
+    for horizon, block in horizons.items():
+        for stratum, scores in block["strata"].items():
+            model = scores[MODEL]
+            best = min((name for name in scores if name != MODEL), key=lambda name: float(scores[name]["mean_m"]))
+            if stratum.startswith("cadence") and model["n"] >= FEW and model["mean_m"] > scores[best]["mean_m"]:
+                where = {"horizon": horizon, "stratum": stratum, "n": model["n"], "baseline": best}
+                out.append({**where, "model_m": model["mean_m"], "baseline_m": scores[best]["mean_m"]})
+    return out
 
 
 def about(sample: Sample) -> dict[str, Any]:

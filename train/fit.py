@@ -62,6 +62,7 @@ class Report(NamedTuple):
     losses: list[float]
     validations: list[tuple[int, dict[str, float]]]  # step, losses by name
     network: Network  # the averaged weights; with patience, the best of them
+    validation: dict[str, float] | None  # of these weights
 
 
 class Step(NamedTuple):
@@ -166,11 +167,13 @@ class _Trainer:
         run, options = self.run, self.options
         if options.patience is not None:
             run.average.load_state_dict(run.best.weights)
+        kept = run.step if options.patience is None else run.best.step
+        average = run.average.cpu()
         if self.peers.leads:
-            card = write_card(self.config, options, self.train, run.validations, run.step)
-            save_pretrained(run.average.cpu(), options.out, card)
+            card = write_card(self.config, options, self.train, run.validations, run.step, kept, self.peers.world)
+            save_pretrained(average, options.out, card)
             (options.out / CHECKPOINT_FILE).unlink(missing_ok=True)
-        return Report(run.step, run.losses, run.validations, run.average.cpu())
+        return Report(run.step, run.losses, run.validations, average, dict(run.validations).get(kept))
 
     def _is_over(self) -> bool:
         run, patience = self.run, self.options.patience
@@ -207,7 +210,8 @@ class _Trainer:
         """This rank's micro-batches. All at once: what they are divided by are the answers of all of them."""
         each, peers = self.options.accumulate, self.peers
         first = (self.run.step * peers.world + peers.rank) * each
-        return [self.batches.draw(number) for number in range(first, first + each)]
+        drawn = (self.batches.draw(number) for number in range(first, first + each))
+        return [objective.whole_patches(batch, self.config.patch) for batch in drawn]  # before answers are counted
 
     def _gradients(self, mine: list[Batch], counts: Counts) -> dict[str, float]:
         """Leave the step's gradients in the network, the same on all ranks; returns its losses by name."""
@@ -216,7 +220,11 @@ class _Trainer:
             losses = objective.measure(self.run.network, batch, bfloat16=self.bfloat16, counts=counts)
             losses.total.backward()  # type: ignore[no-untyped-call]
             sums += torch.stack([loss.detach() for loss in losses])
-        self.peers.add([*(p.grad for p in self.run.network.parameters() if p.grad is not None), sums])
+        weights = list(self.run.network.parameters())
+        if self.peers.world > 1:  # what no question of one rank's micro-batches met may still be met on another
+            for weight in weights:
+                weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+        self.peers.add([*(weight.grad for weight in weights if weight.grad is not None), sums])
         return dict(zip(Losses._fields, sums.tolist(), strict=True))
 
     @torch.inference_mode()

@@ -16,13 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.api import Gap, Predictor
-from model.baselines import BRIDGES
+from model.baselines import BRIDGES, kinematics
+from model.config import ModelConfig
 from model.gaps import stack
 from model.geo import F64, haversine_m, moved_deg
+from model.smoother import rts
 from train.anchors import EARLIER_PINGS
 from train.data import Corpus
-from train.evaluate import Sample, about, error_en_m
-from train.score import Cases, measure, score
+from train.evaluate import Sample, about, error_en_m, versus_best
+from train.score import Cases, energy_score, measure, score
 from train.walk import MODEL
 
 Rows = NDArray[np.int64]
@@ -31,6 +33,9 @@ BLOCKS_S: Final = (30.0, 120.0, 300.0, 900.0)
 HALF: Final = "half"  # the name of the random case
 FIXES_AFTER: Final = 3  # the gap's end and two more: what a final fill knows (DESIGN section 3, revisions)
 FIXES_BEFORE: Final = 4
+FILTER_FIXES: Final = 32  # before the gap, for the smoother's filter to settle: it remembers no more
+RTS: Final = "rts"
+RTS_FITTED: Final = "rts_fitted"
 BATCH: Final = 128  # gaps side by side
 
 
@@ -41,6 +46,14 @@ class Hidden(NamedTuple):
     before: Rows  # (G,) row of the last known ping before the gap
     after: Rows  # (G,) row of the first known ping after it; everything in between is hidden
     known: NDArray[np.bool_]  # (R,) rows known outside of the gap in question
+
+
+class Prepared(NamedTuple):
+    """One case as the smoother needs it."""
+
+    hidden: Hidden
+    gaps: list[Gap]
+    past: list[NDArray[Any]]  # the fixes up to each gap
 
 
 class Bridged(NamedTuple):
@@ -55,23 +68,27 @@ def judge_gap_fills(
     sample: Sample,
     predictor: Predictor | None,
     *,
+    smoother: ModelConfig | None = None,
     blocks_s: Sequence[float] = BLOCKS_S,
     most: int | None = None,
     seed: int = 0,
     progress: Callable[[float], None] = lambda share: None,
 ) -> dict[str, Any]:
-    """Scores as plain data for JSON: `blocks.<seconds|half>.<predictor>`; `most` gaps are judged per block length."""
+    """Scores as plain data for JSON: `blocks.<seconds|half>.<predictor>`; `most` gaps are judged per block length.
+
+    `smoother` is the physics of a smoother fitted to the train split; without it there is only one of default noise.
+    """
     corpus = sample.corpus
     cases = {f"{block_s:g}": hide_blocks(corpus, block_s) for block_s in blocks_s}
     cases[HALF] = hide_half(corpus, seed)
     blocks: dict[str, Any] = {}
     for number, (name, hidden) in enumerate(cases.items(), start=1):
-        kept = _evenly(hidden, most)
+        kept = evenly(hidden, most)
         if len(kept.before):
             blocks[name] = {
                 "gaps": len(kept.before),
                 "gaps_in_split": len(hidden.before),
-                **_judge(corpus, kept, predictor),
+                **_judge(corpus, kept, predictor, smoother),
             }
         progress(number / len(cases))
     return {**about(sample), "blocks": blocks}
@@ -110,7 +127,8 @@ def hide_half(corpus: Corpus, seed: int = 0) -> Hidden:
     return Hidden(np.concatenate(track), np.concatenate(before), np.concatenate(after), known)
 
 
-def _evenly(hidden: Hidden, most: int | None) -> Hidden:
+def evenly(hidden: Hidden, most: int | None) -> Hidden:
+    """At most `most` of the gaps, spread over all of them."""
     count = len(hidden.before)
     if most is None or count <= most:
         return hidden
@@ -118,22 +136,52 @@ def _evenly(hidden: Hidden, most: int | None) -> Hidden:
     return Hidden(hidden.track[chosen], hidden.before[chosen], hidden.after[chosen], hidden.known)
 
 
-def answer(corpus: Corpus, hidden: Hidden, predictor: Predictor | None) -> dict[str, Bridged]:
+def prepare(corpus: Corpus, hidden: Hidden) -> Prepared:
+    """The fixes around each gap."""
+    count = range(len(hidden.before))
+    past = [corpus.fixes(_known_before(corpus, hidden, index, FILTER_FIXES)) for index in count]
+    return Prepared(hidden, [_gap(corpus, hidden, index) for index in count], past)
+
+
+def answer(
+    corpus: Corpus, hidden: Hidden, predictor: Predictor | None, smoother: ModelConfig | None = None
+) -> dict[str, Bridged]:
     """Every predictor's answers at the hidden pings, gap by gap in the order of their rows."""
-    gaps = [_gap(corpus, hidden, index) for index in range(len(hidden.before))]
-    model = {} if predictor is None else {MODEL: _fill(corpus, hidden, gaps, predictor)}
-    return model | _bridge(gaps)
-
-
-def _judge(corpus: Corpus, hidden: Hidden, predictor: Predictor | None) -> dict[str, Any]:
-    inside = [np.arange(before + 1, after) for before, after in zip(hidden.before, hidden.after, strict=True)]
-    row, counts = np.concatenate(inside), [len(rows) for rows in inside]
-    start_lat = np.repeat(corpus.lat[hidden.before], counts)
-    entity = corpus.entity[np.repeat(hidden.track, counts)]
-    out: dict[str, Any] = {"n": len(row)}
-    for name, bridged in answer(corpus, hidden, predictor).items():
-        out[name] = score(_measure(corpus, row, start_lat, bridged), entity)._asdict()
+    case = prepare(corpus, hidden)
+    out = {} if predictor is None else {MODEL: _fill(corpus, hidden, case.gaps, predictor)}
+    out |= _bridge(case.gaps)
+    out[RTS] = _smooth(case, ModelConfig() if predictor is None else predictor.config)
+    if smoother is not None:
+        out[RTS_FITTED] = _smooth(case, smoother)
     return out
+
+
+def smoother_crps(corpus: Corpus, case: Prepared, physics: ModelConfig) -> F64:
+    """CRPS (P,) of the smoother with that noise, in metres."""
+    row, start_lat, _ = _hidden_rows(corpus, case.hidden)
+    found = _smooth(case, physics)
+    assert found.cov_m2 is not None
+    error = error_en_m(corpus.lat[row], corpus.lon[row], found.lat, found.lon, start_lat)
+    return energy_score(error, found.cov_m2)
+
+
+def _judge(corpus: Corpus, hidden: Hidden, predictor: Predictor | None, smoother: ModelConfig | None) -> dict[str, Any]:
+    row, start_lat, entity = _hidden_rows(corpus, hidden)
+    answers = answer(corpus, hidden, predictor, smoother)
+    cases = {name: _measure(corpus, row, start_lat, bridged) for name, bridged in answers.items()}
+    out: dict[str, Any] = {"n": len(row)}
+    out |= {name: score(case, entity)._asdict() for name, case in cases.items()}
+    if predictor is not None:
+        out["model_vs_best"] = versus_best(cases, entity)
+    return out
+
+
+def _hidden_rows(corpus: Corpus, hidden: Hidden) -> tuple[Rows, F64, NDArray[np.int32]]:
+    """Row, latitude of the fix before the gap, and entity of every hidden ping (P,)."""
+    inside = [np.arange(before + 1, after) for before, after in zip(hidden.before, hidden.after, strict=True)]
+    counts = [len(rows) for rows in inside]
+    start_lat = np.repeat(corpus.lat[hidden.before], counts)
+    return np.concatenate(inside), start_lat, corpus.entity[np.repeat(hidden.track, counts)]
 
 
 def _measure(corpus: Corpus, row: Rows, start_lat: F64, bridged: Bridged) -> Cases:
@@ -194,3 +242,14 @@ def _bridge(gaps: list[Gap]) -> dict[str, Bridged]:
         lat, lon = moved_deg(batch.start_lat[:, None], batch.start_lon[:, None], en_m)
         out[name] = Bridged(lat[asked], lon[asked], None)
     return out
+
+
+def _smooth(case: Prepared, physics: ModelConfig) -> Bridged:
+    """The smoother's answers, from the filter over the fixes before and all that are known after."""
+    batch = stack(case.gaps)
+    asked = np.arange(batch.t_s.shape[1]) < np.array([len(gap.times_ms) for gap in case.gaps])[:, None]
+    before = np.array([past[-1] for past in case.past])
+    law = rts(kinematics(case.past, physics), before, [gap.after for gap in case.gaps], batch.t_s, physics)
+    lat, lon = moved_deg(batch.start_lat[:, None], batch.start_lon[:, None], law.mean_en)
+    var = law.var_m2[asked]
+    return Bridged(lat[asked], lon[asked], np.stack([var, np.zeros_like(var), var], axis=-1))

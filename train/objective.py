@@ -67,8 +67,8 @@ def count(batch: Batch) -> Counts:
 
 def measure(network: Network, batch: Batch, *, bfloat16: bool = False, counts: Counts | None = None) -> Losses:
     """The losses of a batch, or its part of the losses over `counts` answers; on the device of the network."""
-    n, device = counts or count(batch), network.device
     batch = whole_patches(batch, network.config.patch)
+    n, device = counts or count(batch), network.device
     asks = batch.ahead_mask.any(-1)  # B, T -> P tokens with any answer: the others need no head
     with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
         hidden = _hidden(network, batch)

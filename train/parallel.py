@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import blake2b
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -84,10 +85,18 @@ class Peers:
             ) from error
 
 
-def place() -> tuple[int, int, int]:
-    """Rank, rank on this machine and number of ranks, as torchrun says; 0, 0, 1 without it."""
+class Place(NamedTuple):
+    """Which of all ranks a process is."""
+
+    rank: int
+    local: int  # among those on this machine
+    world: int
+
+
+def place() -> Place:
+    """As torchrun says; 0, 0, 1 without it."""
     number = os.environ.get
-    return int(number("RANK", "0")), int(number("LOCAL_RANK", "0")), int(number("WORLD_SIZE", "1"))
+    return Place(int(number("RANK", "0")), int(number("LOCAL_RANK", "0")), int(number("WORLD_SIZE", "1")))
 
 
 @contextmanager

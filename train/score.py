@@ -1,7 +1,14 @@
-"""Errors -> numbers that can be compared. Pure: knows metres and covariances; knows no file, no model and no clock."""
+"""Errors -> numbers that can be compared. Pure: knows metres and covariances; knows no file, no model and no clock.
+
+What is served is a mean and a covariance, so what is scored is the Gaussian of that mean and that covariance, for the
+model as for the filters: CRPS (the energy score) is proper for it. The model was trained as a Student t whose scale is
+the covariance over 1.878 (model.heads); a subscriber is not told so, and gets no credit for the tails that he cannot
+see. Scoring the t would be another score of another, unserved distribution.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -31,6 +38,30 @@ class Score(NamedTuple):
     crps_m: float  # the energy score, CRPS in two dimensions; of a point forecast it is the mean error
     coverage_50: float | None
     coverage_90: float | None
+
+
+class Difference(NamedTuple):
+    """One predictor's mean error against another's on the same cases."""
+
+    ratio: float | None  # below 1: the first is better; None where the other makes no error at all
+    difference_m: float  # first minus other
+    low_m: float  # 95 % interval of the difference, bootstrapped over entities
+    high_m: float
+
+
+class TimeScore(NamedTuple):
+    """One predictor of travel times on one set of trips. Seconds; shares in 0..1."""
+
+    n: int
+    entities: int
+    mae_s: float
+    mae_low_s: float  # 95 % interval, bootstrapped over entities
+    mae_high_s: float
+    median_ae_s: float
+    mape: float  # mean of |error| / true time
+    bias_s: float  # mean of answered minus true
+    coverage_90: float
+    width_s: float  # mean length of the interval: coverage alone is had by an endless one
 
 
 class Cases(NamedTuple):
@@ -83,6 +114,42 @@ def score(cases: Cases, entity: NDArray[np.integer], *, seed: int = 0) -> Score:
         coverage_50=None if surprise is None else covered(surprise, 0.5),
         coverage_90=None if surprise is None else covered(surprise, 0.9),
     )
+
+
+def score_times(
+    true_s: F64, median_s: F64, low_s: F64, high_s: F64, entity: NDArray[np.integer], *, seed: int = 0
+) -> TimeScore:
+    """Sum up N trips; true times are above 0. Raises ValueError for no trips or answers that are not finite."""
+    if len(true_s) == 0:
+        raise ValueError("nothing to score")
+    if not all(np.isfinite(part).all() for part in (median_s, low_s, high_s)):
+        raise ValueError("travel times that are not finite")
+    off = np.abs(median_s - true_s)
+    low, high, entities = interval_by_entity(off, entity, seed=seed)
+    return TimeScore(
+        n=len(true_s),
+        entities=entities,
+        mae_s=float(off.mean()),
+        mae_low_s=low,
+        mae_high_s=high,
+        median_ae_s=float(np.median(off)),
+        mape=float((off / true_s).mean()),
+        bias_s=float((median_s - true_s).mean()),
+        coverage_90=float(((low_s <= true_s) & (true_s <= high_s)).mean()),
+        width_s=float((high_s - low_s).mean()),
+    )
+
+
+def paired(one_m: F64, other_m: F64, entity: NDArray[np.integer], *, seed: int = 0) -> Difference:
+    """Compare errors (N,) case by case: what makes a case hard for both cancels, so the interval is far narrower."""
+    low, high, _ = interval_by_entity(one_m - other_m, entity, seed=seed)
+    one, other = float(one_m.mean()), float(other_m.mean())
+    return Difference(one / other if other > 0 else None, one - other, low, high)
+
+
+def reliability(mahalanobis2: F64, nominal: Sequence[float]) -> list[float]:
+    """The share of cases inside each region that should hold `nominal` of them."""
+    return [covered(mahalanobis2, share) for share in nominal]
 
 
 def mahalanobis2(error_en_m: F64, cov_m2: F64) -> F64:

@@ -15,7 +15,7 @@ training cut and the evaluation cut of one file are split alike.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import blake2b
 from importlib.resources import files
 from itertools import pairwise
@@ -111,7 +111,7 @@ def _cut_in_time(corpus: Corpus, shares: tuple[float, ...]) -> tuple[Corpus, NDA
     tracks, of = corpus.tracks, np.arange(len(corpus))
     for bound_ms in bounds_ms.T:
         tracks, of = _cut_once(corpus.ts_ms, tracks, of, bound_ms[corpus.file[of]])
-    pieces = replace(corpus, tracks=tracks, entity=corpus.entity[of], file=corpus.file[of])
+    pieces = corpus.cut(tracks, of)
     period = (corpus.ts_ms[tracks[:, :1]] >= bounds_ms[pieces.file]).sum(axis=1)
     return pieces, period
 

@@ -9,17 +9,15 @@ Letters: A anchors, H questions per anchor, P pieces, K numbers of a kinematic r
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model import motion
 from model.api import Predictor
-from model.baselines import FORECASTS
-from model.config import ModelConfig
 from model.features import steps_between
+from model.followers import Follower, Gaussians
 from model.geo import E7, F64, moved_deg
 from train.anchors import Anchors
 from train.data import Corpus
@@ -35,11 +33,12 @@ class Answers(NamedTuple):
 
     lat: F64  # (A, H) degrees
     lon: F64  # (A, H)
-    cov_m2: F64  # (A, H, 3) ee, en, nn in local metres of the anchor
+    cov_m2: F64 | None  # (A, H, 3) ee, en, nn in local metres of the anchor; None of a point forecast
 
 
 class Walked(NamedTuple):
     answers: dict[str, Answers]  # by predictor: the model first where there is one, then the baselines
+    states: list[F64]  # of each follower at the anchors, (A, S)
     fallbacks: int  # anchors at which the model was not finite and gave damped constant velocity instead
 
 
@@ -52,24 +51,25 @@ class _Pieces(NamedTuple):
 def walk(
     corpus: Corpus,
     anchors: Anchors,
-    config: ModelConfig,
+    followers: Sequence[Follower],
     predictor: Predictor | None = None,
     *,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Walked:
-    """Answers of the baselines (with the physics of `config`), and of the model where `predictor` is given."""
+    """Answers of the followers, and of the model where `predictor` is given."""
     shape = anchors.dt_s.shape
-    names = ([MODEL] if predictor is not None else []) + list(FORECASTS)
+    names = ([MODEL] if predictor is not None else []) + [name for one in followers for name in one.names]
     answers = {name: Answers(np.empty(shape), np.empty(shape), np.empty((*shape, 3))) for name in names}
+    states = [np.empty((len(anchors.row), one.fresh(1).shape[1])) for one in followers]
     pieces = _pieces(corpus, motion_history(predictor))
     order = np.argsort(pieces.start - pieces.stop, kind="stable")  # longest first: a batch has one length, nearly
     total, done, fallbacks = int((pieces.stop - pieces.start).sum()), 0, 0
     for first in range(0, len(order), ROWS):
         batch = _Pieces(*(column[order[first : first + ROWS]] for column in pieces))
-        fallbacks += _walk_batch(corpus, anchors, config, predictor, batch, answers)
+        fallbacks += _walk_batch(corpus, anchors, followers, predictor, batch, answers, states)
         done += int((batch.stop - batch.start).sum())
         progress(done / total)
-    return Walked(answers, fallbacks)
+    return Walked(answers, states, fallbacks)
 
 
 def motion_history(predictor: Predictor | None) -> int:
@@ -90,14 +90,15 @@ def _pieces(corpus: Corpus, history: int) -> _Pieces:
 def _walk_batch(
     corpus: Corpus,
     anchors: Anchors,
-    config: ModelConfig,
+    followers: Sequence[Follower],
     predictor: Predictor | None,
     batch: _Pieces,
     answers: dict[str, Answers],
+    states_at: list[F64],
 ) -> int:
     """Walk the pieces of one batch, longest first, and write their anchors' answers in place; returns the fallbacks."""
     slots = None if predictor is None else predictor.acquire(len(batch.start))
-    kin = motion.fresh(config, (len(batch.start),))
+    states = [follower.fresh(len(batch.start)) for follower in followers]
     length, fallbacks = batch.stop - batch.start, 0
     last = corpus.fixes(batch.start)
     for step in range(int(length[0])):
@@ -105,7 +106,9 @@ def _walk_batch(
         row = batch.start[:going] + step
         fix = corpus.fixes(row)
         if step:
-            kin[:going] = motion.fold(kin[:going], *steps_between(last[:going], fix), config)
+            dt_s, d_en = steps_between(last[:going], fix)
+            for follower, state in zip(followers, states, strict=True):
+                state[:going] = follower.fold(state[:going], dt_s, d_en)
         last[:going] = fix
         if predictor is not None and slots is not None:
             predictor.advance(slots[:going], fix)
@@ -114,22 +117,24 @@ def _walk_batch(
         if len(asked) == 0:
             continue
         index = index[asked]
-        _ask_baselines(kin[asked], fix[asked], anchors.dt_s[index], config, answers, index)
+        for follower, state, out in zip(followers, states, states_at, strict=True):
+            out[index] = state[asked]
+            for name, found in follower.after(state[asked], anchors.dt_s[index]).items():
+                _put(answers[name], index, *_moved(fix[asked], found), found.cov_m2)
         if predictor is not None and slots is not None:
             forecasts = predictor.forecast(slots[asked], anchors.dt_s[index])
-            out = answers[MODEL]
-            out.lat[index], out.lon[index], out.cov_m2[index] = forecasts.lat, forecasts.lon, forecasts.cov_m2
+            _put(answers[MODEL], index, forecasts.lat, forecasts.lon, forecasts.cov_m2)
             fallbacks += int(forecasts.fallback.sum())
     if predictor is not None and slots is not None:
         predictor.release(slots)
     return fallbacks
 
 
-def _ask_baselines(
-    kin: F64, fix: NDArray[Any], dt_s: F64, config: ModelConfig, answers: dict[str, Answers], index: NDArray[np.int64]
-) -> None:
-    for name, forecast in FORECASTS.items():
-        law, out = forecast(kin, dt_s, config), answers[name]
-        at = moved_deg(fix["lat_e7"][:, None] / E7, fix["lon_e7"][:, None] / E7, law.mean_en)
-        out.lat[index], out.lon[index] = at
-        out.cov_m2[index] = np.stack([law.var_m2, np.zeros_like(law.var_m2), law.var_m2], axis=-1)
+def _moved(fix: NDArray[np.void], found: Gaussians) -> tuple[F64, F64]:
+    return moved_deg(fix["lat_e7"][:, None] / E7, fix["lon_e7"][:, None] / E7, found.mean_en)
+
+
+def _put(out: Answers, index: NDArray[np.int64], lat: F64, lon: F64, cov_m2: F64) -> None:
+    """Write answers in place."""
+    assert out.cov_m2 is not None  # walked predictors all have one
+    out.lat[index], out.lon[index], out.cov_m2[index] = lat, lon, cov_m2

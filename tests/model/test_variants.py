@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from model import features, places
 from model.api import Predictor, WeightsError
+from model.checkpoint import from_pretrained, save_pretrained
 from model.config import ModelConfig
 from model.network import Network, build
 from model.positions import MAX_LEARNED, Positions
@@ -177,3 +179,24 @@ def test_travel_times_are_ordered_and_grow_with_the_distance(tracks: Tracks) -> 
     assert (far.median_s > 4 * near.median_s).all()
     with pytest.raises(ValueError, match="empty"):
         predictor.travel_time(predictor.acquire(1), lat[:1], lon[:1])
+
+
+def test_a_map_whose_cells_are_out_of_order_is_refused(unsettled: Unsettled, tmp_path: Path) -> None:
+    """A search in them would find nothing, silently: every place would be unknown."""
+    net = unsettled(replace(TINY, places=4))
+    assert net.trunk.places is not None
+    net.trunk.places.know(np.array([5, 3, 9], np.int64))
+    save_pretrained(net, tmp_path / "w", "card")
+    with pytest.raises(WeightsError, match="not in order"):
+        from_pretrained(tmp_path / "w")
+
+
+def test_a_map_survives_its_file_to_half_precision(unsettled: Unsettled, tmp_path: Path) -> None:
+    net = unsettled(replace(TINY, places=50))
+    assert net.trunk.places is not None
+    net.trunk.places.know(np.arange(0, 400, 10, dtype=np.int64))
+    save_pretrained(net, tmp_path / "w", "card")
+    again = from_pretrained(tmp_path / "w").trunk.places
+    assert again is not None
+    assert torch.equal(again.keys, net.trunk.places.keys)
+    torch.testing.assert_close(again.table, net.trunk.places.table, rtol=1e-3, atol=1e-6)

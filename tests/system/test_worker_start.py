@@ -5,9 +5,14 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from worker_process import Worker
+
+from model.checkpoint import save_pretrained
+from model.config import ModelConfig
+from model.network import build
 
 
 @pytest.fixture
@@ -52,6 +57,15 @@ def test_cut_weights(kafka: str, redis_url: str, topic_prefix: str, weights: Pat
         (tmp_path / path.name).write_bytes(path.read_bytes()[: 2000 if path.suffix == ".safetensors" else None])
     text = refusal(tmp_path / "log", bootstrap=kafka, redis=redis_url, prefix=topic_prefix, weights=tmp_path)
     assert_one_line(text, str(tmp_path))
+
+
+@pytest.mark.parametrize(("way", "why"), [({"patch": 2}, "patch of 2 pings"), ({"positions": "learned"}, "512 pings")])
+def test_weights_that_no_stream_can_be_served_with(
+    kafka: str, redis_url: str, topic_prefix: str, tmp_path: Path, way: dict[str, Any], why: str
+) -> None:
+    save_pretrained(build(ModelConfig(name="odd", d=16, heads=2, window=8, **way), 0), tmp_path / "odd", "card")
+    text = refusal(tmp_path / "log", bootstrap=kafka, redis=redis_url, prefix=topic_prefix, weights=tmp_path / "odd")
+    assert_one_line(text, "'odd' cannot be served", why)
 
 
 @pytest.mark.parametrize(

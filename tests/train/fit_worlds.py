@@ -39,9 +39,11 @@ def circling(tracks: int = 12, pings: int = 150, *, seed: int = 0) -> Corpus:
         tracks=np.stack([start, start + pings], axis=1),
         entity=np.arange(tracks, dtype=np.int32),
         file=np.zeros(tracks, np.int32),
+        mode=np.full(tracks, -1, np.int32),
         file_start=np.array([0, rows], dtype=np.int64),
         names=tuple(f"car-{i}" for i in range(tracks)),
         files=("circles.parquet",),
+        modes=(),
         fingerprint=f"circles-{seed}",
         dropped={},
     )

@@ -13,6 +13,7 @@ from train_worlds import MakeCorpus, WriteFile, together, track, wander
 
 from model.api import ABSENT
 from train.data import EVALUATION, TRAINING, Corpus, Cut, default_cache, load
+from train.sources import Source
 
 MINUTE = [60.0 * i for i in range(12)]
 ROAD = [500.0 * i for i in range(12)]
@@ -203,7 +204,7 @@ def test_columns_are_mapped_read_only_and_written_once(write_file: WriteFile, tm
         assert isinstance(column, np.memmap)
         assert not column.flags.writeable
     files = {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").rglob("*.npy")}
-    assert len(files) == 9
+    assert len(files) == 10
     assert load([path], tmp_path / "cache").fingerprint == corpus.fingerprint
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").rglob("*.npy")} == files
 
@@ -248,3 +249,42 @@ def test_fixes_are_rounded_as_in_serving(make_corpus: MakeCorpus) -> None:
     assert fixes["lat_e7"].tolist() == [377_500_000, 377_500_000]
     assert fixes["speed_cms"].tolist() == [ABSENT, 1235]
     assert fixes["heading_cdeg"].tolist() == [36_000, ABSENT]
+
+
+def test_a_corpus_that_another_process_wrote_meanwhile_is_taken(
+    tmp_path: Path, write_file: WriteFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two ranks start on an empty cache: the slower one finds the name taken, by the same columns."""
+    path, read, raced = write_file(together(wander("v0", 50, 0))), Source.read, []
+
+    def slow_read(source: Source, *told: Any) -> Any:
+        if not raced:
+            raced.append(True)
+            load([path], tmp_path / "cache")
+        return read(source, *told)
+
+    monkeypatch.setattr(Source, "read", slow_read)
+    assert load([path], tmp_path / "cache").pings == 50
+    assert [found.name[0] == "." for found in (tmp_path / "cache").iterdir()] == [False]
+
+
+def test_a_track_ends_where_the_travel_mode_changes_and_knows_its_own(make_corpus: MakeCorpus) -> None:
+    mode = ["walk"] * 3 + [None] * 4 + ["bus"] * 5
+    corpus = make_corpus({**track("a", MINUTE, ROAD), "mode": mode})
+    assert ranges(corpus) == [(0, 3), (3, 7), (7, 12)]
+    assert [corpus.modes[code] if code >= 0 else None for code in corpus.mode] == ["walk", None, "bus"]
+    assert corpus.select(np.array([False, True, True])).mode.tolist() == [-1, 0]
+
+
+def test_modes_of_several_files_share_one_list_and_a_file_without_has_none(
+    write_file: WriteFile, tmp_path: Path
+) -> None:
+    columns = track("a", MINUTE, ROAD)
+    files = [
+        write_file({**columns, "mode": ["walk"] * 12}, "one.parquet"),
+        write_file(columns, "two.parquet"),
+        write_file({**columns, "mode": ["bus"] * 12}, "three.csv"),
+    ]
+    corpus = load(files, tmp_path / "cache")
+    assert corpus.modes == ("bus", "walk")
+    assert corpus.mode.tolist() == [1, -1, 0]

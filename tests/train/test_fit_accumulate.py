@@ -69,6 +69,18 @@ def test_micro_batches_have_the_gradient_of_one_batch_with_their_rows() -> None:
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6 * float(other.abs().max()) + 1e-9)
 
 
+def test_a_mean_is_over_the_answers_that_patches_leave(tmp_path: Path) -> None:
+    """Of patches of two only every second token may be asked; the others' answers must not dilute the mean."""
+    patched = replace(TINY, patch=2)
+    batch = Batches(circling(), patched, BATCH, 0).draw(0)
+    left = objective.whole_patches(batch, 2)
+    assert objective.count(left).ahead < 0.6 * objective.count(batch).ahead
+    network = build(patched, 0)
+    losses = [objective.measure(network, batch), objective.measure(network, batch, counts=objective.count(left))]
+    report = fit(circling(), None, patched, options(tmp_path, steps=1, bfloat16=False))
+    assert [float(loss.total.detach()) for loss in losses] == pytest.approx([report.losses[0]] * 2, rel=1e-6)
+
+
 def test_a_step_of_micro_batches_learns_from_all_of_them(tmp_path: Path) -> None:
     """The first step's loss is that of both micro-batches' rows in one batch."""
     drawn = Batches(circling(), TINY, BATCH, 0)
@@ -77,12 +89,14 @@ def test_a_step_of_micro_batches_learns_from_all_of_them(tmp_path: Path) -> None
     assert report.losses[0] == pytest.approx(float(whole.total.detach()), rel=1e-5)
 
 
-def test_an_accumulating_run_survives_a_kill_to_the_bit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_an_accumulating_run_survives_a_kill_to_the_bit(tmp_path: Path, optimizer: str) -> None:
     train = circling()
-    straight = fit(train, None, TINY, options(tmp_path / "straight", accumulate=2))
+    straight = fit(train, None, TINY, options(tmp_path / "straight", accumulate=2, optimizer=optimizer))
+    killed = options(tmp_path / "killed", accumulate=2, optimizer=optimizer)
     with pytest.raises(Crash):
-        fit(train, None, TINY, options(tmp_path / "killed", accumulate=2), watch=crash_after(13))
-    resumed = fit(train, None, TINY, options(tmp_path / "killed", accumulate=2))
+        fit(train, None, TINY, killed, watch=crash_after(13))
+    resumed = fit(train, None, TINY, killed)
     assert resumed.losses == straight.losses
     for a, b in zip(straight.network.parameters(), resumed.network.parameters(), strict=True):
         assert torch.equal(a, b)

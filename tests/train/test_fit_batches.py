@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from model.config import SMALL
-from train.batches import Batch, Batches, BatchOptions
+from model.geo import M_PER_DEG
+from model.heads import TRAVEL_MPS
+from train.batches import MIN_TRAVEL_M, Batch, Batches, BatchOptions
 from train.data import Corpus
+from train.objective import whole_patches
 
 PLAIN = BatchOptions(rows=6, tokens=30, thin=0.0, rescale=0.0, noise=0.0, drop_reported=0.0, drop_clock=0.0)
 SPEED = 10.0  # m/s of everyone below, one ping a 10 s
@@ -27,9 +32,11 @@ def driving(tracks: int = 4, pings: int = 200) -> Corpus:
         tracks=np.stack([start, start + pings], axis=1),
         entity=np.arange(tracks, dtype=np.int32),
         file=np.zeros(tracks, np.int32),
+        mode=np.full(tracks, -1, np.int32),
         file_start=np.array([0, rows], dtype=np.int64),
         names=tuple("abcdefgh"[:tracks]),
         files=("lines.parquet",),
+        modes=(),
         fingerprint="lines",
         dropped={},
     )
@@ -65,7 +72,7 @@ def test_answers_lie_where_the_thing_really_was(batch_options: BatchOptions) -> 
 
 def test_the_physics_is_right_about_a_straight_line() -> None:
     """The base of the questions and the answers share one frame: turned alike, mirrored alike, from the same anchor."""
-    batch = Batches(driving(), SMALL, PLAIN, 2).draw(0)
+    batch = Batches(driving(), SMALL, replace(PLAIN, forced=0.0), 2).draw(0)
     settled = batch.ahead_mask & (batch.ahead_s < 30)
     settled[:, :10] = False
     off = np.hypot(*np.moveaxis(batch.ahead.base_en - batch.ahead_en, -1, 0))[settled]
@@ -86,6 +93,45 @@ def test_no_answer_crosses_the_end_of_its_track() -> None:
     batch = Batches(driving(8, 25), SMALL, PLAIN, 4).draw(0)
     assert batch.ahead_s[batch.ahead_mask].max() <= 240
     assert (~batch.ahead_mask).any()
+
+
+def test_travel_times_are_those_of_the_straight_line() -> None:
+    """Half of them from the first token, to places that the thing really reached, however turned and stretched."""
+    batch = Batches(driving(), SMALL, BatchOptions(rows=32, tokens=30, noise=0.0), 7).draw(0)
+    metres = np.exp(batch.travel.base_log_s[..., 0] + np.log(TRAVEL_MPS)) - 1.0
+    speed = (metres / batch.travel_s)[batch.travel_mask]
+    assert batch.travel_mask.mean() > 0.4
+    assert (batch.travel_token[batch.travel_mask] == 0).mean() > 0.3
+    assert (metres[batch.travel_mask] >= 0.99 * MIN_TRAVEL_M).all()
+    rows = np.broadcast_to(np.arange(32)[:, None], batch.travel_mask.shape)[batch.travel_mask]
+    for row in np.unique(rows):
+        np.testing.assert_allclose(speed[rows == row], speed[rows == row][0], rtol=5e-3)
+
+
+def test_a_row_that_keeps_its_place_is_neither_turned_nor_stretched() -> None:
+    """A street turned is another street: where the map is shown, metres are the track's own."""
+    config = replace(SMALL, places=100)
+    batch = Batches(driving(), config, BatchOptions(rows=64, tokens=30, noise=0.0, drop_place=0.5), 8).draw(0)
+    shown = np.isfinite(batch.lat_deg).all(1)
+    assert 0.2 < shown.mean() < 0.8
+    assert np.isnan(batch.lat_deg[~shown]).all()
+    assert np.isnan(batch.gap_lat_deg[~shown]).all()
+    assert np.isfinite(batch.gap_lat_deg[shown]).all()
+    north = np.diff(batch.lat_deg[shown], axis=1) * M_PER_DEG
+    there = batch.ahead_mask[shown][:, :-1, 0]
+    np.testing.assert_allclose(batch.ahead_en[shown][:, :-1, 0, 1][there], north[there], atol=0.5)
+
+
+def test_models_without_a_map_are_never_shown_a_place() -> None:
+    assert np.isnan(Batches(driving(), SMALL, BatchOptions(rows=8, tokens=16), 9).draw(0).lat_deg).all()
+
+
+def test_whole_patches_ask_from_their_last_ping_only() -> None:
+    batch = whole_patches(Batches(driving(), SMALL, PLAIN, 10).draw(0), 4)
+    asks = batch.ahead_mask.any(-1)
+    assert asks[:, 3::4].any()
+    assert not asks[:, np.arange(asks.shape[1]) % 4 != 3].any()
+    assert (batch.travel_token[batch.travel_mask] % 4 == 3).all()
 
 
 def test_the_reported_and_the_clock_are_hidden_by_chance() -> None:

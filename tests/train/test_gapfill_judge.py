@@ -63,6 +63,9 @@ def test_a_straight_road_is_filled_without_error(make_corpus: MakeCorpus) -> Non
     for block in report["blocks"].values():
         for name in (MODEL, "linear", "hermite"):
             assert block[name]["mean_m"] < 0.2
+        assert block["rts"]["mean_m"] < 20  # its velocity decays a little, on any road
+        assert block["rts"]["coverage_90"] == 1.0
+        assert block["model_vs_best"]["baseline"] in ("linear", "hermite")
         assert block[MODEL]["coverage_90"] == 1.0
         assert block["linear"]["coverage_90"] is None
 
@@ -97,7 +100,7 @@ def test_hidden_pings_are_hidden_from_every_predictor(make_corpus: MakeCorpus, h
     lat[moved] += 0.01
     after = answer(replace(corpus, lat=lat), hidden, predictor)
     asked = slice(None) if half else slice(-len(moved), None)
-    for name in (MODEL, "linear", "hermite"):
+    for name in (MODEL, "linear", "hermite", "rts"):
         np.testing.assert_array_equal(before[name].lat[asked], after[name].lat[asked])
         np.testing.assert_array_equal(before[name].lon[asked], after[name].lon[asked])
     assert np.abs(before[MODEL].lat - before["hermite"].lat).max() > 1e-5
@@ -108,3 +111,12 @@ def test_at_most_the_asked_number_of_gaps_is_judged_and_said(make_corpus: MakeCo
     block = judge_gap_fills(sample(corpus), None, blocks_s=(120.0,), most=7)["blocks"]["120"]
     assert block["gaps"] == 7
     assert block["gaps_in_split"] > 7
+
+
+def test_a_smoother_of_its_own_noise_is_judged_beside_the_default_one(make_corpus: MakeCorpus) -> None:
+    corpus = make_corpus(together(wander("a", 90, 1), wander("b", 90, 2)), cut=EVALUATION)
+    same = judge_gap_fills(sample(corpus), None, smoother=ModelConfig())["blocks"]["300"]
+    other = judge_gap_fills(sample(corpus), None, smoother=ModelConfig(accel_psd=30.0))["blocks"]["300"]
+    assert same["rts_fitted"] == same["rts"] == other["rts"]
+    assert other["rts_fitted"] != other["rts"]
+    assert "model_vs_best" not in same

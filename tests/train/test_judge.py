@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,16 @@ from train_worlds import MakeCorpus, WriteFile, lively, together, track, wander
 
 from model.api import ModelConfig, Predictor
 from model.baselines import FORECASTS
+from model.followers import WINDOW, FittedKalman, Kinematic
+from model.imm import IMM, Imm
 from train import walk as walking
 from train.anchors import find
 from train.data import EVALUATION
-from train.evaluate import Sample, error_en_m, judge_forecasts, open_samples
+from train.evaluate import Sample, error_en_m, judge_forecasts, open_samples, worse_strata
 from train.walk import MODEL, walk
 
 SMALL = ModelConfig(d=16, heads=2, window=16)
+FOLLOWERS = [Kinematic(SMALL), FittedKalman(replace(SMALL, accel_psd=2.0)), Imm.around(SMALL)]
 
 
 def sample(make_corpus: MakeCorpus, *tracks: dict[str, list[object]]) -> Sample:
@@ -59,7 +63,7 @@ def test_an_untrained_model_scores_as_the_kalman_filter(make_corpus: MakeCorpus)
     for block in report["horizons"].values():
         assert block[MODEL]["mean_m"] == pytest.approx(block["kalman"]["mean_m"], rel=1e-3)
         assert block[MODEL]["coverage_90"] == pytest.approx(block["kalman"]["coverage_90"], abs=0.02)
-        assert list(block)[2:] == [MODEL, *FORECASTS, "strata"]
+        assert list(block)[2:9] == [MODEL, *FORECASTS, WINDOW, IMM]
     assert json.loads(json.dumps(report)) == report
 
 
@@ -82,10 +86,10 @@ def test_pieces_and_batches_change_no_answer(make_corpus: MakeCorpus, monkeypatc
     anchors = find(corpus)
     monkeypatch.setattr(walking, "PIECE", 10**9)
     monkeypatch.setattr(walking, "ROWS", 1)
-    whole = walk(corpus, anchors, SMALL, predictor)
+    whole = walk(corpus, anchors, FOLLOWERS, predictor)
     monkeypatch.setattr(walking, "PIECE", 37)
     monkeypatch.setattr(walking, "ROWS", 5)
-    pieces = walk(corpus, anchors, SMALL, predictor)
+    pieces = walk(corpus, anchors, FOLLOWERS, predictor)
     moved = np.abs(whole.answers[MODEL].lat - whole.answers["kalman"].lat).max()
     assert moved > 1e-5  # the model does say something of its own
     for name, answer in whole.answers.items():
@@ -102,7 +106,7 @@ def test_the_future_does_not_reach_an_answer(make_corpus: MakeCorpus) -> None:
     answers = []
     for number, each in enumerate((columns, other)):
         corpus = make_corpus(each, cut=EVALUATION, name=f"{number}.parquet")
-        answers.append(walk(corpus, find(corpus), SMALL, lively(SMALL)).answers)
+        answers.append(walk(corpus, find(corpus), FOLLOWERS, lively(SMALL)).answers)
     for name in answers[0]:
         np.testing.assert_array_equal(answers[0][name].lat[: 40 - 8], answers[1][name].lat[: 40 - 8])
         assert (answers[0][name].lat[40 - 8 :] != answers[1][name].lat[40 - 8 :]).all()
@@ -128,5 +132,46 @@ def test_samples_are_of_the_asked_split_and_say_how_they_were_thinned(write_file
 
 def test_a_file_without_a_track_to_judge_says_so(write_file: WriteFile, tmp_path: Path) -> None:
     path = write_file(together(*(wander(f"v{i}", 9, i) for i in range(3))))
-    with pytest.raises(ValueError, match=r"tracks\.parquet: no track in split test"):
+    with pytest.raises(ValueError, match=r"tracks\.parquet: no track in split test is long enough"):
         open_samples([path], "test", cache_dir=tmp_path / "cache")
+
+
+def test_the_model_is_held_against_the_best_baseline_case_by_case(make_corpus: MakeCorpus) -> None:
+    judged = sample(make_corpus, *(wander(f"v{i}", 60, i) for i in range(4)))
+    report = judge_forecasts(judged, Predictor.untrained(SMALL, capacity=4))
+    for block in report["horizons"].values():
+        scores = {
+            name: score["mean_m"] for name, score in block.items() if isinstance(score, dict) and "p90_m" in score
+        }
+        against, model = block["model_vs_best"], scores.pop(MODEL)
+        assert against["baseline"] == min(scores, key=lambda name: scores[name])
+        assert against["difference_m"] == pytest.approx(model - min(scores.values()))
+        assert against["low_m"] <= against["difference_m"] <= against["high_m"]
+        assert block["crps_vs_kalman"]["ratio"] == pytest.approx(1.0, rel=1e-3)  # untrained, it is the filter
+        observed = block["reliability"]["observed"]
+        assert observed[MODEL][4] == pytest.approx(block[MODEL]["coverage_50"])
+        assert all(shares == sorted(shares) for shares in observed.values())
+
+
+def test_a_cadence_where_a_baseline_is_better_is_listed_unless_it_is_small() -> None:
+    def scores(n: int, model: float, other: float) -> dict[str, dict[str, float]]:
+        return {name: {"n": n, "mean_m": mean} for name, mean in ((MODEL, model), ("stay", 9.0), ("kalman", other))}
+
+    strata = {
+        "cadence 0-10 s": scores(1_000, 6.0, 5.0),
+        "cadence 10-45 s": scores(999, 6.0, 5.0),
+        "cadence 45-90 s": scores(2_000, 4.0, 5.0),
+        "turning": scores(5_000, 6.0, 5.0),
+    }
+    (worse,) = worse_strata({"60": {"strata": strata}})
+    assert (worse["horizon"], worse["stratum"], worse["baseline"]) == ("60", "cadence 0-10 s", "kalman")
+
+
+def test_fitted_followers_stand_beside_the_others_and_replace_their_namesakes(make_corpus: MakeCorpus) -> None:
+    judged = sample(make_corpus, wander("a", 60, 1))
+    plain = judge_forecasts(judged, None)["horizons"]["60"]
+    other = Imm.around(replace(SMALL, accel_psd=50.0))
+    fitted = judge_forecasts(judged, None, fitted=[FittedKalman(SMALL), other])["horizons"]["60"]
+    assert fitted["kalman_fitted"] == plain["kalman"]
+    assert fitted[IMM] != plain[IMM]
+    assert fitted["stay"] == plain["stay"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from train.score import covered, energy_score, interval_by_entity, mahalanobis2, measure, score
+from train.score import covered, energy_score, interval_by_entity, mahalanobis2, measure, paired, reliability, score
 
 
 def test_mean_median_and_p90_of_errors_worked_by_hand() -> None:
@@ -118,3 +118,17 @@ def test_a_choice_of_cases_takes_every_column() -> None:
     assert chosen.surprise is not None
     assert chosen.surprise.tolist() == [1.0]
     assert measure(np.zeros((2, 2))).chosen(np.array([0])).energy_m is None
+
+
+def test_a_pair_is_compared_case_by_case() -> None:
+    hard = np.array([1.0, 10.0, 100.0, 1_000.0])  # the same cases for both, one metre apart
+    result = paired(hard + 1, hard, np.arange(4))
+    assert result.difference_m == pytest.approx(1.0)
+    assert (result.low_m, result.high_m) == pytest.approx((1.0, 1.0))
+    assert result.ratio == pytest.approx(1115 / 1111)
+    assert paired(hard, 0 * hard, np.arange(4)).ratio is None
+
+
+def test_reliability_is_coverage_at_each_nominal_share() -> None:
+    squared = -2 * np.log1p(-np.array([0.05, 0.15, 0.25, 0.85]))  # the regions on whose rim the errors lie
+    assert reliability(squared, (0.1, 0.2, 0.5, 0.9)) == [0.25, 0.5, 0.75, 1.0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +37,8 @@ def weights(tmp_path: Path) -> Path:
 
 
 def evaluate(tmp_path: Path, weights: Path, *more: str) -> str:
-    result = RUN.invoke(APP, ["evaluate", "--weights", str(weights), "--cache", str(tmp_path / "cache"), *more])
+    fit = [] if "--fit" in more else ["--no-fit"]
+    result = RUN.invoke(APP, ["evaluate", "--weights", str(weights), "--cache", str(tmp_path / "cache"), *fit, *more])
     assert result.exit_code == 0, result.output
     return result.stdout
 
@@ -75,6 +77,35 @@ def test_gap_fills_are_judged_on_request(tmp_path: Path, weights: Path, data: Pa
     assert "hermite" in evaluate(tmp_path, weights, *args)
 
 
+@pytest.mark.parametrize(("task", "name"), [("forecast", "kalman_fitted"), ("gapfill", "rts_fitted")])
+def test_what_is_fitted_is_judged_and_its_numbers_are_shown(
+    tmp_path: Path, weights: Path, data: Path, task: str, name: str
+) -> None:
+    args = ("--data", str(data), "--task", task, "--fit", "--json")
+    (judged,) = json.loads(evaluate(tmp_path, weights, *args))["data"]
+    assert judged["fitted"][name]["accel_psd"] > 0
+    (block, *_) = (judged["horizons"] if task == "forecast" else judged["blocks"]).values()
+    assert block[name]["mean_m"] > 0
+    assert block["model_vs_best"]["baseline"] in block
+    assert "nothing fitted" in evaluate(tmp_path, weights, "--data", str(data), "--task", task)
+
+
+def test_without_weights_the_baselines_are_judged_alone(tmp_path: Path, data: Path) -> None:
+    report = json.loads(evaluate(tmp_path, Path("none"), "--data", str(data), "--json"))
+    assert report["model"] is None
+    assert "model" not in report["data"][0]["horizons"]["60"]
+    assert report["data"][0]["horizons"]["60"]["imm"]["mean_m"] > 0
+
+
+def test_only_the_asked_modes_are_judged(tmp_path: Path, write_file: WriteFile) -> None:
+    drives = together(*(wander(f"v{i:02}", 40, i) for i in range(4)))
+    path = write_file({**drives, "mode": ["walk"] * 40 + ["car"] * 80 + ["bus"] * 40})
+    args = ("--data", str(path), "--split", "all", "--json", "--mode")
+    assert json.loads(evaluate(tmp_path, Path("none"), *args, "car, bus"))["data"][0]["tracks"] == 3
+    result = RUN.invoke(APP, ["evaluate", "--weights", "none", "--cache", str(tmp_path / "cache"), *args, "car,boat"])
+    assert "no mode boat; it has bus, car, walk" in str(result.exception)
+
+
 def test_files_may_follow_data_as_a_shell_glob_gives_them(tmp_path: Path, weights: Path, write_file: WriteFile) -> None:
     files = [
         write_file(together(*(wander(f"v{i}", 50, i) for i in range(12))), name) for name in ("a.csv", "b.parquet")
@@ -95,6 +126,45 @@ def test_train_writes_weights_that_evaluate_takes(tmp_path: Path, data: Path) ->
     assert judged["data"][0]["anchors"] > 0
 
 
+def test_train_tells_of_validations_on_stderr_and_of_steps_on_the_board(tmp_path: Path, data: Path) -> None:
+    pytest.importorskip("tensorboard")
+    args = ["train", "--data", str(data), "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")]
+    more = ["--steps", "2", "--accumulate", "2", "--device", "cpu", "--tensorboard", str(tmp_path / "board")]
+    result = RUN.invoke(APP, [*args, *more])
+    assert result.exit_code == 0, result.output
+    assert "step 2: validation loss" in result.stderr
+    assert "pings/s" not in result.output  # the bar is for terminals
+    assert "2 × 32 × 128 pings" in (tmp_path / "run" / "README.md").read_text()
+    assert len(list((tmp_path / "board").glob("events*"))) == 1
+
+
+def test_a_rank_that_does_not_lead_is_silent(tmp_path: Path, data: Path) -> None:
+    """Two ranks as torchrun starts them: one voice, one set of weights."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    pathcast = Path(sys.executable).with_name("pathcast")
+    args = ["--data", str(data), "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")]
+    paths = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [*command, "--no-python", str(pathcast), "train", *args, "--steps", "2", "--json"],
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["steps"] == 2
+    assert done.stderr.count("step 2: validation loss") == 1
+
+
+def test_a_gpu_that_is_not_there_is_one_clear_line(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    args = ["--data", str(data), "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache"), "--steps", "1"]
+    result = RUN.invoke(APP, ["train", *args, "--device", "cuda"])
+    assert isinstance(result.exception, ValueError)
+    assert "GPU 0 was asked for and torch" in str(result.exception)
+
+
 @pytest.mark.parametrize(
     "args",
     [
@@ -107,6 +177,8 @@ def test_train_writes_weights_that_evaluate_takes(tmp_path: Path, data: Path) ->
         ["train", "--out", "{data}-run"],
         ["train", "--data", "{data}", "--out", "{data}-run", "--steps", "1", "--minutes", "1"],
         ["train", "--data", "{data}", "--out", "{data}-run", "--steps", "0"],
+        ["train", "--data", "{data}", "--out", "{data}-run", "--accumulate", "0"],
+        ["train", "--data", "{data}", "--out", "{data}-run", "--device", "tpu"],
     ],
 )
 def test_bad_usage_exits_with_2(args: list[str], data: Path) -> None:

@@ -99,7 +99,7 @@ def write(finding: Finding, name: str, command: str, out: Path, *, cpu_s: float,
     ]
     body = [line for table in finding.tables for line in (f"**{table.title}**", "", *_markdown(table), "")]
     images = [f"![{picture.title}]({path.name})" for picture, path in zip(finding.pictures, pictures, strict=True)]
-    text = "\n".join([*head, *body, *images, "" if images else "", "## Conclusion", "", finding.conclusion, ""])
+    text = "\n".join([*head, *body, *images, *([""] if images else []), "## Conclusion", "", finding.conclusion, ""])
     path = out / f"{name}.md"
     path.write_text(text, encoding="utf-8")
     facts = {"name": name, "date": date, "command": command, "tables": [asdict(table) for table in finding.tables]}

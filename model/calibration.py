@@ -1,0 +1,69 @@
+"""How much wider the answers' covariances have to be, learned after training on tracks that training never saw.
+
+A network is surer on what it was trained on than it may be elsewhere. The 90 % quantile of the squared Mahalanobis
+length of its errors, given what is asked, is fitted by linear quantile regression (train.calibrate; conformal in
+spirit: Romano et al., "Conformalized Quantile Regression", 2019); a covariance is multiplied by that quantile over the
+one that a Gaussian would have. Weights that were never calibrated multiply by 1.
+
+Shapes: ... any batch, Q queries per row, K = motion.WIDTH.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model import motion as m
+from model.geo import F64
+
+FORECAST_TERMS: Final = 8
+GAP_TERMS: Final = 4
+CHI2_90: Final = -2 * math.log(0.1)  # of two degrees of freedom
+MAX_LOG_SCALE: Final = 2.0  # no covariance is changed by more than this: what asks for more is no calibration
+
+
+class Calibration(nn.Module):
+    """Coefficients of the log of the factor, for forecasts and for gap fills. Buffers: no gradient reaches them."""
+
+    forecast: Tensor
+    gap: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("forecast", torch.zeros(FORECAST_TERMS))
+        self.register_buffer("gap", torch.zeros(GAP_TERMS))
+
+    def of_forecast(self, kin: F64, dt_s: F64) -> F64:
+        """Factors [..., Q]."""
+        return _factor(forecast_terms(kin, dt_s), self.forecast)
+
+    def of_gap(self, gap_s: F64, t_s: F64) -> F64:
+        """Factors [..., Q] at t_s [..., Q] seconds into gaps of gap_s [...]."""
+        return _factor(gap_terms(gap_s, t_s), self.gap)
+
+
+def forecast_terms(kin: F64, dt_s: F64) -> F64:
+    """What the factor may depend on [..., Q, FORECAST_TERMS]: how far ahead, how often it reports, how fast it goes."""
+    x = np.log(np.maximum(dt_s, 1.0)) / 4.0
+    running = np.broadcast_to(np.clip(kin[..., m.LOG_DT, None], 0.0, 6.0) / 4.0, x.shape)
+    speed = np.broadcast_to(np.log(m.speed_scale_mps(kin))[..., None] / 2.0, x.shape)
+    steps = np.maximum(x - running, 0.0)
+    return np.stack([np.ones_like(x), x, x * x, running, running**2, speed, speed**2, steps], axis=-1)
+
+
+def gap_terms(gap_s: F64, t_s: F64) -> F64:
+    """The same of a gap [..., Q, GAP_TERMS]: how long, and how far inside."""
+    x = np.log(np.maximum(gap_s, 1.0))[..., None] / 4.0
+    inside = t_s / np.maximum(gap_s, 1.0)[..., None]
+    bump = 4.0 * inside * (1.0 - inside)
+    x = np.broadcast_to(x, bump.shape)
+    return np.stack([np.ones_like(x), x, x * x, bump], axis=-1)
+
+
+def _factor(terms: F64, coefficients: Tensor) -> F64:
+    log_scale = terms @ coefficients.double().cpu().numpy()
+    return np.asarray(np.exp(np.clip(log_scale, -MAX_LOG_SCALE, MAX_LOG_SCALE)))

@@ -1,0 +1,132 @@
+"""`pathcast train --from-topic` against a real broker: bounded, counted, the same file for the same log."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from kafka import KafkaProducer
+from typer.testing import CliRunner
+
+from stream import admin
+from stream.wire import Ping, dumps
+from train import cli
+from train.data import load
+from train.readers.topic import snapshot
+
+START_MS = 1_700_000_000_000
+VEHICLES, PINGS = 12, 120
+
+APP = typer.Typer(pretty_exceptions_enable=False)
+APP.command(name="train")(cli.train)
+APP.command(name="evaluate")(cli.evaluate)
+
+
+@pytest.fixture
+def topic(kafka: str, topic_prefix: str) -> str:
+    name = f"{topic_prefix}.pings.v1"
+    with admin.connected(kafka) as client:
+        client.create_topics({name: {"num_partitions": 3, "replication_factor": 1}})
+    return name
+
+
+@pytest.fixture
+def producer(kafka: str) -> Iterator[KafkaProducer]:
+    producer = KafkaProducer(bootstrap_servers=kafka)
+    yield producer
+    producer.close()
+
+
+def ping(vehicle: int, number: int) -> Ping:
+    lat, lon = 48.0 + 0.01 * vehicle, 11.0 + 0.0005 * number
+    return Ping(entity_id=f"v{vehicle:02}", ts=START_MS + 30_000 * number, lat=lat, lon=lon, speed_mps=1.25)
+
+
+def publish(producer: KafkaProducer, topic: str, *values: bytes, partition: int = 0) -> None:
+    for value in values:
+        producer.send(topic, value=value, partition=partition)
+    producer.flush()
+
+
+def fill(producer: KafkaProducer, topic: str) -> None:
+    for vehicle in range(VEHICLES):
+        publish(producer, topic, *(dumps(ping(vehicle, n)) for n in range(PINGS)), partition=vehicle % 2)
+
+
+def silent(share: float) -> None:
+    """Nobody watches."""
+
+
+def test_a_topic_is_trained_on_and_its_file_evaluated(
+    kafka: str, topic: str, producer: KafkaProducer, tmp_path: Path
+) -> None:
+    fill(producer, topic)
+    bad = [
+        b"hello",
+        b'{"entity_id":"v01","ts":1700000000,"lat":48,"lon":11}',
+        b'{"entity_id":"","ts":1700000000000,"lat":48,"lon":11}',
+    ]
+    publish(producer, topic, *bad, dumps(Ping(entity_id="v01", ts=START_MS + 1, lat=91.0, lon=11.0)), partition=1)
+    where = ["--cache", str(tmp_path / "cache"), "--json"]
+    trained = CliRunner().invoke(
+        APP,
+        ["train", "--from-topic", topic, "--bootstrap", kafka, "--out", str(tmp_path / "run"), "--steps", "2", *where],
+    )
+    assert trained.exit_code == 0, trained.output
+    outcome = json.loads(trained.stdout)
+    assert outcome["dropped"] == {
+        "no_entity_or_time": 0,
+        "impossible_position": 1,
+        "repeated_time": 0,
+        "no_canonical_ping": 3,
+    }
+    (file,) = (tmp_path / "cache").glob("*.parquet")
+    assert str(file) in trained.stderr
+    judged = CliRunner().invoke(APP, ["evaluate", "--data", str(file), "--weights", str(tmp_path / "run"), *where])
+    assert judged.exit_code == 0, judged.output
+    assert json.loads(judged.stdout)["data"][0]["anchors"] > 0
+
+
+def test_the_same_log_is_the_same_file_and_another_log_another(
+    kafka: str, topic: str, producer: KafkaProducer, tmp_path: Path
+) -> None:
+    fill(producer, topic)
+    shares: list[float] = []
+    first = snapshot(topic, kafka, tmp_path / "one", shares.append)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    assert snapshot(topic, kafka, tmp_path / "two", silent).name == first.name
+    corpus = load([first], tmp_path / "cache")
+    assert (corpus.pings, len(corpus), len(corpus.names)) == (VEHICLES * PINGS, VEHICLES, VEHICLES)
+    assert corpus.ts_ms[:2].tolist() == [START_MS, START_MS + 30_000]
+    assert set(corpus.speed_mps.tolist()) == {1.25}
+    publish(producer, topic, dumps(ping(0, PINGS)))
+    assert snapshot(topic, kafka, tmp_path / "one", silent).name != first.name
+
+
+def test_pings_that_come_while_it_reads_are_not_waited_for(
+    kafka: str, topic: str, producer: KafkaProducer, tmp_path: Path
+) -> None:
+    fill(producer, topic)
+
+    def more(share: float) -> None:  # a live topic: there is always another one
+        publish(producer, topic, dumps(ping(0, PINGS + 1)), partition=1)
+
+    assert load([snapshot(topic, kafka, tmp_path, more)], tmp_path / "cache").pings == VEHICLES * PINGS
+
+
+def test_no_topic_and_no_ping_are_one_clear_line(
+    kafka: str, topic: str, producer: KafkaProducer, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=f"there is no topic {topic}x at {kafka}"):
+        snapshot(f"{topic}x", kafka, tmp_path, silent)
+    with pytest.raises(ValueError, match="holds no ping"):
+        snapshot(topic, kafka, tmp_path, silent)
+    publish(producer, topic, b"hello")
+    with pytest.raises(ValueError, match=r"holds no ping.*no_canonical_ping.*1"):
+        snapshot(topic, kafka, tmp_path, silent)
+    with pytest.raises(ConnectionError, match=r"127\.0\.0\.1:1"):
+        snapshot(topic, "127.0.0.1:1", tmp_path, silent)

@@ -1,0 +1,77 @@
+"""Calibration: the 90 % regions hold 90 % of what it was fitted on, part by part, and the weights remember it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from train_worlds import MakeCorpus, lively, together, wander
+
+from model import motion
+from model.api import ModelConfig
+from model.calibration import CHI2_90, MAX_LOG_SCALE, Calibration, forecast_terms
+from model.checkpoint import from_pretrained, save_pretrained
+from model.config import SMALL
+from train.calibrate import Surprises, calibrate, fit_quantile
+from train.data import EVALUATION
+from train.evaluate import Sample, judge_forecasts
+
+TINY = ModelConfig(d=16, heads=2, window=16)
+
+
+def test_the_fitted_quantile_is_exceeded_by_one_in_ten() -> None:
+    """Errors whose spread grows with x: one factor for all x would be right on average and wrong at both ends."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0, 2, 40_000)
+    true = np.exp(0.3 + 0.8 * x)
+    lengths = true * rng.chisquare(2, len(x))
+    fit = fit_quantile([Surprises(np.stack([np.ones_like(x), x], axis=1), lengths)])
+    np.testing.assert_allclose(fit, [0.3, 0.8], atol=0.05)
+    inside = lengths <= CHI2_90 * np.exp(np.stack([np.ones_like(x), x], axis=1) @ fit)
+    for low in (0.0, 1.0):
+        assert inside[(x >= low) & (x < low + 1)].mean() == pytest.approx(0.9, abs=0.01)
+
+
+def test_a_small_file_weighs_as_much_as_a_large_one() -> None:
+    """Two files that want factors of 1 and 4: the quantile between them does not follow the number of rows."""
+    rng = np.random.default_rng(1)
+    large = Surprises(np.ones((50_000, 1)), rng.chisquare(2, 50_000))
+    small = Surprises(np.ones((500, 1)), 4 * rng.chisquare(2, 500))
+    factor = np.exp(fit_quantile([large, small])[0])
+    both = [float((part.mahalanobis2 <= CHI2_90 * factor).mean()) for part in (large, small)]
+    assert np.mean(both) == pytest.approx(0.9, abs=0.01)
+
+
+def test_weights_that_were_never_calibrated_change_nothing() -> None:
+    factor = Calibration().of_forecast(motion.fresh(SMALL, (3,)), np.array([[1.0, 60.0, 900.0]] * 3))
+    np.testing.assert_array_equal(factor, 1.0)
+
+
+def test_no_factor_leaves_its_bounds() -> None:
+    calibration = Calibration()
+    calibration.forecast.fill_(1e6)
+    kin = motion.fresh(SMALL, (2,))
+    factor = calibration.of_forecast(kin, np.array([[1e-3, 1e9]] * 2))
+    assert np.isfinite(forecast_terms(kin, np.array([[1e-3, 1e9]] * 2))).all()
+    assert (factor <= np.exp(MAX_LOG_SCALE)).all()
+
+
+def test_calibrated_regions_hold_what_they_promise_and_are_saved_with_the_weights(
+    make_corpus: MakeCorpus, tmp_path: Path
+) -> None:
+    corpus = make_corpus(together(*(wander(f"v{i}", 90, i) for i in range(12))), cut=EVALUATION)
+    sample = Sample("world", "all", "-", corpus, len(corpus), 1)
+    predictor = lively(TINY)
+    before = judge_forecasts(sample, predictor)["horizons"]
+    calibrate(predictor._net, [sample])
+    after = judge_forecasts(sample, predictor)["horizons"]
+    for name in ("next", "60", "300"):
+        assert after[name]["model"]["coverage_90"] == pytest.approx(0.9, abs=0.06)
+    assert any(abs(before[name]["model"]["coverage_90"] - 0.9) > 0.06 for name in after)
+    assert after["300"]["model"]["mean_m"] == before["300"]["model"]["mean_m"]  # only spreads move
+    save_pretrained(predictor._net, tmp_path / "w", "card")
+    torch.testing.assert_close(
+        from_pretrained(tmp_path / "w").calibration.forecast, predictor._net.calibration.forecast
+    )

@@ -1,0 +1,126 @@
+"""Travel times: the score by hand, the baselines in worlds where the time is known, and what the model is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from train_worlds import MakeCorpus, WriteFile, together, track
+
+from model.api import ModelConfig, Predictor, TravelTimes
+from model.geo import F64
+from model.network import build
+from train.data import EVALUATION
+from train.eta import MedianSpeed, NearestTrips, judge_travel_times, long_enough, trips
+from train.evaluate import open_samples
+from train.score import score_times
+
+CONFIG = ModelConfig(d=16, heads=2, window=16)
+DAY_MS = 86_400_000
+START_MS = 1_211_018_404_000
+
+
+def test_errors_of_times_worked_by_hand() -> None:
+    true, answered = np.array([100.0, 200.0, 400.0, 1_000.0]), np.array([110.0, 180.0, 400.0, 700.0])
+    result = score_times(true, answered, answered - 50, answered + 50, np.array([1, 1, 2, 2]))
+    assert (result.n, result.entities) == (4, 2)
+    assert result.mae_s == (10 + 20 + 0 + 300) / 4
+    assert result.median_ae_s == 15.0
+    assert result.mape == pytest.approx((0.1 + 0.1 + 0 + 0.3) / 4)
+    assert result.bias_s == (10 - 20 - 300) / 4
+    assert (result.coverage_90, result.width_s) == (0.75, 100.0)
+    assert result.mae_low_s == 15.0  # one entity drawn twice
+    with pytest.raises(ValueError, match="nothing to score"):
+        score_times(*[np.empty(0)] * 4, np.empty(0, int))
+    with pytest.raises(ValueError, match="not finite"):
+        score_times(true, true, true, true * np.nan, np.zeros(4, int))
+
+
+def drive(
+    entity: str, speed_mps: float, *, pings: int = 20, north_m: float = 0.0, **place: Any
+) -> dict[str, list[Any]]:
+    minutes = [60.0 * i for i in range(pings)]
+    return track(entity, minutes, [speed_mps * t for t in minutes], [north_m] * pings, **place)
+
+
+def test_a_trip_has_nine_pings_and_a_kilometre(make_corpus: MakeCorpus) -> None:
+    both = together(drive("far", 2.0), drive("near", 0.8), drive("eight", 9.0, pings=8), drive("nine", 9.0, pings=9))
+    corpus = long_enough(make_corpus(both, cut=EVALUATION))
+    assert [corpus.names[code] for code in corpus.entity] == ["far", "nine"]
+    found = trips(corpus)
+    np.testing.assert_allclose(found.seconds, [19 * 60, 8 * 60])
+    np.testing.assert_allclose(found.distance_m, [2.0 * 19 * 60, 9.0 * 8 * 60], rtol=1e-3)
+
+
+def test_median_speed_is_exact_where_all_go_alike_and_its_interval_is_that_of_the_quotients(
+    make_corpus: MakeCorpus,
+) -> None:
+    alike = trips(make_corpus(together(*(drive(f"v{i}", 10.0, pings=10 + i) for i in range(5))), cut=EVALUATION))
+    answer = MedianSpeed.fitted(alike)(alike.origin, alike.lat, alike.lon)
+    np.testing.assert_allclose(answer.median_s, alike.seconds, rtol=1e-3)
+    speeds = (5.0, 8.0, 10.0, 12.5, 20.0)
+    mixed = trips(make_corpus(together(*(drive(f"v{v}", v) for v in speeds)), cut=EVALUATION, name="mixed.csv"))
+    fitted = MedianSpeed.fitted(mixed)
+    assert fitted.speed_mps == pytest.approx(10.0, rel=1e-3)
+    quotients = [10 / v for v in speeds]
+    assert (fitted.low, fitted.high) == pytest.approx(tuple(np.quantile(quotients, (0.05, 0.95))), rel=1e-3)
+
+
+def test_nearest_trips_know_the_slow_town_from_the_fast_one(make_corpus: MakeCorpus) -> None:
+    fast = [drive(f"f{i}", 15.0, north_m=10.0 * i) for i in range(20)]
+    slow = [drive(f"s{i}", 3.0, north_m=30_000.0 + 10.0 * i) for i in range(20)]
+    known = trips(make_corpus(together(*fast, *slow), cut=EVALUATION))
+    both = together(drive("a", 15.0, pings=12), drive("b", 3.0, north_m=30_000.0))
+    asked = trips(make_corpus(both, name="asked.csv"))
+    answer = NearestTrips.fitted(known)(asked.origin, asked.lat, asked.lon)
+    np.testing.assert_allclose(answer.median_s, asked.seconds, rtol=0.01)
+    blind = MedianSpeed.fitted(known)(asked.origin, asked.lat, asked.lon)
+    assert np.abs(blind.median_s - asked.seconds).max() > 200
+
+
+def test_nearest_trips_of_one_place_go_by_the_hour(make_corpus: MakeCorpus) -> None:
+    night = [drive(f"n{i}", 20.0, start_ms=START_MS + i * DAY_MS) for i in range(16)]
+    noon = [drive(f"d{i}", 5.0, pings=77, start_ms=START_MS + i * DAY_MS + DAY_MS // 2) for i in range(16)]
+    known = trips(make_corpus(together(*night, *noon), cut=EVALUATION))
+    asked = trips(make_corpus(drive("a", 20.0, start_ms=START_MS + 20 * DAY_MS), name="asked.csv"))
+    answer = NearestTrips.fitted(known)(asked.origin, asked.lat, asked.lon)
+    np.testing.assert_allclose(answer.median_s, asked.seconds, rtol=0.01)
+
+
+def test_a_trip_does_not_count_among_its_own_neighbours(make_corpus: MakeCorpus) -> None:
+    """Two trips: each is answered by the other, so that the interval holds the quotients of their paces."""
+    both = together(drive("a", 5.0), drive("b", 10.0))
+    fitted = NearestTrips.fitted(trips(make_corpus(both, cut=EVALUATION)))
+    assert (fitted.low, fitted.high) == pytest.approx((0.5 + 0.05 * 1.5, 2.0 - 0.05 * 1.5), rel=1e-3)
+
+
+class TenMetresASecond(Predictor):
+    """One that answers from the fix that it was given, at a speed of its own."""
+
+    def travel_time(self, slots: NDArray[np.int64], lat_deg: F64, lon_deg: F64) -> TravelTimes:
+        assert lat_deg.shape == lon_deg.shape == slots.shape
+        last = self._pool.last[slots]
+        metres = np.abs(lon_deg - last["lon_e7"] / 1e7) * 111_195 * np.cos(np.radians(37.75))
+        return TravelTimes(metres / 10, metres / 12, metres / 8)
+
+
+def test_without_a_model_the_baselines_are_judged_alone(write_file: WriteFile, tmp_path: Path) -> None:
+    path = write_file(together(*(drive(f"v{i:02}", 5.0 + i % 7, pings=30) for i in range(40))))
+    (sample,) = open_samples([path], "test", cache_dir=tmp_path / "cache", long_enough=long_enough)
+    report = judge_travel_times(sample, None)
+    assert list(report["predictors"]) == ["median_speed", "nearest_trips"]
+    assert sum(band["median_speed"]["n"] for band in report["bands"].values()) == report["trips"]
+    (whole,) = open_samples([path], "all", cache_dir=tmp_path / "cache", long_enough=long_enough)
+    with pytest.raises(ValueError, match="no trips to fit the baselines to"):
+        judge_travel_times(whole, None)
+
+
+def test_a_model_is_asked_from_the_first_fix_alone(write_file: WriteFile, tmp_path: Path) -> None:
+    path = write_file(together(*(drive(f"v{i:02}", 10.0, pings=30) for i in range(40))))
+    (sample,) = open_samples([path], "test", cache_dir=tmp_path / "cache", long_enough=long_enough)
+    report = judge_travel_times(sample, TenMetresASecond(build(CONFIG, 0), name="ten", capacity=4))
+    assert report["predictors"]["model"]["mae_s"] < 2
+    assert report["predictors"]["model"]["coverage_90"] == 1.0

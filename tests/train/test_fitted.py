@@ -1,0 +1,75 @@
+"""Fitting: the search on a bowl, the noise of a world whose noise is known, and that nothing judged is seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from train_worlds import MakeCorpus, WriteFile, together, track, wander
+
+from model.config import SMALL
+from model.followers import FITTED
+from model.imm import IMM
+from train.data import EVALUATION
+from train.evaluate import open_samples
+from train.fitted import fit_followers, fit_smoother, search
+
+
+def test_the_search_comes_to_the_bottom_of_a_bowl() -> None:
+    def bowl(values: dict[str, float]) -> float:
+        x, y = np.log(values["x"] / 3.0), np.log(values["y"] / 500.0)
+        return float(x * x + y * y + x * y)
+
+    found, loss, tries = search(bowl, {"x": 100.0, "y": 1.0})
+    assert loss == bowl(found) < 0.05
+    assert found["x"] == pytest.approx(3.0, rel=0.3)
+    assert found["y"] == pytest.approx(500.0, rel=0.3)
+    assert tries < 100
+
+
+def ornstein_uhlenbeck(entity: str, seed: int, psd: float, tau_s: float, sigma_m: float) -> dict[str, list[object]]:
+    """A ping every 20 s of what the filter takes things for, in steps of 1 s."""
+    rng = np.random.default_rng(seed)
+    carry = np.exp(-1 / tau_s)
+    v = np.zeros((1201, 2))
+    for t in range(1200):
+        v[t + 1] = carry * v[t] + rng.normal(0, np.sqrt(psd), 2)
+    seen = np.cumsum(v, axis=0)[::20] + rng.normal(0, sigma_m, (61, 2))
+    return track(entity, [20.0 * i for i in range(61)], seen[:, 0].tolist(), seen[:, 1].tolist())
+
+
+def test_the_noise_of_a_known_world_is_found(make_corpus: MakeCorpus) -> None:
+    worlds = (ornstein_uhlenbeck(f"v{i}", i, psd=0.05, tau_s=100.0, sigma_m=40.0) for i in range(20))
+    corpus = make_corpus(together(*worlds), cut=EVALUATION)
+    fitted = fit_followers(corpus, SMALL).report
+    assert fitted is not None
+    assert fitted[FITTED]["fix_sigma_m"] == pytest.approx(40, rel=0.5)
+    assert 0.02 < fitted[FITTED]["accel_psd"] < 0.12  # from 0.6
+    assert fitted[IMM].keys() >= {"manoeuvre", "memory_s", "accel_psd"}
+    smoother = fit_smoother(corpus, SMALL)
+    assert smoother is not None
+    assert 0.02 < smoother[1]["accel_psd"] < 0.12
+    assert smoother[0].accel_psd == smoother[1]["accel_psd"]
+
+
+def test_tracks_too_short_to_hide_a_block_in_fit_no_smoother(make_corpus: MakeCorpus) -> None:
+    assert fit_smoother(make_corpus(wander("a", 10, 0), cut=EVALUATION), SMALL) is None
+
+
+def test_what_is_judged_is_never_what_is_fitted_to(write_file: WriteFile, tmp_path: Path) -> None:
+    path = write_file(together(*(wander(f"v{i:02}", 60, i) for i in range(40))))
+    other = write_file(together(*(wander(f"w{i:02}", 60, i) for i in range(40))), "other.parquet")
+    for part in ("val", "test"):
+        (sample,) = open_samples([path], part, cache_dir=tmp_path / "cache")
+        assert sample.train is not None
+        judged = {row for first, last in sample.corpus.tracks for row in range(first, last)}
+        assert not judged & {row for first, last in sample.train.tracks for row in range(first, last)}
+    for part in ("train", "all"):
+        (sample,) = open_samples([path], part, cache_dir=tmp_path / "cache")
+        assert sample.train is None
+    (sample,) = open_samples([path], "all", cache_dir=tmp_path / "cache", fit_on=[other])
+    assert sample.train is not None
+    assert sample.train.files == ("other.parquet",)
+    with pytest.raises(ValueError, match="cannot be fitted to a file that is judged with split all"):
+        open_samples([path], "all", cache_dir=tmp_path / "cache", fit_on=[path])

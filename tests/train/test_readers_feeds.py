@@ -1,0 +1,163 @@
+"""GPX folders and GTFS-Realtime archives: tiny files in their real layouts, and what must come out, worked by hand."""
+
+from __future__ import annotations
+
+import gzip
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from google.transit.gtfs_realtime_pb2 import FeedMessage
+
+from train.data import Corpus, load
+
+START_S = 1_700_000_000  # 2023-11-14T22:13:20Z
+
+
+def gpx(*tracks: str, version: str = "1.1") -> str:
+    space = f"http://www.topografix.com/GPX/{version.replace('.', '/')}"
+    return f'<?xml version="1.0"?><gpx version="{version}" creator="t" xmlns="{space}">{"".join(tracks)}</gpx>'
+
+
+def trkpt(lat: float, lon: float, second: int, more: str = "") -> str:
+    return f'<trkpt lat="{lat}" lon="{lon}"><ele>90</ele><time>2023-11-14T22:13:{second}Z</time>{more}</trkpt>'
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def tracks(corpus: Corpus) -> list[tuple[str, list[int]]]:
+    """Entity, and seconds since START_S."""
+    return [
+        (corpus.names[entity], ((corpus.ts_ms[first:last] - 1000 * START_S) // 1000).tolist())
+        for (first, last), entity in zip(corpus.tracks, corpus.entity, strict=True)
+    ]
+
+
+def reasons(corpus: Corpus) -> dict[str, int]:
+    return {reason: count for reason, count in corpus.dropped.items() if count}
+
+
+@pytest.fixture
+def open_corpus(tmp_path: Path) -> Any:
+    return lambda *given: load(given, tmp_path / "cache")
+
+
+# -- GPX --------------------------------------------------------------------------------------------------------------
+
+
+def test_each_gpx_segment_is_a_track_and_the_file_names_the_entity(tmp_path: Path, open_corpus: Any) -> None:
+    first = trkpt(30.0, -97.0, 20) + trkpt(30.0001, -97.0, 21) + '<trkpt lat="30" lon="-97"></trkpt>'
+    second = trkpt(30.0002, -97.0, 22) + trkpt(30.0003, -97.0, 23)
+    path = write(tmp_path / "tours" / "van7.gpx", gpx(f"<trk><trkseg>{first}</trkseg><trkseg>{second}</trkseg></trk>"))
+    for given in (path, path.parent, f"gpx:{path.parent}"):
+        corpus = open_corpus(given)
+        assert tracks(corpus) == [("van7", [0, 1]), ("van7", [2, 3])]
+        assert reasons(corpus) == {"no_time": 1}
+        assert corpus.lat.tolist() == [30.0, 30.0001, 30.0002, 30.0003]
+        assert np.isnan(corpus.speed_mps).all()
+
+
+def test_a_folder_says_who_before_the_tracks_name_and_the_name_before_the_file(
+    tmp_path: Path, open_corpus: Any
+) -> None:
+    named = gpx(f"<trk><name>bus 12</name><trkseg>{trkpt(30, -97, 20)}{trkpt(30.0001, -97, 21)}</trkseg></trk>")
+    bare = gpx(f"<trk><trkseg>{trkpt(30, -97, 20)}{trkpt(30.0001, -97, 21)}</trkseg></trk>")
+    folder = tmp_path / "tours"
+    for name, text in (("a.gpx", named), ("b.gpx", bare), ("ann/c.gpx", named), ("ann/d.gpx", bare)):
+        write(folder / name, text)
+    assert {name for name, _ in tracks(open_corpus(folder))} == {"bus 12", "b", "ann"}
+
+
+def test_gpx_1_0_has_speed_and_course(tmp_path: Path, open_corpus: Any) -> None:
+    more = "<course>90.5</course><speed>3.5</speed>"
+    points = trkpt(30, -97, 20, more) + trkpt(30.0001, -97, 21)
+    path = write(tmp_path / "old.gpx", gpx(f"<trk><trkseg>{points}</trkseg></trk>", version="1.0"))
+    corpus = open_corpus(path)
+    np.testing.assert_array_equal(corpus.speed_mps, [3.5, np.nan])
+    np.testing.assert_array_equal(corpus.heading_deg, [90.5, np.nan])
+
+
+@pytest.mark.parametrize("text", ["<gpx><trk>", "hello", ""])
+def test_what_is_no_gpx_is_named(tmp_path: Path, open_corpus: Any, text: str) -> None:
+    with pytest.raises(ValueError, match=r"broken\.gpx: not GPX"):
+        open_corpus(write(tmp_path / "broken.gpx", text))
+
+
+# -- GTFS-Realtime ----------------------------------------------------------------------------------------------------
+
+
+def feed(at_s: int, *vehicles: dict[str, Any]) -> bytes:
+    message = FeedMessage()
+    message.header.gtfs_realtime_version = "2.0"
+    message.header.timestamp = at_s
+    for number, vehicle in enumerate(vehicles):
+        item = message.entity.add()
+        item.id = str(number)
+        at = item.vehicle.position
+        at.latitude, at.longitude = vehicle["at"]
+        for name in ("speed", "bearing"):
+            if name in vehicle:
+                setattr(at, name, vehicle[name])
+        if "id" in vehicle:
+            item.vehicle.vehicle.id = vehicle["id"]
+        if "trip" in vehicle:
+            item.vehicle.trip.trip_id = vehicle["trip"]
+        if "s" in vehicle:
+            item.vehicle.timestamp = vehicle["s"]
+    return message.SerializeToString()
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    folder = tmp_path / "feed"
+    folder.mkdir()
+    parked = {"id": "bus-1", "trip": "t9", "at": (30.25, -97.75), "s": START_S, "speed": 0.0}
+    (folder / "0001.pb").write_bytes(feed(START_S + 5, parked, {"trip": "t8", "at": (30.5, -97.5)}))
+    (folder / "0002.pb.gz").write_bytes(gzip.compress(feed(START_S + 15, parked, {"at": (30.5, -97.5), "s": START_S})))
+    moved = {"id": "bus-1", "at": (30.2505, -97.75), "s": START_S + 20, "speed": 7.5, "bearing": 12.0}
+    (folder / "0003.pb").write_bytes(feed(START_S + 25, moved, {"trip": "t8", "at": (30.5005, -97.5)}))
+    return folder
+
+
+def test_a_vehicle_is_known_by_its_id_or_trip_and_told_once_per_time(archive: Path, open_corpus: Any) -> None:
+    corpus = open_corpus(archive)
+    assert tracks(corpus) == [("bus-1", [0, 20]), ("t8", [5, 25])]  # t8 has the feed's time, for want of its own
+    np.testing.assert_array_equal(corpus.speed_mps, [0.0, 7.5, np.nan, np.nan])
+    np.testing.assert_array_equal(corpus.heading_deg, [np.nan, 12.0, np.nan, np.nan])
+    np.testing.assert_array_equal(corpus.lat, np.float32([30.25, 30.2505, 30.5, 30.5005]))  # as wide as the feed's
+    assert reasons(corpus) == {"repeated_time": 1, "no_entity_or_time": 1}
+
+
+def test_what_is_no_position_is_counted(archive: Path, open_corpus: Any) -> None:
+    message = FeedMessage.FromString(feed(0, {"id": "bus-1", "at": (30.0, -97.0)}))
+    message.entity.add().id = "an alert"
+    (archive / "0004.pb").write_bytes(message.SerializeToString())
+    assert reasons(open_corpus(archive)) == {
+        "repeated_time": 1,
+        "no_entity_or_time": 1,
+        "no_time": 1,
+        "no_position": 1,
+    }
+
+
+def test_what_is_no_feed_is_named(archive: Path, open_corpus: Any) -> None:
+    for name, raw in (("9.pb", b"<html>busy</html>"), ("8.pb.gz", b"not gzip")):
+        (archive / name).write_bytes(raw)
+        with pytest.raises(ValueError, match=rf"{name}: not a GTFS-Realtime feed"):
+            open_corpus(archive)
+        (archive / name).unlink()
+
+
+@pytest.mark.parametrize(("name", "module"), [("a.gpx", "gpxpy"), ("a.pb", "google.transit.gtfs_realtime_pb2")])
+def test_without_the_extra_the_error_says_what_to_install(
+    tmp_path: Path, open_corpus: Any, monkeypatch: pytest.MonkeyPatch, name: str, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    with pytest.raises(RuntimeError, match=r"pip install 'pathcast\[readers\]'"):
+        open_corpus(write(tmp_path / name, "x"))

@@ -1,0 +1,95 @@
+"""What `pathcast train` and `pathcast evaluate` take their tracks from: options, and what is shown while reading.
+
+Knows Typer and the terminal; `train.sources` knows the formats. Heavy imports wait for the call.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from train.sources import Source
+
+LOG_EVERY_S = 10.0  # between two lines where there is no terminal; what is read faster is read without a word
+
+_DATA = typer.Option(
+    "--data",
+    metavar="[FORMAT:]PATH",
+    help="tracks: Parquet or CSV, or geolife:, tdrive:, porto:, ais:, gpx:, gtfs:PATH",
+)
+NeededFiles = Annotated[list[str], _DATA]
+SomeFiles = Annotated[list[str] | None, _DATA]
+MoreFiles = Annotated[
+    list[str] | None, typer.Argument(metavar="[[FORMAT:]PATH]...", help="more of them after --data", show_default=False)
+]
+ColumnsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        metavar="OURS=YOURS,...",
+        help="what Parquet and CSV call our columns; t:s=NAME for epoch seconds, t:rfc3339=NAME for text",
+    ),
+]
+TopicOption = Annotated[
+    str | None, typer.Option("--from-topic", metavar="TOPIC", help="a Kafka topic of pings, up to where it ends now")
+]
+BootstrapOption = Annotated[
+    str, typer.Option("--bootstrap", envvar="PATHCAST_BOOTSTRAP", help="Kafka of --from-topic, host:port")
+]
+
+
+def sources_of(given: Sequence[str], columns: str | None) -> list[Source]:
+    """The sources that were named. What is wrong with the names is bad usage."""
+    from train.readers.columns import ColumnMap
+    from train.sources import TABLE, parse
+
+    try:
+        column_map = None if columns is None else ColumnMap.parse(columns)
+        sources = [parse(name, column_map) for name in given]
+    except (ValueError, FileNotFoundError) as error:
+        raise typer.BadParameter(str(error)) from error
+    if columns is not None and all(source.format != TABLE for source in sources):
+        raise typer.BadParameter("--columns is for Parquet and CSV, and --data has neither")
+    return sources
+
+
+def topic_snapshot(topic: str, bootstrap: str, cache: Path | None, reading: Callable[[str, float], None]) -> Source:
+    """The topic's pings as a Parquet file beside the corpora, and where it is said on stderr."""
+    from train.data import default_cache
+    from train.readers.topic import snapshot
+    from train.sources import parse
+
+    directory = default_cache() if cache is None else cache
+    path = snapshot(topic, bootstrap, directory, lambda share: reading(topic, share))
+    typer.echo(f"topic {topic}: now in {path}", err=True)
+    return parse(path)
+
+
+@contextmanager
+def read_watch() -> Iterator[Callable[[str, float], None]]:
+    """A bar on a terminal, elsewhere now and then a line, fit for a log. Both on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("reading {task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        tasks: dict[str, object] = {}
+        said_at = time.monotonic()
+
+        def reading(source: str, share: float) -> None:
+            nonlocal said_at
+            if source not in tasks:
+                tasks[source] = bar.add_task(source, total=1.0)
+            bar.update(tasks[source], completed=share)  # type: ignore[arg-type]
+            if not console.is_terminal and time.monotonic() - said_at >= LOG_EVERY_S:
+                said_at = time.monotonic()
+                typer.echo(f"reading {source}: {share:.0%}", err=True)
+
+        yield reading

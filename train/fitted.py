@@ -1,0 +1,157 @@
+"""Physics fitted to a data set: the noise of filters by least CRPS on its train split. Never sees what is judged.
+
+CRPS, not likelihood: it is what the filters are judged by, it weighs every horizon in metres, and one impossible fix
+does not decide it. The search is deterministic: it halves and doubles one number at a time.
+
+Letters: A anchors, J steps before them, H = 1 + horizons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.config import ModelConfig
+from model.features import steps_between
+from model.followers import FITTED, FittedKalman, Follower
+from model.geo import F64
+from model.imm import IMM, Imm
+from train import anchors as anchoring
+from train import gapfill
+from train.data import Corpus
+from train.score import energy_score
+
+PHYSICS: Final = ("damping_s", "accel_psd", "fix_sigma_m")
+ANCHORS: Final = 2_000  # the mean CRPS of as many stands within 3 %, and the search asks for coarser steps than that
+IMM_ANCHORS: Final = 600  # its states are four times as large, and it starts from the filter's numbers
+GAPS: Final = 400  # per block length
+HISTORY: Final = 32  # steps that a filter is walked before an anchor: its memory is far shorter
+FACTORS: Final = (4.0, 2.0, 1.4)  # of one number at a time, up or down; coarse ones first
+SMALLEST, LARGEST = 1e-3, 1e5  # no filter means anything beyond
+
+Values = dict[str, float]
+
+
+class Fitted(NamedTuple):
+    followers: tuple[Follower, ...]
+    report: dict[str, Any] | None  # the numbers found, for the head of a report
+
+
+class Windows(NamedTuple):
+    """What a follower is walked over, and what it is to say."""
+
+    dt_s: F64  # (A, J), oldest first; 1 where there was no step
+    d_en: F64  # (A, J, 2)
+    known: NDArray[np.bool_]  # (A, J)
+    asked_s: F64  # (A, H)
+    truth_en: F64  # (A, H, 2) m from the anchor
+    has_truth: NDArray[np.bool_]  # (A, H)
+
+    def thinned(self, every: int) -> Windows:
+        dt, d, known, asked, truth, has = self
+        return Windows(dt[::every], d[::every], known[::every], asked[::every], truth[::every], has[::every])
+
+
+def fit_followers(train: Corpus, config: ModelConfig) -> Fitted:
+    """A Kalman filter and an IMM with the noise of these tracks. Raises ValueError where none is long enough."""
+    windows = _windows(anchoring.usable(train))
+    start = {name: getattr(config, name) for name in PHYSICS}
+    found, loss, tries = search(lambda values: _loss(FittedKalman(_physics(config, values)), windows), start)
+    cruise = _physics(config, found)
+    fewer = windows.thinned(max(1, len(windows.dt_s) // IMM_ANCHORS))
+
+    def imm(values: Values) -> Imm:
+        physics = replace(cruise, accel_psd=values["accel_psd"])
+        return Imm.around(physics, manoeuvre=values["manoeuvre"], memory_s=values["memory_s"])
+
+    start = {"accel_psd": cruise.accel_psd, "manoeuvre": 10.0, "memory_s": 120.0}
+    modes, imm_loss, imm_tries = search(lambda values: _loss(imm(values), fewer), start)
+    report = {
+        FITTED: {**found, "log_crps": loss, "tries": tries},
+        IMM: {**{name: getattr(cruise, name) for name in PHYSICS}, **modes, "log_crps": imm_loss, "tries": imm_tries},
+    }
+    return Fitted((FittedKalman(cruise), imm(modes)), report)
+
+
+def fit_smoother(train: Corpus, config: ModelConfig) -> tuple[ModelConfig, Values] | None:
+    """Noise of the smoother across gaps; None where the tracks hold no block that could be hidden."""
+    cases = []
+    for block_s in gapfill.BLOCKS_S:
+        hidden = gapfill.evenly(gapfill.hide_blocks(train, block_s), GAPS)
+        if len(hidden.before):
+            cases.append(gapfill.prepare(train, hidden))
+    if not cases:
+        return None
+
+    def loss(values: Values) -> float:
+        physics = _physics(config, values)
+        return float(np.mean([np.log(np.mean(gapfill.smoother_crps(train, case, physics))) for case in cases]))
+
+    found, least, tries = search(loss, {name: getattr(config, name) for name in PHYSICS})
+    return _physics(config, found), {**found, "log_crps": least, "tries": tries}
+
+
+def search(loss: Callable[[Values], float], start: Mapping[str, float]) -> tuple[Values, float, int]:
+    """The values that no single step up or down makes better, their loss, and how many were tried."""
+    best, tries = dict(start), 1
+    least = loss(best)
+    for factor in FACTORS:
+        improved = True
+        while improved:
+            improved = False
+            for name in start:
+                for step in (factor, 1 / factor):
+                    there = best | {name: float(np.clip(best[name] * step, SMALLEST, LARGEST))}
+                    found = loss(there)
+                    tries += 1
+                    if found < least - 1e-4:  # a ten-thousandth of the CRPS: not worth going round again for
+                        best, least, improved = there, found, True
+                        break
+    return best, least, tries
+
+
+def _physics(config: ModelConfig, values: Values) -> ModelConfig:
+    return replace(
+        config,
+        damping_s=values["damping_s"],
+        accel_psd=values["accel_psd"],
+        fix_sigma_m=values["fix_sigma_m"],
+    )
+
+
+def _loss(follower: Follower, windows: Windows) -> float:
+    """Mean over the horizons of the log of the mean CRPS: a tenth better counts alike at 2 s and at 15 min."""
+    state = follower.fresh(len(windows.dt_s))
+    for step in range(windows.dt_s.shape[1]):
+        folded = follower.fold(state, windows.dt_s[:, step], windows.d_en[:, step])
+        state = np.where(windows.known[:, step, None], folded, state)
+    (answer,) = follower.after(state, windows.asked_s).values()
+    error = windows.truth_en - answer.mean_en
+    columns = np.flatnonzero(windows.has_truth.any(axis=0))
+    means = [
+        energy_score(error[has, column], answer.cov_m2[has, column]).mean()
+        for column in columns
+        for has in (windows.has_truth[:, column],)
+    ]
+    return float(np.mean(np.log(means)))
+
+
+def _windows(corpus: Corpus) -> Windows:
+    anchors = anchoring.find(corpus)
+    if not len(anchors.row):
+        raise ValueError("no track of the train split is long enough to fit to")
+    few = np.unique(np.linspace(0, len(anchors.row) - 1, min(ANCHORS, len(anchors.row))).round().astype(np.int64))
+    row, track, target, asked_s = anchors.row[few], anchors.track[few], anchors.target[few], anchors.dt_s[few]
+    rows = row[:, None] - np.arange(HISTORY, -1, -1)
+    first = corpus.tracks[track, 0][:, None]
+    fixes = corpus.fixes(np.maximum(rows, first))
+    dt_s, d_en = steps_between(fixes[:, :-1], fixes[:, 1:])
+    known = rows[:, :-1] >= first
+    has = target >= 0
+    at = np.broadcast_to(corpus.fixes(row)[:, None], target.shape)
+    _, truth = steps_between(at, corpus.fixes(np.where(has, target, row[:, None])))
+    return Windows(np.where(known, dt_s, 1.0), d_en, known, asked_s, truth, has)

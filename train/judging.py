@@ -1,0 +1,114 @@
+"""One run of the judge: files and options in, a report per file out. Knows the tasks; knows no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from model.api import Predictor
+from model.config import SMALL, ModelConfig
+from train import eta, evaluate, fitted, gapfill
+from train.anchors import usable
+from train.data import Reading, silent
+from train.evaluate import Part, Progress, Sample
+from train.sources import Source
+
+Report = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Options:
+    part: Part = "test"
+    modes: tuple[str, ...] = ()
+    most_anchors: int | None = 50_000
+    most_gaps: int | None = 5_000
+    fit: bool = True
+    fit_on: tuple[Path | str | Source, ...] = ()
+    trees: bool = False
+    trees_absolute: bool = False
+    trees_rows: int = 400_000
+    picture: Path | None = None  # with several files, each file's name is put into its picture's
+    cache: Path | None = None
+    reading: Reading = silent
+
+
+def tasks(
+    task: str, files: Sequence[Path | str | Source], predictor: Predictor | None, options: Options
+) -> Iterator[tuple[str, Callable[[Progress], Report]]]:
+    """Each file's name, and what judges it. All files are opened before the first is judged: a wrong one shows at once.
+
+    Raises ValueError for a file that has nothing to judge.
+    """
+    times = task == "eta"
+    samples = evaluate.open_samples(
+        files,
+        options.part,
+        cache_dir=options.cache,
+        most=None if times else options.most_anchors,
+        modes=options.modes,
+        fit_on=options.fit_on,
+        reading=options.reading,
+        long_enough=eta.long_enough if times else usable,
+    )
+    several = len(samples) > 1
+    for sample in samples:
+        own = _with_picture_of(sample, options) if several else options
+        yield sample.file, partial(JUDGES[task], sample, predictor, own)
+
+
+def named(predictor: Predictor | None) -> str:
+    return "no model" if predictor is None else f"model: {predictor.name} {predictor.version}"
+
+
+def _forecasts(sample: Sample, predictor: Predictor | None, options: Options, progress: Progress) -> Report:
+    train = sample.train if options.fit else None
+    found = fitted.Fitted((), None) if train is None else fitted.fit_followers(train, _config(predictor))
+    judged = evaluate.answers_of(sample, predictor, fitted=found.followers, progress=progress)
+    if options.trees:
+        judged = judged._replace(answers=judged.answers | _trees(sample, judged, options))
+    report = {**evaluate.report_of(sample, judged), "fitted": found.report}
+    if options.picture is not None:
+        from train import picture
+
+        picture.draw(options.picture, sample, report, judged, named(predictor))
+    return report
+
+
+def _trees(sample: Sample, judged: evaluate.Judged, options: Options) -> dict[str, Any]:
+    from train import trees
+
+    if sample.train is None:
+        raise ValueError(f"{sample.file}: no tracks to train trees on apart from what is judged; try --fit-on")
+    grown = trees.train_trees(sample.train, absolute=options.trees_absolute, rows=options.trees_rows)
+    return {trees.TREES: grown.answers(sample.corpus, judged.anchors)}
+
+
+def _gap_fills(sample: Sample, predictor: Predictor | None, options: Options, progress: Progress) -> Report:
+    train = sample.train if options.fit else None
+    smoother, values = (None if train is None else fitted.fit_smoother(train, _config(predictor))) or (None, None)
+    report = gapfill.judge_gap_fills(sample, predictor, smoother=smoother, most=options.most_gaps, progress=progress)
+    return {**report, "fitted": None if values is None else {gapfill.RTS_FITTED: values}}
+
+
+def _travel_times(sample: Sample, predictor: Predictor | None, options: Options, progress: Progress) -> Report:
+    return eta.judge_travel_times(sample, predictor)
+
+
+JUDGES: Final[dict[str, Callable[[Sample, Predictor | None, Options, Progress], Report]]] = {
+    "forecast": _forecasts,
+    "gapfill": _gap_fills,
+    "eta": _travel_times,
+}
+
+
+def _config(predictor: Predictor | None) -> ModelConfig:
+    return SMALL if predictor is None else predictor.config
+
+
+def _with_picture_of(sample: Sample, options: Options) -> Options:
+    path = options.picture
+    name = sample.file.split(".")[0]
+    return options if path is None else replace(options, picture=path.with_stem(f"{path.stem}-{name}"))

@@ -1,0 +1,1 @@
+"""One file per format that `pathcast train --data` reads; `train.sources` says which takes what."""

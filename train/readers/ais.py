@@ -1,0 +1,60 @@
+"""AIS as NOAA's Marine Cadastre publishes it: one CSV a day, or its .zip or .zst. Knows this layout alone.
+
+The entity is the MMSI as it stands. Times are UTC. SOG is in knots, and 102.3 means unknown; COG is in degrees, and 360
+means unknown. The heading of a ping is COG, where the ship goes. Heading, where its bow points (511: unknown), is not
+taken, not even for want of COG: a ship at anchor or in a current points elsewhere. The files of 2025 on have the same
+columns under names like base_date_time and latitude.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from train.readers import text
+from train.readers.gathered import Gathered, Piece, Progress, each
+from train.tables import Table
+
+MPS_PER_KNOT: Final = 1852 / 3600
+# ours -> NOAA's names, without case and underscores
+COLUMNS: Final = {
+    "MMSI": ("mmsi",),
+    "BaseDateTime": ("basedatetime",),
+    "LAT": ("lat", "latitude"),
+    "LON": ("lon", "longitude"),
+    "SOG": ("sog",),
+    "COG": ("cog",),
+}
+
+
+def read(files: Sequence[Path], progress: Progress) -> Table:
+    """Raises ValueError naming the file and what is wrong with it."""
+    found = Gathered()
+    for file, within in each(files, progress):
+        place = _places(file)
+        text.gather(found, file, list(place.values()), partial(_piece, place=place), within, named=True)
+    return found.table()
+
+
+def _places(file: Path) -> dict[str, str]:
+    """Our name of each column -> the file's. Raises ValueError that names what is missing."""
+    present = text.header(file)
+    plain = {name.lower().replace("_", ""): name for name in present}
+    place = {ours: plain[name] for ours, names in COLUMNS.items() for name in names if name in plain}
+    missing = [ours for ours in COLUMNS if ours not in place]
+    if missing:
+        raise ValueError(f"{file}, line 1: no column {', '.join(missing)}; its columns are {', '.join(present)}")
+    return place
+
+
+def _piece(sheet: Any, *, place: dict[str, str]) -> Piece:
+    return Piece(
+        entity=sheet[place["MMSI"]],
+        ts_ms=text.local_ms(sheet[place["BaseDateTime"]]),
+        lat=text.numbers(sheet[place["LAT"]]),
+        lon=text.numbers(sheet[place["LON"]]),
+        speed_mps=text.numbers(sheet[place["SOG"]]) * MPS_PER_KNOT,
+        heading_deg=text.numbers(sheet[place["COG"]]),
+    )

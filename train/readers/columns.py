@@ -1,0 +1,198 @@
+"""Parquet and CSV with one row per ping. Knows their columns by our names or by yours; knows no other format.
+
+A column map says which of your columns is which of ours, and what your times are:
+
+    t:s=timestamp,lat=y,lon=x,entity_id=vehicle        ours[:what]=yours
+
+    t or t:ms    milliseconds since 1970 UTC, or a column of Arrow's timestamp type
+    t:s          seconds since 1970 UTC, whole or not
+    t:rfc3339    text with its zone: 2026-11-25T13:22:48Z, 2026-11-25 14:22:48.5+01:00
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from train.readers import text
+from train.tables import Rows, Table, clean, codes
+
+DROPPED: Final = b"pathcast.dropped"  # metadata of a Parquet file of ours: what was left out on writing it, as JSON
+
+_NUMBERS: Final = ("lat", "lon", "speed_mps", "heading_deg")
+_NAMES: Final = ("entity_id", "traj_id", "mode")
+_TIMES: Final = ("t", "ts")
+_CLOCKS: Final = ("ms", "s", "rfc3339")
+_OURS: Final = (*_NAMES, *_TIMES, *_NUMBERS)
+_SECONDS: Final = (10**8, 10**10)  # 1973 to 2286 in seconds; in ms January to April 1970, when nobody had GPS
+
+
+@dataclass(frozen=True)
+class ColumnMap:
+    """What a file calls our columns, and how it writes the time."""
+
+    yours: tuple[tuple[str, str], ...] = ()  # (ours, yours); a column that is not named has our name
+    clock: str = "ms"
+
+    @classmethod
+    def parse(cls, spec: str) -> ColumnMap:
+        """From `ours[:what]=yours,...`. Raises ValueError that shows the part it cannot take."""
+        found: dict[str, str] = {}
+        clock = "ms"
+        for part in spec.split(","):
+            left, equals, name = part.partition("=")
+            ours, colon, what = left.strip().partition(":")
+            ours = "t" if ours == "ts" else ours
+            if not equals or not name.strip() or ours not in _OURS or ours in found:
+                raise ValueError(f"columns: {part.strip()!r} is not ours=yours, with ours once of {', '.join(_OURS)}")
+            if colon and (ours != "t" or what not in _CLOCKS):
+                raise ValueError(f"columns: {part.strip()!r}: only t may be marked, as one of {', '.join(_CLOCKS)}")
+            found[ours] = name.strip()
+            clock = what or clock
+        return cls(tuple(sorted(found.items())), clock)
+
+    def __str__(self) -> str:
+        """The same map in one spelling, whatever order it was given in; empty if there is none."""
+        return ",".join(
+            f"{ours}:{self.clock}={yours}" if ours == "t" else f"{ours}={yours}" for ours, yours in self.yours
+        )
+
+
+def read(path: Path, columns: ColumnMap | None = None) -> Table:
+    """Read and clean one file.
+
+    Needs `entity_id`, `t` or `ts`, `lat`, `lon`; takes `speed_mps`, `heading_deg`, `traj_id` and `mode` where they are.
+    Raises ValueError naming the file and the column, OSError for a file that cannot be read.
+    """
+    columns = columns or ColumnMap()
+    try:
+        place = _places(path, _all_columns(path), columns)
+        table = _open(path, place, columns.clock)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path}: {error}") from error
+    ts_ms, has_ts = _times(path, place["t"], table[place["t"]], columns.clock)
+    entity, names = codes(table[place["entity_id"]])
+    trajectory, _ = _codes_if_any(table, place.get("traj_id"))
+    mode, modes = _codes_if_any(table, place.get("mode"))
+    number = {name: _numbers(path, place[name], table) if name in place else None for name in _NUMBERS}
+    lat, lon, speed, heading = (number[name] for name in _NUMBERS)
+    assert lat is not None and lon is not None  # noqa: PT018 - `_places` has seen to it
+    rows = Rows(entity, names, trajectory, mode, modes, ts_ms, has_ts, lat, lon, speed, heading)
+    return clean(rows, _dropped_before(table))
+
+
+def _places(path: Path, present: Sequence[str], columns: ColumnMap) -> dict[str, str]:
+    """Our column -> the file's. Raises ValueError that names what is missing."""
+    yours = dict(columns.yours)
+    for ours, name in yours.items():
+        if name not in present:
+            raise ValueError(f"{path}: no column {name} (for {ours}); its columns are {', '.join(present)}")
+    place = {name: name for name in (*_NAMES, *_NUMBERS) if name in present} | yours
+    if "t" not in place and (own := next((name for name in _TIMES if name in present), None)):
+        place["t"] = own
+    missing = [name for name in ("entity_id", "lat", "lon") if name not in place]
+    missing += [] if "t" in place else ["t (or ts)"]
+    if missing:
+        raise ValueError(
+            f"{path}: no column {', '.join(missing)}; its columns are {', '.join(present)} "
+            f"(--columns maps names, and porto:FILE or ais:FILE names a format)"
+        )
+    return place
+
+
+def _open(path: Path, place: dict[str, str], clock: str) -> Any:
+    wanted = list(dict.fromkeys(place.values()))  # one column may be two of ours: entity_id=trip,traj_id=trip
+    if _is_parquet(path):
+        return pa.parquet.read_table(path, columns=wanted)
+    # typed by name: inference would read entity "007" as the number 7
+    types = {place[name]: pa.string() for name in _NAMES if name in place}
+    types |= {place[name]: pa.float64() for name in _NUMBERS if name in place}
+    if clock != "ms":
+        types[place["t"]] = pa.float64() if clock == "s" else pa.string()
+    convert = pa.csv.ConvertOptions(column_types=types, include_columns=wanted)
+    return pa.csv.read_csv(path, convert_options=convert)
+
+
+def _all_columns(path: Path) -> list[str]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    if _is_parquet(path):
+        return list(pa.parquet.read_schema(path).names)
+    with pa.csv.open_csv(path) as reader:
+        return list(reader.schema.names)
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix.lower() == ".parquet"
+
+
+def _dropped_before(table: Any) -> dict[str, int]:
+    raw = (table.schema.metadata or {}).get(DROPPED)
+    return {} if raw is None else {str(reason): int(rows) for reason, rows in json.loads(raw).items()}
+
+
+def _times(path: Path, name: str, column: Any, clock: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Milliseconds and where there are any. Negative ones are fine: anonymised data is shifted to before 1970."""
+    if pa.types.is_timestamp(column.type):
+        return _whole(column.cast(pa.timestamp("ms", tz=column.type.tz), safe=False).cast(pa.int64()))
+    if clock == "s":
+        return _from_seconds(path, name, column)
+    if clock == "rfc3339":
+        return _from_text(path, name, column)
+    if not pa.types.is_integer(column.type):
+        raise ValueError(f"{path}: column {name} is {column.type}, expected int64 milliseconds since 1970 UTC")
+    ts_ms, present = _whole(column)
+    if present.any() and ts_ms[present].min() >= _SECONDS[0] and ts_ms[present].max() <= _SECONDS[1]:
+        raise ValueError(
+            f"{path}: column {name} looks like seconds since 1970, expected milliseconds (--columns t:s={name})"
+        )
+    return ts_ms, present
+
+
+def _whole(column: Any) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    present = np.asarray(pc.is_valid(column).to_numpy(), bool)
+    return np.asarray(pc.fill_null(column, 0).cast(pa.int64()).to_numpy(), np.int64), present
+
+
+def _from_seconds(path: Path, name: str, column: Any) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
+        raise ValueError(f"{path}: column {name} is {column.type}, expected seconds since 1970 UTC")
+    seconds = np.asarray(column.cast(pa.float64()).fill_null(float("nan")).to_numpy(), np.float64)
+    present = np.isfinite(seconds)
+    if present.any() and np.abs(seconds[present]).min() > _SECONDS[1]:
+        raise ValueError(f"{path}: column {name} does not look like seconds since 1970: milliseconds? (t:ms={name})")
+    return np.rint(np.where(present, seconds, 0.0) * 1000).astype(np.int64), present
+
+
+def _from_text(path: Path, name: str, column: Any) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """A text that is no time is a row without one; if none is, the column is the wrong one."""
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        raise ValueError(f"{path}: column {name} is {column.type}, expected RFC 3339 text")
+    ts_ms = text.zoned_ms(column)
+    present = ts_ms != text.NO_TIME
+    if len(ts_ms) and not present.any():
+        raise ValueError(
+            f"{path}: column {name} has {column[0].as_py()!r}, expected RFC 3339 with a zone: 2026-11-25T13:22:48Z"
+        )
+    return ts_ms, present
+
+
+def _numbers(path: Path, name: str, table: Any) -> NDArray[np.float64]:
+    column = table[name]
+    if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type) or pa.types.is_null(column.type)):
+        raise ValueError(f"{path}: column {name} is {column.type}, expected a number")
+    return np.asarray(column.cast(pa.float64()).fill_null(float("nan")).to_numpy(), np.float64)
+
+
+def _codes_if_any(table: Any, name: str | None) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    return (np.full(table.num_rows, -1, np.int64), ()) if name is None else codes(table[name])

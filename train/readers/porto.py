@@ -1,0 +1,86 @@
+"""Porto's taxis (ECML/PKDD 2015): train.csv, one trip a row. Knows this layout alone.
+
+    TRIP_ID, ..., TAXI_ID, TIMESTAMP (s UTC, of the first point), ..., MISSING_DATA, POLYLINE [[lon, lat], ...]
+
+Longitude comes first, and points are 15 s apart. The entity is TAXI_ID as it stands. Each trip is a trajectory, known
+by its taxi and its start, as TRIP_ID is: the trips that the file has twice become one, its rows counted as repeated.
+A trip marked MISSING_DATA has lost points that nobody can place, so its times are wrong from some point on: it is left
+out. Of what is dropped, `missing_data`, `empty_trip` and `unreadable_row` count trips; the other reasons count points.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from train.readers import text
+from train.readers.gathered import Gathered, Piece, Progress, each
+from train.tables import Table
+
+STEP_MS: Final = 15_000
+PAIRS: Final = r"^\[(\[[^][,]+,[^][,]+\](, ?\[[^][,]+,[^][,]+\])*)?\]$"
+COLUMNS: Final = ("TAXI_ID", "TIMESTAMP", "MISSING_DATA", "POLYLINE")
+
+
+def read(files: Sequence[Path], progress: Progress) -> Table:
+    """Raises ValueError naming the file and what is wrong with it."""
+    found = Gathered()
+    for file, within in each(files, progress):
+        present = text.header(file)
+        missing = [name for name in COLUMNS if name not in present]
+        if missing:
+            raise ValueError(f"{file}, line 1: no column {', '.join(missing)}; its columns are {', '.join(present)}")
+        text.gather(found, file, COLUMNS, partial(_piece, found=found), within, named=True)
+    return found.table()
+
+
+def _piece(trips: Any, *, found: Gathered) -> Piece:
+    """The points of the trips that have any, and one row without a position for each that cannot be read."""
+    marked = np.asarray(pc.equal(pc.utf8_lower(trips["MISSING_DATA"]), "true").to_numpy(zero_copy_only=False), bool)
+    found.dropped["missing_data"] += int(marked.sum())
+    trips = trips.filter(pa.array(~marked))
+    points, lon, lat = _points(trips["POLYLINE"])
+    found.dropped["empty_trip"] += int((points == 0).sum())
+    start_s = text.numbers(trips["TIMESTAMP"])
+    start_ms = np.where(np.isnan(start_s), text.NO_TIME, np.nan_to_num(start_s) * 1000).astype(np.int64)
+    trip = np.repeat(np.arange(len(points)), points)
+    nth = np.arange(len(trip)) - np.repeat(np.cumsum(points) - points, points)
+    begins = start_ms[trip]
+    ts_ms = np.where(begins == text.NO_TIME, text.NO_TIME, begins + STEP_MS * nth)
+    return Piece(trips["TAXI_ID"].take(pa.array(trip)), ts_ms, lat, lon, trajectory=begins)
+
+
+def _points(polylines: Any) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """How many points each trip has, and all longitudes and latitudes; a trip that cannot be read is one of NaN."""
+    if pc.all(pc.match_substring_regex(polylines, PAIRS)).as_py():
+        points = np.asarray(pc.count_substring(polylines, "[").to_numpy(zero_copy_only=False), np.int64) - 1
+        bare = polylines.filter(pa.array(points > 0))
+        for other in ("[", "]", " "):
+            bare = pc.replace_substring(bare, other, "")
+        try:
+            degrees = pc.split_pattern(bare, ",").flatten().cast(pa.float64()).to_numpy(zero_copy_only=False)
+            return points, degrees[0::2], degrees[1::2]
+        except pa.ArrowInvalid:
+            pass  # a cell that is no number: only one by one can tell whose
+    return _points_one_by_one(polylines)
+
+
+def _points_one_by_one(polylines: Any) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    trips = [_polyline(cell) for cell in polylines.to_pylist()]
+    degrees = np.concatenate([np.empty((0, 2)), *trips])
+    return np.array([len(trip) for trip in trips], np.int64), degrees[:, 0], degrees[:, 1]
+
+
+def _polyline(cell: str) -> NDArray[np.float64]:
+    try:
+        return np.array(json.loads(cell), np.float64).reshape(-1, 2)
+    except (ValueError, TypeError):
+        return np.full((1, 2), np.nan)

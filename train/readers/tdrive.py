@@ -1,0 +1,35 @@
+"""T-Drive (Beijing taxis, 2008): text lines `taxi_id,YYYY-MM-DD HH:MM:SS,longitude,latitude`. Knows this layout alone.
+
+Longitude comes first. Times are Beijing's, eight hours ahead of UTC all year. The entity is the taxi's number as it
+stands, "1131". Some of the files are empty in the original, which is no error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from train.readers import text
+from train.readers.gathered import Gathered, Piece, Progress, each
+from train.tables import Table
+
+BEIJING_AHEAD_H: Final = 8.0
+COLUMNS: Final = ("taxi_id", "time", "lon", "lat")
+
+
+def read(files: Sequence[Path], progress: Progress) -> Table:
+    """Raises ValueError naming the file and the line for a file in which no line is of this layout."""
+    found = Gathered()
+    for file, within in each(files, progress):
+        text.gather(found, file, COLUMNS, _piece, within)
+    return found.table()
+
+
+def _piece(sheet: Any) -> Piece:
+    return Piece(
+        entity=sheet["taxi_id"],
+        ts_ms=text.local_ms(sheet["time"], ahead_h=BEIJING_AHEAD_H),
+        lat=text.numbers(sheet["lat"]),
+        lon=text.numbers(sheet["lon"]),
+    )

@@ -1,0 +1,163 @@
+"""Delimited text, as it comes from other people. Knows bytes, lines and cells; knows no format's meaning.
+
+Cells are read as text and then made numbers and times, so that one bad cell costs its row and not the file.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+from numpy.typing import NDArray
+
+from train.readers.gathered import Gathered, Piece, Progress
+
+NO_TIME: Final = int(np.iinfo(np.int64).min)
+BLOCK_BYTES: Final = 8 << 20  # a row must fit; the longest trips of Porto are about 100 KB
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_PACKED: Final = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
+
+
+def header(path: Path) -> list[str]:
+    """The first line's cells. Raises ValueError for a file that is no delimited text."""
+    with _errors(path), _opened(path) as (stream, _), pa.csv.open_csv(stream) as reader:
+        return [str(name) for name in reader.schema.names]
+
+
+def gather(
+    found: Gathered,
+    path: Path,
+    columns: Sequence[str],
+    piece_of: Callable[[Any], Piece],
+    progress: Progress,
+    *,
+    named: bool = False,
+    skip: int = 0,
+) -> None:
+    """Add a file's rows to `found`, batch by batch of text columns. A row with an unreadable cell is counted there.
+
+    `named`: its first line names its columns, of which `columns` are wanted; else `columns` are all that it has, after
+    `skip` lines. Packed files (.zip, .gz, .zst, .bz2) are unpacked on the way. Raises ValueError naming the file, and
+    the line where not one is readable: the file is of another format.
+    """
+    rows, before = 0, found.dropped["unreadable_row"]
+    for sheet in _sheets(path, columns, found.dropped, progress, named=named, skip=skip):
+        rows += found.add(piece_of(sheet))
+    if rows == 0 and found.dropped["unreadable_row"] > before:
+        line = 2 if named else skip + 1
+        raise ValueError(f"{path}, line {line}: expected {', '.join(columns)}, and neither this nor any line is that")
+
+
+def _sheets(
+    path: Path, columns: Sequence[str], dropped: Counter[str], progress: Progress, *, named: bool, skip: int
+) -> Iterator[Any]:
+    def ragged(row: Any) -> str:
+        dropped["unreadable_row"] += 1
+        return "skip"
+
+    reading = pa.csv.ReadOptions(
+        use_threads=False, block_size=BLOCK_BYTES, skip_rows=skip, column_names=None if named else list(columns)
+    )
+    parsing = pa.csv.ParseOptions(invalid_row_handler=ragged)
+    convert = pa.csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), include_columns=list(columns))
+    size = max(1, path.stat().st_size)
+    with _errors(path), _opened(path) as (stream, raw):
+        try:
+            reader = pa.csv.open_csv(stream, reading, parsing, convert)
+        except pa.ArrowInvalid as error:
+            if "Empty CSV file" in str(error) and not named:  # a track of no points; T-Drive has such
+                return
+            raise
+        with reader:
+            for batch in reader:
+                yield batch
+                progress(min(1.0, raw.tell() / size))
+
+
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    """What Arrow and the unpackers have to say about a file, in one line that names it."""
+    try:
+        yield
+    except (pa.ArrowException, zipfile.BadZipFile, EOFError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    except OSError as error:
+        if error.errno is not None:  # the system's, which names the file; Arrow's own of a damaged archive does not
+            raise
+        raise ValueError(f"{path}: {error}") from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, BinaryIO]]:
+    """The unpacked bytes, and the file below them, whose position tells how far we are."""
+    with path.open("rb") as raw:
+        suffix = path.suffix.lower()
+        if suffix == ".zip":
+            with zipfile.ZipFile(raw) as archive, archive.open(_only_csv(path, archive)) as member:
+                yield pa.PythonFile(member, mode="r"), raw
+        elif suffix in _PACKED:
+            yield pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), _PACKED[suffix]), raw
+        else:
+            yield pa.PythonFile(raw, mode="r"), raw
+
+
+def _only_csv(path: Path, archive: zipfile.ZipFile) -> str:
+    found = [name for name in archive.namelist() if name.lower().endswith((".csv", ".txt"))]
+    if len(found) != 1:
+        raise ValueError(f"{path}: has {len(found)} CSV files, expected one")
+    return found[0]
+
+
+def numbers(column: Any) -> NDArray[np.float64]:
+    """NaN where the cell is no number."""
+    try:
+        cast = column.cast(pa.float64())
+    except pa.ArrowInvalid:
+        return np.array([_number(cell) for cell in column.to_pylist()], np.float64)
+    return np.asarray(cast.fill_null(float("nan")).to_numpy(zero_copy_only=False), np.float64)
+
+
+def local_ms(column: Any, *, ahead_h: float = 0.0) -> NDArray[np.int64]:
+    """`YYYY-MM-DD HH:MM:SS[.fff]` on a clock `ahead_h` hours ahead of UTC, as ms UTC; NO_TIME where it is no time."""
+    ts_ms = _milliseconds(column, pa.timestamp("ns"), zoned=False)
+    ts_ms[ts_ms != NO_TIME] -= round(ahead_h * 3_600_000)
+    return ts_ms
+
+
+def zoned_ms(column: Any) -> NDArray[np.int64]:
+    """RFC 3339 text as ms UTC; NO_TIME where it is no time or has no zone."""
+    return _milliseconds(column, pa.timestamp("ns", "UTC"), zoned=True)
+
+
+def _milliseconds(column: Any, kind: Any, *, zoned: bool) -> NDArray[np.int64]:
+    try:
+        cast = column.cast(kind).cast(pa.int64())
+    except pa.ArrowInvalid:
+        return np.array([_time(cell, zoned=zoned) for cell in column.to_pylist()], np.int64)
+    whole = np.array(cast.fill_null(NO_TIME).to_numpy(zero_copy_only=False), np.int64)
+    return np.where(whole == NO_TIME, NO_TIME, whole // 1_000_000)
+
+
+def _number(cell: str | None) -> float:
+    try:
+        return float(cell or "nan")
+    except ValueError:
+        return float("nan")
+
+
+def _time(cell: str | None, *, zoned: bool) -> int:
+    try:
+        found = datetime.fromisoformat((cell or "").strip())
+    except ValueError:
+        return NO_TIME
+    if (found.tzinfo is not None) != zoned:
+        return NO_TIME
+    return (found.replace(tzinfo=found.tzinfo or UTC) - _EPOCH) // timedelta(milliseconds=1)

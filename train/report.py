@@ -1,0 +1,121 @@
+"""A report of the judge as a table for people. Knows the plain data that it is given; measures nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+
+def show(report: dict[str, Any], model: str) -> None:
+    """Print a report, at most 80 columns wide."""
+    if "bands" in report:
+        _show_times(report, model)
+    else:
+        _show_metres(report, model)
+
+
+def _show_times(report: dict[str, Any], model: str) -> None:
+    table = _table(report, f"minutes; ± of the MAE: 95 %; {model}")
+    table.add_column("distance", no_wrap=True)
+    table.add_column("predictor", no_wrap=True)
+    for name in ("MAE", "median", "MAPE", "90 %", "width"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for label, scores in {"all": report["predictors"], **report["bands"]}.items():
+        for number, (name, score) in enumerate(scores.items()):
+            table.add_row(f"{label} ({score['n']:,})" if number == 0 else "", name, *_time_cells(score))
+        table.add_section()
+    Console().print(table)
+
+
+def _time_cells(score: dict[str, Any]) -> Iterator[str]:
+    yield f"{score['mae_s'] / 60:,.1f} ±{(score['mae_high_s'] - score['mae_low_s']) / 120:,.1f}"
+    yield f"{score['median_ae_s'] / 60:,.1f}"
+    yield from (f"{100 * score[name]:.1f} %" for name in ("mape", "coverage_90"))
+    yield f"{score['width_s'] / 60:,.1f}"
+
+
+def _show_metres(report: dict[str, Any], model: str) -> None:
+    gaps = "blocks" in report
+    table = _table(report, f"metres; ± of the mean: 95 %; {model}")
+    table.add_column("hidden" if gaps else "horizon", no_wrap=True)
+    table.add_column("predictor", no_wrap=True)
+    for name in ("mean", "median", "p90", "CRPS", "50 %", "90 %"):
+        table.add_column(name, justify="right", no_wrap=True)
+    blocks = report["blocks" if gaps else "horizons"]
+    for key, block in blocks.items():
+        label = _label(key)
+        for name, score in block.items():
+            if isinstance(score, dict) and "p90_m" in score:
+                table.add_row(label, name, *_cells(score), style="bold" if name == "model" else None)
+                label = ""
+        table.add_section()
+    console = Console()
+    console.print(table)
+    for line in _verdicts(report, blocks):
+        console.print(line, highlight=False)
+
+
+def _table(report: dict[str, Any], caption: str) -> Table:
+    part = "all of it" if report["split"] == "all" else f"split {report['split']} ({report['split_fingerprint']})"
+    table = Table(
+        title=f"{report['file']}, {part}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    table.caption, table.caption_justify = f"{_counts(report)}\n{caption}", "left"
+    return table
+
+
+def _verdicts(report: dict[str, Any], blocks: dict[str, Any]) -> Iterator[str]:
+    """What the table says, in words: the model against the best baseline, where it loses, and what was fitted."""
+    for key, block in blocks.items():
+        if "model_vs_best" in block:
+            against = block["model_vs_best"]
+            ratio = "" if against["ratio"] is None else f", {against['ratio']:.3f} of it"
+            crps = f"; CRPS {block['crps_vs_kalman']['ratio']:.3f} of Kalman's" if "crps_vs_kalman" in block else ""
+            half = (against["high_m"] - against["low_m"]) / 2
+            yield f"{_label(key)}: {against['difference_m']:+,.1f} ±{half:,.1f} m to {against['baseline']}{ratio}{crps}"
+    if "worse_than_best_baseline" in report:
+        worse = report["worse_than_best_baseline"]
+        if not worse:
+            yield "worse than the best baseline: in no cadence of 1,000 anchors or more"
+        for row in worse:
+            metres = f"{_metres(row['model_m'])} m, {row['baseline']} {_metres(row['baseline_m'])} m"
+            yield f"worse than the best baseline: {_label(row['horizon'])}, {row['stratum']}: {metres}"
+    for name, values in (report.get("fitted") or {}).items():
+        numbers = ", ".join(f"{key} {value:.3g}" for key, value in values.items() if key not in ("log_crps", "tries"))
+        yield f"fitted {name}: {numbers}"
+    if "fitted" in report and not report["fitted"]:
+        yield "nothing fitted: no train split apart from what is judged"
+
+
+def _label(key: str) -> str:
+    return f"{key} s" if key[0].isdigit() else key
+
+
+def _cells(score: dict[str, Any]) -> Iterator[str]:
+    yield f"{_metres(score['mean_m'])} ±{_metres((score['mean_high_m'] - score['mean_low_m']) / 2)}"
+    yield from (_metres(score[name]) for name in ("median_m", "p90_m", "crps_m"))
+    yield from ("" if score[name] is None else f"{100 * score[name]:.1f}" for name in ("coverage_50", "coverage_90"))
+
+
+def _metres(value: float) -> str:
+    return f"{value:,.1f}" if value < 99.95 else f"{value:,.0f}"
+
+
+def _counts(report: dict[str, Any]) -> str:
+    """What was judged, and that it is a sample where it is one."""
+    every = report["every_nth_track"]
+    tracks = f"{report['tracks']:,} tracks"
+    if every > 1:
+        tracks += f" (one in {every:,} of {report['tracks_in_split']:,})"
+    counts = [f"{report['entities']:,} entities", tracks]
+    counts += [f"{report[name]:,} {name}" for name in ("anchors", "trips", "fallbacks") if report.get(name)]
+    return ", ".join(counts)

@@ -1,0 +1,181 @@
+"""Vehicles and walkers in invented towns, as a track file. Knows trips, blocks and receivers; copies no real place.
+
+Free data holds buses, ships and a few cars: things that mostly go on. What it lacks is what taxis, couriers and people
+do: trips within a town, waits between them, and so a displacement that stops growing. A model that has never seen it
+takes every vehicle for a bus and overshoots at a quarter of an hour. Nothing here is judged: it only ever trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from model.geo import F64, moved_deg
+
+ENTITIES_PER_TOWN: Final = 8
+MOST_PINGS: Final = 3_000  # of one entity: fast receivers are cut short in time, or they would be all of the file
+HOURS: Final = (4.0, 14.0)
+CADENCE_S: Final = (2.0, 120.0)
+FIRST_MS: Final = 1_500_000_000_000
+KINDS: Final = ("taxi", "courier", "bus", "walker")
+SHARES: Final = (0.5, 0.2, 0.15, 0.15)
+
+
+class Town(NamedTuple):
+    """A disc of streets in two directions."""
+
+    lat_deg: float
+    lon_deg: float
+    radius_m: float
+    block_m: float
+    turn_rad: float  # of the streets against east and north
+
+
+class Leg(NamedTuple):
+    """A movement along one street, or a wait: seconds that it takes, and where it ends (street frame, m)."""
+
+    seconds: float
+    x: float
+    y: float
+
+
+def write(path: Path, *, entities: int = 600, seed: int = 0, told: Callable[[float], None] = lambda share: None) -> int:
+    """Write `entities` of them as Parquet (zstd), a function of the seed; returns the number of pings."""
+    rng = np.random.default_rng([0x70776E, seed])
+    columns: dict[str, list[NDArray[Any]]] = {"t": [], "lat": [], "lon": []}
+    names: list[NDArray[Any]] = []
+    for number in range(entities):
+        if number % ENTITIES_PER_TOWN == 0:
+            town = _town(rng)
+        kind = KINDS[int(rng.choice(len(KINDS), p=SHARES))]
+        ts_ms, lat, lon = _track(rng, town, kind)
+        for name, column in zip(columns, (ts_ms, lat, lon), strict=True):
+            columns[name].append(column)
+        names.append(np.full(len(ts_ms), f"{kind}-{seed}-{number}"))
+        told((number + 1) / entities)
+    table = pa.table({"entity_id": np.concatenate(names)} | {k: np.concatenate(v) for k, v in columns.items()})
+    pq.write_table(table, path, compression="zstd")
+    return len(table)
+
+
+def _town(rng: Generator) -> Town:
+    return Town(
+        lat_deg=rng.uniform(-55, 60),
+        lon_deg=rng.uniform(-179, 179),
+        radius_m=_log_uniform(rng, 2_000, 15_000),
+        block_m=_log_uniform(rng, 80, 250),
+        turn_rad=rng.uniform(0, np.pi / 2),
+    )
+
+
+def _track(rng: Generator, town: Town, kind: str) -> tuple[NDArray[np.int64], F64, F64]:
+    """One receiver's times (ms), latitudes and longitudes."""
+    cadence_s = _log_uniform(rng, *CADENCE_S)
+    until_s = min(rng.uniform(*HOURS) * 3600, MOST_PINGS * cadence_s)
+    start = _somewhere(rng, town, town.radius_m)
+    legs = _legs(rng, town, kind, start)
+    at_s, x, y = [0.0], [start[0]], [start[1]]
+    while at_s[-1] < until_s:
+        leg = next(legs)
+        at_s.append(at_s[-1] + max(leg.seconds, 0.1))
+        x.append(leg.x)
+        y.append(leg.y)
+    seconds = _receiver_s(rng, cadence_s, until_s)
+    en = np.stack([np.interp(seconds, at_s, x), np.interp(seconds, at_s, y)], axis=-1)
+    cos, sin = np.cos(town.turn_rad), np.sin(town.turn_rad)
+    en = en @ np.array([[cos, sin], [-sin, cos]]) + _noise_m(rng, seconds)
+    lat, lon = moved_deg(np.full(len(en), town.lat_deg), np.full(len(en), town.lon_deg), en)
+    first_ms = FIRST_MS + int(rng.integers(0, 28 * 86_400)) * 1000
+    return first_ms + np.rint(1000 * seconds).astype(np.int64), lat, lon
+
+
+def _receiver_s(rng: Generator, cadence_s: float, until_s: float) -> F64:
+    """When it reports: nearly evenly, with lost reports and a few silences."""
+    jitter = rng.choice([0.0, 0.02, 0.2])
+    dt_s = cadence_s * (1 + jitter * rng.standard_normal(int(until_s / cadence_s) + 1)).clip(0.2, 3.0)
+    dt_s *= np.where(rng.random(len(dt_s)) < 0.03, rng.integers(2, 5, len(dt_s)), 1)
+    dt_s += np.where(rng.random(len(dt_s)) < 0.002, rng.uniform(60, 900, len(dt_s)), 0.0)
+    seconds = np.cumsum(dt_s)
+    return np.asarray(seconds[seconds < until_s])
+
+
+def _noise_m(rng: Generator, seconds: F64) -> F64:
+    """A receiver's error, which drifts over a minute or so."""
+    sigma_m = _log_uniform(rng, 2.0, 15.0)
+    keep = np.exp(-np.diff(seconds, prepend=seconds[:1] - 60.0) / 60.0)
+    fresh = rng.standard_normal((len(seconds), 2)) * (sigma_m * np.sqrt(1 - keep**2))[:, None]
+    out = np.zeros((len(seconds), 2))
+    for i in range(1, len(out)):
+        out[i] = keep[i] * out[i - 1] + fresh[i]
+    return out
+
+
+def _legs(rng: Generator, town: Town, kind: str, start: F64) -> Iterator[Leg]:
+    """Movements and waits, without end."""
+    here = start
+    stops = [_somewhere(rng, town, town.radius_m) for _ in range(int(rng.integers(3, 7)))]  # of a bus
+    order, wait_s = 0, {"taxi": 240.0, "courier": 180.0, "bus": 60.0, "walker": 1200.0}[kind]
+    typical_mps = {"taxi": 9.0, "courier": 7.0, "bus": 7.0, "walker": 1.3}[kind] * np.exp(0.25 * rng.standard_normal())
+    while True:
+        if kind == "bus":
+            order = (order + 1) % (2 * len(stops) - 2)
+            goal = stops[order if order < len(stops) else 2 * len(stops) - 2 - order]
+        else:
+            far = {"taxi": town.radius_m, "courier": 2_500.0, "walker": 1_500.0}[kind]
+            goal = _near(rng, town, here, _log_uniform(rng, 200.0, max(far, 400.0)))
+        yield from _trip(rng, town, here, goal, typical_mps * np.exp(0.25 * rng.standard_normal()), kind)
+        here = goal
+        if rng.random() < 0.75:
+            yield Leg(rng.exponential(wait_s), *here)
+
+
+def _trip(rng: Generator, town: Town, here: F64, goal: F64, mps: float, kind: str) -> Iterator[Leg]:
+    """Along the streets, block after block at its own speed, with lights, or stops of a bus."""
+    at = here.copy()
+    for axis, end in _corners(rng, here, goal):
+        blocks = max(1, round(abs(end - at[axis]) / town.block_m))
+        for along in np.linspace(at[axis], end, blocks + 1)[1:]:
+            length = abs(along - at[axis])
+            at[axis] = along
+            pace = mps * np.exp(0.3 * rng.standard_normal())
+            yield Leg(length / max(pace, 0.3), *at)
+            if kind == "bus" and rng.random() < 0.4:
+                yield Leg(rng.uniform(8, 40), *at)
+            elif kind != "walker" and rng.random() < 0.2:
+                yield Leg(rng.exponential(18.0), *at)
+
+
+def _corners(rng: Generator, here: F64, goal: F64) -> Iterator[tuple[int, float]]:
+    """Turns of a way from here to the goal: which axis is followed, and up to where."""
+    turns = int(rng.integers(1, 4))
+    shares = [np.sort(rng.random(turns)) for _ in range(2)]
+    first = int(rng.integers(0, 2))
+    for i in range(turns):
+        for axis in (first, 1 - first):
+            share = 1.0 if i == turns - 1 else shares[axis][i]
+            yield axis, float(here[axis] + share * (goal[axis] - here[axis]))
+
+
+def _somewhere(rng: Generator, town: Town, within_m: float) -> F64:
+    """A point of the disc, denser towards its middle, where towns are."""
+    angle, radius = rng.uniform(0, 2 * np.pi), within_m * rng.random() ** 0.8
+    return np.array([radius * np.cos(angle), radius * np.sin(angle)])
+
+
+def _near(rng: Generator, town: Town, here: F64, distance_m: float) -> F64:
+    """A point that far away; back towards the middle where the town would end."""
+    angle = rng.uniform(0, 2 * np.pi)
+    goal = here + distance_m * np.array([np.cos(angle), np.sin(angle)])
+    length = float(np.hypot(*goal))
+    return goal if length <= town.radius_m else goal * (town.radius_m / length) * rng.random()
+
+
+def _log_uniform(rng: Generator, low: float, high: float) -> float:
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
