@@ -58,6 +58,7 @@ class BatchOptions:
     file_power: float = 0.5  # a file of n pings is drawn ∝ n^power: small sources must not drown in a large one
     thin: float = 0.6  # chance of another cadence
     bend: float = 0.0  # chance of turns at random moments (train.bends): for models that have to travel
+    turn: float = 1.0  # chance of a turn by any angle, half of the time with a mirror
     rescale: float = 0.5  # chance of stretched space and time
     noise: float = 0.3  # chance of added GPS noise
     drop_reported: float = 0.5  # chances that speed, heading, clock are hidden: elsewhere they may not exist
@@ -344,7 +345,9 @@ class _Warp(NamedTuple):
         """A row that keeps its place keeps its shape: a street turned is another street."""
         n = o.rows
         stays = (rng.random(n) >= o.drop_place) & placed
-        angle = np.where(stays, 0.0, rng.uniform(0, 2 * np.pi, n))
+        # Nothing is drawn where all are turned, so that earlier seeds keep their batches.
+        turned = ~stays if o.turn >= 1 else ~stays & (rng.random(n) < o.turn)
+        angle = np.where(turned, rng.uniform(0, 2 * np.pi, n), 0.0)
         stretched = (rng.random(n) < o.rescale) & ~stays
         log_time = np.where(stretched, rng.uniform(np.log(0.4), np.log(2.0), n), 0.0)
         log_space = np.where(stretched, log_time + rng.normal(0, 0.25, n), 0.0)
@@ -352,7 +355,7 @@ class _Warp(NamedTuple):
         return cls(
             np.cos(angle),
             np.sin(angle),
-            np.where((rng.random(n) < 0.5) & ~stays, -1.0, 1.0),
+            np.where((rng.random(n) < 0.5) & turned, -1.0, 1.0),
             np.exp(log_space),
             np.exp(log_time),
             sigma,

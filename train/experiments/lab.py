@@ -22,6 +22,9 @@ from train.splits import Splits, split
 
 Say = Callable[[str], None]
 
+# For trainings of some hundred steps: twice as far per step as AdamW (measured).
+MUON: dict[str, Any] = {"optimizer": "muon", "muon_lr": 0.02, "warmup": 50}
+
 
 @dataclass(frozen=True)
 class Lab:
@@ -42,6 +45,11 @@ class Lab:
         whole = split(load(self.data, self.cache))  # one cache for every choice of files
         return Splits(*(_without(part, without) for part in whole[:3]), whole.fingerprint)
 
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Of the repetitions of one training: what they disagree about is noise."""
+        return (self.seed, self.seed + 1)
+
     def steps(self, full: int) -> int:
         return max(2, round(full * self.effort))
 
@@ -55,27 +63,30 @@ class Lab:
         val: Corpus | None = None,
         batch: BatchOptions | None = None,
         options: dict[str, Any] | None = None,
+        seed: int | None = None,
+        validations: int = 8,
     ) -> Trained:
         """Train one variant from nothing for `steps` times the effort. Same seed, same batches for all variants."""
         fit_options = FitOptions(
             out=self.scratch / name,
             steps=self.steps(steps),
-            seed=self.seed,
+            seed=self.seed if seed is None else seed,
             threads=self.threads,
-            validate_every=max(1, self.steps(steps) // 8),
+            validate_every=max(1, self.steps(steps) // validations),
             batch=batch or BatchOptions(),
             **(options or {}),
         )
-        started, ticks = time.process_time(), [0.0]
+        started, ticks, norms = time.process_time(), [0.0], list[float]()
 
         def watch(tick: Tick) -> None:
+            norms.append(tick.gradient_norm)
             if tick.validation is not None or tick.step == tick.total or time.monotonic() - ticks[-1] > 30:
                 ticks.append(time.monotonic())
                 self.say(f"{name}: step {tick.step:,} of {tick.total or 0:,}, loss {tick.loss:.3f}")
 
         report = fit(train, val, replace(config, name=name.replace("/", "-")), fit_options, resume=False, watch=watch)
         spent = time.process_time() - started
-        return Trained(name, report.network, report.losses, report.validations, spent, report.steps)
+        return Trained(name, report.network, report.losses, report.validations, spent, report.steps, norms)
 
     def judge(self, trained: Trained, file: str, part: str = "test") -> dict[str, Any]:
         """`train.evaluate.judge_forecasts` of one of the files, for weights that can be served."""
@@ -99,3 +110,4 @@ class Trained:
     validations: list[tuple[int, dict[str, float]]]  # step, losses by name (train.objective.Losses)
     cpu_s: float
     steps: int
+    gradient_norms: list[float]  # of every step, before clipping

@@ -1,0 +1,146 @@
+"""The judge's questions answered in one full pass per track: for weights that cannot be served, and where it is enough.
+
+Same tracks, anchors and targets as `train.evaluate`, and, where no track is longer than the pass, the same errors: by
+the model's promise a full banded forward equals the stream. Knows the mean and the ellipse; draws no bootstrap.
+
+Shapes: R rows (tracks), T tokens, A anchors, H = 1 + horizons (column 0 is the next ping).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model import baselines, features, queries
+from model.geo import F64, displacement_m
+from model.heads import combine
+from model.network import Network, asked
+from train import anchors as anchoring
+from train.anchors import Anchors
+from train.data import Corpus
+from train.evaluate import open_samples
+from train.experiments.lab import Lab
+from train.score import covered, mahalanobis2
+
+COLUMNS: Final = ("next", *(f"{horizon:g} s" for horizon in anchoring.HORIZONS_S))
+LONGEST: Final = 640  # tokens of a pass; longer tracks become several, each beginning anew
+PASS_TOKENS: Final = 8_192  # side by side, padding included
+
+Rows = NDArray[np.int64]
+
+
+class Exam(NamedTuple):
+    """Tracks of at most LONGEST pings, and what is asked about them."""
+
+    corpus: Corpus
+    anchors: Anchors
+
+    @property
+    def token(self) -> Rows:
+        """Index of each anchor's token (A,): the pings before it in its track."""
+        return np.asarray(self.anchors.row - self.corpus.tracks[self.anchors.track, 0])
+
+
+class Marks(NamedTuple):
+    """Of every question (A, H), NaN where there is no target or no answer."""
+
+    error_m: F64
+    surprise: F64  # squared Mahalanobis length of the error
+
+    def mean_m(self, chosen: NDArray[np.bool_] | None = None) -> list[float]:
+        """Mean error per column, of the chosen anchors; NaN for a column without any."""
+        error = self.error_m if chosen is None else self.error_m[chosen]
+        return [float(column[~np.isnan(column)].mean()) if (~np.isnan(column)).any() else np.nan for column in error.T]
+
+    def coverage_90(self) -> list[float]:
+        """The share inside the 90 % region, per column."""
+        return [covered(column[~np.isnan(column)], 0.9) for column in self.surprise.T]
+
+
+def judged_tracks(lab: Lab, path: Path, most: int | None = None) -> Corpus:
+    """The judged test tracks of one file, thinned to about `most` anchors."""
+    return open_samples([path], "test", cache_dir=lab.cache, most=most)[0].corpus
+
+
+def some(corpus: Corpus, most_pings: int) -> Corpus:
+    """Every n-th track, so that about `most_pings` are left."""
+    return corpus.select(np.arange(0, len(corpus), -(-corpus.pings // most_pings)))
+
+
+def ask(corpus: Corpus) -> Exam:
+    """Every question of the protocol about these tracks, cut to what one pass takes."""
+    corpus = anchoring.usable(_pieces(corpus))
+    return Exam(corpus, anchoring.find(corpus))
+
+
+def irregular(corpus: Corpus, keep: float = 0.5, seed: int = 0) -> Corpus:
+    """The same tracks with each ping kept with that chance: another cadence, and no two intervals alike."""
+    kept = np.random.default_rng(seed).random(len(corpus.ts_ms)) < keep
+    rows = np.flatnonzero(kept)
+    columns = {name: getattr(corpus, name)[rows] for name in ("ts_ms", "lat", "lon", "speed_mps", "heading_deg")}
+    return replace(corpus, tracks=np.searchsorted(rows, corpus.tracks), file_start=np.array([0, len(rows)]), **columns)
+
+
+@torch.inference_mode()
+def sit(network: Network, exam: Exam, *, longest: int = LONGEST) -> Marks:
+    """The marks of these weights; tokens from index `longest` on are not shown and leave NaN."""
+    anchors, shape = exam.anchors, exam.anchors.dt_s.shape
+    error_m, surprise = np.full(shape, np.nan), np.full(shape, np.nan)
+    for tracks in _passes(exam.corpus):
+        which = np.flatnonzero(np.isin(anchors.track, tracks) & (exam.token < longest))
+        if len(which):
+            error_m[which], surprise[which] = _answer(network, exam, tracks, which, longest)
+    missing = anchors.target < 0
+    return Marks(np.where(missing, np.nan, error_m), np.where(missing, np.nan, surprise))
+
+
+def _answer(network: Network, exam: Exam, tracks: Rows, which: Rows, longest: int) -> tuple[F64, F64]:
+    """Errors and surprises [a, H] of the anchors `which`, all of them in `tracks`."""
+    corpus, anchors, config = exam.corpus, exam.anchors, network.config
+    bounds = corpus.tracks[tracks]
+    length = min(int((bounds[:, 1] - bounds[:, 0]).max()), longest)
+    fixes = corpus.fixes(np.minimum(bounds[:, :1] + np.arange(length), bounds[:, 1:] - 1))
+    kin = baselines.scan_fixes(fixes, config)
+    x = torch.from_numpy(features.encode(kin, features.context(fixes), config))
+    hidden = network.trunk(x, network.locate(fixes), torch.from_numpy(np.array(fixes["ts_ms"])))[0]
+    row, token = np.searchsorted(tracks, anchors.track[which]), exam.token[which]
+    fix = fixes[row, token]
+    physics = queries.forecast(kin[row, token], anchors.dt_s[which], config, queries.from_origin(fix, config))
+    question = asked(physics, torch.float64)
+    spread = combine(
+        network.forecast(hidden[torch.from_numpy(row), torch.from_numpy(token)], question.features), question
+    )
+    there = corpus.fixes(anchors.target[which])
+    truth = displacement_m(fix["lat_e7"][:, None], fix["lon_e7"][:, None], there["lat_e7"], there["lon_e7"])
+    off = truth - spread.mean_en.numpy()
+    far = mahalanobis2(off.reshape(-1, 2), spread.cov_m2.numpy().reshape(-1, 3))
+    return np.hypot(off[..., 0], off[..., 1]), far.reshape(off.shape[:-1])
+
+
+def _passes(corpus: Corpus) -> Iterator[Rows]:
+    """Sorted tracks that go through the network together: of like length, so that little is padding."""
+    length = corpus.tracks[:, 1] - corpus.tracks[:, 0]
+    order, first = np.argsort(-length, kind="stable"), 0
+    while first < len(order):
+        rows = order[first : first + max(1, PASS_TOKENS // int(length[order[first]]))]
+        yield np.sort(rows)
+        first += len(rows)
+
+
+def _pieces(corpus: Corpus) -> Corpus:
+    starts = [np.arange(first, last, LONGEST) for first, last in corpus.tracks]
+    of = np.repeat(np.arange(len(corpus)), [len(start) for start in starts])
+    first = np.concatenate(starts)
+    tracks = np.stack([first, np.minimum(first + LONGEST, corpus.tracks[of, 1])], axis=1)
+    return replace(corpus, tracks=tracks, entity=corpus.entity[of], file=corpus.file[of])
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """Of positive errors in metres: each horizon weighs alike, whatever its size; NaN are left out."""
+    return float(np.exp(np.nanmean(np.log(values))))

@@ -1,0 +1,49 @@
+"""Is a difference more than the luck of a seed? Knows scores of variants by seed; knows no model.
+
+Each variant is trained with the same seeds, and a seed fixes weights and batches, so a lucky seed is lucky for all:
+what is left after each seed's and each variant's own level is the noise (two-way analysis of variance without
+repetition; Fisher, 1925, chapter VII).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+
+CERTAIN: Final = 2.8  # standard errors: the 97.5 % point of Student's t with 4 degrees of freedom (5 variants, 2 seeds)
+
+Scores = Mapping[str, Sequence[float]]  # errors of each variant, one per seed
+
+
+def mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))
+
+
+def noise(scores: Scores) -> float:
+    """How far two variants' means may lie apart, as a share, before it is more than chance."""
+    log = np.log(np.array([list(values) for values in scores.values()], dtype=np.float64))
+    variants, repeats = log.shape
+    if variants < 2 or repeats < 2:
+        raise ValueError(f"noise needs two variants and two seeds, got {variants} and {repeats}")
+    left = log - log.mean(1, keepdims=True) - log.mean(0, keepdims=True) + log.mean()
+    variance = float((left**2).sum()) / ((variants - 1) * (repeats - 1))
+    return float(np.expm1(CERTAIN * np.sqrt(2 * variance / repeats)))
+
+
+def gain(scores: Scores, name: str, over: str) -> float:
+    """By which share of its error `name` is better than `over`; negative where it is worse."""
+    return 1.0 - mean(scores[name]) / mean(scores[over])
+
+
+def best(scores: Scores) -> str:
+    """The variant with the lowest mean error; of equal ones the first."""
+    return min(scores, key=lambda name: mean(scores[name]))
+
+
+def compare(scores: Scores, name: str, over: str) -> str:
+    """`name` against `over` in words: "3.1 % better than x", or that the difference is within seed noise."""
+    won, chance = gain(scores, name, over), noise(scores)
+    how = f"{100 * abs(won):.1f} % {'better' if won >= 0 else 'worse'} than {over}"
+    return how if abs(won) > chance else f"{how}, which is within the seed noise of {100 * chance:.1f} %"
