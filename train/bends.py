@@ -36,16 +36,16 @@ class Bends(NamedTuple):
 
     def where(self, place: Rows, fixes: NDArray[Any]) -> F64:
         """Metres [B, ..., 2] from the origin of FIX records that are at places [B, ...]."""
-        k = self.count(place)
+        k = self.passed(place)
         row = np.arange(len(place)).reshape(-1, *(1,) * (place.ndim - 1))
         origin = np.broadcast_to(self.origin.reshape(row.shape), fixes.shape)
         return _turned(steps_between(origin, fixes)[1], self.angle[row, k]) + self.shift_en[row, k]
 
     def turned(self, place: Rows) -> F64:
         """By how much the track is turned at places [B, T]."""
-        return np.asarray(np.take_along_axis(self.angle, self.count(place), axis=1))
+        return np.asarray(np.take_along_axis(self.angle, self.passed(place), axis=1))
 
-    def count(self, place: Rows) -> Rows:
+    def passed(self, place: Rows) -> Rows:
         """Bends at or before places [B, ...]. One pass each, so that no array has an axis S more than `place`."""
         out = np.zeros(place.shape, np.int64)
         for bend in self.place.T:
