@@ -28,6 +28,7 @@ from train import bends, masks
 from train.bends import Bends
 from train.data import Corpus
 from train.masks import MASKS, Tracks
+from train.packing import DRAWN, Packing, pack
 
 Rows = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -48,6 +49,7 @@ class BatchOptions:
     """How batches are drawn. Chances are per row."""
 
     rows: int = 32  # B: small, since many updates pay more than smooth ones in a short run
+    pack: bool = False  # short tracks share rows of the trunk: `rows` is then how many it sees
     tokens: int = 128  # T: a window and as much again, so that half of the tokens have a full band behind them
     questions: int = 3  # Q: the next token, and Q-1 random times
     gaps: int = 6  # G
@@ -96,6 +98,7 @@ class Batch(NamedTuple):
     travel_mask: Mask  # B, E
     travel_lat_deg: F64  # B, E destinations; NaN where the row's place is hidden
     travel_lon_deg: F64
+    packing: Packing | None = None  # how the trunk sees the rows; None: as they are
 
 
 class Batches:
@@ -120,7 +123,8 @@ class Batches:
         weight = np.bincount(of, minlength=len(corpus.files)).astype(np.float64)
         typical = np.bincount(of, weights=length[track], minlength=len(weight)) / np.maximum(weight, 1.0)
         # A row that is mostly empty costs as much as a full one: sources of short tracks get rows by what fits in.
-        full = np.minimum(typical / self.options.tokens, 1.0)
+        self._packs = options.pack and config.patch == 1
+        full = 1.0 if self._packs else np.minimum(typical / self.options.tokens, 1.0)
         weight = np.where(weight > 0, weight**self.options.file_power, 0.0) * full
         self._file_share = weight / weight.sum()
         self._places = [np.flatnonzero(of == f) for f in range(len(corpus.files))]
@@ -129,32 +133,36 @@ class Batches:
     def draw(self, step: int) -> Batch:
         """The batch of one step."""
         rng = np.random.default_rng([self.seed, step])
-        place, valid, jumps = self._tokens(rng)
-        return self._batch(rng, place, valid, jumps)
+        o = self.options
+        if not self._packs:
+            return self._batch(rng, *self._tokens(rng, o.rows))
+        place, valid, jumps = self._tokens(rng, round(DRAWN * o.rows))
+        chosen, packing = pack(valid.sum(axis=1), o.rows, o.tokens)
+        return self._batch(rng, place[chosen], valid[chosen], jumps[chosen])._replace(packing=packing)
 
-    def _tokens(self, rng: Generator) -> tuple[Rows, Mask, Rows]:
+    def _tokens(self, rng: Generator, n: int) -> tuple[Rows, Mask, Rows]:
         """Places of the tokens [B, T], which of them exist, and the tokens [B, G] before which a segment is hidden."""
         o = self.options
-        file = rng.choice(len(self._file_share), size=o.rows, p=self._file_share)
-        pick = rng.random(o.rows)
+        file = rng.choice(len(self._file_share), size=n, p=self._file_share)
+        pick = rng.random(n)
         anchor = np.array([self._places[f][int(u * len(self._places[f]))] for f, u in zip(file, pick, strict=True)])
         track = np.searchsorted(self._stop, anchor, side="right")
         start, stop = self._start[track], self._stop[track]
         steps = _strides(rng, o, stop - start, (self._line_ms[stop - 1] - self._line_ms[start]) / 1000.0)
         span = steps.sum(axis=1)
         # The picked ping lies anywhere in the window, which stays inside its track where it fits.
-        begin = anchor - (rng.random(o.rows) * span).astype(np.int64)
+        begin = anchor - (rng.random(n) * span).astype(np.int64)
         begin = np.clip(begin, start, np.maximum(start, stop - span - 1))
         place = begin[:, None] + np.cumsum(steps, axis=1)
-        jumps = 2 + (rng.random((o.rows, o.gaps)) * (o.tokens - 3)).astype(np.int64)
-        hidden_ms = 1000 * np.exp(rng.uniform(np.log(MIN_HIDDEN_S), np.log(MAX_HIDDEN_S), (o.rows, o.gaps)))
+        jumps = 2 + (rng.random((n, o.gaps)) * (o.tokens - 3)).astype(np.int64)
+        hidden_ms = 1000 * np.exp(rng.uniform(np.log(MIN_HIDDEN_S), np.log(MAX_HIDDEN_S), (n, o.gaps)))
         # In the other rows only the thinning hides anything, so that undisturbed tracks stay common.
-        chance, masked = rng.random((o.rows, o.gaps)), rng.random(o.rows) < o.forced
+        chance, masked = rng.random((n, o.gaps)), rng.random(n) < o.forced
         forced = chance < np.where(masked, o.forced, 0.0)[:, None]
         fixed = None
         if o.masks != ("segment",):
             place, jumps, forced, fixed = self._mask(rng, masked, place, jumps, forced, Tracks(start, stop))
-        rows = np.arange(o.rows)
+        rows = np.arange(n)
         for g in range(o.gaps):
             j = jumps[:, g]
             before = np.minimum(place[rows, j - 1], stop - 1)
@@ -170,14 +178,14 @@ class Batches:
     ) -> tuple[Rows, Rows, Mask, Rows]:
         """Places, tokens and forced gaps of rows that have masks of their own, and the pings [B, G] each gap hides."""
         o = self.options
-        mask = np.where(masked, np.array(o.masks)[rng.integers(0, len(o.masks), o.rows)], "")
+        mask = np.where(masked, np.array(o.masks)[rng.integers(0, len(o.masks), len(place))], "")
         if "point" in o.masks:
             drawn, chosen = masks.points(rng, place, o.gaps), (mask == "point")[:, None]
             place, jumps = np.where(chosen, drawn[0], place), np.where(chosen, drawn[1], jumps)
         if "key-point" in o.masks:
             drawn, chosen = masks.key_points(rng, place, tracks, self._keys, o.gaps), (mask == "key-point")[:, None]
             place, jumps = np.where(chosen, drawn[0], place), np.where(chosen, drawn[1], jumps)
-        share = np.where((mask == "share")[:, None], masks.shares(rng, o.rows, o.tokens, o.gaps), 0)
+        share = np.where((mask == "share")[:, None], masks.shares(rng, len(place), o.tokens, o.gaps), 0)
         return place, jumps, forced & (mask == "segment")[:, None], share
 
     def _key_points(self) -> Rows:
@@ -189,12 +197,12 @@ class Batches:
     def _batch(self, rng: Generator, place: Rows, valid: Mask, jumps: Rows) -> Batch:
         o, config = self.options, self.config
         fixes = self._fixes(place)
-        warp = _Warp.draw(rng, o, placed=config.absolute or config.places > 0)
+        warp = _Warp.draw(rng, o, len(place), placed=config.absolute or config.places > 0)
         jitter = warp.jitter(rng, valid)
         bent = self._bends(rng, place, valid, ~warp.placed) if o.bend else None
         dt, d = self._step(place[:, :-1], place[:, 1:], bent)
-        dt = np.concatenate([np.zeros((o.rows, 1)), dt * warp.time[:, None]], axis=1)
-        d = np.concatenate([np.zeros((o.rows, 1, 2)), warp.turn(d)], axis=1)
+        dt = np.concatenate([np.zeros((len(place), 1)), dt * warp.time[:, None]], axis=1)
+        d = np.concatenate([np.zeros((len(place), 1, 2)), warp.turn(d)], axis=1)
         d[:, 1:] += jitter[:, 1:] - jitter[:, :-1]
         kin = motion.scan(dt, d, config)
         ctx = warp.context(features.context(fixes), None if bent is None else bent.turned(place))
@@ -203,8 +211,8 @@ class Batches:
         ahead_s = ahead_s * warp.time[:, None, None]
         mask &= (ahead_s > 0) & (ahead_s <= MAX_ANSWER_S)
         ahead_en = warp.turn(ahead_en) - jitter[:, :, None]
-        next_s = np.concatenate([dt[:, 1:], np.ones((o.rows, 1))], axis=1)
-        has_next = np.concatenate([valid[:, 1:], np.zeros((o.rows, 1), dtype=np.bool_)], axis=1)
+        next_s = np.concatenate([dt[:, 1:], np.ones((len(place), 1))], axis=1)
+        has_next = np.concatenate([valid[:, 1:], np.zeros((len(place), 1), dtype=np.bool_)], axis=1)
         running = np.where(kin[..., motion.DT] == 0.0, 0.0, kin[..., motion.LOG_DT])
         gaps = self._gaps(rng, place, valid, jumps, fixes, dt, d, kin, jitter, warp, bent)
         return Batch(
@@ -253,7 +261,7 @@ class Batches:
         bent: Bends | None,
     ) -> tuple[Question, Rows, F64, F64, Mask, F64, F64]:
         o = self.options
-        rows = np.arange(o.rows)[:, None]
+        rows = np.arange(len(place))[:, None]
         before, end = place[rows, jumps - 1], place[rows, jumps]
         hidden = end - before - 1
         age = rng.integers(1, MAX_GAP_AGE + 1, jumps.shape)
@@ -288,7 +296,7 @@ class Batches:
     ) -> tuple[Travel, Rows, F64, Mask, F64, F64]:
         """When at a later place of the track: half of the times its end, and half of the times from the first token."""
         o = self.options
-        rows, shape = np.arange(o.rows)[:, None], (o.rows, o.travels)
+        rows, shape = np.arange(len(place))[:, None], (len(place), o.travels)
         token = np.where(rng.random(shape) < 0.5, 0, rng.integers(0, o.tokens, shape))
         begin = place[rows, token]
         ahead_ms = 1000 * np.exp(rng.uniform(np.log(MIN_TRAVEL_S), np.log(MAX_TRAVEL_S), shape))
@@ -341,9 +349,8 @@ class _Warp(NamedTuple):
     placed: Mask
 
     @classmethod
-    def draw(cls, rng: Generator, o: BatchOptions, *, placed: bool) -> _Warp:
+    def draw(cls, rng: Generator, o: BatchOptions, n: int, *, placed: bool) -> _Warp:
         """A row that keeps its place keeps its shape: a street turned is another street."""
-        n = o.rows
         stays = (rng.random(n) >= o.drop_place) & placed
         # Nothing is drawn where all are turned, so that earlier seeds keep their batches.
         turned = ~stays if o.turn >= 1 else ~stays & (rng.random(n) < o.turn)
@@ -393,14 +400,15 @@ class _Warp(NamedTuple):
 
 def _strides(rng: Generator, o: BatchOptions, length: Rows, span_s: F64) -> Rows:
     """Pings from one token to the next [B, T]: all, every k-th, or each with a chance of 1/k."""
-    thinned = rng.random(o.rows) < o.thin
+    n = len(length)
+    thinned = rng.random(n) < o.thin
     # At least some 24 tokens are left of a track, or the row would be mostly empty. A source of one ping a second must
     # come to look like one a minute: a stride bounded by a number of pings would leave slow cadences to slow sources.
     most = np.clip(np.minimum(length / 24.0, SLOWEST_S * length / np.maximum(span_s, 1.0)), 1.0, None)
-    every = np.where(thinned, np.exp(rng.random(o.rows) * np.log(most)), 1.0)[:, None]
-    regular = np.broadcast_to(np.rint(every), (o.rows, o.tokens)).astype(np.int64)
-    chance = rng.geometric(1.0 / np.broadcast_to(every, (o.rows, o.tokens)))
-    steps = np.where(rng.random((o.rows, 1)) < 0.5, regular, chance)
+    every = np.where(thinned, np.exp(rng.random(n) * np.log(most)), 1.0)[:, None]
+    regular = np.broadcast_to(np.rint(every), (n, o.tokens)).astype(np.int64)
+    chance = rng.geometric(1.0 / np.broadcast_to(every, (n, o.tokens)))
+    steps = np.where(rng.random((n, 1)) < 0.5, regular, chance)
     steps[:, 0] = 0
     return steps
 
