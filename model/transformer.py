@@ -88,18 +88,29 @@ class Trunk(nn.Module):
         self.positions = Positions(config.positions, config.d, config.head_dim)
 
     def forward(
-        self, x_BTF: Tensor, found: Found | None = None, time_ms: Tensor | None = None, *, start: int = 0
+        self,
+        x_BTF: Tensor,
+        found: Found | None = None,
+        time_ms: Tensor | None = None,
+        *,
+        start: int = 0,
+        segment_BT: Tensor | None = None,
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """Hidden vectors [B, T/P, C] and each block's keys and values [B, T/P, G·D].
 
         `found` says where the pings lie, `time_ms` int64 [B, T] when they were; `start` is the index of the first.
+        `segment_BT` int64 tells the tracks apart that lie in one row, each in one stretch: none sees another.
         """
         p = self.config.patch
         x = self._enter(x_BTF.reshape(x_BTF.shape[0], -1, p * x_BTF.shape[2]), found)
         index = torch.arange(x.shape[1], device=x.device) + start
+        if segment_BT is not None:
+            index = index - _first_of_segment(segment_BT)
         x = self.positions.add(x, index)
         cos_sin = self.positions.angles(index, None if time_ms is None else time_ms[:, p - 1 :: p])
         band = self._band(x.shape[1], x_BTF).unsqueeze(0)
+        if segment_BT is not None:
+            band = band.masked_fill(segment_BT[:, :, None] != segment_BT[:, None, :], float("-inf"))
         kept: list[tuple[Tensor, Tensor]] = []
         for block in self.blocks:
             assert isinstance(block, Block)
@@ -145,6 +156,14 @@ class Trunk(nn.Module):
         back = index[:, None] - index[None, :]
         seen = (back >= 0) & (back < self.config.window)
         return torch.zeros_like(seen, dtype=like.dtype).masked_fill_(~seen, float("-inf"))
+
+
+def _first_of_segment(segment_BT: Tensor) -> Tensor:
+    """Index [B, T] of the token with which each token's segment begins."""
+    index = torch.arange(segment_BT.shape[1], device=segment_BT.device)
+    new = torch.ones_like(segment_BT, dtype=torch.bool)
+    new[:, 1:] = segment_BT[:, 1:] != segment_BT[:, :-1]
+    return torch.where(new, index, 0).cummax(dim=1).values
 
 
 def _by_group(x_BTHD: Tensor, groups: int, per: int) -> Tensor:

@@ -24,7 +24,11 @@ from model.features import Context
 from model.geo import E7, F64, moved_deg
 from model.heads import MAX_GAP_AGE
 from model.queries import GapEnds, Question, Travel
+from train import bends, masks
+from train.bends import Bends
 from train.data import Corpus
+from train.masks import MASKS, Tracks
+from train.packing import DRAWN, Packing, pack
 
 Rows = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -45,20 +49,27 @@ class BatchOptions:
     """How batches are drawn. Chances are per row."""
 
     rows: int = 32  # B: small, since many updates pay more than smooth ones in a short run
+    pack: bool = False  # short tracks share rows of the trunk: `rows` is then how many it sees
     tokens: int = 128  # T: a window and as much again, so that half of the tokens have a full band behind them
     questions: int = 3  # Q: the next token, and Q-1 random times
     gaps: int = 6  # G
     hidden: int = 8  # M
     forced: float = 0.6  # chance that a row has segments hidden, and then of each of its gaps
     travels: int = 4  # E
+    masks: tuple[str, ...] = ("segment",)  # of train.masks.MASKS: each row with hidden pings has one of them
     file_power: float = 0.5  # a file of n pings is drawn ∝ n^power: small sources must not drown in a large one
     thin: float = 0.6  # chance of another cadence
+    bend: float = 0.0  # chance of turns at random moments (train.bends): for models that have to travel
     turn: float = 1.0  # chance of a turn by any angle, half of the time with a mirror
     rescale: float = 0.5  # chance of stretched space and time
     noise: float = 0.3  # chance of added GPS noise
     drop_reported: float = 0.5  # chances that speed, heading, clock are hidden: elsewhere they may not exist
     drop_clock: float = 0.3
     drop_place: float = 0.3  # of models with places: in the other rows nothing is turned or stretched
+
+    def __post_init__(self) -> None:
+        if not self.masks or not set(self.masks) <= set(MASKS):
+            raise ValueError(f"masks must be among {', '.join(MASKS)}, got {self.masks!r}")
 
 
 class Batch(NamedTuple):
@@ -87,6 +98,7 @@ class Batch(NamedTuple):
     travel_mask: Mask  # B, E
     travel_lat_deg: F64  # B, E destinations; NaN where the row's place is hidden
     travel_lon_deg: F64
+    packing: Packing | None = None  # how the trunk sees the rows; None: as they are
 
 
 class Batches:
@@ -111,66 +123,98 @@ class Batches:
         weight = np.bincount(of, minlength=len(corpus.files)).astype(np.float64)
         typical = np.bincount(of, weights=length[track], minlength=len(weight)) / np.maximum(weight, 1.0)
         # A row that is mostly empty costs as much as a full one: sources of short tracks get rows by what fits in.
-        full = np.minimum(typical / self.options.tokens, 1.0)
+        self._packs = options.pack and config.patch == 1
+        full = 1.0 if self._packs else np.minimum(typical / self.options.tokens, 1.0)
         weight = np.where(weight > 0, weight**self.options.file_power, 0.0) * full
         self._file_share = weight / weight.sum()
         self._places = [np.flatnonzero(of == f) for f in range(len(corpus.files))]
+        self._keys = self._key_points() if "key-point" in options.masks else np.empty(0, np.int64)
 
     def draw(self, step: int) -> Batch:
         """The batch of one step."""
         rng = np.random.default_rng([self.seed, step])
-        place, valid, jumps = self._tokens(rng)
-        return self._batch(rng, place, valid, jumps)
+        o = self.options
+        if not self._packs:
+            return self._batch(rng, *self._tokens(rng, o.rows))
+        place, valid, jumps = self._tokens(rng, round(DRAWN * o.rows))
+        chosen, packing = pack(valid.sum(axis=1), o.rows, o.tokens)
+        return self._batch(rng, place[chosen], valid[chosen], jumps[chosen])._replace(packing=packing)
 
-    def _tokens(self, rng: Generator) -> tuple[Rows, Mask, Rows]:
+    def _tokens(self, rng: Generator, n: int) -> tuple[Rows, Mask, Rows]:
         """Places of the tokens [B, T], which of them exist, and the tokens [B, G] before which a segment is hidden."""
         o = self.options
-        file = rng.choice(len(self._file_share), size=o.rows, p=self._file_share)
-        pick = rng.random(o.rows)
+        file = rng.choice(len(self._file_share), size=n, p=self._file_share)
+        pick = rng.random(n)
         anchor = np.array([self._places[f][int(u * len(self._places[f]))] for f, u in zip(file, pick, strict=True)])
         track = np.searchsorted(self._stop, anchor, side="right")
         start, stop = self._start[track], self._stop[track]
         steps = _strides(rng, o, stop - start, (self._line_ms[stop - 1] - self._line_ms[start]) / 1000.0)
         span = steps.sum(axis=1)
         # The picked ping lies anywhere in the window, which stays inside its track where it fits.
-        begin = anchor - (rng.random(o.rows) * span).astype(np.int64)
+        begin = anchor - (rng.random(n) * span).astype(np.int64)
         begin = np.clip(begin, start, np.maximum(start, stop - span - 1))
         place = begin[:, None] + np.cumsum(steps, axis=1)
-        jumps = 2 + (rng.random((o.rows, o.gaps)) * (o.tokens - 3)).astype(np.int64)
-        hidden_ms = 1000 * np.exp(rng.uniform(np.log(MIN_HIDDEN_S), np.log(MAX_HIDDEN_S), (o.rows, o.gaps)))
+        jumps = 2 + (rng.random((n, o.gaps)) * (o.tokens - 3)).astype(np.int64)
+        hidden_ms = 1000 * np.exp(rng.uniform(np.log(MIN_HIDDEN_S), np.log(MAX_HIDDEN_S), (n, o.gaps)))
         # In the other rows only the thinning hides anything, so that undisturbed tracks stay common.
-        forced = rng.random((o.rows, o.gaps)) < np.where(rng.random(o.rows) < o.forced, o.forced, 0.0)[:, None]
-        rows = np.arange(o.rows)
+        chance, masked = rng.random((n, o.gaps)), rng.random(n) < o.forced
+        forced = chance < np.where(masked, o.forced, 0.0)[:, None]
+        fixed = None
+        if o.masks != ("segment",):
+            place, jumps, forced, fixed = self._mask(rng, masked, place, jumps, forced, Tracks(start, stop))
+        rows = np.arange(n)
         for g in range(o.gaps):
             j = jumps[:, g]
             before = np.minimum(place[rows, j - 1], stop - 1)
             end = np.searchsorted(self._line_ms, self._line_ms[before] + hidden_ms[:, g].astype(np.int64))
             extra = np.where(forced[:, g], np.maximum(end - place[rows, j], 0), 0)
+            extra = extra if fixed is None else extra + fixed[:, g]
             place = place + np.where(np.arange(o.tokens) >= j[:, None], extra[:, None], 0)
         valid = place < stop[:, None]
         return np.where(valid, place, stop[:, None] - 1), valid, jumps
 
+    def _mask(
+        self, rng: Generator, masked: Mask, place: Rows, jumps: Rows, forced: Mask, tracks: Tracks
+    ) -> tuple[Rows, Rows, Mask, Rows]:
+        """Places, tokens and forced gaps of rows that have masks of their own, and the pings [B, G] each gap hides."""
+        o = self.options
+        mask = np.where(masked, np.array(o.masks)[rng.integers(0, len(o.masks), len(place))], "")
+        if "point" in o.masks:
+            drawn, chosen = masks.points(rng, place, o.gaps), (mask == "point")[:, None]
+            place, jumps = np.where(chosen, drawn[0], place), np.where(chosen, drawn[1], jumps)
+        if "key-point" in o.masks:
+            drawn, chosen = masks.key_points(rng, place, tracks, self._keys, o.gaps), (mask == "key-point")[:, None]
+            place, jumps = np.where(chosen, drawn[0], place), np.where(chosen, drawn[1], jumps)
+        share = np.where((mask == "share")[:, None], masks.shares(rng, len(place), o.tokens, o.gaps), 0)
+        return place, jumps, forced & (mask == "segment")[:, None], share
+
+    def _key_points(self) -> Rows:
+        """The places of all key points, rising."""
+        fixes = [self.corpus.fixes(slice(*track)) for track in self.corpus.tracks]
+        steps = [features.steps_between(f[:-1], f[1:]) for f in fixes]
+        return np.flatnonzero(np.concatenate([masks.is_key(en_m, dt_s) for dt_s, en_m in steps]))
+
     def _batch(self, rng: Generator, place: Rows, valid: Mask, jumps: Rows) -> Batch:
         o, config = self.options, self.config
         fixes = self._fixes(place)
-        warp = _Warp.draw(rng, o, placed=config.absolute or config.places > 0)
+        warp = _Warp.draw(rng, o, len(place), placed=config.absolute or config.places > 0)
         jitter = warp.jitter(rng, valid)
-        dt, d = features.steps_between(fixes[:, :-1], fixes[:, 1:])
-        dt = np.concatenate([np.zeros((o.rows, 1)), dt * warp.time[:, None]], axis=1)
-        d = np.concatenate([np.zeros((o.rows, 1, 2)), warp.turn(d)], axis=1)
+        bent = self._bends(rng, place, valid, ~warp.placed) if o.bend else None
+        dt, d = self._step(place[:, :-1], place[:, 1:], bent)
+        dt = np.concatenate([np.zeros((len(place), 1)), dt * warp.time[:, None]], axis=1)
+        d = np.concatenate([np.zeros((len(place), 1, 2)), warp.turn(d)], axis=1)
         d[:, 1:] += jitter[:, 1:] - jitter[:, :-1]
         kin = motion.scan(dt, d, config)
-        ctx = warp.context(features.context(fixes))
+        ctx = warp.context(features.context(fixes), None if bent is None else bent.turned(place))
         target, mask = self._ahead(rng, place, valid, warp)
-        there = self._fixes(target)
-        ahead_s, ahead_en = features.steps_between(np.broadcast_to(fixes[:, :, None], there.shape), there)
+        ahead_s, ahead_en = self._step(np.broadcast_to(place[:, :, None], target.shape), target, bent)
         ahead_s = ahead_s * warp.time[:, None, None]
         mask &= (ahead_s > 0) & (ahead_s <= MAX_ANSWER_S)
         ahead_en = warp.turn(ahead_en) - jitter[:, :, None]
-        next_s = np.concatenate([dt[:, 1:], np.ones((o.rows, 1))], axis=1)
-        has_next = np.concatenate([valid[:, 1:], np.zeros((o.rows, 1), dtype=np.bool_)], axis=1)
+        next_s = np.concatenate([dt[:, 1:], np.ones((len(place), 1))], axis=1)
+        has_next = np.concatenate([valid[:, 1:], np.zeros((len(place), 1), dtype=np.bool_)], axis=1)
         running = np.where(kin[..., motion.DT] == 0.0, 0.0, kin[..., motion.LOG_DT])
-        gaps = self._gaps(rng, place, valid, jumps, fixes, dt, d, kin, jitter, warp)
+        gaps = self._gaps(rng, place, valid, jumps, fixes, dt, d, kin, jitter, warp, bent)
         return Batch(
             features.encode(kin, ctx, config),
             np.rint(1000 * np.cumsum(dt, axis=1)).astype(np.int64),
@@ -183,7 +227,7 @@ class Batches:
             np.log(np.maximum(next_s, motion.MIN_DT_S)) - running,
             has_next,
             *gaps,
-            *self._travels(rng, place, valid, fixes, kin, jitter, warp),
+            *self._travels(rng, place, valid, kin, jitter, warp, bent),
         )
 
     def _ahead(self, rng: Generator, place: Rows, valid: Mask, warp: _Warp) -> tuple[Rows, Mask]:
@@ -214,9 +258,10 @@ class Batches:
         kin: F64,
         jitter: F64,
         warp: _Warp,
+        bent: Bends | None,
     ) -> tuple[Question, Rows, F64, F64, Mask, F64, F64]:
         o = self.options
-        rows = np.arange(o.rows)[:, None]
+        rows = np.arange(len(place))[:, None]
         before, end = place[rows, jumps - 1], place[rows, jumps]
         hidden = end - before - 1
         age = rng.integers(1, MAX_GAP_AGE + 1, jumps.shape)
@@ -226,7 +271,7 @@ class Batches:
         asks = (hidden > 0) & valid[rows, token] & valid[rows, jumps]
         there = np.where(asks[..., None], there, before[..., None])
         start = np.broadcast_to(fixes[rows, jumps - 1][..., None], there.shape)
-        t_s, en = features.steps_between(start, self._fixes(there))
+        t_s, en = self._step(np.broadcast_to(before[..., None], there.shape), there, bent)
         t_s = t_s * warp.time[:, None, None]
         chord, gap_s = d[rows, jumps], np.maximum(dt[rows, jumps], queries.MIN_QUERY_S)
         mean_mps = chord / gap_s[..., None]
@@ -247,26 +292,41 @@ class Batches:
         return question, token, en, gap_s, np.broadcast_to(asks[..., None], there.shape), lat * known, lon * known
 
     def _travels(
-        self, rng: Generator, place: Rows, valid: Mask, fixes: NDArray[Any], kin: F64, jitter: F64, warp: _Warp
+        self, rng: Generator, place: Rows, valid: Mask, kin: F64, jitter: F64, warp: _Warp, bent: Bends | None
     ) -> tuple[Travel, Rows, F64, Mask, F64, F64]:
         """When at a later place of the track: half of the times its end, and half of the times from the first token."""
         o = self.options
-        rows, shape = np.arange(o.rows)[:, None], (o.rows, o.travels)
+        rows, shape = np.arange(len(place))[:, None], (len(place), o.travels)
         token = np.where(rng.random(shape) < 0.5, 0, rng.integers(0, o.tokens, shape))
         begin = place[rows, token]
         ahead_ms = 1000 * np.exp(rng.uniform(np.log(MIN_TRAVEL_S), np.log(MAX_TRAVEL_S), shape))
         stop = self._stop[np.searchsorted(self._stop, begin, side="right")]
         later = np.searchsorted(self._line_ms, self._line_ms[begin] + ahead_ms.astype(np.int64))
         end = np.where(rng.random(shape) < 0.5, stop - 1, np.minimum(later, stop - 1))
-        there = self._fixes(end)
-        seconds, en = features.steps_between(fixes[rows, token], there)
+        seconds, en = self._step(begin, end, bent)
         asks = valid[rows, token] & (seconds > 0) & (seconds <= MAX_TRAVEL_S)
         asks &= (en * en).sum(-1) >= MIN_TRAVEL_M**2
         en = warp.turn(en) - jitter[rows, token]
-        where = warp.context(features.context(there))
+        where = warp.context(features.context(self._fixes(end)))
         seconds = np.where(asks, seconds * warp.time[:, None], 1.0)
         question = queries.travel(kin[rows, token], en[:, :, None])
         return question, token, seconds, asks, where.lat_deg, where.lon_deg
+
+    def _bends(self, rng: Generator, place: Rows, valid: Mask, free: Mask) -> Bends:
+        """Bends between each row's first token and the latest of its answers, in rows that are free to be turned."""
+        last = np.where(valid, place, 0).max(axis=1)
+        until_ms = self._line_ms[last] + int(1000 * MAX_ANSWER_S)
+        moment = bends.times_ms(rng, self._line_ms[place[:, 0]], until_ms)
+        stop = self._stop[np.searchsorted(self._stop, place[:, 0], side="right")]
+        at = np.minimum(np.searchsorted(self._line_ms, moment), stop[:, None] - 1)
+        bent = free & (rng.random(len(place)) < self.options.bend)
+        return bends.bend(rng, at, self._fixes(at), self._fixes(place[:, 0]), bent)
+
+    def _step(self, before: Rows, after: Rows, bent: Bends | None) -> tuple[F64, F64]:
+        """Seconds, and metres [B, ..., 2], from places to places [B, ...] of the track as it is bent."""
+        one, two = self._fixes(before), self._fixes(after)
+        dt_s, en_m = features.steps_between(one, two)
+        return dt_s, en_m if bent is None else bent.where(after, two) - bent.where(before, one)
 
     def _fixes(self, place: Rows) -> NDArray[Any]:
         track = np.searchsorted(self._stop, place, side="right")
@@ -289,9 +349,8 @@ class _Warp(NamedTuple):
     placed: Mask
 
     @classmethod
-    def draw(cls, rng: Generator, o: BatchOptions, *, placed: bool) -> _Warp:
+    def draw(cls, rng: Generator, o: BatchOptions, n: int, *, placed: bool) -> _Warp:
         """A row that keeps its place keeps its shape: a street turned is another street."""
-        n = o.rows
         stays = (rng.random(n) >= o.drop_place) & placed
         # Nothing is drawn where all are turned, so that earlier seeds keep their batches.
         turned = ~stays if o.turn >= 1 else ~stays & (rng.random(n) < o.turn)
@@ -325,10 +384,11 @@ class _Warp(NamedTuple):
         """GPS noise [B, T, 2] of each token; the answers are without."""
         return rng.normal(0.0, 1.0, (*valid.shape, 2)) * self.sigma_m[:, None, None]
 
-    def context(self, ctx: Context) -> Context:
-        """The context [B, T] of the warped row."""
+    def context(self, ctx: Context, turned: F64 | None = None) -> Context:
+        """The context [B, T] of the warped row, whose track was turned counterclockwise by `turned` [B, T] before."""
         speed = ctx.speed_mps * (self.space / self.time)[:, None]
-        heading = ctx.heading_rad * self.mirror[:, None] - self.angle[:, None]
+        heading = ctx.heading_rad if turned is None else ctx.heading_rad - turned
+        heading = heading * self.mirror[:, None] - self.angle[:, None]
         return ctx._replace(
             phase_ms=np.where(self.keep_clock[:, None], ctx.phase_ms, -1),
             speed_mps=np.where(self.keep_speed[:, None], speed, np.nan),
@@ -340,14 +400,15 @@ class _Warp(NamedTuple):
 
 def _strides(rng: Generator, o: BatchOptions, length: Rows, span_s: F64) -> Rows:
     """Pings from one token to the next [B, T]: all, every k-th, or each with a chance of 1/k."""
-    thinned = rng.random(o.rows) < o.thin
+    n = len(length)
+    thinned = rng.random(n) < o.thin
     # At least some 24 tokens are left of a track, or the row would be mostly empty. A source of one ping a second must
     # come to look like one a minute: a stride bounded by a number of pings would leave slow cadences to slow sources.
     most = np.clip(np.minimum(length / 24.0, SLOWEST_S * length / np.maximum(span_s, 1.0)), 1.0, None)
-    every = np.where(thinned, np.exp(rng.random(o.rows) * np.log(most)), 1.0)[:, None]
-    regular = np.broadcast_to(np.rint(every), (o.rows, o.tokens)).astype(np.int64)
-    chance = rng.geometric(1.0 / np.broadcast_to(every, (o.rows, o.tokens)))
-    steps = np.where(rng.random((o.rows, 1)) < 0.5, regular, chance)
+    every = np.where(thinned, np.exp(rng.random(n) * np.log(most)), 1.0)[:, None]
+    regular = np.broadcast_to(np.rint(every), (n, o.tokens)).astype(np.int64)
+    chance = rng.geometric(1.0 / np.broadcast_to(every, (n, o.tokens)))
+    steps = np.where(rng.random((n, 1)) < 0.5, regular, chance)
     steps[:, 0] = 0
     return steps
 

@@ -22,6 +22,7 @@ from model.heads import combine, laplace_nll, t_nll
 from model.network import Network, asked
 from model.queries import Question
 from train.batches import Batch, Mask
+from train.packing import packed, unpacked
 
 # A mean distance in metres is dominated by long horizons; Δt^-0.7 makes a city's errors at 10 s and 900 s weigh alike
 # (DESIGN section 6, the loss of the plain transformer). DISTANCE_M brings the sum to about 1.
@@ -114,11 +115,16 @@ def whole_patches(batch: Batch, patch: int) -> Batch:
 
 def _hidden(network: Network, batch: Batch) -> Tensor:
     """Hidden vectors [B, T, C]; where a token is a patch, each of its pings has the vector of the whole."""
-    found = network.find(batch.lat_deg, batch.lon_deg)
-    time_ms = torch.from_numpy(batch.time_ms).to(network.device)
-    hidden: Tensor = network.trunk(torch.from_numpy(batch.x_BTF).to(network.device), found, time_ms)[0]
-    patch = network.config.patch
-    return hidden if patch == 1 else hidden.repeat_interleave(patch, dim=1)
+    device, patch, packing = network.device, network.config.patch, batch.packing
+    inputs = (batch.x_BTF, batch.time_ms)
+    if packing is None:
+        x, time_ms = (torch.from_numpy(array).to(device) for array in inputs)
+        hidden: Tensor = network.trunk(x, network.find(batch.lat_deg, batch.lon_deg), time_ms)[0]
+        return hidden if patch == 1 else hidden.repeat_interleave(patch, dim=1)
+    x, time_ms = (packed(packing, array).to(device) for array in inputs)
+    found = network.find(*(array[packing.track, packing.token] for array in (batch.lat_deg, batch.lon_deg)))
+    segment = torch.from_numpy(packing.segment).to(device)
+    return unpacked(packing, network.trunk(x, found, time_ms, segment_BT=segment)[0], len(batch.x_BTF))
 
 
 def _gaps(network: Network, hidden: Tensor, batch: Batch, n: float) -> tuple[Tensor, Tensor, Tensor]:

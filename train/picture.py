@@ -22,6 +22,7 @@ from train.walk import MODEL, Answers
 
 PAST: Final = 12  # pings drawn before the anchor
 SHARE_90: Final = float(np.sqrt(-2 * np.log(0.1)))  # half axes of the 90 % ellipse, in standard deviations
+DODGE: Final = 1.02  # between predictors' marks, so that their intervals can be told apart
 FAR_M: Final = 300.0  # a moving example goes at least so far in the longest horizon but one
 STYLE: Final = {  # colour and mark of a predictor: Okabe & Ito 2008
     MODEL: ("#0072B2", "o"),
@@ -30,7 +31,7 @@ STYLE: Final = {  # colour and mark of a predictor: Okabe & Ito 2008
     "imm": ("#CC79A7", "v"),
     "trees": ("#009E73", "P"),
     "constant_velocity": ("#56B4E9", "^"),
-    "damped_velocity": ("#F0E442", "<"),
+    "damped_velocity": ("#882255", "<"),  # Tol's wine: their yellow is lost on white
     "window_velocity": ("#999999", ">"),
     "stay": ("#000000", "x"),
 }
@@ -68,7 +69,7 @@ def _figure() -> tuple[Any, list[Any]]:
             "pictures need matplotlib, which comes with the extra: pip install 'pathcast[pictures]'"
         ) from error
     figure = Figure(figsize=(13, 9.5), layout="constrained")
-    grid = figure.add_gridspec(2, 6, height_ratios=(1, 1.05))
+    grid = figure.add_gridspec(2, 6, height_ratios=(1, 1.05), wspace=0.08)
     axes = [figure.add_subplot(grid[0, :3]), figure.add_subplot(grid[0, 3:])]
     axes += [figure.add_subplot(grid[1, 2 * i : 2 * i + 2]) for i in range(3)]
     for axis in axes:
@@ -79,15 +80,17 @@ def _figure() -> tuple[Any, list[Any]]:
 
 
 def _draw_errors(axis: Any, horizons: dict[str, Any], names: list[str]) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     at_s = [block["median_dt_s"] for block in horizons.values()]
     order = np.argsort(at_s)
-    for name in names:
+    for number, name in enumerate(names):
         scores = [list(horizons.values())[i][name] for i in order]
         mean = np.array([score["mean_m"] for score in scores])
         low, high = (np.array([score[end] for score in scores]) for end in ("mean_low_m", "mean_high_m"))
         colour, mark = STYLE[name]
         axis.errorbar(
-            np.array(at_s)[order],
+            np.array(at_s)[order] * DODGE ** (number - len(names) / 2),
             mean,
             yerr=np.maximum([mean - low, high - mean], 0),
             label=name,
@@ -104,7 +107,9 @@ def _draw_errors(axis: Any, horizons: dict[str, Any], names: list[str]) -> None:
     axis.set_xticks([], minor=True)
     low, high = min(at_s), max(at_s)
     axis.set_xlim(low / 1.4, high * 1.4)
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.yaxis.set_major_formatter(lambda metres, _: f"{metres:,.0f}" if metres >= 1 else f"{metres:g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
     axis.set_xlabel("horizon")
     axis.set_ylabel("mean error (m)")
     axis.set_title("Error against horizon, with 95 % intervals by entity", loc="left")
@@ -113,7 +118,7 @@ def _draw_errors(axis: Any, horizons: dict[str, Any], names: list[str]) -> None:
 
 def _draw_reliability(axis: Any, horizons: dict[str, Any], names: list[str]) -> None:
     axis.plot([0, 100], [0, 100], color="#555555", linewidth=1, linestyle=":")
-    axis.text(98, 88, "as promised", ha="right", va="top", color="#555555", fontsize=9)
+    axis.text(66, 62, "as promised", ha="left", va="top", color="#555555", fontsize=9)
     shown = [name for name in (MODEL, FITTED, KALMAN) if name in names][:2]
     lines = ("-", "--", "-.", (0, (1, 1)))
     for name in shown:
@@ -167,8 +172,8 @@ def _draw_track(axis: Any, corpus: Corpus, anchors: Anchors, answer: Answers, in
         _metres(corpus, row, np.arange(first, row + 1)),
         _metres(corpus, row, np.arange(row, targets.max() + 1)),
     )
-    axis.plot(*past.T, color="#777777", linewidth=1.2, marker="o", markersize=3, label="past pings")
-    axis.plot(*future.T, color="#000000", linewidth=0.8, alpha=0.45, label="what happened")
+    axis.plot(*past.T, color="#999999", linewidth=1.4, marker="o", markersize=3, label="past pings")
+    axis.plot(*future.T, color="#000000", linewidth=1.2, label="what happened")
     for colour, column in zip(NOTES, range(1, len(targets)), strict=False):
         there = _e7(answer.lat[index, column]), _e7(answer.lon[index, column])
         mean = displacement_m(_e7(corpus.lat[row]), _e7(corpus.lon[row]), *there)
@@ -183,6 +188,7 @@ def _draw_track(axis: Any, corpus: Corpus, anchors: Anchors, answer: Answers, in
             width, height, angle = ellipse(answer.cov_m2[index, column])
             region = Ellipse((mean[0], mean[1]), width, height, angle=angle, facecolor=(colour, 0.13), edgecolor=colour)
             axis.add_patch(region)
+    axis.plot([], [], color="#000000", marker="o", markerfacecolor="white", linestyle="none", label="where it then was")
     axis.plot(0, 0, color="#000000", marker="*", markersize=11, linestyle="none", label="now")
     axis.set_aspect("equal", adjustable="datalim")
     axis.margins(0.06)

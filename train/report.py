@@ -93,7 +93,7 @@ def _verdicts(report: dict[str, Any], blocks: dict[str, Any]) -> Iterator[str]:
         numbers = ", ".join(f"{key} {value:.3g}" for key, value in values.items() if key not in ("log_crps", "tries"))
         yield f"fitted {name}: {numbers}"
     if "fitted" in report and not report["fitted"]:
-        yield "nothing fitted: no train split apart from what is judged"
+        yield "nothing fitted: not asked for, or no train split apart from what is judged"
 
 
 def _label(key: str) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from model.api import Predictor
 from model.config import ModelConfig
 from model.network import Network
@@ -40,7 +42,9 @@ class Lab:
 
     def splits(self, *, without: Sequence[str] = ()) -> Splits:
         """Train, validation and test of all files but those whose names are in `without`."""
-        return split(load([path for path in self.data if path.name not in without], self.cache))
+        whole = split(load(self.data, self.cache))  # one cache for every choice of files
+        train, val, test = (_without(part, without) for part in (whole.train, whole.val, whole.test))
+        return Splits(train, val, test, whole.fingerprint)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -90,6 +94,11 @@ class Lab:
         path = next(path for path in self.data if path.name == file)
         sample = open_samples([path], part, cache_dir=self.cache, most=self.most_anchors)[0]  # type: ignore[arg-type]
         return judge_forecasts(sample, Predictor(trained.network, name=trained.name, threads=self.threads))
+
+
+def _without(corpus: Corpus, names: Sequence[str]) -> Corpus:
+    left_out = [file for file, name in enumerate(corpus.files) if name in names]
+    return corpus.select(~np.isin(corpus.file, left_out)) if left_out else corpus
 
 
 @dataclass(frozen=True)

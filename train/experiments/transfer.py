@@ -1,0 +1,203 @@
+"""Trained on some regions, tested on another, untouched. Does a model of motion travel, and does one of coordinates?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from model.baselines import FORECASTS
+from train.batches import BatchOptions
+from train.experiments.lab import Lab
+from train.experiments.report import Finding, Line, Picture, Table
+
+STEPS: Final = 1_500  # of each of the eight trainings
+MOST_ANCHORS: Final = 40_000  # per region: every k-th of all of its tracks
+REGIONS: Final = {
+    "cabspotting_sf.parquet": "San Francisco",
+    "geolife_labelled.parquet": "Beijing",
+    "capmetro_austin_bus.parquet": "Austin",
+    "gotrack_aracaju.parquet": "Aracaju",
+}
+CRITERION: Final = ("60", "300", "900")  # horizons at which the physics must be beaten before a release
+NORMALISED, ABSOLUTE = "normalised", "absolute"
+OPTIONS: Final[dict[str, Any]] = {"optimizer": "muon", "muon_lr": 0.02}
+
+QUESTION = (
+    "Does what was learned in some regions hold in another that was never seen, and do displacements travel better "
+    'than absolute coordinates? The tutorial "Building a Foundation Model for Trajectory from Scratch" (arXiv '
+    "2511.20610) names transfer between regions as a next check, and deltas against absolute positions as open."
+)
+METHOD = (
+    "Each region's file is left out in turn; the training tracks of all other files teach two models of the reference "
+    "size, the same steps each: one that sees displacements only (normalised), turned, mirrored and stretched at "
+    "random, and one that also sees latitude and longitude as Fourier features at eight scales (absolute), whose rows "
+    "keep their place. Every k-th of ALL tracks of the left-out file is then walked ping by ping, as in serving "
+    "(DESIGN section 6), beside the physical baselines of the same config."
+)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One region and horizon: both models against the physics that is best there. Metres are means."""
+
+    region: str
+    horizon: str
+    n: int
+    dt_s: float  # median
+    physics: str  # the best of them
+    physics_m: float
+    model_m: float
+    low_m: float  # 95 % interval of model_m, over entities
+    high_m: float
+    coverage_90: float
+    absolute_m: float
+
+    @property
+    def share(self) -> float:
+        """The normalised model's error as a share of the physics'; below 1 it is better."""
+        return self.model_m / self.physics_m
+
+
+def run(lab: Lab) -> Finding:
+    lab = replace(lab, most_anchors=MOST_ANCHORS)
+    compared, strata = [], []
+    for file, region in regions(lab).items():
+        found = {variant: _judge(lab, file, variant) for variant in (NORMALISED, ABSOLUTE)}
+        compared += compare(region, found[NORMALISED], found[ABSOLUTE])
+        strata += by_stratum(region, found[NORMALISED])
+    columns = ("region", "stratum", *(f"{horizon} s" for horizon in CRITERION))
+    return Finding(
+        QUESTION,
+        METHOD,
+        [_table(compared), Table("Error over that of the best physics there, by stratum", columns, strata, 2)],
+        [_picture(compared, absolute=False), _picture(compared, absolute=True)],
+        conclude(compared),
+        (lab.seed,),
+        [f"{lab.steps(STEPS):,} steps per model; Muon; augmentation as in `BatchOptions()`, absolute: `drop_place=0`"],
+    )
+
+
+def regions(lab: Lab) -> dict[str, str]:
+    """The regions among the lab's files. Raises ValueError where nothing would be left to train on."""
+    present = {path.name: REGIONS[path.name] for path in lab.data if path.name in REGIONS}
+    if not present or len(lab.data) < 2:
+        raise ValueError(f"transfer needs two files, one of them among {', '.join(REGIONS)}")
+    return present
+
+
+def _judge(lab: Lab, file: str, variant: str) -> dict[str, Any]:
+    """The left-out file's scores of a model trained on all others."""
+    absolute = variant == ABSOLUTE
+    batch = BatchOptions(drop_place=0.0) if absolute else BatchOptions()
+    config = replace(lab.config, absolute=absolute)
+    train = lab.splits(without=[file]).train
+    name = f"transfer/{file.removesuffix('.parquet')}-{variant}"
+    return lab.judge(lab.train(name, config, STEPS, train=train, batch=batch, options=OPTIONS), file, "all")
+
+
+def compare(region: str, normalised: dict[str, Any], absolute: dict[str, Any]) -> list[Compared]:
+    """Of two judgements of the same anchors, one row per horizon."""
+    rows = []
+    for horizon, block in normalised["horizons"].items():
+        model, physics = block["model"], best_physics(block)
+        rows.append(
+            Compared(
+                region,
+                horizon,
+                block["n"],
+                block["median_dt_s"],
+                physics,
+                block[physics]["mean_m"],
+                model["mean_m"],
+                model["mean_low_m"],
+                model["mean_high_m"],
+                model["coverage_90"],
+                absolute["horizons"][horizon]["model"]["mean_m"],
+            )
+        )
+    return rows
+
+
+def best_physics(block: dict[str, Any]) -> str:
+    """The baseline with the least mean error: chosen afterwards, which favours the physics."""
+    return min(FORECASTS, key=lambda name: block[name]["mean_m"])
+
+
+def by_stratum(region: str, judged: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """Error over the best physics' in each stratum, by horizon; None where a stratum has no case."""
+    blocks = [judged["horizons"].get(horizon, {"strata": {}})["strata"] for horizon in CRITERION]
+    names = list(dict.fromkeys(name for block in blocks for name in block))
+    return [(region, name, *(_share(block.get(name)) for block in blocks)) for name in names]
+
+
+def _share(block: dict[str, Any] | None) -> float | None:
+    if block is None:
+        return None
+    return float(block["model"]["mean_m"] / block[best_physics(block)]["mean_m"])
+
+
+def conclude(compared: Sequence[Compared]) -> str:
+    """Two sentences: whether the normalised model travels, and whether coordinates do."""
+    judged = [row for row in compared if row.horizon in CRITERION]
+    missed = [row for row in judged if row.share >= 1]
+    worst = max(judged, key=lambda row: row.share)
+    if missed:
+        where = ", ".join(f"{row.region} at {row.horizon} s ({100 * (row.share - 1):+.1f} %)" for row in missed)
+        first = f"The normalised model does not travel everywhere: it misses the best physics in {where}"
+    else:
+        first = (
+            f"The normalised model travels: in each of {len({row.region for row in judged})} regions that it never saw "
+            f"it beats the best physics at every horizon of {', '.join(CRITERION)} s, by at least "
+            f"{100 * (1 - worst.share):.1f} % ({worst.region}, {worst.horizon} s)"
+        )
+    low, high = (f(row.coverage_90 for row in judged) for f in (min, max))
+    ratio = sum(row.absolute_m / row.model_m for row in judged) / len(judged)
+    beaten = sum(row.absolute_m < row.physics_m for row in judged)
+    verdict = "worse" if ratio > 1.005 else "better" if ratio < 0.995 else "neither better nor worse"
+    return (
+        f"{first}; its 90 % regions hold {100 * low:.0f} to {100 * high:.0f} %. "
+        f"Absolute coordinates travel {verdict}: at equal steps the errors are {ratio:.2f} times those of the "
+        f"normalised model on average, and below the physics' in {beaten} of {len(judged)} cases."
+    )
+
+
+def _table(compared: Sequence[Compared]) -> Table:
+    columns = ("region left out", "horizon", "cases", "best physics", "its mean m", "normalised m", "95 % interval")
+    rows = [
+        (
+            row.region,
+            row.horizon if row.horizon == "next" else f"{row.horizon} s",
+            row.n,
+            row.physics,
+            row.physics_m,
+            row.model_m,
+            f"{row.low_m:,.1f} to {row.high_m:,.1f}",
+            100 * (row.share - 1),
+            100 * row.coverage_90,
+            row.absolute_m,
+            100 * (row.absolute_m / row.physics_m - 1),
+        )
+        for row in compared
+    ]
+    return Table(
+        "Mean errors in regions never seen",
+        (*columns, "against physics, %", "90 % region holds, %", "absolute m", "against physics, %"),
+        rows,
+    )
+
+
+def _picture(compared: Sequence[Compared], *, absolute: bool) -> Picture:
+    """Errors over the physics', by time ahead."""
+    lines = []
+    for region in dict.fromkeys(row.region for row in compared):
+        rows = [row for row in compared if row.region == region]
+        share = [(row.absolute_m if absolute else row.model_m) / row.physics_m for row in rows]
+        band = None if absolute else [(row.low_m / row.physics_m, row.high_m / row.physics_m) for row in rows]
+        low, high = (None, None) if band is None else ([b[0] for b in band], [b[1] for b in band])
+        lines.append(Line(region, [row.dt_s for row in rows], share, low, high))
+    ends = [min(row.dt_s for row in compared), max(row.dt_s for row in compared)]
+    lines.append(Line("best physics", ends, [1.0, 1.0]))
+    name = ABSOLUTE if absolute else NORMALISED
+    title = f"Left out of training: {'absolute coordinates' if absolute else 'displacements only'}"
+    return Picture(name, title, "median time ahead, s", "mean error over that of the best physics", lines, log_x=True)
