@@ -146,3 +146,12 @@ def test_the_reported_and_the_clock_are_hidden_by_chance() -> None:
 def test_an_empty_corpus_is_refused() -> None:
     with pytest.raises(ValueError, match="no track"):
         Batches(driving().select(np.zeros(4, bool)), SMALL, PLAIN, 0)
+
+
+def test_rows_that_are_not_turned_keep_their_bearing() -> None:
+    still = Batches(driving(), SMALL, replace(PLAIN, turn=0.0), 1).draw(0)
+    for en, mask in zip(still.ahead_en, still.ahead_mask, strict=True):
+        bearing = np.arctan2(en[..., 0], en[..., 1])[mask] % (2 * np.pi)
+        assert np.abs(bearing[:, None] - np.arange(4) * 1.1).min(1).max() < 0.02
+    turned = Batches(driving(), SMALL, PLAIN, 1).draw(0)
+    assert np.abs(turned.ahead_en - still.ahead_en).max() > 10

@@ -14,7 +14,7 @@ from train.batches import BatchOptions
 from train.experiments import exam as ex
 from train.experiments import seeds
 from train.experiments.exam import Exam
-from train.experiments.lab import MUON, Lab
+from train.experiments.lab import SHORT, Lab
 from train.experiments.report import Finding, Line, Picture, Table
 from train.experiments.rings import Cost, served_cost, with_int8_rings
 
@@ -74,7 +74,7 @@ def run(lab: Lab) -> Finding:
         for name, part in PARTS.items():
             config, batch = replace(CONFIG, **part.config), replace(BATCH, **part.batch)
             label = f"{name.replace(' ', '-')}-{seed}"
-            trained = lab.train(label, config, STEPS, train=train, batch=batch, options=MUON, seed=seed)
+            trained = lab.train(label, config, STEPS, train=train, batch=batch, options=SHORT, seed=seed)
             networks[name] = trained.network
             judged = {name: trained.network}
             if name == REFERENCE:

@@ -203,7 +203,7 @@ def _train(lab: Lab, train: Corpus) -> Autoencoder:
         optimizer.zero_grad(set_to_none=True)
         schedule.step()
         if (step + 1) % max(1, total // 8) == 0:
-            lab.say(f"autoencoder: step {step + 1:,} of {total:,}, loss {float(loss):.4f}")
+            lab.say(f"autoencoder: step {step + 1:,} of {total:,}, loss {loss.item():.4f}")
     return model
 
 

@@ -23,10 +23,10 @@ from model.heads import combine
 from model.network import Network, asked
 from train import anchors as anchoring
 from train.anchors import Anchors
-from train.data import Corpus
-from train.evaluate import open_samples
+from train.data import EVALUATION, Corpus, load
 from train.experiments.lab import Lab
 from train.score import covered, mahalanobis2
+from train.splits import split
 
 COLUMNS: Final = ("next", *(f"{horizon:g} s" for horizon in anchoring.HORIZONS_S))
 LONGEST: Final = 640  # tokens of a pass; longer tracks become several, each beginning anew
@@ -65,7 +65,10 @@ class Marks(NamedTuple):
 
 def judged_tracks(lab: Lab, path: Path, most: int | None = None) -> Corpus:
     """The judged test tracks of one file, thinned to about `most` anchors."""
-    return open_samples([path], "test", cache_dir=lab.cache, most=most)[0].corpus
+    corpus = anchoring.usable(split(load([path], lab.cache, cut=EVALUATION)).test)
+    if not len(corpus):
+        raise ValueError(f"{path}: no test track has {anchoring.EARLIER_PINGS + 2} pings without a long silence")
+    return anchoring.thin(corpus, most)[0]
 
 
 def some(corpus: Corpus, most_pings: int) -> Corpus:

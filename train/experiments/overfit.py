@@ -12,7 +12,7 @@ from model.config import ModelConfig
 from model.geo import haversine_m
 from train.batches import BatchOptions
 from train.data import Corpus
-from train.experiments.lab import MUON, Lab, Trained
+from train.experiments.lab import SHORT, Lab, Trained
 from train.experiments.report import Finding, Line, Picture, Table
 
 CONFIG = ModelConfig(d=64)
@@ -33,7 +33,7 @@ BATCH = BatchOptions(
     drop_clock=0.0,
     drop_place=0.0,
 )
-OPTIONS: Final = {**MUON, "weight_decay": 0.0, "ema": 0.0, "lr": 3e-3}  # the weights as they are, no average
+OPTIONS: Final = {**SHORT, "weight_decay": 0.0, "ema": 0.0, "lr": 3e-3}  # the weights as they are, no average
 
 QUESTION = """Question: does the network, with its head, its physics and its losses, reach near zero error on one real
 track when it may see that track again and again? Source: the first check of "Building a Foundation Model for

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from model.config import ModelConfig
-from model.network import Network
+from model.network import Network, build
 from model.positions import MAX_LEARNED
 from train import anchors as anchoring
 from train.batches import BatchOptions
@@ -18,7 +18,7 @@ from train.data import Corpus
 from train.experiments import exam as ex
 from train.experiments import seeds
 from train.experiments.exam import Exam, Marks
-from train.experiments.lab import MUON, Lab
+from train.experiments.lab import SHORT, Lab
 from train.experiments.report import Finding, Line, Picture, Table
 
 CONFIG = ModelConfig(d=64, window=32)
@@ -29,6 +29,7 @@ BINS: Final = (8, 32, 64, 128, 256, 384, 512, ex.LONGEST)
 LONG_TRACKS: Final = 40
 MOST_ANCHORS: Final = 4_000  # per file and cadence
 MOST_PINGS: Final = 1_000_000  # to train on: every n-th track, or drawing from millions takes longer than learning
+Bin = tuple[int, int]  # first index and the one after the last
 COLUMN: Final = 2  # of ex.COLUMNS in the picture: 300 s
 
 QUESTION = """Question: do displacements and intervals alone ("delta alone") tell a transformer where a ping stands in
@@ -49,16 +50,18 @@ def run(lab: Lab) -> Finding:
     for seed in lab.seeds:
         for kind in KINDS:
             config = replace(CONFIG, positions=kind)
-            trained = lab.train(f"{kind}-{seed}", config, STEPS, train=train, batch=BATCH, options=MUON, seed=seed)
+            trained = lab.train(f"{kind}-{seed}", config, STEPS, train=train, batch=BATCH, options=SHORT, seed=seed)
             marks[kind].append({name: _sit(trained.network, paper) for name, paper in {**papers, "": long}.items()})
             lab.say(f"{kind}, seed {seed}: {marks[kind][-1][''].mean_m()}")
     scores = {kind: [_overall(one) for one in marks[kind]] for kind in KINDS}
-    by_index = {kind: [_by_index(one[""], long) for one in marks[kind]] for kind in KINDS}
+    bins = [pair for pair in pairwise(BINS) if not np.isnan(_in_bin(marks["none"][0][""], long, pair))]
+    by_index = {kind: [[_in_bin(one[""], long, pair) for pair in bins] for one in marks[kind]] for kind in KINDS}
+    physics = {name: ex.sit(build(CONFIG, 0), paper).mean_m() for name, paper in papers.items()}
     return Finding(
         question=QUESTION,
         method=METHOD,
-        tables=[_errors(papers, marks, scores), _growth(by_index)],
-        pictures=[_picture(by_index)],
+        tables=[_errors(physics, marks, scores), _growth(bins, by_index)],
+        pictures=[_picture(bins, by_index)],
         conclusion=conclude(scores, relative(by_index)),
         seeds=lab.seeds,
         notes=[f"Trained for {lab.steps(STEPS):,} steps; long tracks: {len(long.corpus)} of {long.corpus.files[0]}"],
@@ -82,7 +85,7 @@ def conclude(scores: seeds.Scores, ratio: Mapping[str, list[float]]) -> str:
     else:
         first = f"Over all horizons and files {best} does best, {_against(scores, best)}."
     trained = sum(high <= BATCH.tokens for high in BINS[1:])
-    lost = {kind: _last(row) / float(np.mean(row[:trained])) - 1 for kind, row in ratio.items() if kind != "none"}
+    lost = {kind: _last(row) / float(np.nanmean(row[:trained])) - 1 for kind, row in ratio.items() if kind != "none"}
     worst, least = max(lost, key=lambda kind: lost[kind]), min(lost, key=lambda kind: lost[kind])
     ends = [kind for kind, row in ratio.items() if np.isnan(row[-1])]
     end = f", and {', '.join(ends)} cannot answer from index {MAX_LEARNED} on" if ends else ""
@@ -137,27 +140,32 @@ def _overall(marks: Mapping[str, Marks]) -> float:
     return ex.geometric_mean([error for name, one in marks.items() if name for error in one.mean_m()])
 
 
-def _by_index(marks: Marks, long: Exam) -> list[float]:
-    return [marks.mean_m((long.token >= low) & (long.token < high))[COLUMN] for low, high in pairwise(BINS)]
+def _in_bin(marks: Marks, long: Exam, pair: Bin) -> float:
+    return marks.mean_m((long.token >= pair[0]) & (long.token < pair[1]))[COLUMN]
 
 
-def _errors(papers: Mapping[str, Exam], marks: Mapping[str, list[dict[str, Marks]]], scores: seeds.Scores) -> Table:
-    mean = {(name, kind): np.mean([m[name].mean_m() for m in marks[kind]], axis=0) for name in papers for kind in KINDS}
+def _errors(
+    physics: Mapping[str, list[float]], marks: Mapping[str, list[dict[str, Marks]]], scores: seeds.Scores
+) -> Table:
+    names = tuple(physics)
+    mean = {(name, kind): np.mean([m[name].mean_m() for m in marks[kind]], axis=0) for name in names for kind in KINDS}
     rows: list[tuple[object, ...]] = [
-        (name, column, *(float(mean[name, kind][i]) for kind in KINDS))
-        for name in papers
+        (name, column, physics[name][i], *(float(mean[name, kind][i]) for kind in KINDS))
+        for name in names
         for i, column in enumerate(ex.COLUMNS)
-        if not np.isnan(mean[name, KINDS[0]][i])
+        if not np.isnan(physics[name][i])
     ]
-    rows += [("geometric mean", f"seed {i}", *(scores[kind][i] for kind in KINDS)) for i in range(len(scores["none"]))]
-    return Table("Mean error in metres, mean of the seeds", ("test tracks", "horizon", *KINDS), rows)
+    whole = ex.geometric_mean([error for errors in physics.values() for error in errors])
+    for i in range(len(scores["none"])):
+        rows.append(("geometric mean", f"seed {i}", whole, *(scores[kind][i] for kind in KINDS)))
+    return Table("Mean error in metres, mean of the seeds", ("test tracks", "horizon", "Kalman filter", *KINDS), rows)
 
 
-def _growth(by_index: Mapping[str, list[list[float]]]) -> Table:
-    bins = tuple(f"{low}-{high - 1}" for low, high in pairwise(BINS))
+def _growth(bins: Sequence[Bin], by_index: Mapping[str, list[list[float]]]) -> Table:
+    columns = ("positions", *(f"{low}-{high - 1}" for low, high in bins))
     rows = [(kind, *_cells(np.mean(rows, axis=0).tolist())) for kind, rows in by_index.items()]
     return Table(
-        f"Mean error in metres after {ex.COLUMNS[COLUMN]} by the ping's index in its track", ("positions", *bins), rows
+        f"Mean error in metres after {ex.COLUMNS[COLUMN]} by the ping's index in its track", columns, list(rows)
     )
 
 
@@ -165,8 +173,8 @@ def _cells(values: list[float]) -> list[float | None]:
     return [None if np.isnan(value) else value for value in values]
 
 
-def _picture(by_index: Mapping[str, list[list[float]]]) -> Picture:
-    x = [(low + high) / 2 for low, high in pairwise(BINS)]
+def _picture(bins: Sequence[Bin], by_index: Mapping[str, list[list[float]]]) -> Picture:
+    x = [(low + high) / 2 for low, high in bins]
     none = np.array(by_index["none"])
     lines = []
     for kind, rows in by_index.items():

@@ -15,7 +15,7 @@ from train.data import Corpus
 from train.experiments import exam as ex
 from train.experiments import seeds
 from train.experiments.exam import Exam
-from train.experiments.lab import MUON, Lab, Trained
+from train.experiments.lab import SHORT, Lab, Trained
 from train.experiments.report import Finding, Line, Picture, Table
 from train.fit import TrainingDiverged
 
@@ -142,7 +142,7 @@ def _train(
 ) -> Outcome | None:
     try:
         trained = lab.train(
-            name, config, STEPS, train=train, val=val, batch=BATCH, options=MUON, seed=seed, validations=VALIDATIONS
+            name, config, STEPS, train=train, val=val, batch=BATCH, options=SHORT, seed=seed, validations=VALIDATIONS
         )
     except TrainingDiverged:
         return None

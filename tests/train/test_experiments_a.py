@@ -1,0 +1,199 @@
+"""Five experiments: each leads from files to a finding, and its words follow from its numbers either way."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from train_worlds import WriteFile, lively, together, wander
+
+from model.config import ModelConfig
+from train.evaluate import judge_forecasts, open_samples
+from train.experiments import ablation, autoencoder, overfit, positions, rings, seeds, targets
+from train.experiments import exam as ex
+from train.experiments.lab import Lab
+from train.experiments.report import write
+
+TINY = ModelConfig(name="tiny", d=16, blocks=1, heads=2, window=8)
+NAMES = ("autoencoder", "overfit", "targets", "positions", "ablation")
+
+
+@pytest.fixture
+def lab(write_file: WriteFile, tmp_path: Path) -> Lab:
+    """A sitting over a town to train in and another one, a fiftieth of the steps."""
+    town = write_file(together(*(wander(f"car-{i}", 90, i) for i in range(40))), "town.parquet")
+    away = write_file(together(*(wander(f"bus-{i}", 60, 50 + i, lat=10.0) for i in range(20))), "away.parquet")
+    return Lab((town, away), tmp_path / "scratch", effort=0.02, cache=tmp_path / "cache", most_anchors=500)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_experiment_leads_from_files_to_a_report(
+    name: str, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module(f"train.experiments.{name}")
+    monkeypatch.setattr(module, "CONFIG", TINY)
+    monkeypatch.setattr(module, "BATCH", replace(module.BATCH, rows=2))
+    for constant, value in {"PLACES": 50, "MOST_ANCHORS": 300}.items():
+        if hasattr(module, constant):
+            monkeypatch.setattr(module, constant, value)
+    finding = module.run(lab)
+    assert "2511.20610" in finding.question
+    assert finding.conclusion.endswith(".")
+    assert "nan" not in finding.conclusion
+    assert all(table.rows and len(row) == len(table.columns) for table in finding.tables for row in table.rows)
+    assert all(line.y and np.isfinite(line.y).all() for picture in finding.pictures for line in picture.lines)
+    report = write(finding, name, "command", tmp_path / "out", cpu_s=1.0)
+    assert finding.conclusion in report.read_text()
+    assert str(tmp_path) not in report.read_text()
+    assert len(list((tmp_path / "out").glob(f"{name}-*.svg"))) == len(finding.pictures) > 0
+
+
+def test_the_full_pass_gives_the_judge_s_errors(lab: Lab) -> None:
+    predictor = lively(TINY)
+    sample = open_samples(lab.data[:1], "test", cache_dir=lab.cache)[0]
+    judged = judge_forecasts(sample, predictor)["horizons"]
+    marks = ex.sit(predictor._net, ex.ask(ex.judged_tracks(lab, lab.data[0], None)))
+    for column, name in enumerate(["next", "60", "300", "900"]):
+        assert marks.mean_m()[column] == pytest.approx(judged[name]["model"]["mean_m"], rel=1e-3)
+        assert marks.coverage_90()[column] == pytest.approx(judged[name]["model"]["coverage_90"], abs=0.01)
+
+
+def test_tokens_that_are_not_shown_have_no_marks(lab: Lab) -> None:
+    exam = ex.ask(ex.judged_tracks(lab, lab.data[0], None))
+    network = lively(TINY)._net
+    whole, short = ex.sit(network, exam), ex.sit(network, exam, longest=20)
+    late = exam.token >= 20
+    assert late.any()
+    assert np.isnan(short.error_m[late]).all()
+    np.testing.assert_allclose(short.error_m[~late], whole.error_m[~late], rtol=1e-4)
+
+
+def test_irregular_tracks_are_the_same_tracks_with_fewer_pings(lab: Lab) -> None:
+    corpus = ex.judged_tracks(lab, lab.data[0], None)
+    fewer = ex.irregular(corpus)
+    assert 0.3 < fewer.pings / corpus.pings < 0.7
+    for (first, last), (was_first, was_last) in zip(fewer.tracks, corpus.tracks, strict=True):
+        assert set(fewer.ts_ms[first:last]) <= set(corpus.ts_ms[was_first:was_last])
+
+
+def test_a_seed_that_is_lucky_for_all_is_no_noise() -> None:
+    lucky = {"a": [100.0, 50.0], "b": [110.0, 55.0], "c": [120.0, 60.0]}
+    assert seeds.noise(lucky) < 1e-9
+    assert seeds.noise({"a": [100.0, 50.0], "b": [110.0, 70.0], "c": [120.0, 60.0]}) > 0.1
+    with pytest.raises(ValueError, match="two seeds"):
+        seeds.noise({"a": [1.0], "b": [2.0]})
+
+
+def test_a_difference_is_called_real_only_beyond_the_noise() -> None:
+    clear = {"a": [100.0, 101.0], "b": [150.0, 151.0], "c": [150.0, 150.0]}
+    assert seeds.compare(clear, "a", "b") == "33.2 % better than b"
+    assert seeds.compare(clear, "b", "a") == "49.8 % worse than a"
+    assert "within the seed noise" in seeds.compare({"a": [100.0, 120.0], "b": [104.0, 111.0]}, "a", "b")
+    assert seeds.best(clear) == "a"
+
+
+def test_the_features_of_a_ping_give_it_back(lab: Lab) -> None:
+    """The columns that `inversion` reads are those that model.features writes."""
+    from train.data import load
+
+    parts = autoencoder.components(autoencoder.encode_paths(load(lab.data[:1], lab.cache)))
+    units = {"m": 0.05, "s": 0.01, "deg": 0.01, "m/s": 0.01}
+    assert {name: part.most < units[part.unit] for name, part in parts.items()} == dict.fromkeys(parts, True)
+
+
+@pytest.mark.parametrize(("drift", "says"), [(0.1, "not the features loses"), (900.0, "no more than the features")])
+def test_autoencoder_blames_what_loses_the_coordinates(drift: float, says: str) -> None:
+    path = {autoencoder.FORMULA: drift, autoencoder.BFLOAT16: 400.0, autoencoder.LEARNED: 1_000.0}
+    parts = {name: autoencoder.Part("m", 1e-4, 1e-3, 0.0) for name in ("displacement", "interval")}
+    learned = {autoencoder.OFF: np.array([10.0]), autoencoder.WAY: np.array([200.0])}
+    words = autoencoder.conclude(parts, {name: np.full((2, 1_001), d) for name, d in path.items()}, learned)
+    assert says in words
+    assert "(5.0 %)" in words
+    assert ("do not invert" in words) == (drift > 1)
+
+
+@pytest.mark.parametrize(
+    ("next_m", "says"),
+    [
+        ([90.0, 40.0, 1.5, 1.0], "learned by heart"),
+        ([90.0, 80.0, 60.0, 40.0], "still falling"),
+        ([90.0, 40.0, 40.0, 40.0], "stopped falling"),
+    ],
+)
+def test_overfit_says_whether_and_why_not(next_m: list[float], says: str) -> None:
+    words = overfit.conclude(overfit.Progress([10, 20, 30, 40], next_m, [300.0, 200.0, 150.0, 90.0]), 100.0)
+    assert says in words
+    assert ("from step 30 on" in words) == (says == "learned by heart")
+
+
+def outcome(test_m: float, far_m: list[float], unsteadiness: float = 0.1) -> targets.Outcome:
+    steps = list(range(10, 10 * len(far_m) + 1, 10))
+    return targets.Outcome(steps, far_m, far_m, unsteadiness, 0.5, [test_m] * 4)
+
+
+def test_targets_tells_which_target_won_and_how_soon() -> None:
+    quick, slow = outcome(100.0, [50.0, 40.0, 40.0]), outcome(200.0, [90.0, 60.0, 43.0], 0.3)
+    lost = {"delta": 0, "absolute": 0}
+    words = targets.conclude({"delta": [quick, quick], "absolute": [slow, slow]}, lost)
+    assert "50.0 % better than absolute" in words
+    assert "delta takes 20 steps and absolute 30 steps" in words
+    assert "10 % from step to step against 30 %" in words
+    words = targets.conclude({"delta": [slow, slow], "absolute": [quick, quick]}, lost)
+    assert "100.0 % worse than absolute" in words
+    assert "absolute is the best" in words
+    assert "more steps than it had" in targets.conclude(
+        {"delta": [quick, quick], "absolute": [outcome(1.0, [90.0])]}, lost
+    )
+
+
+def test_targets_that_all_diverge_are_said_to() -> None:
+    fine = outcome(100.0, [50.0])
+    words = targets.conclude({"delta": [fine, fine], "absolute": []}, {"delta": 0, "absolute": 2})
+    assert "Every training with absolute targets diverged (2)" in words
+
+
+def test_positions_tells_who_wins_and_who_fails_far_out() -> None:
+    ratio = {kind: [1.0] * 7 for kind in positions.KINDS}
+    ratio |= {"learned": [1.0, 1.0, 1.3, 1.4, 1.5, 1.6, np.nan], "rope": [0.9, 0.9, 0.9, 0.8, 0.8, 0.8, 0.8]}
+    better = {kind: [100.0, 101.0] for kind in positions.KINDS} | {"rope": [90.0, 91.0]}
+    words = positions.conclude(better, ratio)
+    assert "rope does best, 10.0 % better than none." in words
+    assert "learned loses most (+60.0 %) and rope least (-11.1 %)" in words
+    assert "learned cannot answer from index 512 on" in words
+    worse = {kind: [110.0, 111.0] for kind in positions.KINDS} | {"none": [100.0, 101.0]}
+    assert "No encoding beats" in positions.conclude(worse, ratio)
+
+
+def test_ablation_lists_only_what_is_beyond_the_noise() -> None:
+    own = {name: [100.0, 100.5] for name in (*ablation.PARTS, ablation.INT8)}
+    own |= {"no thinning": [150.0, 150.9], "with places": [80.0, 80.3], ablation.INT8: [100.1, 100.6]}
+    costs = [rings.Cost("reference", 9_000, 3_000, 1_000.0), rings.Cost("4 KV heads", 30_000, 9_000, 500.0)]
+    words = ablation.conclude({"own": own}, costs)
+    assert 'grows with "no thinning" (+50.1 % own) and falls with "with places" (-20.1 % own)' in words
+    assert "no turning" in words.split("not told from noise anywhere")[1]
+    assert "0.50 times the speed" in words
+    assert "+0.10 %" in words
+    even = {name: [100.0, 100.5] for name in own}
+    assert "grows with no change and falls with no change" in ablation.conclude({"own": even}, costs)
+
+
+def test_int8_rings_round_keys_and_values_alone() -> None:
+    network = lively(TINY)._net
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    x = torch.randn(2, 30, 33, generator=torch.Generator().manual_seed(0))
+    plain, rounded = network.trunk(x), rings.with_int8_rings(network).trunk(x)
+    assert 0 < (plain[0] - rounded[0]).abs().max() < 0.05
+    for exact, coarse in zip(plain[1][0], rounded[1][0], strict=True):
+        step = exact.abs().amax(-1, keepdim=True) / rings.LEVELS
+        assert ((exact - coarse).abs() <= 0.52 * step).all()
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_int8_rings_take_a_byte_per_number_and_two_per_vector() -> None:
+    config = ModelConfig()  # two blocks, keys and values of 32 numbers, 64 pings
+    assert rings.ring_bytes(config, 32) == 2 * 2 * 64 * 32 * 4
+    assert rings.ring_bytes(config, 8) == 2 * 2 * 64 * (32 + 2)
