@@ -156,8 +156,8 @@ def _errors(
         if not np.isnan(physics[name][i])
     ]
     whole = ex.geometric_mean([error for errors in physics.values() for error in errors])
-    for i in range(len(scores["none"])):
-        rows.append(("geometric mean", f"seed {i}", whole, *(scores[kind][i] for kind in KINDS)))
+    seeds_of = range(len(scores["none"]))
+    rows += [("geometric mean", f"seed {i}", whole, *(scores[kind][i] for kind in KINDS)) for i in seeds_of]
     return Table("Mean error in metres, mean of the seeds", ("test tracks", "horizon", "Kalman filter", *KINDS), rows)
 
 
