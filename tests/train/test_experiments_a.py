@@ -18,7 +18,7 @@ from train.experiments import exam as ex
 from train.experiments.lab import Lab
 from train.experiments.report import write
 
-TINY = ModelConfig(name="tiny", d=16, blocks=1, heads=2, window=8)
+TINY = ModelConfig(name="tiny", d=16, blocks=1, heads=4, window=8)
 NAMES = ("autoencoder", "overfit", "targets", "positions", "ablation")
 
 
@@ -140,20 +140,21 @@ def test_targets_tells_which_target_won_and_how_soon() -> None:
     lost = {"delta": 0, "absolute": 0}
     words = targets.conclude({"delta": [quick, quick], "absolute": [slow, slow]}, lost)
     assert "50.0 % better than absolute" in words
+    assert "none does better than delta" in words
     assert "delta takes 20 steps and absolute 30 steps" in words
-    assert "10 % from step to step against 30 %" in words
+    assert "10.0 % from step to step against 30.0 %" in words
     words = targets.conclude({"delta": [slow, slow], "absolute": [quick, quick]}, lost)
     assert "100.0 % worse than absolute" in words
-    assert "absolute is the best" in words
-    assert "more steps than it had" in targets.conclude(
-        {"delta": [quick, quick], "absolute": [outcome(1.0, [90.0])]}, lost
-    )
+    assert "absolute is 50.0 % better than delta" in words
+    never = outcome(200.0, [90.0])
+    assert "absolute more steps than it had" in targets.conclude({"delta": [quick] * 2, "absolute": [never] * 2}, lost)
 
 
-def test_targets_that_all_diverge_are_said_to() -> None:
+def test_targets_that_diverge_are_said_to() -> None:
     fine = outcome(100.0, [50.0])
-    words = targets.conclude({"delta": [fine, fine], "absolute": []}, {"delta": 0, "absolute": 2})
-    assert "Every training with absolute targets diverged (2)" in words
+    words = targets.conclude({"delta": [fine, fine], "absolute": [fine]}, {"delta": 0, "absolute": 1})
+    assert words.startswith("Of the trainings, 1 with absolute and 0 with delta targets diverged. So delta is")
+    assert "neither" in targets.conclude({"delta": [fine], "absolute": []}, {"delta": 2, "absolute": 2})
 
 
 def test_positions_tells_who_wins_and_who_fails_far_out() -> None:
@@ -173,7 +174,7 @@ def test_ablation_lists_only_what_is_beyond_the_noise() -> None:
     own |= {"no thinning": [150.0, 150.9], "with places": [80.0, 80.3], ablation.INT8: [100.1, 100.6]}
     costs = [rings.Cost("reference", 9_000, 3_000, 1_000.0), rings.Cost("4 KV heads", 30_000, 9_000, 500.0)]
     words = ablation.conclude({"own": own}, costs)
-    assert 'grows with "no thinning" (+50.1 % own) and falls with "with places" (-20.1 % own)' in words
+    assert 'grows with "no thinning" (+50.1 % own) and falls with "with places" (-20.0 % own)' in words
     assert "no turning" in words.split("not told from noise anywhere")[1]
     assert "0.50 times the speed" in words
     assert "+0.10 %" in words

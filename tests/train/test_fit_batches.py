@@ -43,7 +43,8 @@ def driving(tracks: int = 4, pings: int = 200) -> Corpus:
 
 
 def flat(batch: Batch) -> list[np.ndarray]:
-    return [array for item in batch for array in (item if type(item) is not np.ndarray else (item,))]
+    parts = [item if isinstance(item, tuple) else (item,) for item in batch if item is not None]
+    return [array for part in parts for array in part]
 
 
 def test_a_batch_is_a_function_of_seed_and_step() -> None:

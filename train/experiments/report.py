@@ -128,8 +128,10 @@ def draw(picture: Picture, path: Path) -> Path:
         axes.set(title=picture.title, xlabel=picture.x_label, ylabel=picture.y_label)
         if picture.log_x:
             axes.set_xscale("log")
+            _plain(axes.xaxis)
         if picture.log_y:
             axes.set_yscale("log")
+            _plain(axes.yaxis)
         if picture.bars:
             axes.invert_yaxis()
         else:
@@ -138,6 +140,14 @@ def draw(picture: Picture, path: Path) -> Path:
         axes.spines[["top", "right"]].set_visible(False)
         figure.savefig(path, metadata={"Date": None})
     return path
+
+
+def _plain(axis: Any) -> None:
+    """Plain numbers along a logarithmic axis: 300 and not 3 x 10^2."""
+    from matplotlib.ticker import FuncFormatter, LogFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
 
 
 def _colours(count: int) -> list[str]:

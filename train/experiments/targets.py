@@ -90,22 +90,25 @@ def run(lab: Lab) -> Finding:
 def conclude(found: Mapping[str, Sequence[Outcome]], lost: Mapping[str, int]) -> str:
     """Two sentences: error and steadiness of absolute against delta, then what convergence and the best variant say."""
     absolute, delta = FAIR
-    if not found[absolute] or not found[delta]:
-        gone = absolute if not found[absolute] else delta
-        return f"Every training with {gone} targets diverged ({lost[gone]}). So the other target is the one to use."
+    if lost[absolute] or lost[delta]:
+        safer = "neither" if lost[absolute] == lost[delta] else min(FAIR, key=lambda name: lost[name])
+        gone = f"{lost[absolute]} with absolute and {lost[delta]} with delta targets diverged"
+        return f"Of the trainings, {gone}. So {safer} is the steadier target, and errors are not compared."
     scores = {name: [ex.geometric_mean(one.test_m) for one in runs] for name, runs in found.items() if runs}
     even = {name: values for name, values in scores.items() if len(values) == len(scores[delta])}
     shaky = [100 * _mean([one.unsteadiness for one in found[name]]) for name in FAIR]
     far_m = [_mean([one.test_m[-1] for one in found[name]]) for name in FAIR]
     reached = steps_to(found)
+    best = seeds.best(even)
+    end = "none does better than delta" if best == delta else f"{best} is {seeds.compare(even, best, delta)}"
     first = (
         f"With the same inputs, delta targets are {seeds.compare(even, delta, absolute)} over the horizons, and the "
-        f"loss varies by {shaky[1]:.0f} % from step to step against {shaky[0]:.0f} % with absolute ones."
+        f"loss varies by {shaky[1]:.1f} % from step to step against {shaky[0]:.1f} % with absolute ones."
     )
     second = (
         f"To come within {100 * (NEAR - 1):.0f} % of the best validation error, delta takes {_steps(reached[delta])} "
         f"and absolute {_steps(reached[absolute])}; at {ex.COLUMNS[-1]} they err by {far_m[1]:,.0f} m and "
-        f"{far_m[0]:,.0f} m, and over all horizons {seeds.best(even)} is the best."
+        f"{far_m[0]:,.0f} m, and over all horizons {end}."
     )
     return f"{first} {second}"
 
