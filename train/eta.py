@@ -78,7 +78,7 @@ def judge_travel_times(sample: Sample, predictor: Predictor | None) -> dict[str,
     asked = trips(sample.corpus)
     answers = {name: one(asked.origin, asked.lat, asked.lon) for name, one in _everyone(known, predictor).items()}
     everything = np.ones(len(asked.seconds), bool)
-    bands = {f"{low:g}-{high:g} km": _between(asked, low, high) for low, high in BANDS_KM}
+    bands = {_band(low, high): _between(asked, low, high) for low, high in BANDS_KM}
     return {
         **about(sample),
         "trips": len(asked.seconds),
@@ -152,6 +152,10 @@ def _scores(asked: Trips, answers: dict[str, TravelTimes], mask: NDArray[np.bool
         name: score_times(asked.seconds[mask], median[mask], low[mask], high[mask], asked.entity[mask])._asdict()
         for name, (median, low, high) in answers.items()
     }
+
+
+def _band(low_km: float, high_km: float) -> str:
+    return f"{low_km:g}-{high_km:g} km" if high_km < np.inf else f"over {low_km:g} km"
 
 
 def _between(asked: Trips, low_km: float, high_km: float) -> NDArray[np.bool_]:

@@ -118,7 +118,7 @@ def _draw_errors(axis: Any, horizons: dict[str, Any], names: list[str]) -> None:
 
 def _draw_reliability(axis: Any, horizons: dict[str, Any], names: list[str]) -> None:
     axis.plot([0, 100], [0, 100], color="#555555", linewidth=1, linestyle=":")
-    axis.text(66, 62, "as promised", ha="left", va="top", color="#555555", fontsize=9)
+    axis.text(33, 30, "as promised", ha="left", va="top", color="#555555", fontsize=9)
     shown = [name for name in (MODEL, FITTED, KALMAN) if name in names][:2]
     lines = ("-", "--", "-.", (0, (1, 1)))
     for name in shown:
@@ -142,7 +142,7 @@ def _draw_reliability(axis: Any, horizons: dict[str, Any], names: list[str]) -> 
     axis.set_xlabel("share that the region should hold (%)")
     axis.set_ylabel("share that it held (%)")
     axis.set_title("Reliability", loc="left")
-    axis.legend(frameon=False, fontsize=9, loc="upper left")
+    axis.legend(frameon=False, fontsize=9, loc="lower right")
 
 
 def examples(corpus: Corpus, judged: Judged, name: str) -> dict[str, int | None]:

@@ -91,6 +91,24 @@ def test_what_is_fitted_is_judged_and_its_numbers_are_shown(
     assert "nothing fitted" in evaluate(tmp_path, weights, "--data", str(data), "--task", task)
 
 
+def test_travel_times_are_judged_on_request(tmp_path: Path, weights: Path, data: Path) -> None:
+    args = ("--data", str(data), "--task", "eta")
+    (judged,) = json.loads(evaluate(tmp_path, weights, *args, "--json"))["data"]
+    assert judged["trips"] > 0
+    assert judged["predictors"]["median_speed"]["mae_s"] > 0
+    out = evaluate(tmp_path, weights, *args)
+    assert "nearest_trips" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_trees_and_a_picture_come_on_request(tmp_path: Path, data: Path) -> None:
+    args = ("--data", str(data), "--baseline", "trees", "--trees-rows", "50", "--picture", str(tmp_path / "a.png"))
+    (judged,) = json.loads(evaluate(tmp_path, Path("none"), *args, "--json"))["data"]
+    assert judged["horizons"]["60"]["trees"]["mean_m"] > 0
+    assert judged["horizons"]["60"]["trees"]["coverage_90"] is None
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
 def test_without_weights_the_baselines_are_judged_alone(tmp_path: Path, data: Path) -> None:
     report = json.loads(evaluate(tmp_path, Path("none"), "--data", str(data), "--json"))
     assert report["model"] is None
@@ -191,6 +209,8 @@ def test_a_gpu_that_is_not_there_is_one_clear_line(tmp_path: Path, data: Path, m
         ["evaluate", "--data", "{data}", "--split", "most"],
         ["evaluate", "--data", "{data}", "--task", "guess"],
         ["evaluate", "--data", "{data}", "--max-anchors", "0"],
+        ["evaluate", "--data", "{data}", "--task", "gapfill", "--picture", "{data}.png"],
+        ["evaluate", "--data", "{data}", "--task", "eta", "--baseline", "trees"],
         ["train", "--data", "{data}"],
         ["train", "--out", "{data}-run"],
         ["train", "--data", "{data}", "--out", "{data}-run", "--steps", "1", "--minutes", "1"],
