@@ -20,7 +20,10 @@ from torch import Tensor, nn
 from model import motion as m
 from model.geo import F64
 
-FORECAST_TERMS: Final = 8
+_AHEAD_S: Final = (20.0, 120.0, 500.0)  # where the lines may bend
+_OFTEN_S: Final = (10.0, 45.0, 90.0)
+_FAST_MPS: Final = (2.0, 6.0)
+FORECAST_TERMS: Final = 4 + len(_AHEAD_S) + len(_OFTEN_S) + len(_FAST_MPS) + 3
 GAP_TERMS: Final = 4
 CHI2_90: Final = -2 * math.log(0.1)  # of two degrees of freedom
 MAX_LOG_SCALE: Final = 2.0  # no covariance is changed by more than this: what asks for more is no calibration
@@ -47,12 +50,15 @@ class Calibration(nn.Module):
 
 
 def forecast_terms(kin: F64, dt_s: F64) -> F64:
-    """What the factor may depend on [..., Q, FORECAST_TERMS]: how far ahead, how often it reports, how fast it goes."""
-    x = np.log(np.maximum(dt_s, 1.0)) / 4.0
-    running = np.broadcast_to(np.clip(kin[..., m.LOG_DT, None], 0.0, 6.0) / 4.0, x.shape)
-    speed = np.broadcast_to(np.log(m.speed_scale_mps(kin))[..., None] / 2.0, x.shape)
-    steps = np.maximum(x - running, 0.0)
-    return np.stack([np.ones_like(x), x, x * x, running, running**2, speed, speed**2, steps], axis=-1)
+    """What the factor may depend on [..., Q, FORECAST_TERMS]: how far ahead, how often it reports, how fast it goes.
+
+    Lines that may bend where sources differ: a ship that reports each minute is not as predictable as a taxi that does.
+    """
+    ahead = np.log(np.maximum(dt_s, 1.0)) / 4.0
+    often = np.broadcast_to(np.clip(kin[..., m.LOG_DT, None], 0.0, 6.0) / 4.0, ahead.shape)
+    fast = np.broadcast_to(np.log(m.speed_scale_mps(kin))[..., None] / 2.0, ahead.shape)
+    lines = [*_bent(ahead, _AHEAD_S, 4.0), *_bent(often, _OFTEN_S, 4.0), *_bent(fast, _FAST_MPS, 2.0)]
+    return np.stack([np.ones_like(ahead), *lines, ahead * often, ahead * fast, often * fast], axis=-1)
 
 
 def gap_terms(gap_s: F64, t_s: F64) -> F64:
@@ -62,6 +68,10 @@ def gap_terms(gap_s: F64, t_s: F64) -> F64:
     bump = 4.0 * inside * (1.0 - inside)
     x = np.broadcast_to(x, bump.shape)
     return np.stack([np.ones_like(x), x, x * x, bump], axis=-1)
+
+
+def _bent(x: F64, at: tuple[float, ...], unit: float) -> list[F64]:
+    return [x, *(np.maximum(x - math.log(knot) / unit, 0.0) for knot in at)]
 
 
 def _factor(terms: F64, coefficients: Tensor) -> F64:

@@ -33,6 +33,9 @@ class ModelConfig:
     # Off by default: a model that has seen where it is cannot move to another region, and rotation cannot augment it.
     absolute: bool = False
     places: int = 0  # map cells whose learned vectors the weights carry (model.places); 0: the model sees motion only
+    # Regions of a vocabulary: above 0 a token is the region that a ping lies in and when, not how it moved, and the
+    # answer is a distribution over regions (model.cells). It exists for the comparison.
+    cells: int = 0
     # What the head's metres are added to: the Kalman forecast; "delta": the last fix; "absolute": a fixed origin, with
     # the region's radius as the unit, which only makes sense together with `absolute` inputs.
     target: str = "kalman"
@@ -55,6 +58,8 @@ class ModelConfig:
             raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {self.target!r}")
         if not 0 <= self.places <= MAX_PLACES:
             raise ValueError(f"places must be in 0..{MAX_PLACES:,}, got {self.places}")
+        if self.cells < 0 or (self.cells and self.patch > 1):
+            raise ValueError(f"cells must be at least 0, and a patch is in no one cell, got {self.cells}, {self.patch}")
         if self.d < 1 or self.heads < 1 or self.d % self.heads or (self.d // self.heads) % 2:
             raise ValueError(f"d={self.d} must split into {self.heads} heads of even size")
         for name in ("blocks", "window", "mlp_ratio", "patch"):
@@ -75,6 +80,8 @@ class ModelConfig:
 
     def not_servable(self) -> str | None:
         """Why a stream cannot be served ping by ping; None where it can."""
+        if self.cells:
+            return f"it answers which of {self.cells} cells, and a forecast is a position"
         if self.patch > 1:
             return f"a token is a patch of {self.patch} pings, and a forecast is due after each ping"
         if self.positions == "learned":

@@ -31,6 +31,7 @@ _SOLAR_MS_PER_DEG: Final = _DAY_MS // 360
 _MOTION_WIDTH: Final = 19
 _REPORTED_WIDTH: Final = 5
 _CLOCK_WIDTH: Final = 9
+_PACE_WIDTH: Final = 2
 _ABSOLUTE_SCALES_DEG: Final = tuple(16.0 / 4**i for i in range(8))  # 1,800 km down to 110 m
 
 
@@ -46,6 +47,8 @@ class Context(NamedTuple):
 
 def width(config: ModelConfig) -> int:
     """F, the number of features of a ping."""
+    if config.cells:
+        return _PACE_WIDTH + _CLOCK_WIDTH
     base = _MOTION_WIDTH + _REPORTED_WIDTH + _CLOCK_WIDTH
     return base + 4 * len(_ABSOLUTE_SCALES_DEG) * config.absolute
 
@@ -73,6 +76,8 @@ def steps_between(earlier: NDArray[Any], later: NDArray[Any]) -> tuple[F64, F64]
 
 def encode(kin: F64, ctx: Context, config: ModelConfig) -> NDArray[np.float32]:
     """Model inputs [..., F] of pings whose kinematic rows (the ping folded in) are kin [..., K]."""
+    if config.cells:
+        return np.concatenate([_pace(kin), _clock(ctx.phase_ms)], axis=-1, dtype=np.float32)
     parts = [_motion(kin), _reported(ctx), _clock(ctx.phase_ms)]
     if config.absolute:
         parts.append(_absolute(ctx))
@@ -115,6 +120,12 @@ def _motion(kin: F64) -> F64:
         velocity / (speed + scale)[..., None],
     )
     return np.concatenate([*vectors, np.stack(scalars, axis=-1)], axis=-1)
+
+
+def _pace(kin: F64) -> F64:
+    """When, without where: all that a model of cells sees beside them."""
+    first = kin[..., m.DT] == 0.0
+    return np.stack([np.log(np.where(first, 1.0, kin[..., m.DT])) / 3.0, first.astype(np.float64)], axis=-1)
 
 
 def _reported(ctx: Context) -> F64:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from model import features, queries
 from model.calibration import Calibration
+from model.cells import CellHead
 from model.config import ModelConfig
 from model.geo import E7, F64
 from model.heads import Asked, IntervalHead, QueryHead, TravelHead
@@ -31,6 +32,7 @@ class Network(nn.Module):
         self.gap = QueryHead(config, queries.GAP_FEATURES, placed=True)
         self.calibration = Calibration()
         self.travel = TravelHead(config, queries.TRAVEL_FEATURES)
+        self.region = CellHead(config, queries.FORECAST_FEATURES) if config.cells else None
         for block in self.trunk.blocks:
             # GPT-2: what is added to the residual stream starts smaller the more blocks add to it.
             for name in ("out", "down"):

@@ -21,6 +21,7 @@ FORECAST_FEATURES: Final = 13
 GAP_FEATURES: Final = 26
 TRAVEL_FEATURES: Final = 17
 MIN_QUERY_S: Final = 1e-3
+_PHYSICS: Final = slice(9, 11)  # of a forecast's features: how far it could go and how sure the filter is
 
 
 class Question(NamedTuple):
@@ -77,6 +78,8 @@ def forecast(kin: F64, dt_s: F64, config: ModelConfig, at_en: F64 | None = None)
     frame = np.broadcast_to(frame, law.mean_en.shape).copy()
     if not config.query_time:
         features = np.zeros_like(features)
+    if config.cells:
+        features[..., _PHYSICS] = 0.0
     if config.target == "kalman":
         other = baselines.damped_velocity(kin, dt, config).mean_en
         return Question(features, law.mean_en, other, law.var_m2, reach, frame)

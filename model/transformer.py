@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as fn
 from torch import Tensor, nn
 
+from model.cells import Cells
 from model.config import ModelConfig
 from model.places import Found, Places
 from model.positions import Positions, rotate
@@ -83,6 +84,7 @@ class Trunk(nn.Module):
         self.config = config
         self.embed = nn.Linear(features * config.patch, config.d)
         self.places = Places(config) if config.places else None
+        self.cells = Cells(config) if config.cells else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.d)
         self.positions = Positions(config.positions, config.d, config.head_dim)
@@ -95,17 +97,21 @@ class Trunk(nn.Module):
         *,
         start: int = 0,
         segment_BT: Tensor | None = None,
+        cell: Tensor | None = None,
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """Hidden vectors [B, T/P, C] and each block's keys and values [B, T/P, G·D].
 
         `found` says where the pings lie, `time_ms` int64 [B, T] when they were; `start` is the index of the first.
         `segment_BT` int64 tells the tracks apart that lie in one row, each in one stretch: none sees another.
+        `cell` int64 [B, T] are the numbers that model.cells has for where they lie.
         """
         p = self.config.patch
         x = self._enter(x_BTF.reshape(x_BTF.shape[0], -1, p * x_BTF.shape[2]), found)
         index = torch.arange(x.shape[1], device=x.device) + start
         if segment_BT is not None:
             index = index - _first_of_segment(segment_BT)
+        if self.cells is not None and cell is not None:
+            x = x + self.cells(cell)
         x = self.positions.add(x, index)
         cos_sin = self.positions.angles(index, None if time_ms is None else time_ms[:, p - 1 :: p])
         band = self._band(x.shape[1], x_BTF).unsqueeze(0)

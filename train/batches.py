@@ -197,7 +197,8 @@ class Batches:
     def _batch(self, rng: Generator, place: Rows, valid: Mask, jumps: Rows) -> Batch:
         o, config = self.options, self.config
         fixes = self._fixes(place)
-        warp = _Warp.draw(rng, o, len(place), placed=config.absolute or config.places > 0)
+        placed = config.absolute or config.places > 0 or config.cells > 0
+        warp = _Warp.draw(rng, o, len(place), placed=placed)
         jitter = warp.jitter(rng, valid)
         bent = self._bends(rng, place, valid, ~warp.placed) if o.bend else None
         dt, d = self._step(place[:, :-1], place[:, 1:], bent)

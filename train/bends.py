@@ -21,9 +21,10 @@ from model.geo import F64
 
 Rows = NDArray[np.int64]
 
-BENDS: Final = 40  # S
-SHORTEST_S: Final = 120.0  # mean time between two bends of a row
-LONGEST_S: Final = 7_200.0
+BENDS: Final = 128  # S
+SHORTEST_S: Final = 60.0  # mean time between two bends of a row
+LONGEST_S: Final = 3_600.0
+_ROW: Final = 1 << 40  # above any number of pings
 
 
 class Bends(NamedTuple):
@@ -46,11 +47,11 @@ class Bends(NamedTuple):
         return np.asarray(np.take_along_axis(self.angle, self.passed(place), axis=1))
 
     def passed(self, place: Rows) -> Rows:
-        """Bends at or before places [B, ...]. One pass each, so that no array has an axis S more than `place`."""
-        out = np.zeros(place.shape, np.int64)
-        for bend in self.place.T:
-            out += place >= bend.reshape(-1, *(1,) * (place.ndim - 1))
-        return out
+        """Bends at or before places [B, ...]."""
+        # One search for all rows: they lie on one line, each further along than any place of the one before.
+        row = np.arange(len(place)).reshape(-1, *(1,) * (place.ndim - 1))
+        line = (self.place + _ROW * np.arange(len(place))[:, None]).ravel()
+        return np.asarray(np.searchsorted(line, place + _ROW * row, side="right") - row * self.place.shape[1])
 
 
 def times_ms(rng: Generator, first_ms: Rows, last_ms: Rows) -> Rows:

@@ -115,6 +115,10 @@ def train(
     data: SomeFiles = None,
     more: MoreFiles = None,
     columns: ColumnsOption = None,
+    invented: Annotated[
+        list[Path] | None,
+        typer.Option("--invented", exists=True, dir_okay=False, help="a file of `pathcast synth`: only ever trains"),
+    ] = None,
     from_topic: TopicOption = None,
     bootstrap: BootstrapOption = "127.0.0.1:9092",
     size: Annotated[str, typer.Option("--size", help="small, base, or a config.json")] = "small",
@@ -184,7 +188,7 @@ def train(
         with read_watch() as reading:
             if from_topic is not None:
                 sources.append(topic_snapshot(from_topic, bootstrap, cache, reading))
-            corpus = load(sources, cache, reading=reading)
+            corpus = load([*sources, *(invented or [])], cache, reading=reading)
         splits = _splits(corpus)
         facts = {
             "split": splits.fingerprint,

@@ -15,7 +15,7 @@ its seed; nothing in it is a real place, so it may be shared.
 [bold]Examples[/]
 
   pathcast synth --out towns.parquet
-  pathcast train --data buses.parquet towns.parquet --out runs/small
+  pathcast train --data buses.parquet --invented towns.parquet --out runs/small
 """
 
 

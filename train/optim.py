@@ -13,7 +13,11 @@ from torch import nn
 from torch.nn import Parameter
 
 BETAS: Final = (0.9, 0.98)
-INPUTS: Final = ("embed.weight", "from_question.weight")  # rows are features of different meaning, not a mixing matrix
+INPUTS: Final = (
+    "embed.weight",
+    "from_question.weight",
+    "cells.table.weight",
+)  # rows are features of different meaning, not a mixing matrix
 OUTPUTS: Final = ("last.weight",)  # zero before training
 TABLES: Final = ("places.table", "learned.weight")  # rows that few batches see: each has to learn from those few
 TABLE_LR: Final = 4.0  # times the learning rate

@@ -14,9 +14,10 @@ from train_worlds import WriteFile, together, wander
 from typer.testing import CliRunner
 
 from model.api import ModelConfig
-from model.checkpoint import save_pretrained
+from model.checkpoint import from_pretrained, save_pretrained
 from model.network import build
 from train import cli
+from train.synth import write
 
 APP = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False)
 APP.command(name="train")(cli.train)
@@ -127,7 +128,6 @@ def test_train_writes_weights_that_evaluate_takes(tmp_path: Path, data: Path) ->
 
 
 def test_train_tells_of_validations_on_stderr_and_of_steps_on_the_board(tmp_path: Path, data: Path) -> None:
-    pytest.importorskip("tensorboard")
     args = ["train", "--data", str(data), "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")]
     more = ["--steps", "2", "--accumulate", "2", "--device", "cpu", "--tensorboard", str(tmp_path / "board")]
     result = RUN.invoke(APP, [*args, *more])
@@ -136,6 +136,24 @@ def test_train_tells_of_validations_on_stderr_and_of_steps_on_the_board(tmp_path
     assert "pings/s" not in result.output  # the bar is for terminals
     assert "2 × 32 × 128 pings" in (tmp_path / "run" / "README.md").read_text()
     assert len(list((tmp_path / "board").glob("events*"))) == 1
+
+
+def test_invented_tracks_train_and_are_never_calibrated_on(tmp_path: Path, data: Path) -> None:
+    write(tmp_path / "towns.parquet", entities=16, seed=2)
+    args = ["train", "--data", str(data), "--invented", str(tmp_path / "towns.parquet"), "--steps", "2"]
+    result = RUN.invoke(APP, [*args, "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")])
+    assert result.exit_code == 0, result.output
+    assert "towns.parquet" in (tmp_path / "run" / "README.md").read_text()
+    assert "calibrating on tracks.parquet" in result.stderr
+    assert "calibrating on towns.parquet" not in result.stderr
+
+
+def test_any_field_of_the_model_can_be_set(tmp_path: Path, data: Path) -> None:
+    args = ["train", "--data", str(data), "--steps", "2", "--set", "places=300", "--set", "blocks=1"]
+    result = RUN.invoke(APP, [*args, "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")])
+    assert result.exit_code == 0, result.output
+    config = from_pretrained(tmp_path / "run").config
+    assert (config.places, config.blocks) == (300, 1)
 
 
 def test_a_rank_that_does_not_lead_is_silent(tmp_path: Path, data: Path) -> None:

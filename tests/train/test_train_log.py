@@ -23,7 +23,6 @@ def read(directory: Path) -> dict[str, dict[int, float]]:
 
 
 def test_the_event_file_holds_every_step_and_validation(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
     ticks: list[Tick] = []
     with board(tmp_path / "board") as watch:
         report = fit(
@@ -45,7 +44,6 @@ def test_the_event_file_holds_every_step_and_validation(tmp_path: Path) -> None:
 
 
 def test_steps_that_are_done_again_are_shown_once(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
     run = options(tmp_path / "run", steps=8, validate_every=4)
     with board(tmp_path / "board") as watch, pytest.raises(Crash):
         fit(circling(), None, TINY, run, watch=lambda tick: (watch(tick), crash_after(7)(tick))[0])
