@@ -155,9 +155,8 @@ def _errors(
         for i, column in enumerate(ex.COLUMNS)
         if not np.isnan(physics[name][i])
     ]
-    whole = ex.geometric_mean([error for errors in physics.values() for error in errors])
-    seeds_of = range(len(scores["none"]))
-    rows += [("geometric mean", f"seed {i}", whole, *(scores[kind][i] for kind in KINDS)) for i in seeds_of]
+    whole, repeats = ex.geometric_mean([error for errors in physics.values() for error in errors]), len(scores["none"])
+    rows += [("geometric mean", f"seed {i}", whole, *(scores[kind][i] for kind in KINDS)) for i in range(repeats)]
     return Table("Mean error in metres, mean of the seeds", ("test tracks", "horizon", "Kalman filter", *KINDS), rows)
 
 
