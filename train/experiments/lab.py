@@ -40,7 +40,8 @@ class Lab:
     def splits(self, *, without: Sequence[str] = ()) -> Splits:
         """Train, validation and test of all files but those whose names are in `without`."""
         whole = split(load(self.data, self.cache))  # one cache for every choice of files
-        return Splits(*(_without(part, without) for part in whole[:3]), whole.fingerprint)
+        train, val, test = (_without(part, without) for part in (whole.train, whole.val, whole.test))
+        return Splits(train, val, test, whole.fingerprint)
 
     def steps(self, full: int) -> int:
         return max(2, round(full * self.effort))

@@ -50,6 +50,7 @@ class Picture:
     y_label: str
     lines: list[Line]
     log_x: bool = False
+    x_ticks: Sequence[float] | None = None  # where a logarithm's own would not be read
     log_y: bool = False
     bars: bool = False
 
@@ -112,6 +113,7 @@ def draw(picture: Picture, path: Path) -> Path:
     try:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
+        from matplotlib.ticker import NullLocator
     except ImportError as error:
         raise RuntimeError("pictures need matplotlib: pip install 'pathcast[pictures]'") from error
     # A fixed salt and no date: the same numbers give the same file.
@@ -128,6 +130,9 @@ def draw(picture: Picture, path: Path) -> Path:
         axes.set(title=picture.title, xlabel=picture.x_label, ylabel=picture.y_label)
         if picture.log_x:
             axes.set_xscale("log")
+        if picture.x_ticks is not None:
+            axes.set_xticks(picture.x_ticks, [f"{tick:g}" for tick in picture.x_ticks], minor=False)
+            axes.xaxis.set_minor_locator(NullLocator())
         if picture.log_y:
             axes.set_yscale("log")
         if picture.bars:
