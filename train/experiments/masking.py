@@ -171,6 +171,6 @@ def _pictures(rows: Sequence[Row]) -> list[Picture]:
     for row in (row for row in rows if row.data == data):
         ratio = {float(s): b["model"]["mean_m"] / b["hermite"]["mean_m"] for s, b in row.fills.items() if s != "half"}
         lines.append(Line(row.way, sorted(ratio), [ratio[s] for s in sorted(ratio)]))
-    lines.append(Line("Hermite curve", lines[0].x, [1.0] * len(lines[0].x)))
-    title = f"Hidden pings of {data}"
-    return [Picture("fills", title, "length of the hidden block, s", "mean error over Hermite's", lines, log_x=True)]
+    lines.append(Line("Hermite curve", lines[0].x, [1.0] * len(lines[0].x), reference=True))
+    title, x = f"Hidden pings of {data}", lines[0].x
+    return [Picture("fills", title, "length of the hidden block, s", "mean error over Hermite's", lines, True, x)]

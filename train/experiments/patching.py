@@ -205,6 +205,6 @@ def _pictures(rows: Sequence[Row]) -> list[Picture]:
     ]
     label = "over that of one ping per token"
     return [
-        Picture("errors", "What patches lose", "pings per token", f"mean error {label}", errors, log_x=True),
-        Picture("costs", "What patches save", "pings per token", f"cost per ping {label}", costs, log_x=True),
+        Picture("errors", "What patches lose", "pings per token", f"mean error {label}", errors, True, x),
+        Picture("costs", "What patches save", "pings per token", f"cost per ping {label}", costs, True, x),
     ]

@@ -29,6 +29,7 @@ RESOLUTIONS: Final = (8, 9)  # edges of 530 and 200 m
 MOTION: Final = BatchOptions()
 WINDOWS: Final = 2_000
 TOKENS: Final = 64
+TICKS_S: Final = (60.0, 300.0, 900.0)
 HORIZONS: Final = ("next", "60 s", "300 s", "900 s")
 
 QUESTION = (
@@ -213,4 +214,6 @@ def _picture(rows: Sequence[Row], asked: Windows) -> Picture:
     x = [dt_s[i] for i in order]
     shown = [row for row in rows if not row.name.endswith(", mean")]
     lines = [Line(row.name, x, [row.mean_m[i] for i in order]) for row in shown]
-    return Picture("errors", "Metres or cells", "median time ahead, s", "mean error, m", lines, log_x=True, log_y=True)
+    return Picture(
+        "errors", "Metres or cells", "median time ahead, s", "mean error, m", lines, True, TICKS_S, log_y=True
+    )

@@ -38,6 +38,7 @@ class Line:
     y: Sequence[float]
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
+    reference: bool = False  # what the others are held against
 
 
 @dataclass(frozen=True)
@@ -113,33 +114,41 @@ def draw(picture: Picture, path: Path) -> Path:
     try:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
-        from matplotlib.ticker import NullLocator
+        from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
     except ImportError as error:
         raise RuntimeError("pictures need matplotlib: pip install 'pathcast[pictures]'") from error
     # A fixed salt and no date: the same numbers give the same file.
     with rc_context({"svg.hashsalt": "pathcast", "font.size": 9}):
-        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+        figure = Figure(figsize=(7.2, 3.6), layout="constrained")
         axes = figure.subplots()
         for line, colour in zip(picture.lines, _colours(len(picture.lines)), strict=True):
             if picture.bars:
                 axes.barh(line.name, line.y[0], color=colour)
                 continue
+            if line.reference:
+                axes.plot(line.x, line.y, label=line.name, color="#555555", ls="--", lw=1)
+                continue
             axes.plot(line.x, line.y, label=line.name, color=colour, marker="o" if len(line.x) < 20 else None, ms=3)
             if line.low is not None and line.high is not None:
                 axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, lw=0)
         axes.set(title=picture.title, xlabel=picture.x_label, ylabel=picture.y_label)
-        if picture.log_x:
-            axes.set_xscale("log")
-        if picture.x_ticks is not None:
-            axes.set_xticks(picture.x_ticks, [f"{tick:g}" for tick in picture.x_ticks], minor=False)
-            axes.xaxis.set_minor_locator(NullLocator())
-        if picture.log_y:
-            axes.set_yscale("log")
+        for axis, scale, wanted in (
+            (axes.xaxis, axes.set_xscale if picture.log_x else None, picture.x_ticks),
+            (axes.yaxis, axes.set_yscale if picture.log_y else None, None),
+        ):
+            if scale is not None:
+                scale("log")
+                axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axis.set_minor_locator(NullLocator())
+            if wanted is not None:
+                axis.set_major_locator(FixedLocator(list(wanted)))
+            if scale is not None or wanted is not None:
+                axis.set_major_formatter(lambda tick, _: f"{tick:,g}")
         if picture.bars:
             axes.invert_yaxis()
         else:
             axes.grid(alpha=0.25)
-            axes.legend(frameon=False)
+            figure.legend(frameon=False, loc="outside right upper")  # beside the axes: never over the data
         axes.spines[["top", "right"]].set_visible(False)
         figure.savefig(path, metadata={"Date": None})
     return path

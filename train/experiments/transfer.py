@@ -12,6 +12,7 @@ from train.experiments.lab import Lab
 from train.experiments.report import Finding, Line, Picture, Table
 
 STEPS: Final = 1_500  # of each of the eight trainings
+TICKS_S: Final = (2.0, 10.0, 60.0, 300.0, 900.0)
 MOST_ANCHORS: Final = 40_000  # per region: every k-th of all of its tracks
 REGIONS: Final = {
     "cabspotting_sf.parquet": "San Francisco",
@@ -200,7 +201,9 @@ def _picture(compared: Sequence[Compared], *, absolute: bool) -> Picture:
         low, high = (None, None) if band is None else ([b[0] for b in band], [b[1] for b in band])
         lines.append(Line(region, [row.dt_s for row in rows], share, low, high))
     ends = [min(row.dt_s for row in compared), max(row.dt_s for row in compared)]
-    lines.append(Line("best physics", ends, [1.0, 1.0]))
+    lines.append(Line("best physics", ends, [1.0, 1.0], reference=True))
     name = ABSOLUTE if absolute else NORMALISED
     title = f"Left out of training: {'absolute coordinates' if absolute else 'displacements only'}"
-    return Picture(name, title, "median time ahead, s", "mean error over that of the best physics", lines, log_x=True)
+    return Picture(
+        name, title, "median time ahead, s", "mean error over that of the best physics", lines, True, TICKS_S
+    )
