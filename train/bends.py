@@ -23,7 +23,7 @@ Rows = NDArray[np.int64]
 
 BENDS: Final = 128  # S
 SHORTEST_S: Final = 60.0  # mean time between two bends of a row
-LONGEST_S: Final = 3_600.0
+LONGEST_S: Final = 1_800.0
 _ROW: Final = 1 << 40  # above any number of pings
 
 
@@ -37,16 +37,16 @@ class Bends(NamedTuple):
 
     def where(self, place: Rows, fixes: NDArray[Any]) -> F64:
         """Metres [B, ..., 2] from the origin of FIX records that are at places [B, ...]."""
-        k = self.passed(place)
+        k = self.before(place)
         row = np.arange(len(place)).reshape(-1, *(1,) * (place.ndim - 1))
         origin = np.broadcast_to(self.origin.reshape(row.shape), fixes.shape)
         return _turned(steps_between(origin, fixes)[1], self.angle[row, k]) + self.shift_en[row, k]
 
     def turned(self, place: Rows) -> F64:
         """By how much the track is turned at places [B, T]."""
-        return np.asarray(np.take_along_axis(self.angle, self.passed(place), axis=1))
+        return np.asarray(np.take_along_axis(self.angle, self.before(place), axis=1))
 
-    def passed(self, place: Rows) -> Rows:
+    def before(self, place: Rows) -> Rows:
         """Bends at or before places [B, ...]."""
         # One search for all rows: they lie on one line, each further along than any place of the one before.
         row = np.arange(len(place)).reshape(-1, *(1,) * (place.ndim - 1))

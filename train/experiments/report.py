@@ -38,6 +38,7 @@ class Line:
     y: Sequence[float]
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
+    reference: bool = False  # what the others are held against
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Picture:
     y_label: str
     lines: list[Line]
     log_x: bool = False
+    x_ticks: Sequence[float] | None = None  # where a logarithm's own would not be read
     log_y: bool = False
     bars: bool = False
 
@@ -112,42 +114,44 @@ def draw(picture: Picture, path: Path) -> Path:
     try:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
+        from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
     except ImportError as error:
         raise RuntimeError("pictures need matplotlib: pip install 'pathcast[pictures]'") from error
     # A fixed salt and no date: the same numbers give the same file.
     with rc_context({"svg.hashsalt": "pathcast", "font.size": 9}):
-        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+        figure = Figure(figsize=(7.2, 3.6), layout="constrained")
         axes = figure.subplots()
         for line, colour in zip(picture.lines, _colours(len(picture.lines)), strict=True):
             if picture.bars:
                 axes.barh(line.name, line.y[0], color=colour)
                 continue
+            if line.reference:
+                axes.plot(line.x, line.y, label=line.name, color="#555555", ls="--", lw=1)
+                continue
             axes.plot(line.x, line.y, label=line.name, color=colour, marker="o" if len(line.x) < 20 else None, ms=3)
             if line.low is not None and line.high is not None:
                 axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, lw=0)
         axes.set(title=picture.title, xlabel=picture.x_label, ylabel=picture.y_label)
-        if picture.log_x:
-            axes.set_xscale("log")
-            _plain(axes.xaxis)
-        if picture.log_y:
-            axes.set_yscale("log")
-            _plain(axes.yaxis)
+        for axis, scale, wanted in (
+            (axes.xaxis, axes.set_xscale if picture.log_x else None, picture.x_ticks),
+            (axes.yaxis, axes.set_yscale if picture.log_y else None, None),
+        ):
+            if scale is not None:
+                scale("log")
+                axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axis.set_minor_locator(NullLocator())
+            if wanted is not None:
+                axis.set_major_locator(FixedLocator(list(wanted)))
+            if scale is not None or wanted is not None:
+                axis.set_major_formatter(lambda tick, _: f"{tick:,g}")
         if picture.bars:
             axes.invert_yaxis()
         else:
             axes.grid(alpha=0.25)
-            axes.legend(frameon=False)
+            figure.legend(frameon=False, loc="outside right upper")  # beside the axes: never over the data
         axes.spines[["top", "right"]].set_visible(False)
         figure.savefig(path, metadata={"Date": None})
     return path
-
-
-def _plain(axis: Any) -> None:
-    """Plain numbers along a logarithmic axis: 300 and not 3 x 10^2."""
-    from matplotlib.ticker import FuncFormatter, LogFormatter
-
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    axis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
 
 
 def _colours(count: int) -> list[str]:

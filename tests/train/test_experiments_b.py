@@ -1,0 +1,228 @@
+"""Four experiments: each leads from files to a finding, and its words follow from its numbers either way."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from train_worlds import WriteFile, lively, together, track, wander
+
+from model.cells import Cells
+from model.config import ModelConfig
+from model.network import build
+from train import eta
+from train.batches import Batches, BatchOptions
+from train.data import Corpus
+from train.evaluate import judge_forecasts, open_samples
+from train.experiments import discrete, masking, offline, patching, regions, transfer, vocabulary
+from train.experiments.lab import Lab
+from train.experiments.masking import ALL, NEXT, SHARE
+from train.experiments.paths import PathScore, judge_paths
+from train.experiments.report import write
+from train.experiments.transfer import Compared
+
+TINY = ModelConfig(name="tiny", d=16, blocks=1, heads=2, window=8)
+
+
+@pytest.fixture
+def lab(write_file: WriteFile, tmp_path: Path) -> Lab:
+    """A sitting over two of the regions and another file; two steps of each training."""
+    files = [
+        write_file(together(*(wander(f"{name}-{i}", 60, 100 * n + i, lat=lat) for i in range(24))), f"{name}.parquet")
+        for n, (name, lat) in enumerate({"cabspotting_sf": 37.75, "gotrack_aracaju": -10.9, "buses": 10.0}.items())
+    ]
+    cache, scratch = tmp_path / "cache", tmp_path / "scratch"
+    return Lab(tuple(files), scratch, effort=0.004, cache=cache, most_anchors=300, config=TINY)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches, windows and cells of a size for tests; what an experiment compares stays."""
+    shrink: Callable[[BatchOptions], BatchOptions] = lambda o: replace(o, rows=2, tokens=24)  # noqa: E731
+    monkeypatch.setattr(transfer, "TRAVELLING", shrink(transfer.TRAVELLING))
+    monkeypatch.setattr(transfer, "SETTLED", shrink(transfer.SETTLED))
+    monkeypatch.setattr(masking, "WAYS", {way: shrink(options) for way, options in masking.WAYS.items()})
+    monkeypatch.setattr(regions, "MOTION", shrink(regions.MOTION))
+    for module in (regions, discrete):
+        monkeypatch.setattr(module, "PLACED", shrink(discrete.PLACED))
+    monkeypatch.setattr(patching, "BATCH", shrink(patching.BATCH))
+    constants = {transfer: ("MOST_ANCHORS",), masking: ("MOST_GAPS", "MOST_PATHS")}
+    constants |= {regions: ("WINDOWS",), patching: ("WINDOWS",)}
+    for module, names in constants.items():
+        for name in names:
+            monkeypatch.setattr(module, name, 40)
+    for module in (regions, patching):
+        monkeypatch.setattr(module, "TOKENS", 24)
+    monkeypatch.setattr(regions, "RESOLUTIONS", (6, 7))
+
+
+@pytest.mark.parametrize("name", ["transfer", "masking", "regions", "patching"])
+@pytest.mark.usefixtures("small")
+def test_an_experiment_leads_from_files_to_a_report(name: str, lab: Lab, tmp_path: Path) -> None:
+    finding = importlib.import_module(f"train.experiments.{name}").run(lab)
+    assert "2511.20610" in finding.question
+    assert finding.conclusion.endswith(".")
+    assert "nan" not in finding.conclusion
+    assert all(table.rows and len(row) == len(table.columns) for table in finding.tables for row in table.rows)
+    assert all(line.y and np.isfinite(line.y).all() for picture in finding.pictures for line in picture.lines)
+    report = write(finding, name, "command", tmp_path / "out", cpu_s=1.0)
+    assert finding.conclusion in report.read_text()
+    assert str(tmp_path) not in report.read_text()
+    assert len(list((tmp_path / "out").glob(f"{name}-*.svg"))) == len(finding.pictures) > 0
+
+
+def test_what_is_left_out_is_not_in_the_training(lab: Lab) -> None:
+    parts = lab.splits(without=["buses.parquet"])
+    whole = lab.splits()
+    left = {parts.train.files[file] for file in parts.train.file}
+    assert left == {"cabspotting_sf.parquet", "gotrack_aracaju.parquet"}
+    assert 0 < len(parts.train) < len(whole.train)
+    assert parts.train.fingerprint == whole.train.fingerprint  # one cache for all
+
+
+def test_the_full_pass_gives_the_judge_s_errors(lab: Lab) -> None:
+    """Models that are never served are judged as those that are: the same anchors, the same metres."""
+    predictor = lively(TINY)
+    sample = open_samples(lab.data[:1], "test", cache_dir=lab.cache)[0]
+    served = judge_forecasts(sample, predictor)["horizons"]
+    asked = offline.windows(sample.corpus, tokens=9, most=10_000)
+    mean_en, _ = offline.forecast(lively(TINY)._net, asked)
+    error = offline.error_m(asked, mean_en)
+    assert np.isfinite(error[:, 0]).sum() == served["next"]["n"]
+    # A window of 9 pings starts the filter afresh, which it has not quite forgotten by then.
+    assert np.nanmean(error[:, 0]) == pytest.approx(served["next"]["model"]["mean_m"], rel=0.15)
+
+
+def compared(share: float, absolute: float, horizon: str = "300", region: str = "Austin") -> Compared:
+    model_m = 100.0 * share
+    return Compared(region, horizon, 50, 300.0, "stay", 100.0, model_m, model_m - 5, model_m + 5, 0.9, 100.0 * absolute)
+
+
+def test_transfer_says_where_the_model_travels_and_where_it_does_not() -> None:
+    good = [compared(0.8, 1.2, horizon) for horizon in ("60", "300", "900")]
+    text = transfer.conclude([compared(3.0, 9.0, "next"), *good])  # the next ping is no criterion
+    assert "travels: in each of 1 regions" in text
+    assert "by at least 20.0 % (Austin, 60 s)" in text
+    assert "travel worse" in text
+    assert "1.50 times" in text
+    assert "in 0 of 3 cases" in text
+    bad = transfer.conclude([*good[:2], compared(1.1, 1.0, "900", "Beijing")])
+    assert "misses the best physics in Beijing at 900 s (+10.0 %)" in bad
+    assert "travel better" in transfer.conclude([compared(0.8, 0.7)])
+
+
+def test_transfer_needs_a_region_and_something_beside_it(lab: Lab) -> None:
+    with pytest.raises(ValueError, match="transfer needs two files"):
+        transfer.regions(replace(lab, data=lab.data[:1]))
+    with pytest.raises(ValueError, match="transfer needs two files"):
+        transfer.regions(replace(lab, data=lab.data[2:]))
+
+
+def masked(way: str, fill: float, path: float, mape: float, ahead: float) -> masking.Row:
+    fills = {"120": {"model": {"mean_m": 100 * fill}, "hermite": {"mean_m": 100.0}}}
+    return masking.Row(way, "cars", fills, {"model": {"mape": mape}}, PathScore(3, 9, path, 1.0), {"60": ahead})
+
+
+def test_masking_names_the_best_training_and_its_price() -> None:
+    rows = [masked(NEXT, 1.0, 1.0, 0.4, 100.0), masked(SHARE, 0.9, 0.95, 0.3, 102.0), masked(ALL, 0.8, 0.9, 0.5, 103.0)]
+    text = masking.conclude(rows)
+    assert f"best after {ALL}, with 0.80 of the Hermite" in text
+    assert "and so are paths" in text
+    assert "costs 3.0 %" in text
+    assert f"travel times are best after {SHARE}" in text
+    rows = [masked(NEXT, 1.0, 1.0, 0.4, 100.0), masked(SHARE, 0.9, 0.95, 0.5, 99.0), masked(ALL, 1.1, 0.9, 0.5, 103.0)]
+    text = masking.conclude(rows)
+    assert f"best after {SHARE}" in text
+    assert f"but after {ALL} paths" in text
+    assert "costs nothing" in text
+
+
+def region(name: str, metres: float, top: float, parameters: int) -> regions.Row:
+    four = (metres, 2 * metres, 3 * metres, 4 * metres)
+    return regions.Row(name, four, (top,) * 4, (0.9,) * 4, parameters)
+
+
+def test_regions_say_who_is_nearer_at_which_horizon() -> None:
+    metres, cells = region("continuous", 100, 0.1, 1000), region("H3 resolution 8, median", 150, 0.2, 3000)
+    text = regions.conclude([region("damped velocity", 90, 0.1, 0), metres, cells])
+    assert "Continuous coordinates are nearer at every horizon" in text
+    assert "1.50 (next)" in text
+    assert "3.0 times the parameters" in text
+    assert "more often" in text
+    assert "Regions are nearer at every horizon" in regions.conclude([metres, region("H3, median", 50, 0.0, 3000)])
+    mixed = replace(cells, mean_m=(150, 150, 150, 150))
+    assert "nearer at next, regions at 60 s, 300 s, 900 s" in regions.conclude([metres, mixed])
+
+
+def patched(patch: int, metres: float) -> patching.Row:
+    return patching.Row(patch, (metres,) * 3, 2.0 * patch, 80.0 / patch, 256 / patch, 1.0)
+
+
+def test_patching_says_what_is_free() -> None:
+    cheap = patching.conclude([patched(1, 100), patched(2, 101), patched(4, 101.5), patched(8, 140)])
+    assert "a patch of 4 is free" in cheap
+    assert "8.0 times as cheap" in cheap
+    assert "+40.0 % (60 s)" in cheap
+    assert "already 2 pings per token cost up to 30.0 %" in patching.conclude([patched(1, 100), patched(2, 130)])
+
+
+def test_a_path_is_judged_by_what_lies_between_its_ends(lab: Lab, make_corpus: Callable[..., Corpus]) -> None:
+    """At constant speed on a straight road the line is exact, and an untrained model is nearly so."""
+    minutes = [60.0 * i for i in range(20)]
+    trips = make_corpus(together(*(track(f"car-{i}", minutes, [9.0 * t for t in minutes]) for i in range(3))))
+    predictor = lively(TINY)
+    found = judge_paths(predictor, eta.long_enough(trips), 2)
+    assert found is not None
+    assert (found.paths, found.points) == (2, 36)
+    assert found.line_m < 1.0 < found.model_m
+    assert judge_paths(predictor, trips.select(np.zeros(3, bool)), 2) is None
+
+
+def cells_of_a_town(corpus: Corpus) -> vocabulary.Vocabulary:
+    return vocabulary.Vocabulary.visited(corpus, 7)
+
+
+def test_a_place_in_no_cell_is_unknown(make_corpus: Callable[..., Corpus]) -> None:
+    words = cells_of_a_town(make_corpus(together(*(wander(f"car-{i}", 200, i) for i in range(3)))))
+    numbers = words.number(np.array([37.75, -33.0, np.nan]), np.array([-122.4, 151.0, np.nan]))
+    assert numbers[0] < len(words)
+    assert numbers[1:].tolist() == [len(words)] * 2
+    np.testing.assert_array_equal(words.number(words.lat, words.lon), np.arange(len(words)))
+
+
+def test_positions_out_of_a_distribution() -> None:
+    """Three cells on a line, most of the mass at one end: the mean lies between, the median in the cell."""
+    share = np.array([[[0.6, 0.2, 0.2]]])
+    centre = np.array([[[0.0, 0.0], [100.0, 0.0], [1000.0, 0.0]]])
+    np.testing.assert_allclose(vocabulary.expected(share, centre), [[[220.0, 0.0]]])
+    assert vocabulary.median(share, centre)[0, 0, 0] < 20.0
+
+
+def test_a_region_holds_the_fewest_cells_that_suffice() -> None:
+    share = np.array([[[0.5, 0.3, 0.15, 0.05]]]).repeat(5, axis=0)
+    truth = np.arange(5)[:, None]  # the last is in no cell
+    assert vocabulary.within(share, truth, 0.9)[:, 0].tolist() == [True, True, True, False, False]
+
+
+def test_a_model_of_cells_learns_where_things_go(lab: Lab) -> None:
+    """It gets far better than all cells alike in a few dozen steps, and unknown targets teach it nothing."""
+    train = lab.splits(without=["gotrack_aracaju.parquet", "buses.parquet"]).train
+    words = cells_of_a_town(train)
+    config = replace(TINY, cells=len(words))
+    batches = Batches(train, config, replace(discrete.PLACED, rows=4, tokens=24), 0)
+    net = build(config, 0)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
+    losses = []
+    for step in range(40):
+        loss = discrete.cell_loss(net, batches.draw(step), words, seed=step)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
+    assert isinstance(net.trunk.cells, Cells)
