@@ -152,7 +152,7 @@ def conclude(parts: Mapping[str, Part], drift: Mapping[str, F64], learned: Mappi
     lost = [f"{name} in {100 * part.lost:.1f} % of the pings" for name, part in parts.items() if part.lost > 0]
     first = (
         f"The features {exact}: the displacement to {1000 * move.most:.2g} mm and the interval to "
-        f"{1000 * interval.most:.2g} ms at worst, a path summed over {count:,} pings drifts {end[FORMULA]:.2g} m "
+        f"{interval.most:.2g} s at worst, a path summed over {count:,} pings drifts {end[FORMULA]:.2g} m "
         f"({end[BFLOAT16]:,.0f} m once rounded to bfloat16), and what is lost is {' and '.join(lost) or 'nothing'}."
     )
     step_m, way_m = (float(np.mean(learned[name])) for name in (OFF, WAY))
