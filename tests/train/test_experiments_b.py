@@ -189,8 +189,8 @@ def cells_of_a_town(corpus: Corpus) -> vocabulary.Vocabulary:
 
 def test_a_place_in_no_cell_is_unknown(make_corpus: Callable[..., Corpus]) -> None:
     words = cells_of_a_town(make_corpus(together(*(wander(f"car-{i}", 200, i) for i in range(3)))))
-    numbers = words.number(np.array([37.75, -33.0, np.nan]), np.array([-122.4, 151.0, np.nan]))
-    assert numbers[0] < len(words)
+    numbers = words.number(np.array([words.lat[3], -33.0, np.nan]), np.array([words.lon[3], 151.0, np.nan]))
+    assert numbers[0] == 3
     assert numbers[1:].tolist() == [len(words)] * 2
     np.testing.assert_array_equal(words.number(words.lat, words.lon), np.arange(len(words)))
 

@@ -19,12 +19,13 @@ from train.objective import Counts, Losses
 
 def joined(batches: list[Batch]) -> Batch:
     """One batch with all of their rows."""
+    assert all(batch.packing is None for batch in batches)
     return Batch(
         *(
             type(items[0])(*(np.concatenate(parts) for parts in zip(*items, strict=True)))
             if isinstance(items[0], tuple)
             else np.concatenate(items)
-            for items in zip(*batches, strict=True)
+            for items in zip(*(batch[:-1] for batch in batches), strict=True)
         )
     )
 

@@ -17,7 +17,7 @@ PLAIN = BatchOptions(rows=16, tokens=40, thin=0.0, rescale=0.0, noise=0.0, force
 
 
 def places(corpus: Corpus, options: BatchOptions, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return Batches(corpus, SMALL, options, seed)._tokens(np.random.default_rng(seed))
+    return Batches(corpus, SMALL, options, seed)._tokens(np.random.default_rng(seed), options.rows)
 
 
 def test_a_mask_nobody_knows_is_refused() -> None:
