@@ -139,6 +139,9 @@ def train(
             help="stop after so many validations without a gain, and keep the best weights; default: never",
         ),
     ] = None,
+    init: Annotated[
+        str | None, typer.Option("--init", help="refresh these weights, a name or a directory, with their config")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="of weights and batches")] = 0,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="go on with an interrupted run in DIR")] = True,
     lr: Annotated[float | None, typer.Option("--lr", help="learning rate at its peak; default: the trainer's")] = None,
@@ -161,12 +164,13 @@ def train(
     if not data and from_topic is None:
         raise typer.BadParameter("give --data, --from-topic or both")
     sources = sources_of([*(data or []), *(more or [])], columns)
+    from model.checkpoint import CONFIG_FILE, resolve
     from train import progress
     from train.data import load
     from train.options import FitOptions
     from train.recipe import recipe
 
-    made = recipe(size, settings or [])
+    made = recipe(size if init is None else str(resolve(init) / CONFIG_FILE), settings or [])
     if minutes is None and steps is None:
         minutes = DEFAULT_MINUTES
     options = FitOptions(
@@ -174,6 +178,7 @@ def train(
         minutes=minutes,
         steps=steps,
         patience=patience,
+        init=init,
         seed=seed,
         accumulate=accumulate,
         optimizer=optimizer.value,

@@ -19,6 +19,7 @@ class FitOptions:
     out: Path
     steps: int | None = None
     minutes: float | None = None  # of this machine as it is in the first steps
+    init: str | None = None  # weights to go on from, by name or directory; None: random ones
     seed: int = 0
     accumulate: int = 1  # micro-batches of each rank that make one step; one has `batch.rows` rows
     lr: float = 1.5e-3  # at the peak

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import io
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.checkpoint import write_atomic
+from model.checkpoint import from_pretrained, write_atomic
 from model.config import ModelConfig
 from model.network import Network, build
 from model.places import most_visited
@@ -81,7 +81,9 @@ class Run:
 def begin(train: Corpus, config: ModelConfig, options: FitOptions, device: torch.device) -> Run:
     """Step 0. Weights are drawn on the CPU, so that every device begins with the same."""
     network = build(config, options.seed)
-    if network.trunk.places is not None:
+    if options.init is not None:
+        network = _continued(options.init, config)
+    elif network.trunk.places is not None:
         network.trunk.places.know(known_places(train, config.places))
     average = copy.deepcopy(network).to(device)
     network = network.to(device)
@@ -93,6 +95,17 @@ def begin(train: Corpus, config: ModelConfig, options: FitOptions, device: torch
         weight_decay=options.weight_decay,
     )
     return Run(network.train(), average.eval().requires_grad_(False), optimizer)
+
+
+def _continued(weights: str, config: ModelConfig) -> Network:
+    """Weights that are to be refreshed, their map included. Raises ValueError where they are of another config."""
+    network = from_pretrained(weights).train().requires_grad_(True)
+    if replace(network.config, name=config.name) != config:
+        raise ValueError(
+            f"{weights}: its config is not the one asked for: give --size its config.json and no --set of it"
+        )
+    network.config = config
+    return network
 
 
 def known_places(corpus: Corpus, most: int) -> NDArray[np.int64]:

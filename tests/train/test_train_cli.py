@@ -243,3 +243,24 @@ def test_loading_the_commands_imports_nothing_heavy() -> None:
     code = "import sys, train.cli; print([m for m in ('torch', 'numpy', 'pyarrow') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_weights_can_be_refreshed_and_keep_their_config(tmp_path: Path, data: Path) -> None:
+    first = ["train", "--data", str(data), "--steps", "2", "--set", "places=300", "--out", str(tmp_path / "first")]
+    again = ["train", "--data", str(data), "--steps", "1", "--init", str(tmp_path / "first"), "--lr", "1e-6"]
+    for args in (first, [*again, "--out", str(tmp_path / "again")]):
+        result = RUN.invoke(APP, [*args, "--cache", str(tmp_path / "cache")])
+        assert result.exit_code == 0, result.output
+    old, new = (from_pretrained(tmp_path / name) for name in ("first", "again"))
+    assert new.config == old.config
+    assert old.trunk.places is not None
+    assert new.trunk.places is not None
+    assert (new.trunk.places.keys == old.trunk.places.keys).all()
+    assert (new.trunk.embed.weight - old.trunk.embed.weight).abs().max() < 1e-4  # not begun anew
+
+
+def test_refreshing_under_another_config_is_refused(tmp_path: Path, weights: Path, data: Path) -> None:
+    args = ["train", "--data", str(data), "--steps", "1", "--init", str(weights), "--set", "blocks=1"]
+    result = RUN.invoke(APP, [*args, "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")])
+    assert result.exit_code == 1
+    assert "its config is not the one asked for" in str(result.exception)
