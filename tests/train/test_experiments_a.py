@@ -177,7 +177,7 @@ def test_ablation_lists_only_what_is_beyond_the_noise() -> None:
     assert 'grows with "no thinning" (+50.1 % own) and falls with "with places" (-20.0 % own)' in words
     assert "no turning" in words.split("not told from noise anywhere")[1]
     assert "0.50 times the speed" in words
-    assert "+0.10 %" in words
+    assert "int8 rings change the error by +0.1 %" in words
     even = {name: [100.0, 100.5] for name in own}
     assert "grows with no change and falls with no change" in ablation.conclude({"own": even}, costs)
 

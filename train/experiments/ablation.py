@@ -100,7 +100,7 @@ def run(lab: Lab) -> Finding:
 
 def change(scores: Scores, name: str) -> float:
     """Of the error, in percent against the reference: above 0 the reference is better."""
-    return -100.0 * seeds.gain(scores, name, REFERENCE)
+    return 0.0 - 100.0 * seeds.gain(scores, name, REFERENCE)  # not -100 times: no minus before a 0
 
 
 def conclude(scores: Mapping[str, Scores], caches: Sequence[Cost]) -> str:
@@ -122,7 +122,7 @@ def conclude(scores: Mapping[str, Scores], caches: Sequence[Cost]) -> str:
     )
     small, large = caches[0], caches[-1]
     second = (
-        f"int8 rings change the error by {change(scores['own'], INT8):+.2f} % and shrink the state from "
+        f"int8 rings change the error by {change(scores['own'], INT8):+.1g} % and shrink the state from "
         f"{small.state_bytes:,} to {small.int8_bytes:,} bytes; {large.name} instead of one take {large.state_bytes:,} "
         f"bytes and a step runs at {large.pings_per_s / small.pings_per_s:.2f} times the speed for "
         f"{change(scores['own'], large.name):+.1f} % of the error."
