@@ -21,6 +21,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from stream.wire import MAX_ENTITY_ID_CHARS, Ping
@@ -138,7 +139,14 @@ async def _partitions(consumer: Any, topic: str, bootstrap: str) -> set[int]:
     # Asked for among all topics: to ask for one by name may create it.
     if topic not in await consumer.topics():
         raise ValueError(f"there is no topic {topic} at {bootstrap}")
-    return set(consumer.partitions_for_topic(topic) or ())
+    # From the admin: `topics` leaves no trace in what the consumer's `partitions_for_topic` knows of Apache Kafka.
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap.split(","))
+    await asyncio.wait_for(admin.start(), CONNECT_S)
+    try:
+        (described,) = await admin.describe_topics([topic])
+    finally:
+        await admin.close()
+    return {int(each["partition"]) for each in described["partitions"]}
 
 
 async def _values(
