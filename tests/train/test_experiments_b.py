@@ -100,7 +100,8 @@ def test_the_full_pass_gives_the_judge_s_errors(lab: Lab) -> None:
 
 def compared(share: float, absolute: float, horizon: str = "300", region: str = "Austin") -> Compared:
     model_m = 100.0 * share
-    return Compared(region, horizon, 50, 300.0, "stay", 100.0, model_m, model_m - 5, model_m + 5, 0.9, 100.0 * absolute)
+    low, high = model_m - 5, model_m + 5
+    return Compared(region, horizon, 50, 300.0, "stay", 100.0, model_m, low, high, 0.9, 100.0 * absolute, 90.0)
 
 
 def test_transfer_says_where_the_model_travels_and_where_it_does_not() -> None:
@@ -111,8 +112,10 @@ def test_transfer_says_where_the_model_travels_and_where_it_does_not() -> None:
     assert "travel worse" in text
     assert "1.50 times" in text
     assert "in 0 of 3 cases" in text
+    assert "is nearer in none of them" in text
     bad = transfer.conclude([*good[:2], compared(1.1, 1.0, "900", "Beijing")])
     assert "misses the best physics in Beijing at 900 s (+10.0 %)" in bad
+    assert "is nearer in Beijing at 900 s" in bad
     assert "travel better" in transfer.conclude([compared(0.8, 0.7)])
 
 

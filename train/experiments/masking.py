@@ -16,7 +16,7 @@ from train.experiments.report import Finding, Line, Picture, Table
 from train.gapfill import judge_gap_fills
 from train.masks import MASKS
 
-STEPS: Final = 600
+STEPS: Final = 500
 FILES: Final = {
     "cabspotting_sf.parquet": "taxis, 60 s",
     "geolife_labelled.parquet": "people, 2 s",

@@ -22,7 +22,7 @@ from train.experiments.offline import Windows, error_m, forecast, windows
 from train.experiments.report import Finding, Line, Picture, Table
 from train.splits import split
 
-STEPS: Final = 400
+STEPS: Final = 300
 DECODER_STEPS: Final = 200
 DECODER_LR: Final = 2e-3
 PATCHES: Final = (1, 2, 4, 8)

@@ -23,7 +23,7 @@ from train.experiments.vocabulary import Vocabulary, expected, median, within
 from train.score import mahalanobis2
 from train.splits import split
 
-STEPS: Final = 500
+STEPS: Final = 400
 FILE: Final = "cabspotting_sf.parquet"
 RESOLUTIONS: Final = (8, 9)  # edges of 530 and 200 m
 MOTION: Final = BatchOptions()
