@@ -20,13 +20,12 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from model.geo import F64
+from train.anchors import STOPPED_MPS, TURNING_DEG
 
 Rows = NDArray[np.int64]
 
 MASKS: Final = ("segment", "share", "point", "key-point")
 MASKED_SHARE: Final = 0.15  # the tutorial's, and BERT's
-TURNING_DEG: Final = 30.0
-STOPPED_MPS: Final = 0.5
 
 
 class Tracks(NamedTuple):
