@@ -33,13 +33,13 @@ def stay(kin: F64, dt_s: F64, config: ModelConfig) -> Law:
 
 def constant_velocity(kin: F64, dt_s: F64, config: ModelConfig) -> Law:
     """It goes on with the velocity between its last two fixes."""
-    return Law(_velocity(kin) * dt_s[..., None], m.after(kin, dt_s, config).var_m2)
+    return Law(m.last_mps(kin)[..., None, :] * dt_s[..., None], m.after(kin, dt_s, config).var_m2)
 
 
 def damped_velocity(kin: F64, dt_s: F64, config: ModelConfig) -> Law:
     """The same, the velocity decaying with `damping_s`."""
     lag = m.damped_s(dt_s, config.damping_s)
-    return Law(_velocity(kin) * lag[..., None], m.after(kin, dt_s, config).var_m2)
+    return Law(m.last_mps(kin)[..., None, :] * lag[..., None], m.after(kin, dt_s, config).var_m2)
 
 
 def kalman(kin: F64, dt_s: F64, config: ModelConfig) -> Law:
@@ -95,8 +95,3 @@ def pad(windows: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], NDArray[np.int64
         row[: len(window)] = window
         row[len(window) :] = window[-1]
     return out, lengths
-
-
-def _velocity(kin: F64) -> F64:
-    dt = np.where(kin[..., m.DT] == 0.0, 1.0, kin[..., m.DT])
-    return np.asarray((kin[..., m.D_E : m.D_N + 1] / dt[..., None])[..., None, :])

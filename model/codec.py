@@ -2,7 +2,7 @@
 
     offset  size      field
     0       4         magic "PCST"
-    4       2         version, 1
+    4       2         version, 2
     6       2         n: filled places of the rings, at most W (the others are not stored)
     8       8         fingerprint of weights and config
     16      8         age: pings folded so far, int64; n = min(age, W)
@@ -12,7 +12,7 @@
     ·       4·B·2·n·D keys and values, float32 [blocks, 2, n, D]; place in the ring = index mod W
     end     4         crc32 of everything before it
 
-At d=128, two blocks, W=64 a full state has 33,448 bytes. Little-endian because every machine that runs this is, so that
+At d=128, two blocks, W=64 a full state has 33,472 bytes. Little-endian because every machine that runs this is, so that
 the arrays are read without a copy.
 """
 
@@ -31,7 +31,7 @@ from model.config import ModelConfig
 from model.features import FIX
 
 MAGIC: Final = b"PCST"
-VERSION: Final = 1
+VERSION: Final = 2
 _HEAD: Final = struct.Struct("<4sHH8sq")
 _CRC: Final = struct.Struct("<I")
 

@@ -28,7 +28,7 @@ _HOUR_MS: Final = 3_600_000
 _EPOCH_SHIFT_MS: Final = 3 * _DAY_MS  # 1970-01-01 was a Thursday; the week starts on Monday
 _SOLAR_MS_PER_DEG: Final = _DAY_MS // 360
 
-_MOTION_WIDTH: Final = 19
+_MOTION_WIDTH: Final = 22
 _REPORTED_WIDTH: Final = 5
 _CLOCK_WIDTH: Final = 9
 _PACE_WIDTH: Final = 2
@@ -97,6 +97,7 @@ def _motion(kin: F64) -> F64:
     dt1 = np.where(kin[..., m.DT1] == 0.0, 1.0, kin[..., m.DT1])
     velocity = d / dt[..., None]
     speed, speed1 = _length(velocity), _length(d1) / dt1
+    window = m.window_mps(kin)
     scale = m.speed_scale_mps(kin)
     # The turn from the step before, shrunk towards 0 where both steps are within GPS noise.
     trust = _length(d) * _length(d1) + 25.0
@@ -112,12 +113,14 @@ def _motion(kin: F64) -> F64:
         np.log(np.maximum(kin[..., m.VV], 1e-9)) / 2.0,
         first.astype(np.float64),
         (kin[..., m.DT1] == 0.0).astype(np.float64),
+        np.log((_length(window) + 0.5) / (scale + 0.5)),  # near 0 on a straight line, far below on a winding one
     )
     vectors = (
         signed_log(d, 10.0),
         signed_log(velocity, 1.0),
         signed_log(kin[..., m.V_E : m.V_N + 1], 1.0),
         velocity / (speed + scale)[..., None],
+        signed_log(window, 1.0),
     )
     return np.concatenate([*vectors, np.stack(scalars, axis=-1)], axis=-1)
 

@@ -10,9 +10,10 @@ scale matrix is the covariance times SCALE_OF_COV: at NU = 4 that makes the Gaus
 
 Residuals are measured in reaches (what the thing could cover at its recent speed), in two frames at once: east/north,
 and along/across the filtered velocity, whose weight fades when the thing stands still. Beside them the mean may lean to
-another physics (the last step's velocity; the straight line), which no frame of one direction could express.
+other physics (the last step's velocity, damped and not, the last few steps'; the straight line across a gap), which no
+frame of one direction could express.
 
-Shapes: ... any batch, Q queries per row, C = config.d, K = motion.WIDTH.
+Shapes: ... any batch, Q queries per row, A other physics, C = config.d, K = motion.WIDTH.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ MAX_LEAN: Final = 2.0  # how far the mean may move from one physics past the oth
 MAX_LOG_TRAVEL: Final = 4.0  # no travel time outside 1/50 .. 50 times that at TRAVEL_MPS
 TRAVEL_MPS: Final = 5.0  # door to door along the chord, by day in a town
 TRAVEL_SPREAD: Final = 0.5  # of the log of a travel time, before training
-OUT: Final = 10  # numbers of an answer: 4 of the residual, 5 of the spread, 1 that leans to the other physics
+OUT: Final = 9  # numbers of an answer: 4 of the residual, 5 of the spread; then A that lean to the other physics
 
 
 class Spread(NamedTuple):
@@ -54,7 +55,7 @@ class Asked(NamedTuple):
 
     features: Tensor  # [..., Q, E] what the network sees of the question
     base_en: Tensor  # [..., Q, 2] m: the mean of the physics
-    other_en: Tensor  # [..., Q, 2] m: of another physics, which the network may lean to
+    others_en: Tensor  # [..., Q, A, 2] m: of other physics, which the network may lean to
     base_var: Tensor  # [..., Q] m²: its variance per axis
     reach_m: Tensor  # [..., Q] one unit of residual
     frame: Tensor  # [..., Q, 2] unit vector along the motion, shorter where there is little motion
@@ -68,22 +69,22 @@ class TravelTime(NamedTuple):
 
 
 class QueryHead(nn.Module):
-    """head(h, question) -> OUT numbers, zero before training."""
+    """head(h, question) -> OUT + A numbers, zero before training."""
 
-    def __init__(self, config: ModelConfig, question: int, *, placed: bool = False) -> None:
+    def __init__(self, config: ModelConfig, question: int, others: int, *, placed: bool = False) -> None:
         super().__init__()
         c = config.d
         self.from_hidden = nn.Linear(c, 2 * c)
         self.from_question = nn.Linear(question, 2 * c, bias=False)
         self.from_place = nn.Linear(c, 2 * c, bias=False) if placed and config.places else None
         self.middle = nn.Linear(2 * c, c)
-        self.last = nn.Linear(c, OUT)
+        self.last = nn.Linear(c, OUT + others)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
     def forward(self, h: Tensor, question: Tensor, place: Tensor | None = None) -> Tensor:
         """h [..., C], question [..., Q, E] and, in a placed head, what is known of the place where the physics puts
-        the answer [..., Q, C], to [..., Q, OUT]. The hidden part is computed once for all questions.
+        the answer [..., Q, C], to [..., Q, OUT + A]. The hidden part is computed once for all questions.
         """
         x = self.from_hidden(h).unsqueeze(-2) + self.from_question(question)
         if self.from_place is not None and place is not None:
@@ -133,7 +134,7 @@ class TravelHead(nn.Module):
 
 
 def combine(raw: Tensor, asked: Asked) -> Spread:
-    """The distribution from the network's numbers [..., OUT] and the physics, in the dtype of `asked`."""
+    """The distribution from the network's numbers [..., OUT + A] and the physics, in the dtype of `asked`."""
     raw = raw.to(asked.base_en.dtype)
     cos, sin = asked.frame[..., 0], asked.frame[..., 1]
     a = raw.unbind(-1)
@@ -141,8 +142,9 @@ def combine(raw: Tensor, asked: Asked) -> Spread:
     north = a[1] + sin * a[2] + cos * a[3]
     residual = torch.stack([east, north], dim=-1)
     residual = residual / (1 + residual.square().sum(-1, keepdim=True) / MAX_RESIDUAL**2).sqrt()
-    lean = MAX_LEAN * torch.tanh(a[9] / MAX_LEAN).unsqueeze(-1)
-    mean = asked.base_en + lean * (asked.other_en - asked.base_en) + asked.reach_m.unsqueeze(-1) * residual
+    lean = MAX_LEAN * torch.tanh(raw[..., OUT:] / MAX_LEAN).unsqueeze(-1)
+    leant = (lean * (asked.others_en - asked.base_en.unsqueeze(-2))).sum(-2)
+    mean = asked.base_en + leant + asked.reach_m.unsqueeze(-1) * residual
     # log Σ = log(base) I + [[s + p, q], [q, s − p]]; p + iq turns twice as fast as the frame.
     s = MAX_LOG_SPREAD * torch.tanh(a[4] / MAX_LOG_SPREAD)
     cos2, sin2 = cos * cos - sin * sin, 2 * cos * sin

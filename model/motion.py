@@ -19,15 +19,17 @@ import numpy as np
 from model.config import ModelConfig
 from model.geo import F64
 
-WIDTH: Final = 15  # columns of a kinematic row, in this order:
+WIDTH: Final = 18  # columns of a kinematic row, in this order:
 X_E, X_N, V_E, V_N = 0, 1, 2, 3  # filtered position relative to the last fix (m), filtered velocity (m/s)
 PP, PV, VV = 4, 5, 6  # covariance per axis: position (m²), position-velocity (m²/s), velocity (m²/s²)
 D_E, D_N, DT = 7, 8, 9  # last displacement (m) and its interval (s); DT = 0: there is only one fix so far
 D1_E, D1_N, DT1 = 10, 11, 12  # the displacement before that one
 LOG_DT, MS_SPEED = 13, 14  # running medians-alike of log interval and running mean of squared speed (m²/s²)
+W_E, W_N, W_S = 15, 16, 17  # fading sums of the displacements (m) and their intervals (s): see `window_mps`
 
 MIN_DT_S: Final = 1e-3
 MEMORY: Final = 0.2  # weight of the newest ping in a running mean: per ping, so that 64 pings forget all but 1e-6
+WINDOW_MEMORY: Final = 0.3  # the same of the window's velocity: half of it is the newest two steps
 MAX_LOG_DT_MOVE: Final = 0.25  # one silence moves the running interval by at most this, a median's robustness
 SCALE_FLOOR_MPS: Final = 1.0  # a still thing may walk off
 
@@ -70,6 +72,8 @@ def fold(kin: F64, dt_s: F64, d_en: F64, config: ModelConfig) -> F64:
     move = np.clip(MEMORY * (log_dt - k[LOG_DT]), -MAX_LOG_DT_MOVE, MAX_LOG_DT_MOVE)
     out[..., LOG_DT] = np.where(first, log_dt, k[LOG_DT] + move)
     out[..., MS_SPEED] = np.where(first, speed2, k[MS_SPEED] + MEMORY * (speed2 - k[MS_SPEED]))
+    for of, new in ((W_E, d_e), (W_N, d_n), (W_S, dt)):
+        out[..., of] = (1.0 - WINDOW_MEMORY) * k[of] + new
     return out
 
 
@@ -110,6 +114,17 @@ def predict(pp: F64, pv: F64, vv: F64, dt: F64, config: ModelConfig) -> tuple[F6
 def damped_s(dt_s: F64, damping_s: float) -> F64:
     """The seconds that a decaying velocity is worth after dt_s: τ(1 − e^(−dt/τ))."""
     return -damping_s * np.expm1(-dt_s / damping_s)
+
+
+def last_mps(kin: F64) -> F64:
+    """Velocity [..., 2] of the last step; 0 where there is none."""
+    dt = np.where(kin[..., DT] == 0.0, 1.0, kin[..., DT])
+    return np.asarray(kin[..., D_E : D_N + 1] / dt[..., None])
+
+
+def window_mps(kin: F64) -> F64:
+    """Mean velocity [..., 2] of the last few steps, the older the less; 0 where there is none."""
+    return np.asarray(kin[..., W_E : W_N + 1] / np.where(kin[..., DT] == 0.0, 1.0, kin[..., W_S])[..., None])
 
 
 def speed_scale_mps(kin: F64) -> F64:

@@ -27,9 +27,9 @@ class Network(nn.Module):
         super().__init__()
         self.config = config
         self.trunk = Trunk(config, features.width(config))
-        self.forecast = QueryHead(config, queries.FORECAST_FEATURES)
+        self.forecast = QueryHead(config, queries.FORECAST_FEATURES, queries.FORECAST_OTHERS)
         self.interval = IntervalHead(config)
-        self.gap = QueryHead(config, queries.GAP_FEATURES, placed=True)
+        self.gap = QueryHead(config, queries.GAP_FEATURES, queries.GAP_OTHERS, placed=True)
         self.calibration = Calibration()
         self.travel = TravelHead(config, queries.TRAVEL_FEATURES)
         self.region = CellHead(config, queries.FORECAST_FEATURES) if config.cells else None

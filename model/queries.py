@@ -1,6 +1,6 @@
 """Questions to the model and the physics under them: where after Δt, where in a gap, when there. Float64, no weights.
 
-Shapes: ... any batch, Q queries per row, K = motion.WIDTH.
+Shapes: ... any batch, Q queries per row, A other physics, K = motion.WIDTH.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from model.geo import E7, F64, displacement_m
 from model.heads import CHORD_FLOOR_M, HEADING_FLOOR_MPS, MAX_GAP_AGE, REACH_MEMORY_S, TRAVEL_MPS
 
 FORECAST_FEATURES: Final = 13
+FORECAST_OTHERS: Final = 3
 GAP_FEATURES: Final = 26
+GAP_OTHERS: Final = 1
 TRAVEL_FEATURES: Final = 17
 MIN_QUERY_S: Final = 1e-3
 _PHYSICS: Final = slice(9, 11)  # of a forecast's features: how far it could go and how sure the filter is
@@ -29,7 +31,7 @@ class Question(NamedTuple):
 
     features: F64
     base_en: F64
-    other_en: F64
+    others_en: F64
     base_var: F64
     reach_m: F64
     frame: F64
@@ -81,16 +83,15 @@ def forecast(kin: F64, dt_s: F64, config: ModelConfig, at_en: F64 | None = None)
     if config.cells:
         features[..., _PHYSICS] = 0.0
     if config.target == "kalman":
-        other = baselines.damped_velocity(kin, dt, config).mean_en
-        return Question(features, law.mean_en, other, law.var_m2, reach, frame)
+        return Question(features, law.mean_en, _going_on(kin, dt, config), law.var_m2, reach, frame)
     zero = np.zeros_like(law.mean_en)
     if config.target == "delta":
-        return Question(features, zero, zero, law.var_m2, reach, frame)
+        return Question(features, zero, _alike(zero), law.var_m2, reach, frame)
     if at_en is None:
         raise ValueError("absolute targets need to know where the last fix is")
     origin = zero - at_en[..., None, :]
     unit = np.full_like(reach, config.region_m)
-    return Question(features, origin, origin, unit**2, unit, zero)
+    return Question(features, origin, _alike(origin), unit**2, unit, zero)
 
 
 def from_origin(fixes: NDArray[Any], config: ModelConfig) -> F64:
@@ -140,7 +141,9 @@ def gap(ends: GapEnds, t_s: F64, fixes_after: F64, scale_mps: F64, config: Model
         *np.moveaxis(bow / (reach + 1.0)[..., None], -1, 0),
     ]
     features = np.concatenate([wide, np.stack(point, axis=-1)], axis=-1)
-    return Question(features, base, straight, var, reach, np.broadcast_to(unit[..., None, :], base.shape).copy())
+    return Question(
+        features, base, straight[..., None, :], var, reach, np.broadcast_to(unit[..., None, :], base.shape).copy()
+    )
 
 
 def travel(kin: F64, to_en: F64) -> Travel:
@@ -160,6 +163,18 @@ def travel(kin: F64, to_en: F64) -> Travel:
         np.broadcast_to(np.log(kin[..., m.PP, None]) / 2.0 - 1.0, x.shape),
     ]
     return Travel(np.stack(row, axis=-1), x - np.log(TRAVEL_MPS))
+
+
+def _going_on(kin: F64, dt: F64, config: ModelConfig) -> F64:
+    """The other physics of a forecast [..., Q, A, 2]: a taxi will turn and a ship will not."""
+    steady = m.window_mps(kin)[..., None, :] * dt[..., None]
+    damped = baselines.damped_velocity(kin, dt, config).mean_en
+    return np.stack([damped, baselines.constant_velocity(kin, dt, config).mean_en, steady], axis=-2)
+
+
+def _alike(base_en: F64) -> F64:
+    """Others [..., Q, A, 2] that are the base itself: there is nothing to lean to."""
+    return np.repeat(base_en[..., None, :], FORECAST_OTHERS, axis=-2)
 
 
 def _waves(x: F64) -> list[F64]:

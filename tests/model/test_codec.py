@@ -14,7 +14,7 @@ from model.codec import State, StateCorrupt, StateError, StateMismatch
 from model.config import ModelConfig
 from model.features import ABSENT, FIX
 
-GOLDEN = Path(__file__).parent / "golden" / "state_v1.bin"
+GOLDEN = Path(__file__).parent / "golden" / "state_v2.bin"
 CONFIG = ModelConfig(name="golden", d=8, blocks=2, heads=2, window=4)
 FINGERPRINT = bytes(range(8))
 
@@ -35,7 +35,7 @@ def resealed(body: bytes) -> bytes:
     return body + struct.pack("<I", crc32(body))
 
 
-def test_golden_bytes_of_version_1_still_load() -> None:
+def test_golden_bytes_of_version_2_still_load() -> None:
     state = codec.loads(GOLDEN.read_bytes(), CONFIG, FINGERPRINT)
     for got, want in zip(state, golden_state(), strict=True):
         np.testing.assert_array_equal(got, want)
@@ -44,16 +44,16 @@ def test_golden_bytes_of_version_1_still_load() -> None:
 def test_the_layout_is_the_drawn_one() -> None:
     blob = codec.dumps(golden_state(), FINGERPRINT)
     assert blob == GOLDEN.read_bytes()
-    assert struct.unpack_from("<4sHH8sq", blob) == (b"PCST", 1, 3, FINGERPRINT, 3)
+    assert struct.unpack_from("<4sHH8sq", blob) == (b"PCST", 2, 3, FINGERPRINT, 3)
     assert struct.unpack_from("<qiiHH", blob, 24) == (1_480_000_000_123, 302_700_001, -977_400_002, 1234, ABSENT)
-    assert struct.unpack_from("<15d", blob, 44) == tuple(np.arange(15) / 8)
-    assert struct.unpack_from("<8f", blob, 164) == tuple(range(-4, 4))
-    assert struct.unpack_from("<48f", blob, 196) == tuple(np.arange(48) / 16)
-    assert len(blob) == 196 + 4 * 48 + 4 == codec.size(CONFIG, 3)
+    assert struct.unpack_from("<18d", blob, 44) == tuple(np.arange(18) / 8)
+    assert struct.unpack_from("<8f", blob, 188) == tuple(range(-4, 4))
+    assert struct.unpack_from("<48f", blob, 220) == tuple(np.arange(48) / 16)
+    assert len(blob) == 220 + 4 * 48 + 4 == codec.size(CONFIG, 3)
 
 
 def test_the_small_model_has_the_documented_size() -> None:
-    assert codec.size(ModelConfig(), 64) == 33_448
+    assert codec.size(ModelConfig(), 64) == 33_472
 
 
 def test_every_flipped_bit_is_refused() -> None:
@@ -79,14 +79,14 @@ def test_another_model_or_version_is_a_mismatch() -> None:
     with pytest.raises(StateMismatch, match="swapped"):
         codec.loads(GOLDEN.read_bytes(), CONFIG, bytes(8))
     newer = bytearray(GOLDEN.read_bytes()[:-4])
-    newer[4] = 2
-    with pytest.raises(StateMismatch, match="version 2"):
+    newer[4] = 3
+    with pytest.raises(StateMismatch, match="version 3"):
         codec.loads(resealed(bytes(newer)), CONFIG, FINGERPRINT)
 
 
 @pytest.mark.parametrize(("age", "filled"), [(0, 0), (-1, 3), (3, 2), (2, 3), (9, 3), (3, 65_535)])
 def test_ages_and_sizes_that_contradict_each_other_are_refused(age: int, filled: int) -> None:
-    body = struct.pack("<4sHH8sq", b"PCST", 1, filled, FINGERPRINT, age) + GOLDEN.read_bytes()[24:-4]
+    body = struct.pack("<4sHH8sq", b"PCST", 2, filled, FINGERPRINT, age) + GOLDEN.read_bytes()[24:-4]
     with pytest.raises(StateCorrupt):
         codec.loads(resealed(body), CONFIG, FINGERPRINT)
 

@@ -72,7 +72,7 @@ def test_absent_is_not_zero(tracks: Tracks) -> None:
     fixes["speed_cms"], fixes["heading_cdeg"] = 0, 0
     absent = fixes.copy()
     absent["speed_cms"], absent["heading_cdeg"] = ABSENT, ABSENT
-    told, untold = encoded(fixes)[1, 19:24], encoded(absent)[1, 19:24]
+    told, untold = encoded(fixes)[1, 22:27], encoded(absent)[1, 22:27]
     np.testing.assert_allclose(told, [0, 1, 0, 1, 1])
     np.testing.assert_allclose(untold, 0)
 
@@ -89,11 +89,11 @@ def test_an_absolute_model_sees_where_it_is_and_another_does_not(tracks: Tracks)
     here = tracks(1, 10)[0]
     north = here.copy()
     north["lon_e7"] += 10_000_000
-    clock = slice(24, 33)  # solar time moves with the longitude
+    clock = slice(27, 36)  # solar time moves with the longitude
     plain = np.delete(encoded(here) == encoded(north), clock, axis=1)
     assert plain.all()
     config = ModelConfig(absolute=True)
-    assert (encoded(here, config)[:, 33:] != encoded(north, config)[:, 33:]).any()
+    assert (encoded(here, config)[:, 36:] != encoded(north, config)[:, 36:]).any()
     assert Predictor.untrained(config, capacity=1).config.absolute
 
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 import torch
 
 from model import heads
-from model.heads import OUT, Asked, Spread, combine, t_nll
+from model.heads import OUT as ALONE
+from model.heads import Asked, Spread, combine, t_nll
+
+OTHERS = 2
+OUT = ALONE + OTHERS
 
 
 def asked(n: int, *, angle: float = 0.3, length: float = 0.9) -> Asked:
@@ -17,7 +22,7 @@ def asked(n: int, *, angle: float = 0.3, length: float = 0.9) -> Asked:
     return Asked(
         torch.zeros(n, 1),
         100 * torch.randn(n, 2, generator=generator, dtype=torch.float64),
-        100 * torch.randn(n, 2, generator=generator, dtype=torch.float64),
+        100 * torch.randn(n, OTHERS, 2, generator=generator, dtype=torch.float64),
         torch.rand(n, generator=generator, dtype=torch.float64) * 900 + 1,
         torch.rand(n, generator=generator, dtype=torch.float64) * 500 + 1,
         frame.expand(n, 2),
@@ -33,11 +38,12 @@ def test_zeros_are_the_physics() -> None:
     torch.testing.assert_close(spread.cov_m2[:, 1], torch.zeros(50, dtype=torch.float64))
 
 
-def test_leaning_by_one_is_the_other_physics() -> None:
+@pytest.mark.parametrize("other", range(OTHERS))
+def test_leaning_by_one_is_another_physics(other: int) -> None:
     raw = torch.zeros(50, OUT)
-    raw[:, 9] = 2 * math.atanh(0.5)
+    raw[:, ALONE + other] = 2 * math.atanh(0.5)
     question = asked(50)
-    torch.testing.assert_close(combine(raw, question).mean_en, question.other_en, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(combine(raw, question).mean_en, question.others_en[:, other], rtol=1e-5, atol=1e-4)
 
 
 def test_any_numbers_give_a_covariance() -> None:
@@ -51,7 +57,8 @@ def test_any_numbers_give_a_covariance() -> None:
 def test_the_frame_of_the_motion_turns_with_it() -> None:
     """With nothing said in east and north, a turned frame turns the residual and the ellipse."""
     raw = torch.randn(20, OUT, generator=torch.Generator().manual_seed(3)).double()
-    raw[:, [0, 1, 5, 6, 9]] = 0
+    raw[:, [0, 1, 5, 6]] = 0
+    raw[:, ALONE:] = 0
     turn = 0.8
     a, b = combine(raw, asked(20)), combine(raw, asked(20, angle=0.3 + turn))
     r = torch.tensor([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]], dtype=torch.float64)

@@ -125,3 +125,18 @@ def test_one_long_silence_hardly_moves_the_running_interval() -> None:
     shaken = motion.scan(dt, np.zeros((1, 40, 2)), SMALL)[0, -1, motion.LOG_DT]
     assert calm == pytest.approx(np.log(10))
     assert shaken - calm == pytest.approx(motion.MAX_LOG_DT_MOVE)
+
+
+def test_the_windows_velocity_is_the_mean_of_the_last_steps_whatever_their_intervals() -> None:
+    dt_s = np.array([[0.0, 5.0, 300.0, 1.0, 60.0]])
+    d_en = dt_s[..., None] * np.array([3.0, -4.0])
+    kin = motion.scan(dt_s, d_en, SMALL)
+    np.testing.assert_allclose(motion.window_mps(kin[:, 1:]), np.broadcast_to([3.0, -4.0], (1, 4, 2)))
+    np.testing.assert_array_equal(motion.window_mps(kin[:, 0]), 0.0)
+
+
+def test_the_windows_velocity_forgets() -> None:
+    """Of a corner five steps ago a sixth is left: 0.7 to the power of five."""
+    d_en = np.array([[[0.0, 0.0]] + 100 * [[0.0, 10.0]] + 5 * [[10.0, 0.0]]])
+    kin = motion.scan(np.ones(d_en.shape[:2]), d_en, SMALL)
+    np.testing.assert_allclose(motion.window_mps(kin[:, -1]), [[10 * (1 - 0.7**5), 10 * 0.7**5]])
