@@ -11,6 +11,7 @@ import pytest
 import torch
 from train_worlds import WriteFile, lively, together, wander
 
+from model import features
 from model.config import ModelConfig
 from train.evaluate import judge_forecasts, open_samples
 from train.experiments import ablation, autoencoder, overfit, positions, rings, seeds, targets
@@ -185,7 +186,7 @@ def test_ablation_lists_only_what_is_beyond_the_noise() -> None:
 def test_int8_rings_round_keys_and_values_alone() -> None:
     network = lively(TINY)._net
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    x = torch.randn(2, 30, 33, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(2, 30, features.width(TINY), generator=torch.Generator().manual_seed(0))
     plain, rounded = network.trunk(x), rings.with_int8_rings(network).trunk(x)
     assert 0 < (plain[0] - rounded[0]).abs().max() < 0.05
     for exact, coarse in zip(plain[1][0], rounded[1][0], strict=True):

@@ -17,14 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model import baselines, features, queries
 from model.geo import F64, displacement_m
-from model.heads import combine
-from model.network import Network, asked
+from model.network import Network
 from train import anchors as anchoring
 from train.anchors import Anchors
 from train.data import EVALUATION, Corpus, load
 from train.experiments.lab import Lab
+from train.experiments.offline import answer, read
 from train.score import covered, mahalanobis2
 from train.splits import split
 
@@ -105,20 +104,15 @@ def sit(network: Network, exam: Exam, *, longest: int = LONGEST) -> Marks:
 
 def _answer(network: Network, exam: Exam, tracks: Rows, which: Rows, longest: int) -> tuple[F64, F64]:
     """Errors and surprises [a, H] of the anchors `which`, all of them in `tracks`."""
-    corpus, anchors, config = exam.corpus, exam.anchors, network.config
+    corpus, anchors = exam.corpus, exam.anchors
     bounds = corpus.tracks[tracks]
     length = min(int((bounds[:, 1] - bounds[:, 0]).max()), longest)
     fixes = corpus.fixes(np.minimum(bounds[:, :1] + np.arange(length), bounds[:, 1:] - 1))
-    kin = baselines.scan_fixes(fixes, config)
-    x = torch.from_numpy(features.encode(kin, features.context(fixes), config))
-    hidden = network.trunk(x, network.locate(fixes), torch.from_numpy(np.array(fixes["ts_ms"])))[0]
+    hidden, kin = read(network, fixes)
     row, token = np.searchsorted(tracks, anchors.track[which]), exam.token[which]
     fix = fixes[row, token]
-    physics = queries.forecast(kin[row, token], anchors.dt_s[which], config, queries.from_origin(fix, config))
-    question = asked(physics, torch.float64)
-    spread = combine(
-        network.forecast(hidden[torch.from_numpy(row), torch.from_numpy(token)], question.features), question
-    )
+    here = hidden[torch.from_numpy(row), torch.from_numpy(token)]
+    spread = answer(network, here, kin[row, token], fix, anchors.dt_s[which])
     there = corpus.fixes(anchors.target[which])
     truth = displacement_m(fix["lat_e7"][:, None], fix["lon_e7"][:, None], there["lat_e7"], there["lon_e7"])
     off = truth - spread.mean_en.numpy()

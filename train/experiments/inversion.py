@@ -13,8 +13,8 @@ from model.geo import F64, moved_deg
 
 # Columns of model.features.encode. A test reads them against the encoder.
 MOVE, VELOCITY = slice(0, 2), slice(2, 4)  # signed logs, in units of 10 m and 1 m/s
-LOG_DT, LOG_RATIO, LOG_SPEED, TURN, LOG_SPEEDS = 8, 9, 10, slice(12, 14), 14
-CLOCK, ABSOLUTE = slice(24, 33), slice(33, 65)
+LOG_DT, LOG_RATIO, LOG_SPEED, TURN, LOG_SPEEDS = 10, 11, 12, slice(14, 16), 16
+CLOCK, ABSOLUTE = slice(27, 36), slice(36, 68)
 MAX_LOG_RATIO: Final = 4.0  # where LOG_RATIO is clipped
 WEEK_S, HOUR_S = 604_800.0, 3_600.0
 SCALES_DEG: Final = tuple(16.0 / 4**i for i in range(8))

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from model import baselines, features, network, queries
 from model.geo import E7, F64, haversine_m, moved_deg
-from model.heads import combine
+from model.heads import Spread, combine
 from model.network import Network
 from train.anchors import HORIZONS_S, find
 from train.data import Corpus
@@ -60,18 +60,34 @@ def windows(corpus: Corpus, *, tokens: int, most: int, horizons_s: Sequence[floa
     return Windows(fixes, anchors.dt_s[chosen], lat, lon, corpus.entity[anchors.track[chosen]])
 
 
+def read(
+    net: Network, fixes: NDArray[Any], cells: Callable[[F64, F64], NDArray[np.int64]] | None = None
+) -> tuple[Tensor, F64]:
+    """Hidden vectors (n, T, C) and kinematic rows (n, T, K) of whole sequences (n, T) of FIX records.
+
+    `cells` numbers positions for a model of regions.
+    """
+    kin = baselines.scan_fixes(fixes, net.config)
+    x = torch.from_numpy(features.encode(kin, features.context(fixes), net.config))
+    number = None if cells is None else torch.from_numpy(cells(fixes["lat_e7"] / E7, fixes["lon_e7"] / E7))
+    time_ms = torch.from_numpy(np.array(fixes["ts_ms"]))
+    return net.trunk(x, net.locate(fixes), time_ms, cell=number)[0], kin
+
+
+def answer(net: Network, hidden: Tensor, kin: F64, fixes: NDArray[Any], dt_s: F64) -> Spread:
+    """Where dt_s (n, H) seconds after fixes (n,), whose hidden vectors are (n, C) and kinematic rows (n, K)."""
+    physics = queries.forecast(kin, dt_s, net.config, queries.from_origin(fixes, net.config))
+    question = network.asked(physics, torch.float64)
+    return combine(net.forecast(hidden, question.features), question)
+
+
 @torch.inference_mode()
 def look(net: Network, asked: Windows, cells: Callable[[F64, F64], NDArray[np.int64]] | None = None) -> list[Seen]:
-    """The hidden vectors of the anchors; `cells` numbers positions for a model of regions."""
+    """The hidden vectors of the anchors; `cells` as in `read`."""
     out = []
     for first in range(0, len(asked.fixes), ROWS):
         rows = slice(first, min(first + ROWS, len(asked.fixes)))
-        fixes = asked.fixes[rows]
-        kin = baselines.scan_fixes(fixes, net.config)
-        x = torch.from_numpy(features.encode(kin, features.context(fixes), net.config))
-        number = None if cells is None else torch.from_numpy(cells(fixes["lat_e7"] / E7, fixes["lon_e7"] / E7))
-        time_ms = torch.from_numpy(np.array(fixes["ts_ms"]))
-        hidden = net.trunk(x, net.locate(fixes), time_ms, cell=number)[0]
+        hidden, kin = read(net, asked.fixes[rows], cells)
         out.append(Seen(rows, hidden[:, -1], kin[:, -1]))
     return out
 
@@ -81,9 +97,7 @@ def forecast(net: Network, asked: Windows) -> tuple[F64, F64]:
     """Means (N, H, 2) in metres from the anchors, and covariances (N, H, 3)."""
     mean, cov = np.empty((*asked.dt_s.shape, 2)), np.empty((*asked.dt_s.shape, 3))
     for rows, hidden, kin in look(net, asked):
-        at = queries.from_origin(asked.fixes[rows, -1], net.config)
-        question = network.asked(queries.forecast(kin, asked.dt_s[rows], net.config, at), torch.float64)
-        spread = combine(net.forecast(hidden, question.features), question)
+        spread = answer(net, hidden, kin, asked.fixes[rows, -1], asked.dt_s[rows])
         mean[rows], cov[rows] = spread.mean_en.numpy(), spread.cov_m2.numpy()
     return mean, cov
 
