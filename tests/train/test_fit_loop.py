@@ -139,7 +139,9 @@ def test_a_part_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
         fit(circling(), None, TINY, options(tmp_path / "gap", init=str(tmp_path / "all"), only=("gaps",)))
 
 
-@pytest.mark.parametrize("wrong", [{"steps": None}, {"minutes": 3.0}, {"steps": 0}, {"lr": 0.0}, {"ema": 1.0}, {"only": ("gap",)}])
+@pytest.mark.parametrize(
+    "wrong", [{"steps": None}, {"minutes": 3.0}, {"steps": 0}, {"lr": 0.0}, {"ema": 1.0}, {"only": ("gap",)}]
+)
 def test_impossible_options_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"steps|lr|only"):
         options(Path(), **wrong)
