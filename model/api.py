@@ -185,8 +185,7 @@ class Predictor:
         physics = queries.gap(batch.ends, batch.t_s, batch.fixes_after, scale, self.config)
         question = network.asked(physics, torch.float64)
         hidden = self._pool.hidden[torch.from_numpy(slots)]
-        place = self._net.place(*moved_deg(batch.start_lat[:, None], batch.start_lon[:, None], physics.base_en))
-        spread = combine(self._net.gap(hidden, question.features, place), question)
+        spread = self._net.fill(hidden, question, batch.ends.chord_en, batch.start_lat, batch.start_lon)
         mean, cov, sound = self._sound(spread, np.ones(len(slots), dtype=np.bool_))
         cov = cov * self._net.calibration.of_gap(batch.ends.gap_s, batch.t_s)[..., None]
         mean, cov = _replace(mean, cov, motion.Law(physics.base_en, physics.base_var), ~sound)

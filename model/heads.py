@@ -71,24 +71,24 @@ class TravelTime(NamedTuple):
 class QueryHead(nn.Module):
     """head(h, question) -> OUT + A numbers, zero before training."""
 
-    def __init__(self, config: ModelConfig, question: int, others: int, *, placed: bool = False) -> None:
+    def __init__(self, config: ModelConfig, question: int, others: int) -> None:
         super().__init__()
         c = config.d
         self.from_hidden = nn.Linear(c, 2 * c)
         self.from_question = nn.Linear(question, 2 * c, bias=False)
-        self.from_place = nn.Linear(c, 2 * c, bias=False) if placed and config.places else None
         self.middle = nn.Linear(2 * c, c)
         self.last = nn.Linear(c, OUT + others)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
-    def forward(self, h: Tensor, question: Tensor, place: Tensor | None = None) -> Tensor:
-        """h [..., C], question [..., Q, E] and, in a placed head, what is known of the place where the physics puts
-        the answer [..., Q, C], to [..., Q, OUT + A]. The hidden part is computed once for all questions.
+    def forward(self, h: Tensor, question: Tensor) -> Tensor:
+        """h [..., C] and question [..., Q, E] to [..., Q, OUT + A]. The hidden part is computed once for all
+        questions.
         """
-        x = self.from_hidden(h).unsqueeze(-2) + self.from_question(question)
-        if self.from_place is not None and place is not None:
-            x = x + self.from_place(place)
+        return self.out(self.from_hidden(h).unsqueeze(-2) + self.from_question(question))
+
+    def out(self, x: Tensor) -> Tensor:
+        """The numbers [..., OUT + A] of what has been seen [..., 2C]."""
         y: Tensor = self.last(fn.gelu(self.middle(fn.gelu(x))))
         return y
 

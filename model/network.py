@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model import features, queries
+from model.bridge import GapHead
 from model.calibration import Calibration
 from model.cells import CellHead
 from model.config import ModelConfig
-from model.geo import E7, F64
-from model.heads import Asked, IntervalHead, QueryHead, TravelHead
+from model.geo import E7, F64, moved_deg
+from model.heads import Asked, IntervalHead, QueryHead, Spread, TravelHead
 from model.places import Found
 from model.queries import Question
 from model.transformer import Trunk
@@ -29,7 +30,7 @@ class Network(nn.Module):
         self.trunk = Trunk(config, features.width(config))
         self.forecast = QueryHead(config, queries.FORECAST_FEATURES, queries.FORECAST_OTHERS)
         self.interval = IntervalHead(config)
-        self.gap = QueryHead(config, queries.GAP_FEATURES, queries.GAP_OTHERS, placed=True)
+        self.gap = GapHead(config, queries.GAP_FEATURES, queries.GAP_OTHERS)
         self.calibration = Calibration()
         self.travel = TravelHead(config, queries.TRAVEL_FEATURES)
         self.region = CellHead(config, queries.FORECAST_FEATURES) if config.cells else None
@@ -57,6 +58,21 @@ class Network(nn.Module):
             return None
         vector: Tensor = places(places.find(lat_deg, lon_deg))
         return vector
+
+    def fill(self, h: Tensor, question: Asked, chord_en: F64, lat_deg: F64, lon_deg: F64) -> Spread:
+        """Positions in gaps, metres from the fixes before them, which are at lat_deg, lon_deg [...] (NaN: nowhere).
+
+        h [..., C], question [..., Q], chord_en [..., 2] from the fix before to the one after.
+        """
+
+        def look(en: Tensor) -> Tensor:
+            at = moved_deg(lat_deg[..., None], lon_deg[..., None], en.double().cpu().numpy())
+            vector = self.place(*at)
+            assert vector is not None  # a head without a map does not look
+            return vector
+
+        ends_en = torch.from_numpy(np.stack([np.zeros_like(chord_en), chord_en], axis=-2))
+        return self.gap.fill(h, question, ends_en, look)
 
 
 def build(config: ModelConfig, seed: int) -> Network:

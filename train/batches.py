@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from model import features, motion, queries
 from model.config import ModelConfig
 from model.features import Context
-from model.geo import E7, F64, moved_deg
+from model.geo import E7, F64
 from model.heads import MAX_GAP_AGE
 from model.queries import GapEnds, Question, Travel
 from train import bends, masks
@@ -90,7 +90,8 @@ class Batch(NamedTuple):
     gap_en: F64  # B, G, M, 2 answers, m from the fix before the gap
     gap_s: F64  # B, G: length of the gap
     gap_mask: Mask  # B, G, M
-    gap_lat_deg: F64  # B, G, M where the physics puts the answers; NaN where the row's place is hidden
+    gap_chord_en: F64  # B, G, 2 m from the fix before the gap to the one after it
+    gap_lat_deg: F64  # B, G of the fix before the gap; NaN where the row's place is hidden
     gap_lon_deg: F64
     travel: Travel  # [B, E, 1]
     travel_token: Rows  # B, E: which token asks
@@ -260,7 +261,7 @@ class Batches:
         jitter: F64,
         warp: _Warp,
         bent: Bends | None,
-    ) -> tuple[Question, Rows, F64, F64, Mask, F64, F64]:
+    ) -> tuple[Question, Rows, F64, F64, Mask, F64, F64, F64]:
         o = self.options
         rows = np.arange(len(place))[:, None]
         before, end = place[rows, jumps - 1], place[rows, jumps]
@@ -271,7 +272,6 @@ class Batches:
         there = before[..., None] + 1 + (rng.random((*jumps.shape, o.hidden)) * hidden[..., None]).astype(np.int64)
         asks = (hidden > 0) & valid[rows, token] & valid[rows, jumps]
         there = np.where(asks[..., None], there, before[..., None])
-        start = np.broadcast_to(fixes[rows, jumps - 1][..., None], there.shape)
         t_s, en = self._step(np.broadcast_to(before[..., None], there.shape), there, bent)
         t_s = t_s * warp.time[:, None, None]
         chord, gap_s = d[rows, jumps], np.maximum(dt[rows, jumps], queries.MIN_QUERY_S)
@@ -288,9 +288,11 @@ class Batches:
         )
         question = queries.gap(ends, t_s, age.astype(np.float64), motion.speed_scale_mps(kin[rows, token]), self.config)
         en = warp.turn(en) - jitter[rows, jumps - 1][:, :, None]
-        known = np.where(warp.placed, 1.0, np.nan)[:, None, None]
-        lat, lon = moved_deg(start["lat_e7"] / E7, start["lon_e7"] / E7, question.base_en)
-        return question, token, en, gap_s, np.broadcast_to(asks[..., None], there.shape), lat * known, lon * known
+        asks = np.broadcast_to(asks[..., None], there.shape)
+        known = np.where(warp.placed, 1.0, np.nan)[:, None]
+        start = fixes[rows, jumps - 1]
+        lat, lon = start["lat_e7"] / E7 * known, start["lon_e7"] / E7 * known
+        return question, token, en, gap_s, asks, chord, lat, lon
 
     def _travels(
         self, rng: Generator, place: Rows, valid: Mask, kin: F64, jitter: F64, warp: _Warp, bent: Bends | None

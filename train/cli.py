@@ -53,6 +53,7 @@ On several GPUs, or several processes of a CPU, torchrun starts one rank each; a
   pathcast train --data taxis.csv buses.parquet --out runs/city --steps 5000 --seed 7
   pathcast train --data austin.parquet --out runs/austin --no-resume
   pathcast train --data taxis.csv --out runs/city --steps 20000 --patience 5 --tensorboard runs/board
+  pathcast train --data taxis.csv --out runs/fills --init runs/city --only gap --steps 3000
   torchrun --standalone --nproc-per-node 2 --no-python pathcast train --data taxis.csv --out runs/city --steps 5000
   pathcast train --data trucks.csv --columns "t:s=timestamp,lat=y,lon=x,entity_id=vehicle" --out runs/trucks
   pathcast train --data geolife:Data porto:train.csv --out runs/mixed
@@ -142,6 +143,9 @@ def train(
     init: Annotated[
         str | None, typer.Option("--init", help="refresh these weights, a name or a directory, with their config")
     ] = None,
+    only: Annotated[
+        str, typer.Option("--only", help="with --init: parts that learn while the rest stays, e.g. gap or gap,travel")
+    ] = "",
     seed: Annotated[int, typer.Option("--seed", min=0, help="of weights and batches")] = 0,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="go on with an interrupted run in DIR")] = True,
     lr: Annotated[float | None, typer.Option("--lr", help="learning rate at its peak; default: the trainer's")] = None,
@@ -179,6 +183,7 @@ def train(
         steps=steps,
         patience=patience,
         init=init,
+        only=tuple(part.strip() for part in only.split(",") if part.strip()),
         seed=seed,
         accumulate=accumulate,
         optimizer=optimizer.value,

@@ -220,7 +220,7 @@ class _Trainer:
             losses = objective.measure(self.run.network, batch, bfloat16=self.bfloat16, counts=counts)
             losses.total.backward()  # type: ignore[no-untyped-call]
             sums += torch.stack([loss.detach() for loss in losses])
-        weights = list(self.run.network.parameters())
+        weights = [weight for weight in self.run.network.parameters() if weight.requires_grad]
         if self.peers.world > 1:  # what no question of one rank's micro-batches met may still be met on another
             for weight in weights:
                 weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad

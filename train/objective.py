@@ -133,8 +133,7 @@ def _gaps(network: Network, hidden: Tensor, batch: Batch, n: float) -> tuple[Ten
     rows = torch.arange(len(hidden), device=device).unsqueeze(1)
     question = asked(batch.gap, torch.float32, device)
     token = torch.from_numpy(batch.gap_token).to(device)
-    place = network.place(batch.gap_lat_deg, batch.gap_lon_deg)
-    spread = combine(network.gap(hidden[rows, token], question.features, place), question)
+    spread = network.fill(hidden[rows, token], question, batch.gap_chord_en, batch.gap_lat_deg, batch.gap_lon_deg)
     target, mask = _float(batch.gap_en, device), _mask(batch.gap_mask, device)
     error = _length(target - spread.mean_en)
     weight = _float(batch.gap_s, device).clamp_min(1.0).unsqueeze(-1) ** -DISTANCE_POWER

@@ -24,14 +24,14 @@ TABLE_LR: Final = 4.0  # times the learning rate
 
 
 class Optimizer:
-    """One or two optimisers of torch that step together."""
+    """One or two optimisers of torch that step together; what needs no gradient is left as it is."""
 
     def __init__(self, network: nn.Module, *, kind: str, lr: float, muon_lr: float, weight_decay: float) -> None:
-        named = dict(network.named_parameters())
+        named = {name: p for name, p in network.named_parameters() if p.requires_grad}
         hidden = [p for name, p in named.items() if _is_hidden(name, p)] if kind == "muon" else []
         tables = [p for name, p in named.items() if name.endswith(TABLES)]
         taken = {id(p) for p in (*hidden, *tables)}
-        others = [p for p in network.parameters() if id(p) not in taken]
+        others = [p for p in named.values() if id(p) not in taken]
         self.parts: list[torch.optim.Optimizer] = [_adamw(others, tables, lr, weight_decay)]
         if hidden:
             self.parts.append(torch.optim.Muon(hidden, lr=muon_lr, weight_decay=weight_decay))

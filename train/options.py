@@ -20,6 +20,7 @@ class FitOptions:
     steps: int | None = None
     minutes: float | None = None  # of this machine as it is in the first steps
     init: str | None = None  # weights to go on from, by name or directory; None: random ones
+    only: tuple[str, ...] = ()  # the parts of the network that learn, e.g. ("gap",); empty: all of it
     seed: int = 0
     accumulate: int = 1  # micro-batches of each rank that make one step; one has `batch.rows` rows
     lr: float = 1.5e-3  # at the peak
@@ -50,6 +51,8 @@ class FitOptions:
             raise ValueError(f"steps and minutes must be positive, got {self.steps} and {self.minutes}")
         if not 0 < self.lr < math.inf or not 0 <= self.ema < 1:
             raise ValueError(f"lr must be above 0 and ema in 0..1, got {self.lr} and {self.ema}")
+        if self.only and self.init is None:
+            raise ValueError(f"only {', '.join(self.only)} can be trained under weights that are given by init")
         if self.accumulate < 1 or (self.patience is not None and self.patience < 1) or self.min_gain < 0:
             raise ValueError(
                 f"accumulate and patience must be at least 1 and min_gain at least 0, "

@@ -87,6 +87,8 @@ def begin(train: Corpus, config: ModelConfig, options: FitOptions, device: torch
         network.trunk.places.know(known_places(train, config.places))
     average = copy.deepcopy(network).to(device)
     network = network.to(device)
+    if options.only:
+        _freeze_all_but(network, options.only)
     optimizer = Optimizer(
         network,
         kind=options.optimizer,
@@ -106,6 +108,20 @@ def _continued(weights: str, config: ModelConfig) -> Network:
         )
     network.config = config
     return network
+
+
+def _freeze_all_but(network: Network, parts: tuple[str, ...]) -> None:
+    """Stop the other parts of the network from learning, in place. Raises ValueError for a part that is not there.
+
+    What comes before the first part that learns, the trunk say, then needs no backward pass.
+    """
+    known = {name for name, module in network.named_modules() if name and [*module.parameters()]}
+    if not set(parts) <= known:
+        wrong = ", ".join(sorted(set(parts) - known))
+        raise ValueError(f"no part {wrong}: a network has {', '.join(sorted(n for n in known if '.' not in n))}")
+    network.requires_grad_(False)
+    for part in parts:
+        network.get_submodule(part).requires_grad_(True)
 
 
 def known_places(corpus: Corpus, most: int) -> NDArray[np.int64]:

@@ -123,7 +123,25 @@ def test_the_learning_rate_warms_up_and_comes_down() -> None:
     assert rates[-1] == pytest.approx(0.1, abs=0.01)
 
 
-@pytest.mark.parametrize("wrong", [{"steps": None}, {"minutes": 3.0}, {"steps": 0}, {"lr": 0.0}, {"ema": 1.0}])
+def test_only_the_named_parts_learn(tmp_path: Path) -> None:
+    """Bit for bit: neither weight decay nor the average moves what is frozen."""
+    fit(circling(), None, TINY, options(tmp_path / "all", steps=2))
+    more = options(tmp_path / "gap", steps=3, init=str(tmp_path / "all"), only=("gap",))
+    report = fit(circling(), None, TINY, more)
+    before = dict(from_pretrained(tmp_path / "all").named_parameters())
+    moved = {name for name, weight in report.network.named_parameters() if not torch.equal(weight, before[name])}
+    assert moved == {name for name in before if name.startswith("gap.") and "from_place" not in name}
+
+
+def test_a_part_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
+    fit(circling(), None, TINY, options(tmp_path / "all", steps=1))
+    with pytest.raises(ValueError, match=r"no part gaps: a network has forecast, gap, interval"):
+        fit(circling(), None, TINY, options(tmp_path / "gap", init=str(tmp_path / "all"), only=("gaps",)))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"steps": None}, {"minutes": 3.0}, {"steps": 0}, {"lr": 0.0}, {"ema": 1.0}, {"only": ("gap",)}]
+)
 def test_impossible_options_are_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"steps|lr"):
+    with pytest.raises(ValueError, match=r"steps|lr|only"):
         options(Path(), **wrong)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 from train_worlds import WriteFile, together, wander
 from typer.testing import CliRunner
@@ -257,6 +258,15 @@ def test_weights_can_be_refreshed_and_keep_their_config(tmp_path: Path, data: Pa
     assert new.trunk.places is not None
     assert (new.trunk.places.keys == old.trunk.places.keys).all()
     assert (new.trunk.embed.weight - old.trunk.embed.weight).abs().max() < 1e-4  # not begun anew
+
+
+def test_a_part_can_be_trained_alone(tmp_path: Path, weights: Path, data: Path) -> None:
+    args = ["train", "--data", str(data), "--steps", "2", "--init", str(weights), "--only", "gap"]
+    result = RUN.invoke(APP, [*args, "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")])
+    assert result.exit_code == 0, result.output
+    old, new = (from_pretrained(at) for at in (weights, tmp_path / "run"))
+    assert torch.equal(new.forecast.last.weight, old.forecast.last.weight)
+    assert not torch.equal(new.gap.last.weight, old.gap.last.weight)
 
 
 def test_refreshing_under_another_config_is_refused(tmp_path: Path, weights: Path, data: Path) -> None:

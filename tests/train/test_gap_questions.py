@@ -1,0 +1,39 @@
+"""A gap asks the same in training as in serving: the same fixes, whole, give the same features and the same physics."""
+
+from __future__ import annotations
+
+import numpy as np
+from train_worlds import MakeCorpus, wander
+
+from model import gaps, motion, queries
+from model.baselines import scan_fixes
+from model.config import SMALL
+from model.gaps import Gap
+from train.batches import Batches, BatchOptions
+from train.data import TRAINING
+
+STILL = BatchOptions(
+    rows=6, tokens=40, gaps=8, hidden=3, forced=1.0, turn=0.0, rescale=0.0, noise=0.0, drop_reported=0.0, drop_clock=0.0
+)
+
+
+def test_a_gap_asks_the_same_in_training_as_in_serving(make_corpus: MakeCorpus) -> None:
+    """Rows that are thinned and hidden, but not warped, put back together from their tokens as a stream sees them."""
+    corpus = make_corpus(wander("a", 600, 1), cut=TRAINING)
+    batches = Batches(corpus, SMALL, STILL, 3)
+    batch = batches.draw(0)
+    place, _, jumps = batches._tokens(np.random.default_rng([3, 0]), STILL.rows)
+    asked = 0
+    for row, gap in np.argwhere(batch.gap_mask.any(-1)):
+        token, jump = batch.gap_token[row, gap], jumps[row, gap]
+        fixes = batches._fixes(place[row, : token + 1])
+        t_s = batch.gap.features[row, gap, :, 19] * batch.gap_s[row, gap]
+        times_ms = fixes["ts_ms"][jump - 1] + np.rint(1000 * t_s).astype(np.int64)
+        stacked = gaps.stack([Gap(fixes[max(0, jump - 4) : jump], fixes[jump:], times_ms)])
+        scale = motion.speed_scale_mps(scan_fixes(fixes[None], SMALL)[:, -1])
+        served = queries.gap(stacked.ends, stacked.t_s, stacked.fixes_after, scale, SMALL)
+        for name, ours, theirs in zip(served._fields, served, batch.gap, strict=True):
+            np.testing.assert_allclose(ours[0], theirs[row, gap], rtol=1e-9, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(stacked.ends.chord_en[0], batch.gap_chord_en[row, gap], atol=1e-6)
+        asked += 1
+    assert asked > 20
