@@ -138,7 +138,7 @@ def test_whole_patches_ask_from_their_last_ping_only() -> None:
 def test_the_reported_and_the_clock_are_hidden_by_chance() -> None:
     everything = BatchOptions(rows=64, tokens=16, drop_reported=0.5, drop_clock=0.5)
     x = Batches(driving(), SMALL, everything, 6).draw(0).x_BTF
-    for feature in (20, 23, 32):  # has speed, has heading, has clock
+    for feature in (23, 26, 35):  # has speed, has heading, has clock
         known = x[:, 5, feature]
         assert set(np.unique(known)) == {0.0, 1.0}
         assert (x[:, :, feature] == known[:, None]).all()
