@@ -89,10 +89,10 @@ class Lab:
         spent = time.process_time() - started
         return Trained(name, report.network, report.losses, report.validations, spent, report.steps, norms)
 
-    def judge(self, trained: Trained, file: str, part: str = "test") -> dict[str, Any]:
+    def judge(self, trained: Trained, file: str, part: str = "test", modes: Sequence[str] = ()) -> dict[str, Any]:
         """`train.evaluate.judge_forecasts` of one of the files, for weights that can be served."""
         path = next(path for path in self.data if path.name == file)
-        sample = open_samples([path], part, cache_dir=self.cache, most=self.most_anchors)[0]  # type: ignore[arg-type]
+        sample = open_samples([path], part, cache_dir=self.cache, most=self.most_anchors, modes=tuple(modes))[0]  # type: ignore[arg-type]
         return judge_forecasts(sample, Predictor(trained.network, name=trained.name, threads=self.threads))
 
 
