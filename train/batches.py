@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from model import features, motion, queries
 from model.config import ModelConfig
-from model.features import Context
 from model.geo import E7, F64
 from model.heads import MAX_GAP_AGE
 from model.queries import GapEnds, Question, Travel
@@ -29,6 +28,7 @@ from train.bends import Bends
 from train.data import Corpus
 from train.masks import MASKS, Tracks
 from train.packing import DRAWN, Packing, pack
+from train.warp import Warp
 
 Rows = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -199,7 +199,7 @@ class Batches:
         o, config = self.options, self.config
         fixes = self._fixes(place)
         placed = config.absolute or config.places > 0 or config.cells > 0
-        warp = _Warp.draw(rng, o, len(place), placed=placed)
+        warp = Warp.draw(rng, o, len(place), placed=placed)
         jitter = warp.jitter(rng, valid)
         bent = self._bends(rng, place, valid, ~warp.placed) if o.bend else None
         dt, d = self._step(place[:, :-1], place[:, 1:], bent)
@@ -232,7 +232,7 @@ class Batches:
             *self._travels(rng, place, valid, kin, jitter, warp, bent),
         )
 
-    def _ahead(self, rng: Generator, place: Rows, valid: Mask, warp: _Warp) -> tuple[Rows, Mask]:
+    def _ahead(self, rng: Generator, place: Rows, valid: Mask, warp: Warp) -> tuple[Rows, Mask]:
         """Places of the answers [B, T, Q]: the next token, then the first pings of the track after random times."""
         o = self.options
         following = np.concatenate([place[:, 1:], place[:, -1:] + 1], axis=1)
@@ -259,7 +259,7 @@ class Batches:
         d: F64,
         kin: F64,
         jitter: F64,
-        warp: _Warp,
+        warp: Warp,
         bent: Bends | None,
     ) -> tuple[Question, Rows, F64, F64, Mask, F64, F64, F64]:
         o = self.options
@@ -295,7 +295,7 @@ class Batches:
         return question, token, en, gap_s, asks, chord, lat, lon
 
     def _travels(
-        self, rng: Generator, place: Rows, valid: Mask, kin: F64, jitter: F64, warp: _Warp, bent: Bends | None
+        self, rng: Generator, place: Rows, valid: Mask, kin: F64, jitter: F64, warp: Warp, bent: Bends | None
     ) -> tuple[Travel, Rows, F64, Mask, F64, F64]:
         """When at a later place of the track: half of the times its end, and half of the times from the first token."""
         o = self.options
@@ -334,71 +334,6 @@ class Batches:
     def _fixes(self, place: Rows) -> NDArray[Any]:
         track = np.searchsorted(self._stop, place, side="right")
         return self.corpus.fixes(place + self._shift[track])
-
-
-class _Warp(NamedTuple):
-    """What is done to each row's geometry: turn, mirror, stretch, blur; and what is hidden of its context."""
-
-    cos: F64  # B
-    sin: F64
-    mirror: F64  # ±1
-    space: F64
-    time: F64
-    sigma_m: F64
-    keep_speed: Mask
-    keep_heading: Mask
-    keep_clock: Mask
-    angle: F64
-    placed: Mask
-
-    @classmethod
-    def draw(cls, rng: Generator, o: BatchOptions, n: int, *, placed: bool) -> _Warp:
-        """A row that keeps its place keeps its shape: a street turned is another street."""
-        stays = (rng.random(n) >= o.drop_place) & placed
-        # Nothing is drawn where all are turned, so that earlier seeds keep their batches.
-        turned = ~stays if o.turn >= 1 else ~stays & (rng.random(n) < o.turn)
-        angle = np.where(turned, rng.uniform(0, 2 * np.pi, n), 0.0)
-        stretched = (rng.random(n) < o.rescale) & ~stays
-        log_time = np.where(stretched, rng.uniform(np.log(0.4), np.log(2.0), n), 0.0)
-        log_space = np.where(stretched, log_time + rng.normal(0, 0.25, n), 0.0)
-        sigma = np.where(rng.random(n) < o.noise, np.exp(rng.uniform(np.log(1.0), np.log(12.0), n)), 0.0)
-        return cls(
-            np.cos(angle),
-            np.sin(angle),
-            np.where((rng.random(n) < 0.5) & turned, -1.0, 1.0),
-            np.exp(log_space),
-            np.exp(log_time),
-            sigma,
-            rng.random(n) >= o.drop_reported,
-            rng.random(n) >= o.drop_reported,
-            rng.random(n) >= o.drop_clock,
-            angle,
-            stays,
-        )
-
-    def turn(self, en: F64) -> F64:
-        """Displacements [B, ..., 2] mirrored, turned and stretched."""
-        shape = (-1,) + (1,) * (en.ndim - 2)
-        cos, sin, space = (v.reshape(shape) for v in (self.cos, self.sin, self.space))
-        e, n = en[..., 0] * self.mirror.reshape(shape), en[..., 1]
-        return np.stack([space * (cos * e - sin * n), space * (sin * e + cos * n)], axis=-1)
-
-    def jitter(self, rng: Generator, valid: Mask) -> F64:
-        """GPS noise [B, T, 2] of each token; the answers are without."""
-        return rng.normal(0.0, 1.0, (*valid.shape, 2)) * self.sigma_m[:, None, None]
-
-    def context(self, ctx: Context, turned: F64 | None = None) -> Context:
-        """The context [B, T] of the warped row, whose track was turned counterclockwise by `turned` [B, T] before."""
-        speed = ctx.speed_mps * (self.space / self.time)[:, None]
-        heading = ctx.heading_rad if turned is None else ctx.heading_rad - turned
-        heading = heading * self.mirror[:, None] - self.angle[:, None]
-        return ctx._replace(
-            phase_ms=np.where(self.keep_clock[:, None], ctx.phase_ms, -1),
-            speed_mps=np.where(self.keep_speed[:, None], speed, np.nan),
-            heading_rad=np.where(self.keep_heading[:, None], heading, np.nan),
-            lat_deg=np.where(self.placed[:, None], ctx.lat_deg, np.nan),
-            lon_deg=np.where(self.placed[:, None], ctx.lon_deg, np.nan),
-        )
 
 
 def _strides(rng: Generator, o: BatchOptions, length: Rows, span_s: F64) -> Rows:
