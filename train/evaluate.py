@@ -27,6 +27,7 @@ Part = Literal["train", "val", "test", "all"]
 Progress = Callable[[float], None]
 
 NOMINAL: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # of the regions whose coverage is reported
+ROAD: Final = ("car", "taxi", "bus")  # the modes of the design's "geolife, road"
 FEW: Final = 1_000  # a stratum of fewer anchors says nothing of who is better
 
 
