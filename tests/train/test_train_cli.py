@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from model.api import ModelConfig
 from model.checkpoint import from_pretrained, save_pretrained
 from model.network import build
 from train import cli
+from train.evaluate import Sample
 from train.synth import write
 
 APP = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -274,3 +276,23 @@ def test_refreshing_under_another_config_is_refused(tmp_path: Path, weights: Pat
     result = RUN.invoke(APP, [*args, "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")])
     assert result.exit_code == 1
     assert "its config is not the one asked for" in str(result.exception)
+
+
+def test_what_drives_is_also_calibrated_by_itself(
+    tmp_path: Path, write_file: WriteFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns = together(*(wander(f"v{i:02}", 50, i) for i in range(30)))
+    rows = len(columns["t"])
+    data = write_file({**columns, "mode": ["walk" if row // 50 % 3 else "car" for row in range(rows)]})
+    asked: list[set[str]] = []
+
+    def note(network: object, samples: Sequence[Sample], **_: object) -> None:
+        asked.extend({sample.corpus.modes[code] for code in sample.corpus.mode} for sample in samples)
+
+    monkeypatch.setattr("train.calibrate.calibrate", note)
+    size = tmp_path / "size.json"
+    size.write_text(ModelConfig(name="tiny", d=16, heads=2, window=16).dumps())
+    options = ("--steps", "1", "--size", str(size), "--set", "rows=2", "--set", "tokens=20", "--cache", str(tmp_path))
+    made = RUN.invoke(APP, ["train", "--data", str(data), "--out", str(tmp_path / "out"), *options])
+    assert made.exit_code == 0, made.output
+    assert asked == [{"walk", "car"}, {"car"}]
