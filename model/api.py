@@ -26,6 +26,7 @@ from model.features import ABSENT, FIX
 from model.gaps import Fill, Gap
 from model.geo import E7, F64, displacement_m, moved_deg
 from model.heads import Spread, combine
+from model.rings import Filled
 
 __all__ = [
     "ABSENT",
@@ -73,7 +74,10 @@ class TravelTimes(NamedTuple):
 class Predictor:
     """A network and the states of the entities that it follows."""
 
-    def __init__(self, net: network.Network, *, name: str, capacity: int = 1024, threads: int | None = None) -> None:
+    def __init__(
+        self, net: network.Network, *, name: str, capacity: int = 1024, threads: int | None = None, kv: str = "int8"
+    ) -> None:
+        """`kv` is how keys and values are kept: "int8", or "float32" for four times the bytes and exactness."""
         if (reason := net.config.not_servable()) is not None:
             raise WeightsError(f"{name!r} cannot be served: {reason}")
         if threads is not None:
@@ -84,13 +88,13 @@ class Predictor:
         self.version = self.fingerprint.hex()
         self.history = self.config.receptive_field + KALMAN_WARMUP + 1
         self._net = net.eval().requires_grad_(False)
-        self._pool = StatePool(self.config, capacity)
+        self._pool = StatePool(self.config, capacity, kv)
 
     @classmethod
-    def load(cls, weights: str | Path, *, capacity: int = 1024, threads: int | None = None) -> Self:
+    def load(cls, weights: str | Path, *, capacity: int = 1024, threads: int | None = None, kv: str = "int8") -> Self:
         """Weights by bundled name or directory. Raises WeightsError."""
         net = checkpoint.from_pretrained(weights)
-        return cls(net, name=net.config.name, capacity=capacity, threads=threads)
+        return cls(net, name=net.config.name, capacity=capacity, threads=threads, kv=kv)
 
     @classmethod
     def untrained(cls, config: ModelConfig | None = None, *, seed: int = 0, capacity: int = 1024) -> Self:
@@ -122,7 +126,7 @@ class Predictor:
         kin = np.where((age == 0)[:, None], motion.fresh(self.config), folded)
         x = torch.from_numpy(features.encode(kin, features.context(fixes), self.config))
         pool.hidden[torch.from_numpy(slots)] = self._net.trunk.step(
-            x, torch.from_numpy(age), pool.writer(slots), self._net.locate(fixes), _times(fixes)
+            x, torch.from_numpy(age), pool.rows(slots), self._net.locate(fixes), _times(fixes)
         )
         pool.kin[slots], pool.last[slots], pool.age[slots] = kin, fixes, age + 1
 
@@ -219,11 +223,17 @@ class Predictor:
         """The states as bytes. `loads` of them continues exactly as these slots would."""
         pool = self._pool
         self._check_filled(slots)
-        rings, hidden = pool.export_rings(slots), pool.hidden[torch.from_numpy(slots)].numpy()
+        rings, hidden = pool.rings.dumps(slots), pool.hidden[torch.from_numpy(slots)].numpy()
         filled = np.minimum(pool.age[slots], self.config.window)
         return [
             codec.dumps(
-                State(int(pool.age[s]), pool.last[s : s + 1], pool.kin[s], hidden[i], rings[i, :, :, : filled[i]]),
+                State(
+                    int(pool.age[s]),
+                    pool.last[s : s + 1],
+                    pool.kin[s],
+                    hidden[i],
+                    Filled(*(a[i, :, :, : filled[i]] for a in rings)),
+                ),
                 self.fingerprint,
             )
             for i, s in enumerate(slots)
@@ -235,9 +245,10 @@ class Predictor:
         pool.check(slots)
         if len(blobs) != len(slots):
             raise ValueError(f"{len(blobs)} states for {len(slots)} slots")
-        states = [codec.loads(blob, self.config, self.fingerprint) for blob in blobs]
+        states = [codec.loads(blob, self.config, self.fingerprint, pool.rings.kind) for blob in blobs]
+        pool.rings.clear(slots)
         for slot, state in zip(slots, states, strict=True):
-            pool.import_rings(int(slot), state.rings)
+            pool.rings.loads(int(slot), state.rings)
             pool.hidden[int(slot)] = torch.from_numpy(state.hidden.copy())
             pool.kin[slot], pool.last[slot], pool.age[slot] = state.kin, state.last, state.age
 
@@ -248,6 +259,7 @@ class Predictor:
         x = torch.from_numpy(features.encode(kin, features.context(fixes), self.config))
         hidden, kept = net.trunk(x, net.locate(fixes), _times(fixes))
         rows, newest = np.arange(len(slots)), lengths - 1
+        pool.rings.clear(slots)
         for block, (k, v) in enumerate(kept):
             pool.put_sequence(slots, block, k, v, lengths)
         pool.hidden[torch.from_numpy(slots)] = hidden[torch.from_numpy(rows), torch.from_numpy(newest)]
