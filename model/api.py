@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model import baselines, checkpoint, codec, features, gaps, motion, network, queries
-from model.cache import Slots, StatePool
+from model import baselines, checkpoint, codec, features, fused, gaps, motion, network, queries
+from model.cache import StatePool
 from model.checkpoint import WeightsError
 from model.codec import State, StateCorrupt, StateError, StateMismatch
 from model.config import SMALL, ModelConfig
@@ -26,7 +26,7 @@ from model.features import ABSENT, FIX
 from model.gaps import Fill, Gap
 from model.geo import E7, F64, displacement_m, moved_deg
 from model.heads import Spread, combine
-from model.rings import Filled
+from model.rings import Filled, Slots
 
 __all__ = [
     "ABSENT",
@@ -121,13 +121,11 @@ class Predictor:
         if not len(slots):
             return
         age = pool.age[slots]
-        dt, d = features.steps_between(pool.last[slots], fixes)
-        folded = motion.fold(pool.kin[slots], dt, d, self.config)
-        kin = np.where((age == 0)[:, None], motion.fresh(self.config), folded)
-        x = torch.from_numpy(features.encode(kin, features.context(fixes), self.config))
-        pool.hidden[torch.from_numpy(slots)] = self._net.trunk.step(
-            x, torch.from_numpy(age), pool.rows(slots), self._net.locate(fixes), _times(fixes)
+        kin, x = fused.step(pool.kin[slots], pool.last[slots], fixes, age, self.config)
+        hidden = self._net.trunk.step(
+            torch.from_numpy(x), torch.from_numpy(age), pool.rows(slots), self._net.locate(fixes), self._times(fixes)
         )
+        pool.hidden[torch.from_numpy(slots)] = hidden
         pool.kin[slots], pool.last[slots], pool.age[slots] = kin, fixes, age + 1
 
     @torch.inference_mode()
@@ -164,13 +162,13 @@ class Predictor:
             running * np.exp(np.clip(np.where(sound, log_ratio, 0.0), -12.0, 12.0)), MIN_NEXT_S, MAX_NEXT_S
         )
         dt = np.concatenate([next_dt[:, None], np.broadcast_to(horizons, (len(slots), horizons.shape[-1]))], axis=1)
-        at = queries.from_origin(last, self.config)
-        question = network.asked(queries.forecast(kin, dt, self.config, at), torch.float64)
-        spread = combine(self._net.forecast(hidden, question.features), question)
-        mean, cov, sound = self._sound(spread, sound)
+        question = fused.question(kin, dt, last, self.config)
+        asked = torch.from_numpy(question.features).float()
+        mean, cov = fused.combined(self._net.forecast(hidden, asked).numpy(), question)
+        sound &= np.isfinite(mean).all((1, 2)) & np.isfinite(cov).all((1, 2))
         cov = cov * self._net.calibration.of_forecast(kin, dt)[..., None]
-        plain = baselines.damped_velocity(kin, dt, self.config)
-        mean, cov = _replace(mean, cov, plain, ~sound)
+        if not sound.all():
+            mean, cov = _replace(mean, cov, baselines.damped_velocity(kin, dt, self.config), ~sound)
         lat, lon = moved_deg(last["lat_e7"][:, None] / E7, last["lon_e7"][:, None] / E7, mean)
         return Forecasts(
             next_dt, mean[:, 0], lat[:, 0], lon[:, 0], cov[:, 0], lat[:, 1:], lon[:, 1:], cov[:, 1:], ~sound
@@ -257,13 +255,17 @@ class Predictor:
         fixes, lengths = baselines.pad(windows)
         kin = baselines.scan_fixes(fixes, self.config)
         x = torch.from_numpy(features.encode(kin, features.context(fixes), self.config))
-        hidden, kept = net.trunk(x, net.locate(fixes), _times(fixes))
+        hidden, kept = net.trunk(x, net.locate(fixes), self._times(fixes))
         rows, newest = np.arange(len(slots)), lengths - 1
         pool.rings.clear(slots)
         for block, (k, v) in enumerate(kept):
             pool.put_sequence(slots, block, k, v, lengths)
         pool.hidden[torch.from_numpy(slots)] = hidden[torch.from_numpy(rows), torch.from_numpy(newest)]
         pool.kin[slots], pool.last[slots], pool.age[slots] = kin[rows, newest], fixes[rows, newest], lengths
+
+    def _times(self, fixes: NDArray[Any]) -> torch.Tensor | None:
+        """What time-RoPE turns by; a copy, as torch takes no view into packed records."""
+        return torch.from_numpy(np.array(fixes["ts_ms"])) if self.config.positions == "time-rope" else None
 
     def _check(self, slots: Slots, fixes: NDArray[Any]) -> None:
         self._pool.check(slots)
@@ -280,10 +282,6 @@ class Predictor:
         mean, cov = np.asarray(spread.mean_en.numpy()), np.asarray(spread.cov_m2.numpy())
         finite = np.isfinite(mean).all((1, 2)) & np.isfinite(cov).all((1, 2))
         return mean, cov, sound & finite
-
-
-def _times(fixes: NDArray[Any]) -> torch.Tensor:
-    return torch.from_numpy(np.array(fixes["ts_ms"]))  # a copy: torch takes no view into packed records
 
 
 def _replace(mean: F64, cov: F64, plain: motion.Law, rows: NDArray[np.bool_]) -> tuple[F64, F64]:

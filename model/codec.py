@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from model import motion
 from model.config import ModelConfig
 from model.features import FIX
-from model.rings import KINDS, ONE, Filled
+from model.rings import ONE, Filled
 
 MAGIC: Final = b"PCST"
 VERSIONS: Final = {"float32": 2, "int8": 3}  # by the kind of the rings (model.rings)
@@ -63,8 +63,8 @@ class State(NamedTuple):
 
 def size(config: ModelConfig, filled: int, kind: str) -> int:
     """Bytes of a state with that many filled places."""
-    vectors = config.blocks * 2 * filled
-    rings = vectors * (config.kv_dim * np.dtype(KINDS[kind]).itemsize + (2 if kind == "int8" else 0))
+    numbers = config.blocks * 2 * filled * config.kv_dim
+    rings = numbers + 2 * config.blocks * 2 * filled if kind == "int8" else 4 * numbers
     return _HEAD.size + FIX.itemsize + 8 * motion.WIDTH + 4 * config.d + rings + _CRC.size
 
 

@@ -12,12 +12,10 @@ Shapes: S slots, N <= R rows, W places, G key heads, H heads, D of a head, C = H
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import numba
 import numpy as np
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 # Sums in any order, products fused into them. Not `fastmath=True`: what is not finite must stay so, to be seen.
 MATHS: Final = {"reassoc", "contract", "nsz", "arcp"}
@@ -26,14 +24,13 @@ _LN2_HIGH: Final = np.float32(0.693359375)  # the two add up to ln 2; the high p
 _LN2_LOW: Final = np.float32(-2.12194440e-4)
 
 
-def compiled(function: F) -> F:
+def compiled(function: Callable[..., Any]) -> Any:
     """numba.njit without the GIL, kept on disk where there is a place to write; else compiled anew in each process."""
     options: dict[str, Any] = {"nogil": True, "fastmath": MATHS, "error_model": "numpy"}
     try:
-        made: F = numba.njit(function, cache=True, **options)
+        return numba.njit(function, cache=True, **options)
     except RuntimeError:  # "no locator available": neither the package's folder nor a home can be written
-        made = numba.njit(function, **options)
-    return made
+        return numba.njit(function, **options)
 
 
 @compiled
@@ -117,7 +114,7 @@ def attend(keys, values, scale, slots, age, cos_sin, qkv, heads, levels, out):  
 
 @compiled
 def _score(query, key, weight):  # type: ignore[no-untyped-def]
-    """weight [J, W] = query [J, D] · key [D, W]. Four numbers a pass: one load and store of the sum for four products."""
+    """weight [J, W] = query [J, D] · key [D, W]. Four numbers a pass: a load and a store of a sum for four of them."""
     heads, dim, w = query.shape[0], query.shape[1], weight.shape[1]
     whole = dim - dim % 4
     for j in range(heads):

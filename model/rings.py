@@ -114,7 +114,7 @@ class Rows:
 
 def rounded(vectors: F32) -> tuple[NDArray[np.int8], NDArray[np.uint16]]:
     """int8 numbers [..., E] and their scales [...]. What is not finite becomes zeros with a scale of NaN."""
-    odd = ~np.isfinite(vectors).all(-1)
+    odd: NDArray[np.bool_] = np.asarray(~np.isfinite(vectors).all(-1))
     most = np.abs(np.where(odd[..., None], 0, vectors)).max(-1)
     bits = (most * np.float32(1 / LEVELS)).astype(np.float32).view(np.uint32)
     scale = ((bits + 0xFFFF) >> 16).astype(np.uint16)
