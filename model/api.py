@@ -46,6 +46,9 @@ __all__ = [
 KALMAN_WARMUP: Final = 64  # fixes after which the filter and the running means have forgotten how they began, to 1e-6
 MIN_NEXT_S: Final = 1e-3
 MAX_NEXT_S: Final = 86_400.0
+# Below four rows, matrix products take another way through the library and differ in the last bit; then so would what
+# int8 rounds. From four on a row's numbers are the same whatever else is in the batch, so that replays are, too.
+LEAST_ROWS: Final = 4
 REBUILD_TOKENS: Final = 64 * 192  # per forward pass, so that a mass rebuild needs no gigabytes
 
 
@@ -89,6 +92,7 @@ class Predictor:
         self.history = self.config.receptive_field + KALMAN_WARMUP + 1
         self._net = net.eval().requires_grad_(False)
         self._pool = StatePool(self.config, capacity, kv)
+        self._warm()
 
     @classmethod
     def load(cls, weights: str | Path, *, capacity: int = 1024, threads: int | None = None, kv: str = "int8") -> Self:
@@ -116,17 +120,16 @@ class Predictor:
     @torch.inference_mode()
     def advance(self, slots: Slots, fixes: NDArray[Any]) -> None:
         """Fold one fix per slot into its state, in place. Slots must be distinct; time must not run backwards."""
-        pool = self._pool
         self._check(slots, fixes)
-        if not len(slots):
-            return
-        age = pool.age[slots]
-        kin, x = fused.step(pool.kin[slots], pool.last[slots], fixes, age, self.config)
+        pool, n, slots = self._pool, len(slots), slots.copy()  # for a view the kernels would be compiled anew
+        rows = _enough(n)  # repeated rows are computed and left
+        new, age = fixes[rows], pool.age[slots[rows]]
+        kin, x = fused.step(pool.kin[slots[rows]], pool.last[slots[rows]], new, age, self.config)
         hidden = self._net.trunk.step(
-            torch.from_numpy(x), torch.from_numpy(age), pool.rows(slots), self._net.locate(fixes), self._times(fixes)
+            torch.from_numpy(x), torch.from_numpy(age), pool.rows(slots), self._net.locate(new), self._times(new)
         )
-        pool.hidden[torch.from_numpy(slots)] = hidden
-        pool.kin[slots], pool.last[slots], pool.age[slots] = kin, fixes, age + 1
+        pool.hidden[torch.from_numpy(slots)] = hidden[:n]
+        pool.kin[slots], pool.last[slots], pool.age[slots] = kin[:n], fixes, age[:n] + 1
 
     @torch.inference_mode()
     def rebuild(self, slots: Slots, windows: Sequence[NDArray[Any]]) -> None:
@@ -147,13 +150,14 @@ class Predictor:
 
         Raises ValueError for an empty slot or a horizon not above 0.
         """
-        pool = self._pool
         self._check_filled(slots)
         horizons = np.asarray(horizons_s, dtype=np.float64)
         if horizons.shape[:-1] not in ((), (len(slots),)):
             raise ValueError(f"horizons must have the shape H or N={len(slots)}, H, got {horizons.shape}")
         if not bool((horizons > 0).all()) or not bool(np.isfinite(horizons).all()):
             raise ValueError(f"horizons must be positive seconds, got {horizons_s}")
+        pool, n, rows = self._pool, len(slots), _enough(len(slots))
+        slots = slots[rows]
         kin, last, hidden = pool.kin[slots], pool.last[slots], pool.hidden[torch.from_numpy(slots)]
         running = np.where(kin[:, motion.DT] == 0.0, 1.0, np.exp(kin[:, motion.LOG_DT]))
         log_ratio = np.asarray(self._net.interval(hidden).double().numpy())
@@ -161,18 +165,17 @@ class Predictor:
         next_dt = np.clip(
             running * np.exp(np.clip(np.where(sound, log_ratio, 0.0), -12.0, 12.0)), MIN_NEXT_S, MAX_NEXT_S
         )
-        dt = np.concatenate([next_dt[:, None], np.broadcast_to(horizons, (len(slots), horizons.shape[-1]))], axis=1)
+        dt = np.concatenate([next_dt[:, None], np.broadcast_to(horizons, (n, horizons.shape[-1]))[rows]], axis=1)
         question = fused.question(kin, dt, last, self.config)
         asked = torch.from_numpy(question.features).float()
         mean, cov = fused.combined(self._net.forecast(hidden, asked).numpy(), question)
         sound &= np.isfinite(mean).all((1, 2)) & np.isfinite(cov).all((1, 2))
-        cov = cov * self._net.calibration.of_forecast(kin, dt)[..., None]
+        cov *= self._net.calibration.of_forecast(kin, dt)[..., None]
         if not sound.all():
             mean, cov = _replace(mean, cov, baselines.damped_velocity(kin, dt, self.config), ~sound)
         lat, lon = moved_deg(last["lat_e7"][:, None] / E7, last["lon_e7"][:, None] / E7, mean)
-        return Forecasts(
-            next_dt, mean[:, 0], lat[:, 0], lon[:, 0], cov[:, 0], lat[:, 1:], lon[:, 1:], cov[:, 1:], ~sound
-        )
+        said = (next_dt, mean[:, 0], lat[:, 0], lon[:, 0], cov[:, 0], lat[:, 1:], lon[:, 1:], cov[:, 1:], ~sound)
+        return Forecasts(*(array[:n] for array in said))
 
     @torch.inference_mode()
     def fill(self, slots: Slots, asked: Sequence[Gap]) -> list[Fill]:
@@ -267,6 +270,13 @@ class Predictor:
         """What time-RoPE turns by; a copy, as torch takes no view into packed records."""
         return torch.from_numpy(np.array(fixes["ts_ms"])) if self.config.positions == "time-rope" else None
 
+    def _warm(self) -> None:
+        """One step, so that what is compiled is compiled before the first ping comes."""
+        slots = self.acquire(1)
+        self.advance(slots, np.zeros(1, dtype=FIX))
+        self.forecast(slots, (60.0,))
+        self.release(slots)
+
     def _check(self, slots: Slots, fixes: NDArray[Any]) -> None:
         self._pool.check(slots)
         if fixes.dtype != FIX or fixes.shape != slots.shape:
@@ -282,6 +292,11 @@ class Predictor:
         mean, cov = np.asarray(spread.mean_en.numpy()), np.asarray(spread.cov_m2.numpy())
         finite = np.isfinite(mean).all((1, 2)) & np.isfinite(cov).all((1, 2))
         return mean, cov, sound & finite
+
+
+def _enough(rows: int) -> Slots:
+    """Indices of a batch's rows, the last repeated up to LEAST_ROWS; an empty batch stays empty."""
+    return np.minimum(np.arange(max(rows, LEAST_ROWS) if rows else 0), rows - 1)
 
 
 def _replace(mean: F64, cov: F64, plain: motion.Law, rows: NDArray[np.bool_]) -> tuple[F64, F64]:

@@ -115,12 +115,13 @@ class Rows:
 def rounded(vectors: F32) -> tuple[NDArray[np.int8], NDArray[np.uint16]]:
     """int8 numbers [..., E] and their scales [...]. What is not finite becomes zeros with a scale of NaN."""
     odd: NDArray[np.bool_] = np.asarray(~np.isfinite(vectors).all(-1))
-    most = np.abs(np.where(odd[..., None], 0, vectors)).max(-1)
+    sound = np.where(odd[..., None], np.float32(0), vectors)
+    most = np.abs(sound).max(-1)
     bits = (most * np.float32(1 / LEVELS)).astype(np.float32).view(np.uint32)
     scale = ((bits + 0xFFFF) >> 16).astype(np.uint16)
     wide = widened(scale)
     inverse = np.float32(1) / np.where(wide > 0, wide, np.inf).astype(np.float32)
-    numbers = np.rint(np.where(odd[..., None], 0, vectors * inverse[..., None])).astype(np.int8)
+    numbers = np.rint(sound * inverse[..., None]).astype(np.int8)
     return numbers, np.where(odd, np.uint16(_NAN), scale)
 
 
