@@ -125,8 +125,10 @@ class Predictor:
         rows = _enough(n)  # repeated rows are computed and left
         new, age = fixes[rows], pool.age[slots[rows]]
         kin, x = fused.step(pool.kin[slots[rows]], pool.last[slots[rows]], new, age, self.config)
+        places = self._net.trunk.places
+        found = None if places is None else fused.find(places, new)
         hidden = self._net.trunk.step(
-            torch.from_numpy(x), torch.from_numpy(age), pool.rows(slots), self._net.locate(new), self._times(new)
+            torch.from_numpy(x), torch.from_numpy(age), pool.rows(slots), found, self._times(new)
         )
         pool.hidden[torch.from_numpy(slots)] = hidden[:n]
         pool.kin[slots], pool.last[slots], pool.age[slots] = kin[:n], fixes, age[:n] + 1

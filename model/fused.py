@@ -1,9 +1,9 @@
 """What a step computes beside the network, a row at a time and compiled: for serving, where a hundred numpy calls on
 a few numbers each would cost more than the network.
 
-Not a second definition: `motion.fold`, `features.encode`, `queries.forecast` and `heads.combine` are, training uses
-them, and tests/model/test_fused.py holds these to them. A change there is a change here. What few configs ask for
-(targets other than "kalman", the absolute position) is left to them.
+Not a second definition: `motion.fold`, `features.encode`, `places.corners`, `queries.forecast` and `heads.combine` are
+what is meant. Training uses those, and tests/model/test_fused.py holds these to them: a change there is a change here.
+What few configs ask for (targets other than "kalman", the absolute position) is left to them.
 
 Shapes: N rows, Q queries, K = motion.WIDTH, F features, A other physics.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from model import features, motion, queries
@@ -22,6 +23,7 @@ from model.features import ABSENT
 from model.geo import E7, F64, M_PER_DEG, MIN_COS_LAT
 from model.heads import HEADING_FLOOR_MPS, MAX_LEAN, MAX_LOG_SHAPE, MAX_LOG_SPREAD, MAX_RESIDUAL, OUT, REACH_MEMORY_S
 from model.kernels import compiled
+from model.places import CORNERS, MAX_LAT_DEG, ZOOMS, Found, Places
 from model.queries import Question
 
 _RAD: Final = np.pi / 180.0
@@ -63,6 +65,14 @@ def combined(raw: NDArray[np.float32], asked: Question) -> tuple[F64, F64]:
     mean, cov = np.empty(asked.base_en.shape), np.empty((*asked.base_var.shape, 3))
     _combine(raw, asked.base_en, asked.others_en, asked.base_var, asked.reach_m, asked.frame, mean, cov)
     return mean, cov
+
+
+def find(places: Places, fixes: NDArray[Any]) -> Found:
+    """`Places.find` of where fixes [N] lie: rows of the table and their shares [N, J]."""
+    row = np.empty((len(fixes), len(ZOOMS) * CORNERS), np.int64)
+    share = np.empty(row.shape, np.float32)
+    _find(places.keys.numpy(), np.array(fixes), np.array(ZOOMS), row, share)
+    return Found(torch.from_numpy(row), torch.from_numpy(share))
 
 
 def _physics(config: ModelConfig) -> tuple[float, float, float]:
@@ -244,3 +254,24 @@ def _combine(raw, base, others, var, reach, frame, mean, cov):  # type: ignore[n
             up = np.exp(rho / np.sqrt(1 + rho2 / (MAX_LOG_SHAPE * MAX_LOG_SHAPE)))
             even, odd = size * (up + 1 / up) / 2, size * (up - 1 / up) / 2 / rho
             cov[i, j, 0], cov[i, j, 1], cov[i, j, 2] = even + odd * p, odd * q, even - odd * p
+
+
+@compiled
+def _find(keys, fixes, zooms, row, share):  # type: ignore[no-untyped-def]
+    for i in range(len(fixes)):
+        lat = min(max(fixes[i].lat_e7 / E7, -MAX_LAT_DEG), MAX_LAT_DEG) * _RAD
+        turn_x = fixes[i].lon_e7 / E7 / 360.0 + 0.5
+        turn_y = 0.5 - np.arcsinh(np.tan(lat)) / (2 * np.pi)
+        for level in range(len(zooms)):
+            side = np.int64(1) << zooms[level]
+            x, y = turn_x * side - 0.5, turn_y * side - 0.5
+            left, top = np.floor(x), np.floor(y)
+            across, down = x - left, y - top
+            for corner in range(CORNERS):
+                dx, dy = corner & 1, corner >> 1
+                column = (np.int64(left) + dx) % side
+                wanted = (level << 60) | (column << 30) | (np.int64(top) + dy)
+                at = min(np.searchsorted(keys, wanted), len(keys) - 1)
+                part = (across if dx else 1 - across) * (down if dy else 1 - down)
+                row[i, level * CORNERS + corner] = at
+                share[i, level * CORNERS + corner] = part if keys[at] == wanted else 0.0

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from model import baselines, features, fused, motion, network, queries
 from model.config import SMALL
+from model.geo import E7
 from model.heads import OUT, combine
+from model.places import Places, most_visited
 
 Tracks = Callable[..., NDArray[Any]]
 CONFIGS = [SMALL, replace(SMALL, damping_s=60.0, accel_psd=2.0, fix_sigma_m=12.0, start_speed_mps=3.0, absolute=True)]
@@ -43,6 +45,23 @@ def test_a_question_is_the_one_that_training_asks(tracks: Tracks, way: dict[str,
         got = fused.question(kin, dt, last, config)
         for name, x, y in zip(want._fields, got, want, strict=True):
             np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-6, err_msg=name)
+
+
+def test_a_fix_is_found_on_the_map_as_training_finds_it(tracks: Tracks) -> None:
+    fixes = tracks(30, 60, seed=7)
+    fixes["lat_e7"][0, :3], fixes["lon_e7"][0, :4] = (
+        [900_000_000, -900_000_000, 0],
+        [1_799_999_999, -1_800_000_000, 0, 1],
+    )
+    lat, lon = fixes["lat_e7"].ravel() / E7, fixes["lon_e7"].ravel() / E7
+    for most in (500, 100_000):  # cells left out, and a table that is not full
+        made = Places(replace(SMALL, places=most))
+        made.know(most_visited(lat[:900], lon[:900], most, 1))
+        want, got = made.find(lat, lon), fused.find(made, fixes.ravel())
+        torch.testing.assert_close(got.share, want.share, rtol=0, atol=1e-5)
+        known = want.share > 1e-5
+        assert known.any()
+        assert torch.equal(got.row[known], want.row[known])
 
 
 @pytest.mark.parametrize("size", [0.0, 0.3, 5.0, 100.0])
