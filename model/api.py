@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model import baselines, checkpoint, codec, features, gaps, motion, network, queries
-from model.cache import Slots, StatePool
+from model import baselines, checkpoint, codec, features, fused, gaps, motion, network, queries
+from model.cache import StatePool
 from model.checkpoint import WeightsError
 from model.codec import State, StateCorrupt, StateError, StateMismatch
 from model.config import SMALL, ModelConfig
@@ -26,6 +26,7 @@ from model.features import ABSENT, FIX
 from model.gaps import Fill, Gap
 from model.geo import E7, F64, displacement_m, moved_deg
 from model.heads import Spread, combine
+from model.rings import Filled, Slots
 
 __all__ = [
     "ABSENT",
@@ -45,6 +46,9 @@ __all__ = [
 KALMAN_WARMUP: Final = 64  # fixes after which the filter and the running means have forgotten how they began, to 1e-6
 MIN_NEXT_S: Final = 1e-3
 MAX_NEXT_S: Final = 86_400.0
+# Below four rows, matrix products take another way through the library and differ in the last bit; then so would what
+# int8 rounds. From four on a row's numbers are the same whatever else is in the batch, so that replays are, too.
+LEAST_ROWS: Final = 4
 REBUILD_TOKENS: Final = 64 * 192  # per forward pass, so that a mass rebuild needs no gigabytes
 
 
@@ -73,7 +77,10 @@ class TravelTimes(NamedTuple):
 class Predictor:
     """A network and the states of the entities that it follows."""
 
-    def __init__(self, net: network.Network, *, name: str, capacity: int = 1024, threads: int | None = None) -> None:
+    def __init__(
+        self, net: network.Network, *, name: str, capacity: int = 1024, threads: int | None = None, kv: str = "int8"
+    ) -> None:
+        """`kv` is how keys and values are kept: "int8", or "float32" for four times the bytes and exactness."""
         if (reason := net.config.not_servable()) is not None:
             raise WeightsError(f"{name!r} cannot be served: {reason}")
         if threads is not None:
@@ -84,13 +91,14 @@ class Predictor:
         self.version = self.fingerprint.hex()
         self.history = self.config.receptive_field + KALMAN_WARMUP + 1
         self._net = net.eval().requires_grad_(False)
-        self._pool = StatePool(self.config, capacity)
+        self._pool = StatePool(self.config, capacity, kv)
+        self._warm()
 
     @classmethod
-    def load(cls, weights: str | Path, *, capacity: int = 1024, threads: int | None = None) -> Self:
+    def load(cls, weights: str | Path, *, capacity: int = 1024, threads: int | None = None, kv: str = "int8") -> Self:
         """Weights by bundled name or directory. Raises WeightsError."""
         net = checkpoint.from_pretrained(weights)
-        return cls(net, name=net.config.name, capacity=capacity, threads=threads)
+        return cls(net, name=net.config.name, capacity=capacity, threads=threads, kv=kv)
 
     @classmethod
     def untrained(cls, config: ModelConfig | None = None, *, seed: int = 0, capacity: int = 1024) -> Self:
@@ -112,19 +120,18 @@ class Predictor:
     @torch.inference_mode()
     def advance(self, slots: Slots, fixes: NDArray[Any]) -> None:
         """Fold one fix per slot into its state, in place. Slots must be distinct; time must not run backwards."""
-        pool = self._pool
         self._check(slots, fixes)
-        if not len(slots):
-            return
-        age = pool.age[slots]
-        dt, d = features.steps_between(pool.last[slots], fixes)
-        folded = motion.fold(pool.kin[slots], dt, d, self.config)
-        kin = np.where((age == 0)[:, None], motion.fresh(self.config), folded)
-        x = torch.from_numpy(features.encode(kin, features.context(fixes), self.config))
-        pool.hidden[torch.from_numpy(slots)] = self._net.trunk.step(
-            x, torch.from_numpy(age), pool.writer(slots), self._net.locate(fixes), _times(fixes)
+        pool, n, slots = self._pool, len(slots), slots.copy()  # for a view the kernels would be compiled anew
+        rows = _enough(n)  # repeated rows are computed and left
+        new, age = fixes[rows], pool.age[slots[rows]]
+        kin, x = fused.step(pool.kin[slots[rows]], pool.last[slots[rows]], new, age, self.config)
+        places = self._net.trunk.places
+        found = None if places is None else fused.find(places, new)
+        hidden = self._net.trunk.step(
+            torch.from_numpy(x), torch.from_numpy(age), pool.rows(slots), found, self._times(new)
         )
-        pool.kin[slots], pool.last[slots], pool.age[slots] = kin, fixes, age + 1
+        pool.hidden[torch.from_numpy(slots)] = hidden[:n]
+        pool.kin[slots], pool.last[slots], pool.age[slots] = kin[:n], fixes, age[:n] + 1
 
     @torch.inference_mode()
     def rebuild(self, slots: Slots, windows: Sequence[NDArray[Any]]) -> None:
@@ -145,13 +152,14 @@ class Predictor:
 
         Raises ValueError for an empty slot or a horizon not above 0.
         """
-        pool = self._pool
         self._check_filled(slots)
         horizons = np.asarray(horizons_s, dtype=np.float64)
         if horizons.shape[:-1] not in ((), (len(slots),)):
             raise ValueError(f"horizons must have the shape H or N={len(slots)}, H, got {horizons.shape}")
         if not bool((horizons > 0).all()) or not bool(np.isfinite(horizons).all()):
             raise ValueError(f"horizons must be positive seconds, got {horizons_s}")
+        pool, n, rows = self._pool, len(slots), _enough(len(slots))
+        slots = slots[rows]
         kin, last, hidden = pool.kin[slots], pool.last[slots], pool.hidden[torch.from_numpy(slots)]
         running = np.where(kin[:, motion.DT] == 0.0, 1.0, np.exp(kin[:, motion.LOG_DT]))
         log_ratio = np.asarray(self._net.interval(hidden).double().numpy())
@@ -159,18 +167,17 @@ class Predictor:
         next_dt = np.clip(
             running * np.exp(np.clip(np.where(sound, log_ratio, 0.0), -12.0, 12.0)), MIN_NEXT_S, MAX_NEXT_S
         )
-        dt = np.concatenate([next_dt[:, None], np.broadcast_to(horizons, (len(slots), horizons.shape[-1]))], axis=1)
-        at = queries.from_origin(last, self.config)
-        question = network.asked(queries.forecast(kin, dt, self.config, at), torch.float64)
-        spread = combine(self._net.forecast(hidden, question.features), question)
-        mean, cov, sound = self._sound(spread, sound)
-        cov = cov * self._net.calibration.of_forecast(kin, dt)[..., None]
-        plain = baselines.damped_velocity(kin, dt, self.config)
-        mean, cov = _replace(mean, cov, plain, ~sound)
+        dt = np.concatenate([next_dt[:, None], np.broadcast_to(horizons, (n, horizons.shape[-1]))[rows]], axis=1)
+        question = fused.question(kin, dt, last, self.config)
+        asked = torch.from_numpy(question.features).float()
+        mean, cov = fused.combined(self._net.forecast(hidden, asked).numpy(), question)
+        sound &= np.isfinite(mean).all((1, 2)) & np.isfinite(cov).all((1, 2))
+        cov *= self._net.calibration.of_forecast(kin, dt)[..., None]
+        if not sound.all():
+            mean, cov = _replace(mean, cov, baselines.damped_velocity(kin, dt, self.config), ~sound)
         lat, lon = moved_deg(last["lat_e7"][:, None] / E7, last["lon_e7"][:, None] / E7, mean)
-        return Forecasts(
-            next_dt, mean[:, 0], lat[:, 0], lon[:, 0], cov[:, 0], lat[:, 1:], lon[:, 1:], cov[:, 1:], ~sound
-        )
+        said = (next_dt, mean[:, 0], lat[:, 0], lon[:, 0], cov[:, 0], lat[:, 1:], lon[:, 1:], cov[:, 1:], ~sound)
+        return Forecasts(*(array[:n] for array in said))
 
     @torch.inference_mode()
     def fill(self, slots: Slots, asked: Sequence[Gap]) -> list[Fill]:
@@ -218,11 +225,17 @@ class Predictor:
         """The states as bytes. `loads` of them continues exactly as these slots would."""
         pool = self._pool
         self._check_filled(slots)
-        rings, hidden = pool.export_rings(slots), pool.hidden[torch.from_numpy(slots)].numpy()
+        rings, hidden = pool.rings.dumps(slots), pool.hidden[torch.from_numpy(slots)].numpy()
         filled = np.minimum(pool.age[slots], self.config.window)
         return [
             codec.dumps(
-                State(int(pool.age[s]), pool.last[s : s + 1], pool.kin[s], hidden[i], rings[i, :, :, : filled[i]]),
+                State(
+                    int(pool.age[s]),
+                    pool.last[s : s + 1],
+                    pool.kin[s],
+                    hidden[i],
+                    Filled(*(a[i, :, :, : filled[i]] for a in rings)),
+                ),
                 self.fingerprint,
             )
             for i, s in enumerate(slots)
@@ -234,9 +247,10 @@ class Predictor:
         pool.check(slots)
         if len(blobs) != len(slots):
             raise ValueError(f"{len(blobs)} states for {len(slots)} slots")
-        states = [codec.loads(blob, self.config, self.fingerprint) for blob in blobs]
+        states = [codec.loads(blob, self.config, self.fingerprint, pool.rings.kind) for blob in blobs]
+        pool.rings.clear(slots)
         for slot, state in zip(slots, states, strict=True):
-            pool.import_rings(int(slot), state.rings)
+            pool.rings.loads(int(slot), state.rings)
             pool.hidden[int(slot)] = torch.from_numpy(state.hidden.copy())
             pool.kin[slot], pool.last[slot], pool.age[slot] = state.kin, state.last, state.age
 
@@ -245,12 +259,24 @@ class Predictor:
         fixes, lengths = baselines.pad(windows)
         kin = baselines.scan_fixes(fixes, self.config)
         x = torch.from_numpy(features.encode(kin, features.context(fixes), self.config))
-        hidden, kept = net.trunk(x, net.locate(fixes), _times(fixes))
+        hidden, kept = net.trunk(x, net.locate(fixes), self._times(fixes))
         rows, newest = np.arange(len(slots)), lengths - 1
+        pool.rings.clear(slots)
         for block, (k, v) in enumerate(kept):
             pool.put_sequence(slots, block, k, v, lengths)
         pool.hidden[torch.from_numpy(slots)] = hidden[torch.from_numpy(rows), torch.from_numpy(newest)]
         pool.kin[slots], pool.last[slots], pool.age[slots] = kin[rows, newest], fixes[rows, newest], lengths
+
+    def _times(self, fixes: NDArray[Any]) -> torch.Tensor | None:
+        """What time-RoPE turns by; a copy, as torch takes no view into packed records."""
+        return torch.from_numpy(np.array(fixes["ts_ms"])) if self.config.positions == "time-rope" else None
+
+    def _warm(self) -> None:
+        """One step, so that what is compiled is compiled before the first ping comes."""
+        slots = self.acquire(1)
+        self.advance(slots, np.zeros(1, dtype=FIX))
+        self.forecast(slots, (60.0,))
+        self.release(slots)
 
     def _check(self, slots: Slots, fixes: NDArray[Any]) -> None:
         self._pool.check(slots)
@@ -269,8 +295,9 @@ class Predictor:
         return mean, cov, sound & finite
 
 
-def _times(fixes: NDArray[Any]) -> torch.Tensor:
-    return torch.from_numpy(np.array(fixes["ts_ms"]))  # a copy: torch takes no view into packed records
+def _enough(rows: int) -> Slots:
+    """Indices of a batch's rows, the last repeated up to LEAST_ROWS; an empty batch stays empty."""
+    return np.minimum(np.arange(max(rows, LEAST_ROWS) if rows else 0), rows - 1)
 
 
 def _replace(mean: F64, cov: F64, plain: motion.Law, rows: NDArray[np.bool_]) -> tuple[F64, F64]:

@@ -2,14 +2,11 @@
 
 Knows arrays and slots; knows no entity ids and no weights. Grows by doubling, never shrinks: a worker's entities stay.
 
-    keys and values  float32 [blocks, slots, 2, W, D]   index of a ping in the ring = its age mod W
-    hidden           float32 [slots, C]                 of the last ping, what the heads read
-    kin              float64 [slots, K]                 model.motion
-    last             FIX     [slots]                    the last fix
-    age              int64   [slots]                    pings folded so far; 0 = empty
-
-Another precision of the rings (int8) is a change of `_Rings.append`, `put_sequence`, `export_rings` and
-`import_rings` alone.
+    rings            model.rings           keys and values; place of a ping in the ring = its age mod W
+    hidden           float32 [slots, C]    of the last ping, what the heads read
+    kin              float64 [slots, K]    model.motion
+    last             FIX     [slots]       the last fix
+    age              int64   [slots]       pings folded so far; 0 = empty
 """
 
 from __future__ import annotations
@@ -24,22 +21,20 @@ from torch import Tensor
 from model import motion
 from model.config import ModelConfig
 from model.features import FIX
-
-Slots = NDArray[np.int64]
+from model.rings import Rings, Rows, Slots
 
 
 class StatePool:
     """In place and thread-confined: the caller owns the slots that `acquire` hands out."""
 
-    def __init__(self, config: ModelConfig, capacity: int) -> None:
+    def __init__(self, config: ModelConfig, capacity: int, kind: str) -> None:
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1 slot, got {capacity}")
         self.config = config
         self._free: list[int] = []
         self.capacity = 0
-        c = config
-        self.rings = torch.zeros(c.blocks, 0, 2, c.window, c.kv_dim)
-        self.hidden = torch.zeros(0, c.d)
+        self.rings = Rings(config, kind)
+        self.hidden = torch.zeros(0, config.d)
         self.kin = np.zeros((0, motion.WIDTH))
         self.last = np.zeros(0, dtype=FIX)
         self.age = np.zeros(0, dtype=np.int64)
@@ -60,7 +55,8 @@ class StatePool:
         self._free.extend(sorted((int(s) for s in slots), reverse=True))
 
     def reset(self, slots: Slots) -> None:
-        """Empty the slots. The rings keep their bytes: an age of 0 hides them."""
+        """Empty the slots."""
+        self.rings.clear(slots)
         self.age[slots] = 0
         self.kin[slots] = motion.fresh(self.config)
         self.last[slots] = np.zeros((), dtype=FIX)
@@ -75,58 +71,30 @@ class StatePool:
         if len(np.unique(slots)) != len(slots):
             raise ValueError("slots must be distinct: a row can fold one ping per call")
 
-    def writer(self, slots: Slots) -> _Rings:
+    def rows(self, slots: Slots) -> Rows:
         """Rings of these rows for one step, at their present ages."""
-        return _Rings(self.rings, torch.from_numpy(slots), torch.from_numpy(self.age[slots] % self.config.window))
+        return self.rings.rows(slots, self.age[slots])
 
-    def put_sequence(self, slots: Slots, block: int, k_NTD: Tensor, v_NTD: Tensor, lengths: Slots) -> None:
+    def put_sequence(self, slots: Slots, block: int, k_NTE: Tensor, v_NTE: Tensor, lengths: Slots) -> None:
         """Write the newest W keys and values of sequences that begin at age 0, ragged by lengths [N]."""
         w = self.config.window
         place = np.arange(w)
         # The newest index i < length with i mod W = place; before the ring is full some places have none.
         index = lengths[:, None] - 1 - (lengths[:, None] - 1 - place) % w  # N, W
         row, where = np.nonzero(index >= 0)
-        source = torch.from_numpy(index[row, where])
-        rows, at, to = torch.from_numpy(row), torch.from_numpy(where), torch.from_numpy(slots[row])
-        self.rings[block, to, 0, at] = k_NTD[rows, source]
-        self.rings[block, to, 1, at] = v_NTD[rows, source]
-
-    def export_rings(self, slots: Slots) -> NDArray[np.float32]:
-        """[N, blocks, 2, W, D], a copy."""
-        return np.asarray(self.rings[:, torch.from_numpy(slots)].transpose(0, 1).numpy())
-
-    def import_rings(self, slot: int, filled: NDArray[np.float32]) -> None:
-        """Overwrite the first places of one slot's rings with [blocks, 2, n, D]."""
-        self.rings[:, slot, :, : filled.shape[2]] = torch.from_numpy(filled.copy())  # blobs are read-only
+        k, v = (y.numpy()[row, index[row, where]] for y in (k_NTE, v_NTE))
+        self.rings.put(block, slots[row], where, k, v)
 
     def _grow(self, capacity: int) -> None:
         extra = capacity - self.capacity
-        c = self.config
-        self.rings = torch.cat([self.rings, torch.zeros(c.blocks, extra, 2, c.window, c.kv_dim)], dim=1)
-        self.hidden = torch.cat([self.hidden, torch.zeros(extra, c.d)])
+        self.rings.grow(extra)
+        self.hidden = torch.cat([self.hidden, torch.zeros(extra, self.config.d)])
         self.kin = _extended(self.kin, extra)
         self.last = _extended(self.last, extra)
         self.age = _extended(self.age, extra)
         self.age[self.capacity :] = -1
         self._free = [*range(capacity - 1, self.capacity - 1, -1), *self._free]
         self.capacity = capacity
-
-
-class _Rings:
-    """`model.transformer.Rings` over the pool. Rows in one run of slots are read in place, others gathered."""
-
-    def __init__(self, rings: Tensor, slots: Tensor, place: Tensor) -> None:
-        self._rings, self._slots, self._place = rings, slots, place
-        n = len(slots)
-        run = n > 0 and int(slots[-1]) - int(slots[0]) == n - 1 and bool((slots[1:] > slots[:-1]).all())
-        self._run = slice(int(slots[0]), int(slots[0]) + n) if run else None
-
-    def append(self, block: int, k_ND: Tensor, v_ND: Tensor) -> tuple[Tensor, Tensor]:
-        rings = self._rings[block]  # slots, 2, W, D
-        rings[self._slots, 0, self._place] = k_ND
-        rings[self._slots, 1, self._place] = v_ND
-        both = rings[self._run] if self._run is not None else rings.index_select(0, self._slots)
-        return both[:, 0], both[:, 1]
 
 
 def _extended(array: NDArray[Any], extra: int) -> NDArray[Any]:

@@ -80,7 +80,7 @@ def encode(kin: F64, ctx: Context, config: ModelConfig) -> NDArray[np.float32]:
         return np.concatenate([_pace(kin), _clock(ctx.phase_ms)], axis=-1, dtype=np.float32)
     parts = [_motion(kin), _reported(ctx), _clock(ctx.phase_ms)]
     if config.absolute:
-        parts.append(_absolute(ctx))
+        parts.append(absolute(ctx))
     return np.concatenate(parts, axis=-1, dtype=np.float32)
 
 
@@ -150,7 +150,8 @@ def _clock(phase_ms: NDArray[np.int64]) -> F64:
     return np.stack([*waves, np.ones_like(known)], axis=-1) * known[..., None]
 
 
-def _absolute(ctx: Context) -> F64:
+def absolute(ctx: Context) -> F64:
+    """The absolute position as waves of many lengths [..., 4 · scales]."""
     angles = [2 * np.pi * deg / scale for scale in _ABSOLUTE_SCALES_DEG for deg in (ctx.lat_deg, ctx.lon_deg)]
     waves = np.stack([f(angle) for angle in angles for f in (np.sin, np.cos)], axis=-1)
     # No sine and cosine are 0 at once, so "not known" is a value of its own.

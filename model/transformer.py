@@ -2,7 +2,7 @@
 
 Two ways through the same weights that must agree to 1e-5 in float32:
 `forward` takes whole sequences, a token seeing itself and the W-1 before it; `step` takes one ping per row and finds
-the others in a ring (model.cache), where rows may have any ages.
+the others in a ring (model.rings), where rows may have any ages.
 
 Shapes: B sequences, N rows, T pings, F features, C = config.d, H heads, D = C / H, W = config.window, G key heads,
 P = config.patch pings per token.
@@ -25,8 +25,11 @@ from model.positions import Positions, rotate
 class Rings(Protocol):
     """Where `step` keeps keys and values: one ring of W per row and block."""
 
-    def append(self, block: int, k_NE: Tensor, v_NE: Tensor) -> tuple[Tensor, Tensor]:
-        """Write the newest key and value of each row, and return all of the rows' rings, [N, W, E = G·D] each."""
+    def attend(self, block: int, qkv: Tensor, cos_sin: Tensor | None) -> Tensor:
+        """Append each row's newest key and value, then answer its queries: qkv [N, C + 2E], E = G·D, to [N, C].
+
+        What `Block.project` and `Block.attend` are to a sequence; cos_sin [N, 2, D/2] is still to be applied.
+        """
 
 
 class Block(nn.Module):
@@ -136,14 +139,9 @@ class Trunk(nn.Module):
         """Hidden vectors [N, C] of one new ping per row; age_N counts the pings that a row has folded before."""
         x = self.positions.add(self._enter(x_NF, found), age_N)
         cos_sin = self.positions.angles(age_N, time_ms)  # N, 2, D/2
-        # A ring slot is filled once the row is that old: order in the ring is no matter, keys carry their angle.
-        empty = torch.arange(self.config.window, device=x.device) > age_N.unsqueeze(1)  # N, W
-        bias = torch.zeros_like(empty, dtype=x_NF.dtype).masked_fill_(empty, float("-inf")).unsqueeze(1)
         for i, block in enumerate(self.blocks):
             assert isinstance(block, Block)
-            q, k, v = block.project(x, cos_sin)
-            k, v = rings.append(i, k, v)  # N, W, G·D
-            x = block.mix(x, block.attend(q.unsqueeze(1), k, v, bias).squeeze(1))
+            x = block.mix(x, rings.attend(i, block.qkv(block.norm_attention(x)), cos_sin))
         hidden: Tensor = self.norm(x)
         return hidden
 

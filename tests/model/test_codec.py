@@ -13,8 +13,10 @@ from model import codec, motion
 from model.codec import State, StateCorrupt, StateError, StateMismatch
 from model.config import ModelConfig
 from model.features import ABSENT, FIX
+from model.rings import ONE, Filled
 
 GOLDEN = Path(__file__).parent / "golden" / "state_v2.bin"
+GOLDEN_INT8 = GOLDEN.with_name("state_v3.bin")
 CONFIG = ModelConfig(name="golden", d=8, blocks=2, heads=2, window=4)
 FINGERPRINT = bytes(range(8))
 
@@ -26,8 +28,20 @@ def golden_state() -> State:
         last=np.array((1_480_000_000_123, 302_700_001, -977_400_002, 1234, ABSENT), dtype=FIX),
         kin=np.arange(motion.WIDTH) / 8,
         hidden=np.arange(8, dtype=np.float32) - 4,
-        rings=np.arange(2 * 2 * 3 * 4, dtype=np.float32).reshape(2, 2, 3, 4) / 16,
+        rings=Filled(
+            np.arange(2 * 2 * 3 * 4, dtype=np.float32).reshape(2, 2, 3, 4) / 16, np.full((2, 2, 3), ONE, np.uint16)
+        ),
     )
+
+
+def golden_int8_state() -> State:
+    kv = np.arange(2 * 2 * 3 * 4, dtype=np.int8).reshape(2, 2, 3, 4) - 24
+    return golden_state()._replace(rings=Filled(kv, np.arange(ONE, ONE + 12, dtype=np.uint16).reshape(2, 2, 3)))
+
+
+def assert_same(got: State, want: State) -> None:
+    for x, y in zip((*got[:-1], *got.rings), (*want[:-1], *want.rings), strict=True):
+        np.testing.assert_array_equal(x, y)
 
 
 def resealed(body: bytes) -> bytes:
@@ -36,9 +50,27 @@ def resealed(body: bytes) -> bytes:
 
 
 def test_golden_bytes_of_version_2_still_load() -> None:
-    state = codec.loads(GOLDEN.read_bytes(), CONFIG, FINGERPRINT)
-    for got, want in zip(state, golden_state(), strict=True):
-        np.testing.assert_array_equal(got, want)
+    assert_same(codec.loads(GOLDEN.read_bytes(), CONFIG, FINGERPRINT, "float32"), golden_state())
+
+
+def test_golden_bytes_of_version_3_still_load() -> None:
+    assert_same(codec.loads(GOLDEN_INT8.read_bytes(), CONFIG, FINGERPRINT, "int8"), golden_int8_state())
+
+
+@pytest.mark.parametrize(("path", "other"), [(GOLDEN, "int8"), (GOLDEN_INT8, "float32")])
+def test_rings_of_one_kind_are_never_read_as_the_other(path: Path, other: str) -> None:
+    with pytest.raises(StateMismatch, match=f"with {other} rings"):
+        codec.loads(path.read_bytes(), CONFIG, FINGERPRINT, other)
+
+
+def test_the_layout_of_version_3_is_the_drawn_one() -> None:
+    blob = codec.dumps(golden_int8_state(), FINGERPRINT)
+    assert blob == GOLDEN_INT8.read_bytes()
+    assert struct.unpack_from("<4sHH8sq", blob) == (b"PCST", 3, 3, FINGERPRINT, 3)
+    assert blob[44:220] == codec.dumps(golden_state(), FINGERPRINT)[44:220]
+    assert struct.unpack_from("<48b", blob, 220) == tuple(range(-24, 24))
+    assert struct.unpack_from("<12H", blob, 268) == tuple(range(ONE, ONE + 12))
+    assert len(blob) == 268 + 2 * 12 + 4 == codec.size(CONFIG, 3, "int8")
 
 
 def test_the_layout_is_the_drawn_one() -> None:
@@ -49,11 +81,12 @@ def test_the_layout_is_the_drawn_one() -> None:
     assert struct.unpack_from("<18d", blob, 44) == tuple(np.arange(18) / 8)
     assert struct.unpack_from("<8f", blob, 188) == tuple(range(-4, 4))
     assert struct.unpack_from("<48f", blob, 220) == tuple(np.arange(48) / 16)
-    assert len(blob) == 220 + 4 * 48 + 4 == codec.size(CONFIG, 3)
+    assert len(blob) == 220 + 4 * 48 + 4 == codec.size(CONFIG, 3, "float32")
 
 
 def test_the_small_model_has_the_documented_size() -> None:
-    assert codec.size(ModelConfig(), 64) == 33_472
+    assert codec.size(ModelConfig(), 64, "float32") == 33_472
+    assert codec.size(ModelConfig(), 64, "int8") == 9_408
 
 
 def test_every_flipped_bit_is_refused() -> None:
@@ -63,34 +96,34 @@ def test_every_flipped_bit_is_refused() -> None:
             damaged = bytearray(blob)
             damaged[position] ^= 1 << bit
             with pytest.raises(StateError):
-                codec.loads(bytes(damaged), CONFIG, FINGERPRINT)
+                codec.loads(bytes(damaged), CONFIG, FINGERPRINT, "float32")
 
 
 def test_every_truncation_is_refused() -> None:
     blob = GOLDEN.read_bytes()
     for length in range(len(blob)):
         with pytest.raises(StateCorrupt):
-            codec.loads(blob[:length], CONFIG, FINGERPRINT)
+            codec.loads(blob[:length], CONFIG, FINGERPRINT, "float32")
     with pytest.raises(StateCorrupt):
-        codec.loads(blob + b"\0", CONFIG, FINGERPRINT)
+        codec.loads(blob + b"\0", CONFIG, FINGERPRINT, "float32")
 
 
 def test_another_model_or_version_is_a_mismatch() -> None:
     with pytest.raises(StateMismatch, match="swapped"):
-        codec.loads(GOLDEN.read_bytes(), CONFIG, bytes(8))
+        codec.loads(GOLDEN.read_bytes(), CONFIG, bytes(8), "float32")
     newer = bytearray(GOLDEN.read_bytes()[:-4])
     newer[4] = 3
     with pytest.raises(StateMismatch, match="version 3"):
-        codec.loads(resealed(bytes(newer)), CONFIG, FINGERPRINT)
+        codec.loads(resealed(bytes(newer)), CONFIG, FINGERPRINT, "float32")
 
 
 @pytest.mark.parametrize(("age", "filled"), [(0, 0), (-1, 3), (3, 2), (2, 3), (9, 3), (3, 65_535)])
 def test_ages_and_sizes_that_contradict_each_other_are_refused(age: int, filled: int) -> None:
     body = struct.pack("<4sHH8sq", b"PCST", 2, filled, FINGERPRINT, age) + GOLDEN.read_bytes()[24:-4]
     with pytest.raises(StateCorrupt):
-        codec.loads(resealed(body), CONFIG, FINGERPRINT)
+        codec.loads(resealed(body), CONFIG, FINGERPRINT, "float32")
 
 
 def test_a_huge_blob_is_refused_before_it_is_read() -> None:
     with pytest.raises(StateCorrupt, match="larger"):
-        codec.loads(b"PCST" + bytes(17 * 1024 * 1024), CONFIG, FINGERPRINT)
+        codec.loads(b"PCST" + bytes(17 * 1024 * 1024), CONFIG, FINGERPRINT, "float32")

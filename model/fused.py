@@ -1,0 +1,277 @@
+"""What a step computes beside the network, a row at a time and compiled: for serving, where a hundred numpy calls on
+a few numbers each would cost more than the network.
+
+Not a second definition: `motion.fold`, `features.encode`, `places.corners`, `queries.forecast` and `heads.combine` are
+what is meant. Training uses those, and tests/model/test_fused.py holds these to them: a change there is a change here.
+What few configs ask for (targets other than "kalman", the absolute position) is left to them.
+
+Shapes: N rows, Q queries, K = motion.WIDTH, F features, A other physics.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model import features, motion, queries
+from model import motion as m
+from model.config import ModelConfig
+from model.features import ABSENT
+from model.geo import E7, F64, M_PER_DEG, MIN_COS_LAT
+from model.heads import HEADING_FLOOR_MPS, MAX_LEAN, MAX_LOG_SHAPE, MAX_LOG_SPREAD, MAX_RESIDUAL, OUT, REACH_MEMORY_S
+from model.kernels import compiled
+from model.places import CORNERS, MAX_LAT_DEG, ZOOMS, Found, Places
+from model.queries import Question
+
+_RAD: Final = np.pi / 180.0
+_METRES: Final = M_PER_DEG / E7
+_TURN_E7: Final = 360 * E7
+_HOUR_MS: Final = 3_600_000
+_DAY_MS: Final = 24 * _HOUR_MS
+_WEEK_MS: Final = 7 * _DAY_MS
+_ENCODED: Final = 36  # features without the absolute position
+_ASKED: Final = queries.FORECAST_FEATURES
+_OTHERS: Final = queries.FORECAST_OTHERS
+
+
+def step(
+    kin: F64, last: NDArray[Any], fixes: NDArray[Any], age: NDArray[np.int64], config: ModelConfig
+) -> tuple[F64, NDArray[np.float32]]:
+    """Kinematic rows [N, K] with one more fix folded in (age 0: its first), and the model's inputs [N, F]."""
+    out, x = np.empty((len(fixes), motion.WIDTH)), np.empty((len(fixes), _ENCODED), np.float32)
+    _step(kin, last, np.array(fixes), age, motion.fresh(config), *_physics(config), out, x)
+    if config.absolute:
+        x = np.concatenate([x, features.absolute(features.context(fixes))], axis=-1, dtype=np.float32)
+    return out, x
+
+
+def question(kin: F64, dt_s: F64, last: NDArray[Any], config: ModelConfig) -> Question:
+    """`queries.forecast` from rows [N, K] whose last fixes are `last`, for dt_s [N, Q] ahead; features in float32."""
+    if config.target != "kalman" or not config.query_time:
+        at = queries.from_origin(last, config) if config.target == "absolute" else None
+        return queries.forecast(kin, dt_s, config, at)
+    n, q = dt_s.shape
+    shapes = ((n, q, 2), (n, q, _OTHERS, 2), (n, q), (n, q), (n, q, 2))
+    asked = Question(np.empty((n, q, _ASKED), np.float32), *(np.empty(shape) for shape in shapes))
+    _question(kin, dt_s, *_physics(config), *asked)
+    return asked
+
+
+def combined(raw: NDArray[np.float32], asked: Question) -> tuple[F64, F64]:
+    """`heads.combine` of the network's numbers [N, Q, OUT + A]: mean [N, Q, 2] and covariance [N, Q, 3]."""
+    mean, cov = np.empty(asked.base_en.shape), np.empty((*asked.base_var.shape, 3))
+    _combine(raw, asked.base_en, asked.others_en, asked.base_var, asked.reach_m, asked.frame, mean, cov)
+    return mean, cov
+
+
+def find(places: Places, fixes: NDArray[Any]) -> Found:
+    """`Places.find` of where fixes [N] lie: rows of the table and their shares [N, J]."""
+    row = np.empty((len(fixes), len(ZOOMS) * CORNERS), np.int64)
+    share = np.empty(row.shape, np.float32)
+    _find(places.keys.numpy(), np.array(fixes), np.array(ZOOMS), row, share)
+    return Found(torch.from_numpy(row), torch.from_numpy(share))
+
+
+def _physics(config: ModelConfig) -> tuple[float, float, float]:
+    return config.damping_s, config.accel_psd, config.fix_sigma_m**2
+
+
+@compiled
+def _step(kin, last, fixes, age, fresh, tau, psd, noise, out, x):  # type: ignore[no-untyped-def]
+    for i in range(len(fixes)):
+        fix = fixes[i]
+        row = out[i]
+        if age[i] == 0:
+            row[:] = fresh
+        else:
+            was = last[i]
+            dt = (fix.ts_ms - was.ts_ms) / 1000.0
+            d_lon = (np.int64(fix.lon_e7) - was.lon_e7 + _TURN_E7 // 2) % _TURN_E7 - _TURN_E7 // 2
+            d_n = (np.int64(fix.lat_e7) - was.lat_e7) * _METRES
+            d_e = d_lon * (_METRES * max(np.cos(was.lat_e7 / E7 * _RAD), MIN_COS_LAT))
+            _fold(kin[i], max(dt, m.MIN_DT_S), d_e, d_n, tau, psd, noise, row)
+        _encode_motion(row, x[i])
+        _encode_fix(fix, x[i])
+
+
+@compiled
+def _predict(pp, pv, vv, dt, tau, psd):  # type: ignore[no-untyped-def]
+    """`motion.predict`."""
+    lag = -tau * np.expm1(-dt / tau)
+    carry = 1.0 - lag / tau
+    q_xx = psd * tau * tau * max(dt - lag - lag * lag / (2 * tau), 0.0)
+    q_xv = psd * lag * lag / 2
+    q_vv = psd * lag * (1.0 - lag / (2 * tau))
+    pp_ = pp + 2 * lag * pv + lag * lag * vv + q_xx
+    return lag, carry, pp_, carry * (pv + lag * vv) + q_xv, carry * carry * vv + q_vv
+
+
+@compiled
+def _fold(k, dt, d_e, d_n, tau, psd, noise, out):  # type: ignore[no-untyped-def]
+    """`motion.fold` of one row."""
+    lag, carry, pp, pv, vv = _predict(k[m.PP], k[m.PV], k[m.VV], dt, tau, psd)
+    off_e = k[m.X_E] + lag * k[m.V_E] - d_e
+    off_n = k[m.X_N] + lag * k[m.V_N] - d_n
+    total = pp + noise
+    gain_x, gain_v = pp / total, pv / total
+    keep = 1.0 - gain_x
+    speed2 = (d_e * d_e + d_n * d_n) / (dt * dt)
+    log_dt = np.log(dt)
+    out[m.X_E], out[m.X_N] = keep * off_e, keep * off_n
+    out[m.V_E], out[m.V_N] = carry * k[m.V_E] - gain_v * off_e, carry * k[m.V_N] - gain_v * off_n
+    out[m.PP], out[m.PV], out[m.VV] = keep * pp, keep * pv, vv - gain_v * pv
+    out[m.D_E], out[m.D_N], out[m.DT] = d_e, d_n, dt
+    out[m.D1_E], out[m.D1_N], out[m.DT1] = k[m.D_E], k[m.D_N], k[m.DT]
+    move = min(max(m.MEMORY * (log_dt - k[m.LOG_DT]), -m.MAX_LOG_DT_MOVE), m.MAX_LOG_DT_MOVE)
+    first = k[m.DT] == 0.0
+    out[m.LOG_DT] = log_dt if first else k[m.LOG_DT] + move
+    out[m.MS_SPEED] = speed2 if first else k[m.MS_SPEED] + m.MEMORY * (speed2 - k[m.MS_SPEED])
+    out[m.W_E] = (1.0 - m.WINDOW_MEMORY) * k[m.W_E] + d_e
+    out[m.W_N] = (1.0 - m.WINDOW_MEMORY) * k[m.W_N] + d_n
+    out[m.W_S] = (1.0 - m.WINDOW_MEMORY) * k[m.W_S] + dt
+
+
+@compiled
+def _encode_motion(k, x):  # type: ignore[no-untyped-def]
+    """The first 22 features: `features._motion` of one row."""
+    first, first1 = k[m.DT] == 0.0, k[m.DT1] == 0.0
+    dt = 1.0 if first else k[m.DT]
+    dt1 = 1.0 if first1 else k[m.DT1]
+    d_e, d_n, d1_e, d1_n = k[m.D_E], k[m.D_N], k[m.D1_E], k[m.D1_N]
+    length, length1 = np.sqrt(d_e * d_e + d_n * d_n), np.sqrt(d1_e * d1_e + d1_n * d1_n)
+    v_e, v_n = d_e / dt, d_n / dt
+    speed, speed1 = np.sqrt(v_e * v_e + v_n * v_n), length1 / dt1
+    w_s = 1.0 if first else k[m.W_S]
+    w_e, w_n = k[m.W_E] / w_s, k[m.W_N] / w_s
+    scale = np.sqrt(k[m.MS_SPEED] + m.SCALE_FLOOR_MPS * m.SCALE_FLOOR_MPS)
+    trust = length * length1 + 25.0
+    log_dt = np.log(dt)
+    log_speed = np.log1p(speed)
+    f = np.log1p(length / 10.0) / max(length, 1e-9)
+    x[0], x[1] = d_e * f, d_n * f
+    f = log_speed / max(speed, 1e-9)
+    x[2], x[3] = v_e * f, v_n * f
+    filtered = np.sqrt(k[m.V_E] * k[m.V_E] + k[m.V_N] * k[m.V_N])
+    f = np.log1p(filtered) / max(filtered, 1e-9)
+    x[4], x[5] = k[m.V_E] * f, k[m.V_N] * f
+    x[6], x[7] = v_e / (speed + scale), v_n / (speed + scale)
+    window = np.sqrt(w_e * w_e + w_n * w_n)
+    f = np.log1p(window) / max(window, 1e-9)
+    x[8], x[9] = w_e * f, w_n * f
+    x[10] = log_dt / 3.0
+    x[11] = min(max(log_dt - k[m.LOG_DT], -4.0), 4.0)
+    x[12] = log_speed
+    x[13] = np.log(scale)
+    x[14] = (d_e * d1_e + d_n * d1_n) / trust
+    x[15] = (d1_e * d_n - d1_n * d_e) / trust
+    x[16] = np.log((speed + 0.5) / (speed1 + 0.5))
+    x[17] = np.log(k[m.PP]) / 2.0 - 1.0
+    x[18] = np.log(max(k[m.VV], 1e-9)) / 2.0
+    x[19] = 1.0 if first else 0.0
+    x[20] = 1.0 if first1 else 0.0
+    x[21] = np.log((window + 0.5) / (scale + 0.5))
+
+
+@compiled
+def _encode_fix(fix, x):  # type: ignore[no-untyped-def]
+    """The other 14: `features._reported` and `features._clock` of one fix."""
+    x[22:27] = 0.0
+    if fix.speed_cms != ABSENT:
+        x[22], x[23] = np.log1p(fix.speed_cms / 100.0), 1.0
+    if fix.heading_cdeg != ABSENT:
+        heading = fix.heading_cdeg / 100.0 * _RAD
+        x[24], x[25], x[26] = np.sin(heading), np.cos(heading), 1.0
+    solar_ms = np.int64(fix.lon_e7) * (_DAY_MS // 360) // E7
+    phase = (fix.ts_ms + solar_ms + 3 * _DAY_MS) % _WEEK_MS
+    turn = 2 * np.pi
+    week, hour = turn * (phase / _WEEK_MS), turn * (phase % _HOUR_MS / _HOUR_MS)
+    day = turn * (phase % _DAY_MS / _DAY_MS)
+    x[27], x[28] = np.sin(week), np.cos(week)
+    sin, cos = np.sin(day), np.cos(day)
+    x[29], x[30] = sin, cos
+    x[31], x[32] = 2 * sin * cos, cos * cos - sin * sin
+    x[33], x[34], x[35] = np.sin(hour), np.cos(hour), 1.0
+
+
+@compiled
+def _question(kin, dt_s, tau, psd, noise, x, base, others, var, reach, frame):  # type: ignore[no-untyped-def]
+    for i in range(dt_s.shape[0]):
+        k = kin[i]
+        first = k[m.DT] == 0.0
+        last_s = 1.0 if first else k[m.DT]
+        window_s = 1.0 if first else k[m.W_S]
+        last_e, last_n = k[m.D_E] / last_s, k[m.D_N] / last_s
+        log_last = np.log(last_s)
+        scale = np.sqrt(k[m.MS_SPEED] + m.SCALE_FLOOR_MPS * m.SCALE_FLOOR_MPS)
+        v_e, v_n = k[m.V_E], k[m.V_N]
+        floored = np.sqrt(v_e * v_e + v_n * v_n + HEADING_FLOOR_MPS * HEADING_FLOOR_MPS)
+        for j in range(dt_s.shape[1]):
+            dt = max(dt_s[i, j], queries.MIN_QUERY_S)
+            lag, _, pp, _, _ = _predict(k[m.PP], k[m.PV], k[m.VV], dt, tau, psd)
+            base[i, j, 0], base[i, j, 1] = k[m.X_E] + lag * v_e, k[m.X_N] + lag * v_n
+            var[i, j] = pp + noise
+            reach[i, j] = 1.0 - scale * REACH_MEMORY_S * np.expm1(-dt / REACH_MEMORY_S)
+            others[i, j, 0, 0], others[i, j, 0, 1] = last_e * lag, last_n * lag
+            others[i, j, 1, 0], others[i, j, 1, 1] = last_e * dt, last_n * dt
+            others[i, j, 2, 0], others[i, j, 2, 1] = k[m.W_E] / window_s * dt, k[m.W_N] / window_s * dt
+            frame[i, j, 0], frame[i, j, 1] = v_e / floored, v_n / floored
+            log_dt = np.log(dt)
+            x[i, j, 0] = log_dt / 4.0
+            sin, cos = np.sin(0.4 * log_dt), np.cos(0.4 * log_dt)
+            for wave in range(4):  # 0.4, 0.8, 1.6, 3.2: each has the double angle of the one before
+                x[i, j, 1 + 2 * wave], x[i, j, 2 + 2 * wave] = sin, cos
+                sin, cos = 2 * sin * cos, cos * cos - sin * sin
+            x[i, j, 9] = np.log(reach[i, j]) / 4.0
+            x[i, j, 10] = np.log(var[i, j]) / 8.0
+            x[i, j, 11] = min(max(log_dt - k[m.LOG_DT], -6.0), 6.0) / 2.0
+            x[i, j, 12] = min(max(log_dt - log_last, -6.0), 6.0) / 2.0
+
+
+@compiled
+def _combine(raw, base, others, var, reach, frame, mean, cov):  # type: ignore[no-untyped-def]
+    for i in range(raw.shape[0]):
+        for j in range(raw.shape[1]):
+            a = raw[i, j].astype(np.float64)
+            cos, sin = frame[i, j, 0], frame[i, j, 1]
+            east = a[0] + cos * a[2] - sin * a[3]
+            north = a[1] + sin * a[2] + cos * a[3]
+            shorter = reach[i, j] / np.sqrt(1 + (east * east + north * north) / (MAX_RESIDUAL * MAX_RESIDUAL))
+            at_e, at_n = base[i, j, 0] + shorter * east, base[i, j, 1] + shorter * north
+            for o in range(others.shape[2]):
+                lean = MAX_LEAN * np.tanh(a[OUT + o] / MAX_LEAN)
+                at_e += lean * (others[i, j, o, 0] - base[i, j, 0])
+                at_n += lean * (others[i, j, o, 1] - base[i, j, 1])
+            mean[i, j, 0], mean[i, j, 1] = at_e, at_n
+            size = var[i, j] * np.exp(MAX_LOG_SPREAD * np.tanh(a[4] / MAX_LOG_SPREAD))
+            cos2, sin2 = cos * cos - sin * sin, 2 * cos * sin
+            p = a[5] + cos2 * a[7] - sin2 * a[8]
+            q = a[6] + sin2 * a[7] + cos2 * a[8]
+            rho2 = p * p + q * q + 1e-12
+            rho = np.sqrt(rho2)
+            up = np.exp(rho / np.sqrt(1 + rho2 / (MAX_LOG_SHAPE * MAX_LOG_SHAPE)))
+            even, odd = size * (up + 1 / up) / 2, size * (up - 1 / up) / 2 / rho
+            cov[i, j, 0], cov[i, j, 1], cov[i, j, 2] = even + odd * p, odd * q, even - odd * p
+
+
+@compiled
+def _find(keys, fixes, zooms, row, share):  # type: ignore[no-untyped-def]
+    for i in range(len(fixes)):
+        lat = min(max(fixes[i].lat_e7 / E7, -MAX_LAT_DEG), MAX_LAT_DEG) * _RAD
+        turn_x = fixes[i].lon_e7 / E7 / 360.0 + 0.5
+        turn_y = 0.5 - np.arcsinh(np.tan(lat)) / (2 * np.pi)
+        for level in range(len(zooms)):
+            side = np.int64(1) << zooms[level]
+            x, y = turn_x * side - 0.5, turn_y * side - 0.5
+            left, top = np.floor(x), np.floor(y)
+            across, down = x - left, y - top
+            for corner in range(CORNERS):
+                dx, dy = corner & 1, corner >> 1
+                column = (np.int64(left) + dx) % side
+                wanted = (level << 60) | (column << 30) | (np.int64(top) + dy)
+                at = min(np.searchsorted(keys, wanted), len(keys) - 1)
+                part = (across if dx else 1 - across) * (down if dy else 1 - down)
+                row[i, level * CORNERS + corner] = at
+                share[i, level * CORNERS + corner] = part if keys[at] == wanted else 0.0
