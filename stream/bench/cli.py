@@ -92,6 +92,129 @@ def worker(
     _on_servers(work, bootstrap, redis, json=json, record=record)
 
 
+@app.command()
+def latency(
+    rates: Annotated[str, typer.Option("--rates", help="pings/s, separated by commas")] = "500,5000",
+    of_max: Annotated[
+        float, typer.Option("--of-max", min=0, max=5, help="and this part of the most that it drains; 0: not that")
+    ] = 0.8,
+    seconds: Annotated[float, typer.Option("--seconds", min=1, max=3_600, help="per rate")] = 20.0,
+    entities: Entities = 1_000,
+    warm_rounds: Annotated[int, typer.Option("--warm-rounds", min=2, help="pings per entity before")] = 64,
+    partitions: Partitions = 8,
+    weights: Weights = Settings.weights,
+    data: Data = None,
+    timeout_s: Timeout = 600.0,
+    bootstrap: Bootstrap = None,
+    redis: RedisUrl = None,
+    json: Json = False,
+    record: Record = False,
+) -> None:
+    """From when a ping is due to its forecast in a subscriber: p50, p99, p99.9, by an open-loop feeder."""
+    asked = tuple(map(float, _counts(rates, "--rates")))
+
+    def work(servers: Servers, show: Show) -> Report:
+        from stream.bench.latency import Options, run
+
+        how = {"rates": asked, "of_max": of_max or None, "seconds": seconds, "warm_rounds": warm_rounds}
+        more: dict[str, Any] = {**how, "partitions": partitions, "timeout_s": timeout_s, "data": data}
+        return run(Options(weights=weights, entities=entities, **more), servers, show)
+
+    _on_servers(work, bootstrap, redis, json=json, record=record)
+
+
+@app.command()
+def scale(
+    entities: Annotated[str, typer.Option("--entities", help="how many, separated by commas")] = "1000,10000,100000",
+    workers: Annotated[str, typer.Option("--workers", help="how many, separated by commas")] = "1,2,4",
+    pings: Annotated[int, typer.Option("--pings", min=100, help="per drain at least")] = 200_000,
+    workers_entities: Annotated[int, typer.Option("--workers-entities", min=1, max=1_000_000)] = 4_000,
+    partitions: Partitions = 8,
+    weights: Weights = Settings.weights,
+    data: Data = None,
+    timeout_s: Timeout = 900.0,
+    bootstrap: Bootstrap = None,
+    redis: RedisUrl = None,
+    json: Json = False,
+    record: Record = False,
+) -> None:
+    """What more entities cost one worker, and what more workers bring."""
+    counts, shared = _counts(entities, "--entities"), _counts(workers, "--workers")
+    if max(shared) > partitions:
+        raise typer.BadParameter(f"{max(shared)} workers cannot share {partitions} partitions", param_hint="--workers")
+
+    def work(servers: Servers, show: Show) -> Report:
+        from stream.bench.scale import Options, run
+
+        how = {"workers": shared, "pings": pings, "workers_entities": workers_entities}
+        more: dict[str, Any] = {**how, "partitions": partitions, "timeout_s": timeout_s, "data": data}
+        return run(Options(weights=weights, entities=counts, **more), servers, show)
+
+    _on_servers(work, bootstrap, redis, json=json, record=record)
+
+
+@app.command()
+def takeover(
+    entities: Annotated[str, typer.Option("--entities", help="how many, separated by commas")] = "10000,100000",
+    rounds: Annotated[int, typer.Option("--rounds", min=1, max=10_000, help="pings per entity before the death")] = 16,
+    partitions: Partitions = 8,
+    weights: Weights = Settings.weights,
+    other_weights: Annotated[
+        str, typer.Option("--other-weights", help="whose worker cannot use the caches: it rebuilds them from windows")
+    ] = "small-research",
+    data: Data = None,
+    timeout_s: Timeout = 1_200.0,
+    bootstrap: Bootstrap = None,
+    redis: RedisUrl = None,
+    json: Json = False,
+    record: Record = False,
+) -> None:
+    """A worker is killed -9: from its successor's assignment to the first forecast of every entity."""
+    counts = _counts(entities, "--entities")
+    if weights == other_weights:
+        raise typer.BadParameter("must differ from --weights", param_hint="--other-weights")
+
+    def work(servers: Servers, show: Show) -> Report:
+        from stream.bench.takeover import Options, run
+
+        how = {"entities": counts, "rounds": rounds, "partitions": partitions, "timeout_s": timeout_s, "data": data}
+        more: dict[str, Any] = {**how, "other_weights": other_weights}
+        return run(Options(weights=weights, **more), servers, show)
+
+    _on_servers(work, bootstrap, redis, json=json, record=record)
+
+
+@app.command()
+def peers(
+    only: Annotated[str | None, typer.Option("--only", help="of pathcast,floor,faust,faust-take,quix,flink")] = None,
+    entities: Entities = 2_000,
+    rounds: Rounds = 100,
+    partitions: Partitions = 8,
+    seconds: Annotated[float, typer.Option("--seconds", min=1, max=3_600, help="per peer and run at most")] = 30.0,
+    take: Annotated[int, typer.Option("--take", min=2, max=65_536, help="pings in one take() of Faust")] = 256,
+    runs: Runs = 5,
+    weights: Weights = Settings.weights,
+    data: Data = None,
+    bootstrap: Bootstrap = None,
+    redis: RedisUrl = None,
+    json: Json = False,
+    record: Record = False,
+) -> None:
+    """The same forecasts by a plain Faust agent, Quix Streams, PyFlink, and constant velocity in our own worker."""
+    chosen = tuple(only.split(",")) if only else ()
+
+    def work(servers: Servers, show: Show) -> Report:
+        from stream.bench.peers import PEERS, Options, run
+
+        if unknown := set(chosen) - set(PEERS):
+            raise typer.BadParameter(f"{', '.join(sorted(unknown))}; there are {', '.join(PEERS)}", param_hint="--only")
+        how = {"rounds": rounds, "partitions": partitions, "seconds": seconds, "take": take, "runs": runs}
+        more: dict[str, Any] = {**how, "only": chosen, "data": data}
+        return run(Options(weights=weights, entities=entities, **more), servers, show)
+
+    _on_servers(work, bootstrap, redis, json=json, record=record)
+
+
 def _on_servers(
     work: Callable[[Servers, Show], Report], bootstrap: str | None, redis: str | None, *, json: bool, record: bool
 ) -> None:

@@ -190,7 +190,7 @@ def played(weights: str, calls: Sequence[Call], warm: float) -> Stepped:
 
 
 def records(pings: Sequence[Sent], topic: str, partitions: int, max_batch: int) -> list[Record]:
-    """The pings as a worker polls them: each partition's in order, `max_batch` of one partition after those of another."""
+    """The pings as a worker polls them: `max_batch` of one partition, then of the next, each in order."""
     from stream.bench.topics import partition_of
 
     waiting: list[list[Record]] = [[] for _ in range(partitions)]

@@ -11,7 +11,7 @@ from redis import Redis, RedisError
 
 from stream import admin
 from stream.bench.servers import Servers
-from stream.store import KEY_ENTITY, KEY_PARTITION
+from stream.store import FIELD_OFFSET, KEY_ENTITY, KEY_META, KEY_PARTITION
 
 SCAN: Final = 2_000  # keys per call
 
@@ -59,3 +59,12 @@ def _unlink(client: Any, pattern: str) -> None:
 
 def _pattern(group_name: str) -> str:
     return KEY_PARTITION.format(group=group_name, topic="*", number="*")
+
+
+def saved(redis_url: str, group_name: str, topic: str, partitions: int) -> int:
+    """How many input records the group's checkpoints include, of a topic that began at offset 0."""
+    with Redis.from_url(redis_url) as client, client.pipeline(transaction=False) as pipe:
+        for number in range(partitions):
+            key = KEY_PARTITION.format(group=group_name, topic=topic, number=number) + KEY_META
+            pipe.hget(key, FIELD_OFFSET)
+        return sum(int(offset) for offset in pipe.execute() if offset is not None)

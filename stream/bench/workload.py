@@ -2,8 +2,8 @@
 
 An entity is one of the recorded tracks under an id of its own, entered at a place of its own. It runs to the track's
 end, then back again with the times mirrored, and so on: endless real motion with its stops, turns and silences, no
-jump where it turns around, and the same pings for the same arguments everywhere, so that a subscriber in another process
-knows when each was due.
+jump where it turns around, and the same pings for the same arguments everywhere, so that a subscriber in another
+process knows when each was due.
 """
 
 from __future__ import annotations

@@ -1,0 +1,170 @@
+"""`pathcast bench peers`: the same forecasts from the same records by other means, each by its own process's CPU.
+
+    pathcast worker             the product
+    constant velocity in ours   the floor of the plumbing: the same worker with nothing to compute
+    plain Faust agent           the same weights over the full window per ping; one ping at a time, and by takes
+    Quix Streams                the same, its window in RocksDB
+    PyFlink                     the same, keyed state; skipped with its reason where it cannot run
+
+Each drains the same topic under a group of its own for at most `seconds`, and is counted after its first tenth.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from stream.bench import launch, stores, topics
+from stream.bench.drain import rate_of, watch
+from stream.bench.peer_model import Peer
+from stream.bench.report import Cell, Report, Table
+from stream.bench.servers import Servers
+from stream.bench.stats import Rate, middle, spread
+from stream.bench.workload import Workload
+from stream.wire import Topics
+
+Show = Callable[[str], None]
+FIRST_S: Final = 240.0  # until the first answer: imports, the group, a JVM
+OURS: Final = "pathcast worker"
+NOT_HERE: Final = "{} is not installed: pip install 'pathcast[{}]'"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How much, and of what."""
+
+    weights: str = "small"
+    entities: int = 2_000
+    rounds: int = 100
+    partitions: int = 8
+    seconds: float = 30.0  # per peer at most
+    runs: int = 5
+    take: int = 256
+    only: Sequence[str] = ()  # keys of PEERS; empty: all
+    data: Path | None = None
+
+    @property
+    def pings(self) -> int:
+        return self.entities * self.rounds
+
+
+class Kind(NamedTuple):
+    """One way to do it."""
+
+    name: str
+    command: Callable[[Options, Servers, Topics, str, Path], list[str]]
+    needs: tuple[str, str] | None = None  # a module, and the extra that brings it
+
+
+def _program(module: str, *, taking: bool = False) -> Callable[[Options, Servers, Topics, str, Path], list[str]]:
+    def command(options: Options, servers: Servers, names: Topics, group: str, home: Path) -> list[str]:
+        peer = Peer(
+            bootstrap=servers.bootstrap,
+            prefix=topics.prefix_of(names),
+            group=group,
+            weights=options.weights,
+            home=str(home),
+            take=options.take if taking else 1,
+        )
+        return launch.module_command(module, msgspec.json.encode(peer).decode())
+
+    return command
+
+
+def _worker(options: Options, servers: Servers, names: Topics, group: str, home: Path) -> list[str]:
+    return launch.worker_command(launch.worker_options(servers, names, group, options.weights))
+
+
+def _floor(options: Options, servers: Servers, names: Topics, group: str, home: Path) -> list[str]:
+    ours = launch.worker_options(servers, names, group, options.weights)
+    return launch.module_command("peer_floor", "worker", *ours)
+
+
+PEERS: Final[dict[str, Kind]] = {
+    "pathcast": Kind(OURS, _worker),
+    "floor": Kind("constant velocity in ours", _floor),
+    "faust": Kind("plain Faust agent, one ping at a time", _program("peer_faust")),
+    "faust-take": Kind("plain Faust agent, take()", _program("peer_faust", taking=True)),
+    "quix": Kind("Quix Streams", _program("peer_quix"), ("quixstreams", "bench")),
+    "flink": Kind("PyFlink", _program("peer_flink"), ("pyflink", "flink")),
+}
+
+
+def run(options: Options, servers: Servers, show: Show) -> Report:
+    """A peer that cannot run is skipped, and the report says why. Raises ConnectionError when a server stops."""
+    found: dict[str, list[Rate]] = {}
+    skipped: dict[str, str] = {}
+    with topics.fresh(servers.bootstrap, options.partitions) as names:
+        show(f"filling the topic with {options.pings:,} pings of {options.entities:,} entities")
+        pings = Workload(options.entities, options.data).rounds(options.rounds)
+        topics.prefill(servers.bootstrap, names.pings, options.partitions, pings)
+        for number in range(1, options.runs + 1):  # side by side: whatever the machine does meanwhile hits all alike
+            for key in options.only or PEERS:
+                if key in skipped:
+                    continue
+                show(f"{PEERS[key].name}, run {number} of {options.runs}")
+                try:
+                    found.setdefault(key, []).append(_rate(key, options, servers, names, number))
+                except (launch.Failed, ValueError) as error:
+                    if key == "pathcast":
+                        raise
+                    skipped[key] = str(error)
+    return _report(options, servers, found, skipped)
+
+
+def _rate(key: str, options: Options, servers: Servers, names: Topics, number: int) -> Rate:
+    kind = PEERS[key]
+    if kind.needs is not None and find_spec(kind.needs[0]) is None:
+        raise launch.Failed(NOT_HERE.format(*kind.needs))
+    with stores.group(servers, f"{topics.prefix_of(names)}-{key}-{number}") as group, _home() as home:
+        counter = topics.Counter(servers.bootstrap, topics.answers_of(names))
+        with launch.process(kind.name, kind.command(options, servers, names, group, home)) as peer:
+            peer.wait_until(lambda: counter.count() > 0, "answer", FIRST_S)
+            samples = watch([peer], counter, options.pings, timeout_s=options.seconds)
+        counter.close()
+    return rate_of(samples, options.pings)
+
+
+@contextmanager
+def _home() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="pathcast-peer-", ignore_cleanup_errors=True) as home:
+        yield Path(home)
+
+
+def _report(options: Options, servers: Servers, found: dict[str, list[Rate]], skipped: dict[str, str]) -> Report:
+    ours = found.get("pathcast")
+    rows: list[list[Cell]] = []
+    for key, rates in found.items():
+        if key in skipped:
+            continue
+        per_cpu = [rate.per_cpu_s for rate in rates]
+        times: Cell = middle(ratios(ours, rates)) if ours else "-"
+        spreads = f"{100 * spread(per_cpu):.0f} %"
+        rows.append([PEERS[key].name, middle(per_cpu), spreads, middle([rate.per_wall_s for rate in rates]), times])
+    columns = ("by", "pings/s of its CPU", "±", "pings/s of wall", "pathcast is so many times faster (CPU)")
+    numbers: dict[str, Any] = {
+        "options": {**asdict(options), "data": str(options.data or "")},
+        "peers": {key: [rate._asdict() for rate in rates] for key, rates in found.items()},
+        "times_faster": {
+            key: middle(ratios(ours, rates)) for key, rates in found.items() if ours and key not in skipped
+        },
+        "skipped": skipped,
+    }
+    notes = [
+        f"{options.pings:,} pings of {options.entities:,} entities, {options.partitions} partitions, weights "
+        f"{options.weights}, at most {options.seconds:g} s each, take({options.take}); medians of {options.runs} runs",
+        *(f"{PEERS[key].name}: skipped, {why}" for key, why in skipped.items()),
+    ]
+    return Report("peers", [Table("the same forecasts by other means", columns, rows)], numbers, notes, servers.what)
+
+
+def ratios(ours: Sequence[Rate], theirs: Sequence[Rate]) -> list[float]:
+    """Run by run, so that both of a pair saw the same machine."""
+    return [our.per_cpu_s / their.per_cpu_s for our, their in zip(ours, theirs, strict=False)]
