@@ -24,19 +24,23 @@ RATE_HZ: Final = 200  # a sample costs py-spy 0.3 ms: 6 % of the other core
 WRITE_S: Final = 60.0  # for py-spy to write its file after it was told to stop
 MAIN_THREAD: Final = "MainThread"
 OTHER: Final = "event loop, other"
+# A thread in epoll, or woken from it and not yet on a core: py-spy cannot tell these apart. On a quiet machine it is
+# little; where others compete for the cores it grows, and is no CPU that the worker used.
+EPOLL: Final = "epoll, waking"
 
-# (part of the file's path, name of the function or "", stage). From a stack's innermost frame outwards, the first frame
-# that a rule knows decides: numpy called by `track` is track, and by `render` it is encode.
+# (part of the file's path, qualified name of the function or "", stage). From a stack's innermost frame outwards, the
+# first frame that a rule knows decides: numpy called by `track` is track, and by `render` it is encode.
 RULES: Final[tuple[tuple[str, str, str], ...]] = (
+    ("selectors.py", "EpollSelector.select", EPOLL),
     ("stream/clean.py", "", "decode"),
     ("stream/track.py", "", "track"),
     ("stream/record.py", "", "store"),
     ("stream/store.py", "", "store"),
     ("model/codec.py", "", "store"),
-    ("model/api.py", "dumps", "store"),
-    ("model/api.py", "loads", "store"),
-    ("model/cache.py", "import_rings", "store"),
-    ("model/cache.py", "export_rings", "store"),
+    ("model/api.py", "Predictor.dumps", "store"),
+    ("model/api.py", "Predictor.loads", "store"),
+    ("model/cache.py", "StatePool.import_rings", "store"),
+    ("model/cache.py", "StatePool.export_rings", "store"),
     ("stream/residents.py", "", "store"),
     ("/redis/", "", "store"),
     ("stream/render.py", "", "encode"),
@@ -57,6 +61,7 @@ RULES: Final[tuple[tuple[str, str, str], ...]] = (
 )
 STAGES: Final = (
     *("fetch", "Faust", "decode", "track", "engine", "gather", "step", "encode", "produce", "delivery", "store"),
+    EPOLL,
     OTHER,
 )
 

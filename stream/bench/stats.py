@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import ceil
 from statistics import median
 from typing import NamedTuple
 
@@ -47,8 +48,8 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
         raise ValueError("no values to take a percentile of")
     if not 0 < percent <= 100:
         raise ValueError(f"a percentile lies in (0, 100], got {percent}")
-    rank = -(-len(ordered) * percent // 100)  # rounded up
-    return ordered[max(int(rank), 1) - 1]
+    rank = ceil(len(ordered) * percent / 100 - 1e-9)  # 99.9 % of 1000 is 999, whatever the last bit of a float says
+    return ordered[max(rank, 1) - 1]
 
 
 def between(samples: Sequence[Sample], begin: int, end: int) -> Rate:
