@@ -189,6 +189,7 @@ def peers(
     only: Annotated[str | None, typer.Option("--only", help="of pathcast,floor,faust,faust-take,quix,flink")] = None,
     entities: Entities = 2_000,
     rounds: Rounds = 100,
+    warm_rounds: Annotated[int, typer.Option("--warm-rounds", min=1, help="pings per entity before")] = 64,
     partitions: Partitions = 8,
     seconds: Annotated[float, typer.Option("--seconds", min=1, max=3_600, help="per peer and run at most")] = 30.0,
     take: Annotated[int, typer.Option("--take", min=2, max=65_536, help="pings in one take() of Faust")] = 256,
@@ -208,8 +209,8 @@ def peers(
 
         if unknown := set(chosen) - set(PEERS):
             raise typer.BadParameter(f"{', '.join(sorted(unknown))}; there are {', '.join(PEERS)}", param_hint="--only")
-        how = {"rounds": rounds, "partitions": partitions, "seconds": seconds, "take": take, "runs": runs}
-        more: dict[str, Any] = {**how, "only": chosen, "data": data}
+        how = {"rounds": rounds, "warm_rounds": warm_rounds, "seconds": seconds, "take": take, "runs": runs}
+        more: dict[str, Any] = {**how, "partitions": partitions, "only": chosen, "data": data}
         return run(Options(weights=weights, entities=entities, **more), servers, show)
 
     _on_servers(work, bootstrap, redis, json=json, record=record)

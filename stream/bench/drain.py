@@ -13,6 +13,7 @@ from stream.bench.topics import Counter
 LOOK_S: Final = 0.1  # between two looks: a tenth of a percent of a run, and a hundredth of a core
 STALL_S: Final = 120.0  # without one more answer: something hangs
 WARM: Final = 0.1  # of the pings are drained before the clock counts: imports, first look-ups, growth of pools
+SHORT_CPU_S: Final = 1.0  # /proc counts hundredths, and a look may be LOOK_S off
 
 
 def watch(
@@ -49,3 +50,11 @@ def rate_of(samples: Sequence[Sample], total: int, *, warm: float = WARM) -> Rat
     """Of what was drained after the first `warm` part. Raises ValueError if that is not two looks."""
     reached = min(samples[-1].done, total)
     return between(samples, max(1, int(reached * warm)), reached)
+
+
+def too_short(rates: Sequence[Rate]) -> list[str]:
+    """A note where what was counted is too little to mean much; nothing otherwise."""
+    least = min((rate.cpu_s for rate in rates), default=SHORT_CPU_S)
+    if least >= SHORT_CPU_S:
+        return []
+    return [f"too short to trust: only {least:.2f} s of CPU were counted, in steps of 0.01 s: ask for more pings"]

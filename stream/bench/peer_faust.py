@@ -33,8 +33,8 @@ def build(peer: Peer) -> faust.App:
     )
     pings = app.topic(peer.topics.pings, key_type=bytes, value_type=bytes, value_serializer="raw")
     out = app.topic(peer.topics.forecasts, key_type=bytes, value_type=bytes, value_serializer="raw")
-    model = FullWindow(peer.weights, peer.topics, max(peer.take, 1))
-    windows: dict[str, bytes] = {}
+    model = FullWindow(peer)
+    windows = model.windows(peer)
 
     async def answer(events: list[Any]) -> None:
         asked = [one for event in events if (one := _asked(model, windows, event)) is not None]

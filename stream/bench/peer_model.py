@@ -8,12 +8,14 @@ exactness over a whole stream needs: less work for the peer, so the comparison l
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
 
 from model.api import FIX, Predictor
+from stream.bench.workload import NEVER_MS, Workload
 from stream.clean import parse
 from stream.render import Answered, forecasts
 from stream.settings import DEFAULT_HORIZONS_S
@@ -32,6 +34,9 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     weights: str
     home: str  # a directory for whatever the framework writes
     take: int = 1  # pings that go through the model together, where the framework can
+    entities: int  # of the workload, and of it the rounds that are in the windows already when the peer starts
+    primed_rounds: int
+    data: str | None = None
 
     @property
     def topics(self) -> Topics:
@@ -49,12 +54,22 @@ class Asked(NamedTuple):
 class FullWindow:
     """Forecasts by rebuilding every window."""
 
-    def __init__(self, weights: str, topics: Topics, capacity: int) -> None:
-        self._predictor = Predictor.load(weights, capacity=capacity, threads=1)
-        self._slots = self._predictor.acquire(capacity)
+    def __init__(self, peer: Peer) -> None:
+        self._predictor = Predictor.load(peer.weights, capacity=peer.take, threads=1)
+        self._slots = self._predictor.acquire(peer.take)
         self._model = ModelRef(self._predictor.name, self._predictor.version)
-        self._topics = topics
+        self._topics = peer.topics
         self._bytes = self._predictor.config.window * FIX_BYTES
+
+    def windows(self, peer: Peer) -> dict[str, bytes]:
+        """Every entity's window after the workload's first rounds, as if they had come through the topic."""
+        found: dict[str, bytes] = {}
+        workload = Workload(peer.entities, None if peer.data is None else Path(peer.data))
+        for ping in workload.rounds(peer.primed_rounds):
+            record = Record("", 0, 0, NEVER_MS, ping.entity_id.encode(), ping.value)
+            if (asked := self.asked(record, found.get(ping.entity_id))) is not None:
+                found[ping.entity_id] = asked.window
+        return found
 
     def asked(self, record: Record, window: bytes | None) -> Asked | None:
         """The entity's window grown by this record's ping; None if it is no ping, or not newer than the last one."""

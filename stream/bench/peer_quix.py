@@ -31,11 +31,12 @@ def build(peer: Peer) -> Any:
     )
     pings = app.topic(peer.topics.pings, key_deserializer="bytes", value_deserializer="bytes")
     out = app.topic(peer.topics.forecasts, key_serializer="bytes", value_serializer="bytes")
-    model = FullWindow(peer.weights, peer.topics, 1)
+    model = FullWindow(peer)
+    primed = model.windows(peer)
 
     def forecast(value: bytes, key: bytes, timestamp_ms: int, headers: Any, state: Any) -> bytes | None:
         record = Record(peer.topics.pings, 0, 0, timestamp_ms, key, value)
-        asked = model.asked(record, state.get_bytes(WINDOW))
+        asked = model.asked(record, state.get_bytes(WINDOW) or primed.get(key.decode()))
         if asked is None:
             return None
         state.set_bytes(WINDOW, asked.window)

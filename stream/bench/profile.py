@@ -1,7 +1,9 @@
 """Where a worker's CPU goes: py-spy's samples, sorted into stages, and its flame graph. Knows stacks and file names.
 
-py-spy reads the process from outside (`--nonblocking`: it does not even stop it), so the worker is the one that people
-run. It counts threads that are on a CPU; the torch kernel below a Python frame counts for that frame.
+py-spy reads the process from outside, so the worker is the one that people run. It counts threads that are on a CPU;
+the torch kernel below a Python frame counts for that frame. It stops the process for each sample: without that
+(`--nonblocking`) short functions such as `parse` are gone before their frame is read, and their time is lost. As only
+one py-spy can stop a process, the stages are sampled in one part of the drain and the flame graph in the next.
 """
 
 from __future__ import annotations
@@ -13,14 +15,13 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from stream.bench.launch import Failed, Process, environment, process
+from stream.bench.launch import Failed, Process, process
 
-RATE_HZ: Final = 200  # a sample costs py-spy 0.3 ms: 6 % of the other core
+RATE_HZ: Final = 200
 WRITE_S: Final = 60.0  # for py-spy to write its file after it was told to stop
 MAIN_THREAD: Final = "MainThread"
 OTHER: Final = "event loop, other"
@@ -106,48 +107,86 @@ def shares(stacks: Iterable[Stack]) -> dict[str, float]:
     return {stage: counts[stage] / total for stage in STAGES}
 
 
-@dataclass
-class Profile:
-    """What was seen. Empty until the context of `profiled` has ended."""
+class Profile(NamedTuple):
+    """What was seen."""
 
-    stages: dict[str, float] = field(default_factory=dict)
-    samples: int = 0
-    svg: bytes = b""
+    stages: dict[str, float]
+    samples: int
+    svg: bytes
 
 
-def command() -> str | None:
-    """py-spy, beside this Python or on PATH."""
+class Part(NamedTuple):
+    """What py-spy writes while the work is between two parts of it done."""
+
+    kind: str
+    begin: float
+    end: float
+
+
+PARTS: Final = (Part("raw", 0.1, 0.55), Part("flamegraph", 0.55, 1.0))
+
+
+def command() -> str:
+    """py-spy, beside this Python or on PATH. Raises launch.Failed if there is none."""
     beside = Path(sys.executable).with_name("py-spy")
-    return str(beside) if beside.exists() else shutil.which("py-spy")
-
-
-@contextmanager
-def profiled(worker: Process) -> Iterator[Profile]:
-    """Sample the worker while the context lasts. Raises launch.Failed if py-spy cannot; the worker goes on."""
-    found = command()
+    found = str(beside) if beside.exists() else shutil.which("py-spy")
     if found is None:
         raise Failed("no py-spy here: pip install 'pathcast[bench]'")
-    home = Path(tempfile.mkdtemp(prefix="pathcast-profile-"))
-    files = {"raw": home / "stacks.txt", "flamegraph": home / "flame.svg"}
-    profile = Profile()
-    try:
-        with ExitStack() as stack:
-            spies = [stack.enter_context(_spy(found, kind, path, worker.pid)) for kind, path in files.items()]
-            yield profile
-            for spy in spies:
-                spy.check()
-                os.kill(spy.pid, signal.SIGINT)  # how py-spy is told to write what it has
-            for spy in spies:
-                spy.wait(WRITE_S)
-        stacks = loads(files["raw"].read_text())
-        profile.stages, profile.samples = shares(stacks), sum(stack.samples for stack in stacks)
-        profile.svg = files["flamegraph"].read_bytes()
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
+    return found
+
+
+class Profiler:
+    """Samples a worker. Told how far the worker is, it starts and ends py-spy where a part begins and ends."""
+
+    def __init__(self, worker: Process, home: Path) -> None:
+        self._worker = worker
+        self._home = home
+        self._command = command()
+        self._left = list(PARTS)
+        self._running: tuple[Part, ExitStack, Process] | None = None
+
+    def at(self, part_done: float) -> None:
+        """Raises launch.Failed if py-spy cannot do it."""
+        if self._running is not None and part_done >= self._running[0].end:
+            self._finish()
+        if self._running is None and self._left and part_done >= self._left[0].begin and part_done < 1.0:
+            self._start(self._left.pop(0))
+
+    def _start(self, part: Part) -> None:
+        how = ["record", "--pid", str(self._worker.pid), "--format", part.kind, "--output", str(self._file(part.kind))]
+        how += ["--rate", str(RATE_HZ), "--threads", "--function"]
+        stack = ExitStack()
+        self._running = part, stack, stack.enter_context(process("py-spy", [self._command, *how]))
+
+    def _finish(self) -> None:
+        assert self._running is not None
+        _, stack, spy = self._running
+        self._running = None
+        with stack:
+            spy.check()
+            os.kill(spy.pid, signal.SIGINT)  # how py-spy is told to write what it has
+            spy.wait(WRITE_S)
+
+    def close(self) -> None:
+        """End what still runs, whatever it has seen."""
+        if self._running is not None:
+            self._running[1].close()
+            self._running = None
+
+    def found(self) -> Profile:
+        """Raises launch.Failed if a part was too short to be seen, ValueError if there is no sample."""
+        raw, svg = self._file("raw"), self._file("flamegraph")
+        if not raw.exists() or not svg.exists():
+            raise Failed("the drain was over before py-spy had begun: ask for more pings")
+        stacks = loads(raw.read_text())
+        return Profile(shares(stacks), sum(stack.samples for stack in stacks), svg.read_bytes())
+
+    def _file(self, kind: str) -> Path:
+        return self._home / kind
 
 
 @contextmanager
-def _spy(found: str, kind: str, path: Path, pid: int) -> Iterator[Process]:
-    how = ["record", "--pid", str(pid), "--format", kind, "--output", str(path), "--rate", str(RATE_HZ)]
-    with process("py-spy", [found, *how, "--nonblocking", "--threads", "--function"], env=environment()) as spy:
-        yield spy
+def profiler(worker: Process) -> Iterator[Profiler]:
+    """Raises launch.Failed if there is no py-spy. The worker goes on, whatever becomes of py-spy."""
+    with tempfile.TemporaryDirectory(prefix="pathcast-profile-") as home, closing(Profiler(worker, Path(home))) as one:
+        yield one

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from stream.bench import launch, stores, topics
-from stream.bench.drain import rate_of, watch
+from stream.bench.drain import rate_of, too_short, watch
 from stream.bench.report import Report, Table
 from stream.bench.servers import Servers
 from stream.bench.stats import Rate
@@ -155,9 +155,10 @@ def _report(options: Options, servers: Servers, costs: Sequence[Cost], shared: S
     if shared:
         alone = shared[0][1].per_wall_s
         rows = [(count, r.per_wall_s, r.per_wall_s / alone, r.cpu_us_per_ping) for count, r in shared]
-        columns = ("workers", "pings/s of wall", "of the first row", "CPU µs per ping")
+        shares = ("workers", "pings/s of wall", "of the first row", "CPU µs per ping")
         title = f"more workers, {options.partitions} partitions, {options.workers_entities:,} entities"
-        tables.append(Table(title, columns, rows))
+        tables.append(Table(title, shares, rows))
         numbers["workers"] = [{"workers": count, **rate._asdict()} for count, rate in shared]
     notes = [f"at least {options.pings:,} pings per drain, {LEAST_ROUNDS} of each entity; weights {options.weights}"]
+    notes += too_short([cost.rate for cost in costs] + [rate for _, rate in shared])
     return Report("scale", tables, numbers, notes, servers.what)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -180,7 +181,7 @@ def played(weights: str, calls: Sequence[Call], warm: float) -> Stepped:
     for name, arguments in calls:
         method = getattr(predictor, name)
         if name in TIMED and pings >= warm * total:
-            watch.timed(lambda method=method, arguments=arguments: method(*arguments))
+            watch.timed(partial(method, *arguments))
             counted += len(arguments[0]) if name == "forecast" else 0
             steps += name == "forecast"
         else:

@@ -103,7 +103,7 @@ class Drill:
             self._until_killed(names, group, options.weights, "first worker")
             taken = []
             for way, weights in ((CACHES, options.weights), (WINDOWS, options.other_weights)):
-                before = _ends(self._servers.bootstrap, names.forecasts, options.partitions)
+                before = topics.ends(self._servers.bootstrap, names.forecasts, options.partitions)
                 self._fill(names, 1)
                 assigned_s = self._until_killed(names, group, weights, way)
                 heads = _forecasts(self._servers.bootstrap, before)
@@ -164,15 +164,6 @@ def taken_of(entities: int, way: str, assigned_s: float, heads: Sequence[Head]) 
         raise RuntimeError(f"{entities - len(first):,} of {entities:,} entities have no forecast of the successor")
     times = sorted(head.arrived_s - assigned_s for head in first.values())
     return Taken(entities, way, times, dict(Tally(head.cache for head in first.values())))
-
-
-def _ends(bootstrap: str, topic: str, partitions: int) -> dict[TopicPartition, int]:
-    consumer = KafkaConsumer(bootstrap_servers=bootstrap.split(","), enable_auto_commit=False)
-    try:
-        ends: dict[TopicPartition, int] = consumer.end_offsets([TopicPartition(topic, n) for n in range(partitions)])
-        return ends
-    finally:
-        consumer.close()
 
 
 def _forecasts(bootstrap: str, begin: dict[TopicPartition, int]) -> list[Head]:

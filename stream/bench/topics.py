@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
+from kafka.structs import OffsetAndMetadata
 
 from stream import admin
 from stream.bench.workload import Sent
@@ -94,6 +95,28 @@ async def _send_batches(producer: Any, topic: str, partitions: int, pings: Itera
     return count
 
 
+def ends(bootstrap: str, topic: str, partitions: int) -> dict[TopicPartition, int]:
+    """Where each partition's next record will be."""
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap.split(","), enable_auto_commit=False)
+    try:
+        found: dict[TopicPartition, int] = consumer.end_offsets([TopicPartition(topic, n) for n in range(partitions)])
+        return found
+    finally:
+        consumer.close()
+
+
+def move(bootstrap: str, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+    """Let a group that nobody is in start at these offsets. Raises ConnectionError."""
+    try:
+        with admin.connected(bootstrap) as client:
+            told = client.alter_group_offsets(group, {tp: OffsetAndMetadata(at, "", -1) for tp, at in offsets.items()})
+            for error in told.values():
+                if error.errno != 0:
+                    raise error()
+    except KafkaError as error:
+        raise ConnectionError(f"the broker did not take the offsets of {group}: {error}") from error
+
+
 class Counter:
     """How many records topics hold, asked again and again: one request a time. Raises ConnectionError."""
 
@@ -108,7 +131,7 @@ class Counter:
     def count(self) -> int:
         """Records since this counter was made."""
         try:
-            return sum(self._consumer.end_offsets(self._tps).values()) - self._base
+            return int(sum(self._consumer.end_offsets(self._tps).values())) - self._base
         except KafkaError as error:
             raise ConnectionError(f"the broker stopped answering: {error or type(error).__name__}") from error
 

@@ -9,18 +9,19 @@ Counted from the tenth part of the pings on, so that neither the imports nor the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 from stream.bench import launch, profile, step, stores, topics
-from stream.bench.drain import WARM, rate_of, watch
+from stream.bench.drain import WARM, rate_of, too_short, watch
 from stream.bench.report import Report, Table
 from stream.bench.servers import Servers
 from stream.bench.stats import Rate, middle, spread
 from stream.bench.workload import Sent, Workload
-from stream.wire import Topics
+from stream.wire import Record, Topics
 
 Show = Callable[[str], None]
 NOT_PROFILED: Final = "no profile: "
@@ -77,42 +78,52 @@ def run(options: Options, servers: Servers, show: Show) -> Report:
     return _report(options, servers, found, seen, why)
 
 
-def _polled(pings: list[Sent], options: Options) -> list[step.Record]:
+def _polled(pings: list[Sent], options: Options) -> list[Record]:
     return step.records(pings, "bench.pings.v1", options.partitions, options.max_batch)
 
 
-def drained(
-    options: Options, servers: Servers, names: Topics, show: Show, what: str, seen: profile.Profile | None = None
-) -> Rate:
-    """One fresh worker drains the topic; its rate. `seen` is filled with its profile."""
+def drained(options: Options, servers: Servers, names: Topics, show: Show, what: str) -> Rate:
+    """One fresh worker drains the topic; its rate."""
+    with _draining(options, servers, names, show, what) as (worker, counter):
+
+        def tell(done: int) -> None:
+            show(f"{what}: {done:,} of {options.pings:,} pings")
+
+        samples = watch([worker], counter, options.pings, timeout_s=options.timeout_s, show=tell)
+    return rate_of(samples, options.pings)
+
+
+@contextmanager
+def _draining(
+    options: Options, servers: Servers, names: Topics, show: Show, what: str
+) -> Iterator[tuple[launch.Process, topics.Counter]]:
     with stores.group(servers, f"{topics.prefix_of(names)}-{what.replace(' ', '-')}") as group:
         more = {"max_batch": options.max_batch}
         command = launch.worker_command(launch.worker_options(servers, names, group, options.weights, **more))
         counter = topics.Counter(servers.bootstrap, topics.answers_of(names))
-        with launch.process("worker", command) as worker:
+        with closing(counter), launch.process("worker", command) as worker:
             show(f"{what}: starting the worker")
             worker.wait_for(launch.READY)
-
-            def tell(done: int) -> None:
-                show(f"{what}: {done:,} of {options.pings:,} pings")
-
-            if seen is None:
-                samples = watch([worker], counter, options.pings, timeout_s=options.timeout_s, show=tell)
-            else:
-                with profile.profiled(worker) as spied:
-                    samples = watch([worker], counter, options.pings, timeout_s=options.timeout_s, show=tell)
-                seen.stages, seen.samples, seen.svg = spied.stages, spied.samples, spied.svg
-        counter.close()
-    return rate_of(samples, options.pings)
+            yield worker, counter
 
 
 def _profiled(options: Options, servers: Servers, names: Topics, show: Show) -> tuple[profile.Profile | None, str]:
     """The profile of a further drain, or why there is none."""
     if not options.profile:
         return None, "not asked for"
-    seen = profile.Profile()
     try:
-        drained(options, servers, names, show, "profile", seen)
+        profile.command()  # before a whole drain is spent
+        with (
+            _draining(options, servers, names, show, "profile") as (worker, counter),
+            profile.profiler(worker) as profiler,
+        ):
+
+            def tell(done: int) -> None:
+                show(f"profile: {done:,} of {options.pings:,} pings")
+                profiler.at(done / options.pings)
+
+            watch([worker], counter, options.pings, timeout_s=options.timeout_s, show=tell)
+            seen = profiler.found()
     except (launch.Failed, ValueError) as error:
         return None, str(error)
     if options.flame is not None:
@@ -127,8 +138,10 @@ def _report(options: Options, servers: Servers, found: Found, seen: profile.Prof
         f"{options.entities:,} entities, {options.rounds} pings each, {options.partitions} partitions, "
         f"batches of at most {options.max_batch}, weights {options.weights}; medians of {options.runs} runs",
     ]
+    notes += too_short(found.drains)
     if seen is not None:
         tables.append(_stages(seen, 1e6 / middle(per_cpu)))
+        notes.append(f"{profile.EPOLL!r} holds threads that wait for a core as well: large on a busy machine")
         if options.flame is not None:
             notes.append(f"flame graph: {options.flame}")
     else:
