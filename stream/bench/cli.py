@@ -202,13 +202,13 @@ def peers(
     record: Record = False,
 ) -> None:
     """The same forecasts by a plain Faust agent, Quix Streams, PyFlink, and constant velocity in our own worker."""
+    from stream.bench.peers import PEERS, Options, run
+
     chosen = tuple(only.split(",")) if only else ()
+    if unknown := set(chosen) - set(PEERS):
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}; there are {', '.join(PEERS)}", param_hint="--only")
 
     def work(servers: Servers, show: Show) -> Report:
-        from stream.bench.peers import PEERS, Options, run
-
-        if unknown := set(chosen) - set(PEERS):
-            raise typer.BadParameter(f"{', '.join(sorted(unknown))}; there are {', '.join(PEERS)}", param_hint="--only")
         how = {"rounds": rounds, "warm_rounds": warm_rounds, "seconds": seconds, "take": take, "runs": runs}
         more: dict[str, Any] = {**how, "partitions": partitions, "only": chosen, "data": data}
         return run(Options(weights=weights, entities=entities, **more), servers, show)
