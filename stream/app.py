@@ -118,7 +118,9 @@ def _connect(app: App, settings: Settings) -> None:
     # Signals come with (the app, what it is about).
     @app.on_partitions_assigned.connect
     async def on_assigned(*args: Any, **_: Any) -> None:
-        delivery.assigned(partitions(args[1]))
+        given = partitions(args[1])
+        log.info("assigned: partitions %s", ", ".join(str(number) for _, number in sorted(given)) or "none")
+        delivery.assigned(given)
 
     @app.on_partitions_revoked.connect
     async def on_revoked(*args: Any, **_: Any) -> None:

@@ -26,7 +26,11 @@ def build() -> typer.Typer:
         add_completion=False,
     )
     for point in sorted(entry_points(group="pathcast.commands"), key=lambda point: point.name):
-        app.command(name=point.name)(point.load())
+        command = point.load()
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=point.name)
+        else:
+            app.command(name=point.name)(command)
     return app
 
 

@@ -11,35 +11,19 @@ PATHCAST_REQUIRE_KAFKA=apache refuses everything that is not Apache Kafka, so th
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
-import tempfile
-import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 from stream import embedded
 from stream.admin import wait_until_up
-from stream.supervisor import Supervised
+from stream.bench import servers
+from stream.bench.servers import KAFKA, PROPERTIES, START_S, Say, Unavailable
 
-KAFKA = "4.1.1"  # the newest of 4.1; runs on Java 17, which Debian 12 has
 DOCKER_IMAGE = f"apache/kafka:{KAFKA}"
-JAVA_AT_LEAST = 17
 DOCKER_S = 2.0
-START_S = 60.0  # 4 s on two idle cores
-MAVEN_SILENCE_S = 20.0  # without a single answer from the repository: we are offline
-MAVEN_STALL_S = 90.0  # since the last file that arrived: the largest jar has 10 MB
-MAVEN_TOTAL_S = 600.0
-
-Say = Callable[[str], None]
-
-
-class Unavailable(Exception):
-    """This source has no broker here; the text says why."""
 
 
 class Broker(NamedTuple):
@@ -123,100 +107,9 @@ def _ask_docker_daemon() -> None:
 
 @contextmanager
 def _apache(say: Say) -> Iterator[Broker]:
-    java = _java()
-    jars = _jars(say)
-    with ExitStack() as stack:
-        server, port = stack.enter_context(_kraft(java, jars))
-        if not _up(server, port):
-            raise Unavailable(f"Apache Kafka did not come up within {START_S:.0f} s: {server.log_tail(3)}")
-        yield Broker(f"127.0.0.1:{port}", f"Apache Kafka {KAFKA}, KRaft, on {java}", apache=True)
-
-
-def _java() -> str:
-    home = os.environ.get("JAVA_HOME")
-    java = f"{home}/bin/java" if home else shutil.which("java")
-    if java is None or not Path(java).exists():
-        raise Unavailable("no java on PATH and no JAVA_HOME")
-    told = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=10, check=False).stderr
-    match = re.search(r'version "(?:1\.)?(\d+)', told)
-    if match is None or int(match[1]) < JAVA_AT_LEAST:
-        raise Unavailable(
-            f"{java} is not Java {JAVA_AT_LEAST} or newer: {(told.splitlines() or ['it said nothing'])[0]}"
-        )
-    return java
-
-
-def _jars(say: Say) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pathcast"
-    jars = cache / f"kafka-{KAFKA}"
-    if jars.is_dir():
-        return jars
-    if shutil.which("mvn") is None:
-        raise Unavailable("no mvn on PATH to resolve Kafka's jars")
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as scratch:
-        pom = Path(scratch) / "pom.xml"
-        pom.write_text(POM)
-        arrived = Path(scratch) / "jars"
-        goal = ["dependency:copy-dependencies", f"-DoutputDirectory={arrived}", "-DincludeScope=runtime"]
-        _maven(["mvn", "-B", "-f", str(pom), *goal], Path(scratch) / "maven.log", say)
-        try:
-            arrived.rename(jars)  # whole or not at all
-        except OSError:
-            if not jars.is_dir():  # else another run was faster
-                raise
-    return jars
-
-
-def _maven(command: list[str], log: Path, say: Say) -> None:
-    say(f"kafka: resolving the jars of Apache Kafka {KAFKA} with Maven (40 MB, once per machine)")
-    maven = Supervised(command, log=log)
-    began = moved = told = time.monotonic()
-    seen = 0
-    try:
-        while maven.running:
-            time.sleep(0.1)
-            now = time.monotonic()
-            files = len(re.findall(r"\] Downloaded from ", log.read_text(errors="replace")))
-            if files > seen:
-                seen, moved = files, now
-            if now - told > 5.0:
-                say(f"kafka: {seen} files have arrived")
-                told = now
-            if now - moved > (MAVEN_STALL_S if seen else MAVEN_SILENCE_S) or now - began > MAVEN_TOTAL_S:
-                raise Unavailable(f"Maven stalled after {now - began:.0f} s and {seen} files: {maven.log_tail(1)}")
-    finally:
-        status = maven.stop()
-    if status != 0:
-        errors = [line for line in log.read_text(errors="replace").splitlines() if "ERROR" in line]
-        raise Unavailable(f"Maven failed: {(errors or ['it gave no reason'])[0][:300]}")
-
-
-@contextmanager
-def _kraft(java: str, jars: Path) -> Iterator[tuple[Supervised, int]]:
-    home = Path(tempfile.mkdtemp(prefix="pathcast-kafka-"))
-    port, controller = embedded.free_port(), embedded.free_port()
-    config = home / "server.properties"
-    config.write_text(PROPERTIES.format(port=port, controller=controller, data=home / "data"))
-    run = [java, "-cp", f"{jars}/*", *JVM]
-    storage = ["kafka.tools.StorageTool", "format", "-t", uuid.uuid4().hex[:22], "-c", str(config)]
-    formatted = subprocess.run([*run, *storage], capture_output=True, text=True, timeout=60, check=False)
-    if formatted.returncode != 0:
-        shutil.rmtree(home, ignore_errors=True)
-        raise Unavailable(f"formatting Kafka's storage failed: {(formatted.stderr or formatted.stdout).strip()[-300:]}")
-    server = Supervised([*run, "kafka.Kafka", str(config)], log=home / "server.log", remove=home)
-    try:
-        yield server, port
-    finally:
-        server.stop()
-
-
-def _up(server: Supervised, port: int) -> bool:
-    deadline = time.monotonic() + START_S
-    while server.running and time.monotonic() < deadline:
-        if wait_until_up(f"127.0.0.1:{port}", timeout_s=1.0):
-            return True
-    return False
+    java = servers.java_command()
+    with servers.apache_kafka(say) as bootstrap:
+        yield Broker(bootstrap, f"Apache Kafka {KAFKA}, KRaft, on {java}", apache=True)
 
 
 @contextmanager
@@ -227,42 +120,3 @@ def _embedded(say: Say) -> Iterator[Broker]:
         except RuntimeError as error:
             raise Unavailable(str(error)) from error
         yield Broker(bootstrap, embedded.names()[0], apache=False)
-
-
-# A small heap, and only the first compiler: the tests want a broker that is up soon, not one that peaks after minutes.
-JVM = [
-    "-Xms128m",
-    "-Xmx512m",
-    "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",
-    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-]
-
-# Everything else as Kafka ships it. One node cannot replicate, and 50 + 50 internal partitions take a second to make.
-PROPERTIES = """
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-controller.listener.names=CONTROLLER
-log.dirs={data}
-offsets.topic.replication.factor=1
-offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-transaction.state.log.num.partitions=4
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-group.initial.rebalance.delay.ms=0
-"""
-
-POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>pathcast</groupId><artifactId>test-broker</artifactId><version>1</version><packaging>pom</packaging>
-  <dependencies>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{KAFKA}</version></dependency>
-    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
-  </dependencies>
-</project>
-"""

@@ -1,0 +1,296 @@
+"""`pathcast bench`: the options of each benchmark, progress, and where the results go. Measures nothing itself."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stream.cli_options import Json, quiet
+from stream.settings import Settings
+
+if TYPE_CHECKING:
+    from stream.bench.report import Report
+    from stream.bench.servers import Servers
+
+    Show = Callable[[str], None]
+
+app = typer.Typer(
+    help="Measure: the bare model step, a worker, latency, scale, takeover, and other ways to do the same.\n\n"
+    "Starts an Apache Kafka (Java and Maven are needed) and a redis-server of its own on loopback, unless --bootstrap "
+    "and --redis name running ones, and leaves nothing behind. Nothing is recorded without --record.",
+    no_args_is_help=True,
+)
+
+Bootstrap = Annotated[
+    str | None, typer.Option("--bootstrap", help="a running Kafka, host:port; default: an Apache Kafka of our own")
+]
+RedisUrl = Annotated[str | None, typer.Option("--redis", help="a running Redis; default: one of our own")]
+Weights = Annotated[str, typer.Option("--weights", help="a bundled name or a directory")]
+Record = Annotated[bool, typer.Option("--record", help="put the results into stream/bench/RESULTS.md")]
+Data = Annotated[
+    Path | None, typer.Option("--data", exists=True, dir_okay=False, help="tracks to use; default: the bundled buses")
+]
+Entities = Annotated[int, typer.Option("--entities", min=1, max=1_000_000)]
+Rounds = Annotated[int, typer.Option("--rounds", min=2, max=100_000, help="pings per entity")]
+Partitions = Annotated[int, typer.Option("--partitions", min=1, max=256)]
+Runs = Annotated[int, typer.Option("--runs", min=1, max=100, help="each number is the median of so many")]
+Timeout = Annotated[float, typer.Option("--timeout-s", min=1, max=7_200, help="the longest that one phase may take")]
+
+
+@app.command()
+def step(
+    sizes: Annotated[str, typer.Option("--sizes", help="entities per batch, separated by commas")] = "1,32,256,1024",
+    steps: Annotated[int, typer.Option("--steps", min=1, help="per run")] = 100,
+    runs: Runs = 5,
+    weights: Weights = Settings.weights,
+    data: Data = None,
+    json: Json = False,
+    record: Record = False,
+) -> None:
+    """The bare model step: advance and forecast, no broker and no store."""
+    with _showing(json) as show:
+        from stream.bench.step import measured
+
+        report = measured(weights, _counts(sizes, "--sizes"), steps=steps, runs=runs, data=data, show=show)
+    _tell(report, json=json, record=record)
+
+
+@app.command()
+def worker(
+    entities: Entities = 2_000,
+    rounds: Rounds = 100,
+    partitions: Partitions = 8,
+    max_batch: Annotated[int, typer.Option("--max-batch", min=1, max=65_536)] = Settings.max_batch,
+    runs: Runs = 5,
+    profile: Annotated[bool, typer.Option("--profile/--no-profile", help="where the CPU goes, by py-spy")] = True,
+    flame: Annotated[Path | None, typer.Option("--flame", dir_okay=False, help="write a flame graph (SVG)")] = None,
+    weights: Weights = Settings.weights,
+    data: Data = None,
+    timeout_s: Timeout = 600.0,
+    bootstrap: Bootstrap = None,
+    redis: RedisUrl = None,
+    json: Json = False,
+    record: Record = False,
+) -> None:
+    """A filled topic through one worker as fast as it goes, beside the bare step on the same batches."""
+    if flame is not None and not flame.absolute().parent.is_dir():
+        raise typer.BadParameter(f"no such directory: {flame.parent}", param_hint="--flame")
+
+    def work(servers: Servers, show: Show) -> Report:
+        from stream.bench.worker import Options, run
+
+        how = {"partitions": partitions, "max_batch": max_batch, "runs": runs, "timeout_s": timeout_s}
+        more: dict[str, Any] = {**how, "profile": profile, "flame": flame, "data": data}
+        return run(Options(weights=weights, entities=entities, rounds=rounds, **more), servers, show)
+
+    _on_servers(work, bootstrap, redis, json=json, record=record)
+
+
+@app.command()
+def latency(
+    rates: Annotated[str, typer.Option("--rates", help="pings/s, separated by commas")] = "500,5000",
+    of_max: Annotated[
+        float, typer.Option("--of-max", min=0, max=5, help="and this part of the most that it drains; 0: not that")
+    ] = 0.8,
+    seconds: Annotated[float, typer.Option("--seconds", min=1, max=3_600, help="per rate")] = 20.0,
+    entities: Entities = 1_000,
+    warm_rounds: Annotated[int, typer.Option("--warm-rounds", min=2, help="pings per entity before")] = 64,
+    partitions: Partitions = 8,
+    weights: Weights = Settings.weights,
+    data: Data = None,
+    timeout_s: Timeout = 600.0,
+    bootstrap: Bootstrap = None,
+    redis: RedisUrl = None,
+    json: Json = False,
+    record: Record = False,
+) -> None:
+    """From when a ping is due to its forecast in a subscriber: p50, p99, p99.9, by an open-loop feeder."""
+    asked = tuple(map(float, _counts(rates, "--rates")))
+
+    def work(servers: Servers, show: Show) -> Report:
+        from stream.bench.latency import Options, run
+
+        how = {"rates": asked, "of_max": of_max or None, "seconds": seconds, "warm_rounds": warm_rounds}
+        more: dict[str, Any] = {**how, "partitions": partitions, "timeout_s": timeout_s, "data": data}
+        return run(Options(weights=weights, entities=entities, **more), servers, show)
+
+    _on_servers(work, bootstrap, redis, json=json, record=record)
+
+
+@app.command()
+def scale(
+    entities: Annotated[str, typer.Option("--entities", help="how many, separated by commas")] = "1000,10000,100000",
+    workers: Annotated[str, typer.Option("--workers", help="how many, separated by commas")] = "1,2,4",
+    pings: Annotated[int, typer.Option("--pings", min=100, help="per drain at least")] = 200_000,
+    workers_entities: Annotated[int, typer.Option("--workers-entities", min=1, max=1_000_000)] = 4_000,
+    partitions: Partitions = 8,
+    weights: Weights = Settings.weights,
+    data: Data = None,
+    timeout_s: Timeout = 900.0,
+    bootstrap: Bootstrap = None,
+    redis: RedisUrl = None,
+    json: Json = False,
+    record: Record = False,
+) -> None:
+    """What more entities cost one worker, and what more workers bring."""
+    counts, shared = _counts(entities, "--entities"), _counts(workers, "--workers")
+    if max(shared) > partitions:
+        raise typer.BadParameter(f"{max(shared)} workers cannot share {partitions} partitions", param_hint="--workers")
+
+    def work(servers: Servers, show: Show) -> Report:
+        from stream.bench.scale import Options, run
+
+        how = {"workers": shared, "pings": pings, "workers_entities": workers_entities}
+        more: dict[str, Any] = {**how, "partitions": partitions, "timeout_s": timeout_s, "data": data}
+        return run(Options(weights=weights, entities=counts, **more), servers, show)
+
+    _on_servers(work, bootstrap, redis, json=json, record=record)
+
+
+@app.command()
+def takeover(
+    entities: Annotated[str, typer.Option("--entities", help="how many, separated by commas")] = "10000,100000",
+    rounds: Annotated[int, typer.Option("--rounds", min=1, max=10_000, help="pings per entity before the death")] = 16,
+    partitions: Partitions = 8,
+    weights: Weights = Settings.weights,
+    other_weights: Annotated[
+        str, typer.Option("--other-weights", help="whose worker cannot use the caches: it rebuilds them from windows")
+    ] = "small-research",
+    data: Data = None,
+    timeout_s: Timeout = 1_200.0,
+    bootstrap: Bootstrap = None,
+    redis: RedisUrl = None,
+    json: Json = False,
+    record: Record = False,
+) -> None:
+    """A worker is killed -9: from its successor's assignment to the first forecast of every entity."""
+    counts = _counts(entities, "--entities")
+    if weights == other_weights:
+        raise typer.BadParameter("must differ from --weights", param_hint="--other-weights")
+
+    def work(servers: Servers, show: Show) -> Report:
+        from stream.bench.takeover import Options, run
+
+        how = {"entities": counts, "rounds": rounds, "partitions": partitions, "timeout_s": timeout_s, "data": data}
+        more: dict[str, Any] = {**how, "other_weights": other_weights}
+        return run(Options(weights=weights, **more), servers, show)
+
+    _on_servers(work, bootstrap, redis, json=json, record=record)
+
+
+@app.command()
+def peers(
+    only: Annotated[str | None, typer.Option("--only", help="of pathcast,floor,faust,faust-take,quix,flink")] = None,
+    entities: Entities = 2_000,
+    rounds: Rounds = 100,
+    warm_rounds: Annotated[int, typer.Option("--warm-rounds", min=1, help="pings per entity before")] = 64,
+    partitions: Partitions = 8,
+    seconds: Annotated[float, typer.Option("--seconds", min=1, max=3_600, help="per peer and run at most")] = 30.0,
+    take: Annotated[int, typer.Option("--take", min=2, max=65_536, help="pings in one take() of Faust")] = 256,
+    runs: Runs = 5,
+    weights: Weights = Settings.weights,
+    data: Data = None,
+    bootstrap: Bootstrap = None,
+    redis: RedisUrl = None,
+    json: Json = False,
+    record: Record = False,
+) -> None:
+    """The same forecasts by a plain Faust agent, Quix Streams, PyFlink, and constant velocity in our own worker."""
+    from stream.bench.peers import PEERS, Options, run
+
+    chosen = tuple(only.split(",")) if only else ()
+    if unknown := set(chosen) - set(PEERS):
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}; there are {', '.join(PEERS)}", param_hint="--only")
+
+    def work(servers: Servers, show: Show) -> Report:
+        how = {"rounds": rounds, "warm_rounds": warm_rounds, "seconds": seconds, "take": take, "runs": runs}
+        more: dict[str, Any] = {**how, "partitions": partitions, "only": chosen, "data": data}
+        return run(Options(weights=weights, entities=entities, **more), servers, show)
+
+    _on_servers(work, bootstrap, redis, json=json, record=record)
+
+
+def _on_servers(
+    work: Callable[[Servers, Show], Report], bootstrap: str | None, redis: str | None, *, json: bool, record: bool
+) -> None:
+    with _showing(json) as show:
+        from stream.bench.servers import servers
+
+        with servers(show, bootstrap=bootstrap, redis_url=redis) as found:
+            report = work(found, show)
+    _tell(report, json=json, record=record)
+
+
+@contextmanager
+def _showing(json: bool) -> Iterator[Show]:
+    """What is being done, on stderr: one line that changes on a terminal, else a line per phase."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with quiet():
+        if console.is_terminal:
+            with console.status("") as status:
+                yield lambda text: status.update(text)
+            return
+        phase = ""
+
+        def line(text: str) -> None:
+            nonlocal phase
+            head = text.partition(":")[0]  # "run 1 of 5: 1,234 pings" is told once
+            if head != phase:
+                phase = head
+                console.print(text, highlight=False, soft_wrap=True)
+
+        yield line
+
+
+def _tell(report: Report, *, json: bool, record: bool) -> None:
+    from dataclasses import replace
+
+    from stream.bench import report as reports
+
+    report = replace(report, command=reports.command_line(sys.argv[1:]))
+    if json:
+        typer.echo(reports.dumps(report))
+    else:
+        _print(report)
+    if record:
+        reports.record(report)
+        typer.echo(f"recorded in {reports.RESULTS}", err=True)
+
+
+def _print(report: Report) -> None:
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    from stream.bench.report import shown
+
+    # A pipe has no width: a table that is cut there is lost.
+    console = Console(width=None if sys.stdout.isatty() else max(120, shutil.get_terminal_size().columns))
+    for table in report.tables:
+        drawn = RichTable(title=table.title, title_justify="left")
+        for number, name in enumerate(table.columns):
+            left = any(isinstance(row[number], str) for row in table.rows)
+            drawn.add_column(name, justify="left" if left else "right")
+        for row in table.rows:
+            drawn.add_row(*(shown(cell) for cell in row))
+        console.print(drawn)
+    for note in (*report.notes, report.machine, report.servers, report.versions):
+        if note:
+            console.print(f"  {note}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _counts(text: str, hint: str) -> list[int]:
+    try:
+        counts = [int(part.replace("_", "")) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"not whole numbers separated by commas: {text!r}", param_hint=hint) from None
+    if not all(1 <= count <= 1_000_000 for count in counts):
+        raise typer.BadParameter(f"each must be in 1..1,000,000, got {text}", param_hint=hint)
+    return counts

@@ -1,0 +1,192 @@
+"""Where a worker's CPU goes: py-spy's samples, sorted into stages, and its flame graph. Knows stacks and file names.
+
+py-spy reads the process from outside, so the worker is the one that people run. It counts threads that are on a CPU;
+the torch kernel below a Python frame counts for that frame. It stops the process for each sample: without that
+(`--nonblocking`) short functions such as `parse` are gone before their frame is read, and their time is lost. As only
+one py-spy can stop a process, the stages are sampled in one part of the drain and the flame graph in the next.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from stream.bench.launch import Failed, Process, process
+
+RATE_HZ: Final = 200
+WRITE_S: Final = 60.0  # for py-spy to write its file after it was told to stop
+MAIN_THREAD: Final = "MainThread"
+OTHER: Final = "event loop, other"
+# A thread in epoll, or woken from it and not yet on a core: py-spy cannot tell these apart. On a quiet machine it is
+# little; where others compete for the cores it grows, and is no CPU that the worker used.
+EPOLL: Final = "epoll, waking"
+
+# (part of the file's path, qualified name of the function or "", stage). From a stack's innermost frame outwards, the
+# first frame that a rule knows decides: numpy called by `track` is track, and by `render` it is encode.
+RULES: Final[tuple[tuple[str, str, str], ...]] = (
+    ("selectors.py", "EpollSelector.select", EPOLL),
+    ("stream/clean.py", "", "decode"),
+    ("stream/track.py", "", "track"),
+    ("stream/record.py", "", "store"),
+    ("stream/store.py", "", "store"),
+    ("model/codec.py", "", "store"),
+    ("model/api.py", "Predictor.dumps", "store"),
+    ("model/api.py", "Predictor.loads", "store"),
+    ("model/cache.py", "StatePool.import_rings", "store"),
+    ("model/cache.py", "StatePool.export_rings", "store"),
+    ("stream/residents.py", "", "store"),
+    ("/redis/", "", "store"),
+    ("stream/render.py", "", "encode"),
+    ("stream/wire.py", "", "encode"),
+    ("stream/publisher.py", "", "produce"),
+    ("aiokafka/producer/", "", "produce"),
+    ("aiokafka/consumer/", "", "fetch"),
+    ("stream/transport.py", "", "fetch"),
+    ("stream/source.py", "", "fetch"),
+    ("model/cache.py", "", "gather"),
+    ("model/", "", "step"),
+    ("stream/turns.py", "", "engine"),
+    ("stream/engine.py", "", "engine"),
+    ("stream/batch.py", "", "delivery"),
+    ("stream/delivery.py", "", "delivery"),
+    ("/faust/", "", "Faust"),
+    ("/mode/", "", "Faust"),
+)
+STAGES: Final = (
+    *("fetch", "Faust", "decode", "track", "engine", "gather", "step", "encode", "produce", "delivery", "store"),
+    EPOLL,
+    OTHER,
+)
+
+
+class Stack(NamedTuple):
+    """One line of py-spy's raw format: frames from the outermost in, each "function (file.py)", and its samples."""
+
+    frames: tuple[str, ...]
+    samples: int
+
+
+def loads(raw: str) -> list[Stack]:
+    """Raises ValueError for a line that is not `frame;frame;... count`."""
+    stacks = []
+    for line in raw.splitlines():
+        names, _, count = line.rpartition(" ")
+        if not names or not count.isdigit():
+            raise ValueError(f"not a line of py-spy's raw format: {line[:80]!r}")
+        stacks.append(Stack(tuple(names.split(";")), int(count)))
+    return stacks
+
+
+def stage_of(frames: tuple[str, ...]) -> str:
+    for frame in reversed(frames):
+        function, _, place = frame.partition(" (")
+        for path, name, stage in RULES:
+            if path in place and name in ("", function):
+                return stage
+        if "aiokafka/" in place:  # its connections: the producer's in the main thread, the consumer's in its own
+            return "produce" if any(MAIN_THREAD in outer for outer in frames[:1]) else "fetch"
+    return OTHER
+
+
+def shares(stacks: Iterable[Stack]) -> dict[str, float]:
+    """The part of all samples that each stage has, in the order of STAGES. Raises ValueError if there are none."""
+    counts: Counter[str] = Counter()
+    for stack in stacks:
+        counts[stage_of(stack.frames)] += stack.samples
+    total = counts.total()
+    if not total:
+        raise ValueError("the profiler took no sample: was the worker idle?")
+    return {stage: counts[stage] / total for stage in STAGES}
+
+
+class Profile(NamedTuple):
+    """What was seen."""
+
+    stages: dict[str, float]
+    samples: int
+    svg: bytes
+
+
+class Part(NamedTuple):
+    """What py-spy writes while the work is between two parts of it done."""
+
+    kind: str
+    begin: float
+    end: float
+
+
+PARTS: Final = (Part("raw", 0.1, 0.55), Part("flamegraph", 0.55, 1.0))
+
+
+def command() -> str:
+    """py-spy, beside this Python or on PATH. Raises launch.Failed if there is none."""
+    beside = Path(sys.executable).with_name("py-spy")
+    found = str(beside) if beside.exists() else shutil.which("py-spy")
+    if found is None:
+        raise Failed("no py-spy here: pip install 'pathcast[bench]'")
+    return found
+
+
+class Profiler:
+    """Samples a worker. Told how far the worker is, it starts and ends py-spy where a part begins and ends."""
+
+    def __init__(self, worker: Process, home: Path) -> None:
+        self._worker = worker
+        self._home = home
+        self._command = command()
+        self._left = list(PARTS)
+        self._running: tuple[Part, ExitStack, Process] | None = None
+
+    def at(self, part_done: float) -> None:
+        """Raises launch.Failed if py-spy cannot do it."""
+        if self._running is not None and part_done >= self._running[0].end:
+            self._finish()
+        if self._running is None and self._left and part_done >= self._left[0].begin and part_done < 1.0:
+            self._start(self._left.pop(0))
+
+    def _start(self, part: Part) -> None:
+        how = ["record", "--pid", str(self._worker.pid), "--format", part.kind, "--output", str(self._file(part.kind))]
+        how += ["--rate", str(RATE_HZ), "--threads", "--function"]
+        stack = ExitStack()
+        self._running = part, stack, stack.enter_context(process("py-spy", [self._command, *how]))
+
+    def _finish(self) -> None:
+        assert self._running is not None
+        _, stack, spy = self._running
+        self._running = None
+        with stack:
+            spy.check()
+            os.kill(spy.pid, signal.SIGINT)  # how py-spy is told to write what it has
+            spy.wait(WRITE_S)
+
+    def close(self) -> None:
+        """End what still runs, whatever it has seen."""
+        if self._running is not None:
+            self._running[1].close()
+            self._running = None
+
+    def found(self) -> Profile:
+        """Raises launch.Failed if a part was too short to be seen, ValueError if there is no sample."""
+        raw, svg = self._file("raw"), self._file("flamegraph")
+        if not raw.exists() or not svg.exists():
+            raise Failed("the drain was over before py-spy had begun: ask for more pings")
+        stacks = loads(raw.read_text())
+        return Profile(shares(stacks), sum(stack.samples for stack in stacks), svg.read_bytes())
+
+    def _file(self, kind: str) -> Path:
+        return self._home / kind
+
+
+@contextmanager
+def profiler(worker: Process) -> Iterator[Profiler]:
+    """Raises launch.Failed if there is no py-spy. The worker goes on, whatever becomes of py-spy."""
+    with tempfile.TemporaryDirectory(prefix="pathcast-profile-") as home, closing(Profiler(worker, Path(home))) as one:
+        yield one

@@ -1,0 +1,164 @@
+"""`pathcast bench scale`: what more entities and more workers cost.
+
+Entities: one worker drains the same number of pings of 1,000, 10,000 or 100,000 entities. Memory is what the worker
+grew by since it was ready; Redis counts what it was sent. Workers: 1, 2 or 4 of one group share 8 partitions.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from stream.bench import launch, stores, topics
+from stream.bench.drain import rate_of, too_short, watch
+from stream.bench.report import Report, Table
+from stream.bench.servers import Servers
+from stream.bench.stats import Rate
+from stream.bench.workload import Workload
+from stream.wire import Topics
+
+Show = Callable[[str], None]
+LEAST_ROUNDS: Final = 4  # pings per entity: the first one of each is not what a ping costs
+SETTLED_S: Final = 240.0  # for a group of workers to have shared the partitions out
+_READY: Final = re.compile(re.escape(launch.READY) + r" ([\d, ]+)")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How many of what."""
+
+    weights: str = "small"
+    entities: Sequence[int] = (1_000, 10_000, 100_000)
+    workers: Sequence[int] = (1, 2, 4)
+    pings: int = 200_000  # per drain at least, and LEAST_ROUNDS of each entity
+    workers_entities: int = 4_000  # in the runs with several workers
+    partitions: int = 8
+    timeout_s: float = 900.0
+    data: Path | None = None
+
+    def rounds(self, entities: int) -> int:
+        return max(LEAST_ROUNDS, math.ceil(self.pings / entities))
+
+
+class Cost(NamedTuple):
+    """One drain of so many entities."""
+
+    entities: int
+    rate: Rate
+    rss_bytes: int  # that the worker grew by
+    redis_sent_bytes: int
+    redis_kept_bytes: int
+    pings: int
+
+    def row(self) -> tuple[float | int, ...]:
+        kib = 1024 * self.entities
+        sent = self.redis_sent_bytes / self.pings
+        used = (self.rate.cpu_us_per_ping, self.rate.per_cpu_s)
+        return (self.entities, *used, self.rss_bytes / kib, sent, self.redis_kept_bytes / kib)
+
+
+def run(options: Options, servers: Servers, show: Show) -> Report:
+    """Raises launch.Failed or ConnectionError when something of it stops."""
+    costs = [_entities(options, servers, count, show) for count in options.entities]
+    shared = [(count, _workers(options, servers, count, show)) for count in options.workers]
+    return _report(options, servers, costs, shared)
+
+
+def _entities(options: Options, servers: Servers, entities: int, show: Show) -> Cost:
+    rounds = options.rounds(entities)
+    total = entities * rounds
+    with topics.fresh(servers.bootstrap, options.partitions) as names:
+        show(f"{entities:,} entities: filling the topic with {total:,} pings")
+        pings = Workload(entities, options.data).rounds(rounds)
+        topics.prefill(servers.bootstrap, names.pings, options.partitions, pings)
+        with stores.group(servers, topics.prefix_of(names)) as group:
+            command = launch.worker_command(launch.worker_options(servers, names, group, options.weights))
+            counter = topics.Counter(servers.bootstrap, topics.answers_of(names))
+            before = stores.used(servers.redis_url)
+            with launch.process("worker", command) as worker:
+                show(f"{entities:,} entities, drained: starting the worker")
+                worker.wait_for(launch.READY)
+                rss = worker.usage().rss_bytes
+                tell = _teller(show, f"{entities:,} entities, drained", total)
+                samples = watch([worker], counter, total, timeout_s=options.timeout_s, show=tell)
+                rss = worker.usage().rss_bytes - rss
+                done = min(samples[-1].done, total)
+                worker.wait_until(lambda: saved(servers, group, names, options) >= done, "checkpoint", 60.0)
+                after = stores.used(servers.redis_url)
+            counter.close()
+    # What comes before the second ping of an entity is not counted.
+    rate = rate_of(samples, total, warm=1.0 / rounds)
+    kept = after.memory_bytes - before.memory_bytes
+    return Cost(entities, rate, rss, after.received_bytes - before.received_bytes, kept, done)
+
+
+def saved(servers: Servers, group: str, names: Topics, options: Options) -> int:
+    return stores.saved(servers.redis_url, group, names.pings, options.partitions)
+
+
+def _workers(options: Options, servers: Servers, count: int, show: Show) -> Rate:
+    """`count` workers share the partitions out, then the topic is filled; counted from when it is full."""
+    rounds = options.rounds(options.workers_entities)
+    total = options.workers_entities * rounds
+    pings = list(Workload(options.workers_entities, options.data).rounds(rounds))
+    with topics.fresh(servers.bootstrap, options.partitions) as names, ExitStack() as stack:
+        group = stack.enter_context(stores.group(servers, topics.prefix_of(names)))
+        command = launch.worker_command(launch.worker_options(servers, names, group, options.weights))
+        show(f"{count} workers: starting")
+        workers = [stack.enter_context(launch.process("worker", command)) for _ in range(count)]
+        for worker in workers:
+            worker.wait_until(lambda: shared_out(workers) == options.partitions, "shared partitions", SETTLED_S)
+        counter = topics.Counter(servers.bootstrap, topics.answers_of(names))
+        topics.prefill(servers.bootstrap, names.pings, options.partitions, pings)
+        tell = _teller(show, f"{count} workers", total)
+        samples = watch(workers, counter, total, timeout_s=options.timeout_s, show=tell)
+        counter.close()
+    return rate_of(samples, total)
+
+
+def shared_out(workers: Sequence[launch.Process]) -> int:
+    """How many partitions the workers hold by their logs; -1 while one of them holds none."""
+    held = [held_by(worker.log()) for worker in workers]
+    return sum(map(len, held)) if all(held) else -1
+
+
+def held_by(log: str) -> list[int]:
+    """The partitions of the last line that tells them."""
+    told = _READY.findall(log)
+    return [int(number) for number in told[-1].split(",")] if told else []
+
+
+def _teller(show: Show, what: str, total: int) -> Callable[[int], None]:
+    return lambda done: show(f"{what}: {done:,} of {total:,} pings")
+
+
+def _report(options: Options, servers: Servers, costs: Sequence[Cost], shared: Sequence[tuple[int, Rate]]) -> Report:
+    tables = []
+    numbers: dict[str, Any] = {"options": {**asdict(options), "data": str(options.data or "")}}
+    if costs:
+        columns = (
+            "entities",
+            "CPU µs per ping",
+            "pings/s of CPU",
+            "worker memory, KiB per entity",
+            "sent to Redis, bytes per ping",
+            "kept in Redis, KiB per entity",
+        )
+        tables.append(Table("one worker, more entities", columns, [cost.row() for cost in costs]))
+        numbers["entities"] = [{**cost._asdict(), "rate": cost.rate._asdict()} for cost in costs]
+        numbers["cpu_per_ping_growth"] = costs[-1].rate.cpu_us_per_ping / costs[0].rate.cpu_us_per_ping
+    if shared:
+        alone = shared[0][1].per_wall_s
+        rows = [(count, r.per_wall_s, r.per_wall_s / alone, r.cpu_us_per_ping) for count, r in shared]
+        shares = ("workers", "pings/s of wall", "of the first row", "CPU µs per ping")
+        title = f"more workers, {options.partitions} partitions, {options.workers_entities:,} entities"
+        tables.append(Table(title, shares, rows))
+        numbers["workers"] = [{"workers": count, **rate._asdict()} for count, rate in shared]
+    notes = [f"at least {options.pings:,} pings per drain, {LEAST_ROUNDS} of each entity; weights {options.weights}"]
+    notes += too_short([cost.rate for cost in costs] + [rate for _, rate in shared])
+    return Report("scale", tables, numbers, notes, servers.what)

@@ -1,0 +1,209 @@
+"""The bare model step: advance and forecast, nothing around them. Knows `model.api` and batches; knows no broker.
+
+Two ways to get batches. `measure` makes them: N entities, one ping each, from the workload. `calls_of` takes input
+records through the real engine once and writes down every call that changes or asks the model; `played` plays them
+again on a fresh Predictor with a clock around `advance` and `forecast`: the same rows in the same company as the worker
+has them, without its plumbing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.api import FIX, Forecasts, Predictor
+from stream.bench.report import Report, Table
+from stream.bench.stats import middle, spread
+from stream.bench.workload import Sent, Workload
+from stream.clean import parse
+from stream.engine import Engine
+from stream.settings import DEFAULT_HORIZONS_S, Settings
+from stream.store import MemoryStore
+from stream.track import pack
+from stream.wire import Ping, Record
+
+Slots = NDArray[np.int64]
+Call = tuple[str, tuple[Any, ...]]  # a method of Predictor, and its arguments
+WINDOW_FILL: Final = 64  # pings per entity before the clock counts: the ring is full then
+AHEAD_MS: Final = 4_102_444_800_000
+
+
+class Stepped(NamedTuple):
+    """Pings through the bare step, and the seconds that it took: of the wall, and of this thread's CPU."""
+
+    pings: int
+    wall_s: float
+    cpu_s: float
+    calls: int
+
+    @property
+    def per_wall_s(self) -> float:
+        return self.pings / self.wall_s
+
+    @property
+    def per_cpu_s(self) -> float:
+        return self.pings / self.cpu_s
+
+
+class Stopwatch:
+    """Adds up what runs inside `timed`."""
+
+    def __init__(self) -> None:
+        self.wall_s = self.cpu_s = 0.0
+
+    def timed(self, work: Callable[[], object]) -> None:
+        # Process time, not thread time: whatever threads the engine of the model uses count, as in the worker.
+        wall, cpu = time.perf_counter(), time.process_time()
+        work()
+        self.cpu_s += time.process_time() - cpu
+        self.wall_s += time.perf_counter() - wall
+
+
+def measure(weights: str, n: int, *, steps: int, runs: int, workload: Workload | None = None) -> list[Stepped]:
+    """`runs` times `steps` steps of a batch of `n` entities, each of them with a full window.
+
+    Raises WeightsError, and ValueError for bad numbers.
+    """
+    predictor = Predictor.load(weights, capacity=n, threads=1)
+    rounds = fix_rounds(workload or Workload(n), WINDOW_FILL + runs * steps)
+    slots = predictor.acquire(n)
+    for _ in range(WINDOW_FILL):
+        predictor.advance(slots, next(rounds))
+    predictor.forecast(slots, DEFAULT_HORIZONS_S)
+    return [_run(predictor, slots, [next(rounds) for _ in range(steps)]) for _ in range(runs)]
+
+
+def measured(
+    weights: str, sizes: Sequence[int], *, steps: int, runs: int, data: Path | None, show: Callable[[str], None]
+) -> Report:
+    """`pathcast bench step`."""
+    found: dict[int, list[Stepped]] = {}
+    for n in sizes:
+        show(f"batches of {n}: {runs} runs of {steps} steps")
+        found[n] = measure(weights, n, steps=steps, runs=runs, workload=Workload(n, data))
+    rows = []
+    for n, those in found.items():
+        cpu, wall = [one.per_cpu_s for one in those], [one.per_wall_s for one in those]
+        rows.append((n, middle(cpu), f"{100 * spread(cpu):.0f} %", middle(wall), 1e6 / middle(cpu)))
+    columns = ("entities per batch", "pings/s of CPU", "±", "pings/s of wall", "CPU µs per ping")
+    numbers = {"weights": weights, "steps": steps, "runs": {str(n): [x._asdict() for x in r] for n, r in found.items()}}
+    note = (
+        f"weights {weights}, full windows, {len(DEFAULT_HORIZONS_S)} horizons; medians of {runs} runs of {steps} steps"
+    )
+    return Report("step", [Table("advance and forecast alone", columns, rows)], numbers, [note])
+
+
+def _run(predictor: Predictor, slots: Slots, batches: Sequence[NDArray[Any]]) -> Stepped:
+    watch = Stopwatch()
+
+    def steps() -> None:
+        for fixes in batches:
+            predictor.advance(slots, fixes)
+            predictor.forecast(slots, DEFAULT_HORIZONS_S)
+
+    watch.timed(steps)
+    return Stepped(len(batches) * len(slots), watch.wall_s, watch.cpu_s, len(batches))
+
+
+def fix_rounds(workload: Workload, count: int) -> Iterator[NDArray[Any]]:
+    """One FIX per entity, round by round."""
+    sent = workload.rounds(count)
+    while pings := list(islice(sent, workload.entities)):
+        packed = b"".join(pack(ping) for item in pings if isinstance(ping := parse(_record(item, 0)), Ping))
+        yield np.frombuffer(packed, FIX)
+
+
+class Recorder(Predictor):
+    """A Predictor that writes down what it was asked, in order, with the arguments."""
+
+    calls: list[Call]
+
+    def acquire(self, n: int) -> Slots:
+        self._note("acquire", n)
+        return super().acquire(n)
+
+    def release(self, slots: Slots) -> None:
+        self._note("release", slots)
+        super().release(slots)
+
+    def reset(self, slots: Slots) -> None:
+        self._note("reset", slots)
+        super().reset(slots)
+
+    def advance(self, slots: Slots, fixes: NDArray[Any]) -> None:
+        self._note("advance", slots, fixes)
+        super().advance(slots, fixes)
+
+    def rebuild(self, slots: Slots, windows: Sequence[NDArray[Any]]) -> None:
+        self._note("rebuild", slots, windows)
+        super().rebuild(slots, windows)
+
+    def forecast(self, slots: Slots, horizons_s: Any) -> Forecasts:
+        self._note("forecast", slots, horizons_s)
+        return super().forecast(slots, horizons_s)
+
+    def _note(self, name: str, *arguments: Any) -> None:
+        if not hasattr(self, "calls"):
+            self.calls = []
+        self.calls.append((name, arguments))
+
+
+TIMED: Final = frozenset({"advance", "forecast"})
+
+
+def calls_of(weights: str, records: Sequence[Record], max_batch: int) -> list[Call]:
+    """What an engine asks the model for these records, in batches of `max_batch`."""
+    recorder = Recorder.load(weights, threads=1)
+    recorder.calls = []
+    engine = Engine(recorder, MemoryStore(), Settings())
+
+    async def fold() -> None:
+        for start in range(0, len(records), max_batch):
+            await engine.process(records[start : start + max_batch], started_ms=0.0, fetched_ms=0.0)
+
+    asyncio.run(fold())
+    return recorder.calls
+
+
+def played(weights: str, calls: Sequence[Call], warm: float) -> Stepped:
+    """The calls again, with a clock around the bare step; the first `warm` part of the pings is played, not counted."""
+    predictor = Predictor.load(weights, threads=1)
+    total = sum(len(arguments[0]) for name, arguments in calls if name == "forecast")
+    watch, pings, counted, steps = Stopwatch(), 0, 0, 0
+    for name, arguments in calls:
+        method = getattr(predictor, name)
+        if name in TIMED and pings >= warm * total:
+            watch.timed(partial(method, *arguments))
+            counted += len(arguments[0]) if name == "forecast" else 0
+            steps += name == "forecast"
+        else:
+            method(*arguments)
+        pings += len(arguments[0]) if name == "forecast" else 0
+    return Stepped(counted, watch.wall_s, watch.cpu_s, steps)
+
+
+def records(pings: Sequence[Sent], topic: str, partitions: int, max_batch: int) -> list[Record]:
+    """The pings as a worker polls them: `max_batch` of one partition, then of the next, each in order."""
+    from stream.bench.topics import partition_of
+
+    waiting: list[list[Record]] = [[] for _ in range(partitions)]
+    for ping in pings:
+        number = partition_of(ping.entity_id.encode(), partitions)
+        waiting[number].append(_record(ping, len(waiting[number]), topic, number))
+    polled: list[Record] = []
+    for start in range(0, max(map(len, waiting)), max_batch):
+        for partition in waiting:
+            polled += partition[start : start + max_batch]
+    return polled
+
+
+def _record(ping: Sent, offset: int, topic: str = "", partition: int = 0) -> Record:
+    return Record(topic, partition, offset, AHEAD_MS, ping.entity_id.encode(), ping.value)

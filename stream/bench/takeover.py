@@ -1,0 +1,191 @@
+"""`pathcast bench takeover`: a worker dies; how long until its successor has forecast every entity again?
+
+    first worker    drains the pings, checkpoints, kill -9
+                    one more ping of each entity waits in the topic
+    second worker   same weights: goes on from the checkpointed caches        kill -9, and one more ping of each
+    third worker    other weights: no cache is usable, all are rebuilt from the stored windows
+
+Time counts from when the group gave the successor the partitions (its log says so) to when the broker had the first
+forecast of an entity (the topic stamps arrivals). How long the group takes to see the death is its session timeout,
+which is told, not counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from kafka import KafkaConsumer, TopicPartition
+
+from stream.bench import launch, stores, topics
+from stream.bench.drain import watch
+from stream.bench.report import Report, Table
+from stream.bench.servers import Servers
+from stream.bench.stats import percentile
+from stream.bench.workload import Workload
+from stream.wire import Topics, loads_forecast
+
+Show = Callable[[str], None]
+SESSION_S: Final = 6  # the shortest that a worker takes: the death is seen the sooner
+SAVED_S: Final = 120.0  # for the last checkpoint
+CACHES: Final = "checkpointed caches"
+WINDOWS: Final = "windows alone"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How many entities, how long their windows, and the weights that make caches unusable."""
+
+    weights: str = "small"
+    other_weights: str = "small-research"
+    entities: Sequence[int] = (10_000, 100_000)
+    rounds: int = 16  # pings per entity before the death
+    partitions: int = 8
+    timeout_s: float = 1_200.0
+    data: Path | None = None
+
+
+class Taken(NamedTuple):
+    """One takeover: seconds from assignment to the first forecast of the entities, sorted, and what caches they had."""
+
+    entities: int
+    way: str
+    first_s: list[float]
+    caches: dict[str, int]
+
+    def row(self) -> tuple[str | int | float, ...]:
+        caches = ", ".join(f"{count:,} {cache}" for cache, count in sorted(self.caches.items()))
+        ranks = [percentile(self.first_s, percent) for percent in (50, 99, 100)]
+        return (self.entities, self.way, self.first_s[0], *ranks, caches)
+
+
+def run(options: Options, servers: Servers, show: Show) -> Report:
+    """Raises launch.Failed or ConnectionError when something of it stops."""
+    taken: list[Taken] = []
+    for entities in options.entities:
+        taken += Drill(options, servers, entities, show).run()
+    columns = ("entities", "from", "first, s", "half, s", "99 %, s", "all, s", "caches of these forecasts")
+    table = Table("from assignment to the first forecast per entity", columns, [one.row() for one in taken])
+    numbers: dict[str, Any] = {
+        "options": {**asdict(options), "data": str(options.data or "")},
+        "takeovers": [{**dict(zip(columns, one.row(), strict=True)), "first_s": one.first_s} for one in taken],
+    }
+    notes = [
+        f"windows of {options.rounds} pings, {options.partitions} partitions, one ping of each entity waiting; "
+        f"{WINDOWS}: the successor has the weights {options.other_weights}, the states are of {options.weights}",
+        f"before the assignment the group waits for its session timeout ({SESSION_S} s at least) to see the death",
+    ]
+    return Report("takeover", [table], numbers, notes, servers.what)
+
+
+class Drill:
+    """One group, its topics, and one worker after another."""
+
+    def __init__(self, options: Options, servers: Servers, entities: int, show: Show) -> None:
+        self._options = options
+        self._servers = servers
+        self._entities = entities
+        self._show: Show = lambda text: show(f"{entities:,} entities, {text}")
+        self._workload = Workload(entities, options.data)
+        self._sent = 0
+
+    def run(self) -> list[Taken]:
+        options = self._options
+        with (
+            topics.fresh(self._servers.bootstrap, options.partitions, stamped=True) as names,
+            stores.group(self._servers, topics.prefix_of(names)) as group,
+        ):
+            self._fill(names, options.rounds)
+            self._until_killed(names, group, options.weights, "first worker")
+            taken = []
+            for way, weights in ((CACHES, options.weights), (WINDOWS, options.other_weights)):
+                before = topics.ends(self._servers.bootstrap, names.forecasts, options.partitions)
+                self._fill(names, 1)
+                assigned_s = self._until_killed(names, group, weights, way)
+                heads = _forecasts(self._servers.bootstrap, before)
+                taken.append(taken_of(self._entities, way, assigned_s, heads))
+            return taken
+
+    def _fill(self, names: Topics, rounds: int) -> None:
+        self._show(f"filling: {self._entities * rounds:,} pings")
+        pings = self._workload.rounds(rounds)
+        self._sent += topics.prefill(self._servers.bootstrap, names.pings, self._options.partitions, pings)
+
+    def _until_killed(self, names: Topics, group: str, weights: str, what: str) -> float:
+        """Run a worker until all is answered and checkpointed, kill it; when it was assigned, seconds since 1970."""
+        options = self._options
+        more = {"session_timeout_s": SESSION_S}
+        command = launch.worker_command(launch.worker_options(self._servers, names, group, weights, **more))
+        begin = stores.saved(self._servers.redis_url, group, names.pings, options.partitions)
+        counter = topics.Counter(self._servers.bootstrap, topics.answers_of(names))
+        total = self._sent - begin
+        with launch.process("worker", command) as worker:
+            self._show(f"{what}: starting the worker")
+            worker.wait_for(launch.ASSIGNED)
+            watch(
+                [worker],
+                counter,
+                total,
+                timeout_s=options.timeout_s,
+                show=lambda done: self._show(f"{what}: {done:,} of {total:,} pings"),
+            )
+            worker.wait_until(lambda: self._all_saved(group, names), "last checkpoint", SAVED_S)
+            assigned_s = worker.logged_at(launch.ASSIGNED)
+            worker.kill()
+        counter.close()
+        if assigned_s is None:
+            raise RuntimeError(f"no time before {launch.ASSIGNED!r} in the worker's log: is its format another?")
+        return assigned_s
+
+    def _all_saved(self, group: str, names: Topics) -> bool:
+        return stores.saved(self._servers.redis_url, group, names.pings, self._options.partitions) >= self._sent
+
+
+class Head(NamedTuple):
+    """A forecast as the broker has it: whose, when it arrived, and what its state stood on."""
+
+    entity_id: str
+    arrived_s: float
+    cache: str
+
+
+def taken_of(entities: int, way: str, assigned_s: float, heads: Sequence[Head]) -> Taken:
+    """The first forecast of each entity counts. Raises RuntimeError if an entity has none."""
+    first: dict[str, Head] = {}
+    for head in heads:
+        known = first.get(head.entity_id)
+        if known is None or head.arrived_s < known.arrived_s:
+            first[head.entity_id] = head
+    if len(first) < entities:
+        raise RuntimeError(f"{entities - len(first):,} of {entities:,} entities have no forecast of the successor")
+    times = sorted(head.arrived_s - assigned_s for head in first.values())
+    return Taken(entities, way, times, dict(Tally(head.cache for head in first.values())))
+
+
+def _forecasts(bootstrap: str, begin: dict[TopicPartition, int]) -> list[Head]:
+    """Everything that came since `begin`."""
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap.split(","), enable_auto_commit=False)
+    heads: list[Head] = []
+    try:
+        consumer.assign(list(begin))
+        for tp, offset in begin.items():
+            consumer.seek(tp, offset)
+        ends = consumer.end_offsets(list(begin))
+        while any(consumer.position(tp) < end for tp, end in ends.items()):
+            for records in consumer.poll(1_000).values():
+                heads += [_head(record) for record in records]
+    finally:
+        consumer.close()
+    return heads
+
+
+def _head(record: Any) -> Head:
+    try:
+        cache = loads_forecast(record.value).cache
+    except msgspec.MsgspecError as error:
+        raise RuntimeError(f"what the worker wrote to {record.topic} is no forecast: {error}") from error
+    return Head(record.key.decode(), record.timestamp / 1000, cache)

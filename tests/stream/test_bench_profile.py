@@ -1,0 +1,55 @@
+"""Which stage a stack belongs to, and how much of the CPU each stage has."""
+
+from __future__ import annotations
+
+import pytest
+
+from stream.bench.profile import EPOLL, OTHER, STAGES, loads, shares, stage_of
+
+MAIN = "thread (0x7F01): MainThread"
+COMPUTE = "thread (0x7F02): compute_0"
+CONSUMER = "thread (0x7F03): Thread-1"
+LOOP = "BaseEventLoop._run_once (asyncio/base_events.py)"
+FOLD = "Engine._fold (stream/engine.py)"
+
+
+@pytest.mark.parametrize(
+    ("frames", "stage"),
+    [
+        ((MAIN, LOOP, "Engine.process (stream/engine.py)", "parse (stream/clean.py)"), "decode"),
+        ((COMPUTE, FOLD, "observe (stream/track.py)", "replace (msgspec/structs.py)"), "track"),
+        ((COMPUTE, FOLD, "Predictor.advance (model/api.py)", "Linear.forward (torch/nn/modules/linear.py)"), "step"),
+        ((COMPUTE, FOLD, "Predictor.advance (model/api.py)", "_Rings.append (model/cache.py)"), "gather"),
+        ((COMPUTE, "Predictor.dumps (model/api.py)", "StatePool.export_rings (model/cache.py)"), "store"),
+        ((COMPUTE, FOLD, "forecasts (stream/render.py)", "round (numpy/core/fromnumeric.py)"), "encode"),
+        ((COMPUTE, FOLD), "engine"),
+        ((MAIN, LOOP, "Sender._send_produce_req (aiokafka/producer/sender.py)"), "produce"),
+        ((MAIN, LOOP, "AIOKafkaConnection._read (aiokafka/conn.py)"), "produce"),
+        ((CONSUMER, LOOP, "AIOKafkaConnection._read (aiokafka/conn.py)"), "fetch"),
+        ((CONSUMER, LOOP, "Fetcher._proc_fetch_request (aiokafka/consumer/fetcher.py)"), "fetch"),
+        ((MAIN, LOOP, "Stream._py_aiter (site-packages/faust/streams.py)"), "Faust"),
+        ((CONSUMER, LOOP, "EpollSelector.select (selectors.py)"), EPOLL),
+        ((MAIN, LOOP), OTHER),
+    ],
+)
+def test_the_innermost_frame_that_a_rule_knows_decides(frames: tuple[str, ...], stage: str) -> None:
+    assert stage_of(frames) == stage
+
+
+def test_shares_add_up_to_one_and_name_every_stage_in_order() -> None:
+    raw = f"{MAIN};{LOOP} 1\n{COMPUTE};{FOLD};parse (stream/clean.py) 3\n{COMPUTE};{FOLD} 4\n"
+    found = shares(loads(raw))
+    assert list(found) == list(STAGES)
+    assert sum(found.values()) == pytest.approx(1.0)
+    assert (found["decode"], found["engine"], found[OTHER]) == (0.375, 0.5, 0.125)
+
+
+def test_an_idle_worker_has_no_shares() -> None:
+    with pytest.raises(ValueError, match="no sample"):
+        shares([])
+
+
+@pytest.mark.parametrize("line", ["no count", "a;b x", "7"])
+def test_what_is_not_py_spys_raw_format_is_refused(line: str) -> None:
+    with pytest.raises(ValueError, match="raw format"):
+        loads(line)

@@ -1,0 +1,68 @@
+"""`pathcast bench worker`, small, against the real servers: what it tells, and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import msgspec
+import pathcast_process
+import redis
+
+from stream import admin
+from stream.bench.report import RESULTS
+
+ENTITIES, ROUNDS = 200, 100
+BOUND_S = 600.0  # a bound on waiting, not a claim about speed
+
+
+def test_bench_worker_measures_a_real_worker_beside_the_bare_step(
+    kafka: str, redis_url: str, weights: Path, tmp_path: Path
+) -> None:
+    recorded = RESULTS.read_bytes() if RESULTS.exists() else None
+    done = bench(
+        *("worker", "--entities", str(ENTITIES), "--rounds", str(ROUNDS), "--runs", "1", "--no-profile", "--json"),
+        *("--bootstrap", kafka, "--redis", redis_url, "--weights", str(weights)),
+        home=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    told = msgspec.json.decode(done.stdout)
+    assert told["bench"] == "worker"
+    assert all(told[name] for name in ("when", "machine", "versions", "command", "servers"))
+
+    numbers = told["numbers"]
+    (drain,), (step,) = numbers["worker"], numbers["step"]
+    total = ENTITIES * ROUNDS
+    assert 0.5 * total < drain["pings"] <= total
+    assert 0.5 * total < step["pings"] <= total
+    assert 0 < drain["cpu_s"] <= drain["wall_s"] * (os.cpu_count() or 1)
+    # A worker does the bare step and more: it cannot be cheaper, and no worker of ours is a hundred times dearer.
+    assert 0.01 < numbers["ratio_to_step"] < 1.5
+
+    assert not pathcast_process.processes_of(tmp_path), "a process of the benchmark still runs"
+    assert not list(tmp_path.iterdir()), "a directory of the benchmark is left"
+    with admin.connected(kafka) as client:
+        assert not [name for name in client.list_topics() if name.startswith("bench")]
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.dbsize() == 0
+    assert recorded == (RESULTS.read_bytes() if RESULTS.exists() else None), "nothing is recorded without --record"
+
+
+def test_bench_says_in_one_line_what_it_cannot_reach(tmp_path: Path) -> None:
+    done = bench("worker", "--bootstrap", "127.0.0.1:1", "--redis", "redis://127.0.0.1:1/0", home=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("error: no Kafka broker answers at 127.0.0.1:1")
+
+
+def bench(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """`pathcast bench ...`, its temporary files under `home`."""
+    return subprocess.run(
+        [*pathcast_process.COMMAND, "bench", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=BOUND_S,
+        env=pathcast_process.environment(TMPDIR=str(home)),
+        check=False,
+    )
