@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,16 @@ def usage(pid: int) -> Usage:
     except (FileNotFoundError, ProcessLookupError):
         raise ProcessLookupError(f"no process {pid}: it has ended") from None
     return parse(raw, os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE"))
+
+
+def threads(pid: int) -> dict[int, float]:
+    """CPU seconds of each living thread so far, by its id. Empty if there is no such process."""
+    ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
+    found: dict[int, float] = {}
+    for path in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            found[int(path.parent.name)] = parse(path.read_bytes(), ticks, page).cpu_s
+    return found
 
 
 def parse(raw: bytes, ticks_per_s: int, page_bytes: int) -> Usage:

@@ -9,25 +9,26 @@ one py-spy can stop a process, the stages are sampled in one part of the drain a
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from stream.bench import proc
 from stream.bench.launch import Failed, Process, process
 
 RATE_HZ: Final = 200
 WRITE_S: Final = 60.0  # for py-spy to write its file after it was told to stop
 MAIN_THREAD: Final = "MainThread"
 OTHER: Final = "event loop, other"
-# A thread in epoll, or woken from it and not yet on a core: py-spy cannot tell these apart. On a quiet machine it is
-# little; where others compete for the cores it grows, and is no CPU that the worker used.
-EPOLL: Final = "epoll, waking"
+EPOLL: Final = "epoll"  # in it, or woken from it and not yet on a core: py-spy cannot tell these apart
+_THREAD: Final = re.compile(r"thread \((0x[0-9A-Fa-f]+|\d+)\)")
 
 # (part of the file's path, qualified name of the function or "", stage). From a stack's innermost frame outwards, the
 # first frame that a rule knows decides: numpy called by `track` is track, and by `render` it is encode.
@@ -62,7 +63,6 @@ RULES: Final[tuple[tuple[str, str, str], ...]] = (
 )
 STAGES: Final = (
     *("fetch", "Faust", "decode", "track", "engine", "gather", "step", "encode", "produce", "delivery", "store"),
-    EPOLL,
     OTHER,
 )
 
@@ -96,15 +96,32 @@ def stage_of(frames: tuple[str, ...]) -> str:
     return OTHER
 
 
-def shares(stacks: Iterable[Stack]) -> dict[str, float]:
-    """The part of all samples that each stage has, in the order of STAGES. Raises ValueError if there are none."""
-    counts: Counter[str] = Counter()
+def shares(stacks: Iterable[Stack], cpu_s: Mapping[int, float]) -> dict[str, float]:
+    """The part of the process's CPU that each stage has, in the order of STAGES.
+
+    How much CPU a thread used is known from /proc, by its id; its samples only divide that among the stages. Samples in
+    epoll are left out: they are of a thread that was woken and waits for a core, so on a busy machine they are many and
+    no CPU at all. Threads without other samples count for OTHER. Raises ValueError if there is nothing to divide.
+    """
+    counts: dict[int, Counter[str]] = {thread: Counter() for thread in cpu_s}
     for stack in stacks:
-        counts[stage_of(stack.frames)] += stack.samples
-    total = counts.total()
-    if not total:
+        thread = _thread(stack.frames)
+        if thread in counts and (stage := stage_of(stack.frames)) != EPOLL:
+            counts[thread][stage] += stack.samples
+    total_s = sum(cpu_s.values())
+    if total_s <= 0 or not any(counts.values()):
         raise ValueError("the profiler took no sample: was the worker idle?")
-    return {stage: counts[stage] / total for stage in STAGES}
+    found = dict.fromkeys(STAGES, 0.0)
+    for thread, stages in counts.items():
+        for stage, samples in (stages or Counter({OTHER: 1})).items():
+            found[stage] += cpu_s[thread] / total_s * samples / (stages.total() or 1)
+    return found
+
+
+def _thread(frames: tuple[str, ...]) -> int | None:
+    """The id in "thread (1234): name"."""
+    match = _THREAD.match(frames[0]) if frames else None
+    return int(match[1], 0) if match else None
 
 
 class Profile(NamedTuple):
@@ -144,6 +161,7 @@ class Profiler:
         self._command = command()
         self._left = list(PARTS)
         self._running: tuple[Part, ExitStack, Process] | None = None
+        self._cpu_s: dict[int, float] = {}  # by thread, while "raw" ran
 
     def at(self, part_done: float) -> None:
         """Raises launch.Failed if py-spy cannot do it."""
@@ -155,13 +173,18 @@ class Profiler:
     def _start(self, part: Part) -> None:
         how = ["record", "--pid", str(self._worker.pid), "--format", part.kind, "--output", str(self._file(part.kind))]
         how += ["--rate", str(RATE_HZ), "--threads", "--function"]
+        if part.kind == "raw":
+            self._cpu_s = proc.threads(self._worker.pid)
         stack = ExitStack()
         self._running = part, stack, stack.enter_context(process("py-spy", [self._command, *how]))
 
     def _finish(self) -> None:
         assert self._running is not None
-        _, stack, spy = self._running
+        part, stack, spy = self._running
         self._running = None
+        if part.kind == "raw":
+            now_s = proc.threads(self._worker.pid)
+            self._cpu_s = {thread: cpu_s - self._cpu_s.get(thread, 0.0) for thread, cpu_s in now_s.items()}
         with stack:
             spy.check()
             os.kill(spy.pid, signal.SIGINT)  # how py-spy is told to write what it has
@@ -179,7 +202,7 @@ class Profiler:
         if not raw.exists() or not svg.exists():
             raise Failed("the drain was over before py-spy had begun: ask for more pings")
         stacks = loads(raw.read_text())
-        return Profile(shares(stacks), sum(stack.samples for stack in stacks), svg.read_bytes())
+        return Profile(shares(stacks, self._cpu_s), sum(stack.samples for stack in stacks), svg.read_bytes())
 
     def _file(self, kind: str) -> Path:
         return self._home / kind

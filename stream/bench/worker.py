@@ -141,7 +141,6 @@ def _report(options: Options, servers: Servers, found: Found, seen: profile.Prof
     notes += too_short(found.drains)
     if seen is not None:
         tables.append(_stages(seen, 1e6 / middle(per_cpu)))
-        notes.append(f"{profile.EPOLL!r} holds threads that wait for a core as well: large on a busy machine")
         if options.flame is not None:
             notes.append(f"flame graph: {options.flame}")
     else:
@@ -185,4 +184,4 @@ def _plus_minus(values: list[float]) -> str:
 def _stages(seen: profile.Profile, us_per_ping: float) -> Table:
     rows = [(stage, 100 * part, part * us_per_ping) for stage, part in seen.stages.items()]
     title = f"where the worker's CPU goes ({seen.samples:,} samples of py-spy)"
-    return Table(title, ("stage", "% of samples", "CPU µs per ping"), rows)
+    return Table(title, ("stage", "% of its CPU", "CPU µs per ping"), rows)

@@ -36,17 +36,22 @@ def test_the_innermost_frame_that_a_rule_knows_decides(frames: tuple[str, ...], 
     assert stage_of(frames) == stage
 
 
-def test_shares_add_up_to_one_and_name_every_stage_in_order() -> None:
-    raw = f"{MAIN};{LOOP} 1\n{COMPUTE};{FOLD};parse (stream/clean.py) 3\n{COMPUTE};{FOLD} 4\n"
-    found = shares(loads(raw))
+def test_samples_divide_what_each_thread_really_used() -> None:
+    """A thread that is woken often has many samples in epoll on a busy machine, and hardly any CPU."""
+    raw = f"{MAIN};{LOOP};EpollSelector.select (selectors.py) 1000\n{MAIN};{LOOP} 1\n"
+    raw += f"{COMPUTE};{FOLD};parse (stream/clean.py) 3\n{COMPUTE};{FOLD} 1\n"
+    found = shares(loads(raw), {0x7F01: 1.0, 0x7F02: 3.0, 0x7F09: 0.5, 0x7F0A: 0.0})
     assert list(found) == list(STAGES)
     assert sum(found.values()) == pytest.approx(1.0)
-    assert (found["decode"], found["engine"], found[OTHER]) == (0.375, 0.5, 0.125)
+    assert found["decode"] == pytest.approx(3 / 4 * 3.0 / 4.5)
+    assert found["engine"] == pytest.approx(1 / 4 * 3.0 / 4.5)
+    assert found[OTHER] == pytest.approx((1.0 + 0.5) / 4.5), "the loop's, and that of a thread which runs no Python"
 
 
-def test_an_idle_worker_has_no_shares() -> None:
+@pytest.mark.parametrize("cpu_s", [{}, {0x7F01: 0.0}, {0x7F01: 1.0}])
+def test_an_idle_worker_has_no_shares(cpu_s: dict[int, float]) -> None:
     with pytest.raises(ValueError, match="no sample"):
-        shares([])
+        shares([], cpu_s)
 
 
 @pytest.mark.parametrize("line", ["no count", "a;b x", "7"])
