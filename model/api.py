@@ -25,7 +25,7 @@ from model.config import SMALL, ModelConfig
 from model.features import ABSENT, FIX
 from model.gaps import Fill, Gap
 from model.geo import E7, F64, displacement_m, moved_deg
-from model.heads import Spread, combine
+from model.heads import Spread
 from model.rings import Filled, Slots
 
 __all__ = [
@@ -176,8 +176,17 @@ class Predictor:
         if not sound.all():
             mean, cov = _replace(mean, cov, baselines.damped_velocity(kin, dt, self.config), ~sound)
         lat, lon = moved_deg(last["lat_e7"][:, None] / E7, last["lon_e7"][:, None] / E7, mean)
-        said = (next_dt, mean[:, 0], lat[:, 0], lon[:, 0], cov[:, 0], lat[:, 1:], lon[:, 1:], cov[:, 1:], ~sound)
-        return Forecasts(*(array[:n] for array in said))
+        return Forecasts(
+            next_dt[:n],
+            mean[:n, 0],
+            lat[:n, 0],
+            lon[:n, 0],
+            cov[:n, 0],
+            lat[:n, 1:],
+            lon[:n, 1:],
+            cov[:n, 1:],
+            ~sound[:n],
+        )
 
     @torch.inference_mode()
     def fill(self, slots: Slots, asked: Sequence[Gap]) -> list[Fill]:
