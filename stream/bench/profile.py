@@ -27,7 +27,7 @@ RATE_HZ: Final = 200
 WRITE_S: Final = 60.0  # for py-spy to write its file after it was told to stop
 MAIN_THREAD: Final = "MainThread"
 OTHER: Final = "event loop, other"
-# Innermost frames in which a thread waits for work, or was woken and is not yet on a core: py-spy cannot tell these apart.
+# Innermost frames in which a thread waits for work, or was woken and is not yet on a core: py-spy cannot tell which.
 WAITING: Final = "waiting"
 WAITS: Final = (
     ("EpollSelector.select", "selectors.py"),
@@ -106,8 +106,9 @@ def stage_of(frames: tuple[str, ...]) -> str:
 def shares(stacks: Iterable[Stack], cpu_s: Mapping[int, float]) -> dict[str, float]:
     """The part of the process's CPU that each stage has, in the order of STAGES.
 
-    How much CPU a thread used is known from /proc, by its id; its samples only divide that among the stages. Samples of a
-    waiting thread are left out: on a busy machine they are many, and no CPU at all. Threads without other samples count for OTHER. Raises ValueError if there is nothing to divide.
+    How much CPU a thread used is known from /proc, by its id; its samples only divide that among the stages. Samples of
+    a waiting thread are left out: on a busy machine they are many, and no CPU at all. Threads without other samples
+    count for OTHER. Raises ValueError if there is nothing to divide.
     """
     counts: dict[int, Counter[str]] = {thread: Counter() for thread in cpu_s}
     for stack in stacks:
