@@ -27,13 +27,18 @@ RATE_HZ: Final = 200
 WRITE_S: Final = 60.0  # for py-spy to write its file after it was told to stop
 MAIN_THREAD: Final = "MainThread"
 OTHER: Final = "event loop, other"
-EPOLL: Final = "epoll"  # in it, or woken from it and not yet on a core: py-spy cannot tell these apart
+# Innermost frames in which a thread waits for work, or was woken and is not yet on a core: py-spy cannot tell which.
+WAITING: Final = "waiting"
+WAITS: Final = (
+    ("EpollSelector.select", "selectors.py"),
+    ("_worker", "concurrent/futures/thread.py"),
+    ("Condition.wait", "threading.py"),
+)
 _THREAD: Final = re.compile(r"thread \((0x[0-9A-Fa-f]+|\d+)\)")
 
 # (part of the file's path, qualified name of the function or "", stage). From a stack's innermost frame outwards, the
 # first frame that a rule knows decides: numpy called by `track` is track, and by `render` it is encode.
 RULES: Final[tuple[tuple[str, str, str], ...]] = (
-    ("selectors.py", "EpollSelector.select", EPOLL),
     ("stream/clean.py", "", "decode"),
     ("stream/track.py", "", "track"),
     ("stream/record.py", "", "store"),
@@ -86,6 +91,8 @@ def loads(raw: str) -> list[Stack]:
 
 
 def stage_of(frames: tuple[str, ...]) -> str:
+    if any(frames[-1].startswith(f"{function} (") and place in frames[-1] for function, place in WAITS):
+        return WAITING
     for frame in reversed(frames):
         function, _, place = frame.partition(" (")
         for path, name, stage in RULES:
@@ -99,14 +106,14 @@ def stage_of(frames: tuple[str, ...]) -> str:
 def shares(stacks: Iterable[Stack], cpu_s: Mapping[int, float]) -> dict[str, float]:
     """The part of the process's CPU that each stage has, in the order of STAGES.
 
-    How much CPU a thread used is known from /proc, by its id; its samples only divide that among the stages. Samples in
-    epoll are left out: they are of a thread that was woken and waits for a core, so on a busy machine they are many and
-    no CPU at all. Threads without other samples count for OTHER. Raises ValueError if there is nothing to divide.
+    How much CPU a thread used is known from /proc, by its id; its samples only divide that among the stages. Samples of
+    a waiting thread are left out: on a busy machine they are many, and no CPU at all. Threads without other samples
+    count for OTHER. Raises ValueError if there is nothing to divide.
     """
     counts: dict[int, Counter[str]] = {thread: Counter() for thread in cpu_s}
     for stack in stacks:
         thread = _thread(stack.frames)
-        if thread in counts and (stage := stage_of(stack.frames)) != EPOLL:
+        if thread in counts and (stage := stage_of(stack.frames)) != WAITING:
             counts[thread][stage] += stack.samples
     total_s = sum(cpu_s.values())
     if total_s <= 0 or not any(counts.values()):

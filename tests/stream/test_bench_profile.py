@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stream.bench.profile import EPOLL, OTHER, STAGES, loads, shares, stage_of
+from stream.bench.profile import OTHER, STAGES, WAITING, loads, shares, stage_of
 
 MAIN = "thread (0x7F01): MainThread"
 COMPUTE = "thread (0x7F02): compute_0"
@@ -28,7 +28,9 @@ FOLD = "Engine._fold (stream/engine.py)"
         ((CONSUMER, LOOP, "AIOKafkaConnection._read (aiokafka/conn.py)"), "fetch"),
         ((CONSUMER, LOOP, "Fetcher._proc_fetch_request (aiokafka/consumer/fetcher.py)"), "fetch"),
         ((MAIN, LOOP, "Stream._py_aiter (site-packages/faust/streams.py)"), "Faust"),
-        ((CONSUMER, LOOP, "EpollSelector.select (selectors.py)"), EPOLL),
+        ((CONSUMER, LOOP, "EpollSelector.select (selectors.py)"), WAITING),
+        ((COMPUTE, "_worker (concurrent/futures/thread.py)"), WAITING),
+        ((COMPUTE, "_worker (concurrent/futures/thread.py)", "_WorkItem.run (concurrent/futures/thread.py)"), OTHER),
         ((MAIN, LOOP), OTHER),
     ],
 )
