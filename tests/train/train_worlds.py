@@ -57,11 +57,11 @@ def wander(entity: str, pings: int, seed: int, *, cadence_s: float = 30.0, **pla
     return track(entity, np.cumsum(dt_s).tolist(), east.tolist(), north.tolist(), **place)
 
 
-def lively(config: ModelConfig) -> Predictor:
+def lively(config: ModelConfig, *, kv: str = "int8") -> Predictor:
     """A predictor with random weights everywhere: zero heads, as an untrained one has, would hide a wrong state."""
     network = build(config, 0)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
-    return Predictor(network, name="lively", capacity=4)
+    return Predictor(network, name="lively", capacity=4, kv=kv)
