@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -214,6 +215,10 @@ def train(
     if progress.leads():
         text = f"{out}: {report.steps:,} steps{progress.metres(report.validation)}"
         typer.echo(json.dumps(outcome | facts, indent=2) if as_json else text)
+    else:
+        # A rank that has nothing more to do leaves at once: threads of gloo that outlive Python's own end have been
+        # seen to abort it, and torchrun takes that for a failure of all.
+        os._exit(0)
 
 
 train.__doc__ = TRAIN_HELP

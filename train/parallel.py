@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import blake2b
@@ -115,5 +115,8 @@ def join(device: torch.device, timeout_s: float = TIMEOUT_S) -> Iterator[Peers]:
         raise PeerLost(f"rank {rank} did not meet the other {world - 1} in {timeout_s:g} s: {error}") from error
     try:
         yield Peers(rank, world, device)
+        # All part together: a connection that one side closes while the other still uses it has aborted a process.
+        with suppress(RuntimeError):  # whoever is gone by now had done its part
+            dist.barrier()
     finally:
         dist.destroy_process_group()
