@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from train_worlds import WriteFile, lively, together, wander
+from train_worlds import WriteFile, assert_it_becomes_a_report, lively, together, wander
 
 from model import features
 from model.config import ModelConfig
@@ -17,7 +17,6 @@ from train.evaluate import judge_forecasts, open_samples
 from train.experiments import ablation, autoencoder, overfit, positions, rings, seeds, targets
 from train.experiments import exam as ex
 from train.experiments.lab import Lab
-from train.experiments.report import write
 
 TINY = ModelConfig(name="tiny", d=16, blocks=1, heads=4, window=8)
 NAMES = ("autoencoder", "overfit", "targets", "positions", "ablation")
@@ -42,15 +41,7 @@ def test_an_experiment_leads_from_files_to_a_report(
         if hasattr(module, constant):
             monkeypatch.setattr(module, constant, value)
     finding = module.run(lab)
-    assert "2511.20610" in finding.question
-    assert finding.conclusion.endswith(".")
-    assert "nan" not in finding.conclusion
-    assert all(table.rows and len(row) == len(table.columns) for table in finding.tables for row in table.rows)
-    assert all(line.y and np.isfinite(line.y).all() for picture in finding.pictures for line in picture.lines)
-    report = write(finding, name, "command", tmp_path / "out", cpu_s=1.0)
-    assert finding.conclusion in report.read_text()
-    assert str(tmp_path) not in report.read_text()
-    assert len(list((tmp_path / "out").glob(f"{name}-*.svg"))) == len(finding.pictures) > 0
+    assert_it_becomes_a_report(finding, name, tmp_path)
 
 
 def test_the_full_pass_gives_the_judge_s_errors(lab: Lab) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from train_worlds import WriteFile, lively, together, track, wander
+from train_worlds import WriteFile, assert_it_becomes_a_report, lively, together, track, wander
 
 from model.cells import Cells
 from model.config import ModelConfig
@@ -23,7 +23,6 @@ from train.experiments import discrete, masking, offline, patching, regions, tra
 from train.experiments.lab import Lab
 from train.experiments.masking import ALL, NEXT, SHARE
 from train.experiments.paths import PathScore, judge_paths
-from train.experiments.report import write
 from train.experiments.transfer import Compared
 
 TINY = ModelConfig(name="tiny", d=16, blocks=1, heads=2, window=8)
@@ -65,15 +64,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small")
 def test_an_experiment_leads_from_files_to_a_report(name: str, lab: Lab, tmp_path: Path) -> None:
     finding = importlib.import_module(f"train.experiments.{name}").run(lab)
-    assert "2511.20610" in finding.question
-    assert finding.conclusion.endswith(".")
-    assert "nan" not in finding.conclusion
-    assert all(table.rows and len(row) == len(table.columns) for table in finding.tables for row in table.rows)
-    assert all(line.y and np.isfinite(line.y).all() for picture in finding.pictures for line in picture.lines)
-    report = write(finding, name, "command", tmp_path / "out", cpu_s=1.0)
-    assert finding.conclusion in report.read_text()
-    assert str(tmp_path) not in report.read_text()
-    assert len(list((tmp_path / "out").glob(f"{name}-*.svg"))) == len(finding.pictures) > 0
+    assert_it_becomes_a_report(finding, name, tmp_path)
 
 
 def test_what_is_left_out_is_not_in_the_training(lab: Lab) -> None:

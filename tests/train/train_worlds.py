@@ -13,6 +13,7 @@ from model.api import ModelConfig, Predictor
 from model.geo import M_PER_DEG
 from model.network import build
 from train.data import Corpus
+from train.experiments.report import Finding, write
 
 START_MS = 1_211_018_404_000
 
@@ -65,3 +66,16 @@ def lively(config: ModelConfig, *, kv: str = "int8") -> Predictor:
         for parameter in network.parameters():
             parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
     return Predictor(network, name="lively", capacity=4, kv=kv)
+
+
+def assert_it_becomes_a_report(finding: Finding, name: str, tmp_path: Path) -> None:
+    """What every experiment's finding has to be, and what its written report has to hold."""
+    assert "2511.20610" in finding.question
+    assert finding.conclusion.endswith(".")
+    assert "nan" not in finding.conclusion
+    assert all(table.rows and len(row) == len(table.columns) for table in finding.tables for row in table.rows)
+    assert all(line.y and np.isfinite(line.y).all() for picture in finding.pictures for line in picture.lines)
+    report = write(finding, name, "command", tmp_path / "out", cpu_s=1.0)
+    assert finding.conclusion in report.read_text()
+    assert str(tmp_path) not in report.read_text()
+    assert len(list((tmp_path / "out").glob(f"{name}-*.svg"))) == len(finding.pictures) > 0
