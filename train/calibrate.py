@@ -1,8 +1,5 @@
 """Fits model.calibration on tracks that training never saw, every file weighing alike. Knows anchors; draws no batch.
 
-In a file no entity weighs more than all the others together: of three people one may have recorded nine tenths, and
-what he is like is not what the next one will be like.
-
 The factor is wanted such that 90 % of the errors fall inside the 90 % region: linear quantile regression of the log of
 the squared Mahalanobis lengths, by iteratively reweighted least squares (Hunter & Lange, "Quantile Regression via an MM
 Algorithm", 2000), which needs no solver and is deterministic.
@@ -15,7 +12,6 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from model import motion
 from model.api import Predictor
@@ -38,11 +34,10 @@ HORIZONS_S: Final = (*anchoring.HORIZONS_S, 20.0, 150.0, 1200.0)
 
 
 class Surprises(NamedTuple):
-    """N errors of one file: terms (N, P), squared Mahalanobis lengths (N,) and, where it counts, whose they are."""
+    """N errors of one file: terms (N, P) and squared Mahalanobis lengths (N,)."""
 
     terms: F64
     mahalanobis2: F64
-    entity: NDArray[np.integer] | None = None
 
 
 def calibrate(
@@ -70,7 +65,7 @@ def fit_quantile(parts: Sequence[Surprises], share: float = SHARE) -> F64:
     """Coefficients (P,) of log(quantile of the Mahalanobis lengths / that of a Gaussian); every part weighs alike."""
     terms = np.concatenate([part.terms for part in parts])
     target = np.log(np.concatenate([part.mahalanobis2 for part in parts]).clip(MIN_SURPRISE)) - np.log(CHI2_90)
-    weight = np.concatenate([_weights(part) for part in parts])
+    weight = np.concatenate([np.full(len(part.terms), 1.0 / len(part.terms)) for part in parts])
     weight = weight / weight.sum()
     fit = np.zeros(terms.shape[1])
     fit[0] = np.quantile(target, share)
@@ -86,18 +81,6 @@ def fit_quantile(parts: Sequence[Surprises], share: float = SHARE) -> F64:
     return np.asarray(fit)
 
 
-def _weights(part: Surprises) -> F64:
-    """Of a part's errors (N,), together 1: alike, but no entity's weigh more than all the others' together."""
-    weight = np.ones(len(part.terms))
-    if part.entity is not None:
-        _, of, counts = np.unique(part.entity, return_inverse=True, return_counts=True)
-        most = int(counts.argmax())  # at most one has more than half
-        others = len(of) - counts[most]
-        if others:
-            weight[of == most] = min(1.0, others / counts[most])
-    return np.asarray(weight / weight.sum())
-
-
 def _of_forecasts(sample: Sample, predictor: Predictor) -> Surprises:
     corpus = sample.corpus
     anchors = anchoring.find(corpus, HORIZONS_S)
@@ -109,7 +92,7 @@ def _of_forecasts(sample: Sample, predictor: Predictor) -> Surprises:
     target, anchor = anchors.target[asked], anchors.row[row]
     error = error_en_m(corpus.lat[target], corpus.lon[target], answer.lat[asked], answer.lon[asked], corpus.lat[anchor])
     terms = forecast_terms(walked.states[0][row, : motion.WIDTH], anchors.dt_s[row, column][:, None])[:, 0]
-    return Surprises(terms, mahalanobis2(error, answer.cov_m2[asked]), corpus.entity[anchors.track[row]])
+    return Surprises(terms, mahalanobis2(error, answer.cov_m2[asked]))
 
 
 def _of_gaps(sample: Sample, predictor: Predictor, most: int) -> Surprises | None:

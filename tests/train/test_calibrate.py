@@ -44,23 +44,6 @@ def test_a_small_file_weighs_as_much_as_a_large_one() -> None:
     assert np.mean(both) == pytest.approx(0.9, abs=0.01)
 
 
-def test_no_entity_outweighs_all_the_others_of_its_file() -> None:
-    """GeoLife's validation has three people, and one of them most pings: his factor was everyone's."""
-    rng = np.random.default_rng(2)
-    lengths = np.concatenate([rng.chisquare(2, 50_000), 4 * rng.chisquare(2, 3_000), 4 * rng.chisquare(2, 2_000)])
-    entity = np.repeat([7, 3, 5], [50_000, 3_000, 2_000])
-    factor = np.exp(fit_quantile([Surprises(np.ones((len(lengths), 1)), lengths, entity)])[0])
-    inside = lengths <= CHI2_90 * factor
-    assert (inside[entity == 7].mean() + inside[entity != 7].mean()) / 2 == pytest.approx(0.9, abs=0.01)
-
-
-def test_an_entity_alone_in_its_file_is_all_that_is_known() -> None:
-    lengths = np.random.default_rng(3).chisquare(2, 20_000)
-    terms = np.ones((len(lengths), 1))
-    alone = fit_quantile([Surprises(terms, lengths, np.zeros(len(lengths), np.int32))])
-    np.testing.assert_array_equal(alone, fit_quantile([Surprises(terms, lengths)]))
-
-
 def test_weights_that_were_never_calibrated_change_nothing() -> None:
     factor = Calibration().of_forecast(motion.fresh(SMALL, (3,)), np.array([[1.0, 60.0, 900.0]] * 3))
     np.testing.assert_array_equal(factor, 1.0)
