@@ -1,4 +1,5 @@
-"""The door: everything that `stream` may import of the model. Pings in, forecasts and gap fills out.
+"""The door: everything that `stream` may import of the model. Pings in, forecasts and gap fills out. `compiled` is
+how kernels are compiled, there as here.
 
 Synchronous and thread-confined: one thread at a time uses a Predictor. Latitudes and longitudes are degrees or
 1e-7 deg, times int64 ms UTC; metres are local east and north from the row's last fix (its anchor).
@@ -26,6 +27,7 @@ from model.features import ABSENT, FIX
 from model.gaps import Fill, Gap
 from model.geo import E7, F64, displacement_m, moved_deg
 from model.heads import Spread
+from model.kernels import compiled
 from model.rings import Filled, Slots
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "StateMismatch",
     "TravelTimes",
     "WeightsError",
+    "compiled",
 ]
 
 KALMAN_WARMUP: Final = 64  # fixes after which the filter and the running means have forgotten how they began, to 1e-6

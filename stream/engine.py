@@ -1,8 +1,9 @@
 """One batch from start to finish: records in, answers out. Knows tracks, slots and rounds; has no network of its own.
 
-    records -> clean.parse -> (store.get_many for entities not in memory) -> track.observe, in order
+    records -> clean.parse -> (store.get_many for entities not in memory)
             -> rounds: the r-th ping of each entity is in round r, so that a round has each slot once
-            -> per round: advance, one forecast, gap fills -> render -> answers in input order
+            -> per round: tracks.observe_plain, track.observe for the rest; advance, one forecast, gap fills
+            -> render -> answers in input order
 
 A late ping is folded into the window where it belongs. Its forecast stands on the window up to it (the state is rebuilt
 for that, so its cache is "rebuilt" and its status "stale"); then the state is rebuilt from the whole window.
@@ -20,23 +21,17 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final, Protocol, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from model.api import Fill, Predictor
 from stream import render
 from stream.clean import parse
-from stream.residents import Counts, Entity, Residents, Shard, windows
+from stream.residents import HIT, NONE, REBUILT, Counts, Residents, Shard, windows
 from stream.settings import Settings
 from stream.store import Partition, Store
-from stream.track import (
-    Accepted,
-    Duplicate,
-    Folded,
-    Gap,
-    Late,
-    Policy,
-    Rejected,
-    observe,
-)
-from stream.turns import Batch, Turn, answered, ceilings, fixes, model_gap, slots
+from stream.track import Accepted, Duplicate, Folded, Gap, Late, Policy, Rejected, observe
+from stream.turns import Batch, Round, Turn, ceilings, model_gap, rows_of, slots_of
 from stream.wire import ModelRef, Outgoing, Ping, Record, Reject, dead_letter
 
 T = TypeVar("T")
@@ -78,6 +73,8 @@ class Engine:
         self._model = ModelRef(predictor.name, predictor.version)
         self._version = _version()
         self._residents = Residents(predictor, self._policy, max_resident)
+        self._tracks = self._residents.tracks
+        self._forecasts = render.Writer(self._horizons_s, self._model, self._topics)
 
     @property
     def counts(self) -> Mapping[Partition, Counts]:
@@ -114,13 +111,13 @@ class Engine:
             ValueError: an entity has folded a record at or above `next_offset`.
         """
         shard = self._residents.shard(partition)
-        dirty = list(shard.dirty)
-        for start in range(0, len(dirty), DUMP_CHUNK):
-            part = dirty[start : start + DUMP_CHUNK]
+        unsaved = self._residents.unsaved(shard)
+        for start in range(0, len(unsaved), DUMP_CHUNK):
+            part = unsaved[start : start + DUMP_CHUNK]
             items = await self._run(partial(self._residents.dump, shard, part, next_offset))
             await self._store.put_many(partition, epoch, None, items)
         await self._store.put_many(partition, epoch, next_offset, {})
-        shard.dirty.clear()
+        self._residents.saved(unsaved)
         self._residents.evict(shard)
 
     def drop(self, partition: Partition) -> None:
@@ -143,50 +140,32 @@ class Engine:
         self._residents.sweep()
         for key, raw in stored.items():
             self._residents.admit(batch.shards[key], raw, {} if batch.silent else ceilings(batch, key))
-        for turns in self._rounds(batch):
-            self._play(batch, turns)
+        for one in self._rounds(batch):
+            self._play(batch, one)
 
-    def _rounds(self, batch: Batch) -> list[list[Turn]]:
-        """Observe every record in order; sort those that changed a state into rounds."""
-        rounds: list[list[Turn]] = []
-        depth: dict[Entity, int] = {}
+    def _rounds(self, batch: Batch) -> list[Round]:
+        """Refuse what is no ping; sort the pings into rounds, in order."""
+        rounds: list[Round] = []
+        depth: dict[int, int] = {}
         for index, (record, ping) in enumerate(zip(batch.records, batch.parsed, strict=True)):
             shard = batch.shards[record.topic, record.partition]
             if batch.silent:
                 shard.counts.replayed += 1
             else:
                 shard.counts.records_in += 1
-            turn = self._observed(batch, index, shard, record, ping)
-            if turn is None:
+            if isinstance(ping, Reject):
+                self._reject(batch, index, shard, ping)
                 continue
-            place = depth[turn.entity] = depth.get(turn.entity, -1) + 1
+            entity = shard.entities[ping.entity_id]
+            place = depth.get(entity.slot, 0)
+            depth[entity.slot] = place + 1
             if place == len(rounds):
-                rounds.append([])
-            rounds[place].append(turn)
+                rounds.append(Round())
+            rounds[place].index.append(index)
+            rounds[place].entity.append(entity)
+        for one in rounds:
+            one.close(batch)
         return rounds
-
-    def _observed(self, batch: Batch, index: int, shard: Shard, record: Record, ping: Ping | Reject) -> Turn | None:
-        """The turn of a record that changes a state; the others are answered, or counted, at once."""
-        if isinstance(ping, Reject):
-            self._reject(batch, index, shard, ping)
-            return None
-        entity = shard.entities.pop(ping.entity_id)
-        shard.entities[ping.entity_id] = entity  # now the most recently touched
-        track, verdict = observe(entity.track, ping, record.offset, self._policy)
-        counts, loud = shard.counts, not batch.silent
-        if isinstance(verdict, Folded):
-            counts.folded += loud
-            return None
-        entity.track = track
-        shard.dirty[entity.id] = None
-        if isinstance(verdict, Duplicate):
-            counts.duplicates += loud
-            return None
-        if isinstance(verdict, Rejected):
-            counts.quarantined += loud and verdict.reject.code == "impossible_jump"
-            self._reject(batch, index, shard, verdict.reject)
-            return None
-        return Turn(index, entity, shard, track, verdict)
 
     def _reject(self, batch: Batch, index: int, shard: Shard, reject: Reject) -> None:
         if batch.silent:
@@ -195,55 +174,95 @@ class Engine:
         letter = dead_letter(self._topics.dead_letters, batch.records[index], reject, version=self._version)
         batch.out[index].append(letter)
 
-    def _play(self, batch: Batch, turns: Sequence[Turn]) -> None:
-        """One round: fold each turn's ping into its slot, then answer all of them."""
+    def _play(self, batch: Batch, one: Round) -> None:
+        """Fold each row's ping into its track and its slot, then answer all that changed a state."""
+        moved = self._tracks.observe_plain(one.slots, one.fixes, one.offsets)  # rows that the model folds, too
+        turns, folded_before = self._observe_odd(batch, one, np.flatnonzero(~moved).tolist())
+        changed = np.ones(len(one.slots), np.bool_)
+        changed[folded_before] = False
+        self._residents.touch(one.slots, changed)
         in_order = [turn for turn in turns if not turn.late]
         restarts = [turn for turn in in_order if turn.restart]
         behind = [turn for turn in turns if turn.late]
-        self._seat(turns)
+        moved[rows_of(in_order)] = True
         if not batch.silent:
             self._fill(batch, restarts)  # the old session's last gaps, before its state goes
         if restarts:
             self._restart(restarts)
-        if in_order:
-            self._predictor.advance(slots(in_order), fixes(in_order))
+        if moved.any():
+            self._predictor.advance(one.slots[moved], one.fixes[moved])
+        answered = moved.copy()
+        answered[rows_of(behind)] = True
         if not batch.silent:
             if behind:
-                self._predictor.rebuild(slots(behind), [windows(turn.seen) for turn in behind])
-            self._answer(batch, turns)
+                self._predictor.rebuild(slots_of(behind), [windows(turn.seen) for turn in behind])
+            self._answer(batch, one, answered, behind)
             self._fill(batch, [turn for turn in in_order if not turn.restart])
             self._retract(batch, behind)
         if behind:
-            self._predictor.rebuild(slots(behind), [windows(turn.track.window) for turn in behind])
-        for turn in turns:
-            if not batch.silent or turn.entity.cache == "none":  # "rebuilt" waits for a forecast that can say so
-                turn.entity.cache = "hit"
+            self._predictor.rebuild(slots_of(behind), [windows(turn.track.window) for turn in behind])
+        slots = one.slots[answered]
+        if batch.silent:  # "rebuilt" waits for a forecast that can say so
+            slots = slots[self._residents.cache[slots] == NONE]
+        self._residents.cache[slots] = HIT
 
-    def _seat(self, turns: Sequence[Turn]) -> None:
-        """Give every new entity a slot."""
-        new = [turn.entity for turn in turns if turn.entity.slot is None]
-        if new:
-            for entity, slot in zip(new, self._predictor.acquire(len(new)).tolist(), strict=True):
-                entity.slot = slot
+    def _observe_odd(self, batch: Batch, one: Round, rows: Sequence[int]) -> tuple[list[Turn], list[int]]:
+        """Let `track` judge the pings that are not plain: those that changed a state, and the rows that were folded
+        before. The others are answered, or counted, at once."""
+        turns: list[Turn] = []
+        folded_before: list[int] = []
+        loud = not batch.silent
+        for row in rows:
+            index, entity = one.index[row], one.entity[row]
+            record, ping = batch.records[index], batch.parsed[index]
+            assert isinstance(ping, Ping)
+            shard = batch.shards[record.topic, record.partition]
+            track, verdict = observe(self._tracks.read(entity.slot), ping, record.offset, self._policy)
+            if isinstance(verdict, Folded):
+                shard.counts.folded += loud
+                folded_before.append(row)
+                continue
+            self._tracks.write(entity.slot, track)
+            if isinstance(verdict, Duplicate):
+                shard.counts.duplicates += loud
+            elif isinstance(verdict, Rejected):
+                shard.counts.quarantined += loud and verdict.reject.code == "impossible_jump"
+                self._reject(batch, index, shard, verdict.reject)
+            else:
+                turns.append(Turn(row, index, entity, shard, track, verdict))
+        return turns, folded_before
 
     def _restart(self, turns: Sequence[Turn]) -> None:
-        self._predictor.reset(slots(turns))
+        slots = slots_of(turns)
+        self._predictor.reset(slots)
+        self._residents.cache[slots] = NONE
         for turn in turns:
-            turn.entity.cache = "none"
             turn.shard.counts.restarts += 1
 
-    def _answer(self, batch: Batch, turns: Sequence[Turn]) -> None:
-        """One forecast per turn, in one call of the model."""
-        said = self._predictor.forecast(slots(turns), self._horizons_s)
-        rows = []
-        for turn in turns:
-            turn.shard.counts.forecasts += 1
-            turn.shard.counts.late += turn.late
-            rows.append(answered(batch.records[turn.index], turn))
+    def _answer(self, batch: Batch, one: Round, answered: NDArray[np.bool_], behind: Sequence[Turn]) -> None:
+        """One forecast per row that is answered, in one call of the model."""
+        rows, slots = np.flatnonzero(answered), one.slots[answered]
+        if not len(rows):
+            return
+        said = self._predictor.forecast(slots, self._horizons_s)
         clocks = (batch.fetched_ms, batch.started_ms, self._clock_ms())
-        answers = render.forecasts(rows, said, self._horizons_s, self._model, self._topics, clocks)
-        for turn, answer in zip(turns, answers, strict=True):
-            batch.out[turn.index].append(answer)
+        anchor, n, from_ts = self._tracks.seen(slots)
+        late = np.zeros(len(rows), np.bool_)
+        cache = self._residents.cache[slots]
+        for turn in behind:  # stands on the window up to its own ping, for which the state was rebuilt
+            place, window = int(np.searchsorted(rows, turn.row)), windows(turn.seen)
+            anchor[place], n[place], from_ts[place] = window[-1], len(window), window[0]["ts_ms"]
+            late[place], cache[place] = True, REBUILT
+            turn.shard.counts.late += 1
+        index = [one.index[row] for row in rows.tolist()]
+        entity_ids = [one.entity[row].id for row in rows.tolist()]
+        batch_counts = {shard.number: shard.counts for shard in batch.shards.values()}
+        for number, count in self._residents.of_shards(slots).items():
+            batch_counts[number].forecasts += count
+        asked = render.Answered([batch.records[i] for i in index], entity_ids, anchor, n, from_ts, late, cache)
+        answers = self._forecasts.written(asked, said, clocks)
+        for place, answer in zip(index, answers, strict=True):
+            batch.out[place].append(answer)
 
     def _fill(self, batch: Batch, turns: Sequence[Turn]) -> None:
         """The gap fills that these turns ask for: finals first, then the gap that the ping has just closed."""
@@ -255,7 +274,7 @@ class Engine:
             for place, (gap, status) in enumerate(wanted):
                 asked[place].append((turn, gap, status))
         for some in filter(None, asked):
-            fills = self._predictor.fill(slots([turn for turn, *_ in some]), [model_gap(gap) for _, gap, _ in some])
+            fills = self._predictor.fill(slots_of([turn for turn, *_ in some]), [model_gap(gap) for _, gap, _ in some])
             for (turn, gap, status), fill in zip(some, fills, strict=True):
                 self._publish_fill(batch, turn, gap, status, fill)
 

@@ -7,30 +7,27 @@ differ in the last bits of a float publish the same bytes, nearly always, and no
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, Final, Literal, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from model.api import Fill, Forecasts
+from stream.text import TEXT, Template, fixed
 from stream.track import Fix, Gap
 from stream.wire import (
+    CACHES,
     E7,
     Anchor,
-    Cache,
-    Forecast,
     GapFill,
     GapPoint,
-    Horizon,
-    Latency,
     ModelRef,
-    NextStep,
     Outgoing,
     Record,
-    Src,
     Status,
     Topics,
-    Window,
     dumps,
     event_headers,
     forecast_id,
@@ -44,71 +41,105 @@ S_DIGITS: Final = 3
 WARMUP_BELOW: Final = 8  # pings: with fewer the design's protocol does not score a forecast either
 M_PER_DEG: Final = 111_195.08  # on the mean sphere, along a meridian
 
+_STATUSES: Final[tuple[Status, ...]] = ("ok", "warmup", "stale", "fallback_cv")
+_OK, _WARMUP, _STALE, _FALLBACK = range(4)
+_STATUS_TEXTS: Final = tuple(status.encode() for status in _STATUSES)
+_CACHE_TEXTS: Final = tuple(cache.encode() for cache in CACHES)
+_HOLE: Final = "\0"  # around the decimals of a hole, while the template is put together
+_TURN: Final = 360 * E7
+
 GapStatus = Literal["provisional", "final", "retracted"]
 
 
 class Answered(NamedTuple):
-    """An accepted ping that a forecast answers. The window ends with it."""
+    """N accepted pings that forecasts answer, in columns. A window ends with its ping."""
 
-    record: Record
-    entity_id: str
-    anchor: Fix
-    window: Window
-    late: bool
-    cache: Cache
+    records: Sequence[Record]
+    entity_ids: Sequence[str]
+    anchor: NDArray[Any]  # FIX
+    window_n: NDArray[np.int64]
+    window_from_ms: NDArray[np.int64]
+    late: NDArray[np.bool_]
+    cache: NDArray[np.int8]  # an index of CACHES
 
 
-def forecasts(
-    rows: Sequence[Answered],
-    said: Forecasts,
-    horizons_s: Sequence[float],
-    model: ModelRef,
-    topics: Topics,
-    clocks_ms: tuple[float, float, float],
-) -> list[Outgoing]:
-    """One forecast record per row. `clocks_ms`: when records were fetched, the batch started, the model answered."""
+class Writer:
+    """Writes forecast records: the fields of `wire.Forecast`, in its order, through a template."""
+
+    def __init__(self, horizons_s: Sequence[float], model: ModelRef, topics: Topics) -> None:
+        self._model_version = model.version
+        self._topic = topics.forecasts
+        self._template = _template(horizons_s, model)
+
+    def written(self, asked: Answered, said: Forecasts, clocks_ms: tuple[float, float, float]) -> list[Outgoing]:
+        """One record per row. `clocks_ms`: when records were fetched, the batch started, the model answered.
+
+        Raises ValueError for a number that is not finite.
+        """
+        ts = asked.anchor["ts_ms"].tolist()
+        ids = [forecast_id(*which, self._model_version) for which in zip(asked.entity_ids, ts, strict=True)]
+        bare = [text.encode() for text in ids]
+        values = self._template.written(_numbers(asked, said, clocks_ms), _texts(asked, said, bare))
+        return [
+            Outgoing(self._topic, record.key, value, event_headers("forecast", text, record), record)
+            for record, value, text in zip(asked.records, values, ids, strict=True)
+        ]
+
+
+def _template(horizons_s: Sequence[float], model: ModelRef) -> Template:
+    """`wire.Forecast` as JSON with its numbers and changing texts left out."""
+    text, whole, deg, metres, m2, seconds = (
+        f"{_HOLE}{decimals}{_HOLE}" for decimals in (TEXT, 0, DEG_DIGITS, M_DIGITS, M2_DIGITS, S_DIGITS)
+    )
+    cov = f"[{m2},{m2},{m2}]"
+    horizons = ",".join(f'{{"h_s":{float(h)!r},"lat":{deg},"lon":{deg},"cov_m2":{cov}}}' for h in horizons_s)
+    whole_row = (
+        f'{{"forecast_id":"{text}","entity_id":{text},"anchor":{{"ts":{whole},"lat":{deg},"lon":{deg}}},'
+        f'"next":{{"dt_s":{seconds},"d_east_m":{metres},"d_north_m":{metres},"d_lat":{deg},"d_lon":{deg},'
+        f'"cov_m2":{cov}}},"horizons":[{horizons}],"model":{msgspec.json.encode(model).decode()},"status":"{text}",'
+        f'"window":{{"n":{whole},"from_ts":{whole},"to_ts":{whole}}},"cache":"{text}",'
+        f'"latency_ms":{{"ingest":{seconds},"queue":{seconds},"infer":{seconds}}},'
+        f'"src":{{"topic":{text},"partition":{whole},"offset":{whole}}}}}'
+    )
+    parts = whole_row.split(_HOLE)
+    return Template(parts[::2], [int(decimals) for decimals in parts[1::2]])
+
+
+def _numbers(asked: Answered, said: Forecasts, clocks_ms: tuple[float, float, float]) -> NDArray[np.int64]:
+    """The numbers [N, ...] of the template, in its order, each times ten to its decimals."""
     fetched_ms, started_ms, answered_ms = clocks_ms
-    queue_ms, infer_ms = _ms(started_ms - fetched_ms), _ms(answered_ms - started_ms)
-    tables = zip(
-        rows,
-        said.fallback.tolist(),
-        _rounded(said.next_dt_s, S_DIGITS),
-        _rounded(said.next_en_m, M_DIGITS),
-        _rounded(said.next_lat, DEG_DIGITS),
-        _rounded(said.next_lon, DEG_DIGITS),
-        _rounded(said.next_cov_m2, M2_DIGITS),
-        _rounded(said.lat, DEG_DIGITS),
-        _rounded(said.lon, DEG_DIGITS),
-        _rounded(said.cov_m2, M2_DIGITS),
+    n, ts = len(asked.records), asked.anchor["ts_ms"]
+    lat, lon = asked.anchor["lat_e7"].astype(np.int64), asked.anchor["lon_e7"].astype(np.int64)
+    next_lat, next_lon = fixed(said.next_lat, DEG_DIGITS), fixed(said.next_lon, DEG_DIGITS)
+    lats, lons = fixed(said.lat, DEG_DIGITS), fixed(said.lon, DEG_DIGITS)
+    horizons = np.concatenate([lats[..., None], lons[..., None], fixed(said.cov_m2, M2_DIGITS)], axis=-1)
+    since_ms = np.array([fetched_ms - record.timestamp_ms for record in asked.records])
+    # At least 0: the clocks of a producer and of this machine may disagree.
+    waits = np.maximum(fixed(np.array([started_ms - fetched_ms, answered_ms - started_ms]), S_DIGITS), 0)
+    columns = [
+        *(ts, lat, lon, fixed(said.next_dt_s, S_DIGITS), *fixed(said.next_en_m, M_DIGITS).T),
+        *(next_lat - lat, (next_lon - lon + _TURN // 2) % _TURN - _TURN // 2, *fixed(said.next_cov_m2, M2_DIGITS).T),
+        *horizons.reshape(n, -1).T,
+        *(asked.window_n, asked.window_from_ms, ts),
+        *(np.maximum(fixed(since_ms, S_DIGITS), 0), np.full(n, waits[0]), np.full(n, waits[1])),
+        [record.partition for record in asked.records],
+        [record.offset for record in asked.records],
+    ]
+    return np.array(columns, np.int64).T
+
+
+def _texts(asked: Answered, said: Forecasts, ids: Sequence[bytes]) -> list[bytes]:
+    """The texts of the template, row by row."""
+    warm = asked.window_n < WARMUP_BELOW
+    status = np.where(asked.late, _STALE, np.where(said.fallback, _FALLBACK, np.where(warm, _WARMUP, _OK)))
+    topics = {topic: msgspec.json.encode(topic) for topic in {record.topic for record in asked.records}}
+    rows = zip(
+        *(ids, map(msgspec.json.encode, asked.entity_ids)),
+        *(map(_STATUS_TEXTS.__getitem__, status.tolist()), map(_CACHE_TEXTS.__getitem__, asked.cache.tolist())),
+        (topics[record.topic] for record in asked.records),
         strict=True,
     )
-    out = []
-    for row, fallback, dt_s, (east, north), next_lat, next_lon, next_cov, lats, lons, covs in tables:
-        record, ts = row.record, row.anchor.ts_ms
-        lat, lon = row.anchor.lat_e7 / E7, row.anchor.lon_e7 / E7
-        forecast = Forecast(
-            forecast_id=forecast_id(row.entity_id, ts, model.version),
-            entity_id=row.entity_id,
-            anchor=Anchor(ts, lat, lon),
-            next=NextStep(
-                dt_s=dt_s,
-                d_east_m=east,
-                d_north_m=north,
-                d_lat=round(next_lat - lat, DEG_DIGITS),
-                d_lon=round((next_lon - lon + 180.0) % 360.0 - 180.0, DEG_DIGITS),
-                cov_m2=tuple(next_cov),
-            ),
-            horizons=tuple(map(Horizon, horizons_s, lats, lons, map(tuple, covs))),
-            model=model,
-            status=_status(row, fallback),
-            window=row.window,
-            cache=row.cache,
-            latency_ms=Latency(_ms(fetched_ms - record.timestamp_ms), queue_ms, infer_ms),
-            src=Src(record.topic, record.partition, record.offset),
-        )
-        headers = event_headers("forecast", forecast.forecast_id, record)
-        out.append(Outgoing(topics.forecasts, row.entity_id.encode(), dumps(forecast), headers, record))
-    return out
+    return list(chain.from_iterable(rows))
 
 
 def gap_fill(
@@ -139,22 +170,9 @@ def gap_fill(
     return Outgoing(topics.gapfills, entity_id.encode(), dumps(filled), headers, record)
 
 
-def _status(row: Answered, fallback: bool) -> Status:
-    if row.late:
-        return "stale"
-    if fallback:
-        return "fallback_cv"
-    return "warmup" if row.window.n < WARMUP_BELOW else "ok"
-
-
 def _rounded(values: NDArray[Any], digits: int) -> Any:
     # + 0.0 turns -0.0 into 0.0, which would otherwise be published with its sign.
     return (np.round(values, digits) + 0.0).tolist()
-
-
-def _ms(elapsed_ms: float) -> float:
-    """At least 0: the clocks of a producer and of this machine may disagree."""
-    return round(max(elapsed_ms, 0.0), S_DIGITS)
 
 
 def _anchor(fix: Fix) -> Anchor:

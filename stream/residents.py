@@ -9,30 +9,32 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any
+from heapq import nsmallest
+from itertools import count
+from typing import Any, Final, NamedTuple
 
 import numpy as np
-from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from model.api import FIX, Predictor, StateError
 from stream import record
 from stream.store import Partition
-from stream.track import FIX_BYTES, Policy, Track
-from stream.wire import Cache
+from stream.track import Policy
+from stream.tracks import Tracks
+from stream.wire import CACHES
 
 log = logging.getLogger(__name__)
 
+Slots = NDArray[np.int64]
+NONE, HIT, REBUILT = map(CACHES.index, ("none", "hit", "rebuilt"))
+NOBODY: Final = -1
 
-@dataclass(eq=False, slots=True)
-class Entity:
-    """One entity in memory. `slot` is None until its first ping is folded."""
+
+class Entity(NamedTuple):
+    """One entity in memory. Its track and what is known of its state are in the columns, at its slot."""
 
     id: str
-    track: Track | None = None
-    slot: int | None = None
-    cache: Cache = "none"  # what the next forecast says of the state that it stands on
+    slot: int
 
 
 @dataclass(eq=False)
@@ -55,23 +57,33 @@ class Counts:
 
 @dataclass(eq=False)
 class Shard:
-    """The entities of one partition, least recently touched first."""
+    """The entities of one partition."""
 
     partition: Partition
+    number: int  # of this shard among all that this process ever had
     counts: Counts
     entities: dict[str, Entity] = field(default_factory=dict)
-    dirty: dict[str, None] = field(default_factory=dict)  # an ordered set of the ids that no checkpoint has yet
 
 
 class Residents:
-    """All shards, and their slots in the predictor."""
+    """All shards, and what is known of each slot in columns.
+
+    owner    int32 [slots]  number of the shard; NOBODY
+    cache    int8  [slots]  what the next forecast says of the state that it stands on, an index of CACHES
+    dirty    bool  [slots]  changed since the last checkpoint
+    touched  int64 [slots]  when the last record came, in calls of `touch`
+    """
 
     def __init__(self, predictor: Predictor, policy: Policy, limit: int) -> None:
+        self.tracks = Tracks(policy)
+        self.cache = np.zeros(0, np.int8)
         self._predictor = predictor
-        self._policy = policy
         self._limit = limit  # entities in memory after a checkpoint; more are only a look-up in the store away
         self._shards: dict[Partition, Shard] = {}
         self._counts: dict[Partition, Counts] = {}
+        self._numbers = count()
+        self._owner, self._dirty, self._touched = np.zeros(0, np.int32), np.zeros(0, np.bool_), np.zeros(0, np.int64)
+        self._now = 0
         self._dropped: list[Shard] = []
         self._idle: list[int] = []
 
@@ -79,7 +91,7 @@ class Residents:
         found = self._shards.get(partition)
         if found is None:
             counts = self._counts.setdefault(partition, Counts())
-            found = self._shards[partition] = Shard(partition, counts)
+            found = self._shards[partition] = Shard(partition, next(self._numbers), counts)
         return found
 
     def counts(self) -> dict[Partition, Counts]:
@@ -91,21 +103,44 @@ class Residents:
         if shard is not None:
             self._dropped.append(shard)
 
+    def touch(self, slots: Slots, changed: NDArray[np.bool_]) -> None:
+        """A record came for each of these slots; where it changed the track, a checkpoint has to be written."""
+        self._now += 1
+        self._touched[slots] = self._now
+        self._dirty[slots] |= changed
+
+    def of_shards(self, slots: Slots) -> Mapping[int, int]:
+        """How many of these slots each shard has, by its number."""
+        numbers, counts = np.unique(self._owner[slots], return_counts=True)
+        return dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+
+    def unsaved(self, shard: Shard) -> list[Entity]:
+        """What a checkpoint has to write."""
+        dirty = self._dirty
+        return [entity for entity in shard.entities.values() if dirty[entity.slot]]
+
+    def saved(self, entities: Iterable[Entity]) -> None:
+        """A checkpoint has them, and nothing has changed since it was begun."""
+        self._dirty[_slots_of(entities)] = False
+
     def evict(self, shard: Shard) -> None:
         """Forget the shard's least recently touched entities above the limit; its checkpoint, just made, has them."""
         excess = sum(len(other.entities) for other in self._shards.values()) - self._limit
         if excess <= 0:
             return
-        for entity in list(islice(shard.entities.values(), excess)):
+        longest_ago = nsmallest(excess, shard.entities.values(), key=lambda entity: int(self._touched[entity.slot]))
+        for entity in longest_ago:
             del shard.entities[entity.id]
-            self._idle += _slots_of([entity])
+            self._idle.append(entity.slot)
 
     def sweep(self) -> None:
         """Give the slots of dropped and evicted entities back. On the compute thread only."""
         while self._dropped:
-            self._idle += _slots_of(self._dropped.pop().entities.values())
+            self._idle += [entity.slot for entity in self._dropped.pop().entities.values()]
         if self._idle:
-            self._predictor.release(np.array(self._idle))
+            slots = np.array(self._idle)
+            self._predictor.release(slots)
+            self._owner[slots], self._dirty[slots] = NOBODY, False
             self._idle.clear()
 
     def admit(self, shard: Shard, stored: Mapping[str, bytes | None], ceiling: Mapping[str, int]) -> None:
@@ -115,36 +150,49 @@ class Residents:
         answered) is of another past: the topic was made anew, or the group was moved back. Its entity starts anew.
         """
         states: list[tuple[Entity, bytes]] = []
-        for entity_id, raw in stored.items():
-            entity = shard.entities[entity_id] = Entity(entity_id)
+        for entity, raw in zip(self._seated(shard, list(stored)), stored.values(), strict=True):
             if raw is None:
                 continue
             try:
-                found = record.loads(entity_id, raw)
+                found = record.loads(entity.id, raw)
             except record.RecordError as error:
-                self._refuse(shard, entity_id, str(error))
+                self._refuse(shard, entity.id, str(error))
                 continue
-            if found.track.next_offset > ceiling.get(entity_id, found.track.next_offset):
-                self._refuse(shard, entity_id, f"includes offset {found.track.next_offset - 1}, not yet answered")
+            if found.track.next_offset > ceiling.get(entity.id, found.track.next_offset):
+                self._refuse(shard, entity.id, f"includes offset {found.track.next_offset - 1}, not yet answered")
                 continue
-            entity.track = _trimmed(found.track, self._policy)
+            self.tracks.write(entity.slot, found.track)
             states.append((entity, found.state))
         self._load(shard, states)
 
-    def dump(self, shard: Shard, entity_ids: Iterable[str], next_offset: int) -> dict[str, bytes]:
+    def dump(self, shard: Shard, entities: Sequence[Entity], next_offset: int) -> dict[str, bytes]:
         """The records of these entities. Raises ValueError if one includes input at or above `next_offset`."""
-        entities = [shard.entities[entity_id] for entity_id in entity_ids]
-        states = self._predictor.dumps(np.array(_slots_of(entities), dtype=np.int64))
+        states = self._predictor.dumps(_slots_of(entities))
         items: dict[str, bytes] = {}
         for entity, state in zip(entities, states, strict=True):
-            assert entity.track is not None, "a dirty entity has folded a ping"
-            if entity.track.next_offset > next_offset:
+            track = self.tracks.read(entity.slot)
+            assert track is not None, "a dirty entity has folded a ping"
+            if track.next_offset > next_offset:
                 raise ValueError(
                     f"a checkpoint of {shard.partition} at {next_offset} would include offset "
-                    f"{entity.track.next_offset - 1} of {entity.id!r}: commit first"
+                    f"{track.next_offset - 1} of {entity.id!r}: commit first"
                 )
-            items[entity.id] = record.dumps(entity.id, entity.track, state)
+            items[entity.id] = record.dumps(entity.id, track, state)
         return items
+
+    def _seated(self, shard: Shard, entity_ids: Sequence[str]) -> list[Entity]:
+        """These entities in slots of their own, without a track."""
+        slots = self._predictor.acquire(len(entity_ids))
+        self.tracks.clear(slots)
+        if len(slots) and (missing := int(slots.max()) + 1 - len(self._owner)) > 0:
+            extra = max(missing, len(self._owner))
+            for name in ("_owner", "_dirty", "_touched", "cache"):
+                column = getattr(self, name)
+                setattr(self, name, np.concatenate([column, np.zeros(extra, column.dtype)]))
+        self._owner[slots], self._dirty[slots], self.cache[slots] = shard.number, False, NONE
+        entities = list(map(Entity, entity_ids, slots.tolist()))
+        shard.entities.update((entity.id, entity) for entity in entities)
+        return entities
 
     def _refuse(self, shard: Shard, entity_id: str, why: str) -> None:
         shard.counts.damaged += 1
@@ -153,15 +201,15 @@ class Residents:
     def _load(self, shard: Shard, states: Sequence[tuple[Entity, bytes]]) -> None:
         if not states:
             return
-        slots = self._predictor.acquire(len(states))
-        for (entity, _), slot in zip(states, slots.tolist(), strict=True):
-            entity.slot, entity.cache = slot, "hit"
+        slots = _slots_of([entity for entity, _ in states])
+        self.cache[slots] = HIT
         try:
             self._predictor.loads(slots, [state for _, state in states])
         except StateError:  # all or nothing: so find out which
-            refused = list(self._refused(shard, states))
-            rows = np.array([entity.slot for entity in refused])
-            self._predictor.rebuild(rows, [windows(entity.track.window) for entity in refused if entity.track])
+            rows = _slots_of(self._refused(shard, states))
+            self.cache[rows] = REBUILT
+            tracks = [self.tracks.read(slot) for slot in rows.tolist()]
+            self._predictor.rebuild(rows, [windows(track.window) for track in tracks if track is not None])
 
     def _refused(self, shard: Shard, states: Sequence[tuple[Entity, bytes]]) -> Iterator[Entity]:
         """Load one by one; yield those whose state the model refuses."""
@@ -170,7 +218,6 @@ class Residents:
             try:
                 self._predictor.loads(np.array([entity.slot]), [state])
             except StateError as error:
-                entity.cache = "rebuilt"
                 shard.counts.rebuilt += 1
                 if str(error) != reason:  # new weights refuse every state, for one reason: one line says it
                     reason = str(error)
@@ -183,12 +230,5 @@ def windows(window: bytes) -> NDArray[Any]:
     return np.frombuffer(window, FIX)
 
 
-def _trimmed(track: Track, policy: Policy) -> Track:
-    """The track with at most the policy's window: a model with a longer memory may have stored it."""
-    if track.size <= policy.window_fixes:
-        return track
-    return replace(track, window=track.window[-policy.window_fixes * FIX_BYTES :])
-
-
-def _slots_of(entities: Iterable[Entity]) -> list[int]:
-    return [entity.slot for entity in entities if entity.slot is not None]
+def _slots_of(entities: Iterable[Entity]) -> Slots:
+    return np.fromiter((entity.slot for entity in entities), np.int64)

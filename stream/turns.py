@@ -1,5 +1,4 @@
-"""One ping's part in a batch, and what the model and the answers need to know of it. Knows tracks and slots; calls
-neither the model nor the store."""
+"""What a batch and its rounds consist of. Knows tracks, slots and records; calls neither the model nor the store."""
 
 from __future__ import annotations
 
@@ -11,18 +10,51 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model import api
-from model.api import FIX
-from stream.render import Answered
-from stream.residents import Entity, Shard, windows
+from stream.residents import Entity, Shard, Slots, windows
 from stream.store import Partition
-from stream.track import FIX_BYTES, Accepted, Gap, Late, Track, first_ts_ms, last_fix
-from stream.wire import Outgoing, Ping, Record, Reject, Window
+from stream.track import FIX_BYTES, Accepted, Gap, Late, Track
+from stream.tracks import packed
+from stream.wire import Outgoing, Ping, Record, Reject
+
+
+@dataclass(eq=False)
+class Batch:
+    """One call of `process`: its input, its clocks, and its answers by record."""
+
+    records: Sequence[Record]
+    parsed: Sequence[Ping | Reject]
+    shards: Mapping[Partition, Shard]
+    started_ms: float
+    fetched_ms: float
+    silent: bool
+    out: list[list[Outgoing]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.out = [[] for _ in self.records]
+
+
+@dataclass(eq=False)
+class Round:
+    """At most one ping of each entity, in rows."""
+
+    index: list[int] = field(default_factory=list)  # of a row's record in the batch
+    entity: list[Entity] = field(default_factory=list)
+    slots: Slots = field(init=False)
+    fixes: NDArray[Any] = field(init=False)  # FIX
+    offsets: NDArray[np.int64] = field(init=False)
+
+    def close(self, batch: Batch) -> None:
+        """All rows are in: make the columns of them."""
+        self.slots = np.array([entity.slot for entity in self.entity], np.int64)
+        self.fixes = packed(batch.parsed[index] for index in self.index)  # type: ignore[misc]  # only pings are in rounds
+        self.offsets = np.array([batch.records[index].offset for index in self.index], np.int64)
 
 
 @dataclass(frozen=True, eq=False)
 class Turn:
-    """One ping's part in a round: the entity's track right after it, and the verdict that put it there."""
+    """A ping that was not plain, but changed its entity's track: the track right after it, and the verdict."""
 
+    row: int  # in its round
     index: int  # of its record in the batch
     entity: Entity
     shard: Shard
@@ -45,27 +77,12 @@ class Turn:
         return isinstance(self.verdict, Accepted) and self.verdict.restart
 
 
-@dataclass(eq=False)
-class Batch:
-    """One call of `process`: its input, its clocks, and its answers by record."""
-
-    records: Sequence[Record]
-    parsed: Sequence[Ping | Reject]
-    shards: Mapping[Partition, Shard]
-    started_ms: float
-    fetched_ms: float
-    silent: bool
-    out: list[list[Outgoing]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.out = [[] for _ in self.records]
+def rows_of(turns: Sequence[Turn]) -> NDArray[np.int64]:
+    return np.array([turn.row for turn in turns], np.int64)
 
 
-def answered(record: Record, turn: Turn) -> Answered:
-    seen = turn.seen
-    anchor = last_fix(seen)
-    window = Window(len(seen) // FIX_BYTES, first_ts_ms(seen), anchor.ts_ms)
-    return Answered(record, turn.entity.id, anchor, window, turn.late, "rebuilt" if turn.late else turn.entity.cache)
+def slots_of(turns: Sequence[Turn]) -> Slots:
+    return np.array([turn.entity.slot for turn in turns], np.int64)
 
 
 def ceilings(batch: Batch, partition: Partition) -> dict[str, int]:
@@ -75,15 +92,6 @@ def ceilings(batch: Batch, partition: Partition) -> dict[str, int]:
         if isinstance(ping, Ping) and (record.topic, record.partition) == partition:
             first.setdefault(ping.entity_id, record.offset)
     return first
-
-
-def slots(turns: Sequence[Turn]) -> NDArray[np.int64]:
-    return np.array([turn.entity.slot for turn in turns], dtype=np.int64)
-
-
-def fixes(turns: Sequence[Turn]) -> NDArray[Any]:
-    """The newest fix of each turn's window, as FIX records."""
-    return np.frombuffer(b"".join(turn.track.window[-FIX_BYTES:] for turn in turns), FIX)
 
 
 def model_gap(gap: Gap) -> api.Gap:

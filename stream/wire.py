@@ -28,6 +28,7 @@ E7: Final = 10_000_000  # latitudes and longitudes are published to 1e-7 deg (1.
 
 Status = Literal["ok", "warmup", "stale", "fallback_cv"]
 Cache = Literal["hit", "rebuilt", "none"]
+CACHES: Final[tuple[Cache, ...]] = ("none", "hit", "rebuilt")  # where a column has their indices
 
 
 class Topics(NamedTuple):

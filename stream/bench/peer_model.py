@@ -17,10 +17,10 @@ import numpy as np
 from model.api import FIX, Predictor
 from stream.bench.workload import NEVER_MS, Workload
 from stream.clean import parse
-from stream.render import Answered, forecasts
+from stream.render import Answered, Writer
 from stream.settings import DEFAULT_HORIZONS_S
 from stream.track import FIX_BYTES, first_ts_ms, last_fix, pack
-from stream.wire import ModelRef, Outgoing, Ping, Record, Topics, Window
+from stream.wire import ModelRef, Outgoing, Ping, Record, Topics
 
 READY: Final = "peer is ready"
 
@@ -57,8 +57,8 @@ class FullWindow:
     def __init__(self, peer: Peer) -> None:
         self._predictor = Predictor.load(peer.weights, capacity=peer.take, threads=1)
         self._slots = self._predictor.acquire(peer.take)
-        self._model = ModelRef(self._predictor.name, self._predictor.version)
-        self._topics = peer.topics
+        model = ModelRef(self._predictor.name, self._predictor.version)
+        self._writer = Writer(DEFAULT_HORIZONS_S, model, peer.topics)
         self._bytes = self._predictor.config.window * FIX_BYTES
 
     def windows(self, peer: Peer) -> dict[str, bytes]:
@@ -82,11 +82,17 @@ class FullWindow:
         slots = self._slots[: len(asked)]
         self._predictor.rebuild(slots, [np.frombuffer(one.window, FIX) for one in asked])
         said = self._predictor.forecast(slots, DEFAULT_HORIZONS_S)
-        rows = [_row(one) for one in asked]
-        return forecasts(rows, said, DEFAULT_HORIZONS_S, self._model, self._topics, (0.0, 0.0, 0.0))
+        return self._writer.written(_answered(asked), said, (0.0, 0.0, 0.0))
 
 
-def _row(one: Asked) -> Answered:
-    anchor = last_fix(one.window)
-    seen = Window(len(one.window) // FIX_BYTES, first_ts_ms(one.window), anchor.ts_ms)
-    return Answered(one.record, one.entity_id, anchor, seen, False, "none")
+def _answered(asked: Sequence[Asked]) -> Answered:
+    n = len(asked)
+    return Answered(
+        [one.record for one in asked],
+        [one.entity_id for one in asked],
+        np.frombuffer(b"".join(one.window[-FIX_BYTES:] for one in asked), FIX),
+        np.array([len(one.window) // FIX_BYTES for one in asked]),
+        np.array([first_ts_ms(one.window) for one in asked]),
+        np.zeros(n, np.bool_),
+        np.zeros(n, np.int8),
+    )

@@ -41,13 +41,17 @@ _THREAD: Final = re.compile(r"thread \((0x[0-9A-Fa-f]+|\d+)\)")
 RULES: Final[tuple[tuple[str, str, str], ...]] = (
     ("stream/clean.py", "", "decode"),
     ("stream/track.py", "", "track"),
+    ("stream/tracks.py", "", "track"),
+    ("stream/text.py", "", "encode"),
     ("stream/record.py", "", "store"),
     ("stream/store.py", "", "store"),
     ("model/codec.py", "", "store"),
     ("model/api.py", "Predictor.dumps", "store"),
     ("model/api.py", "Predictor.loads", "store"),
-    ("model/cache.py", "StatePool.import_rings", "store"),
-    ("model/cache.py", "StatePool.export_rings", "store"),
+    ("model/rings.py", "Rings.dumps", "store"),
+    ("model/rings.py", "Rings.loads", "store"),
+    ("stream/residents.py", "Residents.touch", "engine"),
+    ("stream/residents.py", "Residents.of_shards", "engine"),
     ("stream/residents.py", "", "store"),
     ("/redis/", "", "store"),
     ("stream/render.py", "", "encode"),
@@ -57,7 +61,6 @@ RULES: Final[tuple[tuple[str, str, str], ...]] = (
     ("aiokafka/consumer/", "", "fetch"),
     ("stream/transport.py", "", "fetch"),
     ("stream/source.py", "", "fetch"),
-    ("model/cache.py", "", "gather"),
     ("model/", "", "step"),
     ("stream/turns.py", "", "engine"),
     ("stream/engine.py", "", "engine"),
@@ -67,7 +70,7 @@ RULES: Final[tuple[tuple[str, str, str], ...]] = (
     ("/mode/", "", "Faust"),
 )
 STAGES: Final = (
-    *("fetch", "Faust", "decode", "track", "engine", "gather", "step", "encode", "produce", "delivery", "store"),
+    *("fetch", "Faust", "decode", "track", "engine", "step", "encode", "produce", "delivery", "store"),
     OTHER,
 )
 

@@ -25,7 +25,7 @@ from engine_rig import (
 
 from model.api import Predictor
 from stream.store import MemoryStore
-from stream.wire import Ping, forecast_id, loads_forecast, loads_gapfill
+from stream.wire import Ping, dumps, forecast_id, loads_forecast, loads_gapfill
 
 # -- one answer for each record --------------------------------------------------------------------------------------
 
@@ -63,6 +63,16 @@ async def test_published_numbers_are_rounded(rig: Rig) -> None:
     assert digits(answer["next"]["dt_s"]) <= 3
     assert digits(answer["next"]["d_east_m"]) <= 2
     assert answer["next"]["d_lat"] == pytest.approx(answer["next"]["d_north_m"] / M_PER_DEG, abs=2e-7)
+
+
+async def test_a_written_forecast_is_what_wire_says_it_is(rig: Rig) -> None:
+    """Field by field in its order, with nothing more and nothing else, whatever the entity is called."""
+    odd = 'bus "7"\\é\u2603'
+    answers = await rig.batch(*steady("bus-1", 9), *(ping(odd, 10 * n) for n in range(3)), ping("bus-1", 95))
+    for answer in answers:
+        assert answer.value is not None
+        assert json.dumps(json.loads(answer.value)) == json.dumps(json.loads(dumps(loads_forecast(answer.value))))
+    assert {loads_forecast(answer.value or b"").entity_id for answer in answers} == {"bus-1", odd}
 
 
 async def test_a_rejected_record_comes_back_byte_identical_with_its_reason(rig: Rig) -> None:

@@ -1,0 +1,115 @@
+"""Rows of numbers and texts into JSON, through a template, compiled. Knows digits; knows no field's meaning.
+
+A number comes as an integer and the count of its decimals: 1234, 2 is written 12.34, and 1200, 2 is 12.0: as Python
+and msgspec write the rounded float, but never with an exponent. Writing a forecast's thirty numbers one after the
+other takes a microsecond; as Python objects through an encoder they took fifteen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.api import compiled
+
+TEXT: Final = -1  # the "decimals" of a hole that takes text
+MOST_CHARS: Final = 21  # of a number: sign, 19 digits, point
+
+I64 = NDArray[np.int64]
+
+
+class Template:
+    """Constant text with holes between: `texts` has one piece more than `holes`.
+
+    A hole is the number of decimals of the number that fills it, or TEXT.
+    """
+
+    def __init__(self, texts: Sequence[str], holes: Sequence[int]) -> None:
+        if len(texts) != len(holes) + 1:
+            raise ValueError(f"{len(holes)} holes have {len(holes) + 1} texts around them, got {len(texts)}")
+        pieces = [text.encode() for text in texts]
+        self._constant = np.frombuffer(b"".join(pieces), np.uint8)
+        self._cuts = np.cumsum([0, *map(len, pieces)])
+        self._holes = np.array(holes, np.int64)
+        self._numbers = sum(hole != TEXT for hole in holes)
+        self._row_bytes = len(self._constant) + MOST_CHARS * self._numbers
+
+    def written(self, numbers: I64, texts: Sequence[bytes]) -> list[bytes]:
+        """N rows: `numbers` is [N, numeric holes], `texts` the texts of the first row's holes, of the second's, ..."""
+        n = len(numbers)
+        if numbers.shape[1] != self._numbers or len(texts) != n * (len(self._holes) - self._numbers):
+            raise ValueError(f"{numbers.shape[1]} numbers a row and {len(texts)} texts for {n} rows do not fit")
+        joined = np.frombuffer(b"".join(texts), np.uint8)
+        ends = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
+        out = np.empty(n * self._row_bytes + len(joined), np.uint8)
+        row_ends = np.empty(n, np.int64)
+        _write(self._constant, self._cuts, self._holes, np.ascontiguousarray(numbers), joined, ends, out, row_ends)
+        raw = out[: row_ends[-1] if n else 0].tobytes()
+        stops = row_ends.tolist()
+        return [raw[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
+
+
+@compiled
+def _write(constant, cuts, holes, numbers, joined, ends, out, row_ends):  # type: ignore[no-untyped-def]
+    at, text = np.int64(0), np.int64(0)
+    for i in range(len(numbers)):
+        number = 0
+        for hole in range(len(cuts) - 1):
+            for byte in range(cuts[hole], cuts[hole + 1]):
+                out[at] = constant[byte]
+                at += 1
+            if hole == len(holes):
+                break
+            if holes[hole] == TEXT:
+                for byte in range(ends[text - 1] if text else 0, ends[text]):
+                    out[at] = joined[byte]
+                    at += 1
+                text += 1
+            else:
+                at = _digits(numbers[i, number], holes[hole], out, at)
+                number += 1
+        row_ends[i] = at
+
+
+@compiled
+def _digits(number, decimals, out, at):  # type: ignore[no-untyped-def]
+    """Write one number at `at`; returns where it ends."""
+    if number < 0:
+        out[at] = 45  # -
+        at += 1
+        number = -number
+    fraction = np.int64(1)
+    for _ in range(decimals):
+        fraction *= 10
+    whole = number // fraction
+    rest = number - whole * fraction
+    length, power = 1, whole // 10
+    while power:
+        length += 1
+        power //= 10
+    for place in range(at + length - 1, at - 1, -1):
+        out[place] = 48 + whole % 10
+        whole //= 10
+    at += length
+    if decimals:
+        out[at] = 46  # .
+        at += 1
+        while decimals > 1 and rest % 10 == 0:
+            rest //= 10
+            decimals -= 1
+        for place in range(at + decimals - 1, at - 1, -1):
+            out[place] = 48 + rest % 10
+            rest //= 10
+        at += decimals
+    return at
+
+
+def fixed(values: NDArray[Any], decimals: int) -> I64:
+    """Values rounded to that many decimals, as integers. Raises ValueError for what no such integer can hold."""
+    scaled = np.rint(values * 10.0**decimals)
+    if not bool((np.abs(scaled) < 9e18).all()):  # false for NaN, too
+        raise ValueError("a number is not finite, or too large to be published")
+    return np.asarray(scaled.astype(np.int64))

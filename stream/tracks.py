@@ -1,0 +1,162 @@
+"""The tracks of this process's entities in columns: row s is the track of the entity in slot s.
+
+`stream.track` is what is meant. Nearly every ping is plain: later than the last, within reach of it, after no silence,
+on a track that nothing is pending of. Those are found and folded here, compiled, a batch at a time; for any other the
+engine asks `track.observe`, through `read` and `write`. tests/stream/test_tracks.py holds the two together.
+
+    ring   FIX   [rows, W]       the window; its newest fix is at `book[:, NEWEST]`, the one before it to the left
+    book   int64 [rows, FIELDS]  one cache line per row
+    odd    by row                suspects and pending gaps, of the few tracks that have any
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.api import FIX, compiled
+from stream.track import ABSENT, FIX_BYTES, M_PER_E7, TURN_E7, PendingGap, Policy, Track
+from stream.wire import E7, Ping
+
+SIZE, NEWEST, NEXT_OFFSET, ACCEPTED, LATE, DUPLICATES, REJECTED, ODD = range(8)
+FIELDS: Final = 8
+_SURE: Final = 1 - 1e-9  # of a bound that is computed in another order than `track` does: let `track` judge the rest
+
+Rows = NDArray[np.int64]
+
+
+class Seen(NamedTuple):
+    """Of N windows: their newest fix, how many they hold, and when the oldest was."""
+
+    anchor: NDArray[Any]  # FIX
+    n: Rows
+    from_ts: Rows
+
+
+class Tracks:
+    """Tracks by slot. A slot without a track has size 0."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._ring = np.zeros((0, policy.window_fixes), FIX)
+        self._book = np.zeros((0, FIELDS), np.int64)
+        self._odd: dict[int, tuple[bytes, tuple[PendingGap, ...]]] = {}
+
+    def clear(self, slots: Rows) -> None:
+        """These slots hold no track; makes room for them first, where there is none yet."""
+        if len(slots) and slots.max() >= len(self._book):
+            extra = max(int(slots.max()) + 1, 2 * len(self._book)) - len(self._book)
+            self._ring = np.concatenate([self._ring, np.zeros((extra, self._ring.shape[1]), FIX)])
+            self._book = np.concatenate([self._book, np.zeros((extra, FIELDS), np.int64)])
+        self._book[slots] = 0
+        for slot in slots.tolist():
+            self._odd.pop(slot, None)
+
+    def observe_plain(self, slots: Rows, fixes: NDArray[Any], offsets: Rows) -> NDArray[np.bool_]:
+        """Fold each plain ping into its slot's track, in place; which were plain. Slots must be distinct."""
+        p, plain = self._policy, np.zeros(len(slots), np.bool_)
+        limits = p.max_speed_mps * _SURE, p.jump_slack_m * _SURE
+        silences = int(p.gap_min_s * 1000), int(p.session_gap_s * 1000)
+        cadence = p.gap_cadences, p.cadence_fixes, p.min_cadence_steps
+        _observe_plain(self._ring, self._book, slots, fixes, offsets, *limits, *silences, *cadence, plain)
+        return plain
+
+    def read(self, slot: int) -> Track | None:
+        """The track in a slot; None if there is none."""
+        size, newest, next_offset, accepted, late, duplicates, rejected, odd = self._book[slot].tolist()
+        if not size:
+            return None
+        ring, first = self._ring[slot], newest + 1 - size
+        parts = (ring[first : newest + 1],) if first >= 0 else (ring[first:], ring[: newest + 1])
+        window = b"".join(part.tobytes() for part in parts)
+        suspects, pending = self._odd[slot] if odd else (b"", ())
+        return Track(window, next_offset, accepted, late, duplicates, rejected, suspects, pending)
+
+    def write(self, slot: int, track: Track) -> None:
+        """Put a track into a slot; of a window longer than the policy's, its newest fixes."""
+        window = np.frombuffer(track.window, FIX)[-self._policy.window_fixes :]
+        self._ring[slot, : len(window)] = window
+        odd = bool(track.suspects or track.pending)
+        self._book[slot] = (
+            len(window),
+            len(window) - 1,
+            *(track.next_offset, track.accepted, track.late, track.duplicates, track.rejected),
+            odd,
+        )
+        if odd:
+            self._odd[slot] = track.suspects, track.pending
+        else:
+            self._odd.pop(slot, None)
+
+    def seen(self, slots: Rows) -> Seen:
+        """What the windows in these slots are, all of which hold one."""
+        size, newest = self._book[slots, SIZE], self._book[slots, NEWEST]
+        oldest = (newest + 1 - size) % self._ring.shape[1]
+        return Seen(self._ring[slots, newest], size, self._ring[slots, oldest]["ts_ms"])
+
+
+def packed(pings: Iterable[Ping]) -> NDArray[Any]:
+    """The fixes [N] of pings, as `track.pack` packs each."""
+    columns: Sequence[Any] = list(zip(*[(p.ts, p.lat, p.lon, p.speed_mps, p.heading_deg) for p in pings], strict=True))
+    ts, lat, lon, speed, heading = columns or [()] * 5
+    fixes = np.empty(len(ts), FIX)
+    fixes["ts_ms"] = ts
+    fixes["lat_e7"], fixes["lon_e7"] = (np.rint(np.array(x, np.float64) * E7) for x in (lat, lon))
+    speed, heading = (np.array(x, np.float64) for x in (speed, heading))  # None becomes NaN
+    fixes["speed_cms"] = np.where(np.isnan(speed), ABSENT, np.minimum(np.rint(speed * 100), ABSENT - 1))
+    fixes["heading_cdeg"] = np.where(np.isnan(heading), ABSENT, np.rint(heading * 100) % 36_000)
+    return fixes
+
+
+@compiled
+def _observe_plain(  # type: ignore[no-untyped-def]
+    ring, book, slots, fixes, offsets, max_mps, slack_m, gap_ms, session_ms, cadences, cadence_fixes, min_steps, plain
+):
+    w = ring.shape[1]
+    steps = np.empty(cadence_fixes, np.int64)
+    for i in range(len(slots)):
+        row, places = book[slots[i]], ring[slots[i]]
+        size, newest = row[SIZE], row[NEWEST]
+        if size == 0 or row[ODD] or offsets[i] < row[NEXT_OFFSET]:
+            continue
+        last, fix = places[newest], fixes[i]
+        step_ms = fix.ts_ms - last.ts_ms
+        if step_ms <= 0 or step_ms > session_ms:
+            continue
+        d_lat, d_lon = abs(np.int64(fix.lat_e7) - last.lat_e7), abs(np.int64(fix.lon_e7) - last.lon_e7)
+        if d_lon > TURN_E7 // 2:
+            d_lon = TURN_E7 - d_lon
+        if (d_lat + d_lon) * M_PER_E7 > max_mps * step_ms / 1000 + slack_m:
+            continue
+        if step_ms > gap_ms:
+            known = min(size, cadence_fixes) - 1
+            if known >= min_steps and step_ms > cadences * _median_step(places, newest, known, steps):
+                continue
+        newest = (newest + 1) % w
+        places[newest] = fix
+        row[NEWEST], row[SIZE] = newest, min(size + 1, w)
+        row[NEXT_OFFSET] = offsets[i] + 1
+        row[ACCEPTED] += 1
+        plain[i] = True
+
+
+@compiled
+def _median_step(places, newest, count, steps):  # type: ignore[no-untyped-def]
+    """The median of the last `count` steps, in whole milliseconds."""
+    w = len(places)
+    for k in range(count):
+        step = places[(newest - k) % w].ts_ms - places[(newest - k - 1) % w].ts_ms
+        at = k
+        while at > 0 and steps[at - 1] > step:
+            steps[at] = steps[at - 1]
+            at -= 1
+        steps[at] = step
+    if count % 2:
+        return steps[count // 2]
+    return (steps[count // 2 - 1] + steps[count // 2]) // 2
+
+
+assert FIX.itemsize == FIX_BYTES

@@ -1,0 +1,126 @@
+"""Tracks in columns are the tracks of `stream.track`: the same pings through both leave the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream.track import FIX_BYTES, Accepted, Policy, Track, first_ts_ms, last_fix, observe, pack
+from stream.tracks import Tracks, packed
+from stream.wire import Ping
+
+T0 = 1_700_000_000_000
+POLICY = Policy(window_fixes=12)
+SLOTS = 3
+
+
+def ping(entity: int, seconds: float, lat: float = 30.0, lon: float = -97.0) -> Ping:
+    return Ping(entity_id=str(entity), ts=T0 + round(seconds * 1000), lat=lat, lon=lon)
+
+
+@st.composite
+def rounds(draw: st.DrawFn) -> list[list[Ping]]:
+    """Batches with at most one ping of each entity: nearly all plain, with everything that is not."""
+    now = [0.0] * SLOTS
+    found: list[list[Ping]] = []
+    usual = draw(st.sampled_from([1.0, 10.0, 45.0]))
+    steps = st.sampled_from(
+        [usual] * 12 + [59.999, 60.0, 60.001, 120.0, 181.0, 200.0, 0.0, -usual, -500.0, 3_600.0, 3_601.0]
+    )
+    places = st.sampled_from(
+        [(30.0, -97.0)] * 12 + [(30.01, -97.0), (30.5, -97.0), (30.0, 179.9999), (30.0, -179.9999)]
+    )
+    for _ in range(draw(st.integers(1, 60))):
+        batch = []
+        for entity in draw(st.lists(st.integers(0, SLOTS - 1), min_size=1, max_size=SLOTS, unique=True)):
+            step_s = draw(steps)
+            now[entity] += step_s
+            batch.append(ping(entity, now[entity], *draw(places)))
+            now[entity] = max(now[entity], now[entity] - step_s)  # a late ping does not move the clock back
+        found.append(batch)
+    return found
+
+
+def run(tracks: Tracks, batch: Sequence[Ping], offset: int) -> list[bool]:
+    """One round as the engine plays it; which rows were plain."""
+    slots = np.array([int(one.entity_id) for one in batch])
+    offsets = np.arange(offset, offset + len(batch))
+    plain = tracks.observe_plain(slots, packed(batch), offsets).tolist()
+    for row, (slot, one) in enumerate(zip(slots.tolist(), batch, strict=True)):
+        if not plain[row]:
+            tracks.write(slot, observe(tracks.read(slot), one, offset + row, POLICY)[0])
+    return plain
+
+
+@given(rounds())
+def test_columns_hold_what_track_says(batches: list[list[Ping]]) -> None:
+    tracks = Tracks(POLICY)
+    tracks.clear(np.arange(SLOTS))
+    expected: list[Track | None] = [None] * SLOTS
+    offset = 0
+    for batch in batches:
+        plain = run(tracks, batch, offset)
+        for row, one in enumerate(batch):
+            slot = int(one.entity_id)
+            track, verdict = observe(expected[slot], one, offset + row, POLICY)
+            expected[slot] = track
+            ordinary = isinstance(verdict, Accepted) and verdict == Accepted()
+            assert ordinary or not plain[row], f"{verdict} was called plain"
+            assert tracks.read(slot) == track
+            anchor, n, from_ts = tracks.seen(np.array([slot]))
+            assert anchor.tobytes() == track.window[-FIX_BYTES:]
+            assert (n[0], from_ts[0]) == (track.size, first_ts_ms(track.window))
+        offset += len(batch)
+
+
+def test_steady_pings_are_plain_from_the_second_on() -> None:
+    """Else the columns would be right, and of no use."""
+    tracks = Tracks(POLICY)
+    tracks.clear(np.arange(SLOTS))
+    plain = Counter(
+        flag for n in range(50) for flag in run(tracks, [ping(slot, 61.0 * n) for slot in range(SLOTS)], SLOTS * n)
+    )
+    assert plain == {False: SLOTS, True: 49 * SLOTS}
+
+
+def test_a_record_that_comes_again_is_not_plain() -> None:
+    tracks = Tracks(POLICY)
+    tracks.clear(np.arange(1))
+    for n in range(5):
+        run(tracks, [ping(0, 10.0 * n)], n)
+    assert not tracks.observe_plain(np.array([0]), packed([ping(0, 60.0)]), np.array([4])).any()
+    assert tracks.observe_plain(np.array([0]), packed([ping(0, 60.0)]), np.array([5])).all()
+
+
+@given(
+    st.lists(
+        st.builds(
+            Ping,
+            entity_id=st.just("a"),
+            ts=st.integers(946_684_800_000, 4_102_444_800_000),
+            lat=st.floats(-90, 90),
+            lon=st.floats(-180, 180),
+            speed_mps=st.none() | st.floats(0, 1_000),
+            heading_deg=st.none() | st.floats(0, 360, exclude_max=True),
+        ),
+        max_size=20,
+    )
+)
+def test_pings_are_packed_together_as_one_by_one(pings: list[Ping]) -> None:
+    assert packed(pings).tobytes() == b"".join(map(pack, pings))
+
+
+def test_a_longer_window_than_the_policy_s_keeps_its_newest_fixes() -> None:
+    """A model with a longer memory may have stored it."""
+    tracks = Tracks(POLICY)
+    tracks.clear(np.arange(1))
+    window = b"".join(pack(ping(0, 10.0 * n)) for n in range(20))
+    tracks.write(0, Track(window, 20, 20))
+    kept = tracks.read(0)
+    assert kept is not None
+    assert kept.window == window[-12 * FIX_BYTES :]
+    assert last_fix(kept.window).ts_ms == T0 + 190_000
