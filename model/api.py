@@ -37,6 +37,7 @@ __all__ = [
     "Forecasts",
     "Gap",
     "ModelConfig",
+    "Moment",
     "Predictor",
     "StateCorrupt",
     "StateError",
@@ -75,6 +76,21 @@ class TravelTimes(NamedTuple):
     median_s: F64
     low_s: F64  # of the 90 % interval
     high_s: F64
+
+
+class Moment(NamedTuple):
+    """N states as they were when `Predictor.moment` was called, as far as fills depend on them."""
+
+    kin: F64
+    hidden: torch.Tensor
+
+    def at(self, rows: Slots) -> Moment:
+        """Some of these rows, or some of them again."""
+        return Moment(self.kin[rows], self.hidden[torch.from_numpy(rows)])
+
+    @classmethod
+    def joined(cls, moments: Sequence[Moment]) -> Moment:
+        return cls(np.concatenate([one.kin for one in moments]), torch.cat([one.hidden for one in moments]))
 
 
 class Predictor:
@@ -191,21 +207,28 @@ class Predictor:
             ~sound[:n],
         )
 
-    @torch.inference_mode()
     def fill(self, slots: Slots, asked: Sequence[Gap]) -> list[Fill]:
         """Positions inside gaps. The slot must have folded the fixes in `after` since the gap, and none beyond them."""
+        return self.fill_at(self.moment(slots), asked)
+
+    def moment(self, slots: Slots) -> Moment:
+        """What `fill_at` needs to know of these slots, as they are now."""
         self._check_filled(slots)
-        if len(asked) != len(slots):
-            raise ValueError(f"{len(asked)} gaps for {len(slots)} slots")
-        if not len(slots):
+        return Moment(self._pool.kin[slots], self._pool.hidden[torch.from_numpy(slots)])
+
+    @torch.inference_mode()
+    def fill_at(self, moment: Moment, asked: Sequence[Gap]) -> list[Fill]:
+        """`fill` of slots that have gone on since: gaps of many moments cost little more than those of one."""
+        if len(asked) != len(moment.kin):
+            raise ValueError(f"{len(asked)} gaps for {len(moment.kin)} slots")
+        if not len(asked):
             return []
         batch = gaps.stack(asked)
-        scale = motion.speed_scale_mps(self._pool.kin[slots])
+        scale = motion.speed_scale_mps(moment.kin)
         physics = queries.gap(batch.ends, batch.t_s, batch.fixes_after, scale, self.config)
         question = network.asked(physics, torch.float64)
-        hidden = self._pool.hidden[torch.from_numpy(slots)]
-        spread = self._net.fill(hidden, question, batch.ends.chord_en, batch.start_lat, batch.start_lon)
-        mean, cov, sound = self._sound(spread, np.ones(len(slots), dtype=np.bool_))
+        spread = self._net.fill(moment.hidden, question, batch.ends.chord_en, batch.start_lat, batch.start_lon)
+        mean, cov, sound = self._sound(spread, np.ones(len(asked), dtype=np.bool_))
         cov = cov * self._net.calibration.of_gap(batch.ends.gap_s, batch.t_s)[..., None]
         mean, cov = _replace(mean, cov, motion.Law(physics.base_en, physics.base_var), ~sound)
         lat, lon = moved_deg(batch.start_lat[:, None], batch.start_lon[:, None], mean)

@@ -9,33 +9,32 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from math import inf, isfinite
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_args, get_type_hints
 
 import msgspec
 
-from stream.wire import MAX_ATTRS, MAX_ENTITY_ID_CHARS, MAX_RECORD_BYTES, Ping, Record, Reject
+from stream.wire import (
+    MAX_ATTRS,
+    MAX_ENTITY_ID_CHARS,
+    MAX_RECORD_BYTES,
+    MAX_TEXT_CHARS,
+    MAX_TS_MS,
+    MIN_TS_MS,
+    Ping,
+    Record,
+    Reject,
+)
 
-MIN_TS_MS: Final = 946_684_800_000  # 2000-01-01: receivers without a fix report 1970 or 1980
-MAX_TS_MS: Final = 4_102_444_800_000  # 2100-01-01: whatever the record's own timestamp claims
 MAX_AHEAD_MS: Final = 24 * 3600 * 1000  # a day: local time sent as UTC is off by 14 hours at most
 SECONDS_BELOW: Final = 100_000_000_000  # 1e11 s is the year 5138 and 1e11 ms is 1973, so no real time is ambiguous
 MAX_NESTING: Final = 64  # fixed, so that the verdict cannot depend on the interpreter's stack
-MAX_TEXT_CHARS: Final = 256  # of trip_id, category and source
 MAX_SHOWN_CHARS: Final = 60  # of a sender's own value inside a message
 
 _REQUIRED: Final = ("entity_id", "ts", "lat", "lon")
 _TEXTS: Final = ("trip_id", "category", "source")
-_RANGES: Final[tuple[tuple[str, float, float], ...]] = (
-    ("alt_m", -12_000, 100_000),  # the deepest trench to space
-    ("speed_mps", 0, 1_000),
-    ("heading_deg", 0, 360),  # 360 is folded to 0
-    ("accuracy_m", 0, 10_000_000),
-    ("hdop", 0, 1_000),
-    ("sats", 0, 1_000),
-    ("received_ts", MIN_TS_MS, MAX_TS_MS),
-)
 _FLOATS: Final = ("lat", "lon", "alt_m", "speed_mps", "heading_deg", "accuracy_m", "hdop")
 _TYPES: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "entity_id": ((str,), "a string"),
@@ -74,6 +73,18 @@ class _Loose(msgspec.Struct, kw_only=True):
 
 
 _PING_DECODER: Final = msgspec.json.Decoder(Ping)
+
+
+def _ranges() -> Iterator[tuple[str, float, float]]:
+    """The ranges of optional fields, as wire.Ping has them."""
+    for name, hint in get_type_hints(Ping, include_extras=True).items():
+        for part in get_args(hint):
+            for meta in getattr(part, "__metadata__", ()):
+                if meta.ge is not None:
+                    yield name, meta.ge, meta.le
+
+
+_RANGES: Final = tuple(_ranges())
 _LOOSE_DECODER: Final = msgspec.json.Decoder(_Loose)
 
 
@@ -92,10 +103,12 @@ def parse(record: Record) -> Ping | Reject:
     if value.count(b"[") + value.count(b"{") > MAX_NESTING and _depth(value) > MAX_NESTING:
         return Reject("too_deep", f"nested deeper than {MAX_NESTING}")
     try:
-        ping: Ping | Reject = _PING_DECODER.decode(value)
+        ping = _PING_DECODER.decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        ping = _parse_loose(value, record.key)
-    return ping if isinstance(ping, Reject) else _checked(ping, record)
+        loose = _parse_loose(value, record.key)
+        checked = loose if isinstance(loose, Reject) else _checked(loose, record)
+        return checked if isinstance(checked, Reject) else _in_range(checked)
+    return _checked(ping, record)
 
 
 def _checked(ping: Ping, record: Record) -> Ping | Reject:
@@ -112,7 +125,11 @@ def _checked(ping: Ping, record: Record) -> Ping | Reject:
         return Reject("null_island", "lat and lon are both exactly 0: does the receiver have a fix?")
     if not MIN_TS_MS <= ts <= MAX_TS_MS or ts > record.timestamp_ms + MAX_AHEAD_MS > MAX_AHEAD_MS:
         return _out_of_time(ts, record)
-    return _owner_reject(ping.entity_id, record.key) or _optional_checked(ping)
+    if (reject := _owner_reject(ping.entity_id, record.key)) is not None:
+        return reject
+    if ping.valid is False:
+        return Reject("marked_invalid", "the receiver marked the fix invalid")
+    return msgspec.structs.replace(ping, heading_deg=0.0) if ping.heading_deg == 360.0 else ping
 
 
 def _out_of_time(ts: int, record: Record) -> Reject:
@@ -138,9 +155,8 @@ def _owner_reject(entity_id: str, key: bytes | None) -> Reject | None:
     return Reject("key_mismatch", f"the key is {_shown(text)}, entity_id is {_shown(entity_id)}")
 
 
-def _optional_checked(ping: Ping) -> Ping | Reject:
-    if ping.valid is False:
-        return Reject("marked_invalid", "the receiver marked the fix invalid")
+def _in_range(ping: Ping) -> Ping | Reject:
+    """What the decoder of pings has seen to in all those that it took."""
     for name, low, high in _RANGES:
         number = getattr(ping, name)
         if number is not None and not low <= number <= high:
@@ -151,7 +167,7 @@ def _optional_checked(ping: Ping) -> Ping | Reject:
             return Reject("bad_field", f"{name} has {len(text)} characters, at most {MAX_TEXT_CHARS}")
     if ping.attrs is not None and len(ping.attrs) > MAX_ATTRS:
         return Reject("bad_field", f"attrs has {len(ping.attrs)} entries, at most {MAX_ATTRS}")
-    return msgspec.structs.replace(ping, heading_deg=0.0) if ping.heading_deg == 360.0 else ping
+    return ping
 
 
 def _parse_loose(value: bytes, key: bytes | None) -> Ping | Reject:

@@ -2,8 +2,8 @@
 
     records -> clean.parse -> (store.get_many for entities not in memory)
             -> rounds: the r-th ping of each entity is in round r, so that a round has each slot once
-            -> per round: tracks.observe_plain, track.observe for the rest; advance, one forecast, gap fills
-            -> render -> answers in input order
+            -> per round: tracks.observe_plain, track.observe for the rest; advance, one forecast
+            -> gap fills -> render -> answers in input order
 
 A late ping is folded into the window where it belongs. Its forecast stands on the window up to it (the state is rebuilt
 for that, so its cache is "rebuilt" and its status "stale"); then the state is rebuilt from the whole window.
@@ -24,14 +24,14 @@ from typing import Final, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from model.api import Fill, Predictor
+from model.api import Fill, Moment, Predictor
 from stream import render
 from stream.clean import parse
 from stream.residents import HIT, NONE, REBUILT, Counts, Residents, Shard, windows
 from stream.settings import Settings
 from stream.store import Partition, Store
 from stream.track import Accepted, Duplicate, Folded, Gap, Late, Policy, Rejected, observe
-from stream.turns import Batch, Round, Turn, ceilings, model_gap, rows_of, slots_of
+from stream.turns import Asked, Batch, Round, Turn, ceilings, model_gap, rows_of, slots_of
 from stream.wire import ModelRef, Outgoing, Ping, Record, Reject, dead_letter
 
 T = TypeVar("T")
@@ -142,6 +142,7 @@ class Engine:
             self._residents.admit(batch.shards[key], raw, {} if batch.silent else ceilings(batch, key))
         for one in self._rounds(batch):
             self._play(batch, one)
+        self._fill(batch)
 
     def _rounds(self, batch: Batch) -> list[Round]:
         """Refuse what is no ping; sort the pings into rounds, in order."""
@@ -186,7 +187,7 @@ class Engine:
         behind = [turn for turn in turns if turn.late]
         moved[rows_of(in_order)] = True
         if not batch.silent:
-            self._fill(batch, restarts)  # the old session's last gaps, before its state goes
+            self._ask(batch, restarts)  # the old session's last gaps, before its state goes
         if restarts:
             self._restart(restarts)
         if moved.any():
@@ -197,7 +198,7 @@ class Engine:
             if behind:
                 self._predictor.rebuild(slots_of(behind), [windows(turn.seen) for turn in behind])
             self._answer(batch, one, answered, behind)
-            self._fill(batch, [turn for turn in in_order if not turn.restart])
+            self._ask(batch, [turn for turn in in_order if not turn.restart])
             self._retract(batch, behind)
         if behind:
             self._predictor.rebuild(slots_of(behind), [windows(turn.track.window) for turn in behind])
@@ -264,19 +265,27 @@ class Engine:
         for place, answer in zip(index, answers, strict=True):
             batch.out[place].append(answer)
 
-    def _fill(self, batch: Batch, turns: Sequence[Turn]) -> None:
-        """The gap fills that these turns ask for: finals first, then the gap that the ping has just closed."""
-        asked: list[list[tuple[Turn, Gap, render.GapStatus]]] = [[], [], []]  # by place, as slots must be distinct
+    def _ask(self, batch: Batch, turns: Sequence[Turn]) -> None:
+        """Remember the gap fills that these turns ask for: finals first, then the gap that the ping has just closed."""
+        asked: list[Asked] = []
         for turn in turns:
             assert isinstance(turn.verdict, Accepted)
-            wanted: list[tuple[Gap, render.GapStatus]] = [(gap, "final") for gap in turn.verdict.finals]
-            wanted += [(turn.verdict.gap, "provisional")] if turn.verdict.gap else []
-            for place, (gap, status) in enumerate(wanted):
-                asked[place].append((turn, gap, status))
-        for some in filter(None, asked):
-            fills = self._predictor.fill(slots_of([turn for turn, *_ in some]), [model_gap(gap) for _, gap, _ in some])
-            for (turn, gap, status), fill in zip(some, fills, strict=True):
-                self._publish_fill(batch, turn, gap, status, fill)
+            asked += [Asked(turn, gap, "final") for gap in turn.verdict.finals]
+            if turn.verdict.gap is not None:
+                asked.append(Asked(turn, turn.verdict.gap, "provisional"))
+        if asked:
+            slots, at = np.unique([one.turn.entity.slot for one in asked], return_inverse=True)
+            batch.moments.append(self._predictor.moment(slots).at(at))
+            batch.fills += asked
+
+    def _fill(self, batch: Batch) -> None:
+        """All gap fills of the batch, in one call of the model."""
+        if not batch.fills:
+            return
+        gaps = [model_gap(one.gap) for one in batch.fills]
+        fills = self._predictor.fill_at(Moment.joined(batch.moments), gaps)
+        for (turn, gap, status), fill in zip(batch.fills, fills, strict=True):
+            self._publish_fill(batch, turn, gap, status, fill)
 
     def _retract(self, batch: Batch, turns: Sequence[Turn]) -> None:
         for turn in turns:

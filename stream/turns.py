@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model import api
+from model.api import Moment
 from stream.residents import Entity, Shard, Slots, windows
 from stream.store import Partition
 from stream.track import FIX_BYTES, Accepted, Gap, Late, Track
@@ -27,6 +28,8 @@ class Batch:
     started_ms: float
     fetched_ms: float
     silent: bool
+    moments: list[Moment] = field(default_factory=list)  # of the slots in `fills`, in that order
+    fills: list[Asked] = field(default_factory=list)
     out: list[list[Outgoing]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -75,6 +78,14 @@ class Turn:
     @property
     def restart(self) -> bool:
         return isinstance(self.verdict, Accepted) and self.verdict.restart
+
+
+class Asked(NamedTuple):
+    """A gap that a ping has closed or made final."""
+
+    turn: Turn
+    gap: Gap
+    status: Literal["provisional", "final"]
 
 
 def rows_of(turns: Sequence[Turn]) -> NDArray[np.int64]:

@@ -13,8 +13,9 @@ Every public structure here is what a subscriber sees: add fields at the end, ne
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from hashlib import blake2b
-from typing import Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -24,6 +25,9 @@ MAX_ENTITY_ID_CHARS: Final = 128
 MAX_RECORD_BYTES: Final = 64 * 1024  # a ping is 100-500 bytes; attrs may carry some more, a megabyte is a mistake
 MAX_DEAD_LETTER_BYTES: Final = 32 * 1024 * 1024  # what the dead letter topic takes: any input record, with headers
 MAX_ATTRS: Final = 32
+MAX_TEXT_CHARS: Final = 256  # of trip_id, category and source
+MIN_TS_MS: Final = 946_684_800_000  # 2000-01-01: receivers without a fix report 1970 or 1980
+MAX_TS_MS: Final = 4_102_444_800_000  # 2100-01-01: whatever the record's own timestamp claims
 E7: Final = 10_000_000  # latitudes and longitudes are published to 1e-7 deg (1.1 cm), well under GPS noise
 
 Status = Literal["ok", "warmup", "stale", "fallback_cv"]
@@ -71,25 +75,31 @@ class _Wire(msgspec.Struct, frozen=True, omit_defaults=True):
     """Absent stays absent: a field equal to its default (None) is not written."""
 
 
+_Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT_CHARS)]
+
+
 class Ping(_Wire, frozen=True, kw_only=True):
-    """One GPS fix of one entity, validated by `clean`. `ts` is int64 milliseconds UTC, angles are degrees WGS84."""
+    """One GPS fix of one entity, validated by `clean`. `ts` is int64 milliseconds UTC, angles are degrees WGS84.
+
+    A decoder holds the optional fields to the ranges given here, inclusive; the others have rules of their own.
+    """
 
     entity_id: str
     ts: int
     lat: float
     lon: float
-    alt_m: float | None = None
-    speed_mps: float | None = None
-    heading_deg: float | None = None  # clockwise from north, 0 <= heading < 360
-    accuracy_m: float | None = None
-    hdop: float | None = None
-    sats: int | None = None
+    alt_m: Annotated[float, msgspec.Meta(ge=-12_000, le=100_000)] | None = None  # the deepest trench to space
+    speed_mps: Annotated[float, msgspec.Meta(ge=0, le=1_000)] | None = None
+    heading_deg: Annotated[float, msgspec.Meta(ge=0, le=360)] | None = None  # clockwise from north; 360 is folded to 0
+    accuracy_m: Annotated[float, msgspec.Meta(ge=0, le=10_000_000)] | None = None
+    hdop: Annotated[float, msgspec.Meta(ge=0, le=1_000)] | None = None
+    sats: Annotated[int, msgspec.Meta(ge=0, le=1_000)] | None = None
     valid: bool | None = None
-    received_ts: int | None = None
-    trip_id: str | None = None
-    category: str | None = None
-    source: str | None = None
-    attrs: dict[str, Any] | None = None
+    received_ts: Annotated[int, msgspec.Meta(ge=MIN_TS_MS, le=MAX_TS_MS)] | None = None
+    trip_id: _Text | None = None
+    category: _Text | None = None
+    source: _Text | None = None
+    attrs: Annotated[dict[str, Any], msgspec.Meta(max_length=MAX_ATTRS)] | None = None
 
 
 class Anchor(_Wire, frozen=True):
@@ -256,11 +266,15 @@ def _digest(*parts: str) -> str:
 
 def event_headers(kind: Literal["forecast", "gapfill"], event_id: str, src: Record) -> Headers:
     """CloudEvents 1.0, Kafka binary mode: attributes as `ce_` headers, the value stays plain JSON."""
+    return (*_constant_headers(kind, src.topic, src.partition), ("ce_id", event_id.encode()))
+
+
+@lru_cache(maxsize=4096)
+def _constant_headers(kind: str, topic: str, partition: int) -> Headers:
     return (
         ("ce_specversion", b"1.0"),
         ("ce_type", f"pathcast.{kind}.v1".encode()),
-        ("ce_source", f"/{src.topic}/{src.partition}".encode()),
-        ("ce_id", event_id.encode()),
+        ("ce_source", f"/{topic}/{partition}".encode()),
         ("content-type", b"application/json"),
     )
 
