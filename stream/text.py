@@ -55,6 +55,7 @@ class Template:
 @compiled
 def _write(constant, cuts, holes, numbers, joined, ends, out, row_ends):  # type: ignore[no-untyped-def]
     at, text = np.int64(0), np.int64(0)
+    scratch = np.empty(MOST_CHARS + 8, np.uint8)
     for i in range(len(numbers)):
         number = 0
         for hole in range(len(cuts) - 1):
@@ -69,41 +70,42 @@ def _write(constant, cuts, holes, numbers, joined, ends, out, row_ends):  # type
                     at += 1
                 text += 1
             else:
-                at = _digits(numbers[i, number], holes[hole], out, at)
+                first = _digits(numbers[i, number], holes[hole], scratch)
+                for place in range(first, len(scratch)):
+                    out[at] = scratch[place]
+                    at += 1
                 number += 1
         row_ends[i] = at
 
 
 @compiled
-def _digits(number, decimals, out, at):  # type: ignore[no-untyped-def]
-    """Write one number at `at`; returns where it ends."""
-    if number < 0:
-        out[at] = 45  # -
-        at += 1
-        number = -number
-    fraction = np.int64(1)
-    for _ in range(decimals):
-        fraction *= 10
-    whole = number // fraction
-    rest = number - whole * fraction
-    length, power = 1, whole // 10
-    while power:
-        length += 1
-        power //= 10
-    for place in range(at + length - 1, at - 1, -1):
-        out[place] = 48 + whole % 10
-        whole //= 10
-    at += length
+def _digits(number, decimals, scratch):  # type: ignore[no-untyped-def]
+    """Write one number to the end of `scratch`; returns where it begins."""
+    at = len(scratch)
+    rest = np.uint64(abs(number))
+    ten = np.uint64(10)
     if decimals:
-        out[at] = 46  # .
-        at += 1
-        while decimals > 1 and rest % 10 == 0:
-            rest //= 10
-            decimals -= 1
-        for place in range(at + decimals - 1, at - 1, -1):
-            out[place] = 48 + rest % 10
-            rest //= 10
-        at += decimals
+        shown = False
+        for place in range(decimals):
+            whole = rest // ten
+            digit = rest - whole * ten
+            rest = whole
+            if digit or shown or place == decimals - 1:  # no zeros at the end, but one digit at least
+                shown = True
+                at -= 1
+                scratch[at] = 48 + digit
+        at -= 1
+        scratch[at] = 46  # .
+    while True:
+        whole = rest // ten
+        at -= 1
+        scratch[at] = 48 + (rest - whole * ten)
+        rest = whole
+        if not rest:
+            break
+    if number < 0:
+        at -= 1
+        scratch[at] = 45  # -
     return at
 
 
