@@ -4,6 +4,7 @@ With `transport`, the only module that imports Faust; what is delivered, and whe
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import Callable
@@ -26,6 +27,7 @@ T = TypeVar("T")
 
 STOP_S = 9.0  # for drain, last checkpoint and leaving the group; orchestrators kill after 10 s or more
 REPORT_S = 10.0  # between two throughput lines
+GARBAGE_OBJECTS = 50_000  # that are alive longer than those collected, before the collector looks: a few batches' worth
 POLLS_WAITING = 2  # messages between the consumer and the agent; behind it, delivery bounds what waits by records
 MIN_REQUEST_TIMEOUT_S = 40.0  # aiokafka's default; Faust demands more than the session's
 
@@ -139,6 +141,7 @@ async def serve(settings: Settings) -> None:
         RuntimeError: the worker cannot go on; nothing of the batch in flight was committed.
     """
     app = build(settings)
+    _settle_garbage()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -165,6 +168,14 @@ async def serve(settings: Settings) -> None:
         task.cancel()
     if failure is not None:
         raise RuntimeError(f"worker stopped: {failure}") from failure
+
+
+def _settle_garbage() -> None:
+    """What is here now stays, so the collector need not look at it; and batches of thousands of small objects that
+    reference counting frees should not wake it each time. Together 5 of 63 µs per ping."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_OBJECTS, 20, 50)
 
 
 async def _crash_of(app: App) -> None:
