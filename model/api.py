@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model import baselines, checkpoint, codec, features, fused, gaps, motion, network, queries
+from model import baselines, checkpoint, codec, fused, gaps, layers, motion, network, queries, replies
 from model.cache import StatePool
 from model.checkpoint import WeightsError
 from model.codec import State, StateCorrupt, StateError, StateMismatch
@@ -48,12 +48,7 @@ __all__ = [
 ]
 
 KALMAN_WARMUP: Final = 64  # fixes after which the filter and the running means have forgotten how they began, to 1e-6
-MIN_NEXT_S: Final = 1e-3
-MAX_NEXT_S: Final = 86_400.0
-# Below four rows, matrix products take another way through the library and differ in the last bit; then so would what
-# int8 rounds. From four on a row's numbers are the same whatever else is in the batch, so that replays are, too.
-LEAST_ROWS: Final = 4
-REBUILD_TOKENS: Final = 64 * 192  # per forward pass, so that a mass rebuild needs no gigabytes
+REBUILD_PINGS: Final = 4096  # per step, so that a mass rebuild needs some 10 MB beside the states
 
 
 class Forecasts(NamedTuple):
@@ -97,9 +92,17 @@ class Predictor:
     """A network and the states of the entities that it follows."""
 
     def __init__(
-        self, net: network.Network, *, name: str, capacity: int = 1024, threads: int | None = None, kv: str = "int8"
+        self,
+        net: network.Network,
+        *,
+        name: str,
+        capacity: int = 1024,
+        threads: int | None = None,
+        precision: str = "int8",
     ) -> None:
-        """`kv` is how keys and values are kept: "int8", or "float32" for four times the bytes and exactness."""
+        """`precision` is "int8": keys and values in int8, layers in bfloat16 where the CPU has it; or "float32": all
+        exact, at four times the bytes and twice the time. The weights are taken as they are now.
+        """
         if (reason := net.config.not_servable()) is not None:
             raise WeightsError(f"{name!r} cannot be served: {reason}")
         if threads is not None:
@@ -110,14 +113,17 @@ class Predictor:
         self.version = self.fingerprint.hex()
         self.history = self.config.receptive_field + KALMAN_WARMUP + 1
         self._net = net.eval().requires_grad_(False)
-        self._pool = StatePool(self.config, capacity, kv)
+        self._pool = StatePool(self.config, capacity, precision)
+        self._layers = layers.chosen(self._net, precision)
         self._warm()
 
     @classmethod
-    def load(cls, weights: str | Path, *, capacity: int = 1024, threads: int | None = None, kv: str = "int8") -> Self:
+    def load(
+        cls, weights: str | Path, *, capacity: int = 1024, threads: int | None = None, precision: str = "int8"
+    ) -> Self:
         """Weights by bundled name or directory. Raises WeightsError."""
         net = checkpoint.from_pretrained(weights)
-        return cls(net, name=net.config.name, capacity=capacity, threads=threads, kv=kv)
+        return cls(net, name=net.config.name, capacity=capacity, threads=threads, precision=precision)
 
     @classmethod
     def untrained(cls, config: ModelConfig | None = None, *, seed: int = 0, capacity: int = 1024) -> Self:
@@ -139,31 +145,35 @@ class Predictor:
     @torch.inference_mode()
     def advance(self, slots: Slots, fixes: NDArray[Any]) -> None:
         """Fold one fix per slot into its state, in place. Slots must be distinct; time must not run backwards."""
-        self._check(slots, fixes)
-        pool, n, slots = self._pool, len(slots), slots.copy()  # for a view the kernels would be compiled anew
-        rows = _enough(n)  # repeated rows are computed and left
-        new, age = fixes[rows], pool.age[slots[rows]]
-        kin, x = fused.step(pool.kin[slots[rows]], pool.last[slots[rows]], new, age, self.config)
-        places = self._net.trunk.places
-        found = None if places is None else fused.find(places, new)
-        hidden = self._net.trunk.step(
-            torch.from_numpy(x), torch.from_numpy(age), pool.rows(slots), found, self._times(new)
-        )
-        pool.hidden[torch.from_numpy(slots)] = hidden[:n]
-        pool.kin[slots], pool.last[slots], pool.age[slots] = kin[:n], fixes, age[:n] + 1
+        pool, slots = self._pool, self._pool.check(slots)
+        if fixes.dtype != FIX or fixes.shape != slots.shape:
+            raise ValueError(f"fixes must be FIX records, one per slot, got {fixes.dtype} of {fixes.shape}")
+        if not len(slots):
+            return
+        age = pool.age[slots]
+        kin, x = fused.step(pool.kin[slots], pool.last[slots], fixes, age, self.config)
+        pool.put(slots, self._layers.step(x, age, fixes, pool.rings.rows(slots, age)), kin, fixes, age + 1)
 
     @torch.inference_mode()
     def rebuild(self, slots: Slots, windows: Sequence[NDArray[Any]]) -> None:
-        """Reset the slots, then fold each whole window (FIX, oldest first, ragged, at least one fix each)."""
-        self._pool.check(slots)
+        """Reset the slots, then fold each whole window (FIX, oldest first, ragged, at least one fix each).
+
+        All pings of a window are rows of one step, in order: a ring has taken a ping in before the next one asks it. So
+        a state that was rebuilt is, to the bit, the one that had folded that window ping by ping.
+        """
+        slots = self._pool.check(slots)
         if len(windows) != len(slots):
             raise ValueError(f"{len(windows)} windows for {len(slots)} slots")
-        order = np.argsort([-len(window) for window in windows], kind="stable")
+        if not all(len(window) for window in windows):
+            raise ValueError("a window needs at least one fix")
         at = 0
-        while at < len(order):  # longest first: windows of like length together, so that little is padding
-            rows = order[at : at + max(1, REBUILD_TOKENS // max(1, len(windows[order[at]])))]
-            self._rebuild(slots[rows], [windows[i] for i in rows])
-            at += len(rows)
+        while at < len(slots):
+            upto, pings = at, 0
+            while upto < len(slots) and pings < REBUILD_PINGS:
+                pings += len(windows[upto])
+                upto += 1
+            self._rebuild(slots[at:upto], windows[at:upto])
+            at = upto
 
     @torch.inference_mode()
     def forecast(self, slots: Slots, horizons_s: Sequence[float] | F64) -> Forecasts:
@@ -171,40 +181,24 @@ class Predictor:
 
         Raises ValueError for an empty slot or a horizon not above 0.
         """
-        self._check_filled(slots)
+        slots = self._filled(slots)
         horizons = np.asarray(horizons_s, dtype=np.float64)
         if horizons.shape[:-1] not in ((), (len(slots),)):
             raise ValueError(f"horizons must have the shape H or N={len(slots)}, H, got {horizons.shape}")
         if not bool((horizons > 0).all()) or not bool(np.isfinite(horizons).all()):
             raise ValueError(f"horizons must be positive seconds, got {horizons_s}")
-        pool, n, rows = self._pool, len(slots), _enough(len(slots))
-        slots = slots[rows]
-        kin, last, hidden = pool.kin[slots], pool.last[slots], pool.hidden[torch.from_numpy(slots)]
-        running = np.where(kin[:, motion.DT] == 0.0, 1.0, np.exp(kin[:, motion.LOG_DT]))
-        log_ratio = np.asarray(self._net.interval(hidden).double().numpy())
-        sound = np.isfinite(log_ratio)
-        next_dt = np.clip(
-            running * np.exp(np.clip(np.where(sound, log_ratio, 0.0), -12.0, 12.0)), MIN_NEXT_S, MAX_NEXT_S
-        )
-        dt = np.concatenate([next_dt[:, None], np.broadcast_to(horizons, (n, horizons.shape[-1]))[rows]], axis=1)
-        question = fused.question(kin, dt, last, self.config)
-        asked = torch.from_numpy(question.features).float()
-        mean, cov = fused.combined(self._net.forecast(hidden, asked).numpy(), question)
+        pool, net = self._pool, self._net
+        kin, last, hidden = pool.kin[slots], pool.last[slots], pool.hidden[slots]
+        dt, sound = replies.times(kin, self._layers.interval(hidden), horizons)
+        question = replies.question(kin, dt, last, self.config)
+        mean, cov = replies.combined(self._layers.forecast(hidden, question.features), question)
+        replies.calibrate(cov, kin, dt, net.calibration)
         sound &= np.isfinite(mean).all((1, 2)) & np.isfinite(cov).all((1, 2))
-        cov *= self._net.calibration.of_forecast(kin, dt)[..., None]
         if not sound.all():
             mean, cov = _replace(mean, cov, baselines.damped_velocity(kin, dt, self.config), ~sound)
-        lat, lon = moved_deg(last["lat_e7"][:, None] / E7, last["lon_e7"][:, None] / E7, mean)
+        lat, lon = replies.moved(last, mean)
         return Forecasts(
-            next_dt[:n],
-            mean[:n, 0],
-            lat[:n, 0],
-            lon[:n, 0],
-            cov[:n, 0],
-            lat[:n, 1:],
-            lon[:n, 1:],
-            cov[:n, 1:],
-            ~sound[:n],
+            dt[:, 0], mean[:, 0], lat[:, 0], lon[:, 0], cov[:, 0], lat[:, 1:], lon[:, 1:], cov[:, 1:], ~sound
         )
 
     def fill(self, slots: Slots, asked: Sequence[Gap]) -> list[Fill]:
@@ -213,8 +207,8 @@ class Predictor:
 
     def moment(self, slots: Slots) -> Moment:
         """What `fill_at` needs to know of these slots, as they are now."""
-        self._check_filled(slots)
-        return Moment(self._pool.kin[slots], self._pool.hidden[torch.from_numpy(slots)])
+        slots = self._filled(slots)
+        return Moment(self._pool.kin[slots], self._pool.hidden_of(slots))
 
     @torch.inference_mode()
     def fill_at(self, moment: Moment, asked: Sequence[Gap]) -> list[Fill]:
@@ -244,12 +238,12 @@ class Predictor:
         Raises ValueError for an empty slot.
         """
         pool = self._pool
-        self._check_filled(slots)
+        slots = self._filled(slots)
         last = pool.last[slots]
         to = [np.rint(np.asarray(deg) * E7).astype(np.int64) for deg in (lat_deg, lon_deg)]
         question = queries.travel(pool.kin[slots], displacement_m(last["lat_e7"], last["lon_e7"], *to)[:, None])
         place = self._net.place(lat_deg[:, None], lon_deg[:, None])
-        hidden = pool.hidden[torch.from_numpy(slots)]
+        hidden = pool.hidden_of(slots)
         base = torch.from_numpy(question.base_log_s)
         log_s, scale = self._net.travel(hidden, torch.from_numpy(question.features).float(), base, place)
         half = math.log(10) * scale  # of a Laplace: P(|x| > q) = e^(-q / scale)
@@ -259,8 +253,8 @@ class Predictor:
     def dumps(self, slots: Slots) -> list[bytes]:
         """The states as bytes. `loads` of them continues exactly as these slots would."""
         pool = self._pool
-        self._check_filled(slots)
-        rings, hidden = pool.rings.dumps(slots), pool.hidden[torch.from_numpy(slots)].numpy()
+        slots = self._filled(slots)
+        rings, hidden = pool.rings.dumps(slots), pool.hidden[slots]
         filled = np.minimum(pool.age[slots], self.config.window)
         return [
             codec.dumps(
@@ -286,25 +280,17 @@ class Predictor:
         pool.rings.clear(slots)
         for slot, state in zip(slots, states, strict=True):
             pool.rings.loads(int(slot), state.rings)
-            pool.hidden[int(slot)] = torch.from_numpy(state.hidden.copy())
-            pool.kin[slot], pool.last[slot], pool.age[slot] = state.kin, state.last, state.age
+            pool.hidden[slot], pool.kin[slot] = state.hidden, state.kin
+            pool.last[slot], pool.age[slot] = state.last, state.age
 
-    def _rebuild(self, slots: Slots, windows: list[NDArray[Any]]) -> None:
-        pool, net = self._pool, self._net
-        fixes, lengths = baselines.pad(windows)
-        kin = baselines.scan_fixes(fixes, self.config)
-        x = torch.from_numpy(features.encode(kin, features.context(fixes), self.config))
-        hidden, kept = net.trunk(x, net.locate(fixes), self._times(fixes))
-        rows, newest = np.arange(len(slots)), lengths - 1
+    def _rebuild(self, slots: Slots, windows: Sequence[NDArray[Any]]) -> None:
+        pool, lengths, fixes = self._pool, np.array([len(window) for window in windows]), np.concatenate(windows)
+        newest = np.cumsum(lengths) - 1
+        age = np.arange(len(fixes)) - np.repeat(newest + 1 - lengths, lengths)
         pool.rings.clear(slots)
-        for block, (k, v) in enumerate(kept):
-            pool.put_sequence(slots, block, k, v, lengths)
-        pool.hidden[torch.from_numpy(slots)] = hidden[torch.from_numpy(rows), torch.from_numpy(newest)]
-        pool.kin[slots], pool.last[slots], pool.age[slots] = kin[rows, newest], fixes[rows, newest], lengths
-
-    def _times(self, fixes: NDArray[Any]) -> torch.Tensor | None:
-        """What time-RoPE turns by; a copy, as torch takes no view into packed records."""
-        return torch.from_numpy(np.array(fixes["ts_ms"])) if self.config.positions == "time-rope" else None
+        kin, x = fused.scan(fixes, age, self.config)
+        hidden = self._layers.step(x, age, fixes, pool.rings.rows(np.repeat(slots, lengths), age))
+        pool.put(slots, hidden[newest], kin[newest], fixes[newest], lengths)
 
     def _warm(self) -> None:
         """One step, so that what is compiled is compiled before the first ping comes."""
@@ -313,26 +299,18 @@ class Predictor:
         self.forecast(slots, (60.0,))
         self.release(slots)
 
-    def _check(self, slots: Slots, fixes: NDArray[Any]) -> None:
-        self._pool.check(slots)
-        if fixes.dtype != FIX or fixes.shape != slots.shape:
-            raise ValueError(f"fixes must be FIX records, one per slot, got {fixes.dtype} of {fixes.shape}")
-
-    def _check_filled(self, slots: Slots) -> None:
-        self._pool.check(slots)
+    def _filled(self, slots: Slots) -> Slots:
+        """The slots, checked."""
+        slots = self._pool.check(slots)
         if len(slots) and self._pool.age[slots].min() < 1:
             raise ValueError("a slot is empty: it has folded no fix yet")
+        return slots
 
     @staticmethod
     def _sound(spread: Spread, sound: NDArray[np.bool_]) -> tuple[F64, F64, NDArray[np.bool_]]:
         mean, cov = np.asarray(spread.mean_en.numpy()), np.asarray(spread.cov_m2.numpy())
         finite = np.isfinite(mean).all((1, 2)) & np.isfinite(cov).all((1, 2))
         return mean, cov, sound & finite
-
-
-def _enough(rows: int) -> Slots:
-    """Indices of a batch's rows, the last repeated up to LEAST_ROWS; an empty batch stays empty."""
-    return np.minimum(np.arange(max(rows, LEAST_ROWS) if rows else 0), rows - 1)
 
 
 def _replace(mean: F64, cov: F64, plain: motion.Law, rows: NDArray[np.bool_]) -> tuple[F64, F64]:

@@ -18,10 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model import motion
+from model import kernels, motion
+from model.bfloat import narrowed, widened
 from model.config import ModelConfig
 from model.features import FIX
-from model.rings import Rings, Rows, Slots
+from model.geo import F64
+from model.rings import Rings, Slots
 
 
 class StatePool:
@@ -34,7 +36,8 @@ class StatePool:
         self._free: list[int] = []
         self.capacity = 0
         self.rings = Rings(config, kind)
-        self.hidden = torch.zeros(0, config.d)
+        self.hidden: NDArray[Any] = np.zeros((0, config.d), np.float32)
+        self._seen, self._checks = np.zeros(0, np.int64), 0
         self.kin = np.zeros((0, motion.WIDTH))
         self.last = np.zeros(0, dtype=FIX)
         self.age = np.zeros(0, dtype=np.int64)
@@ -60,35 +63,38 @@ class StatePool:
         self.age[slots] = 0
         self.kin[slots] = motion.fresh(self.config)
         self.last[slots] = np.zeros((), dtype=FIX)
-        self.hidden[torch.from_numpy(slots)] = 0.0
+        self.hidden[slots] = 0
 
-    def check(self, slots: Slots) -> None:
-        """ValueError unless the slots are distinct and acquired."""
+    def check(self, slots: Slots) -> Slots:
+        """A copy of the slots, as the kernels would be compiled anew for a view; ValueError unless they are distinct
+        and acquired.
+        """
         if slots.ndim != 1 or slots.dtype != np.int64:
             raise ValueError(f"slots must be int64 of one axis, got {slots.dtype} of {slots.shape}")
-        if len(slots) and (slots.min() < 0 or slots.max() >= self.capacity or (self.age[slots] < 0).any()):
+        slots, self._checks = slots.copy(), self._checks + 1
+        fault = kernels.fault(slots, self.age, self._seen, self._checks)
+        if fault == kernels.FREE:
             raise ValueError("a slot is not acquired")
-        if len(np.unique(slots)) != len(slots):
+        if fault == kernels.TWICE:
             raise ValueError("slots must be distinct: a row can fold one ping per call")
+        return slots
 
-    def rows(self, slots: Slots) -> Rows:
-        """Rings of these rows for one step, at their present ages."""
-        return self.rings.rows(slots, self.age[slots])
+    def hidden_of(self, slots: Slots) -> Tensor:
+        """Hidden vectors [N, C] in float32."""
+        hidden = self.hidden[slots]
+        return torch.from_numpy(widened(hidden) if hidden.dtype == np.uint16 else hidden)
 
-    def put_sequence(self, slots: Slots, block: int, k_NTE: Tensor, v_NTE: Tensor, lengths: Slots) -> None:
-        """Write the newest W keys and values of sequences that begin at age 0, ragged by lengths [N]."""
-        w = self.config.window
-        place = np.arange(w)
-        # The newest index i < length with i mod W = place; before the ring is full some places have none.
-        index = lengths[:, None] - 1 - (lengths[:, None] - 1 - place) % w  # N, W
-        row, where = np.nonzero(index >= 0)
-        k, v = (y.numpy()[row, index[row, where]] for y in (k_NTE, v_NTE))
-        self.rings.put(block, slots[row], where, k, v)
+    def put(self, slots: Slots, hidden: NDArray[Any], kin: F64, last: NDArray[Any], age: NDArray[np.int64]) -> None:
+        """Keep what follows from the newest fixes `last` [N]; hidden vectors [N, C] in float32 or bfloat16."""
+        if hidden.dtype != self.hidden.dtype:
+            hidden = widened(hidden) if hidden.dtype == np.uint16 else narrowed(hidden)
+        self.hidden[slots], self.kin[slots], self.last[slots], self.age[slots] = hidden, kin, last, age
 
     def _grow(self, capacity: int) -> None:
         extra = capacity - self.capacity
         self.rings.grow(extra)
-        self.hidden = torch.cat([self.hidden, torch.zeros(extra, self.config.d)])
+        self.hidden = _extended(self.hidden, extra)
+        self._seen = _extended(self._seen, extra)
         self.kin = _extended(self.kin, extra)
         self.last = _extended(self.last, extra)
         self.age = _extended(self.age, extra)

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from model import motion as m
 from model.geo import F64
 
-_AHEAD_S: Final = (20.0, 120.0, 500.0)  # where the lines may bend
-_OFTEN_S: Final = (10.0, 45.0, 90.0)
-_FAST_MPS: Final = (2.0, 6.0)
-FORECAST_TERMS: Final = 4 + len(_AHEAD_S) + len(_OFTEN_S) + len(_FAST_MPS) + 3
+AHEAD_S: Final = (20.0, 120.0, 500.0)  # where the lines may bend
+OFTEN_S: Final = (10.0, 45.0, 90.0)
+FAST_MPS: Final = (2.0, 6.0)
+AHEAD, OFTEN, FAST = 4.0, 4.0, 2.0  # what their logs are divided by
+FORECAST_TERMS: Final = 4 + len(AHEAD_S) + len(OFTEN_S) + len(FAST_MPS) + 3
 GAP_TERMS: Final = 4
 CHI2_90: Final = -2 * math.log(0.1)  # of two degrees of freedom
 MAX_LOG_SCALE: Final = 2.0  # no covariance is changed by more than this: what asks for more is no calibration
@@ -54,10 +55,10 @@ def forecast_terms(kin: F64, dt_s: F64) -> F64:
 
     Lines that may bend where sources differ: a ship that reports each minute is not as predictable as a taxi that does.
     """
-    ahead = np.log(np.maximum(dt_s, 1.0)) / 4.0
-    often = np.broadcast_to(np.clip(kin[..., m.LOG_DT, None], 0.0, 6.0) / 4.0, ahead.shape)
-    fast = np.broadcast_to(np.log(m.speed_scale_mps(kin))[..., None] / 2.0, ahead.shape)
-    lines = [*_bent(ahead, _AHEAD_S, 4.0), *_bent(often, _OFTEN_S, 4.0), *_bent(fast, _FAST_MPS, 2.0)]
+    ahead = np.log(np.maximum(dt_s, 1.0)) / AHEAD
+    often = np.broadcast_to(np.clip(kin[..., m.LOG_DT, None], 0.0, 6.0) / OFTEN, ahead.shape)
+    fast = np.broadcast_to(np.log(m.speed_scale_mps(kin))[..., None] / FAST, ahead.shape)
+    lines = [*_bent(ahead, AHEAD_S, AHEAD), *_bent(often, OFTEN_S, OFTEN), *_bent(fast, FAST_MPS, FAST)]
     return np.stack([np.ones_like(ahead), *lines, ahead * often, ahead * fast, often * fast], axis=-1)
 
 

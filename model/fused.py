@@ -1,11 +1,11 @@
 """What a step computes beside the network, a row at a time and compiled: for serving, where a hundred numpy calls on
 a few numbers each would cost more than the network.
 
-Not a second definition: `motion.fold`, `features.encode`, `places.corners`, `queries.forecast` and `heads.combine` are
-what is meant. Training uses those, and tests/model/test_fused.py holds these to them: a change there is a change here.
-What few configs ask for (targets other than "kalman", the absolute position) is left to them.
+Not a second definition: `motion.fold`, `features.encode` and `places.corners` are what is meant. Training uses those,
+and tests/model/test_fused.py holds these to them: a change there is a change here. What a forecast needs is in
+`model.replies`. What few configs ask for (the absolute position) is left to the definition.
 
-Shapes: N rows, Q queries, K = motion.WIDTH, F features, A other physics.
+Shapes: N rows, K = motion.WIDTH, F features.
 """
 
 from __future__ import annotations
@@ -16,15 +16,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model import features, motion, queries
+from model import features, motion
 from model import motion as m
 from model.config import ModelConfig
 from model.features import ABSENT
 from model.geo import E7, F64, M_PER_DEG, MIN_COS_LAT
-from model.heads import HEADING_FLOOR_MPS, MAX_LEAN, MAX_LOG_SHAPE, MAX_LOG_SPREAD, MAX_RESIDUAL, OUT, REACH_MEMORY_S
 from model.kernels import compiled
 from model.places import CORNERS, MAX_LAT_DEG, ZOOMS, Found, Places
-from model.queries import Question
 
 _RAD: Final = np.pi / 180.0
 _METRES: Final = M_PER_DEG / E7
@@ -33,38 +31,20 @@ _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 24 * _HOUR_MS
 _WEEK_MS: Final = 7 * _DAY_MS
 _ENCODED: Final = 36  # features without the absolute position
-_ASKED: Final = queries.FORECAST_FEATURES
-_OTHERS: Final = queries.FORECAST_OTHERS
 
 
 def step(
     kin: F64, last: NDArray[Any], fixes: NDArray[Any], age: NDArray[np.int64], config: ModelConfig
 ) -> tuple[F64, NDArray[np.float32]]:
     """Kinematic rows [N, K] with one more fix folded in (age 0: its first), and the model's inputs [N, F]."""
-    out, x = np.empty((len(fixes), motion.WIDTH)), np.empty((len(fixes), _ENCODED), np.float32)
-    _step(kin, last, np.array(fixes), age, motion.fresh(config), *_physics(config), out, x)
-    if config.absolute:
-        x = np.concatenate([x, features.absolute(features.context(fixes))], axis=-1, dtype=np.float32)
-    return out, x
+    out = np.empty((len(fixes), motion.WIDTH))
+    return out, _inputs(kin, last, fixes, age, config, out)
 
 
-def question(kin: F64, dt_s: F64, last: NDArray[Any], config: ModelConfig) -> Question:
-    """`queries.forecast` from rows [N, K] whose last fixes are `last`, for dt_s [N, Q] ahead; features in float32."""
-    if config.target != "kalman" or not config.query_time:
-        at = queries.from_origin(last, config) if config.target == "absolute" else None
-        return queries.forecast(kin, dt_s, config, at)
-    n, q = dt_s.shape
-    shapes = ((n, q, 2), (n, q, _OTHERS, 2), (n, q), (n, q), (n, q, 2))
-    asked = Question(np.empty((n, q, _ASKED), np.float32), *(np.empty(shape) for shape in shapes))
-    _question(kin, dt_s, *_physics(config), *asked)
-    return asked
-
-
-def combined(raw: NDArray[np.float32], asked: Question) -> tuple[F64, F64]:
-    """`heads.combine` of the network's numbers [N, Q, OUT + A]: mean [N, Q, 2] and covariance [N, Q, 3]."""
-    mean, cov = np.empty(asked.base_en.shape), np.empty((*asked.base_var.shape, 3))
-    _combine(raw, asked.base_en, asked.others_en, asked.base_var, asked.reach_m, asked.frame, mean, cov)
-    return mean, cov
+def scan(fixes: NDArray[Any], age: NDArray[np.int64], config: ModelConfig) -> tuple[F64, NDArray[np.float32]]:
+    """The same after each fix of whole windows, one window behind the other; each begins with age 0."""
+    rows = np.empty((len(fixes) + 1, motion.WIDTH))  # each is what the next is folded into
+    return rows[1:], _inputs(rows[:-1], np.roll(fixes, 1), fixes, age, config, rows[1:])
 
 
 def find(places: Places, fixes: NDArray[Any]) -> Found:
@@ -75,7 +55,17 @@ def find(places: Places, fixes: NDArray[Any]) -> Found:
     return Found(torch.from_numpy(row), torch.from_numpy(share))
 
 
-def _physics(config: ModelConfig) -> tuple[float, float, float]:
+def _inputs(
+    kin: F64, last: NDArray[Any], fixes: NDArray[Any], age: NDArray[np.int64], config: ModelConfig, out: F64
+) -> NDArray[np.float32]:
+    x = np.empty((len(fixes), _ENCODED), np.float32)
+    _step(kin, last, np.array(fixes), age, motion.fresh(config), *physics(config), out, x)
+    if config.absolute:
+        x = np.concatenate([x, features.absolute(features.context(fixes))], axis=-1, dtype=np.float32)
+    return x
+
+
+def physics(config: ModelConfig) -> tuple[float, float, float]:
     return config.damping_s, config.accel_psd, config.fix_sigma_m**2
 
 
@@ -98,7 +88,7 @@ def _step(kin, last, fixes, age, fresh, tau, psd, noise, out, x):  # type: ignor
 
 
 @compiled
-def _predict(pp, pv, vv, dt, tau, psd):  # type: ignore[no-untyped-def]
+def predict(pp, pv, vv, dt, tau, psd):  # type: ignore[no-untyped-def]
     """`motion.predict`."""
     lag = -tau * np.expm1(-dt / tau)
     carry = 1.0 - lag / tau
@@ -112,7 +102,7 @@ def _predict(pp, pv, vv, dt, tau, psd):  # type: ignore[no-untyped-def]
 @compiled
 def _fold(k, dt, d_e, d_n, tau, psd, noise, out):  # type: ignore[no-untyped-def]
     """`motion.fold` of one row."""
-    lag, carry, pp, pv, vv = _predict(k[m.PP], k[m.PV], k[m.VV], dt, tau, psd)
+    lag, carry, pp, pv, vv = predict(k[m.PP], k[m.PV], k[m.VV], dt, tau, psd)
     off_e = k[m.X_E] + lag * k[m.V_E] - d_e
     off_n = k[m.X_N] + lag * k[m.V_N] - d_n
     total = pp + noise
@@ -194,66 +184,6 @@ def _encode_fix(fix, x):  # type: ignore[no-untyped-def]
     x[29], x[30] = sin, cos
     x[31], x[32] = 2 * sin * cos, cos * cos - sin * sin
     x[33], x[34], x[35] = np.sin(hour), np.cos(hour), 1.0
-
-
-@compiled
-def _question(kin, dt_s, tau, psd, noise, x, base, others, var, reach, frame):  # type: ignore[no-untyped-def]
-    for i in range(dt_s.shape[0]):
-        k = kin[i]
-        first = k[m.DT] == 0.0
-        last_s = 1.0 if first else k[m.DT]
-        window_s = 1.0 if first else k[m.W_S]
-        last_e, last_n = k[m.D_E] / last_s, k[m.D_N] / last_s
-        log_last = np.log(last_s)
-        scale = np.sqrt(k[m.MS_SPEED] + m.SCALE_FLOOR_MPS * m.SCALE_FLOOR_MPS)
-        v_e, v_n = k[m.V_E], k[m.V_N]
-        floored = np.sqrt(v_e * v_e + v_n * v_n + HEADING_FLOOR_MPS * HEADING_FLOOR_MPS)
-        for j in range(dt_s.shape[1]):
-            dt = max(dt_s[i, j], queries.MIN_QUERY_S)
-            lag, _, pp, _, _ = _predict(k[m.PP], k[m.PV], k[m.VV], dt, tau, psd)
-            base[i, j, 0], base[i, j, 1] = k[m.X_E] + lag * v_e, k[m.X_N] + lag * v_n
-            var[i, j] = pp + noise
-            reach[i, j] = 1.0 - scale * REACH_MEMORY_S * np.expm1(-dt / REACH_MEMORY_S)
-            others[i, j, 0, 0], others[i, j, 0, 1] = last_e * lag, last_n * lag
-            others[i, j, 1, 0], others[i, j, 1, 1] = last_e * dt, last_n * dt
-            others[i, j, 2, 0], others[i, j, 2, 1] = k[m.W_E] / window_s * dt, k[m.W_N] / window_s * dt
-            frame[i, j, 0], frame[i, j, 1] = v_e / floored, v_n / floored
-            log_dt = np.log(dt)
-            x[i, j, 0] = log_dt / 4.0
-            sin, cos = np.sin(0.4 * log_dt), np.cos(0.4 * log_dt)
-            for wave in range(4):  # 0.4, 0.8, 1.6, 3.2: each has the double angle of the one before
-                x[i, j, 1 + 2 * wave], x[i, j, 2 + 2 * wave] = sin, cos
-                sin, cos = 2 * sin * cos, cos * cos - sin * sin
-            x[i, j, 9] = np.log(reach[i, j]) / 4.0
-            x[i, j, 10] = np.log(var[i, j]) / 8.0
-            x[i, j, 11] = min(max(log_dt - k[m.LOG_DT], -6.0), 6.0) / 2.0
-            x[i, j, 12] = min(max(log_dt - log_last, -6.0), 6.0) / 2.0
-
-
-@compiled
-def _combine(raw, base, others, var, reach, frame, mean, cov):  # type: ignore[no-untyped-def]
-    for i in range(raw.shape[0]):
-        for j in range(raw.shape[1]):
-            a = raw[i, j].astype(np.float64)
-            cos, sin = frame[i, j, 0], frame[i, j, 1]
-            east = a[0] + cos * a[2] - sin * a[3]
-            north = a[1] + sin * a[2] + cos * a[3]
-            shorter = reach[i, j] / np.sqrt(1 + (east * east + north * north) / (MAX_RESIDUAL * MAX_RESIDUAL))
-            at_e, at_n = base[i, j, 0] + shorter * east, base[i, j, 1] + shorter * north
-            for o in range(others.shape[2]):
-                lean = MAX_LEAN * np.tanh(a[OUT + o] / MAX_LEAN)
-                at_e += lean * (others[i, j, o, 0] - base[i, j, 0])
-                at_n += lean * (others[i, j, o, 1] - base[i, j, 1])
-            mean[i, j, 0], mean[i, j, 1] = at_e, at_n
-            size = var[i, j] * np.exp(MAX_LOG_SPREAD * np.tanh(a[4] / MAX_LOG_SPREAD))
-            cos2, sin2 = cos * cos - sin * sin, 2 * cos * sin
-            p = a[5] + cos2 * a[7] - sin2 * a[8]
-            q = a[6] + sin2 * a[7] + cos2 * a[8]
-            rho2 = p * p + q * q + 1e-12
-            rho = np.sqrt(rho2)
-            up = np.exp(rho / np.sqrt(1 + rho2 / (MAX_LOG_SHAPE * MAX_LOG_SHAPE)))
-            even, odd = size * (up + 1 / up) / 2, size * (up - 1 / up) / 2 / rho
-            cov[i, j, 0], cov[i, j, 1], cov[i, j, 2] = even + odd * p, odd * q, even - odd * p
 
 
 @compiled

@@ -19,6 +19,7 @@ import numpy as np
 
 # Sums in any order, products fused into them. Not `fastmath=True`: what is not finite must stay so, to be seen.
 MATHS: Final = {"reassoc", "contract", "nsz", "arcp"}
+FREE, TWICE = 1, 2  # what `fault` finds
 _LOG2_E: Final = np.float32(1.4426950408889634)
 _LN2_HIGH: Final = np.float32(0.693359375)  # the two add up to ln 2; the high part has few bits, so n times it is exact
 _LN2_LOW: Final = np.float32(-2.12194440e-4)
@@ -31,6 +32,21 @@ def compiled(function: Callable[..., Any]) -> Any:
         return numba.njit(function, cache=True, **options)
     except RuntimeError:  # "no locator available": neither the package's folder nor a home can be written
         return numba.njit(function, **options)
+
+
+@compiled
+def fault(slots, age, seen, check):  # type: ignore[no-untyped-def]
+    """0 for slots [N] that are distinct and have an age [S], FREE or TWICE else; seen [S], in place, holds the number
+    of the last check that met a slot, of which this is the newest.
+    """
+    for slot in slots:
+        if slot < 0 or slot >= len(age) or age[slot] < 0:
+            return FREE
+    for slot in slots:
+        if seen[slot] == check:
+            return TWICE
+        seen[slot] = check
+    return 0
 
 
 @compiled

@@ -26,10 +26,8 @@ from model.config import ModelConfig
 KINDS: Final[dict[str, Any]] = {"int8": np.int8, "float32": np.float32}
 LEVELS: Final = 127  # of int8 on either side of 0
 ONE: Final = 0x3F80  # the scale 1.0
-_NAN: Final = 0x7FC0
 
 Slots = NDArray[np.int64]
-F32 = NDArray[np.float32]
 
 
 class Filled(NamedTuple):
@@ -70,16 +68,6 @@ class Rings:
         """Of one step, at these ages."""
         return Rows(self, slots, age)
 
-    def put(self, block: int, slots: Slots, places: Slots, k: F32, v: F32) -> None:
-        """Write keys and values [M, E] to places [M] of slots [M]."""
-        for which, vectors in enumerate((k, v)):
-            numbers, scale = rounded(vectors) if self.levels else (vectors, np.uint16(ONE))
-            self.scale[block, slots, which, places] = scale
-            if which:
-                self.values[block, slots, places] = numbers
-            else:
-                self.keys[block, slots, :, places] = numbers
-
     def dumps(self, slots: Slots) -> Filled:
         """All places of these slots [N, blocks, 2, W, ...], a copy."""
         keys, values = self.keys[:, slots].swapaxes(2, 3), self.values[:, slots]
@@ -110,21 +98,3 @@ class Rows:
             cos_sin.numpy(), qkv.numpy(), c.heads, r.levels, out,
         )  # fmt: skip
         return torch.from_numpy(out)
-
-
-def rounded(vectors: F32) -> tuple[NDArray[np.int8], NDArray[np.uint16]]:
-    """int8 numbers [..., E] and their scales [...]. What is not finite becomes zeros with a scale of NaN."""
-    odd: NDArray[np.bool_] = np.asarray(~np.isfinite(vectors).all(-1))
-    sound = np.where(odd[..., None], np.float32(0), vectors)
-    most = np.abs(sound).max(-1)
-    bits = (most * np.float32(1 / LEVELS)).astype(np.float32).view(np.uint32)
-    scale = ((bits + 0xFFFF) >> 16).astype(np.uint16)
-    wide = widened(scale)
-    inverse = np.float32(1) / np.where(wide > 0, wide, np.inf).astype(np.float32)
-    numbers = np.rint(sound * inverse[..., None]).astype(np.int8)
-    return numbers, np.where(odd, np.uint16(_NAN), scale)
-
-
-def widened(scale: NDArray[np.uint16]) -> F32:
-    """The float32 that scales stand for."""
-    return (scale.astype(np.uint32) << 16).view(np.float32)

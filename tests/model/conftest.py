@@ -85,7 +85,7 @@ def any_predictor(request: pytest.FixtureRequest) -> Predictor:
     if net.trunk.places is not None:
         fixes = wandering(8, 120)
         net.trunk.places.know(most_visited(fixes["lat_e7"].ravel() / E7, fixes["lon_e7"].ravel() / E7, 3000, 1))
-    return Predictor(net, name=request.param, capacity=16, kv="float32")
+    return Predictor(net, name=request.param, capacity=16, precision="float32")
 
 
 @pytest.fixture
@@ -103,5 +103,5 @@ def unsettled() -> Callable[..., network.Network]:
 def _by_name(name: str) -> Predictor:
     """With float32 rings: what the exactness tests are about."""
     if name == "random":
-        return Predictor(random_network(), name="random", capacity=16, kv="float32")
-    return Predictor.load(name, capacity=16, kv="float32")
+        return Predictor(random_network(), name="random", capacity=16, precision="float32")
+    return Predictor.load(name, capacity=16, precision="float32")

@@ -33,7 +33,7 @@ def full_forward(predictor: Predictor, fixes_NT: NDArray[Any]) -> Tensor:
 
 
 def hidden_of(predictor: Predictor, slots: NDArray[np.int64]) -> Tensor:
-    return predictor._pool.hidden[torch.from_numpy(slots)]
+    return predictor._pool.hidden_of(slots)
 
 
 @pytest.mark.parametrize("age", AGES)

@@ -11,10 +11,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from model import baselines, features, fused, motion, network, queries
+from model import baselines, features, fused, motion
 from model.config import SMALL
 from model.geo import E7
-from model.heads import OUT, combine
 from model.places import Places, most_visited
 
 Tracks = Callable[..., NDArray[Any]]
@@ -35,18 +34,6 @@ def test_a_step_is_the_scan_and_the_encoding(tracks: Tracks, config: Any) -> Non
         last = fixes[:, t].copy()
 
 
-@pytest.mark.parametrize("way", [{}, {"target": "delta"}, {"target": "absolute"}, {"query_time": False}])
-def test_a_question_is_the_one_that_training_asks(tracks: Tracks, way: dict[str, Any]) -> None:
-    config, fixes = replace(SMALL, **way), tracks(20, 80, seed=2)
-    dt = np.exp(np.random.default_rng(3).uniform(np.log(1e-4), np.log(1e6), (20, 5)))
-    for age in (0, 1, 2, 79):
-        kin, last = baselines.scan_fixes(fixes, config)[:, age], fixes[:, age]
-        want = queries.forecast(kin, dt, config, queries.from_origin(last, config))
-        got = fused.question(kin, dt, last, config)
-        for name, x, y in zip(want._fields, got, want, strict=True):
-            np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-6, err_msg=name)
-
-
 def test_a_fix_is_found_on_the_map_as_training_finds_it(tracks: Tracks) -> None:
     fixes = tracks(30, 60, seed=7)
     fixes["lat_e7"][0, :3], fixes["lon_e7"][0, :4] = (
@@ -62,26 +49,3 @@ def test_a_fix_is_found_on_the_map_as_training_finds_it(tracks: Tracks) -> None:
         known = want.share > 1e-5
         assert known.any()
         assert torch.equal(got.row[known], want.row[known])
-
-
-@pytest.mark.parametrize("size", [0.0, 0.3, 5.0, 100.0])
-def test_an_answer_is_combined_as_training_combines_it(tracks: Tracks, size: float) -> None:
-    kin = baselines.scan_fixes(tracks(50, 30, seed=4), SMALL)[:, -1]
-    question = queries.forecast(kin, np.broadcast_to([10.0, 300.0, 9e5], (50, 3)), SMALL)
-    rng = np.random.default_rng(5)
-    raw = (size * rng.normal(size=(50, 3, OUT + queries.FORECAST_OTHERS))).astype(np.float32)
-    want = combine(torch.from_numpy(raw), network.asked(question, torch.float64))
-    mean, cov = fused.combined(raw, question)
-    np.testing.assert_allclose(mean, want.mean_en, rtol=1e-9, atol=1e-6)
-    np.testing.assert_allclose(cov, want.cov_m2, rtol=1e-7, atol=1e-6)
-
-
-def test_what_is_not_finite_stays_so(tracks: Tracks) -> None:
-    """Or the fall-back to physics would not be taken."""
-    kin = baselines.scan_fixes(tracks(1, 30, seed=6), SMALL)[:, -1]
-    question = queries.forecast(kin, np.array([[60.0]]), SMALL)
-    for number in range(OUT + queries.FORECAST_OTHERS):
-        raw = np.zeros((1, 1, OUT + queries.FORECAST_OTHERS), np.float32)
-        raw[..., number] = np.nan
-        mean, cov = fused.combined(raw, question)
-        assert not (np.isfinite(mean).all() and np.isfinite(cov).all()), number

@@ -11,8 +11,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from model import fused, kernels, network, rings
+from model import dense, fused, kernels, layers, network, replies, rings
 from model.api import Predictor
+from model.bfloat import widened
 from model.config import SMALL, ModelConfig
 from model.geo import haversine_m
 from model.positions import rotate, table
@@ -29,7 +30,7 @@ def plainly(r: rings.Rings, block: Block, slots: Any, age: Any, qkv: torch.Tenso
     """What `Rows.attend` answers, in torch, from rings that hold the newest key and value already."""
     c = r.config
     kv, scale = r.dumps(slots)
-    k, v = torch.from_numpy(kv[:, 0] * rings.widened(scale[:, 0])[..., None]).unbind(1)
+    k, v = torch.from_numpy(kv[:, 0] * widened(scale[:, 0])[..., None]).unbind(1)
     q = rotate(qkv[:, : c.d].view(-1, c.heads, c.head_dim), cos_sin.unsqueeze(1))
     empty = torch.arange(c.window) > torch.from_numpy(age).unsqueeze(1)
     bias = torch.zeros(empty.shape).masked_fill(empty, float("-inf")).unsqueeze(1)
@@ -55,42 +56,71 @@ def test_the_kernel_answers_as_plain_attention_does(kind: str, way: dict[str, An
         torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
         age += going
     newest = made.dumps(slots[-1:]).kv[0, 0, 1, AGES[-1] % config.window]
-    scale = rings.widened(made.dumps(slots[-1:]).scale[0, 0, 1, AGES[-1] % config.window])
+    scale = widened(made.dumps(slots[-1:]).scale[0, 0, 1, AGES[-1] % config.window])
     np.testing.assert_allclose(newest * scale, qkv[-1, config.d + config.kv_dim :], atol=scale * 0.51)
 
 
-def test_the_kernel_rounds_as_a_rebuild_does() -> None:
-    """To the bit: a state that was rebuilt goes on like one that was streamed."""
+def rounded(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.uint16]]:
+    """What rings hold of vectors [..., E]: int8 numbers, and scales [...]; of what is not finite, zeros and NaN."""
+    odd = ~np.isfinite(vectors).all(-1)
+    sound = np.where(odd[..., None], np.float32(0), vectors)
+    bits = (np.abs(sound).max(-1) * np.float32(1 / 127)).view(np.uint32)
+    scale = ((bits + 0xFFFF) >> 16).astype(np.uint16)  # rounded up, so that the largest number stays within int8
+    wide = widened(scale)
+    inverse = np.float32(1) / np.where(wide > 0, wide, np.float32(np.inf))
+    return np.rint(sound * inverse[..., None]).astype(np.int8), np.where(odd, np.uint16(0x7FC0), scale)
+
+
+def test_the_kernel_rounds_to_the_nearest_of_127_levels() -> None:
     vectors = np.random.default_rng(2).normal(size=(300, SMALL.kv_dim)).astype(np.float32)
     vectors *= np.exp(np.random.default_rng(3).normal(0, 8, (300, 1))).astype(np.float32)
     vectors[7], vectors[8, 3], vectors[9, 5] = 0.0, np.nan, np.inf
-    streamed, put = rings.Rings(SMALL, "int8"), rings.Rings(SMALL, "int8")
-    for made in (streamed, put):
-        made.grow(300)
+    made = rings.Rings(SMALL, "int8")
+    made.grow(300)
     slots, age = np.arange(300), np.zeros(300, np.int64)
     qkv = np.concatenate([np.zeros((300, SMALL.d), np.float32), vectors, vectors], axis=1)
-    streamed.rows(slots, age).attend(1, torch.from_numpy(qkv), None)
-    put.put(1, slots, age, vectors, vectors)
-    for got, want in zip(streamed.dumps(slots), put.dumps(slots), strict=True):
-        np.testing.assert_array_equal(got, want)
+    made.rows(slots, age).attend(1, torch.from_numpy(qkv), None)
+    numbers, scale = rounded(vectors)
+    got = made.dumps(slots)
+    for which in range(2):
+        np.testing.assert_array_equal(got.kv[:, 1, which, 0], numbers)
+        np.testing.assert_array_equal(got.scale[:, 1, which, 0], scale)
 
 
 def test_int8_loses_at_most_half_a_step_of_each_number() -> None:
     vectors = np.random.default_rng(4).normal(size=(1000, 32)).astype(np.float32)
-    numbers, scale = rings.rounded(vectors)
-    step = rings.widened(scale)[:, None]
+    numbers, scale = rounded(vectors)
+    step = widened(scale)[:, None]
     assert (np.abs(numbers * step - vectors) <= 0.5001 * step).all()
     assert (step[:, 0] <= np.abs(vectors).max(1) / 127 * 1.008).all()  # a bfloat16 has eight bits
 
 
+@pytest.mark.parametrize("precision", ["int8", "float32"])
+def test_a_state_that_was_rebuilt_is_to_the_bit_the_one_that_had_folded_its_window(
+    tracks: Tracks, precision: str
+) -> None:
+    """Or a rebuilt state would go on with other forecasts than the one it stands for; ragged, over ring wraps."""
+    predictor = Predictor.load("small-research", capacity=16, precision=precision)
+    lengths = (1, 2, 63, 64, 65, 190, 7)
+    windows = [row[:n] for row, n in zip(tracks(7, 190, seed=12), lengths, strict=True)]
+    folded, rebuilt = predictor.acquire(7), predictor.acquire(7)[::-1].copy()
+    predictor.rebuild(rebuilt, list(tracks(7, 100, seed=13)))  # rings full of someone else
+    predictor.rebuild(rebuilt, windows)
+    for t in range(max(lengths)):
+        going = np.array([t < n for n in lengths])
+        predictor.advance(folded[going], np.array([window[t] for window in windows if t < len(window)]))
+    assert predictor.dumps(rebuilt) == predictor.dumps(folded)
+
+
 @pytest.mark.parametrize("weights", ["small", "small-research"])
-def test_int8_moves_a_forecast_by_less_than_half_a_percent_of_its_way(tracks: Tracks, weights: str) -> None:
-    """Against float32 rings. Measured at 60, 300, 900 s, `small`: 0.7, 3.3, 7.5 m of 344, 1,261, 2,084 m; worst 2, 10,
-    26 m. `small-research`: 0.4, 2.3, 6.2 m of 378, 1,421, 2,975 m; worst 2, 12, 51 m."""
+def test_int8_moves_a_forecast_by_less_than_a_percent_of_its_way(tracks: Tracks, weights: str) -> None:
+    """Against float32, rings and layers. Measured at 60, 300, 900 s, `small`: 1.1, 5.7, 12 m of 344, 1,261, 2,084 m;
+    worst 4, 19, 42 m. `small-research`: 1.1, 5.2, 14 m of 359, 1,393, 2,693 m; worst 7, 19, 49 m. Two thirds are of the
+    layers in bfloat16, where the CPU has them."""
     fixes = tracks(64, 150, seed=5)
     said = []
     for kind in ("int8", "float32"):
-        predictor = Predictor.load(weights, capacity=64, kv=kind)
+        predictor = Predictor.load(weights, capacity=64, precision=kind)
         slots = predictor.acquire(64)
         for t in range(150):
             predictor.advance(slots, fixes[:, t])
@@ -99,7 +129,7 @@ def test_int8_moves_a_forecast_by_less_than_half_a_percent_of_its_way(tracks: Tr
     last = fixes[:, -1:]
     far_m = haversine_m(last["lat_e7"] / 1e7, last["lon_e7"] / 1e7, said[1].lat, said[1].lon)
     print(f"{weights}: mean {off_m.mean(0)} m, worst {off_m.max(0)} m, of forecasts {far_m.mean(0)} m away")
-    assert (off_m.mean(0) < 0.005 * far_m.mean(0)).all()
+    assert (off_m.mean(0) < 0.01 * far_m.mean(0)).all()
     assert (off_m.max(0) < 0.03 * far_m.mean(0)).all()
     np.testing.assert_allclose(said[0].cov_m2[..., ::2], said[1].cov_m2[..., ::2], rtol=0.15)
 
@@ -121,13 +151,13 @@ def test_int8_states_survive_their_bytes_bit_for_bit(tracks: Tracks) -> None:
 
 
 def test_rings_of_one_kind_refuse_states_of_the_other(tracks: Tracks) -> None:
-    one, other = (Predictor.load("small", capacity=1, kv=kind) for kind in ("int8", "float32"))
+    one, other = (Predictor.load("small", capacity=1, precision=kind) for kind in ("int8", "float32"))
     a, b = one.acquire(1), other.acquire(1)
     one.rebuild(a, list(tracks(1, 9)))
     with pytest.raises(ValueError, match="another kind"):
         other.loads(b, one.dumps(a))
     with pytest.raises(ValueError, match="rings must be one of"):
-        Predictor.load("small", capacity=1, kv="int4")
+        Predictor.load("small", capacity=1, precision="int4")
 
 
 def test_how_rows_are_batched_changes_no_bit_of_a_state(tracks: Tracks) -> None:
@@ -145,7 +175,9 @@ def test_how_rows_are_batched_changes_no_bit_of_a_state(tracks: Tracks) -> None:
 def test_nothing_is_compiled_once_a_predictor_stands(tracks: Tracks) -> None:
     """Compiling takes seconds, in which a worker would answer nothing."""
     predictor, fixes = Predictor.load("small", capacity=64), tracks(33, 4, seed=10)
-    compiled = [kernels.attend, fused._step, fused._question, fused._combine]
+    modules = (dense, fused, kernels, replies)
+    compiled = [one for module in modules for one in vars(module).values() if hasattr(one, "signatures")]
+    assert kernels.attend in compiled
     before = [len(kernel.signatures) for kernel in compiled]
     slots = predictor.acquire(33)
     for rows in (slots, slots[::-1], slots[::2], slots[:1]):
@@ -162,13 +194,15 @@ def test_a_key_that_is_not_finite_is_seen_and_forgotten_with_its_slot(unsettled:
     config = ModelConfig(name="tiny", d=16, blocks=2, heads=2, window=8)
     net = unsettled(config)
     predictor = Predictor(net, name="sound", capacity=1)
-    slots = predictor.acquire(1)
+    sound, slots = predictor._layers, predictor.acquire(1)
     with torch.no_grad():
         net.trunk.embed.bias[0] = float("inf")
+    predictor._layers = layers.chosen(net, "int8")
     predictor.advance(slots, tracks(1, 1)[:, 0])
     assert predictor.forecast(slots, HORIZONS).fallback.all()
     with torch.no_grad():
         net.trunk.embed.bias[0] = 0.0
+    predictor._layers = sound
     predictor.reset(slots)
     predictor.advance(slots, tracks(1, 1)[:, 0])
     assert not predictor.forecast(slots, HORIZONS).fallback.any()

@@ -116,7 +116,9 @@ def code_of(letter: Outgoing) -> str:
 
 
 def assert_close(one: Any, other: Any, path: str = "") -> None:
-    """Equal up to what float32 sums in another order may move; latencies and offsets aside."""
+    """Equal up to what a filter that began elsewhere moves by 1e-6 and int8 and bfloat16 then round the other way;
+    latencies and offsets aside.
+    """
     if isinstance(one, dict):
         assert one.keys() == other.keys(), path
         for name in one.keys() - {"latency_ms", "src"}:
@@ -126,7 +128,7 @@ def assert_close(one: Any, other: Any, path: str = "") -> None:
         for place, (a, b) in enumerate(zip(one, other, strict=True)):
             assert_close(a, b, f"{path}[{place}]")
     elif isinstance(one, float):
-        assert one == pytest.approx(other, rel=1e-3, abs=3e-7 if ".l" in path else 0.03), path
+        assert one == pytest.approx(other, rel=5e-3, abs=3e-7 if ".l" in path else 0.03), path
     else:
         assert one == other, path
 

@@ -80,7 +80,7 @@ def test_strata_are_parts_of_the_whole(make_corpus: MakeCorpus) -> None:
 
 def test_pieces_and_batches_change_no_answer(make_corpus: MakeCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fast path (pieces side by side) against the slow one (each track from its start, alone)."""
-    predictor = lively(SMALL, kv="float32")  # int8 may round a number the other way that moved by 1e-7
+    predictor = lively(SMALL, precision="float32")  # int8 may round a number the other way that moved by 1e-7
     length = 2 * predictor.history + 50
     corpus = make_corpus(together(*(wander(f"v{i}", length - 40 * i, i) for i in range(3))), cut=EVALUATION)
     anchors = find(corpus)

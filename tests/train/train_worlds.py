@@ -58,14 +58,14 @@ def wander(entity: str, pings: int, seed: int, *, cadence_s: float = 30.0, **pla
     return track(entity, np.cumsum(dt_s).tolist(), east.tolist(), north.tolist(), **place)
 
 
-def lively(config: ModelConfig, *, kv: str = "int8") -> Predictor:
+def lively(config: ModelConfig, *, precision: str = "int8") -> Predictor:
     """A predictor with random weights everywhere: zero heads, as an untrained one has, would hide a wrong state."""
     network = build(config, 0)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
-    return Predictor(network, name="lively", capacity=4, kv=kv)
+    return Predictor(network, name="lively", capacity=4, precision=precision)
 
 
 def assert_it_becomes_a_report(finding: Finding, name: str, tmp_path: Path) -> None:

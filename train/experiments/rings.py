@@ -72,7 +72,7 @@ def served_cost(name: str, network: Network, corpus: Corpus) -> Cost:
     config, longest = network.config, corpus.tracks[np.argmax(np.diff(corpus.tracks, axis=1))]
     window = np.resize(corpus.fixes(np.arange(*longest)), config.window + 1)
     window["ts_ms"] = window["ts_ms"][0] + 10_000 * np.arange(len(window))
-    predictor = Predictor(network, name="timed", capacity=ROWS, kv="float32")
+    predictor = Predictor(network, name="timed", capacity=ROWS, precision="float32")
     slots = predictor.acquire(ROWS)
     predictor.rebuild(slots, [window] * ROWS)
     size, fixes, best_s = len(predictor.dumps(slots[:1])[0]), np.repeat(window[-1:], ROWS), np.inf

@@ -1,0 +1,246 @@
+"""The layers of a served step in bfloat16, compiled. Knows arrays; knows no pings and where no weights come from.
+
+What is meant is `model.transformer.Trunk.step` and `model.heads`: training uses those, and tests/model/test_layers.py
+holds these to them. Only what is multiplied is bfloat16; sums, norms, the residual stream and what leaves are float32.
+
+A row's sums are taken in an order of their own, however many rows there are, so its bits do not depend on its batch.
+Layers go over CHUNK rows and come back for the next: what one leaves for the next stays in the nearest caches.
+
+numpy has no bfloat16: uint16 stand for them. Shapes: N rows, Q questions per row, C = config.d, K inputs and M outputs
+of a layer; its packed weights are [T, K/2, L, 2], T tiles of L outputs, by pairs of inputs.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import torch
+
+from model import tiles
+from model.bfloat import BF16, F32
+from model.kernels import compiled
+
+CHUNK: Final = 96  # rows: the widest outputs between layers are 96 KiB at d=128, and fit 1 MiB beside a block's weights
+EPS: Final = np.float32(1e-5)  # of torch.nn.LayerNorm
+_ALL: Final = 1 << 40  # rows that share a bias
+_WIDE, _NARROW = tiles.WIDE[0], tiles.NARROW[0]  # rows of a tile
+_OUTPUTS: Final = tiles.WIDE[1] * tiles.LANES
+_GELU_END: Final = np.float32(4.5)  # beyond it x·Φ(x) is x or 0
+
+
+def packed(weight: F32) -> BF16:
+    """Weights [M, K] of a layer as a tile takes them; outputs and inputs that are missing to whole tiles are zero."""
+    m, k = weight.shape
+    outputs = tiles.NARROW[1] * tiles.LANES if m <= tiles.LANES else _OUTPUTS
+    whole = np.zeros((-(-m // outputs) * outputs, k + k % 2), np.float32)
+    whole[:m, :k] = weight
+    halves = torch.from_numpy(whole).bfloat16().view(torch.uint16)  # rounds as `_rounded`; torch's memory is aligned
+    return np.asarray(halves.view(-1, outputs, whole.shape[1] // 2, 2).transpose(1, 2).contiguous().numpy())
+
+
+@compiled
+def enter(x, row, share, table, weight, bias, out):  # type: ignore[no-untyped-def]
+    """The stream's first vectors [N, C] from features [N, F] and rows [N, J] of a table of places, with their shares.
+
+    Features come twice, rounded and what rounding left: a bfloat16 of the log of a length is off by 1 % of the length.
+    """
+    f, levels = x.shape[1], row.shape[1] // 4
+    seen = np.zeros((CHUNK, 2 * weight.shape[1]), np.uint16)
+    place = np.zeros(17, np.float32)
+    for first in range(0, len(x), CHUNK):
+        n = min(CHUNK, len(x) - first)
+        for i in range(n):
+            _twice(x[first + i], seen[i])
+            for level in range(levels):
+                place[:] = 0
+                for j in range(4 * level, 4 * level + 4):
+                    part = share[first + i, j]
+                    for d in range(16):
+                        place[d] += part * table[row[first + i, j], d]
+                    place[16] += part
+                for d in range(17):
+                    seen[i, 2 * f + 17 * level + d] = _rounded(place[d])
+        _linear(seen, n, weight, bias, _ALL, False, out[first : first + n])
+
+
+@compiled
+def project(x, gain, shift, weight, out):  # type: ignore[no-untyped-def]
+    """Queries, keys and values [N, C + 2E] of the stream x [N, C]."""
+    normed = np.zeros((CHUNK, x.shape[1]), np.uint16)
+    none = np.zeros((1, out.shape[1]), np.float32)
+    for first in range(0, len(x), CHUNK):
+        n = min(CHUNK, len(x) - first)
+        for i in range(n):
+            _norm(x[first + i], gain, shift, normed[i])
+        _linear(normed, n, weight, none, _ALL, False, out[first : first + n])
+
+
+@compiled
+def mix(x, attended, out, gain, shift, up, up_bias, down, down_bias):  # type: ignore[no-untyped-def]
+    """Adds to the stream x [N, C], in place, what attention answered [N, C], then what the perceptron says to both."""
+    narrow = np.zeros((CHUNK, x.shape[1]), np.uint16)
+    wide = np.zeros((CHUNK, up_bias.shape[1]), np.uint16)
+    none = np.zeros((1, x.shape[1]), np.float32)
+    for first in range(0, len(x), CHUNK):
+        n = min(CHUNK, len(x) - first)
+        stream = x[first : first + n]
+        for i in range(n):
+            for d in range(x.shape[1]):
+                narrow[i, d] = _rounded(attended[first + i, d])
+        _linear(narrow, n, out, none, _ALL, True, stream)
+        for i in range(n):
+            _norm(stream[i], gain, shift, narrow[i])
+        _gelu_linear(narrow, n, up, up_bias, _ALL, wide)
+        _linear(wide, n, down, down_bias, _ALL, True, stream)
+
+
+@compiled
+def leave(x, gain, shift, hidden):  # type: ignore[no-untyped-def]
+    """Hidden vectors, bfloat16 [N, C], of the stream x [N, C]."""
+    for i in range(len(x)):
+        _norm(x[i], gain, shift, hidden[i])
+
+
+@compiled
+def interval(hidden, first, bias, last, last_bias, out):  # type: ignore[no-untyped-def]
+    """`IntervalHead` of hidden vectors, bfloat16 [N, C]: out [N]."""
+    known = np.empty((CHUNK, bias.shape[1]), np.float32)
+    some = np.zeros((CHUNK, hidden.shape[1]), np.uint16)
+    for at in range(0, len(hidden), CHUNK):
+        n = min(CHUNK, len(hidden) - at)
+        some[:n] = hidden[at : at + n]
+        _linear(some, n, first, bias, _ALL, False, known)
+        for i in range(n):
+            _gelu(known[i])
+            total = last_bias[0]
+            for d in range(bias.shape[1]):
+                total += known[i, d] * last[0, d]
+            out[at + i] = total
+
+
+@compiled
+def answer(hidden, asked, first, bias, question, middle, middle_bias, last, last_bias, out):  # type: ignore[no-untyped-def]
+    """`QueryHead` of hidden vectors, bfloat16 [N, C], and questions asked [N, Q, E]: out [N, Q, O].
+
+    What a question adds to what is known comes twice, as features do in `enter`.
+    """
+    c, q = hidden.shape[1], asked.shape[1]
+    most = max(1, CHUNK // max(q, 1))  # rows whose questions are a chunk
+    room = -(-max(most * q, CHUNK) // _NARROW) * _NARROW
+    said = np.zeros((room, c), np.uint16)
+    known = np.empty((most, 2 * c), np.float32)
+    seen = np.zeros((room, 2 * question.shape[1]), np.uint16)
+    wide = np.zeros((room, 2 * c), np.uint16)
+    for at in range(0, len(hidden), most):
+        n = min(most, len(hidden) - at)
+        said[:n] = hidden[at : at + n]
+        for i in range(n):
+            for j in range(q):
+                _twice(asked[at + i, j], seen[i * q + j])
+        _linear(said, n, first, bias, _ALL, False, known)
+        _gelu_linear(seen, n * q, question, known, q, wide)
+        _gelu_linear(wide, n * q, middle, middle_bias, _ALL, said)
+        _linear(said, n * q, last, last_bias, _ALL, False, out[at : at + n].reshape(n * q, out.shape[2]))
+
+
+@compiled
+def _linear(x, n, weight, bias, per, add, out):  # type: ignore[no-untyped-def]
+    """out [n, M] = x · weight + bias, or added to it; bias [N / per, M] is of `per` rows each. x has whole tiles."""
+    rows, outputs = _NARROW if weight.shape[2] < _OUTPUTS else _WIDE, weight.shape[2]
+    sums = np.empty((rows, outputs), np.float32)
+    for tile in range(len(weight)):
+        m = min(outputs, out.shape[1] - tile * outputs)
+        for first in range(0, n, rows):
+            _multiply(x, first, weight, tile, sums)
+            for i in range(min(rows, n - first)):
+                to = out[first + i, tile * outputs : tile * outputs + m]
+                of = bias[(first + i) // per, tile * outputs : tile * outputs + m]
+                if add:
+                    for j in range(m):
+                        to[j] += sums[i, j] + of[j]
+                else:
+                    for j in range(m):
+                        to[j] = sums[i, j] + of[j]
+
+
+@compiled
+def _gelu_linear(x, n, weight, bias, per, out):  # type: ignore[no-untyped-def]
+    """out, bfloat16 [n, M] = gelu(x · weight + bias), as `_linear`."""
+    rows, outputs = _NARROW if weight.shape[2] < _OUTPUTS else _WIDE, weight.shape[2]
+    sums = np.empty((rows, outputs), np.float32)
+    for tile in range(len(weight)):
+        m = min(outputs, out.shape[1] - tile * outputs)
+        for first in range(0, n, rows):
+            _multiply(x, first, weight, tile, sums)
+            for i in range(min(rows, n - first)):
+                of = bias[(first + i) // per, tile * outputs : tile * outputs + m]
+                for j in range(m):
+                    sums[i, j] += of[j]
+                _gelu(sums[i])
+                for j in range(m):
+                    out[first + i, tile * outputs + j] = _rounded(sums[i, j])
+
+
+@compiled
+def _multiply(x, first, weight, tile, sums):  # type: ignore[no-untyped-def]
+    stride, bytes_ = x.shape[1] * 2, weight.shape[1] * weight.shape[2] * 4
+    row, of = x.ctypes.data + first * stride, weight.ctypes.data + tile * bytes_
+    if weight.shape[2] < _OUTPUTS:
+        tiles.narrow(row, stride, of, weight.shape[1], sums.ctypes.data)
+    else:
+        tiles.wide(row, stride, of, weight.shape[1], sums.ctypes.data)
+
+
+@compiled
+def _gelu(x):  # type: ignore[no-untyped-def]
+    """x·Φ(x) in place, Φ − ½ as x·P(x²) up to |x| = 4.5. Within 2e-5: a hundredth of what bfloat16 rounds near 1."""
+    for j in range(len(x)):
+        z = min(max(x[j], -_GELU_END), _GELU_END)
+        t = z * z * np.float32(2 / 4.5**2) - np.float32(1)
+        y = np.float32(-9.42397930e-4)
+        y = y * t + np.float32(4.22390274e-3)
+        y = y * t + np.float32(-7.79491716e-3)
+        y = y * t + np.float32(1.08295033e-2)
+        y = y * t + np.float32(-1.75161159e-2)
+        y = y * t + np.float32(2.82907578e-2)
+        y = y * t + np.float32(-4.04288739e-2)
+        y = y * t + np.float32(5.47212721e-2)
+        y = y * t + np.float32(-7.71762424e-2)
+        y = y * t + np.float32(1.56904222e-1)
+        x[j] = x[j] * (z * y + np.float32(0.5))
+
+
+@compiled
+def _norm(x, gain, shift, out):  # type: ignore[no-untyped-def]
+    """`torch.nn.LayerNorm` of x [C], to bfloat16."""
+    mean, square = np.float32(0), np.float32(0)
+    for d in range(len(x)):
+        mean += x[d]
+    mean /= np.float32(len(x))
+    for d in range(len(x)):
+        square += (x[d] - mean) * (x[d] - mean)
+    unit = np.float32(1) / np.sqrt(square / np.float32(len(x)) + EPS)
+    for d in range(len(x)):
+        out[d] = _rounded((x[d] - mean) * unit * gain[d] + shift[d])
+
+
+@compiled
+def _twice(x, out):  # type: ignore[no-untyped-def]
+    """x [K] in bfloat16, and behind it what is missing of each."""
+    k = len(x)
+    for d in range(k):
+        out[d] = _rounded(x[d])
+        out[k + d] = _rounded(x[d] - _widened(out[d]))
+
+
+@compiled
+def _rounded(x):  # type: ignore[no-untyped-def]
+    """The nearest bfloat16 of a float32, ties to even; what is not finite stays so."""
+    bits = np.float32(x).view(np.uint32)
+    return np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
+
+
+@compiled
+def _widened(half):  # type: ignore[no-untyped-def]
+    return np.uint32(np.uint32(half) << np.uint32(16)).view(np.float32)

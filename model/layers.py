@@ -1,0 +1,160 @@
+"""What runs the network's layers when a ping is folded and when it is asked: the exact way and the fast one, behind one
+door. Knows weights and rows; knows no pings' meaning and no rings' layout.
+
+    Float32     the modules themselves, in torch: exact, and what every CPU can do
+    Bfloat16    model.dense: the same layers in bfloat16, where the CPU multiplies it faster
+
+Both keep the promise that replays need: a state's bits are the same whatever else was in its batches. Training,
+rebuilding, gap fills and travel times run the modules, whatever is chosen here.
+
+Shapes: N rows, Q questions per row, F features, E features of a question, C = config.d, O numbers of an answer.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from model import dense, fused, places, tiles
+from model.bfloat import BF16, F32, narrowed, widened
+from model.network import Network
+from model.rings import Rows
+from model.transformer import Block
+
+# Below four rows, torch's products take another way through the library and differ in the last bit; then so would what
+# int8 rounds. From four on a row's numbers are the same whatever else is in the batch, so that replays are, too. Only
+# the interval's last layer, a single output, goes on to differ: no state knows of it.
+LEAST_ROWS: Final = 4
+
+Hidden = NDArray[Any]  # vectors [N, C]: float32, or bfloat16 as uint16 (model.bfloat), which is what a state keeps
+
+
+class Layers(Protocol):
+    """The trunk for one ping per row, and the heads that answer each of them."""
+
+    def step(self, x: F32, age: NDArray[np.int64], fixes: NDArray[Any], rings: Rows) -> Hidden:
+        """Hidden vectors of features x [N, F] of fixes [N], N at least 1, which follow `age` pings [N]."""
+
+    def interval(self, hidden: Hidden) -> F32:
+        """`model.heads.IntervalHead`, [N]."""
+
+    def forecast(self, hidden: Hidden, asked: NDArray[Any]) -> F32:
+        """`model.heads.QueryHead` for questions [N, Q, E]: numbers [N, Q, O]."""
+
+
+class Float32:
+    """The modules."""
+
+    def __init__(self, net: Network) -> None:
+        self._net = net
+
+    def step(self, x: F32, age: NDArray[np.int64], fixes: NDArray[Any], rings: Rows) -> Hidden:
+        trunk, rows = self._net.trunk, _enough(len(x))
+        found = None if trunk.places is None else fused.find(trunk.places, fixes[rows])
+        hidden = trunk.step(
+            torch.from_numpy(x[rows]), torch.from_numpy(age[rows]), rings, found, times(self._net, fixes[rows])
+        )
+        return np.asarray(hidden[: len(x)].numpy())
+
+    def interval(self, hidden: Hidden) -> F32:
+        return np.asarray(self._net.interval(_whole(hidden))[: len(hidden)].numpy())
+
+    def forecast(self, hidden: Hidden, asked: NDArray[Any]) -> F32:
+        question = torch.from_numpy(asked[_enough(len(asked))]).float()
+        return np.asarray(self._net.forecast(_whole(hidden), question)[: len(hidden)].numpy())
+
+
+class Bfloat16:
+    """The same in model.dense; weights as they are when this is made."""
+
+    def __init__(self, net: Network) -> None:
+        trunk, head, interval = net.trunk, net.forecast, net.interval
+        self._net, self._width = net, net.config.d + 2 * net.config.kv_dim
+        self._table = np.zeros((0, places.CELL_DIM), np.float32)
+        embed, bias = [_numbers(trunk.embed.weight)] * 2, _numbers(trunk.embed.bias)
+        if trunk.places is not None:
+            self._table = _numbers(trunk.places.table)
+            embed, bias = [*embed, _numbers(trunk.places.out.weight)], bias + _numbers(trunk.places.out.bias)
+        self._embed = dense.packed(np.concatenate(embed, axis=1)), bias[None]
+        self._blocks = [_block(block) for block in trunk.blocks if isinstance(block, Block)]
+        self._norm = _numbers(trunk.norm.weight), _numbers(trunk.norm.bias)
+        self._interval = *_layer(interval.hidden), *(_numbers(x) for x in (interval.last.weight, interval.last.bias))
+        question = _numbers(head.from_question.weight)
+        self._forecast = (
+            *_layer(head.from_hidden),
+            dense.packed(np.concatenate([question, question], axis=1)),
+            *_layer(head.middle),
+            *_layer(head.last),
+        )
+        self._outputs = len(head.last.weight)
+
+    def step(self, x: F32, age: NDArray[np.int64], fixes: NDArray[Any], rings: Rows) -> Hidden:
+        positions, ages = self._net.trunk.positions, torch.from_numpy(age)
+        row, share = np.empty((len(x), 0), np.int64), np.empty((len(x), 0), np.float32)
+        if self._net.trunk.places is not None:
+            row, share = (found.numpy() for found in fused.find(self._net.trunk.places, fixes))
+        stream = np.empty((len(x), self._net.config.d), np.float32)
+        dense.enter(x, row, share, self._table, *self._embed, stream)
+        stream = positions.add(torch.from_numpy(stream), ages).numpy()
+        cos_sin = positions.angles(ages, times(self._net, fixes))
+        qkv = np.empty((len(x), self._width), np.float32)
+        for i, (project, mix) in enumerate(self._blocks):
+            dense.project(stream, *project, qkv)
+            dense.mix(stream, rings.attend(i, torch.from_numpy(qkv), cos_sin).numpy(), *mix)
+        hidden = np.empty(stream.shape, np.uint16)
+        dense.leave(stream, *self._norm, hidden)
+        return hidden
+
+    def interval(self, hidden: Hidden) -> F32:
+        out = np.empty(len(hidden), np.float32)
+        dense.interval(_half(hidden), *self._interval, out)
+        return out
+
+    def forecast(self, hidden: Hidden, asked: NDArray[Any]) -> F32:
+        out = np.empty((*asked.shape[:2], self._outputs), np.float32)
+        dense.answer(_half(hidden), asked.astype(np.float32, copy=False), *self._forecast, out)
+        return out
+
+
+def chosen(net: Network, precision: str) -> Layers:
+    """The exact ones for "float32", else the fastest that this CPU has."""
+    return Bfloat16(net) if precision != "float32" and tiles.fast() else Float32(net)
+
+
+def times(net: Network, fixes: NDArray[Any]) -> Tensor | None:
+    """What time-RoPE turns by; a copy, as torch takes no view into packed records."""
+    return torch.from_numpy(np.array(fixes["ts_ms"])) if net.config.positions == "time-rope" else None
+
+
+def _enough(rows: int) -> NDArray[np.int64]:
+    """Indices of a batch's rows, the last repeated up to LEAST_ROWS; an empty batch stays empty."""
+    return np.minimum(np.arange(max(rows, LEAST_ROWS) if rows else 0), rows - 1)
+
+
+def _whole(hidden: Hidden) -> Tensor:
+    """In float32, with rows enough."""
+    rows = hidden[_enough(len(hidden))]
+    return torch.from_numpy(rows if rows.dtype == np.float32 else widened(rows))
+
+
+def _half(hidden: Hidden) -> BF16:
+    return hidden if hidden.dtype == np.uint16 else narrowed(hidden)
+
+
+def _block(block: Block) -> tuple[tuple[NDArray[Any], ...], tuple[NDArray[Any], ...]]:
+    """What `dense.project` and `dense.mix` take of it."""
+    norms = [(_numbers(norm.weight), _numbers(norm.bias)) for norm in (block.norm_attention, block.norm_mlp)]
+    qkv, out = (dense.packed(_numbers(layer.weight)) for layer in (block.qkv, block.out))
+    return (*norms[0], qkv), (out, *norms[1], *_layer(block.up), *_layer(block.down))
+
+
+def _layer(layer: nn.Linear) -> tuple[BF16, F32]:
+    return dense.packed(_numbers(layer.weight)), _numbers(layer.bias)[None]
+
+
+def _numbers(weight: Tensor) -> F32:
+    return np.ascontiguousarray(weight.detach().float().numpy())

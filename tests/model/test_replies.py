@@ -1,0 +1,95 @@
+"""What serving computes for a forecast, row by row, is what training computes in numpy and torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from model import baselines, network, queries, replies
+from model import motion as m
+from model.calibration import FORECAST_TERMS, Calibration
+from model.config import SMALL
+from model.geo import E7, moved_deg
+from model.heads import OUT, combine
+
+Tracks = Callable[..., NDArray[Any]]
+SECONDS = np.exp(np.random.default_rng(3).uniform(np.log(1e-4), np.log(1e6), (20, 5)))
+
+
+@pytest.mark.parametrize("way", [{}, {"target": "delta"}, {"target": "absolute"}, {"query_time": False}])
+def test_a_question_is_the_one_that_training_asks(tracks: Tracks, way: dict[str, Any]) -> None:
+    config, fixes, dt = replace(SMALL, **way), tracks(20, 80, seed=2), SECONDS
+    for age in (0, 1, 2, 79):
+        kin, last = baselines.scan_fixes(fixes, config)[:, age], fixes[:, age]
+        want = queries.forecast(kin, dt, config, queries.from_origin(last, config))
+        got = replies.question(kin, dt, last, config)
+        for name, x, y in zip(want._fields, got, want, strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("size", [0.0, 0.3, 5.0, 100.0])
+def test_an_answer_is_combined_as_training_combines_it(tracks: Tracks, size: float) -> None:
+    kin = baselines.scan_fixes(tracks(50, 30, seed=4), SMALL)[:, -1]
+    question = queries.forecast(kin, np.broadcast_to([10.0, 300.0, 9e5], (50, 3)), SMALL)
+    rng = np.random.default_rng(5)
+    raw = (size * rng.normal(size=(50, 3, OUT + queries.FORECAST_OTHERS))).astype(np.float32)
+    want = combine(torch.from_numpy(raw), network.asked(question, torch.float64))
+    mean, cov = replies.combined(raw, question)
+    np.testing.assert_allclose(mean, want.mean_en, rtol=1e-9, atol=1e-6)
+    np.testing.assert_allclose(cov, want.cov_m2, rtol=1e-7, atol=1e-6)
+
+
+def test_what_is_not_finite_stays_so(tracks: Tracks) -> None:
+    """Or the fall-back to physics would not be taken."""
+    kin = baselines.scan_fixes(tracks(1, 30, seed=6), SMALL)[:, -1]
+    question = queries.forecast(kin, np.array([[60.0]]), SMALL)
+    for number in range(OUT + queries.FORECAST_OTHERS):
+        raw = np.zeros((1, 1, OUT + queries.FORECAST_OTHERS), np.float32)
+        raw[..., number] = np.nan
+        mean, cov = replies.combined(raw, question)
+        assert not (np.isfinite(mean).all() and np.isfinite(cov).all()), number
+
+
+def test_the_next_interval_is_the_running_one_times_its_ratio(tracks: Tracks) -> None:
+    fixes = tracks(20, 80, seed=7)
+    log_ratio = np.random.default_rng(8).normal(0, 5, 20).astype(np.float32)
+    log_ratio[:3] = np.nan, np.inf, -np.inf
+    odd = ~np.isfinite(log_ratio)
+    for age in (0, 1, 79):
+        kin = baselines.scan_fixes(fixes, SMALL)[:, age]
+        running = np.where(kin[:, m.DT] == 0.0, 1.0, np.exp(kin[:, m.LOG_DT]))
+        ratio = np.exp(np.clip(np.where(odd, 0.0, log_ratio.astype(np.float64)), -12.0, 12.0))
+        for horizons in (np.array([60.0, 300.0]), SECONDS):
+            dt, sound = replies.times(kin, log_ratio, horizons)
+            np.testing.assert_allclose(dt[:, 0], np.clip(running * ratio, 1e-3, 86_400.0), rtol=1e-12)
+            np.testing.assert_array_equal(dt[:, 1:], np.broadcast_to(horizons, (20, horizons.shape[-1])))
+            np.testing.assert_array_equal(sound, ~odd)
+
+
+def test_covariances_are_calibrated_as_they_were_fitted(tracks: Tracks) -> None:
+    """Weights of any sign and size, so that every term, knot and clip counts."""
+    fixes, made = tracks(20, 80, seed=9), Calibration()
+    for seed, size in enumerate((0.1, 0.3, 3.0)):
+        made.forecast.copy_(torch.from_numpy(np.random.default_rng(seed).normal(0, size, FORECAST_TERMS)))
+        for age in (0, 1, 79):
+            kin = baselines.scan_fixes(fixes, SMALL)[:, age]
+            cov = np.ones((20, 5, 3)) * [1.0, 2.0, 3.0]
+            replies.calibrate(cov, kin, SECONDS, made)
+            want = made.of_forecast(kin, SECONDS)[..., None] * [1.0, 2.0, 3.0]
+            np.testing.assert_allclose(cov, want, rtol=1e-9)
+
+
+def test_metres_become_the_degrees_of_geo(tracks: Tracks) -> None:
+    last = tracks(20, 1, seed=10)[:, 0]
+    last["lat_e7"][:4] = 900_000_000, -900_000_000, 899_999_999, 0
+    last["lon_e7"][:4] = 1_799_999_999, -1_800_000_000, 0, 1
+    en_m = np.random.default_rng(11).normal(0, 1, (20, 5, 2)) * 10.0 ** np.arange(5)[:, None] * 100
+    want = moved_deg(last["lat_e7"][:, None] / E7, last["lon_e7"][:, None] / E7, en_m)
+    for got, degrees in zip(replies.moved(last, en_m), want, strict=True):
+        np.testing.assert_allclose(got, degrees, rtol=0, atol=1e-12)
