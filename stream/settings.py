@@ -21,7 +21,7 @@ class Settings:
     prefix: str = "pathcast"  # of every topic
     horizons_s: tuple[float, ...] = DEFAULT_HORIZONS_S
     max_batch: int = 1024  # pings; the model's cost is flat from about 256 on, what a batch costs besides is not
-    max_wait_ms: float = 10.0  # a fifth of the 50 ms budget: what a lone ping waits for company
+    max_wait_ms: float = 2.0  # for the other partitions of the same poll; pings gather in the broker (stream.transport)
     checkpoint_ms: float = 1_000.0  # how much input a takeover has to replay at most, in time
     state_ttl_s: int = 7 * 24 * 3600  # an entity silent for longer starts anew
     session_timeout_s: float = 10.0  # how soon the group sees a dead worker
