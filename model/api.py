@@ -28,7 +28,7 @@ from model.gaps import Fill, Gap
 from model.geo import E7, F64, displacement_m, moved_deg
 from model.heads import Spread
 from model.kernels import compiled
-from model.rings import Filled, Slots
+from model.rings import Slots
 
 __all__ = [
     "ABSENT",
@@ -100,7 +100,7 @@ class Predictor:
         threads: int | None = None,
         precision: str = "int8",
     ) -> None:
-        """`precision` is "int8": keys and values in int8, layers in bfloat16 where the CPU has it; or "float32": all
+        """`precision` is "int8": rounded keys and values, layers in bfloat16 where the CPU has it; or "float32": all
         exact, at four times the bytes and twice the time. The weights are taken as they are now.
         """
         if (reason := net.config.not_servable()) is not None:
@@ -113,6 +113,7 @@ class Predictor:
         self.version = self.fingerprint.hex()
         self.history = self.config.receptive_field + KALMAN_WARMUP + 1
         self._net = net.eval().requires_grad_(False)
+        self.precision = precision
         self._pool = StatePool(self.config, capacity, precision)
         self._layers = layers.chosen(self._net, precision)
         self._warm()
@@ -254,20 +255,12 @@ class Predictor:
         """The states as bytes. `loads` of them continues exactly as these slots would."""
         pool = self._pool
         slots = self._filled(slots)
-        rings, hidden = pool.rings.dumps(slots), pool.hidden[slots]
-        filled = np.minimum(pool.age[slots], self.config.window)
+        rings = pool.rings.dumps(slots, np.minimum(pool.age[slots], self.config.window))
         return [
             codec.dumps(
-                State(
-                    int(pool.age[s]),
-                    pool.last[s : s + 1],
-                    pool.kin[s],
-                    hidden[i],
-                    Filled(*(a[i, :, :, : filled[i]] for a in rings)),
-                ),
-                self.fingerprint,
+                State(int(pool.age[s]), pool.last[s : s + 1], pool.kin[s], pool.hidden[s], filled), self.fingerprint
             )
-            for i, s in enumerate(slots)
+            for s, filled in zip(slots, rings, strict=True)
         ]
 
     def loads(self, slots: Slots, blobs: Sequence[bytes]) -> None:
@@ -276,7 +269,7 @@ class Predictor:
         pool.check(slots)
         if len(blobs) != len(slots):
             raise ValueError(f"{len(blobs)} states for {len(slots)} slots")
-        states = [codec.loads(blob, self.config, self.fingerprint, pool.rings.kind) for blob in blobs]
+        states = [codec.loads(blob, self.config, self.fingerprint, self.precision) for blob in blobs]
         pool.rings.clear(slots)
         for slot, state in zip(slots, states, strict=True):
             pool.rings.loads(int(slot), state.rings)
@@ -293,10 +286,11 @@ class Predictor:
         pool.put(slots, hidden[newest], kin[newest], fixes[newest], lengths)
 
     def _warm(self) -> None:
-        """One step, so that what is compiled is compiled before the first ping comes."""
+        """One of each, so that what is compiled is compiled before the first ping comes."""
         slots = self.acquire(1)
         self.advance(slots, np.zeros(1, dtype=FIX))
         self.forecast(slots, (60.0,))
+        self.loads(slots, self.dumps(slots))
         self.release(slots)
 
     def _filled(self, slots: Slots) -> Slots:

@@ -3,7 +3,7 @@
 Knows arrays and slots; knows no entity ids and no weights. Grows by doubling, never shrinks: a worker's entities stay.
 
     rings            model.rings           keys and values; place of a ping in the ring = its age mod W
-    hidden           float32 [slots, C]    of the last ping, what the heads read
+    hidden           float32 [slots, C]    of the last ping, what the heads read; bfloat16 (uint16) in int8
     kin              float64 [slots, K]    model.motion
     last             FIX     [slots]       the last fix
     age              int64   [slots]       pings folded so far; 0 = empty
@@ -29,14 +29,14 @@ from model.rings import Rings, Slots
 class StatePool:
     """In place and thread-confined: the caller owns the slots that `acquire` hands out."""
 
-    def __init__(self, config: ModelConfig, capacity: int, kind: str) -> None:
+    def __init__(self, config: ModelConfig, capacity: int, precision: str) -> None:
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1 slot, got {capacity}")
         self.config = config
         self._free: list[int] = []
         self.capacity = 0
-        self.rings = Rings(config, kind)
-        self.hidden: NDArray[Any] = np.zeros((0, config.d), np.float32)
+        self.rings = Rings(config, precision)
+        self.hidden: NDArray[Any] = np.zeros((0, config.d), np.uint16 if precision == "int8" else np.float32)
         self._seen, self._checks = np.zeros(0, np.int64), 0
         self.kin = np.zeros((0, motion.WIDTH))
         self.last = np.zeros(0, dtype=FIX)

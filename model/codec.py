@@ -1,27 +1,29 @@
 """One entity's state <-> bytes. Little-endian, fixed order, checked before anything is believed.
 
-    offset  size      field
-    0       4         magic "PCST"
-    4       2         version: 2 with float32 rings, 3 with int8 rings
-    6       2         n: filled places of the rings, at most W (the others are not stored)
-    8       8         fingerprint of weights and config
-    16      8         age: pings folded so far, int64; n = min(age, W)
-    24      20        last fix: ts_ms i8, lat_e7 i4, lon_e7 i4, speed_cms u2, heading_cdeg u2
-    44      8·K       kinematic row, float64 (model.motion)
-    ·       4·C       hidden vector, float32
-    ·       s·B·2·n·E keys and values, float32 or int8 [blocks, 2, n, E]; place in the ring = index mod W
-    ·       2·B·2·n   version 3 only: their scales, the upper halves of float32, uint16 [blocks, 2, n]
-    end     4         crc32 of everything before it
+    offset  size in float32   in int8     field
+    0       4                 4           magic "PCST"
+    4       2                 2           version: 4 in float32, 5 in int8
+    6       2                 2           n: filled places of the rings, at most W (the others are not stored)
+    8       8                 8           fingerprint of weights and config
+    16      8                 8           age: pings folded so far, int64; n = min(age, W)
+    24      20                20          last fix: ts_ms i8, lat_e7 i4, lon_e7 i4, speed_cms u2, heading_cdeg u2
+    44      8·K               8·K         kinematic row, float64 (model.motion)
+    ·       4·C               2·C         hidden vector, float32 or bfloat16
+    ·       4·B·n·E           B·n·E       keys, float32 or int8 [blocks, n, E]; place in the ring = index mod W
+    ·       4·B·n·E           3·B·m·E     values, float32 [blocks, n, E], or six bits each [blocks, 3, m, E], where
+                                          m = n/4 rounded up (model.rings)
+    ·       0                 4·B·n       scales of keys and values, the upper halves of float32, uint16 [blocks, 2, n]
+    end     4                 4           crc32 of everything before it
 
-At d=128, two blocks, W=64 a full state has 33,472 bytes, or 9,408 with int8 rings. The version tells the two apart, so
-rings of one kind are never read as the other. Little-endian because every machine that runs this is, so that the
-arrays are read without a copy.
+At d=128, two blocks, W=64 a full state has 33,472 bytes, or 8,128 in int8. The version tells the two apart, so rings of
+one precision are never read as the other. Little-endian because every machine that runs this is, so that the arrays are
+read without a copy.
 """
 
 from __future__ import annotations
 
+import math
 import struct
-from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 from zlib import crc32
 
@@ -31,10 +33,10 @@ from numpy.typing import NDArray
 from model import motion
 from model.config import ModelConfig
 from model.features import FIX
-from model.rings import ONE, Filled
+from model.rings import Filled, quarter
 
 MAGIC: Final = b"PCST"
-VERSIONS: Final = {"float32": 2, "int8": 3}  # by the kind of the rings (model.rings)
+VERSIONS: Final = {"float32": 4, "int8": 5}  # by the precision; 1 to 3 were before any release
 _HEAD: Final = struct.Struct("<4sHH8sq")
 _CRC: Final = struct.Struct("<I")
 
@@ -57,33 +59,27 @@ class State(NamedTuple):
     age: int
     last: NDArray[Any]  # FIX, a scalar array
     kin: NDArray[np.float64]
-    hidden: NDArray[np.float32]
+    hidden: NDArray[Any]  # float32, or bfloat16 as uint16
     rings: Filled
 
 
-def size(config: ModelConfig, filled: int, kind: str) -> int:
+def size(config: ModelConfig, filled: int, precision: str) -> int:
     """Bytes of a state with that many filled places."""
-    numbers = config.blocks * 2 * filled * config.kv_dim
-    rings = numbers + 2 * config.blocks * 2 * filled if kind == "int8" else 4 * numbers
-    return _HEAD.size + FIX.itemsize + 8 * motion.WIDTH + 4 * config.d + rings + _CRC.size
+    arrays: int = sum(
+        np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in _layout(config, filled, precision)
+    )
+    return _HEAD.size + arrays + _CRC.size
 
 
 def dumps(state: State, fingerprint: bytes) -> bytes:
-    kv, scale = state.rings
-    kind = "int8" if kv.dtype == np.int8 else "float32"
-    parts = (
-        _HEAD.pack(MAGIC, VERSIONS[kind], kv.shape[2], fingerprint, state.age),
-        state.last.tobytes(),
-        state.kin.astype("<f8").tobytes(),
-        state.hidden.astype("<f4").tobytes(),
-        kv.tobytes() if kind == "int8" else kv.astype("<f4").tobytes(),
-        scale.astype("<u2").tobytes() if kind == "int8" else b"",
-    )
-    body = b"".join(parts)
+    precision = "int8" if state.rings.keys.dtype == np.int8 else "float32"
+    head = _HEAD.pack(MAGIC, VERSIONS[precision], state.rings.keys.shape[1], fingerprint, state.age)
+    arrays = (state.last, state.kin, state.hidden, *state.rings)
+    body = b"".join([head, *(array.tobytes() for array in arrays)])
     return body + _CRC.pack(crc32(body))
 
 
-def loads(blob: bytes, config: ModelConfig, fingerprint: bytes, kind: str) -> State:
+def loads(blob: bytes, config: ModelConfig, fingerprint: bytes, precision: str) -> State:
     """Raises StateCorrupt or StateMismatch. Nothing is allocated before the size is known to be right."""
     if len(blob) < _HEAD.size + _CRC.size or blob[:4] != MAGIC:
         raise StateCorrupt(f"not a pathcast state: {len(blob)} bytes, starting {bytes(blob[:4])!r}, expected {MAGIC!r}")
@@ -92,31 +88,32 @@ def loads(blob: bytes, config: ModelConfig, fingerprint: bytes, kind: str) -> St
     if crc32(memoryview(blob)[: -_CRC.size]) != _CRC.unpack_from(blob, len(blob) - _CRC.size)[0]:
         raise StateCorrupt(f"checksum of a state of {len(blob)} bytes is wrong: damaged or truncated")
     _, version, filled, theirs, age = _HEAD.unpack_from(blob)
-    if version != VERSIONS[kind]:
+    if version != VERSIONS[precision]:
         raise StateMismatch(
-            f"state of format version {version}, this reads {VERSIONS[kind]}, with {kind} rings: was it written by "
-            "another release, or with rings of another kind?"
+            f"state of format version {version}, this reads {VERSIONS[precision]}, in {precision}: was it written by "
+            "another release, or in another precision?"
         )
     if theirs != fingerprint:
         raise StateMismatch(f"state of model {theirs.hex()}, this is {fingerprint.hex()}: were the weights swapped?")
-    if age < 1 or filled != min(age, config.window) or len(blob) != size(config, filled, kind):
+    if age < 1 or filled != min(age, config.window) or len(blob) != size(config, filled, precision):
         raise StateCorrupt(f"a state of age {age} with {filled} ring places cannot have {len(blob)} bytes")
-    last, kin, hidden, *rings = _arrays(blob, config, filled, kind)
-    if len(rings) == 1:
-        rings.append(np.full((config.blocks, 2, filled), ONE, np.uint16))
+    offset, arrays = _HEAD.size, []
+    for dtype, shape in _layout(config, filled, precision):
+        array: NDArray[Any] = np.ndarray(shape, dtype=dtype, buffer=blob, offset=offset)
+        offset += array.nbytes
+        arrays.append(array)
+    last, kin, hidden, *rings = arrays
     return State(age, last, kin, hidden, Filled(*rings))
 
 
-def _arrays(blob: bytes, config: ModelConfig, filled: int, kind: str) -> Iterator[NDArray[Any]]:
-    offset = _HEAD.size
-    places = (config.blocks, 2, filled)
-    layout: list[tuple[Any, tuple[int, ...]]] = [(FIX, ()), ("<f8", (motion.WIDTH,)), ("<f4", (config.d,))]
-    layout += [("<f4" if kind == "float32" else "<i1", (*places, config.kv_dim))]
-    layout += [("<u2", places)] if kind == "int8" else []
-    for dtype, shape in layout:
-        array: NDArray[Any] = np.ndarray(shape, dtype=dtype, buffer=blob, offset=offset)
-        offset += array.nbytes
-        yield array
+def _layout(config: ModelConfig, filled: int, precision: str) -> list[tuple[Any, tuple[int, ...]]]:
+    """Types and shapes of the arrays, in their order."""
+    b, n, e = config.blocks, filled, config.kv_dim
+    state: list[tuple[Any, tuple[int, ...]]] = [(FIX, ()), ("<f8", (motion.WIDTH,))]
+    if precision == "float32":
+        return [*state, ("<f4", (config.d,)), ("<f4", (b, n, e)), ("<f4", (b, n, e)), ("<u2", (b, 2, 0))]
+    rings = [("<i1", (b, n, e)), ("<u1", (b, 3, quarter(n), e)), ("<u2", (b, 2, n))]
+    return [*state, ("<u2", (config.d,)), *rings]
 
 
 _MAX_BYTES: Final = 16 * 1024 * 1024  # far above any real config; a hash of more is time given to a stranger

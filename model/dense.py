@@ -184,12 +184,12 @@ def _gelu_linear(x, n, weight, bias, per, out):  # type: ignore[no-untyped-def]
 
 @compiled
 def _multiply(x, first, weight, tile, sums):  # type: ignore[no-untyped-def]
-    stride, bytes_ = x.shape[1] * 2, weight.shape[1] * weight.shape[2] * 4
-    row, of = x.ctypes.data + first * stride, weight.ctypes.data + tile * bytes_
+    stride, step = x.shape[1] * 2, weight.shape[2] * 4
+    row, of = x.ctypes.data + first * stride, weight.ctypes.data + tile * weight.shape[1] * step
     if weight.shape[2] < _OUTPUTS:
-        tiles.narrow(row, stride, of, weight.shape[1], sums.ctypes.data)
+        tiles.narrow(row, stride, of, step, weight.shape[1], sums.ctypes.data, step)
     else:
-        tiles.wide(row, stride, of, weight.shape[1], sums.ctypes.data)
+        tiles.wide(row, stride, of, step, weight.shape[1], sums.ctypes.data, step)
 
 
 @compiled

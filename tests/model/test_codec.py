@@ -13,30 +13,36 @@ from model import codec, motion
 from model.codec import State, StateCorrupt, StateError, StateMismatch
 from model.config import ModelConfig
 from model.features import ABSENT, FIX
-from model.rings import ONE, Filled
+from model.rings import Filled
 
-GOLDEN = Path(__file__).parent / "golden" / "state_v2.bin"
-GOLDEN_INT8 = GOLDEN.with_name("state_v3.bin")
-CONFIG = ModelConfig(name="golden", d=8, blocks=2, heads=2, window=4)
+FOLDER = Path(__file__).parent / "golden"
+GOLDEN, GOLDEN_INT8 = FOLDER / "state_v4.bin", FOLDER / "state_v5.bin"
+CONFIG = ModelConfig(name="golden", d=8, blocks=2, heads=2, window=8)  # E = 4
 FINGERPRINT = bytes(range(8))
 
 
 def golden_state() -> State:
     """Numbers that are exact in their types, so that the file is the same everywhere."""
     return State(
-        age=3,
+        age=5,
         last=np.array((1_480_000_000_123, 302_700_001, -977_400_002, 1234, ABSENT), dtype=FIX),
         kin=np.arange(motion.WIDTH) / 8,
         hidden=np.arange(8, dtype=np.float32) - 4,
         rings=Filled(
-            np.arange(2 * 2 * 3 * 4, dtype=np.float32).reshape(2, 2, 3, 4) / 16, np.full((2, 2, 3), ONE, np.uint16)
+            np.arange(2 * 5 * 4, dtype=np.float32).reshape(2, 5, 4) / 16,
+            np.arange(2 * 5 * 4, dtype=np.float32).reshape(2, 5, 4) / -16,
+            np.empty((2, 2, 0), np.uint16),
         ),
     )
 
 
 def golden_int8_state() -> State:
-    kv = np.arange(2 * 2 * 3 * 4, dtype=np.int8).reshape(2, 2, 3, 4) - 24
-    return golden_state()._replace(rings=Filled(kv, np.arange(ONE, ONE + 12, dtype=np.uint16).reshape(2, 2, 3)))
+    rings = Filled(
+        np.arange(2 * 5 * 4, dtype=np.int8).reshape(2, 5, 4) - 24,
+        np.arange(2 * 3 * 2 * 4, dtype=np.uint8).reshape(2, 3, 2, 4),
+        np.arange(0x3F80, 0x3F80 + 20, dtype=np.uint16).reshape(2, 2, 5),
+    )
+    return golden_state()._replace(hidden=np.arange(0x4000, 0x4008, dtype=np.uint16), rings=rings)
 
 
 def assert_same(got: State, want: State) -> None:
@@ -49,44 +55,47 @@ def resealed(body: bytes) -> bytes:
     return body + struct.pack("<I", crc32(body))
 
 
-def test_golden_bytes_of_version_2_still_load() -> None:
+def test_golden_bytes_of_version_4_still_load() -> None:
     assert_same(codec.loads(GOLDEN.read_bytes(), CONFIG, FINGERPRINT, "float32"), golden_state())
 
 
-def test_golden_bytes_of_version_3_still_load() -> None:
+def test_golden_bytes_of_version_5_still_load() -> None:
     assert_same(codec.loads(GOLDEN_INT8.read_bytes(), CONFIG, FINGERPRINT, "int8"), golden_int8_state())
 
 
 @pytest.mark.parametrize(("path", "other"), [(GOLDEN, "int8"), (GOLDEN_INT8, "float32")])
-def test_rings_of_one_kind_are_never_read_as_the_other(path: Path, other: str) -> None:
-    with pytest.raises(StateMismatch, match=f"with {other} rings"):
+def test_one_precision_is_never_read_as_the_other(path: Path, other: str) -> None:
+    with pytest.raises(StateMismatch, match=f"in {other}"):
         codec.loads(path.read_bytes(), CONFIG, FINGERPRINT, other)
 
 
-def test_the_layout_of_version_3_is_the_drawn_one() -> None:
-    blob = codec.dumps(golden_int8_state(), FINGERPRINT)
-    assert blob == GOLDEN_INT8.read_bytes()
-    assert struct.unpack_from("<4sHH8sq", blob) == (b"PCST", 3, 3, FINGERPRINT, 3)
-    assert blob[44:220] == codec.dumps(golden_state(), FINGERPRINT)[44:220]
-    assert struct.unpack_from("<48b", blob, 220) == tuple(range(-24, 24))
-    assert struct.unpack_from("<12H", blob, 268) == tuple(range(ONE, ONE + 12))
-    assert len(blob) == 268 + 2 * 12 + 4 == codec.size(CONFIG, 3, "int8")
-
-
-def test_the_layout_is_the_drawn_one() -> None:
+def test_the_layout_in_float32_is_the_drawn_one() -> None:
     blob = codec.dumps(golden_state(), FINGERPRINT)
     assert blob == GOLDEN.read_bytes()
-    assert struct.unpack_from("<4sHH8sq", blob) == (b"PCST", 2, 3, FINGERPRINT, 3)
+    assert struct.unpack_from("<4sHH8sq", blob) == (b"PCST", 4, 5, FINGERPRINT, 5)
     assert struct.unpack_from("<qiiHH", blob, 24) == (1_480_000_000_123, 302_700_001, -977_400_002, 1234, ABSENT)
     assert struct.unpack_from("<18d", blob, 44) == tuple(np.arange(18) / 8)
     assert struct.unpack_from("<8f", blob, 188) == tuple(range(-4, 4))
-    assert struct.unpack_from("<48f", blob, 220) == tuple(np.arange(48) / 16)
-    assert len(blob) == 220 + 4 * 48 + 4 == codec.size(CONFIG, 3, "float32")
+    assert struct.unpack_from("<40f", blob, 220) == tuple(np.arange(40) / 16)
+    assert struct.unpack_from("<40f", blob, 380) == tuple(np.arange(40) / -16)
+    assert len(blob) == 540 + 4 == codec.size(CONFIG, 5, "float32")
+
+
+def test_the_layout_in_int8_is_the_drawn_one() -> None:
+    blob = codec.dumps(golden_int8_state(), FINGERPRINT)
+    assert blob == GOLDEN_INT8.read_bytes()
+    assert struct.unpack_from("<4sHH8sq", blob) == (b"PCST", 5, 5, FINGERPRINT, 5)
+    assert blob[24:188] == codec.dumps(golden_state(), FINGERPRINT)[24:188]
+    assert struct.unpack_from("<8H", blob, 188) == tuple(range(0x4000, 0x4008))
+    assert struct.unpack_from("<40b", blob, 204) == tuple(range(-24, 16))
+    assert struct.unpack_from("<48B", blob, 244) == tuple(range(48))
+    assert struct.unpack_from("<20H", blob, 292) == tuple(range(0x3F80, 0x3F80 + 20))
+    assert len(blob) == 332 + 4 == codec.size(CONFIG, 5, "int8")
 
 
 def test_the_small_model_has_the_documented_size() -> None:
     assert codec.size(ModelConfig(), 64, "float32") == 33_472
-    assert codec.size(ModelConfig(), 64, "int8") == 9_408
+    assert codec.size(ModelConfig(), 64, "int8") == 8_128 <= 8_192
 
 
 def test_every_flipped_bit_is_refused() -> None:
@@ -112,14 +121,14 @@ def test_another_model_or_version_is_a_mismatch() -> None:
     with pytest.raises(StateMismatch, match="swapped"):
         codec.loads(GOLDEN.read_bytes(), CONFIG, bytes(8), "float32")
     newer = bytearray(GOLDEN.read_bytes()[:-4])
-    newer[4] = 3
-    with pytest.raises(StateMismatch, match="version 3"):
+    newer[4] = 6
+    with pytest.raises(StateMismatch, match="version 6"):
         codec.loads(resealed(bytes(newer)), CONFIG, FINGERPRINT, "float32")
 
 
-@pytest.mark.parametrize(("age", "filled"), [(0, 0), (-1, 3), (3, 2), (2, 3), (9, 3), (3, 65_535)])
+@pytest.mark.parametrize(("age", "filled"), [(0, 0), (-1, 5), (5, 4), (4, 5), (9, 5), (5, 65_535)])
 def test_ages_and_sizes_that_contradict_each_other_are_refused(age: int, filled: int) -> None:
-    body = struct.pack("<4sHH8sq", b"PCST", 2, filled, FINGERPRINT, age) + GOLDEN.read_bytes()[24:-4]
+    body = struct.pack("<4sHH8sq", b"PCST", 4, filled, FINGERPRINT, age) + GOLDEN.read_bytes()[24:-4]
     with pytest.raises(StateCorrupt):
         codec.loads(resealed(body), CONFIG, FINGERPRINT, "float32")
 

@@ -26,11 +26,26 @@ Tracks = Callable[..., NDArray[Any]]
 Unsettled = Callable[..., network.Network]
 
 
+def unpacked(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Numbers, plus 32, by places [..., 4·M, E] of six bits [..., 3, M, E], as `model.rings` draws them."""
+    a, b, c = np.moveaxis(values, -3, 0)
+    last = a >> 6 | b >> 6 << 2 | c >> 6 << 4
+    return np.concatenate([a & 63, b & 63, c & 63, last], axis=-2)
+
+
+def held(r: rings.Rings, slot: int) -> tuple[Any, Any]:
+    """Keys and values [blocks, W, E] that one slot's rings stand for."""
+    (filled,) = r.dumps(np.array([slot]), np.array([r.config.window]))
+    if not r.rounded:
+        return filled.keys, filled.values
+    scale, values = widened(filled.scale)[..., None], unpacked(filled.values)[:, : r.config.window]
+    return filled.keys * scale[:, 0], (values.astype(np.float32) - 32) * scale[:, 1]
+
+
 def plainly(r: rings.Rings, block: Block, slots: Any, age: Any, qkv: torch.Tensor, cos_sin: torch.Tensor) -> Any:
     """What `Rows.attend` answers, in torch, from rings that hold the newest key and value already."""
     c = r.config
-    kv, scale = r.dumps(slots)
-    k, v = torch.from_numpy(kv[:, 0] * widened(scale[:, 0])[..., None]).unbind(1)
+    k, v = (torch.from_numpy(np.stack([held(r, slot)[which][0] for slot in slots])) for which in range(2))
     q = rotate(qkv[:, : c.d].view(-1, c.heads, c.head_dim), cos_sin.unsqueeze(1))
     empty = torch.arange(c.window) > torch.from_numpy(age).unsqueeze(1)
     bias = torch.zeros(empty.shape).masked_fill(empty, float("-inf")).unsqueeze(1)
@@ -38,7 +53,19 @@ def plainly(r: rings.Rings, block: Block, slots: Any, age: Any, qkv: torch.Tenso
 
 
 @pytest.mark.parametrize("kind", ["int8", "float32"])
-@pytest.mark.parametrize("way", [{}, {"kv_heads": 2}, {"kv_heads": 4}, {"window": 7}, {"d": 24, "heads": 4}])
+@pytest.mark.parametrize(
+    "way",
+    [
+        {},
+        {"kv_heads": 2},
+        {"kv_heads": 4},
+        {"window": 7},
+        {"window": 100},
+        {"d": 24, "heads": 4},
+        {"heads": 6, "kv_heads": 2, "d": 96},
+        {"heads": 2},
+    ],
+)
 def test_the_kernel_answers_as_plain_attention_does(kind: str, way: dict[str, Any]) -> None:
     """Rows of different ages, in any order, over ring wraps; 1e-5 absolute on answers of unit variance."""
     config = replace(SMALL, **way)
@@ -55,44 +82,62 @@ def test_the_kernel_answers_as_plain_attention_does(kind: str, way: dict[str, An
         want = plainly(made, block, slots[going], age[going], qkv, cos_sin)
         torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
         age += going
-    newest = made.dumps(slots[-1:]).kv[0, 0, 1, AGES[-1] % config.window]
-    scale = widened(made.dumps(slots[-1:]).scale[0, 0, 1, AGES[-1] % config.window])
-    np.testing.assert_allclose(newest * scale, qkv[-1, config.d + config.kv_dim :], atol=scale * 0.51)
+    newest, place = qkv[-1, config.d + config.kv_dim :].numpy(), AGES[-1] % config.window
+    step = np.abs(newest).max() / kernels.VALUE_LEVELS * 1.008  # a scale is a bfloat16
+    np.testing.assert_allclose(held(made, slots[-1])[1][0, place], newest, atol=0.51 * step if made.rounded else 0)
 
 
-def rounded(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.uint16]]:
-    """What rings hold of vectors [..., E]: int8 numbers, and scales [...]; of what is not finite, zeros and NaN."""
+def rounded(vectors: NDArray[np.float32], levels: int) -> tuple[NDArray[np.int8], NDArray[np.uint16]]:
+    """What rings hold of vectors [..., E]: whole numbers, and scales [...]; of what is not finite, zeros and NaN."""
     odd = ~np.isfinite(vectors).all(-1)
     sound = np.where(odd[..., None], np.float32(0), vectors)
-    bits = (np.abs(sound).max(-1) * np.float32(1 / 127)).view(np.uint32)
-    scale = ((bits + 0xFFFF) >> 16).astype(np.uint16)  # rounded up, so that the largest number stays within int8
+    bits = (np.abs(sound).max(-1) * np.float32(1 / levels)).view(np.uint32)
+    scale = ((bits + 0xFFFF) >> 16).astype(np.uint16)  # rounded up, so that the largest number stays within its levels
     wide = widened(scale)
     inverse = np.float32(1) / np.where(wide > 0, wide, np.float32(np.inf))
     return np.rint(sound * inverse[..., None]).astype(np.int8), np.where(odd, np.uint16(0x7FC0), scale)
 
 
-def test_the_kernel_rounds_to_the_nearest_of_127_levels() -> None:
-    vectors = np.random.default_rng(2).normal(size=(300, SMALL.kv_dim)).astype(np.float32)
-    vectors *= np.exp(np.random.default_rng(3).normal(0, 8, (300, 1))).astype(np.float32)
-    vectors[7], vectors[8, 3], vectors[9, 5] = 0.0, np.nan, np.inf
-    made = rings.Rings(SMALL, "int8")
-    made.grow(300)
-    slots, age = np.arange(300), np.zeros(300, np.int64)
-    qkv = np.concatenate([np.zeros((300, SMALL.d), np.float32), vectors, vectors], axis=1)
-    made.rows(slots, age).attend(1, torch.from_numpy(qkv), None)
-    numbers, scale = rounded(vectors)
-    got = made.dumps(slots)
-    for which in range(2):
-        np.testing.assert_array_equal(got.kv[:, 1, which, 0], numbers)
-        np.testing.assert_array_equal(got.scale[:, 1, which, 0], scale)
+def test_the_kernel_rounds_to_the_nearest_level() -> None:
+    """Over more places than there are: six bits of four places share three bytes, and none spoils its neighbours."""
+    vectors = np.random.default_rng(2).normal(size=(9, 150, 2, SMALL.kv_dim)).astype(np.float32)
+    vectors *= np.exp(np.random.default_rng(3).normal(0, 8, (9, 150, 2, 1))).astype(np.float32)
+    vectors[7, 147], vectors[8, 148, :, 3], vectors[8, 149, :, 5] = 0.0, np.nan, np.inf
+    for config in (SMALL, replace(SMALL, window=7)):
+        made, slots, w = rings.Rings(config, "int8"), np.arange(9), config.window
+        made.grow(9)
+        for t in range(150):
+            qkv = np.concatenate([np.zeros((9, SMALL.d), np.float32), vectors[:, t].reshape(9, -1)], axis=1)
+            made.rows(slots, np.full(9, t)).attend(1, torch.from_numpy(qkv), None)
+        newest = np.array([max(t for t in range(150) if t % w == place) for place in range(w)])
+        for slot, filled in enumerate(made.dumps(slots, np.full(9, w))):
+            keys, key_scale = rounded(vectors[slot, newest, 0], kernels.KEY_LEVELS)
+            values, value_scale = rounded(vectors[slot, newest, 1], kernels.VALUE_LEVELS)
+            np.testing.assert_array_equal(filled.keys[1], keys)
+            np.testing.assert_array_equal(unpacked(filled.values[1])[:w].astype(np.int8) - 32, values)
+            np.testing.assert_array_equal(filled.scale[1], [key_scale, value_scale])
 
 
-def test_int8_loses_at_most_half_a_step_of_each_number() -> None:
+def test_rounding_loses_at_most_half_a_step_of_each_number() -> None:
     vectors = np.random.default_rng(4).normal(size=(1000, 32)).astype(np.float32)
-    numbers, scale = rounded(vectors)
-    step = widened(scale)[:, None]
-    assert (np.abs(numbers * step - vectors) <= 0.5001 * step).all()
-    assert (step[:, 0] <= np.abs(vectors).max(1) / 127 * 1.008).all()  # a bfloat16 has eight bits
+    for levels in (kernels.KEY_LEVELS, kernels.VALUE_LEVELS):
+        numbers, scale = rounded(vectors, levels)
+        step = widened(scale)[:, None]
+        assert (np.abs(numbers * step - vectors) <= 0.5001 * step).all()
+        assert (step[:, 0] <= np.abs(vectors).max(1) / levels * 1.008).all()  # a bfloat16 has eight bits
+        assert np.abs(numbers).max() == levels
+
+
+@pytest.mark.parametrize("places", range(1, 15))
+def test_six_bits_stay_the_same_in_rings_of_another_length(places: int) -> None:
+    """As a state of a young track has them. Each ring here is full of something else before."""
+    rng = np.random.default_rng(places)
+    source = rng.integers(0, 256, (2, 3, 4, 5)).astype(np.uint8)
+    for rows in range(rings.quarter(places), 6):
+        target = rng.integers(0, 256, (2, 3, rows, 5)).astype(np.uint8)
+        want = np.concatenate([unpacked(source)[:, :places], unpacked(target)[:, places:]], axis=1)
+        kernels.repack(source, places, target)
+        np.testing.assert_array_equal(unpacked(target), want)
 
 
 @pytest.mark.parametrize("precision", ["int8", "float32"])
@@ -112,11 +157,17 @@ def test_a_state_that_was_rebuilt_is_to_the_bit_the_one_that_had_folded_its_wind
     assert predictor.dumps(rebuilt) == predictor.dumps(folded)
 
 
+def test_a_state_in_memory_is_at_most_eight_kibibytes() -> None:
+    pool = Predictor.load("small", capacity=10)._pool
+    rest = (pool.hidden, pool.kin, pool.last, pool.age)
+    assert pool.rings.slot_bytes + sum(array.nbytes // 10 for array in rest) == 8_108 <= 8_192
+
+
 @pytest.mark.parametrize("weights", ["small", "small-research"])
-def test_int8_moves_a_forecast_by_less_than_a_percent_of_its_way(tracks: Tracks, weights: str) -> None:
-    """Against float32, rings and layers. Measured at 60, 300, 900 s, `small`: 1.1, 5.7, 12 m of 344, 1,261, 2,084 m;
-    worst 4, 19, 42 m. `small-research`: 1.1, 5.2, 14 m of 359, 1,393, 2,693 m; worst 7, 19, 49 m. Two thirds are of the
-    layers in bfloat16, where the CPU has them."""
+def test_rounding_moves_a_forecast_by_less_than_two_percent_of_its_way(tracks: Tracks, weights: str) -> None:
+    """Against float32, rings and layers. Measured at 60, 300, 900 s, `small`: 2.7, 12, 26 m of 344, 1,261, 2,084 m;
+    worst 9, 34, 70 m. `small-research`: 1.8, 8.4, 21 m of 359, 1,393, 2,693 m; worst 9, 45, 69 m. It moves to either
+    side: on real tracks the mean error of forecasts is the same within 0.05 %."""
     fixes = tracks(64, 150, seed=5)
     said = []
     for kind in ("int8", "float32"):
@@ -129,8 +180,8 @@ def test_int8_moves_a_forecast_by_less_than_a_percent_of_its_way(tracks: Tracks,
     last = fixes[:, -1:]
     far_m = haversine_m(last["lat_e7"] / 1e7, last["lon_e7"] / 1e7, said[1].lat, said[1].lon)
     print(f"{weights}: mean {off_m.mean(0)} m, worst {off_m.max(0)} m, of forecasts {far_m.mean(0)} m away")
-    assert (off_m.mean(0) < 0.01 * far_m.mean(0)).all()
-    assert (off_m.max(0) < 0.03 * far_m.mean(0)).all()
+    assert (off_m.mean(0) < 0.02 * far_m.mean(0)).all()
+    assert (off_m.max(0) < 0.05 * far_m.mean(0)).all()
     np.testing.assert_allclose(said[0].cov_m2[..., ::2], said[1].cov_m2[..., ::2], rtol=0.15)
 
 
@@ -138,7 +189,7 @@ def test_int8_states_survive_their_bytes_bit_for_bit(tracks: Tracks) -> None:
     predictor, fixes = Predictor.load("small", capacity=16), tracks(6, 210, seed=6)
     went_on, loaded = predictor.acquire(6), predictor.acquire(6)
     predictor.rebuild(loaded, list(tracks(6, 100, seed=7)))  # rings full of someone else
-    for age in (1, 30, 140):
+    for age in (1, 5, 30, 140):
         predictor.rebuild(went_on, list(fixes[:, :age]))
         blobs = predictor.dumps(went_on)
         predictor.loads(loaded, blobs)
@@ -147,16 +198,16 @@ def test_int8_states_survive_their_bytes_bit_for_bit(tracks: Tracks) -> None:
             predictor.advance(went_on, fixes[:, t])
             predictor.advance(loaded, fixes[:, t])
         assert predictor.dumps(loaded) == predictor.dumps(went_on)
-    assert len(blobs[0]) == 9_408
+    assert len(blobs[0]) == 8_128
 
 
-def test_rings_of_one_kind_refuse_states_of_the_other(tracks: Tracks) -> None:
+def test_one_precision_refuses_states_of_the_other(tracks: Tracks) -> None:
     one, other = (Predictor.load("small", capacity=1, precision=kind) for kind in ("int8", "float32"))
     a, b = one.acquire(1), other.acquire(1)
     one.rebuild(a, list(tracks(1, 9)))
-    with pytest.raises(ValueError, match="another kind"):
+    with pytest.raises(ValueError, match="another precision"):
         other.loads(b, one.dumps(a))
-    with pytest.raises(ValueError, match="rings must be one of"):
+    with pytest.raises(ValueError, match="precision must be one of"):
         Predictor.load("small", capacity=1, precision="int4")
 
 
@@ -187,6 +238,8 @@ def test_nothing_is_compiled_once_a_predictor_stands(tracks: Tracks) -> None:
         predictor.advance(rows, fixes[: len(rows), 1])
         predictor.forecast(rows, HORIZONS)
         predictor.forecast(fixed, np.ones((len(rows), 1)))
+        predictor.loads(fixed, predictor.dumps(rows))
+        predictor.rebuild(rows, list(fixes[: len(rows)]))
     assert [len(kernel.signatures) for kernel in compiled] == before
 
 
