@@ -206,6 +206,10 @@ class Predictor:
         """Positions inside gaps. The slot must have folded the fixes in `after` since the gap, and none beyond them."""
         return self.fill_at(self.moment(slots), asked)
 
+    def last(self, slots: Slots) -> NDArray[Any]:
+        """The fix [N], FIX, that each slot has folded last."""
+        return np.asarray(self._pool.last[self._filled(slots)])
+
     def moment(self, slots: Slots) -> Moment:
         """What `fill_at` needs to know of these slots, as they are now."""
         slots = self._filled(slots)

@@ -114,10 +114,16 @@ class Engine:
         unsaved = self._residents.unsaved(shard)
         for start in range(0, len(unsaved), DUMP_CHUNK):
             part = unsaved[start : start + DUMP_CHUNK]
-            items = await self._run(partial(self._residents.dump, shard, part, next_offset))
-            await self._store.put_many(partition, epoch, None, items)
+            dumped = await self._run(partial(self._residents.dump, shard, part, next_offset))
+            if missing := await self._store.put_many(partition, epoch, None, dumped.items):
+                # The store has lost them, by their expiry or worse.
+                lost = [shard.entities[entity_id] for entity_id in missing]
+                again = await self._run(partial(self._residents.dump, shard, lost, next_offset, whole=True))
+                await self._store.put_many(partition, epoch, None, again.items)
+                self._residents.saved(again)
+                dumped = dumped.without(again)
+            self._residents.saved(dumped)
         await self._store.put_many(partition, epoch, next_offset, {})
-        self._residents.saved(unsaved)
         self._residents.evict(shard)
 
     def drop(self, partition: Partition) -> None:

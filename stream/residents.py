@@ -7,7 +7,7 @@ they happen while the compute thread may be using the predictor; `sweep`, called
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import nsmallest
 from itertools import count
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from model.api import FIX, Predictor, StateError
 from stream import record
-from stream.store import Partition
+from stream.store import Item, Partition
 from stream.track import Policy
-from stream.tracks import Tracks
+from stream.tracks import UNKNOWN, Tracks
 from stream.wire import CACHES
 
 log = logging.getLogger(__name__)
@@ -63,6 +63,18 @@ class Shard:
     number: int  # of this shard among all that this process ever had
     counts: Counts
     entities: dict[str, Entity] = field(default_factory=dict)
+
+
+class Dumped(NamedTuple):
+    """What a checkpoint writes of some slots, and how far behind the stored states are once it is written."""
+
+    slots: Slots
+    behind: Slots
+    items: dict[str, Item]
+
+    def without(self, other: Dumped) -> Dumped:
+        kept = ~np.isin(self.slots, other.slots)
+        return Dumped(self.slots[kept], self.behind[kept], {})
 
 
 class Residents:
@@ -119,9 +131,10 @@ class Residents:
         dirty = self._dirty
         return [entity for entity in shard.entities.values() if dirty[entity.slot]]
 
-    def saved(self, entities: Iterable[Entity]) -> None:
-        """A checkpoint has them, and nothing has changed since it was begun."""
-        self._dirty[_slots_of(entities)] = False
+    def saved(self, dumped: Dumped) -> None:
+        """The store has these, and nothing has changed since they were dumped."""
+        self._dirty[dumped.slots] = False
+        self.tracks.saved(dumped.slots, dumped.behind)
 
     def evict(self, shard: Shard) -> None:
         """Forget the shard's least recently touched entities above the limit; its checkpoint, just made, has them."""
@@ -149,7 +162,7 @@ class Residents:
         A record that includes an input record at or above its entity's `ceiling` (the first offset that is now to be
         answered) is of another past: the topic was made anew, or the group was moved back. Its entity starts anew.
         """
-        states: list[tuple[Entity, bytes]] = []
+        states: list[tuple[Entity, record.Stored]] = []
         for entity, raw in zip(self._seated(shard, list(stored)), stored.values(), strict=True):
             if raw is None:
                 continue
@@ -162,23 +175,33 @@ class Residents:
                 self._refuse(shard, entity.id, f"includes offset {found.track.next_offset - 1}, not yet answered")
                 continue
             self.tracks.write(entity.slot, found.track)
-            states.append((entity, found.state))
+            states.append((entity, found))
         self._load(shard, states)
 
-    def dump(self, shard: Shard, entities: Sequence[Entity], next_offset: int) -> dict[str, bytes]:
-        """The records of these entities. Raises ValueError if one includes input at or above `next_offset`."""
-        states = self._predictor.dumps(_slots_of(entities))
-        items: dict[str, bytes] = {}
-        for entity, state in zip(entities, states, strict=True):
-            track = self.tracks.read(entity.slot)
-            assert track is not None, "a dirty entity has folded a ping"
-            if track.next_offset > next_offset:
-                raise ValueError(
-                    f"a checkpoint of {shard.partition} at {next_offset} would include offset "
-                    f"{track.next_offset - 1} of {entity.id!r}: commit first"
-                )
-            items[entity.id] = record.dumps(entity.id, track, state)
-        return items
+    def dump(self, shard: Shard, entities: Sequence[Entity], next_offset: int, *, whole: bool = False) -> Dumped:
+        """What to write of these entities: patches, or whole records of those whose stored state is too far behind.
+
+        Until `saved` is told, what the store has of them is unknown: the write may fail, or only seem to.
+
+        Raises ValueError if one includes input at or above `next_offset`.
+        """
+        slots = _slots_of(entities)
+        behind = self.tracks.behind(slots)
+        stale = np.ones(len(slots), np.bool_) if whole else behind > record.STALE
+        ahead = np.flatnonzero(self.tracks.next_offsets(slots) > next_offset)
+        if len(ahead):
+            entity = entities[ahead[0]]
+            raise ValueError(
+                f"a checkpoint of {shard.partition} at {next_offset} would include offset "
+                f"{self.tracks.next_offsets(slots)[ahead[0]] - 1} of {entity.id!r}: commit first"
+            )
+        anew, on = ([entities[row].id for row in np.flatnonzero(rows).tolist()] for rows in (stale, ~stale))
+        states = self._predictor.dumps(slots[stale])
+        items: dict[str, Item] = {}
+        items.update(zip(anew, record.dumps(anew, self.tracks, slots[stale], states), strict=True))
+        items.update(zip(on, record.patches(on, self.tracks, slots[~stale]), strict=True))
+        self.tracks.set_behind(slots, UNKNOWN)
+        return Dumped(slots, np.where(stale, 0, behind), items)
 
     def _seated(self, shard: Shard, entity_ids: Sequence[str]) -> list[Entity]:
         """These entities in slots of their own, without a track."""
@@ -198,31 +221,54 @@ class Residents:
         shard.counts.damaged += 1
         log.warning("stored record of %r in %s refused (%s): the entity starts anew", entity_id, shard.partition, why)
 
-    def _load(self, shard: Shard, states: Sequence[tuple[Entity, bytes]]) -> None:
+    def _load(self, shard: Shard, states: Sequence[tuple[Entity, record.Stored]]) -> None:
         if not states:
             return
-        slots = _slots_of([entity for entity, _ in states])
+        slots = _slots_of(entity for entity, _ in states)
         self.cache[slots] = HIT
         try:
-            self._predictor.loads(slots, [state for _, state in states])
+            self._predictor.loads(slots, [found.state for _, found in states])
         except StateError:  # all or nothing: so find out which
-            rows = _slots_of(self._refused(shard, states))
+            refused = self._refused(shard, states)
+        else:
+            refused = []
+        refused += self._caught_up(shard, [one for one in states if one[0] not in set(refused)])
+        if refused:
+            rows = _slots_of(refused)
             self.cache[rows] = REBUILT
             tracks = [self.tracks.read(slot) for slot in rows.tolist()]
             self._predictor.rebuild(rows, [windows(track.window) for track in tracks if track is not None])
 
-    def _refused(self, shard: Shard, states: Sequence[tuple[Entity, bytes]]) -> Iterator[Entity]:
-        """Load one by one; yield those whose state the model refuses."""
-        reason = ""
-        for entity, state in states:
+    def _caught_up(self, shard: Shard, states: Sequence[tuple[Entity, record.Stored]]) -> list[Entity]:
+        """Fold in what each state lacks of its window; those that do not stand where their record says."""
+        slots, behind = _slots_of(entity for entity, _ in states), np.array([found.behind for _, found in states], int)
+        stand = np.array([0 < found.track.size > found.behind for _, found in states], np.bool_)
+        stand &= self._predictor.last(slots)["ts_ms"] == self.tracks.ago(slots, behind)["ts_ms"]
+        self.tracks.set_behind(slots[stand], behind[stand])
+        for left in range(int(behind[stand].max(initial=0)), 0, -1):
+            rows = slots[stand & (behind >= left)]
+            self._predictor.advance(rows, self.tracks.ago(rows, np.full(len(rows), left - 1)))
+        odd = [states[row][0] for row in np.flatnonzero(~stand).tolist()]
+        for entity in odd:
+            self._say_rebuilt(shard, entity, "it does not stand in its window")
+        return odd
+
+    def _refused(self, shard: Shard, states: Sequence[tuple[Entity, record.Stored]]) -> list[Entity]:
+        """Load one by one; those whose state the model refuses."""
+        reason, refused = "", []
+        for entity, found in states:
             try:
-                self._predictor.loads(np.array([entity.slot]), [state])
+                self._predictor.loads(np.array([entity.slot]), [found.state])
             except StateError as error:
-                shard.counts.rebuilt += 1
-                if str(error) != reason:  # new weights refuse every state, for one reason: one line says it
-                    reason = str(error)
-                    log.warning("state of %r in %s refused (%s): rebuilding", entity.id, shard.partition, reason)
-                yield entity
+                refused.append(entity)
+                # New weights refuse every state, for one reason: one line says it.
+                self._say_rebuilt(shard, entity, "" if str(error) == reason else (reason := str(error)))
+        return refused
+
+    def _say_rebuilt(self, shard: Shard, entity: Entity, why: str) -> None:
+        shard.counts.rebuilt += 1
+        if why:
+            log.warning("state of %r in %s refused (%s): rebuilding", entity.id, shard.partition, why)
 
 
 def windows(window: bytes) -> NDArray[Any]:

@@ -13,6 +13,7 @@ a crash in between leaves records that are newer than the offset, which replay s
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, cast
 
@@ -28,6 +29,8 @@ KEY_ENTITY: Final = "e:"  # and then the entity's id
 FIELD_EPOCH: Final = "epoch"
 FIELD_OFFSET: Final = "next_offset"
 
+_LEAST: Final = struct.Struct("<I")
+_RANGE: Final = struct.Struct("<II")
 MAX_CALL_BYTES: Final = 1024 * 1024  # of one script call: some 5 ms of the single Redis thread, so others get a turn
 MAX_CALL_ITEMS: Final = 4_000  # Lua's arguments live on its stack, which holds 8,000
 GET_CHUNK: Final = 500
@@ -41,6 +44,20 @@ class Fenced(RuntimeError):
 
 class ClaimLost(Fenced):
     """Redis does not know our claim any more: it lost its data, or is an older copy. Claim again and rebuild."""
+
+
+class Patch(NamedTuple):
+    """Bytes to put over those of a stored record at least so long, at these offsets."""
+
+    least: int
+    ranges: tuple[tuple[int, bytes], ...]
+
+    @property
+    def size(self) -> int:
+        return sum(len(part) for _, part in self.ranges)
+
+
+Item = bytes | Patch
 
 
 class Claim(NamedTuple):
@@ -60,9 +77,12 @@ class Store(Protocol):
         """The records of these entities, in order; None where there is none."""
 
     async def put_many(
-        self, partition: Partition, epoch: int, next_offset: int | None, items: Mapping[str, bytes]
-    ) -> None:
+        self, partition: Partition, epoch: int, next_offset: int | None, items: Mapping[str, Item]
+    ) -> list[str]:
         """Write records, then the offset that all records of the partition now include (None: more is to come).
+
+        Returns the entities whose patch found no record to be put on: nothing of theirs was written, and the offset
+        has not moved.
 
         Raises:
             Fenced: `epoch` is not the partition's; nothing was written.
@@ -91,12 +111,20 @@ class MemoryStore:
         return [records.get(entity_id) for entity_id in entity_ids]
 
     async def put_many(
-        self, partition: Partition, epoch: int, next_offset: int | None, items: Mapping[str, bytes]
-    ) -> None:
+        self, partition: Partition, epoch: int, next_offset: int | None, items: Mapping[str, Item]
+    ) -> list[str]:
         self._check(partition, epoch)
-        self._records.setdefault(partition, {}).update(items)
-        if next_offset is not None:
+        records, missing = self._records.setdefault(partition, {}), []
+        for entity_id, item in items.items():
+            if isinstance(item, bytes):
+                records[entity_id] = item
+            elif len(records.get(entity_id, b"")) < item.least:
+                missing.append(entity_id)
+            else:
+                records[entity_id] = _patched(records[entity_id], item)
+        if next_offset is not None and not missing:
             self._claims[partition] = Claim(epoch, next_offset)
+        return missing
 
     async def forget(self, partition: Partition, epoch: int) -> None:
         self._check(partition, epoch)
@@ -119,19 +147,38 @@ redis.call('HSET', KEYS[1], '{FIELD_EPOCH}', string.format('%.0f', epoch))
 return {{epoch, redis.call('HGET', KEYS[1], '{FIELD_OFFSET}')}}
 """
 
-# ARGV: epoch, ttl in ms, next_offset or '' (not the last chunk), then one value for each of KEYS[2..].
-# Returns the stored epoch, which is the caller's exactly if the write took place.
+# ARGV: epoch, ttl in ms, next_offset or '' (not the last chunk), how many of KEYS[2..] get a whole record, then one
+# value for each of those, then one patch for each of the others: the least length of the record, then offset, size and
+# bytes of each range, all numbers uint32.
+# Returns the stored epoch, which is the caller's exactly if the write took place, and the patches that found no record.
 _PUT: Final = f"""
 local stored = tonumber(redis.call('HGET', KEYS[1], '{FIELD_EPOCH}')) or 0
+local missing = {{}}
 if stored == tonumber(ARGV[1]) then
+    local whole = tonumber(ARGV[4])
     for i = 2, #KEYS do
-        redis.call('SET', KEYS[i], ARGV[i + 2], 'PX', ARGV[2])
+        local value = ARGV[i + 3]
+        if i - 1 <= whole then
+            redis.call('SET', KEYS[i], value, 'PX', ARGV[2])
+        else
+            local least, at = struct.unpack('<I4', value)
+            if redis.call('STRLEN', KEYS[i]) < least then
+                missing[#missing + 1] = i - 2
+            else
+                while at <= #value do
+                    local offset, size, from = struct.unpack('<I4I4', value, at)
+                    at = from + size
+                    redis.call('SETRANGE', KEYS[i], offset, string.sub(value, from, at - 1))
+                end
+                redis.call('PEXPIRE', KEYS[i], ARGV[2])
+            end
+        end
     end
-    if ARGV[3] ~= '' then
+    if ARGV[3] ~= '' and #missing == 0 then
         redis.call('HSET', KEYS[1], '{FIELD_OFFSET}', ARGV[3])
     end
 end
-return stored
+return {{stored, missing}}
 """
 
 # ARGV: epoch, 'records' to delete KEYS[2..] or 'offset' to delete the offset. Returns as _PUT does.
@@ -176,14 +223,21 @@ class RedisStore:
         return found
 
     async def put_many(
-        self, partition: Partition, epoch: int, next_offset: int | None, items: Mapping[str, bytes]
-    ) -> None:
-        chunks = list(_chunks(items)) or [{}]
+        self, partition: Partition, epoch: int, next_offset: int | None, items: Mapping[str, Item]
+    ) -> list[str]:
+        chunks, missing = list(_chunks(items)) or [{}], list[str]()
+        prefix = self._entity_key(partition, "")
         for number, chunk in enumerate(chunks, 1):
-            keys = [self._meta_key(partition), *(self._entity_key(partition, entity_id) for entity_id in chunk)]
-            offset: int | str = "" if next_offset is None or number < len(chunks) else next_offset
-            stored = await self._put(keys, [epoch, self._ttl_ms, offset, *chunk.values()])
+            whole = {entity_id: item for entity_id, item in chunk.items() if isinstance(item, bytes)}
+            partly = {entity_id: _packed(item) for entity_id, item in chunk.items() if isinstance(item, Patch)}
+            order = [*whole, *partly]
+            keys = [self._meta_key(partition), *(prefix + entity_id for entity_id in order)]
+            offset: int | str = "" if next_offset is None or number < len(chunks) or missing else next_offset
+            values = [*whole.values(), *partly.values()]
+            stored, absent = await self._put(keys, [epoch, self._ttl_ms, offset, len(whole), *values])
             _refuse_unless_current(partition, epoch, int(stored))
+            missing += [order[int(place)] for place in absent]
+        return missing
 
     async def forget(self, partition: Partition, epoch: int) -> None:
         # The offset goes last: a crash before it leaves the checkpoint that made us forget, and we are told again.
@@ -210,18 +264,34 @@ class RedisStore:
         return KEY_PARTITION.format(group=self._group, topic=partition[0], number=partition[1])
 
 
-def _chunks(items: Mapping[str, bytes]) -> Iterator[dict[str, bytes]]:
+def _chunks(items: Mapping[str, Item]) -> Iterator[dict[str, Item]]:
     """The items in order, in pieces that one call may carry; a single larger item goes alone."""
-    chunk: dict[str, bytes] = {}
+    chunk: dict[str, Item] = {}
     size = 0
-    for entity_id, value in items.items():
-        if chunk and (size + len(value) > MAX_CALL_BYTES or len(chunk) == MAX_CALL_ITEMS):
+    for entity_id, item in items.items():
+        bytes_ = len(item) if isinstance(item, bytes) else item.size
+        if chunk and (size + bytes_ > MAX_CALL_BYTES or len(chunk) == MAX_CALL_ITEMS):
             yield chunk
             chunk, size = {}, 0
-        chunk[entity_id] = value
-        size += len(value)
+        chunk[entity_id] = item
+        size += bytes_
     if chunk:
         yield chunk
+
+
+def _packed(patch: Patch) -> bytes:
+    """As _PUT reads it."""
+    parts = [_LEAST.pack(patch.least)]
+    for offset, part in patch.ranges:
+        parts += _RANGE.pack(offset, len(part)), part
+    return b"".join(parts)
+
+
+def _patched(record: bytes, patch: Patch) -> bytes:
+    changed = bytearray(record)
+    for offset, part in patch.ranges:
+        changed[offset : offset + len(part)] = part
+    return bytes(changed)
 
 
 def _glob_escaped(text: str) -> str:

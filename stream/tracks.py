@@ -5,13 +5,16 @@ on a track that nothing is pending of. Those are found and folded here, compiled
 engine asks `track.observe`, through `read` and `write`. tests/stream/test_tracks.py holds the two together.
 
     ring   FIX   [rows, W]       the window; its newest fix is at `book[:, NEWEST]`, the one before it to the left
-    book   int64 [rows, FIELDS]  one cache line per row
+    book   int64 [rows, FIELDS]  of each: how many fixes it holds and where the newest is, what `track.Track` counts,
+                                 whether anything is odd, and what a checkpoint has to write:
+                                 FRESH, fixes that no checkpoint has (W: the whole ring is to be written), and
+                                 BEHIND, fixes that the stored state lacks
     odd    by row                suspects and pending gaps, of the few tracks that have any
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -21,8 +24,9 @@ from model.api import FIX, compiled
 from stream.track import ABSENT, FIX_BYTES, M_PER_E7, TURN_E7, PendingGap, Policy, Track
 from stream.wire import E7, Ping
 
-SIZE, NEWEST, NEXT_OFFSET, ACCEPTED, LATE, DUPLICATES, REJECTED, ODD = range(8)
-FIELDS: Final = 8
+SIZE, NEWEST, NEXT_OFFSET, ACCEPTED, LATE, DUPLICATES, REJECTED, ODD, FRESH, BEHIND = range(10)
+FIELDS: Final = 10
+UNKNOWN: Final = 1 << 30  # behind by that much: what the store holds is no start
 _SURE: Final = 1 - 1e-9  # of a bound that is computed in another order than `track` does: let `track` judge the rest
 
 Rows = NDArray[np.int64]
@@ -41,7 +45,7 @@ class Tracks:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._ring = np.zeros((0, policy.window_fixes), FIX)
+        self.ring = np.zeros((0, policy.window_fixes), FIX)
         self._book = np.zeros((0, FIELDS), np.int64)
         self._odd: dict[int, tuple[bytes, tuple[PendingGap, ...]]] = {}
 
@@ -49,7 +53,7 @@ class Tracks:
         """These slots hold no track; makes room for them first, where there is none yet."""
         if len(slots) and slots.max() >= len(self._book):
             extra = max(int(slots.max()) + 1, 2 * len(self._book)) - len(self._book)
-            self._ring = np.concatenate([self._ring, np.zeros((extra, self._ring.shape[1]), FIX)])
+            self.ring = np.concatenate([self.ring, np.zeros((extra, self.ring.shape[1]), FIX)])
             self._book = np.concatenate([self._book, np.zeros((extra, FIELDS), np.int64)])
         self._book[slots] = 0
         for slot in slots.tolist():
@@ -61,41 +65,86 @@ class Tracks:
         limits = p.max_speed_mps * _SURE, p.jump_slack_m * _SURE
         silences = int(p.gap_min_s * 1000), int(p.session_gap_s * 1000)
         cadence = p.gap_cadences, p.cadence_fixes, p.min_cadence_steps
-        _observe_plain(self._ring, self._book, slots, fixes, offsets, *limits, *silences, *cadence, plain)
+        _observe_plain(self.ring, self._book, slots, fixes, offsets, *limits, *silences, *cadence, plain)
         return plain
 
     def read(self, slot: int) -> Track | None:
         """The track in a slot; None if there is none."""
-        size, newest, next_offset, accepted, late, duplicates, rejected, odd = self._book[slot].tolist()
+        size, newest, next_offset, accepted, late, duplicates, rejected, odd, *_ = self._book[slot].tolist()
         if not size:
             return None
-        ring, first = self._ring[slot], newest + 1 - size
+        ring, first = self.ring[slot], newest + 1 - size
         parts = (ring[first : newest + 1],) if first >= 0 else (ring[first:], ring[: newest + 1])
         window = b"".join(part.tobytes() for part in parts)
         suspects, pending = self._odd[slot] if odd else (b"", ())
         return Track(window, next_offset, accepted, late, duplicates, rejected, suspects, pending)
 
     def write(self, slot: int, track: Track) -> None:
-        """Put a track into a slot; of a window longer than the policy's, its newest fixes."""
-        window = np.frombuffer(track.window, FIX)[-self._policy.window_fixes :]
-        self._ring[slot, : len(window)] = window
-        odd = bool(track.suspects or track.pending)
-        self._book[slot] = (
-            len(window),
-            len(window) - 1,
-            *(track.next_offset, track.accepted, track.late, track.duplicates, track.rejected),
-            odd,
-        )
-        if odd:
+        """Put what `track.observe` made of a slot's track into it, or a track of elsewhere into an empty slot."""
+        row, size = self._book[slot], track.size
+        grown = track.accepted - row[ACCEPTED]
+        if not row[SIZE] or (grown and (track.late != row[LATE] or size != min(row[SIZE] + 1, self.ring.shape[1]))):
+            self._lay(slot, track.window)
+        elif grown:
+            row[NEWEST] = (row[NEWEST] + 1) % self.ring.shape[1]
+            self.ring[slot, row[NEWEST]] = np.frombuffer(track.window, FIX)[-1]
+            row[SIZE], row[FRESH], row[BEHIND] = size, row[FRESH] + 1, row[BEHIND] + 1
+        counts = track.next_offset, track.accepted, track.late, track.duplicates, track.rejected
+        row[NEXT_OFFSET], row[ACCEPTED], row[LATE], row[DUPLICATES], row[REJECTED] = counts
+        row[ODD] = bool(track.suspects or track.pending)
+        if row[ODD]:
             self._odd[slot] = track.suspects, track.pending
         else:
             self._odd.pop(slot, None)
 
+    def _lay(self, slot: int, window: bytes) -> None:
+        """Anew from place 0. Of a window longer than the ring, stored by a model with a longer memory, the newest."""
+        fixes = np.frombuffer(window, FIX)[-self.ring.shape[1] :]
+        self.ring[slot, : len(fixes)] = fixes
+        row = self._book[slot]
+        row[SIZE], row[NEWEST], row[FRESH], row[BEHIND] = len(fixes), len(fixes) - 1, self.ring.shape[1], UNKNOWN
+
+    def next_offsets(self, slots: Rows) -> Rows:
+        return np.asarray(self._book[slots, NEXT_OFFSET])
+
+    def behind(self, slots: Rows) -> Rows:
+        """How many fixes the stored states lack; UNKNOWN where there may be none."""
+        return np.asarray(self._book[slots, BEHIND])
+
+    def set_behind(self, slots: Rows, behind: Rows | int) -> None:
+        self._book[slots, BEHIND] = behind
+
+    def fresh(self, slots: Rows) -> Rows:
+        """How many fixes the stored rings lack; at W the whole ring may differ."""
+        return np.asarray(np.minimum(self._book[slots, FRESH], self.ring.shape[1]))
+
+    def saved(self, slots: Rows, behind: Rows) -> None:
+        """The store has these tracks as they are, and states that are so far behind."""
+        self._book[slots, FRESH], self._book[slots, BEHIND] = 0, behind
+
+    def ago(self, slots: Rows, back: Rows) -> NDArray[Any]:
+        """The fix of each window that is `back` before its newest."""
+        return np.asarray(self.ring[slots, (self._book[slots, NEWEST] - back) % self.ring.shape[1]])
+
+    def fill(self, heads: NDArray[Any], slots: Rows) -> None:
+        """Write the numbers of these tracks into the fields of the same names."""
+        book = self._book[slots]
+        for name, column in (
+            *(("size", SIZE), ("newest", NEWEST), ("next_offset", NEXT_OFFSET), ("accepted", ACCEPTED)),
+            *(("late", LATE), ("duplicates", DUPLICATES), ("rejected", REJECTED)),
+        ):
+            heads[name] = book[:, column]
+
+    def odd(self, slots: Rows) -> Iterator[tuple[int, bytes, tuple[PendingGap, ...]]]:
+        """The rows of those that have suspects or pending gaps, and what they have."""
+        for row in np.flatnonzero(self._book[slots, ODD]).tolist():
+            yield row, *self._odd[int(slots[row])]
+
     def seen(self, slots: Rows) -> Seen:
         """What the windows in these slots are, all of which hold one."""
         size, newest = self._book[slots, SIZE], self._book[slots, NEWEST]
-        oldest = (newest + 1 - size) % self._ring.shape[1]
-        return Seen(self._ring[slots, newest], size, self._ring[slots, oldest]["ts_ms"])
+        oldest = (newest + 1 - size) % self.ring.shape[1]
+        return Seen(self.ring[slots, newest], size, self.ring[slots, oldest]["ts_ms"])
 
 
 def packed(pings: Iterable[Ping]) -> NDArray[Any]:
@@ -139,7 +188,7 @@ def _observe_plain(  # type: ignore[no-untyped-def]
         places[newest] = fix
         row[NEWEST], row[SIZE] = newest, min(size + 1, w)
         row[NEXT_OFFSET] = offsets[i] + 1
-        row[ACCEPTED] += 1
+        row[ACCEPTED], row[FRESH], row[BEHIND] = row[ACCEPTED] + 1, row[FRESH] + 1, row[BEHIND] + 1
         plain[i] = True
 
 

@@ -37,9 +37,9 @@ from stream.wire import Record
 T = TypeVar("T")
 
 # How long the broker may hold a fetch that found less than FETCH_MIN_BYTES. aiokafka keeps one fetch per broker in
-# flight, and a partition that was just drained waits for it; Faust's fixed 1500 ms would be the worst latency of a quiet
-# partition, and its 1 byte a poll per ping: each costs what some thirty pings cost. So pings gather in the broker for
-# 10 ms of the 50 ms budget, unless there are some hundred of them; an idle worker makes 100 small requests a second.
+# flight, and a partition that was just drained waits for it; Faust's fixed 1500 ms would be the worst latency of a
+# quiet partition, and its 1 byte a poll per ping: each costs what some thirty pings cost. So pings gather in the broker
+# for 10 ms of the 50 ms budget, unless there are some hundred of them; an idle worker makes 100 requests a second.
 FETCH_MAX_WAIT_MS = 10
 FETCH_MIN_BYTES = 32 * 1024
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from engine_rig import (
     CHECKPOINT,
@@ -25,9 +26,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.api import Predictor
+from stream import record
 from stream.engine import Engine
 from stream.settings import Settings
 from stream.store import Fenced, MemoryStore, Partition, RedisStore, Store
+from stream.track import FIX_BYTES
 from stream.wire import Ping
 
 
@@ -273,6 +276,54 @@ async def test_a_checkpoint_that_failed_is_written_by_the_next_one(make_predicto
     await rig.feed(CHECKPOINT, CRASH)
     assert A not in rig.engine.counts, "nothing was left to replay"
     assert forecasts(await rig.feed(ping("bus-1", 120)))[0]["window"]["n"] == 13
+
+
+def state_of(rig: Rig, entity_id: str) -> bytes:
+    """The model's state as it is in memory."""
+    residents = rig.engine._residents
+    slot = residents.shard(A).entities[entity_id].slot
+    return residents._predictor.dumps(np.array([slot]))[0]
+
+
+async def test_a_state_that_was_stored_some_pings_ago_is_caught_up_to_the_bit(rig: Rig, stored_rig: Rig) -> None:
+    """A checkpoint after every few pings: few of them write the state, all of them the fixes that it lacks."""
+    pings = steady("bus-1", 90)
+    await rig.feed(*pings)
+    for start in range(0, 90, 4):
+        await stored_rig.feed(*pings[start : start + 4], CHECKPOINT)
+        (raw,) = await stored_rig.store.get_many(A, ["bus-1"])
+        kept = record.loads("bus-1", raw or b"")
+        assert kept.behind <= record.STALE
+        await stored_rig.feed(CRASH)
+    (raw,) = await stored_rig.store.get_many(A, ["bus-1"])
+    assert record.loads("bus-1", raw or b"").behind > 0, "or nothing was caught up"
+    await stored_rig.feed(*steady("bus-1", 1, start_s=900))
+    await rig.feed(*steady("bus-1", 1, start_s=900))
+    assert state_of(stored_rig, "bus-1") == state_of(rig, "bus-1")
+    assert stored_rig.counts.rebuilt == 0
+
+
+async def test_a_record_that_the_store_lost_is_written_whole_again(rig: Rig) -> None:
+    await rig.feed(*steady("bus-1", 10), *steady("bus-2", 10), CHECKPOINT)
+    assert isinstance(rig.store, MemoryStore)
+    del rig.store._records[A]["bus-1"]
+    await rig.feed(ping("bus-1", 100), ping("bus-2", 100), CHECKPOINT, CRASH)
+    assert A not in rig.engine.counts, "nothing was left to replay"
+    answers = forecasts(await rig.feed(ping("bus-1", 110), ping("bus-2", 110)))
+    assert [(answer["window"]["n"], answer["cache"]) for answer in answers] == [(12, "hit"), (12, "hit")]
+
+
+async def test_a_state_that_does_not_stand_in_its_window_is_rebuilt(rig: Rig) -> None:
+    """Of another checkpoint than its track, as a store that mixes two would hand it out."""
+    await rig.feed(*steady("bus-1", 10), CHECKPOINT)
+    (old,) = await rig.store.get_many(A, ["bus-1"])
+    await rig.feed(*steady("bus-1", 20, start_s=100), CHECKPOINT)
+    (new,) = await rig.store.get_many(A, ["bus-1"])
+    state_at = record.HEAD.itemsize + rig.engine._tracks.ring.shape[1] * FIX_BYTES
+    await rig.store.put_many(A, rig.epoch, None, {"bus-1": (new or b"")[:state_at] + (old or b"")[state_at:]})
+    await rig.feed(CRASH)
+    (answer,) = forecasts(await rig.feed(ping("bus-1", 300)))
+    assert (answer["cache"], rig.counts.rebuilt) == ("rebuilt", 1)
 
 
 async def test_a_checkpoint_writes_only_what_changed_since_the_last(rig: Rig) -> None:

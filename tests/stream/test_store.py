@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from stream.settings import Settings
-from stream.store import MAX_CALL_BYTES, Claim, ClaimLost, Fenced, MemoryStore, RedisStore, Store
+from stream.store import MAX_CALL_BYTES, Claim, ClaimLost, Fenced, MemoryStore, Patch, RedisStore, Store
 
 A = ("pathcast.pings.v1", 0)
 B = ("pathcast.pings.v1", 1)
@@ -109,6 +109,44 @@ async def test_a_checkpoint_larger_than_one_call_arrives_whole(store: Store) -> 
     assert (await store.claim(A)).next_offset == 33
 
 
+async def test_a_patch_changes_the_bytes_that_it_names(store: Store) -> None:
+    epoch, _ = await store.claim(A)
+    await store.put_many(A, epoch, 5, {"x": b"0123456789", "y": b"abcdef"})
+    items = {"x": Patch(10, ((0, b"AB"), (8, b"CD\0"))), "z": b"whole", "y": Patch(6, ())}
+    assert await store.put_many(A, epoch, 6, items) == []
+    assert await store.get_many(A, ["x", "y", "z"]) == [b"AB234567CD\0", b"abcdef", b"whole"]
+    assert (await store.claim(A)).next_offset == 6
+
+
+async def test_a_patch_without_its_record_writes_nothing_and_says_so(store: Store) -> None:
+    """Put over nothing it would leave zeros that pass for a record; and the offset would promise it."""
+    epoch, _ = await store.claim(A)
+    await store.put_many(A, epoch, 5, {"x": b"0123", "short": b"012"})
+    items = {"gone": Patch(4, ((0, b"A"),)), "x": Patch(4, ((0, b"A"),)), "short": Patch(4, ((0, b"A"),))}
+    assert await store.put_many(A, epoch, 6, items) == ["gone", "short"]
+    assert await store.get_many(A, list(items)) == [None, b"A123", b"012"]
+    assert (await store.claim(A)).next_offset == 5
+
+
+async def test_a_fenced_patch_changes_nothing(store: Store) -> None:
+    old, _ = await store.claim(A)
+    await store.put_many(A, old, 5, {"x": b"0123"})
+    await store.claim(A)
+    with pytest.raises(Fenced):
+        await store.put_many(A, old, 6, {"x": Patch(4, ((0, b"A"),))})
+    assert await store.get_many(A, ["x"]) == [b"0123"]
+
+
+async def test_many_patches_arrive_whole(store: Store) -> None:
+    epoch, _ = await store.claim(A)
+    names = [f"e{n}" for n in range(9_000)]
+    await store.put_many(A, epoch, 5, dict.fromkeys(names, b"0123456789"))
+    items = {name: Patch(10, ((n % 9, b"X"),)) for n, name in enumerate(names)}
+    assert await store.put_many(A, epoch, 6, items) == []
+    got = await store.get_many(A, names)
+    assert all(raw is not None and raw[n % 9 : n % 9 + 1] == b"X" for n, raw in enumerate(got))
+
+
 async def test_a_claim_rises_above_the_floor(store: Store) -> None:
     """Redis came back empty: the owner that held epoch 7 must still fence whoever held 6."""
     assert (await store.claim(A, floor=7)).epoch == 8
@@ -159,6 +197,14 @@ async def test_records_expire_and_the_fence_does_not(redis_store: RedisStore, re
     await redis_store.put_many(A, epoch, 5, {"bus-1": b"record"})
     assert 0 < await redis.pttl(ENTITY + "bus-1") <= 60_000
     assert await redis.ttl(META) == -1
+
+
+async def test_a_patch_lets_a_record_live_on(redis_store: RedisStore, redis: Redis) -> None:
+    epoch, _ = await redis_store.claim(A)
+    await redis_store.put_many(A, epoch, 5, {"bus-1": b"record"})
+    await redis.pexpire(ENTITY + "bus-1", 5_000)
+    await redis_store.put_many(A, epoch, 6, {"bus-1": Patch(6, ((0, b"R"),))})
+    assert await redis.pttl(ENTITY + "bus-1") > 50_000
 
 
 async def test_a_takeover_between_two_chunks_leaves_the_offset_of_before(redis_store: RedisStore, redis: Redis) -> None:
