@@ -169,13 +169,12 @@ class Predictor:
             raise ValueError(f"horizons must have the shape H or N={len(slots)}, H, got {horizons.shape}")
         if not bool((horizons > 0).all()) or not bool(np.isfinite(horizons).all()):
             raise ValueError(f"horizons must be positive seconds, got {horizons_s}")
-        pool, net = self._pool, self._net
+        pool = self._pool
         kin, last, hidden = pool.kin[slots], pool.last[slots], pool.hidden[slots]
         dt, sound = replies.times(kin, self._layers.interval(hidden), horizons)
         question = replies.question(kin, dt, last, self.config)
         mean, cov = replies.combined(self._layers.forecast(hidden, question.features), question)
-        replies.calibrate(cov, kin, dt, net.calibration)
-        sound &= np.isfinite(mean).all((1, 2)) & np.isfinite(cov).all((1, 2))
+        replies.calibrate(mean, cov, sound, kin, dt, self._net.calibration)
         if not sound.all():
             mean, cov = _replace(mean, cov, baselines.damped_velocity(kin, dt, self.config), ~sound)
         lat, lon = replies.moved(last, mean)
