@@ -26,11 +26,12 @@ from model.features import ABSENT, FIX
 from model.gaps import Fill, Gap
 from model.geo import E7, F64, displacement_m, moved_deg
 from model.heads import Spread
-from model.rings import Slots
+from model.rings import PRECISIONS, Slots
 
 __all__ = [
     "ABSENT",
     "FIX",
+    "PRECISIONS",
     "Fill",
     "Forecasts",
     "Gap",
@@ -111,6 +112,11 @@ class Predictor:
     def untrained(cls, config: ModelConfig | None = None, *, seed: int = 0, capacity: int = 1024) -> Self:
         """Random weights under zero heads: forecasts are the Kalman filter's, fills the Hermite curve's."""
         return cls(network.build(config or SMALL, seed), name="untrained", capacity=capacity)
+
+    @property
+    def layers(self) -> str:
+        """What computes them: "float32" (torch), or "bfloat16" (compiled), where the CPU and the precision allow it."""
+        return self._layers.name
 
     def acquire(self, n: int) -> Slots:
         """n empty slots; the pool doubles when it is full."""
