@@ -28,11 +28,12 @@ from model.gaps import Fill, Gap
 from model.geo import E7, F64, displacement_m, moved_deg
 from model.heads import Spread
 from model.kernels import compiled
-from model.rings import Slots
+from model.rings import PRECISIONS, Slots
 
 __all__ = [
     "ABSENT",
     "FIX",
+    "PRECISIONS",
     "Fill",
     "Forecasts",
     "Gap",
@@ -131,6 +132,11 @@ class Predictor:
         """Random weights under zero heads: forecasts are the Kalman filter's, fills the Hermite curve's."""
         return cls(network.build(config or SMALL, seed), name="untrained", capacity=capacity)
 
+    @property
+    def layers(self) -> str:
+        """What computes them: "float32" (torch), or "bfloat16" (compiled), where the CPU and the precision allow it."""
+        return self._layers.name
+
     def acquire(self, n: int) -> Slots:
         """n empty slots; the pool doubles when it is full."""
         return self._pool.acquire(n)
@@ -188,13 +194,12 @@ class Predictor:
             raise ValueError(f"horizons must have the shape H or N={len(slots)}, H, got {horizons.shape}")
         if not bool((horizons > 0).all()) or not bool(np.isfinite(horizons).all()):
             raise ValueError(f"horizons must be positive seconds, got {horizons_s}")
-        pool, net = self._pool, self._net
+        pool = self._pool
         kin, last, hidden = pool.kin[slots], pool.last[slots], pool.hidden[slots]
         dt, sound = replies.times(kin, self._layers.interval(hidden), horizons)
         question = replies.question(kin, dt, last, self.config)
         mean, cov = replies.combined(self._layers.forecast(hidden, question.features), question)
-        replies.calibrate(cov, kin, dt, net.calibration)
-        sound &= np.isfinite(mean).all((1, 2)) & np.isfinite(cov).all((1, 2))
+        replies.calibrate(mean, cov, sound, kin, dt, self._net.calibration)
         if not sound.all():
             mean, cov = _replace(mean, cov, baselines.damped_velocity(kin, dt, self.config), ~sound)
         lat, lon = replies.moved(last, mean)

@@ -30,7 +30,11 @@ _LN2_LOW: Final = np.float32(-2.12194440e-4)
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """numba.njit without the GIL, kept on disk where there is a place to write; else compiled anew in each process."""
+    """numba.njit without the GIL, kept on disk where there is a place to write; else compiled anew in each process.
+
+    What is kept is compiled anew when its own file changes, not when one does that it calls into: after work on
+    model.tiles, or on model.fused for model.replies, remove the __pycache__.
+    """
     options: dict[str, Any] = {"nogil": True, "fastmath": MATHS, "error_model": "numpy"}
     try:
         return numba.njit(function, cache=True, **options)

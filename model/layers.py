@@ -36,6 +36,8 @@ Hidden = NDArray[Any]  # vectors [N, C]: float32, or bfloat16 as uint16 (model.b
 class Layers(Protocol):
     """The trunk for one ping per row, and the heads that answer each of them."""
 
+    name: str
+
     def step(self, x: F32, age: NDArray[np.int64], fixes: NDArray[Any], rings: Rows) -> Hidden:
         """Hidden vectors of features x [N, F] of fixes [N], N at least 1, which follow `age` pings [N]."""
 
@@ -48,6 +50,8 @@ class Layers(Protocol):
 
 class Float32:
     """The modules."""
+
+    name = "float32"
 
     def __init__(self, net: Network) -> None:
         self._net = net
@@ -70,6 +74,8 @@ class Float32:
 
 class Bfloat16:
     """The same in model.dense; weights as they are when this is made."""
+
+    name = "bfloat16"
 
     def __init__(self, net: Network) -> None:
         trunk, head, interval = net.trunk, net.forecast, net.interval

@@ -67,9 +67,11 @@ def combined(raw: NDArray[np.float32], asked: Question) -> tuple[F64, F64]:
     return mean, cov
 
 
-def calibrate(cov: F64, kin: F64, dt_s: F64, calibration: Calibration) -> None:
-    """Multiplies covariances [N, Q, 3], in place, by `Calibration.of_forecast`."""
-    _calibrate(kin, dt_s, calibration.forecast.double().numpy(), _AHEAD, _OFTEN, _FAST, cov)
+def calibrate(mean: F64, cov: F64, sound: NDArray[np.bool_], kin: F64, dt_s: F64, calibration: Calibration) -> None:
+    """Multiplies covariances [N, Q, 3], in place, by `Calibration.of_forecast`; sound [N] becomes false where one of
+    them, or a mean [N, Q, 2], is not finite.
+    """
+    _calibrate(kin, dt_s, calibration.forecast.numpy().astype(np.float64), _AHEAD, _OFTEN, _FAST, mean, cov, sound)
 
 
 def moved(last: NDArray[Any], en_m: F64) -> tuple[F64, F64]:
@@ -158,7 +160,7 @@ def _bent(x, knots, weight):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _calibrate(kin, dt_s, weight, ahead_knots, often_knots, fast_knots, cov):  # type: ignore[no-untyped-def]
+def _calibrate(kin, dt_s, weight, ahead_knots, often_knots, fast_knots, mean, cov, sound):  # type: ignore[no-untyped-def]
     """`calibration.forecast_terms` times their weights, in that order."""
     b = 2 + len(ahead_knots)
     c = b + 1 + len(often_knots)
@@ -174,8 +176,11 @@ def _calibrate(kin, dt_s, weight, ahead_knots, often_knots, fast_knots, cov):  #
                 of_row + _bent(ahead, ahead_knots, weight[1:b]) + ahead * (often * weight[d] + fast * weight[d + 1])
             )
             scale = np.exp(min(max(log_scale, -MAX_LOG_SCALE), MAX_LOG_SCALE))
+            finite = np.isfinite(mean[i, j, 0]) and np.isfinite(mean[i, j, 1])
             for k in range(3):
                 cov[i, j, k] *= scale
+                finite &= np.isfinite(cov[i, j, k])
+            sound[i] &= finite
 
 
 @compiled

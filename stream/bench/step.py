@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.api import FIX, Forecasts, Predictor
+from model.api import FIX, PRECISIONS, Forecasts, Predictor
 from stream.bench.report import Report, Table
 from stream.bench.stats import middle, spread
 from stream.bench.workload import Sent, Workload
@@ -67,34 +67,38 @@ class Stopwatch:
         self.wall_s += time.perf_counter() - wall
 
 
-def measure(weights: str, n: int, *, steps: int, runs: int, workload: Workload | None = None) -> list[Stepped]:
-    """`runs` times `steps` steps of a batch of `n` entities, each of them with a full window.
+def measure(
+    weights: str, n: int, *, steps: int, runs: int, workload: Workload | None = None, precision: str = "int8"
+) -> tuple[str, list[Stepped]]:
+    """What computes its layers, and `runs` times `steps` steps of a batch of `n` entities, each of them with a full
+    window.
 
     Raises WeightsError, and ValueError for bad numbers.
     """
-    predictor = Predictor.load(weights, capacity=n, threads=1)
+    predictor = Predictor.load(weights, capacity=n, threads=1, precision=precision)
     rounds = fix_rounds(workload or Workload(n), WINDOW_FILL + runs * steps)
     slots = predictor.acquire(n)
     for _ in range(WINDOW_FILL):
         predictor.advance(slots, next(rounds))
     predictor.forecast(slots, DEFAULT_HORIZONS_S)
-    return [_run(predictor, slots, [next(rounds) for _ in range(steps)]) for _ in range(runs)]
+    return predictor.layers, [_run(predictor, slots, [next(rounds) for _ in range(steps)]) for _ in range(runs)]
 
 
 def measured(
     weights: str, sizes: Sequence[int], *, steps: int, runs: int, data: Path | None, show: Callable[[str], None]
 ) -> Report:
-    """`pathcast bench step`."""
-    found: dict[int, list[Stepped]] = {}
-    for n in sizes:
-        show(f"batches of {n}: {runs} runs of {steps} steps")
-        found[n] = measure(weights, n, steps=steps, runs=runs, workload=Workload(n, data))
-    rows = []
-    for n, those in found.items():
-        cpu, wall = [one.per_cpu_s for one in those], [one.per_wall_s for one in those]
-        rows.append((n, middle(cpu), f"{100 * spread(cpu):.0f} %", middle(wall), 1e6 / middle(cpu)))
-    columns = ("entities per batch", "pings/s of CPU", "±", "pings/s of wall", "CPU µs per ping")
-    numbers = {"weights": weights, "steps": steps, "runs": {str(n): [x._asdict() for x in r] for n, r in found.items()}}
+    """`pathcast bench step`: in every precision."""
+    rows, found = [], {}
+    for precision in PRECISIONS:
+        for n in sizes:
+            show(f"{precision}, batches of {n}: {runs} runs of {steps} steps")
+            layers, those = measure(weights, n, steps=steps, runs=runs, workload=Workload(n, data), precision=precision)
+            cpu, wall = [one.per_cpu_s for one in those], [one.per_wall_s for one in those]
+            speed = (middle(cpu), f"{100 * spread(cpu):.0f} %", middle(wall), 1e6 / middle(cpu))
+            rows.append((precision, layers, n, *speed))
+            found[f"{precision} {n}"] = [one._asdict() for one in those]
+    columns = ("precision", "layers", "entities per batch", "pings/s of CPU", "±", "pings/s of wall", "CPU µs per ping")
+    numbers = {"weights": weights, "steps": steps, "runs": found}
     note = (
         f"weights {weights}, full windows, {len(DEFAULT_HORIZONS_S)} horizons; medians of {runs} runs of {steps} steps"
     )

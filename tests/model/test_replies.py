@@ -79,10 +79,20 @@ def test_covariances_are_calibrated_as_they_were_fitted(tracks: Tracks) -> None:
         made.forecast.copy_(torch.from_numpy(np.random.default_rng(seed).normal(0, size, FORECAST_TERMS)))
         for age in (0, 1, 79):
             kin = baselines.scan_fixes(fixes, SMALL)[:, age]
-            cov = np.ones((20, 5, 3)) * [1.0, 2.0, 3.0]
-            replies.calibrate(cov, kin, SECONDS, made)
+            cov, sound = np.ones((20, 5, 3)) * [1.0, 2.0, 3.0], np.ones(20, np.bool_)
+            replies.calibrate(np.zeros((20, 5, 2)), cov, sound, kin, SECONDS, made)
             want = made.of_forecast(kin, SECONDS)[..., None] * [1.0, 2.0, 3.0]
             np.testing.assert_allclose(cov, want, rtol=1e-9)
+            assert sound.all()
+
+
+def test_a_row_is_not_sound_where_any_number_is_not_finite(tracks: Tracks) -> None:
+    kin = baselines.scan_fixes(tracks(20, 30, seed=12), SMALL)[:, -1]
+    for place in range(5):
+        mean, cov, sound = np.zeros((20, 5, 2)), np.ones((20, 5, 3)), np.ones(20, np.bool_)
+        mean[3, place, place % 2], cov[5, place, place % 3], sound[7] = np.nan, np.inf, False
+        replies.calibrate(mean, cov, sound, kin, SECONDS, Calibration())
+        np.testing.assert_array_equal(np.flatnonzero(~sound), [3, 5, 7])
 
 
 def test_metres_become_the_degrees_of_geo(tracks: Tracks) -> None:
