@@ -11,22 +11,32 @@ from typing import Annotated, Any
 
 import typer
 
+from stream import crew
 from stream.settings import DEFAULT_HORIZONS_S, Settings
 
 _DEFAULTS: dict[str, Any] = {item.name: item.default for item in fields(Settings)}
 _HORIZONS = ",".join(f"{h:g}" for h in DEFAULT_HORIZONS_S)
 REPEAT_S = 30.0  # between two equal lines of a client library
 CHECK_S = 8.0  # a broker or store that has not answered by then is called unreachable
+# What a worker logs when it has taken over what it was assigned (stream.delivery). A log level above info hides it, and
+# an idle worker never says it: for both a minute of running counts as much (stream.crew).
+READY = "ready: partitions"
+# One of several workers. -P: no module of the current directory, as if started by the `pathcast` script.
+MEMBER = (sys.executable, "-P", "-c", "from stream import cli, crew; crew.end_with_parent(); cli.main()")
 
 HELP = """Forecast every ping: read the pings topic, keep each entity's state, publish forecasts and gap fills.
 
 Start as many as you like: workers of one group share the partitions, and take over from each other when one stops or
 dies. SIGTERM or Ctrl-C finishes the batch in flight, saves the states and leaves; kill -9 loses nothing either.
 
+--workers N starts N of them here, one process per core, and starts one again that dies. Each line of theirs begins with
+its name, such as "worker 2 |". More workers than the topic has partitions are idle.
+
 [bold]Examples[/]
 
   pathcast worker
   pathcast worker --bootstrap kafka:9092 --redis redis://redis:6379/0
+  pathcast worker --workers 4
   pathcast worker --weights ./my-weights --horizons 30,60,120
   PATHCAST_BOOTSTRAP=kafka:9092 PATHCAST_REDIS=redis://redis:6379/0 pathcast worker
 """
@@ -66,6 +76,7 @@ def worker(
     session_timeout_s: Annotated[
         float, option("--session-timeout-s", "SESSION_TIMEOUT_S", "how soon others see a dead worker", min=6, max=1_800)
     ] = _DEFAULTS["session_timeout_s"],
+    workers: Annotated[int, option("--workers", "WORKERS", "processes to start, one per core", min=1, max=256)] = 1,
     log_level: Annotated[str, option("--log-level", "LOG_LEVEL", "debug, info, warning or error")] = "info",
 ) -> None:
     settings = Settings(
@@ -82,6 +93,10 @@ def worker(
     )
     _log_to_stderr(log_level)
     _check(settings, partitions)
+    if workers > 1:
+        # Their options are ours, as they were given: what came by the environment, a password say, stays out of `ps`.
+        asyncio.run(crew.run([*MEMBER, *sys.argv[1:], "--workers=1"], workers, ready=READY))
+        return
     from stream.app import serve  # imports torch and Faust: seconds that --help and a wrong address need not wait
 
     asyncio.run(serve(settings))

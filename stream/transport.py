@@ -68,6 +68,20 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_min_bytes = FETCH_MIN_BYTES  # either
         return consumer
 
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        committed: Mapping[TP, int] = await self.call_thread(self._rewind)
+        return committed
+
+    async def _rewind(self) -> Mapping[TP, int]:
+        """Each partition to its committed offset; to the start if it has none. aiokafka leaves those where they are:
+        past the records that were polled in a rebalance and dropped, to be read again."""
+        consumer = self._ensure_consumer()
+        committed: Mapping[TP, int] = await consumer.seek_to_committed()
+        for tp, offset in committed.items():
+            if not offset and tp in consumer.assignment():
+                consumer.seek(tp, 0)  # where the log begins later, aiokafka goes there, by auto_offset_reset
+        return committed
+
 
 class Consumer(driver.Consumer):
     """A consumer whose messages hold record lists, and which commits only what it is told to."""

@@ -224,6 +224,7 @@ RELIED_ON: dict[Any, str] = {
     driver.Consumer.verify_event_path: "a17e8f0610e1",
     driver.Consumer._new_consumer_thread: "0870ec53dea7",
     driver.AIOKafkaConsumerThread._create_worker_consumer: "c2701bfc3e6f",
+    driver.AIOKafkaConsumerThread.seek_to_committed: "775ab0adc4b0",
     # called or relied on there
     BaseConsumer._wait_next_records: "6218e1969a63",
     BaseConsumer._drain_messages: "44a2500309e8",
@@ -233,6 +234,7 @@ RELIED_ON: dict[Any, str] = {
     driver.AIOKafkaConsumerThread._fetch_records: "39a2c6c79fc1",
     driver.ConsumerRebalanceListener: "f3d04f29dfb3",
     aiokafka.AIOKafkaConsumer.start: "2f1ba7044332",
+    aiokafka.AIOKafkaConsumer.seek_to_committed: "f6cd85c8b70a",
     GroupCoordinator.commit_offsets: "5cbe31af28d6",
     # overridden in stream/app.py, or the order of events that it relies on
     Schema.compile: "d46eec5ce319",

@@ -67,5 +67,5 @@ class Worker:
         self._process.terminate()
         return self.wait()
 
-    def wait(self) -> int:
-        return self._process.wait(STOP_S)
+    def wait(self, timeout_s: float = STOP_S) -> int:
+        return self._process.wait(timeout_s)
