@@ -192,13 +192,12 @@ class States:
         return None
 
     def _speak(self, name: str, due: bytes, found: bytes) -> None:
-        """Two states whose bytes differ: a rebuilt one may, if what it says is near."""
+        """Two states whose bytes differ: a rebuilt one may, if what it says is near. Whether it was rebuilt nobody can
+        tell: that is said by the next forecast, and a checkpoint may be written before there is one."""
         slots = self._predictor.acquire(2)
         try:
             self._predictor.loads(slots, [due, found])
             reason = _apart(self._predictor.forecast(slots, HORIZONS_S), self._rules.tolerance)
-            if reason is None and self._rules.to_the_bit and self._judge.known.exact(name):
-                reason = "its state differs, though it was never rebuilt"
         except StateMismatch:  # of other weights: the next owner rebuilds it, and says so
             self._tally.states_skipped += 1
             return
