@@ -16,7 +16,9 @@ from stream.settings import DEFAULT_HORIZONS_S, Settings
 from stream.verify.compare import DEFAULT_M
 
 if TYPE_CHECKING:  # at run time this costs a second of torch and Kafka clients, which --help need not wait
-    from stream.verify.report import Report, Tally
+    from rich.table import Table
+
+    from stream.verify.report import Example, Report, Tally
 
 _HORIZONS = ",".join(f"{h:g}" for h in DEFAULT_HORIZONS_S)
 
@@ -98,12 +100,12 @@ def verify(
             tolerance=Tolerance(tolerance_m),
             to_the_bit=numbers is Numbers.EXACT,
         )
-        with _progress() as show:
-            report = asyncio.run(verified(settings, wanted, show))
+        with _progress() as progressed:
+            report = asyncio.run(verified(settings, wanted, progressed))
         if json:
             typer.echo(msgspec.json.encode(report.as_json()))
         else:
-            _tell(report)
+            show(report)
     if not report.ok:
         raise typer.Exit(1)
 
@@ -144,66 +146,76 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
     ) as progress:
         tasks = {}
 
-        def show(what: str, done: int, total: int) -> None:
+        def progressed(what: str, done: int, total: int) -> None:
             if what not in tasks:
                 tasks[what] = progress.add_task(what, total=total)
             progress.update(tasks[what], completed=done)
 
-        yield show
+        yield progressed
 
 
-# What the table shows, in order: the field of a Tally, and its heading.
+# What the table shows, in order: the field of a Tally, and its heading. Of the findings only those that there are.
 COLUMNS = (
     ("records", "records"),
     ("forecasts", "forecasts"),
-    ("dead_letters", "dead letters"),
-    ("input_duplicates", "duplicates"),
-    ("gap_fills", "gap fills"),
+    ("dead_letters", "letters"),
+    ("gap_fills", "fills"),
     ("open", "open"),
-    ("again", "came again"),
-    ("close", "close"),
-    ("other_model", "other model"),
-    ("unjudged", "unjudged"),
     ("states", "states"),
-    ("lost", "lost"),
-    ("duplicated", "duplicated"),
-    ("different", "different"),
-    ("unexpected", "unexpected"),
-    ("states_different", "states different"),
 )
-ALWAYS = {"records", "forecasts", "dead_letters", "gap_fills", "lost", "different", "unexpected"}
+# And what a line under it says, where there is any.
+BESIDE = (
+    ("input_duplicates", "duplicates in the input"),
+    ("again", "copies"),
+    ("close", "answers close, not equal"),
+    ("states_close", "states close, not equal"),
+    ("other_model", "answers of other weights"),
+    ("unjudged", "answers not judged"),
+    ("states_skipped", "states not judged"),
+    ("warmup", "records replayed for the states alone"),
+)
 
 
-def _tell(report: Report) -> None:
+def show(report: Report) -> None:
     """A table for people, the findings under it, and a last line that says how it went."""
     from rich.console import Console
-    from rich.table import Table
 
     from stream.verify.report import MEANING, VERDICTS
 
     console, total = Console(), report.total
-    shown = [(name, title) for name, title in COLUMNS if name in ALWAYS or getattr(total, name)]
-    table = Table("partition", box=None, pad_edge=False)
-    for _, title in shown:
-        table.add_column(title, justify="right")
-    rows: list[tuple[str, Tally]] = [(str(number), tally) for number, tally in sorted(report.tallies.items())]
-    if report.strays.wrong:
-        rows.append(("none", report.strays))
-    for label, tally in (*rows, ("all", total)):
-        table.add_row(label, *(f"{getattr(tally, name):,}" for name, _ in shown))
-    console.print(table)
-    for note in report.notes:
-        console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    console.print(_table(report))
+    beside = [f"{count:,} {what}" for name, what in BESIDE if (count := getattr(total, name))]
+    for line in ([", ".join(beside)] if beside else []) + report.notes:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     for verdict in VERDICTS:
         if count := getattr(total, verdict):
             console.print(f"{count:,} {verdict.replace('_', ' ')}: {MEANING[verdict]}", style="red", highlight=False)
         for found in report.examples:
             if found.verdict == verdict:
-                at = f"{found.topic}/{found.partition}" + ("" if found.offset is None else f"@{found.offset}")
-                line = f"  {at}  {found.entity or '-'}  {found.reason}"
-                console.print(line, markup=False, highlight=False, soft_wrap=True)
-    console.print(
-        "nothing is wrong" if report.ok else f"{total.wrong:,} findings",
-        f"in {report.seconds:.1f} s ({report.delivery})",
-        highlight=False,
-    )
+                console.print(_line(found), markup=False, highlight=False, soft_wrap=True)
+    how = f"in {report.seconds:.1f} s ({report.delivery})"
+    console.print("nothing is wrong" if report.ok else f"{total.wrong:,} findings", how, highlight=False)
+
+
+def _table(report: Report) -> Table:
+    from rich.table import Table
+
+    from stream.verify.report import VERDICTS
+
+    total = report.total
+    shown = [*COLUMNS, *((name, name.replace("_", " ")) for name in VERDICTS if getattr(total, name))]
+    table = Table("partition", box=None, pad_edge=False)
+    for _, heading in shown:
+        table.add_column(heading, justify="right")
+    rows: list[tuple[str, Tally]] = [(str(number), tally) for number, tally in sorted(report.tallies.items())]
+    if report.strays.wrong:
+        rows.append(("none", report.strays))
+    for label, tally in (*rows, ("all", total)):
+        table.add_row(label, *(f"{getattr(tally, name):,}" for name, _ in shown))
+    return table
+
+
+def _line(found: Example) -> str:
+    number = "" if found.partition < 0 else f"/{found.partition}"
+    offset = "" if found.offset is None else f"@{found.offset}"
+    return f"  {found.topic}{number}{offset}  {found.entity or '-'}  {found.reason}"

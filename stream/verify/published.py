@@ -164,7 +164,7 @@ class Published:
         return book if offset is None or offset >= book.span.begin else None
 
     def _stray(self, record: Record, entity: str | None, reason: str) -> None:
-        place = f"at {record.partition}@{record.offset}: {reason}"
+        place = f"(in partition {record.partition}) {reason}"
         self._report.blame(Example("unexpected", record.topic, -1, record.offset, entity, place))
 
 

@@ -79,6 +79,8 @@ class States:
         """Where the checkpoint stands, read before the committed offset."""
         span = self._judge.span
         if checkpoint is None:
+            if committed:
+                self._report.notes.append(f"partition {self._partition[1]}: there is no checkpoint to compare")
             return
         if committed is None or checkpoint > committed:
             reason = f"the checkpoint is at {checkpoint}, ahead of the committed offset {committed}"

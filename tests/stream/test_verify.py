@@ -15,6 +15,7 @@ from verify_rig import moved_north, verdict, with_fill, with_forecast
 from model.api import Predictor
 from stream import record
 from stream.store import MemoryStore
+from stream.verify.cli import show
 from stream.verify.compare import Tolerance
 from stream.verify.log import Start
 from stream.verify.report import VERDICTS, Report
@@ -393,6 +394,12 @@ async def test_a_record_of_an_entity_that_no_input_made_is_different(stored: Rig
     assert wrong(await verdict(stored, store=stored.store)) == {"states_different": 1}
 
 
+async def test_that_there_is_no_checkpoint_is_told(history: Rig) -> None:
+    report = await verdict(history, store=MemoryStore())
+    assert report.ok
+    assert report.notes == ["partition 0: there is no checkpoint to compare"]
+
+
 async def test_a_checkpoint_ahead_of_the_committed_offset_is_wrong(stored: Rig) -> None:
     report = await verdict(stored, store=stored.store, committed=39)
     assert wrong(report) == {"states_different": 1}
@@ -452,6 +459,22 @@ async def test_from_a_log_that_begins_late_an_entity_is_judged_from_its_next_ses
     report = await verdict(rig, begin=20)
     assert report.ok, report.examples
     assert (report.total.unjudged, report.total.forecasts) == (10, 10)
+
+
+# -- the command line ------------------------------------------------------------------------------------------------
+
+
+async def test_people_see_counts_findings_and_notes(history: Rig, capsys: pytest.CaptureFixture[str]) -> None:
+    moved = with_forecast(history.out[3], moved_north(5))
+    report = await verdict(history, [moved, *without(history, 3)[1:]], store=MemoryStore())
+    show(report)
+    shown = capsys.readouterr().out
+    assert "there is no checkpoint to compare" in shown
+    assert "1 lost: due, committed, and not there\n  pathcast.pings.v1/0@0  bus-1  no forecast" in shown
+    assert "1 different: not what the input makes\n  pathcast.pings.v1/0@3  bus-1  numbers differ by 5" in shown
+    assert "2 findings" in shown
+    show(await verdict(history))
+    assert "nothing is wrong" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
