@@ -236,7 +236,10 @@ async def _send(
     transactions hold the offsets of one group only.)"""
     marks = {letter.place[0]: letter.place[1] + 1 for letter in letters} | dict(ends)
     async with producer.transaction():
-        await asyncio.gather(*[await _sent(producer, letter) for letter in letters])
+        pending = [await _sent(producer, letter) for letter in letters]
+        for outcome in await asyncio.gather(*pending, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
         offsets = {TopicPartition(topic, number): mark for number, mark in marks.items()}
         await producer.send_offsets_to_transaction(offsets, group_of(topic, code))
 
