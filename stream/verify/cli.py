@@ -29,7 +29,7 @@ go on meanwhile: what the group has not committed yet may still be open. Nothing
 With --redis, each partition's checkpoint is compared with the replayed states, too. Exit code 1 if anything is wrong.
 
 Give the workers' --prefix, --group, --weights and --horizons. Numbers must be equal to the bit until a state was
-rebuilt, by a late ping or by a takeover that could not use it; from then on within --tolerance-m and 3 % of sigma.
+rebuilt, by a late ping or by a takeover that could not use it; from then on within --tolerance-m and 10 % of sigma.
 
 [bold]Examples[/]
 

@@ -6,21 +6,21 @@ What may differ after a legal takeover, by field (everything else must be equal)
     all          when it was published       that is the log's business
     forecast     latency_ms                  clocks
     forecast     cache: hit -> rebuilt       the new owner could not use the stored state, and rebuilt it
-    forecast     next, horizons              only once a state was rebuilt: streaming attends to int8 keys and values,
-                                             the full pass that rebuilds attends to what they were before rounding
+    forecast     next, horizons              only once a state was rebuilt: it begins at the window's oldest ping, the
+                                             streamed one knows of pings before that, and their steps round otherwise
     gap fill     points, length_m,           as above; and by the last digit always, as the rows of a batch share one
                  max_sigma_m                 product of matrices
     dead letter  the headers version         another release may have written it, with other words
                  and message
 
 So numbers are compared to the bit while nothing was rebuilt. A late ping rebuilds the state, too (`cache` is "rebuilt"
-in both then), and the rows that share that pass can move its last bits. A new session starts with a new state (`cache`
-is "none").
+in both then). A new session starts with a new state (`cache` is "none").
 
-How far a rebuilt state moves a forecast, measured on 25 November 2026 with the weights `small` and 72 Austin buses
-(12,000 pings): in units of the forecast's own sigma 0.3 % in the median and 1.7 % at most (24 m at 15 minutes), the
-variance by 4.8 % of itself at most, the time of the next step by 0.3 %. A ping that is missing from the state's last
-ten moves it by 4 % in the median, and `window`, which must be equal, tells that anyway.
+How far a rebuilt state moves a forecast, measured on 25 November 2026 with the weights `small` in bfloat16 on 432
+Austin buses, at 12 moments of 80,000 pings: not at all, to the bit, while its window holds the whole session; the
+others (550 of 5,184) in units of the forecast's own sigma by 1.0 % in the median, 5.9 % at most (52 m at 15 minutes),
+the variance by 9 % at most, the time of the next step by 0.5 %. A ping that is missing from the state's last ten moves
+a forecast about as far as that, and `window`, which must be equal, tells it anyway.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class Tolerance(NamedTuple):
     """How far numbers may be apart: so many metres, and shares of the forecast's own spread and time."""
 
     metres: float = DEFAULT_M
-    of_sigma: float = 0.03
-    of_variance: float = 0.1
+    of_sigma: float = 0.1
+    of_variance: float = 0.2
     of_time: float = 0.02
 
     def rounding(self) -> Tolerance:
