@@ -25,10 +25,10 @@ from model.network import Network
 from model.rings import Rows
 from model.transformer import Block
 
-# Below four rows, torch's products take another way through the library and differ in the last bit; then so would what
-# int8 rounds. From four on a row's numbers are the same whatever else is in the batch, so that replays are, too. Only
-# the interval's last layer, a single output, goes on to differ: no state knows of it.
-LEAST_ROWS: Final = 4
+# The rows of torch's products that are left over from fours take another way through the library and differ in the last
+# bit; then so would what int8 rounds, and, by the interval's last layer, a last digit of what is published. In whole
+# fours a row's numbers are the same whatever else is in the batch, so that replays are, too.
+ROWS: Final = 4
 
 Hidden = NDArray[Any]  # vectors [N, C]: float32, or bfloat16 as uint16 (model.bfloat), which is what a state keeps
 
@@ -137,8 +137,8 @@ def times(net: Network, fixes: NDArray[Any]) -> Tensor | None:
 
 
 def _enough(rows: int) -> NDArray[np.int64]:
-    """Indices of a batch's rows, the last repeated up to LEAST_ROWS; an empty batch stays empty."""
-    return np.minimum(np.arange(max(rows, LEAST_ROWS) if rows else 0), rows - 1)
+    """Indices of a batch's rows, the last repeated up to whole ROWS; an empty batch stays empty."""
+    return np.minimum(np.arange(-(-rows // ROWS) * ROWS), rows - 1)
 
 
 def _whole(hidden: Hidden) -> Tensor:

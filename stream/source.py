@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from stream.wire import Record
 
 Partition = tuple[str, int]  # topic, number
+Isolation = Literal["read_uncommitted", "read_committed"]
 
 STALL_S = 60.0  # no record and no progress for so long while some must come: the broker is not well
 REPLAY_CHUNK = 2_000  # records a time: some 2 MB, and short enough that other partitions get their turn
@@ -33,10 +34,11 @@ def record_of(raw: Any, seen_ms: float) -> Record:
 
 
 @asynccontextmanager
-async def _reader(bootstrap: Sequence[str]) -> AsyncIterator[AIOKafkaConsumer]:
+async def _reader(bootstrap: Sequence[str], isolation: Isolation) -> AsyncIterator[AIOKafkaConsumer]:
     consumer = AIOKafkaConsumer(
         bootstrap_servers=list(bootstrap),
         enable_auto_commit=False,
+        isolation_level=isolation,
         auto_offset_reset="earliest",  # records that retention has deleted meanwhile cannot be replayed
     )
     await consumer.start()
@@ -46,14 +48,18 @@ async def _reader(bootstrap: Sequence[str]) -> AsyncIterator[AIOKafkaConsumer]:
         await consumer.stop()
 
 
-async def reread(bootstrap: Sequence[str], partition: Partition, start: int, end: int) -> AsyncIterator[list[Record]]:
+async def reread(
+    bootstrap: Sequence[str], partition: Partition, start: int, end: int, *, isolation: Isolation = "read_uncommitted"
+) -> AsyncIterator[list[Record]]:
     """The records of [start, end) that still exist, in order, in chunks. Joins no group, commits nothing.
 
     Raises:
         RuntimeError: the broker hands out nothing more before `end`.
     """
+    if start >= end:
+        return  # aiokafka's `stop` raises CancelledError in a consumer that never came to fetch
     tp = TopicPartition(*partition)
-    async with _reader(bootstrap) as consumer:
+    async with _reader(bootstrap, isolation) as consumer:
         consumer.assign([tp])
         consumer.seek(tp, start)
         moved_at = time.monotonic()

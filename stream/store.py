@@ -14,7 +14,7 @@ a crash in between leaves records that are newer than the offset, which replay s
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, cast
 
 from redis.asyncio import Redis
@@ -91,6 +91,12 @@ class Store(Protocol):
     async def forget(self, partition: Partition, epoch: int) -> None:
         """Delete all records and the offset of the partition; its epoch stays. Raises Fenced."""
 
+    async def peek(self, partition: Partition) -> Claim:
+        """What stands there, without claiming it: for onlookers. Epoch 0: nobody ever claimed it."""
+
+    def entity_ids(self, partition: Partition) -> AsyncIterator[str]:
+        """The entities that have records, in no order; one that comes or goes meanwhile may be missed or told twice."""
+
     async def close(self) -> None: ...
 
 
@@ -130,6 +136,13 @@ class MemoryStore:
         self._check(partition, epoch)
         self._records.pop(partition, None)
         self._claims[partition] = Claim(epoch, None)
+
+    async def peek(self, partition: Partition) -> Claim:
+        return self._claims.get(partition, Claim(0, None))
+
+    async def entity_ids(self, partition: Partition) -> AsyncIterator[str]:
+        for entity_id in list(self._records.get(partition, ())):
+            yield entity_id
 
     async def close(self) -> None:
         pass
@@ -242,17 +255,30 @@ class RedisStore:
     async def forget(self, partition: Partition, epoch: int) -> None:
         # The offset goes last: a crash before it leaves the checkpoint that made us forget, and we are told again.
         meta = self._meta_key(partition)
-        pattern = _glob_escaped(self._entity_key(partition, "")) + "*"
         keys: list[Any] = []
-        async for key in self._redis.scan_iter(match=pattern, count=MAX_CALL_ITEMS):
+        async for key in self._records(partition):
             keys.append(key)
             if len(keys) == MAX_CALL_ITEMS:
                 _refuse_unless_current(partition, epoch, int(await self._forget([meta, *keys], [epoch, "records"])))
                 keys.clear()
         _refuse_unless_current(partition, epoch, int(await self._forget([meta, *keys], [epoch, "offset"])))
 
+    async def peek(self, partition: Partition) -> Claim:
+        epoch, offset = await cast(Any, self._redis.hmget(self._meta_key(partition), [FIELD_EPOCH, FIELD_OFFSET]))
+        return Claim(int(epoch or 0), None if offset is None else int(offset))
+
+    async def entity_ids(self, partition: Partition) -> AsyncIterator[str]:
+        prefix = self._entity_key(partition, "").encode()
+        async for key in self._records(partition):
+            yield key[len(prefix) :].decode()
+
     async def close(self) -> None:
         await self._redis.aclose()
+
+    def _records(self, partition: Partition) -> AsyncIterator[bytes]:
+        """The keys of all records of the partition; SCAN may tell one twice."""
+        pattern = _glob_escaped(self._entity_key(partition, "")) + "*"
+        return cast(AsyncIterator[bytes], self._redis.scan_iter(match=pattern, count=MAX_CALL_ITEMS))
 
     def _meta_key(self, partition: Partition) -> str:
         return self._partition_key(partition) + KEY_META

@@ -7,13 +7,17 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
 from model.api import Predictor
+from stream import record
 from stream.engine import Engine
 from stream.residents import Counts
 from stream.settings import Settings
 from stream.store import MemoryStore, Partition, Store
+from stream.track import Policy, Track
+from stream.tracks import Tracks
 from stream.wire import Outgoing, Ping, Record, dumps
 
 T0 = 1_700_000_000_000
@@ -146,3 +150,11 @@ def assert_same_answers(ones: Sequence[Outgoing], others: Sequence[Outgoing]) ->
             assert a.value == b.value
         else:
             assert_close(json.loads(a.value or b""), json.loads(b.value or b""))
+
+
+def written(entity_id: str, track: Track, state: bytes, *, of: bytes) -> bytes:
+    """A sound record of this track and state, as wide as the record `of`."""
+    tracks = Tracks(Policy(int(np.frombuffer(of, record.HEAD, count=1)["places"][0])))
+    tracks.clear(np.arange(1))
+    tracks.write(0, track)
+    return record.dumps([entity_id], tracks, np.array([0]), [state])[0]

@@ -102,7 +102,7 @@ class FlakyStore(MemoryStore):
         if self.writes_to_fail:
             self.writes_to_fail -= 1
             raise ConnectionError("Redis is away")
-        await super().put_many(partition, epoch, next_offset, items)
+        return await super().put_many(partition, epoch, next_offset, items)
 
     def checkpoint(self, partition: Partition) -> Claim:
         return self._claims.get(partition, Claim(0, None))

@@ -246,7 +246,7 @@ class AwayStore(MemoryStore):
     async def put_many(self, partition: Partition, epoch: int, next_offset: int | None, items: Any) -> None:
         if self.away:
             raise ConnectionError("away")
-        await super().put_many(partition, epoch, next_offset, items)
+        return await super().put_many(partition, epoch, next_offset, items)
 
 
 async def test_nothing_is_folded_while_the_store_is_away_so_that_the_batch_can_be_tried_again(

@@ -173,6 +173,16 @@ async def test_forgetting_deletes_records_and_offset_but_not_the_epoch(store: St
         await store.forget(A, epoch)
 
 
+async def test_an_onlooker_sees_what_stands_there_and_fences_nobody(store: Store) -> None:
+    assert await store.peek(A) == Claim(0, None)
+    epoch, _ = await store.claim(A)
+    await store.put_many(A, epoch, 9, {"x": b"1", "*": b"2", "ß": b"3"})
+    await store.put_many(B, (await store.claim(B)).epoch, 1, {"z": b"1"})
+    assert await store.peek(A) == Claim(epoch, 9)
+    assert {entity_id async for entity_id in store.entity_ids(A)} == {"x", "*", "ß"}
+    await store.put_many(A, epoch, 10, {})  # not fenced by our look
+
+
 @pytest.mark.parametrize("entity_id", ["{a}", "x}:meta", "*", "ß🚌", "a b", "\\"])
 async def test_any_entity_id_is_a_key_of_its_own(store: Store, entity_id: str) -> None:
     epoch, _ = await store.claim(A)

@@ -1,0 +1,264 @@
+"""`pathcast dlq`: what was rejected, why, and back again after a fix. Shows and asks; decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import heapq
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import msgspec
+import typer
+
+from stream.cli_options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet
+from stream.wire import Record, Topics
+
+if TYPE_CHECKING:
+    from stream.dlq import Box, Letter, Plan  # Kafka clients take half a second to import: not for --help
+
+PREVIEW = 256  # bytes of a value that is not text, as hex
+HOUR_MS = 3_600_000
+AGES = (("1 h", HOUR_MS), ("1 day", 24 * HOUR_MS), ("1 week", 7 * 24 * HOUR_MS), ("older", float("inf")))
+
+app = typer.Typer(help="Dead letters: count them, look at one, put them back after a fix.", no_args_is_help=True)
+
+Codes = Annotated[list[str] | None, typer.Option("--code", help="only this code; may be given several times")]
+
+LIST = """Count the dead letters by code, source topic and age, and show the newest.
+
+[bold]Examples[/]
+
+  pathcast dlq list
+  pathcast dlq list --code lat_out_of_range --limit 50
+  pathcast dlq list --json
+"""
+SHOW = """Show one dead letter, at PARTITION:OFFSET of the dead letter topic: key, value and all headers.
+
+A value that is UTF-8 is shown as text, any other as hex (its first 256 bytes), or base64 with --json.
+
+[bold]Examples[/]
+
+  pathcast dlq show 0:17
+  pathcast dlq show 0:17 --json
+"""
+REPLAY = """Put dead letters back into the topic and partition that they came from, as they came.
+
+For after a fix: of the worker, or of what its rules are. Each is put back once, whoever does it and however often, in
+Kafka transactions that hold both the records and the mark that they were put back. A record that is still bad becomes
+a new dead letter.
+
+[bold]Examples[/]
+
+  pathcast dlq replay --code ts_in_future --dry-run
+  pathcast dlq replay --code ts_in_future --code bad_field
+  pathcast dlq replay --yes --json
+"""
+
+
+class Counted(NamedTuple):
+    """All letters counted, and the newest of them."""
+
+    counts: Counter[tuple[str, str, str]]  # by code, source topic and age
+    newest: list[Letter]
+    done: dict[str, dict[int, int]]  # by code and partition, the offset below which letters were put back
+
+
+@app.command("list", help=LIST)
+def list_(
+    code: Codes = None,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="how many of the newest to show")] = 20,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    prefix: Prefix = DEFAULT_PREFIX,
+    json: Json = False,
+) -> None:
+    with quiet():
+        counted = asyncio.run(_counted(bootstrap, prefix, code or [], limit))
+        if json:
+            typer.echo(msgspec.json.encode(_listed(counted)))
+        else:
+            _show_counts(counted)
+
+
+@app.command(help=SHOW)
+def show(
+    where: Annotated[str, typer.Argument(metavar="PARTITION:OFFSET", help="of the dead letter topic")],
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    prefix: Prefix = DEFAULT_PREFIX,
+    json: Json = False,
+) -> None:
+    number, _, offset = where.partition(":")
+    if not (number.isdecimal() and offset.isdecimal()):
+        raise typer.BadParameter(f"not PARTITION:OFFSET: {where!r}", param_hint="PARTITION:OFFSET")
+    with quiet():
+        record = asyncio.run(_record(bootstrap, prefix, (int(number), int(offset))))
+        if json:
+            typer.echo(msgspec.json.encode(_fields(record)))
+        else:
+            _show_record(record)
+
+
+@app.command(help=REPLAY)
+def replay(
+    code: Codes = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be put back")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    prefix: Prefix = DEFAULT_PREFIX,
+    json: Json = False,
+) -> None:
+    with quiet():
+        made = asyncio.run(_planned(bootstrap, prefix, code or []))
+        if made.todo and not dry_run:
+            if not yes:
+                _say(made, "to put back", err=True)
+                typer.confirm("put them back?", abort=True, err=True)
+            made = asyncio.run(_put_back(bootstrap, prefix, code or []))
+        if json:
+            typer.echo(
+                msgspec.json.encode(
+                    {
+                        "replayed": 0 if dry_run else len(made.todo),
+                        "by_code": made.by_code,
+                        "replayed_before": made.done,
+                        "copies": made.copies,
+                        "dry_run": dry_run,
+                    }
+                )
+            )
+        else:
+            _say(made, "would be put back" if dry_run else "put back")
+
+
+async def _box(bootstrap: str, prefix: str) -> Box:
+    from stream.dlq import Box
+
+    return await Box.open(bootstrap, Topics.of(prefix).dead_letters)
+
+
+async def _counted(bootstrap: str, prefix: str, codes: list[str], limit: int) -> Counted:
+    box, now_ms = await _box(bootstrap, prefix), time.time() * 1000
+    counts: Counter[tuple[str, str, str]] = Counter()
+    newest: list[tuple[int, Any, Letter]] = []  # a heap: the oldest of the newest on top
+    async for letter in box.letters():
+        if codes and letter.code not in codes:
+            continue
+        age = next(name for name, limit_ms in AGES if now_ms - letter.found_ms <= limit_ms)
+        counts[letter.code, letter.source.topic, age] += 1
+        heapq.heappush(newest, (letter.found_ms, letter.place, letter))
+        if len(newest) > limit:
+            heapq.heappop(newest)
+    done = await box.done({code for code, _, _ in counts})
+    return Counted(counts, [letter for _, _, letter in sorted(newest, reverse=True)], done)
+
+
+async def _record(bootstrap: str, prefix: str, place: tuple[int, int]) -> Record:
+    return await (await _box(bootstrap, prefix)).record(place)
+
+
+async def _planned(bootstrap: str, prefix: str, codes: list[str]) -> Plan:
+    from stream.dlq import plan
+
+    return await plan(await _box(bootstrap, prefix), codes)
+
+
+async def _put_back(bootstrap: str, prefix: str, codes: list[str]) -> Plan:
+    from stream.dlq import put_back
+
+    return await put_back(await _box(bootstrap, prefix), codes)
+
+
+def _say(made: Plan, what: str, *, err: bool = False) -> None:
+    for code, count in made.by_code.items():
+        typer.echo(f"{count:>10,}  {code}", err=err)
+    beside = f"; {made.copies:,} copies" if made.copies else ""
+    typer.echo(f"{len(made.todo):,} {what}; {made.done:,} were before{beside}", err=err)
+
+
+def _listed(counted: Counted) -> dict[str, Any]:
+    from stream.dlq import is_done
+
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for (code, topic, age), count in sorted(counted.counts.items()):
+        row = rows.setdefault((code, topic), {"code": code, "topic": topic, "count": 0, "by_age": {}})
+        row["count"] += count
+        row["by_age"][age] = count
+    letters = [
+        {
+            "place": "{}:{}".format(*letter.place),
+            "found_ms": letter.found_ms,
+            "code": letter.code,
+            "message": letter.message,
+            "source": letter.source._asdict(),
+            "key": None if letter.key is None else letter.key.decode(errors="replace"),
+            "replayed": is_done(letter, counted.done),
+        }
+        for letter in counted.newest
+    ]
+    return {"counts": sorted(rows.values(), key=lambda row: -row["count"]), "newest": letters}
+
+
+def _show_counts(counted: Counted) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    listed, console = _listed(counted), Console()
+    table = Table("code", "from", "letters", *(name for name, _ in AGES), box=None, pad_edge=False)
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for row in listed["counts"]:
+        ages = (row["by_age"].get(name) for name, _ in AGES)
+        table.add_row(row["code"], row["topic"], f"{row['count']:,}", *("" if n is None else f"{n:,}" for n in ages))
+    console.print(table)
+    for letter in listed["newest"]:
+        parts = (
+            f"{_time(letter['found_ms'])}  {letter['place']:<10}",
+            f"{'-' if letter['key'] is None else letter['key']:<12}",
+            f"{letter['code']}: {letter['message']}",
+            *(["(put back)"] if letter["replayed"] else []),
+        )
+        console.print(_plain("  ".join(parts)), markup=False, highlight=False, soft_wrap=True)
+
+
+def _show_record(record: Record) -> None:
+    typer.echo(f"place    {record.partition}:{record.offset}, {_time(record.timestamp_ms)}")
+    typer.echo(f"key      {_shown(record.key)}")
+    for name, value in record.headers:
+        typer.echo(f"header   {_plain(name)}: {_shown(value)}")
+    typer.echo(f"value    {'' if record.value is None else f'{len(record.value):,} bytes'}")
+    typer.echo(_shown(record.value))
+
+
+def _fields(record: Record) -> dict[str, Any]:
+    headers = [{"name": name, **_named("value", value)} for name, value in record.headers]
+    place = {"place": f"{record.partition}:{record.offset}", "timestamp_ms": record.timestamp_ms}
+    return {**place, **_named("key", record.key), **_named("value", record.value), "headers": headers}
+
+
+def _named(name: str, raw: bytes | None) -> dict[str, str | None]:
+    """A field of JSON: text if the bytes are that, else base64 under another name."""
+    try:
+        return {name: None if raw is None else raw.decode()}
+    except UnicodeDecodeError:
+        return {f"{name}_base64": base64.b64encode(raw or b"").decode()}
+
+
+def _shown(raw: bytes | None) -> str:
+    if raw is None:
+        return "none"
+    try:
+        return _plain(raw.decode())
+    except UnicodeDecodeError:
+        more = f" ... and {len(raw) - PREVIEW:,} bytes more" if len(raw) > PREVIEW else ""
+        return f"hex {raw[:PREVIEW].hex(' ')}{more}"
+
+
+def _plain(text: str) -> str:
+    """A sender's text, without what could steer a terminal."""
+    return "".join(char if char.isprintable() or char in "\n\t" else "�" for char in text)
+
+
+def _time(ts_ms: int) -> str:
+    return datetime.fromtimestamp(ts_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

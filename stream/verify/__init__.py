@@ -1,0 +1,1 @@
+"""`pathcast verify`: what came out, held against a replay of what went in. Publishes, commits and claims nothing."""

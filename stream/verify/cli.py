@@ -1,0 +1,221 @@
+"""`pathcast verify`: the options, progress, and the report for people. Judges nothing itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+from stream.cli_options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet
+from stream.settings import DEFAULT_HORIZONS_S, Settings
+from stream.verify.compare import DEFAULT_M
+
+if TYPE_CHECKING:  # at run time this costs a second of torch and Kafka clients, which --help need not wait
+    from rich.table import Table
+
+    from stream.verify.report import Example, Report, Tally
+
+_HORIZONS = ",".join(f"{h:g}" for h in DEFAULT_HORIZONS_S)
+
+HELP = """Hold every output against a replay of the input: what is lost, duplicated, different or unexpected?
+
+Reads the pings topic and the output topics, runs the pings through the worker's own engine, and compares. Workers may
+go on meanwhile: what the group has not committed yet may still be open. Nothing is published, committed or claimed.
+With --redis, each partition's checkpoint is compared with the replayed states, too. Exit code 1 if anything is wrong.
+
+Give the workers' --prefix, --group, --weights and --horizons. Numbers must be equal to the bit until a state was
+rebuilt, by a late ping or by a takeover that could not use it; from then on within --tolerance-m and 10 % of sigma.
+
+[bold]Examples[/]
+
+  pathcast verify
+  pathcast verify --redis redis://127.0.0.1:6379/0 --json
+  pathcast verify --delivery exactly_once --from 2026-11-25T08:00:00Z
+  pathcast verify --from 0:120000,1:118500 --warmup 64000
+"""
+
+
+class DeliveryGuarantee(StrEnum):
+    AT_LEAST_ONCE = "at_least_once"
+    EXACTLY_ONCE = "exactly_once"
+
+
+class Numbers(StrEnum):
+    EXACT = "exact"
+    CLOSE = "close"
+
+
+def verify(
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    prefix: Prefix = DEFAULT_PREFIX,
+    group: Annotated[
+        str, typer.Option("--group", envvar="PATHCAST_GROUP", help="the workers' consumer group")
+    ] = Settings.group,
+    weights: Annotated[
+        str, typer.Option("--weights", envvar="PATHCAST_WEIGHTS", help="a bundled name or a directory")
+    ] = Settings.weights,
+    horizons: Annotated[
+        str, typer.Option("--horizons", envvar="PATHCAST_HORIZONS", help="seconds ahead, separated by commas")
+    ] = _HORIZONS,
+    delivery: Annotated[
+        DeliveryGuarantee, typer.Option("--delivery", help="exactly_once: as a read_committed reader, and no copies")
+    ] = DeliveryGuarantee.AT_LEAST_ONCE,
+    start: Annotated[
+        str, typer.Option("--from", help="judge from here: earliest, OFFSET, PARTITION:OFFSET,... or a time (RFC 3339)")
+    ] = "earliest",
+    warmup: Annotated[
+        int | None, typer.Option("--warmup", min=0, help="replay so many records before --from; default: all there are")
+    ] = None,
+    redis: Annotated[
+        str | None, typer.Option("--redis", help="compare the states that are checkpointed there; default: none")
+    ] = None,
+    tolerance_m: Annotated[
+        float, typer.Option("--tolerance-m", min=0, help="metres that numbers may be apart after a rebuild")
+    ] = DEFAULT_M,
+    numbers: Annotated[
+        Numbers, typer.Option("--numbers", help="close: the workers' processors sum floats in another order than ours")
+    ] = Numbers.EXACT,
+    json: Json = False,
+) -> None:
+    settings = _settings(bootstrap, prefix, group, weights, horizons, redis)
+    with quiet():
+        from stream.verify.compare import Tolerance
+        from stream.verify.log import Start
+        from stream.verify.run import Wanted, verified
+
+        try:
+            begin = Start.parse(start)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--from") from None
+        wanted = Wanted(
+            once=delivery is DeliveryGuarantee.EXACTLY_ONCE,
+            start=begin,
+            warmup=warmup,
+            states=redis is not None,
+            tolerance=Tolerance(tolerance_m),
+            to_the_bit=numbers is Numbers.EXACT,
+        )
+        with _progress() as progressed:
+            report = asyncio.run(verified(settings, wanted, progressed))
+        if json:
+            typer.echo(msgspec.json.encode(report.as_json()))
+        else:
+            show(report)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+verify.__doc__ = HELP
+
+
+def _settings(bootstrap: str, prefix: str, group: str, weights: str, horizons: str, redis: str | None) -> Settings:
+    try:
+        return Settings(
+            bootstrap=bootstrap,
+            prefix=prefix,
+            group=group,
+            weights=weights,
+            horizons_s=tuple(float(part) for part in horizons.split(",")),
+            redis_url=redis or Settings.redis_url,
+        )
+    except ValueError as error:
+        raise typer.BadParameter(f"{horizons!r}: {error}", param_hint="--horizons") from None
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Takes what is being done, how far, and of how much; shows it on a terminal's stderr."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(
+        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True
+    ) as progress:
+        tasks = {}
+
+        def progressed(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=total)
+            progress.update(tasks[what], completed=done)
+
+        yield progressed
+
+
+# What the table shows, in order: the field of a Tally, and its heading. Of the findings only those that there are.
+COLUMNS = (
+    ("records", "records"),
+    ("forecasts", "forecasts"),
+    ("dead_letters", "letters"),
+    ("gap_fills", "fills"),
+    ("open", "open"),
+    ("states", "states"),
+)
+# And what a line under it says, where there is any.
+BESIDE = (
+    ("input_duplicates", "duplicates in the input"),
+    ("again", "copies"),
+    ("close", "answers close, not equal"),
+    ("states_close", "states close, not equal"),
+    ("other_model", "answers of other weights"),
+    ("unjudged", "answers not judged"),
+    ("states_skipped", "states not judged"),
+    ("warmup", "records replayed for the states alone"),
+)
+
+
+def show(report: Report) -> None:
+    """A table for people, the findings under it, and a last line that says how it went."""
+    from rich.console import Console
+
+    from stream.verify.report import MEANING, VERDICTS
+
+    console, total = Console(), report.total
+    console.print(_table(report))
+    beside = [f"{count:,} {what}" for name, what in BESIDE if (count := getattr(total, name))]
+    for line in ([", ".join(beside)] if beside else []) + report.notes:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for verdict in VERDICTS:
+        if count := getattr(total, verdict):
+            console.print(f"{count:,} {verdict.replace('_', ' ')}: {MEANING[verdict]}", style="red", highlight=False)
+        for found in report.examples:
+            if found.verdict == verdict:
+                console.print(_line(found), markup=False, highlight=False, soft_wrap=True)
+    how = f"in {report.seconds:.1f} s ({report.delivery})"
+    console.print("nothing is wrong" if report.ok else f"{total.wrong:,} findings", how, highlight=False)
+
+
+def _table(report: Report) -> Table:
+    from rich.table import Table
+
+    from stream.verify.report import VERDICTS
+
+    total = report.total
+    shown = [*COLUMNS, *((name, name.replace("_", " ")) for name in VERDICTS if getattr(total, name))]
+    table = Table("partition", box=None, pad_edge=False)
+    for _, heading in shown:
+        table.add_column(heading, justify="right")
+    rows: list[tuple[str, Tally]] = [(str(number), tally) for number, tally in sorted(report.tallies.items())]
+    if report.strays.wrong:
+        rows.append(("none", report.strays))
+    for label, tally in (*rows, ("all", total)):
+        table.add_row(label, *(f"{getattr(tally, name):,}" for name, _ in shown))
+    return table
+
+
+def _line(found: Example) -> str:
+    number = "" if found.partition < 0 else f"/{found.partition}"
+    offset = "" if found.offset is None else f"@{found.offset}"
+    return f"  {found.topic}{number}{offset}  {found.entity or '-'}  {found.reason}"

@@ -1,0 +1,285 @@
+"""One partition's answers against those that a replay makes. Knows verdicts; knows no broker, no store and no model.
+
+    replayed answer      published copies                        verdict
+    due                  none, committed                         lost
+    due                  none, not committed                     open: it may still come
+    due                  some, all equal                         fine; several: again, or duplicated (exactly_once)
+    due                  one that is not equal                   doubt: read it back and compare it field by field
+    none                 some                                    unexpected
+
+A doubt ends as close (within the tolerance that a rebuilt state has), other_model, or different.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from stream.clean import parse
+from stream.verify.compare import (
+    Tolerance,
+    digest_forecast,
+    digest_gapfill,
+    digest_letter,
+    forecast_difference,
+    gapfill_difference,
+    letter_difference,
+)
+from stream.verify.published import CACHES, HIT, NONE, OTHER_MODEL, REBUILT, Book, Copy, Span
+from stream.verify.report import Example, Report, Verdict
+from stream.wire import Forecast, Outgoing, Ping, Record, Topics, loads_forecast, loads_gapfill
+
+LEGAL_CACHES: Final = {"hit": HIT | REBUILT, "rebuilt": REBUILT, "none": NONE}
+SETTLED_EXTRA: Final = 8  # pings beyond a full window, so that none is left that only our late start let in
+
+Place = tuple[str, int, int]  # topic, partition, offset
+
+
+class Rules(NamedTuple):
+    """What to hold the answers to."""
+
+    topics: Topics
+    tolerance: Tolerance
+    history: int  # pings in a full window
+    once: bool = False  # exactly_once: a copy is an error
+    to_the_bit: bool = True  # where nothing was rebuilt
+
+
+class Doubt(NamedTuple):
+    """A published copy that is not equal to what is due. No tolerance: its numbers must be."""
+
+    due: Outgoing
+    place: Place
+    times: int
+    tolerance: Tolerance | None
+
+
+class Known:
+    """What the replay knows of each entity of one partition: whether its track and state are those of the workers.
+
+    From a log that begins at 0, all. From a later beginning, an entity is settled when its window was full of replayed
+    pings and some more, or when it began a new session: then its window cannot hold anything from before.
+    """
+
+    def __init__(self, *, complete: bool, history: int) -> None:
+        self.complete = complete
+        self._enough = history + SETTLED_EXTRA
+        self._pings: Counter[str] = Counter()
+        self._settled: dict[str, int] = {}  # and since which record timestamp
+        self._rebuilt: set[str] = set()
+
+    def settled(self, entity: str | None) -> bool:
+        """None: the record is no ping, which needs no history to tell."""
+        return self.complete or entity is None or entity in self._settled
+
+    def settled_before(self, entity: str, timestamp_ms: int) -> bool:
+        return self.complete or self._settled.get(entity, timestamp_ms) < timestamp_ms
+
+    def exact(self, entity: str) -> bool:
+        return entity not in self._rebuilt
+
+    def note(self, entity: str, due: Forecast, caches: int, timestamp_ms: int) -> None:
+        """The replay's forecast of an entity's ping, and what the published ones say of their states."""
+        if due.cache == "none":
+            self._rebuilt.discard(entity)
+        if due.cache == "rebuilt" or caches & (REBUILT | OTHER_MODEL):
+            self._rebuilt.add(entity)
+        if self.complete or entity in self._settled:
+            return
+        self._pings[entity] += 1
+        if due.cache == "none" and self._pings[entity] > 1:
+            self._settled[entity] = timestamp_ms
+        elif self._pings[entity] >= self._enough:
+            self._settled[entity] = timestamp_ms
+            self._rebuilt.add(entity)  # the workers' state has older pings behind it, which still move its last bits
+
+
+class Judge:
+    """Takes the input of one partition, record by record, with the answers that the replay gave."""
+
+    def __init__(self, number: int, book: Book, rules: Rules, report: Report) -> None:
+        self.known = Known(complete=book.span.begin == 0, history=rules.history)
+        self.doubts: list[Doubt] = []
+        self._partition = number
+        self._book = book
+        self._rules = rules
+        self._report = report
+        self._tally = report.tally(number)
+
+    @property
+    def span(self) -> Span:
+        return self._book.span
+
+    def record(self, record: Record, answers: Sequence[Outgoing]) -> str | None:
+        """The next input record, in offset order, and what is due to it. Returns its entity, if it is a ping."""
+        topics, known = self._rules.topics, self.known
+        due = {answer.topic: answer for answer in answers if answer.topic in (topics.forecasts, topics.dead_letters)}
+        forecast, letter = due.get(topics.forecasts), due.get(topics.dead_letters)
+        entity = _entity(record)
+        judged = record.offset >= self.span.start
+        if judged:
+            self._tally.records += 1
+        else:
+            self._tally.warmup += 1
+        if forecast is not None:
+            self._forecast(forecast, entity, judged=judged)
+        if letter is not None and known.settled(entity):
+            self._copies(letter, self._book.letters.pop(record.offset, []), digest_letter(_published(letter)), judged)
+        if not known.settled(entity):
+            self._tally.unjudged += judged
+            self._ignore(record.offset)
+        elif judged:
+            self._tally.input_duplicates += not due
+        for answer in answers:
+            if answer.topic == topics.gapfills:
+                self._fill(answer, judged=judged and known.settled(entity))
+        return entity
+
+    def finish(self) -> None:
+        """After the last record: what is left answers nothing."""
+        for offset in self._book.forecasts.left():
+            if offset >= self.span.start:
+                self._unexpected("forecast", offset, self._book.forecasts.take(offset))
+        for offset, copies in self._book.letters.items():
+            if offset >= self.span.start:
+                self._unexpected("dead letter", offset, copies)
+        for key, copies in self._book.fills.items():
+            entity, issued_ms = self._book.fill_facts[key]
+            if self.known.settled_before(entity, issued_ms):
+                gap_id, revision, status = key
+                for copy in copies:
+                    place = "/".join(map(str, copy.place))
+                    reason = f"no {status} gap fill {gap_id} (revision {revision}) is due; it is at {place}"
+                    self._blame("unexpected", None, entity, reason, copy.times)
+
+    def settle(self, found: Mapping[Place, Record]) -> None:
+        """Decide the doubts, given what lies at their places; what is gone meanwhile cannot be judged."""
+        for doubt in self.doubts:
+            published = found.get(doubt.place)
+            if published is None:
+                self._tally.unjudged += 1
+                continue
+            reason, other_model = self._difference(doubt, published)
+            if reason is not None:
+                entity = (doubt.due.key or b"").decode(errors="replace")
+                where = "{}/{}@{}".format(*doubt.place)
+                self._blame("different", doubt.due.src.offset, entity, f"{reason} (at {where})", doubt.times)
+            elif other_model:
+                self._tally.other_model += 1
+            else:
+                self._tally.close += 1
+        self.doubts.clear()
+
+    def _forecast(self, answer: Outgoing, entity: str | None, *, judged: bool) -> None:
+        offset = answer.src.offset
+        due, copies = loads_forecast(answer.value or b""), self._book.forecasts.take(offset)
+        caches = 0
+        for copy in copies:
+            caches |= copy.caches
+        self.known.note(due.entity_id, due, caches, answer.src.timestamp_ms)
+        if not judged or not self.known.settled(entity):
+            return
+        legal = [copy for copy in copies if not copy.caches & ~OTHER_MODEL & ~LEGAL_CACHES[due.cache]]
+        for copy in copies:
+            if copy not in legal:
+                said = " and ".join(name for name, bit in CACHES.items() if copy.caches & bit)
+                where = f"{answer.topic}/{copy.place[0]}@{copy.place[1]}"
+                reason = f"cache is {said}, expected {due.cache} (at {where})"
+                self._blame("different", offset, due.entity_id, reason, copy.times)
+        self._count(answer, copies)
+        self._doubt(answer, legal, digest_forecast(answer.key, due), self._tolerance(due.entity_id))
+
+    def _fill(self, answer: Outgoing, *, judged: bool) -> None:
+        fill = loads_gapfill(answer.value or b"")
+        key = fill.gap_id, fill.revision, fill.status
+        copies = self._book.fills.pop(key, [])
+        if judged:
+            tolerance = self._tolerance(fill.entity_id) or self._rules.tolerance.rounding()
+            self._count(answer, copies)
+            self._doubt(answer, copies, digest_gapfill(answer.key, fill), tolerance)
+
+    def _copies(self, answer: Outgoing, copies: Sequence[Copy], digest: int, judged: bool) -> None:
+        if judged:
+            self._count(answer, copies)
+            self._doubt(answer, copies, digest, None)
+
+    def _ignore(self, offset: int) -> None:
+        """What was published for a record that cannot be judged."""
+        self._book.forecasts.take(offset)
+        self._book.letters.pop(offset, None)
+
+    def _count(self, answer: Outgoing, copies: Sequence[Copy]) -> None:
+        """How often the answer came."""
+        kind = self._kind(answer)
+        offset, entity = answer.src.offset, (answer.key or b"").decode(errors="replace")
+        if not copies and offset < self.span.committed:
+            reason = f"no {kind} although the group committed {self.span.committed}"
+            self._blame("lost", offset, entity, reason, 1)
+        elif not copies:
+            self._tally.open += 1
+        else:
+            name = kind.replace(" ", "_") + "s"
+            setattr(self._tally, name, getattr(self._tally, name) + 1)
+        extra = sum(copy.times for copy in copies) - 1
+        if extra > 0 and self._rules.once:
+            self._blame("duplicated", offset, entity, f"a {kind} came {extra + 1} times", extra)
+        elif extra > 0:
+            self._tally.again += extra
+
+    def _doubt(self, answer: Outgoing, copies: Sequence[Copy], digest: int, tolerance: Tolerance | None) -> None:
+        for copy in copies:
+            if copy.digest != digest:
+                self.doubts.append(Doubt(answer, (answer.topic, *copy.place), copy.times, tolerance))
+
+    def _tolerance(self, entity: str) -> Tolerance | None:
+        if self.known.exact(entity):
+            return None if self._rules.to_the_bit else self._rules.tolerance
+        return self._rules.tolerance
+
+    def _difference(self, doubt: Doubt, published: Record) -> tuple[str | None, bool]:
+        """Why it differs, if it does, and whether it is of another model."""
+        due = doubt.due
+        if due.topic == self._rules.topics.dead_letters:
+            return letter_difference(_published(due), published), False
+        if published.key != due.key:
+            return f"its key is {published.key!r}, expected {due.key!r}", False
+        if due.topic == self._rules.topics.gapfills:
+            fill, other = loads_gapfill(due.value or b""), loads_gapfill(published.value or b"")
+            assert doubt.tolerance is not None
+            return gapfill_difference(fill, other, doubt.tolerance), other.model != fill.model
+        forecast, found = loads_forecast(due.value or b""), loads_forecast(published.value or b"")
+        return forecast_difference(forecast, found, doubt.tolerance), found.model != forecast.model
+
+    def _unexpected(self, kind: str, offset: int, copies: Sequence[Copy]) -> None:
+        for copy in copies:
+            place = f"{copy.place[0]}@{copy.place[1]}"
+            self._blame("unexpected", offset, None, f"no {kind} is due to this record; it is at {place}", copy.times)
+
+    def _kind(self, answer: Outgoing) -> str:
+        topics = self._rules.topics
+        return {topics.forecasts: "forecast", topics.gapfills: "gap fill", topics.dead_letters: "dead letter"}[
+            answer.topic
+        ]
+
+    def _blame(self, verdict: Verdict, offset: int | None, entity: str | None, reason: str, times: int) -> None:
+        example = Example(verdict, self._rules.topics.pings, self._partition, offset, entity, reason)
+        self._report.blame(example, times)
+
+
+def by_record(answers: Sequence[Outgoing]) -> dict[int, list[Outgoing]]:
+    """The answers to a batch of one partition, by the offset of their input record."""
+    grouped: dict[int, list[Outgoing]] = {}
+    for answer in answers:
+        grouped.setdefault(answer.src.offset, []).append(answer)
+    return grouped
+
+
+def _entity(record: Record) -> str | None:
+    ping = parse(record)
+    return ping.entity_id if isinstance(ping, Ping) else None
+
+
+def _published(answer: Outgoing) -> Record:
+    """An answer as its reader will see it, apart from its place."""
+    return Record(answer.topic, -1, -1, -1, answer.key, answer.value, answer.headers)

@@ -1,0 +1,117 @@
+"""Where the logs stand: bounds, committed offsets, where to judge from. Knows aiokafka; reads no record."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from stream import admin
+from stream.settings import Settings
+from stream.source import Bounds, Isolation, Partition
+from stream.verify.published import Span
+
+EARLIEST: Final = "earliest"
+
+
+class Start(NamedTuple):
+    """Where to judge from: an offset for all partitions, one for some of them, or a time. Else from the beginning."""
+
+    everywhere: int | None = None
+    by_partition: Mapping[int, int] | None = None
+    time_ms: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Start:
+        """`earliest`, `1200`, `0:1200,3:900`, or an RFC 3339 time with its zone. Raises ValueError."""
+        if text == EARLIEST:
+            return cls()
+        if text.isdecimal():
+            return cls(everywhere=int(text))
+        pairs = [part.split(":") for part in text.split(",")]
+        if all(len(pair) == 2 and all(number.isdecimal() for number in pair) for pair in pairs):
+            return cls(by_partition={int(number): int(offset) for number, offset in pairs})
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            moment = None
+        if moment is None or moment.tzinfo is None:
+            raise ValueError(
+                f"{text!r} is not earliest, OFFSET, PARTITION:OFFSET,... or an RFC 3339 time with its zone"
+            )
+        return cls(time_ms=round(moment.timestamp() * 1000))
+
+
+class Outlook(NamedTuple):
+    """The input's spans, what the group has committed, and the bounds of each output partition."""
+
+    spans: dict[int, Span]
+    committed: dict[int, int | None]
+    outputs: dict[Partition, Bounds]
+
+
+@asynccontextmanager
+async def _asking(settings: Settings, isolation: Isolation) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer that asks and never joins: the group keeps its partitions. Raises ConnectionError."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.bootstrap.split(","),
+        group_id=settings.group,
+        enable_auto_commit=False,
+        isolation_level=isolation,
+    )
+    try:
+        await consumer.start()
+        try:
+            yield consumer
+        finally:
+            await consumer.stop()
+    except KafkaError as error:
+        raise ConnectionError(f"asking Kafka at {settings.bootstrap} failed: {error!r}") from error
+
+
+async def outlook(
+    settings: Settings, outputs: Sequence[str], start: Start, warmup: int | None, isolation: Isolation
+) -> Outlook:
+    """Look in an order in which nothing right can look wrong, while workers go on: what is committed was published
+    before, and what is published answers input that was there before.
+
+    `warmup` is how many records before `start` to replay for the states at most; None: all that the log has.
+
+    Raises:
+        ValueError: a topic does not exist.
+    """
+    pings = settings.topics.pings
+    with admin.connected(settings.bootstrap) as client:
+        counts = {topic: admin.partitions_of(client, topic) for topic in (pings, *outputs)}
+    async with _asking(settings, isolation) as consumer:
+        numbers = [TopicPartition(pings, number) for number in range(counts[pings])]
+        committed = {tp.partition: await consumer.committed(tp) for tp in numbers}
+        bounds = await _bounds(consumer, [TopicPartition(t, n) for t in outputs for n in range(counts[t])])
+        inputs = await _bounds(consumer, numbers)
+        starts = await _starts(consumer, inputs, start)
+    spans = {}
+    for (_, number), (begin, end) in inputs.items():
+        first = min(max(begin, starts[number]), end)
+        spans[number] = Span(
+            begin if warmup is None else max(begin, first - warmup), first, committed[number] or 0, end
+        )
+    return Outlook(spans, committed, bounds)
+
+
+async def _bounds(consumer: AIOKafkaConsumer, tps: Sequence[TopicPartition]) -> dict[Partition, Bounds]:
+    begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+    return {(tp.topic, tp.partition): Bounds(begins[tp], ends[tp]) for tp in tps}
+
+
+async def _starts(consumer: AIOKafkaConsumer, inputs: Mapping[Partition, Bounds], start: Start) -> dict[int, int]:
+    if start.time_ms is None:
+        named = start.by_partition or {}
+        return {number: named.get(number, start.everywhere or 0) for _, number in inputs}
+    asked = {TopicPartition(*partition): start.time_ms for partition in inputs}
+    found = await consumer.offsets_for_times(asked)
+    ends = {partition[1]: bounds.end for partition, bounds in inputs.items()}  # no record is as late: nothing to judge
+    return {tp.partition: ends[tp.partition] if place is None else place.offset for tp, place in found.items()}

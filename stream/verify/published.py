@@ -1,0 +1,177 @@
+"""What the output topics hold, by the input record that each answer names. Knows digests and places; judges nothing.
+
+Millions of forecasts fit: one costs 21 bytes, in columns indexed by the offset of its input record.
+
+    column   bytes  holds
+    digest       8  of all that must be equal (`compare`)
+    place        8  partition << 48 | offset of its first copy in the output topic, to read it back if it is doubted
+    times        4  copies with that digest
+    caches       1  what their `cache` fields say, as bits
+
+Copies with another digest, dead letters and gap fills are few, and lie in dictionaries.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Mapping
+from typing import Final, NamedTuple
+
+import msgspec
+import numpy as np
+
+from stream.verify.compare import context_of, digest_forecast, digest_gapfill, digest_letter
+from stream.verify.report import Example, Report
+from stream.wire import Forecast, Record, Topics, loads_forecast, loads_gapfill
+
+HIT: Final = 1
+REBUILT: Final = 2
+NONE: Final = 4
+OTHER_MODEL: Final = 8
+CACHES: Final = {"hit": HIT, "rebuilt": REBUILT, "none": NONE}
+_OFFSET_BITS: Final = 48
+
+FillKey = tuple[str, int, str]  # gap_id, revision, status
+
+
+class Span(NamedTuple):
+    """Offsets of one partition of the input: replayed from `begin`, judged from `start`, due below `committed`."""
+
+    begin: int
+    start: int
+    committed: int
+    end: int
+
+
+class Copy(NamedTuple):
+    """Equal copies of one answer: where the first lies, how many they are, what their caches say."""
+
+    digest: int
+    place: tuple[int, int]  # partition and offset in the output topic
+    times: int = 1
+    caches: int = 0
+
+
+class Column:
+    """The forecasts of one partition, by the offset of their input record."""
+
+    def __init__(self, span: Span) -> None:
+        self._begin = span.begin
+        size = span.end - span.begin
+        self._digest = array("Q", bytes(8 * size))
+        self._place = array("q", bytes(8 * size))
+        self._times = array("I", bytes(4 * size))
+        self._caches = array("B", bytes(size))
+        self._others: dict[int, list[Copy]] = {}
+
+    def add(self, offset: int, copy: Copy) -> None:
+        at = offset - self._begin
+        if not self._times[at]:
+            self._digest[at] = copy.digest
+            self._place[at] = copy.place[0] << _OFFSET_BITS | copy.place[1]
+        elif self._digest[at] != copy.digest:
+            _merge(self._others.setdefault(offset, []), copy)
+            return
+        self._times[at] += copy.times
+        self._caches[at] |= copy.caches
+
+    def take(self, offset: int) -> list[Copy]:
+        """The copies for this record; they are gone afterwards."""
+        at = offset - self._begin
+        if not self._times[at]:
+            return []
+        place = self._place[at] >> _OFFSET_BITS, self._place[at] & ((1 << _OFFSET_BITS) - 1)
+        first = Copy(self._digest[at], place, self._times[at], self._caches[at])
+        self._times[at] = 0
+        return [first, *self._others.pop(offset, ())]
+
+    def left(self) -> Iterator[int]:
+        """The offsets whose forecasts nobody took."""
+        yield from (np.flatnonzero(np.frombuffer(self._times, np.uint32)) + self._begin).tolist()
+
+
+class Book:
+    """All that answers one partition of the input."""
+
+    def __init__(self, span: Span) -> None:
+        self.span = span
+        self.forecasts = Column(span)
+        self.letters: dict[int, list[Copy]] = {}
+        self.fills: dict[FillKey, list[Copy]] = {}
+        self.fill_facts: dict[FillKey, tuple[str, int]] = {}  # entity and issued_ts
+
+
+class Published:
+    """The books of all partitions, filled record by record. What answers nothing that exists is reported at once."""
+
+    def __init__(self, topics: Topics, spans: Mapping[int, Span], model_version: str, report: Report) -> None:
+        self.books = {number: Book(span) for number, span in spans.items()}
+        self._topics = topics
+        self._version = model_version
+        self._report = report
+
+    def add(self, record: Record) -> None:
+        """One record of an output topic."""
+        try:
+            if record.topic == self._topics.forecasts:
+                self._forecast(record, loads_forecast(record.value or b""))
+            elif record.topic == self._topics.gapfills:
+                self._fill(record)
+            else:
+                self._letter(record)
+        except (msgspec.MsgspecError, ValueError) as error:  # bytes that are none, or headers that name no record
+            self._stray(record, None, f"cannot be read: {error}")
+
+    def _forecast(self, record: Record, forecast: Forecast) -> None:
+        src = forecast.src
+        book = self._book(record, src.topic, src.partition, src.offset, forecast.entity_id)
+        if book is not None:
+            caches = CACHES[forecast.cache] | (OTHER_MODEL if forecast.model.version != self._version else 0)
+            copy = Copy(digest_forecast(record.key, forecast), (record.partition, record.offset), 1, caches)
+            book.forecasts.add(src.offset, copy)
+
+    def _fill(self, record: Record) -> None:
+        fill = loads_gapfill(record.value or b"")
+        source = dict(record.headers).get("ce_source", b"").decode()
+        topic, _, number = source.removeprefix("/").rpartition("/")
+        # A gap fill names its partition but no offset: one that is beyond the log's beginning is found by its id.
+        book = self._book(record, topic, int(number), None, fill.entity_id)
+        if book is not None:
+            key = fill.gap_id, fill.revision, fill.status
+            book.fill_facts[key] = fill.entity_id, fill.issued_ts
+            copy = Copy(digest_gapfill(record.key, fill), (record.partition, record.offset))
+            _merge(book.fills.setdefault(key, []), copy)
+
+    def _letter(self, record: Record) -> None:
+        context = context_of(record)
+        if missing := {"topic", "partition", "offset"} - context.keys():
+            raise ValueError(f"no header says the {' and '.join(sorted(missing))} of the record")
+        offset = int(context["offset"])
+        book = self._book(record, context["topic"], int(context["partition"]), offset, None)
+        if book is not None:
+            copy = Copy(digest_letter(record), (record.partition, record.offset))
+            _merge(book.letters.setdefault(offset, []), copy)
+
+    def _book(self, record: Record, topic: str, number: int, offset: int | None, entity: str | None) -> Book | None:
+        """The book that an answer to this record belongs to; None if it is not ours to judge."""
+        book = self.books.get(number) if topic == self._topics.pings else None
+        if book is None:
+            self._stray(record, entity, f"answers {topic}/{number}, which is no partition of {self._topics.pings}")
+            return None
+        if offset is not None and offset >= book.span.end:  # we looked where the input ends after where the output ends
+            self._stray(record, entity, f"answers offset {offset} of {topic}/{number}, which ends at {book.span.end}")
+            return None
+        return book if offset is None or offset >= book.span.begin else None
+
+    def _stray(self, record: Record, entity: str | None, reason: str) -> None:
+        place = f"(in partition {record.partition}) {reason}"
+        self._report.blame(Example("unexpected", record.topic, -1, record.offset, entity, place))
+
+
+def _merge(copies: list[Copy], copy: Copy) -> None:
+    """Add the copy to its equals, in place."""
+    for at, other in enumerate(copies):
+        if other.digest == copy.digest:
+            copies[at] = other._replace(times=other.times + copy.times, caches=other.caches | copy.caches)
+            return
+    copies.append(copy)

@@ -1,0 +1,63 @@
+"""One partition's input through the engine again, each batch to the judge and each checkpoint to the states.
+
+Knows the engine; knows no broker: records come as they are fed, and what is doubted is fetched by whoever can."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from typing import Final
+
+from stream.engine import Engine
+from stream.verify.judge import Judge, Place, by_record
+from stream.verify.states import Replayed, States
+from stream.wire import Record
+
+MAX_DOUBTS: Final = 20_000  # answers to read back at once, at some 1 KB each
+
+Fetch = Callable[[Set[Place]], Awaitable[Mapping[Place, Record]]]
+
+
+class Replay:
+    """Feed it the partition's records in offset order, then end it."""
+
+    def __init__(self, engine: Engine, replayed: Replayed, judge: Judge, states: States | None, fetch: Fetch) -> None:
+        self._engine = engine
+        self._replayed = replayed
+        self._judge = judge
+        self._states = states
+        self._fetch = fetch
+
+    async def feed(self, records: Sequence[Record]) -> None:
+        while (stop := self._next_stop()) is not None and records and stop <= records[-1].offset:
+            before = [record for record in records if record.offset < stop]
+            await self._process(before)
+            await self._compare(stop)
+            records = records[len(before) :]
+        await self._process(records)
+        if len(self._judge.doubts) >= MAX_DOUBTS:
+            await self._settle()
+
+    async def end(self) -> None:
+        while (stop := self._next_stop()) is not None:
+            await self._compare(stop)
+        await self._settle()
+        self._judge.finish()
+
+    def _next_stop(self) -> int | None:
+        return self._states.stops[0] if self._states is not None and self._states.stops else None
+
+    async def _process(self, records: Sequence[Record]) -> None:
+        if not records:
+            return
+        answers = by_record(await self._engine.process(records, started_ms=0.0, fetched_ms=0.0))
+        for record in records:
+            entity = self._judge.record(record, answers.get(record.offset, []))
+            if self._states is not None and entity is not None:
+                self._states.touch(entity, record.timestamp_ms)
+
+    async def _compare(self, stop: int) -> None:
+        assert self._states is not None
+        await self._states.at(stop, self._engine, self._replayed)
+
+    async def _settle(self) -> None:
+        self._judge.settle(await self._fetch({doubt.place for doubt in self._judge.doubts}))

@@ -1,0 +1,106 @@
+"""What was found, by partition and in all. Knows numbers and a few examples; judges nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Literal, NamedTuple
+
+EXAMPLES: Final = 5  # of each verdict: enough to see the pattern
+
+Verdict = Literal["lost", "duplicated", "different", "unexpected", "states_different"]
+VERDICTS: Final[tuple[Verdict, ...]] = ("lost", "duplicated", "different", "unexpected", "states_different")
+MEANING: Final[dict[Verdict, str]] = {
+    "lost": "due, committed, and not there",
+    "duplicated": "more than once to a read_committed reader",
+    "different": "not what the input makes",
+    "unexpected": "nothing in the input makes it",
+    "states_different": "a stored state that the input does not make, or none where one is due",
+}
+
+
+class Example(NamedTuple):
+    """One finding. The offset is the input record's, where the answer names one; else of the answer in `topic`."""
+
+    verdict: Verdict
+    topic: str
+    partition: int
+    offset: int | None
+    entity: str | None
+    reason: str
+
+
+@dataclass(eq=False)
+class Tally:
+    """Of one partition of the input."""
+
+    records: int = 0  # judged
+    warmup: int = 0  # replayed only to know the states
+    forecasts: int = 0  # answered by one
+    dead_letters: int = 0
+    input_duplicates: int = 0  # no answer is due: the track has that ping
+    gap_fills: int = 0
+    open: int = 0  # answers due to records that the group has not committed: they may still come
+    again: int = 0  # copies of an answer, which at_least_once allows
+    close: int = 0  # answers that differ within the tolerance, where a rebuilt state may make them
+    other_model: int = 0  # answers of other weights: all compared but their numbers
+    unjudged: int = 0  # records of entities whose states the log does not reach back to
+    states: int = 0  # compared
+    states_close: int = 0
+    states_skipped: int = 0  # moved on while we looked, expired, of other weights, or of unjudged entities
+    lost: int = 0
+    duplicated: int = 0
+    different: int = 0
+    unexpected: int = 0
+    states_different: int = 0
+
+    @property
+    def wrong(self) -> int:
+        return sum(getattr(self, verdict) for verdict in VERDICTS)
+
+
+@dataclass(eq=False)
+class Report:
+    """All partitions. `notes` say what could not be judged, and why."""
+
+    delivery: str
+    tallies: dict[int, Tally] = field(default_factory=dict)
+    strays: Tally = field(default_factory=Tally)  # answers to no partition that exists
+    examples: list[Example] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    _shown: Counter[Verdict] = field(default_factory=Counter)
+
+    def tally(self, partition: int) -> Tally:
+        return self.tallies.setdefault(partition, Tally())
+
+    def blame(self, found: Example, times: int = 1) -> None:
+        """Count a finding on its partition, and keep it as an example if there are few of its kind."""
+        tally = self.tallies.get(found.partition, self.strays)
+        setattr(tally, found.verdict, getattr(tally, found.verdict) + times)
+        self._shown[found.verdict] += 1
+        if self._shown[found.verdict] <= EXAMPLES:
+            self.examples.append(found)
+
+    @property
+    def total(self) -> Tally:
+        total = Counter[str]()
+        for tally in (*self.tallies.values(), self.strays):
+            total.update(asdict(tally))
+        return Tally(**total)
+
+    @property
+    def ok(self) -> bool:
+        return self.total.wrong == 0
+
+    def as_json(self) -> Mapping[str, Any]:
+        return {
+            "ok": self.ok,
+            "delivery": self.delivery,
+            "total": asdict(self.total),
+            "partitions": {str(number): asdict(tally) for number, tally in sorted(self.tallies.items())},
+            "examples": [example._asdict() for example in self.examples],
+            "notes": self.notes,
+            "seconds": round(self.seconds, 3),
+        }

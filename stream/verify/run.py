@@ -1,0 +1,185 @@
+"""The whole of `pathcast verify`: read what came out, replay what went in, hold one against the other.
+
+    checkpoints' offsets -> committed offsets -> ends of the outputs -> ends of the input   (looked up in this order)
+    outputs  -> Published: digests by the input record that they answer
+    input    -> per partition: Replay, what it doubts read back from the outputs
+
+Memory: 21 bytes per input record and 13 KB per entity of one partition. Nothing is published, committed or claimed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Sequence, Set
+from dataclasses import dataclass, field
+from typing import Final
+
+from aiokafka.errors import KafkaError
+from redis.exceptions import RedisError
+
+from model.api import Predictor
+from stream import admin
+from stream.engine import Engine
+from stream.settings import Settings
+from stream.source import Isolation, Partition, reread
+from stream.store import RedisStore, Store
+from stream.verify.compare import Tolerance
+from stream.verify.judge import Judge, Place, Rules
+from stream.verify.log import Outlook, Start, outlook
+from stream.verify.published import Book, Published
+from stream.verify.replay import Replay
+from stream.verify.report import Report
+from stream.verify.states import Replayed, States
+from stream.wire import Record
+
+BATCH_RECORDS: Final = 8_192  # many more than a worker's: rounds are fuller, and no answer depends on the batch
+EVERYBODY: Final = 1 << 30  # entities in memory: the replay must find each again, and has no store to find it in
+
+Show = Callable[[str, int, int], None]  # what, how many of, how many
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to verify, beyond the workers' own settings."""
+
+    once: bool = False  # the workers' guarantee is exactly_once
+    start: Start = field(default_factory=Start)
+    warmup: int | None = None  # records to replay before `start` for the states at most; None: all that the log has
+    states: bool = False
+    tolerance: Tolerance = field(default_factory=Tolerance)
+    to_the_bit: bool = True
+
+    @property
+    def isolation(self) -> Isolation:
+        return "read_committed" if self.once else "read_uncommitted"
+
+
+async def verified(settings: Settings, wanted: Wanted, show: Show) -> Report:
+    """Raises ConnectionError or RuntimeError if a server cannot be read, ValueError if a topic does not exist."""
+    began = time.monotonic()
+    predictor = Predictor.load(settings.weights, threads=1)
+    store = RedisStore(settings) if wanted.states else None
+    try:
+        report = await _Run(settings, wanted, predictor, store, show).report()
+    except KafkaError as error:
+        raise ConnectionError(f"reading Kafka at {settings.bootstrap} failed: {error!r}") from error
+    except RedisError as error:
+        raise ConnectionError(f"no Redis answers at {settings.redis_url} ({error}): is --redis right?") from error
+    finally:
+        if store is not None:
+            await store.close()
+    report.seconds = time.monotonic() - began
+    return report
+
+
+class _Run:
+    def __init__(
+        self, settings: Settings, wanted: Wanted, predictor: Predictor, store: Store | None, show: Show
+    ) -> None:
+        self._settings = settings
+        self._wanted = wanted
+        self._predictor = predictor
+        self._store = store
+        self._show = show
+        self._pings = settings.topics.pings
+        self._replayed = Replayed()
+        self._engine = Engine(predictor, self._replayed, settings, clock_ms=lambda: 0.0, max_resident=EVERYBODY)
+        self._report = Report("exactly_once" if wanted.once else "at_least_once")
+
+    async def report(self) -> Report:
+        checkpoints = await self._checkpoints()
+        topics = self._settings.topics
+        outputs = (topics.forecasts, topics.gapfills, topics.dead_letters)
+        look = await outlook(self._settings, outputs, self._wanted.start, self._wanted.warmup, self._wanted.isolation)
+        self._note(look)
+        for number in look.spans:
+            self._report.tally(number)
+        published = await self._published(look)
+        done, total = 0, sum(span.end - span.begin for span in look.spans.values())
+        for number, book in sorted(published.books.items()):
+            replay = self._replay(number, book, checkpoints.get(number), look.committed[number])
+            async for records in self._batches((self._pings, number), book.span.begin, book.span.end):
+                await replay.feed(records)
+                self._show("replaying the input", done + records[-1].offset + 1 - book.span.begin, total)
+            await replay.end()
+            self._engine.drop((self._pings, number))
+            done += book.span.end - book.span.begin
+        return self._report
+
+    def _replay(self, number: int, book: Book, checkpoint: int | None, committed: int | None) -> Replay:
+        wanted, partition = self._wanted, (self._pings, number)
+        rules = Rules(
+            self._settings.topics,
+            wanted.tolerance,
+            self._predictor.history,
+            once=wanted.once,
+            to_the_bit=wanted.to_the_bit,
+        )
+        judge = Judge(number, book, rules, self._report)
+        states = None
+        if self._store is not None:
+            ttl_ms = self._settings.state_ttl_s * 1000
+            states = States(partition, self._store, self._predictor, judge, rules, self._report, ttl_ms=ttl_ms)
+            states.plan(checkpoint, committed)
+        return Replay(self._engine, self._replayed, judge, states, self._fetch)
+
+    async def _checkpoints(self) -> dict[int, int | None]:
+        """Where each partition's checkpoint stands."""
+        if self._store is None:
+            return {}
+        with admin.connected(self._settings.bootstrap) as client:
+            numbers = range(admin.partitions_of(client, self._pings))
+        return {number: (await self._store.peek((self._pings, number))).next_offset for number in numbers}
+
+    def _note(self, look: Outlook) -> None:
+        """What cannot be judged, for the report."""
+        for number, span in sorted(look.spans.items()):
+            if look.committed[number] is None and span.end > span.begin:
+                self._report.notes.append(
+                    f"partition {number}: group {self._settings.group} has committed nothing, so nothing is due yet"
+                )
+            if span.begin > 0:
+                self._report.notes.append(
+                    f"partition {number}: replayed from offset {span.begin} on, not from 0: an entity is judged once "
+                    "its window is full of replayed pings, or starts anew; numbers within the tolerance"
+                )
+
+    async def _published(self, look: Outlook) -> Published:
+        """The digests of all that the outputs hold."""
+        published = Published(self._settings.topics, look.spans, self._predictor.version, self._report)
+        done, total = 0, sum(bounds.end - bounds.begin for bounds in look.outputs.values())
+        for partition, bounds in look.outputs.items():
+            async for records in self._read(partition, *bounds):
+                for record in records:
+                    published.add(record)
+                self._show("reading the outputs", done + records[-1].offset + 1 - bounds.begin, total)
+            done += bounds.end - bounds.begin
+        return published
+
+    async def _fetch(self, places: Set[Place]) -> dict[Place, Record]:
+        """The published records at these places, as far as they still exist."""
+        offsets: dict[Partition, set[int]] = {}
+        for topic, number, offset in places:
+            offsets.setdefault((topic, number), set()).add(offset)
+        found: dict[Place, Record] = {}
+        for partition, wanted in offsets.items():
+            async for records in self._read(partition, min(wanted), max(wanted) + 1):
+                found |= {(r.topic, r.partition, r.offset): r for r in records if r.offset in wanted}
+        return found
+
+    async def _batches(self, partition: Partition, start: int, end: int) -> AsyncIterator[Sequence[Record]]:
+        """The input in pieces as large as the replay likes."""
+        gathered: list[Record] = []
+        async for records in self._read(partition, start, end, isolation="read_uncommitted"):
+            gathered += records
+            if len(gathered) >= BATCH_RECORDS:
+                yield gathered
+                gathered = []
+        if gathered:
+            yield gathered
+
+    def _read(
+        self, partition: Partition, start: int, end: int, isolation: Isolation | None = None
+    ) -> AsyncIterator[list[Record]]:
+        servers = self._settings.bootstrap.split(",")
+        return reread(servers, partition, start, end, isolation=isolation or self._wanted.isolation)

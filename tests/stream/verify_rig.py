@@ -1,0 +1,90 @@
+"""A history, and what `pathcast verify` says of it, without a broker. Tests import this; it tests nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence, Set
+
+from engine_rig import SETTINGS, T0, A, Rig
+from msgspec.structs import replace
+
+from model.api import Predictor
+from stream.engine import Engine
+from stream.store import Store
+from stream.verify.compare import Tolerance
+from stream.verify.judge import Judge, Place, Rules
+from stream.verify.published import Published, Span
+from stream.verify.replay import Replay
+from stream.verify.report import Report
+from stream.verify.states import Replayed, States
+from stream.wire import Forecast, GapFill, Outgoing, Record, dumps, loads_forecast, loads_gapfill
+
+
+async def verdict(
+    rig: Rig,
+    published: Sequence[Outgoing] | None = None,
+    *,
+    committed: int | None = None,
+    begin: int = 0,
+    start: int = 0,
+    store: Store | None = None,
+    make: Callable[[], Predictor] | None = None,
+    once: bool = False,
+    to_the_bit: bool = True,
+    tolerance: Tolerance | None = None,
+    piece: int = 50,
+    clock_ms: float = T0 + 10_000_000,
+) -> Report:
+    """The report on the rig's log, its answers (or `published` instead of them) and its store, if it is given."""
+    predictor, replayed = (make or rig.make)(), Replayed()
+    engine = Engine(predictor, replayed, SETTINGS, clock_ms=lambda: 0.0, max_resident=1 << 30)
+    rules = Rules(SETTINGS.topics, tolerance or Tolerance(), predictor.history, once=once, to_the_bit=to_the_bit)
+    end = len(rig.log)
+    span = Span(begin, max(begin, start), end if committed is None else committed, end)
+    report = Report("exactly_once" if once else "at_least_once")
+    report.tally(A[1])
+    books = Published(SETTINGS.topics, {A[1]: span}, predictor.version, report)
+    records = {(r.topic, r.partition, r.offset): r for r in as_records(rig.out if published is None else published)}
+    for record in records.values():
+        books.add(record)
+    judge = Judge(A[1], books.books[A[1]], rules, report)
+    states = None
+    if store is not None:
+        states = States(A, store, predictor, judge, rules, report, ttl_ms=10_000_000, clock_ms=lambda: clock_ms)
+        states.plan((await store.peek(A)).next_offset, span.committed)
+
+    async def fetch(places: Set[Place]) -> Mapping[Place, Record]:
+        return {place: records[place] for place in places}
+
+    replay = Replay(engine, replayed, judge, states, fetch)
+    for at in range(begin, end, piece):
+        await replay.feed(rig.log[at : at + piece])
+    await replay.end()
+    return report
+
+
+def as_records(answers: Sequence[Outgoing]) -> list[Record]:
+    """Answers as they lie in the output topics, one partition each."""
+    lengths: dict[str, int] = {}
+    records = []
+    for answer in answers:
+        offset = lengths[answer.topic] = lengths.get(answer.topic, -1) + 1
+        records.append(Record(answer.topic, 0, offset, T0, answer.key, answer.value, answer.headers))
+    return records
+
+
+def with_forecast(answer: Outgoing, change: Callable[[Forecast], Forecast]) -> Outgoing:
+    return answer._replace(value=dumps(change(loads_forecast(answer.value or b""))))
+
+
+def with_fill(answer: Outgoing, change: Callable[[GapFill], GapFill]) -> Outgoing:
+    return answer._replace(value=dumps(change(loads_gapfill(answer.value or b""))))
+
+
+def moved_north(metres: float) -> Callable[[Forecast], Forecast]:
+    """The last horizon's position, `metres` further north."""
+
+    def change(forecast: Forecast) -> Forecast:
+        *others, last = forecast.horizons
+        return replace(forecast, horizons=(*others, replace(last, lat=last.lat + metres / 111_195)))
+
+    return change

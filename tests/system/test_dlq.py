@@ -1,0 +1,231 @@
+"""`pathcast dlq` on a real broker: list, show, and put back once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import suppress
+from typing import Any
+
+import bus_feed
+import pytest
+from typer.testing import CliRunner
+
+from stream import dlq
+from stream.cli_dlq import app
+from stream.publisher import Publisher
+from stream.wire import Headers, Outgoing, Record, Reject, Topics, dead_letter
+
+OLD_MS = 1_490_094_006_000
+PARTITIONS = 3
+# key, value, own headers, source partition, code
+CAME: list[tuple[bytes | None, bytes | None, Headers, int, str]] = [
+    (b"a", b'{"entity_id":"a","lat":91}', (("trace", b"\x00\xff"), ("trace", b"")), 0, "lat_out_of_range"),
+    (b"b", b"not JSON \xff" + bytes(400), (), 2, "invalid_utf8"),
+    (None, None, (("only", b"headers"),), 1, "empty"),
+    (b"a", b'{"entity_id":"a","lat":92}', (), 0, "lat_out_of_range"),
+    (b"c", None, (), 1, "empty"),
+]
+
+
+@pytest.fixture
+def topics(kafka: str, topic_prefix: str) -> Topics:
+    bus_feed.create_topics(kafka, Topics.of(topic_prefix), partitions=PARTITIONS)
+    return Topics.of(topic_prefix)
+
+
+@pytest.fixture
+def letters(kafka: str, topics: Topics) -> list[Outgoing]:
+    """Dead letters as workers publish them: one twice, as after a crash."""
+    made = []
+    for offset, (key, value, headers, partition, code) in enumerate(CAME):
+        came = Record(topics.pings, partition, 100 + offset, OLD_MS, key, value, headers)
+        made.append(dead_letter(topics.dead_letters, came, Reject(code, f"what is wrong: {code}"), version="1"))
+    asyncio.run(publish(kafka, [*made, made[0]]))
+    return made
+
+
+async def publish(kafka: str, answers: list[Outgoing]) -> None:
+    publisher = Publisher(kafka)
+    await publisher.start()
+    await publisher.publish(answers)
+    await publisher.close()
+
+
+def run(kafka: str, topics: Topics, *arguments: object, stdin: str = "") -> Any:
+    prefix = topics.pings.removesuffix(".pings.v1")
+    options = ["--bootstrap", kafka, "--prefix", prefix]
+    ran = CliRunner().invoke(app, [*map(str, arguments), *options], input=stdin)
+    if ran.exception is not None and not isinstance(ran.exception, SystemExit):
+        raise ran.exception
+    return ran
+
+
+def told(kafka: str, topics: Topics, *arguments: object) -> Any:
+    ran = run(kafka, topics, *arguments, "--json")
+    assert ran.exit_code == 0, ran.output
+    return json.loads(ran.stdout)
+
+
+def test_list_counts_by_code_and_age_and_shows_the_newest(kafka: str, topics: Topics, letters: list[Outgoing]) -> None:
+    listed = told(kafka, topics, "list", "--limit", 2)
+    counts = {row["code"]: (row["topic"], row["count"], row["by_age"]) for row in listed["counts"]}
+    assert counts == {
+        "lat_out_of_range": (topics.pings, 3, {"1 h": 3}),
+        "invalid_utf8": (topics.pings, 1, {"1 h": 1}),
+        "empty": (topics.pings, 2, {"1 h": 2}),
+    }
+    assert len(listed["newest"]) == 2
+    times = [letter["found_ms"] for letter in listed["newest"]]
+    assert times == sorted(times, reverse=True)
+    only = told(kafka, topics, "list", "--code", "empty")
+    assert [row["code"] for row in only["counts"]] == ["empty"]
+    assert {letter["key"] for letter in only["newest"]} == {"c", None}
+    table = run(kafka, topics, "list").stdout
+    assert "lat_out_of_range" in table
+    assert "what is wrong: invalid_utf8" in table
+
+
+def test_show_gives_key_value_and_all_headers(kafka: str, topics: Topics, letters: list[Outgoing]) -> None:
+    (place,) = [row["place"] for row in told(kafka, topics, "list", "--code", "invalid_utf8")["newest"]]
+    shown = run(kafka, topics, "show", place).stdout
+    assert "key      b\n" in shown
+    assert "hex 6e 6f 74 20 4a 53 4f 4e 20 ff 00" in shown
+    assert "and 154 bytes more" in shown
+    assert "header   __pathcast.errors.code: invalid_utf8\n" in shown
+    place = told(kafka, topics, "list", "--code", "lat_out_of_range")["newest"][-1]["place"]
+    fields = told(kafka, topics, "show", place)
+    assert (fields["key"], fields["value"]) == ("a", CAME[0][1].decode())  # type: ignore[union-attr]
+    assert fields["headers"][:2] == [{"name": "trace", "value_base64": "AP8="}, {"name": "trace", "value": ""}]
+
+
+def test_what_is_not_there_or_no_place_is_said_so(kafka: str, topics: Topics, letters: list[Outgoing]) -> None:
+    with pytest.raises(ValueError, match="there is no dead letter at 0:99"):
+        run(kafka, topics, "show", "0:99")
+    assert run(kafka, topics, "show", "first").exit_code == 2
+
+
+def back(kafka: str, topics: Topics) -> list[tuple[bytes | None, bytes | None, Headers, int]]:
+    """What lies in the pings topic."""
+    return [(r.key, r.value, r.headers, r.partition) for r in bus_feed.read(kafka, topics.pings)]
+
+
+def expected(*places: int) -> list[tuple[bytes | None, bytes | None, Headers, int]]:
+    return [CAME[place][:4] for place in places]
+
+
+def test_each_record_is_put_back_once_as_it_came_where_it_came_from(
+    kafka: str, topics: Topics, letters: list[Outgoing]
+) -> None:
+    dry = told(kafka, topics, "replay", "--dry-run")
+    assert (dry["replayed"], sum(dry["by_code"].values()), dry["copies"]) == (0, 5, 1)
+    assert back(kafka, topics) == []
+
+    assert run(kafka, topics, "replay", stdin="n\n").exit_code == 1
+    assert back(kafka, topics) == [], "asked, and told no"
+
+    assert told(kafka, topics, "replay", "--code", "empty", "--yes")["replayed"] == 2
+    assert sorted(back(kafka, topics), key=repr) == sorted(expected(2, 4), key=repr)
+
+    asked = run(kafka, topics, "replay", stdin="y\n")
+    assert asked.exit_code == 0
+    assert "3 put back; 2 were before; 1 copies" in asked.stdout
+    found = back(kafka, topics)
+    assert sorted(found, key=repr) == sorted(expected(0, 1, 2, 3, 4), key=repr)
+    assert [record for record in found if record[0] == b"a"] == expected(0, 3), "in their order"
+    assert all(record.timestamp_ms > OLD_MS for record in bus_feed.read(kafka, topics.pings))
+
+    again = told(kafka, topics, "replay", "--yes")
+    assert (again["replayed"], again["replayed_before"]) == (0, 6)
+    assert len(back(kafka, topics)) == 5
+    listed = told(kafka, topics, "list")
+    assert all(letter["replayed"] for letter in listed["newest"])
+
+
+def test_a_letter_written_twice_around_a_replay_is_put_back_once(
+    kafka: str, topics: Topics, letters: list[Outgoing]
+) -> None:
+    """A worker dies before its commit; its letter is replayed; the next worker rejects the record once more."""
+    assert told(kafka, topics, "replay", "--yes")["replayed"] == 5
+    asyncio.run(publish(kafka, letters))
+    again = told(kafka, topics, "replay", "--yes")
+    assert (again["replayed"], again["copies"]) == (0, 5)
+    assert len(back(kafka, topics)) == 5
+
+
+class Killed(BaseException):
+    """As kill -9 would: nothing catches it."""
+
+
+@pytest.mark.parametrize("die_after", range(1, 8))
+def test_a_replay_that_dies_anywhere_doubles_nothing_and_the_next_one_completes_it(
+    kafka: str, topics: Topics, letters: list[Outgoing], monkeypatch: pytest.MonkeyPatch, die_after: int
+) -> None:
+    steps = 0
+
+    def step() -> None:
+        nonlocal steps
+        steps += 1
+        if steps == die_after:
+            raise Killed
+
+    class Mortal(dlq.AIOKafkaProducer):  # type: ignore[misc]
+        """Dies before the nth of its calls, and is not there any more to abort."""
+
+        async def send(self, *args: Any, **more: Any) -> Any:
+            step()
+            return await super().send(*args, **more)
+
+        async def send_offsets_to_transaction(self, *args: Any) -> None:
+            step()
+            await super().send_offsets_to_transaction(*args)
+
+        async def abort_transaction(self) -> None:
+            await self.client.close()
+
+        async def stop(self) -> None:
+            if steps < die_after:
+                await super().stop()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(dlq, "AIOKafkaProducer", Mortal)
+        patched.setattr(dlq, "CHUNK", 2)
+        with suppress(Killed):
+            run(kafka, topics, "replay", "--yes")
+    assert told(kafka, topics, "replay", "--yes")["replayed"] <= 5
+    committed = asyncio.run(read_committed(kafka, topics))
+    assert sorted(committed, key=repr) == sorted(expected(0, 1, 2, 3, 4), key=repr)
+
+
+async def read_committed(kafka: str, topics: Topics) -> list[tuple[bytes | None, bytes | None, Headers, int]]:
+    box = await dlq.Box.open(kafka, topics.pings)
+    return [
+        (record.key, record.value, record.headers, record.partition)
+        for number, bounds in box.bounds.items()
+        async for record in box._records((topics.pings, number), *bounds)
+    ]
+
+
+def test_a_second_replay_ends_the_first_and_nothing_is_doubled(
+    kafka: str, topics: Topics, letters: list[Outgoing]
+) -> None:
+    async def both() -> None:
+        box = await dlq.Box.open(kafka, topics.dead_letters)
+        async with dlq._transactional(box) as first:
+            todo = [letter async for letter in box.letters()][:2]
+            made = await dlq.put_back(box, [])
+            assert len(made.todo) == 5
+            await dlq._send(first, box.topic, todo[0].code, todo, {})
+
+    with pytest.raises(RuntimeError, match="another replay of this topic has started"):
+        asyncio.run(both())
+    assert len(asyncio.run(read_committed(kafka, topics))) == 5
+
+
+def test_letters_of_a_partition_that_is_gone_stop_a_replay_before_it_begins(kafka: str, topics: Topics) -> None:
+    came = [Record(topics.pings, number, 7, OLD_MS, b"a", b"x", ()) for number in (0, PARTITIONS)]
+    reject = Reject("invalid_json", "not JSON")
+    asyncio.run(publish(kafka, [dead_letter(topics.dead_letters, record, reject, version="1") for record in came]))
+    with pytest.raises(ValueError, match="that topic has 3 partitions now"):
+        run(kafka, topics, "replay", "--yes")
+    assert back(kafka, topics) == []
