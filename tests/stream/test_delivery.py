@@ -98,7 +98,7 @@ class FlakyStore(MemoryStore):
 
     async def put_many(
         self, partition: Partition, epoch: int, next_offset: int | None, items: Mapping[str, bytes]
-    ) -> None:
+    ) -> list[str]:
         if self.writes_to_fail:
             self.writes_to_fail -= 1
             raise ConnectionError("Redis is away")

@@ -243,7 +243,7 @@ class AwayStore(MemoryStore):
             raise ConnectionError("away")
         return await super().get_many(partition, entity_ids)
 
-    async def put_many(self, partition: Partition, epoch: int, next_offset: int | None, items: Any) -> None:
+    async def put_many(self, partition: Partition, epoch: int, next_offset: int | None, items: Any) -> list[str]:
         if self.away:
             raise ConnectionError("away")
         return await super().put_many(partition, epoch, next_offset, items)
