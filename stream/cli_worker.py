@@ -73,6 +73,9 @@ def worker(
     checkpoint_ms: Annotated[
         float, option("--checkpoint-ms", "CHECKPOINT_MS", "between two checkpoints to Redis", min=0, max=600_000)
     ] = _DEFAULTS["checkpoint_ms"],
+    max_entities: Annotated[
+        int, option("--max-entities", "MAX_ENTITIES", "in memory, 12 KB each; others come back from Redis", min=1)
+    ] = _DEFAULTS["max_entities"],
     session_timeout_s: Annotated[
         float, option("--session-timeout-s", "SESSION_TIMEOUT_S", "how soon others see a dead worker", min=6, max=1_800)
     ] = _DEFAULTS["session_timeout_s"],
@@ -89,6 +92,7 @@ def worker(
         max_batch=max_batch,
         max_wait_ms=max_wait_ms,
         checkpoint_ms=checkpoint_ms,
+        max_entities=max_entities,
         session_timeout_s=session_timeout_s,
     )
     _log_to_stderr(log_level)

@@ -35,8 +35,7 @@ from stream.turns import Asked, Batch, Round, Turn, ceilings, model_gap, rows_of
 from stream.wire import ModelRef, Outgoing, Ping, Record, Reject, dead_letter
 
 T = TypeVar("T")
-MAX_RESIDENT: Final = 32_768  # entities in memory: at 9.4 KB of state and 4 KB of window each, 0.4 GB
-DUMP_CHUNK: Final = 256  # entities per stay on the compute thread at a checkpoint: some 10 ms
+DUMP_CHUNK: Final = 512  # entities per stay on the compute thread at a checkpoint: some 10 ms
 
 
 class Runner(Protocol):
@@ -61,7 +60,7 @@ class Engine:
         *,
         run: Runner | None = None,
         clock_ms: Callable[[], float] = lambda: time.time() * 1000,
-        max_resident: int = MAX_RESIDENT,
+        max_resident: int | None = None,
     ) -> None:
         self._predictor = predictor
         self._store = store
@@ -72,7 +71,7 @@ class Engine:
         self._policy = Policy(window_fixes=predictor.history)
         self._model = ModelRef(predictor.name, predictor.version)
         self._version = _version()
-        self._residents = Residents(predictor, self._policy, max_resident)
+        self._residents = Residents(predictor, self._policy, max_resident or settings.max_entities)
         self._tracks = self._residents.tracks
         self._forecasts = render.Writer(self._horizons_s, self._model, self._topics)
 

@@ -24,6 +24,7 @@ class Settings:
     max_wait_ms: float = 2.0  # for the other partitions of the same poll; pings gather in the broker (stream.transport)
     checkpoint_ms: float = 1_000.0  # how much input a takeover has to replay at most, in time
     state_ttl_s: int = 7 * 24 * 3600  # an entity silent for longer starts anew
+    max_entities: int = 131_072  # in memory, at 12 KB each; the others come back from Redis with their next ping
     session_timeout_s: float = 10.0  # how soon the group sees a dead worker
     topics: Topics = field(init=False)
 
@@ -32,4 +33,6 @@ class Settings:
             raise ValueError(f"horizons must be in 0..86400 s, got {self.horizons_s}")
         if self.max_batch < 1:
             raise ValueError(f"max_batch must be at least 1, got {self.max_batch}")
+        if self.max_entities < 1:
+            raise ValueError(f"max_entities must be at least 1, got {self.max_entities}")
         object.__setattr__(self, "topics", Topics.of(self.prefix))

@@ -370,7 +370,7 @@ async def test_dropped_partitions_give_their_slots_back(make_predictor: Callable
 async def test_evicted_entities_come_back_from_the_store_as_they_were(make_predictor: Callable[[], Predictor]) -> None:
     items = [ping(f"bus-{n % 6}", 10 * n) for n in range(120)]
     calm, tight = Rig(make_predictor), Rig(make_predictor)
-    tight.engine = Engine(make_predictor(), tight.store, SETTINGS, max_resident=2)
+    tight.engine = Engine(make_predictor(), tight.store, Settings(max_entities=2))
     await calm.feed(*items)
     for start in range(0, 120, 5):
         await tight.feed(*items[start : start + 5], CHECKPOINT)
