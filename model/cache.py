@@ -23,7 +23,7 @@ from model.bfloat import narrowed, widened
 from model.config import ModelConfig
 from model.features import FIX
 from model.geo import F64
-from model.rings import Rings, Slots
+from model.rings import Rings, Slots, longer
 
 
 class StatePool:
@@ -104,4 +104,4 @@ class StatePool:
 
 
 def _extended(array: NDArray[Any], extra: int) -> NDArray[Any]:
-    return np.concatenate([array, np.zeros((extra, *array.shape[1:]), dtype=array.dtype)])
+    return longer(array, extra, 0)

@@ -62,10 +62,7 @@ class Rings:
         return sum(array.nbytes // array.shape[1] for array in (self.keys, self.values, self.scale))
 
     def grow(self, extra: int) -> None:
-        self.keys, self.values, self.scale = (
-            np.concatenate([a, np.zeros((len(a), extra, *a.shape[2:]), a.dtype)], axis=1)
-            for a in (self.keys, self.values, self.scale)
-        )
+        self.keys, self.values, self.scale = (longer(a, extra, 1) for a in (self.keys, self.values, self.scale))
 
     def clear(self, slots: Slots) -> None:
         """Zero: a share of 0 hides what a place held, but 0 · NaN would not."""
@@ -123,6 +120,15 @@ class Rows:
         else:
             kernels.attend(r.keys[block], r.values[block], *rest)
         return torch.from_numpy(out)
+
+
+def longer(array: NDArray[Any], extra: int, axis: int) -> NDArray[Any]:
+    """The array with zeros behind it along an axis: of memory that the system need not find before it is written to."""
+    shape = list(array.shape)
+    shape[axis] += extra
+    grown = np.zeros(shape, array.dtype)
+    grown[(slice(None),) * axis + (slice(0, array.shape[axis]),)] = array
+    return grown
 
 
 def quarter(places: int) -> int:

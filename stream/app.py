@@ -76,7 +76,8 @@ def build(settings: Settings) -> App:
     async def run(work: Callable[[], T], /) -> T:
         return await asyncio.get_running_loop().run_in_executor(compute, work)
 
-    predictor = Predictor.load(settings.weights, threads=1)  # a worker is one core; more cores are more workers
+    # A worker is one core; more cores are more workers. Room for all entities at once: it is taken when it is used.
+    predictor = Predictor.load(settings.weights, capacity=settings.max_entities, threads=1)
     store = RedisStore(settings)
     engine = Engine(predictor, store, settings, run=run)
     app = faust_app(settings)

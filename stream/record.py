@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from zlib import crc32
 
@@ -44,7 +45,7 @@ from stream.tracks import Rows, Tracks
 
 MAGIC: Final = b"PCEN"
 VERSION: Final = 2
-STALE: Final = 16
+STALE: Final = 8  # catching up costs some 10 µs a fix, and a successor does it for all entities at once
 MAX_SUSPECTS: Final = 2
 MAX_PENDING: Final = 4  # a gap waits for two pings, each of which may close one more
 HEAD: Final = np.dtype(
@@ -169,6 +170,7 @@ def _checksums(entity_ids: Sequence[str], heads: NDArray[Any], rings: NDArray[An
     return found
 
 
+@lru_cache(maxsize=8)
 def _weights(first: int, count: int) -> NDArray[np.uint64]:
     """Odd numbers without a pattern (splitmix64's mixing of the places from `first` on)."""
     x = (np.arange(first + 1, first + 1 + count, dtype=np.uint64)) * np.uint64(0x9E3779B97F4A7C15)

@@ -52,9 +52,10 @@ class Tracks:
     def clear(self, slots: Rows) -> None:
         """These slots hold no track; makes room for them first, where there is none yet."""
         if len(slots) and slots.max() >= len(self._book):
-            extra = max(int(slots.max()) + 1, 2 * len(self._book)) - len(self._book)
-            self.ring = np.concatenate([self.ring, np.zeros((extra, self.ring.shape[1]), FIX)])
-            self._book = np.concatenate([self._book, np.zeros((extra, FIELDS), np.int64)])
+            rows = max(int(slots.max()) + 1, 2 * len(self._book))
+            ring, book = np.zeros((rows, self.ring.shape[1]), FIX), np.zeros((rows, FIELDS), np.int64)
+            ring[: len(self.ring)], book[: len(self._book)] = self.ring, self._book
+            self.ring, self._book = ring, book
         self._book[slots] = 0
         for slot in slots.tolist():
             self._odd.pop(slot, None)
