@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from model.api import FIX, Fill, Forecasts, Gap, Predictor, StateCorrupt
+from model.api import FIX, Fill, Forecasts, Gap, Moment, Predictor, StateCorrupt
 
 Slots = NDArray[np.int64]
 STATE = np.dtype([("last", FIX), ("lat_dps", "<f8"), ("lon_dps", "<f8")])  # the last fix and degrees per second
@@ -67,7 +68,13 @@ class Floor(Predictor):
         now = (next_s, next_en, lat[:, 0], lon[:, 0], cov[:, 0])
         return Forecasts(*now, lat[:, 1:], lon[:, 1:], cov[:, 1:], no_fallback)
 
-    def fill(self, slots: Slots, asked: Sequence[Gap]) -> list[Fill]:
+    def last(self, slots: Slots) -> NDArray[Any]:
+        return np.asarray(self._states["last"][slots])
+
+    def moment(self, slots: Slots) -> Moment:
+        return Moment(np.zeros((len(slots), 1)), torch.zeros(len(slots), 1))  # a straight line needs to know nothing
+
+    def fill_at(self, moment: Moment, asked: Sequence[Gap]) -> list[Fill]:
         return [_straight(gap) for gap in asked]
 
     def dumps(self, slots: Slots) -> list[bytes]:

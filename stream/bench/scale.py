@@ -23,7 +23,7 @@ from stream.bench.workload import Workload
 from stream.wire import Topics
 
 Show = Callable[[str], None]
-LEAST_ROUNDS: Final = 4  # pings per entity: the first one of each is not what a ping costs
+LEAST_ROUNDS: Final = 12  # pings per entity: the first of each is not what a ping costs, and some write whole states
 SETTLED_S: Final = 240.0  # for a group of workers to have shared the partitions out
 _READY: Final = re.compile(re.escape(launch.READY) + r" ([\d, ]+)")
 
