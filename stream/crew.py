@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 RESTART_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # after so many ends in a row; the last repeats
 STEADY_S = 60.0  # who ran for so long is sound: what ended it is news, not the same fault again
 FALSE_STARTS = 3  # in a row; one may be bad luck, such as a lack of memory for a moment
-# From SIGTERM to SIGKILL, for one that hangs: well above what a worker gives itself (9 s, stream.app.STOP_S), which on
-# a starved machine takes as long again to end; below the 30 s that orchestrators mostly give us.
+# From SIGTERM to SIGKILL, for one that hangs: well above the 9 s that a worker gives itself (stream.app.STOP_S): on
+# a starved machine its end takes long, too; below the 30 s that orchestrators mostly give us.
 STOP_S = 25.0
 LINE_BYTES = 1024 * 1024  # a longer line is dropped
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # a process is one core
