@@ -78,7 +78,7 @@ class Delivery:
         self._draining = False
         self._announced = False  # that all partitions are ready
         self._error: BaseException | None = None  # of a takeover
-        self._save_at_ms = 0.0  # not before then
+        self._retry_at_ms = 0.0  # no checkpoint before then
         self._save_failures = 0
         self.records_in = 0
         self.records_out = 0
@@ -119,8 +119,8 @@ class Delivery:
             async with self._busy:
                 if pieces := self._next_batch():
                     await self._deliver(pieces)
-                if self._unsaved() and self._clock() >= self._save_at_ms:
-                    await self._save()
+                if (owned := self._due_for_saving()) is not None:
+                    await self._save(owned)
 
     async def _until_due(self) -> None:
         while True:
@@ -128,8 +128,8 @@ class Delivery:
                 raise self._error
             self._news.clear()
             due_ms = self._due_at_ms(self._open())
-            if self._unsaved():
-                due_ms = min(due_ms, self._save_at_ms)
+            if unsaved := self._unsaved():
+                due_ms = min(due_ms, max(self._retry_at_ms, min(owned.save_at_ms for owned in unsaved)))
             wait_s = (due_ms - self._clock()) / 1000
             if wait_s <= 0:
                 return
@@ -206,20 +206,26 @@ class Delivery:
     def _unsaved(self) -> list[Owned]:
         return [owned for owned in self._owned.values() if owned.ready and owned.next_offset > owned.saved]
 
-    async def _save(self) -> None:
-        """Checkpoint every partition that moved. Redis away is no failure: try again later, and say so."""
+    def _due_for_saving(self) -> Owned | None:
+        """The partition that has waited longest for its checkpoint. One between two batches: all at once would hold up
+        the pings that come meanwhile."""
+        now_ms = self._clock()
+        due = [owned for owned in self._unsaved() if owned.save_at_ms <= now_ms] if now_ms >= self._retry_at_ms else []
+        return min(due, key=lambda owned: owned.save_at_ms, default=None)
+
+    async def _save(self, owned: Owned) -> None:
+        """Checkpoint a partition. Redis away is no failure: try again later, and say so."""
         try:
-            for owned in self._unsaved():
-                await self._save_one(owned)
+            await self._save_one(owned)
         except AWAY as error:
             delay_s = RETRY_S[min(self._save_failures, len(RETRY_S) - 1)]
             self._save_failures += 1
             behind = max(owned.next_offset - owned.saved for owned in self._unsaved())
             log.warning("Redis is away (%s): checkpoints are %d records behind (limit %d)", error, behind, MAX_UNSAVED)
-            self._save_at_ms = self._clock() + delay_s * 1000
+            self._retry_at_ms = self._clock() + delay_s * 1000
         else:
             self._save_failures = 0
-            self._save_at_ms = self._clock() + self._settings.checkpoint_ms
+            owned.save_at_ms = self._clock() + self._settings.checkpoint_ms
 
     async def _save_one(self, owned: Owned) -> None:
         """The states of one partition, which include exactly the records below `next_offset`, all committed."""

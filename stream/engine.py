@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from model.api import Fill, Moment, Predictor
 from stream import render
 from stream.clean import parse
-from stream.residents import HIT, NONE, REBUILT, Counts, Residents, Shard, windows
+from stream.residents import HIT, NONE, REBUILT, Counts, Entity, Residents, Shard, windows
 from stream.settings import Settings
 from stream.store import Partition, Store
 from stream.track import Accepted, Duplicate, Folded, Gap, Late, Policy, Rejected, observe
@@ -111,19 +111,24 @@ class Engine:
         """
         shard = self._residents.shard(partition)
         unsaved = self._residents.unsaved(shard)
-        for start in range(0, len(unsaved), DUMP_CHUNK):
+        for start in range(0, max(len(unsaved), 1), DUMP_CHUNK):
             part = unsaved[start : start + DUMP_CHUNK]
-            dumped = await self._run(partial(self._residents.dump, shard, part, next_offset))
-            if missing := await self._store.put_many(partition, epoch, None, dumped.items):
-                # The store has lost them, by their expiry or worse.
-                lost = [shard.entities[entity_id] for entity_id in missing]
-                again = await self._run(partial(self._residents.dump, shard, lost, next_offset, whole=True))
-                await self._store.put_many(partition, epoch, None, again.items)
-                self._residents.saved(again)
-                dumped = dumped.without(again)
-            self._residents.saved(dumped)
-        await self._store.put_many(partition, epoch, next_offset, {})
+            last = start + DUMP_CHUNK >= len(unsaved)
+            await self._put(shard, part, epoch, next_offset, last=last)
         self._residents.evict(shard)
+
+    async def _put(self, shard: Shard, part: Sequence[Entity], epoch: int, next_offset: int, *, last: bool) -> None:
+        """One piece of a checkpoint; the last one moves its offset."""
+        to = next_offset if last else None
+        dumped = await self._run(partial(self._residents.dump, shard, part, next_offset))
+        if missing := await self._store.put_many(shard.partition, epoch, to, dumped.items):
+            # The store has lost them, by their expiry or worse.
+            lost = [shard.entities[entity_id] for entity_id in missing]
+            again = await self._run(partial(self._residents.dump, shard, lost, next_offset, whole=True))
+            await self._store.put_many(shard.partition, epoch, to, again.items)
+            self._residents.saved(again)
+            dumped = dumped.without(again)
+        self._residents.saved(dumped)
 
     def drop(self, partition: Partition) -> None:
         """Forget the partition's entities; their slots are given back before the next batch."""

@@ -48,6 +48,7 @@ class Owned:
     epoch: int = 0
     next_offset: int = 0  # the next record to process; all below are answered and committed
     saved: int = 0  # the next_offset of the last checkpoint
+    save_at_ms: float = 0.0  # no checkpoint before then
     ready: bool = False  # the takeover is complete
     gone: bool = False  # revoked, or lost to another owner
     takeover: asyncio.Task[None] | None = None
