@@ -5,6 +5,8 @@ For each batch, in this order, each step only after the one before it succeeded:
     engine answers -> the broker has every answer -> the offsets are committed -> the input is retired
                    -> now and then, the states go to Redis ("write-behind")
 
+While the broker takes one batch the engine is at the next; not further, so that a batch waits for at most one other.
+
 So a crash anywhere leaves the input uncommitted, and it is read again: answers may be published twice with the same id,
 never lost. A checkpoint c is never ahead of the committed offset k. Whoever takes a partition over folds [c, k) into
 the states without publishing, then goes on from k.
@@ -75,6 +77,7 @@ class Delivery:
         self._news = asyncio.Event()  # something for the pump to look at
         self._room = asyncio.Event()  # _waiting has shrunk
         self._busy = asyncio.Lock()  # held by whoever uses the engine; it does one thing at a time
+        self._finishing: asyncio.Task[None] | None = None  # the batch that the broker has still to take
         self._draining = False
         self._announced = False  # that all partitions are ready
         self._error: BaseException | None = None  # of a takeover
@@ -120,12 +123,15 @@ class Delivery:
                 if pieces := self._next_batch():
                     await self._deliver(pieces)
                 if (owned := self._due_for_saving()) is not None:
+                    await self._settle()  # a checkpoint holds what is committed, and no more
                     await self._save(owned)
 
     async def _until_due(self) -> None:
         while True:
             if self._error is not None:
                 raise self._error
+            if self._finishing is not None and self._finishing.done():
+                await self._settle()
             self._news.clear()
             due_ms = self._due_at_ms(self._open())
             if unsaved := self._unsaved():
@@ -161,25 +167,51 @@ class Delivery:
         return batch
 
     async def _deliver(self, pieces: Sequence[Piece]) -> None:
+        """Take one batch through the engine; then, once the batch before is finished, let it be finished, too."""
+        records = [r for piece in pieces for r in piece.records if r.offset >= piece.owned.taken]
+        outgoing = await self._process(records, pieces[0].fetched_ms)
+        for piece in pieces:
+            piece.owned.taken = max(piece.owned.taken, piece.records[-1].offset + 1)
+        await self._settle()
+        if outgoing is None:  # draining, and the store is away
+            self._lose({piece.owned: None for piece in pieces})
+        gone = {piece.owned.partition for piece in pieces if piece.owned.gone}
+        if gone:  # lost while the engine was at work
+            for piece in pieces:
+                if piece.owned.gone:
+                    piece.done()
+            pieces = [piece for piece in pieces if not piece.owned.gone]
+            outgoing = [one for one in outgoing or () if (one.src.topic, one.src.partition) not in gone]
+        if pieces:
+            self._finishing = asyncio.create_task(self._finish(pieces, len(records), outgoing or ()))
+            self._finishing.add_done_callback(lambda _: self._news.set())
+
+    async def _finish(self, pieces: Sequence[Piece], records: int, outgoing: Sequence[Outgoing]) -> None:
         """One batch from answers to commit. What raises leaves it uncommitted and not retired."""
-        records = [r for piece in pieces for r in piece.records if r.offset >= piece.owned.next_offset]
         next_offsets = {piece.owned: piece.records[-1].offset + 1 for piece in pieces}  # the last piece's stands
         try:
-            outgoing = await self._process(records, pieces[0].fetched_ms)
-            if outgoing is None:  # draining, and the store is away
-                self._lose(next_offsets)
-            else:
-                await self._output.publish(outgoing)
-                await self._input.commit_offsets({owned.partition: offset for owned, offset in next_offsets.items()})
-                self.records_in += len(records)
-                self.records_out += len(outgoing)
-                for owned, offset in next_offsets.items():
-                    owned.next_offset = max(owned.next_offset, offset)
+            await self._output.publish(outgoing)
+            await self._input.commit_offsets({owned.partition: offset for owned, offset in next_offsets.items()})
+            self.records_in += records
+            self.records_out += len(outgoing)
+            for owned, offset in next_offsets.items():
+                owned.next_offset = max(owned.next_offset, offset)
         except Rebalanced as error:
             log.warning("%s; whoever owns these partitions now reads the records again", error)
             self._lose(next_offsets)
         for piece in pieces:
             piece.done()
+
+    async def _settle(self) -> None:
+        """Wait for the batch that is being finished. Raises what it raised."""
+        if self._finishing is not None:
+            await asyncio.shield(self._finishing)
+            self._finishing = None
+
+    async def _settled(self) -> None:
+        """Wait for it, and leave to `run` what it raised."""
+        if self._finishing is not None:
+            await asyncio.wait([self._finishing])
 
     async def _process(self, records: Sequence[Record], fetched_ms: float) -> list[Outgoing] | None:
         """The engine's answers. Waits for a store that is away; None if we are told to drain meanwhile."""
@@ -298,7 +330,7 @@ class Delivery:
                     now = self._clock()
                     await self._engine.process(records, started_ms=now, fetched_ms=now, silent=True)
             log.info("%s: replayed [%d, %d)", partition, todo.start, todo.stop)
-        owned.next_offset, owned.saved = todo.stop, todo.start
+        owned.next_offset, owned.taken, owned.saved = todo.stop, todo.stop, todo.start
         owned.ready = True
 
     async def drain(self) -> None:
@@ -306,6 +338,7 @@ class Delivery:
         self._draining = True
         self._forget(lambda owned: True)
         async with self._busy:  # so that no takeover is cancelled in the middle of the engine
+            await self._settled()
             takeovers = [owned.takeover for owned in self._owned.values() if owned.takeover is not None]
             for task in takeovers:
                 task.cancel()
@@ -314,10 +347,11 @@ class Delivery:
     async def revoked(self, partitions: Iterable[Partition]) -> None:
         """Checkpoint these partitions and hand them over. What cannot be saved now, the next owner replays."""
         async with self._busy:
+            await self._settled()
             leaving = [owned for partition in partitions if (owned := self._owned.pop(partition, None)) is not None]
             try:
                 for owned in leaving:
-                    if owned.ready and owned.next_offset > owned.saved:
+                    if owned.ready and owned.taken == owned.next_offset > owned.saved:
                         await self._engine.checkpoint(owned.partition, owned.epoch, owned.next_offset)
             except (Fenced, *AWAY) as error:
                 log.warning("handing over without a last checkpoint (%s): the next owner replays", error)
@@ -333,6 +367,8 @@ class Delivery:
     def abandon(self) -> None:
         """After a failure: touch nothing more, so that whatever was in flight is read again by the next owner."""
         self._draining = True
+        if self._finishing is not None:
+            self._finishing.cancel()
         for owned in self._owned.values():
             owned.gone = True
             if owned.takeover is not None:

@@ -47,6 +47,7 @@ class Owned:
     partition: Partition
     epoch: int = 0
     next_offset: int = 0  # the next record to process; all below are answered and committed
+    taken: int = 0  # the next record for the engine: one batch may be folded and not yet committed
     saved: int = 0  # the next_offset of the last checkpoint
     save_at_ms: float = 0.0  # no checkpoint before then
     ready: bool = False  # the takeover is complete

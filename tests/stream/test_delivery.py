@@ -174,6 +174,70 @@ async def test_offsets_follow_answers_and_states_follow_offsets(kafka: Kafka, st
     assert kafka.offsets == {P0: 30}
 
 
+class SlowKafka(Kafka):
+    """A broker that takes a batch only when it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.takes = asyncio.Event()
+
+    async def publish(self, outgoing: Sequence[Outgoing]) -> None:
+        self.events.append("publishing")
+        await self.takes.wait()
+        await super().publish(outgoing)
+
+
+async def test_the_engine_is_at_the_next_batch_while_the_broker_takes_one_and_no_further(store: FlakyStore) -> None:
+    kafka = SlowKafka()
+    delivery = worker(kafka, store, Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_batch=3))
+    async with running(delivery, P0):
+        await until(lambda: delivery._owned[P0].ready)
+        retired = [await feed(delivery, kafka, records(start, start + 3)) for start in (0, 3)]
+        await until(lambda: delivery._owned[P0].taken == 6)
+        waiting = asyncio.create_task(feed(delivery, kafka, records(6, 9)))
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert delivery._owned[P0].taken == 6, "the third batch waits for the first"
+        assert (kafka.events, retired, kafka.offsets) == (["publishing"], [[], []], {})
+        assert store.checkpoint(P0).next_offset is None, "a checkpoint would be ahead of the commit"
+        kafka.takes.set()
+        await until(lambda: store.checkpoint(P0).next_offset == 9)
+        await waiting
+    assert kafka.events == ["publishing", "published", "committed"] * 3
+    assert kafka.answered == list(range(9))
+
+
+async def test_what_was_folded_while_its_partition_was_lost_is_not_published(store: FlakyStore) -> None:
+    kafka = SlowKafka()
+    kafka.fail_commit = Rebalanced("somebody else has it")
+    delivery = worker(kafka, store, Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_batch=3))
+    async with running(delivery, P0):
+        await until(lambda: delivery._owned[P0].ready)
+        retired = [await feed(delivery, kafka, records(start, start + 3)) for start in (0, 3)]
+        await until(lambda: delivery._owned[P0].taken == 6)
+        kafka.takes.set()
+        await until(lambda: all(len(some) == 3 for some in retired))
+    assert kafka.answered == [0, 1, 2], "the second batch is the next owner's to answer"
+    assert kafka.offsets == {}
+
+
+async def test_a_handover_waits_for_the_batch_that_the_broker_takes(store: FlakyStore) -> None:
+    kafka = SlowKafka()
+    delivery = worker(kafka, store, Settings(max_wait_ms=0.0, checkpoint_ms=1e9))
+    async with running(delivery, P0):
+        await feed(delivery, kafka, records(0, 3))
+        await until(lambda: kafka.events == ["publishing"])
+        handover = asyncio.create_task(delivery.drain())
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert not handover.done()
+        kafka.takes.set()
+        await handover
+        await delivery.revoked([P0])
+    assert kafka.offsets == {P0: 3}
+    assert store.checkpoint(P0).next_offset == 3
+
+
 async def test_a_failed_send_ends_the_worker_and_commits_nothing(kafka: Kafka, store: FlakyStore) -> None:
     delivery = worker(kafka, store)
     async with running(delivery, P0) as pump:
