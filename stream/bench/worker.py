@@ -21,6 +21,7 @@ from stream.bench.report import Report, Table
 from stream.bench.servers import Servers
 from stream.bench.stats import Rate, middle, spread
 from stream.bench.workload import Sent, Workload
+from stream.settings import Settings
 from stream.wire import Record, Topics
 
 Show = Callable[[str], None]
@@ -35,7 +36,7 @@ class Options:
     entities: int = 2_000
     rounds: int = 100  # pings per entity
     partitions: int = 8
-    max_batch: int = 512
+    max_batch: int = Settings.max_batch
     runs: int = 5
     timeout_s: float = 600.0  # of one drain
     profile: bool = True
