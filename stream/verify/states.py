@@ -1,25 +1,25 @@
 """Stored states against replayed ones. Knows checkpoints and how a state speaks; knows no broker.
 
 A checkpoint at c includes exactly the records below c, so that when the replay has passed them, every entity's record
-must be there: the same track, to the byte, and the same state: the same bytes, or, once it was rebuilt, one whose
-forecast is within the tolerance. A record that is newer than c is compared when the replay has passed what it includes:
-a worker died between two pieces of a checkpoint, or writes while we look.
+must be there: the same track, to the byte, and, with the pings folded in that it lacks, the same state: the same bytes,
+or, as it may have been rebuilt, one whose forecast is within the tolerance. A record that is newer than c is compared
+when the replay has passed what it includes: a worker died between two pieces of a checkpoint, or writes while we look.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 import numpy as np
 
-from model.api import Forecasts, Predictor, StateError, StateMismatch
+from model.api import FIX, Forecasts, Predictor, StateError, StateMismatch
 from stream import record
 from stream.engine import Engine
 from stream.residents import Slots, windows
 from stream.scoring import distance_m
-from stream.store import Item, MemoryStore, Partition, Patch, Store
+from stream.store import Item, MemoryStore, Partition, Store
 from stream.track import Track
 from stream.verify.compare import Tolerance
 from stream.verify.judge import Judge, Rules
@@ -29,11 +29,20 @@ MAX_LATER: Final = 1_000  # offsets after the checkpoint's at which newer record
 HORIZONS_S: Final = (60.0, 900.0)  # to let two states speak
 
 
+class Pair(NamedTuple):
+    """The replayed state of an entity, and its stored record, whose track is the replayed one."""
+
+    name: str
+    due: bytes
+    found: record.Stored
+
+
 Look = Callable[[Mapping[str, bytes]], Awaitable[None]]
 
 
 class Replayed(MemoryStore):
-    """What the replaying engine takes for its store: it holds nothing, and shows what is written to `look`."""
+    """What the replaying engine takes for its store: it holds nothing, so that every record comes whole, and shows what
+    is written to `look`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,9 +51,10 @@ class Replayed(MemoryStore):
     async def put_many(
         self, partition: Partition, epoch: int, next_offset: int | None, items: Mapping[str, Item]
     ) -> list[str]:
-        if self.look is not None:
-            await self.look({name: item for name, item in items.items() if isinstance(item, bytes)})
-        return [name for name, item in items.items() if isinstance(item, Patch)]  # those come again, whole
+        whole = {name: item for name, item in items.items() if isinstance(item, bytes)}
+        if self.look is not None and whole:
+            await self.look(whole)
+        return [name for name in items if name not in whole]
 
 
 class States:
@@ -108,8 +118,9 @@ class States:
         async def look(items: Mapping[str, bytes]) -> None:
             some = {name: raw for name, raw in items.items() if wanted is None or name in wanted}
             found = await self._store.get_many(self._partition, list(some))
-            for (name, due), raw in zip(some.items(), found, strict=True):
-                self._compare(name, due, raw, stop)
+            rows = zip(some.items(), found, strict=True)
+            pairs = [self._compare(name, record.loads(name, due), raw, stop) for (name, due), raw in rows]
+            self._hear([pair for pair in pairs if pair is not None])
             if wanted is not None:
                 wanted.difference_update(some)
 
@@ -158,21 +169,22 @@ class States:
             self._blame(name, f"its record is damaged: {error}")
             return None
 
-    def _compare(self, name: str, due_raw: bytes, raw: bytes | None, stop: int) -> None:
+    def _compare(self, name: str, due: record.Stored, raw: bytes | None, stop: int) -> Pair | None:
+        """Judge a record but its state; that of a good one is returned, to be heard."""
         self._seen.add(name)
-        due = record.loads(name, due_raw)
         if raw is None:
             self._absent(name, due.track)
-            return
+            return None
         found = self._loaded(name, raw)
         if found is None or self._put_off(name, found.track, stop):
-            return
+            return None
         if not self._judge.known.settled(name):
             self._tally.states_skipped += 1
-        elif (reason := self._track_difference(due.track, found.track)) is not None:
+            return None
+        if (reason := self._track_difference(due.track, found.track)) is not None:
             self._blame(name, reason)
-        else:
-            self._compare_states(name, due.state, found)
+            return None
+        return Pair(name, due.state, found)
 
     def _absent(self, name: str, due: Track) -> None:
         silent_ms = self._clock_ms() - self._touched_ms.get(name, 0)
@@ -193,35 +205,61 @@ class States:
                 return f"{name} is {other}, expected {one}"
         return None
 
-    def _compare_states(self, name: str, due: bytes, found: record.Stored) -> None:
-        """If their bytes differ, what they say must be near: one that was rebuilt may differ so. Whether it was nobody
-        can tell: that is said by the next forecast, and a checkpoint may be written before there is one."""
-        slots = self._predictor.acquire(2)
+    def _hear(self, pairs: Sequence[Pair]) -> None:
+        """Whether each stored state, brought up to its track, is the replayed one, or says nearly the same."""
+        slots = self._predictor.acquire(len(pairs))
         try:
-            self._predictor.loads(slots, [due, found.state])
-            self._catch_up(slots[1:], found)
-            close = self._predictor.dumps(slots[1:]) != [due]
-            reason = _apart(self._predictor.forecast(slots, HORIZONS_S), self._rules.tolerance) if close else None
-        except StateMismatch:  # of other weights: the next owner rebuilds it, and says so
-            self._tally.states_skipped += 1
-            return
-        except StateError as error:
-            close, reason = False, f"its state is refused: {error}"
+            sound = np.array([self._stands(slot, pair) for slot, pair in zip(slots, pairs, strict=True)], np.bool_)
+            rows, kept = slots[sound], [pair for pair, good in zip(pairs, sound.tolist(), strict=True) if good]
+            self._catch_up(rows, [pair.found for pair in kept])
+            for slot, pair, state in zip(rows, kept, self._predictor.dumps(rows), strict=True):
+                if state == pair.due:
+                    self._tally.states += 1
+                else:
+                    self._speak(slot, pair)
         finally:
             self._predictor.release(slots)
+
+    def _stands(self, slot: np.int64, pair: Pair) -> bool:
+        """Load a stored state; whether it is one, of our weights, and as far behind its track as its record says."""
+        fixes, behind = windows(pair.found.track.window), pair.found.behind
+        row = np.array([slot])
+        try:
+            self._predictor.loads(row, [pair.found.state])
+        except StateMismatch:  # of other weights: the next owner rebuilds it, and says so
+            self._tally.states_skipped += 1
+            return False
+        except StateError as error:
+            self._blame(pair.name, f"its state is refused: {error}")
+            return False
+        if behind < len(fixes) and self._predictor.last(row)["ts_ms"][0] == fixes["ts_ms"][-1 - behind]:
+            return True
+        self._blame(pair.name, f"its state is not {behind} pings behind its window, as its record says")
+        return False
+
+    def _catch_up(self, slots: Slots, stored: Sequence[record.Stored]) -> None:
+        """Fold in what the states lack, as whoever takes the partition over would."""
+        behind = np.array([found.behind for found in stored], np.int64)
+        fixes = [windows(found.track.window) for found in stored]
+        for left in range(int(behind.max(initial=0)), 0, -1):
+            rows = np.flatnonzero(behind >= left)
+            self._predictor.advance(slots[rows], np.array([fixes[row][-left] for row in rows], FIX))
+
+    def _speak(self, slot: np.int64, pair: Pair) -> None:
+        """Two states whose bytes differ: a rebuilt one may, if what it says is near. Whether it was rebuilt nobody can
+        tell: that is said by the next forecast, and a checkpoint may be written before there is one."""
+        replayed = self._predictor.acquire(1)
+        try:
+            self._predictor.loads(replayed, [pair.due])
+            said = self._predictor.forecast(np.array([replayed[0], slot]), HORIZONS_S)
+        finally:
+            self._predictor.release(replayed)
+        reason = _apart(said, self._rules.tolerance)
         if reason is None:
             self._tally.states += 1
-            self._tally.states_close += close
+            self._tally.states_close += 1
         else:
-            self._blame(name, reason)
-
-    def _catch_up(self, slot: Slots, found: record.Stored) -> None:
-        """Fold in the fixes that a stored state lacks, as whoever loads it does. Raises StateError."""
-        missing = windows(found.track.window)[-1 - found.behind :]
-        if self._predictor.last(slot)["ts_ms"][0] != missing[0]["ts_ms"]:
-            raise StateError("it does not stand where its record says")
-        for fix in range(1, len(missing)):
-            self._predictor.advance(slot, missing[fix : fix + 1])
+            self._blame(pair.name, reason)
 
     def _blame(self, entity: str | None, reason: str) -> None:
         topic, number = self._partition

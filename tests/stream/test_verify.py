@@ -373,6 +373,21 @@ async def test_a_state_under_the_right_track_that_says_something_else_is_differe
     assert "its state says" in report.examples[0].reason
 
 
+async def test_a_state_is_brought_up_to_its_track_before_it_is_compared(stored: Rig) -> None:
+    await stored.feed(CHECKPOINT)
+    one, _ = await records_of(stored)
+    found = record.loads("bus-1", one)
+    assert found.behind == 3, "the second checkpoint patched the record and left the state alone"
+    report = await verdict(stored, store=stored.store)
+    assert report.ok, report.examples
+    assert (report.total.states, report.total.states_close) == (2, 0)
+    claims_to_be_whole = written("bus-1", found.track, found.state, of=one)
+    await stored.store.put_many(A, stored.epoch, None, {"bus-1": claims_to_be_whole})
+    report = await verdict(stored, store=stored.store)
+    assert wrong(report) == {"states_different": 1}
+    assert "not 0 pings behind its window" in report.examples[0].reason
+
+
 async def test_a_damaged_record_is_different(stored: Rig) -> None:
     one, _ = await records_of(stored)
     await stored.store.put_many(A, stored.epoch, None, {"bus-1": one[:100]})
