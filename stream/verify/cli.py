@@ -78,7 +78,7 @@ def verify(
         float, typer.Option("--tolerance-m", min=0, help="metres that numbers may be apart after a rebuild")
     ] = DEFAULT_M,
     numbers: Annotated[
-        Numbers, typer.Option("--numbers", help="close: the workers' processors sum floats in another order than ours")
+        Numbers, typer.Option("--numbers", help="close: the workers' sums may round otherwise (another processor)")
     ] = Numbers.EXACT,
     json: Json = False,
 ) -> None:
