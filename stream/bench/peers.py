@@ -109,7 +109,7 @@ PEERS: Final[dict[str, Kind]] = {
     "floor": Kind("constant velocity in ours", _floor, primed=False),
     "faust": Kind("plain Faust agent, one ping at a time", _program("peer_faust")),
     "faust-take": Kind("plain Faust agent, take()", _program("peer_faust", taking=True)),
-    "quix": Kind("Quix Streams", _program("peer_quix"), ("quixstreams", "bench")),
+    "quix": Kind("Quix Streams", _program("peer_quix"), ("quixstreams", "peers")),
     "flink": Kind("PyFlink", None, why=NO_FLINK),
 }
 
