@@ -278,7 +278,12 @@ class Predictor:
         pool.check(slots)
         if len(blobs) != len(slots):
             raise ValueError(f"{len(blobs)} states for {len(slots)} slots")
-        states = [codec.loads(blob, self.config, self.fingerprint, self.precision) for blob in blobs]
+        how = self.config, self.fingerprint, self.precision
+        if (full := codec.whole(blobs, *how)) is not None:
+            pool.rings.load(slots, full.rings)
+            pool.put(slots, full.hidden, full.kin, full.last, full.age)
+            return
+        states = [codec.loads(blob, *how) for blob in blobs]
         pool.rings.clear(slots)
         for slot, state in zip(slots, states, strict=True):
             pool.rings.loads(int(slot), state.rings)

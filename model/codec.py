@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 from zlib import crc32
 
@@ -56,7 +57,7 @@ class StateMismatch(StateError):
 class State(NamedTuple):
     """One entity's state, arrays as in the layout above."""
 
-    age: int
+    age: Any  # int, or of many int64 [N]
     last: NDArray[Any]  # FIX, a scalar array
     kin: NDArray[np.float64]
     hidden: NDArray[Any]  # float32, or bfloat16 as uint16
@@ -104,6 +105,33 @@ def loads(blob: bytes, config: ModelConfig, fingerprint: bytes, precision: str) 
         arrays.append(array)
     last, kin, hidden, *rings = arrays
     return State(age, last, kin, hidden, Filled(*rings))
+
+
+def whole(blobs: Sequence[bytes], config: ModelConfig, fingerprint: bytes, precision: str) -> State | None:
+    """Many states at once, arrays with an axis [N] in front, `age` [N]: if all of them are sound and their rings full.
+    None otherwise; then `loads` says what each one is."""
+    layout, n = _layout(config, config.window, precision), len(blobs)
+    size_ = size(config, config.window, precision)
+    if not n or any(len(blob) != size_ for blob in blobs):
+        return None
+    table = np.frombuffer(b"".join(blobs), np.uint8).reshape(n, size_)
+    version, filled = VERSIONS[precision], config.window
+    ages = []
+    for blob in blobs:
+        *head, age = _HEAD.unpack_from(blob)
+        (crc,) = _CRC.unpack_from(blob, size_ - _CRC.size)
+        known = head == [MAGIC, version, filled, fingerprint] and age >= filled
+        if not known or crc32(memoryview(blob)[: -_CRC.size]) != crc:
+            return None
+        ages.append(age)
+    offset, arrays = _HEAD.size, []
+    for dtype, shape in layout:
+        bytes_ = np.dtype(dtype).itemsize * math.prod(shape)
+        part = np.ascontiguousarray(table[:, offset : offset + bytes_])
+        arrays.append(part.view(dtype).reshape(n, *shape))
+        offset += bytes_
+    last, kin, hidden, *rings = arrays
+    return State(np.array(ages), last, kin, hidden, Filled(*rings))
 
 
 def _layout(config: ModelConfig, filled: int, precision: str) -> list[tuple[Any, tuple[int, ...]]]:

@@ -90,6 +90,12 @@ class Rings:
         else:
             kernels.repack(filled.values, n, self.values[:, slot])
 
+    def load(self, slots: Slots, filled: Filled) -> None:
+        """Overwrite the rings of slots [N] with full ones [N, ...]."""
+        self.keys[:, slots] = filled.keys.transpose(1, 0, 3, 2)
+        self.values[:, slots] = filled.values.swapaxes(0, 1)
+        self.scale[:, slots] = filled.scale.swapaxes(0, 1)
+
     def _first(self, values: NDArray[Any], n: int) -> NDArray[Any]:
         """The first n places of one slot's values."""
         if not self.rounded:

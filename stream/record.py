@@ -38,7 +38,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from model.api import compiled
+from model.api import FIX, compiled
 from stream.store import Patch
 from stream.track import FIX_BYTES, PendingGap, Reason, Track
 from stream.tracks import Rows, Tracks
@@ -112,6 +112,36 @@ def loads(entity_id: str, raw: bytes) -> Stored:
     return Stored(_track(head[0], raw[HEAD.itemsize : end]), raw[end:], int(head["behind"][0]))
 
 
+class Fronts(NamedTuple):
+    """Of N records all but the states, in columns; what `loads` would give of each, where it is sound."""
+
+    sound: NDArray[np.bool_]
+    heads: NDArray[Any]  # HEAD
+    rings: NDArray[Any]  # FIX [N, W]
+
+
+def fronts(entity_ids: Sequence[str], raws: Sequence[bytes], places: int) -> Fronts:
+    """Many records at once. One that is not sound, or has a ring of another width, is for `loads` to judge."""
+    size = HEAD.itemsize + places * FIX_BYTES
+    joined = b"".join(raw[:size] if len(raw) >= size else bytes(size) for raw in raws)
+    table = np.frombuffer(bytearray(joined), np.uint8).reshape(len(raws), size)
+    heads = np.ascontiguousarray(table[:, : HEAD.itemsize]).view(HEAD)[:, 0]
+    rings = np.ascontiguousarray(table[:, HEAD.itemsize :])
+    sound = (heads["magic"] == MAGIC) & (heads["version"] == VERSION) & (heads["places"] == places)
+    sound &= heads["checksum"] == _checksums(entity_ids, heads, rings.view("<u4"))
+    return Fronts(sound, heads, rings.view(FIX))
+
+
+def odd_of(head: Any) -> tuple[bytes, tuple[PendingGap, ...]]:
+    """The suspects and the pending gaps of one head."""
+    odd = bytes(head["odd"])
+    suspects, pending = int(head["suspects"]) * FIX_BYTES, int(head["pending"]) * _PENDING.size
+    gaps = _PENDING.iter_unpack(odd[_SUSPECTS_BYTES : _SUSPECTS_BYTES + pending])
+    return odd[:suspects], tuple(
+        PendingGap(start, end, step, _REASONS[reason], age) for start, end, step, reason, age in gaps
+    )
+
+
 def _heads(entity_ids: Sequence[str], tracks: Tracks, slots: Rows, behind: Rows) -> NDArray[Any]:
     """The heads [N] of these slots' records."""
     heads = np.zeros(len(slots), HEAD)
@@ -143,9 +173,8 @@ def _stretches(newest: int, fresh: int, places: int) -> Iterator[tuple[int, int]
 
 def _track(head: Any, ring: bytes) -> Track:
     """The checksum vouches that we wrote these bytes, so their inner sizes agree."""
-    size, end, odd = int(head["size"]), (int(head["newest"]) + 1) * FIX_BYTES, bytes(head["odd"])
-    suspects, pending = int(head["suspects"]) * FIX_BYTES, int(head["pending"]) * _PENDING.size
-    gaps = _PENDING.iter_unpack(odd[_SUSPECTS_BYTES : _SUSPECTS_BYTES + pending])
+    size, end = int(head["size"]), (int(head["newest"]) + 1) * FIX_BYTES
+    suspects, pending = odd_of(head)
     return Track(
         window=(ring[end:] + ring[:end])[-size * FIX_BYTES :],
         next_offset=int(head["next_offset"]),
@@ -153,8 +182,8 @@ def _track(head: Any, ring: bytes) -> Track:
         late=int(head["late"]),
         duplicates=int(head["duplicates"]),
         rejected=int(head["rejected"]),
-        suspects=odd[:suspects],
-        pending=tuple(PendingGap(start, end_, step, _REASONS[reason], age) for start, end_, step, reason, age in gaps),
+        suspects=suspects,
+        pending=pending,
     )
 
 

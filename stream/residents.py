@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from model.api import FIX, Predictor, StateError
 from stream import record
 from stream.store import Item, Partition
-from stream.track import Policy
+from stream.track import FIX_BYTES, Policy
 from stream.tracks import UNKNOWN, Tracks
 from stream.wire import CACHES
 
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 Slots = NDArray[np.int64]
 NONE, HIT, REBUILT = map(CACHES.index, ("none", "hit", "rebuilt"))
 NOBODY: Final = -1
+ANY: Final = 1 << 62  # a ceiling that no offset reaches
 
 
 class Entity(NamedTuple):
@@ -63,6 +64,14 @@ class Shard:
     number: int  # of this shard among all that this process ever had
     counts: Counts
     entities: dict[str, Entity] = field(default_factory=dict)
+
+
+class Kept(NamedTuple):
+    """A stored state of an entity, which lacks its window's last `behind` fixes."""
+
+    entity: Entity
+    state: bytes
+    behind: int
 
 
 class Dumped(NamedTuple):
@@ -162,21 +171,35 @@ class Residents:
         A record that includes an input record at or above its entity's `ceiling` (the first offset that is now to be
         answered) is of another past: the topic was made anew, or the group was moved back. Its entity starts anew.
         """
-        states: list[tuple[Entity, record.Stored]] = []
-        for entity, raw in zip(self._seated(shard, list(stored)), stored.values(), strict=True):
-            if raw is None:
-                continue
-            try:
-                found = record.loads(entity.id, raw)
-            except record.RecordError as error:
-                self._refuse(shard, entity.id, str(error))
-                continue
-            if found.track.next_offset > ceiling.get(entity.id, found.track.next_offset):
-                self._refuse(shard, entity.id, f"includes offset {found.track.next_offset - 1}, not yet answered")
-                continue
-            self.tracks.write(entity.slot, found.track)
-            states.append((entity, found))
+        entities = self._seated(shard, list(stored))
+        found = [(entity, raw) for entity, raw in zip(entities, stored.values(), strict=True) if raw is not None]
+        ids, raws = [entity.id for entity, _ in found], [raw for _, raw in found]
+        places = self.tracks.ring.shape[1]
+        sound, heads, rings = record.fronts(ids, raws, places)
+        slots = _slots_of(entity for entity, _ in found)
+        limits = np.array([ceiling.get(entity_id, ANY) for entity_id in ids], np.int64)
+        taken = sound & (heads["next_offset"] <= limits)
+        self.tracks.lay(slots[taken], heads[taken], rings[taken])
+        for row in np.flatnonzero(taken & ((heads["suspects"] > 0) | (heads["pending"] > 0))).tolist():
+            self.tracks.set_odd(int(slots[row]), *record.odd_of(heads[row]))
+        state_at, behind = record.HEAD.itemsize + places * FIX_BYTES, heads["behind"].tolist()
+        states = [Kept(found[row][0], raws[row][state_at:], behind[row]) for row in np.flatnonzero(taken).tolist()]
+        for row in np.flatnonzero(~taken).tolist():
+            states += self._taken_singly(shard, found[row][0], raws[row], int(limits[row]))
         self._load(shard, states)
+
+    def _taken_singly(self, shard: Shard, entity: Entity, raw: bytes, limit: int) -> list[Kept]:
+        """A record that is odd in some way, if it can be used all the same: another model's, say, with another ring."""
+        try:
+            found = record.loads(entity.id, raw)
+        except record.RecordError as error:
+            self._refuse(shard, entity.id, str(error))
+            return []
+        if found.track.next_offset > limit:
+            self._refuse(shard, entity.id, f"includes offset {found.track.next_offset - 1}, not yet answered")
+            return []
+        self.tracks.write(entity.slot, found.track)
+        return [Kept(entity, found.state, found.behind)]
 
     def dump(self, shard: Shard, entities: Sequence[Entity], next_offset: int, *, whole: bool = False) -> Dumped:
         """What to write of these entities: patches, or whole records of those whose stored state is too far behind.
@@ -221,48 +244,48 @@ class Residents:
         shard.counts.damaged += 1
         log.warning("stored record of %r in %s refused (%s): the entity starts anew", entity_id, shard.partition, why)
 
-    def _load(self, shard: Shard, states: Sequence[tuple[Entity, record.Stored]]) -> None:
+    def _load(self, shard: Shard, states: Sequence[Kept]) -> None:
         if not states:
             return
-        slots = _slots_of(entity for entity, _ in states)
+        slots = _slots_of(kept.entity for kept in states)
         self.cache[slots] = HIT
         try:
-            self._predictor.loads(slots, [found.state for _, found in states])
+            self._predictor.loads(slots, [kept.state for kept in states])
         except StateError:  # all or nothing: so find out which
             refused = self._refused(shard, states)
         else:
             refused = []
-        refused += self._caught_up(shard, [one for one in states if one[0] not in set(refused)])
+        refused += self._caught_up(shard, [kept for kept in states if kept.entity not in set(refused)])
         if refused:
             rows = _slots_of(refused)
             self.cache[rows] = REBUILT
             tracks = [self.tracks.read(slot) for slot in rows.tolist()]
             self._predictor.rebuild(rows, [windows(track.window) for track in tracks if track is not None])
 
-    def _caught_up(self, shard: Shard, states: Sequence[tuple[Entity, record.Stored]]) -> list[Entity]:
+    def _caught_up(self, shard: Shard, states: Sequence[Kept]) -> list[Entity]:
         """Fold in what each state lacks of its window; those that do not stand where their record says."""
-        slots, behind = _slots_of(entity for entity, _ in states), np.array([found.behind for _, found in states], int)
-        stand = np.array([0 < found.track.size > found.behind for _, found in states], np.bool_)
+        slots, behind = _slots_of(kept.entity for kept in states), np.array([kept.behind for kept in states], int)
+        stand = self.tracks.sizes(slots) > behind
         stand &= self._predictor.last(slots)["ts_ms"] == self.tracks.ago(slots, behind)["ts_ms"]
         self.tracks.set_behind(slots[stand], behind[stand])
         for left in range(int(behind[stand].max(initial=0)), 0, -1):
             rows = slots[stand & (behind >= left)]
             self._predictor.advance(rows, self.tracks.ago(rows, np.full(len(rows), left - 1)))
-        odd = [states[row][0] for row in np.flatnonzero(~stand).tolist()]
+        odd = [states[row].entity for row in np.flatnonzero(~stand).tolist()]
         for entity in odd:
             self._say_rebuilt(shard, entity, "it does not stand in its window")
         return odd
 
-    def _refused(self, shard: Shard, states: Sequence[tuple[Entity, record.Stored]]) -> list[Entity]:
+    def _refused(self, shard: Shard, states: Sequence[Kept]) -> list[Entity]:
         """Load one by one; those whose state the model refuses."""
         reason, refused = "", []
-        for entity, found in states:
+        for kept in states:
             try:
-                self._predictor.loads(np.array([entity.slot]), [found.state])
+                self._predictor.loads(np.array([kept.entity.slot]), [kept.state])
             except StateError as error:
-                refused.append(entity)
+                refused.append(kept.entity)
                 # New weights refuse every state, for one reason: one line says it.
-                self._say_rebuilt(shard, entity, "" if str(error) == reason else (reason := str(error)))
+                self._say_rebuilt(shard, kept.entity, "" if str(error) == reason else (reason := str(error)))
         return refused
 
     def _say_rebuilt(self, shard: Shard, entity: Entity, why: str) -> None:

@@ -26,6 +26,10 @@ from stream.wire import E7, Ping
 
 SIZE, NEWEST, NEXT_OFFSET, ACCEPTED, LATE, DUPLICATES, REJECTED, ODD, FRESH, BEHIND = range(10)
 FIELDS: Final = 10
+_NAMED: Final = (
+    *(("size", SIZE), ("newest", NEWEST), ("next_offset", NEXT_OFFSET), ("accepted", ACCEPTED)),
+    *(("late", LATE), ("duplicates", DUPLICATES), ("rejected", REJECTED)),
+)
 UNKNOWN: Final = 1 << 30  # behind by that much: what the store holds is no start
 _SURE: Final = 1 - 1e-9  # of a bound that is computed in another order than `track` does: let `track` judge the rest
 
@@ -105,6 +109,23 @@ class Tracks:
         row = self._book[slot]
         row[SIZE], row[NEWEST], row[FRESH], row[BEHIND] = len(fixes), len(fixes) - 1, self.ring.shape[1], UNKNOWN
 
+    def lay(self, slots: Rows, heads: NDArray[Any], rings: NDArray[Any]) -> None:
+        """Put stored tracks into slots, as they stand in the store: heads [N] with fields of our names, rings [N, W].
+        Those with anything odd get it by `set_odd`."""
+        self.ring[slots] = rings
+        book = np.zeros((len(slots), FIELDS), np.int64)
+        for name, column in _NAMED:
+            book[:, column] = heads[name]
+        book[:, BEHIND] = UNKNOWN
+        self._book[slots] = book
+
+    def set_odd(self, slot: int, suspects: bytes, pending: tuple[PendingGap, ...]) -> None:
+        self._odd[slot] = suspects, pending
+        self._book[slot, ODD] = True
+
+    def sizes(self, slots: Rows) -> Rows:
+        return np.asarray(self._book[slots, SIZE])
+
     def next_offsets(self, slots: Rows) -> Rows:
         return np.asarray(self._book[slots, NEXT_OFFSET])
 
@@ -130,10 +151,7 @@ class Tracks:
     def fill(self, heads: NDArray[Any], slots: Rows) -> None:
         """Write the numbers of these tracks into the fields of the same names."""
         book = self._book[slots]
-        for name, column in (
-            *(("size", SIZE), ("newest", NEWEST), ("next_offset", NEXT_OFFSET), ("accepted", ACCEPTED)),
-            *(("late", LATE), ("duplicates", DUPLICATES), ("rejected", REJECTED)),
-        ):
+        for name, column in _NAMED:
             heads[name] = book[:, column]
 
     def odd(self, slots: Rows) -> Iterator[tuple[int, bytes, tuple[PendingGap, ...]]]:

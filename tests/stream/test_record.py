@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.record import HEAD, MAGIC, RecordError, Stored, dumps, loads, patches
+from stream.record import HEAD, MAGIC, RecordError, Stored, dumps, fronts, loads, odd_of, patches
 from stream.store import MemoryStore
 from stream.track import FIX_BYTES, PendingGap, Policy, Track, observe, pack
 from stream.tracks import Tracks
@@ -124,6 +124,29 @@ gaps = st.builds(
 )
 def test_every_track_comes_back_as_it_was(track: Track, state: bytes, entity_id: str) -> None:
     assert loads(entity_id, record(entity_id, track, state)) == Stored(track, state)
+
+
+def test_many_records_are_read_together_as_one_by_one() -> None:
+    names = ["bus-1", "bus-2", "bus-3"]
+    several = [TRACK, Track(fixes(12), 40, 20), Track(fixes(1), 1, 1)]
+    raws = [record(name, track, STATE) for name, track in zip(names, several, strict=True)]
+    sound, heads, rings = fronts(names, raws, 12)
+    assert sound.all()
+    tracks, slots = Tracks(POLICY), np.array([2, 0, 1])
+    tracks.clear(slots)
+    tracks.lay(slots, heads, rings)
+    tracks.set_odd(2, *odd_of(heads[0]))
+    assert [tracks.read(slot) for slot in slots.tolist()] == several
+
+
+@given(st.integers(0, STATE_AT * 8 - 1))
+def test_among_many_only_the_damaged_record_is_not_sound(bit: int) -> None:
+    flipped = bytearray(RECORD)
+    flipped[bit // 8] ^= 1 << bit % 8
+    names = ["bus-1", "bus-1", "bus-2", "bus-1"]
+    sound = fronts(names, [RECORD, bytes(flipped), RECORD, RECORD[: STATE_AT - 1]], 12).sound
+    assert sound.tolist() == [True, False, False, False]
+    assert fronts([], [], 12).sound.tolist() == []
 
 
 @given(st.lists(st.integers(0, 15), min_size=1, max_size=8), st.integers(1, 12))
