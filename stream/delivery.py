@@ -174,7 +174,7 @@ class Delivery:
             piece.owned.taken = max(piece.owned.taken, piece.records[-1].offset + 1)
         await self._settle()
         if outgoing is None:  # draining, and the store is away
-            self._lose({piece.owned: None for piece in pieces})
+            self._lose({piece.owned for piece in pieces})
         gone = {piece.owned.partition for piece in pieces if piece.owned.gone}
         if gone:  # lost while the engine was at work
             for piece in pieces:

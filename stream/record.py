@@ -48,17 +48,18 @@ VERSION: Final = 2
 STALE: Final = 8  # catching up costs some 10 µs a fix, and a successor does it for all entities at once
 MAX_SUSPECTS: Final = 2
 MAX_PENDING: Final = 4  # a gap waits for two pings, each of which may close one more
+_PENDING: Final = struct.Struct("<qqIBB")
+_SUSPECTS_BYTES: Final = MAX_SUSPECTS * FIX_BYTES
+_ODD_BYTES: Final = _SUSPECTS_BYTES + MAX_PENDING * _PENDING.size
 HEAD: Final = np.dtype(
     [
         *(("magic", "S4"), ("version", "<u2"), ("places", "<u2"), ("checksum", "<u8"), ("next_offset", "<i8")),
         *((name, "<i8") for name in ("accepted", "late", "duplicates", "rejected")),
         *((name, "<u2") for name in ("size", "newest", "behind")),
-        *(("suspects", "u1"), ("pending", "u1"), ("odd", "V128")),
+        *(("suspects", "u1"), ("pending", "u1"), ("odd", f"V{_ODD_BYTES}")),
     ]
 )
-_PENDING: Final = struct.Struct("<qqIBB")
 _REASONS: Final[tuple[Reason, ...]] = ("silence", "outlier")
-_SUSPECTS_BYTES: Final = MAX_SUSPECTS * FIX_BYTES
 
 
 class RecordError(ValueError):
@@ -153,8 +154,8 @@ def _heads(entity_ids: Sequence[str], tracks: Tracks, slots: Rows, behind: Rows)
         gaps = (_PENDING.pack(g.start_ms, g.end_ms, g.step_ms, _REASONS.index(g.reason), g.age) for g in pending)
         packed = suspects.ljust(_SUSPECTS_BYTES, b"\0") + b"".join(gaps)
         assert len(suspects) <= _SUSPECTS_BYTES, "a track holds at most two suspects"
-        assert len(packed) <= HEAD["odd"].itemsize, "a track holds at most a few pending gaps"
-        heads["odd"][row] = packed.ljust(HEAD["odd"].itemsize, b"\0")
+        assert len(packed) <= _ODD_BYTES, "a track holds at most a few pending gaps"
+        heads["odd"][row] = packed.ljust(_ODD_BYTES, b"\0")
     heads["checksum"] = _checksums(entity_ids, heads, tracks.ring[slots].view("<u4"))
     return heads
 

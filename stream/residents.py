@@ -255,7 +255,8 @@ class Residents:
             refused = self._refused(shard, states)
         else:
             refused = []
-        refused += self._caught_up(shard, [kept for kept in states if kept.entity not in set(refused)])
+        spoilt = set(refused)
+        refused += self._caught_up(shard, [kept for kept in states if kept.entity not in spoilt])
         if refused:
             rows = _slots_of(refused)
             self.cache[rows] = REBUILT

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.api import FIX, PRECISIONS, Forecasts, Predictor
+from model.api import PRECISIONS, Forecasts, Predictor
 from stream.bench.report import Report, Table
 from stream.bench.stats import middle, spread
 from stream.bench.workload import Sent, Workload
@@ -27,7 +27,7 @@ from stream.clean import parse
 from stream.engine import Engine
 from stream.settings import DEFAULT_HORIZONS_S, Settings
 from stream.store import MemoryStore
-from stream.track import pack
+from stream.tracks import packed
 from stream.wire import Ping, Record
 
 Slots = NDArray[np.int64]
@@ -121,8 +121,7 @@ def fix_rounds(workload: Workload, count: int) -> Iterator[NDArray[Any]]:
     """One FIX per entity, round by round."""
     sent = workload.rounds(count)
     while pings := list(islice(sent, workload.entities)):
-        packed = b"".join(pack(ping) for item in pings if isinstance(ping := parse(_record(item, 0)), Ping))
-        yield np.frombuffer(packed, FIX)
+        yield packed(ping for item in pings if isinstance(ping := parse(_record(item, 0)), Ping))
 
 
 class Recorder(Predictor):
