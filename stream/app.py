@@ -9,6 +9,7 @@ import logging
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import faust
@@ -17,8 +18,10 @@ from faust.app.base import BootStrategy
 from model.api import Predictor
 from stream.delivery import Delivery
 from stream.engine import Engine
+from stream.guarantees import AtLeastOnce, ExactlyOnce
 from stream.publisher import Publisher
-from stream.settings import Settings
+from stream.seams import Guarantee
+from stream.settings import DeliveryGuarantee, Settings
 from stream.store import RedisStore
 from stream.transport import Consumer, Polled, partitions
 
@@ -84,9 +87,16 @@ def build(settings: Settings) -> App:
     store = RedisStore(settings)
     engine = Engine(predictor, store, settings, run=run)
     app = faust_app(settings)
-    app.delivery = Delivery(settings, engine, store, Publisher(settings.bootstrap), cast(Consumer, app.consumer))
+    consumer = cast(Consumer, app.consumer)
+    app.delivery = Delivery(settings, engine, store, _guarantee(settings, consumer), consumer)
     _connect(app, settings)
     return app
+
+
+def _guarantee(settings: Settings, consumer: Consumer) -> Guarantee:
+    if settings.delivery is DeliveryGuarantee.EXACTLY_ONCE:
+        return ExactlyOnce(settings.group, consumer, partial(Publisher, settings.bootstrap))
+    return AtLeastOnce(Publisher(settings.bootstrap), consumer)
 
 
 def faust_app(settings: Settings) -> App:
@@ -105,6 +115,7 @@ def faust_app(settings: Settings) -> App:
         stream_publish_on_commit=False,
         broker_max_poll_records=settings.max_batch,
         consumer_max_fetch_size=FETCH_BYTES,
+        consumer_group_instance_id=settings.instance or None,
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=settings.session_timeout_s / 5,
         broker_request_timeout=max(MIN_REQUEST_TIMEOUT_S, settings.session_timeout_s * 2),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 import threading
 from dataclasses import fields
@@ -11,8 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from stream import crew
-from stream.settings import DEFAULT_HORIZONS_S, Settings
+from stream import crew, killpoints
+from stream.settings import DEFAULT_HORIZONS_S, DeliveryGuarantee, Settings
 
 _DEFAULTS: dict[str, Any] = {item.name: item.default for item in fields(Settings)}
 _HORIZONS = ",".join(f"{h:g}" for h in DEFAULT_HORIZONS_S)
@@ -79,6 +80,14 @@ def worker(
     session_timeout_s: Annotated[
         float, option("--session-timeout-s", "SESSION_TIMEOUT_S", "how soon others see a dead worker", min=6, max=1_800)
     ] = _DEFAULTS["session_timeout_s"],
+    delivery: Annotated[
+        DeliveryGuarantee,
+        option("--delivery", "DELIVERY", "exactly_once: for read_committed subscribers; a transaction per partition"),
+    ] = DeliveryGuarantee.AT_LEAST_ONCE,
+    instance: Annotated[
+        str,
+        option("--instance", "INSTANCE", "a name of its own, kept over restarts: a quick restart moves no partition"),
+    ] = "",
     workers: Annotated[int, option("--workers", "WORKERS", "processes to start, one per core", min=1, max=256)] = 1,
     log_level: Annotated[str, option("--log-level", "LOG_LEVEL", "debug, info, warning or error")] = "info",
 ) -> None:
@@ -94,7 +103,10 @@ def worker(
         checkpoint_ms=checkpoint_ms,
         max_entities=max_entities,
         session_timeout_s=session_timeout_s,
+        delivery=delivery,
+        instance=instance,
     )
+    killpoints.arm(os.environ.get(killpoints.VARIABLE, ""))
     _log_to_stderr(log_level)
     _check(settings, partitions)
     if workers > 1:

@@ -3,20 +3,23 @@
 For each batch, in this order, each step only after the one before it succeeded:
 
     engine answers -> the broker has every answer -> the offsets are committed -> the input is retired
+                      `-------- one transaction under exactly_once --------'
                    -> now and then, the states go to Redis ("write-behind")
 
 While the broker takes one batch the engine is at the next; not further, so that a batch waits for at most one other.
 
 So a crash anywhere leaves the input uncommitted, and it is read again: answers may be published twice with the same id,
-never lost. A checkpoint c is never ahead of the committed offset k. Whoever takes a partition over folds [c, k) into
-the states without publishing, then goes on from k.
+and under exactly_once are not even that; none is lost. A checkpoint c is never ahead of the committed offset k. Whoever
+takes a partition over folds [c, k) into the states without publishing, then goes on from k.
 
     who                                                            while Redis is away
-    takeover   claims an epoch, replays, opens the gate            waits, and so does its partition
+    takeover   fences, claims an epoch, replays, opens the gate    waits, and so does its partition
     pump       one batch at a time, partitions behind open gates   a batch that needs a stored state waits; others go on
     checkpoint writes what changed, under the epoch                retries; behind by MAX_UNSAVED, the pump waits
 
-A failure that waiting cannot cure ends `run` with the error: the worker stops, having committed nothing of it.
+States that may be wrong (the engine failed half-way, Redis lost what we wrote, another claimed the partition) are
+thrown away and taken over anew: the one way to sound states is from the checkpoint and the log. What neither that nor
+waiting cures ends `run` with the error: the worker stops, having committed nothing of it.
 """
 
 from __future__ import annotations
@@ -27,25 +30,22 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
-from redis.exceptions import RedisError
+from aiokafka.errors import KafkaError
 
+from stream import checkpoints, killpoints
 from stream.batch import Limits
+from stream.checkpoints import AWAY, RETRY_S, Checkpoints
+from stream.claim import Claimant
 from stream.engine import Engine
-from stream.seams import InputLog, Output, Owned, Piece, Rebalanced
+from stream.seams import Guarantee, InputLog, Owned, PartitionStatus, Piece, Rebalanced, Status
 from stream.settings import Settings
-from stream.source import Partition
+from stream.source import Mark, Partition
 from stream.store import Fenced, Store
-from stream.takeover import plan
 from stream.wire import Outgoing, Record
 
 log = logging.getLogger(__name__)
 
-# Input records of one partition whose effect no checkpoint has yet. Behind by that much the pump waits for Redis:
-# it bounds what a takeover must replay (some 10 s of work) and the states that only this process holds.
-MAX_UNSAVED = 200_000
-RETRY_S = (0.1, 0.3, 1.0, 2.0)  # between tries to reach Redis; the last repeats
 FENCED_PAUSE_S = 1.0  # before claiming again: time for a rebalance to say that we were a zombie
-AWAY = (RedisError, OSError)  # what a store raises while it cannot be reached
 
 
 def now_ms() -> float:
@@ -60,7 +60,7 @@ class Delivery:
         settings: Settings,
         engine: Engine,
         store: Store,
-        output: Output,
+        guarantee: Guarantee,
         input_log: InputLog,
         *,
         clock: Callable[[], float] = now_ms,
@@ -68,21 +68,21 @@ class Delivery:
         self._settings = settings
         self._limits = Limits(settings.max_batch, settings.max_wait_ms)
         self._engine = engine
-        self._store = store
-        self._output = output
-        self._input = input_log
+        self._store = store  # closed here
+        self._guarantee = guarantee
         self._clock = clock
+        self._checkpoints = Checkpoints(engine, settings.checkpoint_ms, clock)
         self._owned: dict[Partition, Owned] = {}
         self._waiting: list[Piece] = []  # in the order of their arrival; a handful
+        self._at_work: list[Piece] = []  # at the engine, or to be committed
         self._news = asyncio.Event()  # something for the pump to look at
         self._room = asyncio.Event()  # _waiting has shrunk
         self._busy = asyncio.Lock()  # held by whoever uses the engine; it does one thing at a time
+        self._claimant = Claimant(engine, store, guarantee, input_log, self._busy, clock)
         self._finishing: asyncio.Task[None] | None = None  # the batch that the broker has still to take
         self._draining = False
         self._announced = False  # that all partitions are ready
         self._error: BaseException | None = None  # of a takeover
-        self._retry_at_ms = 0.0  # no checkpoint before then
-        self._save_failures = 0
         self.records_in = 0
         self.records_out = 0
 
@@ -122,7 +122,7 @@ class Delivery:
             async with self._busy:
                 if pieces := self._next_batch():
                     await self._deliver(pieces)
-                if (owned := self._due_for_saving()) is not None:
+                if (owned := self._checkpoints.due(self._owned.values())) is not None:
                     await self._settle()  # a checkpoint holds what is committed, and no more
                     await self._save(owned)
 
@@ -133,9 +133,7 @@ class Delivery:
             if self._finishing is not None and self._finishing.done():
                 await self._settle()
             self._news.clear()
-            due_ms = self._due_at_ms(self._open())
-            if unsaved := self._unsaved():
-                due_ms = min(due_ms, max(self._retry_at_ms, min(owned.save_at_ms for owned in unsaved)))
+            due_ms = min(self._due_at_ms(self._open()), self._checkpoints.due_at_ms(self._owned.values()))
             wait_s = (due_ms - self._clock()) / 1000
             if wait_s <= 0:
                 return
@@ -149,7 +147,7 @@ class Delivery:
         return [
             piece
             for piece in self._waiting
-            if piece.owned.ready and piece.owned.next_offset - piece.owned.saved < MAX_UNSAVED
+            if piece.owned.ready and piece.owned.next_offset - piece.owned.saved < checkpoints.MAX_UNSAVED
         ]
 
     def _due_at_ms(self, pieces: Sequence[Piece]) -> float:
@@ -161,46 +159,104 @@ class Delivery:
         if self._due_at_ms(open_) > self._clock():
             return []  # woken for a checkpoint
         batch = open_[: self._limits.fit(len(piece.records) for piece in open_)]
-        taken = set(map(id, batch))
-        self._waiting = [piece for piece in self._waiting if id(piece) not in taken]
+        self._waiting = _without(self._waiting, batch)
+        self._at_work += batch
         self._room.set()
         return batch
 
     async def _deliver(self, pieces: Sequence[Piece]) -> None:
         """Take one batch through the engine; then, once the batch before is finished, let it be finished, too."""
         records = [r for piece in pieces for r in piece.records if r.offset >= piece.owned.taken]
-        outgoing = await self._process(records, pieces[0].fetched_ms)
+        outgoing = await self._process(records, pieces)
         for piece in pieces:
             piece.owned.taken = max(piece.owned.taken, piece.records[-1].offset + 1)
         await self._settle()
-        if outgoing is None:  # draining, and the store is away
-            self._lose({piece.owned for piece in pieces})
-        gone = {piece.owned.partition for piece in pieces if piece.owned.gone}
-        if gone:  # lost while the engine was at work
-            for piece in pieces:
-                if piece.owned.gone:
-                    piece.done()
-            pieces = [piece for piece in pieces if not piece.owned.gone]
-            outgoing = [one for one in outgoing or () if (one.src.topic, one.src.partition) not in gone]
+        if outgoing is None:
+            return
+        gone = {piece.owned.partition for piece in pieces if not piece.owned.ready}
+        if gone:  # lost, or to be taken over anew, while the engine was at work
+            self._put_back([piece for piece in pieces if not piece.owned.ready])
+            pieces = [piece for piece in pieces if piece.owned.ready]
+            outgoing = [one for one in outgoing if (one.src.topic, one.src.partition) not in gone]
         if pieces:
-            self._finishing = asyncio.create_task(self._finish(pieces, len(records), outgoing or ()))
+            self._finishing = asyncio.create_task(self._finish(pieces, len(records), outgoing))
             self._finishing.add_done_callback(lambda _: self._news.set())
+
+    async def _process(self, records: Sequence[Record], pieces: Sequence[Piece]) -> list[Outgoing] | None:
+        """The engine's answers. Waits for a store that is away; None if there are none, and the pieces are seen to."""
+        for delay_s in _delays():
+            try:
+                now = self._clock()
+                answers = await self._engine.process(records, started_ms=now, fetched_ms=pieces[0].fetched_ms)
+            except AWAY as error:
+                self._checkpoints.is_away(error)
+                if self._draining:
+                    self._lose({piece.owned for piece in pieces})
+                    self._put_back(pieces)
+                    return None
+                log.warning("Redis is away (%s): %d records wait for their stored states", error, len(records))
+                await asyncio.sleep(delay_s)
+            except Exception as error:
+                await self._retry(pieces, error)
+                return None
+            else:
+                return answers
+        raise AssertionError("the delays never end")
+
+    async def _retry(self, pieces: Sequence[Piece], error: Exception) -> None:
+        """The states may be half-way through the batch: take its partitions over anew, and then the batch again.
+
+        Raises the error if it came with the same records before.
+        """
+        await self._settle()
+        again = not isinstance(error, Fenced)
+        if again and any(piece.records[0].offset < piece.owned.failed_below for piece in pieces):
+            raise error
+        log.error("the batch failed (%r): its partitions are taken over anew", error, exc_info=again)
+        for piece in pieces:
+            if again:
+                piece.owned.failed_below = max(piece.owned.failed_below, piece.records[-1].offset + 1)
+        for owned in {id(piece.owned): piece.owned for piece in pieces}.values():
+            self._restart_takeover(owned)
+        self._put_back(pieces)
+
+    def _put_back(self, pieces: Sequence[Piece]) -> None:
+        """These wait again, or are retired if their partition is another's now."""
+        self._retire([piece for piece in pieces if piece.owned.gone])
+        again = [piece for piece in pieces if not piece.owned.gone]
+        self._at_work = _without(self._at_work, again)
+        # By offset, as a partition's records must go through the engine; two batches may come back in any order.
+        self._waiting = sorted(again + self._waiting, key=lambda piece: piece.records[0].offset)
+
+    def _retire(self, pieces: Sequence[Piece]) -> None:
+        self._at_work = _without(self._at_work, pieces)
+        for piece in pieces:
+            piece.done()
 
     async def _finish(self, pieces: Sequence[Piece], records: int, outgoing: Sequence[Outgoing]) -> None:
         """One batch from answers to commit. What raises leaves it uncommitted and not retired."""
         next_offsets = {piece.owned: piece.records[-1].offset + 1 for piece in pieces}  # the last piece's stands
+        marks = {owned.partition: Mark(offset, owned.epoch) for owned, offset in next_offsets.items()}
         try:
-            await self._output.publish(outgoing)
-            await self._input.commit_offsets({owned.partition: offset for owned, offset in next_offsets.items()})
+            fenced = await self._guarantee.commit(marks, outgoing)
+            killpoints.reach("after_commit")
+        except Rebalanced as error:
+            log.warning("%s; whoever owns these partitions now reads the records again", error)
+            fenced = set()
+            self._lose(next_offsets)
+        else:
             self.records_in += records
             self.records_out += len(outgoing)
             for owned, offset in next_offsets.items():
-                owned.next_offset = max(owned.next_offset, offset)
-        except Rebalanced as error:
-            log.warning("%s; whoever owns these partitions now reads the records again", error)
-            self._lose(next_offsets)
-        for piece in pieces:
-            piece.done()
+                if owned.partition not in fenced:
+                    owned.next_offset = max(owned.next_offset, offset)
+        back = [piece for piece in pieces if piece.owned.partition in fenced]
+        for owned in {id(piece.owned): piece.owned for piece in back}.values():
+            # Another worker has it, and a rebalance is about to tell us; or a zombie took it for a moment.
+            log.warning("%s was fenced: what was not committed is taken back", owned.partition)
+            self._restart_takeover(owned)
+        self._retire(_without(pieces, back))
+        self._put_back(back)
 
     async def _settle(self) -> None:
         """Wait for the batch that is being finished. Raises what it raised."""
@@ -213,18 +269,6 @@ class Delivery:
         if self._finishing is not None:
             await asyncio.wait([self._finishing])
 
-    async def _process(self, records: Sequence[Record], fetched_ms: float) -> list[Outgoing] | None:
-        """The engine's answers. Waits for a store that is away; None if we are told to drain meanwhile."""
-        for delay_s in _delays():
-            try:
-                return await self._engine.process(records, started_ms=self._clock(), fetched_ms=fetched_ms)
-            except AWAY as error:
-                if self._draining:
-                    return None
-                log.warning("Redis is away (%s): %d records wait for their stored states", error, len(records))
-                await asyncio.sleep(delay_s)
-        raise AssertionError("the delays never end")
-
     def _lose(self, lost: Iterable[Owned]) -> None:
         """Another member owns these now, or soon. Their states are ahead of what is committed: forget them."""
         for owned in lost:
@@ -233,44 +277,14 @@ class Delivery:
             self._engine.drop(owned.partition)
         self._forget(lambda owned: owned.gone)
 
-    # -- checkpoints --------------------------------------------------------------------------------------------
-
-    def _unsaved(self) -> list[Owned]:
-        return [owned for owned in self._owned.values() if owned.ready and owned.next_offset > owned.saved]
-
-    def _due_for_saving(self) -> Owned | None:
-        """The partition that has waited longest for its checkpoint. One between two batches: all at once would hold up
-        the pings that come meanwhile."""
-        now_ms = self._clock()
-        due = [owned for owned in self._unsaved() if owned.save_at_ms <= now_ms] if now_ms >= self._retry_at_ms else []
-        return min(due, key=lambda owned: owned.save_at_ms, default=None)
-
     async def _save(self, owned: Owned) -> None:
-        """Checkpoint a partition. Redis away is no failure: try again later, and say so."""
         try:
-            await self._save_one(owned)
-        except AWAY as error:
-            delay_s = RETRY_S[min(self._save_failures, len(RETRY_S) - 1)]
-            self._save_failures += 1
-            behind = max(owned.next_offset - owned.saved for owned in self._unsaved())
-            log.warning("Redis is away (%s): checkpoints are %d records behind (limit %d)", error, behind, MAX_UNSAVED)
-            self._retry_at_ms = self._clock() + delay_s * 1000
-        else:
-            self._save_failures = 0
-            owned.save_at_ms = self._clock() + self._settings.checkpoint_ms
-
-    async def _save_one(self, owned: Owned) -> None:
-        """The states of one partition, which include exactly the records below `next_offset`, all committed."""
-        try:
-            await self._engine.checkpoint(owned.partition, owned.epoch, owned.next_offset)
-            owned.saved = owned.next_offset
+            await self._checkpoints.save(owned)
         except Fenced as error:
             # Most often we are a zombie and a rebalance is about to tell us. But a claim that was slow to arrive can
             # fence the rightful owner, too, so ask the group, which knows, and claim again if it still says "yours".
             log.warning("checkpoint of %s refused (%s): forgetting its states", owned.partition, error)
-            self._engine.drop(owned.partition)
-            owned.ready = False
-            self._start_takeover(owned, prove=True)
+            self._restart_takeover(owned)
 
     # -- ownership ----------------------------------------------------------------------------------------------
 
@@ -286,6 +300,13 @@ class Delivery:
         owned.takeover = asyncio.create_task(self._take_over(owned, prove), name=f"takeover {owned.partition}")
         owned.takeover.add_done_callback(self._took_over)
 
+    def _restart_takeover(self, owned: Owned) -> None:
+        """Its states are not to be trusted any more, and perhaps it is not ours."""
+        self._engine.drop(owned.partition)
+        owned.ready = False
+        if not owned.gone:
+            self._start_takeover(owned, prove=True)
+
     def _took_over(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._error = error
@@ -299,39 +320,21 @@ class Delivery:
             try:
                 if prove:
                     await asyncio.sleep(FENCED_PAUSE_S)
-                    await self._input.commit_offsets({owned.partition: owned.next_offset})
-                await self._claim(owned)
+                await self._claimant.claim(owned, prove=prove)
+                self._checkpoints.is_back()
                 return
             except Rebalanced:
                 async with self._busy:
                     self._lose([owned])
                 return
-            except (Fenced, *AWAY) as error:
+            except (Fenced, KafkaError, *AWAY) as error:
+                if isinstance(error, KafkaError) and not error.retriable:
+                    raise
+                if isinstance(error, AWAY):
+                    self._checkpoints.is_away(error)
                 prove = isinstance(error, Fenced)
-                log.warning("cannot take %s over yet: %s", owned.partition, error)
-                await asyncio.sleep(delay_s)
-
-    async def _claim(self, owned: Owned) -> None:
-        """Fence the owner before us, bring the states up to the committed offset, and open the gate."""
-        partition = owned.partition
-        claim = await self._store.claim(partition, floor=owned.epoch)
-        owned.epoch = claim.epoch
-        committed = await self._input.committed(partition)  # after the rebalance nobody else can move it
-        todo = plan(claim.next_offset, committed, await self._input.bounds(partition))
-        if todo.why:
-            log.warning("%s: %s", partition, todo.why)
-        async with self._busy:
-            self._engine.drop(partition)
-            if todo.anew:
-                await self._store.forget(partition, claim.epoch)
-        if todo.start < todo.stop:
-            async for records in self._input.reread(partition, todo.start, todo.stop):
-                async with self._busy:
-                    now = self._clock()
-                    await self._engine.process(records, started_ms=now, fetched_ms=now, silent=True)
-            log.info("%s: replayed [%d, %d)", partition, todo.start, todo.stop)
-        owned.next_offset, owned.taken, owned.saved = todo.stop, todo.stop, todo.start
-        owned.ready = True
+                log.warning("cannot take %s over yet: %r", owned.partition, error)
+            await asyncio.sleep(delay_s)
 
     async def drain(self) -> None:
         """Before partitions go: finish the batch in flight, forget what waits. Takes in nothing until `assigned`."""
@@ -339,6 +342,7 @@ class Delivery:
         self._forget(lambda owned: True)
         async with self._busy:  # so that no takeover is cancelled in the middle of the engine
             await self._settled()
+            self._forget(lambda owned: True)  # what came back from it
             takeovers = [owned.takeover for owned in self._owned.values() if owned.takeover is not None]
             for task in takeovers:
                 task.cancel()
@@ -356,12 +360,14 @@ class Delivery:
             except (Fenced, *AWAY) as error:
                 log.warning("handing over without a last checkpoint (%s): the next owner replays", error)
             self._lose(leaving)
+        for owned in leaving:
+            await self._guarantee.release(owned.partition)
 
     async def start(self) -> None:
-        await self._output.start()
+        await self._guarantee.start()
 
     async def close(self) -> None:
-        await self._output.close()
+        await self._guarantee.close()
         await self._store.close()
 
     def abandon(self) -> None:
@@ -379,6 +385,31 @@ class Delivery:
     @property
     def partitions(self) -> list[Partition]:
         return list(self._owned)
+
+    def status(self) -> Status:
+        """How each partition is doing, for onlookers."""
+        owned = [
+            PartitionStatus(
+                one.partition,
+                one.epoch,
+                one.ready,
+                one.next_offset,
+                one.saved,
+                _records_of(one, self._waiting),
+                _records_of(one, self._at_work),
+            )
+            for one in self._owned.values()
+        ]
+        return Status(owned, self._draining, self._checkpoints.away, self._checkpoints.away_since_ms)
+
+
+def _without(pieces: Sequence[Piece], others: Sequence[Piece]) -> list[Piece]:
+    left_out = set(map(id, others))
+    return [piece for piece in pieces if id(piece) not in left_out]
+
+
+def _records_of(owned: Owned, pieces: Iterable[Piece]) -> int:
+    return sum(len(piece.records) for piece in pieces if piece.owned is owned)
 
 
 def _delays() -> Iterator[float]:

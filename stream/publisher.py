@@ -1,4 +1,4 @@
-"""Sends records and knows when the broker has them. Knows aiokafka's producer; knows nothing of offsets or state.
+"""Sends records and knows when the broker has them. Knows aiokafka's producer; knows nothing of groups or state.
 
 A record goes to the partition that its input came from, so that topics of as many partitions as the input are
 partitioned alike, whatever partitioner the feeder used: an entity's answers lie in one partition, in order.
@@ -10,9 +10,12 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.structs import OffsetAndMetadata
 
+from stream import killpoints
+from stream.source import Mark, Partition
 from stream.wire import MAX_DEAD_LETTER_BYTES, Outgoing
 
 BATCH_BYTES = 512 * 1024  # of one request's part for a partition; a broker takes 1 MiB unless it is told otherwise
@@ -31,10 +34,12 @@ class Publisher:
     than the model does.
     """
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, bootstrap: str, *, transactional_id: str | None = None) -> None:
+        """With a `transactional_id`, `start` ends every other producer of that id, and settles its transaction."""
         self._producer = AIOKafkaProducer(
             bootstrap_servers=bootstrap.split(","),
             acks="all",
+            transactional_id=transactional_id,
             enable_idempotence=True,  # a retry after a lost answer neither doubles nor reorders
             linger_ms=0,  # what is to be sent together is in one batch already
             max_batch_size=BATCH_BYTES,
@@ -47,6 +52,22 @@ class Publisher:
 
     async def close(self) -> None:
         await self._producer.stop()
+
+    async def transact(self, outgoing: Sequence[Outgoing], partition: Partition, mark: Mark, group: str) -> None:
+        """The answers, and the group's offset of `partition`, in one transaction.
+
+        Raises:
+            ProducerFenced: another producer has taken our id, or the coordinator has ended our transaction for its age.
+            KafkaError: whether it is committed is unknown; this producer is of no more use.
+        """
+        await self._producer.begin_transaction()
+        killpoints.reach("before_publish")
+        await self.publish(outgoing)
+        killpoints.reach("after_publish")
+        offsets = {TopicPartition(*partition): OffsetAndMetadata(mark.offset, mark.metadata)}
+        await self._producer.send_offsets_to_transaction(offsets, group)
+        killpoints.reach("before_end")
+        await self._producer.commit_transaction()
 
     async def publish(self, outgoing: Sequence[Outgoing]) -> None:
         """Send all; return when the broker has acknowledged every one.

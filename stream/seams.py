@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from stream.source import Bounds, Partition
+from stream.source import Bounds, Mark, Partition
 from stream.wire import Outgoing, Record
 
 
@@ -18,10 +18,10 @@ class Rebalanced(Exception):
 class InputLog(Protocol):
     """The input topic, and what our group has committed of it. `stream.transport.Consumer` is one."""
 
-    async def commit_offsets(self, offsets: Mapping[Partition, int]) -> None:
+    async def commit_offsets(self, marks: Mapping[Partition, Mark]) -> None:
         """Raises Rebalanced if they are not ours any more; returns only when they are committed."""
 
-    async def committed(self, partition: Partition) -> int | None: ...
+    async def committed(self, partition: Partition) -> Mark | None: ...
 
     async def bounds(self, partition: Partition) -> Bounds: ...
 
@@ -40,6 +40,29 @@ class Output(Protocol):
         """Returns when every record is durable; raises if one may not be."""
 
 
+class Guarantee(Protocol):
+    """How answers and input offsets become durable: AtLeastOnce or ExactlyOnce (`stream.guarantees`)."""
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def fence(self, partition: Partition) -> None:
+        """Before a takeover asks what is committed: it settles what earlier owners began, and ends their writing."""
+
+    async def release(self, partition: Partition) -> None:
+        """The partition is another's now."""
+
+    async def commit(self, marks: Mapping[Partition, Mark], outgoing: Sequence[Outgoing] = ()) -> set[Partition]:
+        """Returns when the answers and then, or together with them, the offsets of these partitions are durable, but
+        for the partitions it returns: their writer was fenced, and nothing of theirs is committed by this call.
+
+        Raises:
+            Rebalanced: the group has moved on; none of the offsets is committed.
+            KafkaError, OSError: what waiting does not cure.
+        """
+
+
 @dataclass(eq=False)
 class Owned:
     """A partition that the group has given us. Replaced, not reused, at the next assignment."""
@@ -52,6 +75,7 @@ class Owned:
     save_at_ms: float = 0.0  # no checkpoint before then
     ready: bool = False  # the takeover is complete
     gone: bool = False  # revoked, or lost to another owner
+    failed_below: int = 0  # the engine failed in a batch that ended here: what is before is not taken lightly
     takeover: asyncio.Task[None] | None = None
 
 
@@ -63,3 +87,24 @@ class Piece:
     records: Sequence[Record]
     fetched_ms: float
     done: Callable[[], None] = field(repr=False)  # retires the input; it commits nothing
+
+
+class PartitionStatus(NamedTuple):
+    """One owned partition, for people."""
+
+    partition: Partition
+    epoch: int
+    ready: bool
+    next_offset: int  # all below are answered and committed
+    saved: int  # all below are in the checkpoint
+    waiting: int  # records that are fetched, and not yet at the engine
+    at_work: int  # records at the engine, or folded and not yet committed
+
+
+class Status(NamedTuple):
+    """How delivery is doing, for people."""
+
+    partitions: Sequence[PartitionStatus]
+    draining: bool
+    away: str  # why Redis cannot be reached; empty while it can
+    away_since_ms: float  # since when

@@ -4,10 +4,18 @@ environment variables fill it in (`PATHCAST_BOOTSTRAP`, `PATHCAST_REDIS`, ...)."
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from stream.wire import Topics
 
 DEFAULT_HORIZONS_S = (60.0, 300.0, 900.0)
+
+
+class DeliveryGuarantee(StrEnum):
+    """What a subscriber may rely on (`stream.guarantees`)."""
+
+    AT_LEAST_ONCE = "at_least_once"
+    EXACTLY_ONCE = "exactly_once"
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,8 @@ class Settings:
     state_ttl_s: int = 7 * 24 * 3600  # an entity silent for longer starts anew
     max_entities: int = 131_072  # in memory, at 12 KB each; the others come back from Redis with their next ping
     session_timeout_s: float = 10.0  # how soon the group sees a dead worker
+    delivery: DeliveryGuarantee = DeliveryGuarantee.AT_LEAST_ONCE
+    instance: str = ""  # a static member's name: it keeps its partitions over a restart within the session timeout
     topics: Topics = field(init=False)
 
     def __post_init__(self) -> None:

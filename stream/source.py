@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -13,9 +13,32 @@ from stream.wire import Record
 
 Partition = tuple[str, int]  # topic, number
 Isolation = Literal["read_uncommitted", "read_committed"]
+# Feeders may write in transactions (`pathcast dlq replay` does): what they took back never was a ping.
+INPUT_ISOLATION: Final = "read_committed"
 
+EPOCH: Final = "epoch="
 STALL_S = 60.0  # no record and no progress for so long while some must come: the broker is not well
 REPLAY_CHUNK = 2_000  # records a time: some 2 MB, and short enough that other partitions get their turn
+
+
+class Mark(NamedTuple):
+    """What a group commits for a partition: the next offset to read, and as its metadata the owner's epoch.
+
+    The epoch is there so that it survives a Redis that lost its own (`stream.store`).
+    """
+
+    offset: int
+    epoch: int = 0
+
+    @property
+    def metadata(self) -> str:
+        return f"{EPOCH}{self.epoch}"
+
+    @classmethod
+    def of(cls, offset: int, metadata: str) -> Mark:
+        """Epoch 0 where the metadata is not ours: an operator has moved the group, or an earlier version committed."""
+        epoch = metadata.removeprefix(EPOCH)
+        return cls(offset, int(epoch) if metadata.startswith(EPOCH) and epoch.isdecimal() else 0)
 
 
 class Bounds(NamedTuple):
@@ -49,7 +72,7 @@ async def _reader(bootstrap: Sequence[str], isolation: Isolation) -> AsyncIterat
 
 
 async def reread(
-    bootstrap: Sequence[str], partition: Partition, start: int, end: int, *, isolation: Isolation = "read_uncommitted"
+    bootstrap: Sequence[str], partition: Partition, start: int, end: int, *, isolation: Isolation = INPUT_ISOLATION
 ) -> AsyncIterator[list[Record]]:
     """The records of [start, end) that still exist, in order, in chunks. Joins no group, commits nothing.
 

@@ -3,12 +3,15 @@
 Every key of one partition shares a hash tag, so that one atomic script may touch them all, in a cluster too:
 
     key                                        type    ttl          holds
-    pathcast:{<group>|<topic>|<number>}:meta   hash    none         epoch, next_offset
+    pathcast:{<group>|<topic>|<number>}:meta   hash    none         epoch, next_offset, writes
     pathcast:{<group>|<topic>|<number>}:e:<id> string  state_ttl_s  the record of one entity (`stream.record`)
 
 The epoch is the fence: each claim raises it, and every write is refused inside Redis, in the same atomic step, unless
 it carries the epoch that stands there. A checkpoint larger than one call goes in chunks, its offset with the last one:
 a crash in between leaves records that are newer than the offset, which replay skips by their own `next_offset`.
+
+`writes` counts claims and write calls. It never falls, so an owner that finds less than it left there looks at an older
+copy (a restored snapshot, a replica that lagged): ClaimLost, and the partition is taken over anew from what it holds.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import Any, Final, NamedTuple, Protocol, cast
 
 from redis.asyncio import Redis
 
+from stream import killpoints
 from stream.settings import Settings
 
 Partition = tuple[str, int]  # topic, number
@@ -28,6 +32,7 @@ KEY_META: Final = "meta"  # appended to KEY_PARTITION
 KEY_ENTITY: Final = "e:"  # and then the entity's id
 FIELD_EPOCH: Final = "epoch"
 FIELD_OFFSET: Final = "next_offset"
+FIELD_WRITES: Final = "writes"
 
 _LEAST: Final = struct.Struct("<I")
 _RANGE: Final = struct.Struct("<II")
@@ -43,7 +48,7 @@ class Fenced(RuntimeError):
 
 
 class ClaimLost(Fenced):
-    """Redis does not know our claim any more: it lost its data, or is an older copy. Claim again and rebuild."""
+    """Redis does not know our claim or our last write any more: it lost its data, or is an older copy. Claim again."""
 
 
 class Patch(NamedTuple):
@@ -74,7 +79,10 @@ class Store(Protocol):
         """Own the partition: its epoch rises above the stored one and above `floor`, whatever Redis has lost."""
 
     async def get_many(self, partition: Partition, entity_ids: Sequence[str]) -> list[bytes | None]:
-        """The records of these entities, in order; None where there is none."""
+        """The records of these entities, in order; None where there is none.
+
+        Raises Fenced, too, if this store has claimed the partition and the claim does not stand any more.
+        """
 
     async def put_many(
         self, partition: Partition, epoch: int, next_offset: int | None, items: Mapping[str, Item]
@@ -157,22 +165,26 @@ _CLAIM: Final = f"""
 local stored = tonumber(redis.call('HGET', KEYS[1], '{FIELD_EPOCH}')) or 0
 local epoch = math.max(stored, tonumber(ARGV[1])) + 1
 redis.call('HSET', KEYS[1], '{FIELD_EPOCH}', string.format('%.0f', epoch))
-return {{epoch, redis.call('HGET', KEYS[1], '{FIELD_OFFSET}')}}
+local writes = redis.call('HINCRBY', KEYS[1], '{FIELD_WRITES}', 1)
+return {{epoch, redis.call('HGET', KEYS[1], '{FIELD_OFFSET}'), writes}}
 """
 
-# ARGV: epoch, ttl in ms, next_offset or '' (not the last chunk), how many of KEYS[2..] get a whole record, then one
-# value for each of those, then one patch for each of the others: the least length of the record, then offset, size and
-# bytes of each range, all numbers uint32.
-# Returns the stored epoch, which is the caller's exactly if the write took place, and the patches that found no record.
+# ARGV: epoch, the least that `writes` must stand at, ttl in ms, next_offset or '' (not the last chunk), how many of
+# KEYS[2..] get a whole record, then one value for each of those, then one patch for each of the others: the least
+# length of the record, then offset, size and bytes of each range, all numbers uint32.
+# Returns the stored epoch and writes, which are the caller's and more than its own exactly if the write took place, and
+# the patches that found no record.
 _PUT: Final = f"""
 local stored = tonumber(redis.call('HGET', KEYS[1], '{FIELD_EPOCH}')) or 0
+local writes = tonumber(redis.call('HGET', KEYS[1], '{FIELD_WRITES}')) or 0
 local missing = {{}}
-if stored == tonumber(ARGV[1]) then
-    local whole = tonumber(ARGV[4])
+if stored == tonumber(ARGV[1]) and writes >= tonumber(ARGV[2]) then
+    writes = redis.call('HINCRBY', KEYS[1], '{FIELD_WRITES}', 1)
+    local whole = tonumber(ARGV[5])
     for i = 2, #KEYS do
-        local value = ARGV[i + 3]
+        local value = ARGV[i + 4]
         if i - 1 <= whole then
-            redis.call('SET', KEYS[i], value, 'PX', ARGV[2])
+            redis.call('SET', KEYS[i], value, 'PX', ARGV[3])
         else
             local least, at = struct.unpack('<I4', value)
             if redis.call('STRLEN', KEYS[i]) < least then
@@ -183,18 +195,18 @@ if stored == tonumber(ARGV[1]) then
                     at = from + size
                     redis.call('SETRANGE', KEYS[i], offset, string.sub(value, from, at - 1))
                 end
-                redis.call('PEXPIRE', KEYS[i], ARGV[2])
+                redis.call('PEXPIRE', KEYS[i], ARGV[3])
             end
         end
     end
-    if ARGV[3] ~= '' and #missing == 0 then
-        redis.call('HSET', KEYS[1], '{FIELD_OFFSET}', ARGV[3])
+    if ARGV[4] ~= '' and #missing == 0 then
+        redis.call('HSET', KEYS[1], '{FIELD_OFFSET}', ARGV[4])
     end
 end
-return {{stored, missing}}
+return {{stored, writes, missing}}
 """
 
-# ARGV: epoch, 'records' to delete KEYS[2..] or 'offset' to delete the offset. Returns as _PUT does.
+# ARGV: epoch, 'records' to delete KEYS[2..] or 'offset' to delete the offset. Returns the stored epoch.
 _FORGET: Final = f"""
 local stored = tonumber(redis.call('HGET', KEYS[1], '{FIELD_EPOCH}')) or 0
 if stored == tonumber(ARGV[1]) then
@@ -223,9 +235,11 @@ class RedisStore:
         self._claim = self._redis.register_script(_CLAIM)
         self._put = self._redis.register_script(_PUT)
         self._forget = self._redis.register_script(_FORGET)
+        self._claimed: dict[Partition, tuple[int, int]] = {}  # epoch, and the least that `writes` must stand at
 
     async def claim(self, partition: Partition, *, floor: int = 0) -> Claim:
-        epoch, next_offset = await self._claim([self._meta_key(partition)], [floor])
+        epoch, next_offset, writes = await self._claim([self._meta_key(partition)], [floor])
+        self._claimed[partition] = int(epoch), int(writes)
         return Claim(int(epoch), None if next_offset is None else int(next_offset))
 
     async def get_many(self, partition: Partition, entity_ids: Sequence[str]) -> list[bytes | None]:
@@ -233,6 +247,11 @@ class RedisStore:
         for start in range(0, len(entity_ids), GET_CHUNK):
             keys = [self._entity_key(partition, entity_id) for entity_id in entity_ids[start : start + GET_CHUNK]]
             found += cast(list[bytes | None], await self._redis.mget(keys))
+        if partition in self._claimed:
+            # After the records: what was lost, or put back, before they were read is seen now.
+            epoch, least = self._claimed[partition]
+            stored, writes = await cast(Any, self._redis.hmget(self._meta_key(partition), [FIELD_EPOCH, FIELD_WRITES]))
+            _refuse_unless_current(partition, epoch, int(stored or 0), writes=int(writes or 0), least=least)
         return found
 
     async def put_many(
@@ -240,6 +259,7 @@ class RedisStore:
     ) -> list[str]:
         chunks, missing = list(_chunks(items)) or [{}], list[str]()
         prefix = self._entity_key(partition, "")
+        least = self._claimed[partition][1] if partition in self._claimed else 0
         for number, chunk in enumerate(chunks, 1):
             whole = {entity_id: item for entity_id, item in chunk.items() if isinstance(item, bytes)}
             partly = {entity_id: _packed(item) for entity_id, item in chunk.items() if isinstance(item, Patch)}
@@ -247,8 +267,13 @@ class RedisStore:
             keys = [self._meta_key(partition), *(prefix + entity_id for entity_id in order)]
             offset: int | str = "" if next_offset is None or number < len(chunks) or missing else next_offset
             values = [*whole.values(), *partly.values()]
-            stored, absent = await self._put(keys, [epoch, self._ttl_ms, offset, len(whole), *values])
-            _refuse_unless_current(partition, epoch, int(stored))
+            arguments = [epoch, least, self._ttl_ms, offset, len(whole), *values]
+            stored, writes, absent = await self._put(keys, arguments)
+            _refuse_unless_current(partition, epoch, int(stored), writes=int(writes), least=least)
+            least = int(writes)
+            self._claimed[partition] = epoch, least
+            if number < len(chunks):
+                killpoints.reach("within_checkpoint")
             missing += [order[int(place)] for place in absent]
         return missing
 
@@ -324,9 +349,13 @@ def _glob_escaped(text: str) -> str:
     return "".join(f"\\{char}" if char in r"*?[]^\-" else char for char in text)
 
 
-def _refuse_unless_current(partition: Partition, epoch: int, stored: int) -> None:
+def _refuse_unless_current(partition: Partition, epoch: int, stored: int, *, writes: int = 0, least: int = 0) -> None:
     clash = f"{partition[0]}/{partition[1]} is at epoch {stored}, ours is {epoch}"
     if stored > epoch:
         raise Fenced(f"{clash}: another worker claimed it")
     if stored < epoch:
         raise ClaimLost(f"{clash}: did Redis lose its data?")
+    if writes < least:
+        raise ClaimLost(
+            f"{partition[0]}/{partition[1]} is at write {writes}, we left it at {least}: was an older copy restored?"
+        )

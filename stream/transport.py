@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, cast
 import aiokafka
 from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.structs import OffsetAndMetadata
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
@@ -31,7 +32,7 @@ from faust.types.tuples import ack_lock
 from mode.utils.futures import notify
 
 from stream.seams import Rebalanced
-from stream.source import Bounds, Partition, record_of, reread
+from stream.source import INPUT_ISOLATION, Bounds, Mark, Partition, record_of, reread
 from stream.wire import Record
 
 T = TypeVar("T")
@@ -66,6 +67,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # read when the consumer starts; Faust has no setting for
         consumer._fetch_min_bytes = FETCH_MIN_BYTES  # either
+        consumer._isolation_level = INPUT_ISOLATION  # Faust has one, but only together with its own exactly_once
         return consumer
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
@@ -140,8 +142,8 @@ class Consumer(driver.Consumer):
 
     # -- offsets out --------------------------------------------------------------------------------------------
 
-    async def commit_offsets(self, offsets: Mapping[Partition, int]) -> None:
-        """Commit `offsets` (the next record to read, per partition). Returns only when the broker has them.
+    async def commit_offsets(self, marks: Mapping[Partition, Mark]) -> None:
+        """Commit these offsets, their epochs as metadata. Returns only when the broker has them.
 
         Retriable errors (coordinator moved, broker away) are retried by aiokafka for as long as we are a member.
 
@@ -149,16 +151,18 @@ class Consumer(driver.Consumer):
             Rebalanced: the group has moved on; some or all of these partitions are another member's now.
             KafkaError: anything else, such as a lack of authorisation; the offsets are not committed.
         """
-        wanted = {TopicPartition(*tp): offset for tp, offset in offsets.items()}
+        wanted = {TopicPartition(*tp): OffsetAndMetadata(mark.offset, mark.metadata) for tp, mark in marks.items()}
         try:
             await self._inside(self._kafka.commit(wanted))
         except (CommitFailedError, IllegalStateError) as error:
-            raise Rebalanced(f"cannot commit {dict(offsets)}: {error}") from error
+            raise Rebalanced(f"cannot commit {dict(marks)}: {error}") from error
 
-    async def committed(self, partition: Partition) -> int | None:
-        """The group's committed offset, as the broker has it now."""
-        offset: int | None = await self._inside(self._kafka.committed(TopicPartition(*partition)))
-        return offset
+    async def committed(self, partition: Partition) -> Mark | None:
+        """What the group has committed, as the broker has it now."""
+        tp = TopicPartition(*partition)
+        # The coordinator's, because aiokafka's `committed` leaves the metadata out.
+        found = await self._inside(self._kafka._coordinator.fetch_committed_offsets([tp]))
+        return Mark.of(found[tp].offset, found[tp].metadata) if tp in found else None
 
     async def bounds(self, partition: Partition) -> Bounds:
         """What the log of `partition` still holds."""

@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from stream.cli_options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet
-from stream.settings import DEFAULT_HORIZONS_S, Settings
+from stream.settings import DEFAULT_HORIZONS_S, DeliveryGuarantee, Settings
 from stream.verify.compare import DEFAULT_M
 
 if TYPE_CHECKING:  # at run time this costs a second of torch and Kafka clients, which --help need not wait
@@ -40,11 +40,6 @@ rebuilt, by a late ping or by a takeover that could not use it; from then on wit
 """
 
 
-class DeliveryGuarantee(StrEnum):
-    AT_LEAST_ONCE = "at_least_once"
-    EXACTLY_ONCE = "exactly_once"
-
-
 class Numbers(StrEnum):
     EXACT = "exact"
     CLOSE = "close"
@@ -63,7 +58,10 @@ def verify(
         str, typer.Option("--horizons", envvar="PATHCAST_HORIZONS", help="seconds ahead, separated by commas")
     ] = _HORIZONS,
     delivery: Annotated[
-        DeliveryGuarantee, typer.Option("--delivery", help="exactly_once: as a read_committed reader, and no copies")
+        DeliveryGuarantee,
+        typer.Option(
+            "--delivery", envvar="PATHCAST_DELIVERY", help="exactly_once: as a read_committed reader, and no copies"
+        ),
     ] = DeliveryGuarantee.AT_LEAST_ONCE,
     start: Annotated[
         str, typer.Option("--from", help="judge from here: earliest, OFFSET, PARTITION:OFFSET,... or a time (RFC 3339)")

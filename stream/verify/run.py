@@ -21,7 +21,7 @@ from model.api import Predictor
 from stream import admin
 from stream.engine import Engine
 from stream.settings import Settings
-from stream.source import Isolation, Partition, reread
+from stream.source import INPUT_ISOLATION, Isolation, Partition, reread
 from stream.store import RedisStore, Store
 from stream.verify.compare import Tolerance
 from stream.verify.judge import Judge, Place, Rules
@@ -170,7 +170,7 @@ class _Run:
     async def _batches(self, partition: Partition, start: int, end: int) -> AsyncIterator[Sequence[Record]]:
         """The input in pieces as large as the replay likes."""
         gathered: list[Record] = []
-        async for records in self._read(partition, start, end, isolation="read_uncommitted"):
+        async for records in self._read(partition, start, end, isolation=INPUT_ISOLATION):
             gathered += records
             if len(gathered) >= BATCH_RECORDS:
                 yield gathered

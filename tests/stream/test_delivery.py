@@ -13,12 +13,14 @@ from contextlib import asynccontextmanager
 import pytest
 
 from model.api import Predictor
+from stream import checkpoints
 from stream import delivery as delivery_module
 from stream.delivery import Delivery
 from stream.engine import Engine
+from stream.guarantees import AtLeastOnce
 from stream.seams import Rebalanced
 from stream.settings import Settings
-from stream.source import Bounds, Partition
+from stream.source import Bounds, Mark, Partition
 from stream.store import Claim, MemoryStore
 from stream.wire import Outgoing, Ping, Record, dumps, loads_forecast
 
@@ -44,6 +46,7 @@ class Kafka:
         self.events: list[str] = []
         self.logs: dict[Partition, list[Record]] = {}
         self.offsets: dict[Partition, int] = {}
+        self.epochs: dict[Partition, int] = {}
         self.published: list[Outgoing] = []
         self.fail_publish: Exception | None = None
         self.fail_commit: Exception | None = None
@@ -59,15 +62,19 @@ class Kafka:
         self.published += outgoing
         self.events.append("published")
 
-    async def commit_offsets(self, offsets: Mapping[Partition, int]) -> None:
+    async def commit_offsets(self, marks: Mapping[Partition, Mark]) -> None:
         await asyncio.sleep(0)
         if self.fail_commit is not None:
             raise self.fail_commit
-        self.offsets.update(offsets)
-        self.events.append("committed")
+        if any(mark.offset != self.offsets.get(partition, 0) for partition, mark in marks.items()):
+            self.events.append("committed")  # not so what a claim does, which tells its epoch
+        for partition, mark in marks.items():
+            self.offsets[partition], self.epochs[partition] = mark
 
-    async def committed(self, partition: Partition) -> int | None:
-        return self.offsets.get(partition)
+    async def committed(self, partition: Partition) -> Mark | None:
+        if partition not in self.offsets:
+            return None
+        return Mark(self.offsets[partition], self.epochs.get(partition, 0))
 
     async def bounds(self, partition: Partition) -> Bounds:
         return Bounds(0, len(self.logs.get(partition, ())))
@@ -121,11 +128,14 @@ def store() -> FlakyStore:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery_module, "RETRY_S", (0.001,))
+    monkeypatch.setattr(checkpoints, "RETRY_S", (0.001,))
     monkeypatch.setattr(delivery_module, "FENCED_PAUSE_S", 0.001)
 
 
 def worker(kafka: Kafka, store: MemoryStore, settings: Settings = SETTINGS) -> Delivery:
-    return Delivery(settings, Engine(Predictor.untrained(capacity=8), store, settings), store, kafka, kafka)
+    return Delivery(
+        settings, Engine(Predictor.untrained(capacity=8), store, settings), store, AtLeastOnce(kafka, kafka), kafka
+    )
 
 
 @asynccontextmanager
@@ -198,7 +208,7 @@ async def test_the_engine_is_at_the_next_batch_while_the_broker_takes_one_and_no
         for _ in range(50):
             await asyncio.sleep(0)
         assert delivery._owned[P0].taken == 6, "the third batch waits for the first"
-        assert (kafka.events, retired, kafka.offsets) == (["publishing"], [[], []], {})
+        assert (kafka.events, retired, kafka.offsets) == (["publishing"], [[], []], {P0: 0})
         assert store.checkpoint(P0).next_offset is None, "a checkpoint would be ahead of the commit"
         kafka.takes.set()
         await until(lambda: store.checkpoint(P0).next_offset == 9)
@@ -209,16 +219,16 @@ async def test_the_engine_is_at_the_next_batch_while_the_broker_takes_one_and_no
 
 async def test_what_was_folded_while_its_partition_was_lost_is_not_published(store: FlakyStore) -> None:
     kafka = SlowKafka()
-    kafka.fail_commit = Rebalanced("somebody else has it")
     delivery = worker(kafka, store, Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_batch=3))
     async with running(delivery, P0):
         await until(lambda: delivery._owned[P0].ready)
+        kafka.fail_commit = Rebalanced("somebody else has it")
         retired = [await feed(delivery, kafka, records(start, start + 3)) for start in (0, 3)]
         await until(lambda: delivery._owned[P0].taken == 6)
         kafka.takes.set()
         await until(lambda: all(len(some) == 3 for some in retired))
     assert kafka.answered == [0, 1, 2], "the second batch is the next owner's to answer"
-    assert kafka.offsets == {}
+    assert kafka.offsets == {P0: 0}
 
 
 async def test_a_handover_waits_for_the_batch_that_the_broker_takes(store: FlakyStore) -> None:
@@ -355,7 +365,7 @@ async def test_a_batch_waits_while_redis_cannot_give_its_states(kafka: Kafka, st
 async def test_answers_go_on_while_redis_refuses_checkpoints_until_too_much_is_unsaved(
     kafka: Kafka, store: FlakyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery_module, "MAX_UNSAVED", 12)
+    monkeypatch.setattr(checkpoints, "MAX_UNSAVED", 12)
     delivery = worker(kafka, store)
     async with running(delivery, P0):
         retired = await feed(delivery, kafka, records(0, 6))

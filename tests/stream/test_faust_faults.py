@@ -29,6 +29,7 @@ from faust.types import TP, ConsumerMessage
 
 from stream.app import App, Untouched, faust_app
 from stream.settings import Settings
+from stream.source import Mark
 from stream.transport import Polled
 from stream.wire import Record
 
@@ -170,7 +171,7 @@ async def test_faust_records_a_failed_commit_as_committed_and_ours_raises(stock:
 
     # Ours does not hide that there is no broker to take the offset: what Delivery does then is in test_delivery.
     with pytest.raises(faust.exceptions.ConsumerNotStarted):
-        await ours.consumer.commit_offsets({tuple(PINGS): 9})
+        await ours.consumer.commit_offsets({tuple(PINGS): Mark(9)})
     assert ours.consumer._committed_offset[PINGS] is None
 
 
@@ -236,6 +237,7 @@ RELIED_ON: dict[Any, str] = {
     aiokafka.AIOKafkaConsumer.start: "2f1ba7044332",
     aiokafka.AIOKafkaConsumer.seek_to_committed: "f6cd85c8b70a",
     GroupCoordinator.commit_offsets: "5cbe31af28d6",
+    GroupCoordinator.fetch_committed_offsets: "6c049c737916",
     # overridden in stream/app.py, or the order of events that it relies on
     Schema.compile: "d46eec5ce319",
     Stream._py_aiter: "3a48ee257a65",

@@ -198,7 +198,7 @@ async def test_the_keys_are_as_drawn(redis_store: RedisStore, redis: Redis) -> N
     epoch, _ = await redis_store.claim(A)
     await redis_store.put_many(A, epoch, 5, {"bus-1": b"record"})
     assert sorted(await redis.keys()) == sorted([META.encode(), (ENTITY + "bus-1").encode()])
-    assert await redis.hgetall(META) == {b"epoch": b"1", b"next_offset": b"5"}
+    assert await redis.hgetall(META) == {b"epoch": b"1", b"next_offset": b"5", b"writes": b"2"}
     assert await redis.get(ENTITY + "bus-1") == b"record"
 
 

@@ -1,0 +1,154 @@
+"""How answers and offsets become durable: at least once, or exactly once. Knows the order of the two writes, and what
+an error leaves unknown; knows nothing of states.
+
+    at_least_once   answers flushed, then the offsets committed. A crash in between, or a zombie, publishes answers
+                    again with the same ids; consumers may drop them.
+    exactly_once    answers and offset of a partition in one transaction, under an id that belongs to the partition:
+                    a new owner's first act ends the old one's writing. Whether an old owner is still a member does
+                    not matter then, and so offsets need not carry the group's generation (aiokafka cannot send it).
+                    A `read_committed` reader sees each answer once.
+
+One transactional id per input partition, not per worker: with an id per worker nothing would stop a zombie from writing
+for a partition that went to a worker of another id. It costs a transaction per partition and batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Final, Protocol
+
+from aiokafka.errors import KafkaError, ProducerFenced
+
+from stream import killpoints
+from stream.seams import InputLog, Output
+from stream.source import Mark, Partition
+from stream.wire import Outgoing
+
+log = logging.getLogger(__name__)
+
+TRIES: Final = 5  # of one transaction, each by a new producer; within one, aiokafka retries what is worth it
+RETRY_S: Final = 0.5  # after a try, times its number
+CLOSE_S: Final = 5.0  # for a producer that failed, and may wait for a broker that it lost
+
+
+class AtLeastOnce:
+    """Answers flushed, then offsets."""
+
+    def __init__(self, output: Output, input_log: InputLog) -> None:
+        self._output = output
+        self._input = input_log
+
+    async def start(self) -> None:
+        await self._output.start()
+
+    async def close(self) -> None:
+        await self._output.close()
+
+    async def fence(self, partition: Partition) -> None:
+        """Nothing: a zombie's answers have the ids of ours, and the group refuses its offsets."""
+
+    async def release(self, partition: Partition) -> None:
+        pass
+
+    async def commit(self, marks: Mapping[Partition, Mark], outgoing: Sequence[Outgoing] = ()) -> set[Partition]:
+        if outgoing:
+            killpoints.reach("before_publish")
+            await self._output.publish(outgoing)
+            killpoints.reach("after_publish")
+        await self._input.commit_offsets(marks)
+        return set()
+
+
+class Transactor(Protocol):
+    """A producer with a transactional id. `stream.publisher.Publisher` is one."""
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def transact(self, outgoing: Sequence[Outgoing], partition: Partition, mark: Mark, group: str) -> None: ...
+
+
+class ExactlyOnce:
+    """Answers and offset of each partition in one transaction of its own."""
+
+    def __init__(self, group: str, input_log: InputLog, producer: Callable[[str], Transactor]) -> None:
+        """`producer` makes one of that transactional id."""
+        self._group = group
+        self._input = input_log
+        self._producer = producer
+        self._producers: dict[Partition, Transactor] = {}
+        self._stands: dict[Partition, Mark | None] = {}  # what is committed, as far as we know
+
+    async def start(self) -> None:
+        """Nothing: producers come with the partitions."""
+
+    async def close(self) -> None:
+        for partition in list(self._producers):
+            await self.release(partition)
+
+    async def fence(self, partition: Partition) -> None:
+        await self.release(partition)
+        topic, number = partition
+        producer = self._producer(f"{self._group}|{topic}|{number}")
+        try:
+            # Ends the old owner, and returns when its transaction is settled: what is committed stands still from here.
+            await producer.start()
+        except BaseException:
+            await _closed(producer)
+            raise
+        self._producers[partition] = producer
+        self._stands[partition] = await self._input.committed(partition)
+        killpoints.reach("after_fence")
+
+    async def release(self, partition: Partition) -> None:
+        producer = self._producers.pop(partition, None)
+        if producer is not None:
+            await _closed(producer)
+
+    async def commit(self, marks: Mapping[Partition, Mark], outgoing: Sequence[Outgoing] = ()) -> set[Partition]:
+        answers: dict[Partition, list[Outgoing]] = {partition: [] for partition in marks}
+        for answer in outgoing:
+            answers[answer.src.topic, answer.src.partition].append(answer)
+        work = [self._transact(partition, mark, answers[partition]) for partition, mark in marks.items()]
+        outcomes = await asyncio.gather(*work, return_exceptions=True)  # all have ended, whatever one of them raises
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return {partition for partition, committed in zip(marks, outcomes, strict=True) if not committed}
+
+    async def _transact(self, partition: Partition, mark: Mark, answers: Sequence[Outgoing]) -> bool:
+        """Whether it is committed; if not, another producer has taken the partition's id."""
+        for attempt in range(1, TRIES + 1):
+            producer = self._producers.get(partition)
+            if producer is None:
+                return False  # released meanwhile
+            try:
+                await producer.transact(answers, partition, mark, self._group)
+            except ProducerFenced:
+                return False
+            except (KafkaError, OSError, AssertionError) as error:  # aiokafka asserts that its states follow each other
+                if attempt == TRIES:
+                    raise
+                log.warning("a transaction of %s failed (%r): asking what became of it", partition, error)
+                await asyncio.sleep(attempt * RETRY_S)
+            else:
+                self._stands[partition] = mark
+                return True
+            before = self._stands[partition]
+            await self.fence(partition)  # a new producer of our id: the coordinator commits or aborts what was begun
+            if (stands := self._stands[partition]) == mark:
+                return True
+            if stands != before:
+                return False  # neither ours nor what it was: somebody else is at work
+        raise AssertionError("the last try returns or raises")
+
+
+async def _closed(producer: Transactor) -> None:
+    """Close it; one that failed may not be able to, and is of no more use either way."""
+    with suppress(KafkaError, OSError, TimeoutError, AssertionError):
+        async with asyncio.timeout(CLOSE_S):
+            await producer.close()

@@ -1,0 +1,52 @@
+"""Places where a process can be told to die, so that a test can see what it leaves behind. Knows names; writes nothing.
+
+    PATHCAST_KILL_POINT=after_commit:3    SIGKILL to ourselves when `after_commit` is reached for the third time
+
+Around each write of delivery there are two, and so each order of "done" and "not done" can be tried (`tests/chaos`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Final
+
+VARIABLE: Final = "PATHCAST_KILL_POINT"
+NAMES: Final = {
+    "after_fence": "whoever published for the partition before us cannot any more (exactly_once)",
+    "after_claim": "the epoch is raised in Redis, and not yet in Kafka",
+    "before_replay": "the epoch stands in both",
+    "before_publish": "a batch is folded, and nothing of it is sent",
+    "after_publish": "the broker has every answer, and no offset",
+    "before_end": "the transaction has answers and offsets, and has not ended (exactly_once)",
+    "after_commit": "the offsets are committed, and the input is not retired",
+    "before_checkpoint": "a checkpoint is due, and not begun",
+    "within_checkpoint": "one piece of a checkpoint is written, and its offset has not moved",
+    "after_checkpoint": "the checkpoint is written, and we have not noted it",
+}
+
+_left: dict[str, int] = {}  # how often a point may still be reached
+
+
+def arm(text: str) -> None:
+    """Die where `text`, NAME or NAME:N, says; nowhere if it is empty.
+
+    Raises ValueError for a name that is not in NAMES, or an N below 1.
+    """
+    if not text:
+        return
+    name, _, times = text.partition(":")
+    if name not in NAMES or not (times or "1").isdecimal() or int(times or "1") < 1:
+        raise ValueError(f"{VARIABLE}={text!r}: expected NAME or NAME:N, where NAME is one of {', '.join(NAMES)}")
+    _left[name] = int(times or "1")
+
+
+def reach(name: str) -> None:
+    """`name` is reached."""
+    if not _left:
+        return
+    assert name in NAMES
+    if name in _left:
+        _left[name] -= 1
+        if not _left[name]:
+            os.kill(os.getpid(), signal.SIGKILL)
