@@ -34,7 +34,7 @@ class Publisher:
     than the model does.
     """
 
-    def __init__(self, bootstrap: str, *, transactional_id: str | None = None) -> None:
+    def __init__(self, bootstrap: str, transactional_id: str | None = None) -> None:
         """With a `transactional_id`, `start` ends every other producer of that id, and settles its transaction."""
         self._producer = AIOKafkaProducer(
             bootstrap_servers=bootstrap.split(","),
@@ -61,6 +61,8 @@ class Publisher:
             KafkaError: whether it is committed is unknown; this producer is of no more use.
         """
         await self._producer.begin_transaction()
+        # aiokafka tells an error here, too, and asyncio would complain that nobody has looked at it.
+        self._producer._txn_manager.wait_for_transaction_end().add_done_callback(asyncio.Future.exception)
         killpoints.reach("before_publish")
         await self.publish(outgoing)
         killpoints.reach("after_publish")

@@ -417,6 +417,99 @@ async def test_a_redis_that_lost_everything_is_filled_again_from_the_log(kafka: 
     assert None not in await store.get_many(P0, ["bus0", "bus1", "bus2"])
 
 
+async def test_a_redis_that_lost_its_epochs_does_not_hand_them_out_again(kafka: Kafka, store: FlakyStore) -> None:
+    """A zombie with a small epoch would pass for the owner of a small epoch."""
+    epochs = []
+    for number in range(3):
+        delivery = worker(kafka, FlakyStore() if number == 2 else store)
+        async with running(delivery, P0) as pump:
+            await until(lambda delivery=delivery: delivery.status().partitions[0].ready)
+            epochs.append(delivery.status().partitions[0].epoch)
+            await crash(delivery, pump)
+    assert epochs == [1, 2, 3], "nothing was ever answered, and Kafka knows them all the same"
+
+
+class FencingKafka(AtLeastOnce):
+    """Under exactly_once, once: another producer takes the partition's id."""
+
+    def __init__(self, kafka: Kafka) -> None:
+        super().__init__(kafka, kafka)
+        self.fence_next = False
+
+    async def commit(self, marks: Mapping[Partition, Mark], outgoing: Sequence[Outgoing] = ()) -> set[Partition]:
+        if outgoing and self.fence_next:
+            self.fence_next = False
+            await asyncio.sleep(0.01)  # while the engine is at the next batch
+            return await super().commit({P1: marks[P1]} if P1 in marks else {}) | {P0}
+        return await super().commit(marks, outgoing)
+
+
+async def test_what_a_fence_kept_from_being_committed_is_answered_in_order(kafka: Kafka, store: FlakyStore) -> None:
+    """Two batches are on their way when the first is refused; taken back in the wrong order the second would move the
+    offset past the first."""
+    guarantee = FencingKafka(kafka)
+    settings = Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_batch=3)
+    delivery = Delivery(settings, Engine(Predictor.untrained(capacity=8), store, settings), store, guarantee, kafka)
+    async with running(delivery, P0):
+        await until(lambda: delivery._owned[P0].ready)
+        retired = [await feed(delivery, kafka, records(0, 3))]
+        await until(lambda: kafka.offsets.get(P0) == 3)
+        guarantee.fence_next = True
+        retired += [await feed(delivery, kafka, records(start, start + 3)) for start in (3, 6, 9)]
+        await until(lambda: kafka.offsets.get(P0) == 12)
+        await until(lambda: all(len(some) == 3 for some in retired))
+        assert not guarantee.fence_next
+        assert delivery.status().partitions[0].at_work == delivery.status().partitions[0].waiting == 0
+    assert kafka.answered == list(range(12))
+
+
+class FailingEngine(Engine):
+    """Fails half-way through a batch, as often as it is told: states have moved, and answers are lost."""
+
+    failures = 0
+
+    async def process(
+        self, records: Sequence[Record], *, started_ms: float, fetched_ms: float, silent: bool = False
+    ) -> list[Outgoing]:
+        if self.failures and not silent:
+            self.failures -= 1
+            await super().process(records[: len(records) // 2], started_ms=started_ms, fetched_ms=fetched_ms)
+            raise FloatingPointError("half-way")
+        return await super().process(records, started_ms=started_ms, fetched_ms=fetched_ms, silent=silent)
+
+
+def numbers(outgoing: Sequence[Outgoing]) -> list[object]:
+    """What a forecast says, without its latencies and what its cache was."""
+    return [
+        (f.forecast_id, f.window, f.next, f.horizons) for f in (loads_forecast(one.value or b"") for one in outgoing)
+    ]
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+async def test_a_batch_that_failed_is_tried_once_more_from_sound_states(
+    failures: int, kafka: Kafka, store: FlakyStore
+) -> None:
+    engine = FailingEngine(Predictor.untrained(capacity=8), store, SETTINGS)
+    delivery = Delivery(SETTINGS, engine, store, AtLeastOnce(kafka, kafka), kafka)
+    async with running(delivery, P0) as pump:
+        await feed(delivery, kafka, records(0, 6))
+        await until(lambda: kafka.offsets.get(P0) == 6)
+        engine.failures = failures
+        await feed(delivery, kafka, records(6, 12))
+        if failures == 2:
+            with pytest.raises(FloatingPointError):
+                await pump
+        else:
+            await until(lambda: kafka.offsets.get(P0) == 12)
+    undisturbed = Kafka()
+    calm = worker(undisturbed, FlakyStore())
+    async with running(calm, P0):
+        await feed(calm, undisturbed, records(0, 12))
+        await until(lambda: undisturbed.offsets.get(P0) == 12)
+    assert numbers(kafka.published) == numbers(undisturbed.published)[: len(kafka.published)]
+    assert kafka.answered == list(range(6 if failures == 2 else 12))
+
+
 async def test_offsets_that_were_moved_back_are_answered_again_from_new_states(kafka: Kafka, store: FlakyStore) -> None:
     delivery = worker(kafka, store)
     async with running(delivery, P0) as pump:

@@ -194,6 +194,36 @@ async def test_any_entity_id_is_a_key_of_its_own(store: Store, entity_id: str) -
 # -- what only Redis has ----------------------------------------------------------------------------------------------
 
 
+async def test_an_older_copy_is_seen_before_anything_is_read_from_it_or_written(
+    redis_store: RedisStore, redis: Redis
+) -> None:
+    """A restored snapshot holds our epoch, and records that lack what we wrote since: of an entity that is not in
+    memory the older record would be taken for the newest."""
+    epoch, _ = await redis_store.claim(A)
+    await redis_store.put_many(A, epoch, 5, {"bus": b"old"})
+    snapshot = {key: await redis.dump(key) for key in await redis.keys()}
+    await redis_store.put_many(A, epoch, 6, {"bus": b"new"})
+    for key, dumped in snapshot.items():
+        await redis.restore(key, 0, dumped, replace=True)
+    with pytest.raises(ClaimLost, match="older copy"):
+        await redis_store.get_many(A, ["bus"])
+    with pytest.raises(ClaimLost, match="older copy"):
+        await redis_store.put_many(A, epoch, 7, {"bus": b"newer"})
+    assert await redis_store.claim(A) == Claim(epoch + 1, 5), "what it holds is where the replay begins"
+    assert await redis_store.get_many(A, ["bus"]) == [b"old"]
+
+
+async def test_a_write_whose_answer_was_lost_does_not_look_like_an_older_copy(
+    redis_store: RedisStore, redis: Redis
+) -> None:
+    epoch, _ = await redis_store.claim(A)
+    before = dict(redis_store._claimed)
+    await redis_store.put_many(A, epoch, 5, {"bus": b"1"})
+    redis_store._claimed = before  # as if the connection had broken before the answer
+    await redis_store.put_many(A, epoch, 5, {"bus": b"1"})
+    assert await redis_store.get_many(A, ["bus"]) == [b"1"]
+
+
 async def test_the_keys_are_as_drawn(redis_store: RedisStore, redis: Redis) -> None:
     epoch, _ = await redis_store.claim(A)
     await redis_store.put_many(A, epoch, 5, {"bus-1": b"record"})

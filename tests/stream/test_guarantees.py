@@ -1,0 +1,164 @@
+"""exactly_once when its transactions fail: what became of them is asked, never guessed.
+
+The coordinator is one in memory: it keeps one producer per transactional id, and commits or loses what it is told to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+import pytest
+from aiokafka.errors import KafkaError, ProducerFenced, TopicAuthorizationFailedError
+
+from stream import guarantees
+from stream.guarantees import ExactlyOnce
+from stream.source import Bounds, Mark, Partition
+from stream.wire import Outgoing, Record
+
+P0, P1 = ("pings", 0), ("pings", 1)
+Fate = Callable[["Coordinator", Partition, Mark, Sequence[Outgoing]], None]
+
+
+class Coordinator:
+    """Kafka, as far as transactions go: the newest producer of an id, what is committed, and what is seen."""
+
+    def __init__(self) -> None:
+        self.newest: dict[str, Producer] = {}
+        self.marks: dict[Partition, Mark] = {}
+        self.seen: list[bytes] = []
+        self.fates: list[Fate] = []  # of the next transactions; then all succeed
+
+    def producer(self, transactional_id: str) -> Producer:
+        return Producer(self, transactional_id)
+
+    def commit(self, partition: Partition, mark: Mark, outgoing: Sequence[Outgoing]) -> None:
+        self.marks[partition] = mark
+        self.seen += [answer.value or b"" for answer in outgoing]
+
+    async def commit_offsets(self, marks: Mapping[Partition, Mark]) -> None:
+        raise AssertionError("an offset outside a transaction")
+
+    async def committed(self, partition: Partition) -> Mark | None:
+        return self.marks.get(partition)
+
+    async def bounds(self, partition: Partition) -> Bounds:
+        return Bounds(0, 100)
+
+    async def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[list[Record]]:
+        return
+        yield
+
+
+class Producer:
+    def __init__(self, coordinator: Coordinator, transactional_id: str) -> None:
+        self._coordinator = coordinator
+        self._id = transactional_id
+        self.closed = False
+
+    async def start(self) -> None:
+        self._coordinator.newest[self._id] = self
+
+    async def close(self) -> None:
+        self.closed = True
+
+    async def transact(self, outgoing: Sequence[Outgoing], partition: Partition, mark: Mark, group: str) -> None:
+        assert not self.closed
+        if self._coordinator.newest[self._id] is not self:
+            raise ProducerFenced
+        fates = self._coordinator.fates
+        (fates.pop(0) if fates else committed)(self._coordinator, partition, mark, outgoing)
+
+
+def committed(coordinator: Coordinator, partition: Partition, mark: Mark, outgoing: Sequence[Outgoing]) -> None:
+    coordinator.commit(partition, mark, outgoing)
+
+
+def committed_unheard(coordinator: Coordinator, partition: Partition, mark: Mark, outgoing: Sequence[Outgoing]) -> None:
+    coordinator.commit(partition, mark, outgoing)
+    raise KafkaError("the answer was lost")
+
+
+def aborted(coordinator: Coordinator, partition: Partition, mark: Mark, outgoing: Sequence[Outgoing]) -> None:
+    raise KafkaError("the request was lost")
+
+
+def overtaken(coordinator: Coordinator, partition: Partition, mark: Mark, outgoing: Sequence[Outgoing]) -> None:
+    coordinator.marks[partition] = Mark(mark.offset - 1, mark.epoch + 1)
+    raise KafkaError("the request was lost")
+
+
+def refused(coordinator: Coordinator, partition: Partition, mark: Mark, outgoing: Sequence[Outgoing]) -> None:
+    raise TopicAuthorizationFailedError("forecasts")
+
+
+def answer(partition: Partition, text: str) -> Outgoing:
+    return Outgoing("forecasts", b"bus", text.encode(), (), Record(*partition, 7, 0, None, None, ()))
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guarantees, "RETRY_S", 0.0)
+
+
+@pytest.fixture
+def coordinator() -> Coordinator:
+    return Coordinator()
+
+
+async def owner(coordinator: Coordinator, *partitions: Partition) -> ExactlyOnce:
+    guarantee = ExactlyOnce("group", coordinator, coordinator.producer)
+    for partition in partitions:
+        await guarantee.fence(partition)
+    return guarantee
+
+
+async def test_each_partition_has_a_transaction_of_its_own(coordinator: Coordinator) -> None:
+    guarantee = await owner(coordinator, P0, P1)
+    marks = {P0: Mark(5, 1), P1: Mark(9, 1)}
+    assert await guarantee.commit(marks, [answer(P0, "a"), answer(P1, "b"), answer(P0, "c")]) == set()
+    assert coordinator.marks == marks
+    assert coordinator.seen == [b"a", b"c", b"b"]
+    assert coordinator.newest.keys() == {"group|pings|0", "group|pings|1"}
+
+
+@pytest.mark.parametrize("fate", [committed_unheard, aborted])
+async def test_what_became_of_a_transaction_is_asked_and_nothing_is_sent_twice(
+    fate: Fate, coordinator: Coordinator
+) -> None:
+    guarantee = await owner(coordinator, P0)
+    first = coordinator.newest["group|pings|0"]
+    coordinator.fates = [committed, fate]
+    assert await guarantee.commit({P0: Mark(5, 1)}, [answer(P0, "a")]) == set()
+    assert await guarantee.commit({P0: Mark(6, 1)}, [answer(P0, "b")]) == set()
+    assert (coordinator.marks, coordinator.seen) == ({P0: Mark(6, 1)}, [b"a", b"b"])
+    assert first.closed, "a producer whose transaction failed is of no more use"
+
+
+async def test_an_old_owner_is_told_of_its_partition_and_keeps_the_others(coordinator: Coordinator) -> None:
+    old = await owner(coordinator, P0, P1)
+    await owner(coordinator, P0)
+    assert await old.commit({P0: Mark(5, 1), P1: Mark(5, 1)}, [answer(P0, "a"), answer(P1, "b")]) == {P0}
+    assert (coordinator.marks, coordinator.seen) == ({P1: Mark(5, 1)}, [b"b"])
+
+
+async def test_one_who_was_overtaken_while_it_did_not_know_sends_nothing_again(coordinator: Coordinator) -> None:
+    guarantee = await owner(coordinator, P0)
+    coordinator.fates = [overtaken]
+    assert await guarantee.commit({P0: Mark(5, 1)}, [answer(P0, "a")]) == {P0}
+    assert coordinator.seen == []
+
+
+async def test_what_asking_again_does_not_cure_is_raised(coordinator: Coordinator) -> None:
+    guarantee = await owner(coordinator, P0)
+    coordinator.fates = [refused] * 100
+    with pytest.raises(TopicAuthorizationFailedError):
+        await guarantee.commit({P0: Mark(5, 1)}, [answer(P0, "a")])
+    assert (coordinator.marks, coordinator.seen) == ({}, [])
+
+
+async def test_what_is_released_is_closed_and_commits_nothing(coordinator: Coordinator) -> None:
+    guarantee = await owner(coordinator, P0)
+    await guarantee.release(P0)
+    assert coordinator.newest["group|pings|0"].closed
+    assert await guarantee.commit({P0: Mark(5, 1)}) == {P0}
+    assert coordinator.marks == {}
