@@ -27,7 +27,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from aiokafka.errors import KafkaError
@@ -37,7 +37,7 @@ from stream.batch import Limits
 from stream.checkpoints import AWAY, RETRY_S, Checkpoints
 from stream.claim import Claimant
 from stream.engine import Engine
-from stream.seams import Guarantee, InputLog, Owned, PartitionStatus, Piece, Rebalanced, Status
+from stream.seams import Guarantee, InputLog, Owned, PartitionStatus, Piece, Poll, Rebalanced, Status
 from stream.settings import Settings
 from stream.source import Mark, Partition
 from stream.store import Fenced, Store
@@ -89,17 +89,19 @@ class Delivery:
     # -- input --------------------------------------------------------------------------------------------------
 
     async def put(
-        self, partition: Partition, records: Sequence[Record], fetched_ms: float, done: Callable[[], None]
+        self, polled: Mapping[Partition, Sequence[Record]], fetched_ms: float, done: Callable[[], None]
     ) -> None:
         """Take responsibility for one poll's records; returns when there is room for more.
 
-        `done` is called when the records are answered and committed, or when they are not ours to answer any more.
+        `done` is called when all are answered and committed, or not ours to answer any more.
         """
-        owned = self._owned.get(partition)
-        if owned is None or owned.gone or self._draining:
-            done()  # of an assignment that is over; the next owner reads them again
-            return
-        self._waiting.append(Piece(owned, records, fetched_ms, done))
+        poll = Poll(len(polled), done)
+        for partition, records in polled.items():
+            owned = self._owned.get(partition)
+            if owned is None or owned.gone or self._draining:
+                poll.retire()  # of an assignment that is over; the next owner reads them again
+            else:
+                self._waiting.append(Piece(owned, records, fetched_ms, poll.retire))
         self._news.set()
         while sum(len(piece.records) for piece in self._waiting) >= 2 * self._settings.max_batch:
             self._room.clear()

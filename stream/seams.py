@@ -79,6 +79,20 @@ class Owned:
     takeover: asyncio.Task[None] | None = None
 
 
+@dataclass(eq=False)
+class Poll:
+    """The pieces of one poll, as one: they are retired together, when the last of them is."""
+
+    left: int
+    done: Callable[[], None] = field(repr=False)  # retires the input; it commits nothing
+
+    def retire(self) -> None:
+        """One of the pieces."""
+        self.left -= 1
+        if self.left == 0:
+            self.done()
+
+
 @dataclass(frozen=True)
 class Piece:
     """One poll's records of one partition, waiting for their turn."""
@@ -86,7 +100,7 @@ class Piece:
     owned: Owned
     records: Sequence[Record]
     fetched_ms: float
-    done: Callable[[], None] = field(repr=False)  # retires the input; it commits nothing
+    done: Callable[[], None] = field(repr=False)
 
 
 class PartitionStatus(NamedTuple):

@@ -1,5 +1,5 @@
-"""The Faust driver: one message per poll and partition, holding the poll's whole record list. Knows Faust and aiokafka;
-knows nothing of what the records mean.
+"""The Faust driver: one message per poll, holding all its records. Knows Faust and aiokafka; knows nothing of what the
+records mean.
 
 Registered under the entry point group `faust.transports` as `pathcast`, so that an app with the broker
 `pathcast://host:port` uses it. Why it exists: Faust's own consumer makes a pair of tasks per record (about 14,000
@@ -52,9 +52,9 @@ class Drains(Protocol):
 
 
 class Polled(NamedTuple):
-    """The value of one message: a poll's records of one partition, in offset order, and when they came (ms UTC)."""
+    """The value of one message: a poll's records by partition, in offset order, and when they came (ms UTC)."""
 
-    records: list[Record]
+    records: dict[Partition, list[Record]]
     fetched_ms: float
 
 
@@ -96,24 +96,24 @@ class Consumer(driver.Consumer):
     # -- records in ---------------------------------------------------------------------------------------------
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109 - upstream's name
-        """One poll: for each partition that has records, one message with all of them."""
+        """One poll: one message with all its records. One per partition would each have its way through Faust, for what
+        may be a handful of pings."""
         polled, active = await self._wait_next_records(timeout)
-        # Not before the poll, which may wait for the end of a rebalance: its records are of the new generation then.
-        generation = self.app.consumer_generation_id
         if polled is None or self.should_stop:
             return
         if not self.flow_active:
             # Faust's rule: what came while the flow was stopped is read again after the rebalance.
             await self._seek_back()
             return
-        fetched_ms = time.time() * 1000
-        for raw_tp, raw_records in polled.items():
-            tp = ensure_TP(raw_tp)
-            # The reader may have held us up at `yield` for a whole rebalance: the rest is read again, then.
-            if not self.flow_active or self.app.consumer_generation_id != generation:
-                return
-            if raw_records and (active is None or tp in active or tp in self._buffered_partitions):
-                yield tp, self._message(tp, raw_records, fetched_ms)
+        found = {
+            tp: raw_records
+            for raw_tp, raw_records in polled.items()
+            if (tp := ensure_TP(raw_tp)) and raw_records
+            if active is None or tp in active or tp in self._buffered_partitions
+        }
+        if found:
+            message = self._message(found, time.time() * 1000)
+            yield message.tp, message
 
     async def _seek_back(self) -> None:
         try:
@@ -121,14 +121,19 @@ class Consumer(driver.Consumer):
         except Exception as error:
             self.log.warning("cannot seek to the committed offsets while stopped, the rebalance will: %r", error)
 
-    def _message(self, tp: TP, raw_records: list[Any], fetched_ms: float) -> ConsumerMessage:
-        records = [record_of(raw, fetched_ms) for raw in raw_records]
+    def _message(self, found: Mapping[TP, list[Any]], fetched_ms: float) -> ConsumerMessage:
+        """To Faust it is the last record of one of the partitions, in a poll whose others it has no need to know."""
+        records = {
+            (tp.topic, tp.partition): [record_of(raw, fetched_ms) for raw in raw_records]
+            for tp, raw_records in found.items()
+        }
+        tp, raw_records = next(iter(found.items()))
         last = raw_records[-1]
         return ConsumerMessage(
             tp.topic,
             tp.partition,
             last.offset,
-            records[-1].timestamp_ms / 1000.0,
+            records[tp.topic, tp.partition][-1].timestamp_ms / 1000.0,
             last.timestamp_type,
             None,
             None,
@@ -137,7 +142,9 @@ class Consumer(driver.Consumer):
             0,
             0,
             tp,
-            generation_id=self.app.consumer_generation_id,  # without it the stream drops the message
+            # Without it the stream drops the message. Not the one before the poll, which may wait for the end of a
+            # rebalance: its records are of the new generation then.
+            generation_id=self.app.consumer_generation_id,
         )
 
     # -- offsets out --------------------------------------------------------------------------------------------

@@ -161,7 +161,7 @@ async def feed(delivery: Delivery, kafka: Kafka, some: Sequence[Record]) -> list
     partition = (some[0].topic, some[0].partition)
     log = kafka.logs.setdefault(partition, [])
     log.extend(some[len(log) - some[0].offset :])
-    await delivery.put(partition, some, 0.0, lambda: retired.extend(some))
+    await delivery.put({partition: some}, 0.0, lambda: retired.extend(some))
     return retired
 
 
