@@ -10,7 +10,8 @@ for that, so its cache is "rebuilt" and its status "stale"); then the state is r
 
 Everything that computes runs through `run` on one thread; only the store is awaited. One call at a time: the caller
 serialises `process`, `checkpoint` and `drop`. After an exception from `process` that is not the store's, or when
-answers could not be published, the states are ahead of the log: `drop` the partitions and take them over again.
+answers could not be published, the states are ahead of the log: `drop` the partitions and take them over again. With
+the records that raised, `process` them `careful` then: an entity that is at fault goes into quarantine (`isolation`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from typing import Final, Protocol, TypeVar
 
 import numpy as np
@@ -27,7 +27,9 @@ from numpy.typing import NDArray
 from model.api import Fill, Moment, Predictor
 from stream import render
 from stream.clean import parse
-from stream.residents import HIT, NONE, REBUILT, Counts, Entity, Residents, Shard, windows
+from stream.isolation import Isolation
+from stream.quarantine import Versions, program_version
+from stream.residents import HIT, NONE, REBUILT, Counts, Entity, Residents, Shard, all_counted_or_none, windows
 from stream.settings import Settings
 from stream.store import Partition, Store
 from stream.track import Accepted, Duplicate, Folded, Gap, Late, Policy, Rejected, observe
@@ -35,6 +37,7 @@ from stream.turns import Asked, Batch, Round, Turn, ceilings, model_gap, rows_of
 from stream.wire import ModelRef, Outgoing, Ping, Record, Reject, dead_letter
 
 T = TypeVar("T")
+Stored = Mapping[Partition, Mapping[str, bytes | None]]  # what the store has of the entities that are not in memory
 DUMP_CHUNK: Final = 512  # entities per stay on the compute thread at a checkpoint: some 10 ms
 
 
@@ -70,9 +73,11 @@ class Engine:
         self._clock_ms = clock_ms
         self._policy = Policy(window_fixes=predictor.history)
         self._model = ModelRef(predictor.name, predictor.version)
-        self._version = _version()
+        self._version = program_version()
         self._residents = Residents(predictor, self._policy, max_resident or settings.max_entities)
         self._tracks = self._residents.tracks
+        versions, ttl_ms = Versions(self._version, predictor.version), settings.state_ttl_s * 1000
+        self._isolation = Isolation(self._residents, versions, ttl_ms, self._reject)
         self._forecasts = render.Writer(self._horizons_s, self._model, self._topics)
 
     @property
@@ -81,7 +86,13 @@ class Engine:
         return self._residents.counts()
 
     async def process(
-        self, records: Sequence[Record], *, started_ms: float, fetched_ms: float, silent: bool = False
+        self,
+        records: Sequence[Record],
+        *,
+        started_ms: float,
+        fetched_ms: float,
+        silent: bool = False,
+        careful: bool = False,
     ) -> list[Outgoing]:
         """Fold the records into the states; return forecasts, gap fills and dead letters, in input order.
 
@@ -89,6 +100,7 @@ class Engine:
             records: in offset order per partition; several partitions may be mixed.
             started_ms, fetched_ms: when the batch started and when its records were fetched, for `latency_ms`.
             silent: fold only, as a takeover does with records that were answered before.
+            careful: if it raises, find the entities at fault and go on without them. Costs a copy of every state.
 
         Raises what the store raises while it is away; nothing has been folded then, so the call may be repeated.
         """
@@ -99,7 +111,12 @@ class Engine:
         for shard, entity_ids in self._strangers(batch):
             found = await self._store.get_many(shard.partition, entity_ids)
             stored[shard.partition] = dict(zip(entity_ids, found, strict=True))
-        await self._run(partial(self._fold, batch, stored))
+        if careful:
+            work = partial(self._isolation.fold, batch, partial(self._fold_part, stored))
+        else:
+            work = partial(self._fold, batch, stored)
+        with all_counted_or_none(shards.values()):
+            await self._run(work)
         return [answer for answers in batch.out for answer in answers]
 
     async def checkpoint(self, partition: Partition, epoch: int, next_offset: int) -> None:
@@ -110,6 +127,9 @@ class Engine:
             ValueError: an entity has folded a record at or above `next_offset`.
         """
         shard = self._residents.shard(partition)
+        if quarantine := self._residents.dump_quarantine(shard, next_offset):
+            await self._store.put_many(partition, epoch, None, quarantine)
+            shard.unwritten.clear()
         unsaved = self._residents.unsaved(shard)
         for start in range(0, max(len(unsaved), 1), DUMP_CHUNK):
             part = unsaved[start : start + DUMP_CHUNK]
@@ -142,11 +162,17 @@ class Engine:
         for record, ping in zip(batch.records, batch.parsed, strict=True):
             if isinstance(ping, Ping):
                 key = (record.topic, record.partition)
-                if ping.entity_id not in batch.shards[key].entities:
+                shard = batch.shards[key]
+                if ping.entity_id not in shard.entities and ping.entity_id not in shard.quarantine:
                     unknown.setdefault(key, {})[ping.entity_id] = None
         return [(batch.shards[key], list(entity_ids)) for key, entity_ids in unknown.items()]
 
-    def _fold(self, batch: Batch, stored: Mapping[Partition, Mapping[str, bytes | None]]) -> None:
+    def _fold_part(self, stored: Stored, part: Batch) -> None:
+        """Fold some of a batch, after others of it: who is a stranger is known anew."""
+        strangers = ((shard.partition, entity_ids) for shard, entity_ids in self._strangers(part))
+        self._fold(part, {key: {one: stored.get(key, {}).get(one) for one in ids} for key, ids in strangers})
+
+    def _fold(self, batch: Batch, stored: Stored) -> None:
         self._residents.sweep()
         for key, raw in stored.items():
             self._residents.admit(batch.shards[key], raw, {} if batch.silent else ceilings(batch, key))
@@ -166,6 +192,8 @@ class Engine:
                 shard.counts.records_in += 1
             if isinstance(ping, Reject):
                 self._reject(batch, index, shard, ping)
+                continue
+            if shard.quarantine and self._isolation.refused(batch, index, shard, ping.entity_id):
                 continue
             entity = shard.entities[ping.entity_id]
             place = depth.get(entity.slot, 0)
@@ -308,11 +336,3 @@ class Engine:
         record = batch.records[turn.index]
         answer = render.gap_fill(record, turn.entity.id, gap, status, fill, self._model, self._topics)
         batch.out[turn.index].append(answer)
-
-
-def _version() -> str:
-    """Of this program, for the dead letters."""
-    try:
-        return version("pathcast")
-    except PackageNotFoundError:
-        return "unknown"  # run from a checkout that is not installed

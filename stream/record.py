@@ -25,6 +25,8 @@ record: it is the key already, and a record under another entity's key must be r
 Everything before the state stands where it stands, so that a checkpoint need write only the head and the places of new
 fixes: 300 bytes instead of 12 KB. The state is written again when it is STALE fixes behind; whoever loads it folds
 those in, and has the state that the writer had, to the bit.
+
+An entity in quarantine has neither; what stands in the place of its record is drawn in `stream.quarantine`.
 """
 
 from __future__ import annotations

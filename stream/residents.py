@@ -2,12 +2,15 @@
 
 A slot belongs to one entity from `admit` to its release. Dropping and evicting only queue a slot for release, because
 they happen while the compute thread may be using the predictor; `sweep`, called on that thread, gives them back.
+
+An entity in quarantine has no slot and no track: it is a name with a reason, and stays in memory with its partition.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from heapq import nsmallest
 from itertools import count
@@ -17,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.api import FIX, Predictor, StateError
-from stream import record
+from stream import quarantine, record
+from stream.quarantine import Quarantine
 from stream.store import Item, Partition
 from stream.track import FIX_BYTES, Policy
-from stream.tracks import UNKNOWN, Tracks
+from stream.tracks import UNKNOWN, Copied, Tracks
 from stream.wire import CACHES
 
 log = logging.getLogger(__name__)
@@ -29,6 +33,7 @@ Slots = NDArray[np.int64]
 NONE, HIT, REBUILT = map(CACHES.index, ("none", "hit", "rebuilt"))
 NOBODY: Final = -1
 ANY: Final = 1 << 62  # a ceiling that no offset reaches
+COLUMNS: Final = ("_owner", "_dirty", "_touched", "cache")
 
 
 class Entity(NamedTuple):
@@ -44,11 +49,13 @@ class Counts:
 
     records_in: int = 0
     forecasts: int = 0  # late pings included
-    rejects: int = 0  # quarantined pings included
+    rejects: int = 0  # dead letters: no pings, quarantined pings, and those of entities in quarantine
     duplicates: int = 0
     folded: int = 0  # the broker sent again what this process had answered already
     late: int = 0
-    quarantined: int = 0
+    quarantined: int = 0  # pings: impossible jumps
+    step_failed: int = 0  # pings whose step raised; each put its entity in quarantine
+    entity_quarantined: int = 0  # later pings of such entities
     restarts: int = 0
     gap_fills: int = 0
     replayed: int = 0  # folded silently, by a takeover; not in records_in
@@ -64,6 +71,8 @@ class Shard:
     number: int  # of this shard among all that this process ever had
     counts: Counts
     entities: dict[str, Entity] = field(default_factory=dict)
+    quarantine: dict[str, Quarantine] = field(default_factory=dict)  # of entities that are in no slot
+    unwritten: set[str] = field(default_factory=set)  # of these: in no checkpoint yet
 
 
 class Kept(NamedTuple):
@@ -84,6 +93,14 @@ class Dumped(NamedTuple):
     def without(self, other: Dumped) -> Dumped:
         kept = ~np.isin(self.slots, other.slots)
         return Dumped(self.slots[kept], self.behind[kept], {})
+
+
+class Copy(NamedTuple):
+    """All that is in some slots."""
+
+    tracks: Copied
+    states: list[bytes]
+    columns: list[NDArray[Any]]
 
 
 class Residents:
@@ -151,9 +168,13 @@ class Residents:
         if excess <= 0:
             return
         longest_ago = nsmallest(excess, shard.entities.values(), key=lambda entity: int(self._touched[entity.slot]))
-        for entity in longest_ago:
-            del shard.entities[entity.id]
-            self._idle.append(entity.slot)
+        self.vacate(shard, [entity.id for entity in longest_ago])
+
+    def vacate(self, shard: Shard, entity_ids: Iterable[str]) -> None:
+        """Forget those of these entities that have slots."""
+        for entity_id in entity_ids:
+            if (entity := shard.entities.pop(entity_id, None)) is not None:
+                self._idle.append(entity.slot)
 
     def sweep(self) -> None:
         """Give the slots of dropped and evicted entities back. On the compute thread only."""
@@ -164,6 +185,57 @@ class Residents:
             self._predictor.release(slots)
             self._owner[slots], self._dirty[slots] = NOBODY, False
             self._idle.clear()
+
+    # -- quarantine ------------------------------------------------------------------------------------------------
+
+    def give_up(self, shard: Shard, entity_id: str, found: Quarantine) -> None:
+        """Put an entity in quarantine; its slot and track are gone."""
+        self.vacate(shard, [entity_id])
+        shard.quarantine[entity_id] = found
+        shard.unwritten.add(entity_id)
+
+    def lift(self, shard: Shard, entity_id: str) -> None:
+        """Let an entity that is in quarantine start anew."""
+        del shard.quarantine[entity_id]
+        shard.unwritten.discard(entity_id)
+        self._seated(shard, [entity_id])
+
+    def dump_quarantine(self, shard: Shard, next_offset: int) -> dict[str, Item]:
+        """What a checkpoint has to write of the entities in quarantine. Raises ValueError as `dump` does."""
+        found = {entity_id: shard.quarantine[entity_id] for entity_id in sorted(shard.unwritten)}
+        for entity_id, one in found.items():
+            if one.next_offset > next_offset:
+                raise _ahead(shard, entity_id, one.next_offset, next_offset)
+        return {entity_id: quarantine.dumps(entity_id, one) for entity_id, one in found.items()}
+
+    @property
+    def shares(self) -> tuple[int, int]:
+        """How many entities are in quarantine, and how many in slots."""
+        shards = self._shards.values()
+        return sum(len(shard.quarantine) for shard in shards), sum(len(shard.entities) for shard in shards)
+
+    # -- attempts --------------------------------------------------------------------------------------------------
+
+    def copied(self, slots: Slots) -> Copy:
+        """All that is in these slots, each of which holds a track."""
+        columns = [getattr(self, name)[slots] for name in COLUMNS]
+        return Copy(self.tracks.copied(slots), self._predictor.dumps(slots), columns)
+
+    def put_back(self, slots: Slots, copy: Copy) -> None:
+        """Whatever has become of these slots since, make them what `copied` gave of them."""
+        self.tracks.put_back(slots, copy.tracks)
+        self._predictor.loads(slots, copy.states)
+        for name, column in zip(COLUMNS, copy.columns, strict=True):
+            getattr(self, name)[slots] = column
+
+    def spare(self) -> Shard:
+        """A shard of no partition. Whoever asked for it discards it."""
+        return Shard(("", -1), next(self._numbers), Counts())
+
+    def discard(self, shard: Shard) -> None:
+        self._dropped.append(shard)
+
+    # -- stored records --------------------------------------------------------------------------------------------
 
     def admit(self, shard: Shard, stored: Mapping[str, bytes | None], ceiling: Mapping[str, int]) -> None:
         """Put entities into memory, from their stored records where those are sound.
@@ -189,14 +261,20 @@ class Residents:
         self._load(shard, states)
 
     def _taken_singly(self, shard: Shard, entity: Entity, raw: bytes, limit: int) -> list[Kept]:
-        """A record that is odd in some way, if it can be used all the same: another model's, say, with another ring."""
+        """A record that is odd in some way, if it can be used all the same: another model's, say, with another ring;
+        or a quarantine."""
         try:
-            found = record.loads(entity.id, raw)
+            found = (quarantine if quarantine.is_one(raw) else record).loads(entity.id, raw)
         except record.RecordError as error:
             self._refuse(shard, entity.id, str(error))
             return []
-        if found.track.next_offset > limit:
-            self._refuse(shard, entity.id, f"includes offset {found.track.next_offset - 1}, not yet answered")
+        next_offset = found.next_offset if isinstance(found, Quarantine) else found.track.next_offset
+        if next_offset > limit:
+            self._refuse(shard, entity.id, f"includes offset {next_offset - 1}, not yet answered")
+            return []
+        if isinstance(found, Quarantine):
+            self.vacate(shard, [entity.id])
+            shard.quarantine[entity.id] = found
             return []
         self.tracks.write(entity.slot, found.track)
         return [Kept(entity, found.state, found.behind)]
@@ -211,13 +289,9 @@ class Residents:
         slots = _slots_of(entities)
         behind = self.tracks.behind(slots)
         stale = np.ones(len(slots), np.bool_) if whole else behind > record.STALE
-        ahead = np.flatnonzero(self.tracks.next_offsets(slots) > next_offset)
-        if len(ahead):
-            entity = entities[ahead[0]]
-            raise ValueError(
-                f"a checkpoint of {shard.partition} at {next_offset} would include offset "
-                f"{self.tracks.next_offsets(slots)[ahead[0]] - 1} of {entity.id!r}: commit first"
-            )
+        furthest = self.tracks.next_offsets(slots)
+        if len(ahead := np.flatnonzero(furthest > next_offset)):
+            raise _ahead(shard, entities[ahead[0]].id, int(furthest[ahead[0]]), next_offset)
         anew, on = ([entities[row].id for row in np.flatnonzero(rows).tolist()] for rows in (stale, ~stale))
         states = self._predictor.dumps(slots[stale])
         items: dict[str, Item] = {}
@@ -232,7 +306,7 @@ class Residents:
         self.tracks.clear(slots)
         if len(slots) and (missing := int(slots.max()) + 1 - len(self._owner)) > 0:
             extra = max(missing, len(self._owner))
-            for name in ("_owner", "_dirty", "_touched", "cache"):
+            for name in COLUMNS:
                 column = getattr(self, name)
                 setattr(self, name, np.concatenate([column, np.zeros(extra, column.dtype)]))
         self._owner[slots], self._dirty[slots], self.cache[slots] = shard.number, False, NONE
@@ -293,6 +367,25 @@ class Residents:
         shard.counts.rebuilt += 1
         if why:
             log.warning("state of %r in %s refused (%s): rebuilding", entity.id, shard.partition, why)
+
+
+def _ahead(shard: Shard, entity_id: str, includes: int, next_offset: int) -> ValueError:
+    return ValueError(
+        f"a checkpoint of {shard.partition} at {next_offset} would include offset {includes - 1} of {entity_id!r}: "
+        "commit first"
+    )
+
+
+@contextmanager
+def all_counted_or_none(shards: Iterable[Shard]) -> Iterator[None]:
+    """What raises has counted nothing: its records will come again."""
+    before = [(shard.counts, dict(vars(shard.counts))) for shard in shards]
+    try:
+        yield
+    except BaseException:
+        for counts, then in before:
+            vars(counts).update(then)
+        raise
 
 
 def windows(window: bytes) -> NDArray[Any]:

@@ -44,6 +44,14 @@ class Seen(NamedTuple):
     from_ts: Rows
 
 
+class Copied(NamedTuple):
+    """The tracks of some slots as they were."""
+
+    ring: NDArray[Any]
+    book: Rows
+    odd: dict[int, tuple[bytes, tuple[PendingGap, ...]]]
+
+
 class Tracks:
     """Tracks by slot. A slot without a track has size 0."""
 
@@ -122,6 +130,17 @@ class Tracks:
     def set_odd(self, slot: int, suspects: bytes, pending: tuple[PendingGap, ...]) -> None:
         self._odd[slot] = suspects, pending
         self._book[slot, ODD] = True
+
+    def copied(self, slots: Rows) -> Copied:
+        odd = {slot: self._odd[slot] for slot in slots.tolist() if slot in self._odd}
+        return Copied(self.ring[slots], self._book[slots], odd)
+
+    def put_back(self, slots: Rows, copied: Copied) -> None:
+        """Make the tracks in these slots those that `copied` gave of them."""
+        self.ring[slots], self._book[slots] = copied.ring, copied.book
+        for slot in slots.tolist():
+            self._odd.pop(slot, None)
+        self._odd.update(copied.odd)
 
     def sizes(self, slots: Rows) -> Rows:
         return np.asarray(self._book[slots, SIZE])

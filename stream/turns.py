@@ -35,6 +35,16 @@ class Batch:
     def __post_init__(self) -> None:
         self.out = [[] for _ in self.records]
 
+    def part(self, rows: Sequence[int]) -> Batch:
+        """These of its records, in order, as a batch of their own."""
+        records, parsed = [self.records[row] for row in rows], [self.parsed[row] for row in rows]
+        return Batch(records, parsed, self.shards, self.started_ms, self.fetched_ms, self.silent)
+
+    def take(self, rows: Sequence[int], part: Batch) -> None:
+        """The answers to these rows are those of the part."""
+        for row, answers in zip(rows, part.out, strict=True):
+            self.out[row] = answers
+
 
 @dataclass(eq=False)
 class Round:

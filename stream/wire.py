@@ -201,11 +201,13 @@ class GapFill(_Wire, frozen=True, kw_only=True):
 
 
 class Reject(NamedTuple):
-    """Why an input record could not become a ping. `code` is a stable slug from CODES; `message` is for people."""
+    """Why an input record has no forecast. `code` is a stable slug from CODES; `message` is for people; `retryable`: it
+    may get one later, as it is."""
 
     code: str
     message: str
     stage: str = "clean"
+    retryable: bool = False
 
 
 # Every code that a dead letter can carry, and what it tells the sender. Stable: consumers switch on them.
@@ -230,6 +232,8 @@ CODES: Final[dict[str, str]] = {
     "marked_invalid": "the receiver itself marked the fix invalid",
     "too_late": "older than everything the track still remembers, or than the allowed lateness",
     "impossible_jump": "the implied speed is beyond anything that moves on the ground or at sea",
+    "step_failed": "the program or the model raised at this record, which is no fault of its sender",
+    "entity_quarantined": "an earlier record of the entity is a step_failed, and program and model are the same still",
 }
 
 _ENCODER: Final = msgspec.json.Encoder()
@@ -294,7 +298,7 @@ def dead_letter(topic: str, src: Record, reject: Reject, *, version: str) -> Out
         ("message", reject.message),
         ("adapter", "json"),
         ("version", version),
-        ("retryable", "false"),
+        ("retryable", "true" if reject.retryable else "false"),
     )
     extra = tuple((ERROR_HEADER_PREFIX + name, text.encode()) for name, text in context)
     return Outgoing(topic, src.key, src.value, (*src.headers, *extra), src)

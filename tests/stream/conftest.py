@@ -34,8 +34,8 @@ def speaking(seed: int) -> network.Network:
 
 @pytest.fixture(scope="session")
 def make_predictor() -> Callable[..., Predictor]:
-    """A fresh predictor; the same seed is the same model."""
-    return lambda seed=1: Predictor(speaking(seed), name=f"tiny-{seed}", capacity=4)
+    """A fresh predictor; the same seed is the same model, of whatever kind."""
+    return lambda seed=1, kind=Predictor: kind(speaking(seed), name=f"tiny-{seed}", capacity=4)
 
 
 @pytest.fixture
