@@ -42,15 +42,18 @@ class Claimant:
         self._busy = busy
         self._clock = clock
 
-    async def claim(self, owned: Owned, *, prove: bool) -> None:
+    async def claim(self, owned: Owned, *, prove: bool, careful: bool = False) -> None:
         """Fence the owner before us, bring the states up to the committed offset, and open the gate.
 
         Args:
             prove: ask the group first whether the partition is ours, so that a zombie does not fence its owner.
+            careful: the replay has raised before.
 
         Raises:
             Rebalanced: it is another member's.
             Fenced: somebody claimed it meanwhile, or the store lost our claim.
+
+        What else the replay raises leaves states that are no good: claim again.
         """
         partition = owned.partition
         await self._guarantee.fence(partition)
@@ -71,11 +74,12 @@ class Claimant:
             self._engine.drop(partition)
             if todo.anew:
                 await self._store.forget(partition, claim.epoch)
+        careful = careful or todo.start < owned.failed_below
         if todo.start < todo.stop:
             async for records in self._input.reread(partition, todo.start, todo.stop):
                 async with self._busy:
                     now = self._clock()
-                    await self._engine.process(records, started_ms=now, fetched_ms=now, silent=True)
+                    await self._engine.process(records, started_ms=now, fetched_ms=now, silent=True, careful=careful)
             log.info("%s: replayed [%d, %d)", partition, todo.start, todo.stop)
         owned.next_offset, owned.taken, owned.saved = todo.stop, todo.stop, todo.start
         owned.ready = True

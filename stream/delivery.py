@@ -188,8 +188,9 @@ class Delivery:
         """The engine's answers. Waits for a store that is away; None if there are none, and the pieces are seen to."""
         for delay_s in _delays():
             try:
-                now = self._clock()
-                answers = await self._engine.process(records, started_ms=now, fetched_ms=pieces[0].fetched_ms)
+                now, fetched = self._clock(), pieces[0].fetched_ms
+                careful = any(map(_has_failed, pieces))
+                answers = await self._engine.process(records, started_ms=now, fetched_ms=fetched, careful=careful)
             except AWAY as error:
                 self._checkpoints.is_away(error)
                 if self._draining:
@@ -206,13 +207,14 @@ class Delivery:
         raise AssertionError("the delays never end")
 
     async def _retry(self, pieces: Sequence[Piece], error: Exception) -> None:
-        """The states may be half-way through the batch: take its partitions over anew, and then the batch again.
+        """The states may be half-way through the batch: take its partitions over anew, and then the batch again, so
+        that the engine gives up who is at fault, and no more.
 
-        Raises the error if it came with the same records before.
+        Raises the error if it came with the same records before: then nobody is.
         """
         await self._settle()
         again = not isinstance(error, Fenced)
-        if again and any(piece.records[0].offset < piece.owned.failed_below for piece in pieces):
+        if again and any(map(_has_failed, pieces)):
             raise error
         log.error("the batch failed (%r): its partitions are taken over anew", error, exc_info=again)
         for piece in pieces:
@@ -318,11 +320,12 @@ class Delivery:
         self._news.set()
 
     async def _take_over(self, owned: Owned, prove: bool) -> None:
+        careful = False
         for delay_s in _delays():
             try:
                 if prove:
                     await asyncio.sleep(FENCED_PAUSE_S)
-                await self._claimant.claim(owned, prove=prove)
+                await self._claimant.claim(owned, prove=prove, careful=careful)
                 self._checkpoints.is_back()
                 return
             except Rebalanced:
@@ -336,6 +339,11 @@ class Delivery:
                     self._checkpoints.is_away(error)
                 prove = isinstance(error, Fenced)
                 log.warning("cannot take %s over yet: %r", owned.partition, error)
+            except Exception as error:  # a record that put its entity in quarantine, and then no checkpoint was made
+                if careful:
+                    raise
+                careful = True
+                log.error("taking %s over failed (%r): once more, carefully", owned.partition, error, exc_info=True)
             await asyncio.sleep(delay_s)
 
     async def drain(self) -> None:
@@ -403,6 +411,11 @@ class Delivery:
             for one in self._owned.values()
         ]
         return Status(owned, self._draining, self._checkpoints.away, self._checkpoints.away_since_ms)
+
+
+def _has_failed(piece: Piece) -> bool:
+    """Whether it was in a batch that raised."""
+    return piece.records[0].offset < piece.owned.failed_below
 
 
 def _without(pieces: Sequence[Piece], others: Sequence[Piece]) -> list[Piece]:

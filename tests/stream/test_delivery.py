@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
+from faulty import POISON_MPS, FaultyAdvance
 
 from model.api import Predictor
 from stream import checkpoints
@@ -30,8 +32,8 @@ SETTINGS = Settings(max_wait_ms=0.0, checkpoint_ms=0.0)
 DAY = 1_700_000_000_000
 
 
-def record(offset: int, *, partition: int = 0, entity: str = "bus") -> Record:
-    ping = Ping(entity_id=entity, ts=DAY + offset * 10_000, lat=30.0 + offset * 1e-4, lon=-97.0)
+def record(offset: int, *, partition: int = 0, entity: str = "bus", **more: Any) -> Record:
+    ping = Ping(entity_id=entity, ts=DAY + offset * 10_000, lat=30.0 + offset * 1e-4, lon=-97.0, **more)
     return Record(TOPIC, partition, offset, DAY + offset * 10_000, entity.encode(), dumps(ping))
 
 
@@ -468,14 +470,12 @@ class FailingEngine(Engine):
 
     failures = 0
 
-    async def process(
-        self, records: Sequence[Record], *, started_ms: float, fetched_ms: float, silent: bool = False
-    ) -> list[Outgoing]:
+    async def process(self, records: Sequence[Record], *, silent: bool = False, **more: Any) -> list[Outgoing]:
         if self.failures and not silent:
             self.failures -= 1
-            await super().process(records[: len(records) // 2], started_ms=started_ms, fetched_ms=fetched_ms)
+            await super().process(records[: len(records) // 2], **more)
             raise FloatingPointError("half-way")
-        return await super().process(records, started_ms=started_ms, fetched_ms=fetched_ms, silent=silent)
+        return await super().process(records, silent=silent, **more)
 
 
 def numbers(outgoing: Sequence[Outgoing]) -> list[object]:
@@ -508,6 +508,34 @@ async def test_a_batch_that_failed_is_tried_once_more_from_sound_states(
         await until(lambda: undisturbed.offsets.get(P0) == 12)
     assert numbers(kafka.published) == numbers(undisturbed.published)[: len(kafka.published)]
     assert kafka.answered == list(range(6 if failures == 2 else 12))
+
+
+async def test_a_ping_that_raises_costs_its_entity_and_nobody_else_whoever_meets_it(
+    kafka: Kafka, store: FlakyStore
+) -> None:
+    """Each worker dies before it has checkpointed anything, so that the next meets that ping in its silent replay."""
+    some = records(0, 18)
+    some[4] = record(4, entity="bus1", speed_mps=POISON_MPS)
+    for stop in (6, 12, 18):
+        store.writes_to_fail = 1_000_000
+        engine = Engine(FaultyAdvance.untrained(capacity=8), store, SETTINGS)
+        delivery = Delivery(SETTINGS, engine, store, AtLeastOnce(kafka, kafka), kafka)
+        async with running(delivery, P0) as pump:
+            await feed(delivery, kafka, some[stop - 6 : stop])
+            await until(lambda stop=stop: kafka.offsets.get(P0) == stop)
+            await crash(delivery, pump)
+    codes = {one.src.offset: dict(one.headers).get("__pathcast.errors.code") for one in kafka.published}
+    assert {offset: code for offset, code in codes.items() if code is not None} == {
+        4: b"step_failed",
+        **dict.fromkeys((7, 10, 13, 16), b"entity_quarantined"),
+    }
+    undisturbed = Kafka()
+    calm = worker(undisturbed, FlakyStore())
+    async with running(calm, P0):
+        await feed(calm, undisturbed, some)
+        await until(lambda: undisturbed.offsets.get(P0) == 18)
+    well = [one for one in undisturbed.published if one.key != b"bus1" or one.src.offset < 4]
+    assert numbers([one for one in kafka.published if one.topic == SETTINGS.topics.forecasts]) == numbers(well)
 
 
 async def test_offsets_that_were_moved_back_are_answered_again_from_new_states(kafka: Kafka, store: FlakyStore) -> None:
