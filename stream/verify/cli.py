@@ -164,6 +164,7 @@ COLUMNS = (
 # And what a line under it says, where there is any.
 BESIDE = (
     ("input_duplicates", "duplicates in the input"),
+    ("quarantined", "letters of entities in quarantine"),
     ("again", "copies"),
     ("close", "answers close, not equal"),
     ("states_close", "states close, not equal"),

@@ -8,17 +8,22 @@
     none                 some                                    unexpected
 
 A doubt ends as close (within the tolerance that a rebuilt state has), other_model, or different.
+
+Whether a step fails, a replay cannot tell: the program may be another by now. So a `step_failed` is taken for what it
+says, and an `entity_quarantined` is right after one of its entity. From there on each of its records must have an
+outcome, which is judged again once it is `known` what the workers' state stands on.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from stream.clean import parse
+from stream.quarantine import FAULTS, STEP_FAILED, fault
 from stream.verify.compare import (
     Tolerance,
+    context_of,
     digest_forecast,
     digest_gapfill,
     digest_letter,
@@ -26,12 +31,12 @@ from stream.verify.compare import (
     gapfill_difference,
     letter_difference,
 )
+from stream.verify.known import Known
 from stream.verify.published import CACHES, HIT, NONE, OTHER_MODEL, REBUILT, Book, Copy, Span
 from stream.verify.report import Example, Report, Verdict
-from stream.wire import Forecast, Outgoing, Ping, Record, Topics, loads_forecast, loads_gapfill
+from stream.wire import Outgoing, Ping, Record, Topics, dead_letter, loads_forecast, loads_gapfill
 
 LEGAL_CACHES: Final = {"hit": HIT | REBUILT, "rebuilt": REBUILT, "none": NONE}
-SETTLED_EXTRA: Final = 8  # pings beyond a full window, so that none is left that only our late start let in
 
 Place = tuple[str, int, int]  # topic, partition, offset
 
@@ -55,52 +60,13 @@ class Doubt(NamedTuple):
     tolerance: Tolerance | None
 
 
-class Known:
-    """What the replay knows of each entity of one partition: whether its track and state are those of the workers.
-
-    From a log that begins at 0, all. From a later beginning, an entity is settled when its window was full of replayed
-    pings and some more, or when it began a new session: then its window cannot hold anything from before.
-    """
-
-    def __init__(self, *, complete: bool, history: int) -> None:
-        self.complete = complete
-        self._enough = history + SETTLED_EXTRA
-        self._pings: Counter[str] = Counter()
-        self._settled: dict[str, int] = {}  # and since which record timestamp
-        self._rebuilt: set[str] = set()
-
-    def settled(self, entity: str | None) -> bool:
-        """None: the record is no ping, which needs no history to tell."""
-        return self.complete or entity is None or entity in self._settled
-
-    def settled_before(self, entity: str, timestamp_ms: int) -> bool:
-        return self.complete or self._settled.get(entity, timestamp_ms) < timestamp_ms
-
-    def exact(self, entity: str) -> bool:
-        return entity not in self._rebuilt
-
-    def note(self, entity: str, due: Forecast, caches: int, timestamp_ms: int) -> None:
-        """The replay's forecast of an entity's ping, and what the published ones say of their states."""
-        if due.cache == "none":
-            self._rebuilt.discard(entity)
-        if due.cache == "rebuilt" or caches & (REBUILT | OTHER_MODEL):
-            self._rebuilt.add(entity)
-        if self.complete or entity in self._settled:
-            return
-        self._pings[entity] += 1
-        if due.cache == "none" and self._pings[entity] > 1:
-            self._settled[entity] = timestamp_ms
-        elif self._pings[entity] >= self._enough:
-            self._settled[entity] = timestamp_ms
-            self._rebuilt.add(entity)  # the workers' state has older pings behind it, which still move its last bits
-
-
 class Judge:
     """Takes the input of one partition, record by record, with the answers that the replay gave."""
 
     def __init__(self, number: int, book: Book, rules: Rules, report: Report) -> None:
         self.known = Known(complete=book.span.begin == 0, history=rules.history)
         self.doubts: list[Doubt] = []
+        self._faulty: set[str] = set()  # entities that have a step_failed
         self._partition = number
         self._book = book
         self._rules = rules
@@ -110,6 +76,10 @@ class Judge:
     @property
     def span(self) -> Span:
         return self._book.span
+
+    def failed(self, offset: int) -> bool:
+        """Whether a worker says that the step of this record failed, or one of its entity before."""
+        return offset in self._book.faults
 
     def record(self, record: Record, answers: Sequence[Outgoing]) -> str | None:
         """The next input record, in offset order, and what is due to it. Returns its entity, if it is a ping."""
@@ -122,12 +92,22 @@ class Judge:
             self._tally.records += 1
         else:
             self._tally.warmup += 1
+        if self.failed(record.offset):
+            self._failure(record, entity, judged=judged)
+            return entity
+        owed = forecast
+        if letter is not None and entity is not None and _code(letter) in FAULTS:  # here, and in no worker
+            known.fail(entity)
+            owed = letter
+        answered = self._book.answered(record.offset)
         if forecast is not None:
             self._forecast(forecast, entity, judged=judged)
         if letter is not None and known.settled(entity):
             self._copies(letter, self._book.letters.pop(record.offset, []), digest_letter(_published(letter)), judged)
         if not known.settled(entity):
             self._tally.unjudged += judged
+            if judged and not answered and owed is not None and known.failed(entity):
+                self._count(owed, [])
             self._ignore(record.offset)
         elif judged:
             self._tally.input_duplicates += not due
@@ -144,6 +124,9 @@ class Judge:
         for offset, copies in self._book.letters.items():
             if offset >= self.span.start:
                 self._unexpected("dead letter", offset, copies)
+        for offset, letters in self._book.faults.items():
+            if offset >= self.span.start:
+                self._unexpected("dead letter", offset, [copy for copies in letters.values() for copy in copies])
         for key, copies in self._book.fills.items():
             entity, issued_ms = self._book.fill_facts[key]
             if self.known.settled_before(entity, issued_ms):
@@ -189,6 +172,29 @@ class Judge:
                 self._blame("different", offset, due.entity_id, reason, copy.times)
         self._count(answer, copies)
         self._doubt(answer, legal, digest_forecast(answer.key, due), self._tolerance(due.entity_id))
+
+    def _failure(self, record: Record, entity: str | None, *, judged: bool) -> None:
+        """A record of which a worker says that its step failed, or one of its entity before."""
+        offset, letters = record.offset, self._book.faults.pop(record.offset)
+        if entity is not None and STEP_FAILED in letters:
+            self._faulty.add(entity)
+        for code, copies in letters.items():
+            if entity in self._faulty:
+                due = dead_letter(self._rules.topics.dead_letters, record, fault(code, ""), version="")
+                self._copies(due, copies, digest_letter(_published(due)), judged)
+                self._tally.quarantined += judged
+            elif judged and (self.known.complete or entity is None):
+                self._blame("unexpected", offset, entity, f"{code}, but no step of it failed before", len(copies))
+            else:
+                self._tally.unjudged += judged
+        others = [*self._book.forecasts.take(offset), *self._book.letters.pop(offset, [])]
+        times = sum(copy.times for copy in others)
+        if others and judged and self._rules.once:
+            self._blame("duplicated", offset, entity, "a dead letter and another answer", times)
+        elif judged:
+            self._tally.again += times  # of an owner that died before it could commit
+        if entity is not None:
+            self.known.fail(entity)
 
     def _fill(self, answer: Outgoing, *, judged: bool) -> None:
         fill = loads_gapfill(answer.value or b"")
@@ -278,6 +284,10 @@ def by_record(answers: Sequence[Outgoing]) -> dict[int, list[Outgoing]]:
 def _entity(record: Record) -> str | None:
     ping = parse(record)
     return ping.entity_id if isinstance(ping, Ping) else None
+
+
+def _code(letter: Outgoing) -> str:
+    return context_of(_published(letter)).get("code", "")
 
 
 def _published(answer: Outgoing) -> Record:

@@ -8,7 +8,8 @@ Millions of forecasts fit: one costs 21 bytes, in columns indexed by the offset 
     times        4  copies with that digest
     caches       1  what their `cache` fields say, as bits
 
-Copies with another digest, dead letters and gap fills are few, and lie in dictionaries.
+Copies with another digest, dead letters and gap fills are few, and lie in dictionaries. Dead letters that say that a
+step failed lie apart: no replay can tell whether they are due.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Final, NamedTuple
 import msgspec
 import numpy as np
 
+from stream.quarantine import FAULTS
 from stream.verify.compare import context_of, digest_forecast, digest_gapfill, digest_letter
 from stream.verify.report import Example, Report
 from stream.wire import Forecast, Record, Topics, loads_forecast, loads_gapfill
@@ -85,6 +87,9 @@ class Column:
         self._times[at] = 0
         return [first, *self._others.pop(offset, ())]
 
+    def has(self, offset: int) -> bool:
+        return bool(self._times[offset - self._begin])
+
     def left(self) -> Iterator[int]:
         """The offsets whose forecasts nobody took."""
         yield from (np.flatnonzero(np.frombuffer(self._times, np.uint32)) + self._begin).tolist()
@@ -97,8 +102,13 @@ class Book:
         self.span = span
         self.forecasts = Column(span)
         self.letters: dict[int, list[Copy]] = {}
+        self.faults: dict[int, dict[str, list[Copy]]] = {}  # dead letters of a quarantine, by offset and code
         self.fills: dict[FillKey, list[Copy]] = {}
         self.fill_facts: dict[FillKey, tuple[str, int]] = {}  # entity and issued_ts
+
+    def answered(self, offset: int) -> bool:
+        """Whether this record has a forecast or a dead letter."""
+        return self.forecasts.has(offset) or offset in self.letters or offset in self.faults
 
 
 class Published:
@@ -150,7 +160,9 @@ class Published:
         book = self._book(record, context["topic"], int(context["partition"]), offset, None)
         if book is not None:
             copy = Copy(digest_letter(record), (record.partition, record.offset))
-            _merge(book.letters.setdefault(offset, []), copy)
+            code = context.get("code", "")
+            letters = book.faults.setdefault(offset, {}) if code in FAULTS else None
+            _merge(book.letters.setdefault(offset, []) if letters is None else letters.setdefault(code, []), copy)
 
     def _book(self, record: Record, topic: str, number: int, offset: int | None, entity: str | None) -> Book | None:
         """The book that an answer to this record belongs to; None if it is not ours to judge."""

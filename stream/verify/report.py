@@ -39,16 +39,19 @@ class Tally:
     warmup: int = 0  # replayed only to know the states
     forecasts: int = 0  # answered by one
     dead_letters: int = 0
+    quarantined: int = 0  # of these: of entities whose step failed once, which no replay can tell
     input_duplicates: int = 0  # no answer is due: the track has that ping
     gap_fills: int = 0
     open: int = 0  # answers due to records that the group has not committed: they may still come
     again: int = 0  # copies of an answer, which at_least_once allows
     close: int = 0  # answers that differ within the tolerance, where a rebuilt state may make them
     other_model: int = 0  # answers of other weights: all compared but their numbers
-    unjudged: int = 0  # records of entities whose states the log does not reach back to
+    unjudged: int = 0  # records of entities whose states the log does not reach back to, or that were in quarantine
     states: int = 0  # compared
     states_close: int = 0
-    states_skipped: int = 0  # moved on while we looked, expired, of other weights, or of unjudged entities
+    states_skipped: int = (
+        0  # moved on while we looked, expired, of other weights, in quarantine, or of unjudged entities
+    )
     lost: int = 0
     duplicated: int = 0
     different: int = 0

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from model.api import FIX, Forecasts, Predictor, StateError, StateMismatch
-from stream import record
+from stream import quarantine, record
 from stream.engine import Engine
 from stream.residents import Slots, windows
 from stream.scoring import distance_m
@@ -116,7 +116,10 @@ class States:
         wanted = None if stop == self._checkpoint else self._later.pop(stop)
 
         async def look(items: Mapping[str, bytes]) -> None:
-            some = {name: raw for name, raw in items.items() if wanted is None or name in wanted}
+            own = {name for name, raw in items.items() if quarantine.is_one(raw)}  # failed here, if not in a worker
+            self._seen |= own
+            self._tally.states_skipped += len(own)
+            some = {name: raw for name, raw in items.items() if name not in own and (wanted is None or name in wanted)}
             found = await self._store.get_many(self._partition, list(some))
             rows = zip(some.items(), found, strict=True)
             pairs = [self._compare(name, record.loads(name, due), raw, stop) for (name, due), raw in rows]
@@ -130,6 +133,9 @@ class States:
             self._judge_strangers(await self._strangers(), stop)
             return
         for name in sorted(wanted):
+            if not self._judge.known.settled(name):
+                self._tally.states_skipped += 1
+                continue
             self._blame(name, f"its record says that it includes offset {stop - 1}, which is not a ping of this entity")
 
     async def _strangers(self) -> dict[str, bytes]:
@@ -140,10 +146,12 @@ class States:
 
     def _judge_strangers(self, strangers: Mapping[str, bytes], stop: int) -> None:
         for name, raw in strangers.items():
+            if self._is_quarantine(name, raw, stop):
+                continue
             stored = self._loaded(name, raw)
             if stored is None or self._put_off(name, stored.track, stop):
                 continue
-            if self._judge.known.complete:
+            if self._judge.known.whole(name):
                 self._blame(name, f"nothing below offset {stop} makes a record of this entity")
             else:
                 self._tally.states_skipped += 1
@@ -175,16 +183,33 @@ class States:
         if raw is None:
             self._absent(name, due.track)
             return None
+        if self._is_quarantine(name, raw, stop):
+            return None
         found = self._loaded(name, raw)
         if found is None or self._put_off(name, found.track, stop):
             return None
         if not self._judge.known.settled(name):
             self._tally.states_skipped += 1
             return None
-        if (reason := self._track_difference(due.track, found.track)) is not None:
+        if (reason := self._track_difference(name, due.track, found.track)) is not None:
             self._blame(name, reason)
             return None
         return Pair(name, due.state, found)
+
+    def _is_quarantine(self, name: str, raw: bytes, stop: int) -> bool:
+        """Judge a record that is one: there is nothing to compare, but a dead letter must say why."""
+        if not quarantine.is_one(raw):
+            return False
+        try:
+            found = quarantine.loads(name, raw)
+        except record.RecordError as error:
+            self._blame(name, f"its record is damaged: {error}")
+            return True
+        if self._judge.known.whole(name) and found.offset < stop:
+            self._blame(name, f"it is in quarantine since offset {found.offset}, but no dead letter says so")
+        else:
+            self._tally.states_skipped += 1
+        return True
 
     def _absent(self, name: str, due: Track) -> None:
         silent_ms = self._clock_ms() - self._touched_ms.get(name, 0)
@@ -193,9 +218,9 @@ class States:
         else:
             self._blame(name, f"no record, although its pings up to offset {due.next_offset - 1} are in the checkpoint")
 
-    def _track_difference(self, due: Track, found: Track) -> str | None:
+    def _track_difference(self, entity: str, due: Track, found: Track) -> str | None:
         names = ["next_offset", "window", "suspects", "pending"]
-        if self._judge.known.complete:
+        if self._judge.known.whole(entity):
             names += ["accepted", "late", "duplicates", "rejected"]  # what began before the log has counted more
         for name in names:
             one, other = getattr(due, name), getattr(found, name)
