@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import bus_feed
+import pytest
 from aiokafka import AIOKafkaProducer
+from pathcast_process import PATIENCE_S, environment
 from worker_process import Worker
 
-from stream.wire import Ping, Topics, dumps
+from stream import killpoints
+from stream.wire import ERROR_HEADER_PREFIX, Ping, Topics, dumps, loads_forecast
 
 BROKER_LIMIT = 1_048_588  # Kafka's default max.message.bytes: of a whole batch, with its 61 bytes of overhead
 POISON: list[tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]] = [
@@ -47,3 +54,86 @@ async def test_no_record_stops_a_worker(
     for letter, (key, value, headers) in zip(letters, POISON, strict=True):
         assert (letter.key, letter.value) == (key, value)
         assert list(letter.headers[: len(headers)]) == headers
+
+
+# A program whose model raises for certain pings, after it has folded them and all that came with them.
+FAULTY = """
+from model.api import Predictor
+from stream.cli import main
+
+advance = Predictor.advance
+
+def faulty(self, slots, fixes):
+    advance(self, slots, fixes)
+    if (fixes["speed_cms"] == 6_660).any():
+        raise RuntimeError("no step from 66.6 m/s")
+
+Predictor.advance = faulty
+main()
+"""
+BUSES, ILL, FAILS_AT = 6, 3, 4  # the fifth ping of bus 3
+VERIFY = [sys.executable, "-c", "import typer; from stream.verify.cli import verify; typer.run(verify)"]
+
+
+def rounds(start: int, stop: int) -> list[bus_feed.Raw]:
+    """One ping of each bus in each round."""
+    pings = []
+    for n in range(start, stop):
+        for bus in range(BUSES):
+            speed_mps = 66.6 if (bus, n) == (ILL, FAILS_AT) else 8.0
+            ts = GOOD.ts + 10_000 * n
+            pings.append(
+                Ping(entity_id=f"bus-{bus}", ts=ts, lat=30.2 + n * 7e-4, lon=-97.7 + bus / 9, speed_mps=speed_mps)
+            )
+    return [(ping.entity_id.encode(), dumps(ping), ()) for ping in pings]
+
+
+def test_a_ping_at_which_the_model_raises_costs_its_entity_alone_whoever_meets_it(
+    kafka: str, redis_url: str, topic_prefix: str, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first worker dies before any checkpoint knows of the quarantine: the second meets that ping in its replay."""
+    topics = Topics.of(topic_prefix)
+    names = {"bootstrap": kafka, "redis": redis_url, "prefix": topic_prefix, "group": topic_prefix, "weights": weights}
+    bus_feed.create_topics(kafka, topics, partitions=1)
+    bus_feed.send(kafka, topics.pings, iter(rounds(0, 10)))
+    worker = {"program": [sys.executable, "-c", FAULTY], "session_timeout_s": 6, **names}
+    with monkeypatch.context() as patch:
+        patch.setenv(killpoints.VARIABLE, "before_checkpoint")
+        first = Worker(tmp_path / "first.log", **worker)
+    with first:
+        assert first.wait(PATIENCE_S) == -signal.SIGKILL
+    with Worker(tmp_path / "second.log", **worker) as second:
+        second.wait_for("once more, carefully", PATIENCE_S)
+        bus_feed.send(kafka, topics.pings, iter(rounds(10, 20)))
+        bus_feed.wait_until_consumed(kafka, topic_prefix, topics.pings, lambda: None)
+        assert second.running(), second.log()
+        assert second.stop() == 0
+
+    letters = {
+        bus_feed.source_of(letter)[1]: dict(letter.headers)[f"{ERROR_HEADER_PREFIX}code"].decode()
+        for letter in bus_feed.read(kafka, topics.dead_letters)
+    }
+    failed, *later = (BUSES * n + ILL for n in range(FAILS_AT, 20))
+    assert letters == {failed: "step_failed", **dict.fromkeys(later, "entity_quarantined")}
+    answered = {loads_forecast(record.value or b"").src.offset for record in bus_feed.read(kafka, topics.forecasts)}
+    assert answered == set(range(20 * BUSES)) - letters.keys()
+
+    arguments = [f"--{name}={value}" for name, value in names.items()]
+    run = subprocess.run(
+        [*VERIFY, *arguments, "--json", "--numbers=close"],
+        capture_output=True,
+        timeout=PATIENCE_S,
+        env=environment(),
+        check=False,
+    )
+    assert run.stdout, run.stderr.decode()
+    report = json.loads(run.stdout)
+    assert report["ok"], report["examples"]
+    total = report["total"]
+    assert (total["records"], total["quarantined"], total["open"], total["unjudged"]) == (
+        20 * BUSES,
+        len(letters),
+        0,
+        0,
+    )
+    assert (total["states"], total["states_skipped"]) == (BUSES - 1, 1)

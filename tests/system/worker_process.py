@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,13 +20,13 @@ STOP_S = 30.0
 class Worker:
     """One worker process. Its log is in memory of the test, as a file, and is shown when something goes wrong."""
 
-    def __init__(self, log: Path, **options: object) -> None:
+    def __init__(self, log: Path, *, program: Sequence[str | Path] = (PATHCAST,), **options: object) -> None:
         self._log = log
         arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         with log.open("wb") as file:
             self._process = subprocess.Popen(
-                [PATHCAST, "worker", *arguments],
+                [*program, "worker", *arguments],
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env=environment,
