@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from itertools import count
 from typing import Final, Protocol
 
 from aiokafka.errors import KafkaError, ProducerFenced
@@ -29,8 +31,11 @@ from stream.wire import Outgoing
 
 log = logging.getLogger(__name__)
 
-TRIES: Final = 5  # of one transaction, each by a new producer; within one, aiokafka retries what is worth it
-RETRY_S: Final = 0.5  # after a try, times its number
+TRIES: Final = 5  # of one transaction that fails for no known reason, each by a new producer
+# How long brokers may be away before the worker ends: as long as a send waits for them under at_least_once.
+PATIENCE_S: Final = 120.0
+RETRY_S: Final = 0.5  # after the first try; a little longer after each
+LONGEST_S: Final = 5.0
 CLOSE_S: Final = 5.0  # for a producer that failed, and may wait for a broker that it lost
 
 
@@ -122,29 +127,33 @@ class ExactlyOnce:
 
     async def _transact(self, partition: Partition, mark: Mark, answers: Sequence[Outgoing]) -> bool:
         """Whether it is committed; if not, another producer has taken the partition's id."""
-        for attempt in range(1, TRIES + 1):
-            producer = self._producers.get(partition)
-            if producer is None:
-                return False  # released meanwhile
+        if partition not in self._producers:
+            return False  # released meanwhile
+        before, in_doubt = self._stands[partition], False
+        began_s = time.monotonic()
+        for attempt in count(1):
             try:
-                await producer.transact(answers, partition, mark, self._group)
+                if in_doubt:
+                    await self.fence(partition)  # a new producer of our id: what was begun is committed, or aborted
+                    if (stands := self._stands[partition]) == mark:
+                        return True
+                    if stands != before:
+                        return False  # neither ours nor what it was: somebody else is at work
+                    in_doubt = False
+                await self._producers[partition].transact(answers, partition, mark, self._group)
             except ProducerFenced:
                 return False
             except (KafkaError, OSError, AssertionError) as error:  # aiokafka asserts that its states follow each other
-                if attempt == TRIES:
+                away = isinstance(error, OSError) or (isinstance(error, KafkaError) and error.retriable)
+                if (attempt >= TRIES and not away) or time.monotonic() - began_s > PATIENCE_S:
                     raise
                 log.warning("a transaction of %s failed (%r): asking what became of it", partition, error)
-                await asyncio.sleep(attempt * RETRY_S)
+                in_doubt = True
+                await asyncio.sleep(min(attempt * RETRY_S, LONGEST_S))
             else:
                 self._stands[partition] = mark
                 return True
-            before = self._stands[partition]
-            await self.fence(partition)  # a new producer of our id: the coordinator commits or aborts what was begun
-            if (stands := self._stands[partition]) == mark:
-                return True
-            if stands != before:
-                return False  # neither ours nor what it was: somebody else is at work
-        raise AssertionError("the last try returns or raises")
+        raise AssertionError("it is tried until it is known")
 
 
 async def _closed(producer: Transactor) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import pytest
-from aiokafka.errors import KafkaError, ProducerFenced, TopicAuthorizationFailedError
+from aiokafka.errors import KafkaConnectionError, KafkaError, ProducerFenced, TopicAuthorizationFailedError
 
 from stream import guarantees
 from stream.guarantees import ExactlyOnce
@@ -27,6 +27,7 @@ class Coordinator:
         self.marks: dict[Partition, Mark] = {}
         self.seen: list[bytes] = []
         self.fates: list[Fate] = []  # of the next transactions; then all succeed
+        self.away = 0  # of the next producers cannot start
 
     def producer(self, transactional_id: str) -> Producer:
         return Producer(self, transactional_id)
@@ -56,6 +57,9 @@ class Producer:
         self.closed = False
 
     async def start(self) -> None:
+        if self._coordinator.away:
+            self._coordinator.away -= 1
+            raise KafkaConnectionError("no broker answers")
         self._coordinator.newest[self._id] = self
 
     async def close(self) -> None:
@@ -132,6 +136,16 @@ async def test_what_became_of_a_transaction_is_asked_and_nothing_is_sent_twice(
     assert await guarantee.commit({P0: Mark(6, 1)}, [answer(P0, "b")]) == set()
     assert (coordinator.marks, coordinator.seen) == ({P0: Mark(6, 1)}, [b"a", b"b"])
     assert first.closed, "a producer whose transaction failed is of no more use"
+
+
+@pytest.mark.parametrize("fate", [committed_unheard, aborted])
+async def test_brokers_that_are_away_for_longer_than_a_few_tries_end_nothing(
+    fate: Fate, coordinator: Coordinator
+) -> None:
+    guarantee = await owner(coordinator, P0)
+    coordinator.fates, coordinator.away = [fate], 2 * guarantees.TRIES
+    assert await guarantee.commit({P0: Mark(5, 1)}, [answer(P0, "a")]) == set()
+    assert (coordinator.marks, coordinator.seen) == ({P0: Mark(5, 1)}, [b"a"])
 
 
 async def test_an_old_owner_is_told_of_its_partition_and_keeps_the_others(coordinator: Coordinator) -> None:
