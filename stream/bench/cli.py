@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Show = Callable[[str], None]
 
 app = typer.Typer(
-    help="Measure: the bare model step, a worker, latency, scale, takeover, and other ways to do the same.\n\n"
+    help="Measure: the bare model step, a worker, latency, scale, takeover, a soak, and other ways to do the same.\n\n"
     "Starts an Apache Kafka (Java and Maven are needed) and a redis-server of its own on loopback, unless --bootstrap "
     "and --redis name running ones, and leaves nothing behind. Nothing is recorded without --record.",
     no_args_is_help=True,
@@ -180,6 +180,34 @@ def takeover(
         how = {"entities": counts, "rounds": rounds, "partitions": partitions, "timeout_s": timeout_s, "data": data}
         more: dict[str, Any] = {**how, "other_weights": other_weights}
         return run(Options(weights=weights, **more), servers, show)
+
+    _on_servers(work, bootstrap, redis, json=json, record=record)
+
+
+@app.command()
+def soak(
+    seconds: Annotated[float, typer.Option("--seconds", min=60, max=86_400)] = 1_800.0,
+    of_max: Annotated[float, typer.Option("--of-max", min=0.01, max=2, help="part of the most that it drains")] = 0.8,
+    rate: Annotated[float | None, typer.Option("--rate", min=1, help="pings/s, instead of --of-max")] = None,
+    entities: Entities = 1_000,
+    warm_rounds: Annotated[int, typer.Option("--warm-rounds", min=2, help="pings per entity before")] = 64,
+    partitions: Partitions = 8,
+    weights: Weights = Settings.weights,
+    data: Data = None,
+    timeout_s: Timeout = 600.0,
+    bootstrap: Bootstrap = None,
+    redis: RedisUrl = None,
+    json: Json = False,
+    record: Record = False,
+) -> None:
+    """A steady rate for a long time: the worker's memory, Redis's, and the lag."""
+
+    def work(servers: Servers, show: Show) -> Report:
+        from stream.bench.soak import Options, run
+
+        how = {"seconds": seconds, "of_max": of_max, "rate": rate, "warm_rounds": warm_rounds}
+        more: dict[str, Any] = {**how, "partitions": partitions, "timeout_s": timeout_s, "data": data}
+        return run(Options(weights=weights, entities=entities, **more), servers, show)
 
     _on_servers(work, bootstrap, redis, json=json, record=record)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +28,9 @@ LEAD_S: Final = 0.3  # between READY and the first ping
 TICK_S: Final = 0.001  # the least that is slept: what becomes due meanwhile is sent together
 
 
+Keyed = tuple[bytes, bytes, int]  # key, value, partition
+
+
 class Feed(msgspec.Struct, frozen=True, kw_only=True):
     """What to send, where and how fast: rounds [skip, skip + rounds) of the workload."""
 
@@ -38,6 +42,7 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
     rounds: int
     rate_per_s: float
     data: str | None = None
+    ahead: bool = True  # make all pings before the first is sent; a long feed cannot, and makes them as it goes
 
     @property
     def count(self) -> int:
@@ -60,28 +65,37 @@ class Fed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def feed(how: Feed) -> Fed:
-    pings = [
-        (ping.entity_id.encode(), ping.value, partition_of(ping.entity_id.encode(), how.partitions))
-        for ping in how.workload().rounds(how.rounds)
-    ]
+    pings: Iterable[Keyed] = _keyed(how)
+    if how.ahead:
+        pings = list(pings)
     producer = AIOKafkaProducer(bootstrap_servers=how.bootstrap.split(","), linger_ms=0, acks=1)
     await producer.start()
     try:
         print(READY, flush=True)  # noqa: T201 - the parent reads it
-        return await _paced(producer, how, pings)
+        return await _paced(producer, how, iter(pings))
     finally:
         await producer.stop()
 
 
-async def _paced(producer: Any, how: Feed, pings: list[tuple[bytes, bytes, int]]) -> Fed:
+def _keyed(how: Feed) -> Iterator[Keyed]:
+    homes: dict[str, tuple[bytes, int]] = {}
+    for ping in how.workload().rounds(how.rounds):
+        home = homes.get(ping.entity_id)
+        if home is None:
+            key = ping.entity_id.encode()
+            home = homes[ping.entity_id] = key, partition_of(key, how.partitions)
+        yield home[0], ping.value, home[1]
+
+
+async def _paced(producer: Any, how: Feed, pings: Iterator[Keyed]) -> Fed:
     start_s = time.monotonic() + LEAD_S
     sent, late_s = 0, 0.0
-    while sent < len(pings):
+    while sent < how.count:
         elapsed_s = time.monotonic() - start_s
-        ready = due(how.rate_per_s, elapsed_s, len(pings))
+        ready = due(how.rate_per_s, elapsed_s, how.count)
         if ready > sent:
             late_s = max(late_s, elapsed_s - sent / how.rate_per_s)
-        for key, value, partition in pings[sent:ready]:
+        for key, value, partition in islice(pings, ready - sent):
             await producer.send(how.topic, value, key=key, partition=partition)
         sent = ready
         await asyncio.sleep(max(TICK_S, start_s + sent / how.rate_per_s - time.monotonic()))

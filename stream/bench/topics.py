@@ -23,11 +23,12 @@ IN_FLIGHT: Final = 8  # requests that wait for the broker; more would only be me
 
 
 @contextmanager
-def fresh(bootstrap: str, partitions: int, *, stamped: bool = False) -> Iterator[Topics]:
+def fresh(bootstrap: str, partitions: int, *, stamped: bool = False, keep_bytes: int | None = None) -> Iterator[Topics]:
     """New topics under a prefix that nobody has, deleted at the end.
 
     Args:
         stamped: forecasts get the broker's time of arrival as their timestamp, instead of the worker's of sending.
+        keep_bytes: the broker may delete what is more than so much, per partition; default: it keeps all.
     """
     topics = Topics.of(f"bench{uuid.uuid4().hex[:10]}")
     with admin.connected(bootstrap) as client:
@@ -35,6 +36,10 @@ def fresh(bootstrap: str, partitions: int, *, stamped: bool = False) -> Iterator
             configs = {"message.timestamp.type": "LogAppendTime"}
             options = {"num_partitions": partitions, "replication_factor": 1, "configs": configs}
             client.create_topics({topics.forecasts: options}, wait_for_metadata=True)
+        if keep_bytes is not None:
+            configs = {"retention.bytes": str(keep_bytes), "segment.bytes": str(keep_bytes // 4)}
+            options = {"num_partitions": partitions, "replication_factor": 1, "configs": configs}
+            client.create_topics(dict.fromkeys(topics, options), wait_for_metadata=True)
         admin.create(client, topics, partitions=partitions)
     try:
         yield topics

@@ -1,0 +1,189 @@
+"""`pathcast bench soak`: a worker for a long time at a steady rate. What grows?
+
+One worker is warmed up by a filled topic, which tells the most that it drains; then an open-loop feeder sends a part
+of that for as long as asked. Every LOOK_S: the worker's memory and CPU, Redis's memory, and the lag, which is what was
+sent and not yet answered. The first part of the time is left out as warm-up, the rest cut into equal slices.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from stream.bench import launch, stores, topics
+from stream.bench.drain import rate_of, watch
+from stream.bench.feeder import READY as FEEDING
+from stream.bench.feeder import Feed
+from stream.bench.report import Report, Table
+from stream.bench.servers import Servers
+from stream.bench.stats import percentile
+from stream.bench.workload import Workload
+from stream.wire import Topics
+
+Show = Callable[[str], None]
+LOOK_S: Final = 2.0
+SLICES: Final = 10
+WARM: Final = 0.1  # of the time: pools, caches and allocators find their size
+KEEP_BYTES: Final = 128 * 1024 * 1024  # of each partition of each topic: the disk must not grow with the time
+
+
+@dataclass(frozen=True)
+class Options:
+    """How long, how fast, and of what."""
+
+    weights: str = "small"
+    seconds: float = 1_800.0
+    of_max: float = 0.8
+    rate: float | None = None  # pings/s, instead of a part of the most
+    entities: int = 1_000
+    warm_rounds: int = 64
+    partitions: int = 8
+    timeout_s: float = 600.0  # of the warm-up
+    data: Path | None = None
+
+
+class Look(NamedTuple):
+    """One look: when (seconds since the feed began), and what was found."""
+
+    at_s: float
+    rss_bytes: int
+    redis_bytes: int
+    cpu_s: float
+    answered: int
+    lag: int
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A part of the time. Memory as medians."""
+
+    from_s: float
+    rss_mib: float
+    redis_mib: float
+    pings_per_s: float
+    cpu_part: float  # of one core
+    lag_median: float
+    lag_most: int
+
+    def row(self) -> tuple[float | int, ...]:
+        memory = (self.rss_mib, self.redis_mib)
+        return (self.from_s, *memory, self.pings_per_s, 100 * self.cpu_part, self.lag_median, self.lag_most)
+
+
+def run(options: Options, servers: Servers, show: Show) -> Report:
+    """Raises launch.Failed or ConnectionError when something of it stops."""
+    with topics.fresh(servers.bootstrap, options.partitions, keep_bytes=KEEP_BYTES) as names:
+        show(f"filling the topic with {options.entities * options.warm_rounds:,} pings to warm the worker up")
+        warm = Workload(options.entities, options.data).rounds(options.warm_rounds)
+        topics.prefill(servers.bootstrap, names.pings, options.partitions, warm)
+        with stores.group(servers, topics.prefix_of(names)) as group:
+            command = launch.worker_command(launch.worker_options(servers, names, group, options.weights))
+            counter = topics.Counter(servers.bootstrap, topics.answers_of(names))
+            with launch.process("worker", command) as worker:
+                show("starting the worker")
+                worker.wait_for(launch.READY)
+                show("warming up")
+                total = options.entities * options.warm_rounds
+                most = rate_of(watch([worker], counter, total, timeout_s=options.timeout_s), total).per_wall_s
+                counter.close()
+                rate = options.rate or options.of_max * most
+                looks = _soaked(options, rate, servers, names, worker, show)
+    return _report(options, servers, most, rate, looks)
+
+
+def _soaked(
+    options: Options, rate: float, servers: Servers, names: Topics, worker: launch.Process, show: Show
+) -> list[Look]:
+    feed = Feed(
+        bootstrap=servers.bootstrap,
+        topic=names.pings,
+        partitions=options.partitions,
+        entities=options.entities,
+        skip=options.warm_rounds,
+        rounds=math.ceil(rate * options.seconds / options.entities),
+        rate_per_s=rate,
+        data=None if options.data is None else str(options.data),
+        ahead=False,
+    )
+    sent = topics.Counter(servers.bootstrap, [names.pings])
+    answered = topics.Counter(servers.bootstrap, topics.answers_of(names))
+    feeding = launch.module_command("feeder", msgspec.json.encode(feed).decode())
+    looks: list[Look] = []
+    with launch.process("feeder", feeding) as feeder:
+        feeder.wait_for(FEEDING)
+        began_s = time.monotonic()
+        while (elapsed_s := time.monotonic() - began_s) < options.seconds:
+            usage, redis = worker.usage(), stores.used(servers.redis_url)
+            answers = answered.count()  # before what was sent: a lag below 0 would be our own
+            looks.append(
+                Look(elapsed_s, usage.rss_bytes, redis.memory_bytes, usage.cpu_s, answers, sent.count() - answers)
+            )
+            show(f"{rate:,.0f} pings/s: {elapsed_s:,.0f} of {options.seconds:,.0f} s, lag {looks[-1].lag:,}")
+            feeder.check()
+            time.sleep(LOOK_S)
+        feeder.wait(options.seconds)
+    sent.close()
+    answered.close()
+    return looks
+
+
+def sliced(looks: Sequence[Look], slices: int = SLICES, warm: float = WARM) -> list[Slice]:
+    """The looks without the first `warm` part, in equal slices. Raises ValueError if there are too few."""
+    kept = [look for look in looks if look.at_s >= warm * looks[-1].at_s]
+    if len(kept) < 2 * slices:
+        raise ValueError(f"{len(kept)} looks are too few for {slices} slices: soak for longer")
+    edges = [round(number * (len(kept) - 1) / slices) for number in range(slices + 1)]
+    return [_slice(kept[first : last + 1]) for first, last in pairwise(edges)]
+
+
+def _slice(looks: Sequence[Look]) -> Slice:
+    first, last = looks[0], looks[-1]
+    wall_s = last.at_s - first.at_s
+    return Slice(
+        first.at_s,
+        statistics.median(look.rss_bytes for look in looks) / 2**20,
+        statistics.median(look.redis_bytes for look in looks) / 2**20,
+        (last.answered - first.answered) / wall_s,
+        (last.cpu_s - first.cpu_s) / wall_s,
+        statistics.median(look.lag for look in looks),
+        max(look.lag for look in looks),
+    )
+
+
+def growth(parts: Sequence[Slice], of: Callable[[Slice], float]) -> float:
+    """By how much the largest slice is above the first, as a part of it."""
+    return max(map(of, parts)) / of(parts[0]) - 1
+
+
+def _report(options: Options, servers: Servers, most: float, rate: float, looks: Sequence[Look]) -> Report:
+    parts = sliced(looks)
+    columns = ("from, s", "worker MiB", "Redis MiB", "pings/s", "worker, % of a core", "lag, median", "lag, most")
+    table = Table("one worker at a steady rate", columns, [part.row() for part in parts])
+    lags = sorted(float(look.lag) for look in looks if look.at_s >= parts[0].from_s)
+    memory = growth(parts, lambda part: part.rss_mib)
+    numbers: dict[str, Any] = {
+        "options": {**asdict(options), "data": str(options.data or "")},
+        "drained_per_wall_s": most,
+        "rate_per_s": rate,
+        "pings": looks[-1].answered - looks[0].answered,
+        "memory_growth": memory,
+        "redis_growth": growth(parts, lambda part: part.redis_mib),
+        "lag_p99": percentile(lags, 99.0),
+        "slices": [asdict(part) for part in parts],
+    }
+    notes = [
+        f"{rate:,.0f} pings/s for {options.seconds:,.0f} s, {rate / most:.0%} of the {most:,.0f} that the worker "
+        f"drains when it warms up; {options.entities:,} entities, {options.partitions} partitions, "
+        f"weights {options.weights}",
+        f"the worker's memory is at most {memory:+.1%} of the first slice's, Redis's {numbers['redis_growth']:+.1%}; "
+        f"lag p99 {numbers['lag_p99']:,.0f} pings, which are {1000 * numbers['lag_p99'] / rate:,.0f} ms",
+    ]
+    return Report("soak", [table], numbers, notes, servers.what)
