@@ -124,9 +124,10 @@ class Delivery:
             async with self._busy:
                 if pieces := self._next_batch():
                     await self._deliver(pieces)
-                if (owned := self._checkpoints.due(self._owned.values())) is not None:
+                if self._checkpoints.due(self._owned.values()) is not None:
                     await self._settle()  # a checkpoint holds what is committed, and no more
-                    await self._save(owned)
+                    if (owned := self._checkpoints.due(self._owned.values())) is not None:  # it may have been lost
+                        await self._save(owned)
 
     async def _until_due(self) -> None:
         while True:

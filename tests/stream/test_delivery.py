@@ -233,6 +233,30 @@ async def test_what_was_folded_while_its_partition_was_lost_is_not_published(sto
     assert kafka.offsets == {P0: 0}
 
 
+async def test_a_checkpoint_that_was_due_when_its_partition_was_lost_is_not_written(store: FlakyStore) -> None:
+    """It waited for the batch in flight, which found the partition gone and dropped its states. Written all the same,
+    it was an offset without the states that belong to it, and the next owner would have replayed nothing."""
+    kafka = SlowKafka()
+    delivery = worker(kafka, store, Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_batch=3))
+    async with running(delivery, P0):
+        await until(lambda: delivery._owned[P0].ready)
+        kafka.takes.set()
+        store.writes_to_fail = 1_000_000
+        retired = await feed(delivery, kafka, records(0, 3))
+        await until(lambda: len(retired) == 3)
+        kafka.takes.clear()
+        lost = await feed(delivery, kafka, records(3, 6))
+        await until(lambda: kafka.events[-1] == "publishing")
+        store.writes_to_fail = 0
+        await asyncio.sleep(0.05)  # longer than the retry takes to come due
+        kafka.fail_commit = Rebalanced("somebody else has it")
+        kafka.takes.set()
+        await until(lambda: len(lost) == 3)
+        await asyncio.sleep(0.05)
+    assert store.checkpoint(P0).next_offset is None
+    assert kafka.offsets == {P0: 3}
+
+
 async def test_a_handover_waits_for_the_batch_that_the_broker_takes(store: FlakyStore) -> None:
     kafka = SlowKafka()
     delivery = worker(kafka, store, Settings(max_wait_ms=0.0, checkpoint_ms=1e9))
