@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from stream import killpoints
 from stream.engine import Engine
 from stream.seams import Owned
+from stream.tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +26,9 @@ AWAY: Final = (RedisError, OSError)  # what a store raises while it cannot be re
 class Checkpoints:
     """Writes behind what is committed, a partition at a time."""
 
-    def __init__(self, engine: Engine, every_ms: float, clock: Callable[[], float]) -> None:
+    def __init__(self, engine: Engine, every_ms: float, clock: Callable[[], float], tally: Tally) -> None:
         self._engine = engine
+        self._tally = tally
         self._every_ms = every_ms
         self._clock = clock
         self._retry_at_ms = 0.0  # not before then
@@ -56,17 +58,20 @@ class Checkpoints:
             Fenced: another owner claimed the partition, or the store lost its data.
         """
         killpoints.reach("before_checkpoint")
+        began_ms = self._clock()
         try:
             await self._engine.checkpoint(owned.partition, owned.epoch, owned.next_offset)
         except AWAY as error:
             delay_s = RETRY_S[min(self._failures, len(RETRY_S) - 1)]
             self._failures += 1
+            self._tally.checkpoints_failed += 1
             self.is_away(error)
             behind = owned.next_offset - owned.saved
             log.warning("Redis is away (%s): a checkpoint is %d records behind (limit %d)", error, behind, MAX_UNSAVED)
             self._retry_at_ms = self._clock() + delay_s * 1000
             return
         killpoints.reach("after_checkpoint")
+        self._tally.checkpoint_s.observe((self._clock() - began_ms) / 1000)
         owned.saved = owned.next_offset
         owned.save_at_ms = self._clock() + self._every_ms
         self._failures = 0

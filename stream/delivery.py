@@ -41,6 +41,7 @@ from stream.seams import Guarantee, InputLog, Owned, PartitionStatus, Piece, Pol
 from stream.settings import Settings
 from stream.source import Mark, Partition
 from stream.store import Fenced, Store
+from stream.tally import Tally, Untold, so_far, untold
 from stream.wire import Outgoing, Record
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,8 @@ class Delivery:
         self._store = store  # closed here
         self._guarantee = guarantee
         self._clock = clock
-        self._checkpoints = Checkpoints(engine, settings.checkpoint_ms, clock)
+        self.tally = Tally(settings.topics)
+        self._checkpoints = Checkpoints(engine, settings.checkpoint_ms, clock, self.tally)
         self._owned: dict[Partition, Owned] = {}
         self._waiting: list[Piece] = []  # in the order of their arrival; a handful
         self._at_work: list[Piece] = []  # at the engine, or to be committed
@@ -80,6 +82,8 @@ class Delivery:
         self._busy = asyncio.Lock()  # held by whoever uses the engine; it does one thing at a time
         self._claimant = Claimant(engine, store, guarantee, input_log, self._busy, clock)
         self._finishing: asyncio.Task[None] | None = None  # the batch that the broker has still to take
+        self._batch_began_ms: float | None = None  # None between batches
+        self._assigned = False
         self._draining = False
         self._announced = False  # that all partitions are ready
         self._error: BaseException | None = None  # of a takeover
@@ -102,6 +106,7 @@ class Delivery:
                 poll.retire()  # of an assignment that is over; the next owner reads them again
             else:
                 self._waiting.append(Piece(owned, records, fetched_ms, poll.retire))
+                self.tally.take(partition, len(records))
         self._news.set()
         while sum(len(piece.records) for piece in self._waiting) >= 2 * self._settings.max_batch:
             self._room.clear()
@@ -111,8 +116,7 @@ class Delivery:
         """Retire what waits for these partitions, unanswered: their next owner reads it again."""
         forgotten = [piece for piece in self._waiting if which(piece.owned)]
         self._waiting = [piece for piece in self._waiting if not which(piece.owned)]
-        for piece in forgotten:
-            piece.done()
+        self._hand_back(forgotten)
         self._room.set()
 
     # -- the pump -----------------------------------------------------------------------------------------------
@@ -123,7 +127,9 @@ class Delivery:
             await self._until_due()
             async with self._busy:
                 if pieces := self._next_batch():
+                    self._batch_began_ms = self._clock()
                     await self._deliver(pieces)
+                    self._batch_began_ms = None
                 if self._checkpoints.due(self._owned.values()) is not None:
                     await self._settle()  # a checkpoint holds what is committed, and no more
                     if (owned := self._checkpoints.due(self._owned.values())) is not None:  # it may have been lost
@@ -170,7 +176,9 @@ class Delivery:
     async def _deliver(self, pieces: Sequence[Piece]) -> None:
         """Take one batch through the engine; then, once the batch before is finished, let it be finished, too."""
         records = [r for piece in pieces for r in piece.records if r.offset >= piece.owned.taken]
+        before = so_far(self._engine.counts)
         outgoing = await self._process(records, pieces)
+        told = untold(pieces, before, self._engine.counts)
         for piece in pieces:
             piece.owned.taken = max(piece.owned.taken, piece.records[-1].offset + 1)
         await self._settle()
@@ -182,7 +190,7 @@ class Delivery:
             pieces = [piece for piece in pieces if piece.owned.ready]
             outgoing = [one for one in outgoing if (one.src.topic, one.src.partition) not in gone]
         if pieces:
-            self._finishing = asyncio.create_task(self._finish(pieces, len(records), outgoing))
+            self._finishing = asyncio.create_task(self._finish(pieces, len(records), outgoing, told))
             self._finishing.add_done_callback(lambda _: self._news.set())
 
     async def _process(self, records: Sequence[Record], pieces: Sequence[Piece]) -> list[Outgoing] | None:
@@ -204,6 +212,8 @@ class Delivery:
                 await self._retry(pieces, error)
                 return None
             else:
+                self.tally.engine_s.observe((self._clock() - now) / 1000)
+                self.tally.batch_records.observe(len(records))
                 return answers
         raise AssertionError("the delays never end")
 
@@ -217,6 +227,8 @@ class Delivery:
         again = not isinstance(error, Fenced)
         if again and any(map(_has_failed, pieces)):
             raise error
+        self.tally.batches_failed += again
+        self.tally.fenced += not again
         log.error("the batch failed (%r): its partitions are taken over anew", error, exc_info=again)
         for piece in pieces:
             if again:
@@ -227,40 +239,52 @@ class Delivery:
 
     def _put_back(self, pieces: Sequence[Piece]) -> None:
         """These wait again, or are retired if their partition is another's now."""
-        self._retire([piece for piece in pieces if piece.owned.gone])
+        self._hand_back([piece for piece in pieces if piece.owned.gone])
         again = [piece for piece in pieces if not piece.owned.gone]
         self._at_work = _without(self._at_work, again)
         # By offset, as a partition's records must go through the engine; two batches may come back in any order.
         self._waiting = sorted(again + self._waiting, key=lambda piece: piece.records[0].offset)
+
+    def _hand_back(self, pieces: Sequence[Piece]) -> None:
+        """Retire these unanswered: their next owner reads them again."""
+        self.tally.hand_back(pieces)
+        self._retire(pieces)
 
     def _retire(self, pieces: Sequence[Piece]) -> None:
         self._at_work = _without(self._at_work, pieces)
         for piece in pieces:
             piece.done()
 
-    async def _finish(self, pieces: Sequence[Piece], records: int, outgoing: Sequence[Outgoing]) -> None:
+    async def _finish(
+        self, pieces: Sequence[Piece], records: int, outgoing: Sequence[Outgoing], told: Mapping[Partition, Untold]
+    ) -> None:
         """One batch from answers to commit. What raises leaves it uncommitted and not retired."""
         next_offsets = {piece.owned: piece.records[-1].offset + 1 for piece in pieces}  # the last piece's stands
+        began_ms = self._clock()
         marks = {owned.partition: Mark(offset, owned.epoch) for owned, offset in next_offsets.items()}
         try:
             fenced = await self._guarantee.commit(marks, outgoing)
             killpoints.reach("after_commit")
         except Rebalanced as error:
             log.warning("%s; whoever owns these partitions now reads the records again", error)
-            fenced = set()
             self._lose(next_offsets)
-        else:
-            self.records_in += records
-            self.records_out += len(outgoing)
-            for owned, offset in next_offsets.items():
-                if owned.partition not in fenced:
-                    owned.next_offset = max(owned.next_offset, offset)
+            self._put_back(pieces)
+            return
+        self.records_in += records
+        self.records_out += len(outgoing)
+        for owned, offset in next_offsets.items():
+            if owned.partition not in fenced:
+                owned.next_offset = max(owned.next_offset, offset)
         back = [piece for piece in pieces if piece.owned.partition in fenced]
         for owned in {id(piece.owned): piece.owned for piece in back}.values():
             # Another worker has it, and a rebalance is about to tell us; or a zombie took it for a moment.
             log.warning("%s was fenced: what was not committed is taken back", owned.partition)
+            self.tally.fenced += 1
             self._restart_takeover(owned)
-        self._retire(_without(pieces, back))
+        answered = _without(pieces, back)
+        self.tally.settle(answered, outgoing, told, self._clock())
+        self.tally.commit_s.observe((self._clock() - began_ms) / 1000)
+        self._retire(answered)
         self._put_back(back)
 
     async def _settle(self) -> None:
@@ -289,6 +313,7 @@ class Delivery:
             # Most often we are a zombie and a rebalance is about to tell us. But a claim that was slow to arrive can
             # fence the rightful owner, too, so ask the group, which knows, and claim again if it still says "yours".
             log.warning("checkpoint of %s refused (%s): forgetting its states", owned.partition, error)
+            self.tally.fenced += 1
             self._restart_takeover(owned)
 
     # -- ownership ----------------------------------------------------------------------------------------------
@@ -297,6 +322,7 @@ class Delivery:
         """The group gave us `partitions`: all that we own from now on. Each opens when its takeover is complete."""
         self._draining = False
         self._announced = False
+        self._assigned = True
         self._owned = {partition: Owned(partition) for partition in sorted(partitions)}
         for owned in self._owned.values():
             self._start_takeover(owned)
@@ -392,6 +418,8 @@ class Delivery:
                 owned.takeover.cancel()
         self._owned = {}
         self._forget(lambda owned: True)
+        self.tally.hand_back(self._at_work)  # never retired
+        self._at_work = []
 
     @property
     def partitions(self) -> list[Partition]:
@@ -411,7 +439,10 @@ class Delivery:
             )
             for one in self._owned.values()
         ]
-        return Status(owned, self._draining, self._checkpoints.away, self._checkpoints.away_since_ms)
+        away, since_ms = self._checkpoints.away, self._checkpoints.away_since_ms
+        began_ms = self._batch_began_ms
+        batch_s = 0.0 if began_ms is None else (self._clock() - began_ms) / 1000
+        return Status(owned, self._draining, away, since_ms, self._assigned, batch_s)
 
 
 def _has_failed(piece: Piece) -> bool:

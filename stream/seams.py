@@ -122,3 +122,5 @@ class Status(NamedTuple):
     draining: bool
     away: str  # why Redis cannot be reached; empty while it can
     away_since_ms: float  # since when
+    assigned: bool  # the group has spoken, were it to give us nothing
+    batch_s: float  # how long the pump has been at its present batch

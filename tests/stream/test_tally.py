@@ -1,0 +1,120 @@
+"""The accounts: what was taken is what became of it, and what fell out of sight is a number that stays."""
+
+from __future__ import annotations
+
+import pytest
+
+from stream.residents import Counts
+from stream.seams import Owned, Piece
+from stream.settings import Settings
+from stream.tally import Account, Histogram, Tally, Untold, so_far, untold
+from stream.wire import Outgoing, Record
+
+TOPICS = Settings().topics
+P0, P1 = (TOPICS.pings, 0), (TOPICS.pings, 1)
+
+
+def answer(topic: str, partition: int = 0) -> Outgoing:
+    return Outgoing(topic, b"bus", b"{}", (), Record(TOPICS.pings, partition, 0, 0, b"bus", b"{}"))
+
+
+FORECAST, LETTER, FILL = map(answer, (TOPICS.forecasts, TOPICS.dead_letters, TOPICS.gapfills))
+NOTHING = Untold()
+
+
+def piece(start: int, stop: int, partition: tuple[str, int] = P0, taken: int = 0, at_ms: int = 0) -> Piece:
+    records = [Record(*partition, offset, at_ms + offset, b"bus", b"{}") for offset in range(start, stop)]
+    return Piece(Owned(partition, taken=taken), records, 0.0, lambda: None)
+
+
+def test_every_outcome_has_its_place_and_together_they_are_all_that_was_taken() -> None:
+    tally = Tally(TOPICS)
+    tally.take(P0, 25)
+    told = {P0: Untold(late=2, quarantined=1, duplicates=3, answered_before=4)}
+    tally.settle([piece(0, 10), piece(10, 16)], [*[FORECAST] * 6, *[LETTER] * 3, *[FILL] * 5], told, 0.0)
+    tally.hand_back([piece(16, 20)])
+    assert tally.accounts[P0] == Account(
+        taken=25,
+        forecasts=4,
+        late=2,
+        rejects=2,
+        quarantined=1,
+        duplicates=3,
+        answered_before=4,
+        handed_back=4,
+        gap_fills=5,
+    )
+    assert tally.accounts[P0].unaccounted(in_flight=5) == 0
+    assert tally.accounts[P0].unaccounted(in_flight=4) == 1, "one has fallen out of the lists"
+
+
+def test_an_answer_that_was_not_published_is_a_record_unaccounted_for() -> None:
+    tally = Tally(TOPICS)
+    tally.take(P0, 3)
+    tally.settle([piece(0, 3)], [FORECAST, FORECAST], {P0: NOTHING}, 0.0)
+    assert tally.accounts[P0].unaccounted(in_flight=0) == 1
+
+
+def test_an_answer_that_was_published_twice_is_a_record_too_many() -> None:
+    tally = Tally(TOPICS)
+    tally.take(P0, 1)
+    tally.settle([piece(0, 1)], [FORECAST, FORECAST], {P0: NOTHING}, 0.0)
+    assert tally.accounts[P0].unaccounted(in_flight=0) == -1
+
+
+def test_a_batch_is_told_what_the_engine_did_in_it_and_what_was_kept_from_the_engine() -> None:
+    counts = {P0: Counts(late=1, duplicates=2, folded=7)}
+    before = so_far(counts)
+    counts[P0].duplicates += 5
+    counts[P0].folded += 1
+    counts[P1] = Counts(quarantined=1)
+    pieces = [piece(0, 10, taken=6), piece(10, 20, taken=6), piece(0, 3, P1, taken=0)]
+    assert untold(pieces, before, counts) == {P0: Untold(duplicates=5, answered_before=7), P1: Untold(quarantined=1)}
+
+
+def test_what_an_attempt_that_failed_has_counted_is_not_the_next_one_s() -> None:
+    counts = {P0: Counts()}
+    counts[P0].duplicates += 5  # of a batch that the engine did not survive
+    before = so_far(counts)
+    counts[P0].duplicates += 5
+    assert untold([piece(0, 9)], before, counts) == {P0: Untold(duplicates=5)}
+
+
+def test_a_batch_of_two_partitions_is_settled_in_the_account_of_each() -> None:
+    tally = Tally(TOPICS)
+    answers = [FORECAST, answer(TOPICS.forecasts, 1), answer(TOPICS.dead_letters, 1)]
+    tally.settle([piece(0, 2), piece(0, 2, P1)], answers, {P0: Untold(duplicates=1), P1: NOTHING}, 0.0)
+    assert tally.accounts == {P0: Account(forecasts=1, duplicates=1), P1: Account(forecasts=1, rejects=1)}
+
+
+def test_answers_of_a_partition_that_was_fenced_do_not_count() -> None:
+    tally = Tally(TOPICS)
+    answers = [FORECAST, answer(TOPICS.forecasts, 1)]
+    tally.settle([piece(0, 1)], answers, {P0: NOTHING, P1: Untold(late=1)}, 0.0)
+    assert tally.accounts == {P0: Account(forecasts=1)}
+
+
+def test_each_record_has_waited_as_long_as_the_oldest_of_its_poll_and_never_less_than_nothing() -> None:
+    tally = Tally(TOPICS)
+    tally.settle([piece(0, 4, at_ms=1_000), piece(0, 2, P1, at_ms=9_000)], (), {P0: NOTHING, P1: NOTHING}, 1_040.0)
+    spread = tally.latency_s.read()
+    assert spread.sum == pytest.approx(4 * 0.040)
+    assert dict(zip(spread.bounds, spread.at_most, strict=False))[0.05] == 6
+    assert spread.at_most[0] == 2, "of a producer whose clock is ahead"
+
+
+def test_a_value_on_a_bound_is_within_it() -> None:
+    histogram = Histogram((0.1, 1.0))
+    for value, times in ((0.1, 1), (0.1000001, 2), (1.0, 3), (7.0, 4)):
+        histogram.observe(value, times)
+    bounds, at_most, total = histogram.read()
+    assert (bounds, at_most) == ((0.1, 1.0), [1, 6, 10])
+    assert total == pytest.approx(0.1 + 0.2 + 3.0 + 28.0)
+
+
+def test_a_reading_stays_as_it_was() -> None:
+    histogram = Histogram((1.0,))
+    histogram.observe(0.5)
+    read = histogram.read()
+    histogram.observe(0.5)
+    assert read.at_most == [1, 1]
