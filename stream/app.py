@@ -6,9 +6,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -16,7 +18,9 @@ import faust
 from faust.app.base import BootStrategy
 
 from model.api import Predictor
+from stream import web
 from stream.delivery import Delivery
+from stream.door import Address, token
 from stream.engine import Engine
 from stream.guarantees import AtLeastOnce, ExactlyOnce
 from stream.publisher import Publisher
@@ -24,6 +28,7 @@ from stream.seams import Guarantee
 from stream.settings import DeliveryGuarantee, Settings
 from stream.store import RedisStore
 from stream.transport import Consumer, Polled, partitions
+from stream.watch import Watch
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -62,6 +67,7 @@ class App(faust.App):
     BootStrategy = ConsumerOnly
     logger = logging.getLogger("faust.app")  # its comings and goings are not ours to show
     delivery: Delivery
+    watch: Watch
 
     async def drain(self) -> None:
         """Called by the transport before partitions go."""
@@ -89,6 +95,7 @@ def build(settings: Settings) -> App:
     app = faust_app(settings)
     consumer = cast(Consumer, app.consumer)
     app.delivery = Delivery(settings, engine, store, _guarantee(settings, consumer), consumer)
+    app.watch = Watch(app.delivery, engine, consumer.log_end)
     _connect(app, settings)
     return app
 
@@ -150,13 +157,30 @@ def _connect(app: App, settings: Settings) -> None:
         await delivery.revoked(delivery.partitions)
 
 
-async def serve(settings: Settings) -> None:
-    """Work until SIGTERM or SIGINT, then drain, checkpoint and leave the group.
+async def serve(settings: Settings, door: Address | None = None) -> None:
+    """Work until SIGTERM or SIGINT, then drain, checkpoint and leave the group. The metrics are served at `door`.
 
     Raises:
+        OSError: `door` cannot be used.
         RuntimeError: the worker cannot go on; nothing of the batch in flight was committed.
     """
     app = build(settings)
+    async with _open(door, app.watch):
+        await _work(app)
+
+
+@asynccontextmanager
+async def _open(door: Address | None, watch: Watch) -> AsyncIterator[None]:
+    """From before the worker joins its group until it has left, so that both can be watched."""
+    if door is None:
+        yield
+        return
+    async with web.serving(door, token(os.environ), watch.pages()) as address:
+        log.info("metrics: http://%s/metrics", address)
+        yield
+
+
+async def _work(app: App) -> None:
     _settle_garbage()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -168,6 +192,7 @@ async def serve(settings: Settings) -> None:
         "consumer": asyncio.create_task(_crash_of(app)),
         "start": asyncio.create_task(app.start()),
         "report": asyncio.create_task(_report(app.delivery)),
+        "watch": asyncio.create_task(app.watch.run()),
         "stop": asyncio.create_task(stop.wait()),
     }
     failure = await _first_end(lives)

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from stream import crew, killpoints
+from stream.door import Address, token
 from stream.settings import DEFAULT_HORIZONS_S, DeliveryGuarantee, Settings
 
 _DEFAULTS: dict[str, Any] = {item.name: item.default for item in fields(Settings)}
@@ -88,6 +89,9 @@ def worker(
         str,
         option("--instance", "INSTANCE", "a name of its own, kept over restarts: a quick restart moves no partition"),
     ] = "",
+    metrics: Annotated[
+        str, option("--metrics", "METRICS", "serve /metrics, /healthz and /readyz at HOST:PORT, or a loopback PORT")
+    ] = "",
     workers: Annotated[int, option("--workers", "WORKERS", "processes to start, one per core", min=1, max=256)] = 1,
     log_level: Annotated[str, option("--log-level", "LOG_LEVEL", "debug, info, warning or error")] = "info",
 ) -> None:
@@ -107,15 +111,19 @@ def worker(
         instance=instance,
     )
     killpoints.arm(os.environ.get(killpoints.VARIABLE, ""))
+    doors = _doors(metrics, workers)
     _log_to_stderr(log_level)
     _check(settings, partitions)
     if workers > 1:
         # Their options are ours, as they were given: what came by the environment, a password say, stays out of `ps`.
-        asyncio.run(crew.run([*MEMBER, *sys.argv[1:], "--workers=1"], workers, ready=READY))
+        # Of an option that is given twice the last counts.
+        ours = [*MEMBER, *sys.argv[1:], "--workers=1"]
+        theirs = [[f"--metrics={door or ''}", *_instance(instance, number)] for number, door in enumerate(doors, 1)]
+        asyncio.run(crew.run([ours + options for options in theirs], ready=READY))
         return
     from stream.app import serve  # imports torch and Faust: seconds that --help and a wrong address need not wait
 
-    asyncio.run(serve(settings))
+    asyncio.run(serve(settings, doors[0]))
 
 
 worker.__doc__ = HELP
@@ -126,6 +134,25 @@ def _horizons(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise typer.BadParameter(f"not seconds separated by commas: {text!r}", param_hint="--horizons") from None
+
+
+def _doors(metrics: str, workers: int) -> list[Address | None]:
+    """Where each worker serves its metrics: the first as told, the others at the ports that follow."""
+    if not metrics:
+        return [None] * workers
+    try:
+        first = Address.parse(metrics)
+        token(os.environ)  # who cannot read it is told now, and once
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--metrics") from None
+    if first.port and first.port + workers > 65_536:
+        raise typer.BadParameter(f"no {workers} ports from {first.port} on", param_hint="--metrics")
+    return [first._replace(port=first.port and first.port + number) for number in range(workers)]
+
+
+def _instance(name: str, number: int) -> list[str]:
+    """Two members of one name would throw each other out of the group."""
+    return [f"--instance={name}-{number}"] if name else []
 
 
 class Seldom(logging.Filter):

@@ -1,4 +1,4 @@
-"""Several processes of one command as if they were one: started, told apart, started again, stopped together.
+"""Several processes as if they were one: started, told apart, started again, stopped together.
 Knows processes and their lines; knows nothing of what they do.
 
     SIGTERM, SIGINT  -> SIGTERM to every process; each is waited for
@@ -69,8 +69,8 @@ class Life(NamedTuple):
     told: bool  # to stop, by us
 
 
-async def run(command: Sequence[str], count: int, *, ready: str) -> None:
-    """Keep `count` processes of `command` running until SIGTERM or SIGINT, then until each has ended.
+async def run(commands: Sequence[Sequence[str]], *, ready: str) -> None:
+    """Keep a process of each command running until SIGTERM or SIGINT, then until each has ended.
 
     A process counts as ready once a line of it contains `ready`; one that never says it, after STEADY_S.
 
@@ -83,7 +83,7 @@ async def run(command: Sequence[str], count: int, *, ready: str) -> None:
     theirs, ours = os.pipe()  # nobody ever writes
     failures: list[Exception] = []  # in the order of their times: what follows the first may be its consequence
 
-    async def keep(number: int) -> None:
+    async def keep(number: int, command: Sequence[str]) -> None:
         try:
             await Member(f"worker {number}", command, ready, theirs, stop).keep()
         except (OSError, RuntimeError) as error:
@@ -91,7 +91,7 @@ async def run(command: Sequence[str], count: int, *, ready: str) -> None:
         finally:
             stop.set()
 
-    await asyncio.gather(*(keep(number + 1) for number in range(count)))
+    await asyncio.gather(*(keep(number, command) for number, command in enumerate(commands, 1)))
     for end in (theirs, ours):
         os.close(end)
     if failures:

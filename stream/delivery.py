@@ -82,7 +82,7 @@ class Delivery:
         self._busy = asyncio.Lock()  # held by whoever uses the engine; it does one thing at a time
         self._claimant = Claimant(engine, store, guarantee, input_log, self._busy, clock)
         self._finishing: asyncio.Task[None] | None = None  # the batch that the broker has still to take
-        self._batch_began_ms: float | None = None  # None between batches
+        self._batch_began_ms: float | None = None  # at the engine; None between batches
         self._assigned = False
         self._draining = False
         self._announced = False  # that all partitions are ready
@@ -127,9 +127,7 @@ class Delivery:
             await self._until_due()
             async with self._busy:
                 if pieces := self._next_batch():
-                    self._batch_began_ms = self._clock()
                     await self._deliver(pieces)
-                    self._batch_began_ms = None
                 if self._checkpoints.due(self._owned.values()) is not None:
                     await self._settle()  # a checkpoint holds what is committed, and no more
                     if (owned := self._checkpoints.due(self._owned.values())) is not None:  # it may have been lost
@@ -177,7 +175,9 @@ class Delivery:
         """Take one batch through the engine; then, once the batch before is finished, let it be finished, too."""
         records = [r for piece in pieces for r in piece.records if r.offset >= piece.owned.taken]
         before = so_far(self._engine.counts)
+        self._batch_began_ms = self._clock()
         outgoing = await self._process(records, pieces)
+        self._batch_began_ms = None
         told = untold(pieces, before, self._engine.counts)
         for piece in pieces:
             piece.owned.taken = max(piece.owned.taken, piece.records[-1].offset + 1)

@@ -81,6 +81,20 @@ class Engine:
         self._forecasts = render.Writer(self._horizons_s, self._model, self._topics)
 
     @property
+    def model(self) -> ModelRef:
+        return self._model
+
+    @property
+    def version(self) -> str:
+        """Of this program."""
+        return self._version
+
+    @property
+    def entities(self) -> Mapping[Partition, tuple[int, int]]:
+        """How many are in memory, and how many in quarantine, by partition."""
+        return self._residents.sizes()
+
+    @property
     def counts(self) -> Mapping[Partition, Counts]:
         """What happened to every record, by partition."""
         return self._residents.counts()

@@ -136,6 +136,10 @@ class Residents:
         """Counts of every partition seen since the start, also those that were handed over."""
         return self._counts
 
+    def sizes(self) -> dict[Partition, tuple[int, int]]:
+        """How many entities are in slots, and how many in quarantine, by partition."""
+        return {key: (len(shard.entities), len(shard.quarantine)) for key, shard in self._shards.items()}
+
     def drop(self, partition: Partition) -> None:
         shard = self._shards.pop(partition, None)
         if shard is not None:

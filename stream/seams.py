@@ -123,4 +123,4 @@ class Status(NamedTuple):
     away: str  # why Redis cannot be reached; empty while it can
     away_since_ms: float  # since when
     assigned: bool  # the group has spoken, were it to give us nothing
-    batch_s: float  # how long the pump has been at its present batch
+    batch_s: float  # how long a batch has been at the engine

@@ -40,7 +40,7 @@ class Account:
     taken: int = 0  # ours to answer
     forecasts: int = 0  # of pings in order
     late: int = 0  # forecasts of pings that came late
-    rejects: int = 0  # dead letters of what was no ping, or a ping out of bounds
+    rejects: int = 0  # dead letters: no pings, and pings of entities in quarantine
     quarantined: int = 0  # dead letters of impossible jumps
     duplicates: int = 0
     answered_before: int = 0  # the consumer brought them once more

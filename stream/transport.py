@@ -24,6 +24,7 @@ import aiokafka
 from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError
 from aiokafka.structs import OffsetAndMetadata
+from faust.exceptions import ConsumerNotStarted
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
@@ -177,6 +178,14 @@ class Consumer(driver.Consumer):
         begin = await self._inside(self._kafka.beginning_offsets([tp]))
         end = await self._inside(self._kafka.end_offsets([tp]))
         return Bounds(begin[tp], end[tp])
+
+    def log_end(self, partition: Partition) -> int | None:
+        """Where its log ended when the broker last answered a fetch of it; None before the first. Asks nobody."""
+        try:
+            end: int | None = self._kafka.highwater(TopicPartition(*partition))
+        except (ConsumerNotStarted, AssertionError, AttributeError, KeyError):
+            return None  # its thread is in the middle of a rebalance, where this partition is nobody's
+        return end
 
     def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[list[Record]]:
         """The records of [start, end) that still exist, by a consumer of its own: this one's position stays."""

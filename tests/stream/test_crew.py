@@ -22,7 +22,7 @@ import asyncio, logging, sys
 from stream import crew
 crew.RESTART_S, crew.STOP_S = (0.0, 0.1), float(sys.argv[1])
 logging.basicConfig(level=logging.INFO)
-asyncio.run(crew.run([sys.executable, *sys.argv[2:]], 2, ready="ready to serve"))
+asyncio.run(crew.run([[sys.executable, *sys.argv[2:]]] * 2, ready="ready to serve"))
 """
 MEMBER = """
 import signal, sys, time

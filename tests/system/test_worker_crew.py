@@ -10,6 +10,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import bus_feed
 import pytest
@@ -38,6 +39,7 @@ def options(kafka: str, redis_url: str, topic_prefix: str, weights: Path, tmp_pa
         "group": topic_prefix,
         "partitions": PARTITIONS,
         "session_timeout_s": 6,
+        "metrics": 0,
     }
 
 
@@ -79,6 +81,9 @@ def test_two_workers_share_and_a_killed_one_comes_back_until_sigterm_ends_all(op
             os.kill(pids(worker, 1)[-1], signal.SIGKILL)
         bus_feed.send(kafka, topics.pings, records)
         wait_until_shared(worker, starts=FALSE_STARTS + 1)
+        doors = dict(re.findall(r"^worker (\d) \| .* metrics: (http://\S+)/metrics$", worker.log(), re.MULTILINE))
+        assert len(set(doors.values())) == 2, "each has its own"
+        assert {urlopen(f"{door}/readyz", timeout=30).status for door in doors.values()} == {200}
         bus_feed.wait_until_consumed(kafka, options["group"], topics.pings, partial(lives, worker))
         assert len(pids(worker, 2)) == 1, "the other one went on"
         assert worker.stop() == 0, worker.log()

@@ -1,0 +1,147 @@
+"""`pathcast worker --metrics`: what is scraped adds up to what was sent, and the probes tell when Redis is away."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import bus_feed
+import pytest
+import redis
+import redis_server
+from pathcast_process import eventually
+from prometheus_client.parser import text_string_to_metric_families as parsed
+from worker_process import READY_S, Worker
+
+from stream.door import TOKEN
+from stream.wire import Topics
+
+PINGS = 3_000
+SEED = 23
+SECRET = "0123456789abcdef"
+
+
+@pytest.fixture(scope="module")
+def own_redis() -> Iterator[str]:
+    """One that may be stopped."""
+    with redis_server.running(lambda line: None) as url:
+        yield url
+
+
+@contextmanager
+def stopped(url: str) -> Iterator[None]:
+    """Redis hangs: connections stand, and nothing answers."""
+    with redis.Redis.from_url(url) as client:
+        pid = client.info("server")["process_id"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def ask(url: str, *, token: str | None = None, method: str = "GET") -> tuple[int, str]:
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    try:
+        with urlopen(Request(url, headers=headers, method=method), timeout=30) as answer:
+            return answer.status, answer.read().decode()
+    except HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+class Scrape:
+    def __init__(self, base: str) -> None:
+        status, text = ask(f"{base}/metrics", token=SECRET)
+        assert status == 200
+        self._samples = [sample for family in parsed(text) for sample in family.samples]
+
+    def sum(self, name: str) -> float:
+        """Over all partitions, and whatever else tells its samples apart."""
+        return sum(sample.value for sample in self._samples if sample.name == f"pathcast_{name}")
+
+    def values(self, name: str) -> set[float]:
+        return {sample.value for sample in self._samples if sample.name == f"pathcast_{name}"}
+
+    def outcomes(self) -> Counter[str]:
+        found: Counter[str] = Counter()
+        for sample in self._samples:
+            if sample.name == "pathcast_records_total":
+                found[sample.labels["outcome"]] += int(sample.value)
+        return found
+
+
+def test_a_worker_accounts_for_every_record_and_says_when_redis_is_away(
+    kafka: str, own_redis: str, topic_prefix: str, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TOKEN, SECRET)
+    topics, names = Topics.of(topic_prefix), {"prefix": topic_prefix, "group": topic_prefix}
+    records = bus_feed.fleet(PINGS + 500, seed=SEED)
+    with Worker(
+        tmp_path / "log", bootstrap=kafka, redis=own_redis, weights=weights, partitions=2, metrics=0, **names
+    ) as worker:
+        worker.wait_for("metrics: http://", READY_S)
+        found = re.search(r"metrics: (http://127\.0\.0\.1:\d+)/metrics", worker.log())
+        assert found, worker.log()
+        base = found[1]
+        assert ask(f"{base}/healthz")[0] == 200
+        worker.wait_until_ready()
+        assert ask(f"{base}/readyz") == (200, '{"ok":true,"reasons":[]}\n')
+        for wrong in (None, "", f"{SECRET}0"):
+            assert ask(f"{base}/metrics", token=wrong)[0] == 401
+        assert ask(f"{base}/metrics", token=SECRET, method="POST")[0] == 405
+        assert ask(f"{base}/debug", token=SECRET)[0] == 404
+
+        def consumed() -> None:
+            bus_feed.wait_until_consumed(kafka, topic_prefix, topics.pings, partial(lives, worker))
+
+        bus_feed.send(kafka, topics.pings, islice(records, PINGS))
+        consumed()
+        assert eventually(lambda: Scrape(base).sum("records_in_flight") == 0)
+        assert_adds_up(Scrape(base), kafka, topics)
+
+        with stopped(own_redis):
+            bus_feed.send(kafka, topics.pings, records)
+            assert eventually(lambda: ask(f"{base}/readyz")[0] == 503), worker.log()
+            why = json.loads(ask(f"{base}/readyz")[1])["reasons"]
+            assert [reason.startswith("Redis is away") for reason in why] == [True]
+            assert ask(f"{base}/healthz")[0] == 200, "a new worker would find the same Redis"
+            assert Scrape(base).values("store_away") == {1}
+            assert Scrape(base).values("unaccounted_records") == {0}
+        assert eventually(lambda: ask(f"{base}/readyz")[0] == 200), worker.log()
+        consumed()
+        assert eventually(lambda: Scrape(base).sum("checkpoint_behind_records") == 0)
+        assert_adds_up(Scrape(base), kafka, topics)
+        assert worker.stop() == 0, worker.log()
+        assert SECRET not in worker.log()
+
+
+def assert_adds_up(scrape: Scrape, kafka: str, topics: Topics) -> None:
+    """To what the topics hold."""
+    sent = list(bus_feed.read(kafka, topics.pings))
+    due = bus_feed.expected(sent, window_fixes=10**6, version="any")
+    outcomes = scrape.outcomes()
+    assert scrape.sum("records_in_total") == len(sent) == outcomes.total()
+    assert outcomes["forecast"] + outcomes["late"] == len(due.windows)
+    assert outcomes["rejected"] + outcomes["quarantined"] == len(due.rejects)
+    assert outcomes["duplicate"] == len(sent) - len(due.windows) - len(due.rejects)
+    assert min(outcomes[kind] for kind in ("forecast", "late", "rejected", "duplicate")) > 0, (
+        "the feed has some of each"
+    )
+    assert scrape.values("unaccounted_records") == {0}
+    assert scrape.sum("lag_records") == 0
+    assert scrape.sum("ping_to_forecast_seconds_count") == len(sent)
+
+
+def lives(worker: Worker) -> None:
+    assert worker.running(), worker.log()
