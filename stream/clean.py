@@ -46,6 +46,7 @@ _TYPES: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "attrs": ((dict,), "an object"),
 }
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[\]}]', re.DOTALL)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ZONED: Final[Any] = Annotated[datetime, msgspec.Meta(tz=True)]
 _INFINITE_DIGITS: Final = 310  # an integer of more digits is beyond float64
@@ -203,11 +204,11 @@ def _milliseconds(ts: int | float | str) -> int | None:
     if isinstance(ts, int):
         return ts
     if isinstance(ts, float):
-        ms = round(ts * 1000 if ts < SECONDS_BELOW else ts)
+        ms = round(ts * 1000 if abs(ts) < SECONDS_BELOW else ts)
     else:
         try:
             ms = (msgspec.convert(ts, _ZONED) - _EPOCH) // timedelta(milliseconds=1)
-        except (msgspec.ValidationError, OverflowError):
+        except (msgspec.ValidationError, OverflowError, UnicodeEncodeError):  # the last: a lone surrogate
             return None
     # Milliseconds before 1973 would pass for seconds in `_checked`; they are too old either way.
     return ms if ms >= SECONDS_BELOW else min(ms, 0)
@@ -216,7 +217,8 @@ def _milliseconds(ts: int | float | str) -> int | None:
 def _diagnose(value: bytes) -> Reject:
     """Why bytes that no decoder takes are not a ping. Slow, thorough, and free of surprises."""
     try:
-        found = json.loads(value, parse_int=_parse_int)
+        # As text: of bytes `json` guesses the encoding, and what is UTF-16 to it has brackets where we saw none.
+        found = json.loads(value.decode(), parse_int=_parse_int)
     except (ValueError, RecursionError) as error:
         return Reject("invalid_json", f"not JSON: {_shown(str(error))}")
     if not isinstance(found, dict):
@@ -248,9 +250,10 @@ def _is_finite(item: object) -> bool:
 
 
 def _depth(value: bytes) -> int:
-    """The deepest nesting of brackets outside strings."""
+    """The deepest nesting of brackets outside strings. Linear: a string without an end is one token, too, or the search
+    for its end would begin again at every quote in it."""
     depth = deepest = 0
-    for token in re.finditer(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', value, re.DOTALL):
+    for token in _TOKEN.finditer(value):
         first = token[0][:1]
         depth += (first in b"[{") - (first in b"]}")
         deepest = max(deepest, depth)
@@ -269,4 +272,5 @@ def _shown(item: object) -> str:
     if isinstance(item, int) and abs(item) > 10**MAX_SHOWN_CHARS:
         return "an enormous integer"  # str() of it would be quadratic, or refused
     text = item if isinstance(item, str) else repr(item)
-    return ascii(text[:MAX_SHOWN_CHARS]) if isinstance(item, str) else text[:MAX_SHOWN_CHARS]
+    # Cut again once it is escaped: a character may have become ten.
+    return ascii(text[:MAX_SHOWN_CHARS])[: MAX_SHOWN_CHARS + 2] if isinstance(item, str) else text[:MAX_SHOWN_CHARS]

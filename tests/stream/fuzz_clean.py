@@ -1,0 +1,108 @@
+"""Any bytes as a record: a ping within its documented ranges, or a reject with a code of the table. See fuzzing.py."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import fuzzing
+
+CORPUS = Path(__file__).parent / "corpus" / "clean"
+KEY_ENDS = b"\xff"  # in no UTF-8: an input may be a key, this, and a value; else the key is bus-1
+TS = 1_700_000_000_000
+TOKENS = [
+    *(b'"entity_id":"bus-1"', b'"ts":1700000000000', b'"ts":"2023-11-14T22:13:20.5Z"', b'"lat":30.25', b'"lon":-97.75'),
+    *(b'"alt_m":', b'"speed_mps":', b'"heading_deg":360', b'"accuracy_m":', b'"hdop":', b'"sats":', b'"valid":false'),
+    *(
+        b'"received_ts":',
+        b'"trip_id":"',
+        b'"category":',
+        b'"source":',
+        b'"attrs":{"a":',
+        b'"colour":',
+        b"null",
+        b"true",
+    ),
+    *(b"1e999", b"-1e308", b"1e-400", b"NaN", b"-Infinity", b"9" * 320, b"-0.0", b"00", b"18446744073709551616"),
+    *(
+        b"\\ud800",
+        b"\\udc00",
+        b"\\u0000",
+        b'\\"',
+        b"\\\\",
+        b"\xef\xbb\xbf",
+        b"\x00",
+        b"[[[[[[[[",
+        b"]]]]]]]]",
+        KEY_ENDS,
+    ),
+]
+
+
+def checker() -> fuzzing.Check:
+    from stream.clean import event_time_ms, parse
+    from stream.wire import CODES, MAX_RECORD_BYTES, Ping, Record, Reject, dead_letter, dumps
+
+    def check(data: bytes) -> None:
+        key, found, value = data.rpartition(KEY_ENDS)
+        record = Record("pathcast.pings.v1", 0, 7, TS, key if found else b"bus-1", value)
+        made = parse(record)
+        if isinstance(made, Reject):
+            assert made.code in CODES, made
+            assert made.message.isprintable(), made
+            assert len(made.message) < 250, made
+            letter = dead_letter("pathcast.pings.v1.dlq", record, made, version="1")
+            assert (letter.key, letter.value) == (record.key, record.value)
+        else:
+            assert isinstance(made, Ping)
+            _check_ping(made, record.key)
+            again = dumps(made)
+            if len(again) <= MAX_RECORD_BYTES:
+                assert parse(record._replace(value=again)) == made, again
+        _check_time(value, event_time_ms)
+
+    return check
+
+
+def _check_ping(ping: Any, key: bytes | None) -> None:
+    """As the docstring of `wire.Ping` and README have it."""
+    assert ping.entity_id.encode() == key
+    assert 1 <= len(ping.entity_id) <= 128
+    assert type(ping.ts) is int
+    assert 946_684_800_000 <= ping.ts <= TS + 24 * 3_600_000
+    assert -90 <= ping.lat <= 90
+    assert -180 <= ping.lon <= 180
+    assert (ping.lat, ping.lon) != (0, 0)
+    assert ping.valid is not False
+    limits = {"alt_m": (-12e3, 1e5), "speed_mps": (0, 1e3), "heading_deg": (0, 359.999999999), "accuracy_m": (0, 1e7)}
+    limits |= {"hdop": (0, 1e3), "sats": (0, 1e3), "received_ts": (946_684_800_000, 4_102_444_800_000)}
+    for name, (low, high) in limits.items():
+        number = getattr(ping, name)
+        assert number is None or low <= number <= high or (name == "heading_deg" and number < 360), (name, number)
+    assert all(len(text or "") <= 256 for text in (ping.trip_id, ping.category, ping.source))
+    assert len(ping.attrs or ()) <= 32
+    assert _finite(ping.attrs)
+
+
+def _finite(item: Any) -> bool:
+    if isinstance(item, dict):
+        return all(map(_finite, item.values()))
+    if isinstance(item, list):
+        return all(map(_finite, item))
+    return not isinstance(item, float) or math.isfinite(item)
+
+
+def _check_time(value: bytes, event_time_ms: Any) -> None:
+    """What orders a file reads the same fields from rows that were never parsed."""
+    try:
+        row = json.loads(value.decode())
+    except (ValueError, RecursionError):
+        return
+    found = event_time_ms(row.get("ts") if isinstance(row, dict) else row)
+    assert found is None or type(found) is int
+
+
+if __name__ == "__main__":
+    fuzzing.run(checker, CORPUS, ["stream.clean", "stream.wire", "json"], TOKENS)
