@@ -113,6 +113,8 @@ class Predictor:
         self.fingerprint = checkpoint.fingerprint(net)
         self.version = self.fingerprint.hex()
         self.history = self.config.receptive_field + KALMAN_WARMUP + 1
+        if (bytes_ := codec.size(self.config, self.config.window, precision)) > codec.MAX_BYTES:
+            raise WeightsError(f"{name!r} cannot be served: a state has {bytes_:,} bytes, at most {codec.MAX_BYTES:,}")
         self._net = net.eval().requires_grad_(False)
         self.precision = precision
         self._pool = StatePool(self.config, capacity, precision)
@@ -279,11 +281,13 @@ class Predictor:
         if len(blobs) != len(slots):
             raise ValueError(f"{len(blobs)} states for {len(slots)} slots")
         how = self.config, self.fingerprint, self.precision
-        if (full := codec.whole(blobs, *how)) is not None:
+        if (full := codec.whole(blobs, *how)) is not None and motion.possible(full.kin, self.config):
             pool.rings.load(slots, full.rings)
             pool.put(slots, full.hidden, full.kin, full.last, full.age)
             return
         states = [codec.loads(blob, *how) for blob in blobs]
+        if not all(motion.possible(state.kin, self.config) for state in states):
+            raise StateCorrupt("a state whose filter no motion leaves like that: who wrote it?")
         pool.rings.clear(slots)
         for slot, state in zip(slots, states, strict=True):
             pool.rings.loads(int(slot), state.rings)

@@ -30,6 +30,7 @@ BUNDLED: Final = Path(__file__).parent / "weights"
 HALVED: Final = ("trunk.places.table", "gap.", "travel.")
 MAX_BYTES: Final = 1 << 30  # `base` has some 40 MB; more than 1 GiB is the wrong file
 MAX_CONFIG_BYTES: Final = 64 * 1024
+MAX_HEADER_BYTES: Final = 1 << 20  # of the weights: names, types and shapes; `base` has 10 KB
 
 
 class WeightsError(ValueError):
@@ -56,17 +57,21 @@ def from_pretrained(weights: str | Path) -> Network:
     """The network in a directory or bundled name, in eval mode. Raises WeightsError."""
     directory = resolve(weights)
     config = _read_config(directory / CONFIG_FILE)
-    tensors = _read_tensors(directory / WEIGHTS_FILE)
+    _check_size(directory / WEIGHTS_FILE, config)
     network = build(config, seed=0)
     expected = network.state_dict()
+    tensors = _read_tensors(directory / WEIGHTS_FILE, expected)
     if tensors.keys() != expected.keys():
         odd = sorted(tensors.keys() ^ expected.keys())
-        raise WeightsError(f"{directory / WEIGHTS_FILE}: tensors do not fit the config, e.g. {odd[0]}")
+        raise WeightsError(f"{directory / WEIGHTS_FILE}: tensors do not fit the config, e.g. {odd[0]:.80}")
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape:
             shapes = f"shape {list(tensor.shape)}, config needs {list(expected[name].shape)}"
             raise WeightsError(f"{directory / WEIGHTS_FILE}: {name} has {shapes}")
-        if tensor.is_floating_point() != expected[name].is_floating_point() or not bool(torch.isfinite(tensor).all()):
+        if tensor.dtype not in _types(expected[name]):
+            types = f"numbers of type {tensor.dtype}, expected {expected[name].dtype}"
+            raise WeightsError(f"{directory / WEIGHTS_FILE}: {name} has {types}")
+        if not bool(torch.isfinite(tensor).all()):
             raise WeightsError(f"{directory / WEIGHTS_FILE}: {name} has values that are not finite numbers")
     network.load_state_dict(tensors)
     places = network.trunk.places
@@ -114,17 +119,43 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 def _read_config(path: Path) -> ModelConfig:
     try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise ValueError(f"larger than {MAX_CONFIG_BYTES} bytes")
-        return ModelConfig.loads(path.read_text(encoding="utf-8"))
+        return ModelConfig.loads(_read(path, MAX_CONFIG_BYTES).decode())
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path}: {error}") from error
 
 
-def _read_tensors(path: Path) -> Mapping[str, Tensor]:
+def _check_size(path: Path, config: ModelConfig) -> None:
+    """That the file can hold this config's weights, before anything of their size is made. (Their shapes on torch's
+    `meta` device would tell the same to the byte, after 4 s of imports.)"""
+    least = 2 * config.least_weights
+    if path.is_file() and (size := path.stat().st_size) < least:
+        raise WeightsError(f"{path}: {size:,} bytes, the config needs at least {least:,}: was the file cut short?")
+
+
+def _types(expected: Tensor) -> tuple[torch.dtype, ...]:
+    """What `save_pretrained` may have written for such a tensor."""
+    return (torch.float32, torch.float16) if expected.is_floating_point() else (expected.dtype,)
+
+
+def _read_tensors(path: Path, expected: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The tensors of a file that is no larger than these would be, and whose header is no longer than theirs."""
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"larger than {MAX_BYTES} bytes")
-        return safetensors.torch.load(path.read_bytes())
+        most = MAX_HEADER_BYTES + sum(tensor.numel() * tensor.itemsize for tensor in expected.values())
+        raw = _read(path, min(MAX_BYTES, most))
+        header = int.from_bytes(raw[:8], "little")
+        if header > MAX_HEADER_BYTES:
+            raise ValueError(f"a header of {header:,} bytes, at most {MAX_HEADER_BYTES:,} are read")
+        return safetensors.torch.load(raw)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise WeightsError(f"{path}: cannot be read as safetensors: {error}") from error
+        raise WeightsError(f"{path}: cannot be read as safetensors: {' '.join(str(error).split()):.200}") from error
+
+
+def _read(path: Path, most: int) -> bytes:
+    """A regular file whole. Raises ValueError where it is none (a pipe or a device would never end), or larger."""
+    if not path.is_file():
+        raise ValueError("not a file" if path.exists() else "there is no such file")
+    with path.open("rb") as file:
+        raw = file.read(most + 1)
+    if len(raw) > most:
+        raise ValueError(f"larger than the {most:,} bytes that it can need")
+    return raw

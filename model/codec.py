@@ -34,10 +34,16 @@ from numpy.typing import NDArray
 from model import motion
 from model.config import ModelConfig
 from model.features import FIX
+from model.geo import E7
 from model.rings import Filled, quarter
 
 MAGIC: Final = b"PCST"
 VERSIONS: Final = {"float32": 4, "int8": 5}  # by the precision; 1 to 3 were before any release
+# Of one state: `base` has 410 KB in float32. What is larger is no state, and gets no time; a model whose states would
+# be larger is not served (model.api), as one per entity is kept, and travels.
+MAX_BYTES: Final = 1 << 20
+MAX_AGE: Final = 1 << 48  # pings; counted further it stays far from the end of int64
+MAX_TS_MS: Final = 1 << 53  # of the last fix, either side of 1970: differences stay in int64
 _HEAD: Final = struct.Struct("<4sHH8sq")
 _CRC: Final = struct.Struct("<I")
 
@@ -84,7 +90,7 @@ def loads(blob: bytes, config: ModelConfig, fingerprint: bytes, precision: str) 
     """Raises StateCorrupt or StateMismatch. Nothing is allocated before the size is known to be right."""
     if len(blob) < _HEAD.size + _CRC.size or blob[:4] != MAGIC:
         raise StateCorrupt(f"not a pathcast state: {len(blob)} bytes, starting {bytes(blob[:4])!r}, expected {MAGIC!r}")
-    if len(blob) > _MAX_BYTES:
+    if len(blob) > MAX_BYTES:
         raise StateCorrupt(f"a state of {len(blob)} bytes is larger than any model writes")
     if crc32(memoryview(blob)[: -_CRC.size]) != _CRC.unpack_from(blob, len(blob) - _CRC.size)[0]:
         raise StateCorrupt(f"checksum of a state of {len(blob)} bytes is wrong: damaged or truncated")
@@ -104,7 +110,10 @@ def loads(blob: bytes, config: ModelConfig, fingerprint: bytes, precision: str) 
         offset += array.nbytes
         arrays.append(array)
     last, kin, hidden, *rings = arrays
-    return State(age, last, kin, hidden, Filled(*rings))
+    state = State(age, last, kin, hidden, Filled(*rings))
+    if not _sane(state):
+        raise StateCorrupt(f"a state of age {age} holds numbers that no model leaves: who wrote it?")
+    return state
 
 
 def whole(blobs: Sequence[bytes], config: ModelConfig, fingerprint: bytes, precision: str) -> State | None:
@@ -131,7 +140,8 @@ def whole(blobs: Sequence[bytes], config: ModelConfig, fingerprint: bytes, preci
         arrays.append(part.view(dtype).reshape(n, *shape))
         offset += bytes_
     last, kin, hidden, *rings = arrays
-    return State(np.array(ages), last, kin, hidden, Filled(*rings))
+    state = State(np.array(ages), last, kin, hidden, Filled(*rings))
+    return state if _sane(state) else None
 
 
 def _layout(config: ModelConfig, filled: int, precision: str) -> list[tuple[Any, tuple[int, ...]]]:
@@ -144,4 +154,16 @@ def _layout(config: ModelConfig, filled: int, precision: str) -> list[tuple[Any,
     return [*state, ("<u2", (config.d,)), *rings]
 
 
-_MAX_BYTES: Final = 16 * 1024 * 1024  # far above any real config; a hash of more is time given to a stranger
+def _sane(state: State) -> bool:
+    """Whether one state, or many, holds finite numbers, of a place and a time. A checksum shows damage, not intent: who
+    can write to the store can write a right one over anything."""
+    age, last, kin, hidden, (keys, values, scale) = state
+    when, lat, lon = (last[name].astype(np.int64) for name in ("ts_ms", "lat_e7", "lon_e7"))
+    somewhere = (when > -MAX_TS_MS) & (when < MAX_TS_MS) & (np.abs(lat) <= 90 * E7) & (np.abs(lon) <= 180 * E7)
+    numbers = (kin, hidden, scale) if hidden.dtype == np.uint16 else (kin, hidden, keys, values)
+    return bool(np.all(somewhere) and np.all(age < MAX_AGE)) and all(map(_finite, numbers))
+
+
+def _finite(array: NDArray[Any]) -> bool:
+    """Of floats, or of bfloat16 as uint16: all but those whose exponent is all ones."""
+    return bool(((array & 0x7F80) != 0x7F80).all() if array.dtype == np.uint16 else np.isfinite(array).all())

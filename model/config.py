@@ -11,6 +11,12 @@ from model.positions import KINDS, MAX_LEARNED
 
 FINGERPRINT_BYTES: Final = 8
 MAX_PLACES: Final = 10_000_000  # 400 MB of weights; more is a wrong number
+# The largest of each size: far above `base`, and little enough that a config alone, before any weights are seen, takes
+# neither memory nor time.
+MOST: Final = {"d": 8_192, "blocks": 256, "window": 16_384, "mlp_ratio": 64, "patch": 1_024, "cells": MAX_PLACES}
+MAX_FIELD: Final = 16_384  # pings that a served model may look back: 20 bytes each in every entity's track and record
+MAX_INT: Final = 1 << 53  # in JSON: larger ones no float holds
+MAX_NAME_CHARS: Final = 64  # every forecast carries it
 TARGETS: Final = ("kalman", "delta", "absolute")
 
 
@@ -65,6 +71,13 @@ class ModelConfig:
         for name in ("blocks", "window", "mlp_ratio", "patch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, most in MOST.items():
+            if getattr(self, name) > most:
+                raise ValueError(f"{name} must be at most {most:,}, got {getattr(self, name):,}")
+        if not 0 < len(self.name) <= MAX_NAME_CHARS or not self.name.isprintable():
+            raise ValueError(f"name must be 1 to {MAX_NAME_CHARS} printable characters, got {self.name[:80]!r}")
+        if not (abs(self.origin_lat_deg) <= 90 and abs(self.origin_lon_deg) <= 180):
+            raise ValueError(f"the origin must be on the globe, got {self.origin_lat_deg}, {self.origin_lon_deg}")
         for name in ("damping_s", "accel_psd", "fix_sigma_m", "start_speed_mps", "region_m"):
             if not 0 < getattr(self, name) < 1e6:
                 raise ValueError(f"{name} must be positive and below 1e6, got {getattr(self, name)}")
@@ -86,6 +99,8 @@ class ModelConfig:
             return f"a token is a patch of {self.patch} pings, and a forecast is due after each ping"
         if self.positions == "learned":
             return f"learned positions end at {MAX_LEARNED} pings, and a stream does not"
+        if self.receptive_field > MAX_FIELD:
+            return f"it looks back {self.receptive_field:,} pings, and a track keeps at most {MAX_FIELD:,} for it"
         return None
 
     @property
@@ -93,21 +108,31 @@ class ModelConfig:
         """Pings that can reach a token's hidden vector through the attention."""
         return 1 + self.blocks * (self.window - 1)
 
+    @property
+    def least_weights(self) -> int:
+        """How many there are at least: those that grow with two of the sizes, or with one that may be millions."""
+        return (self.blocks * (2 + 2 * self.mlp_ratio) * self.d + self.patch + self.cells) * self.d + 16 * self.places
+
     def dumps(self) -> str:
         return json.dumps(asdict(self), indent=2) + "\n"
 
     @classmethod
     def loads(cls, text: str) -> Self:
         """Raises ValueError for anything but an object with exactly the fields of this class, of the right types."""
-        raw = json.loads(text)
+        try:
+            raw = json.loads(text)
+        except RecursionError:
+            raise ValueError("JSON that nests deeper than any config") from None
         wanted = {field.name: type(field.default) for field in fields(cls)}
         if not isinstance(raw, dict) or raw.keys() != wanted.keys():
             raise ValueError(f"a model config has the fields {sorted(wanted)}")
         for name, kind in wanted.items():
+            if type(raw[name]) is int and abs(raw[name]) > MAX_INT:
+                raise ValueError(f"{name} has more digits than any size")
             if kind is float and type(raw[name]) is int:
                 raw[name] = float(raw[name])
             if type(raw[name]) is not kind:
-                raise ValueError(f"{name} must be {kind.__name__}, got {raw[name]!r}")
+                raise ValueError(f"{name} must be {kind.__name__}, got {raw[name]!r:.80}")
         return cls(**raw)
 
     def fingerprint(self) -> bytes:

@@ -32,6 +32,10 @@ MEMORY: Final = 0.2  # weight of the newest ping in a running mean: per ping, so
 WINDOW_MEMORY: Final = 0.3  # the same of the window's velocity: half of it is the newest two steps
 MAX_LOG_DT_MOVE: Final = 0.25  # one silence moves the running interval by at most this, a median's robustness
 SCALE_FLOOR_MPS: Final = 1.0  # a still thing may walk off
+# Of rows from outside (`possible`): some times round the globe, as W_E and W_N are sums; and longer than any two times.
+MAX_MOVED_M: Final = 1e8
+MAX_DT_S: Final = 1e11
+_ROUNDED: Final = 1.001
 
 
 class Law(NamedTuple):
@@ -85,6 +89,29 @@ def scan(dt_BT: F64, d_BT2: F64, config: ModelConfig) -> F64:
     for t in range(1, steps):
         out[t] = fold(out[t - 1], dt_BT[:, t], d_BT2[:, t], config)
     return np.moveaxis(out, 0, 1)
+
+
+def possible(kin: F64, config: ModelConfig) -> bool:
+    """Whether all rows [..., K] could have come out of `fold`: for those that come from outside.
+
+    What it lets through forecasts in finite numbers. The filter's variances have bounds of their own: an update leaves
+    less than the noise of a fix (twice, as it cancels digits after a long silence), and a velocity's lies between what
+    it starts with and what it decays to.
+    """
+    k = np.moveaxis(kin, -1, 0)
+    noise = config.fix_sigma_m**2
+    free = max(config.start_speed_mps**2, config.accel_psd * config.damping_s / 2)
+    most = np.full(WIDTH, MAX_MOVED_M)
+    most[[V_E, V_N]] = MAX_MOVED_M / MIN_DT_S
+    most[[PP, VV]], most[PV] = (2 * noise, free * _ROUNDED), 2 * np.sqrt(noise * free)
+    most[[DT, DT1, W_S]], most[LOG_DT] = MAX_DT_S, np.log(MAX_DT_S)
+    most[MS_SPEED] = (MAX_MOVED_M / MIN_DT_S) ** 2
+    if not bool((np.abs(kin) <= most).all()):  # false for NaN, too
+        return False
+    positive = (k[[PP, PV, VV, MS_SPEED, DT, DT1, W_S]] >= 0).all()
+    coupled = (k[PV] ** 2 <= k[PP] * k[VV] * _ROUNDED).all()
+    timed = ((k[DT] == 0) | ((k[DT] >= MIN_DT_S) & (k[W_S] >= MIN_DT_S))).all()
+    return bool(positive and coupled and timed)
 
 
 def after(kin: F64, dt_s: F64, config: ModelConfig) -> Law:

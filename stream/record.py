@@ -41,15 +41,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.api import FIX, compiled
-from stream.store import Patch
+from stream.store import MAX_RECORD_BYTES, Patch
 from stream.track import FIX_BYTES, PendingGap, Reason, Track
 from stream.tracks import Rows, Tracks
+from stream.wire import E7, MAX_TS_MS, MIN_TS_MS
 
 MAGIC: Final = b"PCEN"
 VERSION: Final = 2
 STALE: Final = 8  # catching up costs some 10 µs a fix, and a successor does it for all entities at once
 MAX_SUSPECTS: Final = 2
 MAX_PENDING: Final = 4  # a gap waits for two pings, each of which may close one more
+MAX_COUNT: Final = 1 << 62  # of anything, and of offsets: one more is still an int64
+MAX_POINTS: Final = 1_000  # of a gap's fill; a track asks for 240 at most
 _PENDING: Final = struct.Struct("<qqIBB")
 _SUSPECTS_BYTES: Final = MAX_SUSPECTS * FIX_BYTES
 _ODD_BYTES: Final = _SUSPECTS_BYTES + MAX_PENDING * _PENDING.size
@@ -102,16 +105,19 @@ def loads(entity_id: str, raw: bytes) -> Stored:
     Raises:
         RecordError: foreign, of an unknown version, truncated or altered before the state part.
     """
+    if not raw:
+        raise RecordError(f"no record: larger than {MAX_RECORD_BYTES} bytes, or not a string")  # as the store says it
     if len(raw) < HEAD.itemsize or raw[:4] != MAGIC:
         raise RecordError(f"{len(raw)} bytes that do not start as an entity record: written by something else?")
     head = np.frombuffer(raw, HEAD, count=1)
     if head["version"][0] != VERSION:
         raise RecordError(f"an entity record of version {head['version'][0]}, this release reads {VERSION}")
     end = HEAD.itemsize + int(head["places"][0]) * FIX_BYTES
-    if len(raw) < end or head["checksum"] != _checksums(
-        [entity_id], head, np.frombuffer(raw[HEAD.itemsize : end], "<u4")[None]
-    ):
+    ring = np.frombuffer(raw[HEAD.itemsize : end], FIX)[None] if len(raw) >= end else None
+    if ring is None or head["checksum"] != _checksums([entity_id], head, ring.view("<u4")):
         raise RecordError("an entity record whose checksum does not match: damaged, or another entity's")
+    if not _possible(head, ring)[0]:
+        raise RecordError("an entity record with a right checksum over what no track leaves: who wrote it?")
     return Stored(_track(head[0], raw[HEAD.itemsize : end]), raw[end:], int(head["behind"][0]))
 
 
@@ -132,6 +138,7 @@ def fronts(entity_ids: Sequence[str], raws: Sequence[bytes], places: int) -> Fro
     rings = np.ascontiguousarray(table[:, HEAD.itemsize :])
     sound = (heads["magic"] == MAGIC) & (heads["version"] == VERSION) & (heads["places"] == places)
     sound &= heads["checksum"] == _checksums(entity_ids, heads, rings.view("<u4"))
+    sound &= _possible(heads, rings.view(FIX))
     return Fronts(sound, heads, rings.view(FIX))
 
 
@@ -175,7 +182,7 @@ def _stretches(newest: int, fresh: int, places: int) -> Iterator[tuple[int, int]
 
 
 def _track(head: Any, ring: bytes) -> Track:
-    """The checksum vouches that we wrote these bytes, so their inner sizes agree."""
+    """Of bytes that are `_possible`."""
     size, end = int(head["size"]), (int(head["newest"]) + 1) * FIX_BYTES
     suspects, pending = odd_of(head)
     return Track(
@@ -188,6 +195,39 @@ def _track(head: Any, ring: bytes) -> Track:
         suspects=suspects,
         pending=pending,
     )
+
+
+def _possible(heads: NDArray[Any], rings: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which of heads [N] and rings [N, W] a track can have left. The checksum shows damage, not intent: who can write
+    to the store can write a right one over anything, and what follows reads rings by these numbers without a look.
+    """
+    found = (heads["suspects"] <= MAX_SUSPECTS) & (heads["pending"] <= MAX_PENDING)
+    for name in ("next_offset", "accepted", "late", "duplicates", "rejected"):
+        found &= (heads[name] >= 0) & (heads[name] <= MAX_COUNT)
+    _check_rings(heads["size"].astype(np.int64), heads["newest"].astype(np.int64), rings, found)
+    for row in np.flatnonzero(found & (heads["pending"] > 0)).tolist():
+        gaps = _PENDING.iter_unpack(bytes(heads["odd"][row])[_SUSPECTS_BYTES:_ODD_BYTES])
+        found[row] = all(
+            reason < len(_REASONS) and 0 < end - start <= step * MAX_POINTS
+            for start, end, step, reason, _ in list(gaps)[: heads["pending"][row]]
+        )
+    return found
+
+
+@compiled
+def _check_rings(size, newest, rings, found):  # type: ignore[no-untyped-def]
+    """False where there are not as many fixes as there should be, one after the other, each in a place."""
+    w = rings.shape[1]
+    for i in range(len(rings)):
+        if size[i] < 1 or size[i] > w or newest[i] >= w:
+            found[i] = False
+            continue
+        before = np.int64(MIN_TS_MS - 1)
+        for k in range(newest[i] + 1 - size[i], newest[i] + 1):
+            fix = rings[i, k % w]
+            found[i] &= before < fix.ts_ms <= MAX_TS_MS and abs(np.int64(fix.lat_e7)) <= 90 * E7
+            found[i] &= abs(np.int64(fix.lon_e7)) <= 180 * E7
+            before = fix.ts_ms
 
 
 def _checksums(entity_ids: Sequence[str], heads: NDArray[Any], rings: NDArray[Any]) -> NDArray[np.uint64]:

@@ -16,6 +16,7 @@ copy (a restored snapshot, a replica that lagged): ClaimLost, and the partition 
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, cast
@@ -34,11 +35,15 @@ FIELD_EPOCH: Final = "epoch"
 FIELD_OFFSET: Final = "next_offset"
 FIELD_WRITES: Final = "writes"
 
+_OFFSET: Final = re.compile(rb"[0-9]{1,19}")  # as many digits as int64 has
 _LEAST: Final = struct.Struct("<I")
 _RANGE: Final = struct.Struct("<II")
 MAX_CALL_BYTES: Final = 1024 * 1024  # of one script call: some 5 ms of the single Redis thread, so others get a turn
 MAX_CALL_ITEMS: Final = 4_000  # Lua's arguments live on its stack, which holds 8,000
 GET_CHUNK: Final = 500
+# Of one record; what is larger is none of ours: `model.codec` bounds the state, `model.config` the window's ring.
+MAX_RECORD_BYTES: Final = 2 * 1024 * 1024
+MAX_GOT_BYTES: Final = 16 * 1024 * 1024  # of one call, and one record more; ordinary ones have 6 MB
 CONNECT_TIMEOUT_S: Final = 2.0
 CALL_TIMEOUT_S: Final = 5.0  # a Redis that takes longer is away: delivery waits and tries again
 
@@ -79,7 +84,8 @@ class Store(Protocol):
         """Own the partition: its epoch rises above the stored one and above `floor`, whatever Redis has lost."""
 
     async def get_many(self, partition: Partition, entity_ids: Sequence[str]) -> list[bytes | None]:
-        """The records of these entities, in order; None where there is none.
+        """The records of these entities, in order; None where there is none, and no bytes where there is something that
+        is none of ours: larger than MAX_RECORD_BYTES, or not a string.
 
         Raises Fenced, too, if this store has claimed the partition and the claim does not stand any more.
         """
@@ -122,7 +128,8 @@ class MemoryStore:
 
     async def get_many(self, partition: Partition, entity_ids: Sequence[str]) -> list[bytes | None]:
         records = self._records.get(partition, {})
-        return [records.get(entity_id) for entity_id in entity_ids]
+        found = (records.get(entity_id) for entity_id in entity_ids)
+        return [b"" if raw is not None and len(raw) > MAX_RECORD_BYTES else raw for raw in found]
 
     async def put_many(
         self, partition: Partition, epoch: int, next_offset: int | None, items: Mapping[str, Item]
@@ -169,6 +176,25 @@ local writes = redis.call('HINCRBY', KEYS[1], '{FIELD_WRITES}', 1)
 return {{epoch, redis.call('HGET', KEYS[1], '{FIELD_OFFSET}'), writes}}
 """
 
+# ARGV: the most bytes of a record, and of all. Returns the records of KEYS, '' for what is none of ours; of the first
+# keys, where they are too much for one call. The sizes are asked first: nothing large ever leaves Redis.
+_GET: Final = """
+local found, total = {}, 0
+for i = 1, #KEYS do
+    local size = redis.pcall('STRLEN', KEYS[i])
+    if type(size) ~= 'number' or size > tonumber(ARGV[1]) then
+        found[i] = ''
+    else
+        found[i] = redis.call('GET', KEYS[i])
+        total = total + size
+    end
+    if total > tonumber(ARGV[2]) then
+        break
+    end
+end
+return found
+"""
+
 # ARGV: epoch, the least that `writes` must stand at, ttl in ms, next_offset or '' (not the last chunk), how many of
 # KEYS[2..] get a whole record, then one value for each of those, then one patch for each of the others: the least
 # length of the record, then offset, size and bytes of each range, all numbers uint32.
@@ -187,7 +213,8 @@ if stored == tonumber(ARGV[1]) and writes >= tonumber(ARGV[2]) then
             redis.call('SET', KEYS[i], value, 'PX', ARGV[3])
         else
             local least, at = struct.unpack('<I4', value)
-            if redis.call('STRLEN', KEYS[i]) < least then
+            local size = redis.pcall('STRLEN', KEYS[i])
+            if type(size) ~= 'number' or size < least then
                 missing[#missing + 1] = i - 2
             else
                 while at <= #value do
@@ -233,6 +260,7 @@ class RedisStore:
             settings.redis_url, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=CALL_TIMEOUT_S
         )
         self._claim = self._redis.register_script(_CLAIM)
+        self._get = self._redis.register_script(_GET)
         self._put = self._redis.register_script(_PUT)
         self._forget = self._redis.register_script(_FORGET)
         self._claimed: dict[Partition, tuple[int, int]] = {}  # epoch, and the least that `writes` must stand at
@@ -240,13 +268,14 @@ class RedisStore:
     async def claim(self, partition: Partition, *, floor: int = 0) -> Claim:
         epoch, next_offset, writes = await self._claim([self._meta_key(partition)], [floor])
         self._claimed[partition] = int(epoch), int(writes)
-        return Claim(int(epoch), None if next_offset is None else int(next_offset))
+        return Claim(int(epoch), _offset(next_offset))
 
     async def get_many(self, partition: Partition, entity_ids: Sequence[str]) -> list[bytes | None]:
         found: list[bytes | None] = []
-        for start in range(0, len(entity_ids), GET_CHUNK):
-            keys = [self._entity_key(partition, entity_id) for entity_id in entity_ids[start : start + GET_CHUNK]]
-            found += cast(list[bytes | None], await self._redis.mget(keys))
+        prefix = self._entity_key(partition, "")
+        while len(found) < len(entity_ids):
+            keys = [prefix + entity_id for entity_id in entity_ids[len(found) : len(found) + GET_CHUNK]]
+            found += cast(list[bytes | None], await self._get(keys, [MAX_RECORD_BYTES, MAX_GOT_BYTES]))
         if partition in self._claimed:
             # After the records: what was lost, or put back, before they were read is seen now.
             epoch, least = self._claimed[partition]
@@ -290,7 +319,7 @@ class RedisStore:
 
     async def peek(self, partition: Partition) -> Claim:
         epoch, offset = await cast(Any, self._redis.hmget(self._meta_key(partition), [FIELD_EPOCH, FIELD_OFFSET]))
-        return Claim(int(epoch or 0), None if offset is None else int(offset))
+        return Claim(_offset(epoch) or 0, _offset(offset))
 
     async def entity_ids(self, partition: Partition) -> AsyncIterator[str]:
         prefix = self._entity_key(partition, "").encode()
@@ -347,6 +376,11 @@ def _patched(record: bytes, patch: Patch) -> bytes:
 
 def _glob_escaped(text: str) -> str:
     return "".join(f"\\{char}" if char in r"*?[]^\-" else char for char in text)
+
+
+def _offset(stored: bytes | None) -> int | None:
+    """None for what is no offset: then nothing is known of the records, as if they were lost, and takeover rebuilds."""
+    return int(stored) if stored is not None and _OFFSET.fullmatch(stored) else None
 
 
 def _refuse_unless_current(partition: Partition, epoch: int, stored: int, *, writes: int = 0, least: int = 0) -> None:

@@ -237,7 +237,7 @@ def _aged(window: bytes, pending: tuple[PendingGap, ...]) -> tuple[tuple[Pending
 def _described(window: bytes, *gaps: PendingGap) -> tuple[Gap, ...]:
     """The gaps with the fixes around them. One whose start was pushed out of the window by late pings is left out."""
     times = _times(window)
-    return tuple(_gap(window, times, gap) for gap in gaps if times[0] <= gap.start_ms)
+    return tuple(_gap(window, times, gap) for gap in gaps if {gap.start_ms, gap.end_ms} <= set(times))
 
 
 def _gap(window: bytes, times: list[int], gap: PendingGap) -> Gap:

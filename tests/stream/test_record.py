@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.record import HEAD, MAGIC, RecordError, Stored, dumps, fronts, loads, odd_of, patches
+from stream.record import HEAD, MAGIC, MAX_POINTS, RecordError, Stored, dumps, fronts, loads, odd_of, patches
 from stream.store import MemoryStore
 from stream.track import FIX_BYTES, PendingGap, Policy, Track, observe, pack
 from stream.tracks import Tracks
@@ -102,9 +102,9 @@ def test_an_unknown_version_is_an_error_that_names_it() -> None:
 
 counters = st.integers(0, 2**62)
 gaps = st.builds(
-    PendingGap,
-    counters,
-    counters,
+    lambda start, points, step, *rest: PendingGap(start, start + points * step, step, *rest),
+    st.integers(0, 2**61),
+    st.integers(1, MAX_POINTS),
     st.integers(1, 2**32 - 1),
     st.sampled_from(["silence", "outlier"]),
     st.integers(0, 2),

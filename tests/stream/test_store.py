@@ -9,7 +9,18 @@ import pytest
 from redis.asyncio import Redis
 
 from stream.settings import Settings
-from stream.store import MAX_CALL_BYTES, Claim, ClaimLost, Fenced, MemoryStore, Patch, RedisStore, Store
+from stream.store import (
+    MAX_CALL_BYTES,
+    MAX_GOT_BYTES,
+    MAX_RECORD_BYTES,
+    Claim,
+    ClaimLost,
+    Fenced,
+    MemoryStore,
+    Patch,
+    RedisStore,
+    Store,
+)
 
 A = ("pathcast.pings.v1", 0)
 B = ("pathcast.pings.v1", 1)
@@ -191,6 +202,14 @@ async def test_any_entity_id_is_a_key_of_its_own(store: Store, entity_id: str) -
     assert await store.claim(A) == Claim(epoch + 1, 5)
 
 
+async def test_what_is_larger_than_any_record_is_not_handed_over(store: Store) -> None:
+    """No bytes, not none: something stands there, and its entity is to be counted as damaged."""
+    epoch, _ = await store.claim(A)
+    most = bytes(MAX_RECORD_BYTES)
+    await store.put_many(A, epoch, 5, {"x": most, "y": most + b"\0", "z": b"1"})
+    assert await store.get_many(A, ["x", "y", "nobody", "z"]) == [most, b"", None, b"1"]
+
+
 # -- what only Redis has ----------------------------------------------------------------------------------------------
 
 
@@ -230,6 +249,37 @@ async def test_the_keys_are_as_drawn(redis_store: RedisStore, redis: Redis) -> N
     assert sorted(await redis.keys()) == sorted([META.encode(), (ENTITY + "bus-1").encode()])
     assert await redis.hgetall(META) == {b"epoch": b"1", b"next_offset": b"5", b"writes": b"2"}
     assert await redis.get(ENTITY + "bus-1") == b"record"
+
+
+async def test_records_that_are_much_together_come_in_several_calls(redis_store: RedisStore, redis: Redis) -> None:
+    """Else one answer would be of gigabytes, in Redis and here."""
+    epoch, _ = await redis_store.claim(A)
+    items = {f"e{n}": bytes([n]) * MAX_RECORD_BYTES for n in range(20)}
+    for name, item in items.items():
+        await redis_store.put_many(A, epoch, 5, {name: item})
+    await redis.config_resetstat()
+    assert await redis_store.get_many(A, [*items, "nobody"]) == [*items.values(), None]
+    calls = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
+    assert calls == 3 == -(-20 // (MAX_GOT_BYTES // MAX_RECORD_BYTES + 1)), "sixteen megabytes, and one record more"
+
+
+async def test_a_key_of_another_type_is_no_record_and_is_overwritten(redis_store: RedisStore, redis: Redis) -> None:
+    """Redis answers such a read with an error, which to a worker is "Redis is away": it would wait for ever."""
+    epoch, _ = await redis_store.claim(A)
+    await redis.rpush(ENTITY + "x", "a")  # type: ignore[misc]
+    await redis.hset(ENTITY + "y", "a", "b")  # type: ignore[misc]
+    assert await redis_store.get_many(A, ["x", "y"]) == [b"", b""]
+    assert await redis_store.put_many(A, epoch, 6, {"x": Patch(0, ((0, b"A"),)), "y": b"whole"}) == ["x"]
+    assert await redis_store.put_many(A, epoch, 6, {"x": b"whole"}) == []
+    assert await redis_store.get_many(A, ["x", "y"]) == [b"whole", b"whole"]
+
+
+@pytest.mark.parametrize("stored", [b"", b"seven", b"-1", b"1e9", b"9" * 20, b"9" * 9_000, b"\xff", "٣".encode()])
+async def test_an_offset_that_is_none_is_no_checkpoint(redis_store: RedisStore, redis: Redis, stored: bytes) -> None:
+    await redis_store.claim(A)
+    await redis.hset(META, "next_offset", stored)  # type: ignore[misc, arg-type]
+    assert await redis_store.peek(A) == Claim(1, None)
+    assert await redis_store.claim(A) == Claim(2, None)
 
 
 async def test_records_expire_and_the_fence_does_not(redis_store: RedisStore, redis: Redis) -> None:
