@@ -38,6 +38,7 @@ from stream.source import Bounds, Partition, reread
 from stream.wire import ERROR_HEADER_PREFIX, MAX_DEAD_LETTER_BYTES, Headers, Record
 
 CHUNK: Final = 500  # letters per transaction: some 5 MB at most of ordinary records, and well within its time-out
+NUMBER: Final = re.compile(r"[0-9]{1,19}")  # as many digits as int64 has
 SLUG: Final = re.compile(r"[a-z0-9_]{1,64}")  # a code, as every release of ours writes it
 
 Place = tuple[int, int]  # partition and offset in the dead letter topic
@@ -62,6 +63,7 @@ class Letter(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Headers
+    whole: bool = True  # False: it did not fit, and lies at its source alone
 
     @property
     def own_headers(self) -> Headers:
@@ -77,7 +79,7 @@ def letter_of(record: Record) -> Letter | None:
         for name in ("topic", "partition", "offset", "code", "message")
     }
     numbers = texts["partition"], texts["offset"]
-    if not texts["topic"] or not all(map(str.isdecimal, numbers)) or not SLUG.fullmatch(texts["code"]):
+    if not texts["topic"] or not all(map(NUMBER.fullmatch, numbers)) or not SLUG.fullmatch(texts["code"]):
         return None
     return Letter(
         (record.partition, record.offset),
@@ -88,6 +90,7 @@ def letter_of(record: Record) -> Letter | None:
         record.key,
         record.value,
         record.headers,
+        record.key is not None or record.value is not None or ERROR_HEADER_PREFIX + "omitted" not in context,
     )
 
 
@@ -155,6 +158,7 @@ class Plan:
     todo: dict[Place, Letter] = field(default_factory=dict)  # without key, value and headers
     done: int = 0  # put back before
     copies: int = 0  # of a record that another letter stands for
+    omitted: int = 0  # records that are too large for a letter: there is nothing to put back
     ends: dict[tuple[str, int], int] = field(default_factory=dict)  # by code and partition: after its last letter
 
     @property
@@ -173,7 +177,9 @@ async def plan(box: Box, codes: Collection[str]) -> Plan:
             continue
         number, offset = letter.place
         made.ends[letter.code, number] = offset + 1
-        if is_done(letter, done):
+        if not letter.whole:
+            made.omitted += 1
+        elif is_done(letter, done):
             made.done += 1
         elif letter.source in put_back:
             made.copies += 1

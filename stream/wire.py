@@ -24,6 +24,7 @@ Headers = tuple[tuple[str, bytes], ...]
 MAX_ENTITY_ID_CHARS: Final = 128
 MAX_RECORD_BYTES: Final = 64 * 1024  # a ping is 100-500 bytes; attrs may carry some more, a megabyte is a mistake
 MAX_DEAD_LETTER_BYTES: Final = 32 * 1024 * 1024  # what the dead letter topic takes: any input record, with headers
+MAX_CONTEXT_BYTES: Final = 4 * 1024  # of a dead letter's context headers, and of its framing; ours are below 1 KB
 MAX_ATTRS: Final = 32
 MAX_TEXT_CHARS: Final = 256  # of trip_id, category and source
 MIN_TS_MS: Final = 946_684_800_000  # 2000-01-01: receivers without a fix report 1970 or 1980
@@ -287,7 +288,13 @@ ERROR_HEADER_PREFIX: Final = "__pathcast.errors."
 
 
 def dead_letter(topic: str, src: Record, reject: Reject, *, version: str) -> Outgoing:
-    """The rejected record as it came, key, value and headers byte-identical, with context headers appended."""
+    """The rejected record as it came, key, value and headers byte-identical, with context headers appended.
+
+    A record that does not fit into the dead letter topic, as one that came compressed may not, is left where it lies:
+    its letter has context headers alone, `omitted` with its size among them. Refused, it would stop the worker.
+    """
+    size = len(src.key or b"") + len(src.value or b"") + sum(_header_bytes(*header) for header in src.headers)
+    fits = size <= MAX_DEAD_LETTER_BYTES - MAX_CONTEXT_BYTES
     context: Iterable[tuple[str, str]] = (
         ("topic", src.topic),
         ("partition", str(src.partition)),
@@ -299,6 +306,14 @@ def dead_letter(topic: str, src: Record, reject: Reject, *, version: str) -> Out
         ("adapter", "json"),
         ("version", version),
         ("retryable", "true" if reject.retryable else "false"),
+        *(() if fits else (("omitted", str(size)),)),
     )
     extra = tuple((ERROR_HEADER_PREFIX + name, text.encode()) for name, text in context)
+    if not fits:
+        return Outgoing(topic, None, None, extra, src)
     return Outgoing(topic, src.key, src.value, (*src.headers, *extra), src)
+
+
+def _header_bytes(name: str, value: bytes | None) -> int:
+    """At most: four bytes a character, and what frames it."""
+    return 4 * len(name) + len(value or b"") + 10
