@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from stream import header_names
 from stream.wire import Record
 
 Partition = tuple[str, int]  # topic, number
@@ -58,6 +59,7 @@ def record_of(raw: Any, seen_ms: float) -> Record:
 
 @asynccontextmanager
 async def _reader(bootstrap: Sequence[str], isolation: Isolation) -> AsyncIterator[AIOKafkaConsumer]:
+    header_names.tolerate()
     consumer = AIOKafkaConsumer(
         bootstrap_servers=list(bootstrap),
         enable_auto_commit=False,

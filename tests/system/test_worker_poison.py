@@ -11,6 +11,7 @@ from pathlib import Path
 import bus_feed
 import pytest
 from aiokafka import AIOKafkaProducer
+from kafka import KafkaProducer
 from pathcast_process import PATIENCE_S, environment
 from worker_process import Worker
 
@@ -27,7 +28,24 @@ POISON: list[tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]] 
     (b"bus", b'{"entity_id":"bus","ts":1e999,"lat":1,"lon":2}', []),
     (b"bus", b'{"entity_id":"bus","ts":1490094006000,"lat":30,"lon":-97}' + b"\x00", [("null", None)]),
 ]
+FOREIGN_NAME = b"\xff\xfe\xc3("  # of a header, which brokers take as it is and aiokafka would not unpack
 GOOD = Ping(entity_id="bus", ts=1_490_094_006_000, lat=30.2, lon=-97.7)
+
+
+class Foreign(str):
+    """A name that its producer encodes as it likes."""
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return FOREIGN_NAME
+
+
+def with_foreign_name(bootstrap: str, topic: str, value: bytes) -> None:
+    """A record that is no ping, then one that is: in one batch, each with such a header."""
+    producer = KafkaProducer(bootstrap_servers=bootstrap, linger_ms=100)
+    for each in (b"none", value):
+        producer.send(topic, key=b"bus", value=each, partition=0, headers=[(Foreign("name"), b"1")])
+    producer.flush(30)
+    producer.close()
 
 
 async def test_no_record_stops_a_worker(
@@ -44,13 +62,15 @@ async def test_no_record_stops_a_worker(
             batch = producer.create_batch()
             batch.append(key=key, value=value, timestamp=None, headers=headers)
             await (await producer.send_batch(batch, topics.pings, partition=0))
-        await producer.send_and_wait(topics.pings, key=b"bus", value=dumps(GOOD))
         await producer.stop()
+        with_foreign_name(kafka, topics.pings, dumps(GOOD))
         bus_feed.wait_for_records(kafka, topics.forecasts, 1, lambda: None)
         assert worker.running(), worker.log()
         assert worker.stop() == 0
     letters = list(bus_feed.read(kafka, topics.dead_letters))
-    assert [bus_feed.source_of(letter)[1] for letter in letters] == list(range(len(POISON)))
+    assert [bus_feed.source_of(letter)[1] for letter in letters] == list(range(len(POISON) + 1))
+    foreign = letters.pop()
+    assert (foreign.key, foreign.value, foreign.headers[0]) == (b"bus", b"none", (r"\xff\xfe\xc3(", b"1"))
     for letter, (key, value, headers) in zip(letters, POISON, strict=True):
         assert (letter.key, letter.value) == (key, value)
         assert list(letter.headers[: len(headers)]) == headers
