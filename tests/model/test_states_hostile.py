@@ -28,7 +28,7 @@ T_MS = 1_690_000_000_000
 Tracks = Callable[..., NDArray[Any]]
 
 
-@pytest.fixture(params=["float32", "int8"])
+@pytest.fixture(scope="module", params=["float32", "int8"])
 def held(request: pytest.FixtureRequest, tracks: Tracks) -> tuple[Predictor, bytes]:
     """A predictor, and the state of an entity whose rings are full."""
     predictor = Predictor(fuzz_state._speaking(CONFIG), name="tiny", capacity=2, precision=request.param)
@@ -113,7 +113,7 @@ def test_a_filter_that_no_motion_leaves_is_refused(held: tuple[Predictor, bytes]
     assert "no motion leaves" in refusal(predictor, blob)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)  # of sixteen journeys each
 @given(
     st.integers(0, 2**32 - 1),
     st.sampled_from([0.001, 1.0, 20.0, 5_000.0]),

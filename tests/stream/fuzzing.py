@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing, by atheris (`pip install 'pathcast[fuzz]'`), of what a `fuzz_*.py` beside its tests checks.
 
-    python tests/stream/fuzz_clean.py 300      seconds; record and state alike
+    python tests/stream/fuzz_clean.py 300      for so many seconds; fuzz_record and tests/model/fuzz_state alike
     python tests/stream/fuzz_clean.py 300 --keep
 
 A check takes any bytes and raises where a promise is broken. What is found lies in the working directory as crash-*,
