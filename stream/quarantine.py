@@ -32,6 +32,7 @@ ENTITY_QUARANTINED: Final = "entity_quarantined"
 FAULTS: Final = frozenset({STEP_FAILED, ENTITY_QUARANTINED})
 STAGE: Final = "engine"
 MAX_TEXT_CHARS: Final = 300  # of what was raised: it goes into a header of every letter, and its end says the least
+MAX_TEXT_BYTES: Final = 10 * MAX_TEXT_CHARS  # a character becomes ten at most, where it has no UTF-8 form
 _HEAD: Final = struct.Struct("<4sH3HI2q")
 _CHECKSUM_AT: Final = 12
 
@@ -100,7 +101,12 @@ def loads(entity_id: str, raw: bytes) -> Quarantine:
     bare = raw[:_CHECKSUM_AT] + bytes(4) + raw[_CHECKSUM_AT + 4 :]
     if len(raw) != _HEAD.size + sum(sizes) or checksum != _checksum(entity_id, bare):
         raise RecordError("a quarantine whose checksum does not match: damaged, or another entity's")
-    program, model, raised = _texts(raw[_HEAD.size :], sizes)
+    try:
+        program, model, raised = _texts(raw[_HEAD.size :], sizes)
+    except UnicodeDecodeError as error:
+        raise RecordError("a quarantine with a right checksum over texts that are none: who wrote it?") from error
+    if offset < 0 or max(sizes) > MAX_TEXT_BYTES:
+        raise RecordError("a quarantine with a right checksum over what no fault leaves: who wrote it?")
     return Quarantine(offset, since_ms, Versions(program, model), raised, offset + 1)
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from model import codec
 from model.api import KALMAN_WARMUP
 from model.config import MAX_FIELD
-from stream import record
+from stream import quarantine, record
 from stream.record import HEAD, RecordError, Stored, fronts, loads
 from stream.store import MAX_RECORD_BYTES
 from stream.track import FIX_BYTES, PendingGap, Policy, Track, pack
@@ -117,6 +117,21 @@ PENDING_AT, RING_AT = 104, HEAD.itemsize
 )
 def test_a_gap_or_a_fix_that_no_track_has_is_refused(at: int, new: bytes) -> None:
     assert "no track leaves" in refusal(forged(at=at, new=new))
+
+
+QUARANTINED = quarantine.begun(40, T0, quarantine.Versions("1", "2"), ValueError("text"))
+
+
+def test_a_forged_quarantine_is_refused() -> None:
+    """A text that is none ended the worker with UnicodeDecodeError, a long one would make letters of any size."""
+    raw = quarantine.dumps("bus-1", QUARANTINED)
+    assert fuzz_record.sealed(raw, b"") == raw
+    long, negative = QUARANTINED._replace(raised="x" * 4_000), QUARANTINED._replace(offset=-1)
+    forgeries = [raw[:-1] + b"\xff", raw[:32] + b"\xff" + raw[33:]]
+    forgeries += [quarantine.dumps("bus-1", each) for each in (long, negative)]
+    for each in forgeries:
+        with pytest.raises(RecordError, match="who wrote it"):
+            quarantine.loads("bus-1", fuzz_record.sealed(each, b""))
 
 
 def test_places_beyond_the_window_may_hold_anything() -> None:
