@@ -19,7 +19,9 @@ def risks(source: str) -> Iterator[str]:
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
             if any(name.split(".")[0] in FORBIDDEN for name in names):
                 yield ast.unparse(node)
-        elif isinstance(node, ast.Call):
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            if node.func.attr not in ("load", "read_pickle"):
+                continue
             called, given = ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
             of_torch = called in ("torch.load", "torch.jit.load") and given.get("weights_only") != "True"
             if of_torch or given.get("allow_pickle", "False") != "False" or called.endswith("read_pickle"):

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream import wire
@@ -110,11 +110,13 @@ def of(hint: Any) -> st.SearchStrategy[Any]:
     ]
 
 
+@settings(max_examples=50)
 @given(of(Forecast))
 def test_a_forecast_comes_back_as_it_was(forecast: Forecast) -> None:
     assert loads_forecast(dumps(forecast)) == forecast
 
 
+@settings(max_examples=50)
 @given(of(GapFill))
 def test_a_gap_fill_comes_back_as_it_was(fill: GapFill) -> None:
     assert loads_gapfill(dumps(fill)) == fill
