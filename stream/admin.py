@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
+from stream.connect import PLAIN_KAFKA, KafkaSecurity, check_access, kafka_refusal
 from stream.wire import MAX_DEAD_LETTER_BYTES, Topics
 
 CONNECT_S = 8.0  # a broker that has not answered by then is called unreachable
@@ -24,14 +25,20 @@ class TopicInfo(NamedTuple):
 
 
 @contextmanager
-def connected(bootstrap: str, *, timeout_s: float = CONNECT_S) -> Iterator[Any]:
-    """A KafkaAdminClient. Raises ConnectionError, in one line, if no broker answers within `timeout_s`."""
+def connected(bootstrap: str, security: KafkaSecurity = PLAIN_KAFKA, *, timeout_s: float = CONNECT_S) -> Iterator[Any]:
+    """A KafkaAdminClient. Raises ConnectionError, in one line, if no broker answers within `timeout_s`; Refused if one
+    does and will not have us, then or later."""
+    check_access(bootstrap, security)
     try:
-        client = KafkaAdminClient(bootstrap_servers=bootstrap.split(","), **timeouts(timeout_s))
+        client = KafkaAdminClient(bootstrap_servers=bootstrap.split(","), **security.arguments(), **timeouts(timeout_s))
     except (KafkaError, OSError, ValueError) as error:
-        raise unreachable(bootstrap, error) from error
+        raise kafka_refusal(bootstrap, security, error) or unreachable(bootstrap, error) from error
     try:
         yield client
+    except KafkaError as error:
+        if (refusal := kafka_refusal(bootstrap, security, error)) is not None:
+            raise refusal from error
+        raise
     finally:
         client.close()
 
@@ -47,7 +54,8 @@ def timeouts(timeout_s: float) -> dict[str, int]:
 def unreachable(bootstrap: str, error: Exception) -> ConnectionError:
     reason = str(error) or type(error).__name__
     return ConnectionError(
-        f"no Kafka broker answers at {bootstrap} ({reason}): is it up, and is --bootstrap (PATHCAST_BOOTSTRAP) right?"
+        f"no Kafka broker answers at {bootstrap} ({reason}): is it up, are --bootstrap "
+        "(PATHCAST_BOOTSTRAP) and --kafka-security right?"
     )
 
 

@@ -19,6 +19,7 @@ from faust.app.base import BootStrategy
 
 from model.api import Predictor
 from stream import web
+from stream.connect import KafkaSecurity, kafka_refusal
 from stream.delivery import Delivery
 from stream.door import Address, token
 from stream.engine import Engine
@@ -101,15 +102,17 @@ def build(settings: Settings) -> App:
 
 
 def _guarantee(settings: Settings, consumer: Consumer) -> Guarantee:
+    publisher = partial(Publisher, settings.bootstrap, security=settings.kafka)
     if settings.delivery is DeliveryGuarantee.EXACTLY_ONCE:
-        return ExactlyOnce(settings.group, consumer, partial(Publisher, settings.bootstrap))
-    return AtLeastOnce(Publisher(settings.bootstrap), consumer)
+        return ExactlyOnce(settings.group, consumer, publisher)
+    return AtLeastOnce(publisher(), consumer)
 
 
 def faust_app(settings: Settings) -> App:
     return App(
         settings.group,
         broker=[f"pathcast://{server}" for server in settings.bootstrap.split(",")],
+        broker_credentials=_credentials(settings.kafka),
         store="memory://",
         table_standby_replicas=0,  # no tables, and so the plain round-robin assignor
         topic_allow_declare=False,
@@ -128,6 +131,19 @@ def faust_app(settings: Settings) -> App:
         broker_request_timeout=max(MIN_REQUEST_TIMEOUT_S, settings.session_timeout_s * 2),
         consumer_auto_offset_reset="earliest",
     )
+
+
+def _credentials(security: KafkaSecurity) -> faust.auth.Credentials | None:
+    """The same in Faust's words."""
+    context = security.context() if security.tls else None
+    if security.sasl:
+        return faust.SASLCredentials(
+            username=security.user,
+            password=security.password,
+            mechanism=security.mechanism.value,
+            ssl_context=context,
+        )
+    return None if context is None else faust.SSLCredentials(context)
 
 
 def _connect(app: App, settings: Settings) -> None:
@@ -166,7 +182,7 @@ async def serve(settings: Settings, door: Address | None = None) -> None:
     """
     app = build(settings)
     async with _open(door, app.watch):
-        await _work(app)
+        await _work(app, settings)
 
 
 @asynccontextmanager
@@ -180,7 +196,7 @@ async def _open(door: Address | None, watch: Watch) -> AsyncIterator[None]:
         yield
 
 
-async def _work(app: App) -> None:
+async def _work(app: App, settings: Settings) -> None:
     _settle_garbage()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -208,7 +224,8 @@ async def _work(app: App) -> None:
     for task in lives.values():
         task.cancel()
     if failure is not None:
-        raise RuntimeError(f"worker stopped: {failure}") from failure
+        said = kafka_refusal(settings.bootstrap, settings.kafka, failure) or failure
+        raise RuntimeError(f"worker stopped: {said}") from failure
 
 
 def _settle_garbage() -> None:

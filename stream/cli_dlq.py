@@ -7,13 +7,16 @@ import base64
 import heapq
 import time
 from collections import Counter
+from collections.abc import Awaitable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import msgspec
 import typer
 
+from stream.cli_connect import secured
 from stream.cli_options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet
+from stream.connect import PLAIN_KAFKA, KafkaSecurity
 from stream.wire import Record, Topics
 
 if TYPE_CHECKING:
@@ -67,15 +70,17 @@ class Counted(NamedTuple):
 
 
 @app.command("list", help=LIST)
+@secured
 def list_(
     code: Codes = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="how many of the newest to show")] = 20,
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     prefix: Prefix = DEFAULT_PREFIX,
+    security: KafkaSecurity = PLAIN_KAFKA,
     json: Json = False,
 ) -> None:
     with quiet():
-        counted = asyncio.run(_counted(bootstrap, prefix, code or [], limit))
+        counted = asyncio.run(_counted(_box(bootstrap, prefix, security), code or [], limit))
         if json:
             typer.echo(msgspec.json.encode(_listed(counted)))
         else:
@@ -83,17 +88,19 @@ def list_(
 
 
 @app.command(help=SHOW)
+@secured
 def show(
     where: Annotated[str, typer.Argument(metavar="PARTITION:OFFSET", help="of the dead letter topic")],
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     prefix: Prefix = DEFAULT_PREFIX,
+    security: KafkaSecurity = PLAIN_KAFKA,
     json: Json = False,
 ) -> None:
     number, _, offset = where.partition(":")
     if not (number.isdecimal() and offset.isdecimal()):
         raise typer.BadParameter(f"not PARTITION:OFFSET: {where!r}", param_hint="PARTITION:OFFSET")
     with quiet():
-        record = asyncio.run(_record(bootstrap, prefix, (int(number), int(offset))))
+        record = asyncio.run(_record(_box(bootstrap, prefix, security), (int(number), int(offset))))
         if json:
             typer.echo(msgspec.json.encode(_fields(record)))
         else:
@@ -101,21 +108,23 @@ def show(
 
 
 @app.command(help=REPLAY)
+@secured
 def replay(
     code: Codes = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be put back")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     prefix: Prefix = DEFAULT_PREFIX,
+    security: KafkaSecurity = PLAIN_KAFKA,
     json: Json = False,
 ) -> None:
     with quiet():
-        made = asyncio.run(_planned(bootstrap, prefix, code or []))
+        made = asyncio.run(_planned(_box(bootstrap, prefix, security), code or []))
         if made.todo and not dry_run:
             if not yes:
                 _say(made, "to put back", err=True)
                 typer.confirm("put them back?", abort=True, err=True)
-            made = asyncio.run(_put_back(bootstrap, prefix, code or []))
+            made = asyncio.run(_put_back(_box(bootstrap, prefix, security), code or []))
         if json:
             typer.echo(
                 msgspec.json.encode(
@@ -132,14 +141,14 @@ def replay(
             _say(made, "would be put back" if dry_run else "put back")
 
 
-async def _box(bootstrap: str, prefix: str) -> Box:
+async def _box(bootstrap: str, prefix: str, security: KafkaSecurity) -> Box:
     from stream.dlq import Box
 
-    return await Box.open(bootstrap, Topics.of(prefix).dead_letters)
+    return await Box.open(bootstrap, Topics.of(prefix).dead_letters, security)
 
 
-async def _counted(bootstrap: str, prefix: str, codes: list[str], limit: int) -> Counted:
-    box, now_ms = await _box(bootstrap, prefix), time.time() * 1000
+async def _counted(opening: Awaitable[Box], codes: list[str], limit: int) -> Counted:
+    box, now_ms = await opening, time.time() * 1000
     counts: Counter[tuple[str, str, str]] = Counter()
     newest: list[tuple[int, Any, Letter]] = []  # a heap: the oldest of the newest on top
     async for letter in box.letters():
@@ -154,20 +163,20 @@ async def _counted(bootstrap: str, prefix: str, codes: list[str], limit: int) ->
     return Counted(counts, [letter for _, _, letter in sorted(newest, reverse=True)], done)
 
 
-async def _record(bootstrap: str, prefix: str, place: tuple[int, int]) -> Record:
-    return await (await _box(bootstrap, prefix)).record(place)
+async def _record(opening: Awaitable[Box], place: tuple[int, int]) -> Record:
+    return await (await opening).record(place)
 
 
-async def _planned(bootstrap: str, prefix: str, codes: list[str]) -> Plan:
+async def _planned(opening: Awaitable[Box], codes: list[str]) -> Plan:
     from stream.dlq import plan
 
-    return await plan(await _box(bootstrap, prefix), codes)
+    return await plan(await opening, codes)
 
 
-async def _put_back(bootstrap: str, prefix: str, codes: list[str]) -> Plan:
+async def _put_back(opening: Awaitable[Box], codes: list[str]) -> Plan:
     from stream.dlq import put_back
 
-    return await put_back(await _box(bootstrap, prefix), codes)
+    return await put_back(await opening, codes)
 
 
 def _say(made: Plan, what: str, *, err: bool = False) -> None:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from stream.cli_connect import secured
 from stream.cli_options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet
+from stream.connect import PLAIN_KAFKA, KafkaSecurity
 from stream.wire import Topics
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ it is; the worker puts it on the dead letter topic with the reason.
 """
 
 
+@secured
 def feed(
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="what to publish; - is standard input")],
     speedup: Annotated[
@@ -41,6 +44,7 @@ def feed(
     limit: Annotated[int | None, typer.Option(min=1, help="stop after so many records")] = None,
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     prefix: Prefix = DEFAULT_PREFIX,
+    security: KafkaSecurity = PLAIN_KAFKA,
     json: Json = False,
 ) -> None:
     if file != "-" and not Path(file).exists():
@@ -49,7 +53,7 @@ def feed(
 
     topic = Topics.of(prefix).pings
     began = time.monotonic()
-    with quiet(), publisher(bootstrap, topic, linger_ms=5 if speedup else 50) as out:
+    with quiet(), publisher(bootstrap, topic, security, linger_ms=5 if speedup else 50) as out:
         total, rows = _rows(file, speedup)
         if limit is not None:
             total, rows = min(limit, total or limit), islice(rows, limit)

@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
+from stream.cli_connect import secured
 from stream.cli_options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet
+from stream.connect import PLAIN_KAFKA, KafkaSecurity
 from stream.wire import Topics
 
 HELP = """Show forecasts, gap fills or dead letters as they come.
@@ -34,6 +36,7 @@ class Start(StrEnum):
     LATEST = "latest"
 
 
+@secured
 def tail(
     what: Annotated[Output, typer.Argument(help="which output")],
     entity: Annotated[str | None, typer.Option("--entity", help="only this entity's records")] = None,
@@ -44,6 +47,7 @@ def tail(
     ] = True,
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     prefix: Prefix = DEFAULT_PREFIX,
+    security: KafkaSecurity = PLAIN_KAFKA,
     json: Json = False,
 ) -> None:
     from stream.tail import dead_letter_json, dead_letter_line, follow, forecast_line, gapfill_line
@@ -56,7 +60,7 @@ def tail(
     }[what]
     key = None if entity is None else entity.encode()
     with quiet():
-        records = follow(bootstrap, topic, earliest=start is Start.EARLIEST, stop_at_end=not wait)
+        records = follow(bootstrap, topic, security, earliest=start is Start.EARLIEST, stop_at_end=not wait)
         matching = (record for record in records if key is None or record.key == key)
         for record in islice(matching, limit):
             if what is Output.DEAD_LETTERS:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from stream.cli_connect import secured
 from stream.cli_options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet
+from stream.connect import PLAIN_KAFKA, KafkaSecurity
 from stream.wire import Topics
 
 if TYPE_CHECKING:
@@ -24,18 +26,20 @@ HELP = """Show the topics and their partitions; with --create, make those that a
 """
 
 
+@secured
 def topics(
     create: Annotated[bool, typer.Option("--create", help="create the topics that do not exist")] = False,
     partitions: Annotated[int, typer.Option(min=1, max=10_000, help="of each new topic")] = DEFAULT_PARTITIONS,
     replication: Annotated[int, typer.Option(min=1, max=100, help="copies of each new topic")] = 1,
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     prefix: Prefix = DEFAULT_PREFIX,
+    security: KafkaSecurity = PLAIN_KAFKA,
     json: Json = False,
 ) -> None:
     from stream import admin
 
     names = Topics.of(prefix)
-    with quiet(), admin.connected(bootstrap) as client:
+    with quiet(), admin.connected(bootstrap, security) as client:
         created = admin.create(client, names, partitions=partitions, replication=replication) if create else []
         infos = admin.describe(client, names)
     if json:

@@ -13,6 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from stream import crew, killpoints
+from stream.cli_connect import secured
+from stream.connect import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity, redis_refusal, shown
 from stream.door import Address, token
 from stream.settings import DEFAULT_HORIZONS_S, DeliveryGuarantee, Settings
 
@@ -48,6 +50,7 @@ def option(flag: str, env: str, text: str, **more: Any) -> Any:
     return typer.Option(flag, envvar=f"PATHCAST_{env}", help=text, **more)
 
 
+@secured
 def worker(
     bootstrap: Annotated[str, option("--bootstrap", "BOOTSTRAP", "Kafka, host:port[,host:port...]")] = _DEFAULTS[
         "bootstrap"
@@ -92,6 +95,8 @@ def worker(
     metrics: Annotated[
         str, option("--metrics", "METRICS", "serve /metrics, /healthz and /readyz at HOST:PORT, or a loopback PORT")
     ] = "",
+    security: KafkaSecurity = PLAIN_KAFKA,
+    redis_security: RedisSecurity = PLAIN_REDIS,
     workers: Annotated[int, option("--workers", "WORKERS", "processes to start, one per core", min=1, max=256)] = 1,
     log_level: Annotated[str, option("--log-level", "LOG_LEVEL", "debug, info, warning or error")] = "info",
 ) -> None:
@@ -109,6 +114,8 @@ def worker(
         session_timeout_s=session_timeout_s,
         delivery=delivery,
         instance=instance,
+        kafka=security,
+        redis=redis_security,
     )
     killpoints.arm(os.environ.get(killpoints.VARIABLE, ""))
     doors = _doors(metrics, workers)
@@ -193,19 +200,20 @@ def _check(settings: Settings, partitions: int) -> None:
     """Kafka and Redis answer, and the topics exist. Raises ConnectionError, in one line, naming the address."""
     from stream import admin
 
-    _check_redis(settings.redis_url)
-    with admin.connected(settings.bootstrap, timeout_s=CHECK_S) as client:
+    _check_redis(settings.redis_url, settings.redis)
+    with admin.connected(settings.bootstrap, settings.kafka, timeout_s=CHECK_S) as client:
         for name in admin.create(client, settings.topics, partitions=partitions):
             logging.getLogger(__name__).info("created topic %s", name)
 
 
-def _check_redis(url: str) -> None:
+def _check_redis(url: str, security: RedisSecurity) -> None:
     from redis import Redis, RedisError
 
+    access = security.arguments(url)
     try:
-        with Redis.from_url(url, socket_connect_timeout=CHECK_S, socket_timeout=CHECK_S) as client:
+        with Redis.from_url(url, socket_connect_timeout=CHECK_S, socket_timeout=CHECK_S, **access) as client:
             client.ping()
     except (RedisError, OSError, ValueError) as error:
-        raise ConnectionError(
-            f"no Redis answers at {url} ({error}): is it running, and is --redis (PATHCAST_REDIS) right?"
+        raise redis_refusal(url, error) or ConnectionError(
+            f"no Redis answers at {shown(url)} ({error}): is it running, and is --redis (PATHCAST_REDIS) right?"
         ) from error

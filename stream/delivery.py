@@ -36,6 +36,7 @@ from stream import checkpoints, killpoints
 from stream.batch import Limits
 from stream.checkpoints import AWAY, RETRY_S, Checkpoints
 from stream.claim import Claimant
+from stream.connect import Refused
 from stream.engine import Engine
 from stream.seams import Guarantee, InputLog, Owned, PartitionStatus, Piece, Poll, Rebalanced, Status
 from stream.settings import Settings
@@ -208,6 +209,8 @@ class Delivery:
                     return None
                 log.warning("Redis is away (%s): %d records wait for their stored states", error, len(records))
                 await asyncio.sleep(delay_s)
+            except Refused:
+                raise  # no record is at fault, and asked again it would say no again
             except Exception as error:
                 await self._retry(pieces, error)
                 return None
@@ -366,6 +369,8 @@ class Delivery:
                     self._checkpoints.is_away(error)
                 prove = isinstance(error, Fenced)
                 log.warning("cannot take %s over yet: %r", owned.partition, error)
+            except Refused:
+                raise
             except Exception as error:  # a record that put its entity in quarantine, and then no checkpoint was made
                 if careful:
                     raise
@@ -394,7 +399,7 @@ class Delivery:
                 for owned in leaving:
                     if owned.ready and owned.taken == owned.next_offset > owned.saved:
                         await self._engine.checkpoint(owned.partition, owned.epoch, owned.next_offset)
-            except (Fenced, *AWAY) as error:
+            except (Fenced, Refused, *AWAY) as error:
                 log.warning("handing over without a last checkpoint (%s): the next owner replays", error)
             self._lose(leaving)
         for owned in leaving:

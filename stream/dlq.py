@@ -24,7 +24,7 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -34,6 +34,7 @@ from kafka import TopicPartition as PlainTopicPartition
 from kafka.errors import KafkaError as PlainKafkaError
 
 from stream import admin
+from stream.connect import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
 from stream.source import Bounds, Partition, reread
 from stream.wire import ERROR_HEADER_PREFIX, MAX_DEAD_LETTER_BYTES, Headers, Record
 
@@ -101,13 +102,16 @@ class Box:
     bootstrap: str
     topic: str
     bounds: Mapping[int, Bounds]
+    security: KafkaSecurity = PLAIN_KAFKA
 
     @classmethod
-    async def open(cls, bootstrap: str, topic: str) -> Box:
-        """Raises ConnectionError if no broker answers, ValueError if there is no such topic."""
-        with admin.connected(bootstrap) as client:
+    async def open(cls, bootstrap: str, topic: str, security: KafkaSecurity = PLAIN_KAFKA) -> Box:
+        """Raises ConnectionError if no broker answers, Refused if one will not have us, ValueError if there is no such
+        topic."""
+        with admin.connected(bootstrap, security) as client:
             count = admin.partitions_of(client, topic)
-        return cls(bootstrap, topic, await asyncio.to_thread(_bounds, bootstrap, topic, count))
+        shut = cls(bootstrap, topic, {}, security)
+        return replace(shut, bounds=await asyncio.to_thread(_bounds, shut, count))
 
     async def letters(self) -> AsyncIterator[Letter]:
         """All letters, partition by partition, oldest first. Foreign records in the topic are left out."""
@@ -129,17 +133,21 @@ class Box:
 
     async def done(self, codes: Collection[str]) -> dict[str, dict[int, int]]:
         """For each code, by partition, the offset below which its letters have been put back."""
-        return await asyncio.to_thread(_committed, self.bootstrap, self.topic, sorted(self.bounds), sorted(codes))
+        return await asyncio.to_thread(_committed, self, sorted(self.bounds), sorted(codes))
 
     async def _records(self, partition: Partition, start: int, end: int) -> AsyncIterator[Record]:
         try:
             # Letters of a transaction that was aborted never were.
-            chunks = reread(self.bootstrap.split(","), partition, start, end, isolation="read_committed")
+            servers, access = self.bootstrap.split(","), self.security.arguments()
+            chunks = reread(servers, partition, start, end, access=access, isolation="read_committed")
             async for records in chunks:
                 for record in records:
                     yield record
         except KafkaError as error:
-            raise ConnectionError(f"reading {self.topic} at {self.bootstrap} failed: {error!r}") from error
+            raise self.failed(f"reading {self.topic} at {self.bootstrap}", error) from error
+
+    def failed(self, what: str, error: Exception) -> Exception:
+        return kafka_refusal(self.bootstrap, self.security, error) or ConnectionError(f"{what} failed: {error!r}")
 
 
 def group_of(topic: str, code: str) -> str:
@@ -186,7 +194,7 @@ async def plan(box: Box, codes: Collection[str]) -> Plan:
         else:
             put_back.add(letter.source)
             made.todo[letter.place] = letter
-    _check_sources(box.bootstrap, made)
+    _check_sources(box, made)
     return made
 
 
@@ -217,6 +225,7 @@ async def _transactional(box: Box) -> AsyncIterator[AIOKafkaProducer]:
     """A producer that holds the transactional id: every earlier holder is fenced, its transaction is over."""
     producer = AIOKafkaProducer(
         bootstrap_servers=box.bootstrap.split(","),
+        **box.security.arguments(),
         transactional_id=f"{box.topic}.replay",
         acks="all",
         max_request_size=MAX_DEAD_LETTER_BYTES,
@@ -232,7 +241,7 @@ async def _transactional(box: Box) -> AsyncIterator[AIOKafkaProducer]:
     except ProducerFenced as error:
         raise RuntimeError("another replay of this topic has started: it goes on from here") from error
     except KafkaError as error:
-        raise ConnectionError(f"putting letters of {box.topic} back failed: {error!r}") from error
+        raise box.failed(f"putting letters of {box.topic} back", error) from error
 
 
 async def _send(
@@ -263,43 +272,44 @@ async def _sent(producer: AIOKafkaProducer, letter: Letter) -> asyncio.Future[An
     return sent
 
 
-def _check_sources(bootstrap: str, made: Plan) -> None:
+def _check_sources(box: Box, made: Plan) -> None:
     """Raises ValueError, before anything is sent, if a source partition does not exist any more."""
     highest: Counter[str] = Counter()
     for letter in made.todo.values():
         highest[letter.source.topic] = max(highest[letter.source.topic], letter.source.partition)
     if not highest:
         return
-    with admin.connected(bootstrap) as client:
+    with admin.connected(box.bootstrap, box.security) as client:
         for info in admin.describe(client, highest):
             if info.partitions is None or info.partitions <= highest[info.name]:
                 has = "does not exist" if info.partitions is None else f"has {info.partitions} partitions"
                 raise ValueError(f"letters came from {info.name}/{highest[info.name]}, but that topic {has} now")
 
 
-def _bounds(bootstrap: str, topic: str, count: int) -> dict[int, Bounds]:
-    with _plain(bootstrap, None) as consumer:
-        tps = [PlainTopicPartition(topic, number) for number in range(count)]
+def _bounds(box: Box, count: int) -> dict[int, Bounds]:
+    with _plain(box, None) as consumer:
+        tps = [PlainTopicPartition(box.topic, number) for number in range(count)]
         begins, ends = consumer.beginning_offsets(tps), consumer.end_offsets(tps)
         return {tp.partition: Bounds(begins[tp], ends[tp]) for tp in tps}
 
 
-def _committed(bootstrap: str, topic: str, numbers: Sequence[int], codes: Sequence[str]) -> dict[str, dict[int, int]]:
+def _committed(box: Box, numbers: Sequence[int], codes: Sequence[str]) -> dict[str, dict[int, int]]:
     done: dict[str, dict[int, int]] = {}
     for code in codes:
         # read_committed: the broker answers when no transaction on these offsets is open any more.
-        with _plain(bootstrap, group_of(topic, code)) as consumer:
-            marks = {number: consumer.committed(PlainTopicPartition(topic, number)) for number in numbers}
+        with _plain(box, group_of(box.topic, code)) as consumer:
+            marks = {number: consumer.committed(PlainTopicPartition(box.topic, number)) for number in numbers}
             done[code] = {number: mark for number, mark in marks.items() if mark is not None}
     return done
 
 
 @contextmanager
-def _plain(bootstrap: str, group: str | None) -> Iterator[KafkaConsumer]:
+def _plain(box: Box, group: str | None) -> Iterator[KafkaConsumer]:
     """A consumer that asks and never joins."""
     try:
         consumer = KafkaConsumer(
-            bootstrap_servers=bootstrap.split(","),
+            bootstrap_servers=box.bootstrap.split(","),
+            **box.security.arguments(),
             group_id=group,
             enable_auto_commit=False,
             isolation_level="read_committed",
@@ -310,4 +320,4 @@ def _plain(bootstrap: str, group: str | None) -> Iterator[KafkaConsumer]:
         finally:
             consumer.close()
     except PlainKafkaError as error:
-        raise ConnectionError(f"asking Kafka at {bootstrap} failed: {error}") from error
+        raise box.failed(f"asking Kafka at {box.bootstrap}", error) from error

@@ -14,6 +14,7 @@ from kafka.errors import KafkaError, MessageSizeTooLargeError
 
 from stream import admin
 from stream.adapters.files import Row
+from stream.connect import PLAIN_KAFKA, KafkaSecurity, Refused, kafka_refusal
 
 FLUSH_EVERY = 10_000  # records in flight at most: a slow broker slows the reading, and memory stays flat
 DELIVERY_S = 30.0  # a record that the broker has not taken by then is a failure, not a delay
@@ -44,12 +45,14 @@ def paced(rows: Iterable[Row], speedup: float) -> Iterator[tuple[float, Row]]:
 
 
 class Publisher:
-    """Sends rows to one topic. Raises ConnectionError, in one line, as soon as the broker has failed to take one."""
+    """Sends rows to one topic. As soon as the broker has failed to take one, raises what `refusal` makes of that, or
+    ConnectionError, in one line."""
 
-    def __init__(self, producer: Any, topic: str) -> None:
+    def __init__(self, producer: Any, topic: str, refusal: Callable[[Exception], Refused | None]) -> None:
         self.fed = Fed()
         self._producer = producer
         self._topic = topic
+        self._refusal = refusal
         self._failure: Exception | None = None
 
     def send(self, row: Row) -> None:
@@ -81,18 +84,24 @@ class Publisher:
     def _remember(self, error: Exception) -> None:
         self._failure = error
 
-    def _failed(self, error: Exception) -> ConnectionError:
-        return ConnectionError(f"the broker stopped taking records after {self.fed.sent:,}: {error or repr(error)}")
+    def _failed(self, error: Exception) -> Exception:
+        return self._refusal(error) or ConnectionError(
+            f"the broker stopped taking records after {self.fed.sent:,}: {error or repr(error)}"
+        )
 
 
 @contextmanager
-def publisher(bootstrap: str, topic: str, *, linger_ms: int = 5) -> Iterator[Publisher]:
-    """A Publisher to an existing topic. Raises ConnectionError if no broker answers, ValueError if no such topic."""
-    with admin.connected(bootstrap) as client:
+def publisher(
+    bootstrap: str, topic: str, security: KafkaSecurity = PLAIN_KAFKA, *, linger_ms: int = 5
+) -> Iterator[Publisher]:
+    """A Publisher to an existing topic. Raises ConnectionError if no broker answers, Refused if one will not have us,
+    ValueError if there is no such topic."""
+    with admin.connected(bootstrap, security) as client:
         admin.partitions_of(client, topic)
     try:
         producer = KafkaProducer(
             bootstrap_servers=bootstrap.split(","),
+            **security.arguments(),
             bootstrap_timeout_ms=int(admin.CONNECT_S * 1000),
             max_block_ms=int(DELIVERY_S * 1000),
             delivery_timeout_ms=int(DELIVERY_S * 1000),
@@ -103,7 +112,7 @@ def publisher(bootstrap: str, topic: str, *, linger_ms: int = 5) -> Iterator[Pub
     except KafkaError as error:
         raise admin.unreachable(bootstrap, error) from error
     try:
-        yield Publisher(producer, topic)
+        yield Publisher(producer, topic, lambda error: kafka_refusal(bootstrap, security, error))
     finally:
         producer.close(timeout=2.0)
 

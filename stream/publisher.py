@@ -11,10 +11,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaConnectionError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import OffsetAndMetadata
 
 from stream import killpoints
+from stream.connect import PLAIN_KAFKA, KafkaSecurity, check_access
 from stream.source import Mark, Partition
 from stream.wire import MAX_DEAD_LETTER_BYTES, Outgoing
 
@@ -34,10 +36,15 @@ class Publisher:
     than the model does.
     """
 
-    def __init__(self, bootstrap: str, transactional_id: str | None = None) -> None:
+    def __init__(
+        self, bootstrap: str, transactional_id: str | None = None, *, security: KafkaSecurity = PLAIN_KAFKA
+    ) -> None:
         """With a `transactional_id`, `start` ends every other producer of that id, and settles its transaction."""
+        self._bootstrap = bootstrap
+        self._security = security
         self._producer = AIOKafkaProducer(
             bootstrap_servers=bootstrap.split(","),
+            **security.arguments(),
             acks="all",
             transactional_id=transactional_id,
             enable_idempotence=True,  # a retry after a lost answer neither doubles nor reorders
@@ -48,7 +55,12 @@ class Publisher:
         )
 
     async def start(self) -> None:
-        await self._producer.start()
+        """Raises Refused if a broker will not have us, KafkaError for all else."""
+        try:
+            await self._producer.start()
+        except KafkaConnectionError:  # which is all that aiokafka says, whatever the brokers said
+            await asyncio.to_thread(check_access, self._bootstrap, self._security)
+            raise
 
     async def close(self) -> None:
         await self._producer.stop()

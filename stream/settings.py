@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from stream.connect import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
 from stream.wire import Topics
 
 DEFAULT_HORIZONS_S = (60.0, 300.0, 900.0)
@@ -23,7 +24,7 @@ class Settings:
     """One worker's settings."""
 
     bootstrap: str = "127.0.0.1:9092"  # Kafka, host:port[,host:port...]
-    redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_url: str = field(default="redis://127.0.0.1:6379/0", repr=False)  # it may hold a password
     weights: str = "small"  # a bundled name or a directory
     group: str = "pathcast"  # the Kafka consumer group: its workers share the partitions
     prefix: str = "pathcast"  # of every topic
@@ -36,6 +37,8 @@ class Settings:
     session_timeout_s: float = 10.0  # how soon the group sees a dead worker
     delivery: DeliveryGuarantee = DeliveryGuarantee.AT_LEAST_ONCE
     instance: str = ""  # a static member's name: it keeps its partitions over a restart within the session timeout
+    kafka: KafkaSecurity = PLAIN_KAFKA
+    redis: RedisSecurity = PLAIN_REDIS
     topics: Topics = field(init=False)
 
     def __post_init__(self) -> None:

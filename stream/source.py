@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Literal, NamedTuple
 
@@ -17,6 +17,7 @@ Isolation = Literal["read_uncommitted", "read_committed"]
 # Feeders may write in transactions (`pathcast dlq replay` does): what they took back never was a ping.
 INPUT_ISOLATION: Final = "read_committed"
 
+NO_ACCESS: Mapping[str, Any] = {}  # to brokers that ask for none
 EPOCH: Final = "epoch="
 STALL_S = 60.0  # no record and no progress for so long while some must come: the broker is not well
 REPLAY_CHUNK = 2_000  # records a time: some 2 MB, and short enough that other partitions get their turn
@@ -58,10 +59,13 @@ def record_of(raw: Any, seen_ms: float) -> Record:
 
 
 @asynccontextmanager
-async def _reader(bootstrap: Sequence[str], isolation: Isolation) -> AsyncIterator[AIOKafkaConsumer]:
+async def _reader(
+    bootstrap: Sequence[str], access: Mapping[str, Any], isolation: Isolation
+) -> AsyncIterator[AIOKafkaConsumer]:
     header_names.tolerate()
     consumer = AIOKafkaConsumer(
         bootstrap_servers=list(bootstrap),
+        **access,
         enable_auto_commit=False,
         isolation_level=isolation,
         auto_offset_reset="earliest",  # records that retention has deleted meanwhile cannot be replayed
@@ -74,9 +78,17 @@ async def _reader(bootstrap: Sequence[str], isolation: Isolation) -> AsyncIterat
 
 
 async def reread(
-    bootstrap: Sequence[str], partition: Partition, start: int, end: int, *, isolation: Isolation = INPUT_ISOLATION
+    bootstrap: Sequence[str],
+    partition: Partition,
+    start: int,
+    end: int,
+    *,
+    access: Mapping[str, Any] = NO_ACCESS,
+    isolation: Isolation = INPUT_ISOLATION,
 ) -> AsyncIterator[list[Record]]:
     """The records of [start, end) that still exist, in order, in chunks. Joins no group, commits nothing.
+
+    `access` is what else aiokafka needs to get in (`stream.connect`).
 
     Raises:
         RuntimeError: the broker hands out nothing more before `end`.
@@ -84,7 +96,7 @@ async def reread(
     if start >= end:
         return  # aiokafka's `stop` raises CancelledError in a consumer that never came to fetch
     tp = TopicPartition(*partition)
-    async with _reader(bootstrap, isolation) as consumer:
+    async with _reader(bootstrap, access, isolation) as consumer:
         consumer.assign([tp])
         consumer.seek(tp, start)
         moved_at = time.monotonic()

@@ -21,9 +21,8 @@ import struct
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, cast
 
-from redis.asyncio import Redis
-
 from stream import killpoints
+from stream.redis_client import client
 from stream.settings import Settings
 
 Partition = tuple[str, int]  # topic, number
@@ -249,15 +248,21 @@ return stored
 
 
 class RedisStore:
-    """Checkpoints in Redis or Valkey. Raises redis.RedisError or OSError while the server cannot be reached."""
+    """Checkpoints in Redis or Valkey.
+
+    Raises redis.RedisError or OSError while the server cannot be reached, `connect.Refused` if it says no.
+    """
 
     def __init__(self, settings: Settings) -> None:
         if set(settings.group) & set("{}|"):
             raise ValueError(f"the group's name must not contain any of {{ }} |, got {settings.group!r}")
         self._group = settings.group
         self._ttl_ms = settings.state_ttl_s * 1000
-        self._redis = Redis.from_url(
-            settings.redis_url, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=CALL_TIMEOUT_S
+        self._redis = client(
+            settings.redis_url,
+            settings.redis,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            socket_timeout=CALL_TIMEOUT_S,
         )
         self._claim = self._redis.register_script(_CLAIM)
         self._get = self._redis.register_script(_GET)

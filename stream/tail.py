@@ -13,21 +13,25 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from stream import admin
+from stream.connect import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
 from stream.wire import ERROR_HEADER_PREFIX, Forecast, GapFill, loads_forecast, loads_gapfill
 
 POLL_MS = 250  # how long Ctrl-C waits at most
 COMPASS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
 
 
-def follow(bootstrap: str, topic: str, *, earliest: bool, stop_at_end: bool) -> Iterator[Any]:
+def follow(
+    bootstrap: str, topic: str, security: KafkaSecurity = PLAIN_KAFKA, *, earliest: bool, stop_at_end: bool
+) -> Iterator[Any]:
     """The topic's records, partition by partition as they come; endless, unless `stop_at_end`: then up to where the
-    topic ended when we looked. Raises ConnectionError if no broker answers, ValueError if there is no such topic."""
-    with admin.connected(bootstrap) as client:
+    topic ended when we looked. Raises ConnectionError if no broker answers, Refused if one will not have us,
+    ValueError if there is no such topic."""
+    with admin.connected(bootstrap, security) as client:
         partitions = admin.partitions_of(client, topic)
     assigned = [TopicPartition(topic, number) for number in range(partitions)]
-    timeouts = {"bootstrap_timeout_ms": int(admin.CONNECT_S * 1000)}
+    access = {**security.arguments(), "bootstrap_timeout_ms": int(admin.CONNECT_S * 1000)}
     # No group: a look must not take partitions from anybody, nor leave offsets behind.
-    consumer = KafkaConsumer(bootstrap_servers=bootstrap.split(","), enable_auto_commit=False, **timeouts)
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap.split(","), enable_auto_commit=False, **access)
     try:
         consumer.assign(assigned)
         if earliest:
@@ -41,7 +45,8 @@ def follow(bootstrap: str, topic: str, *, earliest: bool, stop_at_end: bool) -> 
             if stop_at_end and all(consumer.position(tp) >= end for tp, end in ends.items()):
                 return
     except KafkaError as error:
-        raise ConnectionError(f"reading {topic} at {bootstrap} failed: {error}") from error
+        refusal = kafka_refusal(bootstrap, security, error)
+        raise refusal or ConnectionError(f"reading {topic} at {bootstrap} failed: {error}") from error
     finally:
         consumer.close()
 

@@ -191,8 +191,9 @@ class Consumer(driver.Consumer):
 
     def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[list[Record]]:
         """The records of [start, end) that still exist, by a consumer of its own: this one's position stays."""
-        url = cast(driver.Transport, self.transport).url
-        return reread(driver.server_list(url, driver.Transport.default_port), partition, start, end)
+        url, conf = cast(driver.Transport, self.transport).url, self.app.conf
+        access = driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context)
+        return reread(driver.server_list(url, driver.Transport.default_port), partition, start, end, access=access)
 
     @property
     def _kafka(self) -> aiokafka.AIOKafkaConsumer:

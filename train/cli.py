@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stream.cli_connect import secured
+from stream.connect import PLAIN_KAFKA, KafkaSecurity
 from train.cli_data import (
     BootstrapOption,
     ColumnsOption,
@@ -112,6 +114,7 @@ class Part(StrEnum):
     all = "all"
 
 
+@secured
 def train(
     out: Annotated[Path, typer.Option("--out", file_okay=False, help="where weights and checkpoints go")],
     data: SomeFiles = None,
@@ -123,6 +126,7 @@ def train(
     ] = None,
     from_topic: TopicOption = None,
     bootstrap: BootstrapOption = "127.0.0.1:9092",
+    security: KafkaSecurity = PLAIN_KAFKA,
     size: Annotated[str, typer.Option("--size", help="small, base, or a config.json")] = "small",
     settings: Annotated[
         list[str] | None,
@@ -198,7 +202,7 @@ def train(
     with progress.watching(tensorboard) as watch:
         with read_watch() as reading:
             if from_topic is not None:
-                sources.append(topic_snapshot(from_topic, bootstrap, cache, reading))
+                sources.append(topic_snapshot(from_topic, bootstrap, security, cache, reading))
             corpus = load([*sources, *(invented or [])], cache, reading=reading)
         splits = _splits(corpus)
         facts = {

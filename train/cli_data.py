@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from stream.connect import KafkaSecurity
     from train.sources import Source
 
 LOG_EVERY_S = 10.0  # between two lines where there is no terminal; what is read faster is read without a word
@@ -59,14 +60,16 @@ def sources_of(given: Sequence[str], columns: str | None) -> list[Source]:
     return sources
 
 
-def topic_snapshot(topic: str, bootstrap: str, cache: Path | None, reading: Callable[[str, float], None]) -> Source:
+def topic_snapshot(
+    topic: str, bootstrap: str, security: KafkaSecurity, cache: Path | None, reading: Callable[[str, float], None]
+) -> Source:
     """The topic's pings as a Parquet file beside the corpora, and where it is said on stderr."""
     from train.data import default_cache
     from train.readers.topic import snapshot
     from train.sources import parse
 
     directory = default_cache() if cache is None else cache
-    path = snapshot(topic, bootstrap, directory, lambda share: reading(topic, share))
+    path = snapshot(topic, bootstrap, directory, lambda share: reading(topic, share), security)
     typer.echo(f"topic {topic}: now in {path}", err=True)
     return parse(path)
 

@@ -103,11 +103,12 @@ def redis_binary() -> Path:
 
 
 @contextmanager
-def apache_kafka(say: Say, jvm: Sequence[str] = JVM_QUICK) -> Iterator[str]:
-    """The bootstrap address of an Apache Kafka of our own. Raises Unavailable."""
+def apache_kafka(say: Say, jvm: Sequence[str] = JVM_QUICK, more: str = "") -> Iterator[str]:
+    """The bootstrap address of an Apache Kafka of our own; `more` are properties besides PROPERTIES, or instead of
+    some, with the same places to fill in. Raises Unavailable."""
     java = java_command()
     with ExitStack() as stack:
-        server, port = stack.enter_context(_kraft(java, _jars(say), jvm))
+        server, port = stack.enter_context(_kraft(java, _jars(say), jvm, more))
         if not _up(server, port):
             raise Unavailable(f"Apache Kafka did not come up within {START_S:.0f} s: {server.log_tail(3)}")
         yield f"{embedded.HOST}:{port}"
@@ -175,11 +176,11 @@ def _maven(command: list[str], log: Path, say: Say) -> None:
 
 
 @contextmanager
-def _kraft(java: str, jars: Path, jvm: Sequence[str]) -> Iterator[tuple[Supervised, int]]:
+def _kraft(java: str, jars: Path, jvm: Sequence[str], more: str) -> Iterator[tuple[Supervised, int]]:
     home = Path(tempfile.mkdtemp(prefix="pathcast-kafka-"))
     port, controller = embedded.free_port(), embedded.free_port()
     config = home / "server.properties"
-    config.write_text(PROPERTIES.format(port=port, controller=controller, data=home / "data"))
+    config.write_text((PROPERTIES + more).format(port=port, controller=controller, data=home / "data"))
     run = [java, "-cp", f"{jars}/*", *jvm, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
     storage = ["kafka.tools.StorageTool", "format", "-t", uuid.uuid4().hex[:22], "-c", str(config)]
     formatted = subprocess.run([*run, *storage], capture_output=True, text=True, timeout=60, check=False)

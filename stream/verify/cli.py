@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
+from stream.cli_connect import secured
 from stream.cli_options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet
+from stream.connect import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
 from stream.settings import DEFAULT_HORIZONS_S, DeliveryGuarantee, Settings
 from stream.verify.compare import DEFAULT_M
 
@@ -45,9 +48,12 @@ class Numbers(StrEnum):
     CLOSE = "close"
 
 
+@secured
 def verify(
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     prefix: Prefix = DEFAULT_PREFIX,
+    security: KafkaSecurity = PLAIN_KAFKA,
+    redis_security: RedisSecurity = PLAIN_REDIS,
     group: Annotated[
         str, typer.Option("--group", envvar="PATHCAST_GROUP", help="the workers' consumer group")
     ] = Settings.group,
@@ -81,6 +87,7 @@ def verify(
     json: Json = False,
 ) -> None:
     settings = _settings(bootstrap, prefix, group, weights, horizons, redis)
+    settings = replace(settings, kafka=security, redis=redis_security)
     with quiet():
         from stream.verify.compare import Tolerance
         from stream.verify.log import Start

@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from stream import admin
+from stream.connect import kafka_refusal
 from stream.settings import Settings
 from stream.source import Bounds, Isolation, Partition
 from stream.verify.published import Span
@@ -59,6 +60,7 @@ async def _asking(settings: Settings, isolation: Isolation) -> AsyncIterator[AIO
     """A consumer that asks and never joins: the group keeps its partitions. Raises ConnectionError."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.bootstrap.split(","),
+        **settings.kafka.arguments(),
         group_id=settings.group,
         enable_auto_commit=False,
         isolation_level=isolation,
@@ -70,7 +72,8 @@ async def _asking(settings: Settings, isolation: Isolation) -> AsyncIterator[AIO
         finally:
             await consumer.stop()
     except KafkaError as error:
-        raise ConnectionError(f"asking Kafka at {settings.bootstrap} failed: {error!r}") from error
+        refusal = kafka_refusal(settings.bootstrap, settings.kafka, error)
+        raise refusal or ConnectionError(f"asking Kafka at {settings.bootstrap} failed: {error!r}") from error
 
 
 async def outlook(
@@ -85,7 +88,7 @@ async def outlook(
         ValueError: a topic does not exist.
     """
     pings = settings.topics.pings
-    with admin.connected(settings.bootstrap) as client:
+    with admin.connected(settings.bootstrap, settings.kafka) as client:
         counts = {topic: admin.partitions_of(client, topic) for topic in (pings, *outputs)}
     async with _asking(settings, isolation) as consumer:
         numbers = [TopicPartition(pings, number) for number in range(counts[pings])]

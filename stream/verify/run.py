@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 
 from model.api import Predictor
 from stream import admin
+from stream.connect import kafka_refusal, shown
 from stream.engine import Engine
 from stream.settings import Settings
 from stream.source import INPUT_ISOLATION, Isolation, Partition, reread
@@ -62,9 +63,11 @@ async def verified(settings: Settings, wanted: Wanted, show: Show) -> Report:
     try:
         report = await _Run(settings, wanted, predictor, store, show).report()
     except KafkaError as error:
-        raise ConnectionError(f"reading Kafka at {settings.bootstrap} failed: {error!r}") from error
+        refusal = kafka_refusal(settings.bootstrap, settings.kafka, error)
+        raise refusal or ConnectionError(f"reading Kafka at {settings.bootstrap} failed: {error!r}") from error
     except RedisError as error:
-        raise ConnectionError(f"no Redis answers at {settings.redis_url} ({error}): is --redis right?") from error
+        where = shown(settings.redis_url)
+        raise ConnectionError(f"no Redis answers at {where} ({error}): is --redis right?") from error
     finally:
         if store is not None:
             await store.close()
@@ -127,7 +130,7 @@ class _Run:
         """Where each partition's checkpoint stands."""
         if self._store is None:
             return {}
-        with admin.connected(self._settings.bootstrap) as client:
+        with admin.connected(self._settings.bootstrap, self._settings.kafka) as client:
             numbers = range(admin.partitions_of(client, self._pings))
         return {number: (await self._store.peek((self._pings, number))).next_offset for number in numbers}
 
@@ -182,4 +185,5 @@ class _Run:
         self, partition: Partition, start: int, end: int, isolation: Isolation | None = None
     ) -> AsyncIterator[list[Record]]:
         servers = self._settings.bootstrap.split(",")
-        return reread(servers, partition, start, end, isolation=isolation or self._wanted.isolation)
+        level = isolation or self._wanted.isolation
+        return reread(servers, partition, start, end, access=self._settings.kafka.arguments(), isolation=level)

@@ -17,6 +17,7 @@ from faulty import POISON_MPS, FaultyAdvance
 from model.api import Predictor
 from stream import checkpoints
 from stream import delivery as delivery_module
+from stream.connect import Refused
 from stream.delivery import Delivery
 from stream.engine import Engine
 from stream.guarantees import AtLeastOnce
@@ -386,6 +387,31 @@ async def test_a_batch_waits_while_redis_cannot_give_its_states(kafka: Kafka, st
         await until(lambda: len(retired) == 6)
     assert store.reads_to_fail == 0
     assert kafka.answered == list(range(6))
+
+
+class Refusing(MemoryStore):
+    """A store that answers, and says no: by one of its methods."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__()
+        self.asked = 0
+
+        async def refuse(*_: object, **__: object) -> None:
+            self.asked += 1
+            raise Refused("NOPERM")
+
+        setattr(self, method, refuse)
+
+
+@pytest.mark.parametrize("method", ["claim", "get_many", "put_many"])
+async def test_a_store_that_says_no_ends_the_worker_and_is_not_waited_for(kafka: Kafka, method: str) -> None:
+    store = Refusing(method)
+    delivery = worker(kafka, store)
+    async with running(delivery, P0) as pump:
+        await feed(delivery, kafka, records(0, 3))
+        with pytest.raises(Refused, match="NOPERM"):
+            await asyncio.wait_for(pump, 30)
+    assert store.asked == 1
 
 
 async def test_answers_go_on_while_redis_refuses_checkpoints_until_too_much_is_unsaved(

@@ -24,6 +24,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from stream.connect import PLAIN_KAFKA, KafkaSecurity, check_access, kafka_refusal
 from stream.wire import MAX_ENTITY_ID_CHARS, Ping
 from train.readers.columns import DROPPED
 from train.readers.gathered import Progress
@@ -44,20 +45,25 @@ COLUMNS: Final = {
 _PING: Final = msgspec.json.Decoder(Ping)
 
 
-def snapshot(topic: str, bootstrap: str, directory: Path, progress: Progress) -> Path:
+def snapshot(
+    topic: str, bootstrap: str, directory: Path, progress: Progress, security: KafkaSecurity = PLAIN_KAFKA
+) -> Path:
     """Read the topic up to where it ends now, into `<directory>/<topic>-<contents>.parquet`; its path.
 
-    Raises ConnectionError if no broker answers or it stops answering, ValueError if there is no such topic or no ping
-    in it. Records that are no canonical pings are counted in the file, and so in the corpus' `dropped`.
+    Raises ConnectionError if no broker answers or it stops answering, Refused if one will not have us, ValueError if
+    there is no such topic or no ping in it. Records that are no canonical pings are counted in the file, and so in the
+    corpus' `dropped`.
     """
+    check_access(bootstrap, security)
     quiet = logging.getLogger("aiokafka")
     level = quiet.level
     quiet.setLevel(logging.CRITICAL + 1)  # what goes wrong reaches us as an exception
     try:
-        found = asyncio.run(_read(topic, bootstrap, progress))
+        found = asyncio.run(_read(topic, bootstrap, progress, security))
     except (KafkaError, TimeoutError) as error:
         reason = str(error) or type(error).__name__
-        raise ConnectionError(f"reading {topic} at {bootstrap} failed: {reason}") from error
+        refusal = kafka_refusal(bootstrap, security, error)
+        raise refusal or ConnectionError(f"reading {topic} at {bootstrap} failed: {reason}") from error
     finally:
         quiet.setLevel(level)
     if found.pings == 0:
@@ -114,15 +120,16 @@ def _ping(value: bytes | None) -> Ping | None:
     return ping if named and ping.ts >= MIN_TS_MS else None
 
 
-async def _read(topic: str, bootstrap: str, progress: Progress) -> _Found:
-    found = _Found()
+async def _read(topic: str, bootstrap: str, progress: Progress, security: KafkaSecurity) -> _Found:
+    found, access = _Found(), security.arguments()
     # No group: a look must not take partitions from anybody, nor leave offsets behind.
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap.split(","), enable_auto_commit=False, auto_offset_reset="earliest"
+        bootstrap_servers=bootstrap.split(","), **access, enable_auto_commit=False, auto_offset_reset="earliest"
     )
     try:
         await asyncio.wait_for(consumer.start(), CONNECT_S)
-        partitions = sorted(TopicPartition(topic, number) for number in await _partitions(consumer, topic, bootstrap))
+        numbers = await _partitions(consumer, topic, bootstrap, access)
+        partitions = sorted(TopicPartition(topic, number) for number in numbers)
         begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
         total, done = max(1, sum(ends.values()) - sum(begins.values())), 0
         for partition in partitions:
@@ -135,12 +142,12 @@ async def _read(topic: str, bootstrap: str, progress: Progress) -> _Found:
     return found
 
 
-async def _partitions(consumer: Any, topic: str, bootstrap: str) -> set[int]:
+async def _partitions(consumer: Any, topic: str, bootstrap: str, access: dict[str, Any]) -> set[int]:
     # Asked for among all topics: to ask for one by name may create it.
     if topic not in await consumer.topics():
         raise ValueError(f"there is no topic {topic} at {bootstrap}")
     # From the admin: `topics` leaves no trace in what the consumer's `partitions_for_topic` knows of Apache Kafka.
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap.split(","))
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap.split(","), **access)
     await asyncio.wait_for(admin.start(), CONNECT_S)
     try:
         (described,) = await admin.describe_topics([topic])
