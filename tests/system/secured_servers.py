@@ -1,0 +1,188 @@
+"""Kafka and Redis as they should be run where others can reach them: TLS, users, rights. Tests import this; it tests
+nothing itself. What each user may is what deploy/SECURITY.md says, read from there, so that the page cannot drift."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import redis
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from kafka import KafkaAdminClient
+from kafka.admin import (
+    ACL,
+    ACLOperation,
+    ACLPermissionType,
+    ACLResourcePatternType,
+    ResourcePattern,
+    ResourceType,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
+
+from stream.bench.servers import apache_kafka
+from stream.embedded import HOST, free_port
+from stream.supervisor import Supervised
+
+PAGE = Path(__file__).parents[2] / "deploy" / "SECURITY.md"
+MUTE = "mute"  # may all that a worker may, but write forecasts
+KAFKA_PASSWORD = "kafka secret, with = and , in it"
+REDIS_PASSWORD = "redis/secret#with@all:that%URLs escape"
+START_S = 15.0
+KINDS = {
+    "Topic": ResourceType.TOPIC,
+    "Group": ResourceType.GROUP,
+    "TransactionalId": ResourceType.TRANSACTIONAL_ID,
+}
+
+
+class Papers(NamedTuple):
+    """Files of one certificate authority, and of what it signed for HOST."""
+
+    ca: Path
+    good: Path  # certificate chain and key
+    expired: Path
+
+
+class Secured(NamedTuple):
+    plain: str  # for the test alone: who comes here may do everything
+    bootstrap: str
+    expired_bootstrap: str  # the same broker, with a certificate that was good yesterday
+    redis_port: int
+    expired_redis_port: int
+    ca: Path
+    stranger: Path  # a CA that signed nothing of theirs
+
+    def redis_admin(self) -> redis.Redis:
+        """As whoever set it up."""
+        return redis.Redis(HOST, self.redis_port, ssl=True, ssl_ca_certs=str(self.ca), password="admin's")
+
+
+def papers(folder: Path) -> Papers:
+    authority, yesterday = trustme.CA(), datetime.now(UTC) - timedelta(days=1)
+    made = Papers(folder / "ca.pem", folder / "good.pem", folder / "expired.pem")
+    folder.mkdir()
+    authority.cert_pem.write_to_path(str(made.ca))
+    expired = {"not_before": yesterday - timedelta(days=1), "not_after": yesterday}
+    for path, leaf in ((made.good, authority.issue_cert(HOST)), (made.expired, authority.issue_cert(HOST, **expired))):
+        key = load_pem_private_key(leaf.private_key_pem.bytes(), None)
+        pkcs8 = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())  # the one form that Kafka reads
+        path.write_bytes(pkcs8 + b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
+    return made
+
+
+@contextmanager
+def running(say: Callable[[str], None], folder: Path) -> Iterator[Secured]:
+    """Raises Unavailable if there is no Java or no jars; a Redis server must be on PATH."""
+    made, stranger = papers(folder / "papers"), folder / "stranger.pem"
+    trustme.CA().cert_pem.write_to_path(str(stranger))
+    secure, expired = free_port(), free_port()
+    more = LISTENERS.replace("<secure>", str(secure)).replace("<expired>", str(expired))
+    more = more.replace("<good.pem>", str(made.good)).replace("<expired.pem>", str(made.expired))
+    with (
+        apache_kafka(say, more=more) as plain,
+        _redis(made.good, made.ca) as redis_port,
+        _redis(made.expired, None) as expired_redis_port,
+    ):
+        yield Secured(plain, f"{HOST}:{secure}", f"{HOST}:{expired}", redis_port, expired_redis_port, made.ca, stranger)
+
+
+def admit(secured: Secured, prefix: str) -> None:
+    """Give Kafka's users their passwords and rights, for one prefix and the group of the same name."""
+    admin = KafkaAdminClient(bootstrap_servers=secured.plain)
+    acls = list(_kafka_acls(prefix))
+    users = [
+        UserScramCredentialUpsertion(user, ScramMechanism.SCRAM_SHA_512, password=KAFKA_PASSWORD)
+        for user in sorted({acl.principal.removeprefix("User:") for acl in acls})
+    ]
+    refused = {user: why for user, why in admin.alter_user_scram_credentials(users).items() if why is not None}
+    assert not refused, refused
+    made = admin.create_acls(acls)
+    assert not made["failed"], made["failed"]
+    admin.close()
+
+
+def _kafka_acls(prefix: str) -> Iterator[ACL]:
+    """The rows of SECURITY.md's table: | user | resource | name | operations | for |. And those of MUTE."""
+    rows = re.findall(
+        r"^\| (\w+) \| (Topic|Group|TransactionalId) \| `(\S+)` \| ([^|]+) \|", PAGE.read_text(), re.MULTILINE
+    )
+    assert rows, f"no rights in {PAGE}"
+    for user, kind, name, operations in rows:
+        how = ACLResourcePatternType.PREFIXED if name.endswith("*") else ACLResourcePatternType.LITERAL
+        named = re.sub("^pathcast", prefix, name.removesuffix("*").replace(r"\|", "|"))  # as Markdown has it in tables
+        resource = ResourcePattern(KINDS[kind], named, how)
+        for word in operations.split(","):
+            operation = ACLOperation[word.strip().upper()]
+            yield ACL(f"User:{user}", "*", operation, ACLPermissionType.ALLOW, resource)
+            if user == "worker" and name != "pathcast.forecasts.v1":
+                yield ACL(f"User:{MUTE}", "*", operation, ACLPermissionType.ALLOW, resource)
+
+
+def redis_rules() -> list[tuple[str, str]]:
+    """The users of SECURITY.md's Redis ACL, each with its rights."""
+    found = re.findall(r"^user (\w+) on >\S+ (.+)$", PAGE.read_text(), re.MULTILINE)
+    assert found, f"no users in {PAGE}"
+    return found
+
+
+@contextmanager
+def _redis(certificate: Path, ca: Path | None) -> Iterator[int]:
+    """Its TLS port; it has no other. With `ca`, wait until it answers as one that we trust."""
+    binary = shutil.which("redis-server")
+    assert binary is not None, "no redis-server on PATH"
+    port, log = free_port(), certificate.with_suffix(".redis.log")
+    command = [binary, "--port", "0", "--tls-port", str(port), "--bind", HOST, "--save", "", "--appendonly", "no"]
+    command += ["--tls-cert-file", str(certificate), "--tls-key-file", str(certificate), "--tls-auth-clients", "no"]
+    command += ["--requirepass", "admin's", "--dir", str(certificate.parent)]
+    server = Supervised(command, log=log)
+    try:
+        checks = {"ssl_cert_reqs": "required", "ssl_ca_certs": str(ca)} if ca else {"ssl_cert_reqs": "none"}
+        client = redis.Redis(HOST, port, ssl=True, password="admin's", ssl_check_hostname=ca is not None, **checks)
+        deadline = time.monotonic() + START_S
+        while not _answers(client):
+            assert server.running, server.log_tail()
+            assert time.monotonic() < deadline, server.log_tail()
+            time.sleep(0.02)
+        for user, rule in redis_rules():
+            client.execute_command("ACL", "SETUSER", user, "reset", "on", f">{REDIS_PASSWORD}", *rule.split())
+        client.close()
+        yield port
+    finally:
+        server.stop()
+
+
+def _answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.ConnectionError:
+        return False
+
+
+# Besides the plain listener of PROPERTIES, whose users are superusers here, as the broker's own traffic is.
+LISTENERS = """
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},SECURE://127.0.0.1:<secure>,EXPIRED://127.0.0.1:<expired>
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SECURE://127.0.0.1:<secure>,EXPIRED://127.0.0.1:<expired>
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL,EXPIRED:SASL_SSL
+inter.broker.listener.name=PLAINTEXT
+sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.secure.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.expired.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+ssl.keystore.type=PEM
+listener.name.secure.ssl.keystore.location=<good.pem>
+listener.name.expired.ssl.keystore.location=<expired.pem>
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+"""

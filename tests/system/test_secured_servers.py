@@ -1,0 +1,242 @@
+"""Every command against a Kafka with SASL_SSL and ACLs and a Redis with TLS and ACLs: with the rights that SECURITY.md
+lists all goes well; without, one clear line, exit 1, and no secret anywhere."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import bus_feed
+import pytest
+import secured_servers
+from pathcast_process import environment, pathcast
+from secured_servers import KAFKA_PASSWORD, REDIS_PASSWORD, Secured
+from worker_process import Worker
+
+from stream.bench.servers import Unavailable
+from stream.connect import KafkaSecurity, Mechanism, Protocol, Refused
+from stream.publisher import Publisher
+from stream.wire import Topics
+from train.readers.topic import snapshot
+
+PREFIX = "secured"
+TOPICS = Topics.of(PREFIX)
+PINGS = 300
+BAD_PING = b'{"entity_id":"1","ts":1490094006000,"lat":91,"lon":0}\n'
+PROMPT_S = 120.0  # a bound on waiting: a worker that tries again and again would pass it
+
+
+@pytest.fixture(scope="module")
+def secured(say: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    try:
+        with secured_servers.running(say, tmp_path_factory.mktemp("secured")) as servers:
+            bus_feed.create_topics(servers.plain, TOPICS, partitions=2)
+            secured_servers.admit(servers, PREFIX)
+            yield servers
+    except Unavailable as reason:
+        pytest.fail(f"Apache Kafka is needed, the embedded broker knows no SASL: {reason}", pytrace=False)
+
+
+def settings(secured: Secured, user: str, password_file: Path, **other: str) -> dict[str, str]:
+    """The environment of one user's commands; `other` instead of some of it."""
+    password_file.write_text(f"{KAFKA_PASSWORD}\n")
+    ours = {
+        "BOOTSTRAP": secured.bootstrap,
+        "PREFIX": PREFIX,
+        "GROUP": PREFIX,
+        "KAFKA_SECURITY": "SASL_SSL",
+        "KAFKA_USER": user,
+        "KAFKA_PASSWORD_FILE": str(password_file),
+        "KAFKA_CA": str(secured.ca),
+        "REDIS": f"rediss://pathcast@127.0.0.1:{secured.redis_port}/0",
+        "REDIS_PASSWORD": REDIS_PASSWORD,
+        "REDIS_CA": str(secured.ca),
+        **other,
+    }
+    return {f"PATHCAST_{name}": value for name, value in ours.items() if value}
+
+
+def assert_secret(*outputs: str | bytes) -> None:
+    for output in outputs:
+        text = output if isinstance(output, str) else output.decode(errors="replace")
+        for password in (KAFKA_PASSWORD, REDIS_PASSWORD, "secret"):
+            assert password not in text, f"a secret in {text}"
+
+
+def told(*arguments: object, env: dict[str, str], stdin: bytes | None = None) -> bytes:
+    """The output of a command that must go well."""
+    run = pathcast(*arguments, env=environment(**env), stdin=stdin)
+    assert run.returncode == 0, run.stderr.decode()
+    assert_secret(run.stdout, run.stderr)
+    return run.stdout
+
+
+def test_all_goes_well_with_the_rights_that_the_page_lists_and_no_more(
+    secured: Secured, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret_file = tmp_path / "password"
+    feeder, operator = (settings(secured, user, secret_file) for user in ("feeder", "operator"))
+    verifier = settings(secured, "operator", secret_file, REDIS="")
+    for name, value in settings(secured, "worker", secret_file).items():
+        monkeypatch.setenv(name, value)
+    options = {"weights": weights, "workers": 2, "session_timeout_s": 6, "delivery": "exactly_once"}
+    with Worker(tmp_path / "worker.log", **options) as worker:
+        lives = partial(assert_running, worker)
+        fed = json.loads(told("feed", bus_feed.SAMPLE, "--speedup=0", f"--limit={PINGS}", "--json", env=feeder))
+        assert fed["sent"] == PINGS
+        told("feed", "-", "--speedup=0", env=feeder, stdin=BAD_PING)
+        bus_feed.wait_until_consumed(secured.plain, PREFIX, TOPICS.pings, lives)
+        listed = json.loads(told("dlq", "list", "--json", env=operator))
+        assert [(row["code"], row["count"]) for row in listed["counts"]] == [("lat_out_of_range", 1)]
+        assert json.loads(told("dlq", "replay", "--yes", "--json", env=operator))["replayed"] == 1
+        bus_feed.wait_for_records(secured.plain, TOPICS.dead_letters, 2, lives)  # it is still bad
+        processes = subprocess.run(["ps", "-axww", "-o", "command="], capture_output=True, check=True).stdout
+        assert b"--workers=1" in processes
+        assert_secret(processes)
+        assert worker.stop() == 0, worker.log()
+        assert_secret(worker.log())
+    forecasts = told("tail", "forecasts", "--from=earliest", "--no-follow", "--json", env=operator).splitlines()
+    assert len(forecasts) == PINGS
+    known = {row["name"]: row["partitions"] for row in json.loads(told("topics", "--json", env=operator))}
+    assert known[TOPICS.pings] == 2
+    redis_url = f"--redis=rediss://verifier@127.0.0.1:{secured.redis_port}/0"
+    how = (redis_url, f"--weights={weights}", "--numbers=close", "--delivery=exactly_once")
+    report = json.loads(told("verify", *how, "--json", env=verifier))
+    assert report["ok"], report["examples"]
+    assert (report["total"]["forecasts"], report["total"]["dead_letters"]) == (PINGS, 2)
+    assert report["total"]["states"] > 10
+    kept = snapshot(TOPICS.pings, secured.bootstrap, tmp_path, lambda share: None, kafka(secured))
+    assert kept.exists()
+
+
+def assert_running(worker: Worker) -> None:
+    assert worker.running(), worker.log()
+
+
+def kafka(secured: Secured, **other: object) -> KafkaSecurity:
+    given = {"user": "operator", "password": KAFKA_PASSWORD, "ca": secured.ca, **other}
+    return KafkaSecurity(Protocol.SASL_SSL, Mechanism.SCRAM_SHA_512, **given)  # type: ignore[arg-type]
+
+
+def refusal(secured: Secured, password_file: Path, *command: object, **other: str) -> str:
+    """The one line of a command that must fail; `other` is what is wrong with its settings."""
+    user = other.pop("user", "worker")
+    given = settings(secured, user, password_file, **other)
+    run = pathcast(*command, env=environment(**given), stdin=BAD_PING)
+    assert run.returncode == 1, run.stdout
+    assert_secret(run.stdout, run.stderr)
+    (line,) = run.stderr.decode().splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+@pytest.mark.parametrize("command", ["worker", "topics"])
+def test_a_wrong_kafka_password_is_one_line(secured: Secured, command: str, tmp_path: Path) -> None:
+    wrong = {"KAFKA_PASSWORD_FILE": "", "KAFKA_PASSWORD": "no secret"}
+    line = refusal(secured, tmp_path / "password", command, **wrong)
+    assert f"Kafka at {secured.bootstrap} refuses user worker by SCRAM-SHA-512" in line
+    assert "PATHCAST_KAFKA_PASSWORD right?" in line
+
+
+def test_a_trainer_with_a_wrong_kafka_password_is_told_so(secured: Secured, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"refuses user operator.*PATHCAST_KAFKA_PASSWORD right\?"):
+        snapshot(TOPICS.pings, secured.bootstrap, tmp_path, lambda share: None, kafka(secured, password="wrong"))
+
+
+async def test_a_new_producer_of_a_worker_whose_password_was_changed_is_told_so(secured: Secured) -> None:
+    publisher = Publisher(secured.bootstrap, f"{PREFIX}|{TOPICS.pings}|0", security=kafka(secured, password="old"))
+    with pytest.raises(Refused, match=r"refuses user operator.*PATHCAST_KAFKA_PASSWORD right\?"):
+        await publisher.start()
+    await publisher.close()
+
+
+@pytest.mark.parametrize("command", [("worker",), ("feed", "-")])
+def test_a_broker_whose_ca_is_unknown_is_not_trusted(
+    secured: Secured, command: tuple[str, ...], tmp_path: Path
+) -> None:
+    line = refusal(secured, tmp_path / "password", *command, KAFKA_CA=str(secured.stranger))
+    assert f"the certificate of Kafka at {secured.bootstrap} is not to be trusted" in line
+    assert "is --kafka-ca the CA that signed it?" in line
+
+
+def test_a_broker_whose_certificate_has_expired_is_not_trusted(secured: Secured, tmp_path: Path) -> None:
+    line = refusal(secured, tmp_path / "password", "worker", BOOTSTRAP=secured.expired_bootstrap)
+    assert f"Kafka at {secured.expired_bootstrap}" in line
+    assert "certificate has expired" in line
+
+
+def test_a_feeder_without_the_right_to_write_is_told_which_user_and_topic(secured: Secured, tmp_path: Path) -> None:
+    line = refusal(secured, tmp_path / "password", "feed", "-", user="worker")
+    assert "does not let user worker do that (TopicAuthorizationFailedError" in line
+    assert TOPICS.pings in line
+    assert "SECURITY.md" in line
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"REDIS_PASSWORD": "no secret"}, "PATHCAST_REDIS_PASSWORD right?"),
+        ({"REDIS_CA": "{stranger}"}, "is --redis-ca the CA that signed it?"),
+        ({"REDIS": "rediss://pathcast@127.0.0.1:{expired_redis_port}/0"}, "certificate has expired"),
+        ({"REDIS": "rediss://pathcast:no%20secret@127.0.0.1:{redis_port}/0", "REDIS_PASSWORD": ""}, "pathcast:***@127"),
+    ],
+    ids=["wrong password", "unknown CA", "expired", "wrong password in the URL"],
+)
+def test_a_redis_that_will_not_have_us_or_that_we_will_not_have_is_one_line(
+    secured: Secured, wrong: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    filled = {name: value.format(**secured._asdict()) for name, value in wrong.items()}
+    assert said in refusal(secured, tmp_path / "password", "worker", **filled)
+
+
+def test_a_redis_user_who_may_not_write_ends_the_worker(
+    secured: Secured, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redis_url = f"rediss://verifier@127.0.0.1:{secured.redis_port}/0"
+    with secured.redis_admin() as admin:
+        admin.execute_command("ACL", "SETUSER", "verifier", "+ping")
+    text = ended(settings(secured, "worker", tmp_path / "password", REDIS=redis_url), weights, tmp_path, monkeypatch)
+    assert "Redis at rediss://verifier@127" in text
+    assert "lets us in, but not do that" in text
+
+
+def test_a_redis_user_who_may_not_write_any_more_ends_a_worker_at_work(
+    secured: Secured, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in settings(secured, "worker", tmp_path / "password").items():
+        monkeypatch.setenv(name, value)
+    with Worker(tmp_path / "log", weights=weights, session_timeout_s=6) as worker, secured.redis_admin() as admin:
+        worker.wait_until_ready()
+        admin.execute_command("ACL", "SETUSER", "pathcast", "-hset", "-set", "-evalsha")
+        try:
+            told("feed", "-", "--speedup=0", env=settings(secured, "feeder", tmp_path / "password"), stdin=BAD_PING)
+            assert worker.wait(PROMPT_S) == 1, worker.log()
+        finally:
+            admin.execute_command("ACL", "SETUSER", "pathcast", "+hset", "+set", "+evalsha")
+        assert "lets us in, but not do that" in worker.log().splitlines()[-1]
+
+
+def test_a_worker_that_may_not_write_forecasts_ends(
+    secured: Secured, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feeder = settings(secured, "feeder", tmp_path / "password")
+    told("feed", bus_feed.SAMPLE, "--speedup=0", "--limit=10", env=feeder)
+    text = ended(settings(secured, "mute", tmp_path / "password"), weights, tmp_path, monkeypatch)
+    assert "does not let user mute do that (TopicAuthorizationFailedError" in text
+    assert TOPICS.forecasts in text
+
+
+def ended(given: dict[str, str], weights: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The last line of a worker that must end by itself with exit code 1."""
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with Worker(folder / "log", weights=weights, session_timeout_s=6) as worker:
+        assert worker.wait(PROMPT_S) == 1, worker.log()
+        assert_secret(worker.log())
+        assert "Traceback" not in worker.log()
+        last = worker.log().splitlines()[-1]
+    assert last.startswith("error: ")
+    return last
