@@ -8,6 +8,9 @@ An attempt is the engine's own way through a batch of some entities' records: ea
 in order, and no entity's answers depend on another's, so everyone else gets the answers of an undisturbed run. What an
 attempt touches is copied before and put back after a failure; its answers, gap fills and counts go with it.
 
+A silent replay answers nothing, so it finds those again whose folding fails, and not those whose answers do: they go on
+until the next such ping, unless a checkpoint has their quarantine. Each record has one outcome all the same.
+
 What cannot be blamed on an entity is raised, and the worker stops: one that makes a dead letter of everything is worse
 than one that stands still. That is so when the process is out of memory, when a made-up entity with the plainest pings
 cannot take the same way either, and when more than FEW entities, and more than one in SHARE, would be in quarantine.

@@ -60,7 +60,12 @@ def _check(*many: Any) -> None:
 
 
 class Worker(Rig):
-    """What raises is tried once more by an engine that knows only the store, carefully: as delivery does it."""
+    """What raises is tried once more by an engine that knows only the store, carefully: as delivery does it.
+
+    `prompt`: as delivery does it, too, there is a checkpoint then.
+    """
+
+    prompt = False
 
     async def batch(self, *items: Ping | bytes) -> list[Outgoing]:
         start = len(self.log)
@@ -71,6 +76,8 @@ class Worker(Rig):
         if answers is None:
             await self.take_over(start)
             answers = await self.engine.process(records, started_ms=20.0, fetched_ms=10.0, careful=True)
+            if self.prompt:
+                await self.checkpoint()
         self.out += answers
         return answers
 
