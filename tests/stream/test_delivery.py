@@ -12,10 +12,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from faulty import POISON_MPS, FaultyAdvance
+from faulty import POISON_MPS, FaultyAdvance, FaultyForecast
 
 from model.api import Predictor
-from stream import checkpoints
+from stream import checkpoints, quarantine
 from stream import delivery as delivery_module
 from stream.connect import Refused
 from stream.delivery import Delivery
@@ -586,6 +586,22 @@ async def test_a_ping_that_raises_costs_its_entity_and_nobody_else_whoever_meets
         await until(lambda: undisturbed.offsets.get(P0) == 18)
     well = [one for one in undisturbed.published if one.key != b"bus1" or one.src.offset < 4]
     assert numbers([one for one in kafka.published if one.topic == SETTINGS.topics.forecasts]) == numbers(well)
+
+
+async def test_a_quarantine_is_checkpointed_at_once(kafka: Kafka, store: FlakyStore) -> None:
+    """A silent replay forecasts nothing, so that it would not find it again."""
+    settings = Settings(max_wait_ms=0.0, checkpoint_ms=3_600_000.0)
+    engine = Engine(FaultyForecast.untrained(capacity=8), store, settings)
+    delivery = Delivery(settings, engine, store, AtLeastOnce(kafka, kafka), kafka)
+    some = records(0, 12)
+    some[7] = record(7, entity="bus1", speed_mps=POISON_MPS)
+    async with running(delivery, P0):
+        await feed(delivery, kafka, some[:6])
+        await until(lambda: store.checkpoint(P0).next_offset == 6)  # the first is due at once
+        await feed(delivery, kafka, some[6:])
+        await until(lambda: store.checkpoint(P0).next_offset == 12)
+    (raw,) = await store.get_many(P0, ["bus1"])
+    assert quarantine.loads("bus1", raw or b"").offset == 7
 
 
 async def test_offsets_that_were_moved_back_are_answered_again_from_new_states(kafka: Kafka, store: FlakyStore) -> None:
