@@ -130,7 +130,10 @@ class Engine:
         else:
             work = partial(self._fold, batch, stored)
         with all_counted_or_none(shards.values()):
-            await self._run(work)
+            try:
+                await self._run(work)
+            except OSError as error:  # as a store raises, but this came after it: the states are half-way
+                raise RuntimeError(f"a step raised {error!r}") from error
         return [answer for answers in batch.out for answer in answers]
 
     async def checkpoint(self, partition: Partition, epoch: int, next_offset: int) -> None:

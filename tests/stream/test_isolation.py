@@ -282,6 +282,21 @@ async def test_a_model_that_raises_for_everyone_stops_the_worker(make_predictor:
         assert "the plainest entity raises, too" in raised.value.__notes__[0]
 
 
+async def test_what_a_step_raises_never_looks_like_a_store_that_is_away(make_predictor: Make) -> None:
+    """Delivery would wait for the store, and fold the same records into the same states again."""
+
+    class Unplugged(Predictor):
+        def forecast(self, slots: Any, horizons_s: Any) -> Any:
+            if len(slots) > 1:
+                raise ConnectionError("a kernel's cache is on a disk that went away")
+            return super().forecast(slots, horizons_s)
+
+    rig = Rig(lambda: make_predictor(kind=Unplugged))
+    records = [rig.record(ping("bus-1", 0)), rig.record(ping("bus-2", 0))]
+    with pytest.raises(RuntimeError, match="a step raised ConnectionError"):
+        await rig.engine.process(records, started_ms=0, fetched_ms=0)
+
+
 async def test_too_many_at_fault_stop_the_worker(make_predictor: Make) -> None:
     rig = worker(make_predictor)
     await rig.batch(*(poison(f"bus-{n}", 0) for n in range(FEW)))
