@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, Final, NamedTuple, Protocol, cast
 
 from stream import killpoints
@@ -175,23 +176,15 @@ local writes = redis.call('HINCRBY', KEYS[1], '{FIELD_WRITES}', 1)
 return {{epoch, redis.call('HGET', KEYS[1], '{FIELD_OFFSET}'), writes}}
 """
 
-# ARGV: the most bytes of a record, and of all. Returns the records of KEYS, '' for what is none of ours; of the first
-# keys, where they are too much for one call. The sizes are asked first: nothing large ever leaves Redis.
-_GET: Final = """
-local found, total = {}, 0
+# Returns the size of each of KEYS, -1 for what is no string. MGET reads them then, because a script takes nearly twice
+# as long for it: each value becomes a string of Lua's first.
+_SIZES: Final = """
+local sizes = {}
 for i = 1, #KEYS do
     local size = redis.pcall('STRLEN', KEYS[i])
-    if type(size) ~= 'number' or size > tonumber(ARGV[1]) then
-        found[i] = ''
-    else
-        found[i] = redis.call('GET', KEYS[i])
-        total = total + size
-    end
-    if total > tonumber(ARGV[2]) then
-        break
-    end
+    sizes[i] = type(size) == 'number' and size or -1
 end
-return found
+return sizes
 """
 
 # ARGV: epoch, the least that `writes` must stand at, ttl in ms, next_offset or '' (not the last chunk), how many of
@@ -265,7 +258,7 @@ class RedisStore:
             socket_timeout=CALL_TIMEOUT_S,
         )
         self._claim = self._redis.register_script(_CLAIM)
-        self._get = self._redis.register_script(_GET)
+        self._sizes = self._redis.register_script(_SIZES)
         self._put = self._redis.register_script(_PUT)
         self._forget = self._redis.register_script(_FORGET)
         self._claimed: dict[Partition, tuple[int, int]] = {}  # epoch, and the least that `writes` must stand at
@@ -280,13 +273,26 @@ class RedisStore:
         prefix = self._entity_key(partition, "")
         while len(found) < len(entity_ids):
             keys = [prefix + entity_id for entity_id in entity_ids[len(found) : len(found) + GET_CHUNK]]
-            found += cast(list[bytes | None], await self._get(keys, [MAX_RECORD_BYTES, MAX_GOT_BYTES]))
-        if partition in self._claimed:
-            # After the records: what was lost, or put back, before they were read is seen now.
-            epoch, least = self._claimed[partition]
-            stored, writes = await cast(Any, self._redis.hmget(self._meta_key(partition), [FIELD_EPOCH, FIELD_WRITES]))
-            _refuse_unless_current(partition, epoch, int(stored or 0), writes=int(writes or 0), least=least)
+            found += await self._read(partition, keys)
         return found
+
+    async def _read(self, partition: Partition, keys: Sequence[str]) -> list[bytes | None]:
+        """The records of the first of these keys, as many as one call may carry; b"" for what is none of ours."""
+        sizes = [int(size) for size in await self._sizes(keys)]
+        readable = [0 <= size <= MAX_RECORD_BYTES for size in sizes]
+        totals = accumulate(size * may for size, may in zip(sizes, readable, strict=True))
+        fit = min(1 + sum(total <= MAX_GOT_BYTES for total in totals), len(keys))
+        sound = [key for key, may in zip(keys[:fit], readable, strict=False) if may]
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.mget([*sound, self._meta_key(partition)])  # a hash, and so None: MGET takes no empty list
+            # After the records: what was lost, or put back, before they were read is seen now.
+            pipe.hmget(self._meta_key(partition), [FIELD_EPOCH, FIELD_WRITES])
+            records, (epoch, writes) = await pipe.execute()
+        if partition in self._claimed:
+            ours, least = self._claimed[partition]
+            _refuse_unless_current(partition, ours, int(epoch or 0), writes=int(writes or 0), least=least)
+        got = dict(zip(sound, records[:-1], strict=True))
+        return [got.get(key, b"") for key in keys[:fit]]
 
     async def put_many(
         self, partition: Partition, epoch: int, next_offset: int | None, items: Mapping[str, Item]
