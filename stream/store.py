@@ -177,7 +177,7 @@ return {{epoch, redis.call('HGET', KEYS[1], '{FIELD_OFFSET}'), writes}}
 """
 
 # Returns the size of each of KEYS, -1 for what is no string. MGET reads them then, because a script takes nearly twice
-# as long for it: each value becomes a string of Lua's first.
+# as long for it: each value becomes a string of Lua's first. For EVAL_RO (Redis 7), which onlookers may do, too.
 _SIZES: Final = """
 local sizes = {}
 for i = 1, #KEYS do
@@ -258,7 +258,6 @@ class RedisStore:
             socket_timeout=CALL_TIMEOUT_S,
         )
         self._claim = self._redis.register_script(_CLAIM)
-        self._sizes = self._redis.register_script(_SIZES)
         self._put = self._redis.register_script(_PUT)
         self._forget = self._redis.register_script(_FORGET)
         self._claimed: dict[Partition, tuple[int, int]] = {}  # epoch, and the least that `writes` must stand at
@@ -278,7 +277,7 @@ class RedisStore:
 
     async def _read(self, partition: Partition, keys: Sequence[str]) -> list[bytes | None]:
         """The records of the first of these keys, as many as one call may carry; b"" for what is none of ours."""
-        sizes = [int(size) for size in await self._sizes(keys)]
+        sizes = cast(list[int], await cast(Any, self._redis.eval_ro(_SIZES, len(keys), *keys)))
         readable = [0 <= size <= MAX_RECORD_BYTES for size in sizes]
         totals = accumulate(size * may for size, may in zip(sizes, readable, strict=True))
         fit = min(1 + sum(total <= MAX_GOT_BYTES for total in totals), len(keys))
