@@ -32,13 +32,14 @@ from contextlib import suppress
 
 from aiokafka.errors import KafkaError
 
-from stream import checkpoints, killpoints
+from stream import killpoints
 from stream.batch import Limits
 from stream.checkpoints import AWAY, RETRY_S, Checkpoints
 from stream.claim import Claimant
 from stream.connect import Refused
 from stream.engine import Engine
-from stream.seams import Guarantee, InputLog, Owned, PartitionStatus, Piece, Poll, Rebalanced, Status
+from stream.inbox import Inbox, without
+from stream.seams import Guarantee, InputLog, Owned, PartitionStatus, Piece, Rebalanced, Status
 from stream.settings import Settings
 from stream.source import Mark, Partition
 from stream.store import Fenced, Store
@@ -67,19 +68,15 @@ class Delivery:
         *,
         clock: Callable[[], float] = now_ms,
     ) -> None:
-        self._settings = settings
-        self._limits = Limits(settings.max_batch, settings.max_wait_ms)
         self._engine = engine
         self._store = store  # closed here
         self._guarantee = guarantee
         self._clock = clock
         self.tally = Tally(settings.topics)
+        self._inbox = Inbox(Limits(settings.max_batch, settings.max_wait_ms), self.tally)
         self._checkpoints = Checkpoints(engine, settings.checkpoint_ms, clock, self.tally)
         self._owned: dict[Partition, Owned] = {}
-        self._waiting: list[Piece] = []  # in the order of their arrival; a handful
-        self._at_work: list[Piece] = []  # at the engine, or to be committed
         self._news = asyncio.Event()  # something for the pump to look at
-        self._room = asyncio.Event()  # _waiting has shrunk
         self._busy = asyncio.Lock()  # held by whoever uses the engine; it does one thing at a time
         self._claimant = Claimant(engine, store, guarantee, input_log, self._busy, clock)
         self._finishing: asyncio.Task[None] | None = None  # the batch that the broker has still to take
@@ -100,25 +97,9 @@ class Delivery:
 
         `done` is called when all are answered and committed, or not ours to answer any more.
         """
-        poll = Poll(len(polled), done)
-        for partition, records in polled.items():
-            owned = self._owned.get(partition)
-            if owned is None or owned.gone or self._draining:
-                poll.retire()  # of an assignment that is over; the next owner reads them again
-            else:
-                self._waiting.append(Piece(owned, records, fetched_ms, poll.retire))
-                self.tally.take(partition, len(records))
+        self._inbox.put(polled, fetched_ms, done, {} if self._draining else self._owned)
         self._news.set()
-        while sum(len(piece.records) for piece in self._waiting) >= 2 * self._settings.max_batch:
-            self._room.clear()
-            await self._room.wait()
-
-    def _forget(self, which: Callable[[Owned], bool]) -> None:
-        """Retire what waits for these partitions, unanswered: their next owner reads it again."""
-        forgotten = [piece for piece in self._waiting if which(piece.owned)]
-        self._waiting = [piece for piece in self._waiting if not which(piece.owned)]
-        self._hand_back(forgotten)
-        self._room.set()
+        await self._inbox.has_room()
 
     # -- the pump -----------------------------------------------------------------------------------------------
 
@@ -127,7 +108,7 @@ class Delivery:
         while True:
             await self._until_due()
             async with self._busy:
-                if pieces := self._next_batch():
+                if pieces := self._inbox.take(self._clock()):
                     await self._deliver(pieces)
                 if self._checkpoints.due(self._owned.values()) is not None:
                     await self._settle()  # a checkpoint holds what is committed, and no more
@@ -141,36 +122,13 @@ class Delivery:
             if self._finishing is not None and self._finishing.done():
                 await self._settle()
             self._news.clear()
-            due_ms = min(self._due_at_ms(self._open()), self._checkpoints.due_at_ms(self._owned.values()))
+            due_ms = min(self._inbox.due_at_ms(), self._checkpoints.due_at_ms(self._owned.values()))
             wait_s = (due_ms - self._clock()) / 1000
             if wait_s <= 0:
                 return
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(wait_s, 3600.0)):
                     await self._news.wait()
-
-    def _open(self) -> list[Piece]:
-        """What may be processed now, oldest first. A partition stays shut until its takeover is complete, and while
-        too much of it is in no checkpoint."""
-        return [
-            piece
-            for piece in self._waiting
-            if piece.owned.ready and piece.owned.next_offset - piece.owned.saved < checkpoints.MAX_UNSAVED
-        ]
-
-    def _due_at_ms(self, pieces: Sequence[Piece]) -> float:
-        records = sum(len(piece.records) for piece in pieces)
-        return self._limits.due_at_ms(records, pieces[0].fetched_ms if pieces else None)
-
-    def _next_batch(self) -> list[Piece]:
-        open_ = self._open()
-        if self._due_at_ms(open_) > self._clock():
-            return []  # woken for a checkpoint
-        batch = open_[: self._limits.fit(len(piece.records) for piece in open_)]
-        self._waiting = _without(self._waiting, batch)
-        self._at_work += batch
-        self._room.set()
-        return batch
 
     async def _deliver(self, pieces: Sequence[Piece]) -> None:
         """Take one batch through the engine; then, once the batch before is finished, let it be finished, too."""
@@ -187,7 +145,7 @@ class Delivery:
             return
         gone = {piece.owned.partition for piece in pieces if not piece.owned.ready}
         if gone:  # lost, or to be taken over anew, while the engine was at work
-            self._put_back([piece for piece in pieces if not piece.owned.ready])
+            self._inbox.put_back([piece for piece in pieces if not piece.owned.ready])
             pieces = [piece for piece in pieces if piece.owned.ready]
             outgoing = [one for one in outgoing if (one.src.topic, one.src.partition) not in gone]
         if pieces:
@@ -205,7 +163,7 @@ class Delivery:
                 self._checkpoints.is_away(error)
                 if self._draining:
                     self._lose({piece.owned for piece in pieces})
-                    self._put_back(pieces)
+                    self._inbox.put_back(pieces)
                     return None
                 log.warning("Redis is away (%s): %d records wait for their stored states", error, len(records))
                 await asyncio.sleep(delay_s)
@@ -241,25 +199,7 @@ class Delivery:
                 piece.owned.failed_below = max(piece.owned.failed_below, piece.records[-1].offset + 1)
         for owned in {id(piece.owned): piece.owned for piece in pieces}.values():
             self._restart_takeover(owned)
-        self._put_back(pieces)
-
-    def _put_back(self, pieces: Sequence[Piece]) -> None:
-        """These wait again, or are retired if their partition is another's now."""
-        self._hand_back([piece for piece in pieces if piece.owned.gone])
-        again = [piece for piece in pieces if not piece.owned.gone]
-        self._at_work = _without(self._at_work, again)
-        # By offset, as a partition's records must go through the engine; two batches may come back in any order.
-        self._waiting = sorted(again + self._waiting, key=lambda piece: piece.records[0].offset)
-
-    def _hand_back(self, pieces: Sequence[Piece]) -> None:
-        """Retire these unanswered: their next owner reads them again."""
-        self.tally.hand_back(pieces)
-        self._retire(pieces)
-
-    def _retire(self, pieces: Sequence[Piece]) -> None:
-        self._at_work = _without(self._at_work, pieces)
-        for piece in pieces:
-            piece.done()
+        self._inbox.put_back(pieces)
 
     async def _finish(
         self, pieces: Sequence[Piece], records: int, outgoing: Sequence[Outgoing], told: Mapping[Partition, Untold]
@@ -274,7 +214,7 @@ class Delivery:
         except Rebalanced as error:
             log.warning("%s; whoever owns these partitions now reads the records again", error)
             self._lose(next_offsets)
-            self._put_back(pieces)
+            self._inbox.put_back(pieces)
             return
         self.records_in += records
         self.records_out += len(outgoing)
@@ -287,11 +227,11 @@ class Delivery:
             log.warning("%s was fenced: what was not committed is taken back", owned.partition)
             self.tally.fenced += 1
             self._restart_takeover(owned)
-        answered = _without(pieces, back)
+        answered = without(pieces, back)
         self.tally.settle(answered, outgoing, told, self._clock())
         self.tally.commit_s.observe((self._clock() - began_ms) / 1000)
-        self._retire(answered)
-        self._put_back(back)
+        self._inbox.retire(answered)
+        self._inbox.put_back(back)
 
     async def _settle(self) -> None:
         """Wait for the batch that is being finished. Raises what it raised."""
@@ -310,7 +250,7 @@ class Delivery:
             owned.gone = True
             owned.ready = False
             self._engine.drop(owned.partition)
-        self._forget(lambda owned: owned.gone)
+        self._inbox.forget(lambda owned: owned.gone)
 
     async def _save(self, owned: Owned) -> None:
         try:
@@ -384,10 +324,10 @@ class Delivery:
     async def drain(self) -> None:
         """Before partitions go: finish the batch in flight, forget what waits. Takes in nothing until `assigned`."""
         self._draining = True
-        self._forget(lambda owned: True)
+        self._inbox.forget(lambda owned: True)
         async with self._busy:  # so that no takeover is cancelled in the middle of the engine
             await self._settled()
-            self._forget(lambda owned: True)  # what came back from it
+            self._inbox.forget(lambda owned: True)  # what came back from it
             takeovers = [owned.takeover for owned in self._owned.values() if owned.takeover is not None]
             for task in takeovers:
                 task.cancel()
@@ -425,9 +365,7 @@ class Delivery:
             if owned.takeover is not None:
                 owned.takeover.cancel()
         self._owned = {}
-        self._forget(lambda owned: True)
-        self.tally.hand_back(self._at_work)  # never retired
-        self._at_work = []
+        self._inbox.abandon()
 
     @property
     def partitions(self) -> list[Partition]:
@@ -442,8 +380,8 @@ class Delivery:
                 one.ready,
                 one.next_offset,
                 one.saved,
-                _records_of(one, self._waiting),
-                _records_of(one, self._at_work),
+                self._inbox.waiting(one),
+                self._inbox.at_work(one),
             )
             for one in self._owned.values()
         ]
@@ -456,15 +394,6 @@ class Delivery:
 def _has_failed(piece: Piece) -> bool:
     """Whether it was in a batch that raised."""
     return piece.records[0].offset < piece.owned.failed_below
-
-
-def _without(pieces: Sequence[Piece], others: Sequence[Piece]) -> list[Piece]:
-    left_out = set(map(id, others))
-    return [piece for piece in pieces if id(piece) not in left_out]
-
-
-def _records_of(owned: Owned, pieces: Iterable[Piece]) -> int:
-    return sum(len(piece.records) for piece in pieces if piece.owned is owned)
 
 
 def _delays() -> Iterator[float]:

@@ -351,7 +351,7 @@ async def test_a_record_that_falls_out_of_the_queue_is_an_alarm(caplog: pytest.L
     worker = Worker(Settings(max_wait_ms=1e9, checkpoint_ms=0.0))
     async with worker.running(P0):
         await worker.put(records(0, 3))
-        worker.delivery._waiting.clear()  # a bug that we have not
+        worker.delivery._inbox._waiting.clear()  # a bug that we have not
         worker.watch.check()
     assert "partition 0 does not add up: 3 records are lost" in caplog.text
 
