@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError
 
 from stream.connect import RedisSecurity, redis_refusal
@@ -16,12 +19,33 @@ class Client(Redis):
     url = ""
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
-        try:
+        with _refusals(self.url):
             return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
-        except RedisError as error:
-            if (refusal := redis_refusal(self.url, error)) is not None:
-                raise refusal from error
-            raise
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        made = _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+        made.url = self.url
+        return made
+
+
+class _Pipeline(Pipeline):
+    """The same for many commands at once, which `Client.execute_command` never sees."""
+
+    url = ""
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        with _refusals(self.url):
+            return await super().execute(raise_on_error)
+
+
+@contextmanager
+def _refusals(url: str) -> Iterator[None]:
+    try:
+        yield
+    except RedisError as error:
+        if (refusal := redis_refusal(url, error)) is not None:
+            raise refusal from error
+        raise
 
 
 def client(url: str, security: RedisSecurity, **options: Any) -> Client:

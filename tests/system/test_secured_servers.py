@@ -17,8 +17,10 @@ from secured_servers import KAFKA_PASSWORD, REDIS_PASSWORD, Secured
 from worker_process import Worker
 
 from stream.bench.servers import Unavailable
-from stream.connect import KafkaSecurity, Mechanism, Protocol, Refused
+from stream.connect import KafkaSecurity, Mechanism, Protocol, RedisSecurity, Refused
 from stream.publisher import Publisher
+from stream.settings import Settings
+from stream.store import RedisStore
 from stream.wire import Topics
 from train.readers.topic import snapshot
 
@@ -201,6 +203,20 @@ def test_a_redis_user_who_may_not_write_ends_the_worker(
     text = ended(settings(secured, "worker", tmp_path / "password", REDIS=redis_url), weights, tmp_path, monkeypatch)
     assert "Redis at rediss://verifier@127" in text
     assert "lets us in, but not do that" in text
+
+
+async def test_a_right_that_is_missing_among_many_commands_at_once_is_a_refusal(secured: Secured) -> None:
+    url = f"rediss://pathcast@127.0.0.1:{secured.redis_port}/0"
+    store = RedisStore(Settings(redis_url=url, redis=RedisSecurity(REDIS_PASSWORD, secured.ca)))
+    with secured.redis_admin() as admin:
+        assert await store.get_many((TOPICS.pings, 0), ["nobody"]) == [None]
+        admin.execute_command("ACL", "SETUSER", "pathcast", "-mget")
+        try:
+            with pytest.raises(Refused, match="lets us in, but not do that"):
+                await store.get_many((TOPICS.pings, 0), ["nobody"])
+        finally:
+            admin.execute_command("ACL", "SETUSER", "pathcast", "+mget")
+    await store.close()
 
 
 def test_a_redis_user_who_may_not_write_any_more_ends_a_worker_at_work(
