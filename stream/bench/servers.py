@@ -108,7 +108,7 @@ def apache_kafka(say: Say, jvm: Sequence[str] = JVM_QUICK, more: str = "") -> It
     some, with the same places to fill in. Raises Unavailable."""
     java = java_command()
     with ExitStack() as stack:
-        server, port = stack.enter_context(_kraft(java, _jars(say), jvm, more))
+        server, port = stack.enter_context(_kraft(java, kafka_jars(say), jvm, more))
         if not _up(server, port):
             raise Unavailable(f"Apache Kafka did not come up within {START_S:.0f} s: {server.log_tail(3)}")
         yield f"{embedded.HOST}:{port}"
@@ -129,7 +129,8 @@ def java_command() -> str:
     return java
 
 
-def _jars(say: Say) -> Path:
+def kafka_jars(say: Say) -> Path:
+    """The folder of Apache Kafka's jars, which Maven fills once. Raises Unavailable."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pathcast"
     jars = cache / f"kafka-{KAFKA}"
     if jars.is_dir():

@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 PATHCAST = Path(sys.executable).with_name("pathcast")
@@ -20,16 +20,23 @@ STOP_S = 30.0
 class Worker:
     """One worker process. Its log is in memory of the test, as a file, and is shown when something goes wrong."""
 
-    def __init__(self, log: Path, *, program: Sequence[str | Path] = (PATHCAST,), **options: object) -> None:
+    def __init__(
+        self,
+        log: Path,
+        *,
+        program: Sequence[str | Path] = (PATHCAST,),
+        environment: Mapping[str, str] = MappingProxyType({}),
+        **options: object,
+    ) -> None:
         self._log = log
         arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         with log.open("wb") as file:
             self._process = subprocess.Popen(
                 [*program, "worker", *arguments],
+                stdin=subprocess.PIPE,  # closes with this process, for commands that then end, too
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                env=environment,
+                env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
             )
 
     def __enter__(self) -> Self:
@@ -38,6 +45,8 @@ class Worker:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if self._process.poll() is None:
             self.kill()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
         if kind is not None:
             print(f"--- {self._log.name}\n{self.log()}")
 
@@ -58,9 +67,17 @@ class Worker:
     def running(self) -> bool:
         return self._process.poll() is None
 
+    @property
+    def status(self) -> int | None:
+        """Of a process that has ended; None while it runs."""
+        return self._process.poll()
+
+    def send_signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
     def kill(self) -> None:
         """As a crash does it: kill -9."""
-        self._process.send_signal(signal.SIGKILL)
+        self.send_signal(signal.SIGKILL)
         self._process.wait()
 
     def stop(self) -> int:

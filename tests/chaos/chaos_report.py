@@ -1,0 +1,116 @@
+"""What a run of the chaos suite found, as Markdown. Knows what it is told; runs nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from chaos_rig import FINDINGS, PARTITIONS
+from faults import Fault
+
+from stream.bench.servers import KAFKA
+
+
+class Entry(NamedTuple):
+    """One fault, once."""
+
+    fault: Fault
+    seed: int
+    delivery: str
+    pings: int
+    seconds: float
+    restarts: Sequence[str]  # last words of workers that ended by themselves and were started again
+    notes: Sequence[str]
+    total: Mapping[str, int]  # the verifier's; empty if it came to no verdict
+    wrong: Sequence[str]  # empty: as promised
+
+    @property
+    def found(self) -> str:
+        if not self.fault.streams:
+            return "held" if not self.wrong else "; ".join(self.wrong)
+        if not self.total:
+            return f"**no verdict**: {'; '.join(self.wrong)}"
+        findings = ", ".join(f"{self.total[name]:,} {name}" for name in FINDINGS if self.total[name])
+        if not findings and not self.wrong:
+            return "nothing is wrong"
+        return findings if not self.wrong else f"**{'; '.join(self.wrong[:2])}**"
+
+
+@dataclass
+class Report:
+    """All entries of a run."""
+
+    entries: list[Entry] = field(default_factory=list)
+    began: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def add(self, entry: Entry) -> None:
+        self.entries.append(entry)
+
+    def write(self, path: Path) -> None:
+        path.write_text("\n".join(self._lines()) + "\n")
+
+    def _lines(self) -> Sequence[str]:
+        entries = self.entries
+        bad = [entry for entry in entries if entry.wrong]
+        seeds = ", ".join(str(seed) for seed in sorted({entry.seed for entry in entries}))
+        minutes = (datetime.now(UTC) - self.began).total_seconds() / 60
+        return [
+            "# What the chaos suite found",
+            "",
+            f"{self.began:%d %B %Y, %H:%M} UTC, {minutes:.0f} minutes. {len(entries)} runs, seeds {seeds}, "
+            f"{sum(entry.pings for entry in entries):,} pings: "
+            + (f"**{len(bad)} not as promised.**" if bad else "all as promised."),
+            "",
+            f"- Command: `pytest {shlex.join(sys.argv[1:])}`",
+            f"- Machine: {os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python "
+            f"{platform.python_version()}, shared with other work",
+            f"- Three Apache Kafka {KAFKA} brokers (KRaft, replication 3, at least 2 in sync), Redis, and workers with "
+            f"a session timeout of 6 s, all on loopback; {PARTITIONS} partitions; the feed is the bundled buses with "
+            "late, repeated and broken records among them",
+            "- Judged by `pathcast verify --redis` after each fault: every record's answers and every stored state "
+            "against a replay. Restarts are of workers that ended by themselves and were started again.",
+            "",
+            "| fault | seed | guarantee | pings | seconds | forecasts | copies | states (close) | restarts | found |",
+            "|---|---|---|---|---|---|---|---|---|---|",
+            *(self._row(entry) for entry in entries),
+            "",
+            "## What was injected",
+            "",
+            *self._injected(),
+            *self._ends(),
+        ]
+
+    def _row(self, entry: Entry) -> str:
+        total = entry.total
+        figures = [f"{total[name]:,}" if total else "-" for name in ("forecasts", "again")]
+        states = f"{total['states']:,} ({total['states_close']:,})" if total else "-"
+        cells = [entry.fault.name, entry.seed, entry.delivery if entry.fault.streams else "-", f"{entry.pings:,}"]
+        cells += [f"{entry.seconds:.0f}", *figures, states, len(entry.restarts), entry.found]
+        return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+
+    def _injected(self) -> Sequence[str]:
+        lines = []
+        for fault in {entry.fault.name: entry.fault for entry in self.entries}.values():
+            accepted = (
+                f" Accepted: {', '.join(sorted(fault.allowed))}, because {fault.because}." if fault.allowed else ""
+            )
+            notes = sorted({note for entry in self.entries if entry.fault is fault for note in entry.notes})
+            done = f" Done by {'; '.join(notes)}." if notes else ""
+            lines.append(f"- **{fault.name}**: {fault.what}{done}{accepted}")
+        return lines
+
+    def _ends(self) -> Sequence[str]:
+        """Why workers ended by themselves, where some did."""
+        ended = [(entry, words) for entry in self.entries for words in entry.restarts]
+        if not ended:
+            return []
+        return ["", "## Workers that ended by themselves", ""] + [
+            f"- {entry.fault.name}, seed {entry.seed}: `{words[:200]}`" for entry, words in ended
+        ]

@@ -1,0 +1,341 @@
+"""What a fault is injected into: real servers, worker processes, a feed, and the verifier that judges at the end. Knows
+how to run and judge; which fault, and when, is the faults' to know.
+
+    rig.start(2); rig.feed(rig.fleet()); rig.reach(0.4); ...the fault...; rig.finish() -> Verdict
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import bus_feed
+from bus_feed import Raw
+from chaos_kafka import Cluster
+from chaos_redis import ChaosRedis
+from fault_proxy import Proxy
+from kafka import KafkaConsumer, KafkaProducer
+from kafka.errors import KafkaError
+from pathcast_process import environment
+from worker_process import Worker
+
+from stream import admin
+from stream.cli_worker import MEMBER
+from stream.embedded import HOST
+from stream.wire import Topics
+
+PARTITIONS: Final = 4
+SESSION_S: Final = 6  # the shortest that the brokers allow
+QUIET_S: Final = 120.0  # without any progress: something hangs
+VERIFY_S: Final = 600.0
+MAX_RESTARTS: Final = 20  # of workers that ended by themselves, which an operator's supervisor would start again
+VERIFY: Final = (sys.executable, "-c", "import typer; from stream.verify.cli import verify; typer.run(verify)")
+LAUNCHER: Final = (sys.executable, str(Path(__file__).with_name("chaos_worker.py")))
+UNJUDGED: Final = ("open", "unjudged", "other_model", "states_skipped")
+FINDINGS: Final = ("lost", "duplicated", "different", "unexpected", "states_different")
+
+
+class Servers(NamedTuple):
+    """Shared by all faults of a run; each finds them whole, and leaves them so."""
+
+    cluster: Cluster
+    redis: ChaosRedis
+    redis_way: Proxy
+
+    def heal(self) -> None:
+        self.redis_way.heal()
+        self.redis.heal()
+        self.cluster.heal()
+
+
+class Verdict(NamedTuple):
+    """What the verifier said, and how many records the input topic should have."""
+
+    report: Mapping[str, Any]
+    sent: int
+
+    @property
+    def total(self) -> Mapping[str, int]:
+        return self.report["total"]  # type: ignore[no-any-return]
+
+    @property
+    def findings(self) -> dict[str, int]:
+        return {name: self.total[name] for name in FINDINGS if self.total[name]}
+
+    def wrong(self, *, allowed: frozenset[str] = frozenset(), suspects: frozenset[str] = frozenset()) -> list[str]:
+        """Why this verdict is no good: findings not allowed, or not of suspects, and what was left unjudged."""
+        total = self.total
+        found = [f"{count} {name}" for name, count in self.findings.items() if name not in allowed]
+        if total["records"] != self.sent:
+            found.append(f"{total['records']} records judged, {self.sent} were acknowledged to the feed")
+        found += [f"{total[name]} {name}" for name in UNJUDGED if total[name]]
+        others = {example["entity"] for example in self.report["examples"]} - suspects
+        if suspects and others:
+            found.append(f"not only suspects: {sorted(map(str, others))}")
+        if not total["states"]:
+            found.append("no state was compared")
+        return found + ([f"e.g. {example}" for example in self.report["examples"]] if found else [])
+
+
+class Feed(threading.Thread):
+    """Publishes records, at a pace, until all are acknowledged."""
+
+    def __init__(self, bootstrap: str, topic: str, records: Iterable[Raw], per_s: float) -> None:
+        super().__init__(name="feed", daemon=True)
+        self.sent = 0
+        self.failed: list[Exception] = []
+        self._brokers, self._topic, self._records, self._per_s = bootstrap, topic, records, per_s
+
+    def run(self) -> None:
+        try:
+            self._run()
+        except Exception as error:
+            self.failed.append(error)
+
+    def _run(self) -> None:
+        # Idempotent, with acks of all in-sync replicas: kafka-python's default. A broker that dies costs no record.
+        producer = KafkaProducer(bootstrap_servers=self._brokers, linger_ms=10, max_block_ms=120_000)
+        began = time.monotonic()
+        for key, value, headers in self._records:
+            producer.send(self._topic, key=key, value=value, headers=list(headers)).add_errback(self.failed.append)
+            self.sent += 1
+            if self.sent % 50 == 0:
+                time.sleep(max(0.0, began + self.sent / self._per_s - time.monotonic()))
+        producer.flush(timeout=QUIET_S)
+        producer.close()
+
+
+class Rig:
+    """One fault's topics, group, workers and feed. A context: at its end every worker is gone."""
+
+    def __init__(self, servers: Servers, folder: Path, *, seed: int, pings: int, delivery: str) -> None:
+        self.servers = servers
+        self.seed, self.pings, self.delivery = seed, pings, delivery
+        self.rng = random.Random(seed)
+        self.prefix = f"{folder.name.strip('_')[-60:]}-{self.rng.getrandbits(32):08x}"
+        self.topics = Topics.of(self.prefix)
+        self.restarts: list[str] = []  # the last words of workers that ended by themselves
+        self.notes: list[str] = []  # what the report should say of this run
+        self.suspects = frozenset[str]()  # entities whose findings a fault accepts
+        self.workers: list[Worker] = []
+        self.sent = 0
+        self._folder = folder
+        self._stack = ExitStack()
+        self._began = time.monotonic()
+        self._started = 0
+        self._feeds: list[Feed] = []
+        with admin.connected(servers.cluster.direct, timeout_s=30.0) as client:
+            admin.create(client, self.topics, partitions=PARTITIONS, replication=3)
+
+    def __enter__(self) -> Rig:
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._stack.__exit__(*raised)
+
+    def delete_topics(self) -> None:
+        """So that the brokers need not carry the faults before."""
+        with admin.connected(self.servers.cluster.direct, timeout_s=30.0) as client:
+            client.delete_topics(list(self.topics))
+
+    def say(self, text: str) -> None:
+        print(f"  {time.monotonic() - self._began:6.1f} s  {text}", flush=True)
+
+    # -- workers ------------------------------------------------------------------------------------------------
+
+    def start(
+        self,
+        count: int = 1,
+        *,
+        wrong: str = "",
+        kill_point: str = "",
+        proxied: bool = False,
+        **options: object,
+    ) -> list[Worker]:
+        """So many workers more, once they have partitions to work on; one with a kill point may never get so far."""
+        cluster, way = self.servers.cluster, self.servers.redis_way
+        given: dict[str, object] = {
+            "bootstrap": cluster.proxied if proxied else cluster.direct,
+            "redis": f"redis://{HOST}:{way.port}/0" if proxied else self.servers.redis.url,
+            "weights": "small",
+            "prefix": self.prefix,
+            "group": self.prefix,
+            "session_timeout_s": SESSION_S,
+            **options,
+        }
+        if self.delivery != "at_least_once":
+            given["delivery"] = self.delivery
+        added = []
+        for _ in range(count):
+            self._started += 1
+            log = self._folder / f"worker{self._started}.log"
+            worker = Worker(
+                log,
+                program=(*LAUNCHER, wrong) if wrong else MEMBER,
+                environment={"PATHCAST_KILL_POINT": kill_point} if kill_point else {},
+                **given,
+            )
+            added.append(self._stack.enter_context(worker))
+        self.workers += added
+        if not kill_point:
+            for worker in added:
+                worker.wait_for("assigned: partitions", QUIET_S)
+        self.say(f"{count} worker{'s' * (count > 1)} started{f', {wrong}{kill_point}' * bool(wrong or kill_point)}")
+        return added
+
+    def kill(self, worker: Worker) -> None:
+        self.workers.remove(worker)
+        worker.kill()
+        self.say("worker killed")
+
+    def stop(self, worker: Worker) -> None:
+        self.workers.remove(worker)
+        assert (status := worker.stop()) == 0, f"a worker that was told to stop ended with {status}:\n{worker.log()}"
+
+    def stop_all(self) -> None:
+        for worker in list(self.workers):
+            self.stop(worker)
+
+    def look(self) -> None:
+        """Start again what ended by itself, as whoever runs workers does; too often, and something is wrong."""
+        for worker in [worker for worker in self.workers if not worker.running()]:
+            self.workers.remove(worker)
+            last = (worker.log().strip().splitlines() or ["nothing"])[-1]
+            self.restarts.append(last)
+            self.say(f"a worker ended with {worker.status}: {last}")
+            assert len(self.restarts) <= MAX_RESTARTS, f"workers end again and again: {self.restarts}"
+            self.start()
+
+    @contextmanager
+    def waiting_for(self, worker: Worker, text: str) -> Iterator[None]:
+        """Until it logs `text` once more than before."""
+        before = worker.log().count(text)
+        yield
+        deadline = time.monotonic() + QUIET_S
+        while worker.log().count(text) <= before:
+            assert time.monotonic() < deadline, f"no {text!r} once more in {QUIET_S:.0f} s:\n{worker.log()}"
+            self.look()
+            time.sleep(0.1)
+
+    def wait_for_death(self, worker: Worker) -> None:
+        """Of one that has a kill point."""
+        deadline = time.monotonic() + QUIET_S
+        while worker.running():
+            assert time.monotonic() < deadline, f"its kill point was never reached:\n{worker.log()}"
+            time.sleep(0.05)
+        assert worker.status == -9, f"it was to be killed, but ended with {worker.status}:\n{worker.log()}"
+        self.workers.remove(worker)
+        self.say("worker killed itself")
+
+    def logs(self) -> Iterator[str]:
+        """Of every worker that there was, for the message of a failure."""
+        for log in sorted(self._folder.glob("worker*.log")):
+            yield f"--- {log.name}\n{log.read_text(errors='replace')}"
+
+    # -- the feed -----------------------------------------------------------------------------------------------
+
+    def fleet(self) -> Iterator[Raw]:
+        """The sample's buses with late, repeated and broken records among them."""
+        return bus_feed.fleet(self.pings, seed=self.seed)
+
+    def feed(self, records: Iterable[Raw], *, over_s: float = 8.0) -> None:
+        """Begin to publish `records`, which take so long if they are all of `pings`. Goes on in the background."""
+        feed = Feed(self.servers.cluster.direct, self.topics.pings, records, self.pings / over_s)
+        self._feeds.append(feed)
+        feed.start()
+
+    def fed(self) -> None:
+        """Wait until all that was begun is acknowledged."""
+        for feed in self._feeds:
+            while feed.is_alive():
+                self.look()
+                feed.join(0.2)
+            assert not feed.failed, f"the feed failed: {feed.failed[0]!r}"
+            self.sent += feed.sent
+        if self._feeds:
+            self.say(f"{self.sent} pings fed")
+        self._feeds.clear()
+
+    def reach(self, share: float) -> None:
+        """Wait until so much of the feed has its forecasts: the time to do harm."""
+        wanted = int(share * self.pings)
+        with _reader(self.servers.cluster.direct, None) as consumer:
+            tps = bus_feed.partitions_of(consumer, self.topics.forecasts)
+            self._until(lambda: max(0, wanted - sum(consumer.end_offsets(tps).values())))
+        self.say(f"{share:.0%} forecast")
+
+    def pause(self, seconds: float) -> None:
+        """As long as a fault lasts."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self.look()
+            time.sleep(0.2)
+
+    def consumed(self) -> None:
+        """Wait until the group has committed the end of everything that was fed."""
+        self.fed()
+        with _reader(self.servers.cluster.direct, self.prefix) as consumer:
+            tps = bus_feed.partitions_of(consumer, self.topics.pings)
+            ends: dict[Any, int] = {}
+
+            def left() -> int:
+                ends.update(ends or consumer.end_offsets(tps))
+                return sum(ends[tp] - (consumer.committed(tp) or 0) for tp in tps)
+
+            self._until(left)
+        self.say("all consumed")
+
+    def _until(self, left: Callable[[], int]) -> None:
+        """Until `left` is 0. While brokers die, asking them may fail: ask again."""
+        last, moved_at = -1, time.monotonic()
+        while True:
+            self.look()
+            try:
+                now = left()
+            except KafkaError:
+                now = last
+            if now == 0:
+                return
+            if now != last:
+                last, moved_at = now, time.monotonic()
+            assert time.monotonic() - moved_at < QUIET_S, f"{now} records are left, and none moved in {QUIET_S:.0f} s"
+            time.sleep(0.1)
+
+    # -- the end ------------------------------------------------------------------------------------------------
+
+    def finish(self) -> Verdict:
+        """Let the workers answer everything, stop them, and hear the verifier."""
+        self.consumed()
+        self.stop_all()
+        verdict = self.verdict()
+        self.say(f"verified in {verdict.report['seconds']:.0f} s: {verdict.findings or 'nothing is wrong'}")
+        return verdict
+
+    def verdict(self) -> Verdict:
+        """In a process of its own, as the workers are: where kernels were compiled, they round otherwise."""
+        options = {"bootstrap": self.servers.cluster.direct, "prefix": self.prefix, "group": self.prefix}
+        options |= {"redis": self.servers.redis.url, "delivery": self.delivery, "weights": "small"}
+        command = [*VERIFY, "--json", *(f"--{name}={value}" for name, value in options.items())]
+        run = subprocess.run(command, capture_output=True, timeout=VERIFY_S, env=environment(), check=False)
+        assert run.stdout, run.stderr.decode()
+        report = json.loads(run.stdout)
+        assert run.returncode == (0 if report["ok"] else 1)
+        return Verdict(report, self.sent)
+
+
+@contextmanager
+def _reader(bootstrap: str, group: str | None) -> Iterator[Any]:
+    """A consumer that only looks."""
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False)
+    try:
+        yield consumer
+    finally:
+        consumer.close()

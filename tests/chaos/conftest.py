@@ -1,0 +1,86 @@
+"""Servers for the chaos suite, started once for all faults; and which faults run, with which seeds."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import chaos_kafka
+import chaos_redis
+import pytest
+from chaos_report import Report
+from chaos_rig import Rig, Servers
+from fault_proxy import Proxies
+from faults_all import FAULTS, SELECTION
+from pathcast_process import PATIENCE_S, environment
+
+from stream.bench.servers import Unavailable
+
+SEED = 4
+PINGS = 4_000  # in CI: each fault then takes a dozen seconds
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.chaos)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each fault with each seed. Not the whole unless it is asked for: it takes half an hour a seed."""
+    if "fault" not in metafunc.fixturenames:
+        return
+    option = metafunc.config.getoption
+    chosen = list(FAULTS.values()) if option("chaos_all") else [FAULTS[name] for name in SELECTION]
+    seeds = [int(seed) for seed in option("chaos_seeds").split(",")] if option("chaos_all") else [SEED]
+    cases = [(fault, seed) for seed in seeds for fault in chosen]
+    metafunc.parametrize(("fault", "seed"), cases, ids=[f"{fault.name}-{seed}" for fault, seed in cases])
+
+
+@pytest.fixture(scope="session")
+def kernels() -> None:
+    """The model's kernels, compiled and kept by a process that ends: they round otherwise where they were compiled."""
+    loaded = [sys.executable, "-c", "from model.api import Predictor; Predictor.load('small', threads=1)"]
+    subprocess.run(loaded, check=True, timeout=PATIENCE_S, env=environment())
+
+
+@pytest.fixture(scope="session")
+def servers(kernels: None, say: Callable[[str], None]) -> Iterator[Servers]:
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # brokers die here: its complaints would bury all else
+    proxies = Proxies()
+    try:
+        with chaos_redis.running() as redis, chaos_kafka.running(say, proxies) as cluster:
+            say(f"chaos: three Apache Kafka brokers at {cluster.direct}, Redis at {redis.url}")
+            yield Servers(cluster, redis, proxies.to(redis.port))
+    except Unavailable as reason:
+        pytest.fail(str(reason), pytrace=False)
+    finally:
+        proxies.close()
+
+
+@pytest.fixture
+def make_rig(servers: Servers, tmp_path: Path, pytestconfig: pytest.Config) -> Callable[..., Rig]:
+    """A rig on healthy servers, of the size and guarantee that the command line asks for."""
+    option = pytestconfig.getoption
+    servers.heal()
+
+    def make(*, seed: int = SEED, pings: int | None = None, delivery: str | None = None) -> Rig:
+        pings = pings or (option("chaos_pings") if option("chaos_all") else PINGS)
+        delivery = delivery or option("chaos_delivery")
+        folder = tmp_path / f"rig{seed}"
+        folder.mkdir(exist_ok=True)
+        return Rig(servers, folder, seed=seed, pings=pings, delivery=delivery)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def chaos_report(pytestconfig: pytest.Config) -> Iterator[Report]:
+    """What was run, written at the end if --chaos-report names a file; also of a run that was interrupted."""
+    report = Report()
+    yield report
+    if path := pytestconfig.getoption("chaos_report"):
+        report.write(Path(path))

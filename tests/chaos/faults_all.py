@@ -1,0 +1,15 @@
+"""The whole table, filled by its parts, and what of it runs in CI."""
+
+from __future__ import annotations
+
+import faults_of_input
+import faults_of_kafka
+import faults_of_redis
+import faults_of_states
+import faults_of_workers
+from faults import FAULTS
+
+PARTS = (faults_of_workers, faults_of_kafka, faults_of_redis, faults_of_states, faults_of_input)
+SELECTION = ("worker_stopped_past_its_session", "redis_flushed")
+
+__all__ = ["FAULTS", "PARTS", "SELECTION"]

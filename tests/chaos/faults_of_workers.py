@@ -1,0 +1,81 @@
+"""What can happen to a worker's process. Kafka and Redis are well."""
+
+from __future__ import annotations
+
+import signal
+
+from chaos_rig import SESSION_S, Rig
+from faults import fault
+
+
+@fault
+def workers_killed_at_random(rig: Rig) -> None:
+    """kill -9 of one of two workers, four times at random moments, and each time another is started."""
+    rig.start(2)
+    rig.feed(rig.fleet(), over_s=20)
+    for share in sorted(rig.rng.uniform(0.05, 0.9) for _ in range(4)):
+        rig.reach(share)
+        rig.kill(rig.rng.choice(rig.workers))
+        rig.start()
+
+
+@fault
+def all_workers_killed(rig: Rig) -> None:
+    """kill -9 of both workers at once; two others find nobody to hand anything over."""
+    rig.start(2)
+    rig.feed(rig.fleet())
+    rig.reach(0.4)
+    for worker in list(rig.workers):
+        rig.kill(worker)
+    rig.start(2)
+
+
+@fault
+def worker_stopped_past_its_session(rig: Rig) -> None:
+    """SIGSTOP of a worker in the middle of its work, until the other has its partitions; then SIGCONT: a zombie."""
+    (other,) = rig.start()
+    (zombie,) = rig.start()
+    rig.feed(rig.fleet(), over_s=SESSION_S + 6)
+    rig.reach(0.2)
+    with rig.waiting_for(other, "ready: partitions"):
+        zombie.send_signal(signal.SIGSTOP)
+        rig.say("worker stopped")
+    rig.reach(0.6)
+    zombie.send_signal(signal.SIGCONT)
+    rig.say("zombie woken")
+
+
+@fault
+def rebalance_storm(rig: Rig) -> None:
+    """A worker joins or leaves the group every 3 s, ten times, while pings come."""
+    rig.start(2)
+    rig.feed(rig.fleet(), over_s=30)
+    for _ in range(10):
+        rig.pause(3)
+        if len(rig.workers) > 1 and rig.rng.random() < len(rig.workers) / 4:
+            rig.stop(rig.rng.choice(rig.workers))
+            rig.say("worker left")
+        else:
+            rig.start()
+
+
+@fault
+def clock_an_hour_ahead(rig: Rig) -> None:
+    """The clock of one of two workers is an hour ahead, and the other is killed, so that it takes everything over."""
+    _off_by(rig, 3600)
+
+
+@fault
+def clock_an_hour_behind(rig: Rig) -> None:
+    """The clock of one of two workers is an hour behind, and the other is killed, so that it takes everything over."""
+    _off_by(rig, -3600)
+
+
+def _off_by(rig: Rig, seconds: int) -> None:
+    (well,) = rig.start()
+    rig.start(wrong=f"clock={seconds}")
+    rig.feed(rig.fleet(), over_s=10)
+    rig.reach(0.4)
+    rig.kill(well)
+    rig.reach(0.8)
+    rig.start()
