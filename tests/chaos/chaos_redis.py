@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+import tiny_disk
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -106,13 +106,9 @@ class ChaosRedis:
 
     def _tiny_disk(self) -> str:
         self._disk = Path(tempfile.mkdtemp(prefix="full", dir=self._home))
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(self._disk)]
-        done = subprocess.run(mount, capture_output=True, text=True, check=False)
-        if done.returncode != 0:  # no root, or a container that may not mount: a write fails all the same
-            return f"a folder that is gone, as no tmpfs could be mounted ({' '.join(done.stderr.split())})"
-        with suppress(OSError), (self._disk / "ballast").open("wb", buffering=0) as ballast:
-            while True:
-                ballast.write(bytes(4096))
+        if why_not := tiny_disk.mount(self._disk, DISK_BYTES):  # a write fails all the same
+            return f"a folder that is gone, as no tmpfs could be mounted ({why_not})"
+        tiny_disk.fill(self._disk)
         return f"a full tmpfs of {DISK_BYTES // 1024} KiB"
 
     def free_disk(self) -> None:
@@ -123,16 +119,19 @@ class ChaosRedis:
         self._drop_disk()
 
     def _drop_disk(self) -> None:
-        if self._disk is not None and self._disk.is_mount():
-            subprocess.run(["umount", str(self._disk)], check=True)
+        if self._disk is not None:
+            tiny_disk.unmount(self._disk)
         self._disk = None
 
     def heal(self) -> None:
         """As if nothing had been done, and empty."""
-        self._drop_disk()
-        self.kill()
+        self.end()
         self.wipe()
         self.start()
+
+    def end(self) -> None:
+        self._drop_disk()
+        self.kill()
 
     def client(self) -> Redis:
         return Redis.from_url(self.url, socket_timeout=PATIENCE_S)
@@ -162,8 +161,7 @@ def running() -> Iterator[ChaosRedis]:
         redis.start()
         yield redis
     finally:
-        redis._drop_disk()
-        redis.kill()
+        redis.end()
         os.kill(guard.pid, signal.SIGKILL)
         guard.stop()
         shutil.rmtree(home, ignore_errors=True)

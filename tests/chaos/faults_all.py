@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faults_of_disks
 import faults_of_input
 import faults_of_kafka
 import faults_of_redis
@@ -9,7 +10,7 @@ import faults_of_states
 import faults_of_workers
 from faults import FAULTS
 
-PARTS = (faults_of_workers, faults_of_kafka, faults_of_redis, faults_of_states, faults_of_input)
+PARTS = (faults_of_workers, faults_of_kafka, faults_of_redis, faults_of_states, faults_of_input, faults_of_disks)
 SELECTION = ("worker_stopped_past_its_session", "redis_flushed")
 
 __all__ = ["FAULTS", "PARTS", "SELECTION"]

@@ -1,0 +1,40 @@
+"""SIGKILL around each write of delivery, by the worker itself. The table in `stream.killpoints` is the table here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from chaos_rig import Rig
+from faults import Fault, register
+
+from stream import killpoints
+
+# When a partition is taken over, and so once a partition; the others come with every batch or checkpoint.
+TAKEOVER: Final = ("after_fence", "after_claim", "before_replay")
+CHECKPOINT: Final = ("before_checkpoint", "within_checkpoint", "after_checkpoint")
+ONCE_ONLY: Final = ("after_fence", "before_end")  # of transactions
+
+
+def _inject(rig: Rig, point: str) -> None:
+    if point in TAKEOVER:
+        rig.start()
+        rig.feed(rig.fleet())
+        rig.reach(0.3)
+        (victim,) = rig.start(kill_point=f"{point}:{rig.rng.randint(1, 2)}")
+    else:
+        times = 1 if point == "within_checkpoint" else rig.rng.randint(1, 4 if point in CHECKPOINT else 20)
+        (victim,) = rig.start(kill_point=f"{point}:{times}")
+        rig.start()
+        rig.feed(rig.fleet())
+    rig.wait_for_death(victim)
+    rig.start()
+
+
+def _register(point: str, what: str) -> None:
+    deliveries = ("exactly_once",) if point in ONCE_ONLY else ("exactly_once", "at_least_once")
+    text = f"A worker of two kills itself (SIGKILL) at `{point}`: {what}."
+    register(Fault(f"killed_{point}", text, lambda rig: _inject(rig, point), deliveries=deliveries))
+
+
+for _point, _what in killpoints.NAMES.items():
+    _register(_point, _what)

@@ -1,0 +1,59 @@
+"""The judgement can fail: a worker with one of delivery's guards taken out (`chaos_worker`) does not pass it.
+
+Under at_least_once, where the guards stand alone; a transaction would hide what `commit_first` breaks.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+from chaos_rig import Rig, Verdict
+from faults_of_input import split
+
+PINGS = 6_000
+SLOW_MS = 5_000  # between checkpoints: time for a zombie to have one to write
+
+
+def test_offsets_before_answers_are_found_out(make_rig: Callable[..., Rig]) -> None:
+    with make_rig(pings=PINGS, delivery="at_least_once") as rig:
+        rig.start(wrong="commit_first")
+        rig.feed(rig.fleet())
+        rig.reach(0.4)
+        rig.kill(rig.workers[0])
+        rig.start()
+        assert _findings(rig).get("lost", 0) > 0
+
+
+def test_a_takeover_without_replay_is_found_out(make_rig: Callable[..., Rig]) -> None:
+    with make_rig(pings=PINGS, delivery="at_least_once") as rig:
+        rig.start(checkpoint_ms=SLOW_MS)
+        rig.feed(rig.fleet())
+        rig.reach(0.4)
+        rig.kill(rig.workers[0])
+        rig.start(wrong="no_replay")
+        assert _findings(rig).get("different", 0) > 0
+
+
+def test_a_redis_that_takes_checkpoints_of_a_zombie_is_found_out(make_rig: Callable[..., Rig]) -> None:
+    with make_rig(pings=PINGS, delivery="at_least_once") as rig:
+        first, second = split(rig.fleet())
+        (zombie,) = rig.start(wrong="no_fence", checkpoint_ms=SLOW_MS)
+        rig.feed(first, over_s=4)
+        rig.consumed()
+        zombie.send_signal(signal.SIGSTOP)  # with states that it has still to write
+        (other,) = rig.start(wrong="no_fence")
+        with rig.waiting_for(other, "assigned: partitions"):
+            pass
+        rig.feed(second[: len(second) // 2], over_s=4)
+        rig.consumed()
+        with rig.waiting_for(zombie, "assigned: partitions"):
+            zombie.send_signal(signal.SIGCONT)
+        rig.feed(second[len(second) // 2 :], over_s=4)
+        assert sum(_findings(rig).values()) > 0
+
+
+def _findings(rig: Rig) -> dict[str, int]:
+    verdict: Verdict = rig.finish()
+    print(verdict.findings)
+    return verdict.findings
