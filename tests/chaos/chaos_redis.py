@@ -86,7 +86,7 @@ class ChaosRedis:
     def fill_memory(self) -> None:
         """Every write that may need memory is answered OOM."""
         self._set("maxmemory-policy", "noeviction")
-        self._set("maxmemory", "1mb")
+        self._set("maxmemory", "1")
 
     def free_memory(self) -> None:
         self._set("maxmemory", "0")

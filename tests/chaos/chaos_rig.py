@@ -169,10 +169,9 @@ class Rig:
             "prefix": self.prefix,
             "group": self.prefix,
             "session_timeout_s": SESSION_S,
+            "delivery": self.delivery,
             **options,
         }
-        if self.delivery != "at_least_once":
-            given["delivery"] = self.delivery
         added = []
         for _ in range(count):
             self._started += 1

@@ -5,12 +5,21 @@ from __future__ import annotations
 import faults_of_disks
 import faults_of_input
 import faults_of_kafka
+import faults_of_killpoints
 import faults_of_redis
 import faults_of_states
 import faults_of_workers
 from faults import FAULTS
 
-PARTS = (faults_of_workers, faults_of_kafka, faults_of_redis, faults_of_states, faults_of_input, faults_of_disks)
-SELECTION = ("worker_stopped_past_its_session", "redis_flushed")
+PARTS = (
+    faults_of_workers,
+    faults_of_killpoints,
+    faults_of_kafka,
+    faults_of_redis,
+    faults_of_states,
+    faults_of_input,
+    faults_of_disks,
+)
+SELECTION = ("killed_after_publish", "worker_stopped_past_its_session", "redis_flushed")
 
 __all__ = ["FAULTS", "PARTS", "SELECTION"]

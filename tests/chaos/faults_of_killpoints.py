@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Final
 
+import bus_feed
 from chaos_rig import Rig
 from faults import Fault, register
 
@@ -11,18 +13,23 @@ from stream import killpoints
 
 # When a partition is taken over, and so once a partition; the others come with every batch or checkpoint.
 TAKEOVER: Final = ("after_fence", "after_claim", "before_replay")
-CHECKPOINT: Final = ("before_checkpoint", "within_checkpoint", "after_checkpoint")
+CHECKPOINT: Final = ("before_checkpoint", "after_checkpoint")
+CROWD: Final = 40  # times as many entities as a feed of that size has
 ONCE_ONLY: Final = ("after_fence", "before_end")  # of transactions
 
 
 def _inject(rig: Rig, point: str) -> None:
-    if point in TAKEOVER:
+    if point == "within_checkpoint":  # which takes one of more than 1 MiB: many entities at once
+        (victim,) = rig.start(kill_point=point, checkpoint_ms=10_000)
+        rig.start(checkpoint_ms=10_000)
+        rig.feed(islice(bus_feed.fleet(rig.pings * CROWD, seed=rig.seed), rig.pings), over_s=12)
+    elif point in TAKEOVER:
         rig.start()
         rig.feed(rig.fleet())
         rig.reach(0.3)
         (victim,) = rig.start(kill_point=f"{point}:{rig.rng.randint(1, 2)}")
     else:
-        times = 1 if point == "within_checkpoint" else rig.rng.randint(1, 4 if point in CHECKPOINT else 20)
+        times = rig.rng.randint(1, 4 if point in CHECKPOINT else 20)
         (victim,) = rig.start(kill_point=f"{point}:{times}")
         rig.start()
         rig.feed(rig.fleet())
