@@ -45,16 +45,16 @@ class Entry(NamedTuple):
 
 @dataclass
 class Report:
-    """All entries of a run."""
+    """All entries of a run, in a file from the first on: a run takes long, and may be interrupted."""
 
+    path: Path | None
     entries: list[Entry] = field(default_factory=list)
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def add(self, entry: Entry) -> None:
         self.entries.append(entry)
-
-    def write(self, path: Path) -> None:
-        path.write_text("\n".join(self._lines()) + "\n")
+        if self.path is not None:
+            self.path.write_text("\n".join(self._lines()) + "\n")
 
     def _lines(self) -> Sequence[str]:
         entries = self.entries

@@ -83,9 +83,7 @@ def make_rig(servers: Servers, tmp_path: Path, pytestconfig: pytest.Config) -> C
 
 
 @pytest.fixture(scope="session")
-def chaos_report(pytestconfig: pytest.Config) -> Iterator[Report]:
-    """What was run, written at the end if --chaos-report names a file; also of a run that was interrupted."""
-    report = Report()
-    yield report
-    if path := pytestconfig.getoption("chaos_report"):
-        report.write(Path(path))
+def chaos_report(pytestconfig: pytest.Config) -> Report:
+    """What was run, written where --chaos-report says."""
+    path = pytestconfig.getoption("chaos_report")
+    return Report(None if path is None else Path(path))
