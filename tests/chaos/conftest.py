@@ -20,7 +20,7 @@ from pathcast_process import PATIENCE_S, environment
 from stream.bench.servers import Unavailable
 
 SEED = 4
-PINGS = 4_000  # in CI: each fault then takes a dozen seconds
+PINGS, HASTE = 4_000, 2.0  # in CI: each fault then takes some 20 s
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -73,11 +73,12 @@ def make_rig(servers: Servers, tmp_path: Path, pytestconfig: pytest.Config) -> C
     servers.heal()
 
     def make(*, seed: int = SEED, pings: int | None = None, delivery: str | None = None) -> Rig:
-        pings = pings or (option("chaos_pings") if option("chaos_all") else PINGS)
+        whole = option("chaos_all")
+        pings = pings or (option("chaos_pings") if whole else PINGS)
         delivery = delivery or option("chaos_delivery")
         folder = tmp_path / f"rig{seed}"
         folder.mkdir(exist_ok=True)
-        return Rig(servers, folder, seed=seed, pings=pings, delivery=delivery)
+        return Rig(servers, folder, seed=seed, pings=pings, delivery=delivery, haste=1.0 if whole else HASTE)
 
     return make
 

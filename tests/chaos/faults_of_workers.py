@@ -33,8 +33,7 @@ def all_workers_killed(rig: Rig) -> None:
 @fault
 def worker_stopped_past_its_session(rig: Rig) -> None:
     """SIGSTOP of a worker in the middle of its work, until the other has its partitions; then SIGCONT: a zombie."""
-    (other,) = rig.start()
-    (zombie,) = rig.start()
+    other, zombie = rig.start(2)
     rig.feed(rig.fleet(), over_s=SESSION_S + 6)
     rig.reach(0.2)
     with rig.waiting_for(other, "ready: partitions"):
