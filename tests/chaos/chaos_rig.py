@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -247,9 +248,10 @@ class Rig:
 
     # -- the feed -----------------------------------------------------------------------------------------------
 
-    def fleet(self) -> Iterator[Raw]:
-        """The sample's buses with late, repeated and broken records among them."""
-        return bus_feed.fleet(self.pings, seed=self.seed)
+    def fleet(self, *, times: int = 3) -> Iterator[Raw]:
+        """The sample's buses with late, repeated and broken records among them; the beginnings of so many `times` as
+        many days as a whole feed of this size would have, so that there are more entities, and windows are full yet."""
+        return islice(bus_feed.fleet(self.pings * times, seed=self.seed), self.pings)
 
     def feed(self, records: Iterable[Raw], *, over_s: float = 8.0) -> None:
         """Begin to publish `records`, which take so long if they are all of `pings`. Goes on in the background."""

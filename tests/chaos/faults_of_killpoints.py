@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import Final
 
-import bus_feed
 from chaos_rig import Rig
 from faults import Fault, register
 
@@ -22,7 +20,7 @@ def _inject(rig: Rig, point: str) -> None:
     if point == "within_checkpoint":  # which takes one of more than 1 MiB: many entities at once
         (victim,) = rig.start(kill_point=point, checkpoint_ms=10_000)
         rig.start(checkpoint_ms=10_000)
-        rig.feed(islice(bus_feed.fleet(rig.pings * CROWD, seed=rig.seed), rig.pings), over_s=12)
+        rig.feed(rig.fleet(times=CROWD), over_s=12)
     elif point in TAKEOVER:
         rig.start()
         rig.feed(rig.fleet())
