@@ -13,11 +13,13 @@ from stream import killpoints
 TAKEOVER: Final = ("after_fence", "after_claim", "before_replay")
 CHECKPOINT: Final = ("before_checkpoint", "after_checkpoint")
 CROWD: Final = 40  # times as many entities as a feed of that size has
+CROWDED: Final = 20_000  # pings, so that a partition has a thousand entities
 ONCE_ONLY: Final = ("after_fence", "before_end")  # of transactions
 
 
 def _inject(rig: Rig, point: str) -> None:
     if point == "within_checkpoint":  # which takes one of more than 1 MiB: many entities at once
+        rig.pings = max(rig.pings, CROWDED)
         (victim,) = rig.start(kill_point=point, checkpoint_ms=10_000)
         rig.start(checkpoint_ms=10_000)
         rig.feed(rig.fleet(times=CROWD), over_s=12)
