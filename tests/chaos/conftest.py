@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -53,15 +54,18 @@ def kernels() -> None:
 
 
 @pytest.fixture(scope="session")
-def servers(kernels: None, say: Callable[[str], None]) -> Iterator[Servers]:
+def servers(kernels: None, pytestconfig: pytest.Config, say: Callable[[str], None]) -> Iterator[Servers]:
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # brokers die here: its complaints would bury all else
     proxies = Proxies()
     try:
         with chaos_redis.running() as redis, chaos_kafka.running(say, proxies) as cluster:
             say(f"chaos: three Apache Kafka brokers at {cluster.direct}, Redis at {redis.url}")
             yield Servers(cluster, redis, proxies.to(redis.port))
-    except Unavailable as reason:
-        pytest.fail(str(reason), pytrace=False)
+    except Unavailable as reason:  # no embedded broker can be killed and come back with its log
+        if os.environ.get("PATHCAST_REQUIRE_KAFKA") or pytestconfig.getoption("chaos_all"):
+            pytest.fail(str(reason), pytrace=False)
+        say(f"chaos: nothing was broken and nothing judged: {reason}")
+        pytest.skip(f"chaos needs Apache Kafka and redis-server: {reason}")
     finally:
         proxies.close()
 
