@@ -17,6 +17,11 @@ from faults import Fault
 
 from stream.bench.servers import KAFKA
 
+COLUMNS = (
+    *("fault", "seed", "guarantee", "pings", "seconds", "forecasts (close)", "copies", "states (close)", "restarts"),
+    "found",
+)
+
 
 class Entry(NamedTuple):
     """One fault, once."""
@@ -75,10 +80,11 @@ class Report:
             f"a session timeout of 6 s, all on loopback; {PARTITIONS} partitions; the feed is the bundled buses with "
             "late, repeated and broken records among them",
             "- Judged by `pathcast verify --redis` after each fault: every record's answers and every stored state "
-            "against a replay. Restarts are of workers that ended by themselves and were started again.",
+            "against a replay; close is within the tolerance of a rebuilt state, not equal. Restarts are of workers "
+            "that ended by themselves and were started again.",
             "",
-            "| fault | seed | guarantee | pings | seconds | forecasts | copies | states (close) | restarts | found |",
-            "|---|---|---|---|---|---|---|---|---|---|",
+            f"| {' | '.join(COLUMNS)} |",
+            f"|{'---|' * len(COLUMNS)}",
             *(self._row(entry) for entry in entries),
             "",
             "## What was injected",
@@ -89,7 +95,8 @@ class Report:
 
     def _row(self, entry: Entry) -> str:
         total = entry.total
-        figures = [f"{total[name]:,}" if total else "-" for name in ("forecasts", "again")]
+        answers = f"{total['forecasts']:,} ({total['close']:,})" if total else "-"
+        figures = [answers, f"{total['again']:,}" if total else "-"]
         states = f"{total['states']:,} ({total['states_close']:,})" if total else "-"
         cells = [entry.fault.name, entry.seed, entry.delivery if entry.fault.streams else "-", f"{entry.pings:,}"]
         cells += [f"{entry.seconds:.0f}", *figures, states, len(entry.restarts), entry.found]
@@ -102,7 +109,7 @@ class Report:
                 f" Accepted: {', '.join(sorted(fault.allowed))}, because {fault.because}." if fault.allowed else ""
             )
             notes = sorted({note for entry in self.entries if entry.fault is fault for note in entry.notes})
-            done = f" Done by {'; '.join(notes)}." if notes else ""
+            done = f" Done: {'; '.join(notes)}." if notes else ""
             lines.append(f"- **{fault.name}**: {fault.what}{done}{accepted}")
         return lines
 

@@ -97,6 +97,10 @@ def _spoilt(rig: Rig, choose: Callable[[list[bytes]], list[bytes]], spoil: Spoil
     rig.say(f"{len(names)} spoilt")
     rig.start(2)
     rig.feed(second, over_s=6)
+    rig.consumed()
+    refused = sum(log.count("refused (") for log in rig.logs())
+    rig.notes.append(f"{len(names)} spoilt, {refused} met and refused (seed {rig.seed})")
+    assert refused > 0, "the second worker met nothing that was spoilt"
     return names
 
 
