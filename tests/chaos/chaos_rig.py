@@ -41,7 +41,7 @@ VERIFY_S: Final = 600.0
 MAX_RESTARTS: Final = 20  # of workers that ended by themselves, which an operator's supervisor would start again
 VERIFY: Final = (sys.executable, "-c", "import typer; from stream.verify.cli import verify; typer.run(verify)")
 LAUNCHER: Final = (sys.executable, str(Path(__file__).with_name("chaos_worker.py")))
-UNJUDGED: Final = ("open", "unjudged", "other_model", "states_skipped")
+UNJUDGED: Final = ("open", "unjudged", "quarantined", "other_model", "states_skipped")
 FINDINGS: Final = ("lost", "duplicated", "different", "unexpected", "states_different")
 
 
