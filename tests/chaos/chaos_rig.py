@@ -89,12 +89,13 @@ class Verdict(NamedTuple):
 
 
 class Feed(threading.Thread):
-    """Publishes records, at a pace, until all are acknowledged."""
+    """Publishes records, at a pace, until all are acknowledged; all to one `partition`, or each to its key's."""
 
-    def __init__(self, bootstrap: str, topic: str, records: Iterable[Raw], per_s: float) -> None:
+    def __init__(self, bootstrap: str, topic: str, records: Iterable[Raw], per_s: float, partition: int | None) -> None:
         super().__init__(name="feed", daemon=True)
         self.sent = 0
         self.failed: list[Exception] = []
+        self._partition = partition
         self._brokers, self._topic, self._records, self._per_s = bootstrap, topic, records, per_s
 
     def run(self) -> None:
@@ -108,7 +109,8 @@ class Feed(threading.Thread):
         producer = KafkaProducer(bootstrap_servers=self._brokers, linger_ms=10, max_block_ms=120_000)
         began = time.monotonic()
         for key, value, headers in self._records:
-            producer.send(self._topic, key=key, value=value, headers=list(headers)).add_errback(self.failed.append)
+            what = {"key": key, "value": value, "headers": list(headers), "partition": self._partition}
+            producer.send(self._topic, **what).add_errback(self.failed.append)
             self.sent += 1
             if self.sent % 50 == 0:
                 time.sleep(max(0.0, began + self.sent / self._per_s - time.monotonic()))
@@ -253,10 +255,10 @@ class Rig:
         many days as a whole feed of this size would have, so that there are more entities, and windows are full yet."""
         return islice(bus_feed.fleet(self.pings * times, seed=self.seed), self.pings)
 
-    def feed(self, records: Iterable[Raw], *, over_s: float = 8.0) -> None:
+    def feed(self, records: Iterable[Raw], *, over_s: float = 8.0, partition: int | None = None) -> None:
         """Begin to publish `records`, which take so long if they are all of `pings`. Goes on in the background."""
         per_s = self.pings / over_s * self.haste
-        feed = Feed(self.servers.cluster.direct, self.topics.pings, records, per_s)
+        feed = Feed(self.servers.cluster.direct, self.topics.pings, records, per_s, partition)
         self._feeds.append(feed)
         feed.start()
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final
 
-import bus_feed
 from bus_feed import BAD, Raw
 from chaos_rig import PARTITIONS, Rig
 from faults import fault
@@ -49,12 +48,11 @@ def poison_records(rig: Rig) -> None:
 
 @fault
 def idle_partitions(rig: Rig) -> None:
-    """All pings are of one entity's partition; the others stay empty, and their owner is killed, as is the busy one."""
-    records = list(islice(_of_one_partition(rig), rig.pings))
+    """All pings go to one partition, the others stay empty. Each of two workers is killed, busy or idle."""
     rig.start(2)
-    rig.feed(records)
-    for _ in range(2):
-        rig.reach(rig.rng.uniform(0.1, 0.3) + 0.3 * _)
+    rig.feed(rig.fleet(), over_s=20, partition=rig.rng.randrange(PARTITIONS))
+    for share in (0.2, 0.6):
+        rig.reach(share)
         rig.kill(rig.workers[0])
         rig.start()
 
@@ -134,16 +132,6 @@ def _poisoned(records: Iterable[Raw], rng: random.Random) -> Iterator[Raw]:
 def _half(record: Raw) -> bytes:
     value = record[1] or b""
     return value[: len(value) // 2]
-
-
-def _of_one_partition(rig: Rig) -> Iterator[Raw]:
-    """Kafka's own partitioner decides by the key, so keep the keys that fall together."""
-    from kafka.partitioner.default import DefaultPartitioner
-
-    choose, numbers = DefaultPartitioner(), list(range(PARTITIONS))
-    for record in bus_feed.fleet(rig.pings * (PARTITIONS + 2), seed=rig.seed):
-        if record[0] is not None and choose(record[0], numbers, numbers) == 0:
-            yield record
 
 
 def split(records: Iterable[Raw]) -> tuple[Sequence[Raw], Sequence[Raw]]:
