@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shlex
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,7 +46,7 @@ class Entry(NamedTuple):
         findings = ", ".join(f"{self.total[name]:,} {name}" for name in FINDINGS if self.total[name])
         if not findings and not self.wrong:
             return "nothing is wrong"
-        return findings if not self.wrong else f"**{'; '.join(self.wrong[:2])}**"
+        return f"{findings}; all of it accepted, see below" if not self.wrong else f"**{'; '.join(self.wrong[:2])}**"
 
 
 @dataclass
@@ -74,6 +75,7 @@ class Report:
             + (f"**{len(bad)} not as promised.**" if bad else "all as promised."),
             "",
             f"- Command: `pytest {shlex.join(sys.argv[1:])}`",
+            f"- Code: commit {_commit()}",
             f"- Machine: {os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python "
             f"{platform.python_version()}, shared with other work",
             f"- Three Apache Kafka {KAFKA} brokers (KRaft, replication 3, at least 2 in sync), Redis, and workers with "
@@ -121,3 +123,10 @@ class Report:
         return ["", "## Workers that ended by themselves", ""] + [
             f"- {entry.fault.name}, seed {entry.seed}: `{words[:200]}`" for entry, words in ended
         ]
+
+
+def _commit() -> str:
+    """Which code was run."""
+    command = ["git", "describe", "--always", "--dirty"]
+    told = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return told.stdout.strip() or "unknown: not in a clone"
