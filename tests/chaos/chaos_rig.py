@@ -36,6 +36,7 @@ from stream.wire import Topics
 
 PARTITIONS: Final = 4
 SESSION_S: Final = 6  # the shortest that the brokers allow
+MEMBER_NOW: Final = "assigned: partitions"  # what a worker logs first when it is in the group
 QUIET_S: Final = 120.0  # without any progress: something hangs
 VERIFY_S: Final = 600.0
 MAX_RESTARTS: Final = 20  # of workers that ended by themselves, which an operator's supervisor would start again
@@ -167,9 +168,10 @@ class Rig:
         wrong: str = "",
         kill_point: str = "",
         proxied: bool = False,
+        wait: bool = True,
         **options: object,
     ) -> list[Worker]:
-        """So many workers more, once they have partitions to work on; one with a kill point may never get so far."""
+        """So many workers more, once they are members; one with a kill point may never get so far."""
         cluster, way = self.servers.cluster, self.servers.redis_way
         given: dict[str, object] = {
             "bootstrap": cluster.proxied if proxied else cluster.direct,
@@ -193,9 +195,9 @@ class Rig:
             )
             added.append(self._stack.enter_context(worker))
         self.workers += added
-        if not kill_point:
+        if wait and not kill_point:
             for worker in added:
-                worker.wait_for("assigned: partitions", QUIET_S)
+                worker.wait_for(MEMBER_NOW, QUIET_S)
         self.say(f"{count} worker{'s' * (count > 1)} started{f', {wrong}{kill_point}' * bool(wrong or kill_point)}")
         return added
 
@@ -210,7 +212,11 @@ class Rig:
 
     def stop_all(self) -> None:
         for worker in list(self.workers):
+            worker.wait_for(MEMBER_NOW, QUIET_S)  # before that it does not know how to stop
             self.stop(worker)
+
+    def members(self) -> list[Worker]:
+        return [worker for worker in self.workers if MEMBER_NOW in worker.log()]
 
     def look(self) -> None:
         """Start again what ended by itself, as whoever runs workers does; too often, and something is wrong."""

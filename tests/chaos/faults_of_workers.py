@@ -51,11 +51,12 @@ def rebalance_storm(rig: Rig) -> None:
     rig.feed(rig.fleet(), over_s=30)
     for _ in range(10):
         rig.pause(3)
-        if len(rig.workers) > 1 and rig.rng.random() < len(rig.workers) / 4:
-            rig.stop(rig.rng.choice(rig.workers))
+        members = rig.members()
+        if len(members) > 1 and rig.rng.random() < len(rig.workers) / 4:
+            rig.stop(rig.rng.choice(members))
             rig.say("worker left")
         else:
-            rig.start()
+            rig.start(wait=False)
 
 
 @fault
