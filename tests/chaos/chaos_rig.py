@@ -10,7 +10,6 @@ import json
 import random
 import subprocess
 import sys
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,10 +20,11 @@ from typing import Any, Final, NamedTuple
 
 import bus_feed
 from bus_feed import Raw
+from chaos_feed import Feed
 from chaos_kafka import Cluster
 from chaos_redis import ChaosRedis
 from fault_proxy import Proxy
-from kafka import KafkaConsumer, KafkaProducer
+from kafka import KafkaConsumer
 from kafka.errors import KafkaError
 from pathcast_process import environment
 from worker_process import Worker
@@ -87,36 +87,6 @@ class Verdict(NamedTuple):
         if not total["states"]:
             found.append("no state was compared")
         return found + ([f"e.g. {example}" for example in self.report["examples"]] if found else [])
-
-
-class Feed(threading.Thread):
-    """Publishes records, at a pace, until all are acknowledged; all to one `partition`, or each to its key's."""
-
-    def __init__(self, bootstrap: str, topic: str, records: Iterable[Raw], per_s: float, partition: int | None) -> None:
-        super().__init__(name="feed", daemon=True)
-        self.sent = 0
-        self.failed: list[Exception] = []
-        self._partition = partition
-        self._brokers, self._topic, self._records, self._per_s = bootstrap, topic, records, per_s
-
-    def run(self) -> None:
-        try:
-            self._run()
-        except Exception as error:
-            self.failed.append(error)
-
-    def _run(self) -> None:
-        # Idempotent, with acks of all in-sync replicas: kafka-python's default. A broker that dies costs no record.
-        producer = KafkaProducer(bootstrap_servers=self._brokers, linger_ms=10, max_block_ms=120_000)
-        began = time.monotonic()
-        for key, value, headers in self._records:
-            what = {"key": key, "value": value, "headers": list(headers), "partition": self._partition}
-            producer.send(self._topic, **what).add_errback(self.failed.append)
-            self.sent += 1
-            if self.sent % 50 == 0:
-                time.sleep(max(0.0, began + self.sent / self._per_s - time.monotonic()))
-        producer.flush(timeout=QUIET_S)
-        producer.close()
 
 
 class Rig:

@@ -1,0 +1,43 @@
+"""Pings into a topic while brokers may die. Knows a pace; knows nothing of workers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from typing import Final
+
+from bus_feed import Raw
+from kafka import KafkaProducer
+
+PATIENCE_S: Final = 120  # for brokers that are away
+
+
+class Feed(threading.Thread):
+    """Publishes records, at a pace, until all are acknowledged; all to one `partition`, or each to its key's."""
+
+    def __init__(self, bootstrap: str, topic: str, records: Iterable[Raw], per_s: float, partition: int | None) -> None:
+        super().__init__(name="feed", daemon=True)
+        self.sent = 0
+        self.failed: list[Exception] = []
+        self._partition = partition
+        self._brokers, self._topic, self._records, self._per_s = bootstrap, topic, records, per_s
+
+    def run(self) -> None:
+        try:
+            self._run()
+        except Exception as error:
+            self.failed.append(error)
+
+    def _run(self) -> None:
+        # Idempotent, with acks of all in-sync replicas: kafka-python's default. A broker that dies costs no record.
+        producer = KafkaProducer(bootstrap_servers=self._brokers, linger_ms=10, max_block_ms=PATIENCE_S * 1000)
+        began = time.monotonic()
+        for key, value, headers in self._records:
+            what = {"key": key, "value": value, "headers": list(headers), "partition": self._partition}
+            producer.send(self._topic, **what).add_errback(self.failed.append)
+            self.sent += 1
+            if self.sent % 50 == 0:
+                time.sleep(max(0.0, began + self.sent / self._per_s - time.monotonic()))
+        producer.flush(timeout=PATIENCE_S)
+        producer.close()
