@@ -41,6 +41,7 @@ GARBAGE_OBJECTS = 50_000  # that are alive longer than those collected, before t
 # and the model's calls are large. With Faust's 1 MiB a poll is of one partition: the same few, round after round.
 FETCH_BYTES = 64 * 1024
 POLLS_WAITING = 2  # messages between the consumer and the agent; behind it, delivery bounds what waits by records
+MAX_HEARTBEAT_S = 3.0  # by its answer a member hears of a rebalance: a long session must not make others wait for that
 MIN_REQUEST_TIMEOUT_S = 40.0  # aiokafka's default; Faust demands more than the session's
 
 
@@ -127,7 +128,7 @@ def faust_app(settings: Settings) -> App:
         consumer_max_fetch_size=FETCH_BYTES,
         consumer_group_instance_id=settings.instance or None,
         broker_session_timeout=settings.session_timeout_s,
-        broker_heartbeat_interval=settings.session_timeout_s / 5,
+        broker_heartbeat_interval=min(settings.session_timeout_s / 5, MAX_HEARTBEAT_S),
         broker_request_timeout=max(MIN_REQUEST_TIMEOUT_S, settings.session_timeout_s * 2),
         consumer_auto_offset_reset="earliest",
     )

@@ -181,3 +181,25 @@ def test_a_redis_that_comes_back_empty_is_filled_again_while_the_worker_runs(opt
     due = bus_feed.expected(sent, window_fixes=10**6, version=said[0].model.version)
     assert {forecast.forecast_id for forecast in said} == due.windows.keys()
     assert all(forecast.window == due.windows[forecast.forecast_id] for forecast in said if forecast.window.n < 50)
+
+
+def test_a_named_worker_that_dies_and_comes_back_finds_its_partitions_and_the_other_hears_nothing_of_it(
+    options: Options, tmp_path: Path
+) -> None:
+    """Within a session of ten minutes no rebalance can be for its death; without a name its successor is a new member,
+    and waits for that."""
+    options["session_timeout_s"] = 600
+    named_a, named_b = options | {"instance": "a"}, options | {"instance": "b"}
+    with started(named_a, tmp_path / "a.log") as first, started(named_b, tmp_path / "b.log") as other:
+        mine = assignment(first.log())
+        first.kill()
+        with started(named_a, tmp_path / "a2.log") as again:
+            feed(options, 0, PINGS // 2)
+            consume(options, again, other)
+            assert [assignment(again.log()), other.log().count("assigned:")] == [mine, 1]
+            assert [again.stop(), other.stop()] == [0, 0]
+
+
+def assignment(log: str) -> str:
+    """What the group gave it last."""
+    return log[log.rindex("assigned: partitions ") :].splitlines()[0]
