@@ -19,13 +19,12 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from stream.bench import launch, stores, topics
-from stream.bench.drain import rate_of, watch
 from stream.bench.feeder import READY as FEEDING
 from stream.bench.feeder import Feed
 from stream.bench.report import Report, Table
 from stream.bench.servers import Servers
 from stream.bench.stats import percentile
-from stream.bench.workload import Workload
+from stream.bench.warm import warmed
 from stream.wire import Topics
 
 Show = Callable[[str], None]
@@ -81,21 +80,20 @@ class Slice:
 def run(options: Options, servers: Servers, show: Show) -> Report:
     """Raises launch.Failed or ConnectionError when something of it stops."""
     with topics.fresh(servers.bootstrap, options.partitions, keep_bytes=KEEP_BYTES) as names:
-        show(f"filling the topic with {options.entities * options.warm_rounds:,} pings to warm the worker up")
-        warm = Workload(options.entities, options.data).rounds(options.warm_rounds)
-        topics.prefill(servers.bootstrap, names.pings, options.partitions, warm)
-        with stores.group(servers, topics.prefix_of(names)) as group:
-            command = launch.worker_command(launch.worker_options(servers, names, group, options.weights))
-            counter = topics.Counter(servers.bootstrap, topics.answers_of(names))
-            with launch.process("worker", command) as worker:
-                show("starting the worker")
-                worker.wait_for(launch.READY)
-                show("warming up")
-                total = options.entities * options.warm_rounds
-                most = rate_of(watch([worker], counter, total, timeout_s=options.timeout_s), total).per_wall_s
-                counter.close()
-                rate = options.rate or options.of_max * most
-                looks = _soaked(options, rate, servers, names, worker, show)
+        warm = warmed(
+            servers,
+            names,
+            options.weights,
+            entities=options.entities,
+            rounds=options.warm_rounds,
+            partitions=options.partitions,
+            data=options.data,
+            timeout_s=options.timeout_s,
+            show=show,
+        )
+        with warm as (worker, most):
+            rate = options.rate or options.of_max * most
+            looks = _soaked(options, rate, servers, names, worker, show)
     return _report(options, servers, most, rate, looks)
 
 
