@@ -56,8 +56,7 @@ class Claimant:
         What else the replay raises leaves states that are no good: claim again.
         """
         partition = owned.partition
-        await self._guarantee.fence(partition)
-        committed = await self._input.committed(partition)
+        committed = await self._guarantee.fence(partition)
         if prove:
             await self._commit(owned, committed or Mark(owned.next_offset, owned.epoch))
         claim = await self._store.claim(partition, floor=max(owned.epoch, committed.epoch if committed else 0))

@@ -52,8 +52,9 @@ class AtLeastOnce:
     async def close(self) -> None:
         await self._output.close()
 
-    async def fence(self, partition: Partition) -> None:
-        """Nothing: a zombie's answers have the ids of ours, and the group refuses its offsets."""
+    async def fence(self, partition: Partition) -> Mark | None:
+        """Ends nobody: a zombie's answers have the ids of ours, and the group refuses its offsets."""
+        return await self._input.committed(partition)
 
     async def release(self, partition: Partition) -> None:
         pass
@@ -95,7 +96,7 @@ class ExactlyOnce:
         for partition in list(self._producers):
             await self.release(partition)
 
-    async def fence(self, partition: Partition) -> None:
+    async def fence(self, partition: Partition) -> Mark | None:
         await self.release(partition)
         topic, number = partition
         producer = self._producer(f"{self._group}|{topic}|{number}")
@@ -108,6 +109,7 @@ class ExactlyOnce:
         self._producers[partition] = producer
         self._stands[partition] = await self._input.committed(partition)
         killpoints.reach("after_fence")
+        return self._stands[partition]
 
     async def release(self, partition: Partition) -> None:
         producer = self._producers.pop(partition, None)
@@ -134,8 +136,8 @@ class ExactlyOnce:
         for attempt in count(1):
             try:
                 if in_doubt:
-                    await self.fence(partition)  # a new producer of our id: what was begun is committed, or aborted
-                    if (stands := self._stands[partition]) == mark:
+                    stands = await self.fence(partition)  # a new producer of our id ends what was begun, either way
+                    if stands == mark:
                         return True
                     if stands != before:
                         return False  # neither ours nor what it was: somebody else is at work

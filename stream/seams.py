@@ -47,8 +47,8 @@ class Guarantee(Protocol):
 
     async def close(self) -> None: ...
 
-    async def fence(self, partition: Partition) -> None:
-        """Before a takeover asks what is committed: it settles what earlier owners began, and ends their writing."""
+    async def fence(self, partition: Partition) -> Mark | None:
+        """End the writing of earlier owners and settle what they began; then what is committed, which stands still."""
 
     async def release(self, partition: Partition) -> None:
         """The partition is another's now."""

@@ -66,20 +66,11 @@ class Measured:
 
 def run(options: Options, servers: Servers, show: Show) -> Report:
     """Raises launch.Failed or ConnectionError when something of it stops."""
-    with topics.fresh(servers.bootstrap, options.partitions) as names:
-        warm = warmed(
-            servers,
-            names,
-            options.weights,
-            entities=options.entities,
-            rounds=options.warm_rounds,
-            partitions=options.partitions,
-            data=options.data,
-            timeout_s=options.timeout_s,
-            show=show,
-        )
-        with warm as (worker, most):
-            measured = _each_rate(options, servers, names, worker, most, show)
+    with (
+        topics.fresh(servers.bootstrap, options.partitions) as names,
+        warmed(options, servers, names, show) as (worker, most),
+    ):
+        measured = _each_rate(options, servers, names, worker, most, show)
     return _report(options, servers, most, measured)
 
 

@@ -79,21 +79,12 @@ class Slice:
 
 def run(options: Options, servers: Servers, show: Show) -> Report:
     """Raises launch.Failed or ConnectionError when something of it stops."""
-    with topics.fresh(servers.bootstrap, options.partitions, keep_bytes=KEEP_BYTES) as names:
-        warm = warmed(
-            servers,
-            names,
-            options.weights,
-            entities=options.entities,
-            rounds=options.warm_rounds,
-            partitions=options.partitions,
-            data=options.data,
-            timeout_s=options.timeout_s,
-            show=show,
-        )
-        with warm as (worker, most):
-            rate = options.rate or options.of_max * most
-            looks = _soaked(options, rate, servers, names, worker, show)
+    with (
+        topics.fresh(servers.bootstrap, options.partitions, keep_bytes=KEEP_BYTES) as names,
+        warmed(options, servers, names, show) as (worker, most),
+    ):
+        rate = options.rate or options.of_max * most
+        looks = _soaked(options, rate, servers, names, worker, show)
     return _report(options, servers, most, rate, looks)
 
 
