@@ -26,7 +26,7 @@ from chaos_redis import ChaosRedis
 from fault_proxy import Proxy
 from kafka import KafkaConsumer
 from kafka.errors import KafkaError
-from pathcast_process import environment
+from pathcast_process import VERIFY, environment
 from worker_process import Worker
 
 from stream import admin
@@ -40,7 +40,6 @@ MEMBER_NOW: Final = "assigned: partitions"  # what a worker logs first when it i
 QUIET_S: Final = 120.0  # without any progress: something hangs
 VERIFY_S: Final = 600.0
 MAX_RESTARTS: Final = 20  # of workers that ended by themselves, which an operator's supervisor would start again
-VERIFY: Final = (sys.executable, "-c", "import typer; from stream.verify.cli import verify; typer.run(verify)")
 LAUNCHER: Final = (sys.executable, str(Path(__file__).with_name("chaos_worker.py")))
 UNJUDGED: Final = ("open", "unjudged", "quarantined", "other_model", "states_skipped")
 FINDINGS: Final = ("lost", "duplicated", "different", "unexpected", "states_different")

@@ -6,22 +6,20 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import bus_feed
 import pytest
-from pathcast_process import PATIENCE_S, environment
-from worker_process import Worker
+from pathcast_process import PATIENCE_S, VERIFY, environment
+from worker_process import Worker, all_live
 
 from stream import killpoints
 from stream.wire import Topics
 
 PINGS = 4_000
 SEED = 11
-VERIFY = [sys.executable, "-c", "import typer; from stream.verify.cli import verify; typer.run(verify)"]
 
 
 @pytest.fixture
@@ -78,10 +76,5 @@ def finish(options: dict[str, object], log: Path) -> None:
     """A worker that answers what is left."""
     bootstrap, group = str(options["bootstrap"]), str(options["group"])
     with Worker(log, **options) as worker:
-        bus_feed.wait_until_consumed(bootstrap, group, Topics.of(group).pings, partial(lives, worker))
+        bus_feed.wait_until_consumed(bootstrap, group, Topics.of(group).pings, partial(all_live, worker))
         assert worker.stop() == 0
-
-
-def lives(*workers: Worker) -> None:
-    for worker in workers:
-        assert worker.running(), worker.log()

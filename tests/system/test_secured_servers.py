@@ -14,7 +14,7 @@ import pytest
 import secured_servers
 from pathcast_process import environment, pathcast
 from secured_servers import KAFKA_PASSWORD, REDIS_PASSWORD, Secured
-from worker_process import Worker
+from worker_process import Worker, all_live
 
 from stream.bench.servers import Unavailable
 from stream.connect import KafkaSecurity, Mechanism, Protocol, RedisSecurity, Refused
@@ -86,7 +86,7 @@ def test_all_goes_well_with_the_rights_that_the_page_lists_and_no_more(
         monkeypatch.setenv(name, value)
     options = {"weights": weights, "workers": 2, "session_timeout_s": 6, "delivery": "exactly_once"}
     with Worker(tmp_path / "worker.log", **options) as worker:
-        lives = partial(assert_running, worker)
+        lives = partial(all_live, worker)
         fed = json.loads(told("feed", bus_feed.SAMPLE, "--speedup=0", f"--limit={PINGS}", "--json", env=feeder))
         assert fed["sent"] == PINGS
         told("feed", "-", "--speedup=0", env=feeder, stdin=BAD_PING)
@@ -112,10 +112,6 @@ def test_all_goes_well_with_the_rights_that_the_page_lists_and_no_more(
     assert report["total"]["states"] > 10
     kept = snapshot(TOPICS.pings, secured.bootstrap, tmp_path, lambda share: None, kafka(secured))
     assert kept.exists()
-
-
-def assert_running(worker: Worker) -> None:
-    assert worker.running(), worker.log()
 
 
 def kafka(secured: Secured, **other: object) -> KafkaSecurity:

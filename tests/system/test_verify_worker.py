@@ -19,12 +19,11 @@ from aiokafka import AIOKafkaProducer
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
 from msgspec.structs import replace
-from pathcast_process import PATIENCE_S, environment
-from worker_process import Worker
+from pathcast_process import PATIENCE_S, VERIFY, environment
+from worker_process import Worker, all_live
 
 from stream.wire import Ping, Record, Topics, dumps, loads_forecast
 
-VERIFY = [sys.executable, "-c", "import typer; from stream.verify.cli import verify; typer.run(verify)"]
 PINGS = 6_000
 KILL_AFTER = 1_500  # forecasts
 SEED = 4
@@ -92,16 +91,12 @@ def scene(kernels: None, kafka: str, redis_url: str, topic_prefix: str, tmp_path
     options |= {"group": topic_prefix, "session_timeout_s": 6, "max_batch": 64}
     bus_feed.send(kafka, made.topics.pings, bus_feed.fleet(PINGS, seed=SEED))
     with Worker(tmp_path / "victim.log", **options) as victim:
-        bus_feed.wait_for_records(kafka, made.topics.forecasts, KILL_AFTER, partial(_lives, victim))
+        bus_feed.wait_for_records(kafka, made.topics.forecasts, KILL_AFTER, partial(all_live, victim))
         victim.kill()
     with Worker(tmp_path / "next.log", **options) as worker:
-        bus_feed.wait_until_consumed(kafka, topic_prefix, made.topics.pings, partial(_lives, worker))
+        bus_feed.wait_until_consumed(kafka, topic_prefix, made.topics.pings, partial(all_live, worker))
         assert worker.stop() == 0
     return made
-
-
-def _lives(worker: Worker) -> None:
-    assert worker.running(), worker.log()
 
 
 def test_after_a_crash_nothing_is_wrong_and_every_sabotage_is_found(scene: Scene) -> None:
@@ -165,7 +160,7 @@ def test_exactly_once_is_judged_as_a_read_committed_reader_sees_it(
     with Worker(tmp_path / "worker.log", **options, group=topic_prefix, partitions=2) as worker:
         worker.wait_until_ready()
         bus_feed.send(kafka, scene.topics.pings, bus_feed.fleet(300, seed=SEED))
-        bus_feed.wait_until_consumed(kafka, topic_prefix, scene.topics.pings, partial(_lives, worker))
+        bus_feed.wait_until_consumed(kafka, topic_prefix, scene.topics.pings, partial(all_live, worker))
         assert worker.stop() == 0
     first = scene.first_forecast()
     exactly_once = "--delivery=exactly_once"

@@ -13,7 +13,7 @@ from typing import Any
 import bus_feed
 import pytest
 import redis
-from worker_process import Worker
+from worker_process import Worker, all_live
 
 from stream import record
 from stream.wire import Forecast, Topics, loads_forecast
@@ -45,11 +45,6 @@ def feed(options: Options, start: int, stop: int) -> None:
 def consume(options: Options, *workers: Worker) -> None:
     topic = Topics.of(options["prefix"]).pings
     bus_feed.wait_until_consumed(options["bootstrap"], options["group"], topic, partial(all_live, *workers))
-
-
-def all_live(*workers: Worker) -> None:
-    for worker in workers:
-        assert worker.running(), worker.log()
 
 
 def forecasts(options: Options) -> list[Forecast]:

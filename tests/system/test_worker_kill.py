@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import bus_feed
-from worker_process import Worker
+from worker_process import Worker, all_live
 
 from model.api import Predictor
 from stream.wire import Topics, loads_forecast, loads_gapfill
@@ -72,8 +72,3 @@ def test_nothing_is_lost_when_one_of_two_workers_is_killed_and_started_again_and
         source = due.rejects[bus_feed.source_of(letter)]
         assert (letter.key, letter.value) == (source.key, source.value)
         assert letter.headers[: len(source.headers)] == source.headers
-
-
-def all_live(*workers: Worker) -> None:
-    for worker in workers:
-        assert worker.running(), worker.log()

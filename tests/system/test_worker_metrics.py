@@ -21,7 +21,7 @@ import redis
 import redis_server
 from pathcast_process import eventually
 from prometheus_client.parser import text_string_to_metric_families as parsed
-from worker_process import READY_S, Worker
+from worker_process import READY_S, Worker, all_live
 
 from stream.door import TOKEN
 from stream.wire import Topics
@@ -103,7 +103,7 @@ def test_a_worker_accounts_for_every_record_and_says_when_redis_is_away(
         assert ask(f"{base}/debug", token=SECRET)[0] == 404
 
         def consumed() -> None:
-            bus_feed.wait_until_consumed(kafka, topic_prefix, topics.pings, partial(lives, worker))
+            bus_feed.wait_until_consumed(kafka, topic_prefix, topics.pings, partial(all_live, worker))
 
         bus_feed.send(kafka, topics.pings, islice(records, PINGS))
         consumed()
@@ -141,7 +141,3 @@ def assert_adds_up(scrape: Scrape, kafka: str, topics: Topics) -> None:
     assert scrape.values("unaccounted_records") == {0}
     assert scrape.sum("lag_records") == 0
     assert scrape.sum("ping_to_forecast_seconds_count") == len(sent)
-
-
-def lives(worker: Worker) -> None:
-    assert worker.running(), worker.log()

@@ -12,7 +12,7 @@ import bus_feed
 import pytest
 from aiokafka import AIOKafkaProducer
 from kafka import KafkaProducer
-from pathcast_process import PATIENCE_S, environment
+from pathcast_process import PATIENCE_S, VERIFY, environment
 from worker_process import Worker
 
 from stream import killpoints
@@ -92,7 +92,6 @@ Predictor.advance = faulty
 main()
 """
 BUSES, ILL, FAILS_AT = 6, 3, 4  # the fifth ping of bus 3
-VERIFY = [sys.executable, "-c", "import typer; from stream.verify.cli import verify; typer.run(verify)"]
 
 
 def rounds(start: int, stop: int) -> list[bus_feed.Raw]:

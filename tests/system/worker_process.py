@@ -87,3 +87,9 @@ class Worker:
 
     def wait(self, timeout_s: float = STOP_S) -> int:
         return self._process.wait(timeout_s)
+
+
+def all_live(*workers: Worker) -> None:
+    """Raises AssertionError with the log of one that has ended: no use to wait for it."""
+    for worker in workers:
+        assert worker.running(), worker.log()
