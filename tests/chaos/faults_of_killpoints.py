@@ -14,6 +14,7 @@ TAKEOVER: Final = ("after_fence", "after_claim", "before_replay")
 CHECKPOINT: Final = ("before_checkpoint", "after_checkpoint")
 CROWD: Final = 40  # times as many entities as a feed of that size has
 CROWDED: Final = 20_000  # pings, so that a partition has a thousand entities
+BATCHES: Final = 200  # of a whole feed at least: a victim has half of the partitions, and dies in its 20th or before
 ONCE_ONLY: Final = ("after_fence", "before_end")  # of transactions
 
 
@@ -29,8 +30,10 @@ def _inject(rig: Rig, point: str) -> None:
         rig.reach(0.3)
         (victim,) = rig.start(kill_point=f"{point}:{rig.rng.randint(1, 2)}")
     else:
+        # However late it comes to its partitions, and finds the whole feed waiting: many batches, many checkpoints.
+        often = {"checkpoint_ms": 200} if point in CHECKPOINT else {"max_batch": rig.pings // BATCHES}
         times = rig.rng.randint(1, 4 if point in CHECKPOINT else 20)
-        (victim,) = rig.start(kill_point=f"{point}:{times}")
+        (victim,) = rig.start(kill_point=f"{point}:{times}", **often)
         rig.start()
         rig.feed(rig.fleet())
     rig.wait_for_death(victim)
