@@ -6,6 +6,7 @@ rendering, on any thread, so that the loop is held up by neither many partitions
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
@@ -109,6 +110,8 @@ TABLE: Final = (
     Row(COUNTER, "checkpoints_failed", "Tries while Redis was away.", (), _one(lambda r: r.checkpoints_failed)),
     Row(COUNTER, "fenced", "Writes refused: another worker had claimed.", (), _one(lambda r: r.fenced)),
     Row(COUNTER, "batches_failed", "At the engine; then taken over anew.", (), _one(lambda r: r.batches_failed)),
+    # It counts what the process's memory hides among its megabytes: a list that never shrinks, an entry per record.
+    Row(GAUGE, "python_blocks", "Blocks of memory under Python objects.", (), _one(lambda _: sys.getallocatedblocks())),
 )
 HISTOGRAMS: Final = {  # the field of the tally, and its name and help text here
     "batch_records": ("batch_records", "Records that went through the engine together."),

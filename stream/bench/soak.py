@@ -1,8 +1,9 @@
 """`pathcast bench soak`: a worker for a long time at a steady rate. What grows?
 
 One worker is warmed up by a filled topic, which tells the most that it drains; then an open-loop feeder sends a part
-of that for as long as asked. Every LOOK_S: the worker's memory and CPU, Redis's memory, and the lag, which is what was
-sent and not yet answered. The first part of the time is left out as warm-up, the rest cut into equal slices.
+of that for as long as asked. Every LOOK_S: the worker's memory and CPU, the blocks under its Python objects and the
+records that it has in flight (its own /metrics), Redis's memory and keys, and the lag, which is what was sent and not
+yet answered. The first part of the time is left out as warm-up, the rest cut into equal slices.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from urllib.request import urlopen
 
 import msgspec
+from prometheus_client.parser import text_string_to_metric_families
 
 from stream.bench import launch, stores, topics
 from stream.bench.feeder import READY as FEEDING
@@ -25,10 +28,12 @@ from stream.bench.report import Report, Table
 from stream.bench.servers import Servers
 from stream.bench.stats import percentile
 from stream.bench.warm import warmed
+from stream.embedded import HOST, free_port
 from stream.wire import Topics
 
 Show = Callable[[str], None]
 LOOK_S: Final = 2.0
+SCRAPE_S: Final = 5.0  # for the worker to answer
 SLICES: Final = 10
 WARM: Final = 0.1  # of the time: pools, caches and allocators find their size
 KEEP_BYTES: Final = 128 * 1024 * 1024  # of each partition of each topic: the disk must not grow with the time
@@ -54,42 +59,50 @@ class Look(NamedTuple):
 
     at_s: float
     rss_bytes: int
+    blocks: int
     redis_bytes: int
+    redis_keys: int
     cpu_s: float
     answered: int
     lag: int
+    in_flight: int
 
 
 @dataclass(frozen=True)
 class Slice:
-    """A part of the time. Memory as medians."""
+    """A part of the time. Memory, blocks and keys as medians."""
 
     from_s: float
     rss_mib: float
+    blocks: float
     redis_mib: float
+    redis_keys: float
     pings_per_s: float
     cpu_part: float  # of one core
     lag_median: float
     lag_most: int
+    in_flight_most: int
 
     def row(self) -> tuple[float | int, ...]:
-        memory = (self.rss_mib, self.redis_mib)
-        return (self.from_s, *memory, self.pings_per_s, 100 * self.cpu_part, self.lag_median, self.lag_most)
+        kept = (self.rss_mib, self.blocks, self.redis_mib, self.redis_keys)
+        moving = (self.pings_per_s, 100 * self.cpu_part, self.lag_median, self.lag_most, self.in_flight_most)
+        return (self.from_s, *kept, *moving)
 
 
 def run(options: Options, servers: Servers, show: Show) -> Report:
     """Raises launch.Failed or ConnectionError when something of it stops."""
+    port = free_port()
     with (
         topics.fresh(servers.bootstrap, options.partitions, keep_bytes=KEEP_BYTES) as names,
-        warmed(options, servers, names, show) as (worker, most),
+        warmed(options, servers, names, show, metrics=port) as (worker, most),
     ):
         rate = options.rate or options.of_max * most
-        looks = _soaked(options, rate, servers, names, worker, show)
+        looks = _soaked(options, rate, servers, names, worker, port, show)
     return _report(options, servers, most, rate, looks)
 
 
 def _soaked(
-    options: Options, rate: float, servers: Servers, names: Topics, worker: launch.Process, show: Show
+    options: Options, rate: float, servers: Servers, names: Topics, worker: launch.Process, port: int, show: Show
 ) -> list[Look]:
     feed = Feed(
         bootstrap=servers.bootstrap,
@@ -110,10 +123,20 @@ def _soaked(
         feeder.wait_for(FEEDING)
         began_s = time.monotonic()
         while (elapsed_s := time.monotonic() - began_s) < options.seconds:
-            usage, redis = worker.usage(), stores.used(servers.redis_url)
+            usage, redis, seen = worker.usage(), stores.used(servers.redis_url), _scraped(port)
             answers = answered.count()  # before what was sent: a lag below 0 would be our own
             looks.append(
-                Look(elapsed_s, usage.rss_bytes, redis.memory_bytes, usage.cpu_s, answers, sent.count() - answers)
+                Look(
+                    at_s=elapsed_s,
+                    rss_bytes=usage.rss_bytes,
+                    blocks=int(seen["pathcast_python_blocks"]),
+                    redis_bytes=redis.memory_bytes,
+                    redis_keys=redis.keys,
+                    cpu_s=usage.cpu_s,
+                    answered=answers,
+                    lag=sent.count() - answers,
+                    in_flight=int(seen["pathcast_records_in_flight"]),
+                )
             )
             show(f"{rate:,.0f} pings/s: {elapsed_s:,.0f} of {options.seconds:,.0f} s, lag {looks[-1].lag:,}")
             feeder.check()
@@ -122,6 +145,17 @@ def _soaked(
     sent.close()
     answered.close()
     return looks
+
+
+def _scraped(port: int) -> dict[str, float]:
+    """What the worker says of itself, summed over labels. Raises OSError if it says nothing."""
+    with urlopen(f"http://{HOST}:{port}/metrics", timeout=SCRAPE_S) as answer:
+        text = answer.read().decode()
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found[sample.name] = found.get(sample.name, 0.0) + sample.value
+    return found
 
 
 def sliced(looks: Sequence[Look], slices: int = SLICES, warm: float = WARM) -> list[Slice]:
@@ -139,11 +173,14 @@ def _slice(looks: Sequence[Look]) -> Slice:
     return Slice(
         first.at_s,
         statistics.median(look.rss_bytes for look in looks) / 2**20,
+        statistics.median(look.blocks for look in looks),
         statistics.median(look.redis_bytes for look in looks) / 2**20,
+        statistics.median(look.redis_keys for look in looks),
         (last.answered - first.answered) / wall_s,
         (last.cpu_s - first.cpu_s) / wall_s,
         statistics.median(look.lag for look in looks),
         max(look.lag for look in looks),
+        max(look.in_flight for look in looks),
     )
 
 
@@ -154,8 +191,9 @@ def growth(parts: Sequence[Slice], of: Callable[[Slice], float]) -> float:
 
 def _report(options: Options, servers: Servers, most: float, rate: float, looks: Sequence[Look]) -> Report:
     parts = sliced(looks)
-    columns = ("from, s", "worker MiB", "Redis MiB", "pings/s", "worker, % of a core", "lag, median", "lag, most")
-    table = Table("one worker at a steady rate", columns, [part.row() for part in parts])
+    kept = ("worker MiB", "Python blocks", "Redis MiB", "Redis keys")
+    moving = ("pings/s", "worker, % of a core", "lag, median", "lag, most", "in flight, most")
+    table = Table("one worker at a steady rate", ("from, s", *kept, *moving), [part.row() for part in parts])
     lags = sorted(float(look.lag) for look in looks if look.at_s >= parts[0].from_s)
     memory = growth(parts, lambda part: part.rss_mib)
     numbers: dict[str, Any] = {
@@ -164,6 +202,7 @@ def _report(options: Options, servers: Servers, most: float, rate: float, looks:
         "rate_per_s": rate,
         "pings": looks[-1].answered - looks[0].answered,
         "memory_growth": memory,
+        "blocks_growth": growth(parts, lambda part: part.blocks),
         "redis_growth": growth(parts, lambda part: part.redis_mib),
         "lag_p99": percentile(lags, 99.0),
         "slices": [asdict(part) for part in parts],
@@ -172,7 +211,8 @@ def _report(options: Options, servers: Servers, most: float, rate: float, looks:
         f"{rate:,.0f} pings/s for {options.seconds:,.0f} s, {rate / most:.0%} of the {most:,.0f} that the worker "
         f"drains when it warms up; {options.entities:,} entities, {options.partitions} partitions, "
         f"weights {options.weights}",
-        f"the worker's memory is at most {memory:+.1%} of the first slice's, Redis's {numbers['redis_growth']:+.1%}; "
+        f"the worker's memory is at most {memory:+.1%} of the first slice's, the blocks under its Python objects "
+        f"{numbers['blocks_growth']:+.1%}, Redis's memory {numbers['redis_growth']:+.1%}; "
         f"lag p99 {numbers['lag_p99']:,.0f} pings, which are {1000 * numbers['lag_p99'] / rate:,.0f} ms",
     ]
     return Report("soak", [table], numbers, notes, servers.what)

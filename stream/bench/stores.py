@@ -17,15 +17,17 @@ SCAN: Final = 2_000  # keys per call
 
 
 class Used(NamedTuple):
-    """Redis's own counters: bytes of memory for data, and bytes that came over the network since it started."""
+    """Redis's own counters: bytes of memory for data, bytes that came over the network since it started, and keys."""
 
     memory_bytes: int
     received_bytes: int
+    keys: int
 
 
 def used(redis_url: str) -> Used:
     with Redis.from_url(redis_url) as client:
-        return Used(client.info("memory")["used_memory"], client.info("stats")["total_net_input_bytes"])
+        memory, stats = client.info("memory"), client.info("stats")
+        return Used(memory["used_memory"], stats["total_net_input_bytes"], client.dbsize())
 
 
 def entities(redis_url: str, group: str) -> int:

@@ -39,9 +39,10 @@ class Options(Protocol):
 
 @contextmanager
 def warmed(
-    options: Options, servers: Servers, names: Topics, show: Callable[[str], None]
+    options: Options, servers: Servers, names: Topics, show: Callable[[str], None], **more: object
 ) -> Iterator[tuple[launch.Process, float]]:
     """One worker that has drained `warm_rounds` pings of each entity, and the most that it drains, in pings/s of wall.
+    `more` are options of `pathcast worker`.
 
     Raises launch.Failed or ConnectionError when something of it stops.
     """
@@ -50,7 +51,7 @@ def warmed(
     pings = Workload(options.entities, options.data).rounds(options.warm_rounds)
     topics.prefill(servers.bootstrap, names.pings, options.partitions, pings)
     with stores.group(servers, topics.prefix_of(names)) as group:
-        command = launch.worker_command(launch.worker_options(servers, names, group, options.weights))
+        command = launch.worker_command(launch.worker_options(servers, names, group, options.weights, **more))
         counter = topics.Counter(servers.bootstrap, topics.answers_of(names))
         with launch.process("worker", command) as worker:
             show("starting the worker")

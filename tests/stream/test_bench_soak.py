@@ -7,17 +7,30 @@ import pytest
 from stream.bench.soak import Look, growth, sliced
 
 
-def looks(count: int, *, rss_per_s: float = 0.0, lag: int = 5) -> list[Look]:
+def looks(count: int, *, rss_per_s: float = 0.0, blocks_per_s: int = 0) -> list[Look]:
     """A look a second of a worker of 100 MiB that answers 10 pings/s with half a core."""
-    mib = 2**20
-    return [Look(s, int((100 + s * rss_per_s) * mib), 7 * mib, s / 2, 10 * s, lag + s % 2) for s in range(count)]
+    return [
+        Look(
+            at_s=s,
+            rss_bytes=int((100 + s * rss_per_s) * 2**20),
+            blocks=1_000 + s * blocks_per_s,
+            redis_bytes=7 * 2**20,
+            redis_keys=9,
+            cpu_s=s / 2,
+            answered=10 * s,
+            lag=5 + s % 2,
+            in_flight=s % 3,
+        )
+        for s in range(count)
+    ]
 
 
 def test_a_steady_worker_has_equal_slices_that_leave_the_warm_up_out() -> None:
     parts = sliced(looks(1_001), slices=9, warm=0.1)
     assert [part.from_s for part in parts] == list(range(100, 1_000, 100))
     assert {(p.rss_mib, p.redis_mib, p.pings_per_s, p.cpu_part, p.lag_most) for p in parts} == {(100, 7, 10, 0.5, 6)}
-    assert growth(parts, lambda part: part.rss_mib) == 0
+    assert {(p.blocks, p.redis_keys, p.in_flight_most) for p in parts} == {(1_000, 9, 2)}
+    assert growth(parts, lambda part: part.rss_mib) == growth(parts, lambda part: part.blocks) == 0
 
 
 def test_a_leak_is_growth_wherever_it_is_largest() -> None:
@@ -25,6 +38,11 @@ def test_a_leak_is_growth_wherever_it_is_largest() -> None:
     assert growth(parts, lambda part: part.rss_mib) == pytest.approx(80 / 115)
     peak = [*parts[:4], parts[8], *parts[4:8]]
     assert growth(peak, lambda part: part.rss_mib) == pytest.approx(80 / 115)
+
+
+def test_an_object_kept_of_every_ping_is_growth() -> None:
+    parts = sliced(looks(1_001, blocks_per_s=10), slices=9, warm=0.1)
+    assert growth(parts, lambda part: part.blocks) == pytest.approx(8_000 / 2_500)
 
 
 def test_too_few_looks_are_an_error() -> None:
