@@ -49,6 +49,13 @@ class Entry(NamedTuple):
         return f"{findings}; all of it accepted, see below" if not self.wrong else f"**{'; '.join(self.wrong[:2])}**"
 
 
+def _commit() -> str:
+    """Which code is run."""
+    command = ["git", "describe", "--always", "--dirty"]
+    told = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return told.stdout.strip() or "unknown: not in a clone"
+
+
 @dataclass
 class Report:
     """All entries of a run, in a file from the first on: a run takes long, and may be interrupted."""
@@ -56,6 +63,7 @@ class Report:
     path: Path | None
     entries: list[Entry] = field(default_factory=list)
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
+    commit: str = field(default_factory=_commit)  # before the file is written, which is in the clone, too
 
     def add(self, entry: Entry) -> None:
         self.entries.append(entry)
@@ -75,7 +83,7 @@ class Report:
             + (f"**{len(bad)} not as promised.**" if bad else "all as promised."),
             "",
             f"- Command: `pytest {shlex.join(sys.argv[1:])}`",
-            f"- Code: commit {_commit()}",
+            f"- Code: commit {self.commit}",
             f"- Machine: {os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python "
             f"{platform.python_version()}, shared with other work",
             f"- Three Apache Kafka {KAFKA} brokers (KRaft, replication 3, at least 2 in sync), Redis, and workers with "
@@ -123,10 +131,3 @@ class Report:
         return ["", "## Workers that ended by themselves", ""] + [
             f"- {entry.fault.name}, seed {entry.seed}: `{words[:200]}`" for entry, words in ended
         ]
-
-
-def _commit() -> str:
-    """Which code was run."""
-    command = ["git", "describe", "--always", "--dirty"]
-    told = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    return told.stdout.strip() or "unknown: not in a clone"
