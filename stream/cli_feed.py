@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import msgspec
 import typer
@@ -57,13 +58,48 @@ def feed(
         total, rows = _rows(file, speedup)
         if limit is not None:
             total, rows = min(limit, total or limit), islice(rows, limit)
-        with suppress(KeyboardInterrupt):  # what was sent counts; the summary says how much
-            replay(paced(_shown(rows, total, out.fed, silent=json), speedup), out.send, stop=lambda: False)
+        with suppress(KeyboardInterrupt), Interrupt() as interrupt:  # what was sent counts; the summary says how much
+            send = interrupt.after(out.send)
+            replay(paced(_shown(rows, total, out.fed, silent=json), speedup), send, stop=lambda: False)
         out.flush()
         _summary(out.fed, topic, time.monotonic() - began, json=json)
 
 
 feed.__doc__ = HELP
+
+
+class Interrupt:
+    """Ctrl-C: at once, but for one that comes while a record is on its way. That waits until the record is counted, or
+    the summary would be short of it. Whoever is in a hurry presses twice."""
+
+    def __init__(self) -> None:
+        self._sending = self._waits = False
+
+    def __enter__(self) -> Self:
+        self._before = signal.getsignal(signal.SIGINT)
+        if self._before != signal.SIG_IGN:  # as a shell has it of what runs behind its back
+            signal.signal(signal.SIGINT, self._came)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _came(self, *_: object) -> None:
+        if not self._sending or self._waits:
+            raise KeyboardInterrupt
+        self._waits = True
+
+    def after(self, send: Callable[[Row], None]) -> Callable[[Row], None]:
+        def sent(row: Row) -> None:
+            self._sending = True
+            try:
+                send(row)
+            finally:
+                self._sending = False
+            if self._waits:
+                raise KeyboardInterrupt
+
+        return sent
 
 
 def _rows(file: str, speedup: float) -> tuple[int | None, Iterator[Row]]:
