@@ -33,6 +33,8 @@ from stream.supervisor import Supervised
 
 NUMBERS: Final = (1, 2, 3)
 PATIENCE_S: Final = 120.0  # for a start or a recovery; 10 s on two idle cores
+HEAL_S: Final = 60.0  # of that, before all are started anew
+TAIL: Final = 30  # lines of each broker's log in an error: a stack and what it was about
 JVM: Final = ("-Xms96m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 CLUSTER_ID: Final = uuid.uuid4().hex[:22]
 
@@ -136,13 +138,22 @@ class Cluster:
             self.proxies[number].heal()
             if number not in self._alive or not self._alive[number].running:
                 self.start(number)
-        self.wait_until_whole()
+        try:
+            self.wait_until_whole(HEAL_S)
+        except Unavailable as error:
+            # Once in some 140 a broker had ended by itself, and a replica of its stayed behind when it was back. That
+            # is no finding about us, but the next fault must not begin with it.
+            print(f"all brokers are started anew: {error}")
+            self.kill_all()
+            for number in NUMBERS:
+                self.start(number)
+            self.wait_until_whole()
 
-    def wait_until_whole(self) -> None:
-        deadline = time.monotonic() + PATIENCE_S
+    def wait_until_whole(self, patience_s: float = PATIENCE_S) -> None:
+        deadline = time.monotonic() + patience_s
         while (lacking := self._lacking()) != "":
             if time.monotonic() > deadline:
-                raise Unavailable(f"the cluster is not whole after {PATIENCE_S:.0f} s: {lacking}; {self._tails()}")
+                raise Unavailable(f"the cluster is not whole after {patience_s:.0f} s: {lacking}; {self._tails()}")
             time.sleep(0.3)
 
     def _lacking(self) -> str:
@@ -167,7 +178,7 @@ class Cluster:
         return int(next(p["leader_id"] for p in described["partitions"] if p["partition_index"] == partition))
 
     def _tails(self) -> str:
-        return "; ".join(f"broker {number}: {broker.log_tail(2)}" for number, broker in self._alive.items())
+        return "; ".join(f"broker {number}: {broker.log_tail(TAIL)}" for number, broker in self._alive.items())
 
 
 @contextmanager
