@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model import baselines, checkpoint, codec, fused, gaps, layers, motion, network, queries, replies
+from model import baselines, checkpoint, codec, fills, fused, gaps, layers, motion, network, queries, replies
 from model.cache import StatePool
 from model.checkpoint import WeightsError
 from model.codec import State, StateCorrupt, StateError, StateMismatch
@@ -26,7 +26,6 @@ from model.config import SMALL, ModelConfig
 from model.features import ABSENT, FIX
 from model.gaps import Fill, Gap
 from model.geo import E7, F64, displacement_m, moved_deg
-from model.heads import Spread
 from model.kernels import compiled
 from model.rings import PRECISIONS, Slots
 
@@ -230,17 +229,20 @@ class Predictor:
         if not len(asked):
             return []
         batch = gaps.stack(asked)
-        scale = motion.speed_scale_mps(moment.kin)
-        physics = queries.gap(batch.ends, batch.t_s, batch.fixes_after, scale, self.config)
-        question = network.asked(physics, torch.float64)
-        spread = self._net.fill(moment.hidden, question, batch.ends.chord_en, batch.start_lat, batch.start_lon)
-        mean, cov, sound = self._sound(spread, np.ones(len(asked), dtype=np.bool_))
-        cov = cov * self._net.calibration.of_gap(batch.ends.gap_s, batch.t_s)[..., None]
-        mean, cov = _replace(mean, cov, motion.Law(physics.base_en, physics.base_var), ~sound)
-        lat, lon = moved_deg(batch.start_lat[:, None], batch.start_lon[:, None], mean)
-        counts = [len(gap.times_ms) for gap in asked]
+        of, scale = batch.of, motion.speed_scale_mps(moment.kin)
+        question = fills.question(batch.ends, batch.fixes_after, scale, of, batch.t_s, self.config)
+        start = batch.start_lat[of], batch.start_lon[of]
+        hidden, known = moment.hidden[torch.from_numpy(of)], network.asked(question, torch.float64)
+        raw = self._net.fill_numbers(hidden, known, batch.ends.chord_en[of], *start)
+        mean, cov = replies.combined(raw.numpy(), question)
+        sound = fills.calibrate(mean, cov, batch.ends.gap_s, of, batch.t_s, self._net.calibration)
+        if not sound.all():
+            mean, cov = _replace(mean, cov, motion.Law(question.base_en, question.base_var), ~sound[of])
+        lat, lon = moved_deg(*start, mean[:, 0])
+        stops = np.cumsum(np.bincount(of, minlength=len(asked))).tolist()
         return [
-            Fill(lat[i, :n], lon[i, :n], cov[i, :n], "model" if sound[i] else "hermite") for i, n in enumerate(counts)
+            Fill(lat[at:stop], lon[at:stop], cov[at:stop, 0], "model" if is_sound else "hermite")
+            for at, stop, is_sound in zip([0, *stops], stops, sound.tolist(), strict=False)
         ]
 
     @torch.inference_mode()
@@ -308,6 +310,9 @@ class Predictor:
         slots = self.acquire(1)
         self.advance(slots, np.zeros(1, dtype=FIX))
         self.forecast(slots, (60.0,))
+        start, end = np.zeros((2, 1), dtype=FIX)
+        end["ts_ms"] = 1000
+        self.fill(slots, [Gap(start, end, np.array([500]))])
         self.loads(slots, self.dumps(slots))
         self.release(slots)
 
@@ -317,12 +322,6 @@ class Predictor:
         if len(slots) and self._pool.age[slots].min() < 1:
             raise ValueError("a slot is empty: it has folded no fix yet")
         return slots
-
-    @staticmethod
-    def _sound(spread: Spread, sound: NDArray[np.bool_]) -> tuple[F64, F64, NDArray[np.bool_]]:
-        mean, cov = np.asarray(spread.mean_en.numpy()), np.asarray(spread.cov_m2.numpy())
-        finite = np.isfinite(mean).all((1, 2)) & np.isfinite(cov).all((1, 2))
-        return mean, cov, sound & finite
 
 
 def _replace(mean: F64, cov: F64, plain: motion.Law, rows: NDArray[np.bool_]) -> tuple[F64, F64]:

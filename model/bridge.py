@@ -32,13 +32,18 @@ class GapHead(QueryHead):
 
     def fill(self, h: Tensor, asked: Asked, ends_en: Tensor, look: Look) -> Spread:
         """Where at the asked times: h [..., C], asked [..., Q], and the two fixes beside the gap [..., 2, 2]."""
+        return combine(self.numbers(h, asked, ends_en, look), asked)
+
+    def numbers(self, h: Tensor, asked: Asked, ends_en: Tensor, look: Look) -> Tensor:
+        """What `combine` makes the answer of, [..., Q, OUT + A]."""
         x = self.from_hidden(h).unsqueeze(-2) + self.from_question(asked.features)
         if self.from_place is None or self.from_ends is None or self.second is None:
-            return combine(self.out(x), asked)
+            return self.out(x)
         x = x + self.from_ends(look(ends_en).flatten(-2)).unsqueeze(-2)
         raw = self.out(x + self.from_place(look(asked.base_en)))
         there = combine(raw, asked).mean_en.detach()
-        return combine(raw + self.second(x, raw, look(there)), asked)
+        more: Tensor = self.second(x, raw, look(there))
+        return raw + more
 
 
 class SecondLook(nn.Module):

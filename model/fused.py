@@ -79,12 +79,18 @@ def _step(kin, last, fixes, age, fresh, tau, psd, noise, out, x):  # type: ignor
         else:
             was = last[i]
             dt = (fix.ts_ms - was.ts_ms) / 1000.0
-            d_lon = (np.int64(fix.lon_e7) - was.lon_e7 + _TURN_E7 // 2) % _TURN_E7 - _TURN_E7 // 2
-            d_n = (np.int64(fix.lat_e7) - was.lat_e7) * _METRES
-            d_e = d_lon * (_METRES * max(np.cos(was.lat_e7 / E7 * _RAD), MIN_COS_LAT))
+            d_e, d_n = displaced(was, fix)
             _fold(kin[i], max(dt, m.MIN_DT_S), d_e, d_n, tau, psd, noise, row)
         _encode_motion(row, x[i])
         _encode_fix(fix, x[i])
+
+
+@compiled
+def displaced(was, fix):  # type: ignore[no-untyped-def]
+    """`geo.displacement_m` of one FIX record to another."""
+    d_lon = (np.int64(fix.lon_e7) - was.lon_e7 + _TURN_E7 // 2) % _TURN_E7 - _TURN_E7 // 2
+    d_n = (np.int64(fix.lat_e7) - was.lat_e7) * _METRES
+    return d_lon * (_METRES * max(np.cos(was.lat_e7 / E7 * _RAD), MIN_COS_LAT)), d_n
 
 
 @compiled

@@ -15,7 +15,7 @@ from model.calibration import Calibration
 from model.cells import CellHead
 from model.config import ModelConfig
 from model.geo import E7, F64, moved_deg
-from model.heads import Asked, IntervalHead, QueryHead, Spread, TravelHead
+from model.heads import Asked, IntervalHead, QueryHead, Spread, TravelHead, combine
 from model.places import Found
 from model.queries import Question
 from model.transformer import Trunk
@@ -64,6 +64,10 @@ class Network(nn.Module):
 
         h [..., C], question [..., Q], chord_en [..., 2] from the fix before to the one after.
         """
+        return combine(self.fill_numbers(h, question, chord_en, lat_deg, lon_deg), question)
+
+    def fill_numbers(self, h: Tensor, question: Asked, chord_en: F64, lat_deg: F64, lon_deg: F64) -> Tensor:
+        """The numbers of `fill`, [..., Q, O]."""
 
         def look(en: Tensor) -> Tensor:
             at = moved_deg(lat_deg[..., None], lon_deg[..., None], en.double().cpu().numpy())
@@ -72,7 +76,7 @@ class Network(nn.Module):
             return vector
 
         ends_en = torch.from_numpy(np.stack([np.zeros_like(chord_en), chord_en], axis=-2))
-        return self.gap.fill(h, question, ends_en, look)
+        return self.gap.numbers(h, question, ends_en, look)
 
 
 def build(config: ModelConfig, seed: int) -> Network:

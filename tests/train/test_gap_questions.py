@@ -31,7 +31,7 @@ def test_a_gap_asks_the_same_in_training_as_in_serving(make_corpus: MakeCorpus) 
         times_ms = fixes["ts_ms"][jump - 1] + np.rint(1000 * t_s).astype(np.int64)
         stacked = gaps.stack([Gap(fixes[max(0, jump - 4) : jump], fixes[jump:], times_ms)])
         scale = motion.speed_scale_mps(scan_fixes(fixes[None], SMALL)[:, -1])
-        served = queries.gap(stacked.ends, stacked.t_s, stacked.fixes_after, scale, SMALL)
+        served = queries.gap(stacked.ends, stacked.t_s[None], stacked.fixes_after, scale, SMALL)
         for name, ours, theirs in zip(served._fields, served, batch.gap, strict=True):
             np.testing.assert_allclose(ours[0], theirs[row, gap], rtol=1e-9, atol=1e-6, err_msg=name)
         np.testing.assert_allclose(stacked.ends.chord_en[0], batch.gap_chord_en[row, gap], atol=1e-6)

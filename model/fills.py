@@ -1,0 +1,134 @@
+"""What serving computes for gap fills, row by row, compiled. `gaps.stack`'s ends, `queries.gap` and
+`calibration.gap_terms` are what is meant. Training uses those, and tests/model/test_fills.py holds these to them: a
+change there is a change here.
+
+Shapes: N gaps, P asked times of all gaps together, each a row of one query.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.calibration import MAX_LOG_SCALE, Calibration
+from model.config import ModelConfig
+from model.fused import displaced
+from model.geo import F64
+from model.heads import CHORD_FLOOR_M, MAX_GAP_AGE, REACH_MEMORY_S
+from model.kernels import compiled
+from model.queries import GAP_FEATURES, GAP_OTHERS, MIN_QUERY_S, GapEnds, Question
+
+
+def ends(before: NDArray[Any], start: NDArray[Any], end: NDArray[Any], after: NDArray[Any]) -> GapEnds:
+    """Of FIX records [N]: those at the gap, and those one further out, which are the same where there are none."""
+    n = len(start)
+    found = GapEnds(np.empty((n, 2)), np.empty(n), np.empty((n, 2)), np.empty((n, 2)), np.empty(n), np.empty(n))
+    _ends(before, start, end, after, found)
+    return found
+
+
+def question(
+    gap: GapEnds, fixes_after: F64, scale_mps: F64, of: NDArray[np.int64], t_s: F64, config: ModelConfig
+) -> Question:
+    """`queries.gap` of gaps [N] at t_s [P] seconds into the gap `of` [P]: rows [P, 1]; features in float32."""
+    p = len(t_s)
+    shapes = ((p, 1, 2), (p, 1, GAP_OTHERS, 2), (p, 1), (p, 1), (p, 1, 2))
+    asked = Question(np.empty((p, 1, GAP_FEATURES), np.float32), *(np.empty(shape) for shape in shapes))
+    _question(gap, fixes_after, scale_mps, of, t_s, config.fix_sigma_m**2, asked)
+    return asked
+
+
+def calibrate(mean: F64, cov: F64, gap_s: F64, of: NDArray[np.int64], t_s: F64, by: Calibration) -> NDArray[np.bool_]:
+    """Multiplies covariances [P, 1, 3], in place, by `Calibration.of_gap`. Whether each gap's are finite, as its means
+    [P, 1, 2] are: [N]."""
+    sound = np.ones(len(gap_s), np.bool_)
+    _calibrate(mean, cov, gap_s, of, t_s, by.gap.numpy().astype(np.float64), sound)
+    return sound
+
+
+@compiled
+def _ends(before, start, end, after, out):  # type: ignore[no-untyped-def]
+    for i in range(len(start)):
+        seconds = (end[i].ts_ms - start[i].ts_ms) / 1000.0
+        out.gap_s[i], chord = seconds, out.chord_en[i]
+        chord[0], chord[1] = displaced(start[i], end[i])
+        out.has_before[i] = _velocity(before[i], start[i], chord, seconds, out.before_mps[i])
+        out.has_after[i] = _velocity(end[i], after[i], chord, seconds, out.after_mps[i])
+
+
+@compiled
+def _velocity(earlier, later, chord, gap_s, out):  # type: ignore[no-untyped-def]
+    dt = (later.ts_ms - earlier.ts_ms) / 1000.0
+    if dt > 0:
+        east, north = displaced(earlier, later)
+        out[0], out[1] = east / dt, north / dt
+        return 1.0
+    out[0], out[1] = chord[0] / gap_s, chord[1] / gap_s
+    return 0.0
+
+
+@compiled
+def _question(gap, fixes_after, scale, of, t_s, noise, out):  # type: ignore[no-untyped-def]
+    for p in range(len(t_s)):
+        i = of[p]
+        chord, before, after = gap.chord_en[i], gap.before_mps[i], gap.after_mps[i]
+        gap_s = max(gap.gap_s[i], MIN_QUERY_S)
+        metres = np.sqrt(chord[0] * chord[0] + chord[1] * chord[1])
+        chord_mps = metres / gap_s + 0.5
+        floored = np.sqrt(metres * metres + CHORD_FLOOR_M * CHORD_FLOOR_M)
+        unit_e, unit_n = chord[0] / floored, chord[1] / floored
+        u = min(max(t_s[p] / gap_s, 0.0), 1.0)
+        bump = 4.0 * u * (1.0 - u)
+        worth_s = -REACH_MEMORY_S * np.expm1(-gap_s / REACH_MEMORY_S)
+        reach = 0.1 + bump * (0.25 * metres + 0.25 * scale[i] * worth_s)
+        base, straight = out.base_en[p, 0], out.others_en[p, 0, 0]
+        v = t_s[p] / gap.gap_s[i]
+        for k in range(2):
+            leave, arrive = before[k] * gap.gap_s[i], after[k] * gap.gap_s[i]
+            base[k] = v * v * (3 - 2 * v) * chord[k] + v * (1 - v) * (1 - v) * leave - v * v * (1 - v) * arrive
+            straight[k] = v * chord[k]
+        out.base_var[p, 0], out.reach_m[p, 0] = noise + 0.25 * reach * reach, reach
+        out.frame[p, 0, 0], out.frame[p, 0, 1] = unit_e, unit_n
+        x = out.features[p, 0]
+        x[0], x[1] = np.log(gap_s) / 4.0, np.log(metres + 1.0) / 4.0
+        x[2], x[3] = np.log(scale[i]), np.log(chord_mps)
+        x[4], x[5] = gap.has_before[i], gap.has_after[i]
+        ordinal = min(max(fixes_after[i], 1.0), MAX_GAP_AGE)
+        for k in range(MAX_GAP_AGE):
+            x[6 + k] = 1.0 if ordinal == k + 1 else 0.0
+        at = 6 + MAX_GAP_AGE
+        x[at], x[at + 1] = unit_e, unit_n
+        _signed_log(before, x[at + 2 : at + 4])
+        _signed_log(after, x[at + 4 : at + 6])
+        fast = chord_mps + scale[i]
+        x[at + 6] = (before[0] * unit_e + before[1] * unit_n) / fast
+        x[at + 7] = (unit_e * before[1] - unit_n * before[0]) / fast
+        x[at + 8] = (after[0] * unit_e + after[1] * unit_n) / fast
+        x[at + 9] = (unit_e * after[1] - unit_n * after[0]) / fast
+        at += 10
+        x[at], x[at + 1], x[at + 2] = u, bump, np.sin(2 * np.pi * u)
+        x[at + 3], x[at + 4] = np.log(reach) / 4.0, u * u
+        x[at + 5], x[at + 6] = (straight[0] - base[0]) / (reach + 1.0), (straight[1] - base[1]) / (reach + 1.0)
+
+
+@compiled
+def _signed_log(vector, out):  # type: ignore[no-untyped-def]
+    length = np.sqrt(vector[0] * vector[0] + vector[1] * vector[1])
+    factor = np.log1p(length) / max(length, 1e-9)
+    out[0], out[1] = vector[0] * factor, vector[1] * factor
+
+
+@compiled
+def _calibrate(mean, cov, gap_s, of, t_s, weight, sound):  # type: ignore[no-untyped-def]
+    for p in range(len(t_s)):
+        seconds = max(gap_s[of[p]], 1.0)
+        x, inside = np.log(seconds) / 4.0, t_s[p] / seconds
+        log_scale = weight[0] + x * weight[1] + x * x * weight[2] + 4.0 * inside * (1.0 - inside) * weight[3]
+        scale = np.exp(min(max(log_scale, -MAX_LOG_SCALE), MAX_LOG_SCALE))
+        finite = np.isfinite(mean[p, 0, 0]) and np.isfinite(mean[p, 0, 1])
+        for k in range(3):
+            cov[p, 0, k] *= scale
+            finite &= np.isfinite(cov[p, 0, k])
+        sound[of[p]] &= finite

@@ -1,0 +1,72 @@
+"""What serving computes for a gap fill, row by row, is what training computes in numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model import fills, gaps, queries
+from model.calibration import GAP_TERMS, Calibration
+from model.config import SMALL
+from model.features import steps_between
+from model.gaps import Gap
+from model.queries import GapEnds
+
+Tracks = Callable[..., NDArray[Any]]
+RNG = np.random.default_rng(8)
+
+
+def gap_of(row: NDArray[Any], number: int) -> Gap:
+    """With one to four fixes on each side, and none to twelve asked times, the ends among them."""
+    at = 10 + number % 7
+    before, after = row[at - 1 - number % 4 : at], row[at + number % 5 : at + 1 + number % 5 + number % 3]
+    start, end = int(before["ts_ms"][-1]), int(after["ts_ms"][0])
+    return Gap(before, after, np.linspace(start, end, number % 13).astype(np.int64))
+
+
+def defined(gap: Gap) -> GapEnds:
+    """Its ends by `features.steps_between`, one gap alone."""
+    gap_s, chord = steps_between(gap.before[-1:], gap.after[:1])
+
+    def velocity(pair: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        if len(pair) < 2:
+            return chord / gap_s[:, None], np.zeros(1)
+        dt, d = steps_between(pair[:1], pair[1:2])
+        return d / dt[:, None], np.ones(1)
+
+    (before, has_before), (after, has_after) = velocity(gap.before[-2:]), velocity(gap.after[:2])
+    return GapEnds(chord, gap_s, before, after, has_before, has_after)
+
+
+def test_ends_and_questions_are_those_that_training_asks(tracks: Tracks) -> None:
+    asked = [gap_of(row, number) for number, row in enumerate(tracks(60, 30, seed=9))]
+    scale = np.exp(RNG.normal(size=len(asked)))
+    batch = gaps.stack(asked)
+    got = fills.question(batch.ends, batch.fixes_after, scale, batch.of, batch.t_s, SMALL)
+    assert len(batch.of) == sum(len(gap.times_ms) for gap in asked) > 300
+    for number, gap in enumerate(asked):
+        ends = defined(gap)
+        for name, ours, theirs in zip(ends._fields, batch.ends, ends, strict=True):
+            np.testing.assert_allclose(ours[number], theirs[0], rtol=1e-12, atol=1e-9, err_msg=name)
+        t_s = (gap.times_ms - gap.before["ts_ms"][-1])[None] / 1000.0
+        want = queries.gap(ends, t_s, np.array([float(len(gap.after))]), scale[[number]], SMALL)
+        for name, ours, theirs in zip(want._fields, got, want, strict=True):
+            rows = ours[batch.of == number][:, 0]
+            np.testing.assert_allclose(rows, theirs[0], rtol=1e-6, atol=1e-6, err_msg=name)
+
+
+def test_covariances_are_calibrated_as_training_calibrates_them(tracks: Tracks) -> None:
+    asked = [gap_of(row, number) for number, row in enumerate(tracks(20, 30, seed=10))]
+    batch, by = gaps.stack(asked), Calibration()
+    with torch.no_grad():
+        by.gap.copy_(torch.from_numpy(RNG.normal(size=GAP_TERMS)))
+    mean, cov = RNG.normal(size=(len(batch.of), 1, 2)), RNG.normal(size=(len(batch.of), 1, 3))
+    cov[batch.of == 5, 0, 1], mean[batch.of == 6, 0, 0] = np.nan, np.inf
+    want = cov * by.of_gap(batch.ends.gap_s[batch.of], batch.t_s[:, None])[..., None]
+    sound = fills.calibrate(mean, cov, batch.ends.gap_s, batch.of, batch.t_s, by)
+    np.testing.assert_allclose(cov, want, rtol=1e-12)
+    assert np.flatnonzero(~sound).tolist() == [5, 6]
