@@ -17,8 +17,10 @@ the records that raised, `process` them `careful` then: an entity that is at fau
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from itertools import groupby
 from typing import Final, Protocol, TypeVar
 
 import numpy as np
@@ -33,7 +35,7 @@ from stream.residents import HIT, NONE, REBUILT, Counts, Entity, Residents, Shar
 from stream.settings import Settings
 from stream.store import Partition, Store
 from stream.track import Accepted, Duplicate, Folded, Gap, Late, Policy, Rejected, observe
-from stream.turns import Asked, Batch, Round, Turn, ceilings, model_gap, rows_of, slots_of
+from stream.turns import PARTITION_OF, Asked, Batch, Round, Turn, ceilings, model_gap, rows_of, slots_of
 from stream.wire import ModelRef, Outgoing, Ping, Record, Reject, dead_letter
 
 T = TypeVar("T")
@@ -119,7 +121,7 @@ class Engine:
         Raises what the store raises while it is away; nothing has been folded then, so the call may be repeated.
         """
         parsed = [parse(record) for record in records]
-        shards = {key: self._residents.shard(key) for key in {(r.topic, r.partition) for r in records}}
+        shards = {key: self._residents.shard(key) for key, _ in groupby(records, PARTITION_OF)}
         batch = Batch(records, parsed, shards, started_ms, fetched_ms, silent)
         stored = {}
         for shard, entity_ids in self._strangers(batch):
@@ -160,7 +162,7 @@ class Engine:
         dumped = await self._run(partial(self._residents.dump, shard, part, next_offset))
         if missing := await self._store.put_many(shard.partition, epoch, to, dumped.items):
             # The store has lost them, by their expiry or worse.
-            lost = [shard.entities[entity_id] for entity_id in missing]
+            lost = [Entity(entity_id, shard.entities[entity_id]) for entity_id in missing]
             again = await self._run(partial(self._residents.dump, shard, lost, next_offset, whole=True))
             await self._store.put_many(shard.partition, epoch, to, again.items)
             self._residents.saved(again)
@@ -175,14 +177,13 @@ class Engine:
 
     def _strangers(self, batch: Batch) -> list[tuple[Shard, list[str]]]:
         """The entities that are not in memory, by shard, each once."""
-        unknown: dict[Partition, dict[str, None]] = {}
-        for record, ping in zip(batch.records, batch.parsed, strict=True):
+        unknown: dict[Shard, dict[str, None]] = {}
+        for shard, ping in zip(batch.shard_of, batch.parsed, strict=True):
             if isinstance(ping, Ping):
-                key = (record.topic, record.partition)
-                shard = batch.shards[key]
-                if ping.entity_id not in shard.entities and ping.entity_id not in shard.quarantine:
-                    unknown.setdefault(key, {})[ping.entity_id] = None
-        return [(batch.shards[key], list(entity_ids)) for key, entity_ids in unknown.items()]
+                entity_id = ping.entity_id
+                if entity_id not in shard.entities and entity_id not in shard.quarantine:
+                    unknown.setdefault(shard, {})[entity_id] = None
+        return [(shard, list(entity_ids)) for shard, entity_ids in unknown.items()]
 
     def _fold_part(self, stored: Stored, part: Batch) -> None:
         """Fold some of a batch, after others of it: who is a stranger is known anew."""
@@ -201,24 +202,25 @@ class Engine:
         """Refuse what is no ping; sort the pings into rounds, in order."""
         rounds: list[Round] = []
         depth: dict[int, int] = {}
-        for index, (record, ping) in enumerate(zip(batch.records, batch.parsed, strict=True)):
-            shard = batch.shards[record.topic, record.partition]
+        for shard, count in Counter(batch.shard_of).items():
             if batch.silent:
-                shard.counts.replayed += 1
+                shard.counts.replayed += count
             else:
-                shard.counts.records_in += 1
+                shard.counts.records_in += count
+        for index, (shard, ping) in enumerate(zip(batch.shard_of, batch.parsed, strict=True)):
             if isinstance(ping, Reject):
                 self._reject(batch, index, shard, ping)
                 continue
             if shard.quarantine and self._isolation.refused(batch, index, shard, ping.entity_id):
                 continue
-            entity = shard.entities[ping.entity_id]
-            place = depth.get(entity.slot, 0)
-            depth[entity.slot] = place + 1
+            slot = shard.entities[ping.entity_id]
+            place = depth.get(slot, 0)
+            depth[slot] = place + 1
             if place == len(rounds):
                 rounds.append(Round())
-            rounds[place].index.append(index)
-            rounds[place].entity.append(entity)
+            one = rounds[place]
+            one.index.append(index)
+            one.slot.append(slot)
         for one in rounds:
             one.close(batch)
         return rounds
@@ -269,23 +271,22 @@ class Engine:
         folded_before: list[int] = []
         loud = not batch.silent
         for row in rows:
-            index, entity = one.index[row], one.entity[row]
-            record, ping = batch.records[index], batch.parsed[index]
+            index, slot = one.index[row], one.slot[row]
+            record, ping, shard = batch.records[index], batch.parsed[index], batch.shard_of[index]
             assert isinstance(ping, Ping)
-            shard = batch.shards[record.topic, record.partition]
-            track, verdict = observe(self._tracks.read(entity.slot), ping, record.offset, self._policy)
+            track, verdict = observe(self._tracks.read(slot), ping, record.offset, self._policy)
             if isinstance(verdict, Folded):
                 shard.counts.folded += loud
                 folded_before.append(row)
                 continue
-            self._tracks.write(entity.slot, track)
+            self._tracks.write(slot, track)
             if isinstance(verdict, Duplicate):
                 shard.counts.duplicates += loud
             elif isinstance(verdict, Rejected):
                 shard.counts.quarantined += loud and verdict.reject.code == "impossible_jump"
                 self._reject(batch, index, shard, verdict.reject)
             else:
-                turns.append(Turn(row, index, entity, shard, track, verdict))
+                turns.append(Turn(row, index, Entity(ping.entity_id, slot), shard, track, verdict))
         return turns, folded_before
 
     def _restart(self, turns: Sequence[Turn]) -> None:
@@ -311,7 +312,7 @@ class Engine:
             late[place], cache[place] = True, REBUILT
             turn.shard.counts.late += 1
         index = [one.index[row] for row in rows.tolist()]
-        entity_ids = [one.entity[row].id for row in rows.tolist()]
+        entity_ids = [batch.parsed[i].entity_id for i in index]  # type: ignore[union-attr]  # only pings are in rounds
         batch_counts = {shard.number: shard.counts for shard in batch.shards.values()}
         for number, count in self._residents.of_shards(slots).items():
             batch_counts[number].forecasts += count

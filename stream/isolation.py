@@ -120,7 +120,7 @@ class Isolation:
     def _give_up(self, batch: Batch, row: int, error: Exception) -> None:
         record, ping = batch.records[row], batch.parsed[row]
         assert isinstance(ping, Ping)
-        shard = batch.shards[record.topic, record.partition]
+        shard = batch.shard_of[row]
         ill, well = self._residents.shares
         if ill + 1 > max(FEW, (ill + well) // SHARE):
             error.add_note(f"{ill} entities are in quarantine and {well} are not: {ping.entity_id!r} would be too many")
@@ -166,11 +166,11 @@ class _Attempt:
     def __init__(self, residents: Residents, batch: Batch) -> None:
         self._residents = residents
         ids: dict[Shard, set[str]] = {shard: set() for shard in batch.shards.values()}
-        for record, ping in zip(batch.records, batch.parsed, strict=True):
+        for shard, ping in zip(batch.shard_of, batch.parsed, strict=True):
             if isinstance(ping, Ping):
-                ids[batch.shards[record.topic, record.partition]].add(ping.entity_id)
+                ids[shard].add(ping.entity_id)
         seated = [shard.entities[one] for shard, some in ids.items() for one in some if one in shard.entities]
-        self._slots = np.fromiter((entity.slot for entity in seated), np.int64)
+        self._slots = np.array(seated, np.int64)
         self._copy = residents.copied(self._slots)
         self._strangers = {shard: some - shard.entities.keys() for shard, some in ids.items()}
         self._quarantine = {shard: (dict(shard.quarantine), set(shard.unwritten)) for shard in ids}
@@ -184,11 +184,11 @@ class _Attempt:
 
 def _by_entity(batch: Batch) -> tuple[list[list[int]], list[int]]:
     """The rows of each entity, and those that are no pings."""
-    members: dict[tuple[str, int, str], list[int]] = {}
+    members: dict[tuple[Shard, str], list[int]] = {}
     others = []
-    for row, (record, ping) in enumerate(zip(batch.records, batch.parsed, strict=True)):
+    for row, (shard, ping) in enumerate(zip(batch.shard_of, batch.parsed, strict=True)):
         if isinstance(ping, Ping):
-            members.setdefault((record.topic, record.partition, ping.entity_id), []).append(row)
+            members.setdefault((shard, ping.entity_id), []).append(row)
         else:
             others.append(row)
     return list(members.values()), others

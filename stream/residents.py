@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from heapq import nsmallest
-from itertools import count
+from itertools import compress, count
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -37,7 +37,7 @@ COLUMNS: Final = ("_owner", "_dirty", "_touched", "cache")
 
 
 class Entity(NamedTuple):
-    """One entity in memory. Its track and what is known of its state are in the columns, at its slot."""
+    """One entity in memory, while it is spoken of. Its track and its state are in the columns, at its slot."""
 
     id: str
     slot: int
@@ -70,7 +70,7 @@ class Shard:
     partition: Partition
     number: int  # of this shard among all that this process ever had
     counts: Counts
-    entities: dict[str, Entity] = field(default_factory=dict)
+    entities: dict[str, int] = field(default_factory=dict)  # their slots
     quarantine: dict[str, Quarantine] = field(default_factory=dict)  # of entities that are in no slot
     unwritten: set[str] = field(default_factory=set)  # of these: in no checkpoint yet
 
@@ -158,8 +158,8 @@ class Residents:
 
     def unsaved(self, shard: Shard) -> list[Entity]:
         """What a checkpoint has to write."""
-        dirty = self._dirty
-        return [entity for entity in shard.entities.values() if dirty[entity.slot]]
+        dirty = self._dirty[np.fromiter(shard.entities.values(), np.int64, len(shard.entities))]
+        return [Entity(*pair) for pair in compress(shard.entities.items(), dirty.tolist())]
 
     def saved(self, dumped: Dumped) -> None:
         """The store has these, and nothing has changed since they were dumped."""
@@ -171,19 +171,19 @@ class Residents:
         excess = sum(len(other.entities) for other in self._shards.values()) - self._limit
         if excess <= 0:
             return
-        longest_ago = nsmallest(excess, shard.entities.values(), key=lambda entity: int(self._touched[entity.slot]))
-        self.vacate(shard, [entity.id for entity in longest_ago])
+        longest_ago = nsmallest(excess, shard.entities.items(), key=lambda entity: int(self._touched[entity[1]]))
+        self.vacate(shard, [entity_id for entity_id, _ in longest_ago])
 
     def vacate(self, shard: Shard, entity_ids: Iterable[str]) -> None:
         """Forget those of these entities that have slots."""
         for entity_id in entity_ids:
-            if (entity := shard.entities.pop(entity_id, None)) is not None:
-                self._idle.append(entity.slot)
+            if (slot := shard.entities.pop(entity_id, None)) is not None:
+                self._idle.append(slot)
 
     def sweep(self) -> None:
         """Give the slots of dropped and evicted entities back. On the compute thread only."""
         while self._dropped:
-            self._idle += [entity.slot for entity in self._dropped.pop().entities.values()]
+            self._idle += self._dropped.pop().entities.values()
         if self._idle:
             slots = np.array(self._idle)
             self._predictor.release(slots)
@@ -315,7 +315,7 @@ class Residents:
                 setattr(self, name, np.concatenate([column, np.zeros(extra, column.dtype)]))
         self._owner[slots], self._dirty[slots], self.cache[slots] = shard.number, False, NONE
         entities = list(map(Entity, entity_ids, slots.tolist()))
-        shard.entities.update((entity.id, entity) for entity in entities)
+        shard.entities.update(entities)
         return entities
 
     def _refuse(self, shard: Shard, entity_id: str, why: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,8 @@ from stream.store import Partition
 from stream.track import FIX_BYTES, Accepted, Gap, Late, Track
 from stream.tracks import packed
 from stream.wire import Outgoing, Ping, Record, Reject
+
+PARTITION_OF: Final = attrgetter("topic", "partition")
 
 
 @dataclass(eq=False)
@@ -30,10 +34,14 @@ class Batch:
     silent: bool
     moments: list[Moment] = field(default_factory=list)  # of the slots in `fills`, in that order
     fills: list[Asked] = field(default_factory=list)
+    shard_of: list[Shard] = field(init=False)  # of each record
     out: list[list[Outgoing]] = field(init=False)
 
     def __post_init__(self) -> None:
         self.out = [[] for _ in self.records]
+        self.shard_of = []
+        for partition, run in groupby(self.records, PARTITION_OF):  # they come in runs
+            self.shard_of += [self.shards[partition]] * len(list(run))
 
     def part(self, rows: Sequence[int]) -> Batch:
         """These of its records, in order, as a batch of their own."""
@@ -51,14 +59,14 @@ class Round:
     """At most one ping of each entity, in rows."""
 
     index: list[int] = field(default_factory=list)  # of a row's record in the batch
-    entity: list[Entity] = field(default_factory=list)
+    slot: list[int] = field(default_factory=list)
     slots: Slots = field(init=False)
     fixes: NDArray[Any] = field(init=False)  # FIX
     offsets: NDArray[np.int64] = field(init=False)
 
     def close(self, batch: Batch) -> None:
         """All rows are in: make the columns of them."""
-        self.slots = np.array([entity.slot for entity in self.entity], np.int64)
+        self.slots = np.array(self.slot, np.int64)
         self.fixes = packed(batch.parsed[index] for index in self.index)  # type: ignore[misc]  # only pings are in rounds
         self.offsets = np.array([batch.records[index].offset for index in self.index], np.int64)
 
@@ -109,8 +117,9 @@ def slots_of(turns: Sequence[Turn]) -> Slots:
 def ceilings(batch: Batch, partition: Partition) -> dict[str, int]:
     """The first offset of each entity in the batch: no stored record can include it."""
     first: dict[str, int] = {}
-    for record, ping in zip(batch.records, batch.parsed, strict=True):
-        if isinstance(ping, Ping) and (record.topic, record.partition) == partition:
+    shard = batch.shards[partition]
+    for record, ping, of in zip(batch.records, batch.parsed, batch.shard_of, strict=True):
+        if of is shard and isinstance(ping, Ping):
             first.setdefault(ping.entity_id, record.offset)
     return first
 

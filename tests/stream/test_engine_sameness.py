@@ -281,7 +281,7 @@ async def test_a_checkpoint_that_failed_is_written_by_the_next_one(make_predicto
 def state_of(rig: Rig, entity_id: str) -> bytes:
     """The model's state as it is in memory."""
     residents = rig.engine._residents
-    slot = residents.shard(A).entities[entity_id].slot
+    slot = residents.shard(A).entities[entity_id]
     return residents._predictor.dumps(np.array([slot]))[0]
 
 
