@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -24,6 +26,7 @@ BATCH_BYTES = 512 * 1024  # of one request's part for a partition; a broker take
 # How long a send may wait for a broker that is away before it fails, and the worker with it. A restart would wait for
 # the same broker, so this only bounds how long a stuck connection can hide.
 REQUEST_TIMEOUT_MS = 120_000
+_GOES_TO = attrgetter("topic", "src.partition")
 
 
 class Publisher:
@@ -90,22 +93,19 @@ class Publisher:
             KafkaError: at least one was not acknowledged; which of the others were is unknown.
         """
         parts: dict[tuple[str, int], list[Outgoing]] = {}
-        for record in outgoing:
-            parts.setdefault((record.topic, record.src.partition), []).append(record)
-        sending = [self._send(topic, partition, records) for (topic, partition), records in parts.items()]
-        for outcome in await asyncio.gather(*sending, return_exceptions=True):
-            if isinstance(outcome, BaseException):
-                raise outcome
-
-    async def _send(self, topic: str, partition: int, records: Sequence[Outgoing]) -> None:
-        """Send records to one partition, in order."""
-        of_topic = len(await self._producer.partitions_for(topic))
-        acknowledged: list[asyncio.Future[Any]] = [
-            # Waits until the batch before it is on its way; it need not have arrived.
-            await self._producer.send_batch(batch, topic, partition=partition % of_topic)
-            for batch in self._batches(records)
-        ]
-        for outcome in await asyncio.gather(*acknowledged, return_exceptions=True):
+        for key, run in groupby(outgoing, _GOES_TO):  # most answers are forecasts, and input comes in runs
+            parts.setdefault(key, []).extend(run)
+        acknowledged: list[asyncio.Future[Any]] = []
+        try:
+            for (topic, number), records in parts.items():
+                partition = number % len(await self._producer.partitions_for(topic))
+                for batch in self._batches(records):
+                    # Waits until the batch before it is on its way; it need not have arrived.
+                    sent = await self._producer.send_batch(batch, topic, partition=partition)
+                    acknowledged.append(sent)
+        finally:  # nothing is in flight any more when this returns, whatever it says
+            outcomes = await asyncio.gather(*acknowledged, return_exceptions=True)
+        for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
 

@@ -77,12 +77,12 @@ class Writer:
         Raises ValueError for a number that is not finite.
         """
         ts = asked.anchor["ts_ms"].tolist()
-        ids = [forecast_id(*which, self._model_version) for which in zip(asked.entity_ids, ts, strict=True)]
-        bare = [text.encode() for text in ids]
-        values = self._template.written(_numbers(asked, said, clocks_ms), _texts(asked, said, bare))
+        which = zip(asked.entity_ids, ts, strict=True)
+        ids = [forecast_id(entity_id, at, self._model_version).encode() for entity_id, at in which]
+        values = self._template.written(_numbers(asked, said, clocks_ms), _texts(asked, said, ids))
         return [
-            Outgoing(self._topic, record.key, value, event_headers("forecast", text, record), record)
-            for record, value, text in zip(asked.records, values, ids, strict=True)
+            Outgoing(self._topic, record.key, value, event_headers("forecast", id_, record), record)
+            for record, value, id_ in zip(asked.records, values, ids, strict=True)
         ]
 
 
@@ -166,7 +166,7 @@ def gap_fill(
         model=model,
         issued_ts=record.timestamp_ms,
     )
-    headers = event_headers("gapfill", f"{filled.gap_id}.{filled.revision}", record)
+    headers = event_headers("gapfill", f"{filled.gap_id}.{filled.revision}".encode(), record)
     return Outgoing(topics.gapfills, entity_id.encode(), dumps(filled), headers, record)
 
 
