@@ -138,6 +138,11 @@ class Predictor:
         """What computes them: "float32" (torch), or "bfloat16" (compiled), where the CPU and the precision allow it."""
         return self._layers.name
 
+    @property
+    def capacity(self) -> int:
+        """How many slots there is room for; it grows with `acquire`."""
+        return self._pool.capacity
+
     def acquire(self, n: int) -> Slots:
         """n empty slots; the pool doubles when it is full."""
         return self._pool.acquire(n)

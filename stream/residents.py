@@ -307,6 +307,7 @@ class Residents:
     def _seated(self, shard: Shard, entity_ids: Sequence[str]) -> list[Entity]:
         """These entities in slots of their own, without a track."""
         slots = self._predictor.acquire(len(entity_ids))
+        self.tracks.reserve(self._predictor.capacity)
         self.tracks.clear(slots)
         if len(slots) and (missing := int(slots.max()) + 1 - len(self._owner)) > 0:
             extra = max(missing, len(self._owner))
