@@ -19,6 +19,7 @@ from faust.app.base import BootStrategy
 
 from model.api import Predictor
 from stream import web
+from stream.batch import FETCH_BYTES
 from stream.connect import KafkaSecurity, kafka_refusal
 from stream.delivery import Delivery
 from stream.door import Address, token
@@ -37,9 +38,6 @@ T = TypeVar("T")
 STOP_S = 9.0  # for drain, last checkpoint and leaving the group; orchestrators kill after 10 s or more
 REPORT_S = 10.0  # between two throughput lines
 GARBAGE_OBJECTS = 50_000  # that are alive longer than those collected, before the collector looks: a few batches' worth
-# Of one fetch and partition, some 300 pings: so a poll brings pings of several partitions, which are of many entities,
-# and the model's calls are large. With Faust's 1 MiB a poll is of one partition: the same few, round after round.
-FETCH_BYTES = 64 * 1024
 POLLS_WAITING = 2  # messages between the consumer and the agent; behind it, delivery bounds what waits by records
 MAX_HEARTBEAT_S = 3.0  # by its answer a member hears of a rebalance: a long session must not make others wait for that
 MIN_REQUEST_TIMEOUT_S = 40.0  # aiokafka's default; Faust demands more than the session's

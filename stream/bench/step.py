@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.api import PRECISIONS, Forecasts, Predictor
+from stream.batch import FETCH_BYTES, Limits
 from stream.bench.report import Report, Table
 from stream.bench.stats import middle, spread
 from stream.bench.workload import Sent, Workload
@@ -34,6 +35,7 @@ Slots = NDArray[np.int64]
 Call = tuple[str, tuple[Any, ...]]  # a method of Predictor, and its arguments
 WINDOW_FILL: Final = 64  # pings per entity before the clock counts: the ring is full then
 AHEAD_MS: Final = 4_102_444_800_000
+FRAME_BYTES: Final = 10  # of a record in Kafka's log, beside its key and value
 
 
 class Stepped(NamedTuple):
@@ -162,15 +164,15 @@ class Recorder(Predictor):
 TIMED: Final = frozenset({"advance", "forecast"})
 
 
-def calls_of(weights: str, records: Sequence[Record], max_batch: int) -> list[Call]:
-    """What an engine asks the model for these records, in batches of `max_batch`."""
+def calls_of(weights: str, batches: Sequence[Sequence[Record]]) -> list[Call]:
+    """What an engine asks the model for these batches."""
     recorder = Recorder.load(weights, threads=1)
     recorder.calls = []
     engine = Engine(recorder, MemoryStore(), Settings())
 
     async def fold() -> None:
-        for start in range(0, len(records), max_batch):
-            await engine.process(records[start : start + max_batch], started_ms=0.0, fetched_ms=0.0)
+        for records in batches:
+            await engine.process(records, started_ms=0.0, fetched_ms=0.0)
 
     asyncio.run(fold())
     return recorder.calls
@@ -193,19 +195,35 @@ def played(weights: str, calls: Sequence[Call], warm: float) -> Stepped:
     return Stepped(counted, watch.wall_s, watch.cpu_s, steps)
 
 
-def records(pings: Sequence[Sent], topic: str, partitions: int, max_batch: int) -> list[Record]:
-    """The pings as a worker polls them: `max_batch` of one partition, then of the next, each in order."""
+def batches(pings: Sequence[Sent], topic: str, partitions: int, max_batch: int) -> list[list[Record]]:
+    """The pings as a worker that drains a full topic takes them: FETCH_BYTES of each partition in turn, as many of
+    these whole as a batch may hold."""
     from stream.bench.topics import partition_of
 
-    waiting: list[list[Record]] = [[] for _ in range(partitions)]
+    logs: list[list[Record]] = [[] for _ in range(partitions)]
     for ping in pings:
         number = partition_of(ping.entity_id.encode(), partitions)
-        waiting[number].append(_record(ping, len(waiting[number]), topic, number))
-    polled: list[Record] = []
-    for start in range(0, max(map(len, waiting)), max_batch):
-        for partition in waiting:
-            polled += partition[start : start + max_batch]
-    return polled
+        logs[number].append(_record(ping, len(logs[number]), topic, number))
+    fetches = [piece for poll in zip_longest(*map(_fetched, logs)) for piece in poll if piece]
+    found, limits = [], Limits(max_batch, 0.0)
+    while fetches:
+        count = limits.fit(map(len, fetches))
+        found.append([record for piece in fetches[:count] for record in piece])
+        fetches = fetches[count:]
+    return found
+
+
+def _fetched(log: Sequence[Record]) -> Iterator[list[Record]]:
+    """A partition's log in pieces of FETCH_BYTES."""
+    piece, size = [], 0
+    for record in log:
+        piece.append(record)
+        size += len(record.key or b"") + len(record.value or b"") + FRAME_BYTES
+        if size >= FETCH_BYTES:
+            yield piece
+            piece, size = [], 0
+    if piece:
+        yield piece
 
 
 def _record(ping: Sent, offset: int, topic: str = "", partition: int = 0) -> Record:

@@ -20,9 +20,9 @@ from stream.bench.drain import WARM, rate_of, too_short, watch
 from stream.bench.report import Report, Table
 from stream.bench.servers import Servers
 from stream.bench.stats import Rate, middle, spread
-from stream.bench.workload import Sent, Workload
+from stream.bench.workload import Workload
 from stream.settings import Settings
-from stream.wire import Record, Topics
+from stream.wire import Topics
 
 Show = Callable[[str], None]
 NOT_PROFILED: Final = "no profile: "
@@ -66,7 +66,7 @@ def run(options: Options, servers: Servers, show: Show) -> Report:
     show(f"making {options.pings:,} pings of {options.entities:,} entities")
     pings = list(Workload(options.entities, options.data).rounds(options.rounds))
     show("the bare step: which batches the engine makes of them")
-    calls = step.calls_of(options.weights, _polled(pings, options), options.max_batch)
+    calls = step.calls_of(options.weights, step.batches(pings, "bench.pings.v1", options.partitions, options.max_batch))
     with topics.fresh(servers.bootstrap, options.partitions) as names:
         show("filling the topic")
         topics.prefill(servers.bootstrap, names.pings, options.partitions, pings)
@@ -77,10 +77,6 @@ def run(options: Options, servers: Servers, show: Show) -> Report:
             found.steps.append(step.played(options.weights, calls, WARM))
         seen, why = _profiled(options, servers, names, show)
     return _report(options, servers, found, seen, why)
-
-
-def _polled(pings: list[Sent], options: Options) -> list[Record]:
-    return step.records(pings, "bench.pings.v1", options.partitions, options.max_batch)
 
 
 def drained(options: Options, servers: Servers, names: Topics, show: Show, what: str) -> Rate:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import groupby, islice
+from operator import attrgetter
 
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
 
+from stream.batch import FETCH_BYTES
 from stream.bench import scale, step, takeover, topics
 from stream.bench.feeder import Feed
 from stream.bench.peers import rate_behind, ratios
@@ -53,17 +55,28 @@ def test_keys_go_where_kafkas_own_partitioner_puts_them() -> None:
 
 def test_the_bare_step_plays_every_ping_that_the_engine_answered_and_counts_those_behind_the_warm_up() -> None:
     pings = list(Workload(12).rounds(10))
-    records = step.records(pings, "t.pings.v1", 4, 16)
+    batches = step.batches(pings, "t.pings.v1", 4, 64)
+    records = [record for batch in batches for record in batch]
     assert sorted(record.value or b"" for record in records) == sorted(ping.value for ping in pings)
     for number in range(4):
         offsets = [record.offset for record in records if record.partition == number]
         assert offsets == list(range(len(offsets)))
-    calls = step.calls_of("small", records, 16)
+    calls = step.calls_of("small", batches)
     folded = sum(len(arguments[0]) for name, arguments in calls if name == "advance")
     asked = sum(len(arguments[0]) for name, arguments in calls if name == "forecast")
     assert folded == asked == 120
     assert step.played("small", calls, warm=0.0).pings == 120
     assert 50 <= step.played("small", calls, warm=0.5).pings <= 60
+
+
+def test_batches_are_of_whole_fetches_of_several_partitions_as_many_as_fit() -> None:
+    batches = step.batches(list(Workload(60).rounds(80)), "t.pings.v1", 4, 2048)
+    sizes = [[len(list(run)) for _, run in groupby(batch, attrgetter("partition"))] for batch in batches]
+    assert len(sizes) > 2
+    assert all(sum(fetches) <= 2048 and len(fetches) > 1 for fetches in sizes[:-1])
+    fetch = batches[0][: sizes[0][0]]
+    held = sum(len(record.key or b"") + len(record.value or b"") for record in fetch)
+    assert 0.85 * FETCH_BYTES < held < FETCH_BYTES
 
 
 def test_the_first_forecast_of_each_entity_ends_its_outage() -> None:
