@@ -103,7 +103,7 @@ def fingerprint(network: Network) -> bytes:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write beside, then rename: a reader sees the old file or the new one."""
+    """Write beside, then rename: a reader sees the old file or the new one. Raises OSError that names the file."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -112,8 +112,10 @@ def write_atomic(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)  # mkstemp gives 0600, but weights are for every reader
         Path(temporary).replace(path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a full disk does not say whose
         raise
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,6 +44,19 @@ def test_a_predictor_says_what_it_runs(saved: Path) -> None:
     assert predictor.name == "tiny"
     assert predictor.version == predictor.fingerprint.hex()
     assert len(predictor.fingerprint) == 8
+
+
+def test_a_full_disk_is_told_with_the_file_and_leaves_the_old_one(
+    saved: Path, unsettled: Callable[..., Network], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=f"No space left on device: '{saved / WEIGHTS_FILE}'"):
+        save_pretrained(unsettled(SMALL), saved, "a card")
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
 
 
 def test_the_fingerprint_changes_with_any_weight_and_any_constant(unsettled: Callable[..., Network]) -> None:
