@@ -236,6 +236,14 @@ class Consumer(driver.Consumer):
         await cast(Drains, self.app).drain()
         self._unacked_messages.clear()
 
+    def on_buffer_full(self, tp: TP) -> None:
+        """Go on fetching: a full buffer holds up the next message by itself. Faust would leave the partition after
+        which a message is named out of the poll in flight, too; its records, fetched already, waited out that poll's
+        second, and with them, for want of room, the other partitions of their broker."""
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """Nothing was left out."""
+
     def verify_event_path(self, now: float, tp: TP) -> None:
         """No opinion: Faust's livelock detector judges by the acknowledgements and commits that we do not make."""
 

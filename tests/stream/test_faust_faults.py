@@ -202,6 +202,28 @@ async def test_faust_acknowledges_a_value_it_cannot_decode_and_ours_reaches_the_
     assert event.value is polled, "the very list, not a copy: no decoder has walked through the records"
 
 
+# -- a full buffer hides a partition whose records are fetched already ------------------------------------------------
+
+
+def hidden_while_full(app: faust.App) -> set[TP]:
+    """What of PINGS a poll in flight, which has its partitions by reference, does not look for."""
+    consumer = cast(Any, app.consumer)
+    consumer._set_active_tps({PINGS})
+    polled = consumer._get_active_partitions()
+    consumer.on_buffer_full(PINGS)
+    hidden = {PINGS} - polled
+    consumer.on_buffer_drop(PINGS)
+    assert polled == {PINGS}
+    return hidden
+
+
+async def test_faust_hides_a_partition_from_the_poll_in_flight_when_its_buffer_fills_and_we_do_not(
+    stock: faust.App, ours: App
+) -> None:
+    assert hidden_while_full(stock) == {PINGS}, "fixed upstream"
+    assert hidden_while_full(ours) == set()
+
+
 # -- producer_threaded breaks on stop ----------------------------------------------------------------------------------
 
 
@@ -222,6 +244,8 @@ RELIED_ON: dict[Any, str] = {
     BaseConsumer.force_commit: "cc094614d22c",
     BaseConsumer._add_gap: "4df2573ded7c",
     BaseConsumer.wait_empty: "e4662fe24f09",
+    BaseConsumer.on_buffer_full: "c8961679e0bc",
+    BaseConsumer.on_buffer_drop: "4b57e8a418d5",
     driver.Consumer.verify_event_path: "a17e8f0610e1",
     driver.Consumer._new_consumer_thread: "0870ec53dea7",
     driver.AIOKafkaConsumerThread._create_worker_consumer: "c2701bfc3e6f",
