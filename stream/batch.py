@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 NEVER = math.inf
-# Of one fetch and partition, some 300 pings: so a poll brings pings of several partitions, which are of many entities,
+# Of one fetch and partition, some 600 pings: so a poll brings pings of several partitions, which are of many entities,
 # and the model's calls are large. With Faust's 1 MiB a poll is of one partition: the same few, round after round.
 FETCH_BYTES = 64 * 1024
 

@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import islice, zip_longest
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.api import PRECISIONS, Forecasts, Predictor
-from stream.batch import FETCH_BYTES, Limits
+from stream.batch import FETCH_BYTES
 from stream.bench.report import Report, Table
 from stream.bench.stats import middle, spread
 from stream.bench.workload import Sent, Workload
@@ -196,21 +196,17 @@ def played(weights: str, calls: Sequence[Call], warm: float) -> Stepped:
 
 
 def batches(pings: Sequence[Sent], topic: str, partitions: int, max_batch: int) -> list[list[Record]]:
-    """The pings as a worker that drains a full topic takes them: FETCH_BYTES of each partition in turn, as many of
-    these whole as a batch may hold."""
+    """The pings as a worker that drains a full topic takes them: FETCH_BYTES of each partition in turn, and of these
+    `max_batch` a poll, which is a batch."""
     from stream.bench.topics import partition_of
 
     logs: list[list[Record]] = [[] for _ in range(partitions)]
     for ping in pings:
         number = partition_of(ping.entity_id.encode(), partitions)
         logs[number].append(_record(ping, len(logs[number]), topic, number))
-    fetches = [piece for poll in zip_longest(*map(_fetched, logs)) for piece in poll if piece]
-    found, limits = [], Limits(max_batch, 0.0)
-    while fetches:
-        count = limits.fit(map(len, fetches))
-        found.append([record for piece in fetches[:count] for record in piece])
-        fetches = fetches[count:]
-    return found
+    fetches = (piece for fetched in zip_longest(*map(_fetched, logs)) for piece in fetched if piece)
+    records = chain.from_iterable(fetches)
+    return list(iter(lambda: list(islice(records, max_batch)), []))
 
 
 def _fetched(log: Sequence[Record]) -> Iterator[list[Record]]:

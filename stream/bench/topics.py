@@ -18,7 +18,9 @@ from stream import admin
 from stream.bench.workload import Sent
 from stream.wire import Topics
 
-BATCH_BYTES: Final = 512 * 1024  # of one produce request and partition
+# Of a batch of pings in the log. As large as a Java producer's by default, and not larger: a broker hands out whole
+# batches, and a worker that asks for 64 KiB of each partition would get 512 of one.
+BATCH_BYTES: Final = 16 * 1024
 IN_FLIGHT: Final = 8  # requests that wait for the broker; more would only be memory
 
 
