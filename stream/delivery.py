@@ -74,9 +74,9 @@ class Delivery:
         self._clock = clock
         self.tally = Tally(settings.topics)
         self._inbox = Inbox(Limits(settings.max_batch, settings.max_wait_ms), self.tally)
-        self._checkpoints = Checkpoints(engine, settings.checkpoint_ms, clock, self.tally)
         self._owned: dict[Partition, Owned] = {}
         self._news = asyncio.Event()  # something for the pump to look at
+        self._checkpoints = Checkpoints(engine, settings.checkpoint_ms, clock, self.tally, self._news.set)
         self._busy = asyncio.Lock()  # held by whoever uses the engine; it does one thing at a time
         self._claimant = Claimant(engine, store, guarantee, input_log, self._busy, clock)
         self._finishing: asyncio.Task[None] | None = None  # the batch that the broker has still to take
@@ -110,10 +110,7 @@ class Delivery:
             async with self._busy:
                 if pieces := self._inbox.take(self._clock()):
                     await self._deliver(pieces)
-                if self._checkpoints.due(self._owned.values()) is not None:
-                    await self._settle()  # a checkpoint holds what is committed, and no more
-                    if (owned := self._checkpoints.due(self._owned.values())) is not None:  # it may have been lost
-                        await self._save(owned)
+                await self._save()
 
     async def _until_due(self) -> None:
         while True:
@@ -252,12 +249,12 @@ class Delivery:
             self._engine.drop(owned.partition)
         self._inbox.forget(lambda owned: owned.gone)
 
-    async def _save(self, owned: Owned) -> None:
-        try:
-            await self._checkpoints.save(owned)
-        except Fenced as error:
+    async def _save(self) -> None:
+        refusal = await self._checkpoints.go_on(self._owned.values(), self._finishing)
+        if refusal is not None:
             # Most often we are a zombie and a rebalance is about to tell us. But a claim that was slow to arrive can
             # fence the rightful owner, too, so ask the group, which knows, and claim again if it still says "yours".
+            owned, error = refusal
             log.warning("checkpoint of %s refused (%s): forgetting its states", owned.partition, error)
             self.tally.fenced += 1
             self._restart_takeover(owned)
@@ -339,6 +336,7 @@ class Delivery:
             await self._settled()
             leaving = [owned for partition in partitions if (owned := self._owned.pop(partition, None)) is not None]
             try:
+                await self._checkpoints.leave(leaving)
                 for owned in leaving:
                     if owned.ready and owned.taken == owned.next_offset > owned.saved:
                         await self._engine.checkpoint(owned.partition, owned.epoch, owned.next_offset)
@@ -358,6 +356,7 @@ class Delivery:
     def abandon(self) -> None:
         """After a failure: touch nothing more, so that whatever was in flight is read again by the next owner."""
         self._draining = True
+        self._checkpoints.abandon()
         if self._finishing is not None:
             self._finishing.cancel()
         for owned in self._owned.values():

@@ -9,25 +9,27 @@ A late ping is folded into the window where it belongs. Its forecast stands on t
 for that, so its cache is "rebuilt" and its status "stale"); then the state is rebuilt from the whole window.
 
 Everything that computes runs through `run` on one thread; only the store is awaited. One call at a time: the caller
-serialises `process`, `checkpoint` and `drop`. After an exception from `process` that is not the store's, or when
-answers could not be published, the states are ahead of the log: `drop` the partitions and take them over again. With
-the records that raised, `process` them `careful` then: an entity that is at fault goes into quarantine (`isolation`).
+serialises `process`, `checkpoint` and `drop`, and of a checkpoint that it makes in legs all but `write`. After an
+exception from `process` that is not the store's, or when answers could not be published, the states are ahead of the
+log: `drop` the partitions and take them over again. With the records that raised, `process` them `careful` then: an
+entity that is at fault goes into quarantine (`isolation`).
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
-from typing import Final, Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.api import Fill, Moment, Predictor
 from stream import render
+from stream.checkpoint import Checkpoint, Runner
 from stream.clean import parse
 from stream.isolation import Isolation
 from stream.quarantine import Versions, program_version
@@ -40,13 +42,6 @@ from stream.wire import ModelRef, Outgoing, Ping, Record, Reject, dead_letter
 
 T = TypeVar("T")
 Stored = Mapping[Partition, Mapping[str, bytes | None]]  # what the store has of the entities that are not in memory
-DUMP_CHUNK: Final = 512  # entities per stay on the compute thread at a checkpoint: some 10 ms
-
-
-class Runner(Protocol):
-    """Runs blocking work where it does not block the event loop."""
-
-    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]: ...
 
 
 async def inline(work: Callable[[], T], /) -> T:
@@ -145,29 +140,19 @@ class Engine:
             Fenced: another owner claimed the partition.
             ValueError: an entity has folded a record at or above `next_offset`.
         """
-        shard = self._residents.shard(partition)
-        if quarantine := self._residents.dump_quarantine(shard, next_offset):
-            await self._store.put_many(partition, epoch, None, quarantine)
-            shard.unwritten.clear()
-        unsaved = self._residents.unsaved(shard)
-        for start in range(0, max(len(unsaved), 1), DUMP_CHUNK):
-            part = unsaved[start : start + DUMP_CHUNK]
-            last = start + DUMP_CHUNK >= len(unsaved)
-            await self._put(shard, part, epoch, next_offset, last=last)
-        self._residents.evict(shard)
+        one = self.begin_checkpoint(partition, epoch, next_offset)
+        while not one.done:
+            await one.dump(next_offset)
+            try:
+                await one.write()
+            except BaseException:
+                one.give_up()
+                raise
+            one.settle()
 
-    async def _put(self, shard: Shard, part: Sequence[Entity], epoch: int, next_offset: int, *, last: bool) -> None:
-        """One piece of a checkpoint; the last one moves its offset."""
-        to = next_offset if last else None
-        dumped = await self._run(partial(self._residents.dump, shard, part, next_offset))
-        if missing := await self._store.put_many(shard.partition, epoch, to, dumped.items):
-            # The store has lost them, by their expiry or worse.
-            lost = [Entity(entity_id, shard.entities[entity_id]) for entity_id in missing]
-            again = await self._run(partial(self._residents.dump, shard, lost, next_offset, whole=True))
-            await self._store.put_many(shard.partition, epoch, to, again.items)
-            self._residents.saved(again)
-            dumped = dumped.without(again)
-        self._residents.saved(dumped)
+    def begin_checkpoint(self, partition: Partition, epoch: int, next_offset: int) -> Checkpoint:
+        """One that is written while the engine works on. All records below `next_offset` are folded."""
+        return Checkpoint(self._residents, self._store, self._run, self._residents.shard(partition), epoch, next_offset)
 
     def drop(self, partition: Partition) -> None:
         """Forget the partition's entities; their slots are given back before the next batch."""

@@ -24,7 +24,7 @@ from stream import quarantine, record
 from stream.quarantine import Quarantine
 from stream.store import Item, Partition
 from stream.track import FIX_BYTES, Policy
-from stream.tracks import UNKNOWN, Copied, Tracks
+from stream.tracks import Copied, Tracks
 from stream.wire import CACHES
 
 log = logging.getLogger(__name__)
@@ -84,15 +84,14 @@ class Kept(NamedTuple):
 
 
 class Dumped(NamedTuple):
-    """What a checkpoint writes of some slots, and how far behind the stored states are once it is written."""
+    """What a checkpoint writes of some entities of a shard, as they are at one moment."""
 
-    slots: Slots
-    behind: Slots
+    shard: Shard
+    entities: Sequence[Entity]
+    slots: Slots  # theirs
+    behind: Slots  # how far behind the stored states are once it is written
+    quarantine: Mapping[str, Quarantine]
     items: dict[str, Item]
-
-    def without(self, other: Dumped) -> Dumped:
-        kept = ~np.isin(self.slots, other.slots)
-        return Dumped(self.slots[kept], self.behind[kept], {})
 
 
 class Copy(NamedTuple):
@@ -108,7 +107,7 @@ class Residents:
 
     owner    int32 [slots]  number of the shard; NOBODY
     cache    int8  [slots]  what the next forecast says of the state that it stands on, an index of CACHES
-    dirty    bool  [slots]  changed since the last checkpoint
+    dirty    bool  [slots]  changed since it was last dumped
     touched  int64 [slots]  when the last record came, in calls of `touch`
     """
 
@@ -161,17 +160,37 @@ class Residents:
         dirty = self._dirty[np.fromiter(shard.entities.values(), np.int64, len(shard.entities))]
         return [Entity(*pair) for pair in compress(shard.entities.items(), dirty.tolist())]
 
-    def saved(self, dumped: Dumped) -> None:
-        """The store has these, and nothing has changed since they were dumped."""
-        self._dirty[dumped.slots] = False
-        self.tracks.saved(dumped.slots, dumped.behind)
+    def saved(self, dumped: Dumped, missing: Sequence[str] = ()) -> list[Entity]:
+        """The store has these, but for the `missing`, of whom it had nothing to patch. Returns those: they are
+        to be dumped again, whole then."""
+        shard = dumped.shard
+        if not self._holds(shard):
+            return []
+        for entity_id, written in dumped.quarantine.items():
+            if shard.quarantine.get(entity_id) is written:
+                shard.unwritten.discard(entity_id)
+        lost = set(missing)
+        has = np.fromiter((entity.id not in lost for entity in dumped.entities), np.bool_, len(dumped.entities))
+        self.tracks.saved(dumped.slots[has], dumped.behind[has])
+        self._dirty[dumped.slots[~has]] = True
+        return [entity for entity in dumped.entities if entity.id in lost]
+
+    def unsaved_again(self, dumped: Dumped) -> None:
+        """Whether the store has these is unknown."""
+        if self._holds(dumped.shard):
+            self._dirty[dumped.slots[self._owner[dumped.slots] == dumped.shard.number]] = True
+
+    def _holds(self, shard: Shard) -> bool:
+        return self._shards.get(shard.partition) is shard
 
     def evict(self, shard: Shard) -> None:
-        """Forget the shard's least recently touched entities above the limit; its checkpoint, just made, has them."""
+        """Forget the shard's least recently touched entities above the limit, of those that its checkpoint, just made,
+        has as they are."""
         excess = sum(len(other.entities) for other in self._shards.values()) - self._limit
         if excess <= 0:
             return
-        longest_ago = nsmallest(excess, shard.entities.items(), key=lambda entity: int(self._touched[entity[1]]))
+        saved = (entity for entity in shard.entities.items() if not self._dirty[entity[1]])
+        longest_ago = nsmallest(excess, saved, key=lambda entity: int(self._touched[entity[1]]))
         self.vacate(shard, [entity_id for entity_id, _ in longest_ago])
 
     def vacate(self, shard: Shard, entity_ids: Iterable[str]) -> None:
@@ -204,13 +223,13 @@ class Residents:
         shard.unwritten.discard(entity_id)
         self._seated(shard, [entity_id])
 
-    def dump_quarantine(self, shard: Shard, next_offset: int) -> dict[str, Item]:
-        """What a checkpoint has to write of the entities in quarantine. Raises ValueError as `dump` does."""
+    def _unwritten(self, shard: Shard, next_offset: int) -> dict[str, Quarantine]:
+        """Those in quarantine of which no checkpoint tells yet. Raises ValueError as `dump` does."""
         found = {entity_id: shard.quarantine[entity_id] for entity_id in sorted(shard.unwritten)}
         for entity_id, one in found.items():
             if one.next_offset > next_offset:
                 raise _ahead(shard, entity_id, one.next_offset, next_offset)
-        return {entity_id: quarantine.dumps(entity_id, one) for entity_id, one in found.items()}
+        return found
 
     @property
     def shares(self) -> tuple[int, int]:
@@ -283,26 +302,31 @@ class Residents:
         self.tracks.write(entity.slot, found.track)
         return [Kept(entity, found.state, found.behind)]
 
-    def dump(self, shard: Shard, entities: Sequence[Entity], next_offset: int, *, whole: bool = False) -> Dumped:
-        """What to write of these entities: patches, or whole records of those whose stored state is too far behind.
+    def dump(self, shard: Shard, entities: Sequence[Entity], next_offset: int, *, last: bool) -> Dumped:
+        """What to write of these entities, but for those that have lost their slots: patches, or whole records of those
+        whose stored state is too far behind; the `last` time in a checkpoint what is new in quarantine, too.
 
         Until `saved` is told, what the store has of them is unknown: the write may fail, or only seem to.
 
         Raises ValueError if one includes input at or above `next_offset`.
         """
+        entities = [entity for entity in entities if shard.entities.get(entity.id) == entity.slot]
         slots = _slots_of(entities)
         behind = self.tracks.behind(slots)
-        stale = np.ones(len(slots), np.bool_) if whole else behind > record.STALE
+        stale = behind > record.STALE
         furthest = self.tracks.next_offsets(slots)
         if len(ahead := np.flatnonzero(furthest > next_offset)):
             raise _ahead(shard, entities[ahead[0]].id, int(furthest[ahead[0]]), next_offset)
+        given_up = self._unwritten(shard, next_offset) if last else {}
         anew, on = ([entities[row].id for row in np.flatnonzero(rows).tolist()] for rows in (stale, ~stale))
         states = self._predictor.dumps(slots[stale])
         items: dict[str, Item] = {}
         items.update(zip(anew, record.dumps(anew, self.tracks, slots[stale], states), strict=True))
         items.update(zip(on, record.patches(on, self.tracks, slots[~stale]), strict=True))
-        self.tracks.set_behind(slots, UNKNOWN)
-        return Dumped(slots, np.where(stale, 0, behind), items)
+        items.update((entity_id, quarantine.dumps(entity_id, one)) for entity_id, one in given_up.items())
+        self.tracks.writing(slots)
+        self._dirty[slots] = False
+        return Dumped(shard, entities, slots, np.where(stale, 0, behind), given_up, items)
 
     def _seated(self, shard: Shard, entity_ids: Sequence[str]) -> list[Entity]:
         """These entities in slots of their own, without a track."""

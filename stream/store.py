@@ -310,7 +310,8 @@ class RedisStore:
             stored, writes, absent = await self._put(keys, arguments)
             _refuse_unless_current(partition, epoch, int(stored), writes=int(writes), least=least)
             least = int(writes)
-            self._claimed[partition] = epoch, least
+            if self._claimed.get(partition, (epoch, 0))[0] == epoch:  # or it was claimed anew while this was on its way
+                self._claimed[partition] = epoch, least
             if number < len(chunks):
                 killpoints.reach("within_checkpoint")
             missing += [order[int(place)] for place in absent]

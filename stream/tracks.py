@@ -31,6 +31,7 @@ _NAMED: Final = (
     *(("late", LATE), ("duplicates", DUPLICATES), ("rejected", REJECTED)),
 )
 UNKNOWN: Final = 1 << 30  # behind by that much: what the store holds is no start
+WRITING: Final = 1 << 29  # and by so much, and those that came since: what the store holds is being written
 _SURE: Final = 1 - 1e-9  # of a bound that is computed in another order than `track` does: let `track` judge the rest
 
 Rows = NDArray[np.int64]
@@ -160,13 +161,20 @@ class Tracks:
     def set_behind(self, slots: Rows, behind: Rows | int) -> None:
         self._book[slots, BEHIND] = behind
 
+    def writing(self, slots: Rows) -> None:
+        """The store may get these tracks as they are now; until `saved` says so, what it has of them is unknown."""
+        self._book[slots, FRESH], self._book[slots, BEHIND] = 0, WRITING
+
     def fresh(self, slots: Rows) -> Rows:
         """How many fixes the stored rings lack; at W the whole ring may differ."""
         return np.asarray(np.minimum(self._book[slots, FRESH], self.ring.shape[1]))
 
     def saved(self, slots: Rows, behind: Rows) -> None:
-        """The store has these tracks as they are, and states that are so far behind."""
-        self._book[slots, FRESH], self._book[slots, BEHIND] = 0, behind
+        """The store has these tracks as they were at `writing`, and states that were so far behind then. A window that
+        was laid anew since, or a slot that is another entity's now, is left alone."""
+        now = self._book[slots, BEHIND]
+        still = (now >= WRITING) & (now < UNKNOWN)
+        self._book[slots[still], BEHIND] += behind[still] - WRITING
 
     def ago(self, slots: Rows, back: Rows) -> NDArray[Any]:
         """The fix of each window that is `back` before its newest."""

@@ -12,6 +12,7 @@ import pytest
 
 from model.api import Predictor
 from stream import record
+from stream.checkpoint import Checkpoint
 from stream.engine import Engine
 from stream.residents import Counts
 from stream.settings import Settings
@@ -26,6 +27,9 @@ B: Partition = ("pathcast.pings.v1", 1)
 SETTINGS = Settings()
 CRASH = "crash"
 CHECKPOINT = "checkpoint"
+DUMP = "dump"  # the next leg of a checkpoint that is made while the engine works on; begins one, if there is none
+WRITE = "write"  # what was dumped, if anything was
+FAIL = "fail"  # as WRITE, but the store never gets it
 M_PER_DEG = 111_195.0
 
 
@@ -45,15 +49,18 @@ class Rig:
 
     def __init__(self, make: Callable[[], Predictor], store: Store | None = None, partition: Partition = A) -> None:
         self.make = make
+        self.max_resident: int | None = None
         self.store = store or MemoryStore()
         self.partition = partition
         self.log: list[Record] = []
         self.out: list[Outgoing] = []
         self.engine = self.started()
         self.epoch = 0
+        self.leg: Checkpoint | None = None  # under way
+        self.dumped = False
 
     def started(self) -> Engine:
-        return Engine(self.make(), self.store, SETTINGS, clock_ms=lambda: 30.0)
+        return Engine(self.make(), self.store, SETTINGS, clock_ms=lambda: 30.0, max_resident=self.max_resident)
 
     def record(self, item: Ping | bytes, key: bytes | None = None) -> Record:
         value = item if isinstance(item, bytes) else dumps(item)
@@ -70,25 +77,54 @@ class Rig:
         return answers
 
     async def feed(self, *items: Ping | bytes | str) -> list[Outgoing]:
-        """Each item a batch of its own; CRASH and CHECKPOINT are items, too."""
+        """Each item a batch of its own; CRASH and CHECKPOINT are items, too, as are the parts of a checkpoint."""
         before = len(self.out)
         for item in items:
-            if item == CRASH:
-                await self.crash()
-            elif item == CHECKPOINT:
-                await self.checkpoint()
+            if isinstance(item, str):
+                await {
+                    CRASH: self.crash,
+                    CHECKPOINT: self.checkpoint,
+                    DUMP: self.dump,
+                    WRITE: self.write,
+                    FAIL: self.fail,
+                }[item]()
             else:
-                assert not isinstance(item, str)
                 await self.batch(item)
         return self.out[before:]
 
     async def checkpoint(self) -> None:
+        """At once. One that is under way is given up, as by an owner that leaves."""
+        await self.fail()
+        await self.engine.checkpoint(self.partition, await self.claimed(), len(self.log))
+
+    async def claimed(self) -> int:
         if not self.epoch:
             self.epoch = (await self.store.claim(self.partition)).epoch
-        await self.engine.checkpoint(self.partition, self.epoch, len(self.log))
+        return self.epoch
+
+    async def dump(self) -> None:
+        if not self.dumped:
+            if self.leg is None:
+                self.leg = self.engine.begin_checkpoint(self.partition, await self.claimed(), len(self.log))
+            await self.leg.dump(len(self.log))
+            self.dumped = True
+
+    async def write(self) -> None:
+        if self.leg is not None and self.dumped:
+            await self.leg.write()
+            self.leg.settle()
+            self.dumped = False
+            if self.leg.done:
+                self.leg = None
+
+    async def fail(self) -> None:
+        if self.leg is not None:
+            self.leg.give_up()
+        self.leg, self.dumped = None, False
 
     async def crash(self) -> None:
         """Lose everything in memory; take over as delivery does: claim, replay silently, go on."""
+        self.leg, self.dumped = None, False
         self.engine = self.started()
         self.epoch, start = await self.store.claim(self.partition)
         answers = await self.engine.process(self.log[start or 0 :], started_ms=0, fetched_ms=0, silent=True)

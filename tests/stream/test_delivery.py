@@ -234,12 +234,12 @@ async def test_what_was_folded_while_its_partition_was_lost_is_not_published(sto
     assert kafka.offsets == {P0: 0}
 
 
-async def test_a_checkpoint_that_was_due_when_its_partition_was_lost_is_not_written(store: FlakyStore) -> None:
-    """It waited for the batch in flight, which found the partition gone and dropped its states. Written all the same,
-    it was an offset without the states that belong to it, and the next owner would have replayed nothing."""
+@pytest.mark.parametrize("ends", [False, True], ids=["its partition was lost", "the worker ends"])
+async def test_a_checkpoint_of_a_batch_that_is_not_committed_is_not_written(store: FlakyStore, ends: bool) -> None:
+    """It waits for the batch in flight, whose commit fails. Written all the same, it were ahead of the log."""
     kafka = SlowKafka()
     delivery = worker(kafka, store, Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_batch=3))
-    async with running(delivery, P0):
+    async with running(delivery, P0) as pump:
         await until(lambda: delivery._owned[P0].ready)
         kafka.takes.set()
         store.writes_to_fail = 1_000_000
@@ -250,12 +250,84 @@ async def test_a_checkpoint_that_was_due_when_its_partition_was_lost_is_not_writ
         await until(lambda: kafka.events[-1] == "publishing")
         store.writes_to_fail = 0
         await asyncio.sleep(0.05)  # longer than the retry takes to come due
-        kafka.fail_commit = Rebalanced("somebody else has it")
+        kafka.fail_commit = RuntimeError("not authorised") if ends else Rebalanced("somebody else has it")
         kafka.takes.set()
-        await until(lambda: len(lost) == 3)
+        await until(lambda: pump.done() if ends else len(lost) == 3)
         await asyncio.sleep(0.05)
     assert store.checkpoint(P0).next_offset is None
     assert kafka.offsets == {P0: 3}
+
+
+class SlowStore(FlakyStore):
+    """A store that takes a checkpoint only when it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+        self.takes = asyncio.Event()
+
+    async def put_many(
+        self, partition: Partition, epoch: int, next_offset: int | None, items: Mapping[str, bytes]
+    ) -> list[str]:
+        self.asked += 1
+        await self.takes.wait()
+        return await super().put_many(partition, epoch, next_offset, items)
+
+
+async def test_the_engine_works_on_while_the_store_takes_a_checkpoint(kafka: Kafka) -> None:
+    store = SlowStore()
+    delivery = worker(kafka, store)
+    async with running(delivery, P0):
+        for start in range(0, 9, 3):
+            retired = await feed(delivery, kafka, records(start, start + 3))
+            await until(lambda retired=retired: len(retired) == 3)
+        assert (store.asked, delivery._owned[P0].saved) == (1, 0), "one at a time, and not saved until it is"
+        store.takes.set()
+        await until(lambda: store.checkpoint(P0).next_offset == 9)
+    assert kafka.answered == list(range(9))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_handover_waits_for_what_the_store_takes_and_writes_the_rest(kafka: Kafka, fails: bool) -> None:
+    store = SlowStore()
+    delivery = worker(kafka, store)
+    async with running(delivery, P0):
+        retired = [await feed(delivery, kafka, records(start, start + 3)) for start in (0, 3)]
+        await until(lambda: all(len(some) == 3 for some in retired) and store.asked == 1)
+        await delivery.drain()
+        handover = asyncio.create_task(delivery.revoked([P0]))
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert not handover.done()
+        store.writes_to_fail = int(fails)
+        store.takes.set()
+        await handover
+    assert store.checkpoint(P0).next_offset == (None if fails else 6), "what cannot be saved, the next owner replays"
+    again = worker(kafka, store)
+    async with running(again, P0):
+        retired = [await feed(again, kafka, records(6, 9))]
+        await until(lambda: len(retired[0]) == 3)
+    assert kafka.answered == list(range(9))
+    assert [loads_forecast(one.value or b"").window.n for one in kafka.published[-3:]] == [3, 3, 3]
+
+
+async def test_what_the_store_takes_after_its_partition_was_taken_over_anew_is_nobodys(kafka: Kafka) -> None:
+    """The write of before is fenced by our own claim: no reason to claim once more."""
+    store = SlowStore()
+    delivery = worker(kafka, store)
+    async with running(delivery, P0):
+        retired = await feed(delivery, kafka, records(0, 3))
+        await until(lambda: len(retired) == 3 and store.asked == 1)
+        async with delivery._busy:
+            delivery._restart_takeover(delivery._owned[P0])
+        await until(lambda: delivery._owned[P0].ready)
+        epoch = delivery._owned[P0].epoch
+        store.takes.set()
+        retired = await feed(delivery, kafka, records(3, 6))
+        await until(lambda: len(retired) == 3 and store.checkpoint(P0).next_offset == 6)
+        assert delivery._owned[P0].epoch == epoch
+        assert delivery.tally.fenced == 0
+    assert kafka.answered == list(range(6))
 
 
 async def test_a_handover_waits_for_the_batch_that_the_broker_takes(store: FlakyStore) -> None:
@@ -279,14 +351,15 @@ async def test_a_failed_send_ends_the_worker_and_commits_nothing(kafka: Kafka, s
     delivery = worker(kafka, store)
     async with running(delivery, P0) as pump:
         first = await feed(delivery, kafka, records(0, 3))
-        await until(lambda: len(first) == 3)
+        await until(lambda: len(first) == 3 and store.checkpoint(P0).next_offset == 3)
         kafka.fail_publish = RuntimeError("the broker refused a record")
         second = await feed(delivery, kafka, records(3, 6))
         with pytest.raises(RuntimeError, match="refused"):
             await pump
+        await asyncio.sleep(0.05)  # for what is being written
     assert second == []
     assert kafka.offsets == {P0: 3}
-    assert (store.checkpoint(P0).next_offset or 0) <= 3
+    assert store.checkpoint(P0).next_offset == 3
 
 
 async def test_a_commit_that_fails_for_good_ends_the_worker(kafka: Kafka, store: FlakyStore) -> None:

@@ -157,6 +157,7 @@ async def test_patches_make_of_a_stored_record_what_the_track_is(grown: list[int
     partition, behind = ("p", 0), 0
     epoch, _ = await store.claim(partition)
     await store.put_many(partition, epoch, None, {"x": dumps(["x"], tracks, slots, [STATE])[0]})
+    tracks.writing(slots)
     tracks.saved(slots, np.array([behind]))
     for count in grown:
         for n in range(track.accepted, track.accepted + count):
@@ -165,6 +166,7 @@ async def test_patches_make_of_a_stored_record_what_the_track_is(grown: list[int
             behind += 1
         (patch,) = patches(["x"], tracks, slots)
         assert await store.put_many(partition, epoch, None, {"x": patch}) == []
+        tracks.writing(slots)
         tracks.saved(slots, np.array([behind]))
         (raw,) = await store.get_many(partition, ["x"])
         assert loads("x", raw or b"") == Stored(track, STATE, behind)

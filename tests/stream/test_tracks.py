@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from stream import record
 from stream.track import FIX_BYTES, Accepted, Policy, Track, first_ts_ms, last_fix, observe, pack
-from stream.tracks import Tracks, packed
+from stream.tracks import UNKNOWN, Tracks, packed
 from stream.wire import Ping
 
 T0 = 1_700_000_000_000
@@ -124,3 +127,26 @@ def test_a_longer_window_than_the_policy_s_keeps_its_newest_fixes() -> None:
     assert kept is not None
     assert kept.window == window[-12 * FIX_BYTES :]
     assert last_fix(kept.window).ts_ms == T0 + 190_000
+
+
+def test_what_the_store_has_is_known_of_the_track_that_was_written_and_of_no_other() -> None:
+    """Between `writing` and `saved`: one goes on, one is laid anew, one leaves and its slot is another's."""
+    tracks, slots = Tracks(POLICY), np.arange(3)
+    tracks.clear(slots)
+    for n in range(4):
+        run(tracks, [ping(slot, 10 * n) for slot in range(3)], 3 * n)
+    tracks.writing(slots)
+    run(tracks, [ping(0, 40)], 12)
+    run(tracks, [ping(1, 15)], 13)  # late
+    tracks.clear(slots[2:])
+    tracks.lay(slots[2:], _stored(tracks, 0), tracks.ring[:1])
+    tracks.set_behind(slots[2:], 5)
+    tracks.saved(slots, np.array([3, 3, 3]))
+    assert tracks.behind(slots).tolist() == [4, UNKNOWN, 5]
+    assert tracks.fresh(slots).tolist() == [1, POLICY.window_fixes, 0]
+
+
+def _stored(tracks: Tracks, slot: int) -> NDArray[Any]:
+    heads = np.zeros(1, record.HEAD)
+    tracks.fill(heads, np.array([slot]))
+    return heads
