@@ -6,7 +6,8 @@ For each batch, in this order, each step only after the one before it succeeded:
                       `-------- one transaction under exactly_once --------'
                    -> now and then, the states go to Redis ("write-behind")
 
-While the broker takes one batch the engine is at the next; not further, so that a batch waits for at most one other.
+While the broker takes one batch's answers the engine is at the next; and while it takes those, the first one's offsets
+may still be on their way. Not further: so a batch waits for at most two others.
 
 So a crash anywhere leaves the input uncommitted, and it is read again: answers may be published twice with the same id,
 and under exactly_once are not even that; none is lost. A checkpoint c is never ahead of the committed offset k. Whoever
@@ -27,8 +28,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 from aiokafka.errors import KafkaError
 
@@ -55,6 +58,22 @@ def now_ms() -> float:
     return time.time() * 1000
 
 
+class _Batch(NamedTuple):
+    """What the engine made of some records."""
+
+    pieces: Sequence[Piece]
+    records: int
+    outgoing: Sequence[Outgoing]
+    told: Mapping[Partition, Untold]
+
+
+class _Finishing(NamedTuple):
+    """A batch on its way from answers to commit."""
+
+    task: asyncio.Task[None]
+    published: asyncio.Future[None]  # cancelled if that failed
+
+
 class Delivery:
     """Moves records from `put` through the engine to the broker; keeps offsets and checkpoints in step with them."""
 
@@ -79,7 +98,7 @@ class Delivery:
         self._checkpoints = Checkpoints(engine, settings.checkpoint_ms, clock, self.tally, self._news.set)
         self._busy = asyncio.Lock()  # held by whoever uses the engine; it does one thing at a time
         self._claimant = Claimant(engine, store, guarantee, input_log, self._busy, clock)
-        self._finishing: asyncio.Task[None] | None = None  # the batch that the broker has still to take
+        self._finishing: deque[_Finishing] = deque()  # what the broker has still to take: two batches at most
         self._batch_began_ms: float | None = None  # at the engine; None between batches
         self._assigned = False
         self._draining = False
@@ -116,8 +135,8 @@ class Delivery:
         while True:
             if self._error is not None:
                 raise self._error
-            if self._finishing is not None and self._finishing.done():
-                await self._settle()
+            while self._finishing and self._finishing[0].task.done():
+                await self._settle_one()
             self._news.clear()
             due_ms = min(self._inbox.due_at_ms(), self._checkpoints.due_at_ms(self._owned.values()))
             wait_s = (due_ms - self._clock()) / 1000
@@ -128,7 +147,7 @@ class Delivery:
                     await self._news.wait()
 
     async def _deliver(self, pieces: Sequence[Piece]) -> None:
-        """Take one batch through the engine; then, once the batch before is finished, let it be finished, too."""
+        """Take one batch through the engine; then, once the answers before it are out, let it be finished, too."""
         records = [r for piece in pieces for r in piece.records if r.offset >= piece.owned.taken]
         before = so_far(self._engine.counts)
         self._batch_began_ms = self._clock()
@@ -137,17 +156,41 @@ class Delivery:
         told = untold(pieces, before, self._engine.counts)
         for piece in pieces:
             piece.owned.taken = max(piece.owned.taken, piece.records[-1].offset + 1)
-        await self._settle()
+        while len(self._finishing) > 1:
+            await self._settle_one()
+        if self._finishing:
+            await asyncio.wait([self._finishing[0].published])
+            if self._finishing[0].published.cancelled():
+                await self._settle()  # which tells why
         if outgoing is None:
             return
-        gone = {piece.owned.partition for piece in pieces if not piece.owned.ready}
-        if gone:  # lost, or to be taken over anew, while the engine was at work
-            self._inbox.put_back([piece for piece in pieces if not piece.owned.ready])
-            pieces = [piece for piece in pieces if piece.owned.ready]
-            outgoing = [one for one in outgoing if (one.src.topic, one.src.partition) not in gone]
-        if pieces:
-            self._finishing = asyncio.create_task(self._finish(pieces, len(records), outgoing, told))
-            self._finishing.add_done_callback(lambda _: self._news.set())
+        batch = self._still_ours(_Batch(pieces, len(records), outgoing, told))
+        if batch.pieces:
+            published = asyncio.get_running_loop().create_future()
+            task = asyncio.create_task(self._finish(batch, self._last, published))
+            task.add_done_callback(self._finished)
+            self._finishing.append(_Finishing(task, published))
+
+    @property
+    def _last(self) -> asyncio.Task[None] | None:
+        """What finishes the newest of the batches that are not settled."""
+        return self._finishing[-1].task if self._finishing else None
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            task.exception()  # the first to fail is looked at where it is settled; the one behind it fails for the same
+        self._news.set()
+
+    def _still_ours(self, batch: _Batch) -> _Batch:
+        """Without the pieces whose partition is lost since the engine took them, or to be taken over anew: those go
+        back. No takeover is complete before all that was on its way is settled."""
+        back = [piece for piece in batch.pieces if not piece.owned.ready]
+        if not back:
+            return batch
+        self._inbox.put_back(back)
+        gone = {piece.owned.partition for piece in back}
+        outgoing = [one for one in batch.outgoing if (one.src.topic, one.src.partition) not in gone]
+        return batch._replace(pieces=without(batch.pieces, back), outgoing=outgoing)
 
     async def _process(self, records: Sequence[Record], pieces: Sequence[Piece]) -> list[Outgoing] | None:
         """The engine's answers. Waits for a store that is away; None if there are none, and the pieces are seen to."""
@@ -198,15 +241,24 @@ class Delivery:
             self._restart_takeover(owned)
         self._inbox.put_back(pieces)
 
-    async def _finish(
-        self, pieces: Sequence[Piece], records: int, outgoing: Sequence[Outgoing], told: Mapping[Partition, Untold]
-    ) -> None:
-        """One batch from answers to commit. What raises leaves it uncommitted and not retired."""
-        next_offsets = {piece.owned: piece.records[-1].offset + 1 for piece in pieces}  # the last piece's stands
+    async def _finish(self, batch: _Batch, before: asyncio.Task[None] | None, published: asyncio.Future[None]) -> None:
+        """One batch from answers to commit, which follows that of the batch before. What raises leaves it uncommitted
+        and not retired."""
         began_ms = self._clock()
+        try:
+            await self._guarantee.publish(batch.outgoing)
+        except BaseException:
+            published.cancel()
+            raise
+        published.set_result(None)
+        if before is not None:
+            await before
+            batch = self._still_ours(batch)
+        pieces, records, outgoing, told = batch
+        next_offsets = {piece.owned: piece.records[-1].offset + 1 for piece in pieces}  # the last piece's stands
         marks = {owned.partition: Mark(offset, owned.epoch) for owned, offset in next_offsets.items()}
         try:
-            fenced = await self._guarantee.commit(marks, outgoing)
+            fenced = await self._guarantee.commit(marks, outgoing) if marks else set()
             killpoints.reach("after_commit")
         except Rebalanced as error:
             log.warning("%s; whoever owns these partitions now reads the records again", error)
@@ -231,15 +283,20 @@ class Delivery:
         self._inbox.put_back(back)
 
     async def _settle(self) -> None:
-        """Wait for the batch that is being finished. Raises what it raised."""
-        if self._finishing is not None:
-            await asyncio.shield(self._finishing)
-            self._finishing = None
+        """Wait for the batches that are being finished. Raises what one of them raised."""
+        while self._finishing:
+            await self._settle_one()
+
+    async def _settle_one(self) -> None:
+        first = self._finishing[0]
+        await asyncio.shield(first.task)
+        if self._finishing and self._finishing[0] is first:  # or somebody else has waited for it, too
+            self._finishing.popleft()
 
     async def _settled(self) -> None:
-        """Wait for it, and leave to `run` what it raised."""
-        if self._finishing is not None:
-            await asyncio.wait([self._finishing])
+        """Wait for them, and leave to `run` what they raised."""
+        if self._finishing:
+            await asyncio.wait([one.task for one in self._finishing])
 
     def _lose(self, lost: Iterable[Owned]) -> None:
         """Another member owns these now, or soon. Their states are ahead of what is committed: forget them."""
@@ -250,8 +307,9 @@ class Delivery:
         self._inbox.forget(lambda owned: owned.gone)
 
     async def _save(self) -> None:
-        refusal = await self._checkpoints.go_on(self._owned.values(), self._finishing)
+        refusal = await self._checkpoints.go_on(self._owned.values(), self._last)
         if refusal is not None:
+            await self._settle()  # before we ask what is committed
             # Most often we are a zombie and a rebalance is about to tell us. But a claim that was slow to arrive can
             # fence the rightful owner, too, so ask the group, which knows, and claim again if it still says "yours".
             owned, error = refusal
@@ -357,8 +415,8 @@ class Delivery:
         """After a failure: touch nothing more, so that whatever was in flight is read again by the next owner."""
         self._draining = True
         self._checkpoints.abandon()
-        if self._finishing is not None:
-            self._finishing.cancel()
+        for finishing in self._finishing:
+            finishing.task.cancel()
         for owned in self._owned.values():
             owned.gone = True
             if owned.takeover is not None:

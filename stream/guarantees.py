@@ -1,8 +1,9 @@
 """How answers and offsets become durable: at least once, or exactly once. Knows the order of the two writes, and what
 an error leaves unknown; knows nothing of states.
 
-    at_least_once   answers flushed, then the offsets committed. A crash in between, or a zombie, publishes answers
-                    again with the same ids; consumers may drop them.
+    at_least_once   answers flushed, then the offsets committed, and meanwhile the next batch's answers flushed: a
+                    broker may take its time over a commit (Apache Kafka 4 gathers them for 5 ms). A crash in between,
+                    or a zombie, publishes answers again with the same ids; consumers may drop them.
     exactly_once    answers and offset of a partition in one transaction, under an id that belongs to the partition:
                     a new owner's first act ends the old one's writing. Whether an old owner is still a member does
                     not matter then, and so offsets need not carry the group's generation (aiokafka cannot send it).
@@ -59,11 +60,13 @@ class AtLeastOnce:
     async def release(self, partition: Partition) -> None:
         pass
 
-    async def commit(self, marks: Mapping[Partition, Mark], outgoing: Sequence[Outgoing] = ()) -> set[Partition]:
+    async def publish(self, outgoing: Sequence[Outgoing]) -> None:
         if outgoing:
             killpoints.reach("before_publish")
             await self._output.publish(outgoing)
             killpoints.reach("after_publish")
+
+    async def commit(self, marks: Mapping[Partition, Mark], outgoing: Sequence[Outgoing] = ()) -> set[Partition]:
         await self._input.commit_offsets(marks)
         return set()
 
@@ -115,6 +118,9 @@ class ExactlyOnce:
         producer = self._producers.pop(partition, None)
         if producer is not None:
             await _closed(producer)
+
+    async def publish(self, outgoing: Sequence[Outgoing]) -> None:
+        """Nothing: `commit` does it."""
 
     async def commit(self, marks: Mapping[Partition, Mark], outgoing: Sequence[Outgoing] = ()) -> set[Partition]:
         answers: dict[Partition, list[Outgoing]] = {partition: [] for partition in marks}

@@ -53,9 +53,16 @@ class Guarantee(Protocol):
     async def release(self, partition: Partition) -> None:
         """The partition is another's now."""
 
+    async def publish(self, outgoing: Sequence[Outgoing]) -> None:
+        """Returns when the answers are durable, where they may be so before their offsets. Batches come one after the
+        other; the `commit` of one may follow the next one's answers.
+
+        Raises KafkaError, OSError: what waiting does not cure.
+        """
+
     async def commit(self, marks: Mapping[Partition, Mark], outgoing: Sequence[Outgoing] = ()) -> set[Partition]:
-        """Returns when the answers and then, or together with them, the offsets of these partitions are durable, but
-        for the partitions it returns: their writer was fenced, and nothing of theirs is committed by this call.
+        """Returns when the offsets of these partitions are durable, and with them the answers, if `publish` left them;
+        but for the partitions it returns: their writer was fenced, and nothing of theirs is committed by this call.
 
         Raises:
             Rebalanced: the group has moved on; none of the offsets is committed.
@@ -70,7 +77,7 @@ class Owned:
     partition: Partition
     epoch: int = 0
     next_offset: int = 0  # the next record to process; all below are answered and committed
-    taken: int = 0  # the next record for the engine: one batch may be folded and not yet committed
+    taken: int = 0  # the next record for the engine: two batches may be folded and not yet committed
     saved: int = 0  # the next_offset of the last checkpoint
     save_at_ms: float = 0.0  # no checkpoint before then
     ready: bool = False  # the takeover is complete

@@ -220,6 +220,58 @@ async def test_the_engine_is_at_the_next_batch_while_the_broker_takes_one_and_no
     assert kafka.answered == list(range(9))
 
 
+class SlowCommits(Kafka):
+    """A broker that takes offsets only when it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.takes = asyncio.Event()
+        self.takes.set()
+
+    async def commit_offsets(self, marks: Mapping[Partition, Mark]) -> None:
+        await self.takes.wait()
+        await super().commit_offsets(marks)
+
+
+async def test_a_batch_is_published_while_the_offsets_before_it_are_on_their_way_and_no_further(
+    store: FlakyStore,
+) -> None:
+    kafka = SlowCommits()
+    delivery = worker(kafka, store, Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_batch=3))
+    async with running(delivery, P0):
+        await until(lambda: delivery._owned[P0].ready)
+        kafka.takes.clear()
+        retired = [await feed(delivery, kafka, records(start, start + 3)) for start in (0, 3, 6)]
+        await until(lambda: delivery._owned[P0].taken == 9)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert kafka.events == ["published"] * 2, "the third batch waits for the first one's offsets"
+        assert (retired, kafka.offsets) == ([[], [], []], {P0: 0})
+        assert store.checkpoint(P0).next_offset is None, "a checkpoint would be ahead of the commit"
+        kafka.takes.set()
+        await until(lambda: store.checkpoint(P0).next_offset == 9)
+    assert sorted(kafka.events) == ["committed"] * 3 + ["published"] * 3
+    assert kafka.answered == list(range(9))
+
+
+async def test_a_batch_behind_offsets_that_are_refused_is_not_committed(store: FlakyStore) -> None:
+    """Its answers are out, as a zombie's may be; its offsets would hide that the first batch is unanswered."""
+    kafka = SlowCommits()
+    delivery = worker(kafka, store, Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_batch=3))
+    async with running(delivery, P0):
+        await until(lambda: delivery._owned[P0].ready)
+        kafka.takes.clear()
+        retired = [await feed(delivery, kafka, records(start, start + 3)) for start in (0, 3)]
+        await until(lambda: kafka.events == ["published"] * 2)
+        kafka.fail_commit = Rebalanced("somebody else has it")
+        kafka.takes.set()
+        await until(lambda: all(len(some) == 3 for some in retired))
+        kafka.fail_commit = None
+        await asyncio.sleep(0.01)
+    assert kafka.offsets == {P0: 0}
+    assert store.checkpoint(P0).next_offset is None
+
+
 async def test_what_was_folded_while_its_partition_was_lost_is_not_published(store: FlakyStore) -> None:
     kafka = SlowKafka()
     delivery = worker(kafka, store, Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_batch=3))
@@ -561,11 +613,15 @@ class FencingKafka(AtLeastOnce):
         super().__init__(kafka, kafka)
         self.fence_next = False
 
+    async def publish(self, outgoing: Sequence[Outgoing]) -> None:
+        """Nothing: answers and offsets are one."""
+
     async def commit(self, marks: Mapping[Partition, Mark], outgoing: Sequence[Outgoing] = ()) -> set[Partition]:
         if outgoing and self.fence_next:
             self.fence_next = False
             await asyncio.sleep(0.01)  # while the engine is at the next batch
             return await super().commit({P1: marks[P1]} if P1 in marks else {}) | {P0}
+        await super().publish(outgoing)
         return await super().commit(marks, outgoing)
 
 
