@@ -30,6 +30,7 @@ from stream.seams import Guarantee
 from stream.settings import DeliveryGuarantee, Settings
 from stream.store import RedisStore
 from stream.transport import Consumer, Polled, partitions
+from stream.warmup import warm
 from stream.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -77,8 +78,8 @@ class App(faust.App):
         """None: Faust would make a folder for its tables in the current directory, and we have no tables."""
 
 
-def build(settings: Settings) -> App:
-    """The app of one worker, its Delivery included; nothing is connected yet. Call it inside the event loop.
+async def build(settings: Settings) -> App:
+    """The app of one worker, its Delivery included; nothing is connected yet. Blocks while the model is loaded.
 
     Raises:
         WeightsError: the weights cannot be used.
@@ -90,6 +91,7 @@ def build(settings: Settings) -> App:
 
     # A worker is one core; more cores are more workers. Room for all entities at once: it is taken when it is used.
     predictor = Predictor.load(settings.weights, capacity=settings.max_entities, threads=1)
+    await warm(predictor, settings)
     store = RedisStore(settings)
     engine = Engine(predictor, store, settings, run=run)
     app = faust_app(settings)
@@ -179,7 +181,7 @@ async def serve(settings: Settings, door: Address | None = None) -> None:
         OSError: `door` cannot be used.
         RuntimeError: the worker cannot go on; nothing of the batch in flight was committed.
     """
-    app = build(settings)
+    app = await build(settings)
     async with _open(door, app.watch):
         await _work(app, settings)
 
