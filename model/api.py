@@ -143,6 +143,11 @@ class Predictor:
         """How many slots there is room for; it grows with `acquire`."""
         return self._pool.capacity
 
+    @property
+    def slot_bytes(self) -> int:
+        """Of memory that one entity's state takes, window and names not counted."""
+        return self._pool.slot_bytes
+
     def acquire(self, n: int) -> Slots:
         """n empty slots; the pool doubles when it is full."""
         return self._pool.acquire(n)

@@ -43,6 +43,12 @@ class StatePool:
         self.age = np.zeros(0, dtype=np.int64)
         self._grow(capacity)
 
+    @property
+    def slot_bytes(self) -> int:
+        """Of one slot, all arrays."""
+        columns = (self.hidden, self.kin, self.last, self.age, self._seen)
+        return self.rings.slot_bytes + sum(column.nbytes // self.capacity for column in columns)
+
     def acquire(self, n: int) -> Slots:
         """n empty slots, lowest first."""
         while len(self._free) < n:

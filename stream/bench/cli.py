@@ -98,7 +98,8 @@ def latency(
     of_max: Annotated[
         float, typer.Option("--of-max", min=0, max=5, help="and this part of the most that it drains; 0: not that")
     ] = 0.8,
-    seconds: Annotated[float, typer.Option("--seconds", min=1, max=3_600, help="per rate")] = 20.0,
+    seconds: Annotated[float, typer.Option("--seconds", min=1, max=3_600, help="per rate and run")] = 20.0,
+    runs: Runs = 5,
     entities: Entities = 1_000,
     warm_rounds: Annotated[int, typer.Option("--warm-rounds", min=2, help="pings per entity before")] = 64,
     partitions: Partitions = 8,
@@ -116,7 +117,7 @@ def latency(
     def work(servers: Servers, show: Show) -> Report:
         from stream.bench.latency import Options, run
 
-        how = {"rates": asked, "of_max": of_max or None, "seconds": seconds, "warm_rounds": warm_rounds}
+        how = {"rates": asked, "of_max": of_max or None, "seconds": seconds, "runs": runs, "warm_rounds": warm_rounds}
         more: dict[str, Any] = {**how, "partitions": partitions, "timeout_s": timeout_s, "data": data}
         return run(Options(weights=weights, entities=entities, **more), servers, show)
 
@@ -158,6 +159,7 @@ def takeover(
     entities: Annotated[str, typer.Option("--entities", help="how many, separated by commas")] = "10000,100000",
     rounds: Annotated[int, typer.Option("--rounds", min=1, max=10_000, help="pings per entity before the death")] = 16,
     partitions: Partitions = 8,
+    runs: Runs = 5,
     weights: Weights = Settings.weights,
     other_weights: Annotated[
         str, typer.Option("--other-weights", help="whose worker cannot use the caches: it rebuilds them from windows")
@@ -178,7 +180,7 @@ def takeover(
         from stream.bench.takeover import Options, run
 
         how = {"entities": counts, "rounds": rounds, "partitions": partitions, "timeout_s": timeout_s, "data": data}
-        more: dict[str, Any] = {**how, "other_weights": other_weights}
+        more: dict[str, Any] = {**how, "runs": runs, "other_weights": other_weights}
         return run(Options(weights=weights, **more), servers, show)
 
     _on_servers(work, bootstrap, redis, json=json, record=record)

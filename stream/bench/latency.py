@@ -1,7 +1,7 @@
 """`pathcast bench latency`: from the moment a ping is due to the moment its forecast is in a subscriber.
 
 One worker, warmed by a filled topic (which also tells the most that it drains); then, per rate, a feeder and a
-subscriber of their own. Feeder, broker, Redis, worker and subscriber share this machine's cores.
+subscriber of their own, several times. Feeder, broker, Redis, worker and subscriber share this machine's cores.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +23,7 @@ from stream.bench.feeder import READY as FEEDING
 from stream.bench.feeder import Fed, Feed
 from stream.bench.report import Report, Table
 from stream.bench.servers import Servers
-from stream.bench.stats import percentile
+from stream.bench.stats import middle, percentile, spread
 from stream.bench.subscriber import READY as LISTENING
 from stream.bench.subscriber import Listen
 from stream.bench.warm import warmed
@@ -41,7 +42,8 @@ class Options:
     weights: str = "small"
     rates: Sequence[float] = (500.0, 5_000.0)  # pings/s
     of_max: float | None = 0.8  # and this part of the most that the worker drains
-    seconds: float = 20.0  # per rate
+    seconds: float = 20.0  # per rate and run
+    runs: int = 5
     entities: int = 1_000
     warm_rounds: int = 64  # per entity, drained before: full windows
     partitions: int = 8
@@ -64,6 +66,15 @@ class Measured:
         return (self.rate_per_s, *ranks, self.latencies_ms[-1], self.missing, self.feeder_late_ms, 100 * self.cpu_part)
 
 
+def row_of(runs: Sequence[Measured]) -> tuple[float | int | str, ...]:
+    """The medians of some runs of one rate, the spread of their p99, and all that is missing."""
+    p99 = [percentile(one.latencies_ms, 99.0) for one in runs]
+    rate, half, _, *others = (middle(column) for column in zip(*(one.row() for one in runs), strict=True))
+    p999, most, _, late, cpu = others
+    missing = sum(one.missing for one in runs)
+    return (rate, half, middle(p99), f"{100 * spread(p99):.0f} %", p999, most, missing, late, cpu)
+
+
 def run(options: Options, servers: Servers, show: Show) -> Report:
     """Raises launch.Failed or ConnectionError when something of it stops."""
     with (
@@ -76,10 +87,12 @@ def run(options: Options, servers: Servers, show: Show) -> Report:
 
 def _each_rate(
     options: Options, servers: Servers, names: Topics, worker: launch.Process, most: float, show: Show
-) -> list[Measured]:
+) -> list[list[Measured]]:
+    """All rates in turn, as often as there are runs; by rate."""
     rates = [*options.rates, *([] if options.of_max is None else [options.of_max * most])]
-    skip, measured = options.warm_rounds, []
-    for rate in rates:
+    skip = options.warm_rounds
+    measured: list[list[Measured]] = [[] for _ in rates]
+    for number, rate in product(range(1, options.runs + 1), rates):
         feed = Feed(
             bootstrap=servers.bootstrap,
             topic=names.pings,
@@ -91,8 +104,8 @@ def _each_rate(
             data=None if options.data is None else str(options.data),
         )
         skip += feed.rounds
-        show(f"{rate:,.0f} pings/s for {feed.count / rate:.0f} s")
-        measured.append(_one_rate(feed, names.forecasts, worker, options.timeout_s))
+        show(f"run {number} of {options.runs}: {rate:,.0f} pings/s for {feed.count / rate:.0f} s")
+        measured[rates.index(rate)].append(_one_rate(feed, names.forecasts, worker, options.timeout_s))
     return measured
 
 
@@ -127,18 +140,23 @@ def measured_of(rate_per_s: float, fed: Fed, times_s: NDArray[np.float64], cpu_p
     return Measured(rate_per_s, came, int(counted.sum()) - len(came), fed.late_ms, cpu_part)
 
 
-def _report(options: Options, servers: Servers, most: float, measured: Sequence[Measured]) -> Report:
-    names = [f"p{percent:g} ms" for percent in PERCENTS]
-    columns = ("pings/s", *names, "max ms", "missing", "feeder late, max ms", "worker, % of a core")
-    table = Table("due time of a ping to its forecast in a subscriber", columns, [one.row() for one in measured])
+def _report(options: Options, servers: Servers, most: float, measured: Sequence[Sequence[Measured]]) -> Report:
+    columns = (
+        *("pings/s", "p50 ms", "p99 ms", "± of p99", "p99.9 ms", "max ms"),
+        *("missing", "feeder late, max ms", "worker, % of a core"),
+    )
+    rows = [row_of(runs) for runs in measured]
+    table = Table("due time of a ping to its forecast in a subscriber", columns, rows)
     numbers: dict[str, Any] = {
         "options": {**asdict(options), "data": str(options.data or "")},
         "drained_per_wall_s": most,
-        "rates": [dict(zip(columns, one.row(), strict=True)) for one in measured],
+        "rates": [dict(zip(columns, row, strict=True)) for row in rows],
+        "runs": [[one.row() for one in runs] for runs in measured],
     }
     notes = [
-        f"the worker drains {most:,.0f} pings/s of wall when it warms up; {options.entities:,} entities, "
-        f"{options.partitions} partitions, weights {options.weights}",
+        f"the worker drains {most:,.0f} pings/s of wall when it warms up, with nobody but broker and Redis beside it; "
+        f"{options.entities:,} entities, {options.partitions} partitions, weights {options.weights}",
+        f"medians of {options.runs} runs of {options.seconds:g} s per rate, all rates in turn",
         "open loop: latency counts from when the ping was due, also where the feeder was late",
     ]
     return Report("latency", [table], numbers, notes, servers.what)

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from model.api import Predictor
 from stream.bench import launch, stores, topics
 from stream.bench.drain import rate_of, too_short, watch
 from stream.bench.report import Report, Table
@@ -133,6 +134,11 @@ def held_by(log: str) -> list[int]:
     return [int(number) for number in told[-1].split(",")] if told else []
 
 
+def bytes_per_further_entity(fewer: Cost, more: Cost) -> float:
+    """What does not depend on the entities, as a batch's answers, cancels out."""
+    return (more.rss_bytes - fewer.rss_bytes) / (more.entities - fewer.entities)
+
+
 def _teller(show: Show, what: str, total: int) -> Callable[[int], None]:
     return lambda done: show(f"{what}: {done:,} of {total:,} pings")
 
@@ -160,5 +166,13 @@ def _report(options: Options, servers: Servers, costs: Sequence[Cost], shared: S
         tables.append(Table(title, shares, rows))
         numbers["workers"] = [{"workers": count, **rate._asdict()} for count, rate in shared]
     notes = [f"at least {options.pings:,} pings per drain, {LEAST_ROUNDS} of each entity; weights {options.weights}"]
+    if len(costs) > 1:
+        state = Predictor.load(options.weights, capacity=1, threads=1).slot_bytes
+        further = bytes_per_further_entity(costs[-2], costs[-1])
+        numbers["bytes_per_further_entity"], numbers["state_bytes"] = further, state
+        notes.append(
+            f"from {costs[-2].entities:,} entities to {costs[-1].entities:,} a further one takes {further:,.0f} bytes: "
+            f"{state:,} of model state, and {further - state:,.0f} of window, name and bookkeeping"
+        )
     notes += too_short([cost.rate for cost in costs] + [rate for _, rate in shared])
     return Report("scale", tables, numbers, notes, servers.what)

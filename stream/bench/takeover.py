@@ -2,8 +2,9 @@
 
     first worker    drains the pings, checkpoints, kill -9
                     one more ping of each entity waits in the topic
-    second worker   same weights: goes on from the checkpointed caches        kill -9, and one more ping of each
-    third worker    other weights: no cache is usable, all are rebuilt from the stored windows
+    successors      same weights: go on from the checkpointed caches, one after the other, each with
+                    kill -9 and one more ping of each entity
+    and then        other weights than the one before: no cache is usable, all are rebuilt from the stored windows
 
 Time counts from when the group gave the successor the partitions (its log says so) to when the broker had the first
 forecast of an entity (the topic stamps arrivals). How long the group takes to see the death is its session timeout,
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections import Counter as Tally
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -25,7 +27,7 @@ from stream.bench import launch, stores, topics
 from stream.bench.drain import watch
 from stream.bench.report import Report, Table
 from stream.bench.servers import Servers
-from stream.bench.stats import percentile
+from stream.bench.stats import middle, percentile
 from stream.bench.workload import Workload
 from stream.wire import Topics, loads_forecast
 
@@ -45,6 +47,7 @@ class Options:
     entities: Sequence[int] = (10_000, 100_000)
     rounds: int = 16  # pings per entity before the death
     partitions: int = 8
+    runs: int = 5
     timeout_s: float = 1_200.0
     data: Path | None = None
 
@@ -57,26 +60,42 @@ class Taken(NamedTuple):
     first_s: list[float]
     caches: dict[str, int]
 
-    def row(self) -> tuple[str | int | float, ...]:
-        caches = ", ".join(f"{count:,} {cache}" for cache, count in sorted(self.caches.items()))
-        ranks = [percentile(self.first_s, percent) for percent in (50, 99, 100)]
-        return (self.entities, self.way, self.first_s[0], *ranks, caches)
+    @property
+    def ranks(self) -> tuple[float, ...]:
+        """The first, the median, the 99th of a hundred, the last."""
+        return (self.first_s[0], *(percentile(self.first_s, percent) for percent in (50, 99, 100)))
+
+
+def row_of(runs: Sequence[Taken]) -> tuple[str | int | float, ...]:
+    """The medians of some takeovers of one kind; the slowest; and what caches all of them had."""
+    caches = sum((Tally(one.caches) for one in runs), Tally())
+    ranks = [middle(column) for column in zip(*(one.ranks for one in runs), strict=True)]
+    worst = max(one.first_s[-1] for one in runs)
+    said = ", ".join(f"{count:,} {cache}" for cache, count in sorted(caches.items()))
+    return (runs[0].entities, runs[0].way, *ranks, worst, said)
 
 
 def run(options: Options, servers: Servers, show: Show) -> Report:
     """Raises launch.Failed or ConnectionError when something of it stops."""
-    taken: list[Taken] = []
+    taken: list[list[Taken]] = []
     for entities in options.entities:
         taken += Drill(options, servers, entities, show).run()
-    columns = ("entities", "from", "first, s", "half, s", "99 %, s", "all, s", "caches of these forecasts")
-    table = Table("from assignment to the first forecast per entity", columns, [one.row() for one in taken])
+    columns = (
+        *("entities", "from", "first, s", "half, s", "99 %, s", "all, s"),
+        *("all, slowest run, s", "caches of these forecasts"),
+    )
+    rows = [row_of(runs) for runs in taken]
+    table = Table("from assignment to the first forecast per entity", columns, rows)
     numbers: dict[str, Any] = {
         "options": {**asdict(options), "data": str(options.data or "")},
-        "takeovers": [{**dict(zip(columns, one.row(), strict=True)), "first_s": one.first_s} for one in taken],
+        "takeovers": [dict(zip(columns, row, strict=True)) for row in rows],
+        "runs": [[one.ranks for one in runs] for runs in taken],
     }
     notes = [
         f"windows of {options.rounds} pings, {options.partitions} partitions, one ping of each entity waiting; "
-        f"{WINDOWS}: the successor has the weights {options.other_weights}, the states are of {options.weights}",
+        f"medians of {options.runs} takeovers",
+        f"{WINDOWS}: the successor has the weights {options.other_weights} where the states are of {options.weights}, "
+        "and the other way round",
         f"before the assignment the group waits for its session timeout ({SESSION_S} s at least) to see the death",
     ]
     return Report("takeover", [table], numbers, notes, servers.what)
@@ -93,7 +112,8 @@ class Drill:
         self._workload = Workload(entities, options.data)
         self._sent = 0
 
-    def run(self) -> list[Taken]:
+    def run(self) -> list[list[Taken]]:
+        """All takeovers, by way."""
         options = self._options
         with (
             topics.fresh(self._servers.bootstrap, options.partitions, stamped=True) as names,
@@ -101,14 +121,17 @@ class Drill:
         ):
             self._fill(names, options.rounds)
             self._until_killed(names, group, options.weights, "first worker")
-            taken = []
-            for way, weights in ((CACHES, options.weights), (WINDOWS, options.other_weights)):
-                before = topics.ends(self._servers.bootstrap, names.forecasts, options.partitions)
-                self._fill(names, 1)
-                assigned_s = self._until_killed(names, group, weights, way)
-                heads = _forecasts(self._servers.bootstrap, before)
-                taken.append(taken_of(self._entities, way, assigned_s, heads))
-            return taken
+            others = islice(cycle((options.other_weights, options.weights)), options.runs)
+            ways = {CACHES: [options.weights] * options.runs, WINDOWS: list(others)}
+            return [[self._taken(names, group, way, one) for one in weights] for way, weights in ways.items()]
+
+    def _taken(self, names: Topics, group: str, way: str, weights: str) -> Taken:
+        """One successor takes over."""
+        before = topics.ends(self._servers.bootstrap, names.forecasts, self._options.partitions)
+        self._fill(names, 1)
+        assigned_s = self._until_killed(names, group, weights, way)
+        heads = _forecasts(self._servers.bootstrap, before)
+        return taken_of(self._entities, way, assigned_s, heads)
 
     def _fill(self, names: Topics, rounds: int) -> None:
         self._show(f"filling: {self._entities * rounds:,} pings")

@@ -113,3 +113,9 @@ def test_ratios_pair_the_runs_side_by_side() -> None:
 
 def test_rounds_are_lazy() -> None:
     assert len(list(islice(Workload(3).rounds(1_000_000_000), 7))) == 7
+
+
+def test_what_a_further_entity_takes_is_without_what_they_all_share() -> None:
+    rate = Rate(1, 1.0, 1.0)
+    costs = [scale.Cost(count, rate, 50_000_000 + 12_000 * count, 0, 0, 1) for count in (1_000, 10_000)]
+    assert scale.bytes_per_further_entity(*costs) == 12_000.0
