@@ -382,6 +382,28 @@ async def test_what_the_store_takes_after_its_partition_was_taken_over_anew_is_n
     assert kafka.answered == list(range(6))
 
 
+async def test_a_checkpoint_that_is_refused_while_offsets_are_on_their_way_moves_none_back(caplog: Any) -> None:
+    """We ask what is committed before we claim anew: asked too early, the answer would be committed once more."""
+    kafka, store = SlowCommits(), SlowStore()
+    delivery = worker(kafka, store)
+    async with running(delivery, P0):
+        retired = await feed(delivery, kafka, records(0, 3))
+        await until(lambda: len(retired) == 3 and store.asked == 1)
+        kafka.takes.clear()
+        retired = await feed(delivery, kafka, records(3, 6))
+        await until(lambda: kafka.events.count("published") == 2)
+        await store.claim(P0)  # a zombie's
+        store.takes.set()
+        await asyncio.sleep(0.05)
+        kafka.takes.set()
+        await until(lambda: len(retired) == 3 and "refused" in caplog.text and delivery._owned[P0].ready)
+        assert kafka.offsets == {P0: 6}
+        retired = await feed(delivery, kafka, records(6, 9))
+        await until(lambda: len(retired) == 3)
+    assert kafka.answered == list(range(9))
+    assert [loads_forecast(one.value or b"").window.n for one in kafka.published[-3:]] == [3, 3, 3]
+
+
 async def test_a_handover_waits_for_the_batch_that_the_broker_takes(store: FlakyStore) -> None:
     kafka = SlowKafka()
     delivery = worker(kafka, store, Settings(max_wait_ms=0.0, checkpoint_ms=1e9))
