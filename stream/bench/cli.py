@@ -96,7 +96,8 @@ def worker(
 def latency(
     rates: Annotated[str, typer.Option("--rates", help="pings/s, separated by commas")] = "500,5000",
     of_max: Annotated[
-        float, typer.Option("--of-max", min=0, max=5, help="and this part of the most that it drains; 0: not that")
+        float,
+        typer.Option("--of-max", min=0, max=5, help="and this part of the most that it keeps up with; 0: not that"),
     ] = 0.8,
     seconds: Annotated[float, typer.Option("--seconds", min=1, max=3_600, help="per rate and run")] = 20.0,
     runs: Runs = 5,

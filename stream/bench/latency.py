@@ -1,7 +1,8 @@
 """`pathcast bench latency`: from the moment a ping is due to the moment its forecast is in a subscriber.
 
-One worker, warmed by a filled topic (which also tells the most that it drains); then, per rate, a feeder and a
-subscriber of their own, several times. Feeder, broker, Redis, worker and subscriber share this machine's cores.
+One worker, warmed by a filled topic; then, per rate, a feeder and a subscriber of their own, several times. Feeder,
+broker, Redis, worker and subscriber share this machine's cores, so the most that the worker keeps up with is searched
+downwards from what it drains when only broker and Redis are beside it.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ Show = Callable[[str], None]
 PERCENTS: Final = (50.0, 99.0, 99.9)
 PATIENCE_S: Final = 30.0  # without one more forecast: what is missing is counted as missing
 SETTLE_S: Final = 2.0  # of each rate are fed but not counted: the producer's first connections
+TRY_S: Final = 10.0  # of each rate in the search for the most
+LESS: Final = 0.9  # of a rate is tried next, where the worker did not keep up
+KEPT_UP_MS: Final = 200.0  # the median of a try is below: what waits does not become more
+LEAST: Final = 0.1  # of what it drains; where it does not keep up with that, something is wrong
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Options:
 
     weights: str = "small"
     rates: Sequence[float] = (500.0, 5_000.0)  # pings/s
-    of_max: float | None = 0.8  # and this part of the most that the worker drains
+    of_max: float | None = 0.8  # and this part of the most that the worker keeps up with
     seconds: float = 20.0  # per rate and run
     runs: int = 5
     entities: int = 1_000
@@ -79,34 +84,59 @@ def run(options: Options, servers: Servers, show: Show) -> Report:
     """Raises launch.Failed or ConnectionError when something of it stops."""
     with (
         topics.fresh(servers.bootstrap, options.partitions) as names,
-        warmed(options, servers, names, show) as (worker, most),
+        warmed(options, servers, names, show) as (worker, drained),
     ):
-        measured = _each_rate(options, servers, names, worker, most, show)
-    return _report(options, servers, most, measured)
+        line = Line(options, servers, names, worker)
+        rates = list(options.rates)
+        most = None if options.of_max is None else kept_up_with(line.measured, drained, show)
+        if options.of_max is not None and most is not None:
+            rates.append(options.of_max * most)
+        measured: list[list[Measured]] = [[] for _ in rates]
+        for number, (at, rate) in product(range(1, options.runs + 1), enumerate(rates)):
+            show(f"run {number} of {options.runs}: {rate:,.0f} pings/s for {options.seconds:.0f} s")
+            measured[at].append(line.measured(rate, options.seconds))
+    return _report(options, servers, drained, most, measured)
 
 
-def _each_rate(
-    options: Options, servers: Servers, names: Topics, worker: launch.Process, most: float, show: Show
-) -> list[list[Measured]]:
-    """All rates in turn, as often as there are runs; by rate."""
-    rates = [*options.rates, *([] if options.of_max is None else [options.of_max * most])]
-    skip = options.warm_rounds
-    measured: list[list[Measured]] = [[] for _ in rates]
-    for number, rate in product(range(1, options.runs + 1), rates):
+def kept_up_with(measured: Callable[[float, float], Measured], drained: float, show: Show) -> float:
+    """The highest of the rates drained, drained * LESS, ... at which pings do not wait longer and longer.
+
+    Raises RuntimeError if none of them is.
+    """
+    rate = drained
+    while rate >= LEAST * drained:
+        show(f"does it keep up with {rate:,.0f} pings/s?")
+        one = measured(rate, TRY_S)
+        if percentile(one.latencies_ms, 50) <= KEPT_UP_MS and not one.missing:
+            return rate
+        rate *= LESS
+    raise RuntimeError(f"it drains {drained:,.0f} pings/s, and does not keep up with {rate / LESS:,.0f}: see its log")
+
+
+class Line:
+    """From a feeder through the worker to a subscriber. Each feed goes on where the one before ended."""
+
+    def __init__(self, options: Options, servers: Servers, names: Topics, worker: launch.Process) -> None:
+        self._options = options
+        self._servers = servers
+        self._names = names
+        self._worker = worker
+        self._skip = options.warm_rounds
+
+    def measured(self, rate: float, seconds: float) -> Measured:
+        options = self._options
         feed = Feed(
-            bootstrap=servers.bootstrap,
-            topic=names.pings,
+            bootstrap=self._servers.bootstrap,
+            topic=self._names.pings,
             partitions=options.partitions,
             entities=options.entities,
-            skip=skip,
-            rounds=math.ceil(rate * options.seconds / options.entities),
+            skip=self._skip,
+            rounds=math.ceil(rate * seconds / options.entities),
             rate_per_s=rate,
             data=None if options.data is None else str(options.data),
         )
-        skip += feed.rounds
-        show(f"run {number} of {options.runs}: {rate:,.0f} pings/s for {feed.count / rate:.0f} s")
-        measured[rates.index(rate)].append(_one_rate(feed, names.forecasts, worker, options.timeout_s))
-    return measured
+        self._skip += feed.rounds
+        return _one_rate(feed, self._names.forecasts, self._worker, options.timeout_s)
 
 
 def _one_rate(feed: Feed, topic: str, worker: launch.Process, timeout_s: float) -> Measured:
@@ -140,7 +170,9 @@ def measured_of(rate_per_s: float, fed: Fed, times_s: NDArray[np.float64], cpu_p
     return Measured(rate_per_s, came, int(counted.sum()) - len(came), fed.late_ms, cpu_part)
 
 
-def _report(options: Options, servers: Servers, most: float, measured: Sequence[Sequence[Measured]]) -> Report:
+def _report(
+    options: Options, servers: Servers, drained: float, most: float | None, measured: Sequence[Sequence[Measured]]
+) -> Report:
     columns = (
         *("pings/s", "p50 ms", "p99 ms", "± of p99", "p99.9 ms", "max ms"),
         *("missing", "feeder late, max ms", "worker, % of a core"),
@@ -149,14 +181,20 @@ def _report(options: Options, servers: Servers, most: float, measured: Sequence[
     table = Table("due time of a ping to its forecast in a subscriber", columns, rows)
     numbers: dict[str, Any] = {
         "options": {**asdict(options), "data": str(options.data or "")},
-        "drained_per_wall_s": most,
+        "drained_per_wall_s": drained,
+        "kept_up_with_per_s": most,
         "rates": [dict(zip(columns, row, strict=True)) for row in rows],
         "runs": [[one.row() for one in runs] for runs in measured],
     }
     notes = [
-        f"the worker drains {most:,.0f} pings/s of wall when it warms up, with nobody but broker and Redis beside it; "
+        f"the worker drains {drained:,.0f} pings/s of wall when it warms up, with broker and Redis alone beside it; "
         f"{options.entities:,} entities, {options.partitions} partitions, weights {options.weights}",
         f"medians of {options.runs} runs of {options.seconds:g} s per rate, all rates in turn",
         "open loop: latency counts from when the ping was due, also where the feeder was late",
     ]
+    if most is not None:
+        notes.append(
+            f"the last row is {options.of_max:.0%} of {most:,.0f} pings/s, the most that it keeps up with while feeder "
+            f"and subscriber work on the same cores, searched downwards by {1 - LESS:.0%} from what it drains"
+        )
     return Report("latency", [table], numbers, notes, servers.what)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stream.bench.feeder import Fed
-from stream.bench.latency import measured_of
+from stream.bench.latency import Measured, kept_up_with, measured_of, row_of
 from stream.bench.stats import Sample, between, due, middle, percentile, schedule, spread
 
 
@@ -88,3 +88,26 @@ def test_no_rate_is_made_up_from_fewer_than_two_looks(samples: list[Sample]) -> 
 def test_the_spread_is_half_the_range_over_the_median() -> None:
     assert (middle([3.0, 1.0, 2.0]), spread([3.0, 1.0, 2.0])) == (2.0, 0.5)
     assert spread([7.0]) == 0.0
+
+
+def measured(rate: float, half_ms: float, *, p99_ms: float = 1_000.0, missing: int = 0) -> Measured:
+    return Measured(rate, [half_ms] * 98 + [p99_ms] * 2, missing, 1.0, 0.5)
+
+
+def test_the_most_is_the_first_rate_that_does_not_pile_up() -> None:
+    asked: list[float] = []
+
+    def one(rate: float, seconds: float) -> Measured:
+        asked.append(rate)
+        return measured(rate, 30.0 if rate < 8_500 else 900.0, missing=int(8_000 < rate < 8_500))
+
+    assert kept_up_with(one, 10_000.0, lambda _: None) == pytest.approx(7_290.0)
+    assert asked == pytest.approx([10_000, 9_000, 8_100, 7_290])
+    with pytest.raises(RuntimeError, match="does not keep up"):
+        kept_up_with(lambda rate, _: measured(rate, 900.0), 10_000.0, lambda _: None)
+
+
+def test_a_row_is_of_medians_and_of_all_that_is_missing() -> None:
+    runs = [measured(5_000.0, 20.0, p99_ms=p99, missing=1) for p99 in (40.0, 60.0, 50.0)]
+    rate, half, p99, spread_, *_, missing, late, cpu = row_of(runs)
+    assert (rate, half, p99, spread_, missing, late, cpu) == (5_000.0, 20.0, 50.0, "20 %", 3, 1.0, 50.0)
