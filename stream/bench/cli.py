@@ -190,7 +190,9 @@ def takeover(
 @app.command()
 def soak(
     seconds: Annotated[float, typer.Option("--seconds", min=60, max=86_400)] = 1_800.0,
-    of_max: Annotated[float, typer.Option("--of-max", min=0.01, max=2, help="part of the most that it drains")] = 0.8,
+    of_max: Annotated[
+        float, typer.Option("--of-max", min=0.01, max=2, help="part of the most that it keeps up with")
+    ] = 0.8,
     rate: Annotated[float | None, typer.Option("--rate", min=1, help="pings/s, instead of --of-max")] = None,
     entities: Entities = 1_000,
     warm_rounds: Annotated[int, typer.Option("--warm-rounds", min=2, help="pings per entity before")] = 64,

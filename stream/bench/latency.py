@@ -27,6 +27,7 @@ from stream.bench.servers import Servers
 from stream.bench.stats import middle, percentile, spread
 from stream.bench.subscriber import READY as LISTENING
 from stream.bench.subscriber import Listen
+from stream.bench.warm import Options as Warm
 from stream.bench.warm import warmed
 from stream.wire import Topics
 
@@ -116,12 +117,12 @@ def kept_up_with(measured: Callable[[float, float], Measured], drained: float, s
 class Line:
     """From a feeder through the worker to a subscriber. Each feed goes on where the one before ended."""
 
-    def __init__(self, options: Options, servers: Servers, names: Topics, worker: launch.Process) -> None:
+    def __init__(self, options: Warm, servers: Servers, names: Topics, worker: launch.Process) -> None:
         self._options = options
         self._servers = servers
         self._names = names
         self._worker = worker
-        self._skip = options.warm_rounds
+        self.fed = options.warm_rounds  # rounds of the workload
 
     def measured(self, rate: float, seconds: float) -> Measured:
         options = self._options
@@ -130,12 +131,12 @@ class Line:
             topic=self._names.pings,
             partitions=options.partitions,
             entities=options.entities,
-            skip=self._skip,
+            skip=self.fed,
             rounds=math.ceil(rate * seconds / options.entities),
             rate_per_s=rate,
             data=None if options.data is None else str(options.data),
         )
-        self._skip += feed.rounds
+        self.fed += feed.rounds
         return _one_rate(feed, self._names.forecasts, self._worker, options.timeout_s)
 
 

@@ -1,9 +1,10 @@
 """`pathcast bench soak`: a worker for a long time at a steady rate. What grows?
 
-One worker is warmed up by a filled topic, which tells the most that it drains; then an open-loop feeder sends a part
-of that for as long as asked. Every LOOK_S: the worker's memory and CPU, the blocks under its Python objects and the
-records that it has in flight (its own /metrics), Redis's memory and keys, and the lag, which is what was sent and not
-yet answered. The first part of the time is left out as warm-up, the rest cut into equal slices.
+One worker is warmed up by a filled topic; the most that it keeps up with is searched as `latency` does; then an
+open-loop feeder sends a part of that for as long as asked. Every LOOK_S: the worker's memory and CPU, the blocks under
+its Python objects and the records that it has in flight (its own /metrics), Redis's memory and keys, and the lag, which
+is what was sent and not yet answered. The first part of the time is left out as warm-up, the rest cut into equal
+slices.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from stream.bench import launch, stores, topics
 from stream.bench.feeder import READY as FEEDING
 from stream.bench.feeder import Feed
+from stream.bench.latency import Line, kept_up_with
 from stream.bench.report import Report, Table
 from stream.bench.servers import Servers
 from stream.bench.stats import percentile
@@ -45,7 +47,7 @@ class Options:
 
     weights: str = "small"
     seconds: float = 1_800.0
-    of_max: float = 0.8
+    of_max: float = 0.8  # of the most that the worker keeps up with
     rate: float | None = None  # pings/s, instead of a part of the most
     entities: int = 1_000
     warm_rounds: int = 64
@@ -94,22 +96,32 @@ def run(options: Options, servers: Servers, show: Show) -> Report:
     port = free_port()
     with (
         topics.fresh(servers.bootstrap, options.partitions, keep_bytes=KEEP_BYTES) as names,
-        warmed(options, servers, names, show, metrics=port) as (worker, most),
+        warmed(options, servers, names, show, metrics=port) as (worker, drained),
     ):
-        rate = options.rate or options.of_max * most
-        looks = _soaked(options, rate, servers, names, worker, port, show)
+        line = Line(options, servers, names, worker)
+        most = None if options.rate else kept_up_with(line.measured, drained, show)
+        rate = options.rate or options.of_max * (most or drained)
+        looks = _soaked(options, rate, line.fed, servers, names, worker, port, show)
     return _report(options, servers, most, rate, looks)
 
 
 def _soaked(
-    options: Options, rate: float, servers: Servers, names: Topics, worker: launch.Process, port: int, show: Show
+    options: Options,
+    rate: float,
+    fed: int,
+    servers: Servers,
+    names: Topics,
+    worker: launch.Process,
+    port: int,
+    show: Show,
 ) -> list[Look]:
+    """`fed` rounds of the workload were fed before."""
     feed = Feed(
         bootstrap=servers.bootstrap,
         topic=names.pings,
         partitions=options.partitions,
         entities=options.entities,
-        skip=options.warm_rounds,
+        skip=fed,
         rounds=math.ceil(rate * options.seconds / options.entities),
         rate_per_s=rate,
         data=None if options.data is None else str(options.data),
@@ -189,7 +201,7 @@ def growth(parts: Sequence[Slice], of: Callable[[Slice], float]) -> float:
     return max(map(of, parts)) / of(parts[0]) - 1
 
 
-def _report(options: Options, servers: Servers, most: float, rate: float, looks: Sequence[Look]) -> Report:
+def _report(options: Options, servers: Servers, most: float | None, rate: float, looks: Sequence[Look]) -> Report:
     parts = sliced(looks)
     kept = ("worker MiB", "Python blocks", "Redis MiB", "Redis keys")
     moving = ("pings/s", "worker, % of a core", "lag, median", "lag, most", "in flight, most")
@@ -198,7 +210,7 @@ def _report(options: Options, servers: Servers, most: float, rate: float, looks:
     memory = growth(parts, lambda part: part.rss_mib)
     numbers: dict[str, Any] = {
         "options": {**asdict(options), "data": str(options.data or "")},
-        "drained_per_wall_s": most,
+        "kept_up_with_per_s": most,
         "rate_per_s": rate,
         "pings": looks[-1].answered - looks[0].answered,
         "memory_growth": memory,
@@ -207,10 +219,10 @@ def _report(options: Options, servers: Servers, most: float, rate: float, looks:
         "lag_p99": percentile(lags, 99.0),
         "slices": [asdict(part) for part in parts],
     }
+    part = "" if most is None else f", {rate / most:.0%} of the {most:,.0f} that the worker keeps up with"
     notes = [
-        f"{rate:,.0f} pings/s for {options.seconds:,.0f} s, {rate / most:.0%} of the {most:,.0f} that the worker "
-        f"drains when it warms up; {options.entities:,} entities, {options.partitions} partitions, "
-        f"weights {options.weights}",
+        f"{rate:,.0f} pings/s for {options.seconds:,.0f} s{part}; {options.entities:,} entities, "
+        f"{options.partitions} partitions, weights {options.weights}",
         f"the worker's memory is at most {memory:+.1%} of the first slice's, the blocks under its Python objects "
         f"{numbers['blocks_growth']:+.1%}, Redis's memory {numbers['redis_growth']:+.1%}; "
         f"lag p99 {numbers['lag_p99']:,.0f} pings, which are {1000 * numbers['lag_p99'] / rate:,.0f} ms",
