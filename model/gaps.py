@@ -42,6 +42,14 @@ class Batch(NamedTuple):
     of: NDArray[np.int64]  # P: the gap that a time is asked of
     t_s: F64  # P seconds from that gap's start
 
+    def padded(self) -> tuple[F64, NDArray[np.bool_]]:
+        """t_s by gap, [N, M] as wide as the widest, and which of these were asked for; the others are 0."""
+        counts = np.bincount(self.of, minlength=len(self.fixes_after))
+        asked = np.arange(counts.max(initial=0)) < counts[:, None]
+        t_s = np.zeros(asked.shape)
+        t_s[asked] = self.t_s
+        return t_s, asked
+
 
 def stack(gaps: Sequence[Gap]) -> Batch:
     """Raises ValueError for gaps without ends, with their ends in the wrong order, or with times outside."""

@@ -234,11 +234,10 @@ def _fill(corpus: Corpus, hidden: Hidden, gaps: list[Gap], predictor: Predictor)
 def _bridge(gaps: list[Gap]) -> dict[str, Bridged]:
     """The baselines' answers, all from the fixes next to the gaps."""
     batch = stack(gaps)
-    asked = np.arange(batch.t_s.shape[1]) < np.array([len(gap.times_ms) for gap in gaps])[:, None]
-    ends = batch.ends
+    ends, (t_s, asked) = batch.ends, batch.padded()
     out = {}
     for name, bridge in BRIDGES.items():
-        en_m = bridge(ends.chord_en, ends.gap_s, ends.before_mps, ends.after_mps, batch.t_s)
+        en_m = bridge(ends.chord_en, ends.gap_s, ends.before_mps, ends.after_mps, t_s)
         lat, lon = moved_deg(batch.start_lat[:, None], batch.start_lon[:, None], en_m)
         out[name] = Bridged(lat[asked], lon[asked], None)
     return out
@@ -247,9 +246,9 @@ def _bridge(gaps: list[Gap]) -> dict[str, Bridged]:
 def _smooth(case: Prepared, physics: ModelConfig) -> Bridged:
     """The smoother's answers, from the filter over the fixes before and all that are known after."""
     batch = stack(case.gaps)
-    asked = np.arange(batch.t_s.shape[1]) < np.array([len(gap.times_ms) for gap in case.gaps])[:, None]
+    t_s, asked = batch.padded()
     before = np.array([past[-1] for past in case.past])
-    law = rts(kinematics(case.past, physics), before, [gap.after for gap in case.gaps], batch.t_s, physics)
+    law = rts(kinematics(case.past, physics), before, [gap.after for gap in case.gaps], t_s, physics)
     lat, lon = moved_deg(batch.start_lat[:, None], batch.start_lon[:, None], law.mean_en)
     var = law.var_m2[asked]
     return Bridged(lat[asked], lon[asked], np.stack([var, np.zeros_like(var), var], axis=-1))

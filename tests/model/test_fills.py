@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from model import fills, gaps, queries
 from model.calibration import GAP_TERMS, Calibration
 from model.config import SMALL
-from model.features import steps_between
-from model.gaps import Gap
+from model.features import FIX, steps_between
+from model.gaps import Gap, stack
 from model.queries import GapEnds
 
 Tracks = Callable[..., NDArray[Any]]
@@ -70,3 +70,15 @@ def test_covariances_are_calibrated_as_training_calibrates_them(tracks: Tracks) 
     sound = fills.calibrate(mean, cov, batch.ends.gap_s, batch.of, batch.t_s, by)
     np.testing.assert_allclose(cov, want, rtol=1e-12)
     assert np.flatnonzero(~sound).tolist() == [5, 6]
+
+
+def test_times_padded_by_gap_are_those_that_were_asked_one_after_the_other() -> None:
+    fixes = np.zeros(4, FIX)
+    fixes["ts_ms"] = [0, 10_000, 60_000, 70_000]
+    asked = ([20_000, 30_000, 45_000], [], [50_000])
+    batch = stack([Gap(fixes[:2], fixes[2:], np.array(times, np.int64)) for times in asked])
+    t_s, which = batch.padded()
+    assert t_s.tolist() == [[10.0, 20.0, 35.0], [0.0, 0.0, 0.0], [40.0, 0.0, 0.0]]
+    assert which.tolist() == [[True, True, True], [False, False, False], [True, False, False]]
+    assert t_s[which].tolist() == batch.t_s.tolist()
+    assert stack([Gap(fixes[:2], fixes[2:], np.array([], np.int64))]).padded()[0].shape == (1, 0)

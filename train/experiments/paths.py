@@ -68,8 +68,8 @@ def _filled(predictor: Predictor, gaps: list[Gap]) -> tuple[F64, F64]:
 def _straight(gaps: list[Gap]) -> tuple[F64, F64]:
     """The same on the line between the ends."""
     batch = stack(gaps)
-    ends, asked = batch.ends, np.arange(batch.t_s.shape[1]) < np.array([len(gap.times_ms) for gap in gaps])[:, None]
-    en_m = linear(ends.chord_en, ends.gap_s, ends.before_mps, ends.after_mps, batch.t_s)
+    ends, (t_s, asked) = batch.ends, batch.padded()
+    en_m = linear(ends.chord_en, ends.gap_s, ends.before_mps, ends.after_mps, t_s)
     lat, lon = moved_deg(batch.start_lat[:, None], batch.start_lon[:, None], en_m)
     return lat[asked], lon[asked]
 
