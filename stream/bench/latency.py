@@ -24,7 +24,7 @@ from stream.bench.feeder import READY as FEEDING
 from stream.bench.feeder import Fed, Feed
 from stream.bench.report import Report, Table
 from stream.bench.servers import Servers
-from stream.bench.stats import middle, percentile, spread
+from stream.bench.stats import middle, percentile, plus_minus
 from stream.bench.subscriber import READY as LISTENING
 from stream.bench.subscriber import Listen
 from stream.bench.warm import Options as Warm
@@ -78,7 +78,7 @@ def row_of(runs: Sequence[Measured]) -> tuple[float | int | str, ...]:
     rate, half, _, *others = (middle(column) for column in zip(*(one.row() for one in runs), strict=True))
     p999, most, _, late, cpu = others
     missing = sum(one.missing for one in runs)
-    return (rate, half, middle(p99), f"{100 * spread(p99):.0f} %", p999, most, missing, late, cpu)
+    return (rate, half, middle(p99), plus_minus(p99), p999, most, missing, late, cpu)
 
 
 def run(options: Options, servers: Servers, show: Show) -> Report:
@@ -89,8 +89,9 @@ def run(options: Options, servers: Servers, show: Show) -> Report:
     ):
         line = Line(options, servers, names, worker)
         rates = list(options.rates)
-        most = None if options.of_max is None else kept_up_with(line.measured, drained, show)
-        if options.of_max is not None and most is not None:
+        most = None
+        if options.of_max is not None:
+            most = kept_up_with(line.measured, drained, show)
             rates.append(options.of_max * most)
         measured: list[list[Measured]] = [[] for _ in rates]
         for number, (at, rate) in product(range(1, options.runs + 1), enumerate(rates)):
@@ -122,22 +123,27 @@ class Line:
         self._servers = servers
         self._names = names
         self._worker = worker
-        self.fed = options.warm_rounds  # rounds of the workload
+        self._fed = options.warm_rounds  # rounds of the workload
 
     def measured(self, rate: float, seconds: float) -> Measured:
+        return _one_rate(self.feed(rate, seconds), self._names.forecasts, self._worker, self._options.timeout_s)
+
+    def feed(self, rate: float, seconds: float, *, ahead: bool = True) -> Feed:
+        """What a feeder is to send next."""
         options = self._options
         feed = Feed(
             bootstrap=self._servers.bootstrap,
             topic=self._names.pings,
             partitions=options.partitions,
             entities=options.entities,
-            skip=self.fed,
+            skip=self._fed,
             rounds=math.ceil(rate * seconds / options.entities),
             rate_per_s=rate,
             data=None if options.data is None else str(options.data),
+            ahead=ahead,
         )
-        self.fed += feed.rounds
-        return _one_rate(feed, self._names.forecasts, self._worker, options.timeout_s)
+        self._fed += feed.rounds
+        return feed
 
 
 def _one_rate(feed: Feed, topic: str, worker: launch.Process, timeout_s: float) -> Measured:

@@ -29,7 +29,7 @@ from stream.bench.drain import rate_of, too_short, watch
 from stream.bench.peer_model import Peer
 from stream.bench.report import Cell, Report, Table
 from stream.bench.servers import Servers
-from stream.bench.stats import Rate, Sample, middle, spread
+from stream.bench.stats import Rate, Sample, middle, plus_minus
 from stream.bench.workload import Sent, Workload
 from stream.wire import Topics
 
@@ -183,7 +183,7 @@ def _report(options: Options, servers: Servers, found: dict[str, list[Rate]], sk
             continue
         per_cpu = [rate.per_cpu_s for rate in rates]
         times: Cell = middle(ratios(ours, rates)) if ours else "-"
-        spreads = f"{100 * spread(per_cpu):.0f} %"
+        spreads = plus_minus(per_cpu)
         rows.append([PEERS[key].name, middle(per_cpu), spreads, middle([rate.per_wall_s for rate in rates]), times])
     columns = ("by", "pings/s of its CPU", "±", "pings/s of wall", "pathcast is so many times faster (CPU)")
     numbers: dict[str, Any] = {

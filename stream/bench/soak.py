@@ -9,7 +9,6 @@ slices.
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -99,34 +98,18 @@ def run(options: Options, servers: Servers, show: Show) -> Report:
         warmed(options, servers, names, show, metrics=port) as (worker, drained),
     ):
         line = Line(options, servers, names, worker)
-        most = None if options.rate else kept_up_with(line.measured, drained, show)
-        rate = options.rate or options.of_max * (most or drained)
-        looks = _soaked(options, rate, line.fed, servers, names, worker, port, show)
+        most, rate = None, options.rate
+        if rate is None:
+            most = kept_up_with(line.measured, drained, show)
+            rate = options.of_max * most
+        feed = line.feed(rate, options.seconds, ahead=False)
+        looks = _soaked(options, feed, servers, names, worker, port, show)
     return _report(options, servers, most, rate, looks)
 
 
 def _soaked(
-    options: Options,
-    rate: float,
-    fed: int,
-    servers: Servers,
-    names: Topics,
-    worker: launch.Process,
-    port: int,
-    show: Show,
+    options: Options, feed: Feed, servers: Servers, names: Topics, worker: launch.Process, port: int, show: Show
 ) -> list[Look]:
-    """`fed` rounds of the workload were fed before."""
-    feed = Feed(
-        bootstrap=servers.bootstrap,
-        topic=names.pings,
-        partitions=options.partitions,
-        entities=options.entities,
-        skip=fed,
-        rounds=math.ceil(rate * options.seconds / options.entities),
-        rate_per_s=rate,
-        data=None if options.data is None else str(options.data),
-        ahead=False,
-    )
     sent = topics.Counter(servers.bootstrap, [names.pings])
     answered = topics.Counter(servers.bootstrap, topics.answers_of(names))
     feeding = launch.module_command("feeder", msgspec.json.encode(feed).decode())
@@ -150,7 +133,7 @@ def _soaked(
                     in_flight=int(seen["pathcast_records_in_flight"]),
                 )
             )
-            show(f"{rate:,.0f} pings/s: {elapsed_s:,.0f} of {options.seconds:,.0f} s, lag {looks[-1].lag:,}")
+            show(f"{feed.rate_per_s:,.0f} pings/s: {elapsed_s:,.0f} of {options.seconds:,.0f} s, lag {looks[-1].lag:,}")
             feeder.check()
             time.sleep(LOOK_S)
         feeder.wait(options.seconds)

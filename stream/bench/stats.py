@@ -72,6 +72,11 @@ def middle(values: Sequence[float]) -> float:
     return float(median(values))
 
 
+def plus_minus(values: Sequence[float]) -> str:
+    """The spread, for people."""
+    return f"{100 * spread(values):.0f} %"
+
+
 def spread(values: Sequence[float]) -> float:
     """Half of the range, as a part of the median: the honest ± of a handful of runs."""
     mid = middle(values)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from model.api import PRECISIONS, Forecasts, Predictor
 from stream.batch import FETCH_BYTES
 from stream.bench.report import Report, Table
-from stream.bench.stats import middle, spread
+from stream.bench.stats import middle, plus_minus
 from stream.bench.workload import Sent, Workload
 from stream.clean import parse
 from stream.engine import Engine
@@ -96,7 +96,7 @@ def measured(
             show(f"{precision}, batches of {n}: {runs} runs of {steps} steps")
             layers, those = measure(weights, n, steps=steps, runs=runs, workload=Workload(n, data), precision=precision)
             cpu, wall = [one.per_cpu_s for one in those], [one.per_wall_s for one in those]
-            speed = (middle(cpu), f"{100 * spread(cpu):.0f} %", middle(wall), 1e6 / middle(cpu))
+            speed = (middle(cpu), plus_minus(cpu), middle(wall), 1e6 / middle(cpu))
             rows.append((precision, layers, n, *speed))
             found[f"{precision} {n}"] = [one._asdict() for one in those]
     columns = ("precision", "layers", "entities per batch", "pings/s of CPU", "±", "pings/s of wall", "CPU µs per ping")

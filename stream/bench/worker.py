@@ -19,7 +19,7 @@ from stream.bench import launch, profile, step, stores, topics
 from stream.bench.drain import WARM, rate_of, too_short, watch
 from stream.bench.report import Report, Table
 from stream.bench.servers import Servers
-from stream.bench.stats import Rate, middle, spread
+from stream.bench.stats import Rate, middle, plus_minus
 from stream.bench.workload import Workload
 from stream.settings import Settings
 from stream.wire import Topics
@@ -160,10 +160,10 @@ def _rates(found: Found) -> Table:
     per_cpu = [drain.per_cpu_s for drain in found.drains]
     bare = [one.per_cpu_s for one in found.steps]
     rows = [
-        ("worker, pings/s of its CPU", middle(per_cpu), _plus_minus(per_cpu)),
+        ("worker, pings/s of its CPU", middle(per_cpu), plus_minus(per_cpu)),
         ("worker, pings/s of wall", *_both([drain.per_wall_s for drain in found.drains])),
         ("worker, CPU µs per ping", *_both([drain.cpu_us_per_ping for drain in found.drains])),
-        ("bare step on the same batches, pings/s of CPU", middle(bare), _plus_minus(bare)),
+        ("bare step on the same batches, pings/s of CPU", middle(bare), plus_minus(bare)),
         ("pings per model call", middle([one.pings / max(one.calls, 1) for one in found.steps]), ""),
         ("worker / bare step", *_both(found.ratios)),
     ]
@@ -171,11 +171,7 @@ def _rates(found: Found) -> Table:
 
 
 def _both(values: list[float]) -> tuple[float, str]:
-    return middle(values), _plus_minus(values)
-
-
-def _plus_minus(values: list[float]) -> str:
-    return f"{100 * spread(values):.0f} %"
+    return middle(values), plus_minus(values)
 
 
 def _stages(seen: profile.Profile, us_per_ping: float) -> Table:
