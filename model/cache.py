@@ -33,7 +33,7 @@ class StatePool:
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1 slot, got {capacity}")
         self.config = config
-        self._free: list[int] = []
+        self._free, self._left = np.zeros(0, np.int32), 0  # a stack: the next slots are the last of those left
         self.capacity = 0
         self.rings = Rings(config, precision)
         self.hidden: NDArray[Any] = np.zeros((0, config.d), np.uint16 if precision == "int8" else np.float32)
@@ -51,9 +51,10 @@ class StatePool:
 
     def acquire(self, n: int) -> Slots:
         """n empty slots, lowest first."""
-        while len(self._free) < n:
+        while self._left < n:
             self._grow(2 * self.capacity)
-        slots = np.array([self._free.pop() for _ in range(n)], dtype=np.int64)
+        slots = self._free[self._left - n : self._left][::-1].astype(np.int64)
+        self._left -= n
         self.reset(slots)
         return slots
 
@@ -61,7 +62,8 @@ class StatePool:
         """Hand slots back; age -1 marks them as nobody's."""
         self.check(slots)
         self.age[slots] = -1
-        self._free.extend(sorted((int(s) for s in slots), reverse=True))
+        self._free[self._left : self._left + len(slots)] = np.sort(slots)[::-1]
+        self._left += len(slots)
 
     def reset(self, slots: Slots) -> None:
         """Empty the slots."""
@@ -105,7 +107,8 @@ class StatePool:
         self.last = _extended(self.last, extra)
         self.age = _extended(self.age, extra)
         self.age[self.capacity :] = -1
-        self._free = [*range(capacity - 1, self.capacity - 1, -1), *self._free]
+        fresh = np.arange(capacity - 1, self.capacity - 1, -1, dtype=np.int32)
+        self._free, self._left = np.concatenate([fresh, self._free]), self._left + extra
         self.capacity = capacity
 
 

@@ -43,7 +43,7 @@ from numpy.typing import NDArray
 from model.api import FIX, compiled
 from stream.store import MAX_RECORD_BYTES, Patch
 from stream.track import FIX_BYTES, PendingGap, Reason, Track
-from stream.tracks import Rows, Tracks
+from stream.tracks import COUNTS, Rows, Tracks
 from stream.wire import E7, MAX_TS_MS, MIN_TS_MS
 
 MAGIC: Final = b"PCEN"
@@ -51,7 +51,8 @@ VERSION: Final = 2
 STALE: Final = 8  # catching up costs some 10 µs a fix, and a successor does it for all entities at once
 MAX_SUSPECTS: Final = 2
 MAX_PENDING: Final = 4  # a gap waits for two pings, each of which may close one more
-MAX_COUNT: Final = 1 << 62  # of anything, and of offsets: one more is still an int64
+MAX_OFFSET: Final = 1 << 62  # one more is still an int64
+MAX_COUNT: Final = 1 << 31  # of an entity's pings of any kind; `tracks` counts them in 32 bits
 MAX_POINTS: Final = 1_000  # of a gap's fill; a track asks for 240 at most
 _PENDING: Final = struct.Struct("<qqIBB")
 _SUSPECTS_BYTES: Final = MAX_SUSPECTS * FIX_BYTES
@@ -59,7 +60,7 @@ _ODD_BYTES: Final = _SUSPECTS_BYTES + MAX_PENDING * _PENDING.size
 HEAD: Final = np.dtype(
     [
         *(("magic", "S4"), ("version", "<u2"), ("places", "<u2"), ("checksum", "<u8"), ("next_offset", "<i8")),
-        *((name, "<i8") for name in ("accepted", "late", "duplicates", "rejected")),
+        *((name, "<i8") for name in COUNTS),
         *((name, "<u2") for name in ("size", "newest", "behind")),
         *(("suspects", "u1"), ("pending", "u1"), ("odd", f"V{_ODD_BYTES}")),
     ]
@@ -202,8 +203,8 @@ def _possible(heads: NDArray[Any], rings: NDArray[Any]) -> NDArray[np.bool_]:
     to the store can write a right one over anything, and what follows reads rings by these numbers without a look.
     """
     found = (heads["suspects"] <= MAX_SUSPECTS) & (heads["pending"] <= MAX_PENDING)
-    for name in ("next_offset", "accepted", "late", "duplicates", "rejected"):
-        found &= (heads[name] >= 0) & (heads[name] <= MAX_COUNT)
+    for name, most in (("next_offset", MAX_OFFSET), *((name, MAX_COUNT) for name in COUNTS)):
+        found &= (heads[name] >= 0) & (heads[name] <= most)
     _check_rings(heads["size"].astype(np.int64), heads["newest"].astype(np.int64), rings, found)
     for row in np.flatnonzero(found & (heads["pending"] > 0)).tolist():
         gaps = _PENDING.iter_unpack(bytes(heads["odd"][row])[_SUSPECTS_BYTES:_ODD_BYTES])

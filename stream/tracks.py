@@ -4,16 +4,14 @@
 on a track that nothing is pending of. Those are found and folded here, compiled, a batch at a time; for any other the
 engine asks `track.observe`, through `read` and `write`. tests/stream/test_tracks.py holds the two together.
 
-    ring   FIX   [rows, W]       the window; its newest fix is at `book[:, NEWEST]`, the one before it to the left
-    book   int64 [rows, FIELDS]  of each: how many fixes it holds and where the newest is, what `track.Track` counts,
-                                 whether anything is odd, and what a checkpoint has to write:
-                                 FRESH, fixes that no checkpoint has (W: the whole ring is to be written), and
-                                 BEHIND, fixes that the stored state lacks
-    odd    by row                suspects and pending gaps, of the few tracks that have any
+    ring   FIX  [rows, W]  the window; its newest fix is at the book's `newest`, the one before it to the left
+    book   BOOK [rows]     what `track.Track` counts, and what a checkpoint has to write
+    odd    by row          suspects and pending gaps, of the few tracks that have any
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -24,12 +22,20 @@ from model.api import FIX, compiled
 from stream.track import ABSENT, FIX_BYTES, M_PER_E7, TURN_E7, PendingGap, Policy, Track
 from stream.wire import E7, Ping
 
-SIZE, NEWEST, NEXT_OFFSET, ACCEPTED, LATE, DUPLICATES, REJECTED, ODD, FRESH, BEHIND = range(10)
-FIELDS: Final = 10
-_NAMED: Final = (
-    *(("size", SIZE), ("newest", NEWEST), ("next_offset", NEXT_OFFSET), ("accepted", ACCEPTED)),
-    *(("late", LATE), ("duplicates", DUPLICATES), ("rejected", REJECTED)),
+COUNTS: Final = ("accepted", "late", "duplicates", "rejected")
+BOOK: Final = np.dtype(
+    [
+        ("next_offset", "<i8"),
+        *((name, "<u4") for name in COUNTS),
+        ("behind", "<i4"),  # fixes that the stored state lacks
+        ("size", "<u2"),  # fixes in the ring
+        ("newest", "<u2"),  # its place
+        ("fresh", "<u2"),  # fixes that no checkpoint has; W: the whole ring is to be written
+        ("odd", "?"),
+    ],
+    align=True,  # 40 bytes: every entity in memory has one
 )
+_STORED: Final = ("next_offset", *COUNTS, "size", "newest")  # fields of a stored record's head, too
 UNKNOWN: Final = 1 << 30  # behind by that much: what the store holds is no start
 WRITING: Final = 1 << 29  # and by so much, and those that came since: what the store holds is being written
 _SURE: Final = 1 - 1e-9  # of a bound that is computed in another order than `track` does: let `track` judge the rest
@@ -49,7 +55,7 @@ class Copied(NamedTuple):
     """The tracks of some slots as they were."""
 
     ring: NDArray[Any]
-    book: Rows
+    book: NDArray[Any]  # BOOK
     odd: dict[int, tuple[bytes, tuple[PendingGap, ...]]]
 
 
@@ -59,13 +65,13 @@ class Tracks:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self.ring = np.zeros((0, policy.window_fixes), FIX)
-        self._book = np.zeros((0, FIELDS), np.int64)
+        self._book = np.zeros(0, BOOK)
         self._odd: dict[int, tuple[bytes, tuple[PendingGap, ...]]] = {}
 
     def reserve(self, rows: int) -> None:
         """Make room for slots below `rows`: memory that the system need not find before it is written to."""
         if rows > len(self._book):
-            ring, book = np.zeros((rows, self.ring.shape[1]), FIX), np.zeros((rows, FIELDS), np.int64)
+            ring, book = np.zeros((rows, self.ring.shape[1]), FIX), np.zeros(rows, BOOK)
             _bytes(ring)[: len(self.ring)], book[: len(self._book)] = _bytes(self.ring), self._book
             self.ring, self._book = ring, book
 
@@ -73,7 +79,7 @@ class Tracks:
         """These slots hold no track; makes room for them first, where there is none yet."""
         if len(slots) and slots.max() >= len(self._book):
             self.reserve(max(int(slots.max()) + 1, 2 * len(self._book)))
-        self._book[slots] = 0
+        _bytes(self._book)[slots] = 0
         if self._odd:
             for slot in slots.tolist():
                 self._odd.pop(slot, None)
@@ -89,7 +95,7 @@ class Tracks:
 
     def read(self, slot: int) -> Track | None:
         """The track in a slot; None if there is none."""
-        size, newest, next_offset, accepted, late, duplicates, rejected, odd, *_ = self._book[slot].tolist()
+        next_offset, accepted, late, duplicates, rejected, _, size, newest, _, odd = self._book[slot].item()
         if not size:
             return None
         ring, first = self.ring[slot], newest + 1 - size
@@ -100,18 +106,19 @@ class Tracks:
 
     def write(self, slot: int, track: Track) -> None:
         """Put what `track.observe` made of a slot's track into it, or a track of elsewhere into an empty slot."""
-        row, size = self._book[slot], track.size
-        grown = track.accepted - row[ACCEPTED]
-        if not row[SIZE] or (grown and (track.late != row[LATE] or size != min(row[SIZE] + 1, self.ring.shape[1]))):
+        row, size, places = self._book[slot], track.size, self.ring.shape[1]
+        held = int(row["size"])
+        grown = track.accepted - int(row["accepted"])
+        if not held or (grown and (track.late != row["late"] or size != min(held + 1, places))):
             self._lay(slot, track.window)
         elif grown:
-            row[NEWEST] = (row[NEWEST] + 1) % self.ring.shape[1]
-            self.ring[slot, row[NEWEST]] = np.frombuffer(track.window, FIX)[-1]
-            row[SIZE], row[FRESH], row[BEHIND] = size, row[FRESH] + 1, row[BEHIND] + 1
-        counts = track.next_offset, track.accepted, track.late, track.duplicates, track.rejected
-        row[NEXT_OFFSET], row[ACCEPTED], row[LATE], row[DUPLICATES], row[REJECTED] = counts
-        row[ODD] = bool(track.suspects or track.pending)
-        if row[ODD]:
+            row["newest"] = newest = (int(row["newest"]) + 1) % places
+            self.ring[slot, newest] = np.frombuffer(track.window, FIX)[-1]
+            row["size"], row["fresh"], row["behind"] = size, min(row["fresh"] + 1, places), row["behind"] + 1
+        for name in ("next_offset", *COUNTS):
+            row[name] = getattr(track, name)
+        row["odd"] = bool(track.suspects or track.pending)
+        if row["odd"]:
             self._odd[slot] = track.suspects, track.pending
         else:
             self._odd.pop(slot, None)
@@ -121,21 +128,22 @@ class Tracks:
         fixes = np.frombuffer(window, FIX)[-self.ring.shape[1] :]
         self.ring[slot, : len(fixes)] = fixes
         row = self._book[slot]
-        row[SIZE], row[NEWEST], row[FRESH], row[BEHIND] = len(fixes), len(fixes) - 1, self.ring.shape[1], UNKNOWN
+        row["size"], row["newest"] = len(fixes), len(fixes) - 1
+        row["fresh"], row["behind"] = self.ring.shape[1], UNKNOWN
 
     def lay(self, slots: Rows, heads: NDArray[Any], rings: NDArray[Any]) -> None:
         """Put stored tracks into slots, as they stand in the store: heads [N] with fields of our names, rings [N, W].
         Those with anything odd get it by `set_odd`."""
         _bytes(self.ring)[slots] = _bytes(rings)
-        book = np.zeros((len(slots), FIELDS), np.int64)
-        for name, column in _NAMED:
-            book[:, column] = heads[name]
-        book[:, BEHIND] = UNKNOWN
-        self._book[slots] = book
+        book = np.zeros(len(slots), BOOK)
+        for name in _STORED:
+            book[name] = heads[name]
+        book["behind"] = UNKNOWN
+        _bytes(self._book)[slots] = _bytes(book)
 
     def set_odd(self, slot: int, suspects: bytes, pending: tuple[PendingGap, ...]) -> None:
         self._odd[slot] = suspects, pending
-        self._book[slot, ODD] = True
+        self._book["odd"][slot] = True
 
     def copied(self, slots: Rows) -> Copied:
         odd = {slot: self._odd[slot] for slot in slots.tolist() if slot in self._odd}
@@ -148,59 +156,62 @@ class Tracks:
             self._odd.pop(slot, None)
         self._odd.update(copied.odd)
 
+    def _column(self, name: str, slots: Rows) -> Rows:
+        return self._book[name][slots].astype(np.int64)
+
     def sizes(self, slots: Rows) -> Rows:
-        return np.asarray(self._book[slots, SIZE])
+        return self._column("size", slots)
 
     def next_offsets(self, slots: Rows) -> Rows:
-        return np.asarray(self._book[slots, NEXT_OFFSET])
+        return self._column("next_offset", slots)
 
     def behind(self, slots: Rows) -> Rows:
         """How many fixes the stored states lack; UNKNOWN where there may be none."""
-        return np.asarray(self._book[slots, BEHIND])
+        return self._column("behind", slots)
 
     def set_behind(self, slots: Rows, behind: Rows | int) -> None:
-        self._book[slots, BEHIND] = behind
+        self._book["behind"][slots] = behind
 
     def writing(self, slots: Rows) -> None:
         """The store may get these tracks as they are now; until `saved` says so, what it has of them is unknown."""
-        self._book[slots, FRESH], self._book[slots, BEHIND] = 0, WRITING
+        self._book["fresh"][slots], self._book["behind"][slots] = 0, WRITING
 
     def fresh(self, slots: Rows) -> Rows:
         """How many fixes the stored rings lack; at W the whole ring may differ."""
-        return np.asarray(np.minimum(self._book[slots, FRESH], self.ring.shape[1]))
+        return self._column("fresh", slots)
 
     def saved(self, slots: Rows, behind: Rows) -> None:
         """The store has these tracks as they were at `writing`, and states that were so far behind then. A window that
         was laid anew since, or a slot that is another entity's now, is left alone."""
-        now = self._book[slots, BEHIND]
+        now = self._column("behind", slots)
         still = (now >= WRITING) & (now < UNKNOWN)
-        self._book[slots[still], BEHIND] += behind[still] - WRITING
+        self._book["behind"][slots[still]] = now[still] + behind[still] - WRITING
 
     def ago(self, slots: Rows, back: Rows) -> NDArray[Any]:
         """The fix of each window that is `back` before its newest."""
-        return np.asarray(self.ring[slots, (self._book[slots, NEWEST] - back) % self.ring.shape[1]])
+        return np.asarray(self.ring[slots, (self._column("newest", slots) - back) % self.ring.shape[1]])
 
     def fill(self, heads: NDArray[Any], slots: Rows) -> None:
         """Write the numbers of these tracks into the fields of the same names."""
         book = self._book[slots]
-        for name, column in _NAMED:
-            heads[name] = book[:, column]
+        for name in _STORED:
+            heads[name] = book[name]
 
     def odd(self, slots: Rows) -> Iterator[tuple[int, bytes, tuple[PendingGap, ...]]]:
         """The rows of those that have suspects or pending gaps, and what they have."""
-        for row in np.flatnonzero(self._book[slots, ODD]).tolist():
+        for row in np.flatnonzero(self._book["odd"][slots]).tolist():
             yield row, *self._odd[int(slots[row])]
 
     def seen(self, slots: Rows) -> Seen:
         """What the windows in these slots are, all of which hold one."""
-        size, newest = self._book[slots, SIZE], self._book[slots, NEWEST]
+        size, newest = self._column("size", slots), self._column("newest", slots)
         oldest = (newest + 1 - size) % self.ring.shape[1]
         return Seen(self.ring[slots, newest], size, self.ring[slots, oldest]["ts_ms"])
 
 
-def _bytes(rings: NDArray[Any]) -> NDArray[np.uint8]:
-    """The same memory [N, ...]: numpy copies records field by field, which takes six times as long."""
-    return rings.view(np.uint8)
+def _bytes(records: NDArray[Any]) -> NDArray[np.uint8]:
+    """The same memory [N, bytes]: numpy copies records field by field, which takes six times as long."""
+    return records.view(np.uint8).reshape(len(records), records.itemsize * math.prod(records.shape[1:]))
 
 
 def packed(pings: Iterable[Ping]) -> NDArray[Any]:
@@ -224,8 +235,8 @@ def _observe_plain(  # type: ignore[no-untyped-def]
     steps = np.empty(cadence_fixes, np.int64)
     for i in range(len(slots)):
         row, places = book[slots[i]], ring[slots[i]]
-        size, newest = row[SIZE], row[NEWEST]
-        if size == 0 or row[ODD] or offsets[i] < row[NEXT_OFFSET]:
+        size, newest = np.int64(row.size), np.int64(row.newest)
+        if size == 0 or row.odd or offsets[i] < row.next_offset:
             continue
         last, fix = places[newest], fixes[i]
         step_ms = fix.ts_ms - last.ts_ms
@@ -242,9 +253,9 @@ def _observe_plain(  # type: ignore[no-untyped-def]
                 continue
         newest = (newest + 1) % w
         places[newest] = fix
-        row[NEWEST], row[SIZE] = newest, min(size + 1, w)
-        row[NEXT_OFFSET] = offsets[i] + 1
-        row[ACCEPTED], row[FRESH], row[BEHIND] = row[ACCEPTED] + 1, row[FRESH] + 1, row[BEHIND] + 1
+        row.newest, row.size = newest, min(size + 1, w)
+        row.next_offset = offsets[i] + 1
+        row.accepted, row.fresh, row.behind = row.accepted + 1, min(np.int64(row.fresh) + 1, w), row.behind + 1
         plain[i] = True
 
 

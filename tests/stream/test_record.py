@@ -10,7 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.record import HEAD, MAGIC, MAX_POINTS, RecordError, Stored, dumps, fronts, loads, odd_of, patches
+from stream.record import (
+    HEAD,
+    MAGIC,
+    MAX_COUNT,
+    MAX_OFFSET,
+    MAX_POINTS,
+    RecordError,
+    Stored,
+    dumps,
+    fronts,
+    loads,
+    odd_of,
+    patches,
+)
 from stream.store import MemoryStore
 from stream.track import FIX_BYTES, PendingGap, Policy, Track, observe, pack
 from stream.tracks import Tracks
@@ -100,7 +113,7 @@ def test_an_unknown_version_is_an_error_that_names_it() -> None:
         loads("bus-1", RECORD[:4] + b"\x01\x00" + RECORD[6:])
 
 
-counters = st.integers(0, 2**62)
+counters = st.integers(0, MAX_COUNT)
 gaps = st.builds(
     lambda start, points, step, *rest: PendingGap(start, start + points * step, step, *rest),
     st.integers(0, 2**61),
@@ -115,7 +128,8 @@ gaps = st.builds(
     st.builds(
         Track,
         st.integers(1, 12).map(fixes),
-        *[counters] * 5,
+        st.integers(0, MAX_OFFSET),
+        *[counters] * 4,
         st.integers(0, 2).map(fixes),
         st.lists(gaps, max_size=4).map(tuple),
     ),
