@@ -176,22 +176,30 @@ class Predictor:
     def rebuild(self, slots: Slots, windows: Sequence[NDArray[Any]]) -> None:
         """Reset the slots, then fold each whole window (FIX, oldest first, ragged, at least one fix each).
 
-        All pings of a window are rows of one step, in order: a ring has taken a ping in before the next one asks it. So
-        a state that was rebuilt is, to the bit, the one that had folded that window ping by ping.
+        A state that was rebuilt is, to the bit, the one that had folded that window ping by ping.
         """
         slots = self._pool.check(slots)
         if len(windows) != len(slots):
             raise ValueError(f"{len(windows)} windows for {len(slots)} slots")
-        if not all(len(window) for window in windows):
+        counts = np.array([len(window) for window in windows], np.int64)
+        fixes = np.concatenate([np.zeros(0, FIX), *windows])
+        if not counts.all():
             raise ValueError("a window needs at least one fix")
-        at = 0
-        while at < len(slots):
-            upto, pings = at, 0
-            while upto < len(slots) and pings < REBUILD_PINGS:
-                pings += len(windows[upto])
-                upto += 1
-            self._rebuild(slots[at:upto], windows[at:upto])
-            at = upto
+        self._pool.reset(slots)
+        self._fold_several(slots, fixes, counts)
+
+    @torch.inference_mode()
+    def catch_up(self, slots: Slots, fixes: NDArray[Any], counts: NDArray[np.int64]) -> None:
+        """Fold several fixes into each slot's state: the first counts[0] into slots[0], and so on, at least one each.
+
+        To the bit what `advance` makes of them one after the other, for less: nothing is asked of any but the last.
+        """
+        slots = self._pool.check(slots)
+        if counts.shape != slots.shape or not (counts > 0).all():
+            raise ValueError(f"each of {len(slots)} slots needs at least one fix, got counts {counts}")
+        if fixes.dtype != FIX or fixes.shape != (counts.sum(),):
+            raise ValueError(f"fixes must be {counts.sum()} FIX records, got {fixes.dtype} of {fixes.shape}")
+        self._fold_several(slots, fixes, counts)
 
     @torch.inference_mode()
     def forecast(self, slots: Slots, horizons_s: Sequence[float] | F64) -> Forecasts:
@@ -306,14 +314,21 @@ class Predictor:
             pool.hidden[slot], pool.kin[slot] = state.hidden, state.kin
             pool.last[slot], pool.age[slot] = state.last, state.age
 
-    def _rebuild(self, slots: Slots, windows: Sequence[NDArray[Any]]) -> None:
-        pool, lengths, fixes = self._pool, np.array([len(window) for window in windows]), np.concatenate(windows)
-        newest = np.cumsum(lengths) - 1
-        age = np.arange(len(fixes)) - np.repeat(newest + 1 - lengths, lengths)
-        pool.rings.clear(slots)
-        kin, x = fused.scan(fixes, age, self.config)
-        hidden = self._layers.step(x, age, fixes, pool.rings.rows(np.repeat(slots, lengths), age))
-        pool.put(slots, hidden[newest], kin[newest], fixes[newest], lengths)
+    def _fold_several(self, slots: Slots, fixes: NDArray[Any], counts: NDArray[np.int64]) -> None:
+        """As rows of one step, a slot's in order: a ring has taken a ping in before the next one asks it."""
+        pool, stop = self._pool, np.cumsum(counts)
+        at = 0
+        while at < len(slots):
+            begin = stop[at] - counts[at]
+            upto = max(int(np.searchsorted(stop, begin + REBUILD_PINGS, side="right")), at + 1)
+            some, count, part = slots[at:upto], counts[at:upto], fixes[begin : stop[upto - 1]]
+            ends, begun = stop[at:upto] - begin, pool.age[some]
+            age = np.arange(len(part)) - np.repeat(ends - count - begun, count)
+            kin, x = fused.scan(pool.kin[some], pool.last[some], ends, part, age, self.config)
+            rings, newest = pool.rings.rows(np.repeat(some, count), age), ends - 1
+            hidden = self._layers.step(x, age, part, rings, newest)
+            pool.put(some, hidden, kin[newest], part[newest], begun + count)
+            at = upto
 
     def _warm(self) -> None:
         """One of each, so that what is compiled is compiled before the first ping comes."""

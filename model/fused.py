@@ -37,14 +37,26 @@ def step(
     kin: F64, last: NDArray[Any], fixes: NDArray[Any], age: NDArray[np.int64], config: ModelConfig
 ) -> tuple[F64, NDArray[np.float32]]:
     """Kinematic rows [N, K] with one more fix folded in (age 0: its first), and the model's inputs [N, F]."""
+    return scan(kin, last, np.arange(1, len(fixes) + 1), fixes, age, config)
+
+
+def scan(
+    kin: F64,
+    last: NDArray[Any],
+    stop: NDArray[np.int64],
+    fixes: NDArray[Any],
+    age: NDArray[np.int64],
+    config: ModelConfig,
+) -> tuple[F64, NDArray[np.float32]]:
+    """The same after each of several fixes per row, those of one row behind those of another: rows [M, K] and inputs
+    [M, F] of fixes [M]; the i-th row's end before stop[i].
+    """
     out = np.empty((len(fixes), motion.WIDTH))
-    return out, _inputs(kin, last, fixes, age, config, out)
-
-
-def scan(fixes: NDArray[Any], age: NDArray[np.int64], config: ModelConfig) -> tuple[F64, NDArray[np.float32]]:
-    """The same after each fix of whole windows, one window behind the other; each begins with age 0."""
-    rows = np.empty((len(fixes) + 1, motion.WIDTH))  # each is what the next is folded into
-    return rows[1:], _inputs(rows[:-1], np.roll(fixes, 1), fixes, age, config, rows[1:])
+    x = np.empty((len(fixes), _ENCODED), np.float32)
+    _scan(kin, last, stop, np.array(fixes), age, motion.fresh(config), *physics(config), out, x)
+    if config.absolute:
+        x = np.concatenate([x, features.absolute(features.context(fixes))], axis=-1, dtype=np.float32)
+    return out, x
 
 
 def find(places: Places, fixes: NDArray[Any]) -> Found:
@@ -55,34 +67,32 @@ def find(places: Places, fixes: NDArray[Any]) -> Found:
     return Found(torch.from_numpy(row), torch.from_numpy(share))
 
 
-def _inputs(
-    kin: F64, last: NDArray[Any], fixes: NDArray[Any], age: NDArray[np.int64], config: ModelConfig, out: F64
-) -> NDArray[np.float32]:
-    x = np.empty((len(fixes), _ENCODED), np.float32)
-    _step(kin, last, np.array(fixes), age, motion.fresh(config), *physics(config), out, x)
-    if config.absolute:
-        x = np.concatenate([x, features.absolute(features.context(fixes))], axis=-1, dtype=np.float32)
-    return x
-
-
 def physics(config: ModelConfig) -> tuple[float, float, float]:
     return config.damping_s, config.accel_psd, config.fix_sigma_m**2
 
 
 @compiled
-def _step(kin, last, fixes, age, fresh, tau, psd, noise, out, x):  # type: ignore[no-untyped-def]
-    for i in range(len(fixes)):
-        fix = fixes[i]
-        row = out[i]
-        if age[i] == 0:
-            row[:] = fresh
-        else:
-            was = last[i]
-            dt = (fix.ts_ms - was.ts_ms) / 1000.0
-            d_e, d_n = displaced(was, fix)
-            _fold(kin[i], max(dt, m.MIN_DT_S), d_e, d_n, tau, psd, noise, row)
-        _encode_motion(row, x[i])
-        _encode_fix(fix, x[i])
+def _scan(kin, last, stop, fixes, age, fresh, tau, psd, noise, out, x):  # type: ignore[no-untyped-def]
+    i = 0
+    for row in range(len(stop)):
+        begin = i
+        while i < stop[row]:
+            if age[i] == 0:
+                out[i] = fresh
+            elif i == begin:
+                _follow(kin[row], last[row], fixes[i], tau, psd, noise, out[i])
+            else:
+                _follow(out[i - 1], fixes[i - 1], fixes[i], tau, psd, noise, out[i])
+            _encode_motion(out[i], x[i])
+            _encode_fix(fixes[i], x[i])
+            i += 1
+
+
+@compiled
+def _follow(k, was, fix, tau, psd, noise, out):  # type: ignore[no-untyped-def]
+    """The row after a fix, from the row and the fix before it."""
+    d_e, d_n = displaced(was, fix)
+    _fold(k, max((fix.ts_ms - was.ts_ms) / 1000.0, m.MIN_DT_S), d_e, d_n, tau, psd, noise, out)
 
 
 @compiled

@@ -58,8 +58,9 @@ def fault(slots, age, seen, check):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def attend(keys, values, slots, age, cos_sin, qkv, heads, out):  # type: ignore[no-untyped-def]
-    """Append each row's newest key and value to its rings, then answer its queries from all that they hold.
+def attend(keys, values, slots, age, cos_sin, qkv, heads, asked, out):  # type: ignore[no-untyped-def]
+    """Append each row's newest key and value to its rings, then answer its queries, where `asked` [N] says so, from all
+    that they hold.
 
     keys [S, E, W] (a row per number, so that the lanes of a score are places) and values [S, W, E] in float32. Row
     i < N is of slots[i], which has folded age[i] pings before; a slot's rows come in the order of its pings. cos_sin
@@ -75,13 +76,15 @@ def attend(keys, values, slots, age, cos_sin, qkv, heads, out):  # type: ignore[
         for d in range(e):
             keys[slot, d, place] = newest[d]
             values[slot, place, d] = qkv[i, c + e + d]
+        if not asked[i]:
+            continue
         key[: e * w] = keys[slot].reshape(e * w)
         value[: w * e] = values[slot].reshape(w * e)
         _answer(turned, heads, key, value, width, filled, w, weight, answer, sort, out[i])
 
 
 @compiled
-def attend_rounded(keys, values, scale, slots, age, cos_sin, qkv, heads, out):  # type: ignore[no-untyped-def]
+def attend_rounded(keys, values, scale, slots, age, cos_sin, qkv, heads, asked, out):  # type: ignore[no-untyped-def]
     """The same over rings of rounded numbers, as `model.rings` lays them out: keys int8 [S, E, W], values uint8
     [S, 3, W/4, E], scale uint16 [S, 2, W].
     """
@@ -102,6 +105,8 @@ def attend_rounded(keys, values, scale, slots, age, cos_sin, qkv, heads, out):  
         newest[:] = qkv[i, c + e :]
         scale[slot, 1, place] = _round(newest, VALUE_LEVELS)
         _pack(newest, values[slot], place)
+        if not asked[i]:
+            continue
         for which in range(2):
             for p in range(w):
                 bits[which, p] = np.uint32(scale[slot, which, p]) << np.uint32(16)

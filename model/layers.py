@@ -30,6 +30,7 @@ from model.transformer import Block
 # fours a row's numbers are the same whatever else is in the batch, so that replays are, too.
 ROWS: Final = 4
 
+Indices = NDArray[np.int64]
 Hidden = NDArray[Any]  # vectors [N, C]: float32, or bfloat16 as uint16 (model.bfloat), which is what a state keeps
 
 
@@ -38,8 +39,12 @@ class Layers(Protocol):
 
     name: str
 
-    def step(self, x: F32, age: NDArray[np.int64], fixes: NDArray[Any], rings: Rows) -> Hidden:
-        """Hidden vectors of features x [N, F] of fixes [N], N at least 1, which follow `age` pings [N]."""
+    def step(
+        self, x: F32, age: NDArray[np.int64], fixes: NDArray[Any], rings: Rows, asked: Indices | None = None
+    ) -> Hidden:
+        """Hidden vectors of features x [N, F] of fixes [N], N at least 1, which follow `age` pings [N]; or of the
+        `asked` rows alone, at least 1, which spares the others the last block.
+        """
 
     def interval(self, hidden: Hidden) -> F32:
         """`model.heads.IntervalHead`, [N]."""
@@ -56,13 +61,15 @@ class Float32:
     def __init__(self, net: Network) -> None:
         self._net = net
 
-    def step(self, x: F32, age: NDArray[np.int64], fixes: NDArray[Any], rings: Rows) -> Hidden:
+    def step(
+        self, x: F32, age: NDArray[np.int64], fixes: NDArray[Any], rings: Rows, asked: Indices | None = None
+    ) -> Hidden:
         trunk, rows = self._net.trunk, _enough(len(x))
         found = None if trunk.places is None else fused.find(trunk.places, fixes[rows])
-        hidden = trunk.step(
-            torch.from_numpy(x[rows]), torch.from_numpy(age[rows]), rings, found, times(self._net, fixes[rows])
-        )
-        return np.asarray(hidden[: len(x)].numpy())
+        some = None if asked is None else asked[_enough(len(asked))]
+        ages, now = torch.from_numpy(age[rows]), times(self._net, fixes[rows])
+        hidden = trunk.step(torch.from_numpy(x[rows]), ages, rings, found, now, some)
+        return np.asarray(hidden[: len(x if asked is None else asked)].numpy())
 
     def interval(self, hidden: Hidden) -> F32:
         return np.asarray(self._net.interval(_whole(hidden))[: len(hidden)].numpy())
@@ -98,7 +105,9 @@ class Bfloat16:
         )
         self._outputs = len(head.last.weight)
 
-    def step(self, x: F32, age: NDArray[np.int64], fixes: NDArray[Any], rings: Rows) -> Hidden:
+    def step(
+        self, x: F32, age: NDArray[np.int64], fixes: NDArray[Any], rings: Rows, asked: Indices | None = None
+    ) -> Hidden:
         positions, ages = self._net.trunk.positions, torch.from_numpy(age)
         row, share = np.empty((len(x), 0), np.int64), np.empty((len(x), 0), np.float32)
         if self._net.trunk.places is not None:
@@ -110,7 +119,11 @@ class Bfloat16:
         qkv = np.empty((len(x), self._width), np.float32)
         for i, (project, mix) in enumerate(self._blocks):
             dense.project(stream, *project, qkv)
-            dense.mix(stream, rings.attend(i, torch.from_numpy(qkv), cos_sin).numpy(), *mix)
+            some = asked if i == len(self._blocks) - 1 else None
+            attended = rings.attend(i, torch.from_numpy(qkv), cos_sin, some).numpy()
+            if some is not None:
+                stream, attended = stream[some], attended[some]
+            dense.mix(stream, attended, *mix)
         hidden = np.empty(stream.shape, np.uint16)
         dense.leave(stream, *self._norm, hidden)
         return hidden

@@ -114,13 +114,16 @@ class Rows:
     def __init__(self, rings: Rings, slots: Slots, age: Slots) -> None:
         self._rings, self._slots, self._age = rings, slots, age
 
-    def attend(self, block: int, qkv: Tensor, cos_sin: Tensor | None) -> Tensor:
+    def attend(self, block: int, qkv: Tensor, cos_sin: Tensor | None, asked: NDArray[np.int64] | None = None) -> Tensor:
         r, c = self._rings, self._rings.config
         if cos_sin is None:  # turned by nothing
             cos_sin = torch.zeros(len(qkv), 2, c.head_dim // 2)
             cos_sin[:, 0] = 1.0
         out = np.zeros((len(qkv), c.d), np.float32)
-        rest = self._slots, self._age, cos_sin.numpy(), qkv.numpy(), c.heads, out
+        answered = np.full(len(self._slots), asked is None)
+        if asked is not None:
+            answered[asked] = True
+        rest = self._slots, self._age, cos_sin.numpy(), qkv.numpy(), c.heads, answered, out
         if r.rounded:
             kernels.attend_rounded(r.keys[block], r.values[block], r.scale[block], *rest)
         else:

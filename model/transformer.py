@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as fn
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.cells import Cells
@@ -21,12 +23,15 @@ from model.config import ModelConfig
 from model.places import Found, Places
 from model.positions import Positions, rotate
 
+Rows = NDArray[np.int64]  # indices of some
+
 
 class Rings(Protocol):
     """Where `step` keeps keys and values: one ring of W per row and block."""
 
-    def attend(self, block: int, qkv: Tensor, cos_sin: Tensor | None) -> Tensor:
-        """Append each row's newest key and value, then answer its queries: qkv [N, C + 2E], E = G·D, to [N, C].
+    def attend(self, block: int, qkv: Tensor, cos_sin: Tensor | None, asked: Rows | None = None) -> Tensor:
+        """Append each row's newest key and value, then answer its queries: qkv [N, C + 2E], E = G·D, to [N, C]. Of
+        rows that are not `asked` (None: all are) the answers are anything.
 
         What `Block.project` and `Block.attend` are to a sequence; cos_sin [N, 2, D/2] is still to be applied.
         """
@@ -135,13 +140,20 @@ class Trunk(nn.Module):
         rings: Rings,
         found: Found | None = None,
         time_ms: Tensor | None = None,
+        asked: Rows | None = None,
     ) -> Tensor:
-        """Hidden vectors [N, C] of one new ping per row; age_N counts the pings that a row has folded before."""
+        """Hidden vectors [N, C] of one new ping per row; age_N counts the pings that a row has folded before. If only
+        some rows are `asked` for, [len(asked), C]: what the others leave behind is their keys and values.
+        """
         x = self.positions.add(self._enter(x_NF, found), age_N)
         cos_sin = self.positions.angles(age_N, time_ms)  # N, 2, D/2
         for i, block in enumerate(self.blocks):
             assert isinstance(block, Block)
-            x = block.mix(x, rings.attend(i, block.qkv(block.norm_attention(x)), cos_sin))
+            qkv = block.qkv(block.norm_attention(x))
+            if asked is None or i < len(self.blocks) - 1:
+                x = block.mix(x, rings.attend(i, qkv, cos_sin))
+            else:
+                x = block.mix(x[asked], rings.attend(i, qkv, cos_sin, asked)[asked])
         hidden: Tensor = self.norm(x)
         return hidden
 

@@ -372,9 +372,8 @@ class Residents:
         stand = self.tracks.sizes(slots) > behind
         stand &= self._predictor.last(slots)["ts_ms"] == self.tracks.ago(slots, behind)["ts_ms"]
         self.tracks.set_behind(slots[stand], behind[stand])
-        for left in range(int(behind[stand].max(initial=0)), 0, -1):
-            rows = slots[stand & (behind >= left)]
-            self._predictor.advance(rows, self.tracks.ago(rows, np.full(len(rows), left - 1)))
+        late = stand & (behind > 0)
+        self._predictor.catch_up(slots[late], self.tracks.newest(slots[late], behind[late]), behind[late])
         odd = [states[row].entity for row in np.flatnonzero(~stand).tolist()]
         for entity in odd:
             self._say_rebuilt(shard, entity, "it does not stand in its window")

@@ -191,6 +191,11 @@ class Tracks:
         """The fix of each window that is `back` before its newest."""
         return np.asarray(self.ring[slots, (self._column("newest", slots) - back) % self.ring.shape[1]])
 
+    def newest(self, slots: Rows, counts: Rows) -> NDArray[Any]:
+        """The last counts[0] fixes of the first window, then the next one's; oldest first."""
+        back = np.repeat(np.cumsum(counts), counts) - np.arange(counts.sum()) - 1
+        return self.ago(np.repeat(slots, counts), back)
+
     def fill(self, heads: NDArray[Any], slots: Rows) -> None:
         """Write the numbers of these tracks into the fields of the same names."""
         book = self._book[slots]

@@ -265,10 +265,9 @@ class States:
     def _catch_up(self, slots: Slots, stored: Sequence[record.Stored]) -> None:
         """Fold in what the states lack, as whoever takes the partition over would."""
         behind = np.array([found.behind for found in stored], np.int64)
-        fixes = [windows(found.track.window) for found in stored]
-        for left in range(int(behind.max(initial=0)), 0, -1):
-            rows = np.flatnonzero(behind >= left)
-            self._predictor.advance(slots[rows], np.array([fixes[row][-left] for row in rows], FIX))
+        late = np.flatnonzero(behind)
+        tails = [windows(found.track.window)[-found.behind :] for found in stored if found.behind]
+        self._predictor.catch_up(slots[late], np.concatenate([np.zeros(0, FIX), *tails]), behind[late])
 
     def _speak(self, slot: np.int64, pair: Pair) -> None:
         """Two states whose bytes differ: a rebuilt one may, if what it says is near. Whether it was rebuilt nobody can

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model import features
-from model.api import Predictor
+from model.api import FIX, Predictor
 from model.baselines import scan_fixes
 
 TOLERANCE = 1e-5  # absolute, float32 hidden vectors of unit variance
@@ -111,6 +111,24 @@ def test_rebuilding_ragged_windows_equals_folding_them(any_predictor: Predictor,
     torch.testing.assert_close(
         hidden_of(any_predictor, rebuilt), hidden_of(any_predictor, folded), rtol=0, atol=TOLERANCE
     )
+
+
+def test_catching_up_is_folding_one_after_the_other(any_predictor: Predictor, tracks: Tracks) -> None:
+    """To the bit, states and all: of empty slots, over ring wraps, by one fix and by more than a ring holds."""
+    counts = np.array([1, 2, 7, 63, 70, 1, 3])
+    begun = np.array([0, 0, 60, 10, 130, 64, 200])
+    fixes = tracks(len(counts), 210, seed=23)
+    at_once, singly = any_predictor.acquire(len(counts)), any_predictor.acquire(len(counts))
+    for t in range(begun.max()):
+        going = np.flatnonzero(begun > t)
+        for slots in (at_once, singly):
+            any_predictor.advance(slots[going], fixes[going, t])
+    tails = [fixes[row, begun[row] :][: counts[row]] for row in range(len(counts))]
+    any_predictor.catch_up(at_once, np.concatenate(tails), counts)
+    for t in range(counts.max()):
+        going = np.flatnonzero(counts > t)
+        any_predictor.advance(singly[going], np.array([tails[row][t] for row in going], FIX))
+    assert any_predictor.dumps(at_once) == any_predictor.dumps(singly)
 
 
 def test_a_rebuild_forgets_what_the_slot_held(predictor: Predictor, tracks: Tracks) -> None:

@@ -32,7 +32,9 @@ class Echo:
     def __init__(self, width: int) -> None:
         self._width = width
 
-    def attend(self, block: int, qkv: torch.Tensor, cos_sin: torch.Tensor | None) -> torch.Tensor:
+    def attend(
+        self, block: int, qkv: torch.Tensor, cos_sin: torch.Tensor | None, asked: NDArray[Any] | None = None
+    ) -> torch.Tensor:
         return qkv[:, : self._width].contiguous()
 
 
