@@ -1,6 +1,7 @@
 """One batch from start to finish: records in, answers out. Knows tracks, slots and rounds; has no network of its own.
 
-    records -> clean.parse -> (store.get_many for entities not in memory)
+    records -> clean.parse -> strangers (entities not in memory): store.get_many, admit; some are read while others are
+                              admitted
             -> rounds: the r-th ping of each entity is in round r, so that a round has each slot once
             -> per round: tracks.observe_plain, track.observe for the rest; advance, one forecast
             -> gap fills -> render -> answers in input order
@@ -17,9 +18,10 @@ entity that is at fault goes into quarantine (`isolation`).
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from typing import TypeVar
@@ -35,7 +37,7 @@ from stream.isolation import Isolation
 from stream.quarantine import Versions, program_version
 from stream.residents import HIT, NONE, REBUILT, Counts, Entity, Residents, Shard, all_counted_or_none, windows
 from stream.settings import Settings
-from stream.store import Partition, Store
+from stream.store import GET_CHUNK, Partition, Store
 from stream.track import Accepted, Duplicate, Folded, Gap, Late, Policy, Rejected, observe
 from stream.turns import PARTITION_OF, Asked, Batch, Round, Turn, ceilings, model_gap, rows_of, slots_of
 from stream.wire import ModelRef, Outgoing, Ping, Record, Reject, dead_letter
@@ -118,19 +120,13 @@ class Engine:
         parsed = [parse(record) for record in records]
         shards = {key: self._residents.shard(key) for key, _ in groupby(records, PARTITION_OF)}
         batch = Batch(records, parsed, shards, started_ms, fetched_ms, silent)
-        stored = {}
-        for shard, entity_ids in self._strangers(batch):
-            found = await self._store.get_many(shard.partition, entity_ids)
-            stored[shard.partition] = dict(zip(entity_ids, found, strict=True))
         if careful:
+            stored = {shard.partition: await self._stored(shard, ids) for shard, ids in self._strangers(batch)}
             work = partial(self._isolation.fold, batch, partial(self._fold_part, stored))
         else:
-            work = partial(self._fold, batch, stored)
-        with all_counted_or_none(shards.values()):
-            try:
-                await self._run(work)
-            except OSError as error:  # as a store raises, but this came after it: the states are half-way
-                raise RuntimeError(f"a step raised {error!r}") from error
+            await self._admit_strangers(batch)
+            work = partial(self._fold, batch)
+        await self._computed(shards.values(), work)
         return [answer for answers in batch.out for answer in answers]
 
     async def checkpoint(self, partition: Partition, epoch: int, next_offset: int) -> None:
@@ -158,6 +154,32 @@ class Engine:
         """Forget the partition's entities; their slots are given back before the next batch."""
         self._residents.drop(partition)
 
+    async def _admit_strangers(self, batch: Batch) -> None:
+        """Admit the batch's strangers. While the compute thread takes some in, the next are read."""
+        admitting: asyncio.Task[None] | None = None
+        try:
+            for shard, entity_ids in self._strangers(batch):
+                ceiling = _ceilings(batch, shard)
+                for at in range(0, len(entity_ids), GET_CHUNK):
+                    stored = await self._stored(shard, entity_ids[at : at + GET_CHUNK])
+                    if admitting is not None:
+                        await admitting
+                    work = partial(self._admit, shard, stored, ceiling)
+                    admitting = asyncio.create_task(self._computed([shard], work))
+        finally:
+            if admitting is not None:
+                await admitting
+
+    async def _stored(self, shard: Shard, entity_ids: Sequence[str]) -> dict[str, bytes | None]:
+        return dict(zip(entity_ids, await self._store.get_many(shard.partition, entity_ids), strict=True))
+
+    async def _computed(self, shards: Iterable[Shard], work: Callable[[], None]) -> None:
+        with all_counted_or_none(shards):
+            try:
+                await self._run(work)
+            except OSError as error:  # as a store raises, but it is not the store's: the states are half-way
+                raise RuntimeError(f"a step raised {error!r}") from error
+
     # -- on the compute thread ----------------------------------------------------------------------------------------
 
     def _strangers(self, batch: Batch) -> list[tuple[Shard, list[str]]]:
@@ -172,13 +194,17 @@ class Engine:
 
     def _fold_part(self, stored: Stored, part: Batch) -> None:
         """Fold some of a batch, after others of it: who is a stranger is known anew."""
-        strangers = ((shard.partition, entity_ids) for shard, entity_ids in self._strangers(part))
-        self._fold(part, {key: {one: stored.get(key, {}).get(one) for one in ids} for key, ids in strangers})
+        for shard, entity_ids in self._strangers(part):
+            of = stored.get(shard.partition, {})
+            self._admit(shard, {one: of.get(one) for one in entity_ids}, _ceilings(part, shard))
+        self._fold(part)
 
-    def _fold(self, batch: Batch, stored: Stored) -> None:
+    def _admit(self, shard: Shard, stored: Mapping[str, bytes | None], ceiling: Mapping[str, int]) -> None:
         self._residents.sweep()
-        for key, raw in stored.items():
-            self._residents.admit(batch.shards[key], raw, {} if batch.silent else ceilings(batch, key))
+        self._residents.admit(shard, stored, ceiling)
+
+    def _fold(self, batch: Batch) -> None:
+        self._residents.sweep()
         for one in self._rounds(batch):
             self._play(batch, one)
         self._fill(batch)
@@ -339,3 +365,8 @@ class Engine:
         record = batch.records[turn.index]
         answer = render.gap_fill(record, turn.entity.id, gap, status, fill, self._model, self._topics)
         batch.out[turn.index].append(answer)
+
+
+def _ceilings(batch: Batch, shard: Shard) -> Mapping[str, int]:
+    """None for records that were answered before."""
+    return {} if batch.silent else ceilings(batch, shard.partition)

@@ -32,7 +32,7 @@ from model.api import Predictor
 from stream import checkpoint, record
 from stream.engine import Engine
 from stream.settings import Settings
-from stream.store import Fenced, Item, MemoryStore, Partition, Patch, RedisStore, Store
+from stream.store import GET_CHUNK, Fenced, Item, MemoryStore, Partition, Patch, RedisStore, Store
 from stream.track import FIX_BYTES
 from stream.wire import Ping
 
@@ -286,9 +286,11 @@ class AwayStore(MemoryStore):
     """A store that can be away, as Redis can."""
 
     away = False
+    reads_left = 1_000  # before it goes away
 
     async def get_many(self, partition: Partition, entity_ids: Sequence[str]) -> list[bytes | None]:
-        if self.away:
+        self.reads_left -= 1
+        if self.away or self.reads_left < 0:
             raise ConnectionError("away")
         return await super().get_many(partition, entity_ids)
 
@@ -312,6 +314,64 @@ async def test_nothing_is_folded_while_the_store_is_away_so_that_the_batch_can_b
     answers = forecasts(await rig.engine.process(records, started_ms=0, fetched_ms=0))
     assert [answer["window"]["n"] for answer in answers] == [4, 1]
     assert (rig.counts.records_in, rig.counts.folded) == (5, 0)
+
+
+FLEET = [f"bus-{number}" for number in range(2 * GET_CHUNK + 50)]
+
+
+async def a_fleet(make: Callable[[], Predictor], store: MemoryStore) -> Rig:
+    """Many entities with windows and states, in memory and, some of them two fixes behind, in a checkpoint."""
+    rig = Rig(make, store)
+    for round_ in range(8):
+        await rig.batch(*(ping(one, 10 * round_) for one in FLEET))
+        if round_ in (5, 7):
+            await rig.checkpoint()
+    return rig
+
+
+@pytest.mark.parametrize("reads", [1_000, 0, 1, 2])
+async def test_many_strangers_are_who_they_were_even_if_the_store_goes_away_among_them(
+    make_predictor: Callable[[], Predictor], reads: int
+) -> None:
+    store = AwayStore()
+    calm, rig = await a_fleet(make_predictor, MemoryStore()), await a_fleet(make_predictor, store)
+    await rig.feed(CRASH)
+    batch = [ping(one, 80) for one in [*FLEET, *FLEET[:5]]]
+    want = await calm.batch(*batch)
+    store.reads_left = reads
+    records = [rig.record(item) for item in batch]
+    if reads < 3:
+        with pytest.raises(ConnectionError):
+            await rig.engine.process(records, started_ms=20.0, fetched_ms=10.0)
+        assert rig.counts.records_in == 0
+        store.reads_left = 1_000
+    got = await rig.engine.process(records, started_ms=20.0, fetched_ms=10.0)
+    assert_same_answers(got, want)
+    assert (rig.counts.records_in, rig.counts.forecasts, rig.counts.rebuilt) == (len(batch), len(FLEET), 0)
+
+
+async def test_strangers_are_read_while_others_are_admitted(make_predictor: Callable[[], Predictor]) -> None:
+    seen = []
+
+    class Told(MemoryStore):
+        async def get_many(self, partition: Partition, entity_ids: Sequence[str]) -> list[bytes | None]:
+            seen.append(f"read {len(entity_ids)}")
+            await asyncio.sleep(0)
+            seen.append("got")
+            return await super().get_many(partition, entity_ids)
+
+    async def run(work: Callable[[], Any], /) -> Any:
+        seen.append("begin")
+        await asyncio.sleep(0.01)
+        seen.append("end")
+        return work()
+
+    rig = Rig(make_predictor, Told())
+    rig.engine = Engine(make_predictor(), rig.store, SETTINGS, run=run)
+    await rig.batch(*(ping(one, 0) for one in FLEET))
+    first, second, third = (f"read {count}" for count in (GET_CHUNK, GET_CHUNK, 50))
+    assert seen[:2] == [first, "got"]
+    assert seen[2:] == [second, "begin", "got", "end", third, "begin", "got", "end", "begin", "end", "begin", "end"]
 
 
 async def test_a_checkpoint_that_failed_is_written_by_the_next_one(make_predictor: Callable[[], Predictor]) -> None:
