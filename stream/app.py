@@ -26,9 +26,9 @@ from stream.door import Address, token
 from stream.engine import Engine
 from stream.guarantees import AtLeastOnce, ExactlyOnce
 from stream.publisher import Publisher
+from stream.redis_store import RedisStore
 from stream.seams import Guarantee
 from stream.settings import DeliveryGuarantee, Settings
-from stream.store import RedisStore
 from stream.transport import Consumer, Polled, partitions
 from stream.warmup import warm
 from stream.watch import Watch

@@ -37,7 +37,7 @@ from stream.isolation import Isolation
 from stream.quarantine import Versions, program_version
 from stream.residents import HIT, NONE, REBUILT, Counts, Entity, Residents, Shard, all_counted_or_none, windows
 from stream.settings import Settings
-from stream.store import GET_CHUNK, Partition, Store
+from stream.store import READ_CHUNK, Partition, Store
 from stream.track import Accepted, Duplicate, Folded, Gap, Late, Policy, Rejected, observe
 from stream.turns import PARTITION_OF, Asked, Batch, Round, Turn, ceilings, model_gap, rows_of, slots_of
 from stream.wire import ModelRef, Outgoing, Ping, Record, Reject, dead_letter
@@ -160,8 +160,8 @@ class Engine:
         try:
             for shard, entity_ids in self._strangers(batch):
                 ceiling = _ceilings(batch, shard)
-                for at in range(0, len(entity_ids), GET_CHUNK):
-                    stored = await self._stored(shard, entity_ids[at : at + GET_CHUNK])
+                for at in range(0, len(entity_ids), READ_CHUNK):
+                    stored = await self._stored(shard, entity_ids[at : at + READ_CHUNK])
                     if admitting is not None:
                         await admitting
                     work = partial(self._admit, shard, stored, ceiling)

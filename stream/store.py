@@ -1,51 +1,19 @@
-"""Where checkpoints live. Knows partitions, epochs and opaque bytes; knows no track and no model.
+"""Where checkpoints live. Knows partitions, epochs and opaque bytes; knows no track, no model and no Redis.
 
-Every key of one partition shares a hash tag, so that one atomic script may touch them all, in a cluster too:
-
-    key                                        type    ttl          holds
-    pathcast:{<group>|<topic>|<number>}:meta   hash    none         epoch, next_offset, writes
-    pathcast:{<group>|<topic>|<number>}:e:<id> string  state_ttl_s  the record of one entity (`stream.record`)
-
-The epoch is the fence: each claim raises it, and every write is refused inside Redis, in the same atomic step, unless
-it carries the epoch that stands there. A checkpoint larger than one call goes in chunks, its offset with the last one:
-a crash in between leaves records that are newer than the offset, which replay skips by their own `next_offset`.
-
-`writes` counts claims and write calls. It never falls, so an owner that finds less than it left there looks at an older
-copy (a restored snapshot, a replica that lagged): ClaimLost, and the partition is taken over anew from what it holds.
+The epoch is the fence: each claim raises it, and every write is refused, in the same atomic step, unless it carries the
+epoch that stands there. `stream.redis_store` is the other side of the suite in tests/stream/test_store.py.
 """
 
 from __future__ import annotations
 
-import re
-import struct
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from itertools import accumulate
-from typing import Any, Final, NamedTuple, Protocol, cast
-
-from stream import killpoints
-from stream.redis_client import client
-from stream.settings import Settings
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Final, NamedTuple, Protocol
 
 Partition = tuple[str, int]  # topic, number
 
-KEY_PARTITION: Final = "pathcast:{{{group}|{topic}|{number}}}:"
-KEY_META: Final = "meta"  # appended to KEY_PARTITION
-KEY_ENTITY: Final = "e:"  # and then the entity's id
-FIELD_EPOCH: Final = "epoch"
-FIELD_OFFSET: Final = "next_offset"
-FIELD_WRITES: Final = "writes"
-
-_OFFSET: Final = re.compile(rb"[0-9]{1,19}")  # as many digits as int64 has
-_LEAST: Final = struct.Struct("<I")
-_RANGE: Final = struct.Struct("<II")
-MAX_CALL_BYTES: Final = 1024 * 1024  # of one script call: some 5 ms of the single Redis thread, so others get a turn
-MAX_CALL_ITEMS: Final = 4_000  # Lua's arguments live on its stack, which holds 8,000
-GET_CHUNK: Final = 200  # records of one reply: 10 KB each cost redis-py 18 µs so, and 22 in replies of 500
 # Of one record; what is larger is none of ours: `model.codec` bounds the state, `model.config` the window's ring.
 MAX_RECORD_BYTES: Final = 2 * 1024 * 1024
-MAX_GOT_BYTES: Final = 16 * 1024 * 1024  # of one call, and one record more; ordinary ones have 2 MB
-CONNECT_TIMEOUT_S: Final = 2.0
-CALL_TIMEOUT_S: Final = 5.0  # a Redis that takes longer is away: delivery waits and tries again
+READ_CHUNK: Final = 200  # records of one reply: 10 KB each cost redis-py 18 µs so, and 22 in replies of 500
 
 
 class Fenced(RuntimeError):
@@ -163,219 +131,7 @@ class MemoryStore:
         pass
 
     def _check(self, partition: Partition, epoch: int) -> None:
-        _refuse_unless_current(partition, epoch, self._claims.get(partition, Claim(0, None)).epoch)
-
-
-# Each script's KEYS[1] is the meta hash. Numbers go through Lua as doubles: epochs and TTLs stay far below 2^53, and
-# offsets are passed through as text.
-_CLAIM: Final = f"""
-local stored = tonumber(redis.call('HGET', KEYS[1], '{FIELD_EPOCH}')) or 0
-local epoch = math.max(stored, tonumber(ARGV[1])) + 1
-redis.call('HSET', KEYS[1], '{FIELD_EPOCH}', string.format('%.0f', epoch))
-local writes = redis.call('HINCRBY', KEYS[1], '{FIELD_WRITES}', 1)
-return {{epoch, redis.call('HGET', KEYS[1], '{FIELD_OFFSET}'), writes}}
-"""
-
-# Returns the size of each of KEYS, -1 for what is no string. MGET reads them then, because a script takes nearly twice
-# as long for it: each value becomes a string of Lua's first. For EVAL_RO (Redis 7), which onlookers may do, too.
-_SIZES: Final = """
-local sizes = {}
-for i = 1, #KEYS do
-    local size = redis.pcall('STRLEN', KEYS[i])
-    sizes[i] = type(size) == 'number' and size or -1
-end
-return sizes
-"""
-
-# ARGV: epoch, the least that `writes` must stand at, ttl in ms, next_offset or '' (not the last chunk), how many of
-# KEYS[2..] get a whole record, then one value for each of those, then one patch for each of the others: the least
-# length of the record, then offset, size and bytes of each range, all numbers uint32.
-# Returns the stored epoch and writes, which are the caller's and more than its own exactly if the write took place, and
-# the patches that found no record.
-_PUT: Final = f"""
-local stored = tonumber(redis.call('HGET', KEYS[1], '{FIELD_EPOCH}')) or 0
-local writes = tonumber(redis.call('HGET', KEYS[1], '{FIELD_WRITES}')) or 0
-local missing = {{}}
-if stored == tonumber(ARGV[1]) and writes >= tonumber(ARGV[2]) then
-    writes = redis.call('HINCRBY', KEYS[1], '{FIELD_WRITES}', 1)
-    local whole = tonumber(ARGV[5])
-    for i = 2, #KEYS do
-        local value = ARGV[i + 4]
-        if i - 1 <= whole then
-            redis.call('SET', KEYS[i], value, 'PX', ARGV[3])
-        else
-            local least, at = struct.unpack('<I4', value)
-            local size = redis.pcall('STRLEN', KEYS[i])
-            if type(size) ~= 'number' or size < least then
-                missing[#missing + 1] = i - 2
-            else
-                while at <= #value do
-                    local offset, size, from = struct.unpack('<I4I4', value, at)
-                    at = from + size
-                    redis.call('SETRANGE', KEYS[i], offset, string.sub(value, from, at - 1))
-                end
-                redis.call('PEXPIRE', KEYS[i], ARGV[3])
-            end
-        end
-    end
-    if ARGV[4] ~= '' and #missing == 0 then
-        redis.call('HSET', KEYS[1], '{FIELD_OFFSET}', ARGV[4])
-    end
-end
-return {{stored, writes, missing}}
-"""
-
-# ARGV: epoch, 'records' to delete KEYS[2..] or 'offset' to delete the offset. Returns the stored epoch.
-_FORGET: Final = f"""
-local stored = tonumber(redis.call('HGET', KEYS[1], '{FIELD_EPOCH}')) or 0
-if stored == tonumber(ARGV[1]) then
-    for i = 2, #KEYS do
-        redis.call('UNLINK', KEYS[i])
-    end
-    if ARGV[2] == 'offset' then
-        redis.call('HDEL', KEYS[1], '{FIELD_OFFSET}')
-    end
-end
-return stored
-"""
-
-
-class RedisStore:
-    """Checkpoints in Redis or Valkey.
-
-    Raises redis.RedisError or OSError while the server cannot be reached, `connect.Refused` if it says no.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        if set(settings.group) & set("{}|"):
-            raise ValueError(f"the group's name must not contain any of {{ }} |, got {settings.group!r}")
-        self._group = settings.group
-        self._ttl_ms = settings.state_ttl_s * 1000
-        self._redis = client(
-            settings.redis_url,
-            settings.redis,
-            socket_connect_timeout=CONNECT_TIMEOUT_S,
-            socket_timeout=CALL_TIMEOUT_S,
-        )
-        self._claim = self._redis.register_script(_CLAIM)
-        self._put = self._redis.register_script(_PUT)
-        self._forget = self._redis.register_script(_FORGET)
-        self._claimed: dict[Partition, tuple[int, int]] = {}  # epoch, and the least that `writes` must stand at
-
-    async def claim(self, partition: Partition, *, floor: int = 0) -> Claim:
-        epoch, next_offset, writes = await self._claim([self._meta_key(partition)], [floor])
-        self._claimed[partition] = int(epoch), int(writes)
-        return Claim(int(epoch), _offset(next_offset))
-
-    async def get_many(self, partition: Partition, entity_ids: Sequence[str]) -> list[bytes | None]:
-        found: list[bytes | None] = []
-        prefix = self._entity_key(partition, "")
-        while len(found) < len(entity_ids):
-            keys = [prefix + entity_id for entity_id in entity_ids[len(found) : len(found) + GET_CHUNK]]
-            found += await self._read(partition, keys)
-        return found
-
-    async def _read(self, partition: Partition, keys: Sequence[str]) -> list[bytes | None]:
-        """The records of the first of these keys, as many as one call may carry; b"" for what is none of ours."""
-        sizes = cast(list[int], await cast(Any, self._redis.eval_ro(_SIZES, len(keys), *keys)))
-        readable = [0 <= size <= MAX_RECORD_BYTES for size in sizes]
-        totals = accumulate(size * may for size, may in zip(sizes, readable, strict=True))
-        fit = min(1 + sum(total <= MAX_GOT_BYTES for total in totals), len(keys))
-        sound = [key for key, may in zip(keys[:fit], readable, strict=False) if may]
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.mget([*sound, self._meta_key(partition)])  # a hash, and so None: MGET takes no empty list
-            # After the records: what was lost, or put back, before they were read is seen now.
-            pipe.hmget(self._meta_key(partition), [FIELD_EPOCH, FIELD_WRITES])
-            records, (epoch, writes) = await pipe.execute()
-        if partition in self._claimed:
-            ours, least = self._claimed[partition]
-            _refuse_unless_current(partition, ours, int(epoch or 0), writes=int(writes or 0), least=least)
-        got = dict(zip(sound, records[:-1], strict=True))
-        return [got.get(key, b"") for key in keys[:fit]]
-
-    async def put_many(
-        self, partition: Partition, epoch: int, next_offset: int | None, items: Mapping[str, Item]
-    ) -> list[str]:
-        chunks, missing = list(_chunks(items)) or [{}], list[str]()
-        prefix = self._entity_key(partition, "")
-        least = self._claimed[partition][1] if partition in self._claimed else 0
-        for number, chunk in enumerate(chunks, 1):
-            whole = {entity_id: item for entity_id, item in chunk.items() if isinstance(item, bytes)}
-            partly = {entity_id: _packed(item) for entity_id, item in chunk.items() if isinstance(item, Patch)}
-            order = [*whole, *partly]
-            keys = [self._meta_key(partition), *(prefix + entity_id for entity_id in order)]
-            offset: int | str = "" if next_offset is None or number < len(chunks) or missing else next_offset
-            values = [*whole.values(), *partly.values()]
-            arguments = [epoch, least, self._ttl_ms, offset, len(whole), *values]
-            stored, writes, absent = await self._put(keys, arguments)
-            _refuse_unless_current(partition, epoch, int(stored), writes=int(writes), least=least)
-            least = int(writes)
-            if self._claimed.get(partition, (epoch, 0))[0] == epoch:  # or it was claimed anew while this was on its way
-                self._claimed[partition] = epoch, least
-            if number < len(chunks):
-                killpoints.reach("within_checkpoint")
-            missing += [order[int(place)] for place in absent]
-        return missing
-
-    async def forget(self, partition: Partition, epoch: int) -> None:
-        # The offset goes last: a crash before it leaves the checkpoint that made us forget, and we are told again.
-        meta = self._meta_key(partition)
-        keys: list[Any] = []
-        async for key in self._records(partition):
-            keys.append(key)
-            if len(keys) == MAX_CALL_ITEMS:
-                _refuse_unless_current(partition, epoch, int(await self._forget([meta, *keys], [epoch, "records"])))
-                keys.clear()
-        _refuse_unless_current(partition, epoch, int(await self._forget([meta, *keys], [epoch, "offset"])))
-
-    async def peek(self, partition: Partition) -> Claim:
-        epoch, offset = await cast(Any, self._redis.hmget(self._meta_key(partition), [FIELD_EPOCH, FIELD_OFFSET]))
-        return Claim(_offset(epoch) or 0, _offset(offset))
-
-    async def entity_ids(self, partition: Partition) -> AsyncIterator[str]:
-        prefix = self._entity_key(partition, "").encode()
-        async for key in self._records(partition):
-            yield key[len(prefix) :].decode()
-
-    async def close(self) -> None:
-        await self._redis.aclose()
-
-    def _records(self, partition: Partition) -> AsyncIterator[bytes]:
-        """The keys of all records of the partition; SCAN may tell one twice."""
-        pattern = _glob_escaped(self._entity_key(partition, "")) + "*"
-        return cast(AsyncIterator[bytes], self._redis.scan_iter(match=pattern, count=MAX_CALL_ITEMS))
-
-    def _meta_key(self, partition: Partition) -> str:
-        return self._partition_key(partition) + KEY_META
-
-    def _entity_key(self, partition: Partition, entity_id: str) -> str:
-        return f"{self._partition_key(partition)}{KEY_ENTITY}{entity_id}"
-
-    def _partition_key(self, partition: Partition) -> str:
-        return KEY_PARTITION.format(group=self._group, topic=partition[0], number=partition[1])
-
-
-def _chunks(items: Mapping[str, Item]) -> Iterator[dict[str, Item]]:
-    """The items in order, in pieces that one call may carry; a single larger item goes alone."""
-    chunk: dict[str, Item] = {}
-    size = 0
-    for entity_id, item in items.items():
-        bytes_ = len(item) if isinstance(item, bytes) else item.size
-        if chunk and (size + bytes_ > MAX_CALL_BYTES or len(chunk) == MAX_CALL_ITEMS):
-            yield chunk
-            chunk, size = {}, 0
-        chunk[entity_id] = item
-        size += bytes_
-    if chunk:
-        yield chunk
-
-
-def _packed(patch: Patch) -> bytes:
-    """As _PUT reads it."""
-    parts = [_LEAST.pack(patch.least)]
-    for offset, part in patch.ranges:
-        parts += _RANGE.pack(offset, len(part)), part
-    return b"".join(parts)
+        refuse_unless_current(partition, epoch, self._claims.get(partition, Claim(0, None)).epoch)
 
 
 def _patched(record: bytes, patch: Patch) -> bytes:
@@ -385,16 +141,7 @@ def _patched(record: bytes, patch: Patch) -> bytes:
     return bytes(changed)
 
 
-def _glob_escaped(text: str) -> str:
-    return "".join(f"\\{char}" if char in r"*?[]^\-" else char for char in text)
-
-
-def _offset(stored: bytes | None) -> int | None:
-    """None for what is no offset: then nothing is known of the records, as if they were lost, and takeover rebuilds."""
-    return int(stored) if stored is not None and _OFFSET.fullmatch(stored) else None
-
-
-def _refuse_unless_current(partition: Partition, epoch: int, stored: int, *, writes: int = 0, least: int = 0) -> None:
+def refuse_unless_current(partition: Partition, epoch: int, stored: int, *, writes: int = 0, least: int = 0) -> None:
     clash = f"{partition[0]}/{partition[1]} is at epoch {stored}, ours is {epoch}"
     if stored > epoch:
         raise Fenced(f"{clash}: another worker claimed it")

@@ -11,7 +11,7 @@ from redis import Redis, RedisError
 
 from stream import admin
 from stream.bench.servers import Servers
-from stream.store import FIELD_OFFSET, KEY_ENTITY, KEY_META, KEY_PARTITION
+from stream.redis_store import FIELD_OFFSET, KEY_ENTITY, KEY_META, KEY_PARTITION
 
 SCAN: Final = 2_000  # keys per call
 

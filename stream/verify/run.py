@@ -21,9 +21,10 @@ from model.api import Predictor
 from stream import admin
 from stream.connect import kafka_refusal, shown
 from stream.engine import Engine
+from stream.redis_store import RedisStore
 from stream.settings import Settings
 from stream.source import INPUT_ISOLATION, Isolation, Partition, reread
-from stream.store import RedisStore, Store
+from stream.store import Store
 from stream.verify.compare import Tolerance
 from stream.verify.judge import Judge, Place, Rules
 from stream.verify.log import Outlook, Start, outlook

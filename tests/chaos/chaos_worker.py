@@ -44,12 +44,12 @@ def commit_first() -> None:
 
 
 def no_fence() -> None:
-    from stream import store
+    from stream import redis_store as store
 
     fence = "if stored == tonumber(ARGV[1]) and writes >= tonumber(ARGV[2]) then"
     assert fence in store._PUT
     store._PUT = store._PUT.replace(fence, "if true then")  # type: ignore[misc]
-    store._refuse_unless_current = lambda *_, **__: None
+    store.refuse_unless_current = lambda *_, **__: None
 
 
 def no_replay() -> None:

@@ -25,8 +25,8 @@ from stream.connect import (
     secret,
     shown,
 )
+from stream.redis_store import RedisStore
 from stream.settings import Settings
-from stream.store import RedisStore
 
 PASSWORD = "s3cret"
 

@@ -31,8 +31,9 @@ from hypothesis import strategies as st
 from model.api import Predictor
 from stream import checkpoint, record
 from stream.engine import Engine
+from stream.redis_store import RedisStore
 from stream.settings import Settings
-from stream.store import GET_CHUNK, Fenced, Item, MemoryStore, Partition, Patch, RedisStore, Store
+from stream.store import READ_CHUNK, Fenced, Item, MemoryStore, Partition, Patch, Store
 from stream.track import FIX_BYTES
 from stream.wire import Ping
 
@@ -316,7 +317,7 @@ async def test_nothing_is_folded_while_the_store_is_away_so_that_the_batch_can_b
     assert (rig.counts.records_in, rig.counts.folded) == (5, 0)
 
 
-FLEET = [f"bus-{number}" for number in range(2 * GET_CHUNK + 50)]
+FLEET = [f"bus-{number}" for number in range(2 * READ_CHUNK + 50)]
 
 
 async def a_fleet(make: Callable[[], Predictor], store: MemoryStore) -> Rig:
@@ -369,7 +370,7 @@ async def test_strangers_are_read_while_others_are_admitted(make_predictor: Call
     rig = Rig(make_predictor, Told())
     rig.engine = Engine(make_predictor(), rig.store, SETTINGS, run=run)
     await rig.batch(*(ping(one, 0) for one in FLEET))
-    first, second, third = (f"read {count}" for count in (GET_CHUNK, GET_CHUNK, 50))
+    first, second, third = (f"read {count}" for count in (READ_CHUNK, READ_CHUNK, 50))
     assert seen[:2] == [first, "got"]
     assert seen[2:] == [second, "begin", "got", "end", third, "begin", "got", "end", "begin", "end", "begin", "end"]
 

@@ -8,19 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
+from stream.redis_store import MAX_CALL_BYTES, MAX_GOT_BYTES, RedisStore
 from stream.settings import Settings
-from stream.store import (
-    MAX_CALL_BYTES,
-    MAX_GOT_BYTES,
-    MAX_RECORD_BYTES,
-    Claim,
-    ClaimLost,
-    Fenced,
-    MemoryStore,
-    Patch,
-    RedisStore,
-    Store,
-)
+from stream.store import MAX_RECORD_BYTES, Claim, ClaimLost, Fenced, MemoryStore, Patch, Store
 
 A = ("pathcast.pings.v1", 0)
 B = ("pathcast.pings.v1", 1)

@@ -19,8 +19,8 @@ from worker_process import Worker, all_live
 from stream.bench.servers import Unavailable
 from stream.connect import KafkaSecurity, Mechanism, Protocol, RedisSecurity, Refused
 from stream.publisher import Publisher
+from stream.redis_store import RedisStore
 from stream.settings import Settings
-from stream.store import RedisStore
 from stream.wire import Topics
 from train.readers.topic import snapshot
 
