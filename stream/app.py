@@ -255,10 +255,10 @@ async def _first_end(lives: dict[str, asyncio.Task[Any]]) -> BaseException | Non
 
 async def _report(delivery: Delivery) -> None:
     """A line about throughput whenever there was some."""
-    seen = delivery.records_in, delivery.records_out
+    seen = delivery.records
     while True:
         await asyncio.sleep(REPORT_S)
-        now = delivery.records_in, delivery.records_out
+        now = delivery.records
         if now != seen:
             pings, answers = ((new - old) / REPORT_S for new, old in zip(now, seen, strict=True))
             log.info("%.0f pings/s in, %.0f records/s out", pings, answers)

@@ -28,25 +28,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple
 
 from aiokafka.errors import KafkaError
 
-from stream import killpoints
 from stream.batch import Limits
 from stream.checkpoints import AWAY, RETRY_S, Checkpoints
 from stream.claim import Claimant
 from stream.connect import Refused
 from stream.engine import Engine
-from stream.inbox import Inbox, without
+from stream.finishing import Batch, Finishing
+from stream.inbox import Inbox
 from stream.seams import Guarantee, InputLog, Owned, PartitionStatus, Piece, Rebalanced, Status
 from stream.settings import Settings
-from stream.source import Mark, Partition
+from stream.source import Partition
 from stream.store import Fenced, Store
-from stream.tally import Tally, Untold, so_far, untold
+from stream.tally import Tally, so_far, untold
 from stream.wire import Outgoing, Record
 
 log = logging.getLogger(__name__)
@@ -56,22 +54,6 @@ FENCED_PAUSE_S = 1.0  # before claiming again: time for a rebalance to say that 
 
 def now_ms() -> float:
     return time.time() * 1000
-
-
-class _Batch(NamedTuple):
-    """What the engine made of some records."""
-
-    pieces: Sequence[Piece]
-    records: int
-    outgoing: Sequence[Outgoing]
-    told: Mapping[Partition, Untold]
-
-
-class _Finishing(NamedTuple):
-    """A batch on its way from answers to commit."""
-
-    task: asyncio.Task[None]
-    published: asyncio.Future[None]  # cancelled if that failed
 
 
 class Delivery:
@@ -98,14 +80,14 @@ class Delivery:
         self._checkpoints = Checkpoints(engine, settings.checkpoint_ms, clock, self.tally, self._news.set)
         self._busy = asyncio.Lock()  # held by whoever uses the engine; it does one thing at a time
         self._claimant = Claimant(engine, store, guarantee, input_log, self._busy, clock)
-        self._finishing: deque[_Finishing] = deque()  # what the broker has still to take: two batches at most
+        self._finishing = Finishing(
+            guarantee, self._inbox, self.tally, clock, self._news.set, self._lose, self._restart_takeover
+        )
         self._batch_began_ms: float | None = None  # at the engine; None between batches
         self._assigned = False
         self._draining = False
         self._announced = False  # that all partitions are ready
         self._error: BaseException | None = None  # of a takeover
-        self.records_in = 0
-        self.records_out = 0
 
     # -- input --------------------------------------------------------------------------------------------------
 
@@ -135,8 +117,7 @@ class Delivery:
         while True:
             if self._error is not None:
                 raise self._error
-            while self._finishing and self._finishing[0].task.done():
-                await self._settle_one()
+            await self._finishing.settle_done()
             self._news.clear()
             due_ms = min(self._inbox.due_at_ms(), self._checkpoints.due_at_ms(self._owned.values()))
             wait_s = (due_ms - self._clock()) / 1000
@@ -156,41 +137,9 @@ class Delivery:
         told = untold(pieces, before, self._engine.counts)
         for piece in pieces:
             piece.owned.taken = max(piece.owned.taken, piece.records[-1].offset + 1)
-        while len(self._finishing) > 1:
-            await self._settle_one()
-        if self._finishing:
-            await asyncio.wait([self._finishing[0].published])
-            if self._finishing[0].published.cancelled():
-                await self._settle()  # which tells why
-        if outgoing is None:
-            return
-        batch = self._still_ours(_Batch(pieces, len(records), outgoing, told))
-        if batch.pieces:
-            published = asyncio.get_running_loop().create_future()
-            task = asyncio.create_task(self._finish(batch, self._last, published))
-            task.add_done_callback(self._finished)
-            self._finishing.append(_Finishing(task, published))
-
-    @property
-    def _last(self) -> asyncio.Task[None] | None:
-        """What finishes the newest of the batches that are not settled."""
-        return self._finishing[-1].task if self._finishing else None
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled():
-            task.exception()  # the first to fail is looked at where it is settled; the one behind it fails for the same
-        self._news.set()
-
-    def _still_ours(self, batch: _Batch) -> _Batch:
-        """Without the pieces whose partition is lost since the engine took them, or to be taken over anew: those go
-        back. No takeover is complete before all that was on its way is settled."""
-        back = [piece for piece in batch.pieces if not piece.owned.ready]
-        if not back:
-            return batch
-        self._inbox.put_back(back)
-        gone = {piece.owned.partition for piece in back}
-        outgoing = [one for one in batch.outgoing if (one.src.topic, one.src.partition) not in gone]
-        return batch._replace(pieces=without(batch.pieces, back), outgoing=outgoing)
+        await self._finishing.has_room()
+        if outgoing is not None:
+            self._finishing.begin(Batch(pieces, len(records), outgoing, told))
 
     async def _process(self, records: Sequence[Record], pieces: Sequence[Piece]) -> list[Outgoing] | None:
         """The engine's answers. Waits for a store that is away; None if there are none, and the pieces are seen to."""
@@ -227,7 +176,7 @@ class Delivery:
 
         Raises the error if it came with the same records before: then nobody is.
         """
-        await self._settle()
+        await self._finishing.settle()
         again = not isinstance(error, Fenced)
         if again and any(map(_has_failed, pieces)):
             raise error
@@ -241,63 +190,6 @@ class Delivery:
             self._restart_takeover(owned)
         self._inbox.put_back(pieces)
 
-    async def _finish(self, batch: _Batch, before: asyncio.Task[None] | None, published: asyncio.Future[None]) -> None:
-        """One batch from answers to commit, which follows that of the batch before. What raises leaves it uncommitted
-        and not retired."""
-        began_ms = self._clock()
-        try:
-            await self._guarantee.publish(batch.outgoing)
-        except BaseException:
-            published.cancel()
-            raise
-        published.set_result(None)
-        if before is not None:
-            await before
-            batch = self._still_ours(batch)
-        pieces, records, outgoing, told = batch
-        next_offsets = {piece.owned: piece.records[-1].offset + 1 for piece in pieces}  # the last piece's stands
-        marks = {owned.partition: Mark(offset, owned.epoch) for owned, offset in next_offsets.items()}
-        try:
-            fenced = await self._guarantee.commit(marks, outgoing) if marks else set()
-            killpoints.reach("after_commit")
-        except Rebalanced as error:
-            log.warning("%s; whoever owns these partitions now reads the records again", error)
-            self._lose(next_offsets)
-            self._inbox.put_back(pieces)
-            return
-        self.records_in += records
-        self.records_out += len(outgoing)
-        for owned, offset in next_offsets.items():
-            if owned.partition not in fenced:
-                owned.next_offset = max(owned.next_offset, offset)
-        back = [piece for piece in pieces if piece.owned.partition in fenced]
-        for owned in {id(piece.owned): piece.owned for piece in back}.values():
-            # Another worker has it, and a rebalance is about to tell us; or a zombie took it for a moment.
-            log.warning("%s was fenced: what was not committed is taken back", owned.partition)
-            self.tally.fenced += 1
-            self._restart_takeover(owned)
-        answered = without(pieces, back)
-        self.tally.settle(answered, outgoing, told, self._clock())
-        self.tally.commit_s.observe((self._clock() - began_ms) / 1000)
-        self._inbox.retire(answered)
-        self._inbox.put_back(back)
-
-    async def _settle(self) -> None:
-        """Wait for the batches that are being finished. Raises what one of them raised."""
-        while self._finishing:
-            await self._settle_one()
-
-    async def _settle_one(self) -> None:
-        first = self._finishing[0]
-        await asyncio.shield(first.task)
-        if self._finishing and self._finishing[0] is first:  # or somebody else has waited for it, too
-            self._finishing.popleft()
-
-    async def _settled(self) -> None:
-        """Wait for them, and leave to `run` what they raised."""
-        if self._finishing:
-            await asyncio.wait([one.task for one in self._finishing])
-
     def _lose(self, lost: Iterable[Owned]) -> None:
         """Another member owns these now, or soon. Their states are ahead of what is committed: forget them."""
         for owned in lost:
@@ -307,9 +199,9 @@ class Delivery:
         self._inbox.forget(lambda owned: owned.gone)
 
     async def _save(self) -> None:
-        refusal = await self._checkpoints.go_on(self._owned.values(), self._last)
+        refusal = await self._checkpoints.go_on(self._owned.values(), self._finishing.last)
         if refusal is not None:
-            await self._settle()  # before we ask what is committed
+            await self._finishing.settle()  # before we ask what is committed
             # Most often we are a zombie and a rebalance is about to tell us. But a claim that was slow to arrive can
             # fence the rightful owner, too, so ask the group, which knows, and claim again if it still says "yours".
             owned, error = refusal
@@ -381,7 +273,7 @@ class Delivery:
         self._draining = True
         self._inbox.forget(lambda owned: True)
         async with self._busy:  # so that no takeover is cancelled in the middle of the engine
-            await self._settled()
+            await self._finishing.ended()
             self._inbox.forget(lambda owned: True)  # what came back from it
             takeovers = [owned.takeover for owned in self._owned.values() if owned.takeover is not None]
             for task in takeovers:
@@ -391,7 +283,7 @@ class Delivery:
     async def revoked(self, partitions: Iterable[Partition]) -> None:
         """Checkpoint these partitions and hand them over. What cannot be saved now, the next owner replays."""
         async with self._busy:
-            await self._settled()
+            await self._finishing.ended()
             leaving = [owned for partition in partitions if (owned := self._owned.pop(partition, None)) is not None]
             try:
                 await self._checkpoints.leave(leaving)
@@ -415,14 +307,18 @@ class Delivery:
         """After a failure: touch nothing more, so that whatever was in flight is read again by the next owner."""
         self._draining = True
         self._checkpoints.abandon()
-        for finishing in self._finishing:
-            finishing.task.cancel()
+        self._finishing.abandon()
         for owned in self._owned.values():
             owned.gone = True
             if owned.takeover is not None:
                 owned.takeover.cancel()
         self._owned = {}
         self._inbox.abandon()
+
+    @property
+    def records(self) -> tuple[int, int]:
+        """How many came in and were answered, and how many answers went out."""
+        return self._finishing.records_in, self._finishing.records_out
 
     @property
     def partitions(self) -> list[Partition]:
