@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from model.api import Fill, Moment, Predictor
 from stream import render
+from stream.admission import Admission
 from stream.checkpoint import Checkpoint, Runner
 from stream.clean import parse
 from stream.isolation import Isolation
@@ -75,6 +76,7 @@ class Engine:
         self._version = program_version()
         self._residents = Residents(predictor, self._policy, max_resident or settings.max_entities)
         self._tracks = self._residents.tracks
+        self._admission = Admission(self._residents, predictor)
         versions, ttl_ms = Versions(self._version, predictor.version), settings.state_ttl_s * 1000
         self._isolation = Isolation(self._residents, versions, ttl_ms, self._reject)
         self._forecasts = render.Writer(self._horizons_s, self._model, self._topics)
@@ -201,7 +203,7 @@ class Engine:
 
     def _admit(self, shard: Shard, stored: Mapping[str, bytes | None], ceiling: Mapping[str, int]) -> None:
         self._residents.sweep()
-        self._residents.admit(shard, stored, ceiling)
+        self._admission.admit(shard, stored, ceiling)
 
     def _fold(self, batch: Batch) -> None:
         self._residents.sweep()

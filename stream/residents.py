@@ -1,6 +1,7 @@
-"""The entities that this process holds, by partition. Knows tracks, slots and stored records; forecasts nothing.
+"""The entities that this process holds, by partition. Knows tracks and slots, and what a checkpoint writes of them; reads
+no stored record (`stream.admission` does) and forecasts nothing.
 
-A slot belongs to one entity from `admit` to its release. Dropping and evicting only queue a slot for release, because
+A slot belongs to one entity from `seated` to its release. Dropping and evicting only queue a slot for release, because
 they happen while the compute thread may be using the predictor; `sweep`, called on that thread, gives them back.
 
 An entity in quarantine has no slot and no track: it is a name with a reason, and stays in memory with its partition.
@@ -8,7 +9,6 @@ An entity in quarantine has no slot and no track: it is a name with a reason, an
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,15 +19,13 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.api import FIX, Predictor, StateError
+from model.api import FIX, Predictor
 from stream import quarantine, record
 from stream.quarantine import Quarantine
 from stream.store import Item, Partition
-from stream.track import FIX_BYTES, Policy
+from stream.track import Policy
 from stream.tracks import Copied, Tracks
 from stream.wire import CACHES
-
-log = logging.getLogger(__name__)
 
 Slots = NDArray[np.int64]
 NONE, HIT, REBUILT = map(CACHES.index, ("none", "hit", "rebuilt"))
@@ -73,14 +71,6 @@ class Shard:
     entities: dict[str, int] = field(default_factory=dict)  # their slots
     quarantine: dict[str, Quarantine] = field(default_factory=dict)  # of entities that are in no slot
     unwritten: set[str] = field(default_factory=set)  # of these: in no checkpoint yet
-
-
-class Kept(NamedTuple):
-    """A stored state of an entity, which lacks its window's last `behind` fixes."""
-
-    entity: Entity
-    state: bytes
-    behind: int
 
 
 class Dumped(NamedTuple):
@@ -183,6 +173,21 @@ class Residents:
     def _holds(self, shard: Shard) -> bool:
         return self._shards.get(shard.partition) is shard
 
+    def seated(self, shard: Shard, entity_ids: Sequence[str]) -> list[Entity]:
+        """These entities in slots of their own, without a track."""
+        slots = self._predictor.acquire(len(entity_ids))
+        self.tracks.reserve(self._predictor.capacity)
+        self.tracks.clear(slots)
+        if len(slots) and (missing := int(slots.max()) + 1 - len(self._owner)) > 0:
+            extra = max(missing, len(self._owner))
+            for name in COLUMNS:
+                column = getattr(self, name)
+                setattr(self, name, np.concatenate([column, np.zeros(extra, column.dtype)]))
+        self._owner[slots], self._dirty[slots], self.cache[slots] = shard.number, False, NONE
+        entities = list(map(Entity, entity_ids, slots.tolist()))
+        shard.entities.update(entities)
+        return entities
+
     def evict(self, shard: Shard) -> None:
         """Forget the shard's least recently touched entities above the limit, of those that its checkpoint, just made,
         has as they are."""
@@ -221,7 +226,7 @@ class Residents:
         """Let an entity that is in quarantine start anew."""
         del shard.quarantine[entity_id]
         shard.unwritten.discard(entity_id)
-        self._seated(shard, [entity_id])
+        self.seated(shard, [entity_id])
 
     def _unwritten(self, shard: Shard, next_offset: int) -> dict[str, Quarantine]:
         """Those in quarantine of which no checkpoint tells yet. Raises ValueError as `dump` does."""
@@ -258,49 +263,7 @@ class Residents:
     def discard(self, shard: Shard) -> None:
         self._dropped.append(shard)
 
-    # -- stored records --------------------------------------------------------------------------------------------
-
-    def admit(self, shard: Shard, stored: Mapping[str, bytes | None], ceiling: Mapping[str, int]) -> None:
-        """Put entities into memory, from their stored records where those are sound.
-
-        A record that includes an input record at or above its entity's `ceiling` (the first offset that is now to be
-        answered) is of another past: the topic was made anew, or the group was moved back. Its entity starts anew.
-        """
-        entities = self._seated(shard, list(stored))
-        found = [(entity, raw) for entity, raw in zip(entities, stored.values(), strict=True) if raw is not None]
-        ids, raws = [entity.id for entity, _ in found], [raw for _, raw in found]
-        places = self.tracks.ring.shape[1]
-        sound, heads, rings = record.fronts(ids, raws, places)
-        slots = _slots_of(entity for entity, _ in found)
-        limits = np.array([ceiling.get(entity_id, ANY) for entity_id in ids], np.int64)
-        taken = sound & (heads["next_offset"] <= limits)
-        self.tracks.lay(slots[taken], heads[taken], rings[taken])
-        for row in np.flatnonzero(taken & ((heads["suspects"] > 0) | (heads["pending"] > 0))).tolist():
-            self.tracks.set_odd(int(slots[row]), *record.odd_of(heads[row]))
-        state_at, behind = record.HEAD.itemsize + places * FIX_BYTES, heads["behind"].tolist()
-        states = [Kept(found[row][0], raws[row][state_at:], behind[row]) for row in np.flatnonzero(taken).tolist()]
-        for row in np.flatnonzero(~taken).tolist():
-            states += self._taken_singly(shard, found[row][0], raws[row], int(limits[row]))
-        self._load(shard, states)
-
-    def _taken_singly(self, shard: Shard, entity: Entity, raw: bytes, limit: int) -> list[Kept]:
-        """A record that is odd in some way, if it can be used all the same: another model's, say, with another ring;
-        or a quarantine."""
-        try:
-            found = (quarantine if quarantine.is_one(raw) else record).loads(entity.id, raw)
-        except record.RecordError as error:
-            self._refuse(shard, entity.id, str(error))
-            return []
-        next_offset = found.next_offset if isinstance(found, Quarantine) else found.track.next_offset
-        if next_offset > limit:
-            self._refuse(shard, entity.id, f"includes offset {next_offset - 1}, not yet answered")
-            return []
-        if isinstance(found, Quarantine):
-            self.vacate(shard, [entity.id])
-            shard.quarantine[entity.id] = found
-            return []
-        self.tracks.write(entity.slot, found.track)
-        return [Kept(entity, found.state, found.behind)]
+    # -- checkpoints -------------------------------------------------------------------------------------------------
 
     def dump(self, shard: Shard, entities: Sequence[Entity], next_offset: int, *, last: bool) -> Dumped:
         """What to write of these entities, but for those that have lost their slots: patches, or whole records of those
@@ -311,7 +274,7 @@ class Residents:
         Raises ValueError if one includes input at or above `next_offset`.
         """
         entities = [entity for entity in entities if shard.entities.get(entity.id) == entity.slot]
-        slots = _slots_of(entities)
+        slots = slots_of(entities)
         behind = self.tracks.behind(slots)
         stale = behind > record.STALE
         furthest = self.tracks.next_offsets(slots)
@@ -327,74 +290,6 @@ class Residents:
         self.tracks.writing(slots)
         self._dirty[slots] = False
         return Dumped(shard, entities, slots, np.where(stale, 0, behind), given_up, items)
-
-    def _seated(self, shard: Shard, entity_ids: Sequence[str]) -> list[Entity]:
-        """These entities in slots of their own, without a track."""
-        slots = self._predictor.acquire(len(entity_ids))
-        self.tracks.reserve(self._predictor.capacity)
-        self.tracks.clear(slots)
-        if len(slots) and (missing := int(slots.max()) + 1 - len(self._owner)) > 0:
-            extra = max(missing, len(self._owner))
-            for name in COLUMNS:
-                column = getattr(self, name)
-                setattr(self, name, np.concatenate([column, np.zeros(extra, column.dtype)]))
-        self._owner[slots], self._dirty[slots], self.cache[slots] = shard.number, False, NONE
-        entities = list(map(Entity, entity_ids, slots.tolist()))
-        shard.entities.update(entities)
-        return entities
-
-    def _refuse(self, shard: Shard, entity_id: str, why: str) -> None:
-        shard.counts.damaged += 1
-        log.warning("stored record of %r in %s refused (%s): the entity starts anew", entity_id, shard.partition, why)
-
-    def _load(self, shard: Shard, states: Sequence[Kept]) -> None:
-        if not states:
-            return
-        slots = _slots_of(kept.entity for kept in states)
-        self.cache[slots] = HIT
-        try:
-            self._predictor.loads(slots, [kept.state for kept in states])
-        except StateError:  # all or nothing: so find out which
-            refused = self._refused(shard, states)
-        else:
-            refused = []
-        spoilt = set(refused)
-        refused += self._caught_up(shard, [kept for kept in states if kept.entity not in spoilt])
-        if refused:
-            rows = _slots_of(refused)
-            self.cache[rows] = REBUILT
-            tracks = [self.tracks.read(slot) for slot in rows.tolist()]
-            self._predictor.rebuild(rows, [windows(track.window) for track in tracks if track is not None])
-
-    def _caught_up(self, shard: Shard, states: Sequence[Kept]) -> list[Entity]:
-        """Fold in what each state lacks of its window; those that do not stand where their record says."""
-        slots, behind = _slots_of(kept.entity for kept in states), np.array([kept.behind for kept in states], int)
-        stand = self.tracks.sizes(slots) > behind
-        stand &= self._predictor.last(slots)["ts_ms"] == self.tracks.ago(slots, behind)["ts_ms"]
-        self.tracks.set_behind(slots[stand], behind[stand])
-        late = stand & (behind > 0)
-        self._predictor.catch_up(slots[late], self.tracks.newest(slots[late], behind[late]), behind[late])
-        odd = [states[row].entity for row in np.flatnonzero(~stand).tolist()]
-        for entity in odd:
-            self._say_rebuilt(shard, entity, "it does not stand in its window")
-        return odd
-
-    def _refused(self, shard: Shard, states: Sequence[Kept]) -> list[Entity]:
-        """Load one by one; those whose state the model refuses."""
-        reason, refused = "", []
-        for kept in states:
-            try:
-                self._predictor.loads(np.array([kept.entity.slot]), [kept.state])
-            except StateError as error:
-                refused.append(kept.entity)
-                # New weights refuse every state, for one reason: one line says it.
-                self._say_rebuilt(shard, kept.entity, "" if str(error) == reason else (reason := str(error)))
-        return refused
-
-    def _say_rebuilt(self, shard: Shard, entity: Entity, why: str) -> None:
-        shard.counts.rebuilt += 1
-        if why:
-            log.warning("state of %r in %s refused (%s): rebuilding", entity.id, shard.partition, why)
 
 
 def _ahead(shard: Shard, entity_id: str, includes: int, next_offset: int) -> ValueError:
@@ -421,5 +316,5 @@ def windows(window: bytes) -> NDArray[Any]:
     return np.frombuffer(window, FIX)
 
 
-def _slots_of(entities: Iterable[Entity]) -> Slots:
+def slots_of(entities: Iterable[Entity]) -> Slots:
     return np.fromiter((entity.slot for entity in entities), np.int64)

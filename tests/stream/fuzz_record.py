@@ -21,7 +21,7 @@ T0 = 1_700_000_000_000
 WATCHED = {
     "stream.record": "loads fronts odd_of _possible _track",
     "stream.quarantine": "loads _texts",
-    "stream.residents": "Residents.admit Residents._taken_singly Residents._load Residents._caught_up",
+    "stream.admission": "Admission.admit Admission._taken_singly Admission._load Admission._caught_up",
     "stream.track": "observe _closed_gap _aged _described _gap _restarted _jumped _out_of_order",
     "model.codec": "loads whole _sane _finite",
     "model.motion": "possible",
