@@ -1,5 +1,5 @@
-"""The entities that this process holds, by partition. Knows tracks and slots, and what a checkpoint writes of them; reads
-no stored record (`stream.admission` does) and forecasts nothing.
+"""The entities that this process holds, by partition. Knows tracks, slots and what a checkpoint writes of them;
+forecasts nothing, and reads no stored record: `stream.admission` does.
 
 A slot belongs to one entity from `seated` to its release. Dropping and evicting only queue a slot for release, because
 they happen while the compute thread may be using the predictor; `sweep`, called on that thread, gives them back.
