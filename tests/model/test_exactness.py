@@ -113,22 +113,24 @@ def test_rebuilding_ragged_windows_equals_folding_them(any_predictor: Predictor,
     )
 
 
-def test_catching_up_is_folding_one_after_the_other(any_predictor: Predictor, tracks: Tracks) -> None:
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_catching_up_is_folding_one_after_the_other(any_predictor: Predictor, tracks: Tracks, precision: str) -> None:
     """To the bit, states and all: of empty slots, over ring wraps, by one fix and by more than a ring holds."""
+    made = Predictor(any_predictor._net, name="one", capacity=16, precision=precision)
     counts = np.array([1, 2, 7, 63, 70, 1, 3])
     begun = np.array([0, 0, 60, 10, 130, 64, 200])
     fixes = tracks(len(counts), 210, seed=23)
-    at_once, singly = any_predictor.acquire(len(counts)), any_predictor.acquire(len(counts))
+    at_once, singly = made.acquire(len(counts)), made.acquire(len(counts))
     for t in range(begun.max()):
         going = np.flatnonzero(begun > t)
         for slots in (at_once, singly):
-            any_predictor.advance(slots[going], fixes[going, t])
+            made.advance(slots[going], fixes[going, t])
     tails = [fixes[row, begun[row] :][: counts[row]] for row in range(len(counts))]
-    any_predictor.catch_up(at_once, np.concatenate(tails), counts)
+    made.catch_up(at_once, np.concatenate(tails), counts)
     for t in range(counts.max()):
         going = np.flatnonzero(counts > t)
-        any_predictor.advance(singly[going], np.array([tails[row][t] for row in going], FIX))
-    assert any_predictor.dumps(at_once) == any_predictor.dumps(singly)
+        made.advance(singly[going], np.array([tails[row][t] for row in going], FIX))
+    assert made.dumps(at_once) == made.dumps(singly)
 
 
 def test_a_rebuild_forgets_what_the_slot_held(predictor: Predictor, tracks: Tracks) -> None:

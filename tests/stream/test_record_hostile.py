@@ -83,6 +83,7 @@ def test_a_forged_record_without_a_lie_is_as_good_as_ours() -> None:
         {"next_offset": 2**63 - 1},
         {"accepted": -(2**63)},
         {"accepted": 2**63 - 1},
+        {"accepted": 2**31 + 1},
         {"late": -1},
         {"duplicates": -1},
         {"rejected": -1},
