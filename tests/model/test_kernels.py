@@ -163,9 +163,9 @@ def test_a_state_in_memory_is_at_most_eight_kibibytes() -> None:
 
 @pytest.mark.parametrize("weights", ["small", "small-research"])
 def test_rounding_moves_a_forecast_by_less_than_two_percent_of_its_way(tracks: Tracks, weights: str) -> None:
-    """Against float32, rings and layers. Measured at 60, 300, 900 s, `small`: 2.7, 12, 26 m of 344, 1,261, 2,084 m;
-    worst 9, 34, 70 m. `small-research`: 1.8, 8.4, 21 m of 359, 1,393, 2,693 m; worst 9, 45, 69 m. It moves to either
-    side: on real tracks the mean error of forecasts is the same within 0.05 %."""
+    """Against float32, rings and layers. Measured at 60, 300, 900 s, `small`: 1.8, 7.3, 14 m of 299, 893, 1,142 m;
+    worst 10, 42, 50 m. `small-research`: 1.8, 8.5, 21 m of 359, 1,393, 2,693 m; worst 10, 52, 69 m. It moves to either
+    side: on real tracks the mean error of forecasts is the same within 0.07 %."""
     fixes = tracks(64, 150, seed=5)
     said = []
     for kind in ("int8", "float32"):
