@@ -132,6 +132,7 @@ def scale(
     pings: Annotated[int, typer.Option("--pings", min=100, help="per drain at least")] = 200_000,
     workers_entities: Annotated[int, typer.Option("--workers-entities", min=1, max=1_000_000)] = 4_000,
     partitions: Partitions = 8,
+    runs: Runs = 5,
     weights: Weights = Settings.weights,
     data: Data = None,
     timeout_s: Timeout = 900.0,
@@ -148,7 +149,7 @@ def scale(
     def work(servers: Servers, show: Show) -> Report:
         from stream.bench.scale import Options, run
 
-        how = {"workers": shared, "pings": pings, "workers_entities": workers_entities}
+        how = {"workers": shared, "pings": pings, "workers_entities": workers_entities, "runs": runs}
         more: dict[str, Any] = {**how, "partitions": partitions, "timeout_s": timeout_s, "data": data}
         return run(Options(weights=weights, entities=counts, **more), servers, show)
 

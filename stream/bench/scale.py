@@ -1,14 +1,15 @@
 """`pathcast bench scale`: what more entities and more workers cost.
 
 Entities: one worker drains the same number of pings of 1,000, 10,000 or 100,000 entities. Memory is what the worker
-grew by since it was ready; Redis counts what it was sent. Workers: 1, 2 or 4 of one group share 8 partitions.
+grew by since it was ready; Redis counts what it was sent. Workers: 1, 2 or 4 of one group share 8 partitions. All of
+them in turn, several times; medians.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from stream.bench import launch, stores, topics
 from stream.bench.drain import rate_of, too_short, watch
 from stream.bench.report import Report, Table
 from stream.bench.servers import Servers
-from stream.bench.stats import Rate
+from stream.bench.stats import Rate, middle, plus_minus
 from stream.bench.workload import Workload
 from stream.wire import Topics
 
@@ -39,6 +40,7 @@ class Options:
     pings: int = 200_000  # per drain at least, and LEAST_ROUNDS of each entity
     workers_entities: int = 4_000  # in the runs with several workers
     partitions: int = 8
+    runs: int = 5
     timeout_s: float = 900.0
     data: Path | None = None
 
@@ -56,18 +58,31 @@ class Cost(NamedTuple):
     redis_kept_bytes: int
     pings: int
 
-    def row(self) -> tuple[float | int, ...]:
-        kib = 1024 * self.entities
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """CPU µs per ping, bytes of the worker per entity, sent per ping and kept per entity."""
         sent = self.redis_sent_bytes / self.pings
-        used = (self.rate.cpu_us_per_ping, self.rate.per_cpu_s)
-        return (self.entities, *used, self.rss_bytes / kib, sent, self.redis_kept_bytes / kib)
+        return self.rate.cpu_us_per_ping, self.rss_bytes / self.entities, sent, self.redis_kept_bytes / self.entities
+
+
+def row_of(runs: Sequence[Cost]) -> tuple[float | int | str, ...]:
+    """Medians of some drains of as many entities."""
+    cpu_us, rss, sent, kept = (middle(column) for column in zip(*(cost.numbers for cost in runs), strict=True))
+    wide = plus_minus([cost.rate.cpu_us_per_ping for cost in runs])
+    return runs[0].entities, cpu_us, wide, 1e6 / cpu_us, rss / 1024, sent, kept / 1024
 
 
 def run(options: Options, servers: Servers, show: Show) -> Report:
     """Raises launch.Failed or ConnectionError when something of it stops."""
-    costs = [_entities(options, servers, count, show) for count in options.entities]
-    shared = [(count, _workers(options, servers, count, show)) for count in options.workers]
-    return _report(options, servers, costs, shared)
+    costs: dict[int, list[Cost]] = {count: [] for count in options.entities}
+    shared: dict[int, list[Rate]] = {count: [] for count in options.workers}
+    for number in range(1, options.runs + 1):
+        tell = _told(show, f"run {number} of {options.runs}")
+        for count, drains in costs.items():
+            drains.append(_entities(options, servers, count, tell))
+        for count, rates in shared.items():
+            rates.append(_workers(options, servers, count, tell))
+    return _report(options, servers, list(costs.values()), shared)
 
 
 def _entities(options: Options, servers: Servers, entities: int, show: Show) -> Cost:
@@ -134,45 +149,69 @@ def held_by(log: str) -> list[int]:
     return [int(number) for number in told[-1].split(",")] if told else []
 
 
-def bytes_per_further_entity(fewer: Cost, more: Cost) -> float:
-    """What does not depend on the entities, as a batch's answers, cancels out."""
-    return (more.rss_bytes - fewer.rss_bytes) / (more.entities - fewer.entities)
+def bytes_per_further_entity(fewer: Sequence[Cost], more: Sequence[Cost]) -> float:
+    """From medians. What does not depend on the entities, as a batch's answers, cancels out."""
+    few, many = (middle([cost.rss_bytes for cost in runs]) for runs in (fewer, more))
+    return (many - few) / (more[0].entities - fewer[0].entities)
+
+
+def _told(show: Show, begin: str) -> Show:
+    return lambda text: show(f"{begin}: {text}")
 
 
 def _teller(show: Show, what: str, total: int) -> Callable[[int], None]:
     return lambda done: show(f"{what}: {done:,} of {total:,} pings")
 
 
-def _report(options: Options, servers: Servers, costs: Sequence[Cost], shared: Sequence[tuple[int, Rate]]) -> Report:
+def _report(
+    options: Options, servers: Servers, costs: Sequence[Sequence[Cost]], shared: Mapping[int, Sequence[Rate]]
+) -> Report:
     tables = []
     numbers: dict[str, Any] = {"options": {**asdict(options), "data": str(options.data or "")}}
     if costs:
         columns = (
             "entities",
             "CPU µs per ping",
+            "±",
             "pings/s of CPU",
             "worker memory, KiB per entity",
             "sent to Redis, bytes per ping",
             "kept in Redis, KiB per entity",
         )
-        tables.append(Table("one worker, more entities", columns, [cost.row() for cost in costs]))
-        numbers["entities"] = [{**cost._asdict(), "rate": cost.rate._asdict()} for cost in costs]
-        numbers["cpu_per_ping_growth"] = costs[-1].rate.cpu_us_per_ping / costs[0].rate.cpu_us_per_ping
+        rows = [row_of(runs) for runs in costs]
+        tables.append(Table("one worker, more entities", columns, rows))
+        numbers["entities"] = [{**cost._asdict(), "rate": cost.rate._asdict()} for runs in costs for cost in runs]
+        numbers["cpu_per_ping_growth"] = _cpu_us([cost.rate for cost in costs[-1]]) / _cpu_us(
+            [cost.rate for cost in costs[0]]
+        )
     if shared:
-        alone = shared[0][1].per_wall_s
-        rows = [(count, r.per_wall_s, r.per_wall_s / alone, r.cpu_us_per_ping) for count, r in shared]
-        shares = ("workers", "pings/s of wall", "of the first row", "CPU µs per ping")
+        wall = {count: middle([rate.per_wall_s for rate in rates]) for count, rates in shared.items()}
+        alone = wall[options.workers[0]]
+        lines = [
+            (count, wall[count], plus_minus([rate.per_wall_s for rate in rates]), wall[count] / alone, _cpu_us(rates))
+            for count, rates in shared.items()
+        ]
+        shares = ("workers", "pings/s of wall", "±", "of the first row", "CPU µs per ping")
         title = f"more workers, {options.partitions} partitions, {options.workers_entities:,} entities"
-        tables.append(Table(title, shares, rows))
-        numbers["workers"] = [{"workers": count, **rate._asdict()} for count, rate in shared]
-    notes = [f"at least {options.pings:,} pings per drain, {LEAST_ROUNDS} of each entity; weights {options.weights}"]
+        tables.append(Table(title, shares, lines))
+        numbers["workers"] = [{"workers": count, **rate._asdict()} for count, rates in shared.items() for rate in rates]
+    notes = [
+        f"at least {options.pings:,} pings per drain, {LEAST_ROUNDS} of each entity; weights {options.weights}",
+        f"medians of {options.runs} runs, all rows in turn",
+    ]
     if len(costs) > 1:
         state = Predictor.load(options.weights, capacity=1, threads=1).slot_bytes
         further = bytes_per_further_entity(costs[-2], costs[-1])
         numbers["bytes_per_further_entity"], numbers["state_bytes"] = further, state
         notes.append(
-            f"from {costs[-2].entities:,} entities to {costs[-1].entities:,} a further one takes {further:,.0f} bytes: "
-            f"{state:,} of model state, and {further - state:,.0f} of window, name and bookkeeping"
+            f"from {costs[-2][0].entities:,} entities to {costs[-1][0].entities:,} a further one takes {further:,.0f} "
+            f"bytes: {state:,} of model state, and {further - state:,.0f} of window, name and bookkeeping"
         )
-    notes += too_short([cost.rate for cost in costs] + [rate for _, rate in shared])
+    notes += too_short(
+        [cost.rate for runs in costs for cost in runs] + [rate for rates in shared.values() for rate in rates]
+    )
     return Report("scale", tables, numbers, notes, servers.what)
+
+
+def _cpu_us(rates: Sequence[Rate]) -> float:
+    return middle([rate.cpu_us_per_ping for rate in rates])

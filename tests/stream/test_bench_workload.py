@@ -117,5 +117,10 @@ def test_rounds_are_lazy() -> None:
 
 def test_what_a_further_entity_takes_is_without_what_they_all_share() -> None:
     rate = Rate(1, 1.0, 1.0)
-    costs = [scale.Cost(count, rate, 50_000_000 + 12_000 * count, 0, 0, 1) for count in (1_000, 10_000)]
-    assert scale.bytes_per_further_entity(*costs) == 12_000.0
+    few, many = (
+        [scale.Cost(count, rate, 50_000_000 + 12_000 * count + off, 0, 0, 1) for off in (0, -7_000_000, 40_000_000)]
+        for count in (1_000, 10_000)
+    )
+    assert scale.bytes_per_further_entity(few, many) == 12_000.0
+    many[0] = many[0]._replace(rss_bytes=0)  # one odd run of three moves the median to its neighbour, and no further
+    assert scale.row_of(many)[4] * 1024 == (50_000_000 + 12_000 * 10_000 - 7_000_000) / 10_000
