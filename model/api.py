@@ -300,19 +300,25 @@ class Predictor:
         pool.check(slots)
         if len(blobs) != len(slots):
             raise ValueError(f"{len(blobs)} states for {len(slots)} slots")
+        rows: dict[int, list[int]] = {}  # by size: states of one size are read together
+        for row, blob in enumerate(blobs):
+            rows.setdefault(len(blob), []).append(row)
+        parts = [(slots[some], self._sound([blobs[row] for row in some])) for some in rows.values()]
+        for some, state in parts:
+            pool.rings.load(some, state.rings)
+            pool.put(some, state.hidden, state.kin, state.last, state.age)
+
+    def _sound(self, blobs: Sequence[bytes]) -> State:
+        """Of one size, sound and possible, all in one. Raises StateCorrupt or StateMismatch."""
         how = self.config, self.fingerprint, self.precision
-        if (full := codec.whole(blobs, *how)) is not None and motion.possible(full.kin, self.config):
-            pool.rings.load(slots, full.rings)
-            pool.put(slots, full.hidden, full.kin, full.last, full.age)
-            return
-        states = [codec.loads(blob, *how) for blob in blobs]
-        if not all(motion.possible(state.kin, self.config) for state in states):
+        states = codec.whole(blobs, *how)
+        if states is None:
+            for blob in blobs:
+                codec.loads(blob, *how)  # raises of one of them
+            raise AssertionError("states that are sound one by one, and not together")
+        if not motion.possible(states.kin, self.config):
             raise StateCorrupt("a state whose filter no motion leaves like that: who wrote it?")
-        pool.rings.clear(slots)
-        for slot, state in zip(slots, states, strict=True):
-            pool.rings.loads(int(slot), state.rings)
-            pool.hidden[slot], pool.kin[slot] = state.hidden, state.kin
-            pool.last[slot], pool.age[slot] = state.last, state.age
+        return states
 
     def _fold_several(self, slots: Slots, fixes: NDArray[Any], counts: NDArray[np.int64]) -> None:
         """As rows of one step, a slot's in order: a ring has taken a ping in before the next one asks it."""

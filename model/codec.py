@@ -117,19 +117,23 @@ def loads(blob: bytes, config: ModelConfig, fingerprint: bytes, precision: str) 
 
 
 def whole(blobs: Sequence[bytes], config: ModelConfig, fingerprint: bytes, precision: str) -> State | None:
-    """Many states at once, arrays with an axis [N] in front, `age` [N]: if all of them are sound and their rings full.
-    None otherwise; then `loads` says what each one is."""
-    layout, n = _layout(config, config.window, precision), len(blobs)
-    size_ = size(config, config.window, precision)
-    if not n or any(len(blob) != size_ for blob in blobs):
+    """Many states at once, arrays with an axis [N] in front, `age` [N]: if all of them are sound, and of one size. None
+    otherwise; then `loads` says what each one is."""
+    n = len(blobs)
+    if not n or len(blobs[0]) < _HEAD.size:
+        return None
+    version, filled = VERSIONS[precision], _HEAD.unpack_from(blobs[0])[2]
+    if not 1 <= filled <= config.window:
+        return None
+    layout, size_ = _layout(config, filled, precision), size(config, filled, precision)
+    if any(len(blob) != size_ for blob in blobs):
         return None
     table = np.frombuffer(b"".join(blobs), np.uint8).reshape(n, size_)
-    version, filled = VERSIONS[precision], config.window
     ages = []
     for blob in blobs:
         *head, age = _HEAD.unpack_from(blob)
         (crc,) = _CRC.unpack_from(blob, size_ - _CRC.size)
-        known = head == [MAGIC, version, filled, fingerprint] and age >= filled
+        known = head == [MAGIC, version, filled, fingerprint] and filled == min(age, config.window)
         if not known or crc32(memoryview(blob)[: -_CRC.size]) != crc:
             return None
         ages.append(age)

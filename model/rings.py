@@ -78,23 +78,20 @@ class Rings:
         values, scale = (a[:, slots].swapaxes(0, 1) for a in (self.values, self.scale))
         return [Filled(keys[i, :, :n], self._first(values[i], int(n)), scale[i, ..., :n]) for i, n in enumerate(filled)]
 
-    def loads(self, slot: int, filled: Filled) -> None:
-        """Overwrite the first places of one slot's rings, which are clear."""
-        n = filled.keys.shape[1]
-        self.keys[:, slot, :, :n] = filled.keys.swapaxes(1, 2)
-        self.scale[:, slot, :, :n] = filled.scale
-        if not self.rounded:
-            self.values[:, slot, :n] = filled.values
-        elif quarter(n) == self.values.shape[3]:
-            self.values[:, slot] = filled.values
-        else:
-            kernels.repack(filled.values, n, self.values[:, slot])
-
     def load(self, slots: Slots, filled: Filled) -> None:
-        """Overwrite the rings of slots [N] with full ones [N, ...]."""
-        self.keys[:, slots] = filled.keys.transpose(1, 0, 3, 2)
-        self.values[:, slots] = filled.values.swapaxes(0, 1)
-        self.scale[:, slots] = filled.scale.swapaxes(0, 1)
+        """Overwrite the rings of slots [N] with others [N, ...], of which as many places are filled as those have."""
+        n, (_, _, _, w) = filled.keys.shape[2], self.keys.shape
+        if n < w:
+            self.clear(slots)
+        self.keys[:, slots, :, :n] = filled.keys.transpose(1, 0, 3, 2)
+        self.scale[:, slots, :, :n] = filled.scale.swapaxes(0, 1)
+        if not self.rounded:
+            self.values[:, slots, :n] = filled.values.swapaxes(0, 1)
+        elif quarter(n) == quarter(w):
+            self.values[:, slots] = filled.values.swapaxes(0, 1)
+        else:
+            for slot, values in zip(slots.tolist(), filled.values, strict=True):
+                kernels.repack(values, n, self.values[:, slot])
 
     def _first(self, values: NDArray[Any], n: int) -> NDArray[Any]:
         """The first n places of one slot's values."""

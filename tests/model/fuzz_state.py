@@ -42,6 +42,7 @@ def checker() -> fuzzing.Check:
                     assert codec.whole([blob], *how) is None
                     continue
                 assert codec.dumps(state, predictor.fingerprint) == blob
+                assert codec.whole([blob], *how) is not None
                 try_on(predictor, blob)
 
     def try_on(predictor: Predictor, blob: bytes) -> None:

@@ -139,24 +139,26 @@ def test_a_huge_blob_is_refused_before_it_is_read() -> None:
         codec.loads(b"PCST" + bytes(17 * 1024 * 1024), CONFIG, FINGERPRINT, "float32")
 
 
-def full_states(precision: str, count: int = 3) -> list[State]:
-    """States whose rings are full, each with numbers of its own."""
+def states_of(precision: str, filled: int = CONFIG.window, count: int = 3) -> list[State]:
+    """States with so many places filled, each with numbers of its own."""
     random = np.random.default_rng(7)
     found = []
     for n in range(count):
         arrays: list[Any] = []
-        for dtype, shape in codec._layout(CONFIG, CONFIG.window, precision)[1:]:
+        for dtype, shape in codec._layout(CONFIG, filled, precision)[1:]:
             numbers = random.standard_normal(shape) if np.dtype(dtype).kind == "f" else random.integers(0, 100, shape)
             arrays.append(numbers.astype(dtype))
         kin, hidden, *rings = arrays
         last = np.array((1_480_000_000_123 + n, 302_700_001, -977_400_002, 1234, ABSENT), dtype=FIX)
-        found.append(State(20 + n, last, kin, hidden, Filled(*rings)))
+        age = filled if filled < CONFIG.window else 20 + n
+        found.append(State(age, last, kin, hidden, Filled(*rings)))
     return found
 
 
+@pytest.mark.parametrize("filled", [1, 3, CONFIG.window - 1, CONFIG.window])
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_full_states_are_read_together_as_one_by_one(precision: str) -> None:
-    blobs = [codec.dumps(state, FINGERPRINT) for state in full_states(precision)]
+def test_states_of_one_size_are_read_together_as_one_by_one(precision: str, filled: int) -> None:
+    blobs = [codec.dumps(state, FINGERPRINT) for state in states_of(precision, filled)]
     together = codec.whole(blobs, CONFIG, FINGERPRINT, precision)
     assert together is not None
     for n, blob in enumerate(blobs):
@@ -166,18 +168,19 @@ def test_full_states_are_read_together_as_one_by_one(precision: str) -> None:
 
 
 def test_what_is_odd_in_any_way_is_left_to_be_read_one_by_one() -> None:
-    blobs = [codec.dumps(state, FINGERPRINT) for state in full_states("int8")]
+    blobs = [codec.dumps(state, FINGERPRINT) for state in states_of("int8")]
     for bit in range(0, 8 * len(blobs[1]), 3):
         flipped = bytearray(blobs[1])
         flipped[bit // 8] ^= 1 << bit % 8
         assert codec.whole([blobs[0], bytes(flipped), blobs[2]], CONFIG, FINGERPRINT, "int8") is None
-    of_another = codec.dumps(full_states("int8")[0], bytes(8))
+    of_another = codec.dumps(states_of("int8")[0], bytes(8))
     for odd in (
         of_another,
         blobs[0][:-1],
         GOLDEN_INT8.read_bytes(),
         b"",
         resealed(blobs[0][:4] + b"\x04\0" + blobs[0][6:-4]),
+        codec.dumps(states_of("int8", 3)[0], FINGERPRINT),
     ):
         assert codec.whole([blobs[0], odd], CONFIG, FINGERPRINT, "int8") is None
     assert codec.whole(blobs, CONFIG, FINGERPRINT, "float32") is None

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from model import dense, fused, kernels, layers, network, replies, rings
-from model.api import Predictor
+from model.api import Predictor, StateCorrupt
 from model.bfloat import widened
 from model.config import SMALL, ModelConfig
 from model.geo import haversine_m
@@ -197,6 +197,27 @@ def test_int8_states_survive_their_bytes_bit_for_bit(tracks: Tracks) -> None:
             predictor.advance(loaded, fixes[:, t])
         assert predictor.dumps(loaded) == predictor.dumps(went_on)
     assert len(blobs[0]) == 8_128
+
+
+@pytest.mark.parametrize("precision", ["int8", "float32"])
+def test_states_of_any_ages_are_loaded_together_or_not_at_all(tracks: Tracks, precision: str) -> None:
+    """A takeover finds old entities and young ones: in slots that held someone else, full rings and others."""
+    predictor = Predictor.load("small", capacity=32, precision=precision)
+    ages = np.array([140, 1, 64, 30, 5, 63, 30, 61, 140, 57])
+    known, loaded = predictor.acquire(len(ages)), predictor.acquire(len(ages))
+    predictor.rebuild(known, [row[:age] for row, age in zip(tracks(len(ages), 140, seed=9), ages, strict=True)])
+    predictor.rebuild(loaded, list(tracks(len(ages), 100, seed=10)))
+    blobs, before = predictor.dumps(known), predictor.dumps(loaded)
+    with pytest.raises(StateCorrupt):
+        predictor.loads(loaded, [*blobs[:-1], blobs[-1][:-1] + bytes([blobs[-1][-1] ^ 1])])
+    assert predictor.dumps(loaded) == before
+    predictor.loads(loaded, blobs)
+    assert predictor.dumps(loaded) == blobs
+    for t in range(70):
+        fixes = tracks(len(ages), 300, seed=11)[:, 200 + t]
+        predictor.advance(known, fixes)
+        predictor.advance(loaded, fixes)
+    assert predictor.dumps(loaded) == predictor.dumps(known)
 
 
 def test_one_precision_refuses_states_of_the_other(tracks: Tracks) -> None:
