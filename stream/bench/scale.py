@@ -45,7 +45,9 @@ class Options:
     data: Path | None = None
 
     def rounds(self, entities: int) -> int:
-        return max(LEAST_ROUNDS, math.ceil(self.pings / entities))
+        """As many pings in all as of the most entities: what a worker's memory grows by with every batch is then the
+        same."""
+        return math.ceil(max(self.pings, LEAST_ROUNDS * max(self.entities)) / entities)
 
 
 class Cost(NamedTuple):
@@ -119,7 +121,7 @@ def saved(servers: Servers, group: str, names: Topics, options: Options) -> int:
 
 def _workers(options: Options, servers: Servers, count: int, show: Show) -> Rate:
     """`count` workers share the partitions out, then the topic is filled; counted from when it is full."""
-    rounds = options.rounds(options.workers_entities)
+    rounds = max(LEAST_ROUNDS, math.ceil(options.pings / options.workers_entities))
     total = options.workers_entities * rounds
     pings = list(Workload(options.workers_entities, options.data).rounds(rounds))
     with topics.fresh(servers.bootstrap, options.partitions) as names, ExitStack() as stack:
@@ -196,7 +198,8 @@ def _report(
         tables.append(Table(title, shares, lines))
         numbers["workers"] = [{"workers": count, **rate._asdict()} for count, rates in shared.items() for rate in rates]
     notes = [
-        f"at least {options.pings:,} pings per drain, {LEAST_ROUNDS} of each entity; weights {options.weights}",
+        f"{max(options.pings, LEAST_ROUNDS * max(options.entities)):,} pings per drain of more entities, "
+        f"{options.pings:,} of more workers; weights {options.weights}",
         f"medians of {options.runs} runs, all rows in turn",
     ]
     if len(costs) > 1:
