@@ -23,14 +23,13 @@ from model import dense, fused, places, tiles
 from model.bfloat import BF16, F32, narrowed, widened
 from model.network import Network
 from model.rings import Rows
-from model.transformer import Block
+from model.transformer import Block, Indices
 
 # The rows of torch's products that are left over from fours take another way through the library and differ in the last
 # bit; then so would what int8 rounds, and, by the interval's last layer, a last digit of what is published. In whole
 # fours a row's numbers are the same whatever else is in the batch, so that replays are, too.
 ROWS: Final = 4
 
-Indices = NDArray[np.int64]
 Hidden = NDArray[Any]  # vectors [N, C]: float32, or bfloat16 as uint16 (model.bfloat), which is what a state keeps
 
 

@@ -23,13 +23,13 @@ from model.config import ModelConfig
 from model.places import Found, Places
 from model.positions import Positions, rotate
 
-Rows = NDArray[np.int64]  # indices of some
+Indices = NDArray[np.int64]  # of some rows
 
 
 class Rings(Protocol):
     """Where `step` keeps keys and values: one ring of W per row and block."""
 
-    def attend(self, block: int, qkv: Tensor, cos_sin: Tensor | None, asked: Rows | None = None) -> Tensor:
+    def attend(self, block: int, qkv: Tensor, cos_sin: Tensor | None, asked: Indices | None = None) -> Tensor:
         """Append each row's newest key and value, then answer its queries: qkv [N, C + 2E], E = G·D, to [N, C]. Of
         rows that are not `asked` (None: all are) the answers are anything.
 
@@ -140,7 +140,7 @@ class Trunk(nn.Module):
         rings: Rings,
         found: Found | None = None,
         time_ms: Tensor | None = None,
-        asked: Rows | None = None,
+        asked: Indices | None = None,
     ) -> Tensor:
         """Hidden vectors [N, C] of one new ping per row; age_N counts the pings that a row has folded before. If only
         some rows are `asked` for, [len(asked), C]: what the others leave behind is their keys and values.
