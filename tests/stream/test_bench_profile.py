@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from typing import Final
+
 import pytest
 
 from stream.bench.profile import OTHER, STAGES, WAITING, loads, shares, stage_of
@@ -11,6 +15,13 @@ COMPUTE = "thread (0x7F02): compute_0"
 CONSUMER = "thread (0x7F03): Thread-1"
 LOOP = "BaseEventLoop._run_once (asyncio/base_events.py)"
 FOLD = "Engine._fold (stream/engine.py)"
+
+# What the worker imports and no ping goes through: its start and end, and what is asked of it from outside.
+ASIDE: Final = {
+    *("app", "claim", "cli_connect", "cli_worker", "connect", "crew", "door", "health"),
+    *("killpoints", "metrics", "quarantine", "redis_client", "seams", "settings", "takeover", "warmup"),
+    *("watch", "web"),
+}
 
 
 @pytest.mark.parametrize(
@@ -36,6 +47,17 @@ FOLD = "Engine._fold (stream/engine.py)"
 )
 def test_the_innermost_frame_that_a_rule_knows_decides(frames: tuple[str, ...], stage: str) -> None:
     assert stage_of(frames) == stage
+
+
+def test_every_module_that_a_ping_goes_through_has_a_stage() -> None:
+    """A new one, or one that was split off, would count as the event loop's."""
+    seen = "import sys, stream.app, stream.cli_worker; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", seen], capture_output=True, text=True, check=True).stdout.split()
+    parts = {name.split(".")[1] for name in loaded if name.startswith("stream.")}
+    assert {"engine", "finishing", "redis_store"} <= parts
+    assert parts >= ASIDE, "and of these none that is no more"
+    without = {part for part in parts - ASIDE if stage_of((MAIN, f"f (stream/{part}.py)")) == OTHER}
+    assert without == set()
 
 
 def test_samples_divide_what_each_thread_really_used() -> None:
