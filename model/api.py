@@ -47,9 +47,9 @@ __all__ = [
     "compiled",
 ]
 
-# Fixes after which the filter and the running means have forgotten how they began, to 1e-6. Three fewer would save 60
-# bytes of every entity, and move a covariance by 0.4 % (tests/train/test_judge.py): more than a rebuilt state may.
-KALMAN_WARMUP: Final = 64
+# Fixes after which the filter and the running means have forgotten how they began: to a rounding of float32 where pings
+# are a second or more apart, to 1e-5 of a covariance at five a second. Each is 20 bytes of every entity.
+KALMAN_WARMUP: Final = 60
 REBUILD_PINGS: Final = 4096  # per step, so that a mass rebuild needs some 10 MB beside the states
 
 

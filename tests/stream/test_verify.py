@@ -285,8 +285,9 @@ async def test_a_rebuilt_state_may_move_numbers_but_only_within_the_tolerance(ri
     report = await verdict(rig, store=rig.store)
     assert report.ok, report.examples
     assert (report.total.states, report.total.states_close) == (1, 1)
-    no_distance = Tolerance(0.0, 0.0, 0.0, 0.0)
-    assert wrong(await verdict(rig, store=rig.store, tolerance=no_distance)) == {"states_different": 1}
+    no_distance = wrong(await verdict(rig, store=rig.store, tolerance=Tolerance(0.0, 0.0, 0.0, 0.0)))
+    assert no_distance.pop("states_different") == 1
+    assert no_distance.keys() <= {"different"}  # a published digit may have moved, or rounding hides it
     for place, metres, found in (
         (longer - 1, 0.011, {"different": 1}),  # before the damage
         (longer, 0.011, {}),
