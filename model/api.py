@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from model import baselines, checkpoint, codec, fills, fused, gaps, layers, motion, network, queries, replies
-from model.cache import StatePool
+from model.cache import StatePool, exact
 from model.checkpoint import WeightsError
 from model.codec import State, StateCorrupt, StateError, StateMismatch
 from model.config import SMALL, ModelConfig
@@ -76,18 +76,18 @@ class TravelTimes(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """N states as they were when `Predictor.moment` was called, as far as fills depend on them."""
+    """N states as they were at one moment, as far as forecasts and fills depend on them."""
 
     kin: F64
-    hidden: torch.Tensor
+    hidden: NDArray[Any]  # as the pool keeps it
 
     def at(self, rows: Slots) -> Moment:
         """Some of these rows, or some of them again."""
-        return Moment(self.kin[rows], self.hidden[torch.from_numpy(rows)])
+        return Moment(self.kin[rows], self.hidden[rows])
 
     @classmethod
     def joined(cls, moments: Sequence[Moment]) -> Moment:
-        return cls(np.concatenate([one.kin for one in moments]), torch.cat([one.hidden for one in moments]))
+        return cls(np.concatenate([one.kin for one in moments]), np.concatenate([one.hidden for one in moments]))
 
 
 class Predictor:
@@ -196,12 +196,20 @@ class Predictor:
 
         To the bit what `advance` makes of them one after the other, for less: nothing is asked of any but the last.
         """
-        slots = self._pool.check(slots)
-        if counts.shape != slots.shape or not (counts > 0).all():
-            raise ValueError(f"each of {len(slots)} slots needs at least one fix, got counts {counts}")
-        if fixes.dtype != FIX or fixes.shape != (counts.sum(),):
-            raise ValueError(f"fixes must be {counts.sum()} FIX records, got {fixes.dtype} of {fixes.shape}")
-        self._fold_several(slots, fixes, counts)
+        self._fold_several(self._several(slots, fixes, counts), fixes, counts)
+
+    @torch.inference_mode()
+    def answer(
+        self, slots: Slots, fixes: NDArray[Any], counts: NDArray[np.int64], horizons_s: Sequence[float] | F64
+    ) -> tuple[Forecasts, Moment]:
+        """Fold several fixes into each slot's state, as `catch_up` does, and forecast from each of them: M rows, and
+        the states as they were then.
+
+        To the bit what `advance` and `forecast` make of them one after the other. Horizons are H, or M, H.
+        """
+        slots, horizons = self._several(slots, fixes, counts), _horizons(horizons_s, len(fixes))
+        moment = self._fold_several(slots, fixes, counts, each=True)
+        return self._forecasts(moment, np.array(fixes), horizons), moment
 
     @torch.inference_mode()
     def forecast(self, slots: Slots, horizons_s: Sequence[float] | F64) -> Forecasts:
@@ -209,15 +217,12 @@ class Predictor:
 
         Raises ValueError for an empty slot or a horizon not above 0.
         """
-        slots = self._filled(slots)
-        horizons = np.asarray(horizons_s, dtype=np.float64)
-        if horizons.shape[:-1] not in ((), (len(slots),)):
-            raise ValueError(f"horizons must have the shape H or N={len(slots)}, H, got {horizons.shape}")
-        if not bool((horizons > 0).all()) or not bool(np.isfinite(horizons).all()):
-            raise ValueError(f"horizons must be positive seconds, got {horizons_s}")
-        pool = self._pool
-        kin, last, hidden = pool.kin[slots], pool.last[slots], pool.hidden[slots]
-        dt, sound = replies.times(kin, self._layers.interval(hidden), horizons)
+        horizons = _horizons(horizons_s, len(slots))
+        return self._forecasts(self.moment(slots), self._pool.last[slots], horizons)
+
+    def _forecasts(self, moment: Moment, last: NDArray[Any], horizons_s: F64) -> Forecasts:
+        kin, hidden = moment
+        dt, sound = replies.times(kin, self._layers.interval(hidden), horizons_s)
         question = replies.question(kin, dt, last, self.config)
         mean, cov = replies.combined(self._layers.forecast(hidden, question.features), question)
         replies.calibrate(mean, cov, sound, kin, dt, self._net.calibration)
@@ -239,7 +244,7 @@ class Predictor:
     def moment(self, slots: Slots) -> Moment:
         """What `fill_at` needs to know of these slots, as they are now."""
         slots = self._filled(slots)
-        return Moment(self._pool.kin[slots], self._pool.hidden_of(slots))
+        return Moment(self._pool.kin[slots], self._pool.hidden[slots])
 
     @torch.inference_mode()
     def fill_at(self, moment: Moment, asked: Sequence[Gap]) -> list[Fill]:
@@ -252,7 +257,7 @@ class Predictor:
         of, scale = batch.of, motion.speed_scale_mps(moment.kin)
         question = fills.question(batch.ends, batch.fixes_after, scale, of, batch.t_s, self.config)
         start = batch.start_lat[of], batch.start_lon[of]
-        hidden, known = moment.hidden[torch.from_numpy(of)], network.asked(question, torch.float64)
+        hidden, known = exact(moment.hidden)[torch.from_numpy(of)], network.asked(question, torch.float64)
         raw = self._net.fill_numbers(hidden, known, batch.ends.chord_en[of], *start)
         mean, cov = replies.combined(raw.numpy(), question)
         sound = fills.calibrate(mean, cov, batch.ends.gap_s, of, batch.t_s, self._net.calibration)
@@ -322,9 +327,24 @@ class Predictor:
             raise StateCorrupt("a state whose filter no motion leaves like that: who wrote it?")
         return states
 
-    def _fold_several(self, slots: Slots, fixes: NDArray[Any], counts: NDArray[np.int64]) -> None:
-        """As rows of one step, a slot's in order: a ring has taken a ping in before the next one asks it."""
+    def _several(self, slots: Slots, fixes: NDArray[Any], counts: NDArray[np.int64]) -> Slots:
+        """The slots, checked, which are to fold so many of the fixes each."""
+        slots = self._pool.check(slots)
+        if counts.shape != slots.shape or not (counts > 0).all():
+            raise ValueError(f"each of {len(slots)} slots needs at least one fix, got counts {counts}")
+        if fixes.dtype != FIX or fixes.shape != (counts.sum(),):
+            raise ValueError(f"fixes must be {counts.sum()} FIX records, got {fixes.dtype} of {fixes.shape}")
+        return slots
+
+    def _fold_several(
+        self, slots: Slots, fixes: NDArray[Any], counts: NDArray[np.int64], *, each: bool = False
+    ) -> Moment:
+        """As rows of one step, a slot's in order: a ring has taken a ping in before the next one asks it.
+
+        Returns what follows from the newest fix of every slot, or from `each` fix.
+        """
         pool, stop = self._pool, np.cumsum(counts)
+        made = [Moment(pool.kin[:0], pool.hidden[:0])]
         at = 0
         while at < len(slots):
             begin = stop[at] - counts[at]
@@ -334,9 +354,11 @@ class Predictor:
             age = np.arange(len(part)) - np.repeat(ends - count - begun, count)
             kin, x = fused.scan(pool.kin[some], pool.last[some], ends, part, age, self.config)
             rings, newest = pool.rings.rows(np.repeat(some, count), age), ends - 1
-            hidden = self._layers.step(x, age, part, rings, newest)
-            pool.put(some, hidden, kin[newest], part[newest], begun + count)
+            hidden = pool.kept(self._layers.step(x, age, part, rings, None if each else newest))
+            pool.put(some, hidden[newest] if each else hidden, kin[newest], part[newest], begun + count)
+            made.append(Moment(kin if each else kin[newest], hidden))
             at = upto
+        return Moment.joined(made)
 
     def _warm(self) -> None:
         """One of each, so that what is compiled is compiled before the first ping comes."""
@@ -355,6 +377,16 @@ class Predictor:
         if len(slots) and self._pool.age[slots].min() < 1:
             raise ValueError("a slot is empty: it has folded no fix yet")
         return slots
+
+
+def _horizons(horizons_s: Sequence[float] | F64, rows: int) -> F64:
+    """Checked."""
+    horizons = np.asarray(horizons_s, dtype=np.float64)
+    if horizons.shape[:-1] not in ((), (rows,)):
+        raise ValueError(f"horizons must have the shape H or N={rows}, H, got {horizons.shape}")
+    if not bool((horizons > 0).all()) or not bool(np.isfinite(horizons).all()):
+        raise ValueError(f"horizons must be positive seconds, got {horizons_s}")
+    return horizons
 
 
 def _replace(mean: F64, cov: F64, plain: motion.Law, rows: NDArray[np.bool_]) -> tuple[F64, F64]:

@@ -89,14 +89,17 @@ class StatePool:
 
     def hidden_of(self, slots: Slots) -> Tensor:
         """Hidden vectors [N, C] in float32."""
-        hidden = self.hidden[slots]
-        return torch.from_numpy(widened(hidden) if hidden.dtype == np.uint16 else hidden)
+        return exact(self.hidden[slots])
+
+    def kept(self, hidden: NDArray[Any]) -> NDArray[Any]:
+        """Hidden vectors [N, C], in float32 or bfloat16, as they are kept here."""
+        if hidden.dtype == self.hidden.dtype:
+            return hidden
+        return widened(hidden) if hidden.dtype == np.uint16 else narrowed(hidden)
 
     def put(self, slots: Slots, hidden: NDArray[Any], kin: F64, last: NDArray[Any], age: NDArray[np.int64]) -> None:
         """Keep what follows from the newest fixes `last` [N]; hidden vectors [N, C] in float32 or bfloat16."""
-        if hidden.dtype != self.hidden.dtype:
-            hidden = widened(hidden) if hidden.dtype == np.uint16 else narrowed(hidden)
-        self.hidden[slots], self.kin[slots], self.last[slots], self.age[slots] = hidden, kin, last, age
+        self.hidden[slots], self.kin[slots], self.last[slots], self.age[slots] = self.kept(hidden), kin, last, age
 
     def _grow(self, capacity: int) -> None:
         extra = capacity - self.capacity
@@ -110,6 +113,11 @@ class StatePool:
         fresh = np.arange(capacity - 1, self.capacity - 1, -1, dtype=np.int32)
         self._free, self._left = np.concatenate([fresh, self._free]), self._left + extra
         self.capacity = capacity
+
+
+def exact(hidden: NDArray[Any]) -> Tensor:
+    """Hidden vectors, as a pool keeps them, in float32."""
+    return torch.from_numpy(widened(hidden) if hidden.dtype == np.uint16 else hidden)
 
 
 def _extended(array: NDArray[Any], extra: int) -> NDArray[Any]:

@@ -1,9 +1,9 @@
-"""One batch from start to finish: records in, answers out. Knows tracks, slots and rounds; has no network of its own.
+"""One batch from start to finish: records in, answers out. Knows tracks, slots and rows; has no network of its own.
 
     records -> clean.parse -> strangers (entities not in memory): store.get_many, admit; some are read while others are
                               admitted
-            -> rounds: the r-th ping of each entity is in round r, so that a round has each slot once
-            -> per round: tracks.observe_plain, track.observe for the rest; advance, one forecast
+            -> pings by entity -> tracks.observe_plain, and track.observe for those that are not plain
+            -> Predictor.answer for all of them in one step; what begins a session anew or comes late begins another
             -> gap fills -> render -> answers in input order
 
 A late ping is folded into the window where it belongs. Its forecast stands on the window up to it (the state is rebuilt
@@ -29,18 +29,30 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from model.api import Fill, Moment, Predictor
+from model.api import Fill, Forecasts, Moment, Predictor
 from stream import render
 from stream.admission import Admission
 from stream.checkpoint import Checkpoint, Runner
 from stream.clean import parse
 from stream.isolation import Isolation
 from stream.quarantine import Versions, program_version
-from stream.residents import HIT, NONE, REBUILT, Counts, Entity, Residents, Shard, all_counted_or_none, windows
+from stream.residents import HIT, NONE, REBUILT, Counts, Entity, Residents, Shard, Slots, all_counted_or_none, windows
 from stream.settings import Settings
 from stream.store import READ_CHUNK, Partition, Store
-from stream.track import Accepted, Duplicate, Folded, Gap, Late, Policy, Rejected, observe
-from stream.turns import PARTITION_OF, Asked, Batch, Round, Turn, ceilings, model_gap, rows_of, slots_of
+from stream.track import Duplicate, Folded, Gap, Late, Policy, Rejected, observe
+from stream.turns import (
+    PARTITION_OF,
+    Asked,
+    Batch,
+    Rows,
+    Turn,
+    ceilings,
+    firsts,
+    lengths,
+    model_gap,
+    rows_of,
+    slots_of,
+)
 from stream.wire import ModelRef, Outgoing, Ping, Record, Reject, dead_letter
 
 T = TypeVar("T")
@@ -207,14 +219,17 @@ class Engine:
 
     def _fold(self, batch: Batch) -> None:
         self._residents.sweep()
-        for one in self._rounds(batch):
-            self._play(batch, one)
+        rows = self._pings(batch)
+        turns = self._observe(batch, rows)
+        steps = rows.steps(turns)
+        for step in range(int(steps.max(initial=-1)) + 1):
+            self._step(batch, rows, np.flatnonzero(steps == step), [turn for turn in turns if steps[turn.row] == step])
         self._fill(batch)
 
-    def _rounds(self, batch: Batch) -> list[Round]:
-        """Refuse what is no ping; sort the pings into rounds, in order."""
-        rounds: list[Round] = []
-        depth: dict[int, int] = {}
+    def _pings(self, batch: Batch) -> Rows:
+        """Refuse what is no ping, and whose entity is in quarantine."""
+        pings: list[int] = []
+        slots: list[int] = []
         for shard, count in Counter(batch.shard_of).items():
             if batch.silent:
                 shard.counts.replayed += count
@@ -226,17 +241,9 @@ class Engine:
                 continue
             if shard.quarantine and self._isolation.refused(batch, index, shard, ping.entity_id):
                 continue
-            slot = shard.entities[ping.entity_id]
-            place = depth.get(slot, 0)
-            depth[slot] = place + 1
-            if place == len(rounds):
-                rounds.append(Round())
-            one = rounds[place]
-            one.index.append(index)
-            one.slot.append(slot)
-        for one in rounds:
-            one.close(batch)
-        return rounds
+            pings.append(index)
+            slots.append(shard.entities[ping.entity_id])
+        return Rows.of(batch, pings, slots)
 
     def _reject(self, batch: Batch, index: int, shard: Shard, reject: Reject) -> None:
         if batch.silent:
@@ -245,62 +252,92 @@ class Engine:
         letter = dead_letter(self._topics.dead_letters, batch.records[index], reject, version=self._version)
         batch.out[index].append(letter)
 
-    def _play(self, batch: Batch, one: Round) -> None:
-        """Fold each row's ping into its track and its slot, then answer all that changed a state."""
-        moved = self._tracks.observe_plain(one.slots, one.fixes, one.offsets)  # rows that the model folds, too
-        turns, folded_before = self._observe_odd(batch, one, np.flatnonzero(~moved).tolist())
-        changed = np.ones(len(one.slots), np.bool_)
-        changed[folded_before] = False
-        self._residents.touch(one.slots, changed)
-        in_order = [turn for turn in turns if not turn.late]
-        restarts = [turn for turn in in_order if turn.restart]
-        behind = [turn for turn in turns if turn.late]
-        moved[rows_of(in_order)] = True
-        if not batch.silent:
-            self._ask(batch, restarts)  # the old session's last gaps, before its state goes
+    # -- tracks
+
+    def _observe(self, batch: Batch, rows: Rows) -> list[Turn]:
+        """Fold all into the tracks. Plain pings are a matter of columns; what the others became, in no order."""
+        turns: list[Turn] = []
+        changed = np.ones(len(rows), np.bool_)
+        left = np.arange(len(rows))
+        while len(left):
+            plain, n, from_ts = self._tracks.observe_plain(rows.slots[left], rows.fixes[left], rows.offsets[left])
+            rows.n[left], rows.from_ts[left] = n, from_ts
+            left = left[~plain]
+            first = firsts(rows.slots[left])  # behind those that were plain
+            for row in left[first].tolist():
+                turn, changed[row] = self._observe_odd(batch, rows, row)
+                if turn is not None:
+                    turns.append(turn)
+            left = left[~first]
+        self._residents.touch(rows.slots, rows.slots[changed])
+        return turns
+
+    def _observe_odd(self, batch: Batch, rows: Rows, row: int) -> tuple[Turn | None, bool]:
+        """What a ping that is not plain became, if it changed the state; and whether it changed the track. One that
+        did not is answered, or counted, here."""
+        index, slot, loud = int(rows.index[row]), int(rows.slots[row]), not batch.silent
+        record, ping, shard = batch.records[index], batch.ping(index), batch.shard_of[index]
+        track, verdict = observe(self._tracks.read(slot), ping, record.offset, self._policy)
+        if isinstance(verdict, Folded):
+            shard.counts.folded += loud
+            return None, False
+        self._tracks.write(slot, track)
+        if isinstance(verdict, Duplicate):
+            shard.counts.duplicates += loud
+        elif isinstance(verdict, Rejected):
+            shard.counts.quarantined += loud and verdict.reject.code == "impossible_jump"
+            self._reject(batch, index, shard, verdict.reject)
+        else:
+            turn = Turn(row, index, Entity(ping.entity_id, slot), shard, track, verdict)
+            seen = windows(turn.seen)
+            rows.n[row], rows.from_ts[row] = len(seen), seen[0]["ts_ms"]
+            return turn, True
+        return None, True
+
+    # -- the model
+
+    def _step(self, batch: Batch, rows: Rows, places: NDArray[np.int64], turns: Sequence[Turn]) -> None:
+        """Fold the pings at these places, and answer them; turns are what became of those that were not plain."""
+        late = [turn for turn in turns if turn.late]
+        restarts = [turn for turn in turns if turn.restart]
         if restarts:
+            if not batch.silent and (ending := [turn for turn in restarts if turn.gaps]):  # while their state is there
+                self._ask(batch, ending, self._predictor.moment(slots_of(ending)))
             self._restart(restarts)
-        if moved.any():
-            self._predictor.advance(one.slots[moved], one.fixes[moved])
-        answered = moved.copy()
-        answered[rows_of(behind)] = True
+        moving = np.setdiff1d(places, rows_of(late), assume_unique=True)
+        if len(moving):
+            part = rows.part(moving)
+            first = firsts(part.slots)
+            slots, counts = part.slots[first], lengths(first)
+            if batch.silent:
+                self._predictor.catch_up(slots, part.fixes, counts)
+            else:
+                said, moment = self._predictor.answer(slots, part.fixes, counts, self._horizons_s)
+                cache = np.where(first, self._residents.cache[part.slots], HIT).astype(np.int8)
+                self._say(batch, part, said, cache)
+                asking = [turn for turn in turns if turn.gaps and not turn.restart]
+                self._ask(batch, asking, moment.at(np.searchsorted(moving, rows_of(asking))))
+            self._is_hit(batch, slots)
+        if late:
+            self._go_back(batch, rows.part(rows_of(late)), late)
+
+    def _go_back(self, batch: Batch, rows: Rows, turns: Sequence[Turn]) -> None:
+        """Fold pings that came late, one of each entity, where they belong."""
         if not batch.silent:
-            if behind:
-                self._predictor.rebuild(slots_of(behind), [windows(turn.seen) for turn in behind])
-            self._answer(batch, one, answered, behind)
-            self._ask(batch, [turn for turn in in_order if not turn.restart])
-            self._retract(batch, behind)
-        if behind:
-            self._predictor.rebuild(slots_of(behind), [windows(turn.track.window) for turn in behind])
-        slots = one.slots[answered]
+            self._predictor.rebuild(rows.slots, [windows(turn.seen) for turn in turns])  # the window up to its own ping
+            said = self._predictor.forecast(rows.slots, self._horizons_s)
+            for turn in turns:
+                turn.shard.counts.late += 1
+            self._say(batch, rows, said, np.full(len(rows), REBUILT, np.int8), late=True)
+            self._retract(batch, turns)
+        self._predictor.rebuild(rows.slots, [windows(turn.track.window) for turn in turns])
+        self._is_hit(batch, rows.slots)
+
+    def _is_hit(self, batch: Batch, slots: Slots) -> None:
+        """The next forecasts of these stand on states that are followed."""
         if batch.silent:  # "rebuilt" waits for a forecast that can say so
             slots = slots[self._residents.cache[slots] == NONE]
         self._residents.cache[slots] = HIT
-
-    def _observe_odd(self, batch: Batch, one: Round, rows: Sequence[int]) -> tuple[list[Turn], list[int]]:
-        """Let `track` judge the pings that are not plain: those that changed a state, and the rows that were folded
-        before. The others are answered, or counted, at once."""
-        turns: list[Turn] = []
-        folded_before: list[int] = []
-        loud = not batch.silent
-        for row in rows:
-            index, slot = one.index[row], one.slot[row]
-            record, ping, shard = batch.records[index], batch.parsed[index], batch.shard_of[index]
-            assert isinstance(ping, Ping)
-            track, verdict = observe(self._tracks.read(slot), ping, record.offset, self._policy)
-            if isinstance(verdict, Folded):
-                shard.counts.folded += loud
-                folded_before.append(row)
-                continue
-            self._tracks.write(slot, track)
-            if isinstance(verdict, Duplicate):
-                shard.counts.duplicates += loud
-            elif isinstance(verdict, Rejected):
-                shard.counts.quarantined += loud and verdict.reject.code == "impossible_jump"
-                self._reject(batch, index, shard, verdict.reject)
-            else:
-                turns.append(Turn(row, index, Entity(ping.entity_id, slot), shard, track, verdict))
-        return turns, folded_before
 
     def _restart(self, turns: Sequence[Turn]) -> None:
         slots = slots_of(turns)
@@ -309,43 +346,25 @@ class Engine:
         for turn in turns:
             turn.shard.counts.restarts += 1
 
-    def _answer(self, batch: Batch, one: Round, answered: NDArray[np.bool_], behind: Sequence[Turn]) -> None:
-        """One forecast per row that is answered, in one call of the model."""
-        rows, slots = np.flatnonzero(answered), one.slots[answered]
-        if not len(rows):
-            return
-        said = self._predictor.forecast(slots, self._horizons_s)
+    def _say(self, batch: Batch, rows: Rows, said: Forecasts, cache: NDArray[np.int8], *, late: bool = False) -> None:
+        """Write the forecasts [N] that answer these rows [N]."""
         clocks = (batch.fetched_ms, batch.started_ms, self._clock_ms())
-        anchor, n, from_ts = self._tracks.seen(slots)
-        late = np.zeros(len(rows), np.bool_)
-        cache = self._residents.cache[slots]
-        for turn in behind:  # stands on the window up to its own ping, for which the state was rebuilt
-            place, window = int(np.searchsorted(rows, turn.row)), windows(turn.seen)
-            anchor[place], n[place], from_ts[place] = window[-1], len(window), window[0]["ts_ms"]
-            late[place], cache[place] = True, REBUILT
-            turn.shard.counts.late += 1
-        index = [one.index[row] for row in rows.tolist()]
-        entity_ids = [batch.parsed[i].entity_id for i in index]  # type: ignore[union-attr]  # only pings are in rounds
-        batch_counts = {shard.number: shard.counts for shard in batch.shards.values()}
-        for number, count in self._residents.of_shards(slots).items():
-            batch_counts[number].forecasts += count
-        asked = render.Answered([batch.records[i] for i in index], entity_ids, anchor, n, from_ts, late, cache)
-        answers = self._forecasts.written(asked, said, clocks)
-        for place, answer in zip(index, answers, strict=True):
+        index = rows.index.tolist()
+        by_number = {shard.number: shard.counts for shard in batch.shards.values()}
+        for number, count in self._residents.of_shards(rows.slots).items():
+            by_number[number].forecasts += count
+        records, entity_ids = [batch.records[i] for i in index], [batch.ping(i).entity_id for i in index]
+        are_late = np.full(len(rows), late)
+        asked = render.Answered(records, entity_ids, rows.fixes, rows.n, rows.from_ts, are_late, cache)
+        for place, answer in zip(index, self._forecasts.written(asked, said, clocks), strict=True):
             batch.out[place].append(answer)
 
-    def _ask(self, batch: Batch, turns: Sequence[Turn]) -> None:
-        """Remember the gap fills that these turns ask for: finals first, then the gap that the ping has just closed."""
-        asked: list[Asked] = []
-        for turn in turns:
-            assert isinstance(turn.verdict, Accepted)
-            asked += [Asked(turn, gap, "final") for gap in turn.verdict.finals]
-            if turn.verdict.gap is not None:
-                asked.append(Asked(turn, turn.verdict.gap, "provisional"))
+    def _ask(self, batch: Batch, turns: Sequence[Turn], moment: Moment) -> None:
+        """Remember the gap fills that these turns ask for, with the states [N] of the turns [N] as they are now."""
+        asked = [(row, Asked(turn, gap, status)) for row, turn in enumerate(turns) for gap, status in turn.gaps]
         if asked:
-            slots, at = np.unique([one.turn.entity.slot for one in asked], return_inverse=True)
-            batch.moments.append(self._predictor.moment(slots).at(at))
-            batch.fills += asked
+            batch.moments.append(moment.at(np.array([row for row, _ in asked])))
+            batch.fills += [one for _, one in asked]
 
     def _fill(self, batch: Batch) -> None:
         """All gap fills of the batch, in one call of the model."""

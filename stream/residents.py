@@ -134,11 +134,11 @@ class Residents:
         if shard is not None:
             self._dropped.append(shard)
 
-    def touch(self, slots: Slots, changed: NDArray[np.bool_]) -> None:
-        """A record came for each of these slots; where it changed the track, a checkpoint has to be written."""
+    def touch(self, slots: Slots, changed: Slots) -> None:
+        """Records came for these slots, and changed the tracks of some: a checkpoint has to be written of those."""
         self._now += 1
         self._touched[slots] = self._now
-        self._dirty[slots] |= changed
+        self._dirty[changed] = True
 
     def of_shards(self, slots: Slots) -> Mapping[int, int]:
         """How many of these slots each shard has, by its number."""

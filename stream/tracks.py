@@ -51,6 +51,15 @@ class Seen(NamedTuple):
     from_ts: Rows
 
 
+class Observed(NamedTuple):
+    """Of N pings: which were plain; and how many fixes a window holds that ends with such a ping, and when its oldest
+    was."""
+
+    plain: NDArray[np.bool_]
+    n: Rows
+    from_ts: Rows
+
+
 class Copied(NamedTuple):
     """The tracks of some slots as they were."""
 
@@ -84,14 +93,15 @@ class Tracks:
             for slot in slots.tolist():
                 self._odd.pop(slot, None)
 
-    def observe_plain(self, slots: Rows, fixes: NDArray[Any], offsets: Rows) -> NDArray[np.bool_]:
-        """Fold each plain ping into its slot's track, in place; which were plain. Slots must be distinct."""
-        p, plain = self._policy, np.zeros(len(slots), np.bool_)
+    def observe_plain(self, slots: Rows, fixes: NDArray[Any], offsets: Rows) -> Observed:
+        """Fold plain pings into their slots' tracks, in place: of each slot those before its first that is not plain.
+        The pings of one slot must lie side by side, in order."""
+        p, seen = self._policy, Observed(np.zeros(len(slots), np.bool_), *np.zeros((2, len(slots)), np.int64))
         limits = p.max_speed_mps * _SURE, p.jump_slack_m * _SURE
         silences = int(p.gap_min_s * 1000), int(p.session_gap_s * 1000)
         cadence = p.gap_cadences, p.cadence_fixes, p.min_cadence_steps
-        _observe_plain(self.ring, self._book, slots, fixes, offsets, *limits, *silences, *cadence, plain)
-        return plain
+        _observe_plain(self.ring, self._book, slots, fixes, offsets, *limits, *silences, *cadence, *seen)
+        return seen
 
     def read(self, slot: int) -> Track | None:
         """The track in a slot; None if there is none."""
@@ -234,11 +244,15 @@ def packed(pings: Iterable[Ping]) -> NDArray[Any]:
 
 @compiled
 def _observe_plain(  # type: ignore[no-untyped-def]
-    ring, book, slots, fixes, offsets, max_mps, slack_m, gap_ms, session_ms, cadences, cadence_fixes, min_steps, plain
-):
+    ring, book, slots, fixes, offsets,
+    max_mps, slack_m, gap_ms, session_ms, cadences, cadence_fixes, min_steps,
+    plain, n, from_ts,
+):  # fmt: skip
     w = ring.shape[1]
     steps = np.empty(cadence_fixes, np.int64)
     for i in range(len(slots)):
+        if i and slots[i] == slots[i - 1] and not plain[i - 1]:
+            continue
         row, places = book[slots[i]], ring[slots[i]]
         size, newest = np.int64(row.size), np.int64(row.newest)
         if size == 0 or row.odd or offsets[i] < row.next_offset:
@@ -261,7 +275,7 @@ def _observe_plain(  # type: ignore[no-untyped-def]
         row.newest, row.size = newest, min(size + 1, w)
         row.next_offset = offsets[i] + 1
         row.accepted, row.fresh, row.behind = row.accepted + 1, min(np.int64(row.fresh) + 1, w), row.behind + 1
-        plain[i] = True
+        plain[i], n[i], from_ts[i] = True, row.size, places[(newest + 1 - np.int64(row.size)) % w].ts_ms
 
 
 @compiled

@@ -1,4 +1,4 @@
-"""What a batch and its rounds consist of. Knows tracks, slots and records; calls neither the model nor the store."""
+"""What a batch consists of. Knows tracks, slots and records; calls neither the model nor the store."""
 
 from __future__ import annotations
 
@@ -43,6 +43,12 @@ class Batch:
         for partition, run in groupby(self.records, PARTITION_OF):  # they come in runs
             self.shard_of += [self.shards[partition]] * len(list(run))
 
+    def ping(self, index: int) -> Ping:
+        """Of a record that holds one."""
+        ping = self.parsed[index]
+        assert isinstance(ping, Ping)
+        return ping
+
     def part(self, rows: Sequence[int]) -> Batch:
         """These of its records, in order, as a batch of their own."""
         records, parsed = [self.records[row] for row in rows], [self.parsed[row] for row in rows]
@@ -54,28 +60,55 @@ class Batch:
             self.out[row] = answers
 
 
-@dataclass(eq=False)
-class Round:
-    """At most one ping of each entity, in rows."""
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Pings of a batch in columns: those of one entity side by side, in order."""
 
-    index: list[int] = field(default_factory=list)  # of a row's record in the batch
-    slot: list[int] = field(default_factory=list)
-    slots: Slots = field(init=False)
-    fixes: NDArray[Any] = field(init=False)  # FIX
-    offsets: NDArray[np.int64] = field(init=False)
+    index: NDArray[np.int64]  # of a row's record in the batch
+    slots: Slots
+    fixes: NDArray[Any]  # FIX
+    offsets: NDArray[np.int64]
+    n: NDArray[np.int64]  # how many fixes the window holds that ends with this one; 0 until it is in a track
+    from_ts: NDArray[np.int64]  # when its oldest was
 
-    def close(self, batch: Batch) -> None:
-        """All rows are in: make the columns of them."""
-        self.slots = np.array(self.slot, np.int64)
-        self.fixes = packed(batch.parsed[index] for index in self.index)  # type: ignore[misc]  # only pings are in rounds
-        self.offsets = np.array([batch.records[index].offset for index in self.index], np.int64)
+    @classmethod
+    def of(cls, batch: Batch, index: Sequence[int], slots: Sequence[int]) -> Rows:
+        """The pings at these indices, whose entities have these slots."""
+        by_slot = np.argsort(slots, kind="stable")
+        rows = np.array(index, np.int64)[by_slot]
+        offsets = np.array([batch.records[at].offset for at in rows.tolist()], np.int64)
+        fixes = packed([batch.ping(at) for at in rows.tolist()])
+        return cls(rows, np.array(slots, np.int64)[by_slot], fixes, offsets, *np.zeros((2, len(rows)), np.int64))
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    def part(self, places: NDArray[np.int64]) -> Rows:
+        """Those at some places, in order."""
+        columns = (self.index, self.slots, self.fixes, self.offsets, self.n, self.from_ts)
+        return Rows(*(column[places] for column in columns))
+
+    def steps(self, turns: Sequence[Turn]) -> NDArray[np.int64]:
+        """In which step of the model each row is: a step takes an entity's pings in one after the other, from one that
+        begins a new session or comes late to the next. -1: in none, as it changes no state."""
+        taken, step = self.n > 0, np.full(len(self), -1)
+        cut = np.zeros(len(self), np.int64)
+        cut[[turn.row for turn in turns if turn.late or turn.restart]] = 1
+        behind = np.zeros(len(self), np.bool_)
+        behind[[turn.row for turn in turns if turn.late]] = True
+        slots, cut, behind = self.slots[taken], cut[taken], behind[taken]
+        first = firsts(slots)
+        cut[1:] |= behind[:-1] & ~first[1:]
+        so_far = np.cumsum(cut)
+        step[taken] = so_far - np.repeat((so_far - cut)[first], lengths(first))
+        return step
 
 
 @dataclass(frozen=True, eq=False)
 class Turn:
     """A ping that was not plain, but changed its entity's track: the track right after it, and the verdict."""
 
-    row: int  # in its round
+    row: int  # among the batch's Rows
     index: int  # of its record in the batch
     entity: Entity
     shard: Shard
@@ -97,6 +130,14 @@ class Turn:
     def restart(self) -> bool:
         return isinstance(self.verdict, Accepted) and self.verdict.restart
 
+    @property
+    def gaps(self) -> list[tuple[Gap, Literal["provisional", "final"]]]:
+        """Those to fill: finals first, then the one that it has just closed."""
+        if isinstance(self.verdict, Late):
+            return []
+        new: list[tuple[Gap, Literal["provisional", "final"]]] = [(gap, "final") for gap in self.verdict.finals]
+        return new if self.verdict.gap is None else [*new, (self.verdict.gap, "provisional")]
+
 
 class Asked(NamedTuple):
     """A gap that a ping has closed or made final."""
@@ -104,6 +145,16 @@ class Asked(NamedTuple):
     turn: Turn
     gap: Gap
     status: Literal["provisional", "final"]
+
+
+def firsts(slots: Slots) -> NDArray[np.bool_]:
+    """Which rows are the first of their slot, where a slot's lie side by side."""
+    return np.asarray(np.diff(slots, prepend=-1) != 0)
+
+
+def lengths(first: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """How many rows there are from each first one to the next."""
+    return np.diff(np.append(np.flatnonzero(first), len(first)))
 
 
 def rows_of(turns: Sequence[Turn]) -> NDArray[np.int64]:

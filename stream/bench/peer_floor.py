@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from model.api import FIX, Fill, Forecasts, Gap, Moment, Predictor, StateCorrupt
@@ -49,6 +48,23 @@ class Floor(Predictor):
             self._states[name][slots] = np.where(known, moved / np.where(known, dt_s, 1.0), 0.0)
         self._states["last"][slots] = fixes
 
+    def catch_up(self, slots: Slots, fixes: NDArray[Any], counts: NDArray[np.int64]) -> None:
+        self.answer(slots, fixes, counts, ())
+
+    def answer(
+        self, slots: Slots, fixes: NDArray[Any], counts: NDArray[np.int64], horizons_s: Any
+    ) -> tuple[Forecasts, Moment]:
+        first = np.cumsum(counts) - counts
+        parts, rows = [], []
+        for place in range(counts.max()):  # the next fix of each slot that has one more
+            going = counts > place
+            self.advance(slots[going], fixes[first[going] + place])
+            parts.append(self.forecast(slots[going], horizons_s))
+            rows.append(first[going] + place)
+        in_order = np.argsort(np.concatenate(rows))
+        said = Forecasts(*(np.concatenate(column)[in_order] for column in zip(*parts, strict=True)))
+        return said, _moment(len(fixes))
+
     def rebuild(self, slots: Slots, windows: Sequence[NDArray[Any]]) -> None:
         self.reset(slots)
         for slot, window in zip(slots, windows, strict=True):
@@ -72,7 +88,7 @@ class Floor(Predictor):
         return np.asarray(self._states["last"][slots])
 
     def moment(self, slots: Slots) -> Moment:
-        return Moment(np.zeros((len(slots), 1)), torch.zeros(len(slots), 1))  # a straight line needs to know nothing
+        return _moment(len(slots))
 
     def fill_at(self, moment: Moment, asked: Sequence[Gap]) -> list[Fill]:
         return [_straight(gap) for gap in asked]
@@ -84,6 +100,10 @@ class Floor(Predictor):
         if any(len(blob) != STATE.itemsize for blob in blobs):
             raise StateCorrupt("not a state of the floor")
         self._states[slots] = np.frombuffer(b"".join(blobs), STATE)
+
+
+def _moment(rows: int) -> Moment:
+    return Moment(*np.zeros((2, rows, 1)))  # a straight line needs to know nothing
 
 
 def _straight(gap: Gap) -> Fill:

@@ -1,9 +1,9 @@
-"""The bare model step: advance and forecast, nothing around them. Knows `model.api` and batches; knows no broker.
+"""The bare model step: what folds pings and forecasts, nothing around it. Knows `model.api` and batches, and no broker.
 
 Two ways to get batches. `measure` makes them: N entities, one ping each, from the workload. `calls_of` takes input
 records through the real engine once and writes down every call that changes or asks the model; `played` plays them
-again on a fresh Predictor with a clock around `advance` and `forecast`: the same rows in the same company as the worker
-has them, without its plumbing.
+again on a fresh Predictor with a clock around those that are TIMED: the same rows in the same company as the worker has
+them, without its plumbing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.api import PRECISIONS, Forecasts, Predictor
+from model.api import PRECISIONS, Forecasts, Moment, Predictor
 from stream.batch import FETCH_BYTES
 from stream.bench.report import Report, Table
 from stream.bench.stats import middle, plus_minus
@@ -151,6 +151,16 @@ class Recorder(Predictor):
         self._note("rebuild", slots, windows)
         super().rebuild(slots, windows)
 
+    def catch_up(self, slots: Slots, fixes: NDArray[Any], counts: NDArray[np.int64]) -> None:
+        self._note("catch_up", slots, fixes, counts)
+        super().catch_up(slots, fixes, counts)
+
+    def answer(
+        self, slots: Slots, fixes: NDArray[Any], counts: NDArray[np.int64], horizons_s: Any
+    ) -> tuple[Forecasts, Moment]:
+        self._note("answer", slots, fixes, counts, horizons_s)
+        return super().answer(slots, fixes, counts, horizons_s)
+
     def forecast(self, slots: Slots, horizons_s: Any) -> Forecasts:
         self._note("forecast", slots, horizons_s)
         return super().forecast(slots, horizons_s)
@@ -161,7 +171,7 @@ class Recorder(Predictor):
         self.calls.append((name, arguments))
 
 
-TIMED: Final = frozenset({"advance", "forecast"})
+TIMED: Final = frozenset({"advance", "forecast", "answer"})
 
 
 def calls_of(weights: str, batches: Sequence[Sequence[Record]]) -> list[Call]:
@@ -181,18 +191,25 @@ def calls_of(weights: str, batches: Sequence[Sequence[Record]]) -> list[Call]:
 def played(weights: str, calls: Sequence[Call], warm: float) -> Stepped:
     """The calls again, with a clock around the bare step; the first `warm` part of the pings is played, not counted."""
     predictor = Predictor.load(weights, threads=1)
-    total = sum(len(arguments[0]) for name, arguments in calls if name == "forecast")
+    total = sum(_forecasts(call) for call in calls)
     watch, pings, counted, steps = Stopwatch(), 0, 0, 0
-    for name, arguments in calls:
-        method = getattr(predictor, name)
+    for call in calls:
+        name, arguments = call
+        method, answered = getattr(predictor, name), _forecasts(call)
         if name in TIMED and pings >= warm * total:
             watch.timed(partial(method, *arguments))
-            counted += len(arguments[0]) if name == "forecast" else 0
-            steps += name == "forecast"
+            counted += answered
+            steps += answered > 0
         else:
             method(*arguments)
-        pings += len(arguments[0]) if name == "forecast" else 0
+        pings += answered
     return Stepped(counted, watch.wall_s, watch.cpu_s, steps)
+
+
+def _forecasts(call: Call) -> int:
+    """How many pings a call answers."""
+    name, arguments = call
+    return len(arguments[{"forecast": 0, "answer": 1}[name]]) if name in ("forecast", "answer") else 0
 
 
 def batches(pings: Sequence[Sent], topic: str, partitions: int, max_batch: int) -> list[list[Record]]:

@@ -26,10 +26,15 @@ class Raised(RuntimeError):
 
 
 class FaultyAdvance(Predictor):
-    """Raises after it has folded the whole round, so that whoever goes on with these states has folded twice."""
+    """Raises after it has folded all that it was given, so that whoever goes on with these states has folded twice."""
 
-    def advance(self, slots: Any, fixes: Any) -> None:
-        super().advance(slots, fixes)
+    def answer(self, slots: Any, fixes: Any, counts: Any, horizons_s: Any) -> Any:
+        said = super().answer(slots, fixes, counts, horizons_s)
+        _check(fixes)
+        return said
+
+    def catch_up(self, slots: Any, fixes: Any, counts: Any) -> None:
+        super().catch_up(slots, fixes, counts)
         _check(fixes)
 
     def rebuild(self, slots: Any, windows: Sequence[Any]) -> None:
@@ -43,6 +48,11 @@ class FaultyForecast(Predictor):
     def forecast(self, slots: Any, horizons_s: Any) -> Any:
         _check(self.last(slots))
         return super().forecast(slots, horizons_s)
+
+    def answer(self, slots: Any, fixes: Any, counts: Any, horizons_s: Any) -> Any:
+        said = super().answer(slots, fixes, counts, horizons_s)
+        _check(fixes)
+        return said
 
 
 class FaultyFill(Predictor):

@@ -62,9 +62,8 @@ def test_the_bare_step_plays_every_ping_that_the_engine_answered_and_counts_thos
         offsets = [record.offset for record in records if record.partition == number]
         assert offsets == list(range(len(offsets)))
     calls = step.calls_of("small", batches)
-    folded = sum(len(arguments[0]) for name, arguments in calls if name == "advance")
-    asked = sum(len(arguments[0]) for name, arguments in calls if name == "forecast")
-    assert folded == asked == 120
+    answered = sum(len(arguments[1]) for name, arguments in calls if name == "answer")
+    assert answered == 120
     assert step.played("small", calls, warm=0.0).pings == 120
     assert 50 <= step.played("small", calls, warm=0.5).pings <= 60
 

@@ -181,7 +181,7 @@ def test_compiled_columns_judge_any_ping_under_any_policy_as_track_does(
     for offset, batch in enumerate(itertools.zip_longest(*journeys)):
         slots = np.array([slot for slot, ping in enumerate(batch) if ping is not None])
         sent = [ping for ping in batch if ping is not None]
-        plain = tracks.observe_plain(slots, packed(sent), np.full(len(slots), offset))
+        plain = tracks.observe_plain(slots, packed(sent), np.full(len(slots), offset)).plain
         for slot, ping, was_plain in zip(slots.tolist(), sent, plain.tolist(), strict=True):
             track, verdict = observe(expected[slot], ping, offset, policy)
             if was_plain:

@@ -52,7 +52,7 @@ def run(tracks: Tracks, batch: Sequence[Ping], offset: int) -> list[bool]:
     """One round as the engine plays it; which rows were plain."""
     slots = np.array([int(one.entity_id) for one in batch])
     offsets = np.arange(offset, offset + len(batch))
-    plain = tracks.observe_plain(slots, packed(batch), offsets).tolist()
+    plain: list[bool] = tracks.observe_plain(slots, packed(batch), offsets).plain.tolist()
     for row, (slot, one) in enumerate(zip(slots.tolist(), batch, strict=True)):
         if not plain[row]:
             tracks.write(slot, observe(tracks.read(slot), one, offset + row, POLICY)[0])
@@ -95,8 +95,8 @@ def test_a_record_that_comes_again_is_not_plain() -> None:
     tracks.clear(np.arange(1))
     for n in range(5):
         run(tracks, [ping(0, 10.0 * n)], n)
-    assert not tracks.observe_plain(np.array([0]), packed([ping(0, 60.0)]), np.array([4])).any()
-    assert tracks.observe_plain(np.array([0]), packed([ping(0, 60.0)]), np.array([5])).all()
+    assert not tracks.observe_plain(np.array([0]), packed([ping(0, 60.0)]), np.array([4])).plain.any()
+    assert tracks.observe_plain(np.array([0]), packed([ping(0, 60.0)]), np.array([5])).plain.all()
 
 
 @given(
