@@ -48,8 +48,8 @@ __all__ = [
 ]
 
 # Fixes after which the filter and the running means have forgotten how they began: to a rounding of float32 where pings
-# are a second or more apart, to 1e-5 of a covariance at five a second. Each is 20 bytes of every entity.
-KALMAN_WARMUP: Final = 60
+# are a second or more apart, to 2e-5 of a covariance at five a second. Each is 20 bytes of every entity.
+KALMAN_WARMUP: Final = 52
 REBUILD_PINGS: Final = 4096  # per step, so that a mass rebuild needs some 10 MB beside the states
 
 

@@ -227,7 +227,7 @@ class Engine:
         self._fill(batch)
 
     def _pings(self, batch: Batch) -> Rows:
-        """Refuse what is no ping, and whose entity is in quarantine."""
+        """All but what is no ping, or of an entity in quarantine: those are refused here."""
         pings: list[int] = []
         slots: list[int] = []
         for shard, count in Counter(batch.shard_of).items():
@@ -252,10 +252,8 @@ class Engine:
         letter = dead_letter(self._topics.dead_letters, batch.records[index], reject, version=self._version)
         batch.out[index].append(letter)
 
-    # -- tracks
-
     def _observe(self, batch: Batch, rows: Rows) -> list[Turn]:
-        """Fold all into the tracks. Plain pings are a matter of columns; what the others became, in no order."""
+        """Fold all into the tracks; what became of the pings that were not plain, in no order."""
         turns: list[Turn] = []
         changed = np.ones(len(rows), np.bool_)
         left = np.arange(len(rows))
@@ -293,8 +291,6 @@ class Engine:
             rows.n[row], rows.from_ts[row] = len(seen), seen[0]["ts_ms"]
             return turn, True
         return None, True
-
-    # -- the model
 
     def _step(self, batch: Batch, rows: Rows, places: NDArray[np.int64], turns: Sequence[Turn]) -> None:
         """Fold the pings at these places, and answer them; turns are what became of those that were not plain."""

@@ -100,7 +100,7 @@ class Rows:
         first = firsts(slots)
         cut[1:] |= behind[:-1] & ~first[1:]
         so_far = np.cumsum(cut)
-        step[taken] = so_far - np.repeat((so_far - cut)[first], lengths(first))
+        step[taken] = so_far - np.repeat(so_far[first], lengths(first))
         return step
 
 

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model import features
-from model.api import FIX, Predictor
+from model import api, features
+from model.api import FIX, PRECISIONS, Predictor
 from model.baselines import scan_fixes
 
 TOLERANCE = 1e-5  # absolute, float32 hidden vectors of unit variance
@@ -199,6 +199,48 @@ def test_the_size_of_a_batch_changes_no_bit(any_predictor: Predictor, tracks: Tr
             np.testing.assert_array_equal(one, other[:size], err_msg=f"{size} rows")
         any_predictor.advance(some, fixes[:size, 30])
         assert any_predictor.dumps(some) == after[:size], f"{size} rows"
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("rows_of_a_step", [4096, 7])
+def test_answering_several_fixes_is_forecasting_after_each(
+    tracks: Tracks, monkeypatch: pytest.MonkeyPatch, precision: str, rows_of_a_step: int
+) -> None:
+    monkeypatch.setattr(api, "REBUILD_PINGS", rows_of_a_step)
+    predictor = Predictor.load("small", capacity=8, precision=precision)
+    fixes, counts = tracks(4, 90, seed=61), np.array([1, 5, 70, 2])
+    begun = np.array([3, 0, 10, 64])  # the second is new, and the third goes round its ring
+    one_by_one, at_once = predictor.acquire(4), predictor.acquire(4)
+    for slots in (one_by_one, at_once):
+        predictor.rebuild(slots[begun > 0], [row[:n] for row, n in zip(fixes, begun, strict=True) if n])
+    tails = [row[at : at + n] for row, at, n in zip(fixes, begun, counts, strict=True)]
+    horizons = np.random.default_rng(6).uniform(1, 900, (counts.sum(), 3))  # of each row's own
+    said, moment = predictor.answer(at_once, np.concatenate(tails), counts, horizons)
+    row = 0
+    for slot, tail in zip(one_by_one, tails, strict=True):
+        for t in range(len(tail)):
+            predictor.advance(slot[None], tail[t : t + 1])
+            for name, want in predictor.forecast(slot[None], horizons[row : row + 1])._asdict().items():
+                np.testing.assert_array_equal(getattr(said, name)[row : row + 1], want, err_msg=f"{name} of row {row}")
+            for got, kept in zip(moment.at(np.array([row])), predictor.moment(slot[None]), strict=True):
+                np.testing.assert_array_equal(got, kept)
+            row += 1
+    assert predictor.dumps(at_once) == predictor.dumps(one_by_one)
+
+
+def test_what_cannot_be_answered_is_not_folded(predictor: Predictor, tracks: Tracks) -> None:
+    fixes, slots = tracks(1, 6, seed=62)[0], predictor.acquire(2)
+    predictor.rebuild(slots, [fixes[:2], fixes[:2]])
+    before = predictor.dumps(slots)
+    for counts, horizons, complaint in (
+        ([2, 2], [0.0], "positive"),
+        ([2, 2], np.ones((3, 1)), "N=4"),
+        ([4, 0], [60.0], "at least one fix"),
+        ([2, 1], [60.0], "3 FIX records"),
+    ):
+        with pytest.raises(ValueError, match=complaint):
+            predictor.answer(slots, fixes[2:], np.array(counts), horizons)
+    assert predictor.dumps(slots) == before
 
 
 def test_whole_weeks_of_shift_change_nothing(predictor: Predictor, tracks: Tracks) -> None:

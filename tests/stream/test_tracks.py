@@ -80,6 +80,35 @@ def test_columns_hold_what_track_says(batches: list[list[Ping]]) -> None:
         offset += len(batch)
 
 
+@given(rounds())
+def test_several_pings_of_a_slot_at_once_are_those_one_after_the_other(batches: list[list[Ping]]) -> None:
+    """As the engine folds a batch: each slot's up to the first that is not plain, that one by `track`, and on."""
+    one_by_one, at_once = Tracks(POLICY), Tracks(POLICY)
+    for tracks in (one_by_one, at_once):
+        tracks.clear(np.arange(SLOTS))
+    pings = [one for batch in batches for one in batch]
+    plain, n, from_ts = np.zeros(len(pings), np.bool_), np.zeros(len(pings)), np.zeros(len(pings))
+    for offset, one in enumerate(pings):
+        slot = np.array([int(one.entity_id)])
+        plain[offset] = run(one_by_one, [one], offset)[0]
+        _, n[offset : offset + 1], from_ts[offset : offset + 1] = one_by_one.seen(slot)
+    slots, fixes = np.array([int(one.entity_id) for one in pings]), packed(pings)
+    left = np.argsort(slots, kind="stable")
+    while len(left):
+        seen = at_once.observe_plain(slots[left], fixes[left], left)
+        assert not (seen.plain & ~plain[left]).any()
+        np.testing.assert_array_equal(seen.n[seen.plain], n[left[seen.plain]])
+        np.testing.assert_array_equal(seen.from_ts[seen.plain], from_ts[left[seen.plain]])
+        left = left[~seen.plain]
+        first = np.diff(slots[left], prepend=-1) != 0
+        for offset in left[first].tolist():
+            assert not plain[offset]
+            slot = int(slots[offset])
+            at_once.write(slot, observe(at_once.read(slot), pings[offset], offset, POLICY)[0])
+        left = left[~first]
+    assert [at_once.read(slot) for slot in range(SLOTS)] == [one_by_one.read(slot) for slot in range(SLOTS)]
+
+
 def test_steady_pings_are_plain_from_the_second_on() -> None:
     """Else the columns would be right, and of no use."""
     tracks = Tracks(POLICY)
