@@ -4,7 +4,7 @@ how kernels are compiled, there as here.
 Synchronous and thread-confined: one thread at a time uses a Predictor. Latitudes and longitudes are degrees or
 1e-7 deg, times int64 ms UTC; metres are local east and north from the row's last fix (its anchor).
 
-Shapes: N rows (slots), H horizons, M points of a gap.
+Shapes: N rows (slots), H horizons, M fixes of several per row, or points of a gap.
 """
 
 from __future__ import annotations
@@ -47,10 +47,12 @@ __all__ = [
     "compiled",
 ]
 
-# Fixes after which the filter and the running means have forgotten how they began: to a rounding of float32 where pings
-# are a second or more apart, to 2e-5 of a covariance at five a second. Each is 20 bytes of every entity.
+# Fixes after which the filter and the running means have forgotten how they began, to 1e-5. A forecast is the same then
+# but for a rounding of float32; at five pings a second its covariance may move by 2e-5. Each is 20 bytes of an entity.
 KALMAN_WARMUP: Final = 52
-REBUILD_PINGS: Final = 4096  # per step, so that a mass rebuild needs some 10 MB beside the states
+# Pings of a step, at most: what 2,048 leave between layers is too much for the nearest caches, and 256 pay for their
+# calls (14.4 µs each; 512, 1,024 and 2,048 at once 13.5, 13.2 and 14.1; `small`, medians of six on a loaded machine).
+STEP_PINGS: Final = 1024
 
 
 class Forecasts(NamedTuple):
@@ -348,7 +350,7 @@ class Predictor:
         at = 0
         while at < len(slots):
             begin = stop[at] - counts[at]
-            upto = max(int(np.searchsorted(stop, begin + REBUILD_PINGS, side="right")), at + 1)
+            upto = max(int(np.searchsorted(stop, begin + STEP_PINGS, side="right")), at + 1)
             some, count, part = slots[at:upto], counts[at:upto], fixes[begin : stop[upto - 1]]
             ends, begun = stop[at:upto] - begin, pool.age[some]
             age = np.arange(len(part)) - np.repeat(ends - count - begun, count)

@@ -84,7 +84,7 @@ class StatePool:
         if fault == kernels.FREE:
             raise ValueError("a slot is not acquired")
         if fault == kernels.TWICE:
-            raise ValueError("slots must be distinct: a row can fold one ping per call")
+            raise ValueError("slots must be distinct: each once per call")
         return slots
 
     def hidden_of(self, slots: Slots) -> Tensor:

@@ -27,9 +27,7 @@ if TYPE_CHECKING:  # at run time these cost a second of torch, which --help and 
 
 STDOUT = "-"
 _HORIZONS = ",".join(f"{h:g}" for h in DEFAULT_HORIZONS_S)
-BATCH_ROWS = (
-    16_384  # many more than a worker's: entities that are hours apart share a round, so rounds are few and full
-)
+BATCH_ROWS = 16_384  # many more than a worker's: a row of a full step costs least, and nobody waits for an answer
 EXAMPLES_SHOWN = 5  # rejects, one per code, shown with their reasons
 
 HELP = """Forecast every ping of a recorded file, with the worker's own engine and no broker.

@@ -221,9 +221,8 @@ class Engine:
         self._residents.sweep()
         rows = self._pings(batch)
         turns = self._observe(batch, rows)
-        steps = rows.steps(turns)
-        for step in range(int(steps.max(initial=-1)) + 1):
-            self._step(batch, rows, np.flatnonzero(steps == step), [turn for turn in turns if steps[turn.row] == step])
+        for places, some in rows.steps(turns):
+            self._step(batch, rows, places, some)
         self._fill(batch)
 
     def _pings(self, batch: Batch) -> Rows:
@@ -253,7 +252,8 @@ class Engine:
         batch.out[index].append(letter)
 
     def _observe(self, batch: Batch, rows: Rows) -> list[Turn]:
-        """Fold all into the tracks; what became of the pings that were not plain, in no order."""
+        """Fold all into the tracks, and tell the rows of their windows; what became of the pings that were not plain,
+        in no order."""
         turns: list[Turn] = []
         changed = np.ones(len(rows), np.bool_)
         left = np.arange(len(rows))
@@ -309,7 +309,7 @@ class Engine:
                 self._predictor.catch_up(slots, part.fixes, counts)
             else:
                 said, moment = self._predictor.answer(slots, part.fixes, counts, self._horizons_s)
-                cache = np.where(first, self._residents.cache[part.slots], HIT).astype(np.int8)
+                cache = np.where(first, self._residents.cache[part.slots], HIT)
                 self._say(batch, part, said, cache)
                 asking = [turn for turn in turns if turn.gaps and not turn.restart]
                 self._ask(batch, asking, moment.at(np.searchsorted(moving, rows_of(asking))))

@@ -43,14 +43,6 @@ _SURE: Final = 1 - 1e-9  # of a bound that is computed in another order than `tr
 Rows = NDArray[np.int64]
 
 
-class Seen(NamedTuple):
-    """Of N windows: their newest fix, how many they hold, and when the oldest was."""
-
-    anchor: NDArray[Any]  # FIX
-    n: Rows
-    from_ts: Rows
-
-
 class Observed(NamedTuple):
     """Of N pings: which were plain; and how many fixes a window holds that ends with such a ping, and when its oldest
     was."""
@@ -216,12 +208,6 @@ class Tracks:
         """The rows of those that have suspects or pending gaps, and what they have."""
         for row in np.flatnonzero(self._book["odd"][slots]).tolist():
             yield row, *self._odd[int(slots[row])]
-
-    def seen(self, slots: Rows) -> Seen:
-        """What the windows in these slots are, all of which hold one."""
-        size, newest = self._column("size", slots), self._column("newest", slots)
-        oldest = (newest + 1 - size) % self.ring.shape[1]
-        return Seen(self.ring[slots, newest], size, self.ring[slots, oldest]["ts_ms"])
 
 
 def _bytes(records: NDArray[Any]) -> NDArray[np.uint8]:

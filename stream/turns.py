@@ -32,7 +32,7 @@ class Batch:
     started_ms: float
     fetched_ms: float
     silent: bool
-    moments: list[Moment] = field(default_factory=list)  # of the slots in `fills`, in that order
+    moments: list[Moment] = field(default_factory=list)  # of the turns in `fills`, in that order
     fills: list[Asked] = field(default_factory=list)
     shard_of: list[Shard] = field(init=False)  # of each record
     out: list[list[Outgoing]] = field(init=False)
@@ -88,20 +88,27 @@ class Rows:
         columns = (self.index, self.slots, self.fixes, self.offsets, self.n, self.from_ts)
         return Rows(*(column[places] for column in columns))
 
-    def steps(self, turns: Sequence[Turn]) -> NDArray[np.int64]:
-        """In which step of the model each row is: a step takes an entity's pings in one after the other, from one that
-        begins a new session or comes late to the next. -1: in none, as it changes no state."""
-        taken, step = self.n > 0, np.full(len(self), -1)
-        cut = np.zeros(len(self), np.int64)
-        cut[[turn.row for turn in turns if turn.late or turn.restart]] = 1
-        behind = np.zeros(len(self), np.bool_)
-        behind[[turn.row for turn in turns if turn.late]] = True
-        slots, cut, behind = self.slots[taken], cut[taken], behind[taken]
-        first = firsts(slots)
-        cut[1:] |= behind[:-1] & ~first[1:]
-        so_far = np.cumsum(cut)
-        step[taken] = so_far - np.repeat(so_far[first], lengths(first))
-        return step
+    def steps(self, turns: Sequence[Turn]) -> list[tuple[NDArray[np.int64], list[Turn]]]:
+        """The steps of the model: the places of a step's rows, in order, and its turns. What is in no track is in none.
+
+        A step takes an entity's pings in one after the other. It ends before one that begins a new session, before one
+        that comes late, and behind that; an entity's first ping is in the first step, whatever it is.
+        """
+        taken = np.flatnonzero(self.n)
+        begins, late = np.zeros(len(self), np.int64), np.zeros(len(self), np.bool_)
+        begins[[turn.row for turn in turns if turn.late or turn.restart]] = 1
+        late[[turn.row for turn in turns if turn.late]] = True
+        first, begins, late = firsts(self.slots[taken]), begins[taken], late[taken]
+        begins[1:] |= late[:-1] & ~first[1:]
+        begun = np.cumsum(begins)
+        step_of = np.zeros(len(self), np.int64)
+        step_of[taken] = begun - np.repeat(begun[first], lengths(first))
+        counts = np.bincount(step_of[taken])
+        places = np.split(taken[np.argsort(step_of[taken], kind="stable")], np.cumsum(counts)[:-1])
+        steps: list[tuple[NDArray[np.int64], list[Turn]]] = [(some, []) for some in places if len(some)]
+        for turn in turns:
+            steps[step_of[turn.row]][1].append(turn)
+        return steps
 
 
 @dataclass(frozen=True, eq=False)

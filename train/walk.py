@@ -1,6 +1,6 @@
 """Tracks walked in lockstep, as a worker would: every predictor's answer at every anchor. Knows no score and no file.
 
-The model is walked through `Predictor.advance` and asked through `Predictor.forecast`: what is judged is what serves.
+The model is walked through `Predictor.advance` and asked through `Predictor.forecast`: to the bit what serves.
 Long tracks are walked in pieces side by side; a piece starts `history` pings early, which by the predictor's promise
 gives the state that the whole track would.
 

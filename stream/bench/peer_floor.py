@@ -49,7 +49,8 @@ class Floor(Predictor):
         self._states["last"][slots] = fixes
 
     def catch_up(self, slots: Slots, fixes: NDArray[Any], counts: NDArray[np.int64]) -> None:
-        self.answer(slots, fixes, counts, ())
+        if len(slots):
+            self.answer(slots, fixes, counts, ())
 
     def answer(
         self, slots: Slots, fixes: NDArray[Any], counts: NDArray[np.int64], horizons_s: Any

@@ -34,7 +34,7 @@ from stream.verify.report import Report
 from stream.verify.states import Replayed, States
 from stream.wire import Record
 
-BATCH_RECORDS: Final = 8_192  # many more than a worker's: rounds are fuller, and no answer depends on the batch
+BATCH_RECORDS: Final = 8_192  # many more than a worker's: steps are fuller, and no answer depends on the batch
 EVERYBODY: Final = 1 << 30  # entities in memory: the replay must find each again, and has no store to find it in
 
 Show = Callable[[str, int, int], None]  # what, how many of, how many

@@ -206,7 +206,7 @@ def test_the_size_of_a_batch_changes_no_bit(any_predictor: Predictor, tracks: Tr
 def test_answering_several_fixes_is_forecasting_after_each(
     tracks: Tracks, monkeypatch: pytest.MonkeyPatch, precision: str, rows_of_a_step: int
 ) -> None:
-    monkeypatch.setattr(api, "REBUILD_PINGS", rows_of_a_step)
+    monkeypatch.setattr(api, "STEP_PINGS", rows_of_a_step)
     predictor = Predictor.load("small", capacity=8, precision=precision)
     fixes, counts = tracks(4, 90, seed=61), np.array([1, 5, 70, 2])
     begun = np.array([3, 0, 10, 64])  # the second is new, and the third goes round its ring

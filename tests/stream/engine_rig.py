@@ -156,7 +156,7 @@ def code_of(letter: Outgoing) -> str:
 
 
 def assert_close(one: Any, other: Any, path: str = "") -> None:
-    """Equal up to what a filter that began elsewhere moves by 1e-6 and int8 and bfloat16 then round the other way;
+    """Equal up to what a filter that began elsewhere moves by 1e-5 and int8 and bfloat16 then round the other way;
     latencies and offsets aside.
     """
     if isinstance(one, dict):

@@ -25,7 +25,7 @@ class Raised(RuntimeError):
     """What a faulty predictor raises."""
 
 
-class FaultyAdvance(Predictor):
+class FaultyFold(Predictor):
     """Raises after it has folded all that it was given, so that whoever goes on with these states has folded twice."""
 
     def answer(self, slots: Any, fixes: Any, counts: Any, horizons_s: Any) -> Any:

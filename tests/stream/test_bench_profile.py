@@ -29,7 +29,7 @@ ASIDE: Final = {
     [
         ((MAIN, LOOP, "Engine.process (stream/engine.py)", "parse (stream/clean.py)"), "decode"),
         ((COMPUTE, FOLD, "observe (stream/track.py)", "replace (msgspec/structs.py)"), "track"),
-        ((COMPUTE, FOLD, "Predictor.advance (model/api.py)", "Linear.forward (torch/nn/modules/linear.py)"), "step"),
+        ((COMPUTE, FOLD, "Predictor.answer (model/api.py)", "Linear.forward (torch/nn/modules/linear.py)"), "step"),
         ((COMPUTE, FOLD, "Tracks.observe_plain (stream/tracks.py)"), "track"),
         ((COMPUTE, "Predictor.dumps (model/api.py)", "Rings.dumps (model/rings.py)"), "store"),
         ((COMPUTE, FOLD, "Writer.written (stream/render.py)", "round (numpy/core/fromnumeric.py)"), "encode"),

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from faulty import POISON_MPS, FaultyAdvance, FaultyForecast
+from faulty import POISON_MPS, FaultyFold, FaultyForecast
 
 from model.api import Predictor
 from stream import checkpoints, quarantine
@@ -719,7 +719,7 @@ async def test_a_ping_that_raises_costs_its_entity_and_nobody_else_whoever_meets
     some[4] = record(4, entity="bus1", speed_mps=POISON_MPS)
     for stop in (6, 12, 18):
         store.writes_to_fail = 1_000_000
-        engine = Engine(FaultyAdvance.untrained(capacity=8), store, SETTINGS)
+        engine = Engine(FaultyFold.untrained(capacity=8), store, SETTINGS)
         delivery = Delivery(SETTINGS, engine, store, AtLeastOnce(kafka, kafka), kafka)
         async with running(delivery, P0) as pump:
             await feed(delivery, kafka, some[stop - 6 : stop])

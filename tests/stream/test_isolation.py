@@ -22,7 +22,7 @@ from engine_rig import (
     ping,
     steady,
 )
-from faulty import FaultyAdvance, FaultyFill, FaultyForecast, Raised, Worker, poison
+from faulty import FaultyFill, FaultyFold, FaultyForecast, Raised, Worker, poison
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,10 +36,10 @@ from stream.store import MemoryStore
 from stream.wire import Outgoing, Ping
 
 Make = Callable[..., Predictor]
-FAULTS = [FaultyAdvance, FaultyForecast, FaultyFill]
+FAULTS = [FaultyFold, FaultyForecast, FaultyFill]
 
 
-def worker(make: Make, kind: type[Predictor] = FaultyAdvance, **more: Any) -> Worker:
+def worker(make: Make, kind: type[Predictor] = FaultyFold, **more: Any) -> Worker:
     return Worker(lambda: make(kind=kind), **more)
 
 
@@ -239,7 +239,7 @@ def test_each_record_has_exactly_one_outcome_whoever_is_at_fault(
         return rig
 
     rig = worker(make_predictor, kind)
-    rig.prompt = kind is not FaultyAdvance  # a silent replay finds again only what fails in folding
+    rig.prompt = kind is not FaultyFold  # a silent replay finds again only what fails in folding
     asyncio.run(run(rig))
     calm = asyncio.run(run(Rig(make_predictor)))
     answered = [answer.src.offset for answer in rig.out if answer.topic != SETTINGS.topics.gapfills]
@@ -376,7 +376,7 @@ async def test_a_silent_replay_that_is_not_careful_raises(make_predictor: Make) 
 async def test_another_model_may_be_the_fix(make_predictor: Make) -> None:
     rig = worker(make_predictor)
     await rig.feed(*steady("bus-1", 3), poison("bus-1", 30), ping("bus-1", 40), CHECKPOINT)
-    rig.make = lambda: make_predictor(seed=2, kind=FaultyAdvance)
+    rig.make = lambda: make_predictor(seed=2, kind=FaultyFold)
     await restarted(rig)
     answers = forecasts(await rig.feed(ping("bus-1", 50), CHECKPOINT))
     assert [(answer["window"]["n"], answer["cache"]) for answer in answers] == [(1, "none")], "it starts anew"
@@ -415,7 +415,7 @@ async def test_a_quarantine_expires_as_states_do(make_predictor: Make) -> None:
 async def test_a_fault_while_it_is_let_out_puts_it_in_again(make_predictor: Make) -> None:
     rig = worker(make_predictor)
     await rig.feed(*steady("bus-1", 3), poison("bus-1", 30), CHECKPOINT)
-    rig.make = lambda: make_predictor(seed=2, kind=FaultyAdvance)
+    rig.make = lambda: make_predictor(seed=2, kind=FaultyFold)
     await restarted(rig)
     answers = await rig.batch(poison("bus-1", 40), ping("bus-2", 40), ping("bus-1", 50))
     assert codes(answers) == ["step_failed", "entity_quarantined"]
@@ -451,7 +451,7 @@ async def test_a_checkpoint_with_a_quarantine_never_runs_ahead_of_the_commit(mak
 
 async def test_a_quarantine_is_not_evicted(make_predictor: Make) -> None:
     rig = worker(make_predictor)
-    rig.engine = Engine(make_predictor(kind=FaultyAdvance), rig.store, Settings(max_entities=2), clock_ms=lambda: 30.0)
+    rig.engine = Engine(make_predictor(kind=FaultyFold), rig.store, Settings(max_entities=2), clock_ms=lambda: 30.0)
     await rig.feed(poison("bus-1", 0), *(ping(f"bus-{n}", 0) for n in range(2, 9)), CHECKPOINT)
     assert isinstance(rig.store, MemoryStore)
     del rig.store._records[A]["bus-1"]

@@ -41,7 +41,12 @@ def test_a_step_ends_where_a_state_is_not_simply_followed(entities: list[list[st
         for row, kind in enumerate(kinds)
         if kind not in (PLAIN, NOTHING)
     ]
-    assert rows.steps(turns).tolist() == steps
+    found = np.full(len(kinds), -1)
+    for step, (places, some) in enumerate(rows.steps(turns)):
+        found[places] = step
+        assert (np.diff(places) > 0).all(), "an entity's pings lie in order"
+        assert [turn.row for turn in some] == [turn.row for turn in turns if steps[turn.row] == step]
+    assert found.tolist() == steps
 
 
 class Counting(Predictor):
