@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 from engine_rig import CHECKPOINT, SETTINGS, Rig, code_of, letters, ping, steady
-from faulty import FaultyAdvance, Worker, poison
+from faulty import FaultyFold, Worker, poison
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -54,7 +54,7 @@ def other(make_predictor: Make) -> Callable[[], Predictor]:
 @pytest.fixture
 async def ill(make_predictor: Make) -> Worker:
     """bus-1 fails at 6; 8 and 10 are refused; bus-2 goes on at 7, 9 and 11; a checkpoint at the end."""
-    rig = Worker(lambda: make_predictor(kind=FaultyAdvance))
+    rig = Worker(lambda: make_predictor(kind=FaultyFold))
     pairs = [(ping("bus-1", 10 * n), ping("bus-2", 10 * n)) for n in range(6)]
     pairs[3] = (poison("bus-1", 30), pairs[3][1])
     await rig.feed(*(item for pair in pairs for item in pair), CHECKPOINT)
@@ -124,7 +124,7 @@ async def test_after_a_quarantine_an_entity_is_judged_again_once_its_window_is_f
 
 async def test_a_fix_that_comes_before_any_checkpoint_goes_on_as_if_nothing_had_been(make_predictor: Make) -> None:
     """The next worker's silent replay folds what the one before had refused."""
-    rig = Worker(lambda: make_predictor(kind=FaultyAdvance))
+    rig = Worker(lambda: make_predictor(kind=FaultyFold))
     await rig.feed(*steady("bus-1", 5), poison("bus-1", 50), *steady("bus-1", 3, start_s=60))
     await restarted(rig, lambda: make_predictor())
     await rig.feed(*steady("bus-1", 10, start_s=90), CHECKPOINT)
@@ -137,7 +137,7 @@ async def test_what_fails_only_here_is_not_judged_but_must_have_an_outcome(make_
     rig = Rig(lambda: make_predictor())
     await rig.feed(*steady("bus-1", 5), poison("bus-1", 50), *steady("bus-1", 3, start_s=60), ping("bus-2", 0))
     await rig.checkpoint()
-    faulty = lambda: make_predictor(kind=FaultyAdvance)  # noqa: E731 - a factory, as the fixtures are
+    faulty = lambda: make_predictor(kind=FaultyFold)  # noqa: E731 - a factory, as the fixtures are
     report = await verdict(rig, store=rig.store, make=faulty)
     assert report.ok, report.examples
     assert (report.total.unjudged, report.total.states, report.total.states_skipped) == (4, 1, 1)
@@ -168,7 +168,7 @@ def test_faults_crashes_and_fixes_change_no_verdict(
     make_predictor: Make, moves: Sequence[tuple[str, int, int]], data: st.DataObject
 ) -> None:
     now = dict.fromkeys("abc", 0.0)
-    rig = Worker(lambda: make_predictor(kind=FaultyAdvance))
+    rig = Worker(lambda: make_predictor(kind=FaultyFold))
 
     async def run() -> Report:
         for entity_id, step_s, luck in moves:
@@ -179,7 +179,7 @@ def test_faults_crashes_and_fixes_change_no_verdict(
                 await rig.checkpoint()
             if luck == 2:
                 seed = data.draw(st.integers(1, 2))
-                await restarted(rig, lambda seed=seed: make_predictor(seed=seed, kind=FaultyAdvance))
+                await restarted(rig, lambda seed=seed: make_predictor(seed=seed, kind=FaultyFold))
         await rig.checkpoint()
         return await verdict(rig, store=rig.store, piece=data.draw(st.integers(1, 50)))
 

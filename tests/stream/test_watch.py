@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from faulty import POISON_MPS, FaultyAdvance
+from faulty import POISON_MPS, FaultyFold
 from msgspec.json import decode as loads
 from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families as parsed
@@ -312,7 +312,7 @@ async def test_a_batch_that_has_to_be_tried_again_is_counted_once(parts: dict[st
 
 
 async def test_pings_of_an_entity_in_quarantine_are_rejects_and_what_the_failed_attempt_counted_is_not() -> None:
-    worker = Worker(predictor=FaultyAdvance)
+    worker = Worker(predictor=FaultyFold)
     ill = replace(loads(MIXED[0].value or b"", type=Ping), ts=DAY + 35_000, speed_mps=POISON_MPS)
     async with worker.running(P0):
         await worker.put([*records(0, 3), record(3, at=2), record(4, value=dumps(ill)), *records(5, 8)])
