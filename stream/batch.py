@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 NEVER = math.inf
-# Of one fetch and partition, some 600 pings: so a poll brings pings of several partitions, and none waits behind another's
-# megabyte, which is Faust's setting. 256 KiB drained no faster that could be told from noise.
+# Of one fetch and partition, some 600 pings: so a poll brings pings of several partitions, and none waits behind
+# another's megabyte, which is Faust's setting. 256 KiB drained no faster that could be told from noise.
 FETCH_BYTES = 64 * 1024
 
 
