@@ -300,7 +300,7 @@ class Engine:
             if not batch.silent and (ending := [turn for turn in restarts if turn.gaps]):  # while their state is there
                 self._ask(batch, ending, self._predictor.moment(slots_of(ending)))
             self._restart(restarts)
-        moving = np.setdiff1d(places, rows_of(late), assume_unique=True)
+        moving = np.setdiff1d(places, rows_of(late), assume_unique=True) if late else places
         if len(moving):
             part = rows.part(moving)
             first = firsts(part.slots)
