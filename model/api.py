@@ -89,6 +89,9 @@ class Moment(NamedTuple):
 
     @classmethod
     def joined(cls, moments: Sequence[Moment]) -> Moment:
+        """At least one; without a copy if it is one."""
+        if len(moments) == 1:
+            return moments[0]
         return cls(np.concatenate([one.kin for one in moments]), np.concatenate([one.hidden for one in moments]))
 
 
@@ -346,7 +349,7 @@ class Predictor:
         Returns what follows from the newest fix of every slot, or from `each` fix.
         """
         pool, stop = self._pool, np.cumsum(counts)
-        made = [Moment(pool.kin[:0], pool.hidden[:0])]
+        made: list[Moment] = []
         at = 0
         while at < len(slots):
             begin = stop[at] - counts[at]
@@ -360,7 +363,7 @@ class Predictor:
             pool.put(some, hidden[newest] if each else hidden, kin[newest], part[newest], begun + count)
             made.append(Moment(kin if each else kin[newest], hidden))
             at = upto
-        return Moment.joined(made)
+        return Moment.joined(made or [Moment(pool.kin[:0], pool.hidden[:0])])
 
     def _warm(self) -> None:
         """One of each, so that what is compiled is compiled before the first ping comes."""
