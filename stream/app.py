@@ -27,6 +27,7 @@ from stream.engine import Engine
 from stream.guarantees import AtLeastOnce, ExactlyOnce
 from stream.publisher import Publisher
 from stream.redis_store import RedisStore
+from stream.refusals import Refusals
 from stream.seams import Guarantee
 from stream.settings import DeliveryGuarantee, Settings
 from stream.transport import Consumer, Polled, partitions
@@ -210,6 +211,7 @@ async def _work(app: App, settings: Settings) -> None:
         "start": asyncio.create_task(app.start()),
         "report": asyncio.create_task(_report(app.delivery)),
         "watch": asyncio.create_task(app.watch.run()),
+        "refusals": asyncio.create_task(Refusals(settings.bootstrap, settings.kafka).run()),
         "stop": asyncio.create_task(stop.wait()),
     }
     failure = await _first_end(lives)

@@ -19,7 +19,7 @@ FOLD = "Engine._fold (stream/engine.py)"
 # What the worker imports and no ping goes through: its start and end, and what is asked of it from outside.
 ASIDE: Final = {
     *("app", "claim", "cli_connect", "cli_worker", "connect", "crew", "door", "health"),
-    *("killpoints", "metrics", "quarantine", "redis_client", "seams", "settings", "takeover", "warmup"),
+    *("killpoints", "metrics", "quarantine", "redis_client", "refusals", "seams", "settings", "takeover", "warmup"),
     *("watch", "web"),
 }
 

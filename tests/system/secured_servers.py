@@ -41,6 +41,7 @@ MUTE = "mute"  # may all that a worker may, but write forecasts
 KAFKA_PASSWORD = "kafka secret, with = and , in it"
 REDIS_PASSWORD = "redis/secret#with@all:that%URLs escape"
 START_S = 15.0
+BRIEF_S = 4.0
 KINDS = {
     "Topic": ResourceType.TOPIC,
     "Group": ResourceType.GROUP,
@@ -60,6 +61,7 @@ class Secured(NamedTuple):
     plain: str  # for the test alone: who comes here may do everything
     bootstrap: str
     expired_bootstrap: str  # the same broker, with a certificate that was good yesterday
+    brief_bootstrap: str  # and where each connection is closed after BRIEF_S, so that clients have to come back
     redis_port: int
     expired_redis_port: int
     ca: Path
@@ -88,29 +90,36 @@ def running(say: Callable[[str], None], folder: Path) -> Iterator[Secured]:
     """Raises Unavailable if there is no Java or no jars; a Redis server must be on PATH."""
     made, stranger = papers(folder / "papers"), folder / "stranger.pem"
     trustme.CA().cert_pem.write_to_path(str(stranger))
-    secure, expired = free_port(), free_port()
-    more = LISTENERS.replace("<secure>", str(secure)).replace("<expired>", str(expired))
-    more = more.replace("<good.pem>", str(made.good)).replace("<expired.pem>", str(made.expired))
+    secure, expired, brief = free_port(), free_port(), free_port()
+    more = LISTENERS.replace("<good.pem>", str(made.good)).replace("<expired.pem>", str(made.expired))
+    for name, value in (("secure", secure), ("expired", expired), ("brief", brief), ("brief_ms", int(BRIEF_S * 1000))):
+        more = more.replace(f"<{name}>", str(value))
     with (
         apache_kafka(say, more=more) as plain,
         _redis(made.good, made.ca) as redis_port,
         _redis(made.expired, None) as expired_redis_port,
     ):
-        yield Secured(plain, f"{HOST}:{secure}", f"{HOST}:{expired}", redis_port, expired_redis_port, made.ca, stranger)
+        ports = (f"{HOST}:{port}" for port in (secure, expired, brief))
+        yield Secured(plain, *ports, redis_port, expired_redis_port, made.ca, stranger)
 
 
 def admit(secured: Secured, prefix: str) -> None:
     """Give Kafka's users their passwords and rights, for one prefix and the group of the same name."""
     admin = KafkaAdminClient(bootstrap_servers=secured.plain)
     acls = list(_kafka_acls(prefix))
-    users = [
-        UserScramCredentialUpsertion(user, ScramMechanism.SCRAM_SHA_512, password=KAFKA_PASSWORD)
-        for user in sorted({acl.principal.removeprefix("User:") for acl in acls})
-    ]
-    refused = {user: why for user, why in admin.alter_user_scram_credentials(users).items() if why is not None}
-    assert not refused, refused
+    set_passwords(secured, *{acl.principal.removeprefix("User:") for acl in acls})
     made = admin.create_acls(acls)
     assert not made["failed"], made["failed"]
+    admin.close()
+
+
+def set_passwords(secured: Secured, *users: str, password: str = KAFKA_PASSWORD) -> None:
+    admin = KafkaAdminClient(bootstrap_servers=secured.plain)
+    wanted = [
+        UserScramCredentialUpsertion(user, ScramMechanism.SCRAM_SHA_512, password=password) for user in sorted(users)
+    ]
+    refused = {user: why for user, why in admin.alter_user_scram_credentials(wanted).items() if why is not None}
+    assert not refused, refused
     admin.close()
 
 
@@ -173,16 +182,19 @@ def _answers(client: redis.Redis) -> bool:
 
 # Besides the plain listener of PROPERTIES, whose users are superusers here, as the broker's own traffic is.
 LISTENERS = """
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},SECURE://127.0.0.1:<secure>,EXPIRED://127.0.0.1:<expired>
-advertised.listeners=PLAINTEXT://127.0.0.1:{port},SECURE://127.0.0.1:<secure>,EXPIRED://127.0.0.1:<expired>
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL,EXPIRED:SASL_SSL
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},SECURE://127.0.0.1:<secure>,EXPIRED://127.0.0.1:<expired>,BRIEF://127.0.0.1:<brief>
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SECURE://127.0.0.1:<secure>,EXPIRED://127.0.0.1:<expired>,BRIEF://127.0.0.1:<brief>
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL,EXPIRED:SASL_SSL,BRIEF:SASL_SSL
 inter.broker.listener.name=PLAINTEXT
 sasl.enabled.mechanisms=SCRAM-SHA-512
 listener.name.secure.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.expired.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.brief.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.brief.scram-sha-512.connections.max.reauth.ms=<brief_ms>
 ssl.keystore.type=PEM
 listener.name.secure.ssl.keystore.location=<good.pem>
 listener.name.expired.ssl.keystore.location=<expired.pem>
+listener.name.brief.ssl.keystore.location=<good.pem>
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -149,6 +150,27 @@ async def test_a_new_producer_of_a_worker_whose_password_was_changed_is_told_so(
     with pytest.raises(Refused, match=r"refuses user operator.*PATHCAST_KAFKA_PASSWORD right\?"):
         await publisher.start()
     await publisher.close()
+
+
+def test_a_worker_whose_password_is_changed_ends_when_it_has_to_connect_again(
+    secured: Secured, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in settings(secured, "worker", tmp_path / "password", BOOTSTRAP=secured.brief_bootstrap).items():
+        monkeypatch.setenv(name, value)
+    with Worker(tmp_path / "log", weights=weights, session_timeout_s=6) as worker:
+        worker.wait_until_ready()
+        told("feed", "-", "--speedup=0", env=settings(secured, "feeder", tmp_path / "password"), stdin=BAD_PING)
+        time.sleep(3 * secured_servers.BRIEF_S)
+        assert worker.running(), f"it should connect anew as often as it must: {worker.log()}"
+        secured_servers.set_passwords(secured, "worker", password="another")
+        try:
+            assert worker.wait(PROMPT_S) == 1, worker.log()
+        finally:
+            secured_servers.set_passwords(secured, "worker")
+        last = worker.log().splitlines()[-1]
+        assert f"Kafka at {secured.brief_bootstrap} refuses user worker by SCRAM-SHA-512" in last
+        assert "PATHCAST_KAFKA_PASSWORD right?" in last
+        assert_secret(worker.log())
 
 
 @pytest.mark.parametrize("command", [("worker",), ("feed", "-")])
