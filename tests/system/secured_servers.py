@@ -49,12 +49,20 @@ KINDS = {
 }
 
 
+class Client(NamedTuple):
+    """A certificate of a user's own, and its key."""
+
+    certificate: Path
+    key: Path
+
+
 class Papers(NamedTuple):
-    """Files of one certificate authority, and of what it signed for HOST."""
+    """Files of one certificate authority, and of what it signed for HOST and for a user."""
 
     ca: Path
     good: Path  # certificate chain and key
     expired: Path
+    worker: Client
 
 
 class Secured(NamedTuple):
@@ -62,10 +70,13 @@ class Secured(NamedTuple):
     bootstrap: str
     expired_bootstrap: str  # the same broker, with a certificate that was good yesterday
     brief_bootstrap: str  # and where each connection is closed after BRIEF_S, so that clients have to come back
+    mutual_bootstrap: str  # and where clients show a certificate instead of a password
     redis_port: int
     expired_redis_port: int
     ca: Path
+    worker: Client
     stranger: Path  # a CA that signed nothing of theirs
+    unknown: Client  # what that CA signed, for a user worker
 
     def redis_admin(self) -> redis.Redis:
         """As whoever set it up."""
@@ -74,8 +85,8 @@ class Secured(NamedTuple):
 
 def papers(folder: Path) -> Papers:
     authority, yesterday = trustme.CA(), datetime.now(UTC) - timedelta(days=1)
-    made = Papers(folder / "ca.pem", folder / "good.pem", folder / "expired.pem")
     folder.mkdir()
+    made = Papers(folder / "ca.pem", folder / "good.pem", folder / "expired.pem", _client(authority, folder / "worker"))
     authority.cert_pem.write_to_path(str(made.ca))
     expired = {"not_before": yesterday - timedelta(days=1), "not_after": yesterday}
     for path, leaf in ((made.good, authority.issue_cert(HOST)), (made.expired, authority.issue_cert(HOST, **expired))):
@@ -85,22 +96,35 @@ def papers(folder: Path) -> Papers:
     return made
 
 
+def _client(authority: trustme.CA, path: Path) -> Client:
+    """Of a user who is named as the file is."""
+    made, leaf = (
+        Client(path.with_suffix(".pem"), path.with_suffix(".key")),
+        authority.issue_cert("a.b", common_name=path.name),
+    )
+    made.certificate.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
+    leaf.private_key_pem.write_to_path(str(made.key))
+    return made
+
+
 @contextmanager
 def running(say: Callable[[str], None], folder: Path) -> Iterator[Secured]:
     """Raises Unavailable if there is no Java or no jars; a Redis server must be on PATH."""
-    made, stranger = papers(folder / "papers"), folder / "stranger.pem"
-    trustme.CA().cert_pem.write_to_path(str(stranger))
-    secure, expired, brief = free_port(), free_port(), free_port()
-    more = LISTENERS.replace("<good.pem>", str(made.good)).replace("<expired.pem>", str(made.expired))
-    for name, value in (("secure", secure), ("expired", expired), ("brief", brief), ("brief_ms", int(BRIEF_S * 1000))):
+    made, stranger, strangers = papers(folder / "papers"), trustme.CA(), folder / "stranger.pem"
+    stranger.cert_pem.write_to_path(str(strangers))
+    ports = {name: free_port() for name in ("secure", "expired", "brief", "mutual")}
+    files = {"good.pem": made.good, "expired.pem": made.expired, "ca.pem": made.ca}
+    more = LISTENERS
+    for name, value in {**ports, **files, "brief_ms": int(BRIEF_S * 1000)}.items():
         more = more.replace(f"<{name}>", str(value))
     with (
         apache_kafka(say, more=more) as plain,
         _redis(made.good, made.ca) as redis_port,
         _redis(made.expired, None) as expired_redis_port,
     ):
-        ports = (f"{HOST}:{port}" for port in (secure, expired, brief))
-        yield Secured(plain, *ports, redis_port, expired_redis_port, made.ca, stranger)
+        listeners = (f"{HOST}:{port}" for port in ports.values())
+        known, unknown = made.worker, _client(stranger, folder / "worker")
+        yield Secured(plain, *listeners, redis_port, expired_redis_port, made.ca, known, strangers, unknown)
 
 
 def admit(secured: Secured, prefix: str) -> None:
@@ -182,9 +206,9 @@ def _answers(client: redis.Redis) -> bool:
 
 # Besides the plain listener of PROPERTIES, whose users are superusers here, as the broker's own traffic is.
 LISTENERS = """
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},SECURE://127.0.0.1:<secure>,EXPIRED://127.0.0.1:<expired>,BRIEF://127.0.0.1:<brief>
-advertised.listeners=PLAINTEXT://127.0.0.1:{port},SECURE://127.0.0.1:<secure>,EXPIRED://127.0.0.1:<expired>,BRIEF://127.0.0.1:<brief>
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL,EXPIRED:SASL_SSL,BRIEF:SASL_SSL
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},SECURE://127.0.0.1:<secure>,EXPIRED://127.0.0.1:<expired>,BRIEF://127.0.0.1:<brief>,MUTUAL://127.0.0.1:<mutual>
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SECURE://127.0.0.1:<secure>,EXPIRED://127.0.0.1:<expired>,BRIEF://127.0.0.1:<brief>,MUTUAL://127.0.0.1:<mutual>
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL,EXPIRED:SASL_SSL,BRIEF:SASL_SSL,MUTUAL:SSL
 inter.broker.listener.name=PLAINTEXT
 sasl.enabled.mechanisms=SCRAM-SHA-512
 listener.name.secure.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
@@ -195,6 +219,11 @@ ssl.keystore.type=PEM
 listener.name.secure.ssl.keystore.location=<good.pem>
 listener.name.expired.ssl.keystore.location=<expired.pem>
 listener.name.brief.ssl.keystore.location=<good.pem>
+listener.name.mutual.ssl.keystore.location=<good.pem>
+listener.name.mutual.ssl.client.auth=required
+listener.name.mutual.ssl.truststore.type=PEM
+listener.name.mutual.ssl.truststore.location=<ca.pem>
+listener.name.mutual.ssl.principal.mapping.rules=RULE:^CN=([a-z]+),.*$/$1/
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS
 """

@@ -14,7 +14,7 @@ import bus_feed
 import pytest
 import secured_servers
 from pathcast_process import environment, pathcast
-from secured_servers import KAFKA_PASSWORD, REDIS_PASSWORD, Secured
+from secured_servers import KAFKA_PASSWORD, REDIS_PASSWORD, Client, Secured
 from worker_process import Worker, all_live
 
 from stream.bench.servers import Unavailable
@@ -171,6 +171,39 @@ def test_a_worker_whose_password_is_changed_ends_when_it_has_to_connect_again(
         assert f"Kafka at {secured.brief_bootstrap} refuses user worker by SCRAM-SHA-512" in last
         assert "PATHCAST_KAFKA_PASSWORD right?" in last
         assert_secret(worker.log())
+
+
+def by_certificate(secured: Secured, shown: Client | None) -> dict[str, str]:
+    """What differs in a worker's settings where it shows a certificate; None: where it should, and has none."""
+    given = {
+        "BOOTSTRAP": secured.mutual_bootstrap,
+        "KAFKA_SECURITY": "SSL",
+        "KAFKA_USER": "",
+        "KAFKA_PASSWORD_FILE": "",
+    }
+    return given | ({} if shown is None else {"KAFKA_CERT": str(shown.certificate), "KAFKA_KEY": str(shown.key)})
+
+
+def test_a_worker_that_shows_a_certificate_is_who_that_says(
+    secured: Secured, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = settings(secured, "", tmp_path / "password", **by_certificate(secured, secured.worker))
+    for name, value in ours.items():
+        monkeypatch.setenv(name, value)
+    with Worker(tmp_path / "log", weights=weights, session_timeout_s=6) as worker:
+        worker.wait_until_ready()
+        assert worker.stop() == 0
+    assert json.loads(told("topics", "--json", env=ours))
+
+
+@pytest.mark.parametrize("signed", [False, True], ids=["none", "of an unknown CA"])
+def test_a_worker_without_a_certificate_that_the_brokers_trust_is_told_so(
+    secured: Secured, signed: bool, tmp_path: Path
+) -> None:
+    wrong = by_certificate(secured, secured.unknown if signed else None)
+    line = refusal(secured, tmp_path / "password", "worker", **wrong)
+    assert f"no TLS with Kafka at {secured.mutual_bootstrap}" in line
+    assert "want a certificate of ours?" in line
 
 
 @pytest.mark.parametrize("command", [("worker",), ("feed", "-")])
