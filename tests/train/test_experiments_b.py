@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,6 +66,23 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_experiment_leads_from_files_to_a_report(name: str, lab: Lab, tmp_path: Path) -> None:
     finding = importlib.import_module(f"train.experiments.{name}").run(lab)
     assert_it_becomes_a_report(finding, name, tmp_path)
+
+
+@pytest.mark.usefixtures("small")
+def test_transfer_trains_on_all_other_files_and_on_towns_that_are_nowhere(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[set[str]] = []
+
+    def train(*given: Any, train: Corpus, **more: Any) -> Any:
+        seen.append({train.files[file] for file in np.unique(train.file)})
+        return real(*given, train=train, **more)
+
+    real = Lab.train
+    monkeypatch.setattr(Lab, "train", train)
+    transfer.run(lab)
+    files = {path.name for path in lab.data} | {"towns.parquet"}
+    assert seen == [files - {left_out} for left_out in transfer.regions(lab) for _ in ("normalised", "absolute")]
 
 
 def test_what_is_left_out_is_not_in_the_training(lab: Lab) -> None:
