@@ -18,7 +18,7 @@ from stream.connect import KafkaSecurity, Refused, kafka_refusal
 
 CLIENT: Final = "aiokafka"  # the logger of its clients, those of consumers and of producers
 CERTAIN_S: Final = 15.0  # of refusals: one broker of several may be behind in learning a new password
-PAUSE_S: Final = 10.0  # without one, and they begin anew: a client tries again after a second at most
+PAUSE_S: Final = 10.0  # without one, and they begin anew: clients try again after some 100 ms (`retry_backoff_ms`)
 LOOK_S: Final = 1.0
 
 

@@ -98,10 +98,8 @@ def papers(folder: Path) -> Papers:
 
 def _client(authority: trustme.CA, path: Path) -> Client:
     """Of a user who is named as the file is."""
-    made, leaf = (
-        Client(path.with_suffix(".pem"), path.with_suffix(".key")),
-        authority.issue_cert("a.b", common_name=path.name),
-    )
+    made = Client(path.with_suffix(".pem"), path.with_suffix(".key"))
+    leaf = authority.issue_cert("a.b", common_name=path.name)
     made.certificate.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
     leaf.private_key_pem.write_to_path(str(made.key))
     return made
