@@ -30,7 +30,6 @@ def synth(
     from train.synth import write
 
     console = Console(stderr=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("entities", total=1.0)
         pings = write(out, entities=entities, seed=seed, told=lambda share: bar.update(task, completed=share))

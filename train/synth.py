@@ -61,6 +61,7 @@ def write(path: Path, *, entities: int = 600, seed: int = 0, told: Callable[[flo
         names.append(np.full(len(ts_ms), f"{kind}-{seed}-{number}"))
         told((number + 1) / entities)
     table = pa.table({"entity_id": np.concatenate(names)} | {k: np.concatenate(v) for k, v in columns.items()})
+    path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, path, compression="zstd")
     return len(table)
 

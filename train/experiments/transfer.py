@@ -77,13 +77,12 @@ class Compared:
 
 
 def run(lab: Lab) -> Finding:
+    left_out = regions(lab)
     towns = lab.scratch / "towns.parquet"
-    towns.parent.mkdir(parents=True, exist_ok=True)
     synth.write(towns, entities=lab.steps(INVENTED))
-    judged = regions(lab)
     lab = replace(lab, data=(*lab.data, towns), most_anchors=MOST_ANCHORS)
     compared, strata = [], []
-    for file, region in judged.items():
+    for file, region in left_out.items():
         found = {variant: _judge(lab, file, variant) for variant in (NORMALISED, ABSOLUTE)}
         compared += compare(region, found[NORMALISED], found[ABSOLUTE])
         strata += by_stratum(region, found[NORMALISED])
