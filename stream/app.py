@@ -104,7 +104,7 @@ async def build(settings: Settings) -> App:
 
 
 def _guarantee(settings: Settings, consumer: Consumer) -> Guarantee:
-    publisher = partial(Publisher, settings.bootstrap, security=settings.kafka)
+    publisher = partial(Publisher, settings.bootstrap, security=settings.kafka, compression=settings.compression)
     if settings.delivery is DeliveryGuarantee.EXACTLY_ONCE:
         return ExactlyOnce(settings.group, consumer, publisher)
     return AtLeastOnce(publisher(), consumer)

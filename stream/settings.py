@@ -19,6 +19,14 @@ class DeliveryGuarantee(StrEnum):
     EXACTLY_ONCE = "exactly_once"
 
 
+class Compression(StrEnum):
+    """Of what a worker publishes. Others of Kafka's codecs cost more (stream/bench/RESULTS.md, "Compression")."""
+
+    NONE = "none"
+    SNAPPY = "snappy"
+    ZSTD = "zstd"
+
+
 @dataclass(frozen=True)
 class Settings:
     """One worker's settings."""
@@ -36,6 +44,7 @@ class Settings:
     max_entities: int = 131_072  # in memory, at 12 KB each; the others come back from Redis with their next ping
     session_timeout_s: float = 10.0  # how soon the group sees a dead worker
     delivery: DeliveryGuarantee = DeliveryGuarantee.AT_LEAST_ONCE
+    compression: Compression = Compression.NONE
     instance: str = ""  # a static member's name: it keeps its partitions over a restart within the session timeout
     kafka: KafkaSecurity = PLAIN_KAFKA
     redis: RedisSecurity = PLAIN_REDIS
