@@ -66,6 +66,7 @@ class BatchOptions:
     drop_reported: float = 0.5  # chances that speed, heading, clock are hidden: elsewhere they may not exist
     drop_clock: float = 0.3
     drop_place: float = 0.3  # of models with places: in the other rows nothing is turned or stretched
+    invented: tuple[str, ...] = ()  # files of the corpus that are of no real place: their rows never show one
 
     def __post_init__(self) -> None:
         if not self.masks or not set(self.masks) <= set(MASKS):
@@ -129,6 +130,7 @@ class Batches:
         weight = np.where(weight > 0, weight**self.options.file_power, 0.0) * full
         self._file_share = weight / weight.sum()
         self._places = [np.flatnonzero(of == f) for f in range(len(corpus.files))]
+        self._real = np.isin(corpus.files, options.invented, invert=True)
         self._keys = self._key_points() if "key-point" in options.masks else np.empty(0, np.int64)
 
     def draw(self, step: int) -> Batch:
@@ -198,8 +200,8 @@ class Batches:
     def _batch(self, rng: Generator, place: Rows, valid: Mask, jumps: Rows) -> Batch:
         o, config = self.options, self.config
         fixes = self._fixes(place)
-        placed = config.absolute or config.places > 0 or config.cells > 0
-        warp = Warp.draw(rng, o, len(place), placed=placed)
+        located = config.absolute or config.places > 0 or config.cells > 0
+        warp = Warp.draw(rng, o, len(place), placed=located & self._real[self._file_of(place[:, 0])])
         jitter = warp.jitter(rng, valid)
         bent = self._bends(rng, place, valid, ~warp.placed) if o.bend else None
         dt, d = self._step(place[:, :-1], place[:, 1:], bent)
@@ -330,6 +332,9 @@ class Batches:
         one, two = self._fixes(before), self._fixes(after)
         dt_s, en_m = features.steps_between(one, two)
         return dt_s, en_m if bent is None else bent.where(after, two) - bent.where(before, one)
+
+    def _file_of(self, place: Rows) -> NDArray[np.int32]:
+        return np.asarray(self.corpus.file[np.searchsorted(self._stop, place, side="right")])
 
     def _fixes(self, place: Rows) -> NDArray[Any]:
         track = np.searchsorted(self._stop, place, side="right")

@@ -194,7 +194,7 @@ def train(
         optimizer=optimizer.value,
         device=device.value,
         threads=threads,
-        batch=made.batch,
+        batch=replace(made.batch, invented=_nowhere(sources, invented or [])),
         **made.run,
     )
     if lr is not None:
@@ -299,6 +299,14 @@ def evaluate(
 
 
 evaluate.__doc__ = EVALUATE_HELP
+
+
+def _nowhere(sources: list[Source], invented: list[Path]) -> tuple[str, ...]:
+    """The names of the invented files in the corpus."""
+    names = tuple(path.name for path in invented)
+    if both := {source.name for source in sources} & set(names):
+        raise typer.BadParameter(f"real and invented files cannot have one name: {', '.join(sorted(both))}")
+    return names
 
 
 def _size(corpus: Corpus) -> dict[str, int]:

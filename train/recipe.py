@@ -66,6 +66,8 @@ def _known(config: ModelConfig, batch: BatchOptions) -> set[str]:
 
 def _parse(key: str, value: str, like: Any) -> Any:
     """The value as the type of what it replaces."""
+    if isinstance(like, tuple):
+        return tuple(part.strip() for part in value.split(","))
     if isinstance(like, bool):
         if value.lower() not in ("true", "false"):
             raise ValueError(f"{key} must be true or false, got {value!r}")

@@ -36,8 +36,9 @@ class Warp(NamedTuple):
     placed: Mask
 
     @classmethod
-    def draw(cls, rng: Generator, o: BatchOptions, n: int, *, placed: bool) -> Warp:
-        """A row that keeps its place keeps its shape: a street turned is another street."""
+    def draw(cls, rng: Generator, o: BatchOptions, n: int, *, placed: Mask) -> Warp:
+        """Of n rows, of which some may show their place: one that keeps it keeps its shape, as a street turned is
+        another street."""
         stays = (rng.random(n) >= o.drop_place) & placed
         # Nothing is drawn where all are turned, so that earlier seeds keep their batches.
         turned = ~stays if o.turn >= 1 else ~stays & (rng.random(n) < o.turn)

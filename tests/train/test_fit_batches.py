@@ -123,6 +123,20 @@ def test_a_row_that_keeps_its_place_is_neither_turned_nor_stretched() -> None:
     np.testing.assert_allclose(batch.ahead_en[shown][:, :-1, 0, 1][there], north[there], atol=0.5)
 
 
+def test_rows_of_an_invented_file_and_no_others_never_show_their_place() -> None:
+    invented = np.arange(4) % 2 == 1
+    slow = np.repeat(np.where(invented, 2, 1), 200)  # of the invented file: so that a batch tells the two apart
+    corpus = replace(
+        driving(), ts_ms=driving().ts_ms * slow, file=invented.astype(np.int32), files=("real.parquet", "towns.parquet")
+    )
+    corpus = replace(corpus, file_start=np.array([0, 400, 800]))
+    options = replace(PLAIN, rows=64, drop_place=0.0, rescale=0.0, invented=("towns.parquet",))
+    batch = Batches(corpus, replace(SMALL, places=100), options, 9).draw(0)
+    hidden = np.isnan(batch.lat_deg).all(1)
+    assert (hidden == (batch.time_ms[:, 1] == 20_000)).all()
+    assert 10 < hidden.sum() < 54
+
+
 def test_models_without_a_map_are_never_shown_a_place() -> None:
     assert np.isnan(Batches(driving(), SMALL, BatchOptions(rows=8, tokens=16), 9).draw(0).lat_deg).all()
 

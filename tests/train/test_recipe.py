@@ -16,6 +16,7 @@ def test_settings_reach_the_model_the_batches_and_the_run() -> None:
     assert (made.config.places, made.config.positions, made.config.query_time) == (500, "time-rope", False)
     assert made.batch.thin == 0.25
     assert made.run == {"ema": 0.99}
+    assert recipe("small", ["masks=point, segment"]).batch.masks == ("point", "segment")
 
 
 def test_nothing_set_is_the_default() -> None:

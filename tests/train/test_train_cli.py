@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from model.api import ModelConfig
 from model.checkpoint import from_pretrained, save_pretrained
 from model.network import build
+from model.places import UNUSED
 from train import cli
 from train.evaluate import Sample
 from train.synth import write
@@ -167,6 +168,27 @@ def test_invented_tracks_train_and_are_never_calibrated_on(tmp_path: Path, data:
     assert "towns.parquet" in (tmp_path / "run" / "README.md").read_text()
     assert "calibrating on tracks.parquet" in result.stderr
     assert "calibrating on towns.parquet" not in result.stderr
+
+
+def test_no_map_holds_a_place_of_invented_tracks(tmp_path: Path, data: Path) -> None:
+    write(tmp_path / "towns.parquet", entities=16, seed=2)
+    args = ["train", "--data", str(data), "--steps", "2", "--set", "places=3000", "--cache", str(tmp_path / "cache")]
+    keys = {}
+    for name, more in (("without", []), ("with", ["--invented", str(tmp_path / "towns.parquet")])):
+        result = RUN.invoke(APP, [*args, *more, "--out", str(tmp_path / name)])
+        assert result.exit_code == 0, result.output
+        places = from_pretrained(tmp_path / name).trunk.places
+        assert places is not None
+        keys[name] = places.keys
+    assert torch.equal(keys["with"], keys["without"])
+    assert (keys["with"] != UNUSED).any()
+
+
+def test_an_invented_file_with_the_name_of_a_real_one_is_refused(tmp_path: Path, data: Path) -> None:
+    args = ["train", "--data", str(data), "--invented", str(data), "--steps", "2", "--out", str(tmp_path / "run")]
+    result = RUN.invoke(APP, args)
+    assert result.exit_code == 2
+    assert "cannot have one name" in result.output
 
 
 def test_any_field_of_the_model_can_be_set(tmp_path: Path, data: Path) -> None:
