@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from stream import header_names
+from stream import fetched
 from stream.wire import Record
 
 Partition = tuple[str, int]  # topic, number
@@ -62,7 +62,7 @@ def record_of(raw: Any, seen_ms: float) -> Record:
 async def _reader(
     bootstrap: Sequence[str], access: Mapping[str, Any], isolation: Isolation
 ) -> AsyncIterator[AIOKafkaConsumer]:
-    header_names.tolerate()
+    fetched.tolerate()
     consumer = AIOKafkaConsumer(
         bootstrap_servers=list(bootstrap),
         **access,

@@ -32,7 +32,7 @@ from faust.types.transports import TPorTopicSet
 from faust.types.tuples import ack_lock
 from mode.utils.futures import notify
 
-from stream import header_names
+from stream import fetched
 from stream.seams import Rebalanced
 from stream.source import INPUT_ISOLATION, Bounds, Mark, Partition, record_of, reread
 from stream.wire import Record
@@ -66,7 +66,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     logger = logging.getLogger("faust.transport.pathcast")  # what Faust says stays under its name
 
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
-        header_names.tolerate()
+        fetched.tolerate()
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # read when the consumer starts; Faust has no setting for
         consumer._fetch_min_bytes = FETCH_MIN_BYTES  # either

@@ -290,16 +290,19 @@ def _constant_headers(kind: str, topic: str, partition: int) -> Headers:
 
 
 ERROR_HEADER_PREFIX: Final = "__pathcast.errors."
+UNREAD: Final = "__pathcast.unread"  # header of a record whose batch was not unfolded, as it would not end (fetched)
 
 
 def dead_letter(topic: str, src: Record, reject: Reject, *, version: str) -> Outgoing:
     """The rejected record as it came, key, value and headers byte-identical, with context headers appended.
 
-    A record that does not fit into the dead letter topic, as one that came compressed may not, is left where it lies:
-    its letter has context headers alone, `omitted` with its size among them. Refused, it would stop the worker.
+    A record that does not fit into the dead letter topic, as one that came compressed may not, or that was not even
+    unfolded, is left where it lies: its letter has context headers alone, `omitted` with its size among them, where
+    that is known. Refused, it would stop the worker.
     """
     size = len(src.key or b"") + len(src.value or b"") + sum(_header_bytes(*header) for header in src.headers)
-    fits = size <= MAX_DEAD_LETTER_BYTES - MAX_CONTEXT_BYTES
+    unread = is_unread(src)
+    fits = size <= MAX_DEAD_LETTER_BYTES - MAX_CONTEXT_BYTES and not unread
     context: Iterable[tuple[str, str]] = (
         ("topic", src.topic),
         ("partition", str(src.partition)),
@@ -311,12 +314,17 @@ def dead_letter(topic: str, src: Record, reject: Reject, *, version: str) -> Out
         ("adapter", "json"),
         ("version", version),
         ("retryable", "true" if reject.retryable else "false"),
-        *(() if fits else (("omitted", str(size)),)),
+        *(() if fits else (("omitted", "unknown" if unread else str(size)),)),
     )
     extra = tuple((ERROR_HEADER_PREFIX + name, text.encode()) for name, text in context)
     if not fits:
         return Outgoing(topic, None, None, extra, src)
     return Outgoing(topic, src.key, src.value, (*src.headers, *extra), src)
+
+
+def is_unread(record: Record) -> bool:
+    """Whether it stands for one that was not read (`stream.fetched`)."""
+    return record.key is None and record.value is None and any(name == UNREAD for name, _ in record.headers)
 
 
 def _header_bytes(name: str, value: bytes | None) -> int:

@@ -16,6 +16,7 @@ from pathcast_process import PATIENCE_S, VERIFY, environment
 from worker_process import Worker
 
 from stream import killpoints
+from stream.unfolding import MOST_BYTES
 from stream.wire import ERROR_HEADER_PREFIX, Ping, Topics, dumps, loads_forecast
 
 BROKER_LIMIT = 1_048_588  # Kafka's default max.message.bytes: of a whole batch, with its 61 bytes of overhead
@@ -28,6 +29,7 @@ POISON: list[tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]] 
     (b"bus", b'{"entity_id":"bus","ts":1e999,"lat":1,"lon":2}', []),
     (b"bus", b'{"entity_id":"bus","ts":1490094006000,"lat":30,"lon":-97}' + b"\x00", [("null", None)]),
 ]
+BOMBS = ("gzip", "zstd")
 FOREIGN_NAME = b"\xff\xfe\xc3("  # of a header, which brokers take as it is and aiokafka would not unpack
 GOOD = Ping(entity_id="bus", ts=1_490_094_006_000, lat=30.2, lon=-97.7)
 
@@ -48,6 +50,18 @@ def with_foreign_name(bootstrap: str, topic: str, value: bytes) -> None:
     producer.close()
 
 
+async def bomb(bootstrap: str, topic: str, codec: str) -> None:
+    """One batch of two records that is small on the wire and larger than a worker unfolds."""
+    most = 2 * MOST_BYTES
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, compression_type=codec, max_batch_size=most)
+    await producer.start()
+    batch = producer.create_batch()
+    for value in (bytes(MOST_BYTES), dumps(GOOD)):
+        assert batch.append(key=b"bus", value=value, timestamp=None) is not None
+    await (await producer.send_batch(batch, topic, partition=0))
+    await producer.stop()
+
+
 async def test_no_record_stops_a_worker(
     kafka: str, redis_url: str, topic_prefix: str, weights: Path, tmp_path: Path
 ) -> None:
@@ -63,14 +77,19 @@ async def test_no_record_stops_a_worker(
             batch.append(key=key, value=value, timestamp=None, headers=headers)
             await (await producer.send_batch(batch, topics.pings, partition=0))
         await producer.stop()
+        for codec in BOMBS:
+            await bomb(kafka, topics.pings, codec)
         with_foreign_name(kafka, topics.pings, dumps(GOOD))
         bus_feed.wait_for_records(kafka, topics.forecasts, 1, lambda: None)
         assert worker.running(), worker.log()
         assert worker.stop() == 0
     letters = list(bus_feed.read(kafka, topics.dead_letters))
-    assert [bus_feed.source_of(letter)[1] for letter in letters] == list(range(len(POISON) + 1))
+    assert [bus_feed.source_of(letter)[1] for letter in letters] == list(range(len(POISON) + 2 * len(BOMBS) + 1))
     foreign = letters.pop()
     assert (foreign.key, foreign.value, foreign.headers[0]) == (b"bus", b"none", (r"\xff\xfe\xc3(", b"1"))
+    unread, letters = letters[len(POISON) :], letters[: len(POISON)]
+    assert {(letter.key, letter.value) for letter in unread} == {(None, None)}
+    assert {dict(letter.headers)[f"{ERROR_HEADER_PREFIX}code"] for letter in unread} == {b"too_large"}
     for letter, (key, value, headers) in zip(letters, POISON, strict=True):
         assert (letter.key, letter.value) == (key, value)
         assert list(letter.headers[: len(headers)]) == headers

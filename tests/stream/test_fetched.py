@@ -1,4 +1,4 @@
-"""Header names that are not UTF-8: one record of any producer, and a partition stood still for ever."""
+"""Header names that are not UTF-8, and batches that unfold without end: one of them, and a partition stood still."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ import struct
 from typing import Any
 
 import pytest
+from aiokafka.record import default_records
+from aiokafka.record._crecords import default_records as compiled_records
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
 
-from stream.header_names import TolerantRecords
+from stream import fetched, unfolding
+from stream.clean import parse
+from stream.dlq import letter_of
+from stream.fetched import TolerantRecords
+from stream.wire import Record, Reject, dead_letter
 
 HEADERS = [("trace", b"\x00\xff"), ("AAAA", b"x"), ("null", None), ("", b"")]
 HOSTILE = b"\xff\xc3(\x00"
@@ -65,3 +71,37 @@ def test_a_hostile_name_is_read_and_so_is_what_follows() -> None:
     assert names[0] == names[3] == ["trace", "AAAA", "null", ""]
     assert names[1] == names[2] == ["trace", r"\xff\xc3(" + "\x00", "null", ""]
     assert all("".join(each).encode() for each in names), "a dead letter can carry them"
+
+
+@pytest.fixture
+def bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a worker has it, until the test ends."""
+    for module in (default_records, compiled_records):
+        for name in ("gzip_decode", "snappy_decode", "lz4_decode", "zstd_decode"):
+            monkeypatch.setattr(module, name, getattr(module, name))  # what `bound` changes is put back
+    unfolding.bound()
+
+
+@pytest.mark.usefixtures("bounded")
+@pytest.mark.parametrize("compression", range(1, 5))
+def test_a_batch_that_unfolds_to_too_much_is_as_many_dead_letters(
+    compression: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unfolding, "MOST_BYTES", 40)  # less than three records have, and more than one has
+    found = [*TolerantRecords(batch(5, 3, compression)).next_batch()]  # type: ignore[misc]
+    assert [record.offset for record in found] == [5, 6, 7]
+    records = [Record("pings", 0, r.offset, r.timestamp, r.key, r.value, tuple(r.headers)) for r in found]
+    rejects = [parse(record) for record in records]
+    assert {reject.code for reject in rejects if isinstance(reject, Reject)} == {"too_large"}
+    letters = [dead_letter("dlq", r, reject, version="1") for r, reject in zip(records, rejects, strict=True)]  # type: ignore[arg-type]
+    assert all(dict(letter.headers)["__pathcast.errors.omitted"] == b"unknown" for letter in letters)
+    kept = [letter_of(Record("dlq", 0, n, 0, one.key, one.value, one.headers)) for n, one in enumerate(letters)]
+    assert [(one.source.offset, one.whole) for one in kept if one] == [(5, False), (6, False), (7, False)]
+
+
+def test_a_batch_of_too_many_records_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetched, "MOST_RECORDS", 2)
+    first, second = batch(5, 3), batch(8, 2)
+    records = TolerantRecords(first + second)
+    assert [(r.offset, r.value) for r in records.next_batch()] == [(5, None), (6, None), (7, None)]  # type: ignore[union-attr]
+    assert [r.value for r in records.next_batch()] == [None, b"v1"]  # type: ignore[union-attr]

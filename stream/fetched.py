@@ -1,28 +1,38 @@
-"""Headers whose names are not UTF-8: aiokafka made to read them. Knows its record batches; knows no topic.
+"""Batches that aiokafka would stumble over, from any producer that may write to the topic: one of them, and no worker
+would ever read its partition beyond it. Knows aiokafka's record batches; knows no topic.
 
-Kafka's brokers take any bytes as a header's name; aiokafka decodes them strictly, while it unpacks a batch. One such
-record, from any producer that may write to the topic, and its partition would never be read beyond it. So a batch that
-cannot be unpacked is unpacked again by aiokafka's own Python code, over bytes that decode leniently: what is no UTF-8
-in a name becomes \\xff. Forecasts are not concerned; a dead letter carries the name like that.
+    header names that are not UTF-8    Kafka takes any bytes, aiokafka decodes them strictly. Such a batch is unpacked
+                                       again by aiokafka's own Python code, over bytes that decode leniently: what is
+                                       no UTF-8 in a name becomes \\xff. A dead letter carries the name like that.
+    what unfolds beyond all bounds     Records of a batch that are larger than memory (`stream.unfolding`), or too many
+                                       for it. They stay unread: each becomes a record without key and value, which
+                                       says so in a header, and leads to a dead letter.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
 
+from stream import unfolding
+from stream.wire import UNREAD
+
+MOST_RECORDS: Final = 1_000_000  # of one batch: unpacked together they are objects of 150 bytes and more
 _LENGTH: Final = struct.Struct(">i")
 _LENGTH_AT: Final = 8  # in a batch's head, after its first offset
 _BEFORE_BATCH: Final = 12  # bytes that the length does not count
+_COUNT: Final = struct.Struct(">i")
+_COUNT_AT: Final = 57
 
 
 def tolerate() -> None:
     """Every consumer of this process, from now on. Again does no harm."""
+    unfolding.bound()
     fetcher.MemoryRecords = TolerantRecords
 
 
@@ -61,13 +71,36 @@ class TolerantBatch:
         return next(self._strict)  # of a control batch, which the broker writes and which has no headers
 
     def __iter__(self) -> Iterator[Any]:
+        (count,) = _COUNT.unpack_from(self._raw, self._start + _COUNT_AT)
+        if count > MOST_RECORDS:
+            return self._unread()
         try:
             return iter(list(self._strict))
+        except unfolding.TooLarge:
+            return self._unread()
         except UnicodeDecodeError:
             batch = _DefaultRecordBatchPy(self._raw[self._start : self._end])
             batch._maybe_uncompress()
             batch._buffer = _Lenient(batch._buffer)
             return iter(list(batch))
+
+    def _unread(self) -> Iterator[Unread]:
+        """One for each offset: how many there are is known without unfolding anything."""
+        strict = self._strict
+        for offset in range(strict.base_offset, strict.next_offset):
+            yield Unread(offset, strict.max_timestamp, strict.timestamp_type)
+
+
+class Unread(NamedTuple):
+    """A record of a batch that is not unfolded: what aiokafka's fetcher asks of its records."""
+
+    offset: int
+    timestamp: int
+    timestamp_type: int
+    key: None = None
+    value: None = None
+    checksum: None = None
+    headers: tuple[tuple[str, bytes], ...] = ((UNREAD, b""),)
 
 
 class _Lenient(bytearray):

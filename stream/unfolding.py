@@ -1,0 +1,94 @@
+"""Decompression with an end: a sender could fold thirty gigabytes into a batch of one megabyte, and aiokafka would
+unfold them. Kafka bounds what a batch is on the wire; nothing bounds what it unfolds to.
+
+Knows codecs; knows no record.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import Final
+
+import cramjam
+import lz4.frame
+import zstandard
+from aiokafka import codec
+from aiokafka.record import default_records
+from aiokafka.record._crecords import default_records as compiled_records
+
+MOST_BYTES: Final = 64 << 20  # of one batch: a broker takes 1 MiB, and JSON shrinks to a tenth at best
+CHUNK: Final = 1 << 18  # bytes at a time: larger ones are slower, as they are fresh memory
+_GZIP: Final = 31  # zlib's way to say: a gzip header, and any window
+# Java's snappy: a head of 16 bytes that begin like this, then blocks, each behind its size.
+_XERIAL: Final = b"\x82SNAPPY\x00"
+_XERIAL_HEAD: Final = 16
+_SIZE: Final = struct.Struct(">I")
+
+
+class TooLarge(Exception):
+    """A batch unfolds to more than MOST_BYTES."""
+
+
+def bound() -> None:
+    """Every batch that this process reads, from now on. Again does no harm."""
+    for module in (default_records, compiled_records):
+        module.gzip_decode, module.snappy_decode = gunzip, unsnappy
+        module.lz4_decode, module.zstd_decode = unlz4, unzstd
+
+
+def gunzip(packed: bytes) -> bytes:
+    def chunks() -> Iterator[bytes]:
+        rest = bytes(packed)
+        while rest:  # several members, one behind the other, are one to gzip
+            member = zlib.decompressobj(_GZIP)
+            while not member.eof and (chunk := member.decompress(rest, CHUNK)):
+                yield chunk
+                rest = member.unconsumed_tail
+            rest = member.unused_data
+
+    return _joined(chunks())
+
+
+def unsnappy(packed: bytes) -> bytes:
+    if sum(map(cramjam.snappy.decompress_raw_len, _snappy_blocks(packed))) > MOST_BYTES:
+        raise TooLarge
+    return bytes(codec.snappy_decode(packed))
+
+
+def unlz4(packed: bytes) -> bytes:
+    def chunks() -> Iterator[bytes]:
+        frame = lz4.frame.LZ4FrameDecompressor()
+        yield frame.decompress(packed, CHUNK)
+        while not frame.eof and not frame.needs_input:
+            yield frame.decompress(b"", CHUNK)
+
+    return _joined(chunks())
+
+
+def unzstd(packed: bytes) -> bytes:
+    with zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True) as unfolded:
+        return _joined(iter(lambda: unfolded.read(CHUNK), b""))
+
+
+def _joined(chunks: Iterator[bytes]) -> bytes:
+    found, size = [], 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > MOST_BYTES:
+            raise TooLarge
+        found.append(chunk)
+    return b"".join(found)
+
+
+def _snappy_blocks(packed: bytes) -> Iterator[bytes]:
+    if not packed.startswith(_XERIAL):
+        yield packed
+        return
+    at = _XERIAL_HEAD
+    while at < len(packed):
+        (size,) = _SIZE.unpack_from(packed, at)
+        at += _SIZE.size
+        yield packed[at : at + size]
+        at += size

@@ -1,0 +1,59 @@
+"""Decompression: what producers fold is unfolded, and what would not end is refused before it fills the memory."""
+
+from __future__ import annotations
+
+import gzip
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from typing import Final
+
+import cramjam
+import lz4.frame
+import pytest
+import zstandard
+from aiokafka import codec
+
+from stream import unfolding
+from stream.unfolding import MOST_BYTES, TooLarge
+
+Fold = Callable[[bytes], bytes]
+Unfold = Callable[[bytes], bytes]
+
+FOLDED: Final[dict[str, tuple[Fold, Unfold]]] = {
+    "gzip": (gzip.compress, unfolding.gunzip),
+    "gzip, members": (lambda raw: gzip.compress(raw[:7]) + gzip.compress(raw[7:]), unfolding.gunzip),
+    "snappy": (lambda raw: bytes(cramjam.snappy.compress_raw(raw)), unfolding.unsnappy),
+    "snappy, as Java does it": (codec.snappy_encode, unfolding.unsnappy),
+    "lz4": (codec.lz4_encode, unfolding.unlz4),
+    "lz4, linked and sized": (lz4.frame.compress, unfolding.unlz4),
+    "zstd": (codec.zstd_encode, unfolding.unzstd),
+    "zstd, sized": (zstandard.compress, unfolding.unzstd),
+}
+
+
+@pytest.mark.parametrize("name", FOLDED)
+@pytest.mark.parametrize("size", [1, 70_000, unfolding.CHUNK, 3 * unfolding.CHUNK + 1])
+def test_what_was_folded_is_unfolded(name: str, size: int) -> None:
+    fold, unfold = FOLDED[name]
+    raw = bytes(range(256)) * (size // 256 + 1)
+    assert unfold(fold(raw[:size])) == raw[:size]
+
+
+@pytest.mark.parametrize("name", FOLDED)
+def test_what_unfolds_to_too_much_is_refused_before_it_is_there(name: str) -> None:
+    fold, unfold = FOLDED[name]
+    folded = fold(bytes(8 * MOST_BYTES))
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLarge):
+            unfold(folded)
+        assert tracemalloc.get_traced_memory()[1] < 2 * MOST_BYTES
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("unfold", {unfold for _, unfold in FOLDED.values()})
+def test_what_no_codec_made_is_an_error_and_no_endless_wait(unfold: Unfold) -> None:
+    with pytest.raises((RuntimeError, zlib.error, zstandard.ZstdError, cramjam.DecompressionError)):
+        unfold(b"\x1f\x8bno such thing, but some bytes")
