@@ -22,7 +22,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from stream import unfolding
 from stream.wire import UNREAD
 
-MOST_RECORDS: Final = 1_000_000  # of one batch: unpacked together they are objects of 150 bytes and more
+MOST_RECORDS: Final = 250_000  # of one batch: unpacked together they are objects of 150 bytes and more
 _LENGTH: Final = struct.Struct(">i")
 _LENGTH_AT: Final = 8  # in a batch's head, after its first offset
 _BEFORE_BATCH: Final = 12  # bytes that the length does not count

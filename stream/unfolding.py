@@ -18,7 +18,7 @@ from aiokafka import codec
 from aiokafka.record import default_records
 from aiokafka.record._crecords import default_records as compiled_records
 
-MOST_BYTES: Final = 64 << 20  # of one batch: a broker takes 1 MiB, and JSON shrinks to a tenth at best
+MOST_BYTES: Final = 32 << 20  # of one batch: a broker takes 1 MiB, and JSON shrinks to a tenth at best
 CHUNK: Final = 1 << 18  # bytes at a time: larger ones are slower, as they are fresh memory
 _GZIP: Final = 31  # zlib's way to say: a gzip header, and any window
 # Java's snappy: a head of 16 bytes that begin like this, then blocks, each behind its size.
