@@ -26,7 +26,7 @@ from stream.wire import (
     Ping,
     Record,
     Reject,
-    is_unread,
+    why_unread,
 )
 
 MAX_AHEAD_MS: Final = 24 * 3600 * 1000  # a day: local time sent as UTC is off by 14 hours at most
@@ -94,8 +94,8 @@ def parse(record: Record) -> Ping | Reject:
     """The ping that a record holds, or the reason why it holds none. Never raises, whatever the bytes are."""
     value = record.value
     if not value:
-        if is_unread(record):
-            return Reject("too_large", "the batch that it came in unfolds to more than a worker reads")
+        if (reason := why_unread(record)) is not None:
+            return Reject("unreadable", f"the batch that it came in was not unpacked: {_shown(reason)}")
         return Reject("empty", "the record has no value")
     if len(value) > MAX_RECORD_BYTES:
         return Reject("too_large", f"{len(value)} bytes, at most {MAX_RECORD_BYTES} are read")

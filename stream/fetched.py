@@ -4,9 +4,10 @@ would ever read its partition beyond it. Knows aiokafka's record batches; knows 
     header names that are not UTF-8    Kafka takes any bytes, aiokafka decodes them strictly. Such a batch is unpacked
                                        again by aiokafka's own Python code, over bytes that decode leniently: what is
                                        no UTF-8 in a name becomes \\xff. A dead letter carries the name like that.
-    what unfolds beyond all bounds     Records of a batch that are larger than memory (`stream.unfolding`), or too many
-                                       for it. They stay unread: each becomes a record without key and value, which
-                                       says so in a header, and leads to a dead letter.
+    what cannot be unpacked            Records that would fill the memory (`stream.unfolding`), or that are damaged in a
+                                       batch whose checksum is right; most brokers refuse the latter. They stay unread:
+                                       each becomes a record without key and value, which has the reason in a header,
+                                       and leads to a dead letter.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
 
@@ -73,34 +75,38 @@ class TolerantBatch:
     def __iter__(self) -> Iterator[Any]:
         (count,) = _COUNT.unpack_from(self._raw, self._start + _COUNT_AT)
         if count > MOST_RECORDS:
-            return self._unread()
+            return self._unread(f"it has {count} records")
         try:
-            return iter(list(self._strict))
-        except unfolding.TooLarge:
-            return self._unread()
+            return iter(self._unpacked())
+        except (unfolding.Unreadable, CorruptRecordException) as error:
+            return self._unread(str(error))
+
+    def _unpacked(self) -> list[Any]:
+        try:
+            return list(self._strict)
         except UnicodeDecodeError:
             batch = _DefaultRecordBatchPy(self._raw[self._start : self._end])
             batch._maybe_uncompress()
             batch._buffer = _Lenient(batch._buffer)
-            return iter(list(batch))
+            return list(batch)
 
-    def _unread(self) -> Iterator[Unread]:
+    def _unread(self, reason: str) -> Iterator[Unread]:
         """One for each offset: how many there are is known without unfolding anything."""
-        strict = self._strict
+        strict, headers = self._strict, ((UNREAD, reason.encode()),)
         for offset in range(strict.base_offset, strict.next_offset):
-            yield Unread(offset, strict.max_timestamp, strict.timestamp_type)
+            yield Unread(offset, strict.max_timestamp, strict.timestamp_type, headers)
 
 
 class Unread(NamedTuple):
-    """A record of a batch that is not unfolded: what aiokafka's fetcher asks of its records."""
+    """A record of a batch that is not unpacked: what aiokafka's fetcher asks of its records."""
 
     offset: int
     timestamp: int
     timestamp_type: int
+    headers: tuple[tuple[str, bytes], ...]
     key: None = None
     value: None = None
     checksum: None = None
-    headers: tuple[tuple[str, bytes], ...] = ((UNREAD, b""),)
 
 
 class _Lenient(bytearray):

@@ -1,5 +1,6 @@
 """Decompression with an end: a sender could fold thirty gigabytes into a batch of one megabyte, and aiokafka would
-unfold them. Kafka bounds what a batch is on the wire; nothing bounds what it unfolds to.
+unfold them. Kafka bounds what a batch is on the wire; nothing bounds what it unfolds to. Whatever a codec says of bytes
+that it did not make, it is one error here.
 
 Knows codecs; knows no record.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import cramjam
@@ -27,8 +29,8 @@ _XERIAL_HEAD: Final = 16
 _SIZE: Final = struct.Struct(">I")
 
 
-class TooLarge(Exception):
-    """A batch unfolds to more than MOST_BYTES."""
+class Unreadable(Exception):
+    """Of a batch: it unfolds to more than MOST_BYTES, or is not what its codec makes. Its text says which."""
 
 
 def bound() -> None:
@@ -38,6 +40,16 @@ def bound() -> None:
         module.lz4_decode, module.zstd_decode = unlz4, unzstd
 
 
+@contextmanager
+def _codec() -> Iterator[None]:
+    try:
+        yield
+    # The last two are lz4's, and of a block of snappy that is cut.
+    except (zlib.error, cramjam.DecompressionError, zstandard.ZstdError, RuntimeError, struct.error) as error:
+        raise Unreadable(f"its compressed bytes are damaged ({error})") from error
+
+
+@_codec()
 def gunzip(packed: bytes) -> bytes:
     def chunks() -> Iterator[bytes]:
         rest = bytes(packed)
@@ -51,12 +63,13 @@ def gunzip(packed: bytes) -> bytes:
     return _joined(chunks())
 
 
+@_codec()
 def unsnappy(packed: bytes) -> bytes:
-    if sum(map(cramjam.snappy.decompress_raw_len, _snappy_blocks(packed))) > MOST_BYTES:
-        raise TooLarge
+    _check(sum(map(cramjam.snappy.decompress_raw_len, _snappy_blocks(packed))))
     return bytes(codec.snappy_decode(packed))
 
 
+@_codec()
 def unlz4(packed: bytes) -> bytes:
     def chunks() -> Iterator[bytes]:
         frame = lz4.frame.LZ4FrameDecompressor()
@@ -67,6 +80,7 @@ def unlz4(packed: bytes) -> bytes:
     return _joined(chunks())
 
 
+@_codec()
 def unzstd(packed: bytes) -> bytes:
     with zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True) as unfolded:
         return _joined(iter(lambda: unfolded.read(CHUNK), b""))
@@ -76,10 +90,14 @@ def _joined(chunks: Iterator[bytes]) -> bytes:
     found, size = [], 0
     for chunk in chunks:
         size += len(chunk)
-        if size > MOST_BYTES:
-            raise TooLarge
+        _check(size)
         found.append(chunk)
     return b"".join(found)
+
+
+def _check(size: int) -> None:
+    if size > MOST_BYTES:
+        raise Unreadable(f"it unfolds to more than {MOST_BYTES} bytes")
 
 
 def _snappy_blocks(packed: bytes) -> Iterator[bytes]:

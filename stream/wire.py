@@ -213,6 +213,7 @@ class Reject(NamedTuple):
 
 # Every code that a dead letter can carry, and what it tells the sender. Stable: consumers switch on them.
 CODES: Final[dict[str, str]] = {
+    "unreadable": "the batch of the record is damaged, or unfolds to more than a worker reads",
     "empty": "the record has no value",
     "too_large": f"the value is larger than {MAX_RECORD_BYTES} bytes",
     "invalid_utf8": "the value or the key is not UTF-8",
@@ -290,18 +291,18 @@ def _constant_headers(kind: str, topic: str, partition: int) -> Headers:
 
 
 ERROR_HEADER_PREFIX: Final = "__pathcast.errors."
-UNREAD: Final = "__pathcast.unread"  # header of a record whose batch was not unfolded, as it would not end (fetched)
+UNREAD: Final = "__pathcast.unread"  # header of a record whose batch could not be unpacked, and why (stream.fetched)
 
 
 def dead_letter(topic: str, src: Record, reject: Reject, *, version: str) -> Outgoing:
     """The rejected record as it came, key, value and headers byte-identical, with context headers appended.
 
-    A record that does not fit into the dead letter topic, as one that came compressed may not, or that was not even
-    unfolded, is left where it lies: its letter has context headers alone, `omitted` with its size among them, where
-    that is known. Refused, it would stop the worker.
+    A record that does not fit into the dead letter topic, as one that came compressed may not, or that could not be
+    unpacked at all, is left where it lies: its letter has context headers alone, `omitted` with its size, where that is
+    known, among them. Refused, it would stop the worker.
     """
     size = len(src.key or b"") + len(src.value or b"") + sum(_header_bytes(*header) for header in src.headers)
-    unread = is_unread(src)
+    unread = why_unread(src) is not None
     fits = size <= MAX_DEAD_LETTER_BYTES - MAX_CONTEXT_BYTES and not unread
     context: Iterable[tuple[str, str]] = (
         ("topic", src.topic),
@@ -322,9 +323,11 @@ def dead_letter(topic: str, src: Record, reject: Reject, *, version: str) -> Out
     return Outgoing(topic, src.key, src.value, (*src.headers, *extra), src)
 
 
-def is_unread(record: Record) -> bool:
-    """Whether it stands for one that was not read (`stream.fetched`)."""
-    return record.key is None and record.value is None and any(name == UNREAD for name, _ in record.headers)
+def why_unread(record: Record) -> str | None:
+    """The reason, if it stands for a record whose batch could not be unpacked (`stream.fetched`)."""
+    if record.key is not None or record.value is not None:
+        return None
+    return next(((value or b"").decode(errors="replace") for name, value in record.headers if name == UNREAD), None)
 
 
 def _header_bytes(name: str, value: bytes | None) -> int:

@@ -82,26 +82,46 @@ def bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     unfolding.bound()
 
 
+def rejected(raw: bytes) -> tuple[list[int], str]:
+    """The offsets of a batch that is no pings, all of it, and the one reason; its letters say that nothing was kept."""
+    found = [*TolerantRecords(raw).next_batch()]  # type: ignore[misc]
+    records = [Record("pings", 0, r.offset, r.timestamp, r.key, r.value, tuple(r.headers)) for r in found]
+    (reject,) = {parse(record) for record in records}
+    assert isinstance(reject, Reject)
+    assert reject.code == "unreadable"
+    for record in records:
+        made = dead_letter("dlq", record, reject, version="1")
+        letter = letter_of(Record("dlq", 0, 0, 0, made.key, made.value, made.headers))
+        assert letter is not None
+        assert (letter.source.offset, letter.whole) == (record.offset, False)
+    return [record.offset for record in records], reject.message
+
+
 @pytest.mark.usefixtures("bounded")
 @pytest.mark.parametrize("compression", range(1, 5))
 def test_a_batch_that_unfolds_to_too_much_is_as_many_dead_letters(
     compression: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unfolding, "MOST_BYTES", 40)  # less than three records have, and more than one has
-    found = [*TolerantRecords(batch(5, 3, compression)).next_batch()]  # type: ignore[misc]
-    assert [record.offset for record in found] == [5, 6, 7]
-    records = [Record("pings", 0, r.offset, r.timestamp, r.key, r.value, tuple(r.headers)) for r in found]
-    rejects = [parse(record) for record in records]
-    assert {reject.code for reject in rejects if isinstance(reject, Reject)} == {"too_large"}
-    letters = [dead_letter("dlq", r, reject, version="1") for r, reject in zip(records, rejects, strict=True)]  # type: ignore[arg-type]
-    assert all(dict(letter.headers)["__pathcast.errors.omitted"] == b"unknown" for letter in letters)
-    kept = [letter_of(Record("dlq", 0, n, 0, one.key, one.value, one.headers)) for n, one in enumerate(letters)]
-    assert [(one.source.offset, one.whole) for one in kept if one] == [(5, False), (6, False), (7, False)]
+    offsets, why = rejected(batch(5, 3, compression))
+    assert offsets == [5, 6, 7]
+    assert "it unfolds to more than 40 bytes" in why
+
+
+@pytest.mark.usefixtures("bounded")
+@pytest.mark.parametrize("compression", range(5))
+def test_so_is_a_batch_that_is_damaged_under_a_right_checksum(compression: int) -> None:
+    raw = bytearray(batch(5, 3, compression))
+    raw[70:] = bytes(255 - byte for byte in raw[70:])
+    raw[17:21] = struct.pack(">I", calc_crc32c(raw[21:]))
+    offsets, why = rejected(bytes(raw))
+    assert offsets == [5, 6, 7]
+    assert ("compressed bytes are damaged" in why) == (compression > 0)
 
 
 def test_a_batch_of_too_many_records_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetched, "MOST_RECORDS", 2)
-    first, second = batch(5, 3), batch(8, 2)
-    records = TolerantRecords(first + second)
-    assert [(r.offset, r.value) for r in records.next_batch()] == [(5, None), (6, None), (7, None)]  # type: ignore[union-attr]
-    assert [r.value for r in records.next_batch()] == [None, b"v1"]  # type: ignore[union-attr]
+    offsets, why = rejected(batch(5, 3))
+    assert offsets == [5, 6, 7]
+    assert "it has 3 records" in why
+    assert [record.value for record in TolerantRecords(batch(8, 2)).next_batch()] == [None, b"v1"]  # type: ignore[union-attr]

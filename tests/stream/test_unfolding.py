@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import tracemalloc
-import zlib
 from collections.abc import Callable
 from typing import Final
 
@@ -15,7 +14,7 @@ import zstandard
 from aiokafka import codec
 
 from stream import unfolding
-from stream.unfolding import MOST_BYTES, TooLarge
+from stream.unfolding import MOST_BYTES, Unreadable
 
 Fold = Callable[[bytes], bytes]
 Unfold = Callable[[bytes], bytes]
@@ -46,7 +45,7 @@ def test_what_unfolds_to_too_much_is_refused_before_it_is_there(name: str) -> No
     folded = fold(bytes(8 * MOST_BYTES))
     tracemalloc.start()
     try:
-        with pytest.raises(TooLarge):
+        with pytest.raises(Unreadable, match="unfolds to more"):
             unfold(folded)
         assert tracemalloc.get_traced_memory()[1] < 2 * MOST_BYTES
     finally:
@@ -54,6 +53,6 @@ def test_what_unfolds_to_too_much_is_refused_before_it_is_there(name: str) -> No
 
 
 @pytest.mark.parametrize("unfold", {unfold for _, unfold in FOLDED.values()})
-def test_what_no_codec_made_is_an_error_and_no_endless_wait(unfold: Unfold) -> None:
-    with pytest.raises((RuntimeError, zlib.error, zstandard.ZstdError, cramjam.DecompressionError)):
+def test_what_no_codec_made_is_unreadable(unfold: Unfold) -> None:
+    with pytest.raises(Unreadable, match="damaged"):
         unfold(b"\x1f\x8bno such thing, but some bytes")

@@ -89,7 +89,7 @@ async def test_no_record_stops_a_worker(
     assert (foreign.key, foreign.value, foreign.headers[0]) == (b"bus", b"none", (r"\xff\xfe\xc3(", b"1"))
     unread, letters = letters[len(POISON) :], letters[: len(POISON)]
     assert {(letter.key, letter.value) for letter in unread} == {(None, None)}
-    assert {dict(letter.headers)[f"{ERROR_HEADER_PREFIX}code"] for letter in unread} == {b"too_large"}
+    assert {dict(letter.headers)[f"{ERROR_HEADER_PREFIX}code"] for letter in unread} == {b"unreadable"}
     for letter, (key, value, headers) in zip(letters, POISON, strict=True):
         assert (letter.key, letter.value) == (key, value)
         assert list(letter.headers[: len(headers)]) == headers
