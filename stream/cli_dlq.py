@@ -183,7 +183,7 @@ def _say(made: Plan, what: str, *, err: bool = False) -> None:
     for code, count in made.by_code.items():
         typer.echo(f"{count:>10,}  {code}", err=err)
     beside = f"; {made.copies:,} copies" if made.copies else ""
-    beside += f"; {made.omitted:,} too large for a letter" if made.omitted else ""
+    beside += f"; {made.omitted:,} whose letters hold no record" if made.omitted else ""
     typer.echo(f"{len(made.todo):,} {what}; {made.done:,} were before{beside}", err=err)
 
 

@@ -64,7 +64,7 @@ class Letter(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Headers
-    whole: bool = True  # False: it did not fit, and lies at its source alone
+    whole: bool = True  # False: it did not fit, or could not be read, and lies at its source alone
 
     @property
     def own_headers(self) -> Headers:
@@ -166,7 +166,7 @@ class Plan:
     todo: dict[Place, Letter] = field(default_factory=dict)  # without key, value and headers
     done: int = 0  # put back before
     copies: int = 0  # of a record that another letter stands for
-    omitted: int = 0  # records that are too large for a letter: there is nothing to put back
+    omitted: int = 0  # letters without their record, too large or unreadable: there is nothing to put back
     ends: dict[tuple[str, int], int] = field(default_factory=dict)  # by code and partition: after its last letter
 
     @property
