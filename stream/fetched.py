@@ -29,7 +29,7 @@ _LENGTH: Final = struct.Struct(">i")
 _LENGTH_AT: Final = 8  # in a batch's head, after its first offset
 _BEFORE_BATCH: Final = 12  # bytes that the length does not count
 _COUNT: Final = struct.Struct(">i")
-_COUNT_AT: Final = 57
+_COUNT_AT: Final = 57  # the last field of the head
 
 
 def tolerate() -> None:

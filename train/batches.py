@@ -66,7 +66,8 @@ class BatchOptions:
     drop_reported: float = 0.5  # chances that speed, heading, clock are hidden: elsewhere they may not exist
     drop_clock: float = 0.3
     drop_place: float = 0.3  # of models with places: in the other rows nothing is turned or stretched
-    invented: tuple[str, ...] = ()  # files of the corpus that are of no real place: their rows never show one
+    # Files of the corpus that are of no real place, such as those of `pathcast synth`: their rows never show one.
+    invented: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.masks or not set(self.masks) <= set(MASKS):

@@ -194,7 +194,7 @@ def train(
         optimizer=optimizer.value,
         device=device.value,
         threads=threads,
-        batch=replace(made.batch, invented=_nowhere(sources, invented or [])),
+        batch=replace(made.batch, invented=made.batch.invented + _nowhere(sources, invented or [])),
         **made.run,
     )
     if lr is not None:

@@ -127,7 +127,7 @@ def _freeze_all_but(network: Network, parts: tuple[str, ...]) -> None:
 
 def known_places(corpus: Corpus, most: int) -> NDArray[np.int64]:
     """Keys of the cells that the tracks visit most, each ping standing for at most half a minute of its track."""
-    rows = np.concatenate([np.arange(first, last) for first, last in corpus.tracks])
+    rows = np.concatenate([np.empty(0, np.int64), *(np.arange(first, last) for first, last in corpus.tracks)])
     fresh = (np.diff(corpus.ts_ms[rows] // VISIT_MS, prepend=-1) != 0) | (np.diff(rows, prepend=-2) != 1)
     rows = rows[fresh]
     return most_visited(corpus.lat[rows], corpus.lon[rows], most, MIN_VISITS)

@@ -184,6 +184,15 @@ def test_no_map_holds_a_place_of_invented_tracks(tmp_path: Path, data: Path) -> 
     assert (keys["with"] != UNUSED).any()
 
 
+def test_a_real_file_may_be_of_no_place_as_well(tmp_path: Path, data: Path) -> None:
+    args = ["train", "--data", str(data), "--steps", "2", "--set", "places=30", "--set", f"invented={data.name}"]
+    result = RUN.invoke(APP, [*args, "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")])
+    assert result.exit_code == 0, result.output
+    places = from_pretrained(tmp_path / "run").trunk.places
+    assert places is not None
+    assert (places.keys == UNUSED).all()
+
+
 def test_an_invented_file_with_the_name_of_a_real_one_is_refused(tmp_path: Path, data: Path) -> None:
     args = ["train", "--data", str(data), "--invented", str(data), "--steps", "2", "--out", str(tmp_path / "run")]
     result = RUN.invoke(APP, args)
