@@ -25,10 +25,9 @@ from stream import unfolding
 from stream.wire import UNREAD
 
 MOST_RECORDS: Final = 250_000  # of one batch: unpacked together they are objects of 150 bytes and more
-_LENGTH: Final = struct.Struct(">i")
+_INT32: Final = struct.Struct(">i")
 _LENGTH_AT: Final = 8  # in a batch's head, after its first offset
 _BEFORE_BATCH: Final = 12  # bytes that the length does not count
-_COUNT: Final = struct.Struct(">i")
 _COUNT_AT: Final = 57  # the last field of the head
 
 
@@ -56,7 +55,7 @@ class TolerantRecords:
         if batch is None:
             return None
         start = self._at
-        self._at += _BEFORE_BATCH + _LENGTH.unpack_from(self._raw, start + _LENGTH_AT)[0]
+        self._at += _BEFORE_BATCH + _INT32.unpack_from(self._raw, start + _LENGTH_AT)[0]
         return TolerantBatch(batch, self._raw, start, self._at)
 
 
@@ -73,7 +72,7 @@ class TolerantBatch:
         return next(self._strict)  # of a control batch, which the broker writes and which has no headers
 
     def __iter__(self) -> Iterator[Any]:
-        (count,) = _COUNT.unpack_from(self._raw, self._start + _COUNT_AT)
+        (count,) = _INT32.unpack_from(self._raw, self._start + _COUNT_AT)
         if count > MOST_RECORDS:
             return self._unread(f"it has {count} records")
         try:

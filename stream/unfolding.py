@@ -23,9 +23,7 @@ from aiokafka.record._crecords import default_records as compiled_records
 MOST_BYTES: Final = 32 << 20  # of one batch: a broker takes 1 MiB, and JSON shrinks to a tenth at best
 CHUNK: Final = 1 << 18  # bytes at a time: larger ones are slower, as they are fresh memory
 _GZIP: Final = 31  # zlib's way to say: a gzip header, and any window
-# Java's snappy: a head of 16 bytes that begin like this, then blocks, each behind its size.
-_XERIAL: Final = b"\x82SNAPPY\x00"
-_XERIAL_HEAD: Final = 16
+_XERIAL_HEAD: Final = 16  # bytes of Java's snappy, before its blocks, each behind its size
 _SIZE: Final = struct.Struct(">I")
 
 
@@ -101,7 +99,7 @@ def _check(size: int) -> None:
 
 
 def _snappy_blocks(packed: bytes) -> Iterator[bytes]:
-    if not packed.startswith(_XERIAL):
+    if not codec._detect_xerial_stream(packed):  # as what unfolds them decides
         yield packed
         return
     at = _XERIAL_HEAD

@@ -131,7 +131,7 @@ class Batches:
         weight = np.where(weight > 0, weight**self.options.file_power, 0.0) * full
         self._file_share = weight / weight.sum()
         self._places = [np.flatnonzero(of == f) for f in range(len(corpus.files))]
-        self._real = np.isin(corpus.files, options.invented, invert=True)
+        self._real = ~corpus.of_files(options.invented)
         self._keys = self._key_points() if "key-point" in options.masks else np.empty(0, np.int64)
 
     def draw(self, step: int) -> Batch:
@@ -150,7 +150,7 @@ class Batches:
         file = rng.choice(len(self._file_share), size=n, p=self._file_share)
         pick = rng.random(n)
         anchor = np.array([self._places[f][int(u * len(self._places[f]))] for f, u in zip(file, pick, strict=True)])
-        track = np.searchsorted(self._stop, anchor, side="right")
+        track = self._track_of(anchor)
         start, stop = self._start[track], self._stop[track]
         steps = _strides(rng, o, stop - start, (self._line_ms[stop - 1] - self._line_ms[start]) / 1000.0)
         span = steps.sum(axis=1)
@@ -202,7 +202,7 @@ class Batches:
         o, config = self.options, self.config
         fixes = self._fixes(place)
         located = config.absolute or config.places > 0 or config.cells > 0
-        warp = Warp.draw(rng, o, len(place), placed=located & self._real[self._file_of(place[:, 0])])
+        warp = Warp.draw(rng, o, len(place), placed=located & self._real[self._track_of(place[:, 0])])
         jitter = warp.jitter(rng, valid)
         bent = self._bends(rng, place, valid, ~warp.placed) if o.bend else None
         dt, d = self._step(place[:, :-1], place[:, 1:], bent)
@@ -247,7 +247,7 @@ class Batches:
         asked_ms = (1000 * asked_s / warp.time[:, None, None]).astype(np.int64)
         later = np.searchsorted(self._line_ms, self._line_ms[place][..., None] + asked_ms)
         target = np.concatenate([following[..., None], later], axis=-1)
-        stop = self._stop[np.searchsorted(self._stop, place[:, 0], side="right")][:, None, None]
+        stop = self._stop[self._track_of(place[:, 0])][:, None, None]
         mask = valid[..., None] & (target < stop) & (target > place[..., None])
         return np.where(mask, target, place[..., None]), mask
 
@@ -306,7 +306,7 @@ class Batches:
         token = np.where(rng.random(shape) < 0.5, 0, rng.integers(0, o.tokens, shape))
         begin = place[rows, token]
         ahead_ms = 1000 * np.exp(rng.uniform(np.log(MIN_TRAVEL_S), np.log(MAX_TRAVEL_S), shape))
-        stop = self._stop[np.searchsorted(self._stop, begin, side="right")]
+        stop = self._stop[self._track_of(begin)]
         later = np.searchsorted(self._line_ms, self._line_ms[begin] + ahead_ms.astype(np.int64))
         end = np.where(rng.random(shape) < 0.5, stop - 1, np.minimum(later, stop - 1))
         seconds, en = self._step(begin, end, bent)
@@ -323,7 +323,7 @@ class Batches:
         last = np.where(valid, place, 0).max(axis=1)
         until_ms = self._line_ms[last] + int(1000 * MAX_ANSWER_S)
         moment = bends.times_ms(rng, self._line_ms[place[:, 0]], until_ms)
-        stop = self._stop[np.searchsorted(self._stop, place[:, 0], side="right")]
+        stop = self._stop[self._track_of(place[:, 0])]
         at = np.minimum(np.searchsorted(self._line_ms, moment), stop[:, None] - 1)
         bent = free & (rng.random(len(place)) < self.options.bend)
         return bends.bend(rng, at, self._fixes(at), self._fixes(place[:, 0]), bent)
@@ -334,11 +334,11 @@ class Batches:
         dt_s, en_m = features.steps_between(one, two)
         return dt_s, en_m if bent is None else bent.where(after, two) - bent.where(before, one)
 
-    def _file_of(self, place: Rows) -> NDArray[np.int32]:
-        return np.asarray(self.corpus.file[np.searchsorted(self._stop, place, side="right")])
+    def _track_of(self, place: Rows) -> Rows:
+        return np.searchsorted(self._stop, place, side="right")
 
     def _fixes(self, place: Rows) -> NDArray[Any]:
-        track = np.searchsorted(self._stop, place, side="right")
+        track = self._track_of(place)
         return self.corpus.fixes(place + self._shift[track])
 
 

@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
@@ -100,6 +100,10 @@ class Corpus:
     def select(self, chosen: NDArray[Any]) -> Corpus:
         """The same columns with fewer tracks; `chosen` is a mask (T,) or indices of tracks."""
         return self.cut(self.tracks[chosen], np.arange(len(self))[chosen])
+
+    def of_files(self, files: Collection[str]) -> NDArray[np.bool_]:
+        """Mask (T,) of the tracks that lie in files of these names."""
+        return np.isin(self.files, tuple(files))[self.file]
 
     def cut(self, tracks: NDArray[np.int64], of: NDArray[np.int64]) -> Corpus:
         """The same columns with other tracks (T', 2), each a part of the track of index of (T',) here."""

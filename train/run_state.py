@@ -84,8 +84,8 @@ def begin(train: Corpus, config: ModelConfig, options: FitOptions, device: torch
     if options.init is not None:
         network = _continued(options.init, config)
     elif network.trunk.places is not None:
-        real = np.isin(train.files, options.batch.invented, invert=True)[train.file]
-        network.trunk.places.know(known_places(train.select(real), config.places))
+        real = train.select(~train.of_files(options.batch.invented))
+        network.trunk.places.know(known_places(real, config.places))
     average = copy.deepcopy(network).to(device)
     network = network.to(device)
     if options.only:

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from model.api import Predictor
 from model.config import ModelConfig
 from model.network import Network
@@ -43,7 +41,7 @@ class Lab:
     def splits(self, *, without: Sequence[str] = ()) -> Splits:
         """Train, validation and test of all files but those whose names are in `without`."""
         whole = split(load(self.data, self.cache))  # one cache for every choice of files
-        train, val, test = (_without(part, without) for part in (whole.train, whole.val, whole.test))
+        train, val, test = (part.select(~part.of_files(without)) for part in (whole.train, whole.val, whole.test))
         return Splits(train, val, test, whole.fingerprint)
 
     @property
@@ -94,11 +92,6 @@ class Lab:
         path = next(path for path in self.data if path.name == file)
         sample = open_samples([path], part, cache_dir=self.cache, most=self.most_anchors, modes=tuple(modes))[0]  # type: ignore[arg-type]
         return judge_forecasts(sample, Predictor(trained.network, name=trained.name, threads=self.threads))
-
-
-def _without(corpus: Corpus, names: Sequence[str]) -> Corpus:
-    left_out = [file for file, name in enumerate(corpus.files) if name in names]
-    return corpus.select(~np.isin(corpus.file, left_out)) if left_out else corpus
 
 
 @dataclass(frozen=True)
