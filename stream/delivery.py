@@ -40,12 +40,13 @@ from stream.connect import Refused
 from stream.engine import Engine
 from stream.finishing import Batch, Finishing
 from stream.inbox import Inbox
+from stream.pages import Answers
 from stream.seams import Guarantee, InputLog, Owned, PartitionStatus, Piece, Rebalanced, Status
 from stream.settings import Settings
 from stream.source import Partition
 from stream.store import Fenced, Store
 from stream.tally import Tally, so_far, untold
-from stream.wire import Outgoing, Record
+from stream.wire import Record
 
 log = logging.getLogger(__name__)
 
@@ -132,16 +133,16 @@ class Delivery:
         records = [r for piece in pieces for r in piece.records if r.offset >= piece.owned.taken]
         before = so_far(self._engine.counts)
         self._batch_began_ms = self._clock()
-        outgoing = await self._process(records, pieces)
+        answers = await self._process(records, pieces)
         self._batch_began_ms = None
         told = untold(pieces, before, self._engine.counts)
         for piece in pieces:
             piece.owned.taken = max(piece.owned.taken, piece.records[-1].offset + 1)
         await self._finishing.has_room()
-        if outgoing is not None:
-            self._finishing.begin(Batch(pieces, len(records), outgoing, told))
+        if answers is not None:
+            self._finishing.begin(Batch(pieces, len(records), answers, told))
 
-    async def _process(self, records: Sequence[Record], pieces: Sequence[Piece]) -> list[Outgoing] | None:
+    async def _process(self, records: Sequence[Record], pieces: Sequence[Piece]) -> Answers | None:
         """The engine's answers. Waits for a store that is away; None if there are none, and the pieces are seen to."""
         for delay_s in _delays():
             try:

@@ -4,7 +4,7 @@
                               admitted
             -> pings by entity -> tracks.observe_plain, and track.observe for those that are not plain
             -> Predictor.answer for all of them in one step; what begins a session anew or comes late begins another
-            -> gap fills -> render -> answers in input order
+            -> render -> gap fills -> answers
 
 A late ping is folded into the window where it belongs. Its forecast stands on the window up to it (the state is rebuilt
 for that, so its cache is "rebuilt" and its status "stale"); then the state is rebuilt from the whole window.
@@ -23,7 +23,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from itertools import groupby
 from typing import TypeVar
 
 import numpy as np
@@ -35,13 +34,13 @@ from stream.admission import Admission
 from stream.checkpoint import Checkpoint, Runner
 from stream.clean import parse
 from stream.isolation import Isolation
+from stream.pages import Answers, Sources
 from stream.quarantine import Versions, program_version
 from stream.residents import HIT, NONE, REBUILT, Counts, Entity, Residents, Shard, Slots, all_counted_or_none, windows
 from stream.settings import Settings
 from stream.store import READ_CHUNK, Partition, Store
 from stream.track import Duplicate, Folded, Gap, Late, Policy, Rejected, observe
 from stream.turns import (
-    PARTITION_OF,
     Asked,
     Batch,
     Rows,
@@ -53,7 +52,7 @@ from stream.turns import (
     rows_of,
     slots_of,
 )
-from stream.wire import ModelRef, Outgoing, Ping, Record, Reject, dead_letter
+from stream.wire import ModelRef, Ping, Record, Reject, dead_letter
 
 T = TypeVar("T")
 Stored = Mapping[Partition, Mapping[str, bytes | None]]  # what the store has of the entities that are not in memory
@@ -120,8 +119,8 @@ class Engine:
         fetched_ms: float,
         silent: bool = False,
         careful: bool = False,
-    ) -> list[Outgoing]:
-        """Fold the records into the states; return forecasts, gap fills and dead letters, in input order.
+    ) -> Answers:
+        """Fold the records into the states; return forecasts, gap fills and dead letters.
 
         Args:
             records: in offset order per partition; several partitions may be mixed.
@@ -131,9 +130,9 @@ class Engine:
 
         Raises what the store raises while it is away; nothing has been folded then, so the call may be repeated.
         """
-        parsed = [parse(record) for record in records]
-        shards = {key: self._residents.shard(key) for key, _ in groupby(records, PARTITION_OF)}
-        batch = Batch(records, parsed, shards, started_ms, fetched_ms, silent)
+        parsed, sources = [parse(record) for record in records], Sources.of(records)
+        shards = {partition: self._residents.shard(partition) for partition in sources.partitions}
+        batch = Batch(records, sources, parsed, shards, started_ms, fetched_ms, silent)
         if careful:
             stored = {shard.partition: await self._stored(shard, ids) for shard, ids in self._strangers(batch)}
             work = partial(self._isolation.fold, batch, partial(self._fold_part, stored))
@@ -141,7 +140,7 @@ class Engine:
             await self._admit_strangers(batch)
             work = partial(self._fold, batch)
         await self._computed(shards.values(), work)
-        return [answer for answers in batch.out for answer in answers]
+        return batch.answers
 
     async def checkpoint(self, partition: Partition, epoch: int, next_offset: int) -> None:
         """Write what changed since the last checkpoint. All records below `next_offset` are folded and committed.
@@ -223,6 +222,8 @@ class Engine:
         turns = self._observe(batch, rows)
         for places, some in rows.steps(turns):
             self._step(batch, rows, places, some)
+        clocks_ms = batch.fetched_ms, batch.started_ms, self._clock_ms()
+        batch.pages += self._forecasts.written(batch.records, batch.sources, batch.said, clocks_ms)
         self._fill(batch)
 
     def _pings(self, batch: Batch) -> Rows:
@@ -249,7 +250,7 @@ class Engine:
             return
         shard.counts.rejects += 1
         letter = dead_letter(self._topics.dead_letters, batch.records[index], reject, version=self._version)
-        batch.out[index].append(letter)
+        batch.others.append((index, letter))
 
     def _observe(self, batch: Batch, rows: Rows) -> list[Turn]:
         """Fold all into the tracks, and tell the rows of their windows; what became of the pings that were not plain,
@@ -343,17 +344,12 @@ class Engine:
             turn.shard.counts.restarts += 1
 
     def _say(self, batch: Batch, rows: Rows, said: Forecasts, cache: NDArray[np.int8], *, late: bool = False) -> None:
-        """Write the forecasts [N] that answer these rows [N]."""
-        clocks = (batch.fetched_ms, batch.started_ms, self._clock_ms())
-        index = rows.index.tolist()
+        """These forecasts [N] answer these rows [N]."""
         by_number = {shard.number: shard.counts for shard in batch.shards.values()}
         for number, count in self._residents.of_shards(rows.slots).items():
             by_number[number].forecasts += count
-        records, entity_ids = [batch.records[i] for i in index], [batch.ping(i).entity_id for i in index]
         are_late = np.full(len(rows), late)
-        asked = render.Answered(records, entity_ids, rows.fixes, rows.n, rows.from_ts, are_late, cache)
-        for place, answer in zip(index, self._forecasts.written(asked, said, clocks), strict=True):
-            batch.out[place].append(answer)
+        batch.said.append(render.Answered(rows.index, rows.fixes, rows.n, rows.from_ts, are_late, cache, said))
 
     def _ask(self, batch: Batch, turns: Sequence[Turn], moment: Moment) -> None:
         """Remember the gap fills that these turns ask for, with the states [N] of the turns [N] as they are now."""
@@ -381,7 +377,7 @@ class Engine:
         turn.shard.counts.gap_fills += 1
         record = batch.records[turn.index]
         answer = render.gap_fill(record, turn.entity.id, gap, status, fill, self._model, self._topics)
-        batch.out[turn.index].append(answer)
+        batch.others.append((turn.index, answer))
 
 
 def _ceilings(batch: Batch, shard: Shard) -> Mapping[str, int]:

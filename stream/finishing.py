@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 from stream import killpoints
 from stream.inbox import Inbox, without
+from stream.pages import Answers
 from stream.seams import Guarantee, Owned, Piece, Rebalanced
 from stream.source import Mark, Partition
 from stream.tally import Tally, Untold
-from stream.wire import Outgoing
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class Batch(NamedTuple):
 
     pieces: Sequence[Piece]
     records: int
-    outgoing: Sequence[Outgoing]
+    answers: Answers
     told: Mapping[Partition, Untold]
 
 
@@ -125,16 +125,15 @@ class Finishing:
         if not back:
             return batch
         self._inbox.put_back(back)
-        gone = {piece.owned.partition for piece in back}
-        outgoing = [one for one in batch.outgoing if (one.src.topic, one.src.partition) not in gone]
-        return batch._replace(pieces=without(batch.pieces, back), outgoing=outgoing)
+        ours = {piece.owned.partition for piece in batch.pieces} - {piece.owned.partition for piece in back}
+        return batch._replace(pieces=without(batch.pieces, back), answers=batch.answers.of(ours))
 
     async def _finish(self, batch: Batch, before: asyncio.Task[None] | None, published: asyncio.Future[None]) -> None:
         """One batch from answers to commit, which follows that of the batch before. What raises leaves it uncommitted
         and not retired."""
         began_ms = self._clock()
         try:
-            await self._guarantee.publish(batch.outgoing)
+            await self._guarantee.publish(batch.answers)
         except BaseException:
             published.cancel()
             raise
@@ -142,11 +141,11 @@ class Finishing:
         if before is not None:
             await before
             batch = self._still_ours(batch)
-        pieces, records, outgoing, told = batch
+        pieces, records, answers, told = batch
         next_offsets = {piece.owned: piece.records[-1].offset + 1 for piece in pieces}  # the last piece's stands
         marks = {owned.partition: Mark(offset, owned.epoch) for owned, offset in next_offsets.items()}
         try:
-            fenced = await self._guarantee.commit(marks, outgoing) if marks else set()
+            fenced = await self._guarantee.commit(marks, answers) if marks else set()
             killpoints.reach("after_commit")
         except Rebalanced as error:
             log.warning("%s; whoever owns these partitions now reads the records again", error)
@@ -154,7 +153,7 @@ class Finishing:
             self._inbox.put_back(pieces)
             return
         self.records_in += records
-        self.records_out += len(outgoing)
+        self.records_out += len(answers)
         for owned, offset in next_offsets.items():
             if owned.partition not in fenced:
                 owned.next_offset = max(owned.next_offset, offset)
@@ -165,7 +164,7 @@ class Finishing:
             self._tally.fenced += 1
             self._take_over_anew(owned)
         answered = without(pieces, back)
-        self._tally.settle(answered, outgoing, told, self._clock())
+        self._tally.settle(answered, answers, told, self._clock())
         self._tally.commit_s.observe((self._clock() - began_ms) / 1000)
         self._inbox.retire(answered)
         self._inbox.put_back(back)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from itertools import count
 from typing import Final, Protocol
@@ -26,9 +26,9 @@ from typing import Final, Protocol
 from aiokafka.errors import KafkaError, ProducerFenced
 
 from stream import killpoints
+from stream.pages import NONE, Answers
 from stream.seams import InputLog, Output
 from stream.source import Mark, Partition
-from stream.wire import Outgoing
 
 log = logging.getLogger(__name__)
 
@@ -60,13 +60,13 @@ class AtLeastOnce:
     async def release(self, partition: Partition) -> None:
         pass
 
-    async def publish(self, outgoing: Sequence[Outgoing]) -> None:
-        if outgoing:
+    async def publish(self, answers: Answers) -> None:
+        if answers:
             killpoints.reach("before_publish")
-            await self._output.publish(outgoing)
+            await self._output.publish(answers)
             killpoints.reach("after_publish")
 
-    async def commit(self, marks: Mapping[Partition, Mark], outgoing: Sequence[Outgoing] = ()) -> set[Partition]:
+    async def commit(self, marks: Mapping[Partition, Mark], answers: Answers = NONE) -> set[Partition]:
         await self._input.commit_offsets(marks)
         return set()
 
@@ -78,7 +78,7 @@ class Transactor(Protocol):
 
     async def close(self) -> None: ...
 
-    async def transact(self, outgoing: Sequence[Outgoing], partition: Partition, mark: Mark, group: str) -> None: ...
+    async def transact(self, answers: Answers, partition: Partition, mark: Mark, group: str) -> None: ...
 
 
 class ExactlyOnce:
@@ -119,21 +119,18 @@ class ExactlyOnce:
         if producer is not None:
             await _closed(producer)
 
-    async def publish(self, outgoing: Sequence[Outgoing]) -> None:
+    async def publish(self, answers: Answers) -> None:
         """Nothing: `commit` does it."""
 
-    async def commit(self, marks: Mapping[Partition, Mark], outgoing: Sequence[Outgoing] = ()) -> set[Partition]:
-        answers: dict[Partition, list[Outgoing]] = {partition: [] for partition in marks}
-        for answer in outgoing:
-            answers[answer.src.topic, answer.src.partition].append(answer)
-        work = [self._transact(partition, mark, answers[partition]) for partition, mark in marks.items()]
+    async def commit(self, marks: Mapping[Partition, Mark], answers: Answers = NONE) -> set[Partition]:
+        work = [self._transact(partition, mark, answers.of({partition})) for partition, mark in marks.items()]
         outcomes = await asyncio.gather(*work, return_exceptions=True)  # all have ended, whatever one of them raises
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
         return {partition for partition, committed in zip(marks, outcomes, strict=True) if not committed}
 
-    async def _transact(self, partition: Partition, mark: Mark, answers: Sequence[Outgoing]) -> bool:
+    async def _transact(self, partition: Partition, mark: Mark, answers: Answers) -> bool:
         """Whether it is committed; if not, another producer has taken the partition's id."""
         if partition not in self._producers:
             return False  # released meanwhile

@@ -24,6 +24,7 @@ from typing import Final
 
 import numpy as np
 
+from stream.pages import Sources
 from stream.quarantine import Versions, begun
 from stream.residents import Residents, Shard, all_counted_or_none
 from stream.turns import Batch
@@ -150,7 +151,15 @@ class Isolation:
             ping = Ping(entity_id=CONTROL, ts=MIN_TS_MS + second * 1000, lat=1 + second * 1e-4, lon=1.0)
             pings.append(ping)
             records.append(Record(topic, number, offset, ping.ts, CONTROL.encode(), None))
-        control = Batch(records, pings, {shard.partition: shard}, batch.started_ms, batch.fetched_ms, batch.silent)
+        control = Batch(
+            records,
+            Sources.of(records),
+            pings,
+            {shard.partition: shard},
+            batch.started_ms,
+            batch.fetched_ms,
+            batch.silent,
+        )
         try:
             fold(control)
         except Exception as other:

@@ -7,34 +7,37 @@ partitioned alike, whatever partitioner the feeder used: an entity's answers lie
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from itertools import groupby
-from operator import attrgetter
+from collections.abc import Iterator
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.structs import OffsetAndMetadata
 
 from stream import killpoints
 from stream.connect import PLAIN_KAFKA, KafkaSecurity, check_access
+from stream.pages import BATCH_BYTES, Answers
 from stream.settings import Compression
 from stream.source import Mark, Partition
 from stream.wire import MAX_DEAD_LETTER_BYTES, Outgoing
 
-BATCH_BYTES = 512 * 1024  # of one request's part for a partition; a broker takes 1 MiB unless it is told otherwise
 # How long a send may wait for a broker that is away before it fails, and the worker with it. A restart would wait for
 # the same broker, so this only bounds how long a stuck connection can hide.
 REQUEST_TIMEOUT_MS = 120_000
-_GOES_TO = attrgetter("topic", "src.partition")
+_CODECS = {
+    Compression.NONE: 0,
+    Compression.SNAPPY: DefaultRecordBatch.CODEC_SNAPPY,
+    Compression.ZSTD: DefaultRecordBatch.CODEC_ZSTD,
+}
 
 
 class Publisher:
     """An idempotent producer with acks from all in-sync replicas.
 
-    Records are put into the producer's batches here and sent by the batch: its `send` makes a future per record and
-    hashes each key, which took five times as long.
+    A page is a batch as it is; the other records are put into the producer's batches here. Both are sent by the batch:
+    its `send` makes a future per record and hashes each key, which took five times as long as that.
 
     A batch is compressed when it is sent: it is full at BATCH_BYTES of records, however small it becomes.
     """
@@ -50,6 +53,7 @@ class Publisher:
         """With a `transactional_id`, `start` ends every other producer of that id, and settles its transaction."""
         self._bootstrap = bootstrap
         self._security = security
+        self._kind = {"compression": _CODECS[compression], "transactional": transactional_id is not None}
         self._producer = AIOKafkaProducer(
             bootstrap_servers=bootstrap.split(","),
             **security.arguments(),
@@ -74,7 +78,7 @@ class Publisher:
     async def close(self) -> None:
         await self._producer.stop()
 
-    async def transact(self, outgoing: Sequence[Outgoing], partition: Partition, mark: Mark, group: str) -> None:
+    async def transact(self, answers: Answers, partition: Partition, mark: Mark, group: str) -> None:
         """The answers, and the group's offset of `partition`, in one transaction.
 
         Raises:
@@ -85,42 +89,44 @@ class Publisher:
         # aiokafka tells an error here, too, and asyncio would complain that nobody has looked at it.
         self._producer._txn_manager.wait_for_transaction_end().add_done_callback(asyncio.Future.exception)
         killpoints.reach("before_publish")
-        await self.publish(outgoing)
+        await self.publish(answers)
         killpoints.reach("after_publish")
         offsets = {TopicPartition(*partition): OffsetAndMetadata(mark.offset, mark.metadata)}
         await self._producer.send_offsets_to_transaction(offsets, group)
         killpoints.reach("before_end")
         await self._producer.commit_transaction()
 
-    async def publish(self, outgoing: Sequence[Outgoing]) -> None:
+    async def publish(self, answers: Answers) -> None:
         """Send all; return when the broker has acknowledged every one.
 
         Raises:
             KafkaError: at least one was not acknowledged; which of the others were is unknown.
         """
-        parts: dict[tuple[str, int], list[Outgoing]] = {}
-        for key, run in groupby(outgoing, _GOES_TO):  # most answers are forecasts, and input comes in runs
-            parts.setdefault(key, []).extend(run)
         acknowledged: list[asyncio.Future[Any]] = []
         try:
-            for (topic, number), records in parts.items():
+            for topic, number, batch in self._batches(answers):
                 partition = number % len(await self._producer.partitions_for(topic))
-                for batch in self._batches(records):
-                    # Waits until the batch before it is on its way; it need not have arrived.
-                    sent = await self._producer.send_batch(batch, topic, partition=partition)
-                    acknowledged.append(sent)
+                # Waits until the batch before it is on its way; it need not have arrived.
+                acknowledged.append(await self._producer.send_batch(batch, topic, partition=partition))
         finally:  # nothing is in flight any more when this returns, whatever it says
             outcomes = await asyncio.gather(*acknowledged, return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
 
-    def _batches(self, records: Sequence[Outgoing]) -> Iterator[BatchBuilder]:
-        batch = self._producer.create_batch()
-        for record in records:
-            what = {"key": record.key, "value": record.value, "headers": list(record.headers)}
-            # None says that the batch is full; an empty one takes any record, however large.
-            while batch.append(timestamp=None, **what) is None:
-                yield batch
-                batch = self._producer.create_batch()
-        yield batch
+    def _batches(self, answers: Answers) -> Iterator[tuple[str, int, BatchBuilder]]:
+        """With the topic of each, and the number of the partition that it answers."""
+        for page in answers.pages:
+            yield page.topic, page.source[1], page.batch(**self._kind)
+        parts: dict[tuple[str, int], list[Outgoing]] = {}
+        for _, one in answers.others:
+            parts.setdefault((one.topic, one.src.partition), []).append(one)
+        for (topic, number), records in parts.items():
+            batch = self._producer.create_batch()
+            for record in records:
+                what = {"key": record.key, "value": record.value, "headers": list(record.headers)}
+                # None says that the batch is full; an empty one takes any record, however large.
+                while batch.append(timestamp=None, **what) is None:
+                    yield topic, number, batch
+                    batch = self._producer.create_batch()
+            yield topic, number, batch

@@ -7,7 +7,6 @@ differ in the last bits of a float publish the same bytes, nearly always, and no
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -15,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.api import Fill, Forecasts
-from stream.text import TEXT, Template, fixed
+from stream.pages import Column, Page, Sources, framed, headers
+from stream.text import I64, TEXT, Template, Texts, fixed
 from stream.track import Fix, Gap
 from stream.wire import (
     CACHES,
     E7,
+    FORECAST_ID_CHARS,
     Anchor,
     GapFill,
     GapPoint,
@@ -28,9 +29,10 @@ from stream.wire import (
     Record,
     Status,
     Topics,
+    constant_headers,
     dumps,
     event_headers,
-    forecast_id,
+    forecast_ids,
     gap_id,
 )
 
@@ -43,8 +45,8 @@ M_PER_DEG: Final = 111_195.08  # on the mean sphere, along a meridian
 
 _STATUSES: Final[tuple[Status, ...]] = ("ok", "warmup", "stale", "fallback_cv")
 _OK, _WARMUP, _STALE, _FALLBACK = range(4)
-_STATUS_TEXTS: Final = tuple(status.encode() for status in _STATUSES)
-_CACHE_TEXTS: Final = tuple(cache.encode() for cache in CACHES)
+_STATUS_TEXTS: Final = Texts.of([status.encode() for status in _STATUSES])
+_CACHE_TEXTS: Final = Texts.of([cache.encode() for cache in CACHES])
 _HOLE: Final = "\0"  # around the decimals of a hole, while the template is put together
 _TURN: Final = 360 * E7
 
@@ -52,15 +54,27 @@ GapStatus = Literal["provisional", "final", "retracted"]
 
 
 class Answered(NamedTuple):
-    """N accepted pings that forecasts answer, in columns. A window ends with its ping."""
+    """N accepted pings that forecasts answer, in columns, and what the model says of them."""
 
-    records: Sequence[Record]
-    entity_ids: Sequence[str]
+    rows: I64  # of their records in the batch
     anchor: NDArray[Any]  # FIX
-    window_n: NDArray[np.int64]
-    window_from_ms: NDArray[np.int64]
+    window_n: I64  # of the window that ends with the ping
+    window_from_ms: I64
     late: NDArray[np.bool_]
     cache: NDArray[np.int8]  # an index of CACHES
+    said: Forecasts
+
+    @classmethod
+    def joined(cls, parts: Sequence[Answered], sources: Sources) -> Answered:
+        """All of them: those of one partition side by side, in the order of their records."""
+        rows = np.concatenate([part.rows for part in parts])
+        order = np.lexsort((rows, sources.which[rows]))
+
+        def one(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
+            return (columns[0] if len(columns) == 1 else np.concatenate(columns))[order]
+
+        *columns, said = zip(*parts, strict=True)
+        return cls._make([*map(one, columns), Forecasts._make(map(one, zip(*said, strict=True)))])
 
 
 class Writer:
@@ -71,19 +85,32 @@ class Writer:
         self._topic = topics.forecasts
         self._template = _template(horizons_s, model)
 
-    def written(self, asked: Answered, said: Forecasts, clocks_ms: tuple[float, float, float]) -> list[Outgoing]:
-        """One record per row. `clocks_ms`: when records were fetched, the batch started, the model answered.
+    def written(
+        self,
+        records: Sequence[Record],
+        sources: Sources,
+        parts: Sequence[Answered],
+        clocks_ms: tuple[float, float, float],
+    ) -> list[Page]:
+        """The answers to some of these records, which come from `sources`; of each partition in their order.
 
-        Raises ValueError for a number that is not finite.
+        `clocks_ms`: when records were fetched, the batch started, the model answered. Raises ValueError for a number
+        that is not finite.
         """
-        ts = asked.anchor["ts_ms"].tolist()
-        which = zip(asked.entity_ids, ts, strict=True)
-        ids = [forecast_id(entity_id, at, self._model_version).encode() for entity_id, at in which]
-        values = self._template.written(_numbers(asked, said, clocks_ms), _texts(asked, said, ids))
-        return [
-            Outgoing(self._topic, record.key, value, event_headers("forecast", id_, record), record)
-            for record, value, id_ in zip(asked.records, values, ids, strict=True)
-        ]
+        if not parts:
+            return []
+        asked = Answered.joined(parts, sources)
+        asking = [records[row] for row in asked.rows.tolist()]
+        source = sources.which[asked.rows]
+        keys = [record.key or b"" for record in asking]
+        ids = forecast_ids(keys, asked.anchor["ts_ms"].tolist(), self._model_version)
+        id_texts = Texts.of_width(ids, FORECAST_ID_CHARS)
+        topics = Texts.of([msgspec.json.encode(topic) for topic, _ in sources.partitions]).at(source)
+        values = self._template.written(_numbers(asked, asking, clocks_ms), _texts(asked, id_texts, keys, topics))
+        begins = np.append(True, source[1:] != source[:-1])
+        constant = Texts.of([headers(constant_headers("forecast", *one)) for one in sources.partitions]).at(source)
+        pages = framed(Texts.of(keys), values, constant, Column("ce_id", id_texts), begins)
+        return [Page(self._topic, sources.partitions[source[at.start]], asked.rows[at], body) for at, body in pages]
 
 
 def _template(horizons_s: Sequence[float], model: ModelRef) -> Template:
@@ -105,15 +132,15 @@ def _template(horizons_s: Sequence[float], model: ModelRef) -> Template:
     return Template(parts[::2], [int(decimals) for decimals in parts[1::2]])
 
 
-def _numbers(asked: Answered, said: Forecasts, clocks_ms: tuple[float, float, float]) -> NDArray[np.int64]:
+def _numbers(asked: Answered, asking: Sequence[Record], clocks_ms: tuple[float, float, float]) -> I64:
     """The numbers [N, ...] of the template, in its order, each times ten to its decimals."""
     fetched_ms, started_ms, answered_ms = clocks_ms
-    n, ts = len(asked.records), asked.anchor["ts_ms"]
+    n, ts, said = len(asked.rows), asked.anchor["ts_ms"], asked.said
     lat, lon = asked.anchor["lat_e7"].astype(np.int64), asked.anchor["lon_e7"].astype(np.int64)
     next_lat, next_lon = fixed(said.next_lat, DEG_DIGITS), fixed(said.next_lon, DEG_DIGITS)
     lats, lons = fixed(said.lat, DEG_DIGITS), fixed(said.lon, DEG_DIGITS)
     horizons = np.concatenate([lats[..., None], lons[..., None], fixed(said.cov_m2, M2_DIGITS)], axis=-1)
-    since_ms = np.array([fetched_ms - record.timestamp_ms for record in asked.records])
+    since_ms = fetched_ms - np.array([record.timestamp_ms for record in asking])
     # At least 0: the clocks of a producer and of this machine may disagree.
     waits = np.maximum(fixed(np.array([started_ms - fetched_ms, answered_ms - started_ms]), S_DIGITS), 0)
     columns = [
@@ -122,24 +149,18 @@ def _numbers(asked: Answered, said: Forecasts, clocks_ms: tuple[float, float, fl
         *horizons.reshape(n, -1).T,
         *(asked.window_n, asked.window_from_ms, ts),
         *(np.maximum(fixed(since_ms, S_DIGITS), 0), np.full(n, waits[0]), np.full(n, waits[1])),
-        [record.partition for record in asked.records],
-        [record.offset for record in asked.records],
+        [record.partition for record in asking],
+        [record.offset for record in asking],
     ]
     return np.array(columns, np.int64).T
 
 
-def _texts(asked: Answered, said: Forecasts, ids: Sequence[bytes]) -> list[bytes]:
-    """The texts of the template, row by row."""
+def _texts(asked: Answered, ids: Texts, keys: Sequence[bytes], topics: Texts) -> list[Texts]:
+    """The texts of the template, in its order."""
     warm = asked.window_n < WARMUP_BELOW
-    status = np.where(asked.late, _STALE, np.where(said.fallback, _FALLBACK, np.where(warm, _WARMUP, _OK)))
-    topics = {topic: msgspec.json.encode(topic) for topic in {record.topic for record in asked.records}}
-    rows = zip(
-        *(ids, map(msgspec.json.encode, asked.entity_ids)),
-        *(map(_STATUS_TEXTS.__getitem__, status.tolist()), map(_CACHE_TEXTS.__getitem__, asked.cache.tolist())),
-        (topics[record.topic] for record in asked.records),
-        strict=True,
-    )
-    return list(chain.from_iterable(rows))
+    status = np.where(asked.late, _STALE, np.where(asked.said.fallback, _FALLBACK, np.where(warm, _WARMUP, _OK)))
+    entity_ids = Texts.of([msgspec.json.encode(key.decode()) for key in keys])
+    return [ids, entity_ids, _STATUS_TEXTS.at(status), _CACHE_TEXTS.at(asked.cache), topics]
 
 
 def gap_fill(

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from stream.pages import NONE, Answers
 from stream.source import Bounds, Mark, Partition
-from stream.wire import Outgoing, Record
+from stream.wire import Record
 
 
 class Rebalanced(Exception):
@@ -36,7 +37,7 @@ class Output(Protocol):
 
     async def close(self) -> None: ...
 
-    async def publish(self, outgoing: Sequence[Outgoing]) -> None:
+    async def publish(self, answers: Answers) -> None:
         """Returns when every record is durable; raises if one may not be."""
 
 
@@ -53,14 +54,14 @@ class Guarantee(Protocol):
     async def release(self, partition: Partition) -> None:
         """The partition is another's now."""
 
-    async def publish(self, outgoing: Sequence[Outgoing]) -> None:
+    async def publish(self, answers: Answers) -> None:
         """Returns when the answers are durable, where they may be so before their offsets. Batches come one after the
         other; the `commit` of one may follow the next one's answers.
 
         Raises KafkaError, OSError: what waiting does not cure.
         """
 
-    async def commit(self, marks: Mapping[Partition, Mark], outgoing: Sequence[Outgoing] = ()) -> set[Partition]:
+    async def commit(self, marks: Mapping[Partition, Mark], answers: Answers = NONE) -> set[Partition]:
         """Returns when the offsets of these partitions are durable, and with them the answers, if `publish` left them;
         but for the partitions it returns: their writer was fenced, and nothing of theirs is committed by this call.
 

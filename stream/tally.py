@@ -14,22 +14,22 @@ All of it is counted on the event loop, between two awaits: whoever reads it the
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from operator import attrgetter, sub
 from typing import Final, NamedTuple
 
+from stream.pages import Answers
 from stream.residents import Counts
 from stream.seams import Piece
 from stream.source import Partition
-from stream.wire import Outgoing, Topics
+from stream.wire import Topics
 
 BATCH_RECORDS: Final = (1, 4, 16, 64, 256, 1024, 4096)
 SECONDS: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)  # 0.05 is the budget of a ping
 
-_WHERE = attrgetter("topic", "src.partition")
 _OFFSET = attrgetter("offset")
 
 
@@ -135,18 +135,18 @@ class Tally:
             self.accounts[piece.owned.partition].handed_back += len(piece.records)
 
     def settle(
-        self, pieces: Sequence[Piece], outgoing: Iterable[Outgoing], told: Mapping[Partition, Untold], now_ms: float
+        self, pieces: Sequence[Piece], answers: Answers, told: Mapping[Partition, Untold], now_ms: float
     ) -> None:
-        """These were published and committed. Answers of other partitions in `outgoing` do not count."""
-        answers = Counter(map(_WHERE, outgoing))
+        """These were published and committed. Answers to other partitions do not count."""
+        published = answers.counts()
         for piece in pieces:
             self.latency_s.observe(max(now_ms - piece.records[0].timestamp_ms, 0.0) / 1000, len(piece.records))
         for partition in {piece.owned.partition for piece in pieces}:
-            account, quiet, number = self.accounts[partition], told[partition], partition[1]
-            account.forecasts += answers[self.topics.forecasts, number] - quiet.late
+            account, quiet = self.accounts[partition], told[partition]
+            account.forecasts += published[self.topics.forecasts, partition] - quiet.late
             account.late += quiet.late
-            account.rejects += answers[self.topics.dead_letters, number] - quiet.quarantined
+            account.rejects += published[self.topics.dead_letters, partition] - quiet.quarantined
             account.quarantined += quiet.quarantined
             account.duplicates += quiet.duplicates
             account.answered_before += quiet.answered_before
-            account.gap_fills += answers[self.topics.gapfills, number]
+            account.gap_fills += published[self.topics.gapfills, partition]

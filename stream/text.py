@@ -8,7 +8,7 @@ other takes a microsecond; as Python objects through an encoder they took fiftee
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,38 @@ TEXT: Final = -1  # the "decimals" of a hole that takes text
 MOST_CHARS: Final = 21  # of a number: sign, 19 digits, point
 
 I64 = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+
+
+class Texts(NamedTuple):
+    """N texts, as spans of the same bytes: so a thousand of them are three arrays, and no Python objects."""
+
+    raw: Bytes
+    start: I64
+    end: I64
+
+    @classmethod
+    def of(cls, texts: Sequence[bytes]) -> Texts:
+        end = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
+        return cls(np.frombuffer(b"".join(texts), np.uint8), np.append(0, end[:-1])[: len(end)], end)
+
+    @classmethod
+    def of_width(cls, raw: bytes, width: int) -> Texts:
+        """Those of one width, one behind the other."""
+        end = np.arange(width, len(raw) + 1, width)
+        return cls(np.frombuffer(raw, np.uint8), end - width, end)
+
+    def at(self, rows: Any) -> Texts:
+        """Those of some rows, by an index of numpy's; the bytes are shared."""
+        return Texts(self.raw, self.start[rows], self.end[rows])
+
+    def each(self) -> list[bytes]:
+        raw = self.raw.tobytes()
+        return [raw[start:end] for start, end in zip(self.start.tolist(), self.end.tolist(), strict=True)]
+
+    @property
+    def lengths(self) -> I64:
+        return self.end - self.start
 
 
 class Template:
@@ -37,53 +69,59 @@ class Template:
         self._numbers = sum(hole != TEXT for hole in holes)
         self._row_bytes = len(self._constant) + MOST_CHARS * self._numbers
 
-    def written(self, numbers: I64, texts: Sequence[bytes]) -> list[bytes]:
-        """N rows: `numbers` is [N, numeric holes], `texts` the texts of the first row's holes, of the second's, ..."""
+    def written(self, numbers: I64, texts: Sequence[Texts]) -> Texts:
+        """N rows: `numbers` is [N, numeric holes], `texts` has N for each hole that takes text."""
         n = len(numbers)
-        if numbers.shape[1] != self._numbers or len(texts) != n * (len(self._holes) - self._numbers):
+        columns = len(self._holes) - self._numbers
+        if numbers.shape[1] != self._numbers or len(texts) != columns or any(len(one.start) != n for one in texts):
             raise ValueError(f"{numbers.shape[1]} numbers a row and {len(texts)} texts for {n} rows do not fit")
-        joined = np.frombuffer(b"".join(texts), np.uint8)
-        ends = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
-        out = np.empty(n * self._row_bytes + len(joined), np.uint8)
-        row_ends = np.empty(n, np.int64)
-        _write(self._constant, self._cuts, self._holes, np.ascontiguousarray(numbers), joined, ends, out, row_ends)
-        raw = out[: row_ends[-1] if n else 0].tobytes()
-        stops = row_ends.tolist()
-        return [raw[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
+        raw = np.concatenate([one.raw for one in texts] or [np.empty(0, np.uint8)])
+        shifts = np.cumsum([0, *(len(one.raw) for one in texts)])
+        spans = np.empty((n, columns, 2), np.int64)
+        for column, (one, shift) in enumerate(zip(texts, shifts, strict=False)):
+            spans[:, column, 0], spans[:, column, 1] = one.start + shift, one.end + shift
+        room = n * self._row_bytes + sum(int(one.lengths.sum()) for one in texts)
+        out, end = np.empty(room, np.uint8), np.empty(n, np.int64)
+        _write(self._constant, self._cuts, self._holes, np.ascontiguousarray(numbers), raw, spans, out, end)
+        return Texts(out, np.append(0, end[:-1])[:n], end)
 
 
 @compiled
-def _write(constant, cuts, holes, numbers, joined, ends, out, row_ends):  # type: ignore[no-untyped-def]
-    at, text = np.int64(0), np.int64(0)
+def _write(constant, cuts, holes, numbers, raw, spans, out, end):  # type: ignore[no-untyped-def]
+    at = np.int64(0)
     scratch = np.empty(MOST_CHARS + 8, np.uint8)
     for i in range(len(numbers)):
-        number = 0
+        number, text = 0, 0
         for hole in range(len(cuts) - 1):
-            for byte in range(cuts[hole], cuts[hole + 1]):
-                out[at] = constant[byte]
-                at += 1
+            at = copied(constant, cuts[hole], cuts[hole + 1], out, at)
             if hole == len(holes):
                 break
             if holes[hole] == TEXT:
-                for byte in range(ends[text - 1] if text else 0, ends[text]):
-                    out[at] = joined[byte]
-                    at += 1
+                at = copied(raw, spans[i, text, 0], spans[i, text, 1], out, at)
                 text += 1
             else:
                 first = _digits(numbers[i, number], holes[hole], scratch)
-                for place in range(first, len(scratch)):
-                    out[at] = scratch[place]
-                    at += 1
+                at = copied(scratch, first, len(scratch), out, at)
                 number += 1
-        row_ends[i] = at
+        end[i] = at
+
+
+@compiled
+def copied(source, start, end, out, at):  # type: ignore[no-untyped-def]
+    """Copies source[start:end] to out[at:]; returns where it ends there."""
+    # Unsigned, as numba looks at each signed index whether it counts from the end, and then copies byte by byte:
+    # 670 ns for 800 bytes instead of 19.
+    to, of = np.uint64(at), np.uint64(start)
+    for place in range(np.uint64(end - start)):
+        out[to + place] = source[of + place]
+    return at + end - start
 
 
 @compiled
 def _digits(number, decimals, scratch):  # type: ignore[no-untyped-def]
     """Write one number to the end of `scratch`; returns where it begins."""
-    at = len(scratch)
-    rest = np.uint64(abs(number))
-    ten = np.uint64(10)
+    at, rest = np.uint64(len(scratch)), np.uint64(abs(number))
+    one, ten = np.uint64(1), np.uint64(10)
     if decimals:
         shown = False
         for place in range(decimals):
@@ -92,21 +130,21 @@ def _digits(number, decimals, scratch):  # type: ignore[no-untyped-def]
             rest = whole
             if digit or shown or place == decimals - 1:  # no zeros at the end, but one digit at least
                 shown = True
-                at -= 1
+                at -= one
                 scratch[at] = 48 + digit
-        at -= 1
+        at -= one
         scratch[at] = 46  # .
     while True:
         whole = rest // ten
-        at -= 1
+        at -= one
         scratch[at] = 48 + (rest - whole * ten)
         rest = whole
         if not rest:
             break
     if number < 0:
-        at -= 1
+        at -= one
         scratch[at] = 45  # -
-    return at
+    return np.int64(at)
 
 
 def fixed(values: NDArray[Any], decimals: int) -> I64:

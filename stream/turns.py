@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
-from operator import attrgetter
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model import api
 from model.api import Moment
+from stream.pages import Answers, Page, Sources
+from stream.render import Answered
 from stream.residents import Entity, Shard, Slots, windows
 from stream.store import Partition
 from stream.track import FIX_BYTES, Accepted, Gap, Late, Track
 from stream.tracks import packed
 from stream.wire import Outgoing, Ping, Record, Reject
-
-PARTITION_OF: Final = attrgetter("topic", "partition")
 
 
 @dataclass(eq=False)
@@ -27,6 +25,7 @@ class Batch:
     """One call of `process`: its input, its clocks, and its answers by record."""
 
     records: Sequence[Record]
+    sources: Sources
     parsed: Sequence[Ping | Reject]
     shards: Mapping[Partition, Shard]
     started_ms: float
@@ -34,14 +33,14 @@ class Batch:
     silent: bool
     moments: list[Moment] = field(default_factory=list)  # of the turns in `fills`, in that order
     fills: list[Asked] = field(default_factory=list)
+    said: list[Answered] = field(default_factory=list)
+    pages: list[Page] = field(default_factory=list)
+    others: list[tuple[int, Outgoing]] = field(default_factory=list)  # and the row of the record that each answers
     shard_of: list[Shard] = field(init=False)  # of each record
-    out: list[list[Outgoing]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.out = [[] for _ in self.records]
-        self.shard_of = []
-        for partition, run in groupby(self.records, PARTITION_OF):  # they come in runs
-            self.shard_of += [self.shards[partition]] * len(list(run))
+        shards = [self.shards[partition] for partition in self.sources.partitions]
+        self.shard_of = [shards[source] for source in self.sources.which.tolist()]
 
     def ping(self, index: int) -> Ping:
         """Of a record that holds one."""
@@ -52,12 +51,18 @@ class Batch:
     def part(self, rows: Sequence[int]) -> Batch:
         """These of its records, in order, as a batch of their own."""
         records, parsed = [self.records[row] for row in rows], [self.parsed[row] for row in rows]
-        return Batch(records, parsed, self.shards, self.started_ms, self.fetched_ms, self.silent)
+        sources = self.sources.at(np.array(rows, np.int64))
+        return Batch(records, sources, parsed, self.shards, self.started_ms, self.fetched_ms, self.silent)
 
     def take(self, rows: Sequence[int], part: Batch) -> None:
         """The answers to these rows are those of the part."""
-        for row, answers in zip(rows, part.out, strict=True):
-            self.out[row] = answers
+        index = np.array(rows, np.int64)
+        self.pages += [page._replace(rows=index[page.rows]) for page in part.pages]
+        self.others += [(rows[row], one) for row, one in part.others]
+
+    @property
+    def answers(self) -> Answers:
+        return Answers(self.records, self.pages, self.others)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,9 +14,10 @@ from typing import Final, NamedTuple
 import msgspec
 import numpy as np
 
-from model.api import FIX, Predictor
+from model.api import FIX, Forecasts, Predictor
 from stream.bench.workload import NEVER_MS, Workload
 from stream.clean import parse
+from stream.pages import Answers, Sources
 from stream.render import Answered, Writer
 from stream.settings import DEFAULT_HORIZONS_S
 from stream.track import FIX_BYTES, first_ts_ms, last_fix, pack
@@ -82,17 +83,19 @@ class FullWindow:
         slots = self._slots[: len(asked)]
         self._predictor.rebuild(slots, [np.frombuffer(one.window, FIX) for one in asked])
         said = self._predictor.forecast(slots, DEFAULT_HORIZONS_S)
-        return self._writer.written(_answered(asked), said, (0.0, 0.0, 0.0))
+        records = [one.record for one in asked]
+        pages = self._writer.written(records, Sources.of(records), [_answered(asked, said)], (0.0, 0.0, 0.0))
+        return list(Answers(records, pages))
 
 
-def _answered(asked: Sequence[Asked]) -> Answered:
+def _answered(asked: Sequence[Asked], said: Forecasts) -> Answered:
     n = len(asked)
     return Answered(
-        [one.record for one in asked],
-        [one.entity_id for one in asked],
+        np.arange(n),
         np.frombuffer(b"".join(one.window[-FIX_BYTES:] for one in asked), FIX),
         np.array([len(one.window) // FIX_BYTES for one in asked]),
         np.array([first_ts_ms(one.window) for one in asked]),
         np.zeros(n, np.bool_),
         np.zeros(n, np.int8),
+        said,
     )

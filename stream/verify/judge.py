@@ -16,7 +16,7 @@ outcome, which is judged again once it is `known` what the workers' state stands
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from stream.clean import parse
@@ -273,7 +273,7 @@ class Judge:
         self._report.blame(example, times)
 
 
-def by_record(answers: Sequence[Outgoing]) -> dict[int, list[Outgoing]]:
+def by_record(answers: Iterable[Outgoing]) -> dict[int, list[Outgoing]]:
     """The answers to a batch of one partition, by the offset of their input record."""
     grouped: dict[int, list[Outgoing]] = {}
     for answer in answers:

@@ -14,6 +14,7 @@ from model.api import Predictor
 from stream import record
 from stream.checkpoint import Checkpoint
 from stream.engine import Engine
+from stream.pages import Answers
 from stream.residents import Counts
 from stream.settings import Settings
 from stream.store import MemoryStore, Partition, Store
@@ -72,7 +73,7 @@ class Rig:
     async def batch(self, *items: Ping | bytes) -> list[Outgoing]:
         """All items in one batch; its answers."""
         records = [self.record(item) for item in items]
-        answers = await self.engine.process(records, started_ms=20.0, fetched_ms=10.0)
+        answers = list(await self.engine.process(records, started_ms=20.0, fetched_ms=10.0))
         self.out += answers
         return answers
 
@@ -128,11 +129,16 @@ class Rig:
         self.engine = self.started()
         self.epoch, start = await self.store.claim(self.partition)
         answers = await self.engine.process(self.log[start or 0 :], started_ms=0, fetched_ms=0, silent=True)
-        assert answers == []
+        assert not answers
 
     @property
     def counts(self) -> Counts:
         return self.engine.counts[self.partition]
+
+
+def one_by_one(outgoing: Iterable[Outgoing]) -> Answers:
+    """These as an engine's answers, none of them in a page."""
+    return Answers(others=list(enumerate(outgoing)))
 
 
 def of(topic: str, answers: Iterable[Outgoing]) -> list[Any]:

@@ -82,10 +82,10 @@ class Worker(Rig):
         records = [self.record(item) for item in items]
         answers = None
         with suppress(Raised):
-            answers = await self.engine.process(records, started_ms=20.0, fetched_ms=10.0)
+            answers = list(await self.engine.process(records, started_ms=20.0, fetched_ms=10.0))
         if answers is None:
             await self.take_over(start)
-            answers = await self.engine.process(records, started_ms=20.0, fetched_ms=10.0, careful=True)
+            answers = list(await self.engine.process(records, started_ms=20.0, fetched_ms=10.0, careful=True))
             if self.prompt:
                 await self.checkpoint()
         self.out += answers
@@ -96,4 +96,4 @@ class Worker(Rig):
         self.engine.drop(self.partition)
         self.epoch, start = await self.store.claim(self.partition)
         replayed = self.log[start or 0 : committed]
-        assert await self.engine.process(replayed, started_ms=0, fetched_ms=0, silent=True, careful=True) == []
+        assert not await self.engine.process(replayed, started_ms=0, fetched_ms=0, silent=True, careful=True)

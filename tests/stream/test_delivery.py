@@ -21,6 +21,7 @@ from stream.connect import Refused
 from stream.delivery import Delivery
 from stream.engine import Engine
 from stream.guarantees import AtLeastOnce
+from stream.pages import NONE, Answers
 from stream.seams import Rebalanced
 from stream.settings import Settings
 from stream.source import Bounds, Mark, Partition
@@ -58,11 +59,11 @@ class Kafka:
 
     async def close(self) -> None: ...
 
-    async def publish(self, outgoing: Sequence[Outgoing]) -> None:
+    async def publish(self, answers: Answers) -> None:
         await asyncio.sleep(0)
         if self.fail_publish is not None:
             raise self.fail_publish
-        self.published += outgoing
+        self.published += answers
         self.events.append("published")
 
     async def commit_offsets(self, marks: Mapping[Partition, Mark]) -> None:
@@ -194,10 +195,10 @@ class SlowKafka(Kafka):
         super().__init__()
         self.takes = asyncio.Event()
 
-    async def publish(self, outgoing: Sequence[Outgoing]) -> None:
+    async def publish(self, answers: Answers) -> None:
         self.events.append("publishing")
         await self.takes.wait()
-        await super().publish(outgoing)
+        await super().publish(answers)
 
 
 async def test_the_engine_is_at_the_next_batch_while_the_broker_takes_one_and_no_further(store: FlakyStore) -> None:
@@ -635,16 +636,16 @@ class FencingKafka(AtLeastOnce):
         super().__init__(kafka, kafka)
         self.fence_next = False
 
-    async def publish(self, outgoing: Sequence[Outgoing]) -> None:
+    async def publish(self, answers: Answers) -> None:
         """Nothing: answers and offsets are one."""
 
-    async def commit(self, marks: Mapping[Partition, Mark], outgoing: Sequence[Outgoing] = ()) -> set[Partition]:
-        if outgoing and self.fence_next:
+    async def commit(self, marks: Mapping[Partition, Mark], answers: Answers = NONE) -> set[Partition]:
+        if answers and self.fence_next:
             self.fence_next = False
             await asyncio.sleep(0.01)  # while the engine is at the next batch
             return await super().commit({P1: marks[P1]} if P1 in marks else {}) | {P0}
-        await super().publish(outgoing)
-        return await super().commit(marks, outgoing)
+        await super().publish(answers)
+        return await super().commit(marks, answers)
 
 
 async def test_what_a_fence_kept_from_being_committed_is_answered_in_order(kafka: Kafka, store: FlakyStore) -> None:
@@ -671,7 +672,7 @@ class FailingEngine(Engine):
 
     failures = 0
 
-    async def process(self, records: Sequence[Record], *, silent: bool = False, **more: Any) -> list[Outgoing]:
+    async def process(self, records: Sequence[Record], *, silent: bool = False, **more: Any) -> Answers:
         if self.failures and not silent:
             self.failures -= 1
             await super().process(records[: len(records) // 2], **more)

@@ -5,18 +5,20 @@ The coordinator is one in memory: it keeps one producer per transactional id, an
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
 from aiokafka.errors import KafkaConnectionError, KafkaError, ProducerFenced, TopicAuthorizationFailedError
+from engine_rig import one_by_one
 
 from stream import guarantees
 from stream.guarantees import ExactlyOnce
+from stream.pages import Answers
 from stream.source import Bounds, Mark, Partition
 from stream.wire import Outgoing, Record
 
 P0, P1 = ("pings", 0), ("pings", 1)
-Fate = Callable[["Coordinator", Partition, Mark, Sequence[Outgoing]], None]
+Fate = Callable[["Coordinator", Partition, Mark, Answers], None]
 
 
 class Coordinator:
@@ -32,9 +34,9 @@ class Coordinator:
     def producer(self, transactional_id: str) -> Producer:
         return Producer(self, transactional_id)
 
-    def commit(self, partition: Partition, mark: Mark, outgoing: Sequence[Outgoing]) -> None:
+    def commit(self, partition: Partition, mark: Mark, answers: Answers) -> None:
         self.marks[partition] = mark
-        self.seen += [answer.value or b"" for answer in outgoing]
+        self.seen += [answer.value or b"" for answer in answers]
 
     async def commit_offsets(self, marks: Mapping[Partition, Mark]) -> None:
         raise AssertionError("an offset outside a transaction")
@@ -65,33 +67,33 @@ class Producer:
     async def close(self) -> None:
         self.closed = True
 
-    async def transact(self, outgoing: Sequence[Outgoing], partition: Partition, mark: Mark, group: str) -> None:
+    async def transact(self, answers: Answers, partition: Partition, mark: Mark, group: str) -> None:
         assert not self.closed
         if self._coordinator.newest[self._id] is not self:
             raise ProducerFenced
         fates = self._coordinator.fates
-        (fates.pop(0) if fates else committed)(self._coordinator, partition, mark, outgoing)
+        (fates.pop(0) if fates else committed)(self._coordinator, partition, mark, answers)
 
 
-def committed(coordinator: Coordinator, partition: Partition, mark: Mark, outgoing: Sequence[Outgoing]) -> None:
-    coordinator.commit(partition, mark, outgoing)
+def committed(coordinator: Coordinator, partition: Partition, mark: Mark, answers: Answers) -> None:
+    coordinator.commit(partition, mark, answers)
 
 
-def committed_unheard(coordinator: Coordinator, partition: Partition, mark: Mark, outgoing: Sequence[Outgoing]) -> None:
-    coordinator.commit(partition, mark, outgoing)
+def committed_unheard(coordinator: Coordinator, partition: Partition, mark: Mark, answers: Answers) -> None:
+    coordinator.commit(partition, mark, answers)
     raise KafkaError("the answer was lost")
 
 
-def aborted(coordinator: Coordinator, partition: Partition, mark: Mark, outgoing: Sequence[Outgoing]) -> None:
+def aborted(coordinator: Coordinator, partition: Partition, mark: Mark, answers: Answers) -> None:
     raise KafkaError("the request was lost")
 
 
-def overtaken(coordinator: Coordinator, partition: Partition, mark: Mark, outgoing: Sequence[Outgoing]) -> None:
+def overtaken(coordinator: Coordinator, partition: Partition, mark: Mark, answers: Answers) -> None:
     coordinator.marks[partition] = Mark(mark.offset - 1, mark.epoch + 1)
     raise KafkaError("the request was lost")
 
 
-def refused(coordinator: Coordinator, partition: Partition, mark: Mark, outgoing: Sequence[Outgoing]) -> None:
+def refused(coordinator: Coordinator, partition: Partition, mark: Mark, answers: Answers) -> None:
     raise TopicAuthorizationFailedError("forecasts")
 
 
@@ -119,7 +121,7 @@ async def owner(coordinator: Coordinator, *partitions: Partition) -> ExactlyOnce
 async def test_each_partition_has_a_transaction_of_its_own(coordinator: Coordinator) -> None:
     guarantee = await owner(coordinator, P0, P1)
     marks = {P0: Mark(5, 1), P1: Mark(9, 1)}
-    assert await guarantee.commit(marks, [answer(P0, "a"), answer(P1, "b"), answer(P0, "c")]) == set()
+    assert await guarantee.commit(marks, one_by_one([answer(P0, "a"), answer(P1, "b"), answer(P0, "c")])) == set()
     assert coordinator.marks == marks
     assert coordinator.seen == [b"a", b"c", b"b"]
     assert coordinator.newest.keys() == {"group|pings|0", "group|pings|1"}
@@ -132,8 +134,8 @@ async def test_what_became_of_a_transaction_is_asked_and_nothing_is_sent_twice(
     guarantee = await owner(coordinator, P0)
     first = coordinator.newest["group|pings|0"]
     coordinator.fates = [committed, fate]
-    assert await guarantee.commit({P0: Mark(5, 1)}, [answer(P0, "a")]) == set()
-    assert await guarantee.commit({P0: Mark(6, 1)}, [answer(P0, "b")]) == set()
+    assert await guarantee.commit({P0: Mark(5, 1)}, one_by_one([answer(P0, "a")])) == set()
+    assert await guarantee.commit({P0: Mark(6, 1)}, one_by_one([answer(P0, "b")])) == set()
     assert (coordinator.marks, coordinator.seen) == ({P0: Mark(6, 1)}, [b"a", b"b"])
     assert first.closed, "a producer whose transaction failed is of no more use"
 
@@ -144,21 +146,21 @@ async def test_brokers_that_are_away_for_longer_than_a_few_tries_end_nothing(
 ) -> None:
     guarantee = await owner(coordinator, P0)
     coordinator.fates, coordinator.away = [fate], 2 * guarantees.TRIES
-    assert await guarantee.commit({P0: Mark(5, 1)}, [answer(P0, "a")]) == set()
+    assert await guarantee.commit({P0: Mark(5, 1)}, one_by_one([answer(P0, "a")])) == set()
     assert (coordinator.marks, coordinator.seen) == ({P0: Mark(5, 1)}, [b"a"])
 
 
 async def test_an_old_owner_is_told_of_its_partition_and_keeps_the_others(coordinator: Coordinator) -> None:
     old = await owner(coordinator, P0, P1)
     await owner(coordinator, P0)
-    assert await old.commit({P0: Mark(5, 1), P1: Mark(5, 1)}, [answer(P0, "a"), answer(P1, "b")]) == {P0}
+    assert await old.commit({P0: Mark(5, 1), P1: Mark(5, 1)}, one_by_one([answer(P0, "a"), answer(P1, "b")])) == {P0}
     assert (coordinator.marks, coordinator.seen) == ({P1: Mark(5, 1)}, [b"b"])
 
 
 async def test_one_who_was_overtaken_while_it_did_not_know_sends_nothing_again(coordinator: Coordinator) -> None:
     guarantee = await owner(coordinator, P0)
     coordinator.fates = [overtaken]
-    assert await guarantee.commit({P0: Mark(5, 1)}, [answer(P0, "a")]) == {P0}
+    assert await guarantee.commit({P0: Mark(5, 1)}, one_by_one([answer(P0, "a")])) == {P0}
     assert coordinator.seen == []
 
 
@@ -166,7 +168,7 @@ async def test_what_asking_again_does_not_cure_is_raised(coordinator: Coordinato
     guarantee = await owner(coordinator, P0)
     coordinator.fates = [refused] * 100
     with pytest.raises(TopicAuthorizationFailedError):
-        await guarantee.commit({P0: Mark(5, 1)}, [answer(P0, "a")])
+        await guarantee.commit({P0: Mark(5, 1)}, one_by_one([answer(P0, "a")]))
     assert (coordinator.marks, coordinator.seen) == ({}, [])
 
 

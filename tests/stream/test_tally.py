@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from engine_rig import one_by_one
 
+from stream.pages import NONE
 from stream.residents import Counts
 from stream.seams import Owned, Piece
 from stream.settings import Settings
@@ -31,7 +33,7 @@ def test_every_outcome_has_its_place_and_together_they_are_all_that_was_taken() 
     tally = Tally(TOPICS)
     tally.take(P0, 25)
     told = {P0: Untold(late=2, quarantined=1, duplicates=3, answered_before=4)}
-    tally.settle([piece(0, 10), piece(10, 16)], [*[FORECAST] * 6, *[LETTER] * 3, *[FILL] * 5], told, 0.0)
+    tally.settle([piece(0, 10), piece(10, 16)], one_by_one([FORECAST] * 6 + [LETTER] * 3 + [FILL] * 5), told, 0.0)
     tally.hand_back([piece(16, 20)])
     assert tally.accounts[P0] == Account(
         taken=25,
@@ -51,14 +53,14 @@ def test_every_outcome_has_its_place_and_together_they_are_all_that_was_taken() 
 def test_an_answer_that_was_not_published_is_a_record_unaccounted_for() -> None:
     tally = Tally(TOPICS)
     tally.take(P0, 3)
-    tally.settle([piece(0, 3)], [FORECAST, FORECAST], {P0: NOTHING}, 0.0)
+    tally.settle([piece(0, 3)], one_by_one([FORECAST, FORECAST]), {P0: NOTHING}, 0.0)
     assert tally.accounts[P0].unaccounted(in_flight=0) == 1
 
 
 def test_an_answer_that_was_published_twice_is_a_record_too_many() -> None:
     tally = Tally(TOPICS)
     tally.take(P0, 1)
-    tally.settle([piece(0, 1)], [FORECAST, FORECAST], {P0: NOTHING}, 0.0)
+    tally.settle([piece(0, 1)], one_by_one([FORECAST, FORECAST]), {P0: NOTHING}, 0.0)
     assert tally.accounts[P0].unaccounted(in_flight=0) == -1
 
 
@@ -82,21 +84,21 @@ def test_what_an_attempt_that_failed_has_counted_is_not_the_next_one_s() -> None
 
 def test_a_batch_of_two_partitions_is_settled_in_the_account_of_each() -> None:
     tally = Tally(TOPICS)
-    answers = [FORECAST, answer(TOPICS.forecasts, 1), answer(TOPICS.dead_letters, 1)]
+    answers = one_by_one([FORECAST, answer(TOPICS.forecasts, 1), answer(TOPICS.dead_letters, 1)])
     tally.settle([piece(0, 2), piece(0, 2, P1)], answers, {P0: Untold(duplicates=1), P1: NOTHING}, 0.0)
     assert tally.accounts == {P0: Account(forecasts=1, duplicates=1), P1: Account(forecasts=1, rejects=1)}
 
 
 def test_answers_of_a_partition_that_was_fenced_do_not_count() -> None:
     tally = Tally(TOPICS)
-    answers = [FORECAST, answer(TOPICS.forecasts, 1)]
+    answers = one_by_one([FORECAST, answer(TOPICS.forecasts, 1)])
     tally.settle([piece(0, 1)], answers, {P0: NOTHING, P1: Untold(late=1)}, 0.0)
     assert tally.accounts == {P0: Account(forecasts=1)}
 
 
 def test_each_record_has_waited_as_long_as_the_oldest_of_its_poll_and_never_less_than_nothing() -> None:
     tally = Tally(TOPICS)
-    tally.settle([piece(0, 4, at_ms=1_000), piece(0, 2, P1, at_ms=9_000)], (), {P0: NOTHING, P1: NOTHING}, 1_040.0)
+    tally.settle([piece(0, 4, at_ms=1_000), piece(0, 2, P1, at_ms=9_000)], NONE, {P0: NOTHING, P1: NOTHING}, 1_040.0)
     spread = tally.latency_s.read()
     assert spread.sum == pytest.approx(4 * 0.040)
     assert dict(zip(spread.bounds, spread.at_most, strict=False))[0.05] == 6

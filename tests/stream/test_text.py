@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.text import TEXT, Template, fixed
+from stream.text import TEXT, Template, Texts, fixed
 
 wide = st.integers(-(2**63) + 1, 2**63 - 1) | st.integers(-1_000, 1_000)
 
@@ -18,8 +18,8 @@ wide = st.integers(-(2**63) + 1, 2**63 - 1) | st.integers(-1_000, 1_000)
 def test_what_is_written_is_read_back(rows: list[tuple[int, int, int, str]]) -> None:
     template = Template(['{"a":', ',"b":', ',"c":', ',"d":', "}"], [0, 2, TEXT, 7])
     numbers = np.array([row[:3] for row in rows], np.int64).reshape(-1, 3)
-    texts = [json.dumps(row[3]).encode() for row in rows]
-    for raw, (a, b, c, d) in zip(template.written(numbers, texts), rows, strict=True):
+    texts = Texts.of([json.dumps(row[3]).encode() for row in rows])
+    for raw, (a, b, c, d) in zip(template.written(numbers, [texts]).each(), rows, strict=True):
         assert json.loads(raw) == {"a": a, "b": float(f"{b}e-2"), "c": d, "d": float(f"{c}e-7")}
 
 
@@ -28,7 +28,7 @@ def test_what_is_written_is_read_back(rows: list[tuple[int, int, int, str]]) -> 
     [(0, 0, b"0"), (0, 2, b"0.0"), (5, 7, b"0.0000005"), (-5, 1, b"-0.5"), (1200, 2, b"12.0"), (-1, 0, b"-1")],
 )
 def test_numbers_are_written_as_msgspec_writes_them_but_for_exponents(number: int, decimals: int, text: bytes) -> None:
-    assert Template(["", ""], [decimals]).written(np.array([[number]]), []) == [text]
+    assert Template(["", ""], [decimals]).written(np.array([[number]]), []).each() == [text]
 
 
 def test_values_are_rounded_to_their_decimals() -> None:
@@ -45,4 +45,4 @@ def test_pieces_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="2 holes have 3 texts"):
         Template(["a", "b"], [0, 0])
     with pytest.raises(ValueError, match="do not fit"):
-        Template(["a", "b"], [TEXT]).written(np.zeros((2, 0), np.int64), [b"x"])
+        Template(["a", "b"], [TEXT]).written(np.zeros((2, 0), np.int64), [Texts.of([b"x"])])

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from engine_rig import one_by_one
 from faulty import POISON_MPS, FaultyFold
 from msgspec.json import decode as loads
 from msgspec.structs import replace
@@ -25,6 +26,7 @@ from stream.delivery import Delivery
 from stream.engine import Engine
 from stream.guarantees import AtLeastOnce
 from stream.health import Held
+from stream.pages import NONE, Answers
 from stream.seams import Rebalanced
 from stream.settings import Settings
 from stream.source import Bounds, Mark, Partition
@@ -54,9 +56,9 @@ class Kafka:
 
     async def close(self) -> None: ...
 
-    async def publish(self, outgoing: Sequence[Outgoing]) -> None:
+    async def publish(self, answers: Answers) -> None:
         await self.takes.wait()
-        self.published += outgoing
+        self.published += answers
 
     async def commit_offsets(self, marks: Mapping[Partition, Mark]) -> None:
         await asyncio.sleep(0)
@@ -95,10 +97,10 @@ class Leaky(Engine):
 
     batches = 0
 
-    async def process(self, records: Sequence[Record], **clocks: float | bool) -> list[Outgoing]:
+    async def process(self, records: Sequence[Record], **clocks: float | bool) -> Answers:
         answers = await super().process(records, **clocks)
         self.batches += 1
-        return answers[1:] if self.batches == 2 else answers
+        return one_by_one(list(answers)[1:]) if self.batches == 2 else answers
 
 
 class Fragile(Engine):
@@ -106,7 +108,7 @@ class Fragile(Engine):
 
     batches = 0
 
-    async def process(self, records: Sequence[Record], *, silent: bool = False, **clocks: float) -> list[Outgoing]:
+    async def process(self, records: Sequence[Record], *, silent: bool = False, **clocks: float) -> Answers:
         answers = await super().process(records, silent=silent, **clocks)
         self.batches += not silent
         if self.batches == 2 and not silent:
@@ -119,15 +121,15 @@ class Fencing(AtLeastOnce):
 
     batches = 0
 
-    async def publish(self, outgoing: Sequence[Outgoing]) -> None:
+    async def publish(self, answers: Answers) -> None:
         """Nothing: answers and offsets are one."""
 
-    async def commit(self, marks: Mapping[Partition, Mark], outgoing: Sequence[Outgoing] = ()) -> set[Partition]:
-        self.batches += bool(outgoing)
-        if self.batches == 2 and outgoing:
+    async def commit(self, marks: Mapping[Partition, Mark], answers: Answers = NONE) -> set[Partition]:
+        self.batches += bool(answers)
+        if self.batches == 2 and answers:
             return set(marks)
-        await super().publish(outgoing)
-        return await super().commit(marks, outgoing)
+        await super().publish(answers)
+        return await super().commit(marks, answers)
 
 
 class Worker:
