@@ -86,7 +86,7 @@ def _ranges() -> Iterator[tuple[str, float, float]]:
                     yield name, meta.ge, meta.le
 
 
-_RANGES: Final = tuple(_ranges())
+RANGES: Final = tuple(_ranges())
 _LOOSE_DECODER: Final = msgspec.json.Decoder(_Loose)
 
 
@@ -161,7 +161,7 @@ def _owner_reject(entity_id: str, key: bytes | None) -> Reject | None:
 
 def _in_range(ping: Ping) -> Ping | Reject:
     """What the decoder of pings has seen to in all those that it took."""
-    for name, low, high in _RANGES:
+    for name, low, high in RANGES:
         number = getattr(ping, name)
         if number is not None and not low <= number <= high:
             return Reject("bad_field", f"{name} is {_shown(number)}, expected {low}..{high}")

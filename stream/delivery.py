@@ -40,13 +40,13 @@ from stream.connect import Refused
 from stream.engine import Engine
 from stream.finishing import Batch, Finishing
 from stream.inbox import Inbox
+from stream.intake import Records
 from stream.pages import Answers
 from stream.seams import Guarantee, InputLog, Owned, PartitionStatus, Piece, Rebalanced, Status
 from stream.settings import Settings
 from stream.source import Partition
 from stream.store import Fenced, Store
 from stream.tally import Tally, so_far, untold
-from stream.wire import Record
 
 log = logging.getLogger(__name__)
 
@@ -92,9 +92,7 @@ class Delivery:
 
     # -- input --------------------------------------------------------------------------------------------------
 
-    async def put(
-        self, polled: Mapping[Partition, Sequence[Record]], fetched_ms: float, done: Callable[[], None]
-    ) -> None:
+    async def put(self, polled: Mapping[Partition, Records], fetched_ms: float, done: Callable[[], None]) -> None:
         """Take responsibility for one poll's records; returns when there is room for more.
 
         `done` is called when all are answered and committed, or not ours to answer any more.
@@ -130,7 +128,7 @@ class Delivery:
 
     async def _deliver(self, pieces: Sequence[Piece]) -> None:
         """Take one batch through the engine; then, once the answers before it are out, let it be finished, too."""
-        records = [r for piece in pieces for r in piece.records if r.offset >= piece.owned.taken]
+        records = Records.joined([piece.records.since(piece.owned.taken) for piece in pieces])
         before = so_far(self._engine.counts)
         self._batch_began_ms = self._clock()
         answers = await self._process(records, pieces)
@@ -142,7 +140,7 @@ class Delivery:
         if answers is not None:
             self._finishing.begin(Batch(pieces, len(records), answers, told))
 
-    async def _process(self, records: Sequence[Record], pieces: Sequence[Piece]) -> Answers | None:
+    async def _process(self, records: Records, pieces: Sequence[Piece]) -> Answers | None:
         """The engine's answers. Waits for a store that is away; None if there are none, and the pieces are seen to."""
         for delay_s in _delays():
             try:

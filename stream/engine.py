@@ -1,6 +1,6 @@
 """One batch from start to finish: records in, answers out. Knows tracks, slots and rows; has no network of its own.
 
-    records -> clean.parse -> strangers (entities not in memory): store.get_many, admit; some are read while others are
+    records -> pings.read -> strangers (entities not in memory): store.get_many, admit; some are read while others are
                               admitted
             -> pings by entity -> tracks.observe_plain, and track.observe for those that are not plain
             -> Predictor.answer for all of them in one step; what begins a session anew or comes late begins another
@@ -32,9 +32,10 @@ from model.api import Fill, Forecasts, Moment, Predictor
 from stream import render
 from stream.admission import Admission
 from stream.checkpoint import Checkpoint, Runner
-from stream.clean import parse
+from stream.intake import Records
 from stream.isolation import Isolation
-from stream.pages import Answers, Sources
+from stream.pages import Answers
+from stream.pings import Pings
 from stream.quarantine import Versions, program_version
 from stream.residents import HIT, NONE, REBUILT, Counts, Entity, Residents, Shard, Slots, all_counted_or_none, windows
 from stream.settings import Settings
@@ -52,7 +53,7 @@ from stream.turns import (
     rows_of,
     slots_of,
 )
-from stream.wire import ModelRef, Ping, Record, Reject, dead_letter
+from stream.wire import ModelRef, Record, Reject, dead_letter
 
 T = TypeVar("T")
 Stored = Mapping[Partition, Mapping[str, bytes | None]]  # what the store has of the entities that are not in memory
@@ -130,9 +131,9 @@ class Engine:
 
         Raises what the store raises while it is away; nothing has been folded then, so the call may be repeated.
         """
-        parsed, sources = [parse(record) for record in records], Sources.of(records)
-        shards = {partition: self._residents.shard(partition) for partition in sources.partitions}
-        batch = Batch(records, sources, parsed, shards, started_ms, fetched_ms, silent)
+        records = Records.of(records)
+        shards = {partition: self._residents.shard(partition) for partition in records.partitions}
+        batch = Batch(records, Pings.of(records), shards, started_ms, fetched_ms, silent)
         if careful:
             stored = {shard.partition: await self._stored(shard, ids) for shard, ids in self._strangers(batch)}
             work = partial(self._isolation.fold, batch, partial(self._fold_part, stored))
@@ -198,11 +199,9 @@ class Engine:
     def _strangers(self, batch: Batch) -> list[tuple[Shard, list[str]]]:
         """The entities that are not in memory, by shard, each once."""
         unknown: dict[Shard, dict[str, None]] = {}
-        for shard, ping in zip(batch.shard_of, batch.parsed, strict=True):
-            if isinstance(ping, Ping):
-                entity_id = ping.entity_id
-                if entity_id not in shard.entities and entity_id not in shard.quarantine:
-                    unknown.setdefault(shard, {})[entity_id] = None
+        for shard, entity_id in zip(batch.shard_of, batch.pings.ids, strict=True):
+            if entity_id is not None and entity_id not in shard.entities and entity_id not in shard.quarantine:
+                unknown.setdefault(shard, {})[entity_id] = None
         return [(shard, list(entity_ids)) for shard, entity_ids in unknown.items()]
 
     def _fold_part(self, stored: Stored, part: Batch) -> None:
@@ -223,7 +222,7 @@ class Engine:
         for places, some in rows.steps(turns):
             self._step(batch, rows, places, some)
         clocks_ms = batch.fetched_ms, batch.started_ms, self._clock_ms()
-        batch.pages += self._forecasts.written(batch.records, batch.sources, batch.said, clocks_ms)
+        batch.pages += self._forecasts.written(batch.records, batch.said, clocks_ms)
         self._fill(batch)
 
     def _pings(self, batch: Batch) -> Rows:
@@ -235,14 +234,14 @@ class Engine:
                 shard.counts.replayed += count
             else:
                 shard.counts.records_in += count
-        for index, (shard, ping) in enumerate(zip(batch.shard_of, batch.parsed, strict=True)):
-            if isinstance(ping, Reject):
-                self._reject(batch, index, shard, ping)
+        for index, (shard, entity_id) in enumerate(zip(batch.shard_of, batch.pings.ids, strict=True)):
+            if entity_id is None:
+                self._reject(batch, index, shard, batch.pings.rejects[index])
                 continue
-            if shard.quarantine and self._isolation.refused(batch, index, shard, ping.entity_id):
+            if shard.quarantine and self._isolation.refused(batch, index, shard, entity_id):
                 continue
             pings.append(index)
-            slots.append(shard.entities[ping.entity_id])
+            slots.append(shard.entities[entity_id])
         return Rows.of(batch, pings, slots)
 
     def _reject(self, batch: Batch, index: int, shard: Shard, reject: Reject) -> None:
@@ -275,8 +274,8 @@ class Engine:
         """What a ping that is not plain became, if it changed the state; and whether it changed the track. One that
         did not is answered, or counted, here."""
         index, slot, loud = int(rows.index[row]), int(rows.slots[row]), not batch.silent
-        record, ping, shard = batch.records[index], batch.ping(index), batch.shard_of[index]
-        track, verdict = observe(self._tracks.read(slot), ping, record.offset, self._policy)
+        ping, shard, offset = batch.pings.ping(index), batch.shard_of[index], int(batch.records.offsets[index])
+        track, verdict = observe(self._tracks.read(slot), ping, offset, self._policy)
         if isinstance(verdict, Folded):
             shard.counts.folded += loud
             return None, False

@@ -1,5 +1,7 @@
-"""Batches that aiokafka would stumble over, from any producer that may write to the topic: one of them, and no worker
-would ever read its partition beyond it. Knows aiokafka's record batches; knows no topic.
+"""What consumers of this process read of aiokafka's batches: all that any producer may have written to the topic.
+Knows aiokafka's record batches and fetches; knows no topic.
+
+Batches that aiokafka would stumble over, so that no worker would ever read its partition beyond one of them:
 
     header names that are not UTF-8    Kafka takes any bytes, aiokafka decodes them strictly. Such a batch is unpacked
                                        again by aiokafka's own Python code, over bytes that decode leniently: what is
@@ -8,33 +10,49 @@ would ever read its partition beyond it. Knows aiokafka's record batches; knows 
                                        batch whose checksum is right; most brokers refuse the latter. They stay unread:
                                        each becomes a record without key and value, which has the reason in a header,
                                        and leads to a dead letter.
+
+A consumer whose key deserializer is COLUMNS polls `Records`, a partition's records in columns, instead of a list of
+objects: for a worker, where those were half of what reading costs.
 """
 
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
+import numpy as np
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
 
 from stream import unfolding
-from stream.wire import UNREAD
+from stream.intake import Head, Partition, Records
+from stream.wire import UNREAD, Record
 
 MOST_RECORDS: Final = 250_000  # of one batch: unpacked together they are objects of 150 bytes and more
 _INT32: Final = struct.Struct(">i")
 _LENGTH_AT: Final = 8  # in a batch's head, after its first offset
 _BEFORE_BATCH: Final = 12  # bytes that the length does not count
+_MAGIC_AT: Final = 16
 _COUNT_AT: Final = 57  # the last field of the head
+_HEAD_BYTES: Final = _DefaultRecordBatchPy.HEADER_STRUCT.size
+_MAGIC: Final = 2  # of the format that has a head for all; older ones have a message for each
 
 
 def tolerate() -> None:
     """Every consumer of this process, from now on. Again does no harm."""
     unfolding.bound()
     fetcher.MemoryRecords = TolerantRecords
+    fetcher.PartitionRecords = PartitionRecords
+    fetcher.FetchResult = FetchResult
+
+
+def COLUMNS(key: bytes) -> bytes:
+    """The key deserializer of a consumer that polls `Records`. Never called."""
+    raise AssertionError("its records are polled by getmany, in columns")
 
 
 class TolerantRecords:
@@ -43,6 +61,7 @@ class TolerantRecords:
     def __init__(self, raw: bytes) -> None:
         self._raw, self._at = raw, 0
         self._strict = MemoryRecords(raw)
+        self.columns_of: Partition | None = None  # for those of that partition, in columns
 
     def size_in_bytes(self) -> int:
         return int(self._strict.size_in_bytes())
@@ -56,14 +75,14 @@ class TolerantRecords:
             return None
         start = self._at
         self._at += _BEFORE_BATCH + _INT32.unpack_from(self._raw, start + _LENGTH_AT)[0]
-        return TolerantBatch(batch, self._raw, start, self._at)
+        return TolerantBatch(batch, self._raw, start, self._at, self.columns_of)
 
 
 class TolerantBatch:
     """One batch. Its records are unpacked together: a generator's step per record would cost more than that."""
 
-    def __init__(self, strict: Any, raw: bytes, start: int, end: int) -> None:
-        self._strict, self._raw, self._start, self._end = strict, raw, start, end
+    def __init__(self, strict: Any, raw: bytes, start: int, end: int, columns_of: Partition | None) -> None:
+        self._strict, self._raw, self._start, self._end, self._columns_of = strict, raw, start, end, columns_of
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._strict, name)
@@ -72,13 +91,45 @@ class TolerantBatch:
         return next(self._strict)  # of a control batch, which the broker writes and which has no headers
 
     def __iter__(self) -> Iterator[Any]:
-        (count,) = _INT32.unpack_from(self._raw, self._start + _COUNT_AT)
-        if count > MOST_RECORDS:
-            return self._unread(f"it has {count} records")
         try:
+            if self._columns_of is not None:
+                return self._in_columns(self._columns_of)
+            self._check()
             return iter(self._unpacked())
         except (unfolding.Unreadable, CorruptRecordException) as error:
             return self._unread(str(error))
+
+    def _check(self) -> None:
+        if self._raw[self._start + _MAGIC_AT] < _MAGIC:
+            return
+        (count,) = _INT32.unpack_from(self._raw, self._start + _COUNT_AT)
+        if count > MOST_RECORDS:
+            raise unfolding.Unreadable(f"it has {count} records")
+
+    def _in_columns(self, partition: Partition) -> Iterator[Whole]:
+        """One object, with all of them."""
+        records = self._unframed(partition)
+        if records is None:  # of an older format, or damaged
+            self._check()
+            records = Records.of([record_of(partition, one) for one in self._unpacked()])
+        return iter([Whole(records)] if records else [])
+
+    def _unframed(self, partition: Partition) -> Records | None:
+        if self._raw[self._start + _MAGIC_AT] < _MAGIC:
+            return None
+        self._check()
+        head = _DefaultRecordBatchPy.HEADER_STRUCT.unpack_from(self._raw, self._start)
+        base_offset, attributes, first_ms, last_ms, count = (head[field] for field in (0, 5, 7, 8, 12))
+        if count < 0:
+            return None
+        if attributes & _DefaultRecordBatchPy.CODEC_MASK:
+            batch = _DefaultRecordBatchPy(self._raw[self._start : self._end])
+            batch._maybe_uncompress()
+            body = np.frombuffer(batch._buffer, np.uint8)
+        else:
+            body = np.frombuffer(self._raw, np.uint8)[self._start + _HEAD_BYTES : self._end]
+        logged_ms = last_ms if attributes & _DefaultRecordBatchPy.TIMESTAMP_TYPE_MASK else None
+        return Records.unframed(body, Head(partition, base_offset, count, first_ms, logged_ms))
 
     def _unpacked(self) -> list[Any]:
         try:
@@ -89,11 +140,21 @@ class TolerantBatch:
             batch._buffer = _Lenient(batch._buffer)
             return list(batch)
 
-    def _unread(self, reason: str) -> Iterator[Unread]:
+    def _unread(self, reason: str) -> Iterator[Any]:
         """One for each offset: how many there are is known without unfolding anything."""
         strict, headers = self._strict, ((UNREAD, reason.encode()),)
-        for offset in range(strict.base_offset, strict.next_offset):
-            yield Unread(offset, strict.max_timestamp, strict.timestamp_type, headers)
+        offsets = range(strict.base_offset, strict.next_offset)
+        found = (Unread(offset, strict.max_timestamp, strict.timestamp_type, headers) for offset in offsets)
+        if self._columns_of is None:
+            return found
+        partition = self._columns_of
+        return iter([Whole(Records.of([record_of(partition, one) for one in found]))])
+
+
+def record_of(partition: Partition, raw: Any) -> Record:
+    """A record of aiokafka's as ours."""
+    at_ms = -1 if raw.timestamp is None else raw.timestamp
+    return Record(*partition, raw.offset, at_ms, raw.key, raw.value, tuple(raw.headers))
 
 
 class Unread(NamedTuple):
@@ -106,6 +167,68 @@ class Unread(NamedTuple):
     key: None = None
     value: None = None
     checksum: None = None
+
+
+class Whole(NamedTuple):
+    """A batch's records as one: what aiokafka's fetcher asks of a record."""
+
+    records: Records
+
+    @property
+    def offset(self) -> int:
+        return int(self.records.offsets[-1])
+
+
+class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
+    """A fetch of one partition, without the batches that were taken back."""
+
+    def __init__(self, tp: Any, records: TolerantRecords, *more: Any) -> None:
+        super().__init__(tp, records, *more)
+        self.in_columns = self._key_deserializer is COLUMNS
+        self._left: Records | None = None  # of a batch that was given in part
+        if self.in_columns:
+            records.columns_of = tuple(tp)
+
+    def _consumer_record(self, tp: Any, record: Any) -> Any:
+        if not self.in_columns:
+            return super()._consumer_record(tp, record)
+        return record.records.since(self.next_fetch_offset)  # a fetch may begin in the middle of a batch
+
+    def take(self, most: int | None) -> tuple[Records, bool]:
+        """The next records, and whether there may be more."""
+        found: list[Records] = []
+        room = sys.maxsize if most is None else most
+        while room:
+            try:
+                batch = next(self, None) if self._left is None else self._left
+            except CorruptRecordException:  # fetched anew it raises again; what came before it would be lost
+                if not found:
+                    raise
+                batch = None
+            if batch is None:
+                return Records.joined(found), False
+            part, rest = batch[:room], batch[room:]
+            found.append(part)
+            room -= len(part)
+            self._left = rest or None
+            self.next_fetch_offset = int(part.offsets[-1]) + 1
+        return Records.joined(found), True
+
+
+class FetchResult(fetcher.FetchResult):  # type: ignore[misc]
+    """A fetch as the consumer polls it."""
+
+    def getall(self, max_records: int | None = None) -> Any:
+        fetched: PartitionRecords | None = self._partition_records
+        if fetched is None or not fetched.in_columns:
+            return super().getall(max_records)
+        if not self.check_assignment(self._topic_partition):
+            return []
+        found, more = fetched.take(max_records)
+        self._update_position()
+        if not more:
+            self._partition_records: PartitionRecords | None = None
+        return found
 
 
 class _Lenient(bytearray):

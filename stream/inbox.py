@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from stream import checkpoints
 from stream.batch import Limits
+from stream.intake import Records
 from stream.seams import Owned, Piece, Poll
 from stream.source import Partition
 from stream.tally import Tally
-from stream.wire import Record
 
 
 class Inbox:
@@ -31,7 +31,7 @@ class Inbox:
 
     def put(
         self,
-        polled: Mapping[Partition, Sequence[Record]],
+        polled: Mapping[Partition, Records],
         fetched_ms: float,
         done: Callable[[], None],
         owned: Mapping[Partition, Owned],

@@ -24,7 +24,8 @@ from typing import Final
 
 import numpy as np
 
-from stream.pages import Sources
+from stream.intake import Records
+from stream.pings import Pings
 from stream.quarantine import Versions, begun
 from stream.residents import Residents, Shard, all_counted_or_none
 from stream.turns import Batch
@@ -119,22 +120,21 @@ class Isolation:
         return None
 
     def _give_up(self, batch: Batch, row: int, error: Exception) -> None:
-        record, ping = batch.records[row], batch.parsed[row]
-        assert isinstance(ping, Ping)
-        shard = batch.shard_of[row]
+        record, entity_id, shard = batch.records[row], batch.pings.ids[row], batch.shard_of[row]
+        assert entity_id is not None
         ill, well = self._residents.shares
         if ill + 1 > max(FEW, (ill + well) // SHARE):
-            error.add_note(f"{ill} entities are in quarantine and {well} are not: {ping.entity_id!r} would be too many")
+            error.add_note(f"{ill} entities are in quarantine and {well} are not: {entity_id!r} would be too many")
             raise error
         log.error(
             "%r in %s raised at offset %d and is in quarantine",
-            ping.entity_id,
+            entity_id,
             shard.partition,
             record.offset,
             exc_info=error,
         )
         found = begun(record.offset, record.timestamp_ms, self._versions, error)
-        self._residents.give_up(shard, ping.entity_id, found)
+        self._residents.give_up(shard, entity_id, found)
         if batch.silent:
             shard.counts.replayed += 1
         else:
@@ -146,15 +146,15 @@ class Isolation:
         """Raise the error if a made-up entity cannot take the way that raised it."""
         shard = self._residents.spare()
         topic, number = shard.partition
-        records, pings = [], []
+        made, pings = [], []
         for offset, second in enumerate(CONTROL_S):
             ping = Ping(entity_id=CONTROL, ts=MIN_TS_MS + second * 1000, lat=1 + second * 1e-4, lon=1.0)
             pings.append(ping)
-            records.append(Record(topic, number, offset, ping.ts, CONTROL.encode(), None))
+            made.append(Record(topic, number, offset, ping.ts, CONTROL.encode(), None))
+        records = Records.of(made)
         control = Batch(
             records,
-            Sources.of(records),
-            pings,
+            Pings.given(pings, records),
             {shard.partition: shard},
             batch.started_ms,
             batch.fetched_ms,
@@ -175,9 +175,9 @@ class _Attempt:
     def __init__(self, residents: Residents, batch: Batch) -> None:
         self._residents = residents
         ids: dict[Shard, set[str]] = {shard: set() for shard in batch.shards.values()}
-        for shard, ping in zip(batch.shard_of, batch.parsed, strict=True):
-            if isinstance(ping, Ping):
-                ids[shard].add(ping.entity_id)
+        for shard, entity_id in zip(batch.shard_of, batch.pings.ids, strict=True):
+            if entity_id is not None:
+                ids[shard].add(entity_id)
         seated = [shard.entities[one] for shard, some in ids.items() for one in some if one in shard.entities]
         self._slots = np.array(seated, np.int64)
         self._copy = residents.copied(self._slots)
@@ -195,9 +195,9 @@ def _by_entity(batch: Batch) -> tuple[list[list[int]], list[int]]:
     """The rows of each entity, and those that are no pings."""
     members: dict[tuple[Shard, str], list[int]] = {}
     others = []
-    for row, (shard, ping) in enumerate(zip(batch.shard_of, batch.parsed, strict=True)):
-        if isinstance(ping, Ping):
-            members.setdefault((shard, ping.entity_id), []).append(row)
-        else:
+    for row, (shard, entity_id) in enumerate(zip(batch.shard_of, batch.pings.ids, strict=True)):
+        if entity_id is None:
             others.append(row)
+        else:
+            members.setdefault((shard, entity_id), []).append(row)
     return list(members.values()), others

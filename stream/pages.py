@@ -11,8 +11,8 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
-from operator import attrgetter, itemgetter
+from itertools import pairwise
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -21,34 +21,15 @@ from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from aiokafka.record.memory_records import MemoryRecords
 
 from model.api import compiled
-from stream.text import I64, Bytes, Texts, copied
-from stream.wire import Headers, Outgoing, Record
+from stream.columns import I64, Bytes, Texts, copied
+from stream.intake import Partition, Records, varint
+from stream.wire import Headers, Outgoing
 
-Partition = tuple[str, int]  # topic, number
+NO_RECORDS: Final = Records.of(())
 # Of one request's part for a partition; a broker takes 1 MiB unless it is told otherwise.
 BATCH_BYTES: Final = 512 * 1024
 HEAD_BYTES: Final = _DefaultRecordBatchBuilderPy.HEADER_STRUCT.size
 MOST_FRAMING: Final = 2 + 5 * 5  # bytes: attributes, time, and varints of five lengths or counts
-
-
-class Sources(NamedTuple):
-    """Where the records of a batch came from."""
-
-    partitions: Sequence[Partition]
-    which: I64  # of these, by record
-
-    @classmethod
-    def of(cls, records: Sequence[Record]) -> Sources:
-        numbers: dict[Partition, int] = {}
-        lengths, which = [], []
-        for partition, run in groupby(records, attrgetter("topic", "partition")):  # they come in runs
-            which.append(numbers.setdefault(partition, len(numbers)))
-            lengths.append(len(list(run)))
-        return cls(list(numbers), np.repeat(np.array(which, np.int64), lengths))
-
-    def at(self, rows: Any) -> Sources:
-        """Of some of the records."""
-        return self._replace(which=self.which[rows])
 
 
 class Page(NamedTuple):
@@ -91,7 +72,7 @@ class Answers:
     """What is to be published of a batch. As an iterable, record by record, in the order of what they answer; for
     looking at: a worker publishes the pages as they are."""
 
-    records: Sequence[Record] = ()  # that came in
+    records: Records = NO_RECORDS  # that came in
     pages: Sequence[Page] = ()
     others: Sequence[tuple[int, Outgoing]] = ()  # and the row of the record that each answers
 
@@ -141,32 +122,17 @@ def framed(
 
     Args:
         keys, values: N of each.
-        constant: N lists of headers, as `headers` writes them, which the `last` header joins.
+        constant: N heads of lists of headers, which the `last` header completes.
         breaks: [N] bool: rows that begin a page, whatever room there is. The first must.
         room: the most bytes of a page, if it has more than one record.
     """
     n = len(keys.start)
-    name = _varint(len(last.name.encode())) + last.name.encode()
+    name = varint(len(last.name.encode())) + last.name.encode()
     most = n * (MOST_FRAMING + len(name)) + sum(int(one.lengths.sum()) for one in (keys, values, constant, last.values))
     out, first, begin = np.empty(most, np.uint8), np.array(breaks, np.bool_), np.empty(n + 1, np.int64)
     _frame(*keys, *values, *constant, np.frombuffer(name, np.uint8), *last.values, room, first, out, begin)
     cuts = [*np.flatnonzero(first).tolist(), n]
     return [(slice(a, b), out[begin[a] : begin[b]]) for a, b in pairwise(cuts)]
-
-
-def headers(constant: Headers) -> bytes:
-    """These, as the head of a list that has one more."""
-    parts = [_varint(len(constant) + 1)]
-    for name, value in constant:
-        raw = name.encode()
-        assert value is not None
-        parts += [_varint(len(raw)), raw, _varint(len(value)), value]
-    return b"".join(parts)
-
-
-def _varint(number: int) -> bytes:
-    out = np.empty(5, np.uint8)
-    return out[: _put(number, out, 0)].tobytes()
 
 
 @compiled

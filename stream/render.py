@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.api import Fill, Forecasts
-from stream.pages import Column, Page, Sources, framed, headers
-from stream.text import I64, TEXT, Template, Texts, fixed
+from stream.columns import I64, Texts
+from stream.intake import Records, headers_as_sent
+from stream.pages import Column, Page, framed
+from stream.text import TEXT, Template, fixed
 from stream.track import Fix, Gap
 from stream.wire import (
     CACHES,
@@ -47,6 +49,7 @@ _STATUSES: Final[tuple[Status, ...]] = ("ok", "warmup", "stale", "fallback_cv")
 _OK, _WARMUP, _STALE, _FALLBACK = range(4)
 _STATUS_TEXTS: Final = Texts.of([status.encode() for status in _STATUSES])
 _CACHE_TEXTS: Final = Texts.of([cache.encode() for cache in CACHES])
+_TO_ESCAPE: Final = {*b'"\\', *range(32), 127}
 _HOLE: Final = "\0"  # around the decimals of a hole, while the template is put together
 _TURN: Final = 360 * E7
 
@@ -65,10 +68,10 @@ class Answered(NamedTuple):
     said: Forecasts
 
     @classmethod
-    def joined(cls, parts: Sequence[Answered], sources: Sources) -> Answered:
-        """All of them: those of one partition side by side, in the order of their records."""
+    def joined(cls, parts: Sequence[Answered], which: I64) -> Answered:
+        """All of them: side by side those of one partition, which is given by record, in the order of their records."""
         rows = np.concatenate([part.rows for part in parts])
-        order = np.lexsort((rows, sources.which[rows]))
+        order = np.lexsort((rows, which[rows]))
 
         def one(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
             return (columns[0] if len(columns) == 1 else np.concatenate(columns))[order]
@@ -85,32 +88,25 @@ class Writer:
         self._topic = topics.forecasts
         self._template = _template(horizons_s, model)
 
-    def written(
-        self,
-        records: Sequence[Record],
-        sources: Sources,
-        parts: Sequence[Answered],
-        clocks_ms: tuple[float, float, float],
-    ) -> list[Page]:
-        """The answers to some of these records, which come from `sources`; of each partition in their order.
+    def written(self, records: Records, parts: Sequence[Answered], clocks_ms: tuple[float, float, float]) -> list[Page]:
+        """The answers to some of these records; of each partition in their order.
 
         `clocks_ms`: when records were fetched, the batch started, the model answered. Raises ValueError for a number
         that is not finite.
         """
         if not parts:
             return []
-        asked = Answered.joined(parts, sources)
-        asking = [records[row] for row in asked.rows.tolist()]
-        source = sources.which[asked.rows]
-        keys = [record.key or b"" for record in asking]
-        ids = forecast_ids(keys, asked.anchor["ts_ms"].tolist(), self._model_version)
-        id_texts = Texts.of_width(ids, FORECAST_ID_CHARS)
-        topics = Texts.of([msgspec.json.encode(topic) for topic, _ in sources.partitions]).at(source)
-        values = self._template.written(_numbers(asked, asking, clocks_ms), _texts(asked, id_texts, keys, topics))
-        begins = np.append(True, source[1:] != source[:-1])
-        constant = Texts.of([headers(constant_headers("forecast", *one)) for one in sources.partitions]).at(source)
-        pages = framed(Texts.of(keys), values, constant, Column("ce_id", id_texts), begins)
-        return [Page(self._topic, sources.partitions[source[at.start]], asked.rows[at], body) for at, body in pages]
+        asked = Answered.joined(parts, records.which)
+        asking, keys = records.at(asked.rows), [key or b"" for key in records.keys.at(asked.rows).each()]
+        ids = Texts.of_width(forecast_ids(keys, asked.anchor["ts_ms"].tolist(), self._model_version), FORECAST_ID_CHARS)
+        values = self._template.written(_numbers(asked, asking, clocks_ms), _texts(asked, asking, keys, ids))
+        begins = np.append(True, asking.which[1:] != asking.which[:-1])
+        heads = [headers_as_sent(constant_headers("forecast", *one), more=1) for one in records.partitions]
+        pages = framed(Texts.of(keys), values, Texts.of(heads).at(asking.which), Column("ce_id", ids), begins)
+        sources = [records.partitions[asking.which[at.start]] for at, _ in pages]
+        return [
+            Page(self._topic, source, asked.rows[at], body) for source, (at, body) in zip(sources, pages, strict=True)
+        ]
 
 
 def _template(horizons_s: Sequence[float], model: ModelRef) -> Template:
@@ -121,18 +117,18 @@ def _template(horizons_s: Sequence[float], model: ModelRef) -> Template:
     cov = f"[{m2},{m2},{m2}]"
     horizons = ",".join(f'{{"h_s":{float(h)!r},"lat":{deg},"lon":{deg},"cov_m2":{cov}}}' for h in horizons_s)
     whole_row = (
-        f'{{"forecast_id":"{text}","entity_id":{text},"anchor":{{"ts":{whole},"lat":{deg},"lon":{deg}}},'
+        f'{{"forecast_id":"{text}","entity_id":"{text}","anchor":{{"ts":{whole},"lat":{deg},"lon":{deg}}},'
         f'"next":{{"dt_s":{seconds},"d_east_m":{metres},"d_north_m":{metres},"d_lat":{deg},"d_lon":{deg},'
         f'"cov_m2":{cov}}},"horizons":[{horizons}],"model":{msgspec.json.encode(model).decode()},"status":"{text}",'
         f'"window":{{"n":{whole},"from_ts":{whole},"to_ts":{whole}}},"cache":"{text}",'
         f'"latency_ms":{{"ingest":{seconds},"queue":{seconds},"infer":{seconds}}},'
-        f'"src":{{"topic":{text},"partition":{whole},"offset":{whole}}}}}'
+        f'"src":{{"topic":"{text}","partition":{whole},"offset":{whole}}}}}'
     )
     parts = whole_row.split(_HOLE)
     return Template(parts[::2], [int(decimals) for decimals in parts[1::2]])
 
 
-def _numbers(asked: Answered, asking: Sequence[Record], clocks_ms: tuple[float, float, float]) -> I64:
+def _numbers(asked: Answered, asking: Records, clocks_ms: tuple[float, float, float]) -> I64:
     """The numbers [N, ...] of the template, in its order, each times ten to its decimals."""
     fetched_ms, started_ms, answered_ms = clocks_ms
     n, ts, said = len(asked.rows), asked.anchor["ts_ms"], asked.said
@@ -140,7 +136,7 @@ def _numbers(asked: Answered, asking: Sequence[Record], clocks_ms: tuple[float, 
     next_lat, next_lon = fixed(said.next_lat, DEG_DIGITS), fixed(said.next_lon, DEG_DIGITS)
     lats, lons = fixed(said.lat, DEG_DIGITS), fixed(said.lon, DEG_DIGITS)
     horizons = np.concatenate([lats[..., None], lons[..., None], fixed(said.cov_m2, M2_DIGITS)], axis=-1)
-    since_ms = fetched_ms - np.array([record.timestamp_ms for record in asking])
+    since_ms = fetched_ms - asking.timestamps_ms
     # At least 0: the clocks of a producer and of this machine may disagree.
     waits = np.maximum(fixed(np.array([started_ms - fetched_ms, answered_ms - started_ms]), S_DIGITS), 0)
     columns = [
@@ -149,18 +145,25 @@ def _numbers(asked: Answered, asking: Sequence[Record], clocks_ms: tuple[float, 
         *horizons.reshape(n, -1).T,
         *(asked.window_n, asked.window_from_ms, ts),
         *(np.maximum(fixed(since_ms, S_DIGITS), 0), np.full(n, waits[0]), np.full(n, waits[1])),
-        [record.partition for record in asking],
-        [record.offset for record in asking],
+        *(np.array([number for _, number in asking.partitions])[asking.which], asking.offsets),
     ]
     return np.array(columns, np.int64).T
 
 
-def _texts(asked: Answered, ids: Texts, keys: Sequence[bytes], topics: Texts) -> list[Texts]:
+def _texts(asked: Answered, asking: Records, keys: Sequence[bytes], ids: Texts) -> list[Texts]:
     """The texts of the template, in its order."""
     warm = asked.window_n < WARMUP_BELOW
     status = np.where(asked.late, _STALE, np.where(asked.said.fallback, _FALLBACK, np.where(warm, _WARMUP, _OK)))
-    entity_ids = Texts.of([msgspec.json.encode(key.decode()) for key in keys])
-    return [ids, entity_ids, _STATUS_TEXTS.at(status), _CACHE_TEXTS.at(asked.cache), topics]
+    topics = Texts.of([_escaped(topic.encode()) for topic, _ in asking.partitions])
+    entity_ids = Texts.of(keys)
+    if _TO_ESCAPE & set(entity_ids.raw.tobytes()):
+        entity_ids = Texts.of(list(map(_escaped, keys)))
+    return [ids, entity_ids, _STATUS_TEXTS.at(status), _CACHE_TEXTS.at(asked.cache), topics.at(asking.which)]
+
+
+def _escaped(text: bytes) -> bytes:
+    """As JSON has it between the quotes."""
+    return msgspec.json.encode(text.decode())[1:-1]
 
 
 def gap_fill(

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from stream.intake import Records
 from stream.pages import NONE, Answers
 from stream.source import Bounds, Mark, Partition
-from stream.wire import Record
 
 
 class Rebalanced(Exception):
@@ -26,7 +26,7 @@ class InputLog(Protocol):
 
     async def bounds(self, partition: Partition) -> Bounds: ...
 
-    def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[list[Record]]:
+    def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[Records]:
         """What the log still holds of [start, end), in order, apart from what the group consumes."""
 
 
@@ -106,7 +106,7 @@ class Piece:
     """One poll's records of one partition, waiting for their turn."""
 
     owned: Owned
-    records: Sequence[Record]
+    records: Records
     fetched_ms: float
     done: Callable[[], None] = field(repr=False)
 

@@ -1,4 +1,4 @@
-"""The input topic as a log to read back. Knows aiokafka's records and positions; knows no group and no state."""
+"""The input topic as a log to read back. Knows aiokafka's positions; knows no group and no state."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, NamedTuple
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from stream import fetched
-from stream.wire import Record
+from stream.intake import Records
 
 Partition = tuple[str, int]  # topic, number
 Isolation = Literal["read_uncommitted", "read_committed"]
@@ -50,14 +50,6 @@ class Bounds(NamedTuple):
     end: int
 
 
-def record_of(raw: Any, seen_ms: float) -> Record:
-    """An aiokafka record as ours. One without a timestamp (-1: an ancient producer) gets the time when it was seen."""
-    timestamp_ms = raw.timestamp
-    if timestamp_ms is None or timestamp_ms < 0:
-        timestamp_ms = int(seen_ms)
-    return Record(raw.topic, raw.partition, raw.offset, timestamp_ms, raw.key, raw.value, tuple(raw.headers))
-
-
 @asynccontextmanager
 async def _reader(
     bootstrap: Sequence[str], access: Mapping[str, Any], isolation: Isolation
@@ -68,6 +60,7 @@ async def _reader(
         **access,
         enable_auto_commit=False,
         isolation_level=isolation,
+        key_deserializer=fetched.COLUMNS,
         auto_offset_reset="earliest",  # records that retention has deleted meanwhile cannot be replayed
     )
     await consumer.start()
@@ -85,7 +78,7 @@ async def reread(
     *,
     access: Mapping[str, Any] = NO_ACCESS,
     isolation: Isolation = INPUT_ISOLATION,
-) -> AsyncIterator[list[Record]]:
+) -> AsyncIterator[Records]:
     """The records of [start, end) that still exist, in order, in chunks. Joins no group, commits nothing.
 
     `access` is what else aiokafka needs to get in (`stream.connect`).
@@ -103,9 +96,8 @@ async def reread(
         # The position, not the last record's offset: offsets without a record (markers, compaction) end a log, too.
         while (position := await consumer.position(tp)) < end:
             polled = await consumer.getmany(tp, timeout_ms=500, max_records=REPLAY_CHUNK)
-            seen_ms = time.time() * 1000
-            if records := [record_of(raw, seen_ms) for raw in polled.get(tp, ()) if raw.offset < end]:
-                yield records
+            if tp in polled and (records := polled[tp].before(end)):
+                yield records.stamped(time.time() * 1000)
             if await consumer.position(tp) > position:
                 moved_at = time.monotonic()
             elif time.monotonic() - moved_at > STALL_S:

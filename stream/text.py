@@ -8,49 +8,16 @@ other takes a microsecond; as Python objects through an encoder they took fiftee
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.api import compiled
+from stream.columns import I64, Texts, copied
 
 TEXT: Final = -1  # the "decimals" of a hole that takes text
 MOST_CHARS: Final = 21  # of a number: sign, 19 digits, point
-
-I64 = NDArray[np.int64]
-Bytes = NDArray[np.uint8]
-
-
-class Texts(NamedTuple):
-    """N texts, as spans of the same bytes: so a thousand of them are three arrays, and no Python objects."""
-
-    raw: Bytes
-    start: I64
-    end: I64
-
-    @classmethod
-    def of(cls, texts: Sequence[bytes]) -> Texts:
-        end = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
-        return cls(np.frombuffer(b"".join(texts), np.uint8), np.append(0, end[:-1])[: len(end)], end)
-
-    @classmethod
-    def of_width(cls, raw: bytes, width: int) -> Texts:
-        """Those of one width, one behind the other."""
-        end = np.arange(width, len(raw) + 1, width)
-        return cls(np.frombuffer(raw, np.uint8), end - width, end)
-
-    def at(self, rows: Any) -> Texts:
-        """Those of some rows, by an index of numpy's; the bytes are shared."""
-        return Texts(self.raw, self.start[rows], self.end[rows])
-
-    def each(self) -> list[bytes]:
-        raw = self.raw.tobytes()
-        return [raw[start:end] for start, end in zip(self.start.tolist(), self.end.tolist(), strict=True)]
-
-    @property
-    def lengths(self) -> I64:
-        return self.end - self.start
 
 
 class Template:
@@ -104,17 +71,6 @@ def _write(constant, cuts, holes, numbers, raw, spans, out, end):  # type: ignor
                 at = copied(scratch, first, len(scratch), out, at)
                 number += 1
         end[i] = at
-
-
-@compiled
-def copied(source, start, end, out, at):  # type: ignore[no-untyped-def]
-    """Copies source[start:end] to out[at:]; returns where it ends there."""
-    # Unsigned, as numba looks at each signed index whether it counts from the end, and then copies byte by byte:
-    # 670 ns for 800 bytes instead of 19.
-    to, of = np.uint64(at), np.uint64(start)
-    for place in range(np.uint64(end - start)):
-        out[to + place] = source[of + place]
-    return at + end - start
 
 
 @compiled

@@ -33,9 +33,9 @@ from faust.types.tuples import ack_lock
 from mode.utils.futures import notify
 
 from stream import fetched
+from stream.intake import Records
 from stream.seams import Rebalanced
-from stream.source import INPUT_ISOLATION, Bounds, Mark, Partition, record_of, reread
-from stream.wire import Record
+from stream.source import INPUT_ISOLATION, Bounds, Mark, Partition, reread
 
 T = TypeVar("T")
 
@@ -45,6 +45,7 @@ T = TypeVar("T")
 # for 10 ms of the 50 ms budget, unless there are some hundred of them; an idle worker makes 100 requests a second.
 FETCH_MAX_WAIT_MS = 10
 FETCH_MIN_BYTES = 32 * 1024
+CREATE_TIME = 0  # the kind of a message's timestamp, which Faust asks for
 
 
 class Drains(Protocol):
@@ -56,7 +57,7 @@ class Drains(Protocol):
 class Polled(NamedTuple):
     """The value of one message: a poll's records by partition, in offset order, and when they came (ms UTC)."""
 
-    records: dict[Partition, list[Record]]
+    records: dict[Partition, Records]
     fetched_ms: float
 
 
@@ -70,6 +71,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # read when the consumer starts; Faust has no setting for
         consumer._fetch_min_bytes = FETCH_MIN_BYTES  # either
+        consumer._key_deserializer = fetched.COLUMNS
         consumer._isolation_level = INPUT_ISOLATION  # Faust has one, but only together with its own exactly_once
         return consumer
 
@@ -108,10 +110,10 @@ class Consumer(driver.Consumer):
             # Faust's rule: what came while the flow was stopped is read again after the rebalance.
             await self._seek_back()
             return
-        found = {
-            tp: raw_records
-            for raw_tp, raw_records in polled.items()
-            if (tp := ensure_TP(raw_tp)) and raw_records
+        found: dict[TP, Any] = {
+            tp: records
+            for raw_tp, records in polled.items()
+            if (tp := ensure_TP(raw_tp)) and records
             if active is None or tp in active or tp in self._buffered_partitions
         }
         if found:
@@ -124,23 +126,20 @@ class Consumer(driver.Consumer):
         except Exception as error:
             self.log.warning("cannot seek to the committed offsets while stopped, the rebalance will: %r", error)
 
-    def _message(self, found: Mapping[TP, list[Any]], fetched_ms: float) -> ConsumerMessage:
+    def _message(self, found: Mapping[TP, Records], fetched_ms: float) -> ConsumerMessage:
         """To Faust it is the last record of one of the partitions, in a poll whose others it has no need to know."""
-        records = {
-            (tp.topic, tp.partition): [record_of(raw, fetched_ms) for raw in raw_records]
-            for tp, raw_records in found.items()
-        }
-        tp, raw_records = next(iter(found.items()))
-        last = raw_records[-1]
+        polled = {(tp.topic, tp.partition): records.stamped(fetched_ms) for tp, records in found.items()}
+        tp = next(iter(found))
+        last = polled[tp.topic, tp.partition][-1]
         return ConsumerMessage(
             tp.topic,
             tp.partition,
             last.offset,
-            records[tp.topic, tp.partition][-1].timestamp_ms / 1000.0,
-            last.timestamp_type,
+            last.timestamp_ms / 1000.0,
+            CREATE_TIME,
             None,
             None,
-            cast(bytes, Polled(records, fetched_ms)),  # Faust passes it through untouched, by app.Untouched
+            cast(bytes, Polled(polled, fetched_ms)),  # Faust passes it through untouched, by app.Untouched
             None,
             0,
             0,
@@ -189,7 +188,7 @@ class Consumer(driver.Consumer):
             return None  # its thread is in the middle of a rebalance, where this partition is nobody's
         return end
 
-    def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[list[Record]]:
+    def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[Records]:
         """The records of [start, end) that still exist, by a consumer of its own: this one's position stays."""
         url, conf = cast(driver.Transport, self.transport).url, self.app.conf
         access = driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context)

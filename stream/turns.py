@@ -11,22 +11,22 @@ from numpy.typing import NDArray
 
 from model import api
 from model.api import Moment
-from stream.pages import Answers, Page, Sources
+from stream.intake import Records
+from stream.pages import Answers, Page
+from stream.pings import Pings
 from stream.render import Answered
 from stream.residents import Entity, Shard, Slots, windows
 from stream.store import Partition
 from stream.track import FIX_BYTES, Accepted, Gap, Late, Track
-from stream.tracks import packed
-from stream.wire import Outgoing, Ping, Record, Reject
+from stream.wire import Outgoing
 
 
 @dataclass(eq=False)
 class Batch:
     """One call of `process`: its input, its clocks, and its answers by record."""
 
-    records: Sequence[Record]
-    sources: Sources
-    parsed: Sequence[Ping | Reject]
+    records: Records
+    pings: Pings
     shards: Mapping[Partition, Shard]
     started_ms: float
     fetched_ms: float
@@ -39,20 +39,13 @@ class Batch:
     shard_of: list[Shard] = field(init=False)  # of each record
 
     def __post_init__(self) -> None:
-        shards = [self.shards[partition] for partition in self.sources.partitions]
-        self.shard_of = [shards[source] for source in self.sources.which.tolist()]
-
-    def ping(self, index: int) -> Ping:
-        """Of a record that holds one."""
-        ping = self.parsed[index]
-        assert isinstance(ping, Ping)
-        return ping
+        shards = [self.shards[partition] for partition in self.records.partitions]
+        self.shard_of = [shards[source] for source in self.records.which.tolist()]
 
     def part(self, rows: Sequence[int]) -> Batch:
         """These of its records, in order, as a batch of their own."""
-        records, parsed = [self.records[row] for row in rows], [self.parsed[row] for row in rows]
-        sources = self.sources.at(np.array(rows, np.int64))
-        return Batch(records, sources, parsed, self.shards, self.started_ms, self.fetched_ms, self.silent)
+        records, pings = self.records.at(np.array(rows, np.int64)), self.pings.part(rows)
+        return Batch(records, pings, self.shards, self.started_ms, self.fetched_ms, self.silent)
 
     def take(self, rows: Sequence[int], part: Batch) -> None:
         """The answers to these rows are those of the part."""
@@ -81,8 +74,7 @@ class Rows:
         """The pings at these indices, whose entities have these slots."""
         by_slot = np.argsort(slots, kind="stable")
         rows = np.array(index, np.int64)[by_slot]
-        offsets = np.array([batch.records[at].offset for at in rows.tolist()], np.int64)
-        fixes = packed([batch.ping(at) for at in rows.tolist()])
+        fixes, offsets = batch.pings.fixes[rows], batch.records.offsets[rows]
         return cls(rows, np.array(slots, np.int64)[by_slot], fixes, offsets, *np.zeros((2, len(rows)), np.int64))
 
     def __len__(self) -> int:
@@ -185,9 +177,9 @@ def ceilings(batch: Batch, partition: Partition) -> dict[str, int]:
     """The first offset of each entity in the batch: no stored record can include it."""
     first: dict[str, int] = {}
     shard = batch.shards[partition]
-    for record, ping, of in zip(batch.records, batch.parsed, batch.shard_of, strict=True):
-        if of is shard and isinstance(ping, Ping):
-            first.setdefault(ping.entity_id, record.offset)
+    for offset, entity_id, of in zip(batch.records.offsets.tolist(), batch.pings.ids, batch.shard_of, strict=True):
+        if of is shard and entity_id is not None:
+            first.setdefault(entity_id, offset)
     return first
 
 

@@ -17,7 +17,8 @@ import numpy as np
 from model.api import FIX, Forecasts, Predictor
 from stream.bench.workload import NEVER_MS, Workload
 from stream.clean import parse
-from stream.pages import Answers, Sources
+from stream.intake import Records
+from stream.pages import Answers
 from stream.render import Answered, Writer
 from stream.settings import DEFAULT_HORIZONS_S
 from stream.track import FIX_BYTES, first_ts_ms, last_fix, pack
@@ -83,8 +84,8 @@ class FullWindow:
         slots = self._slots[: len(asked)]
         self._predictor.rebuild(slots, [np.frombuffer(one.window, FIX) for one in asked])
         said = self._predictor.forecast(slots, DEFAULT_HORIZONS_S)
-        records = [one.record for one in asked]
-        pages = self._writer.written(records, Sources.of(records), [_answered(asked, said)], (0.0, 0.0, 0.0))
+        records = Records.of([one.record for one in asked])
+        pages = self._writer.written(records, [_answered(asked, said)], (0.0, 0.0, 0.0))
         return list(Answers(records, pages))
 
 

@@ -40,6 +40,8 @@ _THREAD: Final = re.compile(r"thread \((0x[0-9A-Fa-f]+|\d+)\)")
 # first frame that a rule knows decides: numpy called by `track` is track, and by `render` it is encode.
 RULES: Final[tuple[tuple[str, str, str], ...]] = (
     ("stream/clean.py", "", "decode"),
+    ("stream/plain.py", "", "decode"),
+    ("stream/pings.py", "", "decode"),
     ("stream/track.py", "", "track"),
     ("stream/tracks.py", "", "track"),
     ("stream/text.py", "", "encode"),

@@ -21,6 +21,7 @@ from model.api import Predictor
 from stream import admin
 from stream.connect import kafka_refusal, shown
 from stream.engine import Engine
+from stream.intake import Records
 from stream.redis_store import RedisStore
 from stream.settings import Settings
 from stream.source import INPUT_ISOLATION, Isolation, Partition, reread
@@ -184,7 +185,7 @@ class _Run:
 
     def _read(
         self, partition: Partition, start: int, end: int, isolation: Isolation | None = None
-    ) -> AsyncIterator[list[Record]]:
+    ) -> AsyncIterator[Records]:
         servers = self._settings.bootstrap.split(",")
         level = isolation or self._wanted.isolation
         return reread(servers, partition, start, end, access=self._settings.kafka.arguments(), isolation=level)

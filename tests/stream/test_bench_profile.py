@@ -21,6 +21,7 @@ ASIDE: Final = {
     *("app", "claim", "cli_connect", "cli_worker", "connect", "crew", "door", "health"),
     *("killpoints", "metrics", "quarantine", "redis_client", "refusals", "seams", "settings", "takeover", "warmup"),
     *("watch", "web"),
+    *("columns", "intake"),  # count for whoever calls them
 }
 
 
@@ -32,6 +33,9 @@ ASIDE: Final = {
         ((COMPUTE, FOLD, "Predictor.answer (model/api.py)", "Linear.forward (torch/nn/modules/linear.py)"), "step"),
         ((COMPUTE, FOLD, "Tracks.observe_plain (stream/tracks.py)"), "track"),
         ((COMPUTE, "Predictor.dumps (model/api.py)", "Rings.dumps (model/rings.py)"), "store"),
+        ((COMPUTE, FOLD, "Writer.written (stream/render.py)", "Texts.each (stream/columns.py)"), "encode"),
+        ((MAIN, LOOP, "Publisher._batches (stream/publisher.py)", "Page.batch (stream/pages.py)"), "produce"),
+        ((LOOP, "PartitionRecords.take (stream/fetched.py)", "Records.unframed (stream/intake.py)"), "fetch"),
         ((COMPUTE, FOLD, "Writer.written (stream/render.py)", "round (numpy/core/fromnumeric.py)"), "encode"),
         ((COMPUTE, FOLD), "engine"),
         ((MAIN, LOOP, "Sender._send_produce_req (aiokafka/producer/sender.py)"), "produce"),

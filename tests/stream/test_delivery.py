@@ -21,6 +21,7 @@ from stream.connect import Refused
 from stream.delivery import Delivery
 from stream.engine import Engine
 from stream.guarantees import AtLeastOnce
+from stream.intake import Records
 from stream.pages import NONE, Answers
 from stream.seams import Rebalanced
 from stream.settings import Settings
@@ -83,9 +84,9 @@ class Kafka:
     async def bounds(self, partition: Partition) -> Bounds:
         return Bounds(0, len(self.logs.get(partition, ())))
 
-    async def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[list[Record]]:
+    async def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[Records]:
         for at in range(start, end, 2):
-            yield self.logs[partition][at : min(at + 2, end)]
+            yield Records.of(self.logs[partition][at : min(at + 2, end)])
 
     @property
     def answered(self) -> list[int]:
@@ -165,7 +166,7 @@ async def feed(delivery: Delivery, kafka: Kafka, some: Sequence[Record]) -> list
     partition = (some[0].topic, some[0].partition)
     log = kafka.logs.setdefault(partition, [])
     log.extend(some[len(log) - some[0].offset :])
-    await delivery.put({partition: some}, 0.0, lambda: retired.extend(some))
+    await delivery.put({partition: Records.of(some)}, 0.0, lambda: retired.extend(some))
     return retired
 
 

@@ -13,6 +13,7 @@ from engine_rig import one_by_one
 
 from stream import guarantees
 from stream.guarantees import ExactlyOnce
+from stream.intake import Records
 from stream.pages import Answers
 from stream.source import Bounds, Mark, Partition
 from stream.wire import Outgoing, Record
@@ -47,7 +48,7 @@ class Coordinator:
     async def bounds(self, partition: Partition) -> Bounds:
         return Bounds(0, 100)
 
-    async def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[list[Record]]:
+    async def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[Records]:
         return
         yield
 

@@ -11,8 +11,9 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.pages import HEAD_BYTES, Answers, Column, Page, Sources, framed, headers
-from stream.text import Texts
+from stream.columns import Texts
+from stream.intake import Records, headers_as_sent
+from stream.pages import HEAD_BYTES, Answers, Column, Page, framed
 from stream.wire import Outgoing, Record
 
 T0 = 1_700_000_000_000
@@ -26,7 +27,7 @@ rows = st.lists(st.tuples(short, short | long, short), min_size=1, max_size=150)
 
 def pages_of(of: list[tuple[bytes, bytes, bytes]], breaks: list[int], room: int) -> list[tuple[slice, bytes]]:
     keys, values, ids = (Texts.of(column) for column in zip(*of, strict=True))
-    constant = Texts.of([headers(CONSTANT)]).at(np.zeros(len(of), np.int64))
+    constant = Texts.of([headers_as_sent(CONSTANT, more=1)]).at(np.zeros(len(of), np.int64))
     first = np.isin(np.arange(len(of)), [0, *breaks])
     return [(at, body.tobytes()) for at, body in framed(keys, values, constant, Column("ce_id", ids), first, room)]
 
@@ -81,7 +82,7 @@ def test_a_batch_says_of_itself_what_its_producer_is(codec: int, transactional: 
 
 RECORDS = [Record(*source, offset, T0, b"bus", b"{}") for offset, source in enumerate([P0, P0, P1, P0, P1])]
 LETTER, FILL = Outgoing("letters", None, b"l", (), RECORDS[4]), Outgoing("fills", b"bus", b"f", (), RECORDS[1])
-ANSWERS = Answers(RECORDS, [page(P0, 0, 1, 3), page(P1, 2)], [(4, LETTER), (1, FILL)])
+ANSWERS = Answers(Records.of(RECORDS), [page(P0, 0, 1, 3), page(P1, 2)], [(4, LETTER), (1, FILL)])
 
 
 def test_answers_come_in_the_order_of_what_they_answer() -> None:
@@ -97,11 +98,3 @@ def test_answers_are_told_apart_by_where_their_records_came_from() -> None:
     assert [one.value for one in ANSWERS.of({P1})] == [b'{"row":2}', b"l"]
     assert not ANSWERS.of(set())
     assert ANSWERS.counts() == {("forecasts", P0): 3, ("forecasts", P1): 1, ("letters", P1): 1, ("fills", P0): 1}
-
-
-def test_sources_are_known_by_record() -> None:
-    sources = Sources.of(RECORDS)
-    assert sources.partitions == [P0, P1]
-    assert sources.which.tolist() == [0, 0, 1, 0, 1]
-    assert sources.at(np.array([2, 3])).which.tolist() == [1, 0]
-    assert Sources.of([]).which.tolist() == []

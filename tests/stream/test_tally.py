@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from engine_rig import one_by_one
 
+from stream.intake import Records
 from stream.pages import NONE
 from stream.residents import Counts
 from stream.seams import Owned, Piece
@@ -26,7 +27,7 @@ NOTHING = Untold()
 
 def piece(start: int, stop: int, partition: tuple[str, int] = P0, taken: int = 0, at_ms: int = 0) -> Piece:
     records = [Record(*partition, offset, at_ms + offset, b"bus", b"{}") for offset in range(start, stop)]
-    return Piece(Owned(partition, taken=taken), records, 0.0, lambda: None)
+    return Piece(Owned(partition, taken=taken), Records.of(records), 0.0, lambda: None)
 
 
 def test_every_outcome_has_its_place_and_together_they_are_all_that_was_taken() -> None:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.text import TEXT, Template, Texts, fixed
+from stream.columns import Texts
+from stream.text import TEXT, Template, fixed
 
 wide = st.integers(-(2**63) + 1, 2**63 - 1) | st.integers(-1_000, 1_000)
 

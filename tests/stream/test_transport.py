@@ -8,10 +8,11 @@ from typing import Any, cast
 
 import pytest
 from aiokafka import AIOKafkaConsumer
-from aiokafka.structs import ConsumerRecord, TopicPartition
+from aiokafka.structs import TopicPartition
 from faust.types import TP
 
 from stream.app import App, faust_app
+from stream.intake import Records
 from stream.settings import Settings
 from stream.transport import Consumer, ConsumerThread, Polled
 from stream.wire import Record
@@ -19,15 +20,15 @@ from stream.wire import Record
 A, B = TP("pathcast.pings.v1", 0), TP("pathcast.pings.v1", 1)
 
 
-def raw(tp: TP, offset: int, *, timestamp: int = 1_700_000_000_000) -> ConsumerRecord[bytes, bytes]:
-    headers = (("h", b"\x00"),)
-    return ConsumerRecord(tp.topic, tp.partition, offset, timestamp, 0, b"k", b"v%d" % offset, None, 1, 2, headers)
+def raw(tp: TP, *offsets: int, timestamp_ms: int = 1_700_000_000_000) -> Records:
+    of = [Record(*tp, offset, timestamp_ms, b"k", b"v%d" % offset, (("h", b"\x00"),)) for offset in offsets]
+    return Records.of(of)
 
 
 class Polling(Consumer):
     """The consumer with a broker that has `records`, and a group that moves on while the consumer waits for them."""
 
-    records: dict[TopicPartition, list[Any]]
+    records: dict[TopicPartition, Records]
     generation_after_poll = 1
 
     async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ASYNC109 - upstream's name
@@ -42,8 +43,8 @@ async def consumer() -> AsyncIterator[Polling]:
     app.consumer_generation_id = 1
     polling = Polling(app.transport, app.topics.on_message, cast(Any, None), cast(Any, None))
     polling.records = {
-        TopicPartition(*A): [raw(A, offset) for offset in (3, 4, 7)],
-        TopicPartition(*B): [raw(B, 9)],
+        TopicPartition(*A): raw(A, 3, 4, 7),
+        TopicPartition(*B): raw(B, 9),
     }
     yield polling
     for made in (polling, app._consumer):  # loops of threads that never started: else the collector complains
@@ -62,7 +63,7 @@ async def test_a_poll_is_one_message_that_stands_for_the_last_record_of_its_firs
 
 
 async def test_a_record_without_a_timestamp_gets_the_time_of_its_poll(consumer: Polling) -> None:
-    consumer.records = {TopicPartition(*A): [raw(A, 0, timestamp=-1)]}
+    consumer.records = {TopicPartition(*A): raw(A, 0, timestamp_ms=-1)}
     polled = [cast(Polled, message.value) async for _, message in consumer.getmany(1.0)]
     assert polled[0].records[A][0].timestamp_ms == int(polled[0].fetched_ms)
 
@@ -115,7 +116,7 @@ async def test_where_nothing_is_committed_the_first_record_is_read_again(
 
 async def test_partitions_that_are_not_active_are_not_handed_over(consumer: Polling) -> None:
     gone = TP("pathcast.pings.v1", 5)
-    consumer.records = {TopicPartition(*gone): [raw(gone, 0)], **consumer.records}
+    consumer.records = {TopicPartition(*gone): raw(gone, 0), **consumer.records}
     ((tp, message),) = [polled async for polled in consumer.getmany(1.0)]
     assert tp == A
     assert cast(Polled, message.value).records.keys() == {A, B}

@@ -26,6 +26,7 @@ from stream.delivery import Delivery
 from stream.engine import Engine
 from stream.guarantees import AtLeastOnce
 from stream.health import Held
+from stream.intake import Records
 from stream.pages import NONE, Answers
 from stream.seams import Rebalanced
 from stream.settings import Settings
@@ -72,8 +73,8 @@ class Kafka:
     async def bounds(self, partition: Partition) -> Bounds:
         return Bounds(0, 1_000)
 
-    async def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[list[Record]]:
-        yield [self.log[partition, offset] for offset in range(start, end)]
+    async def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[Records]:
+        yield Records.of([self.log[partition, offset] for offset in range(start, end)])
 
 
 class Store(MemoryStore):
@@ -165,7 +166,7 @@ class Worker:
         def retire() -> None:
             self.retired += len(some)
 
-        await self.delivery.put({partition: some}, 0.0, retire)
+        await self.delivery.put({partition: Records.of(some)}, 0.0, retire)
 
     async def until(self, true: Callable[[], bool], *, right: bool = True) -> None:
         """With a look at the accounts at every step of the way: they add up at any time, if they are `right`."""

@@ -1,0 +1,248 @@
+"""The input's records in columns: spans of the bytes that a broker sent. So a thousand pings are a few arrays, and what
+little is asked of a single one is made when it is asked for. Knows Kafka's record format (v2: varints, zigzag); knows
+nothing of what keys and values say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, Final, NamedTuple, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.api import compiled
+from stream.columns import I64, Bytes, Texts
+from stream.wire import Headers, Record
+
+Partition = tuple[str, int]  # topic, number
+PARTITION_OF: Final = attrgetter("topic", "partition")
+_ABSENT: Final = -1  # the length of what is None
+NO_HEADERS: Final = b"\0"  # as sent
+_FIELDS: Final = 8  # of a record in columns
+
+
+class Head(NamedTuple):
+    """What a batch says of its records."""
+
+    partition: Partition
+    base_offset: int
+    records: int
+    first_ms: int
+    logged_ms: int | None  # when the broker appended it, if that is the time of its records
+
+
+@dataclass(frozen=True, eq=False)
+class Records(Sequence[Record]):
+    """N records, in the order of their offsets where they are of one partition."""
+
+    partitions: Sequence[Partition]
+    which: I64  # of these, by record
+    offsets: I64
+    timestamps_ms: I64
+    keys: Texts  # the spans of all three are of the same bytes
+    values: Texts
+    headers: Texts  # as Kafka has them: how many, and then each
+
+    @classmethod
+    def of(cls, records: Sequence[Record]) -> Records:
+        """The same, of whatever partitions."""
+        if isinstance(records, Records):
+            return records
+        numbers: dict[Partition, int] = {}
+        which: list[int] = []
+        for partition, run in groupby(records, PARTITION_OF):
+            which += [numbers.setdefault(partition, len(numbers))] * len(list(run))
+        spans = Texts.of_some([part for one in records for part in (one.key, one.value, headers_as_sent(one.headers))])
+        return cls(
+            list(numbers),
+            np.array(which, np.int64),
+            np.array([one.offset for one in records], np.int64),
+            np.array([one.timestamp_ms for one in records], np.int64),
+            *(spans.at(slice(part, None, 3)) for part in range(3)),
+        )
+
+    @classmethod
+    def unframed(cls, raw: Bytes, head: Head) -> Records | None:
+        """Those of a batch, given the bytes behind its head; None if they are no such records."""
+        raw.flags.writeable = False
+        columns = np.empty((_FIELDS, head.records), np.int64)
+        if not _unframe(raw, head.base_offset, head.first_ms, columns):
+            return None
+        offsets, times, *spans = columns
+        if head.logged_ms is not None:
+            times[:] = head.logged_ms
+        keys, values, headers = (Texts(raw, start, end) for start, end in zip(spans[::2], spans[1::2], strict=True))
+        return cls([head.partition], np.zeros(head.records, np.int64), offsets, times, keys, values, headers)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Records]) -> Records:
+        """All of them, in this order."""
+        if len(parts) == 1:
+            return parts[0]
+        numbers: dict[Partition, int] = {}
+        which = [
+            np.array([numbers.setdefault(one, len(numbers)) for one in part.partitions], np.int64)[part.which]
+            for part in parts
+        ]
+        raw = np.concatenate([np.empty(0, np.uint8), *(part.keys.raw for part in parts)])
+        raw.flags.writeable = False  # as what one part has: kernels are compiled once
+        shifts = np.cumsum([0, *(len(part.keys.raw) for part in parts)])[:-1]
+
+        def one(name: str) -> Texts:
+            columns: list[Texts] = [getattr(part, name) for part in parts]
+            starts = [column.start + shift for column, shift in zip(columns, shifts, strict=True)]
+            ends = [column.end + shift for column, shift in zip(columns, shifts, strict=True)]
+            return Texts(raw, _whole(starts), _whole(ends))
+
+        return cls(
+            list(numbers),
+            _whole(which),
+            _whole([part.offsets for part in parts]),
+            _whole([part.timestamps_ms for part in parts]),
+            *map(one, ("keys", "values", "headers")),
+        )
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    @overload
+    def __getitem__(self, at: int) -> Record: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Records: ...
+
+    def __getitem__(self, at: int | slice) -> Record | Records:
+        if isinstance(at, slice):
+            return self.at(at)
+        topic, number = self.partitions[self.which[at]]
+        offset, timestamp_ms = int(self.offsets[at]), int(self.timestamps_ms[at])
+        headers = headers_as_read(self.headers.one(at) or NO_HEADERS)
+        return Record(topic, number, offset, timestamp_ms, self.keys.one(at), self.values.one(at), headers)
+
+    def at(self, rows: slice | NDArray[Any]) -> Records:
+        """Some of them; the bytes are shared."""
+        columns = (self.which[rows], self.offsets[rows], self.timestamps_ms[rows])
+        return Records(self.partitions, *columns, *(one.at(rows) for one in (self.keys, self.values, self.headers)))
+
+    def __iter__(self) -> Iterator[Record]:
+        partitions = [self.partitions[one] for one in self.which.tolist()]
+        keys, values, headers = self.keys.each(), self.values.each(), self.headers.each()
+        columns = (self.offsets.tolist(), self.timestamps_ms.tolist(), keys, values, headers)
+        for (topic, number), offset, timestamp_ms, key, value, sent in zip(partitions, *columns, strict=True):
+            yield Record(topic, number, offset, timestamp_ms, key, value, headers_as_read(sent or NO_HEADERS))
+
+    def since(self, offset: int) -> Records:
+        """Those of one partition that are at this offset or behind it."""
+        first = int(np.searchsorted(self.offsets, offset))
+        return self.at(slice(first, None)) if first else self
+
+    def before(self, offset: int) -> Records:
+        """Those of one partition that are before this offset."""
+        end = int(np.searchsorted(self.offsets, offset))
+        return self.at(slice(end)) if end < len(self) else self
+
+    def stamped(self, now_ms: float) -> Records:
+        """Those without a timestamp (-1: an ancient producer) have this one."""
+        times = self.timestamps_ms
+        return self if (times >= 0).all() else replace(self, timestamps_ms=np.where(times < 0, int(now_ms), times))
+
+
+def _whole(columns: Sequence[I64]) -> I64:
+    return np.concatenate([np.empty(0, np.int64), *columns])
+
+
+def headers_as_sent(headers: Headers, more: int = 0) -> bytes:
+    """A list of headers as it stands in a record; with `more` behind these, as its head."""
+    parts = [varint(len(headers) + more)]
+    for name, value in headers:
+        raw = name.encode()
+        parts += [varint(len(raw)), raw]
+        parts += [varint(_ABSENT)] if value is None else [varint(len(value)), value]
+    return b"".join(parts)
+
+
+def headers_as_read(sent: bytes) -> Headers:
+    """The list of headers. Kafka takes any bytes as a name: what is no UTF-8 in one becomes \\xff."""
+    count, at = _varint_at(sent, 0)
+    found = []
+    for _ in range(count):
+        size, at = _varint_at(sent, at)
+        name, at = sent[at : at + size].decode(errors="backslashreplace"), at + size
+        size, at = _varint_at(sent, at)
+        found.append((name, None if size < 0 else sent[at : at + size]))
+        at += max(size, 0)
+    return tuple(found)  # type: ignore[arg-type]
+
+
+def varint(number: int) -> bytes:
+    """Zigzag."""
+    rest, out = (number << 1) ^ (number >> 63), bytearray()
+    while rest > 127:
+        out.append(128 | (rest & 127))
+        rest >>= 7
+    out.append(rest)
+    return bytes(out)
+
+
+def _varint_at(raw: bytes, at: int) -> tuple[int, int]:
+    rest = shift = 0
+    while True:
+        byte = raw[at]
+        rest |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 128:
+            return (rest >> 1) ^ -(rest & 1), at
+
+
+@compiled
+def _unframe(raw, base_offset, first_ms, columns):  # type: ignore[no-untyped-def]
+    """Fills columns [8, N]: offset, timestamp, and where key, value and headers begin and end. False for anything that
+    is not N records, one behind the other, to the end of the bytes."""
+    at = np.int64(0)
+    for i in range(columns.shape[1]):
+        size, at = _number(raw, at, len(raw))
+        end = at + size
+        if at < 0 or size < 0 or end > len(raw):
+            return False
+        later_ms, at = _number(raw, at + 1, end)  # behind the attributes
+        behind, at = _number(raw, at, end)
+        if at < 0:
+            return False
+        columns[0, i], columns[1, i] = base_offset + behind, first_ms + later_ms
+        for part in range(2, 6, 2):
+            size, at = _number(raw, at, end)
+            if at < 0 or size < -1 or size > end - at:
+                return False
+            columns[part, i], columns[part + 1, i] = at, at + size
+            at += max(size, 0)
+        columns[6, i] = at
+        count, at = _number(raw, at, end)
+        if at < 0 or count < 0:
+            return False
+        for part in range(2 * count):  # a name, which is never absent, and a value
+            size, at = _number(raw, at, end)
+            if at < 0 or size < -(part & 1) or size > end - at:
+                return False
+            at += max(size, 0)
+        if at != end:
+            return False
+        columns[7, i] = at
+    return at == len(raw)
+
+
+@compiled
+def _number(raw, at, end):  # type: ignore[no-untyped-def]
+    """The varint at `at`, zigzag, and where it ends: -1 if that is not before `end`, or it is longer than any."""
+    rest, shift = np.uint64(0), np.uint64(0)
+    while 0 <= at < end and shift < 64:
+        byte = np.uint64(raw[at])
+        rest |= (byte & np.uint64(127)) << shift
+        shift += np.uint64(7)
+        at += 1
+        if byte < 128:
+            return np.int64(rest >> np.uint64(1)) ^ -np.int64(rest & np.uint64(1)), at
+    return np.int64(0), np.int64(-1)
