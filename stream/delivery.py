@@ -135,7 +135,7 @@ class Delivery:
         self._batch_began_ms = None
         told = untold(pieces, before, self._engine.counts)
         for piece in pieces:
-            piece.owned.taken = max(piece.owned.taken, piece.records[-1].offset + 1)
+            piece.owned.taken = max(piece.owned.taken, piece.records.next_offset)
         await self._finishing.has_room()
         if answers is not None:
             self._finishing.begin(Batch(pieces, len(records), answers, told))
@@ -184,7 +184,7 @@ class Delivery:
         log.error("the batch failed (%r): its partitions are taken over anew", error, exc_info=again)
         for piece in pieces:
             if again:
-                piece.owned.failed_below = max(piece.owned.failed_below, piece.records[-1].offset + 1)
+                piece.owned.failed_below = max(piece.owned.failed_below, piece.records.next_offset)
         for owned in {id(piece.owned): piece.owned for piece in pieces}.values():
             self._restart_takeover(owned)
         self._inbox.put_back(pieces)
@@ -345,7 +345,7 @@ class Delivery:
 
 def _has_failed(piece: Piece) -> bool:
     """Whether it was in a batch that raised."""
-    return piece.records[0].offset < piece.owned.failed_below
+    return piece.records.first_offset < piece.owned.failed_below
 
 
 def _delays() -> Iterator[float]:

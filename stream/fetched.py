@@ -20,6 +20,7 @@ from __future__ import annotations
 import struct
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -33,6 +34,7 @@ from stream.intake import Head, Partition, Records
 from stream.wire import UNREAD, Record
 
 MOST_RECORDS: Final = 250_000  # of one batch: unpacked together they are objects of 150 bytes and more
+_SOME: Final = 1_000
 _INT32: Final = struct.Struct(">i")
 _LENGTH_AT: Final = 8  # in a batch's head, after its first offset
 _BEFORE_BATCH: Final = 12  # bytes that the length does not count
@@ -92,12 +94,14 @@ class TolerantBatch:
 
     def __iter__(self) -> Iterator[Any]:
         try:
-            if self._columns_of is not None:
-                return self._in_columns(self._columns_of)
             self._check()
-            return iter(self._unpacked())
+            records = self._unframed()
+            if records is not None:
+                return iter([Whole(records)] if records else [])
+            found = iter(self._unpacked())
         except (unfolding.Unreadable, CorruptRecordException) as error:
-            return self._unread(str(error))
+            found = self._unread(str(error))
+        return found if self._columns_of is None else _in_columns(self._columns_of, found)
 
     def _check(self) -> None:
         if self._raw[self._start + _MAGIC_AT] < _MAGIC:
@@ -106,18 +110,10 @@ class TolerantBatch:
         if count > MOST_RECORDS:
             raise unfolding.Unreadable(f"it has {count} records")
 
-    def _in_columns(self, partition: Partition) -> Iterator[Whole]:
-        """One object, with all of them."""
-        records = self._unframed(partition)
-        if records is None:  # of an older format, or damaged
-            self._check()
-            records = Records.of([record_of(partition, one) for one in self._unpacked()])
-        return iter([Whole(records)] if records else [])
-
-    def _unframed(self, partition: Partition) -> Records | None:
-        if self._raw[self._start + _MAGIC_AT] < _MAGIC:
+    def _unframed(self) -> Records | None:
+        """In columns, if that is asked for; None for a batch of an older format, and one that may be damaged."""
+        if self._columns_of is None or self._raw[self._start + _MAGIC_AT] < _MAGIC:
             return None
-        self._check()
         head = _DefaultRecordBatchPy.HEADER_STRUCT.unpack_from(self._raw, self._start)
         base_offset, attributes, first_ms, last_ms, count = (head[field] for field in (0, 5, 7, 8, 12))
         if count < 0:
@@ -129,7 +125,7 @@ class TolerantBatch:
         else:
             body = np.frombuffer(self._raw, np.uint8)[self._start + _HEAD_BYTES : self._end]
         logged_ms = last_ms if attributes & _DefaultRecordBatchPy.TIMESTAMP_TYPE_MASK else None
-        return Records.unframed(body, Head(partition, base_offset, count, first_ms, logged_ms))
+        return Records.unframed(body, Head(self._columns_of, base_offset, count, first_ms, logged_ms))
 
     def _unpacked(self) -> list[Any]:
         try:
@@ -140,19 +136,20 @@ class TolerantBatch:
             batch._buffer = _Lenient(batch._buffer)
             return list(batch)
 
-    def _unread(self, reason: str) -> Iterator[Any]:
+    def _unread(self, reason: str) -> Iterator[Unread]:
         """One for each offset: how many there are is known without unfolding anything."""
         strict, headers = self._strict, ((UNREAD, reason.encode()),)
-        offsets = range(strict.base_offset, strict.next_offset)
-        found = (Unread(offset, strict.max_timestamp, strict.timestamp_type, headers) for offset in offsets)
-        if self._columns_of is None:
-            return found
-        partition = self._columns_of
-        return iter([Whole(Records.of([record_of(partition, one) for one in found]))])
+        for offset in range(strict.base_offset, strict.next_offset):
+            yield Unread(offset, strict.max_timestamp, strict.timestamp_type, headers)
 
 
-def record_of(partition: Partition, raw: Any) -> Record:
-    """A record of aiokafka's as ours."""
+def _in_columns(partition: Partition, found: Iterator[Any]) -> Iterator[Whole]:
+    """What is unpacked one by one, some at a time: a batch can claim more than there is memory for."""
+    while some := list(islice(found, _SOME)):
+        yield Whole(Records.of([_record(partition, one) for one in some]))
+
+
+def _record(partition: Partition, raw: Any) -> Record:
     at_ms = -1 if raw.timestamp is None else raw.timestamp
     return Record(*partition, raw.offset, at_ms, raw.key, raw.value, tuple(raw.headers))
 
@@ -170,13 +167,13 @@ class Unread(NamedTuple):
 
 
 class Whole(NamedTuple):
-    """A batch's records as one: what aiokafka's fetcher asks of a record."""
+    """A batch's records as one, or some of them: what aiokafka's fetcher asks of a record."""
 
     records: Records
 
     @property
     def offset(self) -> int:
-        return int(self.records.offsets[-1])
+        return self.records.next_offset - 1
 
 
 class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
@@ -207,11 +204,13 @@ class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
                 batch = None
             if batch is None:
                 return Records.joined(found), False
+            if not batch:  # of offsets in no order
+                continue
             part, rest = batch[:room], batch[room:]
             found.append(part)
             room -= len(part)
             self._left = rest or None
-            self.next_fetch_offset = int(part.offsets[-1]) + 1
+            self.next_fetch_offset = part.next_offset
         return Records.joined(found), True
 
 

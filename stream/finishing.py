@@ -142,7 +142,7 @@ class Finishing:
             await before
             batch = self._still_ours(batch)
         pieces, records, answers, told = batch
-        next_offsets = {piece.owned: piece.records[-1].offset + 1 for piece in pieces}  # the last piece's stands
+        next_offsets = {piece.owned: piece.records.next_offset for piece in pieces}  # the last piece's stands
         marks = {owned.partition: Mark(offset, owned.epoch) for owned, offset in next_offsets.items()}
         try:
             fenced = await self._guarantee.commit(marks, answers) if marks else set()

@@ -86,7 +86,7 @@ class Inbox:
         again = [piece for piece in pieces if not piece.owned.gone]
         self._at_work = without(self._at_work, again)
         # By offset, as a partition's records must go through the engine; two batches may come back in any order.
-        self._waiting = sorted(again + self._waiting, key=lambda piece: piece.records[0].offset)
+        self._waiting = sorted(again + self._waiting, key=lambda piece: piece.records.first_offset)
 
     def retire(self, pieces: Sequence[Piece]) -> None:
         """These are answered and committed."""

@@ -135,14 +135,27 @@ class Records(Sequence[Record]):
         for (topic, number), offset, timestamp_ms, key, value, sent in zip(partitions, *columns, strict=True):
             yield Record(topic, number, offset, timestamp_ms, key, value, headers_as_read(sent or NO_HEADERS))
 
+    @property
+    def first_offset(self) -> int:
+        return int(self.offsets[0])
+
+    @property
+    def next_offset(self) -> int:
+        """Behind the last."""
+        return int(self.offsets[-1]) + 1
+
+    def count_before(self, offset: int) -> int:
+        """How many of one partition are before this offset."""
+        return int(np.searchsorted(self.offsets, offset))
+
     def since(self, offset: int) -> Records:
         """Those of one partition that are at this offset or behind it."""
-        first = int(np.searchsorted(self.offsets, offset))
+        first = self.count_before(offset)
         return self.at(slice(first, None)) if first else self
 
     def before(self, offset: int) -> Records:
         """Those of one partition that are before this offset."""
-        end = int(np.searchsorted(self.offsets, offset))
+        end = self.count_before(offset)
         return self.at(slice(end)) if end < len(self) else self
 
     def stamped(self, now_ms: float) -> Records:

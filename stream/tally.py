@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from operator import attrgetter, sub
+from operator import sub
 from typing import Final, NamedTuple
 
 from stream.pages import Answers
@@ -29,8 +29,6 @@ from stream.wire import Topics
 
 BATCH_RECORDS: Final = (1, 4, 16, 64, 256, 1024, 4096)
 SECONDS: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)  # 0.05 is the budget of a ping
-
-_OFFSET = attrgetter("offset")
 
 
 @dataclass
@@ -80,7 +78,7 @@ def untold(
     for piece in pieces:
         key, nothing = piece.owned.partition, Untold()
         told = found.get(key) or Untold(*map(sub, now.get(key, nothing), before.get(key, nothing)))
-        skipped = bisect_left(piece.records, piece.owned.taken, key=_OFFSET)  # delivery kept them from the engine
+        skipped = piece.records.count_before(piece.owned.taken)  # delivery kept them from the engine
         found[key] = told._replace(answered_before=told.answered_before + skipped)
     return found
 
@@ -140,7 +138,8 @@ class Tally:
         """These were published and committed. Answers to other partitions do not count."""
         published = answers.counts()
         for piece in pieces:
-            self.latency_s.observe(max(now_ms - piece.records[0].timestamp_ms, 0.0) / 1000, len(piece.records))
+            waited_ms = now_ms - float(piece.records.timestamps_ms[0])
+            self.latency_s.observe(max(waited_ms, 0.0) / 1000, len(piece.records))
         for partition in {piece.owned.partition for piece in pieces}:
             account, quiet = self.accounts[partition], told[partition]
             account.forecasts += published[self.topics.forecasts, partition] - quiet.late

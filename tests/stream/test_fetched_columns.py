@@ -1,0 +1,141 @@
+"""A fetch in columns: the records that aiokafka would have handed over one by one, and the position behind them."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import pytest
+from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
+from aiokafka.record.util import calc_crc32c
+from aiokafka.structs import TopicPartition
+
+from stream import fetched
+from stream.clean import parse
+from stream.fetched import COLUMNS, PartitionRecords, TolerantRecords
+from stream.intake import Records
+from stream.wire import Record, Reject
+
+TP = TopicPartition("pings", 3)
+T0 = 1_700_000_000_000
+HEADERS = [("trace", b"\x00\xff"), ("AAAA", b"x"), ("null", None)]
+
+
+def batch(first: int, count: int, compression: int = 0, *, name: bytes = b"AAAA", producer: int = -1) -> bytes:
+    builder = DefaultRecordBatchBuilder(2, compression, int(producer >= 0), producer, 0, 0, 1 << 20)
+    for n in range(count):
+        assert builder.append(n, T0 + n, b"key", b"v%d" % n if n else None, HEADERS) is not None
+    raw = bytearray(builder.build().replace(b"AAAA", name))
+    raw[:8] = struct.pack(">q", first)
+    return signed(raw)
+
+
+def signed(raw: bytearray) -> bytes:
+    raw[17:21] = struct.pack(">I", calc_crc32c(raw[21:]))
+    return bytes(raw)
+
+
+def fetch(raw: bytes, start: int = 0, *, aborted: Any = None, columns: bool = True) -> Any:
+    deserializer = COLUMNS if columns else None
+    of = PartitionRecords if columns else fetcher.PartitionRecords.__mro__[-2]  # aiokafka's own, patched or not
+    return of(TP, TolerantRecords(raw), aborted, start, deserializer, None, True, fetcher.READ_COMMITTED)
+
+
+def one_by_one(raw: bytes, start: int = 0) -> list[Record]:
+    found = list(fetch(raw, start, columns=False))
+    return [Record(*TP, one.offset, one.timestamp, one.key, one.value, one.headers) for one in found]
+
+
+def taken(records: PartitionRecords, most: int | None = None) -> Records:
+    return records.take(most)[0]
+
+
+@pytest.mark.parametrize("compression", range(5))
+@pytest.mark.parametrize("start", [0, 5, 6, 9, 22])
+def test_it_has_the_records_of_a_fetch_from_where_it_began(compression: int, start: int) -> None:
+    raw = batch(5, 3, compression) + batch(8, 1, compression) + batch(20, 4) + b"\x00" * 7  # the last is cut
+    records = fetch(raw, start)
+    found, more = records.take(None)
+    assert list(found) == one_by_one(raw, start)
+    assert not more
+    assert records.next_fetch_offset == 24
+    assert found.partitions == [TP]
+
+
+def test_a_part_of_it_leaves_the_position_behind_that_part() -> None:
+    records = fetch(batch(5, 3) + batch(8, 1) + batch(9, 4))
+    steps = [records.take(2) for _ in range(5)]
+    assert [[one.offset for one in found] for found, _ in steps] == [[5, 6], [7, 8], [9, 10], [11, 12], []]
+    assert [more for _, more in steps] == [True, True, True, True, False]
+    records = fetch(batch(5, 3) + batch(8, 1))
+    positions = []
+    for _ in range(4):
+        taken(records, 1)
+        positions.append(records.next_fetch_offset)
+    assert positions == [6, 7, 8, 9]
+
+
+def test_offsets_that_compaction_has_emptied_are_passed() -> None:
+    raw = bytearray(batch(5, 2))
+    raw[23:27] = struct.pack(">i", 9)  # the last offset that the batch had
+    records = fetch(signed(raw))
+    assert [one.offset for one in taken(records)] == [5, 6]
+    assert records.next_fetch_offset == 15
+
+
+def test_what_came_before_a_damaged_batch_is_handed_over_first() -> None:
+    """aiokafka forgets it, and goes on behind it."""
+    raw = batch(5, 2) + batch(7, 2)[:-1] + b"!"
+    records = fetch(raw)
+    found, more = records.take(None)
+    assert ([one.offset for one in found], more, records.next_fetch_offset) == ([5, 6], False, 7)
+    with pytest.raises(CorruptRecordException):
+        fetch(raw, 7).take(None)
+
+
+def test_what_a_transaction_took_back_never_was() -> None:
+    records = fetch(batch(5, 2, producer=7) + batch(7, 2, producer=8) + batch(9, 1), aborted=[(7, 5)])
+    assert [one.offset for one in taken(records)] == [7, 8, 9]
+
+
+def test_names_that_are_no_utf_8_are_read() -> None:
+    records = taken(fetch(batch(5, 2, name=b"\xff\xc3(\x00")))
+    assert [name for name, _ in records[1].headers] == ["trace", r"\xff\xc3(" + "\x00", "null"]
+
+
+def test_batches_of_an_older_format_are_read() -> None:
+    builder = LegacyRecordBatchBuilder(1, 0, 1 << 20)
+    for n in range(3):
+        builder.append(n, T0 + n, b"key", b"v%d" % n)
+    raw = bytes(builder.build())
+    assert list(taken(fetch(raw))) == one_by_one(raw)
+    assert len(one_by_one(raw)) == 3
+
+
+@pytest.mark.parametrize("damage", ["bytes", "count"])
+def test_a_batch_that_is_no_records_is_as_many_letters_some_at_a_time(
+    damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetched, "_SOME", 2)
+    raw = bytearray(batch(5, 5))
+    if damage == "bytes":
+        raw[70:] = bytes(255 - byte for byte in raw[70:])
+    else:
+        monkeypatch.setattr(fetched, "MOST_RECORDS", 4)
+    records = fetch(signed(raw) + batch(10, 1))
+    steps = [taken(records, 3) for _ in range(3)]
+    assert [[one.offset for one in found] for found in steps] == [[5, 6, 7], [8, 9, 10], []]
+    for one in [*steps[0], *steps[1][:2]]:
+        reject = parse(one)
+        assert isinstance(reject, Reject)
+        assert reject.code == "unreadable"
+    assert steps[1][2].value is None
+    assert steps[1][2].key == b"key"
+
+
+def test_other_consumers_of_the_process_get_their_objects() -> None:
+    records = PartitionRecords(TP, TolerantRecords(batch(5, 2)), None, 0, None, None, True, fetcher.READ_COMMITTED)
+    assert [(one.offset, one.key, one.partition) for one in records] == [(5, b"key", 3), (6, b"key", 3)]
