@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from stream import dlq
 from stream.cli_dlq import app
+from stream.pages import Answers
 from stream.publisher import Publisher
 from stream.wire import Headers, Outgoing, Record, Reject, Topics, dead_letter
 
@@ -48,7 +49,7 @@ def letters(kafka: str, topics: Topics) -> list[Outgoing]:
 async def publish(kafka: str, answers: list[Outgoing]) -> None:
     publisher = Publisher(kafka)
     await publisher.start()
-    await publisher.publish(answers)
+    await publisher.publish(Answers(others=list(enumerate(answers))))
     await publisher.close()
 
 
