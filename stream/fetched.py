@@ -206,11 +206,12 @@ class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
                 return Records.joined(found), False
             if not batch:  # of offsets in no order
                 continue
-            part, rest = batch[:room], batch[room:]
-            found.append(part)
-            room -= len(part)
-            self._left = rest or None
-            self.next_fetch_offset = part.next_offset
+            self._left = None
+            if len(batch) > room:
+                batch, self._left = batch[:room], batch[room:]
+            found.append(batch)
+            room -= len(batch)
+            self.next_fetch_offset = batch.next_offset
         return Records.joined(found), True
 
 

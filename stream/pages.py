@@ -15,8 +15,10 @@ from itertools import pairwise
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
+import google_crc32c
 import numpy as np
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record import default_records
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from aiokafka.record.memory_records import MemoryRecords
 
@@ -30,6 +32,15 @@ NO_RECORDS: Final = Records.of(())
 BATCH_BYTES: Final = 512 * 1024
 HEAD_BYTES: Final = _DefaultRecordBatchBuilderPy.HEADER_STRUCT.size
 MOST_FRAMING: Final = 2 + 5 * 5  # bytes: attributes, time, and varints of five lengths or counts
+
+
+def _crc32c(raw: bytes | bytearray) -> int:
+    return int(google_crc32c.value(bytes(raw)))
+
+
+if google_crc32c.implementation == "c":
+    # Of what its Python code builds: 20 us for 512 KB, by an instruction for that, where aiokafka's own takes 275.
+    default_records.calc_crc32c = _crc32c
 
 
 class Page(NamedTuple):
