@@ -1,6 +1,6 @@
 """One batch from start to finish: records in, answers out. Knows tracks, slots and rows; has no network of its own.
 
-    records -> pings.read -> strangers (entities not in memory): store.get_many, admit; some are read while others are
+    records -> Pings.of -> strangers (entities not in memory): store.get_many, admit; some are read while others are
                               admitted
             -> pings by entity -> tracks.observe_plain, and track.observe for those that are not plain
             -> Predictor.answer for all of them in one step; what begins a session anew or comes late begins another

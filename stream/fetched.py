@@ -97,7 +97,7 @@ class TolerantBatch:
             self._check()
             records = self._unframed()
             if records is not None:
-                return iter([Whole(records)] if records else [])
+                return iter([Slab(records)] if records else [])
             found = iter(self._unpacked())
         except (unfolding.Unreadable, CorruptRecordException) as error:
             found = self._unread(str(error))
@@ -143,10 +143,10 @@ class TolerantBatch:
             yield Unread(offset, strict.max_timestamp, strict.timestamp_type, headers)
 
 
-def _in_columns(partition: Partition, found: Iterator[Any]) -> Iterator[Whole]:
+def _in_columns(partition: Partition, found: Iterator[Any]) -> Iterator[Slab]:
     """What is unpacked one by one, some at a time: a batch can claim more than there is memory for."""
     while some := list(islice(found, _SOME)):
-        yield Whole(Records.of([_record(partition, one) for one in some]))
+        yield Slab(Records.of([_record(partition, one) for one in some]))
 
 
 def _record(partition: Partition, raw: Any) -> Record:
@@ -166,7 +166,7 @@ class Unread(NamedTuple):
     checksum: None = None
 
 
-class Whole(NamedTuple):
+class Slab(NamedTuple):
     """A batch's records as one, or some of them: what aiokafka's fetcher asks of a record."""
 
     records: Records

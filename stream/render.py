@@ -22,6 +22,7 @@ from stream.track import Fix, Gap
 from stream.wire import (
     CACHES,
     E7,
+    EVENT_ID,
     FORECAST_ID_CHARS,
     Anchor,
     GapFill,
@@ -31,7 +32,6 @@ from stream.wire import (
     Record,
     Status,
     Topics,
-    constant_headers,
     dumps,
     event_headers,
     forecast_ids,
@@ -101,8 +101,8 @@ class Writer:
         ids = Texts.of_width(forecast_ids(keys, asked.anchor["ts_ms"].tolist(), self._model_version), FORECAST_ID_CHARS)
         values = self._template.written(_numbers(asked, asking, clocks_ms), _texts(asked, asking, keys, ids))
         begins = np.append(True, asking.which[1:] != asking.which[:-1])
-        heads = [headers_as_sent(constant_headers("forecast", *one), more=1) for one in records.partitions]
-        pages = framed(Texts.of(keys), values, Texts.of(heads).at(asking.which), Column("ce_id", ids), begins)
+        heads = [headers_as_sent(event_headers("forecast", *one), more=1) for one in records.partitions]
+        pages = framed(Texts.of(keys), values, Texts.of(heads).at(asking.which), Column(EVENT_ID, ids), begins)
         sources = [records.partitions[asking.which[at.start]] for at, _ in pages]
         return [
             Page(self._topic, source, asked.rows[at], body) for source, (at, body) in zip(sources, pages, strict=True)
@@ -190,7 +190,8 @@ def gap_fill(
         model=model,
         issued_ts=record.timestamp_ms,
     )
-    headers = event_headers("gapfill", f"{filled.gap_id}.{filled.revision}".encode(), record)
+    event_id = f"{filled.gap_id}.{filled.revision}".encode()
+    headers = (*event_headers("gapfill", record.topic, record.partition), (EVENT_ID, event_id))
     return Outgoing(topics.gapfills, entity_id.encode(), dumps(filled), headers, record)
 
 

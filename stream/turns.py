@@ -23,7 +23,7 @@ from stream.wire import Outgoing
 
 @dataclass(eq=False)
 class Batch:
-    """One call of `process`: its input, its clocks, and its answers by record."""
+    """One call of `process`: its input, its clocks, and its answers."""
 
     records: Records
     pings: Pings

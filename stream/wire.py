@@ -276,6 +276,7 @@ def gap_id(entity_id: str, start_ts: int) -> str:
 
 
 _EMPTY: Final = blake2b(digest_size=16)  # a copy of it costs half of a new one
+EVENT_ID: Final = "ce_id"
 FORECAST_ID_CHARS: Final = 2 * _EMPTY.digest_size
 # It cannot occur in an entity id (clean refuses control characters), so parts cannot run into each other.
 _SEPARATOR: Final = "\x1f"
@@ -287,13 +288,10 @@ def _digest(*parts: str) -> str:
     return digest.hexdigest()
 
 
-def event_headers(kind: Literal["forecast", "gapfill"], event_id: bytes, src: Record) -> Headers:
-    """CloudEvents 1.0, Kafka binary mode: attributes as `ce_` headers, the value stays plain JSON."""
-    return (*constant_headers(kind, src.topic, src.partition), ("ce_id", event_id))
-
-
 @lru_cache(maxsize=4096)
-def constant_headers(kind: str, topic: str, partition: int) -> Headers:
+def event_headers(kind: Literal["forecast", "gapfill"], topic: str, partition: int) -> Headers:
+    """CloudEvents 1.0, Kafka binary mode: attributes as `ce_` headers, the value stays plain JSON. Of an answer to a
+    record of that partition, but for EVENT_ID, which comes last."""
     return (
         ("ce_specversion", b"1.0"),
         ("ce_type", f"pathcast.{kind}.v1".encode()),
