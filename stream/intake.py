@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import Any, Final, NamedTuple, overload
 
 import numpy as np
+from aiokafka.record.util import decode_varint, encode_varint
 from numpy.typing import NDArray
 
 from model.api import compiled
@@ -180,12 +181,12 @@ def headers_as_sent(headers: Headers, more: int = 0) -> bytes:
 
 def headers_as_read(sent: bytes) -> Headers:
     """The list of headers. Kafka takes any bytes as a name: what is no UTF-8 in one becomes \\xff."""
-    count, at = _varint_at(sent, 0)
+    count, at = decode_varint(sent, 0)
     found = []
     for _ in range(count):
-        size, at = _varint_at(sent, at)
+        size, at = decode_varint(sent, at)
         name, at = sent[at : at + size].decode(errors="backslashreplace"), at + size
-        size, at = _varint_at(sent, at)
+        size, at = decode_varint(sent, at)
         found.append((name, None if size < 0 else sent[at : at + size]))
         at += max(size, 0)
     return tuple(found)  # type: ignore[arg-type]
@@ -193,22 +194,9 @@ def headers_as_read(sent: bytes) -> Headers:
 
 def varint(number: int) -> bytes:
     """Zigzag."""
-    rest, out = (number << 1) ^ (number >> 63), bytearray()
-    while rest > 127:
-        out.append(128 | (rest & 127))
-        rest >>= 7
-    out.append(rest)
+    out = bytearray()
+    encode_varint(number, out.append)
     return bytes(out)
-
-
-def _varint_at(raw: bytes, at: int) -> tuple[int, int]:
-    rest = shift = 0
-    while True:
-        byte = raw[at]
-        rest |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 128:
-            return (rest >> 1) ^ -(rest & 1), at
 
 
 @compiled

@@ -6,7 +6,9 @@ differ in the last bits of a float publish the same bytes, nearly always, and no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -49,7 +51,7 @@ _STATUSES: Final[tuple[Status, ...]] = ("ok", "warmup", "stale", "fallback_cv")
 _OK, _WARMUP, _STALE, _FALLBACK = range(4)
 _STATUS_TEXTS: Final = Texts.of([status.encode() for status in _STATUSES])
 _CACHE_TEXTS: Final = Texts.of([cache.encode() for cache in CACHES])
-_TO_ESCAPE: Final = {*b'"\\', *range(32), 127}
+_TO_ESCAPE: Final = re.compile(rb'["\\\x00-\x1f\x7f]')
 _HOLE: Final = "\0"  # around the decimals of a hole, while the template is put together
 _TURN: Final = 360 * E7
 
@@ -97,16 +99,23 @@ class Writer:
         if not parts:
             return []
         asked = Answered.joined(parts, records.which)
-        asking, keys = records.at(asked.rows), [key or b"" for key in records.keys.at(asked.rows).each()]
+        asking = records.at(asked.rows)
+        keys = [key or b"" for key in asking.keys.each()]
         ids = Texts.of_width(forecast_ids(keys, asked.anchor["ts_ms"].tolist(), self._model_version), FORECAST_ID_CHARS)
         values = self._template.written(_numbers(asked, asking, clocks_ms), _texts(asked, asking, keys, ids))
         begins = np.append(True, asking.which[1:] != asking.which[:-1])
-        heads = [headers_as_sent(event_headers("forecast", *one), more=1) for one in records.partitions]
+        heads = [_head(*one) for one in records.partitions]
         pages = framed(Texts.of(keys), values, Texts.of(heads).at(asking.which), Column(EVENT_ID, ids), begins)
         sources = [records.partitions[asking.which[at.start]] for at, _ in pages]
         return [
             Page(self._topic, source, asked.rows[at], body) for source, (at, body) in zip(sources, pages, strict=True)
         ]
+
+
+@lru_cache(maxsize=4096)
+def _head(topic: str, number: int) -> bytes:
+    """The headers of a forecast that answers a record of this partition, as they are sent, but for its id."""
+    return headers_as_sent(event_headers("forecast", topic, number), more=1)
 
 
 def _template(horizons_s: Sequence[float], model: ModelRef) -> Template:
@@ -156,7 +165,7 @@ def _texts(asked: Answered, asking: Records, keys: Sequence[bytes], ids: Texts) 
     status = np.where(asked.late, _STALE, np.where(asked.said.fallback, _FALLBACK, np.where(warm, _WARMUP, _OK)))
     topics = Texts.of([_escaped(topic.encode()) for topic, _ in asking.partitions])
     entity_ids = Texts.of(keys)
-    if _TO_ESCAPE & set(entity_ids.raw.tobytes()):
+    if _TO_ESCAPE.search(entity_ids.raw.tobytes()):
         entity_ids = Texts.of(list(map(_escaped, keys)))
     return [ids, entity_ids, _STATUS_TEXTS.at(status), _CACHE_TEXTS.at(asked.cache), topics.at(asking.which)]
 
