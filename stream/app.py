@@ -4,7 +4,6 @@ With `transport`, the only module that imports Faust; what is delivered, and whe
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -18,7 +17,7 @@ import faust
 from faust.app.base import BootStrategy
 
 from model.api import Predictor
-from stream import web
+from stream import memory, web
 from stream.batch import FETCH_BYTES
 from stream.connect import KafkaSecurity, kafka_refusal
 from stream.delivery import Delivery
@@ -39,7 +38,6 @@ T = TypeVar("T")
 
 STOP_S = 9.0  # for drain, last checkpoint and leaving the group; orchestrators kill after 10 s or more
 REPORT_S = 10.0  # between two throughput lines
-GARBAGE_OBJECTS = 50_000  # that are alive longer than those collected, before the collector looks: a few batches' worth
 POLLS_WAITING = 2  # messages between the consumer and the agent; behind it, delivery bounds what waits by records
 MAX_HEARTBEAT_S = 3.0  # by its answer a member hears of a rebalance: a long session must not make others wait for that
 MIN_REQUEST_TIMEOUT_S = 40.0  # aiokafka's default; Faust demands more than the session's
@@ -182,6 +180,7 @@ async def serve(settings: Settings, door: Address | None = None) -> None:
         OSError: `door` cannot be used.
         RuntimeError: the worker cannot go on; nothing of the batch in flight was committed.
     """
+    memory.keep_freed()
     app = await build(settings)
     async with _open(door, app.watch):
         await _work(app, settings)
@@ -199,7 +198,7 @@ async def _open(door: Address | None, watch: Watch) -> AsyncIterator[None]:
 
 
 async def _work(app: App, settings: Settings) -> None:
-    _settle_garbage()
+    memory.settle_garbage()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -229,14 +228,6 @@ async def _work(app: App, settings: Settings) -> None:
     if failure is not None:
         said = kafka_refusal(settings.bootstrap, settings.kafka, failure) or failure
         raise RuntimeError(f"worker stopped: {said}") from failure
-
-
-def _settle_garbage() -> None:
-    """What is here now stays, so the collector need not look at it; and batches of thousands of small objects that
-    reference counting frees should not wake it each time. Together 5 of 63 µs per ping."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GARBAGE_OBJECTS, 20, 50)
 
 
 async def _crash_of(app: App) -> None:

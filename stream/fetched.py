@@ -30,15 +30,18 @@ from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
 
 from stream import unfolding
+from stream.checksum import crc32c
 from stream.intake import Head, Partition, Records
 from stream.wire import UNREAD, Record
 
 MOST_RECORDS: Final = 250_000  # of one batch: unpacked together they are objects of 150 bytes and more
 _SOME: Final = 1_000
 _INT32: Final = struct.Struct(">i")
+_CHECKSUM: Final = struct.Struct(">I")
 _LENGTH_AT: Final = 8  # in a batch's head, after its first offset
 _BEFORE_BATCH: Final = 12  # bytes that the length does not count
 _MAGIC_AT: Final = 16
+_CHECKSUM_AT: Final = 17  # of all that is behind it
 _COUNT_AT: Final = 57  # the last field of the head
 _HEAD_BYTES: Final = _DefaultRecordBatchPy.HEADER_STRUCT.size
 _MAGIC: Final = 2  # of the format that has a head for all; older ones have a message for each
@@ -88,6 +91,13 @@ class TolerantBatch:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._strict, name)
+
+    def validate_crc(self) -> bool:
+        if self._raw[self._start + _MAGIC_AT] < _MAGIC:
+            return bool(self._strict.validate_crc())
+        at = self._start + _CHECKSUM_AT
+        told: tuple[int] = _CHECKSUM.unpack_from(self._raw, at)
+        return told[0] == crc32c(self._raw[at + _CHECKSUM.size : self._end])
 
     def __next__(self) -> Any:
         return next(self._strict)  # of a control batch, which the broker writes and which has no headers

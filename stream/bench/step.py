@@ -26,6 +26,7 @@ from stream.bench.stats import middle, plus_minus
 from stream.bench.workload import Sent, Workload
 from stream.clean import parse
 from stream.engine import Engine
+from stream.memory import keep_freed
 from stream.settings import DEFAULT_HORIZONS_S, Settings
 from stream.store import MemoryStore
 from stream.tracks import packed
@@ -77,6 +78,7 @@ def measure(
 
     Raises WeightsError, and ValueError for bad numbers.
     """
+    keep_freed()  # as a worker does
     predictor = Predictor.load(weights, capacity=n, threads=1, precision=precision)
     rounds = fix_rounds(workload or Workload(n), WINDOW_FILL + 1 + runs * steps)
     slots = predictor.acquire(n)
@@ -185,6 +187,7 @@ def calls_of(weights: str, batches: Sequence[Sequence[Record]]) -> list[Call]:
 
 def played(weights: str, calls: Sequence[Call], warm: float) -> Stepped:
     """The calls again, with a clock around the bare step; the first `warm` part of the pings is played, not counted."""
+    keep_freed()  # as a worker does
     predictor = Predictor.load(weights, threads=1)
     total = sum(_forecasts(call) for call in calls)
     watch, pings, counted, steps = Stopwatch(), 0, 0, 0

@@ -108,6 +108,14 @@ def test_a_batch_that_unfolds_to_too_much_is_as_many_dead_letters(
     assert "it unfolds to more than 40 bytes" in why
 
 
+@pytest.mark.parametrize("at", [17, 20, 21, 60, 61, -1])
+def test_a_wrong_checksum_is_noticed(at: int) -> None:
+    raw = bytearray(batch(5, 3) + batch(8, 2))
+    raw[at] ^= 1
+    records = TolerantRecords(bytes(raw))
+    assert [records.next_batch().validate_crc() for _ in range(2)] == [at < 0, at >= 0]
+
+
 @pytest.mark.usefixtures("bounded")
 @pytest.mark.parametrize("compression", range(5))
 def test_so_is_a_batch_that_is_damaged_under_a_right_checksum(compression: int) -> None:
