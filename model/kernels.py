@@ -29,14 +29,15 @@ _LN2_HIGH: Final = np.float32(0.693359375)  # the two add up to ln 2; the high p
 _LN2_LOW: Final = np.float32(-2.12194440e-4)
 
 
-def compiled(function: Callable[..., Any], *, maths: Collection[str] = MATHS) -> Any:
+def compiled(function: Callable[..., Any], *, maths: Collection[str] = MATHS, within: bool = False) -> Any:
     """numba.njit without the GIL, kept on disk where there is a place to write; else compiled anew in each process.
-    Without `maths`, floats are rounded as IEEE 754 has it: a quotient is then no product with a reciprocal.
+    Without `maths`, floats are rounded as IEEE 754 has it: a quotient is then no product with a reciprocal. What is to
+    be `within` its callers is no call there: with arrays, one hands over some twenty words.
 
     What is kept is compiled anew when its own file changes, not when one does that it calls into: after work on
     model.tiles, or on model.fused for model.replies, remove the __pycache__.
     """
-    options: dict[str, Any] = {"nogil": True, "fastmath": set(maths), "error_model": "numpy"}
+    options: dict[str, Any] = {"nogil": True, "fastmath": set(maths), "error_model": "numpy", "forceinline": within}
     try:
         return numba.njit(function, cache=True, **options)
     except RuntimeError:  # "no locator available": neither the package's folder nor a home can be written

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.api import compiled
+
+# So that nobody can send ids which all begin their search at the same place.
+_SEED: Final = np.uint64(secrets.randbits(64))
+_PRIME: Final = np.uint64(0x100000001B3)  # of FNV-1a
+_HALF: Final = np.uint64(32)
 
 I64 = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
@@ -33,14 +39,22 @@ class Texts(NamedTuple):
         return found._replace(end=found.end - np.array([text is None for text in texts], np.int64))
 
     @classmethod
-    def of_width(cls, raw: bytes, width: int) -> Texts:
+    def of_width(cls, raw: Bytes, width: int) -> Texts:
         """Those of one width, one behind the other."""
         end = np.arange(width, len(raw) + 1, width)
-        return cls(np.frombuffer(raw, np.uint8), end - width, end)
+        return cls(raw, end - width, end)
 
     def at(self, rows: Any) -> Texts:
         """Those of some rows, by an index of numpy's; the bytes are shared."""
         return Texts(self.raw, *(np.ascontiguousarray(column[rows]) for column in (self.start, self.end)))
+
+    def alone(self) -> Texts:
+        """The same, one behind the other and with nothing between; what is None is empty."""
+        lengths = np.maximum(self.lengths, 0)
+        end = np.cumsum(lengths)
+        found = Texts(np.empty(int(lengths.sum()), np.uint8), end - lengths, end)
+        _copy(*self, *found)
+        return found
 
     def one(self, row: int) -> bytes | None:
         start, end = int(self.start[row]), int(self.end[row])
@@ -50,14 +64,16 @@ class Texts(NamedTuple):
         raw, spans = self.raw.tobytes(), zip(self.start.tolist(), self.end.tolist(), strict=True)
         return [None if end < start else raw[start:end] for start, end in spans]
 
-    def plain(self) -> list[Any]:
-        """As strings; of bytes that are not ASCII, anything."""
-        text = self.raw.tobytes().decode("latin-1")
-        return [text[start:end] for start, end in zip(self.start.tolist(), self.end.tolist(), strict=True)]
-
     @property
     def lengths(self) -> I64:
         return self.end - self.start
+
+    def distinct(self, of: I64, rows: I64) -> tuple[I64, I64]:
+        """Of some rows: those that are the first of their text, and for each which of these it is like. Texts of two
+        numbers `of` [N] are never alike."""
+        first, like = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
+        room = np.full(1 << (2 * len(rows)).bit_length(), -1, np.int64)
+        return first[: _distinct(*self, of, rows, _SEED, room, first, like)], like
 
 
 @compiled
@@ -69,3 +85,41 @@ def copied(source, start, end, out, at):  # type: ignore[no-untyped-def]
     for place in range(np.uint64(end - start)):
         out[to + place] = source[of + place]
     return at + end - start
+
+
+@compiled
+def _copy(raw, start, end, out, to, to_end):  # type: ignore[no-untyped-def]
+    for i in range(len(start)):
+        copied(raw, start[i], start[i] + to_end[i] - to[i], out, to[i])
+
+
+@compiled
+def _distinct(raw, start, end, of, rows, seed, room, first, like):  # type: ignore[no-untyped-def]
+    """Fills `first` and `like`, by a table `room` of numbers of firsts, -1 where it is empty; returns how many firsts
+    there are."""
+    found, mask = 0, np.uint64(len(room) - 1)
+    for i in range(len(rows)):
+        row = rows[i]
+        mixed = (seed ^ np.uint64(of[row])) * _PRIME
+        for place in range(np.uint64(start[row]), np.uint64(max(end[row], start[row]))):
+            mixed = (mixed ^ np.uint64(raw[place])) * _PRIME
+        at = (mixed ^ (mixed >> _HALF)) & mask
+        while room[at] >= 0 and not _alike(raw, start, end, of, first[room[at]], row):
+            at = (at + np.uint64(1)) & mask
+        if room[at] < 0:
+            room[at], first[found] = found, row
+            found += 1
+        like[i] = room[at]
+    return found
+
+
+@compiled
+def _alike(raw, start, end, of, one, other):  # type: ignore[no-untyped-def]
+    size = end[one] - start[one]
+    if of[one] != of[other] or end[other] - start[other] != size:
+        return False
+    a, b = np.uint64(start[one]), np.uint64(start[other])
+    place, same = np.uint64(0), np.uint64(max(size, 0))
+    while place < same and raw[a + place] == raw[b + place]:
+        place += np.uint64(1)
+    return place == same

@@ -1,6 +1,6 @@
 """One batch from start to finish: records in, answers out. Knows tracks, slots and rows; has no network of its own.
 
-    records -> Pings.of -> strangers (entities not in memory): store.get_many, admit; some are read while others are
+    records -> Pings.read -> strangers (entities not in memory): store.get_many, admit; some are read while others are
                               admitted
             -> pings by entity -> tracks.observe_plain, and track.observe for those that are not plain
             -> Predictor.answer for all of them in one step; what begins a session anew or comes late begins another
@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
@@ -37,7 +36,19 @@ from stream.isolation import Isolation
 from stream.pages import Answers
 from stream.pings import Pings
 from stream.quarantine import Versions, program_version
-from stream.residents import HIT, NONE, REBUILT, Counts, Entity, Residents, Shard, Slots, all_counted_or_none, windows
+from stream.residents import (
+    HIT,
+    NOBODY,
+    NONE,
+    REBUILT,
+    Counts,
+    Entity,
+    Residents,
+    Shard,
+    Slots,
+    all_counted_or_none,
+    windows,
+)
 from stream.settings import Settings
 from stream.store import READ_CHUNK, Partition, Store
 from stream.track import Duplicate, Folded, Gap, Late, Policy, Rejected, observe
@@ -133,7 +144,7 @@ class Engine:
         """
         records = Records.of(records)
         shards = {partition: self._residents.shard(partition) for partition in records.partitions}
-        batch = Batch(records, Pings.of(records), shards, started_ms, fetched_ms, silent)
+        batch = Batch(records, Pings.read(records), shards, started_ms, fetched_ms, silent)
         if careful:
             stored = {shard.partition: await self._stored(shard, ids) for shard, ids in self._strangers(batch)}
             work = partial(self._isolation.fold, batch, partial(self._fold_part, stored))
@@ -199,8 +210,8 @@ class Engine:
     def _strangers(self, batch: Batch) -> list[tuple[Shard, list[str]]]:
         """The entities that are not in memory, by shard, each once."""
         unknown: dict[Shard, dict[str, None]] = {}
-        for shard, entity_id in zip(batch.shard_of, batch.pings.ids, strict=True):
-            if entity_id is not None and entity_id not in shard.entities and entity_id not in shard.quarantine:
+        for shard, entity_id in batch.entities():
+            if entity_id not in shard.entities and entity_id not in shard.quarantine:
                 unknown.setdefault(shard, {})[entity_id] = None
         return [(shard, list(entity_ids)) for shard, entity_ids in unknown.items()]
 
@@ -227,22 +238,19 @@ class Engine:
 
     def _pings(self, batch: Batch) -> Rows:
         """All but what is no ping, or of an entity in quarantine: those are refused here."""
-        pings: list[int] = []
-        slots: list[int] = []
-        for shard, count in Counter(batch.shard_of).items():
+        for shard, count in zip(batch.sources, np.bincount(batch.records.which).tolist(), strict=False):
             if batch.silent:
                 shard.counts.replayed += count
             else:
                 shard.counts.records_in += count
-        for index, (shard, entity_id) in enumerate(zip(batch.shard_of, batch.pings.ids, strict=True)):
-            if entity_id is None:
-                self._reject(batch, index, shard, batch.pings.rejects[index])
-                continue
-            if shard.quarantine and self._isolation.refused(batch, index, shard, entity_id):
-                continue
-            pings.append(index)
-            slots.append(shard.entities[entity_id])
-        return Rows.of(batch, pings, slots)
+        for row, reject in batch.pings.rejects.items():
+            self._reject(batch, row, batch.shard_of(row), reject)
+        of = batch.pings.of
+        index: NDArray[np.int64] = np.flatnonzero(of >= 0)
+        if any(shard.quarantine for shard in batch.sources):
+            index = np.array([row for row in index.tolist() if not self._isolation.refused(batch, row)], np.int64)
+        slots = [NOBODY if one in shard.quarantine else shard.entities[one] for shard, one in batch.entities()]
+        return Rows.of(batch, index, np.array(slots, np.int64)[of[index]])
 
     def _reject(self, batch: Batch, index: int, shard: Shard, reject: Reject) -> None:
         if batch.silent:
@@ -274,7 +282,7 @@ class Engine:
         """What a ping that is not plain became, if it changed the state; and whether it changed the track. One that
         did not is answered, or counted, here."""
         index, slot, loud = int(rows.index[row]), int(rows.slots[row]), not batch.silent
-        ping, shard, offset = batch.pings.ping(index), batch.shard_of[index], int(batch.records.offsets[index])
+        ping, shard, offset = batch.pings.ping(index), batch.shard_of(index), int(batch.records.offsets[index])
         track, verdict = observe(self._tracks.read(slot), ping, offset, self._policy)
         if isinstance(verdict, Folded):
             shard.counts.folded += loud

@@ -51,8 +51,9 @@ class Isolation:
         self._ttl_ms = ttl_ms
         self._refuse = refuse
 
-    def refused(self, batch: Batch, index: int, shard: Shard, entity_id: str) -> bool:
-        """Whether the entity of this record is in quarantine; then the record has had its outcome here."""
+    def refused(self, batch: Batch, index: int) -> bool:
+        """Whether the entity of this ping is in quarantine; then the record has had its outcome here."""
+        shard, entity_id = batch.shard_of(index), batch.pings.names[batch.pings.of[index]]
         found = shard.quarantine.get(entity_id)
         if found is None:
             return False
@@ -120,8 +121,7 @@ class Isolation:
         return None
 
     def _give_up(self, batch: Batch, row: int, error: Exception) -> None:
-        record, entity_id, shard = batch.records[row], batch.pings.ids[row], batch.shard_of[row]
-        assert entity_id is not None
+        record, entity_id, shard = batch.records[row], batch.pings.names[batch.pings.of[row]], batch.shard_of(row)
         ill, well = self._residents.shares
         if ill + 1 > max(FEW, (ill + well) // SHARE):
             error.add_note(f"{ill} entities are in quarantine and {well} are not: {entity_id!r} would be too many")
@@ -175,9 +175,8 @@ class _Attempt:
     def __init__(self, residents: Residents, batch: Batch) -> None:
         self._residents = residents
         ids: dict[Shard, set[str]] = {shard: set() for shard in batch.shards.values()}
-        for shard, entity_id in zip(batch.shard_of, batch.pings.ids, strict=True):
-            if entity_id is not None:
-                ids[shard].add(entity_id)
+        for shard, entity_id in batch.entities():
+            ids[shard].add(entity_id)
         seated = [shard.entities[one] for shard, some in ids.items() for one in some if one in shard.entities]
         self._slots = np.array(seated, np.int64)
         self._copy = residents.copied(self._slots)
@@ -193,11 +192,8 @@ class _Attempt:
 
 def _by_entity(batch: Batch) -> tuple[list[list[int]], list[int]]:
     """The rows of each entity, and those that are no pings."""
-    members: dict[tuple[Shard, str], list[int]] = {}
-    others = []
-    for row, (shard, entity_id) in enumerate(zip(batch.shard_of, batch.pings.ids, strict=True)):
-        if entity_id is None:
-            others.append(row)
-        else:
-            members.setdefault((shard, entity_id), []).append(row)
-    return list(members.values()), others
+    members: list[list[int]] = [[] for _ in batch.pings.names]
+    others: list[int] = []
+    for row, entity in enumerate(batch.pings.of.tolist()):
+        (others if entity < 0 else members[entity]).append(row)
+    return members, others

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from stream import plain
 from stream.clean import parse
+from stream.columns import I64
 from stream.intake import Records
 from stream.tracks import packed
 from stream.wire import Ping, Reject
@@ -25,32 +26,47 @@ from stream.wire import Ping, Reject
 class Pings:
     """Of N records."""
 
-    ids: Sequence[str | None]  # the entity's; None of a record that is no ping
+    names: Sequence[str]  # of the entities that have any, in the order of their first; of each partition its own
+    sources: Sequence[int]  # the partition of each, among the records'
+    of: I64  # [N], of these; -1 of a record that is no ping
     fixes: NDArray[Any]  # FIX [N]; those of what is no ping mean nothing
     rejects: Mapping[int, Reject]  # by row
     _records: Records
     _parsed: Mapping[int, Ping]  # by row: those that were not plain
 
     @classmethod
-    def of(cls, records: Records) -> Pings:
+    def read(cls, records: Records) -> Pings:
         keys, values = records.keys, records.values
         fixes, read = plain.read(values.raw, values.start, values.end, keys.start, keys.end, records.timestamps_ms)
-        ids: list[str | None] = keys.plain()
         rejects: dict[int, Reject] = {}
         parsed: dict[int, Ping] = {}
         for row in np.flatnonzero(~read).tolist():
             found = parse(records[row])
             if isinstance(found, Reject):
-                rejects[row], ids[row] = found, None
+                rejects[row] = found
             else:
-                parsed[row], ids[row] = found, found.entity_id
+                parsed[row] = found
         fixes[list(parsed)] = packed(parsed.values())
-        return cls(ids, fixes, rejects, records, parsed)
+        return cls._by_entity(records, fixes, rejects, parsed)
 
     @classmethod
     def given(cls, pings: Sequence[Ping], records: Records) -> Pings:
-        """These, whatever the records hold."""
-        return cls([ping.entity_id for ping in pings], packed(pings), {}, records, dict(enumerate(pings)))
+        """These, whatever the records hold but for their keys."""
+        return cls._by_entity(records, packed(pings), {}, dict(enumerate(pings)))
+
+    @classmethod
+    def _by_entity(
+        cls, records: Records, fixes: NDArray[Any], rejects: Mapping[int, Reject], parsed: Mapping[int, Ping]
+    ) -> Pings:
+        of = np.full(len(records), -1, np.int64)
+        rows = np.delete(np.arange(len(records)), list(rejects))
+        first, of[rows] = records.keys.distinct(records.which, rows)
+        names = [key.decode() for key in records.keys.at(first).each() if key is not None]  # a ping's key is its id
+        return cls(names, records.which[first].tolist(), of, fixes, rejects, records, parsed)
+
+    def ids(self) -> list[str | None]:
+        """The entity of each record; None of one that is no ping."""
+        return [None if one < 0 else self.names[one] for one in self.of.tolist()]
 
     def ping(self, row: int) -> Ping:
         """That of a record which holds one."""
@@ -63,4 +79,4 @@ class Pings:
         parsed = {place: self._parsed[row] for place, row in enumerate(rows) if row in self._parsed}
         rejects = {place: self.rejects[row] for place, row in enumerate(rows) if row in self.rejects}
         index = np.array(rows, np.int64)
-        return Pings([self.ids[row] for row in rows], self.fixes[index], rejects, self._records.at(index), parsed)
+        return self._by_entity(self._records.at(index), self.fixes[index], rejects, parsed)

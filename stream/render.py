@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from model.api import Fill, Forecasts
 from stream.columns import I64, Texts
+from stream.digest import digests
 from stream.intake import Records, headers_as_sent
 from stream.pages import Column, Page, framed
 from stream.text import TEXT, Template, fixed
@@ -25,7 +27,7 @@ from stream.wire import (
     CACHES,
     E7,
     EVENT_ID,
-    FORECAST_ID_CHARS,
+    ID_SEPARATOR,
     Anchor,
     GapFill,
     GapPoint,
@@ -36,7 +38,6 @@ from stream.wire import (
     Topics,
     dumps,
     event_headers,
-    forecast_ids,
     gap_id,
 )
 
@@ -86,7 +87,7 @@ class Writer:
     """Writes forecast records: the fields of `wire.Forecast`, in its order, through a template."""
 
     def __init__(self, horizons_s: Sequence[float], model: ModelRef, topics: Topics) -> None:
-        self._model_version = model.version
+        self._id = Template(["", ID_SEPARATOR, ID_SEPARATOR + model.version], [TEXT, 0])  # as `wire.forecast_id` has it
         self._topic = topics.forecasts
         self._template = _template(horizons_s, model)
 
@@ -100,12 +101,12 @@ class Writer:
             return []
         asked = Answered.joined(parts, records.which)
         asking = records.at(asked.rows)
-        keys = [key or b"" for key in asking.keys.each()]
-        ids = Texts.of_width(forecast_ids(keys, asked.anchor["ts_ms"].tolist(), self._model_version), FORECAST_ID_CHARS)
-        values = self._template.written(_numbers(asked, asking, clocks_ms), _texts(asked, asking, keys, ids))
+        asking = replace(asking, keys=asking.keys.alone())  # and not among all that a broker sent
+        ids = digests(self._id.written(asked.anchor["ts_ms"][None], [asking.keys]))
+        values = self._template.written(_numbers(asked, asking, clocks_ms), _texts(asked, asking, ids))
         begins = np.append(True, asking.which[1:] != asking.which[:-1])
         heads = [_head(*one) for one in records.partitions]
-        pages = framed(Texts.of(keys), values, Texts.of(heads).at(asking.which), Column(EVENT_ID, ids), begins)
+        pages = framed(asking.keys, values, Texts.of(heads).at(asking.which), Column(EVENT_ID, ids), begins)
         sources = [records.partitions[asking.which[at.start]] for at, _ in pages]
         return [
             Page(self._topic, source, asked.rows[at], body) for source, (at, body) in zip(sources, pages, strict=True)
@@ -138,7 +139,7 @@ def _template(horizons_s: Sequence[float], model: ModelRef) -> Template:
 
 
 def _numbers(asked: Answered, asking: Records, clocks_ms: tuple[float, float, float]) -> I64:
-    """The numbers [N, ...] of the template, in its order, each times ten to its decimals."""
+    """The numbers [..., N] of the template, in its order, each times ten to its decimals."""
     fetched_ms, started_ms, answered_ms = clocks_ms
     n, ts, said = len(asked.rows), asked.anchor["ts_ms"], asked.said
     lat, lon = asked.anchor["lat_e7"].astype(np.int64), asked.anchor["lon_e7"].astype(np.int64)
@@ -156,17 +157,17 @@ def _numbers(asked: Answered, asking: Records, clocks_ms: tuple[float, float, fl
         *(np.maximum(fixed(since_ms, S_DIGITS), 0), np.full(n, waits[0]), np.full(n, waits[1])),
         *(np.array([number for _, number in asking.partitions])[asking.which], asking.offsets),
     ]
-    return np.array(columns, np.int64).T
+    return np.array(columns, np.int64)
 
 
-def _texts(asked: Answered, asking: Records, keys: Sequence[bytes], ids: Texts) -> list[Texts]:
+def _texts(asked: Answered, asking: Records, ids: Texts) -> list[Texts]:
     """The texts of the template, in its order."""
     warm = asked.window_n < WARMUP_BELOW
     status = np.where(asked.late, _STALE, np.where(asked.said.fallback, _FALLBACK, np.where(warm, _WARMUP, _OK)))
     topics = Texts.of([_escaped(topic.encode()) for topic, _ in asking.partitions])
-    entity_ids = Texts.of(keys)
+    entity_ids = asking.keys
     if _TO_ESCAPE.search(entity_ids.raw.tobytes()):
-        entity_ids = Texts.of(list(map(_escaped, keys)))
+        entity_ids = Texts.of([_escaped(key or b"") for key in entity_ids.each()])
     return [ids, entity_ids, _STATUS_TEXTS.at(status), _CACHE_TEXTS.at(asked.cache), topics.at(asking.which)]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -36,11 +36,17 @@ class Batch:
     said: list[Answered] = field(default_factory=list)
     pages: list[Page] = field(default_factory=list)
     others: list[tuple[int, Outgoing]] = field(default_factory=list)  # and the row of the record that each answers
-    shard_of: list[Shard] = field(init=False)  # of each record
+    sources: list[Shard] = field(init=False)  # of each of the records' partitions
 
     def __post_init__(self) -> None:
-        shards = [self.shards[partition] for partition in self.records.partitions]
-        self.shard_of = [shards[source] for source in self.records.which.tolist()]
+        self.sources = [self.shards[partition] for partition in self.records.partitions]
+
+    def shard_of(self, row: int) -> Shard:
+        return self.sources[int(self.records.which[row])]
+
+    def entities(self) -> Iterator[tuple[Shard, str]]:
+        """Those that have a ping here, in the order of `Pings.names`."""
+        return zip(map(self.sources.__getitem__, self.pings.sources), self.pings.names, strict=True)
 
     def part(self, rows: Sequence[int]) -> Batch:
         """These of its records, in order, as a batch of their own."""
@@ -70,12 +76,12 @@ class Rows:
     from_ts: NDArray[np.int64]  # when its oldest was
 
     @classmethod
-    def of(cls, batch: Batch, index: Sequence[int], slots: Sequence[int]) -> Rows:
+    def of(cls, batch: Batch, index: NDArray[np.int64], slots: Slots) -> Rows:
         """The pings at these indices, whose entities have these slots."""
         by_slot = np.argsort(slots, kind="stable")
-        rows = np.array(index, np.int64)[by_slot]
+        rows = index[by_slot]
         fixes, offsets = batch.pings.fixes[rows], batch.records.offsets[rows]
-        return cls(rows, np.array(slots, np.int64)[by_slot], fixes, offsets, *np.zeros((2, len(rows)), np.int64))
+        return cls(rows, slots[by_slot], fixes, offsets, *np.zeros((2, len(rows)), np.int64))
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -177,8 +183,9 @@ def ceilings(batch: Batch, partition: Partition) -> dict[str, int]:
     """The first offset of each entity in the batch: no stored record can include it."""
     first: dict[str, int] = {}
     shard = batch.shards[partition]
-    for offset, entity_id, of in zip(batch.records.offsets.tolist(), batch.pings.ids, batch.shard_of, strict=True):
-        if of is shard and entity_id is not None:
+    offsets, ids = batch.records.offsets.tolist(), batch.pings.ids()
+    for offset, entity_id, source in zip(offsets, ids, batch.records.which.tolist(), strict=True):
+        if entity_id is not None and batch.sources[source] is shard:
             first.setdefault(entity_id, offset)
     return first
 

@@ -261,31 +261,17 @@ def forecast_id(entity_id: str, anchor_ts: int, model_version: str) -> str:
     return _digest(entity_id, str(anchor_ts), model_version)
 
 
-def forecast_ids(entity_ids: Iterable[bytes], anchor_ts: Iterable[int], model_version: str) -> bytes:
-    """The `forecast_id` of each, FORECAST_ID_CHARS long, one behind the other."""
-    copy, tail, digests = _EMPTY.copy, f"{_SEPARATOR}{model_version}", []
-    for entity_id, ts in zip(entity_ids, anchor_ts, strict=True):
-        digest = copy()
-        digest.update(entity_id + f"{_SEPARATOR}{ts}{tail}".encode())
-        digests.append(digest.digest())
-    return b"".join(digests).hex().encode()
-
-
 def gap_id(entity_id: str, start_ts: int) -> str:
     return _digest(entity_id, str(start_ts))
 
 
-_EMPTY: Final = blake2b(digest_size=16)  # a copy of it costs half of a new one
 EVENT_ID: Final = "ce_id"
-FORECAST_ID_CHARS: Final = 2 * _EMPTY.digest_size
 # It cannot occur in an entity id (clean refuses control characters), so parts cannot run into each other.
-_SEPARATOR: Final = "\x1f"
+ID_SEPARATOR: Final = "\x1f"
 
 
 def _digest(*parts: str) -> str:
-    digest = _EMPTY.copy()
-    digest.update(_SEPARATOR.join(parts).encode())
-    return digest.hexdigest()
+    return blake2b(ID_SEPARATOR.join(parts).encode(), digest_size=16).hexdigest()
 
 
 @lru_cache(maxsize=4096)

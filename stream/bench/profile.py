@@ -45,6 +45,7 @@ RULES: Final[tuple[tuple[str, str, str], ...]] = (
     ("stream/track.py", "", "track"),
     ("stream/tracks.py", "", "track"),
     ("stream/text.py", "", "encode"),
+    ("stream/digest.py", "", "encode"),
     ("stream/record.py", "", "store"),
     ("stream/store.py", "", "store"),
     ("stream/redis_store.py", "", "store"),

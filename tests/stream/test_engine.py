@@ -46,6 +46,15 @@ async def test_a_ping_is_answered_with_its_forecast(rig: Rig) -> None:
     assert (forecast.latency_ms.ingest, forecast.latency_ms.queue, forecast.latency_ms.infer) == (0, 10, 10)
 
 
+async def test_ids_are_those_of_wire_whatever_the_entity_is_called(rig: Rig) -> None:
+    names = ["über", "x" * 128, 'a"b\\', "bus-1"]
+    answers = await rig.batch(*(ping(name, 10 * n) for n, name in enumerate([*names, *names])))
+    version = rig.make().version
+    assert [loads_forecast(one.value or b"").forecast_id for one in answers] == [
+        forecast_id(name, T0 + 10_000 * n, version) for n, name in enumerate([*names, *names])
+    ]
+
+
 async def test_a_forecast_is_no_warmup_from_the_eighth_ping_on(rig: Rig) -> None:
     answers = forecasts(await rig.feed(*steady("bus-1", 10)))
     assert [answer["status"] for answer in answers] == ["warmup"] * 7 + ["ok"] * 3

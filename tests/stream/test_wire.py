@@ -146,10 +146,3 @@ EXAMPLE = {
 def test_ids_do_not_run_into_each_other() -> None:
     assert len({wire.forecast_id("a", 11, "b"), wire.forecast_id("a1", 1, "b"), wire.forecast_id("a", 1, "1b")}) == 3
     assert wire.gap_id("bus-1", 1) == wire.gap_id("bus-1", 1) != wire.gap_id("bus-1", 2)
-
-
-def test_ids_of_many_are_those_of_each() -> None:
-    of = [("bus-1", 5), ("über", 1_700_000_000_000), ("x" * 128, -1)]
-    many = wire.forecast_ids([one.encode() for one, _ in of], [ts for _, ts in of], "v1")
-    assert many.decode() == "".join(wire.forecast_id(one, ts, "v1") for one, ts in of)
-    assert len(many) == 3 * wire.FORECAST_ID_CHARS
