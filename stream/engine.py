@@ -282,8 +282,8 @@ class Engine:
         """What a ping that is not plain became, if it changed the state; and whether it changed the track. One that
         did not is answered, or counted, here."""
         index, slot, loud = int(rows.index[row]), int(rows.slots[row]), not batch.silent
-        ping, shard, offset = batch.pings.ping(index), batch.shard_of(index), int(batch.records.offsets[index])
-        track, verdict = observe(self._tracks.read(slot), ping, offset, self._policy)
+        shard, offset, fix = batch.shard_of(index), int(rows.offsets[row]), rows.fixes[row].tobytes()
+        track, verdict = observe(self._tracks.read(slot), fix, offset, self._policy)
         if isinstance(verdict, Folded):
             shard.counts.folded += loud
             return None, False
@@ -294,7 +294,7 @@ class Engine:
             shard.counts.quarantined += loud and verdict.reject.code == "impossible_jump"
             self._reject(batch, index, shard, verdict.reject)
         else:
-            turn = Turn(row, index, Entity(ping.entity_id, slot), shard, track, verdict)
+            turn = Turn(row, index, Entity(batch.pings.names[batch.pings.of[index]], slot), shard, track, verdict)
             seen = windows(turn.seen)
             rows.n[row], rows.from_ts[row] = len(seen), seen[0]["ts_ms"]
             return turn, True

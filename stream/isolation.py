@@ -28,6 +28,7 @@ from stream.intake import Records
 from stream.pings import Pings
 from stream.quarantine import Versions, begun
 from stream.residents import Residents, Shard, all_counted_or_none
+from stream.tracks import packed
 from stream.turns import Batch
 from stream.wire import MIN_TS_MS, Ping, Record, Reject
 
@@ -154,7 +155,7 @@ class Isolation:
         records = Records.of(made)
         control = Batch(
             records,
-            Pings.given(pings, records),
+            Pings.given(records, packed(pings)),
             {shard.partition: shard},
             batch.started_ms,
             batch.fetched_ms,

@@ -32,7 +32,6 @@ class Pings:
     fixes: NDArray[Any]  # FIX [N]; those of what is no ping mean nothing
     rejects: Mapping[int, Reject]  # by row
     _records: Records
-    _parsed: Mapping[int, Ping]  # by row: those that were not plain
 
     @classmethod
     def read(cls, records: Records) -> Pings:
@@ -47,36 +46,27 @@ class Pings:
             else:
                 parsed[row] = found
         fixes[list(parsed)] = packed(parsed.values())
-        return cls._by_entity(records, fixes, rejects, parsed)
+        return cls._by_entity(records, fixes, rejects)
 
     @classmethod
-    def given(cls, pings: Sequence[Ping], records: Records) -> Pings:
-        """These, whatever the records hold but for their keys."""
-        return cls._by_entity(records, packed(pings), {}, dict(enumerate(pings)))
+    def given(cls, records: Records, fixes: NDArray[Any]) -> Pings:
+        """These fixes, whatever the records hold but for their keys."""
+        return cls._by_entity(records, fixes, {})
 
     @classmethod
-    def _by_entity(
-        cls, records: Records, fixes: NDArray[Any], rejects: Mapping[int, Reject], parsed: Mapping[int, Ping]
-    ) -> Pings:
+    def _by_entity(cls, records: Records, fixes: NDArray[Any], rejects: Mapping[int, Reject]) -> Pings:
         of = np.full(len(records), -1, np.int64)
         rows = np.delete(np.arange(len(records)), list(rejects))
         first, of[rows] = records.keys.distinct(records.which, rows)
         names = [key.decode() for key in records.keys.at(first).each() if key is not None]  # a ping's key is its id
-        return cls(names, records.which[first].tolist(), of, fixes, rejects, records, parsed)
+        return cls(names, records.which[first].tolist(), of, fixes, rejects, records)
 
     def ids(self) -> list[str | None]:
         """The entity of each record; None of one that is no ping."""
         return [None if one < 0 else self.names[one] for one in self.of.tolist()]
 
-    def ping(self, row: int) -> Ping:
-        """That of a record which holds one."""
-        found = self._parsed.get(row) or parse(self._records[row])
-        assert isinstance(found, Ping)
-        return found
-
     def part(self, rows: Sequence[int]) -> Pings:
         """Those of some records."""
-        parsed = {place: self._parsed[row] for place, row in enumerate(rows) if row in self._parsed}
         rejects = {place: self.rejects[row] for place, row in enumerate(rows) if row in self.rejects}
         index = np.array(rows, np.int64)
-        return self._by_entity(self._records.at(index), self.fixes[index], rejects, parsed)
+        return self._by_entity(self._records.at(index), self.fixes[index], rejects)

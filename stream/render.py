@@ -6,17 +6,18 @@ differ in the last bits of a float publish the same bytes, nearly always, and no
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from model.api import Fill, Forecasts
+from model.api import Fill, Forecasts, compiled
 from stream.columns import I64, Texts
 from stream.digest import digests
 from stream.intake import Records, headers_as_sent
@@ -55,6 +56,7 @@ _CACHE_TEXTS: Final = Texts.of([cache.encode() for cache in CACHES])
 _TO_ESCAPE: Final = re.compile(rb'["\\\x00-\x1f\x7f]')
 _HOLE: Final = "\0"  # around the decimals of a hole, while the template is put together
 _TURN: Final = 360 * E7
+_DEG, _M2 = 10.0**DEG_DIGITS, 10.0**M2_DIGITS
 
 GapStatus = Literal["provisional", "final", "retracted"]
 
@@ -183,8 +185,8 @@ def gap_fill(
 
     `issued_ts` is the timestamp of the record that made us say so, not a clock: a replay publishes the same bytes.
     """
-    points = () if fill is None else _points(gap, fill)
     start, end = _anchor(gap.start), _anchor(gap.end)
+    points, length_m, max_sigma_m = ((), 0.0, 0.0) if fill is None else _drawn(start, gap.times_ms, fill, end)
     filled = GapFill(
         gap_id=gap_id(entity_id, start.ts),
         entity_id=entity_id,
@@ -195,8 +197,8 @@ def gap_fill(
         reason="late" if status == "retracted" else gap.reason,
         method="none" if fill is None else fill.method,
         points=points,
-        length_m=0.0 if fill is None else _length_m(start, points, end),
-        max_sigma_m=0.0 if fill is None else _max_sigma_m(fill.cov_m2),
+        length_m=length_m,
+        max_sigma_m=max_sigma_m,
         model=model,
         issued_ts=record.timestamp_ms,
     )
@@ -205,35 +207,42 @@ def gap_fill(
     return Outgoing(topics.gapfills, entity_id.encode(), dumps(filled), headers, record)
 
 
-def _rounded(values: NDArray[Any], digits: int) -> Any:
-    # + 0.0 turns -0.0 into 0.0, which would otherwise be published with its sign.
-    return (np.round(values, digits) + 0.0).tolist()
-
-
 def _anchor(fix: Fix) -> Anchor:
     return Anchor(fix.ts_ms, fix.lat_e7 / E7, fix.lon_e7 / E7)
 
 
-def _points(gap: Gap, fill: Fill) -> tuple[GapPoint, ...]:
-    lats, lons = _rounded(fill.lat, DEG_DIGITS), _rounded(fill.lon, DEG_DIGITS)
-    covs = _rounded(fill.cov_m2, M2_DIGITS)
-    return tuple(map(GapPoint, gap.times_ms, lats, lons, map(tuple, covs)))
+def _drawn(
+    start: Anchor, times_ms: Sequence[int], fill: Fill, end: Anchor
+) -> tuple[tuple[GapPoint, ...], float, float]:
+    """The points of a fill; the length of the path through them, on local planes; and the largest standard deviation
+    at any of them in any direction."""
+    table = np.empty((len(times_ms), 5))
+    ends = np.array([(start.lat, start.lon), (end.lat, end.lon)])
+    length_m, max_var_m2 = _measured(fill.lat, fill.lon, fill.cov_m2, ends, table)
+    points = [
+        GapPoint(ts, lat, lon, (ee, en, nn))
+        for ts, (lat, lon, ee, en, nn) in zip(times_ms, table.tolist(), strict=True)
+    ]
+    return tuple(points), round(length_m, M_DIGITS), round(math.sqrt(max_var_m2), M_DIGITS)
 
 
-def _length_m(start: Anchor, points: Sequence[GapPoint], end: Anchor) -> float:
-    """The length of the filled path, on local planes."""
-    ends: list[Anchor | GapPoint] = [start, *points, end]
-    path = np.array([(place.lat, place.lon) for place in ends])  # M + 2, 2
-    d_lat, d_lon = np.diff(path, axis=0).T
-    d_lon = (d_lon + 180.0) % 360.0 - 180.0
-    east = d_lon * np.cos(np.radians(path[1:, 0]))
-    return float(round(float(np.hypot(d_lat, east).sum()) * M_PER_DEG, M_DIGITS))
-
-
-def _max_sigma_m(cov_m2: NDArray[Any]) -> float:
-    """The largest standard deviation at any point in any direction: the root of the larger eigenvalue."""
-    if not len(cov_m2):
-        return 0.0
-    ee, en, nn = cov_m2.T
-    larger = (ee + nn) / 2 + np.hypot((ee - nn) / 2, en)
-    return float(round(float(np.sqrt(larger.max())), M_DIGITS))
+@partial(compiled, maths=())  # so that -0.0 + 0.0 is 0.0
+def _measured(lat, lon, cov, ends, table):  # type: ignore[no-untyped-def]
+    """Fills the table [M, 5]: latitude, longitude and covariance of each point, rounded. Returns the length in metres
+    from one end over the points to the other, and the largest eigenvalue of all covariances."""
+    length, largest, last = 0.0, 0.0, ends[0]
+    for i in range(len(table) + 1):
+        if i < len(table):
+            row = table[i]
+            row[0], row[1] = np.rint(lat[i] * _DEG) / _DEG + 0.0, np.rint(lon[i] * _DEG) / _DEG + 0.0
+            for k in range(3):
+                row[2 + k] = np.rint(cov[i, k] * _M2) / _M2 + 0.0
+            half = np.hypot((cov[i, 0] - cov[i, 2]) / 2, cov[i, 1])
+            largest = max(largest, (cov[i, 0] + cov[i, 2]) / 2 + half)
+            here = row
+        else:
+            here = ends[1]
+        d_lon = (here[1] - last[1] + 180.0) % 360.0 - 180.0
+        length += np.hypot(here[0] - last[0], d_lon * np.cos(np.radians(here[0])))
+        last = here
+    return length * M_PER_DEG, largest

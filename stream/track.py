@@ -135,9 +135,8 @@ _FOLDED: Final = Folded()
 _PLAIN: Final = Accepted()
 
 
-def observe(track: Track | None, ping: Ping, offset: int, policy: Policy) -> tuple[Track, Verdict]:
-    """Fold the ping of the input record at `offset` into its entity's track (None: the entity is new)."""
-    packed = pack(ping)
+def observe(track: Track | None, packed: bytes, offset: int, policy: Policy) -> tuple[Track, Verdict]:
+    """Fold the fix of the input record at `offset` into its entity's track (None: the entity is new)."""
     if track is None:
         return Track(packed, offset + 1, 1), Accepted(restart=True)
     if offset < track.next_offset:
@@ -236,17 +235,31 @@ def _aged(window: bytes, pending: tuple[PendingGap, ...]) -> tuple[tuple[Pending
 
 def _described(window: bytes, *gaps: PendingGap) -> tuple[Gap, ...]:
     """The gaps with the fixes around them. One whose start was pushed out of the window by late pings is left out."""
-    times = _times(window)
-    return tuple(_gap(window, times, gap) for gap in gaps if {gap.start_ms, gap.end_ms} <= set(times))
+    return tuple(found for gap in gaps if (found := _gap(window, gap)) is not None)
 
 
-def _gap(window: bytes, times: list[int], gap: PendingGap) -> Gap:
-    start, end = bisect_left(times, gap.start_ms), bisect_left(times, gap.end_ms)
+def _gap(window: bytes, gap: PendingGap) -> Gap | None:
+    start, end = _place(window, gap.start_ms), _place(window, gap.end_ms)
+    if start is None or end is None:
+        return None
     before = window[max(0, start + 1 - CONTEXT_FIXES) * FIX_BYTES : (start + 1) * FIX_BYTES]
     after = window[end * FIX_BYTES : (end + CONTEXT_FIXES) * FIX_BYTES]
     # A synthetic ping closer to the end than half a step would only repeat the real one.
     inside = range(gap.start_ms + gap.step_ms, gap.end_ms - gap.step_ms // 2, gap.step_ms)
     return Gap(last_fix(before), last_fix(after[:FIX_BYTES]), before, after, tuple(inside), gap.reason)
+
+
+def _place(window: bytes, ts_ms: int) -> int | None:
+    """Of the fix of that time; None if there is none."""
+    size = len(window) // FIX_BYTES
+    place = bisect_left(range(size), ts_ms, key=lambda place: _time(window, place))
+    return place if place < size and _time(window, place) == ts_ms else None
+
+
+def _time(window: bytes, place: int) -> int:
+    ts_ms: int
+    (ts_ms,) = _TS.unpack_from(window, place * FIX_BYTES)
+    return ts_ms
 
 
 def _restarted(track: Track, packed: bytes, offset: int) -> tuple[Track, Accepted]:

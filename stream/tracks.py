@@ -108,30 +108,25 @@ class Tracks:
 
     def write(self, slot: int, track: Track) -> None:
         """Put what `track.observe` made of a slot's track into it, or a track of elsewhere into an empty slot."""
-        row, size, places = self._book[slot], track.size, self.ring.shape[1]
-        held = int(row["size"])
-        grown = track.accepted - int(row["accepted"])
-        if not held or (grown and (track.late != row["late"] or size != min(held + 1, places))):
-            self._lay(slot, track.window)
+        _, accepted, late, _, _, behind, size, newest, fresh, _ = self._book[slot].item()
+        places = self.ring.shape[1]
+        grown = track.accepted - accepted
+        if not size or (grown and (track.late != late or track.size != min(size + 1, places))):
+            # Anew from place 0. Of a window longer than the ring, stored by a model with a longer memory, the newest.
+            fixes = np.frombuffer(track.window, FIX)[-places:]
+            self.ring[slot, : len(fixes)] = fixes
+            size, newest, fresh, behind = len(fixes), len(fixes) - 1, places, UNKNOWN
         elif grown:
-            row["newest"] = newest = (int(row["newest"]) + 1) % places
-            self.ring[slot, newest] = np.frombuffer(track.window, FIX)[-1]
-            row["size"], row["fresh"], row["behind"] = size, min(row["fresh"] + 1, places), row["behind"] + 1
-        for name in ("next_offset", *COUNTS):
-            row[name] = getattr(track, name)
-        row["odd"] = bool(track.suspects or track.pending)
-        if row["odd"]:
+            newest = (newest + 1) % places
+            self.ring[slot, newest] = np.frombuffer(track.window[-FIX_BYTES:], FIX)[0]
+            size, fresh, behind = track.size, min(fresh + 1, places), behind + 1
+        counts = track.accepted, track.late, track.duplicates, track.rejected
+        odd = bool(track.suspects or track.pending)
+        self._book[slot] = track.next_offset, *counts, behind, size, newest, fresh, odd
+        if odd:
             self._odd[slot] = track.suspects, track.pending
         else:
             self._odd.pop(slot, None)
-
-    def _lay(self, slot: int, window: bytes) -> None:
-        """Anew from place 0. Of a window longer than the ring, stored by a model with a longer memory, the newest."""
-        fixes = np.frombuffer(window, FIX)[-self.ring.shape[1] :]
-        self.ring[slot, : len(fixes)] = fixes
-        row = self._book[slot]
-        row["size"], row["newest"] = len(fixes), len(fixes) - 1
-        row["fresh"], row["behind"] = self.ring.shape[1], UNKNOWN
 
     def lay(self, slots: Rows, heads: NDArray[Any], rings: NDArray[Any]) -> None:
         """Put stored tracks into slots, as they stand in the store: heads [N] with fields of our names, rings [N, W].

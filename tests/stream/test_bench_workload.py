@@ -15,7 +15,7 @@ from stream.bench.peers import rate_behind, ratios
 from stream.bench.stats import Rate, Sample
 from stream.bench.workload import MAX_STEP_MS, NEVER_MS, Workload
 from stream.clean import parse
-from stream.track import Accepted, Policy, Track, observe
+from stream.track import Accepted, Policy, Track, observe, pack
 from stream.wire import Ping, Record
 
 
@@ -27,7 +27,9 @@ def test_every_ping_is_accepted_in_order_also_where_a_track_turns_back() -> None
         ping = parse(Record("t", 0, offset, NEVER_MS, sent.entity_id.encode(), sent.value))
         assert isinstance(ping, Ping)
         assert (ping.entity_id, ping.ts) == (sent.entity_id, sent.ts_ms)
-        tracks[ping.entity_id], verdict = observe(tracks.get(ping.entity_id), ping, offset, Policy(window_fixes=192))
+        tracks[ping.entity_id], verdict = observe(
+            tracks.get(ping.entity_id), pack(ping), offset, Policy(window_fixes=192)
+        )
         assert isinstance(verdict, Accepted)
         restarts += verdict.restart
     assert restarts == 40, "only each entity's first ping begins a session"

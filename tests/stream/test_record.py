@@ -175,7 +175,7 @@ async def test_patches_make_of_a_stored_record_what_the_track_is(grown: list[int
     tracks.saved(slots, np.array([behind]))
     for count in grown:
         for n in range(track.accepted, track.accepted + count):
-            track, _ = observe(track, ping(n), n, POLICY)
+            track, _ = observe(track, pack(ping(n)), n, POLICY)
             tracks.write(0, track)
             behind += 1
         (patch,) = patches(["x"], tracks, slots)

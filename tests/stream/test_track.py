@@ -47,7 +47,7 @@ def feed(
     verdicts = []
     first = offset if offset is not None else 0 if track is None else track.next_offset
     for number, ping in enumerate(pings, first):
-        track, verdict = observe(track, ping, number, policy)
+        track, verdict = observe(track, pack(ping), number, policy)
         verdicts.append(verdict)
     assert track is not None
     return track, verdicts
@@ -290,7 +290,7 @@ def prefixes(pings: Sequence[Ping]) -> Iterable[tuple[Track | None, Ping, int, T
     """Each observation of a journey: the track before, the ping, its offset, the track after, the verdict."""
     track: Track | None = None
     for offset, ping in enumerate(pings):
-        after, verdict = observe(track, ping, offset * 3, POLICY)
+        after, verdict = observe(track, pack(ping), offset * 3, POLICY)
         yield track, ping, offset * 3, after, verdict
         track = after
 
@@ -342,7 +342,7 @@ def test_a_replay_of_any_prefix_changes_nothing(pings: list[Ping], data: st.Data
     track, _ = feed(pings)
     again = track
     for offset in range(start, len(pings)):
-        again, verdict = observe(again, pings[offset], offset, POLICY)
+        again, verdict = observe(again, pack(pings[offset]), offset, POLICY)
         assert verdict == Folded()
     assert again is track
 
@@ -352,7 +352,7 @@ def test_a_duplicate_of_what_the_window_holds_changes_no_fix(pings: list[Ping]) 
     track, _ = feed(pings)
     for fix in unpack(track.window):
         ping = Ping(entity_id="bus-1", ts=fix.ts_ms, lat=fix.lat_e7 / E7 + 0.001, lon=fix.lon_e7 / E7)
-        after, verdict = observe(track, ping, track.next_offset, POLICY)
+        after, verdict = observe(track, pack(ping), track.next_offset, POLICY)
         assert verdict == Duplicate()
         assert (after.window, after.pending, after.suspects) == (track.window, track.pending, track.suspects)
 

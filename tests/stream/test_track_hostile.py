@@ -22,6 +22,7 @@ from stream.track import (
     Verdict,
     _reachable,
     observe,
+    pack,
     unpack,
 )
 from stream.tracks import Tracks, packed
@@ -79,7 +80,7 @@ def run(journey: Iterable[Ping], policy: Policy = POLICY) -> tuple[Track | None,
     track: Track | None = None
     verdicts = []
     for offset, ping in enumerate(journey):
-        track, verdict = observe(track, ping, offset, policy)
+        track, verdict = observe(track, pack(ping), offset, policy)
         verdicts.append(verdict)
     return track, verdicts
 
@@ -96,7 +97,7 @@ def test_no_pings_and_no_policy_break_what_holds_of_a_track(journey: list[Ping],
     track: Track | None = None
     watermark = 0
     for offset, ping in enumerate(journey):
-        track, verdict = observe(track, ping, offset, policy)
+        track, verdict = observe(track, pack(ping), offset, policy)
         fixes = list(unpack(track.window))
         assert 1 <= len(fixes) <= policy.window_fixes
         assert all(one.ts_ms < other.ts_ms for one, other in itertools.pairwise(fixes))
@@ -122,7 +123,7 @@ def within_reach(one: Fix, other: Fix) -> bool:
 def test_no_two_neighbours_in_a_window_are_an_impossible_jump_apart(journey: list[Ping]) -> None:
     track: Track | None = None
     for offset, ping in enumerate(journey):
-        track, _ = observe(track, ping, offset, POLICY)
+        track, _ = observe(track, pack(ping), offset, POLICY)
         assert all(within_reach(one, other) for one, other in itertools.pairwise(unpack(track.window)))
 
 
@@ -132,10 +133,10 @@ def test_a_ping_sent_again_changes_no_window_and_no_later_verdict(journey: list[
     """At the next offset, as by a producer that retries: what stands in the window or waits as a suspect is seen."""
     track: Track | None = None
     for offset, ping in enumerate(journey):
-        track, verdict = observe(track, ping, 2 * offset, POLICY)
+        track, verdict = observe(track, pack(ping), 2 * offset, POLICY)
         suspected = isinstance(verdict, Rejected) and ping.ts in [fix.ts_ms for fix in unpack(track.suspects)]
         if suspected or isinstance(verdict, Accepted | Late):
-            again, second = observe(track, ping, 2 * offset + 1, POLICY)
+            again, second = observe(track, pack(ping), 2 * offset + 1, POLICY)
             assert second == Duplicate()
             assert (again.window, again.suspects, again.pending) == (track.window, track.suspects, track.pending)
             track = again if data.draw(st.booleans()) else track
@@ -183,10 +184,10 @@ def test_compiled_columns_judge_any_ping_under_any_policy_as_track_does(
         sent = [ping for ping in batch if ping is not None]
         plain = tracks.observe_plain(slots, packed(sent), np.full(len(slots), offset)).plain
         for slot, ping, was_plain in zip(slots.tolist(), sent, plain.tolist(), strict=True):
-            track, verdict = observe(expected[slot], ping, offset, policy)
+            track, verdict = observe(expected[slot], pack(ping), offset, policy)
             if was_plain:
                 assert verdict == Accepted(), f"{verdict} was called plain"
             else:
-                tracks.write(slot, observe(tracks.read(slot), ping, offset, policy)[0])
+                tracks.write(slot, observe(tracks.read(slot), pack(ping), offset, policy)[0])
             expected[slot] = track
             assert tracks.read(slot) == track

@@ -55,7 +55,7 @@ def run(tracks: Tracks, batch: Sequence[Ping], offset: int) -> list[bool]:
     plain: list[bool] = tracks.observe_plain(slots, packed(batch), offsets).plain.tolist()
     for row, (slot, one) in enumerate(zip(slots.tolist(), batch, strict=True)):
         if not plain[row]:
-            tracks.write(slot, observe(tracks.read(slot), one, offset + row, POLICY)[0])
+            tracks.write(slot, observe(tracks.read(slot), pack(one), offset + row, POLICY)[0])
     return plain
 
 
@@ -69,7 +69,7 @@ def test_columns_hold_what_track_says(batches: list[list[Ping]]) -> None:
         plain = run(tracks, batch, offset)
         for row, one in enumerate(batch):
             slot = int(one.entity_id)
-            track, verdict = observe(expected[slot], one, offset + row, POLICY)
+            track, verdict = observe(expected[slot], pack(one), offset + row, POLICY)
             expected[slot] = track
             ordinary = isinstance(verdict, Accepted) and verdict == Accepted()
             assert ordinary or not plain[row], f"{verdict} was called plain"
@@ -102,7 +102,7 @@ def test_several_pings_of_a_slot_at_once_are_those_one_after_the_other(batches: 
         for offset in left[first].tolist():
             assert not plain[offset]
             slot = int(slots[offset])
-            at_once.write(slot, observe(at_once.read(slot), pings[offset], offset, POLICY)[0])
+            at_once.write(slot, observe(at_once.read(slot), pack(pings[offset]), offset, POLICY)[0])
         left = left[~first]
     assert [at_once.read(slot) for slot in range(SLOTS)] == [one_by_one.read(slot) for slot in range(SLOTS)]
 

@@ -15,7 +15,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 import stream
 from stream import admin
 from stream.clean import parse
-from stream.track import Accepted, Late, Policy, Rejected, Track, first_ts_ms, observe
+from stream.track import Accepted, Late, Policy, Rejected, Track, first_ts_ms, observe, pack
 from stream.wire import ERROR_HEADER_PREFIX, Ping, Record, Reject, Topics, Window, dumps, forecast_id, gap_id
 
 SAMPLE = Path(stream.__file__).parent / "sample" / "austin_buses.parquet"
@@ -157,7 +157,7 @@ def expected(records: Sequence[Record], *, window_fixes: int, version: str) -> E
             found.rejects[record.partition, record.offset] = record
             continue
         key = (record.partition, ping.entity_id)
-        track, verdict = observe(tracks.get(key), ping, record.offset, policy)
+        track, verdict = observe(tracks.get(key), pack(ping), record.offset, policy)
         tracks[key] = track
         if isinstance(verdict, Rejected):
             found.rejects[record.partition, record.offset] = record
