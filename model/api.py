@@ -298,13 +298,14 @@ class Predictor:
         """The states as bytes. `loads` of them continues exactly as these slots would."""
         pool = self._pool
         slots = self._filled(slots)
-        rings = pool.rings.dumps(slots, np.minimum(pool.age[slots], self.config.window))
-        return [
-            codec.dumps(
-                State(int(pool.age[s]), pool.last[s : s + 1], pool.kin[s], pool.hidden[s], filled), self.fingerprint
-            )
-            for s, filled in zip(slots, rings, strict=True)
-        ]
+        filled = np.minimum(pool.age[slots], self.config.window)
+        blobs: dict[int, bytes] = {}
+        for n in np.unique(filled).tolist():  # states of one size are written together
+            some = slots[filled == n]
+            rings = pool.rings.first(some, n)
+            states = State(pool.age[some], pool.last[some], pool.kin[some], pool.hidden[some], rings)
+            blobs.update(zip(some.tolist(), codec.dumps_all(states, self.fingerprint), strict=True))
+        return [blobs[slot] for slot in slots.tolist()]
 
     def loads(self, slots: Slots, blobs: Sequence[bytes]) -> None:
         """Put states into slots, all of them or, when one raises StateCorrupt or StateMismatch, none."""

@@ -86,6 +86,16 @@ def dumps(state: State, fingerprint: bytes) -> bytes:
     return body + _CRC.pack(crc32(body))
 
 
+def dumps_all(states: State, fingerprint: bytes) -> list[bytes]:
+    """What `dumps` makes of each of many states of one size: arrays with an axis [N] in front, `age` [N]."""
+    n, precision = len(states.age), "int8" if states.rings.keys.dtype == np.int8 else "float32"
+    filled = states.rings.keys.shape[2]
+    heads = b"".join(_HEAD.pack(MAGIC, VERSIONS[precision], filled, fingerprint, age) for age in states.age.tolist())
+    arrays = np.frombuffer(heads, np.uint8), states.last, states.kin, states.hidden, *states.rings
+    parts = [np.ascontiguousarray(one).view(np.uint8).reshape(n, one.nbytes // n) for one in arrays] if n else []
+    return [raw + _CRC.pack(crc32(raw)) for raw in map(bytes, np.concatenate(parts, axis=1))] if parts else []
+
+
 def loads(blob: bytes, config: ModelConfig, fingerprint: bytes, precision: str) -> State:
     """Raises StateCorrupt or StateMismatch. Nothing is allocated before the size is known to be right."""
     if len(blob) < _HEAD.size + _CRC.size or blob[:4] != MAGIC:

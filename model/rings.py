@@ -35,7 +35,7 @@ Slots = NDArray[np.int64]
 
 
 class Filled(NamedTuple):
-    """The first n places of one slot's rings, as a state's bytes hold them."""
+    """The first n places of one slot's rings, as a state's bytes hold them; or of many, with an axis [N] in front."""
 
     keys: NDArray[Any]  # [blocks, n, E]
     values: NDArray[Any]  # [blocks, n, E], or of six bits [blocks, 3, n/4 rounded up, E]
@@ -72,11 +72,18 @@ class Rings:
         """Of one step, at these ages; a slot's rows, if it has several, in the order of its pings."""
         return Rows(self, slots, age)
 
-    def dumps(self, slots: Slots, filled: Slots) -> list[Filled]:
-        """The first places of each of these slots, copies; filled [N] says how many."""
-        keys = np.ascontiguousarray(self.keys[:, slots].transpose(1, 0, 3, 2))  # N, blocks, W, E
-        values, scale = (a[:, slots].swapaxes(0, 1) for a in (self.values, self.scale))
-        return [Filled(keys[i, :, :n], self._first(values[i], int(n)), scale[i, ..., :n]) for i, n in enumerate(filled)]
+    def first(self, slots: Slots, n: int) -> Filled:
+        """The first n places of each of these slots, copies with an axis [N] in front."""
+        keys, values = self.keys[:, slots, :, :n].transpose(1, 0, 3, 2), self.values[:, slots].swapaxes(0, 1)
+        scale = self.scale[:, slots, :, :n].swapaxes(0, 1)
+        if not self.rounded:
+            return Filled(keys, values[:, :, :n], scale)
+        m = quarter(n)
+        if m < values.shape[3]:
+            whole, values = values, np.zeros((*values.shape[:3], m, values.shape[4]), np.uint8)
+            for one, part in zip(whole, values, strict=True):
+                kernels.repack(one, n, part)
+        return Filled(keys, values, scale)
 
     def load(self, slots: Slots, filled: Filled) -> None:
         """Overwrite the rings of slots [N] with others [N, ...], of which as many places are filled as those have."""
@@ -92,17 +99,6 @@ class Rings:
         else:
             for slot, values in zip(slots.tolist(), filled.values, strict=True):
                 kernels.repack(values, n, self.values[:, slot])
-
-    def _first(self, values: NDArray[Any], n: int) -> NDArray[Any]:
-        """The first n places of one slot's values."""
-        if not self.rounded:
-            return values[:, :n]
-        m = quarter(n)
-        if m == values.shape[2]:
-            return values
-        first = np.zeros((len(values), 3, m, values.shape[3]), np.uint8)
-        kernels.repack(values, n, first)
-        return first
 
 
 class Rows:

@@ -82,19 +82,20 @@ class Stored(NamedTuple):
 
 def dumps(entity_ids: Sequence[str], tracks: Tracks, slots: Rows, states: Sequence[bytes]) -> list[bytes]:
     """The records of entities whose states lack nothing."""
-    heads = _heads(entity_ids, tracks, slots, np.zeros(len(slots), np.int64))
-    rings = tracks.ring[slots]
-    return [b"".join((heads[i].tobytes(), rings[i].tobytes(), state)) for i, state in enumerate(states)]
+    rings = tracks.rings(slots)
+    heads = _heads(entity_ids, tracks, slots, np.zeros(len(slots), np.int64), rings)
+    return [b"".join(parts) for parts in zip(_each(heads), rings, states, strict=True)]
 
 
 def patches(entity_ids: Sequence[str], tracks: Tracks, slots: Rows) -> list[Patch]:
     """What makes the records in the store those of these tracks, all but the states."""
-    heads = _heads(entity_ids, tracks, slots, tracks.behind(slots))
+    heads = _heads(entity_ids, tracks, slots, tracks.behind(slots), tracks.rings(slots))
     least = HEAD.itemsize + tracks.ring.shape[1] * FIX_BYTES
     found = []
-    for i, (slot, fresh) in enumerate(zip(slots.tolist(), tracks.fresh(slots).tolist(), strict=True)):
-        ranges = [(0, heads[i].tobytes())]
-        for first, stop in _stretches(int(heads[i]["newest"]), fresh, tracks.ring.shape[1]):
+    columns = slots.tolist(), tracks.fresh(slots).tolist(), heads["newest"].tolist(), _each(heads)
+    for slot, fresh, newest, head in zip(*columns, strict=True):
+        ranges = [(0, head)]
+        for first, stop in _stretches(newest, fresh, tracks.ring.shape[1]):
             ranges.append((HEAD.itemsize + first * FIX_BYTES, tracks.ring[slot, first:stop].tobytes()))
         found.append(Patch(least, tuple(ranges)))
     return found
@@ -153,7 +154,9 @@ def odd_of(head: Any) -> tuple[bytes, tuple[PendingGap, ...]]:
     )
 
 
-def _heads(entity_ids: Sequence[str], tracks: Tracks, slots: Rows, behind: Rows) -> NDArray[Any]:
+def _heads(
+    entity_ids: Sequence[str], tracks: Tracks, slots: Rows, behind: Rows, rings: NDArray[np.uint8]
+) -> NDArray[Any]:
     """The heads [N] of these slots' records."""
     heads = np.zeros(len(slots), HEAD)
     heads["magic"], heads["version"], heads["places"] = MAGIC, VERSION, tracks.ring.shape[1]
@@ -166,8 +169,13 @@ def _heads(entity_ids: Sequence[str], tracks: Tracks, slots: Rows, behind: Rows)
         assert len(suspects) <= _SUSPECTS_BYTES, "a track holds at most two suspects"
         assert len(packed) <= _ODD_BYTES, "a track holds at most a few pending gaps"
         heads["odd"][row] = packed.ljust(_ODD_BYTES, b"\0")
-    heads["checksum"] = _checksums(entity_ids, heads, tracks.ring[slots].view("<u4"))
+    heads["checksum"] = _checksums(entity_ids, heads, rings.view("<u4"))
     return heads
+
+
+def _each(heads: NDArray[Any]) -> list[bytes]:
+    raw = heads.tobytes()
+    return [raw[at : at + HEAD.itemsize] for at in range(0, len(raw), HEAD.itemsize)]
 
 
 def _stretches(newest: int, fresh: int, places: int) -> Iterator[tuple[int, int]]:

@@ -142,6 +142,10 @@ class Tracks:
         self._odd[slot] = suspects, pending
         self._book["odd"][slot] = True
 
+    def rings(self, slots: Rows) -> NDArray[np.uint8]:
+        """The rings [N, bytes] of these slots, copies."""
+        return _bytes(self.ring)[slots]
+
     def copied(self, slots: Rows) -> Copied:
         odd = {slot: self._odd[slot] for slot in slots.tolist() if slot in self._odd}
         return Copied(self.ring[slots], self._book[slots], odd)

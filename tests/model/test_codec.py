@@ -157,10 +157,11 @@ def states_of(precision: str, filled: int = CONFIG.window, count: int = 3) -> li
 
 @pytest.mark.parametrize("filled", [1, 3, CONFIG.window - 1, CONFIG.window])
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_states_of_one_size_are_read_together_as_one_by_one(precision: str, filled: int) -> None:
+def test_states_of_one_size_are_read_and_written_together_as_one_by_one(precision: str, filled: int) -> None:
     blobs = [codec.dumps(state, FINGERPRINT) for state in states_of(precision, filled)]
     together = codec.whole(blobs, CONFIG, FINGERPRINT, precision)
     assert together is not None
+    assert codec.dumps_all(together, FINGERPRINT) == blobs
     for n, blob in enumerate(blobs):
         alone = codec.loads(blob, CONFIG, FINGERPRINT, precision)
         rings = Filled(*(array[n] for array in together.rings))

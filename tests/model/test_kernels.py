@@ -35,7 +35,7 @@ def unpacked(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def held(r: rings.Rings, slot: int) -> tuple[Any, Any]:
     """Keys and values [blocks, W, E] that one slot's rings stand for."""
-    (filled,) = r.dumps(np.array([slot]), np.array([r.config.window]))
+    filled = rings.Filled(*(array[0] for array in r.first(np.array([slot]), r.config.window)))
     if not r.rounded:
         return filled.keys, filled.values
     scale, values = widened(filled.scale)[..., None], unpacked(filled.values)[:, : r.config.window]
@@ -110,7 +110,7 @@ def test_the_kernel_rounds_to_the_nearest_level() -> None:
             qkv = np.concatenate([np.zeros((9, SMALL.d), np.float32), vectors[:, t].reshape(9, -1)], axis=1)
             made.rows(slots, np.full(9, t)).attend(1, torch.from_numpy(qkv), None)
         newest = np.array([max(t for t in range(150) if t % w == place) for place in range(w)])
-        for slot, filled in enumerate(made.dumps(slots, np.full(9, w))):
+        for slot, filled in enumerate(map(rings.Filled._make, zip(*made.first(slots, w), strict=True))):
             keys, key_scale = rounded(vectors[slot, newest, 0], kernels.KEY_LEVELS)
             values, value_scale = rounded(vectors[slot, newest, 1], kernels.VALUE_LEVELS)
             np.testing.assert_array_equal(filled.keys[1], keys)
