@@ -76,8 +76,8 @@ _QUOTE, _COMMA, _COLON, _OPEN, _CLOSE = (np.uint8(ord(c)) for c in '",:{}')
 _SPACE, _ESCAPE, _MINUS, _POINT, _ZERO = (np.uint8(ord(c)) for c in " \\-.0")
 _PLAIN: Final = np.uint8(ord("~") - ord(" "))
 
-_exactly: Final = partial(compiled, maths=())
-_within: Final = partial(compiled, maths=(), within=True)  # a decimal is the double next to it, which takes a true division
+_exactly: Final = partial(compiled, maths=())  # a decimal is the double next to it, which takes a true division
+_within: Final = partial(_exactly, within=True)
 
 
 def read(
