@@ -96,6 +96,11 @@ class Baseline(StrEnum):
     trees = "trees"
 
 
+class Precision(StrEnum):
+    int8 = "int8"
+    float32 = "float32"
+
+
 class Optimizer(StrEnum):
     adamw = "adamw"
     muon = "muon"
@@ -256,6 +261,9 @@ def evaluate(
         bool, typer.Option("--trees-absolute", help="the trees also see where they are, as in a region of their own")
     ] = False,
     trees_rows: Annotated[int, typer.Option("--trees-rows", min=1, help="forecasts that they learn from")] = 400_000,
+    precision: Annotated[
+        Precision, typer.Option("--precision", help="of keys, values and layers: as served, or exact")
+    ] = Precision.int8,
     picture: Annotated[
         Path | None, typer.Option("--picture", dir_okay=False, help="draw errors, reliability and tracks: .png or .svg")
     ] = None,
@@ -268,7 +276,7 @@ def evaluate(
     from model.api import Predictor
     from train import judging
 
-    predictor = None if weights == "none" else Predictor.load(weights)
+    predictor = None if weights == "none" else Predictor.load(weights, precision=precision.value)
     options = judging.Options(
         part=split.value,
         modes=tuple(name.strip() for name in mode.split(",") if name.strip()),
@@ -288,7 +296,9 @@ def evaluate(
     for file, judge in tasks:
         with _progress(file, hidden=as_json) as progress:
             reports.append(judge(progress))
-    model = None if predictor is None else {"name": predictor.name, "version": predictor.version}
+    model = None
+    if predictor is not None:
+        model = {"name": predictor.name, "version": predictor.version, "precision": predictor.precision}
     if as_json:
         typer.echo(json.dumps({"task": task.value, "split": split.value, "model": model, "data": reports}, indent=2))
         return

@@ -60,6 +60,15 @@ def test_evaluate_prints_model_and_baselines_per_horizon_as_json(tmp_path: Path,
         assert 0 <= scores[predictor]["coverage_90"] <= 1
 
 
+def test_evaluate_judges_what_is_served_or_what_is_exact(tmp_path: Path, data: Path) -> None:
+    args = "--data", str(data), "--json", "--precision"
+    served, exact = (json.loads(evaluate(tmp_path, Path("small"), *args, name)) for name in ("int8", "float32"))
+    assert (served["model"]["precision"], exact["model"]["precision"]) == ("int8", "float32")
+    rounded, whole = (of["data"][0]["horizons"]["60"]["model"]["mean_m"] for of in (served, exact))
+    assert rounded != whole
+    assert rounded == pytest.approx(whole, rel=0.005)
+
+
 def test_evaluate_prints_a_table_that_fits_80_columns(tmp_path: Path, weights: Path, data: Path) -> None:
     out = evaluate(tmp_path, weights, "--data", str(data), "--split", "all")
     assert max(map(len, out.splitlines())) <= 80
