@@ -25,7 +25,7 @@ from engine_rig import (
 
 from model.api import Predictor
 from stream.store import MemoryStore
-from stream.wire import Ping, dumps, forecast_id, loads_forecast, loads_gapfill
+from stream.wire import Ping, Record, dumps, forecast_id, loads_forecast, loads_gapfill
 
 # -- one answer for each record --------------------------------------------------------------------------------------
 
@@ -53,6 +53,18 @@ async def test_ids_are_those_of_wire_whatever_the_entity_is_called(rig: Rig) -> 
     assert [loads_forecast(one.value or b"").forecast_id for one in answers] == [
         forecast_id(name, T0 + 10_000 * n, version) for n, name in enumerate([*names, *names])
     ]
+
+
+async def test_entities_of_one_name_in_two_partitions_are_two_also_in_one_batch(rig: Rig) -> None:
+    pings = [ping("bus-1", 10 * n) for n in range(3)]
+    mixed = [
+        Record(*partition, offset, T0 + 10_000_000, b"bus-1", dumps(one))
+        for offset, one in enumerate(pings)
+        for partition in (A, B)
+    ]
+    answers = forecasts(list(await rig.engine.process(mixed, started_ms=20.0, fetched_ms=10.0)))
+    assert [answer["window"]["n"] for answer in answers] == [1, 1, 2, 2, 3, 3]
+    assert sorted(rig.engine.entities.values()) == [(1, 0), (1, 0)]
 
 
 async def test_a_forecast_is_no_warmup_from_the_eighth_ping_on(rig: Rig) -> None:

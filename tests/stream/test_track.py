@@ -259,6 +259,18 @@ def test_a_gap_that_still_waits_at_a_restart_is_final_at_once() -> None:
     assert [gap.start.ts_ms - T0 for gap in verdict.finals] == [70_000]
 
 
+def test_a_gap_whose_start_is_pushed_out_of_the_window_is_left_out() -> None:
+    policy = Policy(window_fixes=4)
+    track, verdicts = feed([*steady(4), at(330, 300), at(360, 330)], policy=policy)
+    assert isinstance(verdicts[4], Accepted)
+    assert verdicts[4].gap is not None
+    track, (*late, last) = feed([at(340, 310), at(350, 320), at(370, 340)], track, policy)
+    assert [type(one) for one in late] == [Late, Late]
+    assert times_s(track) == [340, 350, 360, 370]
+    assert last == Accepted()
+    assert track.pending == ()
+
+
 def test_a_fine_cadence_is_widened_until_the_points_fit() -> None:
     _, verdicts = feed([*steady(10, every_s=1), at(3_000, 30_000)])
     assert isinstance(verdicts[-1], Accepted)
