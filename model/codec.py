@@ -79,21 +79,19 @@ def size(config: ModelConfig, filled: int, precision: str) -> int:
 
 
 def dumps(state: State, fingerprint: bytes) -> bytes:
-    precision = "int8" if state.rings.keys.dtype == np.int8 else "float32"
-    head = _HEAD.pack(MAGIC, VERSIONS[precision], state.rings.keys.shape[1], fingerprint, state.age)
-    arrays = (state.last, state.kin, state.hidden, *state.rings)
-    body = b"".join([head, *(array.tobytes() for array in arrays)])
-    return body + _CRC.pack(crc32(body))
+    rings = Filled(*(array[None] for array in state.rings))
+    one = State(np.array([state.age]), state.last[None], state.kin[None], state.hidden[None], rings)
+    return dumps_all(one, fingerprint)[0]
 
 
 def dumps_all(states: State, fingerprint: bytes) -> list[bytes]:
-    """What `dumps` makes of each of many states of one size: arrays with an axis [N] in front, `age` [N]."""
+    """Of many states of one size, at least one: arrays with an axis [N] in front, `age` [N]."""
     n, precision = len(states.age), "int8" if states.rings.keys.dtype == np.int8 else "float32"
     filled = states.rings.keys.shape[2]
     heads = b"".join(_HEAD.pack(MAGIC, VERSIONS[precision], filled, fingerprint, age) for age in states.age.tolist())
     arrays = np.frombuffer(heads, np.uint8), states.last, states.kin, states.hidden, *states.rings
-    parts = [np.ascontiguousarray(one).view(np.uint8).reshape(n, one.nbytes // n) for one in arrays] if n else []
-    return [raw + _CRC.pack(crc32(raw)) for raw in map(bytes, np.concatenate(parts, axis=1))] if parts else []
+    parts = [np.ascontiguousarray(one).view(np.uint8).reshape(n, one.nbytes // n) for one in arrays]
+    return [raw + _CRC.pack(crc32(raw)) for raw in map(bytes, np.concatenate(parts, axis=1))]
 
 
 def loads(blob: bytes, config: ModelConfig, fingerprint: bytes, precision: str) -> State:

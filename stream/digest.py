@@ -31,7 +31,8 @@ _START: Final = np.array(
     ],
     np.uint64,
 )
-# Which words of the block a round mixes in, in which order.
+_ROUNDS: Final = 12
+# Which words of the block a round mixes in, in which order; behind the last the first again.
 _ORDER: Final = np.array(
     [
         [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
@@ -44,8 +45,6 @@ _ORDER: Final = np.array(
         [13, 11, 7, 14, 12, 1, 3, 9, 5, 0, 15, 4, 8, 6, 2, 10],
         [6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5],
         [10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0],
-        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
-        [14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3],
     ],
     np.uint64,
 )
@@ -97,8 +96,8 @@ def _digest(raw, start, end, out):  # type: ignore[no-untyped-def]
             p, q, r, s = _START[4] ^ np.uint64(at - start[i]), _START[5], _START[6], _START[7]
             if last:
                 r = ~r
-            for turn in range(len(_ORDER)):
-                o = _ORDER[turn]
+            for turn in range(_ROUNDS):
+                o = _ORDER[turn % len(_ORDER)]
                 a, e, k, p = _mix(a, e, k, p, words[o[0]], words[o[1]])
                 b, f, l, q = _mix(b, f, l, q, words[o[2]], words[o[3]])  # noqa: E741
                 c, g, m, r = _mix(c, g, m, r, words[o[4]], words[o[5]])

@@ -27,11 +27,10 @@ class Pings:
     """Of N records."""
 
     names: Sequence[str]  # of the entities that have any, in the order of their first; of each partition its own
-    sources: Sequence[int]  # the partition of each, among the records'
+    first: I64  # the row of each one's first ping
     of: I64  # [N], of these; -1 of a record that is no ping
     fixes: NDArray[Any]  # FIX [N]; those of what is no ping mean nothing
     rejects: Mapping[int, Reject]  # by row
-    _records: Records
 
     @classmethod
     def read(cls, records: Records) -> Pings:
@@ -59,14 +58,9 @@ class Pings:
         rows = np.delete(np.arange(len(records)), list(rejects))
         first, of[rows] = records.keys.distinct(records.which, rows)
         names = [key.decode() for key in records.keys.at(first).each() if key is not None]  # a ping's key is its id
-        return cls(names, records.which[first].tolist(), of, fixes, rejects, records)
+        return cls(names, first, of, fixes, rejects)
 
-    def ids(self) -> list[str | None]:
-        """The entity of each record; None of one that is no ping."""
-        return [None if one < 0 else self.names[one] for one in self.of.tolist()]
-
-    def part(self, rows: Sequence[int]) -> Pings:
-        """Those of some records."""
+    def part(self, rows: Sequence[int], records: Records) -> Pings:
+        """Those of some rows, which are these records."""
         rejects = {place: self.rejects[row] for place, row in enumerate(rows) if row in self.rejects}
-        index = np.array(rows, np.int64)
-        return self._by_entity(self._records.at(index), self.fixes[index], rejects)
+        return self._by_entity(records, self.fixes[np.array(rows, np.int64)], rejects)

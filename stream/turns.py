@@ -46,11 +46,13 @@ class Batch:
 
     def entities(self) -> Iterator[tuple[Shard, str]]:
         """Those that have a ping here, in the order of `Pings.names`."""
-        return zip(map(self.sources.__getitem__, self.pings.sources), self.pings.names, strict=True)
+        sources = self.records.which[self.pings.first].tolist()
+        return zip(map(self.sources.__getitem__, sources), self.pings.names, strict=True)
 
     def part(self, rows: Sequence[int]) -> Batch:
         """These of its records, in order, as a batch of their own."""
-        records, pings = self.records.at(np.array(rows, np.int64)), self.pings.part(rows)
+        records = self.records.at(np.array(rows, np.int64))
+        pings = self.pings.part(rows, records)
         return Batch(records, pings, self.shards, self.started_ms, self.fetched_ms, self.silent)
 
     def take(self, rows: Sequence[int], part: Batch) -> None:
@@ -181,13 +183,9 @@ def slots_of(turns: Sequence[Turn]) -> Slots:
 
 def ceilings(batch: Batch, partition: Partition) -> dict[str, int]:
     """The first offset of each entity in the batch: no stored record can include it."""
-    first: dict[str, int] = {}
+    first = batch.records.offsets[batch.pings.first].tolist()
     shard = batch.shards[partition]
-    offsets, ids = batch.records.offsets.tolist(), batch.pings.ids()
-    for offset, entity_id, source in zip(offsets, ids, batch.records.which.tolist(), strict=True):
-        if entity_id is not None and batch.sources[source] is shard:
-            first.setdefault(entity_id, offset)
-    return first
+    return {entity_id: offset for (of, entity_id), offset in zip(batch.entities(), first, strict=True) if of is shard}
 
 
 def model_gap(gap: Gap) -> api.Gap:
