@@ -82,6 +82,9 @@ def _verdicts(report: dict[str, Any], blocks: dict[str, Any]) -> Iterator[str]:
             crps = f"; CRPS {block['crps_vs_kalman']['ratio']:.3f} of Kalman's" if "crps_vs_kalman" in block else ""
             half = (against["high_m"] - against["low_m"]) / 2
             yield f"{_label(key)}: {against['difference_m']:+,.1f} ±{half:,.1f} m to {against['baseline']}{ratio}{crps}"
+            model = block["model"]
+            holds, low, high = (100 * model[f"coverage_90{end}"] for end in ("", "_low", "_high"))
+            yield f"{_label(key)}: 90 % regions hold {holds:.1f} % ({low:.1f} to {high:.1f} by entity)"
     if "worse_than_best_baseline" in report:
         worse = report["worse_than_best_baseline"]
         if not worse:

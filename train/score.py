@@ -38,6 +38,8 @@ class Score(NamedTuple):
     crps_m: float  # the energy score, CRPS in two dimensions; of a point forecast it is the mean error
     coverage_50: float | None
     coverage_90: float | None
+    coverage_90_low: float | None  # 95 % interval of coverage_90, bootstrapped over entities
+    coverage_90_high: float | None
 
 
 class Difference(NamedTuple):
@@ -102,6 +104,7 @@ def score(cases: Cases, entity: NDArray[np.integer], *, seed: int = 0) -> Score:
         raise ValueError("nothing to score")
     low, high, entities = interval_by_entity(distance, entity, seed=seed)
     median, p90 = np.quantile(distance, (0.5, 0.9))
+    holds = None if surprise is None else interval_by_entity(_inside(surprise, 0.9), entity, seed=seed)
     return Score(
         n=len(distance),
         entities=entities,
@@ -113,6 +116,8 @@ def score(cases: Cases, entity: NDArray[np.integer], *, seed: int = 0) -> Score:
         crps_m=float(distance.mean() if energy is None else energy.mean()),
         coverage_50=None if surprise is None else covered(surprise, 0.5),
         coverage_90=None if surprise is None else covered(surprise, 0.9),
+        coverage_90_low=None if holds is None else holds[0],
+        coverage_90_high=None if holds is None else holds[1],
     )
 
 
@@ -161,7 +166,12 @@ def mahalanobis2(error_en_m: F64, cov_m2: F64) -> F64:
 
 def covered(mahalanobis2: F64, share: float) -> float:
     """The share of cases inside the region that should hold `share` of them: chi² of 2 degrees is exponential."""
-    return float((mahalanobis2 <= -2 * np.log1p(-share)).mean())
+    return float(_inside(mahalanobis2, share).mean())
+
+
+def _inside(mahalanobis2: F64, share: float) -> F64:
+    """1 for each case inside that region, 0 outside."""
+    return (mahalanobis2 <= -2 * np.log1p(-share)).astype(np.float64)
 
 
 def energy_score(error_en_m: F64, cov_m2: F64) -> F64:

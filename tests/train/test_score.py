@@ -18,6 +18,7 @@ def test_mean_median_and_p90_of_errors_worked_by_hand() -> None:
     assert result.crps_m == result.mean_m  # of a point forecast
     assert result.coverage_50 is None
     assert result.coverage_90 is None
+    assert result.coverage_90_low is None
 
 
 def test_given_distances_take_the_place_of_the_errors_length() -> None:
@@ -31,6 +32,17 @@ def test_coverage_counts_errors_inside_the_ellipse() -> None:
     result = score(measure(errors, cov), np.zeros(4, int))
     assert result.coverage_50 == 0.25
     assert result.coverage_90 == 0.75
+
+
+def test_the_interval_of_a_coverage_is_that_of_its_entities() -> None:
+    """Nine vehicles whose every error is inside and one whose none is: 90 %, and not at all sure."""
+    errors = np.repeat([[0.1, 0.0]] * 9 + [[9.0, 0.0]], 100, axis=0)
+    cases = measure(errors, np.tile([1.0, 0.0, 1.0], (1000, 1)))
+    result = score(cases, np.repeat(np.arange(10), 100))
+    assert result.coverage_90 == 0.9
+    assert (result.coverage_90_low, result.coverage_90_high) == pytest.approx((0.7, 1.0))
+    mixed = score(cases, np.arange(1000) % 10)  # the same errors, each vehicle with its tenth of the misses
+    assert (mixed.coverage_90_low, mixed.coverage_90_high) == pytest.approx((0.9, 0.9))
 
 
 def test_a_tilted_ellipse_holds_more_along_than_across() -> None:
