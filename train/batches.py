@@ -62,6 +62,8 @@ class BatchOptions:
     bend: float = 0.0  # chance of turns at random moments (train.bends): for models that have to travel
     turn: float = 1.0  # chance of a turn by any angle, half of the time with a mirror
     rescale: float = 0.5  # chance of stretched space and time
+    least_time: float = 0.4  # what a stretched row's time is multiplied by, at least and at most
+    most_time: float = 2.0
     noise: float = 0.3  # chance of added GPS noise
     drop_reported: float = 0.5  # chances that speed, heading, clock are hidden: elsewhere they may not exist
     drop_clock: float = 0.3
@@ -72,6 +74,10 @@ class BatchOptions:
     def __post_init__(self) -> None:
         if not self.masks or not set(self.masks) <= set(MASKS):
             raise ValueError(f"masks must be among {', '.join(MASKS)}, got {self.masks!r}")
+        if not 0 < self.least_time <= self.most_time:
+            raise ValueError(
+                f"least_time must be above 0 and not above most_time, got {self.least_time} and {self.most_time}"
+            )
 
 
 class Batch(NamedTuple):

@@ -171,7 +171,7 @@ def covered(mahalanobis2: F64, share: float) -> float:
 
 def _inside(mahalanobis2: F64, share: float) -> F64:
     """1 for each case inside that region, 0 outside."""
-    return (mahalanobis2 <= -2 * np.log1p(-share)).astype(np.float64)
+    return np.asarray(mahalanobis2 <= -2 * np.log1p(-share), np.float64)
 
 
 def energy_score(error_en_m: F64, cov_m2: F64) -> F64:

@@ -2,12 +2,15 @@
 
 Free data holds buses, ships and a few cars: things that mostly go on. What it lacks is what taxis, couriers and people
 do: trips within a town, waits between them, and so a displacement that stops growing. A model that has never seen it
-takes every vehicle for a bus and overshoots at a quarter of an hour. Nothing here is judged: it only ever trains.
+takes every vehicle for a bus and overshoots at a quarter of an hour; one that has seen nothing else takes every bus for
+a taxi. So there are both here, and those between: what is left to tell them by is how the thing has moved so far.
+Nothing here is judged: it only ever trains.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -24,8 +27,29 @@ MOST_PINGS: Final = 3_000  # of one entity: fast receivers are cut short in time
 HOURS: Final = (4.0, 14.0)
 CADENCE_S: Final = (2.0, 120.0)
 FIRST_MS: Final = 1_500_000_000_000
-KINDS: Final = ("taxi", "courier", "bus", "walker")
-SHARES: Final = (0.5, 0.2, 0.15, 0.15)
+OPEN_ROAD: Final = 6.0  # blocks between two crossings there, for one in a town
+TERMINUS_WAITS: Final = 8.0  # a bus waits at the ends of its line that much longer
+
+
+class Kind(NamedTuple):
+    """What is typical of a kind of thing; each one has a wait, a reach and a speed of its own around these."""
+
+    share: float  # of all entities
+    wait_s: float  # between two trips
+    mps: float
+    near_m: float = 200.0  # the shortest trip
+    far_m: float | None = None  # the longest; None: across the town
+    stays: bool = True  # within its town
+
+
+BUS: Final = "bus"  # goes to and fro on a line
+KINDS: Final = {
+    "taxi": Kind(0.35, wait_s=240.0, mps=9.0),
+    "courier": Kind(0.1, wait_s=180.0, mps=7.0, far_m=2_500.0),
+    BUS: Kind(0.25, wait_s=60.0, mps=7.0),
+    "traveller": Kind(0.2, wait_s=300.0, mps=16.0, near_m=4_000.0, far_m=80_000.0, stays=False),
+    "walker": Kind(0.1, wait_s=1_200.0, mps=1.3, far_m=1_500.0),
+}
 
 
 class Town(NamedTuple):
@@ -54,7 +78,7 @@ def write(path: Path, *, entities: int = 600, seed: int = 0, told: Callable[[flo
     for number in range(entities):
         if number % ENTITIES_PER_TOWN == 0:
             town = _town(rng)
-        kind = KINDS[int(rng.choice(len(KINDS), p=SHARES))]
+        kind = str(rng.choice(list(KINDS), p=[each.share for each in KINDS.values()]))
         ts_ms, lat, lon = _track(rng, town, kind)
         for name, column in zip(columns, (ts_ms, lat, lon), strict=True):
             columns[name].append(column)
@@ -120,34 +144,49 @@ def _noise_m(rng: Generator, seconds: F64) -> F64:
 
 def _legs(rng: Generator, town: Town, kind: str, start: F64) -> Iterator[Leg]:
     """Movements and waits, without end."""
+    typical = KINDS[kind]
+    wait_s = typical.wait_s * _about_1(rng, 0.7)
+    mps = typical.mps * _about_1(rng, 0.25)
+    far_m = max((typical.far_m or town.radius_m) * _about_1(rng, 0.5), 2 * typical.near_m)
+    line = _line(rng, start) if kind == BUS else [start]
     here = start
-    stops = [_somewhere(rng, town, town.radius_m) for _ in range(int(rng.integers(3, 7)))]  # of a bus
-    order, wait_s = 0, {"taxi": 240.0, "courier": 180.0, "bus": 60.0, "walker": 1200.0}[kind]
-    typical_mps = {"taxi": 9.0, "courier": 7.0, "bus": 7.0, "walker": 1.3}[kind] * np.exp(0.25 * rng.standard_normal())
-    while True:
-        if kind == "bus":
-            order = (order + 1) % (2 * len(stops) - 2)
-            goal = stops[order if order < len(stops) else 2 * len(stops) - 2 - order]
+    for trip in count(1):
+        rest = 1.0
+        if kind == BUS:
+            stop = trip % (2 * len(line) - 2)
+            goal = line[min(stop, 2 * len(line) - 2 - stop)]
+            rest = TERMINUS_WAITS if stop % (len(line) - 1) == 0 else 1.0
         else:
-            far = {"taxi": town.radius_m, "courier": 2_500.0, "walker": 1_500.0}[kind]
-            goal = _near(rng, town, here, _log_uniform(rng, 200.0, max(far, 400.0)))
-        yield from _trip(rng, town, here, goal, typical_mps * np.exp(0.25 * rng.standard_normal()), kind)
+            goal = _away(rng, here, _log_uniform(rng, typical.near_m, far_m))
+            goal = _back(rng, town, goal) if typical.stays else goal
+        yield from _trip(rng, town, here, goal, mps * _about_1(rng, 0.25), kind)
         here = goal
         if rng.random() < 0.75:
-            yield Leg(rng.exponential(wait_s), *here)
+            yield Leg(rng.exponential(wait_s * rest), *here)
+
+
+def _line(rng: Generator, start: F64) -> list[F64]:
+    """Where a bus calls, from one end to the other: a way that winds, and mostly goes on."""
+    angle, step_m = rng.uniform(0, 2 * np.pi), _log_uniform(rng, 1_000.0, 6_000.0)
+    line = [start]
+    for _ in range(int(rng.integers(3, 9))):
+        angle += 0.5 * rng.standard_normal()
+        line.append(line[-1] + step_m * rng.uniform(0.5, 1.5) * np.array([np.cos(angle), np.sin(angle)]))
+    return line
 
 
 def _trip(rng: Generator, town: Town, here: F64, goal: F64, mps: float, kind: str) -> Iterator[Leg]:
     """Along the streets, block after block at its own speed, with lights, or stops of a bus."""
     at = here.copy()
+    block_m = town.block_m if KINDS[kind].stays else OPEN_ROAD * town.block_m
     for axis, end in _corners(rng, here, goal):
-        blocks = max(1, round(abs(end - at[axis]) / town.block_m))
+        blocks = max(1, round(abs(end - at[axis]) / block_m))
         for along in np.linspace(at[axis], end, blocks + 1)[1:]:
             length = abs(along - at[axis])
             at[axis] = along
             pace = mps * np.exp(0.3 * rng.standard_normal())
             yield Leg(length / max(pace, 0.3), *at)
-            if kind == "bus" and rng.random() < 0.4:
+            if kind == BUS and rng.random() < 0.4:
                 yield Leg(rng.uniform(8, 40), *at)
             elif kind != "walker" and rng.random() < 0.2:
                 yield Leg(rng.exponential(18.0), *at)
@@ -170,12 +209,20 @@ def _somewhere(rng: Generator, town: Town, within_m: float) -> F64:
     return np.array([radius * np.cos(angle), radius * np.sin(angle)])
 
 
-def _near(rng: Generator, town: Town, here: F64, distance_m: float) -> F64:
-    """A point that far away; back towards the middle where the town would end."""
+def _away(rng: Generator, here: F64, distance_m: float) -> F64:
+    """A point that far away."""
     angle = rng.uniform(0, 2 * np.pi)
-    goal = here + distance_m * np.array([np.cos(angle), np.sin(angle)])
+    return here + distance_m * np.array([np.cos(angle), np.sin(angle)])
+
+
+def _back(rng: Generator, town: Town, goal: F64) -> F64:
+    """The goal, or where it lies outside of the town, one towards its middle."""
     length = float(np.hypot(*goal))
     return goal if length <= town.radius_m else goal * (town.radius_m / length) * rng.random()
+
+
+def _about_1(rng: Generator, spread: float) -> float:
+    return float(np.exp(spread * rng.standard_normal()))
 
 
 def _log_uniform(rng: Generator, low: float, high: float) -> float:

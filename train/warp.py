@@ -44,7 +44,7 @@ class Warp(NamedTuple):
         turned = ~stays if o.turn >= 1 else ~stays & (rng.random(n) < o.turn)
         angle = np.where(turned, rng.uniform(0, 2 * np.pi, n), 0.0)
         stretched = (rng.random(n) < o.rescale) & ~stays
-        log_time = np.where(stretched, rng.uniform(np.log(0.4), np.log(2.0), n), 0.0)
+        log_time = np.where(stretched, rng.uniform(np.log(o.least_time), np.log(o.most_time), n), 0.0)
         log_space = np.where(stretched, log_time + rng.normal(0, 0.25, n), 0.0)
         sigma = np.where(rng.random(n) < o.noise, np.exp(rng.uniform(np.log(1.0), np.log(12.0), n)), 0.0)
         return cls(

@@ -71,6 +71,17 @@ def test_answers_lie_where_the_thing_really_was(batch_options: BatchOptions) -> 
         np.testing.assert_allclose(speed[mask], SPEED, rtol=2e-3)
 
 
+def test_time_is_stretched_by_what_is_asked_for_and_no_more() -> None:
+    """Pings every 10 s: intervals are those times the row's stretch."""
+    options = replace(PLAIN, rows=64, rescale=1.0, forced=0.0, least_time=0.1, most_time=8.0)
+    batch = Batches(driving(), SMALL, options, 5).draw(0)
+    stretch = batch.ahead_s[:, 0, 0] / 10.0
+    assert 0.1 <= stretch.min() < 0.3
+    assert 4 < stretch.max() <= 8.0
+    with pytest.raises(ValueError, match="least_time"):
+        replace(options, least_time=9.0)
+
+
 def test_the_physics_is_right_about_a_straight_line() -> None:
     """The base of the questions and the answers share one frame: turned alike, mirrored alike, from the same anchor."""
     batch = Batches(driving(), SMALL, replace(PLAIN, forced=0.0), 2).draw(0)

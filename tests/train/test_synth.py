@@ -1,4 +1,4 @@
-"""Invented towns: reproducible, clean enough to train on, and unlike a bus: displacements stop growing."""
+"""Invented towns: reproducible, clean enough to train on, from those who stay to those who leave."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from train.synth import KINDS, MOST_PINGS, write
 @pytest.fixture(scope="module")
 def towns(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     directory = tmp_path_factory.mktemp("synth")
-    write(directory / "towns.parquet", entities=24, seed=1)
+    write(directory / "towns.parquet", entities=64, seed=1)
     return load([directory / "towns.parquet"], directory / "cache")
 
 
@@ -35,7 +35,7 @@ def test_every_ping_is_one_and_nobody_flies(towns: Corpus) -> None:
     metres = haversine_m(towns.lat[rows[:-1]], towns.lon[rows[:-1]], towns.lat[rows[1:]], towns.lon[rows[1:]])
     seconds = np.diff(towns.ts_ms[rows]) / 1000.0
     assert (metres <= 50 * seconds)[inside].mean() > 0.999
-    assert towns.pings <= 24 * MOST_PINGS
+    assert towns.pings <= 64 * MOST_PINGS
 
 
 def test_there_are_all_kinds_at_many_cadences(towns: Corpus) -> None:
@@ -45,17 +45,29 @@ def test_there_are_all_kinds_at_many_cadences(towns: Corpus) -> None:
     assert max(cadence) > 60
 
 
-def test_a_taxi_does_not_get_on_as_a_bus_on_a_motorway_would(towns: Corpus) -> None:
-    """What the file is for: over ten times the time, far less than ten times the way."""
-    ways = {60: [], 900: []}  # type: dict[int, list[float]]
+def test_a_bus_goes_on_where_a_taxi_does_not(towns: Corpus) -> None:
+    """What the file is for: over thirty times the time a taxi comes far less than thirty times the way."""
+    grows = {kind: _way(towns, kind, 1_800) / _way(towns, kind, 60) for kind in ("taxi", "bus")}
+    assert grows["taxi"] < 15
+    assert grows["taxi"] < 0.8 * grows["bus"]
+    assert 100 < _way(towns, "taxi", 60) < 700
+
+
+def test_a_traveller_leaves_town_and_the_others_do_not(towns: Corpus) -> None:
+    away = {kind: _way(towns, kind, 3_600) for kind in ("courier", "walker", "traveller")}
+    assert away["traveller"] > 10_000
+    assert max(away["courier"], away["walker"]) < 8_000
+
+
+def _way(towns: Corpus, kind: str, seconds: int) -> float:
+    """Metres between where one of a kind is and where it is that much later, on average."""
+    metres: list[float] = []
     for (first, last), entity in zip(towns.tracks, towns.entity, strict=True):
-        if not towns.names[entity].startswith("taxi"):
+        if not towns.names[entity].startswith(kind):
             continue
         ts_s = towns.ts_ms[first:last] / 1000.0
-        for horizon_s, way in ways.items():
-            later = np.searchsorted(ts_s, ts_s + horizon_s)
-            here = np.flatnonzero(later < len(ts_s))[::7] + first
-            there = later[here - first] + first
-            way += haversine_m(towns.lat[here], towns.lon[here], towns.lat[there], towns.lon[there]).tolist()
-    assert 100 < np.mean(ways[60]) < 700
-    assert np.mean(ways[900]) < 8 * np.mean(ways[60])
+        later = np.searchsorted(ts_s, ts_s + seconds)
+        here = np.flatnonzero(later < len(ts_s))[::7] + first
+        there = later[here - first] + first
+        metres += haversine_m(towns.lat[here], towns.lon[here], towns.lat[there], towns.lon[there]).tolist()
+    return float(np.mean(metres))
