@@ -11,6 +11,7 @@ K = motion.WIDTH.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -58,6 +59,7 @@ class BatchOptions:
     travels: int = 4  # E
     masks: tuple[str, ...] = ("segment",)  # of train.masks.MASKS: each row with hidden pings has one of them
     file_power: float = 0.5  # a file of n pings is drawn ∝ n^power: small sources must not drown in a large one
+    often: tuple[str, ...] = ()  # FILE=FACTOR: drawn that much more often than that
     thin: float = 0.6  # chance of another cadence
     bend: float = 0.0  # chance of turns at random moments (train.bends): for models that have to travel
     turn: float = 1.0  # chance of a turn by any angle, half of the time with a mirror
@@ -134,7 +136,7 @@ class Batches:
         # A row that is mostly empty costs as much as a full one: sources of short tracks get rows by what fits in.
         self._packs = options.pack and config.patch == 1
         full = 1.0 if self._packs else np.minimum(typical / self.options.tokens, 1.0)
-        weight = np.where(weight > 0, weight**self.options.file_power, 0.0) * full
+        weight = np.where(weight > 0, weight**self.options.file_power, 0.0) * full * _factors(corpus, options.often)
         self._file_share = weight / weight.sum()
         self._places = [np.flatnonzero(of == f) for f in range(len(corpus.files))]
         self._real = ~corpus.of_files(options.invented)
@@ -346,6 +348,22 @@ class Batches:
     def _fixes(self, place: Rows) -> NDArray[Any]:
         track = self._track_of(place)
         return self.corpus.fixes(place + self._shift[track])
+
+
+def _factors(corpus: Corpus, often: Sequence[str]) -> F64:
+    """Of the files of the corpus. Raises ValueError for one that is not among them, or no factor above 0."""
+    factors = np.ones(len(corpus.files))
+    for given in often:
+        name, _, factor = given.rpartition("=")
+        if name not in corpus.files:
+            raise ValueError(f"often: no file {name!r} to draw, there are {', '.join(corpus.files)}")
+        try:
+            factors[corpus.files.index(name)] = float(factor)
+        except ValueError as error:
+            raise ValueError(f"often: {factor!r} of {given!r} is no number") from error
+    if not (np.isfinite(factors) & (factors > 0)).all():
+        raise ValueError(f"often: factors must be above 0, got {', '.join(often)}")
+    return factors
 
 
 def _strides(rng: Generator, o: BatchOptions, length: Rows, span_s: F64) -> Rows:

@@ -134,6 +134,19 @@ def test_a_row_that_keeps_its_place_is_neither_turned_nor_stretched() -> None:
     np.testing.assert_allclose(batch.ahead_en[shown][:, :-1, 0, 1][there], north[there], atol=0.5)
 
 
+def test_a_file_is_drawn_as_much_more_often_as_asked_for() -> None:
+    corpus = replace(driving(), file=np.arange(4, dtype=np.int32) % 2, files=("a.parquet", "b.parquet"))
+    share = Batches(corpus, SMALL, replace(PLAIN, often=("b.parquet=3",)), 1)._file_share
+    np.testing.assert_allclose(share, [0.25, 0.75])
+    for wrong, reason in (
+        ("c.parquet=3", "no file 'c.parquet'"),
+        ("b.parquet=x", "no number"),
+        ("b.parquet=0", "above"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            Batches(corpus, SMALL, replace(PLAIN, often=(wrong,)), 1)
+
+
 def test_rows_of_an_invented_file_and_no_others_never_show_their_place() -> None:
     invented = np.arange(4) % 2 == 1
     slow = np.repeat(np.where(invented, 2, 1), 200)  # of the invented file: so that a batch tells the two apart
