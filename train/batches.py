@@ -11,7 +11,6 @@ K = motion.WIDTH.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -29,6 +28,7 @@ from train.bends import Bends
 from train.data import Corpus
 from train.masks import MASKS, Tracks
 from train.packing import DRAWN, Packing, pack
+from train.shares import file_shares
 from train.warp import Warp
 
 Rows = NDArray[np.int64]
@@ -131,13 +131,8 @@ class Batches:
         begin = np.concatenate([[0], np.cumsum(last - first + 86_400_000)[:-1]])
         self._line_ms = ts_ms + (begin - first)[track]
         of = corpus.file[track]
-        weight = np.bincount(of, minlength=len(corpus.files)).astype(np.float64)
-        typical = np.bincount(of, weights=length[track], minlength=len(weight)) / np.maximum(weight, 1.0)
-        # A row that is mostly empty costs as much as a full one: sources of short tracks get rows by what fits in.
         self._packs = options.pack and config.patch == 1
-        full = 1.0 if self._packs else np.minimum(typical / self.options.tokens, 1.0)
-        weight = np.where(weight > 0, weight**self.options.file_power, 0.0) * full * _factors(corpus, options.often)
-        self._file_share = weight / weight.sum()
+        self._file_share = file_shares(corpus, options, packs=self._packs)
         self._places = [np.flatnonzero(of == f) for f in range(len(corpus.files))]
         self._real = ~corpus.of_files(options.invented)
         self._keys = self._key_points() if "key-point" in options.masks else np.empty(0, np.int64)
@@ -348,22 +343,6 @@ class Batches:
     def _fixes(self, place: Rows) -> NDArray[Any]:
         track = self._track_of(place)
         return self.corpus.fixes(place + self._shift[track])
-
-
-def _factors(corpus: Corpus, often: Sequence[str]) -> F64:
-    """Of the files of the corpus. Raises ValueError for one that is not among them, or no factor above 0."""
-    factors = np.ones(len(corpus.files))
-    for given in often:
-        name, _, factor = given.rpartition("=")
-        if name not in corpus.files:
-            raise ValueError(f"often: no file {name!r} to draw, there are {', '.join(corpus.files)}")
-        try:
-            factors[corpus.files.index(name)] = float(factor)
-        except ValueError as error:
-            raise ValueError(f"often: {factor!r} of {given!r} is no number") from error
-    if not (np.isfinite(factors) & (factors > 0)).all():
-        raise ValueError(f"often: factors must be above 0, got {', '.join(often)}")
-    return factors
 
 
 def _strides(rng: Generator, o: BatchOptions, length: Rows, span_s: F64) -> Rows:

@@ -13,6 +13,7 @@ from model.heads import TRAVEL_MPS
 from train.batches import MIN_TRAVEL_M, Batch, Batches, BatchOptions
 from train.data import Corpus
 from train.objective import whole_patches
+from train.shares import file_shares
 
 PLAIN = BatchOptions(rows=6, tokens=30, thin=0.0, rescale=0.0, noise=0.0, drop_reported=0.0, drop_clock=0.0)
 SPEED = 10.0  # m/s of everyone below, one ping a 10 s
@@ -136,15 +137,24 @@ def test_a_row_that_keeps_its_place_is_neither_turned_nor_stretched() -> None:
 
 def test_a_file_is_drawn_as_much_more_often_as_asked_for() -> None:
     corpus = replace(driving(), file=np.arange(4, dtype=np.int32) % 2, files=("a.parquet", "b.parquet"))
-    share = Batches(corpus, SMALL, replace(PLAIN, often=("b.parquet=3",)), 1)._file_share
-    np.testing.assert_allclose(share, [0.25, 0.75])
-    for wrong, reason in (
-        ("c.parquet=3", "no file 'c.parquet'"),
-        ("b.parquet=x", "no number"),
-        ("b.parquet=0", "above"),
-    ):
-        with pytest.raises(ValueError, match=reason):
-            Batches(corpus, SMALL, replace(PLAIN, often=(wrong,)), 1)
+    options = replace(PLAIN, often=("b.parquet=3",))
+    np.testing.assert_allclose(file_shares(corpus, options, packs=False), [0.25, 0.75])
+    drawn = [Batches(corpus, SMALL, options, 1)._tokens(np.random.default_rng(i), 100)[0][:, 0] for i in range(5)]
+    assert np.mean(np.concatenate(drawn) // 200 % 2) == pytest.approx(0.75, abs=0.06)  # tracks of 200 places, by turns
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"often": ("c.parquet=3",)}, "often: no file 'c.parquet'"),
+        ({"often": ("lines.parquet=x",)}, "no number"),
+        ({"often": ("lines.parquet=0",)}, "above 0"),
+        ({"invented": ("towns.parquet",)}, "invented: no file towns.parquet"),
+    ],
+)
+def test_files_and_factors_that_are_none_are_refused(wrong: dict[str, tuple[str, ...]], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        Batches(driving(), SMALL, replace(PLAIN, **wrong), 1)
 
 
 def test_rows_of_an_invented_file_and_no_others_never_show_their_place() -> None:
