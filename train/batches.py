@@ -325,7 +325,7 @@ class Batches:
         """Bends between each row's first token and the latest of its answers, in rows that are free to be turned."""
         last = np.where(valid, place, 0).max(axis=1)
         until_ms = self._line_ms[last] + int(1000 * MAX_ANSWER_S)
-        moment = bends.times_ms(rng, self._line_ms[place[:, 0]], until_ms)
+        moment = bends.times_ms(rng, self._line_ms[place[:, 0]], self._line_ms[last], until_ms)
         stop = self._stop[self._track_of(place[:, 0])]
         at = np.minimum(np.searchsorted(self._line_ms, moment), stop[:, None] - 1)
         bent = free & (rng.random(len(place)) < self.options.bend)

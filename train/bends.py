@@ -24,6 +24,7 @@ Rows = NDArray[np.int64]
 BENDS: Final = 128  # S
 SHORTEST_S: Final = 60.0  # mean time between two bends of a row
 LONGEST_S: Final = 1_800.0
+TELLING: Final = 2.0  # bends that a row has to show on average: fewer say nothing of how often it bends
 _ROW: Final = 1 << 40  # above any number of pings
 
 
@@ -54,13 +55,19 @@ class Bends(NamedTuple):
         return np.asarray(np.searchsorted(line, place + _ROW * row, side="right") - row * self.place.shape[1])
 
 
-def times_ms(rng: Generator, first_ms: Rows, last_ms: Rows) -> Rows:
-    """When each row bends [B, S], from its first ping to its last; few bends are evenly likely to be many."""
+def times_ms(rng: Generator, first_ms: Rows, shown_ms: Rows, last_ms: Rows) -> Rows:
+    """When each row bends [B, S], from its first ping to its last answer; few bends are evenly likely to be many.
+
+    A row whose pings, from first_ms to shown_ms, are too few to tell its pace has no bend before last_ms: what cannot
+    be read from the past would be learned as a rule for all things.
+    """
     rows = len(first_ms)
     pace_s = np.exp(rng.uniform(np.log(SHORTEST_S), np.log(LONGEST_S), rows))
     # As many as there are have to last for the whole row: one that grew straight at its end would teach a falsehood.
     pace_ms = np.maximum(1000 * pace_s, 1.5 * (last_ms - first_ms) / BENDS)
-    return np.asarray(first_ms[:, None] + np.cumsum(rng.exponential(pace_ms[:, None], (rows, BENDS)), axis=1), np.int64)
+    moments = first_ms[:, None] + np.cumsum(rng.exponential(pace_ms[:, None], (rows, BENDS)), axis=1)
+    untold = shown_ms - first_ms < TELLING * pace_ms
+    return np.asarray(np.where(untold[:, None], last_ms[:, None] + 1, moments), np.int64)
 
 
 def bend(rng: Generator, place: Rows, at: NDArray[Any], origin: NDArray[Any], bent: NDArray[np.bool_]) -> Bends:

@@ -56,10 +56,21 @@ def test_drawn_bends_leave_every_step_as_long_as_it_was() -> None:
 
 def test_a_row_bends_from_its_first_ping_to_its_last() -> None:
     first, last = np.zeros(500, np.int64), np.full(500, 20 * 3_600_000)
-    moments = bends.times_ms(np.random.default_rng(2), first, last)
+    moments = bends.times_ms(np.random.default_rng(2), first, last, last)
     assert (np.diff(moments, axis=1) >= 0).all()
     # 40 bends of 1.5 times the pace that they need: hardly a row runs out of them early.
     assert (moments[:, -1] > last).mean() > 0.9
+
+
+def test_a_row_that_is_too_short_to_show_its_pace_does_not_bend() -> None:
+    """Ten minutes of pings tell paces of up to five, and the answers of a straight row are straight to the last."""
+    first, last = np.zeros(4000, np.int64), np.full(4000, 3_000_000)
+    moments = bends.times_ms(np.random.default_rng(3), first, np.full(4000, 600_000), last)
+    straight = moments[:, 0] > last
+    paces = np.log(300 / bends.SHORTEST_S) / np.log(bends.LONGEST_S / bends.SHORTEST_S)
+    assert (~straight).mean() == pytest.approx(paces, abs=0.04)
+    assert (moments[straight] > last[straight, None]).all()
+    assert (moments[~straight] < 600_000).sum(axis=1).mean() > bends.TELLING
 
 
 @pytest.mark.parametrize("asked", ["ahead", "gap", "travel"])
