@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-HELP = """Write invented taxis, couriers, buses and walkers as a track file, to train on beside real tracks.
+HELP = """Write invented taxis, couriers, buses, travellers and walkers as a track file, to train on beside real tracks.
 
 They make the trips and waits that free data lacks, so that weights travel to towns never seen. A file is a function of
 its seed; nothing in it is a real place, so it may be shared.

@@ -73,6 +73,15 @@ def test_a_row_that_is_too_short_to_show_its_pace_does_not_bend() -> None:
     assert (moments[~straight] < 600_000).sum(axis=1).mean() > bends.TELLING
 
 
+def test_rows_of_two_minutes_stay_straight_whatever_comes_after_them() -> None:
+    """The answers reach far beyond the pings that the network sees: it is these that have to tell."""
+    corpus = circling(tracks=4, pings=2000)
+    interval_s = float(np.median(np.diff(corpus.ts_ms[:100]))) / 1000.0
+    brief = replace(PLAIN, tokens=int(bends.TELLING * bends.SHORTEST_S / interval_s) - 1)
+    straight, bent = (Batches(corpus, SMALL, replace(brief, bend=share), 0).draw(0) for share in (0.0, 1.0))
+    np.testing.assert_allclose(bent.x_BTF, straight.x_BTF, atol=1e-4)
+
+
 @pytest.mark.parametrize("asked", ["ahead", "gap", "travel"])
 def test_answers_follow_the_bent_track(asked: str) -> None:
     """However a track is bent, the next token's answer is the displacement that the next token's features show."""
