@@ -43,6 +43,7 @@ NORMALISED, ABSOLUTE = "normalised", "absolute"
 #     2,400               0.15 to 3, most      all          -0.8 (2,500 steps)       +2.3 (2,500 steps)
 #     2,400, 15 s or more 0.15 to 3, most      all, told                             +5.6
 #     2,400               0.4 to 2, half       all, told    -0.8                     -7.2
+#     2,400, in the report 0.4 to 2, half      all, told    -0.6            -3.9     -7.6
 #
 # So bends have to be told, and time stretched little: a taxi's day run six times as fast teaches that what reports
 # every few seconds stops within minutes. The clock and what a receiver reports are mostly hidden: they tell training's
