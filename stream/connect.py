@@ -159,7 +159,9 @@ def secret(name: str, environment: Mapping[str, str] = os.environ) -> str | None
 def shown(url: str) -> str:
     """A URL for people: whatever may be a password, in a malformed one, too, is ***."""
     text = re.sub(r"([?&][a-z_]*password=)[^&]*", r"\1***", url, flags=re.IGNORECASE)
-    return re.sub(r"^([a-z+]*://)?+([^:]*):.*@", r"\1\2:***@", text, flags=re.DOTALL)
+    # The scheme by itself: behind a possessive group, Python 3.11.2 (Debian's) loses the user.
+    scheme = re.match("([a-z+]*://)?", text)[0]  # type: ignore[index]  # it always matches
+    return scheme + re.sub("^([^:]*):.*@", r"\1:***@", text.removeprefix(scheme), flags=re.DOTALL)
 
 
 def _parts(url: str) -> Any:
