@@ -157,7 +157,8 @@ def _legs(rng: Generator, town: Town, kind: str, start: F64) -> Iterator[Leg]:
             goal = line[min(stop, 2 * len(line) - 2 - stop)]
             rest = TERMINUS_WAITS if stop % (len(line) - 1) == 0 else 1.0
         else:
-            goal = _away(rng, here, _log_uniform(rng, typical.near_m, far_m))
+            metres = _log_uniform(rng, typical.near_m, far_m)
+            goal = here + _along(rng.uniform(0, 2 * np.pi), metres)
             goal = _back(rng, town, goal) if typical.stays else goal
         yield from _trip(rng, town, here, goal, mps * _about_1(rng, 0.25), kind)
         here = goal
@@ -171,7 +172,7 @@ def _line(rng: Generator, start: F64) -> list[F64]:
     line = [start]
     for _ in range(int(rng.integers(3, 9))):
         angle += 0.5 * rng.standard_normal()
-        line.append(line[-1] + step_m * rng.uniform(0.5, 1.5) * np.array([np.cos(angle), np.sin(angle)]))
+        line.append(line[-1] + _along(angle, step_m * rng.uniform(0.5, 1.5)))
     return line
 
 
@@ -184,7 +185,7 @@ def _trip(rng: Generator, town: Town, here: F64, goal: F64, mps: float, kind: st
         for along in np.linspace(at[axis], end, blocks + 1)[1:]:
             length = abs(along - at[axis])
             at[axis] = along
-            pace = mps * np.exp(0.3 * rng.standard_normal())
+            pace = mps * _about_1(rng, 0.3)
             yield Leg(length / max(pace, 0.3), *at)
             if kind == BUS and rng.random() < 0.4:
                 yield Leg(rng.uniform(8, 40), *at)
@@ -206,13 +207,11 @@ def _corners(rng: Generator, here: F64, goal: F64) -> Iterator[tuple[int, float]
 def _somewhere(rng: Generator, town: Town, within_m: float) -> F64:
     """A point of the disc, denser towards its middle, where towns are."""
     angle, radius = rng.uniform(0, 2 * np.pi), within_m * rng.random() ** 0.8
-    return np.array([radius * np.cos(angle), radius * np.sin(angle)])
+    return _along(angle, radius)
 
 
-def _away(rng: Generator, here: F64, distance_m: float) -> F64:
-    """A point that far away."""
-    angle = rng.uniform(0, 2 * np.pi)
-    return here + distance_m * np.array([np.cos(angle), np.sin(angle)])
+def _along(angle: float, metres: float) -> F64:
+    return metres * np.array([np.cos(angle), np.sin(angle)])
 
 
 def _back(rng: Generator, town: Town, goal: F64) -> F64:
