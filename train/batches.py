@@ -11,7 +11,6 @@ K = motion.WIDTH.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -26,7 +25,8 @@ from model.queries import GapEnds, Question, Travel
 from train import bends, masks
 from train.bends import Bends
 from train.data import Corpus
-from train.masks import MASKS, Tracks
+from train.masks import Tracks
+from train.options import BatchOptions
 from train.packing import DRAWN, Packing, pack
 from train.shares import file_shares
 from train.warp import Warp
@@ -43,43 +43,6 @@ MAX_TRAVEL_S: Final = 7_200.0
 MIN_TRAVEL_M: Final = 300.0  # nearer than that nobody asks, and a detour is all of the answer
 MIN_HIDDEN_S: Final = 20.0
 MAX_HIDDEN_S: Final = 1_200.0
-
-
-@dataclass(frozen=True)
-class BatchOptions:
-    """How batches are drawn. Chances are per row."""
-
-    rows: int = 32  # B: small, since many updates pay more than smooth ones in a short run
-    pack: bool = False  # short tracks share rows of the trunk: `rows` is then how many it sees
-    tokens: int = 128  # T: a window and as much again, so that half of the tokens have a full band behind them
-    questions: int = 3  # Q: the next token, and Q-1 random times
-    gaps: int = 6  # G
-    hidden: int = 8  # M
-    forced: float = 0.6  # chance that a row has segments hidden, and then of each of its gaps
-    travels: int = 4  # E
-    masks: tuple[str, ...] = ("segment",)  # of train.masks.MASKS: each row with hidden pings has one of them
-    file_power: float = 0.5  # a file of n pings is drawn ∝ n^power: small sources must not drown in a large one
-    often: tuple[str, ...] = ()  # FILE=FACTOR: drawn that much more often than that
-    thin: float = 0.6  # chance of another cadence
-    bend: float = 0.0  # chance of turns at random moments (train.bends): for models that have to travel
-    turn: float = 1.0  # chance of a turn by any angle, half of the time with a mirror
-    rescale: float = 0.5  # chance of stretched space and time
-    least_time: float = 0.4  # what a stretched row's time is multiplied by, at least and at most
-    most_time: float = 2.0
-    noise: float = 0.3  # chance of added GPS noise
-    drop_reported: float = 0.5  # chances that speed, heading, clock are hidden: elsewhere they may not exist
-    drop_clock: float = 0.3
-    drop_place: float = 0.3  # of models with places: in the other rows nothing is turned or stretched
-    # Files of the corpus that are of no real place, such as those of `pathcast synth`: their rows never show one.
-    invented: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.masks or not set(self.masks) <= set(MASKS):
-            raise ValueError(f"masks must be among {', '.join(MASKS)}, got {self.masks!r}")
-        if not 0 < self.least_time <= self.most_time:
-            raise ValueError(
-                f"least_time must be above 0 and not above most_time, got {self.least_time} and {self.most_time}"
-            )
 
 
 class Batch(NamedTuple):

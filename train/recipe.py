@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from model.config import BASE, SMALL, ModelConfig
-from train.batches import BatchOptions
-from train.options import FitOptions
+from train.options import BatchOptions, FitOptions
 
 SIZES: Final[Mapping[str, ModelConfig]] = {"small": SMALL, "base": BASE}
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from model.geo import F64
 from train.data import Corpus
-
-if TYPE_CHECKING:
-    from train.batches import BatchOptions
+from train.options import BatchOptions
 
 
 def file_shares(corpus: Corpus, options: BatchOptions, *, packs: bool) -> F64:

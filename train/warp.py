@@ -5,7 +5,7 @@ Knows geometry and chances; knows no corpus and no places. Shapes: B rows, T tok
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 
 from model.features import Context
 from model.geo import F64
-
-if TYPE_CHECKING:
-    from train.batches import BatchOptions
+from train.options import BatchOptions
 
 Mask = NDArray[np.bool_]
 

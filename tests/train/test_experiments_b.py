@@ -17,7 +17,7 @@ from model.cells import Cells
 from model.config import ModelConfig
 from model.network import build
 from train import eta
-from train.batches import Batches, BatchOptions
+from train.batches import Batches
 from train.data import Corpus
 from train.evaluate import judge_forecasts, open_samples
 from train.experiments import discrete, masking, offline, patching, regions, transfer, vocabulary
@@ -25,6 +25,7 @@ from train.experiments.lab import Lab
 from train.experiments.masking import ALL, NEXT, SHARE
 from train.experiments.paths import PathScore, judge_paths
 from train.experiments.transfer import Compared
+from train.options import BatchOptions
 
 TINY = ModelConfig(name="tiny", d=16, blocks=1, heads=2, window=8)
 

@@ -10,9 +10,10 @@ import pytest
 from model.config import SMALL
 from model.geo import M_PER_DEG
 from model.heads import TRAVEL_MPS
-from train.batches import MIN_TRAVEL_M, Batch, Batches, BatchOptions
+from train.batches import MIN_TRAVEL_M, Batch, Batches
 from train.data import Corpus
 from train.objective import whole_patches
+from train.options import BatchOptions
 from train.shares import file_shares
 
 PLAIN = BatchOptions(rows=6, tokens=30, thin=0.0, rescale=0.0, noise=0.0, drop_reported=0.0, drop_clock=0.0)

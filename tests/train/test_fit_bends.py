@@ -11,8 +11,9 @@ from fit_worlds import circling
 from model.config import SMALL, ModelConfig
 from model.features import steps_between
 from train import bends
-from train.batches import Batches, BatchOptions
+from train.batches import Batches
 from train.bends import Bends
+from train.options import BatchOptions
 
 PLAIN = BatchOptions(rows=16, tokens=40, thin=0.0, rescale=0.0, noise=0.0, forced=0.0, drop_clock=0.0)
 

@@ -13,9 +13,9 @@ from fit_worlds import BATCH, TINY, Crash, circling, crash_after, options
 from model.api import Predictor
 from model.checkpoint import from_pretrained
 from train import objective
-from train.batches import Batches, BatchOptions
+from train.batches import Batches
 from train.fit import Tick, TrainingDiverged, fit, learning_rate
-from train.options import FitOptions
+from train.options import BatchOptions, FitOptions
 from train.run_state import CHECKPOINT_FILE
 
 

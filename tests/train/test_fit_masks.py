@@ -10,8 +10,9 @@ from fit_worlds import circling
 
 from model.config import SMALL
 from train import masks
-from train.batches import Batches, BatchOptions
+from train.batches import Batches
 from train.data import Corpus
+from train.options import BatchOptions
 
 PLAIN = BatchOptions(rows=16, tokens=40, thin=0.0, rescale=0.0, noise=0.0, forced=1.0)
 

@@ -9,8 +9,9 @@ from model import gaps, motion, queries
 from model.baselines import scan_fixes
 from model.config import SMALL
 from model.gaps import Gap
-from train.batches import Batches, BatchOptions
+from train.batches import Batches
 from train.data import TRAINING
+from train.options import BatchOptions
 
 STILL = BatchOptions(
     rows=6, tokens=40, gaps=8, hidden=3, forced=1.0, turn=0.0, rescale=0.0, noise=0.0, drop_reported=0.0, drop_clock=0.0

@@ -12,7 +12,8 @@ from fit_worlds import circling
 from model.config import ModelConfig
 from model.network import build
 from train import objective
-from train.batches import Batch, Batches, BatchOptions
+from train.batches import Batch, Batches
+from train.options import BatchOptions
 from train.packing import pack
 
 OPTIONS = BatchOptions(rows=6, tokens=60, pack=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from model.config import BASE, SMALL
-from train.batches import BatchOptions
+from train.options import BatchOptions
 from train.recipe import recipe
 
 

@@ -10,13 +10,13 @@ import numpy as np
 
 from model.config import ModelConfig
 from model.network import Network, build
-from train.batches import BatchOptions
 from train.experiments import exam as ex
 from train.experiments import seeds
 from train.experiments.exam import Exam
 from train.experiments.lab import SHORT, Lab
 from train.experiments.report import Finding, Line, Picture, Table
 from train.experiments.rings import Cost, served_cost, with_int8_rings
+from train.options import BatchOptions
 
 CONFIG = ModelConfig(d=64, window=32)
 BATCH = BatchOptions(rows=16, tokens=64)

@@ -16,11 +16,12 @@ from model import baselines, features, motion
 from model.config import ModelConfig
 from model.geo import E7, F64, haversine_m
 from model.transformer import Trunk
-from train.batches import Batches, BatchOptions
+from train.batches import Batches
 from train.data import Corpus, Cut, load
 from train.experiments import inversion as back
 from train.experiments.lab import Lab
 from train.experiments.report import Finding, Line, Picture, Table
+from train.options import BatchOptions
 from train.splits import split
 
 CONFIG = ModelConfig()  # d=128, as the tutorial's hidden vector

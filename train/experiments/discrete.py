@@ -21,13 +21,13 @@ from model.config import ModelConfig
 from model.geo import F64, moved_deg
 from model.network import Network
 from train import run_state
-from train.batches import Batch, Batches, BatchOptions
+from train.batches import Batch, Batches
 from train.data import Corpus
 from train.experiments.lab import Lab
 from train.experiments.offline import Windows, look
 from train.experiments.vocabulary import Vocabulary
 from train.fit import learning_rate
-from train.options import FitOptions
+from train.options import BatchOptions, FitOptions
 
 ANSWERS: Final = 2_048  # per step: a softmax over all cells for each answer would take seconds
 # Rows that stay where they are, without noise: a cell is a place.

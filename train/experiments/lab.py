@@ -11,11 +11,10 @@ from typing import Any
 from model.api import Predictor
 from model.config import ModelConfig
 from model.network import Network
-from train.batches import BatchOptions
 from train.data import Corpus, load
 from train.evaluate import judge_forecasts, open_samples
 from train.fit import Tick, fit
-from train.options import FitOptions
+from train.options import BatchOptions, FitOptions
 from train.splits import Splits, split
 
 Say = Callable[[str], None]

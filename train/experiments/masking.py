@@ -8,13 +8,13 @@ from typing import Any, Final
 
 from model.api import Predictor
 from train import eta
-from train.batches import BatchOptions
 from train.evaluate import open_samples
 from train.experiments.lab import Lab, Trained
 from train.experiments.paths import PathScore, judge_paths
 from train.experiments.report import Finding, Line, Picture, Table
 from train.gapfill import judge_gap_fills
 from train.masks import MASKS
+from train.options import BatchOptions
 
 STEPS: Final = 500
 FILES: Final = {

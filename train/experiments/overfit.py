@@ -10,10 +10,10 @@ import numpy as np
 
 from model.config import ModelConfig
 from model.geo import haversine_m
-from train.batches import BatchOptions
 from train.data import Corpus
 from train.experiments.lab import SHORT, Lab, Trained
 from train.experiments.report import Finding, Line, Picture, Table
+from train.options import BatchOptions
 
 CONFIG = ModelConfig(d=64)
 STEPS: Final = 1_200

@@ -15,11 +15,12 @@ from model import features
 from model.config import ModelConfig
 from model.geo import F64
 from model.network import Network
-from train.batches import Batches, BatchOptions
+from train.batches import Batches
 from train.data import EVALUATION, Corpus, load
 from train.experiments.lab import Lab
 from train.experiments.offline import Windows, error_m, forecast, windows
 from train.experiments.report import Finding, Line, Picture, Table
+from train.options import BatchOptions
 from train.splits import split
 
 STEPS: Final = 500

@@ -13,13 +13,13 @@ from model.config import ModelConfig
 from model.network import Network, build
 from model.positions import MAX_LEARNED
 from train import anchors as anchoring
-from train.batches import BatchOptions
 from train.data import Corpus
 from train.experiments import exam as ex
 from train.experiments import seeds
 from train.experiments.exam import Exam, Marks
 from train.experiments.lab import SHORT, Lab
 from train.experiments.report import Finding, Line, Picture, Table
+from train.options import BatchOptions
 
 CONFIG = ModelConfig(d=64, window=32)
 BATCH = BatchOptions(rows=16, tokens=64)  # so that no index above 63 is ever trained

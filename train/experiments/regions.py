@@ -13,13 +13,13 @@ from model import baselines
 from model.config import ModelConfig
 from model.geo import E7, F64, displacement_m, haversine_m
 from model.network import Network
-from train.batches import BatchOptions
 from train.data import EVALUATION, Corpus, load
 from train.experiments.discrete import PLACED, learn, shares
 from train.experiments.lab import Lab
 from train.experiments.offline import Windows, error_m, forecast, place, windows
 from train.experiments.report import Finding, Line, Picture, Table
 from train.experiments.vocabulary import Vocabulary, expected, median, within
+from train.options import BatchOptions
 from train.score import mahalanobis2
 from train.splits import split
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from model.config import ModelConfig
 from model.geo import F64, haversine_m
-from train.batches import BatchOptions
 from train.data import Corpus
 from train.experiments import exam as ex
 from train.experiments import seeds
@@ -18,6 +17,7 @@ from train.experiments.exam import Exam
 from train.experiments.lab import SHORT, Lab, Trained
 from train.experiments.report import Finding, Line, Picture, Table
 from train.fit import TrainingDiverged
+from train.options import BatchOptions
 
 STEPS: Final = 300
 VALIDATIONS: Final = 15

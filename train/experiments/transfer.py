@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from model.baselines import FORECASTS
 from train import synth
-from train.batches import BatchOptions
 from train.evaluate import ROAD
 from train.experiments.lab import Lab
 from train.experiments.report import Finding, Line, Picture, Table
+from train.options import BatchOptions
 
 STEPS: Final = 1_500  # of each of the eight trainings
 INVENTED: Final = 2_400  # entities of `train.synth`: of all kinds, so that no region decides how far things go on
