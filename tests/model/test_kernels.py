@@ -163,8 +163,9 @@ def test_a_state_in_memory_is_at_most_eight_kibibytes() -> None:
 
 @pytest.mark.parametrize("weights", ["small", "small-research"])
 def test_rounding_moves_a_forecast_by_less_than_two_percent_of_its_way(tracks: Tracks, weights: str) -> None:
-    """Against float32, rings and layers. Measured at 60, 300, 900 s, `small`: 1.8, 7.3, 14 m of 299, 893, 1,142 m;
-    worst 10, 42, 50 m. `small-research`: 1.5, 7.6, 20 m of 368, 1,198, 1,951 m; worst 5, 28, 110 m. It moves to either
+    """Against float32, rings and layers. Measured at 60, 300, 900 s, `small`: 1.9, 7.9, 17 m of 298, 928, 1,165 m.
+    `small-research`: 1.5, 7.6, 20 m of 368, 1,198, 1,951 m. The forecast that moves most does so by 0.02 and 0.03 of
+    its own spread: what moves far was never sure, and a share of the way would say nothing of that. It moves to either
     side: on real tracks the mean error of forecasts is the same within 0.04 %."""
     fixes = tracks(64, 150, seed=5)
     said = []
@@ -177,9 +178,10 @@ def test_rounding_moves_a_forecast_by_less_than_two_percent_of_its_way(tracks: T
     off_m = haversine_m(said[0].lat, said[0].lon, said[1].lat, said[1].lon)
     last = fixes[:, -1:]
     far_m = haversine_m(last["lat_e7"] / 1e7, last["lon_e7"] / 1e7, said[1].lat, said[1].lon)
-    print(f"{weights}: mean {off_m.mean(0)} m, worst {off_m.max(0)} m, of forecasts {far_m.mean(0)} m away")
+    sigma_m = np.sqrt(said[1].cov_m2[..., 0] + said[1].cov_m2[..., 2])
+    print(f"{weights}: {off_m.mean(0)} m of {far_m.mean(0)} m, at worst {(off_m / sigma_m).max(0)} of its spread")
     assert (off_m.mean(0) < 0.02 * far_m.mean(0)).all()
-    assert (off_m.max(0) < 0.08 * far_m.mean(0)).all()
+    assert (off_m < 0.05 * sigma_m).all()
     np.testing.assert_allclose(said[0].cov_m2[..., ::2], said[1].cov_m2[..., ::2], rtol=0.15)
 
 
