@@ -11,9 +11,10 @@ import pathcast_process
 import redis
 
 from stream import admin
+from stream.bench.drain import WARM
 from stream.bench.report import RESULTS
 
-ENTITIES, ROUNDS = 200, 100
+ENTITIES, ROUNDS = 200, 500  # about a second of a worker: it is looked at every tenth of one
 BOUND_S = 600.0  # a bound on waiting, not a claim about speed
 
 
@@ -34,7 +35,8 @@ def test_bench_worker_measures_a_real_worker_beside_the_bare_step(
     numbers = told["numbers"]
     (drain,), (step,) = numbers["worker"], numbers["step"]
     total = ENTITIES * ROUNDS
-    assert 0.5 * total < drain["pings"] <= total
+    # From the first look past the warm tenth: how far past it, the machine decides.
+    assert 0 < drain["pings"] <= (1 - WARM) * total
     assert 0.5 * total < step["pings"] <= total
     assert 0 < drain["cpu_s"] <= drain["wall_s"] * (os.cpu_count() or 1)
     # A worker does the bare step and more: it cannot be cheaper, and no worker of ours is a hundred times dearer.
