@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn import Parameter
 
+from train.muon import Muon
+
 BETAS: Final = (0.9, 0.98)
 INPUTS: Final = (
     "embed.weight",
@@ -24,7 +26,7 @@ TABLE_LR: Final = 4.0  # times the learning rate
 
 
 class Optimizer:
-    """One or two optimisers of torch that step together; what needs no gradient is left as it is."""
+    """AdamW, and Muon where it is asked for, that step together; what needs no gradient is left as it is."""
 
     def __init__(self, network: nn.Module, *, kind: str, lr: float, muon_lr: float, weight_decay: float) -> None:
         named = {name: p for name, p in network.named_parameters() if p.requires_grad}
@@ -34,7 +36,7 @@ class Optimizer:
         others = [p for p in named.values() if id(p) not in taken]
         self.parts: list[torch.optim.Optimizer] = [_adamw(others, tables, lr, weight_decay)]
         if hidden:
-            self.parts.append(torch.optim.Muon(hidden, lr=muon_lr, weight_decay=weight_decay))
+            self.parts.append(Muon(hidden, lr=muon_lr, weight_decay=weight_decay))
         for group in self._groups():
             group["initial_lr"] = group["lr"]
 

@@ -1,0 +1,65 @@
+"""Muon: momentum whose update of a matrix is made orthogonal, so that all its directions move alike.
+
+Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; the coefficients of the Newton-Schulz
+steps are theirs, as in torch.optim.Muon. That one multiplies in bfloat16 everywhere and matrix by matrix, and a CPU
+without such instructions emulates them: 0.61 s for the matrices of `small` on one core of an EPYC with AVX2 alone, most
+of a training step. In float32, and those of one shape together, it is 0.03 s there (medians of five; 2026-11-27).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from train.options import has_bfloat16
+
+MOMENTUM: Final = 0.95
+STEPS: Final = 5
+COEFFICIENTS: Final = (3.4445, -4.775, 2.0315)
+TINY: Final = 1e-7  # norm of a gradient, below which it is as good as none
+
+
+class Muon(torch.optim.Optimizer):
+    """Of matrices only, with decoupled weight decay and Nesterov's momentum."""
+
+    def __init__(self, matrices: Iterable[Parameter], *, lr: float, weight_decay: float) -> None:
+        super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Move every matrix that has a gradient."""
+        for group in self.param_groups:
+            alike: dict[torch.Size, list[Parameter]] = {}
+            for matrix in group["params"]:
+                if matrix.grad is not None:
+                    alike.setdefault(matrix.shape, []).append(matrix)
+            for (rows, columns), matrices in alike.items():
+                moved = orthogonal(torch.stack([self._momentum(matrix) for matrix in matrices]))
+                lr = group["lr"] * max(1.0, rows / columns) ** 0.5  # the same change of the output, whatever the shape
+                for matrix, by in zip(matrices, moved, strict=True):
+                    matrix.mul_(1 - group["lr"] * group["weight_decay"]).add_(by, alpha=-lr)
+
+    def _momentum(self, matrix: Parameter) -> Tensor:
+        state, gradient = self.state[matrix], matrix.grad
+        assert gradient is not None
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(gradient)
+        running = state["momentum_buffer"].lerp_(gradient, 1 - MOMENTUM)
+        return gradient.lerp(running, MOMENTUM)
+
+
+def orthogonal(matrices: Tensor) -> Tensor:
+    """[N, R, C] with nearly the same singular vectors, and singular values of about 1 (0.7 to 1.2)."""
+    a, b, c = COEFFICIENTS
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.to(torch.bfloat16 if has_bfloat16(matrices.device) else torch.float32)
+    x = x.mT if tall else x
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp_min(TINY)
+    for _ in range(STEPS):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.mT if tall else x).to(matrices.dtype)
