@@ -129,6 +129,13 @@ def test_transfer_says_where_the_model_travels_and_where_it_does_not() -> None:
     assert "travel better" in transfer.conclude([compared(0.8, 0.7)])
 
 
+def test_trainings_side_by_side_are_those_in_turn(lab: Lab) -> None:
+    asked = [("cabspotting_sf.parquet", transfer.NORMALISED), ("gotrack_aracaju.parquet", transfer.ABSOLUTE)]
+    in_turn = lab.each(transfer._judge, asked)
+    assert replace(lab, jobs=2).each(transfer._judge, asked) == in_turn
+    assert in_turn[0] != in_turn[1]
+
+
 def test_transfer_needs_a_region_and_something_beside_it(lab: Lab) -> None:
     with pytest.raises(ValueError, match="transfer needs two files"):
         transfer.regions(replace(lab, data=lab.data[:1]))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 import tempfile
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -41,7 +42,8 @@ def experiment(
     out: Annotated[Path, typer.Option("--out", file_okay=False, help="where the report goes")] = Path("reports"),
     effort: Annotated[float, typer.Option("--effort", min=0.001, help="times the steps of each training")] = 1.0,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
-    threads: Annotated[int, typer.Option("--threads", min=1)] = 1,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="of each process")] = 1,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="trainings side by side, where they can be")] = 1,
     cache: Annotated[Path | None, typer.Option("--cache", file_okay=False, help="where columns are kept")] = None,
 ) -> None:
     if name != "all" and name not in EXPERIMENTS:
@@ -51,20 +53,32 @@ def experiment(
 
     files = (*data, *(more or []))
     for chosen in EXPERIMENTS if name == "all" else [name]:
-        started = time.process_time()
+        started = _cpu_s()
         with tempfile.TemporaryDirectory(prefix="pathcast-experiment-") as scratch:
-            lab = Lab(files, Path(scratch), effort=effort, seed=seed, threads=threads, cache=cache, say=_say(chosen))
+            say = _Say(chosen, time.monotonic())
+            lab = Lab(files, Path(scratch), effort, seed, threads, jobs, cache, say=say)
             finding = importlib.import_module(f"train.experiments.{chosen}").run(lab)
         command = f"pathcast experiment {chosen} --data {' '.join(path.name for path in files)}"
         command += f" --effort {effort:g}" if effort != 1.0 else ""
         command += f" --seed {seed}" if seed else ""
-        path = write(finding, chosen, command, out, cpu_s=time.process_time() - started)
+        path = write(finding, chosen, command, out, cpu_s=_cpu_s() - started)
         typer.echo(f"{path}: {finding.conclusion}")
 
 
 experiment.__doc__ = HELP
 
 
-def _say(name: str) -> Callable[[str], None]:
-    started = time.monotonic()
-    return lambda line: typer.echo(f"{name} {time.monotonic() - started:6.0f} s  {line}", err=True)
+@dataclass(frozen=True)
+class _Say:
+    """Tells where an experiment is, from any of its processes."""
+
+    name: str
+    started: float  # of the monotonic clock, which all processes of a machine share
+
+    def __call__(self, line: str) -> None:
+        typer.echo(f"{self.name} {time.monotonic() - self.started:6.0f} s  {line}", err=True)
+
+
+def _cpu_s() -> float:
+    """Of this process and of those that it has waited for."""
+    return sum(os.times()[:4])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,10 @@ Say = Callable[[str], None]
 SHORT: dict[str, Any] = {"warmup": 50}
 
 
+def _silent(line: str) -> None:
+    """Shows nothing; named, as a lab goes to other processes."""
+
+
 @dataclass(frozen=True)
 class Lab:
     """One sitting: which files, how long each training may be, where it works. `say` shows progress."""
@@ -31,10 +37,11 @@ class Lab:
     scratch: Path  # weights of the variants; may be deleted afterwards
     effort: float = 1.0  # times the steps that an experiment asks for: below 1 only to see it run
     seed: int = 0
-    threads: int = 1
+    threads: int = 1  # of each process
+    jobs: int = 1  # processes side by side, where an experiment has trainings that need nothing of each other
     cache: Path | None = None
     most_anchors: int = 10_000  # per file in a judgement
-    say: Say = lambda line: None
+    say: Say = _silent
     config: ModelConfig = field(default_factory=ModelConfig)
 
     def splits(self, *, without: Sequence[str] = ()) -> Splits:
@@ -50,6 +57,14 @@ class Lab:
 
     def steps(self, full: int) -> int:
         return max(2, round(full * self.effort))
+
+    def each(self, work: Callable[..., Any], of: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """work(self, *arguments) for each of the arguments, in their order. `work` is a function of a module."""
+        if self.jobs == 1:
+            return [work(self, *arguments) for arguments in of]
+        # Not forked: torch's threads would not be there in the child.
+        with ProcessPoolExecutor(self.jobs, multiprocessing.get_context("spawn")) as pool:
+            return list(pool.map(work, [self] * len(of), *zip(*of, strict=True)))
 
     def train(
         self,

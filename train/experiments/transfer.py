@@ -96,10 +96,10 @@ def run(lab: Lab) -> Finding:
     synth.write(towns, entities=lab.steps(INVENTED))
     lab = replace(lab, data=(*lab.data, towns), most_anchors=MOST_ANCHORS)
     compared, strata = [], []
-    for file, region in left_out.items():
-        found = {variant: _judge(lab, file, variant) for variant in (NORMALISED, ABSOLUTE)}
-        compared += compare(region, found[NORMALISED], found[ABSOLUTE])
-        strata += by_stratum(region, found[NORMALISED])
+    found = lab.each(_judge, [(file, variant) for file in left_out for variant in (NORMALISED, ABSOLUTE)])
+    for region, normalised, absolute in zip(left_out.values(), found[::2], found[1::2], strict=True):
+        compared += compare(region, normalised, absolute)
+        strata += by_stratum(region, normalised)
     columns = ("region", "stratum", *(f"{horizon} s" for horizon in CRITERION))
     return Finding(
         QUESTION,
@@ -108,7 +108,9 @@ def run(lab: Lab) -> Finding:
         [_picture(compared, absolute=False), _picture(compared, absolute=True)],
         conclude(compared),
         (lab.seed,),
-        [f"{lab.steps(STEPS):,} steps per model; rows of the normalised one are bent at random (`train.bends`)"],
+        [
+            f"{lab.steps(STEPS):,} steps per model, {lab.jobs} at a time; rows of the normalised one are bent at random (`train.bends`)"
+        ],
     )
 
 
