@@ -28,6 +28,9 @@ HOURS: Final = (4.0, 14.0)
 CADENCE_S: Final = (2.0, 120.0)
 FIRST_MS: Final = 1_500_000_000_000
 OPEN_ROAD: Final = 6.0  # blocks between two crossings there, for one in a town
+FAST_FROM_M: Final = 2_000.0  # no trip shorter than this takes a fast road
+FAST_MPS: Final = (13.0, 32.0)
+FAST_PIECE_M: Final = 600.0  # between two changes of pace on a fast road
 TERMINUS_WAITS: Final = 8.0  # a bus waits at the ends of its line that much longer
 
 
@@ -40,15 +43,18 @@ class Kind(NamedTuple):
     near_m: float = 200.0  # the shortest trip
     far_m: float | None = None  # the longest; None: across the town
     stays: bool = True  # within its town
+    drives: bool = True  # anywhere it likes: it takes fast roads where they help
 
 
+TAXI: Final = "taxi"
+OUTSIDE: Final = 0.04  # of its trips
 BUS: Final = "bus"  # goes to and fro on a line
 KINDS: Final = {
-    "taxi": Kind(0.35, wait_s=240.0, mps=9.0),
+    TAXI: Kind(0.35, wait_s=150.0, mps=9.5, near_m=800.0),
     "courier": Kind(0.1, wait_s=180.0, mps=7.0, far_m=2_500.0),
-    BUS: Kind(0.25, wait_s=60.0, mps=7.0),
+    BUS: Kind(0.25, wait_s=60.0, mps=7.0, drives=False),
     "traveller": Kind(0.2, wait_s=300.0, mps=16.0, near_m=4_000.0, far_m=80_000.0, stays=False),
-    "walker": Kind(0.1, wait_s=1_200.0, mps=1.3, far_m=1_500.0),
+    "walker": Kind(0.1, wait_s=1_200.0, mps=1.3, far_m=1_500.0, drives=False),
 }
 
 
@@ -60,6 +66,8 @@ class Town(NamedTuple):
     radius_m: float
     block_m: float
     turn_rad: float  # of the streets against east and north
+    fast: float  # share of the longer trips that take a fast road
+    outside: F64  # a place out of town that taxis are taken to, as airports are (street frame, m)
 
 
 class Leg(NamedTuple):
@@ -91,12 +99,15 @@ def write(path: Path, *, entities: int = 600, seed: int = 0, told: Callable[[flo
 
 
 def _town(rng: Generator) -> Town:
+    radius_m = _log_uniform(rng, 2_000, 15_000)
     return Town(
         lat_deg=rng.uniform(-55, 60),
         lon_deg=rng.uniform(-179, 179),
-        radius_m=_log_uniform(rng, 2_000, 15_000),
+        radius_m=radius_m,
         block_m=_log_uniform(rng, 80, 250),
         turn_rad=rng.uniform(0, np.pi / 2),
+        fast=rng.random() ** 0.5,
+        outside=_along(rng.uniform(0, 2 * np.pi), radius_m + _log_uniform(rng, 3_000, 20_000)),
     )
 
 
@@ -160,6 +171,8 @@ def _legs(rng: Generator, town: Town, kind: str, start: F64) -> Iterator[Leg]:
             metres = _log_uniform(rng, typical.near_m, far_m)
             goal = here + _along(rng.uniform(0, 2 * np.pi), metres)
             goal = _back(rng, town, goal) if typical.stays else goal
+            if kind == TAXI and rng.random() < OUTSIDE:
+                goal = town.outside
         yield from _trip(rng, town, here, goal, mps * _about_1(rng, 0.25), kind)
         here = goal
         if rng.random() < 0.75:
@@ -177,7 +190,32 @@ def _line(rng: Generator, start: F64) -> list[F64]:
 
 
 def _trip(rng: Generator, town: Town, here: F64, goal: F64, mps: float, kind: str) -> Iterator[Leg]:
-    """Along the streets, block after block at its own speed, with lights, or stops of a bus."""
+    """Along the streets, or along them to a fast road, that, and again along them."""
+    way = goal - here
+    if KINDS[kind].drives and np.hypot(*way) > FAST_FROM_M and rng.random() < town.fast:
+        onto, off = here + rng.uniform(0.05, 0.3) * way, goal - rng.uniform(0.05, 0.3) * way
+        yield from _streets(rng, town, here, onto, mps, kind)
+        yield from _fast_road(rng, onto, off, max(mps, _log_uniform(rng, *FAST_MPS)))
+        here = off
+    yield from _streets(rng, town, here, goal, mps, kind)
+
+
+def _fast_road(rng: Generator, here: F64, goal: F64, mps: float) -> Iterator[Leg]:
+    """A curve in whatever direction, without crossings; now and then slow traffic."""
+    way = goal - here
+    pieces = max(2, round(float(np.hypot(*way)) / FAST_PIECE_M))
+    aside = 0.15 * rng.standard_normal() * np.array([-way[1], way[0]])
+    slow, last = 1.0, here
+    for share in np.linspace(0, 1, pieces + 1)[1:]:
+        at = here + share * way + np.sin(np.pi * share) * aside
+        if rng.random() < 0.15:
+            slow = rng.choice([1.0, 1.0, rng.uniform(0.2, 0.8)])
+        yield Leg(float(np.hypot(*(at - last))) / (slow * mps * _about_1(rng, 0.1)), *at)
+        last = at
+
+
+def _streets(rng: Generator, town: Town, here: F64, goal: F64, mps: float, kind: str) -> Iterator[Leg]:
+    """Block after block at its own speed, with lights, or stops of a bus."""
     at = here.copy()
     block_m = town.block_m if KINDS[kind].stays else OPEN_ROAD * town.block_m
     for axis, end in _corners(rng, here, goal):

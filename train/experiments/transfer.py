@@ -109,7 +109,8 @@ def run(lab: Lab) -> Finding:
         conclude(compared),
         (lab.seed,),
         [
-            f"{lab.steps(STEPS):,} steps per model, {lab.jobs} at a time; rows of the normalised one are bent at random (`train.bends`)"
+            f"{lab.steps(STEPS):,} steps per model, {lab.jobs} models at a time; rows of the normalised one are bent "
+            "at random (`train.bends`)"
         ],
     )
 
