@@ -47,7 +47,7 @@ class Kind(NamedTuple):
 
 
 TAXI: Final = "taxi"
-OUTSIDE: Final = 0.07  # of its trips
+OUTSIDE: Final = 0.04  # of its trips
 BUS: Final = "bus"  # goes to and fro on a line
 KINDS: Final = {
     TAXI: Kind(0.35, wait_s=150.0, mps=9.5, near_m=800.0),
