@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from model.geo import haversine_m
+from model.geo import F64, haversine_m
 from train.data import Corpus, load
 from train.synth import KINDS, MOST_PINGS, write
 
@@ -59,8 +59,21 @@ def test_a_traveller_leaves_town_and_the_others_do_not(towns: Corpus) -> None:
     assert max(away["courier"], away["walker"]) < 8_000
 
 
+def test_taxis_take_fast_roads_and_come_back_from_out_of_town_and_buses_do_neither(towns: Corpus) -> None:
+    """Or a model takes whatever is fast for a traveller, who goes on for hours."""
+    fast = {kind: float(np.mean(_ways(towns, kind, 60) > 15 * 60)) for kind in ("taxi", "bus")}
+    assert fast["taxi"] > 0.03
+    assert fast["taxi"] > 3 * fast["bus"]  # whose few come of silences: the next ping is minutes later
+    assert _ways(towns, "taxi", 1_200).max() > 15_000
+    assert _way(towns, "taxi", 4 * 3_600) < 2 * _way(towns, "taxi", 1_200)
+
+
 def _way(towns: Corpus, kind: str, seconds: int) -> float:
-    """Metres between where one of a kind is and where it is that much later, on average."""
+    return float(_ways(towns, kind, seconds).mean())
+
+
+def _ways(towns: Corpus, kind: str, seconds: int) -> F64:
+    """Metres between where one of a kind is and where it is that much later."""
     metres: list[float] = []
     for (first, last), entity in zip(towns.tracks, towns.entity, strict=True):
         if not towns.names[entity].startswith(kind):
@@ -70,4 +83,4 @@ def _way(towns: Corpus, kind: str, seconds: int) -> float:
         here = np.flatnonzero(later < len(ts_s))[::7] + first
         there = later[here - first] + first
         metres += haversine_m(towns.lat[here], towns.lon[here], towns.lat[there], towns.lon[there]).tolist()
-    return float(np.mean(metres))
+    return np.array(metres)
