@@ -28,7 +28,9 @@ TABLE_LR: Final = 4.0  # times the learning rate
 class Optimizer:
     """AdamW, and Muon where it is asked for, that step together; what needs no gradient is left as it is."""
 
-    def __init__(self, network: nn.Module, *, kind: str, lr: float, muon_lr: float, weight_decay: float) -> None:
+    def __init__(
+        self, network: nn.Module, *, kind: str, lr: float, muon_lr: float, weight_decay: float, bfloat16: bool
+    ) -> None:
         named = {name: p for name, p in network.named_parameters() if p.requires_grad}
         hidden = [p for name, p in named.items() if _is_hidden(name, p)] if kind == "muon" else []
         tables = [p for name, p in named.items() if name.endswith(TABLES)]
@@ -36,7 +38,8 @@ class Optimizer:
         others = [p for p in named.values() if id(p) not in taken]
         self.parts: list[torch.optim.Optimizer] = [_adamw(others, tables, lr, weight_decay)]
         if hidden:
-            self.parts.append(Muon(hidden, lr=muon_lr, weight_decay=weight_decay))
+            dtype = torch.bfloat16 if bfloat16 else torch.float32
+            self.parts.append(Muon(hidden, lr=muon_lr, weight_decay=weight_decay, dtype=dtype))
         for group in self._groups():
             group["initial_lr"] = group["lr"]
 

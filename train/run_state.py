@@ -96,6 +96,7 @@ def begin(train: Corpus, config: ModelConfig, options: FitOptions, device: torch
         lr=options.lr,
         muon_lr=options.muon_lr,
         weight_decay=options.weight_decay,
+        bfloat16=uses_bfloat16(options, device),
     )
     return Run(network.train(), average.eval().requires_grad_(False), optimizer)
 

@@ -43,18 +43,20 @@ class Kind(NamedTuple):
     near_m: float = 200.0  # the shortest trip
     far_m: float | None = None  # the longest; None: across the town
     stays: bool = True  # within its town
-    drives: bool = True  # anywhere it likes: it takes fast roads where they help
+    roams: bool = True  # goes where it likes by car, so it may take a fast road
 
 
+# Taxis were shaped by four averages of those of San Francisco: how far they get in 1 and 15 minutes (0.35 and 3.2 km),
+# how fast the fastest are, and how long they keep a direction. Of the other kinds nothing was measured anywhere.
 TAXI: Final = "taxi"
-OUTSIDE: Final = 0.04  # of its trips
+OUTSIDE: Final = 0.04  # of its trips: in large towns a few of a hundred go to the airport
 BUS: Final = "bus"  # goes to and fro on a line
 KINDS: Final = {
     TAXI: Kind(0.35, wait_s=150.0, mps=9.5, near_m=800.0),
     "courier": Kind(0.1, wait_s=180.0, mps=7.0, far_m=2_500.0),
-    BUS: Kind(0.25, wait_s=60.0, mps=7.0, drives=False),
+    BUS: Kind(0.25, wait_s=60.0, mps=7.0, roams=False),
     "traveller": Kind(0.2, wait_s=300.0, mps=16.0, near_m=4_000.0, far_m=80_000.0, stays=False),
-    "walker": Kind(0.1, wait_s=1_200.0, mps=1.3, far_m=1_500.0, drives=False),
+    "walker": Kind(0.1, wait_s=1_200.0, mps=1.3, far_m=1_500.0, roams=False),
 }
 
 
@@ -190,9 +192,9 @@ def _line(rng: Generator, start: F64) -> list[F64]:
 
 
 def _trip(rng: Generator, town: Town, here: F64, goal: F64, mps: float, kind: str) -> Iterator[Leg]:
-    """Along the streets, or along them to a fast road, that, and again along them."""
+    """Along the streets; or by streets to a fast road, along that, and by streets to the goal."""
     way = goal - here
-    if KINDS[kind].drives and np.hypot(*way) > FAST_FROM_M and rng.random() < town.fast:
+    if KINDS[kind].roams and np.hypot(*way) > FAST_FROM_M and rng.random() < town.fast:
         onto, off = here + rng.uniform(0.05, 0.3) * way, goal - rng.uniform(0.05, 0.3) * way
         yield from _streets(rng, town, here, onto, mps, kind)
         yield from _fast_road(rng, onto, off, max(mps, _log_uniform(rng, *FAST_MPS)))

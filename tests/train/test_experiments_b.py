@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import multiprocessing
+import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +19,11 @@ from train_worlds import WriteFile, assert_it_becomes_a_report, lively, together
 from model.cells import Cells
 from model.config import ModelConfig
 from model.network import build
-from train import eta
+from train import eta, synth
 from train.batches import Batches
 from train.data import Corpus
 from train.evaluate import judge_forecasts, open_samples
-from train.experiments import discrete, masking, offline, patching, regions, transfer, vocabulary
+from train.experiments import cli, discrete, masking, offline, patching, regions, transfer, vocabulary
 from train.experiments.lab import Lab
 from train.experiments.masking import ALL, NEXT, SHARE
 from train.experiments.paths import PathScore, judge_paths
@@ -130,10 +133,30 @@ def test_transfer_says_where_the_model_travels_and_where_it_does_not() -> None:
 
 
 def test_trainings_side_by_side_are_those_in_turn(lab: Lab) -> None:
+    synth.write(lab.scratch / transfer.TOWNS, entities=8)
+    lab = replace(lab, data=(*lab.data, lab.scratch / transfer.TOWNS), say=cli._Say("transfer", 0.0))
     asked = [("cabspotting_sf.parquet", transfer.NORMALISED), ("gotrack_aracaju.parquet", transfer.ABSOLUTE)]
     in_turn = lab.each(transfer._judge, asked)
-    assert replace(lab, jobs=2).each(transfer._judge, asked) == in_turn
+    aside = replace(lab, jobs=2)
+    assert aside.each(transfer._judge, asked) == in_turn
     assert in_turn[0] != in_turn[1]
+    assert os.getpid() not in aside.each(_process, [(0,), (1,)])
+
+
+def test_an_error_ends_what_runs_beside_it(lab: Lab) -> None:
+    with pytest.raises(ValueError, match="the second"):
+        replace(lab, jobs=2).each(_hang_or_fail, [("hang",), ("fail",), ("hang",), ("hang",)])
+    assert not multiprocessing.active_children()
+
+
+def _process(lab: Lab, _: int) -> int:
+    return os.getpid()
+
+
+def _hang_or_fail(lab: Lab, what: str) -> None:
+    if what == "fail":
+        raise ValueError("the second")
+    time.sleep(3_600)
 
 
 def test_transfer_needs_a_region_and_something_beside_it(lab: Lab) -> None:

@@ -11,7 +11,7 @@ from train.optim import Optimizer
 
 def make(kind: str) -> tuple[torch.nn.Module, Optimizer]:
     network = build(TINY, 0)
-    return network, Optimizer(network, kind=kind, lr=1e-3, muon_lr=0.02, weight_decay=0.1)
+    return network, Optimizer(network, kind=kind, lr=1e-3, muon_lr=0.02, weight_decay=0.1, bfloat16=False)
 
 
 def names(network: torch.nn.Module, part: torch.optim.Optimizer) -> set[str]:

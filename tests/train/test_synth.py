@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 
 from model.geo import F64, haversine_m
 from train.data import Corpus, load
-from train.synth import KINDS, MOST_PINGS, write
+from train.synth import KINDS, MOST_PINGS, TAXI, Leg, Town, _legs, write
+
+TOWN = Town(0.0, 0.0, radius_m=3_000.0, block_m=100.0, turn_rad=0.0, fast=0.5, outside=np.array([9_000.0, 9_000.0]))
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +62,33 @@ def test_a_traveller_leaves_town_and_the_others_do_not(towns: Corpus) -> None:
     assert max(away["courier"], away["walker"]) < 8_000
 
 
-def test_taxis_take_fast_roads_and_come_back_from_out_of_town_and_buses_do_neither(towns: Corpus) -> None:
+def test_only_those_who_roam_take_fast_roads() -> None:
     """Or a model takes whatever is fast for a traveller, who goes on for hours."""
-    fast = {kind: float(np.mean(_ways(towns, kind, 60) > 15 * 60)) for kind in ("taxi", "bus")}
-    assert fast["taxi"] > 0.03
-    assert fast["taxi"] > 3 * fast["bus"]  # whose few come of silences: the next ping is minutes later
-    assert _ways(towns, "taxi", 1_200).max() > 15_000
-    assert _way(towns, "taxi", 4 * 3_600) < 2 * _way(towns, "taxi", 1_200)
+    fast = {(kind, share): _fast(TOWN._replace(fast=share), kind) for kind in ("taxi", "bus") for share in (0.0, 1.0)}
+    assert fast["taxi", 1.0] > fast["taxi", 0.0] + 0.15
+    assert fast["bus", 1.0] == fast["bus", 0.0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_taxis_alone_are_taken_out_of_town_and_come_back(kind: str) -> None:
+    at = np.array([(leg.x, leg.y) for leg in _some_legs(TOWN, kind)])
+    out = np.flatnonzero(np.hypot(*(at - TOWN.outside).T) < 1.0)
+    assert (len(out) > 0) == (kind == TAXI)
+    if kind == TAXI:
+        back = np.flatnonzero(np.hypot(*at.T) <= TOWN.radius_m)
+        assert back.max() > out.min()
+
+
+def _some_legs(town: Town, kind: str) -> list[Leg]:
+    return list(islice(_legs(np.random.default_rng(0), town, kind, np.zeros(2)), 5_000))
+
+
+def _fast(town: Town, kind: str) -> float:
+    """The part of a thing's way that it goes faster than 13 m/s."""
+    legs = _some_legs(town, kind)
+    metres = np.hypot(*np.diff([(leg.x, leg.y) for leg in legs], axis=0).T)
+    mps = metres / [leg.seconds for leg in legs[1:]]
+    return float(metres[mps > 13].sum() / metres.sum())
 
 
 def _way(towns: Corpus, kind: str, seconds: int) -> float:
@@ -73,14 +96,14 @@ def _way(towns: Corpus, kind: str, seconds: int) -> float:
 
 
 def _ways(towns: Corpus, kind: str, seconds: int) -> F64:
-    """Metres between where one of a kind is and where it is that much later."""
+    """Metres between where one of a kind is and where it is that much later, or at most a fifth more."""
     metres: list[float] = []
     for (first, last), entity in zip(towns.tracks, towns.entity, strict=True):
         if not towns.names[entity].startswith(kind):
             continue
-        ts_s = towns.ts_ms[first:last] / 1000.0
-        later = np.searchsorted(ts_s, ts_s + seconds)
-        here = np.flatnonzero(later < len(ts_s))[::7] + first
+        ts_s = np.append(towns.ts_ms[first:last] / 1000.0, np.inf)
+        later = np.searchsorted(ts_s, ts_s[:-1] + seconds)
+        here = np.flatnonzero(ts_s[later] <= ts_s[:-1] + 1.2 * seconds)[::7] + first
         there = later[here - first] + first
         metres += haversine_m(towns.lat[here], towns.lon[here], towns.lat[there], towns.lon[there]).tolist()
     return np.array(metres)

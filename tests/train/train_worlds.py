@@ -75,7 +75,7 @@ def assert_it_becomes_a_report(finding: Finding, name: str, tmp_path: Path) -> N
     assert "nan" not in finding.conclusion
     assert all(table.rows and len(row) == len(table.columns) for table in finding.tables for row in table.rows)
     assert all(line.y and np.isfinite(line.y).all() for picture in finding.pictures for line in picture.lines)
-    report = write(finding, name, "command", tmp_path / "out", cpu_s=1.0)
+    report = write(finding, name, "command", tmp_path / "out", cpu_s=1.0, cores=2)
     assert finding.conclusion in report.read_text()
     assert str(tmp_path) not in report.read_text()
     assert len(list((tmp_path / "out").glob(f"{name}-*.svg"))) == len(finding.pictures) > 0

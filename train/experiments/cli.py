@@ -56,12 +56,22 @@ def experiment(
         started = _cpu_s()
         with tempfile.TemporaryDirectory(prefix="pathcast-experiment-") as scratch:
             say = _Say(chosen, time.monotonic())
-            lab = Lab(files, Path(scratch), effort, seed, threads, jobs, cache, say=say)
+            lab = Lab(
+                files,
+                Path(scratch),
+                effort=effort,
+                seed=seed,
+                threads=threads,
+                jobs=jobs,
+                cache=cache,
+                say=say,
+            )
             finding = importlib.import_module(f"train.experiments.{chosen}").run(lab)
         command = f"pathcast experiment {chosen} --data {' '.join(path.name for path in files)}"
         command += f" --effort {effort:g}" if effort != 1.0 else ""
         command += f" --seed {seed}" if seed else ""
-        path = write(finding, chosen, command, out, cpu_s=_cpu_s() - started)
+        command += f" --jobs {jobs}" if jobs > 1 else ""
+        path = write(finding, chosen, command, out, cpu_s=_cpu_s() - started, cores=threads * jobs)
         typer.echo(f"{path}: {finding.conclusion}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,15 @@ class Lab:
             return [work(self, *arguments) for arguments in of]
         # Not forked: torch's threads would not be there in the child.
         with ProcessPoolExecutor(self.jobs, multiprocessing.get_context("spawn")) as pool:
-            return list(pool.map(work, [self] * len(of), *zip(*of, strict=True)))
+            try:
+                todo = [pool.submit(work, self, *arguments) for arguments in of]
+                for done in as_completed(todo):
+                    done.result()
+            except BaseException:  # a pool would first train what it has queued, which may be hours
+                for child in multiprocessing.active_children():
+                    child.terminate()
+                raise
+        return [done.result() for done in todo]
 
     def train(
         self,

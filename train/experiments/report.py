@@ -69,20 +69,21 @@ class Finding:
     notes: list[str] = field(default_factory=list)
 
 
-def machine() -> str:
-    """What ran it, without names."""
+def machine(cores: int) -> str:
+    """What ran it, without names, and how many cores of it were asked for."""
     cpu = "unknown CPU"
     info = Path("/proc/cpuinfo")
     if info.exists():
         lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         cpu = lines[0].split(":", 1)[1].strip() if lines else cpu
-    threads = torch.get_num_threads()
     return (
-        f"{cpu}, {os.cpu_count()} cores ({threads} used), Python {platform.python_version()}, torch {torch.__version__}"
+        f"{cpu}, {os.cpu_count()} cores ({cores} used), Python {platform.python_version()}, torch {torch.__version__}"
     )
 
 
-def write(finding: Finding, name: str, command: str, out: Path, *, cpu_s: float, today: datetime | None = None) -> Path:
+def write(
+    finding: Finding, name: str, command: str, out: Path, *, cpu_s: float, cores: int, today: datetime | None = None
+) -> Path:
     """Write the report and return the Markdown's path."""
     out.mkdir(parents=True, exist_ok=True)
     pictures = [draw(picture, out / f"{name}-{picture.name}.svg") for picture in finding.pictures]
@@ -95,7 +96,7 @@ def write(finding: Finding, name: str, command: str, out: Path, *, cpu_s: float,
         finding.method,
         "",
         f"- Run: {date}, `{command}`, {cpu_s / 60:.1f} CPU minutes, seeds {', '.join(map(str, finding.seeds))}",
-        f"- Machine: {machine()}",
+        f"- Machine: {machine(cores)}",
         *(f"- {note}" for note in finding.notes),
         "",
     ]
