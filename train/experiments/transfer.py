@@ -52,8 +52,7 @@ NORMALISED, ABSOLUTE = "normalised", "absolute"
 # every few seconds stops within minutes. The clock and what a receiver reports are mostly hidden: they tell training's
 # regions apart, and say nothing of another.
 TRAVELLING: Final = BatchOptions(bend=1.0, drop_clock=0.6, drop_reported=0.6)
-# Rows keep their place, so they are not turned, stretched or bent.
-SETTLED: Final = BatchOptions(drop_place=0.0)
+SETTLED: Final = BatchOptions(drop_place=0.0)  # rows keep their place, so they are not turned, stretched or bent
 
 QUESTION = (
     "Does what was learned in some regions hold in another that was never seen, and do displacements travel better "
