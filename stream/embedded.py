@@ -11,7 +11,8 @@ Why these two (looked at in November 2026 on Linux x86-64, Python 3.11; the brok
 noida-db 0.2.3 for Kafka. One 12 MB binary, 7 MB of memory when idle, answers 30 ms after its start, listens on loopback
     only and opens no connection of its own (`ss -tnp`: none). Consumer groups of several members rebalance, committed
     offsets survive, record headers and timestamps come back as they went in, aborted transactions stay invisible and
-    zombies are fenced. Known limits: a single node; all records stay in memory (about 0.8 KB for one of 200 bytes);
+    zombies are fenced. Known limits: a single node; all records stay in memory (about 0.8 KB for one of 200 bytes)
+    until retention deletes them, within two seconds of being due (Apache Kafka looks every five minutes);
     `offsetsForTimes` answers nothing; an offset commit while the group rebalances is refused (Apache Kafka takes it),
     after which aiokafka joins as a new member and the group waits for the old one to expire. So it is for one worker,
     minutes and thousands of records; for several workers and for benchmarks take Apache Kafka.

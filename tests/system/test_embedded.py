@@ -124,7 +124,9 @@ def test_the_store_is_a_real_valkey_with_lua() -> None:
 
 async def test_two_members_of_a_group_share_the_partitions_and_offsets_survive(broker: str) -> None:
     with admin.connected(broker) as client:
-        client.create_topics({"shared": {"num_partitions": 4, "replication_factor": 1}})
+        # Kept for ever: the records below are of 1970, and this broker deletes at once what is past retention.
+        kept = {"num_partitions": 4, "replication_factor": 1, "configs": {"retention.ms": "-1"}}
+        client.create_topics({"shared": kept})
     producer = KafkaProducer(bootstrap_servers=broker)
     sent = [producer.send("shared", value=b"%d" % n, partition=n % 4, timestamp_ms=1000 + n) for n in range(40)]
     assert [future.get(PATIENCE_S).timestamp for future in sent] == list(range(1000, 1040))
