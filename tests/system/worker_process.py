@@ -13,7 +13,7 @@ from types import MappingProxyType, TracebackType
 from typing import Self
 
 PATHCAST = Path(sys.executable).with_name("pathcast")
-READY_S = 60.0  # torch and Faust take 3 s to import on an idle machine
+READY_S = 300.0  # a bound on waiting; 3 s on an idle machine, and far longer where kernels have to be compiled first
 STOP_S = 30.0
 
 
