@@ -44,8 +44,8 @@ NORMALISED, ABSOLUTE = "normalised", "absolute"
 #     2,400               0.15 to 3, most      all          -0.8 (2,500 steps)       +2.3 (2,500 steps)
 #     2,400, 15 s or more 0.15 to 3, most      all, told                             +5.6
 #     2,400               0.4 to 2, half       all, told    -0.8                     -7.2
-#     2,400, in the report 0.4 to 2, half      all, told    -0.6            -3.9     -7.6
-#     2,400, fast roads   0.4 to 2, half       all, told    -0.8            -2.0
+#     2,400, of 8e91d36   0.4 to 2, half       all, told    -0.6            -3.9     -7.6
+#     2,400, fast roads   0.4 to 2, half       all, told    -0.8            -2.0     -4.6 (the report)
 #     the same, drawn twice as often                        -0.7            +1.8     -5.7
 #
 # So bends have to be told, and time stretched little: a taxi's day run six times as fast teaches that what reports
