@@ -132,6 +132,15 @@ def test_transfer_says_where_the_model_travels_and_where_it_does_not() -> None:
     assert "travel better" in transfer.conclude([compared(0.8, 0.7)])
 
 
+def test_a_line_of_transfer_goes_forward_in_time() -> None:
+    """A bus reports every two minutes, so its next ping comes after what was asked for at 60 s."""
+    rows = [replace(compared(0.9, 1.1, name), dt_s=dt_s) for name, dt_s in (("next", 120.0), ("60", 60.0))]
+    for absolute, share in ((False, 0.9), (True, 1.1)):
+        line = transfer._picture([rows[0], replace(rows[1], physics_m=200.0)], absolute=absolute).lines[0]
+        assert line.x == [60.0, 120.0]
+        assert line.y == pytest.approx([share / 2, share])
+
+
 def test_trainings_side_by_side_are_those_in_turn(lab: Lab) -> None:
     synth.write(lab.scratch / transfer.TOWNS, entities=8)
     lab = replace(lab, data=(*lab.data, lab.scratch / transfer.TOWNS), say=cli._Say("transfer", 0.0))

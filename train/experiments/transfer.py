@@ -204,11 +204,21 @@ def conclude(compared: Sequence[Compared]) -> str:
 
 
 def _table(compared: Sequence[Compared]) -> Table:
-    columns = ("region left out", "horizon", "cases", "best physics", "its mean m", "normalised m", "95 % interval")
+    columns = (
+        "region left out",
+        "horizon",
+        "ahead s",
+        "cases",
+        "best physics",
+        "its mean m",
+        "normalised m",
+        "95 % interval",
+    )
     rows = [
         (
             row.region,
             row.horizon if row.horizon == "next" else f"{row.horizon} s",
+            row.dt_s,
             row.n,
             row.physics,
             row.physics_m,
@@ -233,7 +243,7 @@ def _picture(compared: Sequence[Compared], *, absolute: bool) -> Picture:
     """Errors over the physics', by time ahead."""
     lines = []
     for region in dict.fromkeys(row.region for row in compared):
-        rows = [row for row in compared if row.region == region]
+        rows = sorted((row for row in compared if row.region == region), key=lambda row: row.dt_s)
         share = [(row.absolute_m if absolute else row.model_m) / row.physics_m for row in rows]
         band = None if absolute else [(row.low_m / row.physics_m, row.high_m / row.physics_m) for row in rows]
         low, high = (None, None) if band is None else ([b[0] for b in band], [b[1] for b in band])
