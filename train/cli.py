@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from train.sources import Source
     from train.splits import Splits
 
-CALIBRATION_ANCHORS = 15_000  # per source
 DEFAULT_MINUTES = 30.0  # on two cores about what `small` needs to leave every baseline behind
 
 TRAIN_HELP = """Train weights on your own tracks. They serve at once: pathcast worker --weights DIR.
@@ -340,21 +339,12 @@ def _calibrate(
 ) -> None:
     """Widen the spreads to what the validation tracks ask for, source by source, and write the weights again."""
     from model.checkpoint import CARD_FILE, save_pretrained
-    from train.calibrate import calibrate
-    from train.evaluate import ROAD, open_samples
+    from train.calibrate import calibrate, tracks_to_calibrate_on
 
-    samples = []
-    for source in sources:
-        try:
-            samples += open_samples([source], "val", cache_dir=cache, most=CALIBRATION_ANCHORS)
-            # Where people also walk, they outnumber those who drive, and at 15 minutes have errors of a tenth.
-            road = [mode for mode in ROAD if mode in samples[-1].corpus.modes]
-            if road:
-                samples += open_samples([source], "val", cache_dir=cache, most=CALIBRATION_ANCHORS, modes=road)
-        except ValueError as error:
-            tell(f"not calibrated on {source}: {error}")
+    samples = tracks_to_calibrate_on(sources, "val", cache, say=tell)
     if samples and report.network.config.not_servable() is None:
-        calibrate(report.network, samples, say=tell)
+        for held in calibrate(report.network, samples, say=tell):
+            tell(str(held))
         card = (options.out / CARD_FILE).read_text(encoding="utf-8")
         save_pretrained(report.network, options.out, card)
 

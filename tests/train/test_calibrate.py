@@ -14,7 +14,7 @@ from model.api import ModelConfig
 from model.calibration import CHI2_90, MAX_LOG_SCALE, Calibration, forecast_terms
 from model.checkpoint import from_pretrained, save_pretrained
 from model.config import SMALL
-from train.calibrate import Surprises, calibrate, fit_quantile
+from train.calibrate import HORIZONS_S, Surprises, calibrate, fit_quantile
 from train.data import EVALUATION
 from train.evaluate import Sample, judge_forecasts
 
@@ -75,3 +75,21 @@ def test_calibrated_regions_hold_what_they_promise_and_are_saved_with_the_weight
     torch.testing.assert_close(
         from_pretrained(tmp_path / "w").calibration.forecast, predictor._net.calibration.forecast
     )
+
+
+def test_what_was_held_is_what_the_judge_sees(make_corpus: MakeCorpus) -> None:
+    corpus = make_corpus(together(*(wander(f"v{i}", 90, i) for i in range(12))), cut=EVALUATION)
+    sample = Sample("world", "all", "-", corpus, len(corpus), 1)
+    predictor = lively(TINY)
+
+    def judged() -> float:
+        blocks = judge_forecasts(sample, predictor, horizons_s=HORIZONS_S)["horizons"].values()
+        return sum(one["n"] * one["model"]["coverage_90"] for one in blocks) / sum(one["n"] for one in blocks)
+
+    before = judged()
+    (held,) = calibrate(predictor._net, [sample])
+    assert (held.file, held.entities) == ("world", 12)
+    assert held.before == pytest.approx(before, abs=1e-3)
+    assert held.after == pytest.approx(judged(), abs=1e-3)
+    (again,) = calibrate(predictor._net, [sample])
+    assert again.before == held.after

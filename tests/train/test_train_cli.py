@@ -20,6 +20,7 @@ from model.checkpoint import from_pretrained, save_pretrained
 from model.network import build
 from model.places import UNUSED
 from train import cli
+from train.calibrate import Held
 from train.evaluate import Sample
 from train.synth import write
 
@@ -326,8 +327,9 @@ def test_what_drives_is_also_calibrated_by_itself(
     data = write_file({**columns, "mode": ["walk" if row // 50 % 3 else "car" for row in range(rows)]})
     asked: list[set[str]] = []
 
-    def note(network: object, samples: Sequence[Sample], **_: object) -> None:
+    def note(network: object, samples: Sequence[Sample], **_: object) -> list[Held]:
         asked.extend({sample.corpus.modes[code] for code in sample.corpus.mode} for sample in samples)
+        return []
 
     monkeypatch.setattr("train.calibrate.calibrate", note)
     size = tmp_path / "size.json"

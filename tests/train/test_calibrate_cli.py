@@ -1,0 +1,97 @@
+"""`pathcast calibrate` as a user meets it: other covariances, the same positions, and a card that says so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from click.testing import Result
+from train_worlds import WriteFile, lively, together, wander
+from typer.testing import CliRunner
+
+from model.api import FIX, ModelConfig, Predictor
+from model.checkpoint import save_pretrained
+from train.cli_calibrate import calibrate
+
+APP = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False)
+APP.command(name="calibrate")(calibrate)
+TINY = ModelConfig(name="tiny", d=16, heads=2, window=16)
+
+
+@pytest.fixture
+def data(write_file: WriteFile) -> Path:
+    return write_file(together(*(wander(f"v{i:02}", 60, i) for i in range(30))))
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    save_pretrained(lively(TINY)._net, tmp_path / "weights", "# a card\n")
+    return tmp_path / "weights"
+
+
+def run(tmp_path: Path, weights: Path, *more: str) -> Result:
+    args = ["--weights", str(weights), "--cache", str(tmp_path / "cache"), *more]
+    return CliRunner().invoke(APP, args)
+
+
+def test_positions_stay_and_regions_hold_what_they_promise(tmp_path: Path, weights: Path, data: Path) -> None:
+    out = tmp_path / "mine"
+    result = run(tmp_path, weights, "--data", str(data), "--split", "train", "--out", str(out), "--json")
+    assert result.exit_code == 0, result.output
+    (held,) = json.loads(result.stdout)["calibrated_on"]
+    assert held["file"] == "tracks.parquet"
+    assert held["after"] == pytest.approx(0.9, abs=0.01)
+    assert abs(held["before"] - 0.9) > 0.02
+
+    fixes = np.zeros((1, 20), FIX)
+    fixes["ts_ms"], fixes["lat_e7"] = 60_000 * np.arange(20), 4_000 * np.arange(20)
+    old, new = (Predictor.load(str(one)) for one in (weights, out))
+    answers = []
+    for predictor in (old, new):
+        slots = predictor.acquire(1)
+        for fix in fixes.T:
+            predictor.advance(slots, fix)
+        answers.append(predictor.forecast(slots, (60.0, 900.0)))
+    was, now = answers
+    np.testing.assert_array_equal(was.lat, now.lat)
+    np.testing.assert_array_equal(was.lon, now.lon)
+    factor = now.cov_m2 / was.cov_m2
+    assert np.abs(np.log(factor)).min() > 0.01
+    np.testing.assert_allclose(factor, np.broadcast_to(factor[..., :1], factor.shape), rtol=1e-5)
+    assert old.version != new.version  # forecasts of both must not be taken for one another's
+
+    card = (out / "README.md").read_text()
+    assert card.startswith("# a card\n")
+    assert f"hold {held['after']:.1%} now" in card
+    assert (weights / "README.md").read_text() == "# a card\n"
+
+
+def test_validation_tracks_are_the_default(tmp_path: Path, weights: Path, data: Path) -> None:
+    counts = {}
+    for split in ((), ("--split", "val"), ("--split", "all")):
+        result = run(tmp_path, weights, "--data", str(data), *split, "--out", str(tmp_path / "mine"), "--json")
+        assert result.exit_code == 0, result.output
+        counts[split] = json.loads(result.stdout)["calibrated_on"][0]["entities"]
+    assert counts[()] == counts["--split", "val"] < counts["--split", "all"] == 30
+
+
+def test_weights_are_not_written_over(tmp_path: Path, weights: Path, data: Path) -> None:
+    before = (weights / "model.safetensors").read_bytes()
+    result = run(tmp_path, weights, "--data", str(data), "--out", str(weights))
+    assert result.exit_code == 2
+    assert "name another directory" in " ".join(result.output.split())
+    assert (weights / "model.safetensors").read_bytes() == before
+
+
+def test_a_file_without_tracks_to_judge_is_one_clear_error(
+    tmp_path: Path, weights: Path, write_file: WriteFile
+) -> None:
+    data = write_file(wander("v", 5, 0))
+    result = run(tmp_path, weights, "--data", str(data), "--out", str(tmp_path / "mine"))
+    assert result.exit_code == 1
+    assert "nothing to calibrate on" in str(result.exception)
+    assert "tracks.parquet" in result.stderr  # which, and why
+    assert not (tmp_path / "mine").exists()
