@@ -17,6 +17,7 @@ from stream.cli_connect import secured
 from stream.connect import PLAIN_KAFKA, KafkaSecurity
 from train.cli_data import (
     BootstrapOption,
+    CacheOption,
     ColumnsOption,
     MoreFiles,
     NeededFiles,
@@ -79,10 +80,6 @@ covariance that is served. Filters, smoother and trees are fitted to the train s
   pathcast evaluate --data austin.parquet --task eta
   pathcast evaluate --data geolife.parquet --mode car,taxi,bus --baseline trees --picture geolife.png
 """
-
-CacheOption = Annotated[
-    Path | None, typer.Option("--cache", file_okay=False, help="where columns are kept; default: the user's cache")
-]
 
 
 class Task(StrEnum):

@@ -3,31 +3,46 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from train.cli import CacheOption, Part
-from train.cli_data import ColumnsOption, MoreFiles, NeededFiles, read_watch, sources_of
+from train.cli_data import CacheOption, ColumnsOption, MoreFiles, NeededFiles, read_watch, sources_of
 
 if TYPE_CHECKING:
-    from train.calibrate import Held
+    from collections.abc import Callable, Sequence
+
+    from model.network import Network
+    from train.calibrate import Held, LeftOut
+
+FEW = 10  # entities: the regions of others will hold more or less than those of so few
 
 HELP = """Fit how wide 90 % regions are to tracks of your own. What is forecast stays as it is, and takes no training.
 
-Weights are surer of where they were trained than of anywhere else. A few hundred hours of tracks tell how much wider
-the regions have to be where you are: the new weights answer with the same positions and other covariances.
+Weights are surer of where they were trained than of anywhere else. Tracks from where you are tell how much wider the
+regions have to be there: the new weights answer with the same positions and other covariances.
 
-The tracks must be none that the weights were trained on. Of a file that training had, those are the default, --split
-val. Of one that it never saw, --split train has eight times as many, and the test split stays for `pathcast evaluate`.
+The tracks must be none that the weights were trained on. --split val, the default, is what `pathcast train` leaves out
+of its files. Of a file that the weights never saw, --split train has eight times as many vehicles. Both leave the test
+split to `pathcast evaluate`; all leaves it nothing.
+
+For weights that are to go anywhere, --left-out FILE=WEIGHTS adds a region as it is to weights that never saw it: all of
+FILE's tracks, and how wrong WEIGHTS are there, which are like these and were trained without it.
 
 [bold]Examples[/]
 
   pathcast calibrate --weights small --data taxis.parquet --split train --out runs/taxis
   pathcast evaluate --weights runs/taxis --data taxis.parquet
-  pathcast calibrate --weights runs/city --data monday.csv tuesday.csv --split all --out runs/city-tuesday
+  pathcast calibrate --weights runs/ab --data a.csv b.csv --left-out a.csv=runs/b --left-out b.csv=runs/a --out runs/far
 """
+
+
+class Split(StrEnum):
+    val = "val"
+    train = "train"
+    all = "all"
 
 
 def calibrate(
@@ -37,52 +52,86 @@ def calibrate(
     columns: ColumnsOption = None,
     weights: Annotated[str, typer.Option("--weights", help="a bundled name or a directory; they stay")] = "small",
     split: Annotated[
-        Part, typer.Option("--split", help="which part of each file; none that was trained on")
-    ] = Part.val,
+        Split, typer.Option("--split", help="which part of each file; none that was trained on")
+    ] = Split.val,
+    left_out: Annotated[
+        list[str] | None,
+        typer.Option("--left-out", metavar="FILE=WEIGHTS", help="a file, and weights that were trained without it"),
+    ] = None,
     cache: CacheOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object instead of lines")] = False,
 ) -> None:
-    from model.checkpoint import CARD_FILE, from_pretrained, resolve, save_pretrained
+    sources = sources_of([*data, *(more or [])], columns)
+    from model.checkpoint import CARD_FILE, CONFIG_FILE, resolve, save_pretrained
     from train.calibrate import calibrate as fit
     from train.calibrate import tracks_to_calibrate_on
+    from train.run_state import CHECKPOINT_FILE
 
-    sources = sources_of([*data, *(more or [])], columns)
-    was = resolve(weights)
-    if out.resolve() == was.resolve():
-        raise typer.BadParameter(f"{out} has the weights of before, which stay: name another directory")
-    network = from_pretrained(weights)
-    if (reason := network.config.not_servable()) is not None:
-        raise ValueError(f"{weights} cannot be calibrated, as it cannot be served: {reason}")
+    if (out / CONFIG_FILE).exists() or (out / CHECKPOINT_FILE).exists():
+        raise typer.BadParameter(f"{out} already has weights, and they stay: name another directory")
+    network = _servable(weights)
+    card_file = resolve(weights) / CARD_FILE
+    card = card_file.read_text(encoding="utf-8") if card_file.exists() else f"# pathcast {network.config.name}\n"
 
     def say(line: str) -> None:
         typer.echo(line, err=True)
 
     with read_watch() as reading:
         samples = tracks_to_calibrate_on(sources, split.value, cache, reading=reading, say=say)
+        strangers = [_left_out(one, columns, cache, reading) for one in left_out or []]
     if not samples:
-        raise ValueError("nothing to calibrate on: no file has a track in that split that is long enough")
-    held = fit(network, samples, say=say)
-    card = (was / CARD_FILE).read_text(encoding="utf-8")
+        raise ValueError(f"nothing to calibrate on: no file has a track in split {split.value} that is long enough")
+    out.mkdir(parents=True, exist_ok=True)  # now, as what follows takes minutes
+    held = fit(network, samples, left_out=strangers, say=say)
     save_pretrained(network, out, f"{card.rstrip()}\n\n{_for_card(held, weights, split.value)}")
     if as_json:
-        typer.echo(json.dumps({"out": str(out), "calibrated_on": [one._asdict() for one in held]}, indent=2))
-        return
+        typer.echo(json.dumps({"out": str(out), "fitted_to": [one._asdict() for one in held]}, indent=2))
+    else:
+        for one in held:
+            typer.echo(one)
+        files = " ".join(str(source) for source in sources)
+        typer.echo(f"on tracks that it was not fitted to: pathcast evaluate --weights {out} --data {files}")
     for one in held:
-        typer.echo(one)
-    typer.echo(f"{out}: {weights}, calibrated")
+        if one.entities < FEW:
+            say(f"{one.file}: {one.entities} entities are few, and others may go otherwise")
+    if split is Split.all:
+        say("--split all: these files have no track left that could tell how the regions do")
 
 
 calibrate.__doc__ = HELP
 
 
-def _for_card(held: list[Held], weights: str, split: str) -> str:
-    """What the card's reader must know: its tables are of other regions."""
+def _servable(weights: str) -> Network:
+    from model.checkpoint import from_pretrained
+
+    network = from_pretrained(weights)
+    if (reason := network.config.not_servable()) is not None:
+        raise ValueError(f"{weights} cannot be calibrated, as it cannot be served: {reason}")
+    return network
+
+
+def _left_out(given: str, columns: str | None, cache: Path | None, reading: Callable[[str, float], None]) -> LeftOut:
+    """FILE=WEIGHTS. What is wrong with it is bad usage."""
+    from train.calibrate import MOST_ANCHORS, LeftOut
+    from train.evaluate import open_samples
+
+    file, equals, weights = given.rpartition("=")
+    if not equals or not file or not weights:
+        raise typer.BadParameter(f"--left-out needs FILE=WEIGHTS, got {given!r}")
+    (source,) = sources_of([file], columns)
+    (sample,) = open_samples([source], "all", cache_dir=cache, most=MOST_ANCHORS, reading=reading)
+    return LeftOut(_servable(weights), sample)
+
+
+def _for_card(held: Sequence[Held], weights: str, split: str) -> str:
+    """What the card's reader must know: its tables are of before."""
     return "\n".join(
         [
             "## Calibrated again",
             "",
-            f"`pathcast calibrate` fitted the covariances of these weights anew, on split {split}; positions are those",
-            f"of {weights}, and what is said of regions above is of before.",
+            f"`pathcast calibrate` fitted the covariances of these weights anew, to split {split} of the files below.",
+            f"Positions are those of {weights}, and what is said of regions above is of before. The shares are of the",
+            "errors that were fitted to; others' are for `pathcast evaluate` to say.",
             "",
             *(f"- {one}." for one in held),
             "",

@@ -1,4 +1,4 @@
-"""What `pathcast train` and `pathcast evaluate` take their tracks from: options, and what is shown while reading.
+"""What `pathcast train`, `evaluate` and `calibrate` take their tracks from: options, and what is shown while reading.
 
 Knows Typer and the terminal; `train.sources` knows the formats. Heavy imports wait for the call.
 """
@@ -42,6 +42,9 @@ TopicOption = Annotated[
 ]
 BootstrapOption = Annotated[
     str, typer.Option("--bootstrap", envvar="PATHCAST_BOOTSTRAP", help="Kafka of --from-topic, host:port")
+]
+CacheOption = Annotated[
+    Path | None, typer.Option("--cache", file_okay=False, help="where columns are kept; default: the user's cache")
 ]
 
 

@@ -71,6 +71,7 @@ class Corpus:
     file: NDArray[np.int32]  # (T,) index into `files`
     mode: NDArray[np.int32]  # (T,) index into `modes`, -1 where the file does not say
     file_start: NDArray[np.int64]  # (F + 1,) first row of each file, and R
+    file_entities: NDArray[np.int64]  # (F,) how many entities each file has, with a track or not
     names: tuple[str, ...]  # entity ids; the same id in two files is one entity, so that it falls in one split
     files: tuple[str, ...]  # names of sources, without directory
     modes: tuple[str, ...]  # how people travelled: "bus", "walk", ...; of few files known
@@ -228,6 +229,9 @@ def _open(directory: Path, fingerprint: str, cut: Cut) -> Corpus:
         file=run["run_file"][of],
         mode=run["run_mode"][of],
         file_start=run["file_start"],
+        file_entities=np.array(
+            [len(np.unique(run["run_entity"][run["run_file"] == file])) for file in range(len(meta["files"]))], np.int64
+        ),
         names=tuple(meta["names"]),
         modes=tuple(meta["modes"]),
         files=tuple(meta["files"]),

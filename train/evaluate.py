@@ -31,6 +31,10 @@ ROAD: Final = ("car", "taxi", "bus")  # the modes of the design's "geolife, road
 FEW: Final = 1_000  # a stratum of fewer anchors says nothing of who is better
 
 
+class NoTracks(ValueError):
+    """A file that can be read and has no track to judge in a split."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """What was judged of one file."""
@@ -57,9 +61,9 @@ def open_samples(
 ) -> list[Sample]:
     """The tracks to judge, file by file, thinned to about `most` anchors each, and only of `modes` where any is given.
 
-    Baselines are fitted to the train split of `fit_on`, by default of the file itself. Raises ValueError for a file
-    without a track in that split that `long_enough` keeps, for a mode that the file does not know, and for a file of
-    `fit_on` that is judged as a whole.
+    Baselines are fitted to the train split of `fit_on`, by default of the file itself. Raises NoTracks for a file
+    without a track in that split that `long_enough` keeps, ValueError for one that cannot be read, for a mode that it
+    does not know, and for a file of `fit_on` that is judged as a whole.
     """
     elsewhere = None
     if fit_on:
@@ -85,7 +89,7 @@ def _open_sample(
     chosen = corpus if part == "all" else getattr(splits, part)
     chosen = long_enough(_of_modes(chosen, modes, str(file)))
     if len(chosen) == 0:
-        raise ValueError(
+        raise NoTracks(
             f"{file}: no track in split {part} is long enough, without a long silence, to be judged "
             f"(split train has {len(splits.train)} tracks, val {len(splits.val)}, test {len(splits.test)})"
         )

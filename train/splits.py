@@ -7,7 +7,8 @@ By entity and by time, and the same on every machine:
     10 %                     val                       test (both never seen)
     10 %                     test (entities never seen) test (both never seen)
 
-An entity's row is the hash of its id, so that more data later moves nobody. A track that crosses the cutoff is cut
+An entity's row is the hash of its id, so that more data later moves nobody. Of a file of few entities, whatever lies
+beside it, all entities train and the last two tenths in time are val and test. A track that crosses the cutoff is cut
 there, so no track and no window straddles two splits. The cutoff comes from the rows, not from the tracks, so that the
 training cut and the evaluation cut of one file are split alike.
 """
@@ -29,6 +30,7 @@ from train.data import Corpus
 TRAIN_SHARE, VAL_SHARE = 0.8, 0.1  # of the entities; the rest are the test's
 LATE_SHARE = 0.1  # of a file's pings, the newest ones; of pings, not of days: recordings have holes of months
 FEW_ENTITIES = 10  # below it a hash may leave a split empty: all entities train, and val is cut from the end in time
+FEW_CUTS, MANY_CUTS = (1 - 2 * LATE_SHARE, 1 - LATE_SHARE), (1 - LATE_SHARE, 1 - LATE_SHARE)  # shares of a file's pings
 DAY_MS = 86_400_000
 
 
@@ -83,14 +85,12 @@ def split(corpus: Corpus, holdout: Holdout | None = None) -> Splits:
 
     Any of the three may come out empty; who needs tracks says so.
     """
-    if len(corpus.names) < FEW_ENTITIES:
-        whole, period = _cut_in_time(corpus, (1 - 2 * LATE_SHARE, 1 - LATE_SHARE))
-        train, val = period == 0, period == 1
-    else:
-        whole, period = _cut_in_time(corpus, (1 - LATE_SHARE,))
-        share = np.array([_share(name) for name in corpus.names])[whole.entity]
-        train = (share < TRAIN_SHARE) & (period == 0)
-        val = (share >= TRAIN_SHARE) & (share < TRAIN_SHARE + VAL_SHARE) & (period == 0)
+    few = corpus.file_entities < FEW_ENTITIES  # (F,)
+    whole, period = _cut_in_time(corpus, np.where(few[:, None], FEW_CUTS, MANY_CUTS))
+    share = np.array([_share(name) for name in corpus.names])[whole.entity]
+    by_time = few[whole.file]
+    train = (period == 0) & (by_time | (share < TRAIN_SHARE))
+    val = np.where(by_time, period == 1, (period == 0) & (share >= TRAIN_SHARE) & (share < TRAIN_SHARE + VAL_SHARE))
     free = ~(Holdout.bundled() if holdout is None else holdout).touches(whole)
     train, val = train & free, val & free
     parts = (whole.select(train), whole.select(val), whole.select(~train & ~val))
@@ -102,12 +102,13 @@ def _share(name: str) -> float:
     return int.from_bytes(blake2b(name.encode(), digest_size=8, person=b"pathcast").digest()) / 2**64
 
 
-def _cut_in_time(corpus: Corpus, shares: tuple[float, ...]) -> tuple[Corpus, NDArray[np.int64]]:
-    """Tracks cut where their file has had `shares` of its pings, and the period (T,) that each piece is in."""
-    bounds_ms = np.full((len(corpus.files), len(shares)), np.iinfo(np.int64).max)
+def _cut_in_time(corpus: Corpus, shares_FC: NDArray[np.float64]) -> tuple[Corpus, NDArray[np.int64]]:
+    """Tracks cut where their file has had its shares of its pings, and the period (T,) that each piece is in: how many
+    of the cuts lie before it."""
+    bounds_ms = np.full(shares_FC.shape, np.iinfo(np.int64).max)
     for file, (first, last) in enumerate(pairwise(corpus.file_start)):
         if last > first:
-            bounds_ms[file] = np.quantile(corpus.ts_ms[first:last], shares)
+            bounds_ms[file] = np.quantile(corpus.ts_ms[first:last], shares_FC[file])
     tracks, of = corpus.tracks, np.arange(len(corpus))
     for bound_ms in bounds_ms.T:
         tracks, of = _cut_once(corpus.ts_ms, tracks, of, bound_ms[corpus.file[of]])

@@ -40,6 +40,7 @@ def circling(tracks: int = 12, pings: int = 150, *, seed: int = 0) -> Corpus:
         file=np.zeros(tracks, np.int32),
         mode=np.full(tracks, -1, np.int32),
         file_start=np.array([0, rows], dtype=np.int64),
+        file_entities=np.array([tracks]),
         names=tuple(f"car-{i}" for i in range(tracks)),
         files=("circles.parquet",),
         modes=(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from model.api import ModelConfig
 from model.calibration import CHI2_90, MAX_LOG_SCALE, Calibration, forecast_terms
 from model.checkpoint import from_pretrained, save_pretrained
 from model.config import SMALL
-from train.calibrate import HORIZONS_S, Surprises, calibrate, fit_quantile
+from train.calibrate import HORIZONS_S, LeftOut, Surprises, calibrate, fit_quantile
 from train.data import EVALUATION
 from train.evaluate import Sample, judge_forecasts
 
@@ -61,9 +62,7 @@ def test_no_factor_leaves_its_bounds() -> None:
 def test_calibrated_regions_hold_what_they_promise_and_are_saved_with_the_weights(
     make_corpus: MakeCorpus, tmp_path: Path
 ) -> None:
-    corpus = make_corpus(together(*(wander(f"v{i}", 90, i) for i in range(12))), cut=EVALUATION)
-    sample = Sample("world", "all", "-", corpus, len(corpus), 1)
-    predictor = lively(TINY)
+    sample, predictor = world(make_corpus), lively(TINY)
     before = judge_forecasts(sample, predictor)["horizons"]
     calibrate(predictor._net, [sample])
     after = judge_forecasts(sample, predictor)["horizons"]
@@ -78,18 +77,55 @@ def test_calibrated_regions_hold_what_they_promise_and_are_saved_with_the_weight
 
 
 def test_what_was_held_is_what_the_judge_sees(make_corpus: MakeCorpus) -> None:
-    corpus = make_corpus(together(*(wander(f"v{i}", 90, i) for i in range(12))), cut=EVALUATION)
-    sample = Sample("world", "all", "-", corpus, len(corpus), 1)
-    predictor = lively(TINY)
+    sample, predictor = world(make_corpus), lively(TINY)
 
     def judged() -> float:
         blocks = judge_forecasts(sample, predictor, horizons_s=HORIZONS_S)["horizons"].values()
         return sum(one["n"] * one["model"]["coverage_90"] for one in blocks) / sum(one["n"] for one in blocks)
 
     before = judged()
-    (held,) = calibrate(predictor._net, [sample])
-    assert (held.file, held.entities) == ("world", 12)
-    assert held.before == pytest.approx(before, abs=1e-3)
-    assert held.after == pytest.approx(judged(), abs=1e-3)
-    (again,) = calibrate(predictor._net, [sample])
-    assert again.before == held.after
+    ahead, _ = calibrate(predictor._net, [sample])
+    assert (ahead.file, ahead.entities, ahead.of) == ("world", 12, "forecasts")
+    assert ahead.before == pytest.approx(before, abs=1e-3)
+    assert ahead.after == pytest.approx(judged(), abs=1e-3)
+    again, _ = calibrate(predictor._net, [sample])
+    assert again.before == ahead.after
+
+
+def test_gap_fills_are_calibrated_where_every_length_has_enough_gaps(make_corpus: MakeCorpus) -> None:
+    """A curve over lengths that no gap has is made up: one vehicle's 24 pings took a seventh of the covariance at 15
+    minutes."""
+    said: list[str] = []
+    for few, tracks in ((True, 1), (False, 40)):
+        corpus = make_corpus(together(*(wander(f"v{i}", 240, i, cadence_s=9) for i in range(tracks))), cut=EVALUATION)
+        predictor = lively(TINY)
+        with torch.no_grad():
+            predictor._net.calibration.gap.fill_(0.25)
+        held = calibrate(predictor._net, [Sample("world", "all", "-", corpus, len(corpus), 1)], say=said.append)
+        kept = bool((predictor._net.calibration.gap == 0.25).all())
+        assert kept == few
+        assert any(line.startswith("gap fills stay as they were") for line in said)  # of the first
+        (gaps,) = (one for one in held if one.of == "hidden pings")
+        assert (gaps.before == gaps.after) == few
+        if not few:
+            assert gaps.after == pytest.approx(0.9, abs=0.03)
+
+
+def test_a_region_left_out_widens_what_the_others_ask_for(make_corpus: MakeCorpus) -> None:
+    """The same tracks as two networks see them, one of them surer: what is asked for lies between."""
+    sample, predictor, stranger = world(make_corpus), lively(TINY), lively(TINY)
+    with torch.no_grad():
+        stranger._net.forecast.last.bias[4] -= 0.7  # of the log of the variance
+    calibrate(predictor._net, [sample])
+    alone = predictor._net.calibration.forecast.clone()
+    held = calibrate(predictor._net, [sample], left_out=[LeftOut(stranger._net, replace(sample, file="far"))])
+    own, far = held[0], held[-1]
+    assert (far.file, far.of, far.n) == ("far, left out", "forecasts", own.n)
+    assert far.before + 0.1 < far.after < 0.9 < own.after
+    assert float(predictor._net.calibration.forecast[0]) != float(alone[0])
+    assert (own.after + far.after) / 2 == pytest.approx(0.9, abs=0.01)
+
+
+def world(make_corpus: MakeCorpus) -> Sample:
+    corpus = make_corpus(together(*(wander(f"v{i}", 90, i) for i in range(12))), cut=EVALUATION)
+    return Sample("world", "all", "-", corpus, len(corpus), 1)

@@ -41,8 +41,8 @@ def test_positions_stay_and_regions_hold_what_they_promise(tmp_path: Path, weigh
     out = tmp_path / "mine"
     result = run(tmp_path, weights, "--data", str(data), "--split", "train", "--out", str(out), "--json")
     assert result.exit_code == 0, result.output
-    (held,) = json.loads(result.stdout)["calibrated_on"]
-    assert held["file"] == "tracks.parquet"
+    (held, gaps) = json.loads(result.stdout)["fitted_to"]
+    assert (held["file"], held["of"], gaps["of"]) == ("tracks.parquet", "forecasts", "hidden pings")
     assert held["after"] == pytest.approx(0.9, abs=0.01)
     assert abs(held["before"] - 0.9) > 0.02
 
@@ -72,18 +72,34 @@ def test_positions_stay_and_regions_hold_what_they_promise(tmp_path: Path, weigh
 def test_validation_tracks_are_the_default(tmp_path: Path, weights: Path, data: Path) -> None:
     counts = {}
     for split in ((), ("--split", "val"), ("--split", "all")):
-        result = run(tmp_path, weights, "--data", str(data), *split, "--out", str(tmp_path / "mine"), "--json")
+        out = tmp_path / "-".join(("mine", *split))
+        result = run(tmp_path, weights, "--data", str(data), *split, "--out", str(out), "--json")
         assert result.exit_code == 0, result.output
-        counts[split] = json.loads(result.stdout)["calibrated_on"][0]["entities"]
+        assert ("no track left" in result.stderr) == ("all" in split)
+        assert "entities are few" in result.stderr or counts  # of 30 vehicles, val has some three
+        counts[split] = json.loads(result.stdout)["fitted_to"][0]["entities"]
     assert counts[()] == counts["--split", "val"] < counts["--split", "all"] == 30
 
 
-def test_weights_are_not_written_over(tmp_path: Path, weights: Path, data: Path) -> None:
-    before = (weights / "model.safetensors").read_bytes()
-    result = run(tmp_path, weights, "--data", str(data), "--out", str(weights))
-    assert result.exit_code == 2
-    assert "name another directory" in " ".join(result.output.split())
-    assert (weights / "model.safetensors").read_bytes() == before
+def test_no_weights_are_written_over(tmp_path: Path, weights: Path, data: Path) -> None:
+    other = tmp_path / "other"
+    save_pretrained(lively(TINY)._net, other, "another card")
+    running = tmp_path / "running"
+    running.mkdir()
+    (running / "checkpoint.pt").write_bytes(b"of a training")
+    for out in (weights, other, running):
+        before = {path: path.read_bytes() for path in out.iterdir()}
+        result = run(tmp_path, weights, "--data", str(data), "--out", str(out))
+        assert result.exit_code == 2
+        assert "name another directory" in " ".join(result.output.split())
+        assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_weights_without_a_card_get_one(tmp_path: Path, weights: Path, data: Path) -> None:
+    (weights / "README.md").unlink()
+    result = run(tmp_path, weights, "--data", str(data), "--out", str(tmp_path / "mine"))
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "mine" / "README.md").read_text().startswith("# pathcast tiny\n\n## Calibrated again")
 
 
 def test_a_file_without_tracks_to_judge_is_one_clear_error(
@@ -95,3 +111,47 @@ def test_a_file_without_tracks_to_judge_is_one_clear_error(
     assert "nothing to calibrate on" in str(result.exception)
     assert "tracks.parquet" in result.stderr  # which, and why
     assert not (tmp_path / "mine").exists()
+
+
+def test_a_file_that_cannot_be_read_is_an_error_beside_others_too(
+    tmp_path: Path, weights: Path, data: Path, write_file: WriteFile
+) -> None:
+    """It was left out with a line on stderr and exit code 0, and nothing of it in the JSON."""
+    columns = wander("v", 60, 0)
+    bad = write_file({"latitude" if name == "lat" else name: column for name, column in columns.items()}, "bad.parquet")
+    result = run(tmp_path, weights, "--data", str(data), str(bad), "--out", str(tmp_path / "mine"))
+    assert result.exit_code == 1
+    assert "bad.parquet" in str(result.exception)
+    assert not (tmp_path / "mine").exists()
+
+
+def test_those_who_drive_count_once_more_where_others_walk(
+    tmp_path: Path, weights: Path, write_file: WriteFile
+) -> None:
+    columns = together(*(wander(f"v{i:02}", 60, i) for i in range(30)))
+    rows = len(columns["t"])
+    for name, modes, told in (
+        ("mixed.parquet", ["walk" if row // 60 % 3 else "car" for row in range(rows)], ["", " by road"]),
+        ("buses.parquet", ["bus"] * rows, [""]),
+    ):
+        data = write_file({**columns, "mode": modes}, name)
+        out = tmp_path / f"of-{name}"
+        result = run(tmp_path, weights, "--data", str(data), "--split", "train", "--out", str(out), "--json")
+        assert result.exit_code == 0, result.output
+        ahead = [one["file"] for one in json.loads(result.stdout)["fitted_to"] if one["of"] == "forecasts"]
+        assert ahead == [name + more for more in told]
+
+
+def test_a_region_left_out_is_answered_for_by_weights_without_it(
+    tmp_path: Path, weights: Path, data: Path, write_file: WriteFile
+) -> None:
+    far = write_file(together(*(wander(f"w{i:02}", 60, i, lat=-10.9) for i in range(12))), "far.parquet")
+    out = tmp_path / "mine"
+    result = run(tmp_path, weights, "--data", str(data), "--left-out", f"{far}={weights}", "--out", str(out), "--json")
+    assert result.exit_code == 0, result.output
+    ahead = [one for one in json.loads(result.stdout)["fitted_to"] if one["of"] == "forecasts"]
+    assert [(one["file"], one["entities"]) for one in ahead][1] == ("far.parquet, left out", 12)  # all of them
+    for wrong in (str(far), f"={weights}", f"{far}="):
+        refused = run(tmp_path, weights, "--data", str(data), "--left-out", wrong, "--out", str(tmp_path / "no"))
+        assert refused.exit_code == 2
+        assert "FILE=WEIGHTS" in refused.output

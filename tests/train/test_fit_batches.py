@@ -36,6 +36,7 @@ def driving(tracks: int = 4, pings: int = 200) -> Corpus:
         file=np.zeros(tracks, np.int32),
         mode=np.full(tracks, -1, np.int32),
         file_start=np.array([0, rows], dtype=np.int64),
+        file_entities=np.array([tracks]),
         names=tuple("abcdefgh"[:tracks]),
         files=("lines.parquet",),
         modes=(),

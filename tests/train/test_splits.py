@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
-from train_worlds import MakeCorpus, together, track, wander
+from train_worlds import MakeCorpus, WriteFile, together, track, wander
 
 from train.data import EVALUATION, TRAINING, Corpus, Cut, load
 from train.splits import DAY_MS, Holdout, split
@@ -68,6 +68,26 @@ def test_a_few_entities_are_split_by_time_alone(make_corpus: MakeCorpus) -> None
     last_trained, first_val = max(corpus.ts_ms[list(rows(train))]), min(corpus.ts_ms[list(rows(val))])
     assert last_trained < first_val
     assert max(corpus.ts_ms[list(rows(val))]) < min(corpus.ts_ms[list(rows(test))])
+
+
+def test_a_file_is_split_alike_alone_and_beside_others(write_file: WriteFile, tmp_path: Path) -> None:
+    """Weights that were trained on several files are judged and calibrated on them one by one: 6 vehicles are few, and
+    are split by time, beside 60 others, too."""
+    many, few = together(*(wander(f"v{i}", 60, i) for i in range(60))), [wander(f"w{i}", 60, i) for i in range(6)]
+    paths = [write_file(many, "many.parquet"), write_file(together(*few), "few.parquet")]
+    beside = split(load(paths, tmp_path / "cache"), NOBODY)
+    for path in paths:
+        for part, of_both in zip(split(load([path], tmp_path / "cache"), NOBODY)[:3], beside[:3], strict=True):
+            assert told(part) == told(of_both.select(of_both.of_files([path.name])))
+    assert names(beside.train) >= {f"w{i}" for i in range(6)}
+
+
+def told(corpus: Corpus) -> set[tuple[str, int, int]]:
+    """Whose tracks from when to when."""
+    return {
+        (corpus.names[entity], int(corpus.ts_ms[first]), int(corpus.ts_ms[last - 1]))
+        for (first, last), entity in zip(corpus.tracks, corpus.entity, strict=True)
+    }
 
 
 def test_both_cuts_of_a_file_are_split_alike(make_corpus: MakeCorpus) -> None:

@@ -207,7 +207,7 @@ def _table(compared: Sequence[Compared]) -> Table:
     columns = (
         "region left out",
         "horizon",
-        "ahead s",
+        "median ahead s",
         "cases",
         "best physics",
         "its mean m",
