@@ -145,8 +145,7 @@ def calibrate(
     """Set the calibration of the network, in place, from its errors on the samples; that of forecasts also from the
     errors of the networks of `left_out`, whose own calibration is taken away.
 
-    Gap fills stay as they were where there are fewer than FEW_GAPS gaps of a judged length: a curve over lengths that
-    no gap has would be made up.
+    Gap fills stay as they were where there are too few gaps of every judged length.
     """
     calibration = network.calibration
     was = copy.deepcopy(calibration)
@@ -160,14 +159,10 @@ def calibrate(
         say(f"calibrating on {sample.file}, left out")
         ahead.append(_of_forecasts(sample, _uncalibrated(other)))
     calibration.forecast.copy_(torch.from_numpy(fit_quantile(ahead)))
-    known = np.sum([found.gaps for found in gaps], axis=0)
-    if known.min() >= FEW_GAPS:
-        gaps_of = [found.errors for found in gaps if found.errors.n]
-        calibration.gap.copy_(torch.from_numpy(fit_quantile(gaps_of, ridge=GAP_RIDGE)))
-    else:
-        calibration.gap.copy_(was.gap)
-        few = ", ".join(f"{n} of {block_s:g} s" for n, block_s in zip(known, gapfill.BLOCKS_S, strict=True))
-        say(f"gap fills stay as they were: {FEW_GAPS} gaps of each length are needed, and there are {few}")
+    fit = _fit_gaps(gaps)
+    if fit is None:
+        say(f"gap fills stay as they were: there are fewer than {FEW_GAPS} gaps of any length to fit them to")
+    calibration.gap.copy_(was.gap if fit is None else torch.from_numpy(fit))
 
     def held(sample: Sample, errors: Surprises, of: str, part: str) -> Held:
         before, after = (errors.held(getattr(one, part).double().cpu().numpy()) for one in (was, calibration))
@@ -181,6 +176,19 @@ def calibrate(
     for (_, sample), errors in zip(left_out, ahead[len(samples) :], strict=True):
         out.append(held(replace(sample, file=f"{sample.file}, left out"), errors, FORECASTS, "forecast"))
     return out
+
+
+def _fit_gaps(gaps: Sequence[Gaps]) -> F64 | None:
+    """Coefficients (GAP_TERMS,), or None where no length has enough gaps. A curve over lengths needs three of them, the
+    longest among them: beyond what it was fitted to it has been seen to leave its bounds. Else it is one factor."""
+    enough = np.sum([found.gaps for found in gaps], axis=0) >= FEW_GAPS
+    if not enough.any():
+        return None
+    terms = GAP_TERMS if enough[-1] and enough.sum() >= 3 else 1
+    parts = [Surprises(found.errors.terms[:, :terms], found.errors.mahalanobis2) for found in gaps if found.errors.n]
+    fit = np.zeros(GAP_TERMS)
+    fit[:terms] = fit_quantile(parts, ridge=GAP_RIDGE)
+    return fit
 
 
 def _uncalibrated(network: Network) -> Predictor:

@@ -12,7 +12,7 @@ from train_worlds import MakeCorpus, lively, together, wander
 
 from model import motion
 from model.api import ModelConfig
-from model.calibration import CHI2_90, MAX_LOG_SCALE, Calibration, forecast_terms
+from model.calibration import CHI2_90, GAP_TERMS, MAX_LOG_SCALE, Calibration, forecast_terms
 from model.checkpoint import from_pretrained, save_pretrained
 from model.config import SMALL
 from train.calibrate import HORIZONS_S, LeftOut, Surprises, calibrate, fit_quantile
@@ -92,23 +92,32 @@ def test_what_was_held_is_what_the_judge_sees(make_corpus: MakeCorpus) -> None:
     assert again.before == ahead.after
 
 
-def test_gap_fills_are_calibrated_where_every_length_has_enough_gaps(make_corpus: MakeCorpus) -> None:
-    """A curve over lengths that no gap has is made up: one vehicle's 24 pings took a seventh of the covariance at 15
-    minutes."""
-    said: list[str] = []
-    for few, tracks in ((True, 1), (False, 40)):
-        corpus = make_corpus(together(*(wander(f"v{i}", 240, i, cadence_s=9) for i in range(tracks))), cut=EVALUATION)
-        predictor = lively(TINY)
-        with torch.no_grad():
-            predictor._net.calibration.gap.fill_(0.25)
-        held = calibrate(predictor._net, [Sample("world", "all", "-", corpus, len(corpus), 1)], say=said.append)
-        kept = bool((predictor._net.calibration.gap == 0.25).all())
-        assert kept == few
-        assert any(line.startswith("gap fills stay as they were") for line in said)  # of the first
-        (gaps,) = (one for one in held if one.of == "hidden pings")
-        assert (gaps.before == gaps.after) == few
-        if not few:
-            assert gaps.after == pytest.approx(0.9, abs=0.03)
+# Vehicles, pings of each, their cadence, and how many coefficients are fitted to them.
+@pytest.mark.parametrize(
+    ("vehicles", "pings", "cadence_s", "fitted"),
+    [
+        (1, 24, 9, 0),  # a gap or two
+        (30, 40, 9, 1),  # six minutes of each: none of 15
+        (40, 240, 9, GAP_TERMS),
+        (40, 90, 60, GAP_TERMS),  # who reports each minute has no gaps of 30 s
+    ],
+)
+def test_as_much_is_fitted_to_gaps_as_there_are_lengths_of_them(
+    make_corpus: MakeCorpus, vehicles: int, pings: int, cadence_s: float, fitted: int
+) -> None:
+    """One vehicle's 24 pings, none of them in a gap over 5 minutes, made the covariance at 15 minutes a seventh."""
+    tracks = (wander(f"v{i}", pings, i, cadence_s=cadence_s) for i in range(vehicles))
+    corpus = make_corpus(together(*tracks), cut=EVALUATION)
+    predictor, said = lively(TINY), list[str]()
+    gap = predictor._net.calibration.gap
+    gap.fill_(0.25)
+    held = calibrate(predictor._net, [Sample("world", "all", "-", corpus, len(corpus), 1)], say=said.append)
+    assert any(line.startswith("gap fills stay as they were") for line in said) == (fitted == 0)
+    assert int((gap != 0.25).sum()) == (GAP_TERMS if fitted else 0)
+    if fitted:
+        assert int((gap != 0).sum()) == fitted
+        (hidden,) = (one for one in held if one.of == "hidden pings")
+        assert hidden.after == pytest.approx(0.9, abs=0.03)
 
 
 def test_a_region_left_out_widens_what_the_others_ask_for(make_corpus: MakeCorpus) -> None:
