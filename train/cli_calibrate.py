@@ -12,10 +12,11 @@ import typer
 from train.cli_data import CacheOption, ColumnsOption, MoreFiles, NeededFiles, read_watch, sources_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from model.network import Network
-    from train.calibrate import Held, LeftOut
+    from train.calibrate import Held
+    from train.sources import Source
 
 FEW = 10  # entities: the regions of others will hold more or less than those of so few
 
@@ -25,11 +26,11 @@ Weights are surer of where they were trained than of anywhere else. Tracks from 
 regions have to be there: the new weights answer with the same positions and other covariances.
 
 The tracks must be none that the weights were trained on. --split val, the default, is what `pathcast train` leaves out
-of its files. Of a file that the weights never saw, --split train has eight times as many vehicles. Both leave the test
-split to `pathcast evaluate`; all leaves it nothing.
+of its files. Of a file that the weights never saw, --split train has more vehicles. Both leave the test split to
+`pathcast evaluate`; all leaves it nothing.
 
-For weights that are to go anywhere, --left-out FILE=WEIGHTS adds a region as it is to weights that never saw it: all of
-FILE's tracks, and how wrong WEIGHTS are there, which are like these and were trained without it.
+For weights that are to go anywhere, --left-out FILE=WEIGHTS adds a region as it is to weights that never saw it: FILE's
+train split, and how wrong WEIGHTS are there, which are like these and were trained without it.
 
 [bold]Examples[/]
 
@@ -62,13 +63,14 @@ def calibrate(
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object instead of lines")] = False,
 ) -> None:
     sources = sources_of([*data, *(more or [])], columns)
-    from model.checkpoint import CARD_FILE, CONFIG_FILE, resolve, save_pretrained
+    others = [_file_and_weights(one, columns) for one in left_out or []]
+    from model.checkpoint import CARD_FILE, resolve, save_pretrained
+    from train.calibrate import MOST_ANCHORS, LeftOut, tracks_to_calibrate_on
     from train.calibrate import calibrate as fit
-    from train.calibrate import tracks_to_calibrate_on
-    from train.run_state import CHECKPOINT_FILE
+    from train.evaluate import open_samples
 
-    if (out / CONFIG_FILE).exists() or (out / CHECKPOINT_FILE).exists():
-        raise typer.BadParameter(f"{out} already has weights, and they stay: name another directory")
+    if out.exists() and any(out.iterdir()):
+        raise typer.BadParameter(f"{out} is not empty, and what it has stays: name another directory")
     network = _servable(weights)
     card_file = resolve(weights) / CARD_FILE
     card = card_file.read_text(encoding="utf-8") if card_file.exists() else f"# pathcast {network.config.name}\n"
@@ -78,12 +80,16 @@ def calibrate(
 
     with read_watch() as reading:
         samples = tracks_to_calibrate_on(sources, split.value, cache, reading=reading, say=say)
-        strangers = [_left_out(one, columns, cache, reading) for one in left_out or []]
+        strangers = [
+            LeftOut(_servable(without), sample)
+            for source, without in others
+            for sample in open_samples([source], "train", cache_dir=cache, most=MOST_ANCHORS, reading=reading)
+        ]
     if not samples:
         raise ValueError(f"nothing to calibrate on: no file has a track in split {split.value} that is long enough")
     out.mkdir(parents=True, exist_ok=True)  # now, as what follows takes minutes
     held = fit(network, samples, left_out=strangers, say=say)
-    save_pretrained(network, out, f"{card.rstrip()}\n\n{_for_card(held, weights, split.value)}")
+    save_pretrained(network, out, f"{card.rstrip()}\n\n{_for_card(held, weights, split.value, others)}")
     if as_json:
         typer.echo(json.dumps({"out": str(out), "fitted_to": [one._asdict() for one in held]}, indent=2))
     else:
@@ -91,9 +97,9 @@ def calibrate(
             typer.echo(one)
         files = " ".join(str(source) for source in sources)
         typer.echo(f"on tracks that it was not fitted to: pathcast evaluate --weights {out} --data {files}")
-    for one in held:
-        if one.entities < FEW:
-            say(f"{one.file}: {one.entities} entities are few, and others may go otherwise")
+    for file, entities in {one.file: one.entities for one in held}.items():
+        if entities < FEW:
+            say(f"{file}: so few entities ({entities}) say little of others")
     if split is Split.all:
         say("--split all: these files have no track left that could tell how the regions do")
 
@@ -110,20 +116,22 @@ def _servable(weights: str) -> Network:
     return network
 
 
-def _left_out(given: str, columns: str | None, cache: Path | None, reading: Callable[[str, float], None]) -> LeftOut:
-    """FILE=WEIGHTS. What is wrong with it is bad usage."""
-    from train.calibrate import MOST_ANCHORS, LeftOut
-    from train.evaluate import open_samples
+def _file_and_weights(given: str, columns: str | None) -> tuple[Source, str]:
+    """FILE=WEIGHTS. What is wrong with the names is bad usage."""
+    from model.checkpoint import WeightsError, resolve
 
     file, equals, weights = given.rpartition("=")
     if not equals or not file or not weights:
         raise typer.BadParameter(f"--left-out needs FILE=WEIGHTS, got {given!r}")
     (source,) = sources_of([file], columns)
-    (sample,) = open_samples([source], "all", cache_dir=cache, most=MOST_ANCHORS, reading=reading)
-    return LeftOut(_servable(weights), sample)
+    try:
+        resolve(weights)
+    except WeightsError as error:
+        raise typer.BadParameter(str(error)) from error
+    return source, weights
 
 
-def _for_card(held: Sequence[Held], weights: str, split: str) -> str:
+def _for_card(held: Sequence[Held], weights: str, split: str, others: Sequence[tuple[Source, str]]) -> str:
     """What the card's reader must know: its tables are of before."""
     return "\n".join(
         [
@@ -134,6 +142,7 @@ def _for_card(held: Sequence[Held], weights: str, split: str) -> str:
             "errors that were fitted to; others' are for `pathcast evaluate` to say.",
             "",
             *(f"- {one}." for one in held),
+            *(f"- {source.name}, left out: its train split, as it is to {without}." for source, without in others),
             "",
         ]
     )

@@ -72,7 +72,7 @@ class Corpus:
     mode: NDArray[np.int32]  # (T,) index into `modes`, -1 where the file does not say
     file_start: NDArray[np.int64]  # (F + 1,) first row of each file, and R
     file_entities: NDArray[np.int64]  # (F,) how many entities each file has, with a track or not
-    names: tuple[str, ...]  # entity ids; the same id in two files is one entity, so that it falls in one split
+    names: tuple[str, ...]  # entity ids; the same id in two files is one entity
     files: tuple[str, ...]  # names of sources, without directory
     modes: tuple[str, ...]  # how people travelled: "bus", "walk", ...; of few files known
     fingerprint: str  # of the sources' contents, 16 hex digits

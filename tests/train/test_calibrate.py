@@ -15,7 +15,7 @@ from model.api import ModelConfig
 from model.calibration import CHI2_90, GAP_TERMS, MAX_LOG_SCALE, Calibration, forecast_terms
 from model.checkpoint import from_pretrained, save_pretrained
 from model.config import SMALL
-from train.calibrate import HORIZONS_S, LeftOut, Surprises, calibrate, fit_quantile
+from train.calibrate import HORIZONS_S, WIDER, LeftOut, Surprises, calibrate, fit_quantile
 from train.data import EVALUATION
 from train.evaluate import Sample, judge_forecasts
 
@@ -39,10 +39,17 @@ def test_a_small_file_weighs_as_much_as_a_large_one() -> None:
     """Two files that want factors of 1 and 4: the quantile between them does not follow the number of rows."""
     rng = np.random.default_rng(1)
     large = Surprises(np.ones((50_000, 1)), rng.chisquare(2, 50_000))
-    small = Surprises(np.ones((500, 1)), 4 * rng.chisquare(2, 500))
+    small = Surprises(np.ones((1_000, 1)), 4 * rng.chisquare(2, 1_000))
     factor = np.exp(fit_quantile([large, small])[0])
     both = [float((part.mahalanobis2 <= CHI2_90 * factor).mean()) for part in (large, small)]
     assert np.mean(both) == pytest.approx(0.9, abs=0.01)
+
+
+def test_a_handful_of_errors_does_not_outvote_a_file() -> None:
+    rng = np.random.default_rng(2)
+    file = Surprises(np.ones((50_000, 1)), rng.chisquare(2, 50_000))
+    handful = Surprises(np.ones((40, 1)), 4 * rng.chisquare(2, 40))
+    assert file.held(fit_quantile([file, handful])) == pytest.approx(0.9, abs=0.02)
 
 
 def test_weights_that_were_never_calibrated_change_nothing() -> None:
@@ -97,7 +104,8 @@ def test_what_was_held_is_what_the_judge_sees(make_corpus: MakeCorpus) -> None:
     ("vehicles", "pings", "cadence_s", "fitted"),
     [
         (1, 24, 9, 0),  # a gap or two
-        (30, 40, 9, 1),  # six minutes of each: none of 15
+        (30, 70, 9, 1),  # ten minutes of each: three lengths, but not the longest
+        (40, 40, 200, 1),  # who reports every three minutes: two lengths, the longest among them
         (40, 240, 9, GAP_TERMS),
         (40, 90, 60, GAP_TERMS),  # who reports each minute has no gaps of 30 s
     ],
@@ -113,9 +121,9 @@ def test_as_much_is_fitted_to_gaps_as_there_are_lengths_of_them(
     gap.fill_(0.25)
     held = calibrate(predictor._net, [Sample("world", "all", "-", corpus, len(corpus), 1)], say=said.append)
     assert any(line.startswith("gap fills stay as they were") for line in said) == (fitted == 0)
-    assert int((gap != 0.25).sum()) == (GAP_TERMS if fitted else 0)
+    assert int((gap != 0.25).sum()) == fitted
+    assert [one.of for one in held] == ["forecasts", "hidden pings"][: 1 + bool(fitted)]
     if fitted:
-        assert int((gap != 0).sum()) == fitted
         (hidden,) = (one for one in held if one.of == "hidden pings")
         assert hidden.after == pytest.approx(0.9, abs=0.03)
 
@@ -125,13 +133,16 @@ def test_a_region_left_out_widens_what_the_others_ask_for(make_corpus: MakeCorpu
     sample, predictor, stranger = world(make_corpus), lively(TINY), lively(TINY)
     with torch.no_grad():
         stranger._net.forecast.last.bias[4] -= 0.7  # of the log of the variance
+        stranger._net.calibration.forecast.fill_(1.0)  # its own, which is not what these weights have
     calibrate(predictor._net, [sample])
     alone = predictor._net.calibration.forecast.clone()
     held = calibrate(predictor._net, [sample], left_out=[LeftOut(stranger._net, replace(sample, file="far"))])
     own, far = held[0], held[-1]
     assert (far.file, far.of, far.n) == ("far, left out", "forecasts", own.n)
     assert far.before + 0.1 < far.after < 0.9 < own.after
-    assert float(predictor._net.calibration.forecast[0]) != float(alone[0])
+    wider = predictor._net.calibration.forecast
+    assert not torch.equal(wider[:WIDER], alone[:WIDER])
+    assert torch.equal(wider[WIDER:], alone[WIDER:])
     assert (own.after + far.after) / 2 == pytest.approx(0.9, abs=0.01)
 
 

@@ -82,6 +82,18 @@ def test_a_file_is_split_alike_alone_and_beside_others(write_file: WriteFile, tm
     assert names(beside.train) >= {f"w{i}" for i in range(6)}
 
 
+def test_an_entity_counts_with_a_track_or_without(write_file: WriteFile, tmp_path: Path) -> None:
+    """Of 12 vehicles 4 report too seldom for a track to be judged: the file is split by vehicle under both cuts, as it
+    would not be if the 8 were counted that the evaluation sees."""
+    tracks = [wander(f"v{i}", 60, i) for i in range(8)]
+    path = write_file(together(*tracks, *(wander(f"v{i}", 5, i) for i in range(8, 12))))
+    trained, judged = (split(load([path], tmp_path / "cache", cut=cut), NOBODY) for cut in (TRAINING, EVALUATION))
+    assert {name for part in judged[:3] for name in names(part)} == {f"v{i}" for i in range(8)}
+    assert 0 < len(names(judged.train)) < 8  # by time it would be all of them
+    assert names(judged.train) <= names(trained.train)
+    assert not names(judged.val) & names(trained.train)
+
+
 def told(corpus: Corpus) -> set[tuple[str, int, int]]:
     """Whose tracks from when to when."""
     return {
