@@ -180,8 +180,9 @@ def calibrate(
 def _fit_forecasts(seen: Sequence[Surprises], left_out: Sequence[Surprises]) -> F64:
     """Coefficients (FORECAST_TERMS,) for what is like the training's, then all of them wider, by how far ahead, so that
     they hold for the regions left out, too. By nothing else: what two regions say of cadences and speeds holds in no
-    third. With all terms fitted to both, `small`'s 90 % regions were off by as much (2.7 points, 22 horizons of six test
-    splits, 2026-11-27), and CRPS was 3 to 5 % higher in Beijing at 60 s and more, where this costs 0.4 to 0.9 %."""
+    third. With all terms fitted to both, `small`'s 90 % regions were off by as much (2.7 points, 22 horizons of six
+    test splits, 2026-11-27), and CRPS was 3 to 5 % higher in Beijing at 60 s and more, where this costs 0.4 to 0.9 %.
+    """
     fit = fit_quantile(seen)
     if left_out:
         fit[:WIDER] += fit_quantile([_beyond(part, fit, WIDER) for part in (*seen, *left_out)])
