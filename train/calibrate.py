@@ -149,15 +149,15 @@ def calibrate(
     calibration = network.calibration
     was = copy.deepcopy(calibration)
     predictor = _uncalibrated(network)
-    ahead, gaps = [], []
+    seen, gaps, far = [], [], []
     for sample in samples:
         say(f"calibrating on {sample.file}")
-        ahead.append(_of_forecasts(sample, predictor))
+        seen.append(_of_forecasts(sample, predictor))
         gaps.append(_of_gaps(sample, predictor, most_gaps))
     for other, sample in left_out:
         say(f"calibrating on {sample.file}, left out")
-        ahead.append(_of_forecasts(sample, _uncalibrated(other)))
-    calibration.forecast.copy_(torch.from_numpy(_fit_forecasts(ahead[: len(samples)], ahead[len(samples) :])))
+        far.append(_of_forecasts(sample, _uncalibrated(other)))
+    calibration.forecast.copy_(torch.from_numpy(_fit_forecasts(seen, far)))
     fit = _fit_gaps(gaps, was.gap.double().cpu().numpy())
     if fit is None:
         say(f"gap fills stay as they were: there are fewer than {FEW_GAPS} gaps of any length to fit them to")
@@ -168,11 +168,11 @@ def calibrate(
         return Held(sample.file, len(np.unique(sample.corpus.entity)), of, errors.n, before, after)
 
     out = []
-    for sample, errors, found in zip(samples, ahead, gaps, strict=False):
+    for sample, errors, found in zip(samples, seen, gaps, strict=True):
         out.append(held(sample, errors, FORECASTS, "forecast"))
         if fit is not None and found.errors.n:
             out.append(held(sample, found.errors, HIDDEN, "gap"))
-    for (_, sample), errors in zip(left_out, ahead[len(samples) :], strict=True):
+    for (_, sample), errors in zip(left_out, far, strict=True):
         out.append(held(replace(sample, file=f"{sample.file}, left out"), errors, FORECASTS, "forecast"))
     return out
 

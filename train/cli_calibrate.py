@@ -95,9 +95,9 @@ def calibrate(
     else:
         for one in held:
             typer.echo(one)
-    if not as_json and split is not Split.all:
-        files = " ".join(str(source) for source in sources)
-        typer.echo(f"on tracks that it was not fitted to: pathcast evaluate --weights {out} --data {files}")
+        if split is not Split.all:
+            files = " ".join(str(source) for source in sources)
+            typer.echo(f"on tracks that it was not fitted to: pathcast evaluate --weights {out} --data {files}")
     for file, entities in {one.file: one.entities for one in held}.items():
         if entities < FEW:
             say(f"{file}: so few entities ({entities}) say little of others")

@@ -11,7 +11,7 @@ import pytest
 import torch
 import typer
 from click.testing import Result
-from train_worlds import WriteFile, lively, together, wander
+from train_worlds import Columns, WriteFile, lively, together, wander
 from typer.testing import CliRunner
 
 from model.api import FIX, ModelConfig, Predictor
@@ -37,6 +37,11 @@ def weights(tmp_path: Path) -> Path:
 def run(tmp_path: Path, weights: Path, *more: str) -> Result:
     args = ["--weights", str(weights), "--cache", str(tmp_path / "cache"), *more]
     return CliRunner().invoke(APP, args)
+
+
+def renamed(columns: Columns) -> Columns:
+    """The same under a name that nobody asks for by itself."""
+    return {"latitude" if name == "lat" else name: column for name, column in columns.items()}
 
 
 def test_positions_stay_and_regions_hold_what_they_promise(tmp_path: Path, weights: Path, data: Path) -> None:
@@ -117,8 +122,7 @@ def test_a_file_that_cannot_be_read_is_an_error_beside_others_too(
     tmp_path: Path, weights: Path, data: Path, write_file: WriteFile
 ) -> None:
     """It was left out with a line on stderr and exit code 0, and nothing of it in the JSON."""
-    columns = wander("v", 60, 0)
-    bad = write_file({"latitude" if name == "lat" else name: column for name, column in columns.items()}, "bad.parquet")
+    bad = write_file(renamed(wander("v", 60, 0)), "bad.parquet")
     result = run(tmp_path, weights, "--data", str(data), str(bad), "--out", str(tmp_path / "mine"))
     assert result.exit_code == 1
     assert "bad.parquet" in str(result.exception)
@@ -145,11 +149,8 @@ def test_those_who_drive_count_once_more_where_others_walk(
 def test_a_region_left_out_is_answered_for_by_weights_without_it(
     tmp_path: Path, weights: Path, data: Path, write_file: WriteFile
 ) -> None:
-    columns = together(*(wander(f"w{i:02}", 60, i, lat=-10.9) for i in range(30)))
-    far = write_file({"latitude" if name == "lat" else name: column for name, column in columns.items()}, "far.csv")
-    near = write_file(
-        {"latitude" if n == "lat" else n: c for n, c in pq.read_table(data).to_pydict().items()}, "near.csv"
-    )
+    far = write_file(renamed(together(*(wander(f"w{i:02}", 60, i, lat=-10.9) for i in range(30)))), "far.csv")
+    near = write_file(renamed(pq.read_table(data).to_pydict()), "near.csv")
     surer = lively(TINY)._net
     with torch.no_grad():
         surer.forecast.last.bias[4] -= 0.7
