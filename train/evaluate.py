@@ -214,13 +214,18 @@ def versus_best(cases: dict[str, Cases], entity: NDArray[np.integer]) -> dict[st
     return {"baseline": best, **paired(cases[MODEL].distance_m, cases[best].distance_m, entity)._asdict()}
 
 
+def best_baseline(scores: dict[str, Any]) -> str:
+    """Of `strata.<name>`: the predictor beside the model that has the least mean error."""
+    return min((name for name in scores if name != MODEL), key=lambda name: float(scores[name]["mean_m"]))
+
+
 def worse_strata(horizons: dict[str, Any]) -> list[dict[str, Any]]:
     """Where the model's mean error is above the best baseline's: cadence strata of FEW anchors or more."""
     out = []
     for horizon, block in horizons.items():
         for stratum, scores in block["strata"].items():
             model = scores[MODEL]
-            best = min((name for name in scores if name != MODEL), key=lambda name: float(scores[name]["mean_m"]))
+            best = best_baseline(scores)
             if stratum.startswith("cadence") and model["n"] >= FEW and model["mean_m"] > scores[best]["mean_m"]:
                 where = {"horizon": horizon, "stratum": stratum, "n": model["n"], "baseline": best}
                 out.append({**where, "model_m": model["mean_m"], "baseline_m": scores[best]["mean_m"]})

@@ -27,7 +27,7 @@ from train.experiments import cli, discrete, masking, offline, patching, regions
 from train.experiments.lab import Lab
 from train.experiments.masking import ALL, NEXT, SHARE
 from train.experiments.paths import PathScore, judge_paths
-from train.experiments.transfer import Compared
+from train.experiments.transfer import Against, Compared
 from train.options import BatchOptions
 
 TINY = ModelConfig(name="tiny", d=16, blocks=1, heads=2, window=8)
@@ -111,32 +111,49 @@ def test_the_full_pass_gives_the_judge_s_errors(lab: Lab) -> None:
     assert np.nanmean(error[:, 0]) == pytest.approx(served["next"]["model"]["mean_m"], rel=0.15)
 
 
+@pytest.mark.usefixtures("small")
+def test_what_lies_halfway_is_drawn_to_damped_velocity(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All the way it is that, and the model itself is judged before."""
+    monkeypatch.setattr(transfer, "HALF", 1.0)
+    synth.write(lab.scratch / transfer.TOWNS, entities=8)
+    judged = transfer._judge(lab, "cabspotting_sf.parquet", transfer.NORMALISED)
+    blocks = [judged[name]["horizons"]["60"] for name in (transfer.NORMALISED, transfer.HALFWAY)]
+    assert blocks[1]["model"]["mean_m"] == pytest.approx(blocks[1]["damped_velocity"]["mean_m"], rel=1e-4)
+    assert blocks[0]["model"]["mean_m"] != pytest.approx(blocks[1]["model"]["mean_m"], rel=1e-3)
+
+
 def compared(share: float, absolute: float, horizon: str = "300", region: str = "Austin") -> Compared:
-    model_m = 100.0 * share
-    low, high = model_m - 5, model_m + 5
-    return Compared(region, horizon, 50, 300.0, "stay", 100.0, model_m, low, high, 0.9, 100.0 * absolute, 90.0)
+    """Of a physics of 100 m; what lies halfway is a tenth nearer than the normalised model."""
+
+    def against(share: float) -> Against:
+        return Against(100.0 * share, 100.0 * share - 115.0, 100.0 * share - 85.0)
+
+    models = {"normalised": against(share), "halfway": against(share - 0.1), "absolute": against(absolute)}
+    return Compared(region, horizon, 50, 300.0, "stay", 100.0, models, 0.9)
 
 
 def test_transfer_says_where_the_model_travels_and_where_it_does_not() -> None:
     good = [compared(0.8, 1.2, horizon) for horizon in ("60", "300", "900")]
     text = transfer.conclude([compared(3.0, 9.0, "next"), *good])  # the next ping is no criterion
-    assert "travels: in each of 1 regions" in text
-    assert "by at least 20.0 % (Austin, 60 s)" in text
+    assert "The normalised model beats the best physics in each of 1 regions" in text
+    assert "by at least 20.0 % (Austin, 60 s) and with the whole 95 % interval below in 3 of 3 cases" in text
+    assert "by at least 30.0 % (Austin, 60 s)" in text
     assert "travel worse" in text
     assert "1.50 times" in text
-    assert "in 0 of 3 cases" in text
-    assert "is nearer in none of them" in text
-    bad = transfer.conclude([*good[:2], compared(1.1, 1.0, "900", "Beijing")])
-    assert "misses the best physics in Beijing at 900 s (+10.0 %)" in bad
-    assert "is nearer in Beijing at 900 s" in bad
+    assert "below the physics' in 0 of 3 cases" in text
+    bad = transfer.conclude([*good[:1], compared(0.9, 1.0), compared(1.05, 1.0, "900", "Beijing")])
+    assert "The normalised model misses the best physics in Beijing at 900 s (+5.0 %), with the whole" in bad
+    assert "below in 1 of 3 cases" in bad
+    assert "halfway from it to damped velocity it beats the best physics in each of 2 regions" in bad
+    assert "by at least 5.0 % (Beijing, 900 s)" in bad
     assert "travel better" in transfer.conclude([compared(0.8, 0.7)])
 
 
 def test_a_line_of_transfer_goes_forward_in_time() -> None:
     """A bus reports every two minutes, so its next ping comes after what was asked for at 60 s."""
     rows = [replace(compared(0.9, 1.1, name), dt_s=dt_s) for name, dt_s in (("next", 120.0), ("60", 60.0))]
-    for absolute, share in ((False, 0.9), (True, 1.1)):
-        line = transfer._picture([rows[0], replace(rows[1], physics_m=200.0)], absolute=absolute).lines[0]
+    for model, share in (("normalised", 0.9), ("halfway", 0.8), ("absolute", 1.1)):
+        line = transfer._picture([rows[0], replace(rows[1], physics_m=200.0)], model).lines[0]
         assert line.x == [60.0, 120.0]
         assert line.y == pytest.approx([share / 2, share])
 

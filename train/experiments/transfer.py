@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from model.baselines import FORECASTS
-from train import synth
-from train.evaluate import ROAD
+from train import shrink, synth
+from train.evaluate import ROAD, best_baseline
 from train.experiments.lab import Lab
 from train.experiments.report import Finding, Line, Picture, Table
 from train.options import BatchOptions
@@ -26,9 +25,15 @@ REGIONS: Final = {
 }
 # People in Beijing also walk and take trains; the judge's question is about roads (DESIGN section 6, "geolife, road").
 MODES: Final = {"geolife_labelled.parquet": ROAD}
-IMM: Final = "imm"
 CRITERION: Final = ("60", "300", "900")  # horizons at which the physics must be beaten before a release
-NORMALISED, ABSOLUTE = "normalised", "absolute"
+NORMALISED, HALFWAY, ABSOLUTE = "normalised", "halfway", "absolute"
+TITLES: Final = {
+    NORMALISED: "displacements only",
+    HALFWAY: "halfway from there to damped velocity",
+    ABSOLUTE: "absolute coordinates",
+}
+# Equal weights, which stand where nothing else decides: not the share that would be best in any of these regions.
+HALF: Final = 0.5
 # Bends (train.bends), invented towns and stretched time decide 900 s: whether a thing goes on. The error against that
 # of the best physics there, % (1,500 steps, seed 0, every k-th of 40,000 anchors; 2026-11-27). "All that stop" are the
 # towns of before, of taxis, couriers, walkers and few buses; "told" leaves rows straight that are too short to show how
@@ -64,34 +69,46 @@ METHOD = (
     "are nowhere (`pathcast synth`), teach two models of the reference size, the same steps each: one that sees "
     "displacements only (normalised), turned, mirrored, stretched and bent at random, and one that also sees latitude "
     "and longitude as Fourier features at eight scales (absolute), whose rows keep their place. "
+    "A third is the normalised one drawn halfway to damped velocity (`train.shrink`), the mean of both forecasts. "
     "Every k-th of ALL tracks of the left-out file is then walked "
     "ping by ping, as in serving (DESIGN section 6; in Beijing those by car, taxi and bus), beside the physical "
-    "baselines of the same config. No track of a region stands behind its own judgement, but averages of San Francisco "
+    "baselines of the same config: stay, constant, damped and window velocity, Kalman and IMM, all with their default "
+    "noise, as a fitted one would have seen the region. "
+    "No track of a region stands behind its own judgement, but averages of San Francisco "
     "do: the invented taxis were shaped by how far and how fast its taxis get, and how long they keep a direction."
 )
 
 
+class Against(NamedTuple):
+    """A model's mean error, and the 95 % interval, over entities, of how much more that is than the physics', case by
+    case."""
+
+    mean_m: float
+    low_m: float
+    high_m: float
+
+
 @dataclass(frozen=True)
 class Compared:
-    """One region and horizon: both models against the physics that is best there. Metres are means."""
+    """One region and horizon: the models against the physics that is best there. Metres are means."""
 
     region: str
     horizon: str
     n: int
     dt_s: float  # median
-    physics: str  # the best of them
+    physics: str  # the best of all baselines, the IMM among them: chosen afterwards, which favours it
     physics_m: float
-    model_m: float
-    low_m: float  # 95 % interval of model_m, over entities
-    high_m: float
-    coverage_90: float
-    absolute_m: float
-    imm_m: float  # of the filter that switches between three motions: beside the criterion
+    models: Mapping[str, Against]  # by the names of TITLES
+    coverage_90: float  # of the normalised one
 
-    @property
-    def share(self) -> float:
-        """The normalised model's error as a share of the physics'; below 1 it is better."""
-        return self.model_m / self.physics_m
+    def share(self, of: str) -> float:
+        """A model's error as a share of the physics'; below 1 it is better."""
+        return self.models[of].mean_m / self.physics_m
+
+    def between(self, of: str) -> tuple[float, float]:
+        """The 95 % interval of that share, the physics' error taken as it is."""
+        model = self.models[of]
+        return 1 + model.low_m / self.physics_m, 1 + model.high_m / self.physics_m
 
 
 def run(lab: Lab) -> Finding:
@@ -101,15 +118,16 @@ def run(lab: Lab) -> Finding:
     lab = replace(lab, data=(*lab.data, towns), most_anchors=MOST_ANCHORS)
     compared, strata = [], []
     found = lab.each(_judge, [(file, variant) for file in left_out for variant in (NORMALISED, ABSOLUTE)])
-    for region, normalised, absolute in zip(left_out.values(), found[::2], found[1::2], strict=True):
-        compared += compare(region, normalised, absolute)
-        strata += by_stratum(region, normalised)
+    for region, plain, absolute in zip(left_out.values(), found[::2], found[1::2], strict=True):
+        compared += compare(region, plain | absolute)
+        strata += by_stratum(region, plain[NORMALISED])
     columns = ("region", "stratum", *(f"{horizon} s" for horizon in CRITERION))
+    by = Table("Error of the normalised model over that of the best physics there, by stratum", columns, strata, 2)
     return Finding(
         QUESTION,
         METHOD,
-        [_table(compared), Table("Error over that of the best physics there, by stratum", columns, strata, 2)],
-        [_picture(compared, absolute=False), _picture(compared, absolute=True)],
+        [*_tables(compared), by],
+        [_picture(compared, name) for name in TITLES],
         conclude(compared),
         (lab.seed,),
         [f"{lab.steps(STEPS):,} steps per model; rows of the normalised one are bent at random (`train.bends`)"],
@@ -124,21 +142,26 @@ def regions(lab: Lab) -> dict[str, str]:
     return present
 
 
-def _judge(lab: Lab, file: str, variant: str) -> dict[str, Any]:
-    """The left-out file's scores of a model trained on all others."""
+def _judge(lab: Lab, file: str, variant: str) -> dict[str, dict[str, Any]]:
+    """The left-out file's scores of a model trained on all others; of the normalised one also those of halfway."""
     absolute = variant == ABSOLUTE
     batch = SETTLED if absolute else TRAVELLING
     config = replace(lab.config, absolute=absolute)
     train = lab.splits(without=[file]).train
     name = f"transfer/{file.removesuffix('.parquet')}-{variant}"
-    return lab.judge(lab.train(name, config, STEPS, train=train, batch=batch), file, "all", MODES.get(file, ()))
+    trained = lab.train(name, config, STEPS, train=train, batch=batch)
+    judged = {variant: lab.judge(trained, file, "all", MODES.get(file, ()))}
+    if not absolute:
+        shrink.shrink(trained.network, HALF)
+        judged[HALFWAY] = lab.judge(trained, file, "all", MODES.get(file, ()))
+    return judged
 
 
-def compare(region: str, normalised: dict[str, Any], absolute: dict[str, Any]) -> list[Compared]:
-    """Of two judgements of the same anchors, one row per horizon."""
+def compare(region: str, judged: dict[str, dict[str, Any]]) -> list[Compared]:
+    """Of judgements of the same anchors, by model, one row per horizon."""
     rows = []
-    for horizon, block in normalised["horizons"].items():
-        model, physics = block["model"], best_physics(block)
+    for horizon, block in judged[NORMALISED]["horizons"].items():
+        physics = block["model_vs_best"]["baseline"]
         rows.append(
             Compared(
                 region,
@@ -147,20 +170,15 @@ def compare(region: str, normalised: dict[str, Any], absolute: dict[str, Any]) -
                 block["median_dt_s"],
                 physics,
                 block[physics]["mean_m"],
-                model["mean_m"],
-                model["mean_low_m"],
-                model["mean_high_m"],
-                model["coverage_90"],
-                absolute["horizons"][horizon]["model"]["mean_m"],
-                block[IMM]["mean_m"],
+                {name: _against(judged[name]["horizons"][horizon]) for name in TITLES},
+                block["model"]["coverage_90"],
             )
         )
     return rows
 
 
-def best_physics(block: dict[str, Any]) -> str:
-    """The baseline with the least mean error: chosen afterwards, which favours the physics."""
-    return min(FORECASTS, key=lambda name: block[name]["mean_m"])
+def _against(block: dict[str, Any]) -> Against:
+    return Against(block["model"]["mean_m"], block["model_vs_best"]["low_m"], block["model_vs_best"]["high_m"])
 
 
 def by_stratum(region: str, judged: dict[str, Any]) -> list[tuple[Any, ...]]:
@@ -173,85 +191,74 @@ def by_stratum(region: str, judged: dict[str, Any]) -> list[tuple[Any, ...]]:
 def _share(block: dict[str, Any] | None) -> float | None:
     if block is None:
         return None
-    return float(block["model"]["mean_m"] / block[best_physics(block)]["mean_m"])
+    return float(block["model"]["mean_m"] / block[best_baseline(block)]["mean_m"])
 
 
 def conclude(compared: Sequence[Compared]) -> str:
     """Two sentences: whether the normalised model travels, and whether coordinates do."""
     judged = [row for row in compared if row.horizon in CRITERION]
-    missed = [row for row in judged if row.share >= 1]
-    worst = max(judged, key=lambda row: row.share)
-    if missed:
-        where = ", ".join(f"{row.region} at {row.horizon} s ({100 * (row.share - 1):+.1f} %)" for row in missed)
-        first = f"The normalised model does not travel everywhere: it misses the best physics in {where}"
-    else:
-        first = (
-            f"The normalised model travels: in each of {len({row.region for row in judged})} regions that it never saw "
-            f"it beats the best physics at every horizon of {', '.join(CRITERION)} s, by at least "
-            f"{100 * (1 - worst.share):.1f} % ({worst.region}, {worst.horizon} s)"
-        )
-    closer = [f"{row.region} at {row.horizon} s" for row in judged if row.imm_m < row.model_m]
-    beside = f"an IMM filter, beside the criterion, is nearer in {', '.join(closer) or 'none of them'}"
     low, high = (f(row.coverage_90 for row in judged) for f in (min, max))
-    ratio = sum(row.absolute_m / row.model_m for row in judged) / len(judged)
-    beaten = sum(row.absolute_m < row.physics_m for row in judged)
+    ratio = sum(row.models[ABSOLUTE].mean_m / row.models[NORMALISED].mean_m for row in judged) / len(judged)
+    beaten = sum(row.share(ABSOLUTE) < 1 for row in judged)
     verdict = "worse" if ratio > 1.005 else "better" if ratio < 0.995 else "neither better nor worse"
     return (
-        f"{first}; {beside}, and its 90 % regions hold {100 * low:.0f} to {100 * high:.0f} %. "
+        f"The normalised model {_travels(judged, NORMALISED)}, and its 90 % regions hold {100 * low:.0f} to "
+        f"{100 * high:.0f} %; halfway from it to damped velocity it {_travels(judged, HALFWAY)}. "
         f"Absolute coordinates travel {verdict}: at equal steps the errors are {ratio:.2f} times those of the "
         f"normalised model on average, and below the physics' in {beaten} of {len(judged)} cases."
     )
 
 
-def _table(compared: Sequence[Compared]) -> Table:
-    columns = (
-        "region left out",
-        "horizon",
-        "median ahead s",
-        "cases",
-        "best physics",
-        "its mean m",
-        "normalised m",
-        "95 % interval",
+def _travels(judged: Sequence[Compared], model: str) -> str:
+    """Where that model beats the physics, and how surely."""
+    missed = [row for row in judged if row.share(model) >= 1]
+    sure = sum(row.models[model].high_m < 0 for row in judged)
+    certainly = f"with the whole 95 % interval below in {sure} of {len(judged)} cases"
+    if missed:
+        where = ", ".join(f"{row.region} at {row.horizon} s ({100 * (row.share(model) - 1):+.1f} %)" for row in missed)
+        return f"misses the best physics in {where}, {certainly}"
+    worst = max(judged, key=lambda row: row.share(model))
+    return (
+        f"beats the best physics in each of {len({row.region for row in judged})} regions that it never saw, at every "
+        f"horizon of {', '.join(CRITERION)} s, by at least {100 * (1 - worst.share(model)):.1f} % ({worst.region}, "
+        f"{worst.horizon} s) and {certainly}"
     )
-    rows = [
-        (
-            row.region,
-            row.horizon if row.horizon == "next" else f"{row.horizon} s",
-            row.dt_s,
-            row.n,
-            row.physics,
-            row.physics_m,
-            row.model_m,
-            f"{row.low_m:,.1f} to {row.high_m:,.1f}",
-            100 * (row.share - 1),
-            100 * row.coverage_90,
-            row.imm_m,
-            row.absolute_m,
-            100 * (row.absolute_m / row.physics_m - 1),
-        )
-        for row in compared
+
+
+def _tables(compared: Sequence[Compared]) -> list[Table]:
+    """In metres, and in percent of the physics."""
+    where = [(row.region, row.horizon if row.horizon == "next" else f"{row.horizon} s") for row in compared]
+    metres = [
+        (*at, row.dt_s, row.n, row.physics, row.physics_m, *(row.models[name].mean_m for name in TITLES))
+        for at, row in zip(where, compared, strict=True)
     ]
-    return Table(
-        "Mean errors in regions never seen",
-        (*columns, "against physics, %", "90 % region holds, %", "IMM m", "absolute m", "against physics, %"),
-        rows,
-    )
+    percent = [
+        (*at, *(cell for name in TITLES for cell in _percent(row, name)), 100 * row.coverage_90)
+        for at, row in zip(where, compared, strict=True)
+    ]
+    columns = ("region left out", "horizon")
+    ahead = ("median ahead s", "cases", "best physics", "its mean m")
+    sure = tuple(column for name in TITLES for column in (name, "95 % interval"))
+    return [
+        Table("Mean errors in regions never seen", (*columns, *ahead, *(f"{name} m" for name in TITLES)), metres),
+        Table("Against the best physics, %", (*columns, *sure, "90 % region of normalised holds"), percent),
+    ]
 
 
-def _picture(compared: Sequence[Compared], *, absolute: bool) -> Picture:
+def _percent(row: Compared, model: str) -> tuple[float, str]:
+    return 100 * (row.share(model) - 1), " to ".join(f"{100 * (share - 1):.1f}" for share in row.between(model))
+
+
+def _picture(compared: Sequence[Compared], model: str) -> Picture:
     """Errors over the physics', by time ahead."""
     lines = []
     for region in dict.fromkeys(row.region for row in compared):
         rows = sorted((row for row in compared if row.region == region), key=lambda row: row.dt_s)
-        share = [(row.absolute_m if absolute else row.model_m) / row.physics_m for row in rows]
-        band = None if absolute else [(row.low_m / row.physics_m, row.high_m / row.physics_m) for row in rows]
-        low, high = (None, None) if band is None else ([b[0] for b in band], [b[1] for b in band])
-        lines.append(Line(region, [row.dt_s for row in rows], share, low, high))
+        low, high = zip(*(row.between(model) for row in rows), strict=True)
+        lines.append(Line(region, [row.dt_s for row in rows], [row.share(model) for row in rows], low, high))
     ends = [min(row.dt_s for row in compared), max(row.dt_s for row in compared)]
     lines.append(Line("best physics", ends, [1.0, 1.0], reference=True))
-    name = ABSOLUTE if absolute else NORMALISED
-    title = f"Left out of training: {'absolute coordinates' if absolute else 'displacements only'}"
+    title = f"Left out of training: {TITLES[model]}"
     return Picture(
-        name, title, "median time ahead, s", "mean error over that of the best physics", lines, True, TICKS_S
+        model, title, "median time ahead, s", "mean error over that of the best physics", lines, True, TICKS_S
     )
