@@ -12,18 +12,22 @@ import typer
 from train.cli_data import CacheOption, ColumnsOption, MoreFiles, NeededFiles, read_watch, sources_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from model.network import Network
     from train.calibrate import Held
+    from train.evaluate import Sample
     from train.sources import Source
 
 FEW = 10  # entities: the regions of others will hold more or less than those of so few
 
-HELP = """Fit how wide 90 % regions are to tracks of your own. What is forecast stays as it is, and takes no training.
+HELP = """Fit how wide 90 % regions are to tracks of your own, and how far to trust the network. Takes no training.
 
 Weights are surer of where they were trained than of anywhere else. Tracks from where you are tell how much wider the
 regions have to be there: the new weights answer with the same positions and other covariances.
+
+With --shrink positions change, too: every forecast is drawn towards going on with damped velocity, by the share, from
+0 to 1, that brings these tracks' forecasts nearest. Where the network knows the place that is 0.
 
 The tracks must be none that the weights were trained on. --split val, the default, is what `pathcast train` leaves out
 of its files. Of a file that the weights never saw, --split train has more vehicles. Both leave the test split to
@@ -36,6 +40,7 @@ train split, and how wrong WEIGHTS are there, which are like these and were trai
 
   pathcast calibrate --weights small --data taxis.parquet --split train --out runs/taxis
   pathcast evaluate --weights runs/taxis --data taxis.parquet
+  pathcast calibrate --weights small --data taxis.parquet --split train --shrink --out runs/nearer
   pathcast calibrate --weights runs/ab --data a.csv b.csv --left-out a.csv=runs/b --left-out b.csv=runs/a --out runs/far
 """
 
@@ -59,6 +64,9 @@ def calibrate(
         list[str] | None,
         typer.Option("--left-out", metavar="FILE=WEIGHTS", help="a file, and weights that were trained without it"),
     ] = None,
+    shrink: Annotated[
+        bool, typer.Option("--shrink", help="also draw forecasts towards physics, as far as these tracks ask for")
+    ] = False,
     cache: CacheOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object instead of lines")] = False,
 ) -> None:
@@ -88,11 +96,15 @@ def calibrate(
     if not samples:
         raise ValueError(f"nothing to calibrate on: no file has a track in split {split.value} that is long enough")
     out.mkdir(parents=True, exist_ok=True)  # now, as what follows takes minutes
+    share = _shrunk(network, samples, say) if shrink else 0.0
     held = fit(network, samples, left_out=strangers, say=say)
-    save_pretrained(network, out, f"{card.rstrip()}\n\n{_for_card(held, weights, split.value, others)}")
+    save_pretrained(network, out, f"{card.rstrip()}\n\n{_for_card(held, weights, split.value, others, share)}")
     if as_json:
-        typer.echo(json.dumps({"out": str(out), "fitted_to": [one._asdict() for one in held]}, indent=2))
+        found = {"out": str(out), "shrunk_by": share, "fitted_to": [one._asdict() for one in held]}
+        typer.echo(json.dumps(found, indent=2))
     else:
+        if shrink:
+            typer.echo(f"forecasts are {_drawn(share)}")
         for one in held:
             typer.echo(one)
         if split is not Split.all:
@@ -117,6 +129,21 @@ def _servable(weights: str) -> Network:
     return network
 
 
+def _shrunk(network: Network, samples: Sequence[Sample], say: Callable[[str], None]) -> float:
+    """Draw the network's forecasts, in place, towards physics; by how much."""
+    from train.shrink import fit_share, shrink
+
+    share = fit_share(network, samples, say=say)
+    shrink(network, share)
+    return share
+
+
+def _drawn(share: float) -> str:
+    return (
+        f"drawn by {share:g} of the way to damped velocity's" if share else "as they were: to draw them brings nothing"
+    )
+
+
 def _file_and_weights(given: str, columns: str | None) -> tuple[Source, str]:
     """FILE=WEIGHTS. What is wrong with the names is bad usage."""
     from model.checkpoint import WeightsError, resolve
@@ -132,15 +159,18 @@ def _file_and_weights(given: str, columns: str | None) -> tuple[Source, str]:
     return source, weights
 
 
-def _for_card(held: Sequence[Held], weights: str, split: str, others: Sequence[tuple[Source, str]]) -> str:
+def _for_card(
+    held: Sequence[Held], weights: str, split: str, others: Sequence[tuple[Source, str]], share: float
+) -> str:
     """What the card's reader must know: its tables are of before."""
+    positions = f"those of {weights}" + (f", {_drawn(share)}" if share else "")
     return "\n".join(
         [
             "## Calibrated again",
             "",
             f"`pathcast calibrate` fitted the covariances of these weights anew, to split {split} of the files below.",
-            f"Positions are those of {weights}, and what is said of regions above is of before. The shares are of the",
-            "errors that were fitted to; others' are for `pathcast evaluate` to say.",
+            f"Positions are {positions}; what is said above is of before. The shares below",
+            "are of the errors that were fitted to; others' are for `pathcast evaluate` to say.",
             "",
             *(f"- {one}." for one in held),
             *(f"- {source.name}, left out: its train split, as it is to {without}." for source, without in others),

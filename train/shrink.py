@@ -1,16 +1,16 @@
-"""Draws forecasts back towards physics, for where a network knows no better than they: a change of weights, no code.
+"""Draws forecasts back towards physics, where a network may know no better: by other weights, not by other code.
 
-A mean of two forecasts is seldom worse than the better one, and never than the worse: with the other one's errors it
-cannot err farther than their mean does (Bates & Granger, "The Combination of Forecasts", 1969). Before training the
-last layer of the forecast's head is zero, and the forecast is physics; so what that layer has learned times 1 − share,
-and share of damped velocity, is that mean, but for the bounds of `model.heads.combine` (weights between zero-shot and
-fine-tuned: Wortsman et al., "Robust fine-tuning of zero-shot models", 2022). Spreads stay: `train.calibrate` is next.
+The mean of two positions is never farther off than the mean of their errors, and nearer where they err to different
+sides (Bates & Granger, "The Combination of Forecasts", 1969). Before training the last layer of the forecast's head is
+zero, and the forecast is physics; so 1 − share of what that layer has learned, and share of damped velocity, are that
+mean, but for the bounds of `model.heads.combine`. (Weights between those of before and after: Wortsman et al., "Robust
+fine-tuning of zero-shot models", 2022.) Spreads stay as they are; `train.calibrate` fits them afterwards.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -23,7 +23,7 @@ from model.heads import MAX_LEAN, OUT
 from model.network import Network
 from train.calibrate import FULL_WEIGHT
 from train.evaluate import Sample, answers_of, error_en_m
-from train.walk import MODEL, Answers
+from train.walk import MODEL
 
 DAMPED: Final = "damped_velocity"
 TO_DAMPED: Final = OUT  # `queries._going_on` has it first of what the mean may lean to
@@ -69,21 +69,21 @@ def _log_errors(sample: Sample, predictor: Predictor) -> F64:
     """Of one file, by share: the sum over horizons of the weighted log of the mean error."""
     corpus, (anchors, answers, _) = sample.corpus, answers_of(sample, predictor)
     out = np.zeros(len(SHARES))
-    for asked, target, model, damped in zip(
-        (anchors.target >= 0).T, anchors.target.T, *(_columns(answers[name]) for name in (MODEL, DAMPED)), strict=True
-    ):
+    for column, target in enumerate(anchors.target.T):
+        asked = target >= 0
         if not asked.any():
             continue
         at, anchor = target[asked], anchors.row[asked]
-        errors = [
-            error_en_m(corpus.lat[at], corpus.lon[at], lat[asked], lon[asked], corpus.lat[anchor])
-            for lat, lon in (model, damped)
-        ]
-        metres = [np.hypot(*((1 - share) * errors[0] + share * errors[1]).T).mean() for share in SHARES]
-        out += min(len(at) / FULL_WEIGHT, 1.0) * np.log(np.maximum(metres, MIN_ERROR_M))
+        model, damped = (
+            error_en_m(
+                corpus.lat[at],
+                corpus.lon[at],
+                answers[name].lat[asked, column],
+                answers[name].lon[asked, column],
+                corpus.lat[anchor],
+            )
+            for name in (MODEL, DAMPED)
+        )
+        mean_m = [np.hypot(*((1 - share) * model + share * damped).T).mean() for share in SHARES]
+        out += min(len(at) / FULL_WEIGHT, 1.0) * np.log(np.maximum(mean_m, MIN_ERROR_M))
     return out
-
-
-def _columns(answers: Answers) -> Iterator[tuple[F64, F64]]:
-    """Latitudes and longitudes, horizon by horizon."""
-    return zip(answers.lat.T, answers.lon.T, strict=True)

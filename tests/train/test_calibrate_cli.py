@@ -15,7 +15,7 @@ from train_worlds import Columns, WriteFile, lively, together, wander
 from typer.testing import CliRunner
 
 from model.api import FIX, ModelConfig, Predictor
-from model.checkpoint import save_pretrained
+from model.checkpoint import from_pretrained, save_pretrained
 from train.cli_calibrate import calibrate
 
 APP = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -86,6 +86,23 @@ def test_validation_tracks_are_the_default(tmp_path: Path, weights: Path, data: 
         assert result.stderr.count("so few entities") == ("all" not in split)  # of 30 vehicles, val has some three
         counts[split] = json.loads(result.stdout)["fitted_to"][0]["entities"]
     assert counts[()] == counts["--split", "val"] < counts["--split", "all"] == 30
+
+
+def test_forecasts_are_drawn_to_physics_where_that_is_asked_for(tmp_path: Path, weights: Path, data: Path) -> None:
+    """A network of random weights knows nothing."""
+    out = tmp_path / "mine"
+    result = run(tmp_path, weights, "--data", str(data), "--split", "train", "--shrink", "--out", str(out), "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["shrunk_by"] >= 0.5
+    assert found["fitted_to"][0]["after"] == pytest.approx(0.9, abs=0.01)
+    drawn = f"drawn by {found['shrunk_by']:g} of the way to damped velocity's"
+    assert drawn in (out / "README.md").read_text()
+    old, new = (from_pretrained(one).forecast.last.weight[:4] for one in (weights, out))
+    torch.testing.assert_close(new, (1 - found["shrunk_by"]) * old)
+
+    result = run(tmp_path, weights, "--data", str(data), "--shrink", "--out", str(tmp_path / "other"))
+    assert "forecasts are drawn by" in result.stdout
 
 
 def test_nothing_is_written_over(tmp_path: Path, weights: Path, data: Path) -> None:
