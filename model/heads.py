@@ -40,7 +40,8 @@ MAX_LEAN: Final = 2.0  # how far the mean may move from one physics past the oth
 MAX_LOG_TRAVEL: Final = 4.0  # no travel time outside 1/50 .. 50 times that at TRAVEL_MPS
 TRAVEL_MPS: Final = 5.0  # door to door along the chord, by day in a town
 TRAVEL_SPREAD: Final = 0.5  # of the log of a travel time, before training
-OUT: Final = 9  # numbers of an answer: 4 of the residual, 5 of the spread; then A that lean to the other physics
+RESIDUAL: Final = 4  # numbers of an answer: those of the residual,
+OUT: Final = RESIDUAL + 5  # five of the spread, then A that lean to the other physics
 
 
 class Spread(NamedTuple):

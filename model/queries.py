@@ -19,6 +19,7 @@ from model.heads import CHORD_FLOOR_M, HEADING_FLOOR_MPS, MAX_GAP_AGE, REACH_MEM
 
 FORECAST_FEATURES: Final = 13
 FORECAST_OTHERS: Final = 3
+DAMPED: Final = 0  # which of them is damped velocity
 GAP_FEATURES: Final = 26
 GAP_OTHERS: Final = 1
 TRAVEL_FEATURES: Final = 17
@@ -166,7 +167,7 @@ def travel(kin: F64, to_en: F64) -> Travel:
 
 
 def _going_on(kin: F64, dt: F64, config: ModelConfig) -> F64:
-    """The other physics of a forecast [..., Q, A, 2]: a taxi will turn and a ship will not."""
+    """The other physics of a forecast [..., Q, A, 2], DAMPED first: a taxi will turn and a ship will not."""
     steady = m.window_mps(kin)[..., None, :] * dt[..., None]
     damped = baselines.damped_velocity(kin, dt, config).mean_en
     return np.stack([damped, baselines.constant_velocity(kin, dt, config).mean_en, steady], axis=-2)

@@ -80,8 +80,8 @@ class LeftOut(NamedTuple):
 
 
 class Held(NamedTuple):
-    """What 90 % regions held of the errors that the calibration was fitted to, as shares: with the one of before, and
-    with the one of now."""
+    """What 90 % regions held of the errors that the calibration was fitted to, as shares: with the calibration of
+    before, and with that of now."""
 
     file: str
     entities: int

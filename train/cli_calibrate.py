@@ -12,22 +12,21 @@ import typer
 from train.cli_data import CacheOption, ColumnsOption, MoreFiles, NeededFiles, read_watch, sources_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from model.network import Network
     from train.calibrate import Held
-    from train.evaluate import Sample
     from train.sources import Source
 
 FEW = 10  # entities: the regions of others will hold more or less than those of so few
 
-HELP = """Fit how wide 90 % regions are to tracks of your own, and how far to trust the network. Takes no training.
+HELP = """Fit how wide 90 % regions are to tracks of your own, without training.
 
 Weights are surer of where they were trained than of anywhere else. Tracks from where you are tell how much wider the
 regions have to be there: the new weights answer with the same positions and other covariances.
 
-With --shrink positions change, too: every forecast is drawn towards going on with damped velocity, by the share, from
-0 to 1, that brings these tracks' forecasts nearest. Where the network knows the place that is 0.
+With --shrink-to-physics forecasts move, too: each by one share, from 0 to 1, of the way to going on with damped
+velocity, the one that brings forecasts of these tracks nearest. Where the network knows the place it is near 0.
 
 The tracks must be none that the weights were trained on. --split val, the default, is what `pathcast train` leaves out
 of its files. Of a file that the weights never saw, --split train has more vehicles. Both leave the test split to
@@ -40,7 +39,7 @@ train split, and how wrong WEIGHTS are there, which are like these and were trai
 
   pathcast calibrate --weights small --data taxis.parquet --split train --out runs/taxis
   pathcast evaluate --weights runs/taxis --data taxis.parquet
-  pathcast calibrate --weights small --data taxis.parquet --split train --shrink --out runs/nearer
+  pathcast calibrate --weights small --data taxis.parquet --split train --shrink-to-physics --out runs/near
   pathcast calibrate --weights runs/ab --data a.csv b.csv --left-out a.csv=runs/b --left-out b.csv=runs/a --out runs/far
 """
 
@@ -64,8 +63,8 @@ def calibrate(
         list[str] | None,
         typer.Option("--left-out", metavar="FILE=WEIGHTS", help="a file, and weights that were trained without it"),
     ] = None,
-    shrink: Annotated[
-        bool, typer.Option("--shrink", help="also draw forecasts towards physics, as far as these tracks ask for")
+    shrink_to_physics: Annotated[
+        bool, typer.Option("--shrink-to-physics", help="also move forecasts, as far as these tracks ask for")
     ] = False,
     cache: CacheOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object instead of lines")] = False,
@@ -76,10 +75,13 @@ def calibrate(
     from train.calibrate import MOST_ANCHORS, LeftOut, tracks_to_calibrate_on
     from train.calibrate import calibrate as fit
     from train.evaluate import open_samples
+    from train.shrink import check, fit_share, shrink
 
     if out.exists() and any(out.iterdir()):
         raise typer.BadParameter(f"{out} is not empty, and what it has stays: name another directory")
     network = _servable(weights)
+    if shrink_to_physics:
+        check(network.config)
     card_file = resolve(weights) / CARD_FILE
     card = card_file.read_text(encoding="utf-8") if card_file.exists() else f"# pathcast {network.config.name}\n"
 
@@ -96,15 +98,19 @@ def calibrate(
     if not samples:
         raise ValueError(f"nothing to calibrate on: no file has a track in split {split.value} that is long enough")
     out.mkdir(parents=True, exist_ok=True)  # now, as what follows takes minutes
-    share = _shrunk(network, samples, say) if shrink else 0.0
+    share = None
+    if shrink_to_physics:
+        share = fit_share([*((network, sample) for sample in samples), *strangers], say=say)
+        for moved in (network, *(stranger.network for stranger in strangers)):
+            shrink(moved, share)
     held = fit(network, samples, left_out=strangers, say=say)
     save_pretrained(network, out, f"{card.rstrip()}\n\n{_for_card(held, weights, split.value, others, share)}")
     if as_json:
         found = {"out": str(out), "shrunk_by": share, "fitted_to": [one._asdict() for one in held]}
         typer.echo(json.dumps(found, indent=2))
     else:
-        if shrink:
-            typer.echo(f"forecasts are {_drawn(share)}")
+        if share is not None:
+            typer.echo(f"forecasts are {_shrunk(share)}")
         for one in held:
             typer.echo(one)
         if split is not Split.all:
@@ -129,19 +135,10 @@ def _servable(weights: str) -> Network:
     return network
 
 
-def _shrunk(network: Network, samples: Sequence[Sample], say: Callable[[str], None]) -> float:
-    """Draw the network's forecasts, in place, towards physics; by how much."""
-    from train.shrink import fit_share, shrink
-
-    share = fit_share(network, samples, say=say)
-    shrink(network, share)
-    return share
-
-
-def _drawn(share: float) -> str:
-    return (
-        f"drawn by {share:g} of the way to damped velocity's" if share else "as they were: to draw them brings nothing"
-    )
+def _shrunk(share: float) -> str:
+    if share == 0:
+        return "as they were: no share of the way to damped velocity brings them nearer"
+    return f"shrunk by {share:g} of the way to damped velocity"
 
 
 def _file_and_weights(given: str, columns: str | None) -> tuple[Source, str]:
@@ -160,17 +157,20 @@ def _file_and_weights(given: str, columns: str | None) -> tuple[Source, str]:
 
 
 def _for_card(
-    held: Sequence[Held], weights: str, split: str, others: Sequence[tuple[Source, str]], share: float
+    held: Sequence[Held], weights: str, split: str, others: Sequence[tuple[Source, str]], share: float | None
 ) -> str:
     """What the card's reader must know: its tables are of before."""
-    positions = f"those of {weights}" + (f", {_drawn(share)}" if share else "")
+    moved = bool(share)
     return "\n".join(
         [
             "## Calibrated again",
             "",
             f"`pathcast calibrate` fitted the covariances of these weights anew, to split {split} of the files below.",
-            f"Positions are {positions}; what is said above is of before. The shares below",
-            "are of the errors that were fitted to; others' are for `pathcast evaluate` to say.",
+            f"{'Gap fills' if moved else 'Positions'} are those of {weights}, and what is said of "
+            f"{'forecasts and ' if moved else ''}regions above is of before.",
+            *([] if share is None else [f"Forecasts are {_shrunk(share)}."]),
+            "The shares are of the errors that were fitted to, those before with the old covariances; others' are for",
+            "`pathcast evaluate` to say.",
             "",
             *(f"- {one}." for one in held),
             *(f"- {source.name}, left out: its train split, as it is to {without}." for source, without in others),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,14 @@ import pytest
 import torch
 import typer
 from click.testing import Result
-from train_worlds import Columns, WriteFile, lively, together, wander
+from train_worlds import Columns, WriteFile, lively, together, track, wander
 from typer.testing import CliRunner
 
 from model.api import FIX, ModelConfig, Predictor
 from model.checkpoint import from_pretrained, save_pretrained
+from model.heads import OUT
 from train.cli_calibrate import calibrate
+from train.shrink import shrink
 
 APP = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False)
 APP.command(name="calibrate")(calibrate)
@@ -88,21 +91,52 @@ def test_validation_tracks_are_the_default(tmp_path: Path, weights: Path, data: 
     assert counts[()] == counts["--split", "val"] < counts["--split", "all"] == 30
 
 
-def test_forecasts_are_drawn_to_physics_where_that_is_asked_for(tmp_path: Path, weights: Path, data: Path) -> None:
-    """A network of random weights knows nothing."""
+def test_forecasts_are_shrunk_to_physics_where_that_is_asked_for(tmp_path: Path, weights: Path, data: Path) -> None:
+    """A network of random weights knows nothing. One left out is shrunk as these are: the same network and tracks err
+    the same."""
     out = tmp_path / "mine"
-    result = run(tmp_path, weights, "--data", str(data), "--split", "train", "--shrink", "--out", str(out), "--json")
+    more = ("--shrink-to-physics", "--left-out", f"{data}={weights}", "--out", str(out), "--json")
+    result = run(tmp_path, weights, "--data", str(data), "--split", "train", *more)
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    assert found["shrunk_by"] >= 0.5
-    assert found["fitted_to"][0]["after"] == pytest.approx(0.9, abs=0.01)
-    drawn = f"drawn by {found['shrunk_by']:g} of the way to damped velocity's"
-    assert drawn in (out / "README.md").read_text()
-    old, new = (from_pretrained(one).forecast.last.weight[:4] for one in (weights, out))
-    torch.testing.assert_close(new, (1 - found["shrunk_by"]) * old)
+    share = found["shrunk_by"]
+    assert share >= 0.5
+    own, left_out = (one for one in found["fitted_to"] if one["of"] == "forecasts")
+    assert left_out["file"] == "tracks.parquet, left out"
+    assert (own["before"], own["after"]) == (left_out["before"], left_out["after"])
+    card = (out / "README.md").read_text()
+    assert f"Forecasts are shrunk by {share:g} of the way to damped velocity." in card
+    assert "what is said of forecasts and regions above is of before" in card
+    expected, new = from_pretrained(weights), from_pretrained(out)
+    shrink(expected, share)
+    torch.testing.assert_close(new.forecast.state_dict(), expected.forecast.state_dict(), rtol=0, atol=0)
 
-    result = run(tmp_path, weights, "--data", str(data), "--shrink", "--out", str(tmp_path / "other"))
-    assert "forecasts are drawn by" in result.stdout
+
+def test_a_network_that_knows_the_tracks_is_followed(tmp_path: Path, write_file: WriteFile) -> None:
+    """It leans to undamped velocity, and ships go straight on at one speed."""
+    times_s = [30.0 * i for i in range(60)]
+    ships = (track(f"s{i:02}", times_s, [(5.0 + i / 10) * t for t in times_s]) for i in range(30))
+    network = lively(TINY)._net
+    with torch.no_grad():
+        network.forecast.last.weight.zero_()
+        network.forecast.last.bias.zero_()
+        network.forecast.last.bias[OUT + 1] = 1.0  # to undamped velocity
+    save_pretrained(network, tmp_path / "ship", "# a card\n")
+    data = write_file(together(*ships))
+    args = ("--data", str(data), "--shrink-to-physics", "--out", str(tmp_path / "mine"))
+    result = run(tmp_path, tmp_path / "ship", *args)
+    assert result.exit_code == 0, result.output
+    assert "forecasts are as they were: no share" in result.stdout
+    assert "Positions are those of" in (tmp_path / "mine" / "README.md").read_text()
+
+
+def test_weights_that_do_not_stand_on_physics_are_refused_before_anything_is_read(tmp_path: Path, data: Path) -> None:
+    save_pretrained(lively(replace(TINY, target="delta"))._net, tmp_path / "delta", "# a card\n")
+    args = ("--data", str(data), "--shrink-to-physics", "--out", str(tmp_path / "mine"))
+    result = run(tmp_path, tmp_path / "delta", *args)
+    assert result.exit_code == 1
+    assert "its target is 'delta'" in str(result.exception)
+    assert not (tmp_path / "cache").exists()
 
 
 def test_nothing_is_written_over(tmp_path: Path, weights: Path, data: Path) -> None:

@@ -112,7 +112,7 @@ def test_the_full_pass_gives_the_judge_s_errors(lab: Lab) -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_what_lies_halfway_is_drawn_to_damped_velocity(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_lies_halfway_is_shrunk_to_damped_velocity(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """All the way it is that, and the model itself is judged before."""
     monkeypatch.setattr(transfer, "HALF", 1.0)
     synth.write(lab.scratch / transfer.TOWNS, entities=8)
@@ -136,15 +136,18 @@ def test_transfer_says_where_the_model_travels_and_where_it_does_not() -> None:
     good = [compared(0.8, 1.2, horizon) for horizon in ("60", "300", "900")]
     text = transfer.conclude([compared(3.0, 9.0, "next"), *good])  # the next ping is no criterion
     assert "The normalised model beats the best physics in each of 1 regions" in text
-    assert "by at least 20.0 % (Austin, 60 s) and with the whole 95 % interval below in 3 of 3 cases" in text
+    assert (
+        "by at least 20.0 % (Austin, 60 s), surely nearer, by the 95 % interval of the difference, in 3 of 3 cases"
+        in text
+    )
     assert "by at least 30.0 % (Austin, 60 s)" in text
     assert "travel worse" in text
     assert "1.50 times" in text
     assert "below the physics' in 0 of 3 cases" in text
     bad = transfer.conclude([*good[:1], compared(0.9, 1.0), compared(1.05, 1.0, "900", "Beijing")])
-    assert "The normalised model misses the best physics in Beijing at 900 s (+5.0 %), with the whole" in bad
-    assert "below in 1 of 3 cases" in bad
-    assert "halfway from it to damped velocity it beats the best physics in each of 2 regions" in bad
+    assert "The normalised model misses the best physics in Beijing at 900 s (+5.0 %) and is surely" in bad
+    assert "of the difference, in 1 of 3 cases" in bad
+    assert "shrunk halfway to damped velocity it beats the best physics in each of 2 regions" in bad
     assert "by at least 5.0 % (Beijing, 900 s)" in bad
     assert "travel better" in transfer.conclude([compared(0.8, 0.7)])
 
