@@ -26,7 +26,8 @@ Weights are surer of where they were trained than of anywhere else. Tracks from 
 regions have to be there: the new weights answer with the same positions and other covariances.
 
 With --shrink-to-physics forecasts move, too: each by one share, from 0 to 1, of the way to going on with damped
-velocity, the one that brings forecasts of these tracks nearest. Where the network knows the place it is near 0.
+velocity, the one that brings forecasts of these tracks nearest. Where the network knows the place it is near 0; with
+--left-out it is what the regions left out ask for.
 
 The tracks must be none that the weights were trained on. --split val, the default, is what `pathcast train` leaves out
 of its files. Of a file that the weights never saw, --split train has more vehicles. Both leave the test split to
@@ -64,7 +65,7 @@ def calibrate(
         typer.Option("--left-out", metavar="FILE=WEIGHTS", help="a file, and weights that were trained without it"),
     ] = None,
     shrink_to_physics: Annotated[
-        bool, typer.Option("--shrink-to-physics", help="also move forecasts, as far as these tracks ask for")
+        bool, typer.Option("--shrink-to-physics", help="also move forecasts, as far as tracks ask for")
     ] = False,
     cache: CacheOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object instead of lines")] = False,
@@ -100,7 +101,7 @@ def calibrate(
     out.mkdir(parents=True, exist_ok=True)  # now, as what follows takes minutes
     share = None
     if shrink_to_physics:
-        share = fit_share([*((network, sample) for sample in samples), *strangers], say=say)
+        share = fit_share(strangers or [(network, sample) for sample in samples], say=say)
         for moved in (network, *(stranger.network for stranger in strangers)):
             shrink(moved, share)
     held = fit(network, samples, left_out=strangers, say=say)

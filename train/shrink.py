@@ -57,8 +57,8 @@ def shrink(network: Network, share: float) -> None:
 
 
 def fit_share(judged: Sequence[tuple[Network, Sample]], *, say: Callable[[str], None] = lambda line: None) -> float:
-    """The share of SHARES that is nearest on these tracks, for all of the networks: by the log of the mean error, every
-    sample and horizon of the judge alike, but for those of few errors; the smaller share where two are as near.
+    """The share of SHARES that brings all of the networks nearest, each on its tracks: by the log of the mean error,
+    every sample and horizon of the judge alike, but for those of few errors; the smaller of two that are as near.
     """
     total = np.zeros(len(SHARES))
     for network, sample in judged:

@@ -112,8 +112,9 @@ def test_forecasts_are_shrunk_to_physics_where_that_is_asked_for(tmp_path: Path,
     torch.testing.assert_close(new.forecast.state_dict(), expected.forecast.state_dict(), rtol=0, atol=0)
 
 
-def test_a_network_that_knows_the_tracks_is_followed(tmp_path: Path, write_file: WriteFile) -> None:
-    """It leans to undamped velocity, and ships go straight on at one speed."""
+def test_a_network_that_knows_the_tracks_is_followed(tmp_path: Path, weights: Path, write_file: WriteFile) -> None:
+    """It leans to undamped velocity, and ships go straight on at one speed. But what is to go anywhere is followed as
+    far as one that never saw them can be."""
     times_s = [30.0 * i for i in range(60)]
     ships = (track(f"s{i:02}", times_s, [(5.0 + i / 10) * t for t in times_s]) for i in range(30))
     network = lively(TINY)._net
@@ -128,6 +129,8 @@ def test_a_network_that_knows_the_tracks_is_followed(tmp_path: Path, write_file:
     assert result.exit_code == 0, result.output
     assert "forecasts are as they were: no share" in result.stdout
     assert "Positions are those of" in (tmp_path / "mine" / "README.md").read_text()
+    far = ("--left-out", f"{data}={weights}", "--json", *args[:-1], str(tmp_path / "far"))
+    assert json.loads(run(tmp_path, tmp_path / "ship", *far).stdout)["shrunk_by"] > 0.0
 
 
 def test_weights_that_do_not_stand_on_physics_are_refused_before_anything_is_read(tmp_path: Path, data: Path) -> None:
