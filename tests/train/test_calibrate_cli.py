@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from model.api import FIX, ModelConfig, Predictor
 from model.checkpoint import from_pretrained, save_pretrained
 from model.heads import OUT
+from model.network import build
 from train.cli_calibrate import calibrate
 from train.shrink import shrink
 
@@ -112,25 +113,24 @@ def test_forecasts_are_shrunk_to_physics_where_that_is_asked_for(tmp_path: Path,
     torch.testing.assert_close(new.forecast.state_dict(), expected.forecast.state_dict(), rtol=0, atol=0)
 
 
-def test_a_network_that_knows_the_tracks_is_followed(tmp_path: Path, weights: Path, write_file: WriteFile) -> None:
-    """It leans to undamped velocity, and ships go straight on at one speed. But what is to go anywhere is followed as
-    far as one that never saw them can be."""
+def test_a_network_that_knows_the_tracks_is_followed(tmp_path: Path, write_file: WriteFile) -> None:
+    """It leans to undamped velocity, and ships go straight east at one speed. But what is to go anywhere is followed as
+    far as one that never saw them can be, which is sure of the north."""
     times_s = [30.0 * i for i in range(60)]
     ships = (track(f"s{i:02}", times_s, [(5.0 + i / 10) * t for t in times_s]) for i in range(30))
-    network = lively(TINY)._net
-    with torch.no_grad():
-        network.forecast.last.weight.zero_()
-        network.forecast.last.bias.zero_()
-        network.forecast.last.bias[OUT + 1] = 1.0  # to undamped velocity
-    save_pretrained(network, tmp_path / "ship", "# a card\n")
     data = write_file(together(*ships))
-    args = ("--data", str(data), "--shrink-to-physics", "--out", str(tmp_path / "mine"))
-    result = run(tmp_path, tmp_path / "ship", *args)
+    for name, number, value in (("ship", OUT + 1, 1.0), ("north", 1, 3.0)):
+        network = build(TINY, 0)
+        with torch.no_grad():
+            network.forecast.last.bias[number] = value
+        save_pretrained(network, tmp_path / name, "# a card\n")
+    args = ("--data", str(data), "--shrink-to-physics")
+    result = run(tmp_path, tmp_path / "ship", *args, "--out", str(tmp_path / "mine"))
     assert result.exit_code == 0, result.output
     assert "forecasts are as they were: no share" in result.stdout
     assert "Positions are those of" in (tmp_path / "mine" / "README.md").read_text()
-    far = ("--left-out", f"{data}={weights}", "--json", *args[:-1], str(tmp_path / "far"))
-    assert json.loads(run(tmp_path, tmp_path / "ship", *far).stdout)["shrunk_by"] > 0.0
+    far = ("--left-out", f"{data}={tmp_path / 'north'}", "--out", str(tmp_path / "far"), "--json")
+    assert json.loads(run(tmp_path, tmp_path / "ship", *args, *far).stdout)["shrunk_by"] == 1.0
 
 
 def test_weights_that_do_not_stand_on_physics_are_refused_before_anything_is_read(tmp_path: Path, data: Path) -> None:

@@ -29,7 +29,7 @@ CRITERION: Final = ("60", "300", "900")  # horizons at which the physics must be
 NORMALISED, HALFWAY, ABSOLUTE = "normalised", "halfway", "absolute"
 TITLES: Final = {
     NORMALISED: "displacements only",
-    HALFWAY: "those, shrunk halfway to damped velocity",
+    HALFWAY: "displacements only, shrunk halfway to damped velocity",
     ABSOLUTE: "absolute coordinates",
 }
 # Equal weights, which stand where nothing else decides: not the share that would be best in any of these regions.
