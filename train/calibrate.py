@@ -30,7 +30,7 @@ from model.network import Network
 from train import anchors as anchoring
 from train import gapfill
 from train.data import Reading, silent
-from train.evaluate import ROAD, NoTracks, Part, Sample, error_en_m, open_samples
+from train.evaluate import ROAD, NoTracks, Part, Sample, error_en_m, errors_en_m, open_samples
 from train.score import mahalanobis2
 from train.sources import Source
 from train.walk import MODEL, walk
@@ -241,13 +241,11 @@ def _of_forecasts(sample: Sample, predictor: Predictor) -> Surprises:
     anchors = anchoring.find(corpus, HORIZONS_S)
     walked = walk(corpus, anchors, [Kinematic(predictor.config)], predictor)
     answer = walked.answers[MODEL]
-    asked = anchors.target >= 0
-    row, column = np.nonzero(asked)
+    row, column = np.nonzero(anchors.target >= 0)
     assert answer.cov_m2 is not None  # the model always has one
-    target, anchor = anchors.target[asked], anchors.row[row]
-    error = error_en_m(corpus.lat[target], corpus.lon[target], answer.lat[asked], answer.lon[asked], corpus.lat[anchor])
+    error = errors_en_m(corpus, anchors, answer, row, column)
     terms = forecast_terms(walked.states[0][row, : motion.WIDTH], anchors.dt_s[row, column][:, None])[:, 0]
-    return Surprises(terms, mahalanobis2(error, answer.cov_m2[asked]))
+    return Surprises(terms, mahalanobis2(error, answer.cov_m2[row, column]))
 
 
 def _of_gaps(sample: Sample, predictor: Predictor, most: int) -> Gaps:

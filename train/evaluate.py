@@ -200,11 +200,10 @@ def _judge_column(
 
 def _measure_column(corpus: Corpus, anchors: Anchors, answer: Answers, column: int, asked: NDArray[np.int64]) -> Cases:
     target = anchors.target[asked, column]
-    lat, lon = answer.lat[asked, column], answer.lon[asked, column]
     return measure(
-        error_en_m(corpus.lat[target], corpus.lon[target], lat, lon, corpus.lat[anchors.row[asked]]),
+        errors_en_m(corpus, anchors, answer, asked, column),
         None if answer.cov_m2 is None else answer.cov_m2[asked, column],
-        haversine_m(corpus.lat[target], corpus.lon[target], lat, lon),
+        haversine_m(corpus.lat[target], corpus.lon[target], answer.lat[asked, column], answer.lon[asked, column]),
     )
 
 
@@ -245,6 +244,16 @@ def about(sample: Sample) -> dict[str, Any]:
         "every_nth_track": sample.every,
         "pings": corpus.pings,
     }
+
+
+def errors_en_m(
+    corpus: Corpus, anchors: Anchors, answer: Answers, row: NDArray[np.int64], column: NDArray[np.int64] | int
+) -> F64:
+    """`error_en_m` (N, 2) of those answers, row (N,) of the anchors and column (N,), or one for all, of the questions;
+    all of them have a target."""
+    target = anchors.target[row, column]
+    lat, lon = answer.lat[row, column], answer.lon[row, column]
+    return error_en_m(corpus.lat[target], corpus.lon[target], lat, lon, corpus.lat[anchors.row[row]])
 
 
 def error_en_m(lat: F64, lon: F64, forecast_lat: F64, forecast_lon: F64, anchor_lat: F64) -> F64:

@@ -26,7 +26,7 @@ from model.network import Network
 from model.queries import DAMPED
 from train import anchors as anchoring
 from train.calibrate import FULL_WEIGHT
-from train.evaluate import Sample, error_en_m
+from train.evaluate import Sample, errors_en_m
 from train.walk import MODEL, walk
 
 MIN_ERROR_M: Final = 1e-3  # a file of things that stand hits to the millimetre
@@ -72,22 +72,13 @@ def _log_errors(sample: Sample, predictor: Predictor) -> F64:
     """Of one sample, by share: the sum over horizons of the weighted log of the mean error."""
     corpus, anchors = sample.corpus, anchoring.find(sample.corpus, anchoring.HORIZONS_S)
     answers = walk(corpus, anchors, [Kinematic(predictor.config)], predictor).answers
-    out = np.zeros(len(SHARES))
-    for column, target in enumerate(anchors.target.T):
-        asked = target >= 0
-        if not asked.any():
-            continue
-        at, anchor = target[asked], anchors.row[asked]
-        model, damped = (
-            error_en_m(
-                corpus.lat[at],
-                corpus.lon[at],
-                answers[name].lat[asked, column],
-                answers[name].lon[asked, column],
-                corpus.lat[anchor],
-            )
-            for name in (MODEL, "damped_velocity")
-        )
-        mean_m = [np.hypot(*((1 - share) * model + share * damped).T).mean() for share in SHARES]
-        out += min(len(at) / FULL_WEIGHT, 1.0) * np.log(np.maximum(mean_m, MIN_ERROR_M))
+    row, column = np.nonzero(anchors.target >= 0)
+    model, damped = (errors_en_m(corpus, anchors, answers[name], row, column) for name in (MODEL, "damped_velocity"))
+    n = np.bincount(column, minlength=anchors.target.shape[1])
+    weight = np.minimum(n / FULL_WEIGHT, 1.0)  # 0 of a horizon that nothing was asked for
+    out = np.empty(len(SHARES))
+    for i, share in enumerate(SHARES):
+        distance_m = np.hypot(*((1 - share) * model + share * damped).T)
+        mean_m = np.bincount(column, distance_m, len(n)) / np.maximum(n, 1)
+        out[i] = weight @ np.log(np.maximum(mean_m, MIN_ERROR_M))
     return out

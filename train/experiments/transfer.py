@@ -228,15 +228,12 @@ def _travels(judged: Sequence[Compared], model: str) -> str:
 
 def _tables(compared: Sequence[Compared]) -> list[Table]:
     """In metres, and in percent of the physics."""
-    where = [(row.region, row.horizon if row.horizon == "next" else f"{row.horizon} s") for row in compared]
-    metres = [
-        (*at, row.dt_s, row.n, row.physics, row.physics_m, *(row.models[name].mean_m for name in TITLES))
-        for at, row in zip(where, compared, strict=True)
-    ]
-    percent = [
-        (*at, *(cell for name in TITLES for cell in _percent(row, name)), 100 * row.coverage_90)
-        for at, row in zip(where, compared, strict=True)
-    ]
+    metres, percent = list[tuple[Any, ...]](), list[tuple[Any, ...]]()
+    for row in compared:
+        at = (row.region, row.horizon if row.horizon == "next" else f"{row.horizon} s")
+        means = (row.models[name].mean_m for name in TITLES)
+        metres.append((*at, row.dt_s, row.n, row.physics, row.physics_m, *means))
+        percent.append((*at, *(cell for name in TITLES for cell in _percent(row, name)), 100 * row.coverage_90))
     columns = ("region left out", "horizon")
     ahead = ("median ahead s", "cases", "best physics", "its mean m")
     sure = tuple(column for name in TITLES for column in (name, f"{name}, 95 % interval"))
