@@ -19,9 +19,8 @@ from train.cli_data import (
     BootstrapOption,
     CacheOption,
     ColumnsOption,
+    Files,
     MoreFiles,
-    NeededFiles,
-    SomeFiles,
     TopicOption,
     read_watch,
     sources_of,
@@ -69,7 +68,7 @@ Tracks are cut at silences over 5 min (three cadences for slow sources) and abov
 are at least 8 earlier pings; they are judged at the next ping and at those nearest to 60, 300 and 900 s. 50 % and 90 %
 are the shares of what happened that fell inside the regions meant to hold as much. CRPS is of the Gaussian of mean and
 covariance that is served. Filters, smoother and trees are fitted to the train split, never to what is judged: with
---split all they need --fit-on. --data takes what `train` takes.
+--split all they need --fit-on. --data and --from-topic take what `train` takes.
 
 [bold]Examples[/]
 
@@ -78,6 +77,7 @@ covariance that is served. Filters, smoother and trees are fitted to the train s
   pathcast evaluate --data austin.parquet --task gapfill
   pathcast evaluate --data tdrive:release/taxi_log_2008_by_id --split all
   pathcast evaluate --data austin.parquet --task eta
+  pathcast evaluate --from-topic pathcast.pings.v1 --bootstrap localhost:9092 --split all
   pathcast evaluate --data geolife.parquet --mode car,taxi,bus --baseline trees --picture geolife.png
 """
 
@@ -118,7 +118,7 @@ class Part(StrEnum):
 @secured
 def train(
     out: Annotated[Path, typer.Option("--out", file_okay=False, help="where weights and checkpoints go")],
-    data: SomeFiles = None,
+    data: Files = None,
     more: MoreFiles = None,
     columns: ColumnsOption = None,
     invented: Annotated[
@@ -171,9 +171,7 @@ def train(
 ) -> None:
     if minutes is not None and steps is not None:
         raise typer.BadParameter("give --minutes or --steps, not both")
-    if not data and from_topic is None:
-        raise typer.BadParameter("give --data, --from-topic or both")
-    sources = sources_of([*(data or []), *(more or [])], columns)
+    sources = sources_of([*(data or []), *(more or [])], columns, from_topic)
     from model.checkpoint import CONFIG_FILE, resolve
     from train import progress
     from train.data import load
@@ -202,8 +200,7 @@ def train(
         options = replace(options, lr=lr, muon_lr=options.muon_lr * lr / options.lr)  # slower is slower for both
     with progress.watching(tensorboard) as watch:
         with read_watch() as reading:
-            if from_topic is not None:
-                sources.append(topic_snapshot(from_topic, bootstrap, security, cache, reading))
+            sources += topic_snapshot(from_topic, bootstrap, security, cache, reading)
             corpus = load([*sources, *(invented or [])], cache, reading=reading)
         splits = _splits(corpus)
         facts = {
@@ -229,10 +226,14 @@ def train(
 train.__doc__ = TRAIN_HELP
 
 
+@secured
 def evaluate(
-    data: NeededFiles,
+    data: Files = None,
     more: MoreFiles = None,
     columns: ColumnsOption = None,
+    from_topic: TopicOption = None,
+    bootstrap: BootstrapOption = "127.0.0.1:9092",
+    security: KafkaSecurity = PLAIN_KAFKA,
     weights: Annotated[
         str, typer.Option("--weights", help="a bundled name or a directory; none: baselines alone")
     ] = "small",
@@ -268,7 +269,7 @@ def evaluate(
 ) -> None:
     if task is not Task.forecast and (baseline is not None or picture is not None):
         raise typer.BadParameter("--baseline and --picture are for --task forecast")
-    sources = sources_of([*data, *(more or [])], columns)
+    sources = sources_of([*(data or []), *(more or [])], columns, from_topic)
     from model.api import Predictor
     from train import judging
 
@@ -288,6 +289,7 @@ def evaluate(
     )
     reports = []
     with read_watch() as reading:
+        sources += topic_snapshot(from_topic, bootstrap, security, cache, reading)
         tasks = list(judging.tasks(task.value, sources, predictor, replace(options, reading=reading)))
     for file, judge in tasks:
         with _progress(file, hidden=as_json) as progress:

@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from train.cli_data import CacheOption, ColumnsOption, MoreFiles, NeededFiles, read_watch, sources_of
+from stream.cli_connect import secured
+from stream.connect import PLAIN_KAFKA, KafkaSecurity
+from train.cli_data import (
+    BootstrapOption,
+    CacheOption,
+    ColumnsOption,
+    Files,
+    MoreFiles,
+    TopicOption,
+    read_watch,
+    sources_of,
+    topic_snapshot,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +45,9 @@ The tracks must be none that the weights were trained on. --split val, the defau
 of its files. Of a file that the weights never saw, --split train has more vehicles. Both leave the test split to
 `pathcast evaluate`; all leaves it nothing.
 
+What a fleet does changes with its days. --from-topic reads the pings that a worker reads, so that regions can be fitted
+again every now and then to the tracks of late.
+
 For weights that are to go anywhere, --left-out FILE=WEIGHTS adds a region as it is to weights that never saw it: FILE's
 train split, and how wrong WEIGHTS are there, which are like these and were trained without it.
 
@@ -41,6 +56,7 @@ train split, and how wrong WEIGHTS are there, which are like these and were trai
   pathcast calibrate --weights small --data taxis.parquet --split train --out runs/taxis
   pathcast evaluate --weights runs/taxis --data taxis.parquet
   pathcast calibrate --weights small --data taxis.parquet --split train --shrink-to-physics --out runs/near
+  pathcast calibrate --weights small --from-topic pathcast.pings.v1 --bootstrap kafka:9092 --split all --out runs/now
   pathcast calibrate --weights runs/ab --data a.csv b.csv --left-out a.csv=runs/b --left-out b.csv=runs/a --out runs/far
 """
 
@@ -51,11 +67,15 @@ class Split(StrEnum):
     all = "all"
 
 
+@secured
 def calibrate(
-    data: NeededFiles,
     out: Annotated[Path, typer.Option("--out", file_okay=False, help="where the calibrated weights go")],
+    data: Files = None,
     more: MoreFiles = None,
     columns: ColumnsOption = None,
+    from_topic: TopicOption = None,
+    bootstrap: BootstrapOption = "127.0.0.1:9092",
+    security: KafkaSecurity = PLAIN_KAFKA,
     weights: Annotated[str, typer.Option("--weights", help="a bundled name or a directory; they stay")] = "small",
     split: Annotated[
         Split, typer.Option("--split", help="which part of each file; none that was trained on")
@@ -70,7 +90,7 @@ def calibrate(
     cache: CacheOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object instead of lines")] = False,
 ) -> None:
-    sources = sources_of([*data, *(more or [])], columns)
+    sources = sources_of([*(data or []), *(more or [])], columns, from_topic)
     others = [_file_and_weights(one, columns) for one in left_out or []]
     from model.checkpoint import CARD_FILE, resolve, save_pretrained
     from train.calibrate import MOST_ANCHORS, LeftOut, tracks_to_calibrate_on
@@ -90,6 +110,7 @@ def calibrate(
         typer.echo(line, err=True)
 
     with read_watch() as reading:
+        sources += topic_snapshot(from_topic, bootstrap, security, cache, reading)
         samples = tracks_to_calibrate_on(sources, split.value, cache, reading=reading, say=say)
         strangers = [
             LeftOut(_servable(without), sample)

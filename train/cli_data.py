@@ -24,8 +24,7 @@ _DATA = typer.Option(
     metavar="[FORMAT:]PATH",
     help="tracks: Parquet or CSV, or geolife:, tdrive:, porto:, ais:, gpx:, gtfs:PATH",
 )
-NeededFiles = Annotated[list[str], _DATA]
-SomeFiles = Annotated[list[str] | None, _DATA]
+Files = Annotated[list[str] | None, _DATA]
 MoreFiles = Annotated[
     list[str] | None, typer.Argument(metavar="[[FORMAT:]PATH]...", help="more of them after --data", show_default=False)
 ]
@@ -48,11 +47,13 @@ CacheOption = Annotated[
 ]
 
 
-def sources_of(given: Sequence[str], columns: str | None) -> list[Source]:
-    """The sources that were named. What is wrong with the names is bad usage."""
+def sources_of(given: Sequence[str], columns: str | None, from_topic: str | None = None) -> list[Source]:
+    """The files that were named, none if a topic is. What is wrong with the names is bad usage."""
     from train.readers.columns import ColumnMap
     from train.sources import TABLE, parse
 
+    if not given and from_topic is None:
+        raise typer.BadParameter("give --data, --from-topic or both")
     try:
         column_map = None if columns is None else ColumnMap.parse(columns)
         sources = [parse(name, column_map) for name in given]
@@ -64,9 +65,15 @@ def sources_of(given: Sequence[str], columns: str | None) -> list[Source]:
 
 
 def topic_snapshot(
-    topic: str, bootstrap: str, security: KafkaSecurity, cache: Path | None, reading: Callable[[str, float], None]
-) -> Source:
-    """The topic's pings as a Parquet file beside the corpora, and where it is said on stderr."""
+    topic: str | None,
+    bootstrap: str,
+    security: KafkaSecurity,
+    cache: Path | None,
+    reading: Callable[[str, float], None],
+) -> list[Source]:
+    """The topic's pings as a Parquet file beside the corpora, whose path is said on stderr. Empty without a topic."""
+    if topic is None:
+        return []
     from train.data import default_cache
     from train.readers.topic import snapshot
     from train.sources import parse
@@ -74,7 +81,7 @@ def topic_snapshot(
     directory = default_cache() if cache is None else cache
     path = snapshot(topic, bootstrap, directory, lambda share: reading(topic, share), security)
     typer.echo(f"topic {topic}: now in {path}", err=True)
-    return parse(path)
+    return [parse(path)]
 
 
 @contextmanager

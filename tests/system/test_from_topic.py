@@ -1,4 +1,5 @@
-"""`pathcast train --from-topic` against a real broker: bounded, counted, the same file for the same log."""
+"""`--from-topic` of `pathcast train`, `calibrate` and `evaluate` against a real broker: bounded, counted, the same file
+for the same log."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from stream import admin
 from stream.wire import Ping, dumps
 from train import cli
+from train.cli_calibrate import calibrate
 from train.data import load
 from train.readers.topic import snapshot
 
@@ -23,6 +25,7 @@ VEHICLES, PINGS = 12, 120
 APP = typer.Typer(pretty_exceptions_enable=False)
 APP.command(name="train")(cli.train)
 APP.command(name="evaluate")(cli.evaluate)
+APP.command(name="calibrate")(calibrate)
 
 
 @pytest.fixture
@@ -88,6 +91,30 @@ def test_a_topic_is_trained_on_and_its_file_evaluated(
     judged = CliRunner().invoke(APP, ["evaluate", "--data", str(file), "--weights", str(tmp_path / "run"), *where])
     assert judged.exit_code == 0, judged.output
     assert json.loads(judged.stdout)["data"][0]["anchors"] > 0
+
+
+def test_weights_are_calibrated_to_a_topic_and_judged_on_it(
+    kafka: str, topic: str, producer: KafkaProducer, tmp_path: Path
+) -> None:
+    fill(producer, topic)
+    live = ["--from-topic", topic, "--bootstrap", kafka, "--split", "all", "--cache", str(tmp_path / "cache"), "--json"]
+    fitted = CliRunner().invoke(APP, ["calibrate", *live, "--out", str(tmp_path / "now")])
+    assert fitted.exit_code == 0, fitted.output
+    held = json.loads(fitted.stdout)["fitted_to"][0]
+    assert (held["of"], held["entities"]) == ("forecasts", VEHICLES)
+    judged = CliRunner().invoke(APP, ["evaluate", *live, "--weights", str(tmp_path / "now")])
+    assert judged.exit_code == 0, judged.output
+    (report,) = json.loads(judged.stdout)["data"]
+    (file,) = (tmp_path / "cache").glob("*.parquet")  # the same log: one file
+    assert (report["file"], report["tracks"]) == (file.name, VEHICLES)
+
+
+@pytest.mark.parametrize("command", ["train", "calibrate", "evaluate"])
+def test_neither_file_nor_topic_is_bad_usage(command: str, tmp_path: Path) -> None:
+    out = [] if command == "evaluate" else ["--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(APP, [command, *out])
+    assert result.exit_code == 2
+    assert "give --data, --from-topic or both" in " ".join(result.output.split())
 
 
 def test_the_same_log_is_the_same_file_and_another_log_another(
