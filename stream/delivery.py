@@ -225,9 +225,11 @@ class Delivery:
 
     def _restart_takeover(self, owned: Owned) -> None:
         """Its states are not to be trusted any more, and perhaps it is not ours."""
+        if not owned.ready:
+            return  # gone, or at it already: who is fenced in Kafka and in Redis hears of it twice
         self._engine.drop(owned.partition)
         owned.ready = False
-        if not owned.gone:
+        if not self._draining:  # else it is about to go, and this takeover would outlive it
             self._start_takeover(owned, prove=True)
 
     def _took_over(self, task: asyncio.Task[None]) -> None:

@@ -1,17 +1,27 @@
-"""The order of things: answers, then offsets, then states; and what happens when one of them fails.
-
-The engine, its model and the store are the real ones. Kafka is a log in memory that can refuse, and that writes down
-what happened in which order.
-"""
+"""The order of things: answers, then offsets, then states; and what happens when one of them fails."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from delivery_rig import (
+    P0,
+    P1,
+    SETTINGS,
+    FlakyStore,
+    Kafka,
+    SlowStore,
+    crash,
+    feed,
+    record,
+    records,
+    running,
+    until,
+    worker,
+)
 from faulty import POISON_MPS, FaultyFold, FaultyForecast
 
 from model.api import Predictor
@@ -21,103 +31,12 @@ from stream.connect import Refused
 from stream.delivery import Delivery
 from stream.engine import Engine
 from stream.guarantees import AtLeastOnce
-from stream.intake import Records
 from stream.pages import NONE, Answers
 from stream.seams import Rebalanced
 from stream.settings import Settings
-from stream.source import Bounds, Mark, Partition
+from stream.source import Mark, Partition
 from stream.store import Claim, MemoryStore
-from stream.wire import Outgoing, Ping, Record, dumps, loads_forecast
-
-TOPIC = "pathcast.pings.v1"
-P0, P1 = (TOPIC, 0), (TOPIC, 1)
-SETTINGS = Settings(max_wait_ms=0.0, checkpoint_ms=0.0)
-DAY = 1_700_000_000_000
-
-
-def record(offset: int, *, partition: int = 0, entity: str = "bus", **more: Any) -> Record:
-    ping = Ping(entity_id=entity, ts=DAY + offset * 10_000, lat=30.0 + offset * 1e-4, lon=-97.0, **more)
-    return Record(TOPIC, partition, offset, DAY + offset * 10_000, entity.encode(), dumps(ping))
-
-
-def records(start: int, stop: int, *, partition: int = 0) -> list[Record]:
-    return [record(offset, partition=partition, entity=f"bus{offset % 3}") for offset in range(start, stop)]
-
-
-class Kafka:
-    """The input topic, the group's offsets and the output topics, as far as Delivery sees them."""
-
-    def __init__(self) -> None:
-        self.events: list[str] = []
-        self.logs: dict[Partition, list[Record]] = {}
-        self.offsets: dict[Partition, int] = {}
-        self.epochs: dict[Partition, int] = {}
-        self.published: list[Outgoing] = []
-        self.fail_publish: Exception | None = None
-        self.fail_commit: Exception | None = None
-
-    async def start(self) -> None: ...
-
-    async def close(self) -> None: ...
-
-    async def publish(self, answers: Answers) -> None:
-        await asyncio.sleep(0)
-        if self.fail_publish is not None:
-            raise self.fail_publish
-        self.published += answers
-        self.events.append("published")
-
-    async def commit_offsets(self, marks: Mapping[Partition, Mark]) -> None:
-        await asyncio.sleep(0)
-        if self.fail_commit is not None:
-            raise self.fail_commit
-        if any(mark.offset != self.offsets.get(partition, 0) for partition, mark in marks.items()):
-            self.events.append("committed")  # not so what a claim does, which tells its epoch
-        for partition, mark in marks.items():
-            self.offsets[partition], self.epochs[partition] = mark
-
-    async def committed(self, partition: Partition) -> Mark | None:
-        if partition not in self.offsets:
-            return None
-        return Mark(self.offsets[partition], self.epochs.get(partition, 0))
-
-    async def bounds(self, partition: Partition) -> Bounds:
-        return Bounds(0, len(self.logs.get(partition, ())))
-
-    async def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[Records]:
-        for at in range(start, end, 2):
-            yield Records.of(self.logs[partition][at : min(at + 2, end)])
-
-    @property
-    def answered(self) -> list[int]:
-        """Input offsets of the forecasts, as published."""
-        return [one.src.offset for one in self.published if one.topic == SETTINGS.topics.forecasts]
-
-
-class FlakyStore(MemoryStore):
-    """A store that is away as often as it is told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.reads_to_fail = 0
-        self.writes_to_fail = 0
-
-    async def get_many(self, partition: Partition, entity_ids: Sequence[str]) -> list[bytes | None]:
-        if self.reads_to_fail:
-            self.reads_to_fail -= 1
-            raise ConnectionError("Redis is away")
-        return await super().get_many(partition, entity_ids)
-
-    async def put_many(
-        self, partition: Partition, epoch: int, next_offset: int | None, items: Mapping[str, bytes]
-    ) -> list[str]:
-        if self.writes_to_fail:
-            self.writes_to_fail -= 1
-            raise ConnectionError("Redis is away")
-        return await super().put_many(partition, epoch, next_offset, items)
-
-    def checkpoint(self, partition: Partition) -> Claim:
-        return self._claims.get(partition, Claim(0, None))
+from stream.wire import Outgoing, Record, loads_forecast
 
 
 @pytest.fixture
@@ -135,46 +54,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery_module, "RETRY_S", (0.001,))
     monkeypatch.setattr(checkpoints, "RETRY_S", (0.001,))
     monkeypatch.setattr(delivery_module, "FENCED_PAUSE_S", 0.001)
-
-
-def worker(kafka: Kafka, store: MemoryStore, settings: Settings = SETTINGS) -> Delivery:
-    return Delivery(
-        settings, Engine(Predictor.untrained(capacity=8), store, settings), store, AtLeastOnce(kafka, kafka), kafka
-    )
-
-
-@asynccontextmanager
-async def running(delivery: Delivery, *partitions: Partition) -> AsyncIterator[asyncio.Task[None]]:
-    delivery.assigned(partitions)
-    pump = asyncio.create_task(delivery.run())
-    try:
-        yield pump
-    finally:
-        pump.cancel()
-        await asyncio.gather(pump, return_exceptions=True)
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not true():  # noqa: ASYNC110 - the condition is somebody else's state, there is no event to wait for
-            await asyncio.sleep(0.001)
-
-
-async def feed(delivery: Delivery, kafka: Kafka, some: Sequence[Record]) -> list[Record]:
-    """Hand one poll over; the list fills when it is retired."""
-    retired: list[Record] = []
-    partition = (some[0].topic, some[0].partition)
-    log = kafka.logs.setdefault(partition, [])
-    log.extend(some[len(log) - some[0].offset :])
-    await delivery.put({partition: Records.of(some)}, 0.0, lambda: retired.extend(some))
-    return retired
-
-
-async def crash(delivery: Delivery, pump: asyncio.Task[None]) -> None:
-    """As kill -9: no drain, no checkpoint."""
-    pump.cancel()
-    await asyncio.gather(pump, return_exceptions=True)
-    delivery.abandon()
 
 
 async def test_offsets_follow_answers_and_states_follow_offsets(kafka: Kafka, store: FlakyStore) -> None:
@@ -310,22 +189,6 @@ async def test_a_checkpoint_of_a_batch_that_is_not_committed_is_not_written(stor
         await asyncio.sleep(0.05)
     assert store.checkpoint(P0).next_offset is None
     assert kafka.offsets == {P0: 3}
-
-
-class SlowStore(FlakyStore):
-    """A store that takes a checkpoint only when it is told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked = 0
-        self.takes = asyncio.Event()
-
-    async def put_many(
-        self, partition: Partition, epoch: int, next_offset: int | None, items: Mapping[str, bytes]
-    ) -> list[str]:
-        self.asked += 1
-        await self.takes.wait()
-        return await super().put_many(partition, epoch, next_offset, items)
 
 
 async def test_the_engine_works_on_while_the_store_takes_a_checkpoint(kafka: Kafka) -> None:
