@@ -99,6 +99,8 @@ class ModelConfig:
             return f"a token is a patch of {self.patch} pings, and a forecast is due after each ping"
         if self.positions == "learned":
             return f"learned positions end at {MAX_LEARNED} pings, and a stream does not"
+        if self.positions == "sinusoidal":
+            return "sinusoidal positions count from a track's start, and a state is rebuilt from its last pings"
         if self.receptive_field > MAX_FIELD:
             return f"it looks back {self.receptive_field:,} pings, and a track keeps at most {MAX_FIELD:,} for it"
         return None

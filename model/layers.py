@@ -107,14 +107,12 @@ class Bfloat16:
     def step(
         self, x: F32, age: NDArray[np.int64], fixes: NDArray[Any], rings: Rows, asked: Indices | None = None
     ) -> Hidden:
-        positions, ages = self._net.trunk.positions, torch.from_numpy(age)
         row, share = np.empty((len(x), 0), np.int64), np.empty((len(x), 0), np.float32)
         if self._net.trunk.places is not None:
             row, share = (found.numpy() for found in fused.find(self._net.trunk.places, fixes))
         stream = np.empty((len(x), self._net.config.d), np.float32)
         dense.enter(x, row, share, self._table, *self._embed, stream)
-        stream = positions.add(torch.from_numpy(stream), ages).numpy()
-        cos_sin = positions.angles(ages, times(self._net, fixes))
+        cos_sin = self._net.trunk.positions.angles(torch.from_numpy(age), times(self._net, fixes))
         qkv = np.empty((len(x), self._width), np.float32)
         for i, (project, mix) in enumerate(self._blocks):
             dense.project(stream, *project, qkv)

@@ -2,7 +2,8 @@
 
     rope        a query and a key meet at an angle that depends on how many pings lie between them (the default)
     time-rope   ... on how many seconds lie between them
-    sinusoidal  waves of the index are added to the input (Vaswani et al., 2017)
+    sinusoidal  waves of the index are added to the input (Vaswani et al., 2017); a state that is rebuilt from its last
+                pings would count them anew, so no stream can be served
     learned     a vector per index is added to the input; there are MAX_LEARNED of them, so no stream can be served
     none        nothing: the displacements and intervals of the pings have to do
 

@@ -145,7 +145,7 @@ class Trunk(nn.Module):
         """Hidden vectors [N, C] of one new ping per row; age_N counts the pings that a row has folded before. If only
         some rows are `asked` for, [len(asked), C]: what the others leave behind is their keys and values.
         """
-        x = self.positions.add(self._enter(x_NF, found), age_N)
+        x = self._enter(x_NF, found)  # positions that add to it cannot be served
         cos_sin = self.positions.angles(age_N, time_ms)  # N, 2, D/2
         for i, block in enumerate(self.blocks):
             assert isinstance(block, Block)

@@ -21,7 +21,6 @@ from model.places import most_visited
 # Every way of ModelConfig that can be served, on top of the default.
 VARIANTS: dict[str, dict[str, Any]] = {
     "time-rope": {"positions": "time-rope"},
-    "sinusoidal": {"positions": "sinusoidal"},
     "no positions": {"positions": "none"},
     "two keys": {"kv_heads": 2},
     "a key per head": {"kv_heads": 4},

@@ -69,7 +69,6 @@ def test_no_bit_of_a_row_depends_on_its_batch(unsettled: Unsettled, way: Callabl
     [
         {},
         {"positions": "time-rope"},
-        {"positions": "sinusoidal"},
         {"kv_heads": 4},
         {"d": 24, "heads": 4},
         {"blocks": 3, "mlp_ratio": 3},

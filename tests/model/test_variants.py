@@ -41,7 +41,7 @@ def test_an_impossible_config_is_refused(wrong: dict[str, Any]) -> None:
         ModelConfig(**wrong)
 
 
-@pytest.mark.parametrize("way", [{"patch": 4}, {"positions": "learned"}])
+@pytest.mark.parametrize("way", [{"patch": 4}, {"positions": "learned"}, {"positions": "sinusoidal"}])
 def test_what_cannot_be_served_is_refused_with_its_reason(way: dict[str, Any]) -> None:
     with pytest.raises(WeightsError, match="cannot be served: "):
         Predictor(build(replace(TINY, **way), 0), name="odd")
