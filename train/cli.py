@@ -179,6 +179,7 @@ def train(
     from train.recipe import recipe
 
     made = recipe(size if init is None else str(resolve(init) / CONFIG_FILE), settings or [])
+    towns = _nowhere(sources, invented or [])
     if minutes is None and steps is None:
         minutes = DEFAULT_MINUTES
     options = FitOptions(
@@ -193,7 +194,7 @@ def train(
         optimizer=optimizer.value,
         device=device.value,
         threads=threads,
-        batch=replace(made.batch, invented=made.batch.invented + _nowhere(sources, invented or [])),
+        batch=replace(made.batch, invented=made.batch.invented + towns),
         **made.run,
     )
     if lr is not None:
@@ -202,7 +203,7 @@ def train(
         with read_watch() as reading:
             sources += topic_snapshot(from_topic, bootstrap, security, cache, reading)
             corpus = load([*sources, *(invented or [])], cache, reading=reading)
-        splits = _splits(corpus)
+        splits = _splits(corpus, towns)
         facts = {
             "split": splits.fingerprint,
             "train": _size(splits.train),
@@ -321,10 +322,10 @@ def _size(corpus: Corpus) -> dict[str, int]:
     return {"tracks": len(corpus), "pings": corpus.pings}
 
 
-def _splits(corpus: Corpus) -> Splits:
+def _splits(corpus: Corpus, invented: tuple[str, ...]) -> Splits:
     from train.splits import split
 
-    splits = split(corpus)
+    splits = split(corpus, invented=invented)
     if len(splits.train) == 0:
         raise ValueError(
             f"no track to train on: {len(splits.val):,} are for validation and {len(splits.test):,} for the test, "

@@ -11,15 +11,19 @@ An entity's row is the hash of its id, so that more data later moves nobody. Of 
 beside it, all entities train and the last two tenths in time are val and test. A track that crosses the cutoff is cut
 there, so no track and no window straddles two splits. The cutoff comes from the rows, not from the tracks, so that the
 training cut and the evaluation cut of one file are split alike.
+
+What one file is tested on must not be trained on through another that has the same entity at the same time: there the
+earlier cutoff of the two holds. What `pathcast synth` invented is all for training: nothing is judged by it.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from hashlib import blake2b
 from importlib.resources import files
-from itertools import pairwise
+from itertools import pairwise, permutations
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +36,7 @@ LATE_SHARE = 0.1  # of a file's pings, the newest ones; of pings, not of days: r
 FEW_ENTITIES = 10  # below it a hash may leave a split empty: all entities train, and val is cut from the end in time
 FEW_CUTS, MANY_CUTS = (1 - 2 * LATE_SHARE, 1 - LATE_SHARE), (1 - LATE_SHARE, 1 - LATE_SHARE)  # shares of a file's pings
 DAY_MS = 86_400_000
+NEVER = np.iinfo(np.int64).max
 
 
 class Splits(NamedTuple):
@@ -79,20 +84,24 @@ class Holdout:
         return held
 
 
-def split(corpus: Corpus, holdout: Holdout | None = None) -> Splits:
+def split(corpus: Corpus, holdout: Holdout | None = None, *, invented: Collection[str] = ()) -> Splits:
     """Cut `corpus` into train, val and test; `holdout` (default: the bundled one) moves from train and val
-    to test.
+    to test. Of the files of `invented`, by name, all tracks train.
 
     Any of the three may come out empty; who needs tracks says so.
     """
     few = corpus.file_entities < FEW_ENTITIES  # (F,)
-    whole, period = _cut_in_time(corpus, np.where(few[:, None], FEW_CUTS, MANY_CUTS))
+    shares_FC = np.where(few[:, None], FEW_CUTS, MANY_CUTS)
+    shares_FC[np.isin(corpus.files, tuple(invented))] = np.inf
+    whole, period = _cut_in_time(corpus, shares_FC)
     share = np.array([_share(name) for name in corpus.names])[whole.entity]
     by_time = few[whole.file]
     train = (period == 0) & (by_time | (share < TRAIN_SHARE))
     val = np.where(by_time, period == 1, (period == 0) & (share >= TRAIN_SHARE) & (share < TRAIN_SHARE + VAL_SHARE))
     free = ~(Holdout.bundled() if holdout is None else holdout).touches(whole)
     train, val = train & free, val & free
+    unreal = whole.of_files(invented)
+    train, val = train | unreal, val & ~unreal
     parts = (whole.select(train), whole.select(val), whole.select(~train & ~val))
     return Splits(*parts, _fingerprint(parts))
 
@@ -104,17 +113,36 @@ def _share(name: str) -> float:
 
 def _cut_in_time(corpus: Corpus, shares_FC: NDArray[np.float64]) -> tuple[Corpus, NDArray[np.int64]]:
     """Tracks cut where their file has had its shares of its pings, and the period (T,) that each piece is in: how many
-    of the cuts lie before it."""
-    bounds_ms = np.full(shares_FC.shape, np.iinfo(np.int64).max)
+    of the cuts lie before it. A file of infinite shares is not cut."""
+    bounds_FC = np.full(shares_FC.shape, NEVER)
     for file, (first, last) in enumerate(pairwise(corpus.file_start)):
-        if last > first:
-            bounds_ms[file] = np.quantile(corpus.ts_ms[first:last], shares_FC[file])
+        if last > first and np.isfinite(shares_FC[file]).all():
+            bounds_FC[file] = np.quantile(corpus.ts_ms[first:last], shares_FC[file])
+    bounds_TC = _of_tracks(corpus, bounds_FC)
     tracks, of = corpus.tracks, np.arange(len(corpus))
-    for bound_ms in bounds_ms.T:
-        tracks, of = _cut_once(corpus.ts_ms, tracks, of, bound_ms[corpus.file[of]])
-    pieces = corpus.cut(tracks, of)
-    period = (corpus.ts_ms[tracks[:, :1]] >= bounds_ms[pieces.file]).sum(axis=1)
-    return pieces, period
+    for bound_T in bounds_TC.T:
+        tracks, of = _cut_once(corpus.ts_ms, tracks, of, bound_T[of])
+    period = (corpus.ts_ms[tracks[:, :1]] >= bounds_TC[of]).sum(axis=1)
+    return corpus.cut(tracks, of), period
+
+
+def _of_tracks(corpus: Corpus, bounds_FC: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The bounds of each track (T, C): its file's, and of each other file that its entity is in too, if they are
+    earlier and that file's test reaches into the time of this one's pings of the entity."""
+    files = len(bounds_FC)
+    pairs, of = np.unique(corpus.entity.astype(np.int64) * files + corpus.file, return_inverse=True)
+    first_ms, last_ms = np.full(len(pairs), NEVER), np.full(len(pairs), -NEVER)
+    np.minimum.at(first_ms, of, corpus.ts_ms[corpus.tracks[:, 0]])
+    np.maximum.at(last_ms, of, corpus.ts_ms[corpus.tracks[:, 1] - 1])
+    entity, file = np.divmod(pairs, files)
+    bounds = bounds_FC[file]
+    start = np.flatnonzero(np.diff(entity, prepend=-1))
+    for these in np.split(np.arange(len(pairs)), start[1:]):
+        for one, other in permutations(these, 2):  # of one entity; of none that is in one file alone
+            tested = bounds_FC[file[other], -1] <= last_ms[other]
+            if tested and first_ms[one] <= last_ms[other] and bounds_FC[file[one], -1] < NEVER:
+                bounds[one] = np.minimum(bounds[one], bounds_FC[file[other]])
+    return np.asarray(bounds[of])
 
 
 def _cut_once(

@@ -94,6 +94,48 @@ def test_an_entity_counts_with_a_track_or_without(write_file: WriteFile, tmp_pat
     assert not names(judged.val) & names(trained.train)
 
 
+def test_no_source_is_tested_on_what_another_of_the_same_vehicles_trains(write_file: WriteFile, tmp_path: Path) -> None:
+    """An older excerpt beside the whole: its newest tenth, which it is tested on, lies in the middle of the whole."""
+    whole = [wander(f"v{i}", 200, i) for i in range(60)]
+    older = [{name: column[:100] for name, column in one.items()} for one in whole]
+    paths = [write_file(together(*whole), "whole.parquet"), write_file(together(*older), "older.parquet")]
+    both = split(load(paths, tmp_path / "cache"), NOBODY)
+    alone = split(load(paths[1:], tmp_path / "cache"), NOBODY)
+    assert moments(alone.test)
+    assert not moments(alone.test) & (moments(both.train) | moments(both.val))
+    assert moments(both.train)
+
+
+def test_vehicles_of_one_id_at_different_times_leave_each_others_training_alone(
+    write_file: WriteFile, tmp_path: Path
+) -> None:
+    """Sources number their vehicles from 1: what was recorded after another source had ended is no part of its test."""
+    year_ms = 365 * DAY_MS
+    old = together(*(wander(f"{i}", 60, i, start_ms=1_211_018_404_000) for i in range(60)))
+    new = together(*(wander(f"{i}", 60, i, start_ms=1_211_018_404_000 + year_ms) for i in range(60)))
+    paths = [write_file(old, "old.parquet"), write_file(new, "new.parquet")]
+    both = split(load(paths, tmp_path / "cache"), NOBODY)
+    for path in paths:
+        alone = split(load([path], tmp_path / "cache"), NOBODY)
+        assert told(alone.train) == told(both.train.select(both.train.of_files([path.name])))
+
+
+def test_invented_tracks_all_train_and_none_is_judged(write_file: WriteFile, tmp_path: Path) -> None:
+    real = together(*(wander(f"v{i}", 60, i) for i in range(60)))
+    paths = [write_file(real, "real.parquet"), write_file(real, "towns.parquet")]  # ids and times as in the real one
+    corpus = load(paths, tmp_path / "cache")
+    train, val, test, _ = split(corpus, NOBODY, invented=["towns.parquet"])
+    assert [part.of_files(["towns.parquet"]).sum() for part in (train, val, test)] == [60, 0, 0]
+    for part, alone in zip((train, val, test), split(load(paths[:1], tmp_path / "cache"), NOBODY)[:3], strict=True):
+        assert told(part.select(part.of_files(["real.parquet"]))) == told(alone)
+
+
+def moments(corpus: Corpus) -> set[tuple[str, int]]:
+    """Whose pings, and when."""
+    ends = zip(corpus.tracks, corpus.entity, strict=True)
+    return {(corpus.names[entity], int(ts)) for (first, last), entity in ends for ts in corpus.ts_ms[first:last]}
+
+
 def told(corpus: Corpus) -> set[tuple[str, int, int]]:
     """Whose tracks from when to when."""
     return {
