@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 DEFAULT_MINUTES = 30.0  # on two cores about what `small` needs to leave every baseline behind
 
-TRAIN_HELP = """Train weights on your own tracks. They serve at once: pathcast worker --weights DIR.
+TRAIN_HELP = """Train weights on your own tracks. They serve at once: pathcast worker --weights DIR. The few settings
+that no worker can serve, such as patches of pings, are told before training begins.
 
 A Parquet or CSV file needs entity_id, t (or ts: milliseconds UTC), lat and lon, by these names or by --columns;
 speed_mps, heading_deg, traj_id and mode are used where they are. Other formats have names: geolife:DIR, tdrive:DIR,
@@ -177,8 +178,11 @@ def train(
     from train.data import load
     from train.options import FitOptions
     from train.recipe import recipe
+    from train.run_state import forget
 
     made = recipe(size if init is None else str(resolve(init) / CONFIG_FILE), settings or [])
+    if made.config.cells:
+        raise typer.BadParameter("--set cells: only `pathcast experiment regions` trains answers that are cells")
     towns = _nowhere(sources, invented or [])
     if minutes is None and steps is None:
         minutes = DEFAULT_MINUTES
@@ -211,9 +215,12 @@ def train(
             "dropped": corpus.dropped,
         }
         progress.tell(f"data: {json.dumps(facts)}")
+        if (reason := made.config.not_servable()) is not None:
+            progress.tell(f"no worker will serve these weights, and nothing calibrates them: {reason}")
         report = _fit(splits, made.config, options, resume, watch)
         if progress.leads():
             _calibrate(report, sources, options, cache, progress.tell)
+            forget(out)
     outcome = {"out": str(out), "steps": report.steps, "loss": report.losses[-1], "validation": report.validation}
     if progress.leads():
         text = f"{out}: {report.steps:,} steps{progress.metres(report.validation)}"
@@ -359,7 +366,7 @@ def _fit(
 
     device = choose_device(options.device, place().local)
     with join(device) as peers:
-        return fit(splits.train, splits.val, config, options, resume=resume, watch=watch, peers=peers)
+        return fit(splits.train, splits.val, config, options, resume=resume, unfinished=True, watch=watch, peers=peers)
 
 
 @contextmanager

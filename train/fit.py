@@ -4,7 +4,7 @@ A run lives in its output directory and can be killed at any moment: `checkpoint
 batches are a function of (seed, step), and no other randomness is drawn, so a resumed run has the losses of an
 unbroken one.
 
-    <out>/checkpoint.pt                            what resuming needs; deleted when the run is complete
+    <out>/checkpoint.pt                            what resuming needs; `run_state.forget` when the run is complete
     <out>/model.safetensors config.json README.md  the averaged weights, at the end
 
 One step is one sum over W ranks x A accumulated micro-batches. Micro-batch number a of rank r in step s is drawn as
@@ -81,12 +81,15 @@ def fit(
     options: FitOptions,
     *,
     resume: bool = True,
+    unfinished: bool = False,
     watch: Callable[[Tick], None] = lambda tick: None,
     peers: Peers | None = None,
 ) -> Report:
     """Train on one corpus, validate on another, and write the averaged weights and their card to `options.out`.
 
-    With peers (train.parallel) every rank calls this with the same arguments, and the leader writes.
+    `unfinished`: the caller has more to do with the weights before it forgets the checkpoint, so that a run that is
+    killed meanwhile goes on behind its last step. With peers (train.parallel) every rank calls this with the same
+    arguments, and the leader writes.
     Raises TrainingDiverged; PeerLost; ValueError when the checkpoint in `out` is of another run, or damaged; OSError.
     """
     if options.threads is not None:
@@ -95,7 +98,7 @@ def fit(
     trainer = _Trainer(train, val, config, options, peers)
     trainer.begin(resume=resume)
     trainer.run_to_the_end(watch)
-    return trainer.finish()
+    return trainer.finish(unfinished=unfinished)
 
 
 def learning_rate(step: int, total: int | None, options: FitOptions) -> float:
@@ -162,9 +165,11 @@ class _Trainer:
                 )
             )
 
-    def finish(self) -> Report:
-        """Write the weights and forget the checkpoint."""
+    def finish(self, *, unfinished: bool) -> Report:
+        """Write the weights, and forget the checkpoint or make it the last step's."""
         run, options = self.run, self.options
+        if unfinished and self.peers.leads:
+            run_state.save(run, options.out, self.who)
         if options.patience is not None:
             run.average.load_state_dict(run.best.weights)
         kept = run.step if options.patience is None else run.best.step
@@ -172,7 +177,8 @@ class _Trainer:
         if self.peers.leads:
             card = write_card(self.config, options, self.train, run.validations, run.step, kept, self.peers.world)
             save_pretrained(average, options.out, card)
-            (options.out / CHECKPOINT_FILE).unlink(missing_ok=True)
+            if not unfinished:
+                run_state.forget(options.out)
         return Report(run.step, run.losses, run.validations, average, dict(run.validations).get(kept))
 
     def _is_over(self) -> bool:

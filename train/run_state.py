@@ -174,6 +174,11 @@ def save(run: Run, out: Path, who: str) -> None:
     write_atomic(out / CHECKPOINT_FILE, buffer.getvalue())
 
 
+def forget(out: Path) -> None:
+    """The run in that directory is complete: the same command begins a new one."""
+    (out / CHECKPOINT_FILE).unlink(missing_ok=True)
+
+
 def restore(run: Run, out: Path, who: str) -> None:
     """Fill the run, in place, from the checkpoint. Raises ValueError where that is damaged or another run's."""
     path = out / CHECKPOINT_FILE

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import typer
+from click.testing import Result
 from train_worlds import WriteFile, together, wander
 from typer.testing import CliRunner
 
@@ -157,6 +158,41 @@ def test_train_writes_weights_that_evaluate_takes(tmp_path: Path, data: Path) ->
     assert outcome["split"] in result.stderr
     judged = json.loads(evaluate(tmp_path, tmp_path / "run", "--data", str(data), "--json"))
     assert judged["data"][0]["anchors"] > 0
+
+
+def test_a_run_killed_while_it_calibrates_goes_on_there(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in the directory then loads and serves, and its regions hold whatever they happen to."""
+
+    def killed(*args: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    def train(name: str) -> Result:
+        args = ["train", "--data", str(data), "--out", str(tmp_path / name), "--steps", "4", "--seed", "5"]
+        return RUN.invoke(APP, [*args, "--set", "validate_every=2", "--cache", str(tmp_path / "cache")])
+
+    with monkeypatch.context() as patch:
+        patch.setattr("train.calibrate.calibrate", killed)
+        assert train("killed").exit_code != 0
+    assert not from_pretrained(tmp_path / "killed").calibration.forecast.any()
+    resumed, unbroken = train("killed"), train("unbroken")
+    assert resumed.exit_code == unbroken.exit_code == 0, resumed.output
+    assert ("step 2: validation" in unbroken.stderr, "step 2: validation" in resumed.stderr) == (True, False)
+    for file in ("model.safetensors", "README.md"):
+        assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "unbroken" / file).read_bytes()
+    assert from_pretrained(tmp_path / "killed").calibration.forecast.any()
+    assert not list(tmp_path.glob("*/checkpoint.pt"))
+
+
+def test_weights_that_no_worker_serves_are_told_before_they_are_trained(tmp_path: Path, data: Path) -> None:
+    args = ["train", "--data", str(data), "--steps", "2", "--out", str(tmp_path / "run")]
+    result = RUN.invoke(APP, [*args, "--set", "positions=learned", "--cache", str(tmp_path / "cache")])
+    assert result.exit_code == 0, result.output
+    assert "no worker will serve these weights" in result.stderr
+    refused = RUN.invoke(APP, [*args, "--set", "cells=50", "--cache", str(tmp_path / "cache")])
+    assert refused.exit_code == 2
+    assert "experiment regions" in refused.output
 
 
 def test_train_tells_of_validations_on_stderr_and_of_steps_on_the_board(tmp_path: Path, data: Path) -> None:
