@@ -9,8 +9,8 @@ import pytest
 
 from model.config import SMALL
 from model.geo import M_PER_DEG
-from model.heads import TRAVEL_MPS
-from train.batches import MIN_TRAVEL_M, Batch, Batches
+from model.heads import MAX_GAP_AGE, TRAVEL_MPS
+from train.batches import MAX_ANSWER_S, MIN_TRAVEL_M, Batch, Batches
 from train.data import Corpus
 from train.objective import whole_patches
 from train.options import BatchOptions
@@ -83,6 +83,56 @@ def test_time_is_stretched_by_what_is_asked_for_and_no_more() -> None:
     assert 4 < stretch.max() <= 8.0
     with pytest.raises(ValueError, match="least_time"):
         replace(options, least_time=9.0)
+
+
+def shown(batch: Batch) -> np.ndarray:
+    """The displacements [B, T, 2] that the tokens show, in metres: `features.signed_log` of the first two numbers."""
+    logs = batch.x_BTF[..., :2].astype(np.float64)
+    length = np.hypot(*np.moveaxis(logs, -1, 0))[..., None]
+    return np.asarray(logs * 10.0 * np.expm1(length) / np.maximum(length, 1e-9))
+
+
+def test_a_receiver_errs_in_what_tokens_show_and_in_no_answer() -> None:
+    """Answers are where the thing really was, seen from where its token says that it is."""
+    calm, noisy = (Batches(driving(), SMALL, replace(PLAIN, noise=noise), 1).draw(0) for noise in (0.0, 1.0))
+    off = calm.ahead_en[..., 0, :] - noisy.ahead_en[..., 0, :]  # of each token
+    assert np.abs(off).mean() > 0.5
+    np.testing.assert_allclose(calm.ahead_en - noisy.ahead_en, np.broadcast_to(off[..., None, :], (6, 30, 3, 2)))
+    np.testing.assert_allclose((shown(noisy) - shown(calm))[:, 1:], np.diff(off, axis=1), atol=0.01)
+
+    rows, ages = np.arange(6)[:, None], 1 + noisy.gap.features[:, :, 0, 6 : 6 + MAX_GAP_AGE].argmax(-1)
+    before = off[rows, noisy.gap_token - ages]
+    assert noisy.gap_mask.any()
+    np.testing.assert_allclose((calm.gap_en - noisy.gap_en), np.broadcast_to(before[:, :, None], noisy.gap_en.shape))
+
+    way = shown(calm)[:, 5] / np.hypot(*shown(calm)[:, 5].T)[:, None]
+    far, near = (np.exp(batch.travel.base_log_s) * TRAVEL_MPS for batch in (calm, noisy))
+    moved = far * way[:, None] - off[rows, noisy.travel_token]
+    assert noisy.travel_mask.any()
+    np.testing.assert_allclose(
+        near[..., 0][noisy.travel_mask], np.hypot(*np.moveaxis(moved, -1, 0))[noisy.travel_mask], rtol=1e-3
+    )
+
+
+def test_a_steady_cadence_leaves_nothing_to_say_of_the_next_interval() -> None:
+    batch = Batches(driving(), SMALL, replace(PLAIN, forced=0.0), 1).draw(0)
+    np.testing.assert_allclose(batch.log_next[:, 1:][batch.log_next_mask[:, 1:]], 0.0, atol=1e-9)
+
+
+def test_a_reported_speed_is_stretched_with_the_row() -> None:
+    batch = Batches(driving(), SMALL, replace(PLAIN, rows=32, rescale=1.0), 1).draw(0)
+    said = np.expm1(batch.x_BTF[..., 22].astype(np.float64))
+    gone = np.hypot(*np.moveaxis(batch.ahead_en[..., 0, :], -1, 0)) / np.maximum(batch.ahead_s[..., 0], 1.0)
+    told = batch.ahead_mask[..., 0] & (batch.x_BTF[..., 23] > 0)
+    assert np.ptp(said[told]) > SPEED / 2
+    np.testing.assert_allclose(said[told], gone[told], rtol=2e-3)
+
+
+def test_an_answer_that_comes_too_late_is_not_asked_for() -> None:
+    """Pings every 20 minutes, which most rows stretch to more than the longest answer."""
+    slow = replace(driving(), ts_ms=driving().ts_ms[0] + 120 * (driving().ts_ms - driving().ts_ms[0]))
+    batch = Batches(slow, SMALL, replace(PLAIN, rescale=1.0, least_time=1.0, most_time=4.0), 1).draw(0)
+    assert batch.ahead_s[..., 0].max() > MAX_ANSWER_S >= batch.ahead_s[batch.ahead_mask].max() > 1200
 
 
 def test_the_physics_is_right_about_a_straight_line() -> None:

@@ -119,4 +119,4 @@ def test_what_is_reported_turns_with_the_track() -> None:
     ahead = batch.ahead_en[..., 0, :] / np.hypot(*np.moveaxis(batch.ahead_en[..., 0, :], -1, 0))[..., None]
     asked = batch.ahead_mask[..., 0] & (has > 0)
     along = (sin * ahead[..., 0] + cos * ahead[..., 1])[asked]
-    assert np.median(along) > 0.999
+    assert np.quantile(along, 0.05) > 0.99  # a quarter of the tokens comes after a bend

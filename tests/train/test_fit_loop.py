@@ -74,6 +74,14 @@ def test_what_was_trained_can_be_served(tmp_path: Path) -> None:
     assert "circles.parquet" in (tmp_path / "README.md").read_text()
 
 
+def test_gradients_are_clipped_to_what_is_asked_for(tmp_path: Path) -> None:
+    """Steps of unlike norms weigh alike when all are clipped; neither optimiser minds the size of all of them."""
+    losses = [fit(circling(), None, TINY, options(tmp_path, clip=clip)).losses for clip in (1e9, 1e8, 0.01)]
+    assert losses[0] == losses[1]
+    assert losses[2][0] == losses[0][0]
+    assert losses[2][-1] != losses[0][-1]
+
+
 def test_divergence_names_the_step_the_rate_and_the_last_good_checkpoint(tmp_path: Path) -> None:
     """A step of 10^37 leaves weights that are finite, and products of them that are not."""
     wild = options(tmp_path, lr=1e37)
