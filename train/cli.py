@@ -177,9 +177,15 @@ def train(
     from train import progress
     from train.data import load
     from train.options import FitOptions
+    from train.parallel import place
     from train.recipe import recipe
     from train.run_state import forget
 
+    if from_topic is not None and place().world > 1:
+        raise typer.BadParameter(
+            "--from-topic is not for torchrun, as each rank would read a live topic to another end: let one process "
+            "read it first (evaluate --from-topic, say), and give all of them the file that it names as --data"
+        )
     made = recipe(size if init is None else str(resolve(init) / CONFIG_FILE), settings or [])
     if made.config.cells:
         raise typer.BadParameter("--set cells: only `pathcast experiment regions` trains answers that are cells")

@@ -195,6 +195,14 @@ def test_weights_that_no_worker_serves_are_told_before_they_are_trained(tmp_path
     assert "experiment regions" in refused.output
 
 
+def test_ranks_do_not_read_a_live_topic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    args = ["train", "--from-topic", "pings", "--bootstrap", "127.0.0.1:1", "--out", str(tmp_path / "run")]
+    result = RUN.invoke(APP, args)
+    assert result.exit_code == 2
+    assert "not for torchrun" in " ".join(result.output.split())
+
+
 def test_train_tells_of_validations_on_stderr_and_of_steps_on_the_board(tmp_path: Path, data: Path) -> None:
     args = ["train", "--data", str(data), "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")]
     more = ["--steps", "2", "--accumulate", "2", "--device", "cpu", "--tensorboard", str(tmp_path / "board")]

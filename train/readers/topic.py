@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -103,7 +104,7 @@ class _Found:
         path = directory / f"{topic}-{self._digest.hexdigest()}.parquet"
         if not path.exists():
             directory.mkdir(parents=True, exist_ok=True)
-            scratch = path.with_suffix(".writing")
+            scratch = path.with_suffix(f".{os.getpid()}.writing")  # another command may be reading the same log
             table = pa.Table.from_batches(self._batches)
             table = table.replace_schema_metadata({DROPPED: json.dumps(self.dropped)})
             pa.parquet.write_table(table, scratch, compression="zstd")
