@@ -135,7 +135,7 @@ def load(
     sources = [file if isinstance(file, Source) else parse(file) for file in files]
     fingerprint = _fingerprint(sources)
     directory = (default_cache() if cache_dir is None else Path(cache_dir)) / fingerprint
-    if not (directory / "meta.json").is_file():
+    if not _is_written(directory):
         _write(sources, directory, reading)
     return _open(directory, fingerprint, cut)
 
@@ -199,13 +199,23 @@ def _write(sources: Sequence[Source], directory: Path, reading: Reading) -> None
 
 def _publish(scratch: Path, directory: Path) -> None:
     """Give the columns their name, unless another process (a rank of the same run) was faster: its are the same."""
-    if directory.exists() and not (directory / "meta.json").is_file():  # a leftover that no run of ours completes
+    if directory.exists() and not _is_written(directory):  # a leftover that no run of ours completes
         shutil.rmtree(directory)
     try:
         scratch.rename(directory)
     except OSError:
-        if not (directory / "meta.json").is_file():
+        if not _is_written(directory):
             raise
+
+
+def _is_written(directory: Path) -> bool:
+    """Whether a corpus is there that can be opened."""
+    try:
+        meta = json.loads((directory / "meta.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    # Blank ids of CSV once were a vehicle named "". Not another LAYOUT for that: files without any keep their corpora.
+    return "" not in meta["names"] and "" not in meta["modes"]
 
 
 def _recoded(codes: NDArray[np.int64], old: Sequence[str], new: Sequence[str]) -> NDArray[np.int32]:

@@ -119,7 +119,7 @@ def _is_sorted(key: Sequence[Codes]) -> bool:
 
 
 def codes(column: Any) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """The values of an Arrow column as codes in the order of the sorted names; null is -1."""
+    """The values of an Arrow column as codes in the order of the sorted names; null and the empty text are -1."""
     encoded = column.cast(pa.string()).dictionary_encode().combine_chunks()
     if isinstance(encoded, pa.ChunkedArray):  # combine_chunks keeps an empty column chunked
         return np.empty(0, np.int64), ()
@@ -130,8 +130,11 @@ def codes(column: Any) -> tuple[NDArray[np.int64], tuple[str, ...]]:
 
 
 def ranks(names: Sequence[str]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Where each name (and -1 for the place after the last) comes among the sorted ones, and those."""
-    by_name = sorted(range(len(names)), key=names.__getitem__)
+    """Where each name (and -1 for the place after the last) comes among the sorted ones, and those.
+
+    An empty name is none, so -1: CSV leaves a text out no other way, and vehicles without an id are not one vehicle.
+    """
+    by_name = sorted((place for place, name in enumerate(names) if name), key=names.__getitem__)
     rank = np.full(len(names) + 1, -1, np.int64)
-    rank[by_name] = np.arange(len(names))
+    rank[by_name] = np.arange(len(by_name))
     return rank, tuple(names[place] for place in by_name)

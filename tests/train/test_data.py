@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,31 @@ def test_rows_that_are_no_pings_are_dropped_and_counted(make_corpus: MakeCorpus)
     assert ranges(corpus) == [(0, 12)]
 
 
+@pytest.mark.parametrize("name", ["blank.csv", "blank.parquet"])
+@pytest.mark.parametrize("blank", [None, ""])
+def test_pings_whose_id_is_blank_are_nobodys_and_counted(make_corpus: MakeCorpus, name: str, blank: str | None) -> None:
+    """They were one vehicle named "" where a file was CSV, and tracks of strangers were joined."""
+    strangers: dict[str, Any] = {**track("b", MINUTE, ROAD), "entity_id": [blank] * 12}
+    corpus = make_corpus(together(track("a", MINUTE, ROAD), strangers, track("NA", MINUTE, ROAD)), name=name)
+    assert corpus.names == ("NA", "a")  # NA is as good an id as another
+    assert ranges(corpus) == [(0, 12), (12, 24)]
+    assert corpus.dropped == {"no_entity_or_time": 12, "impossible_position": 0, "repeated_time": 0}
+
+
+@pytest.mark.parametrize("name", ["blank.csv", "blank.parquet"])
+def test_a_blank_mode_or_trajectory_is_none_and_a_blank_number_absent(make_corpus: MakeCorpus, name: str) -> None:
+    columns = {
+        **track("a", MINUTE, ROAD),
+        "mode": [None] * 3 + [""] * 3 + ["bus"] * 6,
+        "speed_mps": [None, *[5.0] * 11],
+    }
+    corpus = make_corpus({**columns, "traj_id": [None, ""] * 3 + ["x"] * 6}, name=name)
+    assert corpus.modes == ("bus",)
+    assert corpus.mode.tolist() == [-1, 0]
+    assert ranges(corpus) == [(0, 6), (6, 12)]
+    assert np.isnan(corpus.speed_mps).tolist() == [True] + [False] * 11
+
+
 def test_of_two_fixes_at_one_time_the_first_in_the_file_stays(make_corpus: MakeCorpus) -> None:
     rows = track("a", MINUTE, ROAD)
     again = {name: values[3:5] for name, values in rows.items()}  # one exact duplicate, and one elsewhere
@@ -223,6 +249,19 @@ def test_what_a_killed_run_left_in_the_cache_is_written_anew(write_file: WriteFi
     (tmp_path / "cache" / fingerprint / "lat.npy").write_bytes(b"half")
     assert len(load([path], tmp_path / "cache").lat) == 50
     assert [entry.name for entry in (tmp_path / "cache").iterdir()] == [fingerprint]  # no scratch directory stays
+
+
+@pytest.mark.parametrize("column", ["names", "modes"])
+def test_a_cache_in_which_a_blank_text_is_a_name_is_written_anew(
+    write_file: WriteFile, tmp_path: Path, column: str
+) -> None:
+    path = write_file({**wander("a", 50, 0), "mode": ["bus"] * 50}, "a.csv")
+    meta = tmp_path / "cache" / load([path], tmp_path / "cache").fingerprint / "meta.json"
+    written = meta.read_text()
+    meta.write_text(json.dumps({**json.loads(written), column: [""]}))  # what an earlier reader left there
+    corpus = load([path], tmp_path / "cache")
+    assert (corpus.names, corpus.modes) == (("a",), ("bus",))
+    assert meta.read_text() == written
 
 
 def test_a_file_without_one_ping_is_refused(write_file: WriteFile, tmp_path: Path) -> None:
