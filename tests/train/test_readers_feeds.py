@@ -146,6 +146,16 @@ def test_what_is_no_position_is_counted(archive: Path, open_corpus: Any) -> None
     }
 
 
+@pytest.mark.parametrize("s", [2**64 - 1, 2**60, 253_402_300_800, 1000 * START_S])
+def test_a_vehicle_whose_time_no_calendar_has_costs_itself_alone(archive: Path, open_corpus: Any, s: int) -> None:
+    """2**60 s are more milliseconds than int64 has, and the whole archive was refused for it."""
+    before = tracks(open_corpus(archive))
+    (archive / "0004.pb").write_bytes(feed(START_S + 35, {"id": "bus-1", "at": (30.2, -97.7), "s": s}))
+    corpus = open_corpus(archive)
+    assert tracks(corpus) == before
+    assert reasons(corpus) == {"repeated_time": 1, "no_entity_or_time": 1, "no_time": 1}
+
+
 def test_what_is_no_feed_is_named(archive: Path, open_corpus: Any) -> None:
     for name, raw in (("9.pb", b"<html>busy</html>"), ("8.pb.gz", b"not gzip")):
         (archive / name).write_bytes(raw)

@@ -215,7 +215,22 @@ def test_a_porto_trip_is_a_track_of_points_15_s_apart(porto: Path, open_corpus: 
     assert reasons(corpus) == {"missing_data": 1, "empty_trip": 1, "repeated_time": 3}
 
 
-@pytest.mark.parametrize("polyline", ["[[-8.6,41.1],[-8.6", "[[-8.6,41.1,3.0],[-8.6]]", "", "[[-8.6,here]]", "7", "[["])
+@pytest.mark.parametrize(
+    "polyline",
+    [
+        "[[-8.6,41.1],[-8.6",
+        "[[-8.6,41.1,3.0],[-8.6]]",
+        "[[-8.61,41.14,5],[-8.62,41.15,6]]",  # six numbers, and not three points
+        "[-8.6,41.1]",
+        f"[[{10**400},41.1,5]]",  # more than a float holds
+        "",
+        "[[-8.6,here]]",
+        "7",
+        "[[",
+        "[" * 50_000,
+    ],
+    ids=range(10),
+)
 def test_a_porto_trip_that_cannot_be_read_costs_itself_alone(porto: Path, open_corpus: Any, polyline: str) -> None:
     with porto.open("a") as file:
         file.write(porto_row("T6", "20000403", 1372638000, polyline))
@@ -223,6 +238,18 @@ def test_a_porto_trip_that_cannot_be_read_costs_itself_alone(porto: Path, open_c
     assert len(corpus) == 3
     assert reasons(corpus)["unreadable_row"] == 1
     assert (corpus.lat[2], corpus.lon[2]) == (41.141412, -8.618643)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("start_s", ["noon", "", "1e300", "-1e300", "inf", "253402300800"])
+def test_a_porto_trip_whose_time_no_calendar_has_costs_itself_alone(
+    porto: Path, open_corpus: Any, start_s: str
+) -> None:
+    with porto.open("a") as file:
+        file.write(porto_row("T6", "20000403", start_s, "[[-8.1,41.1],[-8.1001,41.1]]"))
+    corpus = open_corpus(f"porto:{porto}")
+    assert len(corpus) == 3
+    assert reasons(corpus)["unreadable_row"] == 2  # of points, as they have a place
 
 
 def test_a_file_of_another_format_is_refused_with_the_columns_it_lacks(tmp_path: Path, open_corpus: Any) -> None:

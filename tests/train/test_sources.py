@@ -127,6 +127,16 @@ def test_epoch_seconds_are_taken_when_declared(write_file: WriteFile, tmp_path: 
     assert corpus.ts_ms.tolist() == wanted
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["s.parquet", "s.csv"])
+def test_seconds_that_no_calendar_has_are_no_time(write_file: WriteFile, tmp_path: Path, name: str) -> None:
+    columns = track("a", MINUTE, ROAD)
+    columns["t"] = [t / 1000 for t in columns["t"][:-3]] + [1e300, -1e300, 253_402_300_800.0]
+    corpus = load([parse(write_file(columns, name), ColumnMap.parse("t:s=t"))], tmp_path / "cache")
+    assert len(corpus.ts_ms) == 9
+    assert corpus.dropped["no_entity_or_time"] == 3
+
+
 @pytest.mark.parametrize("name", ["text.parquet", "text.csv"])
 def test_rfc_3339_text_is_taken_when_declared_and_its_zone_counts(
     write_file: WriteFile, tmp_path: Path, name: str

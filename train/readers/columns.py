@@ -25,6 +25,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from train.readers import text
+from train.readers.gathered import END_S
 from train.tables import Rows, Table, clean, codes
 
 DROPPED: Final = b"pathcast.dropped"  # metadata of a Parquet file of ours: what was left out on writing it, as JSON
@@ -171,6 +172,7 @@ def _from_seconds(path: Path, name: str, column: Any) -> tuple[NDArray[np.int64]
     present = np.isfinite(seconds)
     if present.any() and np.abs(seconds[present]).min() > _SECONDS[1]:
         raise ValueError(f"{path}: column {name} does not look like seconds since 1970: milliseconds? (t:ms={name})")
+    present &= np.abs(seconds) < END_S
     return np.rint(np.where(present, seconds, 0.0) * 1000).astype(np.int64), present
 
 

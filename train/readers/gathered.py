@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from train.tables import Codes, Floats, Rows, Table, clean, ranks
 
 Progress = Callable[[float], None]  # is told the share that is done, 0..1
 ABSENT = np.float32(np.nan)
+END_S: Final = 253_402_300_800  # the year 10,000: so late is no time but a broken clock, or a time in other units
 
 
 class Piece(NamedTuple):

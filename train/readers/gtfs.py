@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from train.readers.gathered import Gathered, Piece, Progress, each
+from train.readers.gathered import END_S, Gathered, Piece, Progress, each
 from train.tables import Table
 
 EXTRA: Final = "GTFS-Realtime needs gtfs-realtime-bindings: pip install 'pathcast[readers]'"
@@ -65,7 +65,7 @@ def _fixes(message: Any, found: Gathered) -> Iterator[Fix]:
             found.dropped["no_position"] += 1
             continue
         time_s = vehicle.timestamp or message.header.timestamp
-        if not time_s:
+        if not 0 < time_s < END_S:
             found.dropped["no_time"] += 1
             continue
         at = vehicle.position

@@ -22,12 +22,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from train.readers import text
-from train.readers.gathered import Gathered, Piece, Progress, each
+from train.readers.gathered import END_S, Gathered, Piece, Progress, each
 from train.tables import Table
 
 STEP_MS: Final = 15_000
 PAIRS: Final = r"^\[(\[[^][,]+,[^][,]+\](, ?\[[^][,]+,[^][,]+\])*)?\]$"
 COLUMNS: Final = ("TAXI_ID", "TIMESTAMP", "MISSING_DATA", "POLYLINE")
+UNREADABLE: Final = np.full((1, 2), np.nan)  # of a trip: one point that is nowhere
 
 
 def read(files: Sequence[Path], progress: Progress) -> Table:
@@ -50,7 +51,8 @@ def _piece(trips: Any, *, found: Gathered) -> Piece:
     points, lon, lat = _points(trips["POLYLINE"])
     found.dropped["empty_trip"] += int((points == 0).sum())
     start_s = text.numbers(trips["TIMESTAMP"])
-    start_ms = np.where(np.isnan(start_s), text.NO_TIME, np.nan_to_num(start_s) * 1000).astype(np.int64)
+    is_time = np.abs(start_s) < END_S  # false for NaN
+    start_ms = np.where(is_time, (np.where(is_time, start_s, 0.0) * 1000).astype(np.int64), text.NO_TIME)
     trip = np.repeat(np.arange(len(points)), points)
     nth = np.arange(len(trip)) - np.repeat(np.cumsum(points) - points, points)
     begins = start_ms[trip]
@@ -81,6 +83,9 @@ def _points_one_by_one(polylines: Any) -> tuple[NDArray[np.int64], NDArray[np.fl
 
 def _polyline(cell: str) -> NDArray[np.float64]:
     try:
-        return np.array(json.loads(cell), np.float64).reshape(-1, 2)
-    except (ValueError, TypeError):
-        return np.full((1, 2), np.nan)
+        points = np.array(json.loads(cell), np.float64)
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        return UNREADABLE
+    if points.size == 0:
+        return np.empty((0, 2))
+    return points if points.ndim == 2 and points.shape[1] == 2 else UNREADABLE
