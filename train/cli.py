@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from train.sources import Source
     from train.splits import Splits
 
+PICTURES = (".png", ".svg", ".pdf")
 DEFAULT_MINUTES = 30.0  # on two cores about what `small` needs to leave every baseline behind
 
 TRAIN_HELP = """Train weights on your own tracks. They serve at once: pathcast worker --weights DIR. The few settings
@@ -240,6 +241,15 @@ def train(
 train.__doc__ = TRAIN_HELP
 
 
+def _drawable(path: Path | None) -> Path | None:
+    """A picture is written at the very end: what is wrong with its place is said before anything is judged."""
+    if path is not None and path.suffix.lower() not in PICTURES:
+        raise typer.BadParameter(f"{path}: the name of a picture ends in {', '.join(PICTURES)}")
+    if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+        raise typer.BadParameter(f"{path}: {path.parent} is no folder that can be written to")
+    return path
+
+
 @secured
 def evaluate(
     data: Files = None,
@@ -276,7 +286,14 @@ def evaluate(
         Precision, typer.Option("--precision", help="of keys, values and layers: as served, or exact")
     ] = Precision.int8,
     picture: Annotated[
-        Path | None, typer.Option("--picture", dir_okay=False, help="draw errors, reliability and tracks: .png or .svg")
+        Path | None,
+        typer.Option(
+            "--picture",
+            dir_okay=False,
+            writable=True,
+            callback=_drawable,
+            help="draw errors, reliability and tracks: .png, .svg or .pdf",
+        ),
     ] = None,
     cache: CacheOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object, with strata, instead of tables")] = False,
@@ -287,7 +304,6 @@ def evaluate(
     from model.api import Predictor
     from train import judging
 
-    predictor = None if weights == "none" else Predictor.load(weights, precision=precision.value)
     options = judging.Options(
         part=split.value,
         modes=tuple(name.strip() for name in mode.split(",") if name.strip()),
@@ -301,6 +317,8 @@ def evaluate(
         picture=picture,
         cache=cache,
     )
+    judging.require(options)
+    predictor = None if weights == "none" else Predictor.load(weights, precision=precision.value)
     reports = []
     with read_watch() as reading:
         sources += topic_snapshot(from_topic, bootstrap, security, cache, reading)

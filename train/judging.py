@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from model.api import Predictor
 from model.config import SMALL, ModelConfig
-from train import eta, evaluate, fitted, gapfill
+from train import eta, evaluate, fitted, gapfill, picture, trees
 from train.anchors import usable
 from train.data import Reading, silent
 from train.evaluate import Part, Progress, Sample
@@ -30,7 +30,7 @@ class Options:
     trees: bool = False
     trees_absolute: bool = False
     trees_rows: int = 400_000
-    picture: Path | None = None  # with several files, each file's name is put into its picture's
+    picture: Path | None = None  # with several files, each has its own (train.picture.places)
     cache: Path | None = None
     reading: Reading = silent
 
@@ -53,10 +53,19 @@ def tasks(
         reading=options.reading,
         long_enough=eta.long_enough if times else usable,
     )
-    several = len(samples) > 1
-    for sample in samples:
-        own = _with_picture_of(sample, options) if several else options
-        yield sample.file, partial(JUDGES[task], sample, predictor, own)
+    drawn: Sequence[Path | None] = [None] * len(samples)
+    if options.picture is not None:
+        drawn = picture.places(options.picture, [sample.file for sample in samples])
+    for sample, path in zip(samples, drawn, strict=True):
+        yield sample.file, partial(JUDGES[task], sample, predictor, replace(options, picture=path))
+
+
+def require(options: Options) -> None:
+    """Raises ValueError where an extra is missing: to be asked before files are opened, as it is needed at the end."""
+    if options.trees:
+        trees.require()
+    if options.picture is not None:
+        picture.require()
 
 
 def named(predictor: Predictor | None) -> str:
@@ -71,15 +80,11 @@ def _forecasts(sample: Sample, predictor: Predictor | None, options: Options, pr
         judged = judged._replace(answers=judged.answers | _trees(sample, judged, options))
     report = {**evaluate.report_of(sample, judged), "fitted": found.report}
     if options.picture is not None:
-        from train import picture
-
         picture.draw(options.picture, sample, report, judged, named(predictor))
     return report
 
 
 def _trees(sample: Sample, judged: evaluate.Judged, options: Options) -> dict[str, Any]:
-    from train import trees
-
     if sample.train is None:
         raise ValueError(f"{sample.file}: no tracks to train trees on apart from what is judged; try --fit-on")
     grown = trees.train_trees(sample.train, absolute=options.trees_absolute, rows=options.trees_rows)
@@ -106,9 +111,3 @@ JUDGES: Final[dict[str, Callable[[Sample, Predictor | None, Options, Progress], 
 
 def _config(predictor: Predictor | None) -> ModelConfig:
     return SMALL if predictor is None else predictor.config
-
-
-def _with_picture_of(sample: Sample, options: Options) -> Options:
-    path = options.picture
-    name = sample.file.split(".")[0]
-    return options if path is None else replace(options, picture=path.with_stem(f"{path.stem}-{name}"))

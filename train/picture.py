@@ -6,6 +6,7 @@ and Ito, which people who see red and green alike can tell apart; marks differ t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,14 +62,32 @@ def draw(path: Path, sample: Sample, report: dict[str, Any], judged: Judged, mod
     figure.savefig(path, dpi=130)
 
 
-def _figure() -> tuple[Any, list[Any]]:
+def require() -> Any:
+    """matplotlib's Figure. Raises ValueError that says what to install."""
     try:
         from matplotlib.figure import Figure  # not pyplot: it would open a window system
     except ImportError as error:
         raise ValueError(
             "pictures need matplotlib, which comes with the extra: pip install 'pathcast[pictures]'"
         ) from error
-    figure = Figure(figsize=(13, 9.5), layout="constrained")
+    return Figure
+
+
+def places(path: Path, files: Sequence[str]) -> list[Path]:
+    """Where the picture of each file goes: of several, its stem is put into the name, and its number if two are alike.
+
+    Alike as on a disk that takes A for a; and all are numbered then, since a stem may look like another's number.
+    """
+    if len(files) == 1:
+        return [path]
+    stems = [Path(file).stem for file in files]
+    if len({stem.casefold() for stem in stems}) < len(stems):
+        stems = [f"{number}-{stem}" for number, stem in enumerate(stems, start=1)]
+    return [path.with_stem(f"{path.stem}-{stem}") for stem in stems]
+
+
+def _figure() -> tuple[Any, list[Any]]:
+    figure = require()(figsize=(13, 9.5), layout="constrained")
     grid = figure.add_gridspec(2, 6, height_ratios=(1, 1.05), wspace=0.08)
     axes = [figure.add_subplot(grid[0, :3]), figure.add_subplot(grid[0, 3:])]
     axes += [figure.add_subplot(grid[1, 2 * i : 2 * i + 2]) for i in range(3)]

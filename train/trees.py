@@ -75,7 +75,7 @@ def train_trees(
     rounds: int = ROUNDS,
 ) -> Trees:
     """Raises ValueError where LightGBM is missing or no track is long enough."""
-    boost = _lightgbm()
+    boost = require()
     corpus = anchoring.usable(train)
     anchors = anchoring.find(corpus, horizons_s)
     if not len(anchors.row):
@@ -94,7 +94,8 @@ def train_trees(
     return Trees(tuple(pairs), absolute)
 
 
-def _lightgbm() -> Any:
+def require() -> Any:
+    """LightGBM. Raises ValueError that says what to install."""
     try:
         import lightgbm
     except ImportError as error:

@@ -49,6 +49,19 @@ def test_each_example_does_what_it_stands_for_and_is_a_typical_one(sample: Sampl
     assert picture.examples(corpus, judged, "kalman") == examples
 
 
+@pytest.mark.parametrize(
+    ("files", "drawn"),
+    [
+        (["a.parquet"], ["p.png"]),
+        (["taxis.2019.csv", "porto:taxis.csv"], ["p-taxis.2019.png", "p-porto:taxis.png"]),
+        (["a.csv", "a.csv", "1-a.csv"], ["p-1-a.png", "p-2-a.png", "p-3-1-a.png"]),  # of two folders
+        (["a.csv", "A.parquet"], ["p-1-a.png", "p-2-A.png"]),  # where a disk takes them for one
+    ],
+)
+def test_no_two_files_share_a_picture(files: list[str], drawn: list[str]) -> None:
+    assert picture.places(Path("out/p.png"), files) == [Path("out", name) for name in drawn]
+
+
 @pytest.mark.parametrize(("name", "starts"), [("a.png", b"\x89PNG"), ("a.svg", b"<?xml")])
 def test_a_picture_is_written_in_the_kind_that_its_name_asks_for(
     sample: Sample, judged: Judged, tmp_path: Path, name: str, starts: bytes

@@ -124,6 +124,32 @@ def test_trees_and_a_picture_come_on_request(tmp_path: Path, data: Path) -> None
     assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
+def test_every_file_has_a_picture_of_its_own(tmp_path: Path, write_file: WriteFile) -> None:
+    """Only the name up to its first dot told pictures apart, so the second of these was drawn over the first."""
+    columns = together(*(wander(f"v{i}", 20, i) for i in range(3)))
+    files = [str(write_file(columns, f"taxis.{year}.parquet")) for year in (2019, 2020)]
+    args = ("--data", *files, "--split", "all", "--picture", str(tmp_path / "a.svg"))
+    evaluate(tmp_path, Path("none"), *args)
+    assert {path.name for path in tmp_path.glob("*.svg")} == {"a-taxis.2019.svg", "a-taxis.2020.svg"}
+
+
+@pytest.mark.parametrize(
+    ("module", "asked", "extra"),
+    [
+        ("matplotlib.figure", ["--picture", "{tmp}/a.png"], "pathcast[pictures]"),
+        ("lightgbm", ["--baseline", "trees"], "pathcast[trees]"),
+    ],
+)
+def test_an_extra_that_is_missing_is_named_before_a_file_is_opened(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, module: str, asked: list[str], extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    args = ["evaluate", "--weights", "none", "--data", str(data), "--cache", str(tmp_path / "cache")]
+    result = RUN.invoke(APP, [*args, *(arg.format(tmp=tmp_path) for arg in asked)])
+    assert f"pip install '{extra}'" in str(result.exception)
+    assert not (tmp_path / "cache").exists()
+
+
 def test_without_weights_the_baselines_are_judged_alone(tmp_path: Path, data: Path) -> None:
     report = json.loads(evaluate(tmp_path, Path("none"), "--data", str(data), "--json"))
     assert report["model"] is None
@@ -298,6 +324,8 @@ def test_a_gpu_that_is_not_there_is_one_clear_line(tmp_path: Path, data: Path, m
         ["evaluate", "--data", "{data}", "--task", "guess"],
         ["evaluate", "--data", "{data}", "--max-anchors", "0"],
         ["evaluate", "--data", "{data}", "--task", "gapfill", "--picture", "{data}.png"],
+        ["evaluate", "--data", "{data}", "--weights", "none", "--no-fit", "--picture", "{data}.txt"],
+        ["evaluate", "--data", "{data}", "--weights", "none", "--no-fit", "--picture", "{data}-nowhere/a.png"],
         ["evaluate", "--data", "{data}", "--task", "eta", "--baseline", "trees"],
         ["train", "--data", "{data}"],
         ["train", "--out", "{data}-run"],
