@@ -133,7 +133,11 @@ def train(
     size: Annotated[str, typer.Option("--size", help="small, base, or a config.json")] = "small",
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="any field of model, batches or run; wrong names list them"),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="a field of model, batches or run that has no option; wrong names list them",
+        ),
     ] = None,
     minutes: Annotated[
         float | None,

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import torch
 
 from train.masks import MASKS
+
+CHANCES: Final = ("forced", "thin", "bend", "turn", "rescale", "noise", "drop_reported", "drop_clock", "drop_place")
+LEAST_TOKENS: Final = 3  # a gap lies after the second at the earliest, since its leaving speed needs two
+MASK_TOKENS: Final = 3  # first, second and last: single pings are hidden before none of these
 
 
 @dataclass(frozen=True)
@@ -43,9 +48,19 @@ class BatchOptions:
     def __post_init__(self) -> None:
         if not self.masks or not set(self.masks) <= set(MASKS):
             raise ValueError(f"masks must be among {', '.join(MASKS)}, got {self.masks!r}")
-        if not 0 < self.least_time <= self.most_time:
+        _check_least(self, ("rows", "questions"), 1)
+        _check_least(self, ("tokens",), LEAST_TOKENS)
+        _check_least(self, ("gaps", "hidden", "travels", "file_power"), 0)
+        _check_shares(self, CHANCES)
+        if self.masks != ("segment",) and not 1 <= self.gaps <= self.tokens - MASK_TOKENS:
             raise ValueError(
-                f"least_time must be above 0 and not above most_time, got {self.least_time} and {self.most_time}"
+                f"masks {', '.join(self.masks)} need at least 1 gap, and {MASK_TOKENS} tokens more than gaps, "
+                f"got {self.gaps} and {self.tokens}"
+            )
+        if not 0 < self.least_time <= self.most_time < math.inf:
+            raise ValueError(
+                f"least_time must be above 0 and not above most_time, which is finite, "
+                f"got {self.least_time} and {self.most_time}"
             )
 
 
@@ -84,17 +99,37 @@ class FitOptions:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
             raise ValueError("give either steps or minutes")
-        if (self.steps is not None and self.steps < 1) or (self.minutes is not None and self.minutes <= 0):
+        if (self.steps is not None and self.steps < 1) or not (self.minutes is None or 0 < self.minutes < math.inf):
             raise ValueError(f"steps and minutes must be positive, got {self.steps} and {self.minutes}")
-        if not 0 < self.lr < math.inf or not 0 <= self.ema < 1:
-            raise ValueError(f"lr must be above 0 and ema in 0..1, got {self.lr} and {self.ema}")
+        _check_least(self, ("accumulate", "checkpoint_every", "validate_every"), 1)
+        _check_least(self, ("seed", "warmup", "weight_decay", "min_gain"), 0)
+        _check_shares(self, ("last_lr",))
+        for name in ("lr", "muon_lr"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be above 0, and finite, got {getattr(self, name)}")
+        if not self.clip > 0:  # infinite: nothing is clipped
+            raise ValueError(f"clip must be above 0, got {self.clip}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema must be at least 0 and below 1, got {self.ema}")
+        for name in ("patience", "threads"):
+            if getattr(self, name) is not None:
+                _check_least(self, (name,), 1)
         if self.only and self.init is None:
             raise ValueError(f"only {', '.join(self.only)} can be trained under weights that are given by init")
-        if self.accumulate < 1 or (self.patience is not None and self.patience < 1) or self.min_gain < 0:
-            raise ValueError(
-                f"accumulate and patience must be at least 1 and min_gain at least 0, "
-                f"got {self.accumulate}, {self.patience} and {self.min_gain}"
-            )
+
+
+def _check_least(options: object, names: Sequence[str], least: int) -> None:
+    for name in names:
+        value = getattr(options, name)
+        if not least <= value < math.inf:  # false for NaN
+            finite = ", and finite" if isinstance(value, float) else ""
+            raise ValueError(f"{name} must be at least {least}{finite}, got {value}")
+
+
+def _check_shares(options: object, names: Sequence[str]) -> None:
+    for name in names:
+        if not 0 <= getattr(options, name) <= 1:
+            raise ValueError(f"{name} must be in 0..1, got {getattr(options, name)}")
 
 
 def choose_device(wanted: str, local_rank: int = 0) -> torch.device:

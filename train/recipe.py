@@ -1,4 +1,4 @@
-"""What `pathcast train` makes: a named size and any field of model, batches or run set by name. Knows fields only."""
+"""What `pathcast train` makes: a named size, and fields of model, batches or run set by name. Knows fields only."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from model.config import BASE, SMALL, ModelConfig
+from model.positions import MAX_LEARNED
 from train.options import BatchOptions, FitOptions
 
 SIZES: Final[Mapping[str, ModelConfig]] = {"small": SMALL, "base": BASE}
@@ -22,28 +23,50 @@ class Recipe(NamedTuple):
 def recipe(size: str, settings: Sequence[str]) -> Recipe:
     """`size` is a name or a config.json; settings are KEY=VALUE of ModelConfig, BatchOptions or FitOptions.
 
-    Raises ValueError for a name that no one has, or a value of the wrong type.
+    Raises ValueError for a name that no one has or that an option has, for a value of the wrong type, and for values
+    that do not fit together.
     """
     config, batch = _config(size), BatchOptions()
+    # Set at once at the end: what fits together does so in any order.
+    model: dict[str, Any] = {}
+    batches: dict[str, Any] = {}
     run: dict[str, Any] = {}
     for setting in settings:
         key, given, value = setting.partition("=")
         if not given:
             raise ValueError(f"{setting!r} is no KEY=VALUE")
         if _has(config, key):
-            config = replace(config, **{key: _parse(key, value, getattr(config, key))})
+            model[key] = _parse(key, value, getattr(config, key))
         elif _has(batch, key):
-            batch = replace(batch, **{key: _parse(key, value, getattr(batch, key))})
+            batches[key] = _parse(key, value, getattr(batch, key))
         elif key in _RUN:
             run[key] = _parse(key, value, _RUN[key])
+        elif key in _OPTIONS:
+            raise ValueError(f"{key} has an option of its own: give --{key}")
         else:
             raise ValueError(f"{key!r} is no field: known are {', '.join(sorted(_known(config, batch)))}")
-    return Recipe(config, batch, run)
+    return _fitting(Recipe(replace(config, **model), replace(batch, **batches), run))
 
 
+# Two ways to set one thing would not agree: --lr moves the learning rates of both optimisers.
+_ELSEWHERE: Final = ("seed", "accumulate", "lr")
+# Values are of the type that is wanted; bfloat16 has None by default, which leaves it to the device.
 _RUN: Final[dict[str, Any]] = {
-    field.name: field.default for field in fields(FitOptions) if isinstance(field.default, int | float)
-}
+    field.name: field.default
+    for field in fields(FitOptions)
+    if isinstance(field.default, int | float) and field.name not in _ELSEWHERE
+} | {"bfloat16": False}
+_OPTIONS: Final = {field.name for field in fields(FitOptions)} - _RUN.keys() - {"batch"}
+
+
+def _fitting(made: Recipe) -> Recipe:
+    """The same. Raises ValueError where model and batches do not fit together."""
+    patch, tokens = made.config.patch, made.batch.tokens
+    if tokens % patch:
+        raise ValueError(f"tokens must be a multiple of patch, got {tokens} and {patch}")
+    if made.config.positions == "learned" and tokens // patch > MAX_LEARNED:
+        raise ValueError(f"learned positions end at {MAX_LEARNED} tokens, or patches, got {tokens // patch}")
+    return made
 
 
 def _config(size: str) -> ModelConfig:
