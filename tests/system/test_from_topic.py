@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 
 from stream import admin
 from stream.wire import Ping, dumps
-from train import cli
 from train.cli_calibrate import calibrate
+from train.cli_evaluate import evaluate as evaluate_command
+from train.cli_train import train as train_command
 from train.data import load
 from train.readers.topic import snapshot
 
@@ -23,8 +24,8 @@ START_MS = 1_700_000_000_000
 VEHICLES, PINGS = 12, 120
 
 APP = typer.Typer(pretty_exceptions_enable=False)
-APP.command(name="train")(cli.train)
-APP.command(name="evaluate")(cli.evaluate)
+APP.command(name="train")(train_command)
+APP.command(name="evaluate")(evaluate_command)
 APP.command(name="calibrate")(calibrate)
 
 

@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from model.config import BASE, SMALL
-from train import cli
+from train.cli_train import train as train_command
 from train.options import BatchOptions, FitOptions
 from train.recipe import recipe
 
@@ -66,7 +66,7 @@ def test_what_has_an_option_of_its_own_is_refused_and_the_option_named(name: str
 
 def test_every_field_of_a_run_can_be_set_or_has_an_option_and_none_has_both() -> None:
     app = typer.Typer()
-    app.command()(cli.train)
+    app.command()(train_command)
     options = {option for parameter in typer.main.get_command(app).params for option in parameter.opts}
     with pytest.raises(ValueError, match="known are") as caught:
         recipe("small", ["nobody=1"])

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from model.api import ModelConfig
 from model.checkpoint import save_pretrained
 from model.network import build
-from train import cli
+from train.cli_evaluate import evaluate as evaluate_command
+from train.cli_train import train as train_command
 from train.data import load
 from train.readers.columns import ColumnMap
 from train.sources import FORMATS, parse
@@ -26,8 +27,8 @@ ROAD = [500.0 * i for i in range(12)]
 BEIJING_AHEAD_S = 8 * 3600
 
 APP = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False)
-APP.command(name="train")(cli.train)
-APP.command(name="evaluate")(cli.evaluate)
+APP.command(name="train")(train_command)
+APP.command(name="evaluate")(evaluate_command)
 RUN = CliRunner()
 
 

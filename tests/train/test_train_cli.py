@@ -20,14 +20,15 @@ from model.api import ModelConfig
 from model.checkpoint import from_pretrained, save_pretrained
 from model.network import build
 from model.places import UNUSED
-from train import cli
 from train.calibrate import Held
+from train.cli_evaluate import evaluate as evaluate_command
+from train.cli_train import train as train_command
 from train.evaluate import Sample
 from train.synth import write
 
 APP = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False)
-APP.command(name="train")(cli.train)
-APP.command(name="evaluate")(cli.evaluate)
+APP.command(name="train")(train_command)
+APP.command(name="evaluate")(evaluate_command)
 
 RUN = CliRunner()
 
@@ -356,7 +357,8 @@ def test_help_shows_an_example(command: str) -> None:
 
 
 def test_loading_the_commands_imports_nothing_heavy() -> None:
-    code = "import sys, train.cli; print([m for m in ('torch', 'numpy', 'pyarrow') if m in sys.modules])"
+    heavy = "[m for m in ('torch', 'numpy', 'pyarrow') if m in sys.modules]"
+    code = f"import sys, train.cli_calibrate, train.cli_evaluate, train.cli_train; print({heavy})"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
 
