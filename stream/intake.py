@@ -6,7 +6,7 @@ nothing of what keys and values say.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, overload
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from model.api import compiled
 from stream.columns import I64, Bytes, Texts
-from stream.wire import Headers, Record
+from stream.wire import MAX_TS_MS, NO_TIME_MS, Headers, Record
 
 Partition = tuple[str, int]  # topic, number
 PARTITION_OF: Final = attrgetter("topic", "partition")
@@ -38,12 +38,16 @@ class Head(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Records(Sequence[Record]):
-    """N records, in the order of their offsets where they are of one partition."""
+    """N records, in the order of their offsets where they are of one partition.
+
+    Producers write what timestamp they like. One that is no time, below 0 or beyond MAX_TS_MS, is none here, and stays
+    none: a time of ours in its place would be another in a replay.
+    """
 
     partitions: Sequence[Partition]
     which: I64  # of these, by record
     offsets: I64
-    timestamps_ms: I64
+    timestamps_ms: I64  # 0 to MAX_TS_MS, or NO_TIME_MS
     keys: Texts  # the spans of all three are of the same bytes
     values: Texts
     headers: Texts  # as Kafka has them: how many, and then each
@@ -62,7 +66,7 @@ class Records(Sequence[Record]):
             list(numbers),
             np.array(which, np.int64),
             np.array([one.offset for one in records], np.int64),
-            np.array([one.timestamp_ms for one in records], np.int64),
+            np.array([_time_ms(one.timestamp_ms) for one in records], np.int64),
             *(spans.at(slice(part, None, 3)) for part in range(3)),
         )
 
@@ -76,6 +80,7 @@ class Records(Sequence[Record]):
         offsets, times, *spans = columns
         if head.logged_ms is not None:
             times[:] = head.logged_ms
+        times[(times < 0) | (times > MAX_TS_MS)] = NO_TIME_MS
         keys, values, headers = (Texts(raw, start, end) for start, end in zip(spans[::2], spans[1::2], strict=True))
         return cls([head.partition], np.zeros(head.records, np.int64), offsets, times, keys, values, headers)
 
@@ -159,10 +164,9 @@ class Records(Sequence[Record]):
         end = self.count_before(offset)
         return self.at(slice(end)) if end < len(self) else self
 
-    def stamped(self, now_ms: float) -> Records:
-        """Those without a timestamp (-1: an ancient producer) have this one."""
-        times = self.timestamps_ms
-        return self if (times >= 0).all() else replace(self, timestamps_ms=np.where(times < 0, int(now_ms), times))
+
+def _time_ms(timestamp_ms: int) -> int:
+    return timestamp_ms if 0 <= timestamp_ms <= MAX_TS_MS else NO_TIME_MS
 
 
 def _whole(columns: Sequence[I64]) -> I64:

@@ -9,7 +9,7 @@ Knows bytes and dead letters; knows no track and no model. It is stored in the p
          6        6  sizes of the three texts, uint16 each
         12        4  checksum, uint32: CRC-32 of the entity's id (UTF-8) and of all but itself
         16        8  offset, int64: of the input record whose step raised
-        24        8  since_ms, int64: that record's timestamp
+        24        8  since_ms, int64: that record's timestamp; -1: it has none
         32   to end  texts, UTF-8: the program's version, the model's version, what was raised
 
 Little-endian. It is written once and not with each record that it refuses, so that it expires like any other.
@@ -55,7 +55,8 @@ class Quarantine(NamedTuple):
 
     def stands(self, versions: Versions, timestamp_ms: int, ttl_ms: float) -> bool:
         """Whether it holds for a record of that time. Another program or model may be the fix, so it gets its try. The
-        clock is the record's own, so that a replay decides as the first pass did."""
+        clock is the record's own, so that a replay decides as the first pass did. A record without a time ends none;
+        one that began without a time ends with the first record that has one."""
         return self.versions == versions and timestamp_ms - self.since_ms <= ttl_ms
 
     @property

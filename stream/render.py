@@ -148,7 +148,7 @@ def _numbers(asked: Answered, asking: Records, clocks_ms: tuple[float, float, fl
     next_lat, next_lon = fixed(said.next_lat, DEG_DIGITS), fixed(said.next_lon, DEG_DIGITS)
     lats, lons = fixed(said.lat, DEG_DIGITS), fixed(said.lon, DEG_DIGITS)
     horizons = np.concatenate([lats[..., None], lons[..., None], fixed(said.cov_m2, M2_DIGITS)], axis=-1)
-    since_ms = fetched_ms - asking.timestamps_ms
+    since_ms = np.where(asking.timestamps_ms < 0, 0.0, fetched_ms - asking.timestamps_ms)  # of no time: nothing
     # At least 0: the clocks of a producer and of this machine may disagree.
     waits = np.maximum(fixed(np.array([started_ms - fetched_ms, answered_ms - started_ms]), S_DIGITS), 0)
     columns = [
@@ -184,6 +184,7 @@ def gap_fill(
     """One gap fill record; `fill` is None for a retracted one, which has no points any more.
 
     `issued_ts` is the timestamp of the record that made us say so, not a clock: a replay publishes the same bytes.
+    Where that has none, it is the time of the ping that ends the gap.
     """
     start, end = _anchor(gap.start), _anchor(gap.end)
     points, length_m, max_sigma_m = ((), 0.0, 0.0) if fill is None else _drawn(start, gap.times_ms, fill, end)
@@ -200,7 +201,7 @@ def gap_fill(
         length_m=length_m,
         max_sigma_m=max_sigma_m,
         model=model,
-        issued_ts=record.timestamp_ms,
+        issued_ts=end.ts if record.timestamp_ms < 0 else record.timestamp_ms,
     )
     event_id = f"{filled.gap_id}.{filled.revision}".encode()
     headers = (*event_headers("gapfill", record.topic, record.partition), (EVENT_ID, event_id))

@@ -97,7 +97,7 @@ async def reread(
         while (position := await consumer.position(tp)) < end:
             polled = await consumer.getmany(tp, timeout_ms=500, max_records=REPLAY_CHUNK)
             if tp in polled and (records := polled[tp].before(end)):
-                yield records.stamped(time.time() * 1000)
+                yield records
             if await consumer.position(tp) > position:
                 moved_at = time.monotonic()
             elif time.monotonic() - moved_at > STALL_S:

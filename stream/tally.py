@@ -119,7 +119,7 @@ class Tally:
     checkpoint_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     # From a record's timestamp to its committed answer, each record counted like the first of its poll, which is the
     # oldest: an upper bound, at one look per poll. The timestamp is its producer's, so a backlog counts, and a wrong
-    # clock does, too.
+    # clock does, too. One without a time has waited since it was fetched.
     latency_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     checkpoints_failed: int = 0  # Redis was away
     fenced: int = 0  # writes that were refused, as another worker had claimed the partition
@@ -138,7 +138,8 @@ class Tally:
         """These were published and committed. Answers to other partitions do not count."""
         published = answers.counts()
         for piece in pieces:
-            waited_ms = now_ms - float(piece.records.timestamps_ms[0])
+            first_ms = float(piece.records.timestamps_ms[0])
+            waited_ms = now_ms - (piece.fetched_ms if first_ms < 0 else first_ms)
             self.latency_s.observe(max(waited_ms, 0.0) / 1000, len(piece.records))
         for partition in {piece.owned.partition for piece in pieces}:
             account, quiet = self.accounts[partition], told[partition]

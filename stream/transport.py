@@ -128,7 +128,7 @@ class Consumer(driver.Consumer):
 
     def _message(self, found: Mapping[TP, Records], fetched_ms: float) -> ConsumerMessage:
         """To Faust it is the last record of one of the partitions, in a poll whose others it has no need to know."""
-        polled = {(tp.topic, tp.partition): records.stamped(fetched_ms) for tp, records in found.items()}
+        polled = {(tp.topic, tp.partition): records for tp, records in found.items()}
         tp = next(iter(found))
         last = polled[tp.topic, tp.partition][-1]
         return ConsumerMessage(

@@ -29,6 +29,7 @@ MAX_ATTRS: Final = 32
 MAX_TEXT_CHARS: Final = 256  # of trip_id, category and source
 MIN_TS_MS: Final = 946_684_800_000  # 2000-01-01: receivers without a fix report 1970 or 1980
 MAX_TS_MS: Final = 4_102_444_800_000  # 2100-01-01: whatever the record's own timestamp claims
+NO_TIME_MS: Final = -1  # the timestamp of a record that has none, as Kafka writes it
 E7: Final = 10_000_000  # latitudes and longitudes are published to 1e-7 deg (1.1 cm), well under GPS noise
 
 Status = Literal["ok", "warmup", "stale", "fallback_cv"]
@@ -56,7 +57,7 @@ class Record(NamedTuple):
     topic: str
     partition: int
     offset: int
-    timestamp_ms: int  # set by the producer or the broker; the clock that `clean` judges event times by
+    timestamp_ms: int  # set by the producer or the broker; the clock that `clean` judges event times by, if it has one
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
@@ -145,7 +146,8 @@ class Window(_Wire, frozen=True):
 
 
 class Latency(_Wire, frozen=True):
-    """Milliseconds: record timestamp to fetch, fetch to batch start, batch start to the model's answer."""
+    """Milliseconds: record timestamp (0 if it has none) to fetch, fetch to batch start, batch start to the model's
+    answer."""
 
     ingest: float
     queue: float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from math import inf
 from typing import Final
 
 from stream.verify.published import OTHER_MODEL, REBUILT
@@ -23,7 +24,7 @@ class Known:
         self.complete = complete
         self._enough = history + SETTLED_EXTRA
         self._pings: Counter[str] = Counter()
-        self._settled: dict[str, int] = {}  # and since which record timestamp
+        self._settled: dict[str, float] = {}  # and since which record timestamp; infinity: it has none
         self._rebuilt: set[str] = set()
         self._failed: set[str] = set()
 
@@ -60,8 +61,9 @@ class Known:
         if self.whole(entity) or entity in self._settled:
             return
         self._pings[entity] += 1
+        since_ms = inf if timestamp_ms < 0 else timestamp_ms
         if due.cache == "none" and self._pings[entity] > 1:
-            self._settled[entity] = timestamp_ms
+            self._settled[entity] = since_ms
         elif self._pings[entity] >= self._enough:
-            self._settled[entity] = timestamp_ms
+            self._settled[entity] = since_ms
             self._rebuilt.add(entity)  # the workers' state has older pings behind it, which still move its last bits

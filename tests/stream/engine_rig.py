@@ -51,6 +51,7 @@ class Rig:
     def __init__(self, make: Callable[[], Predictor], store: Store | None = None, partition: Partition = A) -> None:
         self.make = make
         self.max_resident: int | None = None
+        self.stamp_ms = T0 + 10_000_000  # of the records that are made
         self.store = store or MemoryStore()
         self.partition = partition
         self.log: list[Record] = []
@@ -66,7 +67,7 @@ class Rig:
     def record(self, item: Ping | bytes, key: bytes | None = None) -> Record:
         value = item if isinstance(item, bytes) else dumps(item)
         key = item.entity_id.encode() if isinstance(item, Ping) else key
-        made = Record(*self.partition, len(self.log), T0 + 10_000_000, key, value, (("trace", b"\x00\xff"),))
+        made = Record(*self.partition, len(self.log), self.stamp_ms, key, value, (("trace", b"\x00\xff"),))
         self.log.append(made)
         return made
 

@@ -25,7 +25,7 @@ from engine_rig import (
 
 from model.api import Predictor
 from stream.store import MemoryStore
-from stream.wire import Ping, Record, dumps, forecast_id, loads_forecast, loads_gapfill
+from stream.wire import MAX_TS_MS, Ping, Record, dumps, forecast_id, loads_forecast, loads_gapfill
 
 # -- one answer for each record --------------------------------------------------------------------------------------
 
@@ -44,6 +44,19 @@ async def test_a_ping_is_answered_with_its_forecast(rig: Rig) -> None:
     assert (forecast.status, forecast.cache) == ("warmup", "none")
     assert (forecast.src.topic, forecast.src.partition, forecast.src.offset) == (*A, 0)
     assert (forecast.latency_ms.ingest, forecast.latency_ms.queue, forecast.latency_ms.infer) == (0, 10, 10)
+
+
+@pytest.mark.parametrize("stamp_ms", [-1, MAX_TS_MS + 1, 2**62, 2**63 - 1])
+async def test_a_record_whose_timestamp_is_no_time_is_answered_without_a_clock(rig: Rig, stamp_ms: int) -> None:
+    """One beyond 9e15 once made a `step_failed` of a sound ping, and nine such entities stopped the worker for good."""
+    rig.stamp_ms = stamp_ms
+    answers = await rig.batch(*steady("bus-1", 9), ping("bus-1", 400))
+    answers += await rig.batch(ping("bus-2", 24 * 3600 * 365, 0))
+    assert not letters(answers), "no clock but the absolute bounds"
+    assert [answer["latency_ms"] for answer in forecasts(answers)] == [
+        {"ingest": 0.0, "queue": 10.0, "infer": 10.0}
+    ] * 11
+    assert [fill["issued_ts"] for fill in gap_fills(answers)][:1] == [T0 + 400_000], "the same in any replay"
 
 
 async def test_ids_are_those_of_wire_whatever_the_entity_is_called(rig: Rig) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.intake import Head, Records, headers_as_read, headers_as_sent, varint
-from stream.wire import Record
+from stream.wire import MAX_TS_MS, NO_TIME_MS, Record
 
 T0 = 1_700_000_000_000
 P0, P1 = ("pings", 0), ("pings", 1)
@@ -107,10 +107,21 @@ def test_a_part_is_known_by_offsets_rows_or_place() -> None:
     assert (records[-1].offset, records[0].key, records[0].value) == (8, b"0", None)
 
 
-def test_those_without_a_timestamp_get_one() -> None:
-    records = Records.of([Record(*P0, n, at_ms, None, None) for n, at_ms in enumerate([-1, T0])])
-    assert [one.timestamp_ms for one in records.stamped(T0 + 7.9)] == [T0 + 7, T0]
-    assert records[1:].stamped(0.0).timestamps_ms.tolist() == [T0]
+@pytest.mark.parametrize("ms", [-1, -(2**63), MAX_TS_MS + 1, 2**62, 2**63 - 1])
+def test_a_timestamp_that_is_no_time_is_none_however_the_records_are_made(ms: int) -> None:
+    made = [Record(*P0, 5, ms, b"bus", b"{}"), Record(*P0, 6, ms, b"bus", b"{}")]
+    times = [one._replace(timestamp_ms=known) for one, known in zip(made, [0, MAX_TS_MS], strict=True)]
+    for records in (Records.of(made), unframed(framed(made), made), unframed(framed(times), times, ms)):
+        assert records is not None
+        assert [one.timestamp_ms for one in records] == [NO_TIME_MS, NO_TIME_MS]
+    for records in (Records.of(times), unframed(framed(times), times)):
+        assert list(records or []) == times
+
+
+def test_a_timestamp_that_is_no_int64_is_none() -> None:
+    """aiokafka's Python code, which reads what its other code cannot, adds without wrapping; numpy would raise, and the
+    partition be stuck."""
+    assert Records.of([Record(*P0, 0, 2**63, b"bus", None)])[0].timestamp_ms == NO_TIME_MS
 
 
 @given(headers)

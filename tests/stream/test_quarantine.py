@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from stream import record
 from stream.quarantine import Quarantine, Versions, begun, dumps, is_one, loads
+from stream.wire import NO_TIME_MS
 
 HOUR_MS = 3_600_000
 FOUND = Quarantine(4_321, 1_700_000_000_000, Versions("1.2.0", "3fa188c0"), "ValueError: no step ✗", 4_322)
@@ -64,6 +65,13 @@ def test_it_holds_for_the_same_program_and_model_until_it_expires() -> None:
     assert not FOUND.stands(FOUND.versions, later + 1, HOUR_MS)
     assert not FOUND.stands(Versions("1.2.1", "3fa188c0"), later, HOUR_MS)
     assert not FOUND.stands(Versions("1.2.0", "88c03fa1"), later, HOUR_MS)
+
+
+def test_a_record_without_a_time_ends_none_and_one_that_has_one_ends_what_began_without() -> None:
+    assert FOUND.stands(FOUND.versions, NO_TIME_MS, HOUR_MS)
+    timeless = FOUND._replace(since_ms=NO_TIME_MS)
+    assert timeless.stands(FOUND.versions, NO_TIME_MS, HOUR_MS)
+    assert not timeless.stands(FOUND.versions, FOUND.since_ms, HOUR_MS)
 
 
 def test_what_was_raised_fits_into_a_header_whatever_it_says() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from engine_rig import one_by_one
 
@@ -104,6 +106,13 @@ def test_each_record_has_waited_as_long_as_the_oldest_of_its_poll_and_never_less
     assert spread.sum == pytest.approx(4 * 0.040)
     assert dict(zip(spread.bounds, spread.at_most, strict=False))[0.05] == 6
     assert spread.at_most[0] == 2, "of a producer whose clock is ahead"
+
+
+def test_a_record_without_a_time_has_waited_since_it_was_fetched() -> None:
+    tally = Tally(TOPICS)
+    some = replace(piece(0, 2, at_ms=2**62), fetched_ms=1_000.0)
+    tally.settle([some], NONE, {P0: NOTHING}, 1_040.0)
+    assert tally.latency_s.read().sum == pytest.approx(2 * 0.040)
 
 
 def test_a_value_on_a_bound_is_within_it() -> None:

@@ -19,7 +19,7 @@ from stream.verify.cli import show
 from stream.verify.compare import Tolerance
 from stream.verify.log import Start
 from stream.verify.report import VERDICTS, Report
-from stream.wire import Outgoing, Ping
+from stream.wire import NO_TIME_MS, Outgoing, Ping
 
 TOPICS = SETTINGS.topics
 JUNK = b"not JSON"
@@ -483,6 +483,16 @@ async def test_from_a_log_that_begins_late_an_entity_is_judged_from_its_next_ses
     report = await verdict(rig, begin=20)
     assert report.ok, report.examples
     assert (report.total.unjudged, report.total.forecasts) == (10, 10)
+
+
+async def test_a_fill_from_before_the_log_is_not_blamed_where_no_record_has_a_time(rig: Rig) -> None:
+    rig.stamp_ms = NO_TIME_MS
+    await rig.feed(*steady("bus-1", 20), *steady("bus-1", 10, start_s=400), *steady("bus-1", 10, start_s=9_000))
+    assert places(rig, TOPICS.gapfills)
+    assert (await verdict(rig)).ok
+    report = await verdict(rig, begin=25)
+    assert report.ok, report.examples
+    assert report.total.forecasts == 10
 
 
 # -- the command line ------------------------------------------------------------------------------------------------
