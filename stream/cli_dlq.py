@@ -8,14 +8,13 @@ import heapq
 import time
 from collections import Counter
 from collections.abc import Awaitable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import msgspec
 import typer
 
 from stream.cli_connect import secured
-from stream.cli_options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet
+from stream.cli_options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, utc
 from stream.connect import PLAIN_KAFKA, KafkaSecurity
 from stream.wire import Record, Topics
 
@@ -224,7 +223,7 @@ def _show_counts(counted: Counted) -> None:
     console.print(table)
     for letter in listed["newest"]:
         parts = (
-            f"{_time(letter['found_ms'])}  {letter['place']:<10}",
+            f"{utc(letter['found_ms'])}  {letter['place']:<10}",
             f"{'-' if letter['key'] is None else letter['key']:<12}",
             f"{letter['code']}: {letter['message']}",
             *(["(put back)"] if letter["replayed"] else []),
@@ -233,7 +232,7 @@ def _show_counts(counted: Counted) -> None:
 
 
 def _show_record(record: Record) -> None:
-    typer.echo(f"place    {record.partition}:{record.offset}, {_time(record.timestamp_ms)}")
+    typer.echo(f"place    {record.partition}:{record.offset}, {utc(record.timestamp_ms)}")
     typer.echo(f"key      {_shown(record.key)}")
     for name, value in record.headers:
         typer.echo(f"header   {_plain(name)}: {_shown(value)}")
@@ -268,7 +267,3 @@ def _shown(raw: bytes | None) -> str:
 def _plain(text: str) -> str:
     """A sender's text, without what could steer a terminal."""
     return "".join(char if char.isprintable() or char in "\n\t" else "�" for char in text)
-
-
-def _time(ts_ms: int) -> str:
-    return datetime.fromtimestamp(ts_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -14,7 +14,7 @@ import msgspec
 import typer
 
 from stream.cli_connect import secured
-from stream.cli_options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet
+from stream.cli_options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, utc
 from stream.connect import PLAIN_KAFKA, KafkaSecurity
 from stream.wire import Topics
 
@@ -146,6 +146,4 @@ def _summary(fed: Fed, topic: str, seconds: float, *, json: bool) -> None:
 
 
 def _time(ts_ms: int | None) -> str:
-    from datetime import UTC, datetime
-
-    return "no time yet" if ts_ms is None else f"{datetime.fromtimestamp(ts_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
+    return "no time yet" if ts_ms is None else utc(ts_ms)

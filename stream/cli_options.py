@@ -7,11 +7,13 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from stream.settings import Settings
+from stream.wire import NO_TIME_MS
 
 DEFAULT_BOOTSTRAP = Settings.bootstrap
 DEFAULT_PREFIX = Settings.prefix
@@ -37,3 +39,13 @@ def quiet() -> Iterator[None]:
     except BrokenPipeError:
         # Python flushes stdout once more at exit, which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def utc(ts_ms: int) -> str:
+    """A time for people; of one that no calendar has, as a sender may write it, the number."""
+    if ts_ms == NO_TIME_MS:
+        return "no time"
+    try:
+        return datetime.fromtimestamp(ts_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):  # beyond the year 9999, a float, or what C's time functions take
+        return str(ts_ms)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from enum import StrEnum
 from itertools import islice
 from typing import Annotated
@@ -59,8 +60,8 @@ def tail(
         Output.DEAD_LETTERS: names.dead_letters,
     }[what]
     key = None if entity is None else entity.encode()
-    with quiet():
-        records = follow(bootstrap, topic, security, earliest=start is Start.EARLIEST, stop_at_end=not wait)
+    all_records = follow(bootstrap, topic, security, earliest=start is Start.EARLIEST, stop_at_end=not wait)
+    with quiet(), closing(all_records) as records:
         matching = (record for record in records if key is None or record.key == key)
         for record in islice(matching, limit):
             if what is Output.DEAD_LETTERS:

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterator
-from datetime import UTC, datetime
-from typing import Any
+import re
+from collections.abc import Generator
+from typing import Any, Final
 
 import msgspec
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from stream import admin
+from stream.cli_options import utc
 from stream.connect import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
 from stream.wire import ERROR_HEADER_PREFIX, Forecast, GapFill, loads_forecast, loads_gapfill
 
 POLL_MS = 250  # how long Ctrl-C waits at most
 COMPASS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
+NUMBER: Final = re.compile(r"-?[0-9]{1,19}")
 
 
 def follow(
     bootstrap: str, topic: str, security: KafkaSecurity = PLAIN_KAFKA, *, earliest: bool, stop_at_end: bool
-) -> Iterator[Any]:
+) -> Generator[Any]:
     """The topic's records, partition by partition as they come; endless, unless `stop_at_end`: then up to where the
     topic ended when we looked. Raises ConnectionError if no broker answers, Refused if one will not have us,
-    ValueError if there is no such topic."""
+    ValueError if there is no such topic.
+
+    Close it: a KafkaConsumer that is left open keeps the process from ending.
+    """
     with admin.connected(bootstrap, security) as client:
         partitions = admin.partitions_of(client, topic)
     assigned = [TopicPartition(topic, number) for number in range(partitions)]
@@ -57,7 +62,7 @@ def forecast_line(raw: bytes) -> str:
     step = forecast.next
     ahead = f"{math.hypot(step.d_east_m, step.d_north_m):.0f} m {_compass(step.d_east_m, step.d_north_m)}"
     parts = [
-        f"{_time(forecast.anchor.ts)}  {forecast.entity_id:<12}",
+        f"{utc(forecast.anchor.ts)}  {forecast.entity_id:<12}",
         f"{forecast.anchor.lat:.5f},{forecast.anchor.lon:.5f}",
         f"next in {step.dt_s:.0f} s: {ahead} ±{_radius(step.cov_m2):.0f} m",
         *(f"{_span(h.h_s)}: {h.lat:.5f},{h.lon:.5f} ±{_radius(h.cov_m2):.0f} m" for h in forecast.horizons),
@@ -72,7 +77,7 @@ def gapfill_line(raw: bytes) -> str:
     seconds = (fill.end.ts - fill.start.ts) / 1000
     return "  ".join(
         [
-            f"{_time(fill.start.ts)}  {fill.entity_id:<12}",
+            f"{utc(fill.start.ts)}  {fill.entity_id:<12}",
             f"{_span(seconds)} of {fill.reason}: {len(fill.points)} points over {fill.length_m:.0f} m",
             f"±{fill.max_sigma_m:.0f} m at most",
             f"{fill.method}, {fill.status}, revision {fill.revision}",
@@ -84,7 +89,7 @@ def dead_letter_json(record: Any) -> bytes:
     """One dead letter as a JSON object: what came (base64 where not UTF-8), from where, what was wrong."""
     context = _context(record)
     fields: dict[str, Any] = {name: context.get(name) for name in ("code", "message", "stage", "topic")}
-    fields |= {name: int(context[name]) for name in ("partition", "offset", "timestamp") if name in context}
+    fields |= _numbers(context)
     for name, raw in (("key", record.key), ("value", record.value)):
         try:
             fields[name] = None if raw is None else raw.decode()
@@ -96,11 +101,12 @@ def dead_letter_json(record: Any) -> bytes:
 def dead_letter_line(record: Any) -> str:
     """One dead letter for people: who, what was wrong, and the beginning of what came."""
     context = _context(record)
+    published_ms = _numbers(context).get("timestamp", record.timestamp)
     came = (record.value or b"")[:120].decode(errors="replace")
     key = (record.key or b"-").decode(errors="replace")
     return "  ".join(
         [
-            f"{_time(int(context.get('timestamp', record.timestamp)))}  {key:<12}",
+            f"{utc(published_ms)}  {key:<12}",
             f"{context.get('code', 'unknown')}: {context.get('message', '')}",
             "".join(c if c.isprintable() else "." for c in came),
         ]
@@ -109,14 +115,16 @@ def dead_letter_line(record: Any) -> str:
 
 def _context(record: Any) -> dict[str, str]:
     return {
-        name.removeprefix(ERROR_HEADER_PREFIX): value.decode(errors="replace")
+        name.removeprefix(ERROR_HEADER_PREFIX): (value or b"").decode(errors="replace")
         for name, value in record.headers
         if name.startswith(ERROR_HEADER_PREFIX)
     }
 
 
-def _time(ts_ms: int) -> str:
-    return datetime.fromtimestamp(ts_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+def _numbers(context: dict[str, str]) -> dict[str, int]:
+    """Those that are numbers: not every record in the topic need be a letter of ours."""
+    names = ("partition", "offset", "timestamp")
+    return {name: int(context[name]) for name in names if NUMBER.fullmatch(context.get(name, ""))}
 
 
 def _span(seconds: float) -> str:

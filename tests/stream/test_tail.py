@@ -1,0 +1,78 @@
+"""What `pathcast tail` makes of records that others wrote, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import stream.tail
+from stream.cli_feed import _time
+from stream.cli_tail import tail
+from stream.tail import dead_letter_json, dead_letter_line
+from stream.wire import Headers, Record, Reject, dead_letter
+
+T0 = 1_700_000_000_000
+SENT = (("__pathcast.errors.note", None), ("__pathcast.errors.offset", None))  # as a sender may
+
+
+def letter(timestamp_ms: int = T0, headers: Headers = ()) -> SimpleNamespace:
+    """As kafka-python has it."""
+    came = Record("pings", 0, 5, timestamp_ms, b"bus", b"{", headers)
+    made = dead_letter("pings.dlq", came, Reject("invalid_json", "not JSON"), version="1")
+    return SimpleNamespace(key=made.key, value=made.value, headers=made.headers, timestamp=T0)
+
+
+def test_a_header_without_a_value_is_no_reason_to_show_nothing() -> None:
+    found = msgspec.json.decode(dead_letter_json(letter(headers=SENT)))  # type: ignore[arg-type]
+    assert (found["code"], found["offset"], found["timestamp"]) == ("invalid_json", 5, T0)
+    assert "invalid_json: not JSON" in dead_letter_line(letter(headers=SENT))  # type: ignore[arg-type]
+
+
+def test_a_record_that_is_no_letter_is_shown_all_the_same() -> None:
+    foreign = SimpleNamespace(
+        key=None, value=None, headers=[("__pathcast.errors.timestamp", b"noon"), *SENT], timestamp=T0
+    )
+    assert "offset" not in msgspec.json.decode(dead_letter_json(foreign))
+    assert dead_letter_line(foreign).startswith("2023-11-14 22:13:20  -")
+
+
+@pytest.mark.parametrize(
+    ("ms", "shown"),
+    [
+        (253_402_300_799_999, "9999-12-31 23:59:59"),
+        (253_402_300_800_000, "253402300800000"),
+        (2**62, "4611686018427387904"),
+        (-(2**62), "-4611686018427387904"),
+        (-1, "no time"),
+    ],
+)
+def test_a_time_that_no_calendar_has_is_shown_as_its_number(ms: int, shown: str) -> None:
+    assert dead_letter_line(letter(ms)).startswith(f"{shown}  bus ")
+    assert _time(ms) == shown, "and so does the progress of a feed"
+
+
+@pytest.mark.parametrize("more", [[], ["--limit", "1", "--json"]])
+def test_the_consumer_is_closed_however_the_command_ends(monkeypatch: pytest.MonkeyPatch, more: list[str]) -> None:
+    """Left open, by an error whose traceback holds it, it once kept the process from ending."""
+    closed = False
+
+    def follow(*_: object, **__: object) -> Generator[Any]:
+        nonlocal closed
+        try:
+            while True:
+                yield SimpleNamespace(key=b"bus", value=b"no forecast", headers=[], timestamp=T0)
+        finally:
+            closed = True
+
+    monkeypatch.setattr(stream.tail, "follow", follow)
+    app = typer.Typer()
+    app.command()(tail)
+    ran = CliRunner().invoke(app, ["forecasts", *more])
+    assert closed
+    assert isinstance(ran.exception, msgspec.DecodeError) or more
