@@ -15,6 +15,7 @@ from kafka.errors import KafkaError, MessageSizeTooLargeError
 from stream import admin
 from stream.adapters.files import Row
 from stream.connect import PLAIN_KAFKA, KafkaSecurity, Refused, kafka_refusal
+from stream.wire import MAX_TS_MS, MIN_TS_MS
 
 FLUSH_EVERY = 10_000  # records in flight at most: a slow broker slows the reading, and memory stays flat
 DELIVERY_S = 30.0  # a record that the broker has not taken by then is a failure, not a delay
@@ -34,11 +35,12 @@ class Fed:
 def paced(rows: Iterable[Row], speedup: float) -> Iterator[tuple[float, Row]]:
     """Each row with the seconds after the start at which it is due: event time divided by `speedup`, 0 = at once.
 
-    A row without a time, or with an earlier one than the row before, is due with the row before: order is kept.
+    A row without a time, or with an earlier one than the row before, is due with the row before: order is kept. So is
+    one whose time is no ping's, as of a receiver without a fix: all behind a 1970 would be due decades later.
     """
     due_s, origin_ms = 0.0, None
     for row in rows:
-        if row.ts_ms is not None and speedup > 0:
+        if row.ts_ms is not None and MIN_TS_MS <= row.ts_ms <= MAX_TS_MS and speedup > 0:
             origin_ms = row.ts_ms if origin_ms is None else origin_ms
             due_s = max(due_s, (row.ts_ms - origin_ms) / 1000 / speedup)
         yield due_s, row
