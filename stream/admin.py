@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from stream.connect import PLAIN_KAFKA, KafkaSecurity, check_access, kafka_refusal
 from stream.wire import MAX_DEAD_LETTER_BYTES, Topics
 
 CONNECT_S = 8.0  # a broker that has not answered by then is called unreachable
+MAX_BATCH: Final = "max.message.bytes"  # of a topic
 
 
 class TopicInfo(NamedTuple):
@@ -93,6 +95,14 @@ def partitions_of(client: Any, topic: str) -> int:
     return info.partitions
 
 
+def largest_batches(client: Any, names: Iterable[str]) -> dict[str, int]:
+    """How many bytes the broker takes at once for these topics. Without those that do not exist, or whose settings are
+    not for us to see (the right DescribeConfigs)."""
+    asked = [ConfigResource(ConfigResourceType.TOPIC, name, {MAX_BATCH: None}) for name in names]
+    told = client.describe_configs(asked, config_filter="all").get("topic", {})
+    return {name: int(settings[MAX_BATCH]["value"]) for name, settings in told.items() if MAX_BATCH in settings}
+
+
 def create(client: Any, topics: Topics, *, partitions: int, replication: int = 1) -> list[str]:
     """Create those of our topics that are absent, and wait until each partition has a leader; their names."""
     absent = [info.name for info in describe(client, topics) if info.partitions is None]
@@ -100,7 +110,7 @@ def create(client: Any, topics: Topics, *, partitions: int, replication: int = 1
         options: dict[str, Any] = {"num_partitions": partitions, "replication_factor": replication}
         if name == topics.dead_letters:
             # The largest record that the pings topic takes, and its context headers: refused, it would stop a worker.
-            options["configs"] = {"max.message.bytes": str(MAX_DEAD_LETTER_BYTES)}
+            options["configs"] = {MAX_BATCH: str(MAX_DEAD_LETTER_BYTES)}
         try:
             client.create_topics({name: options}, wait_for_metadata=True)
         except TopicAlreadyExistsError:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stream.dlq import Box, Letter, Plan  # Kafka clients take half a second to import: not for --help
 
 PREVIEW = 256  # bytes of a value that is not text, as hex
+PLACES = 10  # of letters that are left out, so that the line stays one
 HOUR_MS = 3_600_000
 AGES = (("1 h", HOUR_MS), ("1 day", 24 * HOUR_MS), ("1 week", 7 * 24 * HOUR_MS), ("older", float("inf")))
 
@@ -132,6 +133,7 @@ def replay(
                         "by_code": made.by_code,
                         "replayed_before": made.done,
                         "copies": made.copies,
+                        "too_large": ["{}:{}".format(*letter.place) for letter in made.too_large],
                         "dry_run": dry_run,
                     }
                 )
@@ -184,6 +186,10 @@ def _say(made: Plan, what: str, *, err: bool = False) -> None:
     beside = f"; {made.copies:,} copies" if made.copies else ""
     beside += f"; {made.omitted:,} whose letters hold no record" if made.omitted else ""
     typer.echo(f"{len(made.todo):,} {what}; {made.done:,} were before{beside}", err=err)
+    if made.too_large:
+        some = ["{}:{} ({:,} bytes)".format(*letter.place, letter.batch_bytes) for letter in made.too_large[:PLACES]]
+        more = f" and {rest:,} more" if (rest := len(made.too_large) - len(some)) else ""
+        typer.echo(f"left out, larger than max.message.bytes of their topic: {', '.join(some)}{more}", err=err)
 
 
 def _listed(counted: Counted) -> dict[str, Any]:

@@ -13,6 +13,10 @@ so a source record is put back for its first letter only.
 A committed offset of a group without members lives as long as the broker's `offsets.retention.minutes` (7 days); the
 dead letter topic must not keep letters for longer than that, or they could be put back again.
 
+A letter that came compressed may be larger, as it is put back, than its topic takes (max.message.bytes). It is left
+out, and the mark passes it as it does letters without their record: else it would block all others of its code. We
+ask for the topic's limit and do not try, as aiokafka's sequence numbers do not survive a batch that was refused.
+
 What is put back gets a new timestamp: with the old one retention might delete it at once, and `clean`, which judges
 event times by it, would refuse again what was ahead of its time then.
 """
@@ -25,10 +29,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from kafka import KafkaConsumer
 from kafka import TopicPartition as PlainTopicPartition
 from kafka.errors import KafkaError as PlainKafkaError
@@ -65,11 +71,18 @@ class Letter(NamedTuple):
     value: bytes | None
     headers: Headers
     whole: bool = True  # False: it did not fit, or could not be read, and lies at its source alone
+    batch_bytes: int = 0  # if it was asked for: of a batch that holds this record alone, uncompressed
 
     @property
     def own_headers(self) -> Headers:
         """The headers that the record came with."""
         return tuple((name, value) for name, value in self.headers if not name.startswith(ERROR_HEADER_PREFIX))
+
+    def slim(self) -> Letter:
+        """Its size in the place of what it holds."""
+        batch = DefaultRecordBatchBuilder(2, 0, 1, -1, -1, 0, 0)
+        size = batch.size() + batch.size_in_bytes(0, 0, self.key, self.value, list(self.own_headers))
+        return self._replace(key=None, value=None, headers=(), batch_bytes=size)
 
 
 def letter_of(record: Record) -> Letter | None:
@@ -167,6 +180,7 @@ class Plan:
     done: int = 0  # put back before
     copies: int = 0  # of a record that another letter stands for
     omitted: int = 0  # letters without their record, too large or unreadable: there is nothing to put back
+    too_large: list[Letter] = field(default_factory=list)  # for the topic that they came from
     ends: dict[tuple[str, int], int] = field(default_factory=dict)  # by code and partition: after its last letter
 
     @property
@@ -176,9 +190,10 @@ class Plan:
 
 async def plan(box: Box, codes: Collection[str]) -> Plan:
     """What a replay of these codes (none: all) would do. Changes nothing."""
-    slim = [letter._replace(key=None, value=None, headers=()) async for letter in box.letters()]
+    slim = [letter.slim() async for letter in box.letters()]
     done = await box.done({letter.code for letter in slim})
     put_back = {letter.source for letter in slim if is_done(letter, done)}
+    limits = _limits(box, {letter.source.topic for letter in slim})
     made = Plan()
     for letter in slim:
         if codes and letter.code not in codes:
@@ -187,6 +202,8 @@ async def plan(box: Box, codes: Collection[str]) -> Plan:
         made.ends[letter.code, number] = offset + 1
         if not letter.whole:
             made.omitted += 1
+        elif letter.batch_bytes > limits.get(letter.source.topic, inf):  # first: it may be below the mark
+            made.too_large.append(letter)
         elif is_done(letter, done):
             made.done += 1
         elif letter.source in put_back:
@@ -252,7 +269,9 @@ async def _send(
     marks = {letter.place[0]: letter.place[1] + 1 for letter in letters} | dict(ends)
     async with producer.transaction():
         pending = [await _sent(producer, letter) for letter in letters]
-        for outcome in await asyncio.gather(*pending, return_exceptions=True):
+        for letter, outcome in zip(letters, await asyncio.gather(*pending, return_exceptions=True), strict=True):
+            if isinstance(outcome, MessageSizeTooLargeError):
+                raise _unforeseen(letter) from outcome
             if isinstance(outcome, BaseException):
                 raise outcome
         offsets = {TopicPartition(topic, number): mark for number, mark in marks.items()}
@@ -270,6 +289,20 @@ async def _sent(producer: AIOKafkaProducer, letter: Letter) -> asyncio.Future[An
         return sent
     sent = await producer.send(topic, letter.value, key=letter.key, partition=partition, headers=headers)
     return sent
+
+
+def _unforeseen(letter: Letter) -> ValueError:
+    return ValueError(
+        f"{letter.source.topic} does not take the letter at {letter.place[0]}:{letter.place[1]}, which is too large: "
+        f"raise its {admin.MAX_BATCH}, or give this user the right DescribeConfigs, so that such letters are left out"
+    )
+
+
+def _limits(box: Box, topics: Collection[str]) -> dict[str, int]:
+    if not topics:
+        return {}
+    with admin.connected(box.bootstrap, box.security) as client:
+        return admin.largest_batches(client, topics)
 
 
 def _check_sources(box: Box, made: Plan) -> None:

@@ -156,7 +156,7 @@ def _kafka_acls(prefix: str) -> Iterator[ACL]:
         named = re.sub("^pathcast", prefix, name.removesuffix("*").replace(r"\|", "|"))  # as Markdown has it in tables
         resource = ResourcePattern(KINDS[kind], named, how)
         for word in operations.split(","):
-            operation = ACLOperation[word.strip().upper()]
+            operation = ACLOperation[re.sub("(?<=[a-z])(?=[A-Z])", "_", word.strip()).upper()]
             yield ACL(f"User:{user}", "*", operation, ACLPermissionType.ALLOW, resource)
             if user == "worker" and name != "pathcast.forecasts.v1":
                 yield ACL(f"User:{MUTE}", "*", operation, ACLPermissionType.ALLOW, resource)

@@ -223,6 +223,34 @@ def test_a_second_replay_ends_the_first_and_nothing_is_doubled(
     assert len(asyncio.run(read_committed(kafka, topics))) == 5
 
 
+def test_a_letter_larger_than_its_topic_takes_is_left_out_and_the_others_are_put_back(
+    kafka: str, topics: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record came compressed. It once made the broker refuse the transaction, and so all letters of its code."""
+    # Of a value, to the byte: Kafka's default without the batch's head, the record's length, its value's, and 6 others.
+    most = 1_048_588 - 61 - 3 - 3 - 6
+    values = [b"{", bytes(most), bytes(most + 1), b"["]
+    came = [Record(topics.pings, 0, 100 + n, OLD_MS, b"a", value, ()) for n, value in enumerate(values)]
+    reject = Reject("invalid_json", "not JSON")
+    asyncio.run(publish(kafka, [dead_letter(topics.dead_letters, record, reject, version="1") for record in came]))
+    listed = told(kafka, topics, "list")["newest"]
+    (place,) = [letter["place"] for letter in listed if letter["source"]["offset"] == 102]
+
+    with monkeypatch.context() as patched:  # as by a user who may not see the topic's settings
+        patched.setattr(dlq.admin, "largest_batches", lambda *_: {})
+        with pytest.raises(ValueError, match=f"does not take the letter at {place}, which is too large"):
+            run(kafka, topics, "replay", "--yes")
+        assert asyncio.run(read_committed(kafka, topics)) == []
+
+    said = run(kafka, topics, "replay", stdin="y\n")
+    assert "3 put back; 0 were before" in said.stdout
+    assert f"left out, larger than max.message.bytes of their topic: {place} (1,048,589 bytes)" in said.stdout
+    assert [value for _, value, *_ in asyncio.run(read_committed(kafka, topics))] == [values[n] for n in (0, 1, 3)]
+    again = told(kafka, topics, "replay", "--yes")
+    assert (again["replayed"], again["replayed_before"], again["too_large"]) == (0, 3, [place])
+    assert len(asyncio.run(read_committed(kafka, topics))) == 3
+
+
 def test_letters_of_a_partition_that_is_gone_stop_a_replay_before_it_begins(kafka: str, topics: Topics) -> None:
     came = [Record(topics.pings, number, 7, OLD_MS, b"a", b"x", ()) for number in (0, PARTITIONS)]
     reject = Reject("invalid_json", "not JSON")
