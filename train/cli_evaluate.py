@@ -130,6 +130,10 @@ def evaluate(
 ) -> None:
     if task is not Task.forecast and (baseline is not None or picture is not None):
         raise typer.BadParameter("--baseline and --picture are for --task forecast")
+    if baseline is not None and split in (Part.train, Part.all) and not fit_on:
+        raise typer.BadParameter(
+            f"--baseline {baseline} learns from a train split, which --split {split} judges: --fit-on"
+        )
     sources = sources_of([*(data or []), *(more or [])], columns, from_topic)
     from model.api import Predictor
     from train import judging

@@ -151,6 +151,14 @@ def test_an_extra_that_is_missing_is_named_before_a_file_is_opened(
     assert not (tmp_path / "cache").exists()
 
 
+def test_trees_without_anything_to_learn_from_are_refused_before_anything_is_read(tmp_path: Path, data: Path) -> None:
+    args = ["evaluate", "--data", str(data), "--split", "all", "--baseline", "trees", "--cache", str(tmp_path / "none")]
+    result = RUN.invoke(APP, args)
+    assert result.exit_code == 2
+    assert "--fit-on" in result.output
+    assert not (tmp_path / "none").exists()
+
+
 def test_without_weights_the_baselines_are_judged_alone(tmp_path: Path, data: Path) -> None:
     report = json.loads(evaluate(tmp_path, Path("none"), "--data", str(data), "--json"))
     assert report["model"] is None
