@@ -45,7 +45,8 @@ porto:FILE, ais:FILE, gpx:DIR, gtfs:DIR; a folder of .plt, .gpx or .pb files nee
 pings up to where it ends now, and says where it keeps them, for --data.
 
 A tenth of the vehicles and the last tenth of each source in time stay out, for `pathcast evaluate`; so do the vehicles
-and the day that `pathcast demo` replays. An interrupted run goes on when the same command is given again.
+and the day that `pathcast demo` replays, and another tenth of the vehicles, to validate and calibrate with. An
+interrupted run goes on when the same command is given again.
 
 On several GPUs, or several processes of a CPU, torchrun starts one rank each; a step is then one batch of every rank.
 
