@@ -29,22 +29,13 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
 
-from stream import unfolding
-from stream.checksum import crc32c
+from stream import runs, unfolding
 from stream.intake import Head, Partition, Records
+from stream.runs import Run, Slab
 from stream.wire import UNREAD, Record
 
-MOST_RECORDS: Final = 250_000  # of one batch: unpacked together they are objects of 150 bytes and more
 _SOME: Final = 1_000
 _INT32: Final = struct.Struct(">i")
-_CHECKSUM: Final = struct.Struct(">I")
-_LENGTH_AT: Final = 8  # in a batch's head, after its first offset
-_BEFORE_BATCH: Final = 12  # bytes that the length does not count
-_MAGIC_AT: Final = 16
-_CHECKSUM_AT: Final = 17  # of all that is behind it
-_COUNT_AT: Final = 57  # the last field of the head
-_HEAD_BYTES: Final = _DefaultRecordBatchPy.HEADER_STRUCT.size
-_MAGIC: Final = 2  # of the format that has a head for all; older ones have a message for each
 
 
 def tolerate() -> None:
@@ -74,12 +65,17 @@ class TolerantRecords:
     def has_next(self) -> bool:
         return bool(self._strict.has_next())
 
-    def next_batch(self) -> TolerantBatch | None:
+    def next_batch(self) -> TolerantBatch | Run | None:
+        if self.columns_of is not None and (run := runs.read(self._raw, self._at, self.columns_of)):
+            for _ in range(run.batches):
+                self._strict.next_batch()
+            self._at = run.end
+            return run
         batch = self._strict.next_batch()
         if batch is None:
             return None
         start = self._at
-        self._at += _BEFORE_BATCH + _INT32.unpack_from(self._raw, start + _LENGTH_AT)[0]
+        self._at += runs.BEFORE_BATCH + _INT32.unpack_from(self._raw, start + runs.LENGTH_AT)[0]
         return TolerantBatch(batch, self._raw, start, self._at, self.columns_of)
 
 
@@ -93,11 +89,9 @@ class TolerantBatch:
         return getattr(self._strict, name)
 
     def validate_crc(self) -> bool:
-        if self._raw[self._start + _MAGIC_AT] < _MAGIC:
+        if self._raw[self._start + runs.MAGIC_AT] < runs.MAGIC:
             return bool(self._strict.validate_crc())
-        at = self._start + _CHECKSUM_AT
-        told: tuple[int] = _CHECKSUM.unpack_from(self._raw, at)
-        return told[0] == crc32c(self._raw[at + _CHECKSUM.size : self._end])
+        return runs.is_sound(self._raw, self._start, self._end)
 
     def __next__(self) -> Any:
         return next(self._strict)  # of a control batch, which the broker writes and which has no headers
@@ -114,15 +108,15 @@ class TolerantBatch:
         return found if self._columns_of is None else _in_columns(self._columns_of, found)
 
     def _check(self) -> None:
-        if self._raw[self._start + _MAGIC_AT] < _MAGIC:
+        if self._raw[self._start + runs.MAGIC_AT] < runs.MAGIC:
             return
-        (count,) = _INT32.unpack_from(self._raw, self._start + _COUNT_AT)
-        if count > MOST_RECORDS:
+        (count,) = _INT32.unpack_from(self._raw, self._start + runs.COUNT_AT)
+        if count > runs.MOST_RECORDS:
             raise unfolding.Unreadable(f"it has {count} records")
 
     def _unframed(self) -> Records | None:
         """In columns, if that is asked for; None for a batch of an older format, and one that may be damaged."""
-        if self._columns_of is None or self._raw[self._start + _MAGIC_AT] < _MAGIC:
+        if self._columns_of is None or self._raw[self._start + runs.MAGIC_AT] < runs.MAGIC:
             return None
         head = _DefaultRecordBatchPy.HEADER_STRUCT.unpack_from(self._raw, self._start)
         base_offset, attributes, first_ms, last_ms, count = (head[field] for field in (0, 5, 7, 8, 12))
@@ -133,9 +127,11 @@ class TolerantBatch:
             batch._maybe_uncompress()
             body = np.frombuffer(batch._buffer, np.uint8)
         else:
-            body = np.frombuffer(self._raw, np.uint8)[self._start + _HEAD_BYTES : self._end]
-        logged_ms = last_ms if attributes & _DefaultRecordBatchPy.TIMESTAMP_TYPE_MASK else None
-        return Records.unframed(body, Head(self._columns_of, base_offset, count, first_ms, logged_ms))
+            body = np.frombuffer(self._raw, np.uint8)[self._start + runs.HEAD_BYTES : self._end]
+        logged = bool(attributes & _DefaultRecordBatchPy.TIMESTAMP_TYPE_MASK)
+        head = Head(0, len(body), base_offset, count, first_ms, last_ms, logged)
+        records, batches = Records.unframed(body, self._columns_of, np.array([head], np.int64))
+        return records if batches else None
 
     def _unpacked(self) -> list[Any]:
         try:
@@ -174,16 +170,6 @@ class Unread(NamedTuple):
     key: None = None
     value: None = None
     checksum: None = None
-
-
-class Slab(NamedTuple):
-    """A batch's records as one, or some of them: what aiokafka's fetcher asks of a record."""
-
-    records: Records
-
-    @property
-    def offset(self) -> int:
-        return self.records.next_offset - 1
 
 
 class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]

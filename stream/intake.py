@@ -23,17 +23,21 @@ Partition = tuple[str, int]  # topic, number
 PARTITION_OF: Final = attrgetter("topic", "partition")
 _ABSENT: Final = -1  # the length of what is None
 NO_HEADERS: Final = b"\0"  # as sent
+LEAST_BYTES: Final = 7  # of a record: its length, attributes, time, offset, key, value and headers
 _FIELDS: Final = 8  # of a record in columns
+_RECORDS: Final = 3  # the column of heads that says how many
 
 
 class Head(NamedTuple):
-    """What a batch says of its records."""
+    """What a batch says of its records; of B batches a row for each, int64 [B, 7]."""
 
-    partition: Partition
+    start: int  # where they lie in the bytes
+    end: int
     base_offset: int
     records: int
     first_ms: int
-    logged_ms: int | None  # when the broker appended it, if that is the time of its records
+    last_ms: int
+    logged: int  # 1: all have the time when the broker appended the last
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,18 +75,17 @@ class Records(Sequence[Record]):
         )
 
     @classmethod
-    def unframed(cls, raw: Bytes, head: Head) -> Records | None:
-        """Those of a batch, given the bytes behind its head; None if they are no such records."""
+    def unframed(cls, raw: Bytes, partition: Partition, heads: I64) -> tuple[Records, int]:
+        """Those of batches, given their heads [B, 7] and the bytes that they lie in; and of how many batches: of those
+        before the first whose bytes are not the records that it says, with offsets that rise.
+        """
         raw.flags.writeable = False
-        columns = np.empty((_FIELDS, head.records), np.int64)
-        if not _unframe(raw, head.base_offset, head.first_ms, columns):
-            return None
-        offsets, times, *spans = columns
-        if head.logged_ms is not None:
-            times[:] = head.logged_ms
+        columns = np.empty((_FIELDS, int(heads[:, _RECORDS].sum())), np.int64)
+        batches = _unframe(raw, heads, columns)
+        offsets, times, *spans = columns[:, : int(heads[:batches, _RECORDS].sum())]
         times[(times < 0) | (times > MAX_TS_MS)] = NO_TIME_MS
         keys, values, headers = (Texts(raw, start, end) for start, end in zip(spans[::2], spans[1::2], strict=True))
-        return cls([head.partition], np.zeros(head.records, np.int64), offsets, times, keys, values, headers)
+        return cls([partition], np.zeros(len(offsets), np.int64), offsets, times, keys, values, headers), batches
 
     @classmethod
     def joined(cls, parts: Sequence[Records]) -> Records:
@@ -204,14 +207,31 @@ def varint(number: int) -> bytes:
 
 
 @compiled
-def _unframe(raw, base_offset, first_ms, columns):  # type: ignore[no-untyped-def]
-    """Fills columns [8, N]: offset, timestamp, and where key, value and headers begin and end. False for anything that
-    is not N records, one behind the other, to the end of the bytes."""
-    at = np.int64(0)
+def _unframe(raw, heads, columns):  # type: ignore[no-untyped-def]
+    """Fills columns [8, N]: offset, timestamp, and where key, value and headers begin and end. How many batches it did:
+    it ends at the first that is not its records, one behind the other to the end of its bytes."""
+    first, before = 0, np.int64(-1)
+    for b in range(len(heads)):
+        start, end, base_offset, last = heads[b, 0], heads[b, 1], heads[b, 2], first + heads[b, 3]
+        first_ms, last_ms, logged = heads[b, 4], heads[b, 5], heads[b, 6]
+        if not _unframe_one(raw, start, end, base_offset, first_ms, columns[:, first:last]):
+            return b
+        for i in range(first, last):
+            if columns[0, i] <= before:
+                return b
+            before = columns[0, i]
+            if logged:
+                columns[1, i] = last_ms
+        first = last
+    return len(heads)
+
+
+@compiled
+def _unframe_one(raw, at, end_of_all, base_offset, first_ms, columns):  # type: ignore[no-untyped-def]
     for i in range(columns.shape[1]):
-        size, at = _number(raw, at, len(raw))
+        size, at = _number(raw, at, end_of_all)
         end = at + size
-        if at < 0 or size < 0 or end > len(raw):
+        if at < 0 or size < 0 or end > end_of_all:
             return False
         later_ms, at = _number(raw, at + 1, end)  # behind the attributes
         behind, at = _number(raw, at, end)
@@ -236,7 +256,7 @@ def _unframe(raw, base_offset, first_ms, columns):  # type: ignore[no-untyped-de
         if at != end:
             return False
         columns[7, i] = at
-    return at == len(raw)
+    return at == end_of_all
 
 
 @compiled

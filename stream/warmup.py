@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from model.api import Predictor
+from stream import runs
 from stream.engine import Engine
 from stream.intake import Head, Records
 from stream.settings import Settings
@@ -31,7 +32,8 @@ async def warm(predictor: Predictor, settings: Settings) -> None:
         Ping(entity_id=NOBODY, ts=THEN_MS + 1000 * s, lat=LAT_PER_S * s, lon=LON_PER_S * s, speed_mps=8.0)
         for s in SECONDS
     ]
-    Records.unframed(np.empty(0, np.uint8), Head(NOWHERE, 0, 0, 0, None))
+    runs.read(b"", 0, NOWHERE)
+    Records.unframed(np.empty(0, np.uint8), NOWHERE, np.empty((0, len(Head._fields)), np.int64))
     records = [Record(*NOWHERE, offset, ping.ts, NOBODY.encode(), dumps(ping)) for offset, ping in enumerate(pings)]
     await engine.process(records, started_ms=0.0, fetched_ms=0.0)
     await engine.checkpoint(NOWHERE, 0, len(records))

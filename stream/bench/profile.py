@@ -73,6 +73,7 @@ RULES: Final[tuple[tuple[str, str, str], ...]] = (
     ("aiokafka/consumer/", "", "fetch"),
     ("stream/transport.py", "", "fetch"),
     ("stream/fetched.py", "", "fetch"),
+    ("stream/runs.py", "", "fetch"),
     ("stream/unfolding.py", "", "fetch"),
     ("stream/source.py", "", "fetch"),
     ("model/", "", "step"),

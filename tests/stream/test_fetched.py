@@ -12,7 +12,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
 
-from stream import fetched, unfolding
+from stream import runs, unfolding
 from stream.clean import parse
 from stream.dlq import letter_of
 from stream.fetched import TolerantRecords
@@ -128,7 +128,7 @@ def test_so_is_a_batch_that_is_damaged_under_a_right_checksum(compression: int) 
 
 
 def test_a_batch_of_too_many_records_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetched, "MOST_RECORDS", 2)
+    monkeypatch.setattr(runs, "MOST_RECORDS", 2)
     offsets, why = rejected(batch(5, 3))
     assert offsets == [5, 6, 7]
     assert "it has 3 records" in why
