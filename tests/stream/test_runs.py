@@ -143,3 +143,13 @@ def test_any_head_is_read_within_its_bytes(at: int) -> None:
             assert run.records.keys.raw.size == len(whole)
             assert len(list(run.records)) == len(run.records) <= (len(whole) - 61) // 7
             assert (np.diff(run.records.offsets) > 0).all()
+
+
+def test_a_head_that_claims_more_records_than_its_bytes_can_hold_is_not_plain() -> None:
+    """A thousand such batches, each of 61 bytes, would ask for 16 GB of columns."""
+    raw = bytearray(batch(5, 2))
+    for claimed, plain in ((2, 1), ((len(raw) - 61) // 7, 1), ((len(raw) - 61) // 7 + 1, 0), (200_000, 0), (-1, 0)):
+        raw[57:61] = struct.pack(">i", claimed)
+        heads, next_offsets = np.empty((4, 7), np.int64), np.empty(4, np.int64)
+        found = runs._plain(np.frombuffer(signed(raw), np.uint8), 0, heads, next_offsets, runs.MOST_RECORDS)
+        assert found == plain, claimed
