@@ -107,8 +107,8 @@ class Predictor:
         threads: int | None = None,
         precision: str = "int8",
     ) -> None:
-        """`precision` is "int8": rounded keys and values, layers in bfloat16 where the CPU has it; or "float32": all
-        exact, at four times the bytes and twice the time. The weights are taken as they are now.
+        """`precision` is "int8": rounded keys and values, and compiled layers, in bfloat16 where the CPU has it; or
+        "float32": all exact, at four times the bytes and twice the time. The weights are taken as they are now.
         """
         if (reason := net.config.not_servable()) is not None:
             raise WeightsError(f"{name!r} cannot be served: {reason}")
@@ -142,7 +142,8 @@ class Predictor:
 
     @property
     def layers(self) -> str:
-        """What computes them: "float32" (torch), or "bfloat16" (compiled), where the CPU and the precision allow it."""
+        """What computes them: "float32" (torch); or, where the CPU and the precision allow it, "bfloat16" or "float32,
+        compiled"."""
         return self._layers.name
 
     @property

@@ -1,21 +1,25 @@
-"""The layers of a served step in bfloat16, compiled. Knows arrays; knows no pings and where no weights come from.
+"""The layers of a served step, compiled. Knows arrays; knows no pings and where no weights come from.
 
 What is meant is `model.transformer.Trunk.step` and `model.heads`: training uses those, and tests/model/test_layers.py
-holds these to them. Only what is multiplied is bfloat16; sums, norms, the residual stream and what leaves are float32.
+holds these to them. What is multiplied is bfloat16 or float32, as the weights say; sums, norms and the residual stream
+are float32.
 
 A row's sums are taken in an order of their own, however many rows there are, so its bits do not depend on its batch.
 Layers go over CHUNK rows and come back for the next: what one leaves for the next stays in the nearest caches.
 
 numpy has no bfloat16: uint16 stand for them. Shapes: N rows, Q questions per row, C = config.d, K inputs and M outputs
-of a layer; its packed weights are [T, K/2, L, 2], T tiles of L outputs, by pairs of inputs.
+of a layer; its packed weights are T tiles of L outputs: float32 [T, K, L], or bfloat16 by pairs of inputs, [T, K/2, L,
+2].
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
+from numba import types
+from numba.extending import overload
 
 from model import tiles
 from model.bfloat import BF16, F32
@@ -24,34 +28,44 @@ from model.kernels import compiled
 CHUNK: Final = 96  # rows: the widest outputs between layers are 96 KiB at d=128, and fit 1 MiB beside a block's weights
 EPS: Final = np.float32(1e-5)  # of torch.nn.LayerNorm
 _ALL: Final = 1 << 40  # rows that share a bias
-_WIDE, _NARROW = tiles.WIDE[0], tiles.NARROW[0]  # rows of a tile
+_WIDE, _NARROW, _SINGLE = tiles.WIDE[0], tiles.NARROW[0], tiles.SINGLE[0]  # rows of a tile
 _OUTPUTS: Final = tiles.WIDE[1] * tiles.LANES
 _GELU_END: Final = np.float32(4.5)  # beyond it x·Φ(x) is x or 0
 
 
-def packed(weight: F32) -> BF16:
+def packed(weight: F32, *, halves: bool) -> BF16 | F32:
     """Weights [M, K] of a layer as a tile takes them; outputs and inputs that are missing to whole tiles are zero."""
     m, k = weight.shape
+    if not halves:
+        whole = _filled(weight, tiles.SINGLE[1] * tiles.LANES, 1)
+        return np.ascontiguousarray(whole.reshape(-1, tiles.SINGLE[1] * tiles.LANES, k).swapaxes(1, 2))
     outputs = tiles.NARROW[1] * tiles.LANES if m <= tiles.LANES else _OUTPUTS
-    whole = np.zeros((-(-m // outputs) * outputs, k + k % 2), np.float32)
-    whole[:m, :k] = weight
-    halves = torch.from_numpy(whole).bfloat16().view(torch.uint16)  # rounds as `_rounded`; torch's memory is aligned
-    return np.asarray(halves.view(-1, outputs, whole.shape[1] // 2, 2).transpose(1, 2).contiguous().numpy())
+    pairs = torch.from_numpy(_filled(weight, outputs, 2)).bfloat16().view(torch.uint16)  # rounds as `_rounded`
+    # torch's memory is aligned
+    return np.asarray(pairs.view(-1, outputs, -(-k // 2), 2).transpose(1, 2).contiguous().numpy())
+
+
+def _filled(weight: F32, outputs: int, inputs: int) -> F32:
+    """With zeros to whole numbers of either."""
+    m, k = weight.shape
+    return np.pad(weight, ((0, -m % outputs), (0, -k % inputs)))
 
 
 @compiled
 def enter(x, row, share, table, weight, bias, out):  # type: ignore[no-untyped-def]
     """The stream's first vectors [N, C] from features [N, F] and rows [N, J] of a table of places, with their shares.
 
-    Features come twice, rounded and what rounding left: a bfloat16 of the log of a length is off by 1 % of the length.
+    In bfloat16 features come twice, rounded and what rounding left: that of the log of a length is off by 1 % of the
+    length.
     """
     f, levels = x.shape[1], row.shape[1] // 4
-    seen = np.zeros((CHUNK, 2 * weight.shape[1]), np.uint16)
+    seen = np.zeros((CHUNK, _inputs(weight)), weight.dtype)
+    first_place = f * _times(weight)
     place = np.zeros(17, np.float32)
     for first in range(0, len(x), CHUNK):
         n = min(CHUNK, len(x) - first)
         for i in range(n):
-            _twice(x[first + i], seen[i])
+            _see(x[first + i], seen[i])
             for level in range(levels):
                 place[:] = 0
                 for j in range(4 * level, 4 * level + 4):
@@ -60,14 +74,14 @@ def enter(x, row, share, table, weight, bias, out):  # type: ignore[no-untyped-d
                         place[d] += part * table[row[first + i, j], d]
                     place[16] += part
                 for d in range(17):
-                    seen[i, 2 * f + 17 * level + d] = _rounded(place[d])
+                    seen[i, first_place + 17 * level + d] = _held(place[d], seen)
         _linear(seen, n, weight, bias, _ALL, False, out[first : first + n])
 
 
 @compiled
 def project(x, gain, shift, weight, out):  # type: ignore[no-untyped-def]
     """Queries, keys and values [N, C + 2E] of the stream x [N, C]."""
-    normed = np.zeros((CHUNK, x.shape[1]), np.uint16)
+    normed = np.zeros((CHUNK, x.shape[1]), weight.dtype)
     none = np.zeros((1, out.shape[1]), np.float32)
     for first in range(0, len(x), CHUNK):
         n = min(CHUNK, len(x) - first)
@@ -79,15 +93,15 @@ def project(x, gain, shift, weight, out):  # type: ignore[no-untyped-def]
 @compiled
 def mix(x, attended, out, gain, shift, up, up_bias, down, down_bias):  # type: ignore[no-untyped-def]
     """Adds to the stream x [N, C], in place, what attention answered [N, C], then what the perceptron says to both."""
-    narrow = np.zeros((CHUNK, x.shape[1]), np.uint16)
-    wide = np.zeros((CHUNK, up_bias.shape[1]), np.uint16)
+    narrow = np.zeros((CHUNK, x.shape[1]), out.dtype)
+    wide = np.zeros((CHUNK, up_bias.shape[1]), out.dtype)
     none = np.zeros((1, x.shape[1]), np.float32)
     for first in range(0, len(x), CHUNK):
         n = min(CHUNK, len(x) - first)
         stream = x[first : first + n]
         for i in range(n):
             for d in range(x.shape[1]):
-                narrow[i, d] = _rounded(attended[first + i, d])
+                narrow[i, d] = _held(attended[first + i, d], narrow)
         _linear(narrow, n, out, none, _ALL, True, stream)
         for i in range(n):
             _norm(stream[i], gain, shift, narrow[i])
@@ -97,16 +111,16 @@ def mix(x, attended, out, gain, shift, up, up_bias, down, down_bias):  # type: i
 
 @compiled
 def leave(x, gain, shift, hidden):  # type: ignore[no-untyped-def]
-    """Hidden vectors, bfloat16 [N, C], of the stream x [N, C]."""
+    """Hidden vectors [N, C], as the layers multiply them, of the stream x [N, C]."""
     for i in range(len(x)):
         _norm(x[i], gain, shift, hidden[i])
 
 
 @compiled
 def interval(hidden, first, bias, last, last_bias, out):  # type: ignore[no-untyped-def]
-    """`IntervalHead` of hidden vectors, bfloat16 [N, C]: out [N]."""
+    """`IntervalHead` of hidden vectors [N, C]: out [N]."""
     known = np.empty((CHUNK, bias.shape[1]), np.float32)
-    some = np.zeros((CHUNK, hidden.shape[1]), np.uint16)
+    some = np.zeros((CHUNK, hidden.shape[1]), first.dtype)
     for at in range(0, len(hidden), CHUNK):
         n = min(CHUNK, len(hidden) - at)
         some[:n] = hidden[at : at + n]
@@ -120,23 +134,23 @@ def interval(hidden, first, bias, last, last_bias, out):  # type: ignore[no-unty
 
 @compiled
 def answer(hidden, asked, first, bias, question, middle, middle_bias, last, last_bias, out):  # type: ignore[no-untyped-def]
-    """`QueryHead` of hidden vectors, bfloat16 [N, C], and questions asked [N, Q, E]: out [N, Q, O].
+    """`QueryHead` of hidden vectors [N, C] and questions asked [N, Q, E]: out [N, Q, O].
 
-    What a question adds to what is known comes twice, as features do in `enter`.
+    In bfloat16 what a question adds to what is known comes twice, as features do in `enter`.
     """
     c, q = hidden.shape[1], asked.shape[1]
     most = max(1, CHUNK // max(q, 1))  # rows whose questions are a chunk
     room = -(-max(most * q, CHUNK) // _NARROW) * _NARROW
-    said = np.zeros((room, c), np.uint16)
+    said = np.zeros((room, c), first.dtype)
     known = np.empty((most, 2 * c), np.float32)
-    seen = np.zeros((room, 2 * question.shape[1]), np.uint16)
-    wide = np.zeros((room, 2 * c), np.uint16)
+    seen = np.zeros((room, _inputs(question)), first.dtype)
+    wide = np.zeros((room, 2 * c), first.dtype)
     for at in range(0, len(hidden), most):
         n = min(most, len(hidden) - at)
         said[:n] = hidden[at : at + n]
         for i in range(n):
             for j in range(q):
-                _twice(asked[at + i, j], seen[i * q + j])
+                _see(asked[at + i, j], seen[i * q + j])
         _linear(said, n, first, bias, _ALL, False, known)
         _gelu_linear(seen, n * q, question, known, q, wide)
         _gelu_linear(wide, n * q, middle, middle_bias, _ALL, said)
@@ -146,7 +160,7 @@ def answer(hidden, asked, first, bias, question, middle, middle_bias, last, last
 @compiled
 def _linear(x, n, weight, bias, per, add, out):  # type: ignore[no-untyped-def]
     """out [n, M] = x · weight + bias, or added to it; bias [N / per, M] is of `per` rows each. x has whole tiles."""
-    rows, outputs = _NARROW if weight.shape[2] < _OUTPUTS else _WIDE, weight.shape[2]
+    rows, outputs = _rows(weight), weight.shape[2]
     sums = np.empty((rows, outputs), np.float32)
     for tile in range(len(weight)):
         m = min(outputs, out.shape[1] - tile * outputs)
@@ -165,8 +179,8 @@ def _linear(x, n, weight, bias, per, add, out):  # type: ignore[no-untyped-def]
 
 @compiled
 def _gelu_linear(x, n, weight, bias, per, out):  # type: ignore[no-untyped-def]
-    """out, bfloat16 [n, M] = gelu(x · weight + bias), as `_linear`."""
-    rows, outputs = _NARROW if weight.shape[2] < _OUTPUTS else _WIDE, weight.shape[2]
+    """out [n, M] = gelu(x · weight + bias), as `_linear`, for the next layer to multiply."""
+    rows, outputs = _rows(weight), weight.shape[2]
     sums = np.empty((rows, outputs), np.float32)
     for tile in range(len(weight)):
         m = min(outputs, out.shape[1] - tile * outputs)
@@ -176,17 +190,33 @@ def _gelu_linear(x, n, weight, bias, per, out):  # type: ignore[no-untyped-def]
                 of = bias[(first + i) // per, tile * outputs : tile * outputs + m]
                 to = out[first + i, tile * outputs : tile * outputs + m]
                 for j in range(m):
-                    to[j] = _rounded(_gelu(sums[i, j] + of[j]))
+                    to[j] = _held(_gelu(sums[i, j] + of[j]), to)
+
+
+@compiled
+def _times(weight):  # type: ignore[no-untyped-def]
+    """How many inputs are multiplied together: 2 of bfloat16, 1 of float32."""
+    return weight.ndim - 2
+
+
+@compiled
+def _inputs(weight):  # type: ignore[no-untyped-def]
+    return weight.shape[1] * _times(weight)
+
+
+@compiled
+def _rows(weight):  # type: ignore[no-untyped-def]
+    """Of its tiles."""
+    if _times(weight) == 1:
+        return _SINGLE
+    return _NARROW if weight.shape[2] < _OUTPUTS else _WIDE
 
 
 @compiled
 def _multiply(x, first, weight, tile, sums):  # type: ignore[no-untyped-def]
-    stride, step = x.shape[1] * 2, weight.shape[2] * 4
+    stride, step = x.shape[1] * x.itemsize, weight.shape[2] * 4
     row, of = x.ctypes.data + first * stride, weight.ctypes.data + tile * weight.shape[1] * step
-    if weight.shape[2] < _OUTPUTS:
-        tiles.narrow(row, stride, of, step, weight.shape[1], sums.ctypes.data, step)
-    else:
-        tiles.wide(row, stride, of, step, weight.shape[1], sums.ctypes.data, step)
+    _tiled(x, row, stride, of, step, weight.shape[1], sums.ctypes.data)
 
 
 @compiled
@@ -209,7 +239,7 @@ def _gelu(x):  # type: ignore[no-untyped-def]
 
 @compiled
 def _norm(x, gain, shift, out):  # type: ignore[no-untyped-def]
-    """`torch.nn.LayerNorm` of x [C], to bfloat16."""
+    """`torch.nn.LayerNorm` of x [C], for the next layer to multiply."""
     mean, square = np.float32(0), np.float32(0)
     for d in range(len(x)):
         mean += x[d]
@@ -218,7 +248,7 @@ def _norm(x, gain, shift, out):  # type: ignore[no-untyped-def]
         square += (x[d] - mean) * (x[d] - mean)
     unit = np.float32(1) / np.sqrt(square / np.float32(len(x)) + EPS)
     for d in range(len(x)):
-        out[d] = _rounded((x[d] - mean) * unit * gain[d] + shift[d])
+        out[d] = _held((x[d] - mean) * unit * gain[d] + shift[d], out)
 
 
 @compiled
@@ -231,6 +261,12 @@ def _twice(x, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _once(x, out):  # type: ignore[no-untyped-def]
+    for d in range(len(x)):
+        out[d] = x[d]
+
+
+@compiled
 def _rounded(x):  # type: ignore[no-untyped-def]
     """The nearest bfloat16 of a float32, ties to even; what is not finite stays so."""
     bits = np.float32(x).view(np.uint32)
@@ -240,3 +276,42 @@ def _rounded(x):  # type: ignore[no-untyped-def]
 @compiled
 def _widened(half):  # type: ignore[no-untyped-def]
     return np.uint32(np.uint32(half) << np.uint32(16)).view(np.float32)
+
+
+# What differs by what is multiplied; chosen when a caller is compiled, by the type of an array.
+
+
+def _held(x: Any, like: Any) -> Any:
+    """A float32 as an array holds it."""
+
+
+def _see(x: Any, out: Any) -> None:
+    """x [K] for a layer to multiply: once in float32, twice in bfloat16 (`enter`)."""
+
+
+def _tiled(like: Any, row: int, stride: int, of: int, step: int, steps: int, sums: int) -> None:
+    """The sums of one tile. Addresses of what is multiplied, of weights and of sums; bytes from one row to the next."""
+
+
+@overload(_held, inline="always")
+def _held_in(x, like):  # type: ignore[no-untyped-def]
+    return (lambda x, like: _rounded(x)) if like.dtype == types.uint16 else (lambda x, like: np.float32(x))
+
+
+@overload(_see)
+def _see_in(x, out):  # type: ignore[no-untyped-def]
+    return (lambda x, out: _twice(x, out)) if out.dtype == types.uint16 else (lambda x, out: _once(x, out))
+
+
+@overload(_tiled, inline="always")
+def _tiled_in(like, row, stride, of, step, steps, sums):  # type: ignore[no-untyped-def]
+    def halves(like, row, stride, of, step, steps, sums):  # type: ignore[no-untyped-def]
+        if step < 4 * _OUTPUTS:
+            tiles.narrow(row, stride, of, step, steps, sums, step)
+        else:
+            tiles.wide(row, stride, of, step, steps, sums, step)
+
+    def single(like, row, stride, of, step, steps, sums):  # type: ignore[no-untyped-def]
+        tiles.single(row, stride, of, step, steps, sums, step)
+
+    return halves if like.dtype == types.uint16 else single

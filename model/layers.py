@@ -2,9 +2,10 @@
 door. Knows weights and rows; knows no pings' meaning and no rings' layout.
 
     Float32     the modules themselves, in torch: exact, and what every CPU can do
-    Bfloat16    model.dense: the same layers in bfloat16, where the CPU multiplies it faster
+    Compiled    model.dense: the same layers without torch's way to each of them; what they multiply is bfloat16 where
+                the CPU has that, float32 elsewhere
 
-Both keep the promise that replays need: a state's bits are the same whatever else was in its batches. Training,
+Each keeps the promise that replays need: a state's bits are the same whatever else was in its batches. Training,
 rebuilding, gap fills and travel times run the modules, whatever is chosen here.
 
 Shapes: N rows, Q questions per row, F features, E features of a question, C = config.d, O numbers of an answer.
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model import dense, fused, places, tiles
-from model.bfloat import BF16, F32, narrowed, widened
+from model.bfloat import F32, narrowed, widened
 from model.network import Network
 from model.rings import Rows
 from model.transformer import Block, Indices
@@ -78,29 +79,28 @@ class Float32:
         return np.asarray(self._net.forecast(_whole(hidden), question)[: len(hidden)].numpy())
 
 
-class Bfloat16:
+class Compiled:
     """The same in model.dense; weights as they are when this is made."""
 
-    name = "bfloat16"
-
-    def __init__(self, net: Network) -> None:
-        trunk, head, interval = net.trunk, net.forecast, net.interval
-        self._net, self._width = net, net.config.d + 2 * net.config.kv_dim
+    def __init__(self, net: Network, *, halves: bool) -> None:
+        self.name = "bfloat16" if halves else "float32, compiled"
+        self._net, self._width, self._halves = net, net.config.d + 2 * net.config.kv_dim, halves
+        trunk, head, interval, seen = net.trunk, net.forecast, net.interval, 2 if halves else 1
         self._table = np.zeros((0, places.CELL_DIM), np.float32)
-        embed, bias = [_numbers(trunk.embed.weight)] * 2, _numbers(trunk.embed.bias)
+        embed, bias = [_numbers(trunk.embed.weight)] * seen, _numbers(trunk.embed.bias)
         if trunk.places is not None:
             self._table = _numbers(trunk.places.table)
             embed, bias = [*embed, _numbers(trunk.places.out.weight)], bias + _numbers(trunk.places.out.bias)
-        self._embed = dense.packed(np.concatenate(embed, axis=1)), bias[None]
-        self._blocks = [_block(block) for block in trunk.blocks if isinstance(block, Block)]
+        self._embed = self._packed(np.concatenate(embed, axis=1)), bias[None]
+        self._blocks = [self._block(block) for block in trunk.blocks if isinstance(block, Block)]
         self._norm = _numbers(trunk.norm.weight), _numbers(trunk.norm.bias)
-        self._interval = *_layer(interval.hidden), *(_numbers(x) for x in (interval.last.weight, interval.last.bias))
-        question = _numbers(head.from_question.weight)
+        last = _numbers(interval.last.weight), _numbers(interval.last.bias)
+        self._interval = *self._layer(interval.hidden), *last
         self._forecast = (
-            *_layer(head.from_hidden),
-            dense.packed(np.concatenate([question, question], axis=1)),
-            *_layer(head.middle),
-            *_layer(head.last),
+            *self._layer(head.from_hidden),
+            self._packed(np.concatenate([_numbers(head.from_question.weight)] * seen, axis=1)),
+            *self._layer(head.middle),
+            *self._layer(head.last),
         )
         self._outputs = len(head.last.weight)
 
@@ -121,24 +121,44 @@ class Bfloat16:
             if some is not None:
                 stream, attended = stream[some], attended[some]
             dense.mix(stream, attended, *mix)
-        hidden = np.empty(stream.shape, np.uint16)
+        hidden: Hidden = np.empty(stream.shape, np.uint16 if self._halves else np.float32)
         dense.leave(stream, *self._norm, hidden)
         return hidden
 
     def interval(self, hidden: Hidden) -> F32:
         out = np.empty(len(hidden), np.float32)
-        dense.interval(_half(hidden), *self._interval, out)
+        dense.interval(self._multiplied(hidden), *self._interval, out)
         return out
 
     def forecast(self, hidden: Hidden, asked: NDArray[Any]) -> F32:
         out = np.empty((*asked.shape[:2], self._outputs), np.float32)
-        dense.answer(_half(hidden), asked.astype(np.float32, copy=False), *self._forecast, out)
+        dense.answer(self._multiplied(hidden), asked.astype(np.float32, copy=False), *self._forecast, out)
         return out
+
+    def _multiplied(self, hidden: Hidden) -> Hidden:
+        """As the heads multiply it."""
+        if self._halves:
+            return hidden if hidden.dtype == np.uint16 else narrowed(hidden)
+        return hidden if hidden.dtype == np.float32 else widened(hidden)
+
+    def _block(self, block: Block) -> tuple[tuple[NDArray[Any], ...], tuple[NDArray[Any], ...]]:
+        """What `dense.project` and `dense.mix` take of it."""
+        norms = [(_numbers(norm.weight), _numbers(norm.bias)) for norm in (block.norm_attention, block.norm_mlp)]
+        qkv, out = (self._packed(_numbers(layer.weight)) for layer in (block.qkv, block.out))
+        return (*norms[0], qkv), (out, *norms[1], *self._layer(block.up), *self._layer(block.down))
+
+    def _layer(self, layer: nn.Linear) -> tuple[NDArray[Any], F32]:
+        return self._packed(_numbers(layer.weight)), _numbers(layer.bias)[None]
+
+    def _packed(self, weight: F32) -> NDArray[Any]:
+        return dense.packed(weight, halves=self._halves)
 
 
 def chosen(net: Network, precision: str) -> Layers:
     """The exact ones for "float32", else the fastest that this CPU has."""
-    return Bfloat16(net) if precision != "float32" and tiles.fast() else Float32(net)
+    if precision == "float32" or not tiles.fuses():
+        return Float32(net)
+    return Compiled(net, halves=tiles.multiplies_halves())
 
 
 def times(net: Network, fixes: NDArray[Any]) -> Tensor | None:
@@ -155,21 +175,6 @@ def _whole(hidden: Hidden) -> Tensor:
     """In float32, with rows enough."""
     rows = hidden[_enough(len(hidden))]
     return torch.from_numpy(rows if rows.dtype == np.float32 else widened(rows))
-
-
-def _half(hidden: Hidden) -> BF16:
-    return hidden if hidden.dtype == np.uint16 else narrowed(hidden)
-
-
-def _block(block: Block) -> tuple[tuple[NDArray[Any], ...], tuple[NDArray[Any], ...]]:
-    """What `dense.project` and `dense.mix` take of it."""
-    norms = [(_numbers(norm.weight), _numbers(norm.bias)) for norm in (block.norm_attention, block.norm_mlp)]
-    qkv, out = (dense.packed(_numbers(layer.weight)) for layer in (block.qkv, block.out))
-    return (*norms[0], qkv), (out, *norms[1], *_layer(block.up), *_layer(block.down))
-
-
-def _layer(layer: nn.Linear) -> tuple[BF16, F32]:
-    return dense.packed(_numbers(layer.weight)), _numbers(layer.bias)[None]
 
 
 def _numbers(weight: Tensor) -> F32:
