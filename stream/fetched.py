@@ -6,8 +6,9 @@ Batches that aiokafka would stumble over, so that no worker would ever read its 
     header names that are not UTF-8    Kafka takes any bytes, aiokafka decodes them strictly. Such a batch is unpacked
                                        again by aiokafka's own Python code, over bytes that decode leniently: what is
                                        no UTF-8 in a name becomes \\xff. A dead letter carries the name like that.
-    what cannot be unpacked            Records that would fill the memory (`stream.unfolding`), or that are damaged in a
-                                       batch whose checksum is right; most brokers refuse the latter. They stay unread:
+    what cannot be unpacked            Records that would fill the memory (`stream.unfolding`), that are damaged in a
+                                       batch whose checksum is right, which most brokers refuse, or that claim other
+                                       offsets than their batch has, which Apache Kafka believes. They stay unread:
                                        each becomes a record without key and value, which has the reason in a header,
                                        and leads to a dead letter.
 
@@ -21,6 +22,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from itertools import islice
+from operator import lt
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -102,7 +104,7 @@ class TolerantBatch:
             records = self._unframed()
             if records is not None:
                 return iter([Slab(records)] if records else [])
-            found = iter(self._unpacked())
+            found = iter(self._in_order(self._unpacked()))
         except (unfolding.Unreadable, CorruptRecordException) as error:
             found = self._unread(str(error))
         return found if self._columns_of is None else _in_columns(self._columns_of, found)
@@ -119,7 +121,7 @@ class TolerantBatch:
         if self._columns_of is None or self._raw[self._start + runs.MAGIC_AT] < runs.MAGIC:
             return None
         head = _DefaultRecordBatchPy.HEADER_STRUCT.unpack_from(self._raw, self._start)
-        base_offset, attributes, first_ms, last_ms, count = (head[field] for field in (0, 5, 7, 8, 12))
+        base_offset, attributes, last_delta, first_ms, last_ms, count = (head[field] for field in (0, 5, 6, 7, 8, 12))
         if count < 0:
             return None
         if attributes & _DefaultRecordBatchPy.CODEC_MASK:
@@ -129,7 +131,7 @@ class TolerantBatch:
         else:
             body = np.frombuffer(self._raw, np.uint8)[self._start + runs.HEAD_BYTES : self._end]
         logged = bool(attributes & _DefaultRecordBatchPy.TIMESTAMP_TYPE_MASK)
-        head = Head(0, len(body), base_offset, count, first_ms, last_ms, logged)
+        head = Head(0, len(body), base_offset, count, last_delta, first_ms, last_ms, logged)
         records, batches = Records.unframed(body, self._columns_of, np.array([head], np.int64))
         return records if batches else None
 
@@ -141,6 +143,17 @@ class TolerantBatch:
             batch._maybe_uncompress()
             batch._buffer = _Lenient(batch._buffer)
             return list(batch)
+
+    def _in_order(self, found: list[Any]) -> list[Any]:
+        """The broker writes a batch's first offset; its producer each record's distance from there, which Apache Kafka
+        believes. A position behind such a record would be one that the partition never reaches, or has passed.
+        """
+        if self._raw[self._start + runs.MAGIC_AT] < runs.MAGIC:
+            return found
+        offsets = [self._strict.base_offset - 1, *(one.offset for one in found), self._strict.next_offset]
+        if not all(map(lt, offsets, offsets[1:])):
+            raise unfolding.Unreadable("its records have offsets in no order, or beyond its own")
+        return found
 
     def _unread(self, reason: str) -> Iterator[Unread]:
         """One for each offset: how many there are is known without unfolding anything."""
@@ -200,7 +213,7 @@ class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
                 batch = None
             if batch is None:
                 return Records.joined(found), False
-            if not batch:  # of offsets in no order
+            if not batch:  # of an older format, with offsets in no order
                 continue
             self._left = None
             if len(batch) > room:

@@ -29,12 +29,13 @@ _RECORDS: Final = 3  # the column of heads that says how many
 
 
 class Head(NamedTuple):
-    """What a batch says of its records; of B batches a row for each, int64 [B, 7]."""
+    """What a batch says of its records; of B batches a row for each, int64 [B, 8]."""
 
     start: int  # where they lie in the bytes
     end: int
     base_offset: int
     records: int
+    last_delta: int  # of the last offset, from the first; its record may be gone
     first_ms: int
     last_ms: int
     logged: int  # 1: all have the time when the broker appended the last
@@ -76,8 +77,8 @@ class Records(Sequence[Record]):
 
     @classmethod
     def unframed(cls, raw: Bytes, partition: Partition, heads: I64) -> tuple[Records, int]:
-        """Those of batches, given their heads [B, 7] and the bytes that they lie in; and of how many batches: of those
-        before the first whose bytes are not the records that it says, with offsets that rise.
+        """Those of batches, given their heads [B, 8] and the bytes that they lie in; and of how many batches: of those
+        before the first whose bytes are not the records that it says, with offsets that rise and are its own.
         """
         raw.flags.writeable = False
         columns = np.empty((_FIELDS, int(heads[:, _RECORDS].sum())), np.int64)
@@ -213,31 +214,30 @@ def _unframe(raw, heads, columns):  # type: ignore[no-untyped-def]
     first, before = 0, np.int64(-1)
     for b in range(len(heads)):
         start, end, base_offset, last = heads[b, 0], heads[b, 1], heads[b, 2], first + heads[b, 3]
-        first_ms, last_ms, logged = heads[b, 4], heads[b, 5], heads[b, 6]
-        if not _unframe_one(raw, start, end, base_offset, first_ms, columns[:, first:last]):
+        last_delta, first_ms, last_ms, logged = heads[b, 4], heads[b, 5], heads[b, 6], heads[b, 7]
+        of_it = columns[:, first:last]
+        if base_offset <= before or not _unframe_one(raw, start, end, base_offset, last_delta, first_ms, of_it):
             return b
-        for i in range(first, last):
-            if columns[0, i] <= before:
-                return b
-            before = columns[0, i]
-            if logged:
-                columns[1, i] = last_ms
-        first = last
+        if logged:
+            of_it[1, :] = last_ms
+        first, before = last, base_offset + last_delta
     return len(heads)
 
 
 @compiled
-def _unframe_one(raw, at, end_of_all, base_offset, first_ms, columns):  # type: ignore[no-untyped-def]
+def _unframe_one(raw, at, end_of_all, base_offset, last_delta, first_ms, columns):  # type: ignore[no-untyped-def]
+    before = np.int64(-1)
     for i in range(columns.shape[1]):
         size, at = _number(raw, at, end_of_all)
         end = at + size
         if at < 0 or size < 0 or end > end_of_all:
             return False
         later_ms, at = _number(raw, at + 1, end)  # behind the attributes
-        behind, at = _number(raw, at, end)
-        if at < 0:
+        delta, at = _number(raw, at, end)
+        if at < 0 or not before < delta <= last_delta:  # brokers take what a producer writes there
             return False
-        columns[0, i], columns[1, i] = base_offset + behind, first_ms + later_ms
+        before = delta
+        columns[0, i], columns[1, i] = base_offset + delta, first_ms + later_ms
         for part in range(2, 6, 2):
             size, at = _number(raw, at, end)
             if at < 0 or size < -1 or size > end - at:

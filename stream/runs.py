@@ -1,8 +1,9 @@
 """Batches of a fetch that lie one behind the other, read together. Most producers send few records at a time, and a
 batch read by itself costs what some hundred records do.
 
-A run is of plain batches: nothing compressed, of no transaction, sound by their checksums, with offsets that rise. All
-others are read one by one, by aiokafka (`stream.fetched`). Knows the head of Kafka's batches (format 2) and no topic.
+A run is of plain batches: nothing compressed, of no transaction, sound by their checksums, with offsets that rise and
+are their own. All others are read one by one, by aiokafka (`stream.fetched`). Knows the head of Kafka's batches
+(format 2) and no topic.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ COUNT_AT: Final = 57  # the last field of the head
 MAGIC: Final = 2  # of the format that has a head for all; older ones have a message for each
 _CHECKSUM: Final = struct.Struct(">I")
 _ATTRIBUTES_AT: Final = 21
-_LAST_OFFSET_AT: Final = 23
+_LAST_DELTA_AT: Final = 23
 _TIMES_AT: Final = 27  # of the first record, and the latest
 _LOGGED: Final = 8  # of the attributes: the broker's times. Any other says that a batch is not plain
 _MOST_BATCHES: Final = MOST_BYTES // HEAD_BYTES
@@ -69,8 +70,8 @@ class Run:
 def read(raw: bytes, at: int, partition: Partition) -> Run | None:
     """The run that begins at `at`, in a fetch of this partition; None if the batch there is of none."""
     whole = np.frombuffer(raw, np.uint8)
-    heads, next_offsets = np.empty((_MOST_BATCHES, _FIELDS), np.int64), np.empty(_MOST_BATCHES, np.int64)
-    plain = _plain(whole, at, heads, next_offsets, MOST_RECORDS)
+    heads = np.empty((_MOST_BATCHES, _FIELDS), np.int64)
+    plain = _plain(whole, at, heads, MOST_RECORDS)
     begin, sound = at, 0
     for end in heads[:plain, 1].tolist():
         if not is_sound(raw, begin, end):
@@ -84,8 +85,8 @@ def read(raw: bytes, at: int, partition: Partition) -> Run | None:
     records, batches = Records.unframed(body, partition, heads)
     if not batches:
         return None
-    last = batches - 1
-    return Run(records, batches, at + int(heads[last, 1]), int(heads[0, 2]), int(next_offsets[last]))
+    first, last = (Head(*heads[b].tolist()) for b in (0, batches - 1))
+    return Run(records, batches, at + last.end, first.base_offset, last.base_offset + last.last_delta + 1)
 
 
 def is_sound(raw: bytes, start: int, end: int) -> bool:
@@ -95,8 +96,8 @@ def is_sound(raw: bytes, start: int, end: int) -> bool:
 
 
 @compiled
-def _plain(raw, at, heads, next_offsets, most_records):  # type: ignore[no-untyped-def]
-    """Fills heads [B, 7] of the plain batches from `at` on, and the offsets behind them; how many there are."""
+def _plain(raw, at, heads, most_records):  # type: ignore[no-untyped-def]
+    """Fills heads [B, 8] of the plain batches from `at` on; how many there are."""
     begin, found = at, 0
     while found < len(heads) and at + HEAD_BYTES <= len(raw):
         end = at + BEFORE_BATCH + _number(raw, at + LENGTH_AT, 4)
@@ -108,11 +109,11 @@ def _plain(raw, at, heads, next_offsets, most_records):  # type: ignore[no-untyp
         # So that what a head claims takes no more memory than its records do.
         if not 0 <= records <= most_records or records * LEAST_BYTES > end - at - HEAD_BYTES:
             break
-        row, offset = heads[found], _number(raw, at, 8)
-        row[0], row[1], row[2], row[3] = at + HEAD_BYTES, end, offset, records
-        row[4], row[5] = _number(raw, at + _TIMES_AT, 8), _number(raw, at + _TIMES_AT + 8, 8)
-        row[6] = 1 if attributes & _LOGGED else 0
-        next_offsets[found] = offset + _number(raw, at + _LAST_OFFSET_AT, 4) + 1
+        row = heads[found]
+        row[0], row[1], row[2], row[3] = at + HEAD_BYTES, end, _number(raw, at, 8), records
+        row[4] = _number(raw, at + _LAST_DELTA_AT, 4)
+        row[5], row[6] = _number(raw, at + _TIMES_AT, 8), _number(raw, at + _TIMES_AT + 8, 8)
+        row[7] = 1 if attributes & _LOGGED else 0
         at, found = end, found + 1
     return found
 

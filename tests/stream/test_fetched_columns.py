@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from stream.wire import Record, Reject
 TP = TopicPartition("pings", 3)
 T0 = 1_700_000_000_000
 HEADERS = [("trace", b"\x00\xff"), ("AAAA", b"x"), ("null", None)]
+ASTRAY = ([0, 10**6], [2, 1, 0], [0, -3], [0, 0], [-1, 0], [0, 2**61], [1, 2])
 
 
 def batch(first: int, count: int, compression: int = 0, *, name: bytes = b"AAAA", producer: int = -1) -> bytes:
@@ -30,6 +32,17 @@ def batch(first: int, count: int, compression: int = 0, *, name: bytes = b"AAAA"
         assert builder.append(n, T0 + n, b"key", b"v%d" % n if n else None, HEADERS) is not None
     raw = bytearray(builder.build().replace(b"AAAA", name))
     raw[:8] = struct.pack(">q", first)
+    return signed(raw)
+
+
+def strewn(first: int, deltas: Sequence[int], compression: int = 0, *, last_delta: int | None = None) -> bytes:
+    """A batch whose records claim these distances from its first offset. Its own last one is what a broker demands."""
+    builder = DefaultRecordBatchBuilder(2, compression, 0, -1, -1, 0, 1 << 20)
+    for n, delta in enumerate(deltas):
+        assert builder.append(delta, T0 + n, b"key", b"v%d" % delta, HEADERS) is not None
+    raw = bytearray(builder.build())
+    raw[:8] = struct.pack(">q", first)
+    raw[23:27] = struct.pack(">i", len(deltas) - 1 if last_delta is None else last_delta)
     return signed(raw)
 
 
@@ -136,6 +149,38 @@ def test_a_batch_that_is_no_records_is_as_many_letters_some_at_a_time(
         assert reject.code == "unreadable"
     assert steps[1][2].value is None
     assert steps[1][2].key == b"key"
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("columns", [True, False])
+@pytest.mark.parametrize("compression", [0, 1])
+@pytest.mark.parametrize("deltas", ASTRAY)
+def test_records_with_offsets_that_are_not_their_batchs_own_are_letters(
+    deltas: list[int], compression: int, columns: bool, together: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Apache Kafka 4.1 takes them as they are, uncompressed. The position behind a record beyond all others was where
+    the partition stood still; one behind an earlier offset ended the worker; one before the position was lost.
+    """
+    if not together:
+        monkeypatch.setattr(runs, "read", lambda *_: None)
+    n = len(deltas)
+    raw = batch(5, 1) + strewn(6, deltas, compression) + batch(6 + n, 3)
+    found = list(taken(fetch(raw, 5))) if columns else one_by_one(raw, 5)
+    assert [one.offset for one in found] == list(range(5, 9 + n))
+    assert [getattr(parse(one), "code", None) for one in found[1 : 1 + n]] == ["unreadable"] * n
+    assert [one.key for one in found] == [b"key", *[None] * n, *[b"key"] * 3]
+    for most in range(1, 4):  # whatever part is taken last, the position is behind that
+        records = fetch(raw, 5)
+        for step in range(1, 3):
+            assert len(taken(records, most)) == most
+            assert records.next_fetch_offset == 5 + step * most
+
+
+@pytest.mark.parametrize("compression", [0, 1])
+def test_holes_that_compaction_left_are_none_of_that(compression: int) -> None:
+    raw = strewn(5, [1, 4], compression, last_delta=9)
+    assert [(one.offset, one.value) for one in taken(fetch(raw))] == [(6, b"v1"), (9, b"v4")]
+    assert one_by_one(raw) == list(taken(fetch(raw)))
 
 
 def test_other_consumers_of_the_process_get_their_objects() -> None:

@@ -37,7 +37,7 @@ def framed(of: list[Record]) -> bytes:
 
 def unframed(raw: bytes, of: list[Record], logged_ms: int | None = None) -> Records | None:
     first_ms = of[0].timestamp_ms if of else 0
-    head = Head(0, len(raw), 5, len(of), first_ms, logged_ms or 0, logged_ms is not None)
+    head = Head(0, len(raw), 5, len(of), len(of) - 1, first_ms, logged_ms or 0, logged_ms is not None)
     records, batches = Records.unframed(np.frombuffer(raw, np.uint8), P0, np.array([head], np.int64))
     return records if batches else None
 

@@ -11,7 +11,7 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import given
 from hypothesis import strategies as st
-from test_fetched_columns import T0, TP, batch, fetch, signed
+from test_fetched_columns import ASTRAY, T0, TP, batch, fetch, signed, strewn
 
 from stream import runs
 from stream.wire import Record
@@ -27,6 +27,7 @@ WAYS = (
     "unsigned",
     "damaged",
     "alike",
+    "astray",
 )
 
 
@@ -51,18 +52,23 @@ def made(way: str, first: int, count: int, at: int) -> tuple[bytes, int]:
         raw = bytearray(builder.build())
         raw[:8] = struct.pack(">q", first)
         return signed(raw), first + 1
+    elif way == "astray":  # offsets that are none of the batch's
+        deltas = ASTRAY[at % len(ASTRAY)]
+        return strewn(first, deltas), first + len(deltas)
     whole = signed(raw)
     return (whole[:-1] + bytes([whole[-1] ^ 1]) if way == "unsigned" else whole), first + count
 
 
 def polled(raw: bytes, most: int | None) -> list[Any]:
     """All polls of a fetch: their records, the position behind each, and how they ended."""
-    records, found = fetch(raw, 5, aborted=[(7, 5)]), []
+    records, found, before = fetch(raw, 5, aborted=[(7, 5)]), [], 4
     for _ in range(300):
         try:
             some, more = records.take(most)
         except CorruptRecordException:
             return [*found, "damaged"]
+        assert (np.diff([before, *(one.offset for one in some), records.next_fetch_offset]) > 0).all()
+        before = records.next_fetch_offset - 1
         # Why one is unread is aiokafka's word, in which there may be a number from behind its bytes.
         named = [
             one._replace(headers=tuple(name for name, _ in one.headers)) if one.value is None else one for one in some
@@ -104,12 +110,16 @@ def test_a_run_ends_where_a_batch_is_not_plain() -> None:
 
 
 def test_it_has_all_that_are_plain_and_the_bytes_of_no_other() -> None:
-    parts = [made(way, 5 + 3 * n, 3, 0)[0] for n, way in enumerate(["plain", "stamped", "emptied", "plain"] * 5)]
+    parts, offset, offsets = [], 5, []
+    for way in ["plain", "stamped", "emptied", "plain"] * 5:
+        offsets += [offset, offset + 1, offset + 2]
+        part, offset = made(way, offset, 3, 0)
+        parts.append(part)
     before = batch(1, 2)
     run = runs.read(before + b"".join(parts) + b"\x00" * 40, len(before), tuple(TP))
     assert run is not None
     assert run.batches == 20
-    assert [one.offset for one in run.records] == list(range(5, 65))
+    assert [one.offset for one in run.records] == offsets
     assert run.records.keys.raw.tobytes() == b"".join(parts)
     stamps = [one.timestamp_ms - T0 for one in run.records]
     assert stamps == [0, 1, 2, 5_000, 5_000, 5_000, 0, 1, 2, 0, 1, 2] * 5
@@ -150,6 +160,6 @@ def test_a_head_that_claims_more_records_than_its_bytes_can_hold_is_not_plain() 
     raw = bytearray(batch(5, 2))
     for claimed, plain in ((2, 1), ((len(raw) - 61) // 7, 1), ((len(raw) - 61) // 7 + 1, 0), (200_000, 0), (-1, 0)):
         raw[57:61] = struct.pack(">i", claimed)
-        heads, next_offsets = np.empty((4, 7), np.int64), np.empty(4, np.int64)
-        found = runs._plain(np.frombuffer(signed(raw), np.uint8), 0, heads, next_offsets, runs.MOST_RECORDS)
+        heads = np.empty((4, 8), np.int64)
+        found = runs._plain(np.frombuffer(signed(raw), np.uint8), 0, heads, runs.MOST_RECORDS)
         assert found == plain, claimed

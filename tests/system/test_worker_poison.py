@@ -9,13 +9,16 @@ import sys
 from pathlib import Path
 
 import bus_feed
+import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from kafka import KafkaProducer
 from pathcast_process import PATIENCE_S, VERIFY, environment
 from worker_process import Worker
 
 from stream import killpoints
+from stream.pages import HEAD_BYTES, Page
 from stream.unfolding import MOST_BYTES
 from stream.wire import ERROR_HEADER_PREFIX, Ping, Topics, dumps, loads_forecast
 
@@ -30,6 +33,7 @@ POISON: list[tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]] 
     (b"bus", b'{"entity_id":"bus","ts":1490094006000,"lat":30,"lon":-97}' + b"\x00", [("null", None)]),
 ]
 BOMBS = ("gzip", "zstd")
+UNREAD = 2 * len(BOMBS) + 2  # records, of batches that cannot be unpacked
 FOREIGN_NAME = b"\xff\xfe\xc3("  # of a header, which brokers take as it is and aiokafka would not unpack
 GOOD = Ping(entity_id="bus", ts=1_490_094_006_000, lat=30.2, lon=-97.7)
 
@@ -62,6 +66,19 @@ async def bomb(bootstrap: str, topic: str, codec: str) -> None:
     await producer.stop()
 
 
+async def astray(bootstrap: str, topic: str) -> None:
+    """One batch of two records, of which the second claims an offset a million behind the first."""
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, 0, 1 << 10)
+    for delta in (0, 10**6):
+        builder.append(delta, GOOD.ts, b"bus", b"none", [])
+    body = np.frombuffer(builder.build(), np.uint8)[HEAD_BYTES:]
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
+    await producer.start()
+    batch = Page(topic, (topic, 0), np.arange(2), body).batch()
+    await (await producer.send_batch(batch, topic, partition=0))
+    await producer.stop()
+
+
 async def test_no_record_stops_a_worker(
     kafka: str, redis_url: str, topic_prefix: str, weights: Path, tmp_path: Path
 ) -> None:
@@ -79,12 +96,15 @@ async def test_no_record_stops_a_worker(
         await producer.stop()
         for codec in BOMBS:
             await bomb(kafka, topics.pings, codec)
+        await astray(kafka, topics.pings)
+        # Else one fetch could have all, and the position behind its last record be right again.
+        bus_feed.wait_until_consumed(kafka, topic_prefix, topics.pings, lambda: None)
         with_foreign_name(kafka, topics.pings, dumps(GOOD))
         bus_feed.wait_for_records(kafka, topics.forecasts, 1, lambda: None)
         assert worker.running(), worker.log()
         assert worker.stop() == 0
     letters = list(bus_feed.read(kafka, topics.dead_letters))
-    assert [bus_feed.source_of(letter)[1] for letter in letters] == list(range(len(POISON) + 2 * len(BOMBS) + 1))
+    assert [bus_feed.source_of(letter)[1] for letter in letters] == list(range(len(POISON) + UNREAD + 1))
     foreign = letters.pop()
     assert (foreign.key, foreign.value, foreign.headers[0]) == (b"bus", b"none", (r"\xff\xfe\xc3(", b"1"))
     unread, letters = letters[len(POISON) :], letters[: len(POISON)]
