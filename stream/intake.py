@@ -246,7 +246,7 @@ def _unframe_one(raw, at, end_of_all, base_offset, last_delta, first_ms, columns
             at += max(size, 0)
         columns[6, i] = at
         count, at = _number(raw, at, end)
-        if at < 0 or count < 0:
+        if at < 0 or count < 0 or count > end - at:  # twice as many need not be an int64
             return False
         for part in range(2 * count):  # a name, which is never absent, and a value
             size, at = _number(raw, at, end)

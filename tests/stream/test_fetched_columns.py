@@ -17,7 +17,7 @@ from aiokafka.structs import TopicPartition
 from stream import fetched, runs
 from stream.clean import parse
 from stream.fetched import COLUMNS, PartitionRecords, TolerantRecords
-from stream.intake import Records
+from stream.intake import Records, varint
 from stream.wire import Record, Reject
 
 TP = TopicPartition("pings", 3)
@@ -43,6 +43,15 @@ def strewn(first: int, deltas: Sequence[int], compression: int = 0, *, last_delt
     raw = bytearray(builder.build())
     raw[:8] = struct.pack(">q", first)
     raw[23:27] = struct.pack(">i", len(deltas) - 1 if last_delta is None else last_delta)
+    return signed(raw)
+
+
+def one_claiming(headers: int) -> bytes:
+    """A batch of one record that has none of the headers that it claims."""
+    raw = bytearray(batch(5, 1))[:61]
+    body = b"\0\0\0" + varint(3) + b"key" + varint(-1) + varint(headers)
+    raw += varint(len(body)) + body
+    raw[8:12] = struct.pack(">i", len(raw) - 12)
     return signed(raw)
 
 
@@ -181,6 +190,20 @@ def test_holes_that_compaction_left_are_none_of_that(compression: int) -> None:
     raw = strewn(5, [1, 4], compression, last_delta=9)
     assert [(one.offset, one.value) for one in taken(fetch(raw))] == [(6, b"v1"), (9, b"v4")]
     assert one_by_one(raw) == list(taken(fetch(raw)))
+
+
+@pytest.mark.parametrize("headers", [1, 2**61, 2**62, 2**62 + 1, 2**63 - 1])
+@pytest.mark.parametrize("together", [True, False])
+def test_headers_that_are_not_there_make_a_letter(
+    headers: int, together: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice 2^62 is no int64: its record passed, and what then read its headers ended in a segmentation fault."""
+    if not together:
+        monkeypatch.setattr(runs, "read", lambda *_: None)
+    assert taken(fetch(one_claiming(0)))[0].key == b"key"
+    found = taken(fetch(one_claiming(headers) + batch(6, 1)))
+    assert [(one.offset, one.key) for one in found] == [(5, None), (6, b"key")]
+    assert getattr(parse(found[0]), "code", None) == "unreadable"
 
 
 def test_other_consumers_of_the_process_get_their_objects() -> None:
