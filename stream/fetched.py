@@ -7,8 +7,9 @@ Batches that aiokafka would stumble over, so that no worker would ever read its 
                                        again by aiokafka's own Python code, over bytes that decode leniently: what is
                                        no UTF-8 in a name becomes \\xff. A dead letter carries the name like that.
     what cannot be unpacked            Records that would fill the memory (`stream.unfolding`), that are damaged in a
-                                       batch whose checksum is right, which most brokers refuse, or that claim other
-                                       offsets than their batch has, which Apache Kafka believes. They stay unread:
+                                       batch whose checksum is right, or compressed as nobody knows how, which most
+                                       brokers refuse, or that claim other offsets than their batch has, which Apache
+                                       Kafka believes. They stay unread:
                                        each becomes a record without key and value, which has the reason in a header,
                                        and leads to a dead letter.
 
@@ -27,7 +28,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 from aiokafka.consumer import fetcher
-from aiokafka.errors import CorruptRecordException
+from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
 
@@ -105,7 +106,7 @@ class TolerantBatch:
             if records is not None:
                 return iter([Slab(records)] if records else [])
             found = iter(self._in_order(self._unpacked()))
-        except (unfolding.Unreadable, CorruptRecordException) as error:
+        except (unfolding.Unreadable, CorruptRecordException, UnsupportedCodecError) as error:
             found = self._unread(str(error))
         return found if self._columns_of is None else _in_columns(self._columns_of, found)
 

@@ -206,6 +206,22 @@ def test_headers_that_are_not_there_make_a_letter(
     assert getattr(parse(found[0]), "code", None) == "unreadable"
 
 
+@pytest.mark.parametrize("columns", [True, False])
+@pytest.mark.parametrize("codec", [5, 6, 7])
+def test_a_codec_that_nobody_knows_makes_letters(codec: int, columns: bool) -> None:
+    """It came out of the fetch as an error, again with each fetch of that batch."""
+    raw = bytearray(batch(5, 2))
+    raw[22] |= codec
+    whole = signed(raw) + batch(7, 1)
+    found = list(taken(fetch(whole))) if columns else one_by_one(whole)
+    assert [(one.offset, one.key) for one in found] == [(5, None), (6, None), (7, b"key")]
+    for one in found[:2]:
+        reject = parse(one)
+        assert isinstance(reject, Reject)
+        assert reject.code == "unreadable"
+        assert "codec" in reject.message
+
+
 def test_other_consumers_of_the_process_get_their_objects() -> None:
     records = PartitionRecords(TP, TolerantRecords(batch(5, 2)), None, 0, None, None, True, fetcher.READ_COMMITTED)
     assert [(one.offset, one.key, one.partition) for one in records] == [(5, b"key", 3), (6, b"key", 3)]
