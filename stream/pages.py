@@ -78,7 +78,7 @@ class Answers:
 
     records: Records = NO_RECORDS  # that came in
     pages: Sequence[Page] = ()
-    others: Sequence[tuple[int, Outgoing]] = ()  # and the row of the record that each answers
+    others: Sequence[tuple[int, Outgoing]] = ()  # and the rows of the records that they answer, in order
 
     def __len__(self) -> int:
         return sum(len(page.rows) for page in self.pages) + len(self.others)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -35,7 +36,7 @@ class Batch:
     fills: list[Asked] = field(default_factory=list)
     said: list[Answered] = field(default_factory=list)
     pages: list[Page] = field(default_factory=list)
-    others: list[tuple[int, Outgoing]] = field(default_factory=list)  # and the row of the record that each answers
+    others: list[tuple[int, Outgoing]] = field(default_factory=list)  # in no order, each with the row that it answers
     sources: list[Shard] = field(init=False)  # of each of the records' partitions
 
     def __post_init__(self) -> None:
@@ -63,7 +64,8 @@ class Batch:
 
     @property
     def answers(self) -> Answers:
-        return Answers(self.records, self.pages, self.others)
+        # They are published as they stand here: fills come last of all, but none may follow its own retraction.
+        return Answers(self.records, self.pages, sorted(self.others, key=itemgetter(0)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,7 +34,7 @@ from stream.verify.compare import (
 from stream.verify.known import Known
 from stream.verify.published import CACHES, HIT, NONE, OTHER_MODEL, REBUILT, Book, Copy, Span
 from stream.verify.report import Example, Report, Verdict
-from stream.wire import Outgoing, Ping, Record, Topics, dead_letter, loads_forecast, loads_gapfill
+from stream.wire import GapFill, Outgoing, Ping, Record, Topics, dead_letter, loads_forecast, loads_gapfill
 
 LEGAL_CACHES: Final = {"hit": HIT | REBUILT, "rebuilt": REBUILT, "none": NONE}
 
@@ -67,6 +67,7 @@ class Judge:
         self.known = Known(complete=book.span.begin == 0, history=rules.history)
         self.doubts: list[Doubt] = []
         self._faulty: set[str] = set()  # entities that have a step_failed
+        self._provisional: dict[str, tuple[int, int]] = {}  # by gap id, where the first copy of an unrevised fill lies
         self._partition = number
         self._book = book
         self._rules = rules
@@ -204,6 +205,23 @@ class Judge:
             tolerance = self._tolerance(fill.entity_id) or self._rules.tolerance.rounding()
             self._count(answer, copies)
             self._doubt(answer, copies, digest_gapfill(answer.key, fill), tolerance)
+            self._order(answer, fill, copies)
+
+    def _order(self, answer: Outgoing, fill: GapFill, copies: Sequence[Copy]) -> None:
+        """A fill must lie before its revision: whoever keeps the last record of a gap would keep what was withdrawn.
+
+        Only first copies are held to it, for at_least_once may repeat a fill behind its revision.
+        """
+        if not copies:
+            return
+        number, offset = min(copy.place for copy in copies)
+        if not fill.revision:
+            self._provisional[fill.gap_id] = number, offset
+            return
+        before = self._provisional.pop(fill.gap_id, None)
+        if before is not None and before[0] == number and before[1] > offset:
+            reason = f"revision {fill.revision} of gap fill {fill.gap_id} is at {number}/{offset}, ahead of revision 0"
+            self._blame("different", answer.src.offset, fill.entity_id, reason, 1)
 
     def _copies(self, answer: Outgoing, copies: Sequence[Copy], digest: int, judged: bool) -> None:
         if judged:

@@ -12,7 +12,7 @@ from engine_rig import SETTINGS, Rig, forecasts, ping, steady
 from model.api import Predictor
 from stream.track import Accepted, Late, Verdict
 from stream.turns import Rows, Turn
-from stream.wire import Outgoing
+from stream.wire import Outgoing, loads_gapfill
 
 PLAIN, RESTART, LATE, NOTHING = "plain", "restart", "late", "nothing"
 
@@ -85,6 +85,21 @@ async def test_gaps_of_a_backlog_are_filled_as_they_were_when_each_was_closed(
     filled = [[(one.key, one.value) for one in gap_fills_of(rig.out)] for rig in (at_once, singly)]
     assert len(filled[0]) > 4
     assert sorted(filled[0]) == sorted(filled[1])
+
+
+async def test_a_fill_stands_before_its_retraction_also_where_one_batch_holds_both(
+    make_predictor: Callable[..., Predictor],
+) -> None:
+    """Fills are made last of all, in one call of the model, and a retraction in its step: it was published first, and
+    a reader that keeps the last record of a gap kept the fill that was withdrawn."""
+    rig = Rig(make_predictor)
+    records = [rig.record(one) for one in (*steady("bus-1", 20), ping("bus-1", 310), ping("bus-1", 250))]
+    for careful in (False, True):
+        rig.engine = rig.started()
+        answers = await rig.engine.process(records, started_ms=0, fetched_ms=0, careful=careful)
+        published = [one for _, one in answers.others]  # not `answers`, which looks at them in order
+        assert [loads_gapfill(one.value or b"").status for one in published] == ["provisional", "retracted"]
+        assert [loads_gapfill(one.value or b"").revision for one in published] == [0, 1]
 
 
 def gap_fills_of(answers: Sequence[Outgoing]) -> list[Outgoing]:

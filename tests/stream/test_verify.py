@@ -220,6 +220,18 @@ async def test_another_release_may_word_a_dead_letter_otherwise(history: Rig) ->
     assert (await verdict(history, changed(history, TOPICS.dead_letters, 0, reworded))).ok
 
 
+async def test_a_fill_that_lies_behind_its_revision_is_different(history: Rig) -> None:
+    (fill, revised), rest = places(history, TOPICS.gapfills), history.out
+    turned = [answer for at, answer in enumerate(rest) if at != fill]
+    turned.insert(revised, rest[fill])
+    report = await verdict(history, turned)
+    assert wrong(report) == {"different": 1}
+    assert "ahead of revision 0" in report.examples[0].reason
+    again = await verdict(history, [*rest, rest[fill]])
+    assert again.ok, "at_least_once may repeat it there"
+    assert again.total.again == 1
+
+
 # -- unexpected ------------------------------------------------------------------------------------------------------
 
 
