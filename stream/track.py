@@ -291,12 +291,12 @@ def _out_of_order(track: Track, packed: bytes, offset: int, policy: Policy) -> t
     index = bisect_left(times, ping.ts_ms)
     if times[index] == ping.ts_ms:
         return _duplicated(track, offset)
-    lag_ms = times[-1] - ping.ts_ms
-    if lag_ms > policy.lateness_ms or index == 0:
+    lag_ms, is_full = times[-1] - ping.ts_ms, len(times) >= policy.window_fixes
+    if lag_ms > policy.lateness_ms or (is_full and index == 0):  # what a full window forgot may have been that ping
         message = f"{lag_ms / 1000:g} s behind the watermark; {policy.lateness_ms / 1000:g} s or the window is allowed"
         return _refused(track, offset, "too_late", message)
     at = index * FIX_BYTES
-    neighbours = unpack(track.window[at - FIX_BYTES : at + FIX_BYTES])
+    neighbours = unpack(track.window[max(0, at - FIX_BYTES) : at + FIX_BYTES])
     if not all(_reachable(neighbour, ping, policy) for neighbour in neighbours):
         return _refused(track, offset, "impossible_jump", f"beyond {policy.max_speed_mps:g} m/s from its neighbours")
     split = [gap for gap in track.pending if gap.start_ms < ping.ts_ms < gap.end_ms]
@@ -309,7 +309,7 @@ def _out_of_order(track: Track, packed: bytes, offset: int, policy: Policy) -> t
         late=track.late + 1,
         pending=tuple(gap for gap in track.pending if gap not in split),
     )
-    return merged, Late(index - (len(times) == policy.window_fixes), _described(track.window, *split))
+    return merged, Late(index - is_full, _described(track.window, *split))
 
 
 def _refused(

@@ -234,7 +234,7 @@ CODES: Final[dict[str, str]] = {
     "null_island": "lat and lon are both exactly 0: a receiver without a fix",
     "bad_field": "an optional field is outside its range",
     "marked_invalid": "the receiver itself marked the fix invalid",
-    "too_late": "older than everything the track still remembers, or than the allowed lateness",
+    "too_late": "older than the allowed lateness, or than all that a full window still holds",
     "impossible_jump": "the implied speed is beyond anything that moves on the ground or at sea",
     "step_failed": "the program or the model raised at this record, which is no fault of its sender",
     "entity_quarantined": "an earlier record of the entity is a step_failed, and program and model are the same still",

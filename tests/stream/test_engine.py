@@ -175,6 +175,18 @@ async def test_a_late_ping_is_answered_where_it_belongs_and_the_rest_go_on_as_if
     assert rig.counts.late == 1
 
 
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_an_entity_s_first_pings_may_come_in_any_order(rig: Rig, at_once: bool) -> None:
+    pings = steady("bus-1", 6)
+    sent = [pings[1], pings[0], *pings[2:]]
+    answers = await rig.batch(*sent) if at_once else await rig.feed(*sent)
+    said = forecasts(answers)
+    assert [(one["window"]["n"], one["status"]) for one in said[:3]] == [(1, "warmup"), (1, "stale"), (3, "warmup")]
+    rig.engine.drop(A)
+    (expected,) = forecasts((await rig.feed(*pings))[-1:])
+    assert_close({**said[-1], "cache": "hit"}, expected)
+
+
 async def test_a_gap_is_filled_at_once_and_revised_two_pings_later(rig: Rig) -> None:
     answers = await rig.feed(*steady("bus-1", 20), *steady("bus-1", 4, start_s=310))
     provisional, final = gap_fills(answers)
