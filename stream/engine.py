@@ -51,7 +51,7 @@ from stream.residents import (
 )
 from stream.settings import Settings
 from stream.store import READ_CHUNK, Partition, Store
-from stream.track import Duplicate, Folded, Gap, Late, Policy, Rejected, observe
+from stream.track import Duplicate, Folded, Gap, Policy, Rejected, observe
 from stream.turns import (
     Asked,
     Batch,
@@ -283,7 +283,8 @@ class Engine:
         did not is answered, or counted, here."""
         index, slot, loud = int(rows.index[row]), int(rows.slots[row]), not batch.silent
         shard, offset, fix = batch.shard_of(index), int(rows.offsets[row]), rows.fixes[row].tobytes()
-        track, verdict = observe(self._tracks.read(slot), fix, offset, self._policy)
+        published_ms = int(batch.records.timestamps_ms[index])
+        track, verdict = observe(self._tracks.read(slot), fix, offset, self._policy, published_ms)
         if isinstance(verdict, Folded):
             shard.counts.folded += loud
             return None, False
@@ -305,8 +306,10 @@ class Engine:
         late = [turn for turn in turns if turn.late]
         restarts = [turn for turn in turns if turn.restart]
         if restarts:
-            if not batch.silent and (ending := [turn for turn in restarts if turn.gaps]):  # while their state is there
-                self._ask(batch, ending, self._predictor.moment(slots_of(ending)))
+            if not batch.silent:
+                if ending := [turn for turn in restarts if turn.gaps]:  # while their state is there
+                    self._ask(batch, ending, self._predictor.moment(slots_of(ending)))
+                self._retract(batch, restarts)
             self._restart(restarts)
         moving = np.setdiff1d(places, rows_of(late), assume_unique=True) if late else places
         if len(moving):
@@ -376,7 +379,6 @@ class Engine:
 
     def _retract(self, batch: Batch, turns: Sequence[Turn]) -> None:
         for turn in turns:
-            assert isinstance(turn.verdict, Late)
             for gap in turn.verdict.retracted:
                 self._publish_fill(batch, turn, gap, "retracted", None)
 

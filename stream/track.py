@@ -22,7 +22,7 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from stream.wire import E7, Ping, Reject
+from stream.wire import E7, NO_TIME_MS, Ping, Reject
 
 ABSENT: Final = 65_535
 FIX_BYTES: Final = 20
@@ -94,7 +94,7 @@ class Track(msgspec.Struct, frozen=True):
     late: int = 0
     duplicates: int = 0
     rejected: int = 0
-    suspects: bytes = b""  # at most 2 packed fixes, each a jump away from the window but not from the one before
+    suspects: bytes = b""  # at most 2 packed fixes, each against the window, by place or time, but not the one before
     pending: tuple[PendingGap, ...] = ()
 
     @property
@@ -103,11 +103,13 @@ class Track(msgspec.Struct, frozen=True):
 
 
 class Accepted(NamedTuple):
-    """In order. `restart`: the window before it was cleared; `gap`: closed by this ping; `finals`: to revise now."""
+    """In order. `restart`: the window before it was cleared; `gap`: closed by this ping; `finals`: to revise now;
+    `retracted`: provisional gaps that ended in what was no time yet."""
 
     restart: bool = False
     gap: Gap | None = None
     finals: tuple[Gap, ...] = ()
+    retracted: tuple[Gap, ...] = ()
 
 
 class Late(NamedTuple):
@@ -135,8 +137,14 @@ _FOLDED: Final = Folded()
 _PLAIN: Final = Accepted()
 
 
-def observe(track: Track | None, packed: bytes, offset: int, policy: Policy) -> tuple[Track, Verdict]:
-    """Fold the fix of the input record at `offset` into its entity's track (None: the entity is new)."""
+def observe(
+    track: Track | None, packed: bytes, offset: int, policy: Policy, published_ms: int = NO_TIME_MS
+) -> tuple[Track, Verdict]:
+    """Fold the fix of the input record at `offset` into its entity's track (None: the entity is new).
+
+    `published_ms` is the record's own timestamp, the only clock that is the same in a replay. By it a watermark that a
+    ping from the future set is found out.
+    """
     if track is None:
         return Track(packed, offset + 1, 1), Accepted(restart=True)
     if offset < track.next_offset:
@@ -145,7 +153,7 @@ def observe(track: Track | None, packed: bytes, offset: int, policy: Policy) -> 
     last_ts, last_lat, last_lon = _POSITION.unpack_from(track.window, len(track.window) - FIX_BYTES)
     step_ms = ts - last_ts
     if step_ms <= 0:
-        return _out_of_order(track, packed, offset, policy)
+        return _out_of_order(track, packed, offset, policy, published_ms)
     if step_ms > policy.session_gap_s * 1000:
         return _restarted(track, packed, offset)
     limit_m = policy.max_speed_mps * step_ms / 1000 + policy.jump_slack_m
@@ -263,16 +271,31 @@ def _time(window: bytes, place: int) -> int:
 
 
 def _restarted(track: Track, packed: bytes, offset: int) -> tuple[Track, Accepted]:
-    """A window of one fix. The gaps that still awaited later pings are final with what they have."""
+    """A window of one fix. The gaps that still awaited later pings are final with what they have, but for those that
+    end after it: then it goes back from a false watermark, and they led there."""
     fresh = Track(packed, offset + 1, track.accepted + 1, track.late, track.duplicates, track.rejected)
-    return fresh, Accepted(restart=True, finals=_described(track.window, *track.pending))
+    ts_ms = first_ts_ms(packed)
+    finals = _described(track.window, *(gap for gap in track.pending if gap.end_ms <= ts_ms))
+    retracted = _described(track.window, *(gap for gap in track.pending if gap.end_ms > ts_ms))
+    return fresh, Accepted(restart=True, finals=finals, retracted=retracted)
 
 
 def _jumped(track: Track, packed: bytes, offset: int, policy: Policy) -> tuple[Track, Verdict]:
-    """Quarantine a ping that nothing could have reached, unless two quarantined before it lead there."""
-    ping, suspects = last_fix(packed), list(unpack(track.suspects))
+    """A ping that nothing could have reached."""
+    step_ms = first_ts_ms(packed) - last_fix(track.window).ts_ms
+    message = f"beyond {policy.max_speed_mps:g} m/s from the ping {step_ms / 1000:g} s before"
+    return _suspected(track, packed, offset, policy, "impossible_jump", message)
+
+
+def _suspected(
+    track: Track, packed: bytes, offset: int, policy: Policy, code: str, message: str
+) -> tuple[Track, Verdict]:
+    """Quarantine a ping that the window is against, unless two quarantined before it lead there."""
+    ping, suspects, last_ms = last_fix(packed), list(unpack(track.suspects)), last_fix(track.window).ts_ms
     if any(suspect.ts_ms == ping.ts_ms for suspect in suspects):
         return _duplicated(track, offset)
+    if suspects and (suspects[-1].ts_ms > last_ms) != (ping.ts_ms > last_ms):
+        suspects = []  # those were of the other kind: jumps are ahead of the watermark
     kept = packed
     if suspects and ping.ts_ms < suspects[-1].ts_ms:
         kept = track.suspects
@@ -280,12 +303,20 @@ def _jumped(track: Track, packed: bytes, offset: int, policy: Policy) -> tuple[T
         if len(suspects) == SUSPECTS_TO_MOVE:
             return _restarted(track, packed, offset)
         kept = track.suspects + packed
-    last = last_fix(track.window)
-    message = f"beyond {policy.max_speed_mps:g} m/s from the ping {(ping.ts_ms - last.ts_ms) / 1000:g} s before"
-    return _refused(track, offset, "impossible_jump", message, kept)
+    return _refused(track, offset, code, message, kept)
 
 
-def _out_of_order(track: Track, packed: bytes, offset: int, policy: Policy) -> tuple[Track, Verdict]:
+def _is_in_future(watermark_ms: int, ts_ms: int, published_ms: int, policy: Policy) -> bool:
+    """Whether a ping that was on time, by its record's timestamp, shows that the watermark lies in the future.
+
+    What was gathered and sent later was not on time, so history moves no track back. A timestamp equal to the ping's
+    own time is taken for a copy of it, as stream processors make, and not for a clock: by it all history was on time.
+    """
+    is_on_time = 0 < abs(published_ms - ts_ms) <= policy.lateness_ms
+    return is_on_time and watermark_ms - published_ms > policy.lateness_ms
+
+
+def _out_of_order(track: Track, packed: bytes, offset: int, policy: Policy, published_ms: int) -> tuple[Track, Verdict]:
     """A ping not after the watermark: a duplicate, one to put in its place, or one too late for that."""
     ping, times = last_fix(packed), _times(track.window)
     index = bisect_left(times, ping.ts_ms)
@@ -294,6 +325,8 @@ def _out_of_order(track: Track, packed: bytes, offset: int, policy: Policy) -> t
     lag_ms, is_full = times[-1] - ping.ts_ms, len(times) >= policy.window_fixes
     if lag_ms > policy.lateness_ms or (is_full and index == 0):  # what a full window forgot may have been that ping
         message = f"{lag_ms / 1000:g} s behind the watermark; {policy.lateness_ms / 1000:g} s or the window is allowed"
+        if _is_in_future(times[-1], ping.ts_ms, published_ms, policy):
+            return _suspected(track, packed, offset, policy, "too_late", message)
         return _refused(track, offset, "too_late", message)
     at = index * FIX_BYTES
     neighbours = unpack(track.window[max(0, at - FIX_BYTES) : at + FIX_BYTES])

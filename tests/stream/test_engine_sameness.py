@@ -14,6 +14,7 @@ from engine_rig import (
     DUMP,
     FAIL,
     SETTINGS,
+    T0,
     WRITE,
     A,
     Rig,
@@ -450,6 +451,43 @@ async def test_a_suspect_is_remembered_across_crashes(rig: Rig) -> None:
     await rig.feed(ping("bus-1", 60, 90_080), CHECKPOINT, CRASH)
     (moved,) = forecasts(await rig.feed(ping("bus-1", 70, 90_160)))
     assert moved["window"]["n"] == 1
+
+
+# Pings on time, one 50 minutes ahead of its record, more on time, one 23 hours ahead, and more on time.
+AHEAD: list[tuple[Ping, int]] = [
+    *((one, one.ts + 400) for one in steady("bus-1", 20)),
+    (ping("bus-1", 3_200), T0 + 200_000),
+    *((one, one.ts + 400) for one in steady("bus-1", 12, start_s=200)),
+    (ping("bus-1", 82_800), T0 + 320_000),
+    *((one, one.ts + 400) for one in steady("bus-1", 5, start_s=320)),
+]
+
+
+async def send(rig: Rig, sent: Sequence[tuple[Ping, int]]) -> None:
+    """One batch of records with timestamps of their own."""
+    records = []
+    for item, rig.stamp_ms in sent:
+        records.append(rig.record(item))
+    rig.out += await rig.engine.process(records, started_ms=20.0, fetched_ms=10.0)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, len(AHEAD)])
+@pytest.mark.parametrize("dying", [False, True])
+async def test_pings_from_the_future_silence_an_entity_for_two_pings_however_they_are_cut_and_whatever_dies(
+    make_predictor: Callable[[], Predictor], size: int, dying: bool
+) -> None:
+    rig, calm = Rig(make_predictor), Rig(make_predictor)
+    for one in AHEAD:
+        await send(calm, [one])
+    for at in range(0, len(AHEAD), size):
+        await send(rig, AHEAD[at : at + size])
+        if dying:
+            await rig.feed(*(CHECKPOINT, CRASH) if at % 3 else (CRASH,))
+    assert_same_answers(rig.out, calm.out)
+    assert [answer.src.offset for answer in letters(rig.out)] == [21, 22, 34, 35]
+    assert [answer["window"]["n"] for answer in forecasts(rig.out)[-4:]] == [1, 1, 2, 3]
+    fills = [(fill["end"]["ts"], fill["status"]) for fill in gap_fills(rig.out)]
+    assert fills == [(T0 + 3_200_000, "provisional"), (T0 + 3_200_000, "retracted")]
 
 
 async def test_a_checkpoint_never_runs_ahead_of_the_commit(rig: Rig) -> None:

@@ -24,11 +24,12 @@ from stream.track import (
     Rejected,
     Track,
     Verdict,
+    last_fix,
     observe,
     pack,
     unpack,
 )
-from stream.wire import E7, Ping
+from stream.wire import E7, NO_TIME_MS, Ping
 
 T0 = 1_700_000_000_000
 POLICY = Policy(window_fixes=12)
@@ -323,6 +324,98 @@ def test_a_fine_cadence_is_widened_until_the_points_fit() -> None:
     assert 200 < len(gap.times_ms) <= POLICY.max_gap_points
 
 
+# -- pings from the future --------------------------------------------------------------------------------------------
+
+DAY_S = 86_400
+
+
+def feed_at(sent: Iterable[tuple[Ping, int]], track: Track | None = None) -> tuple[Track, list[Verdict]]:
+    """Pings, each with its record's timestamp."""
+    verdicts = []
+    for number, (ping, published_ms) in enumerate(sent, 0 if track is None else track.next_offset):
+        track, verdict = observe(track, pack(ping), number, POLICY, published_ms)
+        verdicts.append(verdict)
+    assert track is not None
+    return track, verdicts
+
+
+def on_time(pings: Iterable[Ping]) -> list[tuple[Ping, int]]:
+    return [(ping, ping.ts + 400) for ping in pings]
+
+
+def kinds(verdicts: Iterable[Verdict]) -> list[str]:
+    return [one.reject.code if isinstance(one, Rejected) else type(one).__name__ for one in verdicts]
+
+
+def test_a_ping_from_the_future_is_given_up_after_three_pings_that_are_on_time() -> None:
+    before, _ = feed_at([*on_time(steady(20)), (at(23 * 3_600), T0 + 200_000)])
+    assert times_s(before) == [23 * 3_600]
+    track, verdicts = feed_at(on_time(steady(24)[20:]), before)
+    assert kinds(verdicts) == ["too_late", "too_late", "Accepted", "Accepted"]
+    assert verdicts[2] == Accepted(restart=True)
+    assert times_s(track) == [220, 230]
+
+
+def test_without_a_timestamp_of_its_own_no_ping_says_what_the_time_is() -> None:
+    before, _ = feed([*steady(20), at(23 * 3_600)])
+    for sent in ([(p, NO_TIME_MS) for p in steady(30)[20:]], [(p, p.ts) for p in steady(30)[20:]]):
+        track, verdicts = feed_at(sent, before)
+        assert kinds(verdicts) == ["too_late"] * 10
+        assert track.window == before.window
+
+
+def test_history_that_is_sent_after_today_s_pings_does_not_move_the_track_back() -> None:
+    """In order and one like the other, but by its records' timestamps not on time, or no other time than its own."""
+    live, _ = feed_at(on_time(at(DAY_S + n * 10.0) for n in range(20)))
+    now = T0 + DAY_S * 1000 + 200_000
+    for sent in ([(p, now + n) for n, p in enumerate(steady(20))], [(p, p.ts) for p in steady(20)]):
+        track, verdicts = feed_at(sent, live)
+        assert kinds(verdicts) == ["too_late"] * 20
+        assert (track.window, track.suspects) == (live.window, b"")
+
+
+def test_a_watermark_no_further_ahead_than_the_lateness_is_not_false() -> None:
+    live, _ = feed_at(on_time([at(500, 5_000)]))
+    _, verdicts = feed_at(((ping, ping.ts + 250_000) for ping in steady(19)[15:]), live)
+    assert kinds(verdicts) == ["too_late"] * 4, "sent 4 minutes late to a track that is 100 s ahead"
+
+
+def test_local_time_that_is_sent_as_utc_is_untouched() -> None:
+    _, verdicts = feed_at((ping, ping.ts - 8 * 3_600_000 + 400) for ping in steady(20))
+    assert verdicts == [Accepted(restart=True), *[Accepted()] * 19]
+    _, verdicts = feed_at((ping, ping.ts + 8 * 3_600_000 + 400) for ping in [*steady(20), at(185, 1850)])
+    assert kinds(verdicts) == ["Accepted"] * 20 + ["Late"]
+
+
+def test_pings_on_time_that_disagree_or_are_not_in_a_row_move_no_track_back() -> None:
+    before, _ = feed_at([*on_time(steady(20)), (at(23 * 3_600), T0 + 200_000)])
+    apart = [at(200 + 10 * n, 50_000 * (n % 2)) for n in range(8)]
+    track, verdicts = feed_at(on_time(apart), before)
+    assert kinds(verdicts) == ["too_late"] * 8
+    assert track.window == before.window
+    one, two, three = on_time(steady(23)[20:])
+    _, verdicts = feed_at([one, two, (at(23 * 3_600 + 10), T0 + 225_000), three], before)
+    assert kinds(verdicts) == ["too_late", "too_late", "Accepted", "too_late"]
+
+
+def test_a_jump_away_from_a_false_watermark_does_not_hide_that_it_is_false() -> None:
+    before, _ = feed_at([*on_time(steady(20)), (at(3_000), T0 + 200_000), (at(3_010, 90_000), T0 + 200_000)])
+    assert len(before.suspects) == FIX_BYTES
+    _, verdicts = feed_at(on_time(steady(24)[20:]), before)
+    assert kinds(verdicts) == ["too_late", "too_late", "Accepted", "Accepted"]
+
+
+def test_a_gap_that_led_to_a_false_watermark_is_retracted_and_a_true_one_final() -> None:
+    before, verdicts = feed_at([*on_time([*steady(8), at(170, 1_700)]), (at(3_000, 1_700), T0 + 180_000)])
+    assert isinstance(verdicts[-1], Accepted)
+    assert verdicts[-1].gap is not None
+    _, verdicts = feed_at(on_time([at(180, 1_800), at(190, 1_900), at(200, 2_000)]), before)
+    assert isinstance(verdicts[-1], Accepted)
+    assert verdicts[-1].restart
+    assert [gap.end.ts_ms - T0 for gap in verdicts[-1].finals] == [170_000]
+    assert [gap.end.ts_ms - T0 for gap in verdicts[-1].retracted] == [3_000_000]
+
+
 # -- properties -------------------------------------------------------------------------------------------------------
 
 # Mostly plausible tracks on a coarse grid of times, so that duplicates, late pings, gaps and jumps are all frequent.
@@ -381,15 +474,32 @@ def test_only_an_accepted_ping_moves_the_watermark_and_only_forward(pings: list[
         assert list(unpack(after.window))[-1].ts_ms >= list(unpack(before.window))[-1].ts_ms
 
 
+@given(journeys(), st.lists(st.sampled_from([NO_TIME_MS, -4_000_000, 0, 400, 4_000_000]), min_size=60, max_size=60))
+def test_a_watermark_goes_back_only_to_a_ping_that_is_on_time_and_from_one_that_is_not_yet(
+    pings: list[Ping], delays_ms: list[int]
+) -> None:
+    track, _ = feed(pings[:1])
+    for offset, (ping, delay_ms) in enumerate(zip(pings, delays_ms, strict=False), 1):
+        published_ms = NO_TIME_MS if delay_ms == NO_TIME_MS else ping.ts + delay_ms
+        after, verdict = observe(track, pack(ping), offset, POLICY, published_ms)
+        before_ms, after_ms = last_fix(track.window).ts_ms, last_fix(after.window).ts_ms
+        if after_ms < before_ms:
+            assert delay_ms == 400
+            assert before_ms > published_ms + POLICY.lateness_ms
+            assert isinstance(verdict, Accepted)
+            assert verdict.restart
+        track = after
+
+
 @given(journeys())
 def test_every_ping_is_counted_once(pings: list[Ping]) -> None:
     track, verdicts = feed(pings)
-    kinds = [type(verdict) for verdict in verdicts]
-    assert track.accepted == kinds.count(Accepted) + kinds.count(Late)
-    assert track.late == kinds.count(Late)
-    assert track.duplicates == kinds.count(Duplicate)
-    assert track.rejected == kinds.count(Rejected)
-    assert Folded not in kinds
+    types = [type(verdict) for verdict in verdicts]
+    assert track.accepted == types.count(Accepted) + types.count(Late)
+    assert track.late == types.count(Late)
+    assert track.duplicates == types.count(Duplicate)
+    assert track.rejected == types.count(Rejected)
+    assert Folded not in types
 
 
 @given(journeys(), st.data())
