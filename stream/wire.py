@@ -6,7 +6,7 @@ Every public structure here is what a subscriber sees: add fields at the end, ne
     topic                      key         value
     <prefix>.pings.v1          entity id   Ping
     <prefix>.forecasts.v1      entity id   Forecast, one per accepted ping
-    <prefix>.gapfills.v1       entity id   GapFill, provisional at once, revised to final
+    <prefix>.gapfills.v1       entity id   GapFill, provisional at once, revised to final, or retracted
     <prefix>.pings.v1.dlq      as it came  the rejected record, byte-identical, with context headers
 """
 
@@ -186,7 +186,12 @@ class GapPoint(_Wire, frozen=True):
 
 
 class GapFill(_Wire, frozen=True, kw_only=True):
-    """Synthetic pings between two real ones that are too far apart in time."""
+    """Synthetic pings between two real ones that are too far apart in time.
+
+    Revision 0 is provisional, at once; revision 1 is final, two pings later or when the session ends. A late ping in
+    the gap before then makes revision 1 retracted, without points, and nothing takes its place; one after it changes
+    nothing. Retracted is, too, what led to a ping that turns out to have been from the future.
+    """
 
     gap_id: str
     entity_id: str

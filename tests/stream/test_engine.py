@@ -212,6 +212,12 @@ async def test_a_late_ping_in_a_filled_gap_retracts_the_fill(rig: Rig) -> None:
     assert retracted["points"] == []
 
 
+async def test_a_late_ping_in_a_gap_whose_fill_is_final_changes_no_fill(rig: Rig) -> None:
+    answers = await rig.feed(*steady("bus-1", 20), *steady("bus-1", 3, start_s=310), ping("bus-1", 250))
+    assert [fill["status"] for fill in gap_fills(answers)] == ["provisional", "final"]
+    assert forecasts(answers)[-1]["status"] == "stale"
+
+
 async def test_the_last_gap_of_a_session_becomes_final_with_the_state_of_that_session(rig: Rig) -> None:
     answers = await rig.feed(*steady("bus-1", 20), ping("bus-1", 310), ping("bus-1", 9_000, 0.0))
     provisional, final = gap_fills(answers)
