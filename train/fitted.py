@@ -29,6 +29,9 @@ PHYSICS: Final = ("damping_s", "accel_psd", "fix_sigma_m")
 ANCHORS: Final = 2_000  # the mean CRPS of as many stands within 3 %, and the search asks for coarser steps than that
 IMM_ANCHORS: Final = 600  # its states are four times as large, and it starts from the filter's numbers
 GAPS: Final = 400  # per block length
+# Anchors of one horizon, or gaps of one length: of fewer it has no say where another has more, as all have one voice
+# each. Two anchors of one ship that lay still once outvoted 2,000. Not calibrate.FEW_GAPS, which holds a quantile up.
+FEW: Final = 50
 HISTORY: Final = 32  # steps that a filter is walked before an anchor: its memory is far shorter
 FACTORS: Final = (4.0, 2.0, 1.4)  # of one number at a time, up or down; coarse ones first
 SMALLEST, LARGEST = 1e-3, 1e5  # no filter means anything beyond
@@ -49,7 +52,7 @@ class Windows(NamedTuple):
     known: NDArray[np.bool_]  # (A, J)
     asked_s: F64  # (A, H)
     truth_en: F64  # (A, H, 2) m from the anchor
-    has_truth: NDArray[np.bool_]  # (A, H)
+    has_truth: NDArray[np.bool_]  # (A, H), at horizons that are fitted to
 
     def thinned(self, every: int) -> Windows:
         dt, d, known, asked, truth, has = self
@@ -79,11 +82,9 @@ def fit_followers(train: Corpus, config: ModelConfig) -> Fitted:
 
 def fit_smoother(train: Corpus, config: ModelConfig) -> tuple[ModelConfig, Values] | None:
     """Noise of the smoother across gaps; None where the tracks hold no block that could be hidden."""
-    cases = []
-    for block_s in gapfill.BLOCKS_S:
-        hidden = gapfill.evenly(gapfill.hide_blocks(train, block_s), GAPS)
-        if len(hidden.before):
-            cases.append(gapfill.prepare(train, hidden))
+    blocks = [gapfill.evenly(gapfill.hide_blocks(train, block_s), GAPS) for block_s in gapfill.BLOCKS_S]
+    counted = _enough(np.array([len(hidden.before) for hidden in blocks]))
+    cases = [gapfill.prepare(train, hidden) for hidden, has in zip(blocks, counted, strict=True) if has]
     if not cases:
         return None
 
@@ -112,6 +113,11 @@ def search(loss: Callable[[Values], float], start: Mapping[str, float]) -> tuple
                         best, least, improved = there, found, True
                         break
     return best, least, tries
+
+
+def _enough(count: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which horizons or lengths are fitted to, by how many cases each has: those of FEW, or of the most there are."""
+    return np.asarray((count > 0) & (count >= min(FEW, count.max())))
 
 
 def _physics(config: ModelConfig, values: Values) -> ModelConfig:
@@ -152,6 +158,7 @@ def _windows(corpus: Corpus) -> Windows:
     dt_s, d_en = steps_between(fixes[:, :-1], fixes[:, 1:])
     known = rows[:, :-1] >= first
     has = target >= 0
+    has &= _enough(has.sum(axis=0))
     at = np.broadcast_to(corpus.fixes(row)[:, None], target.shape)
     _, truth = steps_between(at, corpus.fixes(np.where(has, target, row[:, None])))
     return Windows(np.where(known, dt_s, 1.0), d_en, known, asked_s, truth, has)
