@@ -13,13 +13,14 @@ there, so no track and no window straddles two splits. The cutoff comes from the
 training cut and the evaluation cut of one file are split alike.
 
 What one file is tested on must not be trained on through another that has the same entity at the same time: there the
-earlier cutoff of the two holds. What `pathcast synth` invented is all for training: nothing is judged by it.
+earlier cutoff of the two holds, and the hash, where either goes by it. What `pathcast synth` invented is all for
+training: nothing is judged by it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from importlib.resources import files
@@ -95,7 +96,7 @@ def split(corpus: Corpus, holdout: Holdout | None = None, *, invented: Collectio
     shares_FC[np.isin(corpus.files, tuple(invented))] = np.inf
     whole, period = _cut_in_time(corpus, shares_FC)
     share = np.array([_share(name) for name in corpus.names])[whole.entity]
-    by_time = few[whole.file]
+    by_time = few[whole.file] & ~_met(whole, ~few & np.isfinite(shares_FC[:, 0]))
     train = (period == 0) & (by_time | (share < TRAIN_SHARE))
     val = np.where(by_time, period == 1, (period == 0) & (share >= TRAIN_SHARE) & (share < TRAIN_SHARE + VAL_SHARE))
     free = ~(Holdout.bundled() if holdout is None else holdout).touches(whole)
@@ -129,20 +130,48 @@ def _cut_in_time(corpus: Corpus, shares_FC: NDArray[np.float64]) -> tuple[Corpus
 def _of_tracks(corpus: Corpus, bounds_FC: NDArray[np.int64]) -> NDArray[np.int64]:
     """The bounds of each track (T, C): its file's, and of each other file that its entity is in too, if they are
     earlier and that file's test reaches into the time of this one's pings of the entity."""
-    files = len(bounds_FC)
-    pairs, of = np.unique(corpus.entity.astype(np.int64) * files + corpus.file, return_inverse=True)
+    seen = _sightings(corpus)
+    bounds = bounds_FC[seen.file]
+    for one, other in seen.of_one_entity():
+        tested = bounds_FC[seen.file[other], -1] <= seen.last_ms[other]
+        if tested and seen.first_ms[one] <= seen.last_ms[other] and bounds_FC[seen.file[one], -1] < NEVER:
+            bounds[one] = np.minimum(bounds[one], bounds_FC[seen.file[other]])
+    return np.asarray(bounds[seen.of])
+
+
+def _met(corpus: Corpus, files_F: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Mask (T,) of the tracks whose entity one of those files has too, at the time of this one's pings of it."""
+    seen = _sightings(corpus)
+    met = np.zeros(len(seen.file), bool)
+    for one, other in seen.of_one_entity():
+        if seen.first_ms[one] <= seen.last_ms[other] and seen.first_ms[other] <= seen.last_ms[one]:
+            met[one] |= files_F[seen.file[other]]
+    return np.asarray(met[seen.of])
+
+
+class _Sightings(NamedTuple):
+    """P pairs of an entity and a file that has tracks of it, sorted by entity."""
+
+    entity: NDArray[np.int64]  # (P,)
+    file: NDArray[np.int64]  # (P,)
+    first_ms: NDArray[np.int64]  # (P,)
+    last_ms: NDArray[np.int64]  # (P,)
+    of: NDArray[np.int64]  # (T,) the pair of each track
+
+    def of_one_entity(self) -> Iterator[tuple[int, int]]:
+        """Both orders of every two pairs of one entity; none of an entity that is in one file alone."""
+        start = np.flatnonzero(np.diff(self.entity, prepend=-1))
+        for these in np.split(np.arange(len(self.entity)), start[1:]):
+            yield from permutations(these, 2)
+
+
+def _sightings(corpus: Corpus) -> _Sightings:
+    pairs, of = np.unique(corpus.entity.astype(np.int64) * len(corpus.files) + corpus.file, return_inverse=True)
     first_ms, last_ms = np.full(len(pairs), NEVER), np.full(len(pairs), -NEVER)
     np.minimum.at(first_ms, of, corpus.ts_ms[corpus.tracks[:, 0]])
     np.maximum.at(last_ms, of, corpus.ts_ms[corpus.tracks[:, 1] - 1])
-    entity, file = np.divmod(pairs, files)
-    bounds = bounds_FC[file]
-    start = np.flatnonzero(np.diff(entity, prepend=-1))
-    for these in np.split(np.arange(len(pairs)), start[1:]):
-        for one, other in permutations(these, 2):  # of one entity; of none that is in one file alone
-            tested = bounds_FC[file[other], -1] <= last_ms[other]
-            if tested and first_ms[one] <= last_ms[other] and bounds_FC[file[one], -1] < NEVER:
-                bounds[one] = np.minimum(bounds[one], bounds_FC[file[other]])
-    return np.asarray(bounds[of])
+    entity, file = np.divmod(pairs, len(corpus.files))
+    return _Sightings(entity, file, first_ms, last_ms, of)
 
 
 def _cut_once(

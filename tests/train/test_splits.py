@@ -106,6 +106,24 @@ def test_no_source_is_tested_on_what_another_of_the_same_vehicles_trains(write_f
     assert moments(both.train)
 
 
+def test_a_few_vehicles_of_another_source_are_held_out_as_they_are_there(write_file: WriteFile, tmp_path: Path) -> None:
+    """Two of the whole's vehicles in a file of their own, which time alone would split: those that the hash keeps from
+    the whole's training would be trained on by their other name."""
+    whole = {f"v{i}": wander(f"v{i}", 200, i) for i in range(60)}
+    path = write_file(together(*whole.values()), "whole.parquet")
+    alone = split(load([path], tmp_path / "cache"), NOBODY)
+    held = sorted(names(alone.test) - names(alone.train) - names(alone.val))
+    for kind, few in (("held", held[:2]), ("validated", sorted(names(alone.val))[:2])):
+        other = write_file(together(*(whole[name] for name in few)), f"{kind}.parquet")
+        both = split(load([path, other], tmp_path / "cache"), NOBODY)
+        assert not names(both.train) & set(few)
+        assert not moments(alone.test) & (moments(both.train) | moments(both.val))
+    later = [wander(name, 200, 7, start_ms=1_211_018_404_000 + 365 * DAY_MS) for name in held[:2]]
+    other = write_file(together(*later), "later.parquet")
+    both = split(load([path, other], tmp_path / "cache"), NOBODY)
+    assert names(both.train) >= set(held[:2])  # another year's vehicles of these numbers are nobody's test
+
+
 def test_vehicles_of_one_id_at_different_times_leave_each_others_training_alone(
     write_file: WriteFile, tmp_path: Path
 ) -> None:
