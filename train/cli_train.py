@@ -181,6 +181,8 @@ def train(
             "split": splits.fingerprint,
             "train": _size(splits.train),
             "val": _size(splits.val),
+            "test": _size(splits.test),
+            "copies_left_out_of_test": _size(splits.copies),
             "dropped": corpus.dropped,
         }
         progress.tell(f"data: {json.dumps(facts)}")

@@ -46,6 +46,7 @@ class Sample:
     tracks: int  # all that the split has
     every: int  # every how many-th of them was judged
     train: Corpus | None = None  # what baselines may be fitted to; None where it would be part of what is judged
+    copies: int = 0  # tracks left out of the test, because training or validation has them under another id
 
 
 def open_samples(
@@ -99,7 +100,8 @@ def _open_sample(
         train = _of_modes(splits.train, modes, str(file))
     if train is not None and len(long_enough(train)) == 0:
         train = None
-    return Sample(corpus.files[0], part, splits.fingerprint, thinned, len(chosen), every, train)
+    copies = len(long_enough(_of_modes(splits.copies, modes, str(file)))) if part == "test" else 0
+    return Sample(corpus.files[0], part, splits.fingerprint, thinned, len(chosen), every, train, copies)
 
 
 def _place(given: Path | str | Source) -> Path:
@@ -242,6 +244,7 @@ def about(sample: Sample) -> dict[str, Any]:
         "tracks": len(corpus),
         "tracks_in_split": sample.tracks,
         "every_nth_track": sample.every,
+        "copies_left_out": sample.copies,
         "pings": corpus.pings,
     }
 

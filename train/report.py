@@ -120,5 +120,7 @@ def _counts(report: dict[str, Any]) -> str:
     if every > 1:
         tracks += f" (one in {every:,} of {report['tracks_in_split']:,})"
     counts = [f"{report['entities']:,} entities", tracks]
+    if report["copies_left_out"]:
+        counts.append(f"{report['copies_left_out']:,} left out as copies of others")
     counts += [f"{report[name]:,} {name}" for name in ("anchors", "trips", "fallbacks") if report.get(name)]
     return ", ".join(counts)

@@ -12,6 +12,8 @@ beside it, all entities train and the last two tenths in time are val and test. 
 there, so no track and no window straddles two splits. The cutoff comes from the rows, not from the tracks, so that the
 training cut and the evaluation cut of one file are split alike.
 
+What is recorded under two ids, one to train or validate with and one to test with, is left out of the test.
+
 What one file is tested on must not be trained on through another that has the same entity at the same time: there the
 earlier cutoff of the two holds, and the hash, where either goes by it. What `pathcast synth` invented is all for
 training: nothing is judged by it.
@@ -31,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train.data import Corpus
+from train.twins import copies
 
 TRAIN_SHARE, VAL_SHARE = 0.8, 0.1  # of the entities; the rest are the test's
 LATE_SHARE = 0.1  # of a file's pings, the newest ones; of pings, not of days: recordings have holes of months
@@ -41,12 +44,13 @@ NEVER = np.iinfo(np.int64).max
 
 
 class Splits(NamedTuple):
-    """Three corpora over the same columns. `fingerprint` changes when any track of any split does."""
+    """Corpora over the same columns. `fingerprint` changes when any track of any of the three splits does."""
 
     train: Corpus
     val: Corpus
     test: Corpus
     fingerprint: str  # 16 hex digits
+    copies: Corpus  # what else would be the test's: tracks that training or validation has under another id
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def split(corpus: Corpus, holdout: Holdout | None = None, *, invented: Collectio
     """Cut `corpus` into train, val and test; `holdout` (default: the bundled one) moves from train and val
     to test. Of the files of `invented`, by name, all tracks train.
 
-    Any of the three may come out empty; who needs tracks says so.
+    Any of them may come out empty; who needs tracks says so.
     """
     few = corpus.file_entities < FEW_ENTITIES  # (F,)
     shares_FC = np.where(few[:, None], FEW_CUTS, MANY_CUTS)
@@ -103,8 +107,10 @@ def split(corpus: Corpus, holdout: Holdout | None = None, *, invented: Collectio
     train, val = train & free, val & free
     unreal = whole.of_files(invented)
     train, val = train | unreal, val & ~unreal
-    parts = (whole.select(train), whole.select(val), whole.select(~train & ~val))
-    return Splits(*parts, _fingerprint(parts))
+    test = ~train & ~val
+    copied = copies(whole, test, ~test & ~unreal)
+    parts = (whole.select(train), whole.select(val), whole.select(test & ~copied))
+    return Splits(*parts, _fingerprint(parts), whole.select(copied))
 
 
 def _share(name: str) -> float:

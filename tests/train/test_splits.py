@@ -63,7 +63,7 @@ def test_nothing_trained_on_is_as_late_as_the_tests_seen_entities(make_corpus: M
 
 def test_a_few_entities_are_split_by_time_alone(make_corpus: MakeCorpus) -> None:
     corpus = fleet(make_corpus, 4)
-    train, val, test, _ = split(corpus, NOBODY)
+    train, val, test, *_ = split(corpus, NOBODY)
     assert names(train) == {"v0", "v1", "v2", "v3"}
     last_trained, first_val = max(corpus.ts_ms[list(rows(train))]), min(corpus.ts_ms[list(rows(val))])
     assert last_trained < first_val
@@ -73,7 +73,7 @@ def test_a_few_entities_are_split_by_time_alone(make_corpus: MakeCorpus) -> None
 def test_a_file_is_split_alike_alone_and_beside_others(write_file: WriteFile, tmp_path: Path) -> None:
     """Weights that were trained on several files are judged and calibrated on them one by one: 6 vehicles are few, and
     are split by time, beside 60 others, too."""
-    many, few = together(*(wander(f"v{i}", 60, i) for i in range(60))), [wander(f"w{i}", 60, i) for i in range(6)]
+    many, few = together(*(wander(f"v{i}", 60, i) for i in range(60))), [wander(f"w{i}", 60, 100 + i) for i in range(6)]
     paths = [write_file(many, "many.parquet"), write_file(together(*few), "few.parquet")]
     beside = split(load(paths, tmp_path / "cache"), NOBODY)
     for path in paths:
@@ -142,16 +142,39 @@ def test_invented_tracks_all_train_and_none_is_judged(write_file: WriteFile, tmp
     real = together(*(wander(f"v{i}", 60, i) for i in range(60)))
     paths = [write_file(real, "real.parquet"), write_file(real, "towns.parquet")]  # ids and times as in the real one
     corpus = load(paths, tmp_path / "cache")
-    train, val, test, _ = split(corpus, NOBODY, invented=["towns.parquet"])
+    train, val, test, *_ = split(corpus, NOBODY, invented=["towns.parquet"])
     assert [part.of_files(["towns.parquet"]).sum() for part in (train, val, test)] == [60, 0, 0]
     for part, alone in zip((train, val, test), split(load(paths[:1], tmp_path / "cache"), NOBODY)[:3], strict=True):
         assert told(part.select(part.of_files(["real.parquet"]))) == told(alone)
+
+
+def test_what_was_recorded_under_two_ids_is_not_tested_on_where_it_trains(
+    write_file: WriteFile, tmp_path: Path
+) -> None:
+    """GoTrack Aracaju has three trips twice, GeoLife a person twice: the hash put one of each pair into training and
+    the other into the test, where the model knew a tenth of Aracaju's pings by heart."""
+    tracks = {f"v{i}": wander(f"v{i}", 60, i) for i in range(60)}
+    alone = split(load([write_file(together(*tracks.values()))], tmp_path / "cache"), NOBODY)
+    held = min(names(alone.test) - names(alone.train) - names(alone.val))
+    for kind, one in (("trained", min(names(alone.train))), ("validated", min(names(alone.val)))):
+        twice = tracks | {held: tracks[one] | {"entity_id": tracks[held]["entity_id"]}}
+        copied = split(load([write_file(together(*twice.values()), f"{kind}.parquet")], tmp_path / "cache"), NOBODY)
+        assert names(copied.copies) == {held}
+        assert recorded(copied.copies)
+        assert not recorded(copied.test) & (recorded(copied.train) | recorded(copied.val))
+        assert [names(part) for part in copied[:2]] == [names(part) for part in alone[:2]]
+    assert len(alone.copies) == 0
 
 
 def moments(corpus: Corpus) -> set[tuple[str, int]]:
     """Whose pings, and when."""
     ends = zip(corpus.tracks, corpus.entity, strict=True)
     return {(corpus.names[entity], int(ts)) for (first, last), entity in ends for ts in corpus.ts_ms[first:last]}
+
+
+def recorded(corpus: Corpus) -> set[tuple[int, float, float]]:
+    """When something was where, whoever it was."""
+    return {(int(corpus.ts_ms[row]), float(corpus.lat[row]), float(corpus.lon[row])) for row in rows(corpus)}
 
 
 def told(corpus: Corpus) -> set[tuple[str, int, int]]:
@@ -246,5 +269,5 @@ def test_the_sample_is_small_busy_and_has_silences_to_fill(tmp_path: Path) -> No
 
 def test_a_track_over_the_cutoff_is_cut_there(make_corpus: MakeCorpus) -> None:
     corpus = make_corpus(track("only", [10.0 * i for i in range(100)], [50.0 * i for i in range(100)]))
-    train, val, test, _ = split(corpus, NOBODY)
+    train, val, test, *_ = split(corpus, NOBODY)
     assert [part.tracks.tolist() for part in (train, val, test)] == [[[0, 80]], [[80, 90]], [[90, 100]]]

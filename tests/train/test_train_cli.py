@@ -85,6 +85,19 @@ def test_a_thinned_evaluation_says_so(tmp_path: Path, weights: Path, data: Path)
     assert "6 tracks (one in 5 of 30)" in out
 
 
+def test_what_is_left_out_of_the_test_as_a_copy_is_counted(tmp_path: Path, write_file: WriteFile) -> None:
+    """v5 trains and v0 would be tested on, by the hashes of their ids; here v5 is v0 by another name."""
+    tracks = [wander(f"v{i}", 50, 0 if i == 5 else i) for i in range(30)]
+    args = ("--data", str(write_file(together(*tracks))))
+    (judged,) = json.loads(evaluate(tmp_path, Path("none"), *args, "--json"))["data"]
+    assert judged["copies_left_out"] == 1
+    out = evaluate(tmp_path, Path("none"), *args)
+    assert "1 left out as copies" in " ".join(out.split())
+    assert max(map(len, out.splitlines())) <= 80
+    everything = json.loads(evaluate(tmp_path, Path("none"), *args, "--split", "all", "--json"))["data"][0]
+    assert (everything["copies_left_out"], everything["entities"]) == (0, 30)
+
+
 def test_gap_fills_are_judged_on_request(tmp_path: Path, weights: Path, data: Path) -> None:
     args = ("--data", str(data), "--task", "gapfill", "--split", "all")
     report = json.loads(evaluate(tmp_path, weights, *args, "--json"))

@@ -47,8 +47,9 @@ class Lab:
     def splits(self, *, without: Sequence[str] = ()) -> Splits:
         """Train, validation and test of all files but those whose names are in `without`."""
         whole = split(load(self.data, self.cache))  # one cache for every choice of files
-        train, val, test = (part.select(~part.of_files(without)) for part in (whole.train, whole.val, whole.test))
-        return Splits(train, val, test, whole.fingerprint)
+        parts = (whole.train, whole.val, whole.test, whole.copies)
+        train, val, test, copies = (part.select(~part.of_files(without)) for part in parts)
+        return Splits(train, val, test, whole.fingerprint, copies)
 
     @property
     def seeds(self) -> tuple[int, ...]:
