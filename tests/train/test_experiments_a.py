@@ -13,8 +13,9 @@ from train_worlds import WriteFile, assert_it_becomes_a_report, lively, together
 
 from model import features
 from model.config import ModelConfig
+from train.data import load
 from train.evaluate import judge_forecasts, open_samples
-from train.experiments import ablation, autoencoder, overfit, positions, rings, seeds, targets
+from train.experiments import ablation, autoencoder, inversion, overfit, positions, rings, seeds, targets
 from train.experiments import exam as ex
 from train.experiments.lab import Lab
 
@@ -90,11 +91,20 @@ def test_a_difference_is_called_real_only_beyond_the_noise() -> None:
 
 def test_the_features_of_a_ping_give_it_back(lab: Lab) -> None:
     """The columns that `inversion` reads are those that model.features writes."""
-    from train.data import load
-
     parts = autoencoder.components(autoencoder.encode_paths(load(lab.data[:1], lab.cache)))
     units = {"m": 0.05, "s": 0.01, "deg": 0.01, "m/s": 0.01}
     assert {name: part.most < units[part.unit] for name, part in parts.items()} == dict.fromkeys(parts, True)
+
+
+def test_the_autoencoder_s_intervals_are_those_that_it_decodes(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The column of the interval had moved, and what was measured was the encoder's own: no error, trained or not."""
+    assert [0, 1, inversion.LOG_DT] == autoencoder.COLUMNS
+    monkeypatch.setattr(autoencoder, "CONFIG", TINY)
+    monkeypatch.setattr(autoencoder, "LR", 0.0)
+    corpus = load(lab.data[:1], lab.cache)
+    paths = autoencoder.encode_paths(corpus)
+    off_s = autoencoder.step_errors(paths, autoencoder._learned(lab, corpus, paths))["interval, s"]
+    assert np.median(off_s) > 1.0
 
 
 @pytest.mark.parametrize(("drift", "says"), [(0.1, "not the features loses"), (900.0, "no more than the features")])
