@@ -30,11 +30,12 @@ def write_card(
     lines = [
         f"# pathcast {config.name}",
         "",
-        "Forecasts where a moving thing will be, and fills gaps in its track. Made by `pathcast train`; used by name",
-        "or directory: `pathcast worker --weights DIR`.",
+        "Forecasts where a moving thing will be, and fills gaps in its track. Made by `pathcast train`;",
+        _use(config),
         "",
-        f"- Size: d={config.d}, {config.blocks} blocks, {config.heads} heads, one key and value, a band of",
+        f"- Size: d={config.d}, {config.blocks} blocks, {config.heads} heads, {_kept(config)}, a band of",
         f"  {config.window} pings.",
+        *_origin(options),
         f"- Data: {', '.join(train.files)}: {train.pings:,} pings in {len(train):,} tracks",
         f"  (corpus {train.fingerprint}).",
         f"- Training: {steps:,} steps of {drawn}{options.batch.rows} × {options.batch.tokens} pings, seed",
@@ -56,6 +57,26 @@ def write_card(
         ]
         lines.append("")
     return "\n".join(lines)
+
+
+def _use(config: ModelConfig) -> str:
+    if (reason := config.not_servable()) is not None:
+        return f"no worker serves it: {reason}."
+    return "used by name or directory: `pathcast worker --weights DIR`."
+
+
+def _kept(config: ModelConfig) -> str:
+    """What the cache keeps of a token in each block."""
+    return "one key and value" if config.kv_heads == 1 else f"{config.kv_heads} keys and values"
+
+
+def _origin(options: FitOptions) -> list[str]:
+    """Weights that go on from others know what those were made from, and are bound by what those are bound by."""
+    if options.init is None:
+        return []
+    parts = ", ".join(options.only)
+    trained = f"Trained further: {parts}; the rest is as it was." if parts else "All of it was trained further."
+    return [f"- Begun from: `{options.init}`, whose card and licence hold too. {trained}"]
 
 
 def _some(validations: list[tuple[int, dict[str, float]]], most: int = 12) -> list[tuple[int, dict[str, float]]]:
