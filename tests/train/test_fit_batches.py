@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fit_worlds import circling
 
 from model.config import SMALL
 from model.geo import M_PER_DEG
@@ -83,6 +84,17 @@ def test_time_is_stretched_by_what_is_asked_for_and_no_more() -> None:
     assert 4 < stretch.max() <= 8.0
     with pytest.raises(ValueError, match="least_time"):
         replace(options, least_time=9.0)
+
+
+def test_a_thinned_row_has_another_cadence_even_or_by_chance() -> None:
+    """Pings every 10 s: a row takes every k-th of them, or each with a chance of 1/k, and k is mostly more than one."""
+    options = replace(PLAIN, rows=64, thin=1.0, forced=0.0)
+    strides = np.diff(Batches(driving(pings=2_000), SMALL, options, 3).draw(0).time_ms[:, :20], axis=1) / 10_000
+    assert np.median(strides) > 1.5
+    even = np.ptp(strides, axis=1) == 0
+    assert 16 < even.sum() < 48
+    assert (strides[even, 0] > 1).sum() > 8
+    assert (np.median(strides[~even], axis=1) > 1).sum() > 8
 
 
 def shown(batch: Batch) -> np.ndarray:
@@ -256,3 +268,12 @@ def test_rows_that_are_not_turned_keep_their_bearing() -> None:
         assert np.abs(bearing[:, None] - np.arange(4) * 1.1).min(1).max() < 0.02
     turned = Batches(driving(), SMALL, PLAIN, 1).draw(0)
     assert np.abs(turned.ahead_en - still.ahead_en).max() > 10
+
+
+def test_turned_rows_are_mirrored_half_of_the_time() -> None:
+    """Everyone drives counterclockwise: to a network that saw this alone, left turns would be the only ones."""
+    options = replace(PLAIN, rows=64, forced=0.0)
+    for turn, mirrored in ((0.0, 0), (1.0, 32)):
+        e, n = np.moveaxis(shown(Batches(circling(), SMALL, replace(options, turn=turn), 1).draw(0))[:, 1:], -1, 0)
+        cross = (e[:, :-1] * n[:, 1:] - n[:, :-1] * e[:, 1:]).sum(axis=1)
+        assert (cross < 0).sum() == pytest.approx(mirrored, abs=12 * turn)

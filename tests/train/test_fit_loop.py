@@ -82,6 +82,15 @@ def test_gradients_are_clipped_to_what_is_asked_for(tmp_path: Path) -> None:
     assert losses[2][-1] != losses[0][-1]
 
 
+def test_mixed_precision_is_near_float32_and_is_not_it(tmp_path: Path) -> None:
+    """Equal losses would mean that nothing was multiplied in bfloat16, and a GPU would be several times slower."""
+    exact, mixed = (
+        fit(circling(), None, TINY, options(tmp_path, steps=8, bfloat16=half)).losses for half in (False, True)
+    )
+    np.testing.assert_allclose(mixed, exact, rtol=0.02)
+    assert all(a != b for a, b in zip(exact[1:], mixed[1:], strict=True))  # the first is of physics alone
+
+
 def test_divergence_names_the_step_the_rate_and_the_last_good_checkpoint(tmp_path: Path) -> None:
     """A step of 10^37 leaves weights that are finite, and products of them that are not."""
     wild = options(tmp_path, lr=1e37)
