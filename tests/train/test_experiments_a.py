@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import importlib
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import typer
 from train_worlds import WriteFile, assert_it_becomes_a_report, lively, together, wander
+from typer.testing import CliRunner
 
 from model import features
 from model.config import ModelConfig
 from train.data import load
 from train.evaluate import judge_forecasts, open_samples
-from train.experiments import ablation, autoencoder, inversion, overfit, positions, rings, seeds, targets
+from train.experiments import ablation, autoencoder, cli, inversion, overfit, positions, rings, seeds, targets
 from train.experiments import exam as ex
 from train.experiments.lab import Lab
 
@@ -43,6 +46,28 @@ def test_an_experiment_leads_from_files_to_a_report(
             monkeypatch.setattr(module, constant, value)
     finding = module.run(lab)
     assert_it_becomes_a_report(finding, name, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "all"])
+def test_the_command_writes_a_report_that_names_it(
+    name: str, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads the report can run it again: with every option that it was run with but where things lie."""
+    monkeypatch.setattr(autoencoder, "CONFIG", TINY)
+    monkeypatch.setattr(autoencoder, "BATCH", replace(autoencoder.BATCH, rows=2))
+    monkeypatch.setattr(cli, "EXPERIMENTS", {"autoencoder": cli.EXPERIMENTS["autoencoder"]})
+    app, out, before = typer.Typer(), tmp_path / "out", torch.get_num_threads()
+    app.command()(cli.experiment)
+    town, away = map(str, lab.data)
+    places = ["--out", str(out), "--cache", str(lab.cache)]
+    options = ["--effort", "0.01", "--seed", "3", "--threads", "2", "--jobs", "2"]
+    result = CliRunner().invoke(app, [name, "--data", town, away, *options, *places], catch_exceptions=False)
+    torch.set_num_threads(before)
+    assert result.exit_code == 0, result.output
+    facts = json.loads((out / "autoencoder.json").read_text())
+    assert facts["command"] == "pathcast experiment autoencoder --data town.parquet away.parquet " + " ".join(options)
+    assert f"`{facts['command']}`" in (out / "autoencoder.md").read_text()
+    assert f"{out / 'autoencoder.md'}: The features" in result.stdout
 
 
 def test_the_full_pass_gives_the_judge_s_errors(lab: Lab) -> None:

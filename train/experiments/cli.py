@@ -70,6 +70,7 @@ def experiment(
         command = f"pathcast experiment {chosen} --data {' '.join(path.name for path in files)}"
         command += f" --effort {effort:g}" if effort != 1.0 else ""
         command += f" --seed {seed}" if seed else ""
+        command += f" --threads {threads}" if threads > 1 else ""
         command += f" --jobs {jobs}" if jobs > 1 else ""
         path = write(finding, chosen, command, out, cpu_s=_cpu_s() - started, cores=threads * jobs)
         typer.echo(f"{path}: {finding.conclusion}")
