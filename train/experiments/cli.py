@@ -49,9 +49,9 @@ def experiment(
     if name != "all" and name not in EXPERIMENTS:
         raise typer.BadParameter(f"{name!r} is none of {', '.join(EXPERIMENTS)}, all")
     from train.experiments.lab import Lab
-    from train.experiments.report import write
+    from train.experiments.report import source, write
 
-    files = (*data, *(more or []))
+    files, code = (*data, *(more or [])), source()  # before hours in which the checkout may be moved on
     for chosen in EXPERIMENTS if name == "all" else [name]:
         started = _cpu_s()
         with tempfile.TemporaryDirectory(prefix="pathcast-experiment-") as scratch:
@@ -72,7 +72,7 @@ def experiment(
         command += f" --seed {seed}" if seed else ""
         command += f" --threads {threads}" if threads > 1 else ""
         command += f" --jobs {jobs}" if jobs > 1 else ""
-        path = write(finding, chosen, command, out, cpu_s=_cpu_s() - started, cores=threads * jobs)
+        path = write(finding, chosen, command, out, cpu_s=_cpu_s() - started, cores=threads * jobs, code=code)
         typer.echo(f"{path}: {finding.conclusion}")
 
 

@@ -1,6 +1,6 @@
 """A finding -> a dated report: Markdown, the same facts as JSON, and its pictures. Knows files; runs nothing.
 
-<out>/<name>.md      what was asked, command, machine, seeds, tables, pictures, conclusion
+<out>/<name>.md      what was asked, command, commit, machine, seeds, tables, pictures, conclusion
 <out>/<name>.json    the tables, for programs
 <out>/<name>-*.svg   the pictures
 """
@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +83,46 @@ def machine(cores: int) -> str:
     )
 
 
+def source(file: Path = Path(__file__)) -> str:
+    """Which code this is: the commit that has `file`, and whether any Python file was changed since; of an installed
+    package its version."""
+    # An environment inside somebody's checkout is not of that checkout's commits.
+    if _git(file, "ls-files", "--error-unmatch", file.name) is not None:
+        commit, changed = _git(file, "rev-parse", "--short=7", "HEAD"), _git(file, "status", "--porcelain", ":/*.py")
+        if commit is not None:
+            return f"commit {commit}" + (", changed since" if changed else "")
+    try:
+        return f"pathcast {version('pathcast')}, installed"
+    except PackageNotFoundError:
+        return "of no commit and no version"
+
+
+def _git(file: Path, *arguments: str) -> str | None:
+    """What git says in the file's folder; None where it says no, or is not there."""
+    try:
+        told = subprocess.run(
+            ["git", "-C", str(file.parent), *arguments], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return told.stdout.strip() if told.returncode == 0 else None
+
+
 def write(
-    finding: Finding, name: str, command: str, out: Path, *, cpu_s: float, cores: int, today: datetime | None = None
+    finding: Finding,
+    name: str,
+    command: str,
+    out: Path,
+    *,
+    cpu_s: float,
+    cores: int,
+    today: datetime | None = None,
+    code: str | None = None,
 ) -> Path:
-    """Write the report and return the Markdown's path."""
+    """Write the report and return the Markdown's path. `code`: what `source` said as the run began; None: says."""
     out.mkdir(parents=True, exist_ok=True)
     pictures = [draw(picture, out / f"{name}-{picture.name}.svg") for picture in finding.pictures]
-    date = (today or datetime.now(UTC)).date().isoformat()
+    date, code = (today or datetime.now(UTC)).date().isoformat(), code or source()
     head = [
         f"# {name}",
         "",
@@ -96,6 +131,7 @@ def write(
         finding.method,
         "",
         f"- Run: {date}, `{command}`, {cpu_s / 60:.1f} CPU minutes, seeds {', '.join(map(str, finding.seeds))}",
+        f"- Code: {code}",
         f"- Machine: {machine(cores)}",
         *(f"- {note}" for note in finding.notes),
         "",
@@ -105,7 +141,8 @@ def write(
     text = "\n".join([*head, *body, *images, *([""] if images else []), "## Conclusion", "", finding.conclusion, ""])
     path = out / f"{name}.md"
     path.write_text(text, encoding="utf-8")
-    facts = {"name": name, "date": date, "command": command, "tables": [asdict(table) for table in finding.tables]}
+    tables = [asdict(table) for table in finding.tables]
+    facts = {"name": name, "date": date, "command": command, "code": code, "tables": tables}
     (out / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     return path
 
