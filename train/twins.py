@@ -33,7 +33,7 @@ def copies(corpus: Corpus, of_T: NDArray[np.bool_], among_T: NDArray[np.bool_]) 
     moment = _moments(corpus, rows)
     maybe = np.zeros(1 << 24, bool)  # sorting all of a corpus' moments would take ten times as long and as much
     maybe[moment >> _SHIFT] = True
-    found = []
+    found = [np.empty(0, np.uint64)]
     for first in range(0, len(corpus.ts_ms), CHUNK):
         chunk = slice(first, first + CHUNK)
         here = _moments(corpus, chunk)[learned_R[chunk]]
