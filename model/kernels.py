@@ -18,6 +18,7 @@ import numba
 import numpy as np
 
 from model import tiles
+from model.kept import keep
 
 # Sums in any order, products fused into them. Not `fastmath=True`: what is not finite must stay so, to be seen.
 MATHS: Final = {"reassoc", "contract", "nsz", "arcp"}
@@ -34,14 +35,12 @@ def compiled(function: Callable[..., Any], *, maths: Collection[str] = MATHS, wi
     Without `maths`, floats are rounded as IEEE 754 has it: a quotient is then no product with a reciprocal. What is to
     be `within` its callers is no call there: with arrays, one hands over some twenty words.
 
-    What is kept is compiled anew when its own file changes, not when one does that it calls into: after work on
-    model.tiles, or on model.fused for model.replies, remove the __pycache__.
+    What is kept is compiled anew when any file of this package changes, or of the folder that the function is of.
     """
     options: dict[str, Any] = {"nogil": True, "fastmath": set(maths), "error_model": "numpy", "forceinline": within}
-    try:
-        return numba.njit(function, cache=True, **options)
-    except RuntimeError:  # "no locator available": neither the package's folder nor a home can be written
-        return numba.njit(function, **options)
+    made = numba.njit(function, **options)
+    keep(made, function)
+    return made
 
 
 @compiled

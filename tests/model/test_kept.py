@@ -1,0 +1,72 @@
+"""What is compiled and kept is the code of the sources that are there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numba.core.caching import CompileResultCacheImpl
+
+from model import kept, motion
+from model.kernels import compiled
+
+ROOT = Path(motion.__file__).parents[1]
+FOLD = """
+import numpy as np
+from model import fused, motion
+from model.config import SMALL
+row, out = motion.fresh(SMALL, (1,)), np.empty(motion.WIDTH)
+row[0] += 1.0
+fused._fold(row[0], 10.0, 30.0, 40.0, *fused.physics(SMALL), out)
+defined = motion.fold(row, np.array([10.0]), np.array([[30.0, 40.0]]), SMALL)[0]
+print(fused._fold.stats.cache_hits.total(), np.allclose(out, defined), *out)
+"""
+
+
+def started(program: str, root: Path, **more: str) -> tuple[list[str], str]:
+    """What a process of its own prints, and what it complains of."""
+    of = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=root,
+        env=of | {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"} | more,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout.split(), run.stderr
+
+
+def test_a_release_that_changes_another_file_runs_its_own_code(tmp_path: Path) -> None:
+    """numba looks at the file of the function alone: `fused` went on with the MEMORY of the release before."""
+    shutil.copytree(ROOT / "model", tmp_path / "model", ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
+    hits, same, *first = started(FOLD, tmp_path)[0]
+    assert (hits, same) == ("0", "True")
+    assert started(FOLD, tmp_path)[0] == ["1", "True", *first], "the second start compiles nothing"
+    file = tmp_path / "model" / "motion.py"
+    file.write_text(file.read_text().replace("MEMORY: Final = 0.2", "MEMORY: Final = 0.5"))
+    hits, same, *then = started(FOLD, tmp_path)[0]
+    assert (hits, same) == ("0", "True")
+    assert then != first
+    assert started(FOLD, tmp_path)[0] == ["1", "True", *then]
+
+
+def test_numba_still_keeps_code_as_this_module_knows_it() -> None:
+    made = compiled(lambda x: x + 1)
+    assert isinstance(made._cache, kept._Kept)
+    assert made(np.int64(1)) == 2
+
+
+def test_a_numba_that_would_not_ask_it_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept._Kept, "_impl_class", CompileResultCacheImpl)
+    made = compiled(lambda x: x + 1)
+    assert not isinstance(made._cache, kept._Kept)
+    assert made(np.int64(1)) == 2
+    assert made.stats.cache_path is None
