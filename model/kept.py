@@ -9,13 +9,17 @@ writes that first, and a start that ends in between would leave a new index to o
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
+
+LOG = logging.getLogger(__name__)
 
 
 def keep(made: Any, function: Callable[..., Any]) -> None:
@@ -54,4 +58,28 @@ class _Code(CompileResultCacheImpl):
 
 
 class _Kept(FunctionCache):
+    """A disk that is full or a file that is damaged costs the time of compiling, and no start."""
+
     _impl_class = _Code
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+        except Exception as error:  # of what it did not write itself, pickle says whatever it stumbles over
+            _tell(self.cache_path, getattr(error, "strerror", None) or str(error))
+            with suppress(OSError):
+                # Else an index that is damaged could not be added to.
+                self.flush()  # type: ignore[no-untyped-call]
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)  # type: ignore[no-untyped-call]
+        except OSError as error:
+            _tell(self.cache_path, error.strerror)
+
+
+@cache
+def _tell(folder: str, why: str) -> None:
+    """Once, as there are some sixty kernels."""
+    LOG.warning("what is compiled is not kept in %s, or is damaged there, so this start takes longer: %s", folder, why)

@@ -1,4 +1,4 @@
-"""What is compiled and kept is the code of the sources that are there."""
+"""What is compiled and kept is the code of the sources that are there, and no start needs it."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ row[0] += 1.0
 fused._fold(row[0], 10.0, 30.0, 40.0, *fused.physics(SMALL), out)
 defined = motion.fold(row, np.array([10.0]), np.array([[30.0, 40.0]]), SMALL)[0]
 print(fused._fold.stats.cache_hits.total(), np.allclose(out, defined), *out)
+"""
+SMALLEST = """
+import numpy as np
+from model.kernels import fault
+print(fault(np.array([1, 1]), np.zeros(3, np.int64), np.zeros(3, np.int64), 7), fault.stats.cache_hits.total())
 """
 
 
@@ -56,6 +61,40 @@ def test_a_release_that_changes_another_file_runs_its_own_code(tmp_path: Path) -
     assert (hits, same) == ("0", "True")
     assert then != first
     assert started(FOLD, tmp_path)[0] == ["1", "True", *then]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one start keeps."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert started(SMALLEST, ROOT, NUMBA_CACHE_DIR=str(folder)) == (["2", "0"], "")
+    return folder
+
+
+@pytest.mark.parametrize("left", [0.0, 0.5])
+@pytest.mark.parametrize("kind", ["nbi", "nbc"])
+def test_what_is_damaged_costs_one_start_its_compiling(kind: str, left: float, whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    files = list(tmp_path.rglob(f"*.{kind}"))
+    assert files
+    for file in files:
+        os.truncate(file, int(left * file.stat().st_size))
+    said, complaint = started(SMALLEST, ROOT, NUMBA_CACHE_DIR=str(tmp_path))
+    assert said == ["2", "0"]
+    assert complaint.count("\n") == 1
+    assert str(files[0].parent) in complaint
+    assert started(SMALLEST, ROOT, NUMBA_CACHE_DIR=str(tmp_path)) == (["2", "1"], "")
+
+
+def test_a_disk_that_takes_no_more_costs_the_compiling_of_each_start(tmp_path: Path) -> None:
+    """A limit on files stands in for the disk: to open them works, as does what numba tries beforehand."""
+    for room in (64, 4096, 4096):  # 4096: an index can be written, and no code
+        limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))\n"
+        said, complaint = started(limit + SMALLEST, ROOT, NUMBA_CACHE_DIR=str(tmp_path))
+        assert said == ["2", "0"]
+        assert complaint.count("\n") == 1
+        assert "File too large" in complaint
+    assert started(SMALLEST, ROOT, NUMBA_CACHE_DIR=str(tmp_path)) == (["2", "0"], "")
 
 
 def test_numba_still_keeps_code_as_this_module_knows_it() -> None:
