@@ -116,6 +116,12 @@ def predict(pp, pv, vv, dt, tau, psd):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def least_s(dt, moved_m, lately_mps):  # type: ignore[no-untyped-def]
+    """`motion.least_s`."""
+    return max(dt, moved_m / min(lately_mps + m.MAX_GAIN_MPS2 * dt, m.MAX_MPS))
+
+
+@compiled
 def _fold(k, dt, d_e, d_n, tau, psd, noise, out):  # type: ignore[no-untyped-def]
     """`motion.fold` of one row."""
     lag, carry, pp, pv, vv = predict(k[m.PP], k[m.PV], k[m.VV], dt, tau, psd)
@@ -124,12 +130,14 @@ def _fold(k, dt, d_e, d_n, tau, psd, noise, out):  # type: ignore[no-untyped-def
     total = pp + noise
     gain_x, gain_v = pp / total, pv / total
     keep = 1.0 - gain_x
-    speed2 = (d_e * d_e + d_n * d_n) / (dt * dt)
+    moved2 = d_e * d_e + d_n * d_n
+    least = least_s(dt, np.sqrt(moved2), np.sqrt(k[m.MS_SPEED] + m.SCALE_FLOOR_MPS * m.SCALE_FLOOR_MPS))
+    share, speed2 = dt / least, moved2 / (least * least)
     log_dt = np.log(dt)
     out[m.X_E], out[m.X_N] = keep * off_e, keep * off_n
     out[m.V_E], out[m.V_N] = carry * k[m.V_E] - gain_v * off_e, carry * k[m.V_N] - gain_v * off_n
     out[m.PP], out[m.PV], out[m.VV] = keep * pp, keep * pv, vv - gain_v * pv
-    out[m.D_E], out[m.D_N], out[m.DT] = d_e, d_n, dt
+    out[m.D_E], out[m.D_N], out[m.DT] = share * d_e, share * d_n, dt
     out[m.D1_E], out[m.D1_N], out[m.DT1] = k[m.D_E], k[m.D_N], k[m.DT]
     move = min(max(m.MEMORY * (log_dt - k[m.LOG_DT]), -m.MAX_LOG_DT_MOVE), m.MAX_LOG_DT_MOVE)
     first = k[m.DT] == 0.0
@@ -137,7 +145,7 @@ def _fold(k, dt, d_e, d_n, tau, psd, noise, out):  # type: ignore[no-untyped-def
     out[m.MS_SPEED] = speed2 if first else k[m.MS_SPEED] + m.MEMORY * (speed2 - k[m.MS_SPEED])
     out[m.W_E] = (1.0 - m.WINDOW_MEMORY) * k[m.W_E] + d_e
     out[m.W_N] = (1.0 - m.WINDOW_MEMORY) * k[m.W_N] + d_n
-    out[m.W_S] = (1.0 - m.WINDOW_MEMORY) * k[m.W_S] + dt
+    out[m.W_S] = (1.0 - m.WINDOW_MEMORY) * k[m.W_S] + least
 
 
 @compiled

@@ -22,7 +22,7 @@ from model.geo import F64
 WIDTH: Final = 18  # columns of a kinematic row, in this order:
 X_E, X_N, V_E, V_N = 0, 1, 2, 3  # filtered position relative to the last fix (m), filtered velocity (m/s)
 PP, PV, VV = 4, 5, 6  # covariance per axis: position (m²), position-velocity (m²/s), velocity (m²/s²)
-D_E, D_N, DT = 7, 8, 9  # last displacement (m) and its interval (s); DT = 0: there is only one fix so far
+D_E, D_N, DT = 7, 8, 9  # last displacement (m), its interval (s): see `least_s`; DT = 0: there is only one fix so far
 D1_E, D1_N, DT1 = 10, 11, 12  # the displacement before that one
 LOG_DT, MS_SPEED = 13, 14  # running medians-alike of log interval and running mean of squared speed (m²/s²)
 W_E, W_N, W_S = 15, 16, 17  # fading sums of the displacements (m) and their intervals (s): see `window_mps`
@@ -32,6 +32,10 @@ MEMORY: Final = 0.2  # weight of the newest ping in a running mean: per ping, so
 WINDOW_MEMORY: Final = 0.3  # the same of the window's velocity: half of it is the newest two steps
 MAX_LOG_DT_MOVE: Final = 0.25  # one silence moves the running interval by at most this, a median's robustness
 SCALE_FLOOR_MPS: Final = 1.0  # a still thing may walk off
+MAX_MPS: Final = 90.0  # the fastest trains; the stream judges jumps by it too, but forgives a receiver 200 m
+# How much faster than lately, a second. No vehicle gains a tenth of it: receivers that differ do. A second of it is all
+# of MAX_MPS, so that the steps that networks have learned from are held to nothing else.
+MAX_GAIN_MPS2: Final = MAX_MPS
 # Of rows from outside (`possible`): some times round the globe, as W_E and W_N are sums; and longer than any two times.
 MAX_MOVED_M: Final = 1e8
 MAX_DT_S: Final = 1e11
@@ -64,21 +68,33 @@ def fold(kin: F64, dt_s: F64, d_en: F64, config: ModelConfig) -> F64:
     total = pp + config.fix_sigma_m**2
     gain_x, gain_v = pp / total, pv / total
     keep = 1.0 - gain_x
-    speed2 = (d_e * d_e + d_n * d_n) / (dt * dt)
+    # The filter above has weighed the fix itself, at its time. What becomes a speed is held to what a vehicle can do.
+    moved2 = d_e * d_e + d_n * d_n
+    least = least_s(dt, np.sqrt(moved2), speed_scale_mps(kin))
+    share, speed2 = dt / least, moved2 / (least * least)
     log_dt = np.log(dt)
     first = k[DT] == 0.0
     out = np.empty_like(kin)
     out[..., X_E], out[..., X_N] = keep * off_e, keep * off_n
     out[..., V_E], out[..., V_N] = carry * k[V_E] - gain_v * off_e, carry * k[V_N] - gain_v * off_n
     out[..., PP], out[..., PV], out[..., VV] = keep * pp, keep * pv, vv - gain_v * pv
-    out[..., D_E], out[..., D_N], out[..., DT] = d_e, d_n, dt
+    out[..., D_E], out[..., D_N], out[..., DT] = share * d_e, share * d_n, dt
     out[..., D1_E], out[..., D1_N], out[..., DT1] = k[D_E], k[D_N], k[DT]
     move = np.clip(MEMORY * (log_dt - k[LOG_DT]), -MAX_LOG_DT_MOVE, MAX_LOG_DT_MOVE)
     out[..., LOG_DT] = np.where(first, log_dt, k[LOG_DT] + move)
     out[..., MS_SPEED] = np.where(first, speed2, k[MS_SPEED] + MEMORY * (speed2 - k[MS_SPEED]))
-    for of, new in ((W_E, d_e), (W_N, d_n), (W_S, dt)):
+    # A longer interval, not a shorter way: what one fix was off by, the next one's way back takes out of the sum again.
+    for of, new in ((W_E, d_e), (W_N, d_n), (W_S, least)):
         out[..., of] = (1.0 - WINDOW_MEMORY) * k[of] + new
     return out
+
+
+def least_s(dt_s: F64, moved_m: F64, lately_mps: F64) -> F64:
+    """The time [...] that a step stands for where it is made a speed: its own, or what its length takes at least.
+
+    Two fixes a millisecond apart are two receivers, or one message sent twice: 10 m between them are no 10 km/s.
+    """
+    return np.maximum(dt_s, moved_m / np.minimum(lately_mps + MAX_GAIN_MPS2 * dt_s, MAX_MPS))
 
 
 def scan(dt_BT: F64, d_BT2: F64, config: ModelConfig) -> F64:
@@ -105,7 +121,7 @@ def possible(kin: F64, config: ModelConfig) -> bool:
     most[[V_E, V_N]] = MAX_MOVED_M / MIN_DT_S
     most[[PP, VV]], most[PV] = (2 * noise, free * _ROUNDED), 2 * np.sqrt(noise * free)
     most[[DT, DT1, W_S]], most[LOG_DT] = MAX_DT_S, np.log(MAX_DT_S)
-    most[MS_SPEED] = (MAX_MOVED_M / MIN_DT_S) ** 2
+    most[MS_SPEED] = MAX_MPS**2 * _ROUNDED
     if not bool((np.abs(kin) <= most).all()):  # false for NaN, too
         return False
     positive = (k[[PP, PV, VV, MS_SPEED, DT, DT1, W_S]] >= 0).all()
