@@ -110,7 +110,8 @@ def test_a_receiver_errs_in_what_tokens_show_and_in_no_answer() -> None:
     off = calm.ahead_en[..., 0, :] - noisy.ahead_en[..., 0, :]  # of each token
     assert np.abs(off).mean() > 0.5
     np.testing.assert_allclose(calm.ahead_en - noisy.ahead_en, np.broadcast_to(off[..., None, :], (6, 30, 3, 2)))
-    np.testing.assert_allclose((shown(noisy) - shown(calm))[:, 1:], np.diff(off, axis=1), atol=0.01)
+    there = noisy.log_next_mask[:, :-1]  # behind a track's end its last fix is repeated, and nothing errs in no time
+    np.testing.assert_allclose((shown(noisy) - shown(calm))[:, 1:][there], np.diff(off, axis=1)[there], atol=0.01)
 
     rows, ages = np.arange(6)[:, None], 1 + noisy.gap.features[:, :, 0, 6 : 6 + MAX_GAP_AGE].argmax(-1)
     before = off[rows, noisy.gap_token - ages]
