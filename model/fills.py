@@ -14,18 +14,23 @@ from numpy.typing import NDArray
 
 from model.calibration import MAX_LOG_SCALE, Calibration
 from model.config import ModelConfig
-from model.fused import displaced
+from model.fused import displaced, least_s
 from model.geo import F64
 from model.heads import CHORD_FLOOR_M, MAX_GAP_AGE, REACH_MEMORY_S
 from model.kernels import compiled
+from model.motion import STEADY_S
 from model.queries import GAP_FEATURES, GAP_OTHERS, MIN_QUERY_S, GapEnds, Question
 
 
-def ends(before: NDArray[Any], start: NDArray[Any], end: NDArray[Any], after: NDArray[Any]) -> GapEnds:
-    """Of FIX records [N]: those at the gap, and those one further out, which are the same where there are none."""
-    n = len(start)
+def ends(
+    before: NDArray[Any], before_stop: NDArray[np.int64], after: NDArray[Any], after_stop: NDArray[np.int64]
+) -> GapEnds:
+    """Of the FIX records on both sides of gaps [N], those of one gap behind those of another; the i-th gap's end before
+    its stop[i].
+    """
+    n = len(before_stop)
     found = GapEnds(np.empty((n, 2)), np.empty(n), np.empty((n, 2)), np.empty((n, 2)), np.empty(n), np.empty(n))
-    _ends(before, start, end, after, found)
+    _ends(before, before_stop, after, after_stop, found)
     return found
 
 
@@ -49,24 +54,33 @@ def calibrate(mean: F64, cov: F64, gap_s: F64, of: NDArray[np.int64], t_s: F64, 
 
 
 @compiled
-def _ends(before, start, end, after, out):  # type: ignore[no-untyped-def]
-    for i in range(len(start)):
-        seconds = (end[i].ts_ms - start[i].ts_ms) / 1000.0
+def _ends(before, before_stop, after, after_stop, out):  # type: ignore[no-untyped-def]
+    oldest, end = 0, 0
+    for i in range(len(before_stop)):
+        start, newest = before_stop[i] - 1, after_stop[i] - 1
+        seconds = (after[end].ts_ms - before[start].ts_ms) / 1000.0
         out.gap_s[i], chord = seconds, out.chord_en[i]
-        chord[0], chord[1] = displaced(start[i], end[i])
-        out.has_before[i] = _velocity(before[i], start[i], chord, seconds, out.before_mps[i])
-        out.has_after[i] = _velocity(end[i], after[i], chord, seconds, out.after_mps[i])
+        chord[0], chord[1] = displaced(before[start], after[end])
+        out.has_before[i] = _velocity(before, start, oldest, -1, chord, seconds, out.before_mps[i])
+        out.has_after[i] = _velocity(after, end, newest, 1, chord, seconds, out.after_mps[i])
+        oldest, end = before_stop[i], after_stop[i]
 
 
 @compiled
-def _velocity(earlier, later, chord, gap_s, out):  # type: ignore[no-untyped-def]
-    dt = (later.ts_ms - earlier.ts_ms) / 1000.0
-    if dt > 0:
-        east, north = displaced(earlier, later)
-        out[0], out[1] = east / dt, north / dt
-        return 1.0
+def _velocity(fixes, near, last, way, chord, gap_s, out):  # type: ignore[no-untyped-def]
+    """Of the step beside the fix near the gap, and of as many more away from it as make STEADY_S, if they do."""
+    far, dt, east, north = near, 0.0, 0.0, 0.0
+    while far != last and dt < STEADY_S:
+        d_e, d_n = displaced(fixes[min(far, far + way)], fixes[max(far, far + way)])
+        far, east, north = far + way, east + d_e, north + d_n
+        dt = way * (fixes[far].ts_ms - fixes[near].ts_ms) / 1000.0
     out[0], out[1] = chord[0] / gap_s, chord[1] / gap_s
-    return 0.0
+    if dt <= 0:
+        return 0.0
+    lately_mps = np.sqrt(out[0] * out[0] + out[1] * out[1])
+    least = least_s(dt, np.sqrt(east * east + north * north), lately_mps)
+    out[0], out[1] = east / least, north / least
+    return 1.0
 
 
 @compiled

@@ -62,9 +62,9 @@ def stack(gaps: Sequence[Gap]) -> Batch:
     for row in (*np.flatnonzero(start["ts_ms"] >= end["ts_ms"])[:1], *of[outside][:1]):
         span = f"{start['ts_ms'][row]}..{end['ts_ms'][row]} ms"
         raise ValueError(f"asked times must lie inside the gap {span}, which must not be empty")
-    before, after = _each([gap.before[-2:][:1] for gap in gaps]), _each([gap.after[:2][-1:] for gap in gaps])
+    before, after = [gap.before for gap in gaps], [gap.after for gap in gaps]
     return Batch(
-        fills.ends(before, start, end, after),
+        fills.ends(_each(before), _stops(before), _each(after), _stops(after)),
         np.minimum([len(gap.after) for gap in gaps], MAX_GAP_AGE).astype(np.float64),
         start["lat_e7"] / E7,
         start["lon_e7"] / E7,
@@ -76,3 +76,8 @@ def stack(gaps: Sequence[Gap]) -> Batch:
 def _each(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """Parts of packed fixes in one array: joined as bytes, as numpy takes records over field by field."""
     return np.frombuffer(b"".join(part.tobytes() for part in parts), FIX)
+
+
+def _stops(parts: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
+    """Where each part ends among the joined ones."""
+    return np.cumsum([len(part) for part in parts], dtype=np.int64)

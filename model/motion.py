@@ -36,6 +36,7 @@ MAX_MPS: Final = 90.0  # the fastest trains; the stream judges jumps by it too, 
 # How much faster than lately, a second. No vehicle gains a tenth of it: receivers that differ do. A second of it is all
 # of MAX_MPS, so that the steps that networks have learned from are held to nothing else.
 MAX_GAIN_MPS2: Final = MAX_MPS
+STEADY_S: Final = 0.4  # what a speed beside a gap is taken over, at least; the shortest that training makes of a second
 # Of rows from outside (`possible`): some times round the globe, as W_E and W_N are sums; and longer than any two times.
 MAX_MOVED_M: Final = 1e8
 MAX_DT_S: Final = 1e11

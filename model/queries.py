@@ -43,8 +43,10 @@ class GapEnds(NamedTuple):
 
     chord_en: F64  # [..., 2] m, from the last fix before to the first after
     gap_s: F64  # [...]
-    before_mps: F64  # [..., 2] velocity of the last step before the gap; the chord's where there is none
-    after_mps: F64  # [..., 2] velocity of the first step after the gap; the chord's where there is none
+    # [..., 2] velocities of the last step before the gap and the first one after it, or of the last and first STEADY_S
+    # where fixes are closer, held to `motion.least_s`; the chord's where there is none
+    before_mps: F64
+    after_mps: F64
     has_before: F64  # [...] 1 where the velocity is a step's
     has_after: F64
 

@@ -245,13 +245,14 @@ class Batches:
         t_s = t_s * warp.time[:, None, None]
         chord, gap_s = d[rows, jumps], np.maximum(dt[rows, jumps], queries.MIN_QUERY_S)
         mean_mps = chord / gap_s[..., None]
+        lately_mps = np.sqrt((mean_mps * mean_mps).sum(-1))
         leave, arrive = jumps - 1, np.minimum(jumps + 1, o.tokens - 1)
         has_before, has_after = leave > 0, (age > 1) & (dt[rows, arrive] > 0)
         ends = GapEnds(
             chord,
             gap_s,
-            np.where(has_before[..., None], _velocity(d, dt, rows, leave), mean_mps),
-            np.where(has_after[..., None], _velocity(d, dt, rows, arrive), mean_mps),
+            np.where(has_before[..., None], _velocity(d, dt, leave, -1, leave - 1, lately_mps), mean_mps),
+            np.where(has_after[..., None], _velocity(d, dt, arrive, 1, token - arrive, lately_mps), mean_mps),
             has_before.astype(np.float64),
             has_after.astype(np.float64),
         )
@@ -323,6 +324,17 @@ def _strides(rng: Generator, o: BatchOptions, length: Rows, span_s: F64) -> Rows
     return steps
 
 
-def _velocity(d: F64, dt: F64, rows: Rows, token: Rows) -> F64:
-    step_s = dt[rows, token]
-    return np.asarray(d[rows, token] / np.where(step_s > 0, step_s, 1.0)[..., None])
+def _velocity(d: F64, dt: F64, token: Rows, way: int, more: Rows, lately_mps: F64) -> F64:
+    """Of the steps to tokens [B, G], and as many more that way as make STEADY_S, as `model.fills` takes it.
+
+    At most `more` [B, G] and two: a gap is told of four fixes on each side.
+    """
+    rows = np.arange(len(d))[:, None]
+    en_m, step_s = d[rows, token], dt[rows, token]
+    for further in (1, 2):
+        at = np.clip(token + way * further, 0, dt.shape[1] - 1)
+        short = (step_s < motion.STEADY_S) & (further <= more)
+        en_m = np.where(short[..., None], en_m + d[rows, at], en_m)
+        step_s = np.where(short, step_s + dt[rows, at], step_s)
+    least_s = motion.least_s(np.where(step_s > 0, step_s, 1.0), np.sqrt((en_m * en_m).sum(-1)), lately_mps)
+    return np.asarray(en_m / least_s[..., None])

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model import baselines, features, fused, motion
+from model import baselines, features, fused, gaps, motion
 from model.api import ABSENT, FIX, Predictor
 from model.config import SMALL
+from model.gaps import Gap
 from model.geo import E7, F64, M_PER_DEG, haversine_m
 
 T0_MS = 1_700_000_000_000
@@ -80,6 +81,35 @@ def test_two_receivers_on_one_bus_forecast_a_bus(served: Predictor, apart_ms: in
 
 
 @pytest.mark.parametrize(("after_ms", "aside_m"), PAIRS)
+@pytest.mark.parametrize("closes", [False, True])
+def test_no_fill_is_longer_than_a_vehicle_gets(served: Predictor, after_ms: int, aside_m: float, closes: bool) -> None:
+    """Ten minutes, of which the chord is 8 m/s; the pair is the last before the gap, or closes it."""
+    end_s = 790.0
+    pair_s, rest = (end_s, steady(3, start_s=end_s + 10)) if closes else (190.0, steady(3, start_s=end_s))
+    more = fixes_at([pair_s + after_ms / 1000], [8.0 * pair_s], [aside_m])
+    before, after = steady(20), rest
+    if closes:
+        after = np.concatenate([steady(1, start_s=end_s), more, rest])
+    else:
+        before = np.concatenate([before, more])
+    slots = served.acquire(1)
+    for known in (1, 2, 3):
+        times_ms = np.arange(T0_MS + 200_000, T0_MS + 781_000, 10_000)
+        served.rebuild(slots, [np.concatenate([before, after[:known]])])
+        (fill,) = served.fill(slots, [Gap(before[-4:], after[:known], times_ms)])
+        ends = [before[-1], after[0]]
+        lat, lon = (
+            np.concatenate([[ends[0][name] / E7], inside, [ends[1][name] / E7]])
+            for name, inside in (("lat_e7", fill.lat), ("lon_e7", fill.lon))
+        )
+        length_m = haversine_m(lat[:-1], lon[:-1], lat[1:], lon[1:]).sum()
+        assert length_m < MOST_MPS * (end_s - 190.0)
+        if after_ms < 1_000:  # and no detour either
+            assert length_m < 2 * 8.0 * (end_s - 190.0) + 4 * aside_m
+    served.release(slots)
+
+
+@pytest.mark.parametrize(("after_ms", "aside_m"), PAIRS)
 def test_what_a_pair_leaves_is_a_speed_of_vehicles_at_the_interval_that_was(after_ms: int, aside_m: float) -> None:
     kin = baselines.scan_fixes(with_one_more(after_ms, aside_m)[None], SMALL)[0]
     for speed in (*motion.last_mps(kin), *motion.window_mps(kin)):
@@ -96,6 +126,11 @@ def test_what_comes_at_ten_hertz_keeps_its_speed() -> None:
         for speed in (motion.last_mps(kin)[20:], motion.window_mps(kin)[20:]):
             np.testing.assert_allclose(speed, np.broadcast_to([0.0, mps], speed.shape), rtol=0.02, atol=0.1)  # 1e-7 deg
         np.testing.assert_allclose(motion.speed_scale_mps(kin)[40:], np.hypot(mps, 1.0), rtol=0.02)
+    at = steady(8, 20.0, 0.1)
+    at["ts_ms"][4:] += 600_000  # it comes back to where it was
+    ends = gaps.stack([Gap(at[:4], at[4:], np.array([], np.int64))]).ends
+    np.testing.assert_allclose(ends.before_mps, [[0.0, 20.0]], atol=0.1)
+    np.testing.assert_allclose(ends.after_mps, [[0.0, 20.0]], atol=0.1)
 
 
 def test_a_step_of_a_second_or_more_is_what_it_was() -> None:
@@ -120,3 +155,16 @@ def test_serving_folds_pairs_as_training_does(fixes: NDArray[Any]) -> None:
     np.testing.assert_allclose(kin, rows[0], rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(x, want, rtol=1e-6, atol=1e-6)
     assert motion.possible(rows, SMALL)
+
+
+def test_the_speed_beside_a_gap_looks_past_a_pair() -> None:
+    """From the same receiver to the same one, and from the chord's where all fixes are one moment's."""
+    fixes = two_receivers(20, 10.0, count=4)
+    fixes["ts_ms"][4:] += 600_000
+    ends = gaps.stack([Gap(fixes[:4], fixes[4:], np.array([], np.int64))]).ends
+    np.testing.assert_allclose(ends.before_mps, [[0.0, 8.0]], atol=0.01)
+    np.testing.assert_allclose(ends.after_mps, [[0.0, 8.0]], atol=0.01)
+    at_once = fixes_at([0.0, 0.001, 600.0], [0.0, 150.0, 150.0], [0.0, 0.0, 3_000.0])
+    ends = gaps.stack([Gap(at_once[:2], at_once[2:], np.array([], np.int64))]).ends
+    assert ends.has_before[0] == 1.0
+    assert np.hypot(*ends.before_mps[0]) < 5.2
