@@ -195,6 +195,7 @@ def _judge_column(
     out["reliability"] = {"nominal": list(NOMINAL), "observed": observed}
     if MODEL in cases:
         out["model_vs_best"] = versus_best(cases, entity)
+        out["crps_vs_best"] = crps_versus_best(cases)
         reference = FITTED if FITTED in cases else KALMAN
         out["crps_vs_kalman"] = {"reference": reference, "ratio": out[MODEL]["crps_m"] / out[reference]["crps_m"]}
     return out
@@ -213,6 +214,13 @@ def versus_best(cases: dict[str, Cases], entity: NDArray[np.integer]) -> dict[st
     """The model against the baseline of the least mean error on these very cases: the choice favours the baseline."""
     best = min((name for name in cases if name != MODEL), key=lambda name: float(cases[name].distance_m.mean()))
     return {"baseline": best, **paired(cases[MODEL].distance_m, cases[best].distance_m, entity)._asdict()}
+
+
+def crps_versus_best(cases: dict[str, Cases]) -> dict[str, Any]:
+    """The model's CRPS over the least of a baseline that has a spread: a point's is its mean error."""
+    crps = {name: float(case.energy_m.mean()) for name, case in cases.items() if case.energy_m is not None}
+    best = min((name for name in crps if name != MODEL), key=lambda name: crps[name])
+    return {"baseline": best, "ratio": crps[MODEL] / crps[best]}
 
 
 def best_baseline(scores: dict[str, Any]) -> str:

@@ -79,9 +79,12 @@ def _verdicts(report: dict[str, Any], blocks: dict[str, Any]) -> Iterator[str]:
         if "model_vs_best" in block:
             against = block["model_vs_best"]
             ratio = "" if against["ratio"] is None else f", {against['ratio']:.3f} of it"
-            crps = f"; CRPS {block['crps_vs_kalman']['ratio']:.3f} of Kalman's" if "crps_vs_kalman" in block else ""
             half = (against["high_m"] - against["low_m"]) / 2
-            yield f"{_label(key)}: {against['difference_m']:+,.1f} ±{half:,.1f} m to {against['baseline']}{ratio}{crps}"
+            yield f"{_label(key)}: {against['difference_m']:+,.1f} ±{half:,.1f} m to {against['baseline']}{ratio}"
+            if "crps_vs_kalman" in block:
+                kalman, best = block["crps_vs_kalman"], block["crps_vs_best"]
+                ratios = f"CRPS {kalman['ratio']:.3f} of {kalman['reference']}'s"
+                yield f"{_label(key)}: {ratios}, {best['ratio']:.3f} of {best['baseline']}'s, the least"
             model = block["model"]
             holds, low, high = (100 * model[f"coverage_90{end}"] for end in ("", "_low", "_high"))
             yield f"{_label(key)}: 90 % regions hold {holds:.1f} % ({low:.1f} to {high:.1f} by entity)"

@@ -17,7 +17,8 @@ from model.imm import IMM, Imm
 from train import walk as walking
 from train.anchors import find
 from train.data import EVALUATION
-from train.evaluate import Sample, error_en_m, judge_forecasts, open_samples, worse_strata
+from train.evaluate import Sample, crps_versus_best, error_en_m, judge_forecasts, open_samples, worse_strata
+from train.score import Cases
 from train.walk import MODEL, walk
 
 SMALL = ModelConfig(d=16, heads=2, window=16)
@@ -149,9 +150,22 @@ def test_the_model_is_held_against_the_best_baseline_case_by_case(make_corpus: M
         assert against["difference_m"] == pytest.approx(model - min(scores.values()))
         assert against["low_m"] <= against["difference_m"] <= against["high_m"]
         assert block["crps_vs_kalman"]["ratio"] == pytest.approx(1.0, rel=1e-3)  # untrained, it is the filter
+        crps = {name: block[name]["crps_m"] for name in scores if block[name]["coverage_90"] is not None}
+        best = min(crps, key=lambda name: crps[name])
+        assert block["crps_vs_best"] == {"baseline": best, "ratio": block[MODEL]["crps_m"] / crps[best]}
         observed = block["reliability"]["observed"]
         assert observed[MODEL][4] == pytest.approx(block[MODEL]["coverage_50"])
         assert all(shares == sorted(shares) for shares in observed.values())
+
+
+def test_crps_is_held_against_the_least_of_a_baseline_that_has_a_spread() -> None:
+    """Against the Kalman filter alone a model looks good wherever that filter is bad."""
+
+    def cases(mean_m: float, crps_m: float | None) -> Cases:
+        return Cases(np.full(3, mean_m), None if crps_m is None else np.full(3, crps_m), None)
+
+    judged = {MODEL: cases(6, 4), "kalman": cases(5, 8), IMM: cases(9, 5), "trees": cases(3, None)}
+    assert crps_versus_best(judged) == {"baseline": IMM, "ratio": 0.8}
 
 
 def test_a_cadence_where_a_baseline_is_better_is_listed_unless_it_is_small() -> None:
