@@ -81,7 +81,7 @@ def thin(corpus: Corpus, most: int | None) -> tuple[Corpus, int]:
 
 def motion(corpus: Corpus, anchors: Anchors) -> dict[str, NDArray[np.bool_]]:
     """Masks (A,) of the strata: what the entity was doing at the anchor, known from its past alone."""
-    step, step1 = _step(corpus, anchors.row), _step(corpus, anchors.row - 1)
+    step, step1 = last_step(corpus, anchors.row), last_step(corpus, anchors.row - 1)
     going, going1 = _speed_mps(step) >= STOPPED_MPS, _speed_mps(step1) >= STOPPED_MPS
     cross = step1[:, 0] * step[:, 1] - step1[:, 1] * step[:, 0]
     dot = step1[:, 0] * step[:, 0] + step1[:, 1] * step[:, 1]
@@ -103,7 +103,7 @@ def _ends(ts_ms: NDArray[np.int64], length: NDArray[np.int64]) -> NDArray[np.int
     return np.stack([ts_ms[stop - length], ts_ms[stop - 1]], axis=1)
 
 
-def _step(corpus: Corpus, row: NDArray[np.int64]) -> F64:
+def last_step(corpus: Corpus, row: NDArray[np.int64]) -> F64:
     """East and north metres and seconds from the ping before each row to it, (A, 3)."""
     lat = np.rint(corpus.lat[row[:, None] - [1, 0]] * E7).astype(np.int64)
     lon = np.rint(corpus.lon[row[:, None] - [1, 0]] * E7).astype(np.int64)

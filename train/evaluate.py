@@ -18,6 +18,7 @@ from model.imm import Imm
 from train import anchors as anchoring
 from train.anchors import Anchors
 from train.data import EVALUATION, Corpus, Reading, load, silent
+from train.reckoning import reckoned
 from train.score import Cases, measure, paired, reliability, score
 from train.sources import Source, parse
 from train.splits import split
@@ -149,14 +150,15 @@ def answers_of(
     progress: Progress = lambda share: None,
 ) -> Judged:
     """Walk the sample. Baselines use the physics of the model's config, or of the default one where there is no model;
-    `fitted` follow beside them and take the place of those of the same name.
+    `fitted` follow beside them and take the place of those of the same name. Files that report speed and course have
+    one baseline more.
     """
     anchors = anchoring.find(sample.corpus, horizons_s)
     config = ModelConfig() if predictor is None else predictor.config
     named = {name for follower in fitted for name in follower.names}
     plain = [one for one in (Kinematic(config), Imm.around(config)) if not named & set(one.names)]
     walked = walk(sample.corpus, anchors, [*plain, *fitted], predictor, progress=progress)
-    return Judged(anchors, walked.answers, walked.fallbacks)
+    return Judged(anchors, walked.answers | reckoned(sample.corpus, anchors), walked.fallbacks)
 
 
 def report_of(sample: Sample, judged: Judged, horizons_s: Sequence[float] = anchoring.HORIZONS_S) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 DESIGN section 6: blocks of 30 s, 2, 5 and 15 min are hidden, or each ping with a chance of one half; hidden pings only
 are scored. A block is the pings strictly inside one such span: from the ping before it to the first ping at or after
-its end. Every predictor knows the same: the track up to the block, and the pings after it that `fill` is given.
+its end. Of what is outside of it, model and smoother know three pings after it and those before it, the model as many
+as it remembers, with the speed and course that they report, the smoother 32; linear knows the two ends alone, Hermite
+a step more on each side.
 
 Letters: G gaps, M points of a gap, P hidden pings of all gaps.
 """

@@ -34,6 +34,7 @@ STYLE: Final = {  # colour and mark of a predictor: Okabe & Ito 2008
     "constant_velocity": ("#56B4E9", "^"),
     "damped_velocity": ("#882255", "<"),  # Tol's wine: their yellow is lost on white
     "window_velocity": ("#999999", ">"),
+    "reported_velocity": ("#332288", "*"),  # Tol's indigo
     "stay": ("#000000", "x"),
 }
 NOTES: Final = ("#0072B2", "#56B4E9", "#009E73")  # of the ellipses, nearest horizon first
