@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+# A bootstrap over entities is too sure of itself where they are few: of intervals that are meant to hold the mean of
+# entities 95 times in 100, those of 4 do 80 times, of 10 90, of 20 92, of 40 93 (simulated, with normal entities).
+FEW_ENTITIES: Final = 20
 
 
 def show(report: dict[str, Any], model: str) -> None:
@@ -19,16 +23,20 @@ def show(report: dict[str, Any], model: str) -> None:
 
 
 def _show_times(report: dict[str, Any], model: str) -> None:
+    bands = {"all": report["predictors"], **report["bands"]}
     table = _table(report, f"minutes; ± of the MAE: 95 %; {model}")
     table.add_column("distance", no_wrap=True)
     table.add_column("predictor", no_wrap=True)
     for name in ("MAE", "median", "MAPE", "90 %", "width"):
         table.add_column(name, justify="right", no_wrap=True)
-    for label, scores in {"all": report["predictors"], **report["bands"]}.items():
+    for label, scores in bands.items():
         for number, (name, score) in enumerate(scores.items()):
             table.add_row(f"{label} ({score['n']:,})" if number == 0 else "", name, *_time_cells(score))
         table.add_section()
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for line in _few(bands):
+        console.print(line, highlight=False)
 
 
 def _time_cells(score: dict[str, Any]) -> Iterator[str]:
@@ -87,7 +95,9 @@ def _verdicts(report: dict[str, Any], blocks: dict[str, Any]) -> Iterator[str]:
                 yield f"{_label(key)}: {ratios}, {best['ratio']:.3f} of {best['baseline']}'s, the least"
             model = block["model"]
             holds, low, high = (100 * model[f"coverage_90{end}"] for end in ("", "_low", "_high"))
-            yield f"{_label(key)}: 90 % regions hold {holds:.1f} % ({low:.1f} to {high:.1f} by entity)"
+            interval = f"{low:.1f} to {high:.1f}, {model['entities']:,} entities"
+            yield f"{_label(key)}: 90 % regions hold {holds:.1f} % ({interval})"
+    yield from _few({_label(key): block for key, block in blocks.items()})
     if "worse_than_best_baseline" in report:
         worse = report["worse_than_best_baseline"]
         if not worse:
@@ -100,6 +110,14 @@ def _verdicts(report: dict[str, Any], blocks: dict[str, Any]) -> Iterator[str]:
         yield f"fitted {name}: {numbers}"
     if "fitted" in report and not report["fitted"]:
         yield "nothing fitted: not asked for, or no train split apart from what is judged"
+
+
+def _few(blocks: dict[str, Any]) -> Iterator[str]:
+    """A warning, where intervals are of so few entities that they promise too much."""
+    for label, block in blocks.items():
+        entities = max(score["entities"] for score in block.values() if isinstance(score, dict) and "entities" in score)
+        if entities < FEW_ENTITIES:
+            yield f"{label}: {entities} entities; intervals of fewer than {FEW_ENTITIES} say little"
 
 
 def _label(key: str) -> str:
