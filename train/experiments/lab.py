@@ -44,9 +44,9 @@ class Lab:
     say: Say = _silent
     config: ModelConfig = field(default_factory=ModelConfig)
 
-    def splits(self, *, without: Sequence[str] = ()) -> Splits:
-        """Train, validation and test of all files but those whose names are in `without`."""
-        whole = split(load(self.data, self.cache))  # one cache for every choice of files
+    def splits(self, *, without: Sequence[str] = (), invented: Sequence[str] = ()) -> Splits:
+        """Train, validation and test of all files but those whose names are in `without`; all of `invented` trains."""
+        whole = split(load(self.data, self.cache), invented=invented)  # one cache for every choice of files
         parts = (whole.train, whole.val, whole.test, whole.copies)
         train, val, test, copies = (part.select(~part.of_files(without)) for part in parts)
         return Splits(train, val, test, whole.fingerprint, copies)
