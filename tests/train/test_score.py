@@ -53,7 +53,9 @@ def test_a_tilted_ellipse_holds_more_along_than_across() -> None:
 def test_a_covariance_without_area_is_widened_not_divided_by() -> None:
     squared = mahalanobis2(np.array([[1.0, 0.0], [0.0, 0.0]]), np.zeros((2, 3)))
     np.testing.assert_allclose(squared, [1e4, 0.0])
-    assert np.isfinite(energy_score(np.array([[1.0, 1.0]]), np.array([[1.0, 1.0, 1.0]]))).all()
+    lines = np.array([[1.0, 1.0, 1.0], [1.0, -1.0, 1.0]])  # along both diagonals
+    assert np.isfinite(energy_score(np.ones((2, 2)), lines)).all()
+    assert np.isfinite(mahalanobis2(np.ones((2, 2)), lines)).all()
 
 
 def test_true_gaussians_are_covered_as_they_should() -> None:
@@ -113,6 +115,21 @@ def test_the_interval_is_by_entity_not_by_case() -> None:
     assert interval_by_entity(alike, entity) == (low, high, entities)
 
 
+def test_the_interval_holds_the_mean_of_ninety_five_of_a_hundred_draws() -> None:
+    value = np.arange(100.0)
+    low, high, _ = interval_by_entity(value, np.arange(100), resamples=5_000)
+    error = value.std() / np.sqrt(100)
+    assert (low, high) == pytest.approx((value.mean() - 1.96 * error, value.mean() + 1.96 * error), abs=error / 8)
+
+
+def test_the_interval_is_of_the_mean_that_is_reported_however_unlike_the_entities() -> None:
+    """Half of the vehicles report nine times and err by 10 m, half of them once, by 110 m: 20 m on average, not 60."""
+    entity = np.concatenate([np.repeat(np.arange(50), 9), np.arange(50, 100)])
+    value = np.where(entity < 50, 10.0, 110.0)
+    low, high, _ = interval_by_entity(value, entity)
+    assert low < value.mean() == 20.0 < high < 30.0
+
+
 def test_what_cannot_be_scored_is_refused() -> None:
     with pytest.raises(ValueError, match="nothing to score"):
         score(measure(np.empty((0, 2))), np.empty(0, int))
@@ -139,6 +156,12 @@ def test_a_pair_is_compared_case_by_case() -> None:
     assert (result.low_m, result.high_m) == pytest.approx((1.0, 1.0))
     assert result.ratio == pytest.approx(1115 / 1111)
     assert paired(hard, 0 * hard, np.arange(4)).ratio is None
+
+
+def test_a_pair_s_interval_is_by_entity() -> None:
+    """One is a metre better on one vehicle and a metre worse on the other: two opinions, not two hundred."""
+    result = paired(np.repeat([9.0, 11.0], 100), np.full(200, 10.0), np.repeat([1, 2], 100))
+    assert (result.difference_m, result.low_m, result.high_m) == (0.0, -1.0, 1.0)
 
 
 def test_reliability_is_coverage_at_each_nominal_share() -> None:
