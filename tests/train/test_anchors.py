@@ -58,6 +58,12 @@ def test_a_target_over_a_fifth_off_its_horizon_is_none(make_corpus: MakeCorpus) 
     assert find(corpus, (60.0,)).target.tolist() == [[9, 9], [10, -1]]
 
 
+def test_of_two_targets_as_near_the_earlier_is_meant(make_corpus: MakeCorpus) -> None:
+    """As in `stream.scoring`: at a ping each 40 s, 280 and 320 s are both 20 s off."""
+    corpus = make_corpus(track("a", [40.0 * i for i in range(20)], [0.0] * 20))
+    assert find(corpus, (300.0,)).target[0].tolist() == [9, 8 + 7]
+
+
 def test_no_target_is_in_another_track(make_corpus: MakeCorpus) -> None:
     corpus = make_corpus(
         together(
@@ -83,6 +89,25 @@ def test_strata_say_what_the_entity_was_doing(make_corpus: MakeCorpus) -> None:
     assert strata["stopped"].tolist() == [False, False, False, True]
 
 
+def test_half_a_metre_a_second_is_motion_and_thirty_degrees_are_a_turn(make_corpus: MakeCorpus) -> None:
+    # east at 10 m/s; 25 degrees to the left, 35 more; 0.4 m/s; and at 0.6 m/s across, which is no turn after a rest
+    steps_m = np.array([100.0] * 10 + [4.0, 6.0, 6.0])
+    angle = np.radians([0.0] * 8 + [25.0, 60.0, 60.0, 150.0, 150.0])
+    east, north = (np.concatenate([[0.0], np.cumsum(steps_m * f(angle))]).tolist() for f in (np.cos, np.sin))
+    corpus = make_corpus(track("a", [10.0 * i for i in range(14)], east, north))
+    strata = motion(corpus, find(corpus))
+    assert strata["moving"].tolist() == [True, True, False, False, True]
+    assert strata["turning"].tolist() == [False, False, True, False, False]
+    assert strata["stopped"].tolist() == [False, False, False, True, False]
+
+
+def test_a_cadence_is_that_of_the_last_eight_intervals_and_not_of_the_next(make_corpus: MakeCorpus) -> None:
+    times = np.cumsum([0.0, 60.0, 5.0, 5.0, 5.0, 5.0, 60.0, 60.0, 60.0, 5.0])  # with the last one 5 s were the median
+    corpus = make_corpus(track("a", times.tolist(), [0.0] * 10))
+    (stratum,) = (name for name, mask in cadence(corpus, find(corpus)).items() if mask.any())
+    assert stratum == "cadence 10-45 s"
+
+
 def test_every_anchor_has_one_cadence(make_corpus: MakeCorpus) -> None:
     corpus = make_corpus(
         together(*(wander(f"v{i}", 30, i, cadence_s=c) for i, c in enumerate((2.0, 20.0, 60.0, 120.0)))), cut=EVALUATION
@@ -102,4 +127,6 @@ def test_thinning_takes_every_nth_track_and_says_n(make_corpus: MakeCorpus) -> N
     some, every = thin(corpus, 100)
     assert (len(some), every) == (5, 4)
     assert [some.names[i] for i in some.entity] == ["v00", "v04", "v08", "v12", "v16"]
+    some, every = thin(corpus, 150)  # every second would be 200
+    assert (len(some), every) == (7, 3)
     assert len(usable(make_corpus(wander("short", 9, 0), name="short.parquet"))) == 0
