@@ -82,6 +82,12 @@ def test_a_file_is_split_alike_alone_and_beside_others(write_file: WriteFile, tm
     assert names(beside.train) >= {f"w{i}" for i in range(6)}
 
 
+def test_from_ten_entities_on_a_file_is_split_by_entity(make_corpus: MakeCorpus) -> None:
+    for vehicles in (9, 10):
+        train = split(make_corpus(together(*(wander(f"v{i}", 60, i) for i in range(vehicles)))), NOBODY).train
+        assert (len(names(train)) == vehicles) == (vehicles < 10)
+
+
 def test_an_entity_counts_with_a_track_or_without(write_file: WriteFile, tmp_path: Path) -> None:
     """Of 12 vehicles 4 report too seldom for a track to be judged: the file is split by vehicle under both cuts, as it
     would not be if the 8 were counted that the evaluation sees."""
@@ -122,6 +128,20 @@ def test_a_few_vehicles_of_another_source_are_held_out_as_they_are_there(write_f
     other = write_file(together(*later), "later.parquet")
     both = split(load([path, other], tmp_path / "cache"), NOBODY)
     assert names(both.train) >= set(held[:2])  # another year's vehicles of these numbers are nobody's test
+
+
+def test_a_source_that_tests_nothing_of_a_vehicle_cuts_nothing_of_it_elsewhere(
+    write_file: WriteFile, tmp_path: Path
+) -> None:
+    """The other source saw these vehicles for ten minutes, long before its own newest tenth."""
+    whole = [wander(f"v{i}", 200, i) for i in range(20)]
+    glimpses = [{name: column[:20] for name, column in one.items()} for one in whole]
+    paths = [
+        write_file(together(*whole), "whole.parquet"),
+        write_file(together(*glimpses, *(wander(f"w{i}", 100, i) for i in range(20))), "other.parquet"),
+    ]
+    both, alone = split(load(paths, tmp_path / "cache"), NOBODY), split(load(paths[:1], tmp_path / "cache"), NOBODY)
+    assert told(both.train.select(both.train.of_files(["whole.parquet"]))) == told(alone.train)
 
 
 def test_vehicles_of_one_id_at_different_times_leave_each_others_training_alone(
@@ -209,6 +229,16 @@ def test_more_vehicles_move_nobody_to_another_column(make_corpus: MakeCorpus) ->
     assert names(few.val) == names(many.val) & first_thirty
 
 
+def test_nobody_s_column_ever_changes(make_corpus: MakeCorpus) -> None:
+    """Bundled weights are judged on what their training left out: by another hash they would be judged on what they
+    were trained on, and nothing else would tell."""
+    splits = split(fleet(make_corpus, 60), NOBODY)
+    assert names(splits.val) == {f"v{i}" for i in (12, 15, 24, 28, 29, 36, 38, 42)}
+    assert names(splits.test) - names(splits.train) - names(splits.val) == {
+        f"v{i}" for i in (0, 3, 13, 21, 27, 50, 52, 59)
+    }
+
+
 def test_the_samples_vehicles_and_days_are_all_in_the_holdout() -> None:
     table, holdout = pyarrow.parquet.read_table(SAMPLE), Holdout.bundled()
     assert set(table["entity_id"].to_pylist()) == holdout.vehicles
@@ -242,6 +272,15 @@ def test_training_on_data_that_contains_the_sample_leaves_it_out(make_corpus: Ma
     assert names(splits.train) & set(others)  # on other days they are used
 
 
+def test_a_held_out_vehicle_s_track_is_not_trained_on_though_it_leaves_the_region(make_corpus: MakeCorpus) -> None:
+    bus = sorted(Holdout.bundled().vehicles)[0]
+    north_m = [1_500.0 * i for i in range(60)]  # over the border well before the cutoff
+    away = track(bus, [60.0 * i for i in range(60)], [0.0] * 60, north_m, lat=30.6, lon=-97.74)
+    corpus = make_corpus(together(away, wander("a", 40, 1), wander("b", 40, 2)))
+    assert bus in names(split(corpus, NOBODY).train)
+    assert bus not in names(split(corpus).train)
+
+
 def test_another_citys_vehicle_of_the_same_number_is_used(make_corpus: MakeCorpus) -> None:
     bus = sorted(Holdout.bundled().vehicles)[0]
     corpus = make_corpus(together(*(wander(name, 40, 1) for name in (bus, "a", "b"))))  # in San Francisco
@@ -271,3 +310,12 @@ def test_a_track_over_the_cutoff_is_cut_there(make_corpus: MakeCorpus) -> None:
     corpus = make_corpus(track("only", [10.0 * i for i in range(100)], [50.0 * i for i in range(100)]))
     train, val, test, *_ = split(corpus, NOBODY)
     assert [part.tracks.tolist() for part in (train, val, test)] == [[[0, 80]], [[80, 90]], [[90, 100]]]
+
+
+def test_a_ping_at_the_cutoff_is_after_it_though_its_track_ends_there(make_corpus: MakeCorpus) -> None:
+    a, b = (
+        track(name, [10.0 * i for i in times], [50.0 * i for i in times])
+        for name, times in (("a", range(9)), ("b", range(9, 11)))
+    )
+    corpus = make_corpus(together(a, b))  # of eleven pings the ninth is the cutoff
+    assert [part.tracks.tolist() for part in split(corpus, NOBODY)[:3]] == [[[0, 8]], [], [[9, 11]]]
