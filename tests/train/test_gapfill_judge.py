@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from train_worlds import MakeCorpus, lively, together, track, wander
 
-from model.api import ModelConfig, Predictor
+from model.api import Gap, ModelConfig, Predictor
 from train.data import EVALUATION, Corpus
 from train.evaluate import Sample
-from train.gapfill import HALF, answer, hide_blocks, hide_half, judge_gap_fills
+from train.gapfill import HALF, answer, evenly, hide_blocks, hide_half, judge_gap_fills
 from train.walk import MODEL
 
 SMALL = ModelConfig(d=16, heads=2, window=16)
@@ -55,6 +55,15 @@ def test_half_of_the_pings_are_hidden_between_known_ones(make_corpus: MakeCorpus
     assert hide_half(corpus, seed=1).before.tolist() == hidden.before.tolist()
 
 
+def test_the_first_nine_pings_and_the_last_two_are_never_hidden(make_corpus: MakeCorpus) -> None:
+    corpus = make_corpus(together(*(wander(f"v{i}", 20, i) for i in range(12))), cut=EVALUATION)
+    known = hide_half(corpus).known
+    for first, last in corpus.tracks:
+        assert known[first : first + 9].all()
+        assert known[last - 2 : last].all()
+    assert not known.all()
+
+
 def test_a_straight_road_is_filled_without_error(make_corpus: MakeCorpus) -> None:
     corpus = make_corpus(track("a", MINUTES, [12.0 * t for t in MINUTES]), cut=EVALUATION)
     report = judge_gap_fills(sample(corpus), Predictor.untrained(SMALL))
@@ -86,6 +95,21 @@ def test_an_untrained_model_fills_as_hermite(make_corpus: MakeCorpus) -> None:
         assert block[MODEL]["mean_m"] == pytest.approx(block["hermite"]["mean_m"], rel=1e-4)
 
 
+def test_the_model_fills_from_all_that_it_remembers_of_the_track(make_corpus: MakeCorpus) -> None:
+    """As one does that has seen every ping up to the gap, and the three after it."""
+    corpus = make_corpus(wander("a", 120, 3), cut=EVALUATION)
+    predictor, hidden = lively(SMALL, precision="float32"), hide_blocks(corpus, 120.0)
+    before, after = int(hidden.before[-1]), int(hidden.after[-1])
+    slot = predictor.acquire(1)
+    for row in (*range(before + 1), *range(after, after + 3)):
+        predictor.advance(slot, corpus.fixes(np.array([row])))
+    sides = (corpus.fixes(np.arange(*ends)) for ends in ((before - 3, before + 1), (after, after + 3)))
+    (fill,) = predictor.fill(slot, [Gap(*sides, np.asarray(corpus.ts_ms[before + 1 : after]))])
+    judged = answer(corpus, hidden, predictor)[MODEL]
+    np.testing.assert_allclose(judged.lat[-len(fill.lat) :], fill.lat, atol=3e-7)
+    np.testing.assert_allclose(judged.lon[-len(fill.lon) :], fill.lon, atol=3e-7)
+
+
 @pytest.mark.parametrize("half", [False, True])
 def test_hidden_pings_are_hidden_from_every_predictor(make_corpus: MakeCorpus, half: bool) -> None:
     """With hidden pings put elsewhere, one case at a time, every answer stays what it was, to the bit."""
@@ -104,6 +128,19 @@ def test_hidden_pings_are_hidden_from_every_predictor(make_corpus: MakeCorpus, h
         np.testing.assert_array_equal(before[name].lat[asked], after[name].lat[asked])
         np.testing.assert_array_equal(before[name].lon[asked], after[name].lon[asked])
     assert np.abs(before[MODEL].lat - before["hermite"].lat).max() > 1e-5
+
+
+def test_the_gaps_that_are_judged_are_of_all_vehicles_not_of_the_first_few(make_corpus: MakeCorpus) -> None:
+    corpus = make_corpus(together(*(wander(f"v{i}", 80, i) for i in range(5))), cut=EVALUATION)
+    assert np.unique(evenly(hide_blocks(corpus, 120.0), 7).track).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_two_tracks_of_one_vehicle_are_one_entity(make_corpus: MakeCorpus) -> None:
+    times = [*MINUTES, *(7_200.0 + t for t in MINUTES)]
+    corpus = make_corpus(track("a", times, [0.0] * len(times)), cut=EVALUATION)
+    assert len(corpus) == 2
+    block = judge_gap_fills(sample(corpus), None, blocks_s=(120.0,))["blocks"]["120"]
+    assert (block["gaps"], block["linear"]["entities"]) == (6, 1)
 
 
 def test_at_most_the_asked_number_of_gaps_is_judged_and_said(make_corpus: MakeCorpus) -> None:
