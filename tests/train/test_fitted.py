@@ -93,6 +93,10 @@ def test_what_is_judged_is_never_what_is_fitted_to(write_file: WriteFile, tmp_pa
     for part in ("train", "all"):
         (sample,) = open_samples([path], part, cache_dir=tmp_path / "cache")
         assert sample.train is None
+        (sample,) = open_samples([path], "test", cache_dir=tmp_path / "cache", fit_on=[path])
+        assert sample.train is not None
+        judged = {row for first, last in sample.corpus.tracks for row in range(first, last)}
+        assert not judged & {row for first, last in sample.train.tracks for row in range(first, last)}
     (sample,) = open_samples([path], "all", cache_dir=tmp_path / "cache", fit_on=[other])
     assert sample.train is not None
     assert sample.train.files == ("other.parquet",)

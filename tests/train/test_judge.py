@@ -12,14 +12,22 @@ from train_worlds import MakeCorpus, WriteFile, lively, together, track, wander
 
 from model.api import ModelConfig, Predictor
 from model.baselines import FORECASTS
-from model.followers import WINDOW, FittedKalman, Kinematic
+from model.followers import FITTED, WINDOW, FittedKalman, Kinematic
 from model.imm import IMM, Imm
 from train import walk as walking
 from train.anchors import find
 from train.data import EVALUATION
-from train.evaluate import Sample, crps_versus_best, error_en_m, judge_forecasts, open_samples, worse_strata
+from train.evaluate import (
+    Sample,
+    crps_versus_best,
+    error_en_m,
+    errors_en_m,
+    judge_forecasts,
+    open_samples,
+    worse_strata,
+)
 from train.score import Cases
-from train.walk import MODEL, walk
+from train.walk import MODEL, Answers, walk
 
 SMALL = ModelConfig(d=16, heads=2, window=16)
 FOLLOWERS = [Kinematic(SMALL), FittedKalman(replace(SMALL, accel_psd=2.0)), Imm.around(SMALL)]
@@ -120,6 +128,26 @@ def test_errors_are_metres_east_and_north_of_the_forecast() -> None:
     np.testing.assert_allclose(error, [[0.0, 111.195], [55.597, 0.0]], atol=0.01)  # the short way over the antimeridian
 
 
+def test_who_is_said_to_stay_is_off_by_the_way_east_and_north(make_corpus: MakeCorpus) -> None:
+    minutes = [60.0 * i for i in range(40)]
+    corpus = make_corpus(track("a", minutes, [10.0 * t for t in minutes], [-4.0 * t for t in minutes]), cut=EVALUATION)
+    anchors = find(corpus)
+    row, column = np.nonzero(anchors.target >= 0)
+    here = (
+        np.broadcast_to(degrees[anchors.row][:, None], anchors.target.shape) for degrees in (corpus.lat, corpus.lon)
+    )
+    error = errors_en_m(corpus, anchors, Answers(*here, None), row, column)
+    np.testing.assert_allclose(error, anchors.dt_s[row, column][:, None] * [10.0, -4.0], rtol=2e-3)
+
+
+def test_two_tracks_of_one_vehicle_are_one_entity(make_corpus: MakeCorpus) -> None:
+    """The interval is by vehicle, wherever its day was cut."""
+    minutes = [60.0 * i for i in range(20)]
+    judged = sample(make_corpus, track("a", [*minutes, *(7_200.0 + t for t in minutes)], [0.0] * 40))
+    assert len(judged.corpus) == 2
+    assert judge_forecasts(judged, None)["horizons"]["next"]["stay"]["entities"] == 1
+
+
 def test_samples_are_of_the_asked_split_and_say_how_they_were_thinned(write_file: WriteFile, tmp_path: Path) -> None:
     path = write_file(together(*(wander(f"v{i:02}", 60, i) for i in range(40))))
     (everything,) = open_samples([path], "all", cache_dir=tmp_path / "cache")
@@ -130,6 +158,20 @@ def test_samples_are_of_the_asked_split_and_say_how_they_were_thinned(write_file
     (thinned,) = open_samples([path], "all", cache_dir=tmp_path / "cache", most=510)
     assert (thinned.every, len(thinned.corpus)) == (4, 10)
     assert judge_forecasts(thinned, None)["tracks_in_split"] == 40
+
+
+def test_modes_choose_among_the_tracks_of_a_split_and_move_none_to_another(
+    write_file: WriteFile, tmp_path: Path
+) -> None:
+    late_ms = [1_211_018_404_000 + 14_400_000 * (i % 3 == 0) for i in range(40)]  # who walks is out in the evening
+    tracks = [wander(f"v{i}", 60, i, start_ms=ms) for i, ms in enumerate(late_ms)]
+    path = write_file({**together(*tracks), "mode": ["car" if i % 3 else "walk" for i in range(40) for _ in range(60)]})
+    (whole,) = open_samples([path], "test", cache_dir=tmp_path / "cache")
+    (cars,) = open_samples([path], "test", cache_dir=tmp_path / "cache", modes=["car"])
+    driven = whole.corpus.mode == whole.corpus.modes.index("car")
+    assert cars.corpus.tracks.tolist() == whole.corpus.tracks[driven].tolist()
+    assert cars.train is not None
+    assert {cars.train.modes[code] for code in cars.train.mode} == {"car"}  # what baselines are fitted to, too
 
 
 def test_a_file_without_a_track_to_judge_says_so(write_file: WriteFile, tmp_path: Path) -> None:
@@ -190,3 +232,12 @@ def test_fitted_followers_stand_beside_the_others_and_replace_their_namesakes(ma
     assert fitted["kalman_fitted"] == plain["kalman"]
     assert fitted[IMM] != plain[IMM]
     assert fitted["stay"] == plain["stay"]
+
+
+def test_the_model_s_crps_is_held_against_the_fitted_filter_where_there_is_one(make_corpus: MakeCorpus) -> None:
+    judged, poor = sample(make_corpus, wander("a", 60, 1)), FittedKalman(replace(SMALL, accel_psd=50.0))
+    for fitted, reference in (((), "kalman"), ((poor,), FITTED)):
+        block = judge_forecasts(judged, Predictor.untrained(SMALL, capacity=4), fitted=fitted)["horizons"]["300"]
+        assert block["crps_vs_kalman"]["reference"] == reference
+        assert block["crps_vs_kalman"]["ratio"] == block[MODEL]["crps_m"] / block[reference]["crps_m"]
+    assert block["crps_vs_kalman"]["ratio"] < 0.95
