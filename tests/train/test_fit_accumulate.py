@@ -10,6 +10,7 @@ import pytest
 import torch
 from fit_worlds import BATCH, TINY, Crash, circling, crash_after, options
 
+from model.heads import TRAVEL_SPREAD
 from model.network import Network, build
 from train import objective
 from train.batches import Batch, Batches
@@ -68,6 +69,40 @@ def test_micro_batches_have_the_gradient_of_one_batch_with_their_rows() -> None:
     torch.testing.assert_close(summed, torch.stack([loss.detach() for loss in whole]), rtol=1e-5, atol=1e-6)
     for one, other in zip(gradients(network), wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6 * float(other.abs().max()) + 1e-9)
+
+
+def test_an_untrained_network_loses_what_physics_misses() -> None:
+    """In numpy, from the questions alone: distances weigh by the time asked for to the power of -0.7."""
+    batch = Batches(circling(), TINY, BATCH, 0).draw(0)
+    losses = {name: float(value.detach()) for name, value in objective.measure(build(TINY, 0), batch)._asdict().items()}
+    ahead = np.hypot(*np.moveaxis(batch.ahead_en - batch.ahead.base_en, -1, 0))
+    gap = np.hypot(*np.moveaxis(batch.gap_en - batch.gap.base_en, -1, 0))
+    late = np.abs(np.log(batch.travel_s) - batch.travel.base_log_s[..., 0])
+    known = batch.ahead_mask
+    expected = {
+        "distance": (ahead / np.maximum(batch.ahead_s, 1.0) ** 0.7)[known].mean() / objective.DISTANCE_M,
+        "gaps": (gap / np.maximum(batch.gap_s, 1.0)[..., None] ** 0.7)[batch.gap_mask].mean() / objective.DISTANCE_M,
+        "interval": np.abs(batch.log_next)[batch.log_next_mask].mean(),
+        "travel": late[batch.travel_mask].mean() / TRAVEL_SPREAD + np.log(TRAVEL_SPREAD),
+        "next_m": ahead[..., 0][known[..., 0]].mean(),
+        "far_m": ahead[..., 1:][known[..., 1:]].mean(),
+        "gap_m": gap[batch.gap_mask].mean(),
+    }
+    assert {name: losses[name] for name in expected} == pytest.approx(expected, rel=1e-3)
+
+
+def test_every_part_of_the_loss_is_minimised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each alone, as a part that is left out of the sum is not missed by any of the others."""
+    batch, weights = Batches(circling(), TINY, BATCH, 0).draw(0), ("LIKELIHOOD", "INTERVAL", "GAPS", "TRAVELS")
+    found = {}
+    for name in weights:
+        for other in weights:
+            monkeypatch.setattr(objective, other, float(other == name))
+        losses = objective.measure(moved(), batch)
+        found[name] = float((losses.total - losses.distance).detach())
+    rest = (losses.interval, losses.gaps, losses.travel)
+    assert [found[name] for name in weights[1:]] == pytest.approx([float(part) for part in rest], rel=1e-4)
+    assert found["LIKELIHOOD"] > 1.5 * float(losses.likelihood)  # of gap fills, too
 
 
 def test_a_mean_is_over_the_answers_that_patches_leave(tmp_path: Path) -> None:

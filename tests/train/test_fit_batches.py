@@ -246,6 +246,9 @@ def test_whole_patches_ask_from_their_last_ping_only() -> None:
     assert asks[:, 3::4].any()
     assert not asks[:, np.arange(asks.shape[1]) % 4 != 3].any()
     assert (batch.travel_token[batch.travel_mask] % 4 == 3).all()
+    assert (batch.gap_token[batch.gap_mask.any(-1)] % 4 == 3).all()
+    assert batch.gap_mask.any()
+    assert (np.flatnonzero(batch.log_next_mask.any(0)) % 4 == 3).all()
 
 
 def test_the_reported_and_the_clock_are_hidden_by_chance() -> None:
