@@ -13,8 +13,9 @@ from train_worlds import MakeCorpus, WriteFile, together, track
 from model.api import ModelConfig, Predictor, TravelTimes
 from model.geo import F64
 from model.network import build
+from train import eta
 from train.data import EVALUATION
-from train.eta import MedianSpeed, NearestTrips, judge_travel_times, long_enough, trips
+from train.eta import MedianSpeed, NearestTrips, judge_travel_times, long_enough, of_predictor, trips
 from train.evaluate import open_samples
 from train.score import score_times
 
@@ -95,6 +96,55 @@ def test_a_trip_does_not_count_among_its_own_neighbours(make_corpus: MakeCorpus)
     both = together(drive("a", 5.0), drive("b", 10.0))
     fitted = NearestTrips.fitted(trips(make_corpus(both, cut=EVALUATION)))
     assert (fitted.low, fitted.high) == pytest.approx((0.5 + 0.05 * 1.5, 2.0 - 0.05 * 1.5), rel=1e-3)
+
+
+def test_a_trip_is_left_out_wherever_among_the_known_it_stands(
+    make_corpus: MakeCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speeds = (5.0, 10.0, 10.0, 20.0, 25.0)
+    known = trips(make_corpus(together(*(drive(f"v{i}", mps) for i, mps in enumerate(speeds))), cut=EVALUATION))
+    at_once = NearestTrips.fitted(known)
+    monkeypatch.setattr(eta, "_CHUNK", 2)
+    in_pieces = NearestTrips.fitted(known)
+    assert (in_pieces.low, in_pieces.high) == (at_once.low, at_once.high)
+
+
+def test_the_interval_is_of_true_over_answered_time(make_corpus: MakeCorpus) -> None:
+    """Of a slow trip and two fast ones, the slow one takes twice its answer, the fast ones two thirds of theirs."""
+    three = together(drive("slow", 5.0), drive("a", 10.0), drive("b", 10.0))
+    fitted = NearestTrips.fitted(trips(make_corpus(three, cut=EVALUATION)))
+    assert (fitted.low, fitted.high) == pytest.approx((2 / 3, 2 - 0.1 * 4 / 3), rel=1e-3)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_nearest_trips_know_both_ends(make_corpus: MakeCorpus, turned: bool) -> None:
+    """From one place it is slow to the east and fast to the west; or to one place, from there."""
+    minutes = [60.0 * i for i in range(20)]
+
+    def trip(entity: str, mps: float, after_ms: int) -> dict[str, list[Any]]:
+        east_m = [mps * t for t in minutes]
+        way = [east - east_m[-1] for east in east_m] if turned else east_m
+        return track(entity, minutes, way, start_ms=START_MS + after_ms)
+
+    # the other kind departs nearer to the hour of those who ask
+    some = [trip(f"{mps:+}-{i}", mps, ms) for mps, ms in ((5.0, 0), (-15.0, 600_000)) for i in range(16)]
+    known = trips(make_corpus(together(*some), cut=EVALUATION))
+    asked = trips(make_corpus(together(trip("slow", 5.0, 600_000), trip("fast", -15.0, 0)), name="asked.csv"))
+    answer = NearestTrips.fitted(known)(asked.origin, asked.lat, asked.lon)
+    np.testing.assert_allclose(answer.median_s, asked.seconds, rtol=0.01)
+
+
+def test_of_many_known_trips_some_of_all_are_taken(make_corpus: MakeCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = trips(make_corpus(together(*(drive(f"v{i:02}", 5.0) for i in range(20))), cut=EVALUATION))
+    monkeypatch.setattr(eta, "TRAIN_TRIPS", 4)
+    assert eta._evenly(known).entity.tolist() == [0, 6, 13, 19]
+
+
+def test_a_model_that_was_asked_has_its_slots_back(make_corpus: MakeCorpus) -> None:
+    asked = trips(make_corpus(together(*(drive(f"v{i}", 5.0) for i in range(3))), cut=EVALUATION))
+    predictor = Predictor.untrained(CONFIG, capacity=4)
+    of_predictor(predictor)(asked.origin, asked.lat, asked.lon)
+    assert len(predictor.acquire(4)) == predictor.capacity == 4
 
 
 class TenMetresASecond(Predictor):
