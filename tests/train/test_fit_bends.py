@@ -41,6 +41,21 @@ def test_a_bend_turns_what_follows_and_keeps_the_track_in_one_piece() -> None:
     np.testing.assert_allclose(np.hypot(*turned.T), np.hypot(*steps.T), atol=1e-9)  # no jump at the bend
 
 
+def test_a_bend_begins_with_the_ping_that_it_is_at() -> None:
+    bent, place, _ = one_row(np.pi / 2)
+    assert bent.turned(place)[0].tolist() == [0.0] * 50 + [np.pi / 2] * 50
+
+
+def test_things_bend_to_the_left_as_often_as_to_the_right() -> None:
+    corpus, place = circling(tracks=8, pings=400), 400 * np.arange(8)[:, None] + np.arange(1, 1 + bends.BENDS)
+    bent = bends.bend(
+        np.random.default_rng(5), place, corpus.fixes(place), corpus.fixes(place[:, 0] - 1), np.ones(8, bool)
+    )
+    assert (bent.angle[:, 1:] > 0).mean() == pytest.approx(0.5, abs=0.05)  # of 1024: three standard deviations
+    assert bent.angle.min() < -3
+    assert bent.angle.max() > 3
+
+
 def test_drawn_bends_leave_every_step_as_long_as_it_was() -> None:
     corpus, place = circling(tracks=3, pings=400), np.arange(400)[None] + 400 * np.arange(3)[:, None]
     fixes, rng = corpus.fixes(place), np.random.default_rng(1)

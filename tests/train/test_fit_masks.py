@@ -57,6 +57,17 @@ def test_key_points_are_turns_stops_and_ends() -> None:
     assert masks.is_key(steps, np.ones(7)).tolist() == [True, False, True, False, True, False, True, True]
 
 
+def test_a_straight_way_west_has_no_turns() -> None:
+    """Its bearing jumps between 179 and -179 degrees."""
+    steps = np.array([[-100.0, 1.0], [-100.0, -1.0]] * 4)
+    assert masks.is_key(steps, np.full(8, 10.0)).tolist() == [True] + [False] * 7 + [True]
+
+
+def test_a_receiver_that_wanders_about_at_rest_turns_nowhere() -> None:
+    steps = np.array([[0.1, 0.0], [0.0, 0.1], [-0.1, 0.0], [0.0, -0.1]])
+    assert masks.is_key(steps, np.full(4, 10.0)).tolist() == [True, False, False, False, True]
+
+
 def test_all_but_key_points_are_hidden_and_asked_for() -> None:
     """Around a block of long sides: every token is a corner or the track's end, and what is asked for lies between."""
     corpus = square(side=12, sides=60)
