@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from stream.scoring import Errors, distance_m, errors, position, score
 from stream.wire import Anchor, Forecast, Horizon, Latency, ModelRef, NextStep, Src, Window
@@ -106,6 +107,22 @@ def test_nothing_crosses_the_world_at_the_date_line() -> None:
     found = errors(path, Anchor(0, 0.0, 179.998), Anchor(200_000, 0.0, -180.0))
     assert found.constant_velocity == pytest.approx(0, abs=1)
     assert found.stay == pytest.approx(111.2, abs=0.1)
+
+
+def test_a_path_over_the_date_line_goes_the_short_way() -> None:
+    path = forecast(0, 0.0, dt_s=30, lon=179.999)
+    path = replace(path, horizons=tuple(replace(horizon, lon=-179.999) for horizon in path.horizons))
+    assert distance_m(*position(path, 45), 0.0, 180.0) == pytest.approx(0, abs=1)
+
+
+def test_a_next_step_as_far_as_the_last_horizon_is_one_place_with_it() -> None:
+    path = forecast(0, 50.0, dt_s=900, d_lat=9.0, h={60: 50.6, 300: 53.0, 900: 59.0})
+    assert position(path, 960)[0] == pytest.approx(59.6)
+
+
+def test_of_two_pings_as_near_the_earlier_is_meant() -> None:
+    pairs = score([forecast(10, 50.0)], track((0, 50.0), (10, 50.0), (60, 50.1), (80, 50.2)))
+    assert [round(pair.stay / DEGREE_M, 2) for pair in pairs["60"]] == [0.1]
 
 
 def test_the_distance_is_the_great_circle() -> None:
