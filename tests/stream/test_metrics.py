@@ -124,6 +124,48 @@ def test_a_histogram_is_scraped_with_its_count_and_sum() -> None:
     assert value(samples, "commit_seconds_sum") == pytest.approx(99.15)
 
 
+def test_each_histogram_is_scraped_under_its_own_name() -> None:
+    times = {}
+    for number, field in enumerate(HISTOGRAMS, start=1):
+        histogram = Histogram(SECONDS)
+        histogram.observe(1.0, number)
+        times[field] = histogram.read()
+    samples = scraped(replace(WELL, times=times))
+    names = ("batch_records", "engine_seconds", "commit_seconds", "checkpoint_seconds", "ping_to_forecast_seconds")
+    assert dict(zip(HISTOGRAMS, (value(samples, f"{name}_count") for name in names), strict=True)) == {
+        "batch_records": 1,
+        "engine_s": 2,
+        "commit_s": 3,
+        "checkpoint_s": 4,
+        "latency_s": 5,
+    }
+
+
+def test_waiting_and_at_work_are_told_apart() -> None:
+    samples = scraped(replace(WELL, held={0: replace(HELD, waiting=1, at_work=5)}))
+    assert value(samples, "records_in_flight", partition="0", place="waiting") == 1
+    assert value(samples, "records_in_flight", partition="0", place="at_work") == 5
+
+
+def test_nothing_is_a_number_too() -> None:
+    samples = scraped(replace(WELL, held={0: replace(HELD, ready=False, lag=0)}))
+    assert value(samples, "lag_records", partition="0") == value(samples, "partition_ready", partition="0") == 0
+
+
+def test_each_outcome_goes_by_its_own_name() -> None:
+    expected = {
+        "forecast": 50,
+        "late": 1,
+        "rejected": 2,
+        "quarantined": 3,
+        "duplicate": 4,
+        "answered_before": 5,
+        "handed_back": 29,
+    }
+    samples = scraped(WELL)
+    assert {name: value(samples, "records_total", partition="0", outcome=name) for name in expected} == expected
+
+
 def test_the_process_is_measured_and_two_workers_of_one_process_keep_apart() -> None:
     first, second = Exposition(), Exposition()
     assert b"process_resident_memory_bytes" in first.render(WELL)
@@ -148,6 +190,13 @@ def test_a_worker_in_whose_way_something_is_is_unready_but_alive(change: dict[st
     assert [why in reason for reason in unready(reading)] == [True]
     assert value(scraped(reading), "ready") == 0
     assert not unwell(reading), "a new process would do no better"
+
+
+def test_what_redis_lacks_is_told_by_the_partition_that_is_furthest_behind() -> None:
+    away = replace(WELL, store_away=True)
+    (reason,) = unready(replace(away, held={0: HELD, 1: replace(HELD, behind=500), 2: replace(HELD, behind=0)}))
+    assert "500 records behind" in reason
+    assert "0 records behind" in unready(replace(away, held={}))[0]
 
 
 def test_a_worker_without_partitions_is_ready_to_take_some() -> None:
