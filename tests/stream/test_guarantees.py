@@ -5,6 +5,7 @@ The coordinator is one in memory: it keeps one producer per transactional id, an
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
@@ -163,6 +164,57 @@ async def test_one_who_was_overtaken_while_it_did_not_know_sends_nothing_again(c
     coordinator.fates = [overtaken]
     assert await guarantee.commit({P0: Mark(5, 1)}, one_by_one([answer(P0, "a")])) == {P0}
     assert coordinator.seen == []
+
+
+def overtaken_at_our_offset(coordinator: Coordinator, partition: Partition, mark: Mark, answers: Answers) -> None:
+    coordinator.marks[partition] = Mark(mark.offset, mark.epoch + 1)
+    raise KafkaError("the request was lost")
+
+
+async def test_the_same_offset_of_another_epoch_is_not_ours(coordinator: Coordinator) -> None:
+    """Another worker has answered the same records: taken for ours, we would go on beside it."""
+    guarantee = await owner(coordinator, P0)
+    coordinator.fates = [overtaken_at_our_offset]
+    assert await guarantee.commit({P0: Mark(5, 1)}, one_by_one([answer(P0, "a")])) == {P0}
+
+
+async def test_brokers_that_stay_away_end_the_worker_at_last(
+    coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guarantees, "PATIENCE_S", 0.05)
+    guarantee = await owner(coordinator, P0)
+    coordinator.fates, coordinator.away = [aborted], 10**9
+    with pytest.raises(KafkaConnectionError):
+        await asyncio.wait_for(guarantee.commit({P0: Mark(5, 1)}, one_by_one([answer(P0, "a")])), 5)
+
+
+async def test_a_producer_that_cannot_be_closed_holds_nothing_up(
+    coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(self: Producer) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(guarantees, "CLOSE_S", 0.01)
+    guarantee = await owner(coordinator, P0)
+    monkeypatch.setattr(Producer, "close", hang)
+    await asyncio.wait_for(guarantee.fence(P0), 5)
+    assert await guarantee.commit({P0: Mark(5, 1)}, one_by_one([answer(P0, "a")])) == set()
+
+
+async def test_a_producer_that_cannot_start_is_closed(
+    coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Producer] = []
+    producer = coordinator.producer
+
+    def watched(transactional_id: str) -> Producer:
+        made.append(producer(transactional_id))
+        return made[-1]
+
+    coordinator.away = 1
+    with pytest.raises(KafkaConnectionError):
+        await ExactlyOnce("group", coordinator, watched).fence(P0)
+    assert [one.closed for one in made] == [True], "or its tasks and sockets stay"
 
 
 async def test_what_asking_again_does_not_cure_is_raised(coordinator: Coordinator) -> None:
