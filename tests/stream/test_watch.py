@@ -22,10 +22,11 @@ from prometheus_client.parser import text_string_to_metric_families as parsed
 from model.api import Predictor
 from stream import checkpoints
 from stream import delivery as delivery_module
+from stream import watch as watch_module
 from stream.delivery import Delivery
 from stream.engine import Engine
 from stream.guarantees import AtLeastOnce
-from stream.health import Held
+from stream.health import Held, Reading
 from stream.intake import Records
 from stream.pages import NONE, Answers
 from stream.seams import Rebalanced
@@ -354,6 +355,59 @@ async def test_a_lost_answer_is_an_alarm_said_once_and_scraped_from_then_on(capl
     assert errors == ["partition 0 does not add up: 1 records are lost; please report it"]
 
 
+async def test_an_alarm_is_said_again_when_it_changes_and_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
+    worker = Worker()
+    async with worker.running(P0):
+        await worker.put(records(0, 3))
+        await worker.until_settled()
+        for lost in (1, 3, 0):
+            worker.delivery.tally.accounts[P0].taken = 3 + lost  # a bug that we have not
+            worker.watch.check()
+            worker.watch.check()
+    said = [entry.getMessage() for entry in caplog.records if entry.levelno == logging.ERROR]
+    assert [line.split(":")[-1].split(";")[0] for line in said[:2]] == [" 1 records are lost", " 3 records are lost"]
+    assert said[2:] == ["partition 0 adds up again, which it should not either"]
+
+
+async def test_the_accounts_are_looked_at_by_themselves_whatever_goes_wrong_on_the_way(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_module, "CHECK_S", 0.001)
+    worker = Worker()
+    async with worker.running(P0):
+        await worker.until(lambda: worker.held().ready)
+        read, readings = worker.watch.read, 0
+
+        def once_broken() -> Reading:
+            nonlocal readings
+            readings += 1
+            if readings == 1:
+                raise ZeroDivisionError("somebody else's bug")
+            return read()
+
+        monkeypatch.setattr(worker.watch, "read", once_broken)
+        worker.delivery.tally.accounts[P0].taken += 2
+        watching = asyncio.create_task(worker.watch.run())
+        async with asyncio.timeout(30):
+            while "2 records are lost" not in caplog.text:  # noqa: ASYNC110 - nobody tells of a line in the log
+                await asyncio.sleep(0.001)
+        assert not watching.done()
+        watching.cancel()
+    assert "somebody else's bug" in caplog.text
+
+
+async def test_a_reading_is_of_its_moment_however_long_its_rendering_takes() -> None:
+    worker = Worker()
+    async with worker.running(P0):
+        await worker.put(records(0, 3))
+        await worker.until_settled()
+        before = worker.watch.read()
+        await worker.put(records(3, 9))
+        await worker.until_settled()
+    assert before.accounts[0] == Account(taken=3, forecasts=3)
+    assert before.counts[0].forecasts == 3
+
+
 async def test_a_record_that_falls_out_of_the_queue_is_an_alarm(caplog: pytest.LogCaptureFixture) -> None:
     worker = Worker(Settings(max_wait_ms=1e9, checkpoint_ms=0.0))
     async with worker.running(P0):
@@ -398,3 +452,14 @@ async def test_lag_is_what_lies_between_the_next_record_and_the_end_of_the_log()
         await worker.put(records(0, 30))
         await worker.until_settled()
         assert await worker.scraped("lag_records") == {"0": 70}
+        await worker.put(records(30, 101))  # the consumer heard of the end before they came
+        await worker.until_settled()
+        assert await worker.scraped("lag_records") == {"0": 0}
+
+
+async def test_of_a_partition_that_is_not_taken_over_yet_no_lag_is_known() -> None:
+    """It begins at offset 0, and would be said to lag by all of the log."""
+    worker = Worker()
+    async with worker.running(P0):
+        assert not worker.held().ready
+        assert await worker.scraped("lag_records") == {}
