@@ -158,7 +158,7 @@ class TenMetresASecond(Predictor):
 
 
 def test_without_a_model_the_baselines_are_judged_alone(write_file: WriteFile, tmp_path: Path) -> None:
-    path = write_file(together(*(drive(f"v{i:02}", 5.0 + i % 7, pings=30) for i in range(40))))
+    path = write_file(together(*(drive(f"v{i:02}", 5.0 + i % 7, pings=30, north_m=9.0 * i) for i in range(40))))
     (sample,) = open_samples([path], "test", cache_dir=tmp_path / "cache", long_enough=long_enough)
     report = judge_travel_times(sample, None)
     assert list(report["predictors"]) == ["median_speed", "nearest_trips"]
@@ -169,7 +169,7 @@ def test_without_a_model_the_baselines_are_judged_alone(write_file: WriteFile, t
 
 
 def test_a_model_is_asked_from_the_first_fix_alone(write_file: WriteFile, tmp_path: Path) -> None:
-    path = write_file(together(*(drive(f"v{i:02}", 10.0, pings=30) for i in range(40))))
+    path = write_file(together(*(drive(f"v{i:02}", 10.0, pings=30, north_m=9.0 * i) for i in range(40))))
     (sample,) = open_samples([path], "test", cache_dir=tmp_path / "cache", long_enough=long_enough)
     report = judge_travel_times(sample, TenMetresASecond(build(CONFIG, 0), name="ten", capacity=4))
     assert report["predictors"]["model"]["mae_s"] < 2
