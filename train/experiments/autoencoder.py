@@ -256,5 +256,5 @@ def _picture(drift: Mapping[str, F64]) -> Picture:
     count = drift[FORMULA].shape[1]
     x = np.unique(np.geomspace(1, count - 1, 30).round().astype(int))
     lines = [Line(name, x.tolist(), rows.mean(0)[x].tolist()) for name, rows in drift.items()]
-    title = "A path summed from decoded displacements leaves the real one"
+    title = "Summed displacements leave the real path"
     return Picture("drift", title, "pings since the start", "mean drift, m", lines, log_x=True, log_y=True)

@@ -176,7 +176,9 @@ def draw(picture: Picture, path: Path) -> Path:
         ):
             if scale is not None:
                 scale("log")
-                axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                low, high = axis.get_view_interval()
+                # Over many decades the labels between them would run into each other.
+                axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1e5 * low else (1,)))
                 axis.set_minor_locator(NullLocator())
             if wanted is not None:
                 axis.set_major_locator(FixedLocator(list(wanted)))
