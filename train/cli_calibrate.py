@@ -90,7 +90,7 @@ def calibrate(
     cache: CacheOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object instead of lines")] = False,
 ) -> None:
-    sources = sources_of([*(data or []), *(more or [])], columns, from_topic)
+    sources = sources_of(data, more, columns, from_topic)
     others = [_file_and_weights(one, columns) for one in left_out or []]
     from model.checkpoint import CARD_FILE, resolve, save_pretrained
     from train.calibrate import MOST_ANCHORS, LeftOut, tracks_to_calibrate_on
@@ -170,7 +170,7 @@ def _file_and_weights(given: str, columns: str | None) -> tuple[Source, str]:
     file, equals, weights = given.rpartition("=")
     if not equals or not file or not weights:
         raise typer.BadParameter(f"--left-out needs FILE=WEIGHTS, got {given!r}")
-    (source,) = sources_of([file], columns)
+    (source,) = sources_of([file], None, columns)
     try:
         resolve(weights)
     except WeightsError as error:

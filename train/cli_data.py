@@ -47,11 +47,14 @@ CacheOption = Annotated[
 ]
 
 
-def sources_of(given: Sequence[str], columns: str | None, from_topic: str | None = None) -> list[Source]:
+def sources_of(
+    data: Sequence[str] | None, more: Sequence[str] | None, columns: str | None, from_topic: str | None = None
+) -> list[Source]:
     """The files that were named, none if a topic is. What is wrong with the names is bad usage."""
     from train.readers.columns import ColumnMap
     from train.sources import TABLE, parse
 
+    given = [*(data or []), *(more or [])]
     if not given and from_topic is None:
         raise typer.BadParameter("give --data, --from-topic or both")
     try:

@@ -134,7 +134,7 @@ def evaluate(
         raise typer.BadParameter(
             f"--baseline {baseline} learns from a train split, which --split {split} judges: --fit-on"
         )
-    sources = sources_of([*(data or []), *(more or [])], columns, from_topic)
+    sources = sources_of(data, more, columns, from_topic)
     from model.api import Predictor
     from train import judging
 

@@ -135,7 +135,7 @@ def train(
 ) -> None:
     if minutes is not None and steps is not None:
         raise typer.BadParameter("give --minutes or --steps, not both")
-    sources = sources_of([*(data or []), *(more or [])], columns, from_topic)
+    sources = sources_of(data, more, columns, from_topic)
     from model.checkpoint import CONFIG_FILE, resolve
     from train import progress
     from train.data import load
