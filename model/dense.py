@@ -25,7 +25,9 @@ from model import tiles
 from model.bfloat import BF16, F32
 from model.kernels import compiled
 
-CHUNK: Final = 96  # rows: the widest outputs between layers are 96 KiB at d=128, and fit 1 MiB beside a block's weights
+# Rows. The widest outputs between layers are 96 KiB at d=128 in bfloat16, and fit 1 MiB beside a block's weights; in
+# float32 both are twice that.
+CHUNK: Final = 96
 EPS: Final = np.float32(1e-5)  # of torch.nn.LayerNorm
 _ALL: Final = 1 << 40  # rows that share a bias
 _WIDE, _NARROW, _SINGLE = tiles.WIDE[0], tiles.NARROW[0], tiles.SINGLE[0]  # rows of a tile

@@ -6,7 +6,8 @@ once. The reference is `model.transformer.Block.attend` on what `model.rings` gi
 Compiled by numba on the first call with these types, so `Predictor` makes that call when it is built: seconds of
 compiling would stall a worker. The GIL is released meanwhile.
 
-Shapes: S slots, N <= R rows, W places, G key heads, H heads, J = H / G, D of a head, C = H·D, E = G·D.
+Shapes: S slots, N <= R rows, W places, G key heads, H heads, J = H / G, D of a head, C = H·D, E = G·D, P places of a
+tile (64, or 16 where registers are small), W/P rounded up.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ def _fetch(rings, slot):  # type: ignore[no-untyped-def]
 @compiled
 def _room(e, w, heads, c):  # type: ignore[no-untyped-def]
     """Arrays for one row: queries and keys [H + G, 2, D/2], a key or value [E], keys, values, their scales
-    [2, W/64, 64], shares [J, W/64, 64], answers [J, D], numbers to sort by. In whole tiles; behind the first and the
+    [2, W/P, P], shares [J, W/P, P], answers [J, D], numbers to sort by. In whole tiles; behind the first and the
     keys and values there is what a tile reads beyond them.
     """
     dim = c // heads
@@ -265,7 +266,7 @@ def _answer(turned, heads, key, value, width, filled, w, weight, answer, sort, o
 
 @compiled
 def _soften(weight, width, unit, filled, sort):  # type: ignore[no-untyped-def]
-    """Scores [W/64, 64] to the shares of their values, the scales of both rings in; what is not filled gets none."""
+    """Scores [W/P, P] to the shares of their values, the scales of both rings in; what is not filled gets none."""
     most = np.int32(-0x7FFFFFFF)
     for i in range(len(weight)):
         left = np.int32(filled - i * _PLACES)

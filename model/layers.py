@@ -5,8 +5,8 @@ door. Knows weights and rows; knows no pings' meaning and no rings' layout.
     Compiled    model.dense: the same layers without torch's way to each of them; what they multiply is bfloat16 where
                 the CPU has that, float32 elsewhere
 
-Each keeps the promise that replays need: a state's bits are the same whatever else was in its batches. Training,
-rebuilding, gap fills and travel times run the modules, whatever is chosen here.
+Each keeps the promise that replays need: a state's bits are the same whatever else was in its batches. Training, gap
+fills and travel times run the modules, whatever is chosen here.
 
 Shapes: N rows, Q questions per row, F features, E features of a question, C = config.d, O numbers of an answer.
 """
