@@ -23,8 +23,8 @@ Look = Callable[[Tensor], Tensor]
 class GapHead(QueryHead):
     """head(h, question, look) -> Spread, that of the physics before training."""
 
-    def __init__(self, config: ModelConfig, question: int, others: int) -> None:
-        super().__init__(config, question, others)
+    def __init__(self, config: ModelConfig, question: int, reported: int, others: int) -> None:
+        super().__init__(config, question, reported, others)
         c, placed = config.d, config.places > 0
         self.from_place = nn.Linear(c, 2 * c, bias=False) if placed else None
         self.from_ends = nn.Linear(2 * c, 2 * c, bias=False) if placed else None
@@ -36,7 +36,7 @@ class GapHead(QueryHead):
 
     def numbers(self, h: Tensor, asked: Asked, ends_en: Tensor, look: Look) -> Tensor:
         """What `combine` makes the answer of, [..., Q, OUT + A]."""
-        x = self.from_hidden(h).unsqueeze(-2) + self.from_question(asked.features)
+        x = self.heard(h, asked.features)
         if self.from_place is None or self.from_ends is None or self.second is None:
             return self.out(x)
         x = x + self.from_ends(look(ends_en).flatten(-2)).unsqueeze(-2)

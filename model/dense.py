@@ -136,7 +136,7 @@ def interval(hidden, first, bias, last, last_bias, out):  # type: ignore[no-unty
 
 @compiled
 def answer(hidden, asked, first, bias, question, middle, middle_bias, last, last_bias, out):  # type: ignore[no-untyped-def]
-    """`QueryHead` of hidden vectors [N, C] and questions asked [N, Q, E]: out [N, Q, O].
+    """`ForecastHead` of hidden vectors [N, C] and questions asked [N, Q, E]: out [N, Q, O].
 
     In bfloat16 what a question adds to what is known comes twice, as features do in `enter`.
     """

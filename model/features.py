@@ -28,8 +28,8 @@ _HOUR_MS: Final = 3_600_000
 _EPOCH_SHIFT_MS: Final = 3 * _DAY_MS  # 1970-01-01 was a Thursday; the week starts on Monday
 _SOLAR_MS_PER_DEG: Final = _DAY_MS // 360
 
+REPORTED: Final = 9  # features of what a ping reports; they come first, and are 0 where it reports nothing
 _MOTION_WIDTH: Final = 22
-_REPORTED_WIDTH: Final = 5
 _CLOCK_WIDTH: Final = 9
 _PACE_WIDTH: Final = 2
 _ABSOLUTE_SCALES_DEG: Final = tuple(16.0 / 4**i for i in range(8))  # 1,800 km down to 110 m
@@ -49,7 +49,7 @@ def width(config: ModelConfig) -> int:
     """F, the number of features of a ping."""
     if config.cells:
         return _PACE_WIDTH + _CLOCK_WIDTH
-    base = _MOTION_WIDTH + _REPORTED_WIDTH + _CLOCK_WIDTH
+    base = REPORTED + _MOTION_WIDTH + _CLOCK_WIDTH
     return base + 4 * len(_ABSOLUTE_SCALES_DEG) * config.absolute
 
 
@@ -78,10 +78,26 @@ def encode(kin: F64, ctx: Context, config: ModelConfig) -> NDArray[np.float32]:
     """Model inputs [..., F] of pings whose kinematic rows (the ping folded in) are kin [..., K]."""
     if config.cells:
         return np.concatenate([_pace(kin), _clock(ctx.phase_ms)], axis=-1, dtype=np.float32)
-    parts = [_motion(kin), _reported(ctx), _clock(ctx.phase_ms)]
+    parts = [_reported(kin, ctx), _motion(kin), _clock(ctx.phase_ms)]
     if config.absolute:
         parts.append(absolute(ctx))
     return np.concatenate(parts, axis=-1, dtype=np.float32)
+
+
+def velocity_mps(ctx: Context) -> F64:
+    """The velocity [..., 2] that a ping reports; NaN where it tells no speed, no course, or a speed that no vehicle
+    has.
+    """
+    speed = np.where(ctx.speed_mps <= m.MAX_MPS, ctx.speed_mps, np.nan)
+    return np.asarray(speed[..., None] * np.stack([np.sin(ctx.heading_rad), np.cos(ctx.heading_rad)], axis=-1))
+
+
+def reported_mps(kin: F64, ctx: Context) -> F64:
+    """The same of pings whose rows are kin [..., K]: without a course, that speed in the direction of the last step."""
+    step = kin[..., m.D_E : m.D_N + 1]
+    moved_m = np.sqrt((step * step).sum(-1))
+    turn = np.where(np.isnan(ctx.heading_rad) & (moved_m > 0), np.arctan2(step[..., 0], step[..., 1]), ctx.heading_rad)
+    return velocity_mps(ctx._replace(heading_rad=turn))
 
 
 def signed_log(vector: F64, unit: float) -> F64:
@@ -131,13 +147,14 @@ def _pace(kin: F64) -> F64:
     return np.stack([np.log(np.where(first, 1.0, kin[..., m.DT])) / 3.0, first.astype(np.float64)], axis=-1)
 
 
-def _reported(ctx: Context) -> F64:
+def _reported(kin: F64, ctx: Context) -> F64:
     has_speed, has_heading = ~np.isnan(ctx.speed_mps), ~np.isnan(ctx.heading_rad)
     speed = np.log1p(np.where(has_speed, ctx.speed_mps, 0.0))
     heading = np.where(has_heading, ctx.heading_rad, 0.0)
-    return np.stack(
-        [speed, has_speed, np.sin(heading) * has_heading, np.cos(heading) * has_heading, has_heading], axis=-1
-    )
+    scalars = [speed, has_speed, np.sin(heading) * has_heading, np.cos(heading) * has_heading, has_heading]
+    velocity = reported_mps(kin, ctx)
+    vectors = (np.where(np.isnan(vector), 0.0, vector) for vector in (velocity, velocity - m.last_mps(kin)))
+    return np.concatenate([np.stack(scalars, axis=-1), *(signed_log(vector, 1.0) for vector in vectors)], axis=-1)
 
 
 def _clock(phase_ms: NDArray[np.int64]) -> F64:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from model.calibration import MAX_LOG_SCALE, Calibration
 from model.config import ModelConfig
-from model.fused import displaced, least_s
+from model.fused import displaced, least_s, velocity
 from model.geo import F64
 from model.heads import CHORD_FLOOR_M, MAX_GAP_AGE, REACH_MEMORY_S
 from model.kernels import compiled
@@ -29,7 +29,7 @@ def ends(
     its stop[i].
     """
     n = len(before_stop)
-    found = GapEnds(np.empty((n, 2)), np.empty(n), np.empty((n, 2)), np.empty((n, 2)), np.empty(n), np.empty(n))
+    found = GapEnds(np.empty((n, 2)), np.empty(n), np.empty((n, 2)), np.empty((n, 2)), *np.empty((4, n)))
     _ends(before, before_stop, after, after_stop, found)
     return found
 
@@ -63,12 +63,18 @@ def _ends(before, before_stop, after, after_stop, out):  # type: ignore[no-untyp
         chord[0], chord[1] = displaced(before[start], after[end])
         out.has_before[i] = _velocity(before, start, oldest, -1, chord, seconds, out.before_mps[i])
         out.has_after[i] = _velocity(after, end, newest, 1, chord, seconds, out.after_mps[i])
+        out.told_before[i], out.told_after[i] = velocity(before[start])[0], velocity(after[end])[0]
         oldest, end = before_stop[i], after_stop[i]
 
 
 @compiled
 def _velocity(fixes, near, last, way, chord, gap_s, out):  # type: ignore[no-untyped-def]
-    """Of the step beside the fix near the gap, and of as many more away from it as make STEADY_S, if they do."""
+    """As the fix near the gap reports it. Else of the step beside it, and of as many more away from it as make
+    STEADY_S, if they do.
+    """
+    told, out[0], out[1] = velocity(fixes[near])
+    if told:
+        return 1.0
     far, dt, east, north = near, 0.0, 0.0, 0.0
     while far != last and dt < STEADY_S:
         d_e, d_n = displaced(fixes[min(far, far + way)], fixes[max(far, far + way)])
@@ -125,6 +131,7 @@ def _question(gap, fixes_after, scale, of, t_s, noise, out):  # type: ignore[no-
         x[at], x[at + 1], x[at + 2] = u, bump, np.sin(2 * np.pi * u)
         x[at + 3], x[at + 4] = np.log(reach) / 4.0, u * u
         x[at + 5], x[at + 6] = (straight[0] - base[0]) / (reach + 1.0), (straight[1] - base[1]) / (reach + 1.0)
+        x[at + 7], x[at + 8] = gap.told_before[i], gap.told_after[i]
 
 
 @compiled

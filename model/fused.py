@@ -30,7 +30,8 @@ _TURN_E7: Final = 360 * E7
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 24 * _HOUR_MS
 _WEEK_MS: Final = 7 * _DAY_MS
-_ENCODED: Final = 36  # features without the absolute position
+_ENCODED: Final = 40  # features without the absolute position
+_R: Final = features.REPORTED
 
 
 def step(
@@ -83,8 +84,9 @@ def _scan(kin, last, stop, fixes, age, fresh, tau, psd, noise, out, x):  # type:
                 _follow(kin[row], last[row], fixes[i], tau, psd, noise, out[i])
             else:
                 _follow(out[i - 1], fixes[i - 1], fixes[i], tau, psd, noise, out[i])
-            _encode_motion(out[i], x[i])
-            _encode_fix(fixes[i], x[i])
+            _encode_report(out[i], fixes[i], x[i])
+            _encode_motion(out[i], x[i, _R:])
+            _encode_clock(fixes[i], x[i, _R + 22 :])
             i += 1
 
 
@@ -149,8 +151,51 @@ def _fold(k, dt, d_e, d_n, tau, psd, noise, out):  # type: ignore[no-untyped-def
 
 
 @compiled
+def velocity(fix):  # type: ignore[no-untyped-def]
+    """`features.velocity_mps` of one fix: whether there is one, and which."""
+    speed = fix.speed_cms / 100.0
+    if fix.speed_cms == ABSENT or fix.heading_cdeg == ABSENT or speed > m.MAX_MPS:
+        return False, 0.0, 0.0
+    course = fix.heading_cdeg / 100.0 * _RAD
+    return True, speed * np.sin(course), speed * np.cos(course)
+
+
+@compiled
+def reported(k, fix):  # type: ignore[no-untyped-def]
+    """`features.reported_mps` of one row and its fix, the same way."""
+    moved, speed = np.sqrt(k[m.D_E] * k[m.D_E] + k[m.D_N] * k[m.D_N]), fix.speed_cms / 100.0
+    if fix.heading_cdeg != ABSENT or fix.speed_cms == ABSENT or moved == 0.0 or speed > m.MAX_MPS:
+        return velocity(fix)
+    return True, speed * k[m.D_E] / moved, speed * k[m.D_N] / moved
+
+
+@compiled
+def signed_log(east, north):  # type: ignore[no-untyped-def]
+    """`features.signed_log` of a vector, in units of 1."""
+    length = np.sqrt(east * east + north * north)
+    share = np.log1p(length) / max(length, 1e-9)
+    return east * share, north * share
+
+
+@compiled
+def _encode_report(k, fix, x):  # type: ignore[no-untyped-def]
+    """The first 9 features: `features._reported` of one row and its fix."""
+    x[:9] = 0.0
+    if fix.speed_cms != ABSENT:
+        x[0], x[1] = np.log1p(fix.speed_cms / 100.0), 1.0
+    if fix.heading_cdeg != ABSENT:
+        heading = fix.heading_cdeg / 100.0 * _RAD
+        x[2], x[3], x[4] = np.sin(heading), np.cos(heading), 1.0
+    told, told_e, told_n = reported(k, fix)
+    if told:
+        dt = 1.0 if k[m.DT] == 0.0 else k[m.DT]
+        x[5], x[6] = signed_log(told_e, told_n)
+        x[7], x[8] = signed_log(told_e - k[m.D_E] / dt, told_n - k[m.D_N] / dt)
+
+
+@compiled
 def _encode_motion(k, x):  # type: ignore[no-untyped-def]
-    """The first 22 features: `features._motion` of one row."""
+    """The next 22: `features._motion` of one row."""
     first, first1 = k[m.DT] == 0.0, k[m.DT1] == 0.0
     dt = 1.0 if first else k[m.DT]
     dt1 = 1.0 if first1 else k[m.DT1]
@@ -190,24 +235,18 @@ def _encode_motion(k, x):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _encode_fix(fix, x):  # type: ignore[no-untyped-def]
-    """The other 14: `features._reported` and `features._clock` of one fix."""
-    x[22:27] = 0.0
-    if fix.speed_cms != ABSENT:
-        x[22], x[23] = np.log1p(fix.speed_cms / 100.0), 1.0
-    if fix.heading_cdeg != ABSENT:
-        heading = fix.heading_cdeg / 100.0 * _RAD
-        x[24], x[25], x[26] = np.sin(heading), np.cos(heading), 1.0
+def _encode_clock(fix, x):  # type: ignore[no-untyped-def]
+    """The other 9: `features._clock` of one fix."""
     solar_ms = np.int64(fix.lon_e7) * (_DAY_MS // 360) // E7
     phase = (fix.ts_ms + solar_ms + 3 * _DAY_MS) % _WEEK_MS
     turn = 2 * np.pi
     week, hour = turn * (phase / _WEEK_MS), turn * (phase % _HOUR_MS / _HOUR_MS)
     day = turn * (phase % _DAY_MS / _DAY_MS)
-    x[27], x[28] = np.sin(week), np.cos(week)
+    x[0], x[1] = np.sin(week), np.cos(week)
     sin, cos = np.sin(day), np.cos(day)
-    x[29], x[30] = sin, cos
-    x[31], x[32] = 2 * sin * cos, cos * cos - sin * sin
-    x[33], x[34], x[35] = np.sin(hour), np.cos(hour), 1.0
+    x[2], x[3] = sin, cos
+    x[4], x[5] = 2 * sin * cos, cos * cos - sin * sin
+    x[6], x[7], x[8] = np.sin(hour), np.cos(hour), 1.0
 
 
 @compiled

@@ -12,8 +12,8 @@ standing taxis, where staying is the better guess by 2 to 4 % (the card of `smal
 
 Residuals are measured in reaches (what the thing could cover at its recent speed), in two frames at once: east/north,
 and along/across the filtered velocity, whose weight fades when the thing stands still. Beside them the mean may lean to
-other physics (the last step's velocity, damped and not, the last few steps'; the straight line across a gap), which no
-frame of one direction could express.
+other physics (the last step's velocity, damped and not, the last few steps', the velocity that the receiver reports;
+the straight line across a gap), which no frame of one direction could express.
 
 Shapes: ... any batch, Q queries per row, A other physics, C = config.d, K = motion.WIDTH.
 """
@@ -72,13 +72,19 @@ class TravelTime(NamedTuple):
 
 
 class QueryHead(nn.Module):
-    """head(h, question) -> OUT + A numbers, zero before training."""
+    """head(h, question) -> OUT + A numbers, zero before training.
 
-    def __init__(self, config: ModelConfig, question: int, others: int) -> None:
+    The last R numbers of a question are 0 where nothing is reported, and have weights apart: what these learn moves no
+    answer to a thing that does not report its velocity.
+    """
+
+    def __init__(self, config: ModelConfig, question: int, reported: int, others: int) -> None:
         super().__init__()
         c = config.d
         self.from_hidden = nn.Linear(c, 2 * c)
-        self.from_question = nn.Linear(question, 2 * c, bias=False)
+        self.from_question = nn.Linear(question - reported, 2 * c, bias=False)
+        self.from_report = nn.Linear(reported, 2 * c, bias=False)
+        nn.init.zeros_(self.from_report.weight)
         self.middle = nn.Linear(2 * c, c)
         self.last = nn.Linear(c, OUT + others)
         nn.init.zeros_(self.last.weight)
@@ -88,12 +94,37 @@ class QueryHead(nn.Module):
         """h [..., C] and question [..., Q, E] to [..., Q, OUT + A]. The hidden part is computed once for all
         questions.
         """
-        return self.out(self.from_hidden(h).unsqueeze(-2) + self.from_question(question))
+        return self.out(self.heard(h, question))
+
+    def heard(self, h: Tensor, question: Tensor) -> Tensor:
+        """What is known and what is asked, together [..., Q, 2C]."""
+        asked = self.from_question.in_features
+        x = self.from_hidden(h).unsqueeze(-2) + self.from_question(question[..., :asked])
+        y: Tensor = x + self.from_report(question[..., asked:])
+        return y
 
     def out(self, x: Tensor) -> Tensor:
         """The numbers [..., OUT + A] of what has been seen [..., 2C]."""
-        y: Tensor = self.last(fn.gelu(self.middle(fn.gelu(x))))
+        y: Tensor = self.last(self.before_last(x))
         return y
+
+    def before_last(self, x: Tensor) -> Tensor:
+        """What the last layer sees [..., C]."""
+        return fn.gelu(self.middle(fn.gelu(x)))
+
+
+class ForecastHead(QueryHead):
+    """The last other physics is the reported velocity, or the base where there is none; it has weights apart, too."""
+
+    def __init__(self, config: ModelConfig, question: int, reported: int, others: int) -> None:
+        super().__init__(config, question, reported, others - 1)
+        self.to_reported = nn.Linear(config.d, 1)
+        for weight in self.to_reported.parameters():
+            nn.init.zeros_(weight)
+
+    def out(self, x: Tensor) -> Tensor:
+        seen = self.before_last(x)
+        return torch.cat([self.last(seen), self.to_reported(seen)], dim=-1)
 
 
 class IntervalHead(nn.Module):

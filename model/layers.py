@@ -50,7 +50,7 @@ class Layers(Protocol):
         """`model.heads.IntervalHead`, [N]."""
 
     def forecast(self, hidden: Hidden, asked: NDArray[Any]) -> F32:
-        """`model.heads.QueryHead` for questions [N, Q, E]: numbers [N, Q, O]."""
+        """`model.heads.ForecastHead` for questions [N, Q, E]: numbers [N, Q, O]."""
 
 
 class Float32:
@@ -87,7 +87,9 @@ class Compiled:
         self._net, self._width, self._halves = net, net.config.d + 2 * net.config.kv_dim, halves
         trunk, head, interval, seen = net.trunk, net.forecast, net.interval, 2 if halves else 1
         self._table = np.zeros((0, places.CELL_DIM), np.float32)
-        embed, bias = [_numbers(trunk.embed.weight)] * seen, _numbers(trunk.embed.bias)
+        assert trunk.report is not None  # a model of cells cannot be served
+        embed = [np.concatenate([_numbers(part.weight) for part in (trunk.report, trunk.embed)], axis=1)] * seen
+        bias = _numbers(trunk.embed.bias)
         if trunk.places is not None:
             self._table = _numbers(trunk.places.table)
             embed, bias = [*embed, _numbers(trunk.places.out.weight)], bias + _numbers(trunk.places.out.bias)
@@ -96,13 +98,17 @@ class Compiled:
         self._norm = _numbers(trunk.norm.weight), _numbers(trunk.norm.bias)
         last = _numbers(interval.last.weight), _numbers(interval.last.bias)
         self._interval = *self._layer(interval.hidden), *last
+        asked = np.concatenate([_numbers(part.weight) for part in (head.from_question, head.from_report)], axis=1)
+        ends = head.last, head.to_reported
+        numbers = np.concatenate([_numbers(part.weight) for part in ends])
         self._forecast = (
             *self._layer(head.from_hidden),
-            self._packed(np.concatenate([_numbers(head.from_question.weight)] * seen, axis=1)),
+            self._packed(np.concatenate([asked] * seen, axis=1)),
             *self._layer(head.middle),
-            *self._layer(head.last),
+            self._packed(numbers),
+            np.concatenate([_numbers(part.bias) for part in ends])[None],
         )
-        self._outputs = len(head.last.weight)
+        self._outputs = len(numbers)
 
     def step(
         self, x: F32, age: NDArray[np.int64], fixes: NDArray[Any], rings: Rows, asked: Indices | None = None

@@ -15,7 +15,7 @@ from model.calibration import Calibration
 from model.cells import CellHead
 from model.config import ModelConfig
 from model.geo import E7, F64, moved_deg
-from model.heads import Asked, IntervalHead, QueryHead, Spread, TravelHead, combine
+from model.heads import Asked, ForecastHead, IntervalHead, Spread, TravelHead, combine
 from model.places import Found
 from model.queries import Question
 from model.transformer import Trunk
@@ -28,9 +28,11 @@ class Network(nn.Module):
         super().__init__()
         self.config = config
         self.trunk = Trunk(config, features.width(config))
-        self.forecast = QueryHead(config, queries.FORECAST_FEATURES, queries.FORECAST_OTHERS)
+        self.forecast = ForecastHead(
+            config, queries.FORECAST_FEATURES, queries.REPORT_FEATURES, queries.FORECAST_OTHERS
+        )
         self.interval = IntervalHead(config)
-        self.gap = GapHead(config, queries.GAP_FEATURES, queries.GAP_OTHERS)
+        self.gap = GapHead(config, queries.GAP_FEATURES, queries.GAP_REPORT_FEATURES, queries.GAP_OTHERS)
         self.calibration = Calibration()
         self.travel = TravelHead(config, queries.TRAVEL_FEATURES)
         self.region = CellHead(config, queries.FORECAST_FEATURES) if config.cells else None

@@ -13,18 +13,21 @@ from numpy.typing import NDArray
 from model import baselines
 from model import motion as m
 from model.config import ModelConfig
-from model.features import signed_log
+from model.features import Context, reported_mps, signed_log
 from model.geo import E7, F64, displacement_m
 from model.heads import CHORD_FLOOR_M, HEADING_FLOOR_MPS, MAX_GAP_AGE, REACH_MEMORY_S, TRAVEL_MPS
 
-FORECAST_FEATURES: Final = 13
-FORECAST_OTHERS: Final = 3
-DAMPED: Final = 0  # which of them is damped velocity
-GAP_FEATURES: Final = 26
+REPORT_FEATURES: Final = 7
+FORECAST_FEATURES: Final = 13 + REPORT_FEATURES
+FORECAST_OTHERS: Final = 4
+DAMPED: Final = 0  # which of them is damped velocity; the last is the reported one
+GAP_REPORT_FEATURES: Final = 2
+GAP_FEATURES: Final = 26 + GAP_REPORT_FEATURES
 GAP_OTHERS: Final = 1
 TRAVEL_FEATURES: Final = 17
 MIN_QUERY_S: Final = 1e-3
 _PHYSICS: Final = slice(9, 11)  # of a forecast's features: how far it could go and how sure the filter is
+PACE_FLOOR_MPS: Final = 0.5  # below it a reported speed is none
 
 
 class Question(NamedTuple):
@@ -43,12 +46,15 @@ class GapEnds(NamedTuple):
 
     chord_en: F64  # [..., 2] m, from the last fix before to the first after
     gap_s: F64  # [...]
-    # [..., 2] velocities of the last step before the gap and the first one after it, or of the last and first STEADY_S
-    # where fixes are closer, held to `motion.least_s`; the chord's where there is none
+    # [..., 2] velocities as the fixes beside the gap report them, by speed and course; else of the last step before it
+    # and the first one after it, or of the last and first STEADY_S where fixes are closer, held to `motion.least_s`;
+    # the chord's where there is none
     before_mps: F64
     after_mps: F64
-    has_before: F64  # [...] 1 where the velocity is a step's
+    has_before: F64  # [...] 1 where the velocity is not the chord's
     has_after: F64
+    told_before: F64  # [...] 1 where it is as reported
+    told_after: F64
 
 
 class Travel(NamedTuple):
@@ -58,9 +64,11 @@ class Travel(NamedTuple):
     base_log_s: F64
 
 
-def forecast(kin: F64, dt_s: F64, config: ModelConfig, at_en: F64 | None = None) -> Question:
+def forecast(
+    kin: F64, dt_s: F64, config: ModelConfig, at_en: F64 | None = None, *, context: Context | None = None
+) -> Question:
     """Where after dt_s [..., Q] seconds; kin [..., K]. at_en [..., 2] is the last fix seen from the config's origin, in
-    metres (`from_origin`): "absolute" targets need it.
+    metres (`from_origin`): "absolute" targets need it. The context [...] is the last fix's, for what it reports.
     """
     dt = np.maximum(dt_s, MIN_QUERY_S)
     law = m.after(kin, dt, config)
@@ -81,12 +89,19 @@ def forecast(kin: F64, dt_s: F64, config: ModelConfig, at_en: F64 | None = None)
     velocity = kin[..., None, m.V_E : m.V_N + 1]
     frame = velocity / np.sqrt((velocity * velocity).sum(-1, keepdims=True) + HEADING_FLOOR_MPS**2)
     frame = np.broadcast_to(frame, law.mean_en.shape).copy()
+    told_mps = np.full((*kin.shape[:-1], 2), np.nan) if context is None else reported_mps(kin, context)
+    reckoned = np.where(np.isnan(told_mps)[..., None, :], law.mean_en, told_mps[..., None, :] * dt[..., None])
+    report = np.zeros((*features.shape[:-1], REPORT_FEATURES))
+    if context is not None and config.target == "kalman" and not config.cells:
+        report = _report(kin, told_mps, context, frame, (reckoned - law.mean_en) / reach[..., None])
+    features = np.concatenate([features, report], axis=-1)
     if not config.query_time:
         features = np.zeros_like(features)
     if config.cells:
         features[..., _PHYSICS] = 0.0
     if config.target == "kalman":
-        return Question(features, law.mean_en, _going_on(kin, dt, config), law.var_m2, reach, frame)
+        others = np.concatenate([_going_on(kin, dt, config), reckoned[..., None, :]], axis=-2)
+        return Question(features, law.mean_en, others, law.var_m2, reach, frame)
     zero = np.zeros_like(law.mean_en)
     if config.target == "delta":
         return Question(features, zero, _alike(zero), law.var_m2, reach, frame)
@@ -142,6 +157,7 @@ def gap(ends: GapEnds, t_s: F64, fixes_after: F64, scale_mps: F64, config: Model
         np.log(reach) / 4.0,
         u * u,
         *np.moveaxis(bow / (reach + 1.0)[..., None], -1, 0),
+        *(np.broadcast_to(told[..., None], u.shape) for told in (ends.told_before, ends.told_after)),
     ]
     features = np.concatenate([wide, np.stack(point, axis=-1)], axis=-1)
     return Question(
@@ -168,8 +184,26 @@ def travel(kin: F64, to_en: F64) -> Travel:
     return Travel(np.stack(row, axis=-1), x - np.log(TRAVEL_MPS))
 
 
+def _report(kin: F64, told_mps: F64, context: Context, frame: F64, off: F64) -> F64:
+    """What the network sees of a reported velocity [..., Q, REPORT_FEATURES], 0 where there is none: how far it leads
+    from the base, `off` [..., Q, 2] in reaches, and how it differs from the last step's.
+    """
+    known = ~np.isnan(told_mps[..., 0])
+    told = np.where(known[..., None], told_mps, 0.0)
+    scale = m.speed_scale_mps(kin)[..., None]
+    gained = np.where(known[..., None], (told - m.last_mps(kin)) / scale, 0.0)
+    pace = np.log((np.sqrt((told * told).sum(-1)) + PACE_FLOOR_MPS) / (scale[..., 0] + PACE_FLOOR_MPS))
+    row = np.stack([known, known & ~np.isnan(context.heading_rad), pace * known], axis=-1)
+    wide = np.broadcast_to(row[..., None, :], (*off.shape[:-1], row.shape[-1]))
+    gained = np.broadcast_to(gained[..., None, :], off.shape)
+    vectors = [signed_log(_in_frame(vector, frame), 1.0) for vector in (off, gained)]
+    return np.concatenate([wide, *vectors], axis=-1)
+
+
 def _going_on(kin: F64, dt: F64, config: ModelConfig) -> F64:
-    """The other physics of a forecast [..., Q, A, 2], DAMPED first: a taxi will turn and a ship will not."""
+    """Physics of positions alone, of a forecast [..., Q, A - 1, 2], DAMPED first: a taxi will turn and a ship will
+    not.
+    """
     steady = m.window_mps(kin)[..., None, :] * dt[..., None]
     damped = baselines.damped_velocity(kin, dt, config).mean_en
     return np.stack([damped, baselines.constant_velocity(kin, dt, config).mean_en, steady], axis=-2)

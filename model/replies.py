@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model import calibration as cal
+from model import features, queries
 from model import motion as m
-from model import queries
 from model.calibration import MAX_LOG_SCALE, Calibration
 from model.config import ModelConfig
-from model.fused import physics, predict
+from model.features import ABSENT
+from model.fused import physics, predict, reported, signed_log
 from model.geo import E7, F64, M_PER_DEG, MIN_COS_LAT
 from model.heads import HEADING_FLOOR_MPS, MAX_LEAN, MAX_LOG_SHAPE, MAX_LOG_SPREAD, MAX_RESIDUAL, OUT, REACH_MEMORY_S
 from model.kernels import compiled
@@ -52,11 +53,11 @@ def question(kin: F64, dt_s: F64, last: NDArray[Any], config: ModelConfig) -> Qu
     """`queries.forecast` from rows [N, K] whose last fixes are `last`, for dt_s [N, Q] ahead; features in float32."""
     if config.target != "kalman" or not config.query_time:
         at = queries.from_origin(last, config) if config.target == "absolute" else None
-        return queries.forecast(kin, dt_s, config, at)
+        return queries.forecast(kin, dt_s, config, at, context=features.context(last))
     n, q = dt_s.shape
     shapes = ((n, q, 2), (n, q, _OTHERS, 2), (n, q), (n, q), (n, q, 2))
     asked = Question(np.empty((n, q, _ASKED), np.float32), *(np.empty(shape) for shape in shapes))
-    _question(kin, dt_s, *physics(config), *asked)
+    _question(kin, dt_s, last, *physics(config), *asked)
     return asked
 
 
@@ -82,9 +83,10 @@ def moved(last: NDArray[Any], en_m: F64) -> tuple[F64, F64]:
 
 
 @compiled
-def _question(kin, dt_s, tau, psd, noise, x, base, others, var, reach, frame):  # type: ignore[no-untyped-def]
+def _question(kin, dt_s, last, tau, psd, noise, x, base, others, var, reach, frame):  # type: ignore[no-untyped-def]
     for i in range(dt_s.shape[0]):
         k = kin[i]
+        told, told_e, told_n = reported(k, last[i])
         first = k[m.DT] == 0.0
         last_s = 1.0 if first else k[m.DT]
         window_s = 1.0 if first else k[m.W_S]
@@ -113,6 +115,25 @@ def _question(kin, dt_s, tau, psd, noise, x, base, others, var, reach, frame):  
             x[i, j, 10] = np.log(var[i, j]) / 8.0
             x[i, j, 11] = min(max(log_dt - k[m.LOG_DT], -6.0), 6.0) / 2.0
             x[i, j, 12] = min(max(log_dt - log_last, -6.0), 6.0) / 2.0
+            if not told:
+                others[i, j, 3, 0], others[i, j, 3, 1] = base[i, j, 0], base[i, j, 1]
+                x[i, j, 13:] = 0.0
+                continue
+            others[i, j, 3, 0], others[i, j, 3, 1] = told_e * dt, told_n * dt
+            pace = np.sqrt(told_e * told_e + told_n * told_n) + queries.PACE_FLOOR_MPS
+            x[i, j, 13], x[i, j, 14] = 1.0, last[i].heading_cdeg != ABSENT
+            x[i, j, 15] = np.log(pace / (scale + queries.PACE_FLOOR_MPS))
+            off_e, off_n = others[i, j, 3, 0] - base[i, j, 0], others[i, j, 3, 1] - base[i, j, 1]
+            unit_e, unit_n = frame[i, j, 0], frame[i, j, 1]
+            x[i, j, 16], x[i, j, 17] = signed_log(*_in_frame(off_e / reach[i, j], off_n / reach[i, j], unit_e, unit_n))
+            gained_e, gained_n = (told_e - last_e) / scale, (told_n - last_n) / scale
+            x[i, j, 18], x[i, j, 19] = signed_log(*_in_frame(gained_e, gained_n, unit_e, unit_n))
+
+
+@compiled
+def _in_frame(east, north, unit_e, unit_n):  # type: ignore[no-untyped-def]
+    """`queries._in_frame`."""
+    return east * unit_e + north * unit_n, unit_e * north - unit_n * east
 
 
 @compiled

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from model.cells import Cells
 from model.config import ModelConfig
+from model.features import REPORTED
 from model.places import Found, Places
 from model.positions import Positions, rotate
 
@@ -90,7 +91,12 @@ class Trunk(nn.Module):
     def __init__(self, config: ModelConfig, features: int) -> None:
         super().__init__()
         self.config = config
-        self.embed = nn.Linear(features * config.patch, config.d)
+        self._reported = 0 if config.cells else REPORTED
+        self.embed = nn.Linear((features - self._reported) * config.patch, config.d)
+        # Apart, and zero before training: what it learns of pings that report something moves no answer to others.
+        self.report = nn.Linear(self._reported * config.patch, config.d, bias=False) if self._reported else None
+        if self.report is not None:
+            nn.init.zeros_(self.report.weight)
         self.places = Places(config) if config.places else None
         self.cells = Cells(config) if config.cells else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
@@ -114,7 +120,7 @@ class Trunk(nn.Module):
         `cell` int64 [B, T] are the numbers that model.cells has for where they lie.
         """
         p = self.config.patch
-        x = self._enter(x_BTF.reshape(x_BTF.shape[0], -1, p * x_BTF.shape[2]), found)
+        x = self._enter(x_BTF, found)
         index = torch.arange(x.shape[1], device=x.device) + start
         if segment_BT is not None:
             index = index - _first_of_segment(segment_BT)
@@ -158,12 +164,18 @@ class Trunk(nn.Module):
         return hidden
 
     def _enter(self, x: Tensor, found: Found | None) -> Tensor:
-        """The stream's first vectors [..., C] from features [..., P·F] and from where the pings lie, if it is known."""
-        y: Tensor = self.embed(x)
+        """The stream's first vectors [..., C] from features [B, T, F] of tokens, or [N, F] where a token is a ping, and
+        from where the pings lie, if it is known."""
+        p = self.config.patch
+        report, rest = x[..., : self._reported], x[..., self._reported :]
+        if p > 1:
+            report, rest = (part.reshape(len(x), -1, p * part.shape[2]) for part in (report, rest))
+        y: Tensor = self.embed(rest)
+        if self.report is not None:
+            y = y + self.report(report)
         if self.places is None or found is None:
             return y
         place: Tensor = self.places(found)
-        p = self.config.patch
         return y + (place if p == 1 else place.view(place.shape[0], -1, p, place.shape[2]).mean(2))
 
     def _band(self, steps: int, like: Tensor) -> Tensor:

@@ -92,7 +92,8 @@ class Ping(_Wire, frozen=True, kw_only=True):
     lon: float
     alt_m: Annotated[float, msgspec.Meta(ge=-12_000, le=100_000)] | None = None  # the deepest trench to space
     speed_mps: Annotated[float, msgspec.Meta(ge=0, le=1_000)] | None = None
-    heading_deg: Annotated[float, msgspec.Meta(ge=0, le=360)] | None = None  # clockwise from north; 360 is folded to 0
+    # Where it goes, not where its bow points; clockwise from north, 360 is folded to 0.
+    heading_deg: Annotated[float, msgspec.Meta(ge=0, le=360)] | None = None
     accuracy_m: Annotated[float, msgspec.Meta(ge=0, le=10_000_000)] | None = None
     hdop: Annotated[float, msgspec.Meta(ge=0, le=1_000)] | None = None
     sats: Annotated[int, msgspec.Meta(ge=0, le=1_000)] | None = None

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from model import features, motion, queries
 from model.config import ModelConfig
+from model.features import Context
 from model.geo import E7, F64
 from model.heads import MAX_GAP_AGE
 from model.queries import GapEnds, Question, Travel
@@ -29,7 +30,7 @@ from train.masks import Tracks
 from train.options import BatchOptions
 from train.packing import DRAWN, Packing, pack
 from train.shares import file_shares
-from train.warp import Warp
+from train.warp import Warp, mistell
 
 Rows = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -43,6 +44,8 @@ MAX_TRAVEL_S: Final = 7_200.0
 MIN_TRAVEL_M: Final = 300.0  # nearer than that nobody asks, and a detour is all of the answer
 MIN_HIDDEN_S: Final = 20.0
 MAX_HIDDEN_S: Final = 1_200.0
+# A step of so many seconds has the velocity that a receiver tells: noise moves that of a shorter one, turns a longer's.
+TOLD_S: Final = (0.5, 6.0)
 
 
 class Batch(NamedTuple):
@@ -176,7 +179,12 @@ class Batches:
         d = np.concatenate([np.zeros((len(place), 1, 2)), warp.turn(d)], axis=1)
         d[:, 1:] += jitter[:, 1:] - jitter[:, :-1]
         kin = motion.scan(dt, d, config)
-        ctx = warp.context(features.context(fixes), None if bent is None else bent.turned(place))
+        reported = features.context(fixes)
+        if o.told:
+            reported = self._told(rng, place, reported)
+        if o.mistold:
+            reported = mistell(rng, reported, o.mistold)
+        ctx = warp.context(reported, None if bent is None else bent.turned(place))
         target, mask = self._ahead(rng, place, valid, warp)
         ahead_s, ahead_en = self._step(np.broadcast_to(place[:, :, None], target.shape), target, bent)
         ahead_s = ahead_s * warp.time[:, None, None]
@@ -185,13 +193,13 @@ class Batches:
         next_s = np.concatenate([dt[:, 1:], np.ones((len(place), 1))], axis=1)
         has_next = np.concatenate([valid[:, 1:], np.zeros((len(place), 1), dtype=np.bool_)], axis=1)
         running = np.where(kin[..., motion.DT] == 0.0, 0.0, kin[..., motion.LOG_DT])
-        gaps = self._gaps(rng, place, valid, jumps, fixes, dt, d, kin, jitter, warp, bent)
+        gaps = self._gaps(rng, place, valid, jumps, fixes, dt, d, kin, jitter, warp, bent, features.velocity_mps(ctx))
         return Batch(
             features.encode(kin, ctx, config),
             np.rint(1000 * np.cumsum(dt, axis=1)).astype(np.int64),
             ctx.lat_deg,
             ctx.lon_deg,
-            queries.forecast(kin, ahead_s, config, queries.from_origin(fixes, config)),
+            queries.forecast(kin, ahead_s, config, queries.from_origin(fixes, config), context=ctx),
             ahead_en,
             ahead_s,
             mask,
@@ -199,6 +207,18 @@ class Batches:
             has_next,
             *gaps,
             *self._travels(rng, place, valid, kin, jitter, warp, bent),
+        )
+
+    def _told(self, rng: Generator, place: Rows, ctx: Context) -> Context:
+        """The context [B, T] with velocities that the sources do not keep, in some of the rows."""
+        start = self._start[self._track_of(place[:, 0])]
+        dt_s, en_m = self._step(np.maximum(place - 1, start[:, None]), place, None)
+        tells = (rng.random(len(place)) < self.options.told)[:, None] & (TOLD_S[0] <= dt_s) & (dt_s <= TOLD_S[1])
+        tells &= np.isnan(ctx.speed_mps) & np.isnan(ctx.heading_rad)
+        speed_mps = np.hypot(en_m[..., 0], en_m[..., 1]) / np.where(tells, dt_s, 1.0)
+        return ctx._replace(
+            speed_mps=np.where(tells, speed_mps, ctx.speed_mps),
+            heading_rad=np.where(tells, np.arctan2(en_m[..., 0], en_m[..., 1]), ctx.heading_rad),
         )
 
     def _ahead(self, rng: Generator, place: Rows, valid: Mask, warp: Warp) -> tuple[Rows, Mask]:
@@ -230,6 +250,7 @@ class Batches:
         jitter: F64,
         warp: Warp,
         bent: Bends | None,
+        told_mps: F64,
     ) -> tuple[Question, Rows, F64, F64, Mask, F64, F64, F64]:
         o = self.options
         rows = np.arange(len(place))[:, None]
@@ -247,15 +268,11 @@ class Batches:
         mean_mps = chord / gap_s[..., None]
         lately_mps = np.sqrt((mean_mps * mean_mps).sum(-1))
         leave, arrive = jumps - 1, np.minimum(jumps + 1, o.tokens - 1)
-        has_before, has_after = leave > 0, (age > 1) & (dt[rows, arrive] > 0)
-        ends = GapEnds(
-            chord,
-            gap_s,
-            np.where(has_before[..., None], _velocity(d, dt, leave, -1, leave - 1, lately_mps), mean_mps),
-            np.where(has_after[..., None], _velocity(d, dt, arrive, 1, token - arrive, lately_mps), mean_mps),
-            has_before.astype(np.float64),
-            has_after.astype(np.float64),
-        )
+        stepped = _velocity(d, dt, leave, -1, leave - 1, lately_mps)
+        before_mps, has_before, told_before = _beside(told_mps[rows, leave], stepped, leave > 0, mean_mps)
+        stepped, has_step = _velocity(d, dt, arrive, 1, token - arrive, lately_mps), (age > 1) & (dt[rows, arrive] > 0)
+        after_mps, has_after, told_after = _beside(told_mps[rows, jumps], stepped, has_step, mean_mps)
+        ends = GapEnds(chord, gap_s, before_mps, after_mps, has_before, has_after, told_before, told_after)
         question = queries.gap(ends, t_s, age.astype(np.float64), motion.speed_scale_mps(kin[rows, token]), self.config)
         en = warp.turn(en) - jitter[rows, jumps - 1][:, :, None]
         asks = np.broadcast_to(asks[..., None], there.shape)
@@ -322,6 +339,15 @@ def _strides(rng: Generator, o: BatchOptions, length: Rows, span_s: F64) -> Rows
     steps = np.where(rng.random((n, 1)) < 0.5, regular, chance)
     steps[:, 0] = 0
     return steps
+
+
+def _beside(told_mps: F64, step_mps: F64, has_step: Mask, mean_mps: F64) -> tuple[F64, F64, F64]:
+    """The velocity [B, G, 2] beside gaps as `model.fills` takes it: as told, of the step, or the mean across the gap;
+    and 1 where it is not the mean, and where it is told [B, G].
+    """
+    told = ~np.isnan(told_mps[..., 0])
+    mps = np.where(told[..., None], told_mps, np.where(has_step[..., None], step_mps, mean_mps))
+    return mps, (told | has_step).astype(np.float64), told.astype(np.float64)
 
 
 def _velocity(d: F64, dt: F64, token: Rows, way: int, more: Rows, lately_mps: F64) -> F64:

@@ -12,7 +12,10 @@ import torch
 
 from train.masks import MASKS
 
-CHANCES: Final = ("forced", "thin", "bend", "turn", "rescale", "noise", "drop_reported", "drop_clock", "drop_place")
+CHANCES: Final = (
+    *("forced", "thin", "bend", "turn", "rescale", "noise"),
+    *("told", "mistold", "drop_reported", "drop_clock", "drop_place"),
+)
 LEAST_TOKENS: Final = 3  # a gap lies after the second at the earliest, since its leaving speed needs two
 MASK_TOKENS: Final = 3  # first, second and last: single pings are hidden before none of these
 
@@ -39,6 +42,11 @@ class BatchOptions:
     least_time: float = 0.4  # what a stretched row's time is multiplied by, at least and at most
     most_time: float = 2.0
     noise: float = 0.3  # chance of added GPS noise
+    # Chance that pings which report no velocity tell that of the step before them on the full track, where it is short:
+    # receivers know it, few free sources keep it, and a network that knew it of ships alone took all that tell for
+    # ships. And that a row's receiver tells it wrong (train.warp.mistell), so that a report is held against the steps.
+    told: float = 0.3
+    mistold: float = 0.1
     drop_reported: float = 0.5  # chances that speed, heading, clock are hidden: elsewhere they may not exist
     drop_clock: float = 0.3
     drop_place: float = 0.3  # of models with places: in the other rows nothing is turned or stretched

@@ -5,7 +5,7 @@ Knows geometry and chances; knows no corpus and no places. Shapes: B rows, T tok
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
@@ -16,6 +16,26 @@ from model.geo import F64
 from train.options import BatchOptions
 
 Mask = NDArray[np.bool_]
+
+
+UNITS: Final = (1 / 3.6, 1852 / 3600, 3600 / 1852, 3.6)  # of a speed in km/h or knots, taken for m/s or the reverse
+
+
+def mistell(rng: Generator, ctx: Context, chance: float) -> Context:
+    """The context [B, T] of receivers some of which err in what they report, each in one way from its first ping to its
+    last: they do not move and look north, have another unit, tell what was so a ping ago, or their compass is turned.
+    """
+    n = len(ctx.speed_mps)
+    kind = np.where(rng.random(n) < chance, rng.integers(0, 4, n), -1)[:, None]
+    unit, turn = rng.choice(UNITS, n)[:, None], rng.uniform(0.2, 2 * np.pi - 0.2, n)[:, None]
+    speed, heading = ctx.speed_mps, ctx.heading_rad
+    before = np.maximum(np.arange(speed.shape[1]) - 1, 0)
+    return ctx._replace(
+        speed_mps=np.select([kind == 0, kind == 1, kind == 2], [0 * speed, unit * speed, speed[:, before]], speed),
+        heading_rad=np.select(
+            [kind == 0, kind == 2, kind == 3], [0 * heading, heading[:, before], heading + turn], heading
+        ),
+    )
 
 
 class Warp(NamedTuple):

@@ -21,7 +21,7 @@ ENDS = torch.tensor([[[0.0, 0.0], [900.0, 100.0]]], dtype=torch.float64)
 def question() -> Asked:
     one = np.ones(1)
     chord, mps = ENDS[:, 1].numpy(), np.array([[9.0, -4.0]])
-    ends = GapEnds(chord, 120.0 * one, mps, mps, one, one)
+    ends = GapEnds(chord, 120.0 * one, mps, mps, one, one, 0 * one, 0 * one)
     return network.asked(queries.gap(ends, np.array([[30.0, 60.0, 90.0]]), one, 9.0 * one, PLACED), torch.float64)
 
 

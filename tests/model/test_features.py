@@ -64,7 +64,7 @@ def test_the_antimeridian_is_no_place(tracks: Tracks) -> None:
     lon = here["lon_e7"].astype(np.int64) - middle + 1_800_000_000
     there["lon_e7"] = (lon + 1_800_000_000) % 3_600_000_000 - 1_800_000_000
     assert (np.abs(np.diff(there["lon_e7"].astype(np.int64))) > 3_000_000_000).any()
-    np.testing.assert_array_equal(encoded(here)[:, :19], encoded(there)[:, :19])
+    np.testing.assert_array_equal(encoded(here)[:, :28], encoded(there)[:, :28])
 
 
 def test_absent_is_not_zero(tracks: Tracks) -> None:
@@ -72,9 +72,23 @@ def test_absent_is_not_zero(tracks: Tracks) -> None:
     fixes["speed_cms"], fixes["heading_cdeg"] = 0, 0
     absent = fixes.copy()
     absent["speed_cms"], absent["heading_cdeg"] = ABSENT, ABSENT
-    told, untold = encoded(fixes)[1, 22:27], encoded(absent)[1, 22:27]
+    told, untold = encoded(fixes)[1, :5], encoded(absent)[1, :9]
     np.testing.assert_allclose(told, [0, 1, 0, 1, 1])
     np.testing.assert_allclose(untold, 0)
+
+
+def test_a_reported_velocity_is_along_the_course_or_else_along_the_last_step() -> None:
+    """Both are needed, or a step to tell the direction by; what no vehicle does is as if it were not told."""
+    fixes = np.zeros((5, 2), dtype=FIX)
+    fixes["ts_ms"][:, 1], fixes["lon_e7"][:4, 1] = 10_000, 10_000  # east, but for the last, which stands
+    fixes["speed_cms"][:, 1] = [800, 800, ABSENT, 9_001, 800]
+    fixes["heading_cdeg"][:, 1] = [0, ABSENT, 9_000, 0, ABSENT]
+    told = features.reported_mps(scan_fixes(fixes, SMALL)[:, 1], features.context(fixes[:, 1]))
+    np.testing.assert_allclose(told[:2], [[0, 8], [8, 0]], atol=1e-9)
+    assert np.isnan(told[2:]).all()
+    by_course = features.velocity_mps(features.context(fixes[:, 1]))
+    np.testing.assert_allclose(by_course[0], [0, 8])
+    assert np.isnan(by_course[1:]).all()
 
 
 def test_noon_is_noon_everywhere() -> None:
@@ -89,11 +103,11 @@ def test_an_absolute_model_sees_where_it_is_and_another_does_not(tracks: Tracks)
     here = tracks(1, 10)[0]
     north = here.copy()
     north["lon_e7"] += 10_000_000
-    clock = slice(27, 36)  # solar time moves with the longitude
+    clock = slice(31, 40)  # solar time moves with the longitude
     plain = np.delete(encoded(here) == encoded(north), clock, axis=1)
     assert plain.all()
     config = ModelConfig(absolute=True)
-    assert (encoded(here, config)[:, 36:] != encoded(north, config)[:, 36:]).any()
+    assert (encoded(here, config)[:, 40:] != encoded(north, config)[:, 40:]).any()
     assert Predictor.untrained(config, capacity=1).config.absolute
 
 

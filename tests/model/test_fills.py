@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from model import fills, gaps, queries
 from model.calibration import GAP_TERMS, Calibration
 from model.config import SMALL
-from model.features import FIX, steps_between
+from model.features import ABSENT, FIX, context, steps_between, velocity_mps
 from model.gaps import Gap, stack
 from model.queries import GapEnds
 
@@ -29,21 +29,27 @@ def gap_of(row: NDArray[Any], number: int) -> Gap:
 
 
 def defined(gap: Gap) -> GapEnds:
-    """Its ends by `features.steps_between`, one gap alone."""
+    """Its ends by `features.steps_between` and `features.velocity_mps`, one gap alone."""
     gap_s, chord = steps_between(gap.before[-1:], gap.after[:1])
 
-    def velocity(pair: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def velocity(near: NDArray[Any], pair: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        told = velocity_mps(context(near))
+        if not np.isnan(told).any():
+            return told, np.ones(1), np.ones(1)
         if len(pair) < 2:
-            return chord / gap_s[:, None], np.zeros(1)
+            return chord / gap_s[:, None], np.zeros(1), np.zeros(1)
         dt, d = steps_between(pair[:1], pair[1:2])
-        return d / dt[:, None], np.ones(1)
+        return d / dt[:, None], np.ones(1), np.zeros(1)
 
-    (before, has_before), (after, has_after) = velocity(gap.before[-2:]), velocity(gap.after[:2])
-    return GapEnds(chord, gap_s, before, after, has_before, has_after)
+    before, has_before, told_before = velocity(gap.before[-1:], gap.before[-2:])
+    after, has_after, told_after = velocity(gap.after[:1], gap.after[:2])
+    return GapEnds(chord, gap_s, before, after, has_before, has_after, told_before, told_after)
 
 
 def test_ends_and_questions_are_those_that_training_asks(tracks: Tracks) -> None:
-    asked = [gap_of(row, number) for number, row in enumerate(tracks(60, 30, seed=9))]
+    fixes = tracks(60, 30, seed=9)
+    fixes["speed_cms"][::7], fixes["heading_cdeg"][::5] = 9_001, ABSENT
+    asked = [gap_of(row, number) for number, row in enumerate(fixes)]
     scale = np.exp(RNG.normal(size=len(asked)))
     batch = gaps.stack(asked)
     got = fills.question(batch.ends, batch.fixes_after, scale, batch.of, batch.t_s, SMALL)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from model import baselines, features, fused, motion
 from model.config import SMALL
+from model.features import ABSENT
 from model.geo import E7
 from model.places import Places, most_visited
 
@@ -24,6 +25,8 @@ CONFIGS = [SMALL, replace(SMALL, damping_s=60.0, accel_psd=2.0, fix_sigma_m=12.0
 def test_a_step_is_the_scan_and_the_encoding(tracks: Tracks, config: Any) -> None:
     fixes = tracks(20, 80, seed=1)
     fixes["lon_e7"][3, 40:] -= 1_800_000_000  # round the antimeridian
+    fixes["heading_cdeg"][4:7], fixes["speed_cms"][7:9], fixes["speed_cms"][9, ::2] = ABSENT, ABSENT, 9_001
+    fixes["lat_e7"][6, 30:], fixes["lon_e7"][6, 30:] = fixes[6, 29]["lat_e7"], fixes[6, 29]["lon_e7"]
     rows = baselines.scan_fixes(fixes, config)
     want = features.encode(rows, features.context(fixes), config)
     kin, last = motion.fresh(config, (20,)), np.zeros(20, features.FIX)

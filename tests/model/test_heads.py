@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from model import heads
+from model.config import ModelConfig
 from model.heads import OUT as ALONE
 from model.heads import Asked, Spread, combine, t_nll
 
@@ -44,6 +45,26 @@ def test_leaning_by_one_is_another_physics(other: int) -> None:
     raw[:, ALONE + other] = 2 * math.atanh(0.5)
     question = asked(50)
     torch.testing.assert_close(combine(raw, question).mean_en, question.others_en[:, other], rtol=1e-5, atol=1e-4)
+
+
+def test_what_a_report_teaches_moves_nothing_else() -> None:
+    """A question that ends in zeros, as where nothing is reported, has the numbers of before; others do not."""
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        head = heads.ForecastHead(ModelConfig(d=16, heads=2), 9, 3, 4)
+        for parameter in head.last.parameters():
+            torch.nn.init.normal_(parameter)
+        h, question = torch.randn(5, 16), torch.randn(5, 2, 9)
+        mute = torch.cat([question[..., :6], torch.zeros(5, 2, 3)], dim=-1)
+        before = head(h, mute)
+        assert before.shape == (5, 2, ALONE + 4)
+        assert not before[..., -1].any()
+        for part in (head.from_report, head.to_reported):
+            for parameter in part.parameters():
+                torch.nn.init.normal_(parameter)
+    assert torch.equal(head(h, mute)[..., :-1], before[..., :-1])
+    assert (head(h, mute)[..., -1] != 0).all()
+    assert (head(h, question) - head(h, mute)).abs().max() > 0.1
 
 
 def test_any_numbers_give_a_covariance() -> None:

@@ -19,6 +19,7 @@ from model.geo import E7
 from model.layers import Compiled, Float32, Layers
 from model.network import Network
 from model.places import most_visited
+from model.queries import FORECAST_FEATURES
 
 Bfloat16, Single = partial(Compiled, halves=True), partial(Compiled, halves=False)
 SIZES = [*range(1, 40), *range(90, 103), 191, 192, 193, 255, 256, 257, 511, 512, 513, 767, 1000, 1023, 1024]
@@ -42,7 +43,10 @@ class Echo:
 def through(made: Layers, rows: NDArray[np.int64], width: int = 32) -> list[NDArray[Any]]:
     """What it makes of some of 1,024 fixed rows."""
     rng = np.random.default_rng(1)
-    x, asked = rng.normal(size=(1024, 36)).astype(np.float32), rng.normal(size=(1024, 4, 13)).astype(np.float32)
+    x, asked = (
+        rng.normal(size=(1024, network.features.width(SMALL))).astype(np.float32),
+        rng.normal(size=(1024, 4, FORECAST_FEATURES)).astype(np.float32),
+    )
     fixes, age = np.zeros(1024, network.features.FIX), rng.integers(0, 500, 1024)
     with torch.inference_mode():
         hidden = made.step(x[rows], age[rows], fixes[rows], Echo(width))
@@ -94,7 +98,7 @@ def test_they_are_the_network_to_the_digits_they_have(
         for t in range(70):
             predictor.advance(slots, fixes[:, t])
         hidden = predictor._pool.hidden_of(slots)
-        asked = np.random.default_rng(2).normal(size=(9, 4, 13)).astype(np.float32)
+        asked = np.random.default_rng(2).normal(size=(9, 4, FORECAST_FEATURES)).astype(np.float32)
         with torch.inference_mode():
             heads = predictor._layers
             said.append((hidden, heads.interval(hidden.numpy()), heads.forecast(hidden.numpy(), asked)))
@@ -108,7 +112,7 @@ def test_they_are_the_network_to_the_digits_they_have(
 
 
 @pytest.mark.parametrize("halves", [True, False])
-@pytest.mark.parametrize(("outputs", "inputs"), [(1, 2), (12, 128), (16, 7), (17, 128), (64, 36), (130, 513)])
+@pytest.mark.parametrize(("outputs", "inputs"), [(1, 2), (13, 128), (16, 7), (17, 128), (64, 40), (130, 513)])
 def test_tiles_multiply_every_input_with_every_output(outputs: int, inputs: int, halves: bool) -> None:
     """Whole numbers, which bfloat16 holds exactly: nothing is missing, nothing counted twice."""
     rng = np.random.default_rng(3)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from model import baselines, network, queries, replies
+from model import baselines, features, network, queries, replies
 from model import motion as m
 from model.calibration import FORECAST_TERMS, Calibration
 from model.config import SMALL
@@ -27,7 +27,10 @@ def test_a_question_is_the_one_that_training_asks(tracks: Tracks, way: dict[str,
     config, fixes, dt = replace(SMALL, **way), tracks(20, 80, seed=2), SECONDS
     for age in (0, 1, 2, 79):
         kin, last = baselines.scan_fixes(fixes, config)[:, age], fixes[:, age]
-        want = queries.forecast(kin, dt, config, queries.from_origin(last, config))
+        last["speed_cms"][:12] = [0, 1, 830, 9_000, 9_001, 65_534, features.ABSENT, features.ABSENT, 830, 0, 830, 830]
+        last["heading_cdeg"][:12] = [0, 0, 4_500, 35_999, 0, 0, 0, *[features.ABSENT] * 5]
+        kin[9:11, m.D_E : m.D_N + 1] = 0.0  # nowhere to go on to
+        want = queries.forecast(kin, dt, config, queries.from_origin(last, config), context=features.context(last))
         got = replies.question(kin, dt, last, config)
         for name, x, y in zip(want._fields, got, want, strict=True):
             np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-6, err_msg=name)

@@ -9,6 +9,7 @@ import pytest
 from fit_worlds import circling
 
 from model.config import SMALL
+from model.features import context
 from model.geo import M_PER_DEG
 from model.heads import MAX_GAP_AGE, TRAVEL_MPS
 from train.batches import MAX_ANSWER_S, MIN_TRAVEL_M, Batch, Batches
@@ -16,8 +17,11 @@ from train.data import Corpus
 from train.objective import whole_patches
 from train.options import BatchOptions
 from train.shares import file_shares
+from train.warp import mistell
 
-PLAIN = BatchOptions(rows=6, tokens=30, thin=0.0, rescale=0.0, noise=0.0, drop_reported=0.0, drop_clock=0.0)
+PLAIN = BatchOptions(
+    rows=6, tokens=30, thin=0.0, rescale=0.0, noise=0.0, mistold=0.0, drop_reported=0.0, drop_clock=0.0
+)
 SPEED = 10.0  # m/s of everyone below, one ping a 10 s
 
 
@@ -98,8 +102,10 @@ def test_a_thinned_row_has_another_cadence_even_or_by_chance() -> None:
 
 
 def shown(batch: Batch) -> np.ndarray:
-    """The displacements [B, T, 2] that the tokens show, in metres: `features.signed_log` of the first two numbers."""
-    logs = batch.x_BTF[..., :2].astype(np.float64)
+    """The displacements [B, T, 2] that the tokens show, in metres: `features.signed_log` of the first numbers of the
+    motion.
+    """
+    logs = batch.x_BTF[..., 9:11].astype(np.float64)
     length = np.hypot(*np.moveaxis(logs, -1, 0))[..., None]
     return np.asarray(logs * 10.0 * np.expm1(length) / np.maximum(length, 1e-9))
 
@@ -134,11 +140,55 @@ def test_a_steady_cadence_leaves_nothing_to_say_of_the_next_interval() -> None:
 
 def test_a_reported_speed_is_stretched_with_the_row() -> None:
     batch = Batches(driving(), SMALL, replace(PLAIN, rows=32, rescale=1.0), 1).draw(0)
-    said = np.expm1(batch.x_BTF[..., 22].astype(np.float64))
+    said = np.expm1(batch.x_BTF[..., 0].astype(np.float64))
     gone = np.hypot(*np.moveaxis(batch.ahead_en[..., 0, :], -1, 0)) / np.maximum(batch.ahead_s[..., 0], 1.0)
-    told = batch.ahead_mask[..., 0] & (batch.x_BTF[..., 23] > 0)
+    told = batch.ahead_mask[..., 0] & (batch.x_BTF[..., 1] > 0)
     assert np.ptp(said[told]) > SPEED / 2
     np.testing.assert_allclose(said[told], gone[told], rtol=2e-3)
+
+
+def test_a_reported_velocity_leads_along_a_straight_line() -> None:
+    """Turned, mirrored and stretched as the row is."""
+    batch = Batches(driving(), SMALL, replace(PLAIN, rows=32, rescale=1.0), 1).draw(0)
+    led, asks = batch.ahead.others_en[..., -1, :][batch.ahead_mask], batch.ahead_en[batch.ahead_mask]
+    np.testing.assert_allclose(led, asks, rtol=5e-3, atol=0.5)
+
+
+def test_what_no_source_kept_is_told_where_the_step_before_was_short() -> None:
+    """At one ping a 3 s, each row or none of it; at one a 10 s nobody knows how fast it went at the end."""
+    mute = replace(driving(), speed_mps=np.full(800, np.nan, np.float32), heading_deg=np.full(800, np.nan, np.float32))
+    quick = replace(mute, ts_ms=mute.ts_ms[0] + (mute.ts_ms - mute.ts_ms[0]) * 3 // 10)
+    options = replace(PLAIN, rows=64, thin=1.0, rescale=1.0, told=0.5)
+    for corpus, some in ((quick, True), (mute, False)):
+        batch = Batches(corpus, SMALL, options, 1).draw(0)
+        told = (batch.x_BTF[..., [1, 4]] > 0).all(-1)
+        rows = told[:, 1:].all(axis=1)  # a track's first ping has none before it
+        assert (told[:, 1:] == rows[:, None]).all()
+        assert (16 < rows.sum() < 48) if some else not told.any()
+        mask = batch.ahead_mask & told[..., None]
+        np.testing.assert_allclose(batch.ahead.others_en[..., -1, :][mask], batch.ahead_en[mask], rtol=5e-3, atol=0.5)
+
+
+def test_a_receiver_that_errs_does_so_throughout() -> None:
+    """Everyone goes straight on at 10 m/s, but what they say: still and north, another unit, late, or turned."""
+    rng = np.random.default_rng(2)
+    speed, heading = 10 + np.zeros((400, 5)), np.tile(np.arange(5.0), (400, 1))
+    speed[:, 4] = np.nan
+    said = mistell(
+        rng, context(driving().fixes(np.zeros((400, 5), int)))._replace(speed_mps=speed, heading_rad=heading), 0.5
+    )
+    still = (said.speed_mps[:, 0] == 0) & (said.heading_rad == 0).all(axis=1)
+    unit = ~np.isin(said.speed_mps[:, 0], [0.0, 10.0])
+    late = (said.heading_rad == [0, 0, 1, 2, 3]).all(axis=1)
+    turned = np.ptp(said.heading_rad - heading, axis=1) < 1e-9
+    turned &= said.heading_rad[:, 0] > 0
+    assert (np.isnan(said.speed_mps[:, 4]) != late).all()  # who tells nothing tells nothing wrong
+    for kind in (still, unit, late, turned):
+        assert 25 < kind.sum() < 75
+    assert set(np.round(said.speed_mps[unit][:, :4] / 10, 3).ravel()) == {0.278, 0.514, 1.944, 3.6}
+    right = ~(still | unit | late | turned)
+    np.testing.assert_array_equal(said.speed_mps[right], speed[right])
+    np.testing.assert_array_equal(said.heading_rad[right], heading[right])
 
 
 def test_an_answer_that_comes_too_late_is_not_asked_for() -> None:
@@ -254,7 +304,7 @@ def test_whole_patches_ask_from_their_last_ping_only() -> None:
 def test_the_reported_and_the_clock_are_hidden_by_chance() -> None:
     everything = BatchOptions(rows=64, tokens=16, drop_reported=0.5, drop_clock=0.5)
     x = Batches(driving(), SMALL, everything, 6).draw(0).x_BTF
-    for feature in (23, 26, 35):  # has speed, has heading, has clock
+    for feature in (1, 4, 39):  # has speed, has heading, has clock
         known = x[:, 5, feature]
         assert set(np.unique(known)) == {0.0, 1.0}
         assert (x[:, :, feature] == known[:, None]).all()

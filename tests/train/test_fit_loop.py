@@ -10,7 +10,7 @@ import pytest
 import torch
 from fit_worlds import BATCH, TINY, Crash, circling, crash_after, options
 
-from model.api import Predictor
+from model.api import Gap, Predictor
 from model.checkpoint import from_pretrained
 from train import objective
 from train.batches import Batches
@@ -140,6 +140,32 @@ def test_the_learning_rate_warms_up_and_comes_down() -> None:
     assert rates[-1] == pytest.approx(0.1, abs=0.01)
 
 
+def test_what_reports_teach_leaves_those_alone_that_report_nothing(tmp_path: Path) -> None:
+    """To the bit, in forecasts and fills; and it does something where they do."""
+    parts = ("trunk.report", "forecast.from_report", "forecast.to_reported", "gap.from_report")
+    fit(circling(), None, TINY, options(tmp_path / "mute", steps=20))
+    dense = replace(circling(), ts_ms=circling().ts_ms // 3)  # a ping every 3 s: each knows how fast it goes
+    told = replace(BATCH, told=1.0, mistold=0.0, drop_reported=0.0)
+    more = options(tmp_path / "told", steps=20, init=str(tmp_path / "mute"), only=parts, batch=told)
+    fit(dense, None, TINY, more)
+
+    def asked(weights: Path, fixes: np.ndarray) -> list[np.ndarray]:
+        predictor = Predictor.load(weights, precision="float32")
+        slots = predictor.acquire(len(fixes))
+        for ping in range(fixes.shape[1]):
+            predictor.advance(slots, np.array(fixes[:, ping]))
+        ahead = predictor.forecast(slots, (60.0, 900.0))
+        gaps = [Gap(row[-8:-5], row[-3:], np.array([row["ts_ms"][-4]])) for row in fixes]
+        return [ahead.lat, ahead.cov_m2, *(fill.lat for fill in predictor.fill(slots, gaps))]
+
+    mute = circling(4, 40, seed=1).fixes(np.arange(160).reshape(4, 40))
+    telling = mute.copy()
+    telling["speed_cms"], telling["heading_cdeg"] = 1_200, 4_500
+    for fixes, same in ((mute, True), (telling, False)):
+        for one, other in zip(asked(tmp_path / "mute", fixes), asked(tmp_path / "told", fixes), strict=True):
+            assert np.array_equal(one, other) == same
+
+
 def test_only_the_named_parts_learn(tmp_path: Path) -> None:
     """Bit for bit: neither weight decay nor the average moves what is frozen."""
     fit(circling(), None, TINY, options(tmp_path / "all", steps=2))
@@ -147,7 +173,8 @@ def test_only_the_named_parts_learn(tmp_path: Path) -> None:
     report = fit(circling(), None, TINY, more)
     before = dict(from_pretrained(tmp_path / "all").named_parameters())
     moved = {name for name, weight in report.network.named_parameters() if not torch.equal(weight, before[name])}
-    assert moved == {name for name in before if name.startswith("gap.") and "from_place" not in name}
+    taught = {name for name in before if name.startswith("gap.") and "from_place" not in name}
+    assert moved == taught - {"gap.from_report.weight"}  # nothing is reported here
 
 
 def test_a_part_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:

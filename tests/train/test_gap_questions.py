@@ -31,7 +31,19 @@ def bursts(entity: str, count: int, seed: int) -> dict[str, list[Any]]:
     return track(entity, times_s.tolist(), aside_m.tolist(), (8 * times_s + along_m).tolist())
 
 
-@pytest.mark.parametrize("source", [wander("a", 600, 1), bursts("b", 600, 2)], ids=["steps", "bursts"])
+def telling(source: dict[str, list[Any]], seed: int) -> dict[str, list[Any]]:
+    """The same, and most pings tell how fast they go, where to, or both."""
+    rng = np.random.default_rng(seed)
+    count = len(source["t"])
+    speed_mps, heading_deg = rng.uniform(0, 120, count), rng.uniform(0, 360, count)  # some faster than anything goes
+    speed_mps[rng.random(count) < 0.3], heading_deg[rng.random(count) < 0.3] = np.nan, np.nan
+    return source | {"speed_mps": speed_mps.tolist(), "heading_deg": heading_deg.tolist()}
+
+
+SOURCES = {"steps": wander("a", 600, 1), "bursts": bursts("b", 600, 2), "told": telling(wander("c", 600, 3), 4)}
+
+
+@pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES.keys())
 def test_a_gap_asks_the_same_in_training_as_in_serving(make_corpus: MakeCorpus, source: dict[str, list[Any]]) -> None:
     """Rows that are thinned and hidden, but not warped, put back together from their tokens as a stream sees them."""
     corpus = make_corpus(source, cut=TRAINING)
@@ -53,3 +65,4 @@ def test_a_gap_asks_the_same_in_training_as_in_serving(make_corpus: MakeCorpus, 
         asked, short = asked + 1, short + int(np.diff(fixes["ts_ms"])[jump - 2] < 1000 * motion.STEADY_S)
     assert asked > 20
     assert (short > 5) == (source["entity_id"][0] == "b")
+    assert (batch.gap.features[..., -2:][batch.gap_mask] == 1).any() == ("speed_mps" in source)

@@ -31,7 +31,11 @@ LR: Final = 2e-3
 SILENT: Final = Cut(gap_s=30 * 86_400.0)  # a path of 1,000 pings has nights and holidays in it
 LONG_PINGS: Final = 1_001  # of a path: 1,000 displacements
 PATHS: Final = 24  # at most
-COLUMNS: Final = [0, 1, back.LOG_DT]  # what the decoder gives back: the displacement's signed log, the interval's log
+COLUMNS: Final = [
+    back.MOVE.start,
+    back.MOVE.start + 1,
+    back.LOG_DT,
+]  # what the decoder gives back: the displacement's signed log, the interval's log
 DRIFTS: Final = (1, 10, 100, 1_000)
 
 OFF, WAY = "displacement, m", "length of the displacement itself, m"

@@ -23,6 +23,7 @@ EXPERIMENTS = {
     "patching": "latency and memory against reconstruction error at a high rate",
     "transfer": "trained on some regions, tested on another, untouched",
     "ablation": "what each part of the model is worth",
+    "told": "what pings are worth that tell their speed and course",
 }
 
 HELP = """Rerun one of the experiments, or all of them, and write a dated report with table, picture and conclusion.

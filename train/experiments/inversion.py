@@ -12,9 +12,9 @@ import numpy as np
 from model.geo import F64, moved_deg
 
 # Columns of model.features.encode. A test reads them against the encoder.
-MOVE, VELOCITY = slice(0, 2), slice(2, 4)  # signed logs, in units of 10 m and 1 m/s
-LOG_DT, LOG_RATIO, LOG_SPEED, TURN, LOG_SPEEDS = 10, 11, 12, slice(14, 16), 16
-CLOCK, ABSOLUTE = slice(27, 36), slice(36, 68)
+MOVE, VELOCITY = slice(9, 11), slice(11, 13)  # signed logs, in units of 10 m and 1 m/s
+LOG_DT, LOG_RATIO, LOG_SPEED, TURN, LOG_SPEEDS = 19, 20, 21, slice(23, 25), 25
+CLOCK, ABSOLUTE = slice(31, 40), slice(40, 72)
 MAX_LOG_RATIO: Final = 4.0  # where LOG_RATIO is clipped
 WEEK_S, HOUR_S = 604_800.0, 3_600.0
 SCALES_DEG: Final = tuple(16.0 / 4**i for i in range(8))

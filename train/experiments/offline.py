@@ -76,7 +76,8 @@ def read(
 
 def answer(net: Network, hidden: Tensor, kin: F64, fixes: NDArray[Any], dt_s: F64) -> Spread:
     """Where dt_s (n, H) seconds after fixes (n,), whose hidden vectors are (n, C) and kinematic rows (n, K)."""
-    physics = queries.forecast(kin, dt_s, net.config, queries.from_origin(fixes, net.config))
+    at_en = queries.from_origin(fixes, net.config)
+    physics = queries.forecast(kin, dt_s, net.config, at_en, context=features.context(fixes))
     question = network.asked(physics, torch.float64)
     return combine(net.forecast(hidden, question.features), question)
 

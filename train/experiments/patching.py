@@ -17,6 +17,7 @@ from model.geo import F64
 from model.network import Network
 from train.batches import Batches
 from train.data import EVALUATION, Corpus, load
+from train.experiments.inversion import MOVE
 from train.experiments.lab import Lab
 from train.experiments.offline import Windows, error_m, forecast, windows
 from train.experiments.report import Finding, Line, Picture, Table
@@ -135,7 +136,7 @@ def _patches(net: Network, batches: Batches, number: int) -> tuple[Tensor, Tenso
         hidden = net.trunk(x, net.find(batch.lat_deg, batch.lon_deg), time_ms)[0]
     whole = torch.from_numpy(batch.log_next_mask.reshape(len(x), -1, p).all(-1))
     whole[:, 0] = False  # a track's first ping has no step
-    return hidden[whole], x[..., :2].reshape(len(x), -1, p, 2)[whole]
+    return hidden[whole], x[..., MOVE].reshape(len(x), -1, p, 2)[whole]
 
 
 def _metres(steps: Tensor) -> Tensor:

@@ -1,0 +1,73 @@
+"""What the judge of told velocities asks: thinned tracks that tell what the full ones knew, and no more than that."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from train_worlds import MakeCorpus, WriteFile, assert_it_becomes_a_report, together, track, wander
+
+from train.data import EVALUATION
+from train.experiments import told
+from train.experiments.lab import Lab
+from train.experiments.told import BOTH, NOTHING, SPEED, Row
+
+
+def test_a_thinned_ping_tells_what_the_full_track_knew_then(make_corpus: MakeCorpus) -> None:
+    """A ping a second: 5 m/s north for 60 s, then 8 m/s east."""
+    times_s = np.arange(240.0)
+    north, east = 5 * np.minimum(times_s, 60), 8 * np.maximum(times_s - 60, 0)
+    thin = told.thinned(make_corpus(track("a", times_s, east, north), cut=EVALUATION), 15.0)
+    np.testing.assert_array_equal(np.diff(thin.ts_ms), 15_000)
+    assert thin.tracks.tolist() == [[0, 16]]
+    assert np.isnan(thin.speed_mps[0])  # nothing came before
+    np.testing.assert_allclose(thin.speed_mps[1:], [5] * 4 + [8] * 11, rtol=1e-3)  # at 60 s still what was
+    np.testing.assert_allclose(thin.heading_deg[1:5], 0, atol=0.1)
+    np.testing.assert_allclose(thin.heading_deg[5:], 90, atol=0.1)
+
+
+def test_a_velocity_is_of_the_last_seconds_or_of_none(make_corpus: MakeCorpus) -> None:
+    """A ping every 4 s, and a silence of 20 s before the one at 60, which does not know how fast it went at its end."""
+    times_s = np.array([4.0 * i for i in range(60) if not 10 < i < 15])
+    thin = told.thinned(make_corpus(track("a", times_s, 7 * times_s), cut=EVALUATION), 12.0)
+    known = ~np.isnan(thin.speed_mps)
+    assert (thin.ts_ms - thin.ts_ms[0])[~known].tolist() == [0, 60_000]
+    np.testing.assert_allclose(thin.speed_mps[known], 7, rtol=1e-3)
+
+
+def test_a_way_of_telling_tells_no_more(make_corpus: MakeCorpus) -> None:
+    thin = told.thinned(make_corpus(wander("a", 300, 1, cadence_s=3.0), cut=EVALUATION), 12.0)
+    for way, tells in ((NOTHING, (False, False)), (SPEED, (True, False)), (BOTH, (True, True))):
+        asked = told.telling(thin, way)
+        assert (np.isfinite(asked.speed_mps).any(), np.isfinite(asked.heading_deg).any()) == tells
+        np.testing.assert_array_equal(asked.lat, thin.lat)
+
+
+def test_it_leads_from_files_to_a_report(
+    write_file: WriteFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(told, "WEIGHTS", {"small": "test"})
+    monkeypatch.setattr(told, "GAPS", 5)
+    cars = write_file(together(*(wander(f"car-{i}", 700, i, cadence_s=3.0) for i in range(24))), "cars.parquet")
+    finding = told.run(Lab((cars,), tmp_path / "scratch", cache=tmp_path / "cache"))
+    assert_it_becomes_a_report(finding, "told", tmp_path)
+    forecasts, _ = finding.tables
+    assert [row[1:3] for row in forecasts.rows] == [(f"{s}", w) for s in (15, 60) for w in (NOTHING, SPEED, BOTH)]
+    assert [row[-4] is not None for row in forecasts.rows] == [False, False, True] * 2
+    assert len({row[3] for row in forecasts.rows}) == 6  # each way asks something else
+
+
+def row(way: str, next_m: float, fill_m: float) -> Row:
+    ahead_m, fills_m = (next_m, 90.0, 500.0, np.nan), (fill_m, 40.0, np.nan)
+    return Row("small", 60.0, way, ahead_m, (0.9,) * 4, (np.nan,) * 4, fills_m, (1.0,) * 3)
+
+
+def test_the_words_follow_from_the_numbers() -> None:
+    nothing, both = row(NOTHING, 100.0, 40.0), row(BOTH, 80.0, 30.0)
+    good = told.conclude([nothing, row(SPEED, 90.0, 40.0), both])
+    assert "-20.0 and -12.5 % (small, a ping every 60 s)" in good
+    assert "Nothing gets worse by more than 1 %" in good
+    bad = told.conclude([nothing, row(SPEED, 90.0, 44.0), replace(both, ahead_m=(80.0, 95.0, 500.0, np.nan))])
+    assert "small told speed every 60 s (+10.0 %), small told speed and course every 60 s (+5.6 %)" in bad

@@ -1,0 +1,231 @@
+"""What pings tell of their speed and course, and what the bundled weights make of it. Trains nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.api import Predictor
+from model.features import steps_between
+from model.geo import F64
+from train.anchors import usable
+from train.data import Corpus
+from train.evaluate import ROAD, Part, Sample, judge_forecasts, open_samples
+from train.experiments.lab import Lab
+from train.experiments.report import Finding, Line, Picture, Table
+from train.gapfill import judge_gap_fills
+from train.reckoning import REPORTED
+from train.walk import MODEL
+
+WEIGHTS: Final[dict[str, Part]] = {"small": "all", "small-research": "test"}  # and which tracks of FILE it never saw
+FILE: Final = "geolife_labelled.parquet"  # a ping every 2 s: dense enough to tell how fast a thing goes just then
+MOST_ANCHORS: Final = 200_000  # of the full tracks; thinning leaves some 25,000 and 6,000
+CADENCES_S: Final = (15.0, 60.0)
+STEP_S: Final = (2.0, 6.0)  # over which a velocity is taken: receivers know it better than two fixes do
+NOTHING, SPEED, BOTH = "nothing", "speed", "speed and course"
+HORIZONS: Final = {"next": "next", "60": "60 s", "300": "5 min", "900": "15 min"}
+BLOCKS_S: Final = (120.0, 300.0, 900.0)
+GAPS: Final = 1_000  # of each length, at most
+WORSE: Final = 0.01  # more than what is told at random would change
+
+QUESTION = (
+    "Receivers know how fast they go, and where to. What are forecasts and gap fills worth that are told, and does it "
+    "mislead weights whose only pings with a course were those of ships? The tutorial (arXiv 2511.20610) asks of "
+    "positions alone; fleets mostly have both."
+)
+METHOD = (
+    "Dense tracks that the weights never saw are thinned to a ping every 15 s and every minute, and each ping tells "
+    "nothing, its speed, or its speed and course: those of the last 2 to 6 s of the full track, which is what a "
+    "receiver knows at that time, and no later fix is in it. The bundled weights are asked at the same anchors and "
+    "gaps each time; small on every k-th of all tracks, small-research on the test split's, so that the two are not "
+    "to be held against each other."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way of telling, of one cadence and weights. Metres are means, shares in 0..1."""
+
+    weights: str
+    cadence_s: float
+    way: str
+    ahead_m: tuple[float, ...]  # by HORIZONS
+    held: tuple[float, ...]  # by 90 % regions, the same
+    reckoned_m: tuple[float, ...]  # straight on at the told speed and course; NaN where they are not told
+    gap_m: tuple[float, ...]  # by BLOCKS_S; NaN where there is none of that length
+    hermite_m: tuple[float, ...]
+
+
+def run(lab: Lab) -> Finding:
+    path = next((path for path in lab.data if path.name == FILE), lab.data[0])
+    modes = ROAD if path.name == FILE else ()
+    rows, notes = [], []
+    for weights, part in WEIGHTS.items():
+        sample = open_samples([path], part, cache_dir=lab.cache, most=MOST_ANCHORS, modes=modes)[0]
+        entities = len(np.unique(sample.corpus.entity))
+        road = " by road" if modes else ""
+        notes.append(
+            f"{weights}: {path.name}{road}, split {part}, {len(sample.corpus):,} tracks of {entities} entities"
+        )
+        for cadence_s, way in product(CADENCES_S, (NOTHING, SPEED, BOTH)):
+            lab.say(f"{weights}, a ping every {cadence_s:g} s, told {way}")
+            asked = replace(sample, corpus=telling(thinned(sample.corpus, cadence_s), way))
+            rows.append(_row(lab, weights, cadence_s, way, asked))
+    return Finding(
+        QUESTION,
+        METHOD,
+        [_forecasts(rows), _gaps(rows)],
+        [_picture(rows)],
+        conclude(rows),
+        (lab.seed,),
+        notes,
+    )
+
+
+def thinned(corpus: Corpus, cadence_s: float) -> Corpus:
+    """Pings at least that far apart, each with the velocity that it has on the full track; where enough are left."""
+    chosen: list[NDArray[np.int64]] = []
+    velocities = []
+    for first, last in corpus.tracks:
+        fixes, rows, at = corpus.fixes(slice(first, last)), [], 0
+        ts_ms = np.array(fixes["ts_ms"])
+        while at < len(ts_ms):
+            rows.append(at)
+            at = int(np.searchsorted(ts_ms, ts_ms[at] + round(1000 * cadence_s)))
+        chosen.append(first + np.array(rows))
+        velocities.append(_velocity_mps(fixes, np.array(rows)))
+    row, velocity, stop = np.concatenate(chosen), np.concatenate(velocities), np.cumsum([len(rows) for rows in chosen])
+    heading = np.degrees(np.arctan2(velocity[:, 0], velocity[:, 1])) % 360
+    thin = replace(
+        corpus,
+        ts_ms=corpus.ts_ms[row],
+        lat=corpus.lat[row],
+        lon=corpus.lon[row],
+        speed_mps=np.hypot(*velocity.T).astype(np.float32),
+        heading_deg=heading.astype(np.float32),
+        tracks=np.stack([np.concatenate([[0], stop[:-1]]), stop], axis=1),
+        file_start=np.array([0, len(row)]),
+    )
+    return usable(thin)
+
+
+def _velocity_mps(fixes: NDArray[Any], rows: NDArray[np.int64]) -> F64:
+    """East and north over the last STEP_S [N, 2]; NaN where no fix is as old as that, and no older."""
+    ts_ms = fixes["ts_ms"]
+    before = np.searchsorted(ts_ms, ts_ms[rows] - round(1000 * STEP_S[0]), side="right") - 1
+    dt_s, en_m = steps_between(fixes[np.maximum(before, 0)], fixes[rows])
+    near = (before >= 0) & (dt_s <= STEP_S[1])
+    return np.where(near[:, None], en_m / np.maximum(dt_s, STEP_S[0])[:, None], np.nan)
+
+
+def telling(corpus: Corpus, way: str) -> Corpus:
+    """The same pings, which tell that and no more."""
+    nothing = np.full(len(corpus.ts_ms), np.nan, np.float32)
+    return replace(
+        corpus,
+        speed_mps=nothing if way == NOTHING else corpus.speed_mps,
+        heading_deg=corpus.heading_deg if way == BOTH else nothing,
+    )
+
+
+def _row(lab: Lab, weights: str, cadence_s: float, way: str, sample: Sample) -> Row:
+    predictor = Predictor.load(weights, threads=lab.threads)
+    ahead = judge_forecasts(sample, predictor)["horizons"]
+    blocks = judge_gap_fills(sample, predictor, blocks_s=BLOCKS_S, most=GAPS)["blocks"]
+
+    def of(scores: dict[str, Any], names: Sequence[str], who: str, what: str = "mean_m") -> tuple[float, ...]:
+        return tuple(scores[name].get(who, {}).get(what, np.nan) if name in scores else np.nan for name in names)
+
+    lengths = [f"{block_s:g}" for block_s in BLOCKS_S]
+    return Row(
+        weights,
+        cadence_s,
+        way,
+        of(ahead, list(HORIZONS), MODEL),
+        of(ahead, list(HORIZONS), MODEL, "coverage_90"),
+        of(ahead, list(HORIZONS), REPORTED),
+        of(blocks, lengths, MODEL),
+        of(blocks, lengths, "hermite"),
+    )
+
+
+def conclude(rows: Sequence[Row]) -> str:
+    """Two sentences: what telling brings, and where it harms."""
+    gains = []
+    for (weights, cadence_s), (nothing, _, both) in _by_weights(rows).items():
+        next_ping, fill = (100 * np.nanmean(_changes(both, nothing)[part]) for part in (slice(0, 1), slice(4, None)))
+        gains.append(f"{next_ping:+.1f} and {fill:+.1f} % ({weights}, a ping every {cadence_s:g} s)")
+    harmed = [
+        f"{row.weights} told {row.way} every {row.cadence_s:g} s ({100 * worst:+.1f} %)"
+        for (nothing, *others) in _by_weights(rows).values()
+        for row in others
+        if (worst := float(np.nanmax(_changes(row, nothing)))) > WORSE
+    ]
+    return (
+        f"Told speed and course, the errors of the next ping's forecast and of the filled gaps, all lengths alike, "
+        f"change by {', '.join(gains)}. "
+        + (
+            f"Something gets worse by more than {100 * WORSE:g} % for {', '.join(harmed)}."
+            if harmed
+            else f"Nothing gets worse by more than {100 * WORSE:g} %, at no horizon and in no gap, so whoever knows "
+            f"them should send them."
+        )
+    )
+
+
+def _by_weights(rows: Sequence[Row]) -> dict[tuple[str, float], tuple[Row, Row, Row]]:
+    """What was told nothing, speed, and both, of the same weights and cadence."""
+    found = {(row.weights, row.cadence_s, row.way): row for row in rows}
+    return {
+        (weights, cadence_s): (
+            found[weights, cadence_s, NOTHING],
+            found[weights, cadence_s, SPEED],
+            found[weights, cadence_s, BOTH],
+        )
+        for weights, cadence_s in dict.fromkeys((row.weights, row.cadence_s) for row in rows)
+    }
+
+
+def _changes(row: Row, nothing: Row) -> F64:
+    """Of all errors, by HORIZONS and then by BLOCKS_S."""
+    return np.asarray(np.array((*row.ahead_m, *row.gap_m)) / np.array((*nothing.ahead_m, *nothing.gap_m)) - 1)
+
+
+def _forecasts(rows: Sequence[Row]) -> Table:
+    columns = ("weights", "a ping every, s", "told", *(f"{h}, m" for h in HORIZONS.values()))
+    held = (f"{h}: 90 % region holds, %" for h in HORIZONS.values())
+    straight = (f"{h}: straight on as told, m" for h in HORIZONS.values())
+    body = []
+    for row in rows:
+        reckoned = (None if np.isnan(metres) else metres for metres in row.reckoned_m)
+        shares = (100 * share for share in row.held)
+        body.append((row.weights, f"{row.cadence_s:g}", row.way, *row.ahead_m, *shares, *reckoned))
+    return Table("Forecasts", (*columns, *held, *straight), body)
+
+
+def _gaps(rows: Sequence[Row]) -> Table:
+    lengths = [f"{block_s / 60:g} min" for block_s in BLOCKS_S]
+    columns = (
+        "weights",
+        "a ping every, s",
+        "told",
+        *(f"{x}, m" for x in lengths),
+        *(f"{x}: Hermite m" for x in lengths),
+    )
+    body = [(row.weights, f"{row.cadence_s:g}", row.way, *row.gap_m, *row.hermite_m) for row in rows]
+    return Table("Hidden pings", columns, body)
+
+
+def _picture(rows: Sequence[Row]) -> Picture:
+    lines = [
+        Line(f"{weights}, every {cadence_s:g} s", list(range(4)), (100 * (1 + _changes(both, nothing)[:4])).tolist())
+        for (weights, cadence_s), (nothing, _, both) in _by_weights(rows).items()
+    ]
+    even = Line("nothing told", list(range(4)), [100.0] * 4, reference=True)
+    title, y = "Forecasts that are told speed and course", "error, % of that with nothing told"
+    return Picture("ahead", title, "horizon: next ping, 60 s, 5 min, 15 min", y, [*lines, even], x_ticks=range(4))
