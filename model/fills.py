@@ -18,7 +18,7 @@ from model.fused import displaced, least_s, velocity
 from model.geo import F64
 from model.heads import CHORD_FLOOR_M, MAX_GAP_AGE, REACH_MEMORY_S
 from model.kernels import compiled
-from model.motion import STEADY_S
+from model.motion import STEADY_S, TOLD_OFF, TOLD_OFF_MPS, TOLD_WITHIN_S
 from model.queries import GAP_FEATURES, GAP_OTHERS, MIN_QUERY_S, GapEnds, Question
 
 
@@ -61,32 +61,41 @@ def _ends(before, before_stop, after, after_stop, out):  # type: ignore[no-untyp
         seconds = (after[end].ts_ms - before[start].ts_ms) / 1000.0
         out.gap_s[i], chord = seconds, out.chord_en[i]
         chord[0], chord[1] = displaced(before[start], after[end])
-        out.has_before[i] = _velocity(before, start, oldest, -1, chord, seconds, out.before_mps[i])
-        out.has_after[i] = _velocity(after, end, newest, 1, chord, seconds, out.after_mps[i])
-        out.told_before[i], out.told_after[i] = velocity(before[start])[0], velocity(after[end])[0]
+        has, told = _velocity(before, start, oldest, -1, chord, seconds, out.before_mps[i])
+        out.has_before[i], out.told_before[i] = has, told
+        has, told = _velocity(after, end, newest, 1, chord, seconds, out.after_mps[i])
+        out.has_after[i], out.told_after[i] = has, told
         oldest, end = before_stop[i], after_stop[i]
 
 
 @compiled
 def _velocity(fixes, near, last, way, chord, gap_s, out):  # type: ignore[no-untyped-def]
-    """As the fix near the gap reports it. Else of the step beside it, and of as many more away from it as make
-    STEADY_S, if they do.
+    """Of the step beside the fix near the gap, and of as many more away from it as make STEADY_S, if they do; or as
+    that fix reports it, where the step does not belie it. Whether it is one of them, and whether it is as reported.
     """
-    told, out[0], out[1] = velocity(fixes[near])
-    if told:
-        return 1.0
     far, dt, east, north = near, 0.0, 0.0, 0.0
     while far != last and dt < STEADY_S:
         d_e, d_n = displaced(fixes[min(far, far + way)], fixes[max(far, far + way)])
         far, east, north = far + way, east + d_e, north + d_n
         dt = way * (fixes[far].ts_ms - fixes[near].ts_ms) / 1000.0
     out[0], out[1] = chord[0] / gap_s, chord[1] / gap_s
-    if dt <= 0:
-        return 0.0
-    lately_mps = np.sqrt(out[0] * out[0] + out[1] * out[1])
-    least = least_s(dt, np.sqrt(east * east + north * north), lately_mps)
-    out[0], out[1] = east / least, north / least
-    return 1.0
+    told, told_e, told_n = velocity(fixes[near])
+    if dt > 0:
+        lately_mps = np.sqrt(out[0] * out[0] + out[1] * out[1])
+        least = least_s(dt, np.sqrt(east * east + north * north), lately_mps)
+        out[0], out[1] = east / least, north / least
+        told &= _agrees(told_e, told_n, out[0], out[1], dt)
+    if told:
+        out[0], out[1] = told_e, told_n
+    return told or dt > 0, told
+
+
+@compiled
+def _agrees(told_e, told_n, step_e, step_n, step_s):  # type: ignore[no-untyped-def]
+    """`motion.agrees`."""
+    off = np.sqrt((told_e - step_e) ** 2 + (told_n - step_n) ** 2)
+    mps = np.sqrt(step_e * step_e + step_n * step_n)
+    return off <= (TOLD_OFF_MPS + TOLD_OFF * mps) * max(1.0, step_s / TOLD_WITHIN_S)
 
 
 @compiled

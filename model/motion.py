@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model.config import ModelConfig
 from model.geo import F64
@@ -36,6 +37,11 @@ MAX_MPS: Final = 90.0  # the fastest trains; the stream judges jumps by it too, 
 # How much faster than lately, a second. No vehicle gains a tenth of it: receivers that differ do. A second of it is all
 # of MAX_MPS, so that the steps that networks have learned from are held to nothing else.
 MAX_GAIN_MPS2: Final = MAX_MPS
+# How far a reported velocity may be off the step's beside a gap: a receiver that tells wrong would bend the fill. A
+# long step proves little: at a ping a minute a car that says 0 may have stopped.
+TOLD_OFF_MPS: Final = 3.0
+TOLD_OFF: Final = 0.5  # of the step's speed
+TOLD_WITHIN_S: Final = 20.0  # of longer steps so much more
 STEADY_S: Final = 0.4  # what a speed beside a gap is taken over, at least; the shortest that training makes of a second
 # Of rows from outside (`possible`): some times round the globe, as W_E and W_N are sums; and longer than any two times.
 MAX_MOVED_M: Final = 1e8
@@ -96,6 +102,12 @@ def least_s(dt_s: F64, moved_m: F64, lately_mps: F64) -> F64:
     Two fixes a millisecond apart are two receivers, or one message sent twice: 10 m between them are no 10 km/s.
     """
     return np.maximum(dt_s, moved_m / np.minimum(lately_mps + MAX_GAIN_MPS2 * dt_s, MAX_MPS))
+
+
+def agrees(told_mps: F64, step_mps: F64, step_s: F64) -> NDArray[np.bool_]:
+    """Whether velocities [..., 2] as they are told [...] may be those at the end of steps: see TOLD_OFF_MPS."""
+    off, mps = (np.sqrt((v * v).sum(-1)) for v in (told_mps - step_mps, step_mps))
+    return np.asarray(off <= (TOLD_OFF_MPS + TOLD_OFF * mps) * np.maximum(1.0, step_s / TOLD_WITHIN_S))
 
 
 def scan(dt_BT: F64, d_BT2: F64, config: ModelConfig) -> F64:

@@ -46,9 +46,9 @@ class GapEnds(NamedTuple):
 
     chord_en: F64  # [..., 2] m, from the last fix before to the first after
     gap_s: F64  # [...]
-    # [..., 2] velocities as the fixes beside the gap report them, by speed and course; else of the last step before it
-    # and the first one after it, or of the last and first STEADY_S where fixes are closer, held to `motion.least_s`;
-    # the chord's where there is none
+    # [..., 2] velocities as the fixes beside the gap report them, by speed and course, if these agree with the steps
+    # (`motion.agrees`); else of the last step before it and the first one after it, or of the last and first STEADY_S
+    # where fixes are closer, held to `motion.least_s`; the chord's where there is none
     before_mps: F64
     after_mps: F64
     has_before: F64  # [...] 1 where the velocity is not the chord's

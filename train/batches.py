@@ -181,7 +181,7 @@ class Batches:
         kin = motion.scan(dt, d, config)
         reported = features.context(fixes)
         if o.told:
-            reported = self._told(rng, place, reported)
+            reported = self._told(rng, place, reported, bent)
         if o.mistold:
             reported = mistell(rng, reported, o.mistold)
         ctx = warp.context(reported, None if bent is None else bent.turned(place))
@@ -209,16 +209,20 @@ class Batches:
             *self._travels(rng, place, valid, kin, jitter, warp, bent),
         )
 
-    def _told(self, rng: Generator, place: Rows, ctx: Context) -> Context:
-        """The context [B, T] with velocities that the sources do not keep, in some of the rows."""
+    def _told(self, rng: Generator, place: Rows, ctx: Context, bent: Bends | None) -> Context:
+        """The context [B, T] with velocities that the sources do not keep, in some of the rows; at a bend that of the
+        step up to it, as the one after it is nobody's to know."""
         start = self._start[self._track_of(place[:, 0])]
-        dt_s, en_m = self._step(np.maximum(place - 1, start[:, None]), place, None)
+        dt_s, en_m = self._step(np.maximum(place - 1, start[:, None]), place, bent)
         tells = (rng.random(len(place)) < self.options.told)[:, None] & (TOLD_S[0] <= dt_s) & (dt_s <= TOLD_S[1])
         tells &= np.isnan(ctx.speed_mps) & np.isnan(ctx.heading_rad)
         speed_mps = np.hypot(en_m[..., 0], en_m[..., 1]) / np.where(tells, dt_s, 1.0)
+        heading = np.arctan2(en_m[..., 0], en_m[..., 1]) + (
+            0.0 if bent is None else bent.turned(place)
+        )  # as sources have it
         return ctx._replace(
             speed_mps=np.where(tells, speed_mps, ctx.speed_mps),
-            heading_rad=np.where(tells, np.arctan2(en_m[..., 0], en_m[..., 1]), ctx.heading_rad),
+            heading_rad=np.where(tells, heading, ctx.heading_rad),
         )
 
     def _ahead(self, rng: Generator, place: Rows, valid: Mask, warp: Warp) -> tuple[Rows, Mask]:
@@ -268,10 +272,10 @@ class Batches:
         mean_mps = chord / gap_s[..., None]
         lately_mps = np.sqrt((mean_mps * mean_mps).sum(-1))
         leave, arrive = jumps - 1, np.minimum(jumps + 1, o.tokens - 1)
-        stepped = _velocity(d, dt, leave, -1, leave - 1, lately_mps)
-        before_mps, has_before, told_before = _beside(told_mps[rows, leave], stepped, leave > 0, mean_mps)
-        stepped, has_step = _velocity(d, dt, arrive, 1, token - arrive, lately_mps), (age > 1) & (dt[rows, arrive] > 0)
-        after_mps, has_after, told_after = _beside(told_mps[rows, jumps], stepped, has_step, mean_mps)
+        step = _velocity(d, dt, leave, -1, leave - 1, lately_mps)
+        before_mps, has_before, told_before = _beside(told_mps[rows, leave], *step, leave > 0, mean_mps)
+        step, has_step = _velocity(d, dt, arrive, 1, token - arrive, lately_mps), (age > 1) & (dt[rows, arrive] > 0)
+        after_mps, has_after, told_after = _beside(told_mps[rows, jumps], *step, has_step, mean_mps)
         ends = GapEnds(chord, gap_s, before_mps, after_mps, has_before, has_after, told_before, told_after)
         question = queries.gap(ends, t_s, age.astype(np.float64), motion.speed_scale_mps(kin[rows, token]), self.config)
         en = warp.turn(en) - jitter[rows, jumps - 1][:, :, None]
@@ -341,17 +345,18 @@ def _strides(rng: Generator, o: BatchOptions, length: Rows, span_s: F64) -> Rows
     return steps
 
 
-def _beside(told_mps: F64, step_mps: F64, has_step: Mask, mean_mps: F64) -> tuple[F64, F64, F64]:
+def _beside(told_mps: F64, step_mps: F64, step_s: F64, has_step: Mask, mean_mps: F64) -> tuple[F64, F64, F64]:
     """The velocity [B, G, 2] beside gaps as `model.fills` takes it: as told, of the step, or the mean across the gap;
     and 1 where it is not the mean, and where it is told [B, G].
     """
-    told = ~np.isnan(told_mps[..., 0])
+    told = ~np.isnan(told_mps[..., 0]) & (~has_step | motion.agrees(told_mps, step_mps, step_s))
     mps = np.where(told[..., None], told_mps, np.where(has_step[..., None], step_mps, mean_mps))
     return mps, (told | has_step).astype(np.float64), told.astype(np.float64)
 
 
-def _velocity(d: F64, dt: F64, token: Rows, way: int, more: Rows, lately_mps: F64) -> F64:
-    """Of the steps to tokens [B, G], and as many more that way as make STEADY_S, as `model.fills` takes it.
+def _velocity(d: F64, dt: F64, token: Rows, way: int, more: Rows, lately_mps: F64) -> tuple[F64, F64]:
+    """Of the steps to tokens [B, G], and as many more that way as make STEADY_S, as `model.fills` takes it; and how
+    long they are [B, G].
 
     At most `more` [B, G] and two: a gap is told of four fixes on each side.
     """
@@ -363,4 +368,4 @@ def _velocity(d: F64, dt: F64, token: Rows, way: int, more: Rows, lately_mps: F6
         en_m = np.where(short[..., None], en_m + d[rows, at], en_m)
         step_s = np.where(short, step_s + dt[rows, at], step_s)
     least_s = motion.least_s(np.where(step_s > 0, step_s, 1.0), np.sqrt((en_m * en_m).sum(-1)), lately_mps)
-    return np.asarray(en_m / least_s[..., None])
+    return np.asarray(en_m / least_s[..., None]), step_s

@@ -4,7 +4,7 @@ DESIGN section 6: blocks of 30 s, 2, 5 and 15 min are hidden, or each ping with 
 are scored. A block is the pings strictly inside one such span: from the ping before it to the first ping at or after
 its end. Of what is outside of it, model and smoother know three pings after it and those before it, the model as many
 as it remembers, with the speed and course that they report, the smoother 32; linear knows the two ends alone, Hermite
-a step more on each side.
+a step more on each side, or (`hermite_reported`) what the ends report, if these steps agree.
 
 Letters: G gaps, M points of a gap, P hidden pings of all gaps.
 """
@@ -17,8 +17,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.api import Gap, Predictor
-from model.baselines import BRIDGES, kinematics
+from model.api import ABSENT, Gap, Predictor
+from model.baselines import BRIDGES, hermite, kinematics
 from model.config import ModelConfig
 from model.gaps import stack
 from model.geo import F64, haversine_m, moved_deg
@@ -36,6 +36,7 @@ HALF: Final = "half"  # the name of the random case
 FIXES_AFTER: Final = 3  # the gap's end and two more: what a final fill knows (DESIGN section 3, revisions)
 FIXES_BEFORE: Final = 4
 FILTER_FIXES: Final = 32  # before the gap, for the smoother's filter to settle: it remembers no more
+HERMITE_REPORTED: Final = "hermite_reported"
 RTS: Final = "rts"
 RTS_FITTED: Final = "rts_fitted"
 BATCH: Final = 128  # gaps side by side
@@ -234,15 +235,27 @@ def _fill(corpus: Corpus, hidden: Hidden, gaps: list[Gap], predictor: Predictor)
 
 
 def _bridge(gaps: list[Gap]) -> dict[str, Bridged]:
-    """The baselines' answers, all from the fixes next to the gaps."""
-    batch = stack(gaps)
-    ends, (t_s, asked) = batch.ends, batch.padded()
+    """The baselines' answers, all from the fixes next to the gaps: by their positions alone, and where some report
+    speed and course, Hermite by these, too."""
+    told, batch = stack(gaps).ends, stack([_mute(gap) for gap in gaps])
+    t_s, asked = batch.padded()
+    ways = {name: (bridge, batch.ends) for name, bridge in BRIDGES.items()}
+    if (told.told_before + told.told_after).any():
+        ways[HERMITE_REPORTED] = (hermite, told)
     out = {}
-    for name, bridge in BRIDGES.items():
+    for name, (bridge, ends) in ways.items():
         en_m = bridge(ends.chord_en, ends.gap_s, ends.before_mps, ends.after_mps, t_s)
         lat, lon = moved_deg(batch.start_lat[:, None], batch.start_lon[:, None], en_m)
         out[name] = Bridged(lat[asked], lon[asked], None)
     return out
+
+
+def _mute(gap: Gap) -> Gap:
+    """The same, but for what its fixes report beside where they are."""
+    before, after = gap.before.copy(), gap.after.copy()
+    for fixes in (before, after):
+        fixes["speed_cms"], fixes["heading_cdeg"] = ABSENT, ABSENT
+    return Gap(before, after, gap.times_ms)
 
 
 def _smooth(case: Prepared, physics: ModelConfig) -> Bridged:

@@ -38,7 +38,14 @@ def test_a_model_of_cells_sees_when_and_no_metres(tracks: Tracks) -> None:
     x = features.encode(kin, features.context(fixes), CELLS)
     assert x.shape == (2, 20, features.width(CELLS))
     np.testing.assert_array_equal(x[0], x[1])
-    slow, fast = (queries.forecast(kin[i, -1], np.array([60.0, 900.0]), CELLS).features for i in (0, 1))
+    fixes["speed_cms"], fixes["heading_cdeg"] = 700, 9_000
+    said = features.context(fixes[:, -1])
+    slow, fast = (
+        queries.forecast(
+            kin[i, -1], np.array([60.0, 900.0]), CELLS, context=features.Context(*(v[i] for v in said))
+        ).features
+        for i in (0, 1)
+    )
     np.testing.assert_allclose(slow, fast)
     assert (slow[0] != slow[1]).any()  # the time asked for is seen
 

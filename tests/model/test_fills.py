@@ -14,6 +14,7 @@ from model.calibration import GAP_TERMS, Calibration
 from model.config import SMALL
 from model.features import ABSENT, FIX, context, steps_between, velocity_mps
 from model.gaps import Gap, stack
+from model.motion import agrees
 from model.queries import GapEnds
 
 Tracks = Callable[..., NDArray[Any]]
@@ -34,16 +35,41 @@ def defined(gap: Gap) -> GapEnds:
 
     def velocity(near: NDArray[Any], pair: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         told = velocity_mps(context(near))
-        if not np.isnan(told).any():
-            return told, np.ones(1), np.ones(1)
         if len(pair) < 2:
-            return chord / gap_s[:, None], np.zeros(1), np.zeros(1)
+            return (chord / gap_s[:, None], *np.zeros((2, 1))) if np.isnan(told).any() else (told, *np.ones((2, 1)))
         dt, d = steps_between(pair[:1], pair[1:2])
+        if agrees(told, d / dt[:, None], dt).any():
+            return told, *np.ones((2, 1))
         return d / dt[:, None], np.ones(1), np.zeros(1)
 
     before, has_before, told_before = velocity(gap.before[-1:], gap.before[-2:])
     after, has_after, told_after = velocity(gap.after[:1], gap.after[:2])
     return GapEnds(chord, gap_s, before, after, has_before, has_after, told_before, told_after)
+
+
+def test_a_fill_is_not_bent_by_a_receiver_that_tells_wrong() -> None:
+    """A straight track at 20 m/s, a ping every 10 s: what it tells is taken where its steps do not belie it."""
+    fixes = np.zeros(12, FIX)
+    fixes["ts_ms"], fixes["lon_e7"] = 10_000 * np.arange(12), 18_000 * np.arange(12)
+    fixes["lon_e7"][6:] += 18_000 * 20  # and a gap of 210 s
+    fixes["ts_ms"][6:] += 200_000
+    mps = 1e-7 * 111_195 * 1_800
+    ends = {}
+    for name, speed, course in (
+        ("right", mps, 90),
+        ("faster", 1.3 * mps, 90),
+        ("0", 0, 0),
+        ("km/h", 3.6 * mps, 90),
+        ("turned", mps, 0),
+    ):
+        fixes["speed_cms"], fixes["heading_cdeg"] = round(100 * speed), 100 * course
+        ends[name] = stack([Gap(fixes[2:6], fixes[6:9], np.array([100_000]))]).ends
+    for name in ("right", "faster"):
+        assert (ends[name].told_before, ends[name].told_after) == (1, 1)
+    np.testing.assert_allclose(ends["faster"].after_mps, [[1.3 * mps, 0]], atol=0.01)
+    for name in ("0", "km/h", "turned"):
+        assert (ends[name].told_before, ends[name].told_after) == (0, 0), name
+        np.testing.assert_allclose(ends[name].before_mps, [[mps, 0]], atol=0.01)
 
 
 def test_ends_and_questions_are_those_that_training_asks(tracks: Tracks) -> None:

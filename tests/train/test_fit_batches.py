@@ -169,6 +169,49 @@ def test_what_no_source_kept_is_told_where_the_step_before_was_short() -> None:
         np.testing.assert_allclose(batch.ahead.others_en[..., -1, :][mask], batch.ahead_en[mask], rtol=5e-3, atol=0.5)
 
 
+def dense(mps: float = np.nan, pings: int = 200) -> Corpus:
+    """The same lines at a ping every 3 s, one after the other, who tell that speed, or nothing."""
+    told, nowhere = np.full((2, 4 * pings), np.array([[mps], [np.nan]]), np.float32)
+    ts_ms = 1_480_000_000_000 + 3_000 * np.arange(4 * pings)
+    return replace(driving(pings=pings), ts_ms=ts_ms, speed_mps=told, heading_deg=nowhere)
+
+
+def test_what_a_source_tells_itself_is_not_told_otherwise() -> None:
+    batch = Batches(dense(4.0), SMALL, replace(PLAIN, told=1.0), 1).draw(0)
+    np.testing.assert_allclose(np.expm1(batch.x_BTF[..., 0]), 4.0, rtol=1e-5)
+
+
+def test_no_step_leads_from_one_track_to_the_next() -> None:
+    batches, place = Batches(dense(), SMALL, replace(PLAIN, told=1.0), 1), np.array([[200, 201]])
+    told = batches._told(np.random.default_rng(0), place, context(batches._fixes(place)), None)
+    assert np.isnan(told.speed_mps).tolist() == [[True, False]]
+
+
+def test_a_bend_is_not_told_before_it_is_gone_round() -> None:
+    """The velocity is that of the step up to a ping, whichever way the track goes on."""
+    options = replace(PLAIN, rows=16, tokens=400, told=1.0, bend=1.0, turn=0.0, forced=0.0)
+    batch = Batches(dense(pings=4_000), SMALL, options, 1).draw(0)
+    told = batch.x_BTF[:, 1:, 4] > 0
+    course = np.arctan2(batch.x_BTF[:, 1:, 2], batch.x_BTF[:, 1:, 3])
+    step = np.arctan2(*np.moveaxis(shown(batch)[:, 1:], -1, 0))
+    off = np.abs((course - step + np.pi) % (2 * np.pi) - np.pi)[
+        told & (np.hypot(*np.moveaxis(shown(batch)[:, 1:], -1, 0)) > 1)
+    ]
+    turns = np.abs((np.diff(step, axis=1) + np.pi) % (2 * np.pi) - np.pi)
+    assert (turns > 0.5).sum() > 20
+    assert off.max() < 0.05
+
+
+def test_batches_tell_wrong_as_often_as_asked_for_and_in_the_row_s_own_frame() -> None:
+    """Of those that stand still and look north each looks elsewhere once its row is turned."""
+    wrong = replace(PLAIN, rows=256, forced=0.0, mistold=1.0)
+    x = Batches(driving(), SMALL, wrong, 1).draw(0).x_BTF[:, 5]
+    still = (x[:, 0] == 0) & (x[:, 1] == 1)
+    assert 40 < still.sum() < 90
+    assert np.ptp(x[still, 2]) > 1.5
+    assert not (Batches(driving(), SMALL, replace(wrong, mistold=0.0), 1).draw(0).x_BTF[:, 5, 0] == 0).any()
+
+
 def test_a_receiver_that_errs_does_so_throughout() -> None:
     """Everyone goes straight on at 10 m/s, but what they say: still and north, another unit, late, or turned."""
     rng = np.random.default_rng(2)
@@ -182,6 +225,7 @@ def test_a_receiver_that_errs_does_so_throughout() -> None:
     late = (said.heading_rad == [0, 0, 1, 2, 3]).all(axis=1)
     turned = np.ptp(said.heading_rad - heading, axis=1) < 1e-9
     turned &= said.heading_rad[:, 0] > 0
+    assert said.heading_rad[turned, 0].max() < 2 * np.pi
     assert (np.isnan(said.speed_mps[:, 4]) != late).all()  # who tells nothing tells nothing wrong
     for kind in (still, unit, late, turned):
         assert 25 < kind.sum() < 75

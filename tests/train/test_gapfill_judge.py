@@ -11,7 +11,7 @@ from train_worlds import MakeCorpus, lively, together, track, wander
 from model.api import Gap, ModelConfig, Predictor
 from train.data import EVALUATION, Corpus
 from train.evaluate import Sample
-from train.gapfill import HALF, answer, evenly, hide_blocks, hide_half, judge_gap_fills
+from train.gapfill import HALF, HERMITE_REPORTED, answer, evenly, hide_blocks, hide_half, judge_gap_fills
 from train.walk import MODEL
 
 SMALL = ModelConfig(d=16, heads=2, window=16)
@@ -87,6 +87,22 @@ def test_a_detour_is_off_by_its_width_for_linear(make_corpus: MakeCorpus) -> Non
     linear = report["blocks"]["120"]["linear"]
     assert linear["n"] == 3
     assert linear["mean_m"] == pytest.approx(100 / 3, rel=1e-3)
+
+
+def test_hermite_knows_positions_alone_and_another_what_is_reported(make_corpus: MakeCorpus) -> None:
+    """The design's Hermite is the same whatever a file tells; told 1.3 times its speed, the other is bent."""
+    times_s = [10.0 * i for i in range(80)]
+    road = track("a", times_s, [9 * t for t in times_s])
+    told = road | {"speed_mps": [11.7] * 80, "heading_deg": [90.0] * 80}
+    both = []
+    for source, name in ((road, "mute.parquet"), (told, "told.parquet")):
+        corpus = make_corpus(source, cut=EVALUATION, name=name)
+        both.append(answer(corpus, hide_blocks(corpus, 120.0), None))
+    assert set(both[1]) - set(both[0]) == {HERMITE_REPORTED}
+    for name in both[0]:
+        np.testing.assert_array_equal(both[0][name].lon, both[1][name].lon)
+    off_m = (both[1][HERMITE_REPORTED].lon - both[1]["hermite"].lon) * 88_000
+    assert np.abs(off_m).max() == pytest.approx(2.7 * 120 * 0.0962, rel=0.15)  # of u(1-u)² - u²(1-u), at most
 
 
 def test_an_untrained_model_fills_as_hermite(make_corpus: MakeCorpus) -> None:

@@ -51,6 +51,22 @@ def test_forecasts_lie_that_far_on_the_way_to_damped_velocity(sample: Sample, we
     np.testing.assert_array_equal(now.cov_m2, model.cov_m2)
 
 
+def test_what_reports_a_velocity_is_shrunk_as_far(make_corpus: MakeCorpus) -> None:
+    """Cars that go east and say north: by a network that follows them, until it is not followed."""
+    times_s = [30.0 * i for i in range(40)]
+    said = {"speed_mps": [9.0] * 40, "heading_deg": [0.0] * 40}
+    corpus = make_corpus(together(*(track(f"c{i}", times_s, [9 * t for t in times_s]) | said for i in range(3))))
+    network = build(TINY, 0)
+    with torch.no_grad():
+        network.forecast.to_reported.bias[:] = MAX_LEAN * math.atanh(1 / MAX_LEAN)
+    sample = Sample("cars", "all", "-", corpus, len(corpus), 1)
+    before = answers(sample, network)
+    assert np.nanmin(before["model"].lat - before["damped_velocity"].lat) > 1e-3
+    shrink(network, 1.0)
+    after = answers(sample, network)
+    np.testing.assert_allclose(after["model"].lat, after["damped_velocity"].lat, atol=1e-6)
+
+
 def test_a_network_that_errs_is_shrunk_all_the_way(sample: Sample) -> None:
     wild = lively(TINY)._net
     with torch.no_grad():

@@ -60,14 +60,15 @@ def test_it_leads_from_files_to_a_report(
 
 
 def row(way: str, next_m: float, fill_m: float) -> Row:
-    ahead_m, fills_m = (next_m, 90.0, 500.0, np.nan), (fill_m, 40.0, np.nan)
+    ahead_m, fills_m = (next_m, 90.0, 500.0, 900.0), (fill_m, 40.0, np.nan)
     return Row("small", 60.0, way, ahead_m, (0.9,) * 4, (np.nan,) * 4, fills_m, (1.0,) * 3)
 
 
 def test_the_words_follow_from_the_numbers() -> None:
     nothing, both = row(NOTHING, 100.0, 40.0), row(BOTH, 80.0, 30.0)
+    both = replace(both, ahead_m=(80.0, 90.0, 500.0, 450.0))  # of forecasts, the next ping alone is told of
     good = told.conclude([nothing, row(SPEED, 90.0, 40.0), both])
     assert "-20.0 and -12.5 % (small, a ping every 60 s)" in good
-    assert "Nothing gets worse by more than 1 %" in good
-    bad = told.conclude([nothing, row(SPEED, 90.0, 44.0), replace(both, ahead_m=(80.0, 95.0, 500.0, np.nan))])
+    assert "No error gets larger by more than 1 %" in good
+    bad = told.conclude([nothing, row(SPEED, 90.0, 44.0), replace(both, ahead_m=(80.0, 95.0, 500.0, 900.0))])
     assert "small told speed every 60 s (+10.0 %), small told speed and course every 60 s (+5.6 %)" in bad

@@ -18,7 +18,7 @@ from train.data import Corpus
 from train.evaluate import ROAD, Part, Sample, judge_forecasts, open_samples
 from train.experiments.lab import Lab
 from train.experiments.report import Finding, Line, Picture, Table
-from train.gapfill import judge_gap_fills
+from train.gapfill import HERMITE_REPORTED, judge_gap_fills
 from train.reckoning import REPORTED
 from train.walk import MODEL
 
@@ -58,7 +58,7 @@ class Row:
     held: tuple[float, ...]  # by 90 % regions, the same
     reckoned_m: tuple[float, ...]  # straight on at the told speed and course; NaN where they are not told
     gap_m: tuple[float, ...]  # by BLOCKS_S; NaN where there is none of that length
-    hermite_m: tuple[float, ...]
+    hermite_m: tuple[float, ...]  # the same, by the told velocities where both are told
 
 
 def run(lab: Lab) -> Finding:
@@ -150,7 +150,7 @@ def _row(lab: Lab, weights: str, cadence_s: float, way: str, sample: Sample) -> 
         of(ahead, list(HORIZONS), MODEL, "coverage_90"),
         of(ahead, list(HORIZONS), REPORTED),
         of(blocks, lengths, MODEL),
-        of(blocks, lengths, "hermite"),
+        of(blocks, lengths, HERMITE_REPORTED if way == BOTH else "hermite"),
     )
 
 
@@ -170,9 +170,9 @@ def conclude(rows: Sequence[Row]) -> str:
         f"Told speed and course, the errors of the next ping's forecast and of the filled gaps, all lengths alike, "
         f"change by {', '.join(gains)}. "
         + (
-            f"Something gets worse by more than {100 * WORSE:g} % for {', '.join(harmed)}."
+            f"An error gets larger by more than {100 * WORSE:g} % for {', '.join(harmed)}."
             if harmed
-            else f"Nothing gets worse by more than {100 * WORSE:g} %, at no horizon and in no gap, so whoever knows "
+            else f"No error gets larger by more than {100 * WORSE:g} %, at no horizon and in no gap, so whoever knows "
             f"them should send them."
         )
     )
