@@ -217,9 +217,9 @@ class Batches:
         tells = (rng.random(len(place)) < self.options.told)[:, None] & (TOLD_S[0] <= dt_s) & (dt_s <= TOLD_S[1])
         tells &= np.isnan(ctx.speed_mps) & np.isnan(ctx.heading_rad)
         speed_mps = np.hypot(en_m[..., 0], en_m[..., 1]) / np.where(tells, dt_s, 1.0)
-        heading = np.arctan2(en_m[..., 0], en_m[..., 1]) + (
-            0.0 if bent is None else bent.turned(place)
-        )  # as sources have it
+        heading = np.arctan2(en_m[..., 0], en_m[..., 1])
+        if bent is not None:
+            heading = heading + bent.turned(place)  # which is taken off again, as it is of what sources tell
         return ctx._replace(
             speed_mps=np.where(tells, speed_mps, ctx.speed_mps),
             heading_rad=np.where(tells, heading, ctx.heading_rad),
