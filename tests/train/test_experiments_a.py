@@ -70,11 +70,17 @@ def test_the_command_writes_a_report_that_names_it(
     assert f"{out / 'autoencoder.md'}: The features" in result.stdout
 
 
-def test_the_full_pass_gives_the_judge_s_errors(lab: Lab) -> None:
-    predictor = lively(TINY)
-    sample = open_samples(lab.data[:1], "test", cache_dir=lab.cache)[0]
+@pytest.mark.parametrize("tell", [False, True])
+def test_the_full_pass_gives_the_judge_s_errors(lab: Lab, write_file: WriteFile, tell: bool) -> None:
+    """Of vehicles that report nothing, and of such that say something of how fast they go and where to."""
+    predictor, file = lively(TINY), lab.data[0]
+    if tell:
+        town = together(*(wander(f"car-{i}", 90, i) for i in range(40)))
+        speed, heading = np.random.default_rng(1).uniform([[0], [0]], [[20], [360]], (2, len(town["t"]))).tolist()
+        file = write_file(town | {"speed_mps": speed, "heading_deg": heading}, "telling.parquet")
+    sample = open_samples([file], "test", cache_dir=lab.cache)[0]
     judged = judge_forecasts(sample, predictor)["horizons"]
-    marks = ex.sit(predictor._net, ex.ask(ex.judged_tracks(lab, lab.data[0], None)))
+    marks = ex.sit(predictor._net, ex.ask(ex.judged_tracks(lab, file, None)))
     for column, name in enumerate(["next", "60", "300", "900"]):
         assert marks.mean_m()[column] == pytest.approx(judged[name]["model"]["mean_m"], rel=1e-3)
         assert marks.coverage_90()[column] == pytest.approx(judged[name]["model"]["coverage_90"], abs=0.01)
