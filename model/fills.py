@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from model.calibration import MAX_LOG_SCALE, Calibration
 from model.config import ModelConfig
-from model.fused import displaced, least_s, velocity
+from model.fused import displaced, least_s, signed_log, velocity
 from model.geo import F64
 from model.heads import CHORD_FLOOR_M, MAX_GAP_AGE, REACH_MEMORY_S
 from model.kernels import compiled
@@ -129,8 +129,8 @@ def _question(gap, fixes_after, scale, of, t_s, noise, out):  # type: ignore[no-
             x[6 + k] = 1.0 if ordinal == k + 1 else 0.0
         at = 6 + MAX_GAP_AGE
         x[at], x[at + 1] = unit_e, unit_n
-        _signed_log(before, x[at + 2 : at + 4])
-        _signed_log(after, x[at + 4 : at + 6])
+        x[at + 2], x[at + 3] = signed_log(before[0], before[1])
+        x[at + 4], x[at + 5] = signed_log(after[0], after[1])
         fast = chord_mps + scale[i]
         x[at + 6] = (before[0] * unit_e + before[1] * unit_n) / fast
         x[at + 7] = (unit_e * before[1] - unit_n * before[0]) / fast
@@ -141,13 +141,6 @@ def _question(gap, fixes_after, scale, of, t_s, noise, out):  # type: ignore[no-
         x[at + 3], x[at + 4] = np.log(reach) / 4.0, u * u
         x[at + 5], x[at + 6] = (straight[0] - base[0]) / (reach + 1.0), (straight[1] - base[1]) / (reach + 1.0)
         x[at + 7], x[at + 8] = gap.told_before[i], gap.told_after[i]
-
-
-@compiled
-def _signed_log(vector, out):  # type: ignore[no-untyped-def]
-    length = np.sqrt(vector[0] * vector[0] + vector[1] * vector[1])
-    factor = np.log1p(length) / max(length, 1e-9)
-    out[0], out[1] = vector[0] * factor, vector[1] * factor
 
 
 @compiled

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import Any, Final
 
 import numpy as np
@@ -72,10 +71,12 @@ def run(lab: Lab) -> Finding:
         notes.append(
             f"{weights}: {path.name}{road}, split {part}, {len(sample.corpus):,} tracks of {entities} entities"
         )
-        for cadence_s, way in product(CADENCES_S, (NOTHING, SPEED, BOTH)):
-            lab.say(f"{weights}, a ping every {cadence_s:g} s, told {way}")
-            asked = replace(sample, corpus=telling(thinned(sample.corpus, cadence_s), way))
-            rows.append(_row(lab, weights, cadence_s, way, asked))
+        predictor = Predictor.load(weights, threads=lab.threads)
+        for cadence_s in CADENCES_S:
+            thin = thinned(sample.corpus, cadence_s)
+            for way in (NOTHING, SPEED, BOTH):
+                lab.say(f"{weights}, a ping every {cadence_s:g} s, told {way}")
+                rows.append(_row(predictor, weights, cadence_s, way, replace(sample, corpus=telling(thin, way))))
     return Finding(
         QUESTION,
         METHOD,
@@ -133,8 +134,7 @@ def telling(corpus: Corpus, way: str) -> Corpus:
     )
 
 
-def _row(lab: Lab, weights: str, cadence_s: float, way: str, sample: Sample) -> Row:
-    predictor = Predictor.load(weights, threads=lab.threads)
+def _row(predictor: Predictor, weights: str, cadence_s: float, way: str, sample: Sample) -> Row:
     ahead = judge_forecasts(sample, predictor)["horizons"]
     blocks = judge_gap_fills(sample, predictor, blocks_s=BLOCKS_S, most=GAPS)["blocks"]
 
