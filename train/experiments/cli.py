@@ -22,6 +22,7 @@ EXPERIMENTS = {
     "regions": "continuous coordinates against discrete regions",
     "patching": "latency and memory against reconstruction error at a high rate",
     "transfer": "trained on some regions, tested on another, untouched",
+    "spreads": "one t, a mixture with what stays, or quantiles: how to say how far off a forecast may be",
     "ablation": "what each part of the model is worth",
     "told": "what pings are worth that tell their speed and course",
 }

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from model.geo import F64, displacement_m
 from model.network import Network
@@ -89,35 +90,46 @@ def irregular(corpus: Corpus, keep: float = 0.5, seed: int = 0) -> Corpus:
     return replace(corpus, tracks=np.searchsorted(rows, corpus.tracks), file_start=np.array([0, len(rows)]), **columns)
 
 
+class Seen(NamedTuple):
+    """What a network makes of a of the anchors, and what then happened."""
+
+    which: Rows  # (a,) index of each anchor
+    hidden: Tensor  # (a, C)
+    kin: F64  # (a, K)
+    fix: NDArray[Any]  # (a,) FIX
+    truth_en: F64  # (a, H, 2) m from the anchor to its targets; anything where there is none
+
+
 @torch.inference_mode()
 def sit(network: Network, exam: Exam, *, longest: int = LONGEST) -> Marks:
     """The marks of these weights; tokens from index `longest` on are not shown and leave NaN."""
     anchors, shape = exam.anchors, exam.anchors.dt_s.shape
     error_m, surprise = np.full(shape, np.nan), np.full(shape, np.nan)
-    for tracks in _passes(exam.corpus):
-        which = np.flatnonzero(np.isin(anchors.track, tracks) & (exam.token < longest))
-        if len(which):
-            error_m[which], surprise[which] = _answer(network, exam, tracks, which, longest)
+    for which, hidden, kin, fix, truth_en in look(network, exam, longest=longest):
+        spread = answer(network, hidden, kin, fix, anchors.dt_s[which])
+        off = truth_en - spread.mean_en.numpy()
+        far = mahalanobis2(off.reshape(-1, 2), spread.cov_m2.numpy().reshape(-1, 3))
+        error_m[which], surprise[which] = np.hypot(off[..., 0], off[..., 1]), far.reshape(off.shape[:-1])
     missing = anchors.target < 0
     return Marks(np.where(missing, np.nan, error_m), np.where(missing, np.nan, surprise))
 
 
-def _answer(network: Network, exam: Exam, tracks: Rows, which: Rows, longest: int) -> tuple[F64, F64]:
-    """Errors and surprises [a, H] of the anchors `which`, all of them in `tracks`."""
+@torch.inference_mode()
+def look(network: Network, exam: Exam, *, longest: int = LONGEST) -> Iterator[Seen]:
+    """All anchors whose token comes before `longest`, some tracks at a time."""
     corpus, anchors = exam.corpus, exam.anchors
-    bounds = corpus.tracks[tracks]
-    length = min(int((bounds[:, 1] - bounds[:, 0]).max()), longest)
-    fixes = corpus.fixes(np.minimum(bounds[:, :1] + np.arange(length), bounds[:, 1:] - 1))
-    hidden, kin = read(network, fixes)
-    row, token = np.searchsorted(tracks, anchors.track[which]), exam.token[which]
-    fix = fixes[row, token]
-    here = hidden[torch.from_numpy(row), torch.from_numpy(token)]
-    spread = answer(network, here, kin[row, token], fix, anchors.dt_s[which])
-    there = corpus.fixes(anchors.target[which])
-    truth = displacement_m(fix["lat_e7"][:, None], fix["lon_e7"][:, None], there["lat_e7"], there["lon_e7"])
-    off = truth - spread.mean_en.numpy()
-    far = mahalanobis2(off.reshape(-1, 2), spread.cov_m2.numpy().reshape(-1, 3))
-    return np.hypot(off[..., 0], off[..., 1]), far.reshape(off.shape[:-1])
+    for tracks in _passes(corpus):
+        which = np.flatnonzero(np.isin(anchors.track, tracks) & (exam.token < longest))
+        if not len(which):
+            continue
+        bounds = corpus.tracks[tracks]
+        length = min(int((bounds[:, 1] - bounds[:, 0]).max()), longest)
+        fixes = corpus.fixes(np.minimum(bounds[:, :1] + np.arange(length), bounds[:, 1:] - 1))
+        hidden, kin = read(network, fixes)
+        row, token = np.searchsorted(tracks, anchors.track[which]), exam.token[which]
+        fix, there = fixes[row, token], corpus.fixes(anchors.target[which])
+        truth = displacement_m(fix["lat_e7"][:, None], fix["lon_e7"][:, None], there["lat_e7"], there["lon_e7"])
+        yield Seen(which, hidden[torch.from_numpy(row), torch.from_numpy(token)], kin[row, token], fix, truth)
 
 
 def _passes(corpus: Corpus) -> Iterator[Rows]:
@@ -135,7 +147,7 @@ def _pieces(corpus: Corpus) -> Corpus:
     of = np.repeat(np.arange(len(corpus)), [len(start) for start in starts])
     first = np.concatenate(starts)
     tracks = np.stack([first, np.minimum(first + LONGEST, corpus.tracks[of, 1])], axis=1)
-    return replace(corpus, tracks=tracks, entity=corpus.entity[of], file=corpus.file[of])
+    return corpus.cut(tracks, of)
 
 
 def geometric_mean(values: Sequence[float]) -> float:

@@ -1,0 +1,302 @@
+"""How to say how far off a forecast may be: one Gaussian, one t, a mixture with what stays, or quantiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from model import features, queries
+from model.checkpoint import from_pretrained
+from model.geo import F64
+from model.heads import Asked, combine
+from model.network import Network, asked
+from model.queries import Question
+from train.batches import Batch, Batches
+from train.data import Corpus
+from train.experiments import exam as ex
+from train.experiments import forms, seeds
+from train.experiments.exam import Exam
+from train.experiments.forms import FORMS, Given
+from train.experiments.lab import SHORT, Lab
+from train.experiments.report import Finding, Line, Picture, Table
+from train.fit import learning_rate
+from train.options import BatchOptions, FitOptions
+
+WEIGHTS: Final = "small"
+STEPS: Final = 1_000
+BATCH: Final = BatchOptions()
+MOST_ANCHORS: Final = 10_000  # per file
+FILES: Final = {
+    "cabspotting_sf.parquet": "taxis, 60 s",
+    "geolife_labelled.parquet": "people, 2 s",
+    "capmetro_austin_bus.parquet": "buses, 120 s",
+    "ais_noaa_us.parquet": "ships, 60 s",
+}
+LEFT_OUT: Final = "cabspotting_sf.parquet"  # judged, too, by heads that saw nothing of it
+
+SERVED: Final = f"{forms.T}, told as a Gaussian"
+# way: which form's head, and what its numbers say
+WAYS: Final[dict[str, tuple[str, Callable[[Tensor, Given], Tensor]]]] = {
+    SERVED: (forms.T, forms.gaussian_quantiles),
+    **{name: (name, form.quantiles) for name, form in FORMS.items()},
+}
+ALL, OTHERS = "all files", "the others"
+
+QUESTION = (
+    "A forecast is one Student's t, told as its covariance. Would a mixture with a narrow component for what stays "
+    "where it is, or quantiles, say better how far off it may be? And what does a subscriber lose who is told a "
+    "covariance and takes it for a Gaussian's?"
+)
+METHOD = (
+    f"The network of {WEIGHTS} and the points that it answers stay as they are. Beside them, one head for each form "
+    "learns the spread from the same hidden vectors, questions and answers, step by step from the same batches: one "
+    "covariance wider or narrower, by the likelihood of a Gaussian or of a t with 4 degrees of freedom; two t, one "
+    "around the last fix, with a share of its own; ten quantiles along and ten across the motion, by their pinball "
+    "loss. All are judged on the test split by the same proper score, which all of them can be asked for: the pinball "
+    "loss of those quantiles, along and across, which is about the sum of the two CRPS, in metres. Nothing is "
+    "calibrated afterwards. The taxis, which the network itself never saw, are also judged with heads that learned "
+    "from the other files alone."
+)
+
+
+class Seen(NamedTuple):
+    """Answers of the network to N questions."""
+
+    inputs: Tensor  # (N, I) what a head sees
+    given: Given
+    target_en: Tensor  # (N, 2) m from the anchor
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way of telling, learned from some files with one seed, judged on one file; by ex.COLUMNS, NaN for none."""
+
+    learned: str
+    data: str
+    way: str
+    seed: int
+    score_m: tuple[float, ...]
+    held: tuple[float, ...]  # the share inside the central 90 %, of both directions
+    length_m: tuple[float, ...]  # of these 90 %, the mean of both directions
+
+
+def run(lab: Lab) -> Finding:
+    torch.set_num_threads(lab.threads)
+    network = from_pretrained(WEIGHTS).eval().requires_grad_(False)
+    files = {path.name: FILES[path.name] for path in lab.data if path.name in FILES}
+    files = files or {path.name: path.stem for path in lab.data}
+    left_out = LEFT_OUT if LEFT_OUT in files else next(iter(files))
+    exams = {
+        file: ex.ask(ex.judged_tracks(lab, path, MOST_ANCHORS))
+        for path in lab.data
+        for file in files
+        if path.name == file
+    }
+    rows: list[Row] = []
+    for learned, without, judged in ((ALL, [], list(files)), (OTHERS, [left_out], [left_out])):
+        train = lab.splits(without=without).train
+        for seed in lab.seeds:
+            heads = _learn(lab, network, train, learned, seed)
+            for file in judged:
+                rows += _judge(network, exams[file], heads, learned, files[file], seed)
+    return Finding(
+        QUESTION,
+        METHOD,
+        [_scores(rows), _intervals(rows)],
+        [_picture(rows)],
+        conclude(rows),
+        lab.seeds,
+        [f"{lab.steps(STEPS):,} steps of each head; {left_out} is the file that is left out"],
+    )
+
+
+def conclude(rows: Sequence[Row]) -> str:
+    """Two sentences: how the forms compare where all has been seen, and whether that holds where nothing has."""
+    seen, unseen = (_over_files(rows, learned) for learned in (ALL, OTHERS))
+    best = seeds.best(seen)
+    where = [
+        f"{seeds.mean(ratios):.3f} for {data}"
+        for (learned, data, way), ratios in _ratios(rows).items()
+        if (learned, way) == (ALL, best)
+    ]
+    first = (
+        "No form tells better" if best == SERVED else f"{best.capitalize()} tell{'s' * (best != forms.QUANTILES)} best"
+    )
+    top = seeds.best(unseen)
+    second = "nothing tells better" if top == SERVED else f"{top} tell{'s' * (top != forms.QUANTILES)} best"
+    return (
+        f"{first} how far off a forecast may be ({', '.join(where)}): over all files the score is that of {SERVED} "
+        f"times {_told(seen)}. In a region that neither the network nor a head has seen {second}: {_told(unseen)}."
+    )
+
+
+def _told(ratios: Mapping[str, Sequence[float]]) -> str:
+    """Each way's, and what of that is the luck of a seed. A Gaussian's likelihood is squares, and far less steady: it
+    would be taken for the others' luck.
+    """
+    each = ", ".join(f"{seeds.mean(ratios[way]):.3f} ({way})" for way in WAYS if way != SERVED)
+    chance = seeds.noise({way: by_seed for way, by_seed in ratios.items() if way not in (SERVED, forms.GAUSSIAN)})
+    return f"{each}; up to {100 * chance:.1f} % between two of them is seed noise"
+
+
+def _ratios(rows: Sequence[Row]) -> dict[tuple[str, str, str], list[float]]:
+    """Of files learned from, file judged on and way, by seed: the score over that of SERVED, the mean of horizons."""
+    served = {(row.learned, row.data, row.seed): np.array(row.score_m) for row in rows if row.way == SERVED}
+    out: dict[tuple[str, str, str], list[float]] = {}
+    for row in rows:
+        share = np.array(row.score_m) / served[row.learned, row.data, row.seed]
+        out.setdefault((row.learned, row.data, row.way), []).append(ex.geometric_mean(share.tolist()))
+    return out
+
+
+def _over_files(rows: Sequence[Row], learned: str) -> dict[str, list[float]]:
+    """Of each way, by seed: the mean of the files' ratios."""
+    ratios = [(way, by_seed) for (of, _, way), by_seed in _ratios(rows).items() if of == learned]
+    return {way: np.exp(np.log([own for of, own in ratios if of == way]).mean(0)).tolist() for way in WAYS}
+
+
+def head(network: Network, numbers: int) -> nn.Sequential:
+    """A head of that many numbers, zero before training."""
+    d = network.config.d
+    inputs = d + queries.FORECAST_FEATURES + network.forecast.last.out_features + 1
+    last = nn.Linear(d, numbers)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(inputs, 2 * d), nn.GELU(), nn.Linear(2 * d, d), nn.GELU(), last)
+
+
+def _learn(lab: Lab, network: Network, train: Corpus, learned: str, seed: int) -> dict[str, nn.Sequential]:
+    """One head of each form, all from the same batches."""
+    steps = lab.steps(STEPS)
+    options = FitOptions(out=lab.scratch, steps=steps, seed=seed, batch=BATCH, **SHORT)
+    batches = Batches(train, network.config, BATCH, seed)
+    with torch.random.fork_rng(devices=[]):
+        heads = {}
+        for name, form in FORMS.items():
+            torch.manual_seed(seed)
+            heads[name] = head(network, form.numbers)
+    movers = {name: torch.optim.AdamW(one.parameters(), lr=options.lr) for name, one in heads.items()}
+    for step in range(steps):
+        seen = _of_batch(network, batches.draw(step))
+        lr, losses = learning_rate(step, steps, options), []
+        for name, form in FORMS.items():
+            loss = form.loss(heads[name](seen.inputs), seen.given, seen.target_en).mean()
+            movers[name].zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(heads[name].parameters(), options.clip)
+            movers[name].param_groups[0]["lr"] = lr
+            movers[name].step()
+            losses.append(f"{loss.item():.3f}")
+        if step % 50 == 0 or step + 1 == steps:
+            lab.say(f"learned from {learned}, seed {seed}: step {step + 1} of {steps}, losses {', '.join(losses)}")
+    return heads
+
+
+@torch.no_grad()
+def _of_batch(network: Network, batch: Batch) -> Seen:
+    """All answered questions of a batch."""
+    hidden = network.trunk(torch.from_numpy(batch.x_BTF), None, torch.from_numpy(batch.time_ms))[0]
+    asks = batch.ahead_mask.any(-1)
+    question = asked(Question(*(field[asks] for field in batch.ahead)), torch.float32)
+    answered = torch.from_numpy(batch.ahead_mask[asks])
+    return _seen(network, hidden[torch.from_numpy(asks)], question, torch.from_numpy(batch.ahead_en[asks]), answered)
+
+
+def _seen(network: Network, hidden: Tensor, question: Asked, target_en: Tensor, answered: Tensor) -> Seen:
+    """Of questions [n, Q] to hidden vectors [n, C], those that are answered."""
+    raw = network.forecast(hidden, question.features)
+    wide = hidden.unsqueeze(1).expand(-1, raw.shape[1], -1)
+    inputs = torch.cat([wide, question.features, raw], dim=-1)
+    length = question.frame.square().sum(-1, keepdim=True).sqrt()
+    north = torch.tensor([0.0, 1.0], dtype=question.frame.dtype)
+    given = Given(combine(raw, question), torch.where(length > 1e-6, question.frame / length.clamp_min(1e-6), north))
+    spread = given.spread._replace(mean_en=given.spread.mean_en[answered], cov_m2=given.spread.cov_m2[answered])
+    return Seen(
+        inputs[answered].float(), Given(spread, given.unit[answered]), target_en[answered].to(spread.mean_en.dtype)
+    )
+
+
+@torch.no_grad()
+def _of_exam(network: Network, exam: Exam) -> Iterator[tuple[NDArray[np.int64], Seen]]:
+    """All questions of an exam that have a target, some at a time, and of which columns they are (N,)."""
+    for which, hidden, kin, fix, truth_en in ex.look(network, exam):
+        physics = queries.forecast(kin, exam.anchors.dt_s[which], network.config, context=features.context(fix))
+        known = exam.anchors.target[which] >= 0
+        question = asked(physics, torch.float64)
+        yield np.nonzero(known)[1], _seen(network, hidden, question, *map(torch.from_numpy, (truth_en, known)))
+
+
+@torch.no_grad()
+def _judge(
+    network: Network, exam: Exam, heads: Mapping[str, nn.Sequential], learned: str, data: str, seed: int
+) -> list[Row]:
+    marks: dict[str, list[F64]] = {way: [] for way in WAYS}
+    columns = []
+    for column, seen in _of_exam(network, exam):
+        columns.append(column)
+        true = forms.along(seen.target_en, seen.given.unit)
+        for way, (form, tell) in WAYS.items():
+            told = tell(heads[form](seen.inputs).double(), seen.given)
+            low, high = told[..., 0], told[..., -1]
+            score = forms.pinball(told, true).sum(-1)
+            held = ((low <= true) & (true <= high)).double().mean(-1)
+            marks[way].append(torch.stack([score, held, (high - low).mean(-1)]).numpy())
+    column = np.concatenate(columns)
+    rows = []
+    for way, parts in marks.items():
+        mark = np.concatenate(parts, axis=1)
+        means = [_mean(mark[:, column == c]) for c in range(len(ex.COLUMNS))]
+        rows.append(Row(learned, data, way, seed, *(tuple(float(m[i]) for m in means) for i in range(3))))
+    return rows
+
+
+def _mean(mark: F64) -> F64:
+    return mark.mean(axis=1) if mark.shape[1] else np.full(len(mark), np.nan)
+
+
+def _scores(rows: Sequence[Row]) -> Table:
+    ratios = _ratios(rows)
+    columns = ("learned from", "judged on", "way", *ex.COLUMNS, f"over {SERVED}, by seed")
+    table = [
+        (*names, *_means([row.score_m for row in same]), " and ".join(f"{ratio:.3f}" for ratio in ratios[names]))
+        for names, same in _by_names(rows).items()
+    ]
+    return Table("Score in metres (CRPS along and across, together); less is better", columns, table)
+
+
+def _intervals(rows: Sequence[Row]) -> Table:
+    named = (*(f"held, % ({c})" for c in ex.COLUMNS), *(f"m ({c})" for c in ex.COLUMNS))
+    table = [
+        (*names, *_means([[100 * v for v in row.held] + list(row.length_m) for row in same]))
+        for names, same in _by_names(rows).items()
+    ]
+    title = "Central 90 % along and across: what they hold, and how long they are"
+    return Table(title, ("learned from", "judged on", "way", *named), table)
+
+
+def _by_names(rows: Sequence[Row]) -> dict[tuple[str, str, str], list[Row]]:
+    out: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        out.setdefault((row.learned, row.data, row.way), []).append(row)
+    return out
+
+
+def _means(by_seed: Sequence[Sequence[float]]) -> list[float | None]:
+    return [None if np.isnan(v) else float(v) for v in np.mean(np.array(by_seed), axis=0)]
+
+
+def _picture(rows: Sequence[Row]) -> Picture:
+    title = f"Score against {SERVED}: left of 0 is better"
+    lines = [
+        Line(f"{way}, {name}", [0.0], [100 * (seeds.mean(own) - 1)])
+        for learned, name in ((ALL, "all seen"), (OTHERS, "region never seen"))
+        for way, own in _over_files(rows, learned).items()
+        if way != SERVED
+    ]
+    return Picture("scores", title, "change of the score, %", "", lines, bars=True)
