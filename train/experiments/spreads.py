@@ -51,7 +51,8 @@ ALL, OTHERS = "all files", "the others"
 QUESTION = (
     "A forecast is one Student's t, told as its covariance. Would a mixture with a narrow component for what stays "
     "where it is, or quantiles, say better how far off it may be? And what does a subscriber lose who is told a "
-    "covariance and takes it for a Gaussian's?"
+    "covariance and takes it for a Gaussian's? The tutorial (arXiv 2511.20610) answers points, and says nothing of how "
+    "sure they are."
 )
 METHOD = (
     f"The network of {WEIGHTS} and the points that it answers stay as they are. Beside them, one head for each form "
