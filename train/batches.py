@@ -39,6 +39,7 @@ MIN_ASKED_S: Final = 3.0
 MAX_ASKED_S: Final = 1_500.0  # the longest judged horizon is 900 s, asked for within 20 %
 MAX_ANSWER_S: Final = 2_400.0  # a ping that much later than asked for says nothing about the time asked for
 SLOWEST_S: Final = 300.0  # mean interval that thinning leaves at most
+STRETCH_TOKENS: Final = 24  # mean length of the stretches of a row that changes its cadence
 MIN_TRAVEL_S: Final = 120.0
 MAX_TRAVEL_S: Final = 7_200.0
 MIN_TRAVEL_M: Final = 300.0  # nearer than that nobody asks, and a detour is all of the answer
@@ -298,13 +299,12 @@ class Batches:
         later = np.searchsorted(self._line_ms, self._line_ms[begin] + ahead_ms.astype(np.int64))
         end = np.where(rng.random(shape) < 0.5, stop - 1, np.minimum(later, stop - 1))
         seconds, en = self._step(begin, end, bent)
+        seconds, en = seconds * warp.time[:, None], warp.turn(en)
         asks = valid[rows, token] & (seconds > 0) & (seconds <= MAX_TRAVEL_S)
         asks &= (en * en).sum(-1) >= MIN_TRAVEL_M**2
-        en = warp.turn(en) - jitter[rows, token]
         where = warp.context(features.context(self._fixes(end)))
-        seconds = np.where(asks, seconds * warp.time[:, None], 1.0)
-        question = queries.travel(kin[rows, token], en[:, :, None])
-        return question, token, seconds, asks, where.lat_deg, where.lon_deg
+        question = queries.travel(kin[rows, token], (en - jitter[rows, token])[:, :, None])
+        return question, token, np.where(asks, seconds, 1.0), asks, where.lat_deg, where.lon_deg
 
     def _bends(self, rng: Generator, place: Rows, valid: Mask, free: Mask) -> Bends:
         """Bends between each row's first token and the latest of its answers, in rows that are free to be turned."""
@@ -331,18 +331,30 @@ class Batches:
 
 
 def _strides(rng: Generator, o: BatchOptions, length: Rows, span_s: F64) -> Rows:
-    """Pings from one token to the next [B, T]: all, every k-th, or each with a chance of 1/k."""
+    """Pings from one token to the next [B, T]: all, every k-th, or each with a chance of 1/k, where k may change."""
     n = len(length)
     thinned = rng.random(n) < o.thin
     # At least some 24 tokens are left of a track, or the row would be mostly empty. A source of one ping a second must
     # come to look like one a minute: a stride bounded by a number of pings would leave slow cadences to slow sources.
     most = np.clip(np.minimum(length / 24.0, SLOWEST_S * length / np.maximum(span_s, 1.0)), 1.0, None)
     every = np.where(thinned, np.exp(rng.random(n) * np.log(most)), 1.0)[:, None]
-    regular = np.broadcast_to(np.rint(every), (n, o.tokens)).astype(np.int64)
-    chance = rng.geometric(1.0 / np.broadcast_to(every, (n, o.tokens)))
+    every = np.broadcast_to(every, (n, o.tokens))
+    if o.repace:
+        several = thinned & (rng.random(n) < o.repace)
+        every = np.where(several[:, None], _stretches(rng, most, o.tokens), every)
+    regular = np.rint(every).astype(np.int64)
+    chance = rng.geometric(1.0 / every)
     steps = np.where(rng.random((n, 1)) < 0.5, regular, chance)
     steps[:, 0] = 0
     return steps
+
+
+def _stretches(rng: Generator, most: F64, tokens: int) -> F64:
+    """Every how many-th ping is kept [B, T] in rows that change that at random tokens: in half of the stretches all."""
+    starts = rng.random((len(most), tokens)) < 1.0 / STRETCH_TOKENS
+    drawn = np.exp(rng.random(starts.shape) * np.log(most)[:, None])
+    drawn = np.where(rng.random(starts.shape) < 0.5, drawn, 1.0)
+    return np.take_along_axis(drawn, np.cumsum(starts, axis=1) - starts[:, :1], axis=1)
 
 
 def _beside(told_mps: F64, step_mps: F64, step_s: F64, has_step: Mask, mean_mps: F64) -> tuple[F64, F64, F64]:

@@ -13,7 +13,7 @@ import torch
 from train.masks import MASKS
 
 CHANCES: Final = (
-    *("forced", "thin", "bend", "turn", "rescale", "noise"),
+    *("forced", "thin", "repace", "bend", "turn", "rescale", "noise"),
     *("told", "mistold", "drop_reported", "drop_clock", "drop_place"),
 )
 LEAST_TOKENS: Final = 3  # a gap lies after the second at the earliest, since its leaving speed needs two
@@ -36,6 +36,9 @@ class BatchOptions:
     file_power: float = 0.5  # a file of n pings is drawn ∝ n^power: small sources must not drown in a large one
     often: tuple[str, ...] = ()  # FILE=FACTOR: drawn that much more often than that
     thin: float = 0.6  # chance of another cadence
+    # Chance that a row of another cadence has several: trackers report oftener where they move. Weights that never saw
+    # one change need some 20 pings to believe the new, and place the next ping at the wrong time so long.
+    repace: float = 0.2
     bend: float = 0.0  # chance of turns at random moments (train.bends): for models that have to travel
     turn: float = 1.0  # chance of a turn by any angle, half of the time with a mirror
     rescale: float = 0.5  # chance of stretched space and time

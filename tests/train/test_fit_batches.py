@@ -20,7 +20,7 @@ from train.shares import file_shares
 from train.warp import mistell
 
 PLAIN = BatchOptions(
-    rows=6, tokens=30, thin=0.0, rescale=0.0, noise=0.0, mistold=0.0, drop_reported=0.0, drop_clock=0.0
+    rows=6, tokens=30, thin=0.0, repace=0.0, rescale=0.0, noise=0.0, mistold=0.0, drop_reported=0.0, drop_clock=0.0
 )
 SPEED = 10.0  # m/s of everyone below, one ping a 10 s
 
@@ -99,6 +99,28 @@ def test_a_thinned_row_has_another_cadence_even_or_by_chance() -> None:
     assert 16 < even.sum() < 48
     assert (strides[even, 0] > 1).sum() > 8
     assert (np.median(strides[~even], axis=1) > 1).sum() > 8
+
+
+def test_a_thinned_row_may_change_its_cadence_on_the_way() -> None:
+    """Every k-th ping for a while, then every j-th or all of them; and no row changes that is not thinned."""
+    options = replace(PLAIN, rows=64, tokens=120, thin=1.0, forced=0.0)
+    corpus = driving(pings=6_000)
+
+    def strides(o: BatchOptions) -> np.ndarray:
+        return np.diff(Batches(corpus, SMALL, o, 3).draw(0).time_ms, axis=1) // 10_000
+
+    changing = strides(replace(options, repace=1.0))
+    runs = (np.diff(changing, axis=1) != 0).sum(axis=1)
+    even = (runs >= 1) & (runs <= 12)  # the other half keeps each ping by chance
+    assert 16 < even.sum() < 48
+    assert (changing[even] == 1).any(axis=1).sum() > 16
+    assert all(np.unique(row).size > 1 for row in changing[even])
+    whole = [stretch for row in changing[even] for stretch in np.split(row, 1 + np.flatnonzero(np.diff(row)))]
+    assert 12 < np.mean([len(stretch) for stretch in whole]) < 40
+    unthinned = strides(replace(options, thin=0.0, repace=1.0))
+    assert (unthinned == 1).all()
+    steady = [int((np.ptp(strides(replace(options, repace=chance)), axis=1) == 0).sum()) for chance in (0.0, 0.5, 1.0)]
+    assert steady[0] > steady[1] + 6 > steady[2] + 12
 
 
 def shown(batch: Batch) -> np.ndarray:
@@ -269,13 +291,13 @@ def test_no_answer_crosses_the_end_of_its_track() -> None:
 
 def test_travel_times_are_those_of_the_straight_line() -> None:
     """Half of them from the first token, to places that the thing really reached, however turned and stretched."""
-    batch = Batches(driving(), SMALL, BatchOptions(rows=32, tokens=30, noise=0.0), 7).draw(0)
+    batch = Batches(driving(), SMALL, BatchOptions(rows=256, tokens=30, noise=0.0), 7).draw(0)
     metres = np.exp(batch.travel.base_log_s[..., 0] + np.log(TRAVEL_MPS)) - 1.0
     speed = (metres / batch.travel_s)[batch.travel_mask]
     assert batch.travel_mask.mean() > 0.4
     assert (batch.travel_token[batch.travel_mask] == 0).mean() > 0.3
     assert (metres[batch.travel_mask] >= 0.99 * MIN_TRAVEL_M).all()
-    rows = np.broadcast_to(np.arange(32)[:, None], batch.travel_mask.shape)[batch.travel_mask]
+    rows = np.broadcast_to(np.arange(256)[:, None], batch.travel_mask.shape)[batch.travel_mask]
     for row in np.unique(rows):
         np.testing.assert_allclose(speed[rows == row], speed[rows == row][0], rtol=5e-3)
 
