@@ -110,6 +110,12 @@ class Corpus:
         """The same columns with other tracks (T', 2), each a part of the track of index of (T',) here."""
         return replace(self, tracks=tracks, entity=self.entity[of], file=self.file[of], mode=self.mode[of])
 
+    def keep(self, rows: NDArray[np.int64]) -> Corpus:
+        """The same tracks with these of their pings alone; rows rise."""
+        tracks, start = np.searchsorted(rows, self.tracks), np.searchsorted(rows, self.file_start)
+        columns = {name: getattr(self, name)[rows] for name in ("ts_ms", "lat", "lon", "speed_mps", "heading_deg")}
+        return replace(self, tracks=tracks, file_start=start, **columns)
+
 
 Reading = Callable[[str, float], None]  # is told which source is being read, and the share of it that is done
 

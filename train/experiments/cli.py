@@ -24,6 +24,7 @@ EXPERIMENTS = {
     "transfer": "trained on some regions, tested on another, untouched",
     "spreads": "one t, a mixture with what stays, or quantiles: how to say how far off a forecast may be",
     "ablation": "what each part of the model is worth",
+    "cadence": "what a change of cadence does to forecasts, and to when the next ping is expected",
     "told": "what pings are worth that tell their speed and course",
 }
 

@@ -9,7 +9,6 @@ Shapes: R rows (tracks), T tokens, A anchors, H = 1 + horizons (column 0 is the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -84,10 +83,7 @@ def ask(corpus: Corpus) -> Exam:
 
 def irregular(corpus: Corpus, keep: float = 0.5, seed: int = 0) -> Corpus:
     """The same tracks with each ping kept with that chance: another cadence, and no two intervals alike."""
-    kept = np.random.default_rng(seed).random(len(corpus.ts_ms)) < keep
-    rows = np.flatnonzero(kept)
-    columns = {name: getattr(corpus, name)[rows] for name in ("ts_ms", "lat", "lon", "speed_mps", "heading_deg")}
-    return replace(corpus, tracks=np.searchsorted(rows, corpus.tracks), file_start=np.array([0, len(rows)]), **columns)
+    return corpus.keep(np.flatnonzero(np.random.default_rng(seed).random(len(corpus.ts_ms)) < keep))
 
 
 class Seen(NamedTuple):

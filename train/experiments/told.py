@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -93,26 +93,30 @@ def thinned(corpus: Corpus, cadence_s: float) -> Corpus:
     chosen: list[NDArray[np.int64]] = []
     velocities = []
     for first, last in corpus.tracks:
-        fixes, rows, at = corpus.fixes(slice(first, last)), [], 0
-        ts_ms = np.array(fixes["ts_ms"])
-        while at < len(ts_ms):
-            rows.append(at)
-            at = int(np.searchsorted(ts_ms, ts_ms[at] + round(1000 * cadence_s)))
-        chosen.append(first + np.array(rows))
-        velocities.append(_velocity_mps(fixes, np.array(rows)))
-    row, velocity, stop = np.concatenate(chosen), np.concatenate(velocities), np.cumsum([len(rows) for rows in chosen])
+        fixes = corpus.fixes(slice(first, last))
+        rows = apart(np.array(fixes["ts_ms"]), lambda _: cadence_s)
+        chosen.append(first + rows)
+        velocities.append(_velocity_mps(fixes, rows))
+    velocity = np.concatenate(velocities)
     heading = np.degrees(np.arctan2(velocity[:, 0], velocity[:, 1])) % 360
     thin = replace(
-        corpus,
-        ts_ms=corpus.ts_ms[row],
-        lat=corpus.lat[row],
-        lon=corpus.lon[row],
+        corpus.keep(np.concatenate(chosen)),
         speed_mps=np.hypot(*velocity.T).astype(np.float32),
         heading_deg=heading.astype(np.float32),
-        tracks=np.stack([np.concatenate([[0], stop[:-1]]), stop], axis=1),
-        file_start=np.array([0, len(row)]),
     )
     return usable(thin)
+
+
+def apart(ts_ms: NDArray[np.int64], cadence_s: Callable[[float], float]) -> NDArray[np.int64]:
+    """Which pings of a track are kept: the first, and after each the next that is that much later. The cadence may
+    depend on how many seconds the track is old.
+    """
+    rows, at = [], 0
+    while at < len(ts_ms):
+        rows.append(at)
+        least_s = cadence_s((ts_ms[at] - ts_ms[0]) / 1000.0)
+        at = int(np.searchsorted(ts_ms, ts_ms[at] + round(1000 * least_s)))
+    return np.array(rows)
 
 
 def _velocity_mps(fixes: NDArray[Any], rows: NDArray[np.int64]) -> F64:

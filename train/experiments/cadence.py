@@ -1,0 +1,248 @@
+"""What a change of cadence does to the bundled weights' forecasts, and to when they expect the next ping.
+
+Trains nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.api import Predictor
+from model.geo import F64
+from train.anchors import EARLIER_PINGS, usable
+from train.data import Corpus
+from train.evaluate import ROAD, Judged, Sample, answers_of, errors_en_m, open_samples
+from train.experiments.lab import Lab
+from train.experiments.report import Finding, Line, Picture, Table
+from train.experiments.told import FILE, WEIGHTS, apart
+from train.walk import MODEL
+
+MOST_ANCHORS: Final = 200_000  # of the full tracks
+CHANGES_S: Final = ((10.0, 60.0), (60.0, 10.0), (2.0, 30.0))  # from, to
+PHASE_S: Final = 900.0  # one cadence so long, then the other
+BINS: Final = ((0, 0), (1, 1), (2, 3), (4, 8), (9, 15))  # intervals of the new cadence that have been seen
+EARLY_LATE: Final = ("1", "4 to 8")  # the bins that the conclusion names
+HORIZONS: Final = ("60", "300")  # seconds
+FEW: Final = 30  # anchors: of fewer a mean says little, and none is written
+MOST_TRACKS: Final = 512  # per file, in the table of each file's own cadence
+LONGEST: Final = 400  # pings of them
+
+QUESTION = (
+    "Trackers report oftener where they move, and seldom where they stand. How soon does the next step's time follow a "
+    "new cadence, and are forecasts for fixed times worse until then? The tutorial (arXiv 2511.20610) has one cadence."
+)
+METHOD = (
+    "Dense tracks that the weights never saw are thinned to one cadence for 15 minutes and to another for the next 15, "
+    "and so on. After each change from the first to the second, and by how many intervals of the second have been "
+    "seen, two things are judged: by what factor the next ping's time is missed (the exponential of the mean absolute "
+    "error of its logarithm; 1 is right), held against the last interval again; and the mean errors 60 s and 5 minutes "
+    "ahead over those of the best physics on the same anchors. With none seen, nobody can know. small on every k-th of "
+    "all tracks, small-research on the test split's. And the same factor on the test splits of all files as they are."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One change of cadence and one bin of pings after it; NaN where there are fewer than FEW."""
+
+    weights: str
+    change: str
+    seen: str  # intervals of the new cadence
+    n: int
+    off: float  # the factor by which the next interval is missed
+    repeated: float  # the same, of the last interval again
+    ahead: tuple[float, ...]  # mean error over that of the best physics, by HORIZONS
+
+
+@dataclass(frozen=True)
+class Usual:
+    """One file as it is."""
+
+    weights: str
+    data: str
+    n: int
+    off: float
+    repeated: float
+
+
+def run(lab: Lab) -> Finding:
+    path = next((path for path in lab.data if path.name == FILE), lab.data[0])
+    modes = ROAD if path.name == FILE else ()
+    rows, usual = [], []
+    for weights, part in WEIGHTS.items():
+        predictor = Predictor.load(weights, threads=lab.threads)
+        sample = open_samples([path], part, cache_dir=lab.cache, most=MOST_ANCHORS, modes=modes)[0]
+        for change in CHANGES_S:
+            lab.say(f"{weights}, {_named(change)}")
+            changing, seen = alternating(sample.corpus, *change)
+            rows += _judge(predictor, weights, _named(change), replace(sample, corpus=changing), seen)
+        for file in lab.data:
+            lab.say(f"{weights}, {file.name} as it is")
+            usual.append(_usual(predictor, weights, file, lab))
+    return Finding(
+        QUESTION,
+        METHOD,
+        [_changes(rows), _files(usual)],
+        [_picture(rows)],
+        conclude(rows, usual),
+        (lab.seed,),
+        [f"{path.name}{' by road' if modes else ''}; cells of fewer than {FEW} anchors are empty"],
+    )
+
+
+def alternating(corpus: Corpus, first_s: float, second_s: float) -> tuple[Corpus, NDArray[np.int64]]:
+    """Tracks of two cadences in turn, and of each ping that they hold how many intervals of the second it has seen
+    since that began; -1 in the first.
+    """
+    chosen, seen = [], []
+    for first, last in corpus.tracks:
+        ts_ms = np.array(corpus.ts_ms[first:last])
+        rows = apart(ts_ms, lambda age_s: second_s if age_s % (2 * PHASE_S) >= PHASE_S else first_s)
+        phase = ((ts_ms[rows] - ts_ms[0]) / 1000.0 // PHASE_S).astype(np.int64)
+        since = np.arange(len(rows)) - np.maximum.accumulate(
+            np.where(np.diff(phase, prepend=-1) != 0, np.arange(len(rows)), 0)
+        )
+        chosen.append(first + rows)
+        seen.append(np.where(phase % 2 == 1, since, -1))
+    return usable(corpus.keep(np.concatenate(chosen))), np.concatenate(seen)
+
+
+def intervals(corpus: Corpus, predictor: Predictor) -> tuple[NDArray[np.int64], F64]:
+    """All pings [N] with EARLIER_PINGS before them and one behind, and seconds [N, 3]: to that one, from the one
+    before, and as forecast.
+    """
+    tracks, rows, found = corpus.tracks, [], []
+    slots = predictor.acquire(len(tracks))
+    for step in range(int((tracks[:, 1] - tracks[:, 0]).max()) - 1):
+        going = np.flatnonzero(tracks[:, 0] + step + 1 < tracks[:, 1])
+        row = tracks[going, 0] + step
+        predictor.advance(slots[going], corpus.fixes(row))
+        if step < EARLIER_PINGS:
+            continue
+        told_s = predictor.forecast(slots[going], np.empty(0)).next_dt_s
+        before, here, after = (corpus.ts_ms[row + offset] / 1000.0 for offset in (-1, 0, 1))
+        rows.append(row)
+        found.append(np.stack([after - here, here - before, told_s], axis=1))
+    predictor.release(slots)
+    return np.concatenate(rows), np.concatenate(found)
+
+
+def factor(true_s: F64, told_s: F64) -> float:
+    """By what factor times are missed; NaN for none."""
+    return float(np.exp(np.abs(np.log(told_s / true_s)).mean())) if len(true_s) else np.nan
+
+
+def _judge(predictor: Predictor, weights: str, change: str, sample: Sample, seen: NDArray[np.int64]) -> list[Row]:
+    judged = answers_of(sample, predictor)
+    row, (true_s, last_s, told_s) = (part.T for part in intervals(sample.corpus, predictor))
+    rows = []
+    for low, high in BINS:
+        here = (low <= seen[row]) & (seen[row] <= high)
+        n, off, repeated = int(here.sum()), factor(true_s[here], told_s[here]), factor(true_s[here], last_s[here])
+        if n < FEW:
+            off = repeated = np.nan
+        asked = (low <= seen[judged.anchors.row]) & (seen[judged.anchors.row] <= high)
+        ahead = tuple(_over_physics(sample.corpus, judged, asked, column) for column in range(1, 1 + len(HORIZONS)))
+        rows.append(Row(weights, change, f"{low}" if low == high else f"{low} to {high}", n, off, repeated, ahead))
+    return rows
+
+
+def _over_physics(corpus: Corpus, judged: Judged, asked: NDArray[np.bool_], column: int) -> float:
+    """The model's mean error over the best other's at these anchors; NaN for fewer than FEW."""
+    row = np.flatnonzero(asked & (judged.anchors.target[:, column] >= 0))
+    if len(row) < FEW:
+        return np.nan
+    errors = {
+        name: float(np.hypot(*errors_en_m(corpus, judged.anchors, answer, row, column).T).mean())
+        for name, answer in judged.answers.items()
+    }
+    return errors.pop(MODEL) / min(errors.values())
+
+
+def _usual(predictor: Predictor, weights: str, file: Path, lab: Lab) -> Usual:
+    corpus = open_samples([file], "test", cache_dir=lab.cache, most=MOST_ANCHORS)[0].corpus
+    corpus = corpus.select(np.arange(0, len(corpus), -(-len(corpus) // MOST_TRACKS)))
+    tracks = np.stack([corpus.tracks[:, 0], np.minimum(corpus.tracks[:, 1], corpus.tracks[:, 0] + LONGEST)], axis=1)
+    _, found = intervals(corpus.cut(tracks, np.arange(len(corpus))), predictor)
+    true_s, last_s, told_s = found.T
+    return Usual(weights, file.stem, len(true_s), factor(true_s, told_s), factor(true_s, last_s))
+
+
+def conclude(rows: Sequence[Row], usual: Sequence[Usual]) -> str:
+    """Two sentences: how soon the next time is right and whether forecasts suffer until then; and what of no change."""
+    said = []
+    for weights in dict.fromkeys(row.weights for row in rows):
+        mine = [row for row in rows if row.weights == weights]
+        early, late = (np.exp(_mean([np.log(row.off) for row in mine if row.seen == seen])) for seen in EARLY_LATE)
+        first, then = (
+            100 * _mean([share for row in mine if row.seen in bins for share in row.ahead])
+            for bins in (("1", "2 to 3"), ("9 to 15",))
+        )
+        said.append(
+            f"{weights} misses the next ping's time by a factor of {early:.2f} after one interval of a new cadence and "
+            f"of {late:.2f} after 4 to 8, and its forecasts have {first:.0f} % of the best physics' error after the "
+            f"first three and {then:.0f} % after 9 to 15"
+        )
+    worse = [
+        f"{one.data} ({one.weights}: {one.off:.2f}, {one.repeated:.2f})" for one in usual if one.off > one.repeated
+    ]
+    end = f"but in {', '.join(worse)}" if worse else "in each"
+    return f"{'; '.join(said)}. In files as they are, they are nearer than the last interval again {end}."
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Of those that are known."""
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else np.nan
+
+
+def _changes(rows: Sequence[Row]) -> Table:
+    columns = ("weights", "change", "intervals seen", "pings", "next time off by a factor", "last interval again")
+    ahead = (f"{horizon} s: error over the best physics'" for horizon in HORIZONS)
+    body = [
+        (
+            row.weights,
+            row.change,
+            row.seen,
+            f"{row.n:,}",
+            *(None if np.isnan(v) else v for v in (row.off, row.repeated, *row.ahead)),
+        )
+        for row in rows
+    ]
+    return Table("After a change of cadence", (*columns, *ahead), body, digits=2)
+
+
+def _files(usual: Sequence[Usual]) -> Table:
+    columns = ("weights", "data", "pings", "next time off by a factor", "last interval again")
+    return Table(
+        "Files as they are",
+        columns,
+        [(one.weights, one.data, f"{one.n:,}", one.off, one.repeated) for one in usual],
+        digits=2,
+    )
+
+
+def _picture(rows: Sequence[Row]) -> Picture:
+    lines = [
+        Line(
+            f"{weights}, {change}",
+            list(range(len(BINS))),
+            [row.off for row in rows if (row.weights, row.change) == (weights, change)],
+        )
+        for weights, change in dict.fromkeys((row.weights, row.change) for row in rows)
+    ]
+    right = Line("right", list(range(len(BINS))), [1.0] * len(BINS), reference=True)
+    x = "intervals of the new cadence seen: 0, 1, 2 to 3, 4 to 8, 9 to 15"
+    return Picture(
+        "next", "When the next ping is expected", x, "off by a factor", [*lines, right], x_ticks=range(len(BINS))
+    )
+
+
+def _named(change: tuple[float, float]) -> str:
+    return f"{change[0]:g} s to {change[1]:g} s"
