@@ -55,14 +55,14 @@ QUESTION = (
     "sure they are."
 )
 METHOD = (
-    f"The network of {WEIGHTS} and the points that it answers stay as they are. Beside them, one head for each form "
-    "learns the spread from the same hidden vectors, questions and answers, step by step from the same batches: one "
-    "covariance wider or narrower, by the likelihood of a Gaussian or of a t with 4 degrees of freedom; two t, one "
-    "around the last fix, with a share of its own; ten quantiles along and ten across the motion, by their pinball "
-    "loss. All are judged on the test split by the same proper score, which all of them can be asked for: the pinball "
-    "loss of those quantiles, along and across, which is about the sum of the two CRPS, in metres. Nothing is "
-    "calibrated afterwards. The taxis, which the network itself never saw, are also judged with heads that learned "
-    "from the other files alone."
+    f"The network of {WEIGHTS} stays as it is. Beside it, a head for each form learns the spread from the same hidden "
+    "vectors, questions and answers, step by step from the same batches: one covariance wider or narrower, by the "
+    "likelihood of a Gaussian or of a t with 4 degrees of freedom, which leave the points where they are; two t, one "
+    "around the last fix, with a share of its own, and one on the way to the point or beyond it; ten quantiles along "
+    "and ten across the motion, by their pinball loss, whose middle may move, too. All are judged on the test split by "
+    "the same proper score, which all of them can be asked for: the pinball loss of those quantiles, along and across, "
+    "which is about the sum of the two CRPS, in metres. Nothing is calibrated afterwards. The taxis, which the network "
+    "itself never saw, are also judged with heads that learned from the other files alone."
 )
 
 
