@@ -43,6 +43,8 @@ PARTS: Final[Mapping[str, Part]] = {
     "no thinning": Part(batch={"thin": 0.0}),
     "no turning": Part(batch={"turn": 0.0}),
     "no noise": Part(batch={"noise": 0.0}),
+    "no stretching": Part(batch={"rescale": 0.0}),
+    "nothing left out": Part(batch={"drop_reported": 0.0, "drop_clock": 0.0}),
     "2 KV heads": Part({"kv_heads": 2}),
     "4 KV heads": Part({"kv_heads": 4}),
     "with places": Part({"places": PLACES}),
@@ -50,7 +52,8 @@ PARTS: Final[Mapping[str, Part]] = {
 CACHES: Final = (REFERENCE, "2 KV heads", "4 KV heads")
 
 QUESTION = """Question: what is each part worth: the residual over the Kalman filter, the head that is asked for a
-time, thinning, turning and noise as augmentation, more key/value heads, the learned map (`places`), and int8 rings?
+time, augmentation (thinning, turning, noise, stretched space and time, features left out), more key/value heads, the
+learned map (`places`), and int8 rings?
 Source: "Building a Foundation Model for Trajectory from Scratch" (arXiv 2511.20610), which names ablations as the next
 check after its first experiments."""
 METHOD = """The reference (half of the default's width and band: d=64, two blocks, window 32, one key/value head) is
