@@ -11,6 +11,7 @@ from train_worlds import MakeCorpus, WriteFile, assert_it_becomes_a_report, live
 
 from model.config import ModelConfig
 from train.data import EVALUATION
+from train.evaluate import Sample, answers_of, errors_en_m
 from train.experiments import cadence
 from train.experiments.cadence import Row, Usual
 from train.experiments.lab import Lab
@@ -76,6 +77,34 @@ def test_it_leads_from_files_to_a_report(
     assert changes.rows[1][5] < 1.5 < 2.0 < changes.rows[0][5] < 3.0
     assert all(row[4] > 1 for row in changes.rows)
     assert 1.05 < files.rows[0][-1] < 1.5  # the cadence of a wanderer is uneven
+    assert files.rows[0][-2] != files.rows[0][-1]
+
+
+def test_errors_are_those_of_the_anchors_of_the_bin(make_corpus: MakeCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each horizon's own, over the best physics' on the same anchors; and times of the pings of the bin."""
+    monkeypatch.setattr(cadence, "PHASE_S", 240.0)
+    monkeypatch.setattr(cadence, "FEW", 1)
+    whole = make_corpus(together(*(wander(f"e{i}", 400, i, cadence_s=3.0) for i in range(6))), cut=EVALUATION)
+    corpus, seen = cadence.alternating(whole, 6.0, 18.0)
+    predictor = lively(TINY)
+    sample = Sample("f", "test", "", corpus, len(corpus), 1)
+    rows = cadence._judge(predictor, "tiny", "change", sample, seen)
+    judged = answers_of(sample, predictor)
+    at, found = cadence.intervals(corpus, predictor)
+    for row, (low, high) in zip(rows, cadence.BINS.values(), strict=True):
+        mine = (low <= seen[judged.anchors.row]) & (seen[judged.anchors.row] <= high)
+        for share, column in zip(row.ahead, (1, 2), strict=True):
+            asked = np.flatnonzero(mine & (judged.anchors.target[:, column] >= 0))
+            errors = {
+                name: np.hypot(*errors_en_m(corpus, judged.anchors, answer, asked, column).T).mean()
+                for name, answer in judged.answers.items()
+            }
+            assert share == pytest.approx(errors.pop("model") / min(errors.values()))
+        here = (low <= seen[at]) & (seen[at] <= high)
+        assert row.n == here.sum() > 0
+        true_s, last_s, told_s = found[here].T
+        assert (row.off, row.repeated) == (cadence.factor(true_s, told_s), cadence.factor(true_s, last_s))
+        assert row.off != row.repeated
 
 
 def row(seen: str, off: float, ahead: float) -> Row:
@@ -83,17 +112,15 @@ def row(seen: str, off: float, ahead: float) -> Row:
 
 
 def test_the_words_follow_from_the_numbers() -> None:
-    rows = [
-        row("0", 6.0, 1.2),
-        row("1", 4.0, 0.9),
-        row("2 to 3", 3.0, 1.0),
-        row("4 to 8", 1.5, 0.9),
-        row("9 to 15", 1.2, 0.8),
-    ]
+    bins = zip(cadence.BINS, (6.0, 4.0, 3.0, 1.5, 1.2), (1.2, 0.9, 1.0, 0.9, 0.8), strict=True)
+    rows = [row(*one) for one in bins]
+    other = replace(rows[2], change="60 s to 10 s", off=np.nan, ahead=(0.1, 0.1))  # late of it is not known
     good = Usual("small", "taxis", 1_000, 1.2, 1.5)
-    said = cadence.conclude(rows, [good])
-    assert "by a factor of 4.00 after one interval of a new cadence and of 1.50 after 4 to 8" in said
-    assert "95 % of the best physics' error after the first three and 80 % after 9 to 15" in said
+    said = cadence.conclude([*rows, other], [good])
+    assert "by factors of 4.00, 1.50 and 1.20 after 1, 4 to 8 and 9 to 15 intervals" in said
+    assert "the last interval again is off by 1.10; " in said
+    assert "100 % of the best physics' error after 2 to 3 and 80 % after 9 to 15" in said
     assert said.endswith("they are nearer than the last interval again in each.")
-    said = cadence.conclude(rows, [good, replace(good, data="ships", off=1.6)])
+    said = cadence.conclude(rows[:4], [good, replace(good, data="ships", off=1.6)])
+    assert "best physics" not in said
     assert said.endswith("they are nearer than the last interval again but in ships (small: 1.60, 1.50).")

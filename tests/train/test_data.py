@@ -35,6 +35,18 @@ def test_parquet_and_csv_of_the_same_rows_are_the_same_corpus(write_file: WriteF
     assert one.speed_mps[10] == 8.25
 
 
+def test_tracks_may_keep_some_of_their_pings(write_file: WriteFile, tmp_path: Path) -> None:
+    """The first file loses every other ping, the second none; what the tracks are stays."""
+    files = [write_file(track(name, MINUTE, ROAD), f"{name}.csv") for name in ("a", "b")]
+    whole = load(files, tmp_path / "cache")
+    fewer = whole.keep(np.array([*range(0, 12, 2), *range(12, 24)]))
+    assert ranges(fewer) == [(0, 6), (6, 18)]
+    assert fewer.file_start.tolist() == [0, 6, 18]
+    np.testing.assert_array_equal(fewer.ts_ms[:6], whole.ts_ms[:12:2])
+    np.testing.assert_array_equal(fewer.lon[6:], whole.lon[12:])
+    assert (fewer.names, fewer.files, fewer.entity.tolist()) == (whole.names, whole.files, whole.entity.tolist())
+
+
 def test_the_time_column_may_be_called_ts_and_may_be_a_timestamp(make_corpus: MakeCorpus) -> None:
     columns: dict[str, Any] = track("a", MINUTE, ROAD)
     times = columns.pop("t")

@@ -12,7 +12,7 @@ from model.config import SMALL
 from model.features import context
 from model.geo import M_PER_DEG
 from model.heads import MAX_GAP_AGE, TRAVEL_MPS
-from train.batches import MAX_ANSWER_S, MIN_TRAVEL_M, Batch, Batches
+from train.batches import MAX_ANSWER_S, MAX_TRAVEL_S, MIN_TRAVEL_M, Batch, Batches
 from train.data import Corpus
 from train.objective import whole_patches
 from train.options import BatchOptions
@@ -113,7 +113,7 @@ def test_a_thinned_row_may_change_its_cadence_on_the_way() -> None:
     runs = (np.diff(changing, axis=1) != 0).sum(axis=1)
     even = (runs >= 1) & (runs <= 12)  # the other half keeps each ping by chance
     assert 16 < even.sum() < 48
-    assert (changing[even] == 1).any(axis=1).sum() > 16
+    assert 0.35 < (changing[even] == 1).mean() < 0.7  # in half of the stretches all, and k = 1 now and then
     assert all(np.unique(row).size > 1 for row in changing[even])
     whole = [stretch for row in changing[even] for stretch in np.split(row, 1 + np.flatnonzero(np.diff(row)))]
     assert 12 < np.mean([len(stretch) for stretch in whole]) < 40
@@ -291,12 +291,14 @@ def test_no_answer_crosses_the_end_of_its_track() -> None:
 
 def test_travel_times_are_those_of_the_straight_line() -> None:
     """Half of them from the first token, to places that the thing really reached, however turned and stretched."""
-    batch = Batches(driving(), SMALL, BatchOptions(rows=256, tokens=30, noise=0.0), 7).draw(0)
+    options = BatchOptions(rows=256, tokens=30, noise=0.0, rescale=1.0)
+    batch = Batches(driving(pings=1_500), SMALL, options, 7).draw(0)
     metres = np.exp(batch.travel.base_log_s[..., 0] + np.log(TRAVEL_MPS)) - 1.0
     speed = (metres / batch.travel_s)[batch.travel_mask]
     assert batch.travel_mask.mean() > 0.4
     assert (batch.travel_token[batch.travel_mask] == 0).mean() > 0.3
     assert (metres[batch.travel_mask] >= 0.99 * MIN_TRAVEL_M).all()
+    assert (batch.travel_s[batch.travel_mask] <= MAX_TRAVEL_S).all()
     rows = np.broadcast_to(np.arange(256)[:, None], batch.travel_mask.shape)[batch.travel_mask]
     for row in np.unique(rows):
         np.testing.assert_allclose(speed[rows == row], speed[rows == row][0], rtol=5e-3)

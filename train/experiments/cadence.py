@@ -24,10 +24,10 @@ from train.experiments.told import FILE, WEIGHTS, apart
 from train.walk import MODEL
 
 MOST_ANCHORS: Final = 200_000  # of the full tracks
-CHANGES_S: Final = ((10.0, 60.0), (60.0, 10.0), (2.0, 30.0))  # from, to
+CHANGES_S: Final = ((10.0, 60.0), (60.0, 10.0), (5.0, 30.0))  # from, to; by road few are denser than 5 s
 PHASE_S: Final = 900.0  # one cadence so long, then the other
-BINS: Final = ((0, 0), (1, 1), (2, 3), (4, 8), (9, 15))  # intervals of the new cadence that have been seen
-EARLY_LATE: Final = ("1", "4 to 8")  # the bins that the conclusion names
+NONE, FIRST, SOON, LATER, LATE = "0", "1", "2 to 3", "4 to 8", "9 to 15"
+BINS: Final = {NONE: (0, 0), FIRST: (1, 1), SOON: (2, 3), LATER: (4, 8), LATE: (9, 15)}  # intervals seen of the new
 HORIZONS: Final = ("60", "300")  # seconds
 FEW: Final = 30  # anchors: of fewer a mean says little, and none is written
 MOST_TRACKS: Final = 512  # per file, in the table of each file's own cadence
@@ -142,14 +142,14 @@ def _judge(predictor: Predictor, weights: str, change: str, sample: Sample, seen
     judged = answers_of(sample, predictor)
     row, (true_s, last_s, told_s) = (part.T for part in intervals(sample.corpus, predictor))
     rows = []
-    for low, high in BINS:
+    for name, (low, high) in BINS.items():
         here = (low <= seen[row]) & (seen[row] <= high)
         n, off, repeated = int(here.sum()), factor(true_s[here], told_s[here]), factor(true_s[here], last_s[here])
         if n < FEW:
             off = repeated = np.nan
         asked = (low <= seen[judged.anchors.row]) & (seen[judged.anchors.row] <= high)
         ahead = tuple(_over_physics(sample.corpus, judged, asked, column) for column in range(1, 1 + len(HORIZONS)))
-        rows.append(Row(weights, change, f"{low}" if low == high else f"{low} to {high}", n, off, repeated, ahead))
+        rows.append(Row(weights, change, name, n, off, repeated, ahead))
     return rows
 
 
@@ -176,24 +176,34 @@ def _usual(predictor: Predictor, weights: str, file: Path, lab: Lab) -> Usual:
 
 def conclude(rows: Sequence[Row], usual: Sequence[Usual]) -> str:
     """Two sentences: how soon the next time is right and whether forecasts suffer until then; and what of no change."""
-    said = []
-    for weights in dict.fromkeys(row.weights for row in rows):
-        mine = [row for row in rows if row.weights == weights]
-        early, late = (np.exp(_mean([np.log(row.off) for row in mine if row.seen == seen])) for seen in EARLY_LATE)
-        first, then = (
-            100 * _mean([share for row in mine if row.seen in bins for share in row.ahead])
-            for bins in (("1", "2 to 3"), ("9 to 15",))
-        )
-        said.append(
-            f"{weights} misses the next ping's time by a factor of {early:.2f} after one interval of a new cadence and "
-            f"of {late:.2f} after 4 to 8, and its forecasts have {first:.0f} % of the best physics' error after the "
-            f"first three and {then:.0f} % after 9 to 15"
-        )
+    said = [f"{weights} {_told([row for row in rows if row.weights == weights])}" for weights in _weights(rows)]
     worse = [
         f"{one.data} ({one.weights}: {one.off:.2f}, {one.repeated:.2f})" for one in usual if one.off > one.repeated
     ]
     end = f"but in {', '.join(worse)}" if worse else "in each"
     return f"{'; '.join(said)}. In files as they are, they are nearer than the last interval again {end}."
+
+
+def _told(rows: Sequence[Row]) -> str:
+    """Of the rows of one network."""
+    off = [np.exp(_mean([np.log(row.off) for row in rows if row.seen == seen])) for seen in (FIRST, LATER, LATE)]
+    repeated = np.exp(_mean([np.log(row.repeated) for row in rows if row.seen != NONE]))
+    # Only changes of which both are known: else the two means would be of different ones.
+    ahead = {(row.change, row.seen): _mean(row.ahead) for row in rows if not np.isnan(row.ahead).all()}
+    both = [
+        change for change in dict.fromkeys(row.change for row in rows) if {(change, SOON), (change, LATE)} <= set(ahead)
+    ]
+    soon, late = (100 * _mean([ahead[change, seen] for change in both]) for seen in (SOON, LATE))
+    next_off = f"{off[0]:.2f}, {off[1]:.2f} and {off[2]:.2f} after {FIRST}, {LATER} and {LATE} intervals"
+    suffers = f"; forecasts have {soon:.0f} % of the best physics' error after {SOON} and {late:.0f} % after {LATE}"
+    return (
+        f"misses the next ping's time by factors of {next_off} of a new cadence, where the last interval again is off "
+        f"by {repeated:.2f}{suffers if both else ''}"
+    )
+
+
+def _weights(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(row.weights for row in rows))
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -87,13 +87,13 @@ def irregular(corpus: Corpus, keep: float = 0.5, seed: int = 0) -> Corpus:
 
 
 class Seen(NamedTuple):
-    """What a network makes of a of the anchors, and what then happened."""
+    """What a network makes of some of the anchors, n of them, and what then happened."""
 
-    which: Rows  # (a,) index of each anchor
-    hidden: Tensor  # (a, C)
-    kin: F64  # (a, K)
-    fix: NDArray[Any]  # (a,) FIX
-    truth_en: F64  # (a, H, 2) m from the anchor to its targets; anything where there is none
+    which: Rows  # (n,) index of each anchor
+    hidden: Tensor  # (n, C)
+    kin: F64  # (n, K)
+    fix: NDArray[Any]  # (n,) FIX
+    truth_en: F64  # (n, H, 2) m from the anchor to its targets; anything where there is none
 
 
 @torch.inference_mode()

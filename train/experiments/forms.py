@@ -19,10 +19,10 @@ import torch.nn.functional as fn
 from torch import Tensor
 
 from model.heads import MAX_LOG_SPREAD, SCALE_OF_COV, Spread, t_nll
+from train.score import MIN_VARIANCE_M2
 
 # Their mean pinball loss, doubled, is the CRPS by the midpoint rule (Gneiting & Ranjan, 2011).
 LEVELS: Final = (0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95)
-MIN_VARIANCE_M2: Final = 1e-4
 STAY_M: Final = 10.0  # spread of what stays, before training: a receiver's noise
 STAY_LOGIT: Final = -2.0  # of its share
 HALVINGS: Final = 40  # of the interval in which a mixture's quantile lies: then it is known to 1e-12 of it

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from model import baselines, features, network, queries
 from model.geo import E7, F64, haversine_m, moved_deg
-from model.heads import Spread, combine
+from model.heads import Asked, Spread, combine
 from model.network import Network
 from train.anchors import HORIZONS_S, find
 from train.data import Corpus
@@ -76,10 +76,15 @@ def read(
 
 def answer(net: Network, hidden: Tensor, kin: F64, fixes: NDArray[Any], dt_s: F64) -> Spread:
     """Where dt_s (n, H) seconds after fixes (n,), whose hidden vectors are (n, C) and kinematic rows (n, K)."""
+    asked = question(net, kin, fixes, dt_s)
+    return combine(net.forecast(hidden, asked.features), asked)
+
+
+def question(net: Network, kin: F64, fixes: NDArray[Any], dt_s: F64) -> Asked:
+    """What the head is asked then."""
     at_en = queries.from_origin(fixes, net.config)
     physics = queries.forecast(kin, dt_s, net.config, at_en, context=features.context(fixes))
-    question = network.asked(physics, torch.float64)
-    return combine(net.forecast(hidden, question.features), question)
+    return network.asked(physics, torch.float64)
 
 
 @torch.inference_mode()

@@ -12,7 +12,8 @@ from typing import Final
 
 import numpy as np
 
-CERTAIN: Final = 2.8  # standard errors: the 97.5 % point of Student's t with 4 degrees of freedom (5 variants, 2 seeds)
+# Standard errors that are more than chance: the 97.5 % points of Student's t by degrees of freedom, from 1.
+CERTAIN: Final = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
 
 Scores = Mapping[str, Sequence[float]]  # errors of each variant, one per seed
 
@@ -28,8 +29,9 @@ def noise(scores: Scores) -> float:
     if variants < 2 or repeats < 2:
         raise ValueError(f"noise needs two variants and two seeds, got {variants} and {repeats}")
     left = log - log.mean(1, keepdims=True) - log.mean(0, keepdims=True) + log.mean()
-    variance = float((left**2).sum()) / ((variants - 1) * (repeats - 1))
-    return float(np.expm1(CERTAIN * np.sqrt(2 * variance / repeats)))
+    freedom = (variants - 1) * (repeats - 1)
+    certain = CERTAIN[min(freedom, len(CERTAIN)) - 1]
+    return float(np.expm1(certain * np.sqrt(2 * float((left**2).sum()) / freedom / repeats)))
 
 
 def gain(scores: Scores, name: str, over: str) -> float:

@@ -11,16 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model import features, queries
+from model import queries
 from model.checkpoint import from_pretrained
 from model.geo import F64
-from model.heads import Asked, combine
+from model.heads import OUT, Asked, combine
 from model.network import Network, asked
 from model.queries import Question
 from train.batches import Batch, Batches
 from train.data import Corpus
 from train.experiments import exam as ex
-from train.experiments import forms, seeds
+from train.experiments import forms, offline, seeds
 from train.experiments.exam import Exam
 from train.experiments.forms import FORMS, Given
 from train.experiments.lab import SHORT, Lab
@@ -93,12 +93,8 @@ def run(lab: Lab) -> Finding:
     files = {path.name: FILES[path.name] for path in lab.data if path.name in FILES}
     files = files or {path.name: path.stem for path in lab.data}
     left_out = LEFT_OUT if LEFT_OUT in files else next(iter(files))
-    exams = {
-        file: ex.ask(ex.judged_tracks(lab, path, MOST_ANCHORS))
-        for path in lab.data
-        for file in files
-        if path.name == file
-    }
+    judged_paths = [path for path in lab.data if path.name in files]
+    exams = {path.name: ex.ask(ex.judged_tracks(lab, path, MOST_ANCHORS)) for path in judged_paths}
     rows: list[Row] = []
     for learned, without, judged in ((ALL, [], list(files)), (OTHERS, [left_out], [left_out])):
         train = lab.splits(without=without).train
@@ -126,24 +122,32 @@ def conclude(rows: Sequence[Row]) -> str:
         for (learned, data, way), ratios in _ratios(rows).items()
         if (learned, way) == (ALL, best)
     ]
-    first = (
-        "No form tells better" if best == SERVED else f"{best.capitalize()} tell{'s' * (best != forms.QUANTILES)} best"
-    )
-    top = seeds.best(unseen)
-    second = "nothing tells better" if top == SERVED else f"{top} tell{'s' * (top != forms.QUANTILES)} best"
     return (
-        f"{first} how far off a forecast may be ({', '.join(where)}): over all files the score is that of {SERVED} "
-        f"times {_told(seen)}. In a region that neither the network nor a head has seen {second}: {_told(unseen)}."
+        f"Over all files {_verdict(seen)} how far off a forecast may be: scores are those of {SERVED} times "
+        f"{_each(seen)}; by file those of {best} {', '.join(where)}. In a region that neither the network nor a head "
+        f"has seen {_verdict(unseen)}: {_each(unseen)}."
     )
 
 
-def _told(ratios: Mapping[str, Sequence[float]]) -> str:
-    """Each way's, and what of that is the luck of a seed. A Gaussian's likelihood is squares, and far less steady: it
-    would be taken for the others' luck.
-    """
+def _verdict(ratios: Mapping[str, Sequence[float]]) -> str:
+    """Who tells better than the t, by more than the luck of a seed."""
+    best = seeds.best(ratios)
+    won = seeds.gain(ratios, best, forms.T)
+    return (
+        f"{best} tell{'s' * (best != forms.QUANTILES)} best"
+        if won > _chance(ratios)
+        else f"nothing tells better than {forms.T}"
+    )
+
+
+def _each(ratios: Mapping[str, Sequence[float]]) -> str:
     each = ", ".join(f"{seeds.mean(ratios[way]):.3f} ({way})" for way in WAYS if way != SERVED)
-    chance = seeds.noise({way: by_seed for way, by_seed in ratios.items() if way not in (SERVED, forms.GAUSSIAN)})
-    return f"{each}; up to {100 * chance:.1f} % between two of them is seed noise"
+    return f"{each}; up to {100 * _chance(ratios):.1f} % between two of them may be a seed's luck"
+
+
+def _chance(ratios: Mapping[str, Sequence[float]]) -> float:
+    """A Gaussian's likelihood is squares, and far less steady: it would be taken for the others' luck."""
+    return seeds.noise({way: by_seed for way, by_seed in ratios.items() if way not in (SERVED, forms.GAUSSIAN)})
 
 
 def _ratios(rows: Sequence[Row]) -> dict[tuple[str, str, str], list[float]]:
@@ -165,7 +169,7 @@ def _over_files(rows: Sequence[Row], learned: str) -> dict[str, list[float]]:
 def head(network: Network, numbers: int) -> nn.Sequential:
     """A head of that many numbers, zero before training."""
     d = network.config.d
-    inputs = d + queries.FORECAST_FEATURES + network.forecast.last.out_features + 1
+    inputs = d + queries.FORECAST_FEATURES + OUT + queries.FORECAST_OTHERS  # `_seen` lays them side by side
     last = nn.Linear(d, numbers)
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
@@ -227,9 +231,8 @@ def _seen(network: Network, hidden: Tensor, question: Asked, target_en: Tensor, 
 def _of_exam(network: Network, exam: Exam) -> Iterator[tuple[NDArray[np.int64], Seen]]:
     """All questions of an exam that have a target, some at a time, and of which columns they are (N,)."""
     for which, hidden, kin, fix, truth_en in ex.look(network, exam):
-        physics = queries.forecast(kin, exam.anchors.dt_s[which], network.config, context=features.context(fix))
         known = exam.anchors.target[which] >= 0
-        question = asked(physics, torch.float64)
+        question = offline.question(network, kin, fix, exam.anchors.dt_s[which])
         yield np.nonzero(known)[1], _seen(network, hidden, question, *map(torch.from_numpy, (truth_en, known)))
 
 
