@@ -17,7 +17,18 @@ from train.data import TRAINING
 from train.options import BatchOptions
 
 STILL = BatchOptions(
-    rows=6, tokens=40, gaps=8, hidden=3, forced=1.0, turn=0.0, rescale=0.0, noise=0.0, drop_reported=0.0, drop_clock=0.0
+    rows=6,
+    tokens=40,
+    gaps=8,
+    hidden=3,
+    forced=1.0,
+    turn=0.0,
+    rescale=0.0,
+    noise=0.0,
+    told=0.0,
+    mistold=0.0,
+    drop_reported=0.0,
+    drop_clock=0.0,
 )
 
 
