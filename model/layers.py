@@ -29,7 +29,8 @@ from model.transformer import Block, Indices
 # The rows of torch's products that are left over from fours take another way through the library and differ in the last
 # bit, and where the CPU has registers of 512 bits, so do products of 4, 8 or 12 rows; then so would what int8 rounds,
 # and, by the interval's last layer, a last digit of what is published. In whole sixteens a row's numbers are the same
-# whatever else is in the batch, so that replays are, too; one ping costs a fifth more. The compiled layers need none.
+# whatever else is in the batch, so that replays are, too; one ping costs some 20 to 30 % more. Compiled layers need
+# none of it.
 ROWS: Final = 16
 
 Hidden = NDArray[Any]  # vectors [N, C]: float32, or bfloat16 as uint16 (model.bfloat), which is what a state keeps

@@ -112,6 +112,14 @@ def test_a_seed_that_is_lucky_for_all_is_no_noise() -> None:
         seeds.noise({"a": [1.0], "b": [2.0]})
 
 
+def test_noise_goes_by_how_many_variants_and_seeds_it_is_seen_in() -> None:
+    """One of two variants is off by d in one of two seeds: one degree of freedom, of whose t 12.71 is the point."""
+    two = {"a": [1.0, 1.0], "b": [1.0, np.exp(0.01)]}
+    assert seeds.noise(two) == pytest.approx(np.expm1(12.71 * 0.01 / 2), rel=1e-3)
+    three = two | {"c": [1.0, 1.0]}
+    assert seeds.noise(three) == pytest.approx(np.expm1(4.30 * 0.01 / np.sqrt(6)), rel=1e-3)
+
+
 def test_a_difference_is_called_real_only_beyond_the_noise() -> None:
     clear = {"a": [100.0, 101.0], "b": [150.0, 151.0], "c": [150.0, 150.0]}
     assert seeds.compare(clear, "a", "b") == "33.2 % better than b"
