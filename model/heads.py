@@ -199,8 +199,13 @@ def laplace_nll(travel: TravelTime, log_s: Tensor) -> Tensor:
 
 def t_nll(spread: Spread, target_en: Tensor) -> Tensor:
     """−log density [...] of target positions [..., 2] under the t distribution, up to a constant."""
+    det, m2 = surprise(spread, target_en)
+    return 0.5 * det.log() + (NU + 2) / 2 * torch.log1p(m2 / SCALE_OF_COV / NU) + math.log(SCALE_OF_COV)
+
+
+def surprise(spread: Spread, target_en: Tensor) -> tuple[Tensor, Tensor]:
+    """Determinants [...] of the covariances, and squared Mahalanobis lengths [...] of target positions [..., 2]."""
     ee, en, nn_ = spread.cov_m2.unbind(-1)
     de, dn = (target_en - spread.mean_en).unbind(-1)
     det = (ee * nn_ - en * en).clamp_min(1e-12)
-    m2 = (nn_ * de * de - 2 * en * de * dn + ee * dn * dn) / det / SCALE_OF_COV
-    return 0.5 * det.log() + (NU + 2) / 2 * torch.log1p(m2 / NU) + math.log(SCALE_OF_COV)
+    return det, (nn_ * de * de - 2 * en * de * dn + ee * dn * dn) / det

@@ -206,7 +206,7 @@ def test_a_row_is_the_score_of_what_heads_say(lab: Lab) -> None:
     network = from_pretrained("small").eval()
     exam = ex.ask(ex.judged_tracks(lab, lab.data[0]))
     heads = {name: spreads.head(network, form.numbers) for name, form in FORMS.items()}
-    rows = {row.way: row for row in spreads._judge(network, exam, heads, ALL, "taxis", 0)}
+    rows = {row.way: row for row in spreads._judge(list(spreads._of_exam(network, exam)), heads, ALL, "taxis", 0)}
     columns, parts = zip(*spreads._of_exam(network, exam), strict=True)
     column = np.concatenate(columns)
     true = torch.cat([forms.along(part.target_en, part.given.unit) for part in parts])

@@ -14,7 +14,7 @@ from train.experiments import exam as ex
 from train.experiments import seeds
 from train.experiments.exam import Exam
 from train.experiments.lab import SHORT, Lab
-from train.experiments.report import Finding, Line, Picture, Table
+from train.experiments.report import Finding, Line, Picture, Table, cells
 from train.experiments.rings import Cost, served_cost, with_int8_rings
 from train.options import BatchOptions
 
@@ -157,8 +157,8 @@ def _changes(scores: Mapping[str, Scores]) -> Table:
 
 
 def _errors(own: Mapping[str, list[list[float]]], physics: Sequence[float]) -> Table:
-    rows: list[tuple[object, ...]] = [("Kalman filter, no network", *_cells(physics))]
-    rows += [(name, *_cells(np.mean(errors, axis=0).tolist())) for name, errors in own.items()]
+    rows: list[tuple[object, ...]] = [("Kalman filter, no network", *cells(physics))]
+    rows += [(name, *cells(np.mean(errors, axis=0).tolist())) for name, errors in own.items()]
     return Table("Mean error in metres on its own test tracks", ("variant", *ex.COLUMNS), rows)
 
 
@@ -175,10 +175,6 @@ def _caches(caches: Sequence[Cost], scores: Mapping[str, Scores]) -> Table:
         for one in caches
     ]
     return Table("KV heads: error against the reference, bytes per entity, speed", columns, rows)
-
-
-def _cells(values: Sequence[float]) -> list[float | None]:
-    return [None if np.isnan(value) else value for value in values]
 
 
 def _picture(scores: Mapping[str, Scores]) -> Picture:

@@ -19,7 +19,7 @@ from train.anchors import EARLIER_PINGS, usable
 from train.data import Corpus
 from train.evaluate import ROAD, Judged, Sample, answers_of, errors_en_m, open_samples
 from train.experiments.lab import Lab
-from train.experiments.report import Finding, Line, Picture, Table
+from train.experiments.report import Finding, Line, Picture, Table, cells
 from train.experiments.told import FILE, WEIGHTS, apart
 from train.walk import MODEL
 
@@ -221,7 +221,7 @@ def _changes(rows: Sequence[Row]) -> Table:
             row.change,
             row.seen,
             f"{row.n:,}",
-            *(None if np.isnan(v) else v for v in (row.off, row.repeated, *row.ahead)),
+            *cells((row.off, row.repeated, *row.ahead)),
         )
         for row in rows
     ]

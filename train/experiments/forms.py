@@ -1,8 +1,8 @@
 """Ways to say how far off a forecast may be: as a loss to learn by, and as quantiles to be judged by. Knows tensors.
 
-Each form is some numbers of a head, zero before training, that change the spread under a forecast; where it points
-stays. Quantiles are of positions along and across a direction, which every form can tell: a region is an ellipse for
-one of them, for another no region at all.
+Each form is some numbers of a head, zero before training, that change the spread under a forecast. A Gaussian and a t
+stay around its point, a mixture and quantiles need not. Quantiles are of positions along and across a direction, which
+every form can tell: a region is an ellipse for one of them, for another no region at all.
 
 Shapes: ... any batch, 2 along and across, L = len(LEVELS).
 """
@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as fn
 from torch import Tensor
 
-from model.heads import MAX_LOG_SPREAD, SCALE_OF_COV, Spread, t_nll
+from model.heads import MAX_LOG_SPREAD, SCALE_OF_COV, Spread, surprise, t_nll
 from train.score import MIN_VARIANCE_M2
 
 # Their mean pinball loss, doubled, is the CRPS by the midpoint rule (Gneiting & Ranjan, 2011).
@@ -92,16 +92,10 @@ def wider(numbers: Tensor, given: Given) -> Spread:
     return given.spread._replace(cov_m2=given.spread.cov_m2 * log_scale.exp())
 
 
-def gaussian_nll(spread: Spread, target_en: Tensor) -> Tensor:
-    """−log density [...] up to a constant."""
-    ee, en, nn = spread.cov_m2.unbind(-1)
-    de, dn = (target_en - spread.mean_en).unbind(-1)
-    det = (ee * nn - en * en).clamp_min(1e-12)
-    return 0.5 * det.log() + 0.5 * (nn * de * de - 2 * en * de * dn + ee * dn * dn) / det
-
-
 def gaussian_loss(numbers: Tensor, given: Given, target_en: Tensor) -> Tensor:
-    return gaussian_nll(wider(numbers, given), target_en)
+    """−log density [...] up to a constant."""
+    det, m2 = surprise(wider(numbers, given), target_en)
+    return 0.5 * det.log() + 0.5 * m2
 
 
 def gaussian_quantiles(numbers: Tensor, given: Given) -> Tensor:

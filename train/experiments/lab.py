@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -50,6 +50,11 @@ class Lab:
         parts = (whole.train, whole.val, whole.test, whole.copies)
         train, val, test, copies = (part.select(~part.of_files(without)) for part in parts)
         return Splits(train, val, test, whole.fingerprint, copies)
+
+    def named(self, names: Mapping[str, str]) -> dict[str, str]:
+        """Which of the files have a name there, and it; where none has, all of them by their own."""
+        found = {path.name: names[path.name] for path in self.data if path.name in names}
+        return found or {path.name: path.stem for path in self.data}
 
     @property
     def seeds(self) -> tuple[int, ...]:

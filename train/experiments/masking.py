@@ -64,8 +64,7 @@ class Row:
 
 
 def run(lab: Lab) -> Finding:
-    files = {path.name: FILES[path.name] for path in lab.data if path.name in FILES}
-    files = files or {path.name: path.stem for path in lab.data}
+    files = lab.named(FILES)
     train = lab.splits(without=[path.name for path in lab.data if path.name not in files]).train
     rows = []
     for number, (way, batch) in enumerate(WAYS.items()):

@@ -18,7 +18,7 @@ from train.experiments import exam as ex
 from train.experiments import seeds
 from train.experiments.exam import Exam, Marks
 from train.experiments.lab import SHORT, Lab
-from train.experiments.report import Finding, Line, Picture, Table
+from train.experiments.report import Finding, Line, Picture, Table, cells
 from train.options import BatchOptions
 
 CONFIG = ModelConfig(d=64, window=32)
@@ -162,14 +162,10 @@ def _errors(
 
 def _growth(bins: Sequence[Bin], by_index: Mapping[str, list[list[float]]]) -> Table:
     columns = ("positions", *(f"{low}-{high - 1}" for low, high in bins))
-    rows = [(kind, *_cells(np.mean(rows, axis=0).tolist())) for kind, rows in by_index.items()]
+    rows = [(kind, *cells(np.mean(rows, axis=0).tolist())) for kind, rows in by_index.items()]
     return Table(
         f"Mean error in metres after {ex.COLUMNS[COLUMN]} by the ping's index in its track", columns, list(rows)
     )
-
-
-def _cells(values: list[float]) -> list[float | None]:
-    return [None if np.isnan(value) else value for value in values]
 
 
 def _picture(bins: Sequence[Bin], by_index: Mapping[str, list[list[float]]]) -> Picture:

@@ -8,10 +8,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -81,6 +82,11 @@ def machine(cores: int) -> str:
     return (
         f"{cpu}, {os.cpu_count()} cores ({cores} used), Python {platform.python_version()}, torch {torch.__version__}"
     )
+
+
+def cells(values: Iterable[float]) -> list[float | None]:
+    """Numbers as a table takes them: nothing where one is not known."""
+    return [None if math.isnan(value) else float(value) for value in values]
 
 
 def source(file: Path = Path(__file__)) -> str:

@@ -24,7 +24,7 @@ from train.experiments import forms, offline, seeds
 from train.experiments.exam import Exam
 from train.experiments.forms import FORMS, Given
 from train.experiments.lab import SHORT, Lab
-from train.experiments.report import Finding, Line, Picture, Table
+from train.experiments.report import Finding, Line, Picture, Table, cells
 from train.fit import learning_rate
 from train.options import BatchOptions, FitOptions
 
@@ -74,6 +74,9 @@ class Seen(NamedTuple):
     target_en: Tensor  # (N, 2) m from the anchor
 
 
+Judged = tuple[NDArray[np.int64], Seen]  # some of an exam's questions: of which ex.COLUMNS they are (N,), and answers
+
+
 @dataclass(frozen=True)
 class Row:
     """One way of telling, learned from some files with one seed, judged on one file; by ex.COLUMNS, NaN for none."""
@@ -90,18 +93,19 @@ class Row:
 def run(lab: Lab) -> Finding:
     torch.set_num_threads(lab.threads)
     network = from_pretrained(WEIGHTS).eval().requires_grad_(False)
-    files = {path.name: FILES[path.name] for path in lab.data if path.name in FILES}
-    files = files or {path.name: path.stem for path in lab.data}
+    files = lab.named(FILES)
     left_out = LEFT_OUT if LEFT_OUT in files else next(iter(files))
     judged_paths = [path for path in lab.data if path.name in files]
-    exams = {path.name: ex.ask(ex.judged_tracks(lab, path, MOST_ANCHORS)) for path in judged_paths}
+    exams = {
+        path.name: list(_of_exam(network, ex.ask(ex.judged_tracks(lab, path, MOST_ANCHORS)))) for path in judged_paths
+    }
     rows: list[Row] = []
     for learned, without, judged in ((ALL, [], list(files)), (OTHERS, [left_out], [left_out])):
         train = lab.splits(without=without).train
         for seed in lab.seeds:
             heads = _learn(lab, network, train, learned, seed)
             for file in judged:
-                rows += _judge(network, exams[file], heads, learned, files[file], seed)
+                rows += _judge(exams[file], heads, learned, files[file], seed)
     return Finding(
         QUESTION,
         METHOD,
@@ -228,7 +232,7 @@ def _seen(network: Network, hidden: Tensor, question: Asked, target_en: Tensor, 
 
 
 @torch.no_grad()
-def _of_exam(network: Network, exam: Exam) -> Iterator[tuple[NDArray[np.int64], Seen]]:
+def _of_exam(network: Network, exam: Exam) -> Iterator[Judged]:
     """All questions of an exam that have a target, some at a time, and of which columns they are (N,)."""
     for which, hidden, kin, fix, truth_en in ex.look(network, exam):
         known = exam.anchors.target[which] >= 0
@@ -237,13 +241,10 @@ def _of_exam(network: Network, exam: Exam) -> Iterator[tuple[NDArray[np.int64], 
 
 
 @torch.no_grad()
-def _judge(
-    network: Network, exam: Exam, heads: Mapping[str, nn.Sequential], learned: str, data: str, seed: int
-) -> list[Row]:
+def _judge(exam: Sequence[Judged], heads: Mapping[str, nn.Sequential], learned: str, data: str, seed: int) -> list[Row]:
+    """What the heads make of an exam's questions, which `_of_exam` asked of the network once for all of them."""
     marks: dict[str, list[F64]] = {way: [] for way in WAYS}
-    columns = []
-    for column, seen in _of_exam(network, exam):
-        columns.append(column)
+    for _, seen in exam:
         true = forms.along(seen.target_en, seen.given.unit)
         for way, (form, tell) in WAYS.items():
             told = tell(heads[form](seen.inputs).double(), seen.given)
@@ -251,7 +252,7 @@ def _judge(
             score = forms.pinball(told, true).sum(-1)
             held = ((low <= true) & (true <= high)).double().mean(-1)
             marks[way].append(torch.stack([score, held, (high - low).mean(-1)]).numpy())
-    column = np.concatenate(columns)
+    column = np.concatenate([column for column, _ in exam])
     rows = []
     for way, parts in marks.items():
         mark = np.concatenate(parts, axis=1)
@@ -292,7 +293,7 @@ def _by_names(rows: Sequence[Row]) -> dict[tuple[str, str, str], list[Row]]:
 
 
 def _means(by_seed: Sequence[Sequence[float]]) -> list[float | None]:
-    return [None if np.isnan(v) else float(v) for v in np.mean(np.array(by_seed), axis=0)]
+    return cells(np.mean(np.array(by_seed), axis=0))
 
 
 def _picture(rows: Sequence[Row]) -> Picture:

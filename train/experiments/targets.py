@@ -9,13 +9,13 @@ from typing import Final
 import numpy as np
 
 from model.config import ModelConfig
-from model.geo import F64, haversine_m
+from model.geo import haversine_m
 from train.data import Corpus
 from train.experiments import exam as ex
 from train.experiments import seeds
 from train.experiments.exam import Exam
 from train.experiments.lab import SHORT, Lab, Trained
-from train.experiments.report import Finding, Line, Picture, Table
+from train.experiments.report import Finding, Line, Picture, Table, cells
 from train.fit import TrainingDiverged
 from train.options import BatchOptions
 
@@ -170,9 +170,9 @@ def _errors(found: Mapping[str, Sequence[Outcome]]) -> Table:
     rows: list[tuple[object, ...]] = []
     for name, runs in found.items():
         if runs:
-            cells: F64 = np.mean([one.test_m for one in runs], axis=0)
+            mean_m = cells(np.mean([one.test_m for one in runs], axis=0))
             own = " and ".join(f"{ex.geometric_mean(one.test_m):.1f}" for one in runs)
-            rows.append((name, *(None if np.isnan(v) else float(v) for v in cells), own))
+            rows.append((name, *mean_m, own))
     return Table("Mean error in metres on the test tracks", ("target", *ex.COLUMNS, "geometric mean by seed"), rows)
 
 
@@ -181,8 +181,8 @@ def _table(found: Mapping[str, Sequence[Outcome]], lost: Mapping[str, int]) -> T
     rows: list[tuple[object, ...]] = []
     for name, runs in found.items():
         steady = [(100 * one.unsteadiness, 100 * one.clipped) for one in runs]
-        cells = np.mean(steady, axis=0).tolist() if steady else [None, None]
-        rows.append((name, lost[name], *cells, _steps(reached.get(name))))
+        means = np.mean(steady, axis=0).tolist() if steady else [None, None]
+        rows.append((name, lost[name], *means, _steps(reached.get(name))))
     columns = ("target", "diverged", "loss, step to step, %", "clipped gradients, %", f"to {NEAR:g} x the best error")
     return Table("Steadiness and speed", columns, rows)
 

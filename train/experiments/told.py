@@ -16,7 +16,7 @@ from train.anchors import usable
 from train.data import Corpus
 from train.evaluate import ROAD, Part, Sample, judge_forecasts, open_samples
 from train.experiments.lab import Lab
-from train.experiments.report import Finding, Line, Picture, Table
+from train.experiments.report import Finding, Line, Picture, Table, cells
 from train.gapfill import HERMITE_REPORTED, judge_gap_fills
 from train.reckoning import REPORTED
 from train.walk import MODEL
@@ -206,9 +206,8 @@ def _forecasts(rows: Sequence[Row]) -> Table:
     straight = (f"{h}: straight on as told, m" for h in HORIZONS.values())
     body = []
     for row in rows:
-        reckoned = (None if np.isnan(metres) else metres for metres in row.reckoned_m)
         shares = (100 * share for share in row.held)
-        body.append((row.weights, f"{row.cadence_s:g}", row.way, *row.ahead_m, *shares, *reckoned))
+        body.append((row.weights, f"{row.cadence_s:g}", row.way, *row.ahead_m, *shares, *cells(row.reckoned_m)))
     return Table("Forecasts", (*columns, *held, *straight), body)
 
 
