@@ -112,6 +112,12 @@ def test_a_seed_that_is_lucky_for_all_is_no_noise() -> None:
         seeds.noise({"a": [1.0], "b": [2.0]})
 
 
+def test_files_go_by_the_names_that_an_experiment_has_for_them() -> None:
+    lab = Lab((Path("taxis.parquet"), Path("other.parquet")), Path("scratch"))
+    assert lab.named({"taxis.parquet": "taxis, 60 s", "ships.parquet": "ships"}) == {"taxis.parquet": "taxis, 60 s"}
+    assert lab.named({"ships.parquet": "ships"}) == {"taxis.parquet": "taxis", "other.parquet": "other"}
+
+
 def test_noise_goes_by_how_many_variants_and_seeds_it_is_seen_in() -> None:
     """One of two variants is off by d in one of two seeds: one degree of freedom, of whose t 12.71 is the point."""
     two = {"a": [1.0, 1.0], "b": [1.0, np.exp(0.01)]}
