@@ -28,6 +28,7 @@ import socket
 import stat
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -40,6 +41,7 @@ from stream.supervisor import Supervised
 HOST = "127.0.0.1"  # never another: neither server asks for a password
 START_S = 15.0  # both are up in under 0.1 s; a loaded CI machine gets plenty
 ATTEMPTS = 3  # a free port can be taken between our look and the server's bind; three times running is no accident
+_handed_out: deque[int] = deque(maxlen=100)  # ports; a system test with three brokers asks for a dozen at once
 
 
 @contextmanager
@@ -71,10 +73,15 @@ def names() -> tuple[str, str]:
 
 
 def free_port() -> int:
-    """A loopback TCP port that nothing listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """A loopback TCP port that nothing listened on a moment ago, and that was not handed out lately: whoever asked for
+    it listens only later, and Kafka refuses a configuration that names one port twice."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            port = int(probe.getsockname()[1])
+            if port not in _handed_out:
+                _handed_out.append(port)  # while it is bound, so that no thread beside us gets it, too
+                return port
 
 
 def redis_answers(port: int) -> bool:

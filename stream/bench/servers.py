@@ -187,12 +187,19 @@ def _kraft(java: str, jars: Path, jvm: Sequence[str], more: str) -> Iterator[tup
     formatted = subprocess.run([*run, *storage], capture_output=True, text=True, timeout=60, check=False)
     if formatted.returncode != 0:
         shutil.rmtree(home, ignore_errors=True)
-        raise Unavailable(f"formatting Kafka's storage failed: {(formatted.stderr or formatted.stdout).strip()[-300:]}")
+        raise unformatted(formatted.stderr or formatted.stdout)
     server = Supervised([*run, "kafka.Kafka", str(config)], log=home / "server.log", remove=home)
     try:
         yield server, port
     finally:
         server.stop()
+
+
+def unformatted(said: str) -> Unavailable:
+    """What to raise of what Kafka's StorageTool said when it failed: the exception, not the end of its stack."""
+    lines = said.strip().splitlines() or ["it said nothing"]
+    why = next((line for line in lines if "Exception" in line), lines[-1])
+    return Unavailable(f"formatting Kafka's storage failed: {why[:500]}")
 
 
 def _up(server: Supervised, port: int) -> bool:

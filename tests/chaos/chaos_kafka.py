@@ -27,7 +27,7 @@ from fault_proxy import Proxies, Proxy
 from kafka.errors import KafkaError
 
 from stream import admin
-from stream.bench.servers import Say, Unavailable, java_command, kafka_jars
+from stream.bench.servers import Say, Unavailable, java_command, kafka_jars, unformatted
 from stream.embedded import HOST, free_port
 from stream.supervisor import Supervised
 
@@ -111,7 +111,7 @@ class Cluster:
         for process in started:
             said, _ = process.communicate(timeout=PATIENCE_S)
             if process.returncode != 0:
-                raise Unavailable(f"formatting Kafka's storage failed: {said.decode(errors='replace')[-300:]}")
+                raise unformatted(said.decode(errors="replace"))
 
     def start(self, number: int) -> None:
         log = self._home / f"server{number}.log"

@@ -41,6 +41,12 @@ def broker() -> Iterator[str]:
         yield bootstrap
 
 
+def test_ports_asked_for_one_after_the_other_differ() -> None:
+    """The kernel gives one that was let go of again now and then, a dozen times in as many as these."""
+    given = [embedded.free_port() for _ in range(2000)]
+    assert all(len(set(given[start : start + 100])) == 100 for start in range(len(given) - 99))
+
+
 @pytest.mark.parametrize(
     ("then", "number", "status"),
     [

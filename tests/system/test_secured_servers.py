@@ -17,7 +17,7 @@ from pathcast_process import environment, pathcast
 from secured_servers import KAFKA_PASSWORD, REDIS_PASSWORD, Client, Secured
 from worker_process import Worker, all_live
 
-from stream.bench.servers import Unavailable
+from stream.bench.servers import Unavailable, apache_kafka
 from stream.connect import KafkaSecurity, Mechanism, Protocol, RedisSecurity, Refused
 from stream.publisher import Publisher
 from stream.redis_store import RedisStore
@@ -307,3 +307,10 @@ def ended(given: dict[str, str], weights: Path, folder: Path, monkeypatch: pytes
         last = worker.log().splitlines()[-1]
     assert last.startswith("error: ")
     return last
+
+
+def test_a_configuration_that_kafka_refuses_is_told_by_its_reason(say: Callable[[str], None]) -> None:
+    """Not by the end of the stack, which says nothing."""
+    twice = "listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{port}\n"
+    with pytest.raises(Unavailable, match="two listeners on the same port"), apache_kafka(say, more=twice):
+        pass
