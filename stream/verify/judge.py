@@ -87,7 +87,9 @@ class Judge:
         topics, known = self._rules.topics, self.known
         due = {answer.topic: answer for answer in answers if answer.topic in (topics.forecasts, topics.dead_letters)}
         forecast, letter = due.get(topics.forecasts), due.get(topics.dead_letters)
-        entity = _entity(record)
+        ping = parse(record)
+        entity = ping.entity_id if isinstance(ping, Ping) else None
+        newest = isinstance(ping, Ping) and known.newest(ping.entity_id, ping.ts)
         judged = record.offset >= self.span.start
         if judged:
             self._tally.records += 1
@@ -107,7 +109,7 @@ class Judge:
             self._copies(letter, self._book.letters.pop(record.offset, []), digest_letter(_published(letter)), judged)
         if not known.settled(entity):
             self._tally.unjudged += judged
-            if judged and not answered and owed is not None and known.failed(entity):
+            if judged and not answered and owed is not None and known.failed(entity) and newest:
                 self._count(owed, [])
             self._ignore(record.offset)
         elif judged:
@@ -297,11 +299,6 @@ def by_record(answers: Iterable[Outgoing]) -> dict[int, list[Outgoing]]:
     for answer in answers:
         grouped.setdefault(answer.src.offset, []).append(answer)
     return grouped
-
-
-def _entity(record: Record) -> str | None:
-    ping = parse(record)
-    return ping.entity_id if isinstance(ping, Ping) else None
 
 
 def _code(letter: Outgoing) -> str:

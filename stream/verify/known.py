@@ -27,6 +27,15 @@ class Known:
         self._settled: dict[str, float] = {}  # and since which record timestamp; infinity: it has none
         self._rebuilt: set[str] = set()
         self._failed: set[str] = set()
+        self._newest: dict[str, int] = {}
+
+    def newest(self, entity: str, ts_ms: int) -> bool:
+        """Whether its next ping is later than all before it: ask once of each. Any other may be a duplicate to a
+        worker that took in silence what another had refused.
+        """
+        before = self._newest.get(entity)
+        self._newest[entity] = ts_ms if before is None else max(before, ts_ms)
+        return before is None or ts_ms > before
 
     def whole(self, entity: str) -> bool:
         """Whether the workers know of this entity's every ping, and the replay, too."""

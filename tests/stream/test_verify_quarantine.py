@@ -133,6 +133,20 @@ async def test_a_fix_that_comes_before_any_checkpoint_goes_on_as_if_nothing_had_
     assert (report.total.quarantined, report.total.unjudged) == (4, 10)
 
 
+async def test_a_duplicate_of_what_another_worker_refused_owes_nothing(make_predictor: Make) -> None:
+    """The next worker, of another model, lets it out and takes the refused ping in silence; here it stays refused."""
+    rig = Worker(lambda: make_predictor(kind=FaultyFold))
+    await rig.feed(poison("bus-1", 0), CHECKPOINT, ping("bus-1", 10))
+    await restarted(rig, lambda: make_predictor(seed=2, kind=FaultyFold))
+    await rig.feed(ping("bus-1", 10), CHECKPOINT)
+    assert [answer.src.offset for answer in rig.out] == [0, 1], "the last one is a duplicate"
+    report = await verdict(rig, store=rig.store)
+    assert report.ok, report.examples
+    assert (report.total.quarantined, report.total.unjudged) == (2, 1)
+    await rig.feed(ping("bus-1", 20))
+    assert wrong(await verdict(rig, rig.out[:2])) == {"lost": 1}
+
+
 async def test_what_fails_only_here_is_not_judged_but_must_have_an_outcome(make_predictor: Make) -> None:
     rig = Rig(lambda: make_predictor())
     await rig.feed(*steady("bus-1", 5), poison("bus-1", 50), *steady("bus-1", 3, start_s=60), ping("bus-2", 0))
