@@ -19,7 +19,7 @@ from train import anchors as anchoring
 from train.anchors import Anchors
 from train.data import EVALUATION, Corpus, Reading, load, silent
 from train.reckoning import reckoned
-from train.score import Cases, measure, paired, reliability, score
+from train.score import Cases, measure, off_by, paired, reliability, score
 from train.sources import Source, parse
 from train.splits import split
 from train.walk import MODEL, Answers, walk
@@ -29,6 +29,7 @@ Progress = Callable[[float], None]
 
 NOMINAL: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # of the regions whose coverage is reported
 ROAD: Final = ("car", "taxi", "bus")  # the modes of the design's "geolife, road"
+REPEATED: Final = "last interval again"
 FEW: Final = 1_000  # a stratum of fewer anchors says nothing of who is better
 
 
@@ -125,6 +126,7 @@ class Judged(NamedTuple):
 
     anchors: Anchors
     answers: dict[str, Answers]
+    next_s: F64 | None  # (A,) when the model expects the next ping, seconds on
     fallbacks: int
 
 
@@ -158,12 +160,12 @@ def answers_of(
     named = {name for follower in fitted for name in follower.names}
     plain = [one for one in (Kinematic(config), Imm.around(config)) if not named & set(one.names)]
     walked = walk(sample.corpus, anchors, [*plain, *fitted], predictor, progress=progress)
-    return Judged(anchors, walked.answers | reckoned(sample.corpus, anchors), walked.fallbacks)
+    return Judged(anchors, walked.answers | reckoned(sample.corpus, anchors), walked.next_s, walked.fallbacks)
 
 
 def report_of(sample: Sample, judged: Judged, horizons_s: Sequence[float] = anchoring.HORIZONS_S) -> dict[str, Any]:
     """The sums: see `judge_forecasts`."""
-    corpus, (anchors, answers, fallbacks) = sample.corpus, judged
+    corpus, (anchors, answers, next_s, fallbacks) = sample.corpus, judged
     strata = anchoring.motion(corpus, anchors) | anchoring.cadence(corpus, anchors)
     horizons = {}
     for column, name in enumerate(["next", *(f"{horizon:g}" for horizon in horizons_s)]):
@@ -171,7 +173,25 @@ def report_of(sample: Sample, judged: Judged, horizons_s: Sequence[float] = anch
         if len(asked):
             horizons[name] = _judge_column(corpus, anchors, answers, column, asked, strata)
     out = {**about(sample), "anchors": len(anchors.row), "fallbacks": fallbacks, "horizons": horizons}
-    return {**out, "worse_than_best_baseline": worse_strata(horizons)} if MODEL in answers else out
+    if next_s is None:
+        return out
+    return {
+        **out,
+        "next_interval": judge_next(corpus, anchors, next_s),
+        "worse_than_best_baseline": worse_strata(horizons),
+    }
+
+
+def judge_next(corpus: Corpus, anchors: Anchors, next_s: F64) -> dict[str, Any]:
+    """When the next ping was expected, by the model and by whoever takes the last interval again."""
+    told = {MODEL: next_s, REPEATED: last_interval_s(corpus, anchors)}
+    entity = corpus.entity[anchors.track]
+    return {name: off_by(seconds, anchors.dt_s[:, 0], entity)._asdict() for name, seconds in told.items()}
+
+
+def last_interval_s(corpus: Corpus, anchors: Anchors) -> F64:
+    """Seconds (A,) from the ping before each anchor to it."""
+    return np.asarray((corpus.ts_ms[anchors.row] - corpus.ts_ms[anchors.row - 1]) / 1000.0)
 
 
 def _judge_column(

@@ -51,6 +51,16 @@ class Difference(NamedTuple):
     high_m: float
 
 
+class Factor(NamedTuple):
+    """By what factor times are missed: the exponential of the mean absolute error of their logarithms; 1 is right."""
+
+    n: int
+    entities: int
+    factor: float
+    low: float  # 95 % interval, bootstrapped over entities
+    high: float
+
+
 class TimeScore(NamedTuple):
     """One predictor of travel times on one set of trips. Seconds; shares in 0..1."""
 
@@ -198,6 +208,13 @@ def energy_score(error_en_m: F64, cov_m2: F64) -> F64:
         # E|X − X'| = √2 E|X|, and E|X| = √(π/2) times the mean of |L u| over directions u
         out[rows] = to_truth - np.sqrt(np.pi) / 2 * spread.mean(axis=1)
     return out
+
+
+def off_by(told_s: F64, true_s: F64, entity: NDArray[np.integer], *, seed: int = 0) -> Factor:
+    """How far off times (N,) are, N at least 1, all of them above 0."""
+    off = np.abs(np.log(told_s / true_s))
+    low, high, entities = interval_by_entity(off, entity, seed=seed)
+    return Factor(len(off), entities, *(float(np.exp(x)) for x in (off.mean(), low, high)))
 
 
 def interval_by_entity(

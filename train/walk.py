@@ -39,6 +39,7 @@ class Answers(NamedTuple):
 class Walked(NamedTuple):
     answers: dict[str, Answers]  # by predictor: the model first where there is one, then the baselines
     states: list[F64]  # of each follower at the anchors, (A, S)
+    next_s: F64 | None  # (A,) when the model expects the next ping, seconds on; None where there is no model
     fallbacks: int  # anchors at which the model was not finite and gave damped constant velocity instead
 
 
@@ -61,15 +62,16 @@ def walk(
     names = ([MODEL] if predictor is not None else []) + [name for one in followers for name in one.names]
     answers = {name: Answers(np.empty(shape), np.empty(shape), np.empty((*shape, 3))) for name in names}
     states = [np.empty((len(anchors.row), one.fresh(1).shape[1])) for one in followers]
+    out = Walked(answers, states, None if predictor is None else np.empty(len(anchors.row)), 0)
     pieces = _pieces(corpus, motion_history(predictor))
     order = np.argsort(pieces.start - pieces.stop, kind="stable")  # longest first: a batch has one length, nearly
     total, done, fallbacks = int((pieces.stop - pieces.start).sum()), 0, 0
     for first in range(0, len(order), ROWS):
         batch = _Pieces(*(column[order[first : first + ROWS]] for column in pieces))
-        fallbacks += _walk_batch(corpus, anchors, followers, predictor, batch, answers, states)
+        fallbacks += _walk_batch(corpus, anchors, followers, predictor, batch, out)
         done += int((batch.stop - batch.start).sum())
         progress(done / total)
-    return Walked(answers, states, fallbacks)
+    return out._replace(fallbacks=fallbacks)
 
 
 def motion_history(predictor: Predictor | None) -> int:
@@ -93,10 +95,11 @@ def _walk_batch(
     followers: Sequence[Follower],
     predictor: Predictor | None,
     batch: _Pieces,
-    answers: dict[str, Answers],
-    states_at: list[F64],
+    out: Walked,
 ) -> int:
-    """Walk the pieces of one batch, longest first, and write their anchors' answers in place; returns the fallbacks."""
+    """Walk the pieces of one batch, longest first, and write what is known at their anchors in place; returns the
+    fallbacks.
+    """
     slots = None if predictor is None else predictor.acquire(len(batch.start))
     states = [follower.fresh(len(batch.start)) for follower in followers]
     length, fallbacks = batch.stop - batch.start, 0
@@ -117,13 +120,15 @@ def _walk_batch(
         if len(asked) == 0:
             continue
         index = index[asked]
-        for follower, state, out in zip(followers, states, states_at, strict=True):
-            out[index] = state[asked]
+        for follower, state, kept in zip(followers, states, out.states, strict=True):
+            kept[index] = state[asked]
             for name, found in follower.after(state[asked], anchors.dt_s[index]).items():
-                _put(answers[name], index, *_moved(fix[asked], found), found.cov_m2)
+                _put(out.answers[name], index, *_moved(fix[asked], found), found.cov_m2)
         if predictor is not None and slots is not None:
             forecasts = predictor.forecast(slots[asked], anchors.dt_s[index])
-            _put(answers[MODEL], index, forecasts.lat, forecasts.lon, forecasts.cov_m2)
+            _put(out.answers[MODEL], index, forecasts.lat, forecasts.lon, forecasts.cov_m2)
+            assert out.next_s is not None
+            out.next_s[index] = forecasts.next_dt_s
             fallbacks += int(forecasts.fallback.sum())
     if predictor is not None and slots is not None:
         predictor.release(slots)

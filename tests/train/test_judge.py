@@ -108,6 +108,30 @@ def test_pieces_and_batches_change_no_answer(make_corpus: MakeCorpus, monkeypatc
         np.testing.assert_allclose(pieces.answers[name].cov_m2, answer.cov_m2, rtol=2e-2, atol=1e-2)
 
 
+def test_the_next_ping_is_expected_as_the_stream_would_be_told(make_corpus: MakeCorpus) -> None:
+    """Ping by ping, each track alone; and what is made of it is held against the last interval again."""
+    corpus = make_corpus(together(*(wander(f"e{i}", 14 + 3 * i, i) for i in range(3))), cut=EVALUATION)
+    predictor = lively(SMALL)
+    anchors = find(corpus)
+    told_s = walk(corpus, anchors, FOLLOWERS, predictor).next_s
+    expected = {}
+    for first, last in corpus.tracks:
+        slot = predictor.acquire(1)
+        for row in range(first, last - 1):
+            predictor.advance(slot, corpus.fixes(np.array([row])))
+            expected[row] = predictor.forecast(slot, np.array([60.0])).next_dt_s[0]
+        predictor.release(slot)
+    assert told_s is not None
+    np.testing.assert_allclose(told_s, [expected[row] for row in anchors.row], rtol=1e-4)
+    assert walk(corpus, anchors, FOLLOWERS).next_s is None
+    report = judge_forecasts(Sample("f", "all", "", corpus, 3, 1), predictor)["next_interval"]
+    last, true = ((corpus.ts_ms[anchors.row + at] - corpus.ts_ms[anchors.row + at - 1]) / 1000.0 for at in (0, 1))
+    for name, told in (("model", told_s), ("last interval again", last)):
+        assert report[name]["factor"] == pytest.approx(np.exp(np.abs(np.log(told / true)).mean()), rel=1e-4)
+        assert report[name]["n"] == len(anchors.row)
+    assert "next_interval" not in judge_forecasts(Sample("f", "all", "", corpus, 3, 1), None)
+
+
 def test_the_future_does_not_reach_an_answer(make_corpus: MakeCorpus) -> None:
     """An anchor's answers are the same whatever comes after it, up to the times that are asked for."""
     columns = wander("a", 60, 5)

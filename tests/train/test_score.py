@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from train.score import covered, energy_score, interval_by_entity, mahalanobis2, measure, paired, reliability, score
+from train.score import (
+    covered,
+    energy_score,
+    interval_by_entity,
+    mahalanobis2,
+    measure,
+    off_by,
+    paired,
+    reliability,
+    score,
+)
 
 
 def test_mean_median_and_p90_of_errors_worked_by_hand() -> None:
@@ -167,3 +177,14 @@ def test_a_pair_s_interval_is_by_entity() -> None:
 def test_reliability_is_coverage_at_each_nominal_share() -> None:
     squared = -2 * np.log1p(-np.array([0.05, 0.15, 0.25, 0.85]))  # the regions on whose rim the errors lie
     assert reliability(squared, (0.1, 0.2, 0.5, 0.9)) == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_a_time_is_off_by_the_same_factor_early_or_late() -> None:
+    entity = np.array([0, 0, 1, 1])
+    found = off_by(np.array([20.0, 5.0, 40.0, 2.5]), np.full(4, 10.0), entity)
+    assert (found.n, found.entities) == (4, 2)
+    assert found.factor == pytest.approx(
+        np.sqrt(2.0 * 4.0)
+    )  # twice and half of one, four times and a quarter of the other
+    assert (found.low, found.high) == pytest.approx((2.0, 4.0))  # of two entities, both draws of one occur
+    assert off_by(np.ones(1), np.ones(1), entity[:1]).factor == 1.0

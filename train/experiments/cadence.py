@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from model.api import Predictor
 from model.geo import F64
-from train.anchors import EARLIER_PINGS, usable
+from train.anchors import Anchors, find, usable
 from train.data import Corpus
-from train.evaluate import ROAD, Judged, Sample, answers_of, errors_en_m, open_samples
+from train.evaluate import REPEATED, ROAD, Judged, Sample, answers_of, errors_en_m, judge_next, open_samples
 from train.experiments.lab import Lab
 from train.experiments.report import Finding, Line, Picture, Table, cells
 from train.experiments.told import FILE, WEIGHTS, apart
-from train.walk import MODEL
+from train.walk import MODEL, walk
 
 MOST_ANCHORS: Final = 200_000  # of the full tracks
 CHANGES_S: Final = ((10.0, 60.0), (60.0, 10.0), (5.0, 30.0))  # from, to; by road few are denser than 5 s
@@ -113,44 +113,25 @@ def alternating(corpus: Corpus, first_s: float, second_s: float) -> tuple[Corpus
     return usable(corpus.keep(np.concatenate(chosen))), np.concatenate(seen)
 
 
-def intervals(corpus: Corpus, predictor: Predictor) -> tuple[NDArray[np.int64], F64]:
-    """All pings [N] with EARLIER_PINGS before them and one behind, and seconds [N, 3]: to that one, from the one
-    before, and as forecast.
-    """
-    tracks, rows, found = corpus.tracks, [], []
-    slots = predictor.acquire(len(tracks))
-    for step in range(int((tracks[:, 1] - tracks[:, 0]).max()) - 1):
-        going = np.flatnonzero(tracks[:, 0] + step + 1 < tracks[:, 1])
-        row = tracks[going, 0] + step
-        predictor.advance(slots[going], corpus.fixes(row))
-        if step < EARLIER_PINGS:
-            continue
-        told_s = predictor.forecast(slots[going], np.empty(0)).next_dt_s
-        before, here, after = (corpus.ts_ms[row + offset] / 1000.0 for offset in (-1, 0, 1))
-        rows.append(row)
-        found.append(np.stack([after - here, here - before, told_s], axis=1))
-    predictor.release(slots)
-    return np.concatenate(rows), np.concatenate(found)
-
-
-def factor(true_s: F64, told_s: F64) -> float:
-    """By what factor times are missed; NaN for none."""
-    return float(np.exp(np.abs(np.log(told_s / true_s)).mean())) if len(true_s) else np.nan
-
-
 def _judge(predictor: Predictor, weights: str, change: str, sample: Sample, seen: NDArray[np.int64]) -> list[Row]:
     judged = answers_of(sample, predictor)
-    row, (true_s, last_s, told_s) = (part.T for part in intervals(sample.corpus, predictor))
+    anchors, next_s = judged.anchors, judged.next_s
+    assert next_s is not None  # there is a model
     rows = []
     for name, (low, high) in BINS.items():
-        here = (low <= seen[row]) & (seen[row] <= high)
-        n, off, repeated = int(here.sum()), factor(true_s[here], told_s[here]), factor(true_s[here], last_s[here])
-        if n < FEW:
-            off = repeated = np.nan
-        asked = (low <= seen[judged.anchors.row]) & (seen[judged.anchors.row] <= high)
-        ahead = tuple(_over_physics(sample.corpus, judged, asked, column) for column in range(1, 1 + len(HORIZONS)))
+        here = (low <= seen[anchors.row]) & (seen[anchors.row] <= high)
+        off = repeated = np.nan
+        if (n := int(here.sum())) >= FEW:
+            off, repeated = _missed(sample.corpus, anchors.chosen(here), next_s[here])
+        ahead = tuple(_over_physics(sample.corpus, judged, here, column) for column in range(1, 1 + len(HORIZONS)))
         rows.append(Row(weights, change, name, n, off, repeated, ahead))
     return rows
+
+
+def _missed(corpus: Corpus, anchors: Anchors, next_s: F64) -> tuple[float, float]:
+    """By what factor the next ping's time is missed, and by whoever takes the last interval again."""
+    judged = judge_next(corpus, anchors, next_s)
+    return judged[MODEL]["factor"], judged[REPEATED]["factor"]
 
 
 def _over_physics(corpus: Corpus, judged: Judged, asked: NDArray[np.bool_], column: int) -> float:
@@ -169,9 +150,11 @@ def _usual(predictor: Predictor, weights: str, file: Path, lab: Lab) -> Usual:
     corpus = open_samples([file], "test", cache_dir=lab.cache, most=MOST_ANCHORS)[0].corpus
     corpus = corpus.select(np.arange(0, len(corpus), -(-len(corpus) // MOST_TRACKS)))
     tracks = np.stack([corpus.tracks[:, 0], np.minimum(corpus.tracks[:, 1], corpus.tracks[:, 0] + LONGEST)], axis=1)
-    _, found = intervals(corpus.cut(tracks, np.arange(len(corpus))), predictor)
-    true_s, last_s, told_s = found.T
-    return Usual(weights, file.stem, len(true_s), factor(true_s, told_s), factor(true_s, last_s))
+    corpus = corpus.cut(tracks, np.arange(len(corpus)))
+    anchors = find(corpus)
+    next_s = walk(corpus, anchors, [], predictor).next_s
+    assert next_s is not None  # there is a model
+    return Usual(weights, file.stem, len(next_s), *_missed(corpus, anchors, next_s))
 
 
 def conclude(rows: Sequence[Row], usual: Sequence[Usual]) -> str:
