@@ -228,7 +228,8 @@ class Predictor:
 
     def _forecasts(self, moment: Moment, last: NDArray[Any], horizons_s: F64) -> Forecasts:
         kin, hidden = moment
-        dt, sound = replies.times(kin, self._layers.interval(hidden), horizons_s)
+        recent = replies.interval(kin)
+        dt, sound = replies.times(kin, self._layers.interval(hidden, recent.features), recent, horizons_s)
         question = replies.question(kin, dt, last, self.config)
         mean, cov = replies.combined(self._layers.forecast(hidden, question.features), question)
         replies.calibrate(mean, cov, sound, kin, dt, self._net.calibration)

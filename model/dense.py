@@ -119,8 +119,8 @@ def leave(x, gain, shift, hidden):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def interval(hidden, first, bias, last, last_bias, out):  # type: ignore[no-untyped-def]
-    """`IntervalHead` of hidden vectors [N, C]: out [N]."""
+def interval(hidden, asked, first, bias, recent, last, last_bias, out):  # type: ignore[no-untyped-def]
+    """`IntervalHead` of hidden vectors [N, C] and features asked [N, E]: out [N, O]."""
     known = np.empty((CHUNK, bias.shape[1]), np.float32)
     some = np.zeros((CHUNK, hidden.shape[1]), first.dtype)
     for at in range(0, len(hidden), CHUNK):
@@ -128,10 +128,14 @@ def interval(hidden, first, bias, last, last_bias, out):  # type: ignore[no-unty
         some[:n] = hidden[at : at + n]
         _linear(some, n, first, bias, _ALL, False, known)
         for i in range(n):
-            total = last_bias[0]
+            out[at + i] = last_bias
             for d in range(bias.shape[1]):
-                total += _gelu(known[i, d]) * last[0, d]
-            out[at + i] = total
+                seen = known[i, d]
+                for e in range(asked.shape[1]):
+                    seen += asked[at + i, e] * recent[d, e]
+                seen = _gelu(seen)
+                for o in range(len(last_bias)):
+                    out[at + i, o] += seen * last[o, d]
 
 
 @compiled

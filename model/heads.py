@@ -13,7 +13,7 @@ one t: with a narrow one beside it, for what stays, CRPS is 2 % lower for taxis 
 Residuals are measured in reaches (what the thing could cover at its recent speed), in two frames at once: east/north,
 and along/across the filtered velocity, whose weight fades when the thing stands still. Beside them the mean may lean to
 other physics (the last step's velocity, damped and not, the last few steps', the velocity that the receiver reports;
-the straight line across a gap), which no frame of one direction could express.
+the straight line across a gap), which no frame of one direction could express. So may the next Δt, to the last two.
 
 Shapes: ... any batch, Q queries per row, A other physics, C = config.d, K = motion.WIDTH.
 """
@@ -38,7 +38,7 @@ MAX_LOG_SPREAD: Final = 8.0  # e^8: no covariance outside 1/3000 .. 3000 times t
 MAX_LOG_SHAPE: Final = 3.0  # no ellipse thinner than e^-3
 MAX_RESIDUAL: Final = 4.0  # reaches: nothing goes on at four times its recent speed for half an hour
 MAX_GAP_AGE: Final = 3  # a gap is asked for from the first, second or third fix after it
-MAX_LEAN: Final = 2.0  # how far the mean may move from one physics past the other
+MAX_LEAN: Final = 2.0  # how far an answer may move from one physics past the other
 MAX_LOG_TRAVEL: Final = 4.0  # no travel time outside 1/50 .. 50 times that at TRAVEL_MPS
 TRAVEL_MPS: Final = 5.0  # door to door along the chord, by day in a town
 TRAVEL_SPREAD: Final = 0.5  # of the log of a travel time, before training
@@ -128,18 +128,21 @@ class ForecastHead(QueryHead):
 
 
 class IntervalHead(nn.Module):
-    """log of the next interval over the running one, zero before training."""
+    """head(h, features) -> the numbers that `next_log` takes, zero before training: then the next interval is the
+    running one.
+    """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, features: int, others: int) -> None:
         super().__init__()
         self.hidden = nn.Linear(config.d, config.d // 2)
-        self.last = nn.Linear(config.d // 2, 1)
+        self.recent = nn.Linear(features, config.d // 2, bias=False)
+        self.last = nn.Linear(config.d // 2, 1 + others)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
-    def forward(self, h: Tensor) -> Tensor:
-        """[..., C] to [...]."""
-        y: Tensor = self.last(fn.gelu(self.hidden(h))).squeeze(-1)
+    def forward(self, h: Tensor, features: Tensor) -> Tensor:
+        """h [..., C] and `queries.interval`'s features [..., E] to [..., 1 + A]."""
+        y: Tensor = self.last(fn.gelu(self.hidden(h) + self.recent(features)))
         return y
 
 
@@ -190,6 +193,13 @@ def combine(raw: Tensor, asked: Asked) -> Spread:
     size = asked.base_var * torch.exp(s)
     even, odd = size * torch.cosh(rho), size * torch.sinh(rho) / rho2.sqrt()
     return Spread(mean, torch.stack([even + odd * p, odd * q, even - odd * p], dim=-1))
+
+
+def next_log(numbers: Tensor, others_log: Tensor) -> Tensor:
+    """log of the next interval over the running one [...], from the head's numbers [..., 1 + A] and the logs of other
+    intervals over the running one [..., A]: that one follows a new cadence over a dozen pings, the last at once.
+    """
+    return numbers[..., 0] + (MAX_LEAN * torch.tanh(numbers[..., 1:] / MAX_LEAN) * others_log).sum(-1)
 
 
 def laplace_nll(travel: TravelTime, log_s: Tensor) -> Tensor:

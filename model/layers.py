@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from model import dense, fused, places, tiles
 from model.bfloat import F32, narrowed, widened
 from model.network import Network
+from model.queries import INTERVAL_OTHERS
 from model.rings import Rows
 from model.transformer import Block, Indices
 
@@ -48,8 +49,8 @@ class Layers(Protocol):
         `asked` rows alone, at least 1, which spares the others the last block.
         """
 
-    def interval(self, hidden: Hidden) -> F32:
-        """`model.heads.IntervalHead`, [N]."""
+    def interval(self, hidden: Hidden, asked: NDArray[Any]) -> F32:
+        """`model.heads.IntervalHead` for features [N, E]: numbers [N, O]."""
 
     def forecast(self, hidden: Hidden, asked: NDArray[Any]) -> F32:
         """`model.heads.ForecastHead` for questions [N, Q, E]: numbers [N, Q, O]."""
@@ -73,8 +74,9 @@ class Float32:
         hidden = trunk.step(torch.from_numpy(x[rows]), ages, rings, found, now, some)
         return np.asarray(hidden[: len(x if asked is None else asked)].numpy())
 
-    def interval(self, hidden: Hidden) -> F32:
-        return np.asarray(self._net.interval(_whole(hidden))[: len(hidden)].numpy())
+    def interval(self, hidden: Hidden, asked: NDArray[Any]) -> F32:
+        question = torch.from_numpy(asked[_enough(len(asked))])
+        return np.asarray(self._net.interval(_whole(hidden), question)[: len(hidden)].numpy())
 
     def forecast(self, hidden: Hidden, asked: NDArray[Any]) -> F32:
         question = torch.from_numpy(asked[_enough(len(asked))]).float()
@@ -98,8 +100,8 @@ class Compiled:
         self._embed = self._packed(np.concatenate(embed, axis=1)), bias[None]
         self._blocks = [self._block(block) for block in trunk.blocks if isinstance(block, Block)]
         self._norm = _numbers(trunk.norm.weight), _numbers(trunk.norm.bias)
-        last = _numbers(interval.last.weight), _numbers(interval.last.bias)
-        self._interval = *self._layer(interval.hidden), *last
+        recent, last = _numbers(interval.recent.weight), _numbers(interval.last.weight)
+        self._interval = *self._layer(interval.hidden), recent, last, _numbers(interval.last.bias)
         asked = np.concatenate([_numbers(part.weight) for part in (head.from_question, head.from_report)], axis=1)
         ends = head.last, head.to_reported
         numbers = np.concatenate([_numbers(part.weight) for part in ends])
@@ -133,9 +135,9 @@ class Compiled:
         dense.leave(stream, *self._norm, hidden)
         return hidden
 
-    def interval(self, hidden: Hidden) -> F32:
-        out = np.empty(len(hidden), np.float32)
-        dense.interval(self._multiplied(hidden), *self._interval, out)
+    def interval(self, hidden: Hidden, asked: NDArray[Any]) -> F32:
+        out = np.empty((len(hidden), 1 + INTERVAL_OTHERS), np.float32)
+        dense.interval(self._multiplied(hidden), asked, *self._interval, out)
         return out
 
     def forecast(self, hidden: Hidden, asked: NDArray[Any]) -> F32:

@@ -31,7 +31,7 @@ class Network(nn.Module):
         self.forecast = ForecastHead(
             config, queries.FORECAST_FEATURES, queries.REPORT_FEATURES, queries.FORECAST_OTHERS
         )
-        self.interval = IntervalHead(config)
+        self.interval = IntervalHead(config, queries.INTERVAL_FEATURES, queries.INTERVAL_OTHERS)
         self.gap = GapHead(config, queries.GAP_FEATURES, queries.GAP_REPORT_FEATURES, queries.GAP_OTHERS)
         self.calibration = Calibration()
         self.travel = TravelHead(config, queries.TRAVEL_FEATURES)

@@ -25,6 +25,9 @@ GAP_REPORT_FEATURES: Final = 2
 GAP_FEATURES: Final = 26 + GAP_REPORT_FEATURES
 GAP_OTHERS: Final = 1
 TRAVEL_FEATURES: Final = 17
+INTERVAL_FEATURES: Final = 8
+INTERVAL_OTHERS: Final = 2
+ALIKE: Final = 4.0  # intervals that are a factor of e^(1 / ALIKE) apart are hardly alike
 MIN_QUERY_S: Final = 1e-3
 _PHYSICS: Final = slice(9, 11)  # of a forecast's features: how far it could go and how sure the filter is
 PACE_FLOOR_MPS: Final = 0.5  # below it a reported speed is none
@@ -62,6 +65,15 @@ class Travel(NamedTuple):
 
     features: F64
     base_log_s: F64
+
+
+class Interval(NamedTuple):
+    """When next: what the network sees of the last intervals [..., E], and the logs of the last one and the one before
+    it over the running one [..., 2], 0 where there is none.
+    """
+
+    features: F64
+    others_log: F64
 
 
 def forecast(
@@ -163,6 +175,19 @@ def gap(ends: GapEnds, t_s: F64, fixes_after: F64, scale_mps: F64, config: Model
     return Question(
         features, base, straight[..., None, :], var, reach, np.broadcast_to(unit[..., None, :], base.shape).copy()
     )
+
+
+def interval(kin: F64) -> Interval:
+    """When the next fix comes; kin [..., K].
+
+    Two intervals that are alike and unlike the running one are a new cadence, whatever the cadences of the training.
+    """
+    last, before = kin[..., m.DT], kin[..., m.DT1]
+    longer = [np.log(np.where(s == 0.0, 1.0, s)) - np.where(s == 0.0, 0.0, kin[..., m.LOG_DT]) for s in (last, before)]
+    others = np.stack(longer, axis=-1)
+    apart = np.clip(np.stack([*longer, longer[0] - longer[1]], axis=-1), -6.0, 6.0)
+    features = [apart[..., :2] / 2.0, np.abs(apart) / 2.0, np.exp(-ALIKE * np.abs(apart))]
+    return Interval(np.concatenate(features, axis=-1), others)
 
 
 def travel(kin: F64, to_en: F64) -> Travel:

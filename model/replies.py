@@ -24,7 +24,7 @@ from model.fused import physics, predict, reported, signed_log
 from model.geo import E7, F64, M_PER_DEG, MIN_COS_LAT
 from model.heads import HEADING_FLOOR_MPS, MAX_LEAN, MAX_LOG_SHAPE, MAX_LOG_SPREAD, MAX_RESIDUAL, OUT, REACH_MEMORY_S
 from model.kernels import compiled
-from model.queries import Question
+from model.queries import Interval, Question
 
 _RAD: Final = np.pi / 180.0
 MIN_NEXT_S: Final = 1e-3
@@ -38,14 +38,21 @@ _ASKED: Final = queries.FORECAST_FEATURES
 _OTHERS: Final = queries.FORECAST_OTHERS
 
 
-def times(kin: F64, log_ratio: NDArray[np.float32], horizons_s: F64) -> tuple[F64, NDArray[np.bool_]]:
-    """When is asked [N, 1 + H] s: when the next fix is due, log_ratio [N] longer than the running interval, then at the
-    horizons, [H] or [N, H]. And whether that ratio is finite [N]; the running interval itself stands for one that is
-    not.
+def interval(kin: F64) -> Interval:
+    """`queries.interval` of rows [N, K]; features in float32."""
+    asked = Interval(np.empty((len(kin), queries.INTERVAL_FEATURES), np.float32), np.empty((len(kin), 2)))
+    _interval(kin, *asked)
+    return asked
+
+
+def times(kin: F64, raw: NDArray[np.float32], asked: Interval, horizons_s: F64) -> tuple[F64, NDArray[np.bool_]]:
+    """When is asked [N, 1 + H] s: when the next fix is due, by `heads.next_log` of the network's numbers [N, 1 + A],
+    then at the horizons, [H] or [N, H]. And whether those numbers are finite [N]; the running interval stands for what
+    is not.
     """
     dt, sound = np.empty((len(kin), 1 + horizons_s.shape[-1])), np.empty(len(kin), np.bool_)
     dt[:, 1:] = horizons_s
-    _times(kin, log_ratio, dt, sound)
+    _times(kin, raw, asked.others_log, dt, sound)
     return dt, sound
 
 
@@ -163,12 +170,30 @@ def _combine(raw, base, others, var, reach, frame, mean, cov):  # type: ignore[n
 
 
 @compiled
-def _times(kin, log_ratio, dt, sound):  # type: ignore[no-untyped-def]
+def _interval(kin, x, others):  # type: ignore[no-untyped-def]
     for i in range(len(kin)):
-        sound[i] = np.isfinite(log_ratio[i])
-        ratio = np.exp(min(max(np.float64(log_ratio[i]), -MAX_LOG_NEXT), MAX_LOG_NEXT)) if sound[i] else 1.0
-        running = 1.0 if kin[i, m.DT] == 0.0 else np.exp(kin[i, m.LOG_DT])
-        dt[i, 0] = min(max(running * ratio, MIN_NEXT_S), MAX_NEXT_S)
+        last, before = kin[i, m.DT], kin[i, m.DT1]
+        others[i, 0] = 0.0 if last == 0.0 else np.log(last) - kin[i, m.LOG_DT]
+        others[i, 1] = 0.0 if before == 0.0 else np.log(before) - kin[i, m.LOG_DT]
+        for k in range(3):
+            apart = others[i, 0] - others[i, 1] if k == 2 else others[i, k]
+            apart = min(max(apart, -6.0), 6.0)
+            if k < 2:
+                x[i, k] = apart / 2.0
+            x[i, 2 + k], x[i, 5 + k] = abs(apart) / 2.0, np.exp(-queries.ALIKE * abs(apart))
+
+
+@compiled
+def _times(kin, raw, others_log, dt, sound):  # type: ignore[no-untyped-def]
+    for i in range(len(kin)):
+        longer, sound[i] = np.float64(raw[i, 0]), np.isfinite(raw[i, 0])
+        for o in range(others_log.shape[1]):
+            longer += MAX_LEAN * np.tanh(np.float64(raw[i, 1 + o]) / MAX_LEAN) * others_log[i, o]
+            sound[i] &= np.isfinite(raw[i, 1 + o])
+        log_s = 0.0 if kin[i, m.DT] == 0.0 else kin[i, m.LOG_DT]
+        if sound[i]:
+            log_s += min(max(longer, -MAX_LOG_NEXT), MAX_LOG_NEXT)
+        dt[i, 0] = min(max(np.exp(log_s), MIN_NEXT_S), MAX_NEXT_S)
 
 
 @compiled

@@ -22,7 +22,7 @@ from model.config import ModelConfig
 from model.features import Context
 from model.geo import E7, F64
 from model.heads import MAX_GAP_AGE
-from model.queries import GapEnds, Question, Travel
+from model.queries import GapEnds, Interval, Question, Travel
 from train import bends, masks
 from train.bends import Bends
 from train.data import Corpus
@@ -60,6 +60,7 @@ class Batch(NamedTuple):
     ahead_en: F64  # B, T, Q, 2 answers, m from the token
     ahead_s: F64  # B, T, Q
     ahead_mask: Mask
+    recent: Interval  # [B, T]
     log_next: F64  # B, T: log of the next interval over the running one
     log_next_mask: Mask
     gap: Question  # [B, G, M]
@@ -204,6 +205,7 @@ class Batches:
             ahead_en,
             ahead_s,
             mask,
+            queries.interval(kin),
             np.log(np.maximum(next_s, motion.MIN_DT_S)) - running,
             has_next,
             *gaps,

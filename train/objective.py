@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.heads import combine, laplace_nll, t_nll
+from model.heads import combine, laplace_nll, next_log, t_nll
 from model.network import Network, asked
 from model.queries import Question
 from train.batches import Batch, Mask
@@ -82,7 +82,8 @@ def measure(network: Network, batch: Batch, *, bfloat16: bool = False, counts: C
     hidden = hidden.float()
     distance = _mean(error * weight, mask, n.ahead) / DISTANCE_M
     likelihood = _mean(t_nll(spread, target), mask, n.ahead)
-    late = (network.interval(hidden) - _float(batch.log_next, device)).abs()
+    recent, others_log = (_float(part, device) for part in batch.recent)
+    late = (next_log(network.interval(hidden, recent), others_log) - _float(batch.log_next, device)).abs()
     interval = _mean(late, _mask(batch.log_next_mask, device), n.interval)
     gaps, gap_likelihood, gap_m = _gaps(network, hidden, batch, n.gap)
     travel = _travels(network, hidden, batch, n.travel)

@@ -19,7 +19,7 @@ from model.geo import E7
 from model.layers import Compiled, Float32, Layers
 from model.network import Network
 from model.places import most_visited
-from model.queries import FORECAST_FEATURES
+from model.queries import FORECAST_FEATURES, INTERVAL_FEATURES
 
 Bfloat16, Single = partial(Compiled, halves=True), partial(Compiled, halves=False)
 SIZES = [*range(1, 40), *range(90, 103), 191, 192, 193, 255, 256, 257, 511, 512, 513, 767, 1000, 1023, 1024]
@@ -48,10 +48,11 @@ def through(made: Layers, rows: NDArray[np.int64], width: int = 32) -> list[NDAr
         rng.normal(size=(1024, 4, FORECAST_FEATURES)).astype(np.float32),
     )
     fixes, age = np.zeros(1024, network.features.FIX), rng.integers(0, 500, 1024)
+    recent = rng.normal(size=(1024, INTERVAL_FEATURES)).astype(np.float32)
     with torch.inference_mode():
         hidden = made.step(x[rows], age[rows], fixes[rows], Echo(width))
         said = [hidden, made.forecast(hidden, asked[rows])]
-        return [*said, made.interval(hidden)] if isinstance(made, Compiled) else said
+        return [*said, made.interval(hidden, recent[rows])] if isinstance(made, Compiled) else said
 
 
 @pytest.mark.parametrize("way", [Float32, Bfloat16, Single])
@@ -98,10 +99,12 @@ def test_they_are_the_network_to_the_digits_they_have(
         for t in range(70):
             predictor.advance(slots, fixes[:, t])
         hidden = predictor._pool.hidden_of(slots)
-        asked = np.random.default_rng(2).normal(size=(9, 4, FORECAST_FEATURES)).astype(np.float32)
+        rng = np.random.default_rng(2)
+        asked = rng.normal(size=(9, 4, FORECAST_FEATURES)).astype(np.float32)
+        recent = rng.normal(size=(9, INTERVAL_FEATURES)).astype(np.float32)
         with torch.inference_mode():
             heads = predictor._layers
-            said.append((hidden, heads.interval(hidden.numpy()), heads.forecast(hidden.numpy(), asked)))
+            said.append((hidden, heads.interval(hidden.numpy(), recent), heads.forecast(hidden.numpy(), asked)))
     for name, exact, near in zip(("hidden", "interval", "forecast"), *said, strict=True):
         off = np.abs(np.asarray(exact) - np.asarray(near))
         print(name, off.mean(), off.max(), np.asarray(exact).std())

@@ -16,7 +16,7 @@ from model import motion as m
 from model.calibration import FORECAST_TERMS, Calibration
 from model.config import SMALL
 from model.geo import E7, moved_deg
-from model.heads import OUT, combine
+from model.heads import OUT, combine, next_log
 
 Tracks = Callable[..., NDArray[Any]]
 SECONDS = np.exp(np.random.default_rng(3).uniform(np.log(1e-4), np.log(1e6), (20, 5)))
@@ -59,20 +59,39 @@ def test_what_is_not_finite_stays_so(tracks: Tracks) -> None:
         assert not (np.isfinite(mean).all() and np.isfinite(cov).all()), number
 
 
-def test_the_next_interval_is_the_running_one_times_its_ratio(tracks: Tracks) -> None:
+@pytest.mark.parametrize("age", [0, 1, 2, 78, 79])
+def test_the_next_interval_is_what_training_makes_of_the_numbers(tracks: Tracks, age: int) -> None:
     fixes = tracks(20, 80, seed=7)
-    log_ratio = np.random.default_rng(8).normal(0, 5, 20).astype(np.float32)
-    log_ratio[:3] = np.nan, np.inf, -np.inf
-    odd = ~np.isfinite(log_ratio)
-    for age in (0, 1, 79):
-        kin = baselines.scan_fixes(fixes, SMALL)[:, age]
-        running = np.where(kin[:, m.DT] == 0.0, 1.0, np.exp(kin[:, m.LOG_DT]))
-        ratio = np.exp(np.clip(np.where(odd, 0.0, log_ratio.astype(np.float64)), -12.0, 12.0))
-        for horizons in (np.array([60.0, 300.0]), SECONDS):
-            dt, sound = replies.times(kin, log_ratio, horizons)
-            np.testing.assert_allclose(dt[:, 0], np.clip(running * ratio, 1e-3, 86_400.0), rtol=1e-12)
-            np.testing.assert_array_equal(dt[:, 1:], np.broadcast_to(horizons, (20, horizons.shape[-1])))
-            np.testing.assert_array_equal(sound, ~odd)
+    fixes["ts_ms"][:, -1] += np.geomspace(100, 1e7, 20).astype(np.int64)  # after hardly a silence, and after a long one
+    said = np.random.default_rng(8).normal(0, 3, (20, 1 + queries.INTERVAL_OTHERS)).astype(np.float32)
+    said[:3, 0], said[3:6, 1], said[6:9, 2] = 3 * [[np.nan, np.inf, -np.inf]]
+    odd = ~np.isfinite(said).all(1)
+    kin = baselines.scan_fixes(fixes, SMALL)[:, age]
+    asked, compiled = queries.interval(kin), replies.interval(kin)
+    np.testing.assert_allclose(compiled.features, asked.features, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(compiled.others_log, asked.others_log, rtol=1e-12, atol=1e-12)
+    longer = next_log(torch.from_numpy(said.astype(np.float64)), torch.from_numpy(asked.others_log)).numpy()
+    running = np.where(kin[:, m.DT] == 0.0, 0.0, kin[:, m.LOG_DT])
+    want = np.exp(running + np.clip(np.where(odd, 0.0, longer), -12.0, 12.0))
+    for horizons in (np.array([60.0, 300.0]), SECONDS):
+        dt, sound = replies.times(kin, said, compiled, horizons)
+        np.testing.assert_allclose(dt[:, 0], np.clip(want, 1e-3, 86_400.0), rtol=1e-12)
+        np.testing.assert_array_equal(dt[:, 1:], np.broadcast_to(horizons, (20, horizons.shape[-1])))
+        np.testing.assert_array_equal(sound, ~odd)
+
+
+def test_what_is_seen_of_the_last_intervals() -> None:
+    """By hand: the running interval is 10 s, the last one was 40 s, the one before it 20; then only one, and none."""
+    kin = m.fresh(SMALL, (3,))
+    kin[:, m.LOG_DT] = np.log(10.0)
+    kin[:, m.DT], kin[:, m.DT1] = [40.0, 20.0, 0.0], [20.0, 0.0, 0.0]
+    kin[2, m.LOG_DT] = 0.0
+    two, four = np.log(2.0), np.log(4.0)
+    asked = queries.interval(kin)
+    np.testing.assert_allclose(asked.others_log, [[four, two], [two, 0], [0, 0]])
+    want = [[four / 2, two / 2, four / 2, two / 2, two / 2, 4.0**-4, 2.0**-4, 2.0**-4]]
+    want += [[two / 2, 0, two / 2, 0, two / 2, 2.0**-4, 1, 2.0**-4], [0, 0, 0, 0, 0, 1, 1, 1]]
+    np.testing.assert_allclose(asked.features, want)
 
 
 def test_covariances_are_calibrated_as_they_were_fitted(tracks: Tracks) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from fit_worlds import BATCH, TINY, Crash, circling, crash_after, options
 
+from model import motion
 from model.heads import TRAVEL_SPREAD
 from model.network import Network, build
 from train import objective
@@ -89,6 +90,25 @@ def test_an_untrained_network_loses_what_physics_misses() -> None:
         "gap_m": gap[batch.gap_mask].mean(),
     }
     assert {name: losses[name] for name in expected} == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(("number", "ago"), [(1, 0), (2, 1)])
+def test_a_network_that_leans_to_an_interval_loses_what_that_one_misses(number: int, ago: int) -> None:
+    """The last one again, or the one before it; the first ping of a row has neither, and its second only the last."""
+    options = replace(BATCH, thin=1.0, repace=1.0)
+    batch, network = Batches(circling(), TINY, options, 0).draw(0), build(TINY, 0)
+    with torch.no_grad():
+        network.interval.last.bias[number] = 2 * np.arctanh(0.5)  # a lean of 1
+    times_s = batch.time_ms / 1000.0
+    known = batch.log_next_mask.copy()
+    known[:, : ago + 1] = False
+    steps = np.diff(times_s, axis=1, prepend=0.0)
+    running = motion.scan(steps, np.zeros((*steps.shape, 2)), TINY)[..., motion.LOG_DT]
+    then = np.log(np.roll(np.maximum(steps, 1e-3), ago, axis=1)) - running
+    only = batch._replace(log_next_mask=known)
+    lost = float(objective.measure(network, only).interval.detach())
+    assert lost == pytest.approx(np.abs(then - batch.log_next)[known].mean(), rel=1e-3)
+    assert lost != pytest.approx(np.abs(batch.log_next)[known].mean(), rel=0.05), "the running one is another"
 
 
 def test_every_part_of_the_loss_is_minimised(monkeypatch: pytest.MonkeyPatch) -> None:
