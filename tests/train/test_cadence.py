@@ -93,7 +93,7 @@ def test_the_words_follow_from_the_numbers() -> None:
     other = replace(rows[2], change="60 s to 10 s", off=np.nan, ahead=(0.1, 0.1))  # late of it is not known
     good = Usual("small", "taxis", 1_000, 1.2, 1.5)
     said = cadence.conclude([*rows, other], [good])
-    assert "by factors of 4.00, 1.50 and 1.20 after 1, 4 to 8 and 9 to 15 intervals" in said
+    assert "by factors of 4.00, 3.00, 1.50, 1.20 after 1, 2 to 3, 4 to 8, 9 to 15 intervals" in said
     assert "the last interval again is off by 1.10; " in said
     assert "100 % of the best physics' error after 2 to 3 and 80 % after 9 to 15" in said
     assert said.endswith("they are nearer than the last interval again in each.")

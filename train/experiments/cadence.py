@@ -28,6 +28,7 @@ CHANGES_S: Final = ((10.0, 60.0), (60.0, 10.0), (5.0, 30.0))  # from, to; by roa
 PHASE_S: Final = 900.0  # one cadence so long, then the other
 NONE, FIRST, SOON, LATER, LATE = "0", "1", "2 to 3", "4 to 8", "9 to 15"
 BINS: Final = {NONE: (0, 0), FIRST: (1, 1), SOON: (2, 3), LATER: (4, 8), LATE: (9, 15)}  # intervals seen of the new
+CHANGED: Final = (FIRST, SOON, LATER, LATE)
 HORIZONS: Final = ("60", "300")  # seconds
 FEW: Final = 30  # anchors: of fewer a mean says little, and none is written
 MOST_TRACKS: Final = 512  # per file, in the table of each file's own cadence
@@ -169,7 +170,7 @@ def conclude(rows: Sequence[Row], usual: Sequence[Usual]) -> str:
 
 def _told(rows: Sequence[Row]) -> str:
     """Of the rows of one network."""
-    off = [np.exp(_mean([np.log(row.off) for row in rows if row.seen == seen])) for seen in (FIRST, LATER, LATE)]
+    off = [np.exp(_mean([np.log(row.off) for row in rows if row.seen == seen])) for seen in CHANGED]
     repeated = np.exp(_mean([np.log(row.repeated) for row in rows if row.seen != NONE]))
     # Only changes of which both are known: else the two means would be of different ones.
     ahead = {(row.change, row.seen): _mean(row.ahead) for row in rows if not np.isnan(row.ahead).all()}
@@ -177,7 +178,7 @@ def _told(rows: Sequence[Row]) -> str:
         change for change in dict.fromkeys(row.change for row in rows) if {(change, SOON), (change, LATE)} <= set(ahead)
     ]
     soon, late = (100 * _mean([ahead[change, seen] for change in both]) for seen in (SOON, LATE))
-    next_off = f"{off[0]:.2f}, {off[1]:.2f} and {off[2]:.2f} after {FIRST}, {LATER} and {LATE} intervals"
+    next_off = f"{', '.join(f'{one:.2f}' for one in off)} after {', '.join(CHANGED)} intervals"
     suffers = f"; forecasts have {soon:.0f} % of the best physics' error after {SOON} and {late:.0f} % after {LATE}"
     return (
         f"misses the next ping's time by factors of {next_off} of a new cadence, where the last interval again is off "
