@@ -31,14 +31,17 @@ _LN2_HIGH: Final = np.float32(0.693359375)  # the two add up to ln 2; the high p
 _LN2_LOW: Final = np.float32(-2.12194440e-4)
 
 
-def compiled(function: Callable[..., Any], *, maths: Collection[str] = MATHS, within: bool = False) -> Any:
+def compiled(function: Callable[..., Any], *, maths: Collection[str] = MATHS) -> Any:
     """numba.njit without the GIL, kept on disk where there is a place to write; else compiled anew in each process.
-    Without `maths`, floats are rounded as IEEE 754 has it: a quotient is then no product with a reciprocal. What is to
-    be `within` its callers is no call there: with arrays, one hands over some twenty words.
+    Without `maths`, floats are rounded as IEEE 754 has it: a quotient is then no product with a reciprocal.
+
+    Each is compiled into its callers, so that a process that compiles them rounds as those do that load them. As calls,
+    every caller on disk would have a copy, optimised with it, and a process would run the copy that it met first; and
+    with arrays, a call hands over some twenty words.
 
     What is kept is compiled anew when any file of this package changes, or of the folder that the function is of.
     """
-    options: dict[str, Any] = {"nogil": True, "fastmath": set(maths), "error_model": "numpy", "forceinline": within}
+    options: dict[str, Any] = {"nogil": True, "fastmath": set(maths), "error_model": "numpy", "forceinline": True}
     made = numba.njit(function, **options)
     keep(made, function)
     return made

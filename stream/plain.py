@@ -77,7 +77,6 @@ _SPACE, _ESCAPE, _MINUS, _POINT, _ZERO = (np.uint8(ord(c)) for c in " \\-.0")
 _PLAIN: Final = np.uint8(ord("~") - ord(" "))
 
 _exactly: Final = partial(compiled, maths=())  # a decimal is the double next to it, which takes a true division
-_within: Final = partial(_exactly, within=True)
 
 
 def read(
@@ -120,7 +119,7 @@ def _read(  # type: ignore[no-untyped-def]
         done[i] = True
 
 
-@_within
+@_exactly
 def _pack(fix, ts, lat, lon, speed, heading):  # type: ignore[no-untyped-def]
     """As `tracks.packed` does."""
     fix.ts_ms, fix.lat_e7, fix.lon_e7 = ts, np.int64(np.rint(lat * E7)), np.int64(np.rint(lon * E7))
@@ -128,7 +127,7 @@ def _pack(fix, ts, lat, lon, speed, heading):  # type: ignore[no-untyped-def]
     fix.heading_cdeg = ABSENT if np.isnan(heading) else np.int64(np.rint(heading * 100)) % 36_000
 
 
-@_within
+@_exactly
 def _is_plain(raw, start, end):  # type: ignore[no-untyped-def]
     """Printable ASCII without escapes, raw[end] included."""
     odd = np.uint8(0)
@@ -138,7 +137,7 @@ def _is_plain(raw, start, end):  # type: ignore[no-untyped-def]
     return odd == 0
 
 
-@_within
+@_exactly
 def _members(raw, at, end, key_start, key_end, low, high, kinds, found):  # type: ignore[no-untyped-def]
     """Whether raw[at:end] and the brace at `end` are an object that is read, with all that a ping must have; the
     measure of each field into `found` [F + 1], NaN for null."""
@@ -173,14 +172,14 @@ def _members(raw, at, end, key_start, key_end, low, high, kinds, found):  # type
             return at == end and seen & _REQUIRED == _REQUIRED
 
 
-@_within
+@_exactly
 def _behind_spaces(raw, at):  # type: ignore[no-untyped-def]
     while raw[at] == _SPACE:
         at += _ONE
     return at
 
 
-@_within
+@_exactly
 def _string_end(raw, at, end):  # type: ignore[no-untyped-def]
     """Where the next quote is; `end` if there is none."""
     while at < end and raw[at] != _QUOTE:
@@ -188,7 +187,7 @@ def _string_end(raw, at, end):  # type: ignore[no-untyped-def]
     return at
 
 
-@_within
+@_exactly
 def _field(raw, start, end):  # type: ignore[no-untyped-def]
     letters = end - start
     if letters < np.uint64(len(_CUTS) - 1):
@@ -201,7 +200,7 @@ def _field(raw, start, end):  # type: ignore[no-untyped-def]
     return np.int64(_UNKNOWN)
 
 
-@_within
+@_exactly
 def _are_same(raw, start, end, key_start, key_end):  # type: ignore[no-untyped-def]
     """Whether a text is the key. One that is None has an end below its start, and no text has."""
     if np.int64(end - start) != key_end - key_start:
@@ -212,7 +211,7 @@ def _are_same(raw, start, end, key_start, key_end):  # type: ignore[no-untyped-d
     return start == end
 
 
-@_within
+@_exactly
 def _scalar(raw, at, end):  # type: ignore[no-untyped-def]
     """What the value at `at` is, where it ends, and its measure; _ABSENT if it is an array, an object, or no JSON."""
     c = raw[at]
@@ -230,7 +229,7 @@ def _scalar(raw, at, end):  # type: ignore[no-untyped-def]
     return _ABSENT, at, nan
 
 
-@_within
+@_exactly
 def _is_word(raw, at, end, word):  # type: ignore[no-untyped-def]
     if end - at < np.uint64(len(word)):
         return False
@@ -240,12 +239,12 @@ def _is_word(raw, at, end, word):  # type: ignore[no-untyped-def]
     return place == len(word)
 
 
-@_within
+@_exactly
 def _is_digit(c):  # type: ignore[no-untyped-def]
     return np.uint8(c - _ZERO) < np.uint8(10)
 
 
-@_within
+@_exactly
 def _digits(raw, at, number):  # type: ignore[no-untyped-def]
     """Where the digits at `at` end, and the number that they continue. Of more than 19 it is nonsense."""
     while _is_digit(raw[at]):
@@ -254,7 +253,7 @@ def _digits(raw, at, number):  # type: ignore[no-untyped-def]
     return at, number
 
 
-@_within
+@_exactly
 def _number(raw, at):  # type: ignore[no-untyped-def]
     """As `_scalar`, of a number, in the grammar of RFC 8259, section 6."""
     negative = raw[at] == _MINUS
@@ -280,7 +279,7 @@ def _number(raw, at):  # type: ignore[no-untyped-def]
     return (OTHER if np.isnan(number) else kind), at, (-number if negative else number)
 
 
-@_within
+@_exactly
 def _decimal(digits, decimals):  # type: ignore[no-untyped-def]
     """The double next to digits / 10^decimals, of at most 19 digits in all; NaN where two are equally near, or nearly.
 

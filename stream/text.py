@@ -11,7 +11,6 @@ over.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -28,8 +27,6 @@ _ZEROS: Final = np.uint64(0x3030303030303030)  # "00000000"
 _MINUS, _POINT = (np.uint8(ord(c)) for c in "-.")
 _ONE, _EIGHT, _BITS = np.uint64(1), np.uint64(_WORD), np.uint64(8 * _WORD)
 _TEN, _HUNDRED, _MYRIAD, _WORDFUL = (np.uint64(10**n) for n in (1, 2, 4, _WORD))
-
-_within: Final = partial(compiled, within=True)
 
 
 class Template:
@@ -92,7 +89,7 @@ def _write(words, cuts, sizes, holes, numbers, raw, spans, out, end):  # type: i
         end[i] = at
 
 
-@_within
+@compiled
 def _number(number, decimals, out, at):  # type: ignore[no-untyped-def]
     """Writes one number; returns where it ends."""
     out[at] = _MINUS  # which is written over if there is none: signs come in no order that a processor could guess
@@ -116,7 +113,7 @@ def _number(number, decimals, out, at):  # type: ignore[no-untyped-def]
     return at
 
 
-@_within
+@compiled
 def _whole(number, out, at):  # type: ignore[no-untyped-def]
     """Writes an integer above 0 of at most two words; returns where it ends."""
     high = number // _WORDFUL
@@ -127,7 +124,7 @@ def _whole(number, out, at):  # type: ignore[no-untyped-def]
     return at + _EIGHT
 
 
-@_within
+@compiled
 def _shortened(digits, out, at):  # type: ignore[no-untyped-def]
     """Writes eight digits without the zeros before them, but the last; returns where it ends."""
     skipped, rest = np.uint64(0), digits
@@ -138,7 +135,7 @@ def _shortened(digits, out, at):  # type: ignore[no-untyped-def]
     return at + _EIGHT - skipped
 
 
-@_within
+@compiled
 def _digits(number):  # type: ignore[no-untyped-def]
     """The digits of a number below 10^8, the first in the lowest byte: halved three times, all parts at once."""
     high = number // _MYRIAD
@@ -149,7 +146,7 @@ def _digits(number):  # type: ignore[no-untyped-def]
     return high | ((x - high * _TEN) << _EIGHT)
 
 
-@_within
+@compiled
 def _put(word, out, at):  # type: ignore[no-untyped-def]
     """Eight bytes, the lowest first; LLVM makes one store of it."""
     for byte in range(np.uint64(_WORD)):

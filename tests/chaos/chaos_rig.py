@@ -305,7 +305,7 @@ class Rig:
         return verdict
 
     def verdict(self) -> Verdict:
-        """In a process of its own, as the workers are: where kernels were compiled, they round otherwise."""
+        """By the command itself."""
         options = {"bootstrap": self.servers.cluster.direct, "prefix": self.prefix, "group": self.prefix}
         options |= {"redis": self.servers.redis.url, "delivery": self.delivery, "weights": "small"}
         command = [*VERIFY, "--json", *(f"--{name}={value}" for name, value in options.items())]

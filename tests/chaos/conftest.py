@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +14,6 @@ from chaos_report import Report
 from chaos_rig import Rig, Servers
 from fault_proxy import Proxies
 from faults_all import FAULTS, SELECTION
-from pathcast_process import PATIENCE_S, environment
 
 from stream.bench.servers import Unavailable
 
@@ -47,14 +44,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def kernels() -> None:
-    """The model's kernels, compiled and kept by a process that ends: they round otherwise where they were compiled."""
-    loaded = [sys.executable, "-c", "from model.api import Predictor; Predictor.load('small', threads=1)"]
-    subprocess.run(loaded, check=True, timeout=PATIENCE_S, env=environment())
-
-
-@pytest.fixture(scope="session")
-def servers(kernels: None, pytestconfig: pytest.Config, say: Callable[[str], None]) -> Iterator[Servers]:
+def servers(pytestconfig: pytest.Config, say: Callable[[str], None]) -> Iterator[Servers]:
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # brokers die here: its complaints would bury all else
     proxies = Proxies()
     try:

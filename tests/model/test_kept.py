@@ -26,6 +26,21 @@ fused._fold(row[0], 10.0, 30.0, 40.0, *fused.physics(SMALL), out)
 defined = motion.fold(row, np.array([10.0]), np.array([[30.0, 40.0]]), SMALL)[0]
 print(fused._fold.stats.cache_hits.total(), np.allclose(out, defined), *out)
 """
+FORECAST = """
+from hashlib import blake2b
+import numpy as np
+from model import dense
+from model.api import FIX, Predictor
+rng, fixes = np.random.default_rng(0), np.zeros((64, 70), FIX)
+fixes["ts_ms"] = 1_700_000_000_000 + np.cumsum(rng.integers(1_000, 60_000, (64, 70)), axis=1)
+fixes["lat_e7"], fixes["lon_e7"] = np.cumsum(rng.normal(0, 5_000, (2, 64, 70)), axis=2).astype(np.int64)
+predictor = Predictor.load("small", threads=1)
+slots = predictor.acquire(64)
+for t in range(70):
+    predictor.advance(slots, fixes[:, t])
+said = predictor.forecast(slots, [60.0, 900.0])
+print(dense.project.stats.cache_hits.total(), *(blake2b(np.asarray(part).tobytes()).hexdigest() for part in said))
+"""
 SMALLEST = """
 import numpy as np
 from model.kernels import fault
@@ -47,6 +62,14 @@ def started(program: str, root: Path, **more: str) -> tuple[list[str], str]:
     )
     assert run.returncode == 0, run.stderr
     return run.stdout.split(), run.stderr
+
+
+def test_who_compiles_the_kernels_forecasts_to_the_bit_as_who_loads_them(tmp_path: Path) -> None:
+    """Or a replay would not equal the worker that was the first to start after an installation."""
+    hits, *compiled_here = started(FORECAST, ROOT, NUMBA_CACHE_DIR=str(tmp_path))[0]
+    again, *loaded = started(FORECAST, ROOT, NUMBA_CACHE_DIR=str(tmp_path))[0]
+    assert (hits, again) == ("0", "1")
+    assert compiled_here == loaded
 
 
 def test_a_release_that_changes_another_file_runs_its_own_code(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-import sys
 import time
 from functools import partial
 from itertools import islice
@@ -41,8 +40,7 @@ class Scene(NamedTuple):
         return Topics.of(self.prefix)
 
     def verify(self, *more: object) -> dict[str, Any]:
-        """The report as JSON; its exit code must agree with it. In a process of its own, as the workers are: where
-        kernels were compiled, they round otherwise than where they were loaded (see `kernels`)."""
+        """The report as JSON; its exit code must agree with it."""
         arguments = {"bootstrap": self.kafka, "prefix": self.prefix, "group": self.prefix, "weights": self.weights}
         options = [f"--{name}={value}" for name, value in arguments.items()]
         run = subprocess.run(
@@ -71,17 +69,8 @@ class Scene(NamedTuple):
         producer.close()
 
 
-@pytest.fixture(scope="module")
-def kernels() -> None:
-    """The model's kernels, compiled and kept by a process that ends. With numba 0.68 `attend_rounded` and `mix` differ
-    in last bits between the process that compiled them and those that load them, and then so does a digit of one
-    published forecast in ten: that a replay gives the same bytes holds among processes that load them."""
-    loaded = [sys.executable, "-c", "from model.api import Predictor; Predictor.load('small', threads=1)"]
-    subprocess.run(loaded, check=True, timeout=PATIENCE_S, env=environment())
-
-
 @pytest.fixture
-def scene(kernels: None, kafka: str, redis_url: str, topic_prefix: str, tmp_path: Path) -> Scene:
+def scene(kafka: str, redis_url: str, topic_prefix: str, tmp_path: Path) -> Scene:
     """A feed with late, repeated and broken records, through a worker that is killed and one that goes on. With trained
     weights: an untrained head is zero, and would hide that numbers depend on more than the input."""
     weights = "small"
