@@ -40,7 +40,8 @@ _OTHERS: Final = queries.FORECAST_OTHERS
 
 def interval(kin: F64) -> Interval:
     """`queries.interval` of rows [N, K]; features in float32."""
-    asked = Interval(np.empty((len(kin), queries.INTERVAL_FEATURES), np.float32), np.empty((len(kin), 2)))
+    n, others = len(kin), queries.INTERVAL_OTHERS
+    asked = Interval(np.empty((n, queries.INTERVAL_FEATURES), np.float32), np.empty((n, others)))
     _interval(kin, *asked)
     return asked
 
