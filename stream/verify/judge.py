@@ -11,7 +11,7 @@ A doubt ends as close (within the tolerance that a rebuilt state has), other_mod
 
 Whether a step fails, a replay cannot tell: the program may be another by now. So a `step_failed` is taken for what it
 says, and an `entity_quarantined` is right after one of its entity. From there on each of its records must have an
-outcome, which is judged again once it is `known` what the workers' state stands on.
+outcome, but for one that may be a duplicate, and is judged again once it is `known` what the workers' state stands on.
 """
 
 from __future__ import annotations
@@ -89,7 +89,10 @@ class Judge:
         forecast, letter = due.get(topics.forecasts), due.get(topics.dead_letters)
         ping = parse(record)
         entity = ping.entity_id if isinstance(ping, Ping) else None
-        newest = isinstance(ping, Ping) and known.newest(ping.entity_id, ping.ts)
+        may_repeat = False
+        if isinstance(ping, Ping):
+            may_repeat = known.may_repeat(ping.entity_id, ping.ts)
+            known.note_time(ping.entity_id, ping.ts)
         judged = record.offset >= self.span.start
         if judged:
             self._tally.records += 1
@@ -109,7 +112,7 @@ class Judge:
             self._copies(letter, self._book.letters.pop(record.offset, []), digest_letter(_published(letter)), judged)
         if not known.settled(entity):
             self._tally.unjudged += judged
-            if judged and not answered and owed is not None and known.failed(entity) and newest:
+            if judged and not answered and owed is not None and known.failed(entity) and not may_repeat:
                 self._count(owed, [])
             self._ignore(record.offset)
         elif judged:

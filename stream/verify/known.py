@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from math import inf
 from typing import Final
 
@@ -27,15 +27,15 @@ class Known:
         self._settled: dict[str, float] = {}  # and since which record timestamp; infinity: it has none
         self._rebuilt: set[str] = set()
         self._failed: set[str] = set()
-        self._newest: dict[str, int] = {}
+        self._times: dict[str, deque[int]] = {}  # of as many of its last pings as a window and some more hold
 
-    def newest(self, entity: str, ts_ms: int) -> bool:
-        """Whether its next ping is later than all before it: ask once of each. Any other may be a duplicate to a
-        worker that took in silence what another had refused.
-        """
-        before = self._newest.get(entity)
-        self._newest[entity] = ts_ms if before is None else max(before, ts_ms)
-        return before is None or ts_ms > before
+    def note_time(self, entity: str, ts_ms: int) -> None:
+        """Of each of its pings."""
+        self._times.setdefault(entity, deque(maxlen=self._enough)).append(ts_ms)
+
+    def may_repeat(self, entity: str, ts_ms: int) -> bool:
+        """Whether a ping of that time may be a duplicate to a worker that took in silence what another had refused."""
+        return ts_ms in self._times.get(entity, ())
 
     def whole(self, entity: str) -> bool:
         """Whether the workers know of this entity's every ping, and the replay, too."""

@@ -134,17 +134,27 @@ async def test_a_fix_that_comes_before_any_checkpoint_goes_on_as_if_nothing_had_
 
 
 async def test_a_duplicate_of_what_another_worker_refused_owes_nothing(make_predictor: Make) -> None:
-    """The next worker, of another model, lets it out and takes the refused ping in silence; here it stays refused."""
+    """The next worker, of another model, lets it out and takes the refused pings in silence; here they stay refused."""
     rig = Worker(lambda: make_predictor(kind=FaultyFold))
-    await rig.feed(poison("bus-1", 0), CHECKPOINT, ping("bus-1", 10))
+    await rig.feed(poison("bus-1", 0), CHECKPOINT, ping("bus-1", 10), ping("bus-1", 20), ping("bus-2", 20))
     await restarted(rig, lambda: make_predictor(seed=2, kind=FaultyFold))
-    await rig.feed(ping("bus-1", 10), CHECKPOINT)
-    assert [answer.src.offset for answer in rig.out] == [0, 1], "the last one is a duplicate"
-    report = await verdict(rig, store=rig.store)
-    assert report.ok, report.examples
-    assert (report.total.quarantined, report.total.unjudged) == (2, 1)
-    await rig.feed(ping("bus-1", 20))
-    assert wrong(await verdict(rig, rig.out[:2])) == {"lost": 1}
+    await rig.feed(ping("bus-1", 10), ping("bus-1", 20), CHECKPOINT)
+    assert [answer.src.offset for answer in rig.out] == [0, 1, 2, 3], "the last two are duplicates"
+    for start in (0, 2):
+        report = await verdict(rig, store=rig.store, start=start)
+        assert report.ok, report.examples
+        assert report.total.unjudged == 2
+
+
+@pytest.mark.parametrize("seconds", [20, 40, 21])
+async def test_a_missing_answer_behind_a_quarantine_is_lost_however_late_its_ping(
+    make_predictor: Make, seconds: int
+) -> None:
+    """Even behind one whose clock is a day ahead, or beside one of another entity at the same time."""
+    rig = Worker(lambda: make_predictor(kind=FaultyFold))
+    others = ping("bus-1", 80_000), ping("bus-1", 30), ping("bus-2", seconds)
+    await rig.feed(poison("bus-1", 0), CHECKPOINT, *others, ping("bus-1", seconds))
+    assert wrong(await verdict(rig, without(rig, 4))) == {"lost": 1}
 
 
 async def test_what_fails_only_here_is_not_judged_but_must_have_an_outcome(make_predictor: Make) -> None:
