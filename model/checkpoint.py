@@ -63,7 +63,8 @@ def from_pretrained(weights: str | Path) -> Network:
     tensors = _read_tensors(directory / WEIGHTS_FILE, expected)
     if tensors.keys() != expected.keys():
         odd = sorted(tensors.keys() ^ expected.keys())
-        raise WeightsError(f"{directory / WEIGHTS_FILE}: tensors do not fit the config, e.g. {odd[0]:.80}")
+        hint = "are they of another version of pathcast?"
+        raise WeightsError(f"{directory / WEIGHTS_FILE}: tensors do not fit the config, e.g. {odd[0]:.80}: {hint}")
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape:
             shapes = f"shape {list(tensor.shape)}, config needs {list(expected[name].shape)}"

@@ -197,7 +197,8 @@ def combine(raw: Tensor, asked: Asked) -> Spread:
 
 def next_log(numbers: Tensor, others_log: Tensor) -> Tensor:
     """log of the next interval over the running one [...], from the head's numbers [..., 1 + A] and the logs of other
-    intervals over the running one [..., A]: that one follows a new cadence over a dozen pings, the last at once.
+    intervals over the running one [..., A], to each of which it may lean, up to MAX_LEAN: the running one follows a new
+    cadence over a dozen pings, the last one at once.
     """
     return numbers[..., 0] + (MAX_LEAN * torch.tanh(numbers[..., 1:] / MAX_LEAN) * others_log).sum(-1)
 

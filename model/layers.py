@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from model import dense, fused, places, tiles
 from model.bfloat import F32, narrowed, widened
 from model.network import Network
-from model.queries import INTERVAL_OTHERS
 from model.rings import Rows
 from model.transformer import Block, Indices
 
@@ -136,7 +135,7 @@ class Compiled:
         return hidden
 
     def interval(self, hidden: Hidden, asked: NDArray[Any]) -> F32:
-        out = np.empty((len(hidden), 1 + INTERVAL_OTHERS), np.float32)
+        out = np.empty((len(hidden), len(self._interval[-1])), np.float32)
         dense.interval(self._multiplied(hidden), asked, *self._interval, out)
         return out
 

@@ -27,6 +27,7 @@ GAP_OTHERS: Final = 1
 TRAVEL_FEATURES: Final = 17
 INTERVAL_FEATURES: Final = 8
 INTERVAL_OTHERS: Final = 2
+MOST_APART: Final = 6.0  # logs of intervals, to the network
 ALIKE: Final = 4.0  # intervals that are a factor of e^(1 / ALIKE) apart are hardly alike
 MIN_QUERY_S: Final = 1e-3
 _PHYSICS: Final = slice(9, 11)  # of a forecast's features: how far it could go and how sure the filter is
@@ -180,19 +181,22 @@ def gap(ends: GapEnds, t_s: F64, fixes_after: F64, scale_mps: F64, config: Model
 def interval(kin: F64) -> Interval:
     """When the next fix comes; kin [..., K].
 
-    Two intervals that are alike and unlike the running one are a new cadence, whatever the cadences of the training.
+    Two intervals that are alike and unlike the running one are a new cadence, whatever the cadences of the training. So
+    the network sees, of the last and the running one, the one before it and the running one, and of these two, how far
+    their logs are apart: with its sign, of the first two alone; without it; and whether they are alike.
     """
-    last, before = kin[..., m.DT], kin[..., m.DT1]
-    longer = [np.log(np.where(s == 0.0, 1.0, s)) - np.where(s == 0.0, 0.0, kin[..., m.LOG_DT]) for s in (last, before)]
-    others = np.stack(longer, axis=-1)
-    apart = np.clip(np.stack([*longer, longer[0] - longer[1]], axis=-1), -6.0, 6.0)
+    steps_s = kin[..., [m.DT, m.DT1]]
+    none = steps_s == 0.0
+    others = np.where(none, 0.0, np.log(np.where(none, 1.0, steps_s)) - kin[..., m.LOG_DT, None])
+    apart = np.concatenate([others, others[..., :1] - others[..., 1:]], axis=-1).clip(-MOST_APART, MOST_APART)
     features = [apart[..., :2] / 2.0, np.abs(apart) / 2.0, np.exp(-ALIKE * np.abs(apart))]
     return Interval(np.concatenate(features, axis=-1), others)
 
 
 def travel(kin: F64, to_en: F64) -> Travel:
     """When it will be to_en [..., Q, 2] metres from its last fix; kin [..., K]."""
-    metres = np.sqrt((to_en * to_en).sum(-1)) + 1.0
+    far_m = np.sqrt((to_en * to_en).sum(-1))
+    metres = far_m + 1.0
     x, scale = np.log(metres), m.speed_scale_mps(kin)[..., None]
     velocity = kin[..., None, m.V_E : m.V_N + 1]
     heading = velocity / np.sqrt((velocity * velocity).sum(-1, keepdims=True) + HEADING_FLOOR_MPS**2)
@@ -206,7 +210,12 @@ def travel(kin: F64, to_en: F64) -> Travel:
         np.broadcast_to(kin[..., m.DT, None] == 0.0, x.shape).astype(np.float64),
         np.broadcast_to(np.log(kin[..., m.PP, None]) / 2.0 - 1.0, x.shape),
     ]
-    return Travel(np.stack(row, axis=-1), x - np.log(TRAVEL_MPS))
+    return Travel(np.stack(row, axis=-1), travel_base_log_s(far_m))
+
+
+def travel_base_log_s(far_m: F64) -> F64:
+    """The log of the seconds at TRAVEL_MPS."""
+    return np.asarray(np.log(far_m + 1.0) - np.log(TRAVEL_MPS))
 
 
 def _report(kin: F64, told_mps: F64, context: Context, frame: F64, off: F64) -> F64:

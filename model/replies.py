@@ -1,7 +1,8 @@
 """What a forecast computes beside the network, a row at a time and compiled: the other half of `model.fused`.
 
-Not a second definition: `queries.forecast`, `heads.combine`, `calibration.forecast_terms` and `geo.moved_deg` are what
-is meant. Training uses those, and tests/model/test_replies.py holds these to them: a change there is a change here.
+Not a second definition: `queries.forecast`, `queries.interval`, `heads.combine`, `heads.next_log`,
+`calibration.forecast_terms` and `geo.moved_deg` are what is meant. Training uses those, and tests/model/test_replies.py
+holds these to them: a change there is a change here.
 Targets other than "kalman", which few configs ask for, are left to the definition.
 
 Shapes: N rows, H horizons, Q = 1 + H queries, K = motion.WIDTH, A other physics.
@@ -29,7 +30,6 @@ from model.queries import Interval, Question
 _RAD: Final = np.pi / 180.0
 MIN_NEXT_S: Final = 1e-3
 MAX_NEXT_S: Final = 86_400.0
-MAX_LOG_NEXT: Final = 12.0
 _AHEAD, _OFTEN, _FAST = (
     np.log(np.array(knots)) / unit
     for knots, unit in ((cal.AHEAD_S, cal.AHEAD), (cal.OFTEN_S, cal.OFTEN), (cal.FAST_MPS, cal.FAST))
@@ -178,7 +178,7 @@ def _interval(kin, x, others):  # type: ignore[no-untyped-def]
         others[i, 1] = 0.0 if before == 0.0 else np.log(before) - kin[i, m.LOG_DT]
         for k in range(3):
             apart = others[i, 0] - others[i, 1] if k == 2 else others[i, k]
-            apart = min(max(apart, -6.0), 6.0)
+            apart = min(max(apart, -queries.MOST_APART), queries.MOST_APART)
             if k < 2:
                 x[i, k] = apart / 2.0
             x[i, 2 + k], x[i, 5 + k] = abs(apart) / 2.0, np.exp(-queries.ALIKE * abs(apart))
@@ -192,9 +192,7 @@ def _times(kin, raw, others_log, dt, sound):  # type: ignore[no-untyped-def]
             longer += MAX_LEAN * np.tanh(np.float64(raw[i, 1 + o]) / MAX_LEAN) * others_log[i, o]
             sound[i] &= np.isfinite(raw[i, 1 + o])
         log_s = 0.0 if kin[i, m.DT] == 0.0 else kin[i, m.LOG_DT]
-        if sound[i]:
-            log_s += min(max(longer, -MAX_LOG_NEXT), MAX_LOG_NEXT)
-        dt[i, 0] = min(max(np.exp(log_s), MIN_NEXT_S), MAX_NEXT_S)
+        dt[i, 0] = min(max(np.exp(log_s + longer if sound[i] else log_s), MIN_NEXT_S), MAX_NEXT_S)
 
 
 @compiled

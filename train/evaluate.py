@@ -175,11 +175,8 @@ def report_of(sample: Sample, judged: Judged, horizons_s: Sequence[float] = anch
     out = {**about(sample), "anchors": len(anchors.row), "fallbacks": fallbacks, "horizons": horizons}
     if next_s is None:
         return out
-    return {
-        **out,
-        "next_interval": judge_next(corpus, anchors, next_s),
-        "worse_than_best_baseline": worse_strata(horizons),
-    }
+    out["next_interval"] = judge_next(corpus, anchors, next_s) if len(next_s) else {}
+    return {**out, "worse_than_best_baseline": worse_strata(horizons)}
 
 
 def judge_next(corpus: Corpus, anchors: Anchors, next_s: F64) -> dict[str, Any]:

@@ -98,12 +98,9 @@ def _verdicts(report: dict[str, Any], blocks: dict[str, Any]) -> Iterator[str]:
             interval = f"{low:.1f} to {high:.1f}, {model['entities']:,} entities"
             yield f"{_label(key)}: 90 % regions hold {holds:.1f} % ({interval})"
     yield from _few({_label(key): block for key, block in blocks.items()})
-    if "next_interval" in report:
-        told = (
-            f"{name} {one['factor']:.2f} ({one['low']:.2f} to {one['high']:.2f})"
-            for name, one in report["next_interval"].items()
-        )
-        yield f"when the next ping comes, off by a factor of: {', '.join(told)}"
+    for name, one in (report.get("next_interval") or {}).items():
+        factor, low, high = (f"{one[key]:.3f}" for key in ("factor", "low", "high"))
+        yield f"next ping's time, {name}: off by a factor of {factor} ({low} to {high})"
     if "worse_than_best_baseline" in report:
         worse = report["worse_than_best_baseline"]
         if not worse:

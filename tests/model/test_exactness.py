@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model import api, features
+from model import api, features, motion, queries
 from model.api import FIX, PRECISIONS, Predictor
 from model.baselines import scan_fixes
+from model.heads import next_log
 
 TOLERANCE = 1e-5  # absolute, float32 hidden vectors of unit variance
 AGES = (1, 7, 63, 64, 65, 200)
@@ -79,6 +80,21 @@ def test_the_age_of_a_track_changes_nothing(predictor: Predictor, start: int) ->
     torch.testing.assert_close(young, old, rtol=0, atol=TOLERANCE)
 
 
+def test_the_next_ping_is_expected_when_training_means_it(predictor: Predictor, tracks: Tracks) -> None:
+    net, fixes = predictor._net, tracks(6, 40, seed=9)
+    kin = scan_fixes(fixes, predictor.config)[:, -1]
+    asked = queries.interval(kin)
+    slots = predictor.acquire(6)
+    for t in range(40):
+        predictor.advance(slots, fixes[:, t])
+    with torch.inference_mode():
+        numbers = net.interval(full_forward(predictor, fixes)[:, -1], torch.from_numpy(asked.features).float())
+        longer = next_log(numbers.double(), torch.from_numpy(asked.others_log)).numpy()
+    expected_s = np.exp(kin[:, motion.LOG_DT] + longer)
+    np.testing.assert_allclose(predictor.forecast(slots, HORIZONS).next_dt_s, expected_s, rtol=1e-4)
+    assert (np.abs(longer) > 0.01).any()
+
+
 @pytest.mark.parametrize("median_s", [0.2, 1.0, 20.0])
 def test_rebuilding_from_the_history_equals_the_endless_stream(
     any_predictor: Predictor, tracks: Tracks, median_s: float
@@ -94,9 +110,9 @@ def test_rebuilding_from_the_history_equals_the_endless_stream(
     a, b = predictor.forecast(endless, HORIZONS), predictor.forecast(rebuilt, HORIZONS)
     np.testing.assert_allclose(a.lat, b.lat, rtol=0, atol=6e-7)
     np.testing.assert_allclose(a.lon, b.lon, rtol=0, atol=6e-7)
-    # By its variances: east and north may be all but independent, and 1 m² of 2,000,000 is nothing.
-    variance_m2 = np.sqrt(b.cov_m2[..., 0] * b.cov_m2[..., 2])
-    assert (np.abs(a.cov_m2 - b.cov_m2) <= 0.1 + 1e-3 * variance_m2[..., None]).all()
+    # East and north may be all but independent, so what they have in common is held to both variances.
+    ee, nn = b.cov_m2[..., 0], b.cov_m2[..., 2]
+    assert (np.abs(a.cov_m2 - b.cov_m2) <= 0.1 + 1e-3 * np.stack([ee, np.sqrt(ee * nn), nn], axis=-1)).all()
 
 
 def test_rebuilding_ragged_windows_equals_folding_them(any_predictor: Predictor, tracks: Tracks) -> None:

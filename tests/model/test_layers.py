@@ -52,7 +52,7 @@ def through(made: Layers, rows: NDArray[np.int64], width: int = 32) -> list[NDAr
     with torch.inference_mode():
         hidden = made.step(x[rows], age[rows], fixes[rows], Echo(width))
         said = [hidden, made.forecast(hidden, asked[rows])]
-        return [*said, made.interval(hidden, recent[rows])] if isinstance(made, Compiled) else said
+        return [*said, made.interval(hidden, recent[rows])]
 
 
 @pytest.mark.parametrize("way", [Float32, Bfloat16, Single])

@@ -55,6 +55,18 @@ def test_it_leads_from_files_to_a_report(
     assert files.rows[0][-2] != files.rows[0][-1]
 
 
+def test_of_each_track_as_it_is_only_the_first_pings_are_asked(
+    write_file: WriteFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cars = write_file(together(*(wander(f"car-{i}", 60, i) for i in range(24))), "cars.parquet")
+    lab = Lab((cars,), tmp_path / "scratch", cache=tmp_path / "cache")
+    whole = cadence._usual(lively(TINY), "tiny", cars, lab)
+    monkeypatch.setattr(cadence, "LONGEST", 20)
+    first = cadence._usual(lively(TINY), "tiny", cars, lab)
+    assert first.n % (20 - 9) == 0, "of twenty pings the first eight have too few before them, and the last has no next"
+    assert 0 < first.n < whole.n / 2
+
+
 def test_errors_are_those_of_the_anchors_of_the_bin(make_corpus: MakeCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each horizon's own, over the best physics' on the same anchors; and times of the pings of the bin."""
     monkeypatch.setattr(cadence, "PHASE_S", 240.0)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from fit_worlds import BATCH, TINY, Crash, circling, crash_after, options
 
-from model import motion
+from model import motion, queries
 from model.heads import TRAVEL_SPREAD
 from model.network import Network, build
 from train import objective
@@ -103,12 +103,19 @@ def test_a_network_that_leans_to_an_interval_loses_what_that_one_misses(number: 
     known = batch.log_next_mask.copy()
     known[:, : ago + 1] = False
     steps = np.diff(times_s, axis=1, prepend=0.0)
-    running = motion.scan(steps, np.zeros((*steps.shape, 2)), TINY)[..., motion.LOG_DT]
+    kin = motion.scan(steps, np.zeros((*steps.shape, 2)), TINY)
+    running = kin[..., motion.LOG_DT]
+    np.testing.assert_allclose(batch.recent.features, queries.interval(kin).features, atol=0.01)  # of times in ms
     then = np.log(np.roll(np.maximum(steps, 1e-3), ago, axis=1)) - running
     only = batch._replace(log_next_mask=known)
     lost = float(objective.measure(network, only).interval.detach())
     assert lost == pytest.approx(np.abs(then - batch.log_next)[known].mean(), rel=1e-3)
     assert lost != pytest.approx(np.abs(batch.log_next)[known].mean(), rel=0.05), "the running one is another"
+    with torch.no_grad():
+        network.interval.last.weight[0] += 1.0
+        before = float(objective.measure(network, only).interval)
+        network.interval.recent.weight += 1.0
+    assert abs(float(objective.measure(network, only).interval.detach()) - before) > 0.01, "it sees the last intervals"
 
 
 def test_every_part_of_the_loss_is_minimised(monkeypatch: pytest.MonkeyPatch) -> None:

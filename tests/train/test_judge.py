@@ -110,7 +110,9 @@ def test_pieces_and_batches_change_no_answer(make_corpus: MakeCorpus, monkeypatc
 
 def test_the_next_ping_is_expected_as_the_stream_would_be_told(make_corpus: MakeCorpus) -> None:
     """Ping by ping, each track alone; and what is made of it is held against the last interval again."""
-    corpus = make_corpus(together(*(wander(f"e{i}", 14 + 3 * i, i) for i in range(3))), cut=EVALUATION)
+    parts = [wander(f"e{i}", 14 + 3 * i, i) for i in range(3)]
+    later = wander("e0", 20, 7, start_ms=max(parts[0]["t"]) + 3_600_000)  # another track of the first
+    corpus = make_corpus(together(*parts, later), cut=EVALUATION)
     predictor = lively(SMALL)
     anchors = find(corpus)
     told_s = walk(corpus, anchors, FOLLOWERS, predictor).next_s
@@ -128,7 +130,8 @@ def test_the_next_ping_is_expected_as_the_stream_would_be_told(make_corpus: Make
     last, true = ((corpus.ts_ms[anchors.row + at] - corpus.ts_ms[anchors.row + at - 1]) / 1000.0 for at in (0, 1))
     for name, told in (("model", told_s), ("last interval again", last)):
         assert report[name]["factor"] == pytest.approx(np.exp(np.abs(np.log(told / true)).mean()), rel=1e-4)
-        assert report[name]["n"] == len(anchors.row)
+        assert (report[name]["n"], report[name]["entities"]) == (len(anchors.row), 3)
+        assert report[name]["low"] < report[name]["factor"] < report[name]["high"]
     assert "next_interval" not in judge_forecasts(Sample("f", "all", "", corpus, 3, 1), None)
 
 

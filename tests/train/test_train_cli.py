@@ -78,6 +78,11 @@ def test_evaluate_prints_a_table_that_fits_80_columns(tmp_path: Path, weights: P
     assert "…" not in out
     for text in ("tracks.parquet", "next", "900 s", "constant_velocity", "30 entities", "tiny"):
         assert text in out
+    judged = json.loads(evaluate(tmp_path, weights, "--data", str(data), "--split", "all", "--json"))["data"][0]
+    for name in ("model", "last interval again"):
+        factor, low, high = (f"{judged['next_interval'][name][key]:.3f}" for key in ("factor", "low", "high"))
+        assert f"next ping's time, {name}: off by a factor of {factor} ({low} to {high})" in out.splitlines()
+    assert low < factor < high
 
 
 @pytest.mark.parametrize(("task", "row"), [("forecast", "next"), ("gapfill", "half"), ("eta", "all")])
