@@ -292,6 +292,7 @@ class Predictor:
         hidden = pool.hidden_of(slots)
         base = torch.from_numpy(question.base_log_s)
         log_s, scale = self._net.travel(hidden, torch.from_numpy(question.features).float(), base, place)
+        scale = scale * torch.from_numpy(self._net.calibration.of_travel(pool.kin[slots], question.base_log_s))
         half = math.log(10) * scale  # of a Laplace: P(|x| > q) = e^(-q / scale)
         median, low, high = (np.asarray(x[:, 0].exp().numpy()) for x in (log_s, log_s - half, log_s + half))
         return TravelTimes(median, low, high)

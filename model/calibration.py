@@ -1,9 +1,10 @@
-"""How much wider the answers' covariances have to be, learned after training on tracks that training never saw.
+"""How much wider the answers' spreads have to be, learned after training on tracks that training never saw.
 
 A network is surer on what it was trained on than it may be elsewhere. The 90 % quantile of the squared Mahalanobis
 length of its errors, given what is asked, is fitted by linear quantile regression (train.calibrate; conformal in
 spirit: Romano et al., "Conformalized Quantile Regression", 2019); a covariance is multiplied by that quantile over the
-one that a Gaussian would have. Weights that were never calibrated multiply by 1.
+one that a Gaussian would have, and so is the scale of a travel time's log. Weights that were never calibrated multiply
+by 1.
 
 Shapes: ... any batch, Q queries per row, K = motion.WIDTH.
 """
@@ -26,20 +27,25 @@ FAST_MPS: Final = (2.0, 6.0)
 AHEAD, OFTEN, FAST = 4.0, 4.0, 2.0  # what their logs are divided by
 FORECAST_TERMS: Final = 4 + len(AHEAD_S) + len(OFTEN_S) + len(FAST_MPS) + 3
 GAP_TERMS: Final = 4
+TRAVEL_TERMS: Final = 3
 CHI2_90: Final = -2 * math.log(0.1)  # of two degrees of freedom
 MAX_LOG_SCALE: Final = 2.0  # no covariance is changed by more than this: what asks for more is no calibration
 
 
 class Calibration(nn.Module):
-    """Coefficients of the log of the factor, for forecasts and for gap fills. Buffers: no gradient reaches them."""
+    """Coefficients of the log of the factor, for forecasts, gap fills and travel times. Buffers: no gradient reaches
+    them.
+    """
 
     forecast: Tensor
     gap: Tensor
+    travel: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("forecast", torch.zeros(FORECAST_TERMS))
         self.register_buffer("gap", torch.zeros(GAP_TERMS))
+        self.register_buffer("travel", torch.zeros(TRAVEL_TERMS))
 
     def of_forecast(self, kin: F64, dt_s: F64) -> F64:
         """Factors [..., Q]."""
@@ -48,6 +54,10 @@ class Calibration(nn.Module):
     def of_gap(self, gap_s: F64, t_s: F64) -> F64:
         """Factors [..., Q] at t_s [..., Q] seconds into gaps of gap_s [...]."""
         return _factor(gap_terms(gap_s, t_s), self.gap)
+
+    def of_travel(self, kin: F64, base_log_s: F64) -> F64:
+        """Factors [..., Q] of the scale, not of its square."""
+        return np.asarray(np.sqrt(_factor(travel_terms(kin, base_log_s), self.travel)))
 
 
 def forecast_terms(kin: F64, dt_s: F64) -> F64:
@@ -69,6 +79,14 @@ def gap_terms(gap_s: F64, t_s: F64) -> F64:
     bump = 4.0 * inside * (1.0 - inside)
     x = np.broadcast_to(x, bump.shape)
     return np.stack([np.ones_like(x), x, x * x, bump], axis=-1)
+
+
+def travel_terms(kin: F64, base_log_s: F64) -> F64:
+    """The same of a travel time [..., Q, TRAVEL_TERMS]: how far it is, as `queries.travel` has it, and whether the fix
+    at the origin is all that is known.
+    """
+    first = np.broadcast_to(kin[..., m.DT, None] == 0.0, base_log_s.shape)
+    return np.stack([np.ones_like(base_log_s), base_log_s / 8.0, first.astype(np.float64)], axis=-1)
 
 
 def _bent(x: F64, at: tuple[float, ...], unit: float) -> list[F64]:

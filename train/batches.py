@@ -25,7 +25,7 @@ from model.heads import MAX_GAP_AGE
 from model.queries import GapEnds, Interval, Question, Travel
 from train import bends, masks
 from train.bends import Bends
-from train.data import Corpus
+from train.data import EVALUATION, Corpus
 from train.masks import Tracks
 from train.options import BatchOptions
 from train.packing import DRAWN, Packing, pack
@@ -41,7 +41,7 @@ MAX_ANSWER_S: Final = 2_400.0  # a ping that much later than asked for says noth
 SLOWEST_S: Final = 300.0  # mean interval that thinning leaves at most
 STRETCH_TOKENS: Final = 24  # mean length of the stretches of a row that changes its cadence
 MIN_TRAVEL_S: Final = 120.0
-MAX_TRAVEL_S: Final = 7_200.0
+MAX_TRAVEL_S: Final = 43_200.0
 MIN_TRAVEL_M: Final = 300.0  # nearer than that nobody asks, and a detour is all of the answer
 MIN_HIDDEN_S: Final = 20.0
 MAX_HIDDEN_S: Final = 1_200.0
@@ -99,6 +99,9 @@ class Batches:
         begin = np.concatenate([[0], np.cumsum(last - first + 86_400_000)[:-1]])
         self._line_ms = ts_ms + (begin - first)[track]
         of = corpus.file[track]
+        self._trip_ends = self._ends_of_trips(ts_ms, of)
+        departures = np.concatenate([[0], self._trip_ends[:-1] + 1])
+        self._departures = [departures[of[departures] == f] for f in range(len(corpus.files))]
         self._packs = options.pack and config.patch == 1
         self._file_share = file_shares(corpus, options, packs=self._packs)
         self._places = [np.flatnonzero(of == f) for f in range(len(corpus.files))]
@@ -121,13 +124,18 @@ class Batches:
         file = rng.choice(len(self._file_share), size=n, p=self._file_share)
         pick = rng.random(n)
         anchor = np.array([self._places[f][int(u * len(self._places[f]))] for f, u in zip(file, pick, strict=True)])
+        departs = np.zeros(n, np.bool_)
+        if o.departures:
+            departs = rng.random(n) < o.departures
+            first = [self._departures[f][int(u * len(self._departures[f]))] for f, u in zip(file, pick, strict=True)]
+            anchor = np.where(departs, first, anchor)
         track = self._track_of(anchor)
         start, stop = self._start[track], self._stop[track]
         steps = _strides(rng, o, stop - start, (self._line_ms[stop - 1] - self._line_ms[start]) / 1000.0)
         span = steps.sum(axis=1)
         # The picked ping lies anywhere in the window, which stays inside its track where it fits.
         begin = anchor - (rng.random(n) * span).astype(np.int64)
-        begin = np.clip(begin, start, np.maximum(start, stop - span - 1))
+        begin = np.where(departs, anchor, np.clip(begin, start, np.maximum(start, stop - span - 1)))
         place = begin[:, None] + np.cumsum(steps, axis=1)
         jumps = 2 + (rng.random((n, o.gaps)) * (o.tokens - 3)).astype(np.int64)
         hidden_ms = 1000 * np.exp(rng.uniform(np.log(MIN_HIDDEN_S), np.log(MAX_HIDDEN_S), (n, o.gaps)))
@@ -168,6 +176,22 @@ class Batches:
         fixes = [self.corpus.fixes(slice(*track)) for track in self.corpus.tracks]
         steps = [features.steps_between(f[:-1], f[1:]) for f in fixes]
         return np.flatnonzero(np.concatenate([masks.is_key(en_m, dt_s) for dt_s, en_m in steps]))
+
+    def _ends_of_trips(self, ts_ms: NDArray[np.int64], of: NDArray[np.int32]) -> Rows:
+        """The places of their last pings, rising: before silences at which the judge's tracks end, and where tracks do.
+
+        A training's tracks go on behind a night in the depot, and nobody who asks when something will be there means
+        the day after.
+        """
+        last = np.zeros(len(ts_ms), np.bool_)
+        last[self._stop - 1] = True
+        step_s = np.append(np.diff(ts_ms) / 1000.0, 0.0)
+        for file in np.unique(of):
+            mine = of == file
+            steps = step_s[mine & ~last]
+            limit_s = max(EVALUATION.gap_s, EVALUATION.gap_cadences * float(np.median(steps)) if len(steps) else 0.0)
+            last |= mine & (step_s > limit_s)
+        return np.flatnonzero(last)
 
     def _batch(self, rng: Generator, place: Rows, valid: Mask, jumps: Rows) -> Batch:
         o, config = self.options, self.config
@@ -291,15 +315,15 @@ class Batches:
     def _travels(
         self, rng: Generator, place: Rows, valid: Mask, kin: F64, jitter: F64, warp: Warp, bent: Bends | None
     ) -> tuple[Travel, Rows, F64, Mask, F64, F64]:
-        """When at a later place of the track: half of the times its end, and half of the times from the first token."""
+        """When at a later place of the trip: half of the times its end, and half of the times from the first token."""
         o = self.options
         rows, shape = np.arange(len(place))[:, None], (len(place), o.travels)
         token = np.where(rng.random(shape) < 0.5, 0, rng.integers(0, o.tokens, shape))
         begin = place[rows, token]
         ahead_ms = 1000 * np.exp(rng.uniform(np.log(MIN_TRAVEL_S), np.log(MAX_TRAVEL_S), shape))
-        stop = self._stop[self._track_of(begin)]
+        last = self._trip_ends[np.searchsorted(self._trip_ends, begin)]
         later = np.searchsorted(self._line_ms, self._line_ms[begin] + ahead_ms.astype(np.int64))
-        end = np.where(rng.random(shape) < 0.5, stop - 1, np.minimum(later, stop - 1))
+        end = np.where(rng.random(shape) < 0.5, last, np.minimum(later, last))
         seconds, en = self._step(begin, end, bent)
         seconds, en = seconds * warp.time[:, None], warp.turn(en)
         asks = valid[rows, token] & (seconds > 0) & (seconds <= MAX_TRAVEL_S)

@@ -23,21 +23,24 @@ from numpy.typing import NDArray
 
 from model import motion
 from model.api import Predictor
-from model.calibration import CHI2_90, GAP_TERMS, MAX_LOG_SCALE, forecast_terms, gap_terms
+from model.calibration import CHI2_90, GAP_TERMS, MAX_LOG_SCALE, TRAVEL_TERMS, forecast_terms, gap_terms, travel_terms
 from model.followers import Kinematic
-from model.geo import F64
+from model.geo import F64, haversine_m
 from model.network import Network
+from model.queries import travel_base_log_s
 from train import anchors as anchoring
-from train import gapfill
+from train import eta, gapfill
 from train.data import Reading, silent
 from train.evaluate import ROAD, NoTracks, Part, Sample, error_en_m, errors_en_m, open_samples
 from train.score import mahalanobis2
 from train.sources import Source
 from train.walk import MODEL, walk
 
-FORECASTS, HIDDEN = "forecasts", "hidden pings"
+FORECASTS, HIDDEN, TRIPS = "forecasts", "hidden pings", "travel times"
 SHARE: Final = 0.9
 FEW_GAPS: Final = 20  # of one length: below it their 90 % quantile is one or two gaps
+FEW_TRIPS: Final = 50  # for three coefficients
+TRAVELLED: Final = (0, 4)  # after which pings of a trip its end is asked for: the first, and the fifth of nine or more
 WIDER: Final = 2  # of model.calibration's terms: the first, and the slope over the log of how far ahead
 FULL_WEIGHT: Final = 1_000  # errors: of fewer a file weighs less, so that a vehicle's hour does not outvote a fleet
 MOST_ANCHORS: Final = 15_000  # per file: what 90 % regions hold is then known to 0.3 points, were they independent
@@ -49,7 +52,9 @@ HORIZONS_S: Final = (*anchoring.HORIZONS_S, 20.0, 150.0, 1200.0)
 
 
 class Surprises(NamedTuple):
-    """N errors of one file: terms (N, P) and squared Mahalanobis lengths (N,)."""
+    """N errors of one file: terms (N, P) and squared Mahalanobis lengths (N,), or what stands for these: what 90 % of
+    are below CHI2_90 if the spread is right, and which falls with the square of the spread.
+    """
 
     terms: F64
     mahalanobis2: F64
@@ -80,12 +85,12 @@ class LeftOut(NamedTuple):
 
 
 class Held(NamedTuple):
-    """What 90 % regions held of the errors that the calibration was fitted to, as shares: with the calibration of
-    before, and with that of now."""
+    """What 90 % regions, or intervals of times, held of the errors that the calibration was fitted to, as shares: with
+    the calibration of before, and with that of now."""
 
     file: str
     entities: int
-    of: str  # FORECASTS or HIDDEN
+    of: str  # FORECASTS, HIDDEN or TRIPS
     n: int
     before: float
     after: float
@@ -144,16 +149,18 @@ def calibrate(
     """Set the calibration of the network, in place, from its errors on the samples; that of forecasts also from the
     errors of the networks of `left_out`, whose own calibration is taken away.
 
-    Gap fills stay as they were where there are too few gaps of every judged length.
+    Gap fills stay as they were where there are too few gaps of every judged length, travel times where there are too
+    few trips.
     """
     calibration = network.calibration
     was = copy.deepcopy(calibration)
     predictor = _uncalibrated(network)
-    seen, gaps, far = [], [], []
+    seen, gaps, trips, far = [], [], [], []
     for sample in samples:
         say(f"calibrating on {sample.file}")
         seen.append(_of_forecasts(sample, predictor))
         gaps.append(_of_gaps(sample, predictor, most_gaps))
+        trips.append(_of_travel_times(sample, predictor))
     for other, sample in left_out:
         say(f"calibrating on {sample.file}, left out")
         far.append(_of_forecasts(sample, _uncalibrated(other)))
@@ -162,16 +169,22 @@ def calibrate(
     if fit is None:
         say(f"gap fills stay as they were: there are fewer than {FEW_GAPS} gaps of any length to fit them to")
     calibration.gap.copy_(was.gap if fit is None else torch.from_numpy(fit))
+    enough = sum(errors.n for errors in trips) >= FEW_TRIPS
+    if not enough:
+        say(f"travel times stay as they were: there are fewer than {FEW_TRIPS} to fit them to")
+    calibration.travel.copy_(torch.from_numpy(fit_quantile(trips)) if enough else was.travel)
 
     def held(sample: Sample, errors: Surprises, of: str, part: str) -> Held:
         before, after = (errors.held(getattr(one, part).double().cpu().numpy()) for one in (was, calibration))
         return Held(sample.file, len(np.unique(sample.corpus.entity)), of, errors.n, before, after)
 
     out = []
-    for sample, errors, found in zip(samples, seen, gaps, strict=True):
+    for sample, errors, found, times in zip(samples, seen, gaps, trips, strict=True):
         out.append(held(sample, errors, FORECASTS, "forecast"))
         if fit is not None and found.errors.n:
             out.append(held(sample, found.errors, HIDDEN, "gap"))
+        if enough and times.n:
+            out.append(held(sample, times, TRIPS, "travel"))
     for (_, sample), errors in zip(left_out, far, strict=True):
         out.append(held(replace(sample, file=f"{sample.file}, left out"), errors, FORECASTS, "forecast"))
     return out
@@ -212,6 +225,7 @@ def _fit_gaps(gaps: Sequence[Gaps], was: F64) -> F64 | None:
 def _uncalibrated(network: Network) -> Predictor:
     network.calibration.forecast.zero_()
     network.calibration.gap.zero_()
+    network.calibration.travel.zero_()
     return Predictor(network, name=network.config.name)
 
 
@@ -267,3 +281,24 @@ def _of_gaps(sample: Sample, predictor: Predictor, most: int) -> Gaps:
         terms.append(gap_terms(np.repeat(gap_s, counts), t_s[:, None])[:, 0])
         lengths.append(mahalanobis2(error, answer.cov_m2))
     return Gaps(Surprises(np.concatenate(terms), np.concatenate(lengths)), np.array(known))
+
+
+def _of_travel_times(sample: Sample, predictor: Predictor) -> Surprises:
+    corpus = eta.long_enough(sample.corpus)
+    trips, (first, stop) = eta.trips(corpus), corpus.tracks.T
+    terms, lengths = [np.empty((0, TRAVEL_TERMS))], [np.empty(0)]
+    slots = predictor.acquire(len(corpus))
+    for ping in range(max(TRAVELLED) + 1 if len(corpus) else 0):
+        here = first + ping
+        predictor.advance(slots, corpus.fixes(here))
+        if ping not in TRAVELLED:
+            continue
+        far = haversine_m(corpus.lat[here], corpus.lon[here], trips.lat, trips.lon)
+        asks = far >= eta.TRIP_M
+        answer = predictor.travel_time(slots[asks], trips.lat[asks], trips.lon[asks])
+        seconds = (corpus.ts_ms[stop - 1] - corpus.ts_ms[here])[asks] / 1000.0
+        half = np.log(answer.high_s / answer.low_s) / 2.0  # of the log's 90 % interval
+        terms.append(travel_terms(predictor.moment(slots[asks]).kin, travel_base_log_s(far[asks])[:, None])[:, 0])
+        lengths.append(CHI2_90 * (np.log(seconds / answer.median_s) / half) ** 2)
+    predictor.release(slots)
+    return Surprises(np.concatenate(terms), np.concatenate(lengths))

@@ -14,7 +14,7 @@ from train.masks import MASKS
 
 CHANCES: Final = (
     *("forced", "thin", "repace", "bend", "turn", "rescale", "noise"),
-    *("told", "mistold", "drop_reported", "drop_clock", "drop_place"),
+    *("told", "mistold", "drop_reported", "drop_clock", "drop_place", "departures"),
 )
 LEAST_TOKENS: Final = 3  # a gap lies after the second at the earliest, since its leaving speed needs two
 MASK_TOKENS: Final = 3  # first, second and last: single pings are hidden before none of these
@@ -52,6 +52,7 @@ class BatchOptions:
     mistold: float = 0.1
     drop_reported: float = 0.5  # chances that speed, heading, clock are hidden: elsewhere they may not exist
     drop_clock: float = 0.3
+    departures: float = 0.0  # chance that a row begins where a trip does, of which each is as likely: for travel times
     drop_place: float = 0.3  # of models with places: in the other rows nothing is turned or stretched
     # Files of the corpus that are of no real place, such as those of `pathcast synth`: their rows never show one.
     invented: tuple[str, ...] = ()

@@ -15,6 +15,8 @@ from model.api import ModelConfig
 from model.calibration import CHI2_90, GAP_TERMS, MAX_LOG_SCALE, Calibration, forecast_terms
 from model.checkpoint import from_pretrained, save_pretrained
 from model.config import SMALL
+from model.geo import F64, haversine_m
+from train import eta
 from train.calibrate import HORIZONS_S, WIDER, LeftOut, Surprises, calibrate, fit_quantile
 from train.data import EVALUATION
 from train.evaluate import Sample, judge_forecasts
@@ -122,7 +124,7 @@ def test_as_much_is_fitted_to_gaps_as_there_are_lengths_of_them(
     held = calibrate(predictor._net, [Sample("world", "all", "-", corpus, len(corpus), 1)], say=said.append)
     assert any(line.startswith("gap fills stay as they were") for line in said) == (fitted == 0)
     assert int((gap != 0.25).sum()) == fitted
-    assert [one.of for one in held] == ["forecasts", "hidden pings"][: 1 + bool(fitted)]
+    assert [one.of for one in held if one.of != "travel times"] == ["forecasts", "hidden pings"][: 1 + bool(fitted)]
     if fitted:
         (hidden,) = (one for one in held if one.of == "hidden pings")
         assert hidden.after == pytest.approx(0.9, abs=0.03)
@@ -149,3 +151,45 @@ def test_a_region_left_out_widens_what_the_others_ask_for(make_corpus: MakeCorpu
 def world(make_corpus: MakeCorpus) -> Sample:
     corpus = make_corpus(together(*(wander(f"v{i}", 90, i) for i in range(12))), cut=EVALUATION)
     return Sample("world", "all", "-", corpus, len(corpus), 1)
+
+
+def test_times_of_trips_hold_what_they_promise_from_the_first_ping_and_on_the_way(make_corpus: MakeCorpus) -> None:
+    """Trips all end at their last ping, so the judge's question is that of the first; the other is asked here."""
+    tracks = (wander(f"v{i}", 20 + i % 30, i) for i in range(300))
+    corpus = make_corpus(together(*tracks), cut=EVALUATION)
+    sample = Sample("world", "all", "-", corpus, len(corpus), 1, corpus)
+    predictor = lively(TINY)
+    predictor._net.calibration.travel.fill_(0.5)  # as an earlier one has left it
+    trips = eta.long_enough(corpus)
+
+    def on_the_way() -> tuple[float, F64]:
+        slots = predictor.acquire(len(trips))
+        for ping in range(5):
+            predictor.advance(slots, trips.fixes(trips.tracks[:, 0] + ping))
+        here, end = trips.tracks[:, 0] + 4, trips.tracks[:, 1] - 1
+        told = predictor.travel_time(slots, trips.lat[end], trips.lon[end])
+        predictor.release(slots)
+        seconds = (trips.ts_ms[end] - trips.ts_ms[here]) / 1000.0
+        far = haversine_m(trips.lat[here], trips.lon[here], trips.lat[end], trips.lon[end]) >= eta.TRIP_M
+        return float(((told.low_s <= seconds) & (seconds <= told.high_s))[far].mean()), told.median_s
+
+    before, medians = eta.judge_travel_times(sample, predictor)["predictors"]["model"], on_the_way()
+    (held,) = (one for one in calibrate(predictor._net, [sample]) if one.of == "travel times")
+    after, now = eta.judge_travel_times(sample, predictor)["predictors"]["model"], on_the_way()
+    assert abs(before["coverage_90"] - 0.9) > 0.03
+    assert after["coverage_90"] == pytest.approx(0.9, abs=0.02)
+    assert now[0] == pytest.approx(0.9, abs=0.02)
+    assert held.after == pytest.approx((after["coverage_90"] + now[0]) / 2, abs=0.01)
+    assert held.before == pytest.approx((before["coverage_90"] + medians[0]) / 2, abs=0.01)
+    assert after["mae_s"] == before["mae_s"]
+    np.testing.assert_array_equal(now[1], medians[1])
+
+
+def test_times_of_few_trips_stay_as_they_were(make_corpus: MakeCorpus) -> None:
+    corpus = make_corpus(together(*(wander(f"v{i}", 40, i) for i in range(20))), cut=EVALUATION)
+    predictor, said = lively(TINY), list[str]()
+    predictor._net.calibration.travel.fill_(0.25)
+    held = calibrate(predictor._net, [Sample("world", "all", "-", corpus, len(corpus), 1)], say=said.append)
+    assert any(line.startswith("travel times stay as they were") for line in said)
+    assert (predictor._net.calibration.travel == 0.25).all()
+    assert "travel times" not in {one.of for one in held}

@@ -304,6 +304,36 @@ def test_travel_times_are_those_of_the_straight_line() -> None:
         np.testing.assert_allclose(speed[rows == row], speed[rows == row][0], rtol=5e-3)
 
 
+@pytest.mark.parametrize(("cadence_s", "silence_s", "ends"), [(10, 290, False), (10, 310, True), (120, 310, False)])
+def test_a_trip_ends_where_the_judge_s_does(cadence_s: int, silence_s: int, ends: bool) -> None:
+    """Behind a silence of five minutes, or of three cadences where a source is slow; the track goes on."""
+    whole, half = driving(pings=200), 100
+    step_s = np.full((4, 200), cadence_s)
+    step_s[:, 0], step_s[:, half] = 0, silence_s
+    ts_ms = whole.ts_ms[0] + 1000 * np.cumsum(step_s, axis=1)
+    options = replace(PLAIN, rows=128, travels=8)
+    batch = Batches(replace(whole, ts_ms=ts_ms.reshape(-1)), SMALL, options, 3).draw(0)
+    longest_s = batch.travel_s[batch.travel_mask].max()
+    most_s = cadence_s * (half - 1) if ends else cadence_s * 198 + silence_s
+    assert 0.8 * most_s < longest_s <= most_s
+
+
+def test_rows_that_depart_begin_with_a_trip_and_each_trip_is_as_likely() -> None:
+    """Of each track the first trip has 20 pings and the second 180: by pings it would be drawn nine times as often."""
+    whole = driving(pings=200)
+    ts_ms = whole.ts_ms.reshape(4, 200).copy()
+    ts_ms[:, 20:] += 400_000
+    corpus = replace(whole, ts_ms=ts_ms.reshape(-1))
+    made = Batches(corpus, SMALL, replace(PLAIN, departures=1.0), 3)
+    place, _, _ = made._tokens(np.random.default_rng(0), 2_000)
+    begun, often = np.unique(place[:, 0], return_counts=True)
+    assert begun.tolist() == [0, 20, 200, 220, 400, 420, 600, 620]
+    np.testing.assert_allclose(often / 2_000, 1 / 8, atol=0.03)
+    batch = made.draw(0)
+    from_start = batch.travel_s[batch.travel_mask & (batch.travel_token == 0)]
+    assert {190.0, 1790.0} & set(from_start), "the whole of a trip is asked for"
+
+
 def test_a_row_that_keeps_its_place_is_neither_turned_nor_stretched() -> None:
     """A street turned is another street: where the map is shown, metres are the track's own."""
     config = replace(SMALL, places=100)
