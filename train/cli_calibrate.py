@@ -35,7 +35,8 @@ FEW = 10  # entities: the regions of others will hold more or less than those of
 HELP = """Fit how wide 90 % regions are to tracks of your own, without training.
 
 Weights are surer of where they were trained than of anywhere else. Tracks from where you are tell how much wider the
-regions have to be there: the new weights answer with the same positions and other covariances.
+regions have to be there: the new weights answer with the same positions and times of travel, and with other covariances
+and intervals.
 
 With --shrink-to-physics forecasts move, too: each by one share, from 0 to 1, of the way to going on with damped
 velocity, the one that brings forecasts of these tracks nearest. Where the network knows the place it is near 0; with
