@@ -10,7 +10,7 @@ import fuzzing
 import numpy as np
 import pytest
 from engine_rig import A, Rig, forecasts, ping, steady
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from model import codec
@@ -149,6 +149,7 @@ def test_a_count_of_places_that_claims_a_megabyte_is_refused_by_its_size() -> No
     st.integers(0, len(RECORD) - 1),
     st.binary(max_size=24),
 )
+@example({}, 1, b"\0\0\0\0\0\t")  # nine places instead of twelve
 def test_a_forged_record_is_refused_or_comes_back_whole(fields: dict[str, int], at: int, new: bytes) -> None:
     held = {name: value & (2 ** (8 * HEAD[name].itemsize) - 1) for name, value in fields.items()}
     signed = {name: value - 2**64 if value >= 2**63 else value for name, value in held.items()}
@@ -157,6 +158,9 @@ def test_a_forged_record_is_refused_or_comes_back_whole(fields: dict[str, int], 
         found = loads("bus-1", raw)
     except RecordError:
         assert not fronts(["bus-1"], [raw], PLACES).sound.any()
+        return
+    if np.frombuffer(raw, HEAD, count=1)["places"][0] != PLACES:
+        assert not fronts(["bus-1"], [raw], PLACES).sound.any(), "rings of another width are not read as many"
         return
     assert fronts(["bus-1"], [raw], PLACES).sound.all()
     again = loads("bus-1", raw_of(found.track))
