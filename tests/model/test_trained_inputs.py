@@ -17,7 +17,7 @@ from model import calibration, features, motion, network, places, queries
 from model.baselines import scan_fixes
 from model.config import SMALL, ModelConfig
 from model.features import ABSENT, FIX
-from model.heads import OUT, combine
+from model.heads import OUT, combine, next_log
 from model.queries import GapEnds
 
 FIXES = np.array(
@@ -83,6 +83,13 @@ def test_a_travel_s_question_never_changes() -> None:
     assert weighed(*question) == about(1.74886565)
 
 
+def test_a_next_ping_s_question_never_changes() -> None:
+    asked = queries.interval(kinematics())
+    numbers = torch.from_numpy(np.sin(np.arange(7.0 * 3)).reshape(7, 3) * 3.0)
+    assert weighed(*asked) == about(1.01313711)
+    assert weighed(next_log(numbers, torch.from_numpy(asked.others_log))) == about(-1.85882370)
+
+
 def test_what_is_made_of_a_head_s_numbers_never_changes() -> None:
     question = asked_ahead()
     raw = np.sin(np.arange(7 * 3 * (OUT + queries.FORECAST_OTHERS))).reshape(7, 3, -1)
@@ -98,3 +105,5 @@ def test_what_a_calibration_depends_on_never_changes() -> None:
     ahead = calibration.forecast_terms(kin, np.tile([20.0, 300.0, 900.0], (7, 1)))
     inside = calibration.gap_terms(ENDS.gap_s, np.array([[20.0, 45.0, 80.0]]))
     assert weighed(ahead, inside, motion.speed_scale_mps(kin)) == about(2.09820597)
+    kin[:3, motion.DT] = 0.0  # after one fix
+    assert weighed(calibration.travel_terms(kin, np.tile([3.0, 6.0], (7, 1)))) == about(-1.73445317)

@@ -332,6 +332,9 @@ def test_rows_that_depart_begin_with_a_trip_and_each_trip_is_as_likely() -> None
     batch = made.draw(0)
     from_start = batch.travel_s[batch.travel_mask & (batch.travel_token == 0)]
     assert {190.0, 1790.0} & set(from_start), "the whole of a trip is asked for"
+    hours = Batches(driving(pings=1_500), SMALL, replace(PLAIN, rows=64, travels=16, departures=1.0), 3).draw(0)
+    from_start = hours.travel_s[hours.travel_mask & (hours.travel_token == 0)]
+    assert (from_start == 14_990.0).mean() > 0.5, "in half of all questions, even where a trip is longer than most"
 
 
 def test_a_row_that_keeps_its_place_is_neither_turned_nor_stretched() -> None:
