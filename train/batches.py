@@ -99,12 +99,12 @@ class Batches:
         begin = np.concatenate([[0], np.cumsum(last - first + 86_400_000)[:-1]])
         self._line_ms = ts_ms + (begin - first)[track]
         of = corpus.file[track]
-        self._trip_ends = self._ends_of_trips(ts_ms, of)
-        departures = np.concatenate([[0], self._trip_ends[:-1] + 1])
-        self._departures = [departures[of[departures] == f] for f in range(len(corpus.files))]
         self._packs = options.pack and config.patch == 1
         self._file_share = file_shares(corpus, options, packs=self._packs)
         self._places = [np.flatnonzero(of == f) for f in range(len(corpus.files))]
+        self._trip_ends = self._ends_of_trips(ts_ms)
+        departures = np.concatenate([[0], self._trip_ends[:-1] + 1])
+        self._departures = [departures[of[departures] == f] for f in range(len(corpus.files))]
         self._real = ~corpus.of_files(options.invented)
         self._keys = self._key_points() if "key-point" in options.masks else np.empty(0, np.int64)
 
@@ -177,7 +177,7 @@ class Batches:
         steps = [features.steps_between(f[:-1], f[1:]) for f in fixes]
         return np.flatnonzero(np.concatenate([masks.is_key(en_m, dt_s) for dt_s, en_m in steps]))
 
-    def _ends_of_trips(self, ts_ms: NDArray[np.int64], of: NDArray[np.int32]) -> Rows:
+    def _ends_of_trips(self, ts_ms: NDArray[np.int64]) -> Rows:
         """The places of their last pings, rising: before silences at which the judge's tracks end, and where tracks do.
 
         A training's tracks go on behind a night in the depot, and nobody who asks when something will be there means
@@ -186,11 +186,9 @@ class Batches:
         last = np.zeros(len(ts_ms), np.bool_)
         last[self._stop - 1] = True
         step_s = np.append(np.diff(ts_ms) / 1000.0, 0.0)
-        for file in np.unique(of):
-            mine = of == file
-            steps = step_s[mine & ~last]
-            limit_s = max(EVALUATION.gap_s, EVALUATION.gap_cadences * float(np.median(steps)) if len(steps) else 0.0)
-            last |= mine & (step_s > limit_s)
+        for mine in self._places:
+            longest_s = EVALUATION.longest_silence_s(step_s[mine][~last[mine]])
+            last[mine] |= step_s[mine] > longest_s
         return np.flatnonzero(last)
 
     def _batch(self, rng: Generator, place: Rows, valid: Mask, jumps: Rows) -> Batch:

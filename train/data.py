@@ -47,6 +47,11 @@ class Cut:
     gap_cadences: float = 0.0
     min_pings: int = 2
 
+    def longest_silence_s(self, steps_s: NDArray[np.float64]) -> float:
+        """Of a file with these intervals between pings (N,), of which a night in the depot is no cadence."""
+        steps_s = steps_s[steps_s <= TRAINING.gap_s]
+        return max(self.gap_s, self.gap_cadences * float(np.median(steps_s))) if len(steps_s) else self.gap_s
+
 
 TRAINING = Cut()  # long silences stay in: the model has to learn what one tells
 # DESIGN section 6: 5 min for vehicles at up to 60 s cadence. Austin reports every 120 s, where 5 min would cut at
@@ -292,8 +297,5 @@ def _gap_limits_s(
         runs = np.flatnonzero(run_file == file)
         first = run_start[runs[0]]
         last = run_start[runs[-1] + 1] if runs[-1] + 1 < len(run_start) else len(dt_s) + 1
-        steps_s = dt_s[first : last - 1][inside[first : last - 1]]
-        steps_s = steps_s[steps_s <= TRAINING.gap_s]  # a night in the depot is no cadence
-        if len(steps_s):
-            limit_s[runs] = max(cut.gap_s, cut.gap_cadences * float(np.median(steps_s)))
+        limit_s[runs] = cut.longest_silence_s(dt_s[first : last - 1][inside[first : last - 1]])
     return limit_s

@@ -181,14 +181,9 @@ def report_of(sample: Sample, judged: Judged, horizons_s: Sequence[float] = anch
 
 def judge_next(corpus: Corpus, anchors: Anchors, next_s: F64) -> dict[str, Any]:
     """When the next ping was expected, by the model and by whoever takes the last interval again."""
-    told = {MODEL: next_s, REPEATED: last_interval_s(corpus, anchors)}
+    told = {MODEL: next_s, REPEATED: anchoring.last_step(corpus, anchors.row)[:, 2]}
     entity = corpus.entity[anchors.track]
     return {name: off_by(seconds, anchors.dt_s[:, 0], entity)._asdict() for name, seconds in told.items()}
-
-
-def last_interval_s(corpus: Corpus, anchors: Anchors) -> F64:
-    """Seconds (A,) from the ping before each anchor to it."""
-    return np.asarray((corpus.ts_ms[anchors.row] - corpus.ts_ms[anchors.row - 1]) / 1000.0)
 
 
 def _judge_column(
