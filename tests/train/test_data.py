@@ -213,6 +213,13 @@ def test_a_slow_source_is_cut_at_three_of_its_cadences(make_corpus: MakeCorpus) 
     ]
 
 
+def test_a_night_in_the_depot_is_no_cadence() -> None:
+    """Of a bus that reports every two minutes, little by day."""
+    nights = [40_000.0] * 4
+    assert EVALUATION.longest_silence_s(np.array([120.0, 120.0, 120.0, *nights])) == 360.0
+    assert EVALUATION.longest_silence_s(np.array(nights)) == EVALUATION.gap_s
+
+
 def test_a_track_ends_at_an_impossible_speed(make_corpus: MakeCorpus) -> None:
     east = [500.0 * i for i in range(6)] + [500.0 * i + 60 * 51 for i in range(6, 12)]
     assert ranges(make_corpus(track("a", MINUTE, east))) == [(0, 6), (6, 12)]
