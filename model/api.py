@@ -260,7 +260,7 @@ class Predictor:
             raise ValueError(f"{len(asked)} gaps for {len(moment.kin)} slots")
         if not len(asked):
             return []
-        batch = gaps.stack(asked)
+        batch = gaps.stack(asked, motion.doubt(moment.kin))
         of, scale = batch.of, motion.speed_scale_mps(moment.kin)
         question = fills.question(batch.ends, batch.fixes_after, scale, of, batch.t_s, self.config)
         start = batch.start_lat[of], batch.start_lon[of]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from model import motion as m
 from model.config import ModelConfig
-from model.features import FIX, steps_between
+from model.features import FIX, context, steps_between, told_mps
 from model.geo import F64
 from model.motion import Law
 
@@ -82,7 +82,7 @@ def scan_fixes(fixes_NT: NDArray[Any], config: ModelConfig) -> F64:
     dt, d = steps_between(fixes_NT[:, :-1], fixes_NT[:, 1:])
     dt = np.concatenate([np.zeros((len(dt), 1)), dt], axis=1)
     d = np.concatenate([np.zeros((len(d), 1, 2)), d], axis=1)
-    return m.scan(dt, d, config)
+    return m.scan(dt, d, config, told_mps(context(fixes_NT), d))
 
 
 def pad(windows: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], NDArray[np.int64]]:

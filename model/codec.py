@@ -2,7 +2,7 @@
 
     offset  size in float32   in int8     field
     0       4                 4           magic "PCST"
-    4       2                 2           version: 4 in float32, 5 in int8
+    4       2                 2           version: 6 in float32, 7 in int8
     6       2                 2           n: filled places of the rings, at most W (the others are not stored)
     8       8                 8           fingerprint of weights and config
     16      8                 8           age: pings folded so far, int64; n = min(age, W)
@@ -15,7 +15,7 @@
     ·       0                 4·B·n       scales of keys and values, the upper halves of float32, uint16 [blocks, 2, n]
     end     4                 4           crc32 of everything before it
 
-At d=128, two blocks, W=64 a full state has 33,472 bytes, or 8,128 in int8. The version tells the two apart, so rings of
+At d=128, two blocks, W=64 a full state has 33,488 bytes, or 8,144 in int8. The version tells the two apart, so rings of
 one precision are never read as the other. Little-endian because every machine that runs this is, so that the arrays are
 read without a copy.
 """
@@ -38,7 +38,7 @@ from model.geo import E7
 from model.rings import Filled, quarter
 
 MAGIC: Final = b"PCST"
-VERSIONS: Final = {"float32": 4, "int8": 5}  # by the precision; 1 to 3 were before any release
+VERSIONS: Final = {"float32": 6, "int8": 7}  # by the precision; what 1 to 5 held is rebuilt
 # Of one state: `base` has 410 KB in float32. What is larger is no state, and gets no time; a model whose states would
 # be larger is not served (model.api), as one per entity is kept, and travels.
 MAX_BYTES: Final = 1 << 20

@@ -78,7 +78,7 @@ def encode(kin: F64, ctx: Context, config: ModelConfig) -> NDArray[np.float32]:
     """Model inputs [..., F] of pings whose kinematic rows (the ping folded in) are kin [..., K]."""
     if config.cells:
         return np.concatenate([_pace(kin), _clock(ctx.phase_ms)], axis=-1, dtype=np.float32)
-    parts = [_reported(kin, ctx), _motion(kin), _clock(ctx.phase_ms)]
+    parts = [_reported(kin, believed(kin, ctx)), _motion(kin), _clock(ctx.phase_ms)]
     if config.absolute:
         parts.append(absolute(ctx))
     return np.concatenate(parts, axis=-1, dtype=np.float32)
@@ -92,11 +92,32 @@ def velocity_mps(ctx: Context) -> F64:
     return np.asarray(speed[..., None] * np.stack([np.sin(ctx.heading_rad), np.cos(ctx.heading_rad)], axis=-1))
 
 
+def believed(kin: F64, ctx: Context) -> Context:
+    """What pings whose rows are kin [..., K] report: nothing where the receiver is in doubt (`motion.MOST_DOUBT`)."""
+    sure = m.doubt(kin) <= m.MOST_DOUBT
+    speed, heading = (np.where(sure, part, np.nan) for part in (ctx.speed_mps, ctx.heading_rad))
+    return ctx._replace(speed_mps=speed, heading_rad=heading)
+
+
 def reported_mps(kin: F64, ctx: Context) -> F64:
     """The same of pings whose rows are kin [..., K]: without a course, that speed in the direction of the last step."""
-    step = kin[..., m.D_E : m.D_N + 1]
-    moved_m = np.sqrt((step * step).sum(-1))
-    turn = np.where(np.isnan(ctx.heading_rad) & (moved_m > 0), np.arctan2(step[..., 0], step[..., 1]), ctx.heading_rad)
+    return _along(ctx, kin[..., m.D_E : m.D_N + 1])
+
+
+def told_mps(ctx: Context, d_en: F64) -> F64:
+    """The mean [..., T, 2] of the velocities that each ping of a sequence and the one before it report, which lie d_en
+    [..., T, 2] apart; NaN unless both do. Without a course, a speed goes where the step does.
+    """
+    speed, heading = (np.roll(part, 1, axis=-1) for part in (ctx.speed_mps, ctx.heading_rad))
+    told = (_along(ctx._replace(speed_mps=speed, heading_rad=heading), d_en) + _along(ctx, d_en)) / 2.0
+    told[..., 0, :] = np.nan
+    return np.asarray(told)
+
+
+def _along(ctx: Context, d_en: F64) -> F64:
+    """`velocity_mps`, and where no course is told, that speed along d_en [..., 2]."""
+    moves = np.isnan(ctx.heading_rad) & (_length(d_en) > 0)
+    turn = np.where(moves, np.arctan2(d_en[..., 0], d_en[..., 1]), ctx.heading_rad)
     return velocity_mps(ctx._replace(heading_rad=turn))
 
 

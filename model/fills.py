@@ -18,19 +18,23 @@ from model.fused import displaced, least_s, signed_log, velocity
 from model.geo import F64
 from model.heads import CHORD_FLOOR_M, MAX_GAP_AGE, REACH_MEMORY_S
 from model.kernels import compiled
-from model.motion import STEADY_S, TOLD_OFF, TOLD_OFF_MPS, TOLD_WITHIN_S
+from model.motion import MOST_DOUBT, STEADY_S, TOLD_OFF, TOLD_OFF_MPS, TOLD_WITHIN_S
 from model.queries import GAP_FEATURES, GAP_OTHERS, MIN_QUERY_S, GapEnds, Question
 
 
 def ends(
-    before: NDArray[Any], before_stop: NDArray[np.int64], after: NDArray[Any], after_stop: NDArray[np.int64]
+    before: NDArray[Any],
+    before_stop: NDArray[np.int64],
+    after: NDArray[Any],
+    after_stop: NDArray[np.int64],
+    doubt: F64,
 ) -> GapEnds:
     """Of the FIX records on both sides of gaps [N], those of one gap behind those of another; the i-th gap's end before
-    its stop[i].
+    its stop[i]. And of `motion.doubt` when they are asked for [N].
     """
     n = len(before_stop)
     found = GapEnds(np.empty((n, 2)), np.empty(n), np.empty((n, 2)), np.empty((n, 2)), *np.empty((4, n)))
-    _ends(before, before_stop, after, after_stop, found)
+    _ends(before, before_stop, after, after_stop, doubt, found)
     return found
 
 
@@ -39,7 +43,7 @@ def question(
 ) -> Question:
     """`queries.gap` of gaps [N] at t_s [P] seconds into the gap `of` [P]: rows [P, 1]; features in float32."""
     p = len(t_s)
-    shapes = ((p, 1, 2), (p, 1, GAP_OTHERS, 2), (p, 1), (p, 1), (p, 1, 2))
+    shapes = ((p, 1, 2), (p, 1, GAP_OTHERS, 2), (p, 1), (p, 1), (p, 1, 2), (p, 1))
     asked = Question(np.empty((p, 1, GAP_FEATURES), np.float32), *(np.empty(shape) for shape in shapes))
     _question(gap, fixes_after, scale_mps, of, t_s, config.fix_sigma_m**2, asked)
     return asked
@@ -54,24 +58,25 @@ def calibrate(mean: F64, cov: F64, gap_s: F64, of: NDArray[np.int64], t_s: F64, 
 
 
 @compiled
-def _ends(before, before_stop, after, after_stop, out):  # type: ignore[no-untyped-def]
+def _ends(before, before_stop, after, after_stop, doubt, out):  # type: ignore[no-untyped-def]
     oldest, end = 0, 0
     for i in range(len(before_stop)):
         start, newest = before_stop[i] - 1, after_stop[i] - 1
         seconds = (after[end].ts_ms - before[start].ts_ms) / 1000.0
         out.gap_s[i], chord = seconds, out.chord_en[i]
         chord[0], chord[1] = displaced(before[start], after[end])
-        has, told = _velocity(before, start, oldest, -1, chord, seconds, out.before_mps[i])
+        has, told = _velocity(before, start, oldest, -1, chord, seconds, doubt[i], out.before_mps[i])
         out.has_before[i], out.told_before[i] = has, told
-        has, told = _velocity(after, end, newest, 1, chord, seconds, out.after_mps[i])
+        has, told = _velocity(after, end, newest, 1, chord, seconds, doubt[i], out.after_mps[i])
         out.has_after[i], out.told_after[i] = has, told
         oldest, end = before_stop[i], after_stop[i]
 
 
 @compiled
-def _velocity(fixes, near, last, way, chord, gap_s, out):  # type: ignore[no-untyped-def]
+def _velocity(fixes, near, last, way, chord, gap_s, doubt, out):  # type: ignore[no-untyped-def]
     """Of the step beside the fix near the gap, and of as many more away from it as make STEADY_S, if they do; or as
-    that fix reports it, where the step does not belie it. Whether it is one of them, and whether it is as reported.
+    that fix reports it, where neither the step nor what was told before belies it. Whether it is one of them, and
+    whether it is as reported.
     """
     far, dt, east, north = near, 0.0, 0.0, 0.0
     while far != last and dt < STEADY_S:
@@ -80,6 +85,7 @@ def _velocity(fixes, near, last, way, chord, gap_s, out):  # type: ignore[no-unt
         dt = way * (fixes[far].ts_ms - fixes[near].ts_ms) / 1000.0
     out[0], out[1] = chord[0] / gap_s, chord[1] / gap_s
     told, told_e, told_n = velocity(fixes[near])
+    told &= doubt <= MOST_DOUBT
     if dt > 0:
         lately_mps = np.sqrt(out[0] * out[0] + out[1] * out[1])
         least = least_s(dt, np.sqrt(east * east + north * north), lately_mps)
@@ -118,7 +124,7 @@ def _question(gap, fixes_after, scale, of, t_s, noise, out):  # type: ignore[no-
             leave, arrive = before[k] * gap.gap_s[i], after[k] * gap.gap_s[i]
             base[k] = v * v * (3 - 2 * v) * chord[k] + v * (1 - v) * (1 - v) * leave - v * v * (1 - v) * arrive
             straight[k] = v * chord[k]
-        out.base_var[p, 0], out.reach_m[p, 0] = noise + 0.25 * reach * reach, reach
+        out.base_var[p, 0], out.reach_m[p, 0], out.told[p, 0] = noise + 0.25 * reach * reach, reach, 0.0
         out.frame[p, 0, 0], out.frame[p, 0, 1] = unit_e, unit_n
         x = out.features[p, 0]
         x[0], x[1] = np.log(gap_s) / 4.0, np.log(metres + 1.0) / 4.0

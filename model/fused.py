@@ -94,7 +94,10 @@ def _scan(kin, last, stop, fixes, age, fresh, tau, psd, noise, out, x):  # type:
 def _follow(k, was, fix, tau, psd, noise, out):  # type: ignore[no-untyped-def]
     """The row after a fix, from the row and the fix before it."""
     d_e, d_n = displaced(was, fix)
-    _fold(k, max((fix.ts_ms - was.ts_ms) / 1000.0, m.MIN_DT_S), d_e, d_n, tau, psd, noise, out)
+    dt = max((fix.ts_ms - was.ts_ms) / 1000.0, m.MIN_DT_S)
+    one, one_e, one_n = _along(was, d_e, d_n)
+    two, two_e, two_n = _along(fix, d_e, d_n)
+    _fold(k, dt, d_e, d_n, one and two, (one_e + two_e) / 2.0, (one_n + two_n) / 2.0, tau, psd, noise, out)
 
 
 @compiled
@@ -124,7 +127,7 @@ def least_s(dt, moved_m, lately_mps):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _fold(k, dt, d_e, d_n, tau, psd, noise, out):  # type: ignore[no-untyped-def]
+def _fold(k, dt, d_e, d_n, told, told_e, told_n, tau, psd, noise, out):  # type: ignore[no-untyped-def]
     """`motion.fold` of one row."""
     lag, carry, pp, pv, vv = predict(k[m.PP], k[m.PV], k[m.VV], dt, tau, psd)
     off_e = k[m.X_E] + lag * k[m.V_E] - d_e
@@ -148,6 +151,12 @@ def _fold(k, dt, d_e, d_n, tau, psd, noise, out):  # type: ignore[no-untyped-def
     out[m.W_E] = (1.0 - m.WINDOW_MEMORY) * k[m.W_E] + d_e
     out[m.W_N] = (1.0 - m.WINDOW_MEMORY) * k[m.W_N] + d_n
     out[m.W_S] = (1.0 - m.WINDOW_MEMORY) * k[m.W_S] + least
+    out[m.AMISS], out[m.TOLD] = (1.0 - m.MEMORY) * k[m.AMISS], (1.0 - m.MEMORY) * k[m.TOLD]
+    if told:
+        shows = min(m.SHOWS_S / least, 1.0)
+        off = _length(told_e - d_e / least, told_n - d_n / least)
+        out[m.AMISS] += shows * shows * off
+        out[m.TOLD] += shows * shows * (_length(told_e, told_n) + np.sqrt(moved2) / least)
 
 
 @compiled
@@ -161,12 +170,29 @@ def velocity(fix):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def believed(k):  # type: ignore[no-untyped-def]
+    """Whether `features.believed` keeps what a row's fix reports."""
+    return k[m.AMISS] / (k[m.TOLD] + m.DOUBT_FLOOR_MPS) <= m.MOST_DOUBT
+
+
+@compiled
 def reported(k, fix):  # type: ignore[no-untyped-def]
     """`features.reported_mps` of one row and its fix, the same way."""
-    moved, speed = np.sqrt(k[m.D_E] * k[m.D_E] + k[m.D_N] * k[m.D_N]), fix.speed_cms / 100.0
+    return _along(fix, k[m.D_E], k[m.D_N])
+
+
+@compiled
+def _along(fix, d_e, d_n):  # type: ignore[no-untyped-def]
+    """`features._along` of one fix, the same way."""
+    moved, speed = np.sqrt(d_e * d_e + d_n * d_n), fix.speed_cms / 100.0
     if fix.heading_cdeg != ABSENT or fix.speed_cms == ABSENT or moved == 0.0 or speed > m.MAX_MPS:
         return velocity(fix)
-    return True, speed * k[m.D_E] / moved, speed * k[m.D_N] / moved
+    return True, speed * d_e / moved, speed * d_n / moved
+
+
+@compiled
+def _length(east, north):  # type: ignore[no-untyped-def]
+    return np.sqrt(east * east + north * north)
 
 
 @compiled
@@ -179,8 +205,10 @@ def signed_log(east, north):  # type: ignore[no-untyped-def]
 
 @compiled
 def _encode_report(k, fix, x):  # type: ignore[no-untyped-def]
-    """The first 9 features: `features._reported` of one row and its fix."""
+    """The first 9 features: `features._reported` of one row and its fix, if it is believed."""
     x[:9] = 0.0
+    if not believed(k):
+        return
     if fix.speed_cms != ABSENT:
         x[0], x[1] = np.log1p(fix.speed_cms / 100.0), 1.0
     if fix.heading_cdeg != ABSENT:

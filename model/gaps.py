@@ -51,8 +51,11 @@ class Batch(NamedTuple):
         return t_s, asked
 
 
-def stack(gaps: Sequence[Gap]) -> Batch:
-    """Raises ValueError for gaps without ends, with their ends in the wrong order, or with times outside."""
+def stack(gaps: Sequence[Gap], doubt: F64 | None = None) -> Batch:
+    """Of gaps [N], and `motion.doubt` [N] of what their fixes report; without it, that is believed as far as their own
+    steps bear it out. Raises ValueError for gaps without ends, with their ends in the wrong order, or with times
+    outside.
+    """
     if not all(len(gap.before) and len(gap.after) for gap in gaps):
         raise ValueError("a gap needs at least one fix on each side")
     start, end = _each([gap.before[-1:] for gap in gaps]), _each([gap.after[:1] for gap in gaps])
@@ -64,7 +67,9 @@ def stack(gaps: Sequence[Gap]) -> Batch:
         raise ValueError(f"asked times must lie inside the gap {span}, which must not be empty")
     before, after = [gap.before for gap in gaps], [gap.after for gap in gaps]
     return Batch(
-        fills.ends(_each(before), _stops(before), _each(after), _stops(after)),
+        fills.ends(
+            _each(before), _stops(before), _each(after), _stops(after), np.zeros(len(gaps)) if doubt is None else doubt
+        ),
         np.minimum([len(gap.after) for gap in gaps], MAX_GAP_AGE).astype(np.float64),
         start["lat_e7"] / E7,
         start["lon_e7"] / E7,

@@ -62,6 +62,7 @@ class Asked(NamedTuple):
     base_var: Tensor  # [..., Q] m²: its variance per axis
     reach_m: Tensor  # [..., Q] one unit of residual
     frame: Tensor  # [..., Q, 2] unit vector along the motion, shorter where there is little motion
+    told: Tensor  # [..., Q] 1 where the last of the others is by a reported velocity
 
 
 class TravelTime(NamedTuple):
@@ -180,8 +181,10 @@ def combine(raw: Tensor, asked: Asked) -> Spread:
     residual = torch.stack([east, north], dim=-1)
     residual = residual / (1 + residual.square().sum(-1, keepdim=True) / MAX_RESIDUAL**2).sqrt()
     lean = MAX_LEAN * torch.tanh(raw[..., OUT:] / MAX_LEAN).unsqueeze(-1)
-    leant = (lean * (asked.others_en - asked.base_en.unsqueeze(-2))).sum(-2)
-    mean = asked.base_en + leant + asked.reach_m.unsqueeze(-1) * residual
+    far = lean * (asked.others_en - asked.base_en.unsqueeze(-2))
+    going_on = far[..., :-1, :].sum(-2) + asked.reach_m.unsqueeze(-1) * residual
+    # To a reported velocity the answer leans from where the rest has led it: 1 is all that the report says.
+    mean = asked.base_en + going_on + far[..., -1, :] - (asked.told.unsqueeze(-1) * lean[..., -1, :]) * going_on
     # log Σ = log(base) I + [[s + p, q], [q, s − p]]; p + iq turns twice as fast as the frame.
     s = MAX_LOG_SPREAD * torch.tanh(a[4] / MAX_LOG_SPREAD)
     cos2, sin2 = cos * cos - sin * sin, 2 * cos * sin

@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from model.config import ModelConfig
 from model.geo import F64
 
-WIDTH: Final = 18  # columns of a kinematic row, in this order:
+WIDTH: Final = 20  # columns of a kinematic row, in this order:
 X_E, X_N, V_E, V_N = 0, 1, 2, 3  # filtered position relative to the last fix (m), filtered velocity (m/s)
 PP, PV, VV = 4, 5, 6  # covariance per axis: position (m²), position-velocity (m²/s), velocity (m²/s²)
 D_E, D_N, DT = 7, 8, 9  # last displacement (m), its interval (s): see `least_s`; DT = 0: there is only one fix so far
 D1_E, D1_N, DT1 = 10, 11, 12  # the displacement before that one
 LOG_DT, MS_SPEED = 13, 14  # running medians-alike of log interval and running mean of squared speed (m²/s²)
 W_E, W_N, W_S = 15, 16, 17  # fading sums of the displacements (m) and their intervals (s): see `window_mps`
+AMISS, TOLD = 18, 19  # fading sums (m/s) of how far told velocities were off the steps', and of both: see `doubt`
 
 MIN_DT_S: Final = 1e-3
 MEMORY: Final = 0.2  # weight of the newest ping in a running mean: per ping, so that 64 pings forget all but 1e-6
@@ -42,6 +43,13 @@ MAX_GAIN_MPS2: Final = MAX_MPS
 TOLD_OFF_MPS: Final = 3.0
 TOLD_OFF: Final = 0.5  # of the step's speed
 TOLD_WITHIN_S: Final = 20.0  # of longer steps so much more
+# How much in doubt (`doubt`) a receiver may be to be believed at all. At a ping a minute few cars that tell right are
+# above it (95 of 100 below 0.41), and most that always say 0, km/h for m/s, or a course a quarter of a turn off (95 of
+# 100 above 0.92, 0.48, 0.64; GeoLife by road, 2026-11-28).
+MOST_DOUBT: Final = 0.45
+# How long a step shows whether velocities are told right: of a longer one, less, as much happens between its ends.
+SHOWS_S: Final = 60.0
+DOUBT_FLOOR_MPS: Final = 1.0  # what stands still shows nothing: its steps and velocities are noise
 STEADY_S: Final = 0.4  # what a speed beside a gap is taken over, at least; the shortest that training makes of a second
 # Of rows from outside (`possible`): some times round the globe, as W_E and W_N are sums; and longer than any two times.
 MAX_MOVED_M: Final = 1e8
@@ -64,8 +72,10 @@ def fresh(config: ModelConfig, shape: tuple[int, ...] = ()) -> F64:
     return row
 
 
-def fold(kin: F64, dt_s: F64, d_en: F64, config: ModelConfig) -> F64:
-    """The rows [..., K] after one more fix, which lies d_en [..., 2] metres and dt_s [...] seconds after the last."""
+def fold(kin: F64, dt_s: F64, d_en: F64, config: ModelConfig, told_mps: F64 | None = None) -> F64:
+    """The rows [..., K] after one more fix, which lies d_en [..., 2] metres and dt_s [...] seconds after the last; and
+    told_mps [..., 2], the mean of the velocities that both report, NaN where they do not.
+    """
     dt = np.maximum(dt_s, MIN_DT_S)
     d_e, d_n = d_en[..., 0], d_en[..., 1]
     k = np.moveaxis(kin, -1, 0)
@@ -93,6 +103,12 @@ def fold(kin: F64, dt_s: F64, d_en: F64, config: ModelConfig) -> F64:
     # A longer interval, not a shorter way: what one fix was off by, the next one's way back takes out of the sum again.
     for of, new in ((W_E, d_e), (W_N, d_n), (W_S, least)):
         out[..., of] = (1.0 - WINDOW_MEMORY) * k[of] + new
+    told = np.full_like(d_en, np.nan) if told_mps is None else told_mps
+    heard, shows = ~np.isnan(told[..., 0]), np.minimum(SHOWS_S / least, 1.0) ** 2
+    step = d_en / least[..., None]
+    off, both = _length(told - step), _length(told) + _length(step)
+    for of, new in ((AMISS, off), (TOLD, both)):
+        out[..., of] = (1.0 - MEMORY) * k[of] + np.where(heard, shows * new, 0.0)
     return out
 
 
@@ -110,13 +126,15 @@ def agrees(told_mps: F64, step_mps: F64, step_s: F64) -> NDArray[np.bool_]:
     return np.asarray(off <= (TOLD_OFF_MPS + TOLD_OFF * mps) * np.maximum(1.0, step_s / TOLD_WITHIN_S))
 
 
-def scan(dt_BT: F64, d_BT2: F64, config: ModelConfig) -> F64:
-    """Rows after each fix of whole sequences, [B, T, K]; the first fix of each has no displacement (ignored)."""
+def scan(dt_BT: F64, d_BT2: F64, config: ModelConfig, told_BT2: F64 | None = None) -> F64:
+    """Rows after each fix of whole sequences, [B, T, K]; the first fix of each has no displacement (ignored), and no
+    velocity that is told of both ends.
+    """
     batch, steps = dt_BT.shape
     out = np.empty((steps, batch, WIDTH))
     out[0] = fresh(config, (batch,))
     for t in range(1, steps):
-        out[t] = fold(out[t - 1], dt_BT[:, t], d_BT2[:, t], config)
+        out[t] = fold(out[t - 1], dt_BT[:, t], d_BT2[:, t], config, None if told_BT2 is None else told_BT2[:, t])
     return np.moveaxis(out, 0, 1)
 
 
@@ -135,12 +153,14 @@ def possible(kin: F64, config: ModelConfig) -> bool:
     most[[PP, VV]], most[PV] = (2 * noise, free * _ROUNDED), 2 * np.sqrt(noise * free)
     most[[DT, DT1, W_S]], most[LOG_DT] = MAX_DT_S, np.log(MAX_DT_S)
     most[MS_SPEED] = MAX_MPS**2 * _ROUNDED
+    most[[AMISS, TOLD]] = 2 * MAX_MPS / MEMORY * _ROUNDED
     if not bool((np.abs(kin) <= most).all()):  # false for NaN, too
         return False
-    positive = (k[[PP, PV, VV, MS_SPEED, DT, DT1, W_S]] >= 0).all()
+    positive = (k[[PP, PV, VV, MS_SPEED, DT, DT1, W_S, AMISS, TOLD]] >= 0).all()
     coupled = (k[PV] ** 2 <= k[PP] * k[VV] * _ROUNDED).all()
     timed = ((k[DT] == 0) | ((k[DT] >= MIN_DT_S) & (k[W_S] >= MIN_DT_S))).all()
-    return bool(positive and coupled and timed)
+    told = (k[AMISS] <= k[TOLD] * _ROUNDED).all()
+    return bool(positive and coupled and timed and told)
 
 
 def after(kin: F64, dt_s: F64, config: ModelConfig) -> Law:
@@ -183,6 +203,17 @@ def window_mps(kin: F64) -> F64:
     return np.asarray(kin[..., W_E : W_N + 1] / np.where(kin[..., DT] == 0.0, 1.0, kin[..., W_S])[..., None])
 
 
+def doubt(kin: F64) -> F64:
+    """How wrong velocities have been told lately [...]: 0 if steps ended where they lead, or nothing was told; 1 if a
+    receiver says that what moves stands still. Half of a speed makes 1/3, a compass off by a quarter of a turn 0.7.
+    """
+    return np.asarray(kin[..., AMISS] / (kin[..., TOLD] + DOUBT_FLOOR_MPS))
+
+
 def speed_scale_mps(kin: F64) -> F64:
     """How fast this thing has been going lately, never below a walk; the unit of the model's residuals."""
     return np.sqrt(kin[..., MS_SPEED] + SCALE_FLOOR_MPS**2)
+
+
+def _length(vector: F64) -> F64:
+    return np.asarray(np.sqrt((vector * vector).sum(-1)))

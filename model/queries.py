@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from model import baselines
 from model import motion as m
 from model.config import ModelConfig
-from model.features import Context, reported_mps, signed_log
+from model.features import Context, believed, reported_mps, signed_log
 from model.geo import E7, F64, displacement_m
 from model.heads import CHORD_FLOOR_M, HEADING_FLOOR_MPS, MAX_GAP_AGE, REACH_MEMORY_S, TRAVEL_MPS
 
-REPORT_FEATURES: Final = 7
+REPORT_FEATURES: Final = 9
 FORECAST_FEATURES: Final = 13 + REPORT_FEATURES
 FORECAST_OTHERS: Final = 4
 DAMPED: Final = 0  # which of them is damped velocity; the last is the reported one
@@ -32,6 +32,7 @@ ALIKE: Final = 4.0  # intervals that are a factor of e^(1 / ALIKE) apart are har
 MIN_QUERY_S: Final = 1e-3
 _PHYSICS: Final = slice(9, 11)  # of a forecast's features: how far it could go and how sure the filter is
 PACE_FLOOR_MPS: Final = 0.5  # below it a reported speed is none
+HEARD_MPS: Final = 5.0  # of `motion.TOLD`: so much makes half of what there can be to doubt or believe by
 
 
 class Question(NamedTuple):
@@ -43,6 +44,7 @@ class Question(NamedTuple):
     base_var: F64
     reach_m: F64
     frame: F64
+    told: F64
 
 
 class GapEnds(NamedTuple):
@@ -51,8 +53,9 @@ class GapEnds(NamedTuple):
     chord_en: F64  # [..., 2] m, from the last fix before to the first after
     gap_s: F64  # [...]
     # [..., 2] velocities as the fixes beside the gap report them, by speed and course, if these agree with the steps
-    # (`motion.agrees`); else of the last step before it and the first one after it, or of the last and first STEADY_S
-    # where fixes are closer, held to `motion.least_s`; the chord's where there is none
+    # (`motion.agrees`) and are not in doubt (`motion.MOST_DOUBT`); else of the last step before it and the first one
+    # after it, or of the last and first STEADY_S where fixes are closer, held to `motion.least_s`; the chord's where
+    # there is none
     before_mps: F64
     after_mps: F64
     has_before: F64  # [...] 1 where the velocity is not the chord's
@@ -102,6 +105,7 @@ def forecast(
     velocity = kin[..., None, m.V_E : m.V_N + 1]
     frame = velocity / np.sqrt((velocity * velocity).sum(-1, keepdims=True) + HEADING_FLOOR_MPS**2)
     frame = np.broadcast_to(frame, law.mean_en.shape).copy()
+    context = None if context is None else believed(kin, context)
     told_mps = np.full((*kin.shape[:-1], 2), np.nan) if context is None else reported_mps(kin, context)
     reckoned = np.where(np.isnan(told_mps)[..., None, :], law.mean_en, told_mps[..., None, :] * dt[..., None])
     report = np.zeros((*features.shape[:-1], REPORT_FEATURES))
@@ -114,15 +118,16 @@ def forecast(
         features[..., _PHYSICS] = 0.0
     if config.target == "kalman":
         others = np.concatenate([_going_on(kin, dt, config), reckoned[..., None, :]], axis=-2)
-        return Question(features, law.mean_en, others, law.var_m2, reach, frame)
+        told = np.broadcast_to(~np.isnan(told_mps[..., :1]), reach.shape).astype(np.float64)
+        return Question(features, law.mean_en, others, law.var_m2, reach, frame, told)
     zero = np.zeros_like(law.mean_en)
     if config.target == "delta":
-        return Question(features, zero, _alike(zero), law.var_m2, reach, frame)
+        return Question(features, zero, _alike(zero), law.var_m2, reach, frame, np.zeros_like(reach))
     if at_en is None:
         raise ValueError("absolute targets need to know where the last fix is")
     origin = zero - at_en[..., None, :]
     unit = np.full_like(reach, config.region_m)
-    return Question(features, origin, _alike(origin), unit**2, unit, zero)
+    return Question(features, origin, _alike(origin), unit**2, unit, zero, np.zeros_like(unit))
 
 
 def from_origin(fixes: NDArray[Any], config: ModelConfig) -> F64:
@@ -173,9 +178,8 @@ def gap(ends: GapEnds, t_s: F64, fixes_after: F64, scale_mps: F64, config: Model
         *(np.broadcast_to(told[..., None], u.shape) for told in (ends.told_before, ends.told_after)),
     ]
     features = np.concatenate([wide, np.stack(point, axis=-1)], axis=-1)
-    return Question(
-        features, base, straight[..., None, :], var, reach, np.broadcast_to(unit[..., None, :], base.shape).copy()
-    )
+    frame = np.broadcast_to(unit[..., None, :], base.shape).copy()
+    return Question(features, base, straight[..., None, :], var, reach, frame, np.zeros_like(reach))
 
 
 def interval(kin: F64) -> Interval:
@@ -220,7 +224,8 @@ def travel_base_log_s(far_m: F64) -> F64:
 
 def _report(kin: F64, told_mps: F64, context: Context, frame: F64, off: F64) -> F64:
     """What the network sees of a reported velocity [..., Q, REPORT_FEATURES], 0 where there is none: how far it leads
-    from the base, `off` [..., Q, 2] in reaches, and how it differs from the last step's.
+    from the base, `off` [..., Q, 2] in reaches, how it differs from the last step's, and what is to be held of it by
+    what was told before.
     """
     known = ~np.isnan(told_mps[..., 0])
     told = np.where(known[..., None], told_mps, 0.0)
@@ -231,7 +236,8 @@ def _report(kin: F64, told_mps: F64, context: Context, frame: F64, off: F64) -> 
     wide = np.broadcast_to(row[..., None, :], (*off.shape[:-1], row.shape[-1]))
     gained = np.broadcast_to(gained[..., None, :], off.shape)
     vectors = [signed_log(_in_frame(vector, frame), 1.0) for vector in (off, gained)]
-    return np.concatenate([wide, *vectors], axis=-1)
+    held = np.stack([m.doubt(kin), kin[..., m.TOLD] / (kin[..., m.TOLD] + HEARD_MPS)], axis=-1) * known[..., None]
+    return np.concatenate([wide, *vectors, np.broadcast_to(held[..., None, :], off.shape)], axis=-1)
 
 
 def _going_on(kin: F64, dt: F64, config: ModelConfig) -> F64:

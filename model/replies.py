@@ -21,7 +21,7 @@ from model import motion as m
 from model.calibration import MAX_LOG_SCALE, Calibration
 from model.config import ModelConfig
 from model.features import ABSENT
-from model.fused import physics, predict, reported, signed_log
+from model.fused import believed, physics, predict, reported, signed_log
 from model.geo import E7, F64, M_PER_DEG, MIN_COS_LAT
 from model.heads import HEADING_FLOOR_MPS, MAX_LEAN, MAX_LOG_SHAPE, MAX_LOG_SPREAD, MAX_RESIDUAL, OUT, REACH_MEMORY_S
 from model.kernels import compiled
@@ -63,7 +63,7 @@ def question(kin: F64, dt_s: F64, last: NDArray[Any], config: ModelConfig) -> Qu
         at = queries.from_origin(last, config) if config.target == "absolute" else None
         return queries.forecast(kin, dt_s, config, at, context=features.context(last))
     n, q = dt_s.shape
-    shapes = ((n, q, 2), (n, q, _OTHERS, 2), (n, q), (n, q), (n, q, 2))
+    shapes = ((n, q, 2), (n, q, _OTHERS, 2), (n, q), (n, q), (n, q, 2), (n, q))
     asked = Question(np.empty((n, q, _ASKED), np.float32), *(np.empty(shape) for shape in shapes))
     _question(kin, dt_s, last, *physics(config), *asked)
     return asked
@@ -72,7 +72,7 @@ def question(kin: F64, dt_s: F64, last: NDArray[Any], config: ModelConfig) -> Qu
 def combined(raw: NDArray[np.float32], asked: Question) -> tuple[F64, F64]:
     """`heads.combine` of the network's numbers [N, Q, OUT + A]: mean [N, Q, 2] and covariance [N, Q, 3]."""
     mean, cov = np.empty(asked.base_en.shape), np.empty((*asked.base_var.shape, 3))
-    _combine(raw, asked.base_en, asked.others_en, asked.base_var, asked.reach_m, asked.frame, mean, cov)
+    _combine(raw, *asked[1:], mean, cov)
     return mean, cov
 
 
@@ -91,10 +91,11 @@ def moved(last: NDArray[Any], en_m: F64) -> tuple[F64, F64]:
 
 
 @compiled
-def _question(kin, dt_s, last, tau, psd, noise, x, base, others, var, reach, frame):  # type: ignore[no-untyped-def]
+def _question(kin, dt_s, last, tau, psd, noise, x, base, others, var, reach, frame, is_told):  # type: ignore[no-untyped-def]
     for i in range(dt_s.shape[0]):
         k = kin[i]
         told, told_e, told_n = reported(k, last[i])
+        told &= believed(k)
         first = k[m.DT] == 0.0
         last_s = 1.0 if first else k[m.DT]
         window_s = 1.0 if first else k[m.W_S]
@@ -107,7 +108,7 @@ def _question(kin, dt_s, last, tau, psd, noise, x, base, others, var, reach, fra
             dt = max(dt_s[i, j], queries.MIN_QUERY_S)
             lag, _, pp, _, _ = predict(k[m.PP], k[m.PV], k[m.VV], dt, tau, psd)
             base[i, j, 0], base[i, j, 1] = k[m.X_E] + lag * v_e, k[m.X_N] + lag * v_n
-            var[i, j] = pp + noise
+            var[i, j], is_told[i, j] = pp + noise, told
             reach[i, j] = 1.0 - scale * REACH_MEMORY_S * np.expm1(-dt / REACH_MEMORY_S)
             others[i, j, 0, 0], others[i, j, 0, 1] = last_e * lag, last_n * lag
             others[i, j, 1, 0], others[i, j, 1, 1] = last_e * dt, last_n * dt
@@ -134,6 +135,8 @@ def _question(kin, dt_s, last, tau, psd, noise, x, base, others, var, reach, fra
             off_e, off_n = others[i, j, 3, 0] - base[i, j, 0], others[i, j, 3, 1] - base[i, j, 1]
             unit_e, unit_n = frame[i, j, 0], frame[i, j, 1]
             x[i, j, 16], x[i, j, 17] = signed_log(*_in_frame(off_e / reach[i, j], off_n / reach[i, j], unit_e, unit_n))
+            x[i, j, 20] = k[m.AMISS] / (k[m.TOLD] + m.DOUBT_FLOOR_MPS)
+            x[i, j, 21] = k[m.TOLD] / (k[m.TOLD] + queries.HEARD_MPS)
             gained_e, gained_n = (told_e - last_e) / scale, (told_n - last_n) / scale
             x[i, j, 18], x[i, j, 19] = signed_log(*_in_frame(gained_e, gained_n, unit_e, unit_n))
 
@@ -145,7 +148,7 @@ def _in_frame(east, north, unit_e, unit_n):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _combine(raw, base, others, var, reach, frame, mean, cov):  # type: ignore[no-untyped-def]
+def _combine(raw, base, others, var, reach, frame, told, mean, cov):  # type: ignore[no-untyped-def]
     for i in range(raw.shape[0]):
         for j in range(raw.shape[1]):
             a = raw[i, j].astype(np.float64)
@@ -153,12 +156,14 @@ def _combine(raw, base, others, var, reach, frame, mean, cov):  # type: ignore[n
             east = a[0] + cos * a[2] - sin * a[3]
             north = a[1] + sin * a[2] + cos * a[3]
             shorter = reach[i, j] / np.sqrt(1 + (east * east + north * north) / (MAX_RESIDUAL * MAX_RESIDUAL))
-            at_e, at_n = base[i, j, 0] + shorter * east, base[i, j, 1] + shorter * north
+            on_e, on_n = shorter * east, shorter * north
             for o in range(others.shape[2]):
                 lean = MAX_LEAN * np.tanh(a[OUT + o] / MAX_LEAN)
-                at_e += lean * (others[i, j, o, 0] - base[i, j, 0])
-                at_n += lean * (others[i, j, o, 1] - base[i, j, 1])
-            mean[i, j, 0], mean[i, j, 1] = at_e, at_n
+                far_e, far_n = others[i, j, o, 0] - base[i, j, 0], others[i, j, o, 1] - base[i, j, 1]
+                if told[i, j] and o == others.shape[2] - 1:
+                    far_e, far_n = far_e - on_e, far_n - on_n
+                on_e, on_n = on_e + lean * far_e, on_n + lean * far_n
+            mean[i, j, 0], mean[i, j, 1] = base[i, j, 0] + on_e, base[i, j, 1] + on_n
             size = var[i, j] * np.exp(MAX_LOG_SPREAD * np.tanh(a[4] / MAX_LOG_SPREAD))
             cos2, sin2 = cos * cos - sin * sin, 2 * cos * sin
             p = a[5] + cos2 * a[7] - sin2 * a[8]

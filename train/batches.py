@@ -202,13 +202,13 @@ class Batches:
         dt = np.concatenate([np.zeros((len(place), 1)), dt * warp.time[:, None]], axis=1)
         d = np.concatenate([np.zeros((len(place), 1, 2)), warp.turn(d)], axis=1)
         d[:, 1:] += jitter[:, 1:] - jitter[:, :-1]
-        kin = motion.scan(dt, d, config)
         reported = features.context(fixes)
         if o.told:
             reported = self._told(rng, place, reported, bent)
         if o.mistold:
             reported = mistell(rng, reported, o.mistold)
         ctx = warp.context(reported, None if bent is None else bent.turned(place))
+        kin = motion.scan(dt, d, config, features.told_mps(ctx, d))
         target, mask = self._ahead(rng, place, valid, warp)
         ahead_s, ahead_en = self._step(np.broadcast_to(place[:, :, None], target.shape), target, bent)
         ahead_s = ahead_s * warp.time[:, None, None]
@@ -298,9 +298,11 @@ class Batches:
         lately_mps = np.sqrt((mean_mps * mean_mps).sum(-1))
         leave, arrive = jumps - 1, np.minimum(jumps + 1, o.tokens - 1)
         step = _velocity(d, dt, leave, -1, leave - 1, lately_mps)
-        before_mps, has_before, told_before = _beside(told_mps[rows, leave], *step, leave > 0, mean_mps)
+        believed = (motion.doubt(kin[rows, token]) <= motion.MOST_DOUBT)[..., None]
+        left_mps, arrived_mps = (np.where(believed, told_mps[rows, at], np.nan) for at in (leave, jumps))
+        before_mps, has_before, told_before = _beside(left_mps, *step, leave > 0, mean_mps)
         step, has_step = _velocity(d, dt, arrive, 1, token - arrive, lately_mps), (age > 1) & (dt[rows, arrive] > 0)
-        after_mps, has_after, told_after = _beside(told_mps[rows, jumps], *step, has_step, mean_mps)
+        after_mps, has_after, told_after = _beside(arrived_mps, *step, has_step, mean_mps)
         ends = GapEnds(chord, gap_s, before_mps, after_mps, has_before, has_after, told_before, told_after)
         question = queries.gap(ends, t_s, age.astype(np.float64), motion.speed_scale_mps(kin[rows, token]), self.config)
         en = warp.turn(en) - jitter[rows, jumps - 1][:, :, None]

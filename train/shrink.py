@@ -3,7 +3,8 @@
 The mean of two positions is never farther off than the mean of their errors, and nearer than that wherever they err in
 different directions (Bates & Granger, "The Combination of Forecasts", 1969). Before training the last layer of the
 forecast's head is zero, and the forecast is physics; so 1 − share of what that layer has learned, and share of damped
-velocity, are that mean, but for the bounds of `model.heads.combine`. (Weights between those of before and after:
+velocity, are that mean, but for the bounds of `model.heads.combine`, and nearly so for what reports its velocity, to
+which an answer leans from where the rest has led it. (Weights between those of before and after:
 Wortsman et al., "Robust fine-tuning of zero-shot models", 2022.) Spreads and gap fills stay as they are;
 `train.calibrate` fits spreads afterwards.
 """

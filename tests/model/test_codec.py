@@ -17,7 +17,7 @@ from model.features import ABSENT, FIX
 from model.rings import Filled
 
 FOLDER = Path(__file__).parent / "golden"
-GOLDEN, GOLDEN_INT8 = FOLDER / "state_v4.bin", FOLDER / "state_v5.bin"
+GOLDEN, GOLDEN_INT8 = FOLDER / "state_v6.bin", FOLDER / "state_v7.bin"
 CONFIG = ModelConfig(name="golden", d=8, blocks=2, heads=2, window=8)  # E = 4
 FINGERPRINT = bytes(range(8))
 
@@ -56,11 +56,11 @@ def resealed(body: bytes) -> bytes:
     return body + struct.pack("<I", crc32(body))
 
 
-def test_golden_bytes_of_version_4_still_load() -> None:
+def test_golden_bytes_of_version_6_still_load() -> None:
     assert_same(codec.loads(GOLDEN.read_bytes(), CONFIG, FINGERPRINT, "float32"), golden_state())
 
 
-def test_golden_bytes_of_version_5_still_load() -> None:
+def test_golden_bytes_of_version_7_still_load() -> None:
     assert_same(codec.loads(GOLDEN_INT8.read_bytes(), CONFIG, FINGERPRINT, "int8"), golden_int8_state())
 
 
@@ -73,30 +73,30 @@ def test_one_precision_is_never_read_as_the_other(path: Path, other: str) -> Non
 def test_the_layout_in_float32_is_the_drawn_one() -> None:
     blob = codec.dumps(golden_state(), FINGERPRINT)
     assert blob == GOLDEN.read_bytes()
-    assert struct.unpack_from("<4sHH8sq", blob) == (b"PCST", 4, 5, FINGERPRINT, 5)
+    assert struct.unpack_from("<4sHH8sq", blob) == (b"PCST", 6, 5, FINGERPRINT, 5)
     assert struct.unpack_from("<qiiHH", blob, 24) == (1_480_000_000_123, 302_700_001, -977_400_002, 1234, ABSENT)
-    assert struct.unpack_from("<18d", blob, 44) == tuple(np.arange(18) / 8)
-    assert struct.unpack_from("<8f", blob, 188) == tuple(range(-4, 4))
-    assert struct.unpack_from("<40f", blob, 220) == tuple(np.arange(40) / 16)
-    assert struct.unpack_from("<40f", blob, 380) == tuple(np.arange(40) / -16)
-    assert len(blob) == 540 + 4 == codec.size(CONFIG, 5, "float32")
+    assert struct.unpack_from("<20d", blob, 44) == tuple(np.arange(20) / 8)
+    assert struct.unpack_from("<8f", blob, 204) == tuple(range(-4, 4))
+    assert struct.unpack_from("<40f", blob, 236) == tuple(np.arange(40) / 16)
+    assert struct.unpack_from("<40f", blob, 396) == tuple(np.arange(40) / -16)
+    assert len(blob) == 556 + 4 == codec.size(CONFIG, 5, "float32")
 
 
 def test_the_layout_in_int8_is_the_drawn_one() -> None:
     blob = codec.dumps(golden_int8_state(), FINGERPRINT)
     assert blob == GOLDEN_INT8.read_bytes()
-    assert struct.unpack_from("<4sHH8sq", blob) == (b"PCST", 5, 5, FINGERPRINT, 5)
-    assert blob[24:188] == codec.dumps(golden_state(), FINGERPRINT)[24:188]
-    assert struct.unpack_from("<8H", blob, 188) == tuple(range(0x4000, 0x4008))
-    assert struct.unpack_from("<40b", blob, 204) == tuple(range(-24, 16))
-    assert struct.unpack_from("<48B", blob, 244) == tuple(range(48))
-    assert struct.unpack_from("<20H", blob, 292) == tuple(range(0x3F80, 0x3F80 + 20))
-    assert len(blob) == 332 + 4 == codec.size(CONFIG, 5, "int8")
+    assert struct.unpack_from("<4sHH8sq", blob) == (b"PCST", 7, 5, FINGERPRINT, 5)
+    assert blob[24:204] == codec.dumps(golden_state(), FINGERPRINT)[24:204]
+    assert struct.unpack_from("<8H", blob, 204) == tuple(range(0x4000, 0x4008))
+    assert struct.unpack_from("<40b", blob, 220) == tuple(range(-24, 16))
+    assert struct.unpack_from("<48B", blob, 260) == tuple(range(48))
+    assert struct.unpack_from("<20H", blob, 308) == tuple(range(0x3F80, 0x3F80 + 20))
+    assert len(blob) == 348 + 4 == codec.size(CONFIG, 5, "int8")
 
 
 def test_the_small_model_has_the_documented_size() -> None:
-    assert codec.size(ModelConfig(), 64, "float32") == 33_472
-    assert codec.size(ModelConfig(), 64, "int8") == 8_128 <= 8_192
+    assert codec.size(ModelConfig(), 64, "float32") == 33_488
+    assert codec.size(ModelConfig(), 64, "int8") == 8_144 <= 8_192
 
 
 def test_every_flipped_bit_is_refused() -> None:
@@ -122,14 +122,14 @@ def test_another_model_or_version_is_a_mismatch() -> None:
     with pytest.raises(StateMismatch, match="swapped"):
         codec.loads(GOLDEN.read_bytes(), CONFIG, bytes(8), "float32")
     newer = bytearray(GOLDEN.read_bytes()[:-4])
-    newer[4] = 6
-    with pytest.raises(StateMismatch, match="version 6"):
+    newer[4] = 8
+    with pytest.raises(StateMismatch, match="version 8"):
         codec.loads(resealed(bytes(newer)), CONFIG, FINGERPRINT, "float32")
 
 
 @pytest.mark.parametrize(("age", "filled"), [(0, 0), (-1, 5), (5, 4), (4, 5), (9, 5), (5, 65_535)])
 def test_ages_and_sizes_that_contradict_each_other_are_refused(age: int, filled: int) -> None:
-    body = struct.pack("<4sHH8sq", b"PCST", 4, filled, FINGERPRINT, age) + GOLDEN.read_bytes()[24:-4]
+    body = struct.pack("<4sHH8sq", b"PCST", 6, filled, FINGERPRINT, age) + GOLDEN.read_bytes()[24:-4]
     with pytest.raises(StateCorrupt):
         codec.loads(resealed(body), CONFIG, FINGERPRINT, "float32")
 

@@ -14,7 +14,7 @@ from model.calibration import GAP_TERMS, Calibration
 from model.config import SMALL
 from model.features import ABSENT, FIX, context, steps_between, velocity_mps
 from model.gaps import Gap, stack
-from model.motion import agrees
+from model.motion import MOST_DOUBT, agrees
 from model.queries import GapEnds
 
 Tracks = Callable[..., NDArray[Any]]
@@ -70,6 +70,22 @@ def test_a_fill_is_not_bent_by_a_receiver_that_tells_wrong() -> None:
     for name in ("0", "km/h", "turned"):
         assert (ends[name].told_before, ends[name].told_after) == (0, 0), name
         np.testing.assert_allclose(ends[name].before_mps, [[mps, 0]], atol=0.01)
+
+
+def test_a_fill_does_not_believe_who_has_told_wrong_before(tracks: Tracks) -> None:
+    """Of two gaps alike, that of the receiver in doubt: its steps alone would bear it out."""
+    fixes = tracks(1, 12, seed=9)[0]
+    dt, d = steps_between(fixes[:-1], fixes[1:])
+    fixes["speed_cms"][1:] = np.rint(100 * np.hypot(*d.T) / dt)
+    fixes["heading_cdeg"][1:] = np.rint(100 * np.degrees(np.arctan2(*d.T))) % 36_000
+    times_ms = np.array([int(fixes["ts_ms"][5]) + 1_000])
+    one = Gap(fixes[2:6], fixes[6:9], times_ms)
+    ends = stack([one, one], np.array([MOST_DOUBT, MOST_DOUBT + 0.01])).ends
+    assert ends.told_before.tolist() == [1, 0]
+    silent = one._replace(before=one.before.copy(), after=one.after.copy())
+    silent.before["speed_cms"] = silent.after["speed_cms"] = ABSENT
+    for ours, theirs in zip(ends, stack([silent]).ends, strict=True):
+        np.testing.assert_array_equal(ours[1], theirs[0])
 
 
 def test_ends_and_questions_are_those_that_training_asks(tracks: Tracks) -> None:

@@ -27,6 +27,7 @@ def asked(n: int, *, angle: float = 0.3, length: float = 0.9) -> Asked:
         torch.rand(n, generator=generator, dtype=torch.float64) * 900 + 1,
         torch.rand(n, generator=generator, dtype=torch.float64) * 500 + 1,
         frame.expand(n, 2),
+        torch.zeros(n, dtype=torch.float64),
     )
 
 
@@ -45,6 +46,18 @@ def test_leaning_by_one_is_another_physics(other: int) -> None:
     raw[:, ALONE + other] = 2 * math.atanh(0.5)
     question = asked(50)
     torch.testing.assert_close(combine(raw, question).mean_en, question.others_en[:, other], rtol=1e-5, atol=1e-4)
+
+
+def test_an_answer_leans_to_a_report_from_where_the_rest_has_led_it() -> None:
+    """All the way it is the report, whatever the rest says; half of the way it is their middle."""
+    raw = torch.randn(50, OUT, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    raw[:, -1] = 0.0
+    told = asked(50)._replace(told=torch.ones(50, dtype=torch.float64))
+    rest, report = combine(raw, told).mean_en, told.others_en[:, -1]
+    assert torch.equal(rest, combine(raw, asked(50)).mean_en)
+    for lean in (1.0, 0.5):
+        raw[:, -1] = heads.MAX_LEAN * math.atanh(lean / heads.MAX_LEAN)
+        torch.testing.assert_close(combine(raw, told).mean_en, lean * report + (1 - lean) * rest)
 
 
 def test_what_a_report_teaches_moves_nothing_else() -> None:

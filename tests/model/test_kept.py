@@ -22,7 +22,7 @@ from model import fused, motion
 from model.config import SMALL
 row, out = motion.fresh(SMALL, (1,)), np.empty(motion.WIDTH)
 row[0] += 1.0
-fused._fold(row[0], 10.0, 30.0, 40.0, *fused.physics(SMALL), out)
+fused._fold(row[0], 10.0, 30.0, 40.0, False, 0.0, 0.0, *fused.physics(SMALL), out)
 defined = motion.fold(row, np.array([10.0]), np.array([[30.0, 40.0]]), SMALL)[0]
 print(fused._fold.stats.cache_hits.total(), np.allclose(out, defined), *out)
 """

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from model import baselines, motion
 from model.config import SMALL
+from model.features import context, told_mps
 from model.geo import F64
 
 Tracks = Callable[..., NDArray[Any]]
@@ -55,7 +56,9 @@ def test_folding_one_by_one_is_the_scan(tracks: Tracks) -> None:
     rows = baselines.scan_fixes(fixes, SMALL)
     kin = motion.fresh(SMALL, (4,))
     for t in range(1, 60):
-        kin = motion.fold(kin, *baselines.steps_between(fixes[:, t - 1], fixes[:, t]), SMALL)
+        dt_s, d_en = baselines.steps_between(fixes[:, t - 1], fixes[:, t])
+        told = told_mps(context(fixes[:, t - 1 : t + 1]), d_en[:, None])[:, 1]
+        kin = motion.fold(kin, dt_s, d_en, SMALL, told)
         np.testing.assert_allclose(kin, rows[:, t], rtol=1e-12)
 
 

@@ -12,6 +12,7 @@ from model import gaps, motion, queries
 from model.baselines import scan_fixes
 from model.config import SMALL
 from model.gaps import Gap
+from model.geo import M_PER_DEG
 from train.batches import Batches
 from train.data import TRAINING
 from train.options import BatchOptions
@@ -43,10 +44,17 @@ def bursts(entity: str, count: int, seed: int) -> dict[str, list[Any]]:
 
 
 def telling(source: dict[str, list[Any]], seed: int) -> dict[str, list[Any]]:
-    """The same, and most pings tell how fast they go, where to, or both."""
+    """The same, and most pings tell how fast they go, where to, or both: of 64 after 64 what is so, and then anything,
+    some faster than anything goes.
+    """
     rng = np.random.default_rng(seed)
     count = len(source["t"])
-    speed_mps, heading_deg = rng.uniform(0, 120, count), rng.uniform(0, 360, count)  # some faster than anything goes
+    lat, lon, t_ms = (np.array(source[name]) for name in ("lat", "lon", "t"))
+    north, east = np.gradient(lat) * M_PER_DEG, np.gradient(lon) * M_PER_DEG * np.cos(np.radians(lat))
+    right = np.arange(count) % 128 < 64
+    right_mps, right_deg = np.hypot(east, north) / np.gradient(t_ms / 1000.0), np.degrees(np.arctan2(east, north))
+    speed_mps = np.where(right, right_mps, rng.uniform(0, 120, count))
+    heading_deg = np.where(right, right_deg % 360, rng.uniform(0, 360, count))
     speed_mps[rng.random(count) < 0.3], heading_deg[rng.random(count) < 0.3] = np.nan, np.nan
     return source | {"speed_mps": speed_mps.tolist(), "heading_deg": heading_deg.tolist()}
 
@@ -67,8 +75,9 @@ def test_a_gap_asks_the_same_in_training_as_in_serving(make_corpus: MakeCorpus, 
         fixes = batches._fixes(place[row, : token + 1])
         t_s = batch.gap.features[row, gap, :, 19] * batch.gap_s[row, gap]
         times_ms = fixes["ts_ms"][jump - 1] + np.rint(1000 * t_s).astype(np.int64)
-        stacked = gaps.stack([Gap(fixes[max(0, jump - 4) : jump], fixes[jump:], times_ms)])
-        scale = motion.speed_scale_mps(scan_fixes(fixes[None], SMALL)[:, -1])
+        kin = scan_fixes(fixes[None], SMALL)[:, -1]
+        stacked = gaps.stack([Gap(fixes[max(0, jump - 4) : jump], fixes[jump:], times_ms)], motion.doubt(kin))
+        scale = motion.speed_scale_mps(kin)
         served = queries.gap(stacked.ends, stacked.t_s[None], stacked.fixes_after, scale, SMALL)
         for name, ours, theirs in zip(served._fields, served, batch.gap, strict=True):
             np.testing.assert_allclose(ours[0], theirs[row, gap], rtol=1e-9, atol=1e-6, err_msg=name)

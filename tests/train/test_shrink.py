@@ -52,9 +52,9 @@ def test_forecasts_lie_that_far_on_the_way_to_damped_velocity(sample: Sample, we
 
 
 def test_what_reports_a_velocity_is_shrunk_as_far(make_corpus: MakeCorpus) -> None:
-    """Cars that go east and say north: by a network that follows them, until it is not followed."""
+    """Cars that go east and say north-east: by a network that follows them, until it is not followed."""
     times_s = [30.0 * i for i in range(40)]
-    said = {"speed_mps": [9.0] * 40, "heading_deg": [0.0] * 40}
+    said = {"speed_mps": [9.0] * 40, "heading_deg": [45.0] * 40}
     corpus = make_corpus(together(*(track(f"c{i}", times_s, [9 * t for t in times_s]) | said for i in range(3))))
     network = build(TINY, 0)
     with torch.no_grad():

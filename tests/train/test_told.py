@@ -12,7 +12,7 @@ from train_worlds import MakeCorpus, WriteFile, assert_it_becomes_a_report, toge
 from train.data import EVALUATION
 from train.experiments import told
 from train.experiments.lab import Lab
-from train.experiments.told import BOTH, NOTHING, SPEED, Row
+from train.experiments.told import BOTH, NOTHING, SPEED, STILL, TURNED, UNIT, Row
 
 
 def test_a_thinned_ping_tells_what_the_full_track_knew_then(make_corpus: MakeCorpus) -> None:
@@ -39,10 +39,26 @@ def test_a_velocity_is_of_the_last_seconds_or_of_none(make_corpus: MakeCorpus) -
 
 def test_a_way_of_telling_tells_no_more(make_corpus: MakeCorpus) -> None:
     thin = told.thinned(make_corpus(wander("a", 300, 1, cadence_s=3.0), cut=EVALUATION), 12.0)
-    for way, tells in ((NOTHING, (False, False)), (SPEED, (True, False)), (BOTH, (True, True))):
+    ways = {NOTHING: (False, False), SPEED: (True, False), BOTH: (True, True), TURNED: (True, True)}
+    for way, tells in ways.items():
         asked = told.telling(thin, way)
         assert (np.isfinite(asked.speed_mps).any(), np.isfinite(asked.heading_deg).any()) == tells
         np.testing.assert_array_equal(asked.lat, thin.lat)
+
+
+def test_a_receiver_that_errs_does_so_in_one_way(make_corpus: MakeCorpus) -> None:
+    thin = told.thinned(make_corpus(wander("a", 300, 1, cadence_s=3.0), cut=EVALUATION), 12.0)
+    known = np.isfinite(thin.speed_mps)
+    still, unit, turned = (told.telling(thin, way) for way in (STILL, UNIT, TURNED))
+    assert not still.speed_mps[known].any()
+    assert not still.heading_deg[known].any()
+    np.testing.assert_allclose(unit.speed_mps, 3.6 * thin.speed_mps, rtol=1e-6)
+    np.testing.assert_array_equal(unit.heading_deg, thin.heading_deg)
+    np.testing.assert_array_equal(turned.speed_mps, thin.speed_mps)
+    np.testing.assert_allclose((turned.heading_deg - thin.heading_deg)[known] % 360, 90, atol=1e-3)
+    assert (turned.heading_deg[known] < 360).all()
+    for asked in (still, unit, turned):
+        assert not np.isfinite(asked.speed_mps[~known]).any()
 
 
 def test_it_leads_from_files_to_a_report(
@@ -54,9 +70,9 @@ def test_it_leads_from_files_to_a_report(
     finding = told.run(Lab((cars,), tmp_path / "scratch", cache=tmp_path / "cache"))
     assert_it_becomes_a_report(finding, "told", tmp_path)
     forecasts, _ = finding.tables
-    assert [row[1:3] for row in forecasts.rows] == [(f"{s}", w) for s in (15, 60) for w in (NOTHING, SPEED, BOTH)]
-    assert [row[-4] is not None for row in forecasts.rows] == [False, False, True] * 2
-    assert len({row[3] for row in forecasts.rows}) == 6  # each way asks something else
+    assert [row[1:3] for row in forecasts.rows] == [(f"{s}", w) for s in (15, 60) for w in (*told.RIGHT, *told.WRONG)]
+    assert [row[-4] is not None for row in forecasts.rows] == ([False] * 2 + [True] * 4) * 2
+    assert len({row[3] for row in forecasts.rows}) == 12  # each way asks something else
 
 
 def row(way: str, next_m: float, fill_m: float) -> Row:
@@ -67,8 +83,11 @@ def row(way: str, next_m: float, fill_m: float) -> Row:
 def test_the_words_follow_from_the_numbers() -> None:
     nothing, both = row(NOTHING, 100.0, 40.0), row(BOTH, 80.0, 30.0)
     both = replace(both, ahead_m=(80.0, 90.0, 500.0, 450.0))  # of forecasts, the next ping alone is told of
-    good = told.conclude([nothing, row(SPEED, 90.0, 40.0), both])
+    wrong = [row(STILL, 101.0, 40.0), row(UNIT, 90.0, 40.8), row(TURNED, 100.0, 40.0)]
+    good = told.conclude([nothing, row(SPEED, 90.0, 40.0), both, *wrong])
     assert "-20.0 and -12.5 % (small, a ping every 60 s)" in good
     assert "No error gets larger by more than 1 %" in good
-    bad = told.conclude([nothing, row(SPEED, 90.0, 44.0), replace(both, ahead_m=(80.0, 95.0, 500.0, 900.0))])
-    assert "small told speed every 60 s (+10.0 %), small told speed and course every 60 s (+5.6 %)" in bad
+    assert good.endswith("changes most does so by +2.0 % (small, a ping every 60 s, km/h for m/s).")
+    harming = replace(both, ahead_m=(80.0, 95.0, 500.0, 900.0))
+    bad = told.conclude([nothing, row(SPEED, 90.0, 44.0), harming, *wrong])
+    assert "every 60 s, told speed (+10.0 %); small, a ping every 60 s, told speed and course (+5.6 %);" in bad
