@@ -139,8 +139,26 @@ def interval(hidden, asked, first, bias, recent, last, last_bias, out):  # type:
 
 
 @compiled
-def answer(hidden, asked, first, bias, question, middle, middle_bias, last, last_bias, out):  # type: ignore[no-untyped-def]
-    """`ForecastHead` of hidden vectors [N, C] and questions asked [N, Q, E]: out [N, Q, O].
+def answer(  # type: ignore[no-untyped-def]
+    hidden,
+    asked,
+    first,
+    bias,
+    question,
+    middle,
+    middle_bias,
+    last,
+    last_bias,
+    aside,
+    aside_bias,
+    aside_question,
+    aside_last,
+    aside_last_bias,
+    known_at,
+    out,
+):
+    """`ForecastHead` of hidden vectors [N, C] and questions asked [N, Q, E]: out [N, Q, O]. The weights `aside` are the
+    head beside's, `aside_last` [C/2, O] turned over.
 
     In bfloat16 what a question adds to what is known comes twice, as features do in `enter`.
     """
@@ -149,6 +167,7 @@ def answer(hidden, asked, first, bias, question, middle, middle_bias, last, last
     room = -(-max(most * q, CHUNK) // _NARROW) * _NARROW
     said = np.zeros((room, c), first.dtype)
     known = np.empty((most, 2 * c), np.float32)
+    beside = np.empty((most, aside_bias.shape[1]), np.float32)
     seen = np.zeros((room, _inputs(question)), first.dtype)
     wide = np.zeros((room, 2 * c), first.dtype)
     for at in range(0, len(hidden), most):
@@ -158,9 +177,31 @@ def answer(hidden, asked, first, bias, question, middle, middle_bias, last, last
             for j in range(q):
                 _see(asked[at + i, j], seen[i * q + j])
         _linear(said, n, first, bias, _ALL, False, known)
+        _linear(said, n, aside, aside_bias, _ALL, False, beside)
         _gelu_linear(seen, n * q, question, known, q, wide)
         _gelu_linear(wide, n * q, middle, middle_bias, _ALL, said)
         _linear(said, n * q, last, last_bias, _ALL, False, out[at : at + n].reshape(n * q, out.shape[2]))
+        for i in range(n):
+            for j in range(q):
+                share = asked[at + i, j, known_at]
+                if share != 0:
+                    _beside(
+                        share, beside[i], asked[at + i, j], aside_question, aside_last, aside_last_bias, out[at + i, j]
+                    )
+
+
+@compiled
+def _beside(share, known, asked, question, last, last_bias, out):  # type: ignore[no-untyped-def]
+    """Adds to out [O], in place, a share of what `ReportHead` says to one question [E]."""
+    for o in range(len(out)):
+        out[o] += share * last_bias[o]
+    for d in range(len(known)):
+        seen = known[d]
+        for e in range(len(asked)):
+            seen += asked[e] * question[d, e]
+        seen = share * _gelu(seen)
+        for o in range(len(out)):
+            out[o] += seen * last[d, o]
 
 
 @compiled

@@ -100,7 +100,9 @@ def believed(kin: F64, ctx: Context) -> Context:
 
 
 def reported_mps(kin: F64, ctx: Context) -> F64:
-    """The same of pings whose rows are kin [..., K]: without a course, that speed in the direction of the last step."""
+    """`velocity_mps` of pings whose rows are kin [..., K], and without a course that speed in the direction of the last
+    step.
+    """
     return _along(ctx, kin[..., m.D_E : m.D_N + 1])
 
 

@@ -30,7 +30,7 @@ def ends(
     doubt: F64,
 ) -> GapEnds:
     """Of the FIX records on both sides of gaps [N], those of one gap behind those of another; the i-th gap's end before
-    its stop[i]. And of `motion.doubt` when they are asked for [N].
+    its stop[i]. doubt [N] is `motion.doubt` when each is asked for.
     """
     n = len(before_stop)
     found = GapEnds(np.empty((n, 2)), np.empty(n), np.empty((n, 2)), np.empty((n, 2)), *np.empty((4, n)))
@@ -44,7 +44,7 @@ def question(
     """`queries.gap` of gaps [N] at t_s [P] seconds into the gap `of` [P]: rows [P, 1]; features in float32."""
     p = len(t_s)
     shapes = ((p, 1, 2), (p, 1, GAP_OTHERS, 2), (p, 1), (p, 1), (p, 1, 2), (p, 1))
-    asked = Question(np.empty((p, 1, GAP_FEATURES), np.float32), *(np.empty(shape) for shape in shapes))
+    asked = Question(np.empty((p, 1, GAP_FEATURES), np.float32), *(np.zeros(shape) for shape in shapes))
     _question(gap, fixes_after, scale_mps, of, t_s, config.fix_sigma_m**2, asked)
     return asked
 
@@ -124,7 +124,7 @@ def _question(gap, fixes_after, scale, of, t_s, noise, out):  # type: ignore[no-
             leave, arrive = before[k] * gap.gap_s[i], after[k] * gap.gap_s[i]
             base[k] = v * v * (3 - 2 * v) * chord[k] + v * (1 - v) * (1 - v) * leave - v * v * (1 - v) * arrive
             straight[k] = v * chord[k]
-        out.base_var[p, 0], out.reach_m[p, 0], out.told[p, 0] = noise + 0.25 * reach * reach, reach, 0.0
+        out.base_var[p, 0], out.reach_m[p, 0] = noise + 0.25 * reach * reach, reach
         out.frame[p, 0, 0], out.frame[p, 0, 1] = unit_e, unit_n
         x = out.features[p, 0]
         x[0], x[1] = np.log(gap_s) / 4.0, np.log(metres + 1.0) / 4.0

@@ -151,12 +151,12 @@ def _fold(k, dt, d_e, d_n, told, told_e, told_n, tau, psd, noise, out):  # type:
     out[m.W_E] = (1.0 - m.WINDOW_MEMORY) * k[m.W_E] + d_e
     out[m.W_N] = (1.0 - m.WINDOW_MEMORY) * k[m.W_N] + d_n
     out[m.W_S] = (1.0 - m.WINDOW_MEMORY) * k[m.W_S] + least
-    out[m.AMISS], out[m.TOLD] = (1.0 - m.MEMORY) * k[m.AMISS], (1.0 - m.MEMORY) * k[m.TOLD]
+    out[m.AMISS], out[m.BOTH] = (1.0 - m.MEMORY) * k[m.AMISS], (1.0 - m.MEMORY) * k[m.BOTH]
     if told:
         shows = min(m.SHOWS_S / least, 1.0)
         off = _length(told_e - d_e / least, told_n - d_n / least)
         out[m.AMISS] += shows * shows * off
-        out[m.TOLD] += shows * shows * (_length(told_e, told_n) + np.sqrt(moved2) / least)
+        out[m.BOTH] += shows * shows * (_length(told_e, told_n) + np.sqrt(moved2) / least)
 
 
 @compiled
@@ -170,9 +170,9 @@ def velocity(fix):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def believed(k):  # type: ignore[no-untyped-def]
+def is_believed(k):  # type: ignore[no-untyped-def]
     """Whether `features.believed` keeps what a row's fix reports."""
-    return k[m.AMISS] / (k[m.TOLD] + m.DOUBT_FLOOR_MPS) <= m.MOST_DOUBT
+    return k[m.AMISS] / (k[m.BOTH] + m.DOUBT_FLOOR_MPS) <= m.MOST_DOUBT
 
 
 @compiled
@@ -207,7 +207,7 @@ def signed_log(east, north):  # type: ignore[no-untyped-def]
 def _encode_report(k, fix, x):  # type: ignore[no-untyped-def]
     """The first 9 features: `features._reported` of one row and its fix, if it is believed."""
     x[:9] = 0.0
-    if not believed(k):
+    if not is_believed(k):
         return
     if fix.speed_cms != ABSENT:
         x[0], x[1] = np.log1p(fix.speed_cms / 100.0), 1.0

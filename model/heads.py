@@ -115,17 +115,35 @@ class QueryHead(nn.Module):
 
 
 class ForecastHead(QueryHead):
-    """The last other physics is the reported velocity, or the base where there is none; it has weights apart, too."""
+    """The last other physics is the reported velocity, and how far to lean to it is said by the head beside alone."""
 
     def __init__(self, config: ModelConfig, question: int, reported: int, others: int) -> None:
         super().__init__(config, question, reported, others - 1)
-        self.to_reported = nn.Linear(config.d, 1)
-        for weight in self.to_reported.parameters():
-            nn.init.zeros_(weight)
+        self.beside = ReportHead(config, question, reported, OUT + others)
 
-    def out(self, x: Tensor) -> Tensor:
-        seen = self.before_last(x)
-        return torch.cat([self.last(seen), self.to_reported(seen)], dim=-1)
+    def forward(self, h: Tensor, question: Tensor) -> Tensor:
+        y: Tensor = fn.pad(super().forward(h, question), (0, 1)) + self.beside(h, question)
+        return y
+
+
+class ReportHead(nn.Module):
+    """What to add to a forecast's numbers [..., Q, OUT + A] where a velocity is reported; zero before training, and
+    where none is. A small network of its own: the large one learned from what reports none, too, and is left as it is.
+    """
+
+    def __init__(self, config: ModelConfig, question: int, reported: int, out: int) -> None:
+        super().__init__()
+        self.known = question - reported  # the number of a question that is 1 where a velocity is reported, else 0
+        self.from_hidden = nn.Linear(config.d, config.d // 2)
+        self.from_question = nn.Linear(question, config.d // 2, bias=False)
+        self.last = nn.Linear(config.d // 2, out)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, h: Tensor, question: Tensor) -> Tensor:
+        x = self.from_hidden(h).unsqueeze(-2) + self.from_question(question)
+        y: Tensor = self.last(fn.gelu(x)) * question[..., self.known, None]
+        return y
 
 
 class IntervalHead(nn.Module):

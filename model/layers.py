@@ -102,16 +102,20 @@ class Compiled:
         recent, last = _numbers(interval.recent.weight), _numbers(interval.last.weight)
         self._interval = *self._layer(interval.hidden), recent, last, _numbers(interval.last.bias)
         asked = np.concatenate([_numbers(part.weight) for part in (head.from_question, head.from_report)], axis=1)
-        ends = head.last, head.to_reported
-        numbers = np.concatenate([_numbers(part.weight) for part in ends])
+        beside = head.beside
+        self._outputs = beside.last.out_features
         self._forecast = (
             *self._layer(head.from_hidden),
             self._packed(np.concatenate([asked] * seen, axis=1)),
             *self._layer(head.middle),
-            self._packed(numbers),
-            np.concatenate([_numbers(part.bias) for part in ends])[None],
+            self._packed(_numbers(head.last.weight)),
+            np.pad(_numbers(head.last.bias), (0, self._outputs - head.last.out_features))[None],
+            *self._layer(beside.from_hidden),
+            _numbers(beside.from_question.weight),
+            np.ascontiguousarray(_numbers(beside.last.weight).T),
+            _numbers(beside.last.bias),
+            beside.known,
         )
-        self._outputs = len(numbers)
 
     def step(
         self, x: F32, age: NDArray[np.int64], fixes: NDArray[Any], rings: Rows, asked: Indices | None = None

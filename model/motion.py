@@ -27,7 +27,7 @@ D_E, D_N, DT = 7, 8, 9  # last displacement (m), its interval (s): see `least_s`
 D1_E, D1_N, DT1 = 10, 11, 12  # the displacement before that one
 LOG_DT, MS_SPEED = 13, 14  # running medians-alike of log interval and running mean of squared speed (m²/s²)
 W_E, W_N, W_S = 15, 16, 17  # fading sums of the displacements (m) and their intervals (s): see `window_mps`
-AMISS, TOLD = 18, 19  # fading sums (m/s) of how far told velocities were off the steps', and of both: see `doubt`
+AMISS, BOTH = 18, 19  # fading sums (m/s): how far told velocities were from the steps', and both lengths: `doubt`
 
 MIN_DT_S: Final = 1e-3
 MEMORY: Final = 0.2  # weight of the newest ping in a running mean: per ping, so that 64 pings forget all but 1e-6
@@ -45,11 +45,14 @@ TOLD_OFF: Final = 0.5  # of the step's speed
 TOLD_WITHIN_S: Final = 20.0  # of longer steps so much more
 # How much in doubt (`doubt`) a receiver may be to be believed at all. At a ping a minute few cars that tell right are
 # above it (95 of 100 below 0.41), and most that always say 0, km/h for m/s, or a course a quarter of a turn off (95 of
-# 100 above 0.92, 0.48, 0.64; GeoLife by road, 2026-11-28).
+# 100 above 0.92, 0.48, 0.64; GeoLife by road, 2026-11-28). At one in five minutes and more, few of either.
 MOST_DOUBT: Final = 0.45
-# How long a step shows whether velocities are told right: of a longer one, less, as much happens between its ends.
+# Steps up to this long count in full, longer ones by the square of the ratio: much happens between their ends that
+# neither end tells.
 SHOWS_S: Final = 60.0
-DOUBT_FLOOR_MPS: Final = 1.0  # what stands still shows nothing: its steps and velocities are noise
+# Beside sums of some five steps, so 0.2 m/s of each: less is noise. Fixes that wander faster put a true 0 in doubt,
+# which costs little: a 0 tells little of what wanders.
+DOUBT_FLOOR_MPS: Final = 1.0
 STEADY_S: Final = 0.4  # what a speed beside a gap is taken over, at least; the shortest that training makes of a second
 # Of rows from outside (`possible`): some times round the globe, as W_E and W_N are sums; and longer than any two times.
 MAX_MOVED_M: Final = 1e8
@@ -105,9 +108,8 @@ def fold(kin: F64, dt_s: F64, d_en: F64, config: ModelConfig, told_mps: F64 | No
         out[..., of] = (1.0 - WINDOW_MEMORY) * k[of] + new
     told = np.full_like(d_en, np.nan) if told_mps is None else told_mps
     heard, shows = ~np.isnan(told[..., 0]), np.minimum(SHOWS_S / least, 1.0) ** 2
-    step = d_en / least[..., None]
-    off, both = _length(told - step), _length(told) + _length(step)
-    for of, new in ((AMISS, off), (TOLD, both)):
+    off, both = _length(told - d_en / least[..., None]), _length(told) + np.sqrt(speed2)
+    for of, new in ((AMISS, off), (BOTH, both)):
         out[..., of] = (1.0 - MEMORY) * k[of] + np.where(heard, shows * new, 0.0)
     return out
 
@@ -122,7 +124,7 @@ def least_s(dt_s: F64, moved_m: F64, lately_mps: F64) -> F64:
 
 def agrees(told_mps: F64, step_mps: F64, step_s: F64) -> NDArray[np.bool_]:
     """Whether velocities [..., 2] as they are told [...] may be those at the end of steps: see TOLD_OFF_MPS."""
-    off, mps = (np.sqrt((v * v).sum(-1)) for v in (told_mps - step_mps, step_mps))
+    off, mps = _length(told_mps - step_mps), _length(step_mps)
     return np.asarray(off <= (TOLD_OFF_MPS + TOLD_OFF * mps) * np.maximum(1.0, step_s / TOLD_WITHIN_S))
 
 
@@ -153,13 +155,13 @@ def possible(kin: F64, config: ModelConfig) -> bool:
     most[[PP, VV]], most[PV] = (2 * noise, free * _ROUNDED), 2 * np.sqrt(noise * free)
     most[[DT, DT1, W_S]], most[LOG_DT] = MAX_DT_S, np.log(MAX_DT_S)
     most[MS_SPEED] = MAX_MPS**2 * _ROUNDED
-    most[[AMISS, TOLD]] = 2 * MAX_MPS / MEMORY * _ROUNDED
+    most[[AMISS, BOTH]] = 2 * MAX_MPS / MEMORY * _ROUNDED
     if not bool((np.abs(kin) <= most).all()):  # false for NaN, too
         return False
-    positive = (k[[PP, PV, VV, MS_SPEED, DT, DT1, W_S, AMISS, TOLD]] >= 0).all()
+    positive = (k[[PP, PV, VV, MS_SPEED, DT, DT1, W_S, AMISS, BOTH]] >= 0).all()
     coupled = (k[PV] ** 2 <= k[PP] * k[VV] * _ROUNDED).all()
     timed = ((k[DT] == 0) | ((k[DT] >= MIN_DT_S) & (k[W_S] >= MIN_DT_S))).all()
-    told = (k[AMISS] <= k[TOLD] * _ROUNDED).all()
+    told = (k[AMISS] <= k[BOTH] * _ROUNDED).all()
     return bool(positive and coupled and timed and told)
 
 
@@ -207,7 +209,7 @@ def doubt(kin: F64) -> F64:
     """How wrong velocities have been told lately [...]: 0 if steps ended where they lead, or nothing was told; 1 if a
     receiver says that what moves stands still. Half of a speed makes 1/3, a compass off by a quarter of a turn 0.7.
     """
-    return np.asarray(kin[..., AMISS] / (kin[..., TOLD] + DOUBT_FLOOR_MPS))
+    return np.asarray(kin[..., AMISS] / (kin[..., BOTH] + DOUBT_FLOOR_MPS))
 
 
 def speed_scale_mps(kin: F64) -> F64:

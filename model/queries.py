@@ -32,7 +32,7 @@ ALIKE: Final = 4.0  # intervals that are a factor of e^(1 / ALIKE) apart are har
 MIN_QUERY_S: Final = 1e-3
 _PHYSICS: Final = slice(9, 11)  # of a forecast's features: how far it could go and how sure the filter is
 PACE_FLOOR_MPS: Final = 0.5  # below it a reported speed is none
-HEARD_MPS: Final = 5.0  # of `motion.TOLD`: so much makes half of what there can be to doubt or believe by
+HEARD_MPS: Final = 5.0  # of `motion.BOTH`: there the network's measure of how much was heard is 1/2
 
 
 class Question(NamedTuple):
@@ -236,7 +236,7 @@ def _report(kin: F64, told_mps: F64, context: Context, frame: F64, off: F64) -> 
     wide = np.broadcast_to(row[..., None, :], (*off.shape[:-1], row.shape[-1]))
     gained = np.broadcast_to(gained[..., None, :], off.shape)
     vectors = [signed_log(_in_frame(vector, frame), 1.0) for vector in (off, gained)]
-    held = np.stack([m.doubt(kin), kin[..., m.TOLD] / (kin[..., m.TOLD] + HEARD_MPS)], axis=-1) * known[..., None]
+    held = np.stack([m.doubt(kin), kin[..., m.BOTH] / (kin[..., m.BOTH] + HEARD_MPS)], axis=-1) * known[..., None]
     return np.concatenate([wide, *vectors, np.broadcast_to(held[..., None, :], off.shape)], axis=-1)
 
 

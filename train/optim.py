@@ -22,7 +22,7 @@ INPUTS: Final = (
     "trunk.report.weight",
     "cells.table.weight",
 )  # rows are features of different meaning, not a mixing matrix
-OUTPUTS: Final = ("last.weight", "to_reported.weight")  # zero before training
+OUTPUTS: Final = ("last.weight",)  # zero before training
 TABLES: Final = ("places.table", "learned.weight")  # rows that few batches see: each has to learn from those few
 TABLE_LR: Final = 4.0  # times the learning rate
 

@@ -49,11 +49,12 @@ def shrink(network: Network, share: float) -> None:
     check(network.config)
     if not 0 <= share <= 1:
         raise ValueError(f"a share is between 0 and 1, got {share:g}")
-    last, reported = network.forecast.last, network.forecast.to_reported
+    last = network.forecast.last
     with torch.no_grad():
-        for layer, moves in ((last, slice(0, RESIDUAL)), (last, slice(OUT, None)), (reported, slice(None))):
-            layer.weight[moves] *= 1 - share
-            layer.bias[moves] *= 1 - share
+        for layer in (last, network.forecast.beside.last):
+            for moves in (slice(0, RESIDUAL), slice(OUT, None)):
+                layer.weight[moves] *= 1 - share
+                layer.bias[moves] *= 1 - share
         last.bias[OUT + DAMPED] += MAX_LEAN * math.atanh(share / MAX_LEAN)  # what `combine` bounds to the share
 
 

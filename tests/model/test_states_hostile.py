@@ -103,6 +103,10 @@ def test_what_is_not_finite_is_refused_wherever_it_stands(held: tuple[Predictor,
         {motion.X_E: 1e9},
         {motion.V_N: -1e300},
         {motion.LOG_DT: 700.0},  # e to it is 1e304 seconds
+        {motion.AMISS: -1e-9},
+        {motion.AMISS: -1.0, motion.BOTH: -1.0},  # divided by: 0 with the floor
+        {motion.AMISS: 1.1, motion.BOTH: 1.0},  # farther off than both together
+        {motion.AMISS: 0.0, motion.BOTH: 902.0},  # faster than what is listened to
     ],
 )
 def test_a_filter_that_no_motion_leaves_is_refused(held: tuple[Predictor, bytes], changes: dict[int, float]) -> None:
@@ -125,7 +129,9 @@ def test_every_motion_leaves_a_possible_filter(seed: int, median_s: float, chang
     config = replace(SMALL, **changes)  # type: ignore[arg-type]
     dt_s = median_s * np.exp(rng.normal(0, 3, (16, 60)))
     moved = rng.normal(0, 1, (16, 60, 2)) * np.exp(rng.uniform(-5, 15, (16, 60, 1)))
-    assert motion.possible(motion.scan(dt_s, moved, config), config)
+    ahead = moved / np.sqrt((moved * moved).sum(-1, keepdims=True))
+    for told_mps in (np.nan, 0.0, motion.MAX_MPS, -motion.MAX_MPS):
+        assert motion.possible(motion.scan(dt_s, moved, config, told_mps * ahead), config)
 
 
 def test_a_filter_of_two_fixes_of_the_same_place_and_time_is_possible(tiny: Predictor) -> None:
@@ -138,7 +144,9 @@ def test_a_filter_of_two_fixes_of_the_same_place_and_time_is_possible(tiny: Pred
 @settings(deadline=None)
 @given(st.integers(0, 1_000), st.integers(1, 65_535), st.binary(max_size=40))
 def test_a_count_of_places_that_the_bytes_do_not_hold_is_refused(age: int, filled: int, rest: bytes) -> None:
-    blob = forged(struct.pack("<4sHH8sq", b"PCST", 5, filled, bytes(8), age) + rest + bytes(4), 0, b"")
+    blob = forged(
+        struct.pack("<4sHH8sq", b"PCST", codec.VERSIONS["int8"], filled, bytes(8), age) + rest + bytes(4), 0, b""
+    )
     with pytest.raises(StateError):
         codec.loads(blob, CONFIG, bytes(8), "int8")
     assert codec.whole([blob], CONFIG, bytes(8), "int8") is None

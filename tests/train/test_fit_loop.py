@@ -143,7 +143,7 @@ def test_the_learning_rate_warms_up_and_comes_down() -> None:
 
 def test_what_reports_teach_leaves_those_alone_that_report_nothing(tmp_path: Path) -> None:
     """To the bit, in forecasts and fills; and it does something where they do."""
-    parts = ("trunk.report", "forecast.from_report", "forecast.to_reported", "gap.from_report")
+    parts = ("trunk.report", "forecast.from_report", "forecast.beside", "gap.from_report")
     fit(circling(), None, TINY, options(tmp_path / "mute", steps=20))
     dense = replace(circling(), ts_ms=circling().ts_ms // 3)  # a ping every 3 s: each knows how fast it goes
     told = replace(BATCH, told=1.0, mistold=0.0, drop_reported=0.0)

@@ -26,7 +26,7 @@ def test_muon_moves_hidden_matrices_and_adamw_what_meets_the_world() -> None:
     assert not adamw & muon
     assert {"trunk.blocks.0.qkv.weight", "trunk.blocks.1.down.weight", "gap.middle.weight"} <= muon
     assert {"trunk.embed.weight", "forecast.last.weight", "gap.from_question.weight", "trunk.norm.weight"} <= adamw
-    assert {"trunk.report.weight", "forecast.from_report.weight", "forecast.to_reported.weight"} <= adamw
+    assert {"trunk.report.weight", "forecast.from_report.weight", "forecast.beside.from_question.weight"} <= adamw
     assert all(network.get_parameter(name).ndim == 2 for name in muon)
 
 

@@ -58,7 +58,7 @@ def test_what_reports_a_velocity_is_shrunk_as_far(make_corpus: MakeCorpus) -> No
     corpus = make_corpus(together(*(track(f"c{i}", times_s, [9 * t for t in times_s]) | said for i in range(3))))
     network = build(TINY, 0)
     with torch.no_grad():
-        network.forecast.to_reported.bias[:] = MAX_LEAN * math.atanh(1 / MAX_LEAN)
+        network.forecast.beside.last.bias[-1] = MAX_LEAN * math.atanh(1 / MAX_LEAN)
     sample = Sample("cars", "all", "-", corpus, len(corpus), 1)
     before = answers(sample, network)
     assert np.nanmin(before["model"].lat - before["damped_velocity"].lat) > 1e-3
