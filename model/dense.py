@@ -158,7 +158,7 @@ def answer(  # type: ignore[no-untyped-def]
     out,
 ):
     """`ForecastHead` of hidden vectors [N, C] and questions asked [N, Q, E]: out [N, Q, O]. The weights `aside` are the
-    head beside's, `aside_last` [C/2, O] turned over.
+    head beside's, `aside_question` [E, C/2] turned over.
 
     In bfloat16 what a question adds to what is known comes twice, as features do in `enter`.
     """
@@ -167,7 +167,7 @@ def answer(  # type: ignore[no-untyped-def]
     room = -(-max(most * q, CHUNK) // _NARROW) * _NARROW
     said = np.zeros((room, c), first.dtype)
     known = np.empty((most, 2 * c), np.float32)
-    beside = np.empty((most, aside_bias.shape[1]), np.float32)
+    beside, some = np.empty((most, aside_bias.shape[1]), np.float32), np.empty(aside_bias.shape[1], np.float32)
     seen = np.zeros((room, _inputs(question)), first.dtype)
     wide = np.zeros((room, 2 * c), first.dtype)
     for at in range(0, len(hidden), most):
@@ -185,23 +185,25 @@ def answer(  # type: ignore[no-untyped-def]
             for j in range(q):
                 share = asked[at + i, j, known_at]
                 if share != 0:
-                    _beside(
-                        share, beside[i], asked[at + i, j], aside_question, aside_last, aside_last_bias, out[at + i, j]
-                    )
+                    some[:] = beside[i]
+                    _beside(share, some, asked[at + i, j], aside_question, aside_last, aside_last_bias, out[at + i, j])
 
 
 @compiled
-def _beside(share, known, asked, question, last, last_bias, out):  # type: ignore[no-untyped-def]
-    """Adds to out [O], in place, a share of what `ReportHead` says to one question [E]."""
+def _beside(share, seen, asked, question, last, last_bias, out):  # type: ignore[no-untyped-def]
+    """Adds to out [O], in place, a share of what `ReportHead` says to one question [E]; what it knows of the row, seen
+    [C/2], is used up. Innermost are the many numbers, so that they are lanes.
+    """
+    for e in range(len(asked)):
+        for d in range(len(seen)):
+            seen[d] += asked[e] * question[e, d]
+    for d in range(len(seen)):
+        seen[d] = _gelu(seen[d])
     for o in range(len(out)):
-        out[o] += share * last_bias[o]
-    for d in range(len(known)):
-        seen = known[d]
-        for e in range(len(asked)):
-            seen += asked[e] * question[d, e]
-        seen = share * _gelu(seen)
-        for o in range(len(out)):
-            out[o] += seen * last[d, o]
+        said = last_bias[o]
+        for d in range(len(seen)):
+            said += seen[d] * last[o, d]
+        out[o] += share * said
 
 
 @compiled

@@ -111,8 +111,8 @@ class Compiled:
             self._packed(_numbers(head.last.weight)),
             np.pad(_numbers(head.last.bias), (0, self._outputs - head.last.out_features))[None],
             *self._layer(beside.from_hidden),
-            _numbers(beside.from_question.weight),
-            np.ascontiguousarray(_numbers(beside.last.weight).T),
+            np.ascontiguousarray(_numbers(beside.from_question.weight).T),
+            _numbers(beside.last.weight),
             _numbers(beside.last.bias),
             beside.known,
         )
