@@ -94,8 +94,7 @@ def velocity_mps(ctx: Context) -> F64:
 
 def believed(kin: F64, ctx: Context) -> Context:
     """What pings whose rows are kin [..., K] report: nothing where the receiver is in doubt (`motion.MOST_DOUBT`)."""
-    sure = m.doubt(kin) <= m.MOST_DOUBT
-    speed, heading = (np.where(sure, part, np.nan) for part in (ctx.speed_mps, ctx.heading_rad))
+    speed, heading = (np.where(m.sure(kin), part, np.nan) for part in (ctx.speed_mps, ctx.heading_rad))
     return ctx._replace(speed_mps=speed, heading_rad=heading)
 
 
@@ -118,7 +117,7 @@ def told_mps(ctx: Context, d_en: F64) -> F64:
 
 def _along(ctx: Context, d_en: F64) -> F64:
     """`velocity_mps`, and where no course is told, that speed along d_en [..., 2]."""
-    moves = np.isnan(ctx.heading_rad) & (_length(d_en) > 0)
+    moves = np.isnan(ctx.heading_rad) & (m.length(d_en) > 0)
     turn = np.where(moves, np.arctan2(d_en[..., 0], d_en[..., 1]), ctx.heading_rad)
     return velocity_mps(ctx._replace(heading_rad=turn))
 
@@ -135,11 +134,11 @@ def _motion(kin: F64) -> F64:
     dt = np.where(first, 1.0, kin[..., m.DT])
     dt1 = np.where(kin[..., m.DT1] == 0.0, 1.0, kin[..., m.DT1])
     velocity = d / dt[..., None]
-    speed, speed1 = _length(velocity), _length(d1) / dt1
+    speed, speed1 = m.length(velocity), m.length(d1) / dt1
     window = m.window_mps(kin)
     scale = m.speed_scale_mps(kin)
     # The turn from the step before, shrunk towards 0 where both steps are within GPS noise.
-    trust = _length(d) * _length(d1) + 25.0
+    trust = m.length(d) * m.length(d1) + 25.0
     scalars = (
         np.log(dt) / 3.0,
         np.clip(np.log(dt) - kin[..., m.LOG_DT], -4.0, 4.0),
@@ -152,7 +151,7 @@ def _motion(kin: F64) -> F64:
         np.log(np.maximum(kin[..., m.VV], 1e-9)) / 2.0,
         first.astype(np.float64),
         (kin[..., m.DT1] == 0.0).astype(np.float64),
-        np.log((_length(window) + 0.5) / (scale + 0.5)),  # near 0 on a straight line, far below on a winding one
+        np.log((m.length(window) + 0.5) / (scale + 0.5)),  # near 0 on a straight line, far below on a winding one
     )
     vectors = (
         signed_log(d, 10.0),
@@ -196,7 +195,3 @@ def absolute(ctx: Context) -> F64:
     waves = np.stack([f(angle) for angle in angles for f in (np.sin, np.cos)], axis=-1)
     # No sine and cosine are 0 at once, so "not known" is a value of its own.
     return np.where(np.isnan(waves), 0.0, waves)
-
-
-def _length(vector: F64) -> F64:
-    return np.asarray(np.sqrt((vector * vector).sum(-1)))

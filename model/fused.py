@@ -170,9 +170,15 @@ def velocity(fix):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def is_believed(k):  # type: ignore[no-untyped-def]
-    """Whether `features.believed` keeps what a row's fix reports."""
-    return k[m.AMISS] / (k[m.BOTH] + m.DOUBT_FLOOR_MPS) <= m.MOST_DOUBT
+def doubt(k):  # type: ignore[no-untyped-def]
+    """`motion.doubt` of one row."""
+    return k[m.AMISS] / (k[m.BOTH] + m.DOUBT_FLOOR_MPS)
+
+
+@compiled
+def sure(k):  # type: ignore[no-untyped-def]
+    """`motion.sure` of one row."""
+    return doubt(k) <= m.MOST_DOUBT
 
 
 @compiled
@@ -184,7 +190,7 @@ def reported(k, fix):  # type: ignore[no-untyped-def]
 @compiled
 def _along(fix, d_e, d_n):  # type: ignore[no-untyped-def]
     """`features._along` of one fix, the same way."""
-    moved, speed = np.sqrt(d_e * d_e + d_n * d_n), fix.speed_cms / 100.0
+    moved, speed = _length(d_e, d_n), fix.speed_cms / 100.0
     if fix.heading_cdeg != ABSENT or fix.speed_cms == ABSENT or moved == 0.0 or speed > m.MAX_MPS:
         return velocity(fix)
     return True, speed * d_e / moved, speed * d_n / moved
@@ -198,7 +204,7 @@ def _length(east, north):  # type: ignore[no-untyped-def]
 @compiled
 def signed_log(east, north):  # type: ignore[no-untyped-def]
     """`features.signed_log` of a vector, in units of 1."""
-    length = np.sqrt(east * east + north * north)
+    length = _length(east, north)
     share = np.log1p(length) / max(length, 1e-9)
     return east * share, north * share
 
@@ -207,7 +213,7 @@ def signed_log(east, north):  # type: ignore[no-untyped-def]
 def _encode_report(k, fix, x):  # type: ignore[no-untyped-def]
     """The first 9 features: `features._reported` of one row and its fix, if it is believed."""
     x[:9] = 0.0
-    if not is_believed(k):
+    if not sure(k):
         return
     if fix.speed_cms != ABSENT:
         x[0], x[1] = np.log1p(fix.speed_cms / 100.0), 1.0

@@ -108,7 +108,7 @@ def fold(kin: F64, dt_s: F64, d_en: F64, config: ModelConfig, told_mps: F64 | No
         out[..., of] = (1.0 - WINDOW_MEMORY) * k[of] + new
     told = np.full_like(d_en, np.nan) if told_mps is None else told_mps
     heard, shows = ~np.isnan(told[..., 0]), np.minimum(SHOWS_S / least, 1.0) ** 2
-    off, both = _length(told - d_en / least[..., None]), _length(told) + np.sqrt(speed2)
+    off, both = length(told - d_en / least[..., None]), length(told) + np.sqrt(speed2)
     for of, new in ((AMISS, off), (BOTH, both)):
         out[..., of] = (1.0 - MEMORY) * k[of] + np.where(heard, shows * new, 0.0)
     return out
@@ -124,7 +124,7 @@ def least_s(dt_s: F64, moved_m: F64, lately_mps: F64) -> F64:
 
 def agrees(told_mps: F64, step_mps: F64, step_s: F64) -> NDArray[np.bool_]:
     """Whether velocities [..., 2] as they are told [...] may be those at the end of steps: see TOLD_OFF_MPS."""
-    off, mps = _length(told_mps - step_mps), _length(step_mps)
+    off, mps = length(told_mps - step_mps), length(step_mps)
     return np.asarray(off <= (TOLD_OFF_MPS + TOLD_OFF * mps) * np.maximum(1.0, step_s / TOLD_WITHIN_S))
 
 
@@ -212,10 +212,16 @@ def doubt(kin: F64) -> F64:
     return np.asarray(kin[..., AMISS] / (kin[..., BOTH] + DOUBT_FLOOR_MPS))
 
 
+def sure(kin: F64) -> NDArray[np.bool_]:
+    """Whether what receivers tell is believed at all [...]: see MOST_DOUBT."""
+    return np.asarray(doubt(kin) <= MOST_DOUBT)
+
+
 def speed_scale_mps(kin: F64) -> F64:
     """How fast this thing has been going lately, never below a walk; the unit of the model's residuals."""
     return np.sqrt(kin[..., MS_SPEED] + SCALE_FLOOR_MPS**2)
 
 
-def _length(vector: F64) -> F64:
+def length(vector: F64) -> F64:
+    """Of vectors [..., 2]."""
     return np.asarray(np.sqrt((vector * vector).sum(-1)))

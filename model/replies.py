@@ -21,7 +21,7 @@ from model import motion as m
 from model.calibration import MAX_LOG_SCALE, Calibration
 from model.config import ModelConfig
 from model.features import ABSENT
-from model.fused import is_believed, physics, predict, reported, signed_log
+from model.fused import doubt, physics, predict, reported, signed_log, sure
 from model.geo import E7, F64, M_PER_DEG, MIN_COS_LAT
 from model.heads import HEADING_FLOOR_MPS, MAX_LEAN, MAX_LOG_SHAPE, MAX_LOG_SPREAD, MAX_RESIDUAL, OUT, REACH_MEMORY_S
 from model.kernels import compiled
@@ -95,7 +95,7 @@ def _question(kin, dt_s, last, tau, psd, noise, x, base, others, var, reach, fra
     for i in range(dt_s.shape[0]):
         k = kin[i]
         told, told_e, told_n = reported(k, last[i])
-        told &= is_believed(k)
+        told &= sure(k)
         first = k[m.DT] == 0.0
         last_s = 1.0 if first else k[m.DT]
         window_s = 1.0 if first else k[m.W_S]
@@ -135,10 +135,9 @@ def _question(kin, dt_s, last, tau, psd, noise, x, base, others, var, reach, fra
             off_e, off_n = others[i, j, 3, 0] - base[i, j, 0], others[i, j, 3, 1] - base[i, j, 1]
             unit_e, unit_n = frame[i, j, 0], frame[i, j, 1]
             x[i, j, 16], x[i, j, 17] = signed_log(*_in_frame(off_e / reach[i, j], off_n / reach[i, j], unit_e, unit_n))
-            x[i, j, 20] = k[m.AMISS] / (k[m.BOTH] + m.DOUBT_FLOOR_MPS)
-            x[i, j, 21] = k[m.BOTH] / (k[m.BOTH] + queries.HEARD_MPS)
             gained_e, gained_n = (told_e - last_e) / scale, (told_n - last_n) / scale
             x[i, j, 18], x[i, j, 19] = signed_log(*_in_frame(gained_e, gained_n, unit_e, unit_n))
+            x[i, j, 20], x[i, j, 21] = doubt(k), k[m.BOTH] / (k[m.BOTH] + queries.HEARD_MPS)
 
 
 @compiled

@@ -298,7 +298,7 @@ class Batches:
         lately_mps = np.sqrt((mean_mps * mean_mps).sum(-1))
         leave, arrive = jumps - 1, np.minimum(jumps + 1, o.tokens - 1)
         step = _velocity(d, dt, leave, -1, leave - 1, lately_mps)
-        believed = (motion.doubt(kin[rows, token]) <= motion.MOST_DOUBT)[..., None]
+        believed = motion.sure(kin[rows, token])[..., None]
         left_mps, arrived_mps = (np.where(believed, told_mps[rows, at], np.nan) for at in (leave, jumps))
         before_mps, has_before, told_before = _beside(left_mps, *step, leave > 0, mean_mps)
         step, has_step = _velocity(d, dt, arrive, 1, token - arrive, lately_mps), (age > 1) & (dt[rows, arrive] > 0)
