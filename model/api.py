@@ -232,7 +232,7 @@ class Predictor:
         dt, sound = replies.times(kin, self._layers.interval(hidden, recent.features), recent, horizons_s)
         question = replies.question(kin, dt, last, self.config)
         mean, cov = replies.combined(self._layers.forecast(hidden, question.features), question)
-        replies.calibrate(mean, cov, sound, kin, dt, self._net.calibration)
+        replies.calibrate(mean, cov, sound, kin, last, dt, self._net.calibration)
         if not sound.all():
             mean, cov = _replace(mean, cov, baselines.damped_velocity(kin, dt, self.config), ~sound)
         lat, lon = replies.moved(last, mean)

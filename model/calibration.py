@@ -16,6 +16,7 @@ from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model import motion as m
@@ -24,8 +25,10 @@ from model.geo import F64
 AHEAD_S: Final = (20.0, 120.0, 500.0)  # where the lines may bend
 OFTEN_S: Final = (10.0, 45.0, 90.0)
 FAST_MPS: Final = (2.0, 6.0)
+DOUBT: Final = 0.1
 AHEAD, OFTEN, FAST = 4.0, 4.0, 2.0  # what their logs are divided by
-FORECAST_TERMS: Final = 4 + len(AHEAD_S) + len(OFTEN_S) + len(FAST_MPS) + 3
+COURSE_TERMS: Final = 5
+FORECAST_TERMS: Final = 4 + len(AHEAD_S) + len(OFTEN_S) + len(FAST_MPS) + 3 + COURSE_TERMS
 GAP_TERMS: Final = 4
 TRAVEL_TERMS: Final = 3
 CHI2_90: Final = -2 * math.log(0.1)  # of two degrees of freedom
@@ -47,9 +50,9 @@ class Calibration(nn.Module):
         self.register_buffer("gap", torch.zeros(GAP_TERMS))
         self.register_buffer("travel", torch.zeros(TRAVEL_TERMS))
 
-    def of_forecast(self, kin: F64, dt_s: F64) -> F64:
-        """Factors [..., Q]."""
-        return _factor(forecast_terms(kin, dt_s), self.forecast)
+    def of_forecast(self, kin: F64, dt_s: F64, course: NDArray[np.bool_]) -> F64:
+        """Factors [..., Q]; course [...] as in `forecast_terms`."""
+        return _factor(forecast_terms(kin, dt_s, course), self.forecast)
 
     def of_gap(self, gap_s: F64, t_s: F64) -> F64:
         """Factors [..., Q] at t_s [..., Q] seconds into gaps of gap_s [...]."""
@@ -60,8 +63,9 @@ class Calibration(nn.Module):
         return np.asarray(np.sqrt(_factor(travel_terms(kin, base_log_s), self.travel)))
 
 
-def forecast_terms(kin: F64, dt_s: F64) -> F64:
-    """What the factor may depend on [..., Q, FORECAST_TERMS]: how far ahead, how often it reports, how fast it goes.
+def forecast_terms(kin: F64, dt_s: F64, course: NDArray[np.bool_]) -> F64:
+    """What the factor may depend on [..., Q, FORECAST_TERMS]: how far ahead, how often it reports, how fast it goes;
+    and where the last fix tells a course (`features.tells_course` [...]), how far in doubt that is.
 
     Lines that may bend where sources differ: a ship that reports each minute is not as predictable as a taxi that does.
     """
@@ -69,7 +73,10 @@ def forecast_terms(kin: F64, dt_s: F64) -> F64:
     often = np.broadcast_to(np.clip(kin[..., m.LOG_DT, None], 0.0, 6.0) / OFTEN, ahead.shape)
     fast = np.broadcast_to(np.log(m.speed_scale_mps(kin))[..., None] / FAST, ahead.shape)
     lines = [*_bent(ahead, AHEAD_S, AHEAD), *_bent(often, OFTEN_S, OFTEN), *_bent(fast, FAST_MPS, FAST)]
-    return np.stack([np.ones_like(ahead), *lines, ahead * often, ahead * fast, often * fast], axis=-1)
+    told = np.broadcast_to(course[..., None].astype(np.float64), ahead.shape)
+    doubt = np.broadcast_to(m.doubt(kin)[..., None], ahead.shape)
+    courses = (told * one for one in (np.ones_like(ahead), doubt, np.maximum(doubt - DOUBT, 0.0), often, fast))
+    return np.stack([np.ones_like(ahead), *lines, ahead * often, ahead * fast, often * fast, *courses], axis=-1)
 
 
 def gap_terms(gap_s: F64, t_s: F64) -> F64:

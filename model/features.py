@@ -98,6 +98,11 @@ def believed(kin: F64, ctx: Context) -> Context:
     return ctx._replace(speed_mps=speed, heading_rad=heading)
 
 
+def tells_course(kin: F64, ctx: Context) -> NDArray[np.bool_]:
+    """Whether pings whose rows are kin [..., K] tell a course and a speed [...], and are not in doubt."""
+    return ~np.isnan(velocity_mps(believed(kin, ctx))[..., 0])
+
+
 def reported_mps(kin: F64, ctx: Context) -> F64:
     """`velocity_mps` of pings whose rows are kin [..., K], and without a course that speed in the direction of the last
     step.

@@ -21,7 +21,7 @@ from model import motion as m
 from model.calibration import MAX_LOG_SCALE, Calibration
 from model.config import ModelConfig
 from model.features import ABSENT
-from model.fused import doubt, physics, predict, reported, signed_log, sure
+from model.fused import doubt, physics, predict, reported, signed_log, sure, velocity
 from model.geo import E7, F64, M_PER_DEG, MIN_COS_LAT
 from model.heads import HEADING_FLOOR_MPS, MAX_LEAN, MAX_LOG_SHAPE, MAX_LOG_SPREAD, MAX_RESIDUAL, OUT, REACH_MEMORY_S
 from model.kernels import compiled
@@ -76,11 +76,20 @@ def combined(raw: NDArray[np.float32], asked: Question) -> tuple[F64, F64]:
     return mean, cov
 
 
-def calibrate(mean: F64, cov: F64, sound: NDArray[np.bool_], kin: F64, dt_s: F64, calibration: Calibration) -> None:
-    """Multiplies covariances [N, Q, 3], in place, by `Calibration.of_forecast`; sound [N] becomes false where one of
-    them, or a mean [N, Q, 2], is not finite.
+def calibrate(
+    mean: F64,
+    cov: F64,
+    sound: NDArray[np.bool_],
+    kin: F64,
+    last: NDArray[Any],
+    dt_s: F64,
+    calibration: Calibration,
+) -> None:
+    """Multiplies covariances [N, Q, 3], in place, by `Calibration.of_forecast` of rows [N, K] whose last fixes are
+    `last`; sound [N] becomes false where one of them, or a mean [N, Q, 2], is not finite.
     """
-    _calibrate(kin, dt_s, calibration.forecast.numpy().astype(np.float64), _AHEAD, _OFTEN, _FAST, mean, cov, sound)
+    weight = calibration.forecast.numpy().astype(np.float64)
+    _calibrate(kin, last, dt_s, weight, _AHEAD, _OFTEN, _FAST, mean, cov, sound)
 
 
 def moved(last: NDArray[Any], en_m: F64) -> tuple[F64, F64]:
@@ -209,7 +218,7 @@ def _bent(x, knots, weight):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _calibrate(kin, dt_s, weight, ahead_knots, often_knots, fast_knots, mean, cov, sound):  # type: ignore[no-untyped-def]
+def _calibrate(kin, last, dt_s, weight, ahead_knots, often_knots, fast_knots, mean, cov, sound):  # type: ignore[no-untyped-def]
     """`calibration.forecast_terms` times their weights, in that order."""
     b = 2 + len(ahead_knots)
     c = b + 1 + len(often_knots)
@@ -219,6 +228,11 @@ def _calibrate(kin, dt_s, weight, ahead_knots, often_knots, fast_knots, mean, co
         fast = np.log(np.sqrt(kin[i, m.MS_SPEED] + m.SCALE_FLOOR_MPS * m.SCALE_FLOOR_MPS)) / 2.0
         of_row = weight[0] + _bent(often, often_knots, weight[b:c]) + _bent(fast, fast_knots, weight[c:d])
         of_row += often * fast * weight[d + 2]
+        tells, _, _ = velocity(last[i])
+        if tells and sure(kin[i]):
+            off = doubt(kin[i])
+            of_row += weight[d + 3] + off * weight[d + 4] + max(off - cal.DOUBT, 0.0) * weight[d + 5]
+            of_row += often * weight[d + 6] + fast * weight[d + 7]
         for j in range(dt_s.shape[1]):
             ahead = np.log(max(dt_s[i, j], 1.0)) / 4.0
             log_scale = (

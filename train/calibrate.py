@@ -21,10 +21,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model import motion
+from model import features
 from model.api import Predictor
-from model.calibration import CHI2_90, GAP_TERMS, MAX_LOG_SCALE, TRAVEL_TERMS, forecast_terms, gap_terms, travel_terms
-from model.followers import Kinematic
+from model.calibration import (
+    CHI2_90,
+    COURSE_TERMS,
+    FORECAST_TERMS,
+    GAP_TERMS,
+    MAX_LOG_SCALE,
+    TRAVEL_TERMS,
+    forecast_terms,
+    gap_terms,
+    travel_terms,
+)
 from model.geo import F64, haversine_m
 from model.network import Network
 from model.queries import travel_base_log_s
@@ -32,16 +41,21 @@ from train import anchors as anchoring
 from train import eta, gapfill
 from train.data import Reading, silent
 from train.evaluate import ROAD, NoTracks, Part, Sample, error_en_m, errors_en_m, open_samples
+from train.receivers import thinned
 from train.score import mahalanobis2
 from train.sources import Source
 from train.walk import MODEL, walk
 
 FORECASTS, HIDDEN, TRIPS = "forecasts", "hidden pings", "travel times"
+TOLD = "told speed and course"  # of a file that tells none
+BY_ROAD = " by road"
 SHARE: Final = 0.9
 FEW_GAPS: Final = 20  # of one length: below it their 90 % quantile is one or two gaps
 FEW_TRIPS: Final = 50  # for three coefficients
 TRAVELLED: Final = (0, 4)  # after which pings of a trip its end is asked for: the first, and the fifth of nine or more
 WIDER: Final = 2  # of model.calibration's terms: the first, and the slope over the log of how far ahead
+FEW_TOLD: Final = 1_000  # errors where a course was told, for five coefficients
+TOLD_S: Final = (15.0, 60.0)  # the cadences of what is told what it does not tell itself
 FULL_WEIGHT: Final = 1_000  # errors: of fewer a file weighs less, so that a vehicle's hour does not outvote a fleet
 MOST_ANCHORS: Final = 15_000  # per file: what 90 % regions hold is then known to 0.3 points, were they independent
 ROUNDS: Final = 200  # of reweighting; the coefficients move by under 1e-4 after some 60
@@ -63,10 +77,21 @@ class Surprises(NamedTuple):
     def n(self) -> int:
         return len(self.mahalanobis2)
 
+    @property
+    def tells(self) -> NDArray[np.bool_]:
+        """Of forecasts: where a course was told (N,)."""
+        return np.asarray(self.terms[:, -COURSE_TERMS] > 0)
+
+    def where(self, chosen: NDArray[np.bool_]) -> Surprises:
+        return Surprises(self.terms[chosen], self.mahalanobis2[chosen])
+
     def held(self, coefficients: F64) -> float:
         """The share inside of 90 % regions that are calibrated so."""
         log_scale = np.clip(self.terms @ coefficients, -MAX_LOG_SCALE, MAX_LOG_SCALE)
         return float((self.mahalanobis2 <= CHI2_90 * np.exp(log_scale)).mean())
+
+
+NONE: Final = Surprises(np.empty((0, FORECAST_TERMS)), np.empty(0))
 
 
 class Gaps(NamedTuple):
@@ -135,7 +160,7 @@ def _by_road(source: Source, sample: Sample, cache_dir: Path | None) -> list[Sam
     if not road or len(road) == len(codes):
         return []
     driven = open_samples([source], sample.split, cache_dir=cache_dir, most=MOST_ANCHORS, modes=road)
-    return [replace(one, file=f"{one.file} by road") for one in driven]
+    return [replace(one, file=one.file + BY_ROAD) for one in driven]
 
 
 def calibrate(
@@ -149,22 +174,26 @@ def calibrate(
     """Set the calibration of the network, in place, from its errors on the samples; that of forecasts also from the
     errors of the networks of `left_out`, whose own calibration is taken away.
 
-    Gap fills stay as they were where there are too few gaps of every judged length, travel times where there are too
-    few trips.
+    Most files tell no course. Where their pings are dense enough, thinned ones are told it, as receivers know it: those
+    by road, where there are such, as it is vehicles that tell. Gap fills stay as they were where there are too few gaps
+    of every judged length, travel times where there are too few trips, and told courses where too few are.
     """
     calibration = network.calibration
     was = copy.deepcopy(calibration)
     predictor = _uncalibrated(network)
-    seen, gaps, trips, far = [], [], [], []
+    driven = {sample.file for sample in samples if f"{sample.file}{BY_ROAD}" in {one.file for one in samples}}
+    seen, told, gaps, trips, far = [], [], [], [], []
     for sample in samples:
         say(f"calibrating on {sample.file}")
         seen.append(_of_forecasts(sample, predictor))
+        told.append(NONE if sample.file in driven else _of_told(sample, predictor))
         gaps.append(_of_gaps(sample, predictor, most_gaps))
         trips.append(_of_travel_times(sample, predictor))
     for other, sample in left_out:
         say(f"calibrating on {sample.file}, left out")
         far.append(_of_forecasts(sample, _uncalibrated(other)))
-    calibration.forecast.copy_(torch.from_numpy(_fit_forecasts(seen, far)))
+    ahead = _fit_forecasts(seen, far, told, was.forecast.double().cpu().numpy())
+    calibration.forecast.copy_(torch.from_numpy(ahead))
     fit = _fit_gaps(gaps, was.gap.double().cpu().numpy())
     if fit is None:
         say(f"gap fills stay as they were: there are fewer than {FEW_GAPS} gaps of any length to fit them to")
@@ -179,8 +208,10 @@ def calibrate(
         return Held(sample.file, len(np.unique(sample.corpus.entity)), of, errors.n, before, after)
 
     out = []
-    for sample, errors, found, times in zip(samples, seen, gaps, trips, strict=True):
+    for sample, errors, by_course, found, times in zip(samples, seen, told, gaps, trips, strict=True):
         out.append(held(sample, errors, FORECASTS, "forecast"))
+        if by_course.n:
+            out.append(held(replace(sample, file=f"{sample.file}, {TOLD}"), by_course, FORECASTS, "forecast"))
         if fit is not None and found.errors.n:
             out.append(held(sample, found.errors, HIDDEN, "gap"))
         if enough and times.n:
@@ -190,21 +221,33 @@ def calibrate(
     return out
 
 
-def _fit_forecasts(seen: Sequence[Surprises], left_out: Sequence[Surprises]) -> F64:
-    """Coefficients (FORECAST_TERMS,) for what is like the training's, then all of them wider, by how far ahead, so that
-    they hold for the regions left out, too. By nothing else: what two regions say of cadences and speeds holds in no
-    third. With all terms fitted to both, `small`'s 90 % regions were off by as much (2.7 points, 22 horizons of six
-    test splits, 2026-11-27), and CRPS was 3 to 5 % higher in Beijing at 60 s and more, where this costs 0.4 to 0.9 %.
+def _fit_forecasts(
+    seen: Sequence[Surprises], left_out: Sequence[Surprises], told: Sequence[Surprises], was: F64
+) -> F64:
+    """Coefficients (FORECAST_TERMS,): of what is like the training's; then all of them wider, by how far ahead, so that
+    they hold for the regions left out, too; then of told courses, of which nothing was left out, beyond all that, or as
+    they were (`was`) where hardly any was told.
+
+    Wider by nothing else: what two regions say of cadences and speeds holds in no third. With all terms fitted to both,
+    `small`'s 90 % regions were off by as much (2.7 points, 22 horizons of six test splits, 2026-11-27), and CRPS was 3
+    to 5 % higher in Beijing at 60 s and more, where this costs 0.4 to 0.9 %.
     """
-    fit = fit_quantile(seen)
+    plain = FORECAST_TERMS - COURSE_TERMS
+    fit = np.zeros(FORECAST_TERMS)
+    fit[:plain] = fit_quantile([_beyond(part, fit, slice(plain)) for part in seen])
     if left_out:
-        fit[:WIDER] += fit_quantile([_beyond(part, fit, WIDER) for part in (*seen, *left_out)])
+        fit[:WIDER] += fit_quantile([_beyond(part, fit, slice(WIDER)) for part in (*seen, *left_out)])
+    courses = [part for part in (one.where(one.tells) for one in (*seen, *told)) if part.n]
+    if sum(part.n for part in courses) >= FEW_TOLD:
+        fit[plain:] = fit_quantile([_beyond(part, fit, slice(plain, None)) for part in courses])
+    else:
+        fit[plain:] = was[plain:]
     return fit
 
 
-def _beyond(part: Surprises, fit: F64, terms: int) -> Surprises:
-    """What a calibration leaves to the first terms of another."""
-    return Surprises(part.terms[:, :terms], part.mahalanobis2 * np.exp(-part.terms @ fit))
+def _beyond(part: Surprises, fit: F64, terms: slice) -> Surprises:
+    """What a calibration leaves to those terms of another."""
+    return Surprises(part.terms[:, terms], part.mahalanobis2 * np.exp(-part.terms @ fit))
 
 
 def _fit_gaps(gaps: Sequence[Gaps], was: F64) -> F64 | None:
@@ -218,7 +261,7 @@ def _fit_gaps(gaps: Sequence[Gaps], was: F64) -> F64 | None:
     if enough[-1] and enough.sum() >= 3:
         return fit_quantile(parts)
     moved = was.copy()
-    moved[:1] += fit_quantile([_beyond(part, was, 1) for part in parts])
+    moved[:1] += fit_quantile([_beyond(part, was, slice(1)) for part in parts])
     return moved
 
 
@@ -253,13 +296,28 @@ def fit_quantile(parts: Sequence[Surprises], share: float = SHARE) -> F64:
 def _of_forecasts(sample: Sample, predictor: Predictor) -> Surprises:
     corpus = sample.corpus
     anchors = anchoring.find(corpus, HORIZONS_S)
-    walked = walk(corpus, anchors, [Kinematic(predictor.config)], predictor)
+    walked = walk(corpus, anchors, [], predictor)
     answer = walked.answers[MODEL]
     row, column = np.nonzero(anchors.target >= 0)
-    assert answer.cov_m2 is not None  # the model always has one
+    assert answer.cov_m2 is not None  # a model always has one
+    assert walked.kin is not None
     error = errors_en_m(corpus, anchors, answer, row, column)
-    terms = forecast_terms(walked.states[0][row, : motion.WIDTH], anchors.dt_s[row, column][:, None])[:, 0]
+    course = features.tells_course(walked.kin, features.context(corpus.fixes(anchors.row)))
+    terms = forecast_terms(walked.kin[row], anchors.dt_s[row, column][:, None], course[row])[:, 0]
     return Surprises(terms, mahalanobis2(error, answer.cov_m2[row, column]))
+
+
+def _of_told(sample: Sample, predictor: Predictor) -> Surprises:
+    """The same of thinned pings that tell the course that their sample does not; none where it does, or is so sparse
+    that most of them could not: what is told in bursts alone says little of receivers."""
+    parts = [NONE]
+    if np.isnan(sample.corpus.heading_deg).all():
+        for cadence_s in TOLD_S:
+            corpus = thinned(sample.corpus, cadence_s)
+            if len(corpus) and np.isnan(corpus.heading_deg).mean() <= 0.5:
+                found = _of_forecasts(replace(sample, corpus=corpus), predictor)
+                parts.append(found.where(found.tells))
+    return Surprises(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def _of_gaps(sample: Sample, predictor: Predictor, most: int) -> Gaps:

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from model import motion
 from model.api import Predictor
 from model.features import steps_between
 from model.followers import Follower, Gaussians
@@ -38,8 +39,8 @@ class Answers(NamedTuple):
 
 class Walked(NamedTuple):
     answers: dict[str, Answers]  # by predictor: the model first where there is one, then the baselines
-    states: list[F64]  # of each follower at the anchors, (A, S)
-    next_s: F64 | None  # (A,) when the model expects the next ping, seconds on; None where there is no model
+    kin: F64 | None  # (A, K) the model's rows at the anchors; None where there is no model
+    next_s: F64 | None  # (A,) when it expects the next ping, seconds on
     fallbacks: int  # anchors at which the model was not finite and gave damped constant velocity instead
 
 
@@ -61,8 +62,10 @@ def walk(
     shape = anchors.dt_s.shape
     names = ([MODEL] if predictor is not None else []) + [name for one in followers for name in one.names]
     answers = {name: Answers(np.empty(shape), np.empty(shape), np.empty((*shape, 3))) for name in names}
-    states = [np.empty((len(anchors.row), one.fresh(1).shape[1])) for one in followers]
-    out = Walked(answers, states, None if predictor is None else np.empty(len(anchors.row)), 0)
+    count = len(anchors.row)
+    out = Walked(answers, None, None, 0)
+    if predictor is not None:
+        out = out._replace(kin=np.empty((count, motion.WIDTH)), next_s=np.empty(count))
     pieces = _pieces(corpus, motion_history(predictor))
     order = np.argsort(pieces.start - pieces.stop, kind="stable")  # longest first: a batch has one length, nearly
     total, done, fallbacks = int((pieces.stop - pieces.start).sum()), 0, 0
@@ -120,15 +123,15 @@ def _walk_batch(
         if len(asked) == 0:
             continue
         index = index[asked]
-        for follower, state, kept in zip(followers, states, out.states, strict=True):
-            kept[index] = state[asked]
+        for follower, state in zip(followers, states, strict=True):
             for name, found in follower.after(state[asked], anchors.dt_s[index]).items():
                 _put(out.answers[name], index, *_moved(fix[asked], found), found.cov_m2)
         if predictor is not None and slots is not None:
             forecasts = predictor.forecast(slots[asked], anchors.dt_s[index])
             _put(out.answers[MODEL], index, forecasts.lat, forecasts.lon, forecasts.cov_m2)
+            assert out.kin is not None
             assert out.next_s is not None
-            out.next_s[index] = forecasts.next_dt_s
+            out.kin[index], out.next_s[index] = predictor.moment(slots[asked]).kin, forecasts.next_dt_s
             fallbacks += int(forecasts.fallback.sum())
     if predictor is not None and slots is not None:
         predictor.release(slots)

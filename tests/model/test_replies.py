@@ -98,25 +98,31 @@ def test_what_is_seen_of_the_last_intervals() -> None:
 
 
 def test_covariances_are_calibrated_as_they_were_fitted(tracks: Tracks) -> None:
-    """Weights of any sign and size, so that every term, knot and clip counts."""
+    """Weights of any sign and size, so that every term, knot and clip counts; of receivers that tell a course, speeds
+    alone or nothing, some of them in doubt.
+    """
     fixes, made = tracks(20, 80, seed=9), Calibration()
     for seed, size in enumerate((0.1, 0.3, 3.0)):
         made.forecast.copy_(torch.from_numpy(np.random.default_rng(seed).normal(0, size, FORECAST_TERMS)))
         for age in (0, 1, 79):
-            kin = baselines.scan_fixes(fixes, SMALL)[:, age]
+            kin, last = baselines.scan_fixes(fixes, SMALL)[:, age], fixes[:, age]
+            kin[:, m.AMISS] = np.linspace(0.0, 0.5, 20) * (kin[:, m.BOTH] + m.DOUBT_FLOOR_MPS)
             cov, sound = np.ones((20, 5, 3)) * [1.0, 2.0, 3.0], np.ones(20, np.bool_)
-            replies.calibrate(np.zeros((20, 5, 2)), cov, sound, kin, SECONDS, made)
-            want = made.of_forecast(kin, SECONDS)[..., None] * [1.0, 2.0, 3.0]
+            replies.calibrate(np.zeros((20, 5, 2)), cov, sound, kin, last, SECONDS, made)
+            course = features.tells_course(kin, features.context(last))
+            assert 0 < course.sum() < 17
+            want = made.of_forecast(kin, SECONDS, course)[..., None] * [1.0, 2.0, 3.0]
             np.testing.assert_allclose(cov, want, rtol=1e-9)
             assert sound.all()
 
 
 def test_a_row_is_not_sound_where_any_number_is_not_finite(tracks: Tracks) -> None:
-    kin = baselines.scan_fixes(tracks(20, 30, seed=12), SMALL)[:, -1]
+    fixes = tracks(20, 30, seed=12)
+    kin = baselines.scan_fixes(fixes, SMALL)[:, -1]
     for place in range(5):
         mean, cov, sound = np.zeros((20, 5, 2)), np.ones((20, 5, 3)), np.ones(20, np.bool_)
         mean[3, place, place % 2], cov[5, place, place % 3], sound[7] = np.nan, np.inf, False
-        replies.calibrate(mean, cov, sound, kin, SECONDS, Calibration())
+        replies.calibrate(mean, cov, sound, kin, fixes[:, -1], SECONDS, Calibration())
         np.testing.assert_array_equal(np.flatnonzero(~sound), [3, 5, 7])
 
 

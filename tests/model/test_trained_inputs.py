@@ -102,8 +102,10 @@ def test_what_a_calibration_depends_on_never_changes() -> None:
     kin = kinematics()
     kin[:, motion.LOG_DT] = np.log([5.0, 20.0, 50.0, 70.0, 120.0, 300.0, 900.0])  # on both sides of every knot
     kin[:, motion.MS_SPEED] = np.array([0.0, 2.0, 4.0, 7.0, 10.0, 20.0, 30.0]) ** 2
-    ahead = calibration.forecast_terms(kin, np.tile([20.0, 300.0, 900.0], (7, 1)))
+    kin[:, motion.AMISS], kin[:, motion.BOTH] = np.linspace(0.0, 3.0, 7), 10.0
+    course = np.arange(7) % 3 > 0
+    ahead = calibration.forecast_terms(kin, np.tile([20.0, 300.0, 900.0], (7, 1)), course)
     inside = calibration.gap_terms(ENDS.gap_s, np.array([[20.0, 45.0, 80.0]]))
-    assert weighed(ahead, inside, motion.speed_scale_mps(kin)) == about(2.09820597)
+    assert weighed(ahead, inside, motion.speed_scale_mps(kin)) == about(-4.12999392)
     kin[:3, motion.DT] = 0.0  # after one fix
     assert weighed(calibration.travel_terms(kin, np.tile([3.0, 6.0], (7, 1)))) == about(-1.73445317)

@@ -12,14 +12,15 @@ from train_worlds import MakeCorpus, lively, together, wander
 
 from model import motion
 from model.api import ModelConfig
-from model.calibration import CHI2_90, GAP_TERMS, MAX_LOG_SCALE, Calibration, forecast_terms
+from model.calibration import CHI2_90, COURSE_TERMS, GAP_TERMS, MAX_LOG_SCALE, Calibration, forecast_terms
 from model.checkpoint import from_pretrained, save_pretrained
 from model.config import SMALL
 from model.geo import F64, haversine_m
 from train import eta
-from train.calibrate import HORIZONS_S, WIDER, LeftOut, Surprises, calibrate, fit_quantile
+from train.calibrate import FEW_TOLD, HORIZONS_S, WIDER, LeftOut, Surprises, calibrate, fit_quantile
 from train.data import EVALUATION
 from train.evaluate import Sample, judge_forecasts
+from train.receivers import thinned
 
 TINY = ModelConfig(d=16, heads=2, window=16)
 
@@ -55,7 +56,9 @@ def test_a_handful_of_errors_does_not_outvote_a_file() -> None:
 
 
 def test_weights_that_were_never_calibrated_change_nothing() -> None:
-    factor = Calibration().of_forecast(motion.fresh(SMALL, (3,)), np.array([[1.0, 60.0, 900.0]] * 3))
+    factor = Calibration().of_forecast(
+        motion.fresh(SMALL, (3,)), np.array([[1.0, 60.0, 900.0]] * 3), np.array([False, True, True])
+    )
     np.testing.assert_array_equal(factor, 1.0)
 
 
@@ -63,8 +66,9 @@ def test_no_factor_leaves_its_bounds() -> None:
     calibration = Calibration()
     calibration.forecast.fill_(1e6)
     kin = motion.fresh(SMALL, (2,))
-    factor = calibration.of_forecast(kin, np.array([[1e-3, 1e9]] * 2))
-    assert np.isfinite(forecast_terms(kin, np.array([[1e-3, 1e9]] * 2))).all()
+    asked = kin, np.array([[1e-3, 1e9]] * 2), np.array([False, True])
+    factor = calibration.of_forecast(*asked)
+    assert np.isfinite(forecast_terms(*asked)).all()
     assert (factor <= np.exp(MAX_LOG_SCALE)).all()
 
 
@@ -146,6 +150,62 @@ def test_a_region_left_out_widens_what_the_others_ask_for(make_corpus: MakeCorpu
     assert not torch.equal(wider[:WIDER], alone[:WIDER])
     assert torch.equal(wider[WIDER:], alone[WIDER:])
     assert (own.after + far.after) / 2 == pytest.approx(0.9, abs=0.01)
+
+
+def test_told_courses_are_calibrated_beyond_the_rest(make_corpus: MakeCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of pings so dense that thinned ones can be told; what tells no course is held as if nothing did."""
+    tracks = (wander(f"v{i}", 600, i, cadence_s=3.0) for i in range(12))
+    corpus, predictor = make_corpus(together(*tracks), cut=EVALUATION), lively(TINY)
+    forecast = predictor._net.calibration.forecast
+    sample = Sample("world", "all", "-", corpus, len(corpus), 1)
+    held = {one.file: one for one in calibrate(predictor._net, [sample]) if one.of == "forecasts"}
+    assert list(held) == ["world", "world, told speed and course"]
+    told = held["world, told speed and course"]
+    assert told.n > FEW_TOLD
+    assert told.after == pytest.approx(0.9, abs=0.02)
+    assert told.before != pytest.approx(0.9, abs=0.05)
+    fitted = forecast.clone()
+    assert fitted[-COURSE_TERMS:].all()
+    monkeypatch.setattr("train.calibrate.TOLD_S", ())
+    forecast[-COURSE_TERMS:] = 0.25
+    (silent, *_) = calibrate(predictor._net, [sample])
+    assert silent.after == held["world"].after
+    assert torch.equal(forecast[:-COURSE_TERMS], fitted[:-COURSE_TERMS])
+    assert (forecast[-COURSE_TERMS:] == 0.25).all()  # nobody told any: they stay as they were
+
+
+def test_what_tells_its_own_course_is_told_none(make_corpus: MakeCorpus) -> None:
+    """And what it tells is held by its own terms."""
+    tracks = (wander(f"v{i}", 600, i, cadence_s=3.0) for i in range(12))
+    dense = make_corpus(together(*tracks), cut=EVALUATION)
+    corpus, predictor = thinned(dense, 15.0), lively(TINY)
+    sample = Sample("world", "all", "-", corpus, len(corpus), 1)
+    ahead, *rest = calibrate(predictor._net, [sample])
+    assert [one.of for one in rest] == ["hidden pings"]
+    assert ahead.after == pytest.approx(0.9, abs=0.01)
+    assert predictor._net.calibration.forecast[-COURSE_TERMS:].all()
+
+
+@pytest.mark.parametrize(("vehicles", "pings", "cadence_s"), [(1, 600, 3.0), (40, 90, 30.0)])
+def test_too_few_told_courses_change_nothing(
+    make_corpus: MakeCorpus, vehicles: int, pings: int, cadence_s: float
+) -> None:
+    """Those of one vehicle; and of fleets whose pings are too far apart to know any."""
+    tracks = (wander(f"v{i}", pings, i, cadence_s=cadence_s) for i in range(vehicles))
+    corpus, predictor = make_corpus(together(*tracks), cut=EVALUATION), lively(TINY)
+    forecast = predictor._net.calibration.forecast
+    forecast.fill_(0.25)
+    calibrate(predictor._net, [Sample("world", "all", "-", corpus, len(corpus), 1)])
+    assert ((forecast == 0.25) == torch.tensor([False] * (len(forecast) - COURSE_TERMS) + [True] * COURSE_TERMS)).all()
+
+
+def test_where_some_drive_only_they_are_told_a_course(make_corpus: MakeCorpus) -> None:
+    tracks = (wander(f"v{i}", 600, i, cadence_s=3.0) for i in range(12))
+    corpus = make_corpus(together(*tracks), cut=EVALUATION)
+    everyone = Sample("world", "all", "-", corpus, len(corpus), 1)
+    driven = replace(everyone, file="world by road", corpus=corpus.select(np.arange(len(corpus)) % 2 == 0))
+    files = {one.file for one in calibrate(lively(TINY)._net, [everyone, driven]) if one.of == "forecasts"}
+    assert files == {"world", "world by road", "world by road, told speed and course"}
 
 
 def world(make_corpus: MakeCorpus) -> Sample:

@@ -7,38 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from train_worlds import MakeCorpus, WriteFile, assert_it_becomes_a_report, together, track, wander
+from train_worlds import MakeCorpus, WriteFile, assert_it_becomes_a_report, together, wander
 
 from train.data import EVALUATION
 from train.experiments import told
 from train.experiments.lab import Lab
 from train.experiments.told import BOTH, NOTHING, SPEED, STILL, TURNED, UNIT, Row
-
-
-def test_a_thinned_ping_tells_what_the_full_track_knew_then(make_corpus: MakeCorpus) -> None:
-    """A ping a second: 5 m/s north for 60 s, then 8 m/s east."""
-    times_s = np.arange(240.0)
-    north, east = 5 * np.minimum(times_s, 60), 8 * np.maximum(times_s - 60, 0)
-    thin = told.thinned(make_corpus(track("a", times_s, east, north), cut=EVALUATION), 15.0)
-    np.testing.assert_array_equal(np.diff(thin.ts_ms), 15_000)
-    assert thin.tracks.tolist() == [[0, 16]]
-    assert np.isnan(thin.speed_mps[0])  # nothing came before
-    np.testing.assert_allclose(thin.speed_mps[1:], [5] * 4 + [8] * 11, rtol=1e-3)  # at 60 s still what was
-    np.testing.assert_allclose(thin.heading_deg[1:5], 0, atol=0.1)
-    np.testing.assert_allclose(thin.heading_deg[5:], 90, atol=0.1)
-
-
-def test_a_velocity_is_of_the_last_seconds_or_of_none(make_corpus: MakeCorpus) -> None:
-    """A ping every 4 s, and a silence of 20 s before the one at 60, which does not know how fast it went at its end."""
-    times_s = np.array([4.0 * i for i in range(60) if not 10 < i < 15])
-    thin = told.thinned(make_corpus(track("a", times_s, 7 * times_s), cut=EVALUATION), 12.0)
-    known = ~np.isnan(thin.speed_mps)
-    assert (thin.ts_ms - thin.ts_ms[0])[~known].tolist() == [0, 60_000]
-    np.testing.assert_allclose(thin.speed_mps[known], 7, rtol=1e-3)
+from train.receivers import thinned
 
 
 def test_a_way_of_telling_tells_no_more(make_corpus: MakeCorpus) -> None:
-    thin = told.thinned(make_corpus(wander("a", 300, 1, cadence_s=3.0), cut=EVALUATION), 12.0)
+    thin = thinned(make_corpus(wander("a", 300, 1, cadence_s=3.0), cut=EVALUATION), 12.0)
     ways = {NOTHING: (False, False), SPEED: (True, False), BOTH: (True, True), TURNED: (True, True)}
     for way, tells in ways.items():
         asked = told.telling(thin, way)
@@ -47,7 +26,7 @@ def test_a_way_of_telling_tells_no_more(make_corpus: MakeCorpus) -> None:
 
 
 def test_a_receiver_that_errs_does_so_in_one_way(make_corpus: MakeCorpus) -> None:
-    thin = told.thinned(make_corpus(wander("a", 300, 1, cadence_s=3.0), cut=EVALUATION), 12.0)
+    thin = thinned(make_corpus(wander("a", 300, 1, cadence_s=3.0), cut=EVALUATION), 12.0)
     known = np.isfinite(thin.speed_mps)
     still, unit, turned = (told.telling(thin, way) for way in (STILL, UNIT, TURNED))
     assert not still.speed_mps[known].any()

@@ -20,7 +20,8 @@ from train.data import Corpus
 from train.evaluate import REPEATED, ROAD, Judged, Sample, answers_of, errors_en_m, judge_next, open_samples
 from train.experiments.lab import Lab
 from train.experiments.report import Finding, Line, Picture, Table, cells
-from train.experiments.told import FILE, WEIGHTS, apart
+from train.experiments.told import FILE, WEIGHTS
+from train.receivers import apart
 from train.walk import MODEL, walk
 
 MOST_ANCHORS: Final = 200_000  # of the full tracks
