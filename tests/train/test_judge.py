@@ -106,6 +106,7 @@ def test_pieces_and_batches_change_no_answer(make_corpus: MakeCorpus, monkeypatc
         np.testing.assert_allclose(pieces.answers[name].lon, answer.lon, atol=3e-8)
         # Random weights make up to a percent of a covariance out of a last bit of float32, once in some 60,000 numbers.
         np.testing.assert_allclose(pieces.answers[name].cov_m2, answer.cov_m2, rtol=2e-2, atol=1e-2)
+    np.testing.assert_allclose(pieces.kin, whole.kin, atol=1e-6)
 
 
 def test_the_next_ping_is_expected_as_the_stream_would_be_told(make_corpus: MakeCorpus) -> None:
@@ -115,17 +116,20 @@ def test_the_next_ping_is_expected_as_the_stream_would_be_told(make_corpus: Make
     corpus = make_corpus(together(*parts, later), cut=EVALUATION)
     predictor = lively(SMALL)
     anchors = find(corpus)
-    told_s = walk(corpus, anchors, FOLLOWERS, predictor).next_s
-    expected = {}
+    walked = walk(corpus, anchors, FOLLOWERS, predictor)
+    told_s, expected, kin = walked.next_s, {}, {}
     for first, last in corpus.tracks:
         slot = predictor.acquire(1)
         for row in range(first, last - 1):
             predictor.advance(slot, corpus.fixes(np.array([row])))
             expected[row] = predictor.forecast(slot, np.array([60.0])).next_dt_s[0]
+            kin[row] = predictor.moment(slot).kin[0]
         predictor.release(slot)
     assert told_s is not None
     np.testing.assert_allclose(told_s, [expected[row] for row in anchors.row], rtol=1e-4)
-    assert walk(corpus, anchors, FOLLOWERS).next_s is None
+    assert walked.kin is not None
+    np.testing.assert_allclose(walked.kin, [kin[row] for row in anchors.row], rtol=1e-9)
+    assert walk(corpus, anchors, FOLLOWERS)[1:3] == (None, None)
     report = judge_forecasts(Sample("f", "all", "", corpus, 3, 1), predictor)["next_interval"]
     last, true = ((corpus.ts_ms[anchors.row + at] - corpus.ts_ms[anchors.row + at - 1]) / 1000.0 for at in (0, 1))
     for name, told in (("model", told_s), ("last interval again", last)):
