@@ -25,9 +25,9 @@ from model.geo import F64
 AHEAD_S: Final = (20.0, 120.0, 500.0)  # where the lines may bend
 OFTEN_S: Final = (10.0, 45.0, 90.0)
 FAST_MPS: Final = (2.0, 6.0)
-DOUBT: Final = 0.1
+DOUBT: Final = 0.1  # of `motion.doubt`
 AHEAD, OFTEN, FAST = 4.0, 4.0, 2.0  # what their logs are divided by
-COURSE_TERMS: Final = 5
+COURSE_TERMS: Final = 5  # the last ones, 0 where no course is told
 FORECAST_TERMS: Final = 4 + len(AHEAD_S) + len(OFTEN_S) + len(FAST_MPS) + 3 + COURSE_TERMS
 GAP_TERMS: Final = 4
 TRAVEL_TERMS: Final = 3

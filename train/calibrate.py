@@ -83,6 +83,7 @@ class Surprises(NamedTuple):
         return np.asarray(self.terms[:, -COURSE_TERMS] > 0)
 
     def where(self, chosen: NDArray[np.bool_]) -> Surprises:
+        """Those of the N that are chosen (N,)."""
         return Surprises(self.terms[chosen], self.mahalanobis2[chosen])
 
     def held(self, coefficients: F64) -> float:

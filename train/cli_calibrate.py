@@ -46,6 +46,9 @@ The tracks must be none that the weights were trained on. --split val, the defau
 of its files. Of a file that the weights never saw, --split train has more vehicles. Both leave the test split to
 `pathcast evaluate`; all leaves it nothing.
 
+Pings that tell a speed and a course have terms of their own. Where a file tells none and is dense, thinned pings are
+told what the file knows, and these terms are fitted to them; they stay as they were where there are too few.
+
 What a fleet does changes with its days. --from-topic reads the pings that a worker reads, so that regions can be fitted
 again every now and then to the tracks of late.
 
