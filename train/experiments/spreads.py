@@ -136,22 +136,24 @@ def conclude(rows: Sequence[Row]) -> str:
 def _verdict(ratios: Mapping[str, Sequence[float]]) -> str:
     """Who tells better than the t, by more than the luck of a seed."""
     best = seeds.best(ratios)
-    won = seeds.gain(ratios, best, forms.T)
-    return (
-        f"{best} tell{'s' * (best != forms.QUANTILES)} best"
-        if won > _chance(ratios)
-        else f"nothing tells better than {forms.T}"
-    )
+    won = best != forms.T and seeds.gain(ratios, best, forms.T) > _chance(ratios)
+    return f"{best} tell{'s' * (best != forms.QUANTILES)} best" if won else f"nothing tells better than {forms.T}"
 
 
 def _each(ratios: Mapping[str, Sequence[float]]) -> str:
     each = ", ".join(f"{seeds.mean(ratios[way]):.3f} ({way})" for way in WAYS if way != SERVED)
-    return f"{each}; up to {100 * _chance(ratios):.1f} % between two of them may be a seed's luck"
+    return f"{each}; up to {100 * _chance(ratios):.1f} % between {forms.T} and {_rival(ratios)} may be a seed's luck"
+
+
+def _rival(ratios: Mapping[str, Sequence[float]]) -> str:
+    """The best of the others that could be served instead of the t."""
+    return seeds.best({way: ratios[way] for way in (forms.MIXTURE, forms.QUANTILES)})
 
 
 def _chance(ratios: Mapping[str, Sequence[float]]) -> float:
-    """A Gaussian's likelihood is squares, and far less steady: it would be taken for the others' luck."""
-    return seeds.noise({way: by_seed for way, by_seed in ratios.items() if way not in (SERVED, forms.GAUSSIAN)})
+    """Of these two alone: one way that a seed moves far, as a Gaussian's likelihood or the mixture of ships, would be
+    taken for all the others' luck."""
+    return seeds.noise({way: ratios[way] for way in (forms.T, _rival(ratios))})
 
 
 def _ratios(rows: Sequence[Row]) -> dict[tuple[str, str, str], list[float]]:
