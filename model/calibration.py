@@ -27,7 +27,7 @@ OFTEN_S: Final = (10.0, 45.0, 90.0)
 FAST_MPS: Final = (2.0, 6.0)
 DOUBT: Final = 0.1  # of `motion.doubt`
 AHEAD, OFTEN, FAST = 4.0, 4.0, 2.0  # what their logs are divided by
-COURSE_TERMS: Final = 5  # the last ones, 0 where no course is told
+COURSE_TERMS: Final = 4  # the last ones, 0 where no course is told
 FORECAST_TERMS: Final = 4 + len(AHEAD_S) + len(OFTEN_S) + len(FAST_MPS) + 3 + COURSE_TERMS
 GAP_TERMS: Final = 4
 TRAVEL_TERMS: Final = 3
@@ -68,6 +68,7 @@ def forecast_terms(kin: F64, dt_s: F64, course: NDArray[np.bool_]) -> F64:
     and where the last fix tells a course (`features.tells_course` [...]), how far in doubt that is.
 
     Lines that may bend where sources differ: a ship that reports each minute is not as predictable as a taxi that does.
+    Courses have no line of how often: too few cadences are known to tell one, and it led away from 90 % at all others.
     """
     ahead = np.log(np.maximum(dt_s, 1.0)) / AHEAD
     often = np.broadcast_to(np.clip(kin[..., m.LOG_DT, None], 0.0, 6.0) / OFTEN, ahead.shape)
@@ -75,7 +76,7 @@ def forecast_terms(kin: F64, dt_s: F64, course: NDArray[np.bool_]) -> F64:
     lines = [*_bent(ahead, AHEAD_S, AHEAD), *_bent(often, OFTEN_S, OFTEN), *_bent(fast, FAST_MPS, FAST)]
     told = np.broadcast_to(course[..., None].astype(np.float64), ahead.shape)
     doubt = np.broadcast_to(m.doubt(kin)[..., None], ahead.shape)
-    courses = (told * one for one in (np.ones_like(ahead), doubt, np.maximum(doubt - DOUBT, 0.0), often, fast))
+    courses = (told * one for one in (np.ones_like(ahead), doubt, np.maximum(doubt - DOUBT, 0.0), fast))
     return np.stack([np.ones_like(ahead), *lines, ahead * often, ahead * fast, often * fast, *courses], axis=-1)
 
 

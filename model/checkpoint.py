@@ -61,14 +61,14 @@ def from_pretrained(weights: str | Path) -> Network:
     network = build(config, seed=0)
     expected = network.state_dict()
     tensors = _read_tensors(directory / WEIGHTS_FILE, expected)
+    hint = "are they of another version of pathcast?"
     if tensors.keys() != expected.keys():
         odd = sorted(tensors.keys() ^ expected.keys())
-        hint = "are they of another version of pathcast?"
         raise WeightsError(f"{directory / WEIGHTS_FILE}: tensors do not fit the config, e.g. {odd[0]:.80}: {hint}")
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape:
             shapes = f"shape {list(tensor.shape)}, config needs {list(expected[name].shape)}"
-            raise WeightsError(f"{directory / WEIGHTS_FILE}: {name} has {shapes}")
+            raise WeightsError(f"{directory / WEIGHTS_FILE}: {name} has {shapes}: {hint}")
         if tensor.dtype not in _types(expected[name]):
             types = f"numbers of type {tensor.dtype}, expected {expected[name].dtype}"
             raise WeightsError(f"{directory / WEIGHTS_FILE}: {name} has {types}")

@@ -231,8 +231,9 @@ def _calibrate(kin, last, dt_s, weight, ahead_knots, often_knots, fast_knots, me
         tells, _, _ = velocity(last[i])
         if tells and sure(kin[i]):
             off = doubt(kin[i])
-            of_row += weight[d + 3] + off * weight[d + 4] + max(off - cal.DOUBT, 0.0) * weight[d + 5]
-            of_row += often * weight[d + 6] + fast * weight[d + 7]
+            of_row += (
+                weight[d + 3] + off * weight[d + 4] + max(off - cal.DOUBT, 0.0) * weight[d + 5] + fast * weight[d + 6]
+            )
         for j in range(dt_s.shape[1]):
             ahead = np.log(max(dt_s[i, j], 1.0)) / 4.0
             log_scale = (

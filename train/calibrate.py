@@ -54,7 +54,7 @@ FEW_GAPS: Final = 20  # of one length: below it their 90 % quantile is one or tw
 FEW_TRIPS: Final = 50  # for three coefficients
 TRAVELLED: Final = (0, 4)  # after which pings of a trip its end is asked for: the first, and the fifth of nine or more
 WIDER: Final = 2  # of model.calibration's terms: the first, and the slope over the log of how far ahead
-FEW_TOLD: Final = 1_000  # errors where a course was told, for five coefficients
+FEW_TOLD: Final = 1_000  # forecasts where a course was told, for four coefficients
 TOLD_S: Final = (15.0, 60.0)  # the cadences of what is told what it does not tell itself
 FULL_WEIGHT: Final = 1_000  # errors: of fewer a file weighs less, so that a vehicle's hour does not outvote a fleet
 MOST_ANCHORS: Final = 15_000  # per file: what 90 % regions hold is then known to 0.3 points, were they independent
@@ -92,14 +92,18 @@ class Surprises(NamedTuple):
         return float((self.mahalanobis2 <= CHI2_90 * np.exp(log_scale)).mean())
 
 
-NONE: Final = Surprises(np.empty((0, FORECAST_TERMS)), np.empty(0))
-
-
 class Gaps(NamedTuple):
     """Errors of one file's gap fills."""
 
     errors: Surprises
     gaps: NDArray[np.int64]  # of each judged length: how many
+
+
+class Told(NamedTuple):
+    """Errors of one file's forecasts where pings were told a course that the file does not tell."""
+
+    errors: Surprises
+    entities: int
 
 
 class LeftOut(NamedTuple):
@@ -182,18 +186,24 @@ def calibrate(
     calibration = network.calibration
     was = copy.deepcopy(calibration)
     predictor = _uncalibrated(network)
-    driven = {sample.file for sample in samples if f"{sample.file}{BY_ROAD}" in {one.file for one in samples}}
+    driven = {(one.file.removesuffix(BY_ROAD), one.fingerprint) for one in samples if one.file.endswith(BY_ROAD)}
     seen, told, gaps, trips, far = [], [], [], [], []
     for sample in samples:
         say(f"calibrating on {sample.file}")
         seen.append(_of_forecasts(sample, predictor))
-        told.append(NONE if sample.file in driven else _of_told(sample, predictor))
+        silent = not seen[-1].tells.any() and (sample.file, sample.fingerprint) not in driven
+        told.append(_of_told(sample, predictor) if silent else None)
         gaps.append(_of_gaps(sample, predictor, most_gaps))
         trips.append(_of_travel_times(sample, predictor))
     for other, sample in left_out:
         say(f"calibrating on {sample.file}, left out")
         far.append(_of_forecasts(sample, _uncalibrated(other)))
-    ahead = _fit_forecasts(seen, far, told, was.forecast.double().cpu().numpy())
+    courses = [one for one in (*(one.where(one.tells) for one in seen), *(one.errors for one in told if one)) if one.n]
+    if known := sum(one.n for one in courses) >= FEW_TOLD:
+        ahead = _fit_forecasts(seen, far, courses, was.forecast.double().cpu().numpy())
+    else:
+        say(f"told courses stay as they were: there are fewer than {FEW_TOLD:,} forecasts to fit them to")
+        ahead = _fit_forecasts(seen, far, [], was.forecast.double().cpu().numpy())
     calibration.forecast.copy_(torch.from_numpy(ahead))
     fit = _fit_gaps(gaps, was.gap.double().cpu().numpy())
     if fit is None:
@@ -211,8 +221,9 @@ def calibrate(
     out = []
     for sample, errors, by_course, found, times in zip(samples, seen, told, gaps, trips, strict=True):
         out.append(held(sample, errors, FORECASTS, "forecast"))
-        if by_course.n:
-            out.append(held(replace(sample, file=f"{sample.file}, {TOLD}"), by_course, FORECASTS, "forecast"))
+        if known and by_course:
+            line = held(replace(sample, file=f"{sample.file}, {TOLD}"), by_course.errors, FORECASTS, "forecast")
+            out.append(line._replace(entities=by_course.entities))
         if fit is not None and found.errors.n:
             out.append(held(sample, found.errors, HIDDEN, "gap"))
         if enough and times.n:
@@ -223,11 +234,11 @@ def calibrate(
 
 
 def _fit_forecasts(
-    seen: Sequence[Surprises], left_out: Sequence[Surprises], told: Sequence[Surprises], was: F64
+    seen: Sequence[Surprises], left_out: Sequence[Surprises], courses: Sequence[Surprises], was: F64
 ) -> F64:
     """Coefficients (FORECAST_TERMS,): of what is like the training's; then all of them wider, by how far ahead, so that
     they hold for the regions left out, too; then of told courses, of which nothing was left out, beyond all that, or as
-    they were (`was`) where hardly any was told.
+    they were (`was`) without any.
 
     Wider by nothing else: what two regions say of cadences and speeds holds in no third. With all terms fitted to both,
     `small`'s 90 % regions were off by as much (2.7 points, 22 horizons of six test splits, 2026-11-27), and CRPS was 3
@@ -238,11 +249,7 @@ def _fit_forecasts(
     fit[:plain] = fit_quantile([_beyond(part, fit, slice(plain)) for part in seen])
     if left_out:
         fit[:WIDER] += fit_quantile([_beyond(part, fit, slice(WIDER)) for part in (*seen, *left_out)])
-    courses = [part for part in (one.where(one.tells) for one in (*seen, *told)) if part.n]
-    if sum(part.n for part in courses) >= FEW_TOLD:
-        fit[plain:] = fit_quantile([_beyond(part, fit, slice(plain, None)) for part in courses])
-    else:
-        fit[plain:] = was[plain:]
+    fit[plain:] = fit_quantile([_beyond(part, fit, slice(plain, None)) for part in courses]) if courses else was[plain:]
     return fit
 
 
@@ -308,17 +315,22 @@ def _of_forecasts(sample: Sample, predictor: Predictor) -> Surprises:
     return Surprises(terms, mahalanobis2(error, answer.cov_m2[row, column]))
 
 
-def _of_told(sample: Sample, predictor: Predictor) -> Surprises:
-    """The same of thinned pings that tell the course that their sample does not; none where it does, or is so sparse
-    that most of them could not: what is told in bursts alone says little of receivers."""
-    parts = [NONE]
-    if np.isnan(sample.corpus.heading_deg).all():
-        for cadence_s in TOLD_S:
-            corpus = thinned(sample.corpus, cadence_s)
-            if len(corpus) and np.isnan(corpus.heading_deg).mean() <= 0.5:
-                found = _of_forecasts(replace(sample, corpus=corpus), predictor)
-                parts.append(found.where(found.tells))
-    return Surprises(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+def _of_told(sample: Sample, predictor: Predictor) -> Told | None:
+    """The same of thinned pings, where they are told a course; None of tracks so sparse that most pings cannot be: what
+    is told in bursts alone says little of receivers.
+    """
+    parts, entities = [], []
+    for cadence_s in TOLD_S:
+        corpus = thinned(sample.corpus, cadence_s)
+        heading = [corpus.heading_deg[first:last] for first, last in corpus.tracks]
+        if heading and np.isnan(np.concatenate(heading)).mean() <= 0.5:
+            found = _of_forecasts(replace(sample, corpus=corpus), predictor)
+            parts.append(found.where(found.tells))
+            entities.append(corpus.entity)
+    if not parts:
+        return None
+    errors = Surprises(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    return Told(errors, len(np.unique(np.concatenate(entities))))
 
 
 def _of_gaps(sample: Sample, predictor: Predictor, most: int) -> Gaps:

@@ -175,7 +175,10 @@ def test_told_courses_are_calibrated_beyond_the_rest(make_corpus: MakeCorpus, mo
     assert fitted[-COURSE_TERMS:].all()
     monkeypatch.setattr("train.calibrate.TOLD_S", ())
     forecast[-COURSE_TERMS:] = 0.25
-    (silent, *_) = calibrate(predictor._net, [sample])
+    said: list[str] = []
+    silent, *rest = calibrate(predictor._net, [sample], say=said.append)
+    assert [one.of for one in rest] == ["hidden pings"]
+    assert sum(line.startswith("told courses stay as they were") for line in said) == 1
     assert silent.after == held["world"].after
     assert torch.equal(forecast[:-COURSE_TERMS], fitted[:-COURSE_TERMS])
     assert (forecast[-COURSE_TERMS:] == 0.25).all()  # nobody told any: they stay as they were
@@ -203,6 +206,21 @@ def test_too_few_told_courses_change_nothing(make_corpus: MakeCorpus, dense: int
     forecast.fill_(0.25)
     calibrate(predictor._net, [Sample("world", "all", "-", corpus, len(corpus), 1)])
     assert ((forecast == 0.25) == torch.tensor([False] * (len(forecast) - COURSE_TERMS) + [True] * COURSE_TERMS)).all()
+
+
+def test_who_is_told_is_counted_among_tracks_of_any_length(make_corpus: MakeCorpus) -> None:
+    """Of a file's tracks those that are judged here: neither others' headings nor short tracks' silence matter."""
+    tracks = [wander(f"v{i}", 450, i, cadence_s=3.0) for i in range(8)]
+    tracks += [wander(f"w{i}", 15, i, cadence_s=3.0) for i in range(60)]  # too short to be thinned
+    tracks += [wander("other", 400, 99, cadence_s=3.0)]
+    corpus = make_corpus(together(*tracks), cut=EVALUATION)
+    heading = corpus.heading_deg.copy()
+    first, last = corpus.tracks[0]  # by name the first entity is "other"
+    heading[first:last] = 90.0
+    corpus = replace(corpus, heading_deg=heading, speed_mps=np.where(np.isnan(heading), heading, np.float32(5)))
+    sample = Sample("world", "all", "-", corpus.select(np.arange(len(corpus)) > 0), len(corpus) - 1, 1)
+    ahead, told = (one for one in calibrate(lively(TINY)._net, [sample]) if one.of == "forecasts")
+    assert (ahead.entities, told.entities) == (68, 8)
 
 
 def test_where_some_drive_only_they_are_told_a_course(make_corpus: MakeCorpus) -> None:
