@@ -242,8 +242,8 @@ def test_quantiles_are_told_in_order_and_learned_in_deviations() -> None:
 
 
 def test_words_follow_the_numbers() -> None:
-    def rows(mixture: float, unseen: float, luck: float = 0.0) -> list[Row]:
-        share = {SERVED: 1.0, forms.GAUSSIAN: 1.3, forms.T: 0.99, forms.MIXTURE: mixture, forms.QUANTILES: 1.01}
+    def rows(mixture: float, unseen: float, luck: float = 0.0, quantiles: float = 1.01) -> list[Row]:
+        share = {SERVED: 1.0, forms.GAUSSIAN: 1.3, forms.T: 0.99, forms.MIXTURE: mixture, forms.QUANTILES: quantiles}
         far = {**share, forms.MIXTURE: unseen}
         return [
             Row(learned, data, way, seed, *3 * ((100.0 * ratio + luck * seed * (way == forms.MIXTURE), math.nan),))
@@ -260,6 +260,10 @@ def test_words_follow_the_numbers() -> None:
     assert "seen nothing tells better than one t: " in spreads.conclude(rows(mixture=0.9, unseen=1.03))
     lucky = spreads.conclude(rows(mixture=0.97, unseen=1.1, luck=1.0))
     assert lucky.startswith("Over all files nothing tells better than one t how far off")
+    # which is no luck of those that lie as far apart whatever the seed
+    apart = spreads.conclude(rows(mixture=1.0, unseen=1.1, luck=20.0, quantiles=0.95))
+    assert apart.startswith("Over all files quantiles tell best how far off")
+    assert "up to 0.0 % between one t and quantiles may be a seed's luck" in apart
 
 
 def test_a_long_track_becomes_several_that_are_travelled_as_it_was(write_file: WriteFile, tmp_path: Path) -> None:
