@@ -204,14 +204,15 @@ def test_too_few_told_courses_change_nothing(make_corpus: MakeCorpus, dense: int
     corpus, predictor = make_corpus(together(*tracks), cut=EVALUATION), lively(TINY)
     forecast = predictor._net.calibration.forecast
     forecast.fill_(0.25)
-    calibrate(predictor._net, [Sample("world", "all", "-", corpus, len(corpus), 1)])
+    held = calibrate(predictor._net, [Sample("world", "all", "-", corpus, len(corpus), 1)])
+    assert "world, told speed and course" not in {one.file for one in held}
     assert ((forecast == 0.25) == torch.tensor([False] * (len(forecast) - COURSE_TERMS) + [True] * COURSE_TERMS)).all()
 
 
 def test_who_is_told_is_counted_among_tracks_of_any_length(make_corpus: MakeCorpus) -> None:
     """Of a file's tracks those that are judged here: neither others' headings nor short tracks' silence matter."""
     tracks = [wander(f"v{i}", 450, i, cadence_s=3.0) for i in range(8)]
-    tracks += [wander(f"w{i}", 15, i, cadence_s=3.0) for i in range(60)]  # too short to be thinned
+    tracks += [wander(f"w{i}", 12, i, cadence_s=8.0) for i in range(200)]  # too short to be thinned
     tracks += [wander("other", 400, 99, cadence_s=3.0)]
     corpus = make_corpus(together(*tracks), cut=EVALUATION)
     heading = corpus.heading_deg.copy()
@@ -220,7 +221,7 @@ def test_who_is_told_is_counted_among_tracks_of_any_length(make_corpus: MakeCorp
     corpus = replace(corpus, heading_deg=heading, speed_mps=np.where(np.isnan(heading), heading, np.float32(5)))
     sample = Sample("world", "all", "-", corpus.select(np.arange(len(corpus)) > 0), len(corpus) - 1, 1)
     ahead, told = (one for one in calibrate(lively(TINY)._net, [sample]) if one.of == "forecasts")
-    assert (ahead.entities, told.entities) == (68, 8)
+    assert (ahead.entities, told.entities) == (208, 8)
 
 
 def test_where_some_drive_only_they_are_told_a_course(make_corpus: MakeCorpus) -> None:
