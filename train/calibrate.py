@@ -199,11 +199,10 @@ def calibrate(
         say(f"calibrating on {sample.file}, left out")
         far.append(_of_forecasts(sample, _uncalibrated(other)))
     courses = [one for one in (*(one.where(one.tells) for one in seen), *(one.errors for one in told if one)) if one.n]
-    if known := sum(one.n for one in courses) >= FEW_TOLD:
-        ahead = _fit_forecasts(seen, far, courses, was.forecast.double().cpu().numpy())
-    else:
+    known = sum(one.n for one in courses) >= FEW_TOLD
+    if not known:
         say(f"told courses stay as they were: there are fewer than {FEW_TOLD:,} forecasts to fit them to")
-        ahead = _fit_forecasts(seen, far, [], was.forecast.double().cpu().numpy())
+    ahead = _fit_forecasts(seen, far, courses if known else [], was.forecast.double().cpu().numpy())
     calibration.forecast.copy_(torch.from_numpy(ahead))
     fit = _fit_gaps(gaps, was.gap.double().cpu().numpy())
     if fit is None:
