@@ -191,8 +191,8 @@ def calibrate(
     for sample in samples:
         say(f"calibrating on {sample.file}")
         seen.append(_of_forecasts(sample, predictor))
-        silent = not seen[-1].tells.any() and (sample.file, sample.fingerprint) not in driven
-        told.append(_of_told(sample, predictor) if silent else None)
+        mute = not seen[-1].tells.any() and (sample.file, sample.fingerprint) not in driven
+        told.append(_of_told(sample, predictor) if mute else None)
         gaps.append(_of_gaps(sample, predictor, most_gaps))
         trips.append(_of_travel_times(sample, predictor))
     for other, sample in left_out:
