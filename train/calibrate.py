@@ -55,7 +55,7 @@ FEW_TRIPS: Final = 50  # for three coefficients
 TRAVELLED: Final = (0, 4)  # after which pings of a trip its end is asked for: the first, and the fifth of nine or more
 WIDER: Final = 2  # of model.calibration's terms: the first, and the slope over the log of how far ahead
 FEW_TOLD: Final = 1_000  # forecasts where a course was told, for four coefficients
-TOLD_S: Final = (15.0, 60.0)  # the cadences of what is told what it does not tell itself
+CADENCES_S: Final = (15.0, 60.0)  # to which dense pings are thinned that are told a course
 FULL_WEIGHT: Final = 1_000  # errors: of fewer a file weighs less, so that a vehicle's hour does not outvote a fleet
 MOST_ANCHORS: Final = 15_000  # per file: what 90 % regions hold is then known to 0.3 points, were they independent
 ROUNDS: Final = 200  # of reweighting; the coefficients move by under 1e-4 after some 60
@@ -319,7 +319,7 @@ def _of_told(sample: Sample, predictor: Predictor) -> Told | None:
     is told in bursts alone says little of receivers.
     """
     parts, entities = [], []
-    for cadence_s in TOLD_S:
+    for cadence_s in CADENCES_S:
         corpus = thinned(sample.corpus, cadence_s)
         heading = [corpus.heading_deg[first:last] for first, last in corpus.tracks]
         if heading and np.isnan(np.concatenate(heading)).mean() <= 0.5:

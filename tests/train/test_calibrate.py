@@ -18,7 +18,7 @@ from model.config import SMALL
 from model.geo import F64, haversine_m
 from train import eta
 from train.anchors import find
-from train.calibrate import FEW_TOLD, HORIZONS_S, TOLD_S, WIDER, LeftOut, Surprises, calibrate, fit_quantile
+from train.calibrate import CADENCES_S, FEW_TOLD, HORIZONS_S, WIDER, LeftOut, Surprises, calibrate, fit_quantile
 from train.data import EVALUATION
 from train.evaluate import Sample, judge_forecasts
 from train.receivers import thinned
@@ -163,7 +163,7 @@ def test_told_courses_are_calibrated_beyond_the_rest(make_corpus: MakeCorpus, mo
     assert list(held) == ["world", "world, told speed and course"]
     told = held["world, told speed and course"]
     asked = 0
-    for cadence_s in TOLD_S:
+    for cadence_s in CADENCES_S:
         thin = thinned(corpus, cadence_s)
         anchors = find(thin, HORIZONS_S)
         asked += int((anchors.target >= 0).sum(1)[~np.isnan(thin.heading_deg[anchors.row])].sum())
@@ -173,7 +173,7 @@ def test_told_courses_are_calibrated_beyond_the_rest(make_corpus: MakeCorpus, mo
     assert told.before != pytest.approx(0.9, abs=0.05)
     fitted = forecast.clone()
     assert fitted[-COURSE_TERMS:].all()
-    monkeypatch.setattr("train.calibrate.TOLD_S", ())
+    monkeypatch.setattr("train.calibrate.CADENCES_S", ())
     forecast[-COURSE_TERMS:] = 0.25
     said: list[str] = []
     silent, *rest = calibrate(predictor._net, [sample], say=said.append)

@@ -135,9 +135,10 @@ def conclude(rows: Sequence[Row]) -> str:
 
 def _verdict(ratios: Mapping[str, Sequence[float]]) -> str:
     """Who tells better than the t, by more than the luck of a seed."""
-    best = seeds.best(ratios)
-    won = best != forms.T and seeds.gain(ratios, best, forms.T) > _chance(ratios)
-    return f"{best} tell{'s' * (best != forms.QUANTILES)} best" if won else f"nothing tells better than {forms.T}"
+    rival = _rival(ratios)
+    if seeds.gain(ratios, rival, forms.T) <= _chance(ratios):
+        return f"nothing tells better than {forms.T}"
+    return f"{rival} tell{'s' * (rival != forms.QUANTILES)} best"
 
 
 def _each(ratios: Mapping[str, Sequence[float]]) -> str:
@@ -147,7 +148,7 @@ def _each(ratios: Mapping[str, Sequence[float]]) -> str:
 
 def _rival(ratios: Mapping[str, Sequence[float]]) -> str:
     """The best of the others that could be served instead of the t."""
-    return seeds.best({way: ratios[way] for way in (forms.MIXTURE, forms.QUANTILES)})
+    return seeds.best({way: by_seed for way, by_seed in ratios.items() if way not in (SERVED, forms.T)})
 
 
 def _chance(ratios: Mapping[str, Sequence[float]]) -> float:
