@@ -1,5 +1,5 @@
 """Fits model.calibration on tracks that training never saw, every file weighing alike, but for those that hardly say
-anything. Draws no batch.
+anything. Measures nothing (train.surprises), draws no batch.
 
 The factor is wanted such that 90 % of the errors fall inside the 90 % region: linear quantile regression of the log of
 the squared Mahalanobis lengths, by iteratively reweighted least squares (Hunter & Lange, "Quantile Regression via an MM
@@ -19,32 +19,15 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from model import features
 from model.api import Predictor
-from model.calibration import (
-    CHI2_90,
-    COURSE_TERMS,
-    FORECAST_TERMS,
-    GAP_TERMS,
-    MAX_LOG_SCALE,
-    TRAVEL_TERMS,
-    forecast_terms,
-    gap_terms,
-    travel_terms,
-)
-from model.geo import F64, haversine_m
+from model.calibration import CHI2_90, COURSE_TERMS, FORECAST_TERMS
+from model.geo import F64
 from model.network import Network
-from model.queries import travel_base_log_s
-from train import anchors as anchoring
-from train import eta, gapfill
 from train.data import Reading, silent
-from train.evaluate import ROAD, NoTracks, Part, Sample, error_en_m, errors_en_m, open_samples
-from train.receivers import thinned
-from train.score import mahalanobis2
+from train.evaluate import ROAD, NoTracks, Part, Sample, open_samples
 from train.sources import Source
-from train.walk import MODEL, walk
+from train.surprises import Gaps, Surprises, of_forecasts, of_gaps, of_told, of_travel_times
 
 FORECASTS, HIDDEN, TRIPS = "forecasts", "hidden pings", "travel times"
 TOLD = "told speed and course"  # of a file that tells none
@@ -52,58 +35,13 @@ BY_ROAD = " by road"
 SHARE: Final = 0.9
 FEW_GAPS: Final = 20  # of one length: below it their 90 % quantile is one or two gaps
 FEW_TRIPS: Final = 50  # for three coefficients
-TRAVELLED: Final = (0, 4)  # after which pings of a trip its end is asked for: the first, and the fifth of nine or more
 WIDER: Final = 2  # of model.calibration's terms: the first, and the slope over the log of how far ahead
 FEW_TOLD: Final = 1_000  # forecasts where a course was told, for four coefficients
-CADENCES_S: Final = (15.0, 60.0)  # to which dense pings are thinned that are told a course
 FULL_WEIGHT: Final = 1_000  # errors: of fewer a file weighs less, so that a vehicle's hour does not outvote a fleet
 MOST_ANCHORS: Final = 15_000  # per file: what 90 % regions hold is then known to 0.3 points, were they independent
 ROUNDS: Final = 200  # of reweighting; the coefficients move by under 1e-4 after some 60
 RIDGE: Final = 1e-3  # against terms that one file alone cannot tell apart
 MIN_SURPRISE: Final = 1e-6  # a parked car hits to the centimetre: its log has no floor of its own
-# Also asked for, so that the curve is held between the judged horizons.
-HORIZONS_S: Final = (*anchoring.HORIZONS_S, 20.0, 150.0, 1200.0)
-
-
-class Surprises(NamedTuple):
-    """N errors of one file: terms (N, P) and squared Mahalanobis lengths (N,), or what stands for these: what 90 % of
-    are below CHI2_90 if the spread is right, and which falls with the square of the spread.
-    """
-
-    terms: F64
-    mahalanobis2: F64
-
-    @property
-    def n(self) -> int:
-        return len(self.mahalanobis2)
-
-    @property
-    def tells(self) -> NDArray[np.bool_]:
-        """Of forecasts: where a course was told (N,)."""
-        return np.asarray(self.terms[:, -COURSE_TERMS] > 0)
-
-    def where(self, chosen: NDArray[np.bool_]) -> Surprises:
-        """Those of the N that are chosen (N,)."""
-        return Surprises(self.terms[chosen], self.mahalanobis2[chosen])
-
-    def held(self, coefficients: F64) -> float:
-        """The share inside of 90 % regions that are calibrated so."""
-        log_scale = np.clip(self.terms @ coefficients, -MAX_LOG_SCALE, MAX_LOG_SCALE)
-        return float((self.mahalanobis2 <= CHI2_90 * np.exp(log_scale)).mean())
-
-
-class Gaps(NamedTuple):
-    """Errors of one file's gap fills."""
-
-    errors: Surprises
-    gaps: NDArray[np.int64]  # of each judged length: how many
-
-
-class Told(NamedTuple):
-    """Errors of one file's forecasts where pings were told a course that the file does not tell."""
-
-    errors: Surprises
-    entities: int
 
 
 class LeftOut(NamedTuple):
@@ -190,14 +128,14 @@ def calibrate(
     seen, told, gaps, trips, far = [], [], [], [], []
     for sample in samples:
         say(f"calibrating on {sample.file}")
-        seen.append(_of_forecasts(sample, predictor))
+        seen.append(of_forecasts(sample, predictor))
         mute = not seen[-1].tells.any() and (sample.file, sample.fingerprint) not in driven
-        told.append(_of_told(sample, predictor) if mute else None)
-        gaps.append(_of_gaps(sample, predictor, most_gaps))
-        trips.append(_of_travel_times(sample, predictor))
+        told.append(of_told(sample, predictor) if mute else None)
+        gaps.append(of_gaps(sample, predictor, most_gaps))
+        trips.append(of_travel_times(sample, predictor))
     for other, sample in left_out:
         say(f"calibrating on {sample.file}, left out")
-        far.append(_of_forecasts(sample, _uncalibrated(other)))
+        far.append(of_forecasts(sample, _uncalibrated(other)))
     courses = [one for one in (*(one.where(one.tells) for one in seen), *(one.errors for one in told if one)) if one.n]
     known = sum(one.n for one in courses) >= FEW_TOLD
     if not known:
@@ -298,77 +236,3 @@ def fit_quantile(parts: Sequence[Surprises], share: float = SHARE) -> F64:
         right = (terms * bend[:, None]).T @ target + (2 * share - 1) * (terms * weight[:, None]).sum(0)
         fit = np.linalg.solve(left, right)
     return np.asarray(fit)
-
-
-def _of_forecasts(sample: Sample, predictor: Predictor) -> Surprises:
-    corpus = sample.corpus
-    anchors = anchoring.find(corpus, HORIZONS_S)
-    walked = walk(corpus, anchors, [], predictor)
-    answer = walked.answers[MODEL]
-    row, column = np.nonzero(anchors.target >= 0)
-    assert answer.cov_m2 is not None  # a model always has one
-    assert walked.kin is not None
-    error = errors_en_m(corpus, anchors, answer, row, column)
-    course = features.tells_course(walked.kin, features.context(corpus.fixes(anchors.row)))
-    terms = forecast_terms(walked.kin[row], anchors.dt_s[row, column][:, None], course[row])[:, 0]
-    return Surprises(terms, mahalanobis2(error, answer.cov_m2[row, column]))
-
-
-def _of_told(sample: Sample, predictor: Predictor) -> Told | None:
-    """The same of thinned pings, where they are told a course; None of tracks so sparse that most pings cannot be: what
-    is told in bursts alone says little of receivers.
-    """
-    parts, entities = [], []
-    for cadence_s in CADENCES_S:
-        corpus = thinned(sample.corpus, cadence_s)
-        heading = [corpus.heading_deg[first:last] for first, last in corpus.tracks]
-        if heading and np.isnan(np.concatenate(heading)).mean() <= 0.5:
-            found = _of_forecasts(replace(sample, corpus=corpus), predictor)
-            parts.append(found.where(found.tells))
-            entities.append(corpus.entity)
-    if not parts:
-        return None
-    errors = Surprises(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-    return Told(errors, len(np.unique(np.concatenate(entities))))
-
-
-def _of_gaps(sample: Sample, predictor: Predictor, most: int) -> Gaps:
-    corpus, known = sample.corpus, []
-    terms, lengths = [np.empty((0, GAP_TERMS))], [np.empty(0)]
-    for block_s in gapfill.BLOCKS_S:
-        hidden = gapfill.evenly(gapfill.hide_blocks(corpus, block_s), most)
-        known.append(len(hidden.before))
-        if not known[-1]:
-            continue
-        answer = gapfill.answer(corpus, hidden, predictor)[MODEL]
-        assert answer.cov_m2 is not None
-        counts = hidden.after - hidden.before - 1
-        row = np.concatenate([np.arange(a + 1, b) for a, b in zip(hidden.before, hidden.after, strict=True)])
-        first = np.repeat(hidden.before, counts)
-        gap_s = (corpus.ts_ms[hidden.after] - corpus.ts_ms[hidden.before]) / 1000.0
-        t_s = (corpus.ts_ms[row] - corpus.ts_ms[first]) / 1000.0
-        error = error_en_m(corpus.lat[row], corpus.lon[row], answer.lat, answer.lon, corpus.lat[first])
-        terms.append(gap_terms(np.repeat(gap_s, counts), t_s[:, None])[:, 0])
-        lengths.append(mahalanobis2(error, answer.cov_m2))
-    return Gaps(Surprises(np.concatenate(terms), np.concatenate(lengths)), np.array(known))
-
-
-def _of_travel_times(sample: Sample, predictor: Predictor) -> Surprises:
-    corpus = eta.long_enough(sample.corpus)
-    trips, (first, stop) = eta.trips(corpus), corpus.tracks.T
-    terms, lengths = [np.empty((0, TRAVEL_TERMS))], [np.empty(0)]
-    slots = predictor.acquire(len(corpus))
-    for ping in range(max(TRAVELLED) + 1 if len(corpus) else 0):
-        here = first + ping
-        predictor.advance(slots, corpus.fixes(here))
-        if ping not in TRAVELLED:
-            continue
-        far = haversine_m(corpus.lat[here], corpus.lon[here], trips.lat, trips.lon)
-        asks = far >= eta.TRIP_M
-        answer = predictor.travel_time(slots[asks], trips.lat[asks], trips.lon[asks])
-        seconds = (corpus.ts_ms[stop - 1] - corpus.ts_ms[here])[asks] / 1000.0
-        half = np.log(answer.high_s / answer.low_s) / 2.0  # of the log's 90 % interval
-        terms.append(travel_terms(predictor.moment(slots[asks]).kin, travel_base_log_s(far[asks])[:, None])[:, 0])
-        lengths.append(CHI2_90 * (np.log(seconds / answer.median_s) / half) ** 2)
-    predictor.release(slots)
-    return Surprises(np.concatenate(terms), np.concatenate(lengths))

@@ -18,10 +18,11 @@ from model.config import SMALL
 from model.geo import F64, haversine_m
 from train import eta
 from train.anchors import find
-from train.calibrate import CADENCES_S, FEW_TOLD, HORIZONS_S, WIDER, LeftOut, Surprises, calibrate, fit_quantile
+from train.calibrate import FEW_TOLD, WIDER, LeftOut, calibrate, fit_quantile
 from train.data import EVALUATION
 from train.evaluate import Sample, judge_forecasts
 from train.receivers import thinned
+from train.surprises import CADENCES_S, HORIZONS_S, Surprises
 
 TINY = ModelConfig(d=16, heads=2, window=16)
 
@@ -173,7 +174,7 @@ def test_told_courses_are_calibrated_beyond_the_rest(make_corpus: MakeCorpus, mo
     assert told.before != pytest.approx(0.9, abs=0.05)
     fitted = forecast.clone()
     assert fitted[-COURSE_TERMS:].all()
-    monkeypatch.setattr("train.calibrate.CADENCES_S", ())
+    monkeypatch.setattr("train.surprises.CADENCES_S", ())
     forecast[-COURSE_TERMS:] = 0.25
     said: list[str] = []
     silent, *rest = calibrate(predictor._net, [sample], say=said.append)
