@@ -14,9 +14,11 @@ from model.geo import M_PER_DEG
 from model.heads import MAX_GAP_AGE, TRAVEL_MPS
 from train.batches import MAX_ANSWER_S, MAX_TRAVEL_S, MIN_TRAVEL_M, Batch, Batches
 from train.data import Corpus
+from train.line import Line
 from train.objective import whole_patches
 from train.options import BatchOptions
 from train.shares import file_shares
+from train.tokens import Tokens
 from train.warp import mistell
 
 PLAIN = BatchOptions(
@@ -207,8 +209,9 @@ def test_what_a_source_tells_itself_is_not_told_otherwise() -> None:
 
 
 def test_no_step_leads_from_one_track_to_the_next() -> None:
-    batches, place = Batches(dense(), SMALL, replace(PLAIN, told=1.0), 1), np.array([[200, 201]])
-    told = batches._told(np.random.default_rng(0), place, context(batches._fixes(place)), None)
+    corpus, place = dense(), np.array([[200, 201]])
+    batches = Batches(corpus, SMALL, replace(PLAIN, told=1.0), 1)
+    told = batches._told(np.random.default_rng(0), place, context(Line(corpus).fixes(place)), None)
     assert np.isnan(told.speed_mps).tolist() == [[True, False]]
 
 
@@ -327,12 +330,12 @@ def test_rows_that_depart_begin_with_a_trip_and_each_trip_is_as_likely() -> None
     ts_ms = whole.ts_ms.reshape(4, 200).copy()
     ts_ms[:, 20:] += 400_000
     corpus = replace(whole, ts_ms=ts_ms.reshape(-1))
-    made = Batches(corpus, SMALL, replace(PLAIN, departures=1.0), 3)
-    place, _, _ = made._tokens(np.random.default_rng(0), 2_000)
+    options = replace(PLAIN, departures=1.0)
+    place = Tokens(Line(corpus), options, packs=False).draw(np.random.default_rng(0), 2_000).place
     begun, often = np.unique(place[:, 0], return_counts=True)
     assert begun.tolist() == [0, 20, 200, 220, 400, 420, 600, 620]
     np.testing.assert_allclose(often / 2_000, 1 / 8, atol=0.03)
-    batch = made.draw(0)
+    batch = Batches(corpus, SMALL, options, 3).draw(0)
     from_start = batch.travel_s[batch.travel_mask & (batch.travel_token == 0)]
     assert {190.0, 1790.0} & set(from_start), "the whole of a trip is asked for"
     hours = Batches(driving(pings=1_500), SMALL, replace(PLAIN, rows=64, travels=16, departures=1.0), 3).draw(0)
@@ -358,7 +361,8 @@ def test_a_file_is_drawn_as_much_more_often_as_asked_for() -> None:
     corpus = replace(driving(), file=np.arange(4, dtype=np.int32) % 2, files=("a.parquet", "b.parquet"))
     options = replace(PLAIN, often=("b.parquet=3",))
     np.testing.assert_allclose(file_shares(corpus, options, packs=False), [0.25, 0.75])
-    drawn = [Batches(corpus, SMALL, options, 1)._tokens(np.random.default_rng(i), 100)[0][:, 0] for i in range(5)]
+    tokens = Tokens(Line(corpus), options, packs=False)
+    drawn = [tokens.draw(np.random.default_rng(i), 100).place[:, 0] for i in range(5)]
     assert np.mean(np.concatenate(drawn) // 200 % 2) == pytest.approx(0.75, abs=0.06)  # tracks of 200 places, by turns
 
 

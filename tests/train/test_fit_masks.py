@@ -12,13 +12,15 @@ from model.config import SMALL
 from train import masks
 from train.batches import Batches
 from train.data import Corpus
+from train.line import Line
 from train.options import BatchOptions
+from train.tokens import Drawn, Tokens
 
 PLAIN = BatchOptions(rows=16, tokens=40, thin=0.0, rescale=0.0, noise=0.0, forced=1.0)
 
 
-def places(corpus: Corpus, options: BatchOptions, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return Batches(corpus, SMALL, options, seed)._tokens(np.random.default_rng(seed), options.rows)
+def places(corpus: Corpus, options: BatchOptions, seed: int = 0) -> Drawn:
+    return Tokens(Line(corpus), options, packs=False).draw(np.random.default_rng(seed), options.rows)
 
 
 def test_a_mask_nobody_knows_is_refused() -> None:

@@ -15,7 +15,9 @@ from model.gaps import Gap
 from model.geo import M_PER_DEG
 from train.batches import Batches
 from train.data import TRAINING
+from train.line import Line
 from train.options import BatchOptions
+from train.tokens import Tokens
 
 STILL = BatchOptions(
     rows=6,
@@ -66,13 +68,12 @@ SOURCES = {"steps": wander("a", 600, 1), "bursts": bursts("b", 600, 2), "told": 
 def test_a_gap_asks_the_same_in_training_as_in_serving(make_corpus: MakeCorpus, source: dict[str, list[Any]]) -> None:
     """Rows that are thinned and hidden, but not warped, put back together from their tokens as a stream sees them."""
     corpus = make_corpus(source, cut=TRAINING)
-    batches = Batches(corpus, SMALL, STILL, 3)
-    batch = batches.draw(0)
-    place, _, jumps = batches._tokens(np.random.default_rng([3, 0]), STILL.rows)
+    batch, line = Batches(corpus, SMALL, STILL, 3).draw(0), Line(corpus)
+    place, _, jumps = Tokens(line, STILL, packs=False).draw(np.random.default_rng([3, 0]), STILL.rows)
     asked = short = 0
     for row, gap in np.argwhere(batch.gap_mask.any(-1)):
         token, jump = batch.gap_token[row, gap], jumps[row, gap]
-        fixes = batches._fixes(place[row, : token + 1])
+        fixes = line.fixes(place[row, : token + 1])
         t_s = batch.gap.features[row, gap, :, 19] * batch.gap_s[row, gap]
         times_ms = fixes["ts_ms"][jump - 1] + np.rint(1000 * t_s).astype(np.int64)
         kin = scan_fixes(fixes[None], SMALL)[:, -1]
