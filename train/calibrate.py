@@ -2,8 +2,7 @@
 anything. Measures nothing (train.surprises), draws no batch.
 
 The factor is wanted such that 90 % of the errors fall inside the 90 % region: linear quantile regression of the log of
-the squared Mahalanobis lengths, by iteratively reweighted least squares (Hunter & Lange, "Quantile Regression via an MM
-Algorithm", 2000), which needs no solver and is deterministic.
+the squared Mahalanobis lengths (train.quantile).
 
 Other vehicles of a region that was trained on say nothing of a region that was not. For weights that go anywhere, each
 region can be left out in turn: weights like them are trained without it, and err there as these will elsewhere.
@@ -26,6 +25,7 @@ from model.geo import F64
 from model.network import Network
 from train.data import Reading, silent
 from train.evaluate import ROAD, NoTracks, Part, Sample, open_samples
+from train.quantile import fit_line
 from train.sources import Source
 from train.surprises import Gaps, Surprises, of_forecasts, of_gaps, of_told, of_travel_times
 
@@ -39,8 +39,6 @@ WIDER: Final = 2  # of model.calibration's terms: the first, and the slope over 
 FEW_TOLD: Final = 1_000  # forecasts where a course was told, for four coefficients
 FULL_WEIGHT: Final = 1_000  # errors: of fewer a file weighs less, so that a vehicle's hour does not outvote a fleet
 MOST_ANCHORS: Final = 15_000  # per file: what 90 % regions hold is then known to 0.3 points, were they independent
-ROUNDS: Final = 200  # of reweighting; the coefficients move by under 1e-4 after some 60
-RIDGE: Final = 1e-3  # against terms that one file alone cannot tell apart
 MIN_SURPRISE: Final = 1e-6  # a parked car hits to the centimetre: its log has no floor of its own
 
 
@@ -223,16 +221,4 @@ def fit_quantile(parts: Sequence[Surprises], share: float = SHARE) -> F64:
     terms = np.concatenate([part.terms for part in parts])
     target = np.log(np.concatenate([part.mahalanobis2 for part in parts]).clip(MIN_SURPRISE)) - np.log(CHI2_90)
     weight = np.concatenate([np.full(part.n, 1.0 / max(part.n, FULL_WEIGHT)) for part in parts])
-    weight = weight / weight.sum()
-    fit = np.zeros(terms.shape[1])
-    fit[0] = np.quantile(target, share)
-    ridge = RIDGE * np.eye(len(fit))
-    ridge[0, 0] = 0.0
-    for _ in range(ROUNDS):
-        off = target - terms @ fit
-        # The pinball loss |off|·(share or 1 − share) as a parabola that touches it at the present residual.
-        bend = weight / np.maximum(np.abs(off), 1e-3)
-        left = (terms * bend[:, None]).T @ terms + ridge
-        right = (terms * bend[:, None]).T @ target + (2 * share - 1) * (terms * weight[:, None]).sum(0)
-        fit = np.linalg.solve(left, right)
-    return np.asarray(fit)
+    return fit_line(terms, target, share, weight)

@@ -3,8 +3,9 @@
 A trip is a track of the evaluation cut, which ends at silences and at a new trajectory id, with at least 9 pings and
 TRIP_M metres from its first ping to its last. Whoever answers knows the first fix and the last place, nothing between.
 
-Both baselines are fitted to the train split, their 90 % intervals too: by the quotients of true and answered time that
-the train split's own trips show, each answered without itself.
+The baselines are fitted to the train split, their 90 % intervals too: by the quotients of true and answered time that
+the train split's own trips show, each answered without itself. What a trip takes need not grow with the distance: a bus
+drives all day and ends near where it began.
 
 Letters: N trips, T trips of the train split, K nearest of them.
 """
@@ -22,6 +23,7 @@ from model.features import week_phase_ms
 from model.geo import E7, F64, displacement_m, haversine_m
 from train.data import Corpus
 from train.evaluate import Sample, about
+from train.quantile import fit_line
 from train.score import score_times
 from train.walk import MODEL
 
@@ -122,29 +124,62 @@ class MedianSpeed:
 
 
 @dataclass(frozen=True)
+class DistancePower:
+    """A power of the way as the crow flies, by the least mean absolute error of the logarithm: with 1 all go at one
+    speed, with 0 all take as long."""
+
+    log_s: float  # of a metre
+    power: float
+    low: float
+    high: float
+
+    @classmethod
+    def fitted(cls, known: Trips) -> DistancePower:
+        x, y = np.log(known.distance_m), np.log(known.seconds)
+        log_s, power = fit_line(np.stack([np.ones_like(x), x], axis=1), y, 0.5, np.ones_like(x))
+        low, high = np.quantile(known.seconds / np.exp(log_s + power * x), INTERVAL)
+        return cls(float(log_s), float(power), float(low), float(high))
+
+    def __call__(self, origin: NDArray[Any], lat: F64, lon: F64) -> TravelTimes:
+        metres = haversine_m(origin["lat_e7"] / E7, origin["lon_e7"] / E7, lat, lon)
+        median = np.exp(self.log_s + self.power * np.log(np.maximum(metres, 1.0)))
+        return TravelTimes(median, self.low * median, self.high * median)
+
+
+@dataclass(frozen=True)
 class NearestTrips:
-    """The median pace of the trips most alike: by origin, destination and hour of departure."""
+    """The median time of the trips most alike, by origin, destination and hour of departure; or their median pace,
+    where that errs less on the known ones: a neighbour that went twice as far may have taken twice as long, or as long.
+    """
 
     known: Trips
+    by_pace: bool
     low: float
     high: float
 
     @classmethod
     def fitted(cls, known: Trips) -> NearestTrips:
-        pace = _nearest_pace(known, _place(known.origin, known.lat, known.lon, known), itself=True)
-        low, high = np.quantile(known.seconds / (pace * known.distance_m), INTERVAL)
-        return cls(known, float(low), float(high))
+        place = _place(known.origin, known.lat, known.lon, known)
+        answers = [_nearest(known, place, way, itself=True) * way for way in _ways(known.distance_m)]
+        errors = [float(np.abs(answer - known.seconds).mean()) for answer in answers]
+        by_pace = errors[1] < errors[0]
+        low, high = np.quantile(known.seconds / answers[by_pace], INTERVAL)
+        return cls(known, by_pace, float(low), float(high))
 
     def __call__(self, origin: NDArray[Any], lat: F64, lon: F64) -> TravelTimes:
-        pace = _nearest_pace(self.known, _place(origin, lat, lon, self.known), itself=False)
-        # pace, not time: a neighbour that went twice as far took about twice as long
-        median = pace * haversine_m(origin["lat_e7"] / E7, origin["lon_e7"] / E7, lat, lon)
+        place = _place(origin, lat, lon, self.known)
+        metres = haversine_m(origin["lat_e7"] / E7, origin["lon_e7"] / E7, lat, lon)
+        of_known, of_asked = (_ways(one)[self.by_pace] for one in (self.known.distance_m, metres))
+        median = _nearest(self.known, place, of_known, itself=False) * of_asked
         return TravelTimes(median, self.low * median, self.high * median)
 
 
 def _everyone(known: Trips, predictor: Predictor | None) -> dict[str, TravelTime]:
     out: dict[str, TravelTime] = {} if predictor is None else {MODEL: of_predictor(predictor)}
-    return out | {"median_speed": MedianSpeed.fitted(known), "nearest_trips": NearestTrips.fitted(known)}
+    out["median_speed"] = MedianSpeed.fitted(known)
+    out["distance_power"] = DistancePower.fitted(known)
+    out["nearest_trips"] = NearestTrips.fitted(known)
+    return out
 
 
 def _scores(asked: Trips, answers: dict[str, TravelTimes], mask: NDArray[np.bool_]) -> dict[str, Any]:
@@ -180,9 +215,16 @@ def _place(origin: NDArray[Any], lat: F64, lon: F64, known: Trips) -> F64:
     return np.concatenate([start, end, radius * np.stack([np.cos(angle), np.sin(angle)], axis=-1)], axis=1)
 
 
-def _nearest_pace(known: Trips, place: F64, *, itself: bool) -> F64:
-    """Median seconds per metre (N,) of the nearest known trips; with `itself` those asked for are the known ones."""
-    there, pace = _place(known.origin, known.lat, known.lon, known), known.seconds / known.distance_m
+def _ways(distance_m: F64) -> tuple[F64, F64]:
+    """What a trip's time (N,) may be measured in: trips, or metres."""
+    return np.ones_like(distance_m), distance_m
+
+
+def _nearest(known: Trips, place: F64, way: F64, *, itself: bool) -> F64:
+    """Median time per way (N,) of the nearest known trips, by the ways of these (T,); with `itself` those asked for are
+    the known ones.
+    """
+    there, pace = _place(known.origin, known.lat, known.lon, known), known.seconds / way
     nearest = min(NEAREST, len(pace) - itself)
     if nearest < 1:
         return np.full(len(place), np.median(pace))

@@ -15,7 +15,7 @@ from model.geo import F64
 from model.network import build
 from train import eta
 from train.data import EVALUATION
-from train.eta import MedianSpeed, NearestTrips, judge_travel_times, long_enough, of_predictor, trips
+from train.eta import DistancePower, MedianSpeed, NearestTrips, judge_travel_times, long_enough, of_predictor, trips
 from train.evaluate import open_samples
 from train.score import score_times
 
@@ -71,8 +71,8 @@ def test_median_speed_is_exact_where_all_go_alike_and_its_interval_is_that_of_th
 
 
 def test_nearest_trips_know_the_slow_town_from_the_fast_one(make_corpus: MakeCorpus) -> None:
-    fast = [drive(f"f{i}", 15.0, north_m=10.0 * i) for i in range(20)]
-    slow = [drive(f"s{i}", 3.0, north_m=30_000.0 + 10.0 * i) for i in range(20)]
+    fast = [drive(f"f{i}", 15.0, pings=10 + i, north_m=10.0 * i) for i in range(20)]
+    slow = [drive(f"s{i}", 3.0, pings=10 + i, north_m=30_000.0 + 10.0 * i) for i in range(20)]
     known = trips(make_corpus(together(*fast, *slow), cut=EVALUATION))
     both = together(drive("a", 15.0, pings=12), drive("b", 3.0, north_m=30_000.0))
     asked = trips(make_corpus(both, name="asked.csv"))
@@ -80,6 +80,30 @@ def test_nearest_trips_know_the_slow_town_from_the_fast_one(make_corpus: MakeCor
     np.testing.assert_allclose(answer.median_s, asked.seconds, rtol=0.01)
     blind = MedianSpeed.fitted(known)(asked.origin, asked.lat, asked.lon)
     assert np.abs(blind.median_s - asked.seconds).max() > 200
+
+
+def test_trips_that_all_take_a_day_are_told_by_their_time(make_corpus: MakeCorpus) -> None:
+    """A bus's day ends near where it began or far from there: by the pace of its likes it was off by 100 % and more."""
+    known = trips(make_corpus(together(*(drive(f"v{i:02}", 2.0 + i) for i in range(30))), cut=EVALUATION))
+    asked = trips(make_corpus(together(drive("near", 2.5), drive("far", 33.0)), name="asked.csv"))
+    for way in (NearestTrips.fitted(known), DistancePower.fitted(known)):
+        np.testing.assert_allclose(way(asked.origin, asked.lat, asked.lon).median_s, asked.seconds, rtol=0.02)
+    assert (
+        np.abs(MedianSpeed.fitted(known)(asked.origin, asked.lat, asked.lon).median_s / asked.seconds - 1).min() > 0.5
+    )
+
+
+def test_a_power_of_the_way_is_found_and_its_interval_is_that_of_the_quotients(make_corpus: MakeCorpus) -> None:
+    """Twice the time is four times the way: it takes the square root."""
+    pings = (10, 20, 40, 80, 160)
+    known = trips(make_corpus(together(*(drive(f"v{n}", 0.5 * n, pings=n + 1) for n in pings)), cut=EVALUATION))
+    fitted = DistancePower.fitted(known)
+    assert fitted.power == pytest.approx(0.5, abs=0.01)
+    answer = fitted(known.origin, known.lat, known.lon)
+    np.testing.assert_allclose(answer.median_s, known.seconds, rtol=0.02)
+    quotients = known.seconds / answer.median_s
+    assert (fitted.low, fitted.high) == pytest.approx(tuple(np.quantile(quotients, (0.05, 0.95))))
+    np.testing.assert_allclose(answer.high_s, fitted.high * answer.median_s)
 
 
 def test_nearest_trips_of_one_place_go_by_the_hour(make_corpus: MakeCorpus) -> None:
@@ -92,8 +116,8 @@ def test_nearest_trips_of_one_place_go_by_the_hour(make_corpus: MakeCorpus) -> N
 
 
 def test_a_trip_does_not_count_among_its_own_neighbours(make_corpus: MakeCorpus) -> None:
-    """Two trips: each is answered by the other, so that the interval holds the quotients of their paces."""
-    both = together(drive("a", 5.0), drive("b", 10.0))
+    """Two trips: each is answered by the other, so that the interval holds the quotients of their times."""
+    both = together(drive("a", 5.0), drive("b", 10.0, pings=39))
     fitted = NearestTrips.fitted(trips(make_corpus(both, cut=EVALUATION)))
     assert (fitted.low, fitted.high) == pytest.approx((0.5 + 0.05 * 1.5, 2.0 - 0.05 * 1.5), rel=1e-3)
 
@@ -102,7 +126,9 @@ def test_a_trip_is_left_out_wherever_among_the_known_it_stands(
     make_corpus: MakeCorpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     speeds = (5.0, 10.0, 10.0, 20.0, 25.0)
-    known = trips(make_corpus(together(*(drive(f"v{i}", mps) for i, mps in enumerate(speeds))), cut=EVALUATION))
+    known = trips(
+        make_corpus(together(*(drive(f"v{i}", mps, pings=15 + 5 * i) for i, mps in enumerate(speeds))), cut=EVALUATION)
+    )
     at_once = NearestTrips.fitted(known)
     monkeypatch.setattr(eta, "_CHUNK", 2)
     in_pieces = NearestTrips.fitted(known)
@@ -111,7 +137,7 @@ def test_a_trip_is_left_out_wherever_among_the_known_it_stands(
 
 def test_the_interval_is_of_true_over_answered_time(make_corpus: MakeCorpus) -> None:
     """Of a slow trip and two fast ones, the slow one takes twice its answer, the fast ones two thirds of theirs."""
-    three = together(drive("slow", 5.0), drive("a", 10.0), drive("b", 10.0))
+    three = together(drive("slow", 5.0, pings=39), drive("a", 10.0), drive("b", 10.0))
     fitted = NearestTrips.fitted(trips(make_corpus(three, cut=EVALUATION)))
     assert (fitted.low, fitted.high) == pytest.approx((2 / 3, 2 - 0.1 * 4 / 3), rel=1e-3)
 
@@ -119,9 +145,9 @@ def test_the_interval_is_of_true_over_answered_time(make_corpus: MakeCorpus) -> 
 @pytest.mark.parametrize("turned", [False, True])
 def test_nearest_trips_know_both_ends(make_corpus: MakeCorpus, turned: bool) -> None:
     """From one place it is slow to the east and fast to the west; or to one place, from there."""
-    minutes = [60.0 * i for i in range(20)]
 
     def trip(entity: str, mps: float, after_ms: int) -> dict[str, list[Any]]:
+        minutes = [60.0 * i for i in range(40 if mps > 0 else 14)]
         east_m = [mps * t for t in minutes]
         way = [east - east_m[-1] for east in east_m] if turned else east_m
         return track(entity, minutes, way, start_ms=START_MS + after_ms)
@@ -161,7 +187,7 @@ def test_without_a_model_the_baselines_are_judged_alone(write_file: WriteFile, t
     path = write_file(together(*(drive(f"v{i:02}", 5.0 + i % 7, pings=30, north_m=9.0 * i) for i in range(40))))
     (sample,) = open_samples([path], "test", cache_dir=tmp_path / "cache", long_enough=long_enough)
     report = judge_travel_times(sample, None)
-    assert list(report["predictors"]) == ["median_speed", "nearest_trips"]
+    assert list(report["predictors"]) == ["median_speed", "distance_power", "nearest_trips"]
     assert sum(band["median_speed"]["n"] for band in report["bands"].values()) == report["trips"]
     (whole,) = open_samples([path], "all", cache_dir=tmp_path / "cache", long_enough=long_enough)
     with pytest.raises(ValueError, match="no trips to fit the baselines to"):
