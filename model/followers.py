@@ -24,7 +24,8 @@ _STEPS: Final = WINDOW_FIXES - 1
 
 WINDOW: Final = "window_velocity"
 KALMAN: Final = "kalman"
-FITTED: Final = "kalman_fitted"
+FITTED: Final = "kalman_fitted"  # by CRPS
+NEAREST: Final = "kalman_nearest"  # by mean error
 
 
 class Gaussians(NamedTuple):
@@ -86,10 +87,11 @@ class FittedKalman:
     """The filter of model.motion with noise of its own: the data set's, not the network's."""
 
     config: ModelConfig
+    name: str = FITTED
 
     @property
     def names(self) -> tuple[str, ...]:
-        return (FITTED,)
+        return (self.name,)
 
     def fresh(self, rows: int) -> F64:
         return motion.fresh(self.config, (rows,))
@@ -98,7 +100,7 @@ class FittedKalman:
         return motion.fold(state, dt_s, d_en, self.config)
 
     def after(self, state: F64, dt_s: F64) -> dict[str, Gaussians]:
-        return {FITTED: _round(motion.after(state, dt_s, self.config))}
+        return {self.name: _round(motion.after(state, dt_s, self.config))}
 
 
 def line_velocity(dt_s: F64, d_en: F64) -> F64:

@@ -26,6 +26,8 @@ from model.followers import Gaussians
 from model.geo import F64
 
 IMM: Final = "imm"
+IMM_FITTED: Final = "imm_fitted"
+STOPPED: Final = 0.3  # the share of a city's minutes in which things stand
 MIN_CHANCE: Final = 1e-9  # of a mode: none is ever ruled out for good
 
 _J, _X = 3, 4
@@ -48,18 +50,29 @@ class Imm:
     cruise: ModelConfig
     manoeuvre: ModelConfig
     memory_s: float = 120.0  # about two blocks of a city: how long a thing stays in one mode
-    shares: tuple[float, float, float] = (0.3, 0.5, 0.2)
+    shares: tuple[float, float, float] = (STOPPED, 0.5, 0.2)
+    name: str = IMM
 
     @classmethod
-    def around(cls, cruise: ModelConfig, *, manoeuvre: float = 10.0, memory_s: float = 120.0) -> Self:
-        """The three modes around one physics; `manoeuvre` is how many times its noise a manoeuvre has."""
+    def around(
+        cls,
+        cruise: ModelConfig,
+        *,
+        manoeuvre: float = 10.0,
+        memory_s: float = 120.0,
+        stopped: float = STOPPED,
+        name: str = IMM,
+    ) -> Self:
+        """The three modes around one physics; `manoeuvre` is how many times its noise a manoeuvre has, and of what is
+        not stopped five sevenths cruise."""
         # A velocity that dies in 2 s, kept alive at 0.1 m/s: the wander of a parked receiver.
         stop = replace(cruise, damping_s=2.0, accel_psd=0.01)
-        return cls(stop, cruise, replace(cruise, accel_psd=manoeuvre * cruise.accel_psd), memory_s)
+        shares = (stopped, (1 - stopped) * 5 / 7, (1 - stopped) * 2 / 7)
+        return cls(stop, cruise, replace(cruise, accel_psd=manoeuvre * cruise.accel_psd), memory_s, shares, name)
 
     @property
     def names(self) -> tuple[str, ...]:
-        return (IMM,)
+        return (self.name,)
 
     def fresh(self, rows: int) -> F64:
         var = [self.cruise.fix_sigma_m**2] * 2 + [self.cruise.start_speed_mps**2] * 2
@@ -78,7 +91,7 @@ class Imm:
         full = np.einsum("...j,...jxy->...xy", chance, cov[..., :2, :2] + off[..., :, None] * off[..., None, :])
         noise = self.cruise.fix_sigma_m**2
         parts = [full[..., 0, 0] + noise, full[..., 0, 1], full[..., 1, 1] + noise]
-        return {IMM: Gaussians(middle, np.stack(parts, axis=-1))}
+        return {self.name: Gaussians(middle, np.stack(parts, axis=-1))}
 
     def expect(self, belief: Belief, dt_s: F64) -> Belief:
         """The belief dt_s [...] later, in the same metres: switching, mixing, and each mode's prediction."""

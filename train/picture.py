@@ -30,6 +30,7 @@ STYLE: Final = {  # colour and mark of a predictor: Okabe & Ito 2008
     FITTED: ("#D55E00", "s"),
     KALMAN: ("#E69F00", "D"),
     "imm": ("#CC79A7", "v"),
+    "imm_fitted": ("#AA4499", "1"),  # Tol's purple
     "trees": ("#009E73", "P"),
     "constant_velocity": ("#56B4E9", "^"),
     "damped_velocity": ("#882255", "<"),  # Tol's wine: their yellow is lost on white

@@ -9,8 +9,8 @@ import pytest
 from train_worlds import MakeCorpus, WriteFile, together, track, wander
 
 from model.config import SMALL
-from model.followers import FITTED
-from model.imm import IMM
+from model.followers import FITTED, NEAREST
+from model.imm import IMM_FITTED
 from train.data import EVALUATION
 from train.evaluate import open_samples
 from train.fitted import fit_followers, fit_smoother, search
@@ -46,7 +46,8 @@ def test_the_noise_of_a_known_world_is_found(make_corpus: MakeCorpus) -> None:
     assert fitted is not None
     assert fitted[FITTED]["fix_sigma_m"] == pytest.approx(40, rel=0.5)
     assert 0.02 < fitted[FITTED]["accel_psd"] < 0.12  # from 0.6
-    assert fitted[IMM].keys() >= {"manoeuvre", "memory_s", "accel_psd"}
+    assert fitted[NEAREST]["fix_sigma_m"] == pytest.approx(40, rel=0.5)
+    assert fitted[IMM_FITTED].keys() >= {"manoeuvre", "memory_s", "stopped_odds", "accel_psd", "damping_s"}
     smoother = fit_smoother(corpus, SMALL)
     assert smoother is not None
     assert 0.02 < smoother[1]["accel_psd"] < 0.12
