@@ -95,10 +95,15 @@ def motion(corpus: Corpus, anchors: Anchors) -> dict[str, NDArray[np.bool_]]:
 
 def cadence(corpus: Corpus, anchors: Anchors) -> dict[str, NDArray[np.bool_]]:
     """Masks (A,) by the median of the last 8 intervals."""
-    past = anchors.row[:, None] - np.arange(EARLIER_PINGS + 1)
-    median_s = np.median(-np.diff(corpus.ts_ms[past], axis=1), axis=1) / 1000.0
+    median_s = np.median(intervals_s(corpus, anchors), axis=1)
     bounds_s = (0.0, *CADENCES_S, np.inf)
     return {f"cadence {low:g}-{high:g} s": (median_s >= low) & (median_s < high) for low, high in pairwise(bounds_s)}
+
+
+def intervals_s(corpus: Corpus, anchors: Anchors) -> F64:
+    """The last EARLIER_PINGS intervals (A, EARLIER_PINGS), newest first."""
+    past = anchors.row[:, None] - np.arange(EARLIER_PINGS + 1)
+    return np.asarray(-np.diff(corpus.ts_ms[past], axis=1) / 1000.0)
 
 
 def _ends(ts_ms: NDArray[np.int64], length: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -30,6 +30,7 @@ Progress = Callable[[float], None]
 NOMINAL: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # of the regions whose coverage is reported
 ROAD: Final = ("car", "taxi", "bus")  # the modes of the design's "geolife, road"
 REPEATED: Final = "last interval again"
+TYPICAL: Final = "median of the last 8 intervals"
 FEW: Final = 1_000  # a stratum of fewer anchors says nothing of who is better
 
 
@@ -180,8 +181,9 @@ def report_of(sample: Sample, judged: Judged, horizons_s: Sequence[float] = anch
 
 
 def judge_next(corpus: Corpus, anchors: Anchors, next_s: F64) -> dict[str, Any]:
-    """When the next ping was expected, by the model and by whoever takes the last interval again."""
-    told = {MODEL: next_s, REPEATED: anchoring.last_step(corpus, anchors.row)[:, 2]}
+    """When the next ping was expected, by the model and by two who need none."""
+    lately_s = anchoring.intervals_s(corpus, anchors)
+    told = {MODEL: next_s, REPEATED: lately_s[:, 0], TYPICAL: np.median(lately_s, axis=1)}
     entity = corpus.entity[anchors.track]
     return {name: off_by(seconds, anchors.dt_s[:, 0], entity)._asdict() for name, seconds in told.items()}
 
@@ -231,8 +233,9 @@ def versus_best(cases: dict[str, Cases], entity: NDArray[np.integer]) -> dict[st
 
 
 def crps_versus_best(cases: dict[str, Cases]) -> dict[str, Any]:
-    """The model's CRPS over the least of a baseline that has a spread: a point's is its mean error."""
-    crps = {name: float(case.energy_m.mean()) for name, case in cases.items() if case.energy_m is not None}
+    """The model's CRPS over the least of a baseline; of one that has no spread it is the mean error."""
+    energy_m = {name: case.distance_m if case.energy_m is None else case.energy_m for name, case in cases.items()}
+    crps = {name: float(one.mean()) for name, one in energy_m.items()}
     best = min((name for name in crps if name != MODEL), key=lambda name: crps[name])
     return {"baseline": best, "ratio": crps[MODEL] / crps[best]}
 

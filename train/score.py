@@ -19,7 +19,9 @@ F64 = NDArray[np.float64]
 RESAMPLES: Final = 400  # of entities, for the interval; its ends move by under 3 % of its width between seeds
 MIN_VARIANCE_M2: Final = 1e-4  # a centimetre: below it a covariance is a point, and a quotient by it is noise
 
-_RADII: Final = 8  # 8 x 16 points: against 80 x 256, single cases within 2 %, the mean of many within 0.05 %
+# 8 x 16 points: against 80 x 256, single cases within 2 %; the mean of many within 0.05 % where ellipses are up to five
+# times as long as wide, 0.2 % too low where they are twenty times so.
+_RADII: Final = 8
 _ANGLES: Final = 16
 _FARTHEST: Final = 6.0  # standard deviations; what lies beyond weighs 1e-8
 _CHUNK: Final = 8192  # rows x points of float64 stay under 10 MB
