@@ -13,7 +13,7 @@ import torch
 from train.masks import MASKS
 
 CHANCES: Final = (
-    *("forced", "thin", "repace", "bend", "turn", "rescale", "noise"),
+    *("forced", "thin", "resample", "repace", "bend", "turn", "rescale", "noise"),
     *("told", "mistold", "drop_reported", "drop_clock", "drop_place", "departures"),
 )
 LEAST_TOKENS: Final = 3  # a gap lies after the second at the earliest, since its leaving speed needs two
@@ -36,6 +36,9 @@ class BatchOptions:
     file_power: float = 0.5  # a file of n pings is drawn ∝ n^power: small sources must not drown in a large one
     often: tuple[str, ...] = ()  # FILE=FACTOR: drawn that much more often than that
     thin: float = 0.6  # chance of another cadence
+    # Chance that a row of another cadence is sampled by time, a ping per period, and not by every so many pings: of an
+    # irregular source that is what a steady tracker would have sent. 0.5 gained nothing (notes/small.md).
+    resample: float = 0.0
     # Chance that a row of another cadence has several: trackers report oftener where they move. Weights that never saw
     # one change need some 20 pings to believe the new, and place the next ping at the wrong time so long.
     repace: float = 0.2

@@ -60,12 +60,18 @@ class Tokens:
             anchor = np.where(departs, first, anchor)
         track = line.track_of(anchor)
         start, stop = line.start[track], line.stop[track]
-        steps = _strides(rng, o, stop - start, (line.ms[stop - 1] - line.ms[start]) / 1000.0)
+        span_s = (line.ms[stop - 1] - line.ms[start]) / 1000.0
+        every = _every(rng, o, stop - start, span_s)
+        steps = _strides(rng, every)
         span = steps.sum(axis=1)
         # The picked ping lies anywhere in the window, which stays inside its track where it fits.
         begin = anchor - (rng.random(n) * span).astype(np.int64)
         begin = np.where(departs, anchor, np.clip(begin, start, np.maximum(start, stop - span - 1)))
         place = begin[:, None] + np.cumsum(steps, axis=1)
+        if o.resample:
+            sampled = (rng.random(n) < o.resample) & (every[:, 0] > 1.0)
+            period_s = every * (span_s / np.maximum(stop - start - 1, 1))[:, None]
+            place = np.where(sampled[:, None], self._sampled(begin, period_s), place)
         jumps = 2 + (rng.random((n, o.gaps)) * (o.tokens - 3)).astype(np.int64)
         hidden_ms = 1000 * np.exp(rng.uniform(np.log(MIN_HIDDEN_S), np.log(MAX_HIDDEN_S), (n, o.gaps)))
         # In the other rows only the thinning hides anything, so that undisturbed tracks stay common.
@@ -84,6 +90,12 @@ class Tokens:
             place = place + np.where(np.arange(o.tokens) >= j[:, None], extra[:, None], 0)
         valid = place < stop[:, None]
         return Drawn(np.where(valid, place, stop[:, None] - 1), valid, jumps)
+
+    def _sampled(self, begin: Rows, period_s: F64) -> Rows:
+        """From these places [B] on the first ping at or after each period [B, T]; the next one where none has come."""
+        ms = np.cumsum(np.where(np.arange(period_s.shape[1]) > 0, 1000 * period_s, 0.0), axis=1)
+        place, count = self.line.after(begin[:, None], ms.astype(np.int64)), np.arange(period_s.shape[1])
+        return np.maximum.accumulate(place - count, axis=1) + count
 
     def _mask(
         self, rng: Generator, masked: Mask, place: Rows, jumps: Rows, forced: Mask, tracks: Tracks
@@ -107,8 +119,8 @@ class Tokens:
         return np.flatnonzero(np.concatenate([masks.is_key(en_m, dt_s) for dt_s, en_m in steps]))
 
 
-def _strides(rng: Generator, o: BatchOptions, length: Rows, span_s: F64) -> Rows:
-    """Pings from one token to the next [B, T]: all, every k-th, or each with a chance of 1/k, where k may change."""
+def _every(rng: Generator, o: BatchOptions, length: Rows, span_s: F64) -> F64:
+    """Every how many-th ping is to become a token [B, T]: 1 of rows that keep their cadence."""
     n = len(length)
     thinned = rng.random(n) < o.thin
     # At least some 24 tokens are left of a track, or the row would be mostly empty. A source of one ping a second must
@@ -119,9 +131,14 @@ def _strides(rng: Generator, o: BatchOptions, length: Rows, span_s: F64) -> Rows
     if o.repace:
         several = thinned & (rng.random(n) < o.repace)
         every = np.where(several[:, None], _stretches(rng, most, o.tokens), every)
+    return every
+
+
+def _strides(rng: Generator, every: F64) -> Rows:
+    """Pings from one token to the next [B, T]: all, every k-th, or each with a chance of 1/k."""
     regular = np.rint(every).astype(np.int64)
     chance = rng.geometric(1.0 / every)
-    steps = np.where(rng.random((n, 1)) < 0.5, regular, chance)
+    steps = np.where(rng.random((len(every), 1)) < 0.5, regular, chance)
     steps[:, 0] = 0
     return steps
 

@@ -134,6 +134,25 @@ def shown(batch: Batch) -> np.ndarray:
     return np.asarray(logs * 10.0 * np.expm1(length) / np.maximum(length, 1e-9))
 
 
+def test_rows_can_be_sampled_by_time() -> None:
+    """Of a source that reports by turns each second and each ten, every so many pings are no steady tracker's."""
+    burst = np.concatenate([np.full(300, 1_000), np.full(30, 10_000)])
+    pings = 8 * len(burst)
+    ts_ms = 1_480_000_000_000 + np.concatenate([[0], np.cumsum(np.tile(burst, 8))[:-1]])
+    corpus = replace(driving(tracks=1, pings=pings), ts_ms=ts_ms)
+    line = Line(corpus)
+
+    def unevenness(resample: float) -> float:
+        options = replace(PLAIN, rows=64, thin=1.0, forced=0.0, resample=resample)
+        place, valid, _ = Tokens(line, options, packs=False).draw(np.random.default_rng(0), 64)
+        dt_s = np.where(valid[:, 1:], np.diff(line.ms[place], axis=1) / 1000.0, np.nan)
+        slow = np.nanmedian(dt_s, axis=1) >= 30.0  # what is sampled at 10 s and less cannot be even here
+        assert slow.sum() > 16
+        return float(np.mean(np.nanstd(dt_s[slow], axis=1) / np.nanmean(dt_s[slow], axis=1)))
+
+    assert unevenness(1.0) < 0.15 < 0.6 < unevenness(0.0)
+
+
 def test_a_receiver_errs_in_what_tokens_show_and_in_no_answer() -> None:
     """Answers are where the thing really was, seen from where its token says that it is."""
     calm, noisy = (Batches(driving(), SMALL, replace(PLAIN, noise=noise), 1).draw(0) for noise in (0.0, 1.0))
