@@ -140,8 +140,13 @@ def compared(share: float, absolute: float, horizon: str = "300", region: str = 
 
 def test_transfer_says_where_the_model_travels_and_where_it_does_not() -> None:
     good = [compared(0.8, 1.2, horizon) for horizon in ("60", "300", "900")]
-    text = transfer.conclude([compared(3.0, 9.0, "next"), *good])  # the next ping is no criterion
-    assert "The normalised model beats the best physics in each of 1 regions" in text
+    text = transfer.conclude([compared(3.0, 9.0, "next"), *good])
+    assert "At 60, 300 and 900 s the normalised model beats the best physics in each of 1 regions" in text
+    assert (
+        "At the next ping the normalised model is surely farther off than the best physics in Austin (+200.0 %)."
+        in text
+    )
+    assert "surely farther off than the best physics nowhere" in transfer.conclude([compared(1.1, 1.0, "next"), *good])
     assert (
         "by at least 20.0 % (Austin, 60 s), surely nearer, by the 95 % interval of the difference, in 3 of 3 cases"
         in text
@@ -151,7 +156,7 @@ def test_transfer_says_where_the_model_travels_and_where_it_does_not() -> None:
     assert "by +50.0 % (60 s), +50.0 % (300 s), +50.0 % (900 s)" in text
     assert "larger in 3 of 3 cases, and below the physics' in 0" in text
     bad = transfer.conclude([*good[:1], compared(0.9, 1.0), compared(1.05, 1.0, "900", "Beijing")])
-    assert "The normalised model misses the best physics in Beijing at 900 s (+5.0 %) and is surely" in bad
+    assert "the normalised model misses the best physics in Beijing at 900 s (+5.0 %) and is surely" in bad
     assert "of the difference, in 1 of 3 cases" in bad
     assert "shrunk halfway to damped velocity it beats the best physics in each of 2 regions" in bad
     assert "by at least 5.0 % (Beijing, 900 s)" in bad
@@ -258,7 +263,8 @@ def test_regions_say_who_is_nearer_at_which_horizon() -> None:
     assert "Continuous coordinates are nearer at every horizon" in text
     assert "1.50 (next)" in text
     assert "3.0 times the parameters" in text
-    assert "more often" in text
+    assert "of them, H3 resolution 8, median, names the right cell in 20.0 % of the cases" in text
+    assert "in the right one of resolution 8 in 10.0 %" in text
     assert "Regions are nearer at every horizon" in regions.conclude([metres, region("H3, median", 50, 0.0, 3000)])
     mixed = replace(cells, mean_m=(150, 150, 150, 150))
     assert "nearer at next, regions at 60 s, 300 s, 900 s" in regions.conclude([metres, mixed])
@@ -270,7 +276,7 @@ def patched(patch: int, metres: float) -> patching.Row:
 
 def test_patching_says_what_is_free() -> None:
     cheap = patching.conclude([patched(1, 100), patched(2, 101), patched(4, 101.5), patched(8, 140)])
-    assert "a patch of 4 is free" in cheap
+    assert "a patch of 4 is free for forecasts" in cheap
     assert "8.0 times as cheap" in cheap
     assert "+40.0 % (60 s)" in cheap
     assert "already 2 pings per token cost up to 30.0 %" in patching.conclude([patched(1, 100), patched(2, 130)])

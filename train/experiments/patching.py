@@ -172,7 +172,7 @@ def conclude(rows: Sequence[Row]) -> str:
     one, most = rows[0], rows[-1]
     free = [row for row in rows[1:] if max(_loss(row, one)) <= 0.02]
     advice = (
-        f"a patch of {free[-1].patch} is free (at most 2 % at every horizon)"
+        f"a patch of {free[-1].patch} is free for forecasts (at most 2 % at every horizon)"
         if free
         else f"already {rows[1].patch} pings per token cost up to {100 * max(_loss(rows[1], one)):.1f} %"
     )

@@ -24,7 +24,7 @@ REGIONS: Final = {
     "capmetro_austin_bus.parquet": "Austin",
     "gotrack_aracaju.parquet": "Aracaju",
 }
-# People in Beijing also walk and take trains; the judge's question is about roads (DESIGN section 6, "geolife, road").
+# People in Beijing also walk and take trains; the judge's question is about roads.
 MODES: Final = {"geolife_labelled.parquet": ROAD}
 CRITERION: Final = ("60", "300", "900")  # horizons at which the physics must be beaten before a release
 NORMALISED, HALFWAY, ABSOLUTE = "normalised", "halfway", "absolute"
@@ -75,7 +75,7 @@ METHOD = (
     "and reports in half. Which of these a difference between them comes from is not measured. "
     "A third is the normalised one shrunk halfway to damped velocity (`train.shrink`), the mean of both forecasts. "
     "Every k-th of ALL tracks of the left-out file is then walked "
-    "ping by ping, as in serving (DESIGN section 6; in Beijing those by car, taxi and bus), beside the physical "
+    "ping by ping, as `pathcast evaluate` does (in Beijing those by car, taxi and bus), beside the physical "
     "baselines of the same config: stay, constant, damped and window velocity, Kalman and IMM, all with default "
     "noise, since to fit it would take tracks of the region. "
     "No track of a region stands behind its own judgement, but averages of San Francisco "
@@ -204,9 +204,17 @@ def conclude(compared: Sequence[Compared]) -> str:
     judged = [row for row in compared if row.horizon in CRITERION]
     low, high = (f(row.coverage_90 for row in judged) for f in (min, max))
     return (
-        f"The normalised model {_travels(judged, NORMALISED)}, and its 90 % regions hold {100 * low:.0f} to "
-        f"{100 * high:.0f} %; shrunk halfway to damped velocity it {_travels(judged, HALFWAY)}. {_coordinates(judged)}"
+        f"At {', '.join(CRITERION[:-1])} and {CRITERION[-1]} s the normalised model {_travels(judged, NORMALISED)}, "
+        f"and its 90 % regions hold {100 * low:.0f} to {100 * high:.0f} %; shrunk halfway to damped velocity it "
+        f"{_travels(judged, HALFWAY)}. {_next(compared)} {_coordinates(judged)}"
     )
+
+
+def _next(compared: Sequence[Compared]) -> str:
+    """Where the normalised model is surely worse at the next ping, which is no criterion."""
+    worse = [row for row in compared if row.horizon == "next" and row.models[NORMALISED].low_m > 0]
+    where = ", ".join(f"in {row.region} ({100 * (row.ratio(NORMALISED) - 1):+.1f} %)" for row in worse)
+    return f"At the next ping the normalised model is surely farther off than the best physics {where or 'nowhere'}."
 
 
 def _coordinates(judged: Sequence[Compared]) -> str:
