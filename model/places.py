@@ -1,10 +1,10 @@
 """Where a ping lies, as learned vectors: one per map cell that training has visited, at five sizes of cell.
 
 A network that only sees motion knows that things turn; one that knows the place knows where the street turns. Fourier
-features of the position (DESIGN section 5) cannot draw a street within a continent in two blocks of width 128; a table
-can (multi-resolution grids: Müller et al., "Instant Neural Graphics Primitives", 2022, section 3). It is not hashed:
-the keys of the visited cells are kept and sought, so a place never seen is known to be unknown, contributes nothing,
-and costs no accuracy elsewhere. Between cell centres the vectors are blended bilinearly, so that nothing jumps.
+features of the position cannot draw a street within a continent in two blocks of width 128; a table can
+(multi-resolution grids: Müller et al., "Instant Neural Graphics Primitives", 2022, section 3). It is not hashed: the
+keys of the visited cells are kept and sought, so a place never seen is known to be unknown, contributes nothing, and
+costs no accuracy elsewhere. Between cell centres the vectors are blended bilinearly, so that nothing jumps.
 
 Cells are Web Mercator tiles. Shapes: ... any batch, L levels, P = config.places known cells, J = 4·L corners.
 """

@@ -1,6 +1,6 @@
 """Where a forecast is judged, and against which ping. Pure: knows tracks and the protocol; knows no model.
 
-DESIGN section 6: an anchor has at least 8 earlier pings in its track. Its targets are the next ping, and for each
+The protocol: an anchor has at least 8 earlier pings in its track. Its targets are the next ping, and for each
 horizon h the ping nearest to t + h among those within 20 % of h; each is predicted at its real Δt.
 
 Letters: T tracks, A anchors, H = 1 + horizons (column 0 is the next ping).

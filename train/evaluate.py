@@ -1,4 +1,4 @@
-"""The judge of forecasts, per data set, horizon and stratum (DESIGN section 6). Prints nothing."""
+"""The judge of forecasts, per data set, horizon and stratum (train/anchors.py has the protocol). Prints nothing."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The judge of gap fills: pings hidden between two that are known, and where each predictor puts them. Prints nothing.
 
-DESIGN section 6: blocks of 30 s, 2, 5 and 15 min are hidden, or each ping with a chance of one half; hidden pings only
+The protocol: blocks of 30 s, 2, 5 and 15 min are hidden, or each ping with a chance of one half; hidden pings only
 are scored. A block is the pings strictly inside one such span: from the ping before it to the first ping at or after
 its end. Of what is outside of it, model and smoother know three pings after it and those before it, the model as many
 as it remembers, with the speed and course that they report, the smoother 32; linear knows the two ends alone, Hermite
@@ -33,7 +33,7 @@ Rows = NDArray[np.int64]
 
 BLOCKS_S: Final = (30.0, 120.0, 300.0, 900.0)
 HALF: Final = "half"  # the name of the random case
-FIXES_AFTER: Final = 3  # the gap's end and two more: what a final fill knows (DESIGN section 3, revisions)
+FIXES_AFTER: Final = 3  # the gap's end and two more: what a final fill knows (stream/wire.py, revisions)
 FIXES_BEFORE: Final = 4
 FILTER_FIXES: Final = 32  # before the gap, for the smoother's filter to settle: it remembers no more
 HERMITE_REPORTED: Final = "hermite_reported"

@@ -24,8 +24,8 @@ from model.queries import Question
 from train.batches import Batch, Mask
 from train.packing import packed, unpacked
 
-# A mean distance in metres is dominated by long horizons; Δt^-0.7 makes a city's errors at 10 s and 900 s weigh alike
-# (DESIGN section 6, the loss of the plain transformer). DISTANCE_M brings the sum to about 1.
+# A mean distance in metres is dominated by long horizons; Δt^-0.7 makes a city's errors at 10 s and 900 s weigh alike.
+# DISTANCE_M brings the sum to about 1.
 DISTANCE_POWER: Final = 0.7
 DISTANCE_M: Final = 15.0
 LIKELIHOOD: Final = 0.15  # the spread has its own outputs, so its share of the loss need only keep them moving

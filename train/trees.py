@@ -1,9 +1,9 @@
 """Gradient-boosted trees on the last steps: the baseline that a network has to be worth its trouble against.
 
 Knows the last six steps and the horizon; knows no older ones, no hour, and no reported speed or course, which a network
-sees; and no weights of ours. LightGBM comes with the extra `trees` and is
-imported only when trees are asked for. One pair of models (along, across the last heading) per horizon, L1, as
-DESIGN section 6 has it; with `absolute` they also see where they are and which way they face, and stay in their region.
+sees; and no weights of ours. LightGBM comes with the extra `trees` and is imported only when trees are asked for. One
+pair of models (along, across the last heading) per horizon, L1; with `absolute` they also see where they are and which
+way they face, and stay in their region.
 
 Letters: A anchors, S = 6 steps, H = 1 + horizons.
 """

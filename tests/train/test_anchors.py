@@ -11,7 +11,7 @@ from train.data import EVALUATION, Corpus
 
 
 def slowly(corpus: Corpus, horizons_s: tuple[float, ...]) -> dict[int, list[int]]:
-    """Anchor row -> rows of its targets (-1: none), word by word from DESIGN section 6."""
+    """Anchor row -> rows of its targets (-1: none), word by word from the protocol."""
     found = {}
     for first, last in corpus.tracks.tolist():
         for row in range(first + EARLIER_PINGS, last - 1):

@@ -1,6 +1,6 @@
 """Forecasts in one pass over whole windows, for models that no stream can serve. Knows windows; draws no conclusion.
 
-Every model is asked at the same anchors, as `train.walk` asks those that are served: DESIGN section 6.
+Every model is asked at the same anchors, as `train.walk` asks those that are served.
 
 Shapes: N windows, T pings each, H = 1 + horizons (the first is the next ping), C = config.d, K = motion.WIDTH.
 """
