@@ -317,6 +317,42 @@ def test_a_damaged_archive_is_named(tmp_path: Path, open_corpus: Any) -> None:
         open_corpus(f"ais:{tmp_path / 'two.zip'}")
 
 
+RAGGED = {"short": "1,2\n", "long": "x," * 40 + "\n", "open quote": '"never closed,' + "," * 7 + "\n"}
+
+
+@pytest.mark.parametrize("ragged", RAGGED.values(), ids=RAGGED.keys())
+@pytest.mark.parametrize("place", ["first", "among", "last"])
+def test_a_ragged_row_of_ais_or_porto_costs_itself_alone(
+    tmp_path: Path, open_corpus: Any, ragged: str, place: str
+) -> None:
+    """On the first row the whole file was refused, as its header was read with the rows; and an open quote anywhere
+    took in all that followed."""
+    trips = [porto_row(f"T{i}", "20000403", 1372637000 + 60 * i, "[[-8.1,41.1],[-8.1001,41.1]]") for i in range(3)]
+    ships = AIS_ROWS.splitlines(keepends=True)[:3]
+    ships[1] = ships[1].replace("SEA LARK", '"LARK, SEA"')
+    at = {"first": 0, "among": 2, "last": 3}[place]
+    for name, head, rows in (("porto", PORTO_HEAD, trips), ("ais", AIS_HEAD, ships)):
+        path = tmp_path / f"{name}.csv"
+        path.write_text(head + "".join([*rows[:at], ragged, *rows[at:]]))
+        corpus = open_corpus(f"{name}:{path}")
+        assert len(corpus.ts_ms) == {"porto": 6, "ais": 3}[name]
+        assert reasons(corpus) == {"unreadable_row": 1}
+
+
+def test_an_open_quote_costs_its_row_wherever_blocks_end(
+    tmp_path: Path, open_corpus: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text, "BLOCK_BYTES", 200)
+    rows = [f"367000001,2022-01-02T03:{i // 60:02}:{i % 60:02},32.7,-117.2,1,2,3,,,\n" for i in range(600)]
+    rows[250] = rows[250].replace(",,,", ',"SEA LARK,,')
+    rows[400] = rows[400].replace(",,,", ',SEA LARK",,')
+    path = tmp_path / "ais.csv"
+    path.write_text(AIS_HEAD + "".join(rows))
+    corpus = open_corpus(f"ais:{path}")
+    assert len(corpus.ts_ms) == 598
+    assert reasons(corpus) == {"unreadable_row": 2}
+
+
 # -- what they share --------------------------------------------------------------------------------------------------
 
 

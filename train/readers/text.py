@@ -5,6 +5,7 @@ Cells are read as text and then made numbers and times, so that one bad cell cos
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -22,14 +23,18 @@ from train.readers.gathered import Gathered, Piece, Progress
 
 NO_TIME: Final = int(np.iinfo(np.int64).min)
 BLOCK_BYTES: Final = 8 << 20  # a row must fit; the longest trips of Porto are about 100 KB
+HEADER_BYTES: Final = 1 << 20  # a first line must fit
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _PACKED: Final = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 
 
 def header(path: Path) -> list[str]:
     """The first line's cells. Raises ValueError for a file that is no delimited text."""
-    with _errors(path), _opened(path) as (stream, _), pa.csv.open_csv(stream) as reader:
-        return [str(name) for name in reader.schema.names]
+    with _errors(path), _opened(path) as (stream, _):
+        lines = stream.read(HEADER_BYTES).splitlines(keepends=True)
+        # That line alone: what is wrong with a row further down is not to be met here, but where it costs its row.
+        first = next((line for line in lines if line.strip()), b"")
+        return list(pa.csv.read_csv(pa.BufferReader(first)).column_names)
 
 
 def gather(
@@ -45,8 +50,8 @@ def gather(
     """Add a file's rows to `found`, batch by batch of text columns. A row with an unreadable cell is counted there.
 
     `named`: its first line names its columns, of which `columns` are wanted; else `columns` are all that it has, after
-    `skip` lines. Packed files (.zip, .gz, .zst, .bz2) are unpacked on the way. Raises ValueError naming the file, and
-    the line where not one is readable: the file is of another format.
+    `skip` lines. A row is one line; no quotes hold a line's end. Packed files (.zip, .gz, .zst, .bz2) are unpacked on
+    the way. Raises ValueError naming the file, and the line where not one is readable: the file is of another format.
     """
     rows, before = 0, found.dropped["unreadable_row"]
     for sheet in _sheets(path, columns, found.dropped, progress, named=named, skip=skip):
@@ -70,6 +75,8 @@ def _sheets(
     convert = pa.csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), include_columns=list(columns))
     size = max(1, path.stat().st_size)
     with _errors(path), _opened(path) as (stream, raw):
+        if named:
+            stream = pa.PythonFile(_ClosedQuotes(stream, dropped), mode="r")
         try:
             reader = pa.csv.open_csv(stream, reading, parsing, convert)
         except pa.ArrowInvalid as error:
@@ -80,6 +87,25 @@ def _sheets(
             for batch in reader:
                 yield batch
                 progress(min(1.0, raw.tell() / size))
+
+
+class _ClosedQuotes(io.RawIOBase):
+    """A stream without the lines that leave a quote open: to Arrow, such a quote holds all the lines that follow."""
+
+    def __init__(self, stream: Any, dropped: Counter[str]) -> None:
+        self._stream, self._dropped, self._rest = stream, dropped, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Whole lines, at most `size` bytes of them; nothing where they end."""
+        fresh = self._stream.read(size - len(self._rest))
+        lines = (self._rest + fresh).splitlines(keepends=True)
+        self._rest = lines.pop() if fresh else b""
+        closed = [line for line in lines if line.count(b'"') % 2 == 0]
+        self._dropped["unreadable_row"] += len(lines) - len(closed)
+        return b"".join(closed) if closed or not fresh else self.read(size)
 
 
 @contextmanager
