@@ -353,6 +353,22 @@ def test_an_open_quote_costs_its_row_wherever_blocks_end(
     assert reasons(corpus) == {"unreadable_row": 2}
 
 
+@pytest.mark.parametrize("stray", ['"', '""', '"""'])
+def test_a_stray_quote_where_no_format_has_quotes_costs_its_row_alone(
+    tmp_path: Path, open_corpus: Any, stray: str
+) -> None:
+    """It took in all the good rows after it and counted one, as Arrow went on to look for the closing quote."""
+    taxi = [f"1,2008-02-02 15:36:{i:02},116.5,39.9" for i in range(20)]
+    walk = [f"39.9,116.38,0,492,39745.125,2008-10-24,03:00:{i:02}" for i in range(20)]
+    taxi[5] = taxi[5].replace(",116.5", f",{stray}116.5")
+    walk[5] = walk[5].replace(",116.38", f",{stray}116.38")
+    (tmp_path / "1.txt").write_text("".join(f"{row}\n" for row in taxi))
+    for given in (f"tdrive:{tmp_path / '1.txt'}", plt(tmp_path, "010", "a", walk)):
+        corpus = open_corpus(given)
+        assert len(corpus.ts_ms) == 19
+        assert reasons(corpus) == {"unreadable_row": 1}
+
+
 # -- what they share --------------------------------------------------------------------------------------------------
 
 

@@ -49,9 +49,10 @@ def gather(
 ) -> None:
     """Add a file's rows to `found`, batch by batch of text columns. A row with an unreadable cell is counted there.
 
-    `named`: its first line names its columns, of which `columns` are wanted; else `columns` are all that it has, after
-    `skip` lines. A row is one line; no quotes hold a line's end. Packed files (.zip, .gz, .zst, .bz2) are unpacked on
-    the way. Raises ValueError naming the file, and the line where not one is readable: the file is of another format.
+    `named`: its first line names its columns, of which `columns` are wanted, and cells may be quoted; else `columns`
+    are all that it has, after `skip` lines, and a quote is a character. A row is one line; no quotes hold a line's end.
+    Packed files (.zip, .gz, .zst, .bz2) are unpacked on the way. Raises ValueError naming the file, and the line where
+    not one is readable: the file is of another format.
     """
     rows, before = 0, found.dropped["unreadable_row"]
     for sheet in _sheets(path, columns, found.dropped, progress, named=named, skip=skip):
@@ -71,7 +72,7 @@ def _sheets(
     reading = pa.csv.ReadOptions(
         use_threads=False, block_size=BLOCK_BYTES, skip_rows=skip, column_names=None if named else list(columns)
     )
-    parsing = pa.csv.ParseOptions(invalid_row_handler=ragged)
+    parsing = pa.csv.ParseOptions(quote_char='"' if named else False, invalid_row_handler=ragged)
     convert = pa.csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), include_columns=list(columns))
     size = max(1, path.stat().st_size)
     with _errors(path), _opened(path) as (stream, raw):
