@@ -33,7 +33,7 @@ ColumnsOption = Annotated[
     typer.Option(
         "--columns",
         metavar="OURS=YOURS,...",
-        help="what Parquet and CSV call our columns; t:s=NAME for epoch seconds, t:rfc3339=NAME for text",
+        help="what Parquet and CSV call our columns; t:s=NAME (us, ns) for epoch seconds, t:rfc3339=NAME for text",
     ),
 ]
 TopicOption = Annotated[

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from model.features import ABSENT, FIX
 from model.geo import E7, haversine_m
+from train.readers.gathered import END_S
 from train.sources import TABLE, Source, parse
 
 LAYOUT = "pathcast-corpus-3"  # part of the fingerprint: another layout or another cleaning is another cache
@@ -225,8 +226,11 @@ def _is_written(directory: Path) -> bool:
         meta = json.loads((directory / "meta.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return False
-    # Blank ids of CSV once were a vehicle named "". Not another LAYOUT for that: files without any keep their corpora.
-    return "" not in meta["names"] and "" not in meta["modes"]
+    # Blank ids of CSV once were a vehicle named "", and microseconds were times of the year 40,000. Not another LAYOUT
+    # for that: files without any keep their corpora. A file's first row tells, as all its times are in one unit.
+    ts_ms, start = np.load(directory / "ts_ms.npy", mmap_mode="r"), np.load(directory / "file_start.npy")
+    in_time = bool((ts_ms[start[:-1][np.diff(start) > 0]] < 1000 * END_S).all())
+    return in_time and "" not in meta["names"] and "" not in meta["modes"]
 
 
 def _recoded(codes: NDArray[np.int64], old: Sequence[str], new: Sequence[str]) -> NDArray[np.int32]:

@@ -84,11 +84,50 @@ def test_a_column_of_the_wrong_type_is_named_with_its_file(
     assert column in str(caught.value) or f"#{list(columns).index(column)}" in str(caught.value)
 
 
-def test_seconds_in_place_of_milliseconds_are_refused(write_file: WriteFile, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["tracks.parquet", "tracks.csv"])
+@pytest.mark.parametrize(
+    ("factor", "unit", "mark"),
+    [(0.001, "seconds", "s"), (1000, "microseconds", "us"), (1_000_000, "nanoseconds", "ns")],
+)
+def test_other_units_in_place_of_milliseconds_are_refused(
+    write_file: WriteFile, tmp_path: Path, name: str, factor: float, unit: str, mark: str
+) -> None:
+    """Microseconds were taken for milliseconds of the year 40,352, without a word."""
     columns = track("a", MINUTE, ROAD)
-    columns["t"] = [t // 1000 for t in columns["t"]]
-    with pytest.raises(ValueError, match=r"tracks\.parquet: column t looks like seconds"):
+    columns["t"] = [int(t * factor) for t in columns["t"]]
+    came = str(columns["t"][0])[:4]
+    said = rf"{name}: column t has {came}\d+, expected milliseconds .* {unit}\? \(--columns t:{mark}=t\)"
+    with pytest.raises(ValueError, match=said):
+        load([write_file(columns, name)], tmp_path)
+
+
+def test_zeros_for_unknown_do_not_hide_that_times_are_microseconds(write_file: WriteFile, tmp_path: Path) -> None:
+    columns = track("a", MINUTE, ROAD)
+    columns["t"] = [0, *(1000 * t for t in columns["t"][1:])]
+    with pytest.raises(ValueError, match="microseconds\\?"):
         load([write_file(columns)], tmp_path)
+
+
+def test_milliseconds_may_begin_at_0(make_corpus: MakeCorpus) -> None:
+    """For a hundred days most of them are numbers that seconds of today are, too."""
+    assert len(make_corpus(track("a", [86_400.0 * day for day in range(100)], [0.0] * 100, start_ms=0)).ts_ms) == 100
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
+def test_a_timestamp_column_tells_its_unit_itself(make_corpus: MakeCorpus, unit: str, zone: str | None) -> None:
+    columns: dict[str, Any] = track("a", MINUTE, ROAD)
+    times = pa.array(columns["t"], pa.timestamp("ms")).cast(pa.timestamp(unit), safe=False)
+    corpus = make_corpus({**columns, "t": times.cast(pa.timestamp(unit, zone))})
+    np.testing.assert_array_equal(corpus.ts_ms, columns["t"])
+
+
+def test_a_time_that_no_calendar_has_is_none(make_corpus: MakeCorpus) -> None:
+    columns = track("a", MINUTE, ROAD)
+    columns["t"][-3:] = [2**62, -(2**63), 253_402_300_800_000]
+    corpus = make_corpus(columns)
+    assert len(corpus.ts_ms) == 9
+    assert corpus.dropped["no_entity_or_time"] == 3
 
 
 def test_a_csv_may_be_compressed_and_may_not_be_empty(write_file: WriteFile, tmp_path: Path) -> None:
@@ -281,6 +320,15 @@ def test_a_cache_in_which_a_blank_text_is_a_name_is_written_anew(
     corpus = load([path], tmp_path / "cache")
     assert (corpus.names, corpus.modes) == (("a",), ("bus",))
     assert meta.read_text() == written
+
+
+def test_a_corpus_whose_times_were_microseconds_is_read_again(write_file: WriteFile, tmp_path: Path) -> None:
+    path = write_file(wander("a", 50, 0))
+    corpus = load([path], tmp_path / "cache")
+    times = tmp_path / "cache" / corpus.fingerprint / "ts_ms.npy"
+    wanted = np.array(corpus.ts_ms)
+    np.save(times, 1000 * wanted)  # what an earlier reader left there
+    np.testing.assert_array_equal(load([path], tmp_path / "cache").ts_ms, wanted)
 
 
 def test_a_file_without_one_ping_is_refused(write_file: WriteFile, tmp_path: Path) -> None:

@@ -128,6 +128,18 @@ def test_epoch_seconds_are_taken_when_declared(write_file: WriteFile, tmp_path: 
     assert corpus.ts_ms.tolist() == wanted
 
 
+@pytest.mark.parametrize("name", ["fine.parquet", "fine.csv"])
+@pytest.mark.parametrize(("unit", "per_ms"), [("us", 1000), ("ns", 1_000_000)])
+def test_micro_and_nanoseconds_are_taken_when_declared(
+    write_file: WriteFile, tmp_path: Path, name: str, unit: str, per_ms: int
+) -> None:
+    columns = track("a", MINUTE, ROAD)
+    wanted = list(columns["t"])
+    columns["t"] = [per_ms * t + per_ms - 1 for t in wanted]
+    corpus = load([parse(write_file(columns, name), ColumnMap.parse(f"t:{unit}=t"))], tmp_path / "cache")
+    assert corpus.ts_ms.tolist() == wanted
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", ["s.parquet", "s.csv"])
 def test_seconds_that_no_calendar_has_are_no_time(write_file: WriteFile, tmp_path: Path, name: str) -> None:
@@ -172,7 +184,7 @@ def test_a_map_is_part_of_the_fingerprint_and_its_order_is_not(write_file: Write
         ("lat=y,lat=z", "'lat=z' is not ours=yours, with ours once"),
         ("t=when,ts=then", "'ts=then' is not ours=yours, with ours once"),
         ("lat:s=y", "only t may be marked"),
-        ("t:hours=when", "only t may be marked, as one of ms, s, rfc3339"),
+        ("t:hours=when", "only t may be marked, as one of ms, s, us, ns, rfc3339"),
     ],
 )
 def test_a_map_that_makes_no_sense_shows_the_part(spec: str, said: str) -> None:
@@ -185,7 +197,11 @@ def test_a_map_that_makes_no_sense_shows_the_part(spec: str, said: str) -> None:
     ("spec", "said"),
     [
         ("entity_id=vehicle", "no column vehicle \\(for entity_id\\); its columns are entity_id, t, lat, lon"),
-        ("t:s=t", "column t does not look like seconds"),
+        (
+            "t:s=t",
+            "column t has 1211018\\d{6}, expected seconds since 1970 UTC: milliseconds\\? \\(--columns t:ms=t\\)",
+        ),
+        ("t:us=t", "column t has 1211018\\d{6}, expected microseconds"),
         ("t:rfc3339=entity_id", "column entity_id has 'a', expected RFC 3339"),
     ],
 )

@@ -4,9 +4,10 @@ A column map says which of your columns is which of ours, and what your times ar
 
     t:s=timestamp,lat=y,lon=x,entity_id=vehicle        ours[:what]=yours
 
-    t or t:ms    milliseconds since 1970 UTC, or a column of Arrow's timestamp type
-    t:s          seconds since 1970 UTC, whole or not
-    t:rfc3339    text with its zone: 2026-11-25T13:22:48Z, 2026-11-25 14:22:48.5+01:00
+    t or t:ms      milliseconds since 1970 UTC, or a column of Arrow's timestamp type, of any unit
+    t:us, t:ns     micro- and nanoseconds since 1970 UTC
+    t:s            seconds since 1970 UTC, whole or not
+    t:rfc3339      text with its zone: 2026-11-25T13:22:48Z, 2026-11-25 14:22:48.5+01:00
 """
 
 from __future__ import annotations
@@ -33,9 +34,11 @@ DROPPED: Final = b"pathcast.dropped"  # metadata of a Parquet file of ours: what
 _NUMBERS: Final = ("lat", "lon", "speed_mps", "heading_deg")
 _NAMES: Final = ("entity_id", "traj_id", "mode")
 _TIMES: Final = ("t", "ts")
-_CLOCKS: Final = ("ms", "s", "rfc3339")
+_PER_S: Final = {"ms": 10**3, "s": 1, "us": 10**6, "ns": 10**9}
+_UNITS: Final = {"ms": "milliseconds", "s": "seconds", "us": "microseconds", "ns": "nanoseconds"}
+_CLOCKS: Final = (*_PER_S, "rfc3339")
 _OURS: Final = (*_NAMES, *_TIMES, *_NUMBERS)
-_SECONDS: Final = (10**8, 10**10)  # 1973 to 2286 in seconds; in ms January to April 1970, when nobody had GPS
+_GPS_S: Final = (10**8, 10**10)  # 1973 to 2286: in no two units are the same numbers all of that time
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ def _open(path: Path, place: dict[str, str], clock: str) -> Any:
     # typed by name: inference would read entity "007" as the number 7
     types = {place[name]: pa.string() for name in _NAMES if name in place}
     types |= {place[name]: pa.float64() for name in _NUMBERS if name in place}
-    if clock != "ms":
+    if clock in ("s", "rfc3339"):
         types[place["t"]] = pa.float64() if clock == "s" else pa.string()
     convert = pa.csv.ConvertOptions(column_types=types, include_columns=wanted)
     return pa.csv.read_csv(path, convert_options=convert)
@@ -145,24 +148,22 @@ def _dropped_before(table: Any) -> dict[str, int]:
 def _times(path: Path, name: str, column: Any, clock: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Milliseconds and where there are any. Negative ones are fine: anonymised data is shifted to before 1970."""
     if pa.types.is_timestamp(column.type):
-        return _whole(column.cast(pa.timestamp("ms", tz=column.type.tz), safe=False).cast(pa.int64()))
-    if clock == "s":
-        return _from_seconds(path, name, column)
-    if clock == "rfc3339":
-        return _from_text(path, name, column)
+        ts_ms, present = _whole(column.cast(pa.timestamp("ms", tz=column.type.tz), safe=False).cast(pa.int64()))
+    elif clock == "rfc3339":
+        ts_ms, present = _from_text(path, name, column)
+    elif clock == "s":
+        ts_ms, present = _from_seconds(path, name, column)
+    else:
+        ts_ms, present = _from_integers(path, name, column, clock)
+    return ts_ms, present & (ts_ms > -1000 * END_S) & (ts_ms < 1000 * END_S)
+
+
+def _from_integers(path: Path, name: str, column: Any, clock: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     if not pa.types.is_integer(column.type):
-        raise ValueError(f"{path}: column {name} is {column.type}, expected int64 milliseconds since 1970 UTC")
-    ts_ms, present = _whole(column)
-    if present.any() and ts_ms[present].min() >= _SECONDS[0] and ts_ms[present].max() <= _SECONDS[1]:
-        raise ValueError(
-            f"{path}: column {name} looks like seconds since 1970, expected milliseconds (--columns t:s={name})"
-        )
-    return ts_ms, present
-
-
-def _whole(column: Any) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    present = np.asarray(pc.is_valid(column).to_numpy(), bool)
-    return np.asarray(pc.fill_null(column, 0).cast(pa.int64()).to_numpy(), np.int64), present
+        raise ValueError(f"{path}: column {name} is {column.type}, expected int64 {_UNITS[clock]} since 1970 UTC")
+    times, present = _whole(column)
+    _check_unit(path, name, times[present], clock)
+    return times // (_PER_S[clock] // 1000), present
 
 
 def _from_seconds(path: Path, name: str, column: Any) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -170,10 +171,31 @@ def _from_seconds(path: Path, name: str, column: Any) -> tuple[NDArray[np.int64]
         raise ValueError(f"{path}: column {name} is {column.type}, expected seconds since 1970 UTC")
     seconds = np.asarray(column.cast(pa.float64()).fill_null(float("nan")).to_numpy(), np.float64)
     present = np.isfinite(seconds)
-    if present.any() and np.abs(seconds[present]).min() > _SECONDS[1]:
-        raise ValueError(f"{path}: column {name} does not look like seconds since 1970: milliseconds? (t:ms={name})")
+    _check_unit(path, name, seconds[present], "s")
     present &= np.abs(seconds) < END_S
     return np.rint(np.where(present, seconds, 0.0) * 1000).astype(np.int64), present
+
+
+def _check_unit(path: Path, name: str, times: NDArray[Any], clock: str) -> None:
+    """Raises ValueError where the times make sense in another unit than was declared, and none in that."""
+    if len(times) == 0:
+        return
+    half = len(times) // 2
+    least, middle, most = times.min().item(), np.partition(times, half)[half].item(), times.max().item()
+    for unit, per_s in _PER_S.items():
+        # Times that are too small may also be of a clock that began at 0: only if none is near it are they seconds.
+        # Too large ones are nothing else, and then a few zeros among them, for "unknown", must not hide it.
+        low, high = (middle, middle) if per_s > _PER_S[clock] else (least, most)
+        if unit != clock and _GPS_S[0] * per_s <= low and high <= _GPS_S[1] * per_s:
+            raise ValueError(
+                f"{path}: column {name} has {round(middle)}, expected {_UNITS[clock]} since 1970 UTC: "
+                f"{_UNITS[unit]}? (--columns t:{unit}={name})"
+            )
+
+
+def _whole(column: Any) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    present = np.asarray(pc.is_valid(column).to_numpy(), bool)
+    return np.asarray(pc.fill_null(column, 0).cast(pa.int64()).to_numpy(), np.int64), present
 
 
 def _from_text(path: Path, name: str, column: Any) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
