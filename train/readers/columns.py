@@ -13,6 +13,7 @@ A column map says which of your columns is which of ours, and what your times ar
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ _TIMES: Final = ("t", "ts")
 _PER_S: Final = {"ms": 10**3, "s": 1, "us": 10**6, "ns": 10**9}
 _UNITS: Final = {"ms": "milliseconds", "s": "seconds", "us": "microseconds", "ns": "nanoseconds"}
 _CLOCKS: Final = (*_PER_S, "rfc3339")
+_WHOLE: Final = ("ms", "us", "ns")  # numbers that are never fractions
 _OURS: Final = (*_NAMES, *_TIMES, *_NUMBERS)
 _GPS_S: Final = (10**8, 10**10)  # 1973 to 2286: in no two units are the same numbers all of that time
 
@@ -81,7 +83,7 @@ def read(path: Path, columns: ColumnMap | None = None) -> Table:
     columns = columns or ColumnMap()
     try:
         place = _places(path, _all_columns(path), columns)
-        table = _open(path, place, columns.clock)
+        table, dropped = _open(path, place, columns.clock)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path}: {error}") from error
     ts_ms, has_ts = _times(path, place["t"], table[place["t"]], columns.clock)
@@ -92,7 +94,7 @@ def read(path: Path, columns: ColumnMap | None = None) -> Table:
     lat, lon, speed, heading = (number[name] for name in _NUMBERS)
     assert lat is not None and lon is not None  # noqa: PT018 - `_places` has seen to it
     rows = Rows(entity, names, trajectory, mode, modes, ts_ms, has_ts, lat, lon, speed, heading)
-    return clean(rows, _dropped_before(table))
+    return clean(rows, dropped)
 
 
 def _places(path: Path, present: Sequence[str], columns: ColumnMap) -> dict[str, str]:
@@ -114,26 +116,87 @@ def _places(path: Path, present: Sequence[str], columns: ColumnMap) -> dict[str,
     return place
 
 
-def _open(path: Path, place: dict[str, str], clock: str) -> Any:
-    wanted = list(dict.fromkeys(place.values()))  # one column may be two of ours: entity_id=trip,traj_id=trip
+def _open(path: Path, place: dict[str, str], clock: str) -> tuple[Any, dict[str, int]]:
+    """The columns of `place`, and what is not among their rows, by reason."""
     if _is_parquet(path):
-        return pa.parquet.read_table(path, columns=wanted)
+        table = pa.parquet.read_table(path, columns=_wanted(place))
+        return table, _dropped_before(table)
+    dropped: Counter[str] = Counter()
+    table = _open_typed(path, place, clock)
+    if table is None:
+        table = _typed(path, place, clock, _open_text(path, place, dropped))
+    return table, +dropped
+
+
+def _wanted(place: dict[str, str]) -> list[str]:
+    return list(dict.fromkeys(place.values()))  # one column may be two of ours: entity_id=trip,traj_id=trip
+
+
+def _open_typed(path: Path, place: dict[str, str], clock: str) -> Any | None:
+    """None where a cell is not what its column is, a row is too short or too long, or none is there."""
     # typed by name: inference would read entity "007" as the number 7
     types = {place[name]: pa.string() for name in _NAMES if name in place}
     types |= {place[name]: pa.float64() for name in _NUMBERS if name in place}
-    if clock in ("s", "rfc3339"):
+    if clock not in _WHOLE:
         types[place["t"]] = pa.float64() if clock == "s" else pa.string()
-    convert = pa.csv.ConvertOptions(column_types=types, include_columns=wanted)
-    return pa.csv.read_csv(path, convert_options=convert)
+    convert = pa.csv.ConvertOptions(column_types=types, include_columns=_wanted(place))
+    try:
+        table = pa.csv.read_csv(path, convert_options=convert)
+    except pa.ArrowException:
+        return None
+    kind = table[place["t"]].type
+    is_time = clock not in _WHOLE or pa.types.is_integer(kind) or pa.types.is_timestamp(kind)
+    return table if is_time and table.num_rows else None
+
+
+def _open_text(path: Path, place: dict[str, str], dropped: Counter[str]) -> Any:
+    """Slower by three times, and cells and rows that are wrong cost no more than themselves."""
+    batches = list(text.sheets(path, _wanted(place), dropped, lambda share: None, named=True))
+    if not any(batch.num_rows for batch in batches):
+        names = ", ".join(text.header(path))
+        if dropped.total():
+            raise ValueError(f"{path}, line 2: expected {names}, and neither this nor any line is that")
+        raise ValueError(f"{path}: not one row below the header, {names}")
+    return pa.Table.from_batches(batches)
+
+
+def _typed(path: Path, place: dict[str, str], clock: str, cells: Any) -> Any:
+    """Columns of text as `_open_typed` would have typed them. A cell that is not of that type is null."""
+    column = {name: cells[name] for name in _wanted(place)}
+    for ours, name in place.items():
+        if ours in _NUMBERS or (ours == "t" and clock == "s"):
+            numbers = text.numbers(cells[name])
+            column[name] = pa.array(numbers, mask=np.isnan(numbers))
+            _check_some(path, name, cells[name], column[name], "a number")
+        elif ours == "t" and clock in _WHOLE:
+            column[name] = _whole_or_time(cells[name])
+            _check_some(path, name, cells[name], column[name], f"int64 {_UNITS[clock]} since 1970 UTC")
+    return pa.table(column)
+
+
+def _whole_or_time(cells: Any) -> Any:
+    """Whole numbers; where there is not one, times with or without a zone, as Arrow infers them, too."""
+    bare = pc.utf8_trim_whitespace(cells)
+    whole = pc.if_else(pc.match_substring_regex(bare, r"^-?\d{1,18}$"), bare, None).cast(pa.int64())
+    if whole.null_count < len(whole):
+        return whole
+    zoned = text.zoned_ms(cells)
+    ts_ms = zoned if (zoned != text.NO_TIME).any() else text.local_ms(cells)
+    return pa.array(ts_ms, mask=ts_ms == text.NO_TIME).cast(pa.timestamp("ms"))
+
+
+def _check_some(path: Path, name: str, cells: Any, column: Any, expected: str) -> None:
+    """Raises ValueError where cells say something, and none of them what was expected: it is another column."""
+    if column.null_count == len(column):
+        said = cells.filter(pc.invert(pc.is_in(cells, value_set=pa.array(pa.csv.ConvertOptions().null_values))))
+        if len(said):
+            raise ValueError(f"{path}: column {name} has {said[0].as_py()!r}, expected {expected}")
 
 
 def _all_columns(path: Path) -> list[str]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    if _is_parquet(path):
-        return list(pa.parquet.read_schema(path).names)
-    with pa.csv.open_csv(path) as reader:
-        return list(reader.schema.names)
+    return list(pa.parquet.read_schema(path).names) if _is_parquet(path) else text.header(path)
 
 
 def _is_parquet(path: Path) -> bool:

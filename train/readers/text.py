@@ -55,16 +55,18 @@ def gather(
     not one is readable: the file is of another format.
     """
     rows, before = 0, found.dropped["unreadable_row"]
-    for sheet in _sheets(path, columns, found.dropped, progress, named=named, skip=skip):
+    for sheet in sheets(path, columns, found.dropped, progress, named=named, skip=skip):
         rows += found.add(piece_of(sheet))
     if rows == 0 and found.dropped["unreadable_row"] > before:
         line = 2 if named else skip + 1
         raise ValueError(f"{path}, line {line}: expected {', '.join(columns)}, and neither this nor any line is that")
 
 
-def _sheets(
-    path: Path, columns: Sequence[str], dropped: Counter[str], progress: Progress, *, named: bool, skip: int
+def sheets(
+    path: Path, columns: Sequence[str], dropped: Counter[str], progress: Progress, *, named: bool, skip: int = 0
 ) -> Iterator[Any]:
+    """A file's rows as batches of text columns, as `gather` takes them. Rows of another length count as `dropped`."""
+
     def ragged(row: Any) -> str:
         dropped["unreadable_row"] += 1
         return "skip"
@@ -114,7 +116,7 @@ def _errors(path: Path) -> Iterator[None]:
     """What Arrow and the unpackers have to say about a file, in one line that names it."""
     try:
         yield
-    except (pa.ArrowException, zipfile.BadZipFile, EOFError) as error:
+    except (pa.ArrowException, UnicodeDecodeError, zipfile.BadZipFile, EOFError) as error:
         raise ValueError(f"{path}: {error}") from error
     except OSError as error:
         if error.errno is not None:  # the system's, which names the file; Arrow's own of a damaged archive does not
