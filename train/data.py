@@ -163,6 +163,8 @@ def _fingerprint(sources: Sequence[Source]) -> str:
     digest = blake2b(LAYOUT.encode(), digest_size=8)
     for source in sources:
         digest.update(b"\0" + source.name.encode() + b"\0")
+        if source.edition:
+            digest.update(f"edition {source.edition}\0".encode())
         if mapped := str(source.columns):
             digest.update(mapped.encode() + b"\0")
         for file in source.files():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -18,12 +19,13 @@ TABLE_SUFFIXES: Final = (".parquet", ".csv", ".gz")
 
 
 class Format(NamedTuple):
-    """A reader, and the names of its files in a folder (patterns of pathlib)."""
+    """A reader, and the names of its files in a folder (patterns in lower case, which match any)."""
 
     read: Callable[[Sequence[Path], Progress], Table] | None  # None: it wants to know the folder, too
     names: tuple[str, ...]
     besides: tuple[str, ...] = ()  # what else it takes from there
     shows: bool = False  # such files, and a folder with these and no other kind that shows, need no prefix
+    edition: int = 0  # goes up when the reader finds more in the same files, so that cached corpora are read again
 
 
 FORMATS: Final = {
@@ -31,7 +33,7 @@ FORMATS: Final = {
     "tdrive": Format(tdrive.read, ("*.txt",)),
     "porto": Format(porto.read, ("*.csv", "*.csv.zip", "*.csv.gz")),
     "ais": Format(ais.read, ("*.csv", "*.zip", "*.csv.gz", "*.csv.zst")),
-    "gpx": Format(None, ("*.gpx",), shows=True),
+    "gpx": Format(None, ("*.gpx",), shows=True, edition=1),
     "gtfs": Format(gtfs.read, ("*.pb", "*.pb.gz"), shows=True),
 }
 
@@ -55,6 +57,11 @@ class Source:
         """Without directories: the same on every machine."""
         own = self.path.name or self.path.absolute().name
         return own if self.format == TABLE else f"{self.format}:{own}"
+
+    @property
+    def edition(self) -> int:
+        """Of its reader."""
+        return FORMATS[self.format].edition if self.format in FORMATS else 0
 
     def files(self) -> list[Path]:
         """All files that its contents are in, in an order that the machine does not decide."""
@@ -107,7 +114,7 @@ def _shown_by_folder(folder: Path) -> str:
 
 def _shown_by_name(path: Path) -> str:
     for name, format in FORMATS.items():
-        if format.shows and any(path.match(pattern) for pattern in format.names):
+        if format.shows and _is_named(path, format.names):
             return name
     if path.name.lower().endswith(TABLE_SUFFIXES):
         return TABLE
@@ -117,5 +124,10 @@ def _shown_by_name(path: Path) -> str:
 
 
 def _files_of(folder: Path, patterns: Sequence[str]) -> list[Path]:
-    found = {file for pattern in patterns for file in folder.rglob(pattern) if file.is_file()}
+    found = [file for file in folder.rglob("*") if _is_named(file, patterns) and file.is_file()]
     return sorted(found, key=lambda file: file.relative_to(folder).parts)
+
+
+def _is_named(file: Path, patterns: Sequence[str]) -> bool:
+    """Recorders and Windows write A.GPX as readily as a.gpx."""
+    return any(fnmatchcase(file.name.lower(), pattern) for pattern in patterns)

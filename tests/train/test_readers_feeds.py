@@ -83,7 +83,71 @@ def test_gpx_1_0_has_speed_and_course(tmp_path: Path, open_corpus: Any) -> None:
     np.testing.assert_array_equal(corpus.heading_deg, [90.5, np.nan])
 
 
-@pytest.mark.parametrize("text", ["<gpx><trk>", "hello", ""])
+SCHEMA = "http://www.garmin.com/xmlschemas/TrackPointExtension/v2"
+GARMIN = f'<g:TrackPointExtension xmlns:g="{SCHEMA}">{{}}</g:TrackPointExtension>'
+
+
+@pytest.mark.parametrize(
+    ("more", "speed", "course"),
+    [
+        (GARMIN.format("<g:speed>3.5</g:speed><g:course>90.5</g:course>"), 3.5, 90.5),
+        (GARMIN.format("<g:hr>120</g:hr>"), np.nan, np.nan),
+        ("<verticalspeed>9</verticalspeed><speed>3.5</speed>", 3.5, np.nan),
+        ('<o:groundSpeed xmlns:o="osm">3.5</o:groundSpeed><o:course xmlns:o="osm">north</o:course>', 3.5, np.nan),
+        ("<speed/>", np.nan, np.nan),
+    ],
+    ids=["garmin", "no speed", "exactly", "another", "empty"],
+)
+def test_an_extension_has_speed_and_course(
+    tmp_path: Path, open_corpus: Any, more: str, speed: float, course: float
+) -> None:
+    points = trkpt(30, -97, 20, f"<extensions>{more}</extensions>") + trkpt(30.0001, -97, 21)
+    corpus = open_corpus(write(tmp_path / "a.gpx", gpx(f"<trk><trkseg>{points}</trkseg></trk>")))
+    np.testing.assert_array_equal(corpus.speed_mps, np.float32([speed, np.nan]))
+    np.testing.assert_array_equal(corpus.heading_deg, np.float32([course, np.nan]))
+
+
+@pytest.mark.parametrize(
+    ("declared", "encoding"),
+    [
+        ("ISO-8859-1", "latin-1"),
+        ("windows-1252", "cp1252"),
+        ("UTF-16", "utf-16"),
+        ("UTF-8", "utf-8"),
+        ("UTF-8", "utf-8-sig"),
+        (None, "utf-8"),
+        (None, "utf-16"),
+    ],
+)
+def test_a_gpx_is_read_in_the_encoding_that_it_declares(
+    tmp_path: Path, open_corpus: Any, declared: str | None, encoding: str
+) -> None:
+    whole = gpx(f"<trk><name>Tour à</name><trkseg>{trkpt(30, -97, 20)}{trkpt(30.0001, -97, 21)}</trkseg></trk>")
+    head = '<?xml version="1.0"?>'
+    whole = whole.replace(head, "" if declared is None else head.replace("?>", f" encoding='{declared}' ?>"))
+    (tmp_path / "a.gpx").write_bytes(whole.encode(encoding))
+    assert tracks(open_corpus(tmp_path / "a.gpx")) == [("Tour à", [0, 1])]
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        '<trkpt lat="abc" lon="-97">{}</trkpt>',
+        "<trkpt lon='-97' lat='30,2'>{}</trkpt>",
+        '<trkpt lat="30">{}</trkpt>',
+        '<trkpt lat="" lon="-97" >{}</trkpt>',
+    ],
+)
+def test_a_gpx_point_without_a_place_costs_itself_alone(tmp_path: Path, open_corpus: Any, point: str) -> None:
+    """It refused the whole folder."""
+    bad = point.format("<time>2023-11-14T22:13:21Z</time>") + "<trkpt lat='x' lon='y'/>"
+    points = trkpt(30, -97, 20) + bad + trkpt(30.0001, -97, 22)
+    corpus = open_corpus(write(tmp_path / "tour" / "a.gpx", gpx(f"<trk><trkseg>{points}</trkseg></trk>")).parent)
+    assert tracks(corpus) == [("a", [0, 2])]
+    assert reasons(corpus) == {"unreadable_row": 1, "no_time": 1}
+
+
+@pytest.mark.parametrize("text", ["<gpx><trk>", "hello", "", '<?xml version="1.0" encoding="klingon"?><gpx/>'])
 def test_what_is_no_gpx_is_named(tmp_path: Path, open_corpus: Any, text: str) -> None:
     with pytest.raises(ValueError, match=r"broken\.gpx: not GPX"):
         open_corpus(write(tmp_path / "broken.gpx", text))

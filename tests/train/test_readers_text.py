@@ -121,6 +121,7 @@ def test_a_new_label_is_another_corpus(geolife: Path, open_corpus: Any) -> None:
     before = open_corpus(geolife).fingerprint
     labels = geolife / "010" / "labels.txt"
     labels.write_text(labels.read_text().replace("bus", "car"))
+    labels.rename(labels.with_name("Labels.TXT"))
     assert open_corpus(geolife).fingerprint != before
     assert open_corpus(geolife).modes == ("car", "walk")
 

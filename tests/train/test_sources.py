@@ -59,6 +59,31 @@ def test_a_prefix_names_the_format_and_a_path_may_show_it(tmp_path: Path) -> Non
         assert (source.format, source.path, source.name) == (name, tmp_path / "a.csv", f"{name}:a.csv")
 
 
+def test_names_in_capitals_are_as_good(tmp_path: Path) -> None:
+    names = {
+        "gpx": ["A.GPX", "b.gpx"],
+        "geolife": ["010/LABELS.TXT", "010/Trajectory/X.PLT"],
+        "gtfs": ["F.PB", "G.pb.GZ"],
+        "ais": ["AIS.CSV", "AIS.ZIP"],
+        "tdrive": ["1.TXT"],
+    }
+    for format, files in names.items():
+        for name in files:
+            (tmp_path / format / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / format / name).touch()
+        found = parse(f"{format}:{tmp_path / format}").files()
+        assert [file.relative_to(tmp_path / format).as_posix() for file in found] == files
+        if FORMATS[format].shows:
+            assert parse(tmp_path / format).format == parse(found[-1]).format == format
+
+
+def test_another_edition_of_a_reader_is_another_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "1.txt").write_text("".join(f"1,2008-02-02 15:36:0{i},116.5,39.9\n" for i in range(3)))
+    first = load([f"tdrive:{tmp_path / '1.txt'}"], tmp_path / "cache").fingerprint
+    monkeypatch.setitem(FORMATS, "tdrive", FORMATS["tdrive"]._replace(edition=1))
+    assert load([f"tdrive:{tmp_path / '1.txt'}"], tmp_path / "cache").fingerprint != first
+
+
 def test_a_path_of_two_formats_or_of_none_must_be_named(tmp_path: Path) -> None:
     (tmp_path / "a.gpx").touch()
     (tmp_path / "b.pb").touch()

@@ -41,7 +41,7 @@ def read(files: Sequence[Path], progress: Progress) -> Table:
     """Raises ValueError naming the file and the line for a PLT or labels file that is none."""
     found = Gathered()
     plts = [file for file in files if file.suffix.lower() == ".plt"]
-    labels_of = {file.parent: _labels(file) for file in files if file.name == "labels.txt"}
+    labels_of = {file.parent: _labels(file) for file in files if file.name.lower() == "labels.txt"}
     for trajectory, (file, within) in enumerate(each(plts, progress)):
         _check_header(file)
         user = file.parent.parent if file.parent.name == "Trajectory" else file.parent
