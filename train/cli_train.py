@@ -185,6 +185,8 @@ def train(
             "copies_left_out_of_test": _size(splits.copies),
             "dropped": corpus.dropped,
         }
+        if corpus.unreadable:
+            facts["first_unreadable"] = corpus.unreadable
         progress.tell(f"data: {json.dumps(facts)}")
         if (reason := made.config.not_servable()) is not None:
             progress.tell(f"no worker will serve these weights, and nothing calibrates them: {reason}")

@@ -82,7 +82,8 @@ class Corpus:
     files: tuple[str, ...]  # names of sources, without directory
     modes: tuple[str, ...]  # how people travelled: "bus", "walk", ...; of few files known
     fingerprint: str  # of the sources' contents, 16 hex digits
-    dropped: dict[str, int]  # rows that were no pings, by reason
+    dropped: dict[str, int]  # rows that were no pings, and files that were none, by reason
+    unreadable: tuple[str, ...] = ()  # of each source that has such files the first: gtfs:feed/0005.pb
 
     def __len__(self) -> int:
         """The number of tracks."""
@@ -205,6 +206,11 @@ def _write(sources: Sequence[Source], directory: Path, reading: Reading) -> None
         reasons = dict.fromkeys(reason for table in read for reason in table.dropped)
         dropped = {reason: sum(table.dropped.get(reason, 0) for table in read) for reason in reasons}
         meta = {"files": [source.name for source in sources], "names": names, "modes": modes, "dropped": dropped}
+        meta["unreadable"] = [
+            f"{source.name}/{_below(source, table.unreadable[0])}"
+            for source, table in zip(sources, read, strict=True)
+            if table.unreadable
+        ]
         (scratch / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
         _publish(scratch, directory)
     finally:
@@ -264,6 +270,7 @@ def _open(directory: Path, fingerprint: str, cut: Cut) -> Corpus:
         files=tuple(meta["files"]),
         fingerprint=fingerprint,
         dropped=meta["dropped"],
+        unreadable=tuple(meta.get("unreadable", ())),  # an earlier reader read no folder that has such a file
     )
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from train.readers import ais, columns, geolife, gpx, gtfs, porto, tdrive
+from train.readers import ais, columns, geolife, gpx, gtfs, porto, tdrive, text
 from train.readers.columns import ColumnMap
 from train.readers.gathered import Progress
 from train.tables import Table
@@ -130,4 +130,4 @@ def _files_of(folder: Path, patterns: Sequence[str]) -> list[Path]:
 
 def _is_named(file: Path, patterns: Sequence[str]) -> bool:
     """Recorders and Windows write A.GPX as readily as a.gpx."""
-    return any(fnmatchcase(file.name.lower(), pattern) for pattern in patterns)
+    return not text.is_macs(file.as_posix()) and any(fnmatchcase(file.name.lower(), pattern) for pattern in patterns)

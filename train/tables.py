@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,7 +38,8 @@ class Table:
     """The rows of one source, sorted by entity, trajectory and time; R rows, S runs.
 
     A run is a stretch of rows of one entity, trajectory id and travel mode; `run_start` int64[S] is its first row.
-    `dropped` counts the rows that were left out, by reason.
+    `dropped` counts the rows that were left out, by reason, and the files of a folder that were no files of its format,
+    which `unreadable` names.
     """
 
     ts_ms: NDArray[np.int64]
@@ -51,6 +53,7 @@ class Table:
     names: tuple[str, ...]
     modes: tuple[str, ...]
     dropped: dict[str, int]
+    unreadable: tuple[Path, ...] = ()
 
 
 def clean(rows: Rows, dropped: Mapping[str, int] | None = None) -> Table:

@@ -220,12 +220,30 @@ def test_a_vehicle_whose_time_no_calendar_has_costs_itself_alone(archive: Path, 
     assert reasons(corpus) == {"repeated_time": 1, "no_entity_or_time": 1, "no_time": 1}
 
 
-def test_what_is_no_feed_is_named(archive: Path, open_corpus: Any) -> None:
-    for name, raw in (("9.pb", b"<html>busy</html>"), ("8.pb.gz", b"not gzip")):
-        (archive / name).write_bytes(raw)
-        with pytest.raises(ValueError, match=rf"{name}: not a GTFS-Realtime feed"):
-            open_corpus(archive)
-        (archive / name).unlink()
+NO_FEEDS = {"9.pb": b"<html>busy</html>", "8.pb.gz": b"not gzip", "7.pb": b"", "6.pb": b"\x12\x00"}
+
+
+@pytest.mark.parametrize(("name", "raw"), NO_FEEDS.items(), ids=NO_FEEDS)
+def test_what_is_no_feed_is_named_and_among_others_counted(
+    archive: Path, open_corpus: Any, name: str, raw: bytes
+) -> None:
+    """One error page among the answers of a year refused them all, and an answer without a byte was no vehicle."""
+    before = open_corpus(archive)
+    (archive / name).write_bytes(raw)
+    with pytest.raises(ValueError, match=rf"{name}: not a GTFS-Realtime feed"):
+        open_corpus(archive / name)
+    corpus = open_corpus(archive)
+    assert tracks(corpus) == tracks(before)
+    assert reasons(corpus) == {**reasons(before), "unreadable_file": 1}
+    assert corpus.unreadable == open_corpus(archive).unreadable == (f"gtfs:feed/{name}",)  # read, and from the cache
+    assert before.unreadable == ()
+
+
+def test_a_folder_without_one_readable_file_is_refused_for_its_first(tmp_path: Path, open_corpus: Any) -> None:
+    for name in ("b.gpx", "a.gpx"):
+        write(tmp_path / "tours" / name, "<html>")
+    with pytest.raises(ValueError, match=r"a\.gpx: not GPX"):
+        open_corpus(tmp_path / "tours")
 
 
 @pytest.mark.parametrize(("name", "module"), [("a.gpx", "gpxpy"), ("a.pb", "google.transit.gtfs_realtime_pb2")])

@@ -104,6 +104,20 @@ def test_a_folder_of_plt_files_needs_no_prefix_and_one_user_may_be_given(geolife
     assert open_corpus(file).names == ("153",)
 
 
+def test_a_plt_without_a_byte_among_others_is_counted_and_a_byte_order_mark_is_no_part_of_it(
+    geolife: Path, open_corpus: Any
+) -> None:
+    before = open_corpus(geolife)
+    (path,) = (geolife / "153" / "Trajectory").iterdir()
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    plt(geolife, "000", "empty", []).write_bytes(b"")
+    plt(geolife, "154", "page", []).write_bytes(b"<html>busy</html>")
+    corpus = open_corpus(geolife)
+    assert tracks(corpus) == tracks(before)
+    assert reasons(corpus) == {**reasons(before), "unreadable_file": 2}
+    assert corpus.unreadable == ("geolife:Data/000/Trajectory/empty.plt",)
+
+
 def test_the_later_of_two_overlapping_labels_tells_and_the_earlier_goes_on(tmp_path: Path, open_corpus: Any) -> None:
     times = [f"03:00:0{i}" for i in range(6)]
     plt(tmp_path / "Data", "010", "a", [f"39.9,116.38560{i},0,0,39745.1,2008-10-24,{t}" for i, t in enumerate(times)])
@@ -297,6 +311,37 @@ def test_ais_may_be_packed_and_a_folder_holds_many_days(tmp_path: Path, open_cor
     other = AIS_ROWS.replace("367000001", "367000002")
     (folder / "AIS_2022_01_03.csv.gz").write_bytes(gzip.compress((AIS_HEAD + other).encode()))
     assert open_corpus(f"ais:{folder}").names == ("367000001", "367000002")
+
+
+def test_a_day_that_is_cut_off_leaves_none_of_its_rows(
+    tmp_path: Path, open_corpus: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text, "BLOCK_BYTES", 10_000)
+    lat = np.random.default_rng(0).uniform(32, 33, 20_000)
+    rows = [f"{9**9 + i},2022-01-02T03:30:{i % 70:02},{lat[i]},-117.2,1,2,3,,,\n" for i in range(len(lat))]
+    whole = gzip.compress((AIS_HEAD + "".join(rows)).encode())
+    (tmp_path / "days").mkdir()
+    (tmp_path / "days" / "1.csv.gz").write_bytes(whole[:-99])
+    with pytest.raises(ValueError, match=r"1\.csv\.gz: "):
+        open_corpus(f"ais:{tmp_path / 'days'}")
+    (tmp_path / "days" / "2.csv").write_text(AIS_HEAD + AIS_ROWS)
+    corpus = open_corpus(f"ais:{tmp_path / 'days'}")
+    assert corpus.names == ("367000001",)
+    assert corpus.dropped.pop("unreadable_file") == 1
+    check_ais(corpus)
+
+
+def test_what_macos_lays_beside_a_file_is_not_read(tmp_path: Path, open_corpus: Any) -> None:
+    folder = tmp_path / "days"
+    (folder / "__MACOSX").mkdir(parents=True)
+    with zipfile.ZipFile(folder / "a.zip", "w") as archive:
+        archive.writestr("day/a.csv", AIS_HEAD + AIS_ROWS)
+        for name in ("__MACOSX/day/._a.csv", "day/._a.csv", "__MACOSX/a.csv"):
+            archive.writestr(name, b"\0\5\x16\7")
+    for name in ("._a.zip", "__MACOSX/b.zip"):
+        (folder / name).write_bytes(b"\0\5\x16\7")
+    check_ais(open_corpus(f"ais:{folder}"))
+    check_ais(open_corpus(f"ais:{folder / 'a.zip'}"))
 
 
 def test_ais_under_the_names_of_2025_is_the_same(tmp_path: Path, open_corpus: Any) -> None:

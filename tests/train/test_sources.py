@@ -261,9 +261,12 @@ def invoke(*args: str) -> dict[str, Any]:
 
 
 def test_both_commands_take_a_format_by_its_name(taxis: Path, tmp_path: Path) -> None:
+    (taxis / "readme.txt").write_text("hello\n")
     data = ("--data", f"tdrive:{taxis}", "--cache", str(tmp_path / "cache"), "--json")
     trained = invoke("train", *data, "--out", str(tmp_path / "run"), "--steps", "2")
     assert trained["train"]["tracks"] > trained["val"]["tracks"] > 0
+    assert trained["dropped"]["unreadable_file"] == 1
+    assert trained["first_unreadable"] == ["tdrive:taxis/readme.txt"]
     (judged,) = invoke("evaluate", *data, "--weights", str(tmp_path / "run"))["data"]
     assert judged["file"] == "tdrive:taxis"
     assert judged["anchors"] > 0

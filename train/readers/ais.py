@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from train.readers import text
-from train.readers.gathered import Gathered, Piece, Progress, each
+from train.readers.gathered import Gathered, Piece, Progress
 from train.tables import Table
 
 MPS_PER_KNOT: Final = 1852 / 3600
@@ -30,11 +30,14 @@ COLUMNS: Final = {
 
 
 def read(files: Sequence[Path], progress: Progress) -> Table:
-    """Raises ValueError naming the file and what is wrong with it."""
+    """Raises ValueError naming the file and what is wrong with it, if there is no other."""
     found = Gathered()
-    for file, within in each(files, progress):
+
+    def add(file: Path, within: Progress) -> None:
         place = _places(file)
         text.gather(found, file, list(place.values()), partial(_piece, place=place), within, named=True)
+
+    found.each(files, progress, add)
     return found.table()
 
 

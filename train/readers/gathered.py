@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -39,6 +40,31 @@ class Gathered:
         self._lengths: list[int] = []
         self._names: dict[str, int] = {}
         self._modes: dict[str, int] = {}
+        self._unreadable: list[Path] = []
+
+    def each(self, files: Sequence[Path], progress: Progress, read: Callable[[Path, Progress], None]) -> None:
+        """Have the files read one by one; `read` is given each with whom to tell how far it is within it.
+
+        Of several, one that cannot be read is counted and leaves nothing here: an archive of a year has a day on which
+        the server was busy. Raises the first ValueError where there is no other file.
+        """
+        first: ValueError | None = None
+        for done, file in enumerate(files):
+            before = len(self._lengths), len(self._names), len(self._modes), self.dropped.copy()
+
+            def within(share: float, done: int = done) -> None:
+                progress((done + share) / len(files))
+
+            try:
+                read(file, within)
+            except ValueError as error:
+                first = first or error
+                self._unreadable.append(file)
+                self._go_back(*before)
+                self.dropped["unreadable_file"] += 1
+            within(1.0)
+        if first is not None and len(self._unreadable) == len(files):
+            raise first
 
     def add(self, piece: Piece) -> int:
         """Take the rows that have a time and a position; how many those are. The others are counted as unreadable."""
@@ -54,12 +80,20 @@ class Gathered:
             self._columns[name].append(column[readable] if per_row and rows < len(readable) else column)
         return rows
 
+    def _go_back(self, pieces: int, names: int, modes: int, dropped: Counter[str]) -> None:
+        for column in (*self._columns.values(), self._lengths):
+            del column[pieces:]
+        for codes, known in ((self._names, names), (self._modes, modes)):
+            for name in list(codes)[known:]:
+                del codes[name]
+        self.dropped = dropped
+
     def table(self) -> Table:
         """All rows, cleaned and in order."""
         rank, names = ranks(list(self._names))
         mode_rank, modes = ranks(list(self._modes))
         rows = sum(self._lengths)
-        return clean(
+        table = clean(
             Rows(
                 entity=rank.astype(np.int32)[self._joined("entity", np.int32)],
                 names=names,
@@ -75,6 +109,7 @@ class Gathered:
             ),
             {reason: rows for reason, rows in self.dropped.items() if rows},
         )
+        return replace(table, unreadable=tuple(self._unreadable))
 
     def _joined(self, name: str, dtype: Any) -> NDArray[Any]:
         """One column of all pieces, which are let go."""
@@ -106,14 +141,3 @@ class Gathered:
     @staticmethod
     def _code(codes: dict[str, int], name: str | None) -> int:
         return codes.setdefault(name, len(codes)) if name else -1
-
-
-def each(files: Sequence[Path], progress: Progress) -> Iterator[tuple[Path, Progress]]:
-    """The files one by one, each with what to tell how far we are within it."""
-    for done, file in enumerate(files):
-
-        def within(share: float, done: int = done) -> None:
-            progress((done + share) / len(files))
-
-        yield file, within
-        within(1.0)

@@ -11,9 +11,11 @@ the table files that are made of GeoLife: the same person has the same id there 
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -22,7 +24,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from train.readers import text
-from train.readers.gathered import Gathered, Piece, Progress, each
+from train.readers.gathered import Gathered, Piece, Progress
 from train.tables import Table
 
 HEADER_LINES: Final = 6
@@ -38,22 +40,26 @@ class Labels(NamedTuple):
 
 
 def read(files: Sequence[Path], progress: Progress) -> Table:
-    """Raises ValueError naming the file and the line for a PLT or labels file that is none."""
+    """Raises ValueError naming the file and the line for labels that are none, and for a PLT if there is no other."""
     found = Gathered()
     plts = [file for file in files if file.suffix.lower() == ".plt"]
     labels_of = {file.parent: _labels(file) for file in files if file.name.lower() == "labels.txt"}
-    for trajectory, (file, within) in enumerate(each(plts, progress)):
+    trajectories = count()
+
+    def add(file: Path, within: Progress) -> None:
         _check_header(file)
         user = file.parent.parent if file.parent.name == "Trajectory" else file.parent
-        piece_of = partial(_piece, user=user.absolute().name, trajectory=trajectory, labels=labels_of.get(user))
+        piece_of = partial(_piece, user=user.absolute().name, trajectory=next(trajectories), labels=labels_of.get(user))
         text.gather(found, file, COLUMNS, piece_of, within, skip=HEADER_LINES)
+
+    found.each(plts, progress, add)
     return found.table()
 
 
 def _check_header(file: Path) -> None:
     with file.open("rb") as stream:
         head = [stream.readline() for _ in range(HEADER_LINES)]
-    if not head[0].lower().startswith(b"geolife"):
+    if not head[0].removeprefix(codecs.BOM_UTF8).lower().startswith(b"geolife"):
         raise ValueError(f"{file}, line 1: expected 'Geolife trajectory', got {head[0][:40]!r}")
     if not head[-1]:
         raise ValueError(f"{file}, line {head.index(b'') + 1}: the header of {HEADER_LINES} lines ends early")

@@ -14,12 +14,13 @@ import codecs
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from train.readers.gathered import Gathered, Piece, Progress, each
+from train.readers.gathered import Gathered, Piece, Progress
 from train.tables import Table
 
 EXTRA: Final = "GPX needs gpxpy: pip install 'pathcast[readers]'"
@@ -30,14 +31,16 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def read(files: Sequence[Path], progress: Progress, *, root: Path) -> Table:
-    """Raises ValueError naming the file that is no GPX, RuntimeError saying what to install."""
-    found, segments = Gathered(), 0
-    for file, _ in each(files, progress):
+    """Raises ValueError naming the file that is no GPX if there is no other, RuntimeError saying what to install."""
+    found, segments = Gathered(), count()
+
+    def add(file: Path, within: Progress) -> None:
         for track in _parsed(file).tracks:
             entity = _folder(file, root) or (track.name or "").strip() or file.stem
             for segment in track.segments:
-                segments += 1
-                _add(found, segment.points, entity, segments)
+                _add(found, segment.points, entity, next(segments))
+
+    found.each(files, progress, add)
     return found.table()
 
 

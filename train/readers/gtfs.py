@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from train.readers.gathered import END_S, Gathered, Piece, Progress, each
+from train.readers.gathered import END_S, Gathered, Piece, Progress
 from train.tables import Table
 
 EXTRA: Final = "GTFS-Realtime needs gtfs-realtime-bindings: pip install 'pathcast[readers]'"
@@ -26,11 +26,14 @@ Fix = tuple[str, int, float, float, float, float]  # entity, ms, lat, lon, m/s, 
 
 
 def read(files: Sequence[Path], progress: Progress) -> Table:
-    """Raises ValueError naming the file that is no feed, RuntimeError saying what to install."""
+    """Raises ValueError naming the file that is no feed if there is no other, RuntimeError saying what to install."""
     found = Gathered()
     newest: dict[str, int] = {}
-    for file, _ in each(files, progress):
+
+    def add(file: Path, within: Progress) -> None:
         _add(found, [fix for fix in _fixes(_parsed(file), found) if _is_news(fix, newest, found)])
+
+    found.each(files, progress, add)
     return found.table()
 
 
@@ -55,6 +58,8 @@ def _parsed(file: Path) -> Any:
         message.ParseFromString(gzip.decompress(raw) if file.suffix.lower() == ".gz" else raw)
     except (DecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{file}: not a GTFS-Realtime feed, or damaged: {error}") from error
+    if not message.HasField("header"):  # which it must have; without a byte it is no feed of no vehicles
+        raise ValueError(f"{file}: not a GTFS-Realtime feed: {'no header' if raw else 'it is empty'}")
     return message
 
 

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from train.readers import text
-from train.readers.gathered import END_S, Gathered, Piece, Progress, each
+from train.readers.gathered import END_S, Gathered, Piece, Progress
 from train.tables import Table
 
 STEP_MS: Final = 15_000
@@ -32,14 +32,17 @@ UNREADABLE: Final = np.full((1, 2), np.nan)  # of a trip: one point that is nowh
 
 
 def read(files: Sequence[Path], progress: Progress) -> Table:
-    """Raises ValueError naming the file and what is wrong with it."""
+    """Raises ValueError naming the file and what is wrong with it, if there is no other."""
     found = Gathered()
-    for file, within in each(files, progress):
+
+    def add(file: Path, within: Progress) -> None:
         present = text.header(file)
         missing = [name for name in COLUMNS if name not in present]
         if missing:
             raise ValueError(f"{file}, line 1: no column {', '.join(missing)}; its columns are {', '.join(present)}")
         text.gather(found, file, COLUMNS, partial(_piece, found=found), within, named=True)
+
+    found.each(files, progress, add)
     return found.table()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from train.readers import text
-from train.readers.gathered import Gathered, Piece, Progress, each
+from train.readers.gathered import Gathered, Piece, Progress
 from train.tables import Table
 
 BEIJING_AHEAD_H: Final = 8.0
@@ -19,10 +19,9 @@ COLUMNS: Final = ("taxi_id", "time", "lon", "lat")
 
 
 def read(files: Sequence[Path], progress: Progress) -> Table:
-    """Raises ValueError naming the file and the line for a file in which no line is of this layout."""
+    """Raises ValueError naming the file and the line if there is none in which any line is of this layout."""
     found = Gathered()
-    for file, within in each(files, progress):
-        text.gather(found, file, COLUMNS, _piece, within)
+    found.each(files, progress, lambda file, within: text.gather(found, file, COLUMNS, _piece, within))
     return found.table()
 
 

@@ -139,10 +139,16 @@ def _opened(path: Path) -> Iterator[tuple[Any, BinaryIO]]:
 
 
 def _only_csv(path: Path, archive: zipfile.ZipFile) -> str:
-    found = [name for name in archive.namelist() if name.lower().endswith((".csv", ".txt"))]
+    found = [name for name in archive.namelist() if name.lower().endswith((".csv", ".txt")) and not is_macs(name)]
     if len(found) != 1:
         raise ValueError(f"{path}: has {len(found)} CSV files, expected one")
     return found[0]
+
+
+def is_macs(name: str) -> bool:
+    """Whether it is a file that macOS lays beside each real one of the same ending, with no data in it."""
+    *folders, own = name.split("/")
+    return own.startswith("._") or "__MACOSX" in folders
 
 
 def numbers(column: Any) -> NDArray[np.float64]:
