@@ -46,7 +46,7 @@ pings up to where it ends now, and says where it keeps them, for --data.
 
 A tenth of the vehicles and the last tenth of each source in time stay out, for `pathcast evaluate`; so do the vehicles
 and the day that `pathcast demo` replays, and another tenth of the vehicles, to validate and calibrate with. An
-interrupted run goes on when the same command is given again.
+interrupted run goes on when the same command is given again. Finished weights are replaced with --no-resume only.
 
 On several GPUs, or several processes of a CPU, torchrun starts one rank each; a step is then one batch of every rank.
 
@@ -117,7 +117,13 @@ def train(
         str, typer.Option("--only", help="with --init: parts that learn while the rest stays, e.g. gap or gap,travel")
     ] = "",
     seed: Annotated[int, typer.Option("--seed", min=0, help="of weights and batches")] = 0,
-    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="go on with an interrupted run in DIR")] = True,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume/--no-resume",
+            help="go on with an interrupted run in --out, or begin anew and replace what is there",
+        ),
+    ] = True,
     lr: Annotated[float | None, typer.Option("--lr", help="learning rate at its peak; default: the trainer's")] = None,
     optimizer: Annotated[
         Optimizer, typer.Option("--optimizer", help="muon: of hidden matrices, and AdamW for the rest")
@@ -142,12 +148,18 @@ def train(
     from train.options import FitOptions
     from train.parallel import place
     from train.recipe import recipe
-    from train.run_state import forget
+    from train.run_state import forget, is_finished
 
     if from_topic is not None and place().world > 1:
         raise typer.BadParameter(
             "--from-topic is not for torchrun, as each rank would read a live topic to another end: let one process "
             "read it first (evaluate --from-topic, say), and give all of them the file that it names as --data"
+        )
+    # Every rank asks before it meets the others, and nothing is written before all have met: they agree.
+    if resume and is_finished(out):
+        raise typer.BadParameter(
+            f"{out} holds finished weights, and no interrupted run to go on with: give --no-resume to replace them, or "
+            f"another --out"
         )
     made = recipe(size if init is None else str(resolve(init) / CONFIG_FILE), settings or [])
     if made.config.cells:

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.checkpoint import from_pretrained, write_atomic
+from model.checkpoint import WEIGHTS_FILE, from_pretrained, write_atomic
 from model.config import ModelConfig
 from model.network import Network, build
 from model.places import most_visited
@@ -177,6 +177,11 @@ def save(run: Run, out: Path, who: str) -> None:
 def forget(out: Path) -> None:
     """The run in that directory is complete: the same command begins a new one."""
     (out / CHECKPOINT_FILE).unlink(missing_ok=True)
+
+
+def is_finished(out: Path) -> bool:
+    """Whether that directory holds weights that no run there goes on with."""
+    return (out / WEIGHTS_FILE).exists() and not (out / CHECKPOINT_FILE).exists()
 
 
 def restore(run: Run, out: Path, who: str) -> None:

@@ -44,6 +44,11 @@ def weights(tmp_path: Path) -> Path:
     return tmp_path / "weights"
 
 
+def said(result: Result) -> str:
+    """What bad usage is told in a box of lines."""
+    return " ".join(result.output.replace("│", " ").split())
+
+
 def evaluate(tmp_path: Path, weights: Path, *more: str) -> str:
     fit = [] if "--fit" in more else ["--no-fit"]
     result = RUN.invoke(APP, ["evaluate", "--weights", str(weights), "--cache", str(tmp_path / "cache"), *fit, *more])
@@ -252,6 +257,21 @@ def test_a_run_killed_while_it_calibrates_goes_on_there(
         assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "unbroken" / file).read_bytes()
     assert from_pretrained(tmp_path / "killed").calibration.forecast.any()
     assert not list(tmp_path.glob("*/checkpoint.pt"))
+
+
+def test_finished_weights_are_replaced_only_where_that_is_asked_for(tmp_path: Path, data: Path) -> None:
+    """The checkpoint of a finished run is gone, so the same command began anew and replaced an hour's work."""
+    out = tmp_path / "run"
+    args = ["train", "--data", str(data), "--out", str(out), "--steps", "1", "--cache", str(tmp_path / "cache")]
+    assert RUN.invoke(APP, args).exit_code == 0
+    made = (out / "model.safetensors").read_bytes()
+    for more in ([], ["--seed", "1"]):
+        refused = RUN.invoke(APP, [*args, *more])
+        assert refused.exit_code == 2
+        assert "holds finished weights" in said(refused)
+        assert (out / "model.safetensors").read_bytes() == made
+    assert RUN.invoke(APP, [*args, "--seed", "1", "--no-resume"]).exit_code == 0
+    assert (out / "model.safetensors").read_bytes() != made
 
 
 def test_weights_that_no_worker_serves_are_told_before_they_are_trained(tmp_path: Path, data: Path) -> None:
