@@ -45,8 +45,10 @@ porto:FILE, ais:FILE, gpx:DIR, gtfs:DIR; a folder of .plt, .gpx or .pb files nee
 pings up to where it ends now, and says where it keeps them, for --data.
 
 A tenth of the vehicles and the last tenth of each source in time stay out, for `pathcast evaluate`; so do the vehicles
-and the day that `pathcast demo` replays, and another tenth of the vehicles, to validate and calibrate with. An
-interrupted run goes on when the same command is given again. Finished weights are replaced with --no-resume only.
+and the day that `pathcast demo` replays, and another tenth of the vehicles, to validate and calibrate with.
+
+A checkpoint is written every 200 steps, from which the same command, given again, goes on with an interrupted run.
+Finished weights are replaced with --no-resume only.
 
 On several GPUs, or several processes of a CPU, torchrun starts one rank each; a step is then one batch of every rank.
 
@@ -265,7 +267,18 @@ def _fit(
     from train.fit import fit
     from train.options import choose_device
     from train.parallel import join, place
+    from train.progress import tell
 
     device = choose_device(options.device, place().local)
     with join(device) as peers:
-        return fit(splits.train, splits.val, config, options, resume=resume, unfinished=True, watch=watch, peers=peers)
+        return fit(
+            splits.train,
+            splits.val,
+            config,
+            options,
+            resume=resume,
+            unfinished=True,
+            watch=watch,
+            say=tell,
+            peers=peers,
+        )

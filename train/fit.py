@@ -32,7 +32,7 @@ from train.options import FitOptions, choose_device
 from train.parallel import Peers
 from train.run_state import CHECKPOINT_FILE
 
-TIMED_STEPS: Final = 30  # after which `minutes` becomes a number of steps; the first ones are slower
+TIMED_STEPS: Final = 30  # in one go, after which `minutes` becomes a number of steps; the first ones are slower
 VAL_BATCHES: Final = 4
 VAL_SEED: Final = 0x5EED  # of its own, so that all runs are validated on the same batches
 
@@ -83,20 +83,21 @@ def fit(
     resume: bool = True,
     unfinished: bool = False,
     watch: Callable[[Tick], None] = lambda tick: None,
+    say: Callable[[str], None] = lambda line: None,
     peers: Peers | None = None,
 ) -> Report:
     """Train on one corpus, validate on another, and write the averaged weights and their card to `options.out`.
 
     `unfinished`: the caller has more to do with the weights before it forgets the checkpoint, so that a run that is
-    killed meanwhile goes on behind its last step. With peers (train.parallel) every rank calls this with the same
-    arguments, and the leader writes.
+    killed meanwhile goes on behind its last step. `say` is told from where a run goes on. With peers (train.parallel)
+    every rank calls this with the same arguments, and the leader writes.
     Raises TrainingDiverged; PeerLost; ValueError when the checkpoint in `out` is of another run, or damaged; OSError.
     """
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     peers = peers or Peers(device=choose_device(options.device))
     trainer = _Trainer(train, val, config, options, peers)
-    trainer.begin(resume=resume)
+    trainer.begin(resume=resume, say=say)
     trainer.run_to_the_end(watch)
     return trainer.finish(unfinished=unfinished)
 
@@ -126,7 +127,7 @@ class _Trainer:
         self.who = run_state.identity(train, val, config, options, peers.device, peers.world)
         self.bfloat16 = run_state.uses_bfloat16(options, peers.device)
 
-    def begin(self, *, resume: bool) -> None:
+    def begin(self, *, resume: bool, say: Callable[[str], None]) -> None:
         """Make the directory, and go on from its checkpoint if there is one."""
         out = self.options.out
         out.mkdir(parents=True, exist_ok=True)
@@ -136,16 +137,18 @@ class _Trainer:
         # Before anything is written: a rank that came late would find the checkpoint of a later step.
         if not self.peers.agree(f"{self.who} {self.run.step}"):
             raise ValueError("the ranks differ in data, options or checkpoint: do they see the same files?")
+        if self.run.step:
+            say(f"going on from step {self.run.step:,}{f' of {self.run.total:,}' if self.run.total else ''}")
 
     def run_to_the_end(self, watch: Callable[[Tick], None]) -> None:
         """Step until the length is reached or patience is at its end."""
-        run, started = self.run, time.monotonic()
+        run, first, started = self.run, self.run.step, time.monotonic()
         while not self._is_over():
             before = time.monotonic()
             step = self._step()
             seconds = time.monotonic() - before
-            if run.total is None and run.step >= TIMED_STEPS:
-                run.total = self._length(time.monotonic() - started)
+            if run.total is None and run.step - first >= TIMED_STEPS:
+                run.total = self._length(run.step - first, time.monotonic() - started)
             due = bool(self.exam) and self._is_due(self.options.validate_every, at_end=True)
             validation = self._validate() if due else None
             if self._is_due(self.options.checkpoint_every, at_end=False):
@@ -188,10 +191,11 @@ class _Trainer:
     def _is_due(self, every: int, *, at_end: bool) -> bool:
         return at_end if self.run.step == self.run.total else self.run.step % every == 0
 
-    def _length(self, elapsed_s: float) -> int:
-        """Steps of the whole run, from the time that the first ones took the leader."""
+    def _length(self, timed: int, elapsed_s: float) -> int:
+        """Steps of the whole run, from the time that some took the leader. Those before a resumption count as if they
+        had taken as long each: a run that was killed is as long as one that was not."""
         assert self.options.minutes is not None
-        steps = int(self.run.step * 60 * self.options.minutes / elapsed_s)
+        steps = int(timed * 60 * self.options.minutes / elapsed_s)
         return max(self.run.step, int(self.peers.from_leader(steps)))
 
     def _step(self) -> Step:

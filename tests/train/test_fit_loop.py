@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,7 +27,11 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
     with pytest.raises(Crash):
         fit(train, val, TINY, options(tmp_path / "killed"), watch=crash_after(13))
     seen: list[int] = []
-    resumed = fit(train, val, TINY, options(tmp_path / "killed"), watch=lambda tick: seen.append(tick.step))
+    told: list[str] = []
+    resumed = fit(
+        train, val, TINY, options(tmp_path / "killed"), watch=lambda tick: seen.append(tick.step), say=told.append
+    )
+    assert told == ["going on from step 10 of 20"]
     assert seen == list(range(11, 21))
     assert resumed.losses == straight.losses
     assert resumed.validations == straight.validations
@@ -130,6 +135,33 @@ def test_minutes_become_steps_once_and_are_kept(tmp_path: Path) -> None:
     assert report.steps == 30  # the measurement itself: a hundredth of a second has no room for more
     assert ticks[0].total is None
     assert ticks[-1].total == 30
+
+
+def test_minutes_of_a_run_killed_before_they_became_steps_are_as_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps of before the kill were divided by the time since: killed at 28, a run of 60 s had 1,800 steps, not 62."""
+    now_s = [0.0]
+    monkeypatch.setattr("train.fit.time", SimpleNamespace(monotonic=lambda: now_s[0]))
+
+    def run(name: str, *, killed_at: int = 0) -> list[Tick]:
+        ticks: list[Tick] = []
+
+        def watch(tick: Tick) -> None:
+            now_s[0] += 1.0
+            ticks.append(tick)
+            crash_after(killed_at)(tick)
+
+        more = {"steps": None, "minutes": 1.0, "checkpoint_every": 7, "batch": BatchOptions(rows=2, tokens=16)}
+        fit(circling(), None, TINY, options(tmp_path / name, **more), watch=watch)
+        return ticks
+
+    unbroken = run("unbroken")
+    with pytest.raises(Crash):
+        run("killed", killed_at=28)
+    resumed = run("killed")
+    assert resumed[0].step == 29
+    assert resumed[-1].total == unbroken[-1].total == 62  # 30 steps in the 29 s between them
 
 
 def test_the_learning_rate_warms_up_and_comes_down() -> None:

@@ -253,6 +253,7 @@ def test_a_run_killed_while_it_calibrates_goes_on_there(
     resumed, unbroken = train("killed"), train("unbroken")
     assert resumed.exit_code == unbroken.exit_code == 0, resumed.output
     assert ("step 2: validation" in unbroken.stderr, "step 2: validation" in resumed.stderr) == (True, False)
+    assert ("going on from" in unbroken.stderr, "going on from step 4 of 4" in resumed.stderr) == (False, True)
     for file in ("model.safetensors", "README.md"):
         assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "unbroken" / file).read_bytes()
     assert from_pretrained(tmp_path / "killed").calibration.forecast.any()
