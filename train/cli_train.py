@@ -201,7 +201,8 @@ def train(
         }
         if corpus.unreadable:
             facts["first_unreadable"] = corpus.unreadable
-        progress.tell(f"data: {json.dumps(facts)}")
+        for line in progress.of_data(splits, corpus.dropped, corpus.unreadable):
+            progress.tell(line)
         if (reason := made.config.not_servable()) is not None:
             progress.tell(f"no worker will serve these weights, and nothing calibrates them: {reason}")
         report = _fit(splits, made.config, options, resume, watch)
@@ -234,13 +235,19 @@ def _size(corpus: Corpus) -> dict[str, int]:
 
 
 def _splits(corpus: Corpus, invented: tuple[str, ...]) -> Splits:
+    from train.data import TRAINING
     from train.splits import split
 
     splits = split(corpus, invented=invented)
     if len(splits.train) == 0:
+        if not len(splits.val) and not len(splits.test):
+            raise ValueError(
+                f"no track is long enough to train on: {len(corpus.ts_ms):,} pings hold no two of one entity in one "
+                f"split, at most an hour and {TRAINING.speed_mps:g} m/s apart"
+            )
         raise ValueError(
             f"no track to train on: {len(splits.val):,} are for validation and {len(splits.test):,} for the test, "
-            f"which is where everything of the bundled sample's vehicles and day goes"
+            f"where all of the bundled sample's vehicles and day goes"
         )
     return splits
 

@@ -30,6 +30,7 @@ from model.features import ABSENT, FIX
 from model.geo import E7, haversine_m
 from train.readers.gathered import END_S
 from train.sources import TABLE, Source, parse
+from train.tables import why
 
 LAYOUT = "pathcast-corpus-3"  # part of the fingerprint: another layout or another cleaning is another cache
 COLUMNS = ("ts_ms", "lat", "lon", "speed_mps", "heading_deg")
@@ -252,7 +253,7 @@ def _open(directory: Path, fingerprint: str, cut: Cut) -> Corpus:
     column = {name: np.load(directory / f"{name}.npy", mmap_mode="r") for name in COLUMNS}
     run = {name: np.load(directory / f"{name}.npy") for name in RUNS}
     if len(column["ts_ms"]) == 0:
-        raise ValueError(f"{', '.join(meta['files'])}: not one row is a ping ({meta['dropped']})")
+        raise ValueError(f"{', '.join(meta['files'])}: {_no_ping(meta['dropped'])}")
     tracks = cut_rows(column["ts_ms"], column["lat"], column["lon"], run["run_start"], run["run_file"], cut)
     of = np.searchsorted(run["run_start"], tracks[:, 0], side="right") - 1
     return Corpus(
@@ -272,6 +273,14 @@ def _open(directory: Path, fingerprint: str, cut: Cut) -> Corpus:
         dropped=meta["dropped"],
         unreadable=tuple(meta.get("unreadable", ())),  # an earlier reader read no folder that has such a file
     )
+
+
+def _no_ping(dropped: dict[str, int]) -> str:
+    rows = sum(dropped.values())
+    if rows == 0:
+        return "no rows"
+    hint = "; are lat and lon swapped, missing or always 0?" if dropped.get("impossible_position") == rows else ""
+    return f"not one row is a ping: {why(dropped)}{hint}"
 
 
 def cut_rows(

@@ -5,7 +5,8 @@ Of the ranks that torchrun started only the leader shows anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,15 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    from train.data import Corpus
     from train.fit import Tick
+    from train.splits import Splits
+
+LOG_EVERY_S = 30.0  # between two lines of progress where there is no terminal
+THINNED = (
+    "metres of validation are of batches that are thinned and turned as training's are: "
+    "`pathcast evaluate` has those of tracks as they were recorded"
+)
 
 
 def leads() -> bool:
@@ -49,7 +58,7 @@ def watching(tensorboard: Path | None) -> Iterator[Callable[[Tick], None]]:
 
 @contextmanager
 def _bar() -> Iterator[Callable[[Tick], None]]:
-    """A bar on a terminal; there and elsewhere a line per validation, fit for a log."""
+    """A bar on a terminal, elsewhere now and then a line; and a line per validation, fit for a log."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -59,17 +68,44 @@ def _bar() -> Iterator[Callable[[Tick], None]]:
     columns = (BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task, validation = bar.add_task("", total=None), ""
+        said_at: float | None = None
 
         def watch(tick: Tick) -> None:
-            nonlocal validation
+            nonlocal validation, said_at
             if tick.validation is not None:
+                if not validation:
+                    typer.echo(THINNED, err=True)
                 total = tick.validation["total"]
                 validation = f", validation {total:.3f}"
                 typer.echo(f"step {tick.step:,}: validation loss {total:.3f}{metres(tick.validation)}", err=True)
             said = f"loss {tick.loss:.3f}{validation}, {rate.observe(tick):,.0f} pings/s"
             bar.update(task, completed=tick.step, total=tick.total, description=said)
+            now = time.monotonic()
+            said_at = now if said_at is None else said_at
+            if not console.is_terminal and now - said_at >= LOG_EVERY_S:
+                said_at = now
+                typer.echo(f"step {tick.step:,}{f' of {tick.total:,}' if tick.total else ''}: {said}", err=True)
 
         yield watch
+
+
+def of_data(splits: Splits, dropped: Mapping[str, int], unreadable: Sequence[str] = ()) -> Iterator[str]:
+    """What is trained on, and what is not and why."""
+    from train.tables import UNREADABLE_FILE, why
+
+    train, val, test = map(_size, (splits.train, splits.val, splits.test))
+    left = f"{test} left for `pathcast evaluate` (split {splits.fingerprint})"
+    yield f"training on {train}; {val} to validate with, {left}"
+    if len(splits.copies):
+        yield f"left out of the test, as training or validation has them under another id: {_size(splits.copies)}"
+    if left_out := why({reason: rows for reason, rows in dropped.items() if reason != UNREADABLE_FILE}):
+        yield f"rows left out: {left_out}"
+    if unreadable:
+        yield f"files left out, as they cannot be read: {dropped[UNREADABLE_FILE]:,}, first {', '.join(unreadable)}"
+
+
+def _size(corpus: Corpus) -> str:
+    return f"{len(corpus):,} track{'' if len(corpus) == 1 else 's'} of {corpus.pings:,} pings"
 
 
 def metres(parts: dict[str, float] | None) -> str:

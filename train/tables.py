@@ -5,13 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 MAX_SPEED_MPS = 50.0  # a reported speed beyond it is a sentinel (AIS says 102.3 kn for "unknown"), not a speed
+
+# Reasons to leave rows out, as ends of a sentence that begins with how many; Porto's rows are trips.
+UNREADABLE_FILE: Final = "unreadable_file"  # the one reason that counts files, not rows
+WHY: Final = {
+    "no_entity_or_time": "without an entity or a time",
+    "impossible_position": "at an impossible position",
+    "repeated_time": "at a time that their entity had already",
+    "no_position": "without a position",
+    "no_time": "without a time",
+    "unreadable_row": "that cannot be read",
+    "no_canonical_ping": "that are no ping as workers read them",
+    "marked_invalid": "that are marked invalid",
+    "missing_data": "that are marked as having gaps",
+    "empty_trip": "that are trips without a point",
+}
 
 Codes = NDArray[np.signedinteger[Any]]  # -1 is "none"
 Floats = NDArray[np.floating[Any]]
@@ -96,6 +111,11 @@ def clean(rows: Rows, dropped: Mapping[str, int] | None = None) -> Table:
             dropped or {},
         ),
     )
+
+
+def why(dropped: Mapping[str, int]) -> str:
+    """What was left out, for people; empty if that is nothing."""
+    return ", ".join(f"{rows:,} {WHY.get(reason, reason)}" for reason, rows in dropped.items() if rows)
 
 
 def _added(ours: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:

@@ -391,9 +391,13 @@ def test_a_corpus_whose_times_were_microseconds_is_read_again(write_file: WriteF
 
 
 def test_a_file_without_one_ping_is_refused(write_file: WriteFile, tmp_path: Path) -> None:
-    columns = {**track("a", MINUTE, ROAD), "lat": [float("nan")] * 12}
-    with pytest.raises(ValueError, match=r"tracks\.parquet.*not one row is a ping"):
-        load([write_file(columns)], tmp_path / "cache")
+    right = track("a", MINUTE, ROAD)
+    swapped = {**right, "lat": right["lon"], "lon": right["lat"]}
+    with pytest.raises(ValueError, match=r"tracks\.parquet: .* 12 at an impossible position; are lat and lon swapped"):
+        load([write_file(swapped)], tmp_path / "cache")
+    nobody = {**swapped, "entity_id": [*right["entity_id"][:11], None]}
+    with pytest.raises(ValueError, match=r": 1 without an entity or a time, 11 at an impossible position$"):
+        load([write_file(nobody)], tmp_path / "cache")
 
 
 def test_the_default_cache_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -299,9 +299,34 @@ def test_train_tells_of_validations_on_stderr_and_of_steps_on_the_board(tmp_path
     result = RUN.invoke(APP, [*args, *more])
     assert result.exit_code == 0, result.output
     assert "step 2: validation loss" in result.stderr
-    assert "pings/s" not in result.output  # the bar is for terminals
+    assert result.stderr.count("metres of validation are of batches that are thinned") == 1
     assert "2 × 32 × 128 pings" in (tmp_path / "run" / "README.md").read_text()
     assert len(list((tmp_path / "board").glob("events*"))) == 1
+
+
+def test_a_log_tells_in_sentences_what_is_trained_on_and_how_far_training_is(
+    tmp_path: Path, write_file: WriteFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There was one line of JSON, and then nothing until step 500."""
+    tracks = together(*(wander(f"v{i:02}", 50, i) for i in range(30)))
+    nowhere = {name: [0.0, *tracks[name][1:]] for name in ("lat", "lon")}
+    args = ["train", "--data", str(write_file({**tracks, **nowhere})), "--steps", "3", "--set", "validate_every=1"]
+    args += ["--cache", str(tmp_path / "cache"), "--out"]
+    lines = RUN.invoke(APP, [*args, str(tmp_path / "quick")]).stderr.splitlines()
+    assert lines[0].startswith("training on 21 tracks of 944 pings; 6 tracks of 271 pings to validate with, ")
+    assert lines[1] == "rows left out: 1 at an impossible position"
+    assert sum("evaluate" in line for line in lines) == 2  # of the test split, and of validation's metres
+    assert not any("pings/s" in line for line in lines)  # in seconds there is nothing to wait for
+    monkeypatch.setattr("train.progress.LOG_EVERY_S", 0.0)
+    slow = RUN.invoke(APP, [*args, str(tmp_path / "slow")]).stderr.splitlines()
+    assert [line.partition(":")[0] for line in slow if "pings/s" in line] == [f"step {n} of 3" for n in (1, 2, 3)]
+
+
+def test_too_few_pings_to_train_on_are_told_as_that(tmp_path: Path, write_file: WriteFile) -> None:
+    """They were said to be the bundled sample's."""
+    path = write_file({**wander("v", 3, 0), "entity_id": ["a", "b", "c"]})
+    args = ["train", "--data", str(path), "--steps", "1", "--out", str(tmp_path / "run"), "--cache", str(tmp_path)]
+    assert "no track is long enough to train on: 3 pings" in str(RUN.invoke(APP, args).exception)
 
 
 def test_invented_tracks_train_and_are_never_calibrated_on(tmp_path: Path, data: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from train.tables import Codes, Floats, Rows, Table, clean, ranks
+from train.tables import UNREADABLE_FILE, Codes, Floats, Rows, Table, clean, ranks
 
 Progress = Callable[[float], None]  # is told the share that is done, 0..1
 ABSENT = np.float32(np.nan)
@@ -61,7 +61,7 @@ class Gathered:
                 first = first or error
                 self._unreadable.append(file)
                 self._go_back(*before)
-                self.dropped["unreadable_file"] += 1
+                self.dropped[UNREADABLE_FILE] += 1
             within(1.0)
         if first is not None and len(self._unreadable) == len(files):
             raise first
