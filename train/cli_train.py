@@ -90,7 +90,9 @@ def train(
     from_topic: TopicOption = None,
     bootstrap: BootstrapOption = "127.0.0.1:9092",
     security: KafkaSecurity = PLAIN_KAFKA,
-    size: Annotated[str, typer.Option("--size", help="small, base, or a config.json")] = "small",
+    size: Annotated[
+        str | None, typer.Option("--size", help="small, base, or a config.json; default: small, or that of --init")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -143,6 +145,8 @@ def train(
 ) -> None:
     if minutes is not None and steps is not None:
         raise typer.BadParameter("give --minutes or --steps, not both")
+    if size is not None and init is not None:
+        raise typer.BadParameter("give --size or --init, not both: weights that exist keep their size")
     sources = sources_of(data, more, columns, from_topic)
     from model.checkpoint import CONFIG_FILE, resolve
     from train import progress
@@ -163,7 +167,7 @@ def train(
             f"{out} holds finished weights, and no interrupted run to go on with: give --no-resume to replace them, or "
             f"another --out"
         )
-    made = recipe(size if init is None else str(resolve(init) / CONFIG_FILE), settings or [])
+    made = recipe(size or "small" if init is None else str(resolve(init) / CONFIG_FILE), settings or [])
     if made.config.cells:
         raise typer.BadParameter("--set cells: only `pathcast experiment regions` trains answers that are cells")
     towns = _nowhere(sources, invented or [])

@@ -75,7 +75,12 @@ def _config(size: str) -> ModelConfig:
     path = Path(size)
     if not path.is_file():
         raise ValueError(f"no size {size!r}: give one of {', '.join(SIZES)}, or a config.json")
-    return ModelConfig.loads(path.read_text(encoding="utf-8"))
+    try:
+        return ModelConfig.loads(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no config.json, as it is no text: tracks are for --data") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is no config.json of a model: {error}") from error
 
 
 def _has(of: object, key: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import io
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
@@ -104,9 +104,13 @@ def begin(train: Corpus, config: ModelConfig, options: FitOptions, device: torch
 def _continued(weights: str, config: ModelConfig) -> Network:
     """Weights that are to be refreshed, their map included. Raises ValueError where they are of another config."""
     network = from_pretrained(weights).train().requires_grad_(True)
-    if replace(network.config, name=config.name) != config:
+    own, asked = asdict(network.config), asdict(config)
+    other = [name for name, value in asked.items() if name != "name" and value != own[name]]
+    if other:
+        given, has = (", ".join(f"{name}={of[name]}" for name in other) for of in (asked, own))
         raise ValueError(
-            f"{weights}: its config is not the one asked for: give --size its config.json and no --set of it"
+            f"{weights}: {given} was asked for, and weights that exist keep their config, which has {has}: "
+            f"leave that out, or leave out --init to train new weights with it"
         )
     network.config = config
     return network

@@ -16,6 +16,17 @@ from train.recipe import recipe
 CHANCES = ("forced", "thin", "bend", "turn", "rescale", "noise", "drop_reported", "drop_clock", "drop_place")
 
 
+def test_a_size_that_is_no_config_is_told_as_that(tmp_path: Path) -> None:
+    """A Parquet file was told to be no UTF-8 at some byte."""
+    for name, content, says in (
+        ("w.parquet", b"PAR1\xff", "tracks are for --data"),
+        ("w.json", b"{}", "has the fields"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{name} is no config.json.*{says}"):
+            recipe(str(tmp_path / name), [])
+
+
 def test_settings_reach_the_model_the_batches_and_the_run() -> None:
     made = recipe("small", ["places=500", "positions=time-rope", "query_time=false", "thin=0.25", "ema=0.99"])
     assert (made.config.places, made.config.positions, made.config.query_time) == (500, "time-rope", False)

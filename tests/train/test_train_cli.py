@@ -419,6 +419,7 @@ def test_a_gpu_that_is_not_there_is_one_clear_line(tmp_path: Path, data: Path, m
         ["train", "--data", "{data}"],
         ["train", "--out", "{data}-run"],
         ["train", "--data", "{data}", "--out", "{data}-run", "--steps", "1", "--minutes", "1"],
+        ["train", "--data", "{data}", "--out", "{data}-run", "--size", "small", "--init", "small"],
         ["train", "--data", "{data}", "--out", "{data}-run", "--steps", "0"],
         ["train", "--data", "{data}", "--out", "{data}-run", "--accumulate", "0"],
         ["train", "--data", "{data}", "--out", "{data}-run", "--device", "tpu"],
@@ -475,10 +476,12 @@ def test_a_part_can_be_trained_alone(tmp_path: Path, weights: Path, data: Path) 
 
 
 def test_refreshing_under_another_config_is_refused(tmp_path: Path, weights: Path, data: Path) -> None:
-    args = ["train", "--data", str(data), "--steps", "1", "--init", str(weights), "--set", "blocks=1"]
+    args = ["train", "--data", str(data), "--steps", "1", "--init", str(weights), "--set", "places=60000"]
     result = RUN.invoke(APP, [*args, "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")])
     assert result.exit_code == 1
-    assert "its config is not the one asked for" in str(result.exception)
+    assert "places=60000 was asked for" in str(result.exception)
+    assert "keep their config, which has places=0" in str(result.exception)
+    assert "leave out --init" in str(result.exception)
 
 
 def test_what_drives_is_also_calibrated_by_itself(
