@@ -62,8 +62,9 @@ class Held(NamedTuple):
     after: float
 
     def __str__(self) -> str:
+        what = "intervals" if self.of == TRIPS else "regions"
         return (
-            f"{self.file}: of {self.n:,} {self.of} of {self.entities:,} entities 90 % regions held {self.before:.1%}, "
+            f"{self.file}: of {self.n:,} {self.of} of {self.entities:,} entities 90 % {what} held {self.before:.1%}, "
             f"and hold {self.after:.1%} now"
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,10 +25,7 @@ from train.cli_data import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from model.network import Network
-    from train.calibrate import Held
     from train.sources import Source
 
 FEW = 10  # entities: the regions of others will hold more or less than those of so few
@@ -99,6 +97,7 @@ def calibrate(
     from model.checkpoint import CARD_FILE, resolve, save_pretrained
     from train.calibrate import MOST_ANCHORS, LeftOut, tracks_to_calibrate_on
     from train.calibrate import calibrate as fit
+    from train.card import shrunk, write_calibrated_card
     from train.evaluate import open_samples
     from train.shrink import check, fit_share, shrink
 
@@ -108,7 +107,7 @@ def calibrate(
     if shrink_to_physics:
         check(network.config)
     card_file = resolve(weights) / CARD_FILE
-    card = card_file.read_text(encoding="utf-8") if card_file.exists() else f"# pathcast {network.config.name}\n"
+    theirs = card_file.read_text(encoding="utf-8") if card_file.exists() else None
 
     def say(line: str) -> None:
         typer.echo(line, err=True)
@@ -130,18 +129,21 @@ def calibrate(
         for moved in (network, *(stranger.network for stranger in strangers)):
             shrink(moved, share)
     held = fit(network, samples, left_out=strangers, say=say)
-    save_pretrained(network, out, f"{card.rstrip()}\n\n{_for_card(held, weights, split.value, others, share)}")
+    without = [(source.name, left) for source, left in others]
+    card = write_calibrated_card(network.config.name, weights, theirs, held, split.value, without, share)
+    save_pretrained(network, out, card)
     if as_json:
         found = {"out": str(out), "shrunk_by": share, "fitted_to": [one._asdict() for one in held]}
         typer.echo(json.dumps(found, indent=2))
     else:
         if share is not None:
-            typer.echo(f"forecasts are {_shrunk(share)}")
+            typer.echo(f"forecasts are {shrunk(share)}")
         for one in held:
             typer.echo(one)
         if split is not Split.all:
-            files = " ".join(str(source) for source in sources)
-            typer.echo(f"on tracks that it was not fitted to: pathcast evaluate --weights {out} --data {files}")
+            mapped = [] if columns is None else ["--columns", columns]
+            judge = ["pathcast", "evaluate", "--weights", str(out), *mapped, "--data", *map(str, sources)]
+            typer.echo(f"on tracks that it was not fitted to: {shlex.join(judge)}")
     for file, entities in {one.file: one.entities for one in held}.items():
         if entities < FEW:
             say(f"{file}: so few entities ({entities}) say little of others")
@@ -161,12 +163,6 @@ def _servable(weights: str) -> Network:
     return network
 
 
-def _shrunk(share: float) -> str:
-    if share == 0:
-        return "as they were: no share of the way to damped velocity brings them nearer"
-    return f"shrunk by {share:g} of the way to damped velocity"
-
-
 def _file_and_weights(given: str, columns: str | None) -> tuple[Source, str]:
     """FILE=WEIGHTS. What is wrong with the names is bad usage."""
     from model.checkpoint import WeightsError, resolve
@@ -180,26 +176,3 @@ def _file_and_weights(given: str, columns: str | None) -> tuple[Source, str]:
     except WeightsError as error:
         raise typer.BadParameter(str(error)) from error
     return source, weights
-
-
-def _for_card(
-    held: Sequence[Held], weights: str, split: str, others: Sequence[tuple[Source, str]], share: float | None
-) -> str:
-    """What the card's reader must know: its tables are of before."""
-    moved = bool(share)
-    return "\n".join(
-        [
-            "## Calibrated again",
-            "",
-            f"`pathcast calibrate` fitted the covariances of these weights anew, to split {split} of the files below.",
-            f"{'Gap fills' if moved else 'Positions'} are those of {weights}, and what is said of "
-            f"{'forecasts and ' if moved else ''}regions above is of before.",
-            *([] if share is None else [f"Forecasts are {_shrunk(share)}."]),
-            "The shares are of the errors that were fitted to, those before with the old covariances; others' are for",
-            "`pathcast evaluate` to say.",
-            "",
-            *(f"- {one}." for one in held),
-            *(f"- {source.name}, left out: its train split, as it is to {without}." for source, without in others),
-            "",
-        ]
-    )

@@ -18,7 +18,7 @@ from model.config import SMALL
 from model.geo import F64, haversine_m
 from train import eta
 from train.anchors import find
-from train.calibrate import FEW_TOLD, WIDER, LeftOut, calibrate, fit_quantile
+from train.calibrate import FEW_TOLD, FORECASTS, TRIPS, WIDER, Held, LeftOut, calibrate, fit_quantile
 from train.data import EVALUATION
 from train.evaluate import Sample, judge_forecasts
 from train.receivers import thinned
@@ -55,6 +55,11 @@ def test_a_handful_of_errors_does_not_outvote_a_file() -> None:
     file = Surprises(np.ones((50_000, 1)), rng.chisquare(2, 50_000))
     handful = Surprises(np.ones((40, 1)), 4 * rng.chisquare(2, 40))
     assert file.held(fit_quantile([file, handful])) == pytest.approx(0.9, abs=0.02)
+
+
+def test_times_have_intervals_and_places_have_regions() -> None:
+    assert "of 5 travel times of 3 entities 90 % intervals held" in str(Held("a.csv", 3, TRIPS, 5, 0.8, 0.9))
+    assert "of 5 forecasts of 3 entities 90 % regions held" in str(Held("a.csv", 3, FORECASTS, 5, 0.8, 0.9))
 
 
 def test_weights_that_were_never_calibrated_change_nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,8 +76,12 @@ def test_positions_stay_and_regions_hold_what_they_promise(tmp_path: Path, weigh
     assert old.version != new.version  # forecasts of both must not be taken for one another's
 
     card = (out / "README.md").read_text()
-    assert card.startswith("# a card\n")
-    assert f"hold {held['after']:.1%} now" in card
+    new, old = card.split("## The weights it came from")
+    assert new.startswith("# pathcast tiny, calibrated again\n")
+    assert f"hold {held['after']:.1%} now" in new
+    assert "Fitted to tracks: covariances of forecasts, covariances of gap fills." in new
+    assert "positions of forecasts, when the next ping is due, positions of gap fills, times of travel, inter" in new
+    assert old.endswith("\n\n### a card\n")
     assert (weights / "README.md").read_text() == "# a card\n"
 
 
@@ -107,7 +112,7 @@ def test_forecasts_are_shrunk_to_physics_where_that_is_asked_for(tmp_path: Path,
     assert (own["before"], own["after"]) == (left_out["before"], left_out["after"])
     card = (out / "README.md").read_text()
     assert f"Forecasts are shrunk by {share:g} of the way to damped velocity." in card
-    assert "what is said of forecasts and regions above is of before" in card
+    assert "Fitted to tracks: positions of forecasts, covariances of forecasts, " in card
     expected, new = from_pretrained(weights), from_pretrained(out)
     shrink(expected, share)
     torch.testing.assert_close(new.forecast.state_dict(), expected.forecast.state_dict(), rtol=0, atol=0)
@@ -128,7 +133,7 @@ def test_a_network_that_knows_the_tracks_is_followed(tmp_path: Path, write_file:
     result = run(tmp_path, tmp_path / "ship", *args, "--out", str(tmp_path / "mine"))
     assert result.exit_code == 0, result.output
     assert "forecasts are as they were: no share" in result.stdout
-    assert "Positions are those of" in (tmp_path / "mine" / "README.md").read_text()
+    assert f"As in `{tmp_path / 'ship'}`: positions of forecasts, " in (tmp_path / "mine" / "README.md").read_text()
     far = ("--left-out", f"{data}={tmp_path / 'north'}", "--out", str(tmp_path / "far"), "--json")
     assert json.loads(run(tmp_path, tmp_path / "ship", *args, *far).stdout)["shrunk_by"] == 1.0
 
@@ -140,6 +145,17 @@ def test_weights_that_do_not_stand_on_physics_are_refused_before_anything_is_rea
     assert result.exit_code == 1
     assert "its target is 'delta'" in str(result.exception)
     assert not (tmp_path / "cache").exists()
+
+
+def test_what_is_to_be_run_next_reads_the_same_columns(tmp_path: Path, weights: Path, write_file: WriteFile) -> None:
+    """It was printed without --columns, so it failed."""
+    columns = renamed(together(*(wander(f"v{i:02}", 60, i) for i in range(30))))
+    data, mapped = write_file(columns, "our tracks.csv"), "lat=latitude"
+    result = run(tmp_path, weights, "--data", str(data), "--columns", mapped, "--out", str(tmp_path / "mine"))
+    (told,) = [line for line in result.stdout.splitlines() if "pathcast evaluate" in line]
+    words = shlex.split(told.partition(": ")[2])
+    assert words[words.index("--columns") + 1] == mapped
+    assert words[words.index("--data") + 1 :] == [str(data)]
 
 
 def test_nothing_is_written_over(tmp_path: Path, weights: Path, data: Path) -> None:
@@ -158,7 +174,7 @@ def test_weights_without_a_card_get_one(tmp_path: Path, weights: Path, data: Pat
     (weights / "README.md").unlink()
     result = run(tmp_path, weights, "--data", str(data), "--out", str(tmp_path / "mine"))
     assert result.exit_code == 0, result.output
-    assert (tmp_path / "mine" / "README.md").read_text().startswith("# pathcast tiny\n\n## Calibrated again")
+    assert (tmp_path / "mine" / "README.md").read_text().endswith(f"`{weights}` has no card.\n")
 
 
 def test_a_file_without_tracks_to_judge_is_one_clear_error(
