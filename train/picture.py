@@ -123,14 +123,16 @@ def _draw_errors(axis: Any, horizons: dict[str, Any], names: list[str]) -> None:
             zorder=3 if name == MODEL else 2,
         )
     axis.set_xscale("log")
-    axis.set_yscale("log")
+    # What is parked is forecast without any error, for which a logarithm has no place.
+    if all(block[name]["mean_m"] > 0 for block in horizons.values() for name in names):
+        axis.set_yscale("log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_minor_formatter(NullFormatter())
     axis.set_xticks([1, 10, 60, 300, 900], ["1 s", "10 s", "1 min", "5 min", "15 min"])
     axis.set_xticks([], minor=True)
     low, high = min(at_s), max(at_s)
     axis.set_xlim(low / 1.4, high * 1.4)
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.yaxis.set_major_formatter(lambda metres, _: f"{metres:,.0f}" if metres >= 1 else f"{metres:g}")
-    axis.yaxis.set_minor_formatter(NullFormatter())
     axis.set_xlabel("horizon")
     axis.set_ylabel("mean error (m)")
     axis.set_title("Error against horizon, with 95 % intervals by entity", loc="left")
@@ -200,17 +202,17 @@ def _draw_track(axis: Any, corpus: Corpus, anchors: Anchors, answer: Answers, in
         mean = displacement_m(_e7(corpus.lat[row]), _e7(corpus.lon[row]), *there)
         truth = _metres(corpus, row, targets[column : column + 1])[0]
         label = f"forecast in {anchors.dt_s[index, column]:,.0f} s"
-        axis.plot(*mean, color=colour, marker="+", markersize=9, markeredgewidth=2, linestyle="none", label=label)
-        axis.plot(
-            *truth, color=colour, marker="o", markersize=7, markerfacecolor="white", markeredgewidth=2, linestyle="none"
-        )
+        near = {"color": colour, "markeredgewidth": 2, "linestyle": "none", "zorder": 4 - column / 10}  # above the far
+        axis.plot(*mean, marker="+", markersize=9, label=label, **near)
+        axis.plot(*truth, marker="o", markersize=7, markerfacecolor="none", **near)
         axis.plot(*np.stack([mean, truth]).T, color=colour, linewidth=0.8, linestyle=":")
         if answer.cov_m2 is not None:
             width, height, angle = ellipse(answer.cov_m2[index, column])
             region = Ellipse((mean[0], mean[1]), width, height, angle=angle, facecolor=(colour, 0.13), edgecolor=colour)
             axis.add_patch(region)
     axis.plot([], [], color="#000000", marker="o", markerfacecolor="white", linestyle="none", label="where it then was")
-    axis.plot(0, 0, color="#000000", marker="*", markersize=11, linestyle="none", label="now")
+    # Small: the nearest forecast may lie within a few pixels of it.
+    axis.plot(0, 0, color="#000000", marker="o", markersize=4, linestyle="none", label="now")
     axis.set_aspect("equal", adjustable="datalim")
     axis.margins(0.06)
     axis.set_xlabel("east of now (m)")

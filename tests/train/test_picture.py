@@ -70,6 +70,17 @@ def test_a_picture_is_written_in_the_kind_that_its_name_asks_for(
     assert (tmp_path / name).read_bytes().startswith(starts)
 
 
+def test_errors_of_zero_have_a_place_in_the_picture(sample: Sample, judged: Judged) -> None:
+    """Parked tracks: baselines without an error were in the legend and not on the logarithmic axis."""
+    horizons = report_of(sample, judged)["horizons"]
+    for mean_m, scale in ((0.1, "log"), (0.0, "linear")):
+        horizons["60"]["stay"] |= {"mean_m": mean_m, "mean_low_m": mean_m}
+        axis = picture._figure()[1][0]
+        picture._draw_errors(axis, horizons, ["stay", "kalman"])
+        assert axis.get_yscale() == scale
+        assert all(np.isfinite(axis.transData.transform(line.get_xydata())).all() for line in axis.get_lines())
+
+
 def test_without_matplotlib_the_extra_is_named(
     sample: Sample, judged: Judged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
