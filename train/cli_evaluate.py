@@ -28,6 +28,7 @@ from train.cli_data import (
 )
 
 PICTURES = (".png", ".svg", ".pdf")
+MOST_ANCHORS, MOST_GAPS, TREES_ROWS = 50_000, 5_000, 400_000  # what is judged, or learned from, if nothing is said
 
 HELP = """Judge weights on tracks that they were not trained on: model and baselines, per data set and horizon.
 
@@ -35,7 +36,7 @@ Tracks are cut at silences over 5 min (three cadences for slow sources) and abov
 are at least 8 earlier pings; they are judged at the next ping and at those nearest to 60, 300 and 900 s. 50 % and 90 %
 are the shares of what happened that fell inside the regions meant to hold as much. CRPS is of the Gaussian of mean and
 covariance that is served. Filters, smoother and trees are fitted to the train split, never to what is judged: with
---split all they need --fit-on. --data and --from-topic take what `train` takes.
+--split all they need --fit-on, which takes what --data takes; --data and --from-topic take what `train` takes.
 
 [bold]Examples[/]
 
@@ -96,22 +97,33 @@ def evaluate(
     ] = Part.test,
     task: Annotated[Task, typer.Option("--task", help="what is judged")] = Task.forecast,
     max_anchors: Annotated[
-        int, typer.Option("--max-anchors", min=1, help="per file, by taking every n-th track")
-    ] = 50_000,
-    max_gaps: Annotated[int, typer.Option("--max-gaps", min=1, help="per file and block length")] = 5_000,
+        int | None,
+        typer.Option(
+            "--max-anchors",
+            min=1,
+            help=f"forecast, gapfill: per file, by taking every n-th track; default: {MOST_ANCHORS:,}",
+        ),
+    ] = None,
+    max_gaps: Annotated[
+        int | None,
+        typer.Option("--max-gaps", min=1, help=f"gapfill: per file and block length; default: {MOST_GAPS:,}"),
+    ] = None,
     mode: Annotated[str, typer.Option("--mode", help="only tracks travelled so, e.g. car,taxi,bus")] = "",
     fit: Annotated[bool, typer.Option("--fit/--no-fit", help="fit filters to the train split")] = True,
     fit_on: Annotated[
-        list[Path] | None,
-        typer.Option("--fit-on", exists=True, dir_okay=False, help="fit to the train split of this file instead"),
+        list[str] | None,
+        typer.Option("--fit-on", metavar="[FORMAT:]PATH", help="fit to the train split of this, as --data, instead"),
     ] = None,
     baseline: Annotated[
-        Baseline | None, typer.Option("--baseline", help="one baseline more, trained on the train split")
+        Baseline | None, typer.Option("--baseline", help="forecast: one more, trained on the train split")
     ] = None,
     trees_absolute: Annotated[
         bool, typer.Option("--trees-absolute", help="the trees also see where they are, as in a region of their own")
     ] = False,
-    trees_rows: Annotated[int, typer.Option("--trees-rows", min=1, help="forecasts that they learn from")] = 400_000,
+    trees_rows: Annotated[
+        int | None,
+        typer.Option("--trees-rows", min=1, help=f"forecasts that they learn from; default: {TREES_ROWS:,}"),
+    ] = None,
     precision: Annotated[
         Precision, typer.Option("--precision", help="of keys, values and layers: as served, or exact")
     ] = Precision.int8,
@@ -122,32 +134,43 @@ def evaluate(
             dir_okay=False,
             writable=True,
             callback=_drawable,
-            help="draw errors, reliability and tracks: .png, .svg or .pdf",
+            help="forecast: draw errors, reliability and tracks: .png, .svg or .pdf",
         ),
     ] = None,
     cache: CacheOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object, with strata, instead of tables")] = False,
 ) -> None:
-    if task is not Task.forecast and (baseline is not None or picture is not None):
-        raise typer.BadParameter("--baseline and --picture are for --task forecast")
+    for option, given, fits, where in (
+        ("--baseline", baseline, task is Task.forecast, "--task forecast"),
+        ("--picture", picture, task is Task.forecast, "--task forecast"),
+        ("--max-anchors", max_anchors, task is not Task.eta, "--task forecast and gapfill"),
+        ("--max-gaps", max_gaps, task is Task.gapfill, "--task gapfill"),
+        ("--trees-absolute", trees_absolute or None, baseline is Baseline.trees, "--baseline trees"),
+        ("--trees-rows", trees_rows, baseline is Baseline.trees, "--baseline trees"),
+    ):
+        if given is not None and not fits:
+            raise typer.BadParameter(f"{option} is for {where}")
     if baseline is not None and split in (Part.train, Part.all) and not fit_on:
         raise typer.BadParameter(
             f"--baseline {baseline} learns from a train split, which --split {split} judges: --fit-on"
         )
-    sources = sources_of(data, more, columns, from_topic)
+    asked = [*(data or []), *(more or [])]
+    # Together, as --columns may be for either; without anything to judge they are no reason not to say so.
+    named = sources_of(asked, fit_on if asked or from_topic else None, columns, from_topic)
+    sources, known = named[: len(asked)], named[len(asked) :]
     from model.api import Predictor
     from train import judging
 
     options = judging.Options(
         part=split.value,
         modes=tuple(name.strip() for name in mode.split(",") if name.strip()),
-        most_anchors=max_anchors,
-        most_gaps=max_gaps,
+        most_anchors=max_anchors or MOST_ANCHORS,
+        most_gaps=max_gaps or MOST_GAPS,
         fit=fit,
-        fit_on=tuple(fit_on or []),
+        fit_on=tuple(known),
         trees=baseline is Baseline.trees,
         trees_absolute=trees_absolute,
-        trees_rows=trees_rows,
+        trees_rows=trees_rows or TREES_ROWS,
         picture=picture,
         cache=cache,
     )

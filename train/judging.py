@@ -43,16 +43,22 @@ def tasks(
     Raises ValueError for a file that has nothing to judge.
     """
     times = task == "eta"
-    samples = evaluate.open_samples(
-        files,
-        options.part,
-        cache_dir=options.cache,
-        most=None if times else options.most_anchors,
-        modes=options.modes,
-        fit_on=options.fit_on,
-        reading=options.reading,
-        long_enough=eta.long_enough if times else usable,
-    )
+    try:
+        samples = evaluate.open_samples(
+            files,
+            options.part,
+            cache_dir=options.cache,
+            most=None if times else options.most_anchors,
+            modes=options.modes,
+            fit_on=options.fit_on,
+            reading=options.reading,
+            long_enough=eta.long_enough if times else usable,
+        )
+    except evaluate.NoTracks as error:
+        if not times:
+            raise
+        trip = f"a trip has {eta.TRIP_PINGS} pings or more and ends {eta.TRIP_M:g} m or more from where it began"
+        raise evaluate.NoTracks(f"{error}: {trip}") from error
     drawn: Sequence[Path | None] = [None] * len(samples)
     if options.picture is not None:
         drawn = picture.places(options.picture, [sample.file for sample in samples])

@@ -9,6 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from train.walk import MODEL
+
 # A bootstrap over entities is too sure of itself where they are few: of intervals that are meant to hold the mean of
 # entities 95 times in 100, those of 4 do 80 times, of 10 90, of 20 92, of 40 93 (simulated, with normal entities).
 FEW_ENTITIES: Final = 20
@@ -35,8 +37,21 @@ def _show_times(report: dict[str, Any], model: str) -> None:
         table.add_section()
     console = Console()
     console.print(table)
-    for line in _few(bands):
+    for line in (*_time_verdicts(bands), *_few(bands)):
         console.print(line, highlight=False)
+
+
+def _time_verdicts(bands: dict[str, Any]) -> Iterator[str]:
+    """The model against the baseline that is least off on average, all trips and by distance."""
+    if MODEL not in bands["all"]:
+        return
+    yield "mean error, against the best baseline:"
+    for label, scores in bands.items():
+        off = {name: score["mae_s"] / 60 for name, score in scores.items()}
+        model = off.pop(MODEL)
+        best = min(off, key=lambda name: off[name])
+        how = f"farther off than {best}, which is better" if model > off[best] else f"nearer than {best}"
+        yield f"  {label}: {abs(model - off[best]):,.1f} min {how} ({model:,.1f} against {off[best]:,.1f})"
 
 
 def _time_cells(score: dict[str, Any]) -> Iterator[str]:
@@ -83,36 +98,62 @@ def _table(report: dict[str, Any], caption: str) -> Table:
 
 def _verdicts(report: dict[str, Any], blocks: dict[str, Any]) -> Iterator[str]:
     """What the table says, in words: the model against the best baseline, where it loses, and what was fitted."""
-    for key, block in blocks.items():
-        if "model_vs_best" in block:
-            against = block["model_vs_best"]
-            ratio = "" if against["ratio"] is None else f", {against['ratio']:.3f} of it"
-            half = (against["high_m"] - against["low_m"]) / 2
-            yield f"{_label(key)}: {against['difference_m']:+,.1f} ±{half:,.1f} m to {against['baseline']}{ratio}"
-            if "crps_vs_kalman" in block:
-                kalman, best = block["crps_vs_kalman"], block["crps_vs_best"]
-                ratios = f"CRPS {kalman['ratio']:.3f} of {kalman['reference']}'s"
-                yield f"{_label(key)}: {ratios}, {best['ratio']:.3f} of {best['baseline']}'s, the least"
-            model = block["model"]
-            holds, low, high = (100 * model[f"coverage_90{end}"] for end in ("", "_low", "_high"))
-            interval = f"{low:.1f} to {high:.1f}, {model['entities']:,} entities"
-            yield f"{_label(key)}: 90 % regions hold {holds:.1f} % ({interval})"
+    judged = {_label(key): block for key, block in blocks.items() if "model_vs_best" in block}
+    if judged:
+        yield "mean error, against the best baseline (95 % interval):"
+        yield from (f"  {label}: {_nearer(**block['model_vs_best'])}" for label, block in judged.items())
+    if any("crps_vs_best" in block for block in judged.values()):
+        yield "error and spread in one, by CRPS, against baselines (less is better):"
+        yield from (f"  {label}: {_crps(block)}" for label, block in judged.items())
+    if judged:
+        yield "what 90 % regions hold (90 % is right; 95 % interval):"
+        yield from (f"  {label}: {_held(block[MODEL])}" for label, block in judged.items())
     yield from _few({_label(key): block for key, block in blocks.items()})
     for name, one in (report.get("next_interval") or {}).items():
         factor, low, high = (f"{one[key]:.3f}" for key in ("factor", "low", "high"))
         yield f"next ping's time, {name}: off by a factor of {factor} ({low} to {high})"
     if "worse_than_best_baseline" in report:
         worse = report["worse_than_best_baseline"]
-        if not worse:
-            yield "worse than the best baseline: in no cadence of 1,000 anchors or more"
+        what = "cadence of 1,000 anchors or more is worse than the best baseline"
+        yield f"mean error: no {what}" if not worse else "mean error, where a baseline is better, by cadence:"
         for row in worse:
             metres = f"{_metres(row['model_m'])} m, {row['baseline']} {_metres(row['baseline_m'])} m"
-            yield f"worse than the best baseline: {_label(row['horizon'])}, {row['stratum']}: {metres}"
+            yield f"  {_label(row['horizon'])}, {row['stratum']}: {metres}"
     for name, values in (report.get("fitted") or {}).items():
         numbers = ", ".join(f"{key} {value:.3g}" for key, value in values.items() if key not in ("log_crps", "tries"))
         yield f"fitted {name}: {numbers}"
     if "fitted" in report and not report["fitted"]:
         yield "nothing fitted: not asked for, or no train split apart from what is judged"
+
+
+def _nearer(baseline: str, ratio: float | None, difference_m: float, low_m: float, high_m: float) -> str:
+    """How far the model comes out nearer to what happened than a baseline, or farther off, and whether that may be
+    chance."""
+    ends = sorted((abs(low_m), abs(high_m)))
+    if low_m < 0 < high_m:
+        interval = f"{_metres(-low_m)} nearer to {_metres(high_m)} farther: level"
+    else:
+        interval = f"{_metres(ends[0])} to {_metres(ends[1])} {'farther' if high_m > 0 else 'nearer'}"
+    how = "farther off" if difference_m > 0 else "nearer"
+    share = "" if ratio is None else f" ({100 * abs(ratio - 1):.1f} %)"
+    return f"{_metres(abs(difference_m))} m{share} {how} than {baseline} ({interval})"
+
+
+def _crps(block: dict[str, Any]) -> str:
+    kalman, best = block["crps_vs_kalman"], block["crps_vs_best"]
+    said = f"{_less(best['ratio'])} than {best['baseline']} (the best)"
+    if kalman["reference"] == best["baseline"]:
+        return said
+    return f"{said}, {_less(kalman['ratio'])} than {kalman['reference']}"
+
+
+def _less(ratio: float) -> str:
+    return f"{100 * abs(ratio - 1):.1f} % {'more' if ratio > 1 else 'less'}"
+
+
+def _held(score: dict[str, Any]) -> str:
+    holds, low, high = (100 * score[f"coverage_90{end}"] for end in ("", "_low", "_high"))
+    return f"{holds:.1f} % ({low:.1f} to {high:.1f}; {score['entities']:,} entities)"
 
 
 def _few(blocks: dict[str, Any]) -> Iterator[str]:

@@ -13,7 +13,7 @@ import pytest
 import torch
 import typer
 from click.testing import Result
-from train_worlds import WriteFile, together, wander
+from train_worlds import WriteFile, together, track, wander
 from typer.testing import CliRunner
 
 from model.api import ModelConfig
@@ -154,6 +154,52 @@ def test_travel_times_are_judged_on_request(tmp_path: Path, weights: Path, data:
     out = evaluate(tmp_path, weights, *args)
     assert "nearest_trips" in out
     assert max(map(len, out.splitlines())) <= 80
+    off = {name: score["mae_s"] / 60 for name, score in judged["predictors"].items()}
+    model = off.pop("model")
+    assert f"({model:,.1f} against {min(off.values()):,.1f})" in out
+
+
+def test_tracks_that_go_nowhere_are_told_to_be_no_trips(tmp_path: Path, write_file: WriteFile) -> None:
+    """They are long enough, and without a long silence: what they lack is the way."""
+    times = [30.0 * number for number in range(40)]
+    parked = write_file(together(*(track(f"v{i}", times, [0.0] * 40) for i in range(12))))
+    args = ["evaluate", "--data", str(parked), "--split", "all", "--task", "eta", "--cache", str(tmp_path / "cache")]
+    refused = RUN.invoke(APP, [*args, "--weights", "none"])
+    assert "a trip has 9 pings or more and ends 1000 m or more from where it began" in str(refused.exception)
+
+
+def test_baselines_are_fitted_to_what_data_takes(tmp_path: Path, write_file: WriteFile) -> None:
+    """--fit-on took files of our own columns alone, and no folder."""
+    files = []
+    for name, seed in (("data.csv", 0), ("other.csv", 90)):
+        columns = together(*(wander(f"{name}{i:02}", 50, seed + i) for i in range(30)))
+        files.append(
+            str(write_file({"y" if ours == "lat" else ours: column for ours, column in columns.items()}, name))
+        )
+    args = ("--data", files[0], "--columns", "lat=y", "--split", "all", "--fit-on")
+    (judged,) = json.loads(evaluate(tmp_path, Path("none"), *args, files[1], "--fit", "--json"))["data"]
+    assert "kalman_fitted" in judged["fitted"]
+    (tmp_path / "empty").mkdir()
+    refused = RUN.invoke(APP, ["evaluate", "--weights", "none", *args, f"geolife:{tmp_path / 'empty'}"])
+    assert "no *.plt in it or below it" in str(refused.exception)
+
+
+def test_verdicts_are_in_plain_words(tmp_path: Path, weights: Path, data: Path) -> None:
+    args = ("--data", str(data), "--split", "all")
+    (judged,) = json.loads(evaluate(tmp_path, weights, *args, "--json"))["data"]
+    lines = evaluate(tmp_path, weights, *args).splitlines()
+    block = judged["horizons"]["60"]
+    against, model = block["model_vs_best"], block["model"]
+    (said_of_mean, said_of_spread, said_of_regions) = (line for line in lines if line.startswith("  60 s: "))
+    how = "farther off" if against["difference_m"] > 0 else "nearer"
+    assert f"{abs(against['difference_m']):,.1f} m " in said_of_mean
+    assert f"{how} than {against['baseline']} (" in said_of_mean
+    assert ("level" in said_of_mean) == (against["low_m"] < 0 < against["high_m"])
+    assert f"than {block['crps_vs_best']['baseline']} (the best)" in said_of_spread
+    assert said_of_regions.startswith(f"  60 s: {100 * model['coverage_90']:.1f} % (")
+    worse = "mean error, where a baseline is better, by cadence:" in lines
+    assert worse == bool(judged["worse_than_best_baseline"])
+    assert worse != ("mean error: no cadence of 1,000 anchors or more is worse than the best baseline" in lines)
 
 
 def test_trees_and_a_picture_come_on_request(tmp_path: Path, data: Path) -> None:
@@ -416,6 +462,12 @@ def test_a_gpu_that_is_not_there_is_one_clear_line(tmp_path: Path, data: Path, m
         ["evaluate", "--data", "{data}", "--weights", "none", "--no-fit", "--picture", "{data}.txt"],
         ["evaluate", "--data", "{data}", "--weights", "none", "--no-fit", "--picture", "{data}-nowhere/a.png"],
         ["evaluate", "--data", "{data}", "--task", "eta", "--baseline", "trees"],
+        ["evaluate", "--data", "{data}", "--task", "eta", "--max-anchors", "10"],
+        ["evaluate", "--data", "{data}", "--max-gaps", "10"],
+        ["evaluate", "--data", "{data}", "--trees-absolute"],
+        ["evaluate", "--data", "{data}", "--trees-rows", "10"],
+        ["evaluate", "--data", "{data}", "--fit-on", "nowhere.csv"],
+        ["evaluate", "--fit-on", "{data}"],
         ["train", "--data", "{data}"],
         ["train", "--out", "{data}-run"],
         ["train", "--data", "{data}", "--out", "{data}-run", "--steps", "1", "--minutes", "1"],
