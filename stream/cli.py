@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import entry_points
+from inspect import cleandoc
 from typing import NoReturn
 
 import typer
@@ -28,10 +29,19 @@ def build() -> typer.Typer:
     for point in sorted(entry_points(group="pathcast.commands"), key=lambda point: point.name):
         command = point.load()
         if isinstance(command, typer.Typer):
+            for own in command.registered_commands:  # in place: Typer keeps what it is told of them nowhere else
+                own.help = _flowing(own.help or getattr(own.callback, "__doc__", None))
             app.add_typer(command, name=point.name)
         else:
-            app.command(name=point.name)(command)
+            app.command(name=point.name, help=_flowing(command.__doc__))(command)
     return app
+
+
+def _flowing(text: str | None) -> str:
+    """A help text whose paragraphs are a line each, for the terminal to break: Rich would break it at our line ends,
+    too. Examples, which are indented, keep theirs."""
+    paragraphs = cleandoc(text or "").split("\n\n")
+    return "\n\n".join(one if one.startswith(" ") else one.replace("\n", " ") for one in paragraphs)
 
 
 def main() -> NoReturn:

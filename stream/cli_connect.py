@@ -27,7 +27,9 @@ _OPTIONS: Final = {
     "security": (
         _option("kafka_protocol", Protocol, Protocol.PLAINTEXT, "--kafka-security", "how to speak to Kafka"),
         _option("kafka_mechanism", Mechanism, Mechanism.SCRAM_SHA_512, "--kafka-mechanism", "of SASL"),
-        _option("kafka_user", str | None, None, "--kafka-user", "for SASL; password: PATHCAST_KAFKA_PASSWORD[_FILE]"),
+        _option(
+            "kafka_user", str | None, None, "--kafka-user", "for SASL; password: PATHCAST_KAFKA_PASSWORD or ..._FILE"
+        ),
         _option("kafka_ca", Path | None, None, "--kafka-ca", "CA of the brokers, PEM; default: this machine's CAs"),
         _option("kafka_cert", Path | None, None, "--kafka-cert", "our own certificate, PEM, if the brokers want one"),
         _option("kafka_key", Path | None, None, "--kafka-key", "its key, PEM, if that is in another file"),
@@ -38,7 +40,7 @@ _OPTIONS: Final = {
             Path | None,
             None,
             "--redis-ca",
-            "CA for rediss://; password: PATHCAST_REDIS_PASSWORD[_FILE]",
+            "CA for rediss://; password: PATHCAST_REDIS_PASSWORD or ..._FILE",
         ),
     ),
 }

@@ -138,7 +138,7 @@ def train(
     device: Annotated[Device, typer.Option("--device", help="auto: a GPU where there is one")] = Device.auto,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="default: all cores")] = None,
     tensorboard: Annotated[
-        Path | None, typer.Option("--tensorboard", file_okay=False, help="write event files there: pathcast[train]")
+        Path | None, typer.Option("--tensorboard", file_okay=False, help=r"write event files there: pathcast\[train]")
     ] = None,
     cache: CacheOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="the outcome as one JSON object")] = False,
