@@ -50,8 +50,9 @@ def _time_verdicts(bands: dict[str, Any]) -> Iterator[str]:
         off = {name: score["mae_s"] / 60 for name, score in scores.items()}
         model = off.pop(MODEL)
         best = min(off, key=lambda name: off[name])
-        how = f"farther off than {best}, which is better" if model > off[best] else f"nearer than {best}"
-        yield f"  {label}: {abs(model - off[best]):,.1f} min {how} ({model:,.1f} against {off[best]:,.1f})"
+        by = f"{abs(model - off[best]):,.1f} min"
+        how = f"{best} is better, by {by}" if model > off[best] else f"{by} nearer than {best}"
+        yield f"  {label}: {how} ({model:,.1f} against {off[best]:,.1f})"
 
 
 def _time_cells(score: dict[str, Any]) -> Iterator[str]:
@@ -101,10 +102,10 @@ def _verdicts(report: dict[str, Any], blocks: dict[str, Any]) -> Iterator[str]:
     judged = {_label(key): block for key, block in blocks.items() if "model_vs_best" in block}
     if judged:
         yield "mean error, against the best baseline (95 % interval):"
-        yield from (f"  {label}: {_nearer(**block['model_vs_best'])}" for label, block in judged.items())
-    if any("crps_vs_best" in block for block in judged.values()):
+        yield from (f"  {label}: {_nearer(block['model_vs_best'])}" for label, block in judged.items())
+    if spreads := {label: block for label, block in judged.items() if "crps_vs_best" in block}:
         yield "error and spread in one, by CRPS, against baselines (less is better):"
-        yield from (f"  {label}: {_crps(block)}" for label, block in judged.items())
+        yield from (f"  {label}: {_crps(block)}" for label, block in spreads.items())
     if judged:
         yield "what 90 % regions hold (90 % is right; 95 % interval):"
         yield from (f"  {label}: {_held(block[MODEL])}" for label, block in judged.items())
@@ -117,7 +118,7 @@ def _verdicts(report: dict[str, Any], blocks: dict[str, Any]) -> Iterator[str]:
         what = "cadence of 1,000 anchors or more is worse than the best baseline"
         yield f"mean error: no {what}" if not worse else "mean error, where a baseline is better, by cadence:"
         for row in worse:
-            metres = f"{_metres(row['model_m'])} m, {row['baseline']} {_metres(row['baseline_m'])} m"
+            metres = f"model {_metres(row['model_m'])} m, {row['baseline']} {_metres(row['baseline_m'])} m"
             yield f"  {_label(row['horizon'])}, {row['stratum']}: {metres}"
     for name, values in (report.get("fitted") or {}).items():
         numbers = ", ".join(f"{key} {value:.3g}" for key, value in values.items() if key not in ("log_crps", "tries"))
@@ -126,17 +127,18 @@ def _verdicts(report: dict[str, Any], blocks: dict[str, Any]) -> Iterator[str]:
         yield "nothing fitted: not asked for, or no train split apart from what is judged"
 
 
-def _nearer(baseline: str, ratio: float | None, difference_m: float, low_m: float, high_m: float) -> str:
+def _nearer(against: dict[str, Any]) -> str:
     """How far the model comes out nearer to what happened than a baseline, or farther off, and whether that may be
     chance."""
+    difference_m, low_m, high_m, ratio = (against[key] for key in ("difference_m", "low_m", "high_m", "ratio"))
     ends = sorted((abs(low_m), abs(high_m)))
-    if low_m < 0 < high_m:
-        interval = f"{_metres(-low_m)} nearer to {_metres(high_m)} farther: level"
+    if low_m <= 0 <= high_m:
+        interval = f"{_metres(abs(low_m))} nearer to {_metres(high_m)} farther: level"
     else:
         interval = f"{_metres(ends[0])} to {_metres(ends[1])} {'farther' if high_m > 0 else 'nearer'}"
     how = "farther off" if difference_m > 0 else "nearer"
     share = "" if ratio is None else f" ({100 * abs(ratio - 1):.1f} %)"
-    return f"{_metres(abs(difference_m))} m{share} {how} than {baseline} ({interval})"
+    return f"{_metres(abs(difference_m))} m{share} {how} than {against['baseline']} ({interval})"
 
 
 def _crps(block: dict[str, Any]) -> str:
