@@ -36,7 +36,7 @@ Tracks are cut at silences over 5 min (three cadences for slow sources) and abov
 are at least 8 earlier pings; they are judged at the next ping and at those nearest to 60, 300 and 900 s. 50 % and 90 %
 are the shares of what happened that fell inside the regions meant to hold as much. CRPS is of the Gaussian of mean and
 covariance that is served. Filters, smoother and trees are fitted to the train split, never to what is judged: with
---split all they need --fit-on, which takes what --data takes; --data and --from-topic take what `train` takes.
+--split all they need --fit-on. --data, --fit-on and --from-topic take what `train` takes.
 
 [bold]Examples[/]
 

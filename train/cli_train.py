@@ -161,16 +161,16 @@ def train(
             "--from-topic is not for torchrun, as each rank would read a live topic to another end: let one process "
             "read it first (evaluate --from-topic, say), and give all of them the file that it names as --data"
         )
+    made = recipe(size or "small" if init is None else str(resolve(init) / CONFIG_FILE), settings or [])
+    if made.config.cells:
+        raise typer.BadParameter("--set cells: only `pathcast experiment regions` trains answers that are cells")
+    towns = _nowhere(sources, invented or [])
     # Every rank asks before it meets the others, and nothing is written before all have met: they agree.
     if resume and is_finished(out):
         raise typer.BadParameter(
             f"{out} holds finished weights, and no interrupted run to go on with: give --no-resume to replace them, or "
             f"another --out"
         )
-    made = recipe(size or "small" if init is None else str(resolve(init) / CONFIG_FILE), settings or [])
-    if made.config.cells:
-        raise typer.BadParameter("--set cells: only `pathcast experiment regions` trains answers that are cells")
-    towns = _nowhere(sources, invented or [])
     if minutes is None and steps is None:
         minutes = DEFAULT_MINUTES
     options = FitOptions(
