@@ -55,6 +55,18 @@ def test_it_leads_from_files_to_a_report(
     assert files.rows[0][-2] != files.rows[0][-1]
 
 
+def test_a_file_without_a_change_that_can_be_judged_is_refused(
+    write_file: WriteFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It once concluded that the next ping's time is missed "by factors of nan, nan, nan, nan"."""
+    monkeypatch.setattr(cadence, "WEIGHTS", {"small": "all"})
+    cars = write_file(together(*(wander(f"car-{i}", 90, i, cadence_s=5.0) for i in range(3))), "cars.parquet")
+    with pytest.raises(
+        ValueError, match=r"cars\.parquet: fewer than 30 pings come 1, 2 to 3, 4 to 8, 9 to 15 intervals"
+    ):
+        cadence.run(Lab((cars,), tmp_path / "scratch", cache=tmp_path / "cache"))
+
+
 def test_of_each_track_as_it_is_only_the_first_pings_are_asked(
     write_file: WriteFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

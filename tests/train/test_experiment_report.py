@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from importlib.metadata import version
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import train.experiments
 from train.experiments.report import Finding, Table, source, write
 
 INSTALLED = f"pathcast {version('pathcast')}, installed"
@@ -42,6 +44,25 @@ def test_a_report_says_which_code_it_was_made_from(tmp_path: Path) -> None:
     assert '"code": "commit 1234567"' in (tmp_path / "name.json").read_text()
     head = write(finding, "name", "command", tmp_path, cpu_s=1.0, cores=1).read_text()
     assert f"\n- Code: {source()}\n" in head
+
+
+def test_a_number_that_is_none_becomes_no_report(tmp_path: Path) -> None:
+    """A bare NaN is no JSON, and one that is not known is None."""
+    for wrong in (float("nan"), float("inf")):
+        finding = Finding("why?", "so", [Table("numbers", ("n",), [(1.0,), (wrong,)])], [], "It is.")
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            write(finding, "name", "command", tmp_path / "out", cpu_s=1.0, cores=1)
+        assert not (tmp_path / "out").exists()
+
+
+def test_the_reports_that_are_kept_are_json() -> None:
+    def refuse(what: str) -> None:
+        raise AssertionError(what)
+
+    reports = sorted((Path(train.experiments.__file__).parent / "reports").glob("*.json"))
+    assert reports
+    for report in reports:
+        json.loads(report.read_text(), parse_constant=refuse)
 
 
 def test_the_code_of_a_checkout_is_its_commit_and_what_was_changed_since(checkout: Path) -> None:

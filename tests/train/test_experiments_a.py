@@ -20,7 +20,7 @@ from train.data import load
 from train.evaluate import judge_forecasts, open_samples
 from train.experiments import ablation, autoencoder, cli, inversion, overfit, positions, rings, seeds, targets
 from train.experiments import exam as ex
-from train.experiments.lab import Lab
+from train.experiments.lab import Lab, Trained
 
 TINY = ModelConfig(name="tiny", d=16, blocks=1, heads=4, window=8)
 NAMES = ("autoencoder", "overfit", "targets", "positions", "ablation")
@@ -195,6 +195,18 @@ def test_targets_tells_which_target_won_and_how_soon() -> None:
     assert "absolute is 50.0 % better than delta" in words
     never = outcome(200.0, [90.0])
     assert "absolute more steps than it had" in targets.conclude({"delta": [quick] * 2, "absolute": [never] * 2}, lost)
+
+
+def test_targets_are_compared_at_what_the_tracks_reach() -> None:
+    one = replace(outcome(100.0, [50.0, 40.0]), test_m=[1.0, 2.0, 3.0, np.nan])
+    words = targets.conclude({"delta": [one, one], "absolute": [one, one]}, {"delta": 0, "absolute": 0})
+    assert "at 300 s they err by 3 m and 3 m" in words
+    assert "nan" not in words
+
+
+def test_a_trial_of_two_steps_has_an_unsteadiness() -> None:
+    trained = Trained("two", lively(TINY)._net, [2.0, 1.0], [], 1.0, 2, [0.5, 2.0])
+    assert targets._outcome(trained, [1.0] * 4).unsteadiness == pytest.approx(np.sqrt(0.5) / 1.5)
 
 
 def test_targets_that_diverge_are_said_to() -> None:

@@ -270,6 +270,20 @@ def test_regions_say_who_is_nearer_at_which_horizon() -> None:
     assert "nearer at next, regions at 60 s, 300 s, 900 s" in regions.conclude([metres, mixed])
 
 
+def test_a_horizon_that_no_track_reaches_is_not_compared() -> None:
+    rows = [region("continuous", 100, 0.1, 1000), region("H3, median", 50, 0.2, 3000)]
+    short = [replace(row, mean_m=(*row.mean_m[:3], np.nan)) for row in rows]
+    text = regions.conclude(short)
+    assert text.startswith("Regions are nearer at every horizon: the best discrete error is 0.50 (next), 0.50 (60 s),")
+    assert "at 300 s they name the right cell more often" in text
+    assert regions._errors(short).rows[0][-1] is None
+    slow = [replace(patched(patch, 100), ahead_m=(100.0, np.nan, 90.0 + patch)) for patch in (1, 8)]
+    text = patching.conclude(slow)
+    assert "Forecasts change by +0.0 % (next), +7.7 % (300 s), so already 8 pings per token cost up to 7.7 %" in text
+    assert patching._table(slow).rows[0][2] is None
+    assert "nan" not in text
+
+
 def patched(patch: int, metres: float) -> patching.Row:
     return patching.Row(patch, (metres,) * 3, 2.0 * patch, 80.0 / patch, 256 / patch, 1.0)
 

@@ -54,6 +54,46 @@ def test_it_leads_from_files_to_a_report(
     assert len({row[3] for row in forecasts.rows}) == 12  # each way asks something else
 
 
+@pytest.mark.parametrize(
+    ("pings", "cadence_s", "says"),
+    [
+        (90, 15.0, "every 15 s, no track of 10 pings or more tells a speed"),  # no two fixes tell how fast it goes
+        (130, 3.0, "every 60 s, no track of 10 pings or more tells a speed"),  # 7 of each are left
+        (215, 3.0, "every 60 s, no track has room for a gap of 2 min"),
+    ],
+)
+def test_a_file_that_tells_nothing_is_refused(
+    write_file: WriteFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pings: int, cadence_s: float, says: str
+) -> None:
+    """It once wrote NaN, and concluded from numbers that were all alike that whoever knows them should send them."""
+    monkeypatch.setattr(told, "WEIGHTS", {"small": "all"})
+    monkeypatch.setattr(told, "BLOCKS_S", (120.0,))
+    monkeypatch.setattr(told, "RIGHT", (NOTHING,))
+    monkeypatch.setattr(told, "WRONG", ())
+    cars = (wander(f"car-{i}", pings, i, cadence_s=cadence_s) for i in range(3))
+    path = write_file(together(*cars), "cars.parquet")
+    with pytest.raises(ValueError, match=f"cars.parquet: thinned to a ping {says}"):
+        told.run(Lab((path,), tmp_path / "scratch", cache=tmp_path / "cache"))
+
+
+def test_a_report_says_which_file_it_is_of(
+    write_file: WriteFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its command names all that were given, of which one is judged on: the dense one that is known, or the first."""
+    monkeypatch.setattr(told, "WEIGHTS", {"small": "test"})
+    monkeypatch.setattr(told, "CADENCES_S", (15.0,))
+    monkeypatch.setattr(told, "BLOCKS_S", (120.0,))
+    monkeypatch.setattr(told, "GAPS", 5)
+    cars = together(*(wander(f"car-{i}", 200, i, cadence_s=3.0) for i in range(24)))
+    said: list[str] = []
+    files = (write_file(cars, "cars.parquet"), write_file(cars, "more.parquet"))
+    finding = told.run(Lab(files, tmp_path / "scratch", cache=tmp_path / "cache", say=said.append))
+    assert finding.notes[0] == said[0] == "Only cars.parquet is judged on, not more.parquet"
+    assert told.dense(Lab((*files, Path(told.FILE)), tmp_path)).name == told.FILE
+    gaps = finding.tables[1].rows
+    assert all(cell is None or np.isfinite(cell) for row in gaps for cell in row[3:])
+
+
 def row(way: str, next_m: float, fill_m: float) -> Row:
     ahead_m, fills_m = (next_m, 90.0, 500.0, 900.0), (fill_m, 40.0, np.nan)
     return Row("small", 60.0, way, ahead_m, (0.9,) * 4, (np.nan,) * 4, fills_m, (1.0,) * 3)

@@ -20,7 +20,7 @@ from train.data import Corpus
 from train.evaluate import REPEATED, ROAD, Judged, Sample, answers_of, errors_en_m, judge_next, open_samples
 from train.experiments.lab import Lab
 from train.experiments.report import Finding, Line, Picture, Table, cells
-from train.experiments.told import FILE, WEIGHTS
+from train.experiments.told import FILE, WEIGHTS, dense
 from train.receivers import apart
 from train.walk import MODEL, walk
 
@@ -74,7 +74,7 @@ class Usual:
 
 
 def run(lab: Lab) -> Finding:
-    path = next((path for path in lab.data if path.name == FILE), lab.data[0])
+    path = dense(lab)
     modes = ROAD if path.name == FILE else ()
     rows, usual = [], []
     for weights, part in WEIGHTS.items():
@@ -84,6 +84,7 @@ def run(lab: Lab) -> Finding:
             lab.say(f"{weights}, {_named(change)}")
             changing, seen = alternating(sample.corpus, *change)
             rows += _judge(predictor, weights, _named(change), replace(sample, corpus=changing), seen)
+        _check(rows, weights, sample.file)
         for file in lab.data:
             lab.say(f"{weights}, {file.name} as it is")
             usual.append(_usual(predictor, weights, file, lab))
@@ -94,7 +95,10 @@ def run(lab: Lab) -> Finding:
         [_picture(rows)],
         conclude(rows, usual),
         (lab.seed,),
-        [f"{path.name}{' by road' if modes else ''}; cells of fewer than {FEW} anchors are empty"],
+        [
+            f"Changes are those of {path.name}{' by road' if modes else ''} alone",
+            f"Cells of fewer than {FEW} anchors are empty",
+        ],
     )
 
 
@@ -128,6 +132,16 @@ def _judge(predictor: Predictor, weights: str, change: str, sample: Sample, seen
         ahead = tuple(_over_physics(sample.corpus, judged, here, column) for column in range(1, 1 + len(HORIZONS)))
         rows.append(Row(weights, change, name, n, off, repeated, ahead))
     return rows
+
+
+def _check(rows: Sequence[Row], weights: str, file: str) -> None:
+    """Raises ValueError where those weights were asked too little, at all changes, to say anything."""
+    known = {row.seen for row in rows if row.weights == weights and not np.isnan(row.off)}
+    if missing := [seen for seen in CHANGED if seen not in known]:
+        raise ValueError(
+            f"{file}: fewer than {FEW} pings come {', '.join(missing)} intervals after a change of cadence: are its "
+            f"tracks shorter than {2 * PHASE_S / 60:g} min, or its pings more than {CHANGES_S[-1][1]:g} s apart?"
+        )
 
 
 def _missed(corpus: Corpus, anchors: Anchors, next_s: F64) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from train.data import EVALUATION, Corpus, load
 from train.experiments.inversion import MOVE
 from train.experiments.lab import Lab
 from train.experiments.offline import Windows, error_m, forecast, windows
-from train.experiments.report import Finding, Line, Picture, Table
+from train.experiments.report import Finding, Line, Picture, Table, cells
 from train.options import BatchOptions
 from train.splits import split
 
@@ -56,7 +56,7 @@ class Row:
     """One size of patch. Metres are means."""
 
     patch: int
-    ahead_m: tuple[float, ...]  # by HORIZONS
+    ahead_m: tuple[float, ...]  # by HORIZONS; NaN where nothing lies that far ahead
     inside_m: float
     us_per_ping: float
     kv_bytes_per_ping: float
@@ -170,13 +170,13 @@ def kv_bytes(config: ModelConfig) -> float:
 def conclude(rows: Sequence[Row]) -> str:
     """Two sentences: what is saved, and what is lost."""
     one, most = rows[0], rows[-1]
-    free = [row for row in rows[1:] if max(_loss(row, one)) <= 0.02]
+    free = [row for row in rows[1:] if max(_loss(row, one).values()) <= 0.02]
     advice = (
         f"a patch of {free[-1].patch} is free for forecasts (at most 2 % at every horizon)"
         if free
-        else f"already {rows[1].patch} pings per token cost up to {100 * max(_loss(rows[1], one)):.1f} %"
+        else f"already {rows[1].patch} pings per token cost up to {100 * max(_loss(rows[1], one).values()):.1f} %"
     )
-    losses = ", ".join(f"{100 * loss:+.1f} % ({h})" for h, loss in zip(HORIZONS, _loss(most, one), strict=True))
+    losses = ", ".join(f"{100 * loss:+.1f} % ({h})" for h, loss in _loss(most, one).items())
     return (
         f"{most.patch} pings per token make a ping {one.us_per_ping / most.us_per_ping:.1f} times as cheap and its "
         f"memory {one.kv_bytes_per_ping / most.kv_bytes_per_ping:.0f} times as small, while the pings of a patch can "
@@ -185,14 +185,14 @@ def conclude(rows: Sequence[Row]) -> str:
     )
 
 
-def _loss(row: Row, one: Row) -> list[float]:
-    return [a / b - 1 for a, b in zip(row.ahead_m, one.ahead_m, strict=True)]
+def _loss(row: Row, one: Row) -> dict[str, float]:
+    return {h: a / b - 1 for h, a, b in zip(HORIZONS, row.ahead_m, one.ahead_m, strict=True) if not np.isnan(a)}
 
 
 def _table(rows: Sequence[Row]) -> Table:
     columns = ("pings per token", *(f"{h}: error m" for h in HORIZONS), "error inside a patch, m")
     more = ("latency, µs per ping", "keys and values, bytes per ping", "training, CPU s")
-    body = [(r.patch, *r.ahead_m, r.inside_m, r.us_per_ping, r.kv_bytes_per_ping, r.cpu_s) for r in rows]
+    body = [(r.patch, *cells(r.ahead_m), r.inside_m, r.us_per_ping, r.kv_bytes_per_ping, r.cpu_s) for r in rows]
     return Table("Patches of pings at a high rate", (*columns, *more), body)
 
 

@@ -17,7 +17,7 @@ from train.data import EVALUATION, Corpus, load
 from train.experiments.discrete import PLACED, learn, shares
 from train.experiments.lab import Lab
 from train.experiments.offline import Windows, error_m, forecast, place, windows
-from train.experiments.report import Finding, Line, Picture, Table
+from train.experiments.report import Finding, Line, Picture, Table, cells
 from train.experiments.vocabulary import Vocabulary, expected, median, within
 from train.options import BatchOptions
 from train.score import mahalanobis2
@@ -51,7 +51,7 @@ class Row:
     """One way on the anchors of the test split; tuples are by horizon."""
 
     name: str
-    mean_m: tuple[float, ...]
+    mean_m: tuple[float, ...]  # NaN where nothing lies that far ahead
     top_1: tuple[float, ...]  # share of answers in the right cell
     coverage_90: tuple[float, ...]
     parameters: int = 0
@@ -82,27 +82,28 @@ def run(lab: Lab) -> Finding:
 
 def conclude(rows: Sequence[Row]) -> str:
     """Two sentences: who is nearer, and what a cell costs."""
-    cells = [row for row in rows if row.name.startswith("H3")]
+    discrete = [row for row in rows if row.name.startswith("H3")]
     metres = [row for row in rows if row.name.startswith("continuous")]
-    best_m = [min(row.mean_m[h] for row in metres) for h in range(len(HORIZONS))]
-    best_cell = [min(row.mean_m[h] for row in cells) for h in range(len(HORIZONS))]
-    wins = [name for name, a, b in zip(HORIZONS, best_m, best_cell, strict=True) if a < b]
-    others = [name for name in HORIZONS if name not in wins]
-    factors = ", ".join(f"{b / a:.2f} ({name})" for name, a, b in zip(HORIZONS, best_m, best_cell, strict=True))
+    known = [h for h in range(len(HORIZONS)) if not np.isnan(metres[0].mean_m[h])]
+    best = {h: [min(row.mean_m[h] for row in ways) for ways in (metres, discrete)] for h in known}
+    wins = [HORIZONS[h] for h, (continuous_m, cell_m) in best.items() if continuous_m < cell_m]
+    others = [HORIZONS[h] for h in known if HORIZONS[h] not in wins]
+    factors = ", ".join(f"{cell_m / continuous_m:.2f} ({HORIZONS[h]})" for h, (continuous_m, cell_m) in best.items())
     verdict = (
         "Continuous coordinates are nearer at every horizon"
-        if len(wins) == len(HORIZONS)
+        if not others
         else "Regions are nearer at every horizon"
         if not wins
         else f"Continuous coordinates are nearer at {', '.join(wins)}, regions at {', '.join(others)}"
     )
-    small, large = min(row.parameters for row in metres), max(row.parameters for row in cells)
-    named, fallen = max(cells, key=lambda row: row.top_1[-1]), max(row.top_1[-1] for row in metres)
+    small, large = min(row.parameters for row in metres), max(row.parameters for row in discrete)
+    named = max(discrete, key=lambda row: row.top_1[known[-1]])
+    top = [100 * max(row.top_1[known[-1]] for row in ways) for ways in (discrete, metres)]
     return (
         f"{verdict}: the best discrete error is {factors} times the best continuous one. "
-        f"Regions need up to {large / small:.1f} times the parameters and know nothing of any other town; at 900 s the "
-        f"best of them, {named.name}, names the right cell in {100 * named.top_1[-1]:.1f} % of the cases, and a "
-        f"continuous answer falls in the right one of resolution {RESOLUTIONS[0]} in {100 * fallen:.1f} %."
+        f"Regions need up to {large / small:.1f} times the parameters and know nothing of any other town; at "
+        f"{HORIZONS[known[-1]]} the best of them, {named.name}, names the right cell in {top[0]:.1f} % of the cases, "
+        f"and a continuous answer falls in the right one of resolution {RESOLUTIONS[0]} in {top[1]:.1f} %."
     )
 
 
@@ -182,7 +183,7 @@ def count(net: Network) -> int:
 
 
 def _errors(rows: Sequence[Row]) -> Table:
-    return Table("Mean error, m", ("way", *HORIZONS), [(row.name, *row.mean_m) for row in rows])
+    return Table("Mean error, m", ("way", *HORIZONS), [(row.name, *cells(row.mean_m)) for row in rows])
 
 
 def _facts(rows: Sequence[Row]) -> Table:
@@ -201,7 +202,7 @@ def _facts(rows: Sequence[Row]) -> Table:
 
 def _vocabularies(vocabularies: Sequence[Vocabulary], floors: Sequence[tuple[float, float, float]]) -> Table:
     rows = [
-        (f"H3 resolution {v.resolution}", f"{len(v):,}", off_m, 100 * pings, 100 * targets)
+        (f"H3 resolution {v.resolution}", f"{len(v):,}", *cells((off_m, 100 * pings, 100 * targets)))
         for v, (off_m, pings, targets) in zip(vocabularies, floors, strict=True)
     ]
     columns = ("vocabulary", "cells", "m from a place to its cell's centre", "unknown pings, %", "unknown targets, %")
@@ -210,8 +211,8 @@ def _vocabularies(vocabularies: Sequence[Vocabulary], floors: Sequence[tuple[flo
 
 def _picture(rows: Sequence[Row], asked: Windows) -> Picture:
     known = np.isfinite(asked.lat)
-    dt_s = [float(np.median(asked.dt_s[known[:, h], h])) for h in range(len(HORIZONS))]
-    order = np.argsort(dt_s)
+    dt_s = {h: float(np.median(asked.dt_s[known[:, h], h])) for h in range(len(HORIZONS)) if known[:, h].any()}
+    order = sorted(dt_s, key=dt_s.__getitem__)
     x = [dt_s[i] for i in order]
     shown = [row for row in rows if not row.name.endswith(", mean")]
     lines = [Line(row.name, x, [row.mean_m[i] for i in order]) for row in shown]

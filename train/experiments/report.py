@@ -125,10 +125,18 @@ def write(
     today: datetime | None = None,
     code: str | None = None,
 ) -> Path:
-    """Write the report and return the Markdown's path. `code`: what `source` said as the run began; None: says."""
+    """Write the report and return the Markdown's path. `code`: what `source` said as the run began; None: says.
+
+    Raises ValueError, with nothing written, where a table has a number that is none.
+    """
+    date, code = (today or datetime.now(UTC)).date().isoformat(), code or source()
+    tables = [asdict(table) for table in finding.tables]
+    # A NaN is no JSON, and nothing that a conclusion can be drawn from: `cells` has None for what is not known.
+    facts = json.dumps(
+        {"name": name, "date": date, "command": command, "code": code, "tables": tables}, indent=1, allow_nan=False
+    )
     out.mkdir(parents=True, exist_ok=True)
     pictures = [draw(picture, out / f"{name}-{picture.name}.svg") for picture in finding.pictures]
-    date, code = (today or datetime.now(UTC)).date().isoformat(), code or source()
     head = [
         f"# {name}",
         "",
@@ -147,9 +155,7 @@ def write(
     text = "\n".join([*head, *body, *images, *([""] if images else []), "## Conclusion", "", finding.conclusion, ""])
     path = out / f"{name}.md"
     path.write_text(text, encoding="utf-8")
-    tables = [asdict(table) for table in finding.tables]
-    facts = {"name": name, "date": date, "command": command, "code": code, "tables": tables}
-    (out / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    (out / f"{name}.json").write_text(facts + "\n", encoding="utf-8")
     return path
 
 

@@ -97,7 +97,8 @@ def conclude(found: Mapping[str, Sequence[Outcome]], lost: Mapping[str, int]) ->
     scores = {name: [ex.geometric_mean(one.test_m) for one in runs] for name, runs in found.items() if runs}
     even = {name: values for name, values in scores.items() if len(values) == len(scores[delta])}
     shaky = [100 * _mean([one.unsteadiness for one in found[name]]) for name in FAIR]
-    far_m = [_mean([one.test_m[-1] for one in found[name]]) for name in FAIR]
+    far = int(np.flatnonzero(~np.isnan(found[delta][0].test_m))[-1])  # the farthest that any track reaches
+    far_m = [_mean([one.test_m[far] for one in found[name]]) for name in FAIR]
     reached = steps_to(found)
     best = seeds.best(even)
     end = "none does better than delta" if best == delta else f"{best} is {seeds.compare(even, best, delta)}"
@@ -107,7 +108,7 @@ def conclude(found: Mapping[str, Sequence[Outcome]], lost: Mapping[str, int]) ->
     )
     second = (
         f"To come within {100 * (NEAR - 1):.0f} % of the best validation error, delta takes {_steps(reached[delta])} "
-        f"and absolute {_steps(reached[absolute])}; at {ex.COLUMNS[-1]} they err by {far_m[1]:,.0f} m and "
+        f"and absolute {_steps(reached[absolute])}; at {ex.COLUMNS[far]} they err by {far_m[1]:,.0f} m and "
         f"{far_m[0]:,.0f} m, and over all horizons {end}."
     )
     return f"{first} {second}"
@@ -153,7 +154,8 @@ def _train(
 
 
 def _outcome(trained: Trained, test_m: list[float]) -> Outcome:
-    half = np.array(trained.losses[len(trained.losses) // 2 :])
+    losses = trained.losses
+    half = np.array(losses[min(len(losses) // 2, len(losses) - 2) :])  # of a trial of two steps both
     # Half the variance of the differences: without the trend, whose share of a difference is small.
     unsteady = float(np.sqrt((np.diff(half) ** 2).mean() / 2) / abs(half.mean()))
     return Outcome(

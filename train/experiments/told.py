@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from model.api import Predictor
 from model.geo import F64
+from train.anchors import EARLIER_PINGS
 from train.data import Corpus
 from train.evaluate import ROAD, Part, Sample, judge_forecasts, open_samples
 from train.experiments.lab import Lab
 from train.experiments.report import Finding, Line, Picture, Table, cells
 from train.gapfill import HERMITE_REPORTED, judge_gap_fills
-from train.receivers import thinned
+from train.receivers import STEP_S, thinned
 from train.reckoning import REPORTED
 from train.walk import MODEL
 
@@ -53,7 +55,7 @@ class Row:
     weights: str
     cadence_s: float
     way: str
-    ahead_m: tuple[float, ...]  # by HORIZONS
+    ahead_m: tuple[float, ...]  # by HORIZONS; NaN where nothing lies that far ahead
     held: tuple[float, ...]  # by 90 % regions, the same
     reckoned_m: tuple[float, ...]  # straight on at the told speed and course; NaN where they are not told
     gap_m: tuple[float, ...]  # by BLOCKS_S; NaN where there is none of that length
@@ -61,9 +63,12 @@ class Row:
 
 
 def run(lab: Lab) -> Finding:
-    path = next((path for path in lab.data if path.name == FILE), lab.data[0])
+    path = dense(lab)
     modes = ROAD if path.name == FILE else ()
     rows, notes = [], []
+    if others := [other.name for other in lab.data if other != path]:
+        notes.append(f"Only {path.name} is judged on, not {', '.join(others)}")
+        lab.say(notes[0])
     for weights, part in WEIGHTS.items():
         sample = open_samples([path], part, cache_dir=lab.cache, most=MOST_ANCHORS, modes=modes)[0]
         entities = len(np.unique(sample.corpus.entity))
@@ -72,8 +77,7 @@ def run(lab: Lab) -> Finding:
             f"{weights}: {path.name}{road}, split {part}, {len(sample.corpus):,} tracks of {entities} entities"
         )
         predictor = Predictor.load(weights, threads=lab.threads)
-        for cadence_s in CADENCES_S:
-            thin = thinned(sample.corpus, cadence_s)
+        for cadence_s, thin in [(cadence_s, _thinned(sample, cadence_s)) for cadence_s in CADENCES_S]:
             for way in (*RIGHT, *WRONG):
                 lab.say(f"{weights}, a ping every {cadence_s:g} s, told {way}")
                 rows.append(_row(predictor, weights, cadence_s, way, replace(sample, corpus=telling(thin, way))))
@@ -86,6 +90,21 @@ def run(lab: Lab) -> Finding:
         (lab.seed,),
         notes,
     )
+
+
+def dense(lab: Lab) -> Path:
+    """The file whose pings are thinned: FILE, or the first where that is not given."""
+    return next((path for path in lab.data if path.name == FILE), lab.data[0])
+
+
+def _thinned(sample: Sample, cadence_s: float) -> Corpus:
+    thin = thinned(sample.corpus, cadence_s)
+    if not any(np.isfinite(thin.speed_mps[first:last]).any() for first, last in thin.tracks):
+        raise ValueError(
+            f"{sample.file}: thinned to a ping every {cadence_s:g} s, no track of {EARLIER_PINGS + 2} pings or more "
+            f"tells a speed: are its pings more than {STEP_S[1]:g} s apart, or its tracks short?"
+        )
+    return thin
 
 
 def telling(corpus: Corpus, way: str) -> Corpus:
@@ -112,6 +131,11 @@ def _row(predictor: Predictor, weights: str, cadence_s: float, way: str, sample:
         return tuple(scores[name].get(who, {}).get(what, np.nan) if name in scores else np.nan for name in names)
 
     lengths = [f"{block_s:g}" for block_s in BLOCKS_S]
+    if not set(lengths) & set(blocks):
+        raise ValueError(
+            f"{sample.file}: thinned to a ping every {cadence_s:g} s, no track has room for a gap of "
+            f"{min(BLOCKS_S) / 60:g} min: are its tracks short?"
+        )
     return Row(
         weights,
         cadence_s,
@@ -169,7 +193,8 @@ def _forecasts(rows: Sequence[Row]) -> Table:
     body = []
     for row in rows:
         shares = (100 * share for share in row.held)
-        body.append((row.weights, f"{row.cadence_s:g}", row.way, *row.ahead_m, *shares, *cells(row.reckoned_m)))
+        known = cells((*row.ahead_m, *shares, *row.reckoned_m))
+        body.append((row.weights, f"{row.cadence_s:g}", row.way, *known))
     return Table("Forecasts", (*columns, *held, *straight), body)
 
 
@@ -182,7 +207,7 @@ def _gaps(rows: Sequence[Row]) -> Table:
         *(f"{x}, m" for x in lengths),
         *(f"{x}: Hermite m" for x in lengths),
     )
-    body = [(row.weights, f"{row.cadence_s:g}", row.way, *row.gap_m, *row.hermite_m) for row in rows]
+    body = [(row.weights, f"{row.cadence_s:g}", row.way, *cells((*row.gap_m, *row.hermite_m))) for row in rows]
     return Table("Hidden pings", columns, body)
 
 
