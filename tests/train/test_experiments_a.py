@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,6 +69,25 @@ def test_the_command_writes_a_report_that_names_it(
     assert facts["command"] == "pathcast experiment autoencoder --data town.parquet away.parquet " + " ".join(options)
     assert f"`{facts['command']}`" in (out / "autoencoder.md").read_text()
     assert f"{out / 'autoencoder.md'}: The features" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("missing", "name", "says"),
+    [("matplotlib.figure", "overfit", "pathcast[pictures]"), ("h3.api", "regions", "pathcast[experiments]")],
+)
+def test_an_extra_that_is_missing_is_said_before_anything_is_read_or_trained(
+    missing: str, name: str, says: str, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`overfit` trained to its last step, and then could not draw its picture: nothing was saved."""
+    monkeypatch.setitem(sys.modules, missing, None)
+    app, places = typer.Typer(), ["--out", str(tmp_path / "out"), "--cache", str(lab.cache)]
+    app.command()(cli.experiment)
+    result = CliRunner().invoke(app, [name, "--data", str(lab.data[0]), *places])
+    assert isinstance(result.exception, ValueError)
+    assert says in str(result.exception)
+    assert "step" not in result.stderr
+    assert lab.cache is not None
+    assert not lab.cache.exists()
 
 
 @pytest.mark.parametrize("tell", [False, True])

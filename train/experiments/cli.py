@@ -53,6 +53,9 @@ def experiment(
         raise typer.BadParameter(f"{name!r} is none of {', '.join(EXPERIMENTS)}, all")
     from train.experiments.lab import Lab
     from train.experiments.report import source, write
+    from train.picture import require
+
+    require()  # every report has a picture, which is drawn after hours of training
 
     files, code = (*data, *(more or [])), source()  # before hours in which the checkout may be moved on
     for chosen in EXPERIMENTS if name == "all" else [name]:

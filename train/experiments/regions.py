@@ -18,7 +18,7 @@ from train.experiments.discrete import PLACED, learn, shares
 from train.experiments.lab import Lab
 from train.experiments.offline import Windows, error_m, forecast, place, windows
 from train.experiments.report import Finding, Line, Picture, Table, cells
-from train.experiments.vocabulary import Vocabulary, expected, median, within
+from train.experiments.vocabulary import Vocabulary, expected, median, require, within
 from train.options import BatchOptions
 from train.score import mahalanobis2
 from train.splits import split
@@ -59,6 +59,7 @@ class Row:
 
 
 def run(lab: Lab) -> Finding:
+    require()  # before files are read, of which some are large
     file = FILE if FILE in {path.name for path in lab.data} else lab.data[0].name
     path = next(path for path in lab.data if path.name == file)
     train = lab.splits(without=[other.name for other in lab.data if other.name != file]).train

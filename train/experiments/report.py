@@ -21,6 +21,8 @@ from typing import Any
 
 import torch
 
+from train.picture import require
+
 
 @dataclass(frozen=True)
 class Table:
@@ -160,16 +162,14 @@ def write(
 
 
 def draw(picture: Picture, path: Path) -> Path:
-    """One SVG. Raises RuntimeError naming the extra where matplotlib is missing."""
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
-    except ImportError as error:
-        raise RuntimeError("pictures need matplotlib: pip install 'pathcast[pictures]'") from error
+    """One SVG. Raises ValueError naming the extra where matplotlib is missing."""
+    figure_of = require()
+    from matplotlib import rc_context
+    from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
+
     # A fixed salt and no date: the same numbers give the same file.
     with rc_context({"svg.hashsalt": "pathcast", "font.size": 9}):
-        figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+        figure = figure_of(figsize=(7.2, 3.6), layout="constrained")
         axes = figure.subplots()
         for line, colour in zip(picture.lines, _colours(len(picture.lines)), strict=True):
             if picture.bars:

@@ -38,7 +38,7 @@ class Vocabulary:
         ids = ids[visits >= MIN_VISITS]
         if not len(ids):
             raise ValueError(f"no cell of resolution {resolution} has {MIN_VISITS} pings")
-        centres = np.array([_h3().cell_to_latlng(int(each)) for each in ids])
+        centres = np.array([require().cell_to_latlng(int(each)) for each in ids])
         return cls(resolution, ids, centres[:, 0], centres[:, 1])
 
     def number(self, lat: F64, lon: F64) -> NDArray[np.int64]:
@@ -55,7 +55,7 @@ class Vocabulary:
 
 def cell_ids(lat: F64, lon: F64, resolution: int) -> NDArray[np.uint64]:
     """H3 cells of positions (N,); 0, which is no cell, for NaN."""
-    h3 = _h3()
+    h3 = require()
     pairs = zip(lat.tolist(), lon.tolist(), strict=True)
     ids = [h3.latlng_to_cell(a, b, resolution) if a == a and b == b else 0 for a, b in pairs]
     return np.array(ids, dtype=np.uint64)
@@ -84,9 +84,10 @@ def within(share_NHR: F64, truth_NH: NDArray[np.int64], mass: float) -> NDArray[
     return np.asarray(known & (likelier < mass))
 
 
-def _h3() -> Any:
+def require() -> Any:
+    """h3 with cells as integers. Raises ValueError that says what to install."""
     try:
         from h3.api import basic_int
     except ImportError as error:
-        raise RuntimeError("cells need h3: pip install 'pathcast[experiments]'") from error
+        raise ValueError("cells need h3, which comes with the extra: pip install 'pathcast[experiments]'") from error
     return basic_int
