@@ -71,6 +71,25 @@ def test_the_command_writes_a_report_that_names_it(
     assert f"{out / 'autoencoder.md'}: The features" in result.stdout
 
 
+def test_all_goes_on_where_one_fails(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that `transfer` has no region for once cost the reports of all that come after it."""
+    monkeypatch.setattr(autoencoder, "CONFIG", TINY)
+    monkeypatch.setattr(autoencoder, "BATCH", replace(autoencoder.BATCH, rows=2))
+    monkeypatch.setattr(overfit, "run", lambda lab: {}["a fault of ours"])
+    monkeypatch.setattr(cli, "EXPERIMENTS", dict.fromkeys(("transfer", "overfit", "autoencoder"), ""))
+    app, out = typer.Typer(), tmp_path / "out"
+    app.command()(cli.experiment)
+    places = ["--out", str(out), "--cache", str(lab.cache), "--effort", "0.01"]
+    result = CliRunner().invoke(app, ["all", "--data", str(lab.data[0]), *places])
+    assert isinstance(result.exception, RuntimeError)  # which `pathcast` makes a line and exit code 1
+    assert str(result.exception).startswith("no report of transfer, overfit;")
+    assert "\ntransfer failed: transfer needs two files, one of them among" in f"\n{result.stderr}"
+    assert "overfit failed: 'a fault of ours'" in result.stderr
+    assert "KeyError" in result.stderr  # with where it is
+    assert result.stdout.startswith(str(out / "autoencoder.md"))
+    assert [path.name for path in out.glob("*.md")] == ["autoencoder.md"]
+
+
 @pytest.mark.parametrize(
     ("missing", "name", "says"),
     [("matplotlib.figure", "overfit", "pathcast[pictures]"), ("h3.api", "regions", "pathcast[experiments]")],

@@ -6,6 +6,7 @@ import importlib
 import os
 import tempfile
 import time
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -29,6 +30,8 @@ EXPERIMENTS = {
 }
 
 HELP = """Rerun one of the experiments, or all of them, and write a dated report with table, picture and conclusion.
+
+Of all, one that fails is named with its reason, and the others are run.
 
 [bold]Experiments[/]
 
@@ -56,9 +59,9 @@ def experiment(
     from train.picture import require
 
     require()  # every report has a picture, which is drawn after hours of training
-
     files, code = (*data, *(more or [])), source()  # before hours in which the checkout may be moved on
-    for chosen in EXPERIMENTS if name == "all" else [name]:
+
+    def conduct(chosen: str) -> None:
         started = _cpu_s()
         with tempfile.TemporaryDirectory(prefix="pathcast-experiment-") as scratch:
             say = _Say(chosen, time.monotonic())
@@ -80,6 +83,21 @@ def experiment(
         command += f" --jobs {jobs}" if jobs > 1 else ""
         path = write(finding, chosen, command, out, cpu_s=_cpu_s() - started, cores=threads * jobs, code=code)
         typer.echo(f"{path}: {finding.conclusion}")
+
+    if name != "all":
+        conduct(name)
+        return
+    failed = []
+    for chosen in EXPERIMENTS:
+        try:
+            conduct(chosen)
+        except Exception as error:  # our own faults too: the others may have hours behind them
+            failed.append(chosen)
+            if not isinstance(error, (OSError, ValueError, RuntimeError)):  # these a user can cause (stream.cli)
+                traceback.print_exc()
+            typer.echo(f"{chosen} failed: {' '.join(str(error).split()) or type(error).__name__}", err=True)
+    if failed:
+        raise RuntimeError(f"no report of {', '.join(failed)}; the reason of each is said above")
 
 
 experiment.__doc__ = HELP
