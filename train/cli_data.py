@@ -1,4 +1,4 @@
-"""What `pathcast train`, `evaluate` and `calibrate` take their tracks from: options, and what is shown while reading.
+"""What commands of `train` take their tracks from: options, and what is shown while reading.
 
 Knows Typer and the terminal; `train.sources` knows the formats. Heavy imports wait for the call.
 """

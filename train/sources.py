@@ -63,6 +63,11 @@ class Source:
         """Of its reader."""
         return FORMATS[self.format].edition if self.format in FORMATS else 0
 
+    @property
+    def title(self) -> str:
+        """What a report calls it: a table without its suffix."""
+        return self.path.stem if self.format == TABLE else self.name
+
     def files(self) -> list[Path]:
         """All files that its contents are in, in an order that the machine does not decide."""
         if not self.path.exists():

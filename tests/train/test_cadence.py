@@ -15,6 +15,7 @@ from train.evaluate import Sample, answers_of, errors_en_m
 from train.experiments import cadence
 from train.experiments.cadence import Row, Usual
 from train.experiments.lab import Lab
+from train.sources import parse
 
 TINY = ModelConfig(name="tiny", d=16, blocks=1, heads=2, window=8)
 
@@ -44,7 +45,7 @@ def test_it_leads_from_files_to_a_report(
     monkeypatch.setattr(cadence, "PHASE_S", 240.0)
     monkeypatch.setattr(cadence, "FEW", 1)
     cars = write_file(together(*(wander(f"car-{i}", 400, i, cadence_s=3.0) for i in range(24))), "cars.parquet")
-    finding = cadence.run(Lab((cars,), tmp_path / "scratch", cache=tmp_path / "cache"))
+    finding = cadence.run(Lab((parse(cars),), tmp_path / "scratch", cache=tmp_path / "cache"))
     assert_it_becomes_a_report(finding, "cadence", tmp_path)
     changes, files = finding.tables
     assert [row[2] for row in changes.rows] == ["0", "1", "2 to 3", "4 to 8", "9 to 15"]
@@ -64,17 +65,17 @@ def test_a_file_without_a_change_that_can_be_judged_is_refused(
     with pytest.raises(
         ValueError, match=r"cars\.parquet: fewer than 30 pings come 1, 2 to 3, 4 to 8, 9 to 15 intervals"
     ):
-        cadence.run(Lab((cars,), tmp_path / "scratch", cache=tmp_path / "cache"))
+        cadence.run(Lab((parse(cars),), tmp_path / "scratch", cache=tmp_path / "cache"))
 
 
 def test_of_each_track_as_it_is_only_the_first_pings_are_asked(
     write_file: WriteFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cars = write_file(together(*(wander(f"car-{i}", 60, i) for i in range(24))), "cars.parquet")
-    lab = Lab((cars,), tmp_path / "scratch", cache=tmp_path / "cache")
-    whole = cadence._usual(lively(TINY), "tiny", cars, lab)
+    lab = Lab((parse(cars),), tmp_path / "scratch", cache=tmp_path / "cache")
+    whole = cadence._usual(lively(TINY), "tiny", lab.data[0], lab)
     monkeypatch.setattr(cadence, "LONGEST", 20)
-    first = cadence._usual(lively(TINY), "tiny", cars, lab)
+    first = cadence._usual(lively(TINY), "tiny", lab.data[0], lab)
     assert first.n % (20 - 9) == 0, "of twenty pings the first eight have too few before them, and the last has no next"
     assert 0 < first.n < whole.n / 2
 

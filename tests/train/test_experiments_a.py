@@ -22,6 +22,8 @@ from train.evaluate import judge_forecasts, open_samples
 from train.experiments import ablation, autoencoder, cli, inversion, overfit, positions, rings, seeds, targets
 from train.experiments import exam as ex
 from train.experiments.lab import Lab, Trained
+from train.experiments.report import Finding, Table
+from train.sources import TABLE, Source, parse
 
 TINY = ModelConfig(name="tiny", d=16, blocks=1, heads=4, window=8)
 NAMES = ("autoencoder", "overfit", "targets", "positions", "ablation")
@@ -32,7 +34,9 @@ def lab(write_file: WriteFile, tmp_path: Path) -> Lab:
     """A sitting over a town to train in and another one, a fiftieth of the steps."""
     town = write_file(together(*(wander(f"car-{i}", 90, i) for i in range(40))), "town.parquet")
     away = write_file(together(*(wander(f"bus-{i}", 60, 50 + i, lat=10.0) for i in range(20))), "away.parquet")
-    return Lab((town, away), tmp_path / "scratch", effort=0.02, cache=tmp_path / "cache", most_anchors=500)
+    return Lab(
+        (parse(town), parse(away)), tmp_path / "scratch", effort=0.02, cache=tmp_path / "cache", most_anchors=500
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -69,6 +73,38 @@ def test_the_command_writes_a_report_that_names_it(
     assert facts["command"] == "pathcast experiment autoencoder --data town.parquet away.parquet " + " ".join(options)
     assert f"`{facts['command']}`" in (out / "autoencoder.md").read_text()
     assert f"{out / 'autoencoder.md'}: The features" in result.stdout
+
+
+def test_the_command_takes_what_train_and_evaluate_take(
+    lab: Lab, write_file: WriteFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It once took bare paths of Parquet and CSV with our columns, and a format before one was "no such path"."""
+    seen: list[tuple[list[str], list[int]]] = []
+
+    def run(lab: Lab) -> Finding:
+        seen.append(([file.name for file in lab.data], [len(load([file], lab.cache)) for file in lab.data]))
+        return Finding("why?", "so", [Table("numbers", ("n",), [(1,)])], [], "It is.")
+
+    monkeypatch.setattr(overfit, "run", run)
+    ours = {"entity_id": "vehicle", "t": "t", "lat": "y", "lon": "x"}
+    theirs = write_file({ours[name]: column for name, column in wander("car", 9, 0).items()}, "theirs.csv")
+    taxis = tmp_path / "release"
+    taxis.mkdir()
+    for i in range(2):
+        lines = [f"{i},2008-02-02 15:{minute}:00,{116.5 + 0.001 * minute},39.9" for minute in range(10, 20)]
+        (taxis / f"{i}.txt").write_text("\n".join(lines) + "\n")
+    app, out = typer.Typer(), tmp_path / "out"
+    app.command()(cli.experiment)
+    columns = ["--columns", "entity_id=vehicle,lat=y,lon=x"]
+    given = ["overfit", "--data", f"tdrive:{taxis}", str(theirs), *columns, "--out", str(out)]
+    result = CliRunner().invoke(app, [*given, "--cache", str(lab.cache)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert seen == [(["tdrive:release", "theirs.csv"], [2, 1])]
+    command = "`pathcast experiment overfit --data tdrive:release theirs.csv --columns entity_id=vehicle,lat=y,lon=x`"
+    assert command in (out / "overfit.md").read_text()
+    result = CliRunner().invoke(app, ["overfit", "--data", "nonsense:file"])
+    assert result.exit_code == 2
+    assert "unknown format" in result.stderr
 
 
 def test_all_goes_on_where_one_fails(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +152,7 @@ def test_the_full_pass_gives_the_judge_s_errors(lab: Lab, write_file: WriteFile,
     if tell:
         town = together(*(wander(f"car-{i}", 90, i) for i in range(40)))
         speed, heading = np.random.default_rng(1).uniform([[0], [0]], [[20], [360]], (2, len(town["t"]))).tolist()
-        file = write_file(town | {"speed_mps": speed, "heading_deg": heading}, "telling.parquet")
+        file = parse(write_file(town | {"speed_mps": speed, "heading_deg": heading}, "telling.parquet"))
     sample = open_samples([file], "test", cache_dir=lab.cache)[0]
     judged = judge_forecasts(sample, predictor)["horizons"]
     marks = ex.sit(predictor._net, ex.ask(ex.judged_tracks(lab, file, None)))
@@ -152,9 +188,12 @@ def test_a_seed_that_is_lucky_for_all_is_no_noise() -> None:
 
 
 def test_files_go_by_the_names_that_an_experiment_has_for_them() -> None:
-    lab = Lab((Path("taxis.parquet"), Path("other.parquet")), Path("scratch"))
+    files = (Source(TABLE, Path("taxis.parquet")), Source(TABLE, Path("other.parquet")))
+    lab = Lab(files, Path("scratch"))
     assert lab.named({"taxis.parquet": "taxis, 60 s", "ships.parquet": "ships"}) == {"taxis.parquet": "taxis, 60 s"}
     assert lab.named({"ships.parquet": "ships"}) == {"taxis.parquet": "taxis", "other.parquet": "other"}
+    lab = Lab((Source("tdrive", Path("here/release")),), Path("scratch"))
+    assert lab.named({"taxis.parquet": "taxis, 60 s"}) == {"tdrive:release": "tdrive:release"}
 
 
 def test_noise_goes_by_how_many_variants_and_seeds_it_is_seen_in() -> None:

@@ -29,6 +29,7 @@ from train.experiments.masking import ALL, NEXT, SHARE
 from train.experiments.paths import PathScore, judge_paths
 from train.experiments.transfer import Against, Compared
 from train.options import BatchOptions
+from train.sources import parse
 
 TINY = ModelConfig(name="tiny", d=16, blocks=1, heads=2, window=8)
 
@@ -41,7 +42,7 @@ def lab(write_file: WriteFile, tmp_path: Path) -> Lab:
         for n, (name, lat) in enumerate({"cabspotting_sf": 37.75, "gotrack_aracaju": -10.9, "buses": 10.0}.items())
     ]
     cache, scratch = tmp_path / "cache", tmp_path / "scratch"
-    return Lab(tuple(files), scratch, effort=0.004, cache=cache, most_anchors=300, config=TINY)
+    return Lab(tuple(map(parse, files)), scratch, effort=0.004, cache=cache, most_anchors=300, config=TINY)
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_transfer_trains_on_all_other_files_and_on_towns_that_are_nowhere(
     real = Lab.train
     monkeypatch.setattr(Lab, "train", train)
     transfer.run(lab)
-    files = {path.name for path in lab.data} | {"towns.parquet"}
+    files = {file.name for file in lab.data} | {"towns.parquet"}
     assert seen == [files - {left_out} for left_out in transfer.regions(lab) for _ in ("normalised", "absolute")]
 
 
@@ -121,7 +122,7 @@ def test_what_lies_halfway_is_shrunk_to_damped_velocity(lab: Lab, monkeypatch: p
     """All the way it is that, and the model itself is judged before."""
     monkeypatch.setattr(transfer, "HALF", 1.0)
     synth.write(lab.scratch / transfer.TOWNS, entities=8)
-    lab = replace(lab, data=(*lab.data, lab.scratch / transfer.TOWNS))
+    lab = replace(lab, data=(*lab.data, parse(lab.scratch / transfer.TOWNS)))
     judged = transfer._judge(lab, "cabspotting_sf.parquet", transfer.NORMALISED)
     blocks = [judged[name]["horizons"]["60"] for name in (transfer.NORMALISED, transfer.HALFWAY)]
     assert blocks[1]["model"]["mean_m"] == pytest.approx(blocks[1]["damped_velocity"]["mean_m"], rel=1e-4)
@@ -185,7 +186,7 @@ def test_a_line_of_transfer_goes_forward_in_time() -> None:
 
 def test_trainings_side_by_side_are_those_in_turn(lab: Lab) -> None:
     synth.write(lab.scratch / transfer.TOWNS, entities=8)
-    lab = replace(lab, data=(*lab.data, lab.scratch / transfer.TOWNS), say=cli._Say("transfer", 0.0))
+    lab = replace(lab, data=(*lab.data, parse(lab.scratch / transfer.TOWNS)), say=cli._Say("transfer", 0.0))
     asked = [("cabspotting_sf.parquet", transfer.NORMALISED), ("gotrack_aracaju.parquet", transfer.ABSOLUTE)]
     in_turn = lab.each(transfer._judge, asked)
     aside = replace(lab, jobs=2)

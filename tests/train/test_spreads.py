@@ -25,6 +25,7 @@ from train.experiments.lab import Lab
 from train.experiments.spreads import ALL, OTHERS, SERVED, WAYS, Row
 from train.objective import measure
 from train.score import energy_score
+from train.sources import parse
 
 N = 40
 
@@ -142,7 +143,7 @@ def lab(write_file: WriteFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         write_file(together(*(wander(f"{name}-{i}", 40, 100 * n + i) for i in range(20))), f"{name}.parquet")
         for n, name in enumerate(("cabspotting_sf", "buses"))
     ]
-    return Lab(tuple(files), tmp_path / "scratch", effort=0.003, cache=tmp_path / "cache")
+    return Lab(tuple(map(parse, files)), tmp_path / "scratch", effort=0.003, cache=tmp_path / "cache")
 
 
 def test_the_experiment_leads_from_files_to_a_report(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,10 +156,10 @@ def test_the_experiment_leads_from_files_to_a_report(lab: Lab, tmp_path: Path, m
 
     real = spreads._learn
     monkeypatch.setattr(spreads, "_learn", learn)
-    monkeypatch.setattr(spreads, "FILES", {path.name: path.stem for path in lab.data})
+    monkeypatch.setattr(spreads, "FILES", {file.name: file.title for file in lab.data})
     finding = spreads.run(lab)
     assert_it_becomes_a_report(finding, "spreads", tmp_path)
-    both = {path.name for path in lab.data}
+    both = {file.name for file in lab.data}
     assert seen == [both, both, {"buses.parquet"}, {"buses.parquet"}]
     scores = finding.tables[0].rows
     assert [row[:2] for row in scores[:: len(WAYS)]] == [
@@ -269,7 +270,7 @@ def test_words_follow_the_numbers() -> None:
 def test_a_long_track_becomes_several_that_are_travelled_as_it_was(write_file: WriteFile, tmp_path: Path) -> None:
     long = wander("a", 2 * ex.LONGEST, 1, cadence_s=5.0)
     file = write_file(together(*(wander(f"e{i}", 30, i) for i in range(20)), long), "long.parquet")
-    corpus = Lab((file,), tmp_path, cache=tmp_path / "cache").splits().train
+    corpus = Lab((parse(file),), tmp_path, cache=tmp_path / "cache").splits().train
     corpus = replace(corpus, mode=np.arange(len(corpus), dtype=corpus.mode.dtype), modes=("car",) * len(corpus))
     exam = ex.ask(corpus)
     assert len(exam.corpus) > len(corpus)

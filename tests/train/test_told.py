@@ -14,6 +14,7 @@ from train.experiments import told
 from train.experiments.lab import Lab
 from train.experiments.told import BOTH, NOTHING, SPEED, STILL, TURNED, UNIT, Row
 from train.receivers import thinned
+from train.sources import TABLE, Source, parse
 
 
 def test_a_way_of_telling_tells_no_more(make_corpus: MakeCorpus) -> None:
@@ -46,7 +47,7 @@ def test_it_leads_from_files_to_a_report(
     monkeypatch.setattr(told, "WEIGHTS", {"small": "test"})
     monkeypatch.setattr(told, "GAPS", 5)
     cars = write_file(together(*(wander(f"car-{i}", 700, i, cadence_s=3.0) for i in range(24))), "cars.parquet")
-    finding = told.run(Lab((cars,), tmp_path / "scratch", cache=tmp_path / "cache"))
+    finding = told.run(Lab((parse(cars),), tmp_path / "scratch", cache=tmp_path / "cache"))
     assert_it_becomes_a_report(finding, "told", tmp_path)
     forecasts, _ = finding.tables
     assert [row[1:3] for row in forecasts.rows] == [(f"{s}", w) for s in (15, 60) for w in (*told.RIGHT, *told.WRONG)]
@@ -73,7 +74,7 @@ def test_a_file_that_tells_nothing_is_refused(
     cars = (wander(f"car-{i}", pings, i, cadence_s=cadence_s) for i in range(3))
     path = write_file(together(*cars), "cars.parquet")
     with pytest.raises(ValueError, match=f"cars.parquet: thinned to a ping {says}"):
-        told.run(Lab((path,), tmp_path / "scratch", cache=tmp_path / "cache"))
+        told.run(Lab((parse(path),), tmp_path / "scratch", cache=tmp_path / "cache"))
 
 
 def test_a_report_says_which_file_it_is_of(
@@ -87,9 +88,9 @@ def test_a_report_says_which_file_it_is_of(
     cars = together(*(wander(f"car-{i}", 200, i, cadence_s=3.0) for i in range(24)))
     said: list[str] = []
     files = (write_file(cars, "cars.parquet"), write_file(cars, "more.parquet"))
-    finding = told.run(Lab(files, tmp_path / "scratch", cache=tmp_path / "cache", say=said.append))
+    finding = told.run(Lab(tuple(map(parse, files)), tmp_path / "scratch", cache=tmp_path / "cache", say=said.append))
     assert finding.notes[0] == said[0] == "Only cars.parquet is judged on, not more.parquet"
-    assert told.dense(Lab((*files, Path(told.FILE)), tmp_path)).name == told.FILE
+    assert told.dense(Lab((parse(files[0]), Source(TABLE, Path(told.FILE))), tmp_path)).name == told.FILE
     gaps = finding.tables[1].rows
     assert all(cell is None or np.isfinite(cell) for row in gaps for cell in row[3:])
 

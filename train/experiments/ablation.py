@@ -68,7 +68,7 @@ Scores = dict[str, list[float]]  # by variant, one per seed
 
 def run(lab: Lab) -> Finding:
     """Train the reference and its variants with two seeds each, and judge them alike."""
-    train = lab.splits(without=[path.name for path in lab.data[1:]]).train
+    train = lab.splits(without=[file.name for file in lab.data[1:]]).train
     exams = _exams(lab)
     scores: dict[str, Scores] = {exam: {name: [] for name in (*PARTS, INT8)} for exam in exams}
     own: dict[str, list[list[float]]] = {name: [] for name in (*PARTS, INT8)}
@@ -140,9 +140,9 @@ def _listed(changes: list[tuple[float, str, str]]) -> str:
 def _exams(lab: Lab) -> dict[str, Exam]:
     corpus = ex.judged_tracks(lab, lab.data[0], MOST_ANCHORS)
     exams = {"own": ex.ask(corpus), "irregular": ex.ask(ex.irregular(corpus))}
-    for path in lab.data[1:]:
-        other = ex.judged_tracks(lab, path, MOST_ANCHORS)
-        exams[f"elsewhere ({path.stem})" if len(lab.data) > 2 else "elsewhere"] = ex.ask(other)
+    for file in lab.data[1:]:
+        other = ex.judged_tracks(lab, file, MOST_ANCHORS)
+        exams[f"elsewhere ({file.title})" if len(lab.data) > 2 else "elsewhere"] = ex.ask(other)
     return exams
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -22,6 +21,7 @@ from train.experiments.lab import Lab
 from train.experiments.report import Finding, Line, Picture, Table, cells
 from train.experiments.told import FILE, WEIGHTS, dense
 from train.receivers import apart
+from train.sources import Source
 from train.walk import MODEL, walk
 
 MOST_ANCHORS: Final = 200_000  # of the full tracks
@@ -74,20 +74,20 @@ class Usual:
 
 
 def run(lab: Lab) -> Finding:
-    path = dense(lab)
-    modes = ROAD if path.name == FILE else ()
+    file = dense(lab)
+    modes = ROAD if file.name == FILE else ()
     rows, usual = [], []
     for weights, part in WEIGHTS.items():
         predictor = Predictor.load(weights, threads=lab.threads)
-        sample = open_samples([path], part, cache_dir=lab.cache, most=MOST_ANCHORS, modes=modes)[0]
+        sample = open_samples([file], part, cache_dir=lab.cache, most=MOST_ANCHORS, modes=modes)[0]
         for change in CHANGES_S:
             lab.say(f"{weights}, {_named(change)}")
             changing, seen = alternating(sample.corpus, *change)
             rows += _judge(predictor, weights, _named(change), replace(sample, corpus=changing), seen)
         _check(rows, weights, sample.file)
-        for file in lab.data:
-            lab.say(f"{weights}, {file.name} as it is")
-            usual.append(_usual(predictor, weights, file, lab))
+        for one in lab.data:
+            lab.say(f"{weights}, {one.name} as it is")
+            usual.append(_usual(predictor, weights, one, lab))
     return Finding(
         QUESTION,
         METHOD,
@@ -96,7 +96,7 @@ def run(lab: Lab) -> Finding:
         conclude(rows, usual),
         (lab.seed,),
         [
-            f"Changes are those of {path.name}{' by road' if modes else ''} alone",
+            f"Changes are those of {file.name}{' by road' if modes else ''} alone",
             f"Cells of fewer than {FEW} anchors are empty",
         ],
     )
@@ -162,7 +162,7 @@ def _over_physics(corpus: Corpus, judged: Judged, asked: NDArray[np.bool_], colu
     return errors.pop(MODEL) / min(errors.values())
 
 
-def _usual(predictor: Predictor, weights: str, file: Path, lab: Lab) -> Usual:
+def _usual(predictor: Predictor, weights: str, file: Source, lab: Lab) -> Usual:
     corpus = open_samples([file], "test", cache_dir=lab.cache, most=MOST_ANCHORS)[0].corpus
     corpus = corpus.select(np.arange(0, len(corpus), -(-len(corpus) // MOST_TRACKS)))
     tracks = np.stack([corpus.tracks[:, 0], np.minimum(corpus.tracks[:, 1], corpus.tracks[:, 0] + LONGEST)], axis=1)
@@ -170,7 +170,7 @@ def _usual(predictor: Predictor, weights: str, file: Path, lab: Lab) -> Usual:
     anchors = find(corpus)
     next_s = walk(corpus, anchors, [], predictor).next_s
     assert next_s is not None  # there is a model
-    return Usual(weights, file.stem, len(next_s), *_missed(corpus, anchors, next_s))
+    return Usual(weights, file.title, len(next_s), *_missed(corpus, anchors, next_s))
 
 
 def conclude(rows: Sequence[Row], usual: Sequence[Usual]) -> str:

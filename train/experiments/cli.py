@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shlex
 import tempfile
 import time
 import traceback
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from train.cli_data import CacheOption, ColumnsOption, Files, MoreFiles, sources_of
 
 # What each answers, in the order of `all`. A module train.experiments.<name> has `run(lab) -> Finding`.
 EXPERIMENTS = {
@@ -40,26 +43,25 @@ Of all, one that fails is named with its reason, and the others are run.
 
 def experiment(
     name: Annotated[str, typer.Argument(metavar="NAME|all", help="which one")],
-    data: Annotated[
-        list[Path],
-        typer.Option("--data", exists=True, help="track files; give it once per file, or list them after it"),
-    ],
-    more: Annotated[list[Path] | None, typer.Argument(exists=True, metavar="[FILE]...")] = None,
+    data: Files,
+    more: MoreFiles = None,
+    columns: ColumnsOption = None,
     out: Annotated[Path, typer.Option("--out", file_okay=False, help="where the report goes")] = Path("reports"),
     effort: Annotated[float, typer.Option("--effort", min=0.001, help="times the steps of each training")] = 1.0,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     threads: Annotated[int, typer.Option("--threads", min=1, help="of each process")] = 1,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="trainings side by side, where they can be")] = 1,
-    cache: Annotated[Path | None, typer.Option("--cache", file_okay=False, help="where columns are kept")] = None,
+    cache: CacheOption = None,
 ) -> None:
     if name != "all" and name not in EXPERIMENTS:
         raise typer.BadParameter(f"{name!r} is none of {', '.join(EXPERIMENTS)}, all")
+    files = tuple(sources_of(data, more, columns))
     from train.experiments.lab import Lab
     from train.experiments.report import source, write
     from train.picture import require
 
     require()  # every report has a picture, which is drawn after hours of training
-    files, code = (*data, *(more or [])), source()  # before hours in which the checkout may be moved on
+    code = source()  # before hours in which the checkout may be moved on
 
     def conduct(chosen: str) -> None:
         started = _cpu_s()
@@ -76,7 +78,8 @@ def experiment(
                 say=say,
             )
             finding = importlib.import_module(f"train.experiments.{chosen}").run(lab)
-        command = f"pathcast experiment {chosen} --data {' '.join(path.name for path in files)}"
+        command = f"pathcast experiment {chosen} --data {' '.join(file.name for file in files)}"
+        command += "" if columns is None else f" --columns {shlex.quote(columns)}"
         command += f" --effort {effort:g}" if effort != 1.0 else ""
         command += f" --seed {seed}" if seed else ""
         command += f" --threads {threads}" if threads > 1 else ""

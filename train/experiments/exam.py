@@ -9,7 +9,6 @@ Shapes: R rows (tracks), T tokens, A anchors, H = 1 + horizons (column 0 is the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -25,6 +24,7 @@ from train.data import EVALUATION, Corpus, load
 from train.experiments.lab import Lab
 from train.experiments.offline import answer, read
 from train.score import covered, mahalanobis2
+from train.sources import Source
 from train.splits import split
 
 COLUMNS: Final = ("next", *(f"{horizon:g} s" for horizon in anchoring.HORIZONS_S))
@@ -62,11 +62,11 @@ class Marks(NamedTuple):
         return [covered(column[~np.isnan(column)], 0.9) for column in self.surprise.T]
 
 
-def judged_tracks(lab: Lab, path: Path, most: int | None = None) -> Corpus:
+def judged_tracks(lab: Lab, file: Source, most: int | None = None) -> Corpus:
     """The judged test tracks of one file, thinned to about `most` anchors."""
-    corpus = anchoring.usable(split(load([path], lab.cache, cut=EVALUATION)).test)
+    corpus = anchoring.usable(split(load([file], lab.cache, cut=EVALUATION)).test)
     if not len(corpus):
-        raise ValueError(f"{path}: no test track has {anchoring.EARLIER_PINGS + 2} pings without a long silence")
+        raise ValueError(f"{file}: no test track has {anchoring.EARLIER_PINGS + 2} pings without a long silence")
     return anchoring.thin(corpus, most)[0]
 
 

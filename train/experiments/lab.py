@@ -17,6 +17,7 @@ from train.data import Corpus, load
 from train.evaluate import judge_forecasts, open_samples
 from train.fit import Tick, fit
 from train.options import BatchOptions, FitOptions
+from train.sources import Source
 from train.splits import Splits, split
 
 Say = Callable[[str], None]
@@ -33,7 +34,7 @@ def _silent(line: str) -> None:
 class Lab:
     """One sitting: which files, how long each training may be, where it works. `say` shows progress."""
 
-    data: tuple[Path, ...]
+    data: tuple[Source, ...]
     scratch: Path  # weights of the variants; may be deleted afterwards
     effort: float = 1.0  # times the steps that an experiment asks for: below 1 only to see it run
     seed: int = 0
@@ -53,8 +54,12 @@ class Lab:
 
     def named(self, names: Mapping[str, str]) -> dict[str, str]:
         """Which of the files have a name there, and it; where none has, all of them by their own."""
-        found = {path.name: names[path.name] for path in self.data if path.name in names}
-        return found or {path.name: path.stem for path in self.data}
+        found = {file.name: names[file.name] for file in self.data if file.name in names}
+        return found or {file.name: file.title for file in self.data}
+
+    def file(self, name: str) -> Source:
+        """The one of that name."""
+        return next(file for file in self.data if file.name == name)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -117,8 +122,8 @@ class Lab:
 
     def judge(self, trained: Trained, file: str, part: str = "test", modes: Sequence[str] = ()) -> dict[str, Any]:
         """`train.evaluate.judge_forecasts` of one of the files, for weights that can be served."""
-        path = next(path for path in self.data if path.name == file)
-        sample = open_samples([path], part, cache_dir=self.cache, most=self.most_anchors, modes=tuple(modes))[0]  # type: ignore[arg-type]
+        found, most = [self.file(file)], self.most_anchors
+        sample = open_samples(found, part, cache_dir=self.cache, most=most, modes=tuple(modes))[0]  # type: ignore[arg-type]
         return judge_forecasts(sample, Predictor(trained.network, name=trained.name, threads=self.threads))
 
 

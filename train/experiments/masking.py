@@ -65,7 +65,7 @@ class Row:
 
 def run(lab: Lab) -> Finding:
     files = lab.named(FILES)
-    train = lab.splits(without=[path.name for path in lab.data if path.name not in files]).train
+    train = lab.splits(without=[file.name for file in lab.data if file.name not in files]).train
     rows = []
     for number, (way, batch) in enumerate(WAYS.items()):
         trained = lab.train(f"masking/{number}", lab.config, STEPS, train=train, batch=batch)
@@ -82,10 +82,9 @@ def run(lab: Lab) -> Finding:
 
 
 def _judge(lab: Lab, trained: Trained, way: str, file: str, data: str) -> Row:
-    path = next(path for path in lab.data if path.name == file)
     predictor = Predictor(trained.network, name=way, threads=lab.threads)
-    sample = open_samples([path], "test", cache_dir=lab.cache, most=4 * lab.most_anchors)[0]
-    trips = open_samples([path], "test", cache_dir=lab.cache, long_enough=eta.long_enough)[0]
+    sample = open_samples([lab.file(file)], "test", cache_dir=lab.cache, most=4 * lab.most_anchors)[0]
+    trips = open_samples([lab.file(file)], "test", cache_dir=lab.cache, long_enough=eta.long_enough)[0]
     horizons = lab.judge(trained, file)["horizons"]
     return Row(
         way,

@@ -55,7 +55,7 @@ class Progress(NamedTuple):
 
 def run(lab: Lab) -> Finding:
     """Train on one track and measure on the same."""
-    train = ordinary(lab.splits(without=[path.name for path in lab.data[1:]]).train)
+    train = ordinary(lab.splits(without=[file.name for file in lab.data[1:]]).train)
     step_m = mean_step_m(train)
     batch = replace(BATCH, tokens=min(BATCH.tokens, train.pings))
     trained = lab.train(

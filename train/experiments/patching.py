@@ -64,8 +64,8 @@ class Row:
 
 
 def run(lab: Lab) -> Finding:
-    names = [path.name for path in lab.data if path.name in FILES] or [path.name for path in lab.data]
-    parts = lab.splits(without=[path.name for path in lab.data if path.name not in names])
+    names = [file.name for file in lab.data if file.name in FILES] or [file.name for file in lab.data]
+    parts = lab.splits(without=[file.name for file in lab.data if file.name not in names])
     asked = [_windows(lab, name) for name in names]
     learned = [_row(lab, patch, parts.train, parts.val, asked) for patch in PATCHES]
     spent = microseconds([network for network, _ in learned])
@@ -83,8 +83,7 @@ def run(lab: Lab) -> Finding:
 
 
 def _windows(lab: Lab, name: str) -> Windows:
-    path = next(path for path in lab.data if path.name == name)
-    return windows(split(load([path], lab.cache, cut=EVALUATION)).test, tokens=TOKENS, most=WINDOWS)
+    return windows(split(load([lab.file(name)], lab.cache, cut=EVALUATION)).test, tokens=TOKENS, most=WINDOWS)
 
 
 def _row(lab: Lab, patch: int, train: Corpus, val: Corpus, asked: Sequence[Windows]) -> tuple[Network, Row]:

@@ -44,7 +44,7 @@ to 640 pings, in full forward passes. "Irregular" keeps each ping of the test tr
 def run(lab: Lab) -> Finding:
     """Train all kinds with two seeds, and judge them on whole, long and irregular tracks."""
     train = ex.some(lab.splits().train, MOST_PINGS)
-    tests = {path.stem: ex.judged_tracks(lab, path) for path in lab.data}
+    tests = {file.title: ex.judged_tracks(lab, file) for file in lab.data}
     papers, long = _papers(tests), _long(list(tests.values()))
     marks: dict[str, list[dict[str, Marks]]] = {kind: [] for kind in KINDS}
     for seed in lab.seeds:

@@ -60,10 +60,9 @@ class Row:
 
 def run(lab: Lab) -> Finding:
     require()  # before files are read, of which some are large
-    file = FILE if FILE in {path.name for path in lab.data} else lab.data[0].name
-    path = next(path for path in lab.data if path.name == file)
+    file = FILE if FILE in {one.name for one in lab.data} else lab.data[0].name
     train = lab.splits(without=[other.name for other in lab.data if other.name != file]).train
-    asked = windows(split(load([path], lab.cache, cut=EVALUATION)).test, tokens=TOKENS, most=WINDOWS)
+    asked = windows(split(load([lab.file(file)], lab.cache, cut=EVALUATION)).test, tokens=TOKENS, most=WINDOWS)
     vocabularies = [Vocabulary.visited(train, resolution) for resolution in RESOLUTIONS]
     rows, floors = [_physics(asked, lab.config, vocabularies[0])], []
     rows += [_continuous(lab, train, asked, vocabularies[0], absolute=absolute) for absolute in (False, True)]

@@ -95,9 +95,8 @@ def run(lab: Lab) -> Finding:
     network = from_pretrained(WEIGHTS).eval().requires_grad_(False)
     files = lab.named(FILES)
     left_out = LEFT_OUT if LEFT_OUT in files else next(iter(files))
-    judged_paths = [path for path in lab.data if path.name in files]
     exams = {
-        path.name: list(_of_exam(network, ex.ask(ex.judged_tracks(lab, path, MOST_ANCHORS)))) for path in judged_paths
+        name: list(_of_exam(network, ex.ask(ex.judged_tracks(lab, lab.file(name), MOST_ANCHORS)))) for name in files
     }
     rows: list[Row] = []
     for learned, without, judged in ((ALL, [], list(files)), (OTHERS, [left_out], [left_out])):

@@ -58,9 +58,9 @@ class Outcome:
 
 def run(lab: Lab) -> Finding:
     """Train all variants with two seeds on the first file, and judge them on its test."""
-    path = lab.data[0]
+    file = lab.data[0]
     splits = lab.splits(without=[other.name for other in lab.data[1:]])
-    exam = ex.ask(ex.judged_tracks(lab, path, MOST_ANCHORS))
+    exam = ex.ask(ex.judged_tracks(lab, file, MOST_ANCHORS))
     region = _region(splits.train)
     found: dict[str, list[Outcome | None]] = {name: [] for name in VARIANTS}
     for seed in lab.seeds:
@@ -81,7 +81,7 @@ def run(lab: Lab) -> Finding:
         conclusion=conclude(converged, lost),
         seeds=lab.seeds,
         notes=[
-            f"Trained on {path.name} for {lab.steps(STEPS):,} steps; region of {region.region_m / 1000:.1f} km around "
+            f"Trained on {file.name} for {lab.steps(STEPS):,} steps; region of {region.region_m / 1000:.1f} km around "
             f"{region.origin_lat_deg:.3f}, {region.origin_lon_deg:.3f}"
         ],
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +18,7 @@ from train.experiments.report import Finding, Line, Picture, Table, cells
 from train.gapfill import HERMITE_REPORTED, judge_gap_fills
 from train.receivers import STEP_S, thinned
 from train.reckoning import REPORTED
+from train.sources import Source
 from train.walk import MODEL
 
 WEIGHTS: Final[dict[str, Part]] = {"small": "all", "small-research": "test"}  # and which tracks of FILE it never saw
@@ -63,18 +63,18 @@ class Row:
 
 
 def run(lab: Lab) -> Finding:
-    path = dense(lab)
-    modes = ROAD if path.name == FILE else ()
+    file = dense(lab)
+    modes = ROAD if file.name == FILE else ()
     rows, notes = [], []
-    if others := [other.name for other in lab.data if other != path]:
-        notes.append(f"Only {path.name} is judged on, not {', '.join(others)}")
+    if others := [other.name for other in lab.data if other != file]:
+        notes.append(f"Only {file.name} is judged on, not {', '.join(others)}")
         lab.say(notes[0])
     for weights, part in WEIGHTS.items():
-        sample = open_samples([path], part, cache_dir=lab.cache, most=MOST_ANCHORS, modes=modes)[0]
+        sample = open_samples([file], part, cache_dir=lab.cache, most=MOST_ANCHORS, modes=modes)[0]
         entities = len(np.unique(sample.corpus.entity))
         road = " by road" if modes else ""
         notes.append(
-            f"{weights}: {path.name}{road}, split {part}, {len(sample.corpus):,} tracks of {entities} entities"
+            f"{weights}: {file.name}{road}, split {part}, {len(sample.corpus):,} tracks of {entities} entities"
         )
         predictor = Predictor.load(weights, threads=lab.threads)
         for cadence_s, thin in [(cadence_s, _thinned(sample, cadence_s)) for cadence_s in CADENCES_S]:
@@ -92,9 +92,9 @@ def run(lab: Lab) -> Finding:
     )
 
 
-def dense(lab: Lab) -> Path:
+def dense(lab: Lab) -> Source:
     """The file whose pings are thinned: FILE, or the first where that is not given."""
-    return next((path for path in lab.data if path.name == FILE), lab.data[0])
+    return next((file for file in lab.data if file.name == FILE), lab.data[0])
 
 
 def _thinned(sample: Sample, cadence_s: float) -> Corpus:

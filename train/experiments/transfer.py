@@ -11,6 +11,7 @@ from train.evaluate import ROAD, best_baseline
 from train.experiments.lab import Lab
 from train.experiments.report import Finding, Line, Picture, Table
 from train.options import BatchOptions
+from train.sources import parse
 
 STEPS: Final = 1_500  # of each of the eight trainings
 INVENTED: Final = 2_400  # entities of `train.synth`: of all kinds, so that no region decides how far things go on
@@ -119,7 +120,7 @@ def run(lab: Lab) -> Finding:
     left_out = regions(lab)
     towns = lab.scratch / TOWNS
     synth.write(towns, entities=lab.steps(INVENTED))
-    lab = replace(lab, data=(*lab.data, towns), most_anchors=MOST_ANCHORS)
+    lab = replace(lab, data=(*lab.data, parse(towns)), most_anchors=MOST_ANCHORS)
     compared, strata = [], []
     found = lab.each(_judge, [(file, variant) for file in left_out for variant in (NORMALISED, ABSOLUTE)])
     for region, plain, absolute in zip(left_out.values(), found[::2], found[1::2], strict=True):
@@ -140,7 +141,7 @@ def run(lab: Lab) -> Finding:
 
 def regions(lab: Lab) -> dict[str, str]:
     """The regions among the lab's files. Raises ValueError where nothing would be left to train on."""
-    present = {path.name: REGIONS[path.name] for path in lab.data if path.name in REGIONS}
+    present = {file.name: REGIONS[file.name] for file in lab.data if file.name in REGIONS}
     if not present or len(lab.data) < 2:
         raise ValueError(f"transfer needs two files, one of them among {', '.join(REGIONS)}")
     return present
