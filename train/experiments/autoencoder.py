@@ -19,7 +19,7 @@ from model.transformer import Trunk
 from train.batches import Batches
 from train.data import Corpus, Cut, load
 from train.experiments import inversion as back
-from train.experiments.lab import Lab
+from train.experiments.lab import Lab, check_moves
 from train.experiments.report import Finding, Line, Picture, Table
 from train.options import BatchOptions
 from train.splits import split
@@ -63,6 +63,7 @@ def run(lab: Lab) -> Finding:
     file = lab.data[0]
     corpus = load([file], lab.cache, cut=SILENT)
     paths = encode_paths(corpus)
+    check_moves(corpus, file.name)
     decoded = _learned(lab, split(corpus).train, paths)
     drift = {
         FORMULA: drift_m(paths, paths.x),
@@ -88,7 +89,11 @@ def run(lab: Lab) -> Finding:
 def encode_paths(corpus: Corpus) -> Paths:
     """The first pings of tracks that are long enough, as the model gets them."""
     length = corpus.tracks[:, 1] - corpus.tracks[:, 0]
-    pings = min(LONG_PINGS, int(length.max()))
+    pings = min(LONG_PINGS, int(length.max(initial=0)))
+    if pings < 3:
+        raise ValueError(
+            f"{', '.join(corpus.files)}: no path has 3 pings, two steps to invert, without a month between"
+        )
     chosen = np.flatnonzero(length >= pings)
     chosen = chosen[np.linspace(0, len(chosen) - 1, min(PATHS, len(chosen))).round().astype(int)]
     fixes = corpus.fixes(corpus.tracks[chosen, :1] + np.arange(pings))
@@ -101,7 +106,7 @@ class Part(NamedTuple):
     """One thing that features were made of: its error when inverted, and where it cannot be."""
 
     unit: str
-    median: float
+    median: float  # NaN where it is lost everywhere
     most: float
     lost: float  # share of pings that do not give it back: clipped, or below the noise
 
@@ -214,7 +219,8 @@ def _train(lab: Lab, train: Corpus) -> Autoencoder:
 
 def _part(unit: str, off: F64, lost: NDArray[np.bool_]) -> Part:
     kept = np.abs(off[~lost])
-    return Part(unit, float(np.median(kept)), float(kept.max()), float(lost.mean()))
+    found = (float(np.median(kept)), float(kept.max())) if len(kept) else (np.nan, np.nan)
+    return Part(unit, *found, float(lost.mean()))
 
 
 def _placed_m(paths: Paths) -> F64:
@@ -234,7 +240,7 @@ def _length(vector: F64) -> F64:
 
 def _parts(parts: Mapping[str, Part]) -> Table:
     rows = [
-        (name, part.unit, f"{part.median:.2g}", f"{part.most:.2g}", f"{100 * part.lost:.2f}")
+        (name, part.unit, *("" if np.isnan(v) else f"{v:.2g}" for v in part[1:3]), f"{100 * part.lost:.2f}")
         for name, part in parts.items()
     ]
     return Table(

@@ -17,7 +17,7 @@ from model.geo import F64
 from train.anchors import Anchors, find, usable
 from train.data import Corpus
 from train.evaluate import REPEATED, ROAD, Judged, Sample, answers_of, errors_en_m, judge_next, open_samples
-from train.experiments.lab import Lab
+from train.experiments.lab import Lab, check_moves
 from train.experiments.report import Finding, Line, Picture, Table, cells
 from train.experiments.told import FILE, WEIGHTS, dense
 from train.receivers import apart
@@ -80,6 +80,7 @@ def run(lab: Lab) -> Finding:
     for weights, part in WEIGHTS.items():
         predictor = Predictor.load(weights, threads=lab.threads)
         sample = open_samples([file], part, cache_dir=lab.cache, most=MOST_ANCHORS, modes=modes)[0]
+        check_moves(sample.corpus, sample.file)
         for change in CHANGES_S:
             lab.say(f"{weights}, {_named(change)}")
             changing, seen = alternating(sample.corpus, *change)

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from model.api import Predictor
 from model.config import ModelConfig
 from model.network import Network
 from train.data import Corpus, load
-from train.evaluate import judge_forecasts, open_samples
+from train.evaluate import Part, Sample, judge_forecasts, open_samples
 from train.fit import Tick, fit
 from train.options import BatchOptions, FitOptions
 from train.sources import Source
@@ -46,10 +48,17 @@ class Lab:
     config: ModelConfig = field(default_factory=ModelConfig)
 
     def splits(self, *, without: Sequence[str] = (), invented: Sequence[str] = ()) -> Splits:
-        """Train, validation and test of all files but those whose names are in `without`; all of `invented` trains."""
+        """Train, validation and test of all files but those whose names are in `without`; all of `invented` trains.
+
+        Raises ValueError where no track is left to train on, and where none of them moves.
+        """
         whole = split(load(self.data, self.cache), invented=invented)  # one cache for every choice of files
         parts = (whole.train, whole.val, whole.test, whole.copies)
         train, val, test, copies = (part.select(~part.of_files(without)) for part in parts)
+        names = ", ".join(file.name for file in self.data if file.name not in without)
+        if not len(train):
+            raise ValueError(f"{names}: there is no track to train on, which takes two pings without a long silence")
+        check_moves(train, names)
         return Splits(train, val, test, whole.fingerprint, copies)
 
     def named(self, names: Mapping[str, str]) -> dict[str, str]:
@@ -120,11 +129,22 @@ class Lab:
         spent = time.process_time() - started
         return Trained(name, report.network, report.losses, report.validations, spent, report.steps, norms)
 
-    def judge(self, trained: Trained, file: str, part: str = "test", modes: Sequence[str] = ()) -> dict[str, Any]:
-        """`train.evaluate.judge_forecasts` of one of the files, for weights that can be served."""
+    def sample(self, file: str, part: Part = "test", modes: Sequence[str] = ()) -> Sample:
+        """What is judged of one of the files. Raises ValueError where there is nothing, or nothing that moves."""
         found, most = [self.file(file)], self.most_anchors
-        sample = open_samples(found, part, cache_dir=self.cache, most=most, modes=tuple(modes))[0]  # type: ignore[arg-type]
+        (sample,) = open_samples(found, part, cache_dir=self.cache, most=most, modes=modes)
+        check_moves(sample.corpus, sample.file)
+        return sample
+
+    def judge(self, trained: Trained, sample: Sample) -> dict[str, Any]:
+        """`train.evaluate.judge_forecasts` for weights that can be served."""
         return judge_forecasts(sample, Predictor(trained.network, name=trained.name, threads=self.threads))
+
+
+def check_moves(corpus: Corpus, what: str) -> None:
+    """Raises ValueError where no track moves: they teach nothing, and whoever says so is right, to the metre."""
+    if all(np.ptp(column[first:last]) == 0 for first, last in corpus.tracks for column in (corpus.lat, corpus.lon)):
+        raise ValueError(f"{what}: no track moves, each stays at one place: are coordinates rounded, or things parked?")
 
 
 @dataclass(frozen=True)

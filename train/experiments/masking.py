@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from model.api import Predictor
 from train import eta
-from train.evaluate import open_samples
+from train.evaluate import Sample, open_samples
 from train.experiments.lab import Lab, Trained
 from train.experiments.paths import PathScore, judge_paths
 from train.experiments.report import Finding, Line, Picture, Table
-from train.gapfill import judge_gap_fills
+from train.gapfill import BLOCKS_S, hide_blocks, judge_gap_fills
 from train.masks import MASKS
 from train.options import BatchOptions
 
@@ -51,6 +51,14 @@ METHOD = (
 )
 
 
+class Samples(NamedTuple):
+    """What is judged of one file, by task."""
+
+    forecasts: Sample
+    gaps: Sample
+    trips: Sample
+
+
 @dataclass(frozen=True)
 class Row:
     """One training on one file."""
@@ -66,10 +74,11 @@ class Row:
 def run(lab: Lab) -> Finding:
     files = lab.named(FILES)
     train = lab.splits(without=[file.name for file in lab.data if file.name not in files]).train
+    judged = {data: _open(lab, file) for file, data in files.items()}
     rows = []
     for number, (way, batch) in enumerate(WAYS.items()):
         trained = lab.train(f"masking/{number}", lab.config, STEPS, train=train, batch=batch)
-        rows += [_judge(lab, trained, way, file, data) for file, data in files.items()]
+        rows += [_judge(lab, trained, way, data, samples) for data, samples in judged.items()]
     return Finding(
         QUESTION,
         METHOD,
@@ -81,17 +90,27 @@ def run(lab: Lab) -> Finding:
     )
 
 
-def _judge(lab: Lab, trained: Trained, way: str, file: str, data: str) -> Row:
+def _open(lab: Lab, file: str) -> Samples:
+    """Raises ValueError where there is nothing to judge: before anything is trained."""
+    source = [lab.file(file)]
+    (gaps,) = open_samples(source, "test", cache_dir=lab.cache, most=4 * lab.most_anchors)
+    if not any(len(hide_blocks(gaps.corpus, block_s).before) for block_s in BLOCKS_S):
+        raise ValueError(f"{file}: no test track has room for a gap to fill: are its tracks short?")
+    (trips,) = open_samples(source, "test", cache_dir=lab.cache, long_enough=eta.long_enough)
+    if trips.train is None:
+        raise ValueError(f"{file}: no training track of a kilometre or more to compare travel times with")
+    return Samples(lab.sample(file), gaps, trips)
+
+
+def _judge(lab: Lab, trained: Trained, way: str, data: str, samples: Samples) -> Row:
     predictor = Predictor(trained.network, name=way, threads=lab.threads)
-    sample = open_samples([lab.file(file)], "test", cache_dir=lab.cache, most=4 * lab.most_anchors)[0]
-    trips = open_samples([lab.file(file)], "test", cache_dir=lab.cache, long_enough=eta.long_enough)[0]
-    horizons = lab.judge(trained, file)["horizons"]
+    horizons = lab.judge(trained, samples.forecasts)["horizons"]
     return Row(
         way,
         data,
-        judge_gap_fills(sample, predictor, most=MOST_GAPS)["blocks"],
-        eta.judge_travel_times(trips, predictor)["predictors"],
-        judge_paths(predictor, trips.corpus, MOST_PATHS),
+        judge_gap_fills(samples.gaps, predictor, most=MOST_GAPS)["blocks"],
+        eta.judge_travel_times(samples.trips, predictor)["predictors"],
+        judge_paths(predictor, samples.trips.corpus, MOST_PATHS),
         {name: block["model"]["mean_m"] for name, block in horizons.items()},
     )
 

@@ -19,6 +19,7 @@ CONFIG = ModelConfig(d=64)
 STEPS: Final = 1_200
 VALIDATIONS: Final = 40
 PINGS: Final = 100  # of the track at most: nearly all of it in every ping's band and the band behind it
+LEAST_PINGS: Final = 10  # of fewer nobody would learn anything by heart
 NEAR_ZERO: Final = 0.02  # of the mean step: by heart
 # One row is the whole track, as it was recorded: nothing thinned, turned, stretched, blurred or hidden.
 BATCH = BatchOptions(
@@ -105,14 +106,25 @@ def conclude(progress: Progress, step_m: float) -> str:
 
 
 def ordinary(corpus: Corpus) -> Corpus:
-    """One track of at most PINGS pings: of the stretches of full length, the one whose way is the median."""
+    """One track of at most PINGS pings: of the stretches of full length, the one whose way is the median.
+
+    Raises ValueError where none is long enough, or that one goes nowhere: there would be nothing to learn.
+    """
     length = corpus.tracks[:, 1] - corpus.tracks[:, 0]
-    pings = min(PINGS, int(length.max()))
+    pings = min(PINGS, int(length.max(initial=0)))
+    if pings < LEAST_PINGS:
+        raise ValueError(
+            f"{', '.join(corpus.files)}: no training track has {LEAST_PINGS} pings: is all of it in pieces?"
+        )
     chosen = np.flatnonzero(length >= pings)
     tracks = corpus.tracks[chosen].copy()
     tracks[:, 1] = tracks[:, 0] + pings
     stretches = replace(corpus.select(chosen), tracks=tracks)
-    return stretches.select(np.argsort(_ways_m(stretches), kind="stable")[[len(tracks) // 2]])
+    ways_m = _ways_m(stretches)
+    median = np.argsort(ways_m, kind="stable")[[len(tracks) // 2]]
+    if ways_m[median] == 0:
+        raise ValueError(f"{', '.join(corpus.files)}: half of the tracks of {pings} pings stay at one place")
+    return stretches.select(median)
 
 
 def mean_step_m(corpus: Corpus) -> float:

@@ -46,6 +46,10 @@ def run(lab: Lab) -> Finding:
     train = ex.some(lab.splits().train, MOST_PINGS)
     tests = {file.title: ex.judged_tracks(lab, file) for file in lab.data}
     papers, long = _papers(tests), _long(list(tests.values()))
+    if not (long.anchors.target[:, COLUMN] >= 0).any():
+        raise ValueError(
+            f"{', '.join(long.corpus.files)}: no test track has a ping {ex.COLUMNS[COLUMN]} ahead: is each too short?"
+        )
     marks: dict[str, list[dict[str, Marks]]] = {kind: [] for kind in KINDS}
     for seed in lab.seeds:
         for kind in KINDS:

@@ -91,6 +91,8 @@ class Row:
 
 
 def run(lab: Lab) -> Finding:
+    if len(lab.data) < 2:
+        raise ValueError("spreads needs two files: one is judged by heads that learned from the others alone")
     torch.set_num_threads(lab.threads)
     network = from_pretrained(WEIGHTS).eval().requires_grad_(False)
     files = lab.named(FILES)
@@ -99,8 +101,8 @@ def run(lab: Lab) -> Finding:
         name: list(_of_exam(network, ex.ask(ex.judged_tracks(lab, lab.file(name), MOST_ANCHORS)))) for name in files
     }
     rows: list[Row] = []
-    for learned, without, judged in ((ALL, [], list(files)), (OTHERS, [left_out], [left_out])):
-        train = lab.splits(without=without).train
+    learning = ((ALL, lab.splits().train, list(files)), (OTHERS, lab.splits(without=[left_out]).train, [left_out]))
+    for learned, train, judged in learning:
         for seed in lab.seeds:
             heads = _learn(lab, network, train, learned, seed)
             for file in judged:

@@ -13,7 +13,7 @@ from model.geo import F64
 from train.anchors import EARLIER_PINGS
 from train.data import Corpus
 from train.evaluate import ROAD, Part, Sample, judge_forecasts, open_samples
-from train.experiments.lab import Lab
+from train.experiments.lab import Lab, check_moves
 from train.experiments.report import Finding, Line, Picture, Table, cells
 from train.gapfill import HERMITE_REPORTED, judge_gap_fills
 from train.receivers import STEP_S, thinned
@@ -71,6 +71,7 @@ def run(lab: Lab) -> Finding:
         lab.say(notes[0])
     for weights, part in WEIGHTS.items():
         sample = open_samples([file], part, cache_dir=lab.cache, most=MOST_ANCHORS, modes=modes)[0]
+        check_moves(sample.corpus, sample.file)
         entities = len(np.unique(sample.corpus.entity))
         road = " by road" if modes else ""
         notes.append(

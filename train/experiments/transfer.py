@@ -118,6 +118,8 @@ class Compared:
 
 def run(lab: Lab) -> Finding:
     left_out = regions(lab)
+    for file in left_out:  # what cannot be judged is said before hours of training
+        lab.sample(file, "all", MODES.get(file, ()))
     towns = lab.scratch / TOWNS
     synth.write(towns, entities=lab.steps(INVENTED))
     lab = replace(lab, data=(*lab.data, parse(towns)), most_anchors=MOST_ANCHORS)
@@ -155,10 +157,11 @@ def _judge(lab: Lab, file: str, variant: str) -> dict[str, dict[str, Any]]:
     train = lab.splits(without=[file], invented=batch.invented).train
     name = f"transfer/{file.removesuffix('.parquet')}-{variant}"
     trained = lab.train(name, config, STEPS, train=train, batch=batch)
-    judged = {variant: lab.judge(trained, file, "all", MODES.get(file, ()))}
+    sample = lab.sample(file, "all", MODES.get(file, ()))
+    judged = {variant: lab.judge(trained, sample)}
     if not absolute:
         shrink.shrink(trained.network, HALF)
-        judged[HALFWAY] = lab.judge(trained, file, "all", MODES.get(file, ()))
+        judged[HALFWAY] = lab.judge(trained, sample)
     return judged
 
 
