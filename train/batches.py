@@ -30,7 +30,7 @@ from train.line import Line
 from train.options import BatchOptions
 from train.packing import DRAWN, Packing, pack
 from train.tokens import Tokens
-from train.warp import Warp, mistell
+from train.warp import Warp, hide, mistell
 
 Rows = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -94,11 +94,12 @@ class Batches:
         o = self.options
         if not self._packs:
             return self._batch(rng, *self._tokens.draw(rng, o.rows))
-        place, valid, jumps = self._tokens.draw(rng, round(DRAWN * o.rows))
+        place, valid, jumps, hides = self._tokens.draw(rng, round(DRAWN * o.rows))
         chosen, packing = pack(valid.sum(axis=1), o.rows, o.tokens)
-        return self._batch(rng, place[chosen], valid[chosen], jumps[chosen])._replace(packing=packing)
+        batch = self._batch(rng, place[chosen], valid[chosen], jumps[chosen], hides[chosen])
+        return batch._replace(packing=packing)
 
-    def _batch(self, rng: Generator, place: Rows, valid: Mask, jumps: Rows) -> Batch:
+    def _batch(self, rng: Generator, place: Rows, valid: Mask, jumps: Rows, hides: Mask) -> Batch:
         o, config = self.options, self.config
         fixes = self._line.fixes(place)
         located = config.absolute or config.places > 0 or config.cells > 0
@@ -114,7 +115,7 @@ class Batches:
             reported = self._told(rng, place, reported, bent)
         if o.mistold:
             reported = mistell(rng, reported, o.mistold)
-        ctx = warp.context(reported, None if bent is None else bent.turned(place))
+        ctx = hide(warp.context(reported, None if bent is None else bent.turned(place)), hides)
         kin = motion.scan(dt, d, config, features.told_mps(ctx, d))
         target, mask = self._ahead(rng, place, valid, warp)
         ahead_s, ahead_en = self._step(np.broadcast_to(place[:, :, None], target.shape), target, bent)

@@ -1,12 +1,13 @@
-"""Which pings of a row the model does not see. Knows places and speeds; knows no features and no network.
+"""What of a row the model does not see. Knows places and speeds; knows no network.
 
     segment    blocks of 20 s to 20 min; how many is up to chance
     share      segments that are together MASKED_SHARE of the row's pings
     point      each ping with a chance of MASKED_SHARE
     key-point  all but the key points: where it turns, stops or goes, and the ends of the track
+    feature    no ping; of each ping its speed, its heading and its clock, each with a chance of MASKED_SHARE
 
-The first is what BatchOptions does by default; the others are of the experiment `masking`. What is hidden of a ping's
-context (speed, heading, clock) is a matter of BatchOptions.drop_*.
+The first is what BatchOptions does by default; the others are of the experiment `masking`. Speed, heading and clock of
+whole rows are a matter of BatchOptions.drop_*.
 
 Places number the pings of all tracks, one after the other. Shapes: B rows, T tokens, G gaps per row.
 """
@@ -24,7 +25,7 @@ from train.anchors import STOPPED_MPS, TURNING_DEG
 
 Rows = NDArray[np.int64]
 
-MASKS: Final = ("segment", "share", "point", "key-point")
+MASKS: Final = ("segment", "share", "point", "key-point", "feature")
 MASKED_SHARE: Final = 0.15  # the tutorial's, and BERT's
 
 
@@ -55,6 +56,11 @@ def key_points(rng: Generator, place: Rows, tracks: Tracks, keys: Rows, gaps: in
     chosen = np.minimum(np.where(index < len(keys), keys[np.minimum(index, len(keys) - 1)], stop), stop)
     hides = np.diff(chosen, axis=1, prepend=chosen[:, :1]) > 1
     return chosen, _some(rng, hides & (chosen < stop), gaps)
+
+
+def features(rng: Generator, rows: int, tokens: int) -> NDArray[np.bool_]:
+    """Which of speed, heading and clock are hidden of each token [B, T, 3]."""
+    return rng.random((rows, tokens, 3)) < MASKED_SHARE
 
 
 def is_key(en_m: F64, dt_s: F64) -> NDArray[np.bool_]:

@@ -35,6 +35,7 @@ class Drawn(NamedTuple):
     place: Rows  # B, T; of tokens that do not exist the last of the track
     valid: Mask  # B, T: which of them exist
     jumps: Rows  # B, G: the tokens before which a segment may be hidden
+    hides: Mask  # B, T, 3: which of speed, heading and clock a token does not tell
 
 
 class Tokens:
@@ -77,9 +78,9 @@ class Tokens:
         # In the other rows only the thinning hides anything, so that undisturbed tracks stay common.
         chance, masked = rng.random((n, o.gaps)), rng.random(n) < o.forced
         forced = chance < np.where(masked, o.forced, 0.0)[:, None]
-        fixed = None
+        fixed, hides = None, np.zeros((n, o.tokens, 3), np.bool_)
         if o.masks != ("segment",):
-            place, jumps, forced, fixed = self._mask(rng, masked, place, jumps, forced, Tracks(start, stop))
+            place, jumps, forced, fixed, hides = self._mask(rng, masked, place, jumps, forced, Tracks(start, stop))
         rows = np.arange(n)
         for g in range(o.gaps):
             j = jumps[:, g]
@@ -89,7 +90,7 @@ class Tokens:
             extra = extra if fixed is None else extra + fixed[:, g]
             place = place + np.where(np.arange(o.tokens) >= j[:, None], extra[:, None], 0)
         valid = place < stop[:, None]
-        return Drawn(np.where(valid, place, stop[:, None] - 1), valid, jumps)
+        return Drawn(np.where(valid, place, stop[:, None] - 1), valid, jumps, hides)
 
     def _sampled(self, begin: Rows, period_s: F64) -> Rows:
         """From these places [B] on the first ping at or after each period [B, T]; the next one where none has come."""
@@ -99,8 +100,9 @@ class Tokens:
 
     def _mask(
         self, rng: Generator, masked: Mask, place: Rows, jumps: Rows, forced: Mask, tracks: Tracks
-    ) -> tuple[Rows, Rows, Mask, Rows]:
-        """Places, tokens and forced gaps of rows that have masks of their own, and the pings [B, G] each gap hides."""
+    ) -> tuple[Rows, Rows, Mask, Rows, Mask]:
+        """Places, tokens and forced gaps of rows that have masks of their own, the pings [B, G] each gap hides, and
+        what tokens do not tell [B, T, 3]."""
         o = self.options
         mask = np.where(masked, np.array(o.masks)[rng.integers(0, len(o.masks), len(place))], "")
         if "point" in o.masks:
@@ -110,7 +112,10 @@ class Tokens:
             drawn, chosen = masks.key_points(rng, place, tracks, self._keys, o.gaps), (mask == "key-point")[:, None]
             place, jumps = np.where(chosen, drawn[0], place), np.where(chosen, drawn[1], jumps)
         share = np.where((mask == "share")[:, None], masks.shares(rng, len(place), o.tokens, o.gaps), 0)
-        return place, jumps, forced & (mask == "segment")[:, None], share
+        hides = np.zeros((*place.shape, 3), np.bool_)
+        if "feature" in o.masks:
+            hides = masks.features(rng, *place.shape) & (mask == "feature")[:, None, None]
+        return place, jumps, forced & (mask == "segment")[:, None], share, hides
 
     def _key_points(self) -> Rows:
         """The places of all key points, rising."""

@@ -38,6 +38,15 @@ def mistell(rng: Generator, ctx: Context, chance: float) -> Context:
     )
 
 
+def hide(ctx: Context, hides: Mask) -> Context:
+    """The context [B, T] without those of speed, heading and clock [B, T, 3]."""
+    return ctx._replace(
+        speed_mps=np.where(hides[..., 0], np.nan, ctx.speed_mps),
+        heading_rad=np.where(hides[..., 1], np.nan, ctx.heading_rad),
+        phase_ms=np.where(hides[..., 2], -1, ctx.phase_ms),
+    )
+
+
 class Warp(NamedTuple):
     """What is done to each row's geometry: turn, mirror, stretch, blur; and what is hidden of its context."""
 

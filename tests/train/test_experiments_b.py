@@ -228,13 +228,13 @@ def test_masking_names_the_best_training_and_its_price() -> None:
     text = masking.conclude(rows)
     assert f"found best after {ALL} (of the Hermite curve's error on average 1.000 after {NEXT}, 0.900 after" in text
     assert f"paths from two ends are inferred best after {ALL} (of a straight line's error 1.000 after" in text
-    assert f"farther off by +2.0 % after {SHARE}, +3.0 % after {ALL}" in text
+    assert f"errors of forecasts change by +2.0 % after {SHARE}, +3.0 % after {ALL}" in text
     assert f"travel times are best after {SHARE}, with a mean relative error of 30 to 50 %" in text
     rows = [masked(NEXT, 1.0, 1.0, 0.4, 100.0), masked(SHARE, 0.9, 0.95, 0.5, 99.0), masked(ALL, 1.1, 0.9, 0.5, 103.0)]
     text = masking.conclude(rows)
     assert f"found best after {SHARE} (" in text
     assert f"inferred best after {ALL} (" in text
-    assert f"farther off by -1.0 % after {SHARE}" in text
+    assert f"errors of forecasts change by -1.0 % after {SHARE}" in text
 
 
 def test_masking_calls_no_training_best_that_is_not_told_from_another() -> None:
@@ -251,6 +251,18 @@ def test_masking_calls_no_training_best_that_is_not_told_from_another() -> None:
     assert f"found best after {ALL}, no better than after {SHARE} (" in text
     assert "no training infers paths from two ends better than a straight line" in text
     assert f"times are best after {NEXT}, no better than after {SHARE}, with" in text
+
+
+def test_masking_trains_with_each_mask_by_itself_and_with_all() -> None:
+    """One option apart from the next step, so that a difference is of what is hidden; six answers are told briefly."""
+    alone = {way: options for way, options in masking.WAYS.items() if way != ALL}
+    assert [options.masks for options in alone.values()][1:] == [("share",), ("point",), ("feature",), ("key-point",)]
+    for options in list(alone.values())[1:]:
+        assert replace(options, masks=("segment",), forced=0.0) == alone[NEXT]
+    rows = [masked(way, 0.9 if way in (SHARE, ALL, masking.KEY) else 1.0, 1.0, 0.4, 100.0) for way in masking.WAYS]
+    text = masking.conclude(rows)
+    assert f"found best after {SHARE}, no better than after {masking.KEY} and {ALL} (" in text
+    assert "+0.0 % after 15 % of features" in text
 
 
 def region(name: str, metres: float, top: float, parameters: int) -> regions.Row:

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from fit_worlds import circling
 
+from model import features
 from model.config import SMALL
+from model.features import Context
 from train import masks
 from train.batches import Batches
 from train.data import Corpus
@@ -38,7 +40,7 @@ def test_rows_without_hidden_pings_are_the_same_under_every_mask() -> None:
 
 
 def test_shares_hide_fifteen_per_cent_in_segments() -> None:
-    place, valid, jumps = places(circling(pings=4000), replace(PLAIN, masks=("share",)))
+    place, valid, jumps, _ = places(circling(pings=4000), replace(PLAIN, masks=("share",)))
     assert valid.all()
     hidden = np.diff(place, axis=1) - 1
     assert hidden.sum(axis=1).tolist() == [round(0.15 / 0.85 * 40)] * 16
@@ -47,7 +49,7 @@ def test_shares_hide_fifteen_per_cent_in_segments() -> None:
 
 
 def test_points_are_hidden_one_by_one_at_the_share() -> None:
-    place, valid, _ = places(circling(pings=4000), replace(PLAIN, rows=64, masks=("point",)))
+    place, valid, _, _ = places(circling(pings=4000), replace(PLAIN, rows=64, masks=("point",)))
     hidden = (np.diff(place, axis=1) - 1)[valid[:, 1:]]  # some rows reach the end of their track
     assert hidden.sum() / (hidden.sum() + hidden.size) == pytest.approx(masks.MASKED_SHARE, abs=0.02)
     assert np.median(hidden[hidden > 0]) == 1
@@ -74,16 +76,57 @@ def test_all_but_key_points_are_hidden_and_asked_for() -> None:
     """Around a block of long sides: every token is a corner or the track's end, and what is asked for lies between."""
     corpus = square(side=12, sides=60)
     options = replace(PLAIN, masks=("key-point",))
-    place, valid, _ = places(corpus, options)
+    place, valid, _, _ = places(corpus, options)
     assert ((place % 12 == 0) | (place == 719))[valid].all()
     batch = Batches(corpus, SMALL, options, 0).draw(0)
     assert batch.gap_mask.mean() > 0.5
 
 
 def test_hidden_pings_are_asked_about() -> None:
-    for mask in masks.MASKS[1:]:
+    for mask in ("share", "point", "key-point"):
         batch = Batches(square(side=12, sides=400), SMALL, replace(PLAIN, masks=(mask,)), 0).draw(0)
         assert batch.gap_mask.any(axis=(1, 2)).mean() > 0.8, mask  # a row at the end of its track may have none
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_features_are_hidden_one_by_one_at_the_share_and_nothing_else_is(pack: bool) -> None:
+    """Of each ping its speed, its heading and its clock, each by a draw of its own, as if they had not been told."""
+    corpus = telling(circling(pings=400))
+    options = replace(PLAIN, rows=64, pack=pack, turn=0.0, drop_reported=0.0, drop_clock=0.0, told=0.0, mistold=0.0)
+    plain = contexts(corpus, replace(options, masks=("share",), forced=0.0))
+    masked = contexts(corpus, replace(options, masks=("feature",)))
+    hidden = np.stack([np.isnan(masked.speed_mps), np.isnan(masked.heading_rad), masked.phase_ms == -1], axis=-1)
+    np.testing.assert_array_equal(masked.speed_mps[~hidden[..., 0]], plain.speed_mps[~hidden[..., 0]])
+    np.testing.assert_array_equal(masked.heading_rad[~hidden[..., 1]], plain.heading_rad[~hidden[..., 1]])
+    np.testing.assert_array_equal(masked.phase_ms[~hidden[..., 2]], plain.phase_ms[~hidden[..., 2]])
+    share = masks.MASKED_SHARE
+    assert hidden.mean(axis=(0, 1)) == pytest.approx(share, abs=0.02)
+    assert hidden.all(axis=-1).mean() == pytest.approx(share**3, abs=0.004)  # else one draw hides them together
+    assert hidden.any(axis=1).mean() > 0.95  # in every row
+
+
+def test_features_are_hidden_only_in_rows_of_their_mask() -> None:
+    options = replace(PLAIN, rows=200, masks=("share", "feature"), forced=0.75)
+    _, _, _, hides = places(circling(pings=4000), options)
+    assert hides.any(axis=(1, 2)).mean() == pytest.approx(0.375, abs=0.08)
+    for others in (("segment",), ("segment", "share", "point", "key-point")):
+        assert not places(circling(), replace(options, masks=others)).hides.any()
+
+
+def telling(corpus: Corpus) -> Corpus:
+    rng = np.random.default_rng(0)
+    speed_mps, heading_deg = rng.uniform([[1], [0]], [[20], [360]], (2, len(corpus.ts_ms))).astype(np.float32)
+    return replace(corpus, speed_mps=speed_mps, heading_deg=heading_deg)
+
+
+def contexts(corpus: Corpus, options: BatchOptions) -> Context:
+    """What the features of a batch were made of."""
+    seen: list[Context] = []
+    with pytest.MonkeyPatch.context() as patch:
+        encode = features.encode
+        patch.setattr(features, "encode", lambda kin, ctx, config: seen.append(ctx) or encode(kin, ctx, config))
+        Batches(corpus, SMALL, options, 0).draw(0)
+    return seen[0]
 
 
 def square(side: int, sides: int) -> Corpus:

@@ -69,7 +69,7 @@ def test_a_gap_asks_the_same_in_training_as_in_serving(make_corpus: MakeCorpus, 
     """Rows that are thinned and hidden, but not warped, put back together from their tokens as a stream sees them."""
     corpus = make_corpus(source, cut=TRAINING)
     batch, line = Batches(corpus, SMALL, STILL, 3).draw(0), Line(corpus)
-    place, _, jumps = Tokens(line, STILL, packs=False).draw(np.random.default_rng([3, 0]), STILL.rows)
+    place, _, jumps, _ = Tokens(line, STILL, packs=False).draw(np.random.default_rng([3, 0]), STILL.rows)
     asked = short = 0
     for row, gap in np.argwhere(batch.gap_mask.any(-1)):
         token, jump = batch.gap_token[row, gap], jumps[row, gap]

@@ -20,7 +20,7 @@ from train.cli_data import CacheOption, ColumnsOption, Files, MoreFiles, sources
 EXPERIMENTS = {
     "autoencoder": "do the features invert to the coordinates?",
     "overfit": "can one track be learned to near zero loss?",
-    "masking": "next-step against 15 % masked segments, and all masks, on three tasks",
+    "masking": "next-step against each masking strategy, and all of them, on three tasks",
     "targets": "deltas against absolute coordinates",
     "positions": "no positions, learned, sinusoidal, RoPE, time-RoPE, on long sequences",
     "regions": "continuous coordinates against discrete regions",
