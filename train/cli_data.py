@@ -64,6 +64,10 @@ def sources_of(
         raise typer.BadParameter(str(error)) from error
     if columns is not None and all(source.format != TABLE for source in sources):
         raise typer.BadParameter("--columns is for Parquet and CSV, and --data has neither")
+    named: dict[Path, Source] = {}
+    for source in sources:
+        if (first := named.setdefault(source.path.resolve(), source)) is not source:
+            raise typer.BadParameter(f"{source} is {first} once more, and every track would count twice")
     return sources
 
 

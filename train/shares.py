@@ -14,10 +14,13 @@ from train.options import BatchOptions
 def file_shares(corpus: Corpus, options: BatchOptions, *, packs: bool) -> F64:
     """Chances of the files of the corpus, by its tracks; `packs`: short tracks share rows.
 
-    Raises ValueError where the options name a file that the corpus does not have, or a factor that is none.
+    Raises ValueError where the options name a file that the corpus does not have or has twice, or a factor that is
+    none.
     """
     if unknown := set(options.invented) - set(corpus.files):
         raise ValueError(f"invented: no file {_listed(unknown)} to train on, there are {_listed(corpus.files)}")
+    for name in options.invented:
+        _check_one("invented", name, corpus.files)
     length = corpus.tracks[:, 1] - corpus.tracks[:, 0]
     pings = np.bincount(corpus.file, weights=length, minlength=len(corpus.files))
     typical = np.bincount(corpus.file, weights=length * length, minlength=len(pings)) / np.maximum(pings, 1.0)
@@ -33,6 +36,7 @@ def _factors(files: Sequence[str], often: Sequence[str]) -> F64:
         name, _, factor = given.rpartition("=")
         if name not in files:
             raise ValueError(f"often: no file {name!r} to train on, there are {_listed(files)}")
+        _check_one("often", name, files)
         try:
             factors[files.index(name)] = float(factor)
         except ValueError as error:
@@ -40,6 +44,11 @@ def _factors(files: Sequence[str], often: Sequence[str]) -> F64:
     if not (np.isfinite(factors) & (factors > 0)).all():
         raise ValueError(f"often: factors must be above 0, got {_listed(often)}")
     return factors
+
+
+def _check_one(option: str, name: str, files: Sequence[str]) -> None:
+    if (count := files.count(name)) > 1:
+        raise ValueError(f"{option}: {name} stands for {count} files of that name in different folders: rename one")
 
 
 def _listed(names: Sequence[str] | set[str]) -> str:

@@ -399,6 +399,14 @@ def test_files_and_factors_that_are_none_are_refused(wrong: dict[str, tuple[str,
         Batches(driving(), SMALL, replace(PLAIN, **wrong), 1)
 
 
+@pytest.mark.parametrize("wrong", [{"often": ("a.parquet=3",)}, {"invented": ("a.parquet",)}])
+def test_a_name_that_two_files_have_is_refused(wrong: dict[str, tuple[str, ...]]) -> None:
+    """The factor went to the first of them; both were invented."""
+    corpus = replace(driving(), file=np.arange(4, dtype=np.int32) % 2, files=("a.parquet", "a.parquet"))
+    with pytest.raises(ValueError, match=r"a\.parquet stands for 2 files of that name"):
+        file_shares(corpus, replace(PLAIN, **wrong), packs=False)
+
+
 def test_rows_of_an_invented_file_and_no_others_never_show_their_place() -> None:
     invented = np.arange(4) % 2 == 1
     slow = np.repeat(np.where(invented, 2, 1), 200)  # of the invented file: so that a batch tells the two apart

@@ -283,6 +283,19 @@ def test_evaluate_takes_a_column_map_beside_another_format(taxis: Path, tmp_path
     assert [(report["file"], report["entities"]) for report in judged] == [("trucks.csv", 12), ("tdrive:taxis", 30)]
 
 
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_a_source_given_twice_is_bad_usage_by_whatever_path(command: str, taxis: Path, tmp_path: Path) -> None:
+    """It was read, trained on and judged twice, without a word."""
+    link = tmp_path / "link"
+    link.symlink_to(taxis)
+    for again in (taxis, tmp_path / "." / "taxis" / ".." / "taxis", link):
+        args = [command, "--data", f"tdrive:{taxis}", f"tdrive:{again}"]
+        more = ["--out", str(tmp_path / "run"), "--steps", "1"] if command == "train" else ["--weights", "none"]
+        result = RUN.invoke(APP, [*args, *more, "--cache", str(tmp_path / "cache")])
+        assert result.exit_code == 2, result.output
+        assert "once more" in result.output
+
+
 @pytest.mark.parametrize(
     "args",
     [
