@@ -103,25 +103,28 @@ def test_errors_are_those_of_the_anchors_of_the_bin(make_corpus: MakeCorpus, mon
         assert row.n == mine.sum() > 0
         at = judged.anchors.row[mine]
         last, true = ((corpus.ts_ms[at + offset] - corpus.ts_ms[at + offset - 1]) / 1000.0 for offset in (0, 1))
-        for factor, told in ((row.off, judged.next_s[mine]), (row.repeated, last)):
+        eight = np.array([np.median(np.diff(corpus.ts_ms[one - 8 : one + 1])) for one in at]) / 1000.0
+        for factor, told in ((row.off, judged.next_s[mine]), (row.repeated, last), (row.typical, eight)):
             assert factor == pytest.approx(np.exp(np.abs(np.log(told / true)).mean()))
         assert row.off != row.repeated
 
 
 def row(seen: str, off: float, ahead: float) -> Row:
-    return Row("small", "10 s to 60 s", seen, 100, off, 1.1, (ahead, np.nan))
+    return Row("small", "10 s to 60 s", seen, 100, off, 1.1, 2.2, (ahead, np.nan))
 
 
 def test_the_words_follow_from_the_numbers() -> None:
     bins = zip(cadence.BINS, (6.0, 4.0, 3.0, 1.5, 1.2), (1.2, 0.9, 1.0, 0.9, 0.8), strict=True)
     rows = [row(*one) for one in bins]
     other = replace(rows[2], change="60 s to 10 s", off=np.nan, ahead=(0.1, 0.1))  # late of it is not known
-    good = Usual("small", "taxis", 1_000, 1.2, 1.5)
+    good = Usual("small", "taxis", 1_000, 1.2, 1.5, 1.3)
     said = cadence.conclude([*rows, other], [good])
     assert "by factors of 4.00, 3.00, 1.50, 1.20 after 1, 2 to 3, 4 to 8, 9 to 15 intervals" in said
-    assert "the last interval again is off by 1.10; " in said
+    assert "the last interval again is off by 1.10 and the median of the last eight by 2.20; " in said
     assert "100 % of the best physics' error after 2 to 3 and 80 % after 9 to 15" in said
-    assert said.endswith("they are nearer than the last interval again in each.")
+    assert said.endswith("they are nearer than the last interval again and the median of the last eight in each.")
+    said = cadence.conclude(rows[:4], [good, replace(good, data="buses", typical=1.1)])
+    assert said.endswith("the median of the last eight but in buses (small: 1.20, 1.10).")
     said = cadence.conclude(rows[:4], [good, replace(good, data="ships", off=1.6)])
     assert "best physics" not in said
-    assert said.endswith("they are nearer than the last interval again but in ships (small: 1.60, 1.50).")
+    assert said.endswith("the median of the last eight but in ships (small: 1.60, 1.30).")
