@@ -78,7 +78,7 @@ class Report:
         return [
             "# What the chaos suite found",
             "",
-            f"{self.began:%d %B %Y, %H:%M} UTC, {minutes:.0f} minutes. {len(entries)} runs, seeds {seeds}, "
+            f"{self.began:%d %B %Y, %H:%M} UTC, {minutes:.0f} minutes. {len(entries)} runs of seeds {seeds}; "
             f"{sum(entry.pings for entry in entries):,} pings: "
             + (f"**{len(bad)} not as promised.**" if bad else "all as promised."),
             "",
