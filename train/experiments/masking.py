@@ -52,7 +52,7 @@ METHOD = (
     "what is neither a turn nor a stop nor an end. Every mask: one of these, or blocks of 20 s to 20 min, in three of "
     "four rows; and in whole rows reported speed and heading (half of them) and the clock (30 %). After next step only "
     "and after features no gap was ever asked about, so what fills one is physics. All ask for positions ahead and "
-    "for travel times alike. Judged on the test split: hidden blocks (DESIGN section 6), the time of a trip from its "
+    "for travel times alike. Judged on the test split: hidden blocks (`train.gapfill`), the time of a trip from its "
     "first fix and its destination (`train.eta`), and the path of a trip of at most half an hour from its two ends "
     "and the times alone. There is one seed of each, so means over the files that are within 1 % of each other are "
     "called equal."
