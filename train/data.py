@@ -56,8 +56,8 @@ class Cut:
 
 
 TRAINING = Cut()  # long silences stay in: the model has to learn what one tells
-# DESIGN section 6: 5 min for vehicles at up to 60 s cadence. Austin reports every 120 s, where 5 min would cut at
-# two lost pings, so slower sources get three cadences: 6 min there, and still 5 min for everything up to 100 s.
+# 5 min for vehicles at up to 60 s cadence. Austin reports every 120 s, where 5 min would cut at two lost pings, so
+# slower sources get three cadences: 6 min there, and still 5 min for everything up to 100 s.
 EVALUATION = Cut(gap_s=300.0, gap_cadences=3.0, min_pings=9)  # an anchor needs 8 earlier pings
 
 

@@ -163,7 +163,8 @@ def _few(blocks: dict[str, Any]) -> Iterator[str]:
     for label, block in blocks.items():
         entities = max(score["entities"] for score in block.values() if isinstance(score, dict) and "entities" in score)
         if entities < FEW_ENTITIES:
-            yield f"{label}: {entities} entities; intervals of fewer than {FEW_ENTITIES} say little"
+            of = "1 entity" if entities == 1 else f"{entities} entities"
+            yield f"{label}: {of}; intervals of fewer than {FEW_ENTITIES} say little"
 
 
 def _label(key: str) -> str:

@@ -29,6 +29,7 @@ from stream.connect import PLAIN_KAFKA, KafkaSecurity, check_access, kafka_refus
 from stream.wire import MAX_ENTITY_ID_CHARS, Ping
 from train.readers.columns import DROPPED
 from train.readers.gathered import Progress
+from train.tables import why
 
 STALL_S: Final = 60.0  # no record for so long while some must come: the broker is not well
 CONNECT_S: Final = 15.0
@@ -68,7 +69,8 @@ def snapshot(
     finally:
         quiet.setLevel(level)
     if found.pings == 0:
-        raise ValueError(f"topic {topic} at {bootstrap} holds no ping (left out: {dict(found.dropped)})")
+        left_out = why(found.dropped)
+        raise ValueError(f"topic {topic} at {bootstrap} holds no ping{left_out and f'; records left out: {left_out}'}")
     return found.write(directory, topic)
 
 
