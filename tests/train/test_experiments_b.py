@@ -291,7 +291,7 @@ def test_a_horizon_that_no_track_reaches_is_not_compared() -> None:
     short = [replace(row, mean_m=(*row.mean_m[:3], np.nan)) for row in rows]
     text = regions.conclude(short)
     assert text.startswith("Regions are nearer at every horizon: the best discrete error is 0.50 (next), 0.50 (60 s),")
-    assert "at 300 s the best of them, H3 resolution 8, median, names the right cell in 20.0 %" in text
+    assert "at 300 s the best of them, H3, median, names the right cell in 20.0 %" in text
     assert regions._errors(short).rows[0][-1] is None
     slow = [replace(patched(patch, 100), ahead_m=(100.0, np.nan, 90.0 + patch)) for patch in (1, 8)]
     text = patching.conclude(slow)
