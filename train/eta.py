@@ -4,14 +4,15 @@ A trip is a track of the evaluation cut, which ends at silences and at a new tra
 TRIP_M metres from its first ping to its last. Whoever answers knows the first fix and the last place, nothing between.
 
 The baselines are fitted to the train split, their 90 % intervals too: by the quotients of true and answered time that
-the train split's own trips show, each answered without itself. What a trip takes need not grow with the distance: a bus
-drives all day and ends near where it began.
+the train split's own trips show, each answered by what was fitted to others. What a trip takes need not grow with the
+distance: a bus drives all day and ends near where it began.
 
 Letters: N trips, T trips of the train split, K nearest of them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -34,6 +35,7 @@ NEAREST: Final = 15  # trips; enough that their median stands, few enough that t
 TRAIN_TRIPS: Final = 4_000  # each judged trip is held against all of them
 KM_PER_HOUR_OF_DAY: Final = 1.0  # an hour of departure counts as much as a kilometre of place
 INTERVAL: Final = (0.05, 0.95)
+FOLDS: Final = 10  # of known trips, each answered by what was fitted to the others
 _CHUNK: Final = 256
 
 
@@ -44,6 +46,10 @@ class Trips(NamedTuple):
     lon: F64
     seconds: F64  # (N,) what the trip took
     distance_m: F64  # (N,) from origin to destination, as the crow flies
+
+    def where(self, chosen: NDArray[Any]) -> Trips:
+        """Those of a mask (N,) or of indices."""
+        return Trips(*(column[chosen] for column in self))
 
 
 class TravelTime(Protocol):
@@ -74,8 +80,8 @@ def judge_travel_times(sample: Sample, predictor: Predictor | None) -> dict[str,
     Raises ValueError where there is no train split to fit the baselines to.
     """
     train = None if sample.train is None else long_enough(sample.train)
-    if train is None or not len(train):
-        raise ValueError(f"{sample.file}: no trips to fit the baselines to apart from what is judged; try --fit-on")
+    if train is None or len(train) < 2:  # one would be answered by itself
+        raise ValueError(f"{sample.file}: no two trips to fit the baselines to apart from what is judged; try --fit-on")
     known = _evenly(trips(train))
     asked = trips(sample.corpus)
     answers = {name: one(asked.origin, asked.lat, asked.lon) for name, one in _everyone(known, predictor).items()}
@@ -114,9 +120,11 @@ class MedianSpeed:
 
     @classmethod
     def fitted(cls, known: Trips) -> MedianSpeed:
-        speed = float(np.median(known.distance_m / known.seconds))
-        low, high = np.quantile(known.seconds * speed / known.distance_m, INTERVAL)
-        return cls(speed, float(low), float(high))
+        def speed_mps(trips: Trips) -> float:
+            return float(np.median(trips.distance_m / trips.seconds))
+
+        quotients = _quotients(known, lambda others, asked: asked.distance_m / speed_mps(others))
+        return cls(speed_mps(known), *_between_quantiles(quotients))
 
     def __call__(self, origin: NDArray[Any], lat: F64, lon: F64) -> TravelTimes:
         median = haversine_m(origin["lat_e7"] / E7, origin["lon_e7"] / E7, lat, lon) / self.speed_mps
@@ -135,10 +143,16 @@ class DistancePower:
 
     @classmethod
     def fitted(cls, known: Trips) -> DistancePower:
-        x, y = np.log(known.distance_m), np.log(known.seconds)
-        log_s, power = fit_line(np.stack([np.ones_like(x), x], axis=1), y, 0.5, np.ones_like(x))
-        low, high = np.quantile(known.seconds / np.exp(log_s + power * x), INTERVAL)
-        return cls(float(log_s), float(power), float(low), float(high))
+        def line(trips: Trips) -> F64:
+            x, y = np.log(trips.distance_m), np.log(trips.seconds)
+            return fit_line(np.stack([np.ones_like(x), x], axis=1), y, 0.5, np.ones_like(x))
+
+        def answer(others: Trips, asked: Trips) -> F64:
+            log_s, power = line(others)
+            return np.asarray(np.exp(log_s + power * np.log(asked.distance_m)))
+
+        log_s, power = line(known)
+        return cls(float(log_s), float(power), *_between_quantiles(_quotients(known, answer)))
 
     def __call__(self, origin: NDArray[Any], lat: F64, lon: F64) -> TravelTimes:
         metres = haversine_m(origin["lat_e7"] / E7, origin["lon_e7"] / E7, lat, lon)
@@ -163,8 +177,7 @@ class NearestTrips:
         answers = [_nearest(known, place, way, itself=True) * way for way in _ways(known.distance_m)]
         errors = [float(np.abs(answer - known.seconds).mean()) for answer in answers]
         by_pace = errors[1] < errors[0]
-        low, high = np.quantile(known.seconds / answers[by_pace], INTERVAL)
-        return cls(known, by_pace, float(low), float(high))
+        return cls(known, by_pace, *_between_quantiles(known.seconds / answers[by_pace]))
 
     def __call__(self, origin: NDArray[Any], lat: F64, lon: F64) -> TravelTimes:
         place = _place(origin, lat, lon, self.known)
@@ -199,8 +212,21 @@ def _between(asked: Trips, low_km: float, high_km: float) -> NDArray[np.bool_]:
 
 def _evenly(known: Trips) -> Trips:
     few = np.unique(np.linspace(0, len(known.seconds) - 1, min(TRAIN_TRIPS, len(known.seconds))).round().astype(int))
-    entity, origin, lat, lon, seconds, distance = known
-    return Trips(entity[few], origin[few], lat[few], lon[few], seconds[few], distance[few])
+    return known.where(few)
+
+
+def _quotients(known: Trips, answer: Callable[[Trips, Trips], F64]) -> F64:
+    """True over answered time (N,) of known trips; `answer` is fitted to its first argument and asked of its second."""
+    fold = np.arange(len(known.seconds)) % FOLDS
+    out = np.empty(len(fold))
+    for mine in (fold == one for one in np.unique(fold)):
+        out[mine] = known.seconds[mine] / answer(known.where(~mine), known.where(mine))
+    return out
+
+
+def _between_quantiles(quotients: F64) -> tuple[float, float]:
+    low, high = np.quantile(quotients, INTERVAL)
+    return float(low), float(high)
 
 
 def _place(origin: NDArray[Any], lat: F64, lon: F64, known: Trips) -> F64:
