@@ -51,6 +51,17 @@ def sources_of(
     data: Sequence[str] | None, more: Sequence[str] | None, columns: str | None, from_topic: str | None = None
 ) -> list[Source]:
     """The files that were named, none if a topic is. What is wrong with the names is bad usage."""
+    return sources_and_others(data, more, None, columns, from_topic)[0]
+
+
+def sources_and_others(
+    data: Sequence[str] | None,
+    more: Sequence[str] | None,
+    others: Sequence[str] | None,
+    columns: str | None,
+    from_topic: str | None = None,
+) -> tuple[list[Source], list[Source]]:
+    """The same, and others that are read for another use, with the same columns: they may be among the first."""
     from train.readers.columns import ColumnMap
     from train.sources import TABLE, parse
 
@@ -59,16 +70,17 @@ def sources_of(
         raise typer.BadParameter("give --data, --from-topic or both")
     try:
         column_map = None if columns is None else ColumnMap.parse(columns)
-        sources = [parse(name, column_map) for name in given]
+        found, besides = ([parse(name, column_map) for name in names] for names in (given, others or []))
     except (ValueError, FileNotFoundError) as error:
         raise typer.BadParameter(str(error)) from error
-    if columns is not None and all(source.format != TABLE for source in sources):
-        raise typer.BadParameter("--columns is for Parquet and CSV, and --data has neither")
-    named: dict[Path, Source] = {}
-    for source in sources:
-        if (first := named.setdefault(source.path.resolve(), source)) is not source:
-            raise typer.BadParameter(f"{source} is {first} once more, and every track would count twice")
-    return sources
+    if columns is not None and all(source.format != TABLE for source in (*found, *besides)):
+        raise typer.BadParameter("--columns is for Parquet and CSV, and no file is either")
+    for sources in (found, besides):
+        named: dict[Path, Source] = {}
+        for source in sources:
+            if (first := named.setdefault(source.path.resolve(), source)) is not source:
+                raise typer.BadParameter(f"{source} is {first} once more, and every track would count twice")
+    return found, besides
 
 
 def topic_snapshot(

@@ -23,7 +23,7 @@ from train.cli_data import (
     MoreFiles,
     TopicOption,
     read_watch,
-    sources_of,
+    sources_and_others,
     topic_snapshot,
 )
 
@@ -154,10 +154,7 @@ def evaluate(
         raise typer.BadParameter(
             f"--baseline {baseline} learns from a train split, which --split {split} judges: --fit-on"
         )
-    asked = [*(data or []), *(more or [])]
-    # Together, as --columns may be for either; without anything to judge they are no reason not to say so.
-    named = sources_of(asked, fit_on if asked or from_topic else None, columns, from_topic)
-    sources, known = named[: len(asked)], named[len(asked) :]
+    sources, known = sources_and_others(data, more, fit_on, columns, from_topic)
     from model.api import Predictor
     from train import judging
 

@@ -179,6 +179,9 @@ def test_baselines_are_fitted_to_what_data_takes(tmp_path: Path, write_file: Wri
     args = ("--data", files[0], "--columns", "lat=y", "--split", "all", "--fit-on")
     (judged,) = json.loads(evaluate(tmp_path, Path("none"), *args, files[1], "--fit", "--json"))["data"]
     assert "kalman_fitted" in judged["fitted"]
+    of_one = ("--data", *files, "--columns", "lat=y", "--fit-on", files[1], "--json")
+    both = json.loads(evaluate(tmp_path, Path("none"), *of_one, "--fit"))["data"]
+    assert ["kalman_fitted" in one["fitted"] for one in both] == [True, True], "one of those judged fits all"
     (tmp_path / "empty").mkdir()
     refused = RUN.invoke(APP, ["evaluate", "--weights", "none", *args, f"geolife:{tmp_path / 'empty'}"])
     assert "no *.plt in it or below it" in str(refused.exception)
