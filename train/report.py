@@ -52,6 +52,8 @@ def _time_verdicts(bands: dict[str, Any]) -> Iterator[str]:
         best = min(off, key=lambda name: off[name])
         by = f"{abs(model - off[best]):,.1f} min"
         how = f"{best} is better, by {by}" if model > off[best] else f"{by} nearer than {best}"
+        if by == "0.0 min":
+            how = f"level with {best}"
         yield f"  {label}: {how} ({model:,.1f} against {off[best]:,.1f})"
 
 
@@ -131,14 +133,13 @@ def _nearer(against: dict[str, Any]) -> str:
     """How far the model comes out nearer to what happened than a baseline, or farther off, and whether that may be
     chance."""
     difference_m, low_m, high_m, ratio = (against[key] for key in ("difference_m", "low_m", "high_m", "ratio"))
-    ends = sorted((abs(low_m), abs(high_m)))
-    if low_m <= 0 <= high_m:
-        interval = f"{_metres(abs(low_m))} nearer to {_metres(high_m)} farther: level"
-    else:
-        interval = f"{_metres(ends[0])} to {_metres(ends[1])} {'farther' if high_m > 0 else 'nearer'}"
+    by = f"{_metres(abs(difference_m))} m{'' if ratio is None else f' ({100 * abs(ratio - 1):.1f} %)'}"
     how = "farther off" if difference_m > 0 else "nearer"
-    share = "" if ratio is None else f" ({100 * abs(ratio - 1):.1f} %)"
-    return f"{_metres(abs(difference_m))} m{share} {how} than {against['baseline']} ({interval})"
+    if low_m <= 0 <= high_m:
+        between = f"{_metres(abs(low_m))} nearer to {_metres(high_m)} farther"
+        return f"level with {against['baseline']}: {by} {how} ({between})"
+    near, far = sorted((abs(low_m), abs(high_m)))
+    return f"{by} {how} than {against['baseline']} ({_metres(near)} to {_metres(far)} {how.split()[0]})"
 
 
 def _crps(block: dict[str, Any]) -> str:
@@ -178,6 +179,8 @@ def _cells(score: dict[str, Any]) -> Iterator[str]:
 
 
 def _metres(value: float) -> str:
+    if 0 < value < 0.05:
+        return f"{value:.1g}"
     return f"{value:,.1f}" if value < 99.95 else f"{value:,.0f}"
 
 

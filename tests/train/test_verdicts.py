@@ -10,10 +10,11 @@ from train.report import _nearer, _time_verdicts
 @pytest.mark.parametrize(
     ("difference_m", "low_m", "high_m", "said"),
     [
-        (-0.8, -2.1, 0.5, "0.8 m (1.6 %) nearer than imm (2.1 nearer to 0.5 farther: level)"),
+        (-0.8, -2.1, 0.5, "level with imm: 0.8 m (1.6 %) nearer (2.1 nearer to 0.5 farther)"),
         (-0.8, -2.1, -0.5, "0.8 m (1.6 %) nearer than imm (0.5 to 2.1 nearer)"),
         (0.8, 0.5, 120.0, "0.8 m (1.6 %) farther off than imm (0.5 to 120 farther)"),
-        (0.0, 0.0, 0.0, "0.0 m (0.0 %) nearer than imm (0.0 nearer to 0.0 farther: level)"),
+        (0.0, 0.0, 0.0, "level with imm: 0.0 m (0.0 %) nearer (0.0 nearer to 0.0 farther)"),
+        (-0.02, -0.04, -0.01, "0.02 m (0.0 %) nearer than imm (0.01 to 0.04 nearer)"),
     ],
 )
 def test_a_difference_is_told_with_its_interval(difference_m: float, low_m: float, high_m: float, said: str) -> None:
@@ -33,5 +34,7 @@ def test_a_better_baseline_of_travel_times_is_named() -> None:
         "  all: 2.0 min nearer than nearest_trips (10.0 against 12.0)",
         "  over 10 km: nearest_trips is better, by 13.0 min (25.0 against 12.0)",
     ]
+    same = {**near, "model": {"mae_s": 721.0}}
+    assert [*_time_verdicts({"all": same})][1:] == ["  all: level with nearest_trips (12.0 against 12.0)"]
     without = {name: score for name, score in near.items() if name != "model"}
     assert [*_time_verdicts({"all": without})] == []
