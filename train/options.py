@@ -37,7 +37,8 @@ class BatchOptions:
     often: tuple[str, ...] = ()  # FILE=FACTOR: drawn that much more often than that
     thin: float = 0.6  # chance of another cadence
     # Chance that a row of another cadence is sampled by time, a ping per period, and not by every so many pings: of an
-    # irregular source that is what a steady tracker would have sent. 0.5 gained nothing (notes/small.md).
+    # irregular source that is what a steady tracker would have sent. For sources so irregular that it matters; where it
+    # was tried, 0.5 gained nothing (notes/small.md).
     resample: float = 0.0
     # Chance that a row of another cadence has several: trackers report oftener where they move. Weights that never saw
     # one change need some 20 pings to believe the new, and place the next ping at the wrong time so long.

@@ -70,7 +70,7 @@ class Tokens:
         begin = np.where(departs, anchor, np.clip(begin, start, np.maximum(start, stop - span - 1)))
         place = begin[:, None] + np.cumsum(steps, axis=1)
         if o.resample:
-            sampled = (rng.random(n) < o.resample) & (every[:, 0] > 1.0)
+            sampled = (rng.random(n) < o.resample) & (every > 1.0).any(axis=1)
             period_s = every * (span_s / np.maximum(stop - start - 1, 1))[:, None]
             place = np.where(sampled[:, None], self._sampled(begin, period_s), place)
         jumps = 2 + (rng.random((n, o.gaps)) * (o.tokens - 3)).astype(np.int64)

@@ -144,8 +144,8 @@ def test_rows_can_be_sampled_by_time() -> None:
 
     def unevenness(resample: float) -> float:
         options = replace(PLAIN, rows=64, thin=1.0, forced=0.0, resample=resample)
-        place, valid, _ = Tokens(line, options, packs=False).draw(np.random.default_rng(0), 64)
-        dt_s = np.where(valid[:, 1:], np.diff(line.ms[place], axis=1) / 1000.0, np.nan)
+        drawn = Tokens(line, options, packs=False).draw(np.random.default_rng(0), 64)
+        dt_s = np.where(drawn.valid[:, 1:], np.diff(line.ms[drawn.place], axis=1) / 1000.0, np.nan)
         slow = np.nanmedian(dt_s, axis=1) >= 30.0  # what is sampled at 10 s and less cannot be even here
         assert slow.sum() > 16
         return float(np.mean(np.nanstd(dt_s[slow], axis=1) / np.nanmean(dt_s[slow], axis=1)))

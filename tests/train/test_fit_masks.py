@@ -16,6 +16,7 @@ from train.batches import Batches
 from train.data import Corpus
 from train.line import Line
 from train.options import BatchOptions
+from train.packing import DRAWN, pack
 from train.tokens import Drawn, Tokens
 
 PLAIN = BatchOptions(rows=16, tokens=40, thin=0.0, rescale=0.0, noise=0.0, forced=1.0)
@@ -111,6 +112,18 @@ def test_features_are_hidden_only_in_rows_of_their_mask() -> None:
     assert hides.any(axis=(1, 2)).mean() == pytest.approx(0.375, abs=0.08)
     for others in (("segment",), ("segment", "share", "point", "key-point")):
         assert not places(circling(), replace(options, masks=others)).hides.any()
+
+
+def test_packed_rows_hide_what_was_drawn_for_them() -> None:
+    """Which of the drawn rows are packed is chosen by their lengths: what they hide goes with them."""
+    corpus = telling(circling(pings=60))
+    options = replace(PLAIN, rows=8, pack=True, turn=0.0, drop_reported=0.0, drop_clock=0.0, told=0.0, mistold=0.0)
+    options = replace(options, masks=("share", "feature"))
+    drawn = Tokens(Line(corpus), options, packs=True).draw(np.random.default_rng([0, 0]), round(DRAWN * options.rows))
+    chosen, _ = pack(drawn.valid.sum(axis=1), options.rows, options.tokens)
+    seen = contexts(corpus, options)
+    assert 0 < drawn.hides[chosen].any(axis=(1, 2)).mean() < 1
+    np.testing.assert_array_equal(np.isnan(seen.speed_mps), drawn.hides[chosen][..., 0])
 
 
 def telling(corpus: Corpus) -> Corpus:
