@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
 import pytest
 
 from train.data import Corpus, load
@@ -363,7 +365,12 @@ def test_a_damaged_archive_is_named(tmp_path: Path, open_corpus: Any) -> None:
         open_corpus(f"ais:{tmp_path / 'two.zip'}")
 
 
-RAGGED = {"short": "1,2\n", "long": "x," * 40 + "\n", "open quote": '"never closed,' + "," * 7 + "\n"}
+RAGGED = {
+    "short": "1,2\n",
+    "long": "x," * 40 + "\n",
+    "open quote": '"never closed,' + "," * 7 + "\n",
+    "open beside a character": '5" pipe,"never closed,' + "," * 6 + "\n",
+}
 
 
 @pytest.mark.parametrize("ragged", RAGGED.values(), ids=RAGGED.keys())
@@ -385,18 +392,56 @@ def test_a_ragged_row_of_ais_or_porto_costs_itself_alone(
         assert reasons(corpus) == {"unreadable_row": 1}
 
 
+@pytest.mark.parametrize("block", [80, 101, 200])
 def test_an_open_quote_costs_its_row_wherever_blocks_end(
-    tmp_path: Path, open_corpus: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, open_corpus: Any, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
-    monkeypatch.setattr(text, "BLOCK_BYTES", 200)
-    rows = [f"367000001,2022-01-02T03:{i // 60:02}:{i % 60:02},32.7,-117.2,1,2,3,,,\n" for i in range(600)]
-    rows[250] = rows[250].replace(",,,", ',"SEA LARK,,')
-    rows[400] = rows[400].replace(",,,", ',SEA LARK",,')
+    """Blocks end within quotes, too, and there a closed one looks open."""
+    monkeypatch.setattr(text, "BLOCK_BYTES", block)
+    rows = [f'367000001,2022-01-02T03:{i // 60:02}:{i % 60:02},32.7,-117.2,1,2,3,"LARK, SEA",,\n' for i in range(600)]
+    rows[250] = rows[250].replace('"LARK, SEA"', '"LARK, SEA')
     path = tmp_path / "ais.csv"
     path.write_text(AIS_HEAD + "".join(rows))
     corpus = open_corpus(f"ais:{path}")
-    assert len(corpus.ts_ms) == 598
-    assert reasons(corpus) == {"unreadable_row": 2}
+    assert len(corpus.ts_ms) == 599
+    assert reasons(corpus) == {"unreadable_row": 1}
+
+
+def test_what_leaves_a_quote_open_is_what_arrow_leaves_open() -> None:
+    """The count of quotes did not tell: `O"NEIL` lost a good row, and `a"b,"open` kept one that took in the rest."""
+    rng = np.random.default_rng(0)
+    lines = ["".join(rng.choice(list('a," '), rng.integers(1, 12))) for _ in range(600)]
+    ends_alone = [arrows_last_row(f"{line}\nend\n") == "end" for line in lines]
+    assert ends_alone == [not text.leaves_open(line.encode()) for line in lines]
+    assert 100 < sum(ends_alone) < 500
+
+
+def arrows_last_row(plain: str) -> str | None:
+    """The last of the rows that have one cell."""
+    reading = pa.csv.ReadOptions(column_names=["cell"])
+    parsing = pa.csv.ParseOptions(invalid_row_handler=lambda row: "skip")
+    cells = pa.csv.read_csv(pa.BufferReader(plain.encode()), reading, parsing)["cell"].to_pylist()
+    return cells[-1] if cells else None
+
+
+def test_a_quote_within_a_cell_is_a_character(tmp_path: Path, open_corpus: Any) -> None:
+    """A file of which each row has one was refused."""
+    path = tmp_path / "ais.csv"
+    for name in ('O"NEIL', 'LARK"', '5" GUN 3"'):
+        path.write_text(AIS_HEAD + AIS_ROWS.replace("SEA LARK", name))
+        check_ais(open_corpus(f"ais:{path}"))
+
+
+@pytest.mark.parametrize("name", ["x" * 700, f'"{"x" * 700}"', f'"{"x" * 900}'])
+def test_a_line_longer_than_a_block_is_refused_and_no_end(
+    tmp_path: Path, open_corpus: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """In quotes, it was taken for the end: all the rows after it were lost, and nobody was told."""
+    monkeypatch.setattr(text, "BLOCK_BYTES", 500)
+    path = tmp_path / "ais.csv"
+    path.write_text(AIS_HEAD + AIS_ROWS + AIS_ROWS.replace("SEA LARK", name, 1) + AIS_ROWS)
+    with pytest.raises(ValueError, match=r"ais\.csv: a line of 500 bytes or more: is a line's end or a closing quote"):
+        open_corpus(f"ais:{path}")
 
 
 @pytest.mark.parametrize("stray", ['"', '""', '"""'])

@@ -6,6 +6,7 @@ Cells are read as text and then made numbers and times, so that one bad cell cos
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,9 @@ BLOCK_BYTES: Final = 8 << 20  # a row must fit; the longest trips of Porto are a
 HEADER_BYTES: Final = 1 << 20  # a first line must fit
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _PACKED: Final = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
+# A quote opens a cell at its start alone, and so to Arrow: elsewhere it is a character, and two within make one. What
+# it finds is the closing quotes, each empty where there is none; found left to right, nothing in quotes begins a cell.
+_QUOTED: Final = re.compile(rb'(?:^|,)"[^"]*(?:""[^"]*)*("?)')
 
 
 def header(path: Path) -> list[str]:
@@ -103,12 +107,24 @@ class _ClosedQuotes(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         """Whole lines, at most `size` bytes of them; nothing where they end."""
-        fresh = self._stream.read(size - len(self._rest))
-        lines = (self._rest + fresh).splitlines(keepends=True)
-        self._rest = lines.pop() if fresh else b""
-        closed = [line for line in lines if line.count(b'"') % 2 == 0]
+        while fresh := self._stream.read(size - len(self._rest)):
+            *lines, self._rest = (self._rest + fresh).splitlines(keepends=True)
+            if len(self._rest) >= size:  # as Arrow's own, so that `_errors` names the file
+                raise pa.ArrowInvalid(f"a line of {size:,} bytes or more: is a line's end or a closing quote missing?")
+            if closed := self._closed(lines):
+                return closed
+        last, self._rest = self._rest, b""
+        return self._closed([last])
+
+    def _closed(self, lines: list[bytes]) -> bytes:
+        closed = [line for line in lines if not leaves_open(line)]
         self._dropped["unreadable_row"] += len(lines) - len(closed)
-        return b"".join(closed) if closed or not fresh else self.read(size)
+        return b"".join(closed)
+
+
+def leaves_open(line: bytes) -> bool:
+    """Whether a quote that the line opens is not closed in it."""
+    return b'"' in line and b"" in _QUOTED.findall(line)
 
 
 @contextmanager
