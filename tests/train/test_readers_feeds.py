@@ -239,6 +239,16 @@ def test_what_is_no_feed_is_named_and_among_others_counted(
     assert before.unreadable == ()
 
 
+def test_a_vehicle_whose_id_is_not_utf_8_costs_itself_alone(tmp_path: Path, open_corpus: Any) -> None:
+    """Its file was refused and rolled back, but had been heard: later files' fixes were dropped as its repetition."""
+    bus = {"id": "bus-1", "at": (30.25, -97.75), "s": START_S}
+    for at, vehicles in enumerate(([bus, {**bus, "id": "XXXX"}], [bus], [{**bus, "s": START_S + 20}])):
+        write(tmp_path / "feed" / f"{at}.pb", "").write_bytes(feed(START_S, *vehicles).replace(b"XXXX", b"\xe9" * 4))
+    corpus = open_corpus(tmp_path / "feed")
+    assert tracks(corpus) == [("bus-1", [0, 20])]
+    assert reasons(corpus) == {"repeated_time": 1, "unreadable_row": 1}
+
+
 def test_a_folder_without_one_readable_file_is_refused_for_its_first(tmp_path: Path, open_corpus: Any) -> None:
     for name in ("b.gpx", "a.gpx"):
         write(tmp_path / "tours" / name, "<html>")

@@ -56,7 +56,7 @@ def _parsed(file: Path) -> Any:
     try:
         raw = file.read_bytes()
         message.ParseFromString(gzip.decompress(raw) if file.suffix.lower() == ".gz" else raw)
-    except (DecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+    except (DecodeError, UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{file}: not a GTFS-Realtime feed, or damaged: {error}") from error
     if not message.HasField("header"):  # which it must have; without a byte it is no feed of no vehicles
         raise ValueError(f"{file}: not a GTFS-Realtime feed: {'no header' if raw else 'it is empty'}")
@@ -73,10 +73,14 @@ def _fixes(message: Any, found: Gathered) -> Iterator[Fix]:
         if not 0 < time_s < END_S:
             found.dropped["no_time"] += 1
             continue
+        entity = vehicle.vehicle.id or vehicle.trip.trip_id
+        if isinstance(entity, bytes):  # protobuf's text that is not UTF-8; its slow twin in Python refuses the file
+            found.dropped["unreadable_row"] += 1
+            continue
         at = vehicle.position
         speed = at.speed if at.HasField("speed") else NAN
         bearing = at.bearing if at.HasField("bearing") else NAN
-        yield vehicle.vehicle.id or vehicle.trip.trip_id, 1000 * time_s, at.latitude, at.longitude, speed, bearing
+        yield entity, 1000 * time_s, at.latitude, at.longitude, speed, bearing
 
 
 def _add(found: Gathered, fixes: Sequence[Fix]) -> None:
