@@ -30,7 +30,7 @@ from model.features import ABSENT, FIX
 from model.geo import E7, haversine_m
 from train.readers.gathered import END_S
 from train.sources import TABLE, Source, parse
-from train.tables import why
+from train.tables import UNREADABLE_FILE, why
 
 LAYOUT = "pathcast-corpus-3"  # part of the fingerprint: another layout or another cleaning is another cache
 COLUMNS = ("ts_ms", "lat", "lon", "speed_mps", "heading_deg")
@@ -252,8 +252,9 @@ def _open(directory: Path, fingerprint: str, cut: Cut) -> Corpus:
     meta = json.loads((directory / "meta.json").read_text(encoding="utf-8"))
     column = {name: np.load(directory / f"{name}.npy", mmap_mode="r") for name in COLUMNS}
     run = {name: np.load(directory / f"{name}.npy") for name in RUNS}
+    unreadable = tuple(meta.get("unreadable", ()))  # an earlier reader read no folder that has such a file
     if len(column["ts_ms"]) == 0:
-        raise ValueError(f"{', '.join(meta['files'])}: {_no_ping(meta['dropped'])}")
+        raise ValueError(f"{', '.join(meta['files'])}: {_no_ping(meta['dropped'], unreadable)}")
     tracks = cut_rows(column["ts_ms"], column["lat"], column["lon"], run["run_start"], run["run_file"], cut)
     of = np.searchsorted(run["run_start"], tracks[:, 0], side="right") - 1
     return Corpus(
@@ -271,16 +272,18 @@ def _open(directory: Path, fingerprint: str, cut: Cut) -> Corpus:
         files=tuple(meta["files"]),
         fingerprint=fingerprint,
         dropped=meta["dropped"],
-        unreadable=tuple(meta.get("unreadable", ())),  # an earlier reader read no folder that has such a file
+        unreadable=unreadable,
     )
 
 
-def _no_ping(dropped: dict[str, int]) -> str:
-    rows = sum(dropped.values())
+def _no_ping(dropped: dict[str, int], unreadable: Sequence[str]) -> str:
+    files = dropped.get(UNREADABLE_FILE, 0)
+    rows = sum(dropped.values()) - files
+    besides = f" (files that cannot be read: {files:,}, first {', '.join(unreadable)})" if files else ""
     if rows == 0:
-        return "no rows"
+        return f"no rows{besides}"
     hint = "; are lat and lon swapped, missing or always 0?" if dropped.get("impossible_position") == rows else ""
-    return f"not one row is a ping: {why(dropped)}{hint}"
+    return f"not one row is a ping: {why(dropped)}{hint}{besides}"
 
 
 def cut_rows(

@@ -98,7 +98,7 @@ def of_data(splits: Splits, dropped: Mapping[str, int], unreadable: Sequence[str
     yield f"training on {train}; {val} to validate with, {left}"
     if len(splits.copies):
         yield f"left out of the test, as training or validation has them under another id: {_size(splits.copies)}"
-    if left_out := why({reason: rows for reason, rows in dropped.items() if reason != UNREADABLE_FILE}):
+    if left_out := why(dropped):
         yield f"rows left out: {left_out}"
     if unreadable:
         yield f"files left out, as they cannot be read: {dropped[UNREADABLE_FILE]:,}, first {', '.join(unreadable)}"

@@ -114,8 +114,9 @@ def clean(rows: Rows, dropped: Mapping[str, int] | None = None) -> Table:
 
 
 def why(dropped: Mapping[str, int]) -> str:
-    """What was left out, for people; empty if that is nothing."""
-    return ", ".join(f"{rows:,} {WHY.get(reason, reason)}" for reason, rows in dropped.items() if rows)
+    """What rows were left out, for people; empty if none were."""
+    counted = {reason: rows for reason, rows in dropped.items() if rows and reason != UNREADABLE_FILE}
+    return ", ".join(f"{rows:,} {WHY.get(reason, reason)}" for reason, rows in counted.items())
 
 
 def _added(ours: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:

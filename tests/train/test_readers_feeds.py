@@ -256,6 +256,24 @@ def test_a_folder_without_one_readable_file_is_refused_for_its_first(tmp_path: P
         open_corpus(tmp_path / "tours")
 
 
+@pytest.mark.parametrize(
+    ("points", "said"),
+    [
+        ("", r"no rows"),
+        ('<trkpt lat="30" lon="-97"/>', r"not one row is a ping: 1 without a time"),
+        (trkpt(-97, 30, 20), r"not one row is a ping: 1 at an impossible position; are lat and lon swapped, .*\?"),
+    ],
+)
+def test_a_folder_without_a_ping_says_why_of_its_rows_and_which_file_it_could_not_read(
+    tmp_path: Path, open_corpus: Any, points: str, said: str
+) -> None:
+    """The file was counted as a row, which hid that all rows had lat and lon swapped."""
+    write(tmp_path / "tours" / "a.gpx", "<html>")
+    write(tmp_path / "tours" / "b.gpx", gpx(f"<trk><trkseg>{points}</trkseg></trk>"))
+    with pytest.raises(ValueError, match=said + r" \(files that cannot be read: 1, first gpx:tours/a\.gpx\)$"):
+        open_corpus(tmp_path / "tours")
+
+
 @pytest.mark.parametrize(("name", "module"), [("a.gpx", "gpxpy"), ("a.pb", "google.transit.gtfs_realtime_pb2")])
 def test_without_the_extra_the_error_says_what_to_install(
     tmp_path: Path, open_corpus: Any, monkeypatch: pytest.MonkeyPatch, name: str, module: str
