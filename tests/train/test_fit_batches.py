@@ -142,15 +142,19 @@ def test_rows_can_be_sampled_by_time() -> None:
     corpus = replace(driving(tracks=1, pings=pings), ts_ms=ts_ms)
     line = Line(corpus)
 
-    def unevenness(resample: float) -> float:
+    def unevenness(resample: float) -> tuple[float, float]:
         options = replace(PLAIN, rows=64, thin=1.0, forced=0.0, resample=resample)
         drawn = Tokens(line, options, packs=False).draw(np.random.default_rng(0), 64)
         dt_s = np.where(drawn.valid[:, 1:], np.diff(line.ms[drawn.place], axis=1) / 1000.0, np.nan)
+        assert (np.diff(drawn.place, axis=1)[drawn.valid[:, 1:]] > 0).all(), "no ping twice, however short a period"
         slow = np.nanmedian(dt_s, axis=1) >= 30.0  # what is sampled at 10 s and less cannot be even here
         assert slow.sum() > 16
-        return float(np.mean(np.nanstd(dt_s[slow], axis=1) / np.nanmean(dt_s[slow], axis=1)))
+        typical_s = float(np.exp(np.nanmean(np.log(dt_s))))
+        return float(np.mean(np.nanstd(dt_s[slow], axis=1) / np.nanmean(dt_s[slow], axis=1))), typical_s
 
-    assert unevenness(1.0) < 0.15 < 0.6 < unevenness(0.0)
+    (sampled, sampled_s), (counted, counted_s) = unevenness(1.0), unevenness(0.0)
+    assert sampled < 0.15 < 0.6 < counted
+    assert 0.4 < counted_s / sampled_s < 1.2, "about as often: numbers of pings favour the bursts"
 
 
 def test_a_receiver_errs_in_what_tokens_show_and_in_no_answer() -> None:

@@ -116,11 +116,14 @@ def test_features_are_hidden_only_in_rows_of_their_mask() -> None:
 
 def test_packed_rows_hide_what_was_drawn_for_them() -> None:
     """Which of the drawn rows are packed is chosen by their lengths: what they hide goes with them."""
-    corpus = telling(circling(pings=60))
+    whole = circling(tracks=24, pings=30)
+    first = whole.tracks[:, 0]  # by turns long ones and short ones, which fill what the long ones leave
+    corpus = telling(whole.cut(np.stack([first, first + np.where(np.arange(24) % 2, 9, 30)], axis=1), np.arange(24)))
     options = replace(PLAIN, rows=8, pack=True, turn=0.0, drop_reported=0.0, drop_clock=0.0, told=0.0, mistold=0.0)
     options = replace(options, masks=("share", "feature"))
     drawn = Tokens(Line(corpus), options, packs=True).draw(np.random.default_rng([0, 0]), round(DRAWN * options.rows))
     chosen, _ = pack(drawn.valid.sum(axis=1), options.rows, options.tokens)
+    assert chosen.tolist() != list(range(len(chosen))), "some of the first have found no place"
     seen = contexts(corpus, options)
     assert 0 < drawn.hides[chosen].any(axis=(1, 2)).mean() < 1
     np.testing.assert_array_equal(np.isnan(seen.speed_mps), drawn.hides[chosen][..., 0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,10 +82,26 @@ def test_a_horizon_that_hardly_anyone_reaches_does_not_decide_the_fit(make_corpu
     assert with_moored[1]["damping_s"] == pytest.approx(without[1]["damping_s"], rel=0.5)  # it was a sixtieth
 
 
-def test_each_filter_is_fitted_to_what_it_is_judged_by(make_corpus: MakeCorpus) -> None:
+def test_of_several_starts_the_best_is_taken() -> None:
+    def valleys(values: dict[str, float]) -> float:
+        x = np.log(values["x"])
+        return float(min(abs(x - 1.0) + 0.5, abs(x - 9.0)))
+
+    found, loss, tries = fitting._least(valleys, {"x": 2.0}, {"x": 9_000.0})
+    assert np.log(found["x"]) == pytest.approx(9.0, abs=0.3)
+    assert loss == valleys(found)
+    assert tries == sum(search(valleys, {"x": x})[2] for x in (2.0, 9_000.0))
+
+
+def test_each_filter_is_fitted_to_what_it_is_judged_by(
+    make_corpus: MakeCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of a few cars and of ships that lie still: no step of a search, up or down, makes any of the three better."""
     cars = (ornstein_uhlenbeck(f"c{i}", i, psd=3.0, tau_s=40.0, sigma_m=3.0) for i in range(3))
     corpus = make_corpus(together(*(ship(f"v{i:02}", i) for i in range(40)), *cars), cut=EVALUATION)
+    starts: list[tuple[Mapping[str, float], ...]] = []
+    least = fitting._least
+    monkeypatch.setattr(fitting, "_least", lambda loss, *several: starts.append(several) or least(loss, *several))
     kalman, nearest, imm = fit_followers(corpus, SMALL).followers
     windows, fewer = (fitting._windows(usable(corpus), most) for most in (fitting.ANCHORS, fitting.IMM_ANCHORS))
 
@@ -107,10 +124,15 @@ def test_each_filter_is_fitted_to_what_it_is_judged_by(make_corpus: MakeCorpus) 
         assert crps(nearest) < crps(other)
         assert error(nearest) == pytest.approx(error(other), rel=1e-3)
     assert isinstance(imm, Imm)
+    assert isinstance(kalman, FittedKalman)
+    for start, config in zip(starts[-1], (SMALL, kalman.config), strict=True):
+        assert {name: start[name] for name in fitting.PHYSICS} == {
+            name: getattr(config, name) for name in fitting.PHYSICS
+        }
     assert abs(imm.shares[0] - 0.3) > 0.1, "the share of stops is fitted, too"
     assert sum(imm.shares) == pytest.approx(1.0)
-    for start in (Imm.around(SMALL), Imm.around(kalman.config)):  # type: ignore[attr-defined]
-        assert crps(imm, fewer) < crps(start, fewer)
+    for other in (Imm.around(SMALL), Imm.around(kalman.config)):
+        assert crps(imm, fewer) < crps(other, fewer)
 
 
 def test_tracks_too_short_to_hide_a_block_in_fit_no_smoother(make_corpus: MakeCorpus) -> None:
