@@ -29,7 +29,7 @@ from train.data import Corpus
 from train.line import Line
 from train.options import BatchOptions
 from train.packing import DRAWN, Packing, pack
-from train.tokens import Tokens
+from train.tokens import Drawn, Tokens
 from train.warp import Warp, hide, mistell
 
 Rows = NDArray[np.int64]
@@ -93,14 +93,13 @@ class Batches:
         rng = np.random.default_rng([self.seed, step])
         o = self.options
         if not self._packs:
-            return self._batch(rng, *self._tokens.draw(rng, o.rows))
-        place, valid, jumps, hides = self._tokens.draw(rng, round(DRAWN * o.rows))
-        chosen, packing = pack(valid.sum(axis=1), o.rows, o.tokens)
-        batch = self._batch(rng, place[chosen], valid[chosen], jumps[chosen], hides[chosen])
-        return batch._replace(packing=packing)
+            return self._batch(rng, self._tokens.draw(rng, o.rows))
+        drawn = self._tokens.draw(rng, round(DRAWN * o.rows))
+        chosen, packing = pack(drawn.valid.sum(axis=1), o.rows, o.tokens)
+        return self._batch(rng, drawn.rows(chosen))._replace(packing=packing)
 
-    def _batch(self, rng: Generator, place: Rows, valid: Mask, jumps: Rows, hides: Mask) -> Batch:
-        o, config = self.options, self.config
+    def _batch(self, rng: Generator, drawn: Drawn) -> Batch:
+        o, config, (place, valid, jumps, hides) = self.options, self.config, drawn
         fixes = self._line.fixes(place)
         located = config.absolute or config.places > 0 or config.cells > 0
         warp = Warp.draw(rng, o, len(place), placed=located & self._real[self._line.track_of(place[:, 0])])

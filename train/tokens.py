@@ -37,6 +37,10 @@ class Drawn(NamedTuple):
     jumps: Rows  # B, G: the tokens before which a segment may be hidden
     hides: Mask  # B, T, 3: which of speed, heading and clock a token does not tell
 
+    def rows(self, chosen: Rows) -> Drawn:
+        """Those of indices."""
+        return Drawn(self.place[chosen], self.valid[chosen], self.jumps[chosen], self.hides[chosen])
+
 
 class Tokens:
     """Draws rows from a line of tracks; `packs`: short ones share rows of the trunk."""
@@ -112,9 +116,8 @@ class Tokens:
             drawn, chosen = masks.key_points(rng, place, tracks, self._keys, o.gaps), (mask == "key-point")[:, None]
             place, jumps = np.where(chosen, drawn[0], place), np.where(chosen, drawn[1], jumps)
         share = np.where((mask == "share")[:, None], masks.shares(rng, len(place), o.tokens, o.gaps), 0)
-        hides = np.zeros((*place.shape, 3), np.bool_)
-        if "feature" in o.masks:
-            hides = masks.features(rng, *place.shape) & (mask == "feature")[:, None, None]
+        hidden = masks.features(rng, *place.shape) if "feature" in o.masks else np.zeros((*place.shape, 3), np.bool_)
+        hides = hidden & (mask == "feature")[:, None, None]
         return place, jumps, forced & (mask == "segment")[:, None], share, hides
 
     def _key_points(self) -> Rows:

@@ -90,7 +90,7 @@ def test_a_report_says_which_file_it_is_of(
     files = (write_file(cars, "cars.parquet"), write_file(cars, "more.parquet"))
     finding = told.run(Lab(tuple(map(parse, files)), tmp_path / "scratch", cache=tmp_path / "cache", say=said.append))
     assert finding.notes[0] == said[0] == "Only cars.parquet is judged on, not more.parquet"
-    assert told.dense(Lab((parse(files[0]), Source(TABLE, Path(told.FILE))), tmp_path)).name == told.FILE
+    assert Lab((parse(files[0]), Source(TABLE, Path(told.FILE))), tmp_path).file_or_first(told.FILE).name == told.FILE
     gaps = finding.tables[1].rows
     assert all(cell is None or np.isfinite(cell) for row in gaps for cell in row[3:])
 

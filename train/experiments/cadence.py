@@ -17,9 +17,9 @@ from model.geo import F64
 from train.anchors import Anchors, find, usable
 from train.data import Corpus
 from train.evaluate import REPEATED, ROAD, TYPICAL, Judged, Sample, answers_of, errors_en_m, judge_next, open_samples
-from train.experiments.lab import Lab, check_moves
+from train.experiments.lab import Lab
 from train.experiments.report import Finding, Line, Picture, Table, cells
-from train.experiments.told import FILE, WEIGHTS, dense
+from train.experiments.told import FILE, WEIGHTS
 from train.receivers import apart
 from train.sources import Source
 from train.walk import MODEL, walk
@@ -79,13 +79,12 @@ class Usual:
 
 
 def run(lab: Lab) -> Finding:
-    file = dense(lab)
+    file, lab = lab.file_or_first(FILE), replace(lab, most_anchors=MOST_ANCHORS)
     modes = ROAD if file.name == FILE else ()
     rows, usual = [], []
     for weights, part in WEIGHTS.items():
         predictor = Predictor.load(weights, threads=lab.threads)
-        sample = open_samples([file], part, cache_dir=lab.cache, most=MOST_ANCHORS, modes=modes)[0]
-        check_moves(sample.corpus, sample.file)
+        sample = lab.sample(file.name, part, modes)
         for change in CHANGES_S:
             lab.say(f"{weights}, {_named(change)}")
             changing, seen = alternating(sample.corpus, *change)

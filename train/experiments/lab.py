@@ -70,6 +70,10 @@ class Lab:
         """The one of that name."""
         return next(file for file in self.data if file.name == name)
 
+    def file_or_first(self, name: str) -> Source:
+        """The one of that name, or the first where that is not given."""
+        return next((file for file in self.data if file.name == name), self.data[0])
+
     @property
     def seeds(self) -> tuple[int, ...]:
         """Of the repetitions of one training: what they disagree about is noise."""

@@ -60,7 +60,7 @@ class Row:
 
 def run(lab: Lab) -> Finding:
     require()  # before files are read, of which some are large
-    file = FILE if FILE in {one.name for one in lab.data} else lab.data[0].name
+    file = lab.file_or_first(FILE).name
     train = lab.splits(without=[other.name for other in lab.data if other.name != file]).train
     asked = windows(split(load([lab.file(file)], lab.cache, cut=EVALUATION)).test, tokens=TOKENS, most=WINDOWS)
     vocabularies = [Vocabulary.visited(train, resolution) for resolution in RESOLUTIONS]

@@ -12,13 +12,12 @@ from model.api import Predictor
 from model.geo import F64
 from train.anchors import EARLIER_PINGS
 from train.data import Corpus
-from train.evaluate import ROAD, Part, Sample, judge_forecasts, open_samples
-from train.experiments.lab import Lab, check_moves
+from train.evaluate import ROAD, Part, Sample, judge_forecasts
+from train.experiments.lab import Lab
 from train.experiments.report import Finding, Line, Picture, Table, cells
 from train.gapfill import HERMITE_REPORTED, judge_gap_fills
 from train.receivers import STEP_S, thinned
 from train.reckoning import REPORTED
-from train.sources import Source
 from train.walk import MODEL
 
 WEIGHTS: Final[dict[str, Part]] = {"small": "all", "small-research": "test"}  # and which tracks of FILE it never saw
@@ -63,15 +62,14 @@ class Row:
 
 
 def run(lab: Lab) -> Finding:
-    file = dense(lab)
+    file, lab = lab.file_or_first(FILE), replace(lab, most_anchors=MOST_ANCHORS)
     modes = ROAD if file.name == FILE else ()
     rows, notes = [], []
     if others := [other.name for other in lab.data if other != file]:
         notes.append(f"Only {file.name} is judged on, not {', '.join(others)}")
         lab.say(notes[0])
     for weights, part in WEIGHTS.items():
-        sample = open_samples([file], part, cache_dir=lab.cache, most=MOST_ANCHORS, modes=modes)[0]
-        check_moves(sample.corpus, sample.file)
+        sample = lab.sample(file.name, part, modes)
         entities = len(np.unique(sample.corpus.entity))
         road = " by road" if modes else ""
         notes.append(
@@ -91,11 +89,6 @@ def run(lab: Lab) -> Finding:
         (lab.seed,),
         notes,
     )
-
-
-def dense(lab: Lab) -> Source:
-    """The file whose pings are thinned: FILE, or the first where that is not given."""
-    return next((file for file in lab.data if file.name == FILE), lab.data[0])
 
 
 def _thinned(sample: Sample, cadence_s: float) -> Corpus:
