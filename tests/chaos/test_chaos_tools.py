@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
 import threading
 import time
@@ -13,8 +11,10 @@ import chaos_redis
 import pytest
 from chaos_redis import ChaosRedis
 from fault_proxy import Proxies, Proxy
+from missing_servers import skip_unless_required
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
 
+from stream.bench.servers import Unavailable
 from stream.embedded import HOST
 
 SHORT_S = 0.3  # how long a cut way is watched for bytes
@@ -62,10 +62,11 @@ def test_a_slow_way_delays_each_direction(way: Proxy) -> None:
 
 @pytest.fixture
 def redis() -> Iterator[ChaosRedis]:
-    if shutil.which("redis-server") is None and not os.environ.get("PATHCAST_REQUIRE_REDIS"):
-        pytest.skip("there is no redis-server to spoil")
-    with chaos_redis.running() as server:
-        yield server
+    try:
+        with chaos_redis.running() as server:
+            yield server
+    except Unavailable as reason:
+        skip_unless_required(f"needs a redis-server to spoil: {reason}")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ nothing itself. What each user may is what deploy/SECURITY.md says, read from th
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,7 +31,7 @@ from kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
-from stream.bench.servers import apache_kafka
+from stream.bench.servers import apache_kafka, redis_binary
 from stream.embedded import HOST, free_port
 from stream.supervisor import Supervised
 
@@ -107,7 +106,8 @@ def _client(authority: trustme.CA, path: Path) -> Client:
 
 @contextmanager
 def running(say: Callable[[str], None], folder: Path) -> Iterator[Secured]:
-    """Raises Unavailable if there is no Java or no jars; a Redis server must be on PATH."""
+    """Raises Unavailable if there is no Java, no jars of Kafka, or no redis-server on PATH."""
+    binary = redis_binary()  # before Kafka, which takes longer to say no
     made, stranger, strangers = papers(folder / "papers"), trustme.CA(), folder / "stranger.pem"
     stranger.cert_pem.write_to_path(str(strangers))
     ports = {name: free_port() for name in ("secure", "expired", "brief", "mutual")}
@@ -117,8 +117,8 @@ def running(say: Callable[[str], None], folder: Path) -> Iterator[Secured]:
         more = more.replace(f"<{name}>", str(value))
     with (
         apache_kafka(say, more=more) as plain,
-        _redis(made.good, made.ca) as redis_port,
-        _redis(made.expired, None) as expired_redis_port,
+        _redis(binary, made.good, made.ca) as redis_port,
+        _redis(binary, made.expired, None) as expired_redis_port,
     ):
         listeners = (f"{HOST}:{port}" for port in ports.values())
         known, unknown = made.worker, _client(stranger, folder / "worker")
@@ -170,12 +170,10 @@ def redis_rules() -> list[tuple[str, str]]:
 
 
 @contextmanager
-def _redis(certificate: Path, ca: Path | None) -> Iterator[int]:
+def _redis(binary: Path, certificate: Path, ca: Path | None) -> Iterator[int]:
     """Its TLS port; it has no other. With `ca`, wait until it answers as one that we trust."""
-    binary = shutil.which("redis-server")
-    assert binary is not None, "no redis-server on PATH"
     port, log = free_port(), certificate.with_suffix(".redis.log")
-    command = [binary, "--port", "0", "--tls-port", str(port), "--bind", HOST, "--save", "", "--appendonly", "no"]
+    command = [str(binary), "--port", "0", "--tls-port", str(port), "--bind", HOST, "--save", "", "--appendonly", "no"]
     command += ["--tls-cert-file", str(certificate), "--tls-key-file", str(certificate), "--tls-auth-clients", "no"]
     command += ["--requirepass", "admin's", "--dir", str(certificate.parent)]
     server = Supervised(command, log=log)

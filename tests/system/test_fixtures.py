@@ -1,7 +1,8 @@
-"""The servers that the fixtures give are real and apart from each other."""
+"""The servers that the fixtures give are real and apart from each other, and a missing one is named."""
 
 from __future__ import annotations
 
+import missing_servers
 import pytest
 import redis
 from kafka import KafkaConsumer, KafkaProducer
@@ -24,3 +25,17 @@ def test_redis_starts_each_test_empty_and_runs_lua(redis_url: str, turn: str) ->
     with redis.Redis.from_url(redis_url) as client:
         assert client.dbsize() == 0, "the turn before left its key"
         assert client.eval("return redis.call('SET', KEYS[1], ARGV[1])", 1, "left", turn) == b"OK"
+
+
+def test_a_test_is_skipped_where_its_server_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in missing_servers.REQUIRED:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(pytest.skip.Exception, match="no redis-server on PATH"):
+        missing_servers.skip_unless_required("no redis-server on PATH")
+
+
+@pytest.mark.parametrize("name", missing_servers.REQUIRED)
+def test_it_fails_where_the_servers_are_required(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(pytest.fail.Exception, match="no redis-server on PATH"):
+        missing_servers.skip_unless_required("no redis-server on PATH")

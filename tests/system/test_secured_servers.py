@@ -13,11 +13,12 @@ from pathlib import Path
 import bus_feed
 import pytest
 import secured_servers
+from missing_servers import skip_unless_required
 from pathcast_process import environment, pathcast
 from secured_servers import KAFKA_PASSWORD, REDIS_PASSWORD, Client, Secured
 from worker_process import Worker, all_live
 
-from stream.bench.servers import Unavailable, apache_kafka
+from stream.bench.servers import Unavailable, apache_kafka, java_command
 from stream.connect import KafkaSecurity, Mechanism, Protocol, RedisSecurity, Refused
 from stream.publisher import Publisher
 from stream.redis_store import RedisStore
@@ -40,7 +41,7 @@ def secured(say: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory
             secured_servers.admit(servers, PREFIX)
             yield servers
     except Unavailable as reason:
-        pytest.fail(f"Apache Kafka is needed, the embedded broker knows no SASL: {reason}", pytrace=False)
+        skip_unless_required(f"needs Apache Kafka and redis-server, as the embedded ones have no users: {reason}")
 
 
 def settings(secured: Secured, user: str, password_file: Path, **other: str) -> dict[str, str]:
@@ -311,6 +312,10 @@ def ended(given: dict[str, str], weights: Path, folder: Path, monkeypatch: pytes
 
 def test_a_configuration_that_kafka_refuses_is_told_by_its_reason(say: Callable[[str], None]) -> None:
     """Not by the end of the stack, which says nothing."""
+    try:
+        java_command()
+    except Unavailable as reason:
+        skip_unless_required(f"needs Apache Kafka: {reason}")
     twice = "listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{port}\n"
     with pytest.raises(Unavailable, match="two listeners on the same port"), apache_kafka(say, more=twice):
         pass
