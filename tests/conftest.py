@@ -9,6 +9,7 @@ import kafka_server
 import pytest
 import redis
 import redis_server
+from missing_servers import skip_unless_required
 
 _CHOICES = pytest.StashKey[list[str]]()
 
@@ -49,13 +50,28 @@ def say(pytestconfig: pytest.Config) -> Callable[[str], None]:
 
 
 @pytest.fixture(scope="session")
-def kafka(say: Callable[[str], None]) -> Iterator[str]:
-    """The bootstrap address of a real broker, shared by all tests: use `topic_prefix` to keep apart."""
+def broker(say: Callable[[str], None]) -> Iterator[kafka_server.Broker]:
+    """A real broker, shared by all tests."""
     try:
-        with kafka_server.running(say) as broker:
-            yield broker.bootstrap
+        with kafka_server.running(say) as found:
+            yield found
     except kafka_server.Unavailable as reason:
         pytest.fail(str(reason), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def kafka(broker: kafka_server.Broker) -> str:
+    """The bootstrap address of a real broker of any kind: use `topic_prefix` to keep apart from other tests."""
+    return broker.bootstrap
+
+
+@pytest.fixture(scope="session")
+def apache_kafka(broker: kafka_server.Broker) -> str:
+    """The same, for tests that kill the only member of a group. The embedded broker lets the next member join only when
+    the rebalance timeout of the dead one has passed (minutes); Apache Kafka does so when its session has."""
+    if not broker.apache:
+        skip_unless_required("needs Apache Kafka: the embedded broker waits minutes for a member that was killed")
+    return broker.bootstrap
 
 
 @pytest.fixture(scope="session")

@@ -23,11 +23,11 @@ SEED = 11
 
 
 @pytest.fixture
-def options(kafka: str, redis_url: str, topic_prefix: str) -> dict[str, object]:
+def options(apache_kafka: str, redis_url: str, topic_prefix: str) -> dict[str, object]:
     """Of the workers; the input lies there."""
-    bus_feed.create_topics(kafka, Topics.of(topic_prefix), partitions=4)
-    bus_feed.send(kafka, Topics.of(topic_prefix).pings, bus_feed.fleet(PINGS, seed=SEED))
-    names = {"bootstrap": kafka, "redis": redis_url, "prefix": topic_prefix, "group": topic_prefix}
+    bus_feed.create_topics(apache_kafka, Topics.of(topic_prefix), partitions=4)
+    bus_feed.send(apache_kafka, Topics.of(topic_prefix).pings, bus_feed.fleet(PINGS, seed=SEED))
+    names = {"bootstrap": apache_kafka, "redis": redis_url, "prefix": topic_prefix, "group": topic_prefix}
     return {**names, "session_timeout_s": 6, "max_batch": 64, "delivery": "exactly_once"}
 
 

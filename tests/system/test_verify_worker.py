@@ -70,20 +70,20 @@ class Scene(NamedTuple):
 
 
 @pytest.fixture
-def scene(kafka: str, redis_url: str, topic_prefix: str, tmp_path: Path) -> Scene:
+def scene(apache_kafka: str, redis_url: str, topic_prefix: str, tmp_path: Path) -> Scene:
     """A feed with late, repeated and broken records, through a worker that is killed and one that goes on. With trained
     weights: an untrained head is zero, and would hide that numbers depend on more than the input."""
     weights = "small"
-    made = Scene(kafka, redis_url, topic_prefix, weights)
-    bus_feed.create_topics(kafka, made.topics, partitions=4)
-    options = {"bootstrap": kafka, "redis": redis_url, "weights": weights, "prefix": topic_prefix}
+    made = Scene(apache_kafka, redis_url, topic_prefix, weights)
+    bus_feed.create_topics(apache_kafka, made.topics, partitions=4)
+    options = {"bootstrap": apache_kafka, "redis": redis_url, "weights": weights, "prefix": topic_prefix}
     options |= {"group": topic_prefix, "session_timeout_s": 6, "max_batch": 64}
-    bus_feed.send(kafka, made.topics.pings, bus_feed.fleet(PINGS, seed=SEED))
+    bus_feed.send(apache_kafka, made.topics.pings, bus_feed.fleet(PINGS, seed=SEED))
     with Worker(tmp_path / "victim.log", **options) as victim:
-        bus_feed.wait_for_records(kafka, made.topics.forecasts, KILL_AFTER, partial(all_live, victim))
+        bus_feed.wait_for_records(apache_kafka, made.topics.forecasts, KILL_AFTER, partial(all_live, victim))
         victim.kill()
     with Worker(tmp_path / "next.log", **options) as worker:
-        bus_feed.wait_until_consumed(kafka, topic_prefix, made.topics.pings, partial(all_live, worker))
+        bus_feed.wait_until_consumed(apache_kafka, topic_prefix, made.topics.pings, partial(all_live, worker))
         assert worker.stop() == 0
     return made
 
