@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model import baselines, checkpoint, codec, fills, fused, gaps, layers, motion, network, queries, replies
+from model import baselines, checkpoint, codec, fills, fused, gaps, layers, motion, network, queries, replies, tiles
 from model.cache import StatePool, exact
 from model.checkpoint import WeightsError
 from model.codec import State, StateCorrupt, StateError, StateMismatch
@@ -145,6 +145,11 @@ class Predictor:
         """What computes them: "float32" (torch); or, where the CPU and the precision allow it, "bfloat16" or "float32,
         compiled"."""
         return self._layers.name
+
+    @property
+    def instructions(self) -> str:
+        """The CPU's vectors that compiled layers use: "AVX-512", "AVX2", or "none", and then torch computes them."""
+        return tiles.instructions()
 
     @property
     def capacity(self) -> int:

@@ -64,6 +64,13 @@ def fuses() -> bool:
     return bool(_CPU.get("fma") and _CPU.get("avx2"))
 
 
+def instructions() -> str:
+    """The widest vectors that what numba compiles here may use: "AVX-512", "AVX2" or "none"."""
+    if not fuses():
+        return "none"
+    return "AVX-512" if _LARGE else "AVX2"
+
+
 def _tile(rows: int, registers: int, halves: bool) -> Any:
     """A product sums [rows, L] = x [rows, K] · weights [K, L], L = registers · LANES: of float32, or of bfloat16 in
     pairs of inputs, whose weights are [K/2, L, 2].
