@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,13 +10,16 @@ from typing import Any, Final, NamedTuple
 
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from kafka.errors import IncompatibleBrokerVersion, KafkaError, TopicAlreadyExistsError
 
-from stream.connect import PLAIN_KAFKA, KafkaSecurity, check_access, kafka_refusal
+from stream.connect import PLAIN_KAFKA, KafkaSecurity, check_access, kafka_refusal, unknown_host
 from stream.wire import MAX_DEAD_LETTER_BYTES, Topics
+
+log = logging.getLogger(__name__)
 
 CONNECT_S = 8.0  # a broker that has not answered by then is called unreachable
 MAX_BATCH: Final = "max.message.bytes"  # of a topic
+BROKER_DEFAULT: Final = -1  # as CreateTopics spells it since Kafka 2.4: what the broker is configured with
 
 
 class TopicInfo(NamedTuple):
@@ -54,6 +58,12 @@ def timeouts(timeout_s: float) -> dict[str, int]:
 
 
 def unreachable(bootstrap: str, error: Exception) -> ConnectionError:
+    """The error as one line that names the address and the likely cause."""
+    if (host := unknown_host(bootstrap)) is not None:
+        return ConnectionError(
+            f"unknown host {host} in {bootstrap}: is --bootstrap (PATHCAST_BOOTSTRAP) right, and does this machine "
+            "know the brokers by that name?"
+        )
     reason = str(error) or type(error).__name__
     return ConnectionError(
         f"no Kafka broker answers at {bootstrap} ({reason}): is it up, are --bootstrap "
@@ -103,16 +113,39 @@ def largest_batches(client: Any, names: Iterable[str]) -> dict[str, int]:
     return {name: int(settings[MAX_BATCH]["value"]) for name, settings in told.items() if MAX_BATCH in settings}
 
 
-def create(client: Any, topics: Topics, *, partitions: int, replication: int = 1) -> list[str]:
-    """Create those of our topics that are absent, and wait until each partition has a leader; their names."""
-    absent = [info.name for info in describe(client, topics) if info.partitions is None]
-    for name in absent:
-        options: dict[str, Any] = {"num_partitions": partitions, "replication_factor": replication}
-        if name == topics.dead_letters:
-            # The largest record that the pings topic takes, and its context headers: refused, it would stop a worker.
-            options["configs"] = {MAX_BATCH: str(MAX_DEAD_LETTER_BYTES)}
-        try:
-            client.create_topics({name: options}, wait_for_metadata=True)
-        except TopicAlreadyExistsError:
-            continue  # another process was faster, which is as good
-    return absent
+def create(
+    client: Any, topics: Topics, *, partitions: int | None = None, replication: int | None = None
+) -> list[TopicInfo]:
+    """Create those of our topics that are absent, and wait until each partition has a leader.
+
+    None leaves a number to the broker's configuration. Returns the topics that this call created.
+    Raises KafkaError if the broker refuses, for instance because it has fewer brokers than replicas are asked for.
+    """
+    ours = [name for name in absent(client, topics) if _create(client, topics, name, partitions, replication)]
+    return describe(client, ours) if ours else []
+
+
+def absent(client: Any, topics: Topics) -> list[str]:
+    """Which of our topics the broker does not have."""
+    return [info.name for info in describe(client, topics) if info.partitions is None]
+
+
+def _create(client: Any, topics: Topics, name: str, partitions: int | None, replication: int | None) -> bool:
+    """Create one topic. Returns False if another process was faster, which is as good."""
+    options: dict[str, Any] = {
+        "num_partitions": partitions or BROKER_DEFAULT,
+        "replication_factor": replication or BROKER_DEFAULT,
+    }
+    if name == topics.dead_letters:
+        # The largest record that the pings topic takes, and its context headers: refused, it would stop a worker.
+        options["configs"] = {MAX_BATCH: str(MAX_DEAD_LETTER_BYTES)}
+    try:
+        client.create_topics({name: options}, wait_for_metadata=True)
+    except TopicAlreadyExistsError:
+        return False
+    except IncompatibleBrokerVersion:
+        if partitions and replication:
+            raise
+        log.warning("this broker is older than Kafka 2.4 and applies no defaults: %s gets 1 where none was given", name)
+        return _create(client, topics, name, partitions or 1, replication or 1)
+    return True

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ import faust
 from faust.app.base import BootStrategy
 
 from model.api import Predictor
-from stream import memory, web
+from stream import memory, startup, web
 from stream.batch import FETCH_BYTES
 from stream.connect import KafkaSecurity, kafka_refusal
 from stream.delivery import Delivery
@@ -89,8 +90,13 @@ async def build(settings: Settings) -> App:
         return await asyncio.get_running_loop().run_in_executor(compute, work)
 
     # A worker is one core; more cores are more workers. Room for all entities at once: it is taken when it is used.
+    began_s = time.monotonic()
     predictor = Predictor.load(settings.weights, capacity=settings.max_entities, threads=1)
     await warm(predictor, settings)
+    log.info(
+        "weights %s, version %s: layers in %s (CPU vectors: %s), loaded and compiled in %.0f s",
+        *(predictor.name, predictor.version, predictor.layers, predictor.instructions, time.monotonic() - began_s),
+    )
     store = RedisStore(settings)
     engine = Engine(predictor, store, settings, run=run)
     app = faust_app(settings)
@@ -173,16 +179,28 @@ def _connect(app: App, settings: Settings) -> None:
         await delivery.revoked(delivery.partitions)
 
 
-async def serve(settings: Settings, door: Address | None = None) -> None:
+async def serve(
+    settings: Settings,
+    door: Address | None = None,
+    topics: startup.NewTopics = startup.NewTopics(),  # noqa: B008 - a tuple, which nobody can change
+    wait_s: float = 0.0,
+) -> None:
     """Work until SIGTERM or SIGINT, then drain, checkpoint and leave the group. The metrics are served at `door`.
 
+    `topics` says what to do about absent ones, and `wait_s` how long to wait for servers at the start.
+
     Raises:
-        OSError: `door` cannot be used.
+        WeightsError: the weights cannot be used.
+        OSError: `door` cannot be used, or a server does not answer in time.
+        ValueError: topics are absent, and none may be created.
         RuntimeError: the worker cannot go on; nothing of the batch in flight was committed.
     """
     memory.keep_freed()
+    startup.say_settings(settings)
     app = await build(settings)
     async with _open(door, app.watch):
+        await startup.reach(settings, wait_s)
+        await asyncio.to_thread(startup.provide, settings, topics)
         await _work(app, settings)
 
 
@@ -210,6 +228,7 @@ async def _work(app: App, settings: Settings) -> None:
         "start": asyncio.create_task(app.start()),
         "report": asyncio.create_task(_report(app.delivery)),
         "watch": asyncio.create_task(app.watch.run()),
+        "silence": asyncio.create_task(_silence(app.delivery, settings)),
         "refusals": asyncio.create_task(Refusals(settings.bootstrap, settings.kafka).run()),
         "stop": asyncio.create_task(stop.wait()),
     }
@@ -244,6 +263,10 @@ async def _first_end(lives: dict[str, asyncio.Task[Any]]) -> BaseException | Non
             if (error := task.exception()) is not None:
                 return error
     return None
+
+
+async def _silence(delivery: Delivery, settings: Settings) -> None:
+    await startup.notice_silence(settings.topics.pings, lambda: delivery.records[0], lambda: bool(delivery.partitions))
 
 
 async def _report(delivery: Delivery) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from inspect import cleandoc
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
+from stream import environment
+
+LOGS_ITSELF = "worker"  # the command that has a log, and warns there
 EXIT_FAILURE = 1  # the work failed; Typer exits with 2 for bad usage by itself
 
 ERRORS = Console(stderr=True)
@@ -24,8 +28,8 @@ def build() -> typer.Typer:
         no_args_is_help=True,
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,
-        add_completion=False,
     )
+    app.callback()(_root)
     for point in sorted(entry_points(group="pathcast.commands"), key=lambda point: point.name):
         command = point.load()
         if isinstance(command, typer.Typer):
@@ -44,17 +48,36 @@ def _flowing(text: str | None) -> str:
     return "\n\n".join(one if one.startswith(" ") else one.replace("\n", " ") for one in paragraphs)
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pathcast {version('pathcast')}")
+        raise typer.Exit
+
+
+def _root(
+    context: typer.Context,
+    _: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand != LOGS_ITSELF:
+        for line in environment.unknown(os.environ, environment.known(context.command)):
+            ERRORS.print(f"warning: {line}", highlight=False, soft_wrap=True, markup=False)
+
+
 def main() -> NoReturn:
     """Run one command. What a user can cause is one line on stderr and exit 1; a traceback is our own bug."""
     try:
-        build()(standalone_mode=True)
+        build()(prog_name="pathcast", standalone_mode=True)
     except (OSError, ValueError, RuntimeError) as error:
-        ERRORS.print(f"[bold red]error:[/] {_one_line(error)}", highlight=False, soft_wrap=True)
+        said = one_line(error).replace("[", r"\[")
+        ERRORS.print(f"[bold red]error:[/] {said}", highlight=False, soft_wrap=True)
         sys.exit(EXIT_FAILURE)
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(0)
 
 
-def _one_line(error: Exception) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__).replace("[", r"\[")
+def one_line(error: Exception) -> str:
+    """What went wrong, without line ends."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -15,8 +15,6 @@ from stream.wire import Topics
 if TYPE_CHECKING:
     from stream.admin import TopicInfo  # kafka-python takes half a second to import: not for --help
 
-DEFAULT_PARTITIONS = 8  # so that a handful of workers share the load; more costs an idle worker little
-
 HELP = """Show the topics and their partitions; with --create, make those that are absent.
 
 [bold]Examples[/]
@@ -29,8 +27,12 @@ HELP = """Show the topics and their partitions; with --create, make those that a
 @secured
 def topics(
     create: Annotated[bool, typer.Option("--create", help="create the topics that do not exist")] = False,
-    partitions: Annotated[int, typer.Option(min=1, max=10_000, help="of each new topic")] = DEFAULT_PARTITIONS,
-    replication: Annotated[int, typer.Option(min=1, max=100, help="copies of each new topic")] = 1,
+    partitions: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="of each new topic; default: the broker's")
+    ] = None,
+    replication: Annotated[
+        int | None, typer.Option(min=1, max=100, help="copies of each new topic; default: the broker's")
+    ] = None,
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     prefix: Prefix = DEFAULT_PREFIX,
     security: KafkaSecurity = PLAIN_KAFKA,
@@ -42,11 +44,12 @@ def topics(
     with quiet(), admin.connected(bootstrap, security) as client:
         created = admin.create(client, names, partitions=partitions, replication=replication) if create else []
         infos = admin.describe(client, names)
+    made = [info.name for info in created]
     if json:
-        rows = [{**info._asdict(), "created": info.name in created} for info in infos]
+        rows = [{**info._asdict(), "created": info.name in made} for info in infos]
         typer.echo(msgspec.json.encode(rows))
     else:
-        _show(infos, created)
+        _show(infos, made)
 
 
 topics.__doc__ = HELP

@@ -7,21 +7,30 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
-from typing import Annotated, Any
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stream import crew, killpoints
+from stream import crew, environment, killpoints
+from stream.cli import one_line
 from stream.cli_connect import secured
-from stream.connect import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity, redis_refusal, shown
-from stream.door import Address, token
+from stream.connect import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
+from stream.door import Address, check_free, token
+from stream.logs import LogFormat, formatter, relayed
 from stream.settings import DEFAULT_HORIZONS_S, Compression, DeliveryGuarantee, Settings
+
+if TYPE_CHECKING:
+    from stream.startup import NewTopics  # kafka-python takes half a second to import: not for --help
+
+log = logging.getLogger(__name__)
 
 _DEFAULTS: dict[str, Any] = {item.name: item.default for item in fields(Settings)}
 _HORIZONS = ",".join(f"{h:g}" for h in DEFAULT_HORIZONS_S)
 REPEAT_S = 30.0  # between two equal lines of a client library
-CHECK_S = 8.0  # a broker or store that has not answered by then is called unreachable
 # What a worker logs when it has taken over what it was assigned (stream.delivery). A log level above info hides it, and
 # an idle worker never says it: for both a minute of running counts as much (stream.crew).
 READY = "ready: partitions"
@@ -52,6 +61,7 @@ def option(flag: str, env: str, text: str, **more: Any) -> Any:
 
 @secured
 def worker(
+    context: typer.Context,
     bootstrap: Annotated[str, option("--bootstrap", "BOOTSTRAP", "Kafka, host:port[,host:port...]")] = _DEFAULTS[
         "bootstrap"
     ],
@@ -63,9 +73,19 @@ def worker(
         "group"
     ],
     prefix: Annotated[str, option("--prefix", "PREFIX", "of every topic name")] = _DEFAULTS["prefix"],
+    create: Annotated[
+        bool, option("--create/--no-create", "CREATE", "create the topics that do not exist, or name them and stop")
+    ] = True,
     partitions: Annotated[
-        int, option("--partitions", "PARTITIONS", "of topics that do not exist yet", min=1, max=10_000)
-    ] = 8,
+        int | None,
+        option("--partitions", "PARTITIONS", "of new topics; default: the broker's", min=1, max=10_000),
+    ] = None,
+    replication: Annotated[
+        int | None, option("--replication", "REPLICATION", "of new topics; default: the broker's", min=1, max=100)
+    ] = None,
+    wait_s: Annotated[
+        float, option("--wait-s", "WAIT_S", "how long to wait for Kafka and Redis at the start", min=0, max=86_400)
+    ] = 0.0,
     horizons: Annotated[
         str, option("--horizons", "HORIZONS", "seconds ahead to forecast, separated by commas")
     ] = _HORIZONS,
@@ -103,6 +123,10 @@ def worker(
     redis_security: RedisSecurity = PLAIN_REDIS,
     workers: Annotated[int, option("--workers", "WORKERS", "processes to start, one per core", min=1, max=256)] = 1,
     log_level: Annotated[str, option("--log-level", "LOG_LEVEL", "debug, info, warning or error")] = "info",
+    log_format: Annotated[
+        LogFormat, option("--log-format", "LOG_FORMAT", "json: an object per line, for programs")
+    ] = LogFormat.TEXT,
+    member: Annotated[int | None, typer.Option("--member", hidden=True, help="which of several workers it is")] = None,
 ) -> None:
     settings = Settings(
         bootstrap=bootstrap,
@@ -124,18 +148,41 @@ def worker(
     )
     killpoints.arm(os.environ.get(killpoints.VARIABLE, ""))
     doors = _doors(metrics, workers)
-    _log_to_stderr(log_level)
-    _check(settings, partitions)
-    if workers > 1:
-        # Their options are ours, as they were given: what came by the environment, a password say, stays out of `ps`.
-        # Of an option that is given twice the last counts.
-        ours = [*MEMBER, *sys.argv[1:], "--workers=1"]
-        theirs = [[f"--metrics={door or ''}", *_instance(instance, number)] for number, door in enumerate(doors, 1)]
-        asyncio.run(crew.run([ours + options for options in theirs], ready=READY))
-        return
-    from stream.app import serve  # imports torch and Faust: seconds that --help and a wrong address need not wait
+    _log_to_stderr(log_level, log_format, member)
+    with _failures_in(log_format):
+        if member is None:  # else its parent has said it
+            for line in environment.unknown(os.environ, environment.known(context.find_root().command)):
+                log.warning("%s", line)
+        for door in filter(None, doors):
+            check_free(door)
+        from stream import startup
 
-    asyncio.run(serve(settings, doors[0]))
+        topics = startup.NewTopics(create, partitions, replication)
+        if workers == 1:
+            from stream.app import serve  # imports torch and Faust: seconds that a wrong port need not wait
+
+            asyncio.run(serve(settings, doors[0], topics, wait_s))
+        else:
+            asyncio.run(_many(settings, doors, topics, wait_s, log_format))
+
+
+async def _many(
+    settings: Settings, doors: Sequence[Address | None], topics: NewTopics, wait_s: float, log_format: LogFormat
+) -> None:
+    """A process for each door, once servers answer. Each creates the topics only when its own weights are sound."""
+    from stream import startup
+
+    await startup.reach(settings, wait_s)
+    if not topics.allowed:
+        startup.provide(settings, topics)
+    # Their options are ours, as they were given: what came by the environment, a password say, stays out of `ps`.
+    # Of an option that is given twice the last counts.
+    ours = [*MEMBER, *sys.argv[1:], "--workers=1"]
+    theirs = [
+        [f"--member={number}", f"--metrics={door or ''}", *_instance(settings.instance, number)]
+        for number, door in enumerate(doors, 1)
+    ]
+    await crew.run([ours + options for options in theirs], ready=READY, shown=partial(relayed, log_format))
 
 
 worker.__doc__ = HELP
@@ -185,15 +232,17 @@ class Seldom(logging.Filter):
         return True
 
 
-def _log_to_stderr(level: str) -> None:
+def _log_to_stderr(level: str, log_format: LogFormat, member: int | None) -> None:
     if level.lower() not in ("debug", "info", "warning", "error"):
         raise typer.BadParameter(f"not a level: {level!r}", param_hint="--log-level")
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter(log_format, member))
+    handler.addFilter(Seldom(REPEAT_S))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    logging.captureWarnings(log_format is LogFormat.JSON)
     logging.getLogger("stream").setLevel(level.upper())
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(Seldom(REPEAT_S))
     # The consumer's thread ends with an exception when it is stopped while the broker is away; one line is enough.
-    threading.excepthook = lambda args: logging.getLogger(__name__).warning(
+    threading.excepthook = lambda args: log.warning(
         "thread %s ended: %r", args.thread.name if args.thread else "?", args.exc_value
     )
     if level.lower() == "debug":
@@ -201,24 +250,20 @@ def _log_to_stderr(level: str) -> None:
             logging.getLogger(name).setLevel(logging.INFO)
 
 
-def _check(settings: Settings, partitions: int) -> None:
-    """Kafka and Redis answer, and the topics exist. Raises ConnectionError, in one line, naming the address."""
-    from stream import admin
-
-    _check_redis(settings.redis_url, settings.redis)
-    with admin.connected(settings.bootstrap, settings.kafka, timeout_s=CHECK_S) as client:
-        for name in admin.create(client, settings.topics, partitions=partitions):
-            logging.getLogger(__name__).info("created topic %s", name)
-
-
-def _check_redis(url: str, security: RedisSecurity) -> None:
-    from redis import Redis, RedisError
-
-    access = security.arguments(url)
+@contextmanager
+def _failures_in(log_format: LogFormat) -> Iterator[None]:
+    """In JSON, what ends the worker is a line of its log, too. In text the root command shows it."""
     try:
-        with Redis.from_url(url, socket_connect_timeout=CHECK_S, socket_timeout=CHECK_S, **access) as client:
-            client.ping()
-    except (RedisError, OSError, ValueError) as error:
-        raise redis_refusal(url, error) or ConnectionError(
-            f"no Redis answers at {shown(url)} ({error}): is it running, and is --redis (PATHCAST_REDIS) right?"
-        ) from error
+        yield
+    except typer.Exit:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:
+        if log_format is LogFormat.TEXT:
+            raise
+        log.error("%s", one_line(error))
+        raise typer.Exit(1) from error
+    except Exception:
+        if log_format is LogFormat.TEXT:
+            raise
+        log.critical("this is a bug of pathcast", exc_info=True)
+        raise typer.Exit(1) from None

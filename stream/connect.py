@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import socket
 import ssl
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -176,6 +177,25 @@ def _parts(url: str) -> Any:
             "escapes? (PATHCAST_REDIS_PASSWORD takes any)"
         ) from None
     return parts
+
+
+def unknown_host(addresses: str) -> str | None:
+    """The first host of `host:port[,host:port...]` if this machine knows an address of none of them, else None.
+
+    It asks the resolver, so it is for the time after a connection has failed.
+    """
+    try:
+        hosts = [urlsplit(f"//{address.strip()}").hostname or "" for address in addresses.split(",")]
+    except ValueError:  # brackets of an IPv6 address that do not match, say
+        return None
+    return hosts[0] if not any(_is_known(host) for host in hosts) else None
+
+
+def _is_known(host: str) -> bool:
+    try:
+        return bool(socket.getaddrinfo(host, None))
+    except (OSError, UnicodeError):  # a label that is empty or too long is a UnicodeError
+        return False
 
 
 # -- what a refusal means ---------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 from asyncio.subprocess import PIPE, STDOUT
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -69,10 +69,15 @@ class Life(NamedTuple):
     told: bool  # to stop, by us
 
 
-async def run(commands: Sequence[Sequence[str]], *, ready: str) -> None:
+def prefixed(number: int, line: str) -> str:
+    return f"worker {number} | {line}"
+
+
+async def run(commands: Sequence[Sequence[str]], *, ready: str, shown: Callable[[int, str], str] = prefixed) -> None:
     """Keep a process of each command running until SIGTERM or SIGINT, then until each has ended.
 
-    A process counts as ready once a line of it contains `ready`; one that never says it, after STEADY_S.
+    A process counts as ready once a line of it contains `ready`; one that never says it, after STEADY_S. `shown` makes
+    what we write of a process's number, from 1 on, and a line of it.
 
     Raises:
         RuntimeError: one could not be started, or did not stop as told; by now none runs any more.
@@ -85,7 +90,7 @@ async def run(commands: Sequence[Sequence[str]], *, ready: str) -> None:
 
     async def keep(number: int, command: Sequence[str]) -> None:
         try:
-            await Member(f"worker {number}", command, ready, theirs, stop).keep()
+            await Member(number, command, ready, theirs, stop, shown).keep()
         except (OSError, RuntimeError) as error:
             failures.append(error)
         finally:
@@ -101,8 +106,18 @@ async def run(commands: Sequence[Sequence[str]], *, ready: str) -> None:
 class Member:
     """One place in the crew: its process, and the next one when that has ended."""
 
-    def __init__(self, name: str, command: Sequence[str], ready: str, stdin: int, stop: asyncio.Event) -> None:
-        self._name = name
+    def __init__(
+        self,
+        number: int,
+        command: Sequence[str],
+        ready: str,
+        stdin: int,
+        stop: asyncio.Event,
+        shown: Callable[[int, str], str],
+    ) -> None:
+        self._number = number
+        self._name = f"worker {number}"
+        self._shown = shown
         self._command = command
         self._sign = ready
         self._stdin = stdin
@@ -175,7 +190,7 @@ class Member:
             self._last_words = line
             self._ready = self._ready or self._sign in line
             with suppress(OSError):  # nobody reads us any more; the process must not wait for a reader, so go on
-                sys.stderr.write(f"{self._name} | {line}\n")
+                sys.stderr.write(f"{self._shown(self._number, line)}\n")
 
 
 async def _end(pid: int, ended: asyncio.Task[int]) -> None:

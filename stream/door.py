@@ -1,4 +1,4 @@
-"""Where a worker may be watched, and by whom. Knows addresses and the token; opens nothing (`stream.web` does).
+"""Where a worker may be watched, and by whom. Knows addresses and the token; serves nothing (`stream.web` does).
 
 The token comes by the environment, or by a file that it names, never by an option: `ps` shows those to everybody.
 """
@@ -6,6 +6,7 @@ The token comes by the environment, or by a file that it names, never by an opti
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
@@ -37,6 +38,24 @@ class Address(NamedTuple):
             return ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
+
+
+def check_free(address: Address) -> None:
+    """Whether the address can be listened at, which is given up again: so that a worker knows it before anything else.
+
+    Raises OSError, in one line, if it cannot.
+    """
+    try:
+        socket.create_server(
+            (address.host, address.port), family=socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        ).close()
+    except OSError as error:
+        raise unusable(address, error) from error
+
+
+def unusable(address: Address, error: OSError) -> OSError:
+    """The error in one line that names the address."""
+    return OSError(f"cannot serve metrics at {address} ({error.strerror or error}): is the port taken?")
 
 
 def token(environment: Mapping[str, str]) -> str | None:

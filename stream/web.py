@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from aiohttp import hdrs, web
 from aiohttp.web_protocol import RequestHandler
 
-from stream.door import TOKEN, Address
+from stream.door import TOKEN, Address, unusable
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ async def serving(address: Address, secret: str | None, pages: Mapping[str, Page
             server, address.host, address.port, backlog=MAX_CONNECTIONS
         )
     except OSError as error:
-        raise OSError(f"cannot serve metrics at {address} ({error.strerror or error}): is the port taken?") from error
+        raise unusable(address, error) from error
     try:
         yield address._replace(port=listener.sockets[0].getsockname()[1])
     finally:

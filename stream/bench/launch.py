@@ -24,7 +24,7 @@ READY_S: Final = 180.0  # torch and Faust take 4 s to import on an idle machine;
 READY: Final = "ready: partitions"  # what the worker logs when it has taken over what it was assigned
 ASSIGNED: Final = "assigned: partitions"  # and when the group assigned it
 PATHCAST: Final = (sys.executable, "-c", "from stream.cli import main; main()")
-_TIME: Final = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) ")
+_TIME: Final = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) ")
 
 
 class Failed(RuntimeError):
@@ -84,7 +84,7 @@ class Process:
         """When the first line with the text was logged, seconds since 1970."""
         for line in self.log().splitlines():
             if text in line and (match := _TIME.match(line)):
-                return datetime.strptime(match[1], "%Y-%m-%d %H:%M:%S,%f").astimezone().timestamp()
+                return datetime.fromisoformat(match[1]).timestamp()
         return None
 
     def kill(self) -> None:

@@ -18,9 +18,20 @@ FOLD = "Engine._fold (stream/engine.py)"
 
 # What the worker imports and no ping goes through: its start and end, and what is asked of it from outside.
 ASIDE: Final = {
-    *("app", "claim", "cli_connect", "cli_worker", "connect", "crew", "door", "health", "memory"),
-    *("killpoints", "metrics", "quarantine", "redis_client", "refusals", "seams", "settings", "takeover", "warmup"),
-    *("watch", "web"),
+    *("admin", "app", "claim", "cli", "cli_connect", "cli_worker", "connect", "crew", "door", "environment", "health"),
+    *(
+        "killpoints",
+        "logs",
+        "memory",
+        "metrics",
+        "quarantine",
+        "redis_client",
+        "refusals",
+        "seams",
+        "settings",
+        "startup",
+    ),
+    *("takeover", "warmup", "watch", "web"),
     *("checksum", "columns", "intake"),  # count for whoever calls them
 }
 

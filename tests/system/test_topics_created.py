@@ -1,0 +1,58 @@
+"""Topics are created with the numbers that the broker is configured with, unless others are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from kafka import KafkaAdminClient
+from pathcast_process import pathcast
+
+from stream import admin
+from stream.bench import servers
+from stream.wire import MAX_DEAD_LETTER_BYTES, Topics
+
+
+@pytest.fixture(scope="module")
+def set_up(say: Callable[[str], None]) -> Iterator[str]:
+    """A broker of one node whose topics have three partitions, and which would have two replicas of each."""
+    try:
+        with servers.apache_kafka(say, more="num.partitions=3\ndefault.replication.factor=2\n") as bootstrap:
+            yield bootstrap
+    except servers.Unavailable as reason:
+        pytest.skip(f"needs Apache Kafka: {reason}")
+
+
+def test_partitions_are_the_brokers_unless_given(set_up: str) -> None:
+    with admin.connected(set_up) as client:
+        created = admin.create(client, names := Topics.of("a"), replication=1)
+        assert [(topic.name, topic.partitions, topic.replication) for topic in created] == [
+            (name, 3, 1) for name in names
+        ]
+        assert admin.create(client, names, replication=1) == [], "it says what it created, and not what is there"
+        assert {topic.partitions for topic in admin.create(client, Topics.of("b"), partitions=5, replication=1)} == {5}
+        assert admin.largest_batches(client, [names.dead_letters]) == {names.dead_letters: MAX_DEAD_LETTER_BYTES}
+
+
+def test_replicas_are_the_brokers_unless_given(set_up: str) -> None:
+    """With a replication of 1 of our own, this broker would create them."""
+    refused = pathcast("topics", "--create", "--bootstrap", set_up, "--prefix", "c")
+    assert refused.returncode == 1
+    last = refused.stderr.decode().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "InvalidReplicationFactor" in last
+    with admin.connected(set_up) as client:
+        assert admin.absent(client, Topics.of("c")) == list(Topics.of("c"))
+
+
+def test_a_broker_without_defaults_gets_1_and_it_is_said(
+    kafka: str, topic_prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As if it were Kafka 2.3, whose CreateTopics has no default."""
+    client = KafkaAdminClient(bootstrap_servers=kafka, api_version=(2, 3))
+    try:
+        created = admin.create(client, Topics.of(topic_prefix), partitions=2)
+    finally:
+        client.close()
+    assert {(topic.partitions, topic.replication) for topic in created} == {(2, 1)}
+    assert "older than Kafka 2.4" in caplog.text
