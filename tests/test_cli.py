@@ -1,0 +1,84 @@
+"""The root command: version, `python -m pathcast`, completion, and what a worker would be told."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from stream.cli import build
+
+PATHCAST = [sys.executable, "-m", "pathcast"]
+
+
+def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("PATHCAST_")}
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env={**ours, "COLUMNS": "200", **environment}, check=False
+    )
+
+
+def config(*options: str, **environment: str) -> dict[str, dict[str, Any]]:
+    shown = CliRunner().invoke(build(), ["config", "show", "--json", *options], env=environment)
+    assert shown.exit_code == 0, shown.output
+    return {setting["name"]: setting for setting in json.loads(shown.stdout)}
+
+
+@pytest.mark.parametrize("module", ["pathcast", "stream"])
+def test_the_module_is_the_command_under_both_names(module: str) -> None:
+    told = run(sys.executable, "-m", module, "--version")
+    assert (told.returncode, told.stdout) == (0, f"pathcast {version('pathcast')}\n"), told.stderr
+
+
+def test_a_shell_completes_commands_and_options() -> None:
+    asked = {"_PATHCAST_COMPLETE": "complete_bash", "COMP_CWORD": "1"}
+    assert run(*PATHCAST, COMP_WORDS="pathcast wor", **asked).stdout.split() == ["worker"]
+    asked["COMP_CWORD"] = "2"
+    assert "--bootstrap" in run(*PATHCAST, COMP_WORDS="pathcast worker --boot", **asked).stdout.split()
+
+
+def test_an_unknown_variable_is_warned_of_and_costs_nothing_else() -> None:
+    told = run(*PATHCAST, "config", "show", PATHCAST_BOOTSTARP="x:1")
+    assert told.returncode == 0
+    (line,) = told.stderr.splitlines()
+    assert line.startswith("warning: the environment variable PATHCAST_BOOTSTARP")
+    assert line.endswith("is PATHCAST_BOOTSTRAP meant?")
+    assert run(*PATHCAST, "config", "show", PATHCAST_BOOTSTRAP="x:1").stderr == ""
+
+
+def test_config_show_has_every_option_of_a_worker_with_value_and_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("PATHCAST_")]:
+        monkeypatch.delenv(name)
+    shown = config("--workers", "4", "--no-create", PATHCAST_MAX_BATCH="7")
+    helped = CliRunner().invoke(build(), ["worker", "--help"], env={"COLUMNS": "300"}).stdout
+    options = {word for word in helped.replace("│", " ").split() if word.startswith("--") and len(word) > 2}
+    assert options - {"--help", "--no-create", "--workers"} <= shown.keys()
+    told = {name: (setting["value"], setting["source"]) for name, setting in shown.items()}
+    assert (told["--workers"], told["--create"]) == ((4, "option"), (False, "option"))
+    assert (told["--max-batch"], told["--group"]) == ((7, "environment"), ("pathcast", "default"))
+    assert "--member" not in shown, "it is no setting of a user's"
+
+
+def test_config_show_masks_what_is_secret() -> None:
+    secrets = {
+        "PATHCAST_KAFKA_PASSWORD": "hush-1",
+        "PATHCAST_METRICS_TOKEN": "hush-2",
+        "PATHCAST_REDIS": "redis://me:hush-3@host:6379/0",
+        "PATHCAST_REDIS_PASSWORD_FILE": "/run/secrets/redis",
+    }
+    assert "hush" not in json.dumps(shown := config(**secrets))
+    assert shown["--redis"]["value"] == "redis://me:***@host:6379/0"
+    assert shown["PATHCAST_KAFKA_PASSWORD"]["value"] == "***"
+    assert shown["PATHCAST_REDIS_PASSWORD"]["value"] == "*** in /run/secrets/redis"
+    assert "hush" not in CliRunner().invoke(build(), ["config", "show"], env=secrets).output
+
+
+def test_config_show_refuses_what_a_worker_would_refuse() -> None:
+    assert CliRunner().invoke(build(), ["config", "show", "--max-batch", "0"]).exit_code == 2
+    assert CliRunner().invoke(build(), ["config", "show", "--no-such-option"]).exit_code == 2
