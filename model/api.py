@@ -44,6 +44,7 @@ __all__ = [
     "StateMismatch",
     "TravelTimes",
     "WeightsError",
+    "check_weights",
     "compiled",
 ]
 
@@ -95,6 +96,19 @@ class Moment(NamedTuple):
         return cls(np.concatenate([one.kin for one in moments]), np.concatenate([one.hidden for one in moments]))
 
 
+def check_weights(weights: str | Path) -> None:
+    """Read weights by bundled name or directory, and compile nothing. Raises WeightsError if `Predictor.load` would."""
+    net = checkpoint.from_pretrained(weights)
+    _check_servable(net.config, net.config.name, "int8")
+
+
+def _check_servable(config: ModelConfig, name: str, precision: str) -> None:
+    if (reason := config.not_servable()) is not None:
+        raise WeightsError(f"{name!r} cannot be served: {reason}")
+    if (bytes_ := codec.size(config, config.window, precision)) > codec.MAX_BYTES:
+        raise WeightsError(f"{name!r} cannot be served: a state has {bytes_:,} bytes, at most {codec.MAX_BYTES:,}")
+
+
 class Predictor:
     """A network and the states of the entities that it follows."""
 
@@ -110,8 +124,7 @@ class Predictor:
         """`precision` is "int8": rounded keys and values, and compiled layers, in bfloat16 where the CPU has it; or
         "float32": all exact, at four times the bytes and twice the time. The weights are taken as they are now.
         """
-        if (reason := net.config.not_servable()) is not None:
-            raise WeightsError(f"{name!r} cannot be served: {reason}")
+        _check_servable(net.config, name, precision)
         if threads is not None:
             torch.set_num_threads(threads)
         self.config = net.config
@@ -119,8 +132,6 @@ class Predictor:
         self.fingerprint = checkpoint.fingerprint(net)
         self.version = self.fingerprint.hex()
         self.history = self.config.receptive_field + KALMAN_WARMUP + 1
-        if (bytes_ := codec.size(self.config, self.config.window, precision)) > codec.MAX_BYTES:
-            raise WeightsError(f"{name!r} cannot be served: a state has {bytes_:,} bytes, at most {codec.MAX_BYTES:,}")
         self._net = net.eval().requires_grad_(False)
         self.precision = precision
         self._pool = StatePool(self.config, capacity, precision)
