@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 import faust
 from faust.app.base import BootStrategy
 
-from model.api import Predictor
+from model.api import Predictor, check_weights
 from stream import memory, startup, web
 from stream.batch import FETCH_BYTES
 from stream.connect import KafkaSecurity, kafka_refusal
@@ -90,11 +90,12 @@ async def build(settings: Settings) -> App:
         return await asyncio.get_running_loop().run_in_executor(compute, work)
 
     # A worker is one core; more cores are more workers. Room for all entities at once: it is taken when it is used.
+    log.info("compiling kernels for weights %s: a first start takes a minute or more", settings.weights)
     began_s = time.monotonic()
     predictor = Predictor.load(settings.weights, capacity=settings.max_entities, threads=1)
     await warm(predictor, settings)
     log.info(
-        "weights %s, version %s: layers in %s (CPU vectors: %s), loaded and compiled in %.0f s",
+        "weights %s, version %s: layers in %s (CPU vectors: %s), compiled in %.1f s",
         *(predictor.name, predictor.version, predictor.layers, predictor.instructions, time.monotonic() - began_s),
     )
     store = RedisStore(settings)
@@ -197,10 +198,11 @@ async def serve(
     """
     memory.keep_freed()
     startup.say_settings(settings)
+    check_weights(settings.weights)
+    await startup.reach(settings, wait_s)
+    await asyncio.to_thread(startup.provide, settings, topics)
     app = await build(settings)
     async with _open(door, app.watch):
-        await startup.reach(settings, wait_s)
-        await asyncio.to_thread(startup.provide, settings, topics)
         await _work(app, settings)
 
 

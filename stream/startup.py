@@ -1,9 +1,10 @@
 """What a worker says and needs before it joins its group: its settings, servers that answer, topics. Knows how long to
 wait and how to say what is missing; knows nothing of what flows.
 
-    said -> reach (waits for Redis and Kafka) -> provide (topics) -> the worker joins -> notice_silence
+    say_settings -> reach (waits for Redis and Kafka) -> provide (topics) -> the worker joins -> notice_silence
 
-Topics come last: a mistyped prefix, weights that cannot be used or a port that is taken must not leave topics behind.
+The metrics port and the weights are checked before, and topics come last: what cannot start must not leave topics.
+Kernels are compiled after that, as nobody should wait a minute to read that a server is away.
 """
 
 from __future__ import annotations
@@ -49,8 +50,7 @@ def say_settings(settings: Settings) -> None:
         "Kafka %s (%s), group %s, topics %s.*, delivery %s",
         *(settings.bootstrap, settings.kafka.protocol, settings.group, settings.prefix, settings.delivery),
     )
-    log.info("Redis %s", shown(settings.redis_url))
-    log.info("loading weights %s and compiling kernels: the first start takes a minute or more", settings.weights)
+    log.info("Redis %s, weights %s", shown(settings.redis_url), settings.weights)
 
 
 async def notice_silence(
