@@ -23,10 +23,10 @@ from model.api import Predictor
 from model.calibration import CHI2_90, COURSE_TERMS, FORECAST_TERMS
 from model.geo import F64
 from model.network import Network
+from stream.adapters.sources import Source
 from train.data import Reading, silent
 from train.evaluate import ROAD, NoTracks, Part, Sample, open_samples
 from train.quantile import fit_line
-from train.sources import Source
 from train.surprises import Gaps, Surprises, of_forecasts, of_gaps, of_told, of_travel_times
 
 FORECASTS, HIDDEN, TRIPS = "forecasts", "hidden pings", "travel times"

@@ -26,7 +26,7 @@ from train.cli_data import (
 
 if TYPE_CHECKING:
     from model.network import Network
-    from train.sources import Source
+    from stream.adapters.sources import Source
 
 FEW = 10  # entities: the regions of others will hold more or less than those of so few
 

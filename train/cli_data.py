@@ -1,6 +1,6 @@
 """What commands of `train` take their tracks from: options, and what is shown while reading.
 
-Knows Typer and the terminal; `train.sources` knows the formats. Heavy imports wait for the call.
+Knows Typer and the terminal; `stream.adapters.sources` knows the formats. Heavy imports wait for the call.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from stream.adapters.sources import Source
     from stream.connect import KafkaSecurity
-    from train.sources import Source
 
 LOG_EVERY_S = 10.0  # between two lines where there is no terminal; what is read faster is read without a word
 
@@ -62,8 +62,8 @@ def sources_and_others(
     from_topic: str | None = None,
 ) -> tuple[list[Source], list[Source]]:
     """The same, and others that are read for another use, with the same columns: they may be among the first."""
-    from train.readers.columns import ColumnMap
-    from train.sources import TABLE, parse
+    from stream.adapters.columns import ColumnMap
+    from stream.adapters.sources import TABLE, parse
 
     given = [*(data or []), *(more or [])]
     if not given and from_topic is None:
@@ -93,9 +93,9 @@ def topic_snapshot(
     """The topic's pings as a Parquet file beside the corpora, whose path is said on stderr. Empty without a topic."""
     if topic is None:
         return []
+    from stream.adapters.sources import parse
     from train.data import default_cache
     from train.readers.topic import snapshot
-    from train.sources import parse
 
     directory = default_cache() if cache is None else cache
     path = snapshot(topic, bootstrap, directory, lambda share: reading(topic, share), security)

@@ -28,10 +28,10 @@ from train.cli_data import (
 
 if TYPE_CHECKING:
     from model.config import ModelConfig
+    from stream.adapters.sources import Source
     from train.data import Corpus
     from train.fit import Report, Tick
     from train.options import FitOptions
-    from train.sources import Source
     from train.splits import Splits
 
 DEFAULT_MINUTES = 30.0  # on two cores about what `small` needs to leave every baseline behind

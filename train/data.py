@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 
 from model.features import ABSENT, FIX
 from model.geo import E7, haversine_m
-from train.readers.gathered import END_S
-from train.sources import TABLE, Source, parse
-from train.tables import UNREADABLE_FILE, why
+from stream.adapters.gathered import END_S
+from stream.adapters.sources import TABLE, Source, parse
+from stream.adapters.tables import UNREADABLE_FILE, why
 
 LAYOUT = "pathcast-corpus-3"  # part of the fingerprint: another layout or another cleaning is another cache
 COLUMNS = ("ts_ms", "lat", "lon", "speed_mps", "heading_deg")
@@ -141,8 +141,8 @@ def load(
 ) -> Corpus:
     """Open track files as one corpus, writing the columns to the cache the first time.
 
-    A file is what `train.sources.parse` takes. `cache_dir` defaults to `default_cache()`. Raises ValueError naming the
-    file and column that is wrong, OSError for what cannot be read or written.
+    A file is what `stream.adapters.sources.parse` takes. `cache_dir` defaults to `default_cache()`. Raises ValueError
+    naming the file and column that is wrong, OSError for what cannot be read or written.
     """
     if not files:
         raise ValueError("no data files given")

@@ -15,12 +15,12 @@ from model.config import ModelConfig
 from model.followers import FITTED, KALMAN, Follower, Kinematic
 from model.geo import E7, F64, displacement_m, haversine_m
 from model.imm import Imm
+from stream.adapters.sources import Source, parse
 from train import anchors as anchoring
 from train.anchors import Anchors
 from train.data import EVALUATION, Corpus, Reading, load, silent
 from train.reckoning import reckoned
 from train.score import Cases, measure, off_by, paired, reliability, score
-from train.sources import Source, parse
 from train.splits import split
 from train.walk import MODEL, Answers, walk
 

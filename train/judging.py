@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from model.api import Predictor
 from model.config import SMALL, ModelConfig
+from stream.adapters.sources import Source
 from train import eta, evaluate, fitted, gapfill, picture, trees
 from train.anchors import usable
 from train.data import Reading, silent
 from train.evaluate import Part, Progress, Sample
-from train.sources import Source
 
 Report = dict[str, Any]
 

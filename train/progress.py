@@ -91,7 +91,7 @@ def _bar() -> Iterator[Callable[[Tick], None]]:
 
 def of_data(splits: Splits, dropped: Mapping[str, int], unreadable: Sequence[str] = ()) -> Iterator[str]:
     """What is trained on, and what is not and why."""
-    from train.tables import UNREADABLE_FILE, why
+    from stream.adapters.tables import UNREADABLE_FILE, why
 
     train, val, test = map(_size, (splits.train, splits.val, splits.test))
     left = f"{test} left for `pathcast evaluate` (split {splits.fingerprint})"

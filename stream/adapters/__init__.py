@@ -1,1 +1,2 @@
-"""Telemetry sources, one file each. Each yields what `stream.clean` can judge, and judges nothing itself."""
+"""Recorded tracks, one file per format. `files` yields records for `stream.clean` to judge; `sources` knows all formats
+by name and yields columns. Both are for feeding and for training."""

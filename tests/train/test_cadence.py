@@ -10,12 +10,12 @@ import pytest
 from train_worlds import MakeCorpus, WriteFile, assert_it_becomes_a_report, lively, together, track, wander
 
 from model.config import ModelConfig
+from stream.adapters.sources import parse
 from train.data import EVALUATION
 from train.evaluate import Sample, answers_of, errors_en_m
 from train.experiments import cadence
 from train.experiments.cadence import Row, Usual
 from train.experiments.lab import Lab
-from train.sources import parse
 
 TINY = ModelConfig(name="tiny", d=16, blocks=1, heads=2, window=8)
 

@@ -14,9 +14,9 @@ import pytest
 from train_worlds import MakeCorpus, WriteFile, together, track, wander
 
 from model.api import ABSENT
+from stream.adapters.columns import ColumnMap
+from stream.adapters.sources import Source, parse
 from train.data import EVALUATION, TRAINING, Corpus, Cut, default_cache, load
-from train.readers.columns import ColumnMap
-from train.sources import Source, parse
 
 MINUTE = [60.0 * i for i in range(12)]
 ROAD = [500.0 * i for i in range(12)]

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from train_worlds import Columns, MakeCorpus, WriteFile, together, track, wander
 
+from stream.adapters.sources import parse
 from train.experiments import autoencoder, cli, masking, overfit, spreads, transfer
 from train.experiments.lab import Lab
-from train.sources import parse
 
 ONE_PING = together(*(track(f"car-{i}", [10.0 * i], [10.0 * i]) for i in range(30)))
 PARKED = together(*(track(f"car-{i}", [30.0 * t for t in range(60)], [100.0 * i] * 60) for i in range(30)))

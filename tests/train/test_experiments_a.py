@@ -17,13 +17,13 @@ from typer.testing import CliRunner
 
 from model import features
 from model.config import ModelConfig
+from stream.adapters.sources import TABLE, Source, parse
 from train.data import load
 from train.evaluate import judge_forecasts, open_samples
 from train.experiments import ablation, autoencoder, cli, inversion, overfit, positions, rings, seeds, targets
 from train.experiments import exam as ex
 from train.experiments.lab import Lab, Trained
 from train.experiments.report import Finding, Table
-from train.sources import TABLE, Source, parse
 
 TINY = ModelConfig(name="tiny", d=16, blocks=1, heads=4, window=8)
 NAMES = ("autoencoder", "overfit", "targets", "positions", "ablation")

@@ -19,6 +19,7 @@ from train_worlds import WriteFile, assert_it_becomes_a_report, lively, together
 from model.cells import Cells
 from model.config import ModelConfig
 from model.network import build
+from stream.adapters.sources import parse
 from train import eta, synth
 from train.batches import Batches
 from train.data import Corpus
@@ -29,7 +30,6 @@ from train.experiments.masking import ALL, NEXT, SHARE
 from train.experiments.paths import PathScore, judge_paths
 from train.experiments.transfer import Against, Compared
 from train.options import BatchOptions
-from train.sources import parse
 
 TINY = ModelConfig(name="tiny", d=16, blocks=1, heads=2, window=8)
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 
+from stream.adapters import text
 from train.data import Corpus, load
-from train.readers import text
 
 PLT_HEAD = (
     "Geolife trajectory\r\nWGS 84\r\nAltitude is in Feet\r\nReserved 3\r\n0,2,255,My Track,0,0,2,8421376\r\n0\r\n"

@@ -16,11 +16,11 @@ from typer.testing import CliRunner
 from model.api import ModelConfig
 from model.checkpoint import save_pretrained
 from model.network import build
+from stream.adapters.columns import ColumnMap
+from stream.adapters.sources import FORMATS, parse
 from train.cli_evaluate import evaluate as evaluate_command
 from train.cli_train import train as train_command
 from train.data import load
-from train.readers.columns import ColumnMap
-from train.sources import FORMATS, parse
 
 MINUTE = [60.0 * i for i in range(12)]
 ROAD = [500.0 * i for i in range(12)]

@@ -16,6 +16,7 @@ from train_worlds import WriteFile, assert_it_becomes_a_report, together, wander
 
 from model.checkpoint import from_pretrained
 from model.heads import SCALE_OF_COV, Spread, t_nll
+from stream.adapters.sources import parse
 from train.batches import Batches
 from train.data import Corpus
 from train.experiments import exam as ex
@@ -25,7 +26,6 @@ from train.experiments.lab import Lab
 from train.experiments.spreads import ALL, OTHERS, SERVED, WAYS, Row
 from train.objective import measure
 from train.score import energy_score
-from train.sources import parse
 
 N = 40
 

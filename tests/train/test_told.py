@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from train_worlds import MakeCorpus, WriteFile, assert_it_becomes_a_report, together, wander
 
+from stream.adapters.sources import TABLE, Source, parse
 from train.data import EVALUATION
 from train.experiments import told
 from train.experiments.lab import Lab
 from train.experiments.told import BOTH, NOTHING, SPEED, STILL, TURNED, UNIT, Row
 from train.receivers import thinned
-from train.sources import TABLE, Source, parse
 
 
 def test_a_way_of_telling_tells_no_more(make_corpus: MakeCorpus) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from model.api import Predictor
 from model.geo import F64
+from stream.adapters.sources import Source
 from train.anchors import Anchors, find, usable
 from train.data import Corpus
 from train.evaluate import REPEATED, ROAD, TYPICAL, Judged, Sample, answers_of, errors_en_m, judge_next, open_samples
@@ -21,7 +22,6 @@ from train.experiments.lab import Lab
 from train.experiments.report import Finding, Line, Picture, Table, cells
 from train.experiments.told import FILE, WEIGHTS
 from train.receivers import apart
-from train.sources import Source
 from train.walk import MODEL, walk
 
 MOST_ANCHORS: Final = 200_000  # of the full tracks

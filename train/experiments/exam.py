@@ -18,13 +18,13 @@ from torch import Tensor
 
 from model.geo import F64, displacement_m
 from model.network import Network
+from stream.adapters.sources import Source
 from train import anchors as anchoring
 from train.anchors import Anchors
 from train.data import EVALUATION, Corpus, load
 from train.experiments.lab import Lab
 from train.experiments.offline import answer, read
 from train.score import covered, mahalanobis2
-from train.sources import Source
 from train.splits import split
 
 COLUMNS: Final = ("next", *(f"{horizon:g} s" for horizon in anchoring.HORIZONS_S))

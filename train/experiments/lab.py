@@ -15,11 +15,11 @@ import numpy as np
 from model.api import Predictor
 from model.config import ModelConfig
 from model.network import Network
+from stream.adapters.sources import Source
 from train.data import Corpus, load
 from train.evaluate import Part, Sample, judge_forecasts, open_samples
 from train.fit import Tick, fit
 from train.options import BatchOptions, FitOptions
-from train.sources import Source
 from train.splits import Splits, split
 
 Say = Callable[[str], None]

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
+from stream.adapters.sources import parse
 from train import shrink, synth
 from train.evaluate import ROAD, best_baseline
 from train.experiments.lab import Lab
 from train.experiments.report import Finding, Line, Picture, Table
 from train.options import BatchOptions
-from train.sources import parse
 
 STEPS: Final = 1_500  # of each of the eight trainings
 INVENTED: Final = 2_400  # entities of `train.synth`: of all kinds, so that no region decides how far things go on

@@ -1,1 +1,1 @@
-"""One file per format that `pathcast train --data` reads; `train.sources` says which takes what."""
+"""Readers of what is no file, for training. Recorded files have theirs in `stream.adapters`, which feeds them, too."""

@@ -25,11 +25,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from stream.adapters.columns import DROPPED
+from stream.adapters.gathered import Progress
+from stream.adapters.tables import why
 from stream.connect import PLAIN_KAFKA, KafkaSecurity, check_access, kafka_refusal
 from stream.wire import MAX_ENTITY_ID_CHARS, Ping
-from train.readers.columns import DROPPED
-from train.readers.gathered import Progress
-from train.tables import why
 
 STALL_S: Final = 60.0  # no record for so long while some must come: the broker is not well
 CONNECT_S: Final = 15.0

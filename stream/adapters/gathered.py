@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from train.tables import UNREADABLE_FILE, Codes, Floats, Rows, Table, clean, ranks
+from stream.adapters.tables import UNREADABLE_FILE, Codes, Floats, Rows, Table, clean, ranks
 
 Progress = Callable[[float], None]  # is told the share that is done, 0..1
 ABSENT = np.float32(np.nan)

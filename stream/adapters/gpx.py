@@ -20,8 +20,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from train.readers.gathered import Gathered, Piece, Progress
-from train.tables import Table
+from stream.adapters.gathered import Gathered, Piece, Progress
+from stream.adapters.tables import Table
 
 EXTRA: Final = "GPX needs gpxpy: pip install 'pathcast[readers]'"
 _DECLARATION: Final = re.compile(r"""\s*<\?xml\b[^>]*?(?:\bencoding\s*=\s*["']([\w.-]+)["'][^>]*)?\?>""")

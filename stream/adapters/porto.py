@@ -21,9 +21,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from train.readers import text
-from train.readers.gathered import END_S, Gathered, Piece, Progress
-from train.tables import Table
+from stream.adapters import text
+from stream.adapters.gathered import END_S, Gathered, Piece, Progress
+from stream.adapters.tables import Table
 
 STEP_MS: Final = 15_000
 PAIRS: Final = r"^\[(\[[^][,]+,[^][,]+\](, ?\[[^][,]+,[^][,]+\])*)?\]$"

@@ -23,9 +23,9 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from train.readers import text
-from train.readers.gathered import Gathered, Piece, Progress
-from train.tables import Table
+from stream.adapters import text
+from stream.adapters.gathered import Gathered, Piece, Progress
+from stream.adapters.tables import Table
 
 HEADER_LINES: Final = 6
 COLUMNS: Final = ("lat", "lon", "zero", "altitude_ft", "days", "date", "time")

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from train.readers import text
-from train.readers.gathered import Gathered, Piece, Progress
-from train.tables import Table
+from stream.adapters import text
+from stream.adapters.gathered import Gathered, Piece, Progress
+from stream.adapters.tables import Table
 
 BEIJING_AHEAD_H: Final = 8.0
 COLUMNS: Final = ("taxi_id", "time", "lon", "lat")

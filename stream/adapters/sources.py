@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from train.readers import ais, columns, geolife, gpx, gtfs, porto, tdrive, text
-from train.readers.columns import ColumnMap
-from train.readers.gathered import Progress
-from train.tables import Table
+from stream.adapters import ais, columns, geolife, gpx, gtfs, porto, tdrive, text
+from stream.adapters.columns import ColumnMap
+from stream.adapters.gathered import Progress
+from stream.adapters.tables import Table
 
 TABLE: Final = "table"  # Parquet and CSV, one row per ping: what a path is if nothing else is said
 TABLE_SUFFIXES: Final = (".parquet", ".csv", ".gz")

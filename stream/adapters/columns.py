@@ -26,9 +26,9 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from train.readers import text
-from train.readers.gathered import END_S
-from train.tables import Rows, Table, clean, codes
+from stream.adapters import text
+from stream.adapters.gathered import END_S
+from stream.adapters.tables import Rows, Table, clean, codes
 
 DROPPED: Final = b"pathcast.dropped"  # metadata of a Parquet file of ours: what was left out on writing it, as JSON
 

@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from train.readers import text
-from train.readers.gathered import Gathered, Piece, Progress
-from train.tables import Table
+from stream.adapters import text
+from stream.adapters.gathered import Gathered, Piece, Progress
+from stream.adapters.tables import Table
 
 MPS_PER_KNOT: Final = 1852 / 3600
 # ours -> NOAA's names, without case and underscores

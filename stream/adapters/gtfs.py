@@ -16,8 +16,8 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from train.readers.gathered import END_S, Gathered, Piece, Progress
-from train.tables import Table
+from stream.adapters.gathered import END_S, Gathered, Piece, Progress
+from stream.adapters.tables import Table
 
 EXTRA: Final = "GTFS-Realtime needs gtfs-realtime-bindings: pip install 'pathcast[readers]'"
 NAN: Final = float("nan")

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.csv
 from numpy.typing import NDArray
 
-from train.readers.gathered import Gathered, Piece, Progress
+from stream.adapters.gathered import Gathered, Piece, Progress
 
 NO_TIME: Final = int(np.iinfo(np.int64).min)
 BLOCK_BYTES: Final = 8 << 20  # a row must fit; the longest trips of Porto are about 100 KB
