@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
-from stream.cli_options import Json, quiet
+from stream.cli_options import Columns, Json, quiet, recording_of
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -37,12 +36,16 @@ def demo(
     seconds: Annotated[float, typer.Option(min=1, max=86_400, help="how long to replay")] = 60.0,
     vehicles: Annotated[int | None, typer.Option(min=1, help="the first so many; without it, all")] = None,
     data: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="other tracks: Parquet, CSV, NDJSON or GPX")
+        str | None, typer.Option(metavar="[FORMAT:]PATH", help="other tracks: whatever pathcast feed takes")
     ] = None,
+    columns: Columns = None,
     speedup: Annotated[float, typer.Option(min=0.01, max=100_000, help="times real time")] = SPEEDUP,
     weights: Annotated[str, typer.Option(envvar="PATHCAST_WEIGHTS", help="a bundled name or a directory")] = "small",
     json: Json = False,
 ) -> None:
+    tracks = None if data is None else recording_of(data, columns)
+    if columns is not None and tracks is None:
+        raise typer.BadParameter("--columns is for the tracks of --data")
     from rich.console import Console
 
     from stream import embedded
@@ -54,7 +57,7 @@ def demo(
     with quiet():
         try:
             with _screen(screen, board) as show:
-                run(Options(seconds, vehicles, data, speedup, weights), board, show)
+                run(Options(seconds, vehicles, tracks, speedup, weights), board, show)
         except KeyboardInterrupt:
             interrupted = True
         except WorkerFailed as failure:

@@ -7,38 +7,55 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import msgspec
 import typer
 
 from stream.cli_connect import secured
-from stream.cli_options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, utc
+from stream.cli_options import (
+    DEFAULT_BOOTSTRAP,
+    DEFAULT_PREFIX,
+    Bootstrap,
+    Columns,
+    Json,
+    Prefix,
+    quiet,
+    recording_of,
+    utc,
+)
 from stream.connect import PLAIN_KAFKA, KafkaSecurity
 from stream.wire import Topics
 
 if TYPE_CHECKING:
     from stream.adapters.files import Row
+    from stream.adapters.recorded import Recording
     from stream.feed import Fed
 
-HELP = """Publish recorded tracks as pings: Parquet, CSV, NDJSON or GPX, or NDJSON on standard input (-).
+HELP = """Publish recorded tracks as pings.
 
-Tables need the columns entity_id, ts (or t), lat and lon. The entity is the Kafka key. A row that is no ping is sent as
-it is; the worker puts it on the dead letter topic with the reason.
+FILE is Parquet, CSV (also .csv.gz), NDJSON (.ndjson, .jsonl) or GPX, - for NDJSON on standard input, or what pathcast
+train takes: a folder, or FORMAT:PATH with geolife, tdrive, porto, ais, gpx or gtfs.
+
+Tables need the columns entity_id, ts (or t), lat and lon, or --columns says what they are called. The entity is the
+Kafka key. A row of a table that is no ping is sent as it is; the worker puts it on the dead letter topic with the
+reason. What is no ping in an archive of another format is left out and counted.
 
 [bold]Examples[/]
 
   pathcast feed buses.parquet
   pathcast feed buses.parquet --speedup 60
   pathcast feed history.csv --speedup 0 --limit 10000 --json
+  pathcast feed fleet.csv --columns t:s=timestamp,lat=y,lon=x,entity_id=vehicle
+  pathcast feed ais:AIS_2024_01_01.zip --speedup 60
   gpspipe | jq -c ... | pathcast feed -
 """
 
 
 @secured
 def feed(
-    file: Annotated[str, typer.Argument(metavar="FILE|-", help="what to publish; - is standard input")],
+    file: Annotated[str, typer.Argument(metavar="FILE|FORMAT:PATH|-", help="what to publish; - is standard input")],
+    columns: Columns = None,
     speedup: Annotated[
         float, typer.Option(min=0, help="1 is real time, 60 is a minute per second, 0 is as fast as it goes")
     ] = 1.0,
@@ -48,14 +65,13 @@ def feed(
     security: KafkaSecurity = PLAIN_KAFKA,
     json: Json = False,
 ) -> None:
-    if file != "-" and not Path(file).exists():
-        raise typer.BadParameter(f"no such file: {file}", param_hint="FILE")
+    found = recording_of(file, columns)
     from stream.feed import paced, publisher, replay
 
     topic = Topics.of(prefix).pings
     began = time.monotonic()
     with quiet(), publisher(bootstrap, topic, security, linger_ms=5 if speedup else 50) as out:
-        total, rows = _rows(file, speedup)
+        total, rows = _rows(found, speedup)
         if limit is not None:
             total, rows = min(limit, total or limit), islice(rows, limit)
         with suppress(KeyboardInterrupt), Interrupt() as interrupt:  # what was sent counts; the summary says how much
@@ -102,14 +118,16 @@ class Interrupt:
         return sent
 
 
-def _rows(file: str, speedup: float) -> tuple[int | None, Iterator[Row]]:
+def _rows(found: Recording, speedup: float) -> tuple[int | None, Iterator[Row]]:
     """How many rows there are, if known, and the rows. Paced, entities go side by side by event time; at full speed
     the file's own order will do, and is lazy."""
-    from stream.adapters.files import STDIN, read, read_in_order
+    from stream.adapters.files import STDIN
 
-    if speedup == 0 or file == STDIN:
-        return None, read(file)
-    ordered = read_in_order(file)
+    if found.path == STDIN or (speedup == 0 and not found.archive):
+        return None, found.rows()
+    ordered = found.in_order()
+    if ordered.left_out:
+        typer.echo(f"left out: {ordered.left_out}", err=True)
     return len(ordered), iter(ordered)
 
 

@@ -8,12 +8,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stream.settings import Settings
 from stream.wire import NO_TIME_MS
+
+if TYPE_CHECKING:
+    from stream.adapters.recorded import Recording
 
 DEFAULT_BOOTSTRAP = Settings.bootstrap
 DEFAULT_PREFIX = Settings.prefix
@@ -22,7 +25,25 @@ Bootstrap = Annotated[
     str, typer.Option("--bootstrap", envvar="PATHCAST_BOOTSTRAP", help="Kafka, host:port[,host:port...]")
 ]
 Prefix = Annotated[str, typer.Option("--prefix", envvar="PATHCAST_PREFIX", help="of every topic name")]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        metavar="OURS=YOURS,...",
+        help="what Parquet and CSV call our columns; t:s=NAME (us, ns) for epoch seconds, t:rfc3339=NAME for text",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
+
+
+def recording_of(given: str, columns: str | None) -> Recording:
+    """What an argument names. A wrong name or map is bad usage."""
+    from stream.adapters.recorded import recording
+
+    try:
+        return recording(given, columns)
+    except (ValueError, FileNotFoundError) as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from stream.cli_options import Columns, recording_of
 from stream.settings import DEFAULT_HORIZONS_S, Settings
 
 if TYPE_CHECKING:  # at run time these cost a second of torch, which --help and a wrong file name need not wait
@@ -32,20 +33,27 @@ EXAMPLES_SHOWN = 5  # rejects, one per code, shown with their reasons
 
 HELP = """Forecast every ping of a recorded file, with the worker's own engine and no broker.
 
-FILE is Parquet, CSV, NDJSON (.ndjson, .jsonl) or GPX, or - for NDJSON on standard input. Tables need the columns
-entity_id, ts or t (milliseconds UTC), lat and lon; other fields of a ping are used if they are there. Pings are taken
-in the order of their times. OUT gets one line of JSON per accepted ping: the forecast, with anchor, next and horizons.
+FILE is Parquet, CSV (also .csv.gz), NDJSON (.ndjson, .jsonl) or GPX, - for NDJSON on standard input, or what pathcast
+train takes: a folder, or FORMAT:PATH with geolife, tdrive, porto, ais, gpx or gtfs. Tables need the columns entity_id,
+ts or t (milliseconds UTC), lat and lon, or --columns says what they are called; other fields of a ping are used if they
+are there. Pings are taken in the order of their times. OUT gets one line of JSON per accepted ping: the forecast, with
+anchor, next and horizons.
 
 [bold]Examples[/]
 
   pathcast replay buses.parquet --out forecasts.ndjson
   pathcast replay track.gpx --out - --horizons 30,60 | head -n 1
+  pathcast replay fleet.csv --columns t:s=timestamp,entity_id=vehicle --out forecasts.ndjson
   pathcast replay pings.csv --out forecasts.ndjson --weights ./my-weights --json
 """
 
 
 def replay(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="recorded pings, or - for NDJSON on standard input")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE|FORMAT:PATH|-", help="recorded pings; - is NDJSON on standard input")
+    ],
+    *,
+    columns: Columns = None,
     out: Annotated[str, typer.Option("--out", help="where the forecasts go (NDJSON), or - for standard output")],
     weights: Annotated[
         str, typer.Option("--weights", envvar="PATHCAST_WEIGHTS", help="a bundled name or a directory")
@@ -57,12 +65,13 @@ def replay(
 ) -> None:
     settings = _settings(weights, horizons)
     console = Console(stderr=True)
-    from stream.adapters.files import read_in_order
-
-    rows = read_in_order(file)
+    found = recording_of(file, columns)
+    rows = found.in_order()
+    if rows.left_out:
+        console.print(f"left out: {rows.left_out}", style="yellow", markup=False, soft_wrap=True)
     engine = _engine(settings)
     summary = None
-    with _opened(out, file) as sink:
+    with _opened(out, found.path) as sink:
         summary = asyncio.run(_replayed(engine, rows, sink, settings, console))
     if summary is None:
         return
@@ -92,7 +101,7 @@ def _engine(settings: Settings) -> Engine:
 
 
 @contextmanager
-def _opened(out: str, file: str) -> Iterator[BinaryIO]:
+def _opened(out: str, file: str | Path) -> Iterator[BinaryIO]:
     if out == STDOUT:
         try:
             yield sys.stdout.buffer

@@ -16,7 +16,8 @@ from pathlib import Path
 from kafka import KafkaConsumer, TopicPartition
 
 from stream import admin, embedded
-from stream.adapters.files import Row, read
+from stream.adapters.files import Row
+from stream.adapters.recorded import Recording, recording
 from stream.demo_board import Board
 from stream.feed import paced, publisher, replay
 from stream.supervisor import Supervised
@@ -38,7 +39,7 @@ class Options:
 
     seconds: float  # of feeding
     vehicles: int | None  # the first so many; None: all
-    data: Path | None  # None: the bundled sample
+    data: Recording | None  # None: the bundled sample
     speedup: float
     weights: str
 
@@ -84,7 +85,8 @@ def choose(options: Options) -> list[Row]:
     when there is something to see."""
     chosen: set[bytes] = set()
     kept: list[Row] = []
-    for row in read(options.data or SAMPLE):
+    data = options.data or recording(SAMPLE)
+    for row in data.rows():
         if row.key is not None and row.ts_ms is not None:  # a demo of forecasts; `pathcast feed` shows rejects too
             if options.vehicles is None or len(chosen) < options.vehicles:
                 chosen.add(row.key)
@@ -93,7 +95,7 @@ def choose(options: Options) -> list[Row]:
         if len(kept) == MAX_ROWS:
             break
     if not kept:
-        raise ValueError(f"{options.data or SAMPLE}: no row has both an entity id and a time")
+        raise ValueError(f"{data.path}: no row has both an entity id and a time")
     kept.sort(key=lambda row: row.ts_ms or 0)
     times = [row.ts_ms or 0 for row in kept]
     return kept[busiest(times, int(options.seconds * options.speedup * 1000)) :]

@@ -51,16 +51,20 @@ class ColumnMap:
     clock: str = "ms"
 
     @classmethod
-    def parse(cls, spec: str) -> ColumnMap:
-        """From `ours[:what]=yours,...`. Raises ValueError that shows the part it cannot take."""
+    def parse(cls, spec: str, besides: Sequence[str] = ()) -> ColumnMap:
+        """From `ours[:what]=yours,...`, where ours may be one of `besides`, too.
+
+        Raises ValueError that shows the part it cannot take.
+        """
+        known = tuple(dict.fromkeys((*_OURS, *besides)))
         found: dict[str, str] = {}
         clock = "ms"
         for part in spec.split(","):
             left, equals, name = part.partition("=")
             ours, colon, what = left.strip().partition(":")
             ours = "t" if ours == "ts" else ours
-            if not equals or not name.strip() or ours not in _OURS or ours in found:
-                raise ValueError(f"columns: {part.strip()!r} is not ours=yours, with ours once of {', '.join(_OURS)}")
+            if not equals or not name.strip() or ours not in known or ours in found:
+                raise ValueError(f"columns: {part.strip()!r} is not ours=yours, with ours once of {', '.join(known)}")
             if colon and (ours != "t" or what not in _CLOCKS):
                 raise ValueError(f"columns: {part.strip()!r}: only t may be marked, as one of {', '.join(_CLOCKS)}")
             found[ours] = name.strip()

@@ -1,42 +1,36 @@
 """Recorded tracks on disk: Parquet, CSV, NDJSON, GPX. Knows formats and columns; `stream.clean` judges the rows.
 
 Tables need the columns entity_id, ts (or t; milliseconds UTC, or what else `clean` reads as a time), lat and lon;
-columns named like the other fields of a ping are taken along, all others are left. A row that is no ping still becomes
+columns named like the other fields of a ping are taken along, all others are left. A column map (`columns`) says what
+the file calls them, and in which unit its times are. A row that is no ping still becomes
 a record, so that it is rejected, counted and shown where every other bad record is.
 """
 
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple
-from xml.etree import ElementTree
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
 import msgspec
 
+from stream.adapters.gpx_points import points
+from stream.adapters.mapped import arrow_values, cell, milliseconds, places
 from stream.clean import event_time_ms
-from stream.wire import Ping
+
+if TYPE_CHECKING:
+    from stream.adapters.columns import ColumnMap
 
 STDIN: Final = "-"
 BATCH_ROWS: Final = 8_192
-_FIELDS: Final = Ping.__struct_fields__
-_TEXTS: Final = frozenset({"entity_id", "trip_id", "category", "source"})
-_WHOLE: Final = frozenset({"ts", "sats", "received_ts"})
-_REQUIRED: Final = ("entity_id", "ts", "lat", "lon")
-_GPX_FIELDS: Final = {
-    "ele": "alt_m",
-    "time": "ts",
-    "speed": "speed_mps",
-    "course": "heading_deg",
-    "hdop": "hdop",
-    "sat": "sats",
-}
 
 
 class Row(NamedTuple):
@@ -53,6 +47,7 @@ class Rows:
 
     count: int
     _iterate: Callable[[], Iterator[Row]]
+    left_out: str = ""  # what was no ping and is not among them, for people
 
     def __len__(self) -> int:
         return self.count
@@ -61,8 +56,23 @@ class Rows:
         return self._iterate()
 
 
-def read(path: str | Path) -> Iterator[Row]:
-    """The rows in the file's order, lazily. `-` is NDJSON on standard input.
+def takes(path: Path) -> bool:
+    """Whether the name is of a format that is read here."""
+    return _suffix(path) in _READERS
+
+
+def has_columns(path: Path) -> bool:
+    """Whether it is a table, whose columns may be called otherwise."""
+    return _suffix(path) in _TABLES
+
+
+def _suffix(path: Path) -> str:
+    """In lower case, and both of a packed file: other formats are packed by gzip, too."""
+    return "".join(path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]).lower()
+
+
+def read(path: str | Path, columns: ColumnMap | None = None) -> Iterator[Row]:
+    """The rows in the file's order, lazily. `-` is NDJSON on standard input. `columns` is for tables.
 
     Raises:
         OSError: the file cannot be read.
@@ -73,24 +83,26 @@ def read(path: str | Path) -> Iterator[Row]:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise ValueError(f"{path}: unknown suffix {path.suffix!r}, expected {', '.join(_READERS)} or - for stdin")
-    return reader(path)
+    suffix = _suffix(path)
+    if suffix in _TABLES:
+        return _TABLES[suffix](path, columns)
+    if suffix not in _DOCUMENTS:
+        raise ValueError(f"{path}: unknown suffix {suffix!r}, expected {', '.join(_READERS)} or - for stdin")
+    return _DOCUMENTS[suffix](path)
 
 
-def read_in_order(path: str | Path) -> Rows:
+def read_in_order(path: str | Path, columns: ColumnMap | None = None) -> Rows:
     """All rows by event time; equal times keep the file's order.
 
     A row without a time stays behind its predecessor (in Parquet: comes last). Raises as `read` does.
     """
     if Path(path).suffix.lower() == ".parquet" and Path(path).exists():
-        sorted_table = _sorted_parquet(Path(path))
+        sorted_table = _sorted_parquet(Path(path), columns)
         if sorted_table is not None:
             return sorted_table
     latest = 0
     keyed: list[tuple[int, Row]] = []
-    for row in read(path):
+    for row in read(path, columns):
         latest = latest if row.ts_ms is None else row.ts_ms
         keyed.append((latest, row))
     keyed.sort(key=lambda pair: pair[0])
@@ -123,17 +135,6 @@ def _json(fields: dict[str, Any]) -> bytes:
 # -- tables -----------------------------------------------------------------------------------------------------------
 
 
-def _columns(path: Path, present: Sequence[str]) -> dict[str, str]:
-    """Ping field -> column of the file. Raises ValueError that names what is missing."""
-    columns = {name: name for name in _FIELDS if name in present}
-    if "ts" not in columns and "t" in present:
-        columns["ts"] = "t"
-    missing = ["ts (or t)" if name == "ts" else name for name in _REQUIRED if name not in columns]
-    if missing:
-        raise ValueError(f"{path}: no column {', '.join(missing)}; it has {', '.join(present) or 'none'}")
-    return columns
-
-
 @contextmanager
 def _arrow_errors(path: Path) -> Iterator[None]:
     """What Arrow has to say about a file, in one line that names it."""
@@ -145,82 +146,81 @@ def _arrow_errors(path: Path) -> Iterator[None]:
         raise ValueError(f"{path}: not a Parquet file, or damaged: {error}") from error
 
 
-def _parquet(path: Path) -> Iterator[Row]:
+def _parquet(path: Path, columns: ColumnMap | None) -> Iterator[Row]:
     from pyarrow import parquet
 
     with _arrow_errors(path):
         file = parquet.ParquetFile(path)
-    columns = _columns(path, file.schema_arrow.names)
+    place = places(path, file.schema_arrow.names, columns)
 
     def rows() -> Iterator[Row]:
         with _arrow_errors(path):
-            for batch in file.iter_batches(BATCH_ROWS, columns=list(columns.values())):
-                yield from _batch_rows(batch, columns)
+            for batch in file.iter_batches(BATCH_ROWS, columns=_wanted(place)):
+                yield from _batch_rows(batch, place, columns)
 
     return rows()
 
 
-def _sorted_parquet(path: Path) -> Rows | None:
+def _sorted_parquet(path: Path, columns: ColumnMap | None) -> Rows | None:
     """Sorted by Arrow, in a tenth of the memory that rows would take; None if the times are not plain numbers."""
     import pyarrow as pa
     from pyarrow import parquet
 
     with _arrow_errors(path):
-        columns = _columns(path, parquet.read_schema(path).names)
-        table = parquet.read_table(path, columns=list(columns.values()))
-        kind = table.schema.field(columns["ts"]).type
+        place = places(path, parquet.read_schema(path).names, columns)
+        table = parquet.read_table(path, columns=_wanted(place))
+        kind = table.schema.field(place["ts"]).type
         if not (pa.types.is_integer(kind) or pa.types.is_timestamp(kind)):
             return None
-        table = table.sort_by(columns["ts"])
+        table = table.sort_by(place["ts"])
     batches = table.to_batches(max_chunksize=BATCH_ROWS)
-    return Rows(table.num_rows, lambda: (row for batch in batches for row in _batch_rows(batch, columns)))
+    return Rows(table.num_rows, lambda: (row for batch in batches for row in _batch_rows(batch, place, columns)))
 
 
-def _batch_rows(batch: Any, columns: dict[str, str]) -> Iterator[Row]:
-    values = [_arrow_values(name, batch.column(source)) for name, source in columns.items()]
-    for items in zip(*values, strict=True):
-        yield row_of(dict(zip(columns, items, strict=True)))
+def _wanted(place: dict[str, str]) -> list[str]:
+    return list(dict.fromkeys(place.values()))  # one column may be two of ours: entity_id=trip,trip_id=trip
 
 
-def _arrow_values(name: str, column: Any) -> list[Any]:
-    """A column as Python values of the type that the field wants, or as they are where Arrow cannot cast them."""
-    import pyarrow as pa
-    from pyarrow import compute
-
-    if pa.types.is_floating(column.type) and name in _WHOLE:  # NaN, which no integer can be, marks what is absent
-        column = compute.if_else(compute.is_nan(column), pa.scalar(None, column.type), column)
-    if pa.types.is_timestamp(column.type):
-        column = column.cast(pa.timestamp("ms"), safe=False).cast(pa.int64())
-    wanted = {"valid": pa.bool_(), "attrs": column.type}.get(name, pa.float64())
-    if name in _TEXTS:
-        wanted = pa.string()
-    elif name in _WHOLE:
-        wanted = column.type if name == "ts" else pa.int64()
-    with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        column = column.cast(wanted)
-    return list(column.to_pylist())
+def _batch_rows(batch: Any, place: dict[str, str], columns: ColumnMap | None) -> Iterator[Row]:
+    values = {name: arrow_values(name, batch.column(source)) for name, source in place.items()}
+    if "timestamp" not in str(batch.column(place["ts"]).type):  # such a column has a unit of its own
+        values["ts"] = [milliseconds(value, columns) for value in values["ts"]]
+    for items in zip(*values.values(), strict=True):
+        yield row_of(dict(zip(place, items, strict=True)))
 
 
-def _csv(path: Path) -> Iterator[Row]:
-    file = path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
-    header = file.readline()
-    delimiter = max(",;\t", key=header.count)
-    names = next(csv.reader([header], delimiter=delimiter), [])
+def _csv(path: Path, columns: ColumnMap | None) -> Iterator[Row]:
+    """A CSV file, packed or not. Its header is read at once, its rows when they are asked for."""
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    file: Any = opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="")
     try:
-        columns = _columns(path, [name.strip() for name in names])
-    except ValueError:
+        with _unpacking(path):
+            header = file.readline()
+        delimiter = max(",;\t", key=header.count)
+        names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
+        at = {field: names.index(column) for field, column in places(path, names, columns).items()}
+    except BaseException:
         file.close()
         raise
-    places = {field: [name.strip() for name in names].index(column) for field, column in columns.items()}
 
     def rows() -> Iterator[Row]:
-        with file:
+        with file, _unpacking(path):
             for cells in _csv_lines(csv.reader(file, delimiter=delimiter)):
-                yield row_of(
-                    {field: _cell(field, cells[at]) for field, at in places.items() if at < len(cells) and cells[at]}
-                )
+                fields = {name: cell(name, cells[i]) for name, i in at.items() if i < len(cells) and cells[i]}
+                if "ts" in fields:
+                    fields["ts"] = milliseconds(fields["ts"], columns)
+                yield row_of(fields)
 
     return rows()
+
+
+@contextmanager
+def _unpacking(path: Path) -> Iterator[None]:
+    """What gzip has to say about a file, in one line that names it."""
+    try:
+        yield
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise ValueError(f"{path}: not a gzip file, or damaged: {error}") from error
 
 
 def _csv_lines(reader: Any) -> Iterator[list[str]]:
@@ -234,21 +234,6 @@ def _csv_lines(reader: Any) -> Iterator[list[str]]:
             cells = [""]
         if cells:
             yield cells
-
-
-def _cell(field: str, text: str) -> Any:
-    """The text of a cell as the type that the field wants; as it stands if it is not one."""
-    text = text.strip()
-    if field in _TEXTS:
-        return text
-    if field == "valid":
-        return {"true": True, "false": False, "1": True, "0": False}.get(text.lower(), text)
-    for number in (int, float) if field in _WHOLE else (float,):
-        try:
-            return number(text)
-        except ValueError:
-            continue
-    return text
 
 
 # -- documents --------------------------------------------------------------------------------------------------------
@@ -294,35 +279,18 @@ def _ndjson_file(path: Path) -> Iterator[Row]:
 
 
 def _gpx(path: Path) -> Iterator[Row]:
-    """Track points; the entity is the track's name, or the file's and the track's number."""
-    number, name = 0, None
-    try:
-        for event, element in ElementTree.iterparse(path, events=("start", "end")):
-            tag = element.tag.rpartition("}")[2]
-            if event == "start" and tag == "trk":
-                number, name = number + 1, None
-            elif event == "end" and tag == "name" and name is None:
-                name = (element.text or "").strip() or None
-            elif event == "end" and tag == "trkpt":
-                yield row_of({"entity_id": name or f"{path.stem}-{number}", **_gpx_point(element)})
-                element.clear()
-    except ElementTree.ParseError as error:
-        raise ValueError(f"{path}: not GPX: {error}") from error
+    for point in points(path):
+        yield row_of({name: cell(name, text) for name, text in point.items()})
 
 
-def _gpx_point(point: ElementTree.Element) -> dict[str, Any]:
-    fields = {name: _cell(name, text) for name in ("lat", "lon") if (text := point.get(name))}
-    for child in point.iter():  # extensions nest speed and course
-        name = _GPX_FIELDS.get(child.tag.rpartition("}")[2])
-        if name is not None and child.text and child.text.strip():
-            fields[name] = _cell(name, child.text)
-    return fields
-
-
-_READERS: Final[dict[str, Callable[[Path], Iterator[Row]]]] = {
+_TABLES: Final[dict[str, Callable[[Path, ColumnMap | None], Iterator[Row]]]] = {
     ".parquet": _parquet,
     ".csv": _csv,
+    ".csv.gz": _csv,
+}
+_DOCUMENTS: Final[dict[str, Callable[[Path], Iterator[Row]]]] = {
     ".ndjson": _ndjson_file,
     ".jsonl": _ndjson_file,
     ".gpx": _gpx,
 }
+_READERS: Final = (*_TABLES, *_DOCUMENTS)

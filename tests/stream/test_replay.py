@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,39 @@ def test_one_forecast_per_accepted_ping_in_event_time_order(
     summary = json.loads(result.stdout)
     assert (summary["pings"], summary["forecasts"], summary["duplicates"], summary["rejects"]) == (27, 24, 1, 2)
     assert summary["rejects_by_code"] == {"impossible_jump": 1, "lat_out_of_range": 1}
+
+
+def test_columns_of_other_names_and_an_archive_give_the_same_forecasts(
+    run: Callable[..., Any], weights: str, tmp_path: Path
+) -> None:
+    seconds = range(T0 // 1000, T0 // 1000 + 120, 10)
+    days = [datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S") for second in seconds]
+    lats = [30 + n / 1e4 for n in range(12)]
+    ours = [f"7,{second}000,{lat},-97" for second, lat in zip(seconds, lats, strict=True)]
+    yours = [f"7,{second},{lat},-97" for second, lat in zip(seconds, lats, strict=True)]
+    ais = [f"7,{day},{lat},-97,102.3,360" for day, lat in zip(days, lats, strict=True)]
+    given = {
+        "ours.csv": ("entity_id,t,lat,lon", ours, ()),
+        "yours.csv": ("car,when,y,x", yours, ("--columns", "entity_id=car,t:s=when,lat=y,lon=x")),
+        "ais.csv": ("MMSI,BaseDateTime,LAT,LON,SOG,COG", ais, ()),
+    }
+    outs = []
+    for name, (header, rows, options) in given.items():
+        (tmp_path / name).write_text("\n".join([header, *rows]))
+        source = f"ais:{tmp_path / name}" if name == "ais.csv" else str(tmp_path / name)
+        result = run(source, "--out", str(tmp_path / "out"), "--weights", weights, *options)
+        assert result.exit_code == 0, result.output
+        outs.append((tmp_path / "out").read_bytes())
+    assert outs[0].count(b"\n") == 12
+    assert outs == outs[:1] * 3
+
+
+def test_an_archive_is_never_overwritten_either(run: Callable[..., Any], weights: str, tmp_path: Path) -> None:
+    path = tmp_path / "ais.csv"
+    path.write_text("MMSI,BaseDateTime,LAT,LON,SOG,COG\n7,2023-11-14T22:13:20,30,-97,1,1\n")
+    result = run(f"ais:{path}", "--out", str(path), "--weights", weights)
+    assert isinstance(result.exception, ValueError)
+    assert path.read_text().startswith("MMSI")
 
 
 def test_the_same_file_gives_the_same_bytes(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 from bus_feed import SAMPLE, read, send
@@ -85,6 +86,25 @@ def test_ndjson_on_stdin_goes_out_byte_for_byte_bad_lines_too(kafka: str, topics
     assert records == {LINES[0]: b"a", LINES[1]: b"b", LINES[2]: b"a", LINES[3]: None}
 
 
+def test_columns_are_mapped_and_an_archive_is_fed_with_what_it_leaves_out(
+    kafka: str, topics: Topics, topic_prefix: str, tmp_path: Path
+) -> None:
+    where = ("--speedup", 0, "--json", "--bootstrap", kafka, "--prefix", topic_prefix)
+    (tmp_path / "a.csv").write_text("car,when,y,x\n7,1490094006,30.5,-97.8\n")
+    fed = pathcast("feed", tmp_path / "a.csv", "--columns", "entity_id=car,t:s=when,lat=y,lon=x", *where)
+    assert fed.returncode == 0, fed.stderr
+    lines = ["MMSI,BaseDateTime,LAT,LON,SOG,COG", *(f"8,2017-03-21T11:00:0{n},{n * 30}.5,1,1,1" for n in range(4))]
+    (tmp_path / "ais.csv").write_text("\n".join(lines))
+    fed = pathcast("feed", f"ais:{tmp_path / 'ais.csv'}", *where)
+    assert (fed.returncode, json.loads(fed.stdout)["sent"]) == (0, 3), fed.stderr
+    assert b"left out: 1 at an impossible position" in fed.stderr
+    pings = [parse(record) for record in read(kafka, topics.pings)]
+    assert sorted((ping.entity_id, ping.ts, ping.lat) for ping in pings if isinstance(ping, Ping)) == [
+        ("7", 1_490_094_006_000, 30.5),
+        *(("8", 1_490_094_000_000 + 1000 * n, n * 30 + 0.5) for n in range(3)),
+    ]
+
+
 def test_ctrl_c_ends_a_paced_feed_with_its_summary(kafka: str, topics: Topics, topic_prefix: str) -> None:
     options = ["--speedup", "1", "--json", "--bootstrap", kafka, "--prefix", topic_prefix]
     feeding = subprocess.Popen([*COMMAND, "feed", str(SAMPLE), *options], stdout=subprocess.PIPE, env=environment())
@@ -119,6 +139,10 @@ BAD_USAGE = [
     ("feed",),
     ("feed", "/nowhere.csv"),
     ("feed", "-", "--speedup", -1),
+    ("feed", "shapefile:roads"),
+    ("feed", "-", "--columns", "t=when"),
+    ("demo", "--columns", "t=when"),
+    ("demo", "--data", "/nowhere.csv"),
     ("tail", "weather"),
     ("topics", "--partitions", 0),
 ]

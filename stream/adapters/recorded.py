@@ -1,0 +1,94 @@
+"""What `feed`, `replay` and `demo` are given -> rows. Knows which reader takes what; knows no format itself.
+
+-, FILE.parquet, .csv, .csv.gz, .ndjson, .gpx   `files`: each row becomes a record, also one that is no ping
+geolife:DIR, ais:FILE, a folder of .plt, ...    `sources`: columns, whose rows are pings; others are counted
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stream.adapters import files
+from stream.adapters.files import STDIN, Row, Rows
+from stream.adapters.mapped import FIELDS
+
+if TYPE_CHECKING:
+    from stream.adapters.columns import ColumnMap
+    from stream.adapters.sources import Source
+    from stream.adapters.tables import Table
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A file, a folder or standard input, and what its columns are called. Nothing of it is read yet."""
+
+    path: str | Path
+    columns: ColumnMap | None = None
+    archive: Source | None = None  # what `files` does not take
+
+    def rows(self) -> Iterator[Row]:
+        """In the order of the file, lazily; those of an archive in the order of their times.
+
+        Raises as `files.read` and `Source.read` do: ValueError or OSError, in one line that names the file.
+        """
+        return iter(self.in_order()) if self.archive else files.read(self.path, self.columns)
+
+    def in_order(self) -> Rows:
+        """All rows in the order of their times. Raises as `rows` does."""
+        if self.archive:
+            return _pings(self.archive.read(lambda share: None))
+        return files.read_in_order(self.path, self.columns)
+
+
+def recording(given: str | Path, columns: str | None = None) -> Recording:
+    """What `given` names: `-`, a path, or FORMAT:PATH. `columns` is a map as `ColumnMap` parses it.
+
+    Raises ValueError for a format or a map that is wrong, FileNotFoundError for a path where nothing is.
+    """
+    found = Recording(given) if _is_of_files(given) else _archive(str(given))
+    if columns is None:
+        return found
+    if found.archive or not files.has_columns(Path(found.path)):
+        raise ValueError(f"--columns is for Parquet and CSV, and {given} is neither")
+    from stream.adapters.columns import ColumnMap
+
+    return replace(found, columns=ColumnMap.parse(columns, besides=FIELDS))
+
+
+def _is_of_files(given: str | Path) -> bool:
+    return str(given) == STDIN or (Path(given).is_file() and files.takes(Path(given)))
+
+
+def _archive(given: str) -> Recording:
+    from stream.adapters.sources import parse  # numpy and Arrow, which lines of NDJSON need not wait for
+
+    source = parse(given)
+    return Recording(source.path, archive=source)
+
+
+def _pings(table: Table) -> Rows:
+    """The rows of the table as records, by time; rows of one time keep the table's order."""
+    import numpy as np
+
+    from stream.adapters.tables import UNREADABLE_FILE, why
+
+    order = np.argsort(table.ts_ms, kind="stable")
+    entity = np.repeat(table.run_entity, np.diff([*table.run_start, len(order)]))
+    # What is reported is stored as 32-bit floats, whose digits behind a hundredth are none of the receiver's.
+    reported = {name: np.round(getattr(table, name).astype(np.float64), 2) for name in ("speed_mps", "heading_deg")}
+    columns = {"ts": table.ts_ms, "lat": table.lat, "lon": table.lon, **reported}
+
+    def rows() -> Iterator[Row]:
+        for begin in range(0, len(order), files.BATCH_ROWS):
+            some = order[begin : begin + files.BATCH_ROWS]
+            names = [table.names[code] for code in entity[some].tolist()]
+            values = [column[some].tolist() for column in columns.values()]
+            for fields in zip(names, *values, strict=True):
+                yield files.row_of(dict(zip(("entity_id", *columns), fields, strict=True)))
+
+    unread = table.dropped.get(UNREADABLE_FILE, 0)
+    besides = [f"files that cannot be read: {unread:,}, the first {table.unreadable[0]}"] if unread else []
+    return Rows(len(order), rows, ", ".join(filter(None, (why(table.dropped), *besides))))
