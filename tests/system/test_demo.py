@@ -71,19 +71,8 @@ def test_any_tracks_will_do_and_people_get_a_table(home: Path, untrained: Path) 
     tracks = untrained / "tracks.csv"
     rows = [f"{car},{1_700_000_000 + 10 * n},{52 + 0.001 * n},{13 + car}" for n in range(40) for car in (1, 2, 3)]
     tracks.write_text("\n".join(["car,when,lat,lon", *rows, "3,1700000400,95,13"]))
-    options = (
-        "--columns",
-        "entity_id=car,t:s=when",
-        "--seconds",
-        3,
-        "--speedup",
-        200,
-        "--vehicles",
-        2,
-        "--weights",
-        untrained,
-    )
-    demo = start(home, "--data", tracks, *options)
+    options = ("--seconds", 3, "--speedup", 200, "--vehicles", 2, "--weights", untrained)
+    demo = start(home, "--data", tracks, "--columns", "entity_id=car,t:s=when", *options)
     out, said = demo.communicate(timeout=PATIENCE_S)
     assert demo.returncode == 0, said
     assert "80 pings in, 80 forecasts out, 0 gap fills, 0 rejects" in out, "the third car was not asked for"
