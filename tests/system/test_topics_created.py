@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from kafka import KafkaAdminClient
+from missing_servers import skip_unless_required
 from pathcast_process import pathcast
 
 from stream import admin
@@ -20,7 +21,7 @@ def set_up(say: Callable[[str], None]) -> Iterator[str]:
         with servers.apache_kafka(say, more="num.partitions=3\ndefault.replication.factor=2\n") as bootstrap:
             yield bootstrap
     except servers.Unavailable as reason:
-        pytest.skip(f"needs Apache Kafka: {reason}")
+        skip_unless_required(reason)
 
 
 def test_partitions_are_the_brokers_unless_given(set_up: str) -> None:
