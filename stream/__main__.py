@@ -1,5 +1,4 @@
-"""`python -m pathcast`, and `python -m stream`, which is the same: wheels and editable installs have this file under
-both names (pyproject.toml)."""
+"""`python -m pathcast`: wheels and editable installs have this file as pathcast/__main__.py (pyproject.toml)."""
 
 from stream.cli import main
 
