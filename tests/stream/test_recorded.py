@@ -57,7 +57,7 @@ CLOCKS: dict[str, Callable[[int], Any]] = {
 def test_columns_have_any_name_and_unit(tmp_path: Path, clock: str, name: str) -> None:
     columns = {
         "vehicle": [who for who, *_ in PINGS],
-        "when": [CLOCKS[clock](ts) for _, ts, *_ in PINGS],
+        "when": [CLOCKS[clock](ts + 123) for _, ts, *_ in PINGS],
         "y": [lat for *_, lat, _ in PINGS],
         "x": [lon for *_, lon in PINGS],
         "hacc": [5.0] * len(PINGS),
@@ -72,9 +72,9 @@ def test_columns_have_any_name_and_unit(tmp_path: Path, clock: str, name: str) -
         path.write_bytes(gzip.compress(text) if name.endswith("gz") else text)
     found = recording(path, f"t:{clock}=when,lat=y,lon=x,entity_id=vehicle,accuracy_m=hacc")
     for rows in (list(found.rows()), list(found.in_order())):
-        assert places(rows) == PINGS
+        assert places(rows) == [(who, ts + 123, lat, lon) for who, ts, lat, lon in PINGS]
         assert {judged(row).accuracy_m for row in rows} == {5.0}  # type: ignore[union-attr]
-        assert [row.ts_ms for row in rows] == [ts for _, ts, *_ in PINGS]
+        assert [row.ts_ms for row in rows] == [ts + 123 for _, ts, *_ in PINGS]
 
 
 def test_a_timestamp_column_has_a_unit_of_its_own(tmp_path: Path) -> None:
@@ -223,6 +223,13 @@ def test_what_is_no_ping_in_an_archive_is_counted_and_speeds_are_the_receivers(t
     fields = [json.loads(row.value) for row in rows]
     assert {tuple(one) for one in fields} == {("entity_id", "ts", "lat", "lon", "speed_mps")}, "COG 360 is unknown"
     assert {one["speed_mps"] for one in fields} == {5.14}
+
+
+def test_one_packed_answer_of_a_feed_is_no_packed_table(tmp_path: Path) -> None:
+    write_gtfs(tmp_path)
+    (tmp_path / "one.pb.gz").write_bytes(gzip.compress((tmp_path / "0.pb").read_bytes()))
+    ((who, ts, *_),) = places(recording(tmp_path / "one.pb.gz").rows())
+    assert (who, ts) == PINGS[0][:2]
 
 
 def test_files_that_cannot_be_read_are_counted_and_the_first_is_named(tmp_path: Path) -> None:

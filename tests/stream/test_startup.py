@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
@@ -74,8 +75,17 @@ def record(message: str, *arguments: object, error: BaseException | None = None)
     return made
 
 
-def test_times_are_utc_to_the_millisecond_wherever_the_machine_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TZ", "Asia/Kathmandu")
+@pytest.fixture
+def in_kathmandu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "Asia/Kathmandu")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("in_kathmandu")
+def test_times_are_utc_to_the_millisecond_wherever_the_machine_is() -> None:
     text = formatter(LogFormat.TEXT, None).format(record("%d pings", 7))
     assert text == "2026-11-29T13:04:05.192Z WARNING 7 pings"
 
