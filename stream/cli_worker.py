@@ -241,6 +241,8 @@ def _log_to_stderr(level: str, log_format: LogFormat, member: int | None) -> Non
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.captureWarnings(log_format is LogFormat.JSON)
     logging.getLogger("stream").setLevel(level.upper())
+    # This client creates topics at the start, and no more. What goes wrong is an exception, and ours to say in a line.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL + 1)
     # The consumer's thread ends with an exception when it is stopped while the broker is away; one line is enough.
     threading.excepthook = lambda args: log.warning(
         "thread %s ended: %r", args.thread.name if args.thread else "?", args.exc_value

@@ -55,6 +55,7 @@ def topics_at(kafka: str, prefix: str) -> dict[str, tuple[int | None, int | None
 def test_no_broker(redis_url: str, nobody: str, tmp_path: Path) -> None:
     text = refusal(tmp_path / "log", bootstrap=nobody, redis=redis_url)
     assert_one_line(text, nobody, "PATHCAST_BOOTSTRAP")
+    assert {line.split()[1] for line in text.splitlines()[:-1]} == {"INFO"}, "the client's own words are not shown"
 
 
 def test_no_redis(kafka: str, nobody: str, tmp_path: Path) -> None:
