@@ -13,6 +13,7 @@ import numpy as np
 from model.api import Predictor, StateError
 from stream import quarantine, record
 from stream.quarantine import Quarantine
+from stream.quota import Quota
 from stream.residents import HIT, REBUILT, Entity, Residents, Shard, slots_of, windows
 from stream.track import FIX_BYTES
 
@@ -32,17 +33,20 @@ class Kept(NamedTuple):
 class Admission:
     """Puts entities into slots of `residents`. On the compute thread only."""
 
-    def __init__(self, residents: Residents, predictor: Predictor) -> None:
+    def __init__(self, residents: Residents, predictor: Predictor, quota: Quota) -> None:
         self._residents = residents
         self._tracks = residents.tracks
         self._predictor = predictor
+        self._quota = quota
 
     def admit(self, shard: Shard, stored: Mapping[str, bytes | None], ceiling: Mapping[str, int]) -> None:
-        """Put entities into memory, from their stored records where those are sound.
+        """Put entities into memory, from their stored records where those are sound, and new ones within the quota.
 
         A record that includes an input record at or above its entity's `ceiling` (the first offset that is now to be
         answered) is of another past: the topic was made anew, or the group was moved back. Its entity starts anew.
+        There are no ceilings for records that were answered before.
         """
+        stored = self._quota.admitted(shard, stored, lenient=not ceiling)
         entities = self._residents.seated(shard, list(stored))
         found = [(entity, raw) for entity, raw in zip(entities, stored.values(), strict=True) if raw is not None]
         ids, raws = [entity.id for entity, _ in found], [raw for _, raw in found]

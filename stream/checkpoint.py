@@ -42,6 +42,8 @@ class Checkpoint:
         self._left = residents.unsaved(shard)
         self._dumped: Dumped | None = None
         self._missing: list[str] = []
+        self._evicted = 0  # of the missing: those that had not expired
+        self._stored = 0  # entities that the store has of the partition
         self.epoch = epoch
         self.next_offset = next_offset  # what it covers: all records below
         self.done = False
@@ -59,7 +61,10 @@ class Checkpoint:
         """Put the leg into the store. Raises what the store raises: then `give_up`."""
         assert self._dumped is not None, "dump first"
         covered = None if self._left else self.next_offset
-        self._missing = await self._store.put_many(self._shard.partition, self.epoch, covered, self._dumped.items)
+        partition = self._shard.partition
+        self._missing = await self._store.put_many(partition, self.epoch, covered, self._dumped.items)
+        self._evicted = len(await self._store.evicted(partition, self._missing)) if self._missing else 0
+        self._stored = await self._store.count(partition)
 
     def settle(self) -> None:
         """The leg is written."""
@@ -68,6 +73,8 @@ class Checkpoint:
         # The store has lost the others, by their expiry or worse.
         self._left += self._residents.saved(self._dumped, self._missing)
         self._dumped = None
+        self._shard.counts.evicted += self._evicted
+        self._shard.stored = self._stored
         if moved:
             self.done = True
             self._residents.evict(self._shard)

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from stream import killpoints
 from stream.engine import Engine
+from stream.intake import Records
 from stream.seams import Guarantee, InputLog, Owned
 from stream.source import Mark
-from stream.store import Fenced, Store
-from stream.takeover import plan
+from stream.store import Evicted, Fenced, Store
+from stream.takeover import REBUILD_RECORDS, plan
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,9 @@ class Claimant:
         claim = await self._store.claim(partition, floor=max(owned.epoch, committed.epoch if committed else 0))
         killpoints.reach("after_claim")
         owned.epoch = claim.epoch
-        todo = plan(claim.next_offset, committed.offset if committed else None, await self._input.bounds(partition))
+        evicted = await self._store.evicted(partition)
+        bounds = await self._input.bounds(partition)
+        todo = plan(claim.next_offset, committed.offset if committed else None, bounds, evicted=len(evicted))
         if todo.why:
             log.warning("%s: %s", partition, todo.why)
         # A Redis that lost its epochs would hand them out again, and a zombie's would be as good as its owner's. So the
@@ -73,15 +76,38 @@ class Claimant:
             self._engine.drop(partition)
             if todo.anew:
                 await self._store.forget(partition, claim.epoch)
+            elif evicted:
+                await self._unlist(owned, evicted, todo.start)
+            self._engine.note_stored(partition, await self._store.count(partition))
         careful = careful or todo.start < owned.failed_below
+        rebuilds = todo.start <= max(bounds.begin, todo.stop - REBUILD_RECORDS)
         if todo.start < todo.stop:
             async for records in self._input.reread(partition, todo.start, todo.stop):
                 async with self._busy:
-                    now = self._clock()
-                    await self._engine.process(records, started_ms=now, fetched_ms=now, silent=True, careful=careful)
+                    await self._fold(owned, records, careful, todo.start if rebuilds else None)
             log.info("%s: replayed [%d, %d)", partition, todo.start, todo.stop)
         owned.next_offset, owned.taken, owned.saved = todo.stop, todo.stop, todo.start
         owned.ready = True
+
+    async def _fold(self, owned: Owned, records: Records, careful: bool, rebuild_from: int | None) -> None:
+        """Fold records that were answered before. What the store loses meanwhile is rebuilt by this replay, if it began
+        at `rebuild_from`, where a rebuild begins; else Evicted is raised, and the partition is to be claimed again."""
+        while True:
+            now = self._clock()
+            try:
+                await self._engine.process(records, started_ms=now, fetched_ms=now, silent=True, careful=careful)
+                return
+            except Evicted as error:
+                if rebuild_from is None:
+                    raise
+                await self._unlist(owned, error.entity_ids, rebuild_from)
+
+    async def _unlist(self, owned: Owned, evicted: Sequence[str], start: int) -> None:
+        """The replay from `start` rebuilds these; if this process dies before they are stored, that of the next owner
+        does. Those that it does not find in the log are never looked for again."""
+        await self._store.unlist(owned.partition, owned.epoch, evicted, start)
+        self._engine.note_evicted(owned.partition, len(evicted))
+        owned.rebuilt_ms = self._clock()
 
     async def _commit(self, owned: Owned, mark: Mark) -> None:
         if await self._guarantee.commit({owned.partition: mark}):

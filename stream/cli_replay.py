@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from stream.cli_options import Columns, recording_of
-from stream.settings import DEFAULT_HORIZONS_S, Settings
+from stream.settings import DEFAULT_HORIZONS_S, UNLIMITED, Settings
 
 if TYPE_CHECKING:  # at run time these cost a second of torch, which --help and a wrong file name need not wait
     from stream.adapters.files import Rows
@@ -86,7 +86,8 @@ replay.__doc__ = HELP
 
 def _settings(weights: str, horizons: str) -> Settings:
     try:
-        return Settings(weights=weights, horizons_s=tuple(float(part) for part in horizons.split(",")))
+        horizons_s = tuple(float(part) for part in horizons.split(","))
+        return Settings(weights=weights, horizons_s=horizons_s, max_stored_entities=UNLIMITED)  # there is no store
     except ValueError as error:
         raise typer.BadParameter(f"{horizons!r}: {error}", param_hint="--horizons") from None
 

@@ -101,6 +101,15 @@ def worker(
     max_entities: Annotated[
         int, option("--max-entities", "MAX_ENTITIES", "in memory, 12 KB each; others come back from Redis", min=1)
     ] = _DEFAULTS["max_entities"],
+    max_stored_entities: Annotated[
+        int,
+        option(
+            "--max-stored-entities",
+            "MAX_STORED_ENTITIES",
+            "of one partition, in Redis, 4 to 12 KB each; pings of new ones beyond it become dead letters",
+            min=1,
+        ),
+    ] = _DEFAULTS["max_stored_entities"],
     session_timeout_s: Annotated[
         float, option("--session-timeout-s", "SESSION_TIMEOUT_S", "how soon others see a dead worker", min=6, max=1_800)
     ] = _DEFAULTS["session_timeout_s"],
@@ -139,6 +148,7 @@ def worker(
         max_wait_ms=max_wait_ms,
         checkpoint_ms=checkpoint_ms,
         max_entities=max_entities,
+        max_stored_entities=max_stored_entities,
         session_timeout_s=session_timeout_s,
         delivery=delivery,
         compression=compression,

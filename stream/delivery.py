@@ -45,11 +45,14 @@ from stream.pages import Answers
 from stream.seams import Guarantee, InputLog, Owned, PartitionStatus, Piece, Rebalanced, Status
 from stream.settings import Settings
 from stream.source import Partition
-from stream.store import Fenced, Store
+from stream.store import Evicted, Fenced, Store
 from stream.tally import Tally, so_far, untold
 
 log = logging.getLogger(__name__)
 
+# Between two rebuilds of a partition for lost states. One takes some seconds, and a Redis that evicts all the time
+# would leave time for nothing else.
+REBUILD_EVERY_S = 60.0
 FENCED_PAUSE_S = 1.0  # before claiming again: time for a rebalance to say that we were a zombie
 
 
@@ -133,12 +136,13 @@ class Delivery:
         self._batch_began_ms = self._clock()
         answers = await self._process(records, pieces)
         self._batch_began_ms = None
+        if answers is None:
+            return  # its pieces are put back, and none is taken
         told = untold(pieces, before, self._engine.counts)
         for piece in pieces:
             piece.owned.taken = max(piece.owned.taken, piece.records.next_offset)
         await self._finishing.has_room()
-        if answers is not None:
-            self._finishing.begin(Batch(pieces, len(records), answers, told))
+        self._finishing.begin(Batch(pieces, len(records), answers, told))
 
     async def _process(self, records: Records, pieces: Sequence[Piece]) -> Answers | None:
         """The engine's answers. Waits for a store that is away; None if there are none, and the pieces are seen to."""
@@ -146,7 +150,10 @@ class Delivery:
             try:
                 now, fetched = self._clock(), pieces[0].fetched_ms
                 careful = any(map(_has_failed, pieces))
-                answers = await self._engine.process(records, started_ms=now, fetched_ms=fetched, careful=careful)
+                answers = await self._answered(records, now, fetched, careful)
+            except Evicted as error:
+                await self._rebuild(pieces, error)
+                return None
             except AWAY as error:
                 self._checkpoints.is_away(error)
                 if self._draining:
@@ -168,6 +175,32 @@ class Delivery:
                         piece.owned.save_at_ms = 0.0
                 return answers
         raise AssertionError("the delays never end")
+
+    async def _answered(self, records: Records, started_ms: float, fetched_ms: float, careful: bool) -> Answers:
+        """The engine's answers. Entities whose states the store has lost start anew, if their partition has rebuilt
+        some lately; else this raises Evicted, and they are to be rebuilt."""
+        while True:
+            try:
+                return await self._engine.process(
+                    records, started_ms=started_ms, fetched_ms=fetched_ms, careful=careful
+                )
+            except Evicted as error:
+                owned = self._owned.get(error.partition)
+                if owned is None or self._clock() - owned.rebuilt_ms > REBUILD_EVERY_S * 1000:
+                    raise
+                log.warning("%s, and it was rebuilt less than %.0f s ago: they start anew", error, REBUILD_EVERY_S)
+                await self._store.unlist(owned.partition, owned.epoch, error.entity_ids)
+                self._engine.note_evicted(owned.partition, len(error.entity_ids))
+
+    async def _rebuild(self, pieces: Sequence[Piece], error: Evicted) -> None:
+        """Take the partition whose stored states are gone over anew: that rebuilds them. Nothing is folded yet, so the
+        other partitions go on."""
+        log.warning("%s before they expired: is maxmemory-policy noeviction? Rebuilding them from the log", error)
+        await self._finishing.settle()
+        for owned in {id(piece.owned): piece.owned for piece in pieces}.values():
+            if owned.partition == error.partition:
+                self._restart_takeover(owned)
+        self._inbox.put_back(pieces)
 
     async def _retry(self, pieces: Sequence[Piece], error: Exception) -> None:
         """The states may be half-way through the batch: take its partitions over anew, and then the batch again, so

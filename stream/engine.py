@@ -36,6 +36,7 @@ from stream.isolation import Isolation
 from stream.pages import Answers
 from stream.pings import Pings
 from stream.quarantine import Versions, program_version
+from stream.quota import Quota
 from stream.residents import (
     HIT,
     NOBODY,
@@ -50,7 +51,7 @@ from stream.residents import (
     windows,
 )
 from stream.settings import Settings
-from stream.store import READ_CHUNK, Partition, Store
+from stream.store import READ_CHUNK, Evicted, Partition, Store
 from stream.track import Duplicate, Folded, Gap, Policy, Rejected, observe
 from stream.turns import (
     Asked,
@@ -99,7 +100,8 @@ class Engine:
         self._version = program_version()
         self._residents = Residents(predictor, self._policy, max_resident or settings.max_entities)
         self._tracks = self._residents.tracks
-        self._admission = Admission(self._residents, predictor)
+        self._quota = Quota(settings.max_stored_entities)
+        self._admission = Admission(self._residents, predictor, self._quota)
         versions, ttl_ms = Versions(self._version, predictor.version), settings.state_ttl_s * 1000
         self._isolation = Isolation(self._residents, versions, ttl_ms, self._reject)
         self._forecasts = render.Writer(self._horizons_s, self._model, self._topics)
@@ -117,6 +119,11 @@ class Engine:
     def entities(self) -> Mapping[Partition, tuple[int, int]]:
         """How many are in memory, and how many in quarantine, by partition."""
         return self._residents.sizes()
+
+    @property
+    def stored_entities(self) -> Mapping[Partition, int]:
+        """How many have states in the store, or are to get one, by partition."""
+        return self._residents.stored()
 
     @property
     def counts(self) -> Mapping[Partition, Counts]:
@@ -140,10 +147,13 @@ class Engine:
             silent: fold only, as a takeover does with records that were answered before.
             careful: if it raises, find the entities at fault and go on without them. Costs a copy of every state.
 
-        Raises what the store raises while it is away; nothing has been folded then, so the call may be repeated.
+        Raises what the store raises while it is away, and Evicted if it has lost the state of an entity that is not in
+        memory; nothing has been folded then, so the call may be repeated.
         """
         records = Records.of(records)
         shards = {partition: self._residents.shard(partition) for partition in records.partitions}
+        for shard in shards.values():
+            shard.refused.clear()
         batch = Batch(records, Pings.read(records), shards, started_ms, fetched_ms, silent)
         if careful:
             stored = {shard.partition: await self._stored(shard, ids) for shard, ids in self._strangers(batch)}
@@ -179,6 +189,16 @@ class Engine:
         """Forget the partition's entities; their slots are given back before the next batch."""
         self._residents.drop(partition)
 
+    def note_stored(self, partition: Partition, entities: int) -> None:
+        """The store has the states of so many entities of the partition."""
+        self._residents.shard(partition).stored = entities
+
+    def note_evicted(self, partition: Partition, entities: int) -> None:
+        """The store has lost the states of so many, and does not expect them any more."""
+        shard = self._residents.shard(partition)
+        shard.counts.evicted += entities
+        shard.stored = max(shard.stored - entities, 0)
+
     async def _admit_strangers(self, batch: Batch) -> None:
         """Admit the batch's strangers. While the compute thread takes some in, the next are read."""
         admitting: asyncio.Task[None] | None = None
@@ -196,7 +216,11 @@ class Engine:
                 await admitting
 
     async def _stored(self, shard: Shard, entity_ids: Sequence[str]) -> dict[str, bytes | None]:
-        return dict(zip(entity_ids, await self._store.get_many(shard.partition, entity_ids), strict=True))
+        found = dict(zip(entity_ids, await self._store.get_many(shard.partition, entity_ids), strict=True))
+        absent = [entity_id for entity_id, raw in found.items() if raw is None]
+        if absent and (evicted := await self._store.evicted(shard.partition, absent)):
+            raise Evicted(shard.partition, evicted)
+        return found
 
     async def _computed(self, shards: Iterable[Shard], work: Callable[[], None]) -> None:
         with all_counted_or_none(shards):
@@ -247,10 +271,22 @@ class Engine:
             self._reject(batch, row, batch.shard_of(row), reject)
         of = batch.pings.of
         index: NDArray[np.int64] = np.flatnonzero(of >= 0)
-        if any(shard.quarantine for shard in batch.sources):
-            index = np.array([row for row in index.tolist() if not self._isolation.refused(batch, row)], np.int64)
-        slots = [NOBODY if one in shard.quarantine else shard.entities[one] for shard, one in batch.entities()]
+        if any(shard.quarantine or shard.refused for shard in batch.sources):
+            index = np.array([row for row in index.tolist() if not self._refused(batch, row)], np.int64)
+        slots = [
+            NOBODY if one in shard.quarantine or one in shard.refused else shard.entities[one]
+            for shard, one in batch.entities()
+        ]
         return Rows.of(batch, index, np.array(slots, np.int64)[of[index]])
+
+    def _refused(self, batch: Batch, row: int) -> bool:
+        """Whether this ping is of an entity in quarantine, or beyond the quota; then it has had its outcome here."""
+        shard = batch.shard_of(row)
+        if batch.pings.names[batch.pings.of[row]] not in shard.refused:
+            return self._isolation.refused(batch, row)
+        shard.counts.over_quota += not batch.silent
+        self._reject(batch, row, shard, self._quota.refusal)
+        return True
 
     def _reject(self, batch: Batch, index: int, shard: Shard, reject: Reject) -> None:
         if batch.silent:

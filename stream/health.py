@@ -32,6 +32,7 @@ class Held:
     lag: int | None  # None: the broker has not told the log's end yet
     entities: int
     in_quarantine: int
+    stored: int  # entities whose states are in Redis
 
     @property
     def in_flight(self) -> int:

@@ -4,6 +4,7 @@ Every key of one partition shares a hash tag, so that one atomic script may touc
 
     key                                        type    ttl          holds
     pathcast:{<group>|<topic>|<number>}:meta   hash    none         epoch, next_offset, writes
+    pathcast:{<group>|<topic>|<number>}:index  zset    none         the entities with records (`stream.redis_index`)
     pathcast:{<group>|<topic>|<number>}:e:<id> string  state_ttl_s  the record of one entity (`stream.record`)
 
 The epoch is the fence: each claim raises it, and every write is refused inside Redis, in the same atomic step, unless
@@ -24,11 +25,13 @@ from typing import Any, Final, cast
 
 from stream import killpoints
 from stream.redis_client import client
+from stream.redis_index import NOW, WRITE, Index
 from stream.settings import Settings
 from stream.store import MAX_RECORD_BYTES, READ_CHUNK, Claim, Item, Partition, Patch, refuse_unless_current
 
 KEY_PARTITION: Final = "pathcast:{{{group}|{topic}|{number}}}:"
 KEY_META: Final = "meta"  # appended to KEY_PARTITION
+KEY_INDEX: Final = "index"
 KEY_ENTITY: Final = "e:"  # and then the entity's id
 FIELD_EPOCH: Final = "epoch"
 FIELD_OFFSET: Final = "next_offset"
@@ -44,8 +47,8 @@ CONNECT_TIMEOUT_S: Final = 2.0
 CALL_TIMEOUT_S: Final = 5.0  # a Redis that takes longer is away: delivery waits and tries again
 
 
-# Each script's KEYS[1] is the meta hash. Numbers go through Lua as doubles: epochs and TTLs stay far below 2^53, and
-# offsets are passed through as text.
+# Each script's KEYS[1] is the meta hash, and KEYS[2] the index where it is written. Numbers go through Lua as doubles:
+# epochs and TTLs stay far below 2^53, and offsets are passed through as text.
 _CLAIM: Final = f"""
 local stored = tonumber(redis.call('HGET', KEYS[1], '{FIELD_EPOCH}')) or 0
 local epoch = math.max(stored, tonumber(ARGV[1])) + 1
@@ -66,8 +69,9 @@ return sizes
 """
 
 # ARGV: epoch, the least that `writes` must stand at, ttl in ms, next_offset or '' (not the last chunk), how many of
-# KEYS[2..] get a whole record, then one value for each of those, then one patch for each of the others: the least
-# length of the record, then offset, size and bytes of each range, all numbers uint32.
+# KEYS[3..] get a whole record, the place in these keys where the entity begins, then one value for each whole record,
+# then one patch for each of the others: the least length of the record, then offset, size and bytes of each range, all
+# numbers uint32.
 # Returns the stored epoch and writes, which are the caller's and more than its own exactly if the write took place, and
 # the patches that found no record.
 _PUT: Final = f"""
@@ -77,15 +81,18 @@ local missing = {{}}
 if stored == tonumber(ARGV[1]) and writes >= tonumber(ARGV[2]) then
     writes = redis.call('HINCRBY', KEYS[1], '{FIELD_WRITES}', 1)
     local whole = tonumber(ARGV[5])
-    for i = 2, #KEYS do
+    local listed = {{}}
+    for i = 3, #KEYS do
         local value = ARGV[i + 4]
-        if i - 1 <= whole then
+        local written = true
+        if i - 2 <= whole then
             redis.call('SET', KEYS[i], value, 'PX', ARGV[3])
         else
             local least, at = struct.unpack('<I4', value)
             local size = redis.pcall('STRLEN', KEYS[i])
             if type(size) ~= 'number' or size < least then
-                missing[#missing + 1] = i - 2
+                missing[#missing + 1] = i - 3
+                written = false
             else
                 while at <= #value do
                     local offset, size, from = struct.unpack('<I4I4', value, at)
@@ -95,7 +102,13 @@ if stored == tonumber(ARGV[1]) and writes >= tonumber(ARGV[2]) then
                 redis.call('PEXPIRE', KEYS[i], ARGV[3])
             end
         end
+        if written then
+            listed[#listed + 1] = string.sub(KEYS[i], ARGV[6])
+        end
     end
+    local ttl = tonumber(ARGV[3])
+    {NOW}
+    {WRITE}
     if ARGV[4] ~= '' and #missing == 0 then
         redis.call('HSET', KEYS[1], '{FIELD_OFFSET}', ARGV[4])
     end
@@ -103,14 +116,30 @@ end
 return {{stored, writes, missing}}
 """
 
-# ARGV: epoch, 'records' to delete KEYS[2..] or 'offset' to delete the offset. Returns the stored epoch.
+# ARGV: epoch, next_offset or '' (it stays), then the entities to take out of the index. Returns the stored epoch.
+_UNLIST: Final = f"""
+local stored = tonumber(redis.call('HGET', KEYS[1], '{FIELD_EPOCH}')) or 0
+if stored == tonumber(ARGV[1]) then
+    for i = 3, #ARGV do
+        redis.call('ZREM', KEYS[2], ARGV[i])
+    end
+    if ARGV[2] ~= '' then
+        redis.call('HSET', KEYS[1], '{FIELD_OFFSET}', ARGV[2])
+    end
+end
+return stored
+"""
+
+# ARGV: epoch, 'records' to delete KEYS[3..] or 'offset' to delete the offset and the index, too. Returns the stored
+# epoch.
 _FORGET: Final = f"""
 local stored = tonumber(redis.call('HGET', KEYS[1], '{FIELD_EPOCH}')) or 0
 if stored == tonumber(ARGV[1]) then
-    for i = 2, #KEYS do
+    for i = 3, #KEYS do
         redis.call('UNLINK', KEYS[i])
     end
     if ARGV[2] == 'offset' then
+        redis.call('UNLINK', KEYS[2])
         redis.call('HDEL', KEYS[1], '{FIELD_OFFSET}')
     end
 end
@@ -137,7 +166,9 @@ class RedisStore:
         )
         self._claim = self._redis.register_script(_CLAIM)
         self._put = self._redis.register_script(_PUT)
+        self._unlist = self._redis.register_script(_UNLIST)
         self._forget = self._redis.register_script(_FORGET)
+        self._index = Index(self._redis)
         self._claimed: dict[Partition, tuple[int, int]] = {}  # epoch, and the least that `writes` must stand at
 
     async def claim(self, partition: Partition, *, floor: int = 0) -> Claim:
@@ -181,10 +212,10 @@ class RedisStore:
             whole = {entity_id: item for entity_id, item in chunk.items() if isinstance(item, bytes)}
             partly = {entity_id: _packed(item) for entity_id, item in chunk.items() if isinstance(item, Patch)}
             order = [*whole, *partly]
-            keys = [self._meta_key(partition), *(prefix + entity_id for entity_id in order)]
+            keys = [*self._own_keys(partition), *(prefix + entity_id for entity_id in order)]
             offset: int | str = "" if next_offset is None or number < len(chunks) or missing else next_offset
             values = [*whole.values(), *partly.values()]
-            arguments = [epoch, least, self._ttl_ms, offset, len(whole), *values]
+            arguments = [epoch, least, self._ttl_ms, offset, len(whole), len(prefix.encode()) + 1, *values]
             stored, writes, absent = await self._put(keys, arguments)
             refuse_unless_current(partition, epoch, int(stored), writes=int(writes), least=least)
             least = int(writes)
@@ -195,16 +226,33 @@ class RedisStore:
             missing += [order[int(place)] for place in absent]
         return missing
 
+    async def evicted(self, partition: Partition, entity_ids: Sequence[str] | None = None) -> list[str]:
+        key, prefix = self._index_key(partition), self._entity_key(partition, "")
+        if entity_ids is None:
+            return await self._index.gone_of_all(key, prefix)
+        return await self._index.gone(key, prefix, entity_ids)
+
+    async def unlist(
+        self, partition: Partition, epoch: int, entity_ids: Sequence[str], next_offset: int | None = None
+    ) -> None:
+        offset: int | str = "" if next_offset is None else next_offset
+        for first in range(0, len(entity_ids), MAX_CALL_ITEMS):
+            arguments = [epoch, offset, *entity_ids[first : first + MAX_CALL_ITEMS]]
+            refuse_unless_current(partition, epoch, int(await self._unlist(self._own_keys(partition), arguments)))
+
+    async def count(self, partition: Partition) -> int:
+        return await self._index.count(self._index_key(partition))
+
     async def forget(self, partition: Partition, epoch: int) -> None:
         # The offset goes last: a crash before it leaves the checkpoint that made us forget, and we are told again.
-        meta = self._meta_key(partition)
+        own = self._own_keys(partition)
         keys: list[Any] = []
         async for key in self._records(partition):
             keys.append(key)
             if len(keys) == MAX_CALL_ITEMS:
-                refuse_unless_current(partition, epoch, int(await self._forget([meta, *keys], [epoch, "records"])))
+                refuse_unless_current(partition, epoch, int(await self._forget([*own, *keys], [epoch, "records"])))
                 keys.clear()
-        refuse_unless_current(partition, epoch, int(await self._forget([meta, *keys], [epoch, "offset"])))
+        refuse_unless_current(partition, epoch, int(await self._forget([*own, *keys], [epoch, "offset"])))
 
     async def peek(self, partition: Partition) -> Claim:
         epoch, offset = await cast(Any, self._redis.hmget(self._meta_key(partition), [FIELD_EPOCH, FIELD_OFFSET]))
@@ -223,8 +271,15 @@ class RedisStore:
         pattern = _glob_escaped(self._entity_key(partition, "")) + "*"
         return cast(AsyncIterator[bytes], self._redis.scan_iter(match=pattern, count=MAX_CALL_ITEMS))
 
+    def _own_keys(self, partition: Partition) -> tuple[str, str]:
+        """The keys that are of the partition and of no entity, as the scripts that write have them first."""
+        return self._meta_key(partition), self._index_key(partition)
+
     def _meta_key(self, partition: Partition) -> str:
         return self._partition_key(partition) + KEY_META
+
+    def _index_key(self, partition: Partition) -> str:
+        return self._partition_key(partition) + KEY_INDEX
 
     def _entity_key(self, partition: Partition, entity_id: str) -> str:
         return f"{self._partition_key(partition)}{KEY_ENTITY}{entity_id}"

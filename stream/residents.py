@@ -59,6 +59,8 @@ class Counts:
     replayed: int = 0  # folded silently, by a takeover; not in records_in
     rebuilt: int = 0  # states that were refused and rebuilt from the window
     damaged: int = 0  # stored records that were refused: the entity started anew
+    evicted: int = 0  # stored states that the store lost before they expired
+    over_quota: int = 0  # pings of new entities that the quota of stored entities left no place for
 
 
 @dataclass(eq=False)
@@ -71,6 +73,9 @@ class Shard:
     entities: dict[str, int] = field(default_factory=dict)  # their slots
     quarantine: dict[str, Quarantine] = field(default_factory=dict)  # of entities that are in no slot
     unwritten: set[str] = field(default_factory=set)  # of these: in no checkpoint yet
+    stored: int = 0  # how many entities the store has, by its last word
+    new: set[str] = field(default_factory=set)  # entities in memory that it does not have yet
+    refused: set[str] = field(default_factory=set)  # new entities of this batch that are beyond the quota
 
 
 class Dumped(NamedTuple):
@@ -129,6 +134,10 @@ class Residents:
         """How many entities are in slots, and how many in quarantine, by partition."""
         return {key: (len(shard.entities), len(shard.quarantine)) for key, shard in self._shards.items()}
 
+    def stored(self) -> dict[Partition, int]:
+        """How many entities the store has or is to get, by partition."""
+        return {key: shard.stored + len(shard.new) for key, shard in self._shards.items()}
+
     def drop(self, partition: Partition) -> None:
         shard = self._shards.pop(partition, None)
         if shard is not None:
@@ -162,6 +171,8 @@ class Residents:
         lost = set(missing)
         has = np.fromiter((entity.id not in lost for entity in dumped.entities), np.bool_, len(dumped.entities))
         self.tracks.saved(dumped.slots[has], dumped.behind[has])
+        if shard.new:
+            shard.new.difference_update(dumped.items.keys() - lost)
         self._dirty[dumped.slots[~has]] = True
         return [entity for entity in dumped.entities if entity.id in lost]
 
@@ -201,6 +212,7 @@ class Residents:
     def vacate(self, shard: Shard, entity_ids: Iterable[str]) -> None:
         """Forget those of these entities that have slots."""
         for entity_id in entity_ids:
+            shard.new.discard(entity_id)
             if (slot := shard.entities.pop(entity_id, None)) is not None:
                 self._idle.append(slot)
 

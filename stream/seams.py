@@ -83,6 +83,7 @@ class Owned:
     save_at_ms: float = 0.0  # no checkpoint before then
     ready: bool = False  # the takeover is complete
     gone: bool = False  # revoked, or lost to another owner
+    rebuilt_ms: float = float("-inf")  # when a takeover last rebuilt states that the store had lost
     failed_below: int = 0  # the engine failed in a batch that ended here: what is before is not taken lightly
     takeover: asyncio.Task[None] | None = None
 

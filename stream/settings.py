@@ -10,6 +10,7 @@ from stream.connect import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurit
 from stream.wire import Topics
 
 DEFAULT_HORIZONS_S = (60.0, 300.0, 900.0)
+UNLIMITED = 1 << 62  # entities
 
 
 class DeliveryGuarantee(StrEnum):
@@ -42,6 +43,9 @@ class Settings:
     checkpoint_ms: float = 1_000.0  # how much input a takeover has to replay at most, in time
     state_ttl_s: int = 7 * 24 * 3600  # an entity silent for longer starts anew
     max_entities: int = 131_072  # in memory, at 12 KB each; the others come back from Redis with their next ping
+    # Entities of one partition with states in Redis; pings of new ones beyond it become dead letters. It is twice what
+    # a worker holds in memory by default: a fleet with more has reason to take more partitions first.
+    max_stored_entities: int = 262_144
     session_timeout_s: float = 10.0  # how soon the group sees a dead worker
     delivery: DeliveryGuarantee = DeliveryGuarantee.AT_LEAST_ONCE
     compression: Compression = Compression.NONE
@@ -57,4 +61,6 @@ class Settings:
             raise ValueError(f"max_batch must be at least 1, got {self.max_batch}")
         if self.max_entities < 1:
             raise ValueError(f"max_entities must be at least 1, got {self.max_entities}")
+        if self.max_stored_entities < 1:
+            raise ValueError(f"max_stored_entities must be at least 1, got {self.max_stored_entities}")
         object.__setattr__(self, "topics", Topics.of(self.prefix))

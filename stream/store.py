@@ -24,6 +24,15 @@ class ClaimLost(Fenced):
     """Redis does not know our claim or our last write any more: it lost its data, or is an older copy. Claim again."""
 
 
+class Evicted(ClaimLost):
+    """The store has lost the records of some entities before they expired, and nothing else that we know of."""
+
+    def __init__(self, partition: Partition, entity_ids: Sequence[str]) -> None:
+        super().__init__(f"{len(entity_ids)} stored states of {partition[0]}/{partition[1]} are gone")
+        self.partition = partition
+        self.entity_ids = entity_ids
+
+
 class Patch(NamedTuple):
     """Bytes to put over those of a stored record at least so long, at these offsets."""
 
@@ -70,6 +79,21 @@ class Store(Protocol):
             Fenced: `epoch` is not the partition's; nothing was written.
         """
 
+    async def evicted(self, partition: Partition, entity_ids: Sequence[str] | None = None) -> list[str]:
+        """Those of these entities (None: of all) whose record is gone although it was written and has not expired."""
+
+    async def unlist(
+        self, partition: Partition, epoch: int, entity_ids: Sequence[str], next_offset: int | None = None
+    ) -> None:
+        """Expect no records of these entities any more, and in the same step move the offset of the partition back to
+        `next_offset` (None: it stays), so that whoever dies before they are rebuilt leaves that to the next owner.
+
+        Raises Fenced.
+        """
+
+    async def count(self, partition: Partition) -> int:
+        """How many entities have records that have not expired, as far as the store keeps an index of them."""
+
     async def forget(self, partition: Partition, epoch: int) -> None:
         """Delete all records and the offset of the partition; its epoch stays. Raises Fenced."""
 
@@ -88,6 +112,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._claims: dict[Partition, Claim] = {}
         self._records: dict[Partition, dict[str, bytes]] = {}
+        self._index: dict[Partition, set[str]] = {}  # the entities whose records were written
 
     async def claim(self, partition: Partition, *, floor: int = 0) -> Claim:
         stored = self._claims.get(partition, Claim(0, None))
@@ -111,13 +136,30 @@ class MemoryStore:
                 missing.append(entity_id)
             else:
                 records[entity_id] = _patched(records[entity_id], item)
+        self._index.setdefault(partition, set()).update(items.keys() - set(missing))
         if next_offset is not None and not missing:
             self._claims[partition] = Claim(epoch, next_offset)
         return missing
 
+    async def evicted(self, partition: Partition, entity_ids: Sequence[str] | None = None) -> list[str]:
+        gone = self._index.get(partition, set()) - self._records.get(partition, {}).keys()
+        return [one for one in (sorted(gone) if entity_ids is None else entity_ids) if one in gone]
+
+    async def unlist(
+        self, partition: Partition, epoch: int, entity_ids: Sequence[str], next_offset: int | None = None
+    ) -> None:
+        self._check(partition, epoch)
+        self._index.get(partition, set()).difference_update(entity_ids)
+        if next_offset is not None:
+            self._claims[partition] = Claim(epoch, next_offset)
+
+    async def count(self, partition: Partition) -> int:
+        return len(self._index.get(partition, ()))
+
     async def forget(self, partition: Partition, epoch: int) -> None:
         self._check(partition, epoch)
         self._records.pop(partition, None)
+        self._index.pop(partition, None)
         self._claims[partition] = Claim(epoch, None)
 
     async def peek(self, partition: Partition) -> Claim:

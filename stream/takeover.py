@@ -20,8 +20,11 @@ class Plan(NamedTuple):
     why: str  # for the log; empty when nothing is out of the ordinary
 
 
-def plan(checkpoint: int | None, committed: int | None, log: Bounds) -> Plan:
+def plan(checkpoint: int | None, committed: int | None, log: Bounds, *, evicted: int = 0) -> Plan:
     """What to do, given the checkpoint's offset, the group's committed offset and what the log still holds.
+
+    If the store has lost the states of some entities (`evicted`), the replay starts as far back as it does without a
+    checkpoint. It rebuilds those states. The others skip what their own records include already.
 
     A checkpoint is written after the commit that it belongs to, so it cannot be ahead of it, unless somebody moved the
     committed offset back (or it expired, or the topic was made again). Then the stored states have seen records that
@@ -44,4 +47,7 @@ def plan(checkpoint: int | None, committed: int | None, log: Bounds) -> Plan:
     if checkpoint < log.begin:
         why = f"the log begins at {log.begin}, after the checkpoint {checkpoint}: what is between cannot be replayed"
         return Plan(log.begin, committed, anew=False, why=why)
+    if evicted:
+        why = f"{evicted} stored states are gone: rebuilding them from the last {committed - rebuild} records"
+        return Plan(min(checkpoint, rebuild), committed, anew=False, why=why)
     return Plan(checkpoint, committed, anew=False, why="")

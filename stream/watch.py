@@ -40,7 +40,7 @@ class Watch:
     def read(self) -> Reading:
         """Everything at this moment. On the event loop only, where nothing moves meanwhile."""
         status, tally, entities = self._delivery.status(), self._delivery.tally, self._engine.entities
-        held = {}
+        stored, held = self._engine.stored_entities, {}
         for one in status.partitions:
             end = self._log_end(one.partition) if one.ready else None
             in_slots, in_quarantine = entities.get(one.partition, (0, 0))
@@ -52,6 +52,7 @@ class Watch:
                 lag=None if end is None else max(end - one.next_offset, 0),
                 entities=in_slots,
                 in_quarantine=in_quarantine,
+                stored=stored.get(one.partition, 0),
             )
         return Reading(
             worker=(self._engine.version, self._engine.model.name, self._engine.model.version),

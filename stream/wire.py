@@ -243,6 +243,7 @@ CODES: Final[dict[str, str]] = {
     "too_late": "older than the allowed lateness, or than all that a full window still holds",
     "impossible_jump": "the implied speed is beyond anything that moves on the ground or at sea",
     "step_failed": "the program or the model raised at this record, which is no fault of its sender",
+    "entity_quota_exceeded": "a new entity, and its partition has as many already as the store is to hold",
     "entity_quarantined": "an earlier record of the entity is a step_failed, and program and model are the same still",
 }
 

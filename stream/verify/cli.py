@@ -171,7 +171,7 @@ COLUMNS = (
 # And what a line under it says, where there is any.
 BESIDE = (
     ("input_duplicates", "duplicates in the input"),
-    ("quarantined", "letters of entities in quarantine"),
+    ("quarantined", "letters taken at their word (quarantine, quota)"),
     ("again", "copies"),
     ("close", "answers close, not equal"),
     ("states_close", "states close, not equal"),

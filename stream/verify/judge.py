@@ -12,6 +12,9 @@ A doubt ends as close (within the tolerance that a rebuilt state has), other_mod
 Whether a step fails, a replay cannot tell: the program may be another by now. So a `step_failed` is taken for what it
 says, and an `entity_quarantined` is right after one of its entity. From there on each of its records must have an
 outcome, but for one that may be a duplicate, and is judged again once it is `known` what the workers' state stands on.
+
+Whether a new entity is one too many depends on what has expired in the store, so an `entity_quota_exceeded` is taken at
+its word, too. But it is wrong for an entity that had a forecast before, within the TTL of a state.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from typing import Final, NamedTuple
 
 from stream.clean import parse
 from stream.quarantine import FAULTS, STEP_FAILED, fault
+from stream.quota import ENTITY_QUOTA_EXCEEDED
 from stream.verify.compare import (
     Tolerance,
     context_of,
@@ -49,6 +53,7 @@ class Rules(NamedTuple):
     history: int  # pings in a full window
     once: bool = False  # exactly_once: a copy is an error
     to_the_bit: bool = True  # where nothing was rebuilt
+    ttl_ms: float = float("inf")  # of a stored state after its entity's last ping
 
 
 class Doubt(NamedTuple):
@@ -67,6 +72,7 @@ class Judge:
         self.known = Known(complete=book.span.begin == 0, history=rules.history)
         self.doubts: list[Doubt] = []
         self._faulty: set[str] = set()  # entities that have a step_failed
+        self._forecast_ms: dict[str, int] = {}  # when each entity had its last forecast, by its record's timestamp
         self._provisional: dict[str, tuple[int, int]] = {}  # by gap id, where the first copy of an unrevised fill lies
         self._partition = number
         self._book = book
@@ -79,7 +85,8 @@ class Judge:
         return self._book.span
 
     def failed(self, offset: int) -> bool:
-        """Whether a worker says that the step of this record failed, or one of its entity before."""
+        """Whether a worker says that the step of this record failed, or one of its entity before, or that the entity
+        was one too many."""
         return offset in self._book.faults
 
     def record(self, record: Record, answers: Sequence[Outgoing]) -> str | None:
@@ -167,6 +174,8 @@ class Judge:
         for copy in copies:
             caches |= copy.caches
         self.known.note(due.entity_id, due, caches, answer.src.timestamp_ms)
+        if copies:
+            self._forecast_ms[due.entity_id] = answer.src.timestamp_ms
         if not judged or not self.known.settled(entity):
             return
         legal = [copy for copy in copies if not copy.caches & ~OTHER_MODEL & ~LEGAL_CACHES[due.cache]]
@@ -180,12 +189,16 @@ class Judge:
         self._doubt(answer, legal, digest_forecast(answer.key, due), self._tolerance(due.entity_id))
 
     def _failure(self, record: Record, entity: str | None, *, judged: bool) -> None:
-        """A record of which a worker says that its step failed, or one of its entity before."""
+        """A record of which a worker says that its step failed, or one of its entity before, or that the entity was one
+        too many."""
         offset, letters = record.offset, self._book.faults.pop(record.offset)
         if entity is not None and STEP_FAILED in letters:
             self._faulty.add(entity)
         for code, copies in letters.items():
-            if entity in self._faulty:
+            may_be_new = code == ENTITY_QUOTA_EXCEEDED and entity is not None
+            if may_be_new and self._is_stored(entity, record):
+                self._blame("unexpected", offset, entity, f"{code}, but the entity had a forecast before", len(copies))
+            elif may_be_new or entity in self._faulty:
                 due = dead_letter(self._rules.topics.dead_letters, record, fault(code, ""), version="")
                 self._copies(due, copies, digest_letter(_published(due)), judged)
                 self._tally.quarantined += judged
@@ -201,6 +214,11 @@ class Judge:
             self._tally.again += times  # of an owner that died before it could commit
         if entity is not None:
             self.known.fail(entity)
+
+    def _is_stored(self, entity: str | None, record: Record) -> bool:
+        """Whether a forecast of this entity is so young that its state cannot have expired."""
+        before_ms = self._forecast_ms.get(entity or "")
+        return before_ms is not None and record.timestamp_ms - before_ms <= self._rules.ttl_ms
 
     def _fill(self, answer: Outgoing, *, judged: bool) -> None:
         fill = loads_gapfill(answer.value or b"")

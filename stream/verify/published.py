@@ -9,7 +9,7 @@ Millions of forecasts fit: one costs 21 bytes, in columns indexed by the offset 
     caches       1  what their `cache` fields say, as bits
 
 Copies with another digest, dead letters and gap fills are few, and lie in dictionaries. Dead letters that say that a
-step failed lie apart: no replay can tell whether they are due.
+step failed, or that an entity was one too many, lie apart: no replay can tell whether they are due.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import msgspec
 import numpy as np
 
 from stream.quarantine import FAULTS
+from stream.quota import ENTITY_QUOTA_EXCEEDED
 from stream.verify.compare import context_of, digest_forecast, digest_gapfill, digest_letter
 from stream.verify.report import Example, Report
 from stream.wire import Forecast, Record, Topics, loads_forecast, loads_gapfill
@@ -32,6 +33,7 @@ NONE: Final = 4
 OTHER_MODEL: Final = 8
 CACHES: Final = {"hit": HIT, "rebuilt": REBUILT, "none": NONE}
 _OFFSET_BITS: Final = 48
+ITS_WORD: Final = FAULTS | {ENTITY_QUOTA_EXCEEDED}  # codes that no replay can tell: a worker is taken at its word
 
 FillKey = tuple[str, int, str]  # gap_id, revision, status
 
@@ -102,7 +104,7 @@ class Book:
         self.span = span
         self.forecasts = Column(span)
         self.letters: dict[int, list[Copy]] = {}
-        self.faults: dict[int, dict[str, list[Copy]]] = {}  # dead letters of a quarantine, by offset and code
+        self.faults: dict[int, dict[str, list[Copy]]] = {}  # dead letters of ITS_WORD, by offset and code
         self.fills: dict[FillKey, list[Copy]] = {}
         self.fill_facts: dict[FillKey, tuple[str, int]] = {}  # entity and issued_ts
 
@@ -161,7 +163,7 @@ class Published:
         if book is not None:
             copy = Copy(digest_letter(record), (record.partition, record.offset))
             code = context.get("code", "")
-            letters = book.faults.setdefault(offset, {}) if code in FAULTS else None
+            letters = book.faults.setdefault(offset, {}) if code in ITS_WORD else None
             _merge(book.letters.setdefault(offset, []) if letters is None else letters.setdefault(code, []), copy)
 
     def _book(self, record: Record, topic: str, number: int, offset: int | None, entity: str | None) -> Book | None:

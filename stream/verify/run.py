@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from aiokafka.errors import KafkaError
@@ -23,7 +23,7 @@ from stream.connect import kafka_refusal, shown
 from stream.engine import Engine
 from stream.intake import Records
 from stream.redis_store import RedisStore
-from stream.settings import Settings
+from stream.settings import UNLIMITED, Settings
 from stream.source import INPUT_ISOLATION, Isolation, Partition, reread
 from stream.store import Store
 from stream.verify.compare import Tolerance
@@ -88,7 +88,8 @@ class _Run:
         self._show = show
         self._pings = settings.topics.pings
         self._replayed = Replayed()
-        self._engine = Engine(predictor, self._replayed, settings, clock_ms=lambda: 0.0, max_resident=EVERYBODY)
+        without_quota = replace(settings, max_stored_entities=UNLIMITED)
+        self._engine = Engine(predictor, self._replayed, without_quota, clock_ms=lambda: 0.0, max_resident=EVERYBODY)
         self._report = Report("exactly_once" if wanted.once else "at_least_once")
 
     async def report(self) -> Report:
@@ -119,6 +120,7 @@ class _Run:
             self._predictor.history,
             once=wanted.once,
             to_the_bit=wanted.to_the_bit,
+            ttl_ms=self._settings.state_ttl_s * 1000,
         )
         judge = Judge(number, book, rules, self._report)
         states = None

@@ -17,7 +17,7 @@ from stream.residents import Counts
 from stream.tally import SECONDS, Account, Histogram
 
 RULES = Path(__file__).parents[2] / "deploy" / "alerts" / "pathcast.rules.yaml"
-HELD = Held(ready=True, waiting=3, at_work=3, behind=40, lag=7, entities=5, in_quarantine=6)
+HELD = Held(ready=True, waiting=3, at_work=3, behind=40, lag=7, entities=5, in_quarantine=6, stored=8)
 ACCOUNT = Account(
     taken=100,
     forecasts=50,

@@ -8,13 +8,15 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from stream.redis_store import MAX_CALL_BYTES, MAX_GOT_BYTES, RedisStore
+from stream.redis_index import PAGE, STEPS
+from stream.redis_store import MAX_CALL_BYTES, MAX_CALL_ITEMS, MAX_GOT_BYTES, RedisStore
 from stream.settings import Settings
 from stream.store import MAX_RECORD_BYTES, Claim, ClaimLost, Fenced, MemoryStore, Patch, Store
 
 A = ("pathcast.pings.v1", 0)
 B = ("pathcast.pings.v1", 1)
 META = "pathcast:{g1|pathcast.pings.v1|0}:meta"
+INDEX = "pathcast:{g1|pathcast.pings.v1|0}:index"
 ENTITY = "pathcast:{g1|pathcast.pings.v1|0}:e:"
 
 
@@ -148,6 +150,93 @@ async def test_many_patches_arrive_whole(store: Store) -> None:
     assert all(raw is not None and raw[n % 9 : n % 9 + 1] == b"X" for n, raw in enumerate(got))
 
 
+async def test_a_patch_that_missed_in_an_earlier_call_keeps_the_offset_where_it_is(store: Store) -> None:
+    """A checkpoint of two calls: the first finds nothing to patch, and the second has the offset."""
+    epoch, _ = await store.claim(A)
+    names = [f"e{n}" for n in range(MAX_CALL_ITEMS + 1)]
+    await store.put_many(A, epoch, 5, dict.fromkeys(names[1:], b"0123"))
+    assert await store.put_many(A, epoch, 6, dict.fromkeys(names, Patch(4, ((0, b"A"),)))) == ["e0"]
+    assert (await store.claim(A)).next_offset == 5
+
+
+# -- records that are gone before their time --------------------------------------------------------------------------
+
+
+async def lose(store: Store, *entity_ids: str) -> None:
+    """As Redis does that evicts: the records go, and nothing is said."""
+    if isinstance(store, MemoryStore):
+        for entity_id in entity_ids:
+            del store._records[A][entity_id]
+    else:
+        assert isinstance(store, RedisStore)
+        assert await store._redis.unlink(*(ENTITY + entity_id for entity_id in entity_ids)) == len(entity_ids)
+
+
+async def test_who_was_never_written_is_not_evicted_and_who_is_lost_is(store: Store) -> None:
+    epoch, _ = await store.claim(A)
+    await store.put_many(A, epoch, 5, {"x": b"1", "ß*": b"2", "empty": b""})
+    assert await store.evicted(A) == await store.evicted(A, ["x", "nobody", "empty"]) == []
+    await lose(store, "x", "ß*")
+    assert sorted(await store.evicted(A)) == ["x", "ß*"]
+    assert await store.evicted(A, ["nobody", "ß*", "empty", "x"]) == ["ß*", "x"]
+    assert await store.evicted(B, ["x"]) == []
+    assert await store.get_many(A, ["x"]) == [None]
+
+
+async def test_thousands_that_are_lost_are_all_found(store: Store) -> None:
+    epoch, _ = await store.claim(A)
+    names = [f"e{n}" for n in range(2 * PAGE + 1)]
+    await store.put_many(A, epoch, 5, dict.fromkeys(names, b"1"))
+    await lose(store, *names[1::2])
+    assert sorted(await store.evicted(A)) == sorted(names[1::2])
+    assert await store.evicted(A, names) == names[1::2]
+
+
+async def test_what_is_written_again_is_not_evicted_any_more(store: Store) -> None:
+    epoch, _ = await store.claim(A)
+    await store.put_many(A, epoch, 5, {"x": b"0123"})
+    await lose(store, "x")
+    assert await store.put_many(A, epoch, 6, {"x": Patch(4, ((0, b"A"),))}) == ["x"]
+    assert await store.evicted(A) == ["x"], "the patch found nothing"
+    await store.put_many(A, epoch, 6, {"x": b"4567"})
+    assert await store.evicted(A) == []
+
+
+async def test_who_is_unlisted_is_expected_no_more_and_the_offset_goes_back_with_it(store: Store) -> None:
+    epoch, _ = await store.claim(A)
+    await store.put_many(A, epoch, 9, {"x": b"1", "y": b"2", "z": b"3"})
+    await lose(store, "x", "y")
+    await store.unlist(A, epoch, ["y"])
+    assert await store.evicted(A) == ["x"]
+    assert await store.peek(A) == Claim(epoch, 9)
+    await store.unlist(A, epoch, ["x"], 4)
+    assert await store.evicted(A) == []
+    assert await store.claim(A) == Claim(epoch + 1, 4)
+    assert await store.count(A) == 1
+
+
+async def test_a_zombie_unlists_nobody(store: Store) -> None:
+    old, _ = await store.claim(A)
+    await store.put_many(A, old, 9, {"x": b"1"})
+    await lose(store, "x")
+    new, _ = await store.claim(A)
+    with pytest.raises(Fenced, match="another worker"):
+        await store.unlist(A, old, ["x"], 4)
+    assert await store.evicted(A) == ["x"]
+    assert await store.peek(A) == Claim(new, 9)
+
+
+async def test_entities_are_counted_once_each_and_by_partition(store: Store) -> None:
+    epoch, _ = await store.claim(A)
+    assert await store.count(A) == 0
+    await store.put_many(A, epoch, 5, {"x": b"0123", "y": b"1"})
+    await store.put_many(A, epoch, 6, {"x": Patch(4, ((0, b"A"),)), "z": b"1", "gone": Patch(4, ((0, b"A"),))})
+    assert (await store.count(A), await store.count(B)) == (3, 0)
+    await store.forget(A, epoch)
+    assert await store.count(A) == 0
+    assert await store.evicted(A) == [], "what was forgotten is not lost"
+
+
 async def test_a_claim_rises_above_the_floor(store: Store) -> None:
     """Redis came back empty: the owner that held epoch 7 must still fence whoever held 6."""
     assert (await store.claim(A, floor=7)).epoch == 8
@@ -236,9 +325,13 @@ async def test_a_write_whose_answer_was_lost_does_not_look_like_an_older_copy(
 async def test_the_keys_are_as_drawn(redis_store: RedisStore, redis: Redis) -> None:
     epoch, _ = await redis_store.claim(A)
     await redis_store.put_many(A, epoch, 5, {"bus-1": b"record"})
-    assert sorted(await redis.keys()) == sorted([META.encode(), (ENTITY + "bus-1").encode()])
+    assert sorted(await redis.keys()) == sorted([META.encode(), INDEX.encode(), (ENTITY + "bus-1").encode()])
     assert await redis.hgetall(META) == {b"epoch": b"1", b"next_offset": b"5", b"writes": b"2"}
     assert await redis.get(ENTITY + "bus-1") == b"record"
+    expires_ms = await redis.pexpiretime(ENTITY + "bus-1")
+    step_ms = 60_000 // STEPS
+    assert await redis.zrange(INDEX, 0, -1, withscores=True) == [(b"bus-1", expires_ms // step_ms * step_ms)]
+    assert await redis.ttl(INDEX) == -1, "or a policy of volatile-* would take it, too"
 
 
 async def test_records_that_are_much_together_come_in_several_calls(redis_store: RedisStore, redis: Redis) -> None:
@@ -301,6 +394,58 @@ async def test_a_takeover_between_two_chunks_leaves_the_offset_of_before(redis_s
     assert next_offset == 5
     assert await redis.exists(ENTITY + "e39") == 0
     await redis_store.put_many(A, new, 6, {})
+
+
+async def test_what_has_expired_is_not_evicted_and_its_place_is_free(redis_url: str, redis: Redis) -> None:
+    store = RedisStore(Settings(redis_url=redis_url, group="g1", state_ttl_s=1))
+    epoch, _ = await store.claim(A)
+    await store.put_many(A, epoch, 5, {"x": b"1", "y": b"2"})
+    while await redis.exists(ENTITY + "x", ENTITY + "y"):
+        assert await store.evicted(A) == await store.evicted(A, ["x", "y"]) == []
+        await asyncio.sleep(0.005)
+    assert await store.evicted(A) == await store.evicted(A, ["x", "y"]) == []
+    assert await store.count(A) == 0
+    await store.put_many(A, epoch, 6, {"z": b"3"})
+    assert await redis.zrange(INDEX, 0, -1) == [b"z"], "the others went with the next write"
+    await store.close()
+
+
+async def test_a_patch_keeps_its_entity_in_the_index(redis_store: RedisStore, redis: Redis) -> None:
+    epoch, _ = await redis_store.claim(A)
+    await redis_store.put_many(A, epoch, 5, {"bus-1": b"record"})
+    await redis.zadd(INDEX, {"bus-1": 1.0})  # as if it had been written long ago
+    await redis_store.put_many(A, epoch, 6, {"bus-1": Patch(6, ((0, b"R"),))})
+    assert await redis_store.count(A) == 1
+
+
+async def test_records_of_an_earlier_version_which_wrote_no_index_are_as_good(
+    redis_store: RedisStore, redis: Redis
+) -> None:
+    epoch, _ = await redis_store.claim(A)
+    await redis_store.put_many(A, epoch, 5, {"x": b"0123", "y": b"0123"})
+    await redis.delete(INDEX)
+    assert await redis_store.get_many(A, ["x", "y"]) == [b"0123", b"0123"]
+    await redis.unlink(ENTITY + "x")
+    assert await redis_store.evicted(A) == await redis_store.evicted(A, ["x", "y"]) == [], "nobody can tell"
+    await redis_store.put_many(A, epoch, 6, {"y": Patch(4, ((0, b"A"),))})
+    await redis.unlink(ENTITY + "y")
+    assert await redis_store.evicted(A) == ["y"], "the next checkpoint begins the index"
+
+
+@pytest.mark.parametrize("group", ["g?", "g*", "g[12]", "\\g1"])
+async def test_a_group_whose_name_is_a_pattern_has_no_part_in_the_records_of_others(
+    redis_url: str, redis_store: RedisStore, group: str
+) -> None:
+    pattern = RedisStore(Settings(redis_url=redis_url, group=group))
+    epoch, _ = await redis_store.claim(A)
+    await redis_store.put_many(A, epoch, 5, {"ours": b"1"})
+    theirs, _ = await pattern.claim(A)
+    await pattern.put_many(A, theirs, 5, {"theirs": b"1"})
+    assert [one async for one in pattern.entity_ids(A)] == ["theirs"]
+    await pattern.forget(A, theirs)
+    assert await redis_store.get_many(A, ["ours"]) == [b"1"]
+    assert [one async for one in pattern.entity_ids(A)] == []
+    await pattern.close()
 
 
 async def test_groups_share_no_records(redis_url: str, redis_store: RedisStore) -> None:
