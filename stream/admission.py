@@ -44,9 +44,8 @@ class Admission:
 
         A record that includes an input record at or above its entity's `ceiling` (the first offset that is now to be
         answered) is of another past: the topic was made anew, or the group was moved back. Its entity starts anew.
-        There are no ceilings for records that were answered before.
         """
-        stored = self._quota.admitted(shard, stored, lenient=not ceiling)
+        stored = self._quota.admitted(shard, stored)
         entities = self._residents.seated(shard, list(stored))
         found = [(entity, raw) for entity, raw in zip(entities, stored.values(), strict=True) if raw is not None]
         ids, raws = [entity.id for entity, _ in found], [raw for _, raw in found]

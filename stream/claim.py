@@ -106,7 +106,7 @@ class Claimant:
         """The replay from `start` rebuilds these; if this process dies before they are stored, that of the next owner
         does. Those that it does not find in the log are never looked for again."""
         await self._store.unlist(owned.partition, owned.epoch, evicted, start)
-        self._engine.note_evicted(owned.partition, len(evicted))
+        self._engine.note_evicted(owned.partition, evicted)
         owned.rebuilt_ms = self._clock()
 
     async def _commit(self, owned: Owned, mark: Mark) -> None:

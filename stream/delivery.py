@@ -190,7 +190,7 @@ class Delivery:
                     raise
                 log.warning("%s, and it was rebuilt less than %.0f s ago: they start anew", error, REBUILD_EVERY_S)
                 await self._store.unlist(owned.partition, owned.epoch, error.entity_ids)
-                self._engine.note_evicted(owned.partition, len(error.entity_ids))
+                self._engine.note_evicted(owned.partition, error.entity_ids)
 
     async def _rebuild(self, pieces: Sequence[Piece], error: Evicted) -> None:
         """Take the partition whose stored states are gone over anew: that rebuilds them. Nothing is folded yet, so the

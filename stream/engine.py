@@ -193,11 +193,12 @@ class Engine:
         """The store has the states of so many entities of the partition."""
         self._residents.shard(partition).stored = entities
 
-    def note_evicted(self, partition: Partition, entities: int) -> None:
-        """The store has lost the states of so many, and does not expect them any more."""
+    def note_evicted(self, partition: Partition, entity_ids: Sequence[str]) -> None:
+        """The store has lost the states of these, and does not expect them any more."""
         shard = self._residents.shard(partition)
-        shard.counts.evicted += entities
-        shard.stored = max(shard.stored - entities, 0)
+        shard.counts.evicted += len(entity_ids)
+        shard.stored = max(shard.stored - len(entity_ids), 0)
+        shard.lost.update(entity_ids)
 
     async def _admit_strangers(self, batch: Batch) -> None:
         """Admit the batch's strangers. While the compute thread takes some in, the next are read."""

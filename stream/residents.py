@@ -75,6 +75,7 @@ class Shard:
     unwritten: set[str] = field(default_factory=set)  # of these: in no checkpoint yet
     stored: int = 0  # how many entities the store has, by its last word
     new: set[str] = field(default_factory=set)  # entities in memory that it does not have yet
+    lost: set[str] = field(default_factory=set)  # entities whose states the store has lost: known all the same
     refused: set[str] = field(default_factory=set)  # new entities of this batch that are beyond the quota
 
 
