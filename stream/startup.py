@@ -120,10 +120,13 @@ def check_redis(url: str, security: RedisSecurity) -> None:
     """Raises ConnectionError if no Redis answers within CHECK_S, Refused if one does and will not have us."""
     from redis import Redis, RedisError
 
+    from stream.redis_memory import warn_of_eviction
+
     access = security.arguments(url)
     try:
         with Redis.from_url(url, socket_connect_timeout=CHECK_S, socket_timeout=CHECK_S, **access) as client:
             client.ping()
+            warn_of_eviction(client, url)
     except (RedisError, OSError, ValueError) as error:
         raise redis_refusal(url, error) or ConnectionError(_no_redis(url, error)) from error
 

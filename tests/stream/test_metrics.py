@@ -36,7 +36,18 @@ WELL = Reading(
     store_away=False,
     batch_s=0.0,
     accounts={0: ACCOUNT, 4: Account(taken=2, handed_back=2)},
-    counts={0: Counts(replayed=11, restarts=12, rebuilt=13, damaged=14, step_failed=15, entity_quarantined=16)},
+    counts={
+        0: Counts(
+            replayed=11,
+            restarts=12,
+            rebuilt=13,
+            damaged=14,
+            step_failed=15,
+            entity_quarantined=16,
+            evicted=17,
+            over_quota=18,
+        )
+    },
     held={0: HELD},
     checkpoints_failed=21,
     batches_failed=23,
@@ -82,6 +93,7 @@ def test_each_number_goes_by_its_own_name() -> None:
         "lag_records": 7,
         "entities": 5,
         "entities_in_quarantine": 6,
+        "entities_stored": 8,
         "partition_ready": 1,
         "gap_fills_total": 9,
     }
@@ -92,6 +104,8 @@ def test_each_number_goes_by_its_own_name() -> None:
         "states_damaged_total": 14,
         "steps_failed_total": 15,
         "shut_out_total": 16,
+        "states_evicted_total": 17,
+        "over_quota_total": 18,
     }
     for name, expected in {**named, **counted}.items():
         assert value(samples, name, partition="0") == expected, name
@@ -218,7 +232,10 @@ def test_every_alert_says_whom_it_wakes_and_speaks_of_metrics_that_exist() -> No
     for rule in group["rules"]:
         assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}, rule["alert"]
         assert rule["labels"]["severity"] in ("page", "ticket")
-        assert rule["annotations"].keys() == {"summary", "description"}
+        assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
+        page, _, section = rule["annotations"]["runbook_url"].partition("#")
+        assert f"## {rule['alert']}\n" in (RULES.parents[2] / page).read_text()
+        assert section == rule["alert"].lower()
         spoken = set(re.findall(r"\b(?:pathcast_\w+|process_\w+|up)\b", re.sub(r'"[^"]*"', "", rule["expr"])))
         assert spoken, rule["alert"]
         assert spoken <= served, f"{rule['alert']}: nobody serves {spoken - served}"
