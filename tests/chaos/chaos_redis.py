@@ -91,6 +91,19 @@ class ChaosRedis:
     def free_memory(self) -> None:
         self._set("maxmemory", "0")
 
+    def evict(self, share: float) -> int:
+        """Let it evict so much of its states, as it does when memory is short under volatile-lru. How many went."""
+        with self.client() as redis:
+            states = sum(1 for _ in redis.scan_iter(match="*:e:*", count=1000))
+            wanted = redis.info("stats")["evicted_keys"] + int(states * share)
+            memory = redis.info("memory")
+            self._set("maxmemory-policy", "volatile-lru")
+            self._set("maxmemory", str(memory["used_memory"] - int(memory["used_memory_dataset"] * share)))
+            self._until(lambda redis: redis.info("stats")["evicted_keys"] >= wanted)
+            self._set("maxmemory", "0")
+            self._set("maxmemory-policy", "noeviction")
+            return states - sum(1 for _ in redis.scan_iter(match="*:e:*", count=1000))
+
     def fill_disk(self) -> str:
         """Snapshots fail, and Redis takes no writes while the last one has failed: MISCONF. How it was done."""
         how = self._tiny_disk()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faults_of_disks
+import faults_of_eviction
 import faults_of_input
 import faults_of_kafka
 import faults_of_killpoints
@@ -17,6 +18,7 @@ PARTS = (
     faults_of_kafka,
     faults_of_redis,
     faults_of_states,
+    faults_of_eviction,
     faults_of_input,
     faults_of_disks,
 )
