@@ -272,10 +272,11 @@ class Engine:
             self._reject(batch, row, batch.shard_of(row), reject)
         of = batch.pings.of
         index: NDArray[np.int64] = np.flatnonzero(of >= 0)
-        if any(shard.quarantine or shard.refused for shard in batch.sources):
+        shut_out = any(shard.quarantine or shard.refused for shard in batch.sources)
+        if shut_out:
             index = np.array([row for row in index.tolist() if not self._refused(batch, row)], np.int64)
         slots = [
-            NOBODY if one in shard.quarantine or one in shard.refused else shard.entities[one]
+            NOBODY if shut_out and (one in shard.quarantine or one in shard.refused) else shard.entities[one]
             for shard, one in batch.entities()
         ]
         return Rows.of(batch, index, np.array(slots, np.int64)[of[index]])

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from stream.source import Bounds
 
-# How far before the committed offset to start when no stored state can be used: enough for the windows of 300 entities
-# per partition, in some 5 s. Rarer entities start anew, as the status "warmup" of their forecasts tells.
+# How far before the committed offset to start when no stored state can be used, or when the store has lost some: enough
+# for the windows of 300 entities per partition, in some 5 s. Rarer entities start anew, as the status "warmup" of their
+# forecasts tells.
 REBUILD_RECORDS = 64_000
 
 
