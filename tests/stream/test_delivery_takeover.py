@@ -33,18 +33,42 @@ def test_a_takeover_starts_at(checkpoint: int | None, committed: int | None, sta
     assert (todo.start, todo.stop, todo.anew) == (start, stop, anew)
 
 
+@pytest.mark.parametrize(
+    ("checkpoint", "committed", "start", "anew"),
+    [
+        (500, 700, 100, False),
+        (499_000, 500_000, 500_000 - REBUILD_RECORDS, False),
+        (400_000, 500_000, 400_000, False),  # the checkpoint is further back than a rebuild goes
+        (50, 700, 100, False),
+        (None, 700, 100, False),
+        (900, 700, 100, True),  # all states are forgotten, and so it does not matter which were lost
+    ],
+)
+def test_where_states_were_lost_the_replay_begins_as_without_a_checkpoint(
+    checkpoint: int | None, committed: int, start: int, anew: bool
+) -> None:
+    assert plan(checkpoint, committed, LOG, evicted=3)[:3] == (start, committed, anew)
+
+
 def test_only_what_is_out_of_the_ordinary_is_explained() -> None:
     assert plan(500, 700, LOG).why == ""
     assert "moved back" in plan(900, 700, LOG).why
     assert "no checkpoint" in plan(None, 700, LOG).why
+    assert "3 stored states are gone" in plan(500, 700, LOG, evicted=3).why
 
 
-@given(checkpoint=OFFSETS, committed=OFFSETS, begin=st.integers(0, 1000), length=st.integers(0, 300_000))
+@given(
+    checkpoint=OFFSETS,
+    committed=OFFSETS,
+    begin=st.integers(0, 1000),
+    length=st.integers(0, 300_000),
+    evicted=st.integers(0, 1),
+)
 def test_no_plan_skips_an_uncommitted_record_or_reads_what_is_not_there(
-    checkpoint: int | None, committed: int | None, begin: int, length: int
+    checkpoint: int | None, committed: int | None, begin: int, length: int, evicted: int
 ) -> None:
     log = Bounds(begin, begin + length)
-    todo = plan(checkpoint, committed, log)
+    todo = plan(checkpoint, committed, log, evicted=evicted)
     assert log.begin <= todo.start <= todo.stop <= log.end
     # Output goes on exactly where the group's consumer does: at the committed offset, or at the first record if that
     # is not in the log.
