@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 from redis import Redis
 
-from stream.cli_worker import _check_redis
 from stream.connect import PLAIN_REDIS, RedisSecurity
+from stream.startup import check_redis
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_a_policy_that_evicts_is_named_with_what_to_set(
 ) -> None:
     redis.config_set("maxmemory-policy", policy)
     redis.config_set("maxmemory", "100000000")
-    _check_redis(redis_url, PLAIN_REDIS)
+    check_redis(redis_url, PLAIN_REDIS)
     (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert policy in line
     assert "100 MB" in line
@@ -41,7 +41,7 @@ def test_a_redis_that_keeps_what_it_has_is_not_spoken_of(
 ) -> None:
     redis.config_set("maxmemory-policy", policy)
     redis.config_set("maxmemory", limit)
-    _check_redis(redis_url, PLAIN_REDIS)
+    check_redis(redis_url, PLAIN_REDIS)
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
@@ -50,7 +50,7 @@ def test_a_user_that_may_not_ask_hears_nothing(redis: Redis, redis_url: str, cap
     redis.config_set("maxmemory", "100000000")
     redis.execute_command("ACL", "SETUSER", "least", "on", ">secret", "-@all", "+ping")  # type: ignore[no-untyped-call]
     try:
-        _check_redis(redis_url.replace("redis://", "redis://least@"), RedisSecurity(password="secret"))
+        check_redis(redis_url.replace("redis://", "redis://least@"), RedisSecurity(password="secret"))
     finally:
         redis.execute_command("ACL", "DELUSER", "least")  # type: ignore[no-untyped-call]
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
