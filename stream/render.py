@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from model.api import Fill, Forecasts, compiled
 from stream.columns import I64, Texts
 from stream.digest import digests
+from stream.ids import EVENT_ID, ID_SEPARATOR, event_headers, gap_id
 from stream.intake import Records, headers_as_sent
 from stream.pages import Column, Page, framed
 from stream.text import TEXT, Template, fixed
@@ -27,8 +28,6 @@ from stream.track import Fix, Gap
 from stream.wire import (
     CACHES,
     E7,
-    EVENT_ID,
-    ID_SEPARATOR,
     Anchor,
     GapFill,
     GapPoint,
@@ -38,8 +37,6 @@ from stream.wire import (
     Status,
     Topics,
     dumps,
-    event_headers,
-    gap_id,
 )
 
 DEG_DIGITS: Final = 7
@@ -89,7 +86,7 @@ class Writer:
     """Writes forecast records: the fields of `wire.Forecast`, in its order, through a template."""
 
     def __init__(self, horizons_s: Sequence[float], model: ModelRef, topics: Topics) -> None:
-        self._id = Template(["", ID_SEPARATOR, ID_SEPARATOR + model.version], [TEXT, 0])  # as `wire.forecast_id` has it
+        self._id = Template(["", ID_SEPARATOR, ID_SEPARATOR + model.version], [TEXT, 0])  # as `ids.forecast_id` has it
         self._topic = topics.forecasts
         self._template = _template(horizons_s, model)
 

@@ -24,8 +24,9 @@ from engine_rig import (
 )
 
 from model.api import Predictor
+from stream.ids import forecast_id
 from stream.store import MemoryStore
-from stream.wire import MAX_TS_MS, Ping, Record, dumps, forecast_id, loads_forecast, loads_gapfill
+from stream.wire import MAX_TS_MS, Ping, Record, dumps, loads_forecast, loads_gapfill
 
 # -- one answer for each record --------------------------------------------------------------------------------------
 

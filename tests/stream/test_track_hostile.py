@@ -9,6 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stream.ids import gap_id
 from stream.track import (
     FIX_BYTES,
     Accepted,
@@ -26,7 +27,7 @@ from stream.track import (
     unpack,
 )
 from stream.tracks import Tracks, packed
-from stream.wire import MAX_TS_MS, MIN_TS_MS, Ping, gap_id
+from stream.wire import MAX_TS_MS, MIN_TS_MS, Ping
 
 T0 = 1_700_000_000_000
 POLICY = Policy(window_fixes=12)

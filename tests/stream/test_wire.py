@@ -11,7 +11,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream import wire
+from stream import ids
 from stream.dlq import letter_of
 from stream.wire import (
     CODES,
@@ -144,5 +144,5 @@ EXAMPLE = {
 
 
 def test_ids_do_not_run_into_each_other() -> None:
-    assert len({wire.forecast_id("a", 11, "b"), wire.forecast_id("a1", 1, "b"), wire.forecast_id("a", 1, "1b")}) == 3
-    assert wire.gap_id("bus-1", 1) == wire.gap_id("bus-1", 1) != wire.gap_id("bus-1", 2)
+    assert len({ids.forecast_id("a", 11, "b"), ids.forecast_id("a1", 1, "b"), ids.forecast_id("a", 1, "1b")}) == 3
+    assert ids.gap_id("bus-1", 1) == ids.gap_id("bus-1", 1) != ids.gap_id("bus-1", 2)
