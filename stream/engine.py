@@ -263,11 +263,7 @@ class Engine:
 
     def _pings(self, batch: Batch) -> Rows:
         """All but what is no ping, or of an entity in quarantine: those are refused here."""
-        for shard, count in zip(batch.sources, np.bincount(batch.records.which).tolist(), strict=False):
-            if batch.silent:
-                shard.counts.replayed += count
-            else:
-                shard.counts.records_in += count
+        batch.count()
         for row, reject in batch.pings.rejects.items():
             self._reject(batch, row, batch.shard_of(row), reject)
         of = batch.pings.of

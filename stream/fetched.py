@@ -115,7 +115,8 @@ class TolerantBatch:
             return
         (count,) = _INT32.unpack_from(self._raw, self._start + runs.COUNT_AT)
         if count > runs.MOST_RECORDS:
-            raise unfolding.Unreadable(f"it has {count} records")
+            limit = f"MOST_RECORDS in stream/runs.py is {runs.MOST_RECORDS}"
+            raise unfolding.Unreadable(f"it has {count} records; {limit}")
 
     def _unframed(self) -> Records | None:
         """In columns, if that is asked for; None for a batch of an older format, and one that may be damaged."""

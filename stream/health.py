@@ -54,6 +54,8 @@ class Reading:
     checkpoints_failed: int
     batches_failed: int
     fenced: int
+    rejects: Mapping[str, int]  # by code
+    fields_dropped: Mapping[str, int]  # by name
     times: Mapping[str, Spread]  # by the field of the tally
 
     @property

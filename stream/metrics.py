@@ -7,7 +7,7 @@ rendering, on any thread, so that the loop is held up by neither many partitions
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -20,6 +20,7 @@ from prometheus_client.utils import floatToGoString
 from stream.health import Held, Reading, unready
 from stream.residents import Counts
 from stream.tally import Account, Spread
+from stream.wire import CODES, OPTIONAL
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4  # what generate_latest writes
 COUNTER: Final = CounterMetricFamily
@@ -51,6 +52,11 @@ def _held(of: Callable[[Held], float | None]) -> Callable[[Reading], Values]:
     return lambda reading: [
         ((str(number),), value) for number, held in reading.held.items() if (value := of(held)) is not None
     ]
+
+
+def _named(labels: Iterable[str], of: Callable[[Reading], Mapping[str, int]]) -> Callable[[Reading], Values]:
+    """A value for each of these labels, 0 included, so that the first one of a kind is an increase."""
+    return lambda reading: [((label,), value) for label, value in {**dict.fromkeys(labels, 0), **of(reading)}.items()]
 
 
 def _outcomes(reading: Reading) -> Iterator[tuple[tuple[str, ...], float]]:
@@ -93,6 +99,11 @@ TABLE: Final = (
     Row(
         *(GAUGE, "unaccounted_records", "Records in, less those settled and in flight: 0, or something is wrong."),
         *(PARTITION, lambda r: [((str(number),), value) for number, value in r.unaccounted.items()]),
+    ),
+    Row(COUNTER, "rejects", "Dead letters, by code; committed.", ("code",), _named(CODES, lambda r: r.rejects)),
+    Row(
+        *(COUNTER, "fields_dropped", "Optional fields left out of pings, as their values cannot be, by name."),
+        *(("field",), _named(OPTIONAL, lambda r: r.fields_dropped)),
     ),
     Row(COUNTER, "gap_fills", "Gap fills published, by revision.", PARTITION, _accounts(lambda a: a.gap_fills)),
     # Partitions and their states.

@@ -2,11 +2,12 @@
 track.
 
 Nearly every record is a plain ping (`stream.plain`), which becomes a fix without an object of its own. The others go
-through `clean.parse`, one by one.
+through `clean.examine`, one by one.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream import plain
-from stream.clean import parse
+from stream.clean import examine
 from stream.columns import I64
 from stream.intake import Records
 from stream.tracks import packed
@@ -31,36 +32,46 @@ class Pings:
     of: I64  # [N], of these; -1 of a record that is no ping
     fixes: NDArray[Any]  # FIX [N]; those of what is no ping mean nothing
     rejects: Mapping[int, Reject]  # by row
+    dropped: I64  # [N]: the optional fields that were dropped, bit f for plain.FIELDS[f]
 
     @classmethod
     def read(cls, records: Records) -> Pings:
         keys, values = records.keys, records.values
-        fixes, read = plain.read(values.raw, values.start, values.end, keys.start, keys.end, records.timestamps_ms)
+        spans = values.raw, values.start, values.end, keys.start, keys.end
+        fixes, read, dropped = plain.read(*spans, records.timestamps_ms)
         rejects: dict[int, Reject] = {}
         parsed: dict[int, Ping] = {}
         for row in np.flatnonzero(~read).tolist():
-            found = parse(records[row])
+            found, names = examine(records[row])
             if isinstance(found, Reject):
                 rejects[row] = found
             else:
                 parsed[row] = found
+                dropped[row] = sum(1 << plain.FIELDS.index(name) for name in names)
         fixes[list(parsed)] = packed(parsed.values())
-        return cls._by_entity(records, fixes, rejects)
+        return cls._by_entity(records, fixes, rejects, dropped)
 
     @classmethod
     def given(cls, records: Records, fixes: NDArray[Any]) -> Pings:
         """These fixes, whatever the records hold but for their keys."""
-        return cls._by_entity(records, fixes, {})
+        return cls._by_entity(records, fixes, {}, np.zeros(len(records), np.int64))
 
     @classmethod
-    def _by_entity(cls, records: Records, fixes: NDArray[Any], rejects: Mapping[int, Reject]) -> Pings:
+    def _by_entity(cls, records: Records, fixes: NDArray[Any], rejects: Mapping[int, Reject], dropped: I64) -> Pings:
         of = np.full(len(records), -1, np.int64)
         rows = np.delete(np.arange(len(records)), list(rejects))
         first, of[rows] = records.keys.distinct(records.which, rows)
         names = [key.decode() for key in records.keys.at(first).each() if key is not None]  # a ping's key is its id
-        return cls(names, first, of, fixes, rejects)
+        return cls(names, first, of, fixes, rejects, dropped)
 
     def part(self, rows: Sequence[int], records: Records) -> Pings:
         """Those of some rows, which are these records."""
         rejects = {place: self.rejects[row] for place, row in enumerate(rows) if row in self.rejects}
-        return self._by_entity(records, self.fixes[np.array(rows, np.int64)], rejects)
+        index = np.array(rows, np.int64)
+        return self._by_entity(records, self.fixes[index], rejects, self.dropped[index])
+
+    def dropped_of(self, chosen: NDArray[np.bool_]) -> Counter[str]:
+        """How often each optional field was dropped from the chosen [N] records."""
+        of = self.dropped[chosen]
+        counts = {name: int(np.count_nonzero(of >> at & 1)) for at, name in enumerate(plain.FIELDS)}
+        return Counter({name: count for name, count in counts.items() if count})

@@ -14,13 +14,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from math import inf, nan
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.api import FIX, compiled
-from stream.clean import MAX_AHEAD_MS, RANGES, SECONDS_BELOW
+from stream.clean import MAX_AHEAD_MS
+from stream.fields import RANGES, SECONDS_BELOW, WHOLE
 from stream.track import ABSENT
 from stream.wire import E7, MAX_ENTITY_ID_CHARS, MAX_RECORD_BYTES, MAX_TEXT_CHARS, MAX_TS_MS, MIN_TS_MS, Ping
 
@@ -33,11 +34,10 @@ _MEASURED: Final = TEXT | COUNT | NUMBER  # has a measure to be in range: its le
 _ABSENT: Final = np.int64(0)  # no value that we know
 
 _TAKEN: Final = {
-    "entity_id": TEXT,
+    "entity_id": TEXT | COUNT,
     "ts": COUNT,
     **dict.fromkeys(("lat", "lon"), COUNT | NUMBER),
-    **dict.fromkeys(("alt_m", "speed_mps", "heading_deg", "accuracy_m", "hdop"), COUNT | NUMBER | NULL),
-    **dict.fromkeys(("sats", "received_ts"), COUNT | NULL),
+    **dict.fromkeys(("alt_m", "speed_mps", "heading_deg", "accuracy_m", "hdop", *WHOLE), COUNT | NUMBER | NULL),
     **dict.fromkeys(("trip_id", "category", "source"), TEXT | NULL),
     "valid": TRUE | NULL,
     "attrs": NULL,
@@ -50,6 +50,8 @@ _NAMES: Final = np.array([list(name.encode().ljust(len(FIELDS[-1]))) for name in
 _ENTITY_ID, _TS, _LAT, _LON = (FIELDS.index(name) for name in ("entity_id", "ts", "lat", "lon"))
 _SPEED, _HEADING, _UNKNOWN = FIELDS.index("speed_mps"), FIELDS.index("heading_deg"), len(FIELDS)
 _REQUIRED: Final = np.int64(1 << _ENTITY_ID | 1 << _TS | 1 << _LAT | 1 << _LON)
+_WHOLE: Final = np.int64(sum(1 << FIELDS.index(name) for name in WHOLE))
+_LEFT: Final = np.int64(-1)  # what is dropped from a record that is not read
 
 
 def _limits() -> Iterator[tuple[float, float, int]]:
@@ -79,24 +81,32 @@ _PLAIN: Final = np.uint8(ord("~") - ord(" "))
 _exactly: Final = partial(compiled, maths=())  # a decimal is the double next to it, which takes a true division
 
 
+class Read(NamedTuple):
+    """Of N records."""
+
+    fixes: NDArray[Any]  # FIX [N]
+    done: NDArray[np.bool_]  # [N]: which were read
+    dropped: I64  # [N]: which optional fields were dropped, bit f for FIELDS[f]
+
+
 def read(
     raw: NDArray[np.uint8], value_start: I64, value_end: I64, key_start: I64, key_end: I64, timestamp_ms: I64
-) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """The fixes FIX [N] of N records whose values and keys are spans of the bytes `raw`, and which of them were read.
-    A span that ends before it starts is None.
+) -> Read:
+    """What N records hold. Their values and keys are spans of the bytes `raw`; one that ends before it starts is None.
 
-    A record that was not read is not wrong: `clean.parse` decides. One that was is what `clean.parse` makes of it: its
-    ping's entity_id is its key, and its fix is `tracks.packed([ping])[0]`.
+    A record that was not read is not wrong: `clean.examine` decides. One that was is what `clean.examine` makes of it:
+    its ping's entity_id is its key, its fix is `tracks.packed([ping])[0]`, and the same fields are dropped.
     """
-    fixes, done = np.zeros(len(value_start), FIX), np.zeros(len(value_start), np.bool_)
+    n = len(value_start)
+    made = Read(np.zeros(n, FIX), np.zeros(n, np.bool_), np.zeros(n, np.int64))
     limits = _LOW, _HIGH, _KINDS, MAX_RECORD_BYTES, MAX_AHEAD_MS
-    _read(raw, value_start, value_end, key_start, key_end, timestamp_ms, limits, fixes, done)
-    return fixes, done
+    _read(raw, value_start, value_end, key_start, key_end, timestamp_ms, limits, *made)
+    return made
 
 
 @_exactly
 def _read(  # type: ignore[no-untyped-def]
-    raw, value_start, value_end, key_start, key_end, timestamp_ms, limits, fixes, done
+    raw, value_start, value_end, key_start, key_end, timestamp_ms, limits, fixes, done, dropped
 ):
     low, high, kinds, max_bytes, ahead_ms = limits
     found = np.empty(len(low))
@@ -110,13 +120,16 @@ def _read(  # type: ignore[no-untyped-def]
         while end > start and raw[end] == _SPACE:
             end -= _ONE
         # Whatever looks for the end of spaces, digits or a word stops there.
-        if raw[end] != _CLOSE or not _members(raw, start, end, key_start[i], key_end[i], low, high, kinds, found):
+        if raw[end] != _CLOSE:
+            continue
+        without = _members(raw, start, end, key_start[i], key_end[i], low, high, kinds, found)
+        if without < 0:
             continue
         ts, lat, lon = np.int64(found[_TS]), found[_LAT], found[_LON]
         if (lat == 0.0 and lon == 0.0) or (timestamp_ms[i] > 0 and ts - ahead_ms > timestamp_ms[i]):
             continue
         _pack(fixes[i], ts, lat, lon, found[_SPEED], found[_HEADING])
-        done[i] = True
+        done[i], dropped[i] = True, without
 
 
 @_exactly
@@ -139,37 +152,47 @@ def _is_plain(raw, start, end):  # type: ignore[no-untyped-def]
 
 @_exactly
 def _members(raw, at, end, key_start, key_end, low, high, kinds, found):  # type: ignore[no-untyped-def]
-    """Whether raw[at:end] and the brace at `end` are an object that is read, with all that a ping must have; the
-    measure of each field into `found` [F + 1], NaN for null."""
+    """Which fields are dropped, if raw[at:end] and the brace at `end` are an object that is read, with all that a ping
+    must have; _LEFT if they are not. Puts the measure of each field into `found` [F + 1]: NaN for null, and for what is
+    dropped."""
     at = _behind_spaces(raw, at)
     if raw[at] != _OPEN:
-        return False
-    seen = np.int64(0)
+        return _LEFT
+    seen = dropped = np.int64(0)
     while True:
         name = _behind_spaces(raw, at + _ONE)
         if raw[name] != _QUOTE:
-            return False
+            return _LEFT
         name += _ONE
         at = _string_end(raw, name, end)
         if at == end:
-            return False
+            return _LEFT
         field = _field(raw, name, at)
         at = _behind_spaces(raw, at + _ONE)
         if raw[at] != _COLON:
-            return False
+            return _LEFT
         first = _behind_spaces(raw, at + _ONE)
         kind, at, measure = _scalar(raw, first, end)
-        if not kinds[field] & kind or (kind & _MEASURED and not low[field] <= measure <= high[field]):
-            return False
-        if field != _UNKNOWN and seen & (1 << field):  # rare, and the last one would count
-            return False
-        if field == _ENTITY_ID and not _are_same(raw, first + _ONE, at - _ONE, key_start, key_end):
-            return False
+        bit = np.int64(1 << field)
+        if not kinds[field] & kind or (field != _UNKNOWN and seen & bit):  # one twice is rare: the last would count
+            return _LEFT
+        if field == _ENTITY_ID:
+            quote = np.uint64(kind == TEXT)
+            measure = np.float64(at - first - quote - quote)  # a number stands for its digits
+            if not _are_same(raw, first + quote, at - quote, key_start, key_end):
+                return _LEFT
+        if kind & _MEASURED and not low[field] <= measure <= high[field]:
+            if bit & _REQUIRED:
+                return _LEFT
+            dropped |= bit
+            measure = nan
+        if kind == NUMBER and bit & _WHOLE and measure != np.rint(measure):  # of NaN, too
+            dropped |= bit
         found[field] = measure
-        seen |= 1 << field
+        seen |= bit
         at = _behind_spaces(raw, at)
         if raw[at] != _COMMA:
-            return at == end and seen & _REQUIRED == _REQUIRED
+            return dropped if at == end and seen & _REQUIRED == _REQUIRED else _LEFT
 
 
 @_exactly

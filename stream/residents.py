@@ -9,6 +9,7 @@ An entity in quarantine has no slot and no track: it is a name with a reason, an
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -61,6 +62,8 @@ class Counts:
     damaged: int = 0  # stored records that were refused: the entity started anew
     evicted: int = 0  # stored states that the store lost before they expired
     over_quota: int = 0  # pings of new entities that the quota of stored entities left no place for
+    # Optional fields of pings, by name. Never changed in place, so that a copy of this object is one of its numbers.
+    fields_dropped: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(eq=False)

@@ -14,7 +14,7 @@ All of it is counted on the event loop, between two awaits: whoever reads it the
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -25,7 +25,7 @@ from stream.pages import Answers
 from stream.residents import Counts
 from stream.seams import Piece
 from stream.source import Partition
-from stream.wire import Topics
+from stream.wire import Topics, code_of
 
 BATCH_RECORDS: Final = (1, 4, 16, 64, 256, 1024, 4096)
 SECONDS: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)  # 0.05 is the budget of a ping
@@ -55,18 +55,26 @@ class Account:
         return self.taken - self.settled - in_flight
 
 
+NO_FIELDS: Final[Counter[str]] = Counter()
+
+
 class Untold(NamedTuple):
-    """What answers do not tell: which of them are of which kind, and which records have none."""
+    """What answers do not tell: which of them are of which kind, which records have none, and which optional fields
+    were dropped from their pings, by name."""
 
     late: int = 0
     quarantined: int = 0
     duplicates: int = 0
     answered_before: int = 0
+    fields_dropped: Counter[str] = NO_FIELDS
 
 
 def so_far(counts: Mapping[Partition, Counts]) -> dict[Partition, Untold]:
     """By the engine's own counts, since it began."""
-    return {key: Untold(one.late, one.quarantined, one.duplicates, one.folded) for key, one in counts.items()}
+    return {
+        key: Untold(one.late, one.quarantined, one.duplicates, one.folded, one.fields_dropped)
+        for key, one in counts.items()
+    }
 
 
 def untold(
@@ -124,6 +132,8 @@ class Tally:
     checkpoints_failed: int = 0  # Redis was away
     fenced: int = 0  # writes that were refused, as another worker had claimed the partition
     batches_failed: int = 0  # at the engine: their partitions are taken over anew
+    rejects: Counter[str] = field(default_factory=Counter)  # dead letters by code; committed
+    fields_dropped: Counter[str] = field(default_factory=Counter)  # by name; of pings whose answers are committed
 
     def take(self, partition: Partition, records: int) -> None:
         self.accounts[partition].taken += records
@@ -141,7 +151,14 @@ class Tally:
             first_ms = float(piece.records.timestamps_ms[0])
             waited_ms = now_ms - (piece.fetched_ms if first_ms < 0 else first_ms)
             self.latency_s.observe(max(waited_ms, 0.0) / 1000, len(piece.records))
-        for partition in {piece.owned.partition for piece in pieces}:
+        partitions = {piece.owned.partition for piece in pieces}
+        self.rejects.update(
+            code
+            for _, one in answers.others
+            if one.topic == self.topics.dead_letters and (one.src.topic, one.src.partition) in partitions
+            if (code := code_of(one.headers)) is not None
+        )
+        for partition in partitions:
             account, quiet = self.accounts[partition], told[partition]
             account.forecasts += published[self.topics.forecasts, partition] - quiet.late
             account.late += quiet.late
@@ -150,3 +167,4 @@ class Tally:
             account.duplicates += quiet.duplicates
             account.answered_before += quiet.answered_before
             account.gap_fills += published[self.topics.gapfills, partition]
+            self.fields_dropped.update(quiet.fields_dropped)

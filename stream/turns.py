@@ -42,6 +42,18 @@ class Batch:
     def __post_init__(self) -> None:
         self.sources = [self.shards[partition] for partition in self.records.partitions]
 
+    def count(self) -> None:
+        """Count its records, and the fields that were dropped from them, for the shards that they are of."""
+        which = self.records.which
+        for number, records in enumerate(np.bincount(which).tolist()):
+            counts = self.sources[number].counts
+            if self.silent:
+                counts.replayed += records
+                continue
+            counts.records_in += records
+            if self.pings.dropped.any():
+                counts.fields_dropped = counts.fields_dropped + self.pings.dropped_of(which == number)  # not in place
+
     def shard_of(self, row: int) -> Shard:
         return self.sources[int(self.records.which[row])]
 

@@ -95,7 +95,7 @@ def _joined(chunks: Iterator[bytes]) -> bytes:
 
 def _check(size: int) -> None:
     if size > MOST_BYTES:
-        raise Unreadable(f"it unfolds to more than {MOST_BYTES} bytes")
+        raise Unreadable(f"it unfolds to more than {MOST_BYTES} bytes (MOST_BYTES in stream/unfolding.py)")
 
 
 def _snappy_blocks(packed: bytes) -> Iterator[bytes]:

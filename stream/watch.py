@@ -66,6 +66,8 @@ class Watch:
             checkpoints_failed=tally.checkpoints_failed,
             batches_failed=tally.batches_failed,
             fenced=tally.fenced,
+            rejects=dict(tally.rejects),
+            fields_dropped=dict(tally.fields_dropped),
             times={name: getattr(tally, name).read() for name in HISTOGRAMS},
         )
 

@@ -3,6 +3,18 @@
 Canonical JSON: one object, fields in the order below, units in the names. An unknown field is absent, never 0 or null.
 Every public structure here is what a subscriber sees: add fields at the end, never change one's meaning within `v1`.
 
+What a sender may write in a ping:
+
+    required   entity_id, ts, lat, lon. A bad one makes the record a reject. `entity_id` may be an integer, which stands
+               for its decimal text; the record's key must be that text. `ts` may also be epoch seconds, an RFC 3339
+               time, or a number in a string.
+    optional   One that is out of range, of the wrong type, too long or not finite is dropped: the field is absent, the
+               ping is processed, and the field is counted by its name. 7.0 is the integer 7. There is one exception:
+               `valid` may be true, 1, "true" or false, 0, "false", and false makes the record a reject.
+    unknown    Fields of other names are ignored, whatever they hold.
+
+A record that is too large, nests too deeply, or is no JSON object in UTF-8 is a reject.
+
     topic                      key         value
     <prefix>.pings.v1          entity id   Ping
     <prefix>.forecasts.v1      entity id   Forecast, one per accepted ping
@@ -81,7 +93,7 @@ _Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT_CHARS)]
 class Ping(_Wire, frozen=True, kw_only=True):
     """One GPS fix of one entity, validated by `clean`. `ts` is int64 milliseconds UTC, angles are degrees WGS84.
 
-    A decoder holds the optional fields to the ranges given here, inclusive; the others have rules of their own.
+    The optional fields have the ranges given here, inclusive. `clean` drops a field that is outside its range.
     """
 
     entity_id: str
@@ -101,6 +113,10 @@ class Ping(_Wire, frozen=True, kw_only=True):
     category: _Text | None = None
     source: _Text | None = None
     attrs: Annotated[dict[str, Any], msgspec.Meta(max_length=MAX_ATTRS)] | None = None
+
+
+REQUIRED: Final = ("entity_id", "ts", "lat", "lon")
+OPTIONAL: Final = tuple(name for name in Ping.__struct_fields__ if name not in REQUIRED)
 
 
 class Anchor(_Wire, frozen=True):
@@ -222,21 +238,22 @@ CODES: Final[dict[str, str]] = {
     "unreadable": "the batch of the record is damaged, or unfolds to more than a worker reads",
     "empty": "the record has no value",
     "too_large": f"the value is larger than {MAX_RECORD_BYTES} bytes",
+    "schema_framed": "the value begins with the framing of a Schema Registry, plain JSON is expected",
     "invalid_utf8": "the value or the key is not UTF-8",
     "invalid_json": "the value is not JSON, or not one JSON object",
     "too_deep": "the value nests deeper than any ping",
     "missing_field": "entity_id, ts, lat or lon is absent",
-    "wrong_type": "a field has a type that it must not have",
+    "wrong_type": "entity_id, ts, lat or lon has a type that it must not have",
     "bad_entity_id": f"entity_id is empty, longer than {MAX_ENTITY_ID_CHARS} characters, or has control characters",
     "key_mismatch": "the record's key is absent or is not its entity_id, so its partition has no single owner",
     "bad_timestamp": "ts is neither milliseconds nor seconds since 1970 nor an RFC 3339 time",
     "ts_too_old": "ts is before the year 2000",
     "ts_in_future": "ts is more than a day after the record was published",
-    "not_finite": "a number is NaN or infinite",
+    "not_finite": "ts, lat or lon is NaN or infinite",
     "lat_out_of_range": "lat is outside -90..90",
     "lon_out_of_range": "lon is outside -180..180",
     "null_island": "lat and lon are both exactly 0: a receiver without a fix",
-    "bad_field": "an optional field is outside its range",
+    "bad_field": "an optional field is outside its range: only letters of earlier releases, now the field is dropped",
     "marked_invalid": "the receiver itself marked the fix invalid",
     "too_late": "older than the allowed lateness, or than all that a full window still holds",
     "impossible_jump": "the implied speed is beyond anything that moves on the ground or at sea",
@@ -294,6 +311,12 @@ def dead_letter(topic: str, src: Record, reject: Reject, *, version: str) -> Out
     if not fits:
         return Outgoing(topic, None, None, extra, src)
     return Outgoing(topic, src.key, src.value, (*src.headers, *extra), src)
+
+
+def code_of(headers: Iterable[tuple[str, bytes | None]]) -> str | None:
+    """The code of the dead letter that has these headers; None if they are not those of a dead letter."""
+    code = dict(headers).get(ERROR_HEADER_PREFIX + "code")  # if a sender wrote that name, too, ours is the last one
+    return None if code is None else code.decode(errors="replace")
 
 
 def why_unread(record: Record) -> str | None:

@@ -24,7 +24,7 @@ import msgspec
 
 from stream.adapters.gpx_points import points
 from stream.adapters.mapped import arrow_values, cell, milliseconds, places
-from stream.clean import event_time_ms
+from stream.fields import event_time_ms
 
 if TYPE_CHECKING:
     from stream.adapters.columns import ColumnMap
@@ -113,8 +113,14 @@ def row_of(fields: dict[str, Any]) -> Row:
     """A row from the fields of a ping, whatever their values are. None, and NaN where it can be absent, is absent."""
     kept = {name: item for name, item in fields.items() if item is not None and not _is_hole(name, item)}
     entity_id, ts = kept.get("entity_id"), kept.get("ts")
-    key = entity_id.encode("utf-8", "surrogateescape") if isinstance(entity_id, str) else None
-    return Row(key, _json(kept), event_time_ms(ts))
+    return Row(_key(entity_id), _json(kept), event_time_ms(ts))
+
+
+def _key(entity_id: object) -> bytes | None:
+    """The record's key: the id, or the digits of an id that is an integer. None if it is neither."""
+    if isinstance(entity_id, int) and not isinstance(entity_id, bool):
+        return str(entity_id).encode()
+    return entity_id.encode("utf-8", "surrogateescape") if isinstance(entity_id, str) else None
 
 
 def _is_hole(name: str, item: object) -> bool:
@@ -266,8 +272,7 @@ def _ndjson_row(value: bytes) -> Row:
             return row_of({"ts": fields.pop("t"), **fields})
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return Row(None, value, None)
-    key = marks.entity_id.encode() if isinstance(marks.entity_id, str) else None
-    return Row(key, value, event_time_ms(marks.ts))
+    return Row(_key(marks.entity_id), value, event_time_ms(marks.ts))
 
 
 def _ndjson_file(path: Path) -> Iterator[Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -45,6 +45,19 @@ def steady(entity_id: str, count: int, start_s: float = 0.0) -> list[Ping]:
     return [ping(entity_id, start_s + 10 * n) for n in range(count)]
 
 
+class Sent(NamedTuple):
+    """A record's key and value as a sender spells them."""
+
+    key: bytes
+    value: bytes
+
+
+def spelt(entity_id: str, seconds: float, /, **more: str) -> Sent:
+    """The ping with more members, whatever JSON their values are."""
+    members = "".join(f',"{name}":{text}' for name, text in more.items())
+    return Sent(entity_id.encode(), dumps(ping(entity_id, seconds))[:-1] + members.encode() + b"}")
+
+
 class Rig:
     """One partition's log, the engine on it, and what a worker does around them: commits, checkpoints, crashes."""
 
@@ -64,21 +77,24 @@ class Rig:
     def started(self) -> Engine:
         return Engine(self.make(), self.store, SETTINGS, clock_ms=lambda: 30.0, max_resident=self.max_resident)
 
-    def record(self, item: Ping | bytes, key: bytes | None = None) -> Record:
-        value = item if isinstance(item, bytes) else dumps(item)
-        key = item.entity_id.encode() if isinstance(item, Ping) else key
+    def record(self, item: Ping | Sent | bytes, key: bytes | None = None) -> Record:
+        if isinstance(item, Sent):
+            key, value = item
+        else:
+            value = item if isinstance(item, bytes) else dumps(item)
+            key = item.entity_id.encode() if isinstance(item, Ping) else key
         made = Record(*self.partition, len(self.log), self.stamp_ms, key, value, (("trace", b"\x00\xff"),))
         self.log.append(made)
         return made
 
-    async def batch(self, *items: Ping | bytes) -> list[Outgoing]:
+    async def batch(self, *items: Ping | Sent | bytes) -> list[Outgoing]:
         """All items in one batch; its answers."""
         records = [self.record(item) for item in items]
         answers = list(await self.engine.process(records, started_ms=20.0, fetched_ms=10.0))
         self.out += answers
         return answers
 
-    async def feed(self, *items: Ping | bytes | str) -> list[Outgoing]:
+    async def feed(self, *items: Ping | Sent | bytes | str) -> list[Outgoing]:
         """Each item a batch of its own; CRASH and CHECKPOINT are items, too, as are the parts of a checkpoint."""
         before = len(self.out)
         for item in items:

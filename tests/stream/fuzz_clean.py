@@ -42,7 +42,8 @@ TOKENS = [
 
 
 def checker() -> fuzzing.Check:
-    from stream.clean import event_time_ms, parse
+    from stream.clean import parse
+    from stream.fields import event_time_ms
     from stream.wire import CODES, MAX_RECORD_BYTES, Ping, Record, Reject, dead_letter, dumps
 
     def check(data: bytes) -> None:

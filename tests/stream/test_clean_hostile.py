@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.clean import _TOKEN, event_time_ms, parse
+from stream.clean import _TOKEN, parse
+from stream.fields import event_time_ms
 from stream.wire import MAX_ATTRS, MAX_RECORD_BYTES, Ping, Record, Reject, dumps
 
 TS = 1_700_000_000_000

@@ -20,6 +20,7 @@ from engine_rig import (
     gap_fills,
     letters,
     ping,
+    spelt,
     steady,
 )
 
@@ -118,6 +119,30 @@ async def test_a_rejected_record_comes_back_byte_identical_with_its_reason(rig: 
     assert letter.headers[0] == ("trace", b"\x00\xff")
     assert code_of(letter) == "invalid_utf8"
     assert dict(letter.headers)["__pathcast.errors.stage"] == b"clean"
+
+
+# Those that are read compiled, and those that are left to `clean`.
+UNKNOWN = [
+    {"speed_mps": "-1", "heading_deg": "-1"},
+    {"speed_mps": "NaN", "trip_id": "12"},
+    {"sats": "7.0", "valid": "true"},
+]
+
+
+async def test_a_field_that_cannot_be_is_absent_and_the_ping_is_answered(
+    rig: Rig, make_predictor: Callable[[], Predictor]
+) -> None:
+    bare, seconds = Rig(make_predictor), [0, 10, 20, 400, 410, 420, 405]  # with a gap, and a late ping
+    for at in seconds:
+        await rig.feed(*(spelt(f"bus-{n}", at, **more) for n, more in enumerate(UNKNOWN)))
+        await bare.feed(*(ping(f"bus-{n}", at) for n in range(len(UNKNOWN))))
+    assert [(one.topic, one.key, one.value) for one in rig.out] == [(one.topic, one.key, one.value) for one in bare.out]
+    assert not any(one.topic == SETTINGS.topics.dead_letters for one in rig.out)
+    n = len(seconds)
+    assert rig.counts.fields_dropped == {"speed_mps": 2 * n, "heading_deg": n, "trip_id": n}
+    assert bare.counts.fields_dropped == {}
+    await rig.crash()
+    assert rig.counts.fields_dropped == {}, "a takeover counts nothing that was counted before"
 
 
 async def test_a_quarantined_ping_is_a_dead_letter_of_the_track(rig: Rig) -> None:

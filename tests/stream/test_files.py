@@ -104,6 +104,15 @@ def test_a_bad_line_of_ndjson_is_handed_on_byte_identical(tmp_path: Path) -> Non
     assert codes(rows) == ["invalid_json", "wrong_type", "invalid_utf8", "too_deep", "not_finite", "invalid_json"]
 
 
+def test_an_id_that_is_an_integer_has_its_digits_as_the_key(tmp_path: Path) -> None:
+    row = {"entity_id": 5007, "ts": str(T0), "lat": 30.5, "lon": 2.5}
+    timed = {"entity_id": 5007, "t": T0, "lat": 30.5, "lon": 2.5}
+    (tmp_path / "a.ndjson").write_text(json.dumps(row) + "\n" + json.dumps(timed) + "\n")
+    rows = list(read(tmp_path / "a.ndjson"))
+    assert [(row.key, row.ts_ms) for row in rows] == [(b"5007", T0), (b"5007", T0)]
+    assert [judged(row) for row in rows] == [Ping(entity_id="5007", ts=T0, lat=30.5, lon=2.5)] * 2
+
+
 def test_a_bad_row_of_csv_is_a_reject_of_its_own_kind(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(
         b"entity_id,ts,lat,lon,speed_mps\n"

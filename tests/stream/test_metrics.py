@@ -15,6 +15,7 @@ from stream.health import STUCK_S, Held, Reading, unready, unwell
 from stream.metrics import HISTOGRAMS, OUTCOMES, TABLE, Exposition
 from stream.residents import Counts
 from stream.tally import SECONDS, Account, Histogram
+from stream.wire import CODES, OPTIONAL
 
 RULES = Path(__file__).parents[2] / "deploy" / "alerts" / "pathcast.rules.yaml"
 HELD = Held(ready=True, waiting=3, at_work=3, behind=40, lag=7, entities=5, in_quarantine=6, stored=8)
@@ -52,6 +53,8 @@ WELL = Reading(
     checkpoints_failed=21,
     batches_failed=23,
     fenced=22,
+    rejects={"invalid_json": 24, "too_late": 25},
+    fields_dropped={"speed_mps": 26},
     times={name: Histogram(SECONDS).read() for name in HISTOGRAMS},
 )
 Key = tuple[str, frozenset[tuple[str, str]]]
@@ -120,6 +123,14 @@ def test_each_number_goes_by_its_own_name() -> None:
     for name, expected in alone.items():
         assert value(samples, name) == expected, name
     assert value(samples, "worker_info", version="1.0", weights="small", model="abc") == 1
+
+
+def test_rejects_go_by_their_codes_and_dropped_fields_by_their_names() -> None:
+    samples = scraped(WELL)
+    codes = {code: value(samples, "rejects_total", code=code) for code in CODES}
+    assert codes == dict.fromkeys(CODES, 0) | {"invalid_json": 24, "too_late": 25}, "all of them, also those that are 0"
+    names = {name: value(samples, "fields_dropped_total", field=name) for name in OPTIONAL}
+    assert names == dict.fromkeys(OPTIONAL, 0) | {"speed_mps": 26}
 
 
 def test_a_lag_that_nobody_knows_is_absent_not_zero() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,7 @@ from stream.residents import Counts
 from stream.seams import Owned, Piece
 from stream.settings import Settings
 from stream.tally import Account, Histogram, Tally, Untold, so_far, untold
-from stream.wire import Outgoing, Record
+from stream.wire import Outgoing, Record, Reject, dead_letter
 
 TOPICS = Settings().topics
 P0, P1 = (TOPICS.pings, 0), (TOPICS.pings, 1)
@@ -90,6 +91,37 @@ def test_a_batch_of_two_partitions_is_settled_in_the_account_of_each() -> None:
     answers = one_by_one([FORECAST, answer(TOPICS.forecasts, 1), answer(TOPICS.dead_letters, 1)])
     tally.settle([piece(0, 2), piece(0, 2, P1)], answers, {P0: Untold(duplicates=1), P1: NOTHING}, 0.0)
     assert tally.accounts == {P0: Account(forecasts=1, duplicates=1), P1: Account(forecasts=1, rejects=1)}
+
+
+def rejected(code: str, partition: int = 0) -> Outgoing:
+    return dead_letter(
+        TOPICS.dead_letters, Record(TOPICS.pings, partition, 0, 0, None, b"x"), Reject(code, ""), version="1"
+    )
+
+
+def test_dead_letters_are_counted_by_their_code_and_only_those_that_were_committed() -> None:
+    tally = Tally(TOPICS)
+    sent_so = dead_letter(
+        TOPICS.dead_letters,
+        Record(TOPICS.pings, 0, 0, 0, None, b"x", (("__pathcast.errors.code", b"forged"),)),
+        Reject("too_late", ""),
+        version="1",
+    )
+    letters = [rejected("empty"), rejected("too_late"), sent_so, rejected("empty", 1), FORECAST, FILL]
+    tally.settle([piece(0, 4)], one_by_one(letters), {P0: NOTHING}, 0.0)
+    assert tally.rejects == {"empty": 1, "too_late": 2}
+    tally.settle([piece(0, 1, P1)], one_by_one([rejected("empty", 1)]), {P1: NOTHING}, 0.0)
+    assert tally.rejects == {"empty": 2, "too_late": 2}
+
+
+def test_fields_that_were_dropped_count_when_their_pings_are_committed() -> None:
+    tally, counts = Tally(TOPICS), {P0: Counts(fields_dropped=Counter(speed_mps=3))}
+    before = so_far(counts)
+    counts[P0].fields_dropped = counts[P0].fields_dropped + Counter(speed_mps=2, sats=1)
+    told = untold([piece(0, 3)], before, counts)
+    assert tally.fields_dropped == {}
+    tally.settle([piece(0, 3)], one_by_one([FORECAST] * 3), told, 0.0)
+    assert tally.fields_dropped == {"speed_mps": 2, "sats": 1}
 
 
 def test_answers_of_a_partition_that_was_fenced_do_not_count() -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from engine_rig import CHECKPOINT, CRASH, SETTINGS, T0, A, Rig, ping, steady, written
+from engine_rig import CHECKPOINT, CRASH, SETTINGS, T0, A, Rig, ping, spelt, steady, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -67,6 +67,18 @@ async def test_of_a_sound_history_there_is_nothing_to_say(history: Rig) -> None:
     assert total.dead_letters == len(places(history, TOPICS.dead_letters)) == 2
     assert total.gap_fills == len(places(history, TOPICS.gapfills))
     assert (total.open, total.again, total.other_model, total.unjudged) == (0, 0, 0, 0)
+
+
+async def test_a_replay_drops_the_fields_that_the_worker_dropped(rig: Rig) -> None:
+    unknown = [
+        {"speed_mps": "-1", "heading_deg": "-1"},
+        {"speed_mps": "NaN", "sats": "7.5"},
+        {"ts": f'"{T0 + 30_000}"'},
+    ]
+    await rig.feed(*(spelt("bus-1", 10 * n, **more) for n, more in enumerate(unknown, 1)), CRASH)
+    await rig.feed(spelt("5007", 0, entity_id="5007"), *steady("bus-1", 10, start_s=40))
+    report = await verdict(rig, once=True)
+    assert (report.ok, report.total.forecasts) == (True, 14), report.examples
 
 
 steps = st.tuples(

@@ -315,6 +315,31 @@ async def test_a_batch_that_has_to_be_tried_again_is_counted_once(parts: dict[st
     assert reading.batches_failed + reading.fenced == 1
 
 
+@pytest.mark.parametrize("parts", [{"engine": Fragile}, {"guarantee": Fencing}])
+async def test_rejects_and_dropped_fields_are_counted_once_however_often_their_batch_is_tried(
+    parts: dict[str, Any],
+) -> None:
+    unknown = [
+        record(n, value=(one.value or b"")[:-1] + b',"speed_mps":-1,"sats":"7"}') for n, one in enumerate(records(0, 6))
+    ]
+    worker = Worker(Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_batch=len(unknown)), **parts)
+    async with worker.running(P0):
+        await worker.put(unknown)
+        await worker.until_settled()
+        await worker.put(
+            [record(6, value=b"not JSON"), record(7, value=(record(7).value or b"")[:-1] + b',"hdop":-1}')]
+        )
+        await worker.put([record(8, value=b"")])
+        await worker.until_settled()
+        reading = worker.watch.read()
+        _, text = await worker.page("/metrics")
+    assert reading.batches_failed + reading.fenced == 1
+    assert reading.rejects == {"invalid_json": 1, "empty": 1}
+    assert reading.fields_dropped == {"speed_mps": 6, "sats": 6, "hdop": 1}
+    assert 'pathcast_rejects_total{code="invalid_json"} 1.0' in text
+    assert 'pathcast_fields_dropped_total{field="hdop"} 1.0' in text
+
+
 async def test_pings_of_an_entity_in_quarantine_are_rejects_and_what_the_failed_attempt_counted_is_not() -> None:
     worker = Worker(predictor=FaultyFold)
     ill = replace(loads(MIXED[0].value or b"", type=Ping), ts=DAY + 35_000, speed_mps=POISON_MPS)

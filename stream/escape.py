@@ -1,0 +1,48 @@
+"""Text that others wrote, made safe to print. A sender may put any characters into a key, a value, a header or an id:
+escape sequences that steer a terminal, line ends that forge a line, and marks that turn the direction of text around.
+
+Everything that prints such text passes it through here. Log lines write it with %r, which escapes the same characters.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+MAX_SHOWN_CHARS: Final = 60  # of a sender's own value inside a message
+
+
+def escaped(text: str) -> str:
+    """The text with every character that is not printable as its Python escape: \\n, \\x1b, \\u202e.
+
+    Printable is what `str.isprintable` says. It excludes C0 and C1 controls, line and paragraph separators, all format
+    characters (which include the overrides of direction), and lone surrogates. The result is one line.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def escaped_lines(text: str) -> str:
+    """The same, but line feeds and tabs stay. For a whole value that is shown below its own heading."""
+    return "\n".join("\t".join(map(escaped, line.split("\t"))) for line in text.split("\n"))
+
+
+def escaped_json(raw: bytes) -> bytes:
+    """JSON whose strings mean the same, and which has no character that is not printable: those are \\u escapes."""
+    text = raw.decode(errors="backslashreplace")
+    if text.isprintable():
+        return raw
+    return "".join(char if char.isprintable() else _json_escape(char) for char in text).encode()
+
+
+def shown(value: object) -> str:
+    """A sender's value in quotes where it is a text, at most some 60 characters long, and printable."""
+    if isinstance(value, int) and abs(value) > 10**MAX_SHOWN_CHARS:
+        return "an enormous integer"  # str() of it would be quadratic, or refused
+    text = repr(value[:MAX_SHOWN_CHARS] if isinstance(value, str) else value)
+    return text[: MAX_SHOWN_CHARS + 2]  # cut again: an escaped character may have become ten
+
+
+def _json_escape(char: str) -> str:
+    units = char.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
