@@ -22,6 +22,7 @@ from aiokafka.record._crecords import default_records as compiled_records
 
 MOST_BYTES: Final = 32 << 20  # of one batch: a broker takes 1 MiB, and JSON shrinks to a tenth at best
 CHUNK: Final = 1 << 18  # bytes at a time: larger ones are slower, as they are fresh memory
+_FIRST_FED: Final = 128  # bytes of a member at first: an empty one has 20
 _GZIP: Final = 31  # zlib's way to say: a gzip header, and any window
 _XERIAL_HEAD: Final = 16  # bytes of Java's snappy, before its blocks, each behind its size
 _SIZE: Final = struct.Struct(">I")
@@ -50,13 +51,16 @@ def _codec() -> Iterator[None]:
 @_codec()
 def gunzip(packed: bytes) -> bytes:
     def chunks() -> Iterator[bytes]:
-        rest = bytes(packed)
-        while rest:  # several members, one behind the other, are one to gzip
-            member = zlib.decompressobj(_GZIP)
-            while not member.eof and (chunk := member.decompress(rest, CHUNK)):
-                yield chunk
-                rest = member.unconsumed_tail
-            rest = member.unused_data
+        whole, at = memoryview(packed), 0
+        while at < len(whole):  # several members, one behind the other, are one to gzip
+            member, fed = zlib.decompressobj(_GZIP), _FIRST_FED
+            while not member.eof and at < len(whole):
+                # zlib copies what is behind the member out of what it is fed. Were that all the rest, a sender could
+                # put in so many empty members that the copies take minutes.
+                some = whole[at : at + fed]
+                yield member.decompress(some, CHUNK)
+                at += len(some) - len(member.unconsumed_tail) - len(member.unused_data)
+                fed = min(2 * fed, CHUNK)
 
     return _joined(chunks())
 

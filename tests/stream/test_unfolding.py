@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gzip
 import tracemalloc
+import zlib
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import cramjam
 import lz4.frame
@@ -50,6 +51,43 @@ def test_what_unfolds_to_too_much_is_refused_before_it_is_there(name: str) -> No
         assert tracemalloc.get_traced_memory()[1] < 2 * MOST_BYTES
     finally:
         tracemalloc.stop()
+
+
+class Counting:
+    """zlib, and how many bytes it was fed: it copies what is behind a member out of them."""
+
+    error = zlib.error
+
+    def __init__(self) -> None:
+        self.fed = 0
+
+    def decompressobj(self, bits: int) -> Any:
+        real, count = zlib.decompressobj(bits), self._count
+
+        class Member:
+            def decompress(self, some: bytes, most: int) -> bytes:
+                count(len(some))
+                return real.decompress(some, most)
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(real, name)
+
+        return Member()
+
+    def _count(self, fed: int) -> None:
+        self.fed += fed
+
+
+@pytest.mark.parametrize(("raw", "members"), [(b"", 5_000), (b"x", 5_000), (bytes(range(256)) * 40, 1_000)])
+def test_what_gzip_is_fed_grows_with_the_batch_and_not_with_its_square(
+    monkeypatch: pytest.MonkeyPatch, raw: bytes, members: int
+) -> None:
+    """A batch of 1 MB may hold 50,000 empty members. Fed all that was left at each, zlib copied 25 GB."""
+    counting = Counting()
+    monkeypatch.setattr(unfolding, "zlib", counting)
+    folded = gzip.compress(raw, mtime=0) * members
+    assert unfolding.gunzip(folded) == raw * members
+    assert counting.fed <= 8 * len(folded)
 
 
 @pytest.mark.parametrize("unfold", dict.fromkeys(unfold for _, unfold in FOLDED.values()))
