@@ -1,5 +1,5 @@
-"""The door: everything that `stream` may import of the model. Pings in, forecasts and gap fills out. `compiled` is
-how kernels are compiled, there as here.
+"""The door: everything that `stream` may import of the model, beside `model.jit`. Pings in, forecasts and gap fills
+out.
 
 Synchronous and thread-confined: one thread at a time uses a Predictor. Latitudes and longitudes are degrees or
 1e-7 deg, times int64 ms UTC; metres are local east and north from the row's last fix (its anchor).
@@ -26,7 +26,6 @@ from model.config import SMALL, ModelConfig
 from model.features import ABSENT, FIX
 from model.gaps import Fill, Gap
 from model.geo import E7, F64, displacement_m, moved_deg
-from model.kernels import compiled
 from model.rings import PRECISIONS, Slots
 
 __all__ = [
@@ -45,7 +44,6 @@ __all__ = [
     "TravelTimes",
     "WeightsError",
     "check_weights",
-    "compiled",
 ]
 
 # Fixes after which the filter and the running means have forgotten how they began, to 1e-5. A forecast is the same then

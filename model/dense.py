@@ -23,7 +23,7 @@ from numba.extending import overload
 
 from model import tiles
 from model.bfloat import BF16, F32
-from model.kernels import compiled
+from model.jit import compiled
 
 # Rows. The widest outputs between layers are 96 KiB at d=128 in bfloat16, and fit 1 MiB beside a block's weights; in
 # float32 both are twice that.

@@ -17,7 +17,7 @@ from model.config import ModelConfig
 from model.fused import displaced, least_s, signed_log, velocity
 from model.geo import F64
 from model.heads import CHORD_FLOOR_M, MAX_GAP_AGE, REACH_MEMORY_S
-from model.kernels import compiled
+from model.jit import compiled
 from model.motion import MOST_DOUBT, STEADY_S, TOLD_OFF, TOLD_OFF_MPS, TOLD_WITHIN_S
 from model.queries import GAP_FEATURES, GAP_OTHERS, MIN_QUERY_S, GapEnds, Question
 

@@ -21,7 +21,7 @@ from model import motion as m
 from model.config import ModelConfig
 from model.features import ABSENT
 from model.geo import E7, F64, M_PER_DEG, MIN_COS_LAT
-from model.kernels import compiled
+from model.jit import compiled
 from model.places import CORNERS, MAX_LAT_DEG, ZOOMS, Found, Places
 
 _RAD: Final = np.pi / 180.0

@@ -12,39 +12,19 @@ tile (64, or 16 where registers are small), W/P rounded up.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import Any, Final
+from typing import Final
 
-import numba
 import numpy as np
 
 from model import tiles
-from model.kept import keep
+from model.jit import compiled
 
-# Sums in any order, products fused into them. Not `fastmath=True`: what is not finite must stay so, to be seen.
-MATHS: Final = {"reassoc", "contract", "nsz", "arcp"}
 FREE, TWICE = 1, 2  # what `fault` finds
 KEY_LEVELS, VALUE_LEVELS = 127, 31  # of a rounded number on either side of 0: 8 bits of a key, 6 of a value
 _HEADS, _PLACES, _NUMBERS = tiles.SCORES[0], tiles.SCORES[1] * tiles.LANES, tiles.ANSWERS[1] * tiles.LANES  # of a tile
 _LOG2_E: Final = np.float32(1.4426950408889634)
 _LN2_HIGH: Final = np.float32(0.693359375)  # the two add up to ln 2; the high part has few bits, so n times it is exact
 _LN2_LOW: Final = np.float32(-2.12194440e-4)
-
-
-def compiled(function: Callable[..., Any], *, maths: Collection[str] = MATHS) -> Any:
-    """numba.njit without the GIL, kept on disk where there is a place to write; else compiled anew in each process.
-    Without `maths`, floats are rounded as IEEE 754 has it: a quotient is then no product with a reciprocal.
-
-    Each is compiled into its callers, so that a process that compiles them rounds as those do that load them. As calls,
-    every caller on disk would have a copy, optimised with it, and a process would run the copy that it met first; and
-    with arrays, a call hands over some twenty words.
-
-    What is kept is compiled anew when any file of this package changes, or of the folder that the function is of.
-    """
-    options: dict[str, Any] = {"nogil": True, "fastmath": set(maths), "error_model": "numpy", "forceinline": True}
-    made = numba.njit(function, **options)
-    keep(made, function)
-    return made
 
 
 @compiled

@@ -24,7 +24,7 @@ from model.features import ABSENT
 from model.fused import doubt, physics, predict, reported, signed_log, sure, velocity
 from model.geo import E7, F64, M_PER_DEG, MIN_COS_LAT
 from model.heads import HEADING_FLOOR_MPS, MAX_LEAN, MAX_LOG_SHAPE, MAX_LOG_SPREAD, MAX_RESIDUAL, OUT, REACH_MEMORY_S
-from model.kernels import compiled
+from model.jit import compiled
 from model.queries import Interval, Question
 
 _RAD: Final = np.pi / 180.0

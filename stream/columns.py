@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.api import compiled
+from model.jit import compiled
 
 # So that nobody can send ids which all begin their search at the same place.
 _SEED: Final = np.uint64(secrets.randbits(64))

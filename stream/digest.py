@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from model.api import compiled
+from model.jit import compiled
 from stream.columns import Texts, copied
 
 BYTES: Final = 16  # of a digest

@@ -15,7 +15,7 @@ import numpy as np
 from aiokafka.record.util import decode_varint, encode_varint
 from numpy.typing import NDArray
 
-from model.api import compiled
+from model.jit import compiled
 from stream.columns import I64, Bytes, Texts
 from stream.wire import MAX_TS_MS, NO_TIME_MS, Headers, Record
 

@@ -21,7 +21,7 @@ from aiokafka.record import default_records
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from aiokafka.record.memory_records import MemoryRecords
 
-from model.api import compiled
+from model.jit import compiled
 from stream.checksum import crc32c
 from stream.columns import I64, Bytes, Texts, copied
 from stream.intake import Partition, Records, varint

@@ -19,7 +19,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.api import FIX, compiled
+from model.api import FIX
+from model.jit import compiled
 from stream.clean import MAX_AHEAD_MS
 from stream.fields import RANGES, SECONDS_BELOW, WHOLE
 from stream.track import ABSENT

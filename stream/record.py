@@ -40,7 +40,8 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from model.api import FIX, compiled
+from model.api import FIX
+from model.jit import compiled
 from stream.store import MAX_RECORD_BYTES, Patch
 from stream.track import FIX_BYTES, PendingGap, Reason, Track
 from stream.tracks import COUNTS, Rows, Tracks

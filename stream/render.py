@@ -17,7 +17,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from model.api import Fill, Forecasts, compiled
+from model.api import Fill, Forecasts
+from model.jit import compiled
 from stream.columns import I64, Texts
 from stream.digest import digests
 from stream.ids import EVENT_ID, ID_SEPARATOR, event_headers, gap_id

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from model.api import compiled
+from model.jit import compiled
 from stream.checksum import crc32c
 from stream.intake import LEAST_BYTES, Head, Partition, Records
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.api import compiled
+from model.jit import compiled
 from stream.columns import I64, Texts, copied
 
 TEXT: Final = -1  # the "decimals" of a hole that takes text

@@ -18,7 +18,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.api import FIX, compiled
+from model.api import FIX
+from model.jit import compiled
 from stream.track import ABSENT, FIX_BYTES, M_PER_E7, TURN_E7, PendingGap, Policy, Track
 from stream.wire import E7, Ping
 

@@ -13,7 +13,7 @@ import pytest
 from numba.core.caching import CompileResultCacheImpl
 
 from model import kept, motion
-from model.kernels import compiled
+from model.jit import compiled
 
 ROOT = Path(motion.__file__).parents[1]
 FOLD = """

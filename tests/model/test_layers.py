@@ -12,10 +12,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from model import bfloat, dense, kernels, layers, network, tiles
+from model import bfloat, dense, layers, network, tiles
 from model.api import Predictor
 from model.config import SMALL, ModelConfig
 from model.geo import E7
+from model.jit import compiled
 from model.layers import Compiled, Float32, Layers
 from model.network import Network
 from model.places import most_visited
@@ -130,7 +131,7 @@ def test_tiles_multiply_every_input_with_every_output(outputs: int, inputs: int,
         np.testing.assert_array_equal(out, want)
 
 
-@kernels.compiled
+@compiled
 def gelu(x):  # type: ignore[no-untyped-def]
     out = np.empty(len(x), np.float32)
     for i in range(len(x)):
