@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from stream import environment
+from stream.escape import escaped
 
 LOGS_ITSELF = "worker"  # the command that has a log, and warns there
 EXIT_FAILURE = 1  # the work failed; Typer exits with 2 for bad usage by itself
@@ -79,5 +80,5 @@ def main() -> NoReturn:
 
 
 def one_line(error: Exception) -> str:
-    """What went wrong, without line ends."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """What went wrong, without line ends or other characters that a terminal would obey."""
+    return escaped(" ".join(str(error).split()) or type(error).__name__)

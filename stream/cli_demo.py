@@ -9,6 +9,7 @@ import msgspec
 import typer
 
 from stream.cli_options import Columns, Json, quiet, recording_of
+from stream.escape import escaped
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -125,7 +126,8 @@ def _picture(doing: str, live: Live) -> RenderableType:
         step = forecast.next
         later = next((f"{h.lat:.4f}, {h.lon:.4f}" for h in forecast.horizons if h.h_s == 300), "")
         ahead = f"in {step.dt_s:.0f} s, {step.d_east_m:+.0f} m east, {step.d_north_m:+.0f} m north"
-        table.add_row(Text(forecast.entity_id), f"{forecast.anchor.lat:.4f}, {forecast.anchor.lon:.4f}", ahead, later)
+        at = f"{forecast.anchor.lat:.4f}, {forecast.anchor.lon:.4f}"
+        table.add_row(Text(escaped(forecast.entity_id)), at, ahead, later)
     return Group(*lines, table)
 
 

@@ -7,7 +7,8 @@ import base64
 import heapq
 import time
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import msgspec
@@ -16,10 +17,12 @@ import typer
 from stream.cli_connect import secured
 from stream.cli_options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, utc
 from stream.connect import PLAIN_KAFKA, KafkaSecurity
+from stream.escape import escaped, escaped_json
 from stream.wire import Record, Topics
 
 if TYPE_CHECKING:
-    from stream.dlq import Box, Letter, Plan  # Kafka clients take half a second to import: not for --help
+    from stream.dlq import Plan  # Kafka clients take half a second to import: not for --help
+    from stream.letters import Box, Letter
 
 PREVIEW = 256  # bytes of a value that is not text, as hex
 PLACES = 10  # of letters that are left out, so that the line stays one
@@ -56,7 +59,7 @@ a new dead letter.
 [bold]Examples[/]
 
   pathcast dlq replay --code ts_in_future --dry-run
-  pathcast dlq replay --code ts_in_future --code bad_field
+  pathcast dlq replay --code ts_in_future --code ts_too_old
   pathcast dlq replay --yes --json
 """
 
@@ -80,9 +83,10 @@ def list_(
     json: Json = False,
 ) -> None:
     with quiet():
-        counted = asyncio.run(_counted(_box(bootstrap, prefix, security), code or [], limit))
+        with _known():
+            counted = asyncio.run(_counted(_box(bootstrap, prefix, security), code or [], limit))
         if json:
-            typer.echo(msgspec.json.encode(_listed(counted)))
+            _echo_json(_listed(counted))
         else:
             _show_counts(counted)
 
@@ -102,7 +106,7 @@ def show(
     with quiet():
         record = asyncio.run(_record(_box(bootstrap, prefix, security), (int(number), int(offset))))
         if json:
-            typer.echo(msgspec.json.encode(_fields(record)))
+            _echo_json(_fields(record))
         else:
             _show_record(record)
 
@@ -119,47 +123,67 @@ def replay(
     json: Json = False,
 ) -> None:
     with quiet():
-        made = asyncio.run(_planned(_box(bootstrap, prefix, security), code or []))
+        with _known():
+            made = asyncio.run(_planned(_box(bootstrap, prefix, security), code or []))
         if made.todo and not dry_run:
             if not yes:
                 _say(made, "to put back", err=True)
                 typer.confirm("put them back?", abort=True, err=True)
             made = asyncio.run(_put_back(_box(bootstrap, prefix, security), code or []))
         if json:
-            typer.echo(
-                msgspec.json.encode(
-                    {
-                        "replayed": 0 if dry_run else len(made.todo),
-                        "by_code": made.by_code,
-                        "replayed_before": made.done,
-                        "copies": made.copies,
-                        "too_large": ["{}:{}".format(*letter.place) for letter in made.too_large],
-                        "dry_run": dry_run,
-                    }
-                )
+            _echo_json(
+                {
+                    "replayed": 0 if dry_run else len(made.todo),
+                    "by_code": made.by_code,
+                    "replayed_before": made.done,
+                    "copies": made.copies,
+                    "too_large": ["{}:{}".format(*letter.place) for letter in made.too_large],
+                    "dry_run": dry_run,
+                }
             )
         else:
             _say(made, "would be put back" if dry_run else "put back")
 
 
+@contextmanager
+def _known() -> Iterator[None]:
+    """An unknown code is bad usage, so the exit status is 2."""
+    from stream.letters import UnknownCode
+
+    try:
+        yield
+    except UnknownCode as error:
+        raise typer.BadParameter(str(error), param_hint="--code") from error
+
+
+def _echo_json(found: Mapping[str, Any]) -> None:
+    typer.echo(escaped_json(msgspec.json.encode(found)))
+
+
 async def _box(bootstrap: str, prefix: str, security: KafkaSecurity) -> Box:
-    from stream.dlq import Box
+    from stream.letters import Box
 
     return await Box.open(bootstrap, Topics.of(prefix).dead_letters, security)
 
 
 async def _counted(opening: Awaitable[Box], codes: list[str], limit: int) -> Counted:
+    from stream.letters import check_codes
+
     box, now_ms = await opening, time.time() * 1000
     counts: Counter[tuple[str, str, str]] = Counter()
+    present: set[str] = set()
     newest: list[tuple[int, Any, Letter]] = []  # a heap: the oldest of the newest on top
-    async for letter in box.letters():
-        if codes and letter.code not in codes:
-            continue
-        age = next(name for name, limit_ms in AGES if now_ms - letter.found_ms <= limit_ms)
-        counts[letter.code, letter.source.topic, age] += 1
-        heapq.heappush(newest, (letter.found_ms, letter.place, letter))
-        if len(newest) > limit:
-            heapq.heappop(newest)
+    async with aclosing(box.letters()) as letters:
+        async for letter in letters:
+            present.add(letter.code)
+            if codes and letter.code not in codes:
+                continue
+            age = next(name for name, limit_ms in AGES if now_ms - letter.found_ms <= limit_ms)
+            counts[letter.code, letter.source.topic, age] += 1
+            heapq.heappush(newest, (letter.found_ms, letter.place, letter))
+            if len(newest) > limit:
+                heapq.heappop(newest)
+    check_codes(codes, present, box.topic)
     done = await box.done({code for code, _, _ in counts})
     return Counted(counts, [letter for _, _, letter in sorted(newest, reverse=True)], done)
 
@@ -193,7 +217,7 @@ def _say(made: Plan, what: str, *, err: bool = False) -> None:
 
 
 def _listed(counted: Counted) -> dict[str, Any]:
-    from stream.dlq import is_done
+    from stream.letters import is_done
 
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for (code, topic, age), count in sorted(counted.counts.items()):
@@ -218,14 +242,15 @@ def _listed(counted: Counted) -> dict[str, Any]:
 def _show_counts(counted: Counted) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     listed, console = _listed(counted), Console()
     table = Table("code", "from", "letters", *(name for name, _ in AGES), box=None, pad_edge=False)
     for column in table.columns[2:]:
         column.justify = "right"
     for row in listed["counts"]:
-        ages = (row["by_age"].get(name) for name, _ in AGES)
-        table.add_row(row["code"], row["topic"], f"{row['count']:,}", *("" if n is None else f"{n:,}" for n in ages))
+        ages = ("" if (n := row["by_age"].get(name)) is None else f"{n:,}" for name, _ in AGES)
+        table.add_row(row["code"], Text(escaped(row["topic"])), f"{row['count']:,}", *ages)
     console.print(table)
     for letter in listed["newest"]:
         parts = (
@@ -234,16 +259,17 @@ def _show_counts(counted: Counted) -> None:
             f"{letter['code']}: {letter['message']}",
             *(["(put back)"] if letter["replayed"] else []),
         )
-        console.print(_plain("  ".join(parts)), markup=False, highlight=False, soft_wrap=True)
+        console.print(escaped("  ".join(parts)), markup=False, highlight=False, soft_wrap=True)
 
 
 def _show_record(record: Record) -> None:
     typer.echo(f"place    {record.partition}:{record.offset}, {utc(record.timestamp_ms)}")
-    typer.echo(f"key      {_shown(record.key)}")
+    typer.echo(f"key      {escaped(_shown(record.key))}")
     for name, value in record.headers:
-        typer.echo(f"header   {_plain(name)}: {_shown(value)}")
+        typer.echo(f"header   {escaped(name)}: {escaped(_shown(value))}")
     typer.echo(f"value    {'' if record.value is None else f'{len(record.value):,} bytes'}")
-    typer.echo(_shown(record.value))
+    for line in _shown(record.value).split("\n"):  # indented, so that none passes for one of ours
+        typer.echo(f"  {escaped(line)}")
 
 
 def _fields(record: Record) -> dict[str, Any]:
@@ -264,12 +290,7 @@ def _shown(raw: bytes | None) -> str:
     if raw is None:
         return "none"
     try:
-        return _plain(raw.decode())
+        return raw.decode()
     except UnicodeDecodeError:
         more = f" ... and {len(raw) - PREVIEW:,} bytes more" if len(raw) > PREVIEW else ""
         return f"hex {raw[:PREVIEW].hex(' ')}{more}"
-
-
-def _plain(text: str) -> str:
-    """A sender's text, without what could steer a terminal."""
-    return "".join(char if char.isprintable() or char in "\n\t" else "�" for char in text)

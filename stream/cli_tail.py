@@ -13,6 +13,7 @@ import typer
 from stream.cli_connect import secured
 from stream.cli_options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet
 from stream.connect import PLAIN_KAFKA, KafkaSecurity
+from stream.escape import escaped_json
 from stream.wire import Topics
 
 HELP = """Show forecasts, gap fills or dead letters as they come.
@@ -67,7 +68,7 @@ def tail(
             if what is Output.DEAD_LETTERS:
                 line = dead_letter_json(record) if json else dead_letter_line(record).encode()
             elif json:
-                line = record.value  # canonical JSON already
+                line = escaped_json(record.value)  # canonical JSON already
             else:
                 line = (forecast_line if what is Output.FORECASTS else gapfill_line)(record.value).encode()
             sys.stdout.buffer.write(line + b"\n")

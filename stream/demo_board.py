@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 
 from stream.adapters.files import Row
 from stream.scoring import TARGETS, Errors, errors, score
-from stream.wire import ERROR_HEADER_PREFIX, Anchor, Forecast, loads_forecast
+from stream.wire import Anchor, Forecast, code_of, loads_forecast
 
-CODE_HEADER = ERROR_HEADER_PREFIX + "code"
 SHOWN = 6  # vehicles on the screen
 
 
@@ -71,7 +70,7 @@ class Board:
             self._gapfills += 1
 
     def reject(self, headers: Sequence[tuple[str, bytes]]) -> None:
-        code = dict(headers).get(CODE_HEADER, b"unknown").decode()
+        code = code_of(headers) or "unknown"
         with self._lock:
             self._rejects[code] += 1
 

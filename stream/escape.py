@@ -22,11 +22,6 @@ def escaped(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def escaped_lines(text: str) -> str:
-    """The same, but line feeds and tabs stay. For a whole value that is shown below its own heading."""
-    return "\n".join("\t".join(map(escaped, line.split("\t"))) for line in text.split("\n"))
-
-
 def escaped_json(raw: bytes) -> bytes:
     """JSON whose strings mean the same, and which has no character that is not printable: those are \\u escapes."""
     text = raw.decode(errors="backslashreplace")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Literal, NamedTuple
 
@@ -78,7 +78,7 @@ async def reread(
     *,
     access: Mapping[str, Any] = NO_ACCESS,
     isolation: Isolation = INPUT_ISOLATION,
-) -> AsyncIterator[Records]:
+) -> AsyncGenerator[Records]:
     """The records of [start, end) that still exist, in order, in chunks. Joins no group, commits nothing.
 
     `access` is what else aiokafka needs to get in (`stream.connect`).

@@ -15,6 +15,7 @@ from kafka.errors import KafkaError
 from stream import admin
 from stream.cli_options import utc
 from stream.connect import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
+from stream.escape import escaped, escaped_json
 from stream.wire import ERROR_HEADER_PREFIX, Forecast, GapFill, loads_forecast, loads_gapfill
 
 POLL_MS = 250  # how long Ctrl-C waits at most
@@ -68,21 +69,20 @@ def forecast_line(raw: bytes) -> str:
         *(f"{_span(h.h_s)}: {h.lat:.5f},{h.lon:.5f} ±{_radius(h.cov_m2):.0f} m" for h in forecast.horizons),
         f"{forecast.status} {forecast.cache} n={forecast.window.n}",
     ]
-    return "  ".join(parts)
+    return escaped("  ".join(parts))
 
 
 def gapfill_line(raw: bytes) -> str:
     """One gap fill for people: who, from when to when, how many points over what length, how sure."""
     fill: GapFill = loads_gapfill(raw)
     seconds = (fill.end.ts - fill.start.ts) / 1000
-    return "  ".join(
-        [
-            f"{utc(fill.start.ts)}  {fill.entity_id:<12}",
-            f"{_span(seconds)} of {fill.reason}: {len(fill.points)} points over {fill.length_m:.0f} m",
-            f"±{fill.max_sigma_m:.0f} m at most",
-            f"{fill.method}, {fill.status}, revision {fill.revision}",
-        ]
-    )
+    parts = [
+        f"{utc(fill.start.ts)}  {fill.entity_id:<12}",
+        f"{_span(seconds)} of {fill.reason}: {len(fill.points)} points over {fill.length_m:.0f} m",
+        f"±{fill.max_sigma_m:.0f} m at most",
+        f"{fill.method}, {fill.status}, revision {fill.revision}",
+    ]
+    return escaped("  ".join(parts))
 
 
 def dead_letter_json(record: Any) -> bytes:
@@ -95,7 +95,7 @@ def dead_letter_json(record: Any) -> bytes:
             fields[name] = None if raw is None else raw.decode()
         except UnicodeDecodeError:
             fields[f"{name}_base64"] = base64.b64encode(raw).decode()
-    return msgspec.json.encode(fields)
+    return escaped_json(msgspec.json.encode(fields))
 
 
 def dead_letter_line(record: Any) -> str:
@@ -104,13 +104,12 @@ def dead_letter_line(record: Any) -> str:
     published_ms = _numbers(context).get("timestamp", record.timestamp)
     came = (record.value or b"")[:120].decode(errors="replace")
     key = (record.key or b"-").decode(errors="replace")
-    return "  ".join(
-        [
-            f"{utc(published_ms)}  {key:<12}",
-            f"{context.get('code', 'unknown')}: {context.get('message', '')}",
-            "".join(c if c.isprintable() else "." for c in came),
-        ]
-    )
+    parts = [
+        f"{utc(published_ms)}  {key:<12}",
+        f"{context.get('code', 'unknown')}: {context.get('message', '')}",
+        came,
+    ]
+    return escaped("  ".join(parts))
 
 
 def _context(record: Any) -> dict[str, str]:

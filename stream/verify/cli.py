@@ -15,6 +15,7 @@ import typer
 from stream.cli_connect import secured
 from stream.cli_options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet
 from stream.connect import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
+from stream.escape import escaped, escaped_json
 from stream.settings import DEFAULT_HORIZONS_S, DeliveryGuarantee, Settings
 from stream.verify.compare import DEFAULT_M
 
@@ -108,7 +109,7 @@ def verify(
         with _progress() as progressed:
             report = asyncio.run(verified(settings, wanted, progressed))
         if json:
-            typer.echo(msgspec.json.encode(report.as_json()))
+            typer.echo(escaped_json(msgspec.json.encode(report.as_json())))
         else:
             show(report)
     if not report.ok:
@@ -224,4 +225,4 @@ def _table(report: Report) -> Table:
 def _line(found: Example) -> str:
     number = "" if found.partition < 0 else f"/{found.partition}"
     offset = "" if found.offset is None else f"@{found.offset}"
-    return f"  {found.topic}{number}{offset}  {found.entity or '-'}  {found.reason}"
+    return escaped(f"  {found.topic}{number}{offset}  {found.entity or '-'}  {found.reason}")

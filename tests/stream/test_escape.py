@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.escape import escaped, escaped_json, escaped_lines, shown
+from stream.escape import escaped, escaped_json, shown
 
 # What each does to a terminal, or to a reader.
 STEERS = {
@@ -37,14 +37,12 @@ def test_what_steers_a_terminal_or_forges_a_line_is_escaped(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["bus-7", "straße 7", "漢字", "🚌", "Δ σ −", "a b", "\\x1b", ""])
 def test_what_can_be_printed_stays(text: str) -> None:
-    assert escaped(text) == escaped_lines(text) == text
+    assert escaped(text) == text
 
 
 @given(st.text(st.characters()))
 def test_any_text_becomes_one_line_that_can_be_printed(text: str) -> None:
     assert escaped(text).isprintable()
-    assert all(line.replace("\t", "").isprintable() for line in escaped_lines(text).split("\n"))
-    assert escaped_lines(text).count("\n") == text.count("\n")
     escaped(text).encode()
 
 

@@ -14,8 +14,8 @@ from aiokafka.record.util import calc_crc32c
 
 from stream import runs, unfolding
 from stream.clean import parse
-from stream.dlq import letter_of
 from stream.fetched import TolerantRecords
+from stream.letters import letter_of
 from stream.wire import Record, Reject, dead_letter
 
 HEADERS = [("trace", b"\x00\xff"), ("AAAA", b"x"), ("null", None), ("", b"")]

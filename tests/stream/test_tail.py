@@ -14,8 +14,22 @@ from typer.testing import CliRunner
 import stream.tail
 from stream.cli_feed import _time
 from stream.cli_tail import tail
-from stream.tail import dead_letter_json, dead_letter_line
-from stream.wire import Headers, Record, Reject, dead_letter
+from stream.tail import dead_letter_json, dead_letter_line, forecast_line, gapfill_line
+from stream.wire import (
+    Anchor,
+    Forecast,
+    GapFill,
+    Headers,
+    Latency,
+    ModelRef,
+    NextStep,
+    Record,
+    Reject,
+    Src,
+    Window,
+    dead_letter,
+    dumps,
+)
 
 T0 = 1_700_000_000_000
 SENT = (("__pathcast.errors.note", None), ("__pathcast.errors.offset", None))  # as a sender may
@@ -40,6 +54,54 @@ def test_a_record_that_is_no_letter_is_shown_all_the_same() -> None:
     )
     assert "offset" not in msgspec.json.decode(dead_letter_json(foreign))
     assert dead_letter_line(foreign).startswith("2023-11-14 22:13:20  -")
+
+
+STEERS = "\x1b[2J\x9b2J\r\n2023-11-14 22:13:20  forged\u202e\u2028"
+
+
+def test_what_a_sender_wrote_steers_no_terminal_and_forges_no_line() -> None:
+    came = letter()
+    came.key = came.value = STEERS.encode()
+    came.headers = [("__pathcast.errors.code", STEERS.encode()), ("__pathcast.errors.message", STEERS.encode())]
+    line = dead_letter_line(came)
+    assert line.isprintable()
+    assert line.count("\\x1b[2J\\x9b2J\\r\\n") == 4
+    as_json = dead_letter_json(came)
+    assert as_json.decode().isprintable()
+    assert msgspec.json.decode(as_json)["key"] == STEERS
+
+
+def test_a_forecast_of_an_id_that_turns_the_text_around_does_not() -> None:
+    forecast = Forecast(
+        forecast_id="f",
+        entity_id="\u202ebus",  # which `clean` takes
+        anchor=Anchor(T0, 30.0, -97.0),
+        next=NextStep(dt_s=10.0, d_east_m=1.0, d_north_m=2.0, d_lat=0.0, d_lon=0.0, cov_m2=(1.0, 0.0, 1.0)),
+        horizons=(),
+        model=ModelRef("small", "1"),
+        status="ok",
+        window=Window(1, T0, T0),
+        cache="hit",
+        latency_ms=Latency(0.0, 0.0, 0.0),
+        src=Src("pings", 0, 5),
+    )
+    assert "  \\u202ebus " in forecast_line(dumps(forecast))
+    fill = GapFill(
+        gap_id="g",
+        entity_id="\u202ebus",
+        revision=0,
+        status="final",
+        start=Anchor(T0, 30.0, -97.0),
+        end=Anchor(T0 + 60_000, 30.0, -97.0),
+        reason="silence",
+        method="model",
+        points=(),
+        length_m=1.0,
+        max_sigma_m=1.0,
+        model=ModelRef("small", "1"),
+        issued_ts=T0,
+    )
+    assert "  \\u202ebus " in gapfill_line(dumps(fill))
 
 
 @pytest.mark.parametrize(

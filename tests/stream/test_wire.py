@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream import ids
-from stream.dlq import letter_of
+from stream.letters import letter_of
 from stream.wire import (
     CODES,
     ERROR_HEADER_PREFIX,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from contextlib import suppress
 from typing import Any
 
@@ -11,7 +13,7 @@ import bus_feed
 import pytest
 from typer.testing import CliRunner
 
-from stream import dlq
+from stream import dlq, letters
 from stream.cli_dlq import app
 from stream.pages import Answers
 from stream.publisher import Publisher
@@ -36,7 +38,7 @@ def topics(kafka: str, topic_prefix: str) -> Topics:
 
 
 @pytest.fixture
-def letters(kafka: str, topics: Topics) -> list[Outgoing]:
+def letters_there(kafka: str, topics: Topics) -> list[Outgoing]:
     """Dead letters as workers publish them: one twice, as after a crash."""
     made = []
     for offset, (key, value, headers, partition, code) in enumerate(CAME):
@@ -68,7 +70,9 @@ def told(kafka: str, topics: Topics, *arguments: object) -> Any:
     return json.loads(ran.stdout)
 
 
-def test_list_counts_by_code_and_age_and_shows_the_newest(kafka: str, topics: Topics, letters: list[Outgoing]) -> None:
+def test_list_counts_by_code_and_age_and_shows_the_newest(
+    kafka: str, topics: Topics, letters_there: list[Outgoing]
+) -> None:
     listed = told(kafka, topics, "list", "--limit", 2)
     counts = {row["code"]: (row["topic"], row["count"], row["by_age"]) for row in listed["counts"]}
     assert counts == {
@@ -87,7 +91,7 @@ def test_list_counts_by_code_and_age_and_shows_the_newest(kafka: str, topics: To
     assert "what is wrong: invalid_utf8" in table
 
 
-def test_show_gives_key_value_and_all_headers(kafka: str, topics: Topics, letters: list[Outgoing]) -> None:
+def test_show_gives_key_value_and_all_headers(kafka: str, topics: Topics, letters_there: list[Outgoing]) -> None:
     (place,) = [row["place"] for row in told(kafka, topics, "list", "--code", "invalid_utf8")["newest"]]
     shown = run(kafka, topics, "show", place).stdout
     assert "key      b\n" in shown
@@ -100,7 +104,64 @@ def test_show_gives_key_value_and_all_headers(kafka: str, topics: Topics, letter
     assert fields["headers"][:2] == [{"name": "trace", "value_base64": "AP8="}, {"name": "trace", "value": ""}]
 
 
-def test_what_is_not_there_or_no_place_is_said_so(kafka: str, topics: Topics, letters: list[Outgoing]) -> None:
+def alone(kafka: str, topics: Topics, *arguments: str, check: str = "") -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, and then what to `check` in it."""
+    options = ["--bootstrap", kafka, "--prefix", topics.pings.removesuffix(".pings.v1")]
+    program = f"from stream.cli_dlq import app\napp({[*arguments, *options]!r}, standalone_mode=False)\n{check}"
+    run = [sys.executable, "-c", program]
+    return subprocess.run(run, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["list", "--json"], ["show", "PLACE"], ["replay", "--dry-run"]])
+def test_a_look_at_letters_loads_no_model_and_says_nothing_on_stderr(
+    kafka: str, topics: Topics, letters_there: list[Outgoing], arguments: list[str]
+) -> None:
+    """130 letters once took 3.8 s and 822 MB, for torch; and `show`, which stops at its record, left generators to
+    asyncio, which said that one is already running."""
+    place = told(kafka, topics, "list")["newest"][0]["place"]
+    arguments = [place if one == "PLACE" else one for one in arguments]
+    check = "import sys\nassert not {'torch', 'faust', 'pyarrow'} & sys.modules.keys()"
+    ran = alone(kafka, topics, *arguments, check=check)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["replay", "--dry-run"], ["replay", "--yes"]])
+def test_a_code_that_there_is_not_is_bad_usage(
+    kafka: str, topics: Topics, letters_there: list[Outgoing], arguments: list[str]
+) -> None:
+    """A misspelt code once put nothing back, and said so as if all were well."""
+    ran = run(kafka, topics, *arguments, "--code", "lat_out_of_rang", "--code", "empty")
+    assert ran.exit_code == 2
+    said = " ".join(ran.output.replace("│", " ").split())
+    assert "there is no code lat_out_of_rang;" in said
+    assert f"{topics.dead_letters} has empty, invalid_utf8, lat_out_of_range; also known are bad_entity_id," in said
+    assert back(kafka, topics) == []
+    assert run(kafka, topics, *arguments, "--code", "too_late").exit_code == 0, "it is known, and no letter has it"
+
+
+def test_a_code_of_another_release_is_known_where_a_letter_has_it(kafka: str, topics: Topics) -> None:
+    came = Record(topics.pings, 0, 100, OLD_MS, b"a", b"x", ())
+    asyncio.run(publish(kafka, [dead_letter(topics.dead_letters, came, Reject("of_tomorrow", ""), version="2")]))
+    assert told(kafka, topics, "replay", "--code", "of_tomorrow", "--dry-run")["by_code"] == {"of_tomorrow": 1}
+
+
+STEERS = "\x1b[2J\x9b2J\r\nplace    0:99\u202e"
+
+
+def test_what_a_sender_wrote_steers_no_terminal_and_forges_no_line(kafka: str, topics: Topics) -> None:
+    steers = STEERS.encode()
+    came = Record(topics.pings, 0, 100, OLD_MS, steers, steers, ((STEERS, steers),))
+    asyncio.run(publish(kafka, [dead_letter(topics.dead_letters, came, Reject("empty", STEERS), version="1")]))
+    (found,) = told(kafka, topics, "list")["newest"]
+    assert (found["key"], found["message"]) == (STEERS, STEERS), "to a program it is what it was"
+    for arguments in (["list"], ["list", "--json"], ["show", found["place"]], ["show", found["place"], "--json"]):
+        shown = run(kafka, topics, *arguments).stdout
+        assert all(line.isprintable() for line in shown.split("\n")), arguments
+        assert "\nplace    0:99" not in shown
+
+
+def test_what_is_not_there_or_no_place_is_said_so(kafka: str, topics: Topics, letters_there: list[Outgoing]) -> None:
     with pytest.raises(ValueError, match="there is no dead letter at 0:99"):
         run(kafka, topics, "show", "0:99")
     assert run(kafka, topics, "show", "first").exit_code == 2
@@ -116,7 +177,7 @@ def expected(*places: int) -> list[tuple[bytes | None, bytes | None, Headers, in
 
 
 def test_each_record_is_put_back_once_as_it_came_where_it_came_from(
-    kafka: str, topics: Topics, letters: list[Outgoing]
+    kafka: str, topics: Topics, letters_there: list[Outgoing]
 ) -> None:
     dry = told(kafka, topics, "replay", "--dry-run")
     assert (dry["replayed"], sum(dry["by_code"].values()), dry["copies"]) == (0, 5, 1)
@@ -144,11 +205,11 @@ def test_each_record_is_put_back_once_as_it_came_where_it_came_from(
 
 
 def test_a_letter_written_twice_around_a_replay_is_put_back_once(
-    kafka: str, topics: Topics, letters: list[Outgoing]
+    kafka: str, topics: Topics, letters_there: list[Outgoing]
 ) -> None:
     """A worker dies before its commit; its letter is replayed; the next worker rejects the record once more."""
     assert told(kafka, topics, "replay", "--yes")["replayed"] == 5
-    asyncio.run(publish(kafka, letters))
+    asyncio.run(publish(kafka, letters_there))
     again = told(kafka, topics, "replay", "--yes")
     assert (again["replayed"], again["copies"]) == (0, 5)
     assert len(back(kafka, topics)) == 5
@@ -160,7 +221,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("die_after", range(1, 8))
 def test_a_replay_that_dies_anywhere_doubles_nothing_and_the_next_one_completes_it(
-    kafka: str, topics: Topics, letters: list[Outgoing], monkeypatch: pytest.MonkeyPatch, die_after: int
+    kafka: str, topics: Topics, letters_there: list[Outgoing], monkeypatch: pytest.MonkeyPatch, die_after: int
 ) -> None:
     steps = 0
 
@@ -199,7 +260,7 @@ def test_a_replay_that_dies_anywhere_doubles_nothing_and_the_next_one_completes_
 
 
 async def read_committed(kafka: str, topics: Topics) -> list[tuple[bytes | None, bytes | None, Headers, int]]:
-    box = await dlq.Box.open(kafka, topics.pings)
+    box = await letters.Box.open(kafka, topics.pings)
     return [
         (record.key, record.value, record.headers, record.partition)
         for number, bounds in box.bounds.items()
@@ -208,10 +269,10 @@ async def read_committed(kafka: str, topics: Topics) -> list[tuple[bytes | None,
 
 
 def test_a_second_replay_ends_the_first_and_nothing_is_doubled(
-    kafka: str, topics: Topics, letters: list[Outgoing]
+    kafka: str, topics: Topics, letters_there: list[Outgoing]
 ) -> None:
     async def both() -> None:
-        box = await dlq.Box.open(kafka, topics.dead_letters)
+        box = await letters.Box.open(kafka, topics.dead_letters)
         async with dlq._transactional(box) as first:
             todo = [letter async for letter in box.letters()][:2]
             made = await dlq.put_back(box, [])
