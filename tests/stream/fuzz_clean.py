@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +43,16 @@ TOKENS = [
 
 
 def checker() -> fuzzing.Check:
-    from stream.clean import parse
+    from stream.clean import examine, parse
     from stream.fields import event_time_ms
     from stream.wire import CODES, MAX_RECORD_BYTES, Ping, Record, Reject, dead_letter, dumps
 
     def check(data: bytes) -> None:
         key, found, value = data.rpartition(KEY_ENDS)
         record = Record("pathcast.pings.v1", 0, 7, TS, key if found else b"bus-1", value)
-        made = parse(record)
+        made, dropped = examine(record)
         if isinstance(made, Reject):
+            assert not dropped
             assert made.code in CODES, made
             assert made.message.isprintable(), made
             assert len(made.message) < 250, made
@@ -59,6 +61,7 @@ def checker() -> fuzzing.Check:
         else:
             assert isinstance(made, Ping)
             _check_ping(made, record.key)
+            _check_optional(made, dropped, value)
             again = dumps(made)
             if len(again) <= MAX_RECORD_BYTES:
                 assert parse(record._replace(value=again)) == made, again
@@ -77,14 +80,52 @@ def _check_ping(ping: Any, key: bytes | None) -> None:
     assert -180 <= ping.lon <= 180
     assert (ping.lat, ping.lon) != (0, 0)
     assert ping.valid is not False
-    limits = {"alt_m": (-12e3, 1e5), "speed_mps": (0, 1e3), "heading_deg": (0, 359.999999999), "accuracy_m": (0, 1e7)}
-    limits |= {"hdop": (0, 1e3), "sats": (0, 1e3), "received_ts": (946_684_800_000, 4_102_444_800_000)}
-    for name, (low, high) in limits.items():
+    for name, (low, high) in LIMITS.items():
         number = getattr(ping, name)
-        assert number is None or low <= number <= high or (name == "heading_deg" and number < 360), (name, number)
+        assert number is None or (low <= number <= high and (name, number) != ("heading_deg", 360)), (name, number)
     assert all(len(text or "") <= 256 for text in (ping.trip_id, ping.category, ping.source))
     assert len(ping.attrs or ()) <= 32
     assert _finite(ping.attrs)
+
+
+LIMITS = {"alt_m": (-12e3, 1e5), "speed_mps": (0, 1e3), "heading_deg": (0, 360), "accuracy_m": (0, 1e7)}
+LIMITS |= {"hdop": (0, 1e3), "sats": (0, 1e3), "received_ts": (946_684_800_000, 4_102_444_800_000)}
+TEXTS = ("trip_id", "category", "source")
+VALID: dict[Any, bool] = {True: True, False: False, "true": True, "false": False}
+
+
+def _check_optional(ping: Any, dropped: Sequence[str], value: bytes) -> None:
+    """Each optional field is what Python's json reads, or it is dropped, as the docstring of `wire` has it."""
+    try:
+        row = json.loads(value.decode())
+    except ValueError:  # a number of more digits than Python reads
+        return
+    for name in (*LIMITS, *TEXTS, "valid", "attrs"):
+        given = row.get(name)
+        expected = None if given is None else _expected(name, given)
+        assert getattr(ping, name) == expected, (name, given)
+        assert (name in dropped) == (given is not None and expected is None), (name, given)
+
+
+def _expected(name: str, given: Any) -> Any:
+    if name in TEXTS:
+        return given if isinstance(given, str) and len(given) <= 256 and _encodable(given) else None
+    if name == "attrs":
+        return given if isinstance(given, dict) and len(given) <= 32 and _finite(given) and _encodable(given) else None
+    if name == "valid":
+        return VALID.get(given) if isinstance(given, bool | int | float | str) else None
+    if isinstance(given, bool) or not isinstance(given, int | float) or not LIMITS[name][0] <= given <= LIMITS[name][1]:
+        return None
+    if name in ("sats", "received_ts") and given != int(given):
+        return None
+    return 0.0 if name == "heading_deg" and given == 360 else given
+
+
+def _encodable(item: Any) -> bool:
+    try:
+        return bool(json.dumps(item, ensure_ascii=False).encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _finite(item: Any) -> bool:
