@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from math import inf
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -40,30 +40,27 @@ _PING_DECODER: Final = msgspec.json.Decoder(Ping)
 _DECODER: Final = msgspec.json.Decoder()
 
 
-class Examined(NamedTuple):
-    """A ping, or the reason why a record holds none; and the names of the ping's optional fields that were dropped."""
-
-    found: Ping | Reject
-    dropped: tuple[str, ...] = ()
+# A ping, or the reason why a record holds none; and the names of the ping's optional fields that were dropped.
+Examined = tuple[Ping | Reject, tuple[str, ...]]  # not a NamedTuple, which would take a sixth of the time of `examine`
 
 
 def parse(record: Record) -> Ping | Reject:
     """The ping that a record holds, or the reason why it holds none. Never raises, whatever the bytes are."""
-    return examine(record).found
+    return examine(record)[0]
 
 
 def examine(record: Record) -> Examined:
     """As `parse`, and which fields were dropped."""
     value = record.value
     if not value:
-        return Examined(_nothing(record))
+        return _nothing(record), ()
     if (reject := _damage(value)) is not None:
-        return Examined(reject)
+        return reject, ()
     try:
         ping = _PING_DECODER.decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return _examine_loosely(value, record)
-    return Examined(_checked(ping, record))
+    return _checked(ping, record), ()
 
 
 def _nothing(record: Record) -> Reject:
@@ -76,7 +73,7 @@ def _damage(value: bytes) -> Reject | None:
     """Why bytes are no JSON that we read, as far as that is to be seen before they are decoded."""
     if len(value) > MAX_RECORD_BYTES:
         return Reject("too_large", f"{len(value)} bytes; MAX_RECORD_BYTES in stream/wire.py is {MAX_RECORD_BYTES}")
-    if (framed := foreign.framed_value(value)) is not None:
+    if not value[0] and (framed := foreign.framed_value(value)) is not None:
         return Reject("schema_framed", framed)
     if not value.isascii():  # checked first: the decoders skip the bytes of fields that they do not know
         try:
@@ -92,19 +89,19 @@ def _examine_loosely(value: bytes, record: Record) -> Examined:
     """From any spelling that we take, without the optional fields that cannot be taken."""
     fields = _fields(value)
     if isinstance(fields, Reject):
-        return Examined(fields)
+        return fields, ()
     needed = required(fields)
     if isinstance(needed, Reject):
-        return Examined(needed)
+        return needed, ()
     if "entity_id" not in needed and record.key is not None:
         needed["entity_id"] = _text(record.key)
         if needed["entity_id"] is None:
-            return Examined(Reject("invalid_utf8", "the key is not UTF-8"))
+            return Reject("invalid_utf8", "the key is not UTF-8"), ()
     if absent := [name for name in REQUIRED if name not in needed]:
-        return Examined(Reject("missing_field", foreign.missing(fields, absent)))
+        return Reject("missing_field", foreign.missing(fields, absent)), ()
     others, dropped = optional(fields)
     found = _checked(Ping(**needed, **others), record)
-    return Examined(found) if isinstance(found, Reject) else Examined(found, dropped)
+    return found, () if isinstance(found, Reject) else dropped
 
 
 def _fields(value: bytes) -> dict[str, Any] | Reject:

@@ -35,10 +35,11 @@ _MEASURED: Final = TEXT | COUNT | NUMBER  # has a measure to be in range: its le
 _ABSENT: Final = np.int64(0)  # no value that we know
 
 _TAKEN: Final = {
-    "entity_id": TEXT | COUNT,
+    "entity_id": TEXT,  # or COUNT, which is looked at apart, as is a NUMBER of sats and received_ts
     "ts": COUNT,
     **dict.fromkeys(("lat", "lon"), COUNT | NUMBER),
-    **dict.fromkeys(("alt_m", "speed_mps", "heading_deg", "accuracy_m", "hdop", *WHOLE), COUNT | NUMBER | NULL),
+    **dict.fromkeys(("alt_m", "speed_mps", "heading_deg", "accuracy_m", "hdop"), COUNT | NUMBER | NULL),
+    **dict.fromkeys(WHOLE, COUNT | NULL),
     **dict.fromkeys(("trip_id", "category", "source"), TEXT | NULL),
     "valid": TRUE | NULL,
     "attrs": NULL,
@@ -175,20 +176,24 @@ def _members(raw, at, end, key_start, key_end, low, high, kinds, found):  # type
         first = _behind_spaces(raw, at + _ONE)
         kind, at, measure = _scalar(raw, first, end)
         bit = np.int64(1 << field)
-        if not kinds[field] & kind or (field != _UNKNOWN and seen & bit):  # one twice is rare: the last would count
-            return _LEFT
-        if field == _ENTITY_ID:
-            quote = np.uint64(kind == TEXT)
-            measure = np.float64(at - first - quote - quote)  # a number stands for its digits
-            if not _are_same(raw, first + quote, at - quote, key_start, key_end):
+        quote = _ONE
+        if not kinds[field] & kind:
+            if field == _ENTITY_ID and kind == COUNT:  # it stands for its digits
+                quote, measure = np.uint64(0), np.float64(at - first)
+            elif bit & _WHOLE and kind == NUMBER:
+                if measure != np.rint(measure):
+                    dropped |= bit
+            else:
                 return _LEFT
         if kind & _MEASURED and not low[field] <= measure <= high[field]:
             if bit & _REQUIRED:
                 return _LEFT
             dropped |= bit
             measure = nan
-        if kind == NUMBER and bit & _WHOLE and measure != np.rint(measure):  # of NaN, too
-            dropped |= bit
+        if field != _UNKNOWN and seen & bit:  # rare, and the last one would count
+            return _LEFT
+        if field == _ENTITY_ID and not _are_same(raw, first + quote, at - quote, key_start, key_end):
+            return _LEFT
         found[field] = measure
         seen |= bit
         at = _behind_spaces(raw, at)
