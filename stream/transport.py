@@ -117,6 +117,9 @@ class Consumer(driver.Consumer):
             if active is None or tp in active or tp in self._buffered_partitions
         }
         if found:
+            # Faust drops a message whose offset is below the last one that it read of the message's partition. A
+            # message is named after one partition only, and a poll must not be lost because that one went back.
+            self._read_offset.clear()
             message = self._message(found, time.time() * 1000)
             yield message.tp, message
 
