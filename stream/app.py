@@ -25,6 +25,7 @@ from stream.delivery import Delivery
 from stream.door import Address, token
 from stream.engine import Engine
 from stream.guarantees import AtLeastOnce, ExactlyOnce
+from stream.partition_counts import PartitionCounts
 from stream.publisher import Publisher
 from stream.redis_store import RedisStore
 from stream.refusals import Refusals
@@ -41,6 +42,7 @@ STOP_S = 9.0  # for drain, last checkpoint and leaving the group; orchestrators 
 REPORT_S = 10.0  # between two throughput lines
 POLLS_WAITING = 2  # messages between the consumer and the agent; behind it, delivery bounds what waits by records
 MAX_HEARTBEAT_S = 3.0  # by its answer a member hears of a rebalance: a long session must not make others wait for that
+METADATA_MS = 10_000  # so soon partitions are found that are added to the topic; aiokafka's default is 5 minutes
 MIN_REQUEST_TIMEOUT_S = 40.0  # aiokafka's default; Faust demands more than the session's
 
 
@@ -137,6 +139,7 @@ def faust_app(settings: Settings) -> App:
         broker_heartbeat_interval=min(settings.session_timeout_s / 5, MAX_HEARTBEAT_S),
         broker_request_timeout=max(MIN_REQUEST_TIMEOUT_S, settings.session_timeout_s * 2),
         consumer_auto_offset_reset="earliest",
+        consumer_metadata_max_age_ms=METADATA_MS,
     )
 
 
@@ -154,7 +157,7 @@ def _credentials(security: KafkaSecurity) -> faust.auth.Credentials | None:
 
 
 def _connect(app: App, settings: Settings) -> None:
-    delivery = app.delivery
+    delivery, consumer, counts = app.delivery, cast(Consumer, app.consumer), PartitionCounts()
     pings = app.topic(settings.topics.pings, schema=Untouched())
 
     @app.agent(pings, name="deliver")
@@ -168,6 +171,8 @@ def _connect(app: App, settings: Settings) -> None:
     async def on_assigned(*args: Any, **_: Any) -> None:
         given = partitions(args[1])
         log.info("assigned: partitions %s", ", ".join(str(number) for _, number in sorted(given)) or "none")
+        if more := counts.changed(consumer.partitions_of(settings.topics.pings)):
+            log.warning("%s: %s", settings.topics.pings, more)
         delivery.assigned(given)
 
     @app.on_partitions_revoked.connect

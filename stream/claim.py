@@ -16,9 +16,10 @@ from stream import killpoints
 from stream.engine import Engine
 from stream.intake import Records
 from stream.seams import Guarantee, InputLog, Owned
-from stream.source import Mark
+from stream.source import Mark, Partition
 from stream.store import Evicted, Fenced, Store
-from stream.takeover import REBUILD_RECORDS, plan
+from stream.takeover import REBUILD_RECORDS, Plan, history_after, plan
+from stream.tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class Claimant:
         input_log: InputLog,
         busy: asyncio.Lock,
         clock: Callable[[], float],
+        tally: Tally,
     ) -> None:
         """`busy` is held while the engine is used."""
         self._engine = engine
@@ -42,6 +44,7 @@ class Claimant:
         self._input = input_log
         self._busy = busy
         self._clock = clock
+        self._tally = tally
 
     async def claim(self, owned: Owned, *, prove: bool, careful: bool = False) -> None:
         """Fence the owner before us, bring the states up to the committed offset, and open the gate.
@@ -54,23 +57,30 @@ class Claimant:
             Rebalanced: it is another member's.
             Fenced: somebody claimed it meanwhile, or the store lost our claim.
 
-        What else the replay raises leaves states that are no good: claim again.
+        What else the replay raises leaves states that are no good: claim again. Where the log was shortened the gate
+        stays shut: the partition comes again with the next assignment, which is asked for.
         """
         partition = owned.partition
         committed = await self._guarantee.fence(partition)
+        if committed is None and owned.epoch:  # brokers delete a group's offsets together with their topic
+            committed = Mark(owned.next_offset, owned.epoch, owned.history)
         if prove:
             await self._commit(owned, committed or Mark(owned.next_offset, owned.epoch))
         claim = await self._store.claim(partition, floor=max(owned.epoch, committed.epoch if committed else 0))
         killpoints.reach("after_claim")
         owned.epoch = claim.epoch
         evicted = await self._store.evicted(partition)
-        bounds = await self._input.bounds(partition)
-        todo = plan(claim.next_offset, committed.offset if committed else None, bounds, evicted=len(evicted))
-        if todo.why:
-            log.warning("%s: %s", partition, todo.why)
+        found = await self._input.describe_log(partition, committed.history.leader_epoch if committed else -1)
+        todo = plan(claim.next_offset, committed, found, evicted=len(evicted))
+        history = history_after(todo, committed, found)
+        self._tell(partition, todo)
+        if todo.cut:
+            await self._go_back(owned, committed, Mark(todo.stop, claim.epoch, history))
+            return
         # A Redis that lost its epochs would hand them out again, and a zombie's would be as good as its owner's. So the
         # last one stands in Kafka, too, before anything is stored under it.
-        await self._commit(owned, Mark(todo.stop, claim.epoch))
+        await self._commit(owned, Mark(todo.stop, claim.epoch, history))
+        self._tally.accounts[partition].retention_lost += todo.lost
         killpoints.reach("before_replay")
         async with self._busy:
             self._engine.drop(partition)
@@ -80,13 +90,14 @@ class Claimant:
                 await self._unlist(owned, evicted, todo.start)
             self._engine.note_stored(partition, await self._store.count(partition))
         careful = careful or todo.start < owned.failed_below
-        rebuilds = todo.start <= max(bounds.begin, todo.stop - REBUILD_RECORDS)
+        rebuilds = todo.start <= max(found.begin, todo.stop - REBUILD_RECORDS)
         if todo.start < todo.stop:
             async for records in self._input.reread(partition, todo.start, todo.stop):
                 async with self._busy:
                     await self._fold(owned, records, careful, todo.start if rebuilds else None)
             log.info("%s: replayed [%d, %d)", partition, todo.start, todo.stop)
         owned.next_offset, owned.taken, owned.saved = todo.stop, todo.stop, todo.start
+        owned.history = history
         owned.ready = True
 
     async def _fold(self, owned: Owned, records: Records, careful: bool, rebuild_from: int | None) -> None:
@@ -108,6 +119,23 @@ class Claimant:
         await self._store.unlist(owned.partition, owned.epoch, evicted, start)
         self._engine.note_evicted(owned.partition, evicted)
         owned.rebuilt_ms = self._clock()
+
+    def _tell(self, partition: Partition, todo: Plan) -> None:
+        if todo.why:
+            level = logging.ERROR if todo.cut or todo.lost else logging.WARNING
+            log.log(level, "%s/%d: %s", *partition, todo.why)
+
+    async def _go_back(self, owned: Owned, committed: Mark | None, back: Mark) -> None:
+        """The log was shortened: forget the states, and commit the offset from which on its records are new. The
+        consumer stands at an offset of the old log, and what it has fetched may be of that, too; it begins again where
+        we commit when it joins its group once more."""
+        await self._commit(owned, (committed or back)._replace(epoch=back.epoch))
+        async with self._busy:
+            self._engine.drop(owned.partition)
+            await self._store.forget(owned.partition, back.epoch)
+        await self._commit(owned, back)
+        self._tally.accounts[owned.partition].log_shortened += 1
+        self._input.rejoin()
 
     async def _commit(self, owned: Owned, mark: Mark) -> None:
         if await self._guarantee.commit({owned.partition: mark}):

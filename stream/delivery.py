@@ -37,6 +37,7 @@ from stream.batch import Limits
 from stream.checkpoints import AWAY, RETRY_S, Checkpoints
 from stream.claim import Claimant
 from stream.connect import Refused
+from stream.continuity import Continuity
 from stream.engine import Engine
 from stream.finishing import Batch, Finishing
 from stream.inbox import Inbox
@@ -83,7 +84,8 @@ class Delivery:
         self._news = asyncio.Event()  # something for the pump to look at
         self._checkpoints = Checkpoints(engine, settings.checkpoint_ms, clock, self.tally, self._news.set)
         self._busy = asyncio.Lock()  # held by whoever uses the engine; it does one thing at a time
-        self._claimant = Claimant(engine, store, guarantee, input_log, self._busy, clock)
+        self._claimant = Claimant(engine, store, guarantee, input_log, self._busy, clock, self.tally)
+        self._continuity = Continuity(input_log, self.tally)
         self._finishing = Finishing(
             guarantee, self._inbox, self.tally, clock, self._news.set, self._lose, self._restart_takeover
         )
@@ -131,6 +133,12 @@ class Delivery:
 
     async def _deliver(self, pieces: Sequence[Piece]) -> None:
         """Take one batch through the engine; then, once the answers before it are out, let it be finished, too."""
+        if broken := await self._continuity.broken(pieces):
+            await self._finishing.settle()
+            for owned in broken:
+                self._restart_takeover(owned)
+            self._inbox.put_back(pieces)
+            return
         records = Records.joined([piece.records.since(piece.owned.taken) for piece in pieces])
         before = so_far(self._engine.counts)
         self._batch_began_ms = self._clock()

@@ -19,9 +19,9 @@ objects: for a worker, where those were half of what reading costs.
 
 from __future__ import annotations
 
-import struct
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from operator import lt
 from typing import Any, Final, NamedTuple
@@ -38,7 +38,6 @@ from stream.runs import Run, Slab
 from stream.wire import UNREAD, Record
 
 _SOME: Final = 1_000
-_INT32: Final = struct.Struct(">i")
 
 
 def tolerate() -> None:
@@ -61,6 +60,7 @@ class TolerantRecords:
         self._raw, self._at = raw, 0
         self._strict = MemoryRecords(raw)
         self.columns_of: Partition | None = None  # for those of that partition, in columns
+        self.leader_epoch = -1  # of the batch that came last; -1: it is of an older format, which has none
 
     def size_in_bytes(self) -> int:
         return int(self._strict.size_in_bytes())
@@ -73,12 +73,15 @@ class TolerantRecords:
             for _ in range(run.batches):
                 self._strict.next_batch()
             self._at = run.end
+            self.leader_epoch = run.leader_epoch
             return run
         batch = self._strict.next_batch()
         if batch is None:
             return None
         start = self._at
-        self._at += runs.BEFORE_BATCH + _INT32.unpack_from(self._raw, start + runs.LENGTH_AT)[0]
+        self._at += runs.BEFORE_BATCH + runs.INT32.unpack_from(self._raw, start + runs.LENGTH_AT)[0]
+        if self._raw[start + runs.MAGIC_AT] >= runs.MAGIC:
+            (self.leader_epoch,) = runs.INT32.unpack_from(self._raw, start + runs.LEADER_EPOCH_AT)
         return TolerantBatch(batch, self._raw, start, self._at, self.columns_of)
 
 
@@ -113,7 +116,7 @@ class TolerantBatch:
     def _check(self) -> None:
         if self._raw[self._start + runs.MAGIC_AT] < runs.MAGIC:
             return
-        (count,) = _INT32.unpack_from(self._raw, self._start + runs.COUNT_AT)
+        (count,) = runs.INT32.unpack_from(self._raw, self._start + runs.COUNT_AT)
         if count > runs.MOST_RECORDS:
             limit = f"MOST_RECORDS in stream/runs.py is {runs.MOST_RECORDS}"
             raise unfolding.Unreadable(f"it has {count} records; {limit}")
@@ -193,6 +196,7 @@ class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
     def __init__(self, tp: Any, records: TolerantRecords, *more: Any) -> None:
         super().__init__(tp, records, *more)
         self.in_columns = self._key_deserializer is COLUMNS
+        self._batches = records
         self._left: Records | None = None  # of a batch that was given in part
         if self.in_columns:
             records.columns_of = tuple(tp)
@@ -214,7 +218,7 @@ class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
                     raise
                 batch = None
             if batch is None:
-                return Records.joined(found), False
+                return self._joined(found), False
             if not batch:  # of an older format, with offsets in no order
                 continue
             self._left = None
@@ -223,7 +227,10 @@ class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
             found.append(batch)
             room -= len(batch)
             self.next_fetch_offset = batch.next_offset
-        return Records.joined(found), True
+        return self._joined(found), True
+
+    def _joined(self, found: list[Records]) -> Records:
+        return replace(Records.joined(found), leader_epoch=self._batches.leader_epoch)
 
 
 class FetchResult(fetcher.FetchResult):  # type: ignore[misc]

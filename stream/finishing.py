@@ -143,7 +143,11 @@ class Finishing:
             batch = self._still_ours(batch)
         pieces, records, answers, told = batch
         next_offsets = {piece.owned: piece.records.next_offset for piece in pieces}  # the last piece's stands
-        marks = {owned.partition: Mark(offset, owned.epoch) for owned, offset in next_offsets.items()}
+        # Records that the consumer brings once more move no committed offset back.
+        marks = {
+            owned.partition: Mark(max(offset, owned.next_offset), owned.epoch, owned.history)
+            for owned, offset in next_offsets.items()
+        }
         try:
             fenced = await self._guarantee.commit(marks, answers) if marks else set()
             killpoints.reach("after_commit")

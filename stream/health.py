@@ -29,7 +29,7 @@ class Held:
     waiting: int  # records
     at_work: int  # and not yet committed
     behind: int  # records whose effect no checkpoint has
-    lag: int | None  # None: the broker has not told the log's end yet
+    lag: int | None  # None: the broker has not told the log's end yet, or it is before what is answered
     entities: int
     in_quarantine: int
     stored: int  # entities whose states are in Redis

@@ -6,7 +6,7 @@ nothing of what keys and values say.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, overload
@@ -56,6 +56,9 @@ class Records(Sequence[Record]):
     keys: Texts  # the spans of all three are of the same bytes
     values: Texts
     headers: Texts  # as Kafka has them: how many, and then each
+    leader_epoch: int = field(
+        default=-1, kw_only=True
+    )  # of the last record of one partition, or of one behind it; -1: unknown
 
     @classmethod
     def of(cls, records: Sequence[Record]) -> Records:
@@ -114,6 +117,7 @@ class Records(Sequence[Record]):
             _whole([part.offsets for part in parts]),
             _whole([part.timestamps_ms for part in parts]),
             *map(one, ("keys", "values", "headers")),
+            leader_epoch=parts[-1].leader_epoch if parts else -1,
         )
 
     def __len__(self) -> int:
@@ -136,7 +140,8 @@ class Records(Sequence[Record]):
     def at(self, rows: slice | NDArray[Any]) -> Records:
         """Some of them; the bytes are shared."""
         columns = (self.which[rows], self.offsets[rows], self.timestamps_ms[rows])
-        return Records(self.partitions, *columns, *(one.at(rows) for one in (self.keys, self.values, self.headers)))
+        texts = (one.at(rows) for one in (self.keys, self.values, self.headers))
+        return Records(self.partitions, *columns, *texts, leader_epoch=self.leader_epoch)
 
     def __iter__(self) -> Iterator[Record]:
         partitions = [self.partitions[one] for one in self.which.tolist()]

@@ -116,6 +116,11 @@ TABLE: Final = (
     Row(COUNTER, "steps_failed", "Rejected: the step raised.", PARTITION, _counts(lambda c: c.step_failed)),
     Row(COUNTER, "shut_out", "Rejected: of quarantined entities.", PARTITION, _counts(lambda c: c.entity_quarantined)),
     Row(COUNTER, "replayed_records", "Folded in silence by takeovers.", PARTITION, _counts(lambda c: c.replayed)),
+    Row(COUNTER, "log_shortened", "The log lost answered records.", PARTITION, _accounts(lambda a: a.log_shortened)),
+    Row(
+        *(COUNTER, "retention_lost_records", "Offsets that retention deleted before they were answered."),
+        *(PARTITION, _accounts(lambda a: a.retention_lost)),
+    ),
     Row(COUNTER, "restarts", "Entities that started anew after a silence.", PARTITION, _counts(lambda c: c.restarts)),
     Row(COUNTER, "states_rebuilt", "States refused, rebuilt from windows.", PARTITION, _counts(lambda c: c.rebuilt)),
     Row(COUNTER, "states_damaged", "Stored records that were refused.", PARTITION, _counts(lambda c: c.damaged)),

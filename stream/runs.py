@@ -25,10 +25,12 @@ MOST_RECORDS: Final = 250_000  # of one batch: unpacked one by one they are obje
 HEAD_BYTES: Final = 61
 BEFORE_BATCH: Final = 12  # bytes that the length does not count
 LENGTH_AT: Final = 8  # in a batch's head, after its first offset
+LEADER_EPOCH_AT: Final = 12  # of the broker that took it
 MAGIC_AT: Final = 16
 _CHECKSUM_AT: Final = 17  # of all that is behind it
 COUNT_AT: Final = 57  # the last field of the head
 MAGIC: Final = 2  # of the format that has a head for all; older ones have a message for each
+INT32: Final = struct.Struct(">i")
 _CHECKSUM: Final = struct.Struct(">I")
 _ATTRIBUTES_AT: Final = 21
 _LAST_DELTA_AT: Final = 23
@@ -57,6 +59,7 @@ class Run:
     end: int  # in the fetch's bytes
     base_offset: int
     next_offset: int  # behind what compaction took from its end, too
+    leader_epoch: int  # of the last batch
     producer_id = None  # of no transaction
     is_transactional = is_control_batch = False
 
@@ -86,7 +89,9 @@ def read(raw: bytes, at: int, partition: Partition) -> Run | None:
     if not batches:
         return None
     first, last = (Head(*heads[b].tolist()) for b in (0, batches - 1))
-    return Run(records, batches, at + last.end, first.base_offset, last.base_offset + last.last_delta + 1)
+    (leader_epoch,) = INT32.unpack_from(raw, at + last.start - HEAD_BYTES + LEADER_EPOCH_AT)
+    next_offset = last.base_offset + last.last_delta + 1
+    return Run(records, batches, at + last.end, first.base_offset, next_offset, leader_epoch)
 
 
 def is_sound(raw: bytes, start: int, end: int) -> bool:

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from stream.intake import Records
 from stream.pages import NONE, Answers
-from stream.source import Bounds, Mark, Partition
+from stream.source import UNKNOWN, History, Log, Mark, Partition
 
 
 class Rebalanced(Exception):
@@ -24,7 +24,14 @@ class InputLog(Protocol):
 
     async def committed(self, partition: Partition) -> Mark | None: ...
 
-    async def bounds(self, partition: Partition) -> Bounds: ...
+    async def describe_log(self, partition: Partition, leader_epoch: int) -> Log:
+        """What the brokers say of its log now, to a reader of that leader epoch (-1: unknown). Raises KafkaError."""
+
+    async def first_offset(self, partition: Partition) -> int:
+        """The first offset that its log still has. Raises KafkaError."""
+
+    def rejoin(self) -> None:
+        """Begin again at the committed offsets of all our partitions, as after a rebalance. Returns at once."""
 
     def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[Records]:
         """What the log still holds of [start, end), in order, apart from what the group consumes."""
@@ -80,6 +87,7 @@ class Owned:
     next_offset: int = 0  # the next record to process; all below are answered and committed
     taken: int = 0  # the next record for the engine: two batches may be folded and not yet committed
     saved: int = 0  # the next_offset of the last checkpoint
+    history: History = UNKNOWN  # of the log below `taken`
     save_at_ms: float = 0.0  # no checkpoint before then
     ready: bool = False  # the takeover is complete
     gone: bool = False  # revoked, or lost to another owner

@@ -23,24 +23,47 @@ STALL_S = 60.0  # no record and no progress for so long while some must come: th
 REPLAY_CHUNK = 2_000  # records a time: some 2 MB, and short enough that other partitions get their turn
 
 
+class History(NamedTuple):
+    """What a commit tells of the log that it was made on, so that a later owner recognises another log by it."""
+
+    topic_id: str = ""  # of the topic; a topic that is made anew gets another. Empty: unknown
+    leader_epoch: int = -1  # of a record at or behind the last that was answered; -1: unknown
+    lost: int = 0  # records that retention deleted before they were answered, in all
+    cut: int = -1  # the offset at which the log was shortened last; -1: never
+
+
+UNKNOWN: Final = History()
+_DEFAULTS: Final = UNKNOWN._asdict()
+
+
 class Mark(NamedTuple):
-    """What a group commits for a partition: the next offset to read, and as its metadata the owner's epoch.
+    """What a group commits for a partition: the next offset to read, and as its metadata the owner's epoch and the
+    history of the log: `epoch=3;topic_id=5f0e;leader_epoch=2`.
 
     The epoch is there so that it survives a Redis that lost its own (`stream.store`).
     """
 
     offset: int
     epoch: int = 0
+    history: History = UNKNOWN
 
     @property
     def metadata(self) -> str:
-        return f"{EPOCH}{self.epoch}"
+        told = (pair for pair in zip(History._fields, self.history, strict=True) if pair[1] != _DEFAULTS[pair[0]])
+        return ";".join([f"{EPOCH}{self.epoch}", *(f"{name}={value}" for name, value in told)])
 
     @classmethod
     def of(cls, offset: int, metadata: str) -> Mark:
-        """Epoch 0 where the metadata is not ours: an operator has moved the group, or an earlier version committed."""
-        epoch = metadata.removeprefix(EPOCH)
-        return cls(offset, int(epoch) if metadata.startswith(EPOCH) and epoch.isdecimal() else 0)
+        """Epoch 0 where the metadata is not ours: an operator has moved the group, or an earlier version committed.
+        What else it does not tell, or tells in no way that we know, is unknown."""
+        told = dict(pair.split("=", 1) for pair in metadata.split(";") if "=" in pair)
+        history = History(told.get("topic_id", ""), *(_number(told, name) for name in History._fields[1:]))
+        return cls(offset, max(0, _number(told, EPOCH.removesuffix("="), 0)), history)
+
+
+def _number(told: Mapping[str, str], name: str, default: int | None = None) -> int:
+    value = told.get(name, "")
+    return int(value) if value.isdecimal() else int(_DEFAULTS[name] if default is None else default)
 
 
 class Bounds(NamedTuple):
@@ -48,6 +71,20 @@ class Bounds(NamedTuple):
 
     begin: int
     end: int
+
+
+class Log(NamedTuple):
+    """What the brokers say of a partition's log, to somebody who has read it up to some leader epoch.
+
+    Kafka counts the leaders of a partition by epochs, and each record has that of its leader. Where the records of an
+    epoch end tells what a later leader did not have (KIP-101, KIP-320).
+    """
+
+    begin: int
+    end: int
+    topic_id: str = ""  # empty: these brokers have none
+    kept: int | None = None  # below this offset it has what any reader of that epoch was given; None: unknown
+    kept_epoch: int = -1  # of the record before `kept`
 
 
 @asynccontextmanager

@@ -43,7 +43,10 @@ class Account:
     duplicates: int = 0
     answered_before: int = 0  # the consumer brought them once more
     handed_back: int = 0  # unanswered, as the partition went: its next owner reads them again
-    gap_fills: int = 0  # beside the equation: no record's outcome
+    # Beside the equation: no record's outcome.
+    gap_fills: int = 0
+    log_shortened: int = 0  # times
+    retention_lost: int = 0  # offsets deleted before their records were answered
 
     @property
     def settled(self) -> int:

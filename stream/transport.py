@@ -32,10 +32,10 @@ from faust.types.transports import TPorTopicSet
 from faust.types.tuples import ack_lock
 from mode.utils.futures import notify
 
-from stream import fetched
+from stream import fetched, log_facts
 from stream.intake import Records
 from stream.seams import Rebalanced
-from stream.source import INPUT_ISOLATION, Bounds, Mark, Partition, reread
+from stream.source import INPUT_ISOLATION, Log, Mark, Partition, reread
 
 T = TypeVar("T")
 
@@ -176,12 +176,29 @@ class Consumer(driver.Consumer):
         found = await self._inside(self._kafka._coordinator.fetch_committed_offsets([tp]))
         return Mark.of(found[tp].offset, found[tp].metadata) if tp in found else None
 
-    async def bounds(self, partition: Partition) -> Bounds:
-        """What the log of `partition` still holds."""
+    async def describe_log(self, partition: Partition, leader_epoch: int) -> Log:
+        """What the brokers say of the log of `partition` to a reader of that leader epoch (-1: unknown).
+
+        Raises KafkaError, a retriable one while no broker leads the partition.
+        """
+        return await self._inside(log_facts.ask(self._kafka, TopicPartition(*partition), leader_epoch))
+
+    async def first_offset(self, partition: Partition) -> int:
+        """The first offset that the log of `partition` still has. Raises KafkaError."""
         tp = TopicPartition(*partition)
-        begin = await self._inside(self._kafka.beginning_offsets([tp]))
-        end = await self._inside(self._kafka.end_offsets([tp]))
-        return Bounds(begin[tp], end[tp])
+        begins: dict[TopicPartition, int] = await self._inside(self._kafka.beginning_offsets([tp]))
+        return begins[tp]
+
+    def rejoin(self) -> None:
+        """Join the group once more: drain, and begin again at the committed offsets. Returns at once."""
+        self._thread.thread_loop.call_soon_threadsafe(self._kafka._coordinator.request_rejoin)
+
+    def partitions_of(self, topic: str) -> int:
+        """How many partitions the topic has, as far as the consumer has heard."""
+        try:
+            return len(self._kafka.partitions_for_topic(topic) or ())
+        except ConsumerNotStarted:
+            return 0
 
     def log_end(self, partition: Partition) -> int | None:
         """Where its log ended when the broker last answered a fetch of it; None before the first. Asks nobody."""

@@ -49,7 +49,9 @@ class Watch:
                 waiting=one.waiting,
                 at_work=one.at_work,
                 behind=one.next_offset - one.saved,
-                lag=None if end is None else max(end - one.next_offset, 0),
+                # A log that ends before what is answered is no lag of 0: a new leader may have to catch up, or the log
+                # was shortened, which the next records or the next takeover tell.
+                lag=None if end is None or end < one.next_offset else end - one.next_offset,
                 entities=in_slots,
                 in_quarantine=in_quarantine,
                 stored=stored.get(one.partition, 0),

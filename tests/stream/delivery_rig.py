@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from model.api import Predictor
@@ -15,7 +16,7 @@ from stream.guarantees import AtLeastOnce
 from stream.intake import Records
 from stream.pages import Answers
 from stream.settings import Settings
-from stream.source import Bounds, Mark, Partition
+from stream.source import History, Log, Mark, Partition
 from stream.store import Claim, MemoryStore
 from stream.wire import Outgoing, Ping, Record, dumps
 
@@ -40,8 +41,13 @@ class Kafka:
     def __init__(self) -> None:
         self.events: list[str] = []
         self.logs: dict[Partition, list[Record]] = {}
+        self.begins: dict[Partition, int] = {}
+        self.leaders: dict[Partition, dict[int, int]] = {}  # the leader epochs of each log, and where each begins
+        self.topic_id = "first"
+        self.rejoins = 0
         self.offsets: dict[Partition, int] = {}
         self.epochs: dict[Partition, int] = {}
+        self.histories: dict[Partition, History] = {}
         self.published: list[Outgoing] = []
         self.fail_publish: Exception | None = None
         self.fail_commit: Exception | None = None
@@ -64,15 +70,47 @@ class Kafka:
         if any(mark.offset != self.offsets.get(partition, 0) for partition, mark in marks.items()):
             self.events.append("committed")  # not so what a claim does, which tells its epoch
         for partition, mark in marks.items():
-            self.offsets[partition], self.epochs[partition] = mark
+            self.keep(partition, mark)
+
+    def keep(self, partition: Partition, mark: Mark) -> None:
+        self.offsets[partition], self.epochs[partition], self.histories[partition] = mark
 
     async def committed(self, partition: Partition) -> Mark | None:
         if partition not in self.offsets:
             return None
-        return Mark(self.offsets[partition], self.epochs.get(partition, 0))
+        history = self.histories.get(partition, History())
+        return Mark(self.offsets[partition], self.epochs.get(partition, 0), history)
 
-    async def bounds(self, partition: Partition) -> Bounds:
-        return Bounds(0, len(self.logs.get(partition, ())))
+    async def describe_log(self, partition: Partition, leader_epoch: int) -> Log:
+        """As Apache Kafka answers: where the first epoch behind the asked one begins; the log's end if none does."""
+        begin, end = self.begins.get(partition, 0), len(self.logs.get(partition, ()))
+        starts = self.leaders.setdefault(partition, {0: 0})
+        if leader_epoch not in range(max(starts) + 1):
+            return Log(begin, end, self.topic_id)
+        kept = min((start for epoch, start in starts.items() if epoch > leader_epoch), default=end)
+        return Log(begin, end, self.topic_id, kept, max(epoch for epoch in starts if epoch <= leader_epoch))
+
+    async def first_offset(self, partition: Partition) -> int:
+        return self.begins.get(partition, 0)
+
+    def rejoin(self) -> None:
+        self.rejoins += 1
+
+    def leader_epoch(self, partition: Partition) -> int:
+        return max(self.leaders.setdefault(partition, {0: 0}))
+
+    def elect(self, partition: Partition, *, end: int | None = None) -> None:
+        """Another broker leads; its log may be shorter."""
+        log = self.logs[partition]
+        del log[len(log) if end is None else end :]
+        starts = self.leaders.setdefault(partition, {0: 0})
+        newest = max(starts) + 1
+        self.leaders[partition] = {**{epoch: at for epoch, at in starts.items() if at <= len(log)}, newest: len(log)}
+
+    def make_anew(self, partition: Partition, topic_id: str) -> None:
+        """The topic is deleted, and with it what groups have committed, and made again."""
+        self.logs[partition], self.leaders[partition], self.topic_id = [], {0: 0}, topic_id
+        self.offsets.pop(partition, None)
 
     async def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[Records]:
         for at in range(start, end, 2):
@@ -155,7 +193,8 @@ async def feed(delivery: Delivery, kafka: Kafka, some: Sequence[Record]) -> list
     partition = (some[0].topic, some[0].partition)
     log = kafka.logs.setdefault(partition, [])
     log.extend(some[len(log) - some[0].offset :])
-    await delivery.put({partition: Records.of(some)}, 0.0, lambda: retired.extend(some))
+    polled = replace(Records.of(some), leader_epoch=kafka.leader_epoch(partition))
+    await delivery.put({partition: polled}, 0.0, lambda: retired.extend(some))
     return retired
 
 

@@ -53,7 +53,7 @@ class Producer:
         if self._kafka.newest[self._id] is not self:
             raise ProducerFenced
         self._kafka.published += answers
-        self._kafka.offsets[partition], self._kafka.epochs[partition] = mark
+        self._kafka.keep(partition, mark)
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from stream import guarantees
 from stream.guarantees import ExactlyOnce
 from stream.intake import Records
 from stream.pages import Answers
-from stream.source import Bounds, Mark, Partition
+from stream.source import Log, Mark, Partition
 from stream.wire import Outgoing, Record
 
 P0, P1 = ("pings", 0), ("pings", 1)
@@ -46,8 +46,14 @@ class Coordinator:
     async def committed(self, partition: Partition) -> Mark | None:
         return self.marks.get(partition)
 
-    async def bounds(self, partition: Partition) -> Bounds:
-        return Bounds(0, 100)
+    async def describe_log(self, partition: Partition, leader_epoch: int) -> Log:
+        return Log(0, 100)
+
+    async def first_offset(self, partition: Partition) -> int:
+        return 0
+
+    def rejoin(self) -> None:
+        raise AssertionError("no log gets shorter here")
 
     async def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[Records]:
         return

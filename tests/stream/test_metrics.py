@@ -29,6 +29,8 @@ ACCOUNT = Account(
     answered_before=5,
     handed_back=29,
     gap_fills=9,
+    log_shortened=10,
+    retention_lost=17,
 )
 WELL = Reading(
     worker=("1.0", "small", "abc"),
@@ -86,7 +88,8 @@ def test_a_record_that_is_nowhere_is_scraped_as_unaccounted() -> None:
 
 
 def test_every_outcome_of_the_account_is_scraped() -> None:
-    assert set(OUTCOMES.values()) == {field.name for field in fields(Account)} - {"taken", "gap_fills"}
+    beside = {"taken", "gap_fills", "log_shortened", "retention_lost"}
+    assert set(OUTCOMES.values()) == {field.name for field in fields(Account)} - beside
 
 
 def test_each_number_goes_by_its_own_name() -> None:
@@ -99,6 +102,8 @@ def test_each_number_goes_by_its_own_name() -> None:
         "entities_stored": 8,
         "partition_ready": 1,
         "gap_fills_total": 9,
+        "log_shortened_total": 10,
+        "retention_lost_records_total": 17,
     }
     counted = {
         "replayed_records_total": 11,

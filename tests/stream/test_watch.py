@@ -31,7 +31,7 @@ from stream.intake import Records
 from stream.pages import NONE, Answers
 from stream.seams import Rebalanced
 from stream.settings import Settings
-from stream.source import Bounds, Mark, Partition
+from stream.source import Log, Mark, Partition
 from stream.store import MemoryStore
 from stream.tally import Account
 from stream.watch import Watch
@@ -71,8 +71,14 @@ class Kafka:
     async def committed(self, partition: Partition) -> Mark | None:
         return self.marks.get(partition)
 
-    async def bounds(self, partition: Partition) -> Bounds:
-        return Bounds(0, 1_000)
+    async def describe_log(self, partition: Partition, leader_epoch: int) -> Log:
+        return Log(0, 1_000)
+
+    async def first_offset(self, partition: Partition) -> int:
+        return 0
+
+    def rejoin(self) -> None:
+        raise AssertionError("no log gets shorter here")
 
     async def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[Records]:
         yield Records.of([self.log[partition, offset] for offset in range(start, end)])
@@ -477,9 +483,12 @@ async def test_lag_is_what_lies_between_the_next_record_and_the_end_of_the_log()
         await worker.put(records(0, 30))
         await worker.until_settled()
         assert await worker.scraped("lag_records") == {"0": 70}
-        await worker.put(records(30, 101))  # the consumer heard of the end before they came
+        await worker.put(records(30, 100))
         await worker.until_settled()
         assert await worker.scraped("lag_records") == {"0": 0}
+        await worker.put(records(100, 101))
+        await worker.until_settled()
+        assert await worker.scraped("lag_records") == {}, "a log that ends before what is answered is no lag of 0"
 
 
 async def test_of_a_partition_that_is_not_taken_over_yet_no_lag_is_known() -> None:
