@@ -29,7 +29,7 @@ class History(NamedTuple):
     topic_id: str = ""  # of the topic; a topic that is made anew gets another. Empty: unknown
     leader_epoch: int = -1  # of a record at or behind the last that was answered; -1: unknown
     lost: int = 0  # records that retention deleted before they were answered, in all
-    cut: int = -1  # the offset at which the log was shortened last; -1: never
+    cut: int = -1  # the lowest offset to which the log was ever shortened while it was answered; -1: it never was
 
 
 UNKNOWN: Final = History()

@@ -30,7 +30,7 @@ class Plan(NamedTuple):
     stop: int
     anew: bool  # the stored states are of another past: forget them first
     why: str  # for the log; empty when nothing is out of the ordinary
-    cut: bool = False  # the log was shortened: the consumer's position is of another past, too
+    cut: bool = False  # the log is not the one that was answered: the consumer's position is of another past, too
     lost: int = 0  # offsets that retention deleted before their records were answered; at most so many records
 
 
@@ -84,14 +84,16 @@ def _first(checkpoint: int | None, log: Log) -> Plan:
     """Nothing is committed. aiokafka goes to the earliest record then, by auto_offset_reset; so do we."""
     if checkpoint is None or checkpoint <= log.begin:
         return Plan(log.begin, log.begin, anew=False, why="")
-    why = f"nothing is committed for a checkpoint at {checkpoint}: reading from the start"
-    return Plan(log.begin, log.begin, anew=True, why=why, cut=checkpoint > log.end)
+    # Brokers delete a group's offsets together with their topic, so the log may well be another one.
+    why = f"nothing is committed for a checkpoint at {checkpoint} (was the topic made anew?): reading from the start"
+    return Plan(log.begin, log.begin, anew=True, why=why, cut=True)
 
 
 def history_after(todo: Plan, committed: Mark | None, log: Log) -> History:
     """What to commit of the log together with the plan's `stop`."""
     before = UNKNOWN if committed is None else committed.history
     told = before._replace(topic_id=log.topic_id or before.topic_id, lost=before.lost + todo.lost)
-    if todo.cut:
-        return told._replace(cut=todo.stop, leader_epoch=log.kept_epoch if log.kept == todo.stop else -1)
-    return told
+    if not todo.cut:
+        return told
+    cut = todo.stop if before.cut < 0 else min(todo.stop, before.cut)
+    return told._replace(cut=cut, leader_epoch=log.kept_epoch if log.kept == todo.stop else -1)

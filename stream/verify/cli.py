@@ -85,6 +85,9 @@ def verify(
     numbers: Annotated[
         Numbers, typer.Option("--numbers", help="close: the workers' sums may round otherwise (another processor)")
     ] = Numbers.EXACT,
+    allow_retention: Annotated[
+        bool, typer.Option("--allow-retention", help="what retention deleted unanswered is counted, and not wrong")
+    ] = False,
     json: Json = False,
 ) -> None:
     settings = _settings(bootstrap, prefix, group, weights, horizons, redis)
@@ -105,6 +108,7 @@ def verify(
             states=redis is not None,
             tolerance=Tolerance(tolerance_m),
             to_the_bit=numbers is Numbers.EXACT,
+            allow_retention=allow_retention,
         )
         with _progress() as progressed:
             report = asyncio.run(verified(settings, wanted, progressed))
@@ -187,7 +191,7 @@ def show(report: Report) -> None:
     """A table for people, the findings under it, and a last line that says how it went."""
     from rich.console import Console
 
-    from stream.verify.report import MEANING, VERDICTS
+    from stream.verify.report import MEANING, NAMES, VERDICTS
 
     console, total = Console(), report.total
     console.print(_table(report))
@@ -196,26 +200,27 @@ def show(report: Report) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     for verdict in VERDICTS:
         if count := getattr(total, verdict):
-            console.print(f"{count:,} {verdict.replace('_', ' ')}: {MEANING[verdict]}", style="red", highlight=False)
+            style = None if verdict in report.allowed else "red"
+            console.print(f"{count:,} {NAMES[verdict]}: {MEANING[verdict]}", style=style, highlight=False)
         for found in report.examples:
             if found.verdict == verdict:
                 console.print(_line(found), markup=False, highlight=False, soft_wrap=True)
     how = f"in {report.seconds:.1f} s ({report.delivery})"
-    console.print("nothing is wrong" if report.ok else f"{total.wrong:,} findings", how, highlight=False)
+    console.print("nothing is wrong" if report.ok else f"{report.wrong:,} findings", how, highlight=False)
 
 
 def _table(report: Report) -> Table:
     from rich.table import Table
 
-    from stream.verify.report import VERDICTS
+    from stream.verify.report import NAMES, VERDICTS
 
     total = report.total
-    shown = [*COLUMNS, *((name, name.replace("_", " ")) for name in VERDICTS if getattr(total, name))]
+    shown = [*COLUMNS, *((name, NAMES[name]) for name in VERDICTS if getattr(total, name))]
     table = Table("partition", box=None, pad_edge=False)
     for _, heading in shown:
         table.add_column(heading, justify="right")
     rows: list[tuple[str, Tally]] = [(str(number), tally) for number, tally in sorted(report.tallies.items())]
-    if report.strays.wrong:
+    if any(getattr(report.strays, name) for name in VERDICTS):
         rows.append(("none", report.strays))
     for label, tally in (*rows, ("all", total)):
         table.add_row(label, *(f"{getattr(tally, name):,}" for name, _ in shown))

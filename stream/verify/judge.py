@@ -7,7 +7,9 @@
     due                  one that is not equal                   doubt: read it back and compare it field by field
     none                 some                                    unexpected
 
-A doubt ends as close (within the tolerance that a rebuilt state has), other_model, or different.
+A doubt ends as close (within the tolerance that a rebuilt state has), other_model, or different. Where the log was cut,
+one more verdict is left: orphaned, an answer to a record that lay at this offset before. It counts for no copy of what
+is due there now, so that a record at such an offset is judged when all that lies there was read back.
 
 Whether a step fails, a replay cannot tell: the program may be another by now. So a `step_failed` is taken for what it
 says, and an `entity_quarantined` is right after one of its entity. From there on each of its records must have an
@@ -31,18 +33,16 @@ from stream.verify.compare import (
     digest_forecast,
     digest_gapfill,
     digest_letter,
-    forecast_difference,
-    gapfill_difference,
-    letter_difference,
 )
+from stream.verify.doubts import Doubt, Mixed, Place, as_published, difference
 from stream.verify.known import Known
+from stream.verify.leftovers import leftovers
+from stream.verify.past import is_orphan
 from stream.verify.published import CACHES, HIT, NONE, OTHER_MODEL, REBUILT, Book, Copy, Span
 from stream.verify.report import Example, Report, Verdict
 from stream.wire import GapFill, Outgoing, Ping, Record, Topics, dead_letter, loads_forecast, loads_gapfill
 
 LEGAL_CACHES: Final = {"hit": HIT | REBUILT, "rebuilt": REBUILT, "none": NONE}
-
-Place = tuple[str, int, int]  # topic, partition, offset
 
 
 class Rules(NamedTuple):
@@ -56,21 +56,13 @@ class Rules(NamedTuple):
     ttl_ms: float = float("inf")  # of a stored state after its entity's last ping
 
 
-class Doubt(NamedTuple):
-    """A published copy that is not equal to what is due. No tolerance: its numbers must be."""
-
-    due: Outgoing
-    place: Place
-    times: int
-    tolerance: Tolerance | None
-
-
 class Judge:
     """Takes the input of one partition, record by record, with the answers that the replay gave."""
 
     def __init__(self, number: int, book: Book, rules: Rules, report: Report) -> None:
         self.known = Known(complete=book.span.begin == 0, history=rules.history)
         self.doubts: list[Doubt] = []
+        self._mixed: list[Mixed] = []  # of the doubts
         self._faulty: set[str] = set()  # entities that have a step_failed
         self._forecast_ms: dict[str, int] = {}  # when each entity had its last forecast, by its record's timestamp
         self._provisional: dict[str, tuple[int, int]] = {}  # by gap id, where the first copy of an unrevised fill lies
@@ -116,7 +108,7 @@ class Judge:
         if forecast is not None:
             self._forecast(forecast, entity, judged=judged)
         if letter is not None and known.settled(entity):
-            self._copies(letter, self._book.letters.pop(record.offset, []), digest_letter(_published(letter)), judged)
+            self._copies(letter, self._book.letters.pop(record.offset, []), digest_letter(as_published(letter)), judged)
         if not known.settled(entity):
             self._tally.unjudged += judged
             if judged and not answered and owed is not None and known.failed(entity) and not may_repeat:
@@ -131,23 +123,8 @@ class Judge:
 
     def finish(self) -> None:
         """After the last record: what is left answers nothing."""
-        for offset in self._book.forecasts.left():
-            if offset >= self.span.start:
-                self._unexpected("forecast", offset, self._book.forecasts.take(offset))
-        for offset, copies in self._book.letters.items():
-            if offset >= self.span.start:
-                self._unexpected("dead letter", offset, copies)
-        for offset, letters in self._book.faults.items():
-            if offset >= self.span.start:
-                self._unexpected("dead letter", offset, [copy for copies in letters.values() for copy in copies])
-        for key, copies in self._book.fills.items():
-            entity, issued_ms = self._book.fill_facts[key]
-            if self.known.settled_before(entity, issued_ms):
-                gap_id, revision, status = key
-                for copy in copies:
-                    place = "/".join(map(str, copy.place))
-                    reason = f"no {status} gap fill {gap_id} (revision {revision}) is due; it is at {place}"
-                    self._blame("unexpected", None, entity, reason, copy.times)
+        for example, times in leftovers(self._book, self._rules.topics.pings, self._partition, self.known):
+            self._report.blame(example, times)
 
     def settle(self, found: Mapping[Place, Record]) -> None:
         """Decide the doubts, given what lies at their places; what is gone meanwhile cannot be judged."""
@@ -155,8 +132,15 @@ class Judge:
             published = found.get(doubt.place)
             if published is None:
                 self._tally.unjudged += 1
+                if doubt.among is not None:
+                    doubt.among.copies.append(Copy(0, doubt.place[1:], doubt.times))
                 continue
-            reason, other_model = self._difference(doubt, published)
+            if doubt.among is not None:
+                if is_orphan(doubt.due, published, self._rules.topics):
+                    self._orphaned(doubt.due.src.offset, doubt.place, doubt.times)
+                    continue
+                doubt.among.copies.append(Copy(0, doubt.place[1:], doubt.times))
+            reason, other_model = difference(doubt, published, self._rules.topics)
             if reason is not None:
                 entity = (doubt.due.key or b"").decode(errors="replace")
                 where = "{}/{}@{}".format(*doubt.place)
@@ -165,7 +149,10 @@ class Judge:
                 self._tally.other_model += 1
             else:
                 self._tally.close += 1
+        for mixed in self._mixed:
+            self._count(mixed.due, mixed.copies)
         self.doubts.clear()
+        self._mixed.clear()
 
     def _forecast(self, answer: Outgoing, entity: str | None, *, judged: bool) -> None:
         offset = answer.src.offset
@@ -178,6 +165,9 @@ class Judge:
             self._forecast_ms[due.entity_id] = answer.src.timestamp_ms
         if not judged or not self.known.settled(entity):
             return
+        digest, tolerance = digest_forecast(answer.key, due), self._tolerance(due.entity_id)
+        if self._mix(answer, copies, digest, tolerance):
+            return
         legal = [copy for copy in copies if not copy.caches & ~OTHER_MODEL & ~LEGAL_CACHES[due.cache]]
         for copy in copies:
             if copy not in legal:
@@ -186,7 +176,7 @@ class Judge:
                 reason = f"cache is {said}, expected {due.cache} (at {where})"
                 self._blame("different", offset, due.entity_id, reason, copy.times)
         self._count(answer, copies)
-        self._doubt(answer, legal, digest_forecast(answer.key, due), self._tolerance(due.entity_id))
+        self._doubt(answer, legal, digest, tolerance)
 
     def _failure(self, record: Record, entity: str | None, *, judged: bool) -> None:
         """A record of which a worker says that its step failed, or one of its entity before, or that the entity was one
@@ -200,7 +190,7 @@ class Judge:
                 self._blame("unexpected", offset, entity, f"{code}, but the entity had a forecast before", len(copies))
             elif may_be_new or entity in self._faulty:
                 due = dead_letter(self._rules.topics.dead_letters, record, fault(code, ""), version="")
-                self._copies(due, copies, digest_letter(_published(due)), judged)
+                self._copies(due, copies, digest_letter(as_published(due)), judged)
                 self._tally.quarantined += judged
             elif judged and (self.known.complete or entity is None):
                 self._blame("unexpected", offset, entity, f"{code}, but no step of it failed before", len(copies))
@@ -226,9 +216,11 @@ class Judge:
         copies = self._book.fills.pop(key, [])
         if judged:
             tolerance = self._tolerance(fill.entity_id) or self._rules.tolerance.rounding()
-            self._count(answer, copies)
-            self._doubt(answer, copies, digest_gapfill(answer.key, fill), tolerance)
-            self._order(answer, fill, copies)
+            digest = digest_gapfill(answer.key, fill)
+            if not self._mix(answer, copies, digest, tolerance):
+                self._count(answer, copies)
+                self._doubt(answer, copies, digest, tolerance)
+                self._order(answer, fill, copies)
 
     def _order(self, answer: Outgoing, fill: GapFill, copies: Sequence[Copy]) -> None:
         """A fill must lie before its revision: whoever keeps the last record of a gap would keep what was withdrawn.
@@ -247,9 +239,23 @@ class Judge:
             self._blame("different", answer.src.offset, fill.entity_id, reason, 1)
 
     def _copies(self, answer: Outgoing, copies: Sequence[Copy], digest: int, judged: bool) -> None:
-        if judged:
+        if judged and not self._mix(answer, copies, digest, None):
             self._count(answer, copies)
             self._doubt(answer, copies, digest, None)
+
+    def _mix(self, answer: Outgoing, copies: Sequence[Copy], digest: int, tolerance: Tolerance | None) -> bool:
+        """Whether some of the copies may be orphans; then they are judged when they are read back."""
+        doubted = [copy for copy in copies if copy.digest != digest]
+        if answer.src.offset < self._book.cut or not doubted:
+            return False
+        mixed = Mixed(answer, [copy for copy in copies if copy.digest == digest])
+        self._mixed.append(mixed)
+        self._doubt(answer, doubted, digest, tolerance, mixed)
+        return True
+
+    def _orphaned(self, offset: int | None, place: Place, times: int) -> None:
+        where = "{}/{}@{}".format(*place)
+        self._blame("orphaned", offset, None, f"{where} answers a record that is not there any more", times)
 
     def _ignore(self, offset: int) -> None:
         """What was published for a record that cannot be judged."""
@@ -274,34 +280,22 @@ class Judge:
         elif extra > 0:
             self._tally.again += extra
 
-    def _doubt(self, answer: Outgoing, copies: Sequence[Copy], digest: int, tolerance: Tolerance | None) -> None:
+    def _doubt(
+        self,
+        answer: Outgoing,
+        copies: Sequence[Copy],
+        digest: int,
+        tolerance: Tolerance | None,
+        among: Mixed | None = None,
+    ) -> None:
         for copy in copies:
             if copy.digest != digest:
-                self.doubts.append(Doubt(answer, (answer.topic, *copy.place), copy.times, tolerance))
+                self.doubts.append(Doubt(answer, (answer.topic, *copy.place), copy.times, tolerance, among))
 
     def _tolerance(self, entity: str) -> Tolerance | None:
         if self.known.exact(entity):
             return None if self._rules.to_the_bit else self._rules.tolerance
         return self._rules.tolerance
-
-    def _difference(self, doubt: Doubt, published: Record) -> tuple[str | None, bool]:
-        """Why it differs, if it does, and whether it is of another model."""
-        due = doubt.due
-        if due.topic == self._rules.topics.dead_letters:
-            return letter_difference(_published(due), published), False
-        if published.key != due.key:
-            return f"its key is {published.key!r}, expected {due.key!r}", False
-        if due.topic == self._rules.topics.gapfills:
-            fill, other = loads_gapfill(due.value or b""), loads_gapfill(published.value or b"")
-            assert doubt.tolerance is not None
-            return gapfill_difference(fill, other, doubt.tolerance), other.model != fill.model
-        forecast, found = loads_forecast(due.value or b""), loads_forecast(published.value or b"")
-        return forecast_difference(forecast, found, doubt.tolerance), found.model != forecast.model
-
-    def _unexpected(self, kind: str, offset: int, copies: Sequence[Copy]) -> None:
-        for copy in copies:
-            place = f"{copy.place[0]}@{copy.place[1]}"
-            self._blame("unexpected", offset, None, f"no {kind} is due to this record; it is at {place}", copy.times)
 
     def _kind(self, answer: Outgoing) -> str:
         topics = self._rules.topics
@@ -323,9 +317,4 @@ def by_record(answers: Iterable[Outgoing]) -> dict[int, list[Outgoing]]:
 
 
 def _code(letter: Outgoing) -> str:
-    return context_of(_published(letter)).get("code", "")
-
-
-def _published(answer: Outgoing) -> Record:
-    """An answer as its reader will see it, apart from its place."""
-    return Record(answer.topic, -1, -1, -1, answer.key, answer.value, answer.headers)
+    return context_of(as_published(letter)).get("code", "")

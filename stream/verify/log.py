@@ -10,10 +10,11 @@ from typing import Final, NamedTuple
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from stream import admin
+from stream import admin, log_facts
 from stream.connect import kafka_refusal
 from stream.settings import Settings
-from stream.source import Bounds, Isolation, Partition
+from stream.source import Bounds, Isolation, Log, Mark, Partition
+from stream.verify.past import Past, past
 from stream.verify.published import Span
 
 EARLIEST: Final = "earliest"
@@ -52,6 +53,7 @@ class Outlook(NamedTuple):
 
     spans: dict[int, Span]
     committed: dict[int, int | None]
+    pasts: dict[int, Past]
     outputs: dict[Partition, Bounds]
 
 
@@ -92,17 +94,27 @@ async def outlook(
         counts = {topic: admin.partitions_of(client, topic) for topic in (pings, *outputs)}
     async with _asking(settings, isolation) as consumer:
         numbers = [TopicPartition(pings, number) for number in range(counts[pings])]
-        committed = {tp.partition: await consumer.committed(tp) for tp in numbers}
+        marks = {tp.partition: await _committed(consumer, tp) for tp in numbers}
         bounds = await _bounds(consumer, [TopicPartition(t, n) for t in outputs for n in range(counts[t])])
-        inputs = await _bounds(consumer, numbers)
-        starts = await _starts(consumer, inputs, start)
-    spans = {}
-    for (_, number), (begin, end) in inputs.items():
-        first = min(max(begin, starts[number]), end)
-        spans[number] = Span(
-            begin if warmup is None else max(begin, first - warmup), first, committed[number] or 0, end
-        )
-    return Outlook(spans, committed, bounds)
+        logs = {tp.partition: await _log(consumer, tp, marks[tp.partition]) for tp in numbers}
+        starts = await _starts(consumer, pings, logs, start)
+    spans, pasts = {}, {number: past(marks[number], one) for number, one in logs.items()}
+    committed = {number: None if mark is None else mark.offset for number, mark in marks.items()}
+    for number, one in logs.items():
+        first = min(max(one.begin, starts[number]), one.end)
+        begin = one.begin if warmup is None else max(one.begin, first - warmup)
+        spans[number] = Span(begin, first, pasts[number].due, one.end, pasts[number].cut)
+    return Outlook(spans, committed, pasts, bounds)
+
+
+async def _committed(consumer: AIOKafkaConsumer, tp: TopicPartition) -> Mark | None:
+    # The coordinator's, because aiokafka's `committed` leaves the metadata out.
+    found = await consumer._coordinator.fetch_committed_offsets([tp])
+    return Mark.of(found[tp].offset, found[tp].metadata) if tp in found else None
+
+
+async def _log(consumer: AIOKafkaConsumer, tp: TopicPartition, committed: Mark | None) -> Log:
+    return await log_facts.ask(consumer, tp, -1 if committed is None else committed.history.leader_epoch)
 
 
 async def _bounds(consumer: AIOKafkaConsumer, tps: Sequence[TopicPartition]) -> dict[Partition, Bounds]:
@@ -110,11 +122,10 @@ async def _bounds(consumer: AIOKafkaConsumer, tps: Sequence[TopicPartition]) -> 
     return {(tp.topic, tp.partition): Bounds(begins[tp], ends[tp]) for tp in tps}
 
 
-async def _starts(consumer: AIOKafkaConsumer, inputs: Mapping[Partition, Bounds], start: Start) -> dict[int, int]:
+async def _starts(consumer: AIOKafkaConsumer, topic: str, logs: Mapping[int, Log], start: Start) -> dict[int, int]:
     if start.time_ms is None:
         named = start.by_partition or {}
-        return {number: named.get(number, start.everywhere or 0) for _, number in inputs}
-    asked = {TopicPartition(*partition): start.time_ms for partition in inputs}
-    found = await consumer.offsets_for_times(asked)
-    ends = {partition[1]: bounds.end for partition, bounds in inputs.items()}  # no record is as late: nothing to judge
-    return {tp.partition: ends[tp.partition] if place is None else place.offset for tp, place in found.items()}
+        return {number: named.get(number, start.everywhere or 0) for number in logs}
+    found = await consumer.offsets_for_times({TopicPartition(topic, number): start.time_ms for number in logs})
+    # Where no record is as late there is nothing to judge.
+    return {tp.partition: logs[tp.partition].end if place is None else place.offset for tp, place in found.items()}

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Mapping
+from math import inf
 from typing import Final, NamedTuple
 
 import msgspec
@@ -45,6 +46,7 @@ class Span(NamedTuple):
     start: int
     committed: int
     end: int
+    cut: int | None = None  # answers to this offset, or one behind it, may be of records that are gone
 
 
 class Copy(NamedTuple):
@@ -107,6 +109,18 @@ class Book:
         self.faults: dict[int, dict[str, list[Copy]]] = {}  # dead letters of ITS_WORD, by offset and code
         self.fills: dict[FillKey, list[Copy]] = {}
         self.fill_facts: dict[FillKey, tuple[str, int]] = {}  # entity and issued_ts
+        self.beyond = False  # something answers a record that is not there, so that others may, too
+
+    @property
+    def cut(self) -> float:
+        """Answers to this offset, or one behind it, may be of records that are gone."""
+        if self.span.cut is not None:
+            return self.span.cut
+        return 0 if self.beyond else inf
+
+    @property
+    def is_cut(self) -> bool:
+        return self.cut < inf
 
     def answered(self, offset: int) -> bool:
         """Whether this record has a forecast or a dead letter."""
@@ -173,7 +187,11 @@ class Published:
             self._stray(record, entity, f"answers {topic}/{number}, which is no partition of {self._topics.pings}")
             return None
         if offset is not None and offset >= book.span.end:  # we looked where the input ends after where the output ends
-            self._stray(record, entity, f"answers offset {offset} of {topic}/{number}, which ends at {book.span.end}")
+            book.beyond = True
+            reason = (
+                f"{record.topic}/{record.partition}@{record.offset} answers it, and the log ends at {book.span.end}"
+            )
+            self._report.blame(Example("orphaned", topic, number, offset, entity, reason))
             return None
         return book if offset is None or offset >= book.span.begin else None
 

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from typing import Final
 
 from stream.engine import Engine
-from stream.verify.judge import Judge, Place, by_record
+from stream.verify.doubts import Place
+from stream.verify.judge import Judge, by_record
 from stream.verify.states import Replayed, States
 from stream.wire import Record
 

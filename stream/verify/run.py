@@ -27,11 +27,13 @@ from stream.settings import UNLIMITED, Settings
 from stream.source import INPUT_ISOLATION, Isolation, Partition, reread
 from stream.store import Store
 from stream.verify.compare import Tolerance
-from stream.verify.judge import Judge, Place, Rules
+from stream.verify.doubts import Place
+from stream.verify.judge import Judge, Rules
 from stream.verify.log import Outlook, Start, outlook
-from stream.verify.published import Book, Published
+from stream.verify.past import Past
+from stream.verify.published import Book, Published, Span
 from stream.verify.replay import Replay
-from stream.verify.report import Report
+from stream.verify.report import Example, Report, Verdict
 from stream.verify.states import Replayed, States
 from stream.wire import Record
 
@@ -51,6 +53,7 @@ class Wanted:
     states: bool = False
     tolerance: Tolerance = field(default_factory=Tolerance)
     to_the_bit: bool = True
+    allow_retention: bool = False
 
     @property
     def isolation(self) -> Isolation:
@@ -90,7 +93,8 @@ class _Run:
         self._replayed = Replayed()
         without_quota = replace(settings, max_stored_entities=UNLIMITED)
         self._engine = Engine(predictor, self._replayed, without_quota, clock_ms=lambda: 0.0, max_resident=EVERYBODY)
-        self._report = Report("exactly_once" if wanted.once else "at_least_once")
+        allowed = frozenset[Verdict](["retention"] if wanted.allow_retention else [])
+        self._report = Report("exactly_once" if wanted.once else "at_least_once", allowed=allowed)
 
     async def report(self) -> Report:
         checkpoints = await self._checkpoints()
@@ -98,8 +102,9 @@ class _Run:
         outputs = (topics.forecasts, topics.gapfills, topics.dead_letters)
         look = await outlook(self._settings, outputs, self._wanted.start, self._wanted.warmup, self._wanted.isolation)
         self._note(look)
-        for number in look.spans:
+        for number, span in look.spans.items():
             self._report.tally(number)
+            self._blame_past(number, look.pasts[number], span)
         published = await self._published(look)
         done, total = 0, sum(span.end - span.begin for span in look.spans.values())
         for number, book in sorted(published.books.items()):
@@ -137,6 +142,15 @@ class _Run:
         with admin.connected(self._settings.bootstrap, self._settings.kafka) as client:
             numbers = range(admin.partitions_of(client, self._pings))
         return {number: (await self._store.peek((self._pings, number))).next_offset for number in numbers}
+
+    def _blame_past(self, number: int, past: Past, span: Span) -> None:
+        """What became of the log itself, from where it is judged."""
+        if past.cut is not None and past.cut >= span.start:
+            example = Example("log_shortened", self._pings, number, past.cut, None, past.why)
+            self._report.blame(example)
+        if past.lost:
+            why = past.lost_now or "retention deleted them while the group was at work, as its last commit says"
+            self._report.blame(Example("retention", self._pings, number, None, None, why), past.lost)
 
     def _note(self, look: Outlook) -> None:
         """What cannot be judged, for the report."""

@@ -32,6 +32,7 @@ from worker_process import Worker
 from stream import admin
 from stream.cli_worker import MEMBER
 from stream.embedded import HOST
+from stream.verify.report import VERDICTS
 from stream.wire import Topics
 
 PARTITIONS: Final = 4
@@ -42,7 +43,7 @@ VERIFY_S: Final = 600.0
 MAX_RESTARTS: Final = 20  # of workers that ended by themselves, which an operator's supervisor would start again
 LAUNCHER: Final = (sys.executable, str(Path(__file__).with_name("chaos_worker.py")))
 UNJUDGED: Final = ("open", "unjudged", "quarantined", "other_model", "states_skipped")
-FINDINGS: Final = ("lost", "duplicated", "different", "unexpected", "states_different")
+FINDINGS: Final = VERDICTS
 
 
 class Servers(NamedTuple):

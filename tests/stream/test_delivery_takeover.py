@@ -116,9 +116,19 @@ def test_a_log_that_was_cut_is_answered_from_the_cut_on_and_no_stored_state_is_u
     assert history_after(todo, marked(700), log) == History("this", leader_epoch=3, cut=650)
 
 
-def test_nothing_committed_and_a_checkpoint_behind_the_log_is_a_topic_made_anew() -> None:
+def test_nothing_committed_for_a_checkpoint_may_be_a_topic_made_anew_and_is_told_as_such() -> None:
+    """Brokers delete the offsets of a group together with their topic."""
     assert plan(900, None, Log(0, 300, "other")).cut
-    assert not plan(200, None, Log(0, 300, "this")).cut, "offsets of a group expire, too"
+    assert plan(200, None, Log(0, 300, "other")).cut
+    assert not plan(0, None, Log(0, 300, "other")).cut, "there is nothing to go back from"
+    assert history_after(plan(200, None, LOG), None, LOG).cut == 100
+
+
+def test_of_two_cuts_the_lower_one_is_kept() -> None:
+    log = Log(0, 900, "this", kept=650, kept_epoch=3)
+    for before, after in ((300, 300), (680, 650), (-1, 650)):
+        mark = Mark(700, 7, KNOWN._replace(cut=before))
+        assert history_after(plan(None, mark, log), mark, log).cut == after
 
 
 def test_what_retention_took_unanswered_is_counted_and_stays_counted() -> None:

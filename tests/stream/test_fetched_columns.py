@@ -225,3 +225,18 @@ def test_a_codec_that_nobody_knows_makes_letters(codec: int, columns: bool) -> N
 def test_other_consumers_of_the_process_get_their_objects() -> None:
     records = PartitionRecords(TP, TolerantRecords(batch(5, 2)), None, 0, None, None, True, fetcher.READ_COMMITTED)
     assert [(one.offset, one.key, one.partition) for one in records] == [(5, b"key", 3), (6, b"key", 3)]
+
+
+def led(raw: bytes, epoch: int) -> bytes:
+    """The batch as a broker of this epoch writes it, over what the producer sent; no checksum covers it."""
+    return raw[:12] + struct.pack(">i", epoch) + raw[16:]
+
+
+@pytest.mark.parametrize("compression", [0, 1])
+def test_records_tell_the_epoch_of_their_leader_or_of_one_behind(compression: int) -> None:
+    batches = [led(batch(first, 3, compression), epoch) for first, epoch in ((0, 4), (3, 4), (6, 7))]
+    assert taken(fetch(b"".join(batches[:2]))).leader_epoch == 4
+    assert taken(fetch(b"".join(batches))).leader_epoch == 7
+    whole = taken(fetch(b"".join(batches)))
+    assert (whole[:2].leader_epoch, whole.since(2).leader_epoch) == (7, 7), "later is safe: it is the same log"
+    assert Records.joined([whole[:2], whole[2:]]).leader_epoch == 7

@@ -11,7 +11,8 @@ from model.api import Predictor
 from stream.engine import Engine
 from stream.store import Store
 from stream.verify.compare import Tolerance
-from stream.verify.judge import Judge, Place, Rules
+from stream.verify.doubts import Place
+from stream.verify.judge import Judge, Rules
 from stream.verify.published import Published, Span
 from stream.verify.replay import Replay
 from stream.verify.report import Report
@@ -26,6 +27,7 @@ async def verdict(
     committed: int | None = None,
     begin: int = 0,
     start: int = 0,
+    cut: int | None = None,
     store: Store | None = None,
     make: Callable[[], Predictor] | None = None,
     once: bool = False,
@@ -39,7 +41,7 @@ async def verdict(
     engine = Engine(predictor, replayed, SETTINGS, clock_ms=lambda: 0.0, max_resident=1 << 30)
     rules = Rules(SETTINGS.topics, tolerance or Tolerance(), predictor.history, once=once, to_the_bit=to_the_bit)
     end = len(rig.log)
-    span = Span(begin, max(begin, start), end if committed is None else committed, end)
+    span = Span(begin, max(begin, start), end if committed is None else committed, end, cut)
     report = Report("exactly_once" if once else "at_least_once")
     report.tally(A[1])
     books = Published(SETTINGS.topics, {A[1]: span}, predictor.version, report)

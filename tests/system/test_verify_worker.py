@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from pathcast_process import PATIENCE_S, VERIFY, environment
 from worker_process import Worker, all_live
 
+from stream.verify.report import VERDICTS
 from stream.wire import Ping, Record, Topics, dumps, loads_forecast
 
 PINGS = 6_000
@@ -57,8 +58,7 @@ class Scene(NamedTuple):
 
     def wrong(self, *more: object) -> dict[str, int]:
         total = self.verify(*more)["total"]
-        names = ("lost", "duplicated", "different", "unexpected", "states_different")
-        return {name: total[name] for name in names if total[name]}
+        return {name: total[name] for name in VERDICTS if total[name]}
 
     def first_forecast(self) -> Record:
         return next(islice(bus_feed.read(self.kafka, self.topics.forecasts), 1))
@@ -108,15 +108,15 @@ def test_after_a_crash_nothing_is_wrong_and_every_sabotage_is_found(scene: Scene
 
     elsewhere = replace(forecast, src=replace(forecast.src, offset=10**6))
     scene.publish(scene.topics.forecasts, first.key or b"", dumps(elsewhere))
-    assert scene.wrong() == {"different": 1, "unexpected": 1}
+    assert scene.wrong() == {"different": 1, "orphaned": 1}
 
     ping = Ping(entity_id="nobody's", ts=1_490_094_006_000, lat=30.0, lon=-97.0)
     scene.publish(scene.topics.pings, b"nobody's", dumps(ping))
     assert scene.verify()["total"]["open"] == 1, "not committed: it may still be answered"
     commit_the_end(scene)
-    assert scene.wrong() == {"different": 1, "unexpected": 1, "lost": 1}
+    assert scene.wrong() == {"different": 1, "orphaned": 1, "lost": 1}
     ahead = ",".join(f"{n}:{tp_end}" for n, tp_end in enumerate(ends(scene)))
-    assert scene.wrong("--from", ahead) == {"unexpected": 1}, "from the end on there is nothing to lose"
+    assert scene.wrong("--from", ahead) == {"orphaned": 1}, "from the end on there is nothing to lose"
 
     with redis.Redis.from_url(scene.redis_url) as client:
         key = next(key for key in client.scan_iter(count=1000) if b":e:" in key)

@@ -1,0 +1,48 @@
+"""Answers that nothing in the input asked for. Knows books and what is known of entities; compares nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from stream.verify.known import Known
+from stream.verify.published import Book, Copy
+from stream.verify.report import Example, Verdict
+
+
+def leftovers(book: Book, pings: str, number: int, known: Known) -> Iterator[tuple[Example, int]]:
+    """After the last record of a partition: what is left in its book, and how many copies of each there are."""
+    start = book.span.start
+    for offset in book.forecasts.left():
+        if offset >= start:
+            yield from _of_a_record("forecast", book, pings, number, offset, book.forecasts.take(offset))
+    for offset, copies in book.letters.items():
+        if offset >= start:
+            yield from _of_a_record("dead letter", book, pings, number, offset, copies)
+    for offset, letters in book.faults.items():
+        if offset >= start:
+            failures = [copy for copies in letters.values() for copy in copies]
+            yield from _of_a_record("dead letter", book, pings, number, offset, failures)
+    yield from _fills(book, pings, number, known)
+
+
+def _of_a_record(
+    kind: str, book: Book, pings: str, number: int, offset: int, copies: Sequence[Copy]
+) -> Iterator[tuple[Example, int]]:
+    verdict: Verdict = "orphaned" if offset >= book.cut else "unexpected"
+    for copy in copies:
+        place = f"{copy.place[0]}@{copy.place[1]}"
+        reason = f"no {kind} is due to this record; it is at {place}"
+        yield Example(verdict, pings, number, offset, None, reason), copy.times
+
+
+def _fills(book: Book, pings: str, number: int, known: Known) -> Iterator[tuple[Example, int]]:
+    """A gap fill does not name its record: where the log was cut, any may be of one that is gone."""
+    verdict: Verdict = "orphaned" if book.is_cut else "unexpected"
+    for key, copies in book.fills.items():
+        entity, issued_ms = book.fill_facts[key]
+        if known.settled_before(entity, issued_ms):
+            gap_id, revision, status = key
+            for copy in copies:
+                place = "/".join(map(str, copy.place))
+                reason = f"no {status} gap fill {gap_id} (revision {revision}) is due; it is at {place}"
+                yield Example(verdict, pings, number, None, entity, reason), copy.times
