@@ -89,10 +89,14 @@ class Cluster:
                     behind=behind,
                     controller=controller,
                     proxied=self.proxies[number].port,
-                    data=home / f"data{number}",
+                    data=self.data(number),
                 )
             )
         self._format()
+
+    def data(self, number: int) -> Path:
+        """Where the broker has its logs."""
+        return self._home / f"data{number}"
 
     def _config(self, number: int) -> Path:
         return self._home / f"server{number}.properties"

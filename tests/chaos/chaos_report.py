@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from chaos_rig import FINDINGS, PARTITIONS
+from chaos_rig import PARTITIONS
+from chaos_verdict import FINDINGS
 from faults import Fault
 
 from stream.bench.servers import KAFKA

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,7 @@ from bus_feed import Raw
 from chaos_feed import Feed
 from chaos_kafka import Cluster
 from chaos_redis import ChaosRedis
+from chaos_verdict import Verdict
 from fault_proxy import Proxy
 from kafka import KafkaConsumer
 from kafka.errors import KafkaError
@@ -32,7 +33,6 @@ from worker_process import Worker
 from stream import admin
 from stream.cli_worker import MEMBER
 from stream.embedded import HOST
-from stream.verify.report import VERDICTS
 from stream.wire import Topics
 
 PARTITIONS: Final = 4
@@ -42,8 +42,6 @@ QUIET_S: Final = 120.0  # without any progress: something hangs
 VERIFY_S: Final = 600.0
 MAX_RESTARTS: Final = 20  # of workers that ended by themselves, which an operator's supervisor would start again
 LAUNCHER: Final = (sys.executable, str(Path(__file__).with_name("chaos_worker.py")))
-UNJUDGED: Final = ("open", "unjudged", "quarantined", "other_model", "states_skipped")
-FINDINGS: Final = VERDICTS
 
 
 class Servers(NamedTuple):
@@ -57,36 +55,6 @@ class Servers(NamedTuple):
         self.redis_way.heal()
         self.redis.heal()
         self.cluster.heal()
-
-
-class Verdict(NamedTuple):
-    """What the verifier said, and how many records the input topic should have."""
-
-    report: Mapping[str, Any]
-    sent: int
-
-    @property
-    def total(self) -> Mapping[str, int]:
-        return self.report["total"]  # type: ignore[no-any-return]
-
-    @property
-    def findings(self) -> dict[str, int]:
-        return {name: self.total[name] for name in FINDINGS if self.total[name]}
-
-    def wrong(self, *, allowed: frozenset[str] = frozenset(), suspects: frozenset[str] = frozenset()) -> list[str]:
-        """Why this verdict is no good: findings not allowed, or not of suspects, and what was left unjudged."""
-        total = self.total
-        found = [f"{count} {name}" for name, count in self.findings.items() if name not in allowed]
-        if total["records"] != self.sent:
-            found.append(f"{total['records']} records judged, {self.sent} were acknowledged to the feed")
-        found += [f"{total[name]} {name}" for name in UNJUDGED if total[name]]
-        found += self.report["notes"]  # of what could not be judged
-        others = {example["entity"] for example in self.report["examples"]} - suspects
-        if suspects and others:
-            found.append(f"not only suspects: {sorted(map(str, others))}")
-        if not total["states"]:
-            found.append("no state was compared")
-        return found + ([f"e.g. {example}" for example in self.report["examples"]] if found else [])
 
 
 class Rig:
@@ -105,6 +73,9 @@ class Rig:
         self.restarts: list[str] = []  # the last words of workers that ended by themselves
         self.notes: list[str] = []  # what the report should say of this run
         self.suspects = frozenset[str]()  # entities whose findings a fault accepts
+        self.expected: dict[str, int] = {}  # findings that there must be, and how many
+        self.partial = False  # the log does not begin at 0, so that not all of it can be judged
+        self.gone = 0  # records that a fault took out of the log
         self.workers: list[Worker] = []
         self.sent = 0
         self._folder = folder
@@ -274,7 +245,8 @@ class Rig:
 
             def left() -> int:
                 ends.update(ends or consumer.end_offsets(tps))
-                return sum(ends[tp] - (consumer.committed(tp) or 0) for tp in tps)
+                # A group may stand behind the end of a log that was cut: then it has not looked at it yet.
+                return sum(abs(ends[tp] - (consumer.committed(tp) or 0)) for tp in tps)
 
             self._until(left)
         self.say("all consumed")
@@ -314,7 +286,7 @@ class Rig:
         assert run.stdout, run.stderr.decode()
         report = json.loads(run.stdout)
         assert run.returncode == (0 if report["ok"] else 1)
-        return Verdict(report, self.sent)
+        return Verdict(report, self.sent - self.gone)
 
 
 @contextmanager

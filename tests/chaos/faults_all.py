@@ -7,6 +7,7 @@ import faults_of_eviction
 import faults_of_input
 import faults_of_kafka
 import faults_of_killpoints
+import faults_of_logs
 import faults_of_redis
 import faults_of_states
 import faults_of_workers
@@ -15,6 +16,7 @@ from faults import FAULTS
 PARTS = (
     faults_of_workers,
     faults_of_killpoints,
+    faults_of_logs,
     faults_of_kafka,
     faults_of_redis,
     faults_of_states,

@@ -32,7 +32,9 @@ def test_nothing_is_lost_and_no_state_is_wrong_after(
                 return
             verdict = rig.finish()
             total = dict(verdict.total)
-            wrong = verdict.wrong(allowed=fault.allowed, suspects=rig.suspects)
+            wrong = verdict.wrong(
+                allowed=fault.allowed, suspects=rig.suspects, expected=rig.expected, partial=rig.partial
+            )
             assert not wrong, "\n".join([fault.what, *wrong])
     except (Exception, pytest.fail.Exception) as error:
         if not total:

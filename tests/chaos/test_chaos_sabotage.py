@@ -8,7 +8,8 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 
-from chaos_rig import Rig, Verdict
+from chaos_rig import Rig
+from chaos_verdict import Verdict
 from faults_of_input import split
 
 PINGS = 6_000

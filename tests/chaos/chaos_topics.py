@@ -1,0 +1,72 @@
+"""What an operator, or a fault, does to a topic: makes it anew, adds partitions, deletes records, cuts its log on disk.
+Knows topics and the brokers' files; knows no worker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from chaos_kafka import NUMBERS, Cluster
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+
+from stream import admin
+
+PATIENCE_S: Final = 60.0
+
+
+def ends(cluster: Cluster, topic: str) -> dict[int, int]:
+    """The end of each partition's log."""
+    consumer = KafkaConsumer(bootstrap_servers=cluster.direct)
+    try:
+        tps = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
+        return {tp.partition: end for tp, end in consumer.end_offsets(tps).items()}
+    finally:
+        consumer.close()
+
+
+def make_anew(cluster: Cluster, topic: str, **options: Any) -> None:
+    """Delete the topic and create it, with these options of kafka-python; ready when each partition has a leader."""
+    with admin.connected(cluster.direct, timeout_s=30.0) as client:
+        client.delete_topics([topic])
+    _create(cluster, topic, options)
+    cluster.wait_until_whole()
+
+
+def _create(cluster: Cluster, topic: str, options: Mapping[str, Any]) -> None:
+    """As soon as the old one is gone from the brokers' metadata."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            with admin.connected(cluster.direct, timeout_s=30.0) as client:
+                client.create_topics({topic: dict(options)}, wait_for_metadata=True)
+            return
+        except KafkaError:
+            assert time.monotonic() < deadline, f"{topic} could not be created in {PATIENCE_S:.0f} s"
+            time.sleep(0.2)
+
+
+def add_partitions(cluster: Cluster, topic: str, total: int) -> None:
+    with admin.connected(cluster.direct, timeout_s=30.0) as client:
+        client.create_partitions({topic: total})
+    cluster.wait_until_whole()
+
+
+def delete_records(cluster: Cluster, topic: str, before: Mapping[int, int]) -> None:
+    """As retention does it: the logs of these partitions begin at these offsets from now on."""
+    with admin.connected(cluster.direct, timeout_s=30.0) as client:
+        client.delete_records({TopicPartition(topic, number): offset for number, offset in before.items()})
+
+
+def cut_logs(cluster: Cluster, topic: str, partition: int) -> None:
+    """Half of what each replica has of the partition is gone, as after a power cut before the disks had it. The brokers
+    must be dead, and there must be one segment."""
+    for number in NUMBERS:
+        folder = cluster.data(number) / f"{topic}-{partition}"
+        (log,) = folder.glob("*.log")
+        with log.open("r+b") as file:
+            file.truncate(log.stat().st_size // 2)
+        for derived in (*folder.glob("*index"), *folder.glob("*.snapshot")):
+            derived.unlink()
+        (cluster.data(number) / ".kafka_cleanshutdown").unlink(missing_ok=True)

@@ -1,0 +1,191 @@
+"""What can happen to the input topic itself: its log gets shorter, it is made anew, gets partitions, loses records to
+retention. Nothing of another partition may be lost, and all that is in the log afterwards must be answered."""
+
+from __future__ import annotations
+
+import time
+
+import chaos_topics as topics
+from chaos_kafka import Cluster
+from chaos_rig import PARTITIONS, Rig
+from faults import fault, fault_that_may
+from faults_of_input import split
+
+SHORTENED = "the log was shortened to"
+MADE_ANEW = "was the topic made anew?"
+ORPHANS = "answers were published to records that the log has no more"
+LEADER, FOLLOWER = 1, 2
+UNCLEAN = {"unclean.leader.election.enable": "true", "min.insync.replicas": "1"}
+
+
+@fault_that_may("orphaned", because=ORPHANS)
+def log_truncated(rig: Rig) -> None:
+    """kill -9 of all brokers, and half of one partition's log is gone on each of them, as after a power cut."""
+    cluster, pings = rig.servers.cluster, rig.topics.pings
+    first, second = split(rig.fleet())
+    partition = rig.rng.randrange(PARTITIONS)
+    rig.start(2)
+    rig.feed(first, over_s=8)
+    rig.consumed()
+    before = topics.ends(cluster, pings)
+    cluster.kill_all()
+    topics.cut_logs(cluster, pings, partition)
+    cluster.heal()
+    _lost(rig, before, partition)
+    rig.feed(second, over_s=8)
+    _expect_one_cut(rig)
+
+
+@fault_that_may("orphaned", because=ORPHANS)
+def log_truncated_while_nobody_works(rig: Rig) -> None:
+    """The same while the workers are stopped; when they come back the log has grown past what they had committed."""
+    cluster, pings = rig.servers.cluster, rig.topics.pings
+    first, second = split(rig.fleet())
+    partition = rig.rng.randrange(PARTITIONS)
+    rig.start(2)
+    rig.feed(first, over_s=8)
+    rig.consumed()
+    rig.stop_all()
+    before = topics.ends(cluster, pings)
+    cluster.kill_all()
+    topics.cut_logs(cluster, pings, partition)
+    cluster.heal()
+    _lost(rig, before, partition)
+    rig.feed(second, over_s=2)
+    rig.fed()
+    rig.start(2)
+    _expect_one_cut(rig)
+
+
+@fault_that_may("orphaned", because=ORPHANS)
+def leader_elected_uncleanly(rig: Rig) -> None:
+    """Of two replicas of the input one is away while pings come; then the other dies, and the one that has missed them
+    leads. It comes back, and gives up what only it had."""
+    cluster, pings = rig.servers.cluster, rig.topics.pings
+    replicas = {number: [LEADER, FOLLOWER] for number in range(PARTITIONS)}
+    topics.make_anew(cluster, pings, assignments=replicas, configs=UNCLEAN)
+    first, second = split(rig.fleet())
+    third, rest = split(first)
+    rig.start(2)
+    rig.feed(third, over_s=8)
+    rig.consumed()
+    cluster.kill(FOLLOWER)
+    rig.feed(rest, over_s=8)
+    rig.consumed()
+    before = topics.ends(cluster, pings)
+    cluster.kill(LEADER)
+    cluster.start(FOLLOWER)
+    _until_led_by(cluster, pings, FOLLOWER)
+    rig.say(f"broker {FOLLOWER} leads, uncleanly")
+    for partition in range(PARTITIONS):
+        _lost(rig, before, partition)
+    rig.feed(second, over_s=8)
+    rig.fed()
+    cluster.heal()
+    rig.consumed()
+    _expect_cuts(rig, sum(end > 0 for end in before.values()))
+
+
+@fault_that_may("orphaned", because=ORPHANS)
+def topic_made_anew(rig: Rig) -> None:
+    """The input topic is deleted and made anew while two workers wait for pings of it."""
+    first, second = split(rig.fleet())
+    rig.start(2)
+    rig.feed(first, over_s=8)
+    rig.consumed()
+    _make_anew(rig)
+    rig.feed(second, over_s=8)
+    rig.consumed()
+    _expect_cuts(rig, PARTITIONS)
+
+
+@fault_that_may("orphaned", because=ORPHANS)
+def topic_made_anew_while_nobody_works(rig: Rig) -> None:
+    """The input topic is deleted and made anew, and all pings have come, before two other workers start."""
+    first, second = split(rig.fleet())
+    rig.start(2)
+    rig.feed(first, over_s=8)
+    rig.consumed()
+    rig.stop_all()
+    _make_anew(rig)
+    rig.feed(second, over_s=2)
+    rig.fed()
+    rig.start(2)
+    rig.consumed()
+    _expect_cuts(rig, PARTITIONS)
+
+
+@fault
+def partitions_added(rig: Rig) -> None:
+    """The input topic gets two partitions more while pings come: entities that move begin anew there."""
+    first, second = split(rig.fleet())
+    rig.start(2)
+    rig.feed(first, over_s=16)
+    rig.reach(0.2)
+    topics.add_partitions(rig.servers.cluster, rig.topics.pings, PARTITIONS + 2)
+    rig.fed()
+    rig.feed(second, over_s=8)
+    rig.consumed()
+    assert all(topics.ends(rig.servers.cluster, rig.topics.pings).values()), "a partition without pings shows nothing"
+    said = sum(log.count("keys hash to other partitions now") for log in rig.logs())
+    assert said == len(rig.workers), f"{said} workers of {len(rig.workers)} said that the partitions are more"
+
+
+@fault
+def retention_overtakes_a_stopped_group(rig: Rig) -> None:
+    """Pings come while no worker works, and half of them are deleted before one does."""
+    cluster, pings = rig.servers.cluster, rig.topics.pings
+    first, rest = split(rig.fleet(times=1))
+    second, third = split(rest)
+    rig.start(2)
+    rig.feed(first, over_s=8)
+    rig.consumed()
+    rig.stop_all()
+    answered = topics.ends(cluster, pings)
+    rig.feed(second, over_s=2)
+    rig.fed()
+    begins = {number: (answered[number] + end) // 2 for number, end in topics.ends(cluster, pings).items()}
+    topics.delete_records(cluster, pings, begins)
+    rig.gone += sum(begins.values())
+    rig.expected["retention"] = sum(begins[number] - answered[number] for number in begins)
+    rig.partial = True
+    rig.start(2)
+    rig.feed(third, over_s=8)
+    rig.consumed()
+    said = sum(log.count("were deleted") + log.count("retention deleted") for log in rig.logs())
+    assert said == PARTITIONS, f"{said} lines say what retention took, of {PARTITIONS} partitions"
+
+
+def _lost(rig: Rig, before: dict[int, int], partition: int) -> None:
+    """Note what is gone of a partition, now that its brokers are back."""
+    now = topics.ends(rig.servers.cluster, rig.topics.pings)[partition]
+    assert now < before[partition], f"partition {partition} still has all {now} records"
+    rig.gone += before[partition] - now
+    rig.say(f"partition {partition} ends at {now}, not at {before[partition]}")
+
+
+def _make_anew(rig: Rig) -> None:
+    before = topics.ends(rig.servers.cluster, rig.topics.pings)
+    rig.gone += sum(before.values())
+    topics.make_anew(rig.servers.cluster, rig.topics.pings, num_partitions=PARTITIONS, replication_factor=3)
+    rig.say("topic made anew")
+
+
+def _expect_one_cut(rig: Rig) -> None:
+    rig.consumed()
+    _expect_cuts(rig, 1)
+
+
+def _expect_cuts(rig: Rig, count: int) -> None:
+    """The verifier must find them, and the workers have said each once: a rebalance may come in between."""
+    rig.expected["log_shortened"] = count
+    said = sum(log.count(SHORTENED) + log.count(MADE_ANEW) for log in rig.logs())
+    assert said >= count, f"{said} lines say that a log was shortened, of {count} partitions"
+    rig.notes.append(f"{count} partitions cut")
+
+
+def _until_led_by(cluster: Cluster, topic: str, broker: int) -> None:
+    deadline = time.monotonic() + topics.PATIENCE_S
+    while any(cluster.leader_of(topic, number) != broker for number in range(PARTITIONS)):
+        assert time.monotonic() < deadline, f"broker {broker} does not lead {topic}"
+        time.sleep(0.2)
