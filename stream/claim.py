@@ -1,9 +1,24 @@
-"""Makes a partition ours, and its states those of the log. Knows the order of fence, claim and replay; knows no pump.
+"""Makes a partition ours, and its states those of the log. Knows the order of proof, fence, claim and replay; knows no
+pump.
 
-    fence Kafka -> read what is committed -> raise the epoch in Redis, and keep it in Kafka -> replay [c, k) in silence
+    ask the group whether our assignment still holds -> fence Kafka -> read what is committed
+        -> raise the epoch in Redis, and keep it in Kafka -> replay [c, k) in silence
 
 Each step closes a door before the next looks through it: after the fence nothing that is committed can move, and after
 the claim nothing that is stored.
+
+The proof comes first, and with every takeover. Neither the fence nor the claim nor a transaction carries the group's
+generation, so Kafka and Redis take them from a worker that has lost the partition, too. Such a worker would fence the
+rightful owner, who would fence it in turn, and so on. There are two kinds:
+
+    a zombie                it was stopped, or cut off, for longer than its session; it is fenced when it goes on, and
+                            takes the partition over anew
+    an assignment of old    it was stopped between the group's answer and the start of this takeover
+
+The group refuses both, and their partitions are lost to them until the next assignment. One moment is left: a worker
+that is stopped after its proof and before its fence, for longer than its session, fences the rightful owner once when
+it goes on. That owner proves, fences and claims again, and the other is refused. Nothing is lost by it, and under
+exactly_once nothing is answered twice, for each of them reads what is committed after its own fence.
 """
 
 from __future__ import annotations
@@ -46,15 +61,14 @@ class Claimant:
         self._clock = clock
         self._tally = tally
 
-    async def claim(self, owned: Owned, *, prove: bool, careful: bool = False) -> None:
+    async def claim(self, owned: Owned, *, careful: bool = False) -> None:
         """Fence the owner before us, bring the states up to the committed offset, and open the gate.
 
         Args:
-            prove: ask the group first whether the partition is ours, so that a zombie does not fence its owner.
             careful: the replay has raised before.
 
         Raises:
-            Rebalanced: it is another member's.
+            Rebalanced: our assignment is not the current one any more; nobody was fenced for it.
             Fenced: somebody claimed it meanwhile, or the store lost our claim.
 
         What else the replay raises leaves states that are no good: claim again. Where the log was shortened the gate
@@ -64,8 +78,6 @@ class Claimant:
         committed = await self._guarantee.fence(partition)
         if committed is None and owned.epoch:  # brokers delete a group's offsets together with their topic
             committed = Mark(owned.next_offset, owned.epoch, owned.history)
-        if prove:
-            await self._commit(owned, committed or Mark(owned.next_offset, owned.epoch))
         claim = await self._store.claim(partition, floor=max(owned.epoch, committed.epoch if committed else 0))
         killpoints.reach("after_claim")
         owned.epoch = claim.epoch

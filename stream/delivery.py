@@ -54,7 +54,7 @@ log = logging.getLogger(__name__)
 # Between two rebuilds of a partition for lost states. One takes some seconds, and a Redis that evicts all the time
 # would leave time for nothing else.
 REBUILD_EVERY_S = 60.0
-FENCED_PAUSE_S = 1.0  # before claiming again: time for a rebalance to say that we were a zombie
+FENCED_PAUSE_S = 1.0  # before claiming again: two workers that fence each other must not do so in a tight loop
 
 
 def now_ms() -> float:
@@ -260,8 +260,8 @@ class Delivery:
         for owned in self._owned.values():
             self._start_takeover(owned)
 
-    def _start_takeover(self, owned: Owned, *, prove: bool = False) -> None:
-        owned.takeover = asyncio.create_task(self._take_over(owned, prove), name=f"takeover {owned.partition}")
+    def _start_takeover(self, owned: Owned, *, pause: bool = False) -> None:
+        owned.takeover = asyncio.create_task(self._take_over(owned, pause), name=f"takeover {owned.partition}")
         owned.takeover.add_done_callback(self._took_over)
 
     def _restart_takeover(self, owned: Owned) -> None:
@@ -271,7 +271,7 @@ class Delivery:
         self._engine.drop(owned.partition)
         owned.ready = False
         if not self._draining:  # else it is about to go, and this takeover would outlive it
-            self._start_takeover(owned, prove=True)
+            self._start_takeover(owned, pause=True)
 
     def _took_over(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -281,13 +281,13 @@ class Delivery:
             log.info("ready: partitions %s", ", ".join(str(number) for _, number in self._owned))
         self._news.set()
 
-    async def _take_over(self, owned: Owned, prove: bool) -> None:
+    async def _take_over(self, owned: Owned, pause: bool) -> None:
         careful = False
         for delay_s in _delays():
             try:
-                if prove:
+                if pause:
                     await asyncio.sleep(FENCED_PAUSE_S)
-                await self._claimant.claim(owned, prove=prove, careful=careful)
+                await self._claimant.claim(owned, careful=careful)
                 self._checkpoints.is_back()
                 return
             except Rebalanced:
@@ -299,7 +299,7 @@ class Delivery:
                     raise
                 if isinstance(error, AWAY):
                     self._checkpoints.is_away(error)
-                prove = isinstance(error, Fenced)
+                pause = isinstance(error, Fenced)
                 log.warning("cannot take %s over yet: %r", owned.partition, error)
             except Refused:
                 raise

@@ -27,7 +27,7 @@ from aiokafka.errors import KafkaError, ProducerFenced
 
 from stream import killpoints
 from stream.pages import NONE, Answers
-from stream.seams import InputLog, Output
+from stream.seams import InputLog, Output, Rebalanced
 from stream.source import Mark, Partition
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,9 @@ class AtLeastOnce:
         await self._output.close()
 
     async def fence(self, partition: Partition) -> Mark | None:
-        """Ends nobody: a zombie's answers have the ids of ours, and the group refuses its offsets."""
+        """Ends nobody: a zombie's answers have the ids of ours, and the group refuses its offsets. But who asks this is
+        about to claim in Redis, and a zombie's claim there would end its owner's checkpoints."""
+        await self._input.confirm_membership()
         return await self._input.committed(partition)
 
     async def release(self, partition: Partition) -> None:
@@ -100,6 +102,7 @@ class ExactlyOnce:
             await self.release(partition)
 
     async def fence(self, partition: Partition) -> Mark | None:
+        await self._input.confirm_membership()  # a zombie's producer would end its owner's
         await self.release(partition)
         topic, number = partition
         producer = self._producer(f"{self._group}|{topic}|{number}")
@@ -146,7 +149,7 @@ class ExactlyOnce:
                         return False  # neither ours nor what it was: somebody else is at work
                     in_doubt = False
                 await self._producers[partition].transact(answers, partition, mark, self._group)
-            except ProducerFenced:
+            except (ProducerFenced, Rebalanced):  # somebody has the partition now, or it is about to be given away
                 return False
             except (KafkaError, OSError, AssertionError) as error:  # aiokafka asserts that its states follow each other
                 away = isinstance(error, OSError) or (isinstance(error, KafkaError) and error.retriable)

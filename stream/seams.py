@@ -19,6 +19,14 @@ class Rebalanced(Exception):
 class InputLog(Protocol):
     """The input topic, and what our group has committed of it. `stream.transport.Consumer` is one."""
 
+    async def confirm_membership(self) -> None:
+        """Ask the group whether our assignment is still the current one. It changes nothing.
+
+        Raises:
+            Rebalanced: it is not, or a rebalance is under way.
+            KafkaError: the group did not answer.
+        """
+
     async def commit_offsets(self, marks: Mapping[Partition, Mark]) -> None:
         """Raises Rebalanced if they are not ours any more; returns only when they are committed."""
 
@@ -56,7 +64,13 @@ class Guarantee(Protocol):
     async def close(self) -> None: ...
 
     async def fence(self, partition: Partition) -> Mark | None:
-        """End the writing of earlier owners and settle what they began; then what is committed, which stands still."""
+        """Ask the group whether our assignment is still the current one. If it is, end the writing of earlier owners,
+        and settle what they began. Returns what is committed then, which stands still.
+
+        Raises:
+            Rebalanced: the group has moved on; nobody is fenced.
+            KafkaError, OSError: the brokers cannot be reached.
+        """
 
     async def release(self, partition: Partition) -> None:
         """The partition is another's now."""

@@ -32,7 +32,7 @@ from faust.types.transports import TPorTopicSet
 from faust.types.tuples import ack_lock
 from mode.utils.futures import notify
 
-from stream import fetched, log_facts
+from stream import fetched, log_facts, membership
 from stream.intake import Records
 from stream.seams import Rebalanced
 from stream.source import INPUT_ISOLATION, Log, Mark, Partition, reread
@@ -168,6 +168,16 @@ class Consumer(driver.Consumer):
             await self._inside(self._kafka.commit(wanted))
         except (CommitFailedError, IllegalStateError) as error:
             raise Rebalanced(f"cannot commit {dict(marks)}: {error}") from error
+
+    async def confirm_membership(self) -> None:
+        """Ask the group's coordinator whether our assignment is still the current one.
+
+        Raises:
+            Rebalanced: it is not, or a rebalance is under way; Faust tells of the next assignment.
+            KafkaError: the coordinator did not say.
+        """
+        generation = self.app.consumer_generation_id  # of the assignment that Faust told last
+        await self._inside(membership.confirm(self._kafka._coordinator, generation))
 
     async def committed(self, partition: Partition) -> Mark | None:
         """What the group has committed, as the broker has it now."""

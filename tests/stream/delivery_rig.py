@@ -15,6 +15,7 @@ from stream.engine import Engine
 from stream.guarantees import AtLeastOnce
 from stream.intake import Records
 from stream.pages import Answers
+from stream.seams import Rebalanced
 from stream.settings import Settings
 from stream.source import History, Log, Mark, Partition
 from stream.store import Claim, MemoryStore
@@ -51,6 +52,7 @@ class Kafka:
         self.published: list[Outgoing] = []
         self.fail_publish: Exception | None = None
         self.fail_commit: Exception | None = None
+        self.generation = 1  # of the group
 
     async def start(self) -> None: ...
 
@@ -74,6 +76,10 @@ class Kafka:
 
     def keep(self, partition: Partition, mark: Mark) -> None:
         self.offsets[partition], self.epochs[partition], self.histories[partition] = mark
+
+    async def confirm_membership(self) -> None:
+        """Whoever uses this log itself, and no `Member` of it, is the only member."""
+        await asyncio.sleep(0)
 
     async def committed(self, partition: Partition) -> Mark | None:
         if partition not in self.offsets:
@@ -120,6 +126,42 @@ class Kafka:
     def answered(self) -> list[int]:
         """Input offsets of the forecasts, as published."""
         return [one.src.offset for one in self.published if one.topic == SETTINGS.topics.forecasts]
+
+
+class Member:
+    """One worker's consumer. It shares the log and the offsets with the others; it is a member of the generation that
+    was current when it was made, and of no later one."""
+
+    def __init__(self, kafka: Kafka) -> None:
+        self._kafka = kafka
+        self._generation = kafka.generation
+
+    async def confirm_membership(self) -> None:
+        await asyncio.sleep(0)
+        if self._generation != self._kafka.generation:
+            raise Rebalanced(f"generation {self._generation} is over")
+
+    async def commit_offsets(self, marks: Mapping[Partition, Mark]) -> None:
+        await self.confirm_membership()
+        await self._kafka.commit_offsets(marks)
+
+    async def committed(self, partition: Partition) -> Mark | None:
+        return await self._kafka.committed(partition)
+
+    async def describe_log(self, partition: Partition, leader_epoch: int) -> Log:
+        return await self._kafka.describe_log(partition, leader_epoch)
+
+    async def first_offset(self, partition: Partition) -> int:
+        return await self._kafka.first_offset(partition)
+
+    def leader_epoch(self, partition: Partition) -> int:
+        return self._kafka.leader_epoch(partition)
+
+    def rejoin(self) -> None:
+        self._kafka.rejoin()
+
+    def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[Records]:
+        return self._kafka.reread(partition, start, end)
 
 
 class FlakyStore(MemoryStore):
@@ -182,7 +224,7 @@ async def running(delivery: Delivery, *partitions: Partition) -> AsyncIterator[a
 
 
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):  # the first batch of a process loads every kernel, or compiles it
         while not true():  # noqa: ASYNC110 - the condition is somebody else's state, there is no event to wait for
             await asyncio.sleep(0.001)
 

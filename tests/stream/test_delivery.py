@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, NotCoordinatorForGroupError
 from delivery_rig import (
     P0,
     P1,
@@ -23,6 +24,7 @@ from delivery_rig import (
     worker,
 )
 from faulty import POISON_MPS, FaultyFold, FaultyForecast
+from transactions_rig import Transactions, exactly_once
 
 from model.api import Predictor
 from stream import checkpoints, quarantine
@@ -284,6 +286,62 @@ async def test_a_handover_waits_for_the_batch_that_the_broker_takes(store: Flaky
         await delivery.revoked([P0])
     assert kafka.offsets == {P0: 3}
     assert store.checkpoint(P0).next_offset == 3
+
+
+async def test_a_handover_closes_the_producer_of_its_partition_and_of_no_other(store: FlakyStore) -> None:
+    """One that stays open keeps its sockets and tasks, and one more comes with every rebalance."""
+    kafka = Transactions()
+    delivery = exactly_once(kafka, store)
+    async with running(delivery, P0, P1):
+        await until(lambda: all(one.ready for one in delivery.status().partitions))
+        first, second = kafka.newest[f"group|{P0[0]}|0"], kafka.newest[f"group|{P1[0]}|1"]
+        await delivery.drain()
+        await delivery.revoked([P0])
+        assert (first.closed, second.closed) == (True, False)
+
+
+class Unsaid(Kafka):
+    """A group that does not say what is committed, as often as it is told."""
+
+    def __init__(self, error: KafkaError, times: int) -> None:
+        super().__init__()
+        self.left = times
+        self._error = error
+
+    async def committed(self, partition: Partition) -> Mark | None:
+        if self.left:
+            self.left -= 1
+            raise self._error
+        return await super().committed(partition)
+
+
+async def test_an_error_of_kafka_that_no_waiting_cures_ends_the_worker_that_takes_over(store: FlakyStore) -> None:
+    kafka = Unsaid(GroupAuthorizationFailedError("group"), 1_000)
+    async with running(worker(kafka, store), P0) as pump:
+        with pytest.raises(GroupAuthorizationFailedError):
+            await asyncio.wait_for(pump, 30)
+    assert kafka.left == 999, "it was asked again"
+
+
+async def test_an_error_of_kafka_that_waiting_cures_is_waited_for(store: FlakyStore) -> None:
+    kafka = Unsaid(NotCoordinatorForGroupError("group"), 3)
+    delivery = worker(kafka, store)
+    async with running(delivery, P0):
+        retired = await feed(delivery, kafka, records(0, 3))
+        await until(lambda: len(retired) == 3)
+    assert kafka.left == 0
+
+
+async def test_records_that_come_again_do_not_move_a_partition_back(kafka: Kafka, store: FlakyStore) -> None:
+    """A poll from before a seek came late. A takeover that started from there would answer everything since again."""
+    delivery = worker(kafka, store)
+    async with running(delivery, P0):
+        retired = await feed(delivery, kafka, records(0, 9))
+        await until(lambda: len(retired) == 9)
+        retired = await feed(delivery, kafka, records(0, 3))
+        await until(lambda: len(retired) == 3)
+        assert delivery.status().partitions[0].next_offset == 9
+    assert kafka.answered == list(range(9))
 
 
 async def test_a_failed_send_ends_the_worker_and_commits_nothing(kafka: Kafka, store: FlakyStore) -> None:

@@ -6,54 +6,14 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from aiokafka.errors import ProducerFenced
 from delivery_rig import P0, SETTINGS, Kafka, SlowStore, feed, records, running, until, worker
+from transactions_rig import Producer, Transactions, exactly_once
 
-from model.api import Predictor
 from stream import delivery as delivery_module
 from stream.delivery import Delivery
-from stream.engine import Engine
-from stream.guarantees import ExactlyOnce
-from stream.pages import Answers
-from stream.source import Mark, Partition
 from stream.wire import loads_forecast
 
 ID = "group|pathcast.pings.v1|0"
-
-
-class Transactions(Kafka):
-    """A broker that settles transactions only when it is told, and takes them from the newest producer of an id."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.settles = asyncio.Event()
-        self.settles.set()
-        self.newest: dict[str, Producer] = {}
-        self.made: list[Producer] = []
-
-    def producer(self, transactional_id: str) -> Producer:
-        return Producer(self, transactional_id)
-
-
-class Producer:
-    def __init__(self, kafka: Transactions, transactional_id: str) -> None:
-        self._kafka, self._id = kafka, transactional_id
-        self.closed = False
-
-    async def start(self) -> None:
-        await asyncio.sleep(0)
-        self._kafka.newest[self._id] = self
-        self._kafka.made.append(self)
-
-    async def close(self) -> None:
-        self.closed = True
-
-    async def transact(self, answers: Answers, partition: Partition, mark: Mark, group: str) -> None:
-        await self._kafka.settles.wait()
-        if self._kafka.newest[self._id] is not self:
-            raise ProducerFenced
-        self._kafka.published += answers
-        self._kafka.keep(partition, mark)
 
 
 @pytest.fixture(autouse=True)
@@ -89,11 +49,6 @@ async def fenced_twice(kafka: Transactions, store: SlowStore, delivery: Delivery
     kafka.settles.set()
     await until(lambda: not delivery._owned[P0].ready)
     return other
-
-
-def exactly_once(kafka: Transactions, store: SlowStore) -> Delivery:
-    engine = Engine(Predictor.untrained(capacity=8), store, SETTINGS)
-    return Delivery(SETTINGS, engine, store, ExactlyOnce("group", kafka, kafka.producer), kafka)
 
 
 async def test_who_is_fenced_in_kafka_and_in_redis_takes_over_once() -> None:

@@ -38,6 +38,11 @@ def test_a_takeover_starts_at(checkpoint: int | None, committed: int | None, sta
     assert (todo.start, todo.stop, todo.anew) == (start, stop, anew)
 
 
+def test_a_rebuild_reaches_back_as_far_as_the_verifier_and_the_readme_say() -> None:
+    """64,000 records fill the windows of 64 pings of 300 entities three times: not all of them send equally often."""
+    assert plan(None, marked(500_000), LOG).start == 500_000 - 64_000
+
+
 @pytest.mark.parametrize(
     ("checkpoint", "committed", "start", "anew"),
     [

@@ -16,6 +16,7 @@ from stream import guarantees
 from stream.guarantees import ExactlyOnce
 from stream.intake import Records
 from stream.pages import Answers
+from stream.seams import Rebalanced
 from stream.source import Log, Mark, Partition
 from stream.wire import Outgoing, Record
 
@@ -32,6 +33,8 @@ class Coordinator:
         self.seen: list[bytes] = []
         self.fates: list[Fate] = []  # of the next transactions; then all succeed
         self.away = 0  # of the next producers cannot start
+        self.generation_is_over = False
+        self.held: dict[Partition, asyncio.Event] = {}  # their transactions wait
 
     def producer(self, transactional_id: str) -> Producer:
         return Producer(self, transactional_id)
@@ -39,6 +42,10 @@ class Coordinator:
     def commit(self, partition: Partition, mark: Mark, answers: Answers) -> None:
         self.marks[partition] = mark
         self.seen += [answer.value or b"" for answer in answers]
+
+    async def confirm_membership(self) -> None:
+        if self.generation_is_over:
+            raise Rebalanced("the session expired")
 
     async def commit_offsets(self, marks: Mapping[Partition, Mark]) -> None:
         raise AssertionError("an offset outside a transaction")
@@ -79,6 +86,8 @@ class Producer:
         assert not self.closed
         if self._coordinator.newest[self._id] is not self:
             raise ProducerFenced
+        if partition in self._coordinator.held:
+            await self._coordinator.held[partition].wait()
         fates = self._coordinator.fates
         (fates.pop(0) if fates else committed)(self._coordinator, partition, mark, answers)
 
@@ -172,6 +181,24 @@ async def test_one_who_was_overtaken_while_it_did_not_know_sends_nothing_again(c
     assert coordinator.seen == []
 
 
+@pytest.mark.parametrize("fate", [committed_unheard, aborted])
+async def test_one_who_is_no_member_any_more_fences_nobody_to_learn_what_became_of_a_transaction(
+    fate: Fate, coordinator: Coordinator
+) -> None:
+    """A worker was cut off from the brokers for longer than its session, in the middle of a transaction."""
+    old = await owner(coordinator, P0)
+
+    def cut_off(coordinator: Coordinator, partition: Partition, mark: Mark, answers: Answers) -> None:
+        coordinator.generation_is_over = True
+        coordinator.newest["group|pings|0"] = new
+        fate(coordinator, partition, mark, answers)
+
+    new = coordinator.producer("group|pings|0")
+    coordinator.fates = [cut_off]
+    assert await old.commit({P0: Mark(5, 1)}, one_by_one([answer(P0, "a")])) == {P0}
+    assert coordinator.newest == {"group|pings|0": new}
+
+
 def overtaken_at_our_offset(coordinator: Coordinator, partition: Partition, mark: Mark, answers: Answers) -> None:
     coordinator.marks[partition] = Mark(mark.offset, mark.epoch + 1)
     raise KafkaError("the request was lost")
@@ -229,6 +256,23 @@ async def test_what_asking_again_does_not_cure_is_raised(coordinator: Coordinato
     with pytest.raises(TopicAuthorizationFailedError):
         await guarantee.commit({P0: Mark(5, 1)}, one_by_one([answer(P0, "a")]))
     assert (coordinator.marks, coordinator.seen) == ({}, [])
+
+
+async def test_a_commit_that_fails_has_nothing_in_flight_any_more(coordinator: Coordinator) -> None:
+    """Whoever is told of a failure ends the worker. A transaction that is still in flight then commits offsets behind
+    its back."""
+    guarantee = await owner(coordinator, P0, P1)
+    coordinator.fates = [refused] * guarantees.TRIES
+    coordinator.held[P1] = asyncio.Event()
+    commit = asyncio.create_task(guarantee.commit({P0: Mark(5, 1), P1: Mark(5, 1)}))
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert not coordinator.fates, "the first transaction was refused as often as it is tried"
+    assert not commit.done(), "the other transaction has not ended"
+    coordinator.held[P1].set()
+    with pytest.raises(TopicAuthorizationFailedError):
+        await commit
+    assert coordinator.marks == {P1: Mark(5, 1)}
 
 
 async def test_what_is_released_is_closed_and_commits_nothing(coordinator: Coordinator) -> None:

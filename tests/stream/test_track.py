@@ -237,6 +237,20 @@ def test_the_antimeridian_is_crossed_without_a_jump() -> None:
     assert feed(pings)[1][1] == Accepted()
 
 
+def eastward(seconds: float, degrees: float) -> Ping:
+    """A ping at 60 degrees north, where a degree of longitude is half as long as one of latitude."""
+    return Ping(entity_id="bus-1", ts=T0 + round(seconds * 1000), lat=60.0, lon=25.0 + degrees)
+
+
+def test_a_step_eastward_is_as_long_as_it_is_at_its_latitude() -> None:
+    """In 10 s a ping may be 1,100 m away. Measured as at the equator, a step of 1,000 m would have 2,000 m here."""
+    north = 1_000 / M_PER_DEG
+    assert feed([eastward(0, 0), eastward(10, 2 * north)])[1][1] == Accepted()
+    assert code_of(feed([eastward(0, 0), eastward(10, 2.4 * north)])[1][1]) == "impossible_jump"
+    track, _ = feed([eastward(0, 0), eastward(20, 4 * north)])
+    assert isinstance(feed([eastward(10, 2 * north)], track)[1][0], Late)
+
+
 def test_a_long_silence_starts_a_new_session() -> None:
     before, _ = feed(steady(5))
     track, verdicts = feed([at(40 + 3_600, 400), at(40 + 3_600 + 3_600.001, 400)], before)

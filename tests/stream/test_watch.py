@@ -62,6 +62,8 @@ class Kafka:
         await self.takes.wait()
         self.published += answers
 
+    async def confirm_membership(self) -> None: ...
+
     async def commit_offsets(self, marks: Mapping[Partition, Mark]) -> None:
         await asyncio.sleep(0)
         if self.fail_commit is not None:
