@@ -18,6 +18,7 @@ import aiokafka
 import faust
 import pytest
 from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.protocol.group import HeartbeatRequest
 from faust.app.base import App as StockApp
 from faust.app.base import BootStrategy
 from faust.serializers.schemas import Schema
@@ -264,6 +265,12 @@ RELIED_ON: dict[Any, str] = {
     aiokafka.AIOKafkaConsumer.seek_to_committed: "f6cd85c8b70a",
     GroupCoordinator.commit_offsets: "5cbe31af28d6",
     GroupCoordinator.fetch_committed_offsets: "6c049c737916",
+    # called in stream/membership.py
+    GroupCoordinator.ensure_coordinator_known: "4dfb9ccd877a",
+    GroupCoordinator.coordinator_dead: "ba1eda0254af",
+    GroupCoordinator.reset_generation: "537aa37c531b",
+    GroupCoordinator._send_req: "fa4b12e914ce",
+    HeartbeatRequest: "61fd1d60122d",
     # overridden in stream/app.py, or the order of events that it relies on
     Schema.compile: "d46eec5ce319",
     Stream._py_aiter: "3a48ee257a65",
@@ -283,7 +290,7 @@ def test_upstream_is_as_it_was_when_we_read_it(item: Any) -> None:
     digest = hashlib.sha256(inspect.getsource(inspect.unwrap(item)).encode()).hexdigest()[:12]
     assert digest == RELIED_ON[item], (
         f"{item.__module__}.{item.__qualname__} is not what it was (faust-streaming {version('faust-streaming')}, "
-        f"aiokafka {version('aiokafka')}): read it again beside its use in stream/transport.py and stream/app.py, "
+        f"aiokafka {version('aiokafka')}): read it again beside its use in stream (transport, membership, app), "
         "run tests/system/test_worker*.py, and then change the digest here"
     )
 
