@@ -143,6 +143,8 @@ class Checkpoints:
                 self._tally.checkpoint_s.observe((self._clock() - began_ms) / 1000)
                 of.saved = what.next_offset
                 of.save_at_ms = self._clock() + self._every_ms
+            else:
+                killpoints.reach("between_legs")
             self._failures = 0
             self.is_back()
         return None

@@ -14,7 +14,7 @@ and under exactly_once are not even that; none is lost. A checkpoint c is never 
 takes a partition over folds [c, k) into the states without publishing, then goes on from k.
 
     who                                                            while Redis is away
-    takeover   fences, claims an epoch, replays, opens the gate    waits, and so does its partition
+    takeover   asks the group, fences, claims an epoch, replays    waits, and so does its partition
     pump       one batch at a time, partitions behind open gates   a batch that needs a stored state waits; others go on
     checkpoint writes what changed, under the epoch                retries; behind by MAX_UNSAVED, the pump waits
 

@@ -7,6 +7,7 @@ an error leaves unknown; knows nothing of states.
     exactly_once    answers and offset of a partition in one transaction, under an id that belongs to the partition:
                     a new owner's first act ends the old one's writing. Whether an old owner is still a member does
                     not matter then, and so offsets need not carry the group's generation (aiokafka cannot send it).
+                    Who ends another must be a member, so it asks the group first (`stream.claim` says why).
                     A `read_committed` reader sees each answer once.
 
 One transactional id per input partition, not per worker: with an id per worker nothing would stop a zombie from writing

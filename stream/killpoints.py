@@ -21,7 +21,8 @@ NAMES: Final = {
     "before_end": "the transaction has answers and offsets, and has not ended (exactly_once)",
     "after_commit": "the offsets are committed, and the input is not retired",
     "before_checkpoint": "a checkpoint is due, and not begun",
-    "within_checkpoint": "one piece of a checkpoint is written, and its offset has not moved",
+    "within_checkpoint": "one call to Redis of several has written a piece of a leg, and the offset has not moved",
+    "between_legs": "a checkpoint's first leg is written, others are not, and the offset has not moved",
     "after_checkpoint": "the checkpoint is written, and we have not noted it",
 }
 

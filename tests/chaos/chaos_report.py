@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from chaos_rig import PARTITIONS
-from chaos_verdict import FINDINGS
+from chaos_verdict import FINDINGS, UNJUDGED
 from faults import Fault
 
 from stream.bench.servers import KAFKA
@@ -44,7 +44,8 @@ class Entry(NamedTuple):
             return "held" if not self.wrong else "; ".join(self.wrong)
         if not self.total:
             return f"**no verdict**: {'; '.join(self.wrong)}"
-        findings = ", ".join(f"{self.total[name]:,} {name}" for name in FINDINGS if self.total[name])
+        told = [name for name in (*FINDINGS, *UNJUDGED) if self.total[name]]
+        findings = ", ".join(f"{self.total[name]:,} {name}" for name in told)
         if not findings and not self.wrong:
             return "nothing is wrong"
         return f"{findings}; all of it accepted, see below" if not self.wrong else f"**{'; '.join(self.wrong[:2])}**"

@@ -277,10 +277,10 @@ class Rig:
         self.say(f"verified in {verdict.report['seconds']:.0f} s: {verdict.findings or 'nothing is wrong'}")
         return verdict
 
-    def verdict(self) -> Verdict:
-        """By the command itself."""
+    def verdict(self, *, weights: str = "small") -> Verdict:
+        """By the command itself, which takes the answers of these weights for what is due."""
         options = {"bootstrap": self.servers.cluster.direct, "prefix": self.prefix, "group": self.prefix}
-        options |= {"redis": self.servers.redis.url, "delivery": self.delivery, "weights": "small"}
+        options |= {"redis": self.servers.redis.url, "delivery": self.delivery, "weights": weights}
         command = [*VERIFY, "--json", *(f"--{name}={value}" for name, value in options.items())]
         run = subprocess.run(command, capture_output=True, timeout=VERIFY_S, env=environment(), check=False)
         assert run.stdout, run.stderr.decode()

@@ -42,7 +42,7 @@ class Verdict(NamedTuple):
         if total["records"] != self.sent:
             found.append(f"{total['records']} records judged, {self.sent} were acknowledged to the feed")
         if not partial:
-            found += [f"{total[name]} {name}" for name in UNJUDGED if total[name]]
+            found += [f"{total[name]} {name}" for name in UNJUDGED if total[name] and name not in allowed]
             found += self.report["notes"]  # of what could not be judged
         others = {example["entity"] for example in self.report["examples"]} - suspects
         if suspects and others:

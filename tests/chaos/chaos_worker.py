@@ -1,6 +1,7 @@
 """A worker with something wrong in it: run by its path, as `python chaos_worker.py WRONG worker --...`.
 
     clock=SECONDS   its clock is off by so much
+    deaf            it sends no heartbeats, and so hears of no rebalance: a zombie that goes on working
     commit_first    offsets are committed before the answers are sent: a crash loses answers
     no_fence        Redis takes checkpoints of any epoch: a zombie spoils states
     no_replay       a new owner does not fold in what the checkpoint lacks: windows have holes
@@ -24,6 +25,16 @@ def clock(seconds: float) -> None:
     """Not libfaketime: it would have to be installed, and it moves the clocks that must not jump, too."""
     real = time.time
     time.time = lambda: real() + seconds
+
+
+def deaf() -> None:
+    from aiokafka.consumer.group_coordinator import GroupCoordinator
+
+    async def no_heartbeat(self: GroupCoordinator) -> bool:
+        return True
+
+    assert hasattr(GroupCoordinator, "_do_heartbeat")
+    GroupCoordinator._do_heartbeat = no_heartbeat
 
 
 def commit_first() -> None:
@@ -59,7 +70,7 @@ def no_replay() -> None:
     takeover.plan = lambda *args, **kwargs: (made := plan(*args, **kwargs))._replace(start=made.stop)
 
 
-WRONG: Final[dict[str, Callable[[], None]]] = {one.__name__: one for one in (commit_first, no_fence, no_replay)}
+WRONG: Final[dict[str, Callable[[], None]]] = {one.__name__: one for one in (deaf, commit_first, no_fence, no_replay)}
 
 
 if __name__ == "__main__":

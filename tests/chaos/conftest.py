@@ -1,4 +1,4 @@
-"""Servers for the chaos suite, started once for all faults; and which faults run, with which seeds."""
+"""Servers for the chaos suite, started once for all faults; and which faults run, with which seeds and guarantees."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from chaos_report import Report
 from chaos_rig import Rig, Servers
 from fault_proxy import Proxies
+from faults import Fault
 from faults_all import FAULTS, SELECTION
 from missing_servers import skip_unless_required
 
@@ -32,15 +33,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Each fault with each seed. Not the whole unless it is asked for: it takes half an hour a seed."""
+    """Each fault with each seed and each guarantee. Not the whole unless it is asked for: it takes an hour a seed."""
     if "fault" not in metafunc.fixturenames:
         return
     option = metafunc.config.getoption
     chosen = list(FAULTS.values()) if option("chaos_all") else [FAULTS[name] for name in SELECTION]
-    chosen = [fault for fault in chosen if option("chaos_delivery") in fault.deliveries]
     seeds = [int(seed) for seed in option("chaos_seeds").split(",")] if option("chaos_all") else [SEED]
-    cases = [(fault, seed) for seed in seeds for fault in chosen]
-    metafunc.parametrize(("fault", "seed"), cases, ids=[f"{fault.name}-{seed}" for fault, seed in cases])
+    cases = [(*case, seed) for seed in seeds for fault in chosen for case in _runs(fault, option("chaos_delivery"))]
+    ids = [f"{fault.name}-{delivery}-{seed}" for fault, delivery, seed in cases]
+    metafunc.parametrize(("fault", "delivery", "seed"), cases, ids=ids)
+
+
+def _runs(fault: Fault, wanted: str) -> list[tuple[Fault, str]]:
+    """The fault with each guarantee that is `wanted` and that it is about; one about no pings runs once."""
+    deliveries = [delivery for delivery in fault.deliveries if wanted in ("both", delivery)]
+    return [(fault, delivery) for delivery in (deliveries if fault.streams else deliveries[:1])]
 
 
 @pytest.fixture(scope="session")
@@ -62,14 +69,13 @@ def servers(pytestconfig: pytest.Config, say: Callable[[str], None]) -> Iterator
 
 @pytest.fixture
 def make_rig(servers: Servers, tmp_path: Path, pytestconfig: pytest.Config) -> Callable[..., Rig]:
-    """A rig on healthy servers, of the size and guarantee that the command line asks for."""
+    """A rig on healthy servers, of the size that the command line asks for."""
     option = pytestconfig.getoption
     servers.heal()
 
-    def make(*, seed: int = SEED, pings: int | None = None, delivery: str | None = None) -> Rig:
+    def make(*, delivery: str, seed: int = SEED, pings: int | None = None) -> Rig:
         whole = option("chaos_all")
         pings = pings or (option("chaos_pings") if whole else PINGS)
-        delivery = delivery or option("chaos_delivery")
         folder = tmp_path / f"rig{seed}"
         folder.mkdir(exist_ok=True)
         return Rig(servers, folder, seed=seed, pings=pings, delivery=delivery, haste=1.0 if whole else HASTE)

@@ -18,7 +18,8 @@ Inject = Callable[[Rig], None]
 
 @dataclass(frozen=True)
 class Fault:
-    """`allowed`: findings of the verifier that the design accepts under this fault, and `because` says why."""
+    """`allowed`: what the verifier finds, or leaves unjudged, that the design accepts under this fault, and `because`
+    says why."""
 
     name: str
     what: str

@@ -12,6 +12,7 @@ from stream import killpoints
 # When a partition is taken over, and so once a partition; the others come with every batch or checkpoint.
 TAKEOVER: Final = ("after_fence", "after_claim", "before_replay")
 CHECKPOINT: Final = ("before_checkpoint", "after_checkpoint")
+LARGE: Final = ("within_checkpoint", "between_legs")  # of a checkpoint of more than 1 MiB, or of more than 512 entities
 CROWD: Final = 40  # times as many entities as a feed of that size has
 CROWDED: Final = 20_000  # pings, so that a partition has a thousand entities
 BATCHES: Final = 200  # of a whole feed at least: a victim has half of the partitions, and dies in its 20th or before
@@ -19,7 +20,7 @@ ONCE_ONLY: Final = ("after_fence", "before_end")  # of transactions
 
 
 def _inject(rig: Rig, point: str) -> None:
-    if point == "within_checkpoint":  # which takes one of more than 1 MiB: many entities at once
+    if point in LARGE:  # many entities at once
         rig.pings = max(rig.pings, CROWDED)
         (victim,) = rig.start(kill_point=point, checkpoint_ms=10_000)
         rig.start(checkpoint_ms=10_000)

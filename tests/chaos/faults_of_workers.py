@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import signal
 
 from chaos_rig import SESSION_S, Rig
 from faults import fault
+from worker_process import Worker
 
 
 @fault
@@ -42,6 +44,31 @@ def worker_stopped_past_its_session(rig: Rig) -> None:
     rig.reach(0.6)
     zombie.send_signal(signal.SIGCONT)
     rig.say("zombie woken")
+    rig.consumed()
+    _was_never_fenced(rig, other)
+
+
+@fault
+def worker_that_hears_of_no_rebalance(rig: Rig) -> None:
+    """One worker sends no heartbeats and hears of no rebalance. The group gives its partitions to another, and it goes
+    on reading and answering beside that one."""
+    rig.start(wrong="deaf")
+    rig.feed(rig.fleet(), over_s=SESSION_S * 2 + 8)
+    rig.reach(0.1)
+    (owner,) = rig.start()
+    rig.consumed()
+    _was_never_fenced(rig, owner)
+
+
+def _was_never_fenced(rig: Rig, owner: Worker) -> None:
+    """A zombie asks the group before it fences anybody, so it does no harm to the worker that has its partitions."""
+    rig.notes.append(f"the rightful owner was fenced {_fenced(owner)} times")
+    assert _fenced(owner) == 0, owner.log()
+
+
+def _fenced(worker: Worker) -> int:
+    """How often it was: in Kafka, or in Redis."""
+    return len(re.findall("was fenced|checkpoint of .* refused", worker.log()))
 
 
 @fault

@@ -1,9 +1,10 @@
 """The promise, fault by fault: no ping lost, none forecast twice to a `read_committed` reader, every state as if
 nothing had happened. The verifier judges (`pathcast verify`); it shares no line with delivery.
 
-    pytest -m chaos                                     the selection that CI runs
+    pytest -m chaos                                     the selection that CI runs, with both guarantees
     pytest -m chaos --chaos-all --chaos-seeds 1,2,3 \\
-        --chaos-report tests/chaos/REPORT.md            everything, and the report
+        --chaos-report tests/chaos/REPORT.md            everything with both guarantees, and the report
+    ... --chaos-delivery exactly_once                   with one guarantee, in half the time
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from faults import Fault
 
 
 def test_nothing_is_lost_and_no_state_is_wrong_after(
-    fault: Fault, seed: int, make_rig: Callable[..., Rig], chaos_report: Report
+    fault: Fault, delivery: str, seed: int, make_rig: Callable[..., Rig], chaos_report: Report
 ) -> None:
-    print(f"{fault.name}, seed {seed}: {fault.what}")
+    print(f"{fault.name}, {delivery}, seed {seed}: {fault.what}")
     began = time.monotonic()
-    rig = make_rig(seed=seed)
+    rig = make_rig(seed=seed, delivery=delivery)
     wrong, total = ["it did not come to a verdict"], {}
     try:
         with rig:
