@@ -11,9 +11,9 @@ The proof comes first, and with every takeover. Neither the fence nor the claim 
 generation, so Kafka and Redis take them from a worker that has lost the partition, too. Such a worker would fence the
 rightful owner, who would fence it in turn, and so on. There are two kinds:
 
-    a zombie                it was stopped, or cut off, for longer than its session; it is fenced when it goes on, and
-                            takes the partition over anew
-    an assignment of old    it was stopped between the group's answer and the start of this takeover
+    a zombie                the worker was stopped, or cut off, for longer than its session; it is fenced when it goes
+                            on, and takes the partition over anew
+    an assignment of old    the worker was stopped between the group's answer and the start of this takeover
 
 The group refuses both, and their partitions are lost to them until the next assignment. One moment is left: a worker
 that is stopped after its proof and before its fence, for longer than its session, fences the rightful owner once when

@@ -290,7 +290,8 @@ class Delivery:
                 await self._claimant.claim(owned, careful=careful)
                 self._checkpoints.is_back()
                 return
-            except Rebalanced:
+            except Rebalanced as error:
+                log.warning("%s is not taken over: %s", owned.partition, error)
                 async with self._busy:
                     self._lose([owned])
                 return

@@ -13,6 +13,7 @@ from faust.types import TP
 
 from stream.app import App, faust_app
 from stream.intake import Records
+from stream.seams import Rebalanced
 from stream.settings import Settings
 from stream.transport import Consumer, ConsumerThread, Polled
 from stream.wire import NO_TIME_MS, Record
@@ -113,6 +114,24 @@ async def test_where_nothing_is_committed_the_first_record_is_read_again(
     await consumer.perform_seek()
     consumer._thread._consumer = None
     assert broker.positions() == [5, 0]
+
+
+async def test_membership_is_that_of_the_assignment_which_faust_told_last(
+    consumer: Polling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiokafka has joined the next generation, and its partitions are not told yet."""
+
+    async def known() -> None: ...
+
+    async def here(_: Consumer, work: Any) -> Any:
+        return await work
+
+    monkeypatch.setattr(Consumer, "_inside", here)
+    coordinator = SimpleNamespace(group_id="group", generation=2, ensure_coordinator_known=known)
+    consumer._thread._consumer = cast(Any, SimpleNamespace(_coordinator=coordinator))
+    with pytest.raises(Rebalanced, match="generation 1 of group group is over"):
+        await consumer.confirm_membership()
+    consumer._thread._consumer = None
 
 
 async def test_partitions_that_are_not_active_are_not_handed_over(consumer: Polling) -> None:
