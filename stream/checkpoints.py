@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from redis.exceptions import RedisError
@@ -193,3 +193,10 @@ class Checkpoints:
 
 def _unsaved(owned: Owned) -> bool:
     return owned.ready and owned.next_offset > owned.saved
+
+
+def delays() -> Iterator[float]:
+    """Seconds to wait before each next try to reach the store, for ever."""
+    yield from RETRY_S
+    while True:
+        yield RETRY_S[-1]

@@ -28,20 +28,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from aiokafka.errors import KafkaError
 
 from stream.batch import Limits
-from stream.checkpoints import AWAY, RETRY_S, Checkpoints
+from stream.checkpoints import AWAY, Checkpoints, delays
 from stream.claim import Claimant
 from stream.connect import Refused
 from stream.engine import Engine
 from stream.finishing import Batch, Finishing
 from stream.inbox import Inbox
 from stream.intake import Records
-from stream.pages import Answers
+from stream.processing import Processing
 from stream.seams import Guarantee, InputLog, Owned, PartitionStatus, Piece, Rebalanced, Status
 from stream.settings import Settings
 from stream.source import Partition
@@ -84,7 +84,17 @@ class Delivery:
         self._finishing = Finishing(
             guarantee, self._inbox, self.tally, clock, self._news.set, self._lose, self._restart_takeover
         )
-        self._batch_began_ms: float | None = None  # at the engine; None between batches
+        self._processing = Processing(
+            engine,
+            self._checkpoints,
+            self._finishing,
+            self._inbox,
+            self.tally,
+            clock,
+            lambda: self._draining,
+            self._lose,
+            self._restart_takeover,
+        )
         self._assigned = False
         self._draining = False
         self._announced = False  # that all partitions are ready
@@ -130,64 +140,13 @@ class Delivery:
         """Take one batch through the engine; then, once the answers before it are out, let it be finished, too."""
         records = Records.joined([piece.records.since(piece.owned.taken) for piece in pieces])
         before = so_far(self._engine.counts)
-        self._batch_began_ms = self._clock()
-        answers = await self._process(records, pieces)
-        self._batch_began_ms = None
+        answers = await self._processing.answer(records, pieces)
         told = untold(pieces, before, self._engine.counts)
         for piece in pieces:
             piece.owned.taken = max(piece.owned.taken, piece.records.next_offset)
         await self._finishing.has_room()
         if answers is not None:
             self._finishing.begin(Batch(pieces, len(records), answers, told))
-
-    async def _process(self, records: Records, pieces: Sequence[Piece]) -> Answers | None:
-        """The engine's answers. Waits for a store that is away; None if there are none, and the pieces are seen to."""
-        for delay_s in _delays():
-            try:
-                now, fetched = self._clock(), pieces[0].fetched_ms
-                careful = any(map(_has_failed, pieces))
-                answers = await self._engine.process(records, started_ms=now, fetched_ms=fetched, careful=careful)
-            except AWAY as error:
-                self._checkpoints.is_away(error)
-                if self._draining:
-                    self._lose({piece.owned for piece in pieces})
-                    self._inbox.put_back(pieces)
-                    return None
-                log.warning("Redis is away (%s): %d records wait for their stored states", error, len(records))
-                await asyncio.sleep(delay_s)
-            except Refused:
-                raise  # no record is at fault, and asked again it would say no again
-            except Exception as error:
-                await self._retry(pieces, error)
-                return None
-            else:
-                self.tally.engine_s.observe((self._clock() - now) / 1000)
-                self.tally.batch_records.observe(len(records))
-                if careful:  # a quarantine in no checkpoint is found again by the replay only if folding is what fails
-                    for piece in pieces:
-                        piece.owned.save_at_ms = 0.0
-                return answers
-        raise AssertionError("the delays never end")
-
-    async def _retry(self, pieces: Sequence[Piece], error: Exception) -> None:
-        """The states may be half-way through the batch: take its partitions over anew, and then the batch again, so
-        that the engine gives up who is at fault, and no more.
-
-        Raises the error if it came with the same records before: then nobody is.
-        """
-        await self._finishing.settle()
-        again = not isinstance(error, Fenced)
-        if again and any(map(_has_failed, pieces)):
-            raise error
-        self.tally.batches_failed += again
-        self.tally.fenced += not again
-        log.error("the batch failed (%r): its partitions are taken over anew", error, exc_info=again)
-        for piece in pieces:
-            if again:
-                piece.owned.failed_below = max(piece.owned.failed_below, piece.records.next_offset)
-        for owned in {id(piece.owned): piece.owned for piece in pieces}.values():
-            self._restart_takeover(owned)
-        self._inbox.put_back(pieces)
 
     def _lose(self, lost: Iterable[Owned]) -> None:
         """Another member owns these now, or soon. Their states are ahead of what is committed: forget them."""
@@ -242,7 +201,7 @@ class Delivery:
 
     async def _take_over(self, owned: Owned, prove: bool) -> None:
         careful = False
-        for delay_s in _delays():
+        for delay_s in delays():
             try:
                 if prove:
                     await asyncio.sleep(FENCED_PAUSE_S)
@@ -340,18 +299,4 @@ class Delivery:
             for one in self._owned.values()
         ]
         away, since_ms = self._checkpoints.away, self._checkpoints.away_since_ms
-        began_ms = self._batch_began_ms
-        batch_s = 0.0 if began_ms is None else (self._clock() - began_ms) / 1000
-        return Status(owned, self._draining, away, since_ms, self._assigned, batch_s)
-
-
-def _has_failed(piece: Piece) -> bool:
-    """Whether it was in a batch that raised."""
-    return piece.records.first_offset < piece.owned.failed_below
-
-
-def _delays() -> Iterator[float]:
-    """Seconds to wait before each next try, for ever."""
-    yield from RETRY_S
-    while True:
-        yield RETRY_S[-1]
+        return Status(owned, self._draining, away, since_ms, self._assigned, self._processing.batch_s)

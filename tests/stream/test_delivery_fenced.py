@@ -10,6 +10,7 @@ from aiokafka.errors import ProducerFenced
 from delivery_rig import P0, SETTINGS, Kafka, SlowStore, feed, records, running, until, worker
 
 from model.api import Predictor
+from stream import checkpoints
 from stream import delivery as delivery_module
 from stream.delivery import Delivery
 from stream.engine import Engine
@@ -58,7 +59,7 @@ class Producer:
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery_module, "RETRY_S", (0.001,))
+    monkeypatch.setattr(checkpoints, "RETRY_S", (0.001,))
     monkeypatch.setattr(delivery_module, "FENCED_PAUSE_S", 0.05)  # long enough for the next thing to happen before
 
 
