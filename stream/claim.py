@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from stream import killpoints
 from stream.engine import Engine
+from stream.intake import Records
 from stream.seams import Guarantee, InputLog, Owned
-from stream.source import Mark
+from stream.source import Mark, Partition
 from stream.store import Fenced, Store
 from stream.takeover import plan
 
@@ -71,17 +72,31 @@ class Claimant:
         killpoints.reach("before_replay")
         async with self._busy:
             self._engine.drop(partition)
-            if todo.anew:
-                await self._store.forget(partition, claim.epoch)
+        if todo.anew:
+            await self._store.forget(partition, claim.epoch)
         careful = careful or todo.start < owned.failed_below
         if todo.start < todo.stop:
             async for records in self._input.reread(partition, todo.start, todo.stop):
-                async with self._busy:
-                    now = self._clock()
-                    await self._engine.process(records, started_ms=now, fetched_ms=now, silent=True, careful=careful)
+                await self._fold(records, careful)
             log.info("%s: replayed [%d, %d)", partition, todo.start, todo.stop)
         owned.next_offset, owned.taken, owned.saved = todo.stop, todo.stop, todo.start
         owned.ready = True
+
+    async def _fold(self, records: Records, careful: bool) -> None:
+        """Fold records of one partition in silence. What the store has of their entities is read before the engine is
+        held, so that other partitions go on while the store is slow, or away."""
+        stored: dict[str, bytes | None] = {}
+        for partition, entity_ids in self._engine.strangers(records):
+            stored.update(zip(entity_ids, await self._store.get_many(partition, entity_ids), strict=True))
+
+        async def read(partition: Partition, entity_ids: Sequence[str]) -> Sequence[bytes | None]:
+            if stored.keys() >= set(entity_ids):
+                return [stored[entity_id] for entity_id in entity_ids]
+            return await self._store.get_many(partition, entity_ids)  # its entities were dropped meanwhile
+
+        async with self._busy:
+            now = self._clock()
+            await self._engine.process(records, started_ms=now, fetched_ms=now, silent=True, careful=careful, read=read)
 
     async def _commit(self, owned: Owned, mark: Mark) -> None:
         if await self._guarantee.commit({owned.partition: mark}):

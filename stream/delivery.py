@@ -15,8 +15,9 @@ takes a partition over folds [c, k) into the states without publishing, then goe
 
     who                                                            while Redis is away
     takeover   fences, claims an epoch, replays, opens the gate    waits, and so does its partition
-    pump       one batch at a time, partitions behind open gates   a batch that needs a stored state waits; others go on
-    checkpoint writes what changed, under the epoch                retries; behind by MAX_UNSAVED, the pump waits
+    pump       one batch at a time, partitions behind open gates   a partition that needs a stored state waits for it, a
+                                                                   few seconds (`strangers`); others go on
+    checkpoint writes what changed, under the epoch                retries; behind by MAX_UNSAVED, its partition waits
 
 States that may be wrong (the engine failed half-way, Redis lost what we wrote, another claimed the partition) are
 thrown away and taken over anew: the one way to sound states is from the checkpoint and the log. What neither that nor
@@ -33,12 +34,13 @@ from contextlib import suppress
 
 from aiokafka.errors import KafkaError
 
+from stream.absence import Absence
 from stream.batch import Limits
 from stream.checkpoints import AWAY, Checkpoints, delays
 from stream.claim import Claimant
 from stream.connect import Refused
 from stream.engine import Engine
-from stream.finishing import Batch, Finishing
+from stream.finishing import Finishing
 from stream.inbox import Inbox
 from stream.intake import Records
 from stream.processing import Processing
@@ -46,7 +48,8 @@ from stream.seams import Guarantee, InputLog, Owned, PartitionStatus, Piece, Reb
 from stream.settings import Settings
 from stream.source import Partition
 from stream.store import Fenced, Store
-from stream.tally import Tally, so_far, untold
+from stream.strangers import Strangers
+from stream.tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -72,28 +75,25 @@ class Delivery:
     ) -> None:
         self._engine = engine
         self._store = store  # closed here
+        self._input = input_log
         self._guarantee = guarantee
         self._clock = clock
         self.tally = Tally(settings.topics)
-        self._inbox = Inbox(Limits(settings.max_batch, settings.max_wait_ms), self.tally)
+        self._inbox = Inbox(Limits(settings.max_batch, settings.max_wait_ms), self.tally, input_log)
         self._owned: dict[Partition, Owned] = {}
         self._news = asyncio.Event()  # something for the pump to look at
-        self._checkpoints = Checkpoints(engine, settings.checkpoint_ms, clock, self.tally, self._news.set)
+        self._absence = Absence(clock)
+        self._checkpoints = Checkpoints(
+            engine, settings.checkpoint_ms, clock, self.tally, self._absence, self._news.set
+        )
+        self._strangers = Strangers(engine, store, self._absence, self._news.set)
         self._busy = asyncio.Lock()  # held by whoever uses the engine; it does one thing at a time
         self._claimant = Claimant(engine, store, guarantee, input_log, self._busy, clock)
         self._finishing = Finishing(
             guarantee, self._inbox, self.tally, clock, self._news.set, self._lose, self._restart_takeover
         )
         self._processing = Processing(
-            engine,
-            self._checkpoints,
-            self._finishing,
-            self._inbox,
-            self.tally,
-            clock,
-            lambda: self._draining,
-            self._lose,
-            self._restart_takeover,
+            engine, self._strangers, self._finishing, self._inbox, self.tally, clock, self._restart_takeover
         )
         self._assigned = False
         self._draining = False
@@ -118,6 +118,7 @@ class Delivery:
         while True:
             await self._until_due()
             async with self._busy:
+                await self._read_after_all()
                 if pieces := self._inbox.take(self._clock()):
                     await self._deliver(pieces)
                 await self._save()
@@ -128,6 +129,9 @@ class Delivery:
                 raise self._error
             await self._finishing.settle_done()
             self._news.clear()
+            self._inbox.resume(self._owned.values())
+            if self._strangers.read_after_all():
+                return
             due_ms = min(self._inbox.due_at_ms(), self._checkpoints.due_at_ms(self._owned.values()))
             wait_s = (due_ms - self._clock()) / 1000
             if wait_s <= 0:
@@ -138,21 +142,28 @@ class Delivery:
 
     async def _deliver(self, pieces: Sequence[Piece]) -> None:
         """Take one batch through the engine; then, once the answers before it are out, let it be finished, too."""
-        records = Records.joined([piece.records.since(piece.owned.taken) for piece in pieces])
-        before = so_far(self._engine.counts)
-        answers = await self._processing.answer(records, pieces)
-        told = untold(pieces, before, self._engine.counts)
-        for piece in pieces:
-            piece.owned.taken = max(piece.owned.taken, piece.records.next_offset)
+        batch = await self._processing.answer(pieces)
         await self._finishing.has_room()
-        if answers is not None:
-            self._finishing.begin(Batch(pieces, len(records), answers, told))
+        if batch is not None:
+            self._finishing.begin(batch)
+
+    async def _read_after_all(self) -> None:
+        """Give those their states that were answered without them, now that the store can be read."""
+        for owned in self._strangers.read_after_all():
+            await self._finishing.settle()  # before we ask what is committed
+            count = self._strangers.unread(owned)
+            log.warning(
+                "Redis is back: %s is taken over anew, for %d entities were taken for new", owned.partition, count
+            )
+            self._restart_takeover(owned)
 
     def _lose(self, lost: Iterable[Owned]) -> None:
         """Another member owns these now, or soon. Their states are ahead of what is committed: forget them."""
         for owned in lost:
             owned.gone = True
             owned.ready = False
+            self._strangers.forget(owned)
+            self._absence.forget(owned)
             self._engine.drop(owned.partition)
         self._inbox.forget(lambda owned: owned.gone)
 
@@ -174,8 +185,10 @@ class Delivery:
         self._draining = False
         self._announced = False
         self._assigned = True
+        self._strangers.forget_all()
         self._owned = {partition: Owned(partition) for partition in sorted(partitions)}
         for owned in self._owned.values():
+            self._input.resume(owned.partition)  # whatever was asked of the assignment before
             self._start_takeover(owned)
 
     def _start_takeover(self, owned: Owned, *, prove: bool = False) -> None:
@@ -186,6 +199,7 @@ class Delivery:
         """Its states are not to be trusted any more, and perhaps it is not ours."""
         if not owned.ready:
             return  # gone, or at it already: who is fenced in Kafka and in Redis hears of it twice
+        self._strangers.forget(owned)
         self._engine.drop(owned.partition)
         owned.ready = False
         if not self._draining:  # else it is about to go, and this takeover would outlive it
@@ -206,7 +220,7 @@ class Delivery:
                 if prove:
                     await asyncio.sleep(FENCED_PAUSE_S)
                 await self._claimant.claim(owned, prove=prove, careful=careful)
-                self._checkpoints.is_back()
+                self._absence.forget(owned)
                 return
             except Rebalanced:
                 async with self._busy:
@@ -216,7 +230,7 @@ class Delivery:
                 if isinstance(error, KafkaError) and not error.retriable:
                     raise
                 if isinstance(error, AWAY):
-                    self._checkpoints.is_away(error)
+                    self._absence.failed(owned, "takeover", error)
                 prove = isinstance(error, Fenced)
                 log.warning("cannot take %s over yet: %r", owned.partition, error)
             except Refused:
@@ -248,7 +262,7 @@ class Delivery:
             try:
                 await self._checkpoints.leave(leaving)
                 for owned in leaving:
-                    if owned.ready and owned.taken == owned.next_offset > owned.saved:
+                    if owned.ready and not owned.unread and owned.taken == owned.next_offset > owned.saved:
                         await self._engine.checkpoint(owned.partition, owned.epoch, owned.next_offset)
             except (Fenced, Refused, *AWAY) as error:
                 log.warning("handing over without a last checkpoint (%s): the next owner replays", error)
@@ -267,6 +281,7 @@ class Delivery:
         """After a failure: touch nothing more, so that whatever was in flight is read again by the next owner."""
         self._draining = True
         self._checkpoints.abandon()
+        self._strangers.forget_all()
         self._finishing.abandon()
         for owned in self._owned.values():
             owned.gone = True
@@ -295,8 +310,9 @@ class Delivery:
                 one.saved,
                 self._inbox.waiting(one),
                 self._inbox.at_work(one),
+                self._strangers.unread(one),
             )
             for one in self._owned.values()
         ]
-        away, since_ms = self._checkpoints.away, self._checkpoints.away_since_ms
+        away, since_ms = self._absence.why, self._absence.since_ms
         return Status(owned, self._draining, away, since_ms, self._assigned, self._processing.batch_s)

@@ -28,7 +28,7 @@ from stream.tracks import Copied, Tracks
 from stream.wire import CACHES
 
 Slots = NDArray[np.int64]
-NONE, HIT, REBUILT = map(CACHES.index, ("none", "hit", "rebuilt"))
+NONE, HIT, REBUILT, UNREAD = map(CACHES.index, ("none", "hit", "rebuilt", "unread"))
 NOBODY: Final = -1
 ANY: Final = 1 << 62  # a ceiling that no offset reaches
 COLUMNS: Final = ("_owner", "_dirty", "_touched", "cache")
@@ -59,6 +59,7 @@ class Counts:
     replayed: int = 0  # folded silently, by a takeover; not in records_in
     rebuilt: int = 0  # states that were refused and rebuilt from the window
     damaged: int = 0  # stored records that were refused: the entity started anew
+    unread: int = 0  # forecasts without the entity's stored state, which could not be read in time
 
 
 @dataclass(eq=False)
@@ -71,6 +72,7 @@ class Shard:
     entities: dict[str, int] = field(default_factory=dict)  # their slots
     quarantine: dict[str, Quarantine] = field(default_factory=dict)  # of entities that are in no slot
     unwritten: set[str] = field(default_factory=set)  # of these: in no checkpoint yet
+    unread: set[str] = field(default_factory=set)  # entities that were taken for new, as the store could not be read
 
 
 class Dumped(NamedTuple):
@@ -120,6 +122,10 @@ class Residents:
             counts = self._counts.setdefault(partition, Counts())
             found = self._shards[partition] = Shard(partition, next(self._numbers), counts)
         return found
+
+    def known(self, partition: Partition) -> Shard | None:
+        """The shard of this partition, if there is one."""
+        return self._shards.get(partition)
 
     def counts(self) -> dict[Partition, Counts]:
         """Counts of every partition seen since the start, also those that were handed over."""
@@ -184,6 +190,8 @@ class Residents:
                 column = getattr(self, name)
                 setattr(self, name, np.concatenate([column, np.zeros(extra, column.dtype)]))
         self._owner[slots], self._dirty[slots], self.cache[slots] = shard.number, False, NONE
+        if shard.unread:
+            self.cache[slots[[entity_id in shard.unread for entity_id in entity_ids]]] = UNREAD
         entities = list(map(Entity, entity_ids, slots.tolist()))
         shard.entities.update(entities)
         return entities
