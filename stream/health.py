@@ -32,6 +32,7 @@ class Held:
     lag: int | None  # None: the broker has not told the log's end yet
     entities: int
     in_quarantine: int
+    unread: int = 0  # entities that were taken for new, as their stored states cannot be read
 
     @property
     def in_flight(self) -> int:

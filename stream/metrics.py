@@ -106,6 +106,11 @@ TABLE: Final = (
     Row(COUNTER, "replayed_records", "Folded in silence by takeovers.", PARTITION, _counts(lambda c: c.replayed)),
     Row(COUNTER, "restarts", "Entities that started anew after a silence.", PARTITION, _counts(lambda c: c.restarts)),
     Row(COUNTER, "states_rebuilt", "States refused, rebuilt from windows.", PARTITION, _counts(lambda c: c.rebuilt)),
+    Row(
+        *(COUNTER, "strangers_answered_as_new", "Forecasts without the stored state, which could not be read in time."),
+        *(PARTITION, _counts(lambda c: c.unread)),
+    ),
+    Row(GAUGE, "entities_unread", "Taken for new until Redis can be read.", PARTITION, _held(lambda h: h.unread)),
     Row(COUNTER, "states_damaged", "Stored records that were refused.", PARTITION, _counts(lambda c: c.damaged)),
     Row(COUNTER, "checkpoints_failed", "Tries while Redis was away.", (), _one(lambda r: r.checkpoints_failed)),
     Row(COUNTER, "fenced", "Writes refused: another worker had claimed.", (), _one(lambda r: r.fenced)),

@@ -52,6 +52,7 @@ class Watch:
                 lag=None if end is None else max(end - one.next_offset, 0),
                 entities=in_slots,
                 in_quarantine=in_quarantine,
+                unread=one.unread,
             )
         return Reading(
             worker=(self._engine.version, self._engine.model.name, self._engine.model.version),

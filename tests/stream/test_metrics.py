@@ -17,7 +17,7 @@ from stream.residents import Counts
 from stream.tally import SECONDS, Account, Histogram
 
 RULES = Path(__file__).parents[2] / "deploy" / "alerts" / "pathcast.rules.yaml"
-HELD = Held(ready=True, waiting=3, at_work=3, behind=40, lag=7, entities=5, in_quarantine=6)
+HELD = Held(ready=True, waiting=3, at_work=3, behind=40, lag=7, entities=5, in_quarantine=6, unread=8)
 ACCOUNT = Account(
     taken=100,
     forecasts=50,
@@ -36,7 +36,9 @@ WELL = Reading(
     store_away=False,
     batch_s=0.0,
     accounts={0: ACCOUNT, 4: Account(taken=2, handed_back=2)},
-    counts={0: Counts(replayed=11, restarts=12, rebuilt=13, damaged=14, step_failed=15, entity_quarantined=16)},
+    counts={
+        0: Counts(replayed=11, restarts=12, rebuilt=13, damaged=14, step_failed=15, entity_quarantined=16, unread=17)
+    },
     held={0: HELD},
     checkpoints_failed=21,
     batches_failed=23,
@@ -82,6 +84,7 @@ def test_each_number_goes_by_its_own_name() -> None:
         "lag_records": 7,
         "entities": 5,
         "entities_in_quarantine": 6,
+        "entities_unread": 8,
         "partition_ready": 1,
         "gap_fills_total": 9,
     }
@@ -92,6 +95,7 @@ def test_each_number_goes_by_its_own_name() -> None:
         "states_damaged_total": 14,
         "steps_failed_total": 15,
         "shut_out_total": 16,
+        "strangers_answered_as_new_total": 17,
     }
     for name, expected in {**named, **counted}.items():
         assert value(samples, name, partition="0") == expected, name
