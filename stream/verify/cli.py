@@ -172,6 +172,7 @@ COLUMNS = (
 BESIDE = (
     ("input_duplicates", "duplicates in the input"),
     ("quarantined", "letters of entities in quarantine"),
+    ("unread", "answered without the entity's stored state, as they say"),
     ("again", "copies"),
     ("close", "answers close, not equal"),
     ("states_close", "states close, not equal"),

@@ -7,7 +7,8 @@
     due                  one that is not equal                   doubt: read it back and compare it field by field
     none                 some                                    unexpected
 
-A doubt ends as close (within the tolerance that a rebuilt state has), other_model, or different.
+A doubt ends as close (within the tolerance that a rebuilt state has), other_model, or different. What says that it was
+answered without its entity's stored state is counted as unread (`unread`).
 
 Whether a step fails, a replay cannot tell: the program may be another by now. So a `step_failed` is taken for what it
 says, and an `entity_quarantined` is right after one of its entity. From there on each of its records must have an
@@ -34,6 +35,7 @@ from stream.verify.compare import (
 from stream.verify.known import Known
 from stream.verify.published import CACHES, HIT, NONE, OTHER_MODEL, REBUILT, Book, Copy, Span
 from stream.verify.report import Example, Report, Verdict
+from stream.verify.unread import Unread
 from stream.wire import GapFill, Outgoing, Ping, Record, Topics, dead_letter, loads_forecast, loads_gapfill
 
 LEGAL_CACHES: Final = {"hit": HIT | REBUILT, "rebuilt": REBUILT, "none": NONE}
@@ -67,6 +69,7 @@ class Judge:
         self.known = Known(complete=book.span.begin == 0, history=rules.history)
         self.doubts: list[Doubt] = []
         self._faulty: set[str] = set()  # entities that have a step_failed
+        self._unread = Unread(number, book, rules.topics, report, once=rules.once)
         self._provisional: dict[str, tuple[int, int]] = {}  # by gap id, where the first copy of an unrevised fill lies
         self._partition = number
         self._book = book
@@ -87,10 +90,11 @@ class Judge:
         topics, known = self._rules.topics, self.known
         due = {answer.topic: answer for answer in answers if answer.topic in (topics.forecasts, topics.dead_letters)}
         forecast, letter = due.get(topics.forecasts), due.get(topics.dead_letters)
-        ping = parse(record)
-        entity = ping.entity_id if isinstance(ping, Ping) else None
+        parsed = parse(record)
+        ping = parsed if isinstance(parsed, Ping) else None
+        entity = None if ping is None else ping.entity_id
         may_repeat = False
-        if isinstance(ping, Ping):
+        if ping is not None:
             may_repeat = known.may_repeat(ping.entity_id, ping.ts)
             known.note_time(ping.entity_id, ping.ts)
         judged = record.offset >= self.span.start
@@ -98,6 +102,7 @@ class Judge:
             self._tally.records += 1
         else:
             self._tally.warmup += 1
+        unread = self._unread.take(record, ping, judged=judged)
         if self.failed(record.offset):
             self._failure(record, entity, judged=judged)
             return entity
@@ -106,6 +111,12 @@ class Judge:
             known.fail(entity)
             owed = letter
         answered = self._book.answered(record.offset)
+        if due and not answered and not unread and ping is not None:
+            unread = self._unread.repeats(ping, judged=judged)
+        if unread and not answered:
+            if forecast is not None and entity is not None:
+                known.note(entity, loads_forecast(forecast.value or b""), 0, record.timestamp_ms)
+            forecast = letter = owed = None
         if forecast is not None:
             self._forecast(forecast, entity, judged=judged)
         if letter is not None and known.settled(entity):
@@ -116,10 +127,10 @@ class Judge:
                 self._count(owed, [])
             self._ignore(record.offset)
         elif judged:
-            self._tally.input_duplicates += not due
+            self._tally.input_duplicates += not due and not unread
         for answer in answers:
             if answer.topic == topics.gapfills:
-                self._fill(answer, judged=judged and known.settled(entity))
+                self._fill(answer, judged=judged and known.settled(entity), may_lack=unread)
         return entity
 
     def finish(self) -> None:
@@ -133,6 +144,9 @@ class Judge:
         for offset, letters in self._book.faults.items():
             if offset >= self.span.start:
                 self._unexpected("dead letter", offset, [copy for copies in letters.values() for copy in copies])
+        for offset, unread in self._unread.left():
+            if offset >= self.span.start:
+                self._unexpected("answer", offset, unread)
         for key, copies in self._book.fills.items():
             entity, issued_ms = self._book.fill_facts[key]
             if self.known.settled_before(entity, issued_ms):
@@ -202,11 +216,12 @@ class Judge:
         if entity is not None:
             self.known.fail(entity)
 
-    def _fill(self, answer: Outgoing, *, judged: bool) -> None:
+    def _fill(self, answer: Outgoing, *, judged: bool, may_lack: bool) -> None:
+        """`may_lack`: the ping was answered without its entity's stored state, and so without a gap fill."""
         fill = loads_gapfill(answer.value or b"")
         key = fill.gap_id, fill.revision, fill.status
         copies = self._book.fills.pop(key, [])
-        if judged:
+        if judged and (copies or not may_lack):
             tolerance = self._tolerance(fill.entity_id) or self._rules.tolerance.rounding()
             self._count(answer, copies)
             self._doubt(answer, copies, digest_gapfill(answer.key, fill), tolerance)
