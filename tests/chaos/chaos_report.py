@@ -45,7 +45,8 @@ class Entry(NamedTuple):
             return f"**no verdict**: {'; '.join(self.wrong)}"
         findings = ", ".join(f"{self.total[name]:,} {name}" for name in FINDINGS if self.total[name])
         if not findings and not self.wrong:
-            return "nothing is wrong"
+            unread = self.total["unread"]
+            return f"nothing is wrong; {unread:,} say that they were answered as new" if unread else "nothing is wrong"
         return f"{findings}; all of it accepted, see below" if not self.wrong else f"**{'; '.join(self.wrong[:2])}**"
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
@@ -41,7 +41,7 @@ QUIET_S: Final = 120.0  # without any progress: something hangs
 VERIFY_S: Final = 600.0
 MAX_RESTARTS: Final = 20  # of workers that ended by themselves, which an operator's supervisor would start again
 LAUNCHER: Final = (sys.executable, str(Path(__file__).with_name("chaos_worker.py")))
-UNJUDGED: Final = ("open", "unjudged", "quarantined", "other_model", "states_skipped")
+UNJUDGED: Final = ("open", "unjudged", "quarantined", "unread", "other_model", "states_skipped")
 FINDINGS: Final = ("lost", "duplicated", "different", "unexpected", "states_different")
 
 
@@ -78,7 +78,7 @@ class Verdict(NamedTuple):
         found = [f"{count} {name}" for name, count in self.findings.items() if name not in allowed]
         if total["records"] != self.sent:
             found.append(f"{total['records']} records judged, {self.sent} were acknowledged to the feed")
-        found += [f"{total[name]} {name}" for name in UNJUDGED if total[name]]
+        found += [f"{total[name]} {name}" for name in UNJUDGED if total[name] and name not in allowed]
         found += self.report["notes"]  # of what could not be judged
         others = {example["entity"] for example in self.report["examples"]} - suspects
         if suspects and others:
@@ -252,7 +252,7 @@ class Rig:
     def reach(self, share: float) -> None:
         """Wait until so much of the feed has its forecasts: the time to do harm."""
         wanted = int(share * self.pings)
-        with _reader(self.servers.cluster.direct, None) as consumer:
+        with reader(self.servers.cluster.direct, None) as consumer:
             tps = bus_feed.partitions_of(consumer, self.topics.forecasts)
             self._until(lambda: max(0, wanted - sum(consumer.end_offsets(tps).values())))
         self.say(f"{share:.0%} forecast")
@@ -264,11 +264,11 @@ class Rig:
             self.look()
             time.sleep(0.2)
 
-    def consumed(self) -> None:
-        """Wait until the group has committed the end of everything that was fed."""
+    def consumed(self, partitions: Collection[int] = range(PARTITIONS)) -> None:
+        """Wait until the group has committed the end of everything that was fed to these partitions."""
         self.fed()
-        with _reader(self.servers.cluster.direct, self.prefix) as consumer:
-            tps = bus_feed.partitions_of(consumer, self.topics.pings)
+        with reader(self.servers.cluster.direct, self.prefix) as consumer:
+            tps = [tp for tp in bus_feed.partitions_of(consumer, self.topics.pings) if tp.partition in partitions]
             ends: dict[Any, int] = {}
 
             def left() -> int:
@@ -276,7 +276,7 @@ class Rig:
                 return sum(ends[tp] - (consumer.committed(tp) or 0) for tp in tps)
 
             self._until(left)
-        self.say("all consumed")
+        self.say("all consumed" if len(partitions) == PARTITIONS else f"partitions {list(partitions)} consumed")
 
     def _until(self, left: Callable[[], int]) -> None:
         """Until `left` is 0. While brokers die, asking them may fail: ask again."""
@@ -317,7 +317,7 @@ class Rig:
 
 
 @contextmanager
-def _reader(bootstrap: str, group: str | None) -> Iterator[Any]:
+def reader(bootstrap: str, group: str | None) -> Iterator[Any]:
     """A consumer that only looks."""
     consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False)
     try:

@@ -1,6 +1,7 @@
 """A worker with something wrong in it: run by its path, as `python chaos_worker.py WRONG worker --...`.
 
     clock=SECONDS   its clock is off by so much
+    unsaved=COUNT   it answers so many records of a partition at most that no checkpoint has
     commit_first    offsets are committed before the answers are sent: a crash loses answers
     no_fence        Redis takes checkpoints of any epoch: a zombie spoils states
     no_replay       a new owner does not fold in what the checkpoint lacks: windows have holes
@@ -24,6 +25,13 @@ def clock(seconds: float) -> None:
     """Not libfaketime: it would have to be installed, and it moves the clocks that must not jump, too."""
     real = time.time
     time.time = lambda: real() + seconds
+
+
+def unsaved(count: int) -> None:
+    """So that a partition which no checkpoint takes comes to its bound within a feed."""
+    from stream import checkpoints
+
+    checkpoints.MAX_UNSAVED = count  # type: ignore[misc]
 
 
 def commit_first() -> None:
@@ -66,6 +74,8 @@ if __name__ == "__main__":
     wrong = sys.argv.pop(1)
     if wrong.startswith("clock="):
         clock(float(wrong.removeprefix("clock=")))
+    elif wrong.startswith("unsaved="):
+        unsaved(int(wrong.removeprefix("unsaved=")))
     else:
         WRONG[wrong]()
     from stream import cli, crew

@@ -8,6 +8,7 @@ import faults_of_kafka
 import faults_of_killpoints
 import faults_of_redis
 import faults_of_states
+import faults_of_strangers
 import faults_of_workers
 from faults import FAULTS
 
@@ -17,6 +18,7 @@ PARTS = (
     faults_of_kafka,
     faults_of_redis,
     faults_of_states,
+    faults_of_strangers,
     faults_of_input,
     faults_of_disks,
 )
