@@ -164,7 +164,7 @@ def _connect(app: App, settings: Settings) -> None:
     async def deliver(stream: Any) -> None:
         async for event in stream.noack().events():
             polled = cast(Polled, event.value)
-            await delivery.put(polled.records, polled.fetched_ms, event.ack)
+            await delivery.put(polled.taken(), polled.fetched_ms, event.ack)
 
     # Signals come with (the app, what it is about).
     @app.on_partitions_assigned.connect

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from redis.exceptions import RedisError
 
 from stream import killpoints
+from stream.absence import Absence
 from stream.checkpoint import Checkpoint
 from stream.engine import Engine
 from stream.seams import Owned
@@ -23,7 +24,7 @@ from stream.tally import Tally
 
 log = logging.getLogger(__name__)
 
-# Input records of one partition whose effect no checkpoint has yet. Behind by that much the pump waits for Redis:
+# Input records of one partition whose effect no checkpoint has yet. Behind by that much the partition waits for Redis:
 # it bounds what a takeover must replay (some 10 s of work) and the states that only this process holds.
 MAX_UNSAVED = 200_000
 RETRY_S = (0.1, 0.3, 1.0, 2.0)  # between tries to reach Redis; the last repeats
@@ -54,20 +55,25 @@ class Checkpoints:
     """Writes behind what is committed, a partition at a time."""
 
     def __init__(
-        self, engine: Engine, every_ms: float, clock: Callable[[], float], tally: Tally, tell: Callable[[], None]
+        self,
+        engine: Engine,
+        every_ms: float,
+        clock: Callable[[], float],
+        tally: Tally,
+        absence: Absence,
+        tell: Callable[[], None],
     ) -> None:
         """`tell` is called when there is something for `go_on` to do."""
         self._engine = engine
         self._tally = tally
+        self._absence = absence
         self._every_ms = every_ms
         self._clock = clock
         self._tell = tell
         self._now: UnderWay | None = None
         self._writing: asyncio.Task[bool] | None = None  # a leg of it: whether it came to be written
         self._retry_at_ms = 0.0  # not before then
-        self._failures = 0  # in a row
-        self.away = ""  # why the store cannot be reached; empty while it can
-        self.away_since_ms = 0.0
+        self._failures = 0  # in a row, of whatever partition
 
     def due_at_ms(self, owned: Iterable[Owned]) -> float:
         """When `go_on` has something to do; infinity if all is written, or being written."""
@@ -145,8 +151,8 @@ class Checkpoints:
                 of.save_at_ms = self._clock() + self._every_ms
             else:
                 killpoints.reach("between_legs")
-            self._failures = 0
-            self.is_back()
+            self._failures = of.checkpoints_failed = 0
+            self._absence.worked(of, "checkpoint")
         return None
 
     def _give_up(self) -> None:
@@ -155,13 +161,19 @@ class Checkpoints:
         self._now = None
 
     def _put_off(self, of: Owned, error: Exception) -> None:
-        delay_s = RETRY_S[min(self._failures, len(RETRY_S) - 1)]
+        """Try again later, after the other partitions: the store may refuse this one alone. While it refuses all, one
+        is tried at a time, because each try dumps states that nobody takes."""
+        self._retry_at_ms = self._clock() + _delay_s(self._failures) * 1000
+        of.save_at_ms = self._clock() + _delay_s(of.checkpoints_failed) * 1000
         self._failures += 1
+        of.checkpoints_failed += 1
         self._tally.checkpoints_failed += 1
-        self.is_away(error)
+        self._absence.failed(of, "checkpoint", error)
         behind = of.next_offset - of.saved
-        log.warning("Redis is away (%s): a checkpoint is %d records behind (limit %d)", error, behind, MAX_UNSAVED)
-        self._retry_at_ms = self._clock() + delay_s * 1000
+        log.warning(
+            "Redis is away (%s): the checkpoint of partition %d is %d records behind (limit %d)",
+            *(error, of.partition[1], behind, MAX_UNSAVED),
+        )
 
     async def leave(self, leaving: Container[Owned]) -> None:
         """Make an end of the checkpoint that is under way, if it is of one of these partitions. Call it while nobody
@@ -184,14 +196,18 @@ class Checkpoints:
         if self._writing is not None:
             self._writing.cancel()
 
-    def is_away(self, error: Exception) -> None:
-        if not self.away:
-            self.away_since_ms = self._clock()
-        self.away = str(error) or repr(error)
-
-    def is_back(self) -> None:
-        self.away = ""
-
 
 def _unsaved(owned: Owned) -> bool:
-    return owned.ready and owned.next_offset > owned.saved
+    """Whether a checkpoint of it may be written, and has something to write."""
+    return owned.ready and not owned.unread and owned.next_offset > owned.saved
+
+
+def _delay_s(failures: int) -> float:
+    return RETRY_S[min(failures, len(RETRY_S) - 1)]
+
+
+def delays() -> Iterator[float]:
+    """Seconds to wait before each next try to reach the store, for ever."""
+    yield from RETRY_S
+    while True:
+        yield RETRY_S[-1]

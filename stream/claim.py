@@ -32,7 +32,7 @@ from stream.engine import Engine
 from stream.intake import Records
 from stream.seams import Guarantee, InputLog, Owned
 from stream.source import Mark, Partition
-from stream.store import Evicted, Fenced, Store
+from stream.store import Evicted, Fenced, Store, read_records
 from stream.takeover import REBUILD_RECORDS, Plan, history_after, plan
 from stream.tally import Tally
 
@@ -96,17 +96,18 @@ class Claimant:
         killpoints.reach("before_replay")
         async with self._busy:
             self._engine.drop(partition)
-            if todo.anew:
-                await self._store.forget(partition, claim.epoch)
-            elif evicted:
-                await self._unlist(owned, evicted, todo.start)
-            self._engine.note_stored(partition, await self._store.count(partition))
+        if todo.anew:
+            await self._store.forget(partition, claim.epoch)
+        elif evicted:
+            await self._unlist(owned, evicted, todo.start)
+        stored = await self._store.count(partition)
+        async with self._busy:
+            self._engine.note_stored(partition, stored)
         careful = careful or todo.start < owned.failed_below
         rebuilds = todo.start <= max(found.begin, todo.stop - REBUILD_RECORDS)
         if todo.start < todo.stop:
             async for records in self._input.reread(partition, todo.start, todo.stop):
-                async with self._busy:
-                    await self._fold(owned, records, careful, todo.start if rebuilds else None)
+                await self._fold(owned, records, careful, todo.start if rebuilds else None)
             log.info("%s: replayed [%d, %d)", partition, todo.start, todo.stop)
         owned.next_offset, owned.taken, owned.saved = todo.stop, todo.stop, todo.start
         owned.history = history
@@ -116,20 +117,37 @@ class Claimant:
         """Fold records that were answered before. What the store loses meanwhile is rebuilt by this replay, if it began
         at `rebuild_from`, where a rebuild begins; else Evicted is raised, and the partition is to be claimed again."""
         while True:
-            now = self._clock()
             try:
-                await self._engine.process(records, started_ms=now, fetched_ms=now, silent=True, careful=careful)
+                await self._fold_read(records, careful)
                 return
             except Evicted as error:
                 if rebuild_from is None:
                     raise
                 await self._unlist(owned, error.entity_ids, rebuild_from)
 
+    async def _fold_read(self, records: Records, careful: bool) -> None:
+        """Fold records of one partition in silence. What the store has of their entities is read before the engine is
+        held, so that other partitions go on while the store is slow, or away. Raises Evicted."""
+        stored: dict[str, bytes | None] = {}
+        for partition, entity_ids in self._engine.strangers(records):
+            stored.update(zip(entity_ids, await read_records(self._store, partition, entity_ids), strict=True))
+
+        async def read(partition: Partition, entity_ids: Sequence[str]) -> Sequence[bytes | None]:
+            if stored.keys() >= set(entity_ids):
+                return [stored[entity_id] for entity_id in entity_ids]
+            # Its entities were dropped meanwhile.
+            return await read_records(self._store, partition, entity_ids)
+
+        async with self._busy:
+            now = self._clock()
+            await self._engine.process(records, started_ms=now, fetched_ms=now, silent=True, careful=careful, read=read)
+
     async def _unlist(self, owned: Owned, evicted: Sequence[str], start: int) -> None:
         """The replay from `start` rebuilds these; if this process dies before they are stored, that of the next owner
         does. Those that it does not find in the log are never looked for again."""
         await self._store.unlist(owned.partition, owned.epoch, evicted, start)
-        self._engine.note_evicted(owned.partition, evicted)
+        async with self._busy:
+            self._engine.note_evicted(owned.partition, evicted)
         owned.rebuilt_ms = self._clock()
 
     def _tell(self, partition: Partition, todo: Plan) -> None:
@@ -144,7 +162,7 @@ class Claimant:
         await self._commit(owned, (committed or back)._replace(epoch=back.epoch))
         async with self._busy:
             self._engine.drop(owned.partition)
-            await self._store.forget(owned.partition, back.epoch)
+        await self._store.forget(owned.partition, back.epoch)
         await self._commit(owned, back)
         self._tally.accounts[owned.partition].log_shortened += 1
         self._input.rejoin()

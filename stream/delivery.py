@@ -15,8 +15,9 @@ takes a partition over folds [c, k) into the states without publishing, then goe
 
     who                                                            while Redis is away
     takeover   asks the group, fences, claims an epoch, replays    waits, and so does its partition
-    pump       one batch at a time, partitions behind open gates   a batch that needs a stored state waits; others go on
-    checkpoint writes what changed, under the epoch                retries; behind by MAX_UNSAVED, the pump waits
+    pump       one batch at a time, partitions behind open gates   a partition that needs a stored state waits for it, a
+                                                                   few seconds (`strangers`); others go on
+    checkpoint writes what changed, under the epoch                retries; behind by MAX_UNSAVED, its partition waits
 
 States that may be wrong (the engine failed half-way, Redis lost what we wrote, another claimed the partition) are
 thrown away and taken over anew: the one way to sound states is from the checkpoint and the log. What neither that nor
@@ -28,32 +29,31 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from aiokafka.errors import KafkaError
 
+from stream.absence import Absence
 from stream.batch import Limits
-from stream.checkpoints import AWAY, RETRY_S, Checkpoints
+from stream.checkpoints import AWAY, Checkpoints, delays
 from stream.claim import Claimant
 from stream.connect import Refused
 from stream.continuity import Continuity
 from stream.engine import Engine
-from stream.finishing import Batch, Finishing
+from stream.finishing import Finishing
 from stream.inbox import Inbox
 from stream.intake import Records
-from stream.pages import Answers
+from stream.processing import Processing
 from stream.seams import Guarantee, InputLog, Owned, PartitionStatus, Piece, Rebalanced, Status
 from stream.settings import Settings
 from stream.source import Partition
-from stream.store import Evicted, Fenced, Store
-from stream.tally import Tally, so_far, untold
+from stream.store import Fenced, Store
+from stream.strangers import Strangers
+from stream.tally import Tally
 
 log = logging.getLogger(__name__)
 
-# Between two rebuilds of a partition for lost states. One takes some seconds, and a Redis that evicts all the time
-# would leave time for nothing else.
-REBUILD_EVERY_S = 60.0
 FENCED_PAUSE_S = 1.0  # before claiming again: two workers that fence each other must not do so in a tight loop
 
 
@@ -76,20 +76,27 @@ class Delivery:
     ) -> None:
         self._engine = engine
         self._store = store  # closed here
+        self._input = input_log
         self._guarantee = guarantee
         self._clock = clock
         self.tally = Tally(settings.topics)
-        self._inbox = Inbox(Limits(settings.max_batch, settings.max_wait_ms), self.tally)
+        self._inbox = Inbox(Limits(settings.max_batch, settings.max_wait_ms), self.tally, input_log)
         self._owned: dict[Partition, Owned] = {}
         self._news = asyncio.Event()  # something for the pump to look at
-        self._checkpoints = Checkpoints(engine, settings.checkpoint_ms, clock, self.tally, self._news.set)
+        self._absence = Absence(clock)
+        self._checkpoints = Checkpoints(
+            engine, settings.checkpoint_ms, clock, self.tally, self._absence, self._news.set
+        )
+        self._strangers = Strangers(engine, store, self._absence, self._news.set)
         self._busy = asyncio.Lock()  # held by whoever uses the engine; it does one thing at a time
         self._claimant = Claimant(engine, store, guarantee, input_log, self._busy, clock, self.tally)
         self._continuity = Continuity(input_log, self.tally)
         self._finishing = Finishing(
             guarantee, self._inbox, self.tally, clock, self._news.set, self._lose, self._restart_takeover
         )
-        self._batch_began_ms: float | None = None  # at the engine; None between batches
+        self._processing = Processing(
+            engine, store, self._strangers, self._finishing, self._inbox, self.tally, clock, self._restart_takeover
+        )
         self._assigned = False
         self._draining = False
         self._announced = False  # that all partitions are ready
@@ -113,6 +120,7 @@ class Delivery:
         while True:
             await self._until_due()
             async with self._busy:
+                await self._read_after_all()
                 if pieces := self._inbox.take(self._clock()):
                     await self._deliver(pieces)
                 await self._save()
@@ -123,6 +131,9 @@ class Delivery:
                 raise self._error
             await self._finishing.settle_done()
             self._news.clear()
+            self._inbox.resume(self._owned.values())
+            if self._strangers.read_after_all():
+                return
             due_ms = min(self._inbox.due_at_ms(), self._checkpoints.due_at_ms(self._owned.values()))
             wait_s = (due_ms - self._clock()) / 1000
             if wait_s <= 0:
@@ -139,102 +150,28 @@ class Delivery:
                 self._restart_takeover(owned)
             self._inbox.put_back(pieces)
             return
-        records = Records.joined([piece.records.since(piece.owned.taken) for piece in pieces])
-        before = so_far(self._engine.counts)
-        self._batch_began_ms = self._clock()
-        answers = await self._process(records, pieces)
-        self._batch_began_ms = None
-        if answers is None:
-            return  # its pieces are put back, and none is taken
-        told = untold(pieces, before, self._engine.counts)
-        for piece in pieces:
-            piece.owned.taken = max(piece.owned.taken, piece.records.next_offset)
+        batch = await self._processing.answer(pieces)
         await self._finishing.has_room()
-        self._finishing.begin(Batch(pieces, len(records), answers, told))
+        if batch is not None:
+            self._finishing.begin(batch)
 
-    async def _process(self, records: Records, pieces: Sequence[Piece]) -> Answers | None:
-        """The engine's answers. Waits for a store that is away; None if there are none, and the pieces are seen to."""
-        for delay_s in _delays():
-            try:
-                now, fetched = self._clock(), pieces[0].fetched_ms
-                careful = any(map(_has_failed, pieces))
-                answers = await self._answered(records, now, fetched, careful)
-            except Evicted as error:
-                await self._rebuild(pieces, error)
-                return None
-            except AWAY as error:
-                self._checkpoints.is_away(error)
-                if self._draining:
-                    self._lose({piece.owned for piece in pieces})
-                    self._inbox.put_back(pieces)
-                    return None
-                log.warning("Redis is away (%s): %d records wait for their stored states", error, len(records))
-                await asyncio.sleep(delay_s)
-            except Refused:
-                raise  # no record is at fault, and asked again it would say no again
-            except Exception as error:
-                await self._retry(pieces, error)
-                return None
-            else:
-                self.tally.engine_s.observe((self._clock() - now) / 1000)
-                self.tally.batch_records.observe(len(records))
-                if careful:  # a quarantine in no checkpoint is found again by the replay only if folding is what fails
-                    for piece in pieces:
-                        piece.owned.save_at_ms = 0.0
-                return answers
-        raise AssertionError("the delays never end")
-
-    async def _answered(self, records: Records, started_ms: float, fetched_ms: float, careful: bool) -> Answers:
-        """The engine's answers. Entities whose states the store has lost start anew, if their partition has rebuilt
-        some lately; else this raises Evicted, and they are to be rebuilt."""
-        while True:
-            try:
-                return await self._engine.process(
-                    records, started_ms=started_ms, fetched_ms=fetched_ms, careful=careful
-                )
-            except Evicted as error:
-                owned = self._owned.get(error.partition)
-                if owned is None or self._clock() - owned.rebuilt_ms > REBUILD_EVERY_S * 1000:
-                    raise
-                log.warning("%s, and it was rebuilt less than %.0f s ago: they start anew", error, REBUILD_EVERY_S)
-                await self._store.unlist(owned.partition, owned.epoch, error.entity_ids)
-                self._engine.note_evicted(owned.partition, error.entity_ids)
-
-    async def _rebuild(self, pieces: Sequence[Piece], error: Evicted) -> None:
-        """Take the partition whose stored states are gone over anew: that rebuilds them. Nothing is folded yet, so the
-        other partitions go on."""
-        log.warning("%s before they expired: is maxmemory-policy noeviction? Rebuilding them from the log", error)
-        await self._finishing.settle()
-        for owned in {id(piece.owned): piece.owned for piece in pieces}.values():
-            if owned.partition == error.partition:
-                self._restart_takeover(owned)
-        self._inbox.put_back(pieces)
-
-    async def _retry(self, pieces: Sequence[Piece], error: Exception) -> None:
-        """The states may be half-way through the batch: take its partitions over anew, and then the batch again, so
-        that the engine gives up who is at fault, and no more.
-
-        Raises the error if it came with the same records before: then nobody is.
-        """
-        await self._finishing.settle()
-        again = not isinstance(error, Fenced)
-        if again and any(map(_has_failed, pieces)):
-            raise error
-        self.tally.batches_failed += again
-        self.tally.fenced += not again
-        log.error("the batch failed (%r): its partitions are taken over anew", error, exc_info=again)
-        for piece in pieces:
-            if again:
-                piece.owned.failed_below = max(piece.owned.failed_below, piece.records.next_offset)
-        for owned in {id(piece.owned): piece.owned for piece in pieces}.values():
+    async def _read_after_all(self) -> None:
+        """Give those their states that were answered without them, now that the store can be read."""
+        for owned in self._strangers.read_after_all():
+            await self._finishing.settle()  # before we ask what is committed
+            count = self._strangers.unread(owned)
+            log.warning(
+                "Redis is back: %s is taken over anew, for %d entities were taken for new", owned.partition, count
+            )
             self._restart_takeover(owned)
-        self._inbox.put_back(pieces)
 
     def _lose(self, lost: Iterable[Owned]) -> None:
         """Another member owns these now, or soon. Their states are ahead of what is committed: forget them."""
         for owned in lost:
             owned.gone = True
             owned.ready = False
+            self._strangers.forget(owned)
+            self._absence.forget(owned)
             self._engine.drop(owned.partition)
         self._inbox.forget(lambda owned: owned.gone)
 
@@ -256,8 +193,10 @@ class Delivery:
         self._draining = False
         self._announced = False
         self._assigned = True
+        self._strangers.forget_all()
         self._owned = {partition: Owned(partition) for partition in sorted(partitions)}
         for owned in self._owned.values():
+            self._input.resume(owned.partition)  # whatever was asked of the assignment before
             self._start_takeover(owned)
 
     def _start_takeover(self, owned: Owned, *, pause: bool = False) -> None:
@@ -268,6 +207,7 @@ class Delivery:
         """Its states are not to be trusted any more, and perhaps it is not ours."""
         if not owned.ready:
             return  # gone, or at it already: who is fenced in Kafka and in Redis hears of it twice
+        self._strangers.forget(owned)
         self._engine.drop(owned.partition)
         owned.ready = False
         if not self._draining:  # else it is about to go, and this takeover would outlive it
@@ -283,12 +223,12 @@ class Delivery:
 
     async def _take_over(self, owned: Owned, pause: bool) -> None:
         careful = False
-        for delay_s in _delays():
+        for delay_s in delays():
             try:
                 if pause:
                     await asyncio.sleep(FENCED_PAUSE_S)
                 await self._claimant.claim(owned, careful=careful)
-                self._checkpoints.is_back()
+                self._absence.forget(owned)
                 return
             except Rebalanced as error:
                 log.warning("%s is not taken over: %s", owned.partition, error)
@@ -299,7 +239,7 @@ class Delivery:
                 if isinstance(error, KafkaError) and not error.retriable:
                     raise
                 if isinstance(error, AWAY):
-                    self._checkpoints.is_away(error)
+                    self._absence.failed(owned, "takeover", error)
                 pause = isinstance(error, Fenced)
                 log.warning("cannot take %s over yet: %r", owned.partition, error)
             except Refused:
@@ -331,7 +271,7 @@ class Delivery:
             try:
                 await self._checkpoints.leave(leaving)
                 for owned in leaving:
-                    if owned.ready and owned.taken == owned.next_offset > owned.saved:
+                    if owned.ready and not owned.unread and owned.taken == owned.next_offset > owned.saved:
                         await self._engine.checkpoint(owned.partition, owned.epoch, owned.next_offset)
             except (Fenced, Refused, *AWAY) as error:
                 log.warning("handing over without a last checkpoint (%s): the next owner replays", error)
@@ -350,6 +290,7 @@ class Delivery:
         """After a failure: touch nothing more, so that whatever was in flight is read again by the next owner."""
         self._draining = True
         self._checkpoints.abandon()
+        self._strangers.forget_all()
         self._finishing.abandon()
         for owned in self._owned.values():
             owned.gone = True
@@ -378,22 +319,9 @@ class Delivery:
                 one.saved,
                 self._inbox.waiting(one),
                 self._inbox.at_work(one),
+                self._strangers.unread(one),
             )
             for one in self._owned.values()
         ]
-        away, since_ms = self._checkpoints.away, self._checkpoints.away_since_ms
-        began_ms = self._batch_began_ms
-        batch_s = 0.0 if began_ms is None else (self._clock() - began_ms) / 1000
-        return Status(owned, self._draining, away, since_ms, self._assigned, batch_s)
-
-
-def _has_failed(piece: Piece) -> bool:
-    """Whether it was in a batch that raised."""
-    return piece.records.first_offset < piece.owned.failed_below
-
-
-def _delays() -> Iterator[float]:
-    """Seconds to wait before each next try, for ever."""
-    yield from RETRY_S
-    while True:
-        yield RETRY_S[-1]
+        away, since_ms = self._absence.why, self._absence.since_ms
+        return Status(owned, self._draining, away, since_ms, self._assigned, self._processing.batch_s)

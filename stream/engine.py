@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -42,6 +42,7 @@ from stream.residents import (
     NOBODY,
     NONE,
     REBUILT,
+    UNREAD,
     Counts,
     Entity,
     Residents,
@@ -51,7 +52,7 @@ from stream.residents import (
     windows,
 )
 from stream.settings import Settings
-from stream.store import READ_CHUNK, Evicted, Partition, Store
+from stream.store import READ_CHUNK, Partition, Store, read_records
 from stream.track import Duplicate, Folded, Gap, Policy, Rejected, observe
 from stream.turns import (
     Asked,
@@ -69,6 +70,7 @@ from stream.wire import ModelRef, Record, Reject, dead_letter
 
 T = TypeVar("T")
 Stored = Mapping[Partition, Mapping[str, bytes | None]]  # what the store has of the entities that are not in memory
+Read = Callable[[Partition, Sequence[str]], Awaitable[Sequence[bytes | None]]]  # asks for it, as `Store.get_many` does
 
 
 async def inline(work: Callable[[], T], /) -> T:
@@ -138,6 +140,7 @@ class Engine:
         fetched_ms: float,
         silent: bool = False,
         careful: bool = False,
+        read: Read | None = None,
     ) -> Answers:
         """Fold the records into the states; return forecasts, gap fills and dead letters.
 
@@ -146,23 +149,38 @@ class Engine:
             started_ms, fetched_ms: when the batch started and when its records were fetched, for `latency_ms`.
             silent: fold only, as a takeover does with records that were answered before.
             careful: if it raises, find the entities at fault and go on without them. Costs a copy of every state.
+            read: asks the store for the records of strangers; the default is its `get_many`.
 
-        Raises what the store raises while it is away, and Evicted if it has lost the state of an entity that is not in
-        memory; nothing has been folded then, so the call may be repeated.
+        Raises what `read` raises, such as a store that is away, or Evicted if it has lost the state of an entity that
+        is not in memory; nothing has been folded then, so the call may be repeated.
         """
+        read = read or partial(read_records, self._store)
         records = Records.of(records)
         shards = {partition: self._residents.shard(partition) for partition in records.partitions}
         for shard in shards.values():
             shard.refused.clear()
         batch = Batch(records, Pings.read(records), shards, started_ms, fetched_ms, silent)
         if careful:
-            stored = {shard.partition: await self._stored(shard, ids) for shard, ids in self._strangers(batch)}
+            stored = {shard.partition: await _stored(read, shard, ids) for shard, ids in self._strangers(batch)}
             work = partial(self._isolation.fold, batch, partial(self._fold_part, stored))
         else:
-            await self._admit_strangers(batch)
+            await self._admit_strangers(batch, read)
             work = partial(self._fold, batch)
         await self._computed(shards.values(), work)
         return batch.answers
+
+    def strangers(self, records: Records) -> list[tuple[Partition, list[str]]]:
+        """The entities of these records that are not in memory. Nothing is changed: it may be asked while the engine
+        is at work for other partitions."""
+        shards = {one: self._residents.known(one) or Shard(one, NOBODY, Counts()) for one in records.partitions}
+        batch = Batch(records, Pings.read(records), shards, 0.0, 0.0, silent=True)
+        return [(shard.partition, entity_ids) for shard, entity_ids in self._strangers(batch)]
+
+    def take_for_new(self, partition: Partition, entity_ids: Iterable[str]) -> None:
+        """The stored records of these entities cannot be read in time. Until the partition is dropped, each of their
+        forecasts says "unread", no gap of theirs is filled, and no checkpoint of the partition may be written: a short
+        track would replace the stored one."""
+        self._residents.shard(partition).unread.update(entity_ids)
 
     async def checkpoint(self, partition: Partition, epoch: int, next_offset: int) -> None:
         """Write what changed since the last checkpoint. All records below `next_offset` are folded and committed.
@@ -200,14 +218,14 @@ class Engine:
         shard.stored = max(shard.stored - len(entity_ids), 0)
         shard.lost.update(entity_ids)
 
-    async def _admit_strangers(self, batch: Batch) -> None:
+    async def _admit_strangers(self, batch: Batch, read: Read) -> None:
         """Admit the batch's strangers. While the compute thread takes some in, the next are read."""
         admitting: asyncio.Task[None] | None = None
         try:
             for shard, entity_ids in self._strangers(batch):
                 ceiling = _ceilings(batch, shard)
                 for at in range(0, len(entity_ids), READ_CHUNK):
-                    stored = await self._stored(shard, entity_ids[at : at + READ_CHUNK])
+                    stored = await _stored(read, shard, entity_ids[at : at + READ_CHUNK])
                     if admitting is not None:
                         await admitting
                     work = partial(self._admit, shard, stored, ceiling)
@@ -215,13 +233,6 @@ class Engine:
         finally:
             if admitting is not None:
                 await admitting
-
-    async def _stored(self, shard: Shard, entity_ids: Sequence[str]) -> dict[str, bytes | None]:
-        found = dict(zip(entity_ids, await self._store.get_many(shard.partition, entity_ids), strict=True))
-        absent = [entity_id for entity_id, raw in found.items() if raw is None]
-        if absent and (evicted := await self._store.evicted(shard.partition, absent)):
-            raise Evicted(shard.partition, evicted)
-        return found
 
     async def _computed(self, shards: Iterable[Shard], work: Callable[[], None]) -> None:
         with all_counted_or_none(shards):
@@ -327,7 +338,9 @@ class Engine:
             shard.counts.duplicates += loud
         elif isinstance(verdict, Rejected):
             shard.counts.quarantined += loud and verdict.reject.code == "impossible_jump"
-            self._reject(batch, index, shard, verdict.reject)
+            unread = self._is_unread(slot)
+            reject = verdict.reject._replace(unread=True, retryable=True) if unread else verdict.reject
+            self._reject(batch, index, shard, reject)
         else:
             turn = Turn(row, index, Entity(batch.pings.names[batch.pings.of[index]], slot), shard, track, verdict)
             seen = windows(turn.seen)
@@ -354,7 +367,8 @@ class Engine:
                 self._predictor.catch_up(slots, part.fixes, counts)
             else:
                 said, moment = self._predictor.answer(slots, part.fixes, counts, self._horizons_s)
-                cache = np.where(first, self._residents.cache[part.slots], HIT)
+                cache = self._residents.cache[part.slots]
+                cache = np.where(first | (cache == UNREAD), cache, HIT)
                 self._say(batch, part, said, cache)
                 asking = [turn for turn in turns if turn.gaps and not turn.restart]
                 self._ask(batch, asking, moment.at(np.searchsorted(moving, rows_of(asking))))
@@ -369,7 +383,8 @@ class Engine:
             said = self._predictor.forecast(rows.slots, self._horizons_s)
             for turn in turns:
                 turn.shard.counts.late += 1
-            self._say(batch, rows, said, np.full(len(rows), REBUILT, np.int8), late=True)
+            unread = self._residents.cache[rows.slots] == UNREAD
+            self._say(batch, rows, said, np.where(unread, np.int8(UNREAD), np.int8(REBUILT)), late=True)
             self._retract(batch, turns)
         self._predictor.rebuild(rows.slots, [windows(turn.track.window) for turn in turns])
         self._is_hit(batch, rows.slots)
@@ -378,12 +393,15 @@ class Engine:
         """The next forecasts of these stand on states that are followed."""
         if batch.silent:  # "rebuilt" waits for a forecast that can say so
             slots = slots[self._residents.cache[slots] == NONE]
-        self._residents.cache[slots] = HIT
+        self._residents.cache[slots[self._residents.cache[slots] != UNREAD]] = HIT
+
+    def _is_unread(self, slot: int) -> bool:
+        return bool(self._residents.cache[slot] == UNREAD)
 
     def _restart(self, turns: Sequence[Turn]) -> None:
         slots = slots_of(turns)
         self._predictor.reset(slots)
-        self._residents.cache[slots] = NONE
+        self._residents.cache[slots[self._residents.cache[slots] != UNREAD]] = NONE
         for turn in turns:
             turn.shard.counts.restarts += 1
 
@@ -392,12 +410,21 @@ class Engine:
         by_number = {shard.number: shard.counts for shard in batch.shards.values()}
         for number, count in self._residents.of_shards(rows.slots).items():
             by_number[number].forecasts += count
+        if (unread := cache == UNREAD).any():
+            for number, count in self._residents.of_shards(rows.slots[unread]).items():
+                by_number[number].unread += count
         are_late = np.full(len(rows), late)
         batch.said.append(render.Answered(rows.index, rows.fixes, rows.n, rows.from_ts, are_late, cache, said))
 
     def _ask(self, batch: Batch, turns: Sequence[Turn], moment: Moment) -> None:
-        """Remember the gap fills that these turns ask for, with the states [N] of the turns [N] as they are now."""
-        asked = [(row, Asked(turn, gap, status)) for row, turn in enumerate(turns) for gap, status in turn.gaps]
+        """Remember the gap fills that these turns ask for, with the states [N] of the turns [N] as they are now. A
+        track that is not its entity's whole one asks for none, because nobody would revise them."""
+        asked = [
+            (row, Asked(turn, gap, status))
+            for row, turn in enumerate(turns)
+            if turn.gaps and not self._is_unread(turn.entity.slot)
+            for gap, status in turn.gaps
+        ]
         if asked:
             batch.moments.append(moment.at(np.array([row for row, _ in asked])))
             batch.fills += [one for _, one in asked]
@@ -413,7 +440,7 @@ class Engine:
 
     def _retract(self, batch: Batch, turns: Sequence[Turn]) -> None:
         for turn in turns:
-            for gap in turn.verdict.retracted:
+            for gap in turn.verdict.retracted if not self._is_unread(turn.entity.slot) else ():
                 self._publish_fill(batch, turn, gap, "retracted", None)
 
     def _publish_fill(self, batch: Batch, turn: Turn, gap: Gap, status: render.GapStatus, fill: Fill | None) -> None:
@@ -421,6 +448,10 @@ class Engine:
         record = batch.records[turn.index]
         answer = render.gap_fill(record, turn.entity.id, gap, status, fill, self._model, self._topics)
         batch.others.append((turn.index, answer))
+
+
+async def _stored(read: Read, shard: Shard, entity_ids: Sequence[str]) -> dict[str, bytes | None]:
+    return dict(zip(entity_ids, await read(shard.partition, entity_ids), strict=True))
 
 
 def _ceilings(batch: Batch, shard: Shard) -> Mapping[str, int]:

@@ -33,6 +33,7 @@ class Held:
     entities: int
     in_quarantine: int
     stored: int  # entities whose states are in Redis
+    unread: int = 0  # entities that were taken for new, as their stored states cannot be read
 
     @property
     def in_flight(self) -> int:

@@ -9,22 +9,38 @@ batch of them is due; knows neither the engine nor the broker.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
 
 from stream import checkpoints
 from stream.batch import Limits
 from stream.intake import Records
-from stream.seams import Owned, Piece, Poll
+from stream.seams import InputLog, Owned, Piece, Poll
 from stream.source import Partition
 from stream.tally import Tally
 
+log: Final = logging.getLogger(__name__)
+
+# Pieces of a shut partition that wait, each with its poll's message: a quiet partition has a record in each.
+MAX_HELD_PIECES: Final = 16
+
 
 class Inbox:
-    """Pieces, in the order of their arrival; a handful."""
+    """Pieces, in the order of their arrival; a handful.
 
-    def __init__(self, limits: Limits, tally: Tally) -> None:
+    A partition that is shut holds up only itself. Its records take nobody's room, and once a batch of them is here, no
+    more of it is fetched, while polls go on bringing the others' records. The polls cannot wait instead, because one
+    message holds all partitions. Nor are records dropped here and read again later: those behind them are in Faust's
+    buffer by then, and would have to be told from those that come again. aiokafka does both where a partition is
+    paused: it drops what it has fetched and not handed over, and goes on behind the last record that it did hand over.
+    So at most a batch of a shut partition is here, and the polls that were on their way when it was paused.
+    """
+
+    def __init__(self, limits: Limits, tally: Tally, input_log: InputLog) -> None:
         self._limits = limits
         self._tally = tally
+        self._input = input_log
         self._waiting: list[Piece] = []
         self._at_work: list[Piece] = []  # at the engine, or to be committed
         self._room = asyncio.Event()  # _waiting has shrunk
@@ -45,10 +61,27 @@ class Inbox:
             else:
                 self._waiting.append(Piece(owner, records, fetched_ms, poll.retire))
                 self._tally.take(partition, len(records))
+                self._pause_if_full(owner)
+
+    def _pause_if_full(self, owned: Owned) -> None:
+        if owned.paused or is_open(owned):
+            return
+        sizes = [len(piece.records) for piece in self._waiting if piece.owned is owned]
+        if sum(sizes) >= self._limits.max_records or len(sizes) >= MAX_HELD_PIECES:
+            log.info("%s is shut: no more of it is fetched until it opens", owned.partition)
+            owned.paused = True
+            self._input.pause(owned.partition)
+
+    def resume(self, all_owned: Iterable[Owned]) -> None:
+        """Fetch those again that are open."""
+        for owned in all_owned:
+            if owned.paused and is_open(owned):
+                owned.paused = False
+                self._input.resume(owned.partition)
 
     async def has_room(self) -> None:
-        """Until less than two batches wait."""
-        while sum(len(piece.records) for piece in self._waiting) >= 2 * self._limits.max_records:
+        """Until less than two batches wait of partitions that are open."""
+        while sum(len(piece.records) for piece in self._open()) >= 2 * self._limits.max_records:
             self._room.clear()
             await self._room.wait()
 
@@ -68,13 +101,8 @@ class Inbox:
         return batch
 
     def _open(self) -> list[Piece]:
-        """What may be taken now, oldest first. A partition stays shut until its takeover is complete, and while too
-        much of it is in no checkpoint."""
-        return [
-            piece
-            for piece in self._waiting
-            if piece.owned.ready and piece.owned.next_offset - piece.owned.saved < checkpoints.MAX_UNSAVED
-        ]
+        """What may be taken now, oldest first."""
+        return [piece for piece in self._waiting if is_open(piece.owned)]
 
     def _due_at_ms(self, pieces: Sequence[Piece]) -> float:
         records = sum(len(piece.records) for piece in pieces)
@@ -87,12 +115,14 @@ class Inbox:
         self._at_work = without(self._at_work, again)
         # By offset, as a partition's records must go through the engine; two batches may come back in any order.
         self._waiting = sorted(again + self._waiting, key=lambda piece: piece.records.first_offset)
+        self._room.set()
 
     def retire(self, pieces: Sequence[Piece]) -> None:
         """These are answered and committed."""
         self._at_work = without(self._at_work, pieces)
         for piece in pieces:
             piece.done()
+        self._room.set()  # a partition may be shut now, as too much of it is in no checkpoint
 
     def hand_back(self, pieces: Sequence[Piece]) -> None:
         """Retire these unanswered: their next owner reads them again."""
@@ -118,6 +148,12 @@ class Inbox:
 
     def at_work(self, owned: Owned) -> int:
         return _records_of(owned, self._at_work)
+
+
+def is_open(owned: Owned) -> bool:
+    """Whether its records may be taken. A partition is shut until its takeover is complete, while too much of it is in
+    no checkpoint, and while it waits for stored records."""
+    return owned.ready and not owned.waits and owned.next_offset - owned.saved < checkpoints.MAX_UNSAVED
 
 
 def without(pieces: Sequence[Piece], others: Sequence[Piece]) -> list[Piece]:

@@ -123,6 +123,11 @@ TABLE: Final = (
     ),
     Row(COUNTER, "restarts", "Entities that started anew after a silence.", PARTITION, _counts(lambda c: c.restarts)),
     Row(COUNTER, "states_rebuilt", "States refused, rebuilt from windows.", PARTITION, _counts(lambda c: c.rebuilt)),
+    Row(
+        *(COUNTER, "strangers_answered_as_new", "Forecasts without the stored state, which could not be read in time."),
+        *(PARTITION, _counts(lambda c: c.unread)),
+    ),
+    Row(GAUGE, "entities_unread", "Taken for new until Redis can be read.", PARTITION, _held(lambda h: h.unread)),
     Row(COUNTER, "states_damaged", "Stored records that were refused.", PARTITION, _counts(lambda c: c.damaged)),
     Row(COUNTER, "states_evicted", "Lost by Redis before they expired.", PARTITION, _counts(lambda c: c.evicted)),
     Row(COUNTER, "over_quota", "Rejected: of new entities over the quota.", PARTITION, _counts(lambda c: c.over_quota)),

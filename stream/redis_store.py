@@ -191,13 +191,15 @@ class RedisStore:
         totals = accumulate(size * may for size, may in zip(sizes, readable, strict=True))
         fit = min(1 + sum(total <= MAX_GOT_BYTES for total in totals), len(keys))
         sound = [key for key, may in zip(keys[:fit], readable, strict=False) if may]
+        # As it stands before this read is sent: a checkpoint that is written meanwhile may be answered first.
+        claimed = self._claimed.get(partition)
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.mget([*sound, self._meta_key(partition)])  # a hash, and so None: MGET takes no empty list
             # After the records: what was lost, or put back, before they were read is seen now.
             pipe.hmget(self._meta_key(partition), [FIELD_EPOCH, FIELD_WRITES])
             records, (epoch, writes) = await pipe.execute()
-        if partition in self._claimed:
-            ours, least = self._claimed[partition]
+        if claimed is not None:
+            ours, least = claimed
             refuse_unless_current(partition, ours, int(epoch or 0), writes=int(writes or 0), least=least)
         got = dict(zip(sound, records[:-1], strict=True))
         return [got.get(key, b"") for key in keys[:fit]]

@@ -51,6 +51,7 @@ _STATUSES: Final[tuple[Status, ...]] = ("ok", "warmup", "stale", "fallback_cv")
 _OK, _WARMUP, _STALE, _FALLBACK = range(4)
 _STATUS_TEXTS: Final = Texts.of([status.encode() for status in _STATUSES])
 _CACHE_TEXTS: Final = Texts.of([cache.encode() for cache in CACHES])
+_UNREAD: Final = CACHES.index("unread")
 _TO_ESCAPE: Final = re.compile(rb'["\\\x00-\x1f\x7f]')
 _HOLE: Final = "\0"  # around the decimals of a hole, while the template is put together
 _TURN: Final = 360 * E7
@@ -162,7 +163,7 @@ def _numbers(asked: Answered, asking: Records, clocks_ms: tuple[float, float, fl
 
 def _texts(asked: Answered, asking: Records, ids: Texts) -> list[Texts]:
     """The texts of the template, in its order."""
-    warm = asked.window_n < WARMUP_BELOW
+    warm = (asked.window_n < WARMUP_BELOW) | (asked.cache == _UNREAD)  # however long, it is not the entity's window
     status = np.where(asked.late, _STALE, np.where(asked.said.fallback, _FALLBACK, np.where(warm, _WARMUP, _OK)))
     topics = Texts.of([_escaped(topic.encode()) for topic, _ in asking.partitions])
     entity_ids = asking.keys

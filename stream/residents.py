@@ -29,7 +29,7 @@ from stream.tracks import Copied, Tracks
 from stream.wire import CACHES
 
 Slots = NDArray[np.int64]
-NONE, HIT, REBUILT = map(CACHES.index, ("none", "hit", "rebuilt"))
+NONE, HIT, REBUILT, UNREAD = map(CACHES.index, ("none", "hit", "rebuilt", "unread"))
 NOBODY: Final = -1
 ANY: Final = 1 << 62  # a ceiling that no offset reaches
 COLUMNS: Final = ("_owner", "_dirty", "_touched", "cache")
@@ -64,6 +64,7 @@ class Counts:
     over_quota: int = 0  # pings of new entities that the quota of stored entities left no place for
     # Optional fields of pings, by name. Never changed in place, so that a copy of this object is one of its numbers.
     fields_dropped: Counter[str] = field(default_factory=Counter)
+    unread: int = 0  # forecasts without the entity's stored state, which could not be read in time
 
 
 @dataclass(eq=False)
@@ -80,6 +81,7 @@ class Shard:
     new: set[str] = field(default_factory=set)  # entities in memory that it does not have yet
     lost: set[str] = field(default_factory=set)  # entities whose states the store has lost: known all the same
     refused: set[str] = field(default_factory=set)  # new entities of this batch that are beyond the quota
+    unread: set[str] = field(default_factory=set)  # entities that were taken for new, as the store could not be read
 
 
 class Dumped(NamedTuple):
@@ -129,6 +131,10 @@ class Residents:
             counts = self._counts.setdefault(partition, Counts())
             found = self._shards[partition] = Shard(partition, next(self._numbers), counts)
         return found
+
+    def known(self, partition: Partition) -> Shard | None:
+        """The shard of this partition, if there is one."""
+        return self._shards.get(partition)
 
     def counts(self) -> dict[Partition, Counts]:
         """Counts of every partition seen since the start, also those that were handed over."""
@@ -199,6 +205,8 @@ class Residents:
                 column = getattr(self, name)
                 setattr(self, name, np.concatenate([column, np.zeros(extra, column.dtype)]))
         self._owner[slots], self._dirty[slots], self.cache[slots] = shard.number, False, NONE
+        if shard.unread:
+            self.cache[slots[[entity_id in shard.unread for entity_id in entity_ids]]] = UNREAD
         entities = list(map(Entity, entity_ids, slots.tolist()))
         shard.entities.update(entities)
         return entities

@@ -41,6 +41,13 @@ class InputLog(Protocol):
     def rejoin(self) -> None:
         """Begin again at the committed offsets of all our partitions, as after a rebalance. Returns at once."""
 
+    def pause(self, partition: Partition) -> None:
+        """Fetch no more of it, and forget what is fetched and not yet handed over, so that other partitions of its
+        broker need not wait for it. What was handed over already may still come."""
+
+    def resume(self, partition: Partition) -> None:
+        """Go on behind the last record that was handed over."""
+
     def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[Records]:
         """What the log still holds of [start, end), in order, apart from what the group consumes."""
 
@@ -104,6 +111,10 @@ class Owned:
     history: History = UNKNOWN  # of the log below `taken`
     save_at_ms: float = 0.0  # no checkpoint before then
     ready: bool = False  # the takeover is complete
+    waits: bool = False  # for the store, to read entities that are not in memory (`stream.strangers`)
+    unread: bool = False  # it has entities that were taken for new, as the store could not be read: no checkpoint then
+    paused: bool = False  # no more of it is fetched
+    checkpoints_failed: int = 0  # in a row
     gone: bool = False  # revoked, or lost to another owner
     rebuilt_ms: float = float("-inf")  # when a takeover last rebuilt states that the store had lost
     failed_below: int = 0  # the engine failed in a batch that ended here: what is before is not taken lightly
@@ -144,6 +155,7 @@ class PartitionStatus(NamedTuple):
     saved: int  # all below are in the checkpoint
     waiting: int  # records that are fetched, and not yet at the engine
     at_work: int  # records at the engine, or folded and not yet committed
+    unread: int  # entities that were taken for new, as the store could not be read
 
 
 class Status(NamedTuple):

@@ -106,6 +106,15 @@ class Store(Protocol):
     async def close(self) -> None: ...
 
 
+async def read_records(store: Store, partition: Partition, entity_ids: Sequence[str]) -> list[bytes | None]:
+    """As `Store.get_many`. Raises Evicted, too, if the store has lost some of them before they expired."""
+    found = await store.get_many(partition, entity_ids)
+    absent = [entity_id for entity_id, raw in zip(entity_ids, found, strict=True) if raw is None]
+    if absent and (evicted := await store.evicted(partition, absent)):
+        raise Evicted(partition, evicted)
+    return found
+
+
 class MemoryStore:
     """Checkpoints in this process: for replay and tests. Nothing expires."""
 

@@ -17,7 +17,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import aiokafka
@@ -59,6 +60,12 @@ class Polled(NamedTuple):
 
     records: dict[Partition, Records]
     fetched_ms: float
+
+    def taken(self) -> dict[Partition, Records]:
+        """Its records, which it has no more then: a message that waits for one partition must not keep the others'."""
+        records = dict(self.records)
+        self.records.clear()
+        return records
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -217,6 +224,26 @@ class Consumer(driver.Consumer):
         except (ConsumerNotStarted, AssertionError, AttributeError, KeyError):
             return None  # its thread is in the middle of a rebalance, where this partition is nobody's
         return end
+
+    def pause(self, partition: Partition) -> None:
+        """Fetch no more of it. aiokafka does it, because Faust's own way leaves what is fetched where it lies, and
+        aiokafka fetches no other partition of that broker for as long."""
+        self._tell_consumer(aiokafka.AIOKafkaConsumer.pause, partition)
+
+    def resume(self, partition: Partition) -> None:
+        """Go on behind the last record that was polled."""
+        self._tell_consumer(aiokafka.AIOKafkaConsumer.resume, partition)
+
+    def _tell_consumer(self, what: Callable[..., None], partition: Partition) -> None:
+        """In the consumer's thread, in the order of these calls."""
+
+        def tell() -> None:
+            # It is another member's now, or we are at the end. The next assignment is resumed when it comes.
+            with suppress(IllegalStateError, ConsumerNotStarted):
+                what(self._kafka, TopicPartition(*partition))
+
+        with suppress(RuntimeError):  # the thread has ended
+            self._thread.thread_loop.call_soon_threadsafe(tell)
 
     def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[Records]:
         """The records of [start, end) that still exist, by a consumer of its own: this one's position stays."""

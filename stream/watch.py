@@ -55,6 +55,7 @@ class Watch:
                 entities=in_slots,
                 in_quarantine=in_quarantine,
                 stored=stored.get(one.partition, 0),
+                unread=one.unread,
             )
         return Reading(
             worker=(self._engine.version, self._engine.model.name, self._engine.model.version),

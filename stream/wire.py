@@ -43,8 +43,11 @@ NO_TIME_MS: Final = -1  # the timestamp of a record that has none, as Kafka writ
 E7: Final = 10_000_000  # latitudes and longitudes are published to 1e-7 deg (1.1 cm), well under GPS noise
 
 Status = Literal["ok", "warmup", "stale", "fallback_cv"]
-Cache = Literal["hit", "rebuilt", "none"]
-CACHES: Final[tuple[Cache, ...]] = ("none", "hit", "rebuilt")  # where a column has their indices
+# What a forecast says of the state that it stands on. "hit": the one that was kept. "rebuilt": from the window. "none":
+# the entity is new, or begins a new session. "unread": its stored state could not be read in time, and it was taken
+# for new; its forecasts say so until the state can be read.
+Cache = Literal["hit", "rebuilt", "none", "unread"]
+CACHES: Final[tuple[Cache, ...]] = ("none", "hit", "rebuilt", "unread")  # where a column has their indices
 
 
 class Topics(NamedTuple):
@@ -225,12 +228,13 @@ class GapFill(_Wire, frozen=True, kw_only=True):
 
 class Reject(NamedTuple):
     """Why an input record has no forecast. `code` is a stable slug from CODES; `message` is for people; `retryable`: it
-    may get one later, as it is."""
+    may get one later, as it is; `unread`: it was judged without the entity's stored track, which could not be read."""
 
     code: str
     message: str
     stage: str = "clean"
     retryable: bool = False
+    unread: bool = False
 
 
 # Every code that a dead letter can carry, and what it tells the sender. Stable: consumers switch on them.
@@ -281,6 +285,7 @@ def loads_gapfill(raw: bytes) -> GapFill:
 
 
 ERROR_HEADER_PREFIX: Final = "__pathcast.errors."
+UNREAD_TRACK: Final = "unread"  # in the context header `track` of a dead letter: see Reject
 UNREAD: Final = "__pathcast.unread"  # header of a record whose batch could not be unpacked, and why (stream.fetched)
 
 
@@ -306,6 +311,7 @@ def dead_letter(topic: str, src: Record, reject: Reject, *, version: str) -> Out
         ("version", version),
         ("retryable", "true" if reject.retryable else "false"),
         *(() if fits else (("omitted", "unknown" if unread else str(size)),)),
+        *((("track", UNREAD_TRACK),) if reject.unread else ()),
     )
     extra = tuple((ERROR_HEADER_PREFIX + name, text.encode()) for name, text in context)
     if not fits:

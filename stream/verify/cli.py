@@ -177,6 +177,7 @@ COLUMNS = (
 BESIDE = (
     ("input_duplicates", "duplicates in the input"),
     ("quarantined", "letters taken at their word (quarantine, quota)"),
+    ("unread", "answered without the entity's stored state, as they say"),
     ("again", "copies"),
     ("close", "answers close, not equal"),
     ("states_close", "states close, not equal"),

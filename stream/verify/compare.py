@@ -81,6 +81,11 @@ def digest_forecast(key: bytes | None, forecast: Forecast) -> int:
     return digest(key, dumps(bare))
 
 
+def digest_anchor(key: bytes | None, entity_id: str, anchor: Anchor) -> int:
+    """Of what must be right in a forecast that does not stand on its entity's stored state: which ping it answers."""
+    return digest(key, entity_id.encode(), repr(anchor).encode())
+
+
 def digest_gapfill(key: bytes | None, fill: GapFill) -> int:
     return digest(key, dumps(fill))
 

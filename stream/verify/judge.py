@@ -9,7 +9,8 @@
 
 A doubt ends as close (within the tolerance that a rebuilt state has), other_model, or different. Where the log was cut,
 one more verdict is left: orphaned, an answer to a record that lay at this offset before. It counts for no copy of what
-is due there now, so that a record at such an offset is judged when all that lies there was read back.
+is due there now, so that a record at such an offset is judged when all that lies there was read back. What says that
+it was answered without its entity's stored state is counted as unread (`unread`).
 
 Whether a step fails, a replay cannot tell: the program may be another by now. So a `step_failed` is taken for what it
 says, and an `entity_quarantined` is right after one of its entity. From there on each of its records must have an
@@ -40,6 +41,7 @@ from stream.verify.leftovers import leftovers
 from stream.verify.past import is_orphan
 from stream.verify.published import CACHES, HIT, NONE, OTHER_MODEL, REBUILT, Book, Copy, Span
 from stream.verify.report import Example, Report, Verdict
+from stream.verify.unread import Unread
 from stream.wire import GapFill, Outgoing, Ping, Record, Topics, dead_letter, loads_forecast, loads_gapfill
 
 LEGAL_CACHES: Final = {"hit": HIT | REBUILT, "rebuilt": REBUILT, "none": NONE}
@@ -65,6 +67,7 @@ class Judge:
         self._mixed: list[Mixed] = []  # of the doubts
         self._faulty: set[str] = set()  # entities that have a step_failed
         self._forecast_ms: dict[str, int] = {}  # when each entity had its last forecast, by its record's timestamp
+        self._unread = Unread(number, book, rules.topics, report, once=rules.once)
         self._provisional: dict[str, tuple[int, int]] = {}  # by gap id, where the first copy of an unrevised fill lies
         self._partition = number
         self._book = book
@@ -86,10 +89,11 @@ class Judge:
         topics, known = self._rules.topics, self.known
         due = {answer.topic: answer for answer in answers if answer.topic in (topics.forecasts, topics.dead_letters)}
         forecast, letter = due.get(topics.forecasts), due.get(topics.dead_letters)
-        ping = parse(record)
-        entity = ping.entity_id if isinstance(ping, Ping) else None
+        parsed = parse(record)
+        ping = parsed if isinstance(parsed, Ping) else None
+        entity = None if ping is None else ping.entity_id
         may_repeat = False
-        if isinstance(ping, Ping):
+        if ping is not None:
             may_repeat = known.may_repeat(ping.entity_id, ping.ts)
             known.note_time(ping.entity_id, ping.ts)
         judged = record.offset >= self.span.start
@@ -97,6 +101,7 @@ class Judge:
             self._tally.records += 1
         else:
             self._tally.warmup += 1
+        unread = self._unread.take(record, ping, judged=judged)
         if self.failed(record.offset):
             self._failure(record, entity, judged=judged)
             return entity
@@ -105,6 +110,12 @@ class Judge:
             known.fail(entity)
             owed = letter
         answered = self._book.answered(record.offset)
+        if due and not answered and not unread and ping is not None:
+            unread = self._unread.repeats(ping, judged=judged)
+        if unread and not answered:
+            if forecast is not None and entity is not None:
+                known.note(entity, loads_forecast(forecast.value or b""), 0, record.timestamp_ms)
+            forecast = letter = owed = None
         if forecast is not None:
             self._forecast(forecast, entity, judged=judged)
         if letter is not None and known.settled(entity):
@@ -115,10 +126,10 @@ class Judge:
                 self._count(owed, [])
             self._ignore(record.offset)
         elif judged:
-            self._tally.input_duplicates += not due
+            self._tally.input_duplicates += not due and not unread
         for answer in answers:
             if answer.topic == topics.gapfills:
-                self._fill(answer, judged=judged and known.settled(entity))
+                self._fill(answer, judged=judged and known.settled(entity), may_lack=unread)
         return entity
 
     def finish(self) -> None:
@@ -210,11 +221,12 @@ class Judge:
         before_ms = self._forecast_ms.get(entity or "")
         return before_ms is not None and record.timestamp_ms - before_ms <= self._rules.ttl_ms
 
-    def _fill(self, answer: Outgoing, *, judged: bool) -> None:
+    def _fill(self, answer: Outgoing, *, judged: bool, may_lack: bool) -> None:
+        """`may_lack`: the ping was answered without its entity's stored state, and so without a gap fill."""
         fill = loads_gapfill(answer.value or b"")
         key = fill.gap_id, fill.revision, fill.status
         copies = self._book.fills.pop(key, [])
-        if judged:
+        if judged and (copies or not may_lack):
             tolerance = self._tolerance(fill.entity_id) or self._rules.tolerance.rounding()
             digest = digest_gapfill(answer.key, fill)
             if not self._mix(answer, copies, digest, tolerance):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from stream.verify.known import Known
 from stream.verify.published import Book, Copy
@@ -22,7 +23,16 @@ def leftovers(book: Book, pings: str, number: int, known: Known) -> Iterator[tup
         if offset >= start:
             failures = [copy for copies in letters.values() for copy in copies]
             yield from _of_a_record("dead letter", book, pings, number, offset, failures)
+    for offset, copies in chain(book.unread.items(), _letters(book)):
+        if offset >= start:
+            yield from _of_a_record("answer", book, pings, number, offset, copies)
     yield from _fills(book, pings, number, known)
+
+
+def _letters(book: Book) -> Iterator[tuple[int, list[Copy]]]:
+    """Dead letters that say that they lack their entity's stored state, by offset."""
+    for offset, by_code in book.unread_letters.items():
+        yield offset, list(chain.from_iterable(by_code.values()))
 
 
 def _of_a_record(

@@ -9,7 +9,8 @@ Millions of forecasts fit: one costs 21 bytes, in columns indexed by the offset 
     caches       1  what their `cache` fields say, as bits
 
 Copies with another digest, dead letters and gap fills are few, and lie in dictionaries. Dead letters that say that a
-step failed, or that an entity was one too many, lie apart: no replay can tell whether they are due.
+step failed, or that an entity was one too many, lie apart: no replay can tell whether they are due. So do answers that
+say that the entity's stored state could not be read: no replay makes their numbers.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ import numpy as np
 
 from stream.quarantine import FAULTS
 from stream.quota import ENTITY_QUOTA_EXCEEDED
-from stream.verify.compare import context_of, digest_forecast, digest_gapfill, digest_letter
+from stream.verify.compare import context_of, digest_anchor, digest_forecast, digest_gapfill, digest_letter
 from stream.verify.report import Example, Report
-from stream.wire import Forecast, Record, Topics, loads_forecast, loads_gapfill
+from stream.wire import UNREAD_TRACK, Forecast, Record, Topics, loads_forecast, loads_gapfill
 
 HIT: Final = 1
 REBUILT: Final = 2
@@ -107,6 +108,8 @@ class Book:
         self.forecasts = Column(span)
         self.letters: dict[int, list[Copy]] = {}
         self.faults: dict[int, dict[str, list[Copy]]] = {}  # dead letters of ITS_WORD, by offset and code
+        self.unread: dict[int, list[Copy]] = {}  # forecasts without the entity's stored state
+        self.unread_letters: dict[int, dict[str, list[Copy]]] = {}  # and dead letters, by offset and code
         self.fills: dict[FillKey, list[Copy]] = {}
         self.fill_facts: dict[FillKey, tuple[str, int]] = {}  # entity and issued_ts
         self.beyond = False  # something answers a record that is not there, so that others may, too
@@ -151,7 +154,10 @@ class Published:
     def _forecast(self, record: Record, forecast: Forecast) -> None:
         src = forecast.src
         book = self._book(record, src.topic, src.partition, src.offset, forecast.entity_id)
-        if book is not None:
+        if book is not None and forecast.cache == "unread":
+            digest = digest_anchor(record.key, forecast.entity_id, forecast.anchor)
+            _merge(book.unread.setdefault(src.offset, []), Copy(digest, (record.partition, record.offset)))
+        elif book is not None:
             caches = CACHES[forecast.cache] | (OTHER_MODEL if forecast.model.version != self._version else 0)
             copy = Copy(digest_forecast(record.key, forecast), (record.partition, record.offset), 1, caches)
             book.forecasts.add(src.offset, copy)
@@ -177,8 +183,13 @@ class Published:
         if book is not None:
             copy = Copy(digest_letter(record), (record.partition, record.offset))
             code = context.get("code", "")
-            letters = book.faults.setdefault(offset, {}) if code in ITS_WORD else None
-            _merge(book.letters.setdefault(offset, []) if letters is None else letters.setdefault(code, []), copy)
+            if code in ITS_WORD:
+                letters = book.faults.setdefault(offset, {}).setdefault(code, [])
+            elif context.get("track") == UNREAD_TRACK:
+                letters = book.unread_letters.setdefault(offset, {}).setdefault(code, [])
+            else:
+                letters = book.letters.setdefault(offset, [])
+            _merge(letters, copy)
 
     def _book(self, record: Record, topic: str, number: int, offset: int | None, entity: str | None) -> Book | None:
         """The book that an answer to this record belongs to; None if it is not ours to judge."""

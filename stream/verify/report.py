@@ -55,6 +55,7 @@ class Tally:
     forecasts: int = 0  # answered by one
     dead_letters: int = 0
     quarantined: int = 0  # of these: of entities whose step failed once or that were over the quota: no replay can tell
+    unread: int = 0  # answered without the entity's stored state, which could not be read, as the answer says itself
     input_duplicates: int = 0  # no answer is due: the track has that ping
     gap_fills: int = 0
     open: int = 0  # answers due to records that the group has not committed: they may still come

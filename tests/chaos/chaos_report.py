@@ -47,7 +47,8 @@ class Entry(NamedTuple):
         told = [name for name in (*FINDINGS, *UNJUDGED) if self.total[name]]
         findings = ", ".join(f"{self.total[name]:,} {name}" for name in told)
         if not findings and not self.wrong:
-            return "nothing is wrong"
+            unread = self.total["unread"]
+            return f"nothing is wrong; {unread:,} say that they were answered as new" if unread else "nothing is wrong"
         return f"{findings}; all of it accepted, see below" if not self.wrong else f"**{'; '.join(self.wrong[:2])}**"
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
@@ -224,7 +224,7 @@ class Rig:
     def reach(self, share: float) -> None:
         """Wait until so much of the feed has its forecasts: the time to do harm."""
         wanted = int(share * self.pings)
-        with _reader(self.servers.cluster.direct, None) as consumer:
+        with reader(self.servers.cluster.direct, None) as consumer:
             tps = bus_feed.partitions_of(consumer, self.topics.forecasts)
             self._until(lambda: max(0, wanted - sum(consumer.end_offsets(tps).values())))
         self.say(f"{share:.0%} forecast")
@@ -236,11 +236,11 @@ class Rig:
             self.look()
             time.sleep(0.2)
 
-    def consumed(self) -> None:
-        """Wait until the group has committed the end of everything that was fed."""
+    def consumed(self, partitions: Collection[int] = range(PARTITIONS)) -> None:
+        """Wait until the group has committed the end of everything that was fed to these partitions."""
         self.fed()
-        with _reader(self.servers.cluster.direct, self.prefix) as consumer:
-            tps = bus_feed.partitions_of(consumer, self.topics.pings)
+        with reader(self.servers.cluster.direct, self.prefix) as consumer:
+            tps = [tp for tp in bus_feed.partitions_of(consumer, self.topics.pings) if tp.partition in partitions]
             ends: dict[Any, int] = {}
 
             def left() -> int:
@@ -249,7 +249,7 @@ class Rig:
                 return sum(abs(ends[tp] - (consumer.committed(tp) or 0)) for tp in tps)
 
             self._until(left)
-        self.say("all consumed")
+        self.say("all consumed" if len(partitions) == PARTITIONS else f"partitions {list(partitions)} consumed")
 
     def _until(self, left: Callable[[], int]) -> None:
         """Until `left` is 0. While brokers die, asking them may fail: ask again."""
@@ -290,7 +290,7 @@ class Rig:
 
 
 @contextmanager
-def _reader(bootstrap: str, group: str | None) -> Iterator[Any]:
+def reader(bootstrap: str, group: str | None) -> Iterator[Any]:
     """A consumer that only looks."""
     consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False)
     try:

@@ -2,6 +2,7 @@
 
     clock=SECONDS   its clock is off by so much
     deaf            it sends no heartbeats, and so hears of no rebalance: a zombie that goes on working
+    unsaved=COUNT   it answers so many records of a partition at most that no checkpoint has
     commit_first    offsets are committed before the answers are sent: a crash loses answers
     no_fence        Redis takes checkpoints of any epoch: a zombie spoils states
     no_replay       a new owner does not fold in what the checkpoint lacks: windows have holes
@@ -35,6 +36,13 @@ def deaf() -> None:
 
     assert hasattr(GroupCoordinator, "_do_heartbeat")
     GroupCoordinator._do_heartbeat = no_heartbeat
+
+
+def unsaved(count: int) -> None:
+    """So that a partition which no checkpoint takes comes to its bound within a feed."""
+    from stream import checkpoints
+
+    checkpoints.MAX_UNSAVED = count  # type: ignore[misc]
 
 
 def commit_first() -> None:
@@ -77,6 +85,8 @@ if __name__ == "__main__":
     wrong = sys.argv.pop(1)
     if wrong.startswith("clock="):
         clock(float(wrong.removeprefix("clock=")))
+    elif wrong.startswith("unsaved="):
+        unsaved(int(wrong.removeprefix("unsaved=")))
     else:
         WRONG[wrong]()
     from stream import cli, crew

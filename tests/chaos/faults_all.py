@@ -10,6 +10,7 @@ import faults_of_killpoints
 import faults_of_logs
 import faults_of_redis
 import faults_of_states
+import faults_of_strangers
 import faults_of_weights
 import faults_of_workers
 from faults import FAULTS
@@ -23,6 +24,7 @@ PARTS = (
     faults_of_states,
     faults_of_eviction,
     faults_of_weights,
+    faults_of_strangers,
     faults_of_input,
     faults_of_disks,
 )

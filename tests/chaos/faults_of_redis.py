@@ -6,15 +6,22 @@ In all of them a worker is killed besides, so that somebody has to start from wh
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from chaos_redis import ChaosRedis
 from chaos_rig import Rig
-from faults import fault
+from faults import fault, fault_that_may
 
 AWAY_S = 8.0  # longer than the 5 s that a worker waits for an answer
 
 
-@fault
+BECAUSE: Final = (
+    "an entity that is not in memory is answered as new where Redis cannot be read for more than 5 s; its answers say "
+    "so until Redis is back"
+)
+
+
+@fault_that_may("unread", because=BECAUSE)
 def redis_killed_and_its_data_kept(rig: Rig) -> None:
     """kill -9 of Redis, which has every write on its disk, and a worker; Redis is started again after 3 s."""
     redis = rig.servers.redis
@@ -29,7 +36,7 @@ def redis_killed_and_its_data_kept(rig: Rig) -> None:
     rig.start()
 
 
-@fault
+@fault_that_may("unread", because=BECAUSE)
 def redis_killed_and_its_data_lost(rig: Rig) -> None:
     """kill -9 of Redis and of a worker; Redis comes back empty after 3 s. What is rebuilt reads the log again."""
     _begin(rig)
@@ -99,7 +106,7 @@ def redis_disk_full(rig: Rig) -> None:
     rig.start()
 
 
-@fault
+@fault_that_may("unread", because=BECAUSE)
 def redis_cut_off_for_30_s(rig: Rig) -> None:
     """The way from both workers to Redis is cut for 30 s, and a worker is killed in the middle of it."""
     rig.start(2, proxied=True)

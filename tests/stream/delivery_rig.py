@@ -28,7 +28,8 @@ DAY = 1_700_000_000_000
 
 
 def record(offset: int, *, partition: int = 0, entity: str = "bus", **more: Any) -> Record:
-    ping = Ping(entity_id=entity, ts=DAY + offset * 10_000, lat=30.0 + offset * 1e-4, lon=-97.0, **more)
+    fields = {"ts": DAY + offset * 10_000, "lat": 30.0 + offset * 1e-4, "lon": -97.0, **more}
+    ping = Ping(entity_id=entity, **fields)
     return Record(TOPIC, partition, offset, DAY + offset * 10_000, entity.encode(), dumps(ping))
 
 
@@ -50,6 +51,7 @@ class Kafka:
         self.epochs: dict[Partition, int] = {}
         self.histories: dict[Partition, History] = {}
         self.published: list[Outgoing] = []
+        self.paused: set[Partition] = set()
         self.fail_publish: Exception | None = None
         self.fail_commit: Exception | None = None
         self.generation = 1  # of the group
@@ -118,6 +120,12 @@ class Kafka:
         self.logs[partition], self.leaders[partition], self.topic_id = [], {0: 0}, topic_id
         self.offsets.pop(partition, None)
 
+    def pause(self, partition: Partition) -> None:
+        self.paused.add(partition)
+
+    def resume(self, partition: Partition) -> None:
+        self.paused.discard(partition)
+
     async def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[Records]:
         for at in range(start, end, 2):
             yield Records.of(self.logs[partition][at : min(at + 2, end)])
@@ -165,14 +173,32 @@ class Member:
 
 
 class FlakyStore(MemoryStore):
-    """A store that is away as often as it is told."""
+    """A store that is away as often as it is told, or for as long as it is told of some partitions: there `hung` calls
+    are answered only when they are let go, and `refused` ones raise."""
 
     def __init__(self) -> None:
         super().__init__()
         self.reads_to_fail = 0
         self.writes_to_fail = 0
+        self.refused: set[tuple[str, Partition]] = set()  # by the name of the method
+        self.hung: dict[tuple[str, Partition], asyncio.Event] = {}
+
+    async def _pass(self, method: str, partition: Partition) -> None:
+        if (method, partition) in self.hung:
+            await self.hung[method, partition].wait()
+        if (method, partition) in self.refused:
+            raise ConnectionError("WRONGTYPE")
+
+    async def claim(self, partition: Partition, *, floor: int = 0) -> Claim:
+        await self._pass("claim", partition)
+        return await super().claim(partition, floor=floor)
+
+    async def forget(self, partition: Partition, epoch: int) -> None:
+        await self._pass("forget", partition)
+        await super().forget(partition, epoch)
 
     async def get_many(self, partition: Partition, entity_ids: Sequence[str]) -> list[bytes | None]:
+        await self._pass("get_many", partition)
         if self.reads_to_fail:
             self.reads_to_fail -= 1
             raise ConnectionError("Redis is away")
@@ -181,6 +207,7 @@ class FlakyStore(MemoryStore):
     async def put_many(
         self, partition: Partition, epoch: int, next_offset: int | None, items: Mapping[str, bytes]
     ) -> list[str]:
+        await self._pass("put_many", partition)
         if self.writes_to_fail:
             self.writes_to_fail -= 1
             raise ConnectionError("Redis is away")

@@ -53,7 +53,6 @@ def store() -> FlakyStore:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery_module, "RETRY_S", (0.001,))
     monkeypatch.setattr(checkpoints, "RETRY_S", (0.001,))
     monkeypatch.setattr(delivery_module, "FENCED_PAUSE_S", 0.001)
 
@@ -711,6 +710,7 @@ async def test_a_drain_finishes_the_batch_in_flight_and_forgets_what_waits(kafka
 async def test_polls_wait_outside_while_two_batches_wait_inside(kafka: Kafka, store: FlakyStore) -> None:
     delivery = worker(kafka, store, Settings(max_batch=4, max_wait_ms=0.0))
     delivery.assigned([P0])  # and no pump yet
+    await until(lambda: delivery._owned[P0].ready)
     first = await feed(delivery, kafka, records(0, 4))
     second = asyncio.create_task(feed(delivery, kafka, records(4, 8)))
     await asyncio.sleep(0.01)

@@ -17,6 +17,7 @@ from typing import Any, cast
 import aiokafka
 import faust
 import pytest
+from aiokafka.consumer.fetcher import Fetcher, FetchResult
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.protocol.group import HeartbeatRequest
 from faust.app.base import App as StockApp
@@ -263,6 +264,11 @@ RELIED_ON: dict[Any, str] = {
     driver.ConsumerRebalanceListener: "f3d04f29dfb3",
     aiokafka.AIOKafkaConsumer.start: "2f1ba7044332",
     aiokafka.AIOKafkaConsumer.seek_to_committed: "f6cd85c8b70a",
+    aiokafka.AIOKafkaConsumer.pause: "d5fc6f423650",
+    aiokafka.AIOKafkaConsumer.resume: "9301532efa15",
+    Fetcher.fetched_records: "be4348896b9b",
+    Fetcher._get_actions_per_node: "1dab2cf937d1",
+    FetchResult.check_assignment: "b5340df67e3f",
     GroupCoordinator.commit_offsets: "5cbe31af28d6",
     GroupCoordinator.fetch_committed_offsets: "6c049c737916",
     # called in stream/membership.py

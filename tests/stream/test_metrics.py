@@ -18,7 +18,7 @@ from stream.tally import SECONDS, Account, Histogram
 from stream.wire import CODES, OPTIONAL
 
 RULES = Path(__file__).parents[2] / "deploy" / "alerts" / "pathcast.rules.yaml"
-HELD = Held(ready=True, waiting=3, at_work=3, behind=40, lag=7, entities=5, in_quarantine=6, stored=8)
+HELD = Held(ready=True, waiting=3, at_work=3, behind=40, lag=7, entities=5, in_quarantine=6, stored=8, unread=9)
 ACCOUNT = Account(
     taken=100,
     forecasts=50,
@@ -49,6 +49,7 @@ WELL = Reading(
             entity_quarantined=16,
             evicted=17,
             over_quota=18,
+            unread=19,
         )
     },
     held={0: HELD},
@@ -100,6 +101,7 @@ def test_each_number_goes_by_its_own_name() -> None:
         "entities": 5,
         "entities_in_quarantine": 6,
         "entities_stored": 8,
+        "entities_unread": 9,
         "partition_ready": 1,
         "gap_fills_total": 9,
         "log_shortened_total": 10,
@@ -114,6 +116,7 @@ def test_each_number_goes_by_its_own_name() -> None:
         "shut_out_total": 16,
         "states_evicted_total": 17,
         "over_quota_total": 18,
+        "strangers_answered_as_new_total": 19,
     }
     for name, expected in {**named, **counted}.items():
         assert value(samples, name, partition="0") == expected, name

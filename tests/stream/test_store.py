@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
+from stream import redis_client
 from stream.redis_index import PAGE, STEPS
 from stream.redis_store import MAX_CALL_BYTES, MAX_CALL_ITEMS, MAX_GOT_BYTES, RedisStore
 from stream.settings import Settings
@@ -320,6 +321,25 @@ async def test_a_write_whose_answer_was_lost_does_not_look_like_an_older_copy(
     redis_store._claimed = before  # as if the connection had broken before the answer
     await redis_store.put_many(A, epoch, 5, {"bus": b"1"})
     assert await redis_store.get_many(A, ["bus"]) == [b"1"]
+
+
+async def test_a_write_that_is_answered_before_a_read_does_not_make_that_an_older_copy(
+    redis_store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They go by connections of their own: Redis did the read first, and its answer comes second."""
+    epoch, _ = await redis_store.claim(A)
+    read, wrote = redis_client._Pipeline.execute, []
+
+    async def execute(pipe: redis_client._Pipeline, raise_on_error: bool = True) -> list[object]:
+        found = await read(pipe, raise_on_error)
+        if not wrote:
+            wrote.append(await redis_store.put_many(A, epoch, 5, {"y": b"2"}))
+        return found
+
+    monkeypatch.setattr(redis_client._Pipeline, "execute", execute)
+    assert await redis_store.get_many(A, ["x"]) == [None]
+    assert wrote == [[]]
+    assert await redis_store.get_many(A, ["y"]) == [b"2"]
 
 
 async def test_the_keys_are_as_drawn(redis_store: RedisStore, redis: Redis) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,6 +13,7 @@ from aiokafka.structs import TopicPartition
 from faust.types import TP
 
 from stream.app import App, faust_app
+from stream.fetched import FetchResult
 from stream.intake import Records
 from stream.seams import Rebalanced
 from stream.settings import Settings
@@ -132,6 +134,48 @@ async def test_membership_is_that_of_the_assignment_which_faust_told_last(
     with pytest.raises(Rebalanced, match="generation 1 of group group is over"):
         await consumer.confirm_membership()
     consumer._thread._consumer = None
+
+
+class Paused(Committed):
+    """As Committed, with what is fetched of A: two records that nobody has polled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        tp = TopicPartition(*A)
+        self.fetched = FetchResult(
+            tp,
+            assignment=self._subscription.subscription.assignment,
+            partition_records=SimpleNamespace(
+                in_columns=True, next_fetch_offset=9, take=lambda _: (raw(A, 9, 10), True)
+            ),
+            backoff=0.0,
+        )
+
+
+async def test_what_is_fetched_of_a_paused_partition_is_dropped_and_read_again(consumer: Polling) -> None:
+    """Left where it lies it would keep aiokafka from fetching the other partitions of that broker."""
+    broker = Paused()
+    consumer._thread._consumer = broker
+    consumer._thread.thread_loop.close()
+    consumer._thread.thread_loop = asyncio.get_running_loop()
+    consumer.pause((A.topic, A.partition))
+    consumer.pause(("pathcast.pings.v1", 5))  # another member's by now: of no effect
+    await asyncio.sleep(0)
+    assert broker.paused() == {TopicPartition(*A)}
+    assert (broker.fetched.getall(), broker.fetched.has_more()) == ([], False)
+    consumer.resume((A.topic, A.partition))
+    await asyncio.sleep(0)
+    assert (broker.paused(), broker.positions()) == (set(), [9, 9])
+    consumer._thread._consumer = None
+    consumer._thread.thread_loop = asyncio.new_event_loop()
+
+
+async def test_a_message_that_waits_keeps_no_records(consumer: Polling) -> None:
+    """Of a shut partition it waits for long, and it holds the records of all the others of its poll."""
+    (message,) = [message async for _, message in consumer.getmany(1.0)]
+    polled = cast(Polled, message.value)
+    assert polled.taken().keys() == {A, B}
+    assert polled.records == {}
 
 
 async def test_partitions_that_are_not_active_are_not_handed_over(consumer: Polling) -> None:

@@ -1,0 +1,87 @@
+"""Answers that a worker gave without the stored state of their entity, as they say themselves. Knows which ping each
+answers, and which records of the replay they excuse; judges no number.
+
+While the store cannot be read, a worker takes an entity that is not in memory for new, and says so in every answer
+("unread"). A replay has no such absence, so it makes other numbers, and sometimes another outcome: the whole track may
+reject a ping that the short one forecasts, or know it already. None of that is wrong, because the answer says so. What
+must be right all the same is which ping it answers. Afterwards the worker has folded these pings into the stored state,
+so every later answer and every stored state must be that of the replay.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import chain
+from typing import Final
+
+from stream.verify.compare import digest_anchor, digest_letter
+from stream.verify.published import Book, Copy
+from stream.verify.report import Example, Report, Verdict
+from stream.wire import E7, Anchor, Outgoing, Ping, Record, Reject, Topics, dead_letter
+
+STAGE: Final = "track"  # what rejects a ping of a short track
+
+
+class Unread:
+    """Of one partition."""
+
+    def __init__(self, number: int, book: Book, topics: Topics, report: Report, *, once: bool) -> None:
+        """`once`: exactly_once, where a copy is an error."""
+        self._number = number
+        self._book = book
+        self._topics = topics
+        self._report = report
+        self._tally = report.tally(number)
+        self._once = once
+        self._times: defaultdict[str, set[int]] = defaultdict(set)  # of the pings that were answered so, by entity
+
+    def take(self, record: Record, ping: Ping | None, *, judged: bool) -> bool:
+        """Whether any answer to this record says so. Those answers are judged here, and gone afterwards."""
+        forecasts = self._book.unread.pop(record.offset, [])
+        letters = self._book.unread_letters.pop(record.offset, {})
+        if not forecasts and not letters:
+            return False
+        if ping is not None:
+            self._times[ping.entity_id].add(ping.ts)
+        if judged:
+            self._tally.unread += 1
+            self._judge(record, ping, forecasts, None if ping is None else _of(record, ping))
+            for code, copies in letters.items():
+                self._judge(record, ping, copies, digest_letter(_published(self._letter(record, code))))
+            every = [*forecasts, *chain.from_iterable(letters.values())]
+            extra = sum(copy.times for copy in every) - 1 + self._book.answered(record.offset)
+            if extra and self._once:
+                self._blame("duplicated", record, ping, f"an answer came {extra + 1} times", extra)
+            else:
+                self._tally.again += extra
+        return True
+
+    def repeats(self, ping: Ping, *, judged: bool) -> bool:
+        """Whether a ping of that time was answered so: the short track took this one for a duplicate, unsaid."""
+        found = ping.ts in self._times.get(ping.entity_id, ())
+        self._tally.unread += found and judged
+        return found
+
+    def _judge(self, record: Record, ping: Ping | None, copies: Sequence[Copy], due: int | None) -> None:
+        for copy in copies:
+            if copy.digest != due:
+                place = f"{copy.place[0]}@{copy.place[1]}"
+                self._blame("different", record, ping, f"it answers another ping (at {place})", copy.times)
+
+    def _letter(self, record: Record, code: str) -> Outgoing:
+        reject = Reject(code, "", STAGE, retryable=True, unread=True)
+        return dead_letter(self._topics.dead_letters, record, reject, version="")
+
+    def _blame(self, verdict: Verdict, record: Record, ping: Ping | None, reason: str, times: int) -> None:
+        entity = None if ping is None else ping.entity_id
+        self._report.blame(Example(verdict, record.topic, self._number, record.offset, entity, reason), times)
+
+
+def _of(record: Record, ping: Ping) -> int:
+    lat, lon = (round(degrees * E7) / E7 for degrees in (ping.lat, ping.lon))
+    return digest_anchor(record.key, ping.entity_id, Anchor(ping.ts, lat, lon))
+
+
+def _published(letter: Outgoing) -> Record:
+    return Record(letter.topic, -1, -1, -1, letter.key, letter.value, letter.headers)
