@@ -110,8 +110,7 @@ class Processing:
         """The store has lost states of one partition; nothing is folded yet. What can be answered now: all, if that
         partition has rebuilt some lately, so that these start anew; else the others, and it is taken over anew, which
         rebuilds them."""
-        lost = [piece for piece in pieces if piece.owned.partition == error.partition]
-        owned = lost[0].owned
+        owned = next(piece.owned for piece in pieces if piece.owned.partition == error.partition)
         if self._clock() - owned.rebuilt_ms <= REBUILD_EVERY_S * 1000:
             with suppress(*AWAY):
                 await self._store.unlist(owned.partition, owned.epoch, error.entity_ids)
@@ -121,8 +120,9 @@ class Processing:
         log.warning("%s before they expired: is maxmemory-policy noeviction? Rebuilding them from the log", error)
         await self._finishing.settle()
         self._restart_takeover(owned)
-        self._inbox.put_back(lost)
-        return [piece for piece in without(pieces, lost) if piece.owned.ready]
+        shut = [piece for piece in pieces if not piece.owned.ready]  # others may have been fenced meanwhile
+        self._inbox.put_back(shut)
+        return without(pieces, shut)
 
     async def _retry(self, pieces: Sequence[Piece], error: Exception) -> None:
         """The states may be half-way through the batch: take its partitions over anew, and then the batch again, so

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from delivery_rig import P0, P1, FlakyStore, Kafka, crash, feed, record, records, running, until, worker
 
-from stream import checkpoints
+from stream import checkpoints, processing
 from stream import delivery as delivery_module
 from stream.delivery import Delivery
 from stream.intake import Records
@@ -64,7 +64,6 @@ def store() -> LosingStore:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery_module, "RETRY_S", (0.001,))
     monkeypatch.setattr(checkpoints, "RETRY_S", (0.001,))
     monkeypatch.setattr(delivery_module, "FENCED_PAUSE_S", 0.001)
 
@@ -219,7 +218,7 @@ async def test_a_store_that_evicts_all_the_time_costs_one_rebuild_a_minute(
         assert [forecast.window.n for forecast in last_forecasts(kafka, 6)] == [21, 21, 21, 1, 22, 22]
         assert kafka.rereads == [(0, 60)], "the second loss came too soon"
         assert "they start anew" in caplog.text
-        monkeypatch.setattr(delivery_module, "REBUILD_EVERY_S", -1.0)
+        monkeypatch.setattr(processing, "REBUILD_EVERY_S", -1.0)
         await until(lambda: delivery._engine.entities[P0] == (1, 0))
         evict(store, "bus0")
         await answered(delivery, kafka, store, records(66, 69))

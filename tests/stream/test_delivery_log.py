@@ -9,6 +9,7 @@ import pytest
 from aiokafka.errors import LeaderNotAvailableError
 from delivery_rig import DAY, P0, P1, TOPIC, FlakyStore, Kafka, feed, record, records, running, until, worker
 
+from stream import checkpoints
 from stream import continuity as continuity_module
 from stream import delivery as delivery_module
 from stream.delivery import Delivery
@@ -18,7 +19,7 @@ from stream.wire import Ping, Record, dumps, loads_forecast
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery_module, "RETRY_S", (0.001,))
+    monkeypatch.setattr(checkpoints, "RETRY_S", (0.001,))
     monkeypatch.setattr(delivery_module, "FENCED_PAUSE_S", 0.001)
 
 

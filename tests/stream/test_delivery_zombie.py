@@ -14,6 +14,7 @@ from delivery_rig import P0, SETTINGS, FlakyStore, Kafka, Member, feed, records,
 from transactions_rig import Transactions, exactly_once
 
 from model.api import Predictor
+from stream import checkpoints
 from stream import delivery as delivery_module
 from stream.delivery import Delivery
 from stream.engine import Engine
@@ -25,7 +26,7 @@ Start = Callable[[Transactions, FlakyStore, InputLog], Delivery]
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery_module, "RETRY_S", (0.001,))
+    monkeypatch.setattr(checkpoints, "RETRY_S", (0.001,))
     monkeypatch.setattr(delivery_module, "FENCED_PAUSE_S", 0.001)
 
 

@@ -207,8 +207,7 @@ class Worker:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (delivery_module, checkpoints):
-        monkeypatch.setattr(module, "RETRY_S", (0.001,))
+    monkeypatch.setattr(checkpoints, "RETRY_S", (0.001,))
     monkeypatch.setattr(delivery_module, "FENCED_PAUSE_S", 0.001)
 
 
