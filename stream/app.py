@@ -206,6 +206,7 @@ async def serve(
     check_weights(settings.weights)
     await startup.reach(settings, wait_s)
     await asyncio.to_thread(startup.provide, settings, topics)
+    await startup.await_coordinator(settings)
     app = await build(settings)
     async with _open(door, app.watch):
         await _work(app, settings)

@@ -1,7 +1,7 @@
 """What a worker says and needs before it joins its group: its settings, servers that answer, topics. Knows how long to
 wait and how to say what is missing; knows nothing of what flows.
 
-    say_settings -> reach (waits for Redis and Kafka) -> provide (topics) -> the worker joins -> notice_silence
+    say_settings -> reach (Redis, Kafka) -> provide (topics) -> await_coordinator -> the worker joins -> notice_silence
 
 The metrics port and the weights are checked before, and topics come last: what cannot start must not leave topics.
 Kernels are compiled after that, as nobody should wait a minute to read that a server is away.
@@ -17,8 +17,11 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from importlib.metadata import version
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
+
+from aiokafka.client import AIOKafkaClient, CoordinationType
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 
 from stream import admin
 from stream.admin import TopicInfo
@@ -29,6 +32,8 @@ log = logging.getLogger(__name__)
 
 CHECK_S: Final = 8.0  # a broker or store that has not answered by then is called unreachable
 RETRY_S: Final = 1.0  # between two tries
+COORDINATOR_PAUSE_S: Final = 0.2
+COORDINATOR_TRIES: Final = 50  # ten seconds; a fresh broker needs one
 SILENCE_S: Final = 30.0  # without a ping: long enough for a fleet that reports twice a minute
 
 
@@ -114,6 +119,32 @@ def check_kafka(settings: Settings) -> None:
     """Raises ConnectionError if no broker answers within CHECK_S, Refused if one does and will not have us."""
     with admin.connected(settings.bootstrap, settings.kafka, timeout_s=CHECK_S):
         pass
+
+
+async def await_coordinator(settings: Settings) -> None:
+    """Wait until the group has a coordinator, for some COORDINATOR_TRIES pauses at most.
+
+    A broker that never had a group creates the topic for them when it is first asked. The consumer would wait for it,
+    too, but as an error in the log. Whatever else is wrong is left to the consumer, which says it.
+    """
+    client = AIOKafkaClient(bootstrap_servers=settings.bootstrap.split(","), **settings.kafka.arguments())
+    with suppress(KafkaError):
+        try:
+            await client.bootstrap()
+            for _ in range(COORDINATOR_TRIES):
+                if await _has_coordinator(client, settings.group):
+                    return
+                await asyncio.sleep(COORDINATOR_PAUSE_S)
+        finally:
+            await client.close()
+
+
+async def _has_coordinator(client: Any, group: str) -> bool:
+    try:
+        await client.coordinator_lookup(CoordinationType.GROUP, group)
+    except GroupCoordinatorNotAvailableError:
+        return False
+    return True
 
 
 def check_redis(url: str, security: RedisSecurity) -> None:

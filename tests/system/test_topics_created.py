@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from kafka import KafkaAdminClient
 from missing_servers import skip_unless_required
 from pathcast_process import pathcast
+from worker_process import Worker
 
 from stream import admin
 from stream.bench import servers
@@ -44,6 +46,20 @@ def test_replicas_are_the_brokers_unless_given(set_up: str) -> None:
     assert "InvalidReplicationFactor" in last
     with admin.connected(set_up) as client:
         assert admin.absent(client, Topics.of("c")) == list(Topics.of("c"))
+
+
+def test_the_first_group_of_a_broker_starts_without_an_error(
+    set_up: str, redis_url: str, weights: Path, tmp_path: Path
+) -> None:
+    """A broker without groups first has to create their topic, of which the consumer made an error."""
+    with Worker(
+        tmp_path / "log", bootstrap=set_up, redis=redis_url, weights=weights, prefix="d", replication=1
+    ) as worker:
+        worker.wait_until_ready()
+        assert worker.stop() == 0, worker.log()
+        lines = worker.log().splitlines()
+    assert {line.split()[1] for line in lines} == {"INFO"}, lines
+    assert "(partitions: 3, replication: 1); without --partitions the broker's defaults count" in worker.log()
 
 
 def test_a_broker_without_defaults_gets_1_and_it_is_said(

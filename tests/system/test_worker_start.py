@@ -33,7 +33,7 @@ def nobody() -> Iterator[str]:
 
 def refusal(log: Path, **options: object) -> str:
     with Worker(log, **options) as worker:
-        assert worker.wait() == 1, worker.log()
+        assert worker.wait(READY_S) == 1, worker.log()
         return worker.log().strip()
 
 
