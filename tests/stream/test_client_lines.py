@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
+from aiokafka.errors import KafkaConnectionError, TopicAuthorizationFailedError
 
 from stream import client_lines
-from stream.client_lines import HOLD_S, ClientLines
+from stream.client_lines import CALM_S, HOLD_S, ClientLines
 
 UNREACHABLE = "Unable connect to node with id %s"
 
@@ -87,9 +88,20 @@ async def test_a_complaint_that_has_ceased_is_no_error(log: Log) -> None:
     for _ in range(3):
         log.client.error("Group Coordinator Request failed: %s", "not available")
     assert log.after(HOLD_S - 0.1) == []
-    assert log.after(0.2) == ["INFO Group Coordinator Request failed: not available"]
+    assert log.after(0.1) == ["INFO Group Coordinator Request failed: not available"]
     log.client.error(UNREACHABLE, 4)
     assert log.after(HOLD_S)[1:] == ["INFO Unable connect to node with id 4"]
+
+
+async def test_complaints_before_a_calm_make_those_after_it_no_older(log: Log) -> None:
+    """At the start of a worker its group has no coordinator yet; ten seconds later the brokers die."""
+    log.client.error("Group Coordinator Request failed: %s", "not available")
+    log.after(CALM_S + 5)
+    for _ in range(5):
+        log.client.error("Group Coordinator Request failed: %s", "refused")
+        assert log.after(2) == []
+    log.away = True
+    assert log.after(2) == []
 
 
 async def test_everything_else_is_shown_at_once_also_while_kafka_is_away(log: Log) -> None:
@@ -109,6 +121,27 @@ async def test_everything_else_is_shown_at_once_also_while_kafka_is_away(log: Lo
             "ERROR a stranger's",
             "ERROR a bug of the client",
         ]
+
+
+async def test_a_traceback_of_an_unreachable_broker_is_a_complaint_as_others_are(log: Log) -> None:
+    try:
+        raise KafkaConnectionError("refused")
+    except KafkaConnectionError:
+        log.client.exception("Unexpected error in sender routine")
+    log.away = True
+    assert log.after(HOLD_S) == []
+
+
+async def test_our_own_line_about_a_retry_is_dropped_only_while_kafka_is_away(log: Log) -> None:
+    ours, said = logging.getLogger("stream.guarantees"), "a transaction failed (%s): asking what became of it"
+    ours.warning(said, KafkaConnectionError("refused"))
+    log.away = True
+    ours.warning(said, KafkaConnectionError("refused"))
+    ours.warning(said, TopicAuthorizationFailedError("pings"))
+    log.away = False
+    ours.warning(said, KafkaConnectionError("refused again"))
+    told = [line.split("Error: ")[1].split(")")[0] for line in log.shown.lines]
+    assert told == ["refused", "pings", "refused again"]
 
 
 async def test_a_line_below_a_warning_is_shown_at_once(log: Log) -> None:
