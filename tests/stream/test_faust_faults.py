@@ -16,6 +16,8 @@ from typing import Any, cast
 import aiokafka
 import faust
 import pytest
+from aiokafka.client import AIOKafkaClient
+from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from faust.app.base import App as StockApp
 from faust.app.base import BootStrategy
@@ -260,6 +262,9 @@ RELIED_ON: dict[Any, str] = {
     driver.ConsumerRebalanceListener: "f3d04f29dfb3",
     aiokafka.AIOKafkaConsumer.start: "2f1ba7044332",
     aiokafka.AIOKafkaConsumer.seek_to_committed: "f6cd85c8b70a",
+    aiokafka.AIOKafkaConsumer.end_offsets: "f4b190785818",
+    AIOKafkaClient.force_metadata_update: "cb7befef21c8",
+    Fetcher._proc_fetch_request: "59bf948fff47",  # it stamps each answered fetch
     GroupCoordinator.commit_offsets: "5cbe31af28d6",
     GroupCoordinator.fetch_committed_offsets: "6c049c737916",
     # overridden in stream/app.py, or the order of events that it relies on
