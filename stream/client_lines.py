@@ -1,4 +1,4 @@
-"""One line of ours instead of hundreds of Kafka's clients. Knows log records; knows no broker.
+"""One line of ours instead of hundreds of aiokafka's clients. Knows log records; knows no broker.
 
 When brokers go away, each client complains about each of them, several times a second, long before it is clear whether
 Kafka is away or one broker makes way for another. So their complaints wait for HOLD_S, one of each kind:
@@ -24,8 +24,8 @@ from typing import Final, NamedTuple
 from aiokafka.errors import KafkaError
 
 from stream.broker_watch import AWAY_S
+from stream.refusals import CLIENT
 
-CLIENTS: Final = ("aiokafka", "kafka")  # the loggers, and all below them
 HOLD_S: Final = AWAY_S + 5.0  # longer than it takes to find that Kafka is away
 CALM_S: Final = 5.0  # without another one of its kind: clients try again after some 100 ms (`retry_backoff_ms`)
 LOOK_S: Final = 1.0
@@ -117,7 +117,7 @@ class ClientLines(logging.Filter):
 
 def _is_of_client(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
-    return record.name.partition(".")[0] in CLIENTS and isinstance(error, KafkaError | None)
+    return record.name.partition(".")[0] == CLIENT and isinstance(error, KafkaError | None)
 
 
 def _tells_of_retry(record: logging.LogRecord) -> bool:
