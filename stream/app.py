@@ -20,6 +20,7 @@ from faust.app.base import BootStrategy
 from model.api import Predictor, check_weights
 from stream import memory, startup, web
 from stream.batch import FETCH_BYTES
+from stream.client_lines import ClientLines
 from stream.connect import KafkaSecurity, kafka_refusal
 from stream.delivery import Delivery
 from stream.door import Address, token
@@ -105,7 +106,7 @@ async def build(settings: Settings) -> App:
     app = faust_app(settings)
     consumer = cast(Consumer, app.consumer)
     app.delivery = Delivery(settings, engine, store, _guarantee(settings, consumer), consumer)
-    app.watch = Watch(app.delivery, engine, consumer.log_end)
+    app.watch = Watch(app.delivery, engine, consumer)
     _connect(app, settings)
     return app
 
@@ -237,6 +238,7 @@ async def _work(app: App, settings: Settings) -> None:
         "report": asyncio.create_task(_report(app.delivery)),
         "watch": asyncio.create_task(app.watch.run()),
         "silence": asyncio.create_task(_silence(app.delivery, settings)),
+        "client lines": asyncio.create_task(ClientLines(lambda: app.watch.kafka_is_away).run()),
         "refusals": asyncio.create_task(Refusals(settings.bootstrap, settings.kafka).run()),
         "stop": asyncio.create_task(stop.wait()),
     }

@@ -1,8 +1,8 @@
 """A worker at one moment, and whether it is well. Pure: no clock, no network; `stream.watch` takes the readings.
 
 Two questions, for two kinds of probe. Is it alive: would a new process do better? Then an orchestrator may restart it.
-Is it ready: does it do its work now? It may not, while another process would do no better: Redis is away, or it takes
-partitions over. So what makes a worker unready must not make it dead.
+Is it ready: does it do its work now? It may not, while another process would do no better: Kafka or Redis is away, or
+it takes partitions over. So what makes a worker unready must not make it dead.
 
 Reasons name partitions and counts, no address, entity or error text: anybody who reaches the port may read them.
 """
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from stream.broker_watch import Silence
 from stream.residents import Counts
 from stream.tally import Account, Spread
 
@@ -29,7 +30,8 @@ class Held:
     waiting: int  # records
     at_work: int  # and not yet committed
     behind: int  # records whose effect no checkpoint has
-    lag: int | None  # None: the broker has not told the log's end yet, or it is before what is answered
+    lag: int | None  # None: the broker is away, has not told the log's end yet, or it is before what is answered
+    fetch_age_s: float | None  # since its last answered fetch: how old `lag` is; None: the consumer does not have it
     entities: int
     in_quarantine: int
     stored: int  # entities whose states are in Redis
@@ -48,6 +50,7 @@ class Reading:
     assigned: bool  # the group has spoken, were it to say "nothing for you"
     draining: bool
     store_away: bool
+    silence: Silence  # of Kafka
     batch_s: float  # how long a batch has been at the engine
     accounts: Mapping[int, Account]
     counts: Mapping[int, Counts]
@@ -80,7 +83,16 @@ def unready(reading: Reading) -> list[str]:
     if reading.store_away:
         behind = max((held.behind for held in reading.held.values()), default=0)
         reasons.append(f"Redis is away: checkpoints are {behind} records behind")
+    if reading.silence.away:
+        reasons.append(kafka_away(reading.silence))
     return reasons
+
+
+def kafka_away(silence: Silence) -> str:
+    """The sentence for people, of a silence that is long enough."""
+    numbers = ", ".join(str(number) for _, number in sorted(silence.away_partitions))
+    who = f"the leaders of partitions {numbers} have not" if numbers else "no broker has"
+    return f"Kafka is away: {who} answered for {silence.longest_s:.0f} s"
 
 
 def unwell(reading: Reading) -> list[str]:

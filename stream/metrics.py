@@ -92,6 +92,9 @@ TABLE: Final = (
     ),
     Row(GAUGE, "draining", "1: partitions are about to go.", (), _one(lambda r: r.draining)),
     Row(GAUGE, "store_away", "1: Redis cannot be reached.", (), _one(lambda r: r.store_away)),
+    Row(
+        GAUGE, "kafka_away", "1: a partition's leader, or every broker, is silent.", (), _one(lambda r: r.silence.away)
+    ),
     # The accounts: records_in = the sum of records over all outcomes + records_in_flight.
     Row(COUNTER, "records_in", "Records taken from the input topic.", PARTITION, _accounts(lambda a: a.taken)),
     Row(COUNTER, "records", "Records by what became of them; committed.", ("partition", "outcome"), _outcomes),
@@ -108,7 +111,14 @@ TABLE: Final = (
     Row(COUNTER, "gap_fills", "Gap fills published, by revision.", PARTITION, _accounts(lambda a: a.gap_fills)),
     # Partitions and their states.
     Row(GAUGE, "partition_ready", "1: ours, and taken over.", PARTITION, _held(lambda h: h.ready)),
-    Row(GAUGE, "lag_records", "From the next record to answer to the log's end.", PARTITION, _held(lambda h: h.lag)),
+    Row(
+        GAUGE,
+        "lag_records",
+        "From the next record to answer to the log's end, as the last answered fetch told it; absent if Kafka is away.",
+        PARTITION,
+        _held(lambda h: h.lag),
+    ),
+    Row(GAUGE, "fetch_age_seconds", "Since the last answered fetch.", PARTITION, _held(lambda h: h.fetch_age_s)),
     Row(GAUGE, "checkpoint_behind_records", "Records in no checkpoint yet.", PARTITION, _held(lambda h: h.behind)),
     Row(GAUGE, "entities", "Entities in memory.", PARTITION, _held(lambda h: h.entities)),
     Row(GAUGE, "entities_stored", "Entities with states in Redis.", PARTITION, _held(lambda h: h.stored)),

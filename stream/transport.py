@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import aiokafka
 from aiokafka import TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaConnectionError
 from aiokafka.structs import OffsetAndMetadata
 from faust.exceptions import ConsumerNotStarted
 from faust.transport.consumer import ensure_TP
@@ -244,6 +244,34 @@ class Consumer(driver.Consumer):
 
         with suppress(RuntimeError):  # the thread has ended
             self._thread.thread_loop.call_soon_threadsafe(tell)
+
+    def fetch_stamps(self) -> dict[Partition, int | None] | None:
+        """For each assigned partition when its last answered fetch came, by this machine's clock: another number after
+        each answer, were it empty. None before the consumer has started. Asks nobody."""
+        try:
+            kafka = self._kafka
+        except ConsumerNotStarted:
+            return None
+        if kafka._fetcher is None:
+            return None
+        subscription = kafka._subscription.subscription  # looked at once: a rebalance replaces it on its own thread
+        assignment = None if subscription is None else subscription.assignment
+        if assignment is None:
+            return {}
+        return {(tp.topic, tp.partition): assignment.state_value(tp).timestamp for tp in assignment.tps}
+
+    async def ask_leader(self, partition: Partition) -> None:
+        """Return when the leader of `partition` has told where its log ends. Raises KafkaError."""
+        await self._inside(self._kafka.end_offsets([TopicPartition(*partition)]))
+
+    async def ask_any_broker(self) -> None:
+        """Return when a broker has told who leads what. Raises KafkaConnectionError if none does."""
+        if not await self._inside(self._refresh()):
+            raise KafkaConnectionError("no broker answers a request for metadata")
+
+    async def _refresh(self) -> bool:
+        answered: bool = await self._kafka._client.force_metadata_update()
+        return answered
 
     def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[Records]:
         """The records of [start, end) that still exist, by a consumer of its own: this one's position stays."""

@@ -1,4 +1,4 @@
-"""Watches one worker from inside: takes readings, sounds the alarm of the accounts, answers the three pages.
+"""Watches one worker from inside: takes readings, says what is wrong in the log, answers the three pages.
 
 Knows Delivery, Engine and the consumer by what they tell; changes none of them.
 """
@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
+from stream import broker_watch
+from stream.broker_watch import BrokerWatch, Silence
 from stream.delivery import Delivery
 from stream.engine import Engine
-from stream.health import Held, Reading, unready, unwell
+from stream.health import Held, Reading, kafka_away, unready, unwell
 from stream.metrics import CONTENT_TYPE, HISTOGRAMS, Exposition
 from stream.source import Partition
 from stream.web import Answer, Page
@@ -26,13 +29,29 @@ log = logging.getLogger(__name__)
 CHECK_S: Final = 1.0  # between two looks at the accounts
 
 
-class Watch:
-    """`log_end` tells where a partition's log ends, as far as the consumer has heard."""
+class Consumer(broker_watch.Consumer, Protocol):
+    """What is asked of the consumer. `stream.transport.Consumer` is one."""
 
-    def __init__(self, delivery: Delivery, engine: Engine, log_end: Callable[[Partition], int | None]) -> None:
+    def log_end(self, partition: Partition) -> int | None:
+        """Where the partition's log ends, as far as the consumer has heard."""
+
+
+class Watch:
+    def __init__(
+        self,
+        delivery: Delivery,
+        engine: Engine,
+        consumer: Consumer,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`clock` gives seconds and never goes back."""
         self._delivery = delivery
         self._engine = engine
-        self._log_end = log_end
+        self._consumer = consumer
+        self._brokers = BrokerWatch(consumer, clock)
+        self._clock = clock
+        self._away_since_s: float | None = None  # when the log was told that Kafka is away; None while it is there
         self._exposition = Exposition()
         self._rendering = asyncio.Lock()
         self._wrong: dict[int, int] = {}  # what the alarm said last
@@ -40,9 +59,12 @@ class Watch:
     def read(self) -> Reading:
         """Everything at this moment. On the event loop only, where nothing moves meanwhile."""
         status, tally, entities = self._delivery.status(), self._delivery.tally, self._engine.entities
+        silence = self._brokers.look()
+        unknown = set(silence.away_partitions)
         stored, held = self._engine.stored_entities, {}
         for one in status.partitions:
-            end = self._log_end(one.partition) if one.ready else None
+            known = one.ready and one.partition not in unknown
+            end = self._consumer.log_end(one.partition) if known else None
             in_slots, in_quarantine = entities.get(one.partition, (0, 0))
             held[one.partition[1]] = Held(
                 ready=one.ready,
@@ -52,6 +74,7 @@ class Watch:
                 # A log that ends before what is answered is no lag of 0: a new leader may have to catch up, or the log
                 # was shortened, which the next records or the next takeover tell.
                 lag=None if end is None or end < one.next_offset else end - one.next_offset,
+                fetch_age_s=silence.fetch_ages_s.get(one.partition),
                 entities=in_slots,
                 in_quarantine=in_quarantine,
                 stored=stored.get(one.partition, 0),
@@ -62,6 +85,7 @@ class Watch:
             assigned=status.assigned,
             draining=status.draining,
             store_away=bool(status.away),
+            silence=silence,
             batch_s=status.batch_s,
             accounts={number: replace(account) for (_, number), account in tally.accounts.items()},
             counts={number: replace(counts) for (_, number), counts in self._engine.counts.items()},
@@ -74,10 +98,15 @@ class Watch:
             times={name: getattr(tally, name).read() for name in HISTOGRAMS},
         )
 
-    # -- the alarm ----------------------------------------------------------------------------------------------------
+    # -- the alarms ---------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Look at the accounts now and then, whoever scrapes. Runs until cancelled."""
+        """Look at the worker now and then, whoever scrapes. Runs until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._brokers.run())
+            tasks.create_task(self._check_often())
+
+    async def _check_often(self) -> None:
         while True:
             await asyncio.sleep(CHECK_S)
             try:
@@ -86,8 +115,27 @@ class Watch:
                 log.exception("cannot check the accounts")
 
     def check(self) -> None:
-        """An error in the log for every partition whose records do not add up, once, and again when that changes."""
-        unaccounted = self.read().unaccounted
+        """Say in the log what is wrong: once, and again when that changes."""
+        reading = self.read()
+        self._check_accounts(reading)
+        self._check_kafka(reading.silence)
+
+    @property
+    def kafka_is_away(self) -> bool:
+        """Whether the log was told so."""
+        return self._away_since_s is not None
+
+    def _check_kafka(self, silence: Silence) -> None:
+        if silence.away and self._away_since_s is None:
+            self._away_since_s = self._clock() - silence.longest_s
+            log.warning("%s; pings wait until it answers", kafka_away(silence))
+        elif not silence.away and self._away_since_s is not None:
+            log.warning("Kafka is back after %.0f s", self._clock() - self._away_since_s)
+            self._away_since_s = None
+
+    def _check_accounts(self, reading: Reading) -> None:
+        """An error for every partition whose records do not add up."""
+        unaccounted = reading.unaccounted
         for number, value in unaccounted.items():
             if value != self._wrong.get(number, 0):
                 log.error(*_said(number, value))

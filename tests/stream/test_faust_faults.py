@@ -17,6 +17,7 @@ from typing import Any, cast
 import aiokafka
 import faust
 import pytest
+from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.fetcher import Fetcher, FetchResult
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.protocol.group import HeartbeatRequest
@@ -269,6 +270,9 @@ RELIED_ON: dict[Any, str] = {
     Fetcher.fetched_records: "be4348896b9b",
     Fetcher._get_actions_per_node: "1dab2cf937d1",
     FetchResult.check_assignment: "b5340df67e3f",
+    aiokafka.AIOKafkaConsumer.end_offsets: "f4b190785818",
+    AIOKafkaClient.force_metadata_update: "cb7befef21c8",
+    Fetcher._proc_fetch_request: "59bf948fff47",  # it stamps each answered fetch
     GroupCoordinator.commit_offsets: "5cbe31af28d6",
     GroupCoordinator.fetch_committed_offsets: "6c049c737916",
     # called in stream/membership.py

@@ -178,6 +178,22 @@ async def test_a_message_that_waits_keeps_no_records(consumer: Polling) -> None:
     assert polled.records == {}
 
 
+async def test_stamps_are_those_of_the_answered_fetches_and_absent_before_the_consumer_has_started(
+    consumer: Polling,
+) -> None:
+    assert consumer.fetch_stamps() is None, "its thread has not made one"
+    consumer._thread._consumer = broker = Committed()
+    fetcher, broker._fetcher = broker._fetcher, None
+    assert consumer.fetch_stamps() is None, "it has not started"
+    broker._fetcher = fetcher
+    assert consumer.fetch_stamps() == {A: None, B: None}
+    broker._subscription.subscription.assignment.state_value(TopicPartition(*B)).timestamp = 1_700_000_000_123
+    assert consumer.fetch_stamps() == {A: None, B: 1_700_000_000_123}
+    broker._subscription.unsubscribe()
+    assert consumer.fetch_stamps() == {}
+    consumer._thread._consumer = None
+
+
 async def test_partitions_that_are_not_active_are_not_handed_over(consumer: Polling) -> None:
     gone = TP("pathcast.pings.v1", 5)
     consumer.records = {TopicPartition(*gone): raw(gone, 0), **consumer.records}

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families as parsed
 
 from model.api import Predictor
-from stream import checkpoints
+from stream import broker_watch, checkpoints
 from stream import delivery as delivery_module
 from stream import watch as watch_module
 from stream.delivery import Delivery
@@ -84,6 +84,26 @@ class Kafka:
 
     async def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[Records]:
         yield Records.of([self.log[partition, offset] for offset in range(start, end)])
+
+
+class Consumer:
+    """It has fetched all of both partitions' logs, and its brokers answer each second, until they are told not to."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.stamps: dict[Partition, int | None] = {P0: 0, P1: 0}
+
+    def log_end(self, partition: Partition) -> int | None:
+        return 100
+
+    def fetch_stamps(self) -> dict[Partition, int | None]:
+        return self.stamps
+
+    async def ask_leader(self, partition: Partition) -> None:
+        raise ConnectionError("a leader at secret.example is away")
+
+    async def ask_any_broker(self) -> None:
+        raise ConnectionError("all brokers at secret.example are away")
 
 
 class Store(MemoryStore):
@@ -155,7 +175,8 @@ class Worker:
         self.kafka, self.store = Kafka(), Store()
         made = engine(predictor.untrained(capacity=8), self.store, settings)
         self.delivery = Delivery(settings, made, self.store, guarantee(self.kafka, self.kafka), self.kafka)
-        self.watch = Watch(self.delivery, made, lambda partition: 100)
+        self.consumer = Consumer()
+        self.watch = Watch(self.delivery, made, self.consumer, clock=lambda: self.consumer.now_s)
         self.retired = 0
 
     @asynccontextmanager
@@ -194,15 +215,22 @@ class Worker:
     def held(self, partition: Partition = P0) -> Held:
         return self.watch.read().held[partition[1]]
 
+    def after(self, seconds: int, *answered: Partition) -> None:
+        """Looks that are a second apart; the fetches of `answered` are answered before each."""
+        for _ in range(seconds):
+            self.consumer.now_s += 1.0
+            self.consumer.stamps.update(dict.fromkeys(answered, int(self.consumer.now_s)))
+            self.watch.check()
+
     async def page(self, path: str) -> tuple[int, str]:
         answer = await self.watch.pages()[path].answer()
         return answer.status, answer.body.decode()
 
     async def scraped(self, name: str) -> dict[str, float]:
-        """By partition."""
+        """By partition; by nothing if it is not of one."""
         _, text = await self.page("/metrics")
         samples = [sample for family in parsed(text) for sample in family.samples if sample.name == f"pathcast_{name}"]
-        return {sample.labels["partition"]: sample.value for sample in samples}
+        return {sample.labels.get("partition", ""): sample.value for sample in samples}
 
 
 @pytest.fixture(autouse=True)
@@ -498,3 +526,77 @@ async def test_of_a_partition_that_is_not_taken_over_yet_no_lag_is_known() -> No
     async with worker.running(P0):
         assert not worker.held().ready
         assert await worker.scraped("lag_records") == {}
+
+
+async def test_kafka_away_is_a_reason_with_seconds_and_a_metric_and_the_lag_is_not_said_to_be_0(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """65 s without a broker were a ready worker with a lag of 0."""
+    worker = Worker()
+    async with worker.running(P0, P1):
+        await worker.until(lambda: worker.held(P0).ready and worker.held(P1).ready)
+        worker.after(5, P0, P1)
+        assert await worker.page("/readyz") == (200, '{"ok":true,"reasons":[]}\n')
+        assert await worker.scraped("kafka_away") == {"": 0}
+        assert await worker.scraped("lag_records") == {"0": 100, "1": 100}
+        worker.after(8)
+        assert await worker.scraped("fetch_age_seconds") == {"0": 8, "1": 8}, "how old the lag is"
+        worker.after(57)
+        status, body = await worker.page("/readyz")
+        reason = "Kafka is away: the leaders of partitions 0, 1 have not answered for 65 s"
+        assert (status, json.loads(body)["reasons"]) == (503, [reason])
+        assert (await worker.page("/healthz"))[0] == 200, "a new process would find no broker either"
+        assert await worker.scraped("kafka_away") == {"": 1}
+        assert await worker.scraped("fetch_age_seconds") == {"0": 65, "1": 65}
+        assert await worker.scraped("lag_records") == {}
+        worker.after(1, P0, P1)
+        assert await worker.page("/readyz") == (200, '{"ok":true,"reasons":[]}\n')
+        assert await worker.scraped("kafka_away") == {"": 0}
+        assert await worker.scraped("lag_records") == {"0": 100, "1": 100}
+    assert [line for line in caplog.messages if "Kafka" in line] == [
+        "Kafka is away: the leaders of partitions 0, 1 have not answered for 11 s; pings wait until it answers",
+        "Kafka is back after 66 s",
+    ]
+
+
+async def test_one_leader_that_is_away_hides_the_lag_of_its_partition_alone() -> None:
+    worker = Worker()
+    async with worker.running(P0, P1):
+        await worker.until(lambda: worker.held(P0).ready and worker.held(P1).ready)
+        worker.after(30, P1)
+        assert await worker.scraped("lag_records") == {"1": 100}
+        assert await worker.scraped("kafka_away") == {"": 1}
+        assert "the leaders of partitions 0 have not answered for 30 s" in (await worker.page("/readyz"))[1]
+
+
+async def test_a_worker_without_partitions_says_that_no_broker_answers() -> None:
+    worker = Worker()
+    worker.consumer.stamps.clear()
+    async with worker.running():
+        worker.after(10)
+        assert (await worker.page("/readyz"))[0] == 200
+        worker.after(1)
+        status, body = await worker.page("/readyz")
+        assert (status, json.loads(body)["reasons"]) == (503, ["Kafka is away: no broker has answered for 11 s"])
+        assert await worker.scraped("kafka_away") == {"": 1}
+
+
+async def test_the_watch_asks_the_leader_of_a_partition_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be paused: then its leader's answer is what tells that Kafka is there."""
+    monkeypatch.setattr(broker_watch, "PAUSE_S", 0.001)
+    worker = Worker()
+    asked = asyncio.Event()
+
+    async def answer(partition: Partition) -> None:
+        asked.set()
+
+    monkeypatch.setattr(worker.consumer, "ask_leader", answer)
+    async with worker.running(P0, P1):
+        watching = asyncio.create_task(worker.watch.run())
+        for _ in range(10):
+            worker.after(5)
+            asked.clear()
+            async with asyncio.timeout(30):
+                await asked.wait()
+        assert await worker.scraped("kafka_away") == {"": 0}
+        watching.cancel()

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import signal
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import bus_feed
 import pytest
 import redis
 import redis_server
 from pathcast_process import eventually
-from prometheus_client.parser import text_string_to_metric_families as parsed
-from worker_process import READY_S, Worker, all_live
+from worker_pages import Scrape, ask, base_of, readiness
+from worker_process import Worker, all_live
 
 from stream.door import TOKEN
 from stream.wire import Topics
@@ -50,37 +45,6 @@ def stopped(url: str) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
-def ask(url: str, *, token: str | None = None, method: str = "GET") -> tuple[int, str]:
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    try:
-        with urlopen(Request(url, headers=headers, method=method), timeout=30) as answer:
-            return answer.status, answer.read().decode()
-    except HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
-
-
-class Scrape:
-    def __init__(self, base: str) -> None:
-        status, text = ask(f"{base}/metrics", token=SECRET)
-        assert status == 200
-        self._samples = [sample for family in parsed(text) for sample in family.samples]
-
-    def sum(self, name: str) -> float:
-        """Over all partitions, and whatever else tells its samples apart."""
-        return sum(sample.value for sample in self._samples if sample.name == f"pathcast_{name}")
-
-    def values(self, name: str) -> set[float]:
-        return {sample.value for sample in self._samples if sample.name == f"pathcast_{name}"}
-
-    def outcomes(self) -> Counter[str]:
-        found: Counter[str] = Counter()
-        for sample in self._samples:
-            if sample.name == "pathcast_records_total":
-                found[sample.labels["outcome"]] += int(sample.value)
-        return found
-
-
 def test_a_worker_accounts_for_every_record_and_says_when_redis_is_away(
     kafka: str, own_redis: str, topic_prefix: str, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,10 +54,8 @@ def test_a_worker_accounts_for_every_record_and_says_when_redis_is_away(
     with Worker(
         tmp_path / "log", bootstrap=kafka, redis=own_redis, weights=weights, partitions=2, metrics=0, **names
     ) as worker:
-        worker.wait_for("metrics: http://", READY_S)
-        found = re.search(r"metrics: (http://127\.0\.0\.1:\d+)/metrics", worker.log())
-        assert found, worker.log()
-        base = found[1]
+        base = base_of(worker)
+        scrape = partial(Scrape, base, token=SECRET)
         assert ask(f"{base}/healthz")[0] == 200
         worker.wait_until_ready()
         assert ask(f"{base}/readyz") == (200, '{"ok":true,"reasons":[]}\n')
@@ -107,21 +69,21 @@ def test_a_worker_accounts_for_every_record_and_says_when_redis_is_away(
 
         bus_feed.send(kafka, topics.pings, islice(records, PINGS))
         consumed()
-        assert eventually(lambda: Scrape(base).sum("records_in_flight") == 0)
-        assert_adds_up(Scrape(base), kafka, topics)
+        assert eventually(lambda: scrape().sum("records_in_flight") == 0)
+        assert_adds_up(scrape(), kafka, topics)
 
         with stopped(own_redis):
             bus_feed.send(kafka, topics.pings, records)
             assert eventually(lambda: ask(f"{base}/readyz")[0] == 503), worker.log()
-            why = json.loads(ask(f"{base}/readyz")[1])["reasons"]
+            _, why = readiness(base)
             assert [reason.startswith("Redis is away") for reason in why] == [True]
             assert ask(f"{base}/healthz")[0] == 200, "a new worker would find the same Redis"
-            assert Scrape(base).values("store_away") == {1}
-            assert Scrape(base).values("unaccounted_records") == {0}
+            assert scrape().values("store_away") == {1}
+            assert scrape().values("unaccounted_records") == {0}
         assert eventually(lambda: ask(f"{base}/readyz")[0] == 200), worker.log()
         consumed()
-        assert eventually(lambda: Scrape(base).sum("checkpoint_behind_records") == 0)
-        assert_adds_up(Scrape(base), kafka, topics)
+        assert eventually(lambda: scrape().sum("checkpoint_behind_records") == 0)
+        assert_adds_up(scrape(), kafka, topics)
         assert worker.stop() == 0, worker.log()
         assert SECRET not in worker.log()
 
