@@ -124,6 +124,8 @@ class Strangers:
             try:
                 records = await read_records(self._store, owned.partition, entity_ids)
             except AWAY as error:
+                if not tried.is_set():
+                    log.warning("Redis is away (%s): partition %d waits for stored states", error, owned.partition[1])
                 self._absence.failed(owned, "read", error)
                 tried.set()
                 await asyncio.sleep(delay_s)
@@ -141,10 +143,6 @@ class Strangers:
             self._tell()
 
     def _wait(self, owned: Owned, reading: _Reading) -> None:
-        log.warning(
-            "Redis is away (%s): partition %d waits for the stored states of its entities, %g s at most",
-            *(self._absence.why or "it does not answer", owned.partition[1], STRANGER_WAIT_S),
-        )
         owned.waits = True
 
         def expire() -> None:
