@@ -246,13 +246,14 @@ def best_baseline(scores: dict[str, Any]) -> str:
 
 
 def worse_strata(horizons: dict[str, Any]) -> list[dict[str, Any]]:
-    """Where the model's mean error is above the best baseline's: cadence strata of FEW anchors or more."""
+    """Where the model's mean error is above the best baseline's: strata of FEW anchors or more, of motion and of
+    cadence. The same anchors are in one stratum of each kind."""
     out = []
     for horizon, block in horizons.items():
         for stratum, scores in block["strata"].items():
             model = scores[MODEL]
             best = best_baseline(scores)
-            if stratum.startswith("cadence") and model["n"] >= FEW and model["mean_m"] > scores[best]["mean_m"]:
+            if model["n"] >= FEW and model["mean_m"] > scores[best]["mean_m"]:
                 where = {"horizon": horizon, "stratum": stratum, "n": model["n"], "baseline": best}
                 out.append({**where, "model_m": model["mean_m"], "baseline_m": scores[best]["mean_m"]})
     return out

@@ -117,8 +117,10 @@ def _verdicts(report: dict[str, Any], blocks: dict[str, Any]) -> Iterator[str]:
         yield f"next ping's time, {name}: off by a factor of {factor} ({low} to {high})"
     if "worse_than_best_baseline" in report:
         worse = report["worse_than_best_baseline"]
-        what = "cadence of 1,000 anchors or more is worse than the best baseline"
-        yield f"mean error: no {what}" if not worse else "mean error, where a baseline is better, by cadence:"
+        what = "stratum of 1,000 anchors or more is worse than the best baseline"
+        yield (
+            f"mean error: no {what}" if not worse else "mean error, where a baseline is better, by stratum:"
+        )
         for row in worse:
             metres = f"model {_metres(row['model_m'])} m, {row['baseline']} {_metres(row['baseline_m'])} m"
             yield f"  {_label(row['horizon'])}, {row['stratum']}: {metres}"
