@@ -24,7 +24,7 @@ from train.sources import Source, parse
 from train.splits import split
 from train.walk import MODEL, Answers, walk
 
-Part = Literal["train", "val", "test", "all"]
+Part = Literal["train", "val", "test", "final", "all"]
 Progress = Callable[[float], None]
 
 NOMINAL: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # of the regions whose coverage is reported
@@ -95,11 +95,12 @@ def _open_sample(
     if len(chosen) == 0:
         raise NoTracks(
             f"{file}: no track in split {part} is long enough, without a long silence, to be judged "
-            f"(split train has {len(splits.train)} tracks, val {len(splits.val)}, test {len(splits.test)})"
+            f"(split train has {len(splits.train)} tracks, val {len(splits.val)}, test {len(splits.test)}, "
+            f"final {len(splits.final)})"
         )
     thinned, every = anchoring.thin(chosen, most)
     train = elsewhere
-    if train is None and part in ("val", "test"):
+    if train is None and part in ("val", "test", "final"):
         train = _of_modes(splits.train, modes, str(file))
     if train is not None and len(long_enough(train)) == 0:
         train = None
