@@ -18,7 +18,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model import baselines, checkpoint, codec, fills, fused, gaps, layers, motion, network, queries, replies, tiles
+from model import (
+    baselines,
+    checkpoint,
+    codec,
+    fills,
+    fused,
+    gaps,
+    lateness,
+    layers,
+    motion,
+    network,
+    queries,
+    replies,
+    tiles,
+)
 from model.cache import StatePool, exact
 from model.checkpoint import WeightsError
 from model.codec import State, StateCorrupt, StateError, StateMismatch
@@ -66,6 +80,8 @@ class Forecasts(NamedTuple):
     lon: F64
     cov_m2: F64  # N, H, 3
     fallback: NDArray[np.bool_]  # N: the model was not finite, the row is damped constant velocity
+    next_early_s: F64  # N: the ends of the 90 % interval of when the next ping comes
+    next_late_s: F64
 
 
 class TravelTimes(NamedTuple):
@@ -250,9 +266,8 @@ class Predictor:
         if not sound.all():
             mean, cov = _replace(mean, cov, baselines.damped_velocity(kin, dt, self.config), ~sound)
         lat, lon = replies.moved(last, mean)
-        return Forecasts(
-            dt[:, 0], mean[:, 0], lat[:, 0], lon[:, 0], cov[:, 0], lat[:, 1:], lon[:, 1:], cov[:, 1:], ~sound
-        )
+        now = dt[:, 0], mean[:, 0], lat[:, 0], lon[:, 0], cov[:, 0]
+        return Forecasts(*now, lat[:, 1:], lon[:, 1:], cov[:, 1:], ~sound, *lateness.between(kin, dt[:, 0]))
 
     def fill(self, slots: Slots, asked: Sequence[Gap]) -> list[Fill]:
         """Positions inside gaps. The slot must have folded the fixes in `after` since the gap, and none beyond them."""

@@ -146,7 +146,7 @@ def _show_summary(console: Console, board: Board, summary: dict[str, Any]) -> No
         console.print(f"ping to forecast: {latency['p50']:.1f} ms median, {latency['p99']:.1f} ms p99", highlight=False)
     table = Table(title="How far off, in metres on average", title_justify="left")
     table.add_column("")
-    for name in ("comparisons", "pathcast", "constant velocity", "stays where it is"):
+    for name in ("comparisons", "pathcast", "constant velocity", "damped velocity", "stays where it is"):
         table.add_column(name, justify="right")
     pairs = board.pairs()
     for target, mean in summary["error_m"].items():

@@ -45,7 +45,7 @@ class Board:
         self._rejects: Counter[str] = Counter()
         self._latencies_ms: list[float] = []
         self._last_two: dict[str, tuple[Forecast | None, Forecast]] = {}
-        self._sums = Errors(0.0, 0.0, 0.0)
+        self._sums = Errors(0.0, 0.0, 0.0, 0.0)
         self._pairs = 0
 
     def sent(self, row: Row, clock_s: float) -> None:

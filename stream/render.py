@@ -130,7 +130,8 @@ def _template(horizons_s: Sequence[float], model: ModelRef) -> Template:
     whole_row = (
         f'{{"forecast_id":"{text}","entity_id":"{text}","anchor":{{"ts":{whole},"lat":{deg},"lon":{deg}}},'
         f'"next":{{"dt_s":{seconds},"d_east_m":{metres},"d_north_m":{metres},"d_lat":{deg},"d_lon":{deg},'
-        f'"cov_m2":{cov}}},"horizons":[{horizons}],"model":{msgspec.json.encode(model).decode()},"status":"{text}",'
+        f'"cov_m2":{cov},"dt_early_s":{seconds},"dt_late_s":{seconds}}},"horizons":[{horizons}],'
+        f'"model":{msgspec.json.encode(model).decode()},"status":"{text}",'
         f'"window":{{"n":{whole},"from_ts":{whole},"to_ts":{whole}}},"cache":"{text}",'
         f'"latency_ms":{{"ingest":{seconds},"queue":{seconds},"infer":{seconds}}},'
         f'"src":{{"topic":"{text}","partition":{whole},"offset":{whole}}}}}'
@@ -153,6 +154,7 @@ def _numbers(asked: Answered, asking: Records, clocks_ms: tuple[float, float, fl
     columns = [
         *(ts, lat, lon, fixed(said.next_dt_s, S_DIGITS), *fixed(said.next_en_m, M_DIGITS).T),
         *(next_lat - lat, (next_lon - lon + _TURN // 2) % _TURN - _TURN // 2, *fixed(said.next_cov_m2, M2_DIGITS).T),
+        *(fixed(said.next_early_s, S_DIGITS), fixed(said.next_late_s, S_DIGITS)),
         *horizons.reshape(n, -1).T,
         *(asked.window_n, asked.window_from_ms, ts),
         *(np.maximum(fixed(since_ms, S_DIGITS), 0), np.full(n, waits[0]), np.full(n, waits[1])),

@@ -1,9 +1,9 @@
 """Published forecasts against what then happened, as a subscriber would use them. Pure; knows no broker and no model.
 
-A forecast is read as a path: from its anchor through `next` and the horizons, straight in between, on beyond the last
-as between the last two. Each forecast has up to one pair per target: `next` is the entity's next ping; 60, 300 and
-900 s are its ping nearest to t + h, if within 20 % of h. The target's real time is where the path is read. Two
-baselines get the same pairs: constant velocity goes on as between the last two pings, stay stays.
+A forecast is read at the target's real time (stream.positions). Each forecast has up to one pair per target: `next` is
+the entity's next ping; 60, 300 and 900 s are its ping nearest to t + h, if within 20 % of h. Three baselines get the
+same pairs: constant velocity goes on as between the last two pings, damped velocity does so ever more slowly, stay
+stays.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from stream.positions import position, turn
 from stream.wire import Anchor, Forecast
 
 EARTH_RADIUS_M = 6_371_008.8  # mean radius (IUGG), as everywhere in haversine errors
@@ -20,13 +21,15 @@ HORIZONS_S = (60, 300, 900)
 TOLERANCE = 0.2  # as the judge has it (README): the ping nearest to t + h within 20 %
 REACH_S = HORIZONS_S[-1] * (1 + TOLERANCE)  # a next ping later than this is beyond every path: silence, not a step
 TARGETS = ("next", *(str(h) for h in HORIZONS_S))
+DAMPING_S = 200.0  # a velocity is forgotten with this time constant, as by the judge's damped velocity
 
 
 class Errors(NamedTuple):
-    """Distances in metres from the target ping, of the three ways to predict it."""
+    """Distances in metres from the target ping, of the four ways to predict it."""
 
     model: float
     constant_velocity: float
+    damped_velocity: float
     stay: float
 
 
@@ -48,25 +51,20 @@ def errors(forecast: Forecast, before: Anchor, target: Anchor) -> Errors:
     """One pair: `before` is the ping before the anchor, `target` a later one."""
     anchor = forecast.anchor
     ahead_s = (target.ts - anchor.ts) / 1000
-    share = (target.ts - anchor.ts) / (anchor.ts - before.ts)
-    moved = anchor.lat + share * (anchor.lat - before.lat), anchor.lon + share * _turn(anchor.lon - before.lon)
+    last_s = (anchor.ts - before.ts) / 1000
+
+    def gone_on(seconds: float) -> float:
+        """The distance from the target after so many seconds at the velocity of the last two pings."""
+        share = seconds / last_s
+        lat, lon = anchor.lat + share * (anchor.lat - before.lat), anchor.lon + share * turn(anchor.lon - before.lon)
+        return distance_m(lat, lon, target.lat, target.lon)
+
     return Errors(
         model=distance_m(*position(forecast, ahead_s), target.lat, target.lon),
-        constant_velocity=distance_m(*moved, target.lat, target.lon),
+        constant_velocity=gone_on(ahead_s),
+        damped_velocity=gone_on(-DAMPING_S * math.expm1(-ahead_s / DAMPING_S)),
         stay=distance_m(anchor.lat, anchor.lon, target.lat, target.lon),
     )
-
-
-def position(forecast: Forecast, ahead_s: float) -> tuple[float, float]:
-    """Latitude and longitude (degrees) on the forecast's path, `ahead_s` seconds after its anchor."""
-    anchor, step = forecast.anchor, forecast.next
-    knots = [(0.0, anchor.lat, anchor.lon), (step.dt_s, anchor.lat + step.d_lat, anchor.lon + step.d_lon)]
-    knots += [(horizon.h_s, horizon.lat, horizon.lon) for horizon in forecast.horizons]
-    knots = sorted({knot[0]: knot for knot in knots}.values())  # one place per time
-    right = min(max(bisect_right([knot[0] for knot in knots], ahead_s), 1), len(knots) - 1)
-    (t0, lat0, lon0), (t1, lat1, lon1) = knots[right - 1], knots[right]
-    share = (ahead_s - t0) / (t1 - t0)
-    return lat0 + share * (lat1 - lat0), lon0 + share * _turn(lon1 - lon0)
 
 
 def distance_m(lat0: float, lon0: float, lat1: float, lon1: float) -> float:
@@ -97,8 +95,3 @@ def _nearest(ts: Sequence[int], wanted: int, first: int) -> int:
     if right == len(ts) or wanted - ts[right - 1] <= ts[right] - wanted:
         return right - 1
     return right
-
-
-def _turn(d_lon: float) -> float:
-    """A longitude difference the short way round, so that nothing crosses the world at the date line."""
-    return (d_lon + 180.0) % 360.0 - 180.0

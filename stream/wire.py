@@ -131,7 +131,11 @@ class Anchor(_Wire, frozen=True):
 
 
 class NextStep(_Wire, frozen=True, kw_only=True):
-    """The next step: when the next ping is expected, and the displacement until then with its covariance."""
+    """The next step: when the next ping is expected, and the displacement until then with its covariance.
+
+    The displacement is for `dt_s`, and a ping comes earlier or later: `stream.positions.position_at` reads a forecast
+    at the time of a ping.
+    """
 
     dt_s: float
     d_east_m: float
@@ -139,6 +143,9 @@ class NextStep(_Wire, frozen=True, kw_only=True):
     d_lat: float
     d_lon: float
     cov_m2: tuple[float, float, float]  # ee, en, nn
+    # The 90 % interval of the time. Absent in records of before 29 November 2026.
+    dt_early_s: float | None = None
+    dt_late_s: float | None = None
 
 
 class Horizon(_Wire, frozen=True):

@@ -69,6 +69,7 @@ class Part(StrEnum):
     train = "train"
     val = "val"
     test = "test"
+    final = "final"
     all = "all"
 
 
@@ -93,7 +94,10 @@ def evaluate(
         str, typer.Option("--weights", help="a bundled name or a directory; none: baselines alone")
     ] = "small",
     split: Annotated[
-        Part, typer.Option("--split", help="which part of each file; all: also what was trained on")
+        Part,
+        typer.Option(
+            "--split", help="which part of each file; final: once, choose nothing by it; all: also what was trained on"
+        ),
     ] = Part.test,
     task: Annotated[Task, typer.Option("--task", help="what is judged")] = Task.forecast,
     max_anchors: Annotated[

@@ -17,14 +17,15 @@ from model.geo import E7, F64, displacement_m, haversine_m
 from model.imm import Imm
 from stream.adapters.sources import Source, parse
 from train import anchors as anchoring
+from train import published
 from train.anchors import Anchors
 from train.data import EVALUATION, Corpus, Reading, load, silent
 from train.reckoning import reckoned
 from train.score import Cases, measure, off_by, paired, reliability, score
 from train.splits import split
-from train.walk import MODEL, Answers, walk
+from train.walk import MODEL, Answers, Recorded, walk
 
-Part = Literal["train", "val", "test", "all"]
+Part = Literal["train", "val", "test", "final", "all"]
 Progress = Callable[[float], None]
 
 NOMINAL: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # of the regions whose coverage is reported
@@ -95,11 +96,12 @@ def _open_sample(
     if len(chosen) == 0:
         raise NoTracks(
             f"{file}: no track in split {part} is long enough, without a long silence, to be judged "
-            f"(split train has {len(splits.train)} tracks, val {len(splits.val)}, test {len(splits.test)})"
+            f"(split train has {len(splits.train)} tracks, val {len(splits.val)}, test {len(splits.test)}, "
+            f"final {len(splits.final)})"
         )
     thinned, every = anchoring.thin(chosen, most)
     train = elsewhere
-    if train is None and part in ("val", "test"):
+    if train is None and part in ("val", "test", "final"):
         train = _of_modes(splits.train, modes, str(file))
     if train is not None and len(long_enough(train)) == 0:
         train = None
@@ -129,6 +131,7 @@ class Judged(NamedTuple):
     answers: dict[str, Answers]
     next_s: F64 | None  # (A,) when the model expects the next ping, seconds on
     fallbacks: int
+    recorded: Recorded | None = None  # what the model would publish
 
 
 def judge_forecasts(
@@ -160,13 +163,14 @@ def answers_of(
     config = ModelConfig() if predictor is None else predictor.config
     named = {name for follower in fitted for name in follower.names}
     plain = [one for one in (Kinematic(config), Imm.around(config)) if not named & set(one.names)]
-    walked = walk(sample.corpus, anchors, [*plain, *fitted], predictor, progress=progress)
-    return Judged(anchors, walked.answers | reckoned(sample.corpus, anchors), walked.next_s, walked.fallbacks)
+    walked = walk(sample.corpus, anchors, [*plain, *fitted], predictor, recorded=True, progress=progress)
+    answers = walked.answers | reckoned(sample.corpus, anchors)
+    return Judged(anchors, answers, walked.next_s, walked.fallbacks, walked.recorded)
 
 
 def report_of(sample: Sample, judged: Judged, horizons_s: Sequence[float] = anchoring.HORIZONS_S) -> dict[str, Any]:
     """The sums: see `judge_forecasts`."""
-    corpus, (anchors, answers, next_s, fallbacks) = sample.corpus, judged
+    corpus, (anchors, answers, next_s, fallbacks, recorded) = sample.corpus, judged
     strata = anchoring.motion(corpus, anchors) | anchoring.cadence(corpus, anchors)
     horizons = {}
     for column, name in enumerate(["next", *(f"{horizon:g}" for horizon in horizons_s)]):
@@ -177,6 +181,9 @@ def report_of(sample: Sample, judged: Judged, horizons_s: Sequence[float] = anch
     if next_s is None:
         return out
     out["next_interval"] = judge_next(corpus, anchors, next_s) if len(next_s) else {}
+    if recorded is not None and len(next_s):
+        out["next_interval"][MODEL]["holds_90"] = published.holds_90(anchors, recorded)
+        out["next_from_record"] = judge_record(corpus, anchors, answers, recorded)
     return {**out, "worse_than_best_baseline": worse_strata(horizons)}
 
 
@@ -186,6 +193,17 @@ def judge_next(corpus: Corpus, anchors: Anchors, next_s: F64) -> dict[str, Any]:
     told = {MODEL: next_s, REPEATED: lately_s[:, 0], TYPICAL: np.median(lately_s, axis=1)}
     entity = corpus.entity[anchors.track]
     return {name: off_by(seconds, anchors.dt_s[:, 0], entity)._asdict() for name, seconds in told.items()}
+
+
+def judge_record(corpus: Corpus, anchors: Anchors, answers: dict[str, Answers], recorded: Recorded) -> dict[str, Any]:
+    """The next ping, when it came, as a subscriber reads it from the record; against baselines that know that time."""
+    entity, target = corpus.entity[anchors.track], anchors.target[:, 0]
+    cases = {
+        name: Cases(haversine_m(corpus.lat[target], corpus.lon[target], one.lat[:, 0], one.lon[:, 0]), None, None)
+        for name, one in answers.items()
+    }
+    cases[MODEL] = Cases(published.off_m(corpus, anchors, recorded), None, None)
+    return {**score(cases[MODEL], entity)._asdict(), "model_vs_best": versus_best(cases, entity)}
 
 
 def _judge_column(
@@ -246,13 +264,14 @@ def best_baseline(scores: dict[str, Any]) -> str:
 
 
 def worse_strata(horizons: dict[str, Any]) -> list[dict[str, Any]]:
-    """Where the model's mean error is above the best baseline's: cadence strata of FEW anchors or more."""
+    """Where the model's mean error is above the best baseline's: strata of FEW anchors or more, of motion and of
+    cadence. The same anchors are in one stratum of each kind."""
     out = []
     for horizon, block in horizons.items():
         for stratum, scores in block["strata"].items():
             model = scores[MODEL]
             best = best_baseline(scores)
-            if stratum.startswith("cadence") and model["n"] >= FEW and model["mean_m"] > scores[best]["mean_m"]:
+            if model["n"] >= FEW and model["mean_m"] > scores[best]["mean_m"]:
                 where = {"horizon": horizon, "stratum": stratum, "n": model["n"], "baseline": best}
                 out.append({**where, "model_m": model["mean_m"], "baseline_m": scores[best]["mean_m"]})
     return out

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from model.api import Predictor
 from model.config import SMALL, ModelConfig
 from stream.adapters.sources import Source
@@ -85,9 +87,19 @@ def _forecasts(sample: Sample, predictor: Predictor | None, options: Options, pr
     if options.trees:
         judged = judged._replace(answers=judged.answers | _trees(sample, judged, options))
     report = {**evaluate.report_of(sample, judged), "fitted": found.report}
+    if found.report or options.trees:
+        report["fitted_on"] = _fitted_on(sample, [*found.report, *([trees.TREES] if options.trees else [])])
     if options.picture is not None:
         picture.draw(options.picture, sample, report, judged, named(predictor))
     return report
+
+
+def _fitted_on(sample: Sample, baselines: Sequence[str]) -> Report:
+    """Which baselines know this region, and from what: the model may never have seen it."""
+    assert sample.train is not None  # or nothing could be fitted
+    entities, pings = len(np.unique(sample.train.entity)), sample.train.pings
+    known = [sample.train.files[file] for file in np.unique(sample.train.file)]
+    return {"baselines": list(baselines), "files": known, "split": "train", "entities": entities, "pings": pings}
 
 
 def _trees(sample: Sample, judged: evaluate.Judged, options: Options) -> dict[str, Any]:

@@ -114,17 +114,28 @@ def _verdicts(report: dict[str, Any], blocks: dict[str, Any]) -> Iterator[str]:
     yield from _few({_label(key): block for key, block in blocks.items()})
     for name, one in (report.get("next_interval") or {}).items():
         factor, low, high = (f"{one[key]:.3f}" for key in ("factor", "low", "high"))
-        yield f"next ping's time, {name}: off by a factor of {factor} ({low} to {high})"
+        holds = f"; its 90 % interval holds {100 * one['holds_90']:.1f} %" if "holds_90" in one else ""
+        yield f"next ping's time, {name}: off by a factor of {factor} ({low} to {high}){holds}"
+    if (read := report.get("next_from_record")) is not None:
+        yield (
+            f"next ping, as read from the record at its time: {_metres(read['mean_m'])} m "
+            f"(median {_metres(read['median_m'])}), {_nearer(read['model_vs_best'])}"
+        )
     if "worse_than_best_baseline" in report:
         worse = report["worse_than_best_baseline"]
-        what = "cadence of 1,000 anchors or more is worse than the best baseline"
-        yield f"mean error: no {what}" if not worse else "mean error, where a baseline is better, by cadence:"
+        what = "stratum of 1,000 anchors or more is worse than the best baseline"
+        yield (f"mean error: no {what}" if not worse else "mean error, where a baseline is better, by stratum:")
         for row in worse:
             metres = f"model {_metres(row['model_m'])} m, {row['baseline']} {_metres(row['baseline_m'])} m"
             yield f"  {_label(row['horizon'])}, {row['stratum']}: {metres}"
     for name, values in (report.get("fitted") or {}).items():
         numbers = ", ".join(f"{key} {value:.3g}" for key, value in values.items() if key not in ("log_crps", "tries"))
         yield f"fitted {name}: {numbers}"
+    if (known := report.get("fitted_on")) is not None:
+        yield (
+            f"fitted to split {known['split']} of {', '.join(known['files'])} ({known['entities']:,} entities, "
+            f"{known['pings']:,} pings): {', '.join(known['baselines'])}; what the model saw is in its card"
+        )
     if "fitted" in report and not report["fitted"]:
         yield "nothing fitted: not asked for, or no train split apart from what is judged"
 

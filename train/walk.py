@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model import motion
-from model.api import Predictor
+from model.api import Forecasts, Predictor
 from model.features import steps_between
 from model.followers import Follower, Gaussians
 from model.geo import E7, F64, moved_deg
@@ -25,6 +25,8 @@ from train.data import Corpus
 
 PIECE: Final = 1024  # pings: long enough that walking in (history) costs little, short enough to keep batches full
 ROWS: Final = 512  # pieces side by side; the model's cost per ping is flat from about 256 on
+
+PUBLISHED_S: Final = (60.0, 300.0, 900.0)  # the horizons that a worker publishes unless it is told otherwise
 
 MODEL: Final = "model"
 
@@ -37,11 +39,22 @@ class Answers(NamedTuple):
     cov_m2: F64 | None  # (A, H, 3) ee, en, nn in local metres of the anchor; None of a point forecast
 
 
+class Recorded(NamedTuple):
+    """What the model's record says that a worker would publish at the anchors."""
+
+    at_s: F64  # (A, 1 + P) seconds on: when the next ping is expected, then PUBLISHED_S
+    lat: F64  # (A, 1 + P) degrees
+    lon: F64
+    early_s: F64  # (A,) the ends of the 90 % interval of the next ping's time
+    late_s: F64
+
+
 class Walked(NamedTuple):
     answers: dict[str, Answers]  # by predictor: the model first where there is one, then the baselines
     kin: F64 | None  # (A, K) the model's rows at the anchors; None where there is no model
     next_s: F64 | None  # (A,) when it expects the next ping, seconds on
     fallbacks: int  # anchors at which the model was not finite and gave damped constant velocity instead
+    recorded: Recorded | None = None  # where it was asked for
 
 
 class _Pieces(NamedTuple):
@@ -56,9 +69,10 @@ def walk(
     followers: Sequence[Follower],
     predictor: Predictor | None = None,
     *,
+    recorded: bool = False,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Walked:
-    """Answers of the followers, and of the model where `predictor` is given."""
+    """Answers of the followers, and of the model where `predictor` is given; if asked for, what it would publish."""
     shape = anchors.dt_s.shape
     names = ([MODEL] if predictor is not None else []) + [name for one in followers for name in one.names]
     answers = {name: Answers(np.empty(shape), np.empty(shape), np.empty((*shape, 3))) for name in names}
@@ -66,6 +80,9 @@ def walk(
     out = Walked(answers, None, None, 0)
     if predictor is not None:
         out = out._replace(kin=np.empty((count, motion.WIDTH)), next_s=np.empty(count))
+        if recorded:
+            places = (np.empty((count, 1 + len(PUBLISHED_S))) for _ in range(3))
+            out = out._replace(recorded=Recorded(*places, np.empty(count), np.empty(count)))
     pieces = _pieces(corpus, motion_history(predictor))
     order = np.argsort(pieces.start - pieces.stop, kind="stable")  # longest first: a batch has one length, nearly
     total, done, fallbacks = int((pieces.stop - pieces.start).sum()), 0, 0
@@ -127,8 +144,10 @@ def _walk_batch(
             for name, found in follower.after(state[asked], anchors.dt_s[index]).items():
                 _put(out.answers[name], index, *_moved(fix[asked], found), found.cov_m2)
         if predictor is not None and slots is not None:
-            forecasts = predictor.forecast(slots[asked], anchors.dt_s[index])
-            _put(out.answers[MODEL], index, forecasts.lat, forecasts.lon, forecasts.cov_m2)
+            forecasts = _ask(predictor, slots[asked], anchors.dt_s[index], index, out.recorded)
+            asked_for = slice(0, anchors.dt_s.shape[1])
+            places = (forecasts.lat, forecasts.lon, forecasts.cov_m2)
+            _put(out.answers[MODEL], index, *(place[:, asked_for] for place in places))
             assert out.kin is not None
             assert out.next_s is not None
             out.kin[index], out.next_s[index] = predictor.moment(slots[asked]).kin, forecasts.next_dt_s
@@ -136,6 +155,21 @@ def _walk_batch(
     if predictor is not None and slots is not None:
         predictor.release(slots)
     return fallbacks
+
+
+def _ask(
+    predictor: Predictor, slots: NDArray[np.int64], dt_s: F64, index: NDArray[np.int64], recorded: Recorded | None
+) -> Forecasts:
+    """The model's forecasts, whose first columns are for `dt_s` (N, H); writes what it would publish in place."""
+    if recorded is None:
+        return predictor.forecast(slots, dt_s)
+    asked, published = dt_s.shape[1], np.tile(PUBLISHED_S, (len(dt_s), 1))
+    said = predictor.forecast(slots, np.concatenate([dt_s, published], axis=1))
+    recorded.at_s[index] = np.column_stack([said.next_dt_s, published])
+    recorded.lat[index] = np.column_stack([said.next_lat, said.lat[:, asked:]])
+    recorded.lon[index] = np.column_stack([said.next_lon, said.lon[:, asked:]])
+    recorded.early_s[index], recorded.late_s[index] = said.next_early_s, said.next_late_s
+    return said
 
 
 def _moved(fix: NDArray[np.void], found: Gaussians) -> tuple[F64, F64]:

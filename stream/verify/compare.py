@@ -121,6 +121,8 @@ def forecast_difference(due: Forecast, found: Forecast, tolerance: Tolerance | N
         return (
             f"horizons are {_spans(found.horizons)} s, expected {_spans(due.horizons)} s: is --horizons the worker's?"
         )
+    if found.next.dt_early_s is None:  # of a release that did not say how early and how late the next ping may be
+        due = msgspec.structs.replace(due, next=msgspec.structs.replace(due.next, dt_early_s=None, dt_late_s=None))
     if tolerance is None:
         same = (found.next, found.horizons) == (due.next, due.horizons)
         return None if same else f"numbers differ by {_worst_m(due, found):g} m at most, though no state was rebuilt"
@@ -166,12 +168,23 @@ def _far_step(due: Forecast, found: Forecast, tolerance: Tolerance) -> str | Non
     one, other = due.next, found.next
     if abs(one.dt_s - other.dt_s) > 0.002 + tolerance.of_time * one.dt_s:
         return f"next is in {other.dt_s} s, expected {one.dt_s} s"
+    if _far_end(one.dt_early_s, other.dt_early_s, tolerance) or _far_end(one.dt_late_s, other.dt_late_s, tolerance):
+        found_s, due_s = (f"{step.dt_early_s} to {step.dt_late_s}" for step in (other, one))
+        return f"next is in {found_s} s nine times in ten, expected {due_s} s"
     sigma_m = _sigma_m(one.cov_m2)
     apart_m = math.hypot(one.d_east_m - other.d_east_m, one.d_north_m - other.d_north_m)
     if apart_m > tolerance.metres + tolerance.of_sigma * sigma_m:
         return f"next is {apart_m:.2f} m away from where it is expected (sigma {sigma_m:.1f} m)"
     far = _far(_ahead(due), _ahead(found), tolerance)
     return None if far is None else f"next {far}"
+
+
+def _far_end(due_s: float | None, found_s: float | None, tolerance: Tolerance) -> bool:
+    """Whether an end of the interval of the next ping's time is elsewhere. It follows the logs of the expected time and
+    of the last intervals, so that it may move by more than the expected time itself."""
+    if due_s is None or found_s is None:
+        return due_s is not found_s
+    return abs(due_s - found_s) > 0.01 + 4 * tolerance.of_time * due_s
 
 
 def _far_horizon(due: Forecast, found: Forecast, tolerance: Tolerance) -> str | None:

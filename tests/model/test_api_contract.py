@@ -170,6 +170,25 @@ def test_a_released_slot_comes_back_empty(tiny: Predictor, tracks: Tracks) -> No
         tiny.forecast(again, HORIZONS)
 
 
+def test_a_released_slot_is_refused_until_it_is_acquired_again(tiny: Predictor, tracks: Tracks) -> None:
+    """Released slots stayed usable once: whoever kept one wrote into the state of the entity that came after."""
+    fixes = tracks(3, 20)
+    slots = tiny.acquire(3)
+    tiny.rebuild(slots, list(fixes))
+    tiny.release(slots[1:2])
+    for use in (
+        lambda: tiny.advance(slots, fixes[:, 0]),
+        lambda: tiny.rebuild(slots[1:2], [fixes[1]]),
+        lambda: tiny.forecast(slots, HORIZONS),
+        lambda: tiny.dumps(slots),
+        lambda: tiny.release(slots),
+    ):
+        with pytest.raises(ValueError, match="not acquired"):
+            use()
+    assert tiny.acquire(1) == slots[1:2], "it was handed back once, not twice"
+    assert tiny.acquire(1) != slots[1:2]
+
+
 def test_misuse_is_refused(tiny: Predictor, tracks: Tracks) -> None:
     fixes = tracks(2, 3)
     slots = tiny.acquire(2)

@@ -111,6 +111,15 @@ async def test_a_written_forecast_is_what_wire_says_it_is(rig: Rig) -> None:
     assert {loads_forecast(answer.value or b"").entity_id for answer in answers} == {"bus-1", odd}
 
 
+async def test_a_forecast_says_how_early_and_how_late_the_next_ping_may_be(rig: Rig) -> None:
+    said = forecasts(await rig.batch(*steady("bus-1", 20)))
+    assert all(0 < one["next"]["dt_early_s"] < one["next"]["dt_s"] < one["next"]["dt_late_s"] for one in said)
+    # After intervals of 10 s, one of 300 s: nobody knows which is the rule.
+    (silent,) = forecasts(await rig.feed(ping("bus-1", 490)))
+    shares = [one["next"]["dt_late_s"] / one["next"]["dt_early_s"] for one in (said[-1], silent)]
+    assert shares[1] > 2 * shares[0]
+
+
 async def test_a_rejected_record_comes_back_byte_identical_with_its_reason(rig: Rig) -> None:
     junk = b'{"entity_id": "bus-1",\xff\x00 not json'
     record = rig.record(junk, key=b"\x80key")

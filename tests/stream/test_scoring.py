@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from msgspec.structs import replace
 
-from stream.scoring import Errors, distance_m, errors, position, score
+from model.api import ModelConfig
+from stream.positions import position, position_at
+from stream.scoring import DAMPING_S, Errors, distance_m, errors, score
 from stream.wire import Anchor, Forecast, Horizon, Latency, ModelRef, NextStep, Src, Window
 
 DEGREE_M = 111_195.0
@@ -65,12 +69,32 @@ def test_a_next_step_beyond_a_horizon_takes_its_place_in_time() -> None:
     assert position(path, 210)[0] == pytest.approx(53.75)
 
 
-def test_errors_of_the_three_are_distances_to_the_same_ping() -> None:
+def test_errors_of_the_four_are_distances_to_the_same_ping() -> None:
     # 0.001 deg/s north before the anchor; then the bus slows to half of that, and the forecast says a quarter.
     path = forecast(100, 50.0, dt_s=40, d_lat=0.01)
     found = errors(path, Anchor(90_000, 49.99, 10.0), Anchor(140_000, 50.02, 10.0))
-    expected = Errors(model=0.01 * DEGREE_M, constant_velocity=0.02 * DEGREE_M, stay=0.02 * DEGREE_M)
+    damped_s = 200 * (1 - math.exp(-40 / 200))  # what 40 s are worth to a velocity that decays: 36.25 s
+    damped = abs(0.001 * damped_s - 0.02)
+    expected = Errors(0.01 * DEGREE_M, 0.02 * DEGREE_M, damped * DEGREE_M, 0.02 * DEGREE_M)
     assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_damped_velocity_of_the_demo_is_that_of_the_judge() -> None:
+    assert ModelConfig().damping_s == DAMPING_S
+
+
+def test_a_position_is_read_at_a_time_of_the_clock() -> None:
+    path = forecast(100, 50.0, dt_s=30, d_lat=1.0, h={60: 52.0, 300: 54.0, 900: 18.0})
+    assert position_at(path, 145_000) == pytest.approx((51.5, 10.0))
+    assert position_at(path, 100_000) == pytest.approx((50.0, 10.0))
+    with pytest.raises(ValueError, match="earlier time"):
+        position_at(path, 99_999)
+
+
+def test_a_position_beyond_the_date_line_is_a_longitude() -> None:
+    path = forecast(0, 0.0, dt_s=30, lon=179.999)
+    path = replace(path, next=replace(path.next, d_lon=0.004))
+    assert position(path, 30) == pytest.approx((0.0, -179.997))
 
 
 def test_targets_are_the_next_ping_and_the_nearest_within_a_fifth() -> None:
@@ -95,7 +119,7 @@ def test_the_first_ping_of_an_entity_has_no_pair_for_anybody() -> None:
     assert not any(score([forecast(0, 50.0)], track((0, 50.0), (60, 50.1))).values())
 
 
-def test_each_list_has_the_same_pairs_for_all_three() -> None:
+def test_each_list_has_the_same_pairs_for_all_four() -> None:
     steps = [(30.0 * n, 50 + 0.001 * n) for n in range(60)]  # the last is 1770 s: 48, 240 and 720 s must remain
     pairs = score([forecast(ts, lat) for ts, lat in steps], track(*steps))
     assert {name: len(found) for name, found in pairs.items()} == {"next": 58, "60": 57, "300": 51, "900": 35}

@@ -147,6 +147,32 @@ async def test_an_answer_that_is_missing_is_lost(history: Rig, topic: str) -> No
     assert (example.partition, example.offset) == (A[1], history.out[place].src.offset)
 
 
+async def test_answers_of_a_release_that_said_no_interval_of_the_next_time_are_sound(history: Rig) -> None:
+    """They lie in the topic for days after an upgrade."""
+    places_ = places(history, TOPICS.forecasts)
+    bare = [
+        with_forecast(one, lambda f: replace(f, next=replace(f.next, dt_early_s=None, dt_late_s=None)))
+        if at in places_
+        else one
+        for at, one in enumerate(history.out)
+    ]
+    assert b"dt_early_s" not in (bare[places_[0]].value or b"")
+    report = await verdict(history, bare)
+    assert report.ok, report.examples
+    assert report.total.close == len(places_)
+
+
+@pytest.mark.parametrize("numbers", ["exact", "close"])
+async def test_another_interval_of_the_next_time_is_different(history: Rig, numbers: str) -> None:
+    place = places(history, TOPICS.forecasts)[12]
+    later = with_forecast(
+        history.out[place], lambda f: replace(f, next=replace(f.next, dt_late_s=1.5 * (f.next.dt_late_s or 0.0)))
+    )
+    published = [*history.out[:place], later, *history.out[place + 1 :]]
+    report = await verdict(history, published, to_the_bit=numbers == "exact")
+    assert wrong(report) == {"different": 1}
+
+
 # -- different -------------------------------------------------------------------------------------------------------
 
 

@@ -141,6 +141,23 @@ def test_as_much_is_fitted_to_gaps_as_there_are_lengths_of_them(
         assert hidden.after == pytest.approx(0.9, abs=0.03)
 
 
+def test_a_calibration_does_not_depend_on_the_one_of_before(make_corpus: MakeCorpus) -> None:
+    """The errors that it is fitted to are those of the bare network. Fitted to answers that an old factor has widened,
+    the new one would be too narrow by just that factor."""
+    tracks = (wander(f"v{i}", 240, i, cadence_s=9.0) for i in range(40))
+    corpus = make_corpus(together(*tracks), cut=EVALUATION)
+    sample, predictor = Sample("world", "all", "-", corpus, len(corpus), 1), lively(TINY)
+    calibration = predictor._net.calibration
+    fits = []
+    for before in (0.0, 0.7):
+        for part in (calibration.forecast, calibration.gap, calibration.travel):
+            part.fill_(before)
+        assert {FORECASTS, "hidden pings"} <= {one.of for one in calibrate(predictor._net, [sample])}
+        fits.append(torch.cat([calibration.forecast[:-COURSE_TERMS], calibration.gap]))
+    assert torch.equal(*fits)
+    assert fits[0][-GAP_TERMS:].all()
+
+
 def test_a_region_left_out_widens_what_the_others_ask_for(make_corpus: MakeCorpus) -> None:
     """The same tracks as two networks see them, one of them surer: what is asked for lies between."""
     sample, predictor, stranger = world(make_corpus), lively(TINY), lively(TINY)

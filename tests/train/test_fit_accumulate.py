@@ -12,7 +12,8 @@ from fit_worlds import BATCH, TINY, Crash, circling, crash_after, options
 
 from model import motion, queries
 from model.heads import TRAVEL_SPREAD
-from model.network import Network, build
+from model.network import Network, asked, build
+from model.queries import Question
 from train import objective
 from train.batches import Batch, Batches
 from train.fit import fit
@@ -90,6 +91,27 @@ def test_an_untrained_network_loses_what_physics_misses() -> None:
         "gap_m": gap[batch.gap_mask].mean(),
     }
     assert {name: losses[name] for name in expected} == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_gap_is_asked_of_the_token_that_ends_it() -> None:
+    """The gap head learned from the first token of each row once, and no test saw it."""
+    batch, network = Batches(circling(), TINY, BATCH, 0).draw(0), moved()
+    asking = batch.gap_mask.any(-1)
+    assert (batch.gap_token[asking] > 0).all()
+    for row, gap in np.argwhere(asking)[:3]:
+        only = np.zeros_like(batch.gap_mask)
+        only[row, gap] = batch.gap_mask[row, gap]
+        seen = slice(row, row + 1), slice(0, batch.gap_token[row, gap] + 1)  # what the worker has seen when it fills
+        with torch.no_grad():
+            x, time_ms = torch.from_numpy(batch.x_BTF[seen]), torch.from_numpy(batch.time_ms[seen])
+            hidden = network.trunk(x, network.find(batch.lat_deg[seen], batch.lon_deg[seen]), time_ms)[0][:, -1:]
+            chosen = [part[row : row + 1, gap : gap + 1] for part in (*batch.gap, batch.gap_chord_en)]
+            place = [part[row : row + 1, gap : gap + 1] for part in (batch.gap_lat_deg, batch.gap_lon_deg)]
+            *fields, chord_en = chosen
+            mean_en = network.fill(hidden, asked(Question(*fields), torch.float32), chord_en, *place).mean_en.numpy()
+            lost = float(objective.measure(network, batch._replace(gap_mask=only)).gap_m)
+        off = np.hypot(*np.moveaxis(mean_en[0, 0] - batch.gap_en[row, gap], -1, 0))
+        assert lost == pytest.approx(off[only[row, gap]].mean(), rel=1e-3)
 
 
 @pytest.mark.parametrize(("number", "ago"), [(1, 0), (2, 1)])

@@ -140,6 +140,50 @@ def test_the_next_ping_is_expected_as_the_stream_would_be_told(make_corpus: Make
     assert "next_interval" not in judge_forecasts(Sample("f", "all", "", corpus, 3, 1), None)
 
 
+def test_a_record_is_read_at_the_time_when_the_next_ping_came(make_corpus: MakeCorpus) -> None:
+    """A thing that goes straight and reports when it likes: the position of `next` is for another time."""
+    rng = np.random.default_rng(0)
+    tracks = []
+    for i in range(4):
+        times_s = np.cumsum(10.0 * np.exp(rng.normal(0, 0.4, 120))).tolist()
+        tracks.append(track(f"v{i}", times_s, [10.0 * t for t in times_s]))
+    judged = sample(make_corpus, *tracks)
+    predictor = Predictor.untrained(SMALL, capacity=4)
+    report = judge_forecasts(judged, predictor)
+    read, exact = report["next_from_record"], report["horizons"]["next"][MODEL]
+    anchors = find(judged.corpus)
+    walked = walk(judged.corpus, anchors, [], predictor, recorded=True)
+    assert walked.recorded is not None
+    naive_m = np.abs(10.0 * (walked.recorded.at_s[:, 0] - anchors.dt_s[:, 0])).mean()
+    assert read["mean_m"] < 0.3 * naive_m
+    assert read["mean_m"] == pytest.approx(exact["mean_m"], rel=0.5)
+    assert (read["n"], read["entities"]) == (exact["n"], 4)
+    assert read["model_vs_best"]["difference_m"] == pytest.approx(
+        read["mean_m"] - report["horizons"]["next"][read["model_vs_best"]["baseline"]]["mean_m"]
+    )
+    inside = (walked.recorded.early_s <= anchors.dt_s[:, 0]) & (anchors.dt_s[:, 0] <= walked.recorded.late_s)
+    assert report["next_interval"][MODEL]["holds_90"] == pytest.approx(inside.mean())
+    assert "next_from_record" not in judge_forecasts(judged, None)
+
+
+def test_what_is_recorded_is_what_a_worker_would_publish(make_corpus: MakeCorpus) -> None:
+    corpus = make_corpus(wander("a", 30, 1), cut=EVALUATION)
+    predictor, anchors = lively(SMALL), find(corpus)
+    plain, walked = walk(corpus, anchors, [], predictor), walk(corpus, anchors, [], predictor, recorded=True)
+    np.testing.assert_allclose(walked.answers[MODEL].lat, plain.answers[MODEL].lat, atol=1e-7)
+    assert plain.recorded is None
+    assert walked.recorded is not None
+    slot, first = predictor.acquire(1), corpus.tracks[0, 0]
+    for row in range(first, anchors.row[5] + 1):
+        predictor.advance(slot, corpus.fixes(np.array([row])))
+    said = predictor.forecast(slot, walking.PUBLISHED_S)
+    assert walked.recorded.at_s[5] == pytest.approx([said.next_dt_s[0], 60, 300, 900], rel=1e-4)
+    assert walked.recorded.lat[5] == pytest.approx([said.next_lat[0], *said.lat[0]], abs=1e-6)
+    assert walked.recorded.lon[5] == pytest.approx([said.next_lon[0], *said.lon[0]], abs=1e-6)
+    ends_s = walked.recorded.early_s[5], walked.recorded.late_s[5]
+    assert ends_s == pytest.approx((said.next_early_s[0], said.next_late_s[0]), rel=1e-4)
+
+
 def test_the_future_does_not_reach_an_answer(make_corpus: MakeCorpus) -> None:
     """An anchor's answers are the same whatever comes after it, up to the times that are asked for."""
     columns = wander("a", 60, 5)
@@ -245,7 +289,9 @@ def test_crps_is_held_against_the_least_of_a_baseline_a_point_s_among_them() -> 
     assert crps_versus_best(judged | {"trees": cases(4.5, None)}) == {"baseline": "trees", "ratio": 4 / 4.5}
 
 
-def test_a_cadence_where_a_baseline_is_better_is_listed_unless_it_is_small() -> None:
+def test_a_stratum_where_a_baseline_is_better_is_listed_unless_it_is_small() -> None:
+    """Of motion, too: what stands still was left out of the list once, and a fitted baseline was better there."""
+
     def scores(n: int, model: float, other: float) -> dict[str, dict[str, float]]:
         return {name: {"n": n, "mean_m": mean} for name, mean in ((MODEL, model), ("stay", 9.0), ("kalman", other))}
 
@@ -253,10 +299,12 @@ def test_a_cadence_where_a_baseline_is_better_is_listed_unless_it_is_small() -> 
         "cadence 0-10 s": scores(1_000, 6.0, 5.0),
         "cadence 10-45 s": scores(999, 6.0, 5.0),
         "cadence 45-90 s": scores(2_000, 4.0, 5.0),
-        "turning": scores(5_000, 6.0, 5.0),
+        "moving": scores(5_000, 4.0, 5.0),
+        "stopped": scores(5_000, 6.0, 5.0) | {"trees": {"n": 5_000, "mean_m": 4.5}},
     }
-    (worse,) = worse_strata({"60": {"strata": strata}})
-    assert (worse["horizon"], worse["stratum"], worse["baseline"]) == ("60", "cadence 0-10 s", "kalman")
+    worse = worse_strata({"60": {"strata": strata}})
+    listed = [(one["horizon"], one["stratum"], one["baseline"]) for one in worse]
+    assert listed == [("60", "cadence 0-10 s", "kalman"), ("60", "stopped", "trees")]
 
 
 def test_fitted_followers_stand_beside_the_others_and_replace_their_namesakes(make_corpus: MakeCorpus) -> None:

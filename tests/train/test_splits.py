@@ -35,8 +35,9 @@ def names(corpus: Corpus) -> set[str]:
 @pytest.mark.parametrize("vehicles", [4, 60])
 def test_no_ping_is_in_two_splits_and_hardly_one_in_none(make_corpus: MakeCorpus, vehicles: int) -> None:
     corpus = fleet(make_corpus, vehicles)
-    parts = split(corpus, NOBODY)[:3]
-    assert all(len(part) for part in parts)
+    splits = split(corpus, NOBODY)
+    parts = (*splits[:3], splits.final)
+    assert [len(part) > 0 for part in parts] == [True, True, True, vehicles >= 10]
     for one, other in combinations(parts, 2):
         assert not rows(one) & rows(other)
     # A cut may leave a piece of a single ping, which is no track: at most two per cut and track.
@@ -46,7 +47,42 @@ def test_no_ping_is_in_two_splits_and_hardly_one_in_none(make_corpus: MakeCorpus
 def test_entities_of_validation_are_never_trained_on(make_corpus: MakeCorpus) -> None:
     splits = split(fleet(make_corpus, 60), NOBODY)
     assert not names(splits.train) & names(splits.val)
-    assert names(splits.test) - names(splits.train) - names(splits.val)  # some are the test's alone
+    assert names(splits.test) - names(splits.train) - names(splits.val) - names(splits.final)  # the test's alone
+
+
+def test_the_final_split_is_of_entities_of_its_own(make_corpus: MakeCorpus) -> None:
+    """Until now they were validated with; so no weights of before were trained on them, and the test is as it was."""
+    corpus = fleet(make_corpus, 60)
+    splits = split(corpus, NOBODY)
+    final = {"v12", "v28", "v29", "v36", "v38", "v42"}
+    assert names(splits.final) == final
+    assert not final & (names(splits.train) | names(splits.val))
+    cutoff_ms = np.quantile(corpus.ts_ms, 0.9)
+    late = [
+        first for first, e in zip(splits.test.tracks[:, 0], splits.test.entity, strict=True) if corpus.names[e] in final
+    ]
+    assert late
+    assert min(corpus.ts_ms[late]) >= cutoff_ms, "of these entities the test has what is late alone"
+    assert splits.fingerprint != split(corpus, Holdout(-90, -180, 90, 180, frozenset(final), ())).fingerprint
+
+
+def test_what_the_demo_shows_is_in_no_final_split(make_corpus: MakeCorpus) -> None:
+    held = Holdout(-90, -180, 90, 180, frozenset({"v12"}), ())
+    splits = split(fleet(make_corpus, 60), held)
+    assert "v12" in names(splits.test) - names(splits.final)
+    assert names(splits.final) == {"v28", "v29", "v36", "v38", "v42"}
+
+
+def test_what_is_elsewhere_under_another_id_is_in_no_final_split(write_file: WriteFile, tmp_path: Path) -> None:
+    tracks = {f"v{i}": wander(f"v{i}", 60, i) for i in range(60)}
+    alone = split(load([write_file(together(*tracks.values()))], tmp_path / "cache"), NOBODY)
+    held = min(names(alone.final))
+    for kind in ("train", "val", "test"):
+        one = min(names(getattr(alone, kind)) - (names(alone.train) if kind == "test" else set()) - names(alone.final))
+        twice = tracks | {held: tracks[one] | {"entity_id": tracks[held]["entity_id"]}}
+        copied = split(load([write_file(together(*twice.values()), f"{kind}.parquet")], tmp_path / "cache"), NOBODY)
+        assert held not in names(copied.final)
+        assert names(copied.final) == names(alone.final) - {held}
 
 
 def test_nothing_trained_on_is_as_late_as_the_tests_seen_entities(make_corpus: MakeCorpus) -> None:
@@ -118,7 +154,7 @@ def test_a_few_vehicles_of_another_source_are_held_out_as_they_are_there(write_f
     whole = {f"v{i}": wander(f"v{i}", 200, i) for i in range(60)}
     path = write_file(together(*whole.values()), "whole.parquet")
     alone = split(load([path], tmp_path / "cache"), NOBODY)
-    held = sorted(names(alone.test) - names(alone.train) - names(alone.val))
+    held = sorted(names(alone.test) - names(alone.train) - names(alone.val) - names(alone.final))
     for kind, few in (("held", held[:2]), ("validated", sorted(names(alone.val))[:2])):
         other = write_file(together(*(whole[name] for name in few)), f"{kind}.parquet")
         both = split(load([path, other], tmp_path / "cache"), NOBODY)
@@ -162,8 +198,8 @@ def test_invented_tracks_all_train_and_none_is_judged(write_file: WriteFile, tmp
     real = together(*(wander(f"v{i}", 60, i) for i in range(60)))
     paths = [write_file(real, "real.parquet"), write_file(real, "towns.parquet")]  # ids and times as in the real one
     corpus = load(paths, tmp_path / "cache")
-    train, val, test, *_ = split(corpus, NOBODY, invented=["towns.parquet"])
-    assert [part.of_files(["towns.parquet"]).sum() for part in (train, val, test)] == [60, 0, 0]
+    train, val, test, _, _, final = split(corpus, NOBODY, invented=["towns.parquet"])
+    assert [part.of_files(["towns.parquet"]).sum() for part in (train, val, test, final)] == [60, 0, 0, 0]
     for part, alone in zip((train, val, test), split(load(paths[:1], tmp_path / "cache"), NOBODY)[:3], strict=True):
         assert told(part.select(part.of_files(["real.parquet"]))) == told(alone)
 
@@ -175,7 +211,7 @@ def test_what_was_recorded_under_two_ids_is_not_tested_on_where_it_trains(
     the other into the test, where the model knew a tenth of Aracaju's pings by heart."""
     tracks = {f"v{i}": wander(f"v{i}", 60, i) for i in range(60)}
     alone = split(load([write_file(together(*tracks.values()))], tmp_path / "cache"), NOBODY)
-    held = min(names(alone.test) - names(alone.train) - names(alone.val))
+    held = min(names(alone.test) - names(alone.train) - names(alone.val) - names(alone.final))
     for kind, one in (("trained", min(names(alone.train))), ("validated", min(names(alone.val)))):
         twice = tracks | {held: tracks[one] | {"entity_id": tracks[held]["entity_id"]}}
         copied = split(load([write_file(together(*twice.values()), f"{kind}.parquet")], tmp_path / "cache"), NOBODY)
@@ -233,8 +269,9 @@ def test_nobody_s_column_ever_changes(make_corpus: MakeCorpus) -> None:
     """Bundled weights are judged on what their training left out: by another hash they would be judged on what they
     were trained on, and nothing else would tell."""
     splits = split(fleet(make_corpus, 60), NOBODY)
-    assert names(splits.val) == {f"v{i}" for i in (12, 15, 24, 28, 29, 36, 38, 42)}
-    assert names(splits.test) - names(splits.train) - names(splits.val) == {
+    assert names(splits.val) == {f"v{i}" for i in (15, 24)}
+    assert names(splits.final) == {f"v{i}" for i in (12, 28, 29, 36, 38, 42)}
+    assert names(splits.test) - names(splits.train) - names(splits.val) - names(splits.final) == {
         f"v{i}" for i in (0, 3, 13, 21, 27, 50, 52, 59)
     }
 

@@ -86,8 +86,10 @@ def test_evaluate_prints_a_table_that_fits_80_columns(tmp_path: Path, weights: P
     judged = json.loads(evaluate(tmp_path, weights, "--data", str(data), "--split", "all", "--json"))["data"][0]
     for name in ("model", "last interval again"):
         factor, low, high = (f"{judged['next_interval'][name][key]:.3f}" for key in ("factor", "low", "high"))
-        assert f"next ping's time, {name}: off by a factor of {factor} ({low} to {high})" in out.splitlines()
+        assert f"next ping's time, {name}: off by a factor of {factor} ({low} to {high})" in out
     assert low < factor < high
+    assert f"; its 90 % interval holds {100 * judged['next_interval']['model']['holds_90']:.1f} %" in out
+    assert f"next ping, as read from the record at its time: {judged['next_from_record']['mean_m']:.1f} m" in out
 
 
 @pytest.mark.parametrize(("task", "row"), [("forecast", "next"), ("gapfill", "half"), ("eta", "all")])
@@ -200,9 +202,9 @@ def test_verdicts_are_in_plain_words(tmp_path: Path, weights: Path, data: Path) 
     assert ("level" in said_of_mean) == (against["low_m"] < 0 < against["high_m"])
     assert f"than {block['crps_vs_best']['baseline']} (the best)" in said_of_spread
     assert said_of_regions.startswith(f"  60 s: {100 * model['coverage_90']:.1f} % (")
-    worse = "mean error, where a baseline is better, by cadence:" in lines
+    worse = "mean error, where a baseline is better, by stratum:" in lines
     assert worse == bool(judged["worse_than_best_baseline"])
-    assert worse != ("mean error: no cadence of 1,000 anchors or more is worse than the best baseline" in lines)
+    assert worse != ("mean error: no stratum of 1,000 anchors or more is worse than the best baseline" in lines)
 
 
 def test_trees_and_a_picture_come_on_request(tmp_path: Path, data: Path) -> None:
@@ -210,6 +212,11 @@ def test_trees_and_a_picture_come_on_request(tmp_path: Path, data: Path) -> None
     (judged,) = json.loads(evaluate(tmp_path, Path("none"), *args, "--json"))["data"]
     assert judged["horizons"]["60"]["trees"]["mean_m"] > 0
     assert judged["horizons"]["60"]["trees"]["coverage_90"] is None
+    known = judged["fitted_on"]
+    assert {"kalman_fitted", "imm_fitted", "trees"} <= set(known["baselines"])
+    assert (known["files"], known["split"]) == (["tracks.parquet"], "train")
+    assert 0 < known["entities"] < 30
+    assert all("trees" in of for stratum in judged["horizons"]["60"]["strata"].values() for of in [stratum])
     assert (tmp_path / "a.png").stat().st_size > 10_000
 
 

@@ -59,7 +59,7 @@ class Lab:
         if not len(train):
             raise ValueError(f"{names}: there is no track to train on, which takes two pings without a long silence")
         check_moves(train, names)
-        return Splits(train, val, test, whole.fingerprint, copies)
+        return Splits(train, val, test, whole.fingerprint, copies, whole.final.select([]))  # no experiment reads that
 
     def named(self, names: Mapping[str, str]) -> dict[str, str]:
         """Which of the files have a name there, and it; where none has, all of them by their own."""
