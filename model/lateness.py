@@ -19,7 +19,7 @@ import numpy as np
 
 from model import motion as m
 from model.geo import F64
-from model.kernels import compiled
+from model.jit import compiled
 
 TERMS: Final = 4  # 1; and how far apart the logs are: of the last, of the one before it, of the running one
 MOST_APART: Final = 3.0  # in logs, a factor of 20: nothing is learned of what is farther
