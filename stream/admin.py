@@ -10,7 +10,16 @@ from typing import Any, Final, NamedTuple
 
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import IncompatibleBrokerVersion, KafkaError, TopicAlreadyExistsError
+from kafka.errors import (
+    IncompatibleBrokerVersion,
+    InvalidPartitionsError,
+    InvalidReplicationFactorError,
+    KafkaError,
+    NoError,
+    PolicyViolationError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 
 from stream.connect import PLAIN_KAFKA, KafkaSecurity, check_access, kafka_refusal, unknown_host
 from stream.wire import MAX_DEAD_LETTER_BYTES, Topics
@@ -20,6 +29,8 @@ log = logging.getLogger(__name__)
 CONNECT_S = 8.0  # a broker that has not answered by then is called unreachable
 MAX_BATCH: Final = "max.message.bytes"  # of a topic
 BROKER_DEFAULT: Final = -1  # as CreateTopics spells it since Kafka 2.4: what the broker is configured with
+# What a broker says of numbers of partitions and replicas that it cannot have, or must not.
+_NUMBERS: Final = (InvalidPartitionsError, InvalidReplicationFactorError, PolicyViolationError)
 
 
 class TopicInfo(NamedTuple):
@@ -118,8 +129,8 @@ def create(
 ) -> list[TopicInfo]:
     """Create those of our topics that are absent, and wait until each partition has a leader.
 
-    None leaves a number to the broker's configuration. Returns the topics that this call created.
-    Raises KafkaError if the broker refuses, for instance because it has fewer brokers than replicas are asked for.
+    None leaves a number to the broker's configuration. Returns the topics that this call created. Raises ValueError if
+    the broker cannot have so many partitions or replicas, KafkaError if it refuses for another reason.
     """
     ours = [name for name in absent(client, topics) if _create(client, topics, name, partitions, replication)]
     return describe(client, ours) if ours else []
@@ -140,12 +151,18 @@ def _create(client: Any, topics: Topics, name: str, partitions: int | None, repl
         # The largest record that the pings topic takes, and its context headers: refused, it would stop a worker.
         options["configs"] = {MAX_BATCH: str(MAX_DEAD_LETTER_BYTES)}
     try:
-        client.create_topics({name: options}, wait_for_metadata=True)
-    except TopicAlreadyExistsError:
-        return False
+        (told,) = client.create_topics({name: options}, raise_errors=False)["topics"]
     except IncompatibleBrokerVersion:
         if partitions and replication:
             raise
         log.warning("this broker is older than Kafka 2.4 and applies no defaults: %s gets 1 where none was given", name)
         return _create(client, topics, name, partitions or 1, replication or 1)
+    error, why = for_code(told["error_code"]), told["error_message"]
+    if error is TopicAlreadyExistsError:
+        return False
+    if error in _NUMBERS:
+        raise ValueError(f"the broker does not create {name} ({why}): are --partitions and --replication right for it?")
+    if error is not NoError:
+        raise error(why)
+    client.wait_for_topics([name])
     return True
