@@ -31,10 +31,14 @@ def escaped_json(raw: bytes) -> bytes:
 
 
 def shown(value: object) -> str:
-    """A sender's value in quotes where it is a text, at most some 60 characters long, and printable."""
+    """A sender's value in ASCII, in quotes where it is a text, and at most some 60 characters long.
+
+    It is for the messages of rejects. What is printable differs between releases of Python, and a replay on another one
+    must give the same message; ASCII does not differ.
+    """
     if isinstance(value, int) and abs(value) > 10**MAX_SHOWN_CHARS:
         return "an enormous integer"  # str() of it would be quadratic, or refused
-    text = repr(value[:MAX_SHOWN_CHARS] if isinstance(value, str) else value)
+    text = ascii(value[:MAX_SHOWN_CHARS] if isinstance(value, str) else value)
     return text[: MAX_SHOWN_CHARS + 2]  # cut again: an escaped character may have become ten
 
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from stream.escape import escaped
+from stream.escape import shown
 
 _FRAME: Final = struct.Struct(">xI")  # Confluent's wire format: a byte 0, and the id of the schema
 MAX_MESSAGE_CHARS: Final = 240
@@ -125,7 +125,7 @@ def _nearest(name: str, paths: Sequence[str]) -> str | None:
         words |= {word.lower(): path for word in _WORD.findall(own)}
     found = [plain[one] for one in SYNONYMS[name] if one in plain] + [words[one] for one in WORDS[name] if one in words]
     found += [plain[one] for one in get_close_matches(IN_FULL[name], plain, 1, 0.8)]
-    return escaped(found[0]) if found else None
+    return _readable(found[0]) if found else None
 
 
 def _plain(name: str) -> str:
@@ -136,4 +136,8 @@ def _listed(names: Sequence[Name]) -> str:
     if not names:
         return "it has no fields"
     more = f" and {len(names) - _SOME} more" if len(names) > _SOME else ""
-    return f"it has {', '.join(escaped(name.path) for name in names[:_SOME])}{more}"
+    return f"it has {', '.join(_readable(name.path) for name in names[:_SOME])}{more}"
+
+
+def _readable(path: str) -> str:
+    return shown(path)[1:-1]  # without its quotes
