@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -105,6 +106,10 @@ def of(hint: Any) -> st.SearchStrategy[Any]:
         return st.lists(of(first), max_size=3).map(tuple) if rest == [...] else st.tuples(*map(of, get_args(hint)))
     if get_origin(hint) is Literal:
         return st.sampled_from(get_args(hint))
+    if get_origin(hint) is UnionType:
+        return st.one_of(*map(of, get_args(hint)))
+    if hint is type(None):
+        return st.none()
     return {float: st.floats(allow_nan=False, allow_infinity=False), int: st.integers(-(2**63), 2**63 - 1), str: names}[
         hint
     ]
