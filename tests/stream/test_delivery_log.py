@@ -14,6 +14,7 @@ from stream import continuity as continuity_module
 from stream import delivery as delivery_module
 from stream.delivery import Delivery
 from stream.source import Log, Partition
+from stream.store import Claim
 from stream.wire import Ping, Record, dumps, loads_forecast
 
 
@@ -113,13 +114,17 @@ async def test_new_records_at_offsets_that_were_answered_are_answered_where_the_
     assert accounts[P0].unaccounted(0) == accounts[P1].unaccounted(0) == 0
 
 
+@pytest.mark.parametrize("checkpoint", [30, 15], ids=["behind the cut", "before it"])
 async def test_states_after_a_cut_know_the_log_that_there_is_and_nothing_of_the_one_that_was(
-    kafka: Kafka, store: FlakyStore
+    kafka: Kafka, store: FlakyStore, checkpoint: int
 ) -> None:
+    """A checkpoint before the cut may have states from behind it: it is written in parts, and the worker may have died
+    between two."""
     delivery = worker(kafka, store)
     async with running(delivery, P0):
         await answer(delivery, kafka, records(0, 30))
         await until(lambda: store.checkpoint(P0).next_offset == 30)
+        store._claims[P0] = Claim(store.checkpoint(P0).epoch, checkpoint)
         kafka.elect(P0, end=20)
         again = [record(offset, entity="bus0") for offset in range(20, 24)]
         kafka.logs[P0] += again
@@ -155,6 +160,8 @@ async def test_a_topic_that_is_made_anew_under_a_worker_is_answered_from_its_fir
     delivery = worker(kafka, store)
     async with running(delivery, P0):
         await answer(delivery, kafka, records(0, 30))
+        await until(lambda: store.checkpoint(P0).next_offset == 30)
+        store._claims[P0] = Claim(store.checkpoint(P0).epoch, None)  # so that only the worker knows that it was there
         kafka.make_anew(P0, "second")
         new = later(0, count)
         kafka.logs[P0] += new
