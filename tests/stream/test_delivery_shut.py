@@ -130,6 +130,20 @@ async def test_a_takeover_that_waits_for_the_store_holds_up_only_its_partition(
         await until(lambda: delivery._owned[P1].ready)
 
 
+async def test_what_waits_of_shut_partitions_takes_nobodys_room(kafka: Kafka, store: FlakyStore) -> None:
+    """Two of them hold a batch each, which is all that may wait of those that are open."""
+    delivery = worker(kafka, store, SMALL)
+    third = (P0[0], 2)
+    store.refused |= {("claim", P1), ("claim", third)}
+    async with running(delivery, P0, P1, third):
+        for partition in (P1, third):
+            some = Records.of(records(0, SMALL.max_batch, partition=partition[1]))
+            put = asyncio.create_task(delivery.put({partition: some}, 0.0, lambda: None))
+            await until(put.done)
+        retired = await feed(delivery, kafka, records(0, 6))
+        await until(lambda: len(retired) == 6)
+
+
 async def test_a_quiet_partition_that_is_shut_is_paused_after_a_few_messages(kafka: Kafka, store: FlakyStore) -> None:
     """Each keeps its poll's message from being acknowledged, however few records it has."""
     delivery = worker(kafka, store, Settings(max_wait_ms=0.0, checkpoint_ms=0.0))
