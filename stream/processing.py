@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Final
 
 from stream.checkpoints import AWAY
@@ -112,8 +111,14 @@ class Processing:
         rebuilds them."""
         owned = next(piece.owned for piece in pieces if piece.owned.partition == error.partition)
         if self._clock() - owned.rebuilt_ms <= REBUILD_EVERY_S * 1000:
-            with suppress(*AWAY):
+            try:
                 await self._store.unlist(owned.partition, owned.epoch, error.entity_ids)
+            except AWAY:
+                pass  # the takeover waits for it
+            except Fenced as fenced:  # we are a zombie: the group knows, and the takeover asks it
+                await self._retry(pieces, fenced)
+                return []
+            else:
                 self._engine.note_evicted(owned.partition, error.entity_ids)
                 log.warning("%s, and it was rebuilt less than %.0f s ago: they start anew", error, REBUILD_EVERY_S)
                 return pieces

@@ -14,22 +14,18 @@ from stream import delivery as delivery_module
 from stream.delivery import Delivery
 from stream.intake import Records
 from stream.settings import Settings
-from stream.source import Bounds, Partition
+from stream.source import Partition
 from stream.wire import Forecast, Record, loads_forecast
 
 ONE_IN_MEMORY = Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_entities=1)
 
 
 class Log(Kafka):
-    """It may have lost its beginning, and counts how often it is read again."""
+    """It writes down what of it is read again."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.begin = 0
         self.rereads: list[tuple[int, int]] = []
-
-    async def bounds(self, partition: Partition) -> Bounds:
-        return Bounds(self.begin, len(self.logs.get(partition, ())))
 
     async def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[Records]:
         self.rereads.append((start, end))
@@ -139,7 +135,7 @@ async def test_an_evicted_state_is_rebuilt_when_its_entity_comes_back_into_memor
 async def test_a_state_is_rebuilt_from_what_the_log_still_has(kafka: Log, store: LosingStore) -> None:
     await dead_worker(kafka, store, 60)
     evict(store, "bus0")
-    kafka.begin = 42
+    kafka.begins[P0] = 42
     delivery = worker(kafka, store)
     async with running(delivery, P0):
         await answered(delivery, kafka, store, records(60, 63))
@@ -151,7 +147,7 @@ async def test_a_state_is_rebuilt_from_what_the_log_still_has(kafka: Log, store:
 async def test_who_cannot_be_found_in_the_log_is_looked_for_once(kafka: Log, store: LosingStore) -> None:
     await dead_worker(kafka, store, 60)
     evict(store, "bus0", "bus1", "bus2")
-    kafka.begin = 59  # the last ping of bus2
+    kafka.begins[P0] = 59  # the last ping of bus2
     for _ in range(2):
         delivery = worker(kafka, store)
         async with running(delivery, P0) as pump:
@@ -257,3 +253,20 @@ async def test_a_state_that_is_evicted_while_its_entity_is_in_memory_is_written_
         await crash(delivery, pump)
     assert said(last_forecasts(kafka, 3)) == await undisturbed(60, 3)
     assert not await store.evicted(P0)
+
+
+async def test_a_zombie_that_misses_a_state_is_fenced_and_goes_on(kafka: Log, store: LosingStore) -> None:
+    """It has rebuilt some lately, and so it would take the lost state out of the index, which is another's by now."""
+    delivery = worker(kafka, store, ONE_IN_MEMORY)
+    async with running(delivery, P0) as pump:
+        await answered(delivery, kafka, store, records(0, 60))
+        await until(lambda: delivery._engine.entities[P0] == (1, 0))
+        evict(store, "bus0")
+        await answered(delivery, kafka, store, records(60, 63))
+        await until(lambda: delivery._engine.entities[P0] == (1, 0))
+        evict(store, "bus0")
+        await store.claim(P0)
+        retired = await feed(delivery, kafka, records(63, 66))
+        await until(lambda: pump.done() or len(retired) == 3)
+        assert not pump.done(), pump.exception()
+    assert kafka.answered == list(range(66))
