@@ -96,6 +96,15 @@ async def test_a_gap_that_closed_meanwhile_may_lack_its_fill_and_no_other_may(aw
     assert wrong(await verdict(away, lost, once=True)) == {"lost": 3}
 
 
+async def test_a_short_track_fills_no_gap_of_its_own(away: Away) -> None:
+    """It has a cadence, and then a silence, so that it would; but whoever goes on with the whole track may not know of
+    that gap, and would never revise its fill."""
+    answers = await away.unread(*steady("bus", 6, start_s=200), ping("bus", 600), ping("bus", 610), ping("bus", 620))
+    assert gap_fills(answers) == []
+    await back(away, *steady("bus", 5, start_s=630))
+    assert wrong(await verdict(away, once=True)) == {}
+
+
 async def test_what_comes_after_must_be_right(away: Away) -> None:
     """A worker that goes on with the short track and says nothing of it."""
     await away.unread(*steady("bus", 3, start_s=200))
