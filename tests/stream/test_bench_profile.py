@@ -32,6 +32,7 @@ ASIDE: Final = {
         "startup",
     ),
     *("takeover", "warmup", "watch", "web"),
+    *("absence", "broker_watch", "client_lines", "escape", "log_facts", "membership", "partition_counts"),
     *("checksum", "columns", "intake"),  # count for whoever calls them
 }
 
