@@ -168,6 +168,12 @@ class Member:
     def rejoin(self) -> None:
         self._kafka.rejoin()
 
+    def pause(self, partition: Partition) -> None:
+        self._kafka.pause(partition)
+
+    def resume(self, partition: Partition) -> None:
+        self._kafka.resume(partition)
+
     def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[Records]:
         return self._kafka.reread(partition, start, end)
 
