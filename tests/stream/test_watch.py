@@ -82,6 +82,10 @@ class Kafka:
     def rejoin(self) -> None:
         raise AssertionError("no log gets shorter here")
 
+    def pause(self, partition: Partition) -> None: ...
+
+    def resume(self, partition: Partition) -> None: ...
+
     async def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[Records]:
         yield Records.of([self.log[partition, offset] for offset in range(start, end)])
 
