@@ -200,6 +200,7 @@ def train(
             "train": _size(splits.train),
             "val": _size(splits.val),
             "test": _size(splits.test),
+            "final": _size(splits.final),
             "copies_left_out_of_test": _size(splits.copies),
             "dropped": corpus.dropped,
         }

@@ -88,7 +88,8 @@ def _forecasts(sample: Sample, predictor: Predictor | None, options: Options, pr
         judged = judged._replace(answers=judged.answers | _trees(sample, judged, options))
     report = {**evaluate.report_of(sample, judged), "fitted": found.report}
     if found.report or options.trees:
-        report["fitted_on"] = _fitted_on(sample, [*found.report, *([trees.TREES] if options.trees else [])])
+        grown = [trees.TREES] if options.trees else []
+        report["fitted_on"] = _fitted_on(sample, [*(found.report or {}), *grown])
     if options.picture is not None:
         picture.draw(options.picture, sample, report, judged, named(predictor))
     return report

@@ -93,8 +93,8 @@ def of_data(splits: Splits, dropped: Mapping[str, int], unreadable: Sequence[str
     """What is trained on, and what is not and why."""
     from stream.adapters.tables import UNREADABLE_FILE, why
 
-    train, val, test = map(_size, (splits.train, splits.val, splits.test))
-    left = f"{test} left for `pathcast evaluate` (split {splits.fingerprint})"
+    train, val, test, final = map(_size, (splits.train, splits.val, splits.test, splits.final))
+    left = f"{test} left for `pathcast evaluate`, {final} for its --split final (split {splits.fingerprint})"
     yield f"training on {train}; {val} to validate with, {left}"
     if len(splits.copies):
         yield f"left out of the test, as training or validation has them under another id: {_size(splits.copies)}"

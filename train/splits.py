@@ -17,7 +17,8 @@ Nothing is chosen by the final split. No training, no calibration and no experim
 --split final` judges finished weights by it once, before their card is written. Test splits have served for choices
 (train/experiments/notes says which), so errors there are a little too small. Until 29 November 2026 the entities of the
 final split were validated with: weights of before were calibrated on them, and trained on none of them. A file of few
-entities has no final split. Neither has what the demo replays: all of that is looked at every day.
+entities has no final split. Neither has what the demo replays: all of that is looked at every day. `--split all` of
+`evaluate` and `calibrate` takes a file with its final split: for files that no choice will ever be made by.
 
 What is recorded under two ids, one to train or validate with and one to test with, is left out of the test, and what is
 in any other split under another id is left out of the final one.
@@ -108,20 +109,34 @@ def split(corpus: Corpus, holdout: Holdout | None = None, *, invented: Collectio
     shares_FC = np.where(few[:, None], FEW_CUTS, MANY_CUTS)
     shares_FC[np.isin(corpus.files, tuple(invented))] = np.inf
     whole, period = _cut_in_time(corpus, shares_FC)
-    share = np.array([_share(name) for name in corpus.names])[whole.entity]
+    share = _shares(whole)
     by_time = few[whole.file] & ~_met(whole, ~few & np.isfinite(shares_FC[:, 0]))
     train = (period == 0) & (by_time | (share < TRAIN_SHARE))
     val = np.where(by_time, period == 1, (period == 0) & (share >= TRAIN_SHARE) & (share < TRAIN_SHARE + VAL_SHARE))
     free = ~(Holdout.bundled() if holdout is None else holdout).touches(whole)
     unreal = whole.of_files(invented)
-    until = TRAIN_SHARE + VAL_SHARE
-    final = (period == 0) & ~by_time & (share >= until) & (share < until + FINAL_SHARE) & free & ~unreal
+    final = (period == 0) & ~by_time & _is_final(share) & free & ~unreal
     train, val = (train & free) | unreal, val & free & ~unreal
     test = ~train & ~val & ~final
     copied = copies(whole, test, ~test & ~unreal)
     final &= ~copies(whole, final, ~final & ~unreal)
     parts = (whole.select(train), whole.select(val), whole.select(test & ~copied), whole.select(final))
     return Splits(*parts[:3], _fingerprint(parts), whole.select(copied), parts[3])
+
+
+def held_back(corpus: Corpus) -> NDArray[np.bool_]:
+    """Mask (T,) of the tracks whose entity is of the final split, whenever they are."""
+    return np.asarray((corpus.file_entities >= FEW_ENTITIES)[corpus.file] & _is_final(_shares(corpus)))
+
+
+def _is_final(share: NDArray[np.float64]) -> NDArray[np.bool_]:
+    until = TRAIN_SHARE + VAL_SHARE
+    return (share >= until) & (share < until + FINAL_SHARE)
+
+
+def _shares(corpus: Corpus) -> NDArray[np.float64]:
+    """Of each track (T,)."""
+    return np.array([_share(name) for name in corpus.names])[corpus.entity]
 
 
 def _share(name: str) -> float:

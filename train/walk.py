@@ -81,8 +81,8 @@ def walk(
     if predictor is not None:
         out = out._replace(kin=np.empty((count, motion.WIDTH)), next_s=np.empty(count))
         if recorded:
-            places = (np.empty((count, 1 + len(PUBLISHED_S))) for _ in range(3))
-            out = out._replace(recorded=Recorded(*places, np.empty(count), np.empty(count)))
+            at_s, lat, lon = np.empty((3, count, 1 + len(PUBLISHED_S)))
+            out = out._replace(recorded=Recorded(at_s, lat, lon, np.empty(count), np.empty(count)))
     pieces = _pieces(corpus, motion_history(predictor))
     order = np.argsort(pieces.start - pieces.stop, kind="stable")  # longest first: a batch has one length, nearly
     total, done, fallbacks = int((pieces.stop - pieces.start).sum()), 0, 0

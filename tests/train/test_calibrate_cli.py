@@ -122,7 +122,7 @@ def test_a_network_that_knows_the_tracks_is_followed(tmp_path: Path, write_file:
     """It leans to undamped velocity, and ships go straight east at one speed. But what is to go anywhere is followed as
     far as one that never saw them can be, which is sure of the north."""
     times_s = [30.0 * i for i in range(60)]
-    ships = (track(f"s{i:02}", times_s, [(5.0 + i / 10) * t for t in times_s]) for i in range(30))
+    ships = (track(f"s{i:02}", times_s, [(5.0 + i / 10) * t for t in times_s]) for i in range(40))
     data = write_file(together(*ships))
     for name, number, value in (("ship", OUT + 1, 1.0), ("north", 1, 3.0)):
         network = build(TINY, 0)

@@ -22,7 +22,7 @@ from model.network import build
 from stream.adapters.sources import parse
 from train import eta, synth
 from train.batches import Batches
-from train.data import Corpus
+from train.data import Corpus, load
 from train.evaluate import judge_forecasts, open_samples
 from train.experiments import cli, discrete, masking, offline, patching, regions, transfer, vocabulary
 from train.experiments.lab import Lab
@@ -30,6 +30,7 @@ from train.experiments.masking import ALL, NEXT, SHARE
 from train.experiments.paths import PathScore, judge_paths
 from train.experiments.transfer import Against, Compared
 from train.options import BatchOptions
+from train.splits import split
 
 TINY = ModelConfig(name="tiny", d=16, blocks=1, heads=2, window=8)
 
@@ -92,6 +93,19 @@ def test_transfer_trains_on_all_other_files_and_on_towns_that_are_nowhere(
     transfer.run(lab)
     files = {file.name for file in lab.data} | {"towns.parquet"}
     assert seen == [files - {left_out} for left_out in transfer.regions(lab) for _ in ("normalised", "absolute")]
+
+
+def test_no_experiment_reads_the_final_split(write_file: WriteFile, tmp_path: Path) -> None:
+    """Not even where it judges a file as a whole: what is learned from it leads to choices."""
+    path = write_file(together(*(wander(f"v{i}", 60, i) for i in range(60))))
+    lab = Lab((parse(path),), tmp_path / "scratch", cache=tmp_path / "cache")
+    final = split(load([path], tmp_path / "cache")).final
+    held = {final.names[entity] for entity in final.entity}
+    assert held
+    whole = lab.sample(path.name, "all").corpus
+    assert not held & {whole.names[entity] for entity in whole.entity}
+    assert len(whole) == 60 - len(held)
+    assert len(lab.splits().final) == 0
 
 
 def test_what_is_left_out_is_not_in_the_training(lab: Lab) -> None:

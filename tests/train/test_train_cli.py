@@ -84,12 +84,13 @@ def test_evaluate_prints_a_table_that_fits_80_columns(tmp_path: Path, weights: P
     for text in ("tracks.parquet", "next", "900 s", "constant_velocity", "30 entities", "tiny"):
         assert text in out
     judged = json.loads(evaluate(tmp_path, weights, "--data", str(data), "--split", "all", "--json"))["data"][0]
+    out = " ".join(out.split())  # sentences are wrapped
     for name in ("model", "last interval again"):
         factor, low, high = (f"{judged['next_interval'][name][key]:.3f}" for key in ("factor", "low", "high"))
         assert f"next ping's time, {name}: off by a factor of {factor} ({low} to {high})" in out
     assert low < factor < high
     assert f"; its 90 % interval holds {100 * judged['next_interval']['model']['holds_90']:.1f} %" in out
-    assert f"next ping, as read from the record at its time: {judged['next_from_record']['mean_m']:.1f} m" in out
+    assert f"next ping, as read from the record at its time: {judged['next_from_record']['mean_m']:.0f} m (" in out
 
 
 @pytest.mark.parametrize(("task", "row"), [("forecast", "next"), ("gapfill", "half"), ("eta", "all")])
@@ -181,6 +182,7 @@ def test_baselines_are_fitted_to_what_data_takes(tmp_path: Path, write_file: Wri
     args = ("--data", files[0], "--columns", "lat=y", "--split", "all", "--fit-on")
     (judged,) = json.loads(evaluate(tmp_path, Path("none"), *args, files[1], "--fit", "--json"))["data"]
     assert "kalman_fitted" in judged["fitted"]
+    assert set(judged["fitted"]) == set(judged["fitted_on"]["baselines"])
     of_one = ("--data", *files, "--columns", "lat=y", "--fit-on", files[1], "--json")
     both = json.loads(evaluate(tmp_path, Path("none"), *of_one, "--fit"))["data"]
     assert ["kalman_fitted" in one["fitted"] for one in both] == [True, True], "one of those judged fits all"
@@ -213,11 +215,9 @@ def test_trees_and_a_picture_come_on_request(tmp_path: Path, data: Path) -> None
     assert judged["horizons"]["60"]["trees"]["mean_m"] > 0
     assert judged["horizons"]["60"]["trees"]["coverage_90"] is None
     known = judged["fitted_on"]
-    assert {"kalman_fitted", "imm_fitted", "trees"} <= set(known["baselines"])
-    assert (known["files"], known["split"]) == (["tracks.parquet"], "train")
+    assert (known["baselines"], known["files"], known["split"]) == (["trees"], ["tracks.parquet"], "train")
     assert 0 < known["entities"] < 30
-    assert all("trees" in of for stratum in judged["horizons"]["60"]["strata"].values() for of in [stratum])
-    assert (tmp_path / "a.png").stat().st_size > 10_000
+    assert all("trees" in stratum for stratum in judged["horizons"]["60"]["strata"].values())
 
 
 def test_every_file_has_a_picture_of_its_own(tmp_path: Path, write_file: WriteFile) -> None:
@@ -369,8 +369,9 @@ def test_a_log_tells_in_sentences_what_is_trained_on_and_how_far_training_is(
     args = ["train", "--data", str(write_file({**tracks, **nowhere})), "--steps", "3", "--set", "validate_every=1"]
     args += ["--cache", str(tmp_path / "cache"), "--out"]
     lines = RUN.invoke(APP, [*args, str(tmp_path / "quick")]).stderr.splitlines()
-    assert lines[0].startswith("training on 21 tracks of 944 pings; 6 tracks of 271 pings to validate with, ")
+    assert lines[0].startswith("training on 21 tracks of 944 pings; 2 tracks of 91 pings to validate with, ")
     assert lines[1] == "rows left out: 1 at an impossible position"
+    assert ", 4 tracks of 180 pings for its --split final (split " in lines[0]
     assert sum("evaluate" in line for line in lines) == 2  # of the test split, and of validation's metres
     assert not any("pings/s" in line for line in lines)  # in seconds there is nothing to wait for
     monkeypatch.setattr("train.progress.LOG_EVERY_S", 0.0)
@@ -551,7 +552,7 @@ def test_what_drives_is_also_calibrated_by_itself(
 ) -> None:
     columns = together(*(wander(f"v{i:02}", 50, i) for i in range(30)))
     rows = len(columns["t"])
-    data = write_file({**columns, "mode": ["walk" if row // 50 % 3 else "car" for row in range(rows)]})
+    data = write_file({**columns, "mode": ["walk" if row // 50 % 2 else "car" for row in range(rows)]})
     asked: list[set[str]] = []
 
     def note(network: object, samples: Sequence[Sample], **_: object) -> list[Held]:

@@ -20,7 +20,7 @@ from train.data import Corpus, load
 from train.evaluate import Part, Sample, judge_forecasts, open_samples
 from train.fit import Tick, fit
 from train.options import BatchOptions, FitOptions
-from train.splits import Splits, split
+from train.splits import Splits, held_back, split
 
 Say = Callable[[str], None]
 
@@ -59,7 +59,8 @@ class Lab:
         if not len(train):
             raise ValueError(f"{names}: there is no track to train on, which takes two pings without a long silence")
         check_moves(train, names)
-        return Splits(train, val, test, whole.fingerprint, copies, whole.final.select([]))  # no experiment reads that
+        unread = whole.final.select(np.zeros(len(whole.final), bool))  # no experiment reads the final split
+        return Splits(train, val, test, whole.fingerprint, copies, unread)
 
     def named(self, names: Mapping[str, str]) -> dict[str, str]:
         """Which of the files have a name there, and it; where none has, all of them by their own."""
@@ -134,9 +135,13 @@ class Lab:
         return Trained(name, report.network, report.losses, report.validations, spent, report.steps, norms)
 
     def sample(self, file: str, part: Part = "test", modes: Sequence[str] = ()) -> Sample:
-        """What is judged of one of the files. Raises ValueError where there is nothing, or nothing that moves."""
+        """What is judged of one of the files; "all" is all but the final split, as experiments lead to choices. Raises
+        ValueError where there is nothing, or nothing that moves.
+        """
         found, most = [self.file(file)], self.most_anchors
         (sample,) = open_samples(found, part, cache_dir=self.cache, most=most, modes=modes)
+        if part == "all":
+            sample = replace(sample, corpus=sample.corpus.select(~held_back(sample.corpus)))
         check_moves(sample.corpus, sample.file)
         return sample
 
