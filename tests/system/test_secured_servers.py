@@ -128,8 +128,10 @@ def refusal(secured: Secured, password_file: Path, *command: object, **other: st
     run = pathcast(*command, env=environment(**given), stdin=BAD_PING)
     assert run.returncode == 1, run.stdout
     assert_secret(run.stdout, run.stderr)
-    (line,) = run.stderr.decode().splitlines()
+    said = run.stderr.decode().splitlines()
+    (line,) = [one for one in said if " INFO " not in one]  # a worker says first who it is and what it was told
     assert line.startswith("error: ")
+    assert line == said[-1]
     return line
 
 
