@@ -67,8 +67,8 @@ def kafka(broker: kafka_server.Broker) -> str:
 
 @pytest.fixture(scope="session")
 def apache_kafka(broker: kafka_server.Broker) -> str:
-    """The same, for tests that kill the only member of a group. The embedded broker lets the next member join only when
-    the rebalance timeout of the dead one has passed (minutes); Apache Kafka does so when its session has."""
+    """The same, for tests that kill members of a group. The embedded broker lets the next member join only when the
+    rebalance timeout of the dead one has passed (minutes); Apache Kafka does so when its session has."""
     if not broker.apache:
         skip_unless_required("needs Apache Kafka: the embedded broker waits minutes for a member that was killed")
     return broker.bootstrap

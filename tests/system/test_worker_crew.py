@@ -67,6 +67,7 @@ def wait_until_shared(worker: Worker, *, starts: int = 1) -> None:
     assert eventually(shared), worker.log()
 
 
+@pytest.mark.usefixtures("apache_kafka")
 def test_two_workers_share_and_a_killed_one_comes_back_until_sigterm_ends_all(options: Options, tmp_path: Path) -> None:
     kafka, topics = options["bootstrap"], Topics.of(options["prefix"])
     records = bus_feed.fleet(PINGS, seed=SEED)

@@ -178,6 +178,7 @@ def test_a_redis_that_comes_back_empty_is_filled_again_while_the_worker_runs(opt
     assert all(forecast.window == due.windows[forecast.forecast_id] for forecast in said if forecast.window.n < 50)
 
 
+@pytest.mark.usefixtures("apache_kafka")
 def test_a_named_worker_that_dies_and_comes_back_finds_its_partitions_and_the_other_hears_nothing_of_it(
     options: Options, tmp_path: Path
 ) -> None:

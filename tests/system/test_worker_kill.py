@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import bus_feed
+import pytest
 from worker_process import Worker, all_live
 
 from model.api import Predictor
@@ -18,6 +19,7 @@ KILLS_AFTER = (30_000, 80_000, 130_000)  # forecasts: in the middle of the run, 
 SEED = 20_170_321
 
 
+@pytest.mark.usefixtures("apache_kafka")
 def test_nothing_is_lost_when_one_of_two_workers_is_killed_and_started_again_and_again(
     kafka: str, redis_url: str, topic_prefix: str, weights: Path, tmp_path: Path
 ) -> None:
