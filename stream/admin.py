@@ -163,6 +163,6 @@ def _create(client: Any, topics: Topics, name: str, partitions: int | None, repl
     if error in _NUMBERS:
         raise ValueError(f"the broker does not create {name} ({why}): are --partitions and --replication right for it?")
     if error is not NoError:
-        raise error(why)
+        raise error(f"{name} is absent, and the broker does not create it: {why}")
     client.wait_for_topics([name])
     return True

@@ -35,9 +35,9 @@ class Slow(ConsumerRebalanceListener):
 
 
 @pytest.fixture
-def topic(kafka: str, topic_prefix: str) -> str:
+def topic(apache_kafka: str, topic_prefix: str) -> str:
     topics = Topics.of(topic_prefix)
-    bus_feed.create_topics(kafka, topics, partitions=2)
+    bus_feed.create_topics(apache_kafka, topics, partitions=2)
     return topics.pings
 
 
