@@ -25,7 +25,7 @@ from stream.wire import Topics
 
 SAMPLE = Path(__file__).parent / "sample" / "austin_buses.parquet"
 MAX_ROWS = 200_000  # of a large file: a demo of 10 min has no use for more
-READY_S = 90.0  # the worker imports torch and Faust: 4 s on an idle laptop, long on a cold or busy disk
+READY_S = 300.0  # the worker compiles kernels: 40 s of CPU in a fresh clone, minutes where others work beside it
 READY = "ready: partitions"  # what the worker logs when it has taken over what it was assigned
 DRAIN_S = 20.0  # for the last forecasts
 SILENT_S = 2.0  # without one more outcome, the outstanding pings are duplicates, which get none
