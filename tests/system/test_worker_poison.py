@@ -147,6 +147,7 @@ def rounds(start: int, stop: int) -> list[bus_feed.Raw]:
     return [(ping.entity_id.encode(), dumps(ping), ()) for ping in pings]
 
 
+@pytest.mark.usefixtures("apache_kafka")
 def test_a_ping_at_which_the_model_raises_costs_its_entity_alone_whoever_meets_it(
     kafka: str, redis_url: str, topic_prefix: str, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
