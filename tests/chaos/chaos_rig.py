@@ -28,7 +28,7 @@ from fault_proxy import Proxy
 from kafka import KafkaConsumer
 from kafka.errors import KafkaError
 from pathcast_process import VERIFY, environment
-from worker_process import Worker
+from worker_process import READY_S, Worker
 
 from stream import admin
 from stream.cli_worker import MEMBER
@@ -138,7 +138,7 @@ class Rig:
         self.workers += added
         if wait and not kill_point:
             for worker in added:
-                worker.wait_for(MEMBER_NOW, QUIET_S)
+                worker.wait_for(MEMBER_NOW, READY_S)
         self.say(f"{count} worker{'s' * (count > 1)} started{f', {wrong}{kill_point}' * bool(wrong or kill_point)}")
         return added
 
@@ -153,7 +153,7 @@ class Rig:
 
     def stop_all(self) -> None:
         for worker in list(self.workers):
-            worker.wait_for(MEMBER_NOW, QUIET_S)  # before that it does not know how to stop
+            worker.wait_for(MEMBER_NOW, READY_S)  # before that it does not know how to stop
             self.stop(worker)
 
     def members(self) -> list[Worker]:
