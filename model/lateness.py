@@ -36,7 +36,7 @@ def between(kin: F64, expected_s: F64) -> tuple[F64, F64]:
 
 
 def terms(kin: F64, expected_s: F64) -> F64:
-    """What the ends depend on [N, TERMS]. An interval that there has not been counts as the expected one."""
+    """The ends depend on these numbers, [N, TERMS]. An interval that there has not been counts as the expected one."""
     out = np.empty((len(kin), TERMS))
     _terms(kin, expected_s, out)
     return out

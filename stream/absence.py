@@ -15,7 +15,7 @@ Use = Literal["checkpoint", "read", "takeover"]
 
 
 class Absence:
-    """What `Status.away` tells. `clock` gives milliseconds."""
+    """It keeps which uses fail, for `Status.away`. `clock` gives milliseconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -24,7 +24,7 @@ class Absence:
 
     @property
     def why(self) -> str:
-        """What the use that failed last said; empty if none fails."""
+        """The error text of the use that failed last. It is empty if no use fails."""
         return next(reversed(self._failing.values()), "")
 
     def failed(self, owned: Owned, use: Use, error: Exception) -> None:

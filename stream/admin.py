@@ -137,7 +137,7 @@ def create(
 
 
 def absent(client: Any, topics: Topics) -> list[str]:
-    """Which of our topics the broker does not have."""
+    """Return the names of our topics that the broker does not have."""
     return [info.name for info in describe(client, topics) if info.partitions is None]
 
 

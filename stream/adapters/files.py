@@ -222,7 +222,7 @@ def _csv(path: Path, columns: ColumnMap | None) -> Iterator[Row]:
 
 @contextmanager
 def _unpacking(path: Path) -> Iterator[None]:
-    """What gzip has to say about a file, in one line that names it."""
+    """An error of gzip is told in one line that names the file."""
     try:
         yield
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:

@@ -44,7 +44,7 @@ class Recording:
 
 
 def recording(given: str | Path, columns: str | None = None) -> Recording:
-    """What `given` names: `-`, a path, or FORMAT:PATH. `columns` is a map as `ColumnMap` parses it.
+    """Return the source that `given` names: `-`, a path, or FORMAT:PATH. `columns` is a map as `ColumnMap` parses it.
 
     Raises ValueError for a format or a map that is wrong, FileNotFoundError for a path where nothing is.
     """
