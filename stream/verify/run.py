@@ -149,7 +149,7 @@ class _Run:
             example = Example("log_shortened", self._pings, number, past.cut, None, past.why)
             self._report.blame(example)
         if past.lost:
-            why = past.lost_now or "retention deleted them while the group was at work, as its last commit says"
+            why = past.lost_now or "retention deleted them before the group came to them, as its last commit says"
             self._report.blame(Example("retention", self._pings, number, None, None, why), past.lost)
 
     def _note(self, look: Outlook) -> None:
