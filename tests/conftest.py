@@ -20,6 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--chaos-all", action="store_true", help="every fault; without it the selection for CI")
     group.addoption("--chaos-seeds", default="1", metavar="N,N,...", help="run every fault with each of these")
     group.addoption("--chaos-pings", type=int, default=45_000, metavar="N", help="of each fault and seed")
+    group.addoption("--chaos-haste", type=float, default=1.0, metavar="N", help="feed so many times faster")
     group.addoption("--chaos-delivery", default="both", choices=["both", "exactly_once", "at_least_once"])
     group.addoption("--chaos-report", metavar="FILE", help="write what was found")
 

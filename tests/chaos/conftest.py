@@ -74,11 +74,10 @@ def make_rig(servers: Servers, tmp_path: Path, pytestconfig: pytest.Config) -> C
     servers.heal()
 
     def make(*, delivery: str, seed: int = SEED, pings: int | None = None) -> Rig:
-        whole = option("chaos_all")
-        pings = pings or (option("chaos_pings") if whole else PINGS)
+        most, haste = (option("chaos_pings"), option("chaos_haste")) if option("chaos_all") else (PINGS, HASTE)
         folder = tmp_path / f"rig{seed}"
         folder.mkdir(exist_ok=True)
-        return Rig(servers, folder, seed=seed, pings=pings, delivery=delivery, haste=1.0 if whole else HASTE)
+        return Rig(servers, folder, seed=seed, pings=pings or most, delivery=delivery, haste=haste)
 
     return make
 
