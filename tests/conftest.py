@@ -23,6 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--chaos-haste", type=float, default=1.0, metavar="N", help="feed so many times faster")
     group.addoption("--chaos-delivery", default="both", choices=["both", "exactly_once", "at_least_once"])
     group.addoption("--chaos-report", metavar="FILE", help="write what was found")
+    group.addoption("--chaos-continue", action="store_true", help="keep what the report has of all that is not run now")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -126,7 +126,7 @@ def partitions_added(rig: Rig) -> None:
     topics.add_partitions(rig.servers.cluster, rig.topics.pings, PARTITIONS + 2)
     rig.fed()
     rig.feed(second, over_s=8)
-    rig.consumed()
+    rig.consumed(range(PARTITIONS + 2))
     assert all(topics.ends(rig.servers.cluster, rig.topics.pings).values()), "a partition without pings shows nothing"
     said = sum(log.count("keys hash to other partitions now") for log in rig.logs())
     assert said == len(rig.workers), f"{said} workers of {len(rig.workers)} said that the partitions are more"

@@ -16,6 +16,7 @@ from bus_feed import Raw
 from chaos_rig import PARTITIONS, Rig, reader
 from faults import fault_that_may
 from kafka.partitioner.default import murmur2
+from pathcast_process import eventually
 
 from stream.redis_store import KEY_META, KEY_PARTITION
 from stream.wire import loads_forecast
@@ -24,7 +25,7 @@ SICK: Final = 0  # the partition of the strangers, and the one whose checkpoints
 OTHERS: Final = range(1, PARTITIONS)
 AWAY_S: Final = 20.0  # at least
 RATE: Final = 0.95  # of what the other partitions are fed, answered within the same time
-MAX_UNSAVED: Final = 200  # records, so that the partition comes to a stop
+MAX_UNSAVED: Final = 100  # records, so that the partition comes to a stop
 BECAUSE: Final = (
     "an entity that is not in memory is answered as new where Redis cannot be read for more than 5 s; its answers say "
     "so until Redis is back, and are equal again from then on, as every state is"
@@ -81,7 +82,12 @@ def one_partition_cannot_be_checkpointed(rig: Rig) -> None:
         redis.rename(meta, f"{meta}:aside")
         redis.set(meta, "a string")
     rig.say(f"the meta key of partition {SICK} is a string")
-    _fed_and_answered(rig, records[third : 2 * third], OTHERS)
+    half = third + third // 2
+    stop = _positions(rig)[SICK][1] + MAX_UNSAVED
+    rig.feed(records[third:half], over_s=2)
+    assert eventually(lambda: _positions(rig)[SICK][1] >= stop), f"partition {SICK} did not come to a stop"
+    rig.consumed(OTHERS)
+    _fed_and_answered(rig, records[half : 2 * third], OTHERS)
     fed, answered = _positions(rig)[SICK]
     assert answered < fed, f"partition {SICK} was to stand still"
     for worker in list(rig.workers):
