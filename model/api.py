@@ -18,29 +18,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model import (
-    baselines,
-    checkpoint,
-    codec,
-    fills,
-    fused,
-    gaps,
-    lateness,
-    layers,
-    motion,
-    network,
-    queries,
-    replies,
-    tiles,
-)
-from model.cache import StatePool, exact
-from model.checkpoint import WeightsError
-from model.codec import State, StateCorrupt, StateError, StateMismatch
 from model.config import SMALL, ModelConfig
-from model.features import ABSENT, FIX
-from model.gaps import Fill, Gap
-from model.geo import E7, F64, displacement_m, moved_deg
-from model.rings import PRECISIONS, Slots
+from model.kernels import tiles
+from model.kinematics import baselines, lateness, motion
+from model.kinematics.features import ABSENT, FIX
+from model.kinematics.geo import E7, F64, displacement_m, moved_deg
+from model.network import checkpoint, network, queries
+from model.network.checkpoint import WeightsError
+from model.serving import forecast_compiled, gapfill_compiled, gaps, layers, state_codec, step_compiled
+from model.serving.gaps import Fill, Gap
+from model.serving.kv_cache import PRECISIONS, Slots
+from model.serving.state_codec import State, StateCorrupt, StateError, StateMismatch
+from model.serving.state_pool import StatePool, exact
 
 __all__ = [
     "ABSENT",
@@ -119,8 +108,10 @@ def check_weights(weights: str | Path) -> None:
 def _check_servable(config: ModelConfig, name: str, precision: str) -> None:
     if (reason := config.not_servable()) is not None:
         raise WeightsError(f"{name!r} cannot be served: {reason}")
-    if (bytes_ := codec.size(config, config.window, precision)) > codec.MAX_BYTES:
-        raise WeightsError(f"{name!r} cannot be served: a state has {bytes_:,} bytes, at most {codec.MAX_BYTES:,}")
+    if (bytes_ := state_codec.size(config, config.window, precision)) > state_codec.MAX_BYTES:
+        raise WeightsError(
+            f"{name!r} cannot be served: a state has {bytes_:,} bytes, at most {state_codec.MAX_BYTES:,}"
+        )
 
 
 class Predictor:
@@ -207,7 +198,7 @@ class Predictor:
         if not len(slots):
             return
         age = pool.age[slots]
-        kin, x = fused.step(pool.kin[slots], pool.last[slots], fixes, age, self.config)
+        kin, x = step_compiled.step(pool.kin[slots], pool.last[slots], fixes, age, self.config)
         pool.put(slots, self._layers.step(x, age, fixes, pool.rings.rows(slots, age)), kin, fixes, age + 1)
 
     @torch.inference_mode()
@@ -258,14 +249,14 @@ class Predictor:
 
     def _forecasts(self, moment: Moment, last: NDArray[Any], horizons_s: F64) -> Forecasts:
         kin, hidden = moment
-        recent = replies.interval(kin)
-        dt, sound = replies.times(kin, self._layers.interval(hidden, recent.features), recent, horizons_s)
-        question = replies.question(kin, dt, last, self.config)
-        mean, cov = replies.combined(self._layers.forecast(hidden, question.features), question)
-        replies.calibrate(mean, cov, sound, kin, last, dt, self._net.calibration)
+        recent = forecast_compiled.interval(kin)
+        dt, sound = forecast_compiled.times(kin, self._layers.interval(hidden, recent.features), recent, horizons_s)
+        question = forecast_compiled.question(kin, dt, last, self.config)
+        mean, cov = forecast_compiled.combined(self._layers.forecast(hidden, question.features), question)
+        forecast_compiled.calibrate(mean, cov, sound, kin, last, dt, self._net.calibration)
         if not sound.all():
             mean, cov = _replace(mean, cov, baselines.damped_velocity(kin, dt, self.config), ~sound)
-        lat, lon = replies.moved(last, mean)
+        lat, lon = forecast_compiled.moved(last, mean)
         now = dt[:, 0], mean[:, 0], lat[:, 0], lon[:, 0], cov[:, 0]
         return Forecasts(*now, lat[:, 1:], lon[:, 1:], cov[:, 1:], ~sound, *lateness.between(kin, dt[:, 0]))
 
@@ -291,12 +282,12 @@ class Predictor:
             return []
         batch = gaps.stack(asked, motion.doubt(moment.kin))
         of, scale = batch.of, motion.speed_scale_mps(moment.kin)
-        question = fills.question(batch.ends, batch.fixes_after, scale, of, batch.t_s, self.config)
+        question = gapfill_compiled.question(batch.ends, batch.fixes_after, scale, of, batch.t_s, self.config)
         start = batch.start_lat[of], batch.start_lon[of]
         hidden, known = exact(moment.hidden)[torch.from_numpy(of)], network.asked(question, torch.float64)
         raw = self._net.fill_numbers(hidden, known, batch.ends.chord_en[of], *start)
-        mean, cov = replies.combined(raw.numpy(), question)
-        sound = fills.calibrate(mean, cov, batch.ends.gap_s, of, batch.t_s, self._net.calibration)
+        mean, cov = forecast_compiled.combined(raw.numpy(), question)
+        sound = gapfill_compiled.calibrate(mean, cov, batch.ends.gap_s, of, batch.t_s, self._net.calibration)
         if not sound.all():
             mean, cov = _replace(mean, cov, motion.Law(question.base_en, question.base_var), ~sound[of])
         lat, lon = moved_deg(*start, mean[:, 0])
@@ -336,7 +327,7 @@ class Predictor:
             some = slots[filled == n]
             rings = pool.rings.first(some, n)
             states = State(pool.age[some], pool.last[some], pool.kin[some], pool.hidden[some], rings)
-            blobs.update(zip(some.tolist(), codec.dumps_all(states, self.fingerprint), strict=True))
+            blobs.update(zip(some.tolist(), state_codec.dumps_all(states, self.fingerprint), strict=True))
         return [blobs[slot] for slot in slots.tolist()]
 
     def loads(self, slots: Slots, blobs: Sequence[bytes]) -> None:
@@ -356,10 +347,10 @@ class Predictor:
     def _sound(self, blobs: Sequence[bytes]) -> State:
         """Of one size, sound and possible, all in one. Raises StateCorrupt or StateMismatch."""
         how = self.config, self.fingerprint, self.precision
-        states = codec.whole(blobs, *how)
+        states = state_codec.whole(blobs, *how)
         if states is None:
             for blob in blobs:
-                codec.loads(blob, *how)  # raises of one of them
+                state_codec.loads(blob, *how)  # raises of one of them
             raise AssertionError("states that are sound one by one, and not together")
         if not motion.possible(states.kin, self.config):
             raise StateCorrupt("a state whose filter no motion leaves like that: who wrote it?")
@@ -390,7 +381,7 @@ class Predictor:
             some, count, part = slots[at:upto], counts[at:upto], fixes[begin : stop[upto - 1]]
             ends, begun = stop[at:upto] - begin, pool.age[some]
             age = np.arange(len(part)) - np.repeat(ends - count - begun, count)
-            kin, x = fused.scan(pool.kin[some], pool.last[some], ends, part, age, self.config)
+            kin, x = step_compiled.scan(pool.kin[some], pool.last[some], ends, part, age, self.config)
             rings, newest = pool.rings.rows(np.repeat(some, count), age), ends - 1
             hidden = pool.kept(self._layers.step(x, age, part, rings, None if each else newest))
             pool.put(some, hidden[newest] if each else hidden, kin[newest], part[newest], begun + count)

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
 from typing import Final, Self
 
-from model.positions import KINDS, MAX_LEARNED
-
 FINGERPRINT_BYTES: Final = 8
+KINDS: Final = ("rope", "time-rope", "sinusoidal", "learned", "none")  # of positions: model.network.positions
+MAX_LEARNED: Final = 512  # pings: GPT-2's way, which ends where the table ends
 MAX_PLACES: Final = 10_000_000  # 400 MB of weights; more is a wrong number
 # The largest of each size: far above `base`, and little enough that a config alone, before any weights are seen, takes
 # neither memory nor time.
@@ -32,15 +32,17 @@ class ModelConfig:
     blocks: int = 2
     heads: int = 4
     kv_heads: int = 1  # multi-query: one key and one value per token and block, so that the cache stays small
-    positions: str = "rope"  # one of model.positions.KINDS
+    positions: str = "rope"  # one of model.network.positions.KINDS
     patch: int = 1  # pings per token; above 1 the model answers once per patch and cannot be served
     window: int = 64  # pings a token attends to, itself included; the same in training and in serving
     mlp_ratio: int = 4
     # Off by default: a model that has seen where it is cannot move to another region, and rotation cannot augment it.
     absolute: bool = False
-    places: int = 0  # map cells whose learned vectors the weights carry (model.places); 0: the model sees motion only
+    places: int = (
+        0  # map cells whose learned vectors the weights carry (model.network.places); 0: the model sees motion only
+    )
     # Regions of a vocabulary: above 0 a token is the region that a ping lies in and when, not how it moved, and the
-    # answer is a distribution over regions (model.cells). It exists for the comparison.
+    # answer is a distribution over regions (model.network.cells). It exists for the comparison.
     cells: int = 0
     # What the head's metres are added to: the Kalman forecast; "delta": the last fix; "absolute": a fixed origin, with
     # the region's radius as the unit, which only makes sense together with `absolute` inputs.
@@ -49,7 +51,7 @@ class ModelConfig:
     origin_lat_deg: float = 0.0  # of "absolute"
     origin_lon_deg: float = 0.0
     region_m: float = 10_000.0
-    # The Kalman filter under the residual: integrated Ornstein-Uhlenbeck, see model.motion.
+    # The Kalman filter under the residual: integrated Ornstein-Uhlenbeck, see model.kinematics.motion.
     damping_s: float = 200.0  # a velocity is forgotten with this time constant; this and the next measured on tracks
     accel_psd: float = 0.6  # spectral density of the acceleration noise, m²/s³
     fix_sigma_m: float = 5.0  # of one GPS fix, per axis

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numba
 
-from model.kept import keep
+from model.machine_code import keep
 
 # Sums in any order, products fused into them. Not `fastmath=True`: what is not finite must stay so, to be seen.
 MATHS: Final = {"reassoc", "contract", "nsz", "arcp"}

@@ -1,2 +1,2 @@
-"""Recorded tracks, one file per format. `files` yields records for `stream.clean` to judge; `sources` knows all formats
-by name and yields columns. Both are for feeding and for training."""
+"""Recorded tracks, one file per format. `files` yields records for `stream.tracks.clean` to judge; `sources` knows all
+formats by name and yields columns. Both are for feeding and for training."""

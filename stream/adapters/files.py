@@ -1,4 +1,4 @@
-"""Recorded tracks on disk: Parquet, CSV, NDJSON, GPX. Knows formats and columns; `stream.clean` judges the rows.
+"""Recorded tracks on disk: Parquet, CSV, NDJSON, GPX. Knows formats and columns; `stream.tracks.clean` judges the rows.
 
 Tables need the columns entity_id, ts (or t; milliseconds UTC, or what else `clean` reads as a time), lat and lon;
 columns named like the other fields of a ping are taken along, all others are left. A column map (`columns`) says what
@@ -24,7 +24,7 @@ import msgspec
 
 from stream.adapters.gpx_points import points
 from stream.adapters.mapped import arrow_values, cell, milliseconds, places
-from stream.fields import event_time_ms
+from stream.wire.fields import event_time_ms
 
 if TYPE_CHECKING:
     from stream.adapters.columns import ColumnMap

@@ -19,16 +19,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.bench import launch, topics
-from stream.bench.feeder import READY as FEEDING
-from stream.bench.feeder import Fed, Feed
-from stream.bench.report import Report, Table
-from stream.bench.servers import Servers
-from stream.bench.stats import middle, percentile, plus_minus
-from stream.bench.subscriber import READY as LISTENING
-from stream.bench.subscriber import Listen
-from stream.bench.warm import Options as Warm
-from stream.bench.warm import warmed
+from stream.bench.harness import launch, topics
+from stream.bench.harness.feeder import READY as FEEDING
+from stream.bench.harness.feeder import Fed, Feed
+from stream.bench.harness.report import Report, Table
+from stream.bench.harness.servers import Servers
+from stream.bench.harness.stats import middle, percentile, plus_minus
+from stream.bench.harness.subscriber import READY as LISTENING
+from stream.bench.harness.subscriber import Listen
+from stream.bench.harness.warm import Options as Warm
+from stream.bench.harness.warm import warmed
 from stream.wire import Topics
 
 Show = Callable[[str], None]
@@ -150,8 +150,8 @@ def _one_rate(feed: Feed, topic: str, worker: launch.Process, timeout_s: float) 
     with tempfile.TemporaryDirectory(prefix="pathcast-latency-") as home:
         output = Path(home) / "times.npy"
         how = Listen(feed=feed, topic=topic, output=str(output), patience_s=PATIENCE_S)
-        listening = launch.module_command("subscriber", msgspec.json.encode(how).decode())
-        feeding = launch.module_command("feeder", msgspec.json.encode(feed).decode())
+        listening = launch.module_command("harness.subscriber", msgspec.json.encode(how).decode())
+        feeding = launch.module_command("harness.feeder", msgspec.json.encode(feed).decode())
         with launch.process("subscriber", listening) as subscriber:
             subscriber.wait_for(LISTENING)
             with launch.process("feeder", feeding) as feeder:

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from model.api import Predictor
-from stream.bench import launch, stores, topics
-from stream.bench.drain import rate_of, too_short, watch
-from stream.bench.report import Report, Table
-from stream.bench.servers import Servers
-from stream.bench.stats import Rate, middle, plus_minus
-from stream.bench.workload import Workload
+from stream.bench.harness import launch, stores, topics
+from stream.bench.harness.drain import rate_of, too_short, watch
+from stream.bench.harness.report import Report, Table
+from stream.bench.harness.servers import Servers
+from stream.bench.harness.stats import Rate, middle, plus_minus
+from stream.bench.harness.workload import Workload
 from stream.wire import Topics
 
 Show = Callable[[str], None]

@@ -21,15 +21,15 @@ from urllib.request import urlopen
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
-from stream.bench import launch, stores, topics
-from stream.bench.feeder import READY as FEEDING
-from stream.bench.feeder import Feed
+from stream.bench.harness import launch, stores, topics
+from stream.bench.harness.feeder import READY as FEEDING
+from stream.bench.harness.feeder import Feed
+from stream.bench.harness.report import Report, Table
+from stream.bench.harness.servers import Servers
+from stream.bench.harness.stats import percentile
+from stream.bench.harness.warm import warmed
 from stream.bench.latency import Line, kept_up_with
-from stream.bench.report import Report, Table
-from stream.bench.servers import Servers
-from stream.bench.stats import percentile
-from stream.bench.warm import warmed
-from stream.embedded import HOST, free_port
+from stream.demo.embedded import HOST, free_port
 from stream.wire import Topics
 
 Show = Callable[[str], None]
@@ -112,7 +112,7 @@ def _soaked(
 ) -> list[Look]:
     sent = topics.Counter(servers.bootstrap, [names.pings])
     answered = topics.Counter(servers.bootstrap, topics.answers_of(names))
-    feeding = launch.module_command("feeder", msgspec.json.encode(feed).decode())
+    feeding = launch.module_command("harness.feeder", msgspec.json.encode(feed).decode())
     looks: list[Look] = []
     with launch.process("feeder", feeding) as feeder:
         feeder.wait_for(FEEDING)

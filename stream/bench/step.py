@@ -20,17 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.api import PRECISIONS, Forecasts, Moment, Predictor
-from stream.batch import FETCH_BYTES
-from stream.bench.report import Report, Table
-from stream.bench.stats import middle, plus_minus
-from stream.bench.workload import Sent, Workload
-from stream.clean import parse
-from stream.engine import Engine
-from stream.memory import keep_freed
-from stream.settings import DEFAULT_HORIZONS_S, Settings
-from stream.store import MemoryStore
-from stream.tracks import packed
+from stream.bench.harness.report import Report, Table
+from stream.bench.harness.stats import middle, plus_minus
+from stream.bench.harness.workload import Sent, Workload
+from stream.config.settings import DEFAULT_HORIZONS_S, Settings
+from stream.delivery.batch import FETCH_BYTES
+from stream.engine.engine import Engine
+from stream.store.base import MemoryStore
+from stream.tracks.clean import parse
+from stream.tracks.track_table import packed
 from stream.wire import Ping, Record
+from stream.worker.memory import keep_freed
 
 Slots = NDArray[np.int64]
 Call = tuple[str, tuple[Any, ...]]  # a method of Predictor, and its arguments
@@ -213,7 +213,7 @@ def _forecasts(call: Call) -> int:
 def batches(pings: Sequence[Sent], topic: str, partitions: int, max_batch: int) -> list[list[Record]]:
     """The pings as a worker that drains a full topic takes them: FETCH_BYTES of each partition in turn, and of these
     `max_batch` a poll, which is a batch."""
-    from stream.bench.topics import partition_of
+    from stream.bench.harness.topics import partition_of
 
     logs: list[list[Record]] = [[] for _ in range(partitions)]
     for ping in pings:

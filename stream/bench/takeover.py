@@ -23,12 +23,12 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from kafka import KafkaConsumer, TopicPartition
 
-from stream.bench import launch, stores, topics
-from stream.bench.drain import watch
-from stream.bench.report import Report, Table
-from stream.bench.servers import Servers
-from stream.bench.stats import middle, percentile
-from stream.bench.workload import Workload
+from stream.bench.harness import launch, stores, topics
+from stream.bench.harness.drain import watch
+from stream.bench.harness.report import Report, Table
+from stream.bench.harness.servers import Servers
+from stream.bench.harness.stats import middle, percentile
+from stream.bench.harness.workload import Workload
 from stream.wire import Topics, loads_forecast
 
 Show = Callable[[str], None]

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from stream.cli_connect import secured
-from stream.cli_options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet
-from stream.connect import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
-from stream.escape import escaped, escaped_json
-from stream.settings import DEFAULT_HORIZONS_S, DeliveryGuarantee, Settings
+from stream.config.arguments import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet
+from stream.config.options import secured
+from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
+from stream.config.settings import DEFAULT_HORIZONS_S, DeliveryGuarantee, Settings
 from stream.verify.compare import DEFAULT_M
+from stream.wire.escape import escaped, escaped_json
 
 if TYPE_CHECKING:  # at run time this costs a second of torch and Kafka clients, which --help need not wait
     from rich.table import Table
@@ -94,7 +94,7 @@ def verify(
     settings = replace(settings, kafka=security, redis=redis_security)
     with quiet():
         from stream.verify.compare import Tolerance
-        from stream.verify.log import Start
+        from stream.verify.offsets import Start
         from stream.verify.run import Wanted, verified
 
         try:

@@ -32,19 +32,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from stream.scoring import distance_m
-from stream.wire import (
-    ERROR_HEADER_PREFIX,
-    Anchor,
-    Forecast,
-    GapFill,
-    GapPoint,
-    Horizon,
-    Latency,
-    Record,
-    Src,
-    dumps,
-)
+from stream.wire import ERROR_HEADER_PREFIX, Anchor, Forecast, GapFill, GapPoint, Horizon, Latency, Record, Src, dumps
+from stream.wire.scoring import distance_m
 
 Covariance = tuple[float, float, float]
 

@@ -25,22 +25,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from stream.clean import parse
-from stream.quarantine import FAULTS, STEP_FAILED, fault
-from stream.quota import ENTITY_QUOTA_EXCEEDED
-from stream.verify.compare import (
-    Tolerance,
-    context_of,
-    digest_forecast,
-    digest_gapfill,
-    digest_letter,
-)
+from stream.engine.quarantine import FAULTS, STEP_FAILED, fault
+from stream.engine.quota import ENTITY_QUOTA_EXCEEDED
+from stream.tracks.clean import parse
+from stream.verify.compare import Tolerance, context_of, digest_forecast, digest_gapfill, digest_letter
 from stream.verify.doubts import Doubt, Mixed, Place, as_published, difference
-from stream.verify.known import Known
 from stream.verify.leftovers import leftovers
-from stream.verify.past import is_orphan
+from stream.verify.log_history import is_orphan
 from stream.verify.published import CACHES, HIT, NONE, OTHER_MODEL, REBUILT, Book, Copy, Span
 from stream.verify.report import Example, Report, Verdict
+from stream.verify.trusted_state import Known
 from stream.verify.unread import Unread
 from stream.wire import GapFill, Outgoing, Ping, Record, Topics, dead_letter, loads_forecast, loads_gapfill
 

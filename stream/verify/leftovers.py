@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from stream.verify.known import Known
 from stream.verify.published import Book, Copy
 from stream.verify.report import Example, Verdict
+from stream.verify.trusted_state import Known
 
 
 def leftovers(book: Book, pings: str, number: int, known: Known) -> Iterator[tuple[Example, int]]:

@@ -23,8 +23,8 @@ from typing import Final, NamedTuple
 import msgspec
 import numpy as np
 
-from stream.quarantine import FAULTS
-from stream.quota import ENTITY_QUOTA_EXCEEDED
+from stream.engine.quarantine import FAULTS
+from stream.engine.quota import ENTITY_QUOTA_EXCEEDED
 from stream.verify.compare import context_of, digest_anchor, digest_forecast, digest_gapfill, digest_letter
 from stream.verify.report import Example, Report
 from stream.wire import UNREAD_TRACK, Forecast, Record, Topics, loads_forecast, loads_gapfill

@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from typing import Final
 
-from stream.engine import Engine
+from stream.engine.engine import Engine
 from stream.verify.doubts import Place
 from stream.verify.judge import Judge, by_record
-from stream.verify.states import Replayed, States
+from stream.verify.stored_states import Replayed, States
 from stream.wire import Record
 
 MAX_DOUBTS: Final = 20_000  # answers to read back at once, at some 1 KB each

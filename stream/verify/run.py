@@ -18,23 +18,23 @@ from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
 from model.api import Predictor
-from stream import admin
-from stream.connect import kafka_refusal, shown
-from stream.engine import Engine
-from stream.intake import Records
-from stream.redis_store import RedisStore
-from stream.settings import UNLIMITED, Settings
-from stream.source import INPUT_ISOLATION, Isolation, Partition, reread
-from stream.store import Store
+from stream.config.security import kafka_refusal, shown
+from stream.config.settings import UNLIMITED, Settings
+from stream.engine.engine import Engine
+from stream.kafka import admin
+from stream.kafka.log import INPUT_ISOLATION, Isolation, Partition, reread
+from stream.kafka.record_columns import Records
+from stream.store.base import Store
+from stream.store.redis_store import RedisStore
 from stream.verify.compare import Tolerance
 from stream.verify.doubts import Place
 from stream.verify.judge import Judge, Rules
-from stream.verify.log import Outlook, Start, outlook
-from stream.verify.past import Past
+from stream.verify.log_history import Past
+from stream.verify.offsets import Outlook, Start, outlook
 from stream.verify.published import Book, Published, Span
 from stream.verify.replay import Replay
 from stream.verify.report import Example, Report, Verdict
-from stream.verify.states import Replayed, States
+from stream.verify.stored_states import Replayed, States
 from stream.wire import Record
 
 BATCH_RECORDS: Final = 8_192  # many more than a worker's: steps are fuller, and no answer depends on the batch

@@ -17,7 +17,7 @@ from chaos_rig import PARTITIONS
 from chaos_verdict import FINDINGS, UNJUDGED
 from faults import Fault
 
-from stream.bench.servers import KAFKA
+from stream.bench.harness.servers import KAFKA
 
 COLUMNS = (
     *("fault", "seed", "guarantee", "pings", "seconds", "forecasts (close)", "copies", "states (close)", "restarts"),

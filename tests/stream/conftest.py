@@ -9,9 +9,9 @@ import torch
 from engine_rig import Rig
 from hypothesis import HealthCheck, settings
 
-from model import network
 from model.api import Predictor
 from model.config import ModelConfig
+from model.network import network
 
 # A busy machine is not a failure: no deadlines, and slow data generation is allowed. What fails prints its seed.
 settings.register_profile("pathcast", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])

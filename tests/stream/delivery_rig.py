@@ -10,15 +10,14 @@ from dataclasses import replace
 from typing import Any
 
 from model.api import Predictor
-from stream.delivery import Delivery
-from stream.engine import Engine
-from stream.guarantees import AtLeastOnce
-from stream.intake import Records
-from stream.pages import Answers
-from stream.seams import Rebalanced
-from stream.settings import Settings
-from stream.source import History, Log, Mark, Partition
-from stream.store import Claim, MemoryStore
+from stream.config.settings import Settings
+from stream.delivery.delivery import Delivery
+from stream.delivery.guarantees import AtLeastOnce
+from stream.engine.engine import Engine
+from stream.kafka.encoded_batches import Answers
+from stream.kafka.log import History, Log, Mark, Partition, Rebalanced
+from stream.kafka.record_columns import Records
+from stream.store.base import Claim, MemoryStore
 from stream.wire import Outgoing, Ping, Record, dumps
 
 TOPIC = "pathcast.pings.v1"

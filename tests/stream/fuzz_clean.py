@@ -43,9 +43,9 @@ TOKENS = [
 
 
 def checker() -> fuzzing.Check:
-    from stream.clean import examine, parse
-    from stream.fields import event_time_ms
+    from stream.tracks.clean import examine, parse
     from stream.wire import CODES, MAX_RECORD_BYTES, Ping, Record, Reject, dead_letter, dumps
+    from stream.wire.fields import event_time_ms
 
     def check(data: bytes) -> None:
         key, found, value = data.rpartition(KEY_ENDS)
@@ -147,4 +147,4 @@ def _check_time(value: bytes, event_time_ms: Any) -> None:
 
 
 if __name__ == "__main__":
-    fuzzing.run(checker, CORPUS, ["stream.clean", "stream.wire", "json"], TOKENS)
+    fuzzing.run(checker, CORPUS, ["stream.tracks.clean", "stream.wire", "json"], TOKENS)

@@ -18,9 +18,9 @@ from aiokafka.record.memory_records import MemoryRecords
 from pathcast_process import pathcast
 from worker_process import Worker, all_live
 
-from stream.settings import Compression, DeliveryGuarantee
+from stream.config.settings import Compression, DeliveryGuarantee
 from stream.wire import Ping, Topics, dumps, loads_forecast
-from train.readers.topic import snapshot
+from train.data.topic import snapshot
 
 CODECS = ("gzip", "snappy", "lz4", "zstd")
 PINGS = 60  # of each entity

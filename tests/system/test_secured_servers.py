@@ -18,13 +18,13 @@ from pathcast_process import environment, pathcast
 from secured_servers import KAFKA_PASSWORD, REDIS_PASSWORD, Client, Secured
 from worker_process import Worker, all_live
 
-from stream.bench.servers import Unavailable, apache_kafka, java_command
-from stream.connect import KafkaSecurity, Mechanism, Protocol, RedisSecurity, Refused
-from stream.publisher import Publisher
-from stream.redis_store import RedisStore
-from stream.settings import Settings
+from stream.bench.harness.servers import Unavailable, apache_kafka, java_command
+from stream.config.security import KafkaSecurity, Mechanism, Protocol, RedisSecurity, Refused
+from stream.config.settings import Settings
+from stream.kafka.producer import Publisher
+from stream.store.redis_store import RedisStore
 from stream.wire import Topics
-from train.readers.topic import snapshot
+from train.data.topic import snapshot
 
 PREFIX = "secured"
 TOPICS = Topics.of(PREFIX)

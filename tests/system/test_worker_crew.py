@@ -17,8 +17,8 @@ import pytest
 from pathcast_process import PATIENCE_S, eventually, processes_of
 from worker_process import Worker, all_live
 
-from stream.crew import FALSE_STARTS
 from stream.wire import Topics, loads_forecast
+from stream.worker.process_pool import FALSE_STARTS
 
 PINGS = 9_000
 SEED = 11

@@ -15,7 +15,7 @@ import pytest
 import redis
 from worker_process import Worker, all_live
 
-from stream import record
+from stream.engine import stored_entity
 from stream.wire import Forecast, Topics, loads_forecast
 
 PINGS = 6_000
@@ -150,7 +150,7 @@ def test_a_damaged_state_is_rebuilt_and_the_forecast_says_so(
 
 
 def test_a_damaged_track_starts_anew_and_the_forecast_says_so(options: Options, tmp_path: Path) -> None:
-    assert record.HEAD.itemsize > 60, "flip_track_bit must hit the track part"
+    assert stored_entity.HEAD.itemsize > 60, "flip_track_bit must hit the track part"
     first_half(options, tmp_path / "first.log")
     damage(options["redis"], options["prefix"], flip_track_bit)
     new, log = second_half(options, tmp_path / "second.log")

@@ -18,7 +18,7 @@ from pathcast_process import eventually
 from worker_pages import Scrape, ask, base_of, readiness
 from worker_process import Worker, all_live
 
-from stream.door import TOKEN
+from stream.config.http_access import TOKEN
 from stream.wire import Topics
 
 PINGS = 3_000

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from train.cli_data import CacheOption, ColumnsOption, Files, MoreFiles, sources_of
+from train.data.options import CacheOption, ColumnsOption, Files, MoreFiles, sources_of
 
 # What each answers, in the order of `all`. A module train.experiments.<name> has `run(lab) -> Finding`.
 EXPERIMENTS = {
@@ -56,9 +56,9 @@ def experiment(
     if name != "all" and name not in EXPERIMENTS:
         raise typer.BadParameter(f"{name!r} is none of {', '.join(EXPERIMENTS)}, all")
     files = tuple(sources_of(data, more, columns))
-    from train.experiments.lab import Lab
-    from train.experiments.report import source, write
-    from train.picture import require
+    from train.evaluation.plots import require
+    from train.experiments.lab.lab import Lab
+    from train.experiments.lab.report import source, write
 
     require()  # every report has a picture, which is drawn after hours of training
     code = source()  # before hours in which the checkout may be moved on
@@ -77,7 +77,7 @@ def experiment(
                 cache=cache,
                 say=say,
             )
-            finding = importlib.import_module(f"train.experiments.{chosen}").run(lab)
+            finding = importlib.import_module(f"train.experiments.questions.{chosen}").run(lab)
         command = f"pathcast experiment {chosen} --data {' '.join(file.name for file in files)}"
         command += "" if columns is None else f" --columns {shlex.quote(columns)}"
         command += f" --effort {effort:g}" if effort != 1.0 else ""
@@ -96,7 +96,9 @@ def experiment(
             conduct(chosen)
         except Exception as error:  # our own faults too: the others may have hours behind them
             failed.append(chosen)
-            if not isinstance(error, (OSError, ValueError, RuntimeError)):  # these a user can cause (stream.cli)
+            if not isinstance(
+                error, (OSError, ValueError, RuntimeError)
+            ):  # these a user can cause (stream.commands.main)
                 traceback.print_exc()
             typer.echo(f"{chosen} failed: {' '.join(str(error).split()) or type(error).__name__}", err=True)
     if failed:

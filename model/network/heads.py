@@ -1,0 +1,244 @@
+"""Answers from one hidden vector: the next interval, a position after any time or inside a gap, the time to a place.
+
+Every answer is a residual over physics and its last layer starts at zero, so an untrained model is the physics: the
+Kalman filter for a forecast, the running interval for the next Δt, the cubic Hermite curve for a gap, the speed of a
+town for a travel time.
+
+A position is a mean and a 2x2 covariance. The loss takes the position as Student's t with NU degrees of freedom, whose
+scale matrix is the covariance times SCALE_OF_COV: at NU = 4 that makes the Gaussian 90 % ellipse of the covariance
+(χ² = 4.61) hold 90 % of the t distribution too (4.61 / 2 · 1.878 = 4.33 = F(2, 4) at 0.9), heavy tails included. It is
+one t: with a narrow one beside it, for what stays, CRPS is 2 % lower for taxis and for ships as low or 17 % higher, by
+seed; quantiles have 1.8 % less over all files, and in a region never seen neither gains anything
+(`train/experiments/reports/spreads.md`).
+
+Residuals are measured in reaches (what the thing could cover at its recent speed), in two frames at once: east/north,
+and along/across the filtered velocity, whose weight fades when the thing stands still. Beside them the mean may lean to
+other physics (the last step's velocity, damped and not, the last few steps', the velocity that the receiver reports;
+the straight line across a gap), which no frame of one direction could express. So may the next Δt, to the last two.
+
+Shapes: ... any batch, Q queries per row, A other physics, C = config.d, K = motion.WIDTH.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+import torch
+import torch.nn.functional as fn
+from torch import Tensor, nn
+
+from model.config import ModelConfig
+
+NU: Final = 4.0
+SCALE_OF_COV: Final = 1 / 1.878
+REACH_MEMORY_S: Final = 1_800.0  # a recent speed says little about where one is later than this
+HEADING_FLOOR_MPS: Final = 0.5  # below it the filtered heading is GPS noise
+CHORD_FLOOR_M: Final = 10.0  # the same for the line across a gap
+MAX_LOG_SPREAD: Final = 8.0  # e^8: no covariance outside 1/3000 .. 3000 times the physics'
+MAX_LOG_SHAPE: Final = 3.0  # no ellipse thinner than e^-3
+MAX_RESIDUAL: Final = 4.0  # reaches: nothing goes on at four times its recent speed for half an hour
+MAX_GAP_AGE: Final = 3  # a gap is asked for from the first, second or third fix after it
+MAX_LEAN: Final = 2.0  # how far an answer may move from one physics past the other
+MAX_LOG_TRAVEL: Final = 4.0  # no travel time outside 1/50 .. 50 times that at TRAVEL_MPS
+TRAVEL_MPS: Final = 5.0  # door to door along the chord, by day in a town
+TRAVEL_SPREAD: Final = 0.5  # of the log of a travel time, before training
+RESIDUAL: Final = 4  # numbers of an answer: those of the residual,
+OUT: Final = RESIDUAL + 5  # five of the spread, then A that lean to the other physics
+
+
+class Spread(NamedTuple):
+    """Positions in metres from the anchor: mean [..., 2] and covariance [..., 3] (ee, en, nn)."""
+
+    mean_en: Tensor
+    cov_m2: Tensor
+
+
+class Asked(NamedTuple):
+    """The physics under a query, computed in float64 (model.network.queries) and handed over in any dtype."""
+
+    features: Tensor  # [..., Q, E] what the network sees of the question
+    base_en: Tensor  # [..., Q, 2] m: the mean of the physics
+    others_en: Tensor  # [..., Q, A, 2] m: of other physics, which the network may lean to
+    base_var: Tensor  # [..., Q] m²: its variance per axis
+    reach_m: Tensor  # [..., Q] one unit of residual
+    frame: Tensor  # [..., Q, 2] unit vector along the motion, shorter where there is little motion
+    told: Tensor  # [..., Q] 1 where the last of the others is by a reported velocity
+
+
+class TravelTime(NamedTuple):
+    """Laplace distribution of the log of a travel time: its median and 90 % interval are exp of plain quantiles."""
+
+    log_s: Tensor  # [..., Q] median
+    scale: Tensor  # [..., Q]
+
+
+class QueryHead(nn.Module):
+    """head(h, question) -> OUT + A numbers, zero before training.
+
+    The last R numbers of a question are 0 where nothing is reported, and have weights apart: what these learn moves no
+    answer to a thing that does not report its velocity.
+    """
+
+    def __init__(self, config: ModelConfig, question: int, reported: int, others: int) -> None:
+        super().__init__()
+        c = config.d
+        self.from_hidden = nn.Linear(c, 2 * c)
+        self.from_question = nn.Linear(question - reported, 2 * c, bias=False)
+        self.from_report = nn.Linear(reported, 2 * c, bias=False)
+        nn.init.zeros_(self.from_report.weight)
+        self.middle = nn.Linear(2 * c, c)
+        self.last = nn.Linear(c, OUT + others)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, h: Tensor, question: Tensor) -> Tensor:
+        """h [..., C] and question [..., Q, E] to [..., Q, OUT + A]. The hidden part is computed once for all
+        questions.
+        """
+        return self.out(self.heard(h, question))
+
+    def heard(self, h: Tensor, question: Tensor) -> Tensor:
+        """What is known and what is asked, together [..., Q, 2C]."""
+        asked = self.from_question.in_features
+        x = self.from_hidden(h).unsqueeze(-2) + self.from_question(question[..., :asked])
+        y: Tensor = x + self.from_report(question[..., asked:])
+        return y
+
+    def out(self, x: Tensor) -> Tensor:
+        """The numbers [..., OUT + A] of what has been seen [..., 2C]."""
+        y: Tensor = self.last(self.before_last(x))
+        return y
+
+    def before_last(self, x: Tensor) -> Tensor:
+        """What the last layer sees [..., C]."""
+        return fn.gelu(self.middle(fn.gelu(x)))
+
+
+class ForecastHead(QueryHead):
+    """The last other physics is the reported velocity, and how far to lean to it is said by the head beside alone."""
+
+    def __init__(self, config: ModelConfig, question: int, reported: int, others: int) -> None:
+        super().__init__(config, question, reported, others - 1)
+        self.beside = ReportHead(config, question, reported, OUT + others)
+
+    def forward(self, h: Tensor, question: Tensor) -> Tensor:
+        y: Tensor = fn.pad(super().forward(h, question), (0, 1)) + self.beside(h, question)
+        return y
+
+
+class ReportHead(nn.Module):
+    """What to add to a forecast's numbers [..., Q, OUT + A] where a velocity is reported; zero before training, and
+    where none is. A small network of its own: the large one learned from what reports none, too, and is left as it is.
+    """
+
+    def __init__(self, config: ModelConfig, question: int, reported: int, out: int) -> None:
+        super().__init__()
+        self.known = question - reported  # the number of a question that is 1 where a velocity is reported, else 0
+        self.from_hidden = nn.Linear(config.d, config.d // 2)
+        self.from_question = nn.Linear(question, config.d // 2, bias=False)
+        self.last = nn.Linear(config.d // 2, out)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, h: Tensor, question: Tensor) -> Tensor:
+        x = self.from_hidden(h).unsqueeze(-2) + self.from_question(question)
+        y: Tensor = self.last(fn.gelu(x)) * question[..., self.known, None]
+        return y
+
+
+class IntervalHead(nn.Module):
+    """head(h, features) -> the numbers that `next_log` takes, zero before training: then the next interval is the
+    running one.
+    """
+
+    def __init__(self, config: ModelConfig, features: int, others: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(config.d, config.d // 2)
+        self.recent = nn.Linear(features, config.d // 2, bias=False)
+        self.last = nn.Linear(config.d // 2, 1 + others)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, h: Tensor, features: Tensor) -> Tensor:
+        """h [..., C] and `queries.interval`'s features [..., E] to [..., 1 + A]."""
+        y: Tensor = self.last(fn.gelu(self.hidden(h) + self.recent(features)))
+        return y
+
+
+class TravelHead(nn.Module):
+    """When it will be at a place, zero before training."""
+
+    def __init__(self, config: ModelConfig, question: int) -> None:
+        super().__init__()
+        c = config.d
+        self.from_hidden = nn.Linear(c, c)
+        self.from_question = nn.Linear(question, c, bias=False)
+        self.from_place = nn.Linear(c, c, bias=False) if config.places else None
+        self.middle = nn.Linear(c, c // 2)
+        self.last = nn.Linear(c // 2, 2)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, h: Tensor, question: Tensor, base_log_s: Tensor, place: Tensor | None) -> TravelTime:
+        """h [..., C], question [..., Q, E], base [..., Q] and what is known of the destinations [..., Q, C]."""
+        x = self.from_hidden(h).unsqueeze(-2) + self.from_question(question)
+        if self.from_place is not None and place is not None:
+            x = x + self.from_place(place)
+        a = self.last(fn.gelu(self.middle(fn.gelu(x)))).to(base_log_s.dtype)
+        log_s = base_log_s + MAX_LOG_TRAVEL * torch.tanh(a[..., 0] / MAX_LOG_TRAVEL)
+        return TravelTime(log_s, TRAVEL_SPREAD * torch.exp(MAX_LOG_SHAPE * torch.tanh(a[..., 1] / MAX_LOG_SHAPE)))
+
+
+def combine(raw: Tensor, asked: Asked) -> Spread:
+    """The distribution from the network's numbers [..., OUT + A] and the physics, in the dtype of `asked`."""
+    raw = raw.to(asked.base_en.dtype)
+    cos, sin = asked.frame[..., 0], asked.frame[..., 1]
+    a = raw.unbind(-1)
+    east = a[0] + cos * a[2] - sin * a[3]
+    north = a[1] + sin * a[2] + cos * a[3]
+    residual = torch.stack([east, north], dim=-1)
+    residual = residual / (1 + residual.square().sum(-1, keepdim=True) / MAX_RESIDUAL**2).sqrt()
+    lean = MAX_LEAN * torch.tanh(raw[..., OUT:] / MAX_LEAN).unsqueeze(-1)
+    far = lean * (asked.others_en - asked.base_en.unsqueeze(-2))
+    going_on = far[..., :-1, :].sum(-2) + asked.reach_m.unsqueeze(-1) * residual
+    # To a reported velocity the answer leans from where the rest has led it: 1 is all that the report says.
+    mean = asked.base_en + going_on + far[..., -1, :] - (asked.told.unsqueeze(-1) * lean[..., -1, :]) * going_on
+    # log Σ = log(base) I + [[s + p, q], [q, s − p]]; p + iq turns twice as fast as the frame.
+    s = MAX_LOG_SPREAD * torch.tanh(a[4] / MAX_LOG_SPREAD)
+    cos2, sin2 = cos * cos - sin * sin, 2 * cos * sin
+    p = a[5] + cos2 * a[7] - sin2 * a[8]
+    q = a[6] + sin2 * a[7] + cos2 * a[8]
+    rho2 = p * p + q * q + 1e-12
+    squeeze = 1 / (1 + rho2 / MAX_LOG_SHAPE**2).sqrt()
+    rho = rho2.sqrt() * squeeze
+    size = asked.base_var * torch.exp(s)
+    even, odd = size * torch.cosh(rho), size * torch.sinh(rho) / rho2.sqrt()
+    return Spread(mean, torch.stack([even + odd * p, odd * q, even - odd * p], dim=-1))
+
+
+def next_log(numbers: Tensor, others_log: Tensor) -> Tensor:
+    """log of the next interval over the running one [...], from the head's numbers [..., 1 + A] and the logs of other
+    intervals over the running one [..., A], to each of which it may lean, up to MAX_LEAN: the running one follows a new
+    cadence over a dozen pings, the last one at once.
+    """
+    return numbers[..., 0] + (MAX_LEAN * torch.tanh(numbers[..., 1:] / MAX_LEAN) * others_log).sum(-1)
+
+
+def laplace_nll(travel: TravelTime, log_s: Tensor) -> Tensor:
+    """−log density [...] of the logs of travel times, up to a constant."""
+    return (log_s - travel.log_s).abs() / travel.scale + travel.scale.log()
+
+
+def t_nll(spread: Spread, target_en: Tensor) -> Tensor:
+    """−log density [...] of target positions [..., 2] under the t distribution, up to a constant."""
+    det, m2 = surprise(spread, target_en)
+    return 0.5 * det.log() + (NU + 2) / 2 * torch.log1p(m2 / SCALE_OF_COV / NU) + math.log(SCALE_OF_COV)
+
+
+def surprise(spread: Spread, target_en: Tensor) -> tuple[Tensor, Tensor]:
+    """Determinants [...] of the covariances, and squared Mahalanobis lengths [...] of target positions [..., 2]."""
+    ee, en, nn_ = spread.cov_m2.unbind(-1)
+    de, dn = (target_en - spread.mean_en).unbind(-1)
+    det = (ee * nn_ - en * en).clamp_min(1e-12)
+    return det, (nn_ * de * de - 2 * en * de * dn + ee * dn * dn) / det

@@ -1,0 +1,198 @@
+"""What runs the network's layers when a ping is folded and when it is asked: the exact way and the fast one, behind one
+door. Knows weights and rows; knows no pings' meaning and no rings' layout.
+
+    Float32     the modules themselves, in torch: exact, and what every CPU can do
+    Compiled    model.kernels.linear: the same layers without torch's way to each of them; what they multiply is
+                bfloat16 where the CPU has that, float32 elsewhere
+
+Each keeps the promise that replays need: a state's bits are the same whatever else was in its batches. Training, gap
+fills and travel times run the modules, whatever is chosen here.
+
+Shapes: N rows, Q questions per row, F features, E features of a question, C = config.d, O numbers of an answer.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from model.kernels import linear, tiles
+from model.kernels.bfloat16 import F32, narrowed, widened
+from model.network import places
+from model.network.network import Network
+from model.network.transformer import Block, Indices
+from model.serving import step_compiled
+from model.serving.kv_cache import Rows
+
+# The rows of torch's products that are left over from fours take another way through the library and differ in the last
+# bit, and where the CPU has registers of 512 bits, so do products of 4, 8 or 12 rows; then so would what int8 rounds,
+# and, by the interval's last layer, a last digit of what is published. In whole sixteens a row's numbers are the same
+# whatever else is in the batch, so that replays are, too; one ping costs some 20 to 30 % more. Compiled layers need
+# none of it.
+ROWS: Final = 16
+
+Hidden = NDArray[
+    Any
+]  # vectors [N, C]: float32, or bfloat16 as uint16 (model.kernels.bfloat16), which is what a state keeps
+
+
+class Layers(Protocol):
+    """The trunk for one ping per row, and the heads that answer each of them."""
+
+    name: str
+
+    def step(
+        self, x: F32, age: NDArray[np.int64], fixes: NDArray[Any], rings: Rows, asked: Indices | None = None
+    ) -> Hidden:
+        """Hidden vectors of features x [N, F] of fixes [N], N at least 1, which follow `age` pings [N]; or of the
+        `asked` rows alone, at least 1, which spares the others the last block.
+        """
+
+    def interval(self, hidden: Hidden, asked: NDArray[Any]) -> F32:
+        """`model.network.heads.IntervalHead` for features [N, E]: numbers [N, O]."""
+
+    def forecast(self, hidden: Hidden, asked: NDArray[Any]) -> F32:
+        """`model.network.heads.ForecastHead` for questions [N, Q, E]: numbers [N, Q, O]."""
+
+
+class Float32:
+    """The modules."""
+
+    name = "float32"
+
+    def __init__(self, net: Network) -> None:
+        self._net = net
+
+    def step(
+        self, x: F32, age: NDArray[np.int64], fixes: NDArray[Any], rings: Rows, asked: Indices | None = None
+    ) -> Hidden:
+        trunk, rows = self._net.trunk, _enough(len(x))
+        found = None if trunk.places is None else step_compiled.find(trunk.places, fixes[rows])
+        some = None if asked is None else asked[_enough(len(asked))]
+        ages, now = torch.from_numpy(age[rows]), times(self._net, fixes[rows])
+        hidden = trunk.step(torch.from_numpy(x[rows]), ages, rings, found, now, some)
+        return np.asarray(hidden[: len(x if asked is None else asked)].numpy())
+
+    def interval(self, hidden: Hidden, asked: NDArray[Any]) -> F32:
+        question = torch.from_numpy(asked[_enough(len(asked))])
+        return np.asarray(self._net.interval(_whole(hidden), question)[: len(hidden)].numpy())
+
+    def forecast(self, hidden: Hidden, asked: NDArray[Any]) -> F32:
+        question = torch.from_numpy(asked[_enough(len(asked))]).float()
+        return np.asarray(self._net.forecast(_whole(hidden), question)[: len(hidden)].numpy())
+
+
+class Compiled:
+    """The same in model.kernels.linear; weights as they are when this is made."""
+
+    def __init__(self, net: Network, *, halves: bool) -> None:
+        self.name = "bfloat16" if halves else "float32, compiled"
+        self._net, self._width, self._halves = net, net.config.d + 2 * net.config.kv_dim, halves
+        trunk, head, interval, seen = net.trunk, net.forecast, net.interval, 2 if halves else 1
+        self._table = np.zeros((0, places.CELL_DIM), np.float32)
+        assert trunk.report is not None  # a model of cells cannot be served
+        embed = [np.concatenate([_numbers(part.weight) for part in (trunk.report, trunk.embed)], axis=1)] * seen
+        bias = _numbers(trunk.embed.bias)
+        if trunk.places is not None:
+            self._table = _numbers(trunk.places.table)
+            embed, bias = [*embed, _numbers(trunk.places.out.weight)], bias + _numbers(trunk.places.out.bias)
+        self._embed = self._packed(np.concatenate(embed, axis=1)), bias[None]
+        self._blocks = [self._block(block) for block in trunk.blocks if isinstance(block, Block)]
+        self._norm = _numbers(trunk.norm.weight), _numbers(trunk.norm.bias)
+        recent, last = _numbers(interval.recent.weight), _numbers(interval.last.weight)
+        self._interval = *self._layer(interval.hidden), recent, last, _numbers(interval.last.bias)
+        asked = np.concatenate([_numbers(part.weight) for part in (head.from_question, head.from_report)], axis=1)
+        beside = head.beside
+        self._outputs = beside.last.out_features
+        self._forecast = (
+            *self._layer(head.from_hidden),
+            self._packed(np.concatenate([asked] * seen, axis=1)),
+            *self._layer(head.middle),
+            self._packed(_numbers(head.last.weight)),
+            np.pad(_numbers(head.last.bias), (0, self._outputs - head.last.out_features))[None],
+            *self._layer(beside.from_hidden),
+            np.ascontiguousarray(_numbers(beside.from_question.weight).T),
+            _numbers(beside.last.weight),
+            _numbers(beside.last.bias),
+            beside.known,
+        )
+
+    def step(
+        self, x: F32, age: NDArray[np.int64], fixes: NDArray[Any], rings: Rows, asked: Indices | None = None
+    ) -> Hidden:
+        row, share = np.empty((len(x), 0), np.int64), np.empty((len(x), 0), np.float32)
+        if self._net.trunk.places is not None:
+            row, share = (found.numpy() for found in step_compiled.find(self._net.trunk.places, fixes))
+        stream = np.empty((len(x), self._net.config.d), np.float32)
+        linear.enter(x, row, share, self._table, *self._embed, stream)
+        cos_sin = self._net.trunk.positions.angles(torch.from_numpy(age), times(self._net, fixes))
+        qkv = np.empty((len(x), self._width), np.float32)
+        for i, (project, mix) in enumerate(self._blocks):
+            linear.project(stream, *project, qkv)
+            some = asked if i == len(self._blocks) - 1 else None
+            attended = rings.attend(i, torch.from_numpy(qkv), cos_sin, some).numpy()
+            if some is not None:
+                stream, attended = stream[some], attended[some]
+            linear.mix(stream, attended, *mix)
+        hidden: Hidden = np.empty(stream.shape, np.uint16 if self._halves else np.float32)
+        linear.leave(stream, *self._norm, hidden)
+        return hidden
+
+    def interval(self, hidden: Hidden, asked: NDArray[Any]) -> F32:
+        out = np.empty((len(hidden), len(self._interval[-1])), np.float32)
+        linear.interval(self._multiplied(hidden), asked, *self._interval, out)
+        return out
+
+    def forecast(self, hidden: Hidden, asked: NDArray[Any]) -> F32:
+        out = np.empty((*asked.shape[:2], self._outputs), np.float32)
+        linear.answer(self._multiplied(hidden), asked.astype(np.float32, copy=False), *self._forecast, out)
+        return out
+
+    def _multiplied(self, hidden: Hidden) -> Hidden:
+        """As the heads multiply it."""
+        if self._halves:
+            return hidden if hidden.dtype == np.uint16 else narrowed(hidden)
+        return hidden if hidden.dtype == np.float32 else widened(hidden)
+
+    def _block(self, block: Block) -> tuple[tuple[NDArray[Any], ...], tuple[NDArray[Any], ...]]:
+        """What `dense.project` and `dense.mix` take of it."""
+        norms = [(_numbers(norm.weight), _numbers(norm.bias)) for norm in (block.norm_attention, block.norm_mlp)]
+        qkv, out = (self._packed(_numbers(layer.weight)) for layer in (block.qkv, block.out))
+        return (*norms[0], qkv), (out, *norms[1], *self._layer(block.up), *self._layer(block.down))
+
+    def _layer(self, layer: nn.Linear) -> tuple[NDArray[Any], F32]:
+        return self._packed(_numbers(layer.weight)), _numbers(layer.bias)[None]
+
+    def _packed(self, weight: F32) -> NDArray[Any]:
+        return linear.packed(weight, halves=self._halves)
+
+
+def chosen(net: Network, precision: str) -> Layers:
+    """The exact ones for "float32", else the fastest that this CPU has."""
+    if precision == "float32" or not tiles.fuses():
+        return Float32(net)
+    return Compiled(net, halves=tiles.multiplies_halves())
+
+
+def times(net: Network, fixes: NDArray[Any]) -> Tensor | None:
+    """What time-RoPE turns by; a copy, as torch takes no view into packed records."""
+    return torch.from_numpy(np.array(fixes["ts_ms"])) if net.config.positions == "time-rope" else None
+
+
+def _enough(rows: int) -> NDArray[np.int64]:
+    """Indices of a batch's rows, the last repeated up to whole ROWS; an empty batch stays empty."""
+    return np.minimum(np.arange(-(-rows // ROWS) * ROWS), rows - 1)
+
+
+def _whole(hidden: Hidden) -> Tensor:
+    """In float32, with rows enough."""
+    rows = hidden[_enough(len(hidden))]
+    return torch.from_numpy(rows if rows.dtype == np.float32 else widened(rows))
+
+
+def _numbers(weight: Tensor) -> F32:
+    return np.ascontiguousarray(weight.detach().float().numpy())

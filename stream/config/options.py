@@ -1,0 +1,76 @@
+"""The options of `stream.config.security`, for every command that reaches Kafka or Redis. Knows Typer; opens no
+connection."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from inspect import Parameter
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from stream.config.security import KafkaSecurity, Mechanism, Protocol, RedisSecurity, secret
+
+PANEL: Final = "Secured servers"  # of --help
+
+
+def _option(name: str, kind: Any, default: Any, flag: str, text: str) -> Parameter:
+    variable = "PATHCAST_" + flag.removeprefix("--").replace("-", "_").upper()
+    option = typer.Option(flag, envvar=variable, help=text, rich_help_panel=PANEL, case_sensitive=False)
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
+
+
+# By the parameter in whose place they come.
+_OPTIONS: Final = {
+    "security": (
+        _option("kafka_protocol", Protocol, Protocol.PLAINTEXT, "--kafka-security", "how to speak to Kafka"),
+        _option("kafka_mechanism", Mechanism, Mechanism.SCRAM_SHA_512, "--kafka-mechanism", "of SASL"),
+        _option(
+            "kafka_user", str | None, None, "--kafka-user", "for SASL; password: PATHCAST_KAFKA_PASSWORD or ..._FILE"
+        ),
+        _option("kafka_ca", Path | None, None, "--kafka-ca", "CA of the brokers, PEM; default: this machine's CAs"),
+        _option("kafka_cert", Path | None, None, "--kafka-cert", "our own certificate, PEM, if the brokers want one"),
+        _option("kafka_key", Path | None, None, "--kafka-key", "its key, PEM, if that is in another file"),
+    ),
+    "redis_security": (
+        _option(
+            "redis_ca",
+            Path | None,
+            None,
+            "--redis-ca",
+            "CA for rediss://; password: PATHCAST_REDIS_PASSWORD or ..._FILE",
+        ),
+    ),
+}
+
+
+def secured(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with options in place of its parameters `security` (KafkaSecurity) and `redis_security`
+    (RedisSecurity). Typer has no options that several commands share, and reads them from a signature."""
+    own = inspect.signature(command, eval_str=True).parameters
+    named = [option for name in own for option in _OPTIONS.get(name, (own[name],))]
+
+    @wraps(command)
+    def filled(**given: Any) -> None:
+        if "security" in own:
+            given["security"] = KafkaSecurity(
+                protocol=given.pop("kafka_protocol"),
+                mechanism=given.pop("kafka_mechanism"),
+                user=given.pop("kafka_user"),
+                password=secret("KAFKA_PASSWORD"),
+                ca=given.pop("kafka_ca"),
+                certificate=given.pop("kafka_cert"),
+                key=given.pop("kafka_key"),
+            )
+        if "redis_security" in own:
+            given["redis_security"] = RedisSecurity(secret("REDIS_PASSWORD"), given.pop("redis_ca"))
+        command(**given)
+
+    by_name = [parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in named]
+    filled.__signature__ = inspect.Signature(by_name)  # type: ignore[attr-defined]
+    filled.__annotations__ = {parameter.name: parameter.annotation for parameter in by_name}
+    del filled.__wrapped__  # where `get_type_hints` would look instead
+    return filled

@@ -1,0 +1,214 @@
+"""When a partition's states are written to the store, and what happens when they cannot. Knows offsets and the store's
+errors; knows nothing of the broker.
+
+One checkpoint at a time, each in legs (`stream.engine.snapshot`). Between two batches a leg is dumped, some
+milliseconds; it is written while the engine works on, once the batch that was folded last is committed: no store may be
+ahead of that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Container, Iterable, Iterator
+from typing import Final, NamedTuple
+
+from redis.exceptions import RedisError
+
+from stream.config import failpoints
+from stream.delivery.accounts import Tally
+from stream.delivery.outages import Absence
+from stream.delivery.partitions import Owned
+from stream.engine.engine import Engine
+from stream.engine.snapshot import Checkpoint
+from stream.store.base import Fenced
+
+log = logging.getLogger(__name__)
+
+# Input records of one partition whose effect no checkpoint has yet. Behind by that much the partition waits for Redis:
+# it bounds what a takeover must replay (some 10 s of work) and the states that only this process holds.
+MAX_UNSAVED = 200_000
+RETRY_S = (0.1, 0.3, 1.0, 2.0)  # between tries to reach Redis; the last repeats
+AWAY: Final = (RedisError, OSError)  # what a store raises while it cannot be reached
+
+
+class Refusal(NamedTuple):
+    """Another owner claimed the partition, or the store lost its data."""
+
+    owned: Owned
+    error: Fenced
+
+
+class UnderWay(NamedTuple):
+    """The checkpoint that is being made."""
+
+    of: Owned
+    what: Checkpoint
+    began_ms: float
+
+    @property
+    def stands(self) -> bool:
+        """Whether the partition is still ours by the claim under which this began."""
+        return self.of.ready and self.of.epoch == self.what.epoch
+
+
+class Checkpoints:
+    """Writes behind what is committed, a partition at a time."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        every_ms: float,
+        clock: Callable[[], float],
+        tally: Tally,
+        absence: Absence,
+        tell: Callable[[], None],
+    ) -> None:
+        """`tell` is called when there is something for `go_on` to do."""
+        self._engine = engine
+        self._tally = tally
+        self._absence = absence
+        self._every_ms = every_ms
+        self._clock = clock
+        self._tell = tell
+        self._now: UnderWay | None = None
+        self._writing: asyncio.Task[bool] | None = None  # a leg of it: whether it came to be written
+        self._retry_at_ms = 0.0  # not before then
+        self._failures = 0  # in a row, of whatever partition
+
+    def due_at_ms(self, owned: Iterable[Owned]) -> float:
+        """When `go_on` has something to do; infinity if all is written, or being written."""
+        if self._writing is not None:
+            return float("-inf") if self._writing.done() else float("inf")
+        times = [one.save_at_ms for one in owned if _unsaved(one)]
+        return max(self._retry_at_ms, min(times)) if times else float("inf")
+
+    async def go_on(self, owned: Iterable[Owned], finishing: asyncio.Task[None] | None) -> Refusal | None:
+        """Note what has been written since the last call, and have the next leg written. Call it while nobody else uses
+        the engine. A store that is away is no failure: it is tried again later, and said.
+
+        Args:
+            finishing: what commits the batch that was folded last, where that is not done yet.
+        """
+        if self._writing is not None:
+            if not self._writing.done():
+                return None
+            if (refusal := self._settle()) is not None:
+                return refusal
+        if self._now is None and (one := self._due(owned)) is not None:
+            failpoints.reach("before_checkpoint")
+            what = self._engine.begin_checkpoint(one.partition, one.epoch, one.taken)
+            self._now = UnderWay(one, what, self._clock())
+        if self._now is not None:
+            of, what, _ = self._now
+            await what.dump(of.taken)
+            self._writing = asyncio.create_task(self._written(self._now, of.taken, finishing))
+            self._writing.add_done_callback(lambda _: self._tell())
+        return None
+
+    def _due(self, owned: Iterable[Owned]) -> Owned | None:
+        """The partition that has waited longest for its checkpoint. One after the other: all at once would hold up the
+        pings that come meanwhile."""
+        now_ms = self._clock()
+        if now_ms < self._retry_at_ms:
+            return None
+        waiting = (one for one in owned if _unsaved(one) and one.save_at_ms <= now_ms)
+        return min(waiting, key=lambda one: one.save_at_ms, default=None)
+
+    async def _written(self, now: UnderWay, folded: int, finishing: asyncio.Task[None] | None) -> bool:
+        """Write a leg when all below `folded` is committed; false if that does not come to be."""
+        if finishing is not None:
+            await asyncio.wait([finishing])
+        if not now.stands or now.of.next_offset < folded:
+            return False
+        await now.what.write()
+        return True
+
+    def _settle(self) -> Refusal | None:
+        """A leg is written, or is not."""
+        now, writing = self._now, self._writing
+        assert now is not None, "nothing is under way"
+        assert writing is not None, "nothing is being written"
+        of, what, began_ms = now
+        self._writing = None
+        try:
+            sound = writing.result() and now.stands
+        except AWAY as error:
+            self._give_up()
+            self._put_off(of, error)
+        except Fenced as error:
+            self._give_up()
+            return Refusal(of, error) if now.stands else None
+        else:
+            if not sound:
+                self._give_up()
+                return None
+            what.settle()
+            if what.done:
+                failpoints.reach("after_checkpoint")
+                self._now = None
+                self._tally.checkpoint_s.observe((self._clock() - began_ms) / 1000)
+                of.saved = what.next_offset
+                of.save_at_ms = self._clock() + self._every_ms
+            else:
+                failpoints.reach("between_legs")
+            self._failures = of.checkpoints_failed = 0
+            self._absence.worked(of, "checkpoint")
+        return None
+
+    def _give_up(self) -> None:
+        assert self._now is not None, "nothing is under way"
+        self._now.what.give_up()
+        self._now = None
+
+    def _put_off(self, of: Owned, error: Exception) -> None:
+        """Try again later, after the other partitions: the store may refuse this one alone. While it refuses all, one
+        is tried at a time, because each try dumps states that nobody takes."""
+        self._retry_at_ms = self._clock() + _delay_s(self._failures) * 1000
+        of.save_at_ms = self._clock() + _delay_s(of.checkpoints_failed) * 1000
+        self._failures += 1
+        of.checkpoints_failed += 1
+        self._tally.checkpoints_failed += 1
+        self._absence.failed(of, "checkpoint", error)
+        behind = of.next_offset - of.saved
+        log.warning(
+            "Redis is away (%s): the checkpoint of partition %d is %d records behind (limit %d)",
+            *(error, of.partition[1], behind, MAX_UNSAVED),
+        )
+
+    async def leave(self, leaving: Container[Owned]) -> None:
+        """Make an end of the checkpoint that is under way, if it is of one of these partitions. Call it while nobody
+        else uses the engine.
+
+        Raises what writing raised, if it did.
+        """
+        if self._now is None or self._now.of not in leaving:
+            return
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
+            writing, self._writing = self._writing, None
+            self._give_up()
+            writing.result()
+        else:
+            self._give_up()
+
+    def abandon(self) -> None:
+        """Write nothing more."""
+        if self._writing is not None:
+            self._writing.cancel()
+
+
+def _unsaved(owned: Owned) -> bool:
+    """Whether a checkpoint of it may be written, and has something to write."""
+    return owned.ready and not owned.unread and owned.next_offset > owned.saved
+
+
+def _delay_s(failures: int) -> float:
+    return RETRY_S[min(failures, len(RETRY_S) - 1)]
+
+
+def delays() -> Iterator[float]:
+    """Seconds to wait before each next try to reach the store, for ever."""
+    yield from RETRY_S
+    while True:
+        yield RETRY_S[-1]

@@ -1,0 +1,174 @@
+"""Batches on their way from the engine's answers to the commit, two at most. Knows the order of their
+ends; knows neither the engine nor checkpoints.
+
+    begin -> the broker has every answer -> the batch before is committed -> the offsets are committed -> retired
+
+While the offsets of one are on their way, the answers of the next may be. Partitions that are lost, fenced or to be
+taken over anew meanwhile go back to the inbox, uncommitted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from stream.config import failpoints
+from stream.delivery.accounts import Tally, Untold
+from stream.delivery.inbox import Inbox, without
+from stream.delivery.partitions import Guarantee, Owned, Piece
+from stream.kafka.encoded_batches import Answers
+from stream.kafka.log import Mark, Partition, Rebalanced
+
+log = logging.getLogger(__name__)
+
+
+class Batch(NamedTuple):
+    """What the engine made of some records."""
+
+    pieces: Sequence[Piece]
+    records: int
+    answers: Answers
+    told: Mapping[Partition, Untold]
+
+
+class _Flying(NamedTuple):
+    task: asyncio.Task[None]
+    published: asyncio.Future[None]  # cancelled if that failed
+
+
+class Finishing:
+    """Takes batches through `guarantee`, one behind the other."""
+
+    def __init__(
+        self,
+        guarantee: Guarantee,
+        inbox: Inbox,
+        tally: Tally,
+        clock: Callable[[], float],
+        news: Callable[[], None],
+        lose: Callable[[Iterable[Owned]], None],
+        take_over_anew: Callable[[Owned], None],
+    ) -> None:
+        """`news` is called when one has ended; `lose` for partitions that the group has given to another member;
+        `take_over_anew` for those that somebody else has fenced."""
+        self._guarantee = guarantee
+        self._inbox = inbox
+        self._tally = tally
+        self._clock = clock
+        self._news = news
+        self._lose = lose
+        self._take_over_anew = take_over_anew
+        self._batches: deque[_Flying] = deque()
+        self.records_in = 0
+        self.records_out = 0
+
+    async def has_room(self) -> None:
+        """Until another may begin: one before it at most, whose answers are out. Raises what one of them raised."""
+        while len(self._batches) > 1:
+            await self._settle_one()
+        if self._batches:
+            await asyncio.wait([self._batches[0].published])
+            if self._batches[0].published.cancelled():
+                await self.settle()  # which tells why
+
+    def begin(self, batch: Batch) -> None:
+        """Let one be finished, but for what is not ours any more."""
+        batch = self._still_ours(batch)
+        if batch.pieces:
+            published = asyncio.get_running_loop().create_future()
+            task = asyncio.create_task(self._finish(batch, self.last, published))
+            task.add_done_callback(self._finished)
+            self._batches.append(_Flying(task, published))
+
+    @property
+    def last(self) -> asyncio.Task[None] | None:
+        """What finishes the newest of the batches that are not settled."""
+        return self._batches[-1].task if self._batches else None
+
+    async def settle(self) -> None:
+        """Wait for the batches that are being finished. Raises what one of them raised."""
+        while self._batches:
+            await self._settle_one()
+
+    async def settle_done(self) -> None:
+        """Forget those that have ended. Raises what one of them raised."""
+        while self._batches and self._batches[0].task.done():
+            await self._settle_one()
+
+    async def ended(self) -> None:
+        """Wait for them, and leave to `run` what they raised."""
+        if self._batches:
+            await asyncio.wait([one.task for one in self._batches])
+
+    def abandon(self) -> None:
+        for flying in self._batches:
+            flying.task.cancel()
+
+    async def _settle_one(self) -> None:
+        first = self._batches[0]
+        await asyncio.shield(first.task)
+        if self._batches and self._batches[0] is first:  # or somebody else has waited for it, too
+            self._batches.popleft()
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            task.exception()  # the first to fail is looked at where it is settled; the one behind it fails for the same
+        self._news()
+
+    def _still_ours(self, batch: Batch) -> Batch:
+        """Without the pieces whose partition is lost since the engine took them, or to be taken over anew: those go
+        back. No takeover is complete before all that was on its way is settled."""
+        back = [piece for piece in batch.pieces if not piece.owned.ready]
+        if not back:
+            return batch
+        self._inbox.put_back(back)
+        ours = {piece.owned.partition for piece in batch.pieces} - {piece.owned.partition for piece in back}
+        return batch._replace(pieces=without(batch.pieces, back), answers=batch.answers.of(ours))
+
+    async def _finish(self, batch: Batch, before: asyncio.Task[None] | None, published: asyncio.Future[None]) -> None:
+        """One batch from answers to commit, which follows that of the batch before. What raises leaves it uncommitted
+        and not retired."""
+        began_ms = self._clock()
+        try:
+            await self._guarantee.publish(batch.answers)
+        except BaseException:
+            published.cancel()
+            raise
+        published.set_result(None)
+        if before is not None:
+            await before
+            batch = self._still_ours(batch)
+        pieces, records, answers, told = batch
+        next_offsets = {piece.owned: piece.records.next_offset for piece in pieces}  # the last piece's stands
+        # Records that the consumer brings once more move no committed offset back.
+        marks = {
+            owned.partition: Mark(max(offset, owned.next_offset), owned.epoch, owned.history)
+            for owned, offset in next_offsets.items()
+        }
+        try:
+            fenced = await self._guarantee.commit(marks, answers) if marks else set()
+            failpoints.reach("after_commit")
+        except Rebalanced as error:
+            log.warning("%s; whoever owns these partitions now reads the records again", error)
+            self._lose(next_offsets)
+            self._inbox.put_back(pieces)
+            return
+        self.records_in += records
+        self.records_out += len(answers)
+        for owned, offset in next_offsets.items():
+            if owned.partition not in fenced:
+                owned.next_offset = max(owned.next_offset, offset)
+        back = [piece for piece in pieces if piece.owned.partition in fenced]
+        for owned in {id(piece.owned): piece.owned for piece in back}.values():
+            # Another worker has it, and a rebalance is about to tell us; or a zombie took it for a moment.
+            log.warning("%s was fenced: what was not committed is taken back", owned.partition)
+            self._tally.fenced += 1
+            self._take_over_anew(owned)
+        answered = without(pieces, back)
+        self._tally.settle(answered, answers, told, self._clock())
+        self._tally.commit_s.observe((self._clock() - began_ms) / 1000)
+        self._inbox.retire(answered)
+        self._inbox.put_back(back)

@@ -1,0 +1,327 @@
+"""What delivery means (README, "What is promised"). Owns offsets, checkpoints and takeovers; knows nothing of Faust.
+
+For each batch, in this order, each step only after the one before it succeeded:
+
+    engine answers -> the broker has every answer -> the offsets are committed -> the input is retired
+                      `-------- one transaction under exactly_once --------'
+                   -> now and then, the states go to Redis ("write-behind")
+
+While the broker takes one batch's answers the engine is at the next; and while it takes those, the first one's offsets
+may still be on their way. Not further: so a batch waits for at most two others.
+
+So a crash anywhere leaves the input uncommitted, and it is read again: answers may be published twice with the same id,
+and under exactly_once are not even that; none is lost. A checkpoint c is never ahead of the committed offset k. Whoever
+takes a partition over folds [c, k) into the states without publishing, then goes on from k.
+
+    who                                                            while Redis is away
+    takeover   asks the group, fences, claims an epoch, replays    waits, and so does its partition
+    pump       one batch at a time, partitions behind open gates   a partition that needs a stored state waits for it, a
+                                                                   few seconds (`strangers`); others go on
+    checkpoint writes what changed, under the epoch                retries; behind by MAX_UNSAVED, its partition waits
+
+States that may be wrong (the engine failed half-way, Redis lost what we wrote, another claimed the partition) are
+thrown away and taken over anew: the one way to sound states is from the checkpoint and the log. What neither that nor
+waiting cures ends `run` with the error: the worker stops, having committed nothing of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+
+from aiokafka.errors import KafkaError
+
+from stream.config.security import Refused
+from stream.config.settings import Settings
+from stream.delivery.accounts import Tally
+from stream.delivery.batch import Limits
+from stream.delivery.checkpointer import AWAY, Checkpoints, delays
+from stream.delivery.cold_reads import Strangers
+from stream.delivery.committer import Finishing
+from stream.delivery.continuity import Continuity
+from stream.delivery.inbox import Inbox
+from stream.delivery.outages import Absence
+from stream.delivery.partitions import Guarantee, InputLog, Owned, PartitionStatus, Piece, Status
+from stream.delivery.processing import Processing
+from stream.delivery.takeover import Claimant
+from stream.engine.engine import Engine
+from stream.kafka.log import Partition, Rebalanced
+from stream.kafka.record_columns import Records
+from stream.store.base import Fenced, Store
+
+log = logging.getLogger(__name__)
+
+FENCED_PAUSE_S = 1.0  # before claiming again: two workers that fence each other must not do so in a tight loop
+
+
+def now_ms() -> float:
+    return time.time() * 1000
+
+
+class Delivery:
+    """Moves records from `put` through the engine to the broker; keeps offsets and checkpoints in step with them."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        store: Store,
+        guarantee: Guarantee,
+        input_log: InputLog,
+        *,
+        clock: Callable[[], float] = now_ms,
+    ) -> None:
+        self._engine = engine
+        self._store = store  # closed here
+        self._input = input_log
+        self._guarantee = guarantee
+        self._clock = clock
+        self.tally = Tally(settings.topics)
+        self._inbox = Inbox(Limits(settings.max_batch, settings.max_wait_ms), self.tally, input_log)
+        self._owned: dict[Partition, Owned] = {}
+        self._news = asyncio.Event()  # something for the pump to look at
+        self._absence = Absence(clock)
+        self._checkpoints = Checkpoints(
+            engine, settings.checkpoint_ms, clock, self.tally, self._absence, self._news.set
+        )
+        self._strangers = Strangers(engine, store, self._absence, self._news.set)
+        self._busy = asyncio.Lock()  # held by whoever uses the engine; it does one thing at a time
+        self._claimant = Claimant(engine, store, guarantee, input_log, self._busy, clock, self.tally)
+        self._continuity = Continuity(input_log, self.tally)
+        self._finishing = Finishing(
+            guarantee, self._inbox, self.tally, clock, self._news.set, self._lose, self._restart_takeover
+        )
+        self._processing = Processing(
+            engine, store, self._strangers, self._finishing, self._inbox, self.tally, clock, self._restart_takeover
+        )
+        self._assigned = False
+        self._draining = False
+        self._announced = False  # that all partitions are ready
+        self._error: BaseException | None = None  # of a takeover
+
+    # -- input --------------------------------------------------------------------------------------------------
+
+    async def put(self, polled: Mapping[Partition, Records], fetched_ms: float, done: Callable[[], None]) -> None:
+        """Take responsibility for one poll's records; returns when there is room for more.
+
+        `done` is called when all are answered and committed, or not ours to answer any more.
+        """
+        self._inbox.put(polled, fetched_ms, done, {} if self._draining else self._owned)
+        self._news.set()
+        await self._inbox.has_room()
+
+    # -- the pump -----------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Deliver until cancelled. Raises what no waiting can cure; nothing of the failed batch is committed."""
+        while True:
+            await self._until_due()
+            async with self._busy:
+                await self._read_after_all()
+                if pieces := self._inbox.take(self._clock()):
+                    await self._deliver(pieces)
+                await self._save()
+
+    async def _until_due(self) -> None:
+        while True:
+            if self._error is not None:
+                raise self._error
+            await self._finishing.settle_done()
+            self._news.clear()
+            self._inbox.resume(self._owned.values())
+            if self._strangers.read_after_all():
+                return
+            due_ms = min(self._inbox.due_at_ms(), self._checkpoints.due_at_ms(self._owned.values()))
+            wait_s = (due_ms - self._clock()) / 1000
+            if wait_s <= 0:
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(wait_s, 3600.0)):
+                    await self._news.wait()
+
+    async def _deliver(self, pieces: Sequence[Piece]) -> None:
+        """Take one batch through the engine; then, once the answers before it are out, let it be finished, too."""
+        if broken := await self._continuity.broken(pieces):
+            await self._finishing.settle()
+            for owned in broken:
+                self._restart_takeover(owned)
+            self._inbox.put_back(pieces)
+            return
+        batch = await self._processing.answer(pieces)
+        await self._finishing.has_room()
+        if batch is not None:
+            self._finishing.begin(batch)
+
+    async def _read_after_all(self) -> None:
+        """Give those their states that were answered without them, now that the store can be read."""
+        for owned in self._strangers.read_after_all():
+            await self._finishing.settle()  # before we ask what is committed
+            count = self._strangers.unread(owned)
+            log.warning(
+                "Redis is back: %s is taken over anew, for %d entities were taken for new", owned.partition, count
+            )
+            self._restart_takeover(owned)
+
+    def _lose(self, lost: Iterable[Owned]) -> None:
+        """Another member owns these now, or soon. Their states are ahead of what is committed: forget them."""
+        for owned in lost:
+            owned.gone = True
+            owned.ready = False
+            self._strangers.forget(owned)
+            self._absence.forget(owned)
+            self._engine.drop(owned.partition)
+        self._inbox.forget(lambda owned: owned.gone)
+
+    async def _save(self) -> None:
+        refusal = await self._checkpoints.go_on(self._owned.values(), self._finishing.last)
+        if refusal is not None:
+            await self._finishing.settle()  # before we ask what is committed
+            # Most often we are a zombie and a rebalance is about to tell us. But a claim that was slow to arrive can
+            # fence the rightful owner, too, so ask the group, which knows, and claim again if it still says "yours".
+            owned, error = refusal
+            log.warning("checkpoint of %s refused (%s): forgetting its states", owned.partition, error)
+            self.tally.fenced += 1
+            self._restart_takeover(owned)
+
+    # -- ownership ----------------------------------------------------------------------------------------------
+
+    def assigned(self, partitions: Iterable[Partition]) -> None:
+        """The group gave us `partitions`: all that we own from now on. Each opens when its takeover is complete."""
+        self._draining = False
+        self._announced = False
+        self._assigned = True
+        self._strangers.forget_all()
+        self._owned = {partition: Owned(partition) for partition in sorted(partitions)}
+        for owned in self._owned.values():
+            self._input.resume(owned.partition)  # whatever was asked of the assignment before
+            self._start_takeover(owned)
+
+    def _start_takeover(self, owned: Owned, *, pause: bool = False) -> None:
+        owned.takeover = asyncio.create_task(self._take_over(owned, pause), name=f"takeover {owned.partition}")
+        owned.takeover.add_done_callback(self._took_over)
+
+    def _restart_takeover(self, owned: Owned) -> None:
+        """Its states are not to be trusted any more, and perhaps it is not ours."""
+        if not owned.ready:
+            return  # gone, or at it already: who is fenced in Kafka and in Redis hears of it twice
+        self._strangers.forget(owned)
+        self._engine.drop(owned.partition)
+        owned.ready = False
+        if not self._draining:  # else it is about to go, and this takeover would outlive it
+            self._start_takeover(owned, pause=True)
+
+    def _took_over(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._error = error
+        elif not self._announced and self._owned and all(owned.ready for owned in self._owned.values()):
+            self._announced = True
+            log.info("ready: partitions %s", ", ".join(str(number) for _, number in self._owned))
+        self._news.set()
+
+    async def _take_over(self, owned: Owned, pause: bool) -> None:
+        careful = False
+        for delay_s in delays():
+            try:
+                if pause:
+                    await asyncio.sleep(FENCED_PAUSE_S)
+                await self._claimant.claim(owned, careful=careful)
+                self._absence.forget(owned)
+                return
+            except Rebalanced as error:
+                log.warning("%s is not taken over: %s", owned.partition, error)
+                async with self._busy:
+                    self._lose([owned])
+                return
+            except (Fenced, KafkaError, *AWAY) as error:
+                if isinstance(error, KafkaError) and not error.retriable:
+                    raise
+                if isinstance(error, AWAY):
+                    self._absence.failed(owned, "takeover", error)
+                pause = isinstance(error, Fenced)
+                log.warning("cannot take %s over yet: %r", owned.partition, error)
+            except Refused:
+                raise
+            except Exception as error:  # a record that put its entity in quarantine, and then no checkpoint was made
+                if careful:
+                    raise
+                careful = True
+                log.error("taking %s over failed (%r): once more, carefully", owned.partition, error, exc_info=True)
+            await asyncio.sleep(delay_s)
+
+    async def drain(self) -> None:
+        """Before partitions go: finish the batch in flight, forget what waits. Takes in nothing until `assigned`."""
+        self._draining = True
+        self._inbox.forget(lambda owned: True)
+        async with self._busy:  # so that no takeover is cancelled in the middle of the engine
+            await self._finishing.ended()
+            self._inbox.forget(lambda owned: True)  # what came back from it
+            takeovers = [owned.takeover for owned in self._owned.values() if owned.takeover is not None]
+            for task in takeovers:
+                task.cancel()
+        await asyncio.gather(*takeovers, return_exceptions=True)
+
+    async def revoked(self, partitions: Iterable[Partition]) -> None:
+        """Checkpoint these partitions and hand them over. What cannot be saved now, the next owner replays."""
+        async with self._busy:
+            await self._finishing.ended()
+            leaving = [owned for partition in partitions if (owned := self._owned.pop(partition, None)) is not None]
+            try:
+                await self._checkpoints.leave(leaving)
+                for owned in leaving:
+                    if owned.ready and not owned.unread and owned.taken == owned.next_offset > owned.saved:
+                        await self._engine.checkpoint(owned.partition, owned.epoch, owned.next_offset)
+            except (Fenced, Refused, *AWAY) as error:
+                log.warning("handing over without a last checkpoint (%s): the next owner replays", error)
+            self._lose(leaving)
+        for owned in leaving:
+            await self._guarantee.release(owned.partition)
+
+    async def start(self) -> None:
+        await self._guarantee.start()
+
+    async def close(self) -> None:
+        await self._guarantee.close()
+        await self._store.close()
+
+    def abandon(self) -> None:
+        """After a failure: touch nothing more, so that whatever was in flight is read again by the next owner."""
+        self._draining = True
+        self._checkpoints.abandon()
+        self._strangers.forget_all()
+        self._finishing.abandon()
+        for owned in self._owned.values():
+            owned.gone = True
+            if owned.takeover is not None:
+                owned.takeover.cancel()
+        self._owned = {}
+        self._inbox.abandon()
+
+    @property
+    def records(self) -> tuple[int, int]:
+        """How many came in and were answered, and how many answers went out."""
+        return self._finishing.records_in, self._finishing.records_out
+
+    @property
+    def partitions(self) -> list[Partition]:
+        return list(self._owned)
+
+    def status(self) -> Status:
+        """How each partition is doing, for onlookers."""
+        owned = [
+            PartitionStatus(
+                one.partition,
+                one.epoch,
+                one.ready,
+                one.next_offset,
+                one.saved,
+                self._inbox.waiting(one),
+                self._inbox.at_work(one),
+                self._strangers.unread(one),
+            )
+            for one in self._owned.values()
+        ]
+        away, since_ms = self._absence.why, self._absence.since_ms
+        return Status(owned, self._draining, away, since_ms, self._assigned, self._processing.batch_s)

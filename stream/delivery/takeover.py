@@ -1,0 +1,172 @@
+"""Makes a partition ours, and its states those of the log. Knows the order of proof, fence, claim and replay; knows no
+pump.
+
+    ask the group whether our assignment still holds -> fence Kafka -> read what is committed
+        -> raise the epoch in Redis, and keep it in Kafka -> replay [c, k) in silence
+
+Each step closes a door before the next looks through it: after the fence nothing that is committed can move, and after
+the claim nothing that is stored.
+
+The proof comes first, and with every takeover. Neither the fence nor the claim nor a transaction carries the group's
+generation, so Kafka and Redis take them from a worker that has lost the partition, too. Such a worker would fence the
+rightful owner, who would fence it in turn, and so on. There are two kinds:
+
+    a zombie                the worker was stopped, or cut off, for longer than its session; it is fenced when it goes
+                            on, and takes the partition over anew
+    an assignment of old    the worker was stopped between the group's answer and the start of this takeover
+
+The group refuses both, and their partitions are lost to them until the next assignment. One moment is left: a worker
+that is stopped after its proof and before its fence, for longer than its session, fences the rightful owner once when
+it goes on. That owner proves, fences and claims again, and the other is refused. Nothing is lost by it, and under
+exactly_once nothing is answered twice, for each of them reads what is committed after its own fence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from stream.config import failpoints
+from stream.delivery.accounts import Tally
+from stream.delivery.partitions import Guarantee, InputLog, Owned
+from stream.delivery.takeover_plan import REBUILD_RECORDS, Plan, history_after, plan
+from stream.engine.engine import Engine
+from stream.kafka.log import Mark, Partition
+from stream.kafka.record_columns import Records
+from stream.store.base import Evicted, Fenced, Store, read_records
+
+log = logging.getLogger(__name__)
+
+
+class Claimant:
+    """Takes partitions over, one call each."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        store: Store,
+        guarantee: Guarantee,
+        input_log: InputLog,
+        busy: asyncio.Lock,
+        clock: Callable[[], float],
+        tally: Tally,
+    ) -> None:
+        """`busy` is held while the engine is used."""
+        self._engine = engine
+        self._store = store
+        self._guarantee = guarantee
+        self._input = input_log
+        self._busy = busy
+        self._clock = clock
+        self._tally = tally
+
+    async def claim(self, owned: Owned, *, careful: bool = False) -> None:
+        """Fence the owner before us, bring the states up to the committed offset, and open the gate.
+
+        Args:
+            careful: the replay has raised before.
+
+        Raises:
+            Rebalanced: our assignment is not the current one any more; nobody was fenced for it.
+            Fenced: somebody claimed it meanwhile, or the store lost our claim.
+
+        What else the replay raises leaves states that are no good: claim again. Where the log was shortened the gate
+        stays shut: the partition comes again with the next assignment, which is asked for.
+        """
+        partition = owned.partition
+        committed = await self._guarantee.fence(partition)
+        if committed is None and owned.epoch:  # brokers delete a group's offsets together with their topic
+            committed = Mark(owned.next_offset, owned.epoch, owned.history)
+        claim = await self._store.claim(partition, floor=max(owned.epoch, committed.epoch if committed else 0))
+        failpoints.reach("after_claim")
+        owned.epoch = claim.epoch
+        evicted = await self._store.evicted(partition)
+        found = await self._input.describe_log(partition, committed.history.leader_epoch if committed else -1)
+        todo = plan(claim.next_offset, committed, found, evicted=len(evicted))
+        history = history_after(todo, committed, found)
+        self._tell(partition, todo)
+        if todo.cut:
+            await self._go_back(owned, committed, Mark(todo.stop, claim.epoch, history))
+            return
+        # A Redis that lost its epochs would hand them out again, and a zombie's would be as good as its owner's. So the
+        # last one stands in Kafka, too, before anything is stored under it.
+        await self._commit(owned, Mark(todo.stop, claim.epoch, history))
+        self._tally.accounts[partition].retention_lost += todo.lost
+        failpoints.reach("before_replay")
+        async with self._busy:
+            self._engine.drop(partition)
+        if todo.anew:
+            await self._store.forget(partition, claim.epoch)
+        elif evicted:
+            await self._unlist(owned, evicted, todo.start)
+        stored = await self._store.count(partition)
+        async with self._busy:
+            self._engine.note_stored(partition, stored)
+        careful = careful or todo.start < owned.failed_below
+        rebuilds = todo.start <= max(found.begin, todo.stop - REBUILD_RECORDS)
+        if todo.start < todo.stop:
+            async for records in self._input.reread(partition, todo.start, todo.stop):
+                await self._fold(owned, records, careful, todo.start if rebuilds else None)
+            log.info("%s: replayed [%d, %d)", partition, todo.start, todo.stop)
+        owned.next_offset, owned.taken, owned.saved = todo.stop, todo.stop, todo.start
+        owned.history = history
+        owned.ready = True
+
+    async def _fold(self, owned: Owned, records: Records, careful: bool, rebuild_from: int | None) -> None:
+        """Fold records that were answered before. What the store loses meanwhile is rebuilt by this replay, if it began
+        at `rebuild_from`, where a rebuild begins; else Evicted is raised, and the partition is to be claimed again."""
+        while True:
+            try:
+                await self._fold_read(records, careful)
+                return
+            except Evicted as error:
+                if rebuild_from is None:
+                    raise
+                await self._unlist(owned, error.entity_ids, rebuild_from)
+
+    async def _fold_read(self, records: Records, careful: bool) -> None:
+        """Fold records of one partition in silence. What the store has of their entities is read before the engine is
+        held, so that other partitions go on while the store is slow, or away. Raises Evicted."""
+        stored: dict[str, bytes | None] = {}
+        for partition, entity_ids in self._engine.strangers(records):
+            stored.update(zip(entity_ids, await read_records(self._store, partition, entity_ids), strict=True))
+
+        async def read(partition: Partition, entity_ids: Sequence[str]) -> Sequence[bytes | None]:
+            if stored.keys() >= set(entity_ids):
+                return [stored[entity_id] for entity_id in entity_ids]
+            # Its entities were dropped meanwhile.
+            return await read_records(self._store, partition, entity_ids)
+
+        async with self._busy:
+            now = self._clock()
+            await self._engine.process(records, started_ms=now, fetched_ms=now, silent=True, careful=careful, read=read)
+
+    async def _unlist(self, owned: Owned, evicted: Sequence[str], start: int) -> None:
+        """The replay from `start` rebuilds these; if this process dies before they are stored, that of the next owner
+        does. Those that it does not find in the log are never looked for again."""
+        await self._store.unlist(owned.partition, owned.epoch, evicted, start)
+        async with self._busy:
+            self._engine.note_evicted(owned.partition, evicted)
+        owned.rebuilt_ms = self._clock()
+
+    def _tell(self, partition: Partition, todo: Plan) -> None:
+        if todo.why:
+            level = logging.ERROR if todo.cut or todo.lost else logging.WARNING
+            log.log(level, "%s/%d: %s", *partition, todo.why)
+
+    async def _go_back(self, owned: Owned, committed: Mark | None, back: Mark) -> None:
+        """The log was shortened: forget the states, and commit the offset from which on its records are new. The
+        consumer stands at an offset of the old log, and what it has fetched may be of that, too; it begins again where
+        we commit when it joins its group once more."""
+        await self._commit(owned, (committed or back)._replace(epoch=back.epoch))
+        async with self._busy:
+            self._engine.drop(owned.partition)
+        await self._store.forget(owned.partition, back.epoch)
+        await self._commit(owned, back)
+        self._tally.accounts[owned.partition].log_shortened += 1
+        self._input.rejoin()
+
+    async def _commit(self, owned: Owned, mark: Mark) -> None:
+        if await self._guarantee.commit({owned.partition: mark}):
+            raise Fenced(f"{owned.partition[0]}/{owned.partition[1]}: another worker publishes for it")

@@ -1,0 +1,206 @@
+"""What a batch consists of. Knows tracks, slots and records; calls neither the model nor the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model import api
+from model.api import Moment
+from stream.engine.answers import Answered
+from stream.engine.entities import Entity, Shard, Slots, windows
+from stream.engine.pings import Pings
+from stream.kafka.encoded_batches import Answers, Page
+from stream.kafka.record_columns import Records
+from stream.store.base import Partition
+from stream.tracks.track import FIX_BYTES, Accepted, Gap, Late, Track
+from stream.wire import Outgoing
+
+
+@dataclass(eq=False)
+class Batch:
+    """One call of `process`: its input, its clocks, and its answers."""
+
+    records: Records
+    pings: Pings
+    shards: Mapping[Partition, Shard]
+    started_ms: float
+    fetched_ms: float
+    silent: bool
+    moments: list[Moment] = field(default_factory=list)  # of the turns in `fills`, in that order
+    fills: list[Asked] = field(default_factory=list)
+    said: list[Answered] = field(default_factory=list)
+    pages: list[Page] = field(default_factory=list)
+    others: list[tuple[int, Outgoing]] = field(default_factory=list)  # in no order, each with the row that it answers
+    sources: list[Shard] = field(init=False)  # of each of the records' partitions
+
+    def __post_init__(self) -> None:
+        self.sources = [self.shards[partition] for partition in self.records.partitions]
+
+    def count(self) -> None:
+        """Count its records, and the fields that were dropped from them, for the shards that they are of."""
+        which = self.records.which
+        for number, records in enumerate(np.bincount(which).tolist()):
+            counts = self.sources[number].counts
+            if self.silent:
+                counts.replayed += records
+                continue
+            counts.records_in += records
+            if self.pings.dropped.any():
+                counts.fields_dropped = counts.fields_dropped + self.pings.dropped_of(which == number)  # not in place
+
+    def shard_of(self, row: int) -> Shard:
+        return self.sources[int(self.records.which[row])]
+
+    def entities(self) -> Iterator[tuple[Shard, str]]:
+        """Those that have a ping here, in the order of `Pings.names`."""
+        sources = self.records.which[self.pings.first].tolist()
+        return zip(map(self.sources.__getitem__, sources), self.pings.names, strict=True)
+
+    def part(self, rows: Sequence[int]) -> Batch:
+        """These of its records, in order, as a batch of their own."""
+        records = self.records.at(np.array(rows, np.int64))
+        pings = self.pings.part(rows, records)
+        return Batch(records, pings, self.shards, self.started_ms, self.fetched_ms, self.silent)
+
+    def take(self, rows: Sequence[int], part: Batch) -> None:
+        """The answers to these rows are those of the part."""
+        index = np.array(rows, np.int64)
+        self.pages += [page._replace(rows=index[page.rows]) for page in part.pages]
+        self.others += [(rows[row], one) for row, one in part.others]
+
+    @property
+    def answers(self) -> Answers:
+        # They are published as they stand here: fills come last of all, but none may follow its own retraction.
+        return Answers(self.records, self.pages, sorted(self.others, key=itemgetter(0)))
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Pings of a batch in columns: those of one entity side by side, in order."""
+
+    index: NDArray[np.int64]  # of a row's record in the batch
+    slots: Slots
+    fixes: NDArray[Any]  # FIX
+    offsets: NDArray[np.int64]
+    n: NDArray[np.int64]  # how many fixes the window holds that ends with this one; 0 until it is in a track
+    from_ts: NDArray[np.int64]  # when its oldest was
+
+    @classmethod
+    def of(cls, batch: Batch, index: NDArray[np.int64], slots: Slots) -> Rows:
+        """The pings at these indices, whose entities have these slots."""
+        by_slot = np.argsort(slots, kind="stable")
+        rows = index[by_slot]
+        fixes, offsets = batch.pings.fixes[rows], batch.records.offsets[rows]
+        return cls(rows, slots[by_slot], fixes, offsets, *np.zeros((2, len(rows)), np.int64))
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    def part(self, places: NDArray[np.int64]) -> Rows:
+        """Those at some places, in order."""
+        columns = (self.index, self.slots, self.fixes, self.offsets, self.n, self.from_ts)
+        return Rows(*(column[places] for column in columns))
+
+    def steps(self, turns: Sequence[Turn]) -> list[tuple[NDArray[np.int64], list[Turn]]]:
+        """The steps of the model: the places of a step's rows, in order, and its turns. What is in no track is in none.
+
+        A step takes an entity's pings in one after the other. It ends before one that begins a new session, before one
+        that comes late, and behind that; an entity's first ping is in the first step, whatever it is.
+        """
+        taken = np.flatnonzero(self.n)
+        if not any(turn.late or turn.restart for turn in turns):  # as nearly always: spares a small batch some 20 calls
+            return [(taken, list(turns))] if len(taken) else []
+        begins, late = np.zeros(len(self), np.int64), np.zeros(len(self), np.bool_)
+        begins[[turn.row for turn in turns if turn.late or turn.restart]] = 1
+        late[[turn.row for turn in turns if turn.late]] = True
+        first, begins, late = firsts(self.slots[taken]), begins[taken], late[taken]
+        begins[1:] |= late[:-1] & ~first[1:]
+        begun = np.cumsum(begins)
+        step_of = np.zeros(len(self), np.int64)
+        step_of[taken] = begun - np.repeat(begun[first], lengths(first))
+        counts = np.bincount(step_of[taken])
+        places = np.split(taken[np.argsort(step_of[taken], kind="stable")], np.cumsum(counts)[:-1])
+        steps: list[tuple[NDArray[np.int64], list[Turn]]] = [(some, []) for some in places if len(some)]
+        for turn in turns:
+            steps[step_of[turn.row]][1].append(turn)
+        return steps
+
+
+@dataclass(frozen=True, eq=False)
+class Turn:
+    """A ping that was not plain, but changed its entity's track: the track right after it, and the verdict."""
+
+    row: int  # among the batch's Rows
+    index: int  # of its record in the batch
+    entity: Entity
+    shard: Shard
+    track: Track
+    verdict: Accepted | Late
+
+    @property
+    def seen(self) -> bytes:
+        """The window as this ping knew it: up to itself."""
+        if isinstance(self.verdict, Late):
+            return self.track.window[: (self.verdict.position + 1) * FIX_BYTES]
+        return self.track.window
+
+    @property
+    def late(self) -> bool:
+        return isinstance(self.verdict, Late)
+
+    @property
+    def restart(self) -> bool:
+        return isinstance(self.verdict, Accepted) and self.verdict.restart
+
+    @property
+    def gaps(self) -> list[tuple[Gap, Literal["provisional", "final"]]]:
+        """Those to fill: finals first, then the one that it has just closed."""
+        if isinstance(self.verdict, Late):
+            return []
+        new: list[tuple[Gap, Literal["provisional", "final"]]] = [(gap, "final") for gap in self.verdict.finals]
+        return new if self.verdict.gap is None else [*new, (self.verdict.gap, "provisional")]
+
+
+class Asked(NamedTuple):
+    """A gap that a ping has closed or made final."""
+
+    turn: Turn
+    gap: Gap
+    status: Literal["provisional", "final"]
+
+
+def firsts(slots: Slots) -> NDArray[np.bool_]:
+    """Which rows are the first of their slot, where a slot's lie side by side."""
+    first = np.ones(len(slots), np.bool_)
+    first[1:] = slots[1:] != slots[:-1]
+    return first
+
+
+def lengths(first: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """How many rows there are from each first one to the next."""
+    return np.diff(np.append(np.flatnonzero(first), len(first)))
+
+
+def rows_of(turns: Sequence[Turn]) -> NDArray[np.int64]:
+    return np.array([turn.row for turn in turns], np.int64)
+
+
+def slots_of(turns: Sequence[Turn]) -> Slots:
+    return np.array([turn.entity.slot for turn in turns], np.int64)
+
+
+def ceilings(batch: Batch, partition: Partition) -> dict[str, int]:
+    """The first offset of each entity in the batch: no stored record can include it."""
+    first = batch.records.offsets[batch.pings.first].tolist()
+    shard = batch.shards[partition]
+    return {entity_id: offset for (of, entity_id), offset in zip(batch.entities(), first, strict=True) if of is shard}
+
+
+def model_gap(gap: Gap) -> api.Gap:
+    return api.Gap(windows(gap.before), windows(gap.after), np.array(gap.times_ms, dtype=np.int64))

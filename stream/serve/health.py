@@ -1,0 +1,103 @@
+"""A worker at one moment, and whether it is well. Pure: no clock, no network; `stream.serve.monitor` takes the
+readings.
+
+Two questions, for two kinds of probe. Is it alive: would a new process do better? Then an orchestrator may restart it.
+Is it ready: does it do its work now? It may not, while another process would do no better: Kafka or Redis is away, or
+it takes partitions over. So what makes a worker unready must not make it dead.
+
+Reasons name partitions and counts, no address, entity or error text: anybody who reaches the port may read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from stream.delivery.accounts import Account, Spread
+from stream.engine.entities import Counts
+from stream.serve.broker_monitor import Silence
+
+# At the engine for so long, though Redis is there: a batch takes milliseconds, or two minutes where kernels have to be
+# compiled on a starved machine. A broker that is away does not count: a new process would wait for the same one.
+STUCK_S: Final = 180.0
+
+
+@dataclass(frozen=True)
+class Held:
+    """A partition that is ours now."""
+
+    ready: bool  # taken over
+    waiting: int  # records
+    at_work: int  # and not yet committed
+    behind: int  # records whose effect no checkpoint has
+    lag: int | None  # None: the broker is away, has not told the log's end yet, or it is before what is answered
+    fetch_age_s: float | None  # since its last answered fetch: how old `lag` is; None: the consumer does not have it
+    entities: int
+    in_quarantine: int
+    stored: int  # entities whose states are in Redis
+    unread: int = 0  # entities that were taken for new, as their stored states cannot be read
+
+    @property
+    def in_flight(self) -> int:
+        return self.waiting + self.at_work
+
+
+@dataclass(frozen=True)
+class Reading:
+    """All that there is to tell. Partitions are those that it ever had, by number; `held` has those of now."""
+
+    worker: tuple[str, str, str]  # the program's version, the weights' name and version
+    assigned: bool  # the group has spoken, were it to say "nothing for you"
+    draining: bool
+    store_away: bool
+    silence: Silence  # of Kafka
+    batch_s: float  # how long a batch has been at the engine
+    accounts: Mapping[int, Account]
+    counts: Mapping[int, Counts]
+    held: Mapping[int, Held]
+    checkpoints_failed: int
+    batches_failed: int
+    fenced: int
+    rejects: Mapping[str, int]  # by code
+    fields_dropped: Mapping[str, int]  # by name
+    times: Mapping[str, Spread]  # by the field of the tally
+
+    @property
+    def unaccounted(self) -> dict[int, int]:
+        """Of every partition; 0 where all is well."""
+        return {
+            number: account.unaccounted(self.held[number].in_flight if number in self.held else 0)
+            for number, account in self.accounts.items()
+        }
+
+
+def unready(reading: Reading) -> list[str]:
+    """Why it does not do its work now; empty if it does."""
+    reasons = []
+    if not reading.assigned:
+        reasons.append("the group has not given out its partitions yet")
+    if reading.draining:
+        reasons.append("draining: partitions are about to go")
+    if shut := [str(number) for number, held in reading.held.items() if not held.ready]:
+        reasons.append(f"taking over: partitions {', '.join(shut)}")
+    if reading.store_away:
+        behind = max((held.behind for held in reading.held.values()), default=0)
+        reasons.append(f"Redis is away: checkpoints are {behind} records behind")
+    if reading.silence.away:
+        reasons.append(kafka_away(reading.silence))
+    return reasons
+
+
+def kafka_away(silence: Silence) -> str:
+    """The sentence for people, of a silence that is long enough."""
+    numbers = ", ".join(str(number) for _, number in sorted(silence.away_partitions))
+    who = f"the leaders of partitions {numbers} have not" if numbers else "no broker has"
+    return f"Kafka is away: {who} answered for {silence.longest_s:.0f} s"
+
+
+def unwell(reading: Reading) -> list[str]:
+    """Why a new process would do better; empty if it would not."""
+    if reading.batch_s > STUCK_S and not reading.store_away:
+        return [f"stuck: a batch is at the engine for {reading.batch_s:.0f} s"]
+    return []

@@ -1,0 +1,168 @@
+"""Watches one worker from inside: takes readings, says what is wrong in the log, answers the three pages.
+
+Knows Delivery, Engine and the consumer by what they tell; changes none of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from stream.delivery.delivery import Delivery
+from stream.engine.engine import Engine
+from stream.kafka.log import Partition
+from stream.serve import broker_monitor
+from stream.serve.broker_monitor import BrokerWatch, Silence
+from stream.serve.health import Held, Reading, kafka_away, unready, unwell
+from stream.serve.http_server import Answer, Page
+from stream.serve.metrics import CONTENT_TYPE, HISTOGRAMS, Exposition
+
+log = logging.getLogger(__name__)
+
+CHECK_S: Final = 1.0  # between two looks at the accounts
+
+
+class Consumer(broker_monitor.Consumer, Protocol):
+    """What is asked of the consumer. `stream.worker.faust_driver.Consumer` is one."""
+
+    def log_end(self, partition: Partition) -> int | None:
+        """Where the partition's log ends, as far as the consumer has heard."""
+
+
+class Watch:
+    def __init__(
+        self,
+        delivery: Delivery,
+        engine: Engine,
+        consumer: Consumer,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`clock` gives seconds and never goes back."""
+        self._delivery = delivery
+        self._engine = engine
+        self._consumer = consumer
+        self._brokers = BrokerWatch(consumer, clock)
+        self._clock = clock
+        self._away_since_s: float | None = None  # when the log was told that Kafka is away; None while it is there
+        self._exposition = Exposition()
+        self._rendering = asyncio.Lock()
+        self._wrong: dict[int, int] = {}  # what the alarm said last
+
+    def read(self) -> Reading:
+        """Everything at this moment. On the event loop only, where nothing moves meanwhile."""
+        status, tally, entities = self._delivery.status(), self._delivery.tally, self._engine.entities
+        silence = self._brokers.look()
+        unknown = set(silence.away_partitions)
+        stored, held = self._engine.stored_entities, {}
+        for one in status.partitions:
+            known = one.ready and one.partition not in unknown
+            end = self._consumer.log_end(one.partition) if known else None
+            in_slots, in_quarantine = entities.get(one.partition, (0, 0))
+            held[one.partition[1]] = Held(
+                ready=one.ready,
+                waiting=one.waiting,
+                at_work=one.at_work,
+                behind=one.next_offset - one.saved,
+                # A log that ends before what is answered is no lag of 0: a new leader may have to catch up, or the log
+                # was shortened, which the next records or the next takeover tell.
+                lag=None if end is None or end < one.next_offset else end - one.next_offset,
+                fetch_age_s=silence.fetch_ages_s.get(one.partition),
+                entities=in_slots,
+                in_quarantine=in_quarantine,
+                stored=stored.get(one.partition, 0),
+                unread=one.unread,
+            )
+        return Reading(
+            worker=(self._engine.version, self._engine.model.name, self._engine.model.version),
+            assigned=status.assigned,
+            draining=status.draining,
+            store_away=bool(status.away),
+            silence=silence,
+            batch_s=status.batch_s,
+            accounts={number: replace(account) for (_, number), account in tally.accounts.items()},
+            counts={number: replace(counts) for (_, number), counts in self._engine.counts.items()},
+            held=held,
+            checkpoints_failed=tally.checkpoints_failed,
+            batches_failed=tally.batches_failed,
+            fenced=tally.fenced,
+            rejects=dict(tally.rejects),
+            fields_dropped=dict(tally.fields_dropped),
+            times={name: getattr(tally, name).read() for name in HISTOGRAMS},
+        )
+
+    # -- the alarms ---------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Look at the worker now and then, whoever scrapes. Runs until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._brokers.run())
+            tasks.create_task(self._check_often())
+
+    async def _check_often(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_S)
+            try:
+                self.check()
+            except Exception:  # whatever it is: who watches must not end what he watches
+                log.exception("cannot check the accounts")
+
+    def check(self) -> None:
+        """Say in the log what is wrong: once, and again when that changes."""
+        reading = self.read()
+        self._check_accounts(reading)
+        self._check_kafka(reading.silence)
+
+    @property
+    def kafka_is_away(self) -> bool:
+        """Whether the log was told so."""
+        return self._away_since_s is not None
+
+    def _check_kafka(self, silence: Silence) -> None:
+        if silence.away and self._away_since_s is None:
+            self._away_since_s = self._clock() - silence.longest_s
+            log.warning("%s; pings wait until it answers", kafka_away(silence))
+        elif not silence.away and self._away_since_s is not None:
+            log.warning("Kafka is back after %.0f s", self._clock() - self._away_since_s)
+            self._away_since_s = None
+
+    def _check_accounts(self, reading: Reading) -> None:
+        """An error for every partition whose records do not add up."""
+        unaccounted = reading.unaccounted
+        for number, value in unaccounted.items():
+            if value != self._wrong.get(number, 0):
+                log.error(*_said(number, value))
+        self._wrong = {number: value for number, value in unaccounted.items() if value}
+
+    # -- the pages ----------------------------------------------------------------------------------------------------
+
+    def pages(self) -> dict[str, Page]:
+        """Probes are open, so that an orchestrator needs no secret; the counts of a business are not."""
+        return {
+            "/metrics": Page(self._metrics, open=False),
+            "/healthz": Page(partial(self._probed, unwell), open=True),
+            "/readyz": Page(partial(self._probed, unready), open=True),
+        }
+
+    async def _metrics(self) -> Answer:
+        async with self._rendering:
+            return Answer(200, CONTENT_TYPE, await asyncio.to_thread(self._exposition.render, self.read()))
+
+    async def _probed(self, why: Callable[[Reading], list[str]]) -> Answer:
+        reasons = why(self.read())
+        body = msgspec.json.encode({"ok": not reasons, "reasons": reasons})
+        return Answer(503 if reasons else 200, "application/json", body + b"\n")
+
+
+def _said(number: int, value: int) -> tuple[Any, ...]:
+    if value:
+        what = "lost" if value > 0 else "settled twice"
+        return "partition %d does not add up: %d records are %s; please report it", number, abs(value), what
+    return "partition %d adds up again, which it should not either", number

@@ -1,0 +1,335 @@
+"""Pings from their bytes straight into fixes, compiled. Knows the spelling that most senders use; knows no reason why
+a record is not a ping, and no other spelling.
+
+`stream.tracks.clean.parse` is what is meant. Most pings are one flat JSON object of ASCII without escapes, whose
+numbers have no exponent. Those are read here, with no Python object each; of any other record this says that it has not
+read it, and `parse` decides. Whoever adds a rule to `clean` or a field to `wire.Ping` adds it here.
+tests/stream/tracks/test_clean_compiled.py holds the two together.
+
+Shapes: N records, F fields of a ping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from math import inf, nan
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.api import FIX
+from model.jit import compiled
+from stream.tracks.clean import MAX_AHEAD_MS
+from stream.tracks.track import ABSENT
+from stream.wire import E7, MAX_ENTITY_ID_CHARS, MAX_RECORD_BYTES, MAX_TEXT_CHARS, MAX_TS_MS, MIN_TS_MS, Ping
+from stream.wire.fields import RANGES, SECONDS_BELOW, WHOLE
+
+I64 = NDArray[np.int64]
+
+# What a value is: a bit each. COUNT is an integer without a sign, OTHER a number that is not known exactly, or false.
+TEXT, COUNT, NUMBER, NULL, TRUE, OTHER = (np.int64(1 << bit) for bit in range(6))
+_ANY: Final = TEXT | COUNT | NUMBER | NULL | TRUE | OTHER
+_MEASURED: Final = TEXT | COUNT | NUMBER  # has a measure to be in range: its length or the number itself
+_ABSENT: Final = np.int64(0)  # no value that we know
+
+_TAKEN: Final = {
+    "entity_id": TEXT,  # or COUNT, which is looked at apart, as is a NUMBER of sats and received_ts
+    "ts": COUNT,
+    **dict.fromkeys(("lat", "lon"), COUNT | NUMBER),
+    **dict.fromkeys(("alt_m", "speed_mps", "heading_deg", "accuracy_m", "hdop"), COUNT | NUMBER | NULL),
+    **dict.fromkeys(WHOLE, COUNT | NULL),
+    **dict.fromkeys(("trip_id", "category", "source"), TEXT | NULL),
+    "valid": TRUE | NULL,
+    "attrs": NULL,
+}
+assert set(_TAKEN) == set(Ping.__struct_fields__)  # what is unknown here may be anything
+FIELDS: Final = sorted(_TAKEN, key=len)  # those of n letters are FIELDS[_CUTS[n] : _CUTS[n + 1]]
+_LETTERS: Final = range(len(FIELDS[-1]) + 2)
+_CUTS: Final = np.array([sum(len(name) < n for name in FIELDS) for n in _LETTERS], np.uint64)
+_NAMES: Final = np.array([list(name.encode().ljust(len(FIELDS[-1]))) for name in FIELDS], np.uint8)  # [F, letters]
+_ENTITY_ID, _TS, _LAT, _LON = (FIELDS.index(name) for name in ("entity_id", "ts", "lat", "lon"))
+_SPEED, _HEADING, _UNKNOWN = FIELDS.index("speed_mps"), FIELDS.index("heading_deg"), len(FIELDS)
+_REQUIRED: Final = np.int64(1 << _ENTITY_ID | 1 << _TS | 1 << _LAT | 1 << _LON)
+_WHOLE: Final = np.int64(sum(1 << FIELDS.index(name) for name in WHOLE))
+_LEFT: Final = np.int64(-1)  # what is dropped from a record that is not read
+
+
+def _limits() -> Iterator[tuple[float, float, int]]:
+    """The least and the most of each field's measure, and what values it takes; last those of unknown fields."""
+    limits = {name: (low, high) for name, low, high in RANGES} | {"lat": (-90.0, 90.0), "lon": (-180.0, 180.0)}
+    limits |= {"entity_id": (1, MAX_ENTITY_ID_CHARS), "ts": (max(MIN_TS_MS, SECONDS_BELOW), MAX_TS_MS)}
+    for name in FIELDS:
+        yield *limits.get(name, (0, MAX_TEXT_CHARS)), int(_TAKEN[name])
+    yield -inf, inf, int(_ANY)
+
+
+# Handed to the kernel: what it has as constants stays in kept code when the module changes that they are from.
+_LOW, _HIGH, _KINDS = (np.array(column) for column in zip(*_limits(), strict=True))
+
+# A fraction of more digits than a double holds is compared in integers, which then stay below 2^63.
+_MOST_DIGITS: Final = np.uint64(19)
+_EXACT: Final = np.uint64(1 << 53)
+_TENS: Final = np.array([10**n for n in range(19)], np.uint64)
+_FRACTION, _HIDDEN = np.uint64(52), np.uint64(1 << 52)  # bits of a double, and the one it does not write
+_SCALE: Final = np.uint64(1075)  # a double is its 53 bits times 2^(exponent - 1075)
+
+_ONE, _TEN = np.uint64(1), np.uint64(10)
+_QUOTE, _COMMA, _COLON, _OPEN, _CLOSE = (np.uint8(ord(c)) for c in '",:{}')
+_SPACE, _ESCAPE, _MINUS, _POINT, _ZERO = (np.uint8(ord(c)) for c in " \\-.0")
+_PLAIN: Final = np.uint8(ord("~") - ord(" "))
+
+_exactly: Final = partial(compiled, maths=())  # a decimal is the double next to it, which takes a true division
+
+
+class Read(NamedTuple):
+    """Of N records."""
+
+    fixes: NDArray[Any]  # FIX [N]
+    done: NDArray[np.bool_]  # [N]: which were read
+    dropped: I64  # [N]: which optional fields were dropped, bit f for FIELDS[f]
+
+
+def read(
+    raw: NDArray[np.uint8], value_start: I64, value_end: I64, key_start: I64, key_end: I64, timestamp_ms: I64
+) -> Read:
+    """What N records hold. Their values and keys are spans of the bytes `raw`; one that ends before it starts is None.
+
+    A record that was not read is not wrong: `clean.examine` decides. One that was is what `clean.examine` makes of it:
+    its ping's entity_id is its key, its fix is `tracks.packed([ping])[0]`, and the same fields are dropped.
+    """
+    n = len(value_start)
+    made = Read(np.zeros(n, FIX), np.zeros(n, np.bool_), np.zeros(n, np.int64))
+    limits = _LOW, _HIGH, _KINDS, MAX_RECORD_BYTES, MAX_AHEAD_MS
+    _read(raw, value_start, value_end, key_start, key_end, timestamp_ms, limits, *made)
+    return made
+
+
+@_exactly
+def _read(  # type: ignore[no-untyped-def]
+    raw, value_start, value_end, key_start, key_end, timestamp_ms, limits, fixes, done, dropped
+):
+    low, high, kinds, max_bytes, ahead_ms = limits
+    found = np.empty(len(low))
+    for i in range(len(value_start)):
+        if not 0 < value_end[i] - value_start[i] <= max_bytes:
+            continue
+        start, end = np.uint64(value_start[i]), np.uint64(value_end[i]) - _ONE
+        found[_SPEED] = found[_HEADING] = nan
+        if not _is_plain(raw, start, end):
+            continue
+        while end > start and raw[end] == _SPACE:
+            end -= _ONE
+        # Whatever looks for the end of spaces, digits or a word stops there.
+        if raw[end] != _CLOSE:
+            continue
+        without = _members(raw, start, end, key_start[i], key_end[i], low, high, kinds, found)
+        if without < 0:
+            continue
+        ts, lat, lon = np.int64(found[_TS]), found[_LAT], found[_LON]
+        if (lat == 0.0 and lon == 0.0) or (timestamp_ms[i] > 0 and ts - ahead_ms > timestamp_ms[i]):
+            continue
+        _pack(fixes[i], ts, lat, lon, found[_SPEED], found[_HEADING])
+        done[i], dropped[i] = True, without
+
+
+@_exactly
+def _pack(fix, ts, lat, lon, speed, heading):  # type: ignore[no-untyped-def]
+    """As `tracks.packed` does."""
+    fix.ts_ms, fix.lat_e7, fix.lon_e7 = ts, np.int64(np.rint(lat * E7)), np.int64(np.rint(lon * E7))
+    fix.speed_cms = ABSENT if np.isnan(speed) else min(np.int64(np.rint(speed * 100)), ABSENT - 1)
+    fix.heading_cdeg = ABSENT if np.isnan(heading) else np.int64(np.rint(heading * 100)) % 36_000
+
+
+@_exactly
+def _is_plain(raw, start, end):  # type: ignore[no-untyped-def]
+    """Printable ASCII without escapes, raw[end] included."""
+    odd = np.uint8(0)
+    for place in range(end + _ONE - start):
+        c = raw[start + place]
+        odd |= np.uint8(np.uint8(c - _SPACE) > _PLAIN) | np.uint8(c == _ESCAPE)
+    return odd == 0
+
+
+@_exactly
+def _members(raw, at, end, key_start, key_end, low, high, kinds, found):  # type: ignore[no-untyped-def]
+    """Which fields are dropped, if raw[at:end] and the brace at `end` are an object that is read, with all that a ping
+    must have; _LEFT if they are not. Puts the measure of each field into `found` [F + 1]: NaN for null, and for what is
+    dropped."""
+    at = _behind_spaces(raw, at)
+    if raw[at] != _OPEN:
+        return _LEFT
+    seen = dropped = np.int64(0)
+    while True:
+        name = _behind_spaces(raw, at + _ONE)
+        if raw[name] != _QUOTE:
+            return _LEFT
+        name += _ONE
+        at = _string_end(raw, name, end)
+        if at == end:
+            return _LEFT
+        field = _field(raw, name, at)
+        at = _behind_spaces(raw, at + _ONE)
+        if raw[at] != _COLON:
+            return _LEFT
+        first = _behind_spaces(raw, at + _ONE)
+        kind, at, measure = _scalar(raw, first, end)
+        bit = np.int64(1 << field)
+        quote = _ONE
+        if not kinds[field] & kind:
+            if field == _ENTITY_ID and kind == COUNT:  # it stands for its digits
+                quote, measure = np.uint64(0), np.float64(at - first)
+            elif bit & _WHOLE and kind == NUMBER:
+                if measure != np.rint(measure):
+                    dropped |= bit
+            else:
+                return _LEFT
+        if kind & _MEASURED and not low[field] <= measure <= high[field]:
+            if bit & _REQUIRED:
+                return _LEFT
+            dropped |= bit
+            measure = nan
+        if field != _UNKNOWN and seen & bit:  # rare, and the last one would count
+            return _LEFT
+        if field == _ENTITY_ID and not _are_same(raw, first + quote, at - quote, key_start, key_end):
+            return _LEFT
+        found[field] = measure
+        seen |= bit
+        at = _behind_spaces(raw, at)
+        if raw[at] != _COMMA:
+            return dropped if at == end and seen & _REQUIRED == _REQUIRED else _LEFT
+
+
+@_exactly
+def _behind_spaces(raw, at):  # type: ignore[no-untyped-def]
+    while raw[at] == _SPACE:
+        at += _ONE
+    return at
+
+
+@_exactly
+def _string_end(raw, at, end):  # type: ignore[no-untyped-def]
+    """Where the next quote is; `end` if there is none."""
+    while at < end and raw[at] != _QUOTE:
+        at += _ONE
+    return at
+
+
+@_exactly
+def _field(raw, start, end):  # type: ignore[no-untyped-def]
+    letters = end - start
+    if letters < np.uint64(len(_CUTS) - 1):
+        for field in range(_CUTS[letters], _CUTS[letters + _ONE]):
+            place = np.uint64(0)
+            while place < letters and _NAMES[field, place] == raw[start + place]:
+                place += _ONE
+            if place == letters:
+                return np.int64(field)
+    return np.int64(_UNKNOWN)
+
+
+@_exactly
+def _are_same(raw, start, end, key_start, key_end):  # type: ignore[no-untyped-def]
+    """Whether a text is the key. One that is None has an end below its start, and no text has."""
+    if np.int64(end - start) != key_end - key_start:
+        return False
+    key = np.uint64(key_start)
+    while start < end and raw[start] == raw[key]:
+        start, key = start + _ONE, key + _ONE
+    return start == end
+
+
+@_exactly
+def _scalar(raw, at, end):  # type: ignore[no-untyped-def]
+    """What the value at `at` is, where it ends, and its measure; _ABSENT if it is an array, an object, or no JSON."""
+    c = raw[at]
+    if c == _QUOTE:
+        to = _string_end(raw, at + _ONE, end)
+        return (_ABSENT if to == end else TEXT), to + _ONE, np.float64(to - at - _ONE)
+    if c == _MINUS or _is_digit(c):
+        return _number(raw, at)
+    if _is_word(raw, at, end, b"null"):
+        return NULL, at + np.uint64(4), nan
+    if _is_word(raw, at, end, b"true"):
+        return TRUE, at + np.uint64(4), nan
+    if _is_word(raw, at, end, b"false"):
+        return OTHER, at + np.uint64(5), nan
+    return _ABSENT, at, nan
+
+
+@_exactly
+def _is_word(raw, at, end, word):  # type: ignore[no-untyped-def]
+    if end - at < np.uint64(len(word)):
+        return False
+    place = 0
+    while place < len(word) and raw[at + np.uint64(place)] == word[place]:
+        place += 1
+    return place == len(word)
+
+
+@_exactly
+def _is_digit(c):  # type: ignore[no-untyped-def]
+    return np.uint8(c - _ZERO) < np.uint8(10)
+
+
+@_exactly
+def _digits(raw, at, number):  # type: ignore[no-untyped-def]
+    """Where the digits at `at` end, and the number that they continue. Of more than 19 it is nonsense."""
+    while _is_digit(raw[at]):
+        number = number * _TEN + np.uint64(raw[at] - _ZERO)
+        at += _ONE
+    return at, number
+
+
+@_exactly
+def _number(raw, at):  # type: ignore[no-untyped-def]
+    """As `_scalar`, of a number, in the grammar of RFC 8259, section 6."""
+    negative = raw[at] == _MINUS
+    first = at + np.uint64(negative)
+    at, digits = _digits(raw, first, np.uint64(0))
+    if at == first or (raw[first] == _ZERO and at > first + _ONE):
+        return _ABSENT, at, nan
+    kind, count, decimals = (NUMBER if negative else COUNT), at - first, np.uint64(0)
+    if raw[at] == _POINT:
+        point = at + _ONE
+        at, digits = _digits(raw, point, digits)
+        kind, decimals = NUMBER, at - point
+        if at == point:
+            return _ABSENT, at, nan
+    if raw[at] | np.uint8(32) == np.uint8(101):  # e or E
+        at += _ONE
+        first = at + np.uint64(raw[at] == _MINUS or raw[at] == np.uint8(43))
+        at, _ = _digits(raw, first, np.uint64(0))
+        return (_ABSENT if at == first else OTHER), at, nan
+    if count + decimals > _MOST_DIGITS:
+        return OTHER, at, nan
+    number = _decimal(digits, decimals)
+    return (OTHER if np.isnan(number) else kind), at, (-number if negative else number)
+
+
+@_exactly
+def _decimal(digits, decimals):  # type: ignore[no-untyped-def]
+    """The double next to digits / 10^decimals, of at most 19 digits in all; NaN where two are equally near, or nearly.
+
+    Where both are doubles themselves their quotient is the answer (Clinger, "How to read floating point numbers
+    accurately", 1990). Else it is off by less than three units in its last place, which exact integers put right: the
+    dividend minus the divisor times the quotient, all times 2^shift. It is small, so it may be reckoned modulo 2^64.
+    """
+    if digits <= _EXACT:
+        return np.float64(np.int64(digits)) / np.float64(np.int64(_TENS[decimals]))
+    divisor = _TENS[decimals]
+    bits = np.float64(np.float64(digits) / np.float64(divisor)).view(np.uint64)
+    shift = _SCALE - (bits >> _FRACTION)
+    if shift > np.uint64(63):  # more than any range here
+        return nan
+    mantissa = (bits & (_HIDDEN - _ONE)) | _HIDDEN
+    rest, unit = np.int64((digits << shift) - divisor * mantissa), np.int64(divisor)
+    for _ in range(2):
+        step = np.int64(2 * rest > unit) - np.int64(2 * rest < -unit)
+        rest -= step * unit
+        mantissa += np.uint64(step)
+    # At a power of two the doubles below lie closer: what is not exact there is left, as ties are.
+    if abs(2 * rest) >= unit or mantissa >= _HIDDEN << _ONE or (mantissa <= _HIDDEN and rest):
+        return nan
+    return np.uint64(((bits >> _FRACTION) << _FRACTION) | (mantissa & (_HIDDEN - _ONE))).view(np.float64)
