@@ -35,7 +35,7 @@ VIOLATIONS = {
         ("stream/engine/engine.py", "import stream.worker.faust_driver"),
         ("stream/verify/judge.py", "import stream.serve.health"),
         ("stream/delivery/delivery.py", "import stream.verify.judge"),
-        ("stream/worker/app.py", "import stream.bench.drain"),
+        ("stream/worker/app.py", "import stream.bench.harness.drain"),
     ],
     "stream-reaches-model-through-api": [
         ("stream/engine/engine.py", "import model.serving.state_pool"),

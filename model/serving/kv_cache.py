@@ -42,7 +42,7 @@ class Filled(NamedTuple):
     scale: NDArray[np.uint16]  # [blocks, 2, n], or [blocks, 2, 0]
 
 
-class Rings:
+class KvCache:
     """Of every slot; `attend` is what `model.network.transformer.Trunk.step` asks for, through `Rows`."""
 
     def __init__(self, config: ModelConfig, precision: str) -> None:
@@ -102,9 +102,9 @@ class Rings:
 
 
 class Rows:
-    """`model.network.transformer.Rings` of some slots at their ages: appends one key and value to each, in place."""
+    """`model.network.transformer.KvCache` of some slots at their ages: appends one key and value to each, in place."""
 
-    def __init__(self, rings: Rings, slots: Slots, age: Slots) -> None:
+    def __init__(self, rings: KvCache, slots: Slots, age: Slots) -> None:
         self._rings, self._slots, self._age = rings, slots, age
 
     def attend(self, block: int, qkv: Tensor, cos_sin: Tensor | None, asked: NDArray[np.int64] | None = None) -> Tensor:

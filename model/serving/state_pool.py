@@ -24,7 +24,7 @@ from model.kernels.bfloat16 import narrowed, widened
 from model.kinematics import motion
 from model.kinematics.features import FIX
 from model.kinematics.geo import F64
-from model.serving.kv_cache import Rings, Slots, longer
+from model.serving.kv_cache import KvCache, Slots, longer
 
 
 class StatePool:
@@ -36,7 +36,7 @@ class StatePool:
         self.config = config
         self._free, self._left = np.zeros(0, np.int32), 0  # a stack: the next slots are the last of those left
         self.capacity = 0
-        self.rings = Rings(config, precision)
+        self.rings = KvCache(config, precision)
         self.hidden: NDArray[Any] = np.zeros((0, config.d), np.uint16 if precision == "int8" else np.float32)
         self._seen, self._checks = np.zeros(0, np.int64), 0
         self.kin = np.zeros((0, motion.WIDTH))

@@ -27,7 +27,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from stream.adapters import text
-from stream.adapters.gathered import END_S
+from stream.adapters.table_builder import END_S
 from stream.adapters.tables import Rows, Table, clean, codes
 
 DROPPED: Final = b"pathcast.dropped"  # metadata of a Parquet file of ours: what was left out on writing it, as JSON

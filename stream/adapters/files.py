@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
 import msgspec
 
-from stream.adapters.gpx_points import points
-from stream.adapters.mapped import arrow_values, cell, milliseconds, places
+from stream.adapters.column_names import arrow_values, cell, milliseconds, places
+from stream.adapters.formats.gpx_points import points
 from stream.wire.fields import event_time_ms
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stream.adapters import files
+from stream.adapters.column_names import FIELDS
 from stream.adapters.files import STDIN, Row, Rows
-from stream.adapters.mapped import FIELDS
 
 if TYPE_CHECKING:
     from stream.adapters.columns import ColumnMap

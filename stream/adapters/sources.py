@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from stream.adapters import ais, columns, geolife, gpx, gtfs, porto, tdrive, text
+from stream.adapters import columns, text
 from stream.adapters.columns import ColumnMap
-from stream.adapters.gathered import Progress
+from stream.adapters.formats import ais, geolife, gpx, gtfs, porto, tdrive
+from stream.adapters.table_builder import Progress
 from stream.adapters.tables import Table
 
 TABLE: Final = "table"  # Parquet and CSV, one row per ping: what a path is if nothing else is said

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.csv
 from numpy.typing import NDArray
 
-from stream.adapters.gathered import Gathered, Piece, Progress
+from stream.adapters.table_builder import Piece, Progress, TableBuilder
 
 NO_TIME: Final = int(np.iinfo(np.int64).min)
 BLOCK_BYTES: Final = 8 << 20  # a row must fit; the longest trips of Porto are about 100 KB
@@ -42,7 +42,7 @@ def header(path: Path) -> list[str]:
 
 
 def gather(
-    found: Gathered,
+    found: TableBuilder,
     path: Path,
     columns: Sequence[str],
     piece_of: Callable[[Any], Piece],

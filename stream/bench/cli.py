@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stream.config.arguments import Json, quiet
+from stream.config.options import Json, quiet
 from stream.config.settings import Settings
 
 if TYPE_CHECKING:

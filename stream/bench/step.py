@@ -23,12 +23,11 @@ from model.api import PRECISIONS, Forecasts, Moment, Predictor
 from stream.bench.harness.report import Report, Table
 from stream.bench.harness.stats import middle, plus_minus
 from stream.bench.harness.workload import Sent, Workload
-from stream.config.settings import DEFAULT_HORIZONS_S, Settings
-from stream.delivery.batch import FETCH_BYTES
+from stream.config.settings import DEFAULT_HORIZONS_S, FETCH_BYTES, Settings
 from stream.engine.engine import Engine
 from stream.store.base import MemoryStore
 from stream.tracks.clean import parse
-from stream.tracks.track_table import packed
+from stream.tracks.fix import packed
 from stream.wire import Ping, Record
 from stream.worker.memory import keep_freed
 

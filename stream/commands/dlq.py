@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import msgspec
 import typer
 
-from stream.config.arguments import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, utc
-from stream.config.options import secured
+from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, secured, utc
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.wire import Record, Topics
 from stream.wire.escape import escaped, escaped_json

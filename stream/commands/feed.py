@@ -13,8 +13,7 @@ import msgspec
 import typer
 
 from stream.adapters.options import Columns, recording_of
-from stream.config.arguments import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, utc
-from stream.config.options import secured
+from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, secured, utc
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.wire import Topics
 

@@ -66,3 +66,8 @@ class Settings:
         if self.max_stored_entities < 1:
             raise ValueError(f"max_stored_entities must be at least 1, got {self.max_stored_entities}")
         object.__setattr__(self, "topics", Topics.of(self.prefix))
+
+
+# Of one fetch and partition, some 600 pings: so a poll brings pings of several partitions, and none waits behind
+# another's megabyte, which is Faust's setting. 256 KiB drained no faster that could be told from noise.
+FETCH_BYTES = 64 * 1024

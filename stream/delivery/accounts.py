@@ -22,7 +22,7 @@ from operator import sub
 from typing import Final, NamedTuple
 
 from stream.delivery.partitions import Piece
-from stream.engine.entities import Counts
+from stream.engine.counts import Counts
 from stream.kafka.encoded_batches import Answers
 from stream.kafka.log import Partition
 from stream.wire import Topics, code_of
@@ -61,7 +61,7 @@ class Account:
 NO_FIELDS: Final[Counter[str]] = Counter()
 
 
-class Untold(NamedTuple):
+class OutcomeCounts(NamedTuple):
     """What answers do not tell: which of them are of which kind, which records have none, and which optional fields
     were dropped from their pings, by name."""
 
@@ -72,23 +72,23 @@ class Untold(NamedTuple):
     fields_dropped: Counter[str] = NO_FIELDS
 
 
-def so_far(counts: Mapping[Partition, Counts]) -> dict[Partition, Untold]:
+def so_far(counts: Mapping[Partition, Counts]) -> dict[Partition, OutcomeCounts]:
     """By the engine's own counts, since it began."""
     return {
-        key: Untold(one.late, one.quarantined, one.duplicates, one.folded, one.fields_dropped)
+        key: OutcomeCounts(one.late, one.quarantined, one.duplicates, one.folded, one.fields_dropped)
         for key, one in counts.items()
     }
 
 
 def untold(
-    pieces: Iterable[Piece], before: Mapping[Partition, Untold], counts: Mapping[Partition, Counts]
-) -> dict[Partition, Untold]:
+    pieces: Iterable[Piece], before: Mapping[Partition, OutcomeCounts], counts: Mapping[Partition, Counts]
+) -> dict[Partition, OutcomeCounts]:
     """Of one batch at the engine, given what was `so_far` before it; called before the pieces are marked as taken."""
     now = so_far(counts)
-    found: dict[Partition, Untold] = {}
+    found: dict[Partition, OutcomeCounts] = {}
     for piece in pieces:
-        key, nothing = piece.owned.partition, Untold()
-        told = found.get(key) or Untold(*map(sub, now.get(key, nothing), before.get(key, nothing)))
+        key, nothing = piece.owned.partition, OutcomeCounts()
+        told = found.get(key) or OutcomeCounts(*map(sub, now.get(key, nothing), before.get(key, nothing)))
         skipped = piece.records.count_before(piece.owned.taken)  # delivery kept them from the engine
         found[key] = told._replace(answered_before=told.answered_before + skipped)
     return found
@@ -119,7 +119,7 @@ class Histogram:
 
 
 @dataclass(eq=False)
-class Tally:
+class Accounts:
     """The accounts of all partitions, and how long things took."""
 
     topics: Topics
@@ -146,7 +146,7 @@ class Tally:
             self.accounts[piece.owned.partition].handed_back += len(piece.records)
 
     def settle(
-        self, pieces: Sequence[Piece], answers: Answers, told: Mapping[Partition, Untold], now_ms: float
+        self, pieces: Sequence[Piece], answers: Answers, told: Mapping[Partition, OutcomeCounts], now_ms: float
     ) -> None:
         """These were published and committed. Answers to other partitions do not count."""
         published = answers.counts()

@@ -16,11 +16,11 @@ from typing import Final, NamedTuple
 from redis.exceptions import RedisError
 
 from stream.config import failpoints
-from stream.delivery.accounts import Tally
-from stream.delivery.outages import Absence
+from stream.delivery.accounts import Accounts
+from stream.delivery.outages import Outages
 from stream.delivery.partitions import Owned
 from stream.engine.engine import Engine
-from stream.engine.snapshot import Checkpoint
+from stream.engine.snapshot import Snapshot
 from stream.store.base import Fenced
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class UnderWay(NamedTuple):
     """The checkpoint that is being made."""
 
     of: Owned
-    what: Checkpoint
+    what: Snapshot
     began_ms: float
 
     @property
@@ -52,7 +52,7 @@ class UnderWay(NamedTuple):
         return self.of.ready and self.of.epoch == self.what.epoch
 
 
-class Checkpoints:
+class Checkpointer:
     """Writes behind what is committed, a partition at a time."""
 
     def __init__(
@@ -60,14 +60,14 @@ class Checkpoints:
         engine: Engine,
         every_ms: float,
         clock: Callable[[], float],
-        tally: Tally,
-        absence: Absence,
+        accounts: Accounts,
+        outages: Outages,
         tell: Callable[[], None],
     ) -> None:
         """`tell` is called when there is something for `go_on` to do."""
         self._engine = engine
-        self._tally = tally
-        self._absence = absence
+        self._accounts = accounts
+        self._outages = outages
         self._every_ms = every_ms
         self._clock = clock
         self._tell = tell
@@ -83,7 +83,7 @@ class Checkpoints:
         times = [one.save_at_ms for one in owned if _unsaved(one)]
         return max(self._retry_at_ms, min(times)) if times else float("inf")
 
-    async def go_on(self, owned: Iterable[Owned], finishing: asyncio.Task[None] | None) -> Refusal | None:
+    async def go_on(self, owned: Iterable[Owned], committer: asyncio.Task[None] | None) -> Refusal | None:
         """Note what has been written since the last call, and have the next leg written. Call it while nobody else uses
         the engine. A store that is away is no failure: it is tried again later, and said.
 
@@ -102,7 +102,7 @@ class Checkpoints:
         if self._now is not None:
             of, what, _ = self._now
             await what.dump(of.taken)
-            self._writing = asyncio.create_task(self._written(self._now, of.taken, finishing))
+            self._writing = asyncio.create_task(self._written(self._now, of.taken, committer))
             self._writing.add_done_callback(lambda _: self._tell())
         return None
 
@@ -115,10 +115,10 @@ class Checkpoints:
         waiting = (one for one in owned if _unsaved(one) and one.save_at_ms <= now_ms)
         return min(waiting, key=lambda one: one.save_at_ms, default=None)
 
-    async def _written(self, now: UnderWay, folded: int, finishing: asyncio.Task[None] | None) -> bool:
+    async def _written(self, now: UnderWay, folded: int, committer: asyncio.Task[None] | None) -> bool:
         """Write a leg when all below `folded` is committed; false if that does not come to be."""
-        if finishing is not None:
-            await asyncio.wait([finishing])
+        if committer is not None:
+            await asyncio.wait([committer])
         if not now.stands or now.of.next_offset < folded:
             return False
         await now.what.write()
@@ -147,13 +147,13 @@ class Checkpoints:
             if what.done:
                 failpoints.reach("after_checkpoint")
                 self._now = None
-                self._tally.checkpoint_s.observe((self._clock() - began_ms) / 1000)
+                self._accounts.checkpoint_s.observe((self._clock() - began_ms) / 1000)
                 of.saved = what.next_offset
                 of.save_at_ms = self._clock() + self._every_ms
             else:
                 failpoints.reach("between_legs")
             self._failures = of.checkpoints_failed = 0
-            self._absence.worked(of, "checkpoint")
+            self._outages.worked(of, "checkpoint")
         return None
 
     def _give_up(self) -> None:
@@ -168,8 +168,8 @@ class Checkpoints:
         of.save_at_ms = self._clock() + _delay_s(of.checkpoints_failed) * 1000
         self._failures += 1
         of.checkpoints_failed += 1
-        self._tally.checkpoints_failed += 1
-        self._absence.failed(of, "checkpoint", error)
+        self._accounts.checkpoints_failed += 1
+        self._outages.failed(of, "checkpoint", error)
         behind = of.next_offset - of.saved
         log.warning(
             "Redis is away (%s): the checkpoint of partition %d is %d records behind (limit %d)",

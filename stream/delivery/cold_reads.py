@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from stream.delivery.checkpointer import AWAY, delays
-from stream.delivery.outages import Absence
+from stream.delivery.outages import Outages
 from stream.delivery.partitions import Owned
 from stream.engine.engine import Engine, Read
 from stream.kafka.log import Partition
@@ -57,14 +57,14 @@ class _Reading:
     taken_for_new: int = 0  # entities
 
 
-class Strangers:
+class ColdReads:
     """What `Engine.process` reads by. A partition whose reading takes long is shut meanwhile (`Owned.waits`)."""
 
-    def __init__(self, engine: Engine, store: Store, absence: Absence, tell: Callable[[], None]) -> None:
+    def __init__(self, engine: Engine, store: Store, outages: Outages, tell: Callable[[], None]) -> None:
         """`tell` is called when a partition may go on, or is to be taken over anew."""
         self._engine = engine
         self._store = store
-        self._absence = absence
+        self._outages = outages
         self._tell = tell
         self._readings: dict[Owned, _Reading] = {}
         self._hangs = False  # the last read that was waited for has not come: do not wait for the next
@@ -126,12 +126,12 @@ class Strangers:
             except AWAY as error:
                 if not tried.is_set():
                     log.warning("Redis is away (%s): partition %d waits for stored states", error, owned.partition[1])
-                self._absence.failed(owned, "read", error)
+                self._outages.failed(owned, "read", error)
                 tried.set()
                 await asyncio.sleep(delay_s)
             else:
                 found.update(zip(entity_ids, records, strict=True))
-                self._absence.worked(owned, "read")
+                self._outages.worked(owned, "read")
                 self._hangs = clock() - began_s > PATIENCE_S
                 return
 
@@ -158,7 +158,7 @@ class Strangers:
         if unread and not reading.taken_for_new:
             log.warning(
                 "Redis is away (%s): entities of partition %d that are not in memory are answered as new",
-                *(self._absence.why or "it does not answer", owned.partition[1]),
+                *(self._outages.why or "it does not answer", owned.partition[1]),
             )
         reading.taken_for_new += len(unread)
         self._engine.take_for_new(owned.partition, unread)
@@ -187,7 +187,7 @@ class Strangers:
     def forget(self, owned: Owned) -> None:
         """Its entities are dropped, or read."""
         owned.waits = owned.unread = False
-        self._absence.worked(owned, "read")
+        self._outages.worked(owned, "read")
         reading = self._readings.pop(owned, None)
         if reading is not None:
             reading.task.cancel()

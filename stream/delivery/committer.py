@@ -16,22 +16,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from stream.config import failpoints
-from stream.delivery.accounts import Tally, Untold
+from stream.delivery.accounts import Accounts, OutcomeCounts
 from stream.delivery.inbox import Inbox, without
 from stream.delivery.partitions import Guarantee, Owned, Piece
 from stream.kafka.encoded_batches import Answers
-from stream.kafka.log import Mark, Partition, Rebalanced
+from stream.kafka.log import CommittedOffset, Partition, Rebalanced
 
 log = logging.getLogger(__name__)
 
 
-class Batch(NamedTuple):
+class FoldedBatch(NamedTuple):
     """What the engine made of some records."""
 
     pieces: Sequence[Piece]
     records: int
     answers: Answers
-    told: Mapping[Partition, Untold]
+    told: Mapping[Partition, OutcomeCounts]
 
 
 class _Flying(NamedTuple):
@@ -39,14 +39,14 @@ class _Flying(NamedTuple):
     published: asyncio.Future[None]  # cancelled if that failed
 
 
-class Finishing:
+class Committer:
     """Takes batches through `guarantee`, one behind the other."""
 
     def __init__(
         self,
         guarantee: Guarantee,
         inbox: Inbox,
-        tally: Tally,
+        accounts: Accounts,
         clock: Callable[[], float],
         news: Callable[[], None],
         lose: Callable[[Iterable[Owned]], None],
@@ -56,7 +56,7 @@ class Finishing:
         `take_over_anew` for those that somebody else has fenced."""
         self._guarantee = guarantee
         self._inbox = inbox
-        self._tally = tally
+        self._accounts = accounts
         self._clock = clock
         self._news = news
         self._lose = lose
@@ -74,7 +74,7 @@ class Finishing:
             if self._batches[0].published.cancelled():
                 await self.settle()  # which tells why
 
-    def begin(self, batch: Batch) -> None:
+    def begin(self, batch: FoldedBatch) -> None:
         """Let one be finished, but for what is not ours any more."""
         batch = self._still_ours(batch)
         if batch.pieces:
@@ -118,7 +118,7 @@ class Finishing:
             task.exception()  # the first to fail is looked at where it is settled; the one behind it fails for the same
         self._news()
 
-    def _still_ours(self, batch: Batch) -> Batch:
+    def _still_ours(self, batch: FoldedBatch) -> FoldedBatch:
         """Without the pieces whose partition is lost since the engine took them, or to be taken over anew: those go
         back. No takeover is complete before all that was on its way is settled."""
         back = [piece for piece in batch.pieces if not piece.owned.ready]
@@ -128,7 +128,9 @@ class Finishing:
         ours = {piece.owned.partition for piece in batch.pieces} - {piece.owned.partition for piece in back}
         return batch._replace(pieces=without(batch.pieces, back), answers=batch.answers.of(ours))
 
-    async def _finish(self, batch: Batch, before: asyncio.Task[None] | None, published: asyncio.Future[None]) -> None:
+    async def _finish(
+        self, batch: FoldedBatch, before: asyncio.Task[None] | None, published: asyncio.Future[None]
+    ) -> None:
         """One batch from answers to commit, which follows that of the batch before. What raises leaves it uncommitted
         and not retired."""
         began_ms = self._clock()
@@ -145,7 +147,7 @@ class Finishing:
         next_offsets = {piece.owned: piece.records.next_offset for piece in pieces}  # the last piece's stands
         # Records that the consumer brings once more move no committed offset back.
         marks = {
-            owned.partition: Mark(max(offset, owned.next_offset), owned.epoch, owned.history)
+            owned.partition: CommittedOffset(max(offset, owned.next_offset), owned.epoch, owned.history)
             for owned, offset in next_offsets.items()
         }
         try:
@@ -165,10 +167,10 @@ class Finishing:
         for owned in {id(piece.owned): piece.owned for piece in back}.values():
             # Another worker has it, and a rebalance is about to tell us; or a zombie took it for a moment.
             log.warning("%s was fenced: what was not committed is taken back", owned.partition)
-            self._tally.fenced += 1
+            self._accounts.fenced += 1
             self._take_over_anew(owned)
         answered = without(pieces, back)
-        self._tally.settle(answered, answers, told, self._clock())
-        self._tally.commit_s.observe((self._clock() - began_ms) / 1000)
+        self._accounts.settle(answered, answers, told, self._clock())
+        self._accounts.commit_s.observe((self._clock() - began_ms) / 1000)
         self._inbox.retire(answered)
         self._inbox.put_back(back)

@@ -4,7 +4,7 @@ engine.
 Most records follow by themselves: they begin where the last ones ended, and are of the same leader. For all others a
 broker is asked, before the engine sees them:
 
-    they come from a new leader      its log may lack what we were given (`stream.delivery.takeover_plan.cut_at`)
+    they come from a new leader      its log may lack what we were given (`stream.delivery.takeover.cut_at`)
     they begin before the last ones  the consumer reads again; or its position was not in the log any more
     they begin behind the last ones  nothing was there (markers of transactions, compaction), or retention deleted it
 """
@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from aiokafka.errors import KafkaError
 
-from stream.delivery.accounts import Tally
+from stream.delivery.accounts import Accounts
 from stream.delivery.partitions import InputLog, Owned, Piece
 from stream.delivery.takeover_plan import cut_at
 
@@ -61,9 +61,9 @@ def steps(pieces: Iterable[Piece]) -> list[Step]:
 class Continuity:
     """Asks `input_log`, where it is needed."""
 
-    def __init__(self, input_log: InputLog, tally: Tally) -> None:
+    def __init__(self, input_log: InputLog, accounts: Accounts) -> None:
         self._input = input_log
-        self._tally = tally
+        self._accounts = accounts
 
     async def broken(self, pieces: Sequence[Piece]) -> list[Owned]:
         """The partitions of which these records must not be taken: their log is not the one that was answered, or no
@@ -97,5 +97,5 @@ class Continuity:
     def _lose(self, owned: Owned, start: int, end: int) -> None:
         """Retention has deleted [start, end) before we came to it."""
         log.error("%s/%d: retention deleted the offsets from %d to %d unanswered", *owned.partition, start, end)
-        self._tally.accounts[owned.partition].retention_lost += end - start
+        self._accounts.accounts[owned.partition].retention_lost += end - start
         owned.history = owned.history._replace(lost=owned.history.lost + end - start)

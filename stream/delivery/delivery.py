@@ -36,17 +36,16 @@ from aiokafka.errors import KafkaError
 
 from stream.config.security import Refused
 from stream.config.settings import Settings
-from stream.delivery.accounts import Tally
-from stream.delivery.batch import Limits
-from stream.delivery.checkpointer import AWAY, Checkpoints, delays
-from stream.delivery.cold_reads import Strangers
-from stream.delivery.committer import Finishing
+from stream.delivery.accounts import Accounts
+from stream.delivery.checkpointer import AWAY, Checkpointer, delays
+from stream.delivery.cold_reads import ColdReads
+from stream.delivery.committer import Committer
 from stream.delivery.continuity import Continuity
-from stream.delivery.inbox import Inbox
-from stream.delivery.outages import Absence
+from stream.delivery.inbox import Inbox, Limits
+from stream.delivery.outages import Outages
 from stream.delivery.partitions import Guarantee, InputLog, Owned, PartitionStatus, Piece, Status
 from stream.delivery.processing import Processing
-from stream.delivery.takeover import Claimant
+from stream.delivery.takeover import Takeover
 from stream.engine.engine import Engine
 from stream.kafka.log import Partition, Rebalanced
 from stream.kafka.record_columns import Records
@@ -79,23 +78,23 @@ class Delivery:
         self._input = input_log
         self._guarantee = guarantee
         self._clock = clock
-        self.tally = Tally(settings.topics)
-        self._inbox = Inbox(Limits(settings.max_batch, settings.max_wait_ms), self.tally, input_log)
+        self.accounts = Accounts(settings.topics)
+        self._inbox = Inbox(Limits(settings.max_batch, settings.max_wait_ms), self.accounts, input_log)
         self._owned: dict[Partition, Owned] = {}
         self._news = asyncio.Event()  # something for the pump to look at
-        self._absence = Absence(clock)
-        self._checkpoints = Checkpoints(
-            engine, settings.checkpoint_ms, clock, self.tally, self._absence, self._news.set
+        self._outages = Outages(clock)
+        self._checkpointer = Checkpointer(
+            engine, settings.checkpoint_ms, clock, self.accounts, self._outages, self._news.set
         )
-        self._strangers = Strangers(engine, store, self._absence, self._news.set)
+        self._cold_reads = ColdReads(engine, store, self._outages, self._news.set)
         self._busy = asyncio.Lock()  # held by whoever uses the engine; it does one thing at a time
-        self._claimant = Claimant(engine, store, guarantee, input_log, self._busy, clock, self.tally)
-        self._continuity = Continuity(input_log, self.tally)
-        self._finishing = Finishing(
-            guarantee, self._inbox, self.tally, clock, self._news.set, self._lose, self._restart_takeover
+        self._takeover = Takeover(engine, store, guarantee, input_log, self._busy, clock, self.accounts)
+        self._continuity = Continuity(input_log, self.accounts)
+        self._committer = Committer(
+            guarantee, self._inbox, self.accounts, clock, self._news.set, self._lose, self._restart_takeover
         )
         self._processing = Processing(
-            engine, store, self._strangers, self._finishing, self._inbox, self.tally, clock, self._restart_takeover
+            engine, store, self._cold_reads, self._committer, self._inbox, self.accounts, clock, self._restart_takeover
         )
         self._assigned = False
         self._draining = False
@@ -129,12 +128,12 @@ class Delivery:
         while True:
             if self._error is not None:
                 raise self._error
-            await self._finishing.settle_done()
+            await self._committer.settle_done()
             self._news.clear()
             self._inbox.resume(self._owned.values())
-            if self._strangers.read_after_all():
+            if self._cold_reads.read_after_all():
                 return
-            due_ms = min(self._inbox.due_at_ms(), self._checkpoints.due_at_ms(self._owned.values()))
+            due_ms = min(self._inbox.due_at_ms(), self._checkpointer.due_at_ms(self._owned.values()))
             wait_s = (due_ms - self._clock()) / 1000
             if wait_s <= 0:
                 return
@@ -145,21 +144,21 @@ class Delivery:
     async def _deliver(self, pieces: Sequence[Piece]) -> None:
         """Take one batch through the engine; then, once the answers before it are out, let it be finished, too."""
         if broken := await self._continuity.broken(pieces):
-            await self._finishing.settle()
+            await self._committer.settle()
             for owned in broken:
                 self._restart_takeover(owned)
             self._inbox.put_back(pieces)
             return
         batch = await self._processing.answer(pieces)
-        await self._finishing.has_room()
+        await self._committer.has_room()
         if batch is not None:
-            self._finishing.begin(batch)
+            self._committer.begin(batch)
 
     async def _read_after_all(self) -> None:
         """Give those their states that were answered without them, now that the store can be read."""
-        for owned in self._strangers.read_after_all():
-            await self._finishing.settle()  # before we ask what is committed
-            count = self._strangers.unread(owned)
+        for owned in self._cold_reads.read_after_all():
+            await self._committer.settle()  # before we ask what is committed
+            count = self._cold_reads.unread(owned)
             log.warning(
                 "Redis is back: %s is taken over anew, for %d entities were taken for new", owned.partition, count
             )
@@ -170,20 +169,20 @@ class Delivery:
         for owned in lost:
             owned.gone = True
             owned.ready = False
-            self._strangers.forget(owned)
-            self._absence.forget(owned)
+            self._cold_reads.forget(owned)
+            self._outages.forget(owned)
             self._engine.drop(owned.partition)
         self._inbox.forget(lambda owned: owned.gone)
 
     async def _save(self) -> None:
-        refusal = await self._checkpoints.go_on(self._owned.values(), self._finishing.last)
+        refusal = await self._checkpointer.go_on(self._owned.values(), self._committer.last)
         if refusal is not None:
-            await self._finishing.settle()  # before we ask what is committed
+            await self._committer.settle()  # before we ask what is committed
             # Most often we are a zombie and a rebalance is about to tell us. But a claim that was slow to arrive can
             # fence the rightful owner, too, so ask the group, which knows, and claim again if it still says "yours".
             owned, error = refusal
             log.warning("checkpoint of %s refused (%s): forgetting its states", owned.partition, error)
-            self.tally.fenced += 1
+            self.accounts.fenced += 1
             self._restart_takeover(owned)
 
     # -- ownership ----------------------------------------------------------------------------------------------
@@ -193,7 +192,7 @@ class Delivery:
         self._draining = False
         self._announced = False
         self._assigned = True
-        self._strangers.forget_all()
+        self._cold_reads.forget_all()
         self._owned = {partition: Owned(partition) for partition in sorted(partitions)}
         for owned in self._owned.values():
             self._input.resume(owned.partition)  # whatever was asked of the assignment before
@@ -207,7 +206,7 @@ class Delivery:
         """Its states are not to be trusted any more, and perhaps it is not ours."""
         if not owned.ready:
             return  # gone, or at it already: who is fenced in Kafka and in Redis hears of it twice
-        self._strangers.forget(owned)
+        self._cold_reads.forget(owned)
         self._engine.drop(owned.partition)
         owned.ready = False
         if not self._draining:  # else it is about to go, and this takeover would outlive it
@@ -227,8 +226,8 @@ class Delivery:
             try:
                 if pause:
                     await asyncio.sleep(FENCED_PAUSE_S)
-                await self._claimant.claim(owned, careful=careful)
-                self._absence.forget(owned)
+                await self._takeover.claim(owned, careful=careful)
+                self._outages.forget(owned)
                 return
             except Rebalanced as error:
                 log.warning("%s is not taken over: %s", owned.partition, error)
@@ -239,7 +238,7 @@ class Delivery:
                 if isinstance(error, KafkaError) and not error.retriable:
                     raise
                 if isinstance(error, AWAY):
-                    self._absence.failed(owned, "takeover", error)
+                    self._outages.failed(owned, "takeover", error)
                 pause = isinstance(error, Fenced)
                 log.warning("cannot take %s over yet: %r", owned.partition, error)
             except Refused:
@@ -256,7 +255,7 @@ class Delivery:
         self._draining = True
         self._inbox.forget(lambda owned: True)
         async with self._busy:  # so that no takeover is cancelled in the middle of the engine
-            await self._finishing.ended()
+            await self._committer.ended()
             self._inbox.forget(lambda owned: True)  # what came back from it
             takeovers = [owned.takeover for owned in self._owned.values() if owned.takeover is not None]
             for task in takeovers:
@@ -266,10 +265,10 @@ class Delivery:
     async def revoked(self, partitions: Iterable[Partition]) -> None:
         """Checkpoint these partitions and hand them over. What cannot be saved now, the next owner replays."""
         async with self._busy:
-            await self._finishing.ended()
+            await self._committer.ended()
             leaving = [owned for partition in partitions if (owned := self._owned.pop(partition, None)) is not None]
             try:
-                await self._checkpoints.leave(leaving)
+                await self._checkpointer.leave(leaving)
                 for owned in leaving:
                     if owned.ready and not owned.unread and owned.taken == owned.next_offset > owned.saved:
                         await self._engine.checkpoint(owned.partition, owned.epoch, owned.next_offset)
@@ -289,9 +288,9 @@ class Delivery:
     def abandon(self) -> None:
         """After a failure: touch nothing more, so that whatever was in flight is read again by the next owner."""
         self._draining = True
-        self._checkpoints.abandon()
-        self._strangers.forget_all()
-        self._finishing.abandon()
+        self._checkpointer.abandon()
+        self._cold_reads.forget_all()
+        self._committer.abandon()
         for owned in self._owned.values():
             owned.gone = True
             if owned.takeover is not None:
@@ -302,7 +301,7 @@ class Delivery:
     @property
     def records(self) -> tuple[int, int]:
         """How many came in and were answered, and how many answers went out."""
-        return self._finishing.records_in, self._finishing.records_out
+        return self._committer.records_in, self._committer.records_out
 
     @property
     def partitions(self) -> list[Partition]:
@@ -319,9 +318,9 @@ class Delivery:
                 one.saved,
                 self._inbox.waiting(one),
                 self._inbox.at_work(one),
-                self._strangers.unread(one),
+                self._cold_reads.unread(one),
             )
             for one in self._owned.values()
         ]
-        away, since_ms = self._absence.why, self._absence.since_ms
+        away, since_ms = self._outages.why, self._outages.since_ms
         return Status(owned, self._draining, away, since_ms, self._assigned, self._processing.batch_s)

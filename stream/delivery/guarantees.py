@@ -29,7 +29,7 @@ from aiokafka.errors import KafkaError, ProducerFenced
 from stream.config import failpoints
 from stream.delivery.partitions import InputLog, Output
 from stream.kafka.encoded_batches import NONE, Answers
-from stream.kafka.log import Mark, Partition, Rebalanced
+from stream.kafka.log import CommittedOffset, Partition, Rebalanced
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class AtLeastOnce:
     async def close(self) -> None:
         await self._output.close()
 
-    async def fence(self, partition: Partition) -> Mark | None:
+    async def fence(self, partition: Partition) -> CommittedOffset | None:
         """Ends nobody: a zombie's answers have the ids of ours, and the group refuses its offsets. But who asks this is
         about to claim in Redis, and a zombie's claim there would end its owner's checkpoints."""
         await self._input.confirm_membership()
@@ -69,7 +69,7 @@ class AtLeastOnce:
             await self._output.publish(answers)
             failpoints.reach("after_publish")
 
-    async def commit(self, marks: Mapping[Partition, Mark], answers: Answers = NONE) -> set[Partition]:
+    async def commit(self, marks: Mapping[Partition, CommittedOffset], answers: Answers = NONE) -> set[Partition]:
         await self._input.commit_offsets(marks)
         return set()
 
@@ -81,7 +81,7 @@ class Transactor(Protocol):
 
     async def close(self) -> None: ...
 
-    async def transact(self, answers: Answers, partition: Partition, mark: Mark, group: str) -> None: ...
+    async def transact(self, answers: Answers, partition: Partition, mark: CommittedOffset, group: str) -> None: ...
 
 
 class ExactlyOnce:
@@ -93,7 +93,7 @@ class ExactlyOnce:
         self._input = input_log
         self._producer = producer
         self._producers: dict[Partition, Transactor] = {}
-        self._stands: dict[Partition, Mark | None] = {}  # what is committed, as far as we know
+        self._stands: dict[Partition, CommittedOffset | None] = {}  # what is committed, as far as we know
 
     async def start(self) -> None:
         """Nothing: producers come with the partitions."""
@@ -102,7 +102,7 @@ class ExactlyOnce:
         for partition in list(self._producers):
             await self.release(partition)
 
-    async def fence(self, partition: Partition) -> Mark | None:
+    async def fence(self, partition: Partition) -> CommittedOffset | None:
         await self._input.confirm_membership()  # a zombie's producer would end its owner's
         await self.release(partition)
         topic, number = partition
@@ -126,7 +126,7 @@ class ExactlyOnce:
     async def publish(self, answers: Answers) -> None:
         """Nothing: `commit` does it."""
 
-    async def commit(self, marks: Mapping[Partition, Mark], answers: Answers = NONE) -> set[Partition]:
+    async def commit(self, marks: Mapping[Partition, CommittedOffset], answers: Answers = NONE) -> set[Partition]:
         work = [self._transact(partition, mark, answers.of({partition})) for partition, mark in marks.items()]
         outcomes = await asyncio.gather(*work, return_exceptions=True)  # all have ended, whatever one of them raises
         for outcome in outcomes:
@@ -134,7 +134,7 @@ class ExactlyOnce:
                 raise outcome
         return {partition for partition, committed in zip(marks, outcomes, strict=True) if not committed}
 
-    async def _transact(self, partition: Partition, mark: Mark, answers: Answers) -> bool:
+    async def _transact(self, partition: Partition, mark: CommittedOffset, answers: Answers) -> bool:
         """Whether it is committed; if not, another producer has taken the partition's id."""
         if partition not in self._producers:
             return False  # released meanwhile

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from stream.delivery import checkpointer
-from stream.delivery.accounts import Tally
-from stream.delivery.batch import Limits
+from stream.delivery.accounts import Accounts
 from stream.delivery.partitions import InputLog, Owned, Piece, Poll
 from stream.kafka.log import Partition
 from stream.kafka.record_columns import Records
@@ -37,9 +38,9 @@ class Inbox:
     So at most a batch of a shut partition is here, and the polls that were on their way when it was paused.
     """
 
-    def __init__(self, limits: Limits, tally: Tally, input_log: InputLog) -> None:
+    def __init__(self, limits: Limits, accounts: Accounts, input_log: InputLog) -> None:
         self._limits = limits
-        self._tally = tally
+        self._accounts = accounts
         self._input = input_log
         self._waiting: list[Piece] = []
         self._at_work: list[Piece] = []  # at the engine, or to be committed
@@ -60,7 +61,7 @@ class Inbox:
                 poll.retire()
             else:
                 self._waiting.append(Piece(owner, records, fetched_ms, poll.retire))
-                self._tally.take(partition, len(records))
+                self._accounts.take(partition, len(records))
                 self._pause_if_full(owner)
 
     def _pause_if_full(self, owned: Owned) -> None:
@@ -126,7 +127,7 @@ class Inbox:
 
     def hand_back(self, pieces: Sequence[Piece]) -> None:
         """Retire these unanswered: their next owner reads them again."""
-        self._tally.hand_back(pieces)
+        self._accounts.hand_back(pieces)
         self.retire(pieces)
 
     def forget(self, which: Callable[[Owned], bool]) -> None:
@@ -139,7 +140,7 @@ class Inbox:
     def abandon(self) -> None:
         """Forget everything; what is at work is never retired."""
         self.forget(lambda owned: True)
-        self._tally.hand_back(self._at_work)
+        self._accounts.hand_back(self._at_work)
         self._at_work = []
 
     def waiting(self, owned: Owned) -> int:
@@ -163,3 +164,30 @@ def without(pieces: Sequence[Piece], others: Sequence[Piece]) -> list[Piece]:
 
 def _records_of(owned: Owned, pieces: Iterable[Piece]) -> int:
     return sum(len(piece.records) for piece in pieces if piece.owned is owned)
+
+
+NEVER = math.inf
+
+
+@dataclass(frozen=True)
+class Limits:
+    """A batch goes when it holds `max_records`, or when its oldest record has waited `max_wait_ms`."""
+
+    max_records: int
+    max_wait_ms: float
+
+    def due_at_ms(self, records: int, oldest_ms: float | None) -> float:
+        """When to go, given what waits: in the past if full, NEVER if nothing waits. `oldest_ms` is its arrival."""
+        if oldest_ms is None:
+            return NEVER
+        return oldest_ms if records >= self.max_records else oldest_ms + self.max_wait_ms
+
+    def fit(self, sizes: Iterable[int]) -> int:
+        """How many of the pieces, taken in order, make one batch: as many as stay within the limit, at least one."""
+        count = total = 0
+        for size in sizes:
+            total += size
+            if count and total > self.max_records:
+                break
+            count += 1
+        return count

@@ -14,7 +14,7 @@ from stream.delivery.partitions import Owned
 Use = Literal["checkpoint", "read", "takeover"]
 
 
-class Absence:
+class Outages:
     """It keeps which uses fail, for `Status.away`. `clock` gives milliseconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

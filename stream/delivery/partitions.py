@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from stream.kafka.encoded_batches import NONE, Answers
-from stream.kafka.log import UNKNOWN, History, Log, Mark, Partition
+from stream.kafka.log import UNKNOWN, CommittedOffset, History, Log, Partition
 from stream.kafka.record_columns import Records
 
 
@@ -23,10 +23,10 @@ class InputLog(Protocol):
             KafkaError: the group did not answer.
         """
 
-    async def commit_offsets(self, marks: Mapping[Partition, Mark]) -> None:
+    async def commit_offsets(self, marks: Mapping[Partition, CommittedOffset]) -> None:
         """Raises Rebalanced if they are not ours any more; returns only when they are committed."""
 
-    async def committed(self, partition: Partition) -> Mark | None: ...
+    async def committed(self, partition: Partition) -> CommittedOffset | None: ...
 
     async def describe_log(self, partition: Partition, leader_epoch: int) -> Log:
         """What the brokers say of its log now, to a reader of that leader epoch (-1: unknown). Raises KafkaError."""
@@ -66,7 +66,7 @@ class Guarantee(Protocol):
 
     async def close(self) -> None: ...
 
-    async def fence(self, partition: Partition) -> Mark | None:
+    async def fence(self, partition: Partition) -> CommittedOffset | None:
         """Ask the group whether our assignment is still the current one. If it is, end the writing of earlier owners,
         and settle what they began. Returns what is committed then, which stands still.
 
@@ -85,7 +85,7 @@ class Guarantee(Protocol):
         Raises KafkaError, OSError: what waiting does not cure.
         """
 
-    async def commit(self, marks: Mapping[Partition, Mark], answers: Answers = NONE) -> set[Partition]:
+    async def commit(self, marks: Mapping[Partition, CommittedOffset], answers: Answers = NONE) -> set[Partition]:
         """Returns when the offsets of these partitions are durable, and with them the answers, if `publish` left them;
         but for the partitions it returns: their writer was fenced, and nothing of theirs is committed by this call.
 

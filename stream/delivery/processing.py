@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from stream.config.security import Refused
-from stream.delivery.accounts import Tally, so_far, untold
+from stream.delivery.accounts import Accounts, so_far, untold
 from stream.delivery.checkpointer import AWAY
-from stream.delivery.cold_reads import Strangers, Waits
-from stream.delivery.committer import Batch, Finishing
+from stream.delivery.cold_reads import ColdReads, Waits
+from stream.delivery.committer import Committer, FoldedBatch
 from stream.delivery.inbox import Inbox, without
 from stream.delivery.partitions import Owned, Piece
 from stream.engine.engine import Engine
@@ -33,20 +33,20 @@ class Processing:
         self,
         engine: Engine,
         store: Store,
-        strangers: Strangers,
-        finishing: Finishing,
+        strangers: ColdReads,
+        committer: Committer,
         inbox: Inbox,
-        tally: Tally,
+        accounts: Accounts,
         clock: Callable[[], float],
         restart_takeover: Callable[[Owned], None],
     ) -> None:
         """`restart_takeover` takes a partition over anew, whose states are not to be trusted any more."""
         self._engine = engine
         self._store = store
-        self._strangers = strangers
-        self._finishing = finishing
+        self._cold_reads = strangers
+        self._committer = committer
         self._inbox = inbox
-        self._tally = tally
+        self._accounts = accounts
         self._clock = clock
         self._restart_takeover = restart_takeover
         self._began_ms: float | None = None  # when the batch came to the engine; None between batches
@@ -56,7 +56,7 @@ class Processing:
         """How long a batch has been at the engine, in seconds."""
         return 0.0 if self._began_ms is None else (self._clock() - self._began_ms) / 1000
 
-    async def answer(self, pieces: Sequence[Piece]) -> Batch | None:
+    async def answer(self, pieces: Sequence[Piece]) -> FoldedBatch | None:
         """What the engine makes of these, but for those that have to wait for the store: they go back to the inbox.
         None if nothing is left, or if the batch failed and its pieces are seen to.
 
@@ -77,7 +77,7 @@ class Processing:
         finally:
             self._began_ms = None
 
-    async def _answer(self, pieces: Sequence[Piece]) -> Batch | None:
+    async def _answer(self, pieces: Sequence[Piece]) -> FoldedBatch | None:
         records = Records.joined([piece.records.since(piece.owned.taken) for piece in pieces])
         owners = {piece.owned for piece in pieces}
         before, now_ms = so_far(self._engine.counts), self._clock()
@@ -88,22 +88,22 @@ class Processing:
                 started_ms=now_ms,
                 fetched_ms=pieces[0].fetched_ms,
                 careful=careful,
-                read=self._strangers.reader(owners),
+                read=self._cold_reads.reader(owners),
             )
         except (Refused, Waits, Evicted):
             raise  # no record is at fault: refused, the store would say no again
         except Exception as error:
             await self._retry(pieces, error)
             return None
-        self._strangers.answered(owners)
-        self._tally.engine_s.observe((self._clock() - now_ms) / 1000)
-        self._tally.batch_records.observe(len(records))
+        self._cold_reads.answered(owners)
+        self._accounts.engine_s.observe((self._clock() - now_ms) / 1000)
+        self._accounts.batch_records.observe(len(records))
         told = untold(pieces, before, self._engine.counts)
         for piece in pieces:
             piece.owned.taken = max(piece.owned.taken, piece.records.next_offset)
             if careful:  # a quarantine in no checkpoint is found again by the replay only if folding is what fails
                 piece.owned.save_at_ms = 0.0
-        return Batch(pieces, len(records), answers, told)
+        return FoldedBatch(pieces, len(records), answers, told)
 
     async def _evicted(self, pieces: Sequence[Piece], error: Evicted) -> Sequence[Piece]:
         """The store has lost states of one partition; nothing is folded yet. What can be answered now: all, if that
@@ -123,7 +123,7 @@ class Processing:
                 log.warning("%s, and it was rebuilt less than %.0f s ago: they start anew", error, REBUILD_EVERY_S)
                 return pieces
         log.warning("%s before they expired: is maxmemory-policy noeviction? Rebuilding them from the log", error)
-        await self._finishing.settle()
+        await self._committer.settle()
         self._restart_takeover(owned)
         shut = [piece for piece in pieces if not piece.owned.ready]  # others may have been fenced meanwhile
         self._inbox.put_back(shut)
@@ -135,12 +135,12 @@ class Processing:
 
         Raises the error if it came with the same records before: then nobody is.
         """
-        await self._finishing.settle()
+        await self._committer.settle()
         again = not isinstance(error, Fenced)
         if again and any(map(_has_failed, pieces)):
             raise error
-        self._tally.batches_failed += again
-        self._tally.fenced += not again
+        self._accounts.batches_failed += again
+        self._accounts.fenced += not again
         log.error("the batch failed (%r): its partitions are taken over anew", error, exc_info=again)
         for piece in pieces:
             if again:

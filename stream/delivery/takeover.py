@@ -28,18 +28,18 @@ import logging
 from collections.abc import Callable, Sequence
 
 from stream.config import failpoints
-from stream.delivery.accounts import Tally
+from stream.delivery.accounts import Accounts
 from stream.delivery.partitions import Guarantee, InputLog, Owned
 from stream.delivery.takeover_plan import REBUILD_RECORDS, Plan, history_after, plan
 from stream.engine.engine import Engine
-from stream.kafka.log import Mark, Partition
+from stream.kafka.log import CommittedOffset, Partition
 from stream.kafka.record_columns import Records
 from stream.store.base import Evicted, Fenced, Store, read_records
 
 log = logging.getLogger(__name__)
 
 
-class Claimant:
+class Takeover:
     """Takes partitions over, one call each."""
 
     def __init__(
@@ -50,7 +50,7 @@ class Claimant:
         input_log: InputLog,
         busy: asyncio.Lock,
         clock: Callable[[], float],
-        tally: Tally,
+        accounts: Accounts,
     ) -> None:
         """`busy` is held while the engine is used."""
         self._engine = engine
@@ -59,7 +59,7 @@ class Claimant:
         self._input = input_log
         self._busy = busy
         self._clock = clock
-        self._tally = tally
+        self._accounts = accounts
 
     async def claim(self, owned: Owned, *, careful: bool = False) -> None:
         """Fence the owner before us, bring the states up to the committed offset, and open the gate.
@@ -77,7 +77,7 @@ class Claimant:
         partition = owned.partition
         committed = await self._guarantee.fence(partition)
         if committed is None and owned.epoch:  # brokers delete a group's offsets together with their topic
-            committed = Mark(owned.next_offset, owned.epoch, owned.history)
+            committed = CommittedOffset(owned.next_offset, owned.epoch, owned.history)
         claim = await self._store.claim(partition, floor=max(owned.epoch, committed.epoch if committed else 0))
         failpoints.reach("after_claim")
         owned.epoch = claim.epoch
@@ -87,12 +87,12 @@ class Claimant:
         history = history_after(todo, committed, found)
         self._tell(partition, todo)
         if todo.cut:
-            await self._go_back(owned, committed, Mark(todo.stop, claim.epoch, history))
+            await self._go_back(owned, committed, CommittedOffset(todo.stop, claim.epoch, history))
             return
         # A Redis that lost its epochs would hand them out again, and a zombie's would be as good as its owner's. So the
         # last one stands in Kafka, too, before anything is stored under it.
-        await self._commit(owned, Mark(todo.stop, claim.epoch, history))
-        self._tally.accounts[partition].retention_lost += todo.lost
+        await self._commit(owned, CommittedOffset(todo.stop, claim.epoch, history))
+        self._accounts.accounts[partition].retention_lost += todo.lost
         failpoints.reach("before_replay")
         async with self._busy:
             self._engine.drop(partition)
@@ -155,7 +155,7 @@ class Claimant:
             level = logging.ERROR if todo.cut or todo.lost else logging.WARNING
             log.log(level, "%s/%d: %s", *partition, todo.why)
 
-    async def _go_back(self, owned: Owned, committed: Mark | None, back: Mark) -> None:
+    async def _go_back(self, owned: Owned, committed: CommittedOffset | None, back: CommittedOffset) -> None:
         """The log was shortened: forget the states, and commit the offset from which on its records are new. The
         consumer stands at an offset of the old log, and what it has fetched may be of that, too; it begins again where
         we commit when it joins its group once more."""
@@ -164,9 +164,9 @@ class Claimant:
             self._engine.drop(owned.partition)
         await self._store.forget(owned.partition, back.epoch)
         await self._commit(owned, back)
-        self._tally.accounts[owned.partition].log_shortened += 1
+        self._accounts.accounts[owned.partition].log_shortened += 1
         self._input.rejoin()
 
-    async def _commit(self, owned: Owned, mark: Mark) -> None:
+    async def _commit(self, owned: Owned, mark: CommittedOffset) -> None:
         if await self._guarantee.commit({owned.partition: mark}):
             raise Fenced(f"{owned.partition[0]}/{owned.partition[1]}: another worker publishes for it")

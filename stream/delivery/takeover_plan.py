@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from stream.kafka.log import UNKNOWN, History, Log, Mark
+from stream.kafka.log import UNKNOWN, CommittedOffset, History, Log
 
 # How far before the committed offset to start when no stored state can be used, or when the store has lost some: enough
 # for the windows of 300 entities per partition, in some 5 s. Rarer entities start anew, as the status "warmup" of their
@@ -43,7 +43,7 @@ def cut_at(offset: int, history: History, log: Log) -> int | None:
     return log.begin if offset > log.end else None
 
 
-def plan(checkpoint: int | None, committed: Mark | None, log: Log, *, evicted: int = 0) -> Plan:
+def plan(checkpoint: int | None, committed: CommittedOffset | None, log: Log, *, evicted: int = 0) -> Plan:
     """What to do, given the checkpoint's offset, what the group has committed and what the log still holds.
 
     If the store has lost the states of some entities (`evicted`), the replay starts as far back as it does without a
@@ -89,7 +89,7 @@ def _first(checkpoint: int | None, log: Log) -> Plan:
     return Plan(log.begin, log.begin, anew=True, why=why, cut=True)
 
 
-def history_after(todo: Plan, committed: Mark | None, log: Log) -> History:
+def history_after(todo: Plan, committed: CommittedOffset | None, log: Log) -> History:
     """What to commit of the log together with the plan's `stop`."""
     before = UNKNOWN if committed is None else committed.history
     told = before._replace(topic_id=log.topic_id or before.topic_id, lost=before.lost + todo.lost)

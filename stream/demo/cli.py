@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from stream.adapters.options import Columns, recording_of
-from stream.config.arguments import Json, quiet
+from stream.config.options import Json, quiet
 from stream.wire.escape import escaped
 
 if TYPE_CHECKING:

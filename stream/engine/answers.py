@@ -21,10 +21,11 @@ from model.api import Fill, Forecasts
 from model.jit import compiled
 from stream.engine.blake2b import digests
 from stream.engine.json_template import TEXT, Template, fixed
-from stream.kafka.columns import I64, Texts
-from stream.kafka.encoded_batches import Column, Page, framed
+from stream.kafka.columns import I64, BytesColumn
+from stream.kafka.encoded_batches import Column, EncodedBatch, framed
 from stream.kafka.record_columns import Records, headers_as_sent
-from stream.tracks.track import Fix, Gap
+from stream.tracks.fix import Fix
+from stream.tracks.track import Gap
 from stream.wire import CACHES, E7, Anchor, GapFill, GapPoint, ModelRef, Outgoing, Record, Status, Topics, dumps
 from stream.wire.ids import EVENT_ID, ID_SEPARATOR, event_headers, gap_id
 
@@ -37,8 +38,8 @@ M_PER_DEG: Final = 111_195.08  # on the mean sphere, along a meridian
 
 _STATUSES: Final[tuple[Status, ...]] = ("ok", "warmup", "stale", "fallback_cv")
 _OK, _WARMUP, _STALE, _FALLBACK = range(4)
-_STATUS_TEXTS: Final = Texts.of([status.encode() for status in _STATUSES])
-_CACHE_TEXTS: Final = Texts.of([cache.encode() for cache in CACHES])
+_STATUS_TEXTS: Final = BytesColumn.of([status.encode() for status in _STATUSES])
+_CACHE_TEXTS: Final = BytesColumn.of([cache.encode() for cache in CACHES])
 _UNREAD: Final = CACHES.index("unread")
 _TO_ESCAPE: Final = re.compile(rb'["\\\x00-\x1f\x7f]')
 _HOLE: Final = "\0"  # around the decimals of a hole, while the template is put together
@@ -80,7 +81,9 @@ class Writer:
         self._topic = topics.forecasts
         self._template = _template(horizons_s, model)
 
-    def written(self, records: Records, parts: Sequence[Answered], clocks_ms: tuple[float, float, float]) -> list[Page]:
+    def written(
+        self, records: Records, parts: Sequence[Answered], clocks_ms: tuple[float, float, float]
+    ) -> list[EncodedBatch]:
         """The answers to some of these records; of each partition in their order.
 
         `clocks_ms`: when records were fetched, the batch started, the model answered. Raises ValueError for a number
@@ -95,10 +98,11 @@ class Writer:
         values = self._template.written(_numbers(asked, asking, clocks_ms), _texts(asked, asking, ids))
         begins = np.append(True, asking.which[1:] != asking.which[:-1])
         heads = [_head(*one) for one in records.partitions]
-        pages = framed(asking.keys, values, Texts.of(heads).at(asking.which), Column(EVENT_ID, ids), begins)
+        pages = framed(asking.keys, values, BytesColumn.of(heads).at(asking.which), Column(EVENT_ID, ids), begins)
         sources = [records.partitions[asking.which[at.start]] for at, _ in pages]
         return [
-            Page(self._topic, source, asked.rows[at], body) for source, (at, body) in zip(sources, pages, strict=True)
+            EncodedBatch(self._topic, source, asked.rows[at], body)
+            for source, (at, body) in zip(sources, pages, strict=True)
         ]
 
 
@@ -151,14 +155,14 @@ def _numbers(asked: Answered, asking: Records, clocks_ms: tuple[float, float, fl
     return np.array(columns, np.int64)
 
 
-def _texts(asked: Answered, asking: Records, ids: Texts) -> list[Texts]:
+def _texts(asked: Answered, asking: Records, ids: BytesColumn) -> list[BytesColumn]:
     """The texts of the template, in its order."""
     warm = (asked.window_n < WARMUP_BELOW) | (asked.cache == _UNREAD)  # however long, it is not the entity's window
     status = np.where(asked.late, _STALE, np.where(asked.said.fallback, _FALLBACK, np.where(warm, _WARMUP, _OK)))
-    topics = Texts.of([_escaped(topic.encode()) for topic, _ in asking.partitions])
+    topics = BytesColumn.of([_escaped(topic.encode()) for topic, _ in asking.partitions])
     entity_ids = asking.keys
     if _TO_ESCAPE.search(entity_ids.raw.tobytes()):
-        entity_ids = Texts.of([_escaped(key or b"") for key in entity_ids.each()])
+        entity_ids = BytesColumn.of([_escaped(key or b"") for key in entity_ids.each()])
     return [ids, entity_ids, _STATUS_TEXTS.at(status), _CACHE_TEXTS.at(asked.cache), topics.at(asking.which)]
 
 

@@ -15,15 +15,16 @@ from model.api import Moment
 from stream.engine.answers import Answered
 from stream.engine.entities import Entity, Shard, Slots, windows
 from stream.engine.pings import Pings
-from stream.kafka.encoded_batches import Answers, Page
+from stream.kafka.encoded_batches import Answers, EncodedBatch
 from stream.kafka.record_columns import Records
 from stream.store.base import Partition
-from stream.tracks.track import FIX_BYTES, Accepted, Gap, Late, Track
+from stream.tracks.fix import FIX_BYTES
+from stream.tracks.track import Accepted, Gap, Late, Track
 from stream.wire import Outgoing
 
 
 @dataclass(eq=False)
-class Batch:
+class EngineBatch:
     """One call of `process`: its input, its clocks, and its answers."""
 
     records: Records
@@ -35,7 +36,7 @@ class Batch:
     moments: list[Moment] = field(default_factory=list)  # of the turns in `fills`, in that order
     fills: list[Asked] = field(default_factory=list)
     said: list[Answered] = field(default_factory=list)
-    pages: list[Page] = field(default_factory=list)
+    pages: list[EncodedBatch] = field(default_factory=list)
     others: list[tuple[int, Outgoing]] = field(default_factory=list)  # in no order, each with the row that it answers
     sources: list[Shard] = field(init=False)  # of each of the records' partitions
 
@@ -62,13 +63,13 @@ class Batch:
         sources = self.records.which[self.pings.first].tolist()
         return zip(map(self.sources.__getitem__, sources), self.pings.names, strict=True)
 
-    def part(self, rows: Sequence[int]) -> Batch:
+    def part(self, rows: Sequence[int]) -> EngineBatch:
         """These of its records, in order, as a batch of their own."""
         records = self.records.at(np.array(rows, np.int64))
         pings = self.pings.part(rows, records)
-        return Batch(records, pings, self.shards, self.started_ms, self.fetched_ms, self.silent)
+        return EngineBatch(records, pings, self.shards, self.started_ms, self.fetched_ms, self.silent)
 
-    def take(self, rows: Sequence[int], part: Batch) -> None:
+    def take(self, rows: Sequence[int], part: EngineBatch) -> None:
         """The answers to these rows are those of the part."""
         index = np.array(rows, np.int64)
         self.pages += [page._replace(rows=index[page.rows]) for page in part.pages]
@@ -92,7 +93,7 @@ class Rows:
     from_ts: NDArray[np.int64]  # when its oldest was
 
     @classmethod
-    def of(cls, batch: Batch, index: NDArray[np.int64], slots: Slots) -> Rows:
+    def of(cls, batch: EngineBatch, index: NDArray[np.int64], slots: Slots) -> Rows:
         """The pings at these indices, whose entities have these slots."""
         by_slot = np.argsort(slots, kind="stable")
         rows = index[by_slot]
@@ -107,18 +108,20 @@ class Rows:
         columns = (self.index, self.slots, self.fixes, self.offsets, self.n, self.from_ts)
         return Rows(*(column[places] for column in columns))
 
-    def steps(self, turns: Sequence[Turn]) -> list[tuple[NDArray[np.int64], list[Turn]]]:
+    def steps(self, outcomes: Sequence[Outcome]) -> list[tuple[NDArray[np.int64], list[Outcome]]]:
         """The steps of the model: the places of a step's rows, in order, and its turns. What is in no track is in none.
 
         A step takes an entity's pings in one after the other. It ends before one that begins a new session, before one
         that comes late, and behind that; an entity's first ping is in the first step, whatever it is.
         """
         taken = np.flatnonzero(self.n)
-        if not any(turn.late or turn.restart for turn in turns):  # as nearly always: spares a small batch some 20 calls
-            return [(taken, list(turns))] if len(taken) else []
+        if not any(
+            outcome.late or outcome.restart for outcome in outcomes
+        ):  # as nearly always: spares a small batch some 20 calls
+            return [(taken, list(outcomes))] if len(taken) else []
         begins, late = np.zeros(len(self), np.int64), np.zeros(len(self), np.bool_)
-        begins[[turn.row for turn in turns if turn.late or turn.restart]] = 1
-        late[[turn.row for turn in turns if turn.late]] = True
+        begins[[outcome.row for outcome in outcomes if outcome.late or outcome.restart]] = 1
+        late[[outcome.row for outcome in outcomes if outcome.late]] = True
         first, begins, late = firsts(self.slots[taken]), begins[taken], late[taken]
         begins[1:] |= late[:-1] & ~first[1:]
         begun = np.cumsum(begins)
@@ -126,14 +129,14 @@ class Rows:
         step_of[taken] = begun - np.repeat(begun[first], lengths(first))
         counts = np.bincount(step_of[taken])
         places = np.split(taken[np.argsort(step_of[taken], kind="stable")], np.cumsum(counts)[:-1])
-        steps: list[tuple[NDArray[np.int64], list[Turn]]] = [(some, []) for some in places if len(some)]
-        for turn in turns:
-            steps[step_of[turn.row]][1].append(turn)
+        steps: list[tuple[NDArray[np.int64], list[Outcome]]] = [(some, []) for some in places if len(some)]
+        for outcome in outcomes:
+            steps[step_of[outcome.row]][1].append(outcome)
         return steps
 
 
 @dataclass(frozen=True, eq=False)
-class Turn:
+class Outcome:
     """A ping that was not plain, but changed its entity's track: the track right after it, and the verdict."""
 
     row: int  # among the batch's Rows
@@ -170,7 +173,7 @@ class Turn:
 class Asked(NamedTuple):
     """A gap that a ping has closed or made final."""
 
-    turn: Turn
+    outcome: Outcome
     gap: Gap
     status: Literal["provisional", "final"]
 
@@ -187,15 +190,15 @@ def lengths(first: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.diff(np.append(np.flatnonzero(first), len(first)))
 
 
-def rows_of(turns: Sequence[Turn]) -> NDArray[np.int64]:
-    return np.array([turn.row for turn in turns], np.int64)
+def rows_of(outcomes: Sequence[Outcome]) -> NDArray[np.int64]:
+    return np.array([outcome.row for outcome in outcomes], np.int64)
 
 
-def slots_of(turns: Sequence[Turn]) -> Slots:
-    return np.array([turn.entity.slot for turn in turns], np.int64)
+def slots_of(outcomes: Sequence[Outcome]) -> Slots:
+    return np.array([outcome.entity.slot for outcome in outcomes], np.int64)
 
 
-def ceilings(batch: Batch, partition: Partition) -> dict[str, int]:
+def ceilings(batch: EngineBatch, partition: Partition) -> dict[str, int]:
     """The first offset of each entity in the batch: no stored record can include it."""
     first = batch.records.offsets[batch.pings.first].tolist()
     shard = batch.shards[partition]

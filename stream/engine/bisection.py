@@ -24,12 +24,12 @@ from typing import Final
 
 import numpy as np
 
-from stream.engine.batch import Batch
-from stream.engine.entities import Residents, Shard, all_counted_or_none
+from stream.engine.batch import EngineBatch
+from stream.engine.entities import EntityTable, Shard, all_counted_or_none
 from stream.engine.pings import Pings
 from stream.engine.quarantine import Versions, begun
 from stream.kafka.record_columns import Records
-from stream.tracks.track_table import packed
+from stream.tracks.fix import packed
 from stream.wire import MIN_TS_MS, Ping, Record, Reject
 
 log = logging.getLogger(__name__)
@@ -39,20 +39,20 @@ SHARE: Final = 10  # and one in so many of a larger one: above that it is the pr
 CONTROL: Final = "control"  # the made-up entity: it goes north, is silent once, and goes on, so that a gap is filled
 CONTROL_S: Final = (*range(0, 80, 10), *range(370, 400, 10))
 
-Fold = Callable[[Batch], None]
-Refuse = Callable[[Batch, int, Shard, Reject], None]
+Fold = Callable[[EngineBatch], None]
+Refuse = Callable[[EngineBatch, int, Shard, Reject], None]
 
 
-class Isolation:
+class Bisection:
     """Quarantine: who is put into it, who is refused, who is let out."""
 
-    def __init__(self, residents: Residents, versions: Versions, ttl_ms: float, refuse: Refuse) -> None:
-        self._residents = residents
+    def __init__(self, table: EntityTable, versions: Versions, ttl_ms: float, refuse: Refuse) -> None:
+        self._table = table
         self._versions = versions
         self._ttl_ms = ttl_ms
         self._refuse = refuse
 
-    def refused(self, batch: Batch, index: int) -> bool:
+    def refused(self, batch: EngineBatch, index: int) -> bool:
         """Whether the entity of this ping is in quarantine; then the record has had its outcome here."""
         shard, entity_id = batch.shard_of(index), batch.pings.names[batch.pings.of[index]]
         found = shard.quarantine.get(entity_id)
@@ -66,7 +66,7 @@ class Isolation:
                 shard.partition,
                 found.offset,
             )
-            self._residents.lift(shard, entity_id)
+            self._table.lift(shard, entity_id)
             return False
         if record.offset < found.next_offset:
             shard.counts.folded += not batch.silent
@@ -76,7 +76,7 @@ class Isolation:
         self._refuse(batch, index, shard, found.refusal)
         return True
 
-    def fold(self, batch: Batch, fold: Fold) -> None:
+    def fold(self, batch: EngineBatch, fold: Fold) -> None:
         """Take the batch through `fold`, whoever must be given up for that.
 
         Raises what cannot be blamed on an entity; the states may not be used then.
@@ -100,16 +100,16 @@ class Isolation:
             else:
                 self._one_by_one(batch, rows, fold)
 
-    def _one_by_one(self, batch: Batch, rows: Sequence[int], fold: Fold) -> None:
+    def _one_by_one(self, batch: EngineBatch, rows: Sequence[int], fold: Fold) -> None:
         """The pings of the entity at fault, up to the one at which it happens and on from there."""
         for row in rows:
             if (error := self._tried(batch, [row], fold)) is not None:
                 self._give_up(batch, row, error)
 
-    def _tried(self, batch: Batch, rows: Sequence[int], fold: Fold) -> Exception | None:
+    def _tried(self, batch: EngineBatch, rows: Sequence[int], fold: Fold) -> Exception | None:
         """Take these rows through `fold`. What it raises, if that leaves no trace."""
         part = batch.part(rows)
-        attempt = _Attempt(self._residents, part)
+        attempt = _Attempt(self._table, part)
         try:
             with all_counted_or_none(part.shards.values()):
                 fold(part)
@@ -121,9 +121,9 @@ class Isolation:
         batch.take(rows, part)
         return None
 
-    def _give_up(self, batch: Batch, row: int, error: Exception) -> None:
+    def _give_up(self, batch: EngineBatch, row: int, error: Exception) -> None:
         record, entity_id, shard = batch.records[row], batch.pings.names[batch.pings.of[row]], batch.shard_of(row)
-        ill, well = self._residents.shares
+        ill, well = self._table.shares
         if ill + 1 > max(FEW, (ill + well) // SHARE):
             error.add_note(f"{ill} entities are in quarantine and {well} are not: {entity_id!r} would be too many")
             raise error
@@ -135,7 +135,7 @@ class Isolation:
             exc_info=error,
         )
         found = begun(record.offset, record.timestamp_ms, self._versions, error)
-        self._residents.give_up(shard, entity_id, found)
+        self._table.give_up(shard, entity_id, found)
         if batch.silent:
             shard.counts.replayed += 1
         else:
@@ -143,9 +143,9 @@ class Isolation:
             shard.counts.step_failed += 1
         self._refuse(batch, row, shard, found.failure)
 
-    def _check_control(self, batch: Batch, error: Exception, fold: Fold) -> None:
+    def _check_control(self, batch: EngineBatch, error: Exception, fold: Fold) -> None:
         """Raise the error if a made-up entity cannot take the way that raised it."""
-        shard = self._residents.spare()
+        shard = self._table.spare()
         topic, number = shard.partition
         made, pings = [], []
         for offset, second in enumerate(CONTROL_S):
@@ -153,7 +153,7 @@ class Isolation:
             pings.append(ping)
             made.append(Record(topic, number, offset, ping.ts, CONTROL.encode(), None))
         records = Records.of(made)
-        control = Batch(
+        control = EngineBatch(
             records,
             Pings.given(records, packed(pings)),
             {shard.partition: shard},
@@ -167,31 +167,31 @@ class Isolation:
             error.add_note(f"the plainest entity raises, too, so it is the fault of none: {other!r}")
             raise error from other
         finally:
-            self._residents.discard(shard)
+            self._table.discard(shard)
 
 
 class _Attempt:
     """What the entities of a batch are, so that they can be that again."""
 
-    def __init__(self, residents: Residents, batch: Batch) -> None:
-        self._residents = residents
+    def __init__(self, table: EntityTable, batch: EngineBatch) -> None:
+        self._table = table
         ids: dict[Shard, set[str]] = {shard: set() for shard in batch.shards.values()}
         for shard, entity_id in batch.entities():
             ids[shard].add(entity_id)
         seated = [shard.entities[one] for shard, some in ids.items() for one in some if one in shard.entities]
         self._slots = np.array(seated, np.int64)
-        self._copy = residents.copied(self._slots)
+        self._copy = table.copied(self._slots)
         self._strangers = {shard: some - shard.entities.keys() for shard, some in ids.items()}
         self._quarantine = {shard: (dict(shard.quarantine), set(shard.unwritten)) for shard in ids}
 
     def undo(self) -> None:
-        self._residents.put_back(self._slots, self._copy)
+        self._table.put_back(self._slots, self._copy)
         for shard, strangers in self._strangers.items():
-            self._residents.vacate(shard, strangers)
+            self._table.vacate(shard, strangers)
             shard.quarantine, shard.unwritten = self._quarantine[shard]
 
 
-def _by_entity(batch: Batch) -> tuple[list[list[int]], list[int]]:
+def _by_entity(batch: EngineBatch) -> tuple[list[list[int]], list[int]]:
     """The rows of each entity, and those that are no pings."""
     members: list[list[int]] = [[] for _ in batch.pings.names]
     others: list[int] = []

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from model.jit import compiled
-from stream.kafka.columns import Texts, copied
+from stream.kafka.columns import BytesColumn, copied
 
 BYTES: Final = 16  # of a digest
 CHARS: Final = 2 * BYTES  # as hexadecimal text
@@ -50,11 +50,11 @@ _ORDER: Final = np.array(
 _HEX: Final = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
-def digests(texts: Texts) -> Texts:
+def digests(texts: BytesColumn) -> BytesColumn:
     """`hashlib.blake2b(text, digest_size=BYTES).hexdigest()` of each."""
     out = np.empty(CHARS * len(texts.start), np.uint8)
     _digest(*texts, out)
-    return Texts.of_width(out, CHARS)
+    return BytesColumn.of_width(out, CHARS)
 
 
 @compiled
@@ -93,8 +93,8 @@ def _digest(raw, start, end, out):  # type: ignore[no-untyped-def]
             p, q, r, s = _START[4] ^ np.uint64(at - start[i]), _START[5], _START[6], _START[7]
             if last:
                 r = ~r
-            for turn in range(_ROUNDS):
-                o = _ORDER[turn % len(_ORDER)]
+            for outcome in range(_ROUNDS):
+                o = _ORDER[outcome % len(_ORDER)]
                 a, e, k, p = _mix(a, e, k, p, words[o[0]], words[o[1]])
                 b, f, l, q = _mix(b, f, l, q, words[o[2]], words[o[3]])  # noqa: E741
                 c, g, m, r = _mix(c, g, m, r, words[o[4]], words[o[5]])

@@ -30,17 +30,28 @@ from numpy.typing import NDArray
 from model.api import Fill, Forecasts, Moment, Predictor
 from stream.config.settings import Settings
 from stream.engine import answers
-from stream.engine.batch import Asked, Batch, Rows, Turn, ceilings, firsts, lengths, model_gap, rows_of, slots_of
-from stream.engine.bisection import Isolation
+from stream.engine.batch import (
+    Asked,
+    EngineBatch,
+    Outcome,
+    Rows,
+    ceilings,
+    firsts,
+    lengths,
+    model_gap,
+    rows_of,
+    slots_of,
+)
+from stream.engine.bisection import Bisection
+from stream.engine.counts import Counts
 from stream.engine.entities import (
     HIT,
     NOBODY,
     NONE,
     REBUILT,
     UNREAD,
-    Counts,
     Entity,
-    Residents,
+    EntityTable,
     Shard,
     Slots,
     all_counted_or_none,
@@ -49,8 +60,8 @@ from stream.engine.entities import (
 from stream.engine.pings import Pings
 from stream.engine.quarantine import Versions, program_version
 from stream.engine.quota import Quota
-from stream.engine.restore import Admission
-from stream.engine.snapshot import Checkpoint, Runner
+from stream.engine.restore import Restorer
+from stream.engine.snapshot import Runner, Snapshot
 from stream.kafka.encoded_batches import Answers
 from stream.kafka.record_columns import Records
 from stream.store.base import READ_CHUNK, Partition, Store, read_records
@@ -89,12 +100,12 @@ class Engine:
         self._policy = Policy(window_fixes=predictor.history)
         self._model = ModelRef(predictor.name, predictor.version)
         self._version = program_version()
-        self._residents = Residents(predictor, self._policy, max_resident or settings.max_entities)
-        self._tracks = self._residents.tracks
+        self._table = EntityTable(predictor, self._policy, max_resident or settings.max_entities)
+        self._tracks = self._table.tracks
         self._quota = Quota(settings.max_stored_entities)
-        self._admission = Admission(self._residents, predictor, self._quota)
+        self._restorer = Restorer(self._table, predictor, self._quota)
         versions, ttl_ms = Versions(self._version, predictor.version), settings.state_ttl_s * 1000
-        self._isolation = Isolation(self._residents, versions, ttl_ms, self._reject)
+        self._bisection = Bisection(self._table, versions, ttl_ms, self._reject)
         self._forecasts = answers.Writer(self._horizons_s, self._model, self._topics)
 
     @property
@@ -109,17 +120,17 @@ class Engine:
     @property
     def entities(self) -> Mapping[Partition, tuple[int, int]]:
         """How many are in memory, and how many in quarantine, by partition."""
-        return self._residents.sizes()
+        return self._table.sizes()
 
     @property
     def stored_entities(self) -> Mapping[Partition, int]:
         """How many have states in the store, or are to get one, by partition."""
-        return self._residents.stored()
+        return self._table.stored()
 
     @property
     def counts(self) -> Mapping[Partition, Counts]:
         """What happened to every record, by partition."""
-        return self._residents.counts()
+        return self._table.counts()
 
     async def process(
         self,
@@ -145,13 +156,13 @@ class Engine:
         """
         read = read or partial(read_records, self._store)
         records = Records.of(records)
-        shards = {partition: self._residents.shard(partition) for partition in records.partitions}
+        shards = {partition: self._table.shard(partition) for partition in records.partitions}
         for shard in shards.values():
             shard.refused.clear()
-        batch = Batch(records, Pings.read(records), shards, started_ms, fetched_ms, silent)
+        batch = EngineBatch(records, Pings.read(records), shards, started_ms, fetched_ms, silent)
         if careful:
             stored = {shard.partition: await _stored(read, shard, ids) for shard, ids in self._strangers(batch)}
-            work = partial(self._isolation.fold, batch, partial(self._fold_part, stored))
+            work = partial(self._bisection.fold, batch, partial(self._fold_part, stored))
         else:
             await self._admit_strangers(batch, read)
             work = partial(self._fold, batch)
@@ -161,15 +172,15 @@ class Engine:
     def strangers(self, records: Records) -> list[tuple[Partition, list[str]]]:
         """The entities of these records that are not in memory. Nothing is changed: it may be asked while the engine
         is at work for other partitions."""
-        shards = {one: self._residents.known(one) or Shard(one, NOBODY, Counts()) for one in records.partitions}
-        batch = Batch(records, Pings.read(records), shards, 0.0, 0.0, silent=True)
+        shards = {one: self._table.known(one) or Shard(one, NOBODY, Counts()) for one in records.partitions}
+        batch = EngineBatch(records, Pings.read(records), shards, 0.0, 0.0, silent=True)
         return [(shard.partition, entity_ids) for shard, entity_ids in self._strangers(batch)]
 
     def take_for_new(self, partition: Partition, entity_ids: Iterable[str]) -> None:
         """The stored records of these entities cannot be read in time. Until the partition is dropped, each of their
         forecasts says "unread", no gap of theirs is filled, and no checkpoint of the partition may be written: a short
         track would replace the stored one."""
-        self._residents.shard(partition).unread.update(entity_ids)
+        self._table.shard(partition).unread.update(entity_ids)
 
     async def checkpoint(self, partition: Partition, epoch: int, next_offset: int) -> None:
         """Write what changed since the last checkpoint. All records below `next_offset` are folded and committed.
@@ -188,26 +199,26 @@ class Engine:
                 raise
             one.settle()
 
-    def begin_checkpoint(self, partition: Partition, epoch: int, next_offset: int) -> Checkpoint:
+    def begin_checkpoint(self, partition: Partition, epoch: int, next_offset: int) -> Snapshot:
         """One that is written while the engine works on. All records below `next_offset` are folded."""
-        return Checkpoint(self._residents, self._store, self._run, self._residents.shard(partition), epoch, next_offset)
+        return Snapshot(self._table, self._store, self._run, self._table.shard(partition), epoch, next_offset)
 
     def drop(self, partition: Partition) -> None:
         """Forget the partition's entities; their slots are given back before the next batch."""
-        self._residents.drop(partition)
+        self._table.drop(partition)
 
     def note_stored(self, partition: Partition, entities: int) -> None:
         """The store has the states of so many entities of the partition."""
-        self._residents.shard(partition).stored = entities
+        self._table.shard(partition).stored = entities
 
     def note_evicted(self, partition: Partition, entity_ids: Sequence[str]) -> None:
         """The store has lost the states of these, and does not expect them any more."""
-        shard = self._residents.shard(partition)
+        shard = self._table.shard(partition)
         shard.counts.evicted += len(entity_ids)
         shard.stored = max(shard.stored - len(entity_ids), 0)
         shard.lost.update(entity_ids)
 
-    async def _admit_strangers(self, batch: Batch, read: Read) -> None:
+    async def _admit_strangers(self, batch: EngineBatch, read: Read) -> None:
         """Admit the batch's strangers. While the compute thread takes some in, the next are read."""
         admitting: asyncio.Task[None] | None = None
         try:
@@ -232,7 +243,7 @@ class Engine:
 
     # -- on the compute thread ----------------------------------------------------------------------------------------
 
-    def _strangers(self, batch: Batch) -> list[tuple[Shard, list[str]]]:
+    def _strangers(self, batch: EngineBatch) -> list[tuple[Shard, list[str]]]:
         """The entities that are not in memory, by shard, each once."""
         unknown: dict[Shard, dict[str, None]] = {}
         for shard, entity_id in batch.entities():
@@ -240,7 +251,7 @@ class Engine:
                 unknown.setdefault(shard, {})[entity_id] = None
         return [(shard, list(entity_ids)) for shard, entity_ids in unknown.items()]
 
-    def _fold_part(self, stored: Stored, part: Batch) -> None:
+    def _fold_part(self, stored: Stored, part: EngineBatch) -> None:
         """Fold some of a batch, after others of it: who is a stranger is known anew."""
         for shard, entity_ids in self._strangers(part):
             of = stored.get(shard.partition, {})
@@ -248,20 +259,20 @@ class Engine:
         self._fold(part)
 
     def _admit(self, shard: Shard, stored: Mapping[str, bytes | None], ceiling: Mapping[str, int]) -> None:
-        self._residents.sweep()
-        self._admission.admit(shard, stored, ceiling)
+        self._table.sweep()
+        self._restorer.admit(shard, stored, ceiling)
 
-    def _fold(self, batch: Batch) -> None:
-        self._residents.sweep()
+    def _fold(self, batch: EngineBatch) -> None:
+        self._table.sweep()
         rows = self._pings(batch)
-        turns = self._observe(batch, rows)
-        for places, some in rows.steps(turns):
+        outcomes = self._observe(batch, rows)
+        for places, some in rows.steps(outcomes):
             self._step(batch, rows, places, some)
         clocks_ms = batch.fetched_ms, batch.started_ms, self._clock_ms()
         batch.pages += self._forecasts.written(batch.records, batch.said, clocks_ms)
         self._fill(batch)
 
-    def _pings(self, batch: Batch) -> Rows:
+    def _pings(self, batch: EngineBatch) -> Rows:
         """All but what is no ping, or of an entity in quarantine: those are refused here."""
         batch.count()
         for row, reject in batch.pings.rejects.items():
@@ -277,26 +288,26 @@ class Engine:
         ]
         return Rows.of(batch, index, np.array(slots, np.int64)[of[index]])
 
-    def _refused(self, batch: Batch, row: int) -> bool:
+    def _refused(self, batch: EngineBatch, row: int) -> bool:
         """Whether this ping is of an entity in quarantine, or beyond the quota; then it has had its outcome here."""
         shard = batch.shard_of(row)
         if batch.pings.names[batch.pings.of[row]] not in shard.refused:
-            return self._isolation.refused(batch, row)
+            return self._bisection.refused(batch, row)
         shard.counts.over_quota += not batch.silent
         self._reject(batch, row, shard, self._quota.refusal)
         return True
 
-    def _reject(self, batch: Batch, index: int, shard: Shard, reject: Reject) -> None:
+    def _reject(self, batch: EngineBatch, index: int, shard: Shard, reject: Reject) -> None:
         if batch.silent:
             return
         shard.counts.rejects += 1
         letter = dead_letter(self._topics.dead_letters, batch.records[index], reject, version=self._version)
         batch.others.append((index, letter))
 
-    def _observe(self, batch: Batch, rows: Rows) -> list[Turn]:
+    def _observe(self, batch: EngineBatch, rows: Rows) -> list[Outcome]:
         """Fold all into the tracks, and tell the rows of their windows; what became of the pings that were not plain,
         in no order."""
-        turns: list[Turn] = []
+        outcomes: list[Outcome] = []
         changed = np.ones(len(rows), np.bool_)
         left = np.arange(len(rows))
         while len(left):
@@ -305,14 +316,14 @@ class Engine:
             left = left[~plain]
             first = firsts(rows.slots[left])  # behind those that were plain
             for row in left[first].tolist():
-                turn, changed[row] = self._observe_odd(batch, rows, row)
-                if turn is not None:
-                    turns.append(turn)
+                outcome, changed[row] = self._observe_odd(batch, rows, row)
+                if outcome is not None:
+                    outcomes.append(outcome)
             left = left[~first]
-        self._residents.touch(rows.slots, rows.slots[changed])
-        return turns
+        self._table.touch(rows.slots, rows.slots[changed])
+        return outcomes
 
-    def _observe_odd(self, batch: Batch, rows: Rows, row: int) -> tuple[Turn | None, bool]:
+    def _observe_odd(self, batch: EngineBatch, rows: Rows, row: int) -> tuple[Outcome | None, bool]:
         """What a ping that is not plain became, if it changed the state; and whether it changed the track. One that
         did not is answered, or counted, here."""
         index, slot, loud = int(rows.index[row]), int(rows.slots[row]), not batch.silent
@@ -331,19 +342,19 @@ class Engine:
             reject = verdict.reject._replace(unread=True, retryable=True) if unread else verdict.reject
             self._reject(batch, index, shard, reject)
         else:
-            turn = Turn(row, index, Entity(batch.pings.names[batch.pings.of[index]], slot), shard, track, verdict)
-            seen = windows(turn.seen)
+            outcome = Outcome(row, index, Entity(batch.pings.names[batch.pings.of[index]], slot), shard, track, verdict)
+            seen = windows(outcome.seen)
             rows.n[row], rows.from_ts[row] = len(seen), seen[0]["ts_ms"]
-            return turn, True
+            return outcome, True
         return None, True
 
-    def _step(self, batch: Batch, rows: Rows, places: NDArray[np.int64], turns: Sequence[Turn]) -> None:
+    def _step(self, batch: EngineBatch, rows: Rows, places: NDArray[np.int64], outcomes: Sequence[Outcome]) -> None:
         """Fold the pings at these places, and answer them; turns are what became of those that were not plain."""
-        late = [turn for turn in turns if turn.late]
-        restarts = [turn for turn in turns if turn.restart]
+        late = [outcome for outcome in outcomes if outcome.late]
+        restarts = [outcome for outcome in outcomes if outcome.restart]
         if restarts:
             if not batch.silent:
-                if ending := [turn for turn in restarts if turn.gaps]:  # while their state is there
+                if ending := [outcome for outcome in restarts if outcome.gaps]:  # while their state is there
                     self._ask(batch, ending, self._predictor.moment(slots_of(ending)))
                 self._retract(batch, restarts)
             self._restart(restarts)
@@ -356,93 +367,99 @@ class Engine:
                 self._predictor.catch_up(slots, part.fixes, counts)
             else:
                 said, moment = self._predictor.answer(slots, part.fixes, counts, self._horizons_s)
-                cache = self._residents.cache[part.slots]
+                cache = self._table.cache[part.slots]
                 cache = np.where(first | (cache == UNREAD), cache, HIT)
                 self._say(batch, part, said, cache)
-                asking = [turn for turn in turns if turn.gaps and not turn.restart]
+                asking = [outcome for outcome in outcomes if outcome.gaps and not outcome.restart]
                 self._ask(batch, asking, moment.at(np.searchsorted(moving, rows_of(asking))))
             self._is_hit(batch, slots)
         if late:
             self._go_back(batch, rows.part(rows_of(late)), late)
 
-    def _go_back(self, batch: Batch, rows: Rows, turns: Sequence[Turn]) -> None:
+    def _go_back(self, batch: EngineBatch, rows: Rows, outcomes: Sequence[Outcome]) -> None:
         """Fold pings that came late, one of each entity, where they belong."""
         if not batch.silent:
-            self._predictor.rebuild(rows.slots, [windows(turn.seen) for turn in turns])  # the window up to its own ping
+            self._predictor.rebuild(
+                rows.slots, [windows(outcome.seen) for outcome in outcomes]
+            )  # the window up to its own ping
             said = self._predictor.forecast(rows.slots, self._horizons_s)
-            for turn in turns:
-                turn.shard.counts.late += 1
-            unread = self._residents.cache[rows.slots] == UNREAD
+            for outcome in outcomes:
+                outcome.shard.counts.late += 1
+            unread = self._table.cache[rows.slots] == UNREAD
             self._say(batch, rows, said, np.where(unread, np.int8(UNREAD), np.int8(REBUILT)), late=True)
-            self._retract(batch, turns)
-        self._predictor.rebuild(rows.slots, [windows(turn.track.window) for turn in turns])
+            self._retract(batch, outcomes)
+        self._predictor.rebuild(rows.slots, [windows(outcome.track.window) for outcome in outcomes])
         self._is_hit(batch, rows.slots)
 
-    def _is_hit(self, batch: Batch, slots: Slots) -> None:
+    def _is_hit(self, batch: EngineBatch, slots: Slots) -> None:
         """The next forecasts of these stand on states that are followed."""
         if batch.silent:  # "rebuilt" waits for a forecast that can say so
-            slots = slots[self._residents.cache[slots] == NONE]
-        self._residents.cache[slots[self._residents.cache[slots] != UNREAD]] = HIT
+            slots = slots[self._table.cache[slots] == NONE]
+        self._table.cache[slots[self._table.cache[slots] != UNREAD]] = HIT
 
     def _is_unread(self, slot: int) -> bool:
-        return bool(self._residents.cache[slot] == UNREAD)
+        return bool(self._table.cache[slot] == UNREAD)
 
-    def _restart(self, turns: Sequence[Turn]) -> None:
-        slots = slots_of(turns)
+    def _restart(self, outcomes: Sequence[Outcome]) -> None:
+        slots = slots_of(outcomes)
         self._predictor.reset(slots)
-        self._residents.cache[slots[self._residents.cache[slots] != UNREAD]] = NONE
-        for turn in turns:
-            turn.shard.counts.restarts += 1
+        self._table.cache[slots[self._table.cache[slots] != UNREAD]] = NONE
+        for outcome in outcomes:
+            outcome.shard.counts.restarts += 1
 
-    def _say(self, batch: Batch, rows: Rows, said: Forecasts, cache: NDArray[np.int8], *, late: bool = False) -> None:
+    def _say(
+        self, batch: EngineBatch, rows: Rows, said: Forecasts, cache: NDArray[np.int8], *, late: bool = False
+    ) -> None:
         """These forecasts [N] answer these rows [N]."""
         by_number = {shard.number: shard.counts for shard in batch.shards.values()}
-        for number, count in self._residents.of_shards(rows.slots).items():
+        for number, count in self._table.of_shards(rows.slots).items():
             by_number[number].forecasts += count
         if (unread := cache == UNREAD).any():
-            for number, count in self._residents.of_shards(rows.slots[unread]).items():
+            for number, count in self._table.of_shards(rows.slots[unread]).items():
                 by_number[number].unread += count
         are_late = np.full(len(rows), late)
         batch.said.append(answers.Answered(rows.index, rows.fixes, rows.n, rows.from_ts, are_late, cache, said))
 
-    def _ask(self, batch: Batch, turns: Sequence[Turn], moment: Moment) -> None:
+    def _ask(self, batch: EngineBatch, outcomes: Sequence[Outcome], moment: Moment) -> None:
         """Remember the gap fills that these turns ask for, with the states [N] of the turns [N] as they are now. A
         track that is not its entity's whole one asks for none, because nobody would revise them."""
         asked = [
-            (row, Asked(turn, gap, status))
-            for row, turn in enumerate(turns)
-            if turn.gaps and not self._is_unread(turn.entity.slot)
-            for gap, status in turn.gaps
+            (row, Asked(outcome, gap, status))
+            for row, outcome in enumerate(outcomes)
+            if outcome.gaps and not self._is_unread(outcome.entity.slot)
+            for gap, status in outcome.gaps
         ]
         if asked:
             batch.moments.append(moment.at(np.array([row for row, _ in asked])))
             batch.fills += [one for _, one in asked]
 
-    def _fill(self, batch: Batch) -> None:
+    def _fill(self, batch: EngineBatch) -> None:
         """All gap fills of the batch, in one call of the model."""
         if not batch.fills:
             return
         gaps = [model_gap(one.gap) for one in batch.fills]
         fills = self._predictor.fill_at(Moment.joined(batch.moments), gaps)
-        for (turn, gap, status), fill in zip(batch.fills, fills, strict=True):
-            self._publish_fill(batch, turn, gap, status, fill)
+        for (outcome, gap, status), fill in zip(batch.fills, fills, strict=True):
+            self._publish_fill(batch, outcome, gap, status, fill)
 
-    def _retract(self, batch: Batch, turns: Sequence[Turn]) -> None:
-        for turn in turns:
-            for gap in turn.verdict.retracted if not self._is_unread(turn.entity.slot) else ():
-                self._publish_fill(batch, turn, gap, "retracted", None)
+    def _retract(self, batch: EngineBatch, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            for gap in outcome.verdict.retracted if not self._is_unread(outcome.entity.slot) else ():
+                self._publish_fill(batch, outcome, gap, "retracted", None)
 
-    def _publish_fill(self, batch: Batch, turn: Turn, gap: Gap, status: answers.GapStatus, fill: Fill | None) -> None:
-        turn.shard.counts.gap_fills += 1
-        record = batch.records[turn.index]
-        answer = answers.gap_fill(record, turn.entity.id, gap, status, fill, self._model, self._topics)
-        batch.others.append((turn.index, answer))
+    def _publish_fill(
+        self, batch: EngineBatch, outcome: Outcome, gap: Gap, status: answers.GapStatus, fill: Fill | None
+    ) -> None:
+        outcome.shard.counts.gap_fills += 1
+        record = batch.records[outcome.index]
+        answer = answers.gap_fill(record, outcome.entity.id, gap, status, fill, self._model, self._topics)
+        batch.others.append((outcome.index, answer))
 
 
 async def _stored(read: Read, shard: Shard, entity_ids: Sequence[str]) -> dict[str, bytes | None]:
     return dict(zip(entity_ids, await read(shard.partition, entity_ids), strict=True))
 
 
-def _ceilings(batch: Batch, shard: Shard) -> Mapping[str, int]:
+def _ceilings(batch: EngineBatch, shard: Shard) -> Mapping[str, int]:
     """None for records that were answered before."""
     return {} if batch.silent else ceilings(batch, shard.partition)

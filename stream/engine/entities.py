@@ -9,7 +9,6 @@ An entity in quarantine has no slot and no track: it is a name with a reason, an
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,10 +21,11 @@ from numpy.typing import NDArray
 
 from model.api import FIX, Predictor
 from stream.engine import quarantine, stored_entity
+from stream.engine.counts import Counts
 from stream.engine.quarantine import Quarantine
 from stream.store.base import Item, Partition
 from stream.tracks.track import Policy
-from stream.tracks.track_table import Copied, Tracks
+from stream.tracks.track_table import Copied, TrackTable
 from stream.wire import CACHES
 
 Slots = NDArray[np.int64]
@@ -40,31 +40,6 @@ class Entity(NamedTuple):
 
     id: str
     slot: int
-
-
-@dataclass(eq=False)
-class Counts:
-    """Accounting of one partition. records_in = forecasts + rejects + duplicates + folded, always."""
-
-    records_in: int = 0
-    forecasts: int = 0  # late pings included
-    rejects: int = 0  # dead letters: no pings, quarantined pings, and those of entities in quarantine
-    duplicates: int = 0
-    folded: int = 0  # the broker sent again what this process had answered already
-    late: int = 0
-    quarantined: int = 0  # pings: impossible jumps
-    step_failed: int = 0  # pings whose step raised; each put its entity in quarantine
-    entity_quarantined: int = 0  # later pings of such entities
-    restarts: int = 0
-    gap_fills: int = 0
-    replayed: int = 0  # folded silently, by a takeover; not in records_in
-    rebuilt: int = 0  # states that were refused and rebuilt from the window
-    damaged: int = 0  # stored records that were refused: the entity started anew
-    evicted: int = 0  # stored states that the store lost before they expired
-    over_quota: int = 0  # pings of new entities that the quota of stored entities left no place for
-    # Optional fields of pings, by name. Never changed in place, so that a copy of this object is one of its numbers.
-    fields_dropped: Counter[str] = field(default_factory=Counter)
-    unread: int = 0  # forecasts without the entity's stored state, which could not be read in time
 
 
 @dataclass(eq=False)
@@ -103,7 +78,7 @@ class Copy(NamedTuple):
     columns: list[NDArray[Any]]
 
 
-class Residents:
+class EntityTable:
     """All shards, and what is known of each slot in columns.
 
     owner    int32 [slots]  number of the shard; NOBODY
@@ -113,7 +88,7 @@ class Residents:
     """
 
     def __init__(self, predictor: Predictor, policy: Policy, limit: int) -> None:
-        self.tracks = Tracks(policy)
+        self.tracks = TrackTable(policy)
         self.cache = np.zeros(0, np.int8)
         self._predictor = predictor
         self._limit = limit  # entities in memory after a checkpoint; more are only a look-up in the store away

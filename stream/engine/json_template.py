@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.jit import compiled
-from stream.kafka.columns import I64, Texts, copied
+from stream.kafka.columns import I64, BytesColumn, copied
 
 TEXT: Final = -1  # the "decimals" of a hole that takes text
 MOST_DECIMALS: Final = 7  # and a digit before the point are what one word holds
@@ -50,7 +50,7 @@ class Template:
         self._numbers = sum(hole != TEXT for hole in holes)
         self._row_bytes = int(self._sizes.sum()) + _MOST_CHARS * self._numbers
 
-    def written(self, numbers: I64, texts: Sequence[Texts]) -> Texts:
+    def written(self, numbers: I64, texts: Sequence[BytesColumn]) -> BytesColumn:
         """N rows: `numbers` is [numeric holes, N], `texts` has N for each hole that takes text."""
         given, n = numbers.shape
         columns = len(self._holes) - self._numbers
@@ -64,7 +64,7 @@ class Template:
         room = n * self._row_bytes + sum(int(one.lengths.sum()) for one in texts)
         out, end = np.empty(room + _WORD, np.uint8), np.empty(n, np.int64)
         _write(self._words, self._cuts, self._sizes, self._holes, np.ascontiguousarray(numbers), raw, spans, out, end)
-        return Texts(out, np.append(0, end[:-1])[:n], end)
+        return BytesColumn(out, np.append(0, end[:-1])[:n], end)
 
 
 @compiled

@@ -19,7 +19,7 @@ from stream.kafka.columns import I64
 from stream.kafka.record_columns import Records
 from stream.tracks import clean_compiled
 from stream.tracks.clean import examine
-from stream.tracks.track_table import packed
+from stream.tracks.fix import packed
 from stream.wire import Ping, Reject
 
 

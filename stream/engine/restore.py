@@ -12,10 +12,10 @@ import numpy as np
 
 from model.api import Predictor, StateError
 from stream.engine import quarantine, stored_entity
-from stream.engine.entities import HIT, REBUILT, Entity, Residents, Shard, slots_of, windows
+from stream.engine.entities import HIT, REBUILT, Entity, EntityTable, Shard, slots_of, windows
 from stream.engine.quarantine import Quarantine
 from stream.engine.quota import Quota
-from stream.tracks.track import FIX_BYTES
+from stream.tracks.fix import FIX_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +30,12 @@ class Kept(NamedTuple):
     behind: int
 
 
-class Admission:
-    """Puts entities into slots of `residents`. On the compute thread only."""
+class Restorer:
+    """Puts entities into slots of `table`. On the compute thread only."""
 
-    def __init__(self, residents: Residents, predictor: Predictor, quota: Quota) -> None:
-        self._residents = residents
-        self._tracks = residents.tracks
+    def __init__(self, table: EntityTable, predictor: Predictor, quota: Quota) -> None:
+        self._table = table
+        self._tracks = table.tracks
         self._predictor = predictor
         self._quota = quota
 
@@ -46,7 +46,7 @@ class Admission:
         answered) is of another past: the topic was made anew, or the group was moved back. Its entity starts anew.
         """
         stored = self._quota.admitted(shard, stored)
-        entities = self._residents.seated(shard, list(stored))
+        entities = self._table.seated(shard, list(stored))
         found = [(entity, raw) for entity, raw in zip(entities, stored.values(), strict=True) if raw is not None]
         ids, raws = [entity.id for entity, _ in found], [raw for _, raw in found]
         places = self._tracks.ring.shape[1]
@@ -76,7 +76,7 @@ class Admission:
             self._refuse(shard, entity.id, f"includes offset {next_offset - 1}, not yet answered")
             return []
         if isinstance(found, Quarantine):
-            self._residents.vacate(shard, [entity.id])
+            self._table.vacate(shard, [entity.id])
             shard.quarantine[entity.id] = found
             return []
         self._tracks.write(entity.slot, found.track)
@@ -90,7 +90,7 @@ class Admission:
         if not states:
             return
         slots = slots_of(kept.entity for kept in states)
-        self._residents.cache[slots] = HIT
+        self._table.cache[slots] = HIT
         try:
             self._predictor.loads(slots, [kept.state for kept in states])
         except StateError:  # all or nothing: so find out which
@@ -101,7 +101,7 @@ class Admission:
         refused += self._caught_up(shard, [kept for kept in states if kept.entity not in spoilt])
         if refused:
             rows = slots_of(refused)
-            self._residents.cache[rows] = REBUILT
+            self._table.cache[rows] = REBUILT
             tracks = [self._tracks.read(slot) for slot in rows.tolist()]
             self._predictor.rebuild(rows, [windows(track.window) for track in tracks if track is not None])
 

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
-from stream.engine.entities import Dumped, Residents, Shard
+from stream.engine.entities import Dumped, EntityTable, Shard
 from stream.store.base import Store
 
 T = TypeVar("T")
@@ -29,17 +29,17 @@ class Runner(Protocol):
     def __call__(self, work: Callable[[], T], /) -> Awaitable[T]: ...
 
 
-class Checkpoint:
+class Snapshot:
     """Made by `Engine.begin_checkpoint`."""
 
     def __init__(
-        self, residents: Residents, store: Store, run: Runner, shard: Shard, epoch: int, next_offset: int
+        self, table: EntityTable, store: Store, run: Runner, shard: Shard, epoch: int, next_offset: int
     ) -> None:
-        self._residents = residents
+        self._table = table
         self._store = store
         self._run = run
         self._shard = shard
-        self._left = residents.unsaved(shard)
+        self._left = table.unsaved(shard)
         self._dumped: Dumped | None = None
         self._missing: list[str] = []
         self._evicted = 0  # of the missing: those that had not expired
@@ -54,7 +54,7 @@ class Checkpoint:
         Raises ValueError if an entity has folded more.
         """
         leg, self._left = self._left[:LEG], self._left[LEG:]
-        work = partial(self._residents.dump, self._shard, leg, folded, last=not self._left)
+        work = partial(self._table.dump, self._shard, leg, folded, last=not self._left)
         self._dumped = await self._run(work)
 
     async def write(self) -> None:
@@ -71,16 +71,16 @@ class Checkpoint:
         assert self._dumped is not None, "dump first"
         moved = not self._left and not self._missing
         # The store has lost the others, by their expiry or worse.
-        self._left += self._residents.saved(self._dumped, self._missing)
+        self._left += self._table.saved(self._dumped, self._missing)
         self._dumped = None
         self._shard.counts.evicted += self._evicted
         self._shard.stored = self._stored
         if moved:
             self.done = True
-            self._residents.evict(self._shard)
+            self._table.evict(self._shard)
 
     def give_up(self) -> None:
         """Whether the leg is written is unknown; the next checkpoint writes it again."""
         if self._dumped is not None:
-            self._residents.unsaved_again(self._dumped)
+            self._table.unsaved_again(self._dumped)
             self._dumped = None

@@ -43,8 +43,9 @@ from numpy.typing import NDArray
 from model.api import FIX
 from model.jit import compiled
 from stream.store.base import MAX_RECORD_BYTES, Patch
-from stream.tracks.track import FIX_BYTES, PendingGap, Reason, Track
-from stream.tracks.track_table import COUNTS, Rows, Tracks
+from stream.tracks.fix import FIX_BYTES
+from stream.tracks.track import PendingGap, Reason, Track
+from stream.tracks.track_table import COUNTS, Rows, TrackTable
 from stream.wire import E7, MAX_TS_MS, MIN_TS_MS
 
 MAGIC: Final = b"PCEN"
@@ -81,14 +82,14 @@ class Stored(NamedTuple):
     behind: int = 0
 
 
-def dumps(entity_ids: Sequence[str], tracks: Tracks, slots: Rows, states: Sequence[bytes]) -> list[bytes]:
+def dumps(entity_ids: Sequence[str], tracks: TrackTable, slots: Rows, states: Sequence[bytes]) -> list[bytes]:
     """The records of entities whose states lack nothing."""
     rings = tracks.rings(slots)
     heads = _heads(entity_ids, tracks, slots, np.zeros(len(slots), np.int64), rings)
     return [b"".join(parts) for parts in zip(_each(heads), rings, states, strict=True)]
 
 
-def patches(entity_ids: Sequence[str], tracks: Tracks, slots: Rows) -> list[Patch]:
+def patches(entity_ids: Sequence[str], tracks: TrackTable, slots: Rows) -> list[Patch]:
     """What makes the records in the store those of these tracks, all but the states."""
     heads = _heads(entity_ids, tracks, slots, tracks.behind(slots), tracks.rings(slots))
     least = HEAD.itemsize + tracks.ring.shape[1] * FIX_BYTES
@@ -156,7 +157,7 @@ def odd_of(head: Any) -> tuple[bytes, tuple[PendingGap, ...]]:
 
 
 def _heads(
-    entity_ids: Sequence[str], tracks: Tracks, slots: Rows, behind: Rows, rings: NDArray[np.uint8]
+    entity_ids: Sequence[str], tracks: TrackTable, slots: Rows, behind: Rows, rings: NDArray[np.uint8]
 ) -> NDArray[Any]:
     """The heads [N] of these slots' records."""
     heads = np.zeros(len(slots), HEAD)

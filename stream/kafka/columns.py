@@ -20,7 +20,7 @@ I64 = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 
 
-class Texts(NamedTuple):
+class BytesColumn(NamedTuple):
     """N texts, as spans of the same bytes: so a thousand of them are three arrays, and no Python objects. What is None
     ends before it begins."""
 
@@ -29,30 +29,30 @@ class Texts(NamedTuple):
     end: I64
 
     @classmethod
-    def of(cls, texts: Sequence[bytes]) -> Texts:
+    def of(cls, texts: Sequence[bytes]) -> BytesColumn:
         end = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
         return cls(np.frombuffer(b"".join(texts), np.uint8), np.append(0, end[:-1])[: len(end)], end)
 
     @classmethod
-    def of_some(cls, texts: Sequence[bytes | None]) -> Texts:
+    def of_some(cls, texts: Sequence[bytes | None]) -> BytesColumn:
         found = cls.of([text or b"" for text in texts])
         return found._replace(end=found.end - np.array([text is None for text in texts], np.int64))
 
     @classmethod
-    def of_width(cls, raw: Bytes, width: int) -> Texts:
+    def of_width(cls, raw: Bytes, width: int) -> BytesColumn:
         """Those of one width, one behind the other."""
         end = np.arange(width, len(raw) + 1, width)
         return cls(raw, end - width, end)
 
-    def at(self, rows: Any) -> Texts:
+    def at(self, rows: Any) -> BytesColumn:
         """Those of some rows, by an index of numpy's; the bytes are shared."""
-        return Texts(self.raw, *(np.ascontiguousarray(column[rows]) for column in (self.start, self.end)))
+        return BytesColumn(self.raw, *(np.ascontiguousarray(column[rows]) for column in (self.start, self.end)))
 
-    def alone(self) -> Texts:
+    def alone(self) -> BytesColumn:
         """The same, one behind the other and with nothing between; what is None is empty."""
         lengths = np.maximum(self.lengths, 0)
         end = np.cumsum(lengths)
-        found = Texts(np.empty(int(lengths.sum()), np.uint8), end - lengths, end)
+        found = BytesColumn(np.empty(int(lengths.sum()), np.uint8), end - lengths, end)
         _copy(*self, *found)
         return found
 

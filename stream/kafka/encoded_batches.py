@@ -23,7 +23,7 @@ from aiokafka.record.memory_records import MemoryRecords
 
 from model.jit import compiled
 from stream.kafka.checksum import crc32c
-from stream.kafka.columns import I64, Bytes, Texts, copied
+from stream.kafka.columns import I64, Bytes, BytesColumn, copied
 from stream.kafka.record_columns import Partition, Records, varint
 from stream.wire import Headers, Outgoing
 
@@ -36,7 +36,7 @@ MOST_FRAMING: Final = 2 + 5 * 5  # bytes: attributes, time, and varints of five 
 default_records.calc_crc32c = crc32c  # of what its Python code builds
 
 
-class Page(NamedTuple):
+class EncodedBatch(NamedTuple):
     """Records of one topic that answer records of one partition: what one request to a broker takes of them."""
 
     topic: str
@@ -58,7 +58,7 @@ class Whole(BatchBuilder):  # type: ignore[misc]
     """A batch of aiokafka's that is full from the start. Head, compression and checksum are made by aiokafka's own
     Python code, which has a buffer to put a page's records into."""
 
-    def __init__(self, page: Page, compression: int, transactional: bool) -> None:
+    def __init__(self, page: EncodedBatch, compression: int, transactional: bool) -> None:
         super().__init__(0, compression, is_transactional=transactional)
         self._builder = builder = _DefaultRecordBatchBuilderPy(2, compression, int(transactional), -1, -1, 0, 0)
         builder._buffer += page.body.data
@@ -77,7 +77,7 @@ class Answers:
     looking at: a worker publishes the pages as they are."""
 
     records: Records = NO_RECORDS  # that came in
-    pages: Sequence[Page] = ()
+    pages: Sequence[EncodedBatch] = ()
     others: Sequence[tuple[int, Outgoing]] = ()  # and the rows of the records that they answer, in order
 
     def __len__(self) -> int:
@@ -116,11 +116,16 @@ class Column(NamedTuple):
     """A header whose value differs from record to record."""
 
     name: str
-    values: Texts
+    values: BytesColumn
 
 
 def framed(
-    keys: Texts, values: Texts, constant: Texts, last: Column, breaks: Any, room: int = BATCH_BYTES - HEAD_BYTES
+    keys: BytesColumn,
+    values: BytesColumn,
+    constant: BytesColumn,
+    last: Column,
+    breaks: Any,
+    room: int = BATCH_BYTES - HEAD_BYTES,
 ) -> list[tuple[slice, Bytes]]:
     """Records as they stand in a batch, and cut into pages: the rows of each, and its bytes.
 

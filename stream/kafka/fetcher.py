@@ -33,14 +33,14 @@ from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
 
 from stream.kafka import decompression, record_batches
-from stream.kafka.record_batches import Run, Slab
+from stream.kafka.record_batches import PlainBatches, RecordsAsOne
 from stream.kafka.record_columns import Head, Partition, Records
 from stream.wire import UNREAD, Record
 
 _SOME: Final = 1_000
 
 
-def tolerate() -> None:
+def patch_aiokafka() -> None:
     """Every consumer of this process, from now on. Again does no harm."""
     decompression.bound()
     fetcher.MemoryRecords = TolerantRecords
@@ -68,7 +68,7 @@ class TolerantRecords:
     def has_next(self) -> bool:
         return bool(self._strict.has_next())
 
-    def next_batch(self) -> TolerantBatch | Run | None:
+    def next_batch(self) -> TolerantBatch | PlainBatches | None:
         if self.columns_of is not None and (run := record_batches.read(self._raw, self._at, self.columns_of)):
             for _ in range(run.batches):
                 self._strict.next_batch()
@@ -110,7 +110,7 @@ class TolerantBatch:
             self._check()
             records = self._unframed()
             if records is not None:
-                return iter([Slab(records)] if records else [])
+                return iter([RecordsAsOne(records)] if records else [])
             found = iter(self._in_order(self._unpacked()))
         except (decompression.Unreadable, CorruptRecordException, UnsupportedCodecError) as error:
             found = self._unread(str(error))
@@ -170,10 +170,10 @@ class TolerantBatch:
             yield Unread(offset, strict.max_timestamp, strict.timestamp_type, headers)
 
 
-def _in_columns(partition: Partition, found: Iterator[Any]) -> Iterator[Slab]:
+def _in_columns(partition: Partition, found: Iterator[Any]) -> Iterator[RecordsAsOne]:
     """What is unpacked one by one, some at a time: a batch can claim more than there is memory for."""
     while some := list(islice(found, _SOME)):
-        yield Slab(Records.of([_record(partition, one) for one in some]))
+        yield RecordsAsOne(Records.of([_record(partition, one) for one in some]))
 
 
 def _record(partition: Partition, raw: Any) -> Record:

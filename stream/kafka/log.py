@@ -36,7 +36,7 @@ UNKNOWN: Final = History()
 _DEFAULTS: Final = UNKNOWN._asdict()
 
 
-class Mark(NamedTuple):
+class CommittedOffset(NamedTuple):
     """What a group commits for a partition: the next offset to read, and as its metadata the owner's epoch and the
     history of the log: `epoch=3;topic_id=5f0e;leader_epoch=2`.
 
@@ -53,7 +53,7 @@ class Mark(NamedTuple):
         return ";".join([f"{EPOCH}{self.epoch}", *(f"{name}={value}" for name, value in told)])
 
     @classmethod
-    def of(cls, offset: int, metadata: str) -> Mark:
+    def of(cls, offset: int, metadata: str) -> CommittedOffset:
         """Epoch 0 where the metadata is not ours: an operator has moved the group, or an earlier version committed.
         What else it does not tell, or tells in no way that we know, is unknown."""
         told = dict(pair.split("=", 1) for pair in metadata.split(";") if "=" in pair)
@@ -91,7 +91,7 @@ class Log(NamedTuple):
 async def _reader(
     bootstrap: Sequence[str], access: Mapping[str, Any], isolation: Isolation
 ) -> AsyncIterator[AIOKafkaConsumer]:
-    fetcher.tolerate()
+    fetcher.patch_aiokafka()
     consumer = AIOKafkaConsumer(
         bootstrap_servers=list(bootstrap),
         **access,

@@ -1,5 +1,5 @@
 """Asks brokers about a partition's log: its bounds, the id of its topic, and where the records of a leader epoch end.
-Knows aiokafka's client, and the two requests that it lacks; judges nothing (`stream.delivery.takeover_plan` does).
+Knows aiokafka's client, and the two requests that it lacks; judges nothing (`stream.delivery.takeover` does).
 """
 
 from __future__ import annotations

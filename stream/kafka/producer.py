@@ -20,7 +20,7 @@ from stream.config import failpoints
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, check_access
 from stream.config.settings import Compression
 from stream.kafka.encoded_batches import BATCH_BYTES, Answers
-from stream.kafka.log import Mark, Partition
+from stream.kafka.log import CommittedOffset, Partition
 from stream.wire import MAX_DEAD_LETTER_BYTES, Outgoing
 
 # How long a send may wait for a broker that is away before it fails, and the worker with it. A restart would wait for
@@ -78,7 +78,7 @@ class Publisher:
     async def close(self) -> None:
         await self._producer.stop()
 
-    async def transact(self, answers: Answers, partition: Partition, mark: Mark, group: str) -> None:
+    async def transact(self, answers: Answers, partition: Partition, mark: CommittedOffset, group: str) -> None:
         """The answers, and the group's offset of `partition`, in one transaction.
 
         Raises:

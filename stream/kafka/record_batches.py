@@ -40,7 +40,7 @@ _MOST_BATCHES: Final = MOST_BYTES // HEAD_BYTES
 _FIELDS: Final = len(Head._fields)
 
 
-class Slab(NamedTuple):
+class RecordsAsOne(NamedTuple):
     """Some records of a fetch as one: what aiokafka's fetcher asks of a record."""
 
     records: Records
@@ -51,7 +51,7 @@ class Slab(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Run:
+class PlainBatches:
     """Some batches as one: what aiokafka's fetcher asks of a batch."""
 
     records: Records
@@ -66,11 +66,11 @@ class Run:
     def validate_crc(self) -> bool:
         return True  # as `read` saw
 
-    def __iter__(self) -> Iterator[Slab]:
-        return iter([Slab(self.records)] if self.records else [])
+    def __iter__(self) -> Iterator[RecordsAsOne]:
+        return iter([RecordsAsOne(self.records)] if self.records else [])
 
 
-def read(raw: bytes, at: int, partition: Partition) -> Run | None:
+def read(raw: bytes, at: int, partition: Partition) -> PlainBatches | None:
     """The run that begins at `at`, in a fetch of this partition; None if the batch there is of none."""
     whole = np.frombuffer(raw, np.uint8)
     heads = np.empty((_MOST_BATCHES, _FIELDS), np.int64)
@@ -91,7 +91,7 @@ def read(raw: bytes, at: int, partition: Partition) -> Run | None:
     first, last = (Head(*heads[b].tolist()) for b in (0, batches - 1))
     (leader_epoch,) = INT32.unpack_from(raw, at + last.start - HEAD_BYTES + LEADER_EPOCH_AT)
     next_offset = last.base_offset + last.last_delta + 1
-    return Run(records, batches, at + last.end, first.base_offset, next_offset, leader_epoch)
+    return PlainBatches(records, batches, at + last.end, first.base_offset, next_offset, leader_epoch)
 
 
 def is_sound(raw: bytes, start: int, end: int) -> bool:
@@ -105,26 +105,26 @@ def _plain(raw, at, heads, most_records):  # type: ignore[no-untyped-def]
     """Fills heads [B, 8] of the plain batches from `at` on; how many there are."""
     begin, found = at, 0
     while found < len(heads) and at + HEAD_BYTES <= len(raw):
-        end = at + BEFORE_BATCH + _number(raw, at + LENGTH_AT, 4)
+        end = at + BEFORE_BATCH + _varint(raw, at + LENGTH_AT, 4)
         if end < at + HEAD_BYTES or end > len(raw) or (found and end - begin > MOST_BYTES):
             break
-        attributes, records = _number(raw, at + _ATTRIBUTES_AT, 2), _number(raw, at + COUNT_AT, 4)
+        attributes, records = _varint(raw, at + _ATTRIBUTES_AT, 2), _varint(raw, at + COUNT_AT, 4)
         if raw[at + MAGIC_AT] != MAGIC or attributes & ~_LOGGED:
             break
         # So that what a head claims takes no more memory than its records do.
         if not 0 <= records <= most_records or records * LEAST_BYTES > end - at - HEAD_BYTES:
             break
         row = heads[found]
-        row[0], row[1], row[2], row[3] = at + HEAD_BYTES, end, _number(raw, at, 8), records
-        row[4] = _number(raw, at + _LAST_DELTA_AT, 4)
-        row[5], row[6] = _number(raw, at + _TIMES_AT, 8), _number(raw, at + _TIMES_AT + 8, 8)
+        row[0], row[1], row[2], row[3] = at + HEAD_BYTES, end, _varint(raw, at, 8), records
+        row[4] = _varint(raw, at + _LAST_DELTA_AT, 4)
+        row[5], row[6] = _varint(raw, at + _TIMES_AT, 8), _varint(raw, at + _TIMES_AT + 8, 8)
         row[7] = 1 if attributes & _LOGGED else 0
         at, found = end, found + 1
     return found
 
 
 @compiled
-def _number(raw, at, size):  # type: ignore[no-untyped-def]
+def _varint(raw, at, size):  # type: ignore[no-untyped-def]
     """The whole number in `size` bytes, big end first."""
     found = np.uint64(0)
     for i in range(at, at + size):

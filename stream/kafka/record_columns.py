@@ -16,7 +16,7 @@ from aiokafka.record.util import decode_varint, encode_varint
 from numpy.typing import NDArray
 
 from model.jit import compiled
-from stream.kafka.columns import I64, Bytes, Texts
+from stream.kafka.columns import I64, Bytes, BytesColumn
 from stream.wire import MAX_TS_MS, NO_TIME_MS, Headers, Record
 
 Partition = tuple[str, int]  # topic, number
@@ -53,9 +53,9 @@ class Records(Sequence[Record]):
     which: I64  # of these, by record
     offsets: I64
     timestamps_ms: I64  # 0 to MAX_TS_MS, or NO_TIME_MS
-    keys: Texts  # the spans of all three are of the same bytes
-    values: Texts
-    headers: Texts  # as Kafka has them: how many, and then each
+    keys: BytesColumn  # the spans of all three are of the same bytes
+    values: BytesColumn
+    headers: BytesColumn  # as Kafka has them: how many, and then each
     leader_epoch: int = field(
         default=-1, kw_only=True
     )  # of the last record of one partition, or of one behind it; -1: unknown
@@ -69,7 +69,9 @@ class Records(Sequence[Record]):
         which: list[int] = []
         for partition, run in groupby(records, PARTITION_OF):
             which += [numbers.setdefault(partition, len(numbers))] * len(list(run))
-        spans = Texts.of_some([part for one in records for part in (one.key, one.value, headers_as_sent(one.headers))])
+        spans = BytesColumn.of_some(
+            [part for one in records for part in (one.key, one.value, headers_as_sent(one.headers))]
+        )
         return cls(
             list(numbers),
             np.array(which, np.int64),
@@ -88,7 +90,9 @@ class Records(Sequence[Record]):
         batches = _unframe(raw, heads, columns)
         offsets, times, *spans = columns[:, : int(heads[:batches, _RECORDS].sum())]
         times[(times < 0) | (times > MAX_TS_MS)] = NO_TIME_MS
-        keys, values, headers = (Texts(raw, start, end) for start, end in zip(spans[::2], spans[1::2], strict=True))
+        keys, values, headers = (
+            BytesColumn(raw, start, end) for start, end in zip(spans[::2], spans[1::2], strict=True)
+        )
         return cls([partition], np.zeros(len(offsets), np.int64), offsets, times, keys, values, headers), batches
 
     @classmethod
@@ -105,11 +109,11 @@ class Records(Sequence[Record]):
         raw.flags.writeable = False  # as what one part has: kernels are compiled once
         shifts = np.cumsum([0, *(len(part.keys.raw) for part in parts)])[:-1]
 
-        def one(name: str) -> Texts:
-            columns: list[Texts] = [getattr(part, name) for part in parts]
+        def one(name: str) -> BytesColumn:
+            columns: list[BytesColumn] = [getattr(part, name) for part in parts]
             starts = [column.start + shift for column, shift in zip(columns, shifts, strict=True)]
             ends = [column.end + shift for column, shift in zip(columns, shifts, strict=True)]
-            return Texts(raw, _whole(starts), _whole(ends))
+            return BytesColumn(raw, _whole(starts), _whole(ends))
 
         return cls(
             list(numbers),
@@ -233,28 +237,28 @@ def _unframe(raw, heads, columns):  # type: ignore[no-untyped-def]
 def _unframe_one(raw, at, end_of_all, base_offset, last_delta, first_ms, columns):  # type: ignore[no-untyped-def]
     before = np.int64(-1)
     for i in range(columns.shape[1]):
-        size, at = _number(raw, at, end_of_all)
+        size, at = _varint(raw, at, end_of_all)
         end = at + size
         if at < 0 or size < 0 or end > end_of_all:
             return False
-        later_ms, at = _number(raw, at + 1, end)  # behind the attributes
-        delta, at = _number(raw, at, end)
+        later_ms, at = _varint(raw, at + 1, end)  # behind the attributes
+        delta, at = _varint(raw, at, end)
         if at < 0 or not before < delta <= last_delta:  # brokers take what a producer writes there
             return False
         before = delta
         columns[0, i], columns[1, i] = base_offset + delta, first_ms + later_ms
         for part in range(2, 6, 2):
-            size, at = _number(raw, at, end)
+            size, at = _varint(raw, at, end)
             if at < 0 or size < -1 or size > end - at:
                 return False
             columns[part, i], columns[part + 1, i] = at, at + size
             at += max(size, 0)
         columns[6, i] = at
-        count, at = _number(raw, at, end)
+        count, at = _varint(raw, at, end)
         if at < 0 or count < 0 or count > end - at:  # twice as many need not be an int64
             return False
         for part in range(2 * count):  # a name, which is never absent, and a value
-            size, at = _number(raw, at, end)
+            size, at = _varint(raw, at, end)
             if at < 0 or size < -(part & 1) or size > end - at:
                 return False
             at += max(size, 0)
@@ -265,7 +269,7 @@ def _unframe_one(raw, at, end_of_all, base_offset, last_delta, first_ms, columns
 
 
 @compiled
-def _number(raw, at, end):  # type: ignore[no-untyped-def]
+def _varint(raw, at, end):  # type: ignore[no-untyped-def]
     """The varint at `at`, zigzag, and where it ends: -1 if that is not before `end`, or it is longer than any."""
     rest, shift = np.uint64(0), np.uint64(0)
     while 0 <= at < end and shift < 64:

@@ -22,7 +22,7 @@ PAUSE_S: Final = 10.0  # without one, and they begin anew: clients try again aft
 LOOK_S: Final = 1.0
 
 
-class Refusals(logging.Handler):
+class AuthMonitor(logging.Handler):
     """The refusals of this process's clients. They log on threads of their own; `run` looks at what was heard."""
 
     def __init__(self, bootstrap: str, security: KafkaSecurity, clock: Callable[[], float] = time.monotonic) -> None:

@@ -77,7 +77,7 @@ class _Heard:
     answered_s: float
 
 
-class BrokerWatch:
+class BrokerMonitor:
     """Looks at the consumer's stamps, and asks where they stand still. For one event loop."""
 
     def __init__(self, consumer: Consumer, clock: Callable[[], float] = time.monotonic) -> None:

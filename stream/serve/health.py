@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from stream.delivery.accounts import Account, Spread
-from stream.engine.entities import Counts
+from stream.engine.counts import Counts
 from stream.serve.broker_monitor import Silence
 
 # At the engine for so long, though Redis is there: a batch takes milliseconds, or two minutes where kernels have to be

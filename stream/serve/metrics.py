@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from stream.delivery.accounts import Account, Spread
-from stream.engine.entities import Counts
+from stream.engine.counts import Counts
 from stream.serve.health import Held, Reading, unready
 from stream.wire import CODES, OPTIONAL
 

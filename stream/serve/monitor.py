@@ -19,7 +19,7 @@ from stream.delivery.delivery import Delivery
 from stream.engine.engine import Engine
 from stream.kafka.log import Partition
 from stream.serve import broker_monitor
-from stream.serve.broker_monitor import BrokerWatch, Silence
+from stream.serve.broker_monitor import BrokerMonitor, Silence
 from stream.serve.health import Held, Reading, kafka_away, unready, unwell
 from stream.serve.http_server import Answer, Page
 from stream.serve.metrics import CONTENT_TYPE, HISTOGRAMS, Exposition
@@ -36,7 +36,7 @@ class Consumer(broker_monitor.Consumer, Protocol):
         """Where the partition's log ends, as far as the consumer has heard."""
 
 
-class Watch:
+class Monitor:
     def __init__(
         self,
         delivery: Delivery,
@@ -49,7 +49,7 @@ class Watch:
         self._delivery = delivery
         self._engine = engine
         self._consumer = consumer
-        self._brokers = BrokerWatch(consumer, clock)
+        self._brokers = BrokerMonitor(consumer, clock)
         self._clock = clock
         self._away_since_s: float | None = None  # when the log was told that Kafka is away; None while it is there
         self._exposition = Exposition()
@@ -58,7 +58,7 @@ class Watch:
 
     def read(self) -> Reading:
         """Everything at this moment. On the event loop only, where nothing moves meanwhile."""
-        status, tally, entities = self._delivery.status(), self._delivery.tally, self._engine.entities
+        status, accounts, entities = self._delivery.status(), self._delivery.accounts, self._engine.entities
         silence = self._brokers.look()
         unknown = set(silence.away_partitions)
         stored, held = self._engine.stored_entities, {}
@@ -87,15 +87,15 @@ class Watch:
             store_away=bool(status.away),
             silence=silence,
             batch_s=status.batch_s,
-            accounts={number: replace(account) for (_, number), account in tally.accounts.items()},
+            accounts={number: replace(account) for (_, number), account in accounts.accounts.items()},
             counts={number: replace(counts) for (_, number), counts in self._engine.counts.items()},
             held=held,
-            checkpoints_failed=tally.checkpoints_failed,
-            batches_failed=tally.batches_failed,
-            fenced=tally.fenced,
-            rejects=dict(tally.rejects),
-            fields_dropped=dict(tally.fields_dropped),
-            times={name: getattr(tally, name).read() for name in HISTOGRAMS},
+            checkpoints_failed=accounts.checkpoints_failed,
+            batches_failed=accounts.batches_failed,
+            fenced=accounts.fenced,
+            rejects=dict(accounts.rejects),
+            fields_dropped=dict(accounts.fields_dropped),
+            times={name: getattr(accounts, name).read() for name in HISTOGRAMS},
         )
 
     # -- the alarms ---------------------------------------------------------------------------------------------------

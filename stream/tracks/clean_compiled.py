@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from model.api import FIX
 from model.jit import compiled
 from stream.tracks.clean import MAX_AHEAD_MS
-from stream.tracks.track import ABSENT
+from stream.tracks.fix import ABSENT
 from stream.wire import E7, MAX_ENTITY_ID_CHARS, MAX_RECORD_BYTES, MAX_TEXT_CHARS, MAX_TS_MS, MIN_TS_MS, Ping
 from stream.wire.fields import RANGES, SECONDS_BELOW, WHOLE
 

@@ -1,20 +1,9 @@
-"""One entity's track. Knows order, duplicates, late pings, jumps, silences and gaps; knows no model, store or clock.
-
-A fix is what the track keeps of a ping, packed little-endian into 20 bytes (the same bytes as `model.api.FIX`):
-
-    offset  size  field
-         0     8  ts_ms          int64, milliseconds UTC
-         8     4  lat_e7         int32, 1e-7 degrees
-        12     4  lon_e7         int32, 1e-7 degrees
-        16     2  speed_cms      uint16, cm/s; 65535 = absent
-        18     2  heading_cdeg   uint16, 0.01 degrees clockwise from north; 65535 = absent
-"""
+"""One entity's track. Knows order, duplicates, late pings, jumps, silences and gaps; knows no model, store or clock."""
 
 from __future__ import annotations
 
 import struct
 from bisect import bisect_left
-from collections.abc import Iterator
 from math import cos, hypot, radians
 from operator import sub
 from statistics import median
@@ -22,16 +11,14 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from stream.wire import E7, NO_TIME_MS, Ping, Reject
+from stream.tracks.fix import FIX_BYTES, Fix, first_ts_ms, last_fix, unpack
+from stream.wire import E7, NO_TIME_MS, Reject
 
-ABSENT: Final = 65_535
-FIX_BYTES: Final = 20
 CONTEXT_FIXES: Final = 4  # on each side of a gap, for the gap fill
 FINAL_AFTER: Final = 2  # accepted pings after the one that closed a gap, until its fill is final
 SUSPECTS_TO_MOVE: Final = 2  # quarantined pings in a row that agree with a third: then the track was wrong, not they
 M_PER_E7: Final = 6_371_008.8 * 3.141592653589793 / 180 / E7  # 1e-7 degrees of latitude on the mean sphere
 TURN_E7: Final = 360 * E7
-_FIX: Final = struct.Struct("<qiiHH")
 _POSITION: Final = struct.Struct("<qii4x")
 _TS: Final = struct.Struct("<q12x")
 
@@ -49,16 +36,6 @@ class Policy(NamedTuple):
     cadence_fixes: int = 17  # the latest fixes whose 16 steps give the cadence: it follows a change within minutes
     min_cadence_steps: int = 3
     max_gap_points: int = 240  # of one fill; a finer cadence is widened to fit
-
-
-class Fix(NamedTuple):
-    """One packed fix, unpacked."""
-
-    ts_ms: int
-    lat_e7: int
-    lon_e7: int
-    speed_cms: int
-    heading_cdeg: int
 
 
 Reason = Literal["silence", "outlier"]
@@ -177,30 +154,6 @@ def observe(
     if gap is None and not finals:
         return grown, _PLAIN
     return grown, Accepted(gap=_described(window, gap)[0] if gap else None, finals=finals)
-
-
-def pack(ping: Ping) -> bytes:
-    """The fix of a ping: positions rounded to 1e-7 degrees, speed to cm/s, heading to 0.01 degrees."""
-    speed, heading = ping.speed_mps, ping.heading_deg
-    return _FIX.pack(
-        ping.ts,
-        round(ping.lat * E7),
-        round(ping.lon * E7),
-        ABSENT if speed is None else min(round(speed * 100), ABSENT - 1),
-        ABSENT if heading is None else round(heading * 100) % 36_000,
-    )
-
-
-def unpack(packed: bytes) -> Iterator[Fix]:
-    return map(Fix._make, _FIX.iter_unpack(packed))
-
-
-def last_fix(window: bytes) -> Fix:
-    return Fix._make(_FIX.unpack_from(window, len(window) - FIX_BYTES))
-
-
-def first_ts_ms(window: bytes) -> int:
-    return int.from_bytes(window[:8], "little", signed=True)
 
 
 def _times(packed: bytes) -> list[int]:

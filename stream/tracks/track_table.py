@@ -13,7 +13,7 @@ together.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from model.api import FIX
 from model.jit import compiled
-from stream.tracks.track import ABSENT, FIX_BYTES, M_PER_E7, TURN_E7, PendingGap, Policy, Track
-from stream.wire import E7, Ping
+from stream.tracks.fix import FIX_BYTES
+from stream.tracks.track import M_PER_E7, TURN_E7, PendingGap, Policy, Track
 
 COUNTS: Final = ("accepted", "late", "duplicates", "rejected")
-BOOK: Final = np.dtype(
+ROW: Final = np.dtype(
     [
         ("next_offset", "<i8"),
         *((name, "<u4") for name in COUNTS),
@@ -62,19 +62,19 @@ class Copied(NamedTuple):
     odd: dict[int, tuple[bytes, tuple[PendingGap, ...]]]
 
 
-class Tracks:
+class TrackTable:
     """Tracks by slot. A slot without a track has size 0."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self.ring = np.zeros((0, policy.window_fixes), FIX)
-        self._book = np.zeros(0, BOOK)
+        self._book = np.zeros(0, ROW)
         self._odd: dict[int, tuple[bytes, tuple[PendingGap, ...]]] = {}
 
     def reserve(self, rows: int) -> None:
         """Make room for slots below `rows`: memory that the system need not find before it is written to."""
         if rows > len(self._book):
-            ring, book = np.zeros((rows, self.ring.shape[1]), FIX), np.zeros(rows, BOOK)
+            ring, book = np.zeros((rows, self.ring.shape[1]), FIX), np.zeros(rows, ROW)
             _bytes(ring)[: len(self.ring)], book[: len(self._book)] = _bytes(self.ring), self._book
             self.ring, self._book = ring, book
 
@@ -134,7 +134,7 @@ class Tracks:
         """Put stored tracks into slots, as they stand in the store: heads [N] with fields of our names, rings [N, W].
         Those with anything odd get it by `set_odd`."""
         _bytes(self.ring)[slots] = _bytes(rings)
-        book = np.zeros(len(slots), BOOK)
+        book = np.zeros(len(slots), ROW)
         for name in _STORED:
             book[name] = heads[name]
         book["behind"] = UNKNOWN
@@ -214,19 +214,6 @@ class Tracks:
 def _bytes(records: NDArray[Any]) -> NDArray[np.uint8]:
     """The same memory [N, bytes]: numpy copies records field by field, which takes six times as long."""
     return records.view(np.uint8).reshape(len(records), records.itemsize * math.prod(records.shape[1:]))
-
-
-def packed(pings: Iterable[Ping]) -> NDArray[Any]:
-    """The fixes [N] of pings, as `track.pack` packs each."""
-    columns: Sequence[Any] = list(zip(*[(p.ts, p.lat, p.lon, p.speed_mps, p.heading_deg) for p in pings], strict=True))
-    ts, lat, lon, speed, heading = columns or [()] * 5
-    fixes = np.empty(len(ts), FIX)
-    fixes["ts_ms"] = ts
-    fixes["lat_e7"], fixes["lon_e7"] = (np.rint(np.array(x, np.float64) * E7) for x in (lat, lon))
-    speed, heading = (np.array(x, np.float64) for x in (speed, heading))  # None becomes NaN
-    fixes["speed_cms"] = np.where(np.isnan(speed), ABSENT, np.minimum(np.rint(speed * 100), ABSENT - 1))
-    fixes["heading_cdeg"] = np.where(np.isnan(heading), ABSENT, np.rint(heading * 100) % 36_000)
-    return fixes
 
 
 @compiled

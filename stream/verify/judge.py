@@ -34,7 +34,7 @@ from stream.verify.leftovers import leftovers
 from stream.verify.log_history import is_orphan
 from stream.verify.published import CACHES, HIT, NONE, OTHER_MODEL, REBUILT, Book, Copy, Span
 from stream.verify.report import Example, Report, Verdict
-from stream.verify.trusted_state import Known
+from stream.verify.trusted_state import TrustedState
 from stream.verify.unread import Unread
 from stream.wire import GapFill, Outgoing, Ping, Record, Topics, dead_letter, loads_forecast, loads_gapfill
 
@@ -56,7 +56,7 @@ class Judge:
     """Takes the input of one partition, record by record, with the answers that the replay gave."""
 
     def __init__(self, number: int, book: Book, rules: Rules, report: Report) -> None:
-        self.known = Known(complete=book.span.begin == 0, history=rules.history)
+        self.known = TrustedState(complete=book.span.begin == 0, history=rules.history)
         self.doubts: list[Doubt] = []
         self._mixed: list[Mixed] = []  # of the doubts
         self._faulty: set[str] = set()  # entities that have a step_failed

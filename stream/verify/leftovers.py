@@ -7,10 +7,10 @@ from itertools import chain
 
 from stream.verify.published import Book, Copy
 from stream.verify.report import Example, Verdict
-from stream.verify.trusted_state import Known
+from stream.verify.trusted_state import TrustedState
 
 
-def leftovers(book: Book, pings: str, number: int, known: Known) -> Iterator[tuple[Example, int]]:
+def leftovers(book: Book, pings: str, number: int, known: TrustedState) -> Iterator[tuple[Example, int]]:
     """After the last record of a partition: what is left in its book, and how many copies of each there are."""
     start = book.span.start
     for offset in book.forecasts.left():
@@ -45,7 +45,7 @@ def _of_a_record(
         yield Example(verdict, pings, number, offset, None, reason), copy.times
 
 
-def _fills(book: Book, pings: str, number: int, known: Known) -> Iterator[tuple[Example, int]]:
+def _fills(book: Book, pings: str, number: int, known: TrustedState) -> Iterator[tuple[Example, int]]:
     """A gap fill does not name its record: where the log was cut, any may be of one that is gone."""
     verdict: Verdict = "orphaned" if book.is_cut else "unexpected"
     for key, copies in book.fills.items():

@@ -1,13 +1,13 @@
 """Whether a partition's log is the one that the group answered: what was cut from it, and what retention took. Pure.
 
-It shares no line with `stream.delivery.takeover_plan`, which decides the same for a worker and is judged here.
+It shares no line with `stream.delivery.takeover`, which decides the same for a worker and is judged here.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from stream.kafka.log import Log, Mark
+from stream.kafka.log import CommittedOffset, Log
 from stream.wire import Outgoing, Record, Topics, loads_forecast, loads_gapfill
 
 
@@ -21,7 +21,7 @@ class Past(NamedTuple):
     lost_now: str = ""  # those of them that lie between the committed offset and the log's beginning
 
 
-def past(committed: Mark | None, log: Log) -> Past:
+def past(committed: CommittedOffset | None, log: Log) -> Past:
     """What the group's last commit and the brokers say of it."""
     if committed is None:
         return Past()
@@ -38,7 +38,7 @@ def past(committed: Mark | None, log: Log) -> Past:
     return found
 
 
-def _cut_now(committed: Mark, log: Log) -> tuple[int, str] | None:
+def _cut_now(committed: CommittedOffset, log: Log) -> tuple[int, str] | None:
     """Where the log was cut below what the group has committed, and why we think so."""
     offset, history = committed.offset, committed.history
     if history.topic_id and log.topic_id and history.topic_id != log.topic_id:

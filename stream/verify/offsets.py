@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError
 from stream.config.security import kafka_refusal
 from stream.config.settings import Settings
 from stream.kafka import admin, log_facts
-from stream.kafka.log import Bounds, Isolation, Log, Mark, Partition
+from stream.kafka.log import Bounds, CommittedOffset, Isolation, Log, Partition
 from stream.verify.log_history import Past, past
 from stream.verify.published import Span
 
@@ -107,13 +107,13 @@ async def outlook(
     return Outlook(spans, committed, pasts, bounds)
 
 
-async def _committed(consumer: AIOKafkaConsumer, tp: TopicPartition) -> Mark | None:
+async def _committed(consumer: AIOKafkaConsumer, tp: TopicPartition) -> CommittedOffset | None:
     # The coordinator's, because aiokafka's `committed` leaves the metadata out.
     found = await consumer._coordinator.fetch_committed_offsets([tp])
-    return Mark.of(found[tp].offset, found[tp].metadata) if tp in found else None
+    return CommittedOffset.of(found[tp].offset, found[tp].metadata) if tp in found else None
 
 
-async def _log(consumer: AIOKafkaConsumer, tp: TopicPartition, committed: Mark | None) -> Log:
+async def _log(consumer: AIOKafkaConsumer, tp: TopicPartition, committed: CommittedOffset | None) -> Log:
     return await log_facts.ask(consumer, tp, -1 if committed is None else committed.history.leader_epoch)
 
 

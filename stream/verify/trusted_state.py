@@ -12,7 +12,7 @@ from stream.wire import Forecast
 SETTLED_EXTRA: Final = 8  # pings beyond a full window, so that none is left that only our late start let in
 
 
-class Known:
+class TrustedState:
     """What the replay knows of each entity of one partition: whether its track and state are those of the workers.
 
     From a log that begins at 0, all. From a later beginning, an entity is settled when its window was full of replayed

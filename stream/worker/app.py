@@ -20,19 +20,18 @@ from faust.app.base import BootStrategy
 from model.api import Predictor, check_weights
 from stream.config.http_access import Address, token
 from stream.config.security import KafkaSecurity, kafka_refusal
-from stream.config.settings import DeliveryGuarantee, Settings
-from stream.delivery.batch import FETCH_BYTES
+from stream.config.settings import FETCH_BYTES, DeliveryGuarantee, Settings
 from stream.delivery.delivery import Delivery
 from stream.delivery.guarantees import AtLeastOnce, ExactlyOnce
 from stream.delivery.partitions import Guarantee
 from stream.engine.engine import Engine
 from stream.kafka.producer import Publisher
 from stream.serve import http_server
-from stream.serve.auth_monitor import Refusals
-from stream.serve.monitor import Watch
+from stream.serve.auth_monitor import AuthMonitor
+from stream.serve.monitor import Monitor
 from stream.store.redis_store import RedisStore
 from stream.worker import memory, startup
-from stream.worker.client_log import ClientLines
+from stream.worker.client_log import ClientLogFilter
 from stream.worker.faust_driver import Consumer, Polled, partitions
 from stream.worker.partition_counts import PartitionCounts
 from stream.worker.warmup import warm
@@ -73,7 +72,7 @@ class App(faust.App):
     BootStrategy = ConsumerOnly
     logger = logging.getLogger("faust.app")  # its comings and goings are not ours to show
     delivery: Delivery
-    watch: Watch
+    watch: Monitor
 
     async def drain(self) -> None:
         """Called by the transport before partitions go."""
@@ -108,7 +107,7 @@ async def build(settings: Settings) -> App:
     app = faust_app(settings)
     consumer = cast(Consumer, app.consumer)
     app.delivery = Delivery(settings, engine, store, _guarantee(settings, consumer), consumer)
-    app.watch = Watch(app.delivery, engine, consumer)
+    app.watch = Monitor(app.delivery, engine, consumer)
     _connect(app, settings)
     return app
 
@@ -216,7 +215,7 @@ async def serve(
 
 
 @asynccontextmanager
-async def _open(door: Address | None, watch: Watch) -> AsyncIterator[None]:
+async def _open(door: Address | None, watch: Monitor) -> AsyncIterator[None]:
     """From before the worker joins its group until it has left, so that both can be watched."""
     if door is None:
         yield
@@ -240,8 +239,8 @@ async def _work(app: App, settings: Settings) -> None:
         "report": asyncio.create_task(_report(app.delivery)),
         "watch": asyncio.create_task(app.watch.run()),
         "silence": asyncio.create_task(_silence(app.delivery, settings)),
-        "client lines": asyncio.create_task(ClientLines(lambda: app.watch.kafka_is_away).run()),
-        "refusals": asyncio.create_task(Refusals(settings.bootstrap, settings.kafka).run()),
+        "client lines": asyncio.create_task(ClientLogFilter(lambda: app.watch.kafka_is_away).run()),
+        "refusals": asyncio.create_task(AuthMonitor(settings.bootstrap, settings.kafka).run()),
         "stop": asyncio.create_task(stop.wait()),
     }
     failure = await _first_end(lives)

@@ -47,7 +47,7 @@ class Complaint(NamedTuple):
         return now_s - (self.latest_s if self.has_ceased(now_s) else self.since_s) >= HOLD_S
 
 
-class ClientLines(logging.Filter):
+class ClientLogFilter(logging.Filter):
     """A filter of the root logger's handlers, while `run` runs. Clients log on threads of their own."""
 
     def __init__(self, is_away: Callable[[], bool], clock: Callable[[], float] = time.monotonic) -> None:

@@ -34,7 +34,7 @@ from faust.types.tuples import ack_lock
 from mode.utils.futures import notify
 
 from stream.kafka import fetcher, log_facts, membership
-from stream.kafka.log import INPUT_ISOLATION, Log, Mark, Partition, Rebalanced, reread
+from stream.kafka.log import INPUT_ISOLATION, CommittedOffset, Log, Partition, Rebalanced, reread
 from stream.kafka.record_columns import Records
 
 T = TypeVar("T")
@@ -73,7 +73,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     logger = logging.getLogger("faust.transport.pathcast")  # what Faust says stays under its name
 
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
-        fetcher.tolerate()
+        fetcher.patch_aiokafka()
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # read when the consumer starts; Faust has no setting for
         consumer._fetch_min_bytes = FETCH_MIN_BYTES  # either
@@ -160,7 +160,7 @@ class Consumer(driver.Consumer):
 
     # -- offsets out --------------------------------------------------------------------------------------------
 
-    async def commit_offsets(self, marks: Mapping[Partition, Mark]) -> None:
+    async def commit_offsets(self, marks: Mapping[Partition, CommittedOffset]) -> None:
         """Commit these offsets, their epochs as metadata. Returns only when the broker has them.
 
         Retriable errors (coordinator moved, broker away) are retried by aiokafka for as long as we are a member.
@@ -185,12 +185,12 @@ class Consumer(driver.Consumer):
         generation = self.app.consumer_generation_id  # of the assignment that Faust told last
         await self._inside(membership.confirm(self._kafka._coordinator, generation))
 
-    async def committed(self, partition: Partition) -> Mark | None:
+    async def committed(self, partition: Partition) -> CommittedOffset | None:
         """What the group has committed, as the broker has it now."""
         tp = TopicPartition(*partition)
         # The coordinator's, because aiokafka's `committed` leaves the metadata out.
         found = await self._inside(self._kafka._coordinator.fetch_committed_offsets([tp]))
-        return Mark.of(found[tp].offset, found[tp].metadata) if tp in found else None
+        return CommittedOffset.of(found[tp].offset, found[tp].metadata) if tp in found else None
 
     async def describe_log(self, partition: Partition, leader_epoch: int) -> Log:
         """What the brokers say of the log of `partition` to a reader of that leader epoch (-1: unknown).

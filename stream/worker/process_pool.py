@@ -91,7 +91,7 @@ async def run(commands: Sequence[Sequence[str]], *, ready: str, shown: Callable[
 
     async def keep(number: int, command: Sequence[str]) -> None:
         try:
-            await Member(number, command, ready, theirs, stop, shown).keep()
+            await WorkerProcess(number, command, ready, theirs, stop, shown).keep()
         except (OSError, RuntimeError) as error:
             failures.append(error)
         finally:
@@ -104,7 +104,7 @@ async def run(commands: Sequence[Sequence[str]], *, ready: str, shown: Callable[
         raise RuntimeError(f"all workers were stopped: {failures[0]}") from failures[0]
 
 
-class Member:
+class WorkerProcess:
     """One place in the crew: its process, and the next one when that has ended."""
 
     def __init__(

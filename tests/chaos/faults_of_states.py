@@ -17,7 +17,7 @@ from faults_of_input import split
 
 from model.serving import state_codec
 from stream.engine import stored_entity
-from stream.tracks.track import FIX_BYTES
+from stream.tracks.fix import FIX_BYTES
 
 Spoil = Callable[[bytes], bytes]
 SHARE: Final = 3  # one record in so many is spoilt

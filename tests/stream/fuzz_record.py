@@ -36,7 +36,7 @@ def checker() -> fuzzing.Check:
     from stream.engine.stored_entity import RecordError, dumps, fronts, loads
     from stream.store.base import MemoryStore
     from stream.tracks.track import Policy
-    from stream.tracks.track_table import Tracks
+    from stream.tracks.track_table import TrackTable
 
     predictor = Predictor.untrained(ModelConfig(name="tiny", d=16, blocks=2, heads=2, window=8), capacity=4)
     loop = asyncio.new_event_loop()
@@ -50,7 +50,7 @@ def checker() -> fuzzing.Check:
             same_width = len(raw) > 8 and int.from_bytes(raw[6:8], "little") == predictor.history
             assert fronts([WHO], [raw], predictor.history).sound[0] == (stored is not None and same_width)
             if stored is not None and same_width:
-                tracks = Tracks(Policy(predictor.history))
+                tracks = TrackTable(Policy(predictor.history))
                 tracks.clear(np.arange(1))
                 tracks.write(0, stored.track)
                 again = dumps([WHO], tracks, np.arange(1), [stored.state])[0]
@@ -64,7 +64,7 @@ def checker() -> fuzzing.Check:
 
 async def _lived_through(engine: Any, store: Any, raw: bytes, stored: Any) -> None:
     """A worker finds this record: every ping has its one outcome, in finite numbers, and a checkpoint is written."""
-    from stream.tracks.track import last_fix
+    from stream.tracks.fix import last_fix
     from stream.wire import E7, Ping, Record, Topics, dumps
 
     a = ("pathcast.pings.v1", 0)
@@ -86,7 +86,7 @@ async def _lived_through(engine: Any, store: Any, raw: bytes, stored: Any) -> No
             _check_numbers(json.loads(answer.value or b"", parse_constant=_refuse))
     await engine.checkpoint(a, epoch, OFFSET + len(records))
     engine.drop(a)
-    engine._residents.sweep()  # the predictor is the next input's, too
+    engine._table.sweep()  # the predictor is the next input's, too
 
 
 def _check_numbers(item: Any) -> None:
@@ -110,7 +110,7 @@ def sealed(data: bytes, fingerprint: bytes) -> bytes:
     """With right checksums of the record and of its state, which becomes one of this model: as an intruder would."""
     from stream.engine import quarantine
     from stream.engine.stored_entity import HEAD, MAGIC, VERSION, _checksums
-    from stream.tracks.track import FIX_BYTES
+    from stream.tracks.fix import FIX_BYTES
 
     if quarantine.is_one(data) and len(data) >= 16:
         return data[:12] + struct.pack("<I", quarantine._checksum(WHO, data[:12] + bytes(4) + data[16:])) + data[16:]

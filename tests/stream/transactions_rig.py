@@ -14,7 +14,7 @@ from stream.delivery.guarantees import ExactlyOnce
 from stream.delivery.partitions import InputLog
 from stream.engine.engine import Engine
 from stream.kafka.encoded_batches import Answers
-from stream.kafka.log import Mark, Partition
+from stream.kafka.log import CommittedOffset, Partition
 from stream.store.base import Store
 
 
@@ -45,7 +45,7 @@ class Producer:
     async def close(self) -> None:
         self.closed = True
 
-    async def transact(self, answers: Answers, partition: Partition, mark: Mark, group: str) -> None:
+    async def transact(self, answers: Answers, partition: Partition, mark: CommittedOffset, group: str) -> None:
         await self._kafka.settles.wait()
         if self._kafka.newest[self._id] is not self:
             raise ProducerFenced

@@ -15,7 +15,8 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 import stream
 from stream.kafka import admin
 from stream.tracks.clean import parse
-from stream.tracks.track import Accepted, Late, Policy, Rejected, Track, first_ts_ms, observe, pack
+from stream.tracks.fix import first_ts_ms, pack
+from stream.tracks.track import Accepted, Late, Policy, Rejected, Track, observe
 from stream.wire import ERROR_HEADER_PREFIX, Ping, Record, Reject, Topics, Window, dumps
 from stream.wire.ids import forecast_id, gap_id
 

@@ -19,7 +19,7 @@ from worker_process import Worker
 
 from stream.config import failpoints
 from stream.kafka.decompression import MOST_BYTES
-from stream.kafka.encoded_batches import HEAD_BYTES, Page
+from stream.kafka.encoded_batches import HEAD_BYTES, EncodedBatch
 from stream.wire import ERROR_HEADER_PREFIX, Ping, Topics, dumps, loads_forecast
 
 BROKER_LIMIT = 1_048_588  # Kafka's default max.message.bytes: of a whole batch, with its 61 bytes of overhead
@@ -74,7 +74,7 @@ async def astray(bootstrap: str, topic: str) -> None:
     body = np.frombuffer(builder.build(), np.uint8)[HEAD_BYTES:]
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
     await producer.start()
-    batch = Page(topic, (topic, 0), np.arange(2), body).batch()
+    batch = EncodedBatch(topic, (topic, 0), np.arange(2), body).batch()
     await (await producer.send_batch(batch, topic, partition=0))
     await producer.stop()
 

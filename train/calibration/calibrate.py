@@ -24,7 +24,7 @@ from model.kinematics.geo import F64
 from model.network.calibration import CHI2_90, COURSE_TERMS, FORECAST_TERMS
 from model.network.network import Network
 from stream.adapters.sources import Source
-from train.calibration.residuals import Gaps, Surprises, of_forecasts, of_gaps, of_told, of_travel_times
+from train.calibration.residuals import Gaps, Residuals, of_forecasts, of_gaps, of_told, of_travel_times
 from train.data.corpus import Reading, silent
 from train.evaluation.forecasts import ROAD, NoTracks, Part, Sample, open_samples
 from train.quantile_regression import fit_line
@@ -150,7 +150,7 @@ def calibrate(
         say(f"travel times stay as they were: there are fewer than {FEW_TRIPS} to fit them to")
     calibration.travel.copy_(torch.from_numpy(fit_quantile(trips)) if enough else was.travel)
 
-    def held(sample: Sample, errors: Surprises, of: str, part: str) -> Held:
+    def held(sample: Sample, errors: Residuals, of: str, part: str) -> Held:
         before, after = (errors.held(getattr(one, part).double().cpu().numpy()) for one in (was, calibration))
         return Held(sample.file, len(np.unique(sample.corpus.entity)), of, errors.n, before, after)
 
@@ -170,7 +170,7 @@ def calibrate(
 
 
 def _fit_forecasts(
-    seen: Sequence[Surprises], left_out: Sequence[Surprises], courses: Sequence[Surprises], was: F64
+    seen: Sequence[Residuals], left_out: Sequence[Residuals], courses: Sequence[Residuals], was: F64
 ) -> F64:
     """Coefficients (FORECAST_TERMS,): of what is like the training's; then all of them wider, by how far ahead, so that
     they hold for the regions left out, too; then of told courses, of which nothing was left out, beyond all that, or as
@@ -189,9 +189,9 @@ def _fit_forecasts(
     return fit
 
 
-def _beyond(part: Surprises, fit: F64, terms: slice) -> Surprises:
+def _beyond(part: Residuals, fit: F64, terms: slice) -> Residuals:
     """What a calibration leaves to those terms of another."""
-    return Surprises(part.terms[:, terms], part.mahalanobis2 * np.exp(-part.terms @ fit))
+    return Residuals(part.terms[:, terms], part.mahalanobis2 * np.exp(-part.terms @ fit))
 
 
 def _fit_gaps(gaps: Sequence[Gaps], was: F64) -> F64 | None:
@@ -216,7 +216,7 @@ def _uncalibrated(network: Network) -> Predictor:
     return Predictor(network, name=network.config.name)
 
 
-def fit_quantile(parts: Sequence[Surprises], share: float = SHARE) -> F64:
+def fit_quantile(parts: Sequence[Residuals], share: float = SHARE) -> F64:
     """Coefficients (P,) of log(quantile of the Mahalanobis lengths / a Gaussian's). Parts of FULL_WEIGHT errors or
     more weigh alike."""
     terms = np.concatenate([part.terms for part in parts])

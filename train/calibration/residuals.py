@@ -37,7 +37,7 @@ CADENCES_S: Final = (15.0, 60.0)  # to which dense pings are thinned that are to
 HORIZONS_S: Final = (*anchoring.HORIZONS_S, 20.0, 150.0, 1200.0)
 
 
-class Surprises(NamedTuple):
+class Residuals(NamedTuple):
     """N errors of one file: terms (N, P) and squared Mahalanobis lengths (N,), or what stands for these: what 90 % of
     are below CHI2_90 if the spread is right, and which falls with the square of the spread.
     """
@@ -54,9 +54,9 @@ class Surprises(NamedTuple):
         """Of forecasts: where a course was told (N,)."""
         return np.asarray(self.terms[:, -COURSE_TERMS] > 0)
 
-    def where(self, chosen: NDArray[np.bool_]) -> Surprises:
+    def where(self, chosen: NDArray[np.bool_]) -> Residuals:
         """Those of the N that are chosen (N,)."""
-        return Surprises(self.terms[chosen], self.mahalanobis2[chosen])
+        return Residuals(self.terms[chosen], self.mahalanobis2[chosen])
 
     def held(self, coefficients: F64) -> float:
         """The share inside of 90 % regions that are calibrated so."""
@@ -67,18 +67,18 @@ class Surprises(NamedTuple):
 class Gaps(NamedTuple):
     """Errors of one file's gap fills."""
 
-    errors: Surprises
+    errors: Residuals
     gaps: NDArray[np.int64]  # of each judged length: how many
 
 
 class Told(NamedTuple):
     """Errors of one file's forecasts where pings were told a course that the file does not tell."""
 
-    errors: Surprises
+    errors: Residuals
     entities: int
 
 
-def of_forecasts(sample: Sample, predictor: Predictor) -> Surprises:
+def of_forecasts(sample: Sample, predictor: Predictor) -> Residuals:
     corpus = sample.corpus
     anchors = anchoring.find(corpus, HORIZONS_S)
     walked = walk(corpus, anchors, [], predictor)
@@ -89,7 +89,7 @@ def of_forecasts(sample: Sample, predictor: Predictor) -> Surprises:
     error = errors_en_m(corpus, anchors, answer, row, column)
     course = features.tells_course(walked.kin, features.context(corpus.fixes(anchors.row)))
     terms = forecast_terms(walked.kin[row], anchors.dt_s[row, column][:, None], course[row])[:, 0]
-    return Surprises(terms, mahalanobis2(error, answer.cov_m2[row, column]))
+    return Residuals(terms, mahalanobis2(error, answer.cov_m2[row, column]))
 
 
 def of_told(sample: Sample, predictor: Predictor) -> Told | None:
@@ -106,7 +106,7 @@ def of_told(sample: Sample, predictor: Predictor) -> Told | None:
             entities.append(corpus.entity)
     if not parts:
         return None
-    errors = Surprises(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    errors = Residuals(*(np.concatenate(column) for column in zip(*parts, strict=True)))
     return Told(errors, len(np.unique(np.concatenate(entities))))
 
 
@@ -128,10 +128,10 @@ def of_gaps(sample: Sample, predictor: Predictor, most: int) -> Gaps:
         error = error_en_m(corpus.lat[row], corpus.lon[row], answer.lat, answer.lon, corpus.lat[first])
         terms.append(gap_terms(np.repeat(gap_s, counts), t_s[:, None])[:, 0])
         lengths.append(mahalanobis2(error, answer.cov_m2))
-    return Gaps(Surprises(np.concatenate(terms), np.concatenate(lengths)), np.array(known))
+    return Gaps(Residuals(np.concatenate(terms), np.concatenate(lengths)), np.array(known))
 
 
-def of_travel_times(sample: Sample, predictor: Predictor) -> Surprises:
+def of_travel_times(sample: Sample, predictor: Predictor) -> Residuals:
     corpus = travel_times.long_enough(sample.corpus)
     trips, (first, stop) = travel_times.trips(corpus), corpus.tracks.T
     terms, lengths = [np.empty((0, TRAVEL_TERMS))], [np.empty(0)]
@@ -149,4 +149,4 @@ def of_travel_times(sample: Sample, predictor: Predictor) -> Surprises:
         terms.append(travel_terms(predictor.moment(slots[asks]).kin, travel_base_log_s(far[asks])[:, None])[:, 0])
         lengths.append(CHI2_90 * (np.log(seconds / answer.median_s) / half) ** 2)
     predictor.release(slots)
-    return Surprises(np.concatenate(terms), np.concatenate(lengths))
+    return Residuals(np.concatenate(terms), np.concatenate(lengths))

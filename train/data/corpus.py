@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 
 from model.kinematics.features import ABSENT, FIX
 from model.kinematics.geo import E7, haversine_m
-from stream.adapters.gathered import END_S
 from stream.adapters.sources import TABLE, Source, parse
+from stream.adapters.table_builder import END_S
 from stream.adapters.tables import UNREADABLE_FILE, why
 
 LAYOUT = "pathcast-corpus-3"  # part of the fingerprint: another layout or another cleaning is another cache

@@ -26,7 +26,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from stream.adapters.columns import DROPPED
-from stream.adapters.gathered import Progress
+from stream.adapters.table_builder import Progress
 from stream.adapters.tables import why
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, check_access, kafka_refusal
 from stream.wire import MAX_ENTITY_ID_CHARS, Ping

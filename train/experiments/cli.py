@@ -29,7 +29,7 @@ EXPERIMENTS = {
     "spreads": "one t, a mixture with what stays, or quantiles: how to say how far off a forecast may be",
     "ablation": "what each part of the model is worth",
     "cadence": "what a change of cadence does to forecasts, and to when the next ping is expected",
-    "told": "what pings are worth that tell their speed and course",
+    "reported": "what pings are worth that report their speed and course",
 }
 
 HELP = """Rerun one of the experiments, or all of them, and write a dated report with table, picture and conclusion.

@@ -84,13 +84,13 @@ class Workload:
             yield from self._one_round()
 
     def _one_round(self) -> Iterator[Sent]:
-        bases, ids, times, turn = self._bases, self._ids, self._ts, self._round
+        bases, ids, times, outcome = self._bases, self._ids, self._ts, self._round
         self._round += 1
         for number in range(self.entities):
             base = bases[number % len(bases)]
-            index = number * STRIDE + turn
+            index = number * STRIDE + outcome
             place = base.at(index)
-            if turn:
+            if outcome:
                 times[number] += base.before(index)
             ts = times[number]
             ping = Ping(

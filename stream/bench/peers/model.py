@@ -21,7 +21,7 @@ from stream.engine.answers import Answered, Writer
 from stream.kafka.encoded_batches import Answers
 from stream.kafka.record_columns import Records
 from stream.tracks.clean import parse
-from stream.tracks.track import FIX_BYTES, first_ts_ms, last_fix, pack
+from stream.tracks.fix import FIX_BYTES, first_ts_ms, last_fix, pack
 from stream.wire import ModelRef, Outgoing, Ping, Record, Topics
 
 READY: Final = "peer is ready"

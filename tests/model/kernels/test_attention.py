@@ -35,7 +35,7 @@ def unpacked(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.concatenate([a & 63, b & 63, c & 63, last], axis=-2)
 
 
-def held(r: kv_cache.Rings, slot: int) -> tuple[Any, Any]:
+def held(r: kv_cache.KvCache, slot: int) -> tuple[Any, Any]:
     """Keys and values [blocks, W, E] that one slot's rings stand for."""
     filled = kv_cache.Filled(*(array[0] for array in r.first(np.array([slot]), r.config.window)))
     if not r.rounded:
@@ -44,7 +44,7 @@ def held(r: kv_cache.Rings, slot: int) -> tuple[Any, Any]:
     return filled.keys * scale[:, 0], (values.astype(np.float32) - 32) * scale[:, 1]
 
 
-def plainly(r: kv_cache.Rings, block: Block, slots: Any, age: Any, qkv: torch.Tensor, cos_sin: torch.Tensor) -> Any:
+def plainly(r: kv_cache.KvCache, block: Block, slots: Any, age: Any, qkv: torch.Tensor, cos_sin: torch.Tensor) -> Any:
     """What `Rows.attend` answers, in torch, from rings that hold the newest key and value already."""
     c = r.config
     k, v = (torch.from_numpy(np.stack([held(r, slot)[which][0] for slot in slots])) for which in range(2))
@@ -71,7 +71,7 @@ def plainly(r: kv_cache.Rings, block: Block, slots: Any, age: Any, qkv: torch.Te
 def test_the_kernel_answers_as_plain_attention_does(kind: str, way: dict[str, Any]) -> None:
     """Rows of different ages, in any order, over ring wraps; 1e-5 absolute on answers of unit variance."""
     config = replace(SMALL, **way)
-    made, block = kv_cache.Rings(config, kind), Block(config)
+    made, block = kv_cache.KvCache(config, kind), Block(config)
     made.grow(20)
     rng = np.random.default_rng(1)
     slots, age = rng.permutation(20)[: len(AGES)], np.zeros(len(AGES), np.int64)
@@ -106,7 +106,7 @@ def test_the_kernel_rounds_to_the_nearest_level() -> None:
     vectors *= np.exp(np.random.default_rng(3).normal(0, 8, (9, 150, 2, 1))).astype(np.float32)
     vectors[7, 147], vectors[8, 148, :, 3], vectors[8, 149, :, 5] = 0.0, np.nan, np.inf
     for config in (SMALL, replace(SMALL, window=7)):
-        made, slots, w = kv_cache.Rings(config, "int8"), np.arange(9), config.window
+        made, slots, w = kv_cache.KvCache(config, "int8"), np.arange(9), config.window
         made.grow(9)
         for t in range(150):
             qkv = np.concatenate([np.zeros((9, SMALL.d), np.float32), vectors[:, t].reshape(9, -1)], axis=1)

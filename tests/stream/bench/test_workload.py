@@ -14,9 +14,10 @@ from stream.bench.harness.feeder import Feed
 from stream.bench.harness.stats import Rate, Sample
 from stream.bench.harness.workload import MAX_STEP_MS, NEVER_MS, Workload
 from stream.bench.peers.compare import rate_behind, ratios
-from stream.delivery.batch import FETCH_BYTES
+from stream.config.settings import FETCH_BYTES
 from stream.tracks.clean import parse
-from stream.tracks.track import Accepted, Policy, Track, observe, pack
+from stream.tracks.fix import pack
+from stream.tracks.track import Accepted, Policy, Track, observe
 from stream.wire import Ping, Record
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stream.delivery.batch import NEVER, Limits
+from stream.delivery.inbox import NEVER, Limits
 
 LIMITS = Limits(max_records=512, max_wait_ms=10.0)
 

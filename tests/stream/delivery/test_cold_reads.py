@@ -27,7 +27,7 @@ from stream.delivery import checkpointer, cold_reads
 from stream.delivery import delivery as delivery_module
 from stream.delivery.delivery import Delivery
 from stream.engine import stored_entity as stored
-from stream.engine.entities import Counts
+from stream.engine.counts import Counts
 from stream.kafka.log import Partition
 from stream.kafka.record_columns import Records
 from stream.store.base import Fenced

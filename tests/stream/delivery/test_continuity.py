@@ -76,7 +76,7 @@ async def test_records_that_come_once_more_are_skipped_and_move_no_committed_off
         await answer(delivery, kafka, records(30, 33))
     assert kafka.answered == list(range(33))
     assert kafka.offsets[P0] == 33
-    account = delivery.tally.accounts[P0]
+    account = delivery.accounts.accounts[P0]
     assert (account.answered_before, account.log_shortened, account.retention_lost) == (10, 0, 0)
     assert account.unaccounted(0) == 0
 
@@ -109,7 +109,7 @@ async def test_new_records_at_offsets_that_were_answered_are_answered_where_the_
     assert [line.getMessage() for line in caplog.records if line.levelno == logging.ERROR] == [
         f"{TOPIC}/0: the log was shortened to 20, and all below 30 was answered: records from 20 on are new"
     ]
-    accounts = delivery.tally.accounts
+    accounts = delivery.accounts.accounts
     assert (accounts[P0].log_shortened, accounts[P1].log_shortened) == (1, 0)
     assert accounts[P0].unaccounted(0) == accounts[P1].unaccounted(0) == 0
 
@@ -149,7 +149,7 @@ async def test_a_log_that_was_cut_while_nobody_worked_is_answered_from_the_cut_o
         assert kafka.offsets[P0] == 20
         await answer(delivery, kafka, later(20, 50))
     assert len(entities(kafka, "tram")) == 30
-    assert delivery.tally.accounts[P0].log_shortened == 1
+    assert delivery.accounts.accounts[P0].log_shortened == 1
 
 
 @pytest.mark.parametrize("count", [20, 60])
@@ -203,13 +203,13 @@ async def test_what_retention_deletes_unanswered_is_counted_and_said(
         kafka.logs[P0] += records(10, 40)
         kafka.begins[P0] = 25
         await answer(delivery, kafka, records(25, 40))
-        assert delivery.tally.accounts[P0].retention_lost == 15
+        assert delivery.accounts.accounts[P0].retention_lost == 15
     kafka.logs[P0] += records(40, 60)
     kafka.begins[P0] = 50
     delivery = worker(kafka, store)
     async with running(delivery, P0):
         await answer(delivery, kafka, records(50, 60))
-    assert delivery.tally.accounts[P0].retention_lost == 10
+    assert delivery.accounts.accounts[P0].retention_lost == 10
     assert kafka.histories[P0].lost == 25
     assert sum("retention deleted" in line.getMessage() for line in caplog.records) == 2
 
@@ -221,7 +221,7 @@ async def test_offsets_without_records_are_no_loss(kafka: Kafka, store: FlakySto
         await answer(delivery, kafka, records(0, 10))
         kafka.logs[P0] += records(10, 12)
         await answer(delivery, kafka, records(12, 20))
-    assert delivery.tally.accounts[P0].retention_lost == 0
+    assert delivery.accounts.accounts[P0].retention_lost == 0
     assert kafka.offsets[P0] == 20
 
 

@@ -36,7 +36,7 @@ from stream.delivery.guarantees import AtLeastOnce
 from stream.engine import quarantine
 from stream.engine.engine import Engine
 from stream.kafka.encoded_batches import NONE, Answers
-from stream.kafka.log import Mark, Partition, Rebalanced
+from stream.kafka.log import CommittedOffset, Partition, Rebalanced
 from stream.store.base import Claim, MemoryStore
 from stream.wire import Outgoing, Record, loads_forecast
 
@@ -110,7 +110,7 @@ class SlowCommits(Kafka):
         self.takes = asyncio.Event()
         self.takes.set()
 
-    async def commit_offsets(self, marks: Mapping[Partition, Mark]) -> None:
+    async def commit_offsets(self, marks: Mapping[Partition, CommittedOffset]) -> None:
         await self.takes.wait()
         await super().commit_offsets(marks)
 
@@ -244,7 +244,7 @@ async def test_what_the_store_takes_after_its_partition_was_taken_over_anew_is_n
         retired = await feed(delivery, kafka, records(3, 6))
         await until(lambda: len(retired) == 3 and store.checkpoint(P0).next_offset == 6)
         assert delivery._owned[P0].epoch == epoch
-        assert delivery.tally.fenced == 0
+        assert delivery.accounts.fenced == 0
     assert kafka.answered == list(range(6))
 
 
@@ -307,7 +307,7 @@ class Unsaid(Kafka):
         self.left = times
         self._error = error
 
-    async def committed(self, partition: Partition) -> Mark | None:
+    async def committed(self, partition: Partition) -> CommittedOffset | None:
         if self.left:
             self.left -= 1
             raise self._error
@@ -560,7 +560,7 @@ class FencingKafka(AtLeastOnce):
     async def publish(self, answers: Answers) -> None:
         """Nothing: answers and offsets are one."""
 
-    async def commit(self, marks: Mapping[Partition, Mark], answers: Answers = NONE) -> set[Partition]:
+    async def commit(self, marks: Mapping[Partition, CommittedOffset], answers: Answers = NONE) -> set[Partition]:
         if answers and self.fence_next:
             self.fence_next = False
             await asyncio.sleep(0.01)  # while the engine is at the next batch

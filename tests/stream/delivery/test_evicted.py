@@ -126,7 +126,7 @@ async def test_an_evicted_state_is_rebuilt_when_its_entity_comes_back_into_memor
         evict(store, "bus0", "bus1")  # bus2 came last, and is in memory
         await answered(delivery, kafka, store, records(60, 63))
         assert delivery._engine.counts[P0].evicted == 2
-        assert (delivery.tally.fenced, delivery.tally.batches_failed) == (0, 0)
+        assert (delivery.accounts.fenced, delivery.accounts.batches_failed) == (0, 0)
     assert said(last_forecasts(kafka, 3)) == await undisturbed(60, 3)
     assert "2 stored states of pathcast.pings.v1/0 are gone before they expired" in caplog.text
     assert kafka.rereads == [(0, 60)], "one replay for all of them"
@@ -235,7 +235,7 @@ async def test_the_other_partitions_of_the_batch_go_on(kafka: Log, store: Losing
             kafka.logs[partition] += some
         await delivery.put({p: Records.of(some) for p, some in polled.items()}, 0.0, lambda: retired.append(1))
         await until(lambda: retired == [1])
-        assert delivery.tally.accounts[P1].answered_before == 0
+        assert delivery.accounts.accounts[P1].answered_before == 0
         assert [one.epoch for one in delivery.status().partitions] == [epochs[0] + 1, epochs[1]]
     assert sorted(forecast.window.n for forecast in last_forecasts(kafka, 4)) == [2, 2, 2, 2]
 

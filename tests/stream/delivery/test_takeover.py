@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.delivery.takeover_plan import REBUILD_RECORDS, Plan, cut_at, history_after, plan
-from stream.kafka.log import History, Log, Mark
+from stream.kafka.log import CommittedOffset, History, Log
 
 LOG = Log(100, 1_000_000)
 OFFSETS = st.one_of(st.none(), st.integers(0, 400_000))
 KNOWN = History("this", leader_epoch=4)
 
 
-def marked(offset: int | None, history: History = KNOWN) -> Mark | None:
-    return None if offset is None else Mark(offset, 7, history)
+def marked(offset: int | None, history: History = KNOWN) -> CommittedOffset | None:
+    return None if offset is None else CommittedOffset(offset, 7, history)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_nothing_committed_for_a_checkpoint_may_be_a_topic_made_anew_and_is_told
 def test_of_two_cuts_the_lower_one_is_kept() -> None:
     log = Log(0, 900, "this", kept=650, kept_epoch=3)
     for before, after in ((300, 300), (680, 650), (-1, 650)):
-        mark = Mark(700, 7, KNOWN._replace(cut=before))
+        mark = CommittedOffset(700, 7, KNOWN._replace(cut=before))
         assert history_after(plan(None, mark, log), mark, log).cut == after
 
 
@@ -140,7 +140,7 @@ def test_what_retention_took_unanswered_is_counted_and_stays_counted() -> None:
     todo = plan(50, marked(60), LOG)
     assert (todo.stop, todo.lost, todo.cut) == (100, 40, False)
     assert "60 to 100" in todo.why
-    assert history_after(todo, Mark(60, 7, KNOWN._replace(lost=2)), LOG).lost == 42
+    assert history_after(todo, CommittedOffset(60, 7, KNOWN._replace(lost=2)), LOG).lost == 42
 
 
 HISTORIES = st.builds(History, st.sampled_from(["", "this", "other"]), st.integers(-1, 5))
@@ -157,7 +157,7 @@ LOGS = st.builds(
 def test_a_takeover_goes_back_only_where_the_log_was_cut_and_ahead_only_where_retention_took_records(
     checkpoint: int | None, offset: int, history: History, log: Log
 ) -> None:
-    mark = Mark(offset, 7, history)
+    mark = CommittedOffset(offset, 7, history)
     todo = plan(checkpoint, mark, log)
     assert log.begin <= todo.start <= todo.stop <= log.end
     assert todo.cut == (cut_at(offset, history, log) is not None)
@@ -165,7 +165,7 @@ def test_a_takeover_goes_back_only_where_the_log_was_cut_and_ahead_only_where_re
     if not todo.cut:
         assert todo.stop == offset + todo.lost
     # Committed like this, the same log is no other one, and nothing is told twice.
-    again = Mark(todo.stop, 7, history_after(todo, mark, log))
+    again = CommittedOffset(todo.stop, 7, history_after(todo, mark, log))
     next_ = plan(None, again, log._replace(kept=None if log.kept is None else max(log.kept, todo.stop)))
     assert (next_.stop, next_.cut, next_.lost) == (todo.stop, False, 0)
 
@@ -177,17 +177,17 @@ def test_a_takeover_goes_back_only_where_the_log_was_cut_and_ahead_only_where_re
 )
 def test_a_commit_tells_all_that_it_was_given(offset: int, epoch: int, history: History) -> None:
     history = history._replace(lost=max(0, history.lost))
-    mark = Mark(offset, epoch, history)
-    assert Mark.of(offset, mark.metadata) == mark
+    mark = CommittedOffset(offset, epoch, history)
+    assert CommittedOffset.of(offset, mark.metadata) == mark
 
 
 @pytest.mark.parametrize(
     "metadata", ["", "epoch=", "epoch=x", "somebody's", ";;=;", "leader_epoch=-7;cut=none", "epoch=-1"]
 )
 def test_metadata_that_is_not_ours_tells_nothing(metadata: str) -> None:
-    assert Mark.of(5, metadata) == Mark(5)
+    assert CommittedOffset.of(5, metadata) == CommittedOffset(5)
 
 
 def test_metadata_of_the_version_before_and_of_the_next_one_is_read() -> None:
-    assert Mark.of(5, "epoch=3") == Mark(5, 3)
-    assert Mark.of(5, "epoch=3;leader_epoch=2;color=red") == Mark(5, 3, History(leader_epoch=2))
+    assert CommittedOffset.of(5, "epoch=3") == CommittedOffset(5, 3)
+    assert CommittedOffset.of(5, "epoch=3;leader_epoch=2;color=red") == CommittedOffset(5, 3, History(leader_epoch=2))

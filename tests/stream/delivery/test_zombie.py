@@ -62,7 +62,7 @@ async def test_a_zombie_never_fences_the_rightful_owner(start: Start) -> None:
                 await until(lambda some=(given_up, answered): all(len(one) == 3 for one in some))
                 await asyncio.sleep(0.01)  # for the pause of a zombie that was fenced
             assert (kafka.made, store.checkpoint(P0).epoch) == (producers, epoch)
-            assert owner.tally.fenced == 0
+            assert owner.accounts.fenced == 0
             assert not is_ready(zombie)
     wanted = list(range(60))
     assert (kafka.answered if start is exactly_once else sorted(set(kafka.answered))) == wanted
@@ -84,7 +84,7 @@ async def test_an_assignment_that_is_applied_late_fences_nobody(start: Start) ->
             retired = await feed(owner, kafka, records(6, 9))
             await until(lambda: len(retired) == 3)
         assert (kafka.made, store.checkpoint(P0).epoch) == (producers, epoch)
-        assert owner.tally.fenced == 0
+        assert owner.accounts.fenced == 0
     assert kafka.answered == list(range(9))
 
 
@@ -122,7 +122,7 @@ async def test_who_is_stopped_between_proof_and_fence_fences_the_rightful_owner_
                 await until(lambda some=some: all(len(one) == 3 for one in some))
                 await asyncio.sleep(0.01)
             await until(lambda: late._owned[P0].gone)
-            assert owner.tally.fenced == 1
+            assert owner.accounts.fenced == 1
     assert (kafka.answered if start is exactly_once else sorted(set(kafka.answered))) == list(range(60))
 
 

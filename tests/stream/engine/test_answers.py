@@ -9,7 +9,8 @@ import pytest
 from model.api import Fill
 from stream.config.settings import Settings
 from stream.engine.answers import M_PER_DEG, gap_fill
-from stream.tracks.track import Fix, Gap
+from stream.tracks.fix import Fix
+from stream.tracks.track import Gap
 from stream.wire import ModelRef, Record, loads_gapfill
 
 START, END = Fix(0, 0, 1_799_990_000, 0, 0), Fix(40_000, 20_000, -1_799_990_000, 0, 0)  # across the date line

@@ -10,7 +10,7 @@ import pytest
 from engine_rig import SETTINGS, Rig, forecasts, ping, steady
 
 from model.api import Predictor
-from stream.engine.batch import Rows, Turn
+from stream.engine.batch import Outcome, Rows
 from stream.tracks.track import Accepted, Late, Verdict
 from stream.wire import Outgoing, loads_gapfill
 
@@ -36,16 +36,16 @@ def test_a_step_ends_where_a_state_is_not_simply_followed(entities: list[list[st
     taken = np.array([kind != NOTHING for kind in kinds], np.int64)
     rows = Rows(*np.zeros((1, len(kinds)), np.int64), slots, *np.zeros((2, len(kinds)), np.int64), taken, taken)
     verdicts: dict[str, Verdict] = {RESTART: Accepted(restart=True), LATE: Late(0), PLAIN: Accepted()}
-    turns = [
-        Turn(row, row, *cast("tuple[Any, Any, Any]", (None,) * 3), verdicts[kind])
+    outcomes = [
+        Outcome(row, row, *cast("tuple[Any, Any, Any]", (None,) * 3), verdicts[kind])
         for row, kind in enumerate(kinds)
         if kind not in (PLAIN, NOTHING)
     ]
     found = np.full(len(kinds), -1)
-    for step, (places, some) in enumerate(rows.steps(turns)):
+    for step, (places, some) in enumerate(rows.steps(outcomes)):
         found[places] = step
         assert (np.diff(places) > 0).all(), "an entity's pings lie in order"
-        assert [turn.row for turn in some] == [turn.row for turn in turns if steps[turn.row] == step]
+        assert [outcome.row for outcome in some] == [outcome.row for outcome in outcomes if steps[outcome.row] == step]
     assert found.tolist() == steps
 
 

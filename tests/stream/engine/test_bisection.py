@@ -227,15 +227,15 @@ def test_each_record_has_exactly_one_outcome_whoever_is_at_fault(
         items.append((poison if luck == 0 else ping)(f"bus-{bus}", now[bus]) if luck < 11 else b"junk")
 
     async def run(rig: Rig) -> Rig:
-        start, turn = 0, 0
+        start, outcome = 0, 0
         while start < len(items):
-            size = sizes[turn % len(sizes)]
+            size = sizes[outcome % len(sizes)]
             await rig.batch(*items[start : start + size])
             if isinstance(rig, Worker) and start <= crash_at < start + size:
                 await rig.checkpoint()
                 rig.engine = rig.started()
                 await rig.take_over(len(rig.log))
-            start, turn = start + size, turn + 1
+            start, outcome = start + size, outcome + 1
         return rig
 
     rig = worker(make_predictor, kind)

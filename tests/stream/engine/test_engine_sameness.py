@@ -35,7 +35,7 @@ from stream.engine import snapshot, stored_entity
 from stream.engine.engine import Engine
 from stream.store.base import READ_CHUNK, Fenced, Item, MemoryStore, Partition, Patch, Store
 from stream.store.redis_store import RedisStore
-from stream.tracks.track import FIX_BYTES
+from stream.tracks.fix import FIX_BYTES
 from stream.wire import Ping
 
 
@@ -73,11 +73,11 @@ def journeys(draw: st.DrawFn) -> list[Ping | bytes]:
 
 def run_in_batches(make: Callable[[], Predictor], items: Sequence[Ping | bytes], sizes: Sequence[int]) -> Rig:
     async def all_of_them() -> Rig:
-        rig, start, turn = Rig(make), 0, 0
+        rig, start, outcome = Rig(make), 0, 0
         while start < len(items):
-            size = sizes[turn % len(sizes)]
+            size = sizes[outcome % len(sizes)]
             await rig.batch(*items[start : start + size])
-            start, turn = start + size, turn + 1
+            start, outcome = start + size, outcome + 1
         return rig
 
     return asyncio.run(all_of_them())
@@ -391,9 +391,9 @@ async def test_a_checkpoint_that_failed_is_written_by_the_next_one(make_predicto
 
 def state_of(rig: Rig, entity_id: str) -> bytes:
     """The model's state as it is in memory."""
-    residents = rig.engine._residents
-    slot = residents.shard(A).entities[entity_id]
-    return residents._predictor.dumps(np.array([slot]))[0]
+    entities = rig.engine._table
+    slot = entities.shard(A).entities[entity_id]
+    return entities._predictor.dumps(np.array([slot]))[0]
 
 
 async def test_a_state_that_was_stored_some_pings_ago_is_caught_up_to_the_bit(rig: Rig, stored_rig: Rig) -> None:

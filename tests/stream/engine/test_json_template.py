@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.engine.json_template import TEXT, Template, fixed
-from stream.kafka.columns import Texts
+from stream.kafka.columns import BytesColumn
 
 wide = st.integers(-(2**63) + 1, 2**63 - 1) | st.integers(-1_000, 1_000)
 
@@ -19,7 +19,7 @@ wide = st.integers(-(2**63) + 1, 2**63 - 1) | st.integers(-1_000, 1_000)
 def test_what_is_written_is_read_back(rows: list[tuple[int, int, int, str]]) -> None:
     template = Template(['{"a":', ',"b":', ',"c":', ',"d":', "}"], [0, 2, TEXT, 7])
     numbers = np.array([row[:3] for row in rows], np.int64).reshape(-1, 3).T
-    texts = Texts.of([json.dumps(row[3]).encode() for row in rows])
+    texts = BytesColumn.of([json.dumps(row[3]).encode() for row in rows])
     for raw, (a, b, c, d) in zip(template.written(numbers, [texts]).each(), rows, strict=True):
         assert json.loads(raw) == {"a": a, "b": float(f"{b}e-2"), "c": d, "d": float(f"{c}e-7")}
 
@@ -46,7 +46,7 @@ def test_pieces_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="2 holes have 3 texts"):
         Template(["a", "b"], [0, 0])
     with pytest.raises(ValueError, match="do not fit"):
-        Template(["a", "b"], [TEXT]).written(np.zeros((0, 2), np.int64), [Texts.of([b"x"])])
+        Template(["a", "b"], [TEXT]).written(np.zeros((0, 2), np.int64), [BytesColumn.of([b"x"])])
 
 
 @pytest.mark.parametrize("decimals", [-2, 8])

@@ -111,7 +111,7 @@ async def test_a_flood_of_made_up_ids_leaves_nothing_in_memory(tight: Tight) -> 
     for n in range(50):
         await tight.batch(ping(f"made-up-{n}", 0), ping("a", 10 + 10 * n))
     assert tight.engine.entities[A] == (2, 0)
-    shard = tight.engine._residents.shard(A)
+    shard = tight.engine._table.shard(A)
     assert (len(shard.refused), len(shard.new)) == (1, 2)
     assert tight.counts.forecasts == 52
 

@@ -25,8 +25,9 @@ from stream.engine.stored_entity import (
     patches,
 )
 from stream.store.base import MemoryStore
-from stream.tracks.track import FIX_BYTES, PendingGap, Policy, Track, observe, pack
-from stream.tracks.track_table import Tracks
+from stream.tracks.fix import FIX_BYTES, pack
+from stream.tracks.track import PendingGap, Policy, Track, observe
+from stream.tracks.track_table import TrackTable
 from stream.wire import Ping
 
 GOLDEN = Path(__file__).parent / "golden" / "entity_record_v2.hex"
@@ -43,9 +44,9 @@ def fixes(count: int, start: int = 0) -> bytes:
     return b"".join(pack(ping(n)) for n in range(start, start + count))
 
 
-def held(track: Track) -> Tracks:
+def held(track: Track) -> TrackTable:
     """Columns with this track in slot 0."""
-    tracks = Tracks(POLICY)
+    tracks = TrackTable(POLICY)
     tracks.clear(np.arange(1))
     tracks.write(0, track)
     return tracks
@@ -146,7 +147,7 @@ def test_many_records_are_read_together_as_one_by_one() -> None:
     raws = [record(name, track, STATE) for name, track in zip(names, several, strict=True)]
     sound, heads, rings = fronts(names, raws, 12)
     assert sound.all()
-    tracks, slots = Tracks(POLICY), np.array([2, 0, 1])
+    tracks, slots = TrackTable(POLICY), np.array([2, 0, 1])
     tracks.clear(slots)
     tracks.lay(slots, heads, rings)
     tracks.set_odd(2, *odd_of(heads[0]))

@@ -19,8 +19,9 @@ from model.serving import state_codec
 from stream.engine import quarantine, stored_entity
 from stream.engine.stored_entity import HEAD, RecordError, Stored, fronts, loads
 from stream.store.base import MAX_RECORD_BYTES
-from stream.tracks.track import FIX_BYTES, PendingGap, Policy, Track, pack
-from stream.tracks.track_table import Tracks
+from stream.tracks.fix import FIX_BYTES, pack
+from stream.tracks.track import PendingGap, Policy, Track
+from stream.tracks.track_table import TrackTable
 from stream.wire import Ping
 
 T0 = 1_700_000_000_000
@@ -34,7 +35,7 @@ def fixes(count: int) -> bytes:
 
 
 def raw_of(track: Track) -> bytes:
-    tracks = Tracks(Policy(PLACES))
+    tracks = TrackTable(Policy(PLACES))
     tracks.clear(np.arange(1))
     tracks.write(0, track)
     return stored_entity.dumps(["bus-1"], tracks, np.arange(1), [STATE])[0]

@@ -11,8 +11,8 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.kafka.columns import Texts
-from stream.kafka.encoded_batches import HEAD_BYTES, Answers, Column, Page, framed
+from stream.kafka.columns import BytesColumn
+from stream.kafka.encoded_batches import HEAD_BYTES, Answers, Column, EncodedBatch, framed
 from stream.kafka.record_columns import Records, headers_as_sent
 from stream.wire import Outgoing, Record
 
@@ -26,8 +26,8 @@ rows = st.lists(st.tuples(short, short | long, short), min_size=1, max_size=150)
 
 
 def pages_of(of: list[tuple[bytes, bytes, bytes]], breaks: list[int], room: int) -> list[tuple[slice, bytes]]:
-    keys, values, ids = (Texts.of(column) for column in zip(*of, strict=True))
-    constant = Texts.of([headers_as_sent(CONSTANT, more=1)]).at(np.zeros(len(of), np.int64))
+    keys, values, ids = (BytesColumn.of(column) for column in zip(*of, strict=True))
+    constant = BytesColumn.of([headers_as_sent(CONSTANT, more=1)]).at(np.zeros(len(of), np.int64))
     first = np.isin(np.arange(len(of)), [0, *breaks])
     return [(at, body.tobytes()) for at, body in framed(keys, values, constant, Column("ce_id", ids), first, room)]
 
@@ -55,10 +55,10 @@ def test_a_page_is_framed_as_aiokafka_frames_its_records(
             assert len(full) + len(by_aiokafka(of[at.start : at.start + 1])) + 1 >= room
 
 
-def page(source: tuple[str, int], *at: int, topic: str = "forecasts") -> Page:
+def page(source: tuple[str, int], *at: int, topic: str = "forecasts") -> EncodedBatch:
     of = [(b"bus-%d" % row, b'{"row":%d}' % row, b"id-%d" % row) for row in at]
     ((_, body),) = pages_of(of, [], 1 << 20)
-    return Page(topic, source, np.array(at), np.frombuffer(body, np.uint8))
+    return EncodedBatch(topic, source, np.array(at), np.frombuffer(body, np.uint8))
 
 
 @pytest.mark.parametrize("codec", [0, DefaultRecordBatch.CODEC_SNAPPY, DefaultRecordBatch.CODEC_ZSTD])

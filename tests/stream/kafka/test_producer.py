@@ -11,8 +11,8 @@ from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
-from stream.kafka.columns import Texts
-from stream.kafka.encoded_batches import Answers, Column, Page, framed
+from stream.kafka.columns import BytesColumn
+from stream.kafka.encoded_batches import Answers, Column, EncodedBatch, framed
 from stream.kafka.producer import Publisher
 from stream.kafka.record_columns import headers_as_sent
 from stream.wire import Outgoing, Record
@@ -42,11 +42,11 @@ class Producer:
         return acknowledged
 
 
-def page(source: tuple[str, int], *values: bytes) -> Page:
+def page(source: tuple[str, int], *values: bytes) -> EncodedBatch:
     many = len(values)
-    texts, head = Texts.of(values), Texts.of([headers_as_sent((), more=1)]).at(np.zeros(many, np.int64))
+    texts, head = BytesColumn.of(values), BytesColumn.of([headers_as_sent((), more=1)]).at(np.zeros(many, np.int64))
     ((_, body),) = framed(texts, texts, head, Column("ce_id", texts), np.arange(many) == 0)
-    return Page("forecasts", source, np.arange(many), body)
+    return EncodedBatch("forecasts", source, np.arange(many), body)
 
 
 def single(number: int, value: bytes) -> Outgoing:

@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaConnectionError, SaslAuthenticationFailed
 
 from stream.config.security import KafkaSecurity, Protocol, Refused
 from stream.serve import auth_monitor
-from stream.serve.auth_monitor import CERTAIN_S, CLIENT, PAUSE_S, Refusals
+from stream.serve.auth_monitor import CERTAIN_S, CLIENT, PAUSE_S, AuthMonitor
 
 SECURITY = KafkaSecurity(Protocol.SASL_PLAINTEXT, user="worker", password="no secret")
 
@@ -20,7 +20,7 @@ class Heard:
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.refusals = Refusals("kafka:9092", SECURITY, lambda: self.now)
+        self.refusals = AuthMonitor("kafka:9092", SECURITY, lambda: self.now)
 
     def says(self, error: Exception, after_s: float = 0.0) -> None:
         """As `AIOKafkaClient` does."""
@@ -64,7 +64,7 @@ def test_a_broker_that_is_away_refuses_nobody(error: Exception) -> None:
 async def test_the_log_is_listened_to_for_as_long_as_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auth_monitor, "LOOK_S", 0.001)
     now = 0.0
-    listening = asyncio.create_task(Refusals("kafka:9092", SECURITY, lambda: now).run())
+    listening = asyncio.create_task(AuthMonitor("kafka:9092", SECURITY, lambda: now).run())
     client = logging.getLogger(CLIENT)
     before = list(client.handlers)
     await asyncio.sleep(0.01)

@@ -10,7 +10,7 @@ import pytest
 
 from stream.kafka.record_columns import Partition
 from stream.serve import broker_monitor
-from stream.serve.broker_monitor import ASK_S, AWAY_S, STEP_S, BrokerWatch, Silence
+from stream.serve.broker_monitor import ASK_S, AWAY_S, STEP_S, BrokerMonitor, Silence
 
 P0, P1 = ("pings", 0), ("pings", 1)
 
@@ -25,7 +25,7 @@ class Kafka:
         self.any_lives = False
         self.asked: list[Partition | None] = []
         self.now_s = 100.0
-        self.watch = BrokerWatch(self, lambda: self.now_s)
+        self.watch = BrokerMonitor(self, lambda: self.now_s)
 
     def fetch_stamps(self) -> dict[Partition, int | None] | None:
         return self.stamps

@@ -12,7 +12,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families as parsed
 
 from stream.delivery.accounts import SECONDS, Account, Histogram
-from stream.engine.entities import Counts
+from stream.engine.counts import Counts
 from stream.serve.broker_monitor import AWAY_S, Silence
 from stream.serve.health import STUCK_S, Held, Reading, unready, unwell
 from stream.serve.metrics import HISTOGRAMS, OUTCOMES, TABLE, Exposition

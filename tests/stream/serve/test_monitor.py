@@ -28,12 +28,12 @@ from stream.delivery.delivery import Delivery
 from stream.delivery.guarantees import AtLeastOnce
 from stream.engine.engine import Engine
 from stream.kafka.encoded_batches import NONE, Answers
-from stream.kafka.log import Log, Mark, Partition, Rebalanced
+from stream.kafka.log import CommittedOffset, Log, Partition, Rebalanced
 from stream.kafka.record_columns import Records
 from stream.serve import broker_monitor
 from stream.serve import monitor as watch_module
 from stream.serve.health import Held, Reading
-from stream.serve.monitor import Watch
+from stream.serve.monitor import Monitor
 from stream.store.base import MemoryStore
 from stream.wire import Outgoing, Ping, Record, dumps
 
@@ -51,7 +51,7 @@ class Kafka:
         self.takes.set()
         self.log: dict[tuple[Partition, int], Record] = {}
         self.published: list[Outgoing] = []
-        self.marks: dict[Partition, Mark] = {}
+        self.marks: dict[Partition, CommittedOffset] = {}
         self.fail_commit: Exception | None = None
 
     async def start(self) -> None: ...
@@ -64,13 +64,13 @@ class Kafka:
 
     async def confirm_membership(self) -> None: ...
 
-    async def commit_offsets(self, marks: Mapping[Partition, Mark]) -> None:
+    async def commit_offsets(self, marks: Mapping[Partition, CommittedOffset]) -> None:
         await asyncio.sleep(0)
         if self.fail_commit is not None:
             raise self.fail_commit
         self.marks.update(marks)
 
-    async def committed(self, partition: Partition) -> Mark | None:
+    async def committed(self, partition: Partition) -> CommittedOffset | None:
         return self.marks.get(partition)
 
     async def describe_log(self, partition: Partition, leader_epoch: int) -> Log:
@@ -158,7 +158,7 @@ class Fencing(AtLeastOnce):
     async def publish(self, answers: Answers) -> None:
         """Nothing: answers and offsets are one."""
 
-    async def commit(self, marks: Mapping[Partition, Mark], answers: Answers = NONE) -> set[Partition]:
+    async def commit(self, marks: Mapping[Partition, CommittedOffset], answers: Answers = NONE) -> set[Partition]:
         self.batches += bool(answers)
         if self.batches == 2 and answers:
             return set(marks)
@@ -180,7 +180,7 @@ class Worker:
         made = engine(predictor.untrained(capacity=8), self.store, settings)
         self.delivery = Delivery(settings, made, self.store, guarantee(self.kafka, self.kafka), self.kafka)
         self.consumer = Consumer()
-        self.watch = Watch(self.delivery, made, self.consumer, clock=lambda: self.consumer.now_s)
+        self.watch = Monitor(self.delivery, made, self.consumer, clock=lambda: self.consumer.now_s)
         self.retired = 0
 
     @asynccontextmanager
@@ -425,7 +425,7 @@ async def test_an_alarm_is_said_again_when_it_changes_and_when_it_ends(caplog: p
         await worker.put(records(0, 3))
         await worker.until_settled()
         for lost in (1, 3, 0):
-            worker.delivery.tally.accounts[P0].taken = 3 + lost  # a bug that we have not
+            worker.delivery.accounts.accounts[P0].taken = 3 + lost  # a bug that we have not
             worker.watch.check()
             worker.watch.check()
     said = [entry.getMessage() for entry in caplog.records if entry.levelno == logging.ERROR]
@@ -450,7 +450,7 @@ async def test_the_accounts_are_looked_at_by_themselves_whatever_goes_wrong_on_t
             return read()
 
         monkeypatch.setattr(worker.watch, "read", once_broken)
-        worker.delivery.tally.accounts[P0].taken += 2
+        worker.delivery.accounts.accounts[P0].taken += 2
         watching = asyncio.create_task(worker.watch.run())
         async with asyncio.timeout(30):
             while "2 records are lost" not in caplog.text:  # noqa: ASYNC110 - nobody tells of a line in the log

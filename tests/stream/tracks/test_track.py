@@ -12,23 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model import api
-from stream.tracks.track import (
-    ABSENT,
-    FIX_BYTES,
-    Accepted,
-    Duplicate,
-    Folded,
-    Gap,
-    Late,
-    Policy,
-    Rejected,
-    Track,
-    Verdict,
-    last_fix,
-    observe,
-    pack,
-    unpack,
-)
+from stream.tracks.fix import ABSENT, FIX_BYTES, last_fix, pack, unpack
+from stream.tracks.track import Accepted, Duplicate, Folded, Gap, Late, Policy, Rejected, Track, Verdict, observe
 from stream.wire import E7, NO_TIME_MS, Ping
 
 T0 = 1_700_000_000_000

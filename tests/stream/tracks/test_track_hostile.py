@@ -9,23 +9,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.tracks.track import (
-    FIX_BYTES,
-    Accepted,
-    Duplicate,
-    Fix,
-    Gap,
-    Late,
-    Policy,
-    Rejected,
-    Track,
-    Verdict,
-    _reachable,
-    observe,
-    pack,
-    unpack,
-)
-from stream.tracks.track_table import Tracks, packed
+from stream.tracks.fix import FIX_BYTES, Fix, pack, packed, unpack
+from stream.tracks.track import Accepted, Duplicate, Gap, Late, Policy, Rejected, Track, Verdict, _reachable, observe
+from stream.tracks.track_table import TrackTable
 from stream.wire import MAX_TS_MS, MIN_TS_MS, Ping
 from stream.wire.ids import gap_id
 
@@ -177,7 +163,7 @@ def test_a_gap_keeps_its_id_from_provisional_to_its_end(journey: list[Ping]) -> 
 def test_compiled_columns_judge_any_ping_under_any_policy_as_track_does(
     journeys: list[list[Ping]], policy: Policy
 ) -> None:
-    tracks = Tracks(policy)
+    tracks = TrackTable(policy)
     tracks.clear(np.arange(len(journeys)))
     expected: list[Track | None] = [None] * len(journeys)
     for offset, batch in enumerate(itertools.zip_longest(*journeys)):

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from stream.engine import stored_entity
-from stream.tracks.track import FIX_BYTES, Accepted, Policy, Track, first_ts_ms, last_fix, observe, pack
-from stream.tracks.track_table import UNKNOWN, Tracks, packed
+from stream.tracks.fix import FIX_BYTES, first_ts_ms, last_fix, pack, packed
+from stream.tracks.track import Accepted, Policy, Track, observe
+from stream.tracks.track_table import UNKNOWN, TrackTable
 from stream.wire import Ping
 
 T0 = 1_700_000_000_000
@@ -48,7 +49,7 @@ def rounds(draw: st.DrawFn) -> list[list[Ping]]:
     return found
 
 
-def run(tracks: Tracks, batch: Sequence[Ping], offset: int) -> list[bool]:
+def run(tracks: TrackTable, batch: Sequence[Ping], offset: int) -> list[bool]:
     """At most one ping of each slot, as the engine takes them; which rows were plain."""
     slots = np.array([int(one.entity_id) for one in batch])
     offsets = np.arange(offset, offset + len(batch))
@@ -61,7 +62,7 @@ def run(tracks: Tracks, batch: Sequence[Ping], offset: int) -> list[bool]:
 
 @given(rounds())
 def test_columns_hold_what_track_says(batches: list[list[Ping]]) -> None:
-    tracks = Tracks(POLICY)
+    tracks = TrackTable(POLICY)
     tracks.clear(np.arange(SLOTS))
     expected: list[Track | None] = [None] * SLOTS
     offset = 0
@@ -80,7 +81,7 @@ def test_columns_hold_what_track_says(batches: list[list[Ping]]) -> None:
 @given(rounds())
 def test_several_pings_of_a_slot_at_once_are_those_one_after_the_other(batches: list[list[Ping]]) -> None:
     """As the engine folds a batch: each slot's up to the first that is not plain, that one by `track`, and on."""
-    one_by_one, at_once = Tracks(POLICY), Tracks(POLICY)
+    one_by_one, at_once = TrackTable(POLICY), TrackTable(POLICY)
     for tracks in (one_by_one, at_once):
         tracks.clear(np.arange(SLOTS))
     pings = [one for batch in batches for one in batch]
@@ -109,7 +110,7 @@ def test_several_pings_of_a_slot_at_once_are_those_one_after_the_other(batches: 
 
 def test_steady_pings_are_plain_from_the_second_on() -> None:
     """Else the columns would be right, and of no use."""
-    tracks = Tracks(POLICY)
+    tracks = TrackTable(POLICY)
     tracks.clear(np.arange(SLOTS))
     plain = Counter(
         flag for n in range(50) for flag in run(tracks, [ping(slot, 61.0 * n) for slot in range(SLOTS)], SLOTS * n)
@@ -118,7 +119,7 @@ def test_steady_pings_are_plain_from_the_second_on() -> None:
 
 
 def test_a_record_that_comes_again_is_not_plain() -> None:
-    tracks = Tracks(POLICY)
+    tracks = TrackTable(POLICY)
     tracks.clear(np.arange(1))
     for n in range(5):
         run(tracks, [ping(0, 10.0 * n)], n)
@@ -146,7 +147,7 @@ def test_pings_are_packed_together_as_one_by_one(pings: list[Ping]) -> None:
 
 def test_a_longer_window_than_the_policy_s_keeps_its_newest_fixes() -> None:
     """A model with a longer memory may have stored it."""
-    tracks = Tracks(POLICY)
+    tracks = TrackTable(POLICY)
     tracks.clear(np.arange(1))
     window = b"".join(pack(ping(0, 10.0 * n)) for n in range(20))
     tracks.write(0, Track(window, 20, 20))
@@ -158,7 +159,7 @@ def test_a_longer_window_than_the_policy_s_keeps_its_newest_fixes() -> None:
 
 def test_what_the_store_has_is_known_of_the_track_that_was_written_and_of_no_other() -> None:
     """Between `writing` and `saved`: one goes on, one is laid anew, one leaves and its slot is another's."""
-    tracks, slots = Tracks(POLICY), np.arange(3)
+    tracks, slots = TrackTable(POLICY), np.arange(3)
     tracks.clear(slots)
     for n in range(4):
         run(tracks, [ping(slot, 10 * n) for slot in range(3)], 3 * n)
@@ -173,7 +174,7 @@ def test_what_the_store_has_is_known_of_the_track_that_was_written_and_of_no_oth
     assert tracks.fresh(slots).tolist() == [1, POLICY.window_fixes, 0]
 
 
-def _stored(tracks: Tracks, slot: int) -> NDArray[Any]:
+def _stored(tracks: TrackTable, slot: int) -> NDArray[Any]:
     heads = np.zeros(1, stored_entity.HEAD)
     tracks.fill(heads, np.array([slot]))
     return heads

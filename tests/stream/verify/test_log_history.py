@@ -7,7 +7,7 @@ from engine_rig import SETTINGS, A, Rig, steady
 from msgspec.structs import replace
 from verify_rig import verdict, with_fill, with_forecast
 
-from stream.kafka.log import History, Log, Mark
+from stream.kafka.log import CommittedOffset, History, Log
 from stream.verify.cli import show
 from stream.verify.log_history import Past, past
 from stream.verify.report import VERDICTS, Example, Report
@@ -103,19 +103,31 @@ KNOWN = History("this", leader_epoch=4)
     ("committed", "log", "expected"),
     [
         (None, Log(0, 900, "this"), Past()),
-        (Mark(700, 1, KNOWN), Log(0, 900, "this", 900), Past(700)),
-        (Mark(700, 1, KNOWN), Log(0, 900, "this", 650), Past(650, 650, "shortened to 650 after")),
-        (Mark(700, 1, KNOWN), Log(0, 900, "other", 900), Past(0, 0, "made anew")),
-        (Mark(700), Log(0, 650, "this"), Past(0, 0, "answered up to 700, and the log ends at 650")),
-        (Mark(700, 1, KNOWN._replace(cut=600)), Log(0, 900, "this", 900), Past(700, 600, "shortened to 600, and")),
-        (Mark(700, 1, KNOWN._replace(cut=600)), Log(0, 900, "this", 650), Past(650, 600, "shortened to 650 after")),
-        (Mark(700, 1, KNOWN), Log(750, 900, "this", 900), Past(700, lost=50, lost_now="from 700 to 750")),
-        (Mark(700, 1, KNOWN._replace(lost=9)), Log(750, 900, "this", 900), Past(700, lost=59, lost_now="700 to 750")),
-        (Mark(700, 1, KNOWN._replace(lost=9)), Log(0, 900, "this", 900), Past(700, lost=9)),
+        (CommittedOffset(700, 1, KNOWN), Log(0, 900, "this", 900), Past(700)),
+        (CommittedOffset(700, 1, KNOWN), Log(0, 900, "this", 650), Past(650, 650, "shortened to 650 after")),
+        (CommittedOffset(700, 1, KNOWN), Log(0, 900, "other", 900), Past(0, 0, "made anew")),
+        (CommittedOffset(700), Log(0, 650, "this"), Past(0, 0, "answered up to 700, and the log ends at 650")),
+        (
+            CommittedOffset(700, 1, KNOWN._replace(cut=600)),
+            Log(0, 900, "this", 900),
+            Past(700, 600, "shortened to 600, and"),
+        ),
+        (
+            CommittedOffset(700, 1, KNOWN._replace(cut=600)),
+            Log(0, 900, "this", 650),
+            Past(650, 600, "shortened to 650 after"),
+        ),
+        (CommittedOffset(700, 1, KNOWN), Log(750, 900, "this", 900), Past(700, lost=50, lost_now="from 700 to 750")),
+        (
+            CommittedOffset(700, 1, KNOWN._replace(lost=9)),
+            Log(750, 900, "this", 900),
+            Past(700, lost=59, lost_now="700 to 750"),
+        ),
+        (CommittedOffset(700, 1, KNOWN._replace(lost=9)), Log(0, 900, "this", 900), Past(700, lost=9)),
     ],
 )
 def test_the_last_commit_and_the_brokers_tell_what_became_of_the_log(
-    committed: Mark | None, log: Log, expected: Past
+    committed: CommittedOffset | None, log: Log, expected: Past
 ) -> None:
     found = past(committed, log)
     assert (found.due, found.cut, found.lost) == (expected.due, expected.cut, expected.lost)

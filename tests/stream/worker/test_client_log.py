@@ -11,7 +11,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError, TopicAuthorizationFailedError
 
 from stream.worker import client_log
-from stream.worker.client_log import CALM_S, HOLD_S, ClientLines
+from stream.worker.client_log import CALM_S, HOLD_S, ClientLogFilter
 
 UNREACHABLE = "Unable connect to node with id %s"
 
@@ -34,7 +34,7 @@ class Log:
         self.shown = shown
         self.away = False
         self.now_s = 0.0
-        self.filter = ClientLines(lambda: self.away, lambda: self.now_s)
+        self.filter = ClientLogFilter(lambda: self.away, lambda: self.now_s)
         self.client = logging.getLogger("aiokafka.client")
 
     def after(self, seconds: float) -> list[str]:

@@ -32,7 +32,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from stream.config.settings import Settings
-from stream.kafka.log import Mark
+from stream.kafka.log import CommittedOffset
 from stream.kafka.record_columns import Records
 from stream.wire import Record
 from stream.worker.app import App, Untouched, faust_app
@@ -176,7 +176,7 @@ async def test_faust_records_a_failed_commit_as_committed_and_ours_raises(stock:
 
     # Ours does not hide that there is no broker to take the offset: what Delivery does then is in test_delivery.
     with pytest.raises(faust.exceptions.ConsumerNotStarted):
-        await ours.consumer.commit_offsets({tuple(PINGS): Mark(9)})
+        await ours.consumer.commit_offsets({tuple(PINGS): CommittedOffset(9)})
     assert ours.consumer._committed_offset[PINGS] is None
 
 

@@ -17,7 +17,7 @@ from model.kinematics.geo import F64, haversine_m
 from model.network.calibration import CHI2_90, COURSE_TERMS, GAP_TERMS, MAX_LOG_SCALE, Calibration, forecast_terms
 from model.network.checkpoint import from_pretrained, save_pretrained
 from train.calibration.calibrate import FEW_TOLD, FORECASTS, TRIPS, WIDER, Held, LeftOut, calibrate, fit_quantile
-from train.calibration.residuals import CADENCES_S, HORIZONS_S, Surprises
+from train.calibration.residuals import CADENCES_S, HORIZONS_S, Residuals
 from train.data.anchors import find
 from train.data.corpus import EVALUATION
 from train.data.resampling import thinned
@@ -33,7 +33,7 @@ def test_the_fitted_quantile_is_exceeded_by_one_in_ten() -> None:
     x = rng.uniform(0, 2, 40_000)
     true = np.exp(0.3 + 0.8 * x)
     lengths = true * rng.chisquare(2, len(x))
-    fit = fit_quantile([Surprises(np.stack([np.ones_like(x), x], axis=1), lengths)])
+    fit = fit_quantile([Residuals(np.stack([np.ones_like(x), x], axis=1), lengths)])
     np.testing.assert_allclose(fit, [0.3, 0.8], atol=0.05)
     inside = lengths <= CHI2_90 * np.exp(np.stack([np.ones_like(x), x], axis=1) @ fit)
     for low in (0.0, 1.0):
@@ -43,8 +43,8 @@ def test_the_fitted_quantile_is_exceeded_by_one_in_ten() -> None:
 def test_a_small_file_weighs_as_much_as_a_large_one() -> None:
     """Two files that want factors of 1 and 4: the quantile between them does not follow the number of rows."""
     rng = np.random.default_rng(1)
-    large = Surprises(np.ones((50_000, 1)), rng.chisquare(2, 50_000))
-    small = Surprises(np.ones((1_000, 1)), 4 * rng.chisquare(2, 1_000))
+    large = Residuals(np.ones((50_000, 1)), rng.chisquare(2, 50_000))
+    small = Residuals(np.ones((1_000, 1)), 4 * rng.chisquare(2, 1_000))
     factor = np.exp(fit_quantile([large, small])[0])
     both = [float((part.mahalanobis2 <= CHI2_90 * factor).mean()) for part in (large, small)]
     assert np.mean(both) == pytest.approx(0.9, abs=0.01)
@@ -52,8 +52,8 @@ def test_a_small_file_weighs_as_much_as_a_large_one() -> None:
 
 def test_a_handful_of_errors_does_not_outvote_a_file() -> None:
     rng = np.random.default_rng(2)
-    file = Surprises(np.ones((50_000, 1)), rng.chisquare(2, 50_000))
-    handful = Surprises(np.ones((40, 1)), 4 * rng.chisquare(2, 40))
+    file = Residuals(np.ones((50_000, 1)), rng.chisquare(2, 50_000))
+    handful = Residuals(np.ones((40, 1)), 4 * rng.chisquare(2, 40))
     assert file.held(fit_quantile([file, handful])) == pytest.approx(0.9, abs=0.02)
 
 

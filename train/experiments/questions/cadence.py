@@ -32,7 +32,7 @@ from train.evaluation.forecasts import (
 from train.evaluation.rollout import MODEL, walk
 from train.experiments.lab.lab import Lab
 from train.experiments.lab.report import Finding, Line, Picture, Table, cells
-from train.experiments.questions.reported_velocity import FILE, WEIGHTS
+from train.experiments.questions.reported import FILE, WEIGHTS
 
 MOST_ANCHORS: Final = 200_000  # of the full tracks
 CHANGES_S: Final = ((10.0, 60.0), (60.0, 10.0), (5.0, 30.0))  # from, to; by road few are denser than 5 s

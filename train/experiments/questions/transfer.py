@@ -37,7 +37,7 @@ TITLES: Final = {
 }
 # Equal weights, which stand where nothing else decides: not the share that would be best in any of these regions.
 HALF: Final = 0.5
-# Bends (train.batches.bends), invented towns and stretched time decide 900 s: whether a thing goes on. The error
+# Bends (train.batches.augmentation), invented towns and stretched time decide 900 s: whether a thing goes on. The error
 # against that of the best of stay, constant and damped velocity and Kalman there, % (1,500 steps, seed 0, every k-th of
 # 40,000 anchors; 2026-11-27). "All that stop" are the towns of before, of taxis, couriers, walkers and few buses;
 # "told" leaves rows straight that are too short to show how often they bend:
@@ -139,7 +139,7 @@ def run(lab: Lab) -> Finding:
         [_picture(compared, name) for name in TITLES],
         conclude(compared),
         (lab.seed,),
-        [f"{lab.steps(STEPS):,} steps per model; the rows of the normalised one are bent (`train.batches.bends`)"],
+        [f"{lab.steps(STEPS):,} steps per model; rows of the normalised one are bent (`train.batches.augmentation`)"],
     )
 
 

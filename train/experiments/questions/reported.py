@@ -197,7 +197,7 @@ def _gaps(rows: Sequence[Row]) -> Table:
     columns = (
         "weights",
         "a ping every, s",
-        "told",
+        "reported",
         *(f"{x}, m" for x in lengths),
         *(f"{x}: Hermite m" for x in lengths),
     )

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from stream.adapters import text
-from stream.adapters.gathered import END_S, Gathered, Piece, Progress
+from stream.adapters.table_builder import END_S, Piece, Progress, TableBuilder
 from stream.adapters.tables import Table
 
 STEP_MS: Final = 15_000
@@ -33,7 +33,7 @@ UNREADABLE: Final = np.full((1, 2), np.nan)  # of a trip: one point that is nowh
 
 def read(files: Sequence[Path], progress: Progress) -> Table:
     """Raises ValueError naming the file and what is wrong with it, if there is no other."""
-    found = Gathered()
+    found = TableBuilder()
 
     def add(file: Path, within: Progress) -> None:
         present = text.header(file)
@@ -46,7 +46,7 @@ def read(files: Sequence[Path], progress: Progress) -> Table:
     return found.table()
 
 
-def _piece(trips: Any, *, found: Gathered) -> Piece:
+def _piece(trips: Any, *, found: TableBuilder) -> Piece:
     """The points of the trips that have any, and one row without a position for each that cannot be read."""
     marked = np.asarray(pc.equal(pc.utf8_lower(trips["MISSING_DATA"]), "true").to_numpy(zero_copy_only=False), bool)
     found.dropped["missing_data"] += int(marked.sum())

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from stream.adapters import text
-from stream.adapters.gathered import Gathered, Piece, Progress
+from stream.adapters.table_builder import Piece, Progress, TableBuilder
 from stream.adapters.tables import Table
 
 HEADER_LINES: Final = 6
@@ -41,7 +41,7 @@ class Labels(NamedTuple):
 
 def read(files: Sequence[Path], progress: Progress) -> Table:
     """Raises ValueError naming the file and the line for labels that are none, and for a PLT if there is no other."""
-    found = Gathered()
+    found = TableBuilder()
     plts = [file for file in files if file.suffix.lower() == ".plt"]
     labels_of = {file.parent: _labels(file) for file in files if file.name.lower() == "labels.txt"}
     trajectories = count()

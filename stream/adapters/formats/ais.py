@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stream.adapters import text
-from stream.adapters.gathered import Gathered, Piece, Progress
+from stream.adapters.table_builder import Piece, Progress, TableBuilder
 from stream.adapters.tables import Table
 
 MPS_PER_KNOT: Final = 1852 / 3600
@@ -31,7 +31,7 @@ COLUMNS: Final = {
 
 def read(files: Sequence[Path], progress: Progress) -> Table:
     """Raises ValueError naming the file and what is wrong with it, if there is no other."""
-    found = Gathered()
+    found = TableBuilder()
 
     def add(file: Path, within: Progress) -> None:
         place = _places(file)

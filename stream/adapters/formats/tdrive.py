@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stream.adapters import text
-from stream.adapters.gathered import Gathered, Piece, Progress
+from stream.adapters.table_builder import Piece, Progress, TableBuilder
 from stream.adapters.tables import Table
 
 BEIJING_AHEAD_H: Final = 8.0
@@ -20,7 +20,7 @@ COLUMNS: Final = ("taxi_id", "time", "lon", "lat")
 
 def read(files: Sequence[Path], progress: Progress) -> Table:
     """Raises ValueError naming the file and the line if there is none in which any line is of this layout."""
-    found = Gathered()
+    found = TableBuilder()
     found.each(files, progress, lambda file, within: text.gather(found, file, COLUMNS, _piece, within))
     return found.table()
 

@@ -31,7 +31,7 @@ class Piece(NamedTuple):
     mode: tuple[Codes, Sequence[str]] | None = None  # by row, an index into the names; -1: none
 
 
-class Gathered:
+class TableBuilder:
     """Collects pieces; `table` ends it. Columns are joined one at a time, so that the peak stays near one copy."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from stream.adapters.gathered import END_S, Gathered, Piece, Progress
+from stream.adapters.table_builder import END_S, Piece, Progress, TableBuilder
 from stream.adapters.tables import Table
 
 EXTRA: Final = "GTFS-Realtime needs gtfs-realtime-bindings: pip install 'pathcast[readers]'"
@@ -27,7 +27,7 @@ Fix = tuple[str, int, float, float, float, float]  # entity, ms, lat, lon, m/s, 
 
 def read(files: Sequence[Path], progress: Progress) -> Table:
     """Raises ValueError naming the file that is no feed if there is no other, RuntimeError saying what to install."""
-    found = Gathered()
+    found = TableBuilder()
     newest: dict[str, int] = {}
 
     def add(file: Path, within: Progress) -> None:
@@ -37,7 +37,7 @@ def read(files: Sequence[Path], progress: Progress) -> Table:
     return found.table()
 
 
-def _is_news(fix: Fix, newest: dict[str, int], found: Gathered) -> bool:
+def _is_news(fix: Fix, newest: dict[str, int], found: TableBuilder) -> bool:
     """Most of an archive is repetition; what is not out of order is dropped before it takes memory."""
     entity, ts_ms = fix[:2]
     repeated = bool(entity) and newest.get(entity) == ts_ms
@@ -63,7 +63,7 @@ def _parsed(file: Path) -> Any:
     return message
 
 
-def _fixes(message: Any, found: Gathered) -> Iterator[Fix]:
+def _fixes(message: Any, found: TableBuilder) -> Iterator[Fix]:
     for item in message.entity:
         vehicle = item.vehicle
         if item.is_deleted or not item.HasField("vehicle") or not vehicle.HasField("position"):
@@ -83,7 +83,7 @@ def _fixes(message: Any, found: Gathered) -> Iterator[Fix]:
         yield entity, 1000 * time_s, at.latitude, at.longitude, speed, bearing
 
 
-def _add(found: Gathered, fixes: Sequence[Fix]) -> None:
+def _add(found: TableBuilder, fixes: Sequence[Fix]) -> None:
     if fixes:
         entity, ts_ms, *numbers = zip(*fixes, strict=True)
         lat, lon, speed, bearing = (np.array(column, np.float64) for column in numbers)

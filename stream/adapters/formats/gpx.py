@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from stream.adapters.gathered import Gathered, Piece, Progress
+from stream.adapters.table_builder import Piece, Progress, TableBuilder
 from stream.adapters.tables import Table
 
 EXTRA: Final = "GPX needs gpxpy: pip install 'pathcast[readers]'"
@@ -32,7 +32,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 def read(files: Sequence[Path], progress: Progress, *, root: Path) -> Table:
     """Raises ValueError naming the file that is no GPX if there is no other, RuntimeError saying what to install."""
-    found, segments = Gathered(), count()
+    found, segments = TableBuilder(), count()
 
     def add(file: Path, within: Progress) -> None:
         for track in _parsed(file).tracks:
@@ -85,7 +85,7 @@ def _somewhere_or_nowhere(point: re.Match[str]) -> str:
     return point[0] if is_somewhere else f'<trkpt lat="nan" lon="nan"{point[2]}>'
 
 
-def _add(found: Gathered, points: Sequence[Any], entity: str, segment: int) -> None:
+def _add(found: TableBuilder, points: Sequence[Any], entity: str, segment: int) -> None:
     timed = [point for point in points if point.time is not None]
     found.dropped["no_time"] += len(points) - len(timed)
     ts_ms = np.array([_ms(point.time) for point in timed], np.int64)
