@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import torch
@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 
 from model.config import SMALL, ModelConfig
 from model.kernels import tiles
-from model.kinematics import baselines, lateness, motion
+from model.kinematics import baselines, lateness, motion, queries
 from model.kinematics.features import ABSENT, FIX
 from model.kinematics.geo import E7, F64, displacement_m, moved_deg
-from model.network import checkpoint, network, queries
+from model.network import checkpoint, network
 from model.network.checkpoint import WeightsError
 from model.serving import forecast_compiled, gapfill_compiled, gaps, layers, state_codec, step_compiled
+from model.serving.answers import Forecasts, Moment, TravelTimes, checked_horizons, replaced
 from model.serving.gaps import Fill, Gap
 from model.serving.kv_cache import PRECISIONS, Slots
 from model.serving.state_codec import State, StateCorrupt, StateError, StateMismatch
@@ -55,48 +56,6 @@ KALMAN_WARMUP: Final = 52
 # Pings of a step, at most: what 2,048 leave between layers is too much for the nearest caches, and 256 pay for their
 # calls (14.4 µs each; 512, 1,024 and 2,048 at once 13.5, 13.2 and 14.1; `small`, medians of six on a loaded machine).
 STEP_PINGS: Final = 1024
-
-
-class Forecasts(NamedTuple):
-    """N rows by H horizons, all float64."""
-
-    next_dt_s: F64  # N: when the next ping is expected
-    next_en_m: F64  # N, 2: how far it will be by then
-    next_lat: F64  # N deg
-    next_lon: F64
-    next_cov_m2: F64  # N, 3: ee, en, nn
-    lat: F64  # N, H deg
-    lon: F64
-    cov_m2: F64  # N, H, 3
-    fallback: NDArray[np.bool_]  # N: the model was not finite, the row is damped constant velocity
-    next_early_s: F64  # N: the ends of the 90 % interval of when the next ping comes
-    next_late_s: F64
-
-
-class TravelTimes(NamedTuple):
-    """N rows, seconds, float64."""
-
-    median_s: F64
-    low_s: F64  # of the 90 % interval
-    high_s: F64
-
-
-class Moment(NamedTuple):
-    """N states as they were at one moment, as far as forecasts and fills depend on them."""
-
-    kin: F64
-    hidden: NDArray[Any]  # as the pool keeps it
-
-    def at(self, rows: Slots) -> Moment:
-        """Some of these rows, or some of them again."""
-        return Moment(self.kin[rows], self.hidden[rows])
-
-    @classmethod
-    def joined(cls, moments: Sequence[Moment]) -> Moment:
-        """At least one; without a copy if it is one."""
-        if len(moments) == 1:
-            return moments[0]
-        return cls(np.concatenate([one.kin for one in moments]), np.concatenate([one.hidden for one in moments]))
 
 
 def check_weights(weights: str | Path) -> None:
@@ -234,7 +193,7 @@ class Predictor:
 
         To the bit what `advance` and `forecast` make of them one after the other. Horizons are H, or M, H.
         """
-        slots, horizons = self._several(slots, fixes, counts), _horizons(horizons_s, len(fixes))
+        slots, horizons = self._several(slots, fixes, counts), checked_horizons(horizons_s, len(fixes))
         moment = self._fold_several(slots, fixes, counts, each=True)
         return self._forecasts(moment, np.array(fixes), horizons), moment
 
@@ -244,7 +203,7 @@ class Predictor:
 
         Raises ValueError for an empty slot or a horizon not above 0.
         """
-        horizons = _horizons(horizons_s, len(slots))
+        horizons = checked_horizons(horizons_s, len(slots))
         return self._forecasts(self.moment(slots), self._pool.last[slots], horizons)
 
     def _forecasts(self, moment: Moment, last: NDArray[Any], horizons_s: F64) -> Forecasts:
@@ -255,7 +214,7 @@ class Predictor:
         mean, cov = forecast_compiled.combined(self._layers.forecast(hidden, question.features), question)
         forecast_compiled.calibrate(mean, cov, sound, kin, last, dt, self._net.calibration)
         if not sound.all():
-            mean, cov = _replace(mean, cov, baselines.damped_velocity(kin, dt, self.config), ~sound)
+            mean, cov = replaced(mean, cov, baselines.damped_velocity(kin, dt, self.config), ~sound)
         lat, lon = forecast_compiled.moved(last, mean)
         now = dt[:, 0], mean[:, 0], lat[:, 0], lon[:, 0], cov[:, 0]
         return Forecasts(*now, lat[:, 1:], lon[:, 1:], cov[:, 1:], ~sound, *lateness.between(kin, dt[:, 0]))
@@ -289,7 +248,7 @@ class Predictor:
         mean, cov = forecast_compiled.combined(raw.numpy(), question)
         sound = gapfill_compiled.calibrate(mean, cov, batch.ends.gap_s, of, batch.t_s, self._net.calibration)
         if not sound.all():
-            mean, cov = _replace(mean, cov, motion.Law(question.base_en, question.base_var), ~sound[of])
+            mean, cov = replaced(mean, cov, motion.Law(question.base_en, question.base_var), ~sound[of])
         lat, lon = moved_deg(*start, mean[:, 0])
         stops = np.cumsum(np.bincount(of, minlength=len(asked))).tolist()
         return [
@@ -406,23 +365,3 @@ class Predictor:
         if len(slots) and self._pool.age[slots].min() < 1:
             raise ValueError("a slot is empty: it has folded no fix yet")
         return slots
-
-
-def _horizons(horizons_s: Sequence[float] | F64, rows: int) -> F64:
-    """Checked."""
-    horizons = np.asarray(horizons_s, dtype=np.float64)
-    if horizons.shape[:-1] not in ((), (rows,)):
-        raise ValueError(f"horizons must have the shape H or N={rows}, H, got {horizons.shape}")
-    if not bool((horizons > 0).all()) or not bool(np.isfinite(horizons).all()):
-        raise ValueError(f"horizons must be positive seconds, got {horizons_s}")
-    return horizons
-
-
-def _replace(mean: F64, cov: F64, plain: motion.Law, rows: NDArray[np.bool_]) -> tuple[F64, F64]:
-    """mean and cov with some rows taken from the physics instead."""
-    if not rows.any():
-        return mean, cov
-    zero = np.zeros_like(plain.var_m2)
-    plain_cov = np.stack([plain.var_m2, zero, plain.var_m2], axis=-1)
-    chosen = rows[:, None, None]
-    return np.where(chosen, plain.mean_en, mean), np.where(chosen, plain_cov, cov)

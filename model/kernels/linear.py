@@ -14,25 +14,31 @@ of a layer; its packed weights are T tiles of L outputs: float32 [T, K, L], or b
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
-from numba import types
-from numba.extending import overload
 
 from model.jit import compiled
 from model.kernels import tiles
 from model.kernels.bfloat16 import BF16, F32
+from model.kernels.products import (
+    NARROW_ROWS,
+    OUTPUTS,
+    as_input,
+    as_stored,
+    gelu,
+    gelu_linear_into,
+    input_count,
+    inputs_at_once,
+    linear_into,
+    norm_into,
+)
 
 # Rows. The widest outputs between layers are 96 KiB at d=128 in bfloat16, and fit 1 MiB beside a block's weights; in
 # float32 both are twice that.
 CHUNK: Final = 96
-EPS: Final = np.float32(1e-5)  # of torch.nn.LayerNorm
 _ALL: Final = 1 << 40  # rows that share a bias
-_WIDE, _NARROW, _SINGLE = tiles.WIDE[0], tiles.NARROW[0], tiles.SINGLE[0]  # rows of a tile
-_OUTPUTS: Final = tiles.WIDE[1] * tiles.LANES
-_GELU_END: Final = np.float32(4.5)  # beyond it x·Φ(x) is x or 0
 
 
 def packed(weight: F32, *, halves: bool) -> BF16 | F32:
@@ -41,8 +47,8 @@ def packed(weight: F32, *, halves: bool) -> BF16 | F32:
     if not halves:
         whole = _filled(weight, tiles.SINGLE[1] * tiles.LANES, 1)
         return np.ascontiguousarray(whole.reshape(-1, tiles.SINGLE[1] * tiles.LANES, k).swapaxes(1, 2))
-    outputs = tiles.NARROW[1] * tiles.LANES if m <= tiles.LANES else _OUTPUTS
-    pairs = torch.from_numpy(_filled(weight, outputs, 2)).bfloat16().view(torch.uint16)  # rounds as `_rounded`
+    outputs = tiles.NARROW[1] * tiles.LANES if m <= tiles.LANES else OUTPUTS
+    pairs = torch.from_numpy(_filled(weight, outputs, 2)).bfloat16().view(torch.uint16)  # rounds as `rounded`
     # torch's memory is aligned
     return np.asarray(pairs.view(-1, outputs, -(-k // 2), 2).transpose(1, 2).contiguous().numpy())
 
@@ -61,13 +67,13 @@ def enter(x, row, share, table, weight, bias, out):  # type: ignore[no-untyped-d
     length.
     """
     f, levels = x.shape[1], row.shape[1] // 4
-    seen = np.zeros((CHUNK, _inputs(weight)), weight.dtype)
-    first_place = f * _times(weight)
+    seen = np.zeros((CHUNK, input_count(weight)), weight.dtype)
+    first_place = f * inputs_at_once(weight)
     place = np.zeros(17, np.float32)
     for first in range(0, len(x), CHUNK):
         n = min(CHUNK, len(x) - first)
         for i in range(n):
-            _see(x[first + i], seen[i])
+            as_input(x[first + i], seen[i])
             for level in range(levels):
                 place[:] = 0
                 for j in range(4 * level, 4 * level + 4):
@@ -76,8 +82,8 @@ def enter(x, row, share, table, weight, bias, out):  # type: ignore[no-untyped-d
                         place[d] += part * table[row[first + i, j], d]
                     place[16] += part
                 for d in range(17):
-                    seen[i, first_place + 17 * level + d] = _held(place[d], seen)
-        _linear(seen, n, weight, bias, _ALL, False, out[first : first + n])
+                    seen[i, first_place + 17 * level + d] = as_stored(place[d], seen)
+        linear_into(seen, n, weight, bias, _ALL, False, out[first : first + n])
 
 
 @compiled
@@ -88,8 +94,8 @@ def project(x, gain, shift, weight, out):  # type: ignore[no-untyped-def]
     for first in range(0, len(x), CHUNK):
         n = min(CHUNK, len(x) - first)
         for i in range(n):
-            _norm(x[first + i], gain, shift, normed[i])
-        _linear(normed, n, weight, none, _ALL, False, out[first : first + n])
+            norm_into(x[first + i], gain, shift, normed[i])
+        linear_into(normed, n, weight, none, _ALL, False, out[first : first + n])
 
 
 @compiled
@@ -103,19 +109,19 @@ def mix(x, attended, out, gain, shift, up, up_bias, down, down_bias):  # type: i
         stream = x[first : first + n]
         for i in range(n):
             for d in range(x.shape[1]):
-                narrow[i, d] = _held(attended[first + i, d], narrow)
-        _linear(narrow, n, out, none, _ALL, True, stream)
+                narrow[i, d] = as_stored(attended[first + i, d], narrow)
+        linear_into(narrow, n, out, none, _ALL, True, stream)
         for i in range(n):
-            _norm(stream[i], gain, shift, narrow[i])
-        _gelu_linear(narrow, n, up, up_bias, _ALL, wide)
-        _linear(wide, n, down, down_bias, _ALL, True, stream)
+            norm_into(stream[i], gain, shift, narrow[i])
+        gelu_linear_into(narrow, n, up, up_bias, _ALL, wide)
+        linear_into(wide, n, down, down_bias, _ALL, True, stream)
 
 
 @compiled
 def leave(x, gain, shift, hidden):  # type: ignore[no-untyped-def]
     """Hidden vectors [N, C], as the layers multiply them, of the stream x [N, C]."""
     for i in range(len(x)):
-        _norm(x[i], gain, shift, hidden[i])
+        norm_into(x[i], gain, shift, hidden[i])
 
 
 @compiled
@@ -126,14 +132,14 @@ def interval(hidden, asked, first, bias, recent, last, last_bias, out):  # type:
     for at in range(0, len(hidden), CHUNK):
         n = min(CHUNK, len(hidden) - at)
         some[:n] = hidden[at : at + n]
-        _linear(some, n, first, bias, _ALL, False, known)
+        linear_into(some, n, first, bias, _ALL, False, known)
         for i in range(n):
             out[at + i] = last_bias
             for d in range(bias.shape[1]):
                 seen = known[i, d]
                 for e in range(asked.shape[1]):
                     seen += asked[at + i, e] * recent[d, e]
-                seen = _gelu(seen)
+                seen = gelu(seen)
                 for o in range(len(last_bias)):
                     out[at + i, o] += seen * last[o, d]
 
@@ -164,23 +170,23 @@ def answer(  # type: ignore[no-untyped-def]
     """
     c, q = hidden.shape[1], asked.shape[1]
     most = max(1, CHUNK // max(q, 1))  # rows whose questions are a chunk
-    room = -(-max(most * q, CHUNK) // _NARROW) * _NARROW
+    room = -(-max(most * q, CHUNK) // NARROW_ROWS) * NARROW_ROWS
     said = np.zeros((room, c), first.dtype)
     known = np.empty((most, 2 * c), np.float32)
     beside, some = np.empty((most, aside_bias.shape[1]), np.float32), np.empty(aside_bias.shape[1], np.float32)
-    seen = np.zeros((room, _inputs(question)), first.dtype)
+    seen = np.zeros((room, input_count(question)), first.dtype)
     wide = np.zeros((room, 2 * c), first.dtype)
     for at in range(0, len(hidden), most):
         n = min(most, len(hidden) - at)
         said[:n] = hidden[at : at + n]
         for i in range(n):
             for j in range(q):
-                _see(asked[at + i, j], seen[i * q + j])
-        _linear(said, n, first, bias, _ALL, False, known)
-        _linear(said, n, aside, aside_bias, _ALL, False, beside)
-        _gelu_linear(seen, n * q, question, known, q, wide)
-        _gelu_linear(wide, n * q, middle, middle_bias, _ALL, said)
-        _linear(said, n * q, last, last_bias, _ALL, False, out[at : at + n].reshape(n * q, out.shape[2]))
+                as_input(asked[at + i, j], seen[i * q + j])
+        linear_into(said, n, first, bias, _ALL, False, known)
+        linear_into(said, n, aside, aside_bias, _ALL, False, beside)
+        gelu_linear_into(seen, n * q, question, known, q, wide)
+        gelu_linear_into(wide, n * q, middle, middle_bias, _ALL, said)
+        linear_into(said, n * q, last, last_bias, _ALL, False, out[at : at + n].reshape(n * q, out.shape[2]))
         for i in range(n):
             for j in range(q):
                 share = asked[at + i, j, known_at]
@@ -198,169 +204,9 @@ def _beside(share, seen, asked, question, last, last_bias, out):  # type: ignore
         for d in range(len(seen)):
             seen[d] += asked[e] * question[e, d]
     for d in range(len(seen)):
-        seen[d] = _gelu(seen[d])
+        seen[d] = gelu(seen[d])
     for o in range(len(out)):
         said = last_bias[o]
         for d in range(len(seen)):
             said += seen[d] * last[o, d]
         out[o] += share * said
-
-
-@compiled
-def _linear(x, n, weight, bias, per, add, out):  # type: ignore[no-untyped-def]
-    """out [n, M] = x · weight + bias, or added to it; bias [N / per, M] is of `per` rows each. x has whole tiles."""
-    rows, outputs = _rows(weight), weight.shape[2]
-    sums = np.empty((rows, outputs), np.float32)
-    for tile in range(len(weight)):
-        m = min(outputs, out.shape[1] - tile * outputs)
-        for first in range(0, n, rows):
-            _multiply(x, first, weight, tile, sums)
-            for i in range(min(rows, n - first)):
-                to = out[first + i, tile * outputs : tile * outputs + m]
-                of = bias[(first + i) // per, tile * outputs : tile * outputs + m]
-                if add:
-                    for j in range(m):
-                        to[j] += sums[i, j] + of[j]
-                else:
-                    for j in range(m):
-                        to[j] = sums[i, j] + of[j]
-
-
-@compiled
-def _gelu_linear(x, n, weight, bias, per, out):  # type: ignore[no-untyped-def]
-    """out [n, M] = gelu(x · weight + bias), as `_linear`, for the next layer to multiply."""
-    rows, outputs = _rows(weight), weight.shape[2]
-    sums = np.empty((rows, outputs), np.float32)
-    for tile in range(len(weight)):
-        m = min(outputs, out.shape[1] - tile * outputs)
-        for first in range(0, n, rows):
-            _multiply(x, first, weight, tile, sums)
-            for i in range(min(rows, n - first)):
-                of = bias[(first + i) // per, tile * outputs : tile * outputs + m]
-                to = out[first + i, tile * outputs : tile * outputs + m]
-                for j in range(m):
-                    to[j] = _held(_gelu(sums[i, j] + of[j]), to)
-
-
-@compiled
-def _times(weight):  # type: ignore[no-untyped-def]
-    """How many inputs are multiplied together: 2 of bfloat16, 1 of float32."""
-    return weight.ndim - 2
-
-
-@compiled
-def _inputs(weight):  # type: ignore[no-untyped-def]
-    return weight.shape[1] * _times(weight)
-
-
-@compiled
-def _rows(weight):  # type: ignore[no-untyped-def]
-    """Of its tiles."""
-    if _times(weight) == 1:
-        return _SINGLE
-    return _NARROW if weight.shape[2] < _OUTPUTS else _WIDE
-
-
-@compiled
-def _multiply(x, first, weight, tile, sums):  # type: ignore[no-untyped-def]
-    stride, step = x.shape[1] * x.itemsize, weight.shape[2] * 4
-    row, of = x.ctypes.data + first * stride, weight.ctypes.data + tile * weight.shape[1] * step
-    _tiled(x, row, stride, of, step, weight.shape[1], sums.ctypes.data)
-
-
-@compiled
-def _gelu(x):  # type: ignore[no-untyped-def]
-    """x·Φ(x), Φ − ½ as x·P(x²) up to |x| = 4.5. Within 2e-5: a hundredth of what bfloat16 rounds near 1."""
-    z = min(max(x, -_GELU_END), _GELU_END)
-    t = z * z * np.float32(2 / 4.5**2) - np.float32(1)
-    y = np.float32(-9.42397930e-4)
-    y = y * t + np.float32(4.22390274e-3)
-    y = y * t + np.float32(-7.79491716e-3)
-    y = y * t + np.float32(1.08295033e-2)
-    y = y * t + np.float32(-1.75161159e-2)
-    y = y * t + np.float32(2.82907578e-2)
-    y = y * t + np.float32(-4.04288739e-2)
-    y = y * t + np.float32(5.47212721e-2)
-    y = y * t + np.float32(-7.71762424e-2)
-    y = y * t + np.float32(1.56904222e-1)
-    return x * (z * y + np.float32(0.5))
-
-
-@compiled
-def _norm(x, gain, shift, out):  # type: ignore[no-untyped-def]
-    """`torch.nn.LayerNorm` of x [C], for the next layer to multiply."""
-    mean, square = np.float32(0), np.float32(0)
-    for d in range(len(x)):
-        mean += x[d]
-    mean /= np.float32(len(x))
-    for d in range(len(x)):
-        square += (x[d] - mean) * (x[d] - mean)
-    unit = np.float32(1) / np.sqrt(square / np.float32(len(x)) + EPS)
-    for d in range(len(x)):
-        out[d] = _held((x[d] - mean) * unit * gain[d] + shift[d], out)
-
-
-@compiled
-def _twice(x, out):  # type: ignore[no-untyped-def]
-    """x [K] in bfloat16, and behind it what is missing of each."""
-    k = len(x)
-    for d in range(k):
-        out[d] = _rounded(x[d])
-        out[k + d] = _rounded(x[d] - _widened(out[d]))
-
-
-@compiled
-def _once(x, out):  # type: ignore[no-untyped-def]
-    for d in range(len(x)):
-        out[d] = x[d]
-
-
-@compiled
-def _rounded(x):  # type: ignore[no-untyped-def]
-    """The nearest bfloat16 of a float32, ties to even; what is not finite stays so."""
-    bits = np.float32(x).view(np.uint32)
-    return np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
-
-
-@compiled
-def _widened(half):  # type: ignore[no-untyped-def]
-    return np.uint32(np.uint32(half) << np.uint32(16)).view(np.float32)
-
-
-# What differs by what is multiplied; chosen when a caller is compiled, by the type of an array.
-
-
-def _held(x: Any, like: Any) -> Any:
-    """A float32 as an array holds it."""
-
-
-def _see(x: Any, out: Any) -> None:
-    """x [K] for a layer to multiply: once in float32, twice in bfloat16 (`enter`)."""
-
-
-def _tiled(like: Any, row: int, stride: int, of: int, step: int, steps: int, sums: int) -> None:
-    """The sums of one tile. Addresses of what is multiplied, of weights and of sums; bytes from one row to the next."""
-
-
-@overload(_held, inline="always")
-def _held_in(x, like):  # type: ignore[no-untyped-def]
-    return (lambda x, like: _rounded(x)) if like.dtype == types.uint16 else (lambda x, like: np.float32(x))
-
-
-@overload(_see)
-def _see_in(x, out):  # type: ignore[no-untyped-def]
-    return (lambda x, out: _twice(x, out)) if out.dtype == types.uint16 else (lambda x, out: _once(x, out))
-
-
-@overload(_tiled, inline="always")
-def _tiled_in(like, row, stride, of, step, steps, sums):  # type: ignore[no-untyped-def]
-    def halves(like, row, stride, of, step, steps, sums):  # type: ignore[no-untyped-def]
-        if step < 4 * _OUTPUTS:
-            tiles.narrow(row, stride, of, step, steps, sums, step)
-        else:
-            tiles.wide(row, stride, of, step, steps, sums, step)
-
-    def single(like, row, stride, of, step, steps, sums):  # type: ignore[no-untyped-def]
-        tiles.single(row, stride, of, step, steps, sums, step)
-
-    return halves if like.dtype == types.uint16 else single

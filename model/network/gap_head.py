@@ -14,7 +14,8 @@ import torch.nn.functional as fn
 from torch import Tensor, nn
 
 from model.config import ModelConfig
-from model.network.heads import OUT, Asked, QueryHead, Spread, combine
+from model.kinematics.answer_bounds import OUT
+from model.network.heads import Asked, QueryHead, Spread, combine
 
 # What the map knows [..., P, C] at positions [..., P, 2], metres from the fix before the gap.
 Look = Callable[[Tensor], Tensor]

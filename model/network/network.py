@@ -10,15 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.config import ModelConfig
-from model.kinematics import features
+from model.kinematics import features, queries
 from model.kinematics.geo import E7, F64, moved_deg
-from model.network import queries
+from model.kinematics.queries import Question
 from model.network.calibration import Calibration
 from model.network.cells import CellHead
 from model.network.gap_head import GapHead
 from model.network.heads import Asked, ForecastHead, IntervalHead, Spread, TravelHead, combine
 from model.network.places import Found
-from model.network.queries import Question
 from model.network.transformer import Trunk
 
 

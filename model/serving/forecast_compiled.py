@@ -2,7 +2,7 @@
 `model.serving.step_compiled`.
 
 Not a second definition: `queries.forecast`, `queries.interval`, `heads.combine`, `heads.next_log`,
-`calibration.forecast_terms` and `geo.moved_deg` are what is meant. Training uses those, and
+`calibration_terms.forecast_terms` and `geo.moved_deg` are what is meant. Training uses those, and
 tests/model/serving/test_forecast_compiled.py holds these to them: a change there is a change here. Targets other than
 "kalman", which few configs ask for, are left to the definition.
 
@@ -18,14 +18,10 @@ from numpy.typing import NDArray
 
 from model.config import ModelConfig
 from model.jit import compiled
-from model.kinematics import features
+from model.kinematics import calibration_terms as cal
+from model.kinematics import features, queries
 from model.kinematics import motion as m
-from model.kinematics.features import ABSENT
-from model.kinematics.geo import E7, F64, M_PER_DEG, MIN_COS_LAT
-from model.network import calibration as cal
-from model.network import queries
-from model.network.calibration import MAX_LOG_SCALE, Calibration
-from model.network.heads import (
+from model.kinematics.answer_bounds import (
     HEADING_FLOOR_MPS,
     MAX_LEAN,
     MAX_LOG_SHAPE,
@@ -34,7 +30,11 @@ from model.network.heads import (
     OUT,
     REACH_MEMORY_S,
 )
-from model.network.queries import Interval, Question
+from model.kinematics.calibration_terms import MAX_LOG_SCALE
+from model.kinematics.features import ABSENT
+from model.kinematics.geo import E7, F64, M_PER_DEG, MIN_COS_LAT
+from model.kinematics.queries import Interval, Question
+from model.network.calibration import Calibration
 from model.serving.step_compiled import doubt, physics, predict, reported, signed_log, sure, velocity
 
 _RAD: Final = np.pi / 180.0
@@ -229,7 +229,7 @@ def _bent(x, knots, weight):  # type: ignore[no-untyped-def]
 
 @compiled
 def _calibrate(kin, last, dt_s, weight, ahead_knots, often_knots, fast_knots, mean, cov, sound):  # type: ignore[no-untyped-def]
-    """`calibration.forecast_terms` times their weights, in that order."""
+    """`calibration_terms.forecast_terms` times their weights, in that order."""
     b = 2 + len(ahead_knots)
     c = b + 1 + len(often_knots)
     d = c + 1 + len(fast_knots)

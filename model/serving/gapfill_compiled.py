@@ -1,6 +1,6 @@
 """What serving computes for gap fills, row by row, compiled. `gaps.stack`'s ends, `queries.gap` and
-`calibration.gap_terms` are what is meant. Training uses those, and tests/model/serving/test_gapfill_compiled.py holds
-these to them: a change there is a change here.
+`calibration_terms.gap_terms` are what is meant. Training uses those, and tests/model/serving/test_gapfill_compiled.py
+holds these to them: a change there is a change here.
 
 Shapes: N gaps, P asked times of all gaps together, each a row of one query.
 """
@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from model.config import ModelConfig
 from model.jit import compiled
+from model.kinematics.answer_bounds import CHORD_FLOOR_M, MAX_GAP_AGE, REACH_MEMORY_S
+from model.kinematics.calibration_terms import MAX_LOG_SCALE
 from model.kinematics.geo import F64
 from model.kinematics.motion import MOST_DOUBT, STEADY_S, TOLD_OFF, TOLD_OFF_MPS, TOLD_WITHIN_S
-from model.network.calibration import MAX_LOG_SCALE, Calibration
-from model.network.heads import CHORD_FLOOR_M, MAX_GAP_AGE, REACH_MEMORY_S
-from model.network.queries import GAP_FEATURES, GAP_OTHERS, MIN_QUERY_S, GapEnds, Question
+from model.kinematics.queries import GAP_FEATURES, GAP_OTHERS, MIN_QUERY_S, GapEnds, Question
+from model.network.calibration import Calibration
 from model.serving.step_compiled import displaced, least_s, signed_log, velocity
 
 

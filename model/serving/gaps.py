@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from model.kinematics.answer_bounds import MAX_GAP_AGE
 from model.kinematics.features import FIX
 from model.kinematics.geo import E7, F64
-from model.network.heads import MAX_GAP_AGE
-from model.network.queries import GapEnds
+from model.kinematics.queries import GapEnds
 from model.serving import gapfill_compiled
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from model.kernels import linear, tiles
 from model.kernels.bfloat16 import F32, narrowed, widened
-from model.network import places
+from model.kinematics.map_cells import CELL_DIM
 from model.network.network import Network
 from model.network.transformer import Block, Indices
 from model.serving import step_compiled
@@ -93,7 +93,7 @@ class Compiled:
         self.name = "bfloat16" if halves else "float32, compiled"
         self._net, self._width, self._halves = net, net.config.d + 2 * net.config.kv_dim, halves
         trunk, head, interval, seen = net.trunk, net.forecast, net.interval, 2 if halves else 1
-        self._table = np.zeros((0, places.CELL_DIM), np.float32)
+        self._table = np.zeros((0, CELL_DIM), np.float32)
         assert trunk.report is not None  # a model of cells cannot be served
         embed = [np.concatenate([_numbers(part.weight) for part in (trunk.report, trunk.embed)], axis=1)] * seen
         bias = _numbers(trunk.embed.bias)

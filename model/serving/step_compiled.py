@@ -1,9 +1,9 @@
 """What a step computes beside the network, a row at a time and compiled: for serving, where a hundred numpy calls on
 a few numbers each would cost more than the network.
 
-Not a second definition: `motion.fold`, `features.encode` and `places.corners` are what is meant. Training uses those,
-and tests/model/serving/test_step_compiled.py holds these to them: a change there is a change here. What a forecast
-needs is in `model.serving.forecast_compiled`. What few configs ask for (the absolute position) is left to the
+Not a second definition: `motion.fold`, `features.encode` and `map_cells.corners` are what is meant. Training uses
+those, and tests/model/serving/test_step_compiled.py holds these to them: a change there is a change here. What a
+forecast needs is in `model.serving.forecast_compiled`. What few configs ask for (the absolute position) is left to the
 definition.
 
 Shapes: N rows, K = motion.WIDTH, F features.
@@ -23,7 +23,8 @@ from model.kinematics import features, motion
 from model.kinematics import motion as m
 from model.kinematics.features import ABSENT
 from model.kinematics.geo import E7, F64, M_PER_DEG, MIN_COS_LAT
-from model.network.places import CORNERS, MAX_LAT_DEG, ZOOMS, Found, Places
+from model.kinematics.map_cells import CORNERS, MAX_LAT_DEG, ZOOMS
+from model.network.places import Found, Places
 
 _RAD: Final = np.pi / 180.0
 _METRES: Final = M_PER_DEG / E7

@@ -41,6 +41,7 @@ _THREAD: Final = re.compile(r"thread \((0x[0-9A-Fa-f]+|\d+)\)")
 RULES: Final[tuple[tuple[str, str, str], ...]] = (
     ("stream/tracks/clean.py", "", "decode"),
     ("stream/tracks/clean_compiled.py", "", "decode"),
+    ("stream/tracks/json_values.py", "", "decode"),
     ("stream/engine/pings.py", "", "decode"),
     ("stream/wire/fields.py", "", "decode"),
     ("stream/tracks/foreign_formats.py", "", "decode"),
@@ -86,6 +87,7 @@ RULES: Final[tuple[tuple[str, str, str], ...]] = (
     ("model/", "", "step"),
     ("stream/engine/batch.py", "", "engine"),
     ("stream/engine/engine.py", "", "engine"),
+    ("stream/engine/stepping.py", "", "engine"),
     ("stream/engine/bisection.py", "", "engine"),
     ("stream/engine/quota.py", "", "engine"),
     ("stream/delivery/inbox.py", "", "delivery"),

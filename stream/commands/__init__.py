@@ -1,1 +1,10 @@
-"""Door: to be written."""
+"""The commands that are neither a worker nor the demo, and the root command itself (`main`).
+
+main           `pathcast`: finds commands by entry points, and turns errors into one line
+feed, feeder   `pathcast feed`: recorded pings into Kafka
+replay         `pathcast replay`: the engine from file to file, without a broker
+tail_cli, tail `pathcast tail`: follows a topic
+topics         `pathcast topics`
+config         `pathcast config`: settings and where they come from
+dlq            `pathcast dlq`: dead_letters reads them, requeue puts them back
+"""

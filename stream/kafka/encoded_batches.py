@@ -17,12 +17,10 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 from aiokafka.producer.message_accumulator import BatchBuilder
-from aiokafka.record import default_records
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from aiokafka.record.memory_records import MemoryRecords
 
 from model.jit import compiled
-from stream.kafka.checksum import crc32c
 from stream.kafka.columns import I64, Bytes, BytesColumn, copied
 from stream.kafka.record_columns import Partition, Records, varint
 from stream.wire import Headers, Outgoing
@@ -32,8 +30,6 @@ NO_RECORDS: Final = Records.of(())
 BATCH_BYTES: Final = 512 * 1024
 HEAD_BYTES: Final = _DefaultRecordBatchBuilderPy.HEADER_STRUCT.size
 MOST_FRAMING: Final = 2 + 5 * 5  # bytes: attributes, time, and varints of five lengths or counts
-
-default_records.calc_crc32c = crc32c  # of what its Python code builds
 
 
 class EncodedBatch(NamedTuple):

@@ -40,14 +40,6 @@ from stream.wire import UNREAD, Record
 _SOME: Final = 1_000
 
 
-def patch_aiokafka() -> None:
-    """Every consumer of this process, from now on. Again does no harm."""
-    decompression.bound()
-    fetcher.MemoryRecords = TolerantRecords
-    fetcher.PartitionRecords = PartitionRecords
-    fetcher.FetchResult = FetchResult
-
-
 def COLUMNS(key: bytes) -> bytes:
     """The key deserializer of a consumer that polls `Records`. Never called."""
     raise AssertionError("its records are polled by getmany, in columns")

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, NamedTuple
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from stream.kafka import fetcher
+from stream.kafka.patches import patch_aiokafka
 from stream.kafka.record_columns import Records
 
 Partition = tuple[str, int]  # topic, number
@@ -91,7 +92,7 @@ class Log(NamedTuple):
 async def _reader(
     bootstrap: Sequence[str], access: Mapping[str, Any], isolation: Isolation
 ) -> AsyncIterator[AIOKafkaConsumer]:
-    fetcher.patch_aiokafka()
+    patch_aiokafka()
     consumer = AIOKafkaConsumer(
         bootstrap_servers=list(bootstrap),
         **access,

@@ -21,6 +21,7 @@ from stream.config.security import PLAIN_KAFKA, KafkaSecurity, check_access
 from stream.config.settings import Compression
 from stream.kafka.encoded_batches import BATCH_BYTES, Answers
 from stream.kafka.log import CommittedOffset, Partition
+from stream.kafka.patches import patch_aiokafka
 from stream.wire import MAX_DEAD_LETTER_BYTES, Outgoing
 
 # How long a send may wait for a broker that is away before it fails, and the worker with it. A restart would wait for
@@ -69,6 +70,7 @@ class Publisher:
 
     async def start(self) -> None:
         """Raises Refused if a broker will not have us, KafkaError for all else."""
+        patch_aiokafka()
         try:
             await self._producer.start()
         except KafkaConnectionError:  # which is all that aiokafka says, whatever the brokers said

@@ -12,7 +12,6 @@ Shapes: N records, F fields of a ping.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from math import inf, nan
 from typing import Any, Final, NamedTuple
 
@@ -20,19 +19,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.api import FIX
-from model.jit import compiled
 from stream.tracks.clean import MAX_AHEAD_MS
 from stream.tracks.fix import ABSENT
+from stream.tracks.json_values import (
+    CLOSE,
+    COLON,
+    COMMA,
+    COUNT,
+    ESCAPE,
+    NULL,
+    NUMBER,
+    ONE,
+    OPEN,
+    OTHER,
+    QUOTE,
+    SPACE,
+    TEXT,
+    TRUE,
+    behind_spaces,
+    exactly,
+    scalar,
+    string_end,
+)
 from stream.wire import E7, MAX_ENTITY_ID_CHARS, MAX_RECORD_BYTES, MAX_TEXT_CHARS, MAX_TS_MS, MIN_TS_MS, Ping
 from stream.wire.fields import RANGES, SECONDS_BELOW, WHOLE
 
 I64 = NDArray[np.int64]
 
-# What a value is: a bit each. COUNT is an integer without a sign, OTHER a number that is not known exactly, or false.
-TEXT, COUNT, NUMBER, NULL, TRUE, OTHER = (np.int64(1 << bit) for bit in range(6))
 _ANY: Final = TEXT | COUNT | NUMBER | NULL | TRUE | OTHER
 _MEASURED: Final = TEXT | COUNT | NUMBER  # has a measure to be in range: its length or the number itself
-_ABSENT: Final = np.int64(0)  # no value that we know
 
 _TAKEN: Final = {
     "entity_id": TEXT,  # or COUNT, which is looked at apart, as is a NUMBER of sats and received_ts
@@ -68,19 +83,8 @@ def _limits() -> Iterator[tuple[float, float, int]]:
 # Handed to the kernel: what it has as constants stays in kept code when the module changes that they are from.
 _LOW, _HIGH, _KINDS = (np.array(column) for column in zip(*_limits(), strict=True))
 
-# A fraction of more digits than a double holds is compared in integers, which then stay below 2^63.
-_MOST_DIGITS: Final = np.uint64(19)
-_EXACT: Final = np.uint64(1 << 53)
-_TENS: Final = np.array([10**n for n in range(19)], np.uint64)
-_FRACTION, _HIDDEN = np.uint64(52), np.uint64(1 << 52)  # bits of a double, and the one it does not write
-_SCALE: Final = np.uint64(1075)  # a double is its 53 bits times 2^(exponent - 1075)
 
-_ONE, _TEN = np.uint64(1), np.uint64(10)
-_QUOTE, _COMMA, _COLON, _OPEN, _CLOSE = (np.uint8(ord(c)) for c in '",:{}')
-_SPACE, _ESCAPE, _MINUS, _POINT, _ZERO = (np.uint8(ord(c)) for c in " \\-.0")
-_PLAIN: Final = np.uint8(ord("~") - ord(" "))
-
-_exactly: Final = partial(compiled, maths=())  # a decimal is the double next to it, which takes a true division
+PLAIN: Final = np.uint8(ord("~") - ord(" "))
 
 
 class Read(NamedTuple):
@@ -106,7 +110,7 @@ def read(
     return made
 
 
-@_exactly
+@exactly
 def _read(  # type: ignore[no-untyped-def]
     raw, value_start, value_end, key_start, key_end, timestamp_ms, limits, fixes, done, dropped
 ):
@@ -115,14 +119,14 @@ def _read(  # type: ignore[no-untyped-def]
     for i in range(len(value_start)):
         if not 0 < value_end[i] - value_start[i] <= max_bytes:
             continue
-        start, end = np.uint64(value_start[i]), np.uint64(value_end[i]) - _ONE
+        start, end = np.uint64(value_start[i]), np.uint64(value_end[i]) - ONE
         found[_SPEED] = found[_HEADING] = nan
         if not _is_plain(raw, start, end):
             continue
-        while end > start and raw[end] == _SPACE:
-            end -= _ONE
+        while end > start and raw[end] == SPACE:
+            end -= ONE
         # Whatever looks for the end of spaces, digits or a word stops there.
-        if raw[end] != _CLOSE:
+        if raw[end] != CLOSE:
             continue
         without = _members(raw, start, end, key_start[i], key_end[i], low, high, kinds, found)
         if without < 0:
@@ -134,7 +138,7 @@ def _read(  # type: ignore[no-untyped-def]
         done[i], dropped[i] = True, without
 
 
-@_exactly
+@exactly
 def _pack(fix, ts, lat, lon, speed, heading):  # type: ignore[no-untyped-def]
     """As `tracks.packed` does."""
     fix.ts_ms, fix.lat_e7, fix.lon_e7 = ts, np.int64(np.rint(lat * E7)), np.int64(np.rint(lon * E7))
@@ -142,41 +146,41 @@ def _pack(fix, ts, lat, lon, speed, heading):  # type: ignore[no-untyped-def]
     fix.heading_cdeg = ABSENT if np.isnan(heading) else np.int64(np.rint(heading * 100)) % 36_000
 
 
-@_exactly
+@exactly
 def _is_plain(raw, start, end):  # type: ignore[no-untyped-def]
     """Printable ASCII without escapes, raw[end] included."""
     odd = np.uint8(0)
-    for place in range(end + _ONE - start):
+    for place in range(end + ONE - start):
         c = raw[start + place]
-        odd |= np.uint8(np.uint8(c - _SPACE) > _PLAIN) | np.uint8(c == _ESCAPE)
+        odd |= np.uint8(np.uint8(c - SPACE) > PLAIN) | np.uint8(c == ESCAPE)
     return odd == 0
 
 
-@_exactly
+@exactly
 def _members(raw, at, end, key_start, key_end, low, high, kinds, found):  # type: ignore[no-untyped-def]
     """Which fields are dropped, if raw[at:end] and the brace at `end` are an object that is read, with all that a ping
     must have; _LEFT if they are not. Puts the measure of each field into `found` [F + 1]: NaN for null, and for what is
     dropped."""
-    at = _behind_spaces(raw, at)
-    if raw[at] != _OPEN:
+    at = behind_spaces(raw, at)
+    if raw[at] != OPEN:
         return _LEFT
     seen = dropped = np.int64(0)
     while True:
-        name = _behind_spaces(raw, at + _ONE)
-        if raw[name] != _QUOTE:
+        name = behind_spaces(raw, at + ONE)
+        if raw[name] != QUOTE:
             return _LEFT
-        name += _ONE
-        at = _string_end(raw, name, end)
+        name += ONE
+        at = string_end(raw, name, end)
         if at == end:
             return _LEFT
         field = _field(raw, name, at)
-        at = _behind_spaces(raw, at + _ONE)
-        if raw[at] != _COLON:
+        at = behind_spaces(raw, at + ONE)
+        if raw[at] != COLON:
             return _LEFT
-        first = _behind_spaces(raw, at + _ONE)
-        kind, at, measure = _scalar(raw, first, end)
+        first = behind_spaces(raw, at + ONE)
+        kind, at, measure = scalar(raw, first, end)
         bit = np.int64(1 << field)
-        quote = _ONE
+        quote = ONE
         if not kinds[field] & kind:
             if field == _ENTITY_ID and kind == COUNT:  # it stands for its digits
                 quote, measure = np.uint64(0), np.float64(at - first)
@@ -196,140 +200,30 @@ def _members(raw, at, end, key_start, key_end, low, high, kinds, found):  # type
             return _LEFT
         found[field] = measure
         seen |= bit
-        at = _behind_spaces(raw, at)
-        if raw[at] != _COMMA:
+        at = behind_spaces(raw, at)
+        if raw[at] != COMMA:
             return dropped if at == end and seen & _REQUIRED == _REQUIRED else _LEFT
 
 
-@_exactly
-def _behind_spaces(raw, at):  # type: ignore[no-untyped-def]
-    while raw[at] == _SPACE:
-        at += _ONE
-    return at
-
-
-@_exactly
-def _string_end(raw, at, end):  # type: ignore[no-untyped-def]
-    """Where the next quote is; `end` if there is none."""
-    while at < end and raw[at] != _QUOTE:
-        at += _ONE
-    return at
-
-
-@_exactly
+@exactly
 def _field(raw, start, end):  # type: ignore[no-untyped-def]
     letters = end - start
     if letters < np.uint64(len(_CUTS) - 1):
-        for field in range(_CUTS[letters], _CUTS[letters + _ONE]):
+        for field in range(_CUTS[letters], _CUTS[letters + ONE]):
             place = np.uint64(0)
             while place < letters and _NAMES[field, place] == raw[start + place]:
-                place += _ONE
+                place += ONE
             if place == letters:
                 return np.int64(field)
     return np.int64(_UNKNOWN)
 
 
-@_exactly
+@exactly
 def _are_same(raw, start, end, key_start, key_end):  # type: ignore[no-untyped-def]
     """Whether a text is the key. One that is None has an end below its start, and no text has."""
     if np.int64(end - start) != key_end - key_start:
         return False
     key = np.uint64(key_start)
     while start < end and raw[start] == raw[key]:
-        start, key = start + _ONE, key + _ONE
+        start, key = start + ONE, key + ONE
     return start == end
-
-
-@_exactly
-def _scalar(raw, at, end):  # type: ignore[no-untyped-def]
-    """What the value at `at` is, where it ends, and its measure; _ABSENT if it is an array, an object, or no JSON."""
-    c = raw[at]
-    if c == _QUOTE:
-        to = _string_end(raw, at + _ONE, end)
-        return (_ABSENT if to == end else TEXT), to + _ONE, np.float64(to - at - _ONE)
-    if c == _MINUS or _is_digit(c):
-        return _number(raw, at)
-    if _is_word(raw, at, end, b"null"):
-        return NULL, at + np.uint64(4), nan
-    if _is_word(raw, at, end, b"true"):
-        return TRUE, at + np.uint64(4), nan
-    if _is_word(raw, at, end, b"false"):
-        return OTHER, at + np.uint64(5), nan
-    return _ABSENT, at, nan
-
-
-@_exactly
-def _is_word(raw, at, end, word):  # type: ignore[no-untyped-def]
-    if end - at < np.uint64(len(word)):
-        return False
-    place = 0
-    while place < len(word) and raw[at + np.uint64(place)] == word[place]:
-        place += 1
-    return place == len(word)
-
-
-@_exactly
-def _is_digit(c):  # type: ignore[no-untyped-def]
-    return np.uint8(c - _ZERO) < np.uint8(10)
-
-
-@_exactly
-def _digits(raw, at, number):  # type: ignore[no-untyped-def]
-    """Where the digits at `at` end, and the number that they continue. Of more than 19 it is nonsense."""
-    while _is_digit(raw[at]):
-        number = number * _TEN + np.uint64(raw[at] - _ZERO)
-        at += _ONE
-    return at, number
-
-
-@_exactly
-def _number(raw, at):  # type: ignore[no-untyped-def]
-    """As `_scalar`, of a number, in the grammar of RFC 8259, section 6."""
-    negative = raw[at] == _MINUS
-    first = at + np.uint64(negative)
-    at, digits = _digits(raw, first, np.uint64(0))
-    if at == first or (raw[first] == _ZERO and at > first + _ONE):
-        return _ABSENT, at, nan
-    kind, count, decimals = (NUMBER if negative else COUNT), at - first, np.uint64(0)
-    if raw[at] == _POINT:
-        point = at + _ONE
-        at, digits = _digits(raw, point, digits)
-        kind, decimals = NUMBER, at - point
-        if at == point:
-            return _ABSENT, at, nan
-    if raw[at] | np.uint8(32) == np.uint8(101):  # e or E
-        at += _ONE
-        first = at + np.uint64(raw[at] == _MINUS or raw[at] == np.uint8(43))
-        at, _ = _digits(raw, first, np.uint64(0))
-        return (_ABSENT if at == first else OTHER), at, nan
-    if count + decimals > _MOST_DIGITS:
-        return OTHER, at, nan
-    number = _decimal(digits, decimals)
-    return (OTHER if np.isnan(number) else kind), at, (-number if negative else number)
-
-
-@_exactly
-def _decimal(digits, decimals):  # type: ignore[no-untyped-def]
-    """The double next to digits / 10^decimals, of at most 19 digits in all; NaN where two are equally near, or nearly.
-
-    Where both are doubles themselves their quotient is the answer (Clinger, "How to read floating point numbers
-    accurately", 1990). Else it is off by less than three units in its last place, which exact integers put right: the
-    dividend minus the divisor times the quotient, all times 2^shift. It is small, so it may be reckoned modulo 2^64.
-    """
-    if digits <= _EXACT:
-        return np.float64(np.int64(digits)) / np.float64(np.int64(_TENS[decimals]))
-    divisor = _TENS[decimals]
-    bits = np.float64(np.float64(digits) / np.float64(divisor)).view(np.uint64)
-    shift = _SCALE - (bits >> _FRACTION)
-    if shift > np.uint64(63):  # more than any range here
-        return nan
-    mantissa = (bits & (_HIDDEN - _ONE)) | _HIDDEN
-    rest, unit = np.int64((digits << shift) - divisor * mantissa), np.int64(divisor)
-    for _ in range(2):
-        step = np.int64(2 * rest > unit) - np.int64(2 * rest < -unit)
-        rest -= step * unit
-        mantissa += np.uint64(step)
-    # At a power of two the doubles below lie closer: what is not exact there is left, as ties are.
-    if abs(2 * rest) >= unit or mantissa >= _HIDDEN << _ONE or (mantissa <= _HIDDEN and rest):
-        return nan
-    return np.uint64(((bits >> _FRACTION) << _FRACTION) | (mantissa & (_HIDDEN - _ONE))).view(np.float64)

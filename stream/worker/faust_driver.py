@@ -33,18 +33,13 @@ from faust.types.transports import TPorTopicSet
 from faust.types.tuples import ack_lock
 from mode.utils.futures import notify
 
-from stream.kafka import fetcher, log_facts, membership
-from stream.kafka.log import INPUT_ISOLATION, CommittedOffset, Log, Partition, Rebalanced, reread
+from stream.kafka import log_facts, membership
+from stream.kafka.log import CommittedOffset, Log, Partition, Rebalanced, reread
 from stream.kafka.record_columns import Records
+from stream.worker.consumer_thread import ConsumerThread
 
 T = TypeVar("T")
 
-# How long the broker may hold a fetch that found less than FETCH_MIN_BYTES. aiokafka keeps one fetch per broker in
-# flight, and a partition that was just drained waits for it; Faust's fixed 1500 ms would be the worst latency of a
-# quiet partition, and its 1 byte a poll per ping: each costs what some thirty pings cost. So pings gather in the broker
-# for 10 ms of the 50 ms budget, unless there are some hundred of them; an idle worker makes 100 requests a second.
-FETCH_MAX_WAIT_MS = 10
-FETCH_MIN_BYTES = 32 * 1024
 CREATE_TIME = 0  # the kind of a message's timestamp, which Faust asks for
 
 
@@ -65,35 +60,6 @@ class Polled(NamedTuple):
         records = dict(self.records)
         self.records.clear()
         return records
-
-
-class ConsumerThread(driver.AIOKafkaConsumerThread):
-    """The thread where aiokafka's consumer and its heartbeats live."""
-
-    logger = logging.getLogger("faust.transport.pathcast")  # what Faust says stays under its name
-
-    def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
-        fetcher.patch_aiokafka()
-        consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # read when the consumer starts; Faust has no setting for
-        consumer._fetch_min_bytes = FETCH_MIN_BYTES  # either
-        consumer._key_deserializer = fetcher.COLUMNS
-        consumer._isolation_level = INPUT_ISOLATION  # Faust has one, but only together with its own exactly_once
-        return consumer
-
-    async def seek_to_committed(self) -> Mapping[TP, int]:
-        committed: Mapping[TP, int] = await self.call_thread(self._rewind)
-        return committed
-
-    async def _rewind(self) -> Mapping[TP, int]:
-        """Each partition to its committed offset; to the start if it has none. aiokafka leaves those where they are:
-        past the records that were polled in a rebalance and dropped, to be read again."""
-        consumer = self._ensure_consumer()
-        committed: Mapping[TP, int] = await consumer.seek_to_committed()
-        for tp, offset in committed.items():
-            if not offset and tp in consumer.assignment():
-                consumer.seek(tp, 0)  # where the log begins later, aiokafka goes there, by auto_offset_reset
-        return committed
 
 
 class Consumer(driver.Consumer):

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from model.api import ABSENT, FIX, Predictor
 from model.config import SMALL, ModelConfig
 from model.kinematics.geo import E7
+from model.kinematics.map_cells import most_visited
 from model.network import network
 from model.network.checkpoint import BUNDLED
-from model.network.places import most_visited
 
 # Every way of ModelConfig that can be served, on top of the default.
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -19,12 +19,11 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from model.config import ModelConfig
-from model.kinematics import features, motion
+from model.kinematics import features, motion, queries
+from model.kinematics.answer_bounds import MAX_GAP_AGE
 from model.kinematics.features import Context
 from model.kinematics.geo import E7, F64
-from model.network import queries
-from model.network.heads import MAX_GAP_AGE
-from model.network.queries import GapEnds, Interval, Question, Travel
+from model.kinematics.queries import GapEnds, Interval, Question, Travel
 from train.batches import bends
 from train.batches.augmentation import Warp, hide, mistell
 from train.batches.bends import Bends

@@ -20,8 +20,9 @@ import numpy as np
 import torch
 
 from model.api import Predictor
+from model.kinematics.calibration_terms import COURSE_TERMS, FORECAST_TERMS
 from model.kinematics.geo import F64
-from model.network.calibration import CHI2_90, COURSE_TERMS, FORECAST_TERMS
+from model.network.calibration import CHI2_90
 from model.network.network import Network
 from stream.adapters.sources import Source
 from train.calibration.residuals import Gaps, Residuals, of_forecasts, of_gaps, of_told, of_travel_times

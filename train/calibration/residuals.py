@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 
 from model.api import Predictor
 from model.kinematics import features
-from model.kinematics.geo import F64, haversine_m
-from model.network.calibration import (
-    CHI2_90,
+from model.kinematics.calibration_terms import (
     COURSE_TERMS,
     GAP_TERMS,
     MAX_LOG_SCALE,
@@ -23,7 +21,9 @@ from model.network.calibration import (
     gap_terms,
     travel_terms,
 )
-from model.network.queries import travel_base_log_s
+from model.kinematics.geo import F64, haversine_m
+from model.kinematics.queries import travel_base_log_s
+from model.network.calibration import CHI2_90
 from train.data import anchors as anchoring
 from train.data.resampling import thinned
 from train.evaluation import gap_fills, travel_times

@@ -20,11 +20,11 @@ import torch
 
 from model.api import Predictor
 from model.config import ModelConfig
+from model.kinematics.answer_bounds import MAX_LEAN, OUT, RESIDUAL
 from model.kinematics.filters import Kinematic
 from model.kinematics.geo import F64
-from model.network.heads import MAX_LEAN, OUT, RESIDUAL
+from model.kinematics.queries import DAMPED
 from model.network.network import Network
-from model.network.queries import DAMPED
 from train.calibration.calibrate import FULL_WEIGHT
 from train.data import anchors as anchoring
 from train.evaluation.forecasts import Sample, errors_en_m

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.kinematics.queries import Question
 from model.network.heads import combine, laplace_nll, next_log, t_nll
 from model.network.network import Network, asked
-from model.network.queries import Question
 from train.batches.batches import Batch, Mask
 from train.batches.packing import packed, unpacked
 

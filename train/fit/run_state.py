@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.config import ModelConfig
+from model.kinematics.map_cells import most_visited
 from model.network.checkpoint import WEIGHTS_FILE, from_pretrained, write_atomic
 from model.network.network import Network, build
-from model.network.places import most_visited
 from train.batches.options import FitOptions, has_bfloat16
 from train.data.corpus import Corpus
 from train.fit.optimizer import Optimizer

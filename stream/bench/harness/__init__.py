@@ -1,1 +1,1 @@
-"""Door: to be written."""
+"""What the benchmarks share: servers, workloads, feeding, listening, and reporting."""

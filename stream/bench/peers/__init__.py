@@ -1,1 +1,4 @@
-"""Door: to be written."""
+"""The same work done with other libraries, to compare with: plain Faust, Quix Streams, and no model at all.
+
+`compare` runs them; each of the others is a program of its own.
+"""

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from model.api import Predictor, WeightsError
 from model.config import ModelConfig
-from model.kinematics import baselines, features
-from model.network import network, queries
+from model.kinematics import baselines, features, queries
+from model.network import network
 
 CELLS = ModelConfig(name="cells", d=16, blocks=1, heads=2, window=8, cells=5)
 

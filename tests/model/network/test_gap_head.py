@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from model.config import ModelConfig
-from model.network import network, queries
+from model.kinematics import queries
+from model.kinematics.queries import GapEnds
+from model.network import network
 from model.network.gap_head import GapHead
 from model.network.heads import Asked
-from model.network.queries import GapEnds
 
 PLACED = ModelConfig(d=16, heads=2, window=16, places=50)
 ENDS = torch.tensor([[[0.0, 0.0], [900.0, 100.0]]], dtype=torch.float64)

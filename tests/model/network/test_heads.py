@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from model.config import ModelConfig
+from model.kinematics import answer_bounds
+from model.kinematics.answer_bounds import OUT as ALONE
 from model.network import heads
-from model.network.heads import OUT as ALONE
 from model.network.heads import Asked, Spread, combine, t_nll
 
 OTHERS = 2
@@ -56,7 +57,7 @@ def test_an_answer_leans_to_a_report_from_where_the_rest_has_led_it() -> None:
     rest, report = combine(raw, told).mean_en, told.others_en[:, -1]
     assert torch.equal(rest, combine(raw, asked(50)).mean_en)
     for lean in (1.0, 0.5):
-        raw[:, -1] = heads.MAX_LEAN * math.atanh(lean / heads.MAX_LEAN)
+        raw[:, -1] = answer_bounds.MAX_LEAN * math.atanh(lean / answer_bounds.MAX_LEAN)
         torch.testing.assert_close(combine(raw, told).mean_en, lean * report + (1 - lean) * rest)
 
 
@@ -111,18 +112,20 @@ def test_gradients_are_finite_at_zero() -> None:
 
 def test_the_likelihood_is_student_t() -> None:
     """Against torch's own one-dimensional t where the ellipse is a circle and one coordinate is integrated out."""
-    var, scale = 49.0, math.sqrt(49.0 * heads.SCALE_OF_COV)
+    var, scale = 49.0, math.sqrt(49.0 * answer_bounds.SCALE_OF_COV)
     grid = torch.linspace(-4000, 4000, 400_001, dtype=torch.float64)
     target = torch.stack([torch.full_like(grid, 11.0), grid], dim=-1)
     spread = Spread(torch.zeros_like(target), torch.tensor([var, 0.0, var], dtype=torch.float64).expand(len(grid), 3))
     density = torch.trapezoid(torch.exp(-t_nll(spread, target)), grid)
-    want = torch.distributions.StudentT(heads.NU, 0.0, scale).log_prob(torch.tensor(11.0)).exp()
+    want = torch.distributions.StudentT(answer_bounds.NU, 0.0, scale).log_prob(torch.tensor(11.0)).exp()
     constant = 1 / (2 * math.pi)  # of the plane's t, which the loss leaves out: Γ(3) / (Γ(2) · ν · π)
     torch.testing.assert_close(density * constant, want.double(), rtol=1e-4, atol=0)
 
 
 def test_the_gaussian_ninety_percent_ellipse_holds_ninety_percent() -> None:
     rng = np.random.default_rng(4)
-    t = rng.normal(size=(400_000, 2)) / np.sqrt(rng.chisquare(heads.NU, 400_000) / heads.NU)[:, None]
-    inside = (t**2).sum(1) * heads.SCALE_OF_COV < -2 * math.log(0.1)  # covariance I, scale matrix SCALE_OF_COV · I
+    t = rng.normal(size=(400_000, 2)) / np.sqrt(rng.chisquare(answer_bounds.NU, 400_000) / answer_bounds.NU)[:, None]
+    inside = (t**2).sum(1) * answer_bounds.SCALE_OF_COV < -2 * math.log(
+        0.1
+    )  # covariance I, scale matrix SCALE_OF_COV · I
     assert abs(inside.mean() - 0.9) < 0.003

@@ -14,12 +14,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from model.config import SMALL, ModelConfig
-from model.kinematics import features, motion
+from model.kinematics import calibration_terms, features, map_cells, motion, queries
+from model.kinematics.answer_bounds import OUT
 from model.kinematics.baselines import scan_fixes
 from model.kinematics.features import ABSENT, FIX
-from model.network import calibration, network, places, queries
-from model.network.heads import OUT, combine, next_log
-from model.network.queries import GapEnds
+from model.kinematics.queries import GapEnds
+from model.network import network
+from model.network.heads import combine, next_log
 
 FIXES = np.array(
     [
@@ -59,7 +60,7 @@ def test_a_ping_s_features_never_change(config: ModelConfig, expected: float) ->
 
 
 def test_a_ping_s_cells_never_change() -> None:
-    keys, share = places.corners(FIXES["lat_e7"] / 1e7, FIXES["lon_e7"] / 1e7)
+    keys, share = map_cells.corners(FIXES["lat_e7"] / 1e7, FIXES["lon_e7"] / 1e7)
     assert int(keys.ravel() % 1_000_003 @ np.arange(keys.size)) == 5009777519
     assert weighed(share) == about(-3.51752514)
 
@@ -105,8 +106,8 @@ def test_what_a_calibration_depends_on_never_changes() -> None:
     kin[:, motion.MS_SPEED] = np.array([0.0, 2.0, 4.0, 7.0, 10.0, 20.0, 30.0]) ** 2
     kin[:, motion.AMISS], kin[:, motion.BOTH] = np.linspace(0.0, 3.0, 7), 10.0
     course = np.arange(7) % 3 > 0
-    ahead = calibration.forecast_terms(kin, np.tile([20.0, 300.0, 900.0], (7, 1)), course)
-    inside = calibration.gap_terms(ENDS.gap_s, np.array([[20.0, 45.0, 80.0]]))
+    ahead = calibration_terms.forecast_terms(kin, np.tile([20.0, 300.0, 900.0], (7, 1)), course)
+    inside = calibration_terms.gap_terms(ENDS.gap_s, np.array([[20.0, 45.0, 80.0]]))
     assert weighed(ahead, inside, motion.speed_scale_mps(kin)) == about(-18.16108294)
     kin[:3, motion.DT] = 0.0  # after one fix
-    assert weighed(calibration.travel_terms(kin, np.tile([3.0, 6.0], (7, 1)))) == about(-1.73445317)
+    assert weighed(calibration_terms.travel_terms(kin, np.tile([3.0, 6.0], (7, 1)))) == about(-1.73445317)

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from model.api import Predictor, WeightsError
 from model.config import MAX_LEARNED, ModelConfig
-from model.kinematics import features
-from model.network import places
+from model.kinematics import features, map_cells
 from model.network.checkpoint import from_pretrained, save_pretrained
 from model.network.network import Network, build
 from model.network.positions import Positions
@@ -88,15 +87,15 @@ def test_a_patch_sees_only_whole_patches_before_it(unsettled: Unsettled) -> None
 
 def test_the_corners_of_a_position_share_one_at_every_level() -> None:
     rng = np.random.default_rng(3)
-    keys, share = places.corners(rng.uniform(-84, 84, 200), rng.uniform(-180, 180, 200))
-    by_level = share.reshape(200, len(places.ZOOMS), places.CORNERS)
+    keys, share = map_cells.corners(rng.uniform(-84, 84, 200), rng.uniform(-180, 180, 200))
+    by_level = share.reshape(200, len(map_cells.ZOOMS), map_cells.CORNERS)
     np.testing.assert_allclose(by_level.sum(-1), 1.0, atol=1e-12)
     assert (by_level >= 0).all()
     assert len(np.unique(keys[0])) == keys.shape[1]
 
 
 def test_places_on_both_sides_of_the_date_line_are_neighbours() -> None:
-    west, east = (set(places.corners(np.array([12.0]), np.array([lon]))[0][0]) for lon in (179.99999, -179.99999))
+    west, east = (set(map_cells.corners(np.array([12.0]), np.array([lon]))[0][0]) for lon in (179.99999, -179.99999))
     assert west == east
 
 
@@ -105,7 +104,7 @@ def test_a_place_fades_into_its_neighbour_without_a_jump(unsettled: Unsettled) -
     lon = np.full(4001, -97.0)
     net = unsettled(replace(TINY, places=4000))
     assert net.trunk.places is not None
-    net.trunk.places.know(places.most_visited(lat, lon, 4000, 1))
+    net.trunk.places.know(map_cells.most_visited(lat, lon, 4000, 1))
     with torch.inference_mode():
         vector = net.trunk.places(net.trunk.places.find(lat, lon)).numpy()
     step = np.abs(np.diff(vector, axis=0)).max()
@@ -115,7 +114,7 @@ def test_a_place_fades_into_its_neighbour_without_a_jump(unsettled: Unsettled) -
 def test_an_unknown_place_and_no_place_are_the_same(unsettled: Unsettled) -> None:
     net = unsettled(replace(TINY, places=100))
     assert net.trunk.places is not None
-    net.trunk.places.know(places.most_visited(np.full(9, 30.0), np.full(9, -97.0), 100, 1))
+    net.trunk.places.know(map_cells.most_visited(np.full(9, 30.0), np.full(9, -97.0), 100, 1))
     with torch.inference_mode():
         home, away, none = (
             net.trunk.places(net.trunk.places.find(np.array([lat]), np.array([lon])))
@@ -127,11 +126,11 @@ def test_an_unknown_place_and_no_place_are_the_same(unsettled: Unsettled) -> Non
 
 def test_only_cells_visited_often_enough_are_known() -> None:
     lat, lon = np.repeat([30.0, 45.0], [20, 2]), np.repeat([-97.0, 9.0], [20, 2])
-    keys = places.most_visited(lat, lon, 1000, 10)
-    known = np.isin(places.corners(np.array([30.0, 45.0]), np.array([-97.0, 9.0]))[0], keys)
+    keys = map_cells.most_visited(lat, lon, 1000, 10)
+    known = np.isin(map_cells.corners(np.array([30.0, 45.0]), np.array([-97.0, 9.0]))[0], keys)
     assert known[0].all()
     assert not known[1].any()
-    assert len(places.most_visited(lat, lon, 5, 1)) == 5
+    assert len(map_cells.most_visited(lat, lon, 5, 1)) == 5
 
 
 def test_absolute_targets_say_where_the_region_is_not_where_the_fix_is(tracks: Tracks) -> None:

@@ -9,10 +9,9 @@ import pytest
 
 from model.api import Predictor
 from model.config import SMALL, ModelConfig
-from model.kinematics import features, motion
+from model.kinematics import features, motion, queries
 from model.kinematics.features import ABSENT, FIX
 from model.kinematics.geo import F64
-from model.network import queries
 from model.serving import step_compiled
 from model.serving.gaps import Gap
 

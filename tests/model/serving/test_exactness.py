@@ -13,9 +13,8 @@ from torch import Tensor
 
 from model import api
 from model.api import FIX, PRECISIONS, Predictor
-from model.kinematics import features, motion
+from model.kinematics import features, motion, queries
 from model.kinematics.baselines import scan_fixes
-from model.network import queries
 from model.network.heads import next_log
 
 TOLERANCE = 1e-5  # absolute, float32 hidden vectors of unit variance

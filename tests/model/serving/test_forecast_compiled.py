@@ -12,12 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from model.config import SMALL
-from model.kinematics import baselines, features
+from model.kinematics import baselines, features, queries
 from model.kinematics import motion as m
+from model.kinematics.answer_bounds import OUT
+from model.kinematics.calibration_terms import FORECAST_TERMS
 from model.kinematics.geo import E7, moved_deg
-from model.network import network, queries
-from model.network.calibration import FORECAST_TERMS, Calibration
-from model.network.heads import OUT, combine, next_log
+from model.network import network
+from model.network.calibration import Calibration
+from model.network.heads import combine, next_log
 from model.serving import forecast_compiled
 
 Tracks = Callable[..., NDArray[Any]]

@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from model.config import SMALL
+from model.kinematics import queries
+from model.kinematics.calibration_terms import GAP_TERMS
 from model.kinematics.features import ABSENT, FIX, context, steps_between, velocity_mps
 from model.kinematics.motion import MOST_DOUBT, agrees
-from model.network import queries
-from model.network.calibration import GAP_TERMS, Calibration
-from model.network.queries import GapEnds
+from model.kinematics.queries import GapEnds
+from model.network.calibration import Calibration
 from model.serving import gapfill_compiled, gaps
 from model.serving.gaps import Gap, stack
 

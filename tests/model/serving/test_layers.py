@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from model.api import Predictor
 from model.config import SMALL, ModelConfig
 from model.jit import compiled
-from model.kernels import bfloat16, linear, tiles
+from model.kernels import bfloat16, linear, products, tiles
 from model.kinematics.geo import E7
+from model.kinematics.map_cells import most_visited
+from model.kinematics.queries import FORECAST_FEATURES, INTERVAL_FEATURES
 from model.network import network
 from model.network.network import Network
-from model.network.places import most_visited
-from model.network.queries import FORECAST_FEATURES, INTERVAL_FEATURES
 from model.serving import layers
 from model.serving.layers import Compiled, Float32, Layers
 
@@ -129,7 +129,7 @@ def test_tiles_multiply_every_input_with_every_output(outputs: int, inputs: int,
     bias, out = rng.integers(-9, 10, (9, outputs)).astype(np.float32), np.ones((50, outputs), np.float32)
     for add in (False, True):
         want = x[:50, :inputs] @ weight.T + bias[np.arange(50) // 7] + (out if add else 0)
-        linear._linear(seen, 50, linear.packed(weight, halves=halves), bias, 7, add, out)
+        products.linear_into(seen, 50, linear.packed(weight, halves=halves), bias, 7, add, out)
         np.testing.assert_array_equal(out, want)
 
 
@@ -137,7 +137,7 @@ def test_tiles_multiply_every_input_with_every_output(outputs: int, inputs: int,
 def gelu(x):  # type: ignore[no-untyped-def]
     out = np.empty(len(x), np.float32)
     for i in range(len(x)):
-        out[i] = linear._gelu(x[i])
+        out[i] = products.gelu(x[i])
     return out
 
 
@@ -151,7 +151,7 @@ def test_what_is_not_finite_stays_so_through_gelu_and_rounding() -> None:
     x = np.array([np.nan, np.inf, -np.inf, 1.0], np.float32)
     assert not np.isfinite(bfloat16.widened(bfloat16.narrowed(x))[:3]).any()
     out = np.zeros(8, np.uint16)
-    linear._twice(x, out)
+    products.in_halves(x, out)
     assert not np.isfinite(bfloat16.widened(out[:3])).any()
     assert not np.isfinite(gelu(x)[:2]).any()  # of -inf torch makes NaN, too, or 0: it is -inf · 0
 
@@ -162,7 +162,7 @@ def test_rounding_is_the_same_in_kernels_as_in_torch() -> None:
     x[:1000] = ((np.arange(1000, dtype=np.uint32) << 16) + 0x3F808000).view(np.float32)
     x = x[np.isfinite(x) & (np.abs(x) < 1e38) & (np.abs(x) > 1e-30)]
     out = np.empty(2 * len(x), np.uint16)
-    linear._twice(x, out)
+    products.in_halves(x, out)
     np.testing.assert_array_equal(out[: len(x)], bfloat16.narrowed(x))
     np.testing.assert_allclose(bfloat16.widened(out[: len(x)]) + bfloat16.widened(out[len(x) :]), x, rtol=2**-16)
 

@@ -15,7 +15,8 @@ from model.config import SMALL
 from model.kinematics import baselines, features, motion
 from model.kinematics.features import ABSENT
 from model.kinematics.geo import E7
-from model.network.places import Places, most_visited
+from model.kinematics.map_cells import most_visited
+from model.network.places import Places
 from model.serving import step_compiled
 
 Tracks = Callable[..., NDArray[Any]]

@@ -76,6 +76,8 @@ ASIDE: Final = {
         )
     ),
     *(f"kafka/{name}" for name in ("checksum", "columns", "record_columns")),  # count for whoever calls them
+    "kafka/patches",
+    "worker/consumer_thread",
     "tracks/fix",
     "engine/counts",
 }

@@ -430,7 +430,7 @@ async def test_a_state_that_does_not_stand_in_its_window_is_rebuilt(rig: Rig) ->
     (old,) = await rig.store.get_many(A, ["bus-1"])
     await rig.feed(*steady("bus-1", 20, start_s=100), CHECKPOINT)
     (new,) = await rig.store.get_many(A, ["bus-1"])
-    state_at = stored_entity.HEAD.itemsize + rig.engine._tracks.ring.shape[1] * FIX_BYTES
+    state_at = stored_entity.HEAD.itemsize + rig.engine._table.tracks.ring.shape[1] * FIX_BYTES
     await rig.store.put_many(A, rig.epoch, None, {"bus-1": (new or b"")[:state_at] + (old or b"")[state_at:]})
     await rig.feed(CRASH)
     (answer,) = forecasts(await rig.feed(ping("bus-1", 300)))

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from stream.tracks.clean import MAX_AHEAD_MS, examine
-from stream.tracks.clean_compiled import FIELDS, _decimal, read
+from stream.tracks.clean_compiled import FIELDS, read
 from stream.tracks.fix import packed
+from stream.tracks.json_values import _decimal
 from stream.wire import MAX_RECORD_BYTES, MAX_TS_MS, MIN_TS_MS, Ping, Record, dumps
 
 TS = 1_700_000_000_000

@@ -18,7 +18,8 @@ from stream.kafka.log import Rebalanced
 from stream.kafka.record_columns import Records
 from stream.wire import NO_TIME_MS, Record
 from stream.worker.app import App, faust_app
-from stream.worker.faust_driver import Consumer, ConsumerThread, Polled
+from stream.worker.consumer_thread import ConsumerThread
+from stream.worker.faust_driver import Consumer, Polled
 
 A, B = TP("pathcast.pings.v1", 0), TP("pathcast.pings.v1", 1)
 

@@ -9,9 +9,9 @@ import pytest
 from fit_worlds import circling
 
 from model.config import SMALL
+from model.kinematics.answer_bounds import MAX_GAP_AGE, TRAVEL_MPS
 from model.kinematics.features import context
 from model.kinematics.geo import M_PER_DEG
-from model.network.heads import MAX_GAP_AGE, TRAVEL_MPS
 from train.batches.augmentation import mistell
 from train.batches.batches import MAX_ANSWER_S, MAX_TRAVEL_S, MIN_TRAVEL_M, Batch, Batches
 from train.batches.mixture import file_shares

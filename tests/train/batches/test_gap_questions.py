@@ -9,10 +9,9 @@ import pytest
 from train_worlds import MakeCorpus, track, wander
 
 from model.config import SMALL
-from model.kinematics import motion
+from model.kinematics import motion, queries
 from model.kinematics.baselines import scan_fixes
 from model.kinematics.geo import M_PER_DEG
-from model.network import queries
 from model.serving import gaps
 from model.serving.gaps import Gap
 from train.batches.batches import Batches

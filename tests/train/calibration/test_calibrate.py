@@ -13,8 +13,9 @@ from train_worlds import MakeCorpus, lively, together, wander
 from model.api import ModelConfig
 from model.config import SMALL
 from model.kinematics import motion
+from model.kinematics.calibration_terms import COURSE_TERMS, GAP_TERMS, MAX_LOG_SCALE, forecast_terms
 from model.kinematics.geo import F64, haversine_m
-from model.network.calibration import CHI2_90, COURSE_TERMS, GAP_TERMS, MAX_LOG_SCALE, Calibration, forecast_terms
+from model.network.calibration import CHI2_90, Calibration
 from model.network.checkpoint import from_pretrained, save_pretrained
 from train.calibration.calibrate import FEW_TOLD, FORECASTS, TRIPS, WIDER, Held, LeftOut, calibrate, fit_quantile
 from train.calibration.residuals import CADENCES_S, HORIZONS_S, Residuals

@@ -17,8 +17,8 @@ from train_worlds import Columns, WriteFile, lively, together, track, wander
 from typer.testing import CliRunner
 
 from model.api import FIX, ModelConfig, Predictor
+from model.kinematics.answer_bounds import OUT
 from model.network.checkpoint import from_pretrained, save_pretrained
-from model.network.heads import OUT
 from model.network.network import build
 from train.calibration.cli import calibrate
 from train.calibration.shrinkage import shrink

@@ -11,8 +11,8 @@ import torch
 from train_worlds import MakeCorpus, lively, together, track, wander
 
 from model.api import ModelConfig, Predictor
+from model.kinematics.answer_bounds import MAX_LEAN, OUT
 from model.network.checkpoint import from_pretrained
-from model.network.heads import MAX_LEAN, OUT
 from model.network.network import Network, build
 from train.calibration.shrinkage import fit_share, shrink
 from train.data.corpus import EVALUATION

@@ -15,7 +15,7 @@ from train.data.corpus import EVALUATION, TRAINING, Corpus, Cut, load
 from train.data.splits import DAY_MS, Holdout, split
 
 NOBODY = Holdout(-90, -180, 90, 180, frozenset(), ())
-SAMPLE = Path(str(files("stream"))) / "sample" / "austin_buses.parquet"
+SAMPLE = Path(str(files("stream.demo"))) / "sample" / "austin_buses.parquet"
 
 
 def fleet(make_corpus: MakeCorpus, vehicles: int, *, cut: Cut = TRAINING) -> Corpus:

@@ -45,7 +45,7 @@ def lab(write_file: WriteFile, tmp_path: Path) -> Lab:
 def test_an_experiment_leads_from_files_to_a_report(
     name: str, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = importlib.import_module(f"train.experiments.{name}")
+    module = importlib.import_module(f"train.experiments.questions.{name}")
     monkeypatch.setattr(module, "CONFIG", TINY)
     monkeypatch.setattr(module, "BATCH", replace(module.BATCH, rows=2))
     for constant, value in {"PLACES": 50, "MOST_ANCHORS": 300}.items():

@@ -73,7 +73,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", ["transfer", "masking", "regions", "patching"])
 @pytest.mark.usefixtures("small")
 def test_an_experiment_leads_from_files_to_a_report(name: str, lab: Lab, tmp_path: Path) -> None:
-    finding = importlib.import_module(f"train.experiments.{name}").run(lab)
+    finding = importlib.import_module(f"train.experiments.questions.{name}").run(lab)
     assert_it_becomes_a_report(finding, name, tmp_path)
 
 

@@ -51,7 +51,7 @@ def test_what_cannot_be_learned_or_judged_is_said_plainly(name: str, columns: Co
     """They once said "zero-size array to reduction operation maximum which has no identity", or had a traceback."""
     files = {"cars": columns} | ({"more": columns} if name == "spreads" else {})
     with pytest.raises(ValueError, match=says):
-        importlib.import_module(f"train.experiments.{name}").run(lab_of(**files))
+        importlib.import_module(f"train.experiments.questions.{name}").run(lab_of(**files))
 
 
 def test_transfer_looks_at_what_it_judges_before_it_trains(lab_of: Any) -> None:

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 from train_worlds import WriteFile, assert_it_becomes_a_report, together, wander
 
+from model.kinematics.answer_bounds import SCALE_OF_COV
 from model.network.checkpoint import from_pretrained
-from model.network.heads import SCALE_OF_COV, Spread, t_nll
+from model.network.heads import Spread, t_nll
 from stream.adapters.sources import parse
 from train.batches.batches import Batches
 from train.data.corpus import Corpus

@@ -19,7 +19,7 @@ from train.fit.distributed import Peers
 from train.fit.run_state import CHECKPOINT_FILE
 from train.fit.trainer import fit
 
-MAIN = Path(__file__).with_name("rank_main.py")
+MAIN = Path(__file__).parents[1] / "rank_main.py"
 LIMIT_S = 240  # a bound for a busy machine; alone it takes some ten seconds
 
 

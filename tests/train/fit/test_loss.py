@@ -10,11 +10,10 @@ import pytest
 import torch
 from fit_worlds import BATCH, TINY, Crash, circling, crash_after, options
 
-from model.kinematics import motion
-from model.network import queries
-from model.network.heads import TRAVEL_SPREAD
+from model.kinematics import motion, queries
+from model.kinematics.answer_bounds import TRAVEL_SPREAD
+from model.kinematics.queries import Question
 from model.network.network import Network, asked, build
-from model.network.queries import Question
 from train.batches.batches import Batch, Batches
 from train.fit import loss as objective
 from train.fit.loss import Counts, Losses

@@ -1,1 +1,1 @@
-"""Door: to be written."""
+"""What experiments share: trainings of one size, ways to judge them, reports."""

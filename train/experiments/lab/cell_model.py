@@ -16,8 +16,8 @@ from numpy.random import default_rng
 from torch import Tensor
 
 from model.config import ModelConfig
+from model.kinematics import queries
 from model.kinematics.geo import F64, moved_deg
-from model.network import queries
 from model.network.cells import Cells
 from model.network.network import Network
 from train.batches.batches import Batch, Batches

@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as fn
 from torch import Tensor
 
-from model.network.heads import MAX_LOG_SPREAD, SCALE_OF_COV, Spread, surprise, t_nll
+from model.kinematics.answer_bounds import MAX_LOG_SPREAD, SCALE_OF_COV
+from model.network.heads import Spread, surprise, t_nll
 from train.evaluation.metrics import MIN_VARIANCE_M2
 
 # Their mean pinball loss, doubled, is the CRPS by the midpoint rule (Gneiting & Ranjan, 2011).
@@ -64,7 +65,7 @@ def pinball(quantiles: Tensor, target: Tensor) -> Tensor:
 
 
 def t_cdf(x: Tensor) -> Tensor:
-    """Of Student's t with heads.NU = 4 degrees of freedom."""
+    """Of Student's t with answer_bounds.NU = 4 degrees of freedom."""
     squeezed = x * x / (1 + x * x / 4)
     return 0.5 + 0.375 * x / (1 + x * x / 4).sqrt() * (1 - squeezed / 12)
 

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.kinematics import baselines, features
+from model.kinematics import baselines, features, queries
 from model.kinematics.geo import E7, F64, haversine_m, moved_deg
-from model.network import network, queries
+from model.network import network
 from model.network.heads import Asked, Spread, combine
 from model.network.network import Network
 from train.data.anchors import HORIZONS_S, find

@@ -1,1 +1,1 @@
-"""Door: to be written."""
+"""One module for each experiment; `pathcast experiment NAME` runs it and writes its report."""

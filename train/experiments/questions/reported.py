@@ -181,7 +181,7 @@ def _changes(row: Row, nothing: Row) -> F64:
 
 
 def _forecasts(rows: Sequence[Row]) -> Table:
-    columns = ("weights", "a ping every, s", "told", *(f"{h}, m" for h in HORIZONS.values()))
+    columns = ("weights", "a ping every, s", "reported", *(f"{h}, m" for h in HORIZONS.values()))
     held = (f"{h}: 90 % region holds, %" for h in HORIZONS.values())
     straight = (f"{h}: straight on as told, m" for h in HORIZONS.values())
     body = []

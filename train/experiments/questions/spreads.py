@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from model.kinematics import queries
+from model.kinematics.answer_bounds import OUT
 from model.kinematics.geo import F64
-from model.network import queries
+from model.kinematics.queries import Question
 from model.network.checkpoint import from_pretrained
-from model.network.heads import OUT, Asked, combine
+from model.network.heads import Asked, combine
 from model.network.network import Network, asked
-from model.network.queries import Question
 from train.batches.batches import Batch, Batches
 from train.batches.options import BatchOptions, FitOptions
 from train.data.corpus import Corpus

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from model.config import ModelConfig
 from model.kinematics import baselines
 from model.kinematics import motion as m
+from model.kinematics.answer_bounds import CHORD_FLOOR_M, HEADING_FLOOR_MPS, MAX_GAP_AGE, REACH_MEMORY_S, TRAVEL_MPS
 from model.kinematics.features import Context, believed, reported_mps, signed_log
 from model.kinematics.geo import E7, F64, displacement_m
-from model.network.heads import CHORD_FLOOR_M, HEADING_FLOOR_MPS, MAX_GAP_AGE, REACH_MEMORY_S, TRAVEL_MPS
 
 REPORT_FEATURES: Final = 9
 FORECAST_FEATURES: Final = 13 + REPORT_FEATURES
