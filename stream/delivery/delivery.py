@@ -1,4 +1,5 @@
-"""What delivery means (README, "What is promised"). Owns offsets, checkpoints and takeovers; knows nothing of Faust.
+"""What delivery means (stream/README.md, "What is promised"). Owns offsets, checkpoints and takeovers; knows nothing of
+Faust.
 
 For each batch, in this order, each step only after the one before it succeeded:
 

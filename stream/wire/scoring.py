@@ -18,7 +18,7 @@ from stream.wire.positions import position, turn
 
 EARTH_RADIUS_M = 6_371_008.8  # mean radius (IUGG), as everywhere in haversine errors
 HORIZONS_S = (60, 300, 900)
-TOLERANCE = 0.2  # as the judge has it (README): the ping nearest to t + h within 20 %
+TOLERANCE = 0.2  # as the judge has it (train/README.md): the ping nearest to t + h within 20 %
 REACH_S = HORIZONS_S[-1] * (1 + TOLERANCE)  # a next ping later than this is beyond every path: silence, not a step
 TARGETS = ("next", *(str(h) for h in HORIZONS_S))
 DAMPING_S = 200.0  # a velocity is forgotten with this time constant, as by the judge's damped velocity

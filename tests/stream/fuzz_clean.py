@@ -71,7 +71,7 @@ def checker() -> fuzzing.Check:
 
 
 def _check_ping(ping: Any, key: bytes | None) -> None:
-    """As the docstring of `wire.Ping` and README have it."""
+    """As the docstring of `wire.Ping` and stream/README.md have it."""
     assert ping.entity_id.encode() == key
     assert 1 <= len(ping.entity_id) <= 128
     assert type(ping.ts) is int

@@ -2,8 +2,9 @@
 
 What is served is a mean and a covariance, so what is scored is the Gaussian of that mean and that covariance, for the
 model as for the filters: CRPS (the energy score) is proper for it. The model was trained as a Student t whose scale is
-the covariance over 1.878 (model.network.heads), and README says so; but what goes over the wire is a covariance, which
-most will take for a Gaussian's, as they do a filter's. Scoring the t would credit it with tails that they do not see.
+the covariance over 1.878 (model.network.heads), and stream/README.md says so; but what goes over the wire is a
+covariance, which most will take for a Gaussian's, as they do a filter's. Scoring the t would credit it with tails that
+they do not see.
 """
 
 from __future__ import annotations
