@@ -1,10 +1,10 @@
-"""Machine code on disk, from one start to the next. Knows numba's cache, of which numba promises nothing; knows no
-kernel.
+"""Stores machine code on disk from one start to the next, through numba's cache, for which numba guarantees no
+interface.
 
-numba itself keeps a function with the contents of the file that it stands in. But constants and functions of other
-files are compiled into it as well, so a new release could run the old one's numbers: what is kept here says of which
-sources it was made. It says so itself, and not numba's index of it (whose stamp would be the place to think of): numba
-writes that first, and a start that ends in between would leave a new index to old code.
+numba itself stores a function together with a hash of the file that contains it. But constants and functions of other
+files are compiled into it as well, so a new release could run the old one's numbers. Therefore the stored code names
+the sources from which it was compiled. The code itself names them, not numba's index (whose stamp would be the obvious
+place): numba writes the index first, and a start that ends in between would leave a new index with old code.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ LOG = logging.getLogger(__name__)
 
 
 def keep(made: Any, function: Callable[..., Any]) -> None:
-    """Have numba's dispatcher keep what it compiles of `function`, where there is a place to write."""
+    """Makes numba's dispatcher store the compiled code of `function`, where a folder is writable."""
     try:
         found = _Kept(function)  # type: ignore[no-untyped-call]
-    except RuntimeError:  # "no locator available": neither the package's folder nor a home can be written
+    except RuntimeError:  # "no locator available": neither the package's folder nor a home is writable
         return
-    # A numba that has no such attributes goes about it in another way: nothing is kept, rather than old code.
+    # A numba without these attributes works in another way: then nothing is stored, rather than old code used.
     if isinstance(getattr(found, "_impl", None), _Code) and hasattr(made, "_cache"):
         made._cache = found
 
 
 @cache
 def sources(folder: Path) -> bytes:
-    """A digest of all that is Python in it and in its folders."""
+    """Returns a digest of all Python files in the folder and its subfolders."""
     return blake2b(b"".join(path.read_bytes() for path in sorted(folder.rglob("*.py"))), digest_size=16).digest()
 
 
 def _package(file: Path) -> Path:
-    """The folder of the topmost package that the file is in."""
+    """Returns the folder of the topmost package that contains the file."""
     folder = file.parent
     while (folder.parent / "__init__.py").exists():
         folder = folder.parent
@@ -48,7 +48,9 @@ def _package(file: Path) -> Path:
 
 
 class _Code(CompileResultCacheImpl):
-    """Of what a function can have taken in, that is: of this package, and of its own."""
+    """Compiled code with a digest of the sources that it can contain: those of this package, and those of the
+    function's.
+    """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)  # type: ignore[no-untyped-call]
@@ -58,7 +60,7 @@ class _Code(CompileResultCacheImpl):
         return self._of, super().reduce(data)  # type: ignore[no-untyped-call]
 
     def rebuild(self, target_context: Any, reduced_data: Any) -> Any:
-        """None if it is of other sources, as if there were nothing."""
+        """Returns None if the code was compiled from other sources, as if nothing were stored."""
         of, *code = reduced_data
         if of != self._of:
             return None
@@ -66,17 +68,17 @@ class _Code(CompileResultCacheImpl):
 
 
 class _Kept(FunctionCache):
-    """A disk that is full or a file that is damaged costs the time of compiling, and no start."""
+    """A cache in which a full disk or a damaged file costs compile time, but never stops a start."""
 
     _impl_class = _Code
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
             return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
-        except Exception as error:  # of what it did not write itself, pickle says whatever it stumbles over
+        except Exception as error:  # from foreign bytes pickle may raise any exception
             _tell(self.cache_path, getattr(error, "strerror", None) or str(error))
             with suppress(OSError):
-                # Else an index that is damaged could not be added to.
+                # Otherwise nothing could be added to a damaged index.
                 self.flush()  # type: ignore[no-untyped-call]
             return None
 
@@ -89,5 +91,5 @@ class _Kept(FunctionCache):
 
 @cache
 def _tell(folder: str, why: str) -> None:
-    """Once, as there are some sixty kernels."""
+    """Logs once per folder, because there are some sixty kernels."""
     LOG.warning("what is compiled is not kept in %s, or is damaged there, so this start takes longer: %s", folder, why)

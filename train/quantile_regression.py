@@ -1,6 +1,6 @@
-"""Linear quantile regression, without a solver and deterministic. Knows numbers; knows no tracks.
+"""Linear quantile regression, deterministic and without a solver.
 
-By iteratively reweighted least squares: Hunter & Lange, "Quantile Regression via an MM Algorithm", 2000.
+It uses iteratively reweighted least squares: Hunter & Lange, "Quantile Regression via an MM Algorithm", 2000.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import numpy as np
 
 from model.kinematics.geo import F64
 
-ROUNDS: Final = 200  # of reweighting; the coefficients of a calibration move by under 1e-4 after some 60
-RIDGE: Final = 1e-3  # against terms that the data cannot tell apart; the first, the constant, has none
-NEAR: Final = 1e-3  # residuals below it weigh no more
+ROUNDS: Final = 200  # of reweighting; the coefficients of a calibration change by less than 1e-4 after some 60
+RIDGE: Final = 1e-3  # for terms that the data cannot separate; the first term, the constant, has none
+NEAR: Final = 1e-3  # smaller residuals get no more weight
 
 
 def fit_line(terms: F64, target: F64, share: float, weight: F64) -> F64:
-    """Coefficients (P,) such that `share` of the targets (N,), weighed (N,), are below terms (N, P) @ coefficients. The
-    first term is 1."""
+    """Returns coefficients (P,) such that `share` of the targets (N,), weighted (N,), are below terms (N, P) @
+    coefficients. The first term is 1.
+    """
     weight = weight / weight.sum()
     fit = np.zeros(terms.shape[1])
     fit[0] = np.quantile(target, share)

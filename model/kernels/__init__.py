@@ -1,1 +1,1 @@
-"""Compiled arithmetic that knows no pings: attention over a ring, linear layers, tiles of bfloat16."""
+"""Compiled arithmetic on arrays: attention over ring buffers, linear layers, tiles of bfloat16."""

@@ -1,11 +1,11 @@
-"""Attention that reads the rings where they lie, compiled. Knows arrays; knows no slots' owners and no weights.
+"""Compiled attention that reads the ring buffers of the key/value cache in place.
 
-What numpy and torch would do here is to gather 8 KiB per row, widen it fourfold and turn it over; this reads each ring
-once. The reference is `model.network.transformer.Block.attend` on what `model.serving.kv_cache` gives back, which the
-tests hold it to.
+numpy or torch would gather 8 KiB per row, widen it fourfold and transpose it; this reads each ring buffer once. The
+definition is `model.network.transformer.Block.attend` on the contents of `model.serving.kv_cache`; the tests hold this
+module to it.
 
-Compiled by numba on the first call with these types, so `Predictor` makes that call when it is built: seconds of
-compiling would stall a worker. The GIL is released meanwhile.
+numba compiles it on the first call with these types, so `Predictor` makes that call when it is created: seconds of
+compiling would stall a worker. The GIL is released during the calls.
 
 Shapes: S slots, N <= R rows, W places, G key heads, H heads, J = H / G, D of a head, C = H·D, E = G·D, P places of a
 tile (64, or 16 where registers are small), W/P rounded up.
@@ -20,18 +20,20 @@ import numpy as np
 from model.jit import compiled
 from model.kernels import tiles
 
-FREE, TWICE = 1, 2  # what `fault` finds
-KEY_LEVELS, VALUE_LEVELS = 127, 31  # of a rounded number on either side of 0: 8 bits of a key, 6 of a value
-_HEADS, _PLACES, _NUMBERS = tiles.SCORES[0], tiles.SCORES[1] * tiles.LANES, tiles.ANSWERS[1] * tiles.LANES  # of a tile
+FREE, TWICE = 1, 2  # results of `fault`
+KEY_LEVELS, VALUE_LEVELS = 127, 31  # levels on either side of 0: 8 bits of a key, 6 of a value
+# sizes of a tile
+_HEADS, _PLACES, _NUMBERS = tiles.SCORES[0], tiles.SCORES[1] * tiles.LANES, tiles.ANSWERS[1] * tiles.LANES
 _LOG2_E: Final = np.float32(1.4426950408889634)
-_LN2_HIGH: Final = np.float32(0.693359375)  # the two add up to ln 2; the high part has few bits, so n times it is exact
+# the two add up to ln 2; the high part has few bits, so that n times it is exact
+_LN2_HIGH: Final = np.float32(0.693359375)
 _LN2_LOW: Final = np.float32(-2.12194440e-4)
 
 
 @compiled
 def fault(slots, age, seen, check):  # type: ignore[no-untyped-def]
-    """0 for slots [N] that are distinct and have an age [S], FREE or TWICE else; seen [S], in place, holds the number
-    of the last check that met a slot, of which this is the newest.
+    """Returns 0 for slots [N] that are distinct and have an age [S], else FREE or TWICE. `seen` [S] is updated in
+    place: it holds the number of the last check that met a slot, and `check` is the newest.
     """
     for slot in slots:
         if slot < 0 or slot >= len(age) or age[slot] < 0:
@@ -45,12 +47,12 @@ def fault(slots, age, seen, check):  # type: ignore[no-untyped-def]
 
 @compiled
 def attend(keys, values, slots, age, cos_sin, qkv, heads, asked, out):  # type: ignore[no-untyped-def]
-    """Append each row's newest key and value to its rings, then answer its queries, where `asked` [N] says so, from all
-    that they hold.
+    """Appends each row's newest key and value to its ring buffers, then answers its queries, where `asked` [N] is true,
+    from all that they hold.
 
-    keys [S, E, W] (a row per number, so that the lanes of a score are places) and values [S, W, E] in float32. Row
-    i < N is of slots[i], which has folded age[i] pings before; a slot's rows come in the order of its pings. cos_sin
-    [R, 2, D/2] turns queries and keys; qkv [R, C + 2E]; out [R, C]. In place: keys, values, the rows of out.
+    keys [S, E, W] (one row per number, so that the lanes of a score are places) and values [S, W, E] are float32. Row i
+    < N belongs to slots[i], which has folded age[i] pings before; a slot's rows come in the order of its pings. cos_sin
+    [R, 2, D/2] rotates queries and keys; qkv [R, C + 2E]; out [R, C]. In place: keys, values, the rows of out.
     """
     e, w, c = keys.shape[1], keys.shape[2], out.shape[1]
     turned, newest, key, value, width, weight, answer, sort = _room(e, w, heads, c)
@@ -71,8 +73,8 @@ def attend(keys, values, slots, age, cos_sin, qkv, heads, asked, out):  # type: 
 
 @compiled
 def attend_rounded(keys, values, scale, slots, age, cos_sin, qkv, heads, asked, out):  # type: ignore[no-untyped-def]
-    """The same over rings of rounded numbers, as `model.serving.kv_cache` lays them out: keys int8 [S, E, W], values
-    uint8 [S, 3, W/4, E], scale uint16 [S, 2, W].
+    """The same for rounded numbers, in the layout of `model.serving.kv_cache`: keys int8 [S, E, W], values uint8 [S, 3,
+    W/4, E], scale uint16 [S, 2, W].
     """
     e, w, c = keys.shape[1], keys.shape[2], out.shape[1]
     turned, newest, key, value, width, weight, answer, sort = _room(e, w, heads, c)
@@ -103,15 +105,15 @@ def attend_rounded(keys, values, scale, slots, age, cos_sin, qkv, heads, asked, 
 
 @compiled
 def _fetch(rings, slot):  # type: ignore[no-untyped-def]
-    """Cold rings come while the row before is answered, not one wait after the other."""
+    """Prefetches the next row's ring buffers while this row is answered, so that the CPU does not wait for each."""
     tiles.fetch(rings.ctypes.data + slot * rings.strides[0], rings.strides[0])  # type: ignore[call-arg]  # its context
 
 
 @compiled
 def _room(e, w, heads, c):  # type: ignore[no-untyped-def]
-    """Arrays for one row: queries and keys [H + G, 2, D/2], a key or value [E], keys, values, their scales
-    [2, W/P, P], shares [J, W/P, P], answers [J, D], numbers to sort by. In whole tiles; behind the first and the
-    keys and values there is what a tile reads beyond them.
+    """Allocates arrays for one row: queries and keys [H + G, 2, D/2], a key or value [E], keys, values, their scales
+    [2, W/P, P], weights [J, W/P, P], answers [J, D], numbers to sort by. They are whole tiles; the first, the keys and
+    the values have room at their end for what a tile reads beyond them.
     """
     dim = c // heads
     groups = e // dim
@@ -135,7 +137,7 @@ def _whole(n, of):  # type: ignore[no-untyped-def]
 
 @compiled
 def _turn(qkv, cos_sin, turned):  # type: ignore[no-untyped-def]
-    """`positions.rotate` of a row's queries and keys, to turned [H + G, 2, D/2]; a tile reads on behind them."""
+    """`positions.rotate` of a row's queries and keys, into turned [H + G, 2, D/2]; a tile reads on after their end."""
     half = turned.shape[2]
     heads = len(qkv) // (2 * half)
     x = qkv[: 2 * half * heads].reshape(heads, 2, half)
@@ -147,12 +149,13 @@ def _turn(qkv, cos_sin, turned):  # type: ignore[no-untyped-def]
 
 @compiled
 def _round(x, levels):  # type: ignore[no-untyped-def]
-    """x [E] to whole numbers of at most `levels` either way, in place, and their scale: the upper half of a float32,
-    rounded up. What is not finite becomes zeros with a scale of NaN.
+    """Rounds x [E] to integers of at most `levels` in size, in place, and returns their scale: the upper half of a
+    float32, rounded up. Numbers that are not finite give zeros with a scale of NaN.
     """
     most = np.int32(0)
     for d in range(len(x)):
-        most = max(most, np.int32(np.float32(x[d]).view(np.int32) & np.int32(0x7FFFFFFF)))  # bits sort as sizes do
+        # the bits of a positive float sort as the float does
+        most = max(most, np.int32(np.float32(x[d]).view(np.int32) & np.int32(0x7FFFFFFF)))
     if most >= 0x7F800000:
         x[:] = 0
         return np.uint16(0x7FC0)
@@ -167,7 +170,7 @@ def _round(x, levels):  # type: ignore[no-untyped-def]
 
 @compiled
 def _pack(x, ring, place):  # type: ignore[no-untyped-def]
-    """Whole numbers x [E] of -32..31 to a place of a ring of six bits [3, W/4, E]."""
+    """Writes integers x [E] of -32..31 to a place of a ring buffer of six bits [3, W/4, E]."""
     third, row = place // ring.shape[1], place % ring.shape[1]
     for d in range(len(x)):
         six = np.uint8(np.int32(x[d]) + 32)
@@ -181,7 +184,7 @@ def _pack(x, ring, place):  # type: ignore[no-untyped-def]
 
 @compiled
 def _unpack(ring, out):  # type: ignore[no-untyped-def]
-    """All numbers of a ring of six bits [3, W/4, E] to out, by places."""
+    """Reads all numbers of a ring buffer of six bits [3, W/4, E] into out, by places."""
     n = ring.shape[1] * ring.shape[2]
     a, b, c = ring[0].reshape(n), ring[1].reshape(n), ring[2].reshape(n)
     by = out[: 4 * n].reshape(4, n)
@@ -197,7 +200,9 @@ def _unpack(ring, out):  # type: ignore[no-untyped-def]
 
 @compiled
 def repack(rings, n, out):  # type: ignore[no-untyped-def]
-    """The first n places of rings of six bits [B, 3, M, E] to rings with another M, in place; the others stay."""
+    """Copies the first n places of ring buffers of six bits [B, 3, M, E] to ring buffers with another M, in place;
+    other places stay.
+    """
     numbers = np.empty(rings.shape[3], np.float32)
     for b in range(len(rings)):
         for place in range(n):
@@ -212,7 +217,7 @@ def repack(rings, n, out):  # type: ignore[no-untyped-def]
 
 @compiled
 def _fourth(a, b, c):  # type: ignore[no-untyped-def]
-    """The number of six bits that the upper two of three bytes hold."""
+    """Returns the number of six bits in the upper two bits of three bytes."""
     low = np.uint8(np.uint8(a >> np.uint8(6)) | np.uint8(np.uint8(b >> np.uint8(6)) << np.uint8(2)))
     return np.uint8(low | np.uint8(np.uint8(c >> np.uint8(6)) << np.uint8(4)))
 
@@ -225,7 +230,7 @@ def _widen(x, out):  # type: ignore[no-untyped-def]
 
 @compiled
 def _answer(turned, heads, key, value, width, filled, w, weight, answer, sort, out):  # type: ignore[no-untyped-def]
-    """out [C] of one row: its queries times keys [E, W], softened, times values [W, E]."""
+    """Computes out [C] of one row: the softmax of its queries times keys [E, W], times values [W, E]."""
     dim, places, numbers = len(out) // heads, weight[0].size, answer.shape[1]
     e = (len(key) - _PLACES) // w
     groups, unit = e // dim, np.float32(1 / np.sqrt(dim))
@@ -250,7 +255,9 @@ def _answer(turned, heads, key, value, width, filled, w, weight, answer, sort, o
 
 @compiled
 def _soften(weight, width, unit, filled, sort):  # type: ignore[no-untyped-def]
-    """Scores [W/P, P] to the shares of their values, the scales of both rings in; what is not filled gets none."""
+    """Turns scores [W/P, P] into softmax weights, in place, with the scales of keys and values applied; empty places
+    get 0.
+    """
     most = np.int32(-0x7FFFFFFF)
     for i in range(len(weight)):
         left = np.int32(filled - i * _PLACES)
@@ -262,7 +269,7 @@ def _soften(weight, width, unit, filled, sort):  # type: ignore[no-untyped-def]
             most = max(most, sort[p])
     top = np.int32(_sorted(most)).view(np.float32)
     total = np.float32(0)
-    # Our own e^x (Cephes' expf): the C library's is a call per number, this a lane of sixteen.
+    # An exponential of our own (Cephes' expf): the C library's is a call per number, this is one lane of sixteen.
     for i in range(len(weight)):
         for p in range(_PLACES):
             x = max(weight[i, p] - top, np.float32(-87))
@@ -285,5 +292,7 @@ def _soften(weight, width, unit, filled, sort):  # type: ignore[no-untyped-def]
 
 @compiled
 def _sorted(bits):  # type: ignore[no-untyped-def]
-    """Of a float32's bits, a whole number that sorts as the float does, NaN above all; and back again."""
+    """Maps a float32's bits to an integer that sorts as the float does, with NaN above all; the same function maps it
+    back.
+    """
     return np.int32(bits ^ np.int32(np.int32(bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))

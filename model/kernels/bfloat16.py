@@ -1,4 +1,4 @@
-"""bfloat16 numbers in numpy, which has none: uint16, the upper halves of float32. Knows bits alone."""
+"""bfloat16 numbers in numpy, which has no such type: uint16, the upper halves of float32."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ F32 = NDArray[np.float32]
 
 
 def narrowed(numbers: F32) -> BF16:
-    """The nearest ones, ties to even; what is not finite stays so."""
+    """Returns the nearest bfloat16 numbers, ties to even; infinity and NaN stay so."""
     return np.asarray(torch.from_numpy(np.ascontiguousarray(numbers)).bfloat16().view(torch.uint16).numpy())
 
 
 def widened(halves: BF16) -> F32:
-    """The float32 that they stand for."""
+    """Returns the float32 numbers that they represent."""
     return (halves.astype(np.uint32) << 16).view(np.float32)

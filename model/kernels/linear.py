@@ -1,13 +1,13 @@
-"""The layers of a served step, compiled. Knows arrays; knows no pings and where no weights come from.
+"""The layers of a served step, compiled, as functions of arrays.
 
-What is meant is `model.network.transformer.Trunk.step` and `model.network.heads`: training uses those, and
-tests/model/serving/test_layers.py holds these to them. What is multiplied is bfloat16 or float32, as the weights say;
-sums, norms and the residual stream are float32.
+It is the fast version of `model.network.transformer.Trunk.step` and `model.network.heads`: training uses those, and
+tests/model/serving/test_layers.py holds this module to them. Products are bfloat16 or float32, by the dtype of the
+weights; sums, norms and the residual stream are float32.
 
-A row's sums are taken in an order of their own, however many rows there are, so its bits do not depend on its batch.
-Layers go over CHUNK rows and come back for the next: what one leaves for the next stays in the nearest caches.
+The order in which a row is summed does not depend on the number of rows, so its bits do not depend on its batch. Layers
+process CHUNK rows at a time, so that the output of one layer stays in the nearest caches for the next.
 
-numpy has no bfloat16: uint16 stand for them. Shapes: N rows, Q questions per row, C = config.d, K inputs and M outputs
+numpy has no bfloat16: uint16 arrays hold it. Shapes: N rows, Q questions per row, C = config.d, K inputs and M outputs
 of a layer; its packed weights are T tiles of L outputs: float32 [T, K, L], or bfloat16 by pairs of inputs, [T, K/2, L,
 2].
 """
@@ -38,11 +38,11 @@ from model.kernels.products import (
 # Rows. The widest outputs between layers are 96 KiB at d=128 in bfloat16, and fit 1 MiB beside a block's weights; in
 # float32 both are twice that.
 CHUNK: Final = 96
-_ALL: Final = 1 << 40  # rows that share a bias
+_ALL: Final = 1 << 40  # number of rows that share a bias: all
 
 
 def packed(weight: F32, *, halves: bool) -> BF16 | F32:
-    """Weights [M, K] of a layer as a tile takes them; outputs and inputs that are missing to whole tiles are zero."""
+    """Returns the weights [M, K] of a layer in tiles; outputs and inputs are padded with zeros to whole tiles."""
     m, k = weight.shape
     if not halves:
         whole = _filled(weight, tiles.SINGLE[1] * tiles.LANES, 1)
@@ -54,17 +54,18 @@ def packed(weight: F32, *, halves: bool) -> BF16 | F32:
 
 
 def _filled(weight: F32, outputs: int, inputs: int) -> F32:
-    """With zeros to whole numbers of either."""
+    """Returns the weights padded with zeros to multiples of `outputs` and `inputs`."""
     m, k = weight.shape
     return np.pad(weight, ((0, -m % outputs), (0, -k % inputs)))
 
 
 @compiled
 def enter(x, row, share, table, weight, bias, out):  # type: ignore[no-untyped-def]
-    """The stream's first vectors [N, C] from features [N, F] and rows [N, J] of a table of places, with their shares.
+    """Computes the stream's first vectors [N, C] from features [N, F] and rows [N, J] of a table of places, with their
+    weights `share`.
 
-    In bfloat16 features come twice, rounded and what rounding left: that of the log of a length is off by 1 % of the
-    length.
+    In bfloat16, each feature is two inputs, the rounded number and its rounding error: without the second, a length
+    given by its log would be wrong by 1 %.
     """
     f, levels = x.shape[1], row.shape[1] // 4
     seen = np.zeros((CHUNK, input_count(weight)), weight.dtype)
@@ -88,7 +89,7 @@ def enter(x, row, share, table, weight, bias, out):  # type: ignore[no-untyped-d
 
 @compiled
 def project(x, gain, shift, weight, out):  # type: ignore[no-untyped-def]
-    """Queries, keys and values [N, C + 2E] of the stream x [N, C]."""
+    """Computes queries, keys and values [N, C + 2E] of the stream x [N, C]."""
     normed = np.zeros((CHUNK, x.shape[1]), weight.dtype)
     none = np.zeros((1, out.shape[1]), np.float32)
     for first in range(0, len(x), CHUNK):
@@ -100,7 +101,9 @@ def project(x, gain, shift, weight, out):  # type: ignore[no-untyped-def]
 
 @compiled
 def mix(x, attended, out, gain, shift, up, up_bias, down, down_bias):  # type: ignore[no-untyped-def]
-    """Adds to the stream x [N, C], in place, what attention answered [N, C], then what the perceptron says to both."""
+    """Adds to the stream x [N, C], in place, the output layer of the attention's answers [N, C], then the perceptron's
+    output.
+    """
     narrow = np.zeros((CHUNK, x.shape[1]), out.dtype)
     wide = np.zeros((CHUNK, up_bias.shape[1]), out.dtype)
     none = np.zeros((1, x.shape[1]), np.float32)
@@ -119,7 +122,7 @@ def mix(x, attended, out, gain, shift, up, up_bias, down, down_bias):  # type: i
 
 @compiled
 def leave(x, gain, shift, hidden):  # type: ignore[no-untyped-def]
-    """Hidden vectors [N, C], as the layers multiply them, of the stream x [N, C]."""
+    """Computes the hidden vectors [N, C] of the stream x [N, C], in the dtype of the heads' products."""
     for i in range(len(x)):
         norm_into(x[i], gain, shift, hidden[i])
 
@@ -163,13 +166,13 @@ def answer(  # type: ignore[no-untyped-def]
     known_at,
     out,
 ):
-    """`ForecastHead` of hidden vectors [N, C] and questions asked [N, Q, E]: out [N, Q, O]. The weights `aside` are the
-    head beside's, `aside_question` [E, C/2] turned over.
+    """`ForecastHead` of hidden vectors [N, C] and questions asked [N, Q, E]: out [N, Q, O]. The weights `aside` are
+    those of its `ReportHead`; `aside_question` [E, C/2] is transposed.
 
-    In bfloat16 what a question adds to what is known comes twice, as features do in `enter`.
+    In bfloat16 the inputs of a question are doubled, as features are in `enter`.
     """
     c, q = hidden.shape[1], asked.shape[1]
-    most = max(1, CHUNK // max(q, 1))  # rows whose questions are a chunk
+    most = max(1, CHUNK // max(q, 1))  # rows whose questions fill a chunk
     room = -(-max(most * q, CHUNK) // NARROW_ROWS) * NARROW_ROWS
     said = np.zeros((room, c), first.dtype)
     known = np.empty((most, 2 * c), np.float32)
@@ -197,8 +200,9 @@ def answer(  # type: ignore[no-untyped-def]
 
 @compiled
 def _beside(share, seen, asked, question, last, last_bias, out):  # type: ignore[no-untyped-def]
-    """Adds to out [O], in place, a share of what `ReportHead` says to one question [E]; what it knows of the row, seen
-    [C/2], is used up. Innermost are the many numbers, so that they are lanes.
+    """Adds the output of `ReportHead` for one question [E], times `share`, to out [O], in place. `seen` [C/2] is the
+    projection of the row's hidden vector; it is overwritten. The innermost loops run over many numbers, so that they
+    become vector lanes.
     """
     for e in range(len(asked)):
         for d in range(len(seen)):

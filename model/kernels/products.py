@@ -1,7 +1,8 @@
-"""What every layer does to one chunk of rows: products with packed weights, GELU, LayerNorm, rounding to bfloat16.
+"""The operations of every layer on one chunk of rows: products with packed weights, GELU, LayerNorm, rounding to
+bfloat16.
 
-Compiled. What is multiplied is bfloat16 or float32, by the type of the arrays; sums are float32. A row's sums are taken
-in an order of their own, however many rows there are. Shapes as in `model.kernels.linear`.
+All are compiled. Products are bfloat16 or float32, by the dtype of the arrays; sums are float32. The order in which a
+row is summed does not depend on the number of rows. Shapes as in `model.kernels.linear`.
 """
 
 from __future__ import annotations
@@ -15,15 +16,17 @@ from numba.extending import overload
 from model.jit import compiled
 from model.kernels import tiles
 
-WIDE_ROWS, NARROW_ROWS, SINGLE_ROWS = tiles.WIDE[0], tiles.NARROW[0], tiles.SINGLE[0]  # rows of a tile
-EPS: Final = np.float32(1e-5)  # of torch.nn.LayerNorm
+WIDE_ROWS, NARROW_ROWS, SINGLE_ROWS = tiles.WIDE[0], tiles.NARROW[0], tiles.SINGLE[0]  # rows per tile
+EPS: Final = np.float32(1e-5)  # the eps of torch.nn.LayerNorm
 OUTPUTS: Final = tiles.WIDE[1] * tiles.LANES
-_GELU_END: Final = np.float32(4.5)  # beyond it x·Φ(x) is x or 0
+_GELU_END: Final = np.float32(4.5)  # beyond this, x·Φ(x) is x or 0
 
 
 @compiled
 def linear_into(x, n, weight, bias, per, add, out):  # type: ignore[no-untyped-def]
-    """out [n, M] = x · weight + bias, or added to it; bias [N / per, M] is of `per` rows each. x has whole tiles."""
+    """Computes out [n, M] = x · weight + bias, or adds it to out; bias [N / per, M] has a row for each `per` rows. x is
+    padded to whole tiles.
+    """
     rows, outputs = tile_rows(weight), weight.shape[2]
     sums = np.empty((rows, outputs), np.float32)
     for tile in range(len(weight)):
@@ -43,7 +46,7 @@ def linear_into(x, n, weight, bias, per, add, out):  # type: ignore[no-untyped-d
 
 @compiled
 def gelu_linear_into(x, n, weight, bias, per, out):  # type: ignore[no-untyped-def]
-    """out [n, M] = gelu(x · weight + bias), as `linear_into`, for the next layer to multiply."""
+    """Computes out [n, M] = gelu(x · weight + bias), as `linear_into`, in the dtype of the next layer's product."""
     rows, outputs = tile_rows(weight), weight.shape[2]
     sums = np.empty((rows, outputs), np.float32)
     for tile in range(len(weight)):
@@ -59,7 +62,7 @@ def gelu_linear_into(x, n, weight, bias, per, out):  # type: ignore[no-untyped-d
 
 @compiled
 def inputs_at_once(weight):  # type: ignore[no-untyped-def]
-    """How many inputs are multiplied together: 2 of bfloat16, 1 of float32."""
+    """Returns how many inputs are multiplied together: 2 of bfloat16, 1 of float32."""
     return weight.ndim - 2
 
 
@@ -70,7 +73,7 @@ def input_count(weight):  # type: ignore[no-untyped-def]
 
 @compiled
 def tile_rows(weight):  # type: ignore[no-untyped-def]
-    """Of its tiles."""
+    """Returns the number of rows per tile."""
     if inputs_at_once(weight) == 1:
         return SINGLE_ROWS
     return NARROW_ROWS if weight.shape[2] < OUTPUTS else WIDE_ROWS
@@ -85,7 +88,9 @@ def _multiply(x, first, weight, tile, sums):  # type: ignore[no-untyped-def]
 
 @compiled
 def gelu(x):  # type: ignore[no-untyped-def]
-    """x·Φ(x), Φ − ½ as x·P(x²) up to |x| = 4.5. Within 2e-5: a hundredth of what bfloat16 rounds near 1."""
+    """x·Φ(x), with Φ − ½ approximated by x·P(x²) up to |x| = 4.5. The error is below 2e-5: a hundredth of the bfloat16
+    rounding near 1.
+    """
     z = min(max(x, -_GELU_END), _GELU_END)
     t = z * z * np.float32(2 / 4.5**2) - np.float32(1)
     y = np.float32(-9.42397930e-4)
@@ -103,7 +108,7 @@ def gelu(x):  # type: ignore[no-untyped-def]
 
 @compiled
 def norm_into(x, gain, shift, out):  # type: ignore[no-untyped-def]
-    """`torch.nn.LayerNorm` of x [C], for the next layer to multiply."""
+    """`torch.nn.LayerNorm` of x [C], in the dtype of the next layer's product."""
     mean, square = np.float32(0), np.float32(0)
     for d in range(len(x)):
         mean += x[d]
@@ -117,7 +122,7 @@ def norm_into(x, gain, shift, out):  # type: ignore[no-untyped-def]
 
 @compiled
 def in_halves(x, out):  # type: ignore[no-untyped-def]
-    """x [K] in bfloat16, and behind it what is missing of each."""
+    """Writes x [K] in bfloat16, followed by the rounding error of each number."""
     k = len(x)
     for d in range(k):
         out[d] = rounded(x[d])
@@ -132,7 +137,7 @@ def in_singles(x, out):  # type: ignore[no-untyped-def]
 
 @compiled
 def rounded(x):  # type: ignore[no-untyped-def]
-    """The nearest bfloat16 of a float32, ties to even; what is not finite stays so."""
+    """Returns the nearest bfloat16 of a float32, ties to even; infinity and NaN stay so."""
     bits = np.float32(x).view(np.uint32)
     return np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
 
@@ -142,19 +147,21 @@ def widened(half):  # type: ignore[no-untyped-def]
     return np.uint32(np.uint32(half) << np.uint32(16)).view(np.float32)
 
 
-# What differs by what is multiplied; chosen when a caller is compiled, by the type of an array.
+# Functions that depend on the dtype of the product; numba chooses when a caller is compiled, by the type of an array.
 
 
 def as_stored(x: Any, like: Any) -> Any:
-    """A float32 as an array holds it."""
+    """Converts a float32 to the dtype of an array."""
 
 
 def as_input(x: Any, out: Any) -> None:
-    """x [K] for a layer to multiply: once in float32, twice in bfloat16 (`enter`)."""
+    """Writes x [K] as input of a product: once in float32, twice in bfloat16 (`enter`)."""
 
 
 def _tiled(like: Any, row: int, stride: int, of: int, step: int, steps: int, sums: int) -> None:
-    """The sums of one tile. Addresses of what is multiplied, of weights and of sums; bytes from one row to the next."""
+    """Computes the sums of one tile. The arguments are addresses of inputs, weights and sums, and bytes from one row to
+    the next.
+    """
 
 
 @overload(as_stored, inline="always")

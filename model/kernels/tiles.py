@@ -1,9 +1,10 @@
-"""Small pieces of matrix products, with all their sums in registers. Knows addresses; knows no layers and no rings.
+"""Small matrix products (tiles) with all their sums in registers. They are called with addresses.
 
-numba makes vectors of plain loops, but its loops store each sum and load it again, and no loop says VDPBF16PS: sixteen
-float32 sums, each plus two products of bfloat16. So this says it to LLVM. 6 rows times 64 outputs keep 24 of the 32
-registers of 512 bits busy, 4 hold weights, and each pair of inputs costs 24 instructions that do nothing but multiply.
-Where registers are 16 and have 256 bits, two are one of ours, and a tile has fewer of them.
+numba makes vectors of plain loops, but its loops store each sum and load it again, and no loop compiles to VDPBF16PS:
+sixteen float32 sums, each plus two products of bfloat16. So this module generates LLVM code for it. A tile of 6 rows
+times 64 outputs keeps 24 of the 32 registers of 512 bits busy, 4 more hold weights, and each pair of inputs costs 24
+instructions that only multiply. Where there are 16 registers of 256 bits, two of them act as one of 512, and a tile is
+smaller.
 
 Measured on one core of an EPYC 9004 at 3.6 GHz, 258 rows: 230 GFLOP/s of 230 possible; oneDNN's packed weights 155-205.
 In float32 on one of an EPYC 7003 (256 bits), 96 rows, 128 inputs: 4 rows times 16 outputs 90 GFLOP/s, 5 times 16 93, 6
@@ -21,14 +22,16 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-_TOLD: Final = any(os.environ.get(name) for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"))  # to compile for another
+# numba compiles for another CPU
+_TOLD: Final = any(os.environ.get(name) for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"))
 _CPU: Final = {} if _TOLD else llvmlite.binding.get_host_cpu_features()
 _LARGE: Final = bool(_CPU.get("avx512f"))  # 32 registers of 512 bits
 
-LANES: Final = 16  # float32 numbers of a register of 512 bits
-WIDE: Final = (6, 4)  # rows and registers of outputs
-NARROW: Final = (12, 1)  # for layers of at most 16 outputs: as many sums at once, or each would wait for the one before
-SINGLE: Final = (12, 1) if _LARGE else (4, 1)  # of float32
+LANES: Final = 16  # float32 numbers in a register of 512 bits
+WIDE: Final = (6, 4)  # rows, and registers of outputs per row
+# for layers of at most 16 outputs: many sums at once, because a sum would wait for its last addition
+NARROW: Final = (12, 1)
+SINGLE: Final = (12, 1) if _LARGE else (4, 1)  # for float32
 SCORES: Final = (4, 4) if _LARGE else (4, 1)  # four heads, 64 or 16 places
 ANSWERS: Final = (4, 2) if _LARGE else (4, 1)  # four heads, 32 or 16 numbers of a value
 _BYTES: Final = 64  # of a register
@@ -39,7 +42,7 @@ _PAIRS: Final = ir.VectorType(_I32, LANES)
 
 
 class _BFloat(ir.Type):  # type: ignore[misc]  # llvmlite has no types
-    """llvmlite has no name for it."""
+    """LLVM's bfloat type, which llvmlite does not define."""
 
     def _to_string(self) -> str:
         return "bfloat"
@@ -55,28 +58,30 @@ _HALVES: Final = ir.VectorType(_BFloat(), 2 * LANES)
 
 
 def multiplies_halves() -> bool:
-    """Whether what numba compiles here may multiply bfloat16."""
+    """Returns whether numba's code for this CPU may multiply bfloat16."""
     return bool(_CPU.get("avx512bf16"))
 
 
 def fuses() -> bool:
-    """Whether it may add products of float32 in one instruction; without it each would be a call."""
+    """Returns whether it may add products of float32 in one instruction; without that, each would be a function
+    call.
+    """
     return bool(_CPU.get("fma") and _CPU.get("avx2"))
 
 
 def instructions() -> str:
-    """The widest vectors that what numba compiles here may use: "AVX-512", "AVX2" or "none"."""
+    """Returns the widest vector instructions that numba's code may use: "AVX-512", "AVX2" or "none"."""
     if not fuses():
         return "none"
     return "AVX-512" if _LARGE else "AVX2"
 
 
 def _tile(rows: int, registers: int, halves: bool) -> Any:
-    """A product sums [rows, L] = x [rows, K] · weights [K, L], L = registers · LANES: of float32, or of bfloat16 in
-    pairs of inputs, whose weights are [K/2, L, 2].
+    """Builds a product sums [rows, L] = x [rows, K] · weights [K, L], L = registers · LANES: of float32, or of bfloat16
+    in pairs of inputs, whose weights are [K/2, L, 2].
 
-    Called with addresses and the bytes from one row to the next: of x, of the weights, K or K/2 (at least 1), of the
-    sums. All L columns of a row of weights are read, whatever they are: what lies behind them must be readable.
+    Its arguments are addresses and the bytes from one row to the next: of x, of the weights, K or K/2 (at least 1), of
+    the sums. It reads all L columns of a row of weights, so the memory after the last weights must be readable.
     """
 
     @intrinsic
@@ -117,14 +122,15 @@ def _tile(rows: int, registers: int, halves: bool) -> Any:
 
 
 def _added(b: Any, so_far: Any, x: Any, weight: Any, halves: bool) -> Any:
-    """The sums, plus one product in each lane, or those of two bfloat16."""
+    """Returns the sums plus one product in each lane, or plus two products of bfloat16."""
     if not halves:
         return _fused(b, so_far, b.bitcast(x, _SUMS), b.bitcast(weight, _SUMS))
     if multiplies_halves():
         kind = ir.FunctionType(_SUMS, [_SUMS, _HALVES, _HALVES])
         dot = b.module.declare_intrinsic("llvm.x86.avx512bf16.dpbf16ps.512", (), kind)
         return b.call(dot, [so_far, b.bitcast(x, _HALVES), b.bitcast(weight, _HALVES)])
-    # Nothing that serves comes here (`model.serving.layers.chosen`); what is meant can be tested on every CPU.
+    # Serving never uses this path (`model.serving.layers.chosen`); it lets the tests check the bfloat16 layers on every
+    # CPU.
     first, second = ([_either(b, pair, upper) for pair in (x, weight)] for upper in (False, True))
     return _fused(b, _fused(b, so_far, *first), *second)
 
@@ -135,14 +141,14 @@ def _fused(b: Any, so_far: Any, x: Any, weight: Any) -> Any:
 
 
 def _either(b: Any, pairs: Any, upper: bool) -> Any:
-    """Of each lane's two bfloat16 the upper or the lower, in float32."""
+    """Returns the upper or the lower of each lane's two bfloat16 numbers, in float32."""
     bits = 0xFFFF0000 if upper else 16
     of_lane = ir.Constant(_PAIRS, [bits] * LANES)
     return b.bitcast(b.and_(pairs, of_lane) if upper else b.shl(pairs, of_lane), _SUMS)
 
 
 def _load(b: Any, at: Any, kind: Any, offset: int) -> Any:
-    """As if it were not aligned: where it is, that costs nothing."""
+    """Loads as if the address were not aligned: where it is aligned, this costs nothing."""
     return b.load(b.inttoptr(b.add(at, _I64(offset)), kind.as_pointer()), align=4)
 
 
@@ -152,7 +158,7 @@ scores, answers = _tile(*SCORES, halves=False), _tile(*ANSWERS, halves=False)
 
 @intrinsic
 def fetch(typing_context, start, size):  # type: ignore[no-untyped-def]
-    """Asks for the memory at an address, so many bytes of it, to be near when it is needed; waits for nothing."""
+    """Asks the CPU to load so many bytes at an address into the nearest cache; does not wait for them."""
 
     def emit(context: Any, b: Any, _: Any, args: Any) -> Any:
         pointer = ir.IntType(8).as_pointer()

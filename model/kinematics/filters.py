@@ -1,7 +1,8 @@
-"""Predictors without weights that follow a thing ping by ping. Knows displacements and intervals; knows no degrees.
+"""Forecasters without weights that follow a thing ping by ping. Each ping reaches them as a displacement and an
+interval, so they need no degrees.
 
-What `baselines.FORECASTS` say needs one kinematic row; these may remember more. A follower's state is an array [N, S],
-so that a walk can hold any of them, and one state may answer under several names.
+The forecasts in `baselines.FORECASTS` need one kinematic row; these filters may remember more. The state of a filter is
+an array [N, S], so that a rollout can hold any of them, and one state may give forecasts under several names.
 
 Shapes: N things, S numbers of a state, H questions.
 """
@@ -19,46 +20,49 @@ from model.kinematics.baselines import FORECASTS
 from model.kinematics.geo import F64
 from model.kinematics.motion import Law
 
-WINDOW_FIXES: Final = 5  # of the window's velocity: at a ping a minute five minutes, about as long as a street
+# fixes behind the window velocity: at one ping per minute five minutes, about as long as a street
+WINDOW_FIXES: Final = 5
 _STEPS: Final = WINDOW_FIXES - 1
 
 WINDOW: Final = "window_velocity"
 KALMAN: Final = "kalman"
-FITTED: Final = "kalman_fitted"  # by CRPS
-NEAREST: Final = "kalman_nearest"  # by mean error
+FITTED: Final = "kalman_fitted"  # fitted to the lowest CRPS
+NEAREST: Final = "kalman_nearest"  # fitted to the lowest mean error
 
 
 class Gaussians(NamedTuple):
-    """Where the next fix will be seen, from the last one."""
+    """Gaussian distributions of the next fix's position, relative to the last fix."""
 
     mean_en: F64  # [N, H, 2] m
     cov_m2: F64  # [N, H, 3] ee, en, nn
 
 
 class Follower(Protocol):
-    """`fold` and `after` change nothing that they are given."""
+    """The interface of a filter. `fold` and `after` do not change their arguments."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What `after` answers as."""
+        """The names of the forecasts that `after` returns."""
         ...
 
     def fresh(self, rows: int) -> F64:
-        """States [N, S] after the first fix of each."""
+        """Returns the states [N, S] after each thing's first fix."""
         ...
 
     def fold(self, state: F64, dt_s: F64, d_en: F64) -> F64:
-        """States after one more fix, d_en [N, 2] metres and dt_s [N] seconds after the last."""
+        """Returns the states after one more fix, d_en [N, 2] metres and dt_s [N] seconds after the last one."""
         ...
 
     def after(self, state: F64, dt_s: F64) -> dict[str, Gaussians]:
-        """Answers for dt_s [N, H] seconds after the last fix."""
+        """Returns the forecasts for dt_s [N, H] seconds after the last fix."""
         ...
 
 
 @dataclass(frozen=True)
 class Kinematic:
-    """All of `baselines.FORECASTS`, and the velocity over the last five fixes: one kinematic row and four steps."""
+    """All of `baselines.FORECASTS`, and the velocity over the last five fixes. The state is one kinematic row and four
+    steps.
+    """
 
     config: ModelConfig
 
@@ -84,7 +88,9 @@ class Kinematic:
 
 @dataclass(frozen=True)
 class FittedKalman:
-    """The filter of model.kinematics.motion with noise of its own: the data set's, not the network's."""
+    """The filter of model.kinematics.motion with noise parameters that are fitted to the data set, not those of the
+    network.
+    """
 
     config: ModelConfig
     name: str = FITTED
@@ -104,9 +110,11 @@ class FittedKalman:
 
 
 def line_velocity(dt_s: F64, d_en: F64) -> F64:
-    """Slope [N, 2] of the straight line in time that fits the fixes best, by least squares; 0 where there is but one.
+    """Returns the slope [N, 2] of the straight line in time that fits the fixes best by least squares; 0 where there is
+    only one fix.
 
-    dt_s [N, J] and d_en [N, J, 2] are the last J steps, newest first; an interval of 0 is a step that never was.
+    dt_s [N, J] and d_en [N, J, 2] are the last J steps, newest first; an interval of 0 means that there was no such
+    step.
     """
     was = dt_s > 0
     known = np.concatenate([np.ones((len(dt_s), 1)), was], axis=1)[..., None]
@@ -119,7 +127,7 @@ def line_velocity(dt_s: F64, d_en: F64) -> F64:
 
 
 def _from_last(steps: F64) -> F64:
-    """Steps [N, J, X], newest first, as places [N, J + 1, X] from the last fix."""
+    """Turns steps [N, J, X], newest first, into positions [N, J + 1, X] relative to the last fix."""
     return np.concatenate([np.zeros_like(steps[:, :1]), -np.cumsum(steps, axis=1)], axis=1)
 
 

@@ -1,15 +1,16 @@
-"""Interacting multiple models: three filters that mix their states by how well each explains the pings. No weights.
+"""The interacting multiple model (IMM): three filters whose states are mixed by how well each explains the pings. No
+weights.
 
 Blom & Bar-Shalom, "The Interacting Multiple Model Algorithm for Systems with Markovian Switching Coefficients", IEEE
 Trans. Automatic Control 33(8), 1988. Each mode is an integrated Ornstein-Uhlenbeck process (model.kinematics.motion): a
-stopped one whose velocity dies in seconds, a cruising one, a manoeuvring one of ten times the noise.
+stopped one whose velocity decays in seconds, a cruising one, and a manoeuvring one with ten times the noise.
 
-Modes switch in continuous time, because pings come when they like: with rate 1/memory_s the mode is drawn anew by
-`shares`, so that over dt the transition matrix is shares + exp(−dt/memory_s) (I − shares). A forecast is one prediction
-step of length dt: the mixing happens at its start.
+Modes switch in continuous time, because pings arrive at irregular intervals: at rate 1/memory_s the mode is drawn anew
+from `shares`, so that over dt the transition matrix is shares + exp(−dt/memory_s) (I − shares). A forecast is one
+prediction step of length dt: the mixing happens at its start.
 
-Unlike the filter of model.kinematics.motion, east and north are not alike: means that differ spread the mixture along
-their line.
+Unlike in the filter of model.kinematics.motion, the covariances of east and north differ: modes whose means differ
+widen the mixture along the line between these means.
 
 Shapes: N things, H questions, J = 3 modes (i before mixing), X = 4 (east, north, their velocities), ... any batch.
 """
@@ -28,15 +29,15 @@ from model.kinematics.geo import F64
 
 IMM: Final = "imm"
 IMM_FITTED: Final = "imm_fitted"
-STOPPED: Final = 0.3  # the share of a city's minutes in which things stand
-MIN_CHANCE: Final = 1e-9  # of a mode: none is ever ruled out for good
+STOPPED: Final = 0.3  # the share of time that things in a city stand still
+MIN_CHANCE: Final = 1e-9  # lowest probability of a mode: no mode is ever excluded for good
 
 _J, _X = 3, 4
 _MEANS = _J * _X
 
 
 class Belief(NamedTuple):
-    """Of each mode: its chance, and the state if it is the one."""
+    """The probability of each mode, and the state given that mode."""
 
     chance: F64  # [..., J]
     mean: F64  # [..., J, X] m from the last fix, m/s
@@ -45,12 +46,12 @@ class Belief(NamedTuple):
 
 @dataclass(frozen=True)
 class Imm:
-    """A follower. All modes see fixes of the same noise, that of `cruise`."""
+    """A filter with the interface `filters.Follower`. All modes use the same noise of a fix, that of `cruise`."""
 
     stop: ModelConfig
     cruise: ModelConfig
     manoeuvre: ModelConfig
-    memory_s: float = 120.0  # about two blocks of a city: how long a thing stays in one mode
+    memory_s: float = 120.0  # how long a thing stays in one mode: about two city blocks
     shares: tuple[float, float, float] = (STOPPED, 0.5, 0.2)
     name: str = IMM
 
@@ -64,9 +65,10 @@ class Imm:
         stopped: float = STOPPED,
         name: str = IMM,
     ) -> Self:
-        """The three modes around one physics; `manoeuvre` is how many times its noise a manoeuvre has, and of what is
-        not stopped five sevenths cruise."""
-        # A velocity that dies in 2 s, kept alive at 0.1 m/s: the wander of a parked receiver.
+        """Builds the three modes from one physics. `manoeuvre` is the ratio of the manoeuvring mode's noise to that of
+        `cruise`. Five sevenths of what is not stopped is cruising.
+        """
+        # A velocity that decays in 2 s and is kept at 0.1 m/s by noise: the wander of a parked receiver.
         stop = replace(cruise, damping_s=2.0, accel_psd=0.01)
         shares = (stopped, (1 - stopped) * 5 / 7, (1 - stopped) * 2 / 7)
         return cls(stop, cruise, replace(cruise, accel_psd=manoeuvre * cruise.accel_psd), memory_s, shares, name)
@@ -95,7 +97,9 @@ class Imm:
         return {self.name: Gaussians(middle, np.stack(parts, axis=-1))}
 
     def expect(self, belief: Belief, dt_s: F64) -> Belief:
-        """The belief dt_s [...] later, in the same metres: switching, mixing, and each mode's prediction."""
+        """Returns the belief dt_s [...] later, relative to the same origin: switching, mixing, and each mode's
+        prediction.
+        """
         switch = self.switching(dt_s)
         both = belief.chance[..., :, None] * switch  # [..., i, j]
         chance = both.sum(axis=-2)
@@ -110,12 +114,12 @@ class Imm:
         )
 
     def switching(self, dt_s: F64) -> F64:
-        """Chances [..., i, j] that mode i has become mode j after dt_s [...]."""
+        """Returns the probabilities [..., i, j] that mode i has become mode j after dt_s [...]."""
         same = np.exp(-dt_s / self.memory_s)[..., None, None]
         return np.asarray(same * np.eye(_J) + (1 - same) * np.asarray(self.shares))
 
     def _transition(self, dt_s: F64) -> tuple[F64, F64]:
-        """Φ and Q of each mode over dt_s [...], both [..., J, X, X]."""
+        """Returns Φ and Q of each mode over dt_s [...], both [..., J, X, X]."""
         carry, noise = np.zeros((2, *np.shape(dt_s), _J, _X, _X))
         zero = np.zeros(np.shape(dt_s))
         for j, mode in enumerate((self.stop, self.cruise, self.manoeuvre)):
@@ -129,7 +133,7 @@ class Imm:
 
 
 def _seen(expected: Belief, d_en: F64, noise_m2: float) -> Belief:
-    """The belief after a fix at d_en [N, 2], in metres from that fix."""
+    """Returns the belief after a fix at d_en [N, 2], in metres relative to that fix."""
     chance, mean, cov = expected
     off = d_en[:, None, :] - mean[..., :2]
     ee, en, nn = cov[..., 0, 0] + noise_m2, cov[..., 0, 1], cov[..., 1, 1] + noise_m2

@@ -1,9 +1,9 @@
-"""How surely the time of the next fix is known: a 90 % interval around the expected time, from the last intervals.
+"""How precisely the time of the next fix is known: a 90 % interval around the expected time, from the last intervals.
 
-Knows the kinematic row; knows no weights. The network says one time and no spread, so the spread is a law of its own,
-the same for all weights: the more the last two intervals and the running one differ from the expected one, the wider.
-Both ends are lines in how far the logs differ, fitted by quantile regression (train.calibration.lateness) to `small` on
-validation tracks of the four files that `small` was trained on, each file alike:
+The network predicts one time without an interval, so this interval has a formula of its own, the same for all weights:
+it is wider the more the last two intervals and the running interval differ from the expected one. Both ends are linear
+in these differences of logs. They were fitted by quantile regression (train.calibration.lateness) to `small`, on
+validation tracks of the four files that `small` was trained on, each file with the same weight:
 
     python -m train.calibration.lateness small capmetro_austin_bus.parquet ais_noaa_us.parquet gotrack_aracaju.parquet
     \\
@@ -22,22 +22,23 @@ from model.jit import compiled
 from model.kinematics import motion as m
 from model.kinematics.geo import F64
 
-TERMS: Final = 4  # 1; and how far apart the logs are: of the last, of the one before it, of the running one
-MOST_APART: Final = 3.0  # in logs, a factor of 20: nothing is learned of what is farther
-# Of the log of the time over the expected one: the 5 % and the 95 % quantile.
+# 1; and the absolute log ratios of the last, the previous and the running interval to the expected one
+TERMS: Final = 4
+MOST_APART: Final = 3.0  # of a log ratio, a factor of 20: larger ones are clipped
+# Coefficients of the 5 % and the 95 % quantile of the log of the time over the expected time.
 EARLY: Final = np.array([-0.125, -0.133, -0.38, -1.327])
 LATE: Final = np.array([0.438, 0.218, 0.104, -0.211])
 
 
 def between(kin: F64, expected_s: F64) -> tuple[F64, F64]:
-    """The ends [N] of the interval around the expected seconds [N], after the last fix of rows [N, K]."""
+    """Returns the ends [N] of the interval around the expected seconds [N] after the last fix of rows [N, K]."""
     early, late = np.empty(len(kin)), np.empty(len(kin))
     _between(terms(kin, expected_s), EARLY, LATE, expected_s, early, late)
     return early, late
 
 
 def terms(kin: F64, expected_s: F64) -> F64:
-    """The ends depend on these numbers, [N, TERMS]. An interval that there has not been counts as the expected one."""
+    """Returns the terms of both ends, [N, TERMS]. An interval that does not exist counts as the expected one."""
     out = np.empty((len(kin), TERMS))
     _terms(kin, expected_s, out)
     return out

@@ -1,6 +1,7 @@
-"""Questions to the model and the physics under them: where after Δt, where in a gap, when there. Float64, no weights.
+"""Builds the network's questions and the physics under them: position after Δt, position in a gap, travel time, next
+interval. Float64, no weights.
 
-Shapes: ... any batch, Q queries per row, A other physics, K = motion.WIDTH.
+Shapes: ... any batch, Q queries per row, A alternatives (other physics), K = motion.WIDTH.
 """
 
 from __future__ import annotations
@@ -20,23 +21,23 @@ from model.kinematics.geo import E7, F64, displacement_m
 REPORT_FEATURES: Final = 9
 FORECAST_FEATURES: Final = 13 + REPORT_FEATURES
 FORECAST_OTHERS: Final = 4
-DAMPED: Final = 0  # which of them is damped velocity; the last is the reported one
+DAMPED: Final = 0  # index of the damped velocity among them; the last is the reported velocity
 GAP_REPORT_FEATURES: Final = 2
 GAP_FEATURES: Final = 26 + GAP_REPORT_FEATURES
 GAP_OTHERS: Final = 1
 TRAVEL_FEATURES: Final = 17
 INTERVAL_FEATURES: Final = 8
 INTERVAL_OTHERS: Final = 2
-MOST_APART: Final = 6.0  # logs of intervals, to the network
-ALIKE: Final = 4.0  # intervals that are a factor of e^(1 / ALIKE) apart are hardly alike
+MOST_APART: Final = 6.0  # limit of log ratios of intervals in the network's inputs
+ALIKE: Final = 4.0  # intervals that differ by a factor of e^(1 / ALIKE) hardly count as alike
 MIN_QUERY_S: Final = 1e-3
-_PHYSICS: Final = slice(9, 11)  # of a forecast's features: how far it could go and how sure the filter is
-PACE_FLOOR_MPS: Final = 0.5  # below it a reported speed is none
-HEARD_MPS: Final = 5.0  # of `motion.BOTH`: there the network's measure of how much was heard is 1/2
+_PHYSICS: Final = slice(9, 11)  # columns of a forecast's features: the reach and the filter's variance
+PACE_FLOOR_MPS: Final = 0.5  # added to speeds before their log: reported speeds far below it are alike
+HEARD_MPS: Final = 5.0  # value of `motion.BOTH` at which the input for the amount of evidence is 1/2
 
 
 class Question(NamedTuple):
-    """`model.network.heads.Asked` in float64 numpy: fields as there."""
+    """`model.network.heads.Asked` as float64 numpy arrays, with the same fields."""
 
     features: F64
     base_en: F64
@@ -44,36 +45,38 @@ class Question(NamedTuple):
     base_var: F64
     reach_m: F64
     frame: F64
-    told: F64
+    is_reported: F64
 
 
 class GapEnds(NamedTuple):
-    """A gap seen from the fix before it (the origin of its metres) and from the fixes after it."""
+    """The two ends of a gap: the fix before it, which is the origin of all metres, and the fixes after it."""
 
-    chord_en: F64  # [..., 2] m, from the last fix before to the first after
+    chord_en: F64  # [..., 2] m, from the last fix before the gap to the first fix after it
     gap_s: F64  # [...]
-    # [..., 2] velocities as the fixes beside the gap report them, by speed and course, if these agree with the steps
-    # (`motion.agrees`) and are not in doubt (`motion.MOST_DOUBT`); else of the last step before it and the first one
-    # after it, or of the last and first STEADY_S where fixes are closer, held to `motion.least_s`; the chord's where
-    # there is none
+    # [..., 2] velocities at the ends. They are the reported ones (speed and course) if these agree with the steps
+    # (`motion.agrees`) and are not in doubt (`motion.MOST_DOUBT`); else those of the last step before the gap and of
+    # the first step after it, or of the last and first STEADY_S where fixes are closer, limited by `motion.least_s`;
+    # else, without a step, that of the chord
     before_mps: F64
     after_mps: F64
-    has_before: F64  # [...] 1 where the velocity is not the chord's
+    has_before: F64  # [...] 1 where the velocity is not that of the chord
     has_after: F64
-    told_before: F64  # [...] 1 where it is as reported
-    told_after: F64
+    reported_before: F64  # [...] 1 where the velocity is the reported one
+    reported_after: F64
 
 
 class Travel(NamedTuple):
-    """When there: what the network sees of the destination [..., Q, E], and the log of the seconds at TRAVEL_MPS."""
+    """The question for a travel time: the network's inputs for the destination [..., Q, E], and the log of the seconds
+    at TRAVEL_MPS.
+    """
 
     features: F64
     base_log_s: F64
 
 
 class Interval(NamedTuple):
-    """When next: what the network sees of the last intervals [..., E], and the logs of the last one and the one before
-    it over the running one [..., 2], 0 where there is none.
+    """The question for the next interval: the network's inputs for the last intervals [..., E], and the log ratios
+    [..., 2] of the last interval and the one before it to the running interval; 0 where an interval does not exist.
     """
 
     features: F64
@@ -83,8 +86,10 @@ class Interval(NamedTuple):
 def forecast(
     kin: F64, dt_s: F64, config: ModelConfig, at_en: F64 | None = None, *, context: Context | None = None
 ) -> Question:
-    """Where after dt_s [..., Q] seconds; kin [..., K]. at_en [..., 2] is the last fix seen from the config's origin, in
-    metres (`from_origin`): "absolute" targets need it. The context [...] is the last fix's, for what it reports.
+    """Builds the question for the position dt_s [..., Q] seconds ahead; kin [..., K].
+
+    at_en [..., 2] is the last fix in metres from the config's origin (`from_origin`); only "absolute" targets need it.
+    context [...] is that of the last fix, for its reported speed and course.
     """
     dt = np.maximum(dt_s, MIN_QUERY_S)
     law = m.after(kin, dt, config)
@@ -106,11 +111,11 @@ def forecast(
     frame = velocity / np.sqrt((velocity * velocity).sum(-1, keepdims=True) + HEADING_FLOOR_MPS**2)
     frame = np.broadcast_to(frame, law.mean_en.shape).copy()
     context = None if context is None else believed(kin, context)
-    told_mps = np.full((*kin.shape[:-1], 2), np.nan) if context is None else reported_mps(kin, context)
-    reckoned = np.where(np.isnan(told_mps)[..., None, :], law.mean_en, told_mps[..., None, :] * dt[..., None])
+    report_mps = np.full((*kin.shape[:-1], 2), np.nan) if context is None else reported_mps(kin, context)
+    reckoned = np.where(np.isnan(report_mps)[..., None, :], law.mean_en, report_mps[..., None, :] * dt[..., None])
     report = np.zeros((*features.shape[:-1], REPORT_FEATURES))
     if context is not None and config.target == "kalman" and not config.cells:
-        report = _report(kin, told_mps, context, frame, (reckoned - law.mean_en) / reach[..., None])
+        report = _report(kin, report_mps, context, frame, (reckoned - law.mean_en) / reach[..., None])
     features = np.concatenate([features, report], axis=-1)
     if not config.query_time:
         features = np.zeros_like(features)
@@ -118,8 +123,8 @@ def forecast(
         features[..., _PHYSICS] = 0.0
     if config.target == "kalman":
         others = np.concatenate([_going_on(kin, dt, config), reckoned[..., None, :]], axis=-2)
-        told = np.broadcast_to(~np.isnan(told_mps[..., :1]), reach.shape).astype(np.float64)
-        return Question(features, law.mean_en, others, law.var_m2, reach, frame, told)
+        reported = np.broadcast_to(~np.isnan(report_mps[..., :1]), reach.shape).astype(np.float64)
+        return Question(features, law.mean_en, others, law.var_m2, reach, frame, reported)
     zero = np.zeros_like(law.mean_en)
     if config.target == "delta":
         return Question(features, zero, _alike(zero), law.var_m2, reach, frame, np.zeros_like(reach))
@@ -131,19 +136,20 @@ def forecast(
 
 
 def from_origin(fixes: NDArray[Any], config: ModelConfig) -> F64:
-    """East and north metres [..., 2] of FIX records from the origin of the config's region."""
+    """Returns the east and north metres [..., 2] of FIX records from the origin of the config's region."""
     lat, lon = (np.full(fixes.shape, round(deg * E7)) for deg in (config.origin_lat_deg, config.origin_lon_deg))
     return displacement_m(lat, lon, fixes["lat_e7"], fixes["lon_e7"])
 
 
 def gap(ends: GapEnds, t_s: F64, fixes_after: F64, scale_mps: F64, config: ModelConfig) -> Question:
-    """Where at t_s [..., Q] seconds into gaps, asked from the fixes_after-th [...] fix after (1 = the gap's end).
+    """Builds the question for positions at t_s [..., Q] seconds into gaps, asked at the fixes_after-th [...] fix after
+    the gap (1 = the gap's end).
 
-    scale_mps [...] is `motion.speed_scale_mps` at that fix. Positions are metres from the fix before the gap.
+    scale_mps [...] is `motion.speed_scale_mps` at that fix. Positions are in metres from the fix before the gap.
     """
     gap_s = np.maximum(ends.gap_s, MIN_QUERY_S)[..., None]
     u = np.clip(t_s / gap_s, 0.0, 1.0)
-    bump = 4.0 * u * (1.0 - u)  # ties the residual to both ends
+    bump = 4.0 * u * (1.0 - u)  # brings the residual close to 0 at both ends
     chord_m = np.sqrt((ends.chord_en**2).sum(-1))[..., None]
     reach = 0.1 + bump * (0.25 * chord_m + 0.25 * scale_mps[..., None] * m.damped_s(gap_s, REACH_MEMORY_S))
     base = baselines.hermite(ends.chord_en, ends.gap_s, ends.before_mps, ends.after_mps, t_s)
@@ -175,7 +181,7 @@ def gap(ends: GapEnds, t_s: F64, fixes_after: F64, scale_mps: F64, config: Model
         np.log(reach) / 4.0,
         u * u,
         *np.moveaxis(bow / (reach + 1.0)[..., None], -1, 0),
-        *(np.broadcast_to(told[..., None], u.shape) for told in (ends.told_before, ends.told_after)),
+        *(np.broadcast_to(reported[..., None], u.shape) for reported in (ends.reported_before, ends.reported_after)),
     ]
     features = np.concatenate([wide, np.stack(point, axis=-1)], axis=-1)
     frame = np.broadcast_to(unit[..., None, :], base.shape).copy()
@@ -183,11 +189,12 @@ def gap(ends: GapEnds, t_s: F64, fixes_after: F64, scale_mps: F64, config: Model
 
 
 def interval(kin: F64) -> Interval:
-    """When the next fix comes; kin [..., K].
+    """Builds the question for the time until the next fix; kin [..., K].
 
-    Two intervals that are alike and unlike the running one are a new cadence, whatever the cadences of the training. So
-    the network sees, of the last and the running one, the one before it and the running one, and of these two, how far
-    their logs are apart: with its sign, of the first two alone; without it; and whether they are alike.
+    If the last two intervals are alike and differ from the running interval, the thing has changed its reporting
+    interval, whatever the intervals in the training data. So the network gets three log ratios: of the last interval to
+    the running one, of the previous one to the running one, and of these two to each other. It gets the first two with
+    their sign, all three without it, and for all three a measure of whether the intervals are alike.
     """
     steps_s = kin[..., [m.DT, m.DT1]]
     none = steps_s == 0.0
@@ -198,7 +205,7 @@ def interval(kin: F64) -> Interval:
 
 
 def travel(kin: F64, to_en: F64) -> Travel:
-    """When it will be to_en [..., Q, 2] metres from its last fix; kin [..., K]."""
+    """Builds the question for the travel time from the last fix to to_en [..., Q, 2] metres from it; kin [..., K]."""
     far_m = np.sqrt((to_en * to_en).sum(-1))
     metres = far_m + 1.0
     x, scale = np.log(metres), m.speed_scale_mps(kin)[..., None]
@@ -218,20 +225,20 @@ def travel(kin: F64, to_en: F64) -> Travel:
 
 
 def travel_base_log_s(far_m: F64) -> F64:
-    """The log of the seconds at TRAVEL_MPS."""
+    """Returns the log of the seconds that the distance takes at TRAVEL_MPS."""
     return np.asarray(np.log(far_m + 1.0) - np.log(TRAVEL_MPS))
 
 
-def _report(kin: F64, told_mps: F64, context: Context, frame: F64, off: F64) -> F64:
-    """What the network sees of a reported velocity [..., Q, REPORT_FEATURES], 0 where there is none: how far it leads
-    from the base, `off` [..., Q, 2] in reaches, how it differs from the last step's, and what is to be held of it by
-    what was told before.
+def _report(kin: F64, report_mps: F64, context: Context, frame: F64, off: F64) -> F64:
+    """Returns the network's inputs for a reported velocity [..., Q, REPORT_FEATURES]; 0 where there is none. They
+    contain `off` [..., Q, 2], the distance in reaches between the position that the report leads to and the base; the
+    difference from the last step's velocity; and how reliable earlier reports were.
     """
-    known = ~np.isnan(told_mps[..., 0])
-    told = np.where(known[..., None], told_mps, 0.0)
+    known = ~np.isnan(report_mps[..., 0])
+    reported = np.where(known[..., None], report_mps, 0.0)
     scale = m.speed_scale_mps(kin)[..., None]
-    gained = np.where(known[..., None], (told - m.last_mps(kin)) / scale, 0.0)
-    pace = np.log((np.sqrt((told * told).sum(-1)) + PACE_FLOOR_MPS) / (scale[..., 0] + PACE_FLOOR_MPS))
+    gained = np.where(known[..., None], (reported - m.last_mps(kin)) / scale, 0.0)
+    pace = np.log((np.sqrt((reported * reported).sum(-1)) + PACE_FLOOR_MPS) / (scale[..., 0] + PACE_FLOOR_MPS))
     row = np.stack([known, known & ~np.isnan(context.heading_rad), pace * known], axis=-1)
     wide = np.broadcast_to(row[..., None, :], (*off.shape[:-1], row.shape[-1]))
     gained = np.broadcast_to(gained[..., None, :], off.shape)
@@ -241,8 +248,8 @@ def _report(kin: F64, told_mps: F64, context: Context, frame: F64, off: F64) -> 
 
 
 def _going_on(kin: F64, dt: F64, config: ModelConfig) -> F64:
-    """Physics of positions alone, of a forecast [..., Q, A - 1, 2], DAMPED first: a taxi will turn and a ship will
-    not.
+    """Returns the other forecasts from positions alone [..., Q, A - 1, 2], DAMPED first: a taxi will turn and a ship
+    will not.
     """
     steady = m.window_mps(kin)[..., None, :] * dt[..., None]
     damped = baselines.damped_velocity(kin, dt, config).mean_en
@@ -250,7 +257,7 @@ def _going_on(kin: F64, dt: F64, config: ModelConfig) -> F64:
 
 
 def _alike(base_en: F64) -> F64:
-    """Others [..., Q, A, 2] that are the base itself: there is nothing to lean to."""
+    """Returns alternatives [..., Q, A, 2] that equal the base, so that leaning to them has no effect."""
     return np.repeat(base_en[..., None, :], FORECAST_OTHERS, axis=-2)
 
 

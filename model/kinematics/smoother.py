@@ -1,11 +1,11 @@
-"""The Rauch-Tung-Striebel smoother across gaps: the filter of model.kinematics.motion, run on, and corrected from
-behind.
+"""The Rauch-Tung-Striebel smoother across gaps: the filter of model.kinematics.motion, followed by a backward pass.
 
 Rauch, Tung & Striebel, "Maximum Likelihood Estimates of Linear Dynamic Systems", AIAA Journal 3(8), 1965. The filter
-comes to the gap's start with all that it remembers, goes on over the fixes after the gap, and a backward pass gives
-each asked time what those fixes say. East and north are independent and alike, so one 2x2 covariance serves both.
+arrives at the gap's start with its whole history and continues over the fixes after the gap; the backward pass then
+gives each asked time the information of those fixes. East and north are independent and alike, so one 2x2 covariance
+serves both.
 
-Knows fixes and times; knows no network. Shapes: N gaps, A fixes after, M asked times, ... any batch.
+Shapes: N gaps, A fixes after, M asked times, ... any batch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from model.kinematics.motion import Law
 
 
 class Axis(NamedTuple):
-    """Position and velocity of both axes, and the covariance of each."""
+    """Position and velocity on both axes, and the covariance that each axis has."""
 
     at_en: F64  # [..., 2] m from the fix before the gap
     v_en: F64  # [..., 2] m/s
@@ -35,10 +35,12 @@ class Axis(NamedTuple):
 
 
 def rts(kin: F64, before: NDArray[Any], after: Sequence[NDArray[Any]], t_s: F64, config: ModelConfig) -> Law:
-    """Positions at t_s [N, M] seconds into gaps, metres from the fix before, with their variance per axis.
+    """Returns the positions at t_s [N, M] seconds into gaps, in metres from the fix before the gap, with their variance
+    per axis.
 
-    kin [N, K] is the kinematic row at the fix before the gap, which is before [N]; after holds the fixes from the gap's
-    end on, at least one each, oldest first. The variance is that of a fix seen there, receiver noise included.
+    kin [N, K] is the kinematic row at the fix before the gap; `before` [N] is that fix. `after` holds the fixes from
+    the gap's end on, at least one each, oldest first. The variance is that of a fix at this time, receiver noise
+    included.
     """
     fixes, known = pad(after)
     end_s, _ = steps_between(before, fixes[:, 0])
@@ -53,7 +55,7 @@ def rts(kin: F64, before: NDArray[Any], after: Sequence[NDArray[Any]], t_s: F64,
 def _smoothed_end(
     start: Axis, before: NDArray[Any], fixes: NDArray[Any], known: NDArray[np.int64], config: ModelConfig
 ) -> Axis:
-    """What is known at the first fix after the gap from the filter before it and all fixes after."""
+    """Returns the smoothed state at the first fix after the gap, from the filter before it and all fixes after it."""
     line = np.concatenate([before[:, None], fixes], axis=1)
     dt_s, d_en = steps_between(line[:, :-1], line[:, 1:])
     seen_en = np.cumsum(d_en, axis=1)
@@ -88,7 +90,7 @@ def _updated(at: Axis, seen_en: F64, config: ModelConfig) -> Axis:
 
 
 def _corrected(at: Axis, later: Axis, dt_s: F64, config: ModelConfig) -> Axis:
-    """The filtered state `at`, given what is known dt_s after it: one step of the backward pass."""
+    """Smooths the filtered state `at` with the smoothed state dt_s later: one step of the backward pass."""
     then = _predicted(at, dt_s, config)
     lag = m.damped_s(dt_s, config.damping_s)
     carry = 1.0 - lag / config.damping_s
@@ -109,5 +111,5 @@ def _corrected(at: Axis, later: Axis, dt_s: F64, config: ModelConfig) -> Axis:
 
 
 def _choose(mask: NDArray[np.bool_], one: Axis, other: Axis) -> Axis:
-    """Rows of `one` where the mask says so, of `other` elsewhere."""
+    """Returns the rows of `one` where the mask is true, and those of `other` elsewhere."""
     return Axis(*(np.where(mask[:, None] if a.ndim == 2 else mask, a, b) for a, b in zip(one, other, strict=True)))

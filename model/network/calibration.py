@@ -1,10 +1,10 @@
-"""How much wider the answers' spreads have to be, learned after training on tracks that training never saw.
+"""The calibration factors of the answers' covariances, fitted after training on tracks that training never saw.
 
-A network is surer on what it was trained on than it may be elsewhere. The 90 % quantile of the squared Mahalanobis
-length of its errors, given what is asked, is fitted by linear quantile regression (train.calibration.calibrate;
-conformal in spirit: Romano et al., "Conformalized Quantile Regression", 2019); a covariance is multiplied by that
-quantile over the one that a Gaussian would have, and so is the scale of a travel time's log. Weights that were never
-calibrated multiply by 1.
+A network is more certain on its training data than it may be elsewhere. The 90 % quantile of the squared Mahalanobis
+distance of its errors, given the question, is fitted by linear quantile regression (train.calibration.calibrate;
+conformal in spirit: Romano et al., "Conformalized Quantile Regression", 2019). The factor is the ratio of that quantile
+to the quantile of a Gaussian. A covariance is multiplied by it, and the scale of a travel time's log by the square root
+of its own factor. Weights that were never calibrated have a factor of 1.
 
 Shapes: ... any batch, Q queries per row, K = motion.WIDTH.
 """
@@ -30,12 +30,12 @@ from model.kinematics.calibration_terms import (
 )
 from model.kinematics.geo import F64
 
-CHI2_90: Final = -2 * math.log(0.1)  # of two degrees of freedom
+CHI2_90: Final = -2 * math.log(0.1)  # the 90 % quantile of χ² with two degrees of freedom
 
 
 class Calibration(nn.Module):
-    """Coefficients of the log of the factor, for forecasts, gap fills and travel times. Buffers: no gradient reaches
-    them.
+    """The coefficients of the factor's log, for forecasts, gap fills and travel times. They are buffers, so no gradient
+    reaches them.
     """
 
     forecast: Tensor
@@ -49,15 +49,15 @@ class Calibration(nn.Module):
         self.register_buffer("travel", torch.zeros(TRAVEL_TERMS))
 
     def of_forecast(self, kin: F64, dt_s: F64, course: NDArray[np.bool_]) -> F64:
-        """Factors [..., Q]; course [...] as in `forecast_terms`."""
+        """Returns the factors [..., Q]; course [...] as in `forecast_terms`."""
         return _factor(forecast_terms(kin, dt_s, course), self.forecast)
 
     def of_gap(self, gap_s: F64, t_s: F64) -> F64:
-        """Factors [..., Q] at t_s [..., Q] seconds into gaps of gap_s [...]."""
+        """Returns the factors [..., Q] at t_s [..., Q] seconds into gaps of gap_s [...]."""
         return _factor(gap_terms(gap_s, t_s), self.gap)
 
     def of_travel(self, kin: F64, base_log_s: F64) -> F64:
-        """Factors [..., Q] of the scale, not of its square."""
+        """Returns the factors [..., Q] of the scale, not of its square."""
         return np.asarray(np.sqrt(_factor(travel_terms(kin, base_log_s), self.travel)))
 
 

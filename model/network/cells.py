@@ -1,9 +1,9 @@
-"""Regions instead of metres: the discrete way of seeing where things are, for the comparison with the continuous one.
+"""Regions instead of metres: the discrete representation of positions, for the comparison with the continuous one.
 
-A vocabulary of config.cells regions is numbered from 0 by whoever trains (model knows no grid); the number after the
-last stands for "none of them". A ping enters as its region's vector and as when it was, without any metres, and the
-answer is a distribution over the regions at a time asked for. A region that no training has visited can neither be told
-from another nor be answered: that is what a vocabulary means.
+The trainer numbers the config.cells regions of a vocabulary from 0 (model has no grid); the number after the last one
+means "none of them". A ping is encoded as the vector of its region and as its time, without any metres, and the answer
+is a distribution over the regions at an asked time. Regions that training never visited cannot be told apart and cannot
+be predicted: this is the price of a vocabulary.
 
 Shapes: ... any batch, Q queries per row, R = config.cells regions, C = config.d.
 """
@@ -18,7 +18,7 @@ from model.config import ModelConfig
 
 
 class Cells(nn.Module):
-    """A vector per region, and one for all others."""
+    """A learned vector per region, and one for all others."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -27,7 +27,9 @@ class Cells(nn.Module):
         nn.init.normal_(self.table.weight, std=0.3)
 
     def forward(self, cell: Tensor) -> Tensor:
-        """Vectors [..., C] of numbers [...]. Raises ValueError for one that is no region and not "none of them"."""
+        """Returns the vectors [..., C] of numbers [...]. Raises ValueError for a number that is neither a region nor
+        "none of them".
+        """
         if cell.numel() and not 0 <= int(cell.min()) <= int(cell.max()) <= self.unknown:
             raise ValueError(f"cells are 0 to {self.unknown}, got {int(cell.min())} to {int(cell.max())}")
         y: Tensor = self.table(cell)
@@ -35,10 +37,11 @@ class Cells(nn.Module):
 
 
 class CellHead(nn.Module):
-    """Logits of all regions, from a hidden vector and a time asked for. Its last layer is the table of the regions.
+    """Returns the logits of all regions, from a hidden vector and an asked time. Its last layer is the table of the
+    regions.
 
-    A region that looks like another to whoever has been there should look so to whoever goes there (Press & Wolf,
-    "Using the Output Embedding to Improve Language Models", 2017), and its parameters are paid for once.
+    Regions that are alike as inputs should be alike as outputs (Press & Wolf, "Using the Output Embedding to Improve
+    Language Models", 2017), and sharing the table saves its parameters once.
     """
 
     def __init__(self, config: ModelConfig, question: int) -> None:
@@ -51,7 +54,7 @@ class CellHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(config.cells))
 
     def forward(self, h: Tensor, question: Tensor, cells: Cells) -> Tensor:
-        """h [..., C] and question [..., Q, E] to logits [..., Q, R]."""
+        """Maps h [..., C] and question [..., Q, E] to logits [..., Q, R]."""
         x = self.from_hidden(h).unsqueeze(-2) + self.from_question(question)
         y: Tensor = self.norm(self.middle(fn.gelu(x))) @ cells.table.weight[: cells.unknown].T + self.bias
         return y

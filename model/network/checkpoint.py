@@ -1,7 +1,7 @@
-"""Weights on disk: a directory with model.safetensors, config.json and README.md (the model card). Knows files only.
+"""Reads and writes checkpoints: a directory with model.safetensors, config.json and README.md (the model card).
 
-`resolve` finds bundled weights by name (model/weights/<name>/, shipped in the wheel) or takes a directory. safetensors
-holds no code, so a stranger's file can be wrong but not dangerous.
+`resolve` finds bundled weights by name (model/weights/<name>/, shipped in the wheel) or accepts a directory.
+safetensors contains no code, so a file from a stranger can be wrong but not dangerous.
 """
 
 from __future__ import annotations
@@ -25,25 +25,27 @@ WEIGHTS_FILE: Final = "model.safetensors"
 CONFIG_FILE: Final = "config.json"
 CARD_FILE: Final = "README.md"
 BUNDLED: Final = Path(__file__).parents[1] / "weights"
-# Tensors kept in half precision, which is finer than what they know: the map is half of the file, and no forecast goes
-# through the other two.
+# Prefixes of the tensors stored in half precision, which is finer than their accuracy: the map is half of the file, and
+# no forecast uses the other two.
 HALVED: Final = ("trunk.places.table", "gap.", "travel.")
 MAX_BYTES: Final = 1 << 30  # `base` has some 40 MB; more than 1 GiB is the wrong file
 MAX_CONFIG_BYTES: Final = 64 * 1024
-MAX_HEADER_BYTES: Final = 1 << 20  # of the weights: names, types and shapes; `base` has 10 KB
+MAX_HEADER_BYTES: Final = 1 << 20  # header of the weights file: names, types and shapes; `base` has 10 KB
 
 
 class WeightsError(ValueError):
-    """Weights that cannot be used: missing, truncated, of another shape, or not finite. One clear line."""
+    """The weights cannot be used: they are missing, truncated, of another shape, or not finite. The message is one
+    clear line.
+    """
 
 
 def resolve(weights: str | Path) -> Path:
-    """The directory of a bundled name ("small") or of a path. Raises WeightsError."""
+    """Returns the directory of a bundled name ("small") or of a path. Raises WeightsError."""
     path = Path(weights)
     if (path / CONFIG_FILE).is_file():
         return path
     bundled = BUNDLED / str(weights)
-    # One plain name only: "../x" must not leave the bundle.
+    # Only a plain name: "../x" must not leave the bundle.
     if path.name == str(weights) and (bundled / CONFIG_FILE).is_file():
         return bundled
     names = sorted(p.parent.name for p in BUNDLED.glob(f"*/{CONFIG_FILE}"))
@@ -54,7 +56,7 @@ def resolve(weights: str | Path) -> Path:
 
 
 def from_pretrained(weights: str | Path) -> Network:
-    """The network in a directory or bundled name, in eval mode. Raises WeightsError."""
+    """Returns the network of a directory or bundled name, in eval mode. Raises WeightsError."""
     directory = resolve(weights)
     config = _read_config(directory / CONFIG_FILE)
     _check_size(directory / WEIGHTS_FILE, config)
@@ -82,7 +84,7 @@ def from_pretrained(weights: str | Path) -> Network:
 
 
 def save_pretrained(network: Network, directory: Path, card: str) -> None:
-    """Write the three files; each appears whole or not at all, the config (which `resolve` looks for) last."""
+    """Writes the three files. Each appears whole or not at all; the config, which `resolve` looks for, comes last."""
     directory.mkdir(parents=True, exist_ok=True)
     tensors = {name: _stored(name, tensor.detach()) for name, tensor in network.state_dict().items()}
     write_atomic(directory / WEIGHTS_FILE, safetensors.torch.save(tensors))
@@ -95,7 +97,9 @@ def _stored(name: str, tensor: Tensor) -> Tensor:
 
 
 def fingerprint(network: Network) -> bytes:
-    """8 bytes that change with any weight or constant: states and forecasts of different models never mix."""
+    """Returns 8 bytes that change with any weight or constant, so that states and forecasts of different models never
+    mix.
+    """
     digest = blake2b(network.config.dumps().encode(), digest_size=FINGERPRINT_BYTES)
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(name.encode())
@@ -104,7 +108,9 @@ def fingerprint(network: Network) -> bytes:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write beside, then rename: a reader sees the old file or the new one. Raises OSError that names the file."""
+    """Writes a file beside the target, then renames it: a reader sees the old file or the new one. Raises OSError with
+    the name of the file.
+    """
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -116,7 +122,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # a full disk does not say whose
+            error.filename = str(path)  # the error of a full disk has no file name
         raise
 
 
@@ -128,20 +134,23 @@ def _read_config(path: Path) -> ModelConfig:
 
 
 def _check_size(path: Path, config: ModelConfig) -> None:
-    """That the file can hold this config's weights, before anything of their size is made. (Their shapes on torch's
-    `meta` device would tell the same to the byte, after 4 s of imports.)"""
+    """Checks that the file can hold this config's weights, before anything of their size is allocated. (Their shapes on
+    torch's `meta` device would give the exact size, but need 4 s of imports.)
+    """
     least = 2 * config.least_weights
     if path.is_file() and (size := path.stat().st_size) < least:
         raise WeightsError(f"{path}: {size:,} bytes, the config needs at least {least:,}: was the file cut short?")
 
 
 def _types(expected: Tensor) -> tuple[torch.dtype, ...]:
-    """What `save_pretrained` may have written for such a tensor."""
+    """Returns the dtypes that `save_pretrained` may have written for such a tensor."""
     return (torch.float32, torch.float16) if expected.is_floating_point() else (expected.dtype,)
 
 
 def _read_tensors(path: Path, expected: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The tensors of a file that is no larger than these would be, and whose header is no longer than theirs."""
+    """Returns the tensors of a file that is no larger than the expected tensors, and whose header is at most
+    MAX_HEADER_BYTES.
+    """
     try:
         most = MAX_HEADER_BYTES + sum(tensor.numel() * tensor.itemsize for tensor in expected.values())
         raw = _read(path, min(MAX_BYTES, most))
@@ -154,7 +163,9 @@ def _read_tensors(path: Path, expected: Mapping[str, Tensor]) -> Mapping[str, Te
 
 
 def _read(path: Path, most: int) -> bytes:
-    """A regular file whole. Raises ValueError where it is none (a pipe or a device would never end), or larger."""
+    """Reads a whole regular file. Raises ValueError for other files (a pipe or a device would never end) and for larger
+    ones.
+    """
     if not path.is_file():
         raise ValueError("not a file" if path.exists() else "there is no such file")
     with path.open("rb") as file:

@@ -1,9 +1,9 @@
-"""The head of gap fills: it sees the map at both ends, answers, and looks again where it has answered.
+"""The head of gap fills. It reads the map at both ends, gives a first answer, and reads the map again at that answer.
 
-The physics puts a point beside the street more often than on it, so what the map says there is of another street. The
-first answer is nearer. Without a map there is nothing to look at, and the first answer stands.
+The physics puts a point beside the street more often than on it, so the map there describes another street. The first
+answer is nearer. Without a map there is nothing to read, and the first answer is final.
 
-Knows tensors; knows no slots and no degrees. Shapes as in model.network.heads; P places.
+Shapes as in model.network.heads; P places.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from model.config import ModelConfig
 from model.kinematics.answer_bounds import OUT
 from model.network.heads import Asked, QueryHead, Spread, combine
 
-# What the map knows [..., P, C] at positions [..., P, 2], metres from the fix before the gap.
+# Returns the map's vectors [..., P, C] at positions [..., P, 2], in metres from the fix before the gap.
 Look = Callable[[Tensor], Tensor]
 
 
 class GapHead(QueryHead):
-    """head(h, question, look) -> Spread, that of the physics before training."""
+    """head(h, question, look) -> Spread. Before training it is the distribution of the physics."""
 
     def __init__(self, config: ModelConfig, question: int, reported: int, others: int) -> None:
         super().__init__(config, question, reported, others)
@@ -32,11 +32,13 @@ class GapHead(QueryHead):
         self.second = SecondLook(config, OUT + others) if placed else None
 
     def fill(self, h: Tensor, asked: Asked, ends_en: Tensor, look: Look) -> Spread:
-        """Where at the asked times: h [..., C], asked [..., Q], and the two fixes beside the gap [..., 2, 2]."""
+        """Returns the distributions at the asked times, from h [..., C], asked [..., Q] and the two fixes beside the
+        gap [..., 2, 2].
+        """
         return combine(self.numbers(h, asked, ends_en, look), asked)
 
     def numbers(self, h: Tensor, asked: Asked, ends_en: Tensor, look: Look) -> Tensor:
-        """What `combine` makes the answer of, [..., Q, OUT + A]."""
+        """Returns the numbers [..., Q, OUT + A] from which `combine` builds the distribution."""
         x = self.heard(h, asked.features)
         if self.from_place is None or self.from_ends is None or self.second is None:
             return self.out(x)
@@ -48,7 +50,9 @@ class GapHead(QueryHead):
 
 
 class SecondLook(nn.Module):
-    """What to add to the first answer [..., OUT + A], given what the map knows there; zero before training."""
+    """Returns what is added to the first answer [..., OUT + A], given the map's vector there. It is zero before
+    training.
+    """
 
     def __init__(self, config: ModelConfig, out: int) -> None:
         super().__init__()
@@ -61,7 +65,7 @@ class SecondLook(nn.Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, x: Tensor, answer: Tensor, place: Tensor) -> Tensor:
-        """x [..., Q, 2C] is what the first answer came from, place [..., Q, C] of the map where that is."""
+        """x [..., Q, 2C] are the inputs of the first answer; place [..., Q, C] are the map's vectors at that answer."""
         y = x + self.from_place(place) + self.from_answer(answer)
         more: Tensor = self.last(fn.gelu(self.middle(fn.gelu(y))))
         return more

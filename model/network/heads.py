@@ -1,22 +1,24 @@
-"""Answers from one hidden vector: the next interval, a position after any time or inside a gap, the time to a place.
+"""The heads turn one hidden vector into answers: the next interval, a position after any time or inside a gap, a travel
+time.
 
-Every answer is a residual over physics and its last layer starts at zero, so an untrained model is the physics: the
-Kalman filter for a forecast, the running interval for the next Δt, the cubic Hermite curve for a gap, the speed of a
-town for a travel time.
+Every answer is a residual over physics and the last layer of its head starts at zero, so an untrained model gives the
+physics: the Kalman filter for a forecast, the running interval for the next Δt, the cubic Hermite curve for a gap, the
+speed of a town for a travel time.
 
-A position is a mean and a 2x2 covariance. The loss takes the position as Student's t with NU degrees of freedom, whose
-scale matrix is the covariance times SCALE_OF_COV: at NU = 4 that makes the Gaussian 90 % ellipse of the covariance
-(χ² = 4.61) hold 90 % of the t distribution too (4.61 / 2 · 1.878 = 4.33 = F(2, 4) at 0.9), heavy tails included. It is
-one t: with a narrow one beside it, for what stays, CRPS is 2 % lower for taxis and for ships as low or 17 % higher, by
-seed; quantiles have 1.8 % less over all files, and in a region never seen neither gains anything
-(`train/experiments/reports/spreads.md`).
+A position is a mean and a 2x2 covariance. The loss is the negative log-likelihood of a Student t with NU degrees of
+freedom, whose scale matrix is the covariance times SCALE_OF_COV: at NU = 4 the Gaussian 90 % ellipse of the covariance
+(χ² = 4.61) then holds 90 % of the t distribution too (4.61 / 2 · 1.878 = 4.33 = F(2, 4) at 0.9), heavy tails included.
+It is a single t. With a second, narrow t for things that stay, CRPS is 2 % lower for taxis, and for ships equal or 17 %
+higher, depending on the seed; with quantiles it is 1.8 % lower over all files. In a region that training never saw,
+neither helps (`train/experiments/reports/spreads.md`).
 
-Residuals are measured in reaches (what the thing could cover at its recent speed), in two frames at once: east/north,
-and along/across the filtered velocity, whose weight fades when the thing stands still. Beside them the mean may lean to
-other physics (the last step's velocity, damped and not, the last few steps', the velocity that the receiver reports;
-the straight line across a gap), which no frame of one direction could express. So may the next Δt, to the last two.
+Residuals are measured in reaches (the distance that the thing could cover at its recent speed), in two frames at once:
+east/north, and along/across the filtered velocity, whose weight fades when the thing stands still. In addition, the
+mean may lean to other physics (the last step's velocity, damped and not, that of the last few steps, the reported
+velocity; the straight line across a gap), which no frame of one direction could express. The next Δt may lean to the
+last two intervals in the same way.
 
-Shapes: ... any batch, Q queries per row, A other physics, C = config.d, K = motion.WIDTH.
+Shapes: ... any batch, Q queries per row, A alternatives (other physics), C = config.d, K = motion.WIDTH.
 """
 
 from __future__ import annotations
@@ -43,26 +45,30 @@ from model.kinematics.answer_bounds import (
 
 
 class Spread(NamedTuple):
-    """Positions in metres from the anchor: mean [..., 2] and covariance [..., 3] (ee, en, nn)."""
+    """Distributions of positions, in metres from the anchor: mean [..., 2] and covariance [..., 3] (ee, en, nn)."""
 
     mean_en: Tensor
     cov_m2: Tensor
 
 
 class Asked(NamedTuple):
-    """The physics under a query, computed in float64 (model.kinematics.queries) and handed over in any dtype."""
+    """A question and the physics under it, computed in float64 (model.kinematics.queries) and converted to any
+    dtype.
+    """
 
-    features: Tensor  # [..., Q, E] what the network sees of the question
+    features: Tensor  # [..., Q, E] the network's inputs for the question
     base_en: Tensor  # [..., Q, 2] m: the mean of the physics
-    others_en: Tensor  # [..., Q, A, 2] m: of other physics, which the network may lean to
-    base_var: Tensor  # [..., Q] m²: its variance per axis
-    reach_m: Tensor  # [..., Q] one unit of residual
+    others_en: Tensor  # [..., Q, A, 2] m: means of the alternatives, which the network may lean to
+    base_var: Tensor  # [..., Q] m²: variance of the physics per axis
+    reach_m: Tensor  # [..., Q] m: one unit of the residual
     frame: Tensor  # [..., Q, 2] unit vector along the motion, shorter where there is little motion
-    told: Tensor  # [..., Q] 1 where the last of the others is by a reported velocity
+    is_reported: Tensor  # [..., Q] 1 where the last alternative comes from a reported velocity
 
 
 class TravelTime(NamedTuple):
-    """Laplace distribution of the log of a travel time: its median and 90 % interval are exp of plain quantiles."""
+    """Laplace distribution of the log of a travel time. Median and 90 % interval of the time are the exp of those of
+    the log.
+    """
 
     log_s: Tensor  # [..., Q] median
     scale: Tensor  # [..., Q]
@@ -71,8 +77,8 @@ class TravelTime(NamedTuple):
 class QueryHead(nn.Module):
     """head(h, question) -> OUT + A numbers, zero before training.
 
-    The last R numbers of a question are 0 where nothing is reported, and have weights apart: what these learn moves no
-    answer to a thing that does not report its velocity.
+    The last R inputs of a question are 0 where nothing is reported. They have separate weights, so that training these
+    changes no answer for a thing that does not report its velocity.
     """
 
     def __init__(self, config: ModelConfig, question: int, reported: int, others: int) -> None:
@@ -88,30 +94,30 @@ class QueryHead(nn.Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, h: Tensor, question: Tensor) -> Tensor:
-        """h [..., C] and question [..., Q, E] to [..., Q, OUT + A]. The hidden part is computed once for all
+        """Maps h [..., C] and question [..., Q, E] to [..., Q, OUT + A]. The hidden part is computed once for all
         questions.
         """
         return self.out(self.heard(h, question))
 
     def heard(self, h: Tensor, question: Tensor) -> Tensor:
-        """What is known and what is asked, together [..., Q, 2C]."""
+        """Returns the sum of the hidden vector's and the question's projections [..., Q, 2C]."""
         asked = self.from_question.in_features
         x = self.from_hidden(h).unsqueeze(-2) + self.from_question(question[..., :asked])
         y: Tensor = x + self.from_report(question[..., asked:])
         return y
 
     def out(self, x: Tensor) -> Tensor:
-        """The numbers [..., OUT + A] of what has been seen [..., 2C]."""
+        """Returns the numbers [..., OUT + A] for the projections [..., 2C]."""
         y: Tensor = self.last(self.before_last(x))
         return y
 
     def before_last(self, x: Tensor) -> Tensor:
-        """What the last layer sees [..., C]."""
+        """Returns the inputs of the last layer [..., C]."""
         return fn.gelu(self.middle(fn.gelu(x)))
 
 
 class ForecastHead(QueryHead):
-    """The last other physics is the reported velocity, and how far to lean to it is said by the head beside alone."""
+    """The last alternative is the reported velocity. Only the report head decides how far to lean to it."""
 
     def __init__(self, config: ModelConfig, question: int, reported: int, others: int) -> None:
         super().__init__(config, question, reported, others - 1)
@@ -123,13 +129,14 @@ class ForecastHead(QueryHead):
 
 
 class ReportHead(nn.Module):
-    """What to add to a forecast's numbers [..., Q, OUT + A] where a velocity is reported; zero before training, and
-    where none is. A small network of its own: the large one learned from what reports none, too, and is left as it is.
+    """Returns what is added to a forecast's numbers [..., Q, OUT + A] where a velocity is reported. It is zero before
+    training, and where none is reported. It is a small network of its own, because the large one was also trained on
+    things that report none, and must not change.
     """
 
     def __init__(self, config: ModelConfig, question: int, reported: int, out: int) -> None:
         super().__init__()
-        self.known = question - reported  # the number of a question that is 1 where a velocity is reported, else 0
+        self.known = question - reported  # index of the input that is 1 where a velocity is reported, else 0
         self.from_hidden = nn.Linear(config.d, config.d // 2)
         self.from_question = nn.Linear(question, config.d // 2, bias=False)
         self.last = nn.Linear(config.d // 2, out)
@@ -143,7 +150,7 @@ class ReportHead(nn.Module):
 
 
 class IntervalHead(nn.Module):
-    """head(h, features) -> the numbers that `next_log` takes, zero before training: then the next interval is the
+    """head(h, features) -> the numbers for `next_log`. They are zero before training; the next interval is then the
     running one.
     """
 
@@ -156,13 +163,13 @@ class IntervalHead(nn.Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, h: Tensor, features: Tensor) -> Tensor:
-        """h [..., C] and `queries.interval`'s features [..., E] to [..., 1 + A]."""
+        """Maps h [..., C] and the features [..., E] of `queries.interval` to [..., 1 + A]."""
         y: Tensor = self.last(fn.gelu(self.hidden(h) + self.recent(features)))
         return y
 
 
 class TravelHead(nn.Module):
-    """When it will be at a place, zero before training."""
+    """Predicts the travel time to a destination. Its numbers are zero before training."""
 
     def __init__(self, config: ModelConfig, question: int) -> None:
         super().__init__()
@@ -176,7 +183,9 @@ class TravelHead(nn.Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, h: Tensor, question: Tensor, base_log_s: Tensor, place: Tensor | None) -> TravelTime:
-        """h [..., C], question [..., Q, E], base [..., Q] and what is known of the destinations [..., Q, C]."""
+        """Takes h [..., C], question [..., Q, E], base [..., Q] and the map's vectors of the destinations [..., Q,
+        C].
+        """
         x = self.from_hidden(h).unsqueeze(-2) + self.from_question(question)
         if self.from_place is not None and place is not None:
             x = x + self.from_place(place)
@@ -186,7 +195,7 @@ class TravelHead(nn.Module):
 
 
 def combine(raw: Tensor, asked: Asked) -> Spread:
-    """The distribution from the network's numbers [..., OUT + A] and the physics, in the dtype of `asked`."""
+    """Returns the distribution from the network's numbers [..., OUT + A] and the physics, in the dtype of `asked`."""
     raw = raw.to(asked.base_en.dtype)
     cos, sin = asked.frame[..., 0], asked.frame[..., 1]
     a = raw.unbind(-1)
@@ -197,8 +206,9 @@ def combine(raw: Tensor, asked: Asked) -> Spread:
     lean = MAX_LEAN * torch.tanh(raw[..., OUT:] / MAX_LEAN).unsqueeze(-1)
     far = lean * (asked.others_en - asked.base_en.unsqueeze(-2))
     going_on = far[..., :-1, :].sum(-2) + asked.reach_m.unsqueeze(-1) * residual
-    # To a reported velocity the answer leans from where the rest has led it: 1 is all that the report says.
-    mean = asked.base_en + going_on + far[..., -1, :] - (asked.told.unsqueeze(-1) * lean[..., -1, :]) * going_on
+    # The lean to a reported velocity starts where the other terms have led: at 1 the answer is that of the report
+    # alone.
+    mean = asked.base_en + going_on + far[..., -1, :] - (asked.is_reported.unsqueeze(-1) * lean[..., -1, :]) * going_on
     # log Σ = log(base) I + [[s + p, q], [q, s − p]]; p + iq turns twice as fast as the frame.
     s = MAX_LOG_SPREAD * torch.tanh(a[4] / MAX_LOG_SPREAD)
     cos2, sin2 = cos * cos - sin * sin, 2 * cos * sin
@@ -213,26 +223,30 @@ def combine(raw: Tensor, asked: Asked) -> Spread:
 
 
 def next_log(numbers: Tensor, others_log: Tensor) -> Tensor:
-    """log of the next interval over the running one [...], from the head's numbers [..., 1 + A] and the logs of other
-    intervals over the running one [..., A], to each of which it may lean, up to MAX_LEAN: the running one follows a new
-    cadence over a dozen pings, the last one at once.
+    """Returns the log ratio of the next interval to the running one [...], from the head's numbers [..., 1 + A] and the
+    log ratios of other intervals to the running one [..., A]. It may lean to each of these, up to MAX_LEAN: after a
+    change of the reporting interval the running interval needs a dozen pings, the last interval is correct at once.
     """
     return numbers[..., 0] + (MAX_LEAN * torch.tanh(numbers[..., 1:] / MAX_LEAN) * others_log).sum(-1)
 
 
 def laplace_nll(travel: TravelTime, log_s: Tensor) -> Tensor:
-    """−log density [...] of the logs of travel times, up to a constant."""
+    """Returns the negative log-likelihood [...] of the logs of travel times, up to a constant."""
     return (log_s - travel.log_s).abs() / travel.scale + travel.scale.log()
 
 
 def t_nll(spread: Spread, target_en: Tensor) -> Tensor:
-    """−log density [...] of target positions [..., 2] under the t distribution, up to a constant."""
+    """Returns the negative log-likelihood [...] of target positions [..., 2] under the t distribution, up to a
+    constant.
+    """
     det, m2 = surprise(spread, target_en)
     return 0.5 * det.log() + (NU + 2) / 2 * torch.log1p(m2 / SCALE_OF_COV / NU) + math.log(SCALE_OF_COV)
 
 
 def surprise(spread: Spread, target_en: Tensor) -> tuple[Tensor, Tensor]:
-    """Determinants [...] of the covariances, and squared Mahalanobis lengths [...] of target positions [..., 2]."""
+    """Returns the determinants [...] of the covariances and the squared Mahalanobis distances [...] of target positions
+    [..., 2].
+    """
     ee, en, nn_ = spread.cov_m2.unbind(-1)
     de, dn = (target_en - spread.mean_en).unbind(-1)
     det = (ee * nn_ - en * en).clamp_min(1e-12)

@@ -1,4 +1,4 @@
-"""All weights of a model in one module: the trunk and the four heads. Knows tensors; knows no pings and no slots."""
+"""All weights of a model in one module: the trunk and its heads."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Network(nn.Module):
         self.travel = TravelHead(config, queries.TRAVEL_FEATURES)
         self.region = CellHead(config, queries.FORECAST_FEATURES) if config.cells else None
         for block in self.trunk.blocks:
-            # GPT-2: what is added to the residual stream starts smaller the more blocks add to it.
+            # As in GPT-2, layers that add to the residual stream start with smaller weights the more blocks there are.
             for name in ("out", "down"):
                 nn.init.normal_(block.get_submodule(name).weight, std=(2 * config.blocks * config.d) ** -0.5)  # type: ignore[arg-type]
 
@@ -46,15 +46,15 @@ class Network(nn.Module):
         return self.trunk.embed.weight.device
 
     def find(self, lat_deg: F64, lon_deg: F64) -> Found | None:
-        """Positions [...] (NaN: nowhere) on the map that these weights know; None for weights without one."""
+        """Finds positions [...] (NaN: no position) on the map of these weights; None for weights without a map."""
         return None if self.trunk.places is None else self.trunk.places.find(lat_deg, lon_deg)
 
     def locate(self, fixes: NDArray[Any]) -> Found | None:
-        """The same of FIX records."""
+        """`find` for FIX records."""
         return self.find(fixes["lat_e7"] / E7, fixes["lon_e7"] / E7)
 
     def place(self, lat_deg: F64, lon_deg: F64) -> Tensor | None:
-        """What the weights know of positions [...], [..., C]; None for weights without a map."""
+        """Returns the map's vectors of positions [...], [..., C]; None for weights without a map."""
         places = self.trunk.places
         if places is None:
             return None
@@ -62,19 +62,20 @@ class Network(nn.Module):
         return vector
 
     def fill(self, h: Tensor, question: Asked, chord_en: F64, lat_deg: F64, lon_deg: F64) -> Spread:
-        """Positions in gaps, metres from the fixes before them, which are at lat_deg, lon_deg [...] (NaN: nowhere).
+        """Returns distributions of positions in gaps, in metres from the fixes before them, which are at lat_deg,
+        lon_deg [...] (NaN: no position).
 
-        h [..., C], question [..., Q], chord_en [..., 2] from the fix before to the one after.
+        h [..., C], question [..., Q], chord_en [..., 2] from the fix before the gap to the fix after it.
         """
         return combine(self.fill_numbers(h, question, chord_en, lat_deg, lon_deg), question)
 
     def fill_numbers(self, h: Tensor, question: Asked, chord_en: F64, lat_deg: F64, lon_deg: F64) -> Tensor:
-        """The numbers of `fill`, [..., Q, O]."""
+        """Returns the numbers [..., Q, O] from which `fill` builds its distributions."""
 
         def look(en: Tensor) -> Tensor:
             at = moved_deg(lat_deg[..., None], lon_deg[..., None], en.double().cpu().numpy())
             vector = self.place(*at)
-            assert vector is not None  # a head without a map does not look
+            assert vector is not None  # a head without a map never calls this
             return vector
 
         ends_en = torch.from_numpy(np.stack([np.zeros_like(chord_en), chord_en], axis=-2))
@@ -82,14 +83,16 @@ class Network(nn.Module):
 
 
 def build(config: ModelConfig, seed: int) -> Network:
-    """A network with random weights that are a function of the seed alone; the global generator is left as it was."""
+    """Returns a network with random weights that depend on the seed alone; torch's global generator is left as it
+    was.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Network(config)
 
 
 def asked(question: Question, dtype: torch.dtype, device: torch.device | None = None) -> Asked:
-    """The question as tensors; the network sees its features in float32 whatever the dtype of the physics."""
+    """Returns the question as tensors. Its features are float32 for the network, whatever the dtype of the physics."""
     features_, *physics = (torch.from_numpy(np.ascontiguousarray(a)) for a in question)
     tensors: list[Tensor] = [t.to(device=device, dtype=dtype) for t in physics]
     return Asked(features_.to(device=device, dtype=torch.float32), *tensors)

@@ -1,10 +1,11 @@
-"""Where a ping lies, as learned vectors: one per map cell that training has visited, at five sizes of cell.
+"""The map: a learned vector for each map cell that training has visited, at five sizes of cell.
 
-A network that only sees motion knows that things turn; one that knows the place knows where the street turns. Fourier
-features of the position cannot draw a street within a continent in two blocks of width 128; a table can
-(multi-resolution grids: Müller et al., "Instant Neural Graphics Primitives", 2022, section 3). It is not hashed: the
-keys of the visited cells are kept and sought, so a place never seen is known to be unknown, contributes nothing, and
-costs no accuracy elsewhere. Between cell centres the vectors are blended bilinearly, so that nothing jumps.
+A network that sees only motion learns that things turn; a network that knows the place learns where the street turns.
+Fourier features of the position cannot resolve a street within a continent in two blocks of width 128; a table can
+(multi-resolution grids: Müller et al., "Instant Neural Graphics Primitives", 2022, section 3). The table is not hashed:
+it stores the keys of the visited cells and searches them, so a place that was never visited is known to be unknown,
+contributes nothing, and costs no accuracy elsewhere. Between cell centres the vectors are interpolated bilinearly, so
+that nothing jumps.
 
 Cells are Web Mercator tiles. Shapes: ... any batch, L levels, P = config.places known cells, J = 4·L corners.
 """
@@ -21,18 +22,18 @@ from model.config import ModelConfig
 from model.kinematics.geo import F64
 from model.kinematics.map_cells import CELL_DIM, CORNERS, ZOOMS, Keys, corners
 
-UNUSED: Final = np.iinfo(np.int64).max  # keys of a table that is not full
+UNUSED: Final = np.iinfo(np.int64).max  # fills the keys of a table that is not full
 
 
 class Found(NamedTuple):
-    """Rows of the table and their shares, [..., J] each; a share is 0 where the cell is not known."""
+    """Rows of the table and their weights, [..., J] each; a weight is 0 where the cell is unknown."""
 
     row: Tensor
     share: Tensor
 
 
 class Places(nn.Module):
-    """The table, and the layer that brings what it holds to the width of the trunk."""
+    """The table, and the layer that projects its vectors to the width of the trunk."""
 
     keys: Tensor
 
@@ -44,12 +45,12 @@ class Places(nn.Module):
         self.out = nn.Linear(len(ZOOMS) * (CELL_DIM + 1), config.d)
 
     def know(self, keys: Keys) -> None:
-        """Take sorted keys, at most P of them, as those of the table's first rows, in place."""
+        """Stores sorted keys, at most P of them, as those of the table's first rows, in place."""
         self.keys.fill_(UNUSED)
         self.keys[: len(keys)] = torch.from_numpy(keys)
 
     def find(self, lat_deg: F64, lon_deg: F64) -> Found:
-        """The cells around positions [...]; NaN is nowhere."""
+        """Finds the cells around positions [...]; NaN means no position."""
         keys = self.keys.cpu().numpy()
         wanted, share = corners(lat_deg, lon_deg)
         row = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
@@ -58,7 +59,9 @@ class Places(nn.Module):
         return Found(torch.from_numpy(row).to(device), torch.from_numpy(share.astype(np.float32)).to(device))
 
     def forward(self, found: Found) -> Tensor:
-        """[..., C]. The share of known corners goes along, so that "unknown" differs from "average"."""
+        """Returns [..., C]. The weight of the known corners is an input too, so that "unknown" differs from
+        "average".
+        """
         share = found.share.view(*found.share.shape[:-1], len(ZOOMS), CORNERS)
         bags = found.row.reshape(-1, CORNERS)
         vector = nn.functional.embedding_bag(

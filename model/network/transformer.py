@@ -1,11 +1,11 @@
-"""The trunk: pre-norm blocks with attention over a band of W pings. Knows tensors; knows no pings.
+"""The trunk: pre-norm blocks whose attention window is the last W pings.
 
-Two ways through the same weights that must agree to 1e-5 in float32:
-`forward` takes whole sequences, a token seeing itself and the W-1 before it; `step` takes one ping per row and finds
-the others in a ring (model.serving.kv_cache), where rows may have any ages.
+There are two paths through the same weights, which must agree to 1e-5 in float32: `forward` takes whole sequences, in
+which a token attends to itself and the W-1 tokens before it; `step` takes one ping per row and finds the others in a
+key/value cache of ring buffers (model.serving.kv_cache), where rows may have any ages.
 
-Shapes: B sequences, N rows, T pings, F features, C = config.d, H heads, D = C / H, W = config.window, G key heads,
-P = config.patch pings per token.
+Shapes: B sequences, N rows, T pings, F features, C = config.d, H heads, D = C / H, W = config.window, G key heads, P =
+config.patch pings per token.
 """
 
 from __future__ import annotations
@@ -24,22 +24,25 @@ from model.network.cells import Cells
 from model.network.places import Found, Places
 from model.network.positions import Positions, rotate
 
-Indices = NDArray[np.int64]  # of some rows
+Indices = NDArray[np.int64]  # indices of some rows
 
 
 class Rings(Protocol):
-    """Where `step` keeps keys and values: one ring of W per row and block."""
+    """The key/value cache of `step`: one ring buffer of W per row and block."""
 
     def attend(self, block: int, qkv: Tensor, cos_sin: Tensor | None, asked: Indices | None = None) -> Tensor:
-        """Append each row's newest key and value, then answer its queries: qkv [N, C + 2E], E = G·D, to [N, C]. Of
-        rows that are not `asked` (None: all are) the answers are anything.
+        """Appends each row's newest key and value, then answers its queries: qkv [N, C + 2E], E = G·D, to [N, C]. Rows
+        that are not in `asked` (None: all are) return arbitrary numbers.
 
-        What `Block.project` and `Block.attend` are to a sequence; cos_sin [N, 2, D/2] is still to be applied.
+        It does for one ping what `Block.project` and `Block.attend` do for a sequence; cos_sin [N, 2, D/2] is applied
+        here.
         """
 
 
 class Block(nn.Module):
-    """Attention, then a two-layer perceptron, each on a normed copy and added back."""
+    """Attention, then a two-layer perceptron. Each reads a normalised copy of the stream, and its output is added
+    back.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -53,7 +56,9 @@ class Block(nn.Module):
         self.down = nn.Linear(config.mlp_ratio * c, c)
 
     def project(self, x: Tensor, cos_sin: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries [..., H, D], keys and values [..., G·D] of x [..., C], turned by cos_sin [..., 2, D/2] if given."""
+        """Returns queries [..., H, D], keys and values [..., G·D] of x [..., C]. cos_sin [..., 2, D/2], if given,
+        rotates queries and keys.
+        """
         kv_dim = self.groups * self.head_dim
         q, k, v = self.qkv(self.norm_attention(x)).split([x.shape[-1], kv_dim, kv_dim], dim=-1)
         q, k = (y.view(*y.shape[:-1], -1, self.head_dim) for y in (q, k))
@@ -62,10 +67,11 @@ class Block(nn.Module):
         return q, k.flatten(-2), v
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        """Answers [B, T, C] to queries [B, T, H, D] from keys and values [B, S, G·D]; bias [B or 1, T, S], 0 or -inf.
+        """Returns the answers [B, T, C] to queries [B, T, H, D] from keys and values [B, S, G·D]; bias [B or 1, T, S]
+        is 0 or -inf.
 
-        The heads of a group are one long row of queries against its keys, in two plain products: on CPUs in bfloat16
-        their backward takes a quarter of scaled_dot_product_attention's.
+        The heads of a group form one long row of queries for its keys, in two plain products: on CPUs in bfloat16 their
+        backward pass takes a quarter of the time of scaled_dot_product_attention's.
         """
         batch, steps, g = q.shape[0], q.shape[1], self.groups
         per = self.heads // g
@@ -79,21 +85,22 @@ class Block(nn.Module):
         return answer.view(batch, g, steps, -1).transpose(1, 2).reshape(batch, steps, -1)
 
     def mix(self, x: Tensor, attended: Tensor) -> Tensor:
-        """The block's output from its input x and the heads' answers, [..., C] each."""
+        """Returns the block's output from its input x and the heads' answers, [..., C] each."""
         x = x + self.out(attended)
         y: Tensor = x + self.down(fn.gelu(self.up(self.norm_mlp(x))))
         return y
 
 
 class Trunk(nn.Module):
-    """Features in, one hidden vector per token out; a token is a ping, or `patch` of them."""
+    """Maps features to one hidden vector per token; a token is a ping, or `patch` pings."""
 
     def __init__(self, config: ModelConfig, features: int) -> None:
         super().__init__()
         self.config = config
         self._reported = 0 if config.cells else REPORTED
         self.embed = nn.Linear((features - self._reported) * config.patch, config.d)
-        # Apart, and zero before training: what it learns of pings that report something moves no answer to others.
+        # A separate layer, zero before training: what it learns from pings with reports changes no answer for other
+        # pings.
         self.report = nn.Linear(self._reported * config.patch, config.d, bias=False) if self._reported else None
         if self.report is not None:
             nn.init.zeros_(self.report.weight)
@@ -113,11 +120,11 @@ class Trunk(nn.Module):
         segment_BT: Tensor | None = None,
         cell: Tensor | None = None,
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """Hidden vectors [B, T/P, C] and each block's keys and values [B, T/P, G·D].
+        """Returns the hidden vectors [B, T/P, C] and each block's keys and values [B, T/P, G·D].
 
-        `found` says where the pings lie, `time_ms` int64 [B, T] when they were; `start` is the index of the first.
-        `segment_BT` int64 tells the tracks apart that lie in one row, each in one stretch: none sees another.
-        `cell` int64 [B, T] are the numbers that model.network.cells has for where they lie.
+        `found` gives the places of the pings, `time_ms` int64 [B, T] their times; `start` is the index of the first
+        ping. `segment_BT` int64 numbers the tracks that share a row, each contiguous; no track attends to another.
+        `cell` int64 [B, T] are the pings' regions as numbered in model.network.cells.
         """
         p = self.config.patch
         x = self._enter(x_BTF, found)
@@ -148,10 +155,11 @@ class Trunk(nn.Module):
         time_ms: Tensor | None = None,
         asked: Indices | None = None,
     ) -> Tensor:
-        """Hidden vectors [N, C] of one new ping per row; age_N counts the pings that a row has folded before. If only
-        some rows are `asked` for, [len(asked), C]: what the others leave behind is their keys and values.
+        """Returns the hidden vectors [N, C] of one new ping per row; age_N counts the pings that a row has folded
+        before. If only some rows are `asked` for, it returns [len(asked), C]; the other rows only add to the key/value
+        cache.
         """
-        x = self._enter(x_NF, found)  # positions that add to it cannot be served
+        x = self._enter(x_NF, found)  # encodings that add to x cannot be served
         cos_sin = self.positions.angles(age_N, time_ms)  # N, 2, D/2
         for i, block in enumerate(self.blocks):
             assert isinstance(block, Block)
@@ -164,8 +172,9 @@ class Trunk(nn.Module):
         return hidden
 
     def _enter(self, x: Tensor, found: Found | None) -> Tensor:
-        """The stream's first vectors [..., C] from features [B, T, F] of tokens, or [N, F] where a token is a ping, and
-        from where the pings lie, if it is known."""
+        """Returns the stream's first vectors [..., C] from the features [B, T, F] of tokens, or [N, F] where a token is
+        a ping, and from the places of the pings, if known.
+        """
         p = self.config.patch
         report, rest = x[..., : self._reported], x[..., self._reported :]
         if p > 1:
@@ -179,7 +188,7 @@ class Trunk(nn.Module):
         return y + (place if p == 1 else place.view(place.shape[0], -1, p, place.shape[2]).mean(2))
 
     def _band(self, steps: int, like: Tensor) -> Tensor:
-        """[T, T]: 0 where a token (row) sees another (column), -inf where it does not."""
+        """Returns [T, T]: 0 where a token (row) attends to another (column), -inf where it does not."""
         index = torch.arange(steps, device=like.device)
         back = index[:, None] - index[None, :]
         seen = (back >= 0) & (back < self.config.window)
@@ -187,7 +196,7 @@ class Trunk(nn.Module):
 
 
 def _first_of_segment(segment_BT: Tensor) -> Tensor:
-    """Index [B, T] of the token with which each token's segment begins."""
+    """Returns the index [B, T] of the first token of each token's segment."""
     index = torch.arange(segment_BT.shape[1], device=segment_BT.device)
     new = torch.ones_like(segment_BT, dtype=torch.bool)
     new[:, 1:] = segment_BT[:, 1:] != segment_BT[:, :-1]
@@ -195,6 +204,8 @@ def _first_of_segment(segment_BT: Tensor) -> Tensor:
 
 
 def _by_group(x_BTHD: Tensor, groups: int, per: int) -> Tensor:
-    """[B, T, G·per, D] to [B·G, T·per, D]: each group's rows together, a view where there is one group."""
+    """Reshapes [B, T, G·per, D] to [B·G, T·per, D], with each group's rows together. It is a view where there is one
+    group.
+    """
     b, t, _, d = x_BTHD.shape
     return x_BTHD.view(b, t, groups, per, d).transpose(1, 2).reshape(b * groups, t * per, d)

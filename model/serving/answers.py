@@ -1,4 +1,4 @@
-"""What a Predictor answers with, and what of a state an answer needs. No network.
+"""The types of a Predictor's answers, and the part of a state that an answer needs. No network.
 
 Shapes: N rows, H horizons.
 """
@@ -19,16 +19,16 @@ from model.serving.kv_cache import Slots
 class Forecasts(NamedTuple):
     """N rows by H horizons, all float64."""
 
-    next_dt_s: F64  # N: when the next ping is expected
-    next_en_m: F64  # N, 2: how far it will be by then
+    next_dt_s: F64  # N: seconds until the next ping is expected
+    next_en_m: F64  # N, 2: its displacement by then
     next_lat: F64  # N deg
     next_lon: F64
     next_cov_m2: F64  # N, 3: ee, en, nn
     lat: F64  # N, H deg
     lon: F64
     cov_m2: F64  # N, H, 3
-    fallback: NDArray[np.bool_]  # N: the model was not finite, the row is damped constant velocity
-    next_early_s: F64  # N: the ends of the 90 % interval of when the next ping comes
+    fallback: NDArray[np.bool_]  # N: the model's numbers were not finite, and the row is damped constant velocity
+    next_early_s: F64  # N: the ends of the 90 % interval of the time until the next ping
     next_late_s: F64
 
 
@@ -36,30 +36,30 @@ class TravelTimes(NamedTuple):
     """N rows, seconds, float64."""
 
     median_s: F64
-    low_s: F64  # of the 90 % interval
+    low_s: F64  # the ends of the 90 % interval
     high_s: F64
 
 
 class Moment(NamedTuple):
-    """N states as they were at one moment, as far as forecasts and fills depend on them."""
+    """The parts of N states at one moment that forecasts and fills depend on."""
 
     kin: F64
-    hidden: NDArray[Any]  # as the pool keeps it
+    hidden: NDArray[Any]  # in the dtype of the pool
 
     def at(self, rows: Slots) -> Moment:
-        """Some of these rows, or some of them again."""
+        """Returns the given rows; a row may be given several times."""
         return Moment(self.kin[rows], self.hidden[rows])
 
     @classmethod
     def joined(cls, moments: Sequence[Moment]) -> Moment:
-        """At least one; without a copy if it is one."""
+        """Concatenates one or more moments; a single one is not copied."""
         if len(moments) == 1:
             return moments[0]
         return cls(np.concatenate([one.kin for one in moments]), np.concatenate([one.hidden for one in moments]))
 
 
 def checked_horizons(horizons_s: Sequence[float] | F64, rows: int) -> F64:
-    """Checked."""
+    """Returns the horizons as an array. Raises ValueError unless they are positive, finite and of shape H or N, H."""
     horizons = np.asarray(horizons_s, dtype=np.float64)
     if horizons.shape[:-1] not in ((), (rows,)):
         raise ValueError(f"horizons must have the shape H or N={rows}, H, got {horizons.shape}")
@@ -69,7 +69,7 @@ def checked_horizons(horizons_s: Sequence[float] | F64, rows: int) -> F64:
 
 
 def replaced(mean: F64, cov: F64, plain: motion.Law, rows: NDArray[np.bool_]) -> tuple[F64, F64]:
-    """mean and cov with some rows taken from the physics instead."""
+    """Returns mean and cov with the given rows taken from the physics."""
     if not rows.any():
         return mean, cov
     zero = np.zeros_like(plain.var_m2)

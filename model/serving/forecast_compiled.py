@@ -1,12 +1,12 @@
-"""What a forecast computes beside the network, a row at a time and compiled: the other half of
+"""The compiled computations of a forecast outside the network, one row at a time; the counterpart of
 `model.serving.step_compiled`.
 
-Not a second definition: `queries.forecast`, `queries.interval`, `heads.combine`, `heads.next_log`,
-`calibration_terms.forecast_terms` and `geo.moved_deg` are what is meant. Training uses those, and
-tests/model/serving/test_forecast_compiled.py holds these to them: a change there is a change here. Targets other than
-"kalman", which few configs ask for, are left to the definition.
+It is the fast version of `queries.forecast`, `queries.interval`, `heads.combine`, `heads.next_log`,
+`calibration_terms.forecast_terms` and `geo.moved_deg`. Training uses those, and
+tests/model/serving/test_forecast_compiled.py holds this module to them: a change there needs a change here. Targets
+other than "kalman", which few configs use, run the definition.
 
-Shapes: N rows, H horizons, Q = 1 + H queries, K = motion.WIDTH, A other physics.
+Shapes: N rows, H horizons, Q = 1 + H queries, K = motion.WIDTH, A alternatives (other physics).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _OTHERS: Final = queries.FORECAST_OTHERS
 
 
 def interval(kin: F64) -> Interval:
-    """`queries.interval` of rows [N, K]; features in float32."""
+    """`queries.interval` of rows [N, K], with features in float32."""
     n, others = len(kin), queries.INTERVAL_OTHERS
     asked = Interval(np.empty((n, queries.INTERVAL_FEATURES), np.float32), np.empty((n, others)))
     _interval(kin, *asked)
@@ -57,9 +57,9 @@ def interval(kin: F64) -> Interval:
 
 
 def times(kin: F64, raw: NDArray[np.float32], asked: Interval, horizons_s: F64) -> tuple[F64, NDArray[np.bool_]]:
-    """When is asked [N, 1 + H] s: when the next fix is due, by `heads.next_log` of the network's numbers [N, 1 + A],
-    then at the horizons, [H] or [N, H]. And whether those numbers are finite [N]; the running interval stands for what
-    is not.
+    """Returns the asked times [N, 1 + H] s and whether the network's numbers are finite [N]. The first time is when the
+    next fix is due, by `heads.next_log` of the numbers [N, 1 + A]; the others are the horizons, [H] or [N, H]. Where
+    the numbers are not finite, the running interval replaces the first time.
     """
     dt, sound = np.empty((len(kin), 1 + horizons_s.shape[-1])), np.empty(len(kin), np.bool_)
     dt[:, 1:] = horizons_s
@@ -68,7 +68,9 @@ def times(kin: F64, raw: NDArray[np.float32], asked: Interval, horizons_s: F64) 
 
 
 def question(kin: F64, dt_s: F64, last: NDArray[Any], config: ModelConfig) -> Question:
-    """`queries.forecast` from rows [N, K] whose last fixes are `last`, for dt_s [N, Q] ahead; features in float32."""
+    """`queries.forecast` from rows [N, K] whose last fixes are `last`, for dt_s [N, Q] ahead, with features in
+    float32.
+    """
     if config.target != "kalman" or not config.query_time:
         at = queries.from_origin(last, config) if config.target == "absolute" else None
         return queries.forecast(kin, dt_s, config, at, context=features.context(last))
@@ -80,7 +82,7 @@ def question(kin: F64, dt_s: F64, last: NDArray[Any], config: ModelConfig) -> Qu
 
 
 def combined(raw: NDArray[np.float32], asked: Question) -> tuple[F64, F64]:
-    """`heads.combine` of the network's numbers [N, Q, OUT + A]: mean [N, Q, 2] and covariance [N, Q, 3]."""
+    """`heads.combine` of the network's numbers [N, Q, OUT + A]: returns mean [N, Q, 2] and covariance [N, Q, 3]."""
     mean, cov = np.empty(asked.base_en.shape), np.empty((*asked.base_var.shape, 3))
     _combine(raw, *asked[1:], mean, cov)
     return mean, cov
@@ -96,25 +98,25 @@ def calibrate(
     calibration: Calibration,
 ) -> None:
     """Multiplies covariances [N, Q, 3], in place, by `Calibration.of_forecast` of rows [N, K] whose last fixes are
-    `last`; sound [N] becomes false where one of them, or a mean [N, Q, 2], is not finite.
+    `last`; sets sound [N] to false where a covariance or a mean [N, Q, 2] is not finite.
     """
     weight = calibration.forecast.numpy().astype(np.float64)
     _calibrate(kin, last, dt_s, weight, _AHEAD, _OFTEN, _FAST, mean, cov, sound)
 
 
 def moved(last: NDArray[Any], en_m: F64) -> tuple[F64, F64]:
-    """`geo.moved_deg` from FIX records [N] by metres [N, Q, 2]: degrees [N, Q]."""
+    """`geo.moved_deg` from FIX records [N] by metres [N, Q, 2]: returns degrees [N, Q]."""
     lat, lon = np.empty(en_m.shape[:2]), np.empty(en_m.shape[:2])
     _moved(last, en_m, lat, lon)
     return lat, lon
 
 
 @compiled
-def _question(kin, dt_s, last, tau, psd, noise, x, base, others, var, reach, frame, is_told):  # type: ignore[no-untyped-def]
+def _question(kin, dt_s, last, tau, psd, noise, x, base, others, var, reach, frame, is_reported):  # type: ignore[no-untyped-def]
     for i in range(dt_s.shape[0]):
         k = kin[i]
-        told, told_e, told_n = reported(k, last[i])
-        told &= sure(k)
+        has_report, report_e, report_n = reported(k, last[i])
+        has_report &= sure(k)
         first = k[m.DT] == 0.0
         last_s = 1.0 if first else k[m.DT]
         window_s = 1.0 if first else k[m.W_S]
@@ -127,7 +129,7 @@ def _question(kin, dt_s, last, tau, psd, noise, x, base, others, var, reach, fra
             dt = max(dt_s[i, j], queries.MIN_QUERY_S)
             lag, _, pp, _, _ = predict(k[m.PP], k[m.PV], k[m.VV], dt, tau, psd)
             base[i, j, 0], base[i, j, 1] = k[m.X_E] + lag * v_e, k[m.X_N] + lag * v_n
-            var[i, j], is_told[i, j] = pp + noise, told
+            var[i, j], is_reported[i, j] = pp + noise, has_report
             reach[i, j] = 1.0 - scale * REACH_MEMORY_S * np.expm1(-dt / REACH_MEMORY_S)
             others[i, j, 0, 0], others[i, j, 0, 1] = last_e * lag, last_n * lag
             others[i, j, 1, 0], others[i, j, 1, 1] = last_e * dt, last_n * dt
@@ -143,18 +145,18 @@ def _question(kin, dt_s, last, tau, psd, noise, x, base, others, var, reach, fra
             x[i, j, 10] = np.log(var[i, j]) / 8.0
             x[i, j, 11] = min(max(log_dt - k[m.LOG_DT], -6.0), 6.0) / 2.0
             x[i, j, 12] = min(max(log_dt - log_last, -6.0), 6.0) / 2.0
-            if not told:
+            if not has_report:
                 others[i, j, 3, 0], others[i, j, 3, 1] = base[i, j, 0], base[i, j, 1]
                 x[i, j, 13:] = 0.0
                 continue
-            others[i, j, 3, 0], others[i, j, 3, 1] = told_e * dt, told_n * dt
-            pace = np.sqrt(told_e * told_e + told_n * told_n) + queries.PACE_FLOOR_MPS
+            others[i, j, 3, 0], others[i, j, 3, 1] = report_e * dt, report_n * dt
+            pace = np.sqrt(report_e * report_e + report_n * report_n) + queries.PACE_FLOOR_MPS
             x[i, j, 13], x[i, j, 14] = 1.0, last[i].heading_cdeg != ABSENT
             x[i, j, 15] = np.log(pace / (scale + queries.PACE_FLOOR_MPS))
             off_e, off_n = others[i, j, 3, 0] - base[i, j, 0], others[i, j, 3, 1] - base[i, j, 1]
             unit_e, unit_n = frame[i, j, 0], frame[i, j, 1]
             x[i, j, 16], x[i, j, 17] = signed_log(*_in_frame(off_e / reach[i, j], off_n / reach[i, j], unit_e, unit_n))
-            gained_e, gained_n = (told_e - last_e) / scale, (told_n - last_n) / scale
+            gained_e, gained_n = (report_e - last_e) / scale, (report_n - last_n) / scale
             x[i, j, 18], x[i, j, 19] = signed_log(*_in_frame(gained_e, gained_n, unit_e, unit_n))
             x[i, j, 20], x[i, j, 21] = doubt(k), k[m.BOTH] / (k[m.BOTH] + queries.HEARD_MPS)
 
@@ -166,7 +168,7 @@ def _in_frame(east, north, unit_e, unit_n):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _combine(raw, base, others, var, reach, frame, told, mean, cov):  # type: ignore[no-untyped-def]
+def _combine(raw, base, others, var, reach, frame, has_report, mean, cov):  # type: ignore[no-untyped-def]
     for i in range(raw.shape[0]):
         for j in range(raw.shape[1]):
             a = raw[i, j].astype(np.float64)
@@ -178,7 +180,7 @@ def _combine(raw, base, others, var, reach, frame, told, mean, cov):  # type: ig
             for o in range(others.shape[2]):
                 lean = MAX_LEAN * np.tanh(a[OUT + o] / MAX_LEAN)
                 far_e, far_n = others[i, j, o, 0] - base[i, j, 0], others[i, j, o, 1] - base[i, j, 1]
-                if told[i, j] and o == others.shape[2] - 1:
+                if has_report[i, j] and o == others.shape[2] - 1:
                     far_e, far_n = far_e - on_e, far_n - on_n
                 on_e, on_n = on_e + lean * far_e, on_n + lean * far_n
             mean[i, j, 0], mean[i, j, 1] = base[i, j, 0] + on_e, base[i, j, 1] + on_n
@@ -220,7 +222,7 @@ def _times(kin, raw, others_log, dt, sound):  # type: ignore[no-untyped-def]
 
 @compiled
 def _bent(x, knots, weight):  # type: ignore[no-untyped-def]
-    """A line of weight[0] that bends at the knots."""
+    """A piecewise linear function with slope weight[0] and further slopes from each knot on."""
     y = x * weight[0]
     for i in range(len(knots)):
         y += max(x - knots[i], 0.0) * weight[1 + i]
@@ -229,7 +231,9 @@ def _bent(x, knots, weight):  # type: ignore[no-untyped-def]
 
 @compiled
 def _calibrate(kin, last, dt_s, weight, ahead_knots, often_knots, fast_knots, mean, cov, sound):  # type: ignore[no-untyped-def]
-    """`calibration_terms.forecast_terms` times their weights, in that order."""
+    """The sum of the terms of `calibration_terms.forecast_terms` times their weights, in that order, gives the factor's
+    log.
+    """
     b = 2 + len(ahead_knots)
     c = b + 1 + len(often_knots)
     d = c + 1 + len(fast_knots)

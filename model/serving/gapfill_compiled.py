@@ -1,6 +1,7 @@
-"""What serving computes for gap fills, row by row, compiled. `gaps.stack`'s ends, `queries.gap` and
-`calibration_terms.gap_terms` are what is meant. Training uses those, and tests/model/serving/test_gapfill_compiled.py
-holds these to them: a change there is a change here.
+"""The compiled computations of gap fills outside the network, one row at a time: the ends of gaps for `gaps.stack`, and
+the fast version of `queries.gap` and `calibration_terms.gap_terms`. Training uses the latter two and finds the ends in
+`train.batches.batches`; tests/model/serving/test_gapfill_compiled.py holds this module to them: a change there needs a
+change here.
 
 Shapes: N gaps, P asked times of all gaps together, each a row of one query.
 """
@@ -17,7 +18,7 @@ from model.jit import compiled
 from model.kinematics.answer_bounds import CHORD_FLOOR_M, MAX_GAP_AGE, REACH_MEMORY_S
 from model.kinematics.calibration_terms import MAX_LOG_SCALE
 from model.kinematics.geo import F64
-from model.kinematics.motion import MOST_DOUBT, STEADY_S, TOLD_OFF, TOLD_OFF_MPS, TOLD_WITHIN_S
+from model.kinematics.motion import MOST_DOUBT, REPORTED_OFF, REPORTED_OFF_MPS, REPORTED_WITHIN_S, STEADY_S
 from model.kinematics.queries import GAP_FEATURES, GAP_OTHERS, MIN_QUERY_S, GapEnds, Question
 from model.network.calibration import Calibration
 from model.serving.step_compiled import displaced, least_s, signed_log, velocity
@@ -30,8 +31,8 @@ def ends(
     after_stop: NDArray[np.int64],
     doubt: F64,
 ) -> GapEnds:
-    """Of the FIX records on both sides of gaps [N], those of one gap behind those of another; the i-th gap's end before
-    its stop[i]. doubt [N] is `motion.doubt` when each is asked for.
+    """Returns the ends of gaps [N] from the FIX records on both sides. The records of all gaps are concatenated; those
+    of the i-th gap end before stop[i]. doubt [N] is `motion.doubt` at the fix where each is asked for.
     """
     n = len(before_stop)
     found = GapEnds(np.empty((n, 2)), np.empty(n), np.empty((n, 2)), np.empty((n, 2)), *np.empty((4, n)))
@@ -42,7 +43,7 @@ def ends(
 def question(
     gap: GapEnds, fixes_after: F64, scale_mps: F64, of: NDArray[np.int64], t_s: F64, config: ModelConfig
 ) -> Question:
-    """`queries.gap` of gaps [N] at t_s [P] seconds into the gap `of` [P]: rows [P, 1]; features in float32."""
+    """`queries.gap` of gaps [N] at t_s [P] seconds into the gap `of` [P]: rows [P, 1], with features in float32."""
     p = len(t_s)
     shapes = ((p, 1, 2), (p, 1, GAP_OTHERS, 2), (p, 1), (p, 1), (p, 1, 2), (p, 1))
     asked = Question(np.empty((p, 1, GAP_FEATURES), np.float32), *(np.zeros(shape) for shape in shapes))
@@ -51,8 +52,9 @@ def question(
 
 
 def calibrate(mean: F64, cov: F64, gap_s: F64, of: NDArray[np.int64], t_s: F64, by: Calibration) -> NDArray[np.bool_]:
-    """Multiplies covariances [P, 1, 3], in place, by `Calibration.of_gap`. Whether each gap's are finite, as its means
-    [P, 1, 2] are: [N]."""
+    """Multiplies covariances [P, 1, 3], in place, by `Calibration.of_gap`. Returns whether each gap's covariances and
+    means [P, 1, 2] are finite: [N].
+    """
     sound = np.ones(len(gap_s), np.bool_)
     _calibrate(mean, cov, gap_s, of, t_s, by.gap.numpy().astype(np.float64), sound)
     return sound
@@ -66,18 +68,18 @@ def _ends(before, before_stop, after, after_stop, doubt, out):  # type: ignore[n
         seconds = (after[end].ts_ms - before[start].ts_ms) / 1000.0
         out.gap_s[i], chord = seconds, out.chord_en[i]
         chord[0], chord[1] = displaced(before[start], after[end])
-        has, told = _velocity(before, start, oldest, -1, chord, seconds, doubt[i], out.before_mps[i])
-        out.has_before[i], out.told_before[i] = has, told
-        has, told = _velocity(after, end, newest, 1, chord, seconds, doubt[i], out.after_mps[i])
-        out.has_after[i], out.told_after[i] = has, told
+        has, has_report = _velocity(before, start, oldest, -1, chord, seconds, doubt[i], out.before_mps[i])
+        out.has_before[i], out.reported_before[i] = has, has_report
+        has, has_report = _velocity(after, end, newest, 1, chord, seconds, doubt[i], out.after_mps[i])
+        out.has_after[i], out.reported_after[i] = has, has_report
         oldest, end = before_stop[i], after_stop[i]
 
 
 @compiled
 def _velocity(fixes, near, last, way, chord, gap_s, doubt, out):  # type: ignore[no-untyped-def]
-    """Of the step beside the fix near the gap, and of as many more away from it as make STEADY_S, if they do; or as
-    that fix reports it, where neither the step nor what was told before belies it. Whether it is one of them, and
-    whether it is as reported.
+    """Computes the velocity at one end of a gap. It is that of the step beside the gap, together with as many further
+    steps as make STEADY_S, if there are enough; or the reported one, unless the step or earlier reports contradict it.
+    Returns whether it is one of these two, and whether it is the reported one.
     """
     far, dt, east, north = near, 0.0, 0.0, 0.0
     while far != last and dt < STEADY_S:
@@ -85,24 +87,24 @@ def _velocity(fixes, near, last, way, chord, gap_s, doubt, out):  # type: ignore
         far, east, north = far + way, east + d_e, north + d_n
         dt = way * (fixes[far].ts_ms - fixes[near].ts_ms) / 1000.0
     out[0], out[1] = chord[0] / gap_s, chord[1] / gap_s
-    told, told_e, told_n = velocity(fixes[near])
-    told &= doubt <= MOST_DOUBT
+    has_report, report_e, report_n = velocity(fixes[near])
+    has_report &= doubt <= MOST_DOUBT
     if dt > 0:
         lately_mps = np.sqrt(out[0] * out[0] + out[1] * out[1])
         least = least_s(dt, np.sqrt(east * east + north * north), lately_mps)
         out[0], out[1] = east / least, north / least
-        told &= _agrees(told_e, told_n, out[0], out[1], dt)
-    if told:
-        out[0], out[1] = told_e, told_n
-    return told or dt > 0, told
+        has_report &= _agrees(report_e, report_n, out[0], out[1], dt)
+    if has_report:
+        out[0], out[1] = report_e, report_n
+    return has_report or dt > 0, has_report
 
 
 @compiled
-def _agrees(told_e, told_n, step_e, step_n, step_s):  # type: ignore[no-untyped-def]
+def _agrees(report_e, report_n, step_e, step_n, step_s):  # type: ignore[no-untyped-def]
     """`motion.agrees`."""
-    off = np.sqrt((told_e - step_e) ** 2 + (told_n - step_n) ** 2)
+    off = np.sqrt((report_e - step_e) ** 2 + (report_n - step_n) ** 2)
     mps = np.sqrt(step_e * step_e + step_n * step_n)
-    return off <= (TOLD_OFF_MPS + TOLD_OFF * mps) * max(1.0, step_s / TOLD_WITHIN_S)
+    return off <= (REPORTED_OFF_MPS + REPORTED_OFF * mps) * max(1.0, step_s / REPORTED_WITHIN_S)
 
 
 @compiled
@@ -147,7 +149,7 @@ def _question(gap, fixes_after, scale, of, t_s, noise, out):  # type: ignore[no-
         x[at], x[at + 1], x[at + 2] = u, bump, np.sin(2 * np.pi * u)
         x[at + 3], x[at + 4] = np.log(reach) / 4.0, u * u
         x[at + 5], x[at + 6] = (straight[0] - base[0]) / (reach + 1.0), (straight[1] - base[1]) / (reach + 1.0)
-        x[at + 7], x[at + 8] = gap.told_before[i], gap.told_after[i]
+        x[at + 7], x[at + 8] = gap.reported_before[i], gap.reported_after[i]
 
 
 @compiled

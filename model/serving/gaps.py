@@ -1,4 +1,4 @@
-"""A gap as the stream hands it over, and its two ends as the physics needs them. Knows fixes; knows no weights."""
+"""Gaps as `stream` passes them in, and their two ends as the physics needs them. No weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from model.serving import gapfill_compiled
 
 
 class Gap(NamedTuple):
-    """The fixes on both sides, oldest first, and the times in between that are asked for."""
+    """The fixes on both sides of a gap, oldest first, and the asked times inside it."""
 
     before: NDArray[Any]  # FIX [1..4], ending at the gap's start
     after: NDArray[Any]  # FIX [1..4], from the gap's end on
@@ -24,7 +24,7 @@ class Gap(NamedTuple):
 
 
 class Fill(NamedTuple):
-    """Positions at the asked times. `method` is "model", or "hermite" where the model was not finite."""
+    """Positions at the asked times. `method` is "model", or "hermite" where the model's numbers were not finite."""
 
     lat: F64
     lon: F64
@@ -33,17 +33,19 @@ class Fill(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """N gaps and the P times that are asked of them, one after the other."""
+    """N gaps and their P asked times, concatenated."""
 
     ends: GapEnds
     fixes_after: F64  # N
     start_lat: F64  # N deg
     start_lon: F64
-    of: NDArray[np.int64]  # P: the gap that a time is asked of
+    of: NDArray[np.int64]  # P: the gap of each time
     t_s: F64  # P seconds from that gap's start
 
     def padded(self) -> tuple[F64, NDArray[np.bool_]]:
-        """t_s by gap, [N, M] as wide as the widest, and which of these were asked for; the others are 0."""
+        """Returns t_s by gap, [N, M] as wide as the gap with the most times, and which of these were asked for; the
+        others are 0.
+        """
         counts = np.bincount(self.of, minlength=len(self.fixes_after))
         asked = np.arange(counts.max(initial=0)) < counts[:, None]
         t_s = np.zeros(asked.shape)
@@ -52,9 +54,10 @@ class Batch(NamedTuple):
 
 
 def stack(gaps: Sequence[Gap], doubt: F64 | None = None) -> Batch:
-    """Of gaps [N], and `motion.doubt` [N] of what their fixes report; without it, that is believed as far as their own
-    steps bear it out. Raises ValueError for gaps without ends, with their ends in the wrong order, or with times
-    outside.
+    """Joins gaps [N] into a batch. `doubt` [N] is `motion.doubt` of their reported velocities; without it, a report is
+    believed unless the steps contradict it.
+
+    Raises ValueError for gaps without a fix on each side, with their ends in the wrong order, or with times outside.
     """
     if not all(len(gap.before) and len(gap.after) for gap in gaps):
         raise ValueError("a gap needs at least one fix on each side")
@@ -79,10 +82,12 @@ def stack(gaps: Sequence[Gap], doubt: F64 | None = None) -> Batch:
 
 
 def _each(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Parts of packed fixes in one array: joined as bytes, as numpy takes records over field by field."""
+    """Returns parts of packed fixes as one array. They are joined as bytes, because numpy copies records field by
+    field.
+    """
     return np.frombuffer(b"".join(part.tobytes() for part in parts), FIX)
 
 
 def _stops(parts: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
-    """Where each part ends among the joined ones."""
+    """Returns where each part ends in the joined array."""
     return np.cumsum([len(part) for part in parts], dtype=np.int64)

@@ -1,4 +1,5 @@
-"""Keys and values of all slots, in rings of W places per block. Knows numbers and their rounding; knows no ages.
+"""The key/value cache: keys and values of all slots, in ring buffers of W places per block. A slot's age is the
+caller's.
 
     precision   float32                              int8
     keys        float32 [blocks, slots, E, W]        int8  [blocks, slots, E, W]     lanes of a score are places
@@ -10,7 +11,7 @@ number of a vector stays within its levels: 2 bytes for 0.4 % of the range. Four
 
     byte k of 0, 1, 2 at [k, m]    bits 0..5: place k·M + m, plus 32    bits 6, 7: bits 2k, 2k + 1 of place 3·M + m
 
-Keys keep eight bits; of a value six are enough: mean errors of forecasts stay within 0.03 % of float32's, with five
+Keys have eight bits; for values six are enough: mean errors of forecasts stay within 0.03 % of float32's, with five
 bits within 0.09 %, with four within 0.44 %. At E=32, W=64 and two blocks that is 7,680 bytes per slot, scales included;
 float32 takes 32 KiB.
 
@@ -35,7 +36,9 @@ Slots = NDArray[np.int64]
 
 
 class Filled(NamedTuple):
-    """The first n places of one slot's rings, as a state's bytes hold them; or of many, with an axis [N] in front."""
+    """The first n places of one slot's ring buffers, as a state's bytes contain them; or of many slots, with a leading
+    axis [N].
+    """
 
     keys: NDArray[Any]  # [blocks, n, E]
     values: NDArray[Any]  # [blocks, n, E], or of six bits [blocks, 3, n/4 rounded up, E]
@@ -43,7 +46,7 @@ class Filled(NamedTuple):
 
 
 class KvCache:
-    """Of every slot; `attend` is what `model.network.transformer.Trunk.step` asks for, through `Rows`."""
+    """The ring buffers of every slot; `model.network.transformer.Trunk.step` reaches `attend` through `Rows`."""
 
     def __init__(self, config: ModelConfig, precision: str) -> None:
         if precision not in PRECISIONS:
@@ -58,22 +61,24 @@ class KvCache:
 
     @property
     def slot_bytes(self) -> int:
-        """Of one slot, all blocks."""
+        """Bytes of one slot, all blocks."""
         return sum(array.nbytes // array.shape[1] for array in (self.keys, self.values, self.scale))
 
     def grow(self, extra: int) -> None:
         self.keys, self.values, self.scale = (longer(a, extra, 1) for a in (self.keys, self.values, self.scale))
 
     def clear(self, slots: Slots) -> None:
-        """Zero: a share of 0 hides what a place held, but 0 · NaN would not."""
+        """Sets the slots to zero. A weight of 0 hides an unused place, but 0 · NaN would not be 0."""
         self.keys[:, slots], self.values[:, slots], self.scale[:, slots] = 0, 0, 0
 
     def rows(self, slots: Slots, age: Slots) -> Rows:
-        """Of one step, at these ages; a slot's rows, if it has several, in the order of its pings."""
+        """Returns the rows of one step at these ages. If a slot has several rows, they are in the order of its
+        pings.
+        """
         return Rows(self, slots, age)
 
     def first(self, slots: Slots, n: int) -> Filled:
-        """The first n places of each of these slots, copies with an axis [N] in front."""
+        """Returns copies of the first n places of each of these slots, with a leading axis [N]."""
         keys, values = self.keys[:, slots, :, :n].transpose(1, 0, 3, 2), self.values[:, slots].swapaxes(0, 1)
         scale = self.scale[:, slots, :, :n].swapaxes(0, 1)
         if not self.rounded:
@@ -86,7 +91,9 @@ class KvCache:
         return Filled(keys, values, scale)
 
     def load(self, slots: Slots, filled: Filled) -> None:
-        """Overwrite the rings of slots [N] with others [N, ...], of which as many places are filled as those have."""
+        """Overwrites the ring buffers of slots [N] with the filled places [N, ...] of others; further places become
+        zero.
+        """
         n, (_, _, _, w) = filled.keys.shape[2], self.keys.shape
         if n < w:
             self.clear(slots)
@@ -102,14 +109,14 @@ class KvCache:
 
 
 class Rows:
-    """`model.network.transformer.KvCache` of some slots at their ages: appends one key and value to each, in place."""
+    """`model.network.transformer.Rings` for some slots at their ages: appends one key and value to each, in place."""
 
     def __init__(self, rings: KvCache, slots: Slots, age: Slots) -> None:
         self._rings, self._slots, self._age = rings, slots, age
 
     def attend(self, block: int, qkv: Tensor, cos_sin: Tensor | None, asked: NDArray[np.int64] | None = None) -> Tensor:
         r, c = self._rings, self._rings.config
-        if cos_sin is None:  # turned by nothing
+        if cos_sin is None:  # no rotation
             cos_sin = torch.zeros(len(qkv), 2, c.head_dim // 2)
             cos_sin[:, 0] = 1.0
         out = np.zeros((len(qkv), c.d), np.float32)
@@ -125,7 +132,9 @@ class Rows:
 
 
 def longer(array: NDArray[Any], extra: int, axis: int) -> NDArray[Any]:
-    """The array with zeros behind it along an axis: of memory that the system need not find before it is written to."""
+    """Returns the array with zeros appended along an axis. The system need not provide their memory before it is
+    written to.
+    """
     shape = list(array.shape)
     shape[axis] += extra
     grown = np.zeros(shape, array.dtype)
@@ -134,5 +143,5 @@ def longer(array: NDArray[Any], extra: int, axis: int) -> NDArray[Any]:
 
 
 def quarter(places: int) -> int:
-    """Rows of the bytes that hold so many places of six bits."""
+    """Returns the number of byte rows that hold so many places of six bits."""
     return (places + 3) // 4

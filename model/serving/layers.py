@@ -1,12 +1,11 @@
-"""What runs the network's layers when a ping is folded and when it is asked: the exact way and the fast one, behind one
-door. Knows weights and rows; knows no pings' meaning and no rings' layout.
+"""The two implementations of the network's layers in serving, exact and fast, behind one interface.
 
-    Float32     the modules themselves, in torch: exact, and what every CPU can do
-    Compiled    model.kernels.linear: the same layers without torch's way to each of them; what they multiply is
-                bfloat16 where the CPU has that, float32 elsewhere
+    Float32     the torch modules themselves: exact, and available on every CPU
+    Compiled    model.kernels.linear: the same layers without torch's overhead per layer; their products are
+                bfloat16 where the CPU has it, float32 elsewhere
 
-Each keeps the promise that replays need: a state's bits are the same whatever else was in its batches. Training, gap
-fills and travel times run the modules, whatever is chosen here.
+Both guarantee what replays need: a state's bits do not depend on the other rows of its batches. Training, gap fills and
+travel times run the torch modules, whatever is chosen here.
 
 Shapes: N rows, Q questions per row, F features, E features of a question, C = config.d, O numbers of an answer.
 """
@@ -28,16 +27,13 @@ from model.network.transformer import Block, Indices
 from model.serving import step_compiled
 from model.serving.kv_cache import Rows
 
-# The rows of torch's products that are left over from fours take another way through the library and differ in the last
-# bit, and where the CPU has registers of 512 bits, so do products of 4, 8 or 12 rows; then so would what int8 rounds,
-# and, by the interval's last layer, a last digit of what is published. In whole sixteens a row's numbers are the same
-# whatever else is in the batch, so that replays are, too; one ping costs some 20 to 30 % more. Compiled layers need
-# none of it.
+# torch computes rows beyond a multiple of four on another path, whose last bit differs; on CPUs with registers of 512
+# bits, products of 4, 8 or 12 rows differ too. Then what int8 rounds would differ, and, through the interval's last
+# layer, a last digit of what is published. In batches of whole sixteens a row's numbers do not depend on the rest of
+# the batch, and neither do replays; one ping costs some 20 to 30 % more. Compiled layers do not need this.
 ROWS: Final = 16
 
-Hidden = NDArray[
-    Any
-]  # vectors [N, C]: float32, or bfloat16 as uint16 (model.kernels.bfloat16), which is what a state keeps
+Hidden = NDArray[Any]  # vectors [N, C]: float32, or bfloat16 as uint16 (model.kernels.bfloat16), as a state stores them
 
 
 class Layers(Protocol):
@@ -48,19 +44,19 @@ class Layers(Protocol):
     def step(
         self, x: F32, age: NDArray[np.int64], fixes: NDArray[Any], rings: Rows, asked: Indices | None = None
     ) -> Hidden:
-        """Hidden vectors of features x [N, F] of fixes [N], N at least 1, which follow `age` pings [N]; or of the
-        `asked` rows alone, at least 1, which spares the others the last block.
+        """Returns the hidden vectors for features x [N, F] of fixes [N], N at least 1, each after `age` [N] earlier
+        pings; or those of the `asked` rows alone, at least 1, so that the other rows skip the rest of the last block.
         """
 
     def interval(self, hidden: Hidden, asked: NDArray[Any]) -> F32:
-        """`model.network.heads.IntervalHead` for features [N, E]: numbers [N, O]."""
+        """`model.network.heads.IntervalHead` for features [N, E]: returns numbers [N, O]."""
 
     def forecast(self, hidden: Hidden, asked: NDArray[Any]) -> F32:
-        """`model.network.heads.ForecastHead` for questions [N, Q, E]: numbers [N, Q, O]."""
+        """`model.network.heads.ForecastHead` for questions [N, Q, E]: returns numbers [N, Q, O]."""
 
 
 class Float32:
-    """The modules."""
+    """The torch modules."""
 
     name = "float32"
 
@@ -87,7 +83,7 @@ class Float32:
 
 
 class Compiled:
-    """The same in model.kernels.linear; weights as they are when this is made."""
+    """The same layers in model.kernels.linear. The weights are copied when this is created."""
 
     def __init__(self, net: Network, *, halves: bool) -> None:
         self.name = "bfloat16" if halves else "float32, compiled"
@@ -153,13 +149,13 @@ class Compiled:
         return out
 
     def _multiplied(self, hidden: Hidden) -> Hidden:
-        """As the heads multiply it."""
+        """Returns the hidden vectors in the dtype of the heads' products."""
         if self._halves:
             return hidden if hidden.dtype == np.uint16 else narrowed(hidden)
         return hidden if hidden.dtype == np.float32 else widened(hidden)
 
     def _block(self, block: Block) -> tuple[tuple[NDArray[Any], ...], tuple[NDArray[Any], ...]]:
-        """What `dense.project` and `dense.mix` take of it."""
+        """Returns the weights of a block as arguments of `linear.project` and `linear.mix`."""
         norms = [(_numbers(norm.weight), _numbers(norm.bias)) for norm in (block.norm_attention, block.norm_mlp)]
         qkv, out = (self._packed(_numbers(layer.weight)) for layer in (block.qkv, block.out))
         return (*norms[0], qkv), (out, *norms[1], *self._layer(block.up), *self._layer(block.down))
@@ -172,24 +168,28 @@ class Compiled:
 
 
 def chosen(net: Network, precision: str) -> Layers:
-    """The exact ones for "float32", else the fastest that this CPU has."""
+    """Returns the exact layers for "float32", else the fastest that this CPU supports."""
     if precision == "float32" or not tiles.fuses():
         return Float32(net)
     return Compiled(net, halves=tiles.multiplies_halves())
 
 
 def times(net: Network, fixes: NDArray[Any]) -> Tensor | None:
-    """What time-RoPE turns by; a copy, as torch takes no view into packed records."""
+    """Returns the times by which time-RoPE rotates. They are a copy, because torch accepts no view into packed
+    records.
+    """
     return torch.from_numpy(np.array(fixes["ts_ms"])) if net.config.positions == "time-rope" else None
 
 
 def _enough(rows: int) -> NDArray[np.int64]:
-    """Indices of a batch's rows, the last repeated up to whole ROWS; an empty batch stays empty."""
+    """Returns the indices of a batch's rows, with the last one repeated up to a multiple of ROWS; an empty batch stays
+    empty.
+    """
     return np.minimum(np.arange(-(-rows // ROWS) * ROWS), rows - 1)
 
 
 def _whole(hidden: Hidden) -> Tensor:
-    """In float32, with rows enough."""
+    """Returns the hidden vectors in float32, padded to a multiple of ROWS."""
     rows = hidden[_enough(len(hidden))]
     return torch.from_numpy(rows if rows.dtype == np.float32 else widened(rows))
 

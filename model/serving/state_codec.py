@@ -1,9 +1,9 @@
-"""One entity's state <-> bytes. Little-endian, fixed order, checked before anything is believed.
+"""Converts one entity's state to bytes and back. Little-endian, in a fixed order, and checked before anything is used.
 
     offset  size in float32   in int8     field
     0       4                 4           magic "PCST"
     4       2                 2           version: 6 in float32, 7 in int8
-    6       2                 2           n: filled places of the rings, at most W (the others are not stored)
+    6       2                 2           n: filled places of the ring buffers, at most W (others are not stored)
     8       8                 8           fingerprint of weights and config
     16      8                 8           age: pings folded so far, int64; n = min(age, W)
     24      20                20          last fix: ts_ms i8, lat_e7 i4, lon_e7 i4, speed_cms u2, heading_cdeg u2
@@ -15,9 +15,9 @@
     ·       0                 4·B·n       scales of keys and values, the upper halves of float32, uint16 [blocks, 2, n]
     end     4                 4           crc32 of everything before it
 
-At d=128, two blocks, W=64 a full state has 33,488 bytes, or 8,144 in int8. The version tells the two apart, so rings of
-one precision are never read as the other. Little-endian because every machine that runs this is, so that the arrays are
-read without a copy.
+At d=128, two blocks, W=64 a full state has 33,488 bytes, or 8,144 in int8. The version tells the two apart, so a cache
+of one precision is never read as the other. The format is little-endian because every machine that runs this is, so
+that the arrays are read without a copy.
 """
 
 from __future__ import annotations
@@ -38,22 +38,24 @@ from model.kinematics.geo import E7
 from model.serving.kv_cache import Filled, quarter
 
 MAGIC: Final = b"PCST"
-VERSIONS: Final = {"float32": 6, "int8": 7}  # by the precision; what 1 to 5 held is rebuilt
-# Of one state: `base` has 410 KB in float32. What is larger is no state, and gets no time; a model whose states would
-# be larger is not served (model.api), as one per entity is kept, and travels.
+VERSIONS: Final = {"float32": 6, "int8": 7}  # by precision; states of versions 1 to 5 are rebuilt
+# Of one state: `base` has 410 KB in float32. Larger bytes are rejected before they cost time; a model whose states
+# would be larger is not served (model.api), because each entity's state is stored and sent.
 MAX_BYTES: Final = 1 << 20
-MAX_AGE: Final = 1 << 48  # pings; counted further it stays far from the end of int64
-MAX_TS_MS: Final = 1 << 53  # of the last fix, either side of 1970: differences stay in int64
+MAX_AGE: Final = 1 << 48  # pings; ages below this stay far from the end of int64
+MAX_TS_MS: Final = 1 << 53  # of the last fix, on either side of 1970: differences stay in int64
 _HEAD: Final = struct.Struct("<4sHH8sq")
 _CRC: Final = struct.Struct("<I")
 
 
 class StateError(ValueError):
-    """Bytes that are not a state of this model. Its two kinds are below; both mean: rebuild from the window."""
+    """The bytes are not a state of this model. Its two kinds are below; for both, the state has to be rebuilt from the
+    window.
+    """
 
 
 class StateCorrupt(StateError):
-    """Damaged, truncated, or not a state at all."""
+    """The bytes are damaged, truncated, or no state at all."""
 
 
 class StateMismatch(StateError):
@@ -61,7 +63,7 @@ class StateMismatch(StateError):
 
 
 class State(NamedTuple):
-    """One entity's state, arrays as in the layout above."""
+    """One entity's state; its arrays are as in the layout above."""
 
     age: Any  # int, or of many int64 [N]
     last: NDArray[Any]  # FIX, a scalar array
@@ -71,7 +73,7 @@ class State(NamedTuple):
 
 
 def size(config: ModelConfig, filled: int, precision: str) -> int:
-    """Bytes of a state with that many filled places."""
+    """Returns the bytes of a state with that many filled places."""
     arrays: int = sum(
         np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in _layout(config, filled, precision)
     )
@@ -85,7 +87,7 @@ def dumps(state: State, fingerprint: bytes) -> bytes:
 
 
 def dumps_all(states: State, fingerprint: bytes) -> list[bytes]:
-    """Of many states of one size, at least one: arrays with an axis [N] in front, `age` [N]."""
+    """Converts one or more states of one size to bytes. Their arrays have a leading axis [N], and `age` is [N]."""
     n, precision = len(states.age), "int8" if states.rings.keys.dtype == np.int8 else "float32"
     filled = states.rings.keys.shape[2]
     heads = b"".join(_HEAD.pack(MAGIC, VERSIONS[precision], filled, fingerprint, age) for age in states.age.tolist())
@@ -95,7 +97,9 @@ def dumps_all(states: State, fingerprint: bytes) -> list[bytes]:
 
 
 def loads(blob: bytes, config: ModelConfig, fingerprint: bytes, precision: str) -> State:
-    """Raises StateCorrupt or StateMismatch. Nothing is allocated before the size is known to be right."""
+    """Reads one state. Raises StateCorrupt or StateMismatch. Nothing is allocated before the size is known to be
+    right.
+    """
     if len(blob) < _HEAD.size + _CRC.size or blob[:4] != MAGIC:
         raise StateCorrupt(f"not a pathcast state: {len(blob)} bytes, starting {bytes(blob[:4])!r}, expected {MAGIC!r}")
     if len(blob) > MAX_BYTES:
@@ -125,8 +129,9 @@ def loads(blob: bytes, config: ModelConfig, fingerprint: bytes, precision: str) 
 
 
 def whole(blobs: Sequence[bytes], config: ModelConfig, fingerprint: bytes, precision: str) -> State | None:
-    """Many states at once, arrays with an axis [N] in front, `age` [N]: if all of them are sound, and of one size. None
-    otherwise; then `loads` says what each one is."""
+    """Reads many states at once, if all are sound and of one size: arrays with a leading axis [N], `age` [N]. Otherwise
+    it returns None; `loads` then tells what is wrong with which.
+    """
     n = len(blobs)
     if not n or len(blobs[0]) < _HEAD.size:
         return None
@@ -157,7 +162,7 @@ def whole(blobs: Sequence[bytes], config: ModelConfig, fingerprint: bytes, preci
 
 
 def _layout(config: ModelConfig, filled: int, precision: str) -> list[tuple[Any, tuple[int, ...]]]:
-    """Types and shapes of the arrays, in their order."""
+    """Returns the dtypes and shapes of the arrays, in their order."""
     b, n, e = config.blocks, filled, config.kv_dim
     state: list[tuple[Any, tuple[int, ...]]] = [(FIX, ()), ("<f8", (motion.WIDTH,))]
     if precision == "float32":
@@ -167,8 +172,9 @@ def _layout(config: ModelConfig, filled: int, precision: str) -> list[tuple[Any,
 
 
 def _sane(state: State) -> bool:
-    """Whether one state, or many, holds finite numbers, of a place and a time. A checksum shows damage, not intent: who
-    can write to the store can write a right one over anything."""
+    """Returns whether one state, or each of many, holds finite numbers and a possible place and time. A checksum
+    reveals damage but not intent: whoever can write to the store can write a correct checksum over anything.
+    """
     age, last, kin, hidden, (keys, values, scale) = state
     when, lat, lon = (last[name].astype(np.int64) for name in ("ts_ms", "lat_e7", "lon_e7"))
     somewhere = (when > -MAX_TS_MS) & (when < MAX_TS_MS) & (np.abs(lat) <= 90 * E7) & (np.abs(lon) <= 180 * E7)
@@ -177,5 +183,5 @@ def _sane(state: State) -> bool:
 
 
 def _finite(array: NDArray[Any]) -> bool:
-    """Of floats, or of bfloat16 as uint16: all but those whose exponent is all ones."""
+    """Returns whether all numbers are finite: floats, or bfloat16 as uint16, whose exponent must not be all ones."""
     return bool(((array & 0x7F80) != 0x7F80).all() if array.dtype == np.uint16 else np.isfinite(array).all())

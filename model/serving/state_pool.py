@@ -1,9 +1,9 @@
-"""The pool of entity states: slots of fixed size, each with a ring of keys and values per block and its own age.
+"""The pool of entity states: slots of fixed size, each with ring buffers of keys and values per block and its own age.
 
-Knows arrays and slots; knows no entity ids and no weights. Grows by doubling, never shrinks: a worker's entities stay.
+It stores no entity ids and no weights. It grows by doubling and never shrinks, because a worker's entities stay.
 
     rings            model.serving.kv_cache           keys and values; place of a ping in the ring = its age mod W
-    hidden           float32 [slots, C]    of the last ping, what the heads read; bfloat16 (uint16) in int8
+    hidden           float32 [slots, C]    of the last ping, input of the heads; bfloat16 (uint16) in int8
     kin              float64 [slots, K]    model.kinematics.motion
     last             FIX     [slots]       the last fix
     age              int64   [slots]       pings folded so far; 0 = empty
@@ -28,13 +28,14 @@ from model.serving.kv_cache import KvCache, Slots, longer
 
 
 class StatePool:
-    """In place and thread-confined: the caller owns the slots that `acquire` hands out."""
+    """All changes are in place, by one thread at a time. The caller owns the slots that `acquire` returns."""
 
     def __init__(self, config: ModelConfig, capacity: int, precision: str) -> None:
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1 slot, got {capacity}")
         self.config = config
-        self._free, self._left = np.zeros(0, np.int32), 0  # a stack: the next slots are the last of those left
+        # a stack: the next slots are the last of the first `_left` ones
+        self._free, self._left = np.zeros(0, np.int32), 0
         self.capacity = 0
         self.rings = KvCache(config, precision)
         self.hidden: NDArray[Any] = np.zeros((0, config.d), np.uint16 if precision == "int8" else np.float32)
@@ -46,12 +47,12 @@ class StatePool:
 
     @property
     def slot_bytes(self) -> int:
-        """Of one slot, all arrays."""
+        """Bytes of one slot, all arrays."""
         columns = (self.hidden, self.kin, self.last, self.age, self._seen)
         return self.rings.slot_bytes + sum(column.nbytes // self.capacity for column in columns)
 
     def acquire(self, n: int) -> Slots:
-        """n empty slots, lowest first."""
+        """Returns n empty slots, lowest first."""
         while self._left < n:
             self._grow(2 * self.capacity)
         slots = self._free[self._left - n : self._left][::-1].astype(np.int64)
@@ -60,14 +61,14 @@ class StatePool:
         return slots
 
     def release(self, slots: Slots) -> None:
-        """Hand slots back; age -1 marks them as nobody's."""
+        """Frees the slots; age -1 marks a slot as free."""
         self.check(slots)
         self.age[slots] = -1
         self._free[self._left : self._left + len(slots)] = np.sort(slots)[::-1]
         self._left += len(slots)
 
     def reset(self, slots: Slots) -> None:
-        """Empty the slots."""
+        """Empties the slots."""
         self.rings.clear(slots)
         self.age[slots] = 0
         self.kin[slots] = motion.fresh(self.config)
@@ -75,8 +76,8 @@ class StatePool:
         self.hidden[slots] = 0
 
     def check(self, slots: Slots) -> Slots:
-        """A copy of the slots, as the kernels would be compiled anew for a view; ValueError unless they are distinct
-        and acquired.
+        """Returns a copy of the slots, because numba would compile the kernels again for a view. Raises ValueError
+        unless they are distinct and acquired.
         """
         if slots.ndim != 1 or slots.dtype != np.int64:
             raise ValueError(f"slots must be int64 of one axis, got {slots.dtype} of {slots.shape}")
@@ -89,17 +90,17 @@ class StatePool:
         return slots
 
     def hidden_of(self, slots: Slots) -> Tensor:
-        """Hidden vectors [N, C] in float32."""
+        """Returns the hidden vectors [N, C] in float32."""
         return exact(self.hidden[slots])
 
     def kept(self, hidden: NDArray[Any]) -> NDArray[Any]:
-        """Hidden vectors [N, C], in float32 or bfloat16, as they are kept here."""
+        """Converts hidden vectors [N, C], in float32 or bfloat16, to the dtype of this pool."""
         if hidden.dtype == self.hidden.dtype:
             return hidden
         return widened(hidden) if hidden.dtype == np.uint16 else narrowed(hidden)
 
     def put(self, slots: Slots, hidden: NDArray[Any], kin: F64, last: NDArray[Any], age: NDArray[np.int64]) -> None:
-        """Keep what follows from the newest fixes `last` [N]; hidden vectors [N, C] in float32 or bfloat16."""
+        """Stores the results of the newest fixes `last` [N]; hidden vectors [N, C] are in float32 or bfloat16."""
         self.hidden[slots], self.kin[slots], self.last[slots], self.age[slots] = self.kept(hidden), kin, last, age
 
     def _grow(self, capacity: int) -> None:
@@ -117,7 +118,7 @@ class StatePool:
 
 
 def exact(hidden: NDArray[Any]) -> Tensor:
-    """Hidden vectors, as a pool keeps them, in float32."""
+    """Converts hidden vectors from the dtype of a pool to float32."""
     return torch.from_numpy(widened(hidden) if hidden.dtype == np.uint16 else hidden)
 
 

@@ -1,10 +1,10 @@
-"""What a step computes beside the network, a row at a time and compiled: for serving, where a hundred numpy calls on
-a few numbers each would cost more than the network.
+"""The compiled computations of a step outside the network, one row at a time. In serving, a hundred numpy calls on a
+few numbers each would cost more than the network.
 
-Not a second definition: `motion.fold`, `features.encode` and `map_cells.corners` are what is meant. Training uses
-those, and tests/model/serving/test_step_compiled.py holds these to them: a change there is a change here. What a
-forecast needs is in `model.serving.forecast_compiled`. What few configs ask for (the absolute position) is left to the
-definition.
+It is the fast version of `motion.fold`, `features.encode` and `map_cells.corners`. Training uses those, and
+tests/model/serving/test_step_compiled.py holds this module to them: a change there needs a change here. The
+computations of a forecast are in `model.serving.forecast_compiled`. What few configs use (the absolute position) runs
+the definition.
 
 Shapes: N rows, K = motion.WIDTH, F features.
 """
@@ -39,7 +39,9 @@ _R: Final = features.REPORTED
 def step(
     kin: F64, last: NDArray[Any], fixes: NDArray[Any], age: NDArray[np.int64], config: ModelConfig
 ) -> tuple[F64, NDArray[np.float32]]:
-    """Kinematic rows [N, K] with one more fix folded in (age 0: its first), and the model's inputs [N, F]."""
+    """Returns the kinematic rows [N, K] with one more fix folded in (at age 0: the first), and the model's inputs [N,
+    F].
+    """
     return scan(kin, last, np.arange(1, len(fixes) + 1), fixes, age, config)
 
 
@@ -51,8 +53,8 @@ def scan(
     age: NDArray[np.int64],
     config: ModelConfig,
 ) -> tuple[F64, NDArray[np.float32]]:
-    """The same after each of several fixes per row, those of one row behind those of another: rows [M, K] and inputs
-    [M, F] of fixes [M]; the i-th row's end before stop[i].
+    """Returns the same after each of several fixes per row: rows [M, K] and inputs [M, F] of fixes [M]. The fixes of
+    all rows are concatenated; those of the i-th row end before stop[i].
     """
     out = np.empty((len(fixes), motion.WIDTH))
     x = np.empty((len(fixes), _ENCODED), np.float32)
@@ -63,7 +65,7 @@ def scan(
 
 
 def find(places: Places, fixes: NDArray[Any]) -> Found:
-    """`Places.find` of where fixes [N] lie: rows of the table and their shares [N, J]."""
+    """`Places.find` for fixes [N]: rows of the table and their weights [N, J]."""
     row = np.empty((len(fixes), len(ZOOMS) * CORNERS), np.int64)
     share = np.empty(row.shape, np.float32)
     _find(places.keys.numpy(), np.array(fixes), np.array(ZOOMS), row, share)
@@ -94,7 +96,7 @@ def _scan(kin, last, stop, fixes, age, fresh, tau, psd, noise, out, x):  # type:
 
 @compiled
 def _follow(k, was, fix, tau, psd, noise, out):  # type: ignore[no-untyped-def]
-    """The row after a fix, from the row and the fix before it."""
+    """Computes the row after a fix, from the row and the fix before it."""
     d_e, d_n = displaced(was, fix)
     dt = max((fix.ts_ms - was.ts_ms) / 1000.0, m.MIN_DT_S)
     one, one_e, one_n = _along(was, d_e, d_n)
@@ -104,7 +106,7 @@ def _follow(k, was, fix, tau, psd, noise, out):  # type: ignore[no-untyped-def]
 
 @compiled
 def displaced(was, fix):  # type: ignore[no-untyped-def]
-    """`geo.displacement_m` of one FIX record to another."""
+    """`geo.displacement_m` from one FIX record to another."""
     d_lon = (np.int64(fix.lon_e7) - was.lon_e7 + _TURN_E7 // 2) % _TURN_E7 - _TURN_E7 // 2
     d_n = (np.int64(fix.lat_e7) - was.lat_e7) * _METRES
     return d_lon * (_METRES * max(np.cos(was.lat_e7 / E7 * _RAD), MIN_COS_LAT)), d_n
@@ -129,7 +131,7 @@ def least_s(dt, moved_m, lately_mps):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _fold(k, dt, d_e, d_n, told, told_e, told_n, tau, psd, noise, out):  # type: ignore[no-untyped-def]
+def _fold(k, dt, d_e, d_n, has_report, report_e, report_n, tau, psd, noise, out):  # type: ignore[no-untyped-def]
     """`motion.fold` of one row."""
     lag, carry, pp, pv, vv = predict(k[m.PP], k[m.PV], k[m.VV], dt, tau, psd)
     off_e = k[m.X_E] + lag * k[m.V_E] - d_e
@@ -154,16 +156,16 @@ def _fold(k, dt, d_e, d_n, told, told_e, told_n, tau, psd, noise, out):  # type:
     out[m.W_N] = (1.0 - m.WINDOW_MEMORY) * k[m.W_N] + d_n
     out[m.W_S] = (1.0 - m.WINDOW_MEMORY) * k[m.W_S] + least
     out[m.AMISS], out[m.BOTH] = (1.0 - m.MEMORY) * k[m.AMISS], (1.0 - m.MEMORY) * k[m.BOTH]
-    if told:
+    if has_report:
         shows = min(m.SHOWS_S / least, 1.0)
-        off = _length(told_e - d_e / least, told_n - d_n / least)
+        off = _length(report_e - d_e / least, report_n - d_n / least)
         out[m.AMISS] += shows * shows * off
-        out[m.BOTH] += shows * shows * (_length(told_e, told_n) + np.sqrt(moved2) / least)
+        out[m.BOTH] += shows * shows * (_length(report_e, report_n) + np.sqrt(moved2) / least)
 
 
 @compiled
 def velocity(fix):  # type: ignore[no-untyped-def]
-    """`features.velocity_mps` of one fix: whether there is one, and which."""
+    """`features.velocity_mps` of one fix: returns whether there is one, and its east and north components."""
     speed = fix.speed_cms / 100.0
     if fix.speed_cms == ABSENT or fix.heading_cdeg == ABSENT or speed > m.MAX_MPS:
         return False, 0.0, 0.0
@@ -185,13 +187,13 @@ def sure(k):  # type: ignore[no-untyped-def]
 
 @compiled
 def reported(k, fix):  # type: ignore[no-untyped-def]
-    """`features.reported_mps` of one row and its fix, the same way."""
+    """`features.reported_mps` of one row and its fix, returned as by `velocity`."""
     return _along(fix, k[m.D_E], k[m.D_N])
 
 
 @compiled
 def _along(fix, d_e, d_n):  # type: ignore[no-untyped-def]
-    """`features._along` of one fix, the same way."""
+    """`features._along` of one fix, returned as by `velocity`."""
     moved, speed = _length(d_e, d_n), fix.speed_cms / 100.0
     if fix.heading_cdeg != ABSENT or fix.speed_cms == ABSENT or moved == 0.0 or speed > m.MAX_MPS:
         return velocity(fix)
@@ -213,7 +215,7 @@ def signed_log(east, north):  # type: ignore[no-untyped-def]
 
 @compiled
 def _encode_report(k, fix, x):  # type: ignore[no-untyped-def]
-    """The first 9 features: `features._reported` of one row and its fix, if it is believed."""
+    """Writes the first 9 features: `features._reported` of one row and its fix, if it is believed."""
     x[:9] = 0.0
     if not sure(k):
         return
@@ -222,16 +224,16 @@ def _encode_report(k, fix, x):  # type: ignore[no-untyped-def]
     if fix.heading_cdeg != ABSENT:
         heading = fix.heading_cdeg / 100.0 * _RAD
         x[2], x[3], x[4] = np.sin(heading), np.cos(heading), 1.0
-    told, told_e, told_n = reported(k, fix)
-    if told:
+    has_report, report_e, report_n = reported(k, fix)
+    if has_report:
         dt = 1.0 if k[m.DT] == 0.0 else k[m.DT]
-        x[5], x[6] = signed_log(told_e, told_n)
-        x[7], x[8] = signed_log(told_e - k[m.D_E] / dt, told_n - k[m.D_N] / dt)
+        x[5], x[6] = signed_log(report_e, report_n)
+        x[7], x[8] = signed_log(report_e - k[m.D_E] / dt, report_n - k[m.D_N] / dt)
 
 
 @compiled
 def _encode_motion(k, x):  # type: ignore[no-untyped-def]
-    """The next 22: `features._motion` of one row."""
+    """Writes the next 22 features: `features._motion` of one row."""
     first, first1 = k[m.DT] == 0.0, k[m.DT1] == 0.0
     dt = 1.0 if first else k[m.DT]
     dt1 = 1.0 if first1 else k[m.DT1]
@@ -272,7 +274,7 @@ def _encode_motion(k, x):  # type: ignore[no-untyped-def]
 
 @compiled
 def _encode_clock(fix, x):  # type: ignore[no-untyped-def]
-    """The other 9: `features._clock` of one fix."""
+    """Writes the other 9 features: `features._clock` of one fix."""
     solar_ms = np.int64(fix.lon_e7) * (_DAY_MS // 360) // E7
     phase = (fix.ts_ms + solar_ms + 3 * _DAY_MS) % _WEEK_MS
     turn = 2 * np.pi

@@ -1,5 +1,5 @@
-"""Which column of a table is which field of a ping, by our names or by a map (`columns.ColumnMap`), and its values as
-that field wants them. Knows names, types and units of time; reads no file."""
+"""Maps the columns of a table to the fields of a ping, by our names or by a map (`columns.ColumnMap`), and converts
+their values to the types and units of these fields. It reads no file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PER_MS: Final = {"us": 1_000, "ns": 1_000_000}
 
 
 def places(path: Path, present: Sequence[str], columns: ColumnMap | None) -> dict[str, str]:
-    """Ping field -> column of the file. Raises ValueError that names what is missing."""
+    """Returns the file's column for each ping field. Raises ValueError, which names what is missing."""
     place = {name: name for name in FIELDS if name in present}
     if "ts" not in place and "t" in present:
         place["ts"] = "t"
@@ -39,7 +39,7 @@ def places(path: Path, present: Sequence[str], columns: ColumnMap | None) -> dic
 
 
 def milliseconds(value: Any, columns: ColumnMap | None) -> Any:
-    """A number in the map's unit as milliseconds. What is no such number is left for `clean` to judge."""
+    """Converts a number in the map's unit to milliseconds. Other values are left as they are, for `clean` to reject."""
     clock = columns.clock if columns else "ms"
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return value
@@ -49,11 +49,11 @@ def milliseconds(value: Any, columns: ColumnMap | None) -> Any:
 
 
 def arrow_values(name: str, column: Any) -> list[Any]:
-    """A column as Python values of the type that the field wants, or as they are where Arrow cannot cast them."""
+    """Returns a column as Python values of the field's type, or as they are if Arrow cannot cast them."""
     import pyarrow as pa
     from pyarrow import compute
 
-    if pa.types.is_floating(column.type) and name in _WHOLE:  # NaN, which no integer can be, marks what is absent
+    if pa.types.is_floating(column.type) and name in _WHOLE:  # NaN marks an absent value, and no integer can be NaN
         column = compute.if_else(compute.is_nan(column), pa.scalar(None, column.type), column)
     if pa.types.is_timestamp(column.type):
         column = column.cast(pa.timestamp("ms"), safe=False).cast(pa.int64())
@@ -68,7 +68,7 @@ def arrow_values(name: str, column: Any) -> list[Any]:
 
 
 def cell(field: str, text: str) -> Any:
-    """The text of a cell as the type that the field wants; as it stands if it is not one."""
+    """Converts the text of a cell to the field's type; returns the text if it cannot."""
     text = text.strip()
     if field in _TEXTS:
         return text

@@ -1,4 +1,4 @@
-"""What commands that read recorded tracks share on the command line. It opens a file and no connection."""
+"""Defines the command-line options that commands reading recorded tracks share. It opens no connection."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Columns = Annotated[
 
 
 def recording_of(given: str, columns: str | None) -> Recording:
-    """What an argument names. A wrong name or map is bad usage."""
+    """Returns the recording that an argument names. A wrong name or map is an error of bad usage."""
     from stream.adapters.recorded import recording
 
     try:

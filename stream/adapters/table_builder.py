@@ -1,4 +1,4 @@
-"""Pieces of tracks on their way into one Table. Knows codes and columns; knows no format."""
+"""Collects pieces of tracks and joins them into one Table."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 
 from stream.adapters.tables import UNREADABLE_FILE, Codes, Floats, Rows, Table, clean, ranks
 
-Progress = Callable[[float], None]  # is told the share that is done, 0..1
+Progress = Callable[[float], None]  # called with the part that is done, 0..1
 ABSENT = np.float32(np.nan)
-END_S: Final = 253_402_300_800  # the year 10,000: so late is no time but a broken clock, or a time in other units
+END_S: Final = 253_402_300_800  # the year 10,000: a later time comes from a broken clock, or is in other units
 
 
 class Piece(NamedTuple):
-    """Some rows of one source; a value in place of an array is the value of all of them."""
+    """Some rows of one source; a single value in place of an array holds for all rows."""
 
-    entity: str | Any  # or an Arrow array of text; an empty text is none
+    entity: str | Any  # or an Arrow array of text; an empty text means none
     ts_ms: NDArray[np.int64]  # int64's least value: no time
-    lat: NDArray[np.float64]  # NaN: no position, and so below
+    lat: NDArray[np.float64]  # NaN: no position; below, NaN means no value, too
     lon: NDArray[np.float64]
     speed_mps: Floats | None = None
     heading_deg: Floats | None = None
@@ -32,7 +32,8 @@ class Piece(NamedTuple):
 
 
 class TableBuilder:
-    """Collects pieces; `table` ends it. Columns are joined one at a time, so that the peak stays near one copy."""
+    """Collects pieces; call `table` at the end. It joins one column at a time, so that peak memory stays near one
+    copy."""
 
     def __init__(self) -> None:
         self.dropped: Counter[str] = Counter()
@@ -43,10 +44,10 @@ class TableBuilder:
         self._unreadable: list[Path] = []
 
     def each(self, files: Sequence[Path], progress: Progress, read: Callable[[Path, Progress], None]) -> None:
-        """Have the files read one by one; `read` is given each with whom to tell how far it is within it.
+        """Reads the files one by one; `read` is called with each file and a callback for the progress within it.
 
-        Of several, one that cannot be read is counted and leaves nothing here: an archive of a year has a day on which
-        the server was busy. Raises the first ValueError where there is no other file.
+        A file that cannot be read is counted, and its rows are removed: an archive of a year has a day on which the
+        server was busy. Raises the first ValueError if no file can be read.
         """
         first: ValueError | None = None
         for done, file in enumerate(files):
@@ -67,7 +68,8 @@ class TableBuilder:
             raise first
 
     def add(self, piece: Piece) -> int:
-        """Take the rows that have a time and a position; how many those are. The others are counted as unreadable."""
+        """Adds the rows that have a time and a position, and returns their number. The others are counted as
+        unreadable."""
         readable = (piece.ts_ms != np.iinfo(np.int64).min) & ~np.isnan(piece.lat) & ~np.isnan(piece.lon)
         rows = int(readable.sum())
         self.dropped["unreadable_row"] += len(readable) - rows
@@ -89,7 +91,7 @@ class TableBuilder:
         self.dropped = dropped
 
     def table(self) -> Table:
-        """All rows, cleaned and in order."""
+        """Returns all rows, cleaned and in order."""
         rank, names = ranks(list(self._names))
         mode_rank, modes = ranks(list(self._modes))
         rows = sum(self._lengths)
@@ -112,7 +114,7 @@ class TableBuilder:
         return replace(table, unreadable=tuple(self._unreadable))
 
     def _joined(self, name: str, dtype: Any) -> NDArray[Any]:
-        """One column of all pieces, which are let go."""
+        """Returns one column of all pieces, and removes it from them."""
         out, first = np.empty(sum(self._lengths), dtype), 0
         for column, rows in zip(self._columns.pop(name), self._lengths, strict=True):
             out[first : first + rows] = column

@@ -1,4 +1,4 @@
-"""`pathcast bench`: the options of each benchmark, progress, and where the results go. Measures nothing itself."""
+"""`pathcast bench`: defines the options of each benchmark, shows the progress, and prints and records the results."""
 
 from __future__ import annotations
 
@@ -263,7 +263,8 @@ def _on_servers(
 
 @contextmanager
 def _showing(json: bool) -> Iterator[Show]:
-    """What is being done, on stderr: one line that changes on a terminal, else a line per phase."""
+    """Yields a function that shows the present activity on stderr: in one changing line on a terminal, otherwise in a
+    line per phase."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -276,7 +277,7 @@ def _showing(json: bool) -> Iterator[Show]:
 
         def line(text: str) -> None:
             nonlocal phase
-            head = text.partition(":")[0]  # "run 1 of 5: 1,234 pings" is told once
+            head = text.partition(":")[0]  # the phase: "run 1 of 5: 1,234 pings" is printed once
             if head != phase:
                 phase = head
                 console.print(text, highlight=False, soft_wrap=True)
@@ -305,7 +306,7 @@ def _print(report: Report) -> None:
 
     from stream.bench.harness.report import shown
 
-    # A pipe has no width: a table that is cut there is lost.
+    # A pipe has no width, and the cut part of a table would be lost.
     console = Console(width=None if sys.stdout.isatty() else max(120, shutil.get_terminal_size().columns))
     for table in report.tables:
         drawn = RichTable(title=table.title, title_justify="left")

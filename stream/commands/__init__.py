@@ -1,4 +1,4 @@
-"""The commands that are neither a worker nor the demo, and the root command itself (`main`).
+"""Defines the root command (`main`) and the commands that are neither a worker nor the demo.
 
 main           `pathcast`: finds commands by entry points, and turns errors into one line
 feed, feeder   `pathcast feed`: recorded pings into Kafka

@@ -1,4 +1,4 @@
-"""`pathcast config`: what a worker is told, and by whom. Knows the worker's options; knows no setting's meaning."""
+"""`pathcast config`: shows the worker's settings and where each value comes from."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ app = typer.Typer(no_args_is_help=True, help="Show what a worker is told by opti
 
 
 class Setting(NamedTuple):
-    name: str  # the option, or of a secret the variable
+    name: str  # the option, or a secret's environment variable
     value: str | int | float | bool | None
     source: str  # "default", "option" or "environment"
     variable: str | None
@@ -59,7 +59,7 @@ def show(
 
 
 def _of(command: Any, arguments: list[str]) -> Iterator[Setting]:
-    """The options of the command as these arguments and the environment fill them in. Raises what Typer raises for bad
+    """Yields the options of the command as these arguments and the environment set them. Raises Typer's errors for bad
     usage."""
     context = command.make_context(COMMAND, list(arguments))
     for parameter in command.params:
@@ -74,11 +74,11 @@ def _value(value: Any) -> Any:
         value = value.value
     if value is None or isinstance(value, bool | int | float):
         return value
-    return shown(str(value)) or None  # a URL may hold a password, in whichever option it was put
+    return shown(str(value)) or None  # a URL may contain a password, in any option
 
 
 def _secrets() -> Iterator[Setting]:
-    """Whether each secret is set, and by which variable; files are named, not read."""
+    """Yields whether each secret is set, and by which variable. Files are named, but not read."""
     for name in environment.SECRETS:
         if os.environ.get(name):
             yield Setting(name, MASK, "environment", name)

@@ -1,4 +1,4 @@
-"""Dead letters, read. Knows the dead letter topic; puts nothing back, which `stream.commands.requeue` does."""
+"""Reads dead letters. `stream.commands.requeue` puts them back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from stream.kafka.log import Bounds, Partition, reread
 from stream.wire import CODES, ERROR_HEADER_PREFIX, Headers, Record
 
 NUMBER: Final = re.compile(r"[0-9]{1,19}")  # as many digits as int64 has
-SLUG: Final = re.compile(r"[a-z0-9_]{1,64}")  # a code, as every release of ours writes it
+SLUG: Final = re.compile(r"[a-z0-9_]{1,64}")  # the form of a code in every release of ours
 
 Place = tuple[int, int]  # partition and offset in the dead letter topic
 
@@ -35,7 +35,7 @@ class Source(NamedTuple):
 
 
 class Letter(NamedTuple):
-    """One dead letter: the record as it came, where it came from, what was wrong, and when that was found."""
+    """One dead letter: the rejected record as it came, its source, what was wrong, and when that was found."""
 
     place: Place
     source: Source
@@ -45,24 +45,24 @@ class Letter(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Headers
-    whole: bool = True  # False: it did not fit, or could not be read, and lies at its source alone
-    batch_bytes: int = 0  # if it was asked for: of a batch that holds this record alone, uncompressed
+    whole: bool = True  # False: the record did not fit, or could not be read, and is only at its source
+    batch_bytes: int = 0  # set by `slim`: the size of an uncompressed batch of this record alone
 
     @property
     def own_headers(self) -> Headers:
-        """The headers that the record came with."""
+        """The headers that the record had before it was rejected."""
         return tuple((name, value) for name, value in self.headers if not name.startswith(ERROR_HEADER_PREFIX))
 
     def slim(self) -> Letter:
-        """Its size in the place of what it holds."""
+        """Returns the letter with its size in place of its key, value and headers."""
         batch = DefaultRecordBatchBuilder(2, 0, 1, -1, -1, 0, 0)
         size = batch.size() + batch.size_in_bytes(0, 0, self.key, self.value, list(self.own_headers))
         return self._replace(key=None, value=None, headers=(), batch_bytes=size)
 
 
 def letter_of(record: Record) -> Letter | None:
-    """The record as a letter; None if its headers do not say where it came from and why."""
-    context = dict(record.headers)  # of a name that comes twice the last one is ours
+    """Returns the record as a letter; None if its headers do not state its source and the code."""
+    context = dict(record.headers)  # if a name occurs twice, the last header is ours
     texts = {
         name: (context.get(ERROR_HEADER_PREFIX + name) or b"").decode(errors="replace")
         for name in ("topic", "partition", "offset", "code", "message")
@@ -85,7 +85,7 @@ def letter_of(record: Record) -> Letter | None:
 
 @dataclass(frozen=True)
 class Box:
-    """A dead letter topic as it is now: its partitions' bounds are taken once, so that a look at it ends."""
+    """A dead letter topic as it is now. The bounds of its partitions are read once, so that reading it ends."""
 
     bootstrap: str
     topic: str
@@ -94,18 +94,19 @@ class Box:
 
     @classmethod
     async def open(cls, bootstrap: str, topic: str, security: KafkaSecurity = PLAIN_KAFKA) -> Box:
-        """Raises ConnectionError if no broker answers, Refused if one will not have us, ValueError if there is no such
-        topic."""
+        """Reads the bounds and returns the box. Raises ConnectionError if no broker answers, Refused if one denies
+        access, ValueError if there is no such topic."""
         with admin.connected(bootstrap, security) as client:
             count = admin.partitions_of(client, topic)
         shut = cls(bootstrap, topic, {}, security)
         return replace(shut, bounds=await asyncio.to_thread(_bounds, shut, count))
 
     async def letters(self) -> AsyncGenerator[Letter]:
-        """All letters, partition by partition, oldest first. Foreign records in the topic are left out.
+        """Yields all letters, partition by partition, oldest first. Foreign records in the topic are left out.
 
-        Close it (`aclosing`), as all generators here: one that is left half-way holds a consumer, and the end of the
-        event loop closes it and those inside it in no order, of which asyncio then complains on stderr.
+        Close it (`aclosing`), like all generators here: one that is not read to its end has an open consumer. The end
+        of the event loop would close it and the generators inside it in any order, and asyncio complains about that on
+        stderr.
         """
         for number in sorted(self.bounds):
             async with aclosing(self._records((self.topic, number), *self.bounds[number])) as records:
@@ -115,7 +116,7 @@ class Box:
                         yield letter
 
     async def record(self, place: Place) -> Record:
-        """The record at one place, whatever it is. Raises ValueError if there is none."""
+        """Returns the record at one place, whatever it is. Raises ValueError if there is none."""
         number, offset = place
         bounds = self.bounds.get(number)
         if bounds is not None and bounds.begin <= offset < bounds.end:
@@ -126,12 +127,12 @@ class Box:
         raise ValueError(f"there is no dead letter at {number}:{offset}; {self.topic} holds {held or 'none'}")
 
     async def done(self, codes: Collection[str]) -> dict[str, dict[int, int]]:
-        """For each code, by partition, the offset below which its letters have been put back."""
+        """Returns, for each code and partition, the offset below which its letters have been put back."""
         return await asyncio.to_thread(_committed, self, sorted(self.bounds), sorted(codes))
 
     async def _records(self, partition: Partition, start: int, end: int) -> AsyncGenerator[Record]:
         try:
-            # Letters of a transaction that was aborted never were.
+            # Letters of an aborted transaction do not count.
             servers, access = self.bootstrap.split(","), self.security.arguments()
             log = reread(servers, partition, start, end, access=access, isolation="read_committed")
             async with aclosing(log) as chunks:
@@ -146,11 +147,11 @@ class Box:
 
 
 class UnknownCode(ValueError):
-    """A code that no letter has, and that no letter can have."""
+    """Somebody asked for a code that no letter has and that is not one of ours."""
 
 
 def check_codes(asked: Collection[str], present: Collection[str], topic: str) -> None:
-    """Raises UnknownCode for a code that is neither one of ours nor of a letter in the topic, by another release."""
+    """Raises UnknownCode for a code that is neither one of ours nor on a letter in the topic, as of another release."""
     if unknown := sorted(set(asked) - CODES.keys() - set(present)):
         there = ", ".join(sorted(present)) or "no letters"
         others = ", ".join(sorted(CODES.keys() - set(present)))
@@ -176,7 +177,7 @@ def _bounds(box: Box, count: int) -> dict[int, Bounds]:
 def _committed(box: Box, numbers: Sequence[int], codes: Sequence[str]) -> dict[str, dict[int, int]]:
     done: dict[str, dict[int, int]] = {}
     for code in codes:
-        # read_committed: the broker answers when no transaction on these offsets is open any more.
+        # With read_committed, the broker answers when no transaction on these offsets is open any more.
         with _plain(box, group_of(box.topic, code)) as consumer:
             marks = {number: consumer.committed(PlainTopicPartition(box.topic, number)) for number in numbers}
             done[code] = {number: mark for number, mark in marks.items() if mark is not None}
@@ -185,7 +186,7 @@ def _committed(box: Box, numbers: Sequence[int], codes: Sequence[str]) -> dict[s
 
 @contextmanager
 def _plain(box: Box, group: str | None) -> Iterator[KafkaConsumer]:
-    """A consumer that asks and never joins."""
+    """Yields a consumer that only asks and never joins the group."""
     try:
         consumer = KafkaConsumer(
             bootstrap_servers=box.bootstrap.split(","),

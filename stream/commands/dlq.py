@@ -1,4 +1,4 @@
-"""`pathcast dlq`: what was rejected, why, and back again after a fix. Shows and asks; decides nothing."""
+"""`pathcast dlq`: shows dead letters, and puts them back after a fix (`dead_letters` and `requeue` do the work)."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from stream.wire.escape import escaped, escaped_json
 
 if TYPE_CHECKING:
     from stream.commands.dead_letters import Box, Letter
-    from stream.commands.requeue import Plan  # Kafka clients take half a second to import: not for --help
+    from stream.commands.requeue import Plan  # Kafka clients take half a second to import, too long for --help
 
 PREVIEW = 256  # bytes of a value that is not text, as hex
-PLACES = 10  # of letters that are left out, so that the line stays one
+PLACES = 10  # the most places that the line about left-out letters names
 HOUR_MS = 3_600_000
 AGES = (("1 h", HOUR_MS), ("1 day", 24 * HOUR_MS), ("1 week", 7 * 24 * HOUR_MS), ("older", float("inf")))
 
@@ -64,7 +64,7 @@ a new dead letter.
 
 
 class Counted(NamedTuple):
-    """All letters counted, and the newest of them."""
+    """The counts of all letters, and the newest letters."""
 
     counts: Counter[tuple[str, str, str]]  # by code, source topic and age
     newest: list[Letter]
@@ -146,7 +146,7 @@ def replay(
 
 @contextmanager
 def _known() -> Iterator[None]:
-    """An unknown code is bad usage, so the exit status is 2."""
+    """Turns an unknown code into an error of bad usage, with exit status 2."""
     from stream.commands.dead_letters import UnknownCode
 
     try:
@@ -171,7 +171,7 @@ async def _counted(opening: Awaitable[Box], codes: list[str], limit: int) -> Cou
     box, now_ms = await opening, time.time() * 1000
     counts: Counter[tuple[str, str, str]] = Counter()
     present: set[str] = set()
-    newest: list[tuple[int, Any, Letter]] = []  # a heap: the oldest of the newest on top
+    newest: list[tuple[int, Any, Letter]] = []  # a heap with the oldest of them on top
     async with aclosing(box.letters()) as letters:
         async for letter in letters:
             present.add(letter.code)
@@ -267,7 +267,7 @@ def _show_record(record: Record) -> None:
     for name, value in record.headers:
         typer.echo(f"header   {escaped(name)}: {escaped(_shown(value))}")
     typer.echo(f"value    {'' if record.value is None else f'{len(record.value):,} bytes'}")
-    for line in _shown(record.value).split("\n"):  # indented, so that none passes for one of ours
+    for line in _shown(record.value).split("\n"):  # indented, so that no line of the value looks like one of ours
         typer.echo(f"  {escaped(line)}")
 
 
@@ -278,7 +278,7 @@ def _fields(record: Record) -> dict[str, Any]:
 
 
 def _named(name: str, raw: bytes | None) -> dict[str, str | None]:
-    """A field of JSON: text if the bytes are that, else base64 under another name."""
+    """Returns a JSON field: text if the bytes are UTF-8, otherwise base64 under another name."""
     try:
         return {name: None if raw is None else raw.decode()}
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""`pathcast feed`: recorded tracks into the pings topic."""
+"""`pathcast feed`: publishes recorded tracks to the pings topic."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def feed(
         total, rows = _rows(found, speedup)
         if limit is not None:
             total, rows = min(limit, total or limit), islice(rows, limit)
-        with suppress(KeyboardInterrupt), Interrupt() as interrupt:  # what was sent counts; the summary says how much
+        with suppress(KeyboardInterrupt), Interrupt() as interrupt:  # the summary then shows how much was sent
             send = interrupt.after(out.send)
             replay(paced(_shown(rows, total, out.fed, silent=json), speedup), send, stop=lambda: False)
         out.flush()
@@ -75,15 +75,15 @@ feed.__doc__ = HELP
 
 
 class Interrupt:
-    """Ctrl-C: at once, but for one that comes while a record is on its way. That waits until the record is counted, or
-    the summary would be short of it. Whoever is in a hurry presses twice."""
+    """Handles Ctrl-C. It stops at once, unless a record is just being sent: then it waits until the record is counted,
+    as it would be missing in the summary. A second Ctrl-C stops at once in any case."""
 
     def __init__(self) -> None:
         self._sending = self._waits = False
 
     def __enter__(self) -> Self:
         self._before = signal.getsignal(signal.SIGINT)
-        if self._before != signal.SIG_IGN:  # as a shell has it of what runs behind its back
+        if self._before != signal.SIG_IGN:  # a shell ignores it for processes in the background
             signal.signal(signal.SIGINT, self._came)
         return self
 
@@ -109,8 +109,8 @@ class Interrupt:
 
 
 def _rows(found: Recording, speedup: float) -> tuple[int | None, Iterator[Row]]:
-    """How many rows there are, if known, and the rows. Paced, entities go side by side by event time; at full speed
-    the file's own order will do, and is lazy."""
+    """Returns the number of rows, if it is known, and the rows. With a pace, entities are merged by event time; at full
+    speed the file's own order is enough, and is read lazily."""
     from stream.adapters.files import STDIN
 
     if found.path == STDIN or (speedup == 0 and not found.archive):
@@ -122,7 +122,7 @@ def _rows(found: Recording, speedup: float) -> tuple[int | None, Iterator[Row]]:
 
 
 def _shown(rows: Iterable[Row], total: int | None, fed: Fed, *, silent: bool) -> Iterator[Row]:
-    """The rows, with a progress line on a terminal."""
+    """Yields the rows, and shows a progress line on a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 

@@ -1,5 +1,5 @@
-"""Publishes recorded rows to the pings topic, each when it is due. Knows kafka-python and pace; judges no row: what is
-no ping goes as it is, and the worker's dead letters say why."""
+"""Publishes recorded rows to the pings topic, each when it is due. It does not validate them: a row that is not a ping
+is sent as it is, and the worker's dead letter gives the reason."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ from stream.config.security import PLAIN_KAFKA, KafkaSecurity, Refused, kafka_re
 from stream.kafka import admin
 from stream.wire import MAX_TS_MS, MIN_TS_MS
 
-FLUSH_EVERY = 10_000  # records in flight at most: a slow broker slows the reading, and memory stays flat
-DELIVERY_S = 30.0  # a record that the broker has not taken by then is a failure, not a delay
-NAP_S = 0.2  # the longest sleep between two looks at whether to stop
+FLUSH_EVERY = 10_000  # the most records in flight: a slow broker slows the reading, and memory does not grow
+DELIVERY_S = 30.0  # a record that the broker has not acknowledged by then has failed
+NAP_S = 0.2  # the longest sleep between two calls of `stop`
 
 
 @dataclass
 class Fed:
-    """What was fed so far."""
+    """The counts of what was sent so far."""
 
     sent: int = 0
-    odd: int = 0  # of them without an entity id or a time: the worker will reject them
-    oversized: int = 0  # larger than Kafka takes: not sent
+    odd: int = 0  # of these, records without an entity id or a time: the worker will reject them
+    oversized: int = 0  # records that are larger than Kafka accepts, and were not sent
     last_ts_ms: int | None = None
 
 
 def paced(rows: Iterable[Row], speedup: float) -> Iterator[tuple[float, Row]]:
-    """Each row with the seconds after the start at which it is due: event time divided by `speedup`, 0 = at once.
+    """Yields each row with the seconds after the start at which it is due: event time / `speedup`, 0 = at once.
 
-    A row without a time, or with an earlier one than the row before, is due with the row before: order is kept. So is
-    one whose time is no ping's, as of a receiver without a fix: all behind a 1970 would be due decades later.
+    A row without a time, or with an earlier time than the previous row, is due with the previous row, so the order does
+    not change. The same holds for a time that is not valid for a ping, as of a receiver without a fix: all rows after
+    one of 1970 would be due decades later.
     """
     due_s, origin_ms = 0.0, None
     for row in rows:
@@ -47,8 +48,8 @@ def paced(rows: Iterable[Row], speedup: float) -> Iterator[tuple[float, Row]]:
 
 
 class Publisher:
-    """Sends rows to one topic. As soon as the broker has failed to take one, raises what `refusal` makes of that, or
-    ConnectionError, in one line."""
+    """Sends rows to one topic. As soon as the broker has not accepted one, raises the error that `refusal` returns for
+    it, or ConnectionError, in one line."""
 
     def __init__(self, producer: Any, topic: str, refusal: Callable[[Exception], Refused | None]) -> None:
         self.fed = Fed()
@@ -75,7 +76,7 @@ class Publisher:
             raise self._failed(self._failure)
 
     def flush(self) -> None:
-        """Wait until the broker has all."""
+        """Waits until the broker has all records."""
         try:
             self._producer.flush(timeout=DELIVERY_S)
         except KafkaError as error:
@@ -96,8 +97,8 @@ class Publisher:
 def publisher(
     bootstrap: str, topic: str, security: KafkaSecurity = PLAIN_KAFKA, *, linger_ms: int = 5
 ) -> Iterator[Publisher]:
-    """A Publisher to an existing topic. Raises ConnectionError if no broker answers, Refused if one will not have us,
-    ValueError if there is no such topic."""
+    """Yields a Publisher to an existing topic. Raises ConnectionError if no broker answers, Refused if one denies
+    access, ValueError if there is no such topic."""
     with admin.connected(bootstrap, security) as client:
         admin.partitions_of(client, topic)
     try:
@@ -120,7 +121,7 @@ def publisher(
 
 
 def replay(due: Iterable[tuple[float, Row]], send: Callable[[Row], None], *, stop: Callable[[], bool]) -> None:
-    """Send each row at its time after now, until the end or until `stop` says so. Never ahead of time."""
+    """Sends each row at its time after now, never earlier, until the end or until `stop` returns true."""
     began = time.monotonic()
     for due_s, row in due:
         while (left := began + due_s - time.monotonic()) > 0 and not stop():

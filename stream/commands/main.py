@@ -1,4 +1,4 @@
-"""The root command. Finds its commands by entry points; knows nothing of what they do."""
+"""Defines the root command, which finds its commands by entry points."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ERRORS = Console(stderr=True)
 
 
 def build() -> typer.Typer:
-    """The `pathcast` application with every command that an installed package registers."""
+    """Returns the `pathcast` application with every command that an installed package registers."""
     app = typer.Typer(
         name="pathcast",
         help="Forecasts where moving things will be: live GPS pings in, next-step forecasts and gap fills out.",
@@ -34,7 +34,7 @@ def build() -> typer.Typer:
     for point in sorted(entry_points(group="pathcast.commands"), key=lambda point: point.name):
         command = point.load()
         if isinstance(command, typer.Typer):
-            for own in command.registered_commands:  # in place: Typer keeps what it is told of them nowhere else
+            for own in command.registered_commands:  # changed in place, as Typer stores the help texts only there
                 own.help = _flowing(own.help or getattr(own.callback, "__doc__", None))
             app.add_typer(command, name=point.name)
         else:
@@ -43,8 +43,8 @@ def build() -> typer.Typer:
 
 
 def _flowing(text: str | None) -> str:
-    """A help text whose paragraphs are a line each, for the terminal to break: Rich would break it at our line ends,
-    too. Examples, which are indented, keep theirs."""
+    """Returns a help text whose paragraphs are a line each, so that only the terminal breaks them: Rich would keep our
+    line ends, too. Examples, which are indented, keep their line ends."""
     paragraphs = cleandoc(text or "").split("\n\n")
     return "\n\n".join(one if one.startswith(" ") else one.replace("\n", " ") for one in paragraphs)
 
@@ -67,7 +67,7 @@ def _root(
 
 
 def main() -> NoReturn:
-    """Run one command. What a user can cause is one line on stderr and exit 1; a traceback is our own bug."""
+    """Runs one command. An error that a user can cause is one line on stderr and exit 1; a traceback is our own bug."""
     try:
         build()(prog_name="pathcast", standalone_mode=True)
     except (OSError, ValueError, RuntimeError) as error:
@@ -80,5 +80,5 @@ def main() -> NoReturn:
 
 
 def one_line(error: Exception) -> str:
-    """What went wrong, without line ends or other characters that a terminal would obey."""
+    """Returns the error's text without line ends or other control characters of a terminal."""
     return escaped(" ".join(str(error).split()) or type(error).__name__)

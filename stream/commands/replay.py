@@ -1,4 +1,4 @@
-"""`pathcast replay`: the worker's engine from a file to NDJSON, without a broker."""
+"""`pathcast replay`: runs the worker's engine over a file, without a broker, and writes NDJSON."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from stream.adapters.options import Columns, recording_of
 from stream.config.settings import DEFAULT_HORIZONS_S, UNLIMITED, Settings
 
-if TYPE_CHECKING:  # at run time these cost a second of torch, which --help and a wrong file name need not wait
+if TYPE_CHECKING:  # importing torch takes a second, for which --help and a wrong file name should not wait
     from stream.adapters.files import Rows
     from stream.engine.engine import Engine
     from stream.wire import Outgoing
 
 STDOUT = "-"
 _HORIZONS = ",".join(f"{h:g}" for h in DEFAULT_HORIZONS_S)
-BATCH_ROWS = 16_384  # many more than a worker's: a row of a full step costs least, and nobody waits for an answer
-EXAMPLES_SHOWN = 5  # rejects, one per code, shown with their reasons
+BATCH_ROWS = 16_384  # many more than a worker's: a row of a full step is cheapest, and nobody waits for an answer
+EXAMPLES_SHOWN = 5  # the most rejects that are shown with their reasons, one per code
 
 HELP = """Forecast every ping of a recorded file, with the worker's own engine and no broker.
 
@@ -97,7 +97,7 @@ def _engine(settings: Settings) -> Engine:
     from stream.engine.engine import Engine
     from stream.store.base import MemoryStore
 
-    # A clock that stands still: latencies of a replay mean nothing, and the same file gives the same bytes.
+    # The clock stands still: latencies of a replay mean nothing, and the same file gives the same bytes.
     return Engine(Predictor.load(settings.weights), MemoryStore(), settings, clock_ms=lambda: 0.0)
 
 
@@ -107,8 +107,8 @@ def _opened(out: str, file: str | Path) -> Iterator[BinaryIO]:
         try:
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
-        except BrokenPipeError:  # the reader has enough, as `head` does: no failure of ours
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains as it exits
+        except BrokenPipeError:  # the reader has ended, as `head` does: this is not an error
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python complains when it exits
         return
     if Path(out).exists() and Path(file).exists() and Path(out).samefile(file):
         raise ValueError(f"--out {out} is the input itself")
@@ -117,10 +117,10 @@ def _opened(out: str, file: str | Path) -> Iterator[BinaryIO]:
 
 
 async def _replayed(engine: Engine, rows: Rows, sink: BinaryIO, settings: Settings, console: Console) -> dict[str, Any]:
-    """Feed all rows through the engine; write the forecasts; return the summary."""
+    """Passes all rows through the engine, writes the forecasts, and returns the summary."""
     from stream.wire import Record
 
-    published_ms = int(time.time() * 1000)  # of every record: a recording cannot hold times after now
+    published_ms = int(time.time() * 1000)  # every record's timestamp: a recording cannot have times after now
     codes: Counter[str] = Counter()
     examples: dict[str, str] = {}
     offset, started_s = 0, time.perf_counter()

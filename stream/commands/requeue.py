@@ -1,24 +1,24 @@
-"""Dead letters, put back. Knows the dead letter topic and Kafka's transactions; knows nothing of why.
+"""Puts dead letters back into the topics that they came from, in Kafka transactions.
 
 A letter is put back once, whoever does it and whenever they crash:
 
     group   <dead letter topic>.replay.<code>   its committed offset of a partition: letters of that code below are done
-    id      <dead letter topic>.replay          the transactional id: starting a replay ends any other that still runs
+    id      <dead letter topic>.replay          the transactional id: starting a replay fences any other that still runs
 
-Records and offsets go in one transaction, so that either both are there or neither. One group per code, because an
-offset is a mark below which all is done, and people replay one code at a time. The offsets are read after the id is
-taken, from an offset store that has settled every earlier transaction. At least once, a letter may lie there twice;
-so a source record is put back for its first letter only.
+Records and offsets are in one transaction, so that both are written or neither. There is one group per code, because
+all letters below an offset are done, and people replay one code at a time. The offsets are read after this producer has
+fenced the earlier ones, when every earlier transaction has ended. With at_least_once, a record may have two letters, so
+a source record is put back for its first letter only.
 
-A committed offset of a group without members lives as long as the broker's `offsets.retention.minutes` (7 days); the
-dead letter topic must not keep letters for longer than that, or they could be put back again.
+A committed offset of a group without members exists for the broker's `offsets.retention.minutes` (7 days). The dead
+letter topic must not keep letters for longer than that, or they could be put back again.
 
-A letter that came compressed may be larger, as it is put back, than its topic takes (max.message.bytes). It is left
-out, and the mark passes it as it does letters without their record: else it would block all others of its code. We
-ask for the topic's limit and do not try, as aiokafka's sequence numbers do not survive a batch that was refused.
+A letter that came compressed may be larger, when it is put back, than its topic accepts (max.message.bytes). It is left
+out, and the offset passes it, like letters without their record; otherwise it would block all others of its code. We
+ask for the topic's limit and do not try, as aiokafka's sequence numbers are wrong after a batch was refused.
 
-What is put back gets a new timestamp: with the old one retention might delete it at once, and `clean`, which judges
-event times by it, would refuse again what was ahead of its time then.
+A record that is put back gets a new timestamp. With the old one, retention might delete it at once, and `clean`, which
+compares event times with it, would again refuse a ping that was too far in the future then.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ CHUNK: Final = 500  # letters per transaction: some 5 MB at most of ordinary rec
 
 @dataclass(eq=False)
 class Plan:
-    """Which letters to put back, and why others not."""
+    """Which letters to put back, and why others are left out."""
 
     todo: dict[Place, Letter] = field(default_factory=dict)  # without key, value and headers
-    done: int = 0  # put back before
-    copies: int = 0  # of a record that another letter stands for
+    done: int = 0  # letters that were put back before
+    copies: int = 0  # letters of a record for which another letter is put back
     omitted: int = 0  # letters without their record, too large or unreadable: there is nothing to put back
     too_large: list[Letter] = field(default_factory=list)  # for the topic that they came from
     ends: dict[tuple[str, int], int] = field(default_factory=dict)  # by code and partition: after its last letter
@@ -58,7 +58,7 @@ class Plan:
 
 
 async def plan(box: Box, codes: Collection[str]) -> Plan:
-    """What a replay of these codes (none: all) would do. Changes nothing. Raises UnknownCode."""
+    """Returns what a replay of these codes (none: all) would do. Changes nothing. Raises UnknownCode."""
     async with aclosing(box.letters()) as letters:
         slim = [letter.slim() async for letter in letters]
     check_codes(codes, {letter.code for letter in slim}, box.topic)
@@ -73,7 +73,7 @@ async def plan(box: Box, codes: Collection[str]) -> Plan:
         made.ends[letter.code, number] = offset + 1
         if not letter.whole:
             made.omitted += 1
-        elif letter.batch_bytes > limits.get(letter.source.topic, inf):  # first: it may be below the mark
+        elif letter.batch_bytes > limits.get(letter.source.topic, inf):  # first, as the offset may have passed it
             made.too_large.append(letter)
         elif is_done(letter, done):
             made.done += 1
@@ -87,14 +87,15 @@ async def plan(box: Box, codes: Collection[str]) -> Plan:
 
 
 async def put_back(box: Box, codes: Collection[str]) -> Plan:
-    """Put every letter of these codes (none: all) back where it came from, unless that was done before; what was done.
+    """Puts every letter of these codes (none: all) back where it came from, unless that was done before. Returns what
+    it did.
 
     Raises:
         UnknownCode: no letter has one of the codes.
-        RuntimeError: another replay has started meanwhile. It does the rest; nothing is doubled.
+        RuntimeError: another replay has started meanwhile. It does the rest; nothing is put back twice.
     """
     async with _transactional(box) as producer:
-        made = await plan(box, codes)  # after the id was taken: nobody else can put anything back from now on
+        made = await plan(box, codes)  # all other replays are fenced now: nobody else can put anything back
         waiting: dict[str, list[Letter]] = {code: [] for code, _ in made.ends}
         async with aclosing(box.letters()) as letters:
             async for letter in letters:
@@ -104,7 +105,7 @@ async def put_back(box: Box, codes: Collection[str]) -> Plan:
                 if len(waiting[letter.code]) == CHUNK:
                     await _send(producer, box.topic, letter.code, waiting[letter.code], {})
                     waiting[letter.code] = []
-        for code, last in waiting.items():  # the last marks pass the copies, too
+        for code, last in waiting.items():  # the last offsets pass the copies, too
             ends = {number: end for (name, number), end in made.ends.items() if name == code}
             await _send(producer, box.topic, code, last, ends)
         return made
@@ -112,7 +113,7 @@ async def put_back(box: Box, codes: Collection[str]) -> Plan:
 
 @asynccontextmanager
 async def _transactional(box: Box) -> AsyncIterator[AIOKafkaProducer]:
-    """A producer that holds the transactional id: every earlier holder is fenced, its transaction is over."""
+    """Yields a producer with the transactional id: every earlier producer is fenced, and its transaction has ended."""
     producer = AIOKafkaProducer(
         bootstrap_servers=box.bootstrap.split(","),
         **box.security.arguments(),
@@ -124,7 +125,7 @@ async def _transactional(box: Box) -> AsyncIterator[AIOKafkaProducer]:
         await producer.start()
         try:
             async with producer.transaction():
-                pass  # an empty one: it returns when the broker has given us the id
+                pass  # an empty transaction: it returns when the broker has given us the id
             yield producer
         finally:
             await producer.stop()
@@ -137,8 +138,8 @@ async def _transactional(box: Box) -> AsyncIterator[AIOKafkaProducer]:
 async def _send(
     producer: AIOKafkaProducer, topic: str, code: str, letters: Sequence[Letter], ends: Mapping[int, int]
 ) -> None:
-    """One transaction: records of one code, and its marks behind them, by partition, or at `ends`. (aiokafka's
-    transactions hold the offsets of one group only.)"""
+    """Sends one transaction: records of one code, and its offsets by partition, after these records or at `ends`.
+    (aiokafka's transactions can have the offsets of one group only.)"""
     marks = {letter.place[0]: letter.place[1] + 1 for letter in letters} | dict(ends)
     async with producer.transaction():
         pending = [await _sent(producer, letter) for letter in letters]
@@ -152,10 +153,10 @@ async def _send(
 
 
 async def _sent(producer: AIOKafkaProducer, letter: Letter) -> asyncio.Future[Any]:
-    """Hand one record to the producer, for the partition that it came from: its key belongs there."""
+    """Sends one record to the partition that it came from, where its key belongs."""
     topic, partition, _ = letter.source
     headers = list(letter.own_headers)
-    if letter.key is None and letter.value is None:  # aiokafka's `send` refuses that, and Kafka does not
+    if letter.key is None and letter.value is None:  # aiokafka's `send` refuses such a record, but Kafka accepts it
         batch = producer.create_batch()
         batch.append(key=None, value=None, timestamp=None, headers=headers)
         sent: asyncio.Future[Any] = await producer.send_batch(batch, topic, partition=partition)

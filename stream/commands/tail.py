@@ -1,4 +1,4 @@
-"""Follows one topic with kafka-python and shows its records. Knows offsets and lines for people; decides nothing."""
+"""Follows one topic with kafka-python, and formats its records as lines for people or as JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stream.kafka import admin
 from stream.wire import ERROR_HEADER_PREFIX, Forecast, GapFill, loads_forecast, loads_gapfill
 from stream.wire.escape import escaped, escaped_json
 
-POLL_MS = 250  # how long Ctrl-C waits at most
+POLL_MS = 250  # the longest time until Ctrl-C has an effect
 COMPASS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
 NUMBER: Final = re.compile(r"-?[0-9]{1,19}")
 
@@ -26,9 +26,9 @@ NUMBER: Final = re.compile(r"-?[0-9]{1,19}")
 def follow(
     bootstrap: str, topic: str, security: KafkaSecurity = PLAIN_KAFKA, *, earliest: bool, stop_at_end: bool
 ) -> Generator[Any]:
-    """The topic's records, partition by partition as they come; endless, unless `stop_at_end`: then up to where the
-    topic ended when we looked. Raises ConnectionError if no broker answers, Refused if one will not have us,
-    ValueError if there is no such topic.
+    """Yields the topic's records as they come, without an end; with `stop_at_end`, up to where the topic ended at the
+    start. Raises ConnectionError if no broker answers, Refused if one denies access, ValueError if there is no such
+    topic.
 
     Close it: a KafkaConsumer that is left open keeps the process from ending.
     """
@@ -36,7 +36,7 @@ def follow(
         partitions = admin.partitions_of(client, topic)
     assigned = [TopicPartition(topic, number) for number in range(partitions)]
     access = {**security.arguments(), "bootstrap_timeout_ms": int(admin.CONNECT_S * 1000)}
-    # No group: a look must not take partitions from anybody, nor leave offsets behind.
+    # It joins no group: reading must not take partitions from anybody, and must not commit offsets.
     consumer = KafkaConsumer(bootstrap_servers=bootstrap.split(","), enable_auto_commit=False, **access)
     try:
         consumer.assign(assigned)
@@ -58,7 +58,7 @@ def follow(
 
 
 def forecast_line(raw: bytes) -> str:
-    """One forecast for people: who, when, where next and how sure (1 sigma), where at each horizon, how it was made."""
+    """Returns one forecast for people: entity, time, place, next step and its sigma, each horizon, how it was made."""
     forecast: Forecast = loads_forecast(raw)
     step = forecast.next
     ahead = f"{math.hypot(step.d_east_m, step.d_north_m):.0f} m {_compass(step.d_east_m, step.d_north_m)}"
@@ -73,7 +73,7 @@ def forecast_line(raw: bytes) -> str:
 
 
 def gapfill_line(raw: bytes) -> str:
-    """One gap fill for people: who, from when to when, how many points over what length, how sure."""
+    """Returns one gap fill for people: start, entity, duration, number of points, length, the largest sigma."""
     fill: GapFill = loads_gapfill(raw)
     seconds = (fill.end.ts - fill.start.ts) / 1000
     parts = [
@@ -86,7 +86,7 @@ def gapfill_line(raw: bytes) -> str:
 
 
 def dead_letter_json(record: Any) -> bytes:
-    """One dead letter as a JSON object: what came (base64 where not UTF-8), from where, what was wrong."""
+    """Returns one dead letter as a JSON object: the record (base64 if it is not UTF-8), its source, what was wrong."""
     context = _context(record)
     fields: dict[str, Any] = {name: context.get(name) for name in ("code", "message", "stage", "topic")}
     fields |= _numbers(context)
@@ -99,7 +99,7 @@ def dead_letter_json(record: Any) -> bytes:
 
 
 def dead_letter_line(record: Any) -> str:
-    """One dead letter for people: who, what was wrong, and the beginning of what came."""
+    """Returns one dead letter for people: time, key, what was wrong, and the beginning of the value."""
     context = _context(record)
     published_ms = _numbers(context).get("timestamp", record.timestamp)
     came = (record.value or b"")[:120].decode(errors="replace")
@@ -121,7 +121,7 @@ def _context(record: Any) -> dict[str, str]:
 
 
 def _numbers(context: dict[str, str]) -> dict[str, int]:
-    """Those that are numbers: not every record in the topic need be a letter of ours."""
+    """Returns the fields that are numbers. Others are left out, as a record in the topic need not be one of ours."""
     names = ("partition", "offset", "timestamp")
     return {name: int(context[name]) for name in names if NUMBER.fullmatch(context.get(name, ""))}
 
@@ -137,7 +137,7 @@ def _span(seconds: float) -> str:
 
 
 def _radius(cov_m2: tuple[float, float, float]) -> float:
-    """The root mean square of the two axes' sigmas: one number for people."""
+    """Returns the root mean square of the two axes' sigmas, as one number for people."""
     return math.sqrt(max(0.0, (cov_m2[0] + cov_m2[2]) / 2))
 
 

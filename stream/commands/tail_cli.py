@@ -1,4 +1,4 @@
-"""`pathcast tail`: what comes out, as it comes."""
+"""`pathcast tail`: shows the records of an output topic as they come."""
 
 from __future__ import annotations
 

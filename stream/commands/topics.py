@@ -1,4 +1,4 @@
-"""`pathcast topics`: our topics as the broker has them."""
+"""`pathcast topics`: shows our topics on the broker, and creates those that are absent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.wire import Topics
 
 if TYPE_CHECKING:
-    from stream.kafka.admin import TopicInfo  # kafka-python takes half a second to import: not for --help
+    from stream.kafka.admin import TopicInfo  # kafka-python takes half a second to import, too long for --help
 
 HELP = """Show the topics and their partitions; with --create, make those that are absent.
 

@@ -1,8 +1,8 @@
-"""Places where a process can be told to die, so that a test can see what it leaves behind. Knows names; writes nothing.
+"""Places at which a process can be made to kill itself, so that a test can see what it leaves behind.
 
     PATHCAST_KILL_POINT=after_commit:3    SIGKILL to ourselves when `after_commit` is reached for the third time
 
-Around each write of delivery there are two, and so each order of "done" and "not done" can be tried (`tests/chaos`).
+They lie between the writes of delivery, so that a test can stop after any of them (`tests/chaos`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _left: dict[str, int] = {}  # how often a point may still be reached
 
 
 def arm(text: str) -> None:
-    """Die where `text`, NAME or NAME:N, says; nowhere if it is empty.
+    """Arms the point that `text`, NAME or NAME:N, names; none if it is empty.
 
     Raises ValueError for a name that is not in NAMES, or an N below 1.
     """
@@ -43,7 +43,7 @@ def arm(text: str) -> None:
 
 
 def reach(name: str) -> None:
-    """`name` is reached."""
+    """Notes that point `name` is reached, and kills the process if that was the N-th time."""
     if not _left:
         return
     assert name in NAMES

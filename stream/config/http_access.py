@@ -1,7 +1,7 @@
-"""Where a worker may be watched, and by whom. Knows addresses and the token; serves nothing (`stream.serve.http_server`
-does).
+"""Where a worker may be monitored, and by whom: the address and the token. `stream.serve.http_server` is the server.
 
-The token comes by the environment, or by a file that it names, never by an option: `ps` shows those to everybody.
+The token comes from the environment, or from a file that it names, never from an option, because `ps` shows options to
+everybody.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Final, NamedTuple
 
 LOOPBACK: Final = "127.0.0.1"
 TOKEN: Final = "PATHCAST_METRICS_TOKEN"
-MIN_TOKEN_CHARS: Final = 16  # anybody who reaches the port may guess, as often as the network lets them
+MIN_TOKEN_CHARS: Final = 16  # anyone who reaches the port may guess, as often as the network allows
 
 
 class Address(NamedTuple):
     host: str
-    port: int  # 0: any that is free
+    port: int  # 0: any free port
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """`HOST:PORT`, `[IPV6]:PORT`, or `PORT` alone, which is on loopback. Raises ValueError."""
+        """Parses `HOST:PORT`, `[IPV6]:PORT`, or `PORT` alone, which is on loopback. Raises ValueError."""
         found = re.fullmatch(r"(?:(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]\s/]+)):)?([0-9]{1,5})", text)
         if found is None or int(found[3]) > 65_535:
             raise ValueError(f"expected HOST:PORT, or PORT for loopback alone, got {text!r}")
@@ -42,9 +42,9 @@ class Address(NamedTuple):
 
 
 def check_free(address: Address) -> None:
-    """Whether the address can be listened at, which is given up again: so that a worker knows it before anything else.
+    """Checks that we can listen at the address, and closes it again, so that a worker finds out before anything else.
 
-    Raises OSError, in one line, if it cannot.
+    Raises OSError, in one line, if we cannot.
     """
     try:
         socket.create_server(
@@ -55,15 +55,15 @@ def check_free(address: Address) -> None:
 
 
 def unusable(address: Address, error: OSError) -> OSError:
-    """The error in one line that names the address."""
+    """Returns the error in one line that names the address."""
     return OSError(f"cannot serve metrics at {address} ({error.strerror or error}): is the port taken?")
 
 
 def token(environment: Mapping[str, str]) -> str | None:
-    """What a client must show; None if nothing was set.
+    """Returns the token that a client must send; None if none is set.
 
     Raises:
-        ValueError: it is set twice, or is too short. An empty file is no token, and must not open the door.
+        ValueError: it is set twice, or is too short. An empty file is no token, and must not allow access.
         OSError: the file cannot be read.
     """
     said, file = environment.get(TOKEN), environment.get(f"{TOKEN}_FILE")

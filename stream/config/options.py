@@ -1,5 +1,4 @@
-"""The options of `stream.config.security`, for every command that reaches Kafka or Redis. Knows Typer; opens no
-connection."""
+"""The command-line options of `stream.config.security`, for every command that uses Kafka or Redis."""
 
 from __future__ import annotations
 
@@ -30,7 +29,7 @@ def _option(name: str, kind: Any, default: Any, flag: str, text: str) -> Paramet
     return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
 
 
-# By the parameter in whose place they come.
+# By the parameter that they replace.
 _OPTIONS: Final = {
     "security": (
         _option("kafka_protocol", Protocol, Protocol.PLAINTEXT, "--kafka-security", "how to speak to Kafka"),
@@ -55,8 +54,11 @@ _OPTIONS: Final = {
 
 
 def secured(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with options in place of its parameters `security` (KafkaSecurity) and `redis_security`
-    (RedisSecurity). Typer has no options that several commands share, and reads them from a signature."""
+    """Returns the command with options in place of its parameters `security` (KafkaSecurity) and `redis_security`
+    (RedisSecurity).
+
+    Typer has no options that several commands share, and reads them from a signature.
+    """
     own = inspect.signature(command, eval_str=True).parameters
     named = [option for name in own for option in _OPTIONS.get(name, (own[name],))]
 
@@ -79,7 +81,7 @@ def secured(command: Callable[..., None]) -> Callable[..., None]:
     by_name = [parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in named]
     filled.__signature__ = inspect.Signature(by_name)  # type: ignore[attr-defined]
     filled.__annotations__ = {parameter.name: parameter.annotation for parameter in by_name}
-    del filled.__wrapped__  # where `get_type_hints` would look instead
+    del filled.__wrapped__  # `get_type_hints` would read it instead
     return filled
 
 
@@ -95,9 +97,9 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """For a command's whole run: no log lines of the Kafka client between ours, and a closed pipe (`| head`) is an end.
+    """Hides log lines of the Kafka client during a command, and treats a closed pipe (`| head`) as a normal end.
 
-    What goes wrong reaches us as an exception, which the root command turns into one line.
+    Errors reach us as exceptions, which the root command turns into one line.
     """
     for name in ("kafka", "aiokafka"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
@@ -110,7 +112,7 @@ def quiet() -> Iterator[None]:
 
 
 def utc(ts_ms: int) -> str:
-    """A time for people; of one that no calendar has, as a sender may write it, the number."""
+    """Returns a time for people; the number, if no calendar has that time, since a sender may write any."""
     if ts_ms == NO_TIME_MS:
         return "no time"
     try:

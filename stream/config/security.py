@@ -1,11 +1,12 @@
-"""How to reach Kafka and Redis: protocols, certificates, users, passwords. Knows the clients' arguments and what their
-refusals mean; knows no topic and no key. What is not secret are options (`stream.config.options`); secrets come from
-the environment, or from a file that it names, never from an option, which `ps` shows.
+"""How to connect to Kafka and Redis: protocols, certificates, users, passwords, and what refusals mean.
+
+What is not secret has options (`stream.config.options`). Secrets come from the environment, or from a file that it
+names, never from an option, because `ps` shows that.
 
     PATHCAST_KAFKA_PASSWORD, PATHCAST_REDIS_PASSWORD              the password itself
     PATHCAST_KAFKA_PASSWORD_FILE, PATHCAST_REDIS_PASSWORD_FILE    a file that holds it, such as a mounted secret
 
-A refusal (`Refused`) is not absence: a server that is away may come back, one that says no will say it again.
+A refusal (`Refused`) differs from an outage: an unreachable server may come back, one that refuses will refuse again.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-# What Redis 7.0, and later ones, say of a script whose commands its user may not run: there is no code of its own.
+# The errors of Redis 7.0 and later for a script whose commands its user may not run: they have no code of their own.
 _SCRIPT_MAY_NOT: Final = re.compile("The user executing the script can't|ACL failure in script")
 # OpenSSL's reasons: a certificate that one side does not trust, or bytes that are no TLS.
 _TLS_SAYS_NO: Final = re.compile("CERTIFICATE|UNKNOWN_CA|WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE")
@@ -31,11 +32,11 @@ ANSWER_S: Final = 4.0  # a broker that has not answered by then is left to the c
 
 
 class Refused(RuntimeError):
-    """A server answered, and said no; or we do not trust it. Waiting cures neither."""
+    """A server answered and refused, or we do not trust it. Waiting does not help."""
 
 
 class Protocol(StrEnum):
-    """As Kafka names them."""
+    """The security protocols, with Kafka's names."""
 
     PLAINTEXT = "PLAINTEXT"
     SSL = "SSL"
@@ -44,7 +45,7 @@ class Protocol(StrEnum):
 
 
 class Mechanism(StrEnum):
-    """Of SASL, as Kafka names them."""
+    """The mechanisms of SASL, with Kafka's names."""
 
     PLAIN = "PLAIN"
     SCRAM_SHA_256 = "SCRAM-SHA-256"
@@ -53,7 +54,7 @@ class Mechanism(StrEnum):
 
 @dataclass(frozen=True)
 class KafkaSecurity:
-    """How to speak to the brokers. Raises ValueError for what does not go together, or a file that cannot be read."""
+    """How to connect to the brokers. Raises ValueError for a contradiction, or a file that cannot be read."""
 
     protocol: Protocol = Protocol.PLAINTEXT
     mechanism: Mechanism = Mechanism.SCRAM_SHA_512
@@ -74,7 +75,7 @@ class KafkaSecurity:
             raise ValueError(f"{named}, which uses no certificates: should it be {'SASL_SSL' if self.sasl else 'SSL'}?")
         if self.key and not self.certificate:
             raise ValueError("--kafka-key is the key of a certificate: give --kafka-cert, too")
-        self.arguments()  # reads the files, so that a wrong one is known at the start
+        self.arguments()  # reads the files, so that a wrong one is an error at the start
 
     @property
     def tls(self) -> bool:
@@ -85,7 +86,7 @@ class KafkaSecurity:
         return self.protocol in (Protocol.SASL_PLAINTEXT, Protocol.SASL_SSL)
 
     def arguments(self) -> dict[str, Any]:
-        """For any client of aiokafka or kafka-python, which agree on these names."""
+        """Returns arguments for any client of aiokafka or kafka-python, which agree on these names."""
         given: dict[str, Any] = {"security_protocol": self.protocol.value}
         if self.tls:
             given["ssl_context"] = self.context()
@@ -95,7 +96,7 @@ class KafkaSecurity:
         return given
 
     def context(self) -> ssl.SSLContext:
-        """Certificate and host name of the broker are checked; there is no switch to leave that out."""
+        """Returns a TLS context. It always checks certificate and host name of the broker."""
         option, path = "--kafka-ca", self.ca
         try:
             context = ssl.create_default_context(cafile=self.ca)
@@ -110,13 +111,16 @@ class KafkaSecurity:
 
 @dataclass(frozen=True)
 class RedisSecurity:
-    """What a Redis URL does not say. The user is in the URL: rediss://user@host:6379/0."""
+    """What a Redis URL does not contain. The user is in the URL: rediss://user@host:6379/0."""
 
     password: str | None = field(default=None, repr=False)
     ca: Path | None = None  # PEM; None: the CAs that this machine trusts
 
     def arguments(self, url: str) -> dict[str, Any]:
-        """For `from_url` of redis-py. Raises ValueError for what does not go together; no secret is in its text."""
+        """Returns arguments for `from_url` of redis-py.
+
+        Raises ValueError for a contradiction, or a file that cannot be used; no secret is in its text.
+        """
         parts = _parts(url)
         if self.password is not None and parts.password:
             raise ValueError(f"{shown(url)} holds a password, and PATHCAST_REDIS_PASSWORD is set, too: which one?")
@@ -125,7 +129,7 @@ class RedisSecurity:
         given: dict[str, Any] = {} if self.password is None else {"password": self.password}
         if self.ca is not None:
             try:
-                ssl.create_default_context(cafile=self.ca)  # redis-py would say it only when it connects
+                ssl.create_default_context(cafile=self.ca)  # redis-py would raise only when it connects
             except OSError as error:
                 raise ValueError(f"--redis-ca {self.ca} cannot be used ({error}): it should be a PEM file") from error
             given["ssl_ca_certs"] = str(self.ca)
@@ -137,7 +141,7 @@ PLAIN_REDIS: Final = RedisSecurity()
 
 
 def secret(name: str, environment: Mapping[str, str] = os.environ) -> str | None:
-    """PATHCAST_<name>, or the contents of the file that PATHCAST_<name>_FILE names, without its last line end.
+    """Returns PATHCAST_<name>, or the contents of the file that PATHCAST_<name>_FILE names, without its last line end.
 
     Raises ValueError if both are set, or the file is empty or cannot be read.
     """
@@ -158,9 +162,9 @@ def secret(name: str, environment: Mapping[str, str] = os.environ) -> str | None
 
 
 def shown(url: str) -> str:
-    """A URL for people: whatever may be a password, in a malformed one, too, is ***."""
+    """Returns a URL for people: whatever may be a password is ***, in a malformed URL, too."""
     text = re.sub(r"([?&][a-z_]*password=)[^&]*", r"\1***", url, flags=re.IGNORECASE)
-    # The scheme by itself: behind a possessive group, Python 3.11.2 (Debian's) loses the user.
+    # The scheme is matched separately: after a possessive group, Python 3.11.2 (Debian's) loses the user.
     scheme = re.match("([a-z+]*://)?", text)[0]  # type: ignore[index]  # it always matches
     return scheme + re.sub("^([^:]*):.*@", r"\1:***@", text.removeprefix(scheme), flags=re.DOTALL)
 
@@ -180,9 +184,9 @@ def _parts(url: str) -> Any:
 
 
 def unknown_host(addresses: str) -> str | None:
-    """The first host of `host:port[,host:port...]` if this machine knows an address of none of them, else None.
+    """Returns the first host of `host:port[,host:port...]` if this machine can resolve none of them, otherwise None.
 
-    It asks the resolver, so it is for the time after a connection has failed.
+    It asks the resolver, so call it after a connection has failed.
     """
     try:
         hosts = [urlsplit(f"//{address.strip()}").hostname or "" for address in addresses.split(",")]
@@ -202,14 +206,16 @@ def _is_known(host: str) -> bool:
 
 
 def check_access(bootstrap: str, security: KafkaSecurity) -> None:
-    """Go as far as a broker lets us in, if certificates or passwords are wanted. The clients themselves take a refusal
-    for a broker that is away: they try again for seconds, and then say that it timed out.
+    """Logs in to a broker, if certificates or passwords are used.
+
+    The clients themselves take a refusal for a broker that cannot be reached: they try again for seconds, and then
+    report a timeout.
 
     Raises:
-        Refused: a broker answered, and will not have us, or is not to be trusted.
+        Refused: a broker answered and refused us, or cannot be trusted.
     """
     if security.tls or security.sasl:
-        with ThreadPoolExecutor(1) as thread:  # where no event loop runs yet
+        with ThreadPoolExecutor(1) as thread:  # no event loop runs in this thread
             thread.submit(asyncio.run, _log_in(bootstrap, security)).result()
 
 
@@ -228,11 +234,11 @@ async def _log_in(bootstrap: str, security: KafkaSecurity) -> None:
         except (KafkaError, OSError, TimeoutError, ValueError) as error:
             if (refusal := kafka_refusal(server, security, error)) is not None:
                 raise refusal from error
-            # Another may answer, or else the client says that none does.
+            # Another broker may answer; otherwise the client reports that none does.
 
 
 def kafka_refusal(bootstrap: str, security: KafkaSecurity, error: BaseException) -> Refused | None:
-    """The error of either Kafka client as a refusal, in one line; None if it is something else."""
+    """Returns the error of either Kafka client as a refusal, in one line; None if it is something else."""
     name, who = type(error).__name__, f"user {security.user}" if security.sasl else "us, who gave no user"
     if name in ("SaslAuthenticationFailedError", "SaslAuthenticationFailed", "AuthenticationFailedError"):
         return Refused(
@@ -253,7 +259,7 @@ def kafka_refusal(bootstrap: str, security: KafkaSecurity, error: BaseException)
 
 
 def redis_refusal(url: str, error: BaseException) -> Refused | None:
-    """An error of redis-py as a refusal, in one line; None if it is something else."""
+    """Returns an error of redis-py as a refusal, in one line; None if it is something else."""
     from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, ResponseError
 
     where = f"Redis at {shown(url)}"
@@ -267,7 +273,7 @@ def redis_refusal(url: str, error: BaseException) -> Refused | None:
 
 
 def _untrusted(who: str, error: BaseException | None, option: str) -> Refused | None:
-    """What the TLS error that `error` was raised from means, if it is one that would come again."""
+    """Returns the refusal for the TLS error that `error` was raised from, if that error would come again."""
     while error is not None and not isinstance(error, ssl.SSLError):
         error = error.__cause__ or error.__context__
     if error is None or not _TLS_SAYS_NO.search(getattr(error, "reason", None) or ""):

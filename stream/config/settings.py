@@ -1,5 +1,7 @@
-"""What a worker is told from outside, with defaults, units and bounds. Knows no source: the command line and its
-environment variables fill it in (`PATHCAST_BOOTSTRAP`, `PATHCAST_REDIS`, ...)."""
+"""The settings of a worker, with defaults, units and bounds.
+
+The command line and its environment variables fill them in (`PATHCAST_BOOTSTRAP`, `PATHCAST_REDIS`, ...).
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,10 @@ class DeliveryGuarantee(StrEnum):
 
 
 class Compression(StrEnum):
-    """Of what a worker publishes. Others of Kafka's codecs cost more (stream/bench/RESULTS.md, "Compression")."""
+    """The compression of what a worker publishes.
+
+    Kafka's other codecs cost more (stream/bench/RESULTS.md, "Compression").
+    """
 
     NONE = "none"
     SNAPPY = "snappy"
@@ -38,17 +43,18 @@ class Settings:
     group: str = "pathcast"  # the Kafka consumer group: its workers share the partitions
     prefix: str = "pathcast"  # of every topic
     horizons_s: tuple[float, ...] = DEFAULT_HORIZONS_S
-    max_batch: int = 8192  # pings. What a batch costs besides them, some 4 ms, is little then; only a backlog fills one
+    max_batch: int = 8192  # pings. The fixed cost of a batch, some 4 ms, is small then; only a backlog fills one
     max_wait_ms: float = (
         2.0  # for the other partitions of the same poll; pings gather in the broker (stream.worker.faust_driver)
     )
-    checkpoint_ms: float = 1_000.0  # how much input a takeover has to replay at most, in time
-    state_ttl_s: int = 7 * 24 * 3600  # an entity silent for longer starts anew
-    max_entities: int = 131_072  # in memory, at 12 KB each; the others come back from Redis with their next ping
-    # Entities of one partition with states in Redis; pings of new ones beyond it become dead letters. It is twice what
-    # a worker holds in memory by default: a fleet with more has reason to take more partitions first.
+    # Pause between two checkpoints of a partition; a takeover replays what came since the last.
+    checkpoint_ms: float = 1_000.0
+    state_ttl_s: int = 7 * 24 * 3600  # an entity that is silent for longer starts anew
+    max_entities: int = 131_072  # in memory, at 12 KB each; the others are read from Redis at their next ping
+    # Entities of one partition with states in Redis; pings of further new ones become dead letters. It is twice what a
+    # worker holds in memory by default: a fleet with more should first get more partitions.
     max_stored_entities: int = 262_144
-    session_timeout_s: float = 10.0  # how soon the group sees a dead worker
+    session_timeout_s: float = 10.0  # how soon the group notices a dead worker
     delivery: DeliveryGuarantee = DeliveryGuarantee.AT_LEAST_ONCE
     compression: Compression = Compression.NONE
     instance: str = ""  # a static member's name: it keeps its partitions over a restart within the session timeout
@@ -68,6 +74,6 @@ class Settings:
         object.__setattr__(self, "topics", Topics.of(self.prefix))
 
 
-# Of one fetch and partition, some 600 pings: so a poll brings pings of several partitions, and none waits behind
-# another's megabyte, which is Faust's setting. 256 KiB drained no faster that could be told from noise.
+# Limit of one fetch and partition, some 600 pings: so a poll brings pings of several partitions, and none waits for
+# another's megabyte, which is Faust's setting. With 256 KiB a backlog did not drain measurably faster.
 FETCH_BYTES = 64 * 1024

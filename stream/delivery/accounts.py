@@ -1,14 +1,14 @@
-"""What a worker has done with the records that it took. Knows counts; knows no broker, no clock and no metric's name.
+"""Counts what a worker has done with the records that it took.
 
-Of each partition, at any time:
+This equation holds for each partition at any time:
 
     taken = forecasts + late + rejects + quarantined + duplicates + answered_before + handed_back + in flight
 
-The two sides are counted at different places, so that the equation is a check and not an identity: `taken` where
-records enter, the outcomes from what was published and committed, in flight from the lists where records wait. A
-record that falls out of a list, or whose answer is lost on its way to the broker, is a difference that stays.
+Its two sides are counted at different places, so the equation is a check and not an identity: `taken` where records
+enter, the outcomes from what was published and committed, in flight from the lists where records wait. If a record
+falls out of a list, or its answer is lost on its way to the broker, the difference stays.
 
-All of it is counted on the event loop, between two awaits: whoever reads it there reads one moment.
+All of it is counted on the event loop, between two awaits, so code on the event loop always reads a consistent state.
 """
 
 from __future__ import annotations
@@ -28,22 +28,23 @@ from stream.kafka.log import Partition
 from stream.wire import Topics, code_of
 
 BATCH_RECORDS: Final = (1, 4, 16, 64, 256, 1024, 4096)
-SECONDS: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)  # 0.05 is the budget of a ping
+# 0.05 s is the latency budget of a ping.
+SECONDS: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 
 
 @dataclass
 class Account:
-    """One partition's records since the process began, over all the times that it was ours."""
+    """One partition's records since the process began, over all the times that the partition was ours."""
 
-    taken: int = 0  # ours to answer
+    taken: int = 0  # records that we must answer
     forecasts: int = 0  # of pings in order
     late: int = 0  # forecasts of pings that came late
-    rejects: int = 0  # dead letters: no pings, and pings of entities in quarantine
+    rejects: int = 0  # dead letters, except those of impossible jumps
     quarantined: int = 0  # dead letters of impossible jumps
     duplicates: int = 0
-    answered_before: int = 0  # the consumer brought them once more
-    handed_back: int = 0  # unanswered, as the partition went: its next owner reads them again
-    # Beside the equation: no record's outcome.
+    answered_before: int = 0  # records that came again after they were answered
+    handed_back: int = 0  # unanswered when the partition was lost: its next owner reads them again
+    # These are not outcomes of records, so they are not in the equation.
     gap_fills: int = 0
     log_shortened: int = 0  # times
     retention_lost: int = 0  # offsets deleted before their records were answered
@@ -54,7 +55,7 @@ class Account:
         return answered + self.duplicates + self.answered_before + self.handed_back
 
     def unaccounted(self, in_flight: int) -> int:
-        """0. Above, records are lost; below, some were settled twice."""
+        """Returns 0 if the accounts are right; more if records are lost, less if some were settled twice."""
         return self.taken - self.settled - in_flight
 
 
@@ -62,8 +63,8 @@ NO_FIELDS: Final[Counter[str]] = Counter()
 
 
 class OutcomeCounts(NamedTuple):
-    """What answers do not tell: which of them are of which kind, which records have none, and which optional fields
-    were dropped from their pings, by name."""
+    """What the answers themselves do not show: how many of them are of which kind, how many records have no answer, and
+    which optional fields were dropped from pings, by name."""
 
     late: int = 0
     quarantined: int = 0
@@ -73,7 +74,7 @@ class OutcomeCounts(NamedTuple):
 
 
 def so_far(counts: Mapping[Partition, Counts]) -> dict[Partition, OutcomeCounts]:
-    """By the engine's own counts, since it began."""
+    """Returns the outcomes since the engine began, from the engine's own counts."""
     return {
         key: OutcomeCounts(one.late, one.quarantined, one.duplicates, one.folded, one.fields_dropped)
         for key, one in counts.items()
@@ -83,13 +84,16 @@ def so_far(counts: Mapping[Partition, Counts]) -> dict[Partition, OutcomeCounts]
 def untold(
     pieces: Iterable[Piece], before: Mapping[Partition, OutcomeCounts], counts: Mapping[Partition, Counts]
 ) -> dict[Partition, OutcomeCounts]:
-    """Of one batch at the engine, given what was `so_far` before it; called before the pieces are marked as taken."""
+    """Returns the outcomes of one batch, given what `so_far` returned before it.
+
+    Call it before the pieces are marked as taken.
+    """
     now = so_far(counts)
     found: dict[Partition, OutcomeCounts] = {}
     for piece in pieces:
         key, nothing = piece.owned.partition, OutcomeCounts()
         told = found.get(key) or OutcomeCounts(*map(sub, now.get(key, nothing), before.get(key, nothing)))
-        skipped = piece.records.count_before(piece.owned.taken)  # delivery kept them from the engine
+        skipped = piece.records.count_before(piece.owned.taken)  # delivery did not give them to the engine
         found[key] = told._replace(answered_before=told.answered_before + skipped)
     return found
 
@@ -98,12 +102,15 @@ class Spread(NamedTuple):
     """A histogram at one moment."""
 
     bounds: Sequence[float]
-    at_most: Sequence[int]  # how many values were at most each bound; the last are all
+    at_most: Sequence[int]  # how many values were at most each bound; the last element counts all values
     sum: float
 
 
 class Histogram:
-    """How often values fell below each bound. For one thread: unlike the client library's, it takes no lock."""
+    """Counts how many values fell below each bound.
+
+    It is for one thread: unlike the client library's, it takes no lock.
+    """
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
@@ -120,7 +127,7 @@ class Histogram:
 
 @dataclass(eq=False)
 class Accounts:
-    """The accounts of all partitions, and how long things took."""
+    """The accounts of all partitions, and histograms of how long things took."""
 
     topics: Topics
     accounts: dict[Partition, Account] = field(default_factory=lambda: defaultdict(Account))
@@ -128,15 +135,15 @@ class Accounts:
     engine_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     commit_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))  # from the engine's answers to the offsets
     checkpoint_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
-    # From a record's timestamp to its committed answer, each record counted like the first of its poll, which is the
-    # oldest: an upper bound, at one look per poll. The timestamp is its producer's, so a backlog counts, and a wrong
-    # clock does, too. One without a time has waited since it was fetched.
+    # From a record's timestamp to its committed answer. Each record counts like the first of its poll, which is the
+    # oldest: an upper bound, measured once per poll. The timestamp is the producer's, so a backlog and a wrong clock
+    # count, too. A record without a time has waited since it was fetched.
     latency_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
-    checkpoints_failed: int = 0  # Redis was away
-    fenced: int = 0  # writes that were refused, as another worker had claimed the partition
-    batches_failed: int = 0  # at the engine: their partitions are taken over anew
-    rejects: Counter[str] = field(default_factory=Counter)  # dead letters by code; committed
-    fields_dropped: Counter[str] = field(default_factory=Counter)  # by name; of pings whose answers are committed
+    checkpoints_failed: int = 0  # Redis could not be reached
+    fenced: int = 0  # writes that were refused because another worker had claimed the partition
+    batches_failed: int = 0  # batches for which the engine raised: their partitions are taken over again
+    rejects: Counter[str] = field(default_factory=Counter)  # committed dead letters, by code
+    fields_dropped: Counter[str] = field(default_factory=Counter)  # by name, for pings whose answers are committed
 
     def take(self, partition: Partition, records: int) -> None:
         self.accounts[partition].taken += records
@@ -148,7 +155,7 @@ class Accounts:
     def settle(
         self, pieces: Sequence[Piece], answers: Answers, told: Mapping[Partition, OutcomeCounts], now_ms: float
     ) -> None:
-        """These were published and committed. Answers to other partitions do not count."""
+        """Counts records that were published and committed. Answers to other partitions do not count."""
         published = answers.counts()
         for piece in pieces:
             first_ms = float(piece.records.timestamps_ms[0])

@@ -1,9 +1,8 @@
-"""When a partition's states are written to the store, and what happens when they cannot. Knows offsets and the store's
-errors; knows nothing of the broker.
+"""Decides when a partition's states are written to the store, and handles failed writes.
 
-One checkpoint at a time, each in legs (`stream.engine.snapshot`). Between two batches a leg is dumped, some
-milliseconds; it is written while the engine works on, once the batch that was folded last is committed: no store may be
-ahead of that.
+It makes one checkpoint at a time, in legs (`stream.engine.snapshot`). Between two batches it dumps a leg, which takes
+some milliseconds. The leg is written while the engine works on, once the batch that was folded last is committed: the
+store must never be ahead of the committed offset.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ from stream.store.base import Fenced
 
 log = logging.getLogger(__name__)
 
-# Input records of one partition whose effect no checkpoint has yet. Behind by that much the partition waits for Redis:
-# it bounds what a takeover must replay (some 10 s of work) and the states that only this process holds.
+# Limit of one partition's input records that are in no checkpoint yet. At this limit the partition waits for Redis. It
+# bounds what a takeover must replay (some 10 s of work) and the states that only this process holds.
 MAX_UNSAVED = 200_000
 RETRY_S = (0.1, 0.3, 1.0, 2.0)  # between tries to reach Redis; the last repeats
 AWAY: Final = (RedisError, OSError)  # what a store raises while it cannot be reached
@@ -48,12 +47,12 @@ class UnderWay(NamedTuple):
 
     @property
     def stands(self) -> bool:
-        """Whether the partition is still ours by the claim under which this began."""
+        """Whether the partition is still ours, by the same claim as when this checkpoint began."""
         return self.of.ready and self.of.epoch == self.what.epoch
 
 
 class Checkpointer:
-    """Writes behind what is committed, a partition at a time."""
+    """Writes checkpoints of committed states, one partition at a time."""
 
     def __init__(
         self,
@@ -64,7 +63,7 @@ class Checkpointer:
         outages: Outages,
         tell: Callable[[], None],
     ) -> None:
-        """`tell` is called when there is something for `go_on` to do."""
+        """Takes `tell`, which is called when there is something for `go_on` to do."""
         self._engine = engine
         self._accounts = accounts
         self._outages = outages
@@ -72,23 +71,25 @@ class Checkpointer:
         self._clock = clock
         self._tell = tell
         self._now: UnderWay | None = None
-        self._writing: asyncio.Task[bool] | None = None  # a leg of it: whether it came to be written
-        self._retry_at_ms = 0.0  # not before then
-        self._failures = 0  # in a row, of whatever partition
+        self._writing: asyncio.Task[bool] | None = None  # writes a leg; its result is whether the leg was written
+        self._retry_at_ms = 0.0  # no write is tried before this time
+        self._failures = 0  # in a row, over all partitions
 
     def due_at_ms(self, owned: Iterable[Owned]) -> float:
-        """When `go_on` has something to do; infinity if all is written, or being written."""
+        """Returns when `go_on` has something to do; infinity if everything is written, or is being written."""
         if self._writing is not None:
             return float("-inf") if self._writing.done() else float("inf")
         times = [one.save_at_ms for one in owned if _unsaved(one)]
         return max(self._retry_at_ms, min(times)) if times else float("inf")
 
     async def go_on(self, owned: Iterable[Owned], committer: asyncio.Task[None] | None) -> Refusal | None:
-        """Note what has been written since the last call, and have the next leg written. Call it while nobody else uses
-        the engine. A store that is away is no failure: it is tried again later, and said.
+        """Notes what has been written since the last call, and starts to write the next leg.
+
+        Call it while nobody else uses the engine. A store that cannot be reached is not an error here: it is logged,
+        and the write is tried again later.
 
         Args:
-            finishing: what commits the batch that was folded last, where that is not done yet.
+            committer: the task that commits the batch that was folded last, if it is not done yet.
         """
         if self._writing is not None:
             if not self._writing.done():
@@ -107,8 +108,10 @@ class Checkpointer:
         return None
 
     def _due(self, owned: Iterable[Owned]) -> Owned | None:
-        """The partition that has waited longest for its checkpoint. One after the other: all at once would hold up the
-        pings that come meanwhile."""
+        """Returns the partition that has waited longest for its checkpoint.
+
+        Partitions are written one after the other: all at once would hold up the pings that come meanwhile.
+        """
         now_ms = self._clock()
         if now_ms < self._retry_at_ms:
             return None
@@ -116,7 +119,7 @@ class Checkpointer:
         return min(waiting, key=lambda one: one.save_at_ms, default=None)
 
     async def _written(self, now: UnderWay, folded: int, committer: asyncio.Task[None] | None) -> bool:
-        """Write a leg when all below `folded` is committed; false if that does not come to be."""
+        """Writes a leg when all records below `folded` are committed. Returns false if that does not happen."""
         if committer is not None:
             await asyncio.wait([committer])
         if not now.stands or now.of.next_offset < folded:
@@ -125,7 +128,7 @@ class Checkpointer:
         return True
 
     def _settle(self) -> Refusal | None:
-        """A leg is written, or is not."""
+        """Handles the result of writing a leg."""
         now, writing = self._now, self._writing
         assert now is not None, "nothing is under way"
         assert writing is not None, "nothing is being written"
@@ -162,8 +165,10 @@ class Checkpointer:
         self._now = None
 
     def _put_off(self, of: Owned, error: Exception) -> None:
-        """Try again later, after the other partitions: the store may refuse this one alone. While it refuses all, one
-        is tried at a time, because each try dumps states that nobody takes."""
+        """Tries again later, after the other partitions, because the store may refuse this one alone.
+
+        While the store refuses all of them, one is tried at a time, because each try dumps states that are not written.
+        """
         self._retry_at_ms = self._clock() + _delay_s(self._failures) * 1000
         of.save_at_ms = self._clock() + _delay_s(of.checkpoints_failed) * 1000
         self._failures += 1
@@ -177,10 +182,9 @@ class Checkpointer:
         )
 
     async def leave(self, leaving: Container[Owned]) -> None:
-        """Make an end of the checkpoint that is under way, if it is of one of these partitions. Call it while nobody
-        else uses the engine.
+        """Ends the checkpoint that is under way, if it is of one of these partitions.
 
-        Raises what writing raised, if it did.
+        Call it while nobody else uses the engine. Raises what the write raised.
         """
         if self._now is None or self._now.of not in leaving:
             return
@@ -193,13 +197,13 @@ class Checkpointer:
             self._give_up()
 
     def abandon(self) -> None:
-        """Write nothing more."""
+        """Cancels the write that is under way."""
         if self._writing is not None:
             self._writing.cancel()
 
 
 def _unsaved(owned: Owned) -> bool:
-    """Whether a checkpoint of it may be written, and has something to write."""
+    """Returns whether a checkpoint of the partition is allowed and has something to write."""
     return owned.ready and not owned.unread and owned.next_offset > owned.saved
 
 
@@ -208,7 +212,7 @@ def _delay_s(failures: int) -> float:
 
 
 def delays() -> Iterator[float]:
-    """Seconds to wait before each next try to reach the store, for ever."""
+    """Yields the seconds to wait before each next try to reach the store, without end."""
     yield from RETRY_S
     while True:
         yield RETRY_S[-1]

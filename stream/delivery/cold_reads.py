@@ -1,15 +1,15 @@
-"""Reads the stored records of entities that are not in memory ("strangers"), so that only their partition waits for the
-store. Knows the store and how it fails; knows no record of the input and no broker.
+"""Reads the stored records of entities that are not in memory, so that only their partition waits for the store.
 
     the store answers at once              the batch has what it needs
-    not within PATIENCE_S                  the partition waits, in order, and the other partitions go on
-    not within STRANGER_WAIT_S             its strangers are taken for new, and each answer says so ("unread")
-    after all                              the partition is taken over anew: its checkpoint and the log make the states
+    not within PATIENCE_S                  the partition waits, in order, and the other partitions continue
+    not within STRANGER_WAIT_S             its entities that are not in memory are treated as new, and each answer
+                                           marks that ("unread")
+    later                                  the partition is taken over again: its checkpoint and the log give the states
                                            that it would have had
 
-While a partition has entities that were taken for new, no checkpoint of it is written. So what is stored of them stays
-as it was, and so does the offset from which a takeover replays; whoever takes it over, this worker or another, folds
-every ping since then into the stored track, in order.
+While a partition has entities that were treated as new, it gets no checkpoint. So their stored records stay as they
+were, and so does the offset from which a takeover replays. Whichever worker takes the partition over folds every ping
+since then into the stored track, in order.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from stream.store.base import Fenced, Store, read_records
 
 log: Final = logging.getLogger(__name__)
 
-# Until the other partitions go on without this one. Some fifty times what a read of 200 records takes; all partitions
-# stand still for it, once, when the store begins to hang.
+# Time until the other partitions continue without this one. It is some fifty times what a read of 200 records takes.
+# All partitions stand still for it once, when the store begins to hang.
 PATIENCE_S: Final = 0.1
-# Until strangers are answered as new. A Redis that is started again is mostly back by then, and a partition may be that
-# late. It waits once for each absence: who is a stranger later waits no more.
+# Time until entities that are not in memory are answered as new. A Redis that is restarted is mostly back by then, and
+# a partition may be that late. It waits once for each outage: entities that come later do not wait.
 STRANGER_WAIT_S: Final = 5.0
 
 
@@ -48,29 +48,32 @@ class Waits(Exception):
 
 @dataclass(eq=False)
 class _Reading:
-    """The records of some entities of one partition, on their way."""
+    """A read of the records of some entities of one partition, under way or done."""
 
     task: asyncio.Task[None]
     expiry: asyncio.TimerHandle | None = None
     expired: bool = False  # STRANGER_WAIT_S has passed
-    found: dict[str, bytes | None] = field(default_factory=dict)  # read, and not handed out yet
-    taken_for_new: int = 0  # entities
+    found: dict[str, bytes | None] = field(default_factory=dict)  # records that are read and not handed out yet
+    taken_for_new: int = 0  # how many entities
 
 
 class ColdReads:
-    """What `Engine.process` reads by. A partition whose reading takes long is shut meanwhile (`Owned.waits`)."""
+    """Provides the `read` function of `Engine.process`.
+
+    A partition whose read takes long is closed meanwhile (`Owned.waits`).
+    """
 
     def __init__(self, engine: Engine, store: Store, outages: Outages, tell: Callable[[], None]) -> None:
-        """`tell` is called when a partition may go on, or is to be taken over anew."""
+        """Takes `tell`, which is called when a partition may continue, or must be taken over again."""
         self._engine = engine
         self._store = store
         self._outages = outages
         self._tell = tell
         self._readings: dict[Owned, _Reading] = {}
-        self._hangs = False  # the last read that was waited for has not come: do not wait for the next
+        self._hangs = False  # the last read did not come in PATIENCE_S: do not wait for the next one
 
     def reader(self, owners: Iterable[Owned]) -> Read:
-        """For the records of these partitions."""
+        """Returns the `read` function for a batch of these partitions."""
         by_partition = {owned.partition: owned for owned in owners}
 
         async def read(partition: Partition, entity_ids: Sequence[str]) -> Sequence[bytes | None]:
@@ -79,9 +82,9 @@ class ColdReads:
         return read
 
     async def _read(self, owned: Owned, entity_ids: Sequence[str]) -> Sequence[bytes | None]:
-        """Their records, as `Store.get_many` gives them; None, too, for those that are taken for new.
+        """Returns the stored records as `Store.get_many` does; None, too, for entities that are treated as new.
 
-        Raises Waits, and what the store raises where waiting does not help (Evicted, Fenced, Refused).
+        Raises Waits, and what the store raises when waiting does not help (Evicted, Fenced, Refused).
         """
         if owned.unread:
             return self._for_new(owned, entity_ids)
@@ -89,7 +92,7 @@ class ColdReads:
         if reading is None or (_is_read(reading) and not reading.found.keys() >= set(entity_ids)):
             reading = await self._begun(owned, entity_ids, reading)
         if self._readings.get(owned) is not reading:
-            raise Waits(owned)  # it was forgotten meanwhile: its partition is to be taken over anew
+            raise Waits(owned)  # it was forgotten meanwhile: its partition is taken over again
         if reading.task.done():
             if (error := reading.task.exception()) is not None:
                 self.forget(owned)
@@ -102,7 +105,8 @@ class ColdReads:
         raise Waits(owned)
 
     async def _begun(self, owned: Owned, entity_ids: Sequence[str], before: _Reading | None) -> _Reading:
-        """A reading of those that have not been read yet, after its first try, or PATIENCE_S."""
+        """Starts a read of the entities that have not been read yet, and returns it after its first try or
+        PATIENCE_S."""
         found = before.found if before is not None else {}
         left, tried = [entity_id for entity_id in entity_ids if entity_id not in found], asyncio.Event()
         task = asyncio.create_task(self._fetch(owned, left, found, tried), name=f"strangers of {owned.partition}")
@@ -117,7 +121,7 @@ class ColdReads:
     async def _fetch(
         self, owned: Owned, entity_ids: Sequence[str], found: dict[str, bytes | None], tried: asyncio.Event
     ) -> None:
-        """Read until it works. Raises what waiting does not cure."""
+        """Reads until it works. Raises what waiting does not cure."""
         clock = asyncio.get_running_loop().time
         for delay_s in delays():
             began_s = clock()
@@ -136,7 +140,7 @@ class ColdReads:
                 return
 
     def _ended(self, owned: Owned, reading: _Reading, tried: asyncio.Event) -> None:
-        """The records are there, or it is known that they will not be."""
+        """Opens the partition when its read has ended, with records or with an exception."""
         tried.set()
         if self._readings.get(owned) is reading:
             owned.waits = False
@@ -152,7 +156,7 @@ class ColdReads:
         reading.expiry = asyncio.get_running_loop().call_later(STRANGER_WAIT_S, expire)
 
     def _for_new(self, owned: Owned, entity_ids: Sequence[str]) -> Sequence[bytes | None]:
-        """Take those for new that are not read yet."""
+        """Treats the entities as new that are not read yet."""
         reading = self._readings[owned]
         unread = [entity_id for entity_id in entity_ids if entity_id not in reading.found]
         if unread and not reading.taken_for_new:
@@ -165,27 +169,31 @@ class ColdReads:
         return [reading.found.pop(entity_id, None) for entity_id in entity_ids]
 
     def read_after_all(self) -> list[Owned]:
-        """The partitions that have entities which were taken for new, and whose store answers again: they are to be
-        taken over anew. Raises what the store raised, if waiting does not cure it."""
+        """Returns the partitions that have entities treated as new and whose read has ended: they must be taken over
+        again.
+
+        Raises what the store raised, if waiting does not cure it.
+        """
         found = [owned for owned, reading in self._readings.items() if owned.unread and reading.task.done()]
         for owned in found:
-            with suppress(Fenced):  # somebody claimed it, or the store lost our claim or states: so does the takeover
+            # Another worker claimed it, or the store lost our claim or states: the takeover handles both.
+            with suppress(Fenced):
                 self._readings[owned].task.result()
         return found
 
     def unread(self, owned: Owned) -> int:
-        """How many entities of this partition were taken for new since it was taken over."""
+        """Returns how many entities of this partition were treated as new since it was taken over."""
         reading = self._readings.get(owned)
         return 0 if reading is None else reading.taken_for_new
 
     def answered(self, owners: Iterable[Owned]) -> None:
-        """A batch of these partitions is folded: what was read for it is of no more use."""
+        """Removes what was read for a batch of these partitions, which is folded now."""
         for owned in owners:
             if owned in self._readings and not owned.unread:
                 self.forget(owned)
 
     def forget(self, owned: Owned) -> None:
-        """Its entities are dropped, or read."""
+        """Cancels and removes the partition's read, because its entities are dropped or read."""
         owned.waits = owned.unread = False
         self._outages.worked(owned, "read")
         reading = self._readings.pop(owned, None)

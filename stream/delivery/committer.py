@@ -1,10 +1,9 @@
-"""Batches on their way from the engine's answers to the commit, two at most. Knows the order of their
-ends; knows neither the engine nor checkpoints.
+"""Takes batches from the engine's answers to the commit, two batches at most, and keeps their order.
 
     begin -> the broker has every answer -> the batch before is committed -> the offsets are committed -> retired
 
-While the offsets of one are on their way, the answers of the next may be. Partitions that are lost, fenced or to be
-taken over anew meanwhile go back to the inbox, uncommitted.
+While the offsets of one batch are being committed, the answers of the next may be published. If a partition is lost,
+fenced or to be taken over again meanwhile, its records go back to the inbox, uncommitted.
 """
 
 from __future__ import annotations
@@ -36,11 +35,11 @@ class FoldedBatch(NamedTuple):
 
 class _Flying(NamedTuple):
     task: asyncio.Task[None]
-    published: asyncio.Future[None]  # cancelled if that failed
+    published: asyncio.Future[None]  # cancelled if publishing failed
 
 
 class Committer:
-    """Takes batches through `guarantee`, one behind the other."""
+    """Publishes and commits batches through `guarantee`, one after the other."""
 
     def __init__(
         self,
@@ -52,8 +51,11 @@ class Committer:
         lose: Callable[[Iterable[Owned]], None],
         take_over_anew: Callable[[Owned], None],
     ) -> None:
-        """`news` is called when one has ended; `lose` for partitions that the group has given to another member;
-        `take_over_anew` for those that somebody else has fenced."""
+        """Takes three callbacks.
+
+        `news` is called when a batch has ended; `lose` for partitions that the group has given to another member;
+        `take_over_anew` for partitions that another worker has fenced.
+        """
         self._guarantee = guarantee
         self._inbox = inbox
         self._accounts = accounts
@@ -66,16 +68,19 @@ class Committer:
         self.records_out = 0
 
     async def has_room(self) -> None:
-        """Until another may begin: one before it at most, whose answers are out. Raises what one of them raised."""
+        """Waits until another batch may begin: at most one is left, and its answers are published.
+
+        Raises what one of the batches raised.
+        """
         while len(self._batches) > 1:
             await self._settle_one()
         if self._batches:
             await asyncio.wait([self._batches[0].published])
             if self._batches[0].published.cancelled():
-                await self.settle()  # which tells why
+                await self.settle()  # raises what made it fail
 
     def begin(self, batch: FoldedBatch) -> None:
-        """Let one be finished, but for what is not ours any more."""
+        """Starts to publish and commit a batch. Pieces that are no longer ours are left out."""
         batch = self._still_ours(batch)
         if batch.pieces:
             published = asyncio.get_running_loop().create_future()
@@ -85,21 +90,21 @@ class Committer:
 
     @property
     def last(self) -> asyncio.Task[None] | None:
-        """What finishes the newest of the batches that are not settled."""
+        """The task of the newest batch that is not settled; None if there is none."""
         return self._batches[-1].task if self._batches else None
 
     async def settle(self) -> None:
-        """Wait for the batches that are being finished. Raises what one of them raised."""
+        """Waits for all batches that are being committed. Raises what one of them raised."""
         while self._batches:
             await self._settle_one()
 
     async def settle_done(self) -> None:
-        """Forget those that have ended. Raises what one of them raised."""
+        """Removes the batches that have ended. Raises what one of them raised."""
         while self._batches and self._batches[0].task.done():
             await self._settle_one()
 
     async def ended(self) -> None:
-        """Wait for them, and leave to `run` what they raised."""
+        """Waits for all batches, and leaves their exceptions to `Delivery.run`."""
         if self._batches:
             await asyncio.wait([one.task for one in self._batches])
 
@@ -110,17 +115,20 @@ class Committer:
     async def _settle_one(self) -> None:
         first = self._batches[0]
         await asyncio.shield(first.task)
-        if self._batches and self._batches[0] is first:  # or somebody else has waited for it, too
+        if self._batches and self._batches[0] is first:  # another waiter may have removed it
             self._batches.popleft()
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():
-            task.exception()  # the first to fail is looked at where it is settled; the one behind it fails for the same
+            task.exception()  # marks it as seen: it is raised when the batch is settled
         self._news()
 
     def _still_ours(self, batch: FoldedBatch) -> FoldedBatch:
-        """Without the pieces whose partition is lost since the engine took them, or to be taken over anew: those go
-        back. No takeover is complete before all that was on its way is settled."""
+        """Returns the batch without the pieces whose partition was lost, or is to be taken over again, since the engine
+        took them.
+
+        Those pieces go back to the inbox. No takeover is complete before all of its partition's batches are settled.
+        """
         back = [piece for piece in batch.pieces if not piece.owned.ready]
         if not back:
             return batch
@@ -131,8 +139,10 @@ class Committer:
     async def _finish(
         self, batch: FoldedBatch, before: asyncio.Task[None] | None, published: asyncio.Future[None]
     ) -> None:
-        """One batch from answers to commit, which follows that of the batch before. What raises leaves it uncommitted
-        and not retired."""
+        """Publishes one batch and commits it after the batch before.
+
+        If this raises, the batch is neither committed nor retired.
+        """
         began_ms = self._clock()
         try:
             await self._guarantee.publish(batch.answers)
@@ -144,8 +154,9 @@ class Committer:
             await before
             batch = self._still_ours(batch)
         pieces, records, answers, told = batch
-        next_offsets = {piece.owned: piece.records.next_offset for piece in pieces}  # the last piece's stands
-        # Records that the consumer brings once more move no committed offset back.
+        # The last piece of a partition counts.
+        next_offsets = {piece.owned: piece.records.next_offset for piece in pieces}
+        # Records that the consumer brings once more do not move a committed offset back.
         marks = {
             owned.partition: CommittedOffset(max(offset, owned.next_offset), owned.epoch, owned.history)
             for owned, offset in next_offsets.items()
@@ -165,7 +176,7 @@ class Committer:
                 owned.next_offset = max(owned.next_offset, offset)
         back = [piece for piece in pieces if piece.owned.partition in fenced]
         for owned in {id(piece.owned): piece.owned for piece in back}.values():
-            # Another worker has it, and a rebalance is about to tell us; or a zombie took it for a moment.
+            # Another worker has it and a rebalance will follow, or a zombie took it for a moment.
             log.warning("%s was fenced: what was not committed is taken back", owned.partition)
             self._accounts.fenced += 1
             self._take_over_anew(owned)

@@ -1,12 +1,11 @@
-"""Whether the records that come for a partition follow those that were taken. Knows offsets and leader epochs; knows no
-engine.
+"""Checks whether the records that come for a partition follow those that were taken.
 
-Most records follow by themselves: they begin where the last ones ended, and are of the same leader. For all others a
-broker is asked, before the engine sees them:
+Most records do: they begin where the last ones ended, and have the same leader epoch. For all others a broker is asked,
+before the engine sees them:
 
-    they come from a new leader      its log may lack what we were given (`stream.delivery.takeover.cut_at`)
+    they come from a new leader      its log may lack what we were given (`stream.delivery.takeover_plan.cut_at`)
     they begin before the last ones  the consumer reads again; or its position was not in the log any more
-    they begin behind the last ones  nothing was there (markers of transactions, compaction), or retention deleted it
+    they begin after the last ones   nothing was there (markers of transactions, compaction), or retention deleted it
 """
 
 from __future__ import annotations
@@ -24,20 +23,21 @@ from stream.delivery.takeover_plan import cut_at
 
 log = logging.getLogger(__name__)
 
-ASK_S: Final = 5.0  # for an answer, in which no batch is taken; then the partition is taken over, which waits alone
+# To wait for an answer; no batch is taken meanwhile. After it the partition is taken over, and waits alone.
+ASK_S: Final = 5.0
 
 
 class Step(NamedTuple):
-    """Some records that came for a partition, and where those before them ended."""
+    """Some records that came for a partition, and where the records before them ended."""
 
     owned: Owned
-    expected: int  # offset
+    expected: int  # the offset after the records before
     first: int
     leader_epoch: int  # -1: unknown
 
     @property
     def same_leader(self) -> bool:
-        """Or one of them is not known, so that there is nothing to ask about."""
+        """Whether the leader epochs are equal, or one of them is unknown, so that there is nothing to ask."""
         known = self.owned.history.leader_epoch
         return self.leader_epoch == known or self.leader_epoch == -1 or known == -1
 
@@ -47,7 +47,7 @@ class Step(NamedTuple):
 
 
 def steps(pieces: Iterable[Piece]) -> list[Step]:
-    """One for each piece, in their order."""
+    """Returns a step for each piece, in the order of the pieces."""
     ends: dict[int, int] = {}
     found = []
     for piece in pieces:
@@ -59,15 +59,18 @@ def steps(pieces: Iterable[Piece]) -> list[Step]:
 
 
 class Continuity:
-    """Asks `input_log`, where it is needed."""
+    """Checks new records, and asks `input_log` where needed."""
 
     def __init__(self, input_log: InputLog, accounts: Accounts) -> None:
         self._input = input_log
         self._accounts = accounts
 
     async def broken(self, pieces: Sequence[Piece]) -> list[Owned]:
-        """The partitions of which these records must not be taken: their log is not the one that was answered, or no
-        broker says so in ASK_S. A takeover decides then. Notes of the others which leader they come from."""
+        """Returns the partitions whose new records must not be taken: a takeover decides on them.
+
+        Their log is not the one that was answered, or no broker confirms it within ASK_S. For the others this notes the
+        leader epoch of their records.
+        """
         broken: dict[int, Owned] = {}
         for step in steps(pieces):
             owned = step.owned
@@ -95,7 +98,7 @@ class Continuity:
         return True
 
     def _lose(self, owned: Owned, start: int, end: int) -> None:
-        """Retention has deleted [start, end) before we came to it."""
+        """Notes that retention has deleted [start, end) before we read it."""
         log.error("%s/%d: retention deleted the offsets from %d to %d unanswered", *owned.partition, start, end)
         self._accounts.accounts[owned.partition].retention_lost += end - start
         owned.history = owned.history._replace(lost=owned.history.lost + end - start)

@@ -1,28 +1,28 @@
-"""What delivery means (stream/README.md, "What is promised"). Owns offsets, checkpoints and takeovers; knows nothing of
-Faust.
+"""Implements the delivery guarantee of stream/README.md, "What is promised": offsets, checkpoints and takeovers.
 
-For each batch, in this order, each step only after the one before it succeeded:
+Each batch takes these steps in this order, each only after the one before it succeeded:
 
     engine answers -> the broker has every answer -> the offsets are committed -> the input is retired
                       `-------- one transaction under exactly_once --------'
                    -> now and then, the states go to Redis ("write-behind")
 
-While the broker takes one batch's answers the engine is at the next; and while it takes those, the first one's offsets
-may still be on their way. Not further: so a batch waits for at most two others.
+While the broker takes one batch's answers, the engine processes the next batch; and while the broker takes the answers
+of that one, the first batch's offsets may still be on their way. There is no third batch, so a batch waits for at most
+two others.
 
-So a crash anywhere leaves the input uncommitted, and it is read again: answers may be published twice with the same id,
-and under exactly_once are not even that; none is lost. A checkpoint c is never ahead of the committed offset k. Whoever
-takes a partition over folds [c, k) into the states without publishing, then goes on from k.
+A crash anywhere leaves the input uncommitted, and it is read again: answers may be published twice with the same id,
+which exactly_once prevents; none is lost. A checkpoint c is never ahead of the committed offset k. A worker that takes
+a partition over folds [c, k) into the states without publishing, then continues from k.
 
     who                                                            while Redis is away
     takeover   asks the group, fences, claims an epoch, replays    waits, and so does its partition
-    pump       one batch at a time, partitions behind open gates   a partition that needs a stored state waits for it, a
-                                                                   few seconds (`strangers`); others go on
-    checkpoint writes what changed, under the epoch                retries; behind by MAX_UNSAVED, its partition waits
+    pump       one batch at a time, from open partitions           a partition that needs a stored state waits for it, a
+                                                                   few seconds (`cold_reads`); others continue
+    checkpoint writes what changed, under the epoch                retries; at MAX_UNSAVED records its partition waits
 
-States that may be wrong (the engine failed half-way, Redis lost what we wrote, another claimed the partition) are
-thrown away and taken over anew: the one way to sound states is from the checkpoint and the log. What neither that nor
-waiting cures ends `run` with the error: the worker stops, having committed nothing of it.
+States that may be wrong (the engine failed half-way, Redis lost what we wrote, another worker claimed the partition)
+are dropped, and the partition is taken over again: only the checkpoint and the log give sound states. If neither that
+nor waiting helps, `run` ends with the error: the worker stops, and has committed nothing of that batch.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from stream.store.base import Fenced, Store
 
 log = logging.getLogger(__name__)
 
-FENCED_PAUSE_S = 1.0  # before claiming again: two workers that fence each other must not do so in a tight loop
+FENCED_PAUSE_S = 1.0  # before the next claim, so that two workers do not fence each other in a tight loop
 
 
 def now_ms() -> float:
@@ -62,7 +62,7 @@ def now_ms() -> float:
 
 
 class Delivery:
-    """Moves records from `put` through the engine to the broker; keeps offsets and checkpoints in step with them."""
+    """Moves records from `put` through the engine to the broker, in step with offsets and checkpoints."""
 
     def __init__(
         self,
@@ -75,20 +75,20 @@ class Delivery:
         clock: Callable[[], float] = now_ms,
     ) -> None:
         self._engine = engine
-        self._store = store  # closed here
+        self._store = store  # `close` closes it
         self._input = input_log
         self._guarantee = guarantee
         self._clock = clock
         self.accounts = Accounts(settings.topics)
         self._inbox = Inbox(Limits(settings.max_batch, settings.max_wait_ms), self.accounts, input_log)
         self._owned: dict[Partition, Owned] = {}
-        self._news = asyncio.Event()  # something for the pump to look at
+        self._news = asyncio.Event()  # set when the pump has something to look at
         self._outages = Outages(clock)
         self._checkpointer = Checkpointer(
             engine, settings.checkpoint_ms, clock, self.accounts, self._outages, self._news.set
         )
         self._cold_reads = ColdReads(engine, store, self._outages, self._news.set)
-        self._busy = asyncio.Lock()  # held by whoever uses the engine; it does one thing at a time
+        self._busy = asyncio.Lock()  # held by the user of the engine, which does one thing at a time
         self._takeover = Takeover(engine, store, guarantee, input_log, self._busy, clock, self.accounts)
         self._continuity = Continuity(input_log, self.accounts)
         self._committer = Committer(
@@ -99,15 +99,15 @@ class Delivery:
         )
         self._assigned = False
         self._draining = False
-        self._announced = False  # that all partitions are ready
-        self._error: BaseException | None = None  # of a takeover
+        self._announced = False  # whether it was logged that all partitions are ready
+        self._error: BaseException | None = None  # that a takeover raised
 
     # -- input --------------------------------------------------------------------------------------------------
 
     async def put(self, polled: Mapping[Partition, Records], fetched_ms: float, done: Callable[[], None]) -> None:
-        """Take responsibility for one poll's records; returns when there is room for more.
+        """Takes responsibility for one poll's records; returns when there is room for more.
 
-        `done` is called when all are answered and committed, or not ours to answer any more.
+        `done` is called when all of them are answered and committed, or are not ours to answer any more.
         """
         self._inbox.put(polled, fetched_ms, done, {} if self._draining else self._owned)
         self._news.set()
@@ -116,7 +116,7 @@ class Delivery:
     # -- the pump -----------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Deliver until cancelled. Raises what no waiting can cure; nothing of the failed batch is committed."""
+        """Delivers until it is cancelled. Raises what waiting cannot cure; nothing of the failed batch is committed."""
         while True:
             await self._until_due()
             async with self._busy:
@@ -143,7 +143,8 @@ class Delivery:
                     await self._news.wait()
 
     async def _deliver(self, pieces: Sequence[Piece]) -> None:
-        """Take one batch through the engine; then, once the answers before it are out, let it be finished, too."""
+        """Takes one batch through the engine, and starts its commit once the answers of the batch before are
+        published."""
         if broken := await self._continuity.broken(pieces):
             await self._committer.settle()
             for owned in broken:
@@ -156,9 +157,9 @@ class Delivery:
             self._committer.begin(batch)
 
     async def _read_after_all(self) -> None:
-        """Give those their states that were answered without them, now that the store can be read."""
+        """Takes partitions over again whose entities were treated as new, now that the store can be read."""
         for owned in self._cold_reads.read_after_all():
-            await self._committer.settle()  # before we ask what is committed
+            await self._committer.settle()  # before the takeover reads the committed offset
             count = self._cold_reads.unread(owned)
             log.warning(
                 "Redis is back: %s is taken over anew, for %d entities were taken for new", owned.partition, count
@@ -166,7 +167,7 @@ class Delivery:
             self._restart_takeover(owned)
 
     def _lose(self, lost: Iterable[Owned]) -> None:
-        """Another member owns these now, or soon. Their states are ahead of what is committed: forget them."""
+        """Removes partitions that another member owns now, or soon. Their states are ahead of what is committed."""
         for owned in lost:
             owned.gone = True
             owned.ready = False
@@ -178,9 +179,9 @@ class Delivery:
     async def _save(self) -> None:
         refusal = await self._checkpointer.go_on(self._owned.values(), self._committer.last)
         if refusal is not None:
-            await self._committer.settle()  # before we ask what is committed
-            # Most often we are a zombie and a rebalance is about to tell us. But a claim that was slow to arrive can
-            # fence the rightful owner, too, so ask the group, which knows, and claim again if it still says "yours".
+            await self._committer.settle()  # before the takeover reads the committed offset
+            # Usually we are a zombie and a rebalance will follow. But a late claim of another worker can fence the
+            # rightful owner, too. So ask the group, which knows the owner, and claim again if it still says "yours".
             owned, error = refusal
             log.warning("checkpoint of %s refused (%s): forgetting its states", owned.partition, error)
             self.accounts.fenced += 1
@@ -189,14 +190,14 @@ class Delivery:
     # -- ownership ----------------------------------------------------------------------------------------------
 
     def assigned(self, partitions: Iterable[Partition]) -> None:
-        """The group gave us `partitions`: all that we own from now on. Each opens when its takeover is complete."""
+        """Replaces our assignment with `partitions`. Each opens when its takeover is complete."""
         self._draining = False
         self._announced = False
         self._assigned = True
         self._cold_reads.forget_all()
         self._owned = {partition: Owned(partition) for partition in sorted(partitions)}
         for owned in self._owned.values():
-            self._input.resume(owned.partition)  # whatever was asked of the assignment before
+            self._input.resume(owned.partition)  # the assignment before may have paused it
             self._start_takeover(owned)
 
     def _start_takeover(self, owned: Owned, *, pause: bool = False) -> None:
@@ -204,13 +205,13 @@ class Delivery:
         owned.takeover.add_done_callback(self._took_over)
 
     def _restart_takeover(self, owned: Owned) -> None:
-        """Its states are not to be trusted any more, and perhaps it is not ours."""
+        """Takes a partition over again, because its states cannot be trusted any more; perhaps it is not ours."""
         if not owned.ready:
-            return  # gone, or at it already: who is fenced in Kafka and in Redis hears of it twice
+            return  # lost, or already in takeover: a worker fenced in Kafka and in Redis gets here twice
         self._cold_reads.forget(owned)
         self._engine.drop(owned.partition)
         owned.ready = False
-        if not self._draining:  # else it is about to go, and this takeover would outlive it
+        if not self._draining:  # otherwise it is about to be revoked, and this takeover would outlive it
             self._start_takeover(owned, pause=True)
 
     def _took_over(self, task: asyncio.Task[None]) -> None:
@@ -244,7 +245,7 @@ class Delivery:
                 log.warning("cannot take %s over yet: %r", owned.partition, error)
             except Refused:
                 raise
-            except Exception as error:  # a record that put its entity in quarantine, and then no checkpoint was made
+            except Exception as error:  # a record that quarantined its entity, without a checkpoint after it
                 if careful:
                     raise
                 careful = True
@@ -252,19 +253,22 @@ class Delivery:
             await asyncio.sleep(delay_s)
 
     async def drain(self) -> None:
-        """Before partitions go: finish the batch in flight, forget what waits. Takes in nothing until `assigned`."""
+        """Commits the batches in flight and hands back what waits, before partitions are revoked.
+
+        It accepts no records until `assigned`.
+        """
         self._draining = True
         self._inbox.forget(lambda owned: True)
-        async with self._busy:  # so that no takeover is cancelled in the middle of the engine
+        async with self._busy:  # so that no takeover is cancelled while it uses the engine
             await self._committer.ended()
-            self._inbox.forget(lambda owned: True)  # what came back from it
+            self._inbox.forget(lambda owned: True)  # what the committer put back
             takeovers = [owned.takeover for owned in self._owned.values() if owned.takeover is not None]
             for task in takeovers:
                 task.cancel()
         await asyncio.gather(*takeovers, return_exceptions=True)
 
     async def revoked(self, partitions: Iterable[Partition]) -> None:
-        """Checkpoint these partitions and hand them over. What cannot be saved now, the next owner replays."""
+        """Makes a checkpoint of these partitions and gives them up. The next owner replays what cannot be saved now."""
         async with self._busy:
             await self._committer.ended()
             leaving = [owned for partition in partitions if (owned := self._owned.pop(partition, None)) is not None]
@@ -287,7 +291,7 @@ class Delivery:
         await self._store.close()
 
     def abandon(self) -> None:
-        """After a failure: touch nothing more, so that whatever was in flight is read again by the next owner."""
+        """Stops after a failure without any further write, so that the next owner reads everything in flight again."""
         self._draining = True
         self._checkpointer.abandon()
         self._cold_reads.forget_all()
@@ -301,7 +305,7 @@ class Delivery:
 
     @property
     def records(self) -> tuple[int, int]:
-        """How many came in and were answered, and how many answers went out."""
+        """How many records came in and were answered, and how many answers went out."""
         return self._committer.records_in, self._committer.records_out
 
     @property
@@ -309,7 +313,7 @@ class Delivery:
         return list(self._owned)
 
     def status(self) -> Status:
-        """How each partition is doing, for onlookers."""
+        """Returns how each partition is doing, for people."""
         owned = [
             PartitionStatus(
                 one.partition,

@@ -1,17 +1,16 @@
-"""How answers and offsets become durable: at least once, or exactly once. Knows the order of the two writes, and what
-an error leaves unknown; knows nothing of states.
+"""Makes answers and offsets durable: at least once, or exactly once.
 
-    at_least_once   answers flushed, then the offsets committed, and meanwhile the next batch's answers flushed: a
-                    broker may take its time over a commit (Apache Kafka 4 gathers them for 5 ms). A crash in between,
-                    or a zombie, publishes answers again with the same ids; consumers may drop them.
-    exactly_once    answers and offset of a partition in one transaction, under an id that belongs to the partition:
-                    a new owner's first act ends the old one's writing. Whether an old owner is still a member does
-                    not matter then, and so offsets need not carry the group's generation (aiokafka cannot send it).
-                    Who ends another must be a member, so it asks the group first (`stream.delivery.takeover` says why).
-                    A `read_committed` reader sees each answer once.
+    at_least_once   Answers are flushed, then the offsets are committed. Meanwhile the next batch's answers are flushed,
+                    because a broker may delay a commit (Apache Kafka 4 gathers commits for 5 ms). After a crash in
+                    between, or with a zombie, answers are published again with the same ids; consumers may drop them.
+    exactly_once    Answers and offset of a partition are in one transaction, whose transactional id belongs to the
+                    partition: a new owner first fences the old one. It does not matter then whether an old owner is
+                    still a member, so offsets need not carry the group's generation (aiokafka cannot send it). A worker
+                    must be a member to fence another one, so it asks the group first (`stream.delivery.takeover` says
+                    why). A `read_committed` reader sees each answer once.
 
-One transactional id per input partition, not per worker: with an id per worker nothing would stop a zombie from writing
-for a partition that went to a worker of another id. It costs a transaction per partition and batch.
+There is one transactional id per input partition, not per worker: with an id per worker nothing would stop a zombie
+from writing for a partition that went to a worker with another id. This costs a transaction per partition and batch.
 """
 
 from __future__ import annotations
@@ -33,16 +32,16 @@ from stream.kafka.log import CommittedOffset, Partition, Rebalanced
 
 log = logging.getLogger(__name__)
 
-TRIES: Final = 5  # of one transaction that fails for no known reason, each by a new producer
-# How long brokers may be away before the worker ends: as long as a send waits for them under at_least_once.
+TRIES: Final = 5  # of one transaction that fails for an unknown reason, each with a new producer
+# How long brokers may be unreachable before the worker ends: as long as a send waits for them under at_least_once.
 PATIENCE_S: Final = 120.0
-RETRY_S: Final = 0.5  # after the first try; a little longer after each
+RETRY_S: Final = 0.5  # after the first try; it grows with each try
 LONGEST_S: Final = 5.0
-CLOSE_S: Final = 5.0  # for a producer that failed, and may wait for a broker that it lost
+CLOSE_S: Final = 5.0  # limit for closing a failed producer, which may wait for a broker that it lost
 
 
 class AtLeastOnce:
-    """Answers flushed, then offsets."""
+    """Flushes answers, then commits offsets."""
 
     def __init__(self, output: Output, input_log: InputLog) -> None:
         self._output = output
@@ -55,8 +54,11 @@ class AtLeastOnce:
         await self._output.close()
 
     async def fence(self, partition: Partition) -> CommittedOffset | None:
-        """Ends nobody: a zombie's answers have the ids of ours, and the group refuses its offsets. But who asks this is
-        about to claim in Redis, and a zombie's claim there would end its owner's checkpoints."""
+        """Checks our membership; it fences nobody.
+
+        A zombie's answers have the same ids as ours, and the group refuses its offsets. The caller is about to claim in
+        Redis, however, and a zombie's claim there would end its owner's checkpoints.
+        """
         await self._input.confirm_membership()
         return await self._input.committed(partition)
 
@@ -85,30 +87,31 @@ class Transactor(Protocol):
 
 
 class ExactlyOnce:
-    """Answers and offset of each partition in one transaction of its own."""
+    """Commits answers and offset of each partition in a transaction of its own."""
 
     def __init__(self, group: str, input_log: InputLog, producer: Callable[[str], Transactor]) -> None:
-        """`producer` makes one of that transactional id."""
+        """Takes `producer`, which makes a producer with the given transactional id."""
         self._group = group
         self._input = input_log
         self._producer = producer
         self._producers: dict[Partition, Transactor] = {}
-        self._stands: dict[Partition, CommittedOffset | None] = {}  # what is committed, as far as we know
+        self._stands: dict[Partition, CommittedOffset | None] = {}  # the committed offset, as far as we know
 
     async def start(self) -> None:
-        """Nothing: producers come with the partitions."""
+        """Does nothing: each partition gets its producer in `fence`."""
 
     async def close(self) -> None:
         for partition in list(self._producers):
             await self.release(partition)
 
     async def fence(self, partition: Partition) -> CommittedOffset | None:
-        await self._input.confirm_membership()  # a zombie's producer would end its owner's
+        await self._input.confirm_membership()  # a zombie's producer would fence the owner's
         await self.release(partition)
         topic, number = partition
         producer = self._producer(f"{self._group}|{topic}|{number}")
         try:
-            # Ends the old owner, and returns when its transaction is settled: what is committed stands still from here.
+            # This fences the old owner and returns when its transaction is settled: the committed offset is fixed from
+            # here on.
             await producer.start()
         except BaseException:
             await _closed(producer)
@@ -124,35 +127,39 @@ class ExactlyOnce:
             await _closed(producer)
 
     async def publish(self, answers: Answers) -> None:
-        """Nothing: `commit` does it."""
+        """Does nothing: `commit` publishes the answers."""
 
     async def commit(self, marks: Mapping[Partition, CommittedOffset], answers: Answers = NONE) -> set[Partition]:
         work = [self._transact(partition, mark, answers.of({partition})) for partition, mark in marks.items()]
-        outcomes = await asyncio.gather(*work, return_exceptions=True)  # all have ended, whatever one of them raises
+        outcomes = await asyncio.gather(*work, return_exceptions=True)  # all have ended, even if one raises
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
         return {partition for partition, committed in zip(marks, outcomes, strict=True) if not committed}
 
     async def _transact(self, partition: Partition, mark: CommittedOffset, answers: Answers) -> bool:
-        """Whether it is committed; if not, another producer has taken the partition's id."""
+        """Returns whether the transaction is committed.
+
+        If it is not, another producer has taken the partition's id, or the partition was released.
+        """
         if partition not in self._producers:
-            return False  # released meanwhile
+            return False  # it was released meanwhile
         before, in_doubt = self._stands[partition], False
         began_s = time.monotonic()
         for attempt in count(1):
             try:
                 if in_doubt:
-                    stands = await self.fence(partition)  # a new producer of our id ends what was begun, either way
+                    # A new producer with our id commits or aborts the old transaction.
+                    stands = await self.fence(partition)
                     if stands == mark:
                         return True
                     if stands != before:
-                        return False  # neither ours nor what it was: somebody else is at work
+                        return False  # it is neither our offset nor the one before: another worker committed
                     in_doubt = False
                 await self._producers[partition].transact(answers, partition, mark, self._group)
-            except (ProducerFenced, Rebalanced):  # somebody has the partition now, or it is about to be given away
+            except (ProducerFenced, Rebalanced):  # another worker has the partition, or will get it
                 return False
-            except (KafkaError, OSError, AssertionError) as error:  # aiokafka asserts that its states follow each other
+            except (KafkaError, OSError, AssertionError) as error:  # aiokafka asserts its state transitions
                 away = isinstance(error, OSError) or (isinstance(error, KafkaError) and error.retriable)
                 if (attempt >= TRIES and not away) or time.monotonic() - began_s > PATIENCE_S:
                     raise
@@ -166,7 +173,7 @@ class ExactlyOnce:
 
 
 async def _closed(producer: Transactor) -> None:
-    """Close it; one that failed may not be able to, and is of no more use either way."""
+    """Closes a producer. One that failed may raise, which is ignored: it is not used again."""
     with suppress(KafkaError, OSError, TimeoutError, AssertionError):
         async with asyncio.timeout(CLOSE_S):
             await producer.close()

@@ -1,7 +1,7 @@
-"""Which uses of the store fail at this moment, by partition. Knows no store; asks nobody.
+"""Records which uses of the store fail at this moment, by partition.
 
 A use has failed until the same use of the same partition works again: a partition whose checkpoints are refused stays
-known while the others' are written, and a read that works does not hide that writes fail.
+failed while those of others are written, and a successful read does not hide failing writes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Use = Literal["checkpoint", "read", "takeover"]
 
 
 class Outages:
-    """It keeps which uses fail, for `Status.away`. `clock` gives milliseconds."""
+    """Records which uses fail, for `Status.away`. `clock` gives milliseconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -36,5 +36,5 @@ class Outages:
         self._failing.pop((owned, use), None)
 
     def forget(self, owned: Owned) -> None:
-        """The partition is not ours any more."""
+        """Removes the partition, which is not ours any more or is taken over."""
         self._failing = {key: why for key, why in self._failing.items() if key[0] is not owned}

@@ -1,4 +1,7 @@
-"""What `delivery` asks of its input and its output, and what it keeps per partition. No behaviour here."""
+"""The interfaces that `delivery` needs for its input and its output, and what it keeps for each partition.
+
+It holds data and has no behaviour.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,10 @@ from stream.kafka.record_columns import Records
 
 
 class InputLog(Protocol):
-    """The input topic, and what our group has committed of it. `stream.worker.faust_driver.Consumer` is one."""
+    """The input topic and our group's committed offsets. `stream.worker.faust_driver.Consumer` is one."""
 
     async def confirm_membership(self) -> None:
-        """Ask the group whether our assignment is still the current one. It changes nothing.
+        """Asks the group whether our assignment is still the current one. It changes nothing.
 
         Raises:
             Rebalanced: it is not, or a rebalance is under way.
@@ -24,32 +27,35 @@ class InputLog(Protocol):
         """
 
     async def commit_offsets(self, marks: Mapping[Partition, CommittedOffset]) -> None:
-        """Raises Rebalanced if they are not ours any more; returns only when they are committed."""
+        """Returns only when the offsets are committed. Raises Rebalanced if the partitions are not ours any more."""
 
     async def committed(self, partition: Partition) -> CommittedOffset | None: ...
 
     async def describe_log(self, partition: Partition, leader_epoch: int) -> Log:
-        """What the brokers say of its log now, to a reader of that leader epoch (-1: unknown). Raises KafkaError."""
+        """Returns what the brokers report of the partition's log now, for a reader of that leader epoch (-1: unknown).
+
+        Raises KafkaError.
+        """
 
     async def first_offset(self, partition: Partition) -> int:
-        """The first offset that its log still has. Raises KafkaError."""
+        """Returns the first offset that the partition's log still has. Raises KafkaError."""
 
     def rejoin(self) -> None:
-        """Begin again at the committed offsets of all our partitions, as after a rebalance. Returns at once."""
+        """Begins again at the committed offsets of all our partitions, as after a rebalance. Returns at once."""
 
     def pause(self, partition: Partition) -> None:
-        """Fetch no more of it, and forget what is fetched and not yet handed over, so that other partitions of its
-        broker need not wait for it. What was handed over already may still come."""
+        """Stops fetching the partition, and drops what is fetched and not yet handed over, so that the other partitions
+        of its broker need not wait for it. Records that were handed over already may still come."""
 
     def resume(self, partition: Partition) -> None:
-        """Go on behind the last record that was handed over."""
+        """Continues fetching after the last record that was handed over."""
 
     def reread(self, partition: Partition, start: int, end: int) -> AsyncIterator[Records]:
-        """What the log still holds of [start, end), in order, apart from what the group consumes."""
+        """Yields what the log still holds of [start, end), in order. It does not change what the group consumes."""
 
 
 class Output(Protocol):
-    """Where answers go. `stream.kafka.producer.Publisher` is one."""
+    """Publishes answers. `stream.kafka.producer.Publisher` is one."""
 
     async def start(self) -> None: ...
 
@@ -60,15 +66,15 @@ class Output(Protocol):
 
 
 class Guarantee(Protocol):
-    """How answers and input offsets become durable: AtLeastOnce or ExactlyOnce (`stream.delivery.guarantees`)."""
+    """Makes answers and input offsets durable: AtLeastOnce or ExactlyOnce (`stream.delivery.guarantees`)."""
 
     async def start(self) -> None: ...
 
     async def close(self) -> None: ...
 
     async def fence(self, partition: Partition) -> CommittedOffset | None:
-        """Ask the group whether our assignment is still the current one. If it is, end the writing of earlier owners,
-        and settle what they began. Returns what is committed then, which stands still.
+        """Asks the group whether our assignment is still the current one. If it is, fences earlier owners and settles
+        their open transactions. Returns the committed offset, which they cannot move any more.
 
         Raises:
             Rebalanced: the group has moved on; nobody is fenced.
@@ -76,56 +82,58 @@ class Guarantee(Protocol):
         """
 
     async def release(self, partition: Partition) -> None:
-        """The partition is another's now."""
+        """Gives the partition up: it belongs to another worker now."""
 
     async def publish(self, answers: Answers) -> None:
-        """Returns when the answers are durable, where they may be so before their offsets. Batches come one after the
-        other; the `commit` of one may follow the next one's answers.
+        """Returns when the answers are durable, if they may be durable before their offsets.
 
-        Raises KafkaError, OSError: what waiting does not cure.
+        Batches come one after the other; the `commit` of one may follow the answers of the next.
+
+        Raises KafkaError or OSError if waiting does not help.
         """
 
     async def commit(self, marks: Mapping[Partition, CommittedOffset], answers: Answers = NONE) -> set[Partition]:
-        """Returns when the offsets of these partitions are durable, and with them the answers, if `publish` left them;
-        but for the partitions it returns: their writer was fenced, and nothing of theirs is committed by this call.
+        """Returns when the offsets of these partitions are durable, and with them the answers, if `publish` left them.
+
+        It returns the partitions whose writer was fenced: this call commits nothing for them.
 
         Raises:
             Rebalanced: the group has moved on; none of the offsets is committed.
-            KafkaError, OSError: what waiting does not cure.
+            KafkaError, OSError: waiting does not help.
         """
 
 
 @dataclass(eq=False)
 class Owned:
-    """A partition that the group has given us. Replaced, not reused, at the next assignment."""
+    """A partition that the group has assigned to us. The next assignment makes a new object."""
 
     partition: Partition
     epoch: int = 0
-    next_offset: int = 0  # the next record to process; all below are answered and committed
-    taken: int = 0  # the next record for the engine: two batches may be folded and not yet committed
+    next_offset: int = 0  # the next offset to process; all records below are answered and committed
+    taken: int = 0  # the next offset for the engine: two batches may be folded and not yet committed
     saved: int = 0  # the next_offset of the last checkpoint
     history: History = UNKNOWN  # of the log below `taken`
-    save_at_ms: float = 0.0  # no checkpoint before then
+    save_at_ms: float = 0.0  # no checkpoint before this time
     ready: bool = False  # the takeover is complete
-    waits: bool = False  # for the store, to read entities that are not in memory (`stream.delivery.cold_reads`)
-    unread: bool = False  # it has entities that were taken for new, as the store could not be read: no checkpoint then
-    paused: bool = False  # no more of it is fetched
+    waits: bool = False  # for stored states of entities that are not in memory (`stream.delivery.cold_reads`)
+    unread: bool = False  # it has entities treated as new because the store could not be read: no checkpoint then
+    paused: bool = False  # the consumer does not fetch it
     checkpoints_failed: int = 0  # in a row
     gone: bool = False  # revoked, or lost to another owner
     rebuilt_ms: float = float("-inf")  # when a takeover last rebuilt states that the store had lost
-    failed_below: int = 0  # the engine failed in a batch that ended here: what is before is not taken lightly
+    failed_below: int = 0  # the engine raised in a batch that ended here: records below are processed carefully
     takeover: asyncio.Task[None] | None = None
 
 
 @dataclass(eq=False)
 class Poll:
-    """The pieces of one poll, as one: they are retired together, when the last of them is."""
+    """Retires a poll once the last of its pieces is retired."""
 
     left: int
-    done: Callable[[], None] = field(repr=False)  # retires the input; it commits nothing
+    done: Callable[[], None] = field(repr=False)  # retires the poll's message; it commits nothing
 
     def retire(self) -> None:
-        """One of the pieces."""
+        """Retires one of the pieces."""
         self.left -= 1
         if self.left == 0:
             self.done()
@@ -133,7 +141,7 @@ class Poll:
 
 @dataclass(frozen=True)
 class Piece:
-    """One poll's records of one partition, waiting for their turn."""
+    """One poll's records of one partition."""
 
     owned: Owned
     records: Records
@@ -149,9 +157,9 @@ class PartitionStatus(NamedTuple):
     ready: bool
     next_offset: int  # all below are answered and committed
     saved: int  # all below are in the checkpoint
-    waiting: int  # records that are fetched, and not yet at the engine
-    at_work: int  # records at the engine, or folded and not yet committed
-    unread: int  # entities that were taken for new, as the store could not be read
+    waiting: int  # records that are fetched, and not yet in the engine
+    at_work: int  # records in the engine, or folded and not yet committed
+    unread: int  # entities treated as new because the store could not be read
 
 
 class Status(NamedTuple):
@@ -160,6 +168,6 @@ class Status(NamedTuple):
     partitions: Sequence[PartitionStatus]
     draining: bool
     away: str  # why Redis cannot be reached; empty while it can
-    away_since_ms: float  # since when
-    assigned: bool  # the group has spoken, were it to give us nothing
-    batch_s: float  # how long a batch has been at the engine
+    away_since_ms: float  # since when it cannot be reached
+    assigned: bool  # the group has made an assignment, even an empty one
+    batch_s: float  # how long a batch has been in the engine

@@ -1,6 +1,4 @@
-"""Takes one batch of records through the engine, and decides what happens when that raises. Knows the engine and what
-was taken of each partition; knows nothing of the broker.
-"""
+"""Takes one batch of records through the engine, and decides what happens when that raises."""
 
 from __future__ import annotations
 
@@ -21,13 +19,13 @@ from stream.store.base import Evicted, Fenced, Store
 
 log: Final = logging.getLogger(__name__)
 
-# Between two rebuilds of a partition for lost states. One takes some seconds, and a Redis that evicts all the time
-# would leave time for nothing else.
+# Minimum time between two rebuilds of a partition for lost states. One takes some seconds, and a Redis that evicts all
+# the time would leave time for nothing else.
 REBUILD_EVERY_S: Final = 60.0
 
 
 class Processing:
-    """Answers batches, one at a time. The caller holds the engine."""
+    """Answers batches, one at a time. The caller holds the lock of the engine."""
 
     def __init__(
         self,
@@ -40,7 +38,7 @@ class Processing:
         clock: Callable[[], float],
         restart_takeover: Callable[[Owned], None],
     ) -> None:
-        """`restart_takeover` takes a partition over anew, whose states are not to be trusted any more."""
+        """Takes `restart_takeover`, which takes a partition over again whose states cannot be trusted any more."""
         self._engine = engine
         self._store = store
         self._cold_reads = strangers
@@ -49,18 +47,18 @@ class Processing:
         self._accounts = accounts
         self._clock = clock
         self._restart_takeover = restart_takeover
-        self._began_ms: float | None = None  # when the batch came to the engine; None between batches
+        self._began_ms: float | None = None  # when the engine got the batch; None between batches
 
     @property
     def batch_s(self) -> float:
-        """How long a batch has been at the engine, in seconds."""
+        """How long a batch has been in the engine, in seconds."""
         return 0.0 if self._began_ms is None else (self._clock() - self._began_ms) / 1000
 
     async def answer(self, pieces: Sequence[Piece]) -> FoldedBatch | None:
-        """What the engine makes of these, but for those that have to wait for the store: they go back to the inbox.
-        None if nothing is left, or if the batch failed and its pieces are seen to.
+        """Returns what the engine makes of these pieces. Pieces that must wait for the store go back to the inbox.
 
-        Raises what the engine raised if no takeover can cure it.
+        None if nothing is left, or if the batch failed and its pieces were put back. Raises what the engine raised if
+        no takeover can cure it.
         """
         self._began_ms = self._clock()
         try:
@@ -91,7 +89,7 @@ class Processing:
                 read=self._cold_reads.reader(owners),
             )
         except (Refused, Waits, Evicted):
-            raise  # no record is at fault: refused, the store would say no again
+            raise  # no record is at fault; a store that refused would refuse again
         except Exception as error:
             await self._retry(pieces, error)
             return None
@@ -101,21 +99,24 @@ class Processing:
         told = untold(pieces, before, self._engine.counts)
         for piece in pieces:
             piece.owned.taken = max(piece.owned.taken, piece.records.next_offset)
-            if careful:  # a quarantine in no checkpoint is found again by the replay only if folding is what fails
+            if careful:  # a replay finds an unsaved quarantine again only if folding fails
                 piece.owned.save_at_ms = 0.0
         return FoldedBatch(pieces, len(records), answers, told)
 
     async def _evicted(self, pieces: Sequence[Piece], error: Evicted) -> Sequence[Piece]:
-        """The store has lost states of one partition; nothing is folded yet. What can be answered now: all, if that
-        partition has rebuilt some lately, so that these start anew; else the others, and it is taken over anew, which
-        rebuilds them."""
+        """Handles stored states of one partition that the store has lost; nothing is folded yet.
+
+        Returns the pieces that can be answered now. If the partition was rebuilt lately, that is all of them, and the
+        lost entities start anew. Otherwise it is those of the other partitions, and this one is taken over again, which
+        rebuilds the states.
+        """
         owned = next(piece.owned for piece in pieces if piece.owned.partition == error.partition)
         if self._clock() - owned.rebuilt_ms <= REBUILD_EVERY_S * 1000:
             try:
                 await self._store.unlist(owned.partition, owned.epoch, error.entity_ids)
             except AWAY:
-                pass  # the takeover waits for it
-            except Fenced as fenced:  # we are a zombie: the group knows, and the takeover asks it
+                pass  # the takeover waits for the store
+            except Fenced as fenced:  # we may be a zombie: the takeover asks the group
                 await self._retry(pieces, fenced)
                 return []
             else:
@@ -125,15 +126,15 @@ class Processing:
         log.warning("%s before they expired: is maxmemory-policy noeviction? Rebuilding them from the log", error)
         await self._committer.settle()
         self._restart_takeover(owned)
-        shut = [piece for piece in pieces if not piece.owned.ready]  # others may have been fenced meanwhile
+        shut = [piece for piece in pieces if not piece.owned.ready]  # other partitions may have been fenced meanwhile
         self._inbox.put_back(shut)
         return without(pieces, shut)
 
     async def _retry(self, pieces: Sequence[Piece], error: Exception) -> None:
-        """The states may be half-way through the batch: take its partitions over anew, and then the batch again, so
-        that the engine gives up who is at fault, and no more.
+        """Takes the batch's partitions over again, because their states may be half-way through it, and then retries
+        the batch, this time carefully, so that the engine quarantines only the entities at fault.
 
-        Raises the error if it came with the same records before: then nobody is.
+        Raises the error if the same records raised before: then no entity is at fault.
         """
         await self._committer.settle()
         again = not isinstance(error, Fenced)
@@ -151,5 +152,5 @@ class Processing:
 
 
 def _has_failed(piece: Piece) -> bool:
-    """Whether it was in a batch that raised."""
+    """Returns whether the piece was in a batch that raised."""
     return piece.records.first_offset < piece.owned.failed_below

@@ -1,24 +1,24 @@
-"""Makes a partition ours, and its states those of the log. Knows the order of proof, fence, claim and replay; knows no
-pump.
+"""Makes a partition ours, and brings its states up to the log.
 
-    ask the group whether our assignment still holds -> fence Kafka -> read what is committed
-        -> raise the epoch in Redis, and keep it in Kafka -> replay [c, k) in silence
+    ask the group whether our assignment still holds -> fence Kafka -> read the committed offset
+        -> raise the epoch in Redis, and store it in Kafka -> replay [c, k) without output
 
-Each step closes a door before the next looks through it: after the fence nothing that is committed can move, and after
-the claim nothing that is stored.
+Each step excludes earlier owners from what the next step reads: after the fence the committed offset cannot move, and
+after the claim the stored states cannot change.
 
-The proof comes first, and with every takeover. Neither the fence nor the claim nor a transaction carries the group's
-generation, so Kafka and Redis take them from a worker that has lost the partition, too. Such a worker would fence the
-rightful owner, who would fence it in turn, and so on. There are two kinds:
+Every takeover asks the group first. Neither the fence nor the claim nor a transaction carries the group's generation,
+so Kafka and Redis accept them from a worker that has lost the partition, too. Such a worker would fence the rightful
+owner, which would fence it in turn, and so on. There are two kinds:
 
-    a zombie                the worker was stopped, or cut off, for longer than its session; it is fenced when it goes
-                            on, and takes the partition over anew
-    an assignment of old    the worker was stopped between the group's answer and the start of this takeover
+    a zombie                the worker was stopped, or cut off, for longer than its session; it is fenced when it
+                            continues, and takes the partition over again
+    an old assignment       the worker was stopped between the group's answer and the start of this takeover
 
-The group refuses both, and their partitions are lost to them until the next assignment. One moment is left: a worker
-that is stopped after its proof and before its fence, for longer than its session, fences the rightful owner once when
-it goes on. That owner proves, fences and claims again, and the other is refused. Nothing is lost by it, and under
-exactly_once nothing is answered twice, for each of them reads what is committed after its own fence.
+The group refuses both, and they do not get the partition before the next assignment. One moment is left: a worker that
+is stopped after the group's answer and before its fence, for longer than its session, fences the rightful owner once
+when it continues. That owner asks the group, fences and claims again, and the other worker is refused. Nothing is lost
+by it, and under exactly_once nothing is answered twice, because each of them reads the committed offset after its own
+fence.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 class Takeover:
-    """Takes partitions over, one call each."""
+    """Takes partitions over, one per call of `claim`."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Takeover:
         clock: Callable[[], float],
         accounts: Accounts,
     ) -> None:
-        """`busy` is held while the engine is used."""
+        """Takes `busy`, the lock that is held while the engine is used."""
         self._engine = engine
         self._store = store
         self._guarantee = guarantee
@@ -62,17 +62,17 @@ class Takeover:
         self._accounts = accounts
 
     async def claim(self, owned: Owned, *, careful: bool = False) -> None:
-        """Fence the owner before us, bring the states up to the committed offset, and open the gate.
+        """Fences the owner before us, brings the states up to the committed offset, and opens the partition.
 
         Args:
             careful: the replay has raised before.
 
         Raises:
             Rebalanced: our assignment is not the current one any more; nobody was fenced for it.
-            Fenced: somebody claimed it meanwhile, or the store lost our claim.
+            Fenced: another worker claimed the partition meanwhile, or the store lost our claim.
 
-        What else the replay raises leaves states that are no good: claim again. Where the log was shortened the gate
-        stays shut: the partition comes again with the next assignment, which is asked for.
+        After any other exception of the replay the states cannot be used: claim again. If the log was shortened, the
+        partition stays closed and this asks for a new assignment, with which it comes again.
         """
         partition = owned.partition
         committed = await self._guarantee.fence(partition)
@@ -89,8 +89,8 @@ class Takeover:
         if todo.cut:
             await self._go_back(owned, committed, CommittedOffset(todo.stop, claim.epoch, history))
             return
-        # A Redis that lost its epochs would hand them out again, and a zombie's would be as good as its owner's. So the
-        # last one stands in Kafka, too, before anything is stored under it.
+        # A Redis that lost its epochs would issue them again, and a zombie's epoch would be as good as its owner's. So
+        # the last epoch is also committed to Kafka, before anything is stored under it.
         await self._commit(owned, CommittedOffset(todo.stop, claim.epoch, history))
         self._accounts.accounts[partition].retention_lost += todo.lost
         failpoints.reach("before_replay")
@@ -114,8 +114,11 @@ class Takeover:
         owned.ready = True
 
     async def _fold(self, owned: Owned, records: Records, careful: bool, rebuild_from: int | None) -> None:
-        """Fold records that were answered before. What the store loses meanwhile is rebuilt by this replay, if it began
-        at `rebuild_from`, where a rebuild begins; else Evicted is raised, and the partition is to be claimed again."""
+        """Folds records that were answered before.
+
+        This replay rebuilds what the store loses meanwhile, if it started at `rebuild_from`, where a rebuild starts.
+        Otherwise Evicted is raised, and the partition must be claimed again.
+        """
         while True:
             try:
                 await self._fold_read(records, careful)
@@ -126,8 +129,11 @@ class Takeover:
                 await self._unlist(owned, error.entity_ids, rebuild_from)
 
     async def _fold_read(self, records: Records, careful: bool) -> None:
-        """Fold records of one partition in silence. What the store has of their entities is read before the engine is
-        held, so that other partitions go on while the store is slow, or away. Raises Evicted."""
+        """Folds records of one partition without output. Raises Evicted.
+
+        The stored records of their entities are read before the engine is locked, so that other partitions continue
+        while the store is slow or unreachable.
+        """
         stored: dict[str, bytes | None] = {}
         for partition, entity_ids in self._engine.strangers(records):
             stored.update(zip(entity_ids, await read_records(self._store, partition, entity_ids), strict=True))
@@ -135,7 +141,7 @@ class Takeover:
         async def read(partition: Partition, entity_ids: Sequence[str]) -> Sequence[bytes | None]:
             if stored.keys() >= set(entity_ids):
                 return [stored[entity_id] for entity_id in entity_ids]
-            # Its entities were dropped meanwhile.
+            # The partition's entities were dropped meanwhile.
             return await read_records(self._store, partition, entity_ids)
 
         async with self._busy:
@@ -143,8 +149,11 @@ class Takeover:
             await self._engine.process(records, started_ms=now, fetched_ms=now, silent=True, careful=careful, read=read)
 
     async def _unlist(self, owned: Owned, evicted: Sequence[str], start: int) -> None:
-        """The replay from `start` rebuilds these; if this process dies before they are stored, that of the next owner
-        does. Those that it does not find in the log are never looked for again."""
+        """Notes that the replay from `start` rebuilds these entities.
+
+        If this process dies before they are stored, the next owner's replay rebuilds them. Entities that the replay
+        does not find in the log are never looked for again.
+        """
         await self._store.unlist(owned.partition, owned.epoch, evicted, start)
         async with self._busy:
             self._engine.note_evicted(owned.partition, evicted)
@@ -156,9 +165,11 @@ class Takeover:
             log.log(level, "%s/%d: %s", *partition, todo.why)
 
     async def _go_back(self, owned: Owned, committed: CommittedOffset | None, back: CommittedOffset) -> None:
-        """The log was shortened: forget the states, and commit the offset from which on its records are new. The
-        consumer stands at an offset of the old log, and what it has fetched may be of that, too; it begins again where
-        we commit when it joins its group once more."""
+        """Deletes the states after the log was shortened, and commits the offset from which its records are new.
+
+        The consumer's position is in the old log, and so may be the records that it has fetched. It begins again at our
+        committed offset when it rejoins its group.
+        """
         await self._commit(owned, (committed or back)._replace(epoch=back.epoch))
         async with self._busy:
             self._engine.drop(owned.partition)

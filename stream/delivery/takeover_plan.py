@@ -1,11 +1,12 @@
-"""Where a new owner of a partition starts, and whether the log is still the one that was answered. Pure: offsets in, a
-plan out.
+"""Decides where a new owner of a partition starts, and whether the log is still the one that was answered.
+
+It computes a plan from offsets, without input or output.
 
 A log can get shorter: a broker loses its power and the tail that it had not synced, an unclean election makes a broker
-the leader that had not copied it, or somebody deletes the topic and makes it anew. Then other records come at offsets
-that are answered already. Whoever compares offsets alone takes those for the old ones.
+the leader that had not copied the tail, or somebody deletes the topic and makes it again. Then different records come
+at offsets that are answered already. A comparison of offsets alone would take them for the old records.
 
-    what tells it                                             where it was cut
+    evidence                                                  where the log was cut
     the topic has another id                                  at its beginning
     the records of our last leader's epoch end before us      where they end
     neither is known, and the log ends before us              unknown: all of it is answered again
@@ -18,24 +19,27 @@ from typing import NamedTuple
 from stream.kafka.log import UNKNOWN, CommittedOffset, History, Log
 
 # How far before the committed offset to start when no stored state can be used, or when the store has lost some: enough
-# for the windows of 300 entities per partition, in some 5 s. Rarer entities start anew, as the status "warmup" of their
-# forecasts tells.
+# for the windows of 300 entities per partition, in some 5 s. Entities that report less often start anew, which the
+# status "warmup" of their forecasts shows.
 REBUILD_RECORDS = 64_000
 
 
 class Plan(NamedTuple):
-    """Fold [start, stop) into the states without publishing, then go on from `stop` with output."""
+    """Fold [start, stop) into the states without publishing, then continue from `stop` with output."""
 
     start: int
     stop: int
-    anew: bool  # the stored states are of another past: forget them first
-    why: str  # for the log; empty when nothing is out of the ordinary
-    cut: bool = False  # the log is not the one that was answered: the consumer's position is of another past, too
-    lost: int = 0  # offsets that retention deleted before their records were answered; at most so many records
+    anew: bool  # the stored states belong to another history: delete them first
+    why: str  # for the log; empty in the ordinary case
+    cut: bool = False  # the log is not the one that was answered, so the consumer's position is wrong, too
+    lost: int = 0  # offsets that retention deleted before their records were answered; the records may be fewer
 
 
 def cut_at(offset: int, history: History, log: Log) -> int | None:
-    """The offset at which the log was cut, given what its reader has had of it below `offset`; None if it was not."""
+    """Returns the offset at which the log was cut; None if it was not.
+
+    `history` is what the log's reader knows of it below `offset`.
+    """
     if history.topic_id and log.topic_id and history.topic_id != log.topic_id:
         return log.begin
     if log.kept is not None:
@@ -44,20 +48,20 @@ def cut_at(offset: int, history: History, log: Log) -> int | None:
 
 
 def plan(checkpoint: int | None, committed: CommittedOffset | None, log: Log, *, evicted: int = 0) -> Plan:
-    """What to do, given the checkpoint's offset, what the group has committed and what the log still holds.
+    """Returns what to do, given the checkpoint's offset, the committed offset and what the log still holds.
 
     If the store has lost the states of some entities (`evicted`), the replay starts as far back as it does without a
-    checkpoint. It rebuilds those states. The others skip what their own records include already.
+    checkpoint. It rebuilds those states. The other states skip the records that they already include.
 
-    A checkpoint is written after the commit that it belongs to, so it cannot be ahead of it, unless somebody moved the
-    committed offset back (or it expired, or the topic was made again). Then the stored states have seen records that
-    are now to be answered afresh, and their "already folded" marks would skip them: states start anew.
+    A checkpoint is written after the commit that it belongs to, so it cannot be ahead of the committed offset, unless
+    somebody moved that offset back (or it expired, or the topic was made again). Then the stored states include records
+    that must now be answered again, and would skip them as already folded: states start anew.
     """
     if committed is None:
         return _first(checkpoint, log)
     cut, offset = cut_at(committed.offset, committed.history, log), committed.offset
     if cut is not None:
-        # All states go: a checkpoint is written in parts, and some of it may be of records behind its own offset.
+        # All states are deleted: a checkpoint is written in parts, and a part may include records above its own offset.
         why = f"the log was shortened to {cut}, and all below {offset} was answered: records from {cut} on are new"
         return Plan(cut, cut, anew=True, why=why, cut=True)
     if offset < log.begin:
@@ -81,16 +85,19 @@ def plan(checkpoint: int | None, committed: CommittedOffset | None, log: Log, *,
 
 
 def _first(checkpoint: int | None, log: Log) -> Plan:
-    """Nothing is committed. aiokafka goes to the earliest record then, by auto_offset_reset; so do we."""
+    """Returns the plan when nothing is committed.
+
+    aiokafka goes to the earliest record then, by auto_offset_reset; so do we.
+    """
     if checkpoint is None or checkpoint <= log.begin:
         return Plan(log.begin, log.begin, anew=False, why="")
-    # Brokers delete a group's offsets together with their topic, so the log may well be another one.
+    # Brokers delete a group's offsets together with their topic, so the log may be another one.
     why = f"nothing is committed for a checkpoint at {checkpoint} (was the topic made anew?): reading from the start"
     return Plan(log.begin, log.begin, anew=True, why=why, cut=True)
 
 
 def history_after(todo: Plan, committed: CommittedOffset | None, log: Log) -> History:
-    """What to commit of the log together with the plan's `stop`."""
+    """Returns what to commit of the log's history together with the plan's `stop`."""
     before = UNKNOWN if committed is None else committed.history
     told = before._replace(topic_id=log.topic_id or before.topic_id, lost=before.lost + todo.lost)
     if not todo.cut:

@@ -1,6 +1,6 @@
-"""What the demo has seen so far: pings out, forecasts in, how late and how wrong. Knows records; no broker, no screen.
+"""Counts the demo's pings and forecasts so far, with their latencies and errors.
 
-Written by the feeder's and the subscriber's threads, read by the screen's: every method takes the lock.
+The threads of the feeder and the subscriber write to it, and that of the screen reads it: every method takes the lock.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SHOWN = 6  # vehicles on the screen
 
 
 class Live(NamedTuple):
-    """One look at the demo while it runs."""
+    """The demo at one moment while it runs."""
 
     pings_in: int
     forecasts_out: int
@@ -33,7 +33,7 @@ class Live(NamedTuple):
 
 
 class Board:
-    """The demo's books."""
+    """The demo's counts, and its forecasts with their errors."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -76,7 +76,7 @@ class Board:
 
     @property
     def outstanding(self) -> int:
-        """Pings without an outcome yet; duplicates never get one."""
+        """The number of pings without an outcome so far; duplicates never get one."""
         with self._lock:
             return self._pings - len(self._forecasts) - self._rejects.total()
 
@@ -107,8 +107,8 @@ class Board:
             )
 
     def pairs(self) -> dict[str, list[Errors]]:
-        """All pairs of the forecasts so far, by target. The real pings are the forecasts' anchors: each accepted ping
-        has one forecast, and a rejected one is no place where the vehicle was."""
+        """Returns the errors of all pairs of a forecast and a real ping so far, by target. The real pings are the
+        anchors of the forecasts: each accepted ping has one forecast, and the vehicle was not at a rejected one."""
         with self._lock:
             forecasts = list(self._forecasts)
         tracks: dict[str, dict[int, Anchor]] = {}
@@ -117,7 +117,7 @@ class Board:
         return score(forecasts, {entity: [track[ts] for ts in sorted(track)] for entity, track in tracks.items()})
 
     def summary(self, *, broker: str, store: str) -> dict[str, Any]:
-        """The JSON summary. Errors are means in metres over the same pairs, null where there was no pair."""
+        """Returns the JSON summary. Errors are means in metres over the same pairs, null where there was no pair."""
         pairs, live = self.pairs(), self.live()
         with self._lock:
             model = self._forecasts[-1].model if self._forecasts else None
@@ -134,7 +134,8 @@ class Board:
         }
 
     def _compare(self, forecast: Forecast) -> None:
-        """The entity's last forecast against this one's anchor, its next ping; the summary scores all again."""
+        """Compares the entity's last forecast with its next ping, this forecast's anchor. The summary scores all
+        forecasts again."""
         before, last = self._last_two.get(forecast.entity_id, (None, None))
         if last is not None and forecast.anchor.ts <= last.anchor.ts:
             return  # a late ping
@@ -146,7 +147,7 @@ class Board:
 
 
 def mean_errors(pairs: Sequence[Errors]) -> dict[str, float | None]:
-    """Field name -> mean in metres, to the decimetre."""
+    """Returns the mean by field name, in metres to the decimetre."""
     if not pairs:
         return dict.fromkeys(Errors._fields)
     columns = zip(*pairs, strict=True)
@@ -154,7 +155,7 @@ def mean_errors(pairs: Sequence[Errors]) -> dict[str, float | None]:
 
 
 def percentile(values: Sequence[float], percent: float) -> float | None:
-    """The smallest value that `percent` of all do not exceed (nearest rank); None of none."""
+    """Returns the smallest value that `percent` of all do not exceed (nearest rank); None if there are no values."""
     if not values:
         return None
     rank = -(-len(values) * percent // 100)  # ceiling

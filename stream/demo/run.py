@@ -1,4 +1,4 @@
-"""The demo's work: a broker, a store and a worker of its own, real vehicles replayed into them, and what comes out."""
+"""Runs the demo: starts a broker, a store and a worker, replays real vehicles into them, and collects the answers."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ from stream.kafka import admin
 from stream.wire import Topics
 
 SAMPLE = Path(__file__).parent / "sample" / "austin_buses.parquet"
-MAX_ROWS = 200_000  # of a large file: a demo of 10 min has no use for more
-READY_S = 300.0  # the worker compiles kernels: 40 s of CPU in a fresh clone, minutes where others work beside it
-READY = "ready: partitions"  # what the worker logs when it has taken over what it was assigned
+MAX_ROWS = 200_000  # that are read of a large file: a demo of 10 min does not need more
+READY_S = 300.0  # the worker compiles kernels: 40 s of CPU in a fresh clone, minutes on a busy machine
+READY = "ready: partitions"  # the worker logs it when it has taken over its assigned partitions
 DRAIN_S = 20.0  # for the last forecasts
-SILENT_S = 2.0  # without one more outcome, the outstanding pings are duplicates, which get none
+SILENT_S = 2.0  # if no outcome comes for so long, the outstanding pings are duplicates, which get none
 PARTITIONS = 4
 TOPICS = Topics.of("pathcast")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to show."""
+    """What the demo replays, and how fast."""
 
-    seconds: float  # of feeding
-    vehicles: int | None  # the first so many; None: all
+    seconds: float  # how long to feed
+    vehicles: int | None  # how many of the first vehicles; None: all
     data: Recording | None  # None: the bundled sample
     speedup: float
     weights: str
 
 
 class WorkerFailed(RuntimeError):
-    """The worker did not do its part; `lines` are the last of its log."""
+    """The worker ended, or did not answer; `lines` are the last of its log."""
 
     def __init__(self, message: str, worker: Supervised) -> None:
         self.lines = worker.log_tail(12)
@@ -55,9 +55,10 @@ class WorkerFailed(RuntimeError):
 
 
 def run(options: Options, board: Board, show: Callable[[str], None]) -> None:
-    """Replay and collect into `board` until the time is over and all is answered; nothing is left running after it.
+    """Replays and collects into `board` until the time is over and all pings are answered. No process is left running
+    when it returns.
 
-    `show` is called a few times a second with what is being done. Raises WorkerFailed if the worker ends, never gets
+    `show` is called a few times a second with the present activity. Raises WorkerFailed if the worker ends, never gets
     ready or answers nothing; RuntimeError if a server does not start; ValueError or OSError if the data cannot be read.
     """
     show("reading the tracks")
@@ -71,7 +72,7 @@ def run(options: Options, board: Board, show: Callable[[str], None]) -> None:
         stop, failures = threading.Event(), list[BaseException]()
         _thread(stack, failures, lambda: _subscribe(bootstrap, board, stop))
         feeder = _thread(stack, failures, lambda: _feed(bootstrap, rows, options, board, stop))
-        stack.callback(stop.set)  # after the threads' joins were pushed, so that it comes before them
+        stack.callback(stop.set)  # pushed after the threads' joins, so that it is called before them
         while feeder.is_alive():
             _check(worker, failures)
             show("running")
@@ -82,13 +83,13 @@ def run(options: Options, board: Board, show: Callable[[str], None]) -> None:
 
 
 def choose(options: Options) -> list[Row]:
-    """The rows to replay, in the order of their times: of the first `vehicles` that the file names, from a time on
-    when there is something to see."""
+    """Returns the rows to replay, in the order of their times: those of the first `vehicles` in the file, from a time
+    with many pings on (`busiest`)."""
     chosen: set[bytes] = set()
     kept: list[Row] = []
     data = options.data or recording(SAMPLE)
     for row in data.rows():
-        if row.key is not None and row.ts_ms is not None:  # a demo of forecasts; `pathcast feed` shows rejects too
+        if row.key is not None and row.ts_ms is not None:  # the demo shows forecasts; `pathcast feed` sends all rows
             if options.vehicles is None or len(chosen) < options.vehicles:
                 chosen.add(row.key)
             if row.key in chosen:
@@ -103,8 +104,8 @@ def choose(options: Options) -> list[Row]:
 
 
 def busiest(times: Sequence[int], span: int) -> int:
-    """Where to begin, so that `span` ms from there on hold many of the sorted `times`: 0, unless another place has more
-    than twice as many (vehicles of a long recording may hardly meet)."""
+    """Returns the index at which to begin, so that many of the sorted `times` are within `span` ms from there: 0,
+    unless another index has more than twice as many (the vehicles of a long recording may hardly overlap)."""
     best, most, right = 0, 0, 0
     first = sum(1 for _ in takewhile(lambda time_ms: time_ms <= times[0] + span, times))
     for left, begin in enumerate(times):
@@ -117,7 +118,7 @@ def busiest(times: Sequence[int], span: int) -> int:
 
 @contextmanager
 def _worker(bootstrap: str, redis_url: str, weights: str) -> Iterator[Supervised]:
-    """A worker process, as a user would start it, without the user's own settings for it."""
+    """Yields a worker process, as a user would start it, but without the user's environment variables for it."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("PATHCAST_")}
     options = ["--bootstrap", bootstrap, "--redis", redis_url, "--weights", weights, "--prefix", "pathcast"]
     command = [sys.executable, "-c", "from stream.commands.main import main; main()", "worker", *options]
@@ -147,7 +148,7 @@ def _check(worker: Supervised, failures: list[BaseException]) -> None:
 
 
 def _thread(stack: ExitStack, failures: list[BaseException], work: Callable[[], None]) -> threading.Thread:
-    """Started now, joined when the stack unwinds; what it raises is handed to the main thread."""
+    """Starts a thread, which is joined when the stack unwinds. Its error is passed to the main thread."""
 
     def guarded() -> None:
         try:
@@ -166,7 +167,7 @@ def _feed(bootstrap: str, rows: Sequence[Row], options: Options, board: Board, s
     with publisher(bootstrap, TOPICS.pings, linger_ms=0) as out:
 
         def send(row: Row) -> None:
-            board.sent(row, time.monotonic())  # before: the answer must not overtake the question
+            board.sent(row, time.monotonic())  # before it is sent, so that its forecast cannot come first
             out.send(row)
 
         replay(due, send, stop=stop.is_set)
@@ -193,7 +194,7 @@ def _subscribe(bootstrap: str, board: Board, stop: threading.Event) -> None:
 
 
 def _drain(board: Board, check: Callable[[], None], show: Callable[[str], None]) -> None:
-    """Wait for the last answers, until none is outstanding or none has come for SILENT_S."""
+    """Waits for the last answers, until none is outstanding, none has come for SILENT_S, or DRAIN_S are over."""
     deadline = time.monotonic() + DRAIN_S
     left, moved = board.outstanding, time.monotonic()
     while left > 0 and time.monotonic() < deadline and time.monotonic() - moved < SILENT_S:

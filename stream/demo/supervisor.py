@@ -1,11 +1,11 @@
-"""Runs one server and outlives its parent just long enough to stop it. Knows processes, not what they serve.
+"""Runs one server under a supervisor process, which lives longer than its parent, just long enough to stop the server.
 
-A child process does not die with its parent, least of all when the parent was killed with -9. So between the two stands
-a supervisor that holds the reading end of a pipe. The kernel closes the writing end whatever ends the parent, and then
+A child process does not die with its parent, least of all when the parent was killed with -9. So between the two there
+is a supervisor that has the reading end of a pipe. The kernel closes the writing end however the parent ends, and then
 the supervisor stops the server and removes its directory. Pipes work alike on Linux and macOS;
 `prctl(PR_SET_PDEATHSIG)` is Linux only, and fires when the *thread* that forked ends, which is wrong for us.
 
-This file is both sides: `Supervised` in the parent, and, run by its path (so that no package is imported and it is up
+This file is both sides: `Supervised` in the parent, and, run by its path (so that no package is imported and it starts
 in some 20 ms), the supervisor itself:
 
     python -I -S supervisor.py LOG DIRECTORY COMMAND...    stdin: the pipe; stdout: the server's pid, one line; its exit
@@ -31,20 +31,20 @@ STOP_S = 8.0  # a server that has not ended so long after SIGTERM gets SIGKILL
 class Supervised:
     """One server process under a supervisor. It ends on `stop`, and whenever this process ends, however that happens.
 
-    Do not fork without exec while one runs (multiprocessing's `fork`): the copy would hold the pipe open.
+    Do not fork without exec while one runs (multiprocessing's `fork`): the copy would keep the pipe open.
     """
 
     def __init__(
         self, command: Sequence[str], *, log: Path, remove: Path | None = None, env: Mapping[str, str] | None = None
     ) -> None:
-        """Start `command` with stdout and stderr appended to `log`; `remove` is a directory to delete at the end."""
+        """Starts `command` with stdout and stderr appended to `log`; `remove` is a directory to delete at the end."""
         self.log = log
         self._supervisor = subprocess.Popen(
             [sys.executable, "-I", "-S", __file__, str(log), str(remove or ""), *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=None if env is None else dict(env),
-            start_new_session=True,  # Ctrl-C in the terminal is for the parent, which then decides
+            start_new_session=True,  # Ctrl-C in the terminal reaches only the parent, which then decides
         )
         assert self._supervisor.stdin is not None
         assert self._supervisor.stdout is not None
@@ -61,14 +61,15 @@ class Supervised:
         return self.wait(0) is None
 
     def wait(self, timeout_s: float) -> int | None:
-        """The status with which the server ended by itself, as a shell shows it; None if it still runs by then."""
+        """Returns the status with which the server ended by itself, as a shell shows it; None if it still runs after
+        `timeout_s`."""
         if self._status is None and select.select([self._told], [], [], timeout_s)[0]:
             line = self._told.readline().decode().strip()
             self._status = int(line) if line else 128 + signal.SIGKILL  # the supervisor itself was killed
         return self._status
 
     def stop(self) -> int:
-        """End the server (SIGTERM, then SIGKILL after STOP_S) and wait until it is gone; its exit status."""
+        """Ends the server (SIGTERM, then SIGKILL after STOP_S), waits for its end, and returns its exit status."""
         self._pipe.close()
         status = self._supervisor.wait()
         self._told.close()
@@ -77,7 +78,7 @@ class Supervised:
         return self._status
 
     def log_tail(self, lines: int = 5) -> str:
-        """The last lines that the server wrote, for an error message."""
+        """Returns the last lines that the server wrote, for an error message."""
         try:
             return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
         except OSError:
@@ -86,8 +87,8 @@ class Supervised:
 
 def _supervise(log: str, remove: str, command: Sequence[str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # Only the end of the pipe ends us. A handler, not SIG_IGN: exec resets handlers, but passes SIG_IGN on,
-        # and the server must hear the SIGTERM that stops it.
+        # Only the end of the pipe ends us. It is a handler, not SIG_IGN: exec resets handlers, but passes SIG_IGN on,
+        # and the server must get the SIGTERM that stops it.
         signal.signal(number, _do_nothing)
     try:
         with Path(log).open("ab") as sink:
@@ -120,11 +121,11 @@ def _end(server: subprocess.Popen[bytes]) -> int:
 
 
 def _as_shell(status: int) -> int:
-    return status if status >= 0 else 128 - status  # Popen says -9 where a shell says 137
+    return status if status >= 0 else 128 - status  # Popen has -9 where a shell has 137
 
 
 def _tell(line: str) -> None:
-    with contextlib.suppress(BrokenPipeError):  # the parent is gone, and nobody asks any more
+    with contextlib.suppress(BrokenPipeError):  # the parent is gone, and nobody reads this any more
         os.write(1, f"{line}\n".encode())
 
 

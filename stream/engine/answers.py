@@ -1,7 +1,7 @@
-"""What the model said, as records to publish. Knows rounding, status and ids; folds nothing and decides nothing.
+"""Renders the model's answers as records to publish: rounding, status and ids.
 
-Published numbers are rounded to what they can mean: 1e-7 degrees (1.1 cm), 0.01 m, 1e-4 m2, 0.001 s. So replays that
-differ in the last bits of a float publish the same bytes, nearly always, and no reader stores noise.
+Published numbers are rounded to their useful precision: 1e-7 degrees (1.1 cm), 0.01 m, 1e-4 m2, 0.001 s. So replays
+that differ in the last bits of a float nearly always publish the same bytes, and no reader stores noise.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DEG_DIGITS: Final = 7
 M_DIGITS: Final = 2
 M2_DIGITS: Final = 4
 S_DIGITS: Final = 3
-WARMUP_BELOW: Final = 8  # pings: with fewer the design's protocol does not score a forecast either
+WARMUP_BELOW: Final = 8  # pings; with fewer the evaluation protocol does not score a forecast either
 M_PER_DEG: Final = 111_195.08  # on the mean sphere, along a meridian
 
 _STATUSES: Final[tuple[Status, ...]] = ("ok", "warmup", "stale", "fallback_cv")
@@ -42,7 +42,7 @@ _STATUS_TEXTS: Final = BytesColumn.of([status.encode() for status in _STATUSES])
 _CACHE_TEXTS: Final = BytesColumn.of([cache.encode() for cache in CACHES])
 _UNREAD: Final = CACHES.index("unread")
 _TO_ESCAPE: Final = re.compile(rb'["\\\x00-\x1f\x7f]')
-_HOLE: Final = "\0"  # around the decimals of a hole, while the template is put together
+_HOLE: Final = "\0"  # encloses the decimals of a hole while the template is built
 _TURN: Final = 360 * E7
 _DEG, _M2 = 10.0**DEG_DIGITS, 10.0**M2_DIGITS
 
@@ -50,11 +50,11 @@ GapStatus = Literal["provisional", "final", "retracted"]
 
 
 class Answered(NamedTuple):
-    """N accepted pings that forecasts answer, in columns, and what the model says of them."""
+    """N accepted pings, in columns, and the model's forecasts that answer them."""
 
-    rows: I64  # of their records in the batch
+    rows: I64  # the rows of their records in the batch
     anchor: NDArray[Any]  # FIX
-    window_n: I64  # of the window that ends with the ping
+    window_n: I64  # fixes in the window that ends with the ping
     window_from_ms: I64
     late: NDArray[np.bool_]
     cache: NDArray[np.int8]  # an index of CACHES
@@ -62,7 +62,10 @@ class Answered(NamedTuple):
 
     @classmethod
     def joined(cls, parts: Sequence[Answered], which: I64) -> Answered:
-        """All of them: side by side those of one partition, which is given by record, in the order of their records."""
+        """Joins the parts: the rows of one partition are side by side, in the order of their records.
+
+        `which` is the partition of each record.
+        """
         rows = np.concatenate([part.rows for part in parts])
         order = np.lexsort((rows, which[rows]))
 
@@ -77,23 +80,24 @@ class Writer:
     """Writes forecast records: the fields of `wire.Forecast`, in its order, through a template."""
 
     def __init__(self, horizons_s: Sequence[float], model: ModelRef, topics: Topics) -> None:
-        self._id = Template(["", ID_SEPARATOR, ID_SEPARATOR + model.version], [TEXT, 0])  # as `ids.forecast_id` has it
+        # As `ids.forecast_id` builds it.
+        self._id = Template(["", ID_SEPARATOR, ID_SEPARATOR + model.version], [TEXT, 0])
         self._topic = topics.forecasts
         self._template = _template(horizons_s, model)
 
     def written(
         self, records: Records, parts: Sequence[Answered], clocks_ms: tuple[float, float, float]
     ) -> list[EncodedBatch]:
-        """The answers to some of these records; of each partition in their order.
+        """Returns the answers to some of these records; those of each partition are in the order of its records.
 
-        `clocks_ms`: when records were fetched, the batch started, the model answered. Raises ValueError for a number
-        that is not finite.
+        `clocks_ms` are when the records were fetched, when the batch started, and when the model answered. Raises
+        ValueError for a number that is not finite.
         """
         if not parts:
             return []
         asked = Answered.joined(parts, records.which)
         asking = records.at(asked.rows)
-        asking = replace(asking, keys=asking.keys.alone())  # and not among all that a broker sent
+        asking = replace(asking, keys=asking.keys.alone())  # copied out of the bytes that a broker sent
         ids = digests(self._id.written(asked.anchor["ts_ms"][None], [asking.keys]))
         values = self._template.written(_numbers(asked, asking, clocks_ms), _texts(asked, asking, ids))
         begins = np.append(True, asking.which[1:] != asking.which[:-1])
@@ -108,12 +112,13 @@ class Writer:
 
 @lru_cache(maxsize=4096)
 def _head(topic: str, number: int) -> bytes:
-    """The headers of a forecast that answers a record of this partition, as they are sent, but for its id."""
+    """Returns the encoded headers of a forecast that answers a record of this partition, except the header of its
+    id."""
     return headers_as_sent(event_headers("forecast", topic, number), more=1)
 
 
 def _template(horizons_s: Sequence[float], model: ModelRef) -> Template:
-    """`wire.Forecast` as JSON with its numbers and changing texts left out."""
+    """Returns the template of `wire.Forecast` as JSON, with holes for its numbers and changing texts."""
     text, whole, deg, metres, m2, seconds = (
         f"{_HOLE}{decimals}{_HOLE}" for decimals in (TEXT, 0, DEG_DIGITS, M_DIGITS, M2_DIGITS, S_DIGITS)
     )
@@ -133,15 +138,16 @@ def _template(horizons_s: Sequence[float], model: ModelRef) -> Template:
 
 
 def _numbers(asked: Answered, asking: Records, clocks_ms: tuple[float, float, float]) -> I64:
-    """The numbers [..., N] of the template, in its order, each times ten to its decimals."""
+    """Returns the numbers [..., N] of the template, in its order, each scaled by ten to the power of its decimals."""
     fetched_ms, started_ms, answered_ms = clocks_ms
     n, ts, said = len(asked.rows), asked.anchor["ts_ms"], asked.said
     lat, lon = asked.anchor["lat_e7"].astype(np.int64), asked.anchor["lon_e7"].astype(np.int64)
     next_lat, next_lon = fixed(said.next_lat, DEG_DIGITS), fixed(said.next_lon, DEG_DIGITS)
     lats, lons = fixed(said.lat, DEG_DIGITS), fixed(said.lon, DEG_DIGITS)
     horizons = np.concatenate([lats[..., None], lons[..., None], fixed(said.cov_m2, M2_DIGITS)], axis=-1)
-    since_ms = np.where(asking.timestamps_ms < 0, 0.0, fetched_ms - asking.timestamps_ms)  # of no time: nothing
-    # At least 0: the clocks of a producer and of this machine may disagree.
+    # 0 for a record without a time.
+    since_ms = np.where(asking.timestamps_ms < 0, 0.0, fetched_ms - asking.timestamps_ms)
+    # At least 0, because the clocks of a producer and of this machine may disagree.
     waits = np.maximum(fixed(np.array([started_ms - fetched_ms, answered_ms - started_ms]), S_DIGITS), 0)
     columns = [
         *(ts, lat, lon, fixed(said.next_dt_s, S_DIGITS), *fixed(said.next_en_m, M_DIGITS).T),
@@ -156,8 +162,9 @@ def _numbers(asked: Answered, asking: Records, clocks_ms: tuple[float, float, fl
 
 
 def _texts(asked: Answered, asking: Records, ids: BytesColumn) -> list[BytesColumn]:
-    """The texts of the template, in its order."""
-    warm = (asked.window_n < WARMUP_BELOW) | (asked.cache == _UNREAD)  # however long, it is not the entity's window
+    """Returns the texts of the template, in its order."""
+    # An unread window is not the entity's whole window, however long it is.
+    warm = (asked.window_n < WARMUP_BELOW) | (asked.cache == _UNREAD)
     status = np.where(asked.late, _STALE, np.where(asked.said.fallback, _FALLBACK, np.where(warm, _WARMUP, _OK)))
     topics = BytesColumn.of([_escaped(topic.encode()) for topic, _ in asking.partitions])
     entity_ids = asking.keys
@@ -167,17 +174,17 @@ def _texts(asked: Answered, asking: Records, ids: BytesColumn) -> list[BytesColu
 
 
 def _escaped(text: bytes) -> bytes:
-    """As JSON has it between the quotes."""
+    """Returns the text as JSON writes it between quotes."""
     return msgspec.json.encode(text.decode())[1:-1]
 
 
 def gap_fill(
     record: Record, entity_id: str, gap: Gap, status: GapStatus, fill: Fill | None, model: ModelRef, topics: Topics
 ) -> Outgoing:
-    """One gap fill record; `fill` is None for a retracted one, which has no points any more.
+    """Returns one gap fill record; `fill` is None for a retracted one, which has no points any more.
 
-    `issued_ts` is the timestamp of the record that made us say so, not a clock: a replay publishes the same bytes.
-    Where that has none, it is the time of the ping that ends the gap.
+    `issued_ts` is the timestamp of the record that caused it, not a clock: a replay publishes the same bytes. If that
+    record has no timestamp, it is the time of the ping that ends the gap.
     """
     start, end = _anchor(gap.start), _anchor(gap.end)
     points, length_m, max_sigma_m = ((), 0.0, 0.0) if fill is None else _drawn(start, gap.times_ms, fill, end)
@@ -208,8 +215,8 @@ def _anchor(fix: Fix) -> Anchor:
 def _drawn(
     start: Anchor, times_ms: Sequence[int], fill: Fill, end: Anchor
 ) -> tuple[tuple[GapPoint, ...], float, float]:
-    """The points of a fill; the length of the path through them, on local planes; and the largest standard deviation
-    at any of them in any direction."""
+    """Returns the points of a fill; the length of the path through them, on local planes; and the largest standard
+    deviation at any of them in any direction."""
     table = np.empty((len(times_ms), 5))
     ends = np.array([(start.lat, start.lon), (end.lat, end.lon)])
     length_m, max_var_m2 = _measured(fill.lat, fill.lon, fill.cov_m2, ends, table)
@@ -222,8 +229,11 @@ def _drawn(
 
 @partial(compiled, maths=())  # so that -0.0 + 0.0 is 0.0
 def _measured(lat, lon, cov, ends, table):  # type: ignore[no-untyped-def]
-    """Fills the table [M, 5]: latitude, longitude and covariance of each point, rounded. Returns the length in metres
-    from one end over the points to the other, and the largest eigenvalue of all covariances."""
+    """Fills the table [M, 5]: latitude, longitude and covariance of each point, rounded.
+
+    Returns the length in metres from one end over the points to the other, and the largest eigenvalue of all
+    covariances.
+    """
     length, largest, last = 0.0, 0.0, ends[0]
     for i in range(len(table) + 1):
         if i < len(table):

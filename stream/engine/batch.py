@@ -1,4 +1,4 @@
-"""What a batch consists of. Knows tracks, slots and records; calls neither the model nor the store."""
+"""The parts of a batch while it is folded. Nothing here calls the model or the store."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ class EngineBatch:
     started_ms: float
     fetched_ms: float
     silent: bool
-    moments: list[Moment] = field(default_factory=list)  # of the turns in `fills`, in that order
+    moments: list[Moment] = field(default_factory=list)  # of the outcomes in `fills`, in that order
     fills: list[Asked] = field(default_factory=list)
     said: list[Answered] = field(default_factory=list)
     pages: list[EncodedBatch] = field(default_factory=list)
-    others: list[tuple[int, Outgoing]] = field(default_factory=list)  # in no order, each with the row that it answers
-    sources: list[Shard] = field(init=False)  # of each of the records' partitions
+    others: list[tuple[int, Outgoing]] = field(default_factory=list)  # unordered, each with the row that it answers
+    sources: list[Shard] = field(init=False)  # one for each of the records' partitions
 
     def __post_init__(self) -> None:
         self.sources = [self.shards[partition] for partition in self.records.partitions]
 
     def count(self) -> None:
-        """Count its records, and the fields that were dropped from them, for the shards that they are of."""
+        """Counts the batch's records, and the fields that were dropped from them, in their shards' counts."""
         which = self.records.which
         for number, records in enumerate(np.bincount(which).tolist()):
             counts = self.sources[number].counts
@@ -53,48 +53,48 @@ class EngineBatch:
                 continue
             counts.records_in += records
             if self.pings.dropped.any():
-                counts.fields_dropped = counts.fields_dropped + self.pings.dropped_of(which == number)  # not in place
+                counts.fields_dropped = counts.fields_dropped + self.pings.dropped_of(which == number)  # never in place
 
     def shard_of(self, row: int) -> Shard:
         return self.sources[int(self.records.which[row])]
 
     def entities(self) -> Iterator[tuple[Shard, str]]:
-        """Those that have a ping here, in the order of `Pings.names`."""
+        """Yields the entities that have a ping here, in the order of `Pings.names`."""
         sources = self.records.which[self.pings.first].tolist()
         return zip(map(self.sources.__getitem__, sources), self.pings.names, strict=True)
 
     def part(self, rows: Sequence[int]) -> EngineBatch:
-        """These of its records, in order, as a batch of their own."""
+        """Returns these of its records, in order, as a batch of their own."""
         records = self.records.at(np.array(rows, np.int64))
         pings = self.pings.part(rows, records)
         return EngineBatch(records, pings, self.shards, self.started_ms, self.fetched_ms, self.silent)
 
     def take(self, rows: Sequence[int], part: EngineBatch) -> None:
-        """The answers to these rows are those of the part."""
+        """Takes over the answers of `part`, which is these rows."""
         index = np.array(rows, np.int64)
         self.pages += [page._replace(rows=index[page.rows]) for page in part.pages]
         self.others += [(rows[row], one) for row, one in part.others]
 
     @property
     def answers(self) -> Answers:
-        # They are published as they stand here: fills come last of all, but none may follow its own retraction.
+        # They are published in this order. Fills are made last of all, but none may follow its own retraction.
         return Answers(self.records, self.pages, sorted(self.others, key=itemgetter(0)))
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Pings of a batch in columns: those of one entity side by side, in order."""
+    """Pings of a batch in columns. Those of one entity are side by side, in order."""
 
-    index: NDArray[np.int64]  # of a row's record in the batch
+    index: NDArray[np.int64]  # the row of the ping's record in the batch
     slots: Slots
     fixes: NDArray[Any]  # FIX
     offsets: NDArray[np.int64]
-    n: NDArray[np.int64]  # how many fixes the window holds that ends with this one; 0 until it is in a track
-    from_ts: NDArray[np.int64]  # when its oldest was
+    n: NDArray[np.int64]  # fixes in the window that ends with this one; 0 until it is in a track
+    from_ts: NDArray[np.int64]  # the time of that window's oldest fix
 
     @classmethod
     def of(cls, batch: EngineBatch, index: NDArray[np.int64], slots: Slots) -> Rows:
-        """The pings at these indices, whose entities have these slots."""
+        """Returns the pings at these indices, whose entities have these slots."""
         by_slot = np.argsort(slots, kind="stable")
         rows = index[by_slot]
         fixes, offsets = batch.pings.fixes[rows], batch.records.offsets[rows]
@@ -104,20 +104,21 @@ class Rows:
         return len(self.slots)
 
     def part(self, places: NDArray[np.int64]) -> Rows:
-        """Those at some places, in order."""
+        """Returns the rows at some places, in order."""
         columns = (self.index, self.slots, self.fixes, self.offsets, self.n, self.from_ts)
         return Rows(*(column[places] for column in columns))
 
     def steps(self, outcomes: Sequence[Outcome]) -> list[tuple[NDArray[np.int64], list[Outcome]]]:
-        """The steps of the model: the places of a step's rows, in order, and its turns. What is in no track is in none.
+        """Returns the steps of the model: for each step the places of its rows, in order, and its outcomes.
 
-        A step takes an entity's pings in one after the other. It ends before one that begins a new session, before one
-        that comes late, and behind that; an entity's first ping is in the first step, whatever it is.
+        A row that is in no track is in no step. A step takes an entity's pings one after the other. It ends before a
+        ping that begins a new session, and before and after a late ping. An entity's first ping is in the first step,
+        whatever it is.
         """
         taken = np.flatnonzero(self.n)
         if not any(
             outcome.late or outcome.restart for outcome in outcomes
-        ):  # as nearly always: spares a small batch some 20 calls
+        ):  # nearly always: saves a small batch some 20 calls
             return [(taken, list(outcomes))] if len(taken) else []
         begins, late = np.zeros(len(self), np.int64), np.zeros(len(self), np.bool_)
         begins[[outcome.row for outcome in outcomes if outcome.late or outcome.restart]] = 1
@@ -137,10 +138,13 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """A ping that was not plain, but changed its entity's track: the track right after it, and the verdict."""
+    """The outcome of a ping that was not plain, but changed its entity's track.
 
-    row: int  # among the batch's Rows
-    index: int  # of its record in the batch
+    It has the track right after the ping, and the verdict.
+    """
+
+    row: int  # in the batch's Rows
+    index: int  # the row of its record in the batch
     entity: Entity
     shard: Shard
     track: Track
@@ -148,7 +152,7 @@ class Outcome:
 
     @property
     def seen(self) -> bytes:
-        """The window as this ping knew it: up to itself."""
+        """The window up to this ping."""
         if isinstance(self.verdict, Late):
             return self.track.window[: (self.verdict.position + 1) * FIX_BYTES]
         return self.track.window
@@ -163,7 +167,7 @@ class Outcome:
 
     @property
     def gaps(self) -> list[tuple[Gap, Literal["provisional", "final"]]]:
-        """Those to fill: finals first, then the one that it has just closed."""
+        """The gaps to fill: the final ones first, then the one that this ping has just closed."""
         if isinstance(self.verdict, Late):
             return []
         new: list[tuple[Gap, Literal["provisional", "final"]]] = [(gap, "final") for gap in self.verdict.finals]
@@ -179,14 +183,14 @@ class Asked(NamedTuple):
 
 
 def firsts(slots: Slots) -> NDArray[np.bool_]:
-    """Which rows are the first of their slot, where a slot's lie side by side."""
+    """Returns which rows are the first of their slot. The rows of one slot must be side by side."""
     first = np.ones(len(slots), np.bool_)
     first[1:] = slots[1:] != slots[:-1]
     return first
 
 
 def lengths(first: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """How many rows there are from each first one to the next."""
+    """Returns how many rows there are from each first row to the next."""
     return np.diff(np.append(np.flatnonzero(first), len(first)))
 
 
@@ -199,7 +203,7 @@ def slots_of(outcomes: Sequence[Outcome]) -> Slots:
 
 
 def ceilings(batch: EngineBatch, partition: Partition) -> dict[str, int]:
-    """The first offset of each entity in the batch: no stored record can include it."""
+    """Returns the first offset of each entity in the batch: no stored record can include it."""
     first = batch.records.offsets[batch.pings.first].tolist()
     shard = batch.shards[partition]
     return {entity_id: offset for (of, entity_id), offset in zip(batch.entities(), first, strict=True) if of is shard}

@@ -1,19 +1,19 @@
-"""Whose fault it is when a batch raises. Knows halves, attempts and what to undo; knows nothing of what folding does.
+"""Finds the entity at fault when a batch raises, and quarantines it.
 
-    the batch -> all its entities -> raised? put back what they were, and try one half, then the other
-              -> one entity alone -> raised? put back, and try its pings one by one
+    the batch -> all its entities -> raised? restore them, and try one half, then the other
+              -> one entity alone -> raised? restore it, and try its pings one by one
               -> one ping         -> raised? it is a `step_failed`, and its entity is in quarantine from here on
 
-An attempt is the engine's own way through a batch of some entities' records: each has all its records in one attempt,
-in order, and no entity's answers depend on another's, so everyone else gets the answers of an undisturbed run. What an
-attempt touches is copied before and put back after a failure; its answers, gap fills and counts go with it.
+An attempt takes some entities' records through the engine in the usual way. Each entity has all its records in one
+attempt, in order, and its answers do not depend on other entities, so all others get the answers of an undisturbed run.
+What an attempt touches is copied before and restored after a failure; its answers, gap fills and counts are dropped.
 
-A silent replay answers nothing, so it finds those again whose folding fails, and not those whose answers do: they go on
-until the next such ping, unless a checkpoint has their quarantine. Each record has one outcome all the same.
+A silent replay produces no answers, so it finds entities again whose folding fails, but not those whose answers fail.
+These continue until the next such ping, unless a checkpoint has their quarantine. Each record still has one outcome.
 
-What cannot be blamed on an entity is raised, and the worker stops: one that makes a dead letter of everything is worse
-than one that stands still. That is so when the process is out of memory, when a made-up entity with the plainest pings
-cannot take the same way either, and when more than FEW entities, and more than one in SHARE, would be in quarantine.
+What is not one entity's fault is raised, and the worker stops: a worker that makes everything a dead letter is worse
+than one that stops. That is so when the process is out of memory, when a made-up entity with plain pings raises in the
+same way, and when more than FEW entities, and more than one in SHARE, would be in quarantine.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from stream.wire import MIN_TS_MS, Ping, Record, Reject
 
 log = logging.getLogger(__name__)
 
-FEW: Final = 8  # entities that may be at fault in the smallest fleet
-SHARE: Final = 10  # and one in so many of a larger one: above that it is the program or the model, whoever trips on it
-CONTROL: Final = "control"  # the made-up entity: it goes north, is silent once, and goes on, so that a gap is filled
+FEW: Final = 8  # entities that may be in quarantine in the smallest fleet
+SHARE: Final = 10  # one in so many of a larger fleet; above that the program or the model is at fault
+CONTROL: Final = "control"  # the made-up entity: it goes north, is silent once, and continues, so that a gap is filled
 CONTROL_S: Final = (*range(0, 80, 10), *range(370, 400, 10))
 
 Fold = Callable[[EngineBatch], None]
@@ -44,7 +44,7 @@ Refuse = Callable[[EngineBatch, int, Shard, Reject], None]
 
 
 class Bisection:
-    """Quarantine: who is put into it, who is refused, who is let out."""
+    """Decides which entities are put into quarantine, refused, or let out."""
 
     def __init__(self, table: EntityTable, versions: Versions, ttl_ms: float, refuse: Refuse) -> None:
         self._table = table
@@ -53,7 +53,7 @@ class Bisection:
         self._refuse = refuse
 
     def refused(self, batch: EngineBatch, index: int) -> bool:
-        """Whether the entity of this ping is in quarantine; then the record has had its outcome here."""
+        """Returns whether the entity of this ping is in quarantine. If it is, the record has had its outcome here."""
         shard, entity_id = batch.shard_of(index), batch.pings.names[batch.pings.of[index]]
         found = shard.quarantine.get(entity_id)
         if found is None:
@@ -77,12 +77,12 @@ class Bisection:
         return True
 
     def fold(self, batch: EngineBatch, fold: Fold) -> None:
-        """Take the batch through `fold`, whoever must be given up for that.
+        """Takes the batch through `fold`, and quarantines the entities at fault.
 
-        Raises what cannot be blamed on an entity; the states may not be used then.
+        Raises what is not one entity's fault; the states may not be used then.
         """
         members, others = _by_entity(batch)
-        fold(part := batch.part(others))  # no pings, and so no steps
+        fold(part := batch.part(others))  # records that are no pings, so no model steps
         batch.take(others, part)
         todo, suspected = [members], False
         while todo:
@@ -101,13 +101,13 @@ class Bisection:
                 self._one_by_one(batch, rows, fold)
 
     def _one_by_one(self, batch: EngineBatch, rows: Sequence[int], fold: Fold) -> None:
-        """The pings of the entity at fault, up to the one at which it happens and on from there."""
+        """Folds the pings of the entity at fault one by one, before and after the one at which it raises."""
         for row in rows:
             if (error := self._tried(batch, [row], fold)) is not None:
                 self._give_up(batch, row, error)
 
     def _tried(self, batch: EngineBatch, rows: Sequence[int], fold: Fold) -> Exception | None:
-        """Take these rows through `fold`. What it raises, if that leaves no trace."""
+        """Takes these rows through `fold`. If it raises, undoes the attempt and returns the exception."""
         part = batch.part(rows)
         attempt = _Attempt(self._table, part)
         try:
@@ -144,7 +144,7 @@ class Bisection:
         self._refuse(batch, row, shard, found.failure)
 
     def _check_control(self, batch: EngineBatch, error: Exception, fold: Fold) -> None:
-        """Raise the error if a made-up entity cannot take the way that raised it."""
+        """Raises the error if a made-up entity raises in the same way."""
         shard = self._table.spare()
         topic, number = shard.partition
         made, pings = [], []
@@ -171,7 +171,7 @@ class Bisection:
 
 
 class _Attempt:
-    """What the entities of a batch are, so that they can be that again."""
+    """A copy of the entities of a batch, from which they can be restored."""
 
     def __init__(self, table: EntityTable, batch: EngineBatch) -> None:
         self._table = table
@@ -192,7 +192,7 @@ class _Attempt:
 
 
 def _by_entity(batch: EngineBatch) -> tuple[list[list[int]], list[int]]:
-    """The rows of each entity, and those that are no pings."""
+    """Returns the rows of each entity, and the rows that are no pings."""
     members: list[list[int]] = [[] for _ in batch.pings.names]
     others: list[int] = []
     for row, entity in enumerate(batch.pings.of.tolist()):

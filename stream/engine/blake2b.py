@@ -1,7 +1,7 @@
-"""BLAKE2b (RFC 7693) of many texts at once, compiled. Knows no meaning of them.
+"""Computes BLAKE2b (RFC 7693) of many texts at once, in compiled code.
 
-`hashlib` is what is meant, and tests/stream/engine/test_blake2b.py holds this to it. A batch has an id for each
-forecast, and one by one, as Python's bytes and objects, they took 0.4 us each; here 0.1.
+This is the fast version of `hashlib.blake2b`; tests/stream/engine/test_blake2b.py holds it to that. A batch has an id
+for each forecast: through Python's bytes and objects, one by one, each took 0.4 us; here it takes 0.1 us.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _START: Final = np.array(
     np.uint64,
 )
 _ROUNDS: Final = 12
-# Which words of the block a round mixes in, in which order; behind the last the first again.
+# The order in which each round mixes the words of the block; after the last row the first is used again.
 _ORDER: Final = np.array(
     [
         [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
@@ -51,7 +51,7 @@ _HEX: Final = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
 def digests(texts: BytesColumn) -> BytesColumn:
-    """`hashlib.blake2b(text, digest_size=BYTES).hexdigest()` of each."""
+    """Returns `hashlib.blake2b(text, digest_size=BYTES).hexdigest()` of each text."""
     out = np.empty(CHARS * len(texts.start), np.uint8)
     _digest(*texts, out)
     return BytesColumn.of_width(out, CHARS)

@@ -1,14 +1,13 @@
-"""One batch from start to finish: records in, answers out. Knows tracks, slots and rows; has no network of its own.
+"""Takes one batch from records to answers.
 
-    records -> Pings.read -> strangers (entities not in memory): store.get_many, admit; some are read while others are
-                              admitted
+    records -> Pings.read -> entities not in memory: store.get_many, admit; some are read while others are admitted
             -> stepping: tracks, the model, forecasts, gap fills -> answers
 
-Everything that computes runs through `run` on one thread; only the store is awaited. One call at a time: the caller
-serialises `process`, `checkpoint` and `drop`, and of a checkpoint that it makes in legs all but `write`. After an
-exception from `process` that is not the store's, or when answers could not be published, the states are ahead of the
-log: `drop` the partitions and take them over again. With the records that raised, `process` them `careful` then: an
-entity that is at fault goes into quarantine (`isolation`).
+All computation runs through `run` on one thread; only the store is awaited. The caller serialises `process`,
+`checkpoint` and `drop`, and all calls of a checkpoint that it makes in legs except `write`. After an exception from
+`process` that is not the store's, or when answers could not be published, the states are ahead of the log: `drop` the
+partitions and take them over again. Then `process` the records that raised with `careful`, which quarantines an entity
+that is at fault (`bisection`).
 """
 
 from __future__ import annotations
@@ -46,17 +45,17 @@ from stream.tracks.track import Policy
 from stream.wire import ModelRef, Record
 
 T = TypeVar("T")
-Stored = Mapping[Partition, Mapping[str, bytes | None]]  # what the store has of the entities that are not in memory
-Read = Callable[[Partition, Sequence[str]], Awaitable[Sequence[bytes | None]]]  # asks for it, as `Store.get_many` does
+Stored = Mapping[Partition, Mapping[str, bytes | None]]  # stored records of entities that are not in memory
+Read = Callable[[Partition, Sequence[str]], Awaitable[Sequence[bytes | None]]]  # reads them, as `Store.get_many` does
 
 
 async def inline(work: Callable[[], T], /) -> T:
-    """The runner that blocks: for replay and tests."""
+    """Runs the work at once and blocks: for replay and tests."""
     return work()
 
 
 class Engine:
-    """The states of this process's entities, and what they make of records."""
+    """Holds the states of this process's entities, and answers records."""
 
     def __init__(
         self,
@@ -86,22 +85,22 @@ class Engine:
 
     @property
     def version(self) -> str:
-        """Of this program."""
+        """The version of this program."""
         return self._version
 
     @property
     def entities(self) -> Mapping[Partition, tuple[int, int]]:
-        """How many are in memory, and how many in quarantine, by partition."""
+        """How many entities are in memory, and how many in quarantine, by partition."""
         return self._table.sizes()
 
     @property
     def stored_entities(self) -> Mapping[Partition, int]:
-        """How many have states in the store, or are to get one, by partition."""
+        """How many entities have states in the store, or will get one, by partition."""
         return self._table.stored()
 
     @property
     def counts(self) -> Mapping[Partition, Counts]:
-        """What happened to every record, by partition."""
+        """What happened to the records, by partition."""
         return self._table.counts()
 
     async def process(
@@ -114,17 +113,17 @@ class Engine:
         careful: bool = False,
         read: Read | None = None,
     ) -> Answers:
-        """Fold the records into the states; return forecasts, gap fills and dead letters.
+        """Folds the records into the states; returns forecasts, gap fills and dead letters.
 
         Args:
             records: in offset order per partition; several partitions may be mixed.
             started_ms, fetched_ms: when the batch started and when its records were fetched, for `latency_ms`.
-            silent: fold only, as a takeover does with records that were answered before.
-            careful: if it raises, find the entities at fault and go on without them. Costs a copy of every state.
-            read: asks the store for the records of strangers; the default is its `get_many`.
+            silent: only fold, as a takeover does with records that were answered before.
+            careful: if folding raises, find the entities at fault and continue without them; it copies every state.
+            read: reads the records of entities that are not in memory; the default is the store's `get_many`.
 
-        Raises what `read` raises, such as a store that is away, or Evicted if it has lost the state of an entity that
-        is not in memory; nothing has been folded then, so the call may be repeated.
+        Raises what `read` raises: for example that the store cannot be reached, or Evicted if it has lost the state of
+        an entity that is not in memory. Nothing has been folded then, so the call may be repeated.
         """
         read = read or partial(read_records, self._store)
         records = Records.of(records)
@@ -142,20 +141,24 @@ class Engine:
         return batch.answers
 
     def strangers(self, records: Records) -> list[tuple[Partition, list[str]]]:
-        """The entities of these records that are not in memory. Nothing is changed: it may be asked while the engine
-        is at work for other partitions."""
+        """Returns the entities of these records that are not in memory.
+
+        It changes nothing, so it may be called while the engine works for other partitions.
+        """
         shards = {one: self._table.known(one) or Shard(one, NOBODY, Counts()) for one in records.partitions}
         batch = EngineBatch(records, Pings.read(records), shards, 0.0, 0.0, silent=True)
         return [(shard.partition, entity_ids) for shard, entity_ids in self._strangers(batch)]
 
     def take_for_new(self, partition: Partition, entity_ids: Iterable[str]) -> None:
-        """The stored records of these entities cannot be read in time. Until the partition is dropped, each of their
-        forecasts says "unread", no gap of theirs is filled, and no checkpoint of the partition may be written: a short
-        track would replace the stored one."""
+        """Treats these entities as new, because their stored records cannot be read in time.
+
+        Until the partition is dropped, each of their forecasts is marked "unread", no gap of theirs is filled, and no
+        checkpoint of the partition may be written: a short track would replace the stored one.
+        """
         self._table.shard(partition).unread.update(entity_ids)
 
     async def checkpoint(self, partition: Partition, epoch: int, next_offset: int) -> None:
-        """Write what changed since the last checkpoint. All records below `next_offset` are folded and committed.
+        """Writes what changed since the last checkpoint. All records below `next_offset` are folded and committed.
 
         Raises:
             Fenced: another owner claimed the partition.
@@ -172,26 +175,29 @@ class Engine:
             one.settle()
 
     def begin_checkpoint(self, partition: Partition, epoch: int, next_offset: int) -> Snapshot:
-        """One that is written while the engine works on. All records below `next_offset` are folded."""
+        """Begins a checkpoint that is written while the engine works on. All records below `next_offset` are folded."""
         return Snapshot(self._table, self._store, self._run, self._table.shard(partition), epoch, next_offset)
 
     def drop(self, partition: Partition) -> None:
-        """Forget the partition's entities; their slots are given back before the next batch."""
+        """Removes the partition's entities from memory; their slots are released before the next batch."""
         self._table.drop(partition)
 
     def note_stored(self, partition: Partition, entities: int) -> None:
-        """The store has the states of so many entities of the partition."""
+        """Notes that the store has the states of `entities` entities of the partition."""
         self._table.shard(partition).stored = entities
 
     def note_evicted(self, partition: Partition, entity_ids: Sequence[str]) -> None:
-        """The store has lost the states of these, and does not expect them any more."""
+        """Notes that the store has lost the states of these entities, and does not list them any more."""
         shard = self._table.shard(partition)
         shard.counts.evicted += len(entity_ids)
         shard.stored = max(shard.stored - len(entity_ids), 0)
         shard.lost.update(entity_ids)
 
     async def _admit_strangers(self, batch: EngineBatch, read: Read) -> None:
-        """Admit the batch's strangers. While the compute thread takes some in, the next are read."""
+        """Loads the batch's entities that are not in memory.
+
+        While the compute thread loads some of them, the next are read from the store.
+        """
         admitting: asyncio.Task[None] | None = None
         try:
             for shard, entity_ids in self._strangers(batch):
@@ -210,13 +216,13 @@ class Engine:
         with all_counted_or_none(shards):
             try:
                 await self._run(work)
-            except OSError as error:  # as a store raises, but it is not the store's: the states are half-way
+            except OSError as error:  # a store raises it, too, but here the states are half-way
                 raise RuntimeError(f"a step raised {error!r}") from error
 
     # -- on the compute thread ----------------------------------------------------------------------------------------
 
     def _strangers(self, batch: EngineBatch) -> list[tuple[Shard, list[str]]]:
-        """The entities that are not in memory, by shard, each once."""
+        """Returns the entities that are not in memory, by shard, each once."""
         unknown: dict[Shard, dict[str, None]] = {}
         for shard, entity_id in batch.entities():
             if entity_id not in shard.entities and entity_id not in shard.quarantine:
@@ -224,7 +230,7 @@ class Engine:
         return [(shard, list(entity_ids)) for shard, entity_ids in unknown.items()]
 
     def _fold_part(self, stored: Stored, part: EngineBatch) -> None:
-        """Fold some of a batch, after others of it: who is a stranger is known anew."""
+        """Folds a part of a batch, after other parts of it: first loads the entities that are not in memory now."""
         for shard, entity_ids in self._strangers(part):
             of = stored.get(shard.partition, {})
             self._admit(shard, {one: of.get(one) for one in entity_ids}, _ceilings(part, shard))
@@ -240,5 +246,5 @@ async def _stored(read: Read, shard: Shard, entity_ids: Sequence[str]) -> dict[s
 
 
 def _ceilings(batch: EngineBatch, shard: Shard) -> Mapping[str, int]:
-    """None for records that were answered before."""
+    """Returns the ceilings of the shard's entities; none for records that were answered before."""
     return {} if batch.silent else ceilings(batch, shard.partition)

@@ -1,10 +1,11 @@
-"""The entities that this process holds, by partition. Knows tracks, slots and what a checkpoint writes of them;
-forecasts nothing, and reads no stored record: `stream.engine.restore` does.
+"""The entities that this process holds in memory, by partition, and what a checkpoint writes of them.
 
-A slot belongs to one entity from `seated` to its release. Dropping and evicting only queue a slot for release, because
-they happen while the compute thread may be using the predictor; `sweep`, called on that thread, gives them back.
+It does not read stored records (`stream.engine.restore` does) and makes no forecasts.
 
-An entity in quarantine has no slot and no track: it is a name with a reason, and stays in memory with its partition.
+A slot belongs to one entity from `seated` until its release. `drop` and `evict` only queue a slot for release, because
+the compute thread may be using the predictor at that time. `sweep`, which runs on that thread, releases the slots.
+
+An entity in quarantine has no slot and no track: only its id and the reason stay in memory, with its partition.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ from stream.wire import CACHES
 Slots = NDArray[np.int64]
 NONE, HIT, REBUILT, UNREAD = map(CACHES.index, ("none", "hit", "rebuilt", "unread"))
 NOBODY: Final = -1
-ANY: Final = 1 << 62  # a ceiling that no offset reaches
+ANY: Final = 1 << 62  # a ceiling above every offset
 COLUMNS: Final = ("_owner", "_dirty", "_touched", "cache")
 
 
 class Entity(NamedTuple):
-    """One entity in memory, while it is spoken of. Its track and its state are in the columns, at its slot."""
+    """One entity in memory, as a short-lived handle. Its track and its state are in the columns, at its slot."""
 
     id: str
     slot: int
@@ -47,16 +48,16 @@ class Shard:
     """The entities of one partition."""
 
     partition: Partition
-    number: int  # of this shard among all that this process ever had
+    number: int  # unique among all shards that this process ever had
     counts: Counts
-    entities: dict[str, int] = field(default_factory=dict)  # their slots
-    quarantine: dict[str, Quarantine] = field(default_factory=dict)  # of entities that are in no slot
-    unwritten: set[str] = field(default_factory=set)  # of these: in no checkpoint yet
-    stored: int = 0  # how many entities the store has, by its last word
-    new: set[str] = field(default_factory=set)  # entities in memory that it does not have yet
-    lost: set[str] = field(default_factory=set)  # entities whose states the store has lost: known all the same
-    refused: set[str] = field(default_factory=set)  # new entities of this batch that are beyond the quota
-    unread: set[str] = field(default_factory=set)  # entities that were taken for new, as the store could not be read
+    entities: dict[str, int] = field(default_factory=dict)  # entity id to slot
+    quarantine: dict[str, Quarantine] = field(default_factory=dict)  # quarantined entities; they have no slot
+    unwritten: set[str] = field(default_factory=set)  # quarantined entities that are in no checkpoint yet
+    stored: int = 0  # how many entities the store has, as it last reported
+    new: set[str] = field(default_factory=set)  # entities in memory that the store does not have yet
+    lost: set[str] = field(default_factory=set)  # entities whose states the store has lost; they still count as known
+    refused: set[str] = field(default_factory=set)  # new entities of this batch that exceed the quota
+    unread: set[str] = field(default_factory=set)  # entities treated as new because the store could not be read
 
 
 class Dumped(NamedTuple):
@@ -64,14 +65,14 @@ class Dumped(NamedTuple):
 
     shard: Shard
     entities: Sequence[Entity]
-    slots: Slots  # theirs
-    behind: Slots  # how far behind the stored states are once it is written
+    slots: Slots  # of `entities`
+    behind: Slots  # how many fixes the stored states lack after this write
     quarantine: Mapping[str, Quarantine]
     items: dict[str, Item]
 
 
 class Copy(NamedTuple):
-    """All that is in some slots."""
+    """A copy of everything in some slots."""
 
     tracks: Copied
     states: list[bytes]
@@ -79,19 +80,20 @@ class Copy(NamedTuple):
 
 
 class EntityTable:
-    """All shards, and what is known of each slot in columns.
+    """Holds all shards, and what is known of each slot, in columns.
 
-    owner    int32 [slots]  number of the shard; NOBODY
-    cache    int8  [slots]  what the next forecast says of the state that it stands on, an index of CACHES
+    owner    int32 [slots]  number of the shard; NOBODY if the slot is free
+    cache    int8  [slots]  the `cache` of the next forecast: how its state was obtained, as an index of CACHES
     dirty    bool  [slots]  changed since it was last dumped
-    touched  int64 [slots]  when the last record came, in calls of `touch`
+    touched  int64 [slots]  when the last record came, counted in calls of `touch`
     """
 
     def __init__(self, predictor: Predictor, policy: Policy, limit: int) -> None:
         self.tracks = TrackTable(policy)
         self.cache = np.zeros(0, np.int8)
         self._predictor = predictor
-        self._limit = limit  # entities in memory after a checkpoint; more are only a look-up in the store away
+        # Entities kept in memory after a checkpoint; others are read from the store again when needed.
+        self._limit = limit
         self._shards: dict[Partition, Shard] = {}
         self._counts: dict[Partition, Counts] = {}
         self._numbers = count()
@@ -108,19 +110,19 @@ class EntityTable:
         return found
 
     def known(self, partition: Partition) -> Shard | None:
-        """The shard of this partition, if there is one."""
+        """Returns the shard of this partition, or None if there is none."""
         return self._shards.get(partition)
 
     def counts(self) -> dict[Partition, Counts]:
-        """Counts of every partition seen since the start, also those that were handed over."""
+        """Returns the counts of every partition seen since the start, including those that were handed over."""
         return self._counts
 
     def sizes(self) -> dict[Partition, tuple[int, int]]:
-        """How many entities are in slots, and how many in quarantine, by partition."""
+        """Returns how many entities are in slots and how many are in quarantine, by partition."""
         return {key: (len(shard.entities), len(shard.quarantine)) for key, shard in self._shards.items()}
 
     def stored(self) -> dict[Partition, int]:
-        """How many entities the store has or is to get, by partition."""
+        """Returns how many entities the store has or will get, by partition."""
         return {key: shard.stored + len(shard.new) for key, shard in self._shards.items()}
 
     def drop(self, partition: Partition) -> None:
@@ -129,24 +131,26 @@ class EntityTable:
             self._dropped.append(shard)
 
     def touch(self, slots: Slots, changed: Slots) -> None:
-        """Records came for these slots, and changed the tracks of some: a checkpoint has to be written of those."""
+        """Notes that records came for `slots`. A checkpoint must write the tracks in `changed`."""
         self._now += 1
         self._touched[slots] = self._now
         self._dirty[changed] = True
 
     def of_shards(self, slots: Slots) -> Mapping[int, int]:
-        """How many of these slots each shard has, by its number."""
+        """Returns how many of these slots each shard has, by the shard's number."""
         numbers, counts = np.unique(self._owner[slots], return_counts=True)
         return dict(zip(numbers.tolist(), counts.tolist(), strict=True))
 
     def unsaved(self, shard: Shard) -> list[Entity]:
-        """What a checkpoint has to write."""
+        """Returns the entities that a checkpoint has to write."""
         dirty = self._dirty[np.fromiter(shard.entities.values(), np.int64, len(shard.entities))]
         return [Entity(*pair) for pair in compress(shard.entities.items(), dirty.tolist())]
 
     def saved(self, dumped: Dumped, missing: Sequence[str] = ()) -> list[Entity]:
-        """The store has these, but for the `missing`, of whom it had nothing to patch. Returns those: they are
-        to be dumped again, whole then."""
+        """Notes that the store has these entities, except the `missing` ones, for which it had no record to patch.
+
+        Returns the missing entities: the caller dumps them again, then as whole records.
+        """
         shard = dumped.shard
         if not self._holds(shard):
             return []
@@ -162,7 +166,7 @@ class EntityTable:
         return [entity for entity in dumped.entities if entity.id in lost]
 
     def unsaved_again(self, dumped: Dumped) -> None:
-        """Whether the store has these is unknown."""
+        """Notes that it is unknown whether the store has these entities."""
         if self._holds(dumped.shard):
             self._dirty[dumped.slots[self._owner[dumped.slots] == dumped.shard.number]] = True
 
@@ -170,7 +174,7 @@ class EntityTable:
         return self._shards.get(shard.partition) is shard
 
     def seated(self, shard: Shard, entity_ids: Sequence[str]) -> list[Entity]:
-        """These entities in slots of their own, without a track."""
+        """Gives each of these entities a slot without a track, and returns them."""
         slots = self._predictor.acquire(len(entity_ids))
         self.tracks.reserve(self._predictor.capacity)
         self.tracks.clear(slots)
@@ -187,8 +191,10 @@ class EntityTable:
         return entities
 
     def evict(self, shard: Shard) -> None:
-        """Forget the shard's least recently touched entities above the limit, of those that its checkpoint, just made,
-        has as they are."""
+        """Removes from memory the shard's least recently touched entities above the limit.
+
+        Call it right after a checkpoint: it removes only entities that have not changed since.
+        """
         excess = sum(len(other.entities) for other in self._shards.values()) - self._limit
         if excess <= 0:
             return
@@ -197,14 +203,14 @@ class EntityTable:
         self.vacate(shard, [entity_id for entity_id, _ in longest_ago])
 
     def vacate(self, shard: Shard, entity_ids: Iterable[str]) -> None:
-        """Forget those of these entities that have slots."""
+        """Removes from memory those of these entities that have slots."""
         for entity_id in entity_ids:
             shard.new.discard(entity_id)
             if (slot := shard.entities.pop(entity_id, None)) is not None:
                 self._idle.append(slot)
 
     def sweep(self) -> None:
-        """Give the slots of dropped and evicted entities back. On the compute thread only."""
+        """Releases the slots of dropped and evicted entities. Call it on the compute thread only."""
         while self._dropped:
             self._idle += self._dropped.pop().entities.values()
         if self._idle:
@@ -216,19 +222,19 @@ class EntityTable:
     # -- quarantine ------------------------------------------------------------------------------------------------
 
     def give_up(self, shard: Shard, entity_id: str, found: Quarantine) -> None:
-        """Put an entity in quarantine; its slot and track are gone."""
+        """Puts an entity in quarantine. It loses its slot and its track."""
         self.vacate(shard, [entity_id])
         shard.quarantine[entity_id] = found
         shard.unwritten.add(entity_id)
 
     def lift(self, shard: Shard, entity_id: str) -> None:
-        """Let an entity that is in quarantine start anew."""
+        """Takes an entity out of quarantine. It starts with an empty track."""
         del shard.quarantine[entity_id]
         shard.unwritten.discard(entity_id)
         self.seated(shard, [entity_id])
 
     def _unwritten(self, shard: Shard, next_offset: int) -> dict[str, Quarantine]:
-        """Those in quarantine of which no checkpoint tells yet. Raises ValueError as `dump` does."""
+        """Returns the quarantined entities that no checkpoint contains yet. Raises ValueError as `dump` does."""
         found = {entity_id: shard.quarantine[entity_id] for entity_id in sorted(shard.unwritten)}
         for entity_id, one in found.items():
             if one.next_offset > next_offset:
@@ -237,26 +243,26 @@ class EntityTable:
 
     @property
     def shares(self) -> tuple[int, int]:
-        """How many entities are in quarantine, and how many in slots."""
+        """How many entities are in quarantine, and how many are in slots."""
         shards = self._shards.values()
         return sum(len(shard.quarantine) for shard in shards), sum(len(shard.entities) for shard in shards)
 
     # -- attempts --------------------------------------------------------------------------------------------------
 
     def copied(self, slots: Slots) -> Copy:
-        """All that is in these slots, each of which holds a track."""
+        """Returns a copy of everything in these slots, each of which must hold a track."""
         columns = [getattr(self, name)[slots] for name in COLUMNS]
         return Copy(self.tracks.copied(slots), self._predictor.dumps(slots), columns)
 
     def put_back(self, slots: Slots, copy: Copy) -> None:
-        """Whatever has become of these slots since, make them what `copied` gave of them."""
+        """Restores these slots to what `copied` returned, whatever has happened to them since."""
         self.tracks.put_back(slots, copy.tracks)
         self._predictor.loads(slots, copy.states)
         for name, column in zip(COLUMNS, copy.columns, strict=True):
             getattr(self, name)[slots] = column
 
     def spare(self) -> Shard:
-        """A shard of no partition. Whoever asked for it discards it."""
+        """Returns a new shard that belongs to no partition. The caller must `discard` it."""
         return Shard(("", -1), next(self._numbers), Counts())
 
     def discard(self, shard: Shard) -> None:
@@ -265,12 +271,13 @@ class EntityTable:
     # -- checkpoints -------------------------------------------------------------------------------------------------
 
     def dump(self, shard: Shard, entities: Sequence[Entity], next_offset: int, *, last: bool) -> Dumped:
-        """What to write of these entities, but for those that have lost their slots: patches, or whole records of those
-        whose stored state is too far behind; the `last` time in a checkpoint what is new in quarantine, too.
+        """Returns what to write of these entities; those that have lost their slots are left out.
 
-        Until `saved` is told, what the store has of them is unknown: the write may fail, or only seem to.
+        It makes patches, or whole records for entities whose stored state is too far behind. The `last` call of a
+        checkpoint includes the new quarantines. Until `saved` is called, what the store has of these entities is
+        unknown: the write may fail, or only appear to fail.
 
-        Raises ValueError if one includes input at or above `next_offset`.
+        Raises ValueError if an entity includes input at or above `next_offset`.
         """
         entities = [entity for entity in entities if shard.entities.get(entity.id) == entity.slot]
         slots = slots_of(entities)
@@ -300,7 +307,7 @@ def _ahead(shard: Shard, entity_id: str, includes: int, next_offset: int) -> Val
 
 @contextmanager
 def all_counted_or_none(shards: Iterable[Shard]) -> Iterator[None]:
-    """What raises has counted nothing: its records will come again."""
+    """Restores the counts if the block raises, because its records will come again."""
     before = [(shard.counts, dict(vars(shard.counts))) for shard in shards]
     try:
         yield
@@ -311,7 +318,7 @@ def all_counted_or_none(shards: Iterable[Shard]) -> Iterator[None]:
 
 
 def windows(window: bytes) -> NDArray[Any]:
-    """The packed fixes of a window as FIX records, without a copy."""
+    """Returns the packed fixes of a window as FIX records, without a copy."""
     return np.frombuffer(window, FIX)
 
 

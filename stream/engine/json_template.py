@@ -1,11 +1,11 @@
-"""Rows of numbers and texts into JSON, through a template, compiled. Knows digits; knows no field's meaning.
+"""Writes rows of numbers and texts as JSON through a template, in compiled code.
 
-A number comes as an integer and the count of its decimals: 1234, 2 is written 12.34, and 1200, 2 is 12.0: as Python
-and msgspec write the rounded float, but never with an exponent. Writing a forecast's thirty numbers one after the
-other takes half a microsecond; as Python objects through an encoder they took fifteen.
+A number is given as an integer and a count of decimals: 1234 with 2 decimals is written as 12.34, and 1200 as 12.0.
+Python and msgspec write the rounded float in the same way, but this module never writes an exponent. It writes the
+thirty numbers of one forecast in half a microsecond; an encoder of Python objects took fifteen.
 
-All that is short is written by words of eight bytes, whatever its length: what is beyond that, the next ones write
-over.
+Short pieces are written in words of eight bytes, whatever their length is. The next piece overwrites the bytes beyond
+the end of a piece.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from model.jit import compiled
 from stream.kafka.columns import I64, BytesColumn, copied
 
-TEXT: Final = -1  # the "decimals" of a hole that takes text
-MOST_DECIMALS: Final = 7  # and a digit before the point are what one word holds
-_MOST_CHARS: Final = 21  # of a number: sign, 19 digits, point
+TEXT: Final = -1  # stands in the place of the decimals for a hole that takes text
+MOST_DECIMALS: Final = 7  # these and one digit before the point fill one word
+_MOST_CHARS: Final = 21  # characters of a number: sign, 19 digits, point
 _WORD: Final = 8  # bytes
 _ZEROS: Final = np.uint64(0x3030303030303030)  # "00000000"
 _MINUS, _POINT = (np.uint8(ord(c)) for c in "-.")
@@ -30,7 +30,7 @@ _TEN, _HUNDRED, _MYRIAD, _WORDFUL = (np.uint64(10**n) for n in (1, 2, 4, _WORD))
 
 
 class Template:
-    """Constant text with holes between: `texts` has one piece more than `holes`.
+    """Holds constant texts with holes between them: `texts` has one element more than `holes`.
 
     A hole is the number of decimals of the number that fills it, at most MOST_DECIMALS, or TEXT.
     """
@@ -44,14 +44,18 @@ class Template:
         counts = [-(-len(piece) // _WORD) for piece in pieces]
         padded = [piece.ljust(_WORD * count, b"\0") for piece, count in zip(pieces, counts, strict=True)]
         self._words = np.frombuffer(b"".join(padded), np.uint64)
-        self._cuts = np.cumsum([0, *counts])  # of the words, by piece
+        self._cuts = np.cumsum([0, *counts])  # where the words of each piece begin
         self._sizes = np.array([len(piece) for piece in pieces], np.uint64)
         self._holes = np.array(holes, np.int64)
         self._numbers = sum(hole != TEXT for hole in holes)
         self._row_bytes = int(self._sizes.sum()) + _MOST_CHARS * self._numbers
 
     def written(self, numbers: I64, texts: Sequence[BytesColumn]) -> BytesColumn:
-        """N rows: `numbers` is [numeric holes, N], `texts` has N for each hole that takes text."""
+        """Returns N rows. `numbers` is [numeric holes, N]; `texts` has one column of N texts for each hole that takes
+        text.
+
+        Raises ValueError if these shapes do not fit the template.
+        """
         given, n = numbers.shape
         columns = len(self._holes) - self._numbers
         if given != self._numbers or len(texts) != columns or any(len(one.start) != n for one in texts):
@@ -91,8 +95,8 @@ def _write(words, cuts, sizes, holes, numbers, raw, spans, out, end):  # type: i
 
 @compiled
 def _number(number, decimals, out, at):  # type: ignore[no-untyped-def]
-    """Writes one number; returns where it ends."""
-    out[at] = _MINUS  # which is written over if there is none: signs come in no order that a processor could guess
+    """Writes one number and returns the position after it."""
+    out[at] = _MINUS  # overwritten if the number is not negative: a processor cannot predict a branch on the sign
     at += np.uint64(number < 0)
     rest = np.uint64(abs(number))
     high = rest // _WORDFUL
@@ -107,7 +111,7 @@ def _number(number, decimals, out, at):  # type: ignore[no-untyped-def]
         fraction = low >> (_BITS - _EIGHT * decimals)
         out[at] = _POINT
         _put(fraction | _ZEROS, out, at + _ONE)
-        while decimals > 1 and not fraction >> (_EIGHT * (decimals - _ONE)):  # no zeros at the end, but one digit
+        while decimals > 1 and not fraction >> (_EIGHT * (decimals - _ONE)):  # drops zeros at the end, keeps one digit
             decimals -= _ONE
         at += _ONE + decimals
     return at
@@ -115,7 +119,7 @@ def _number(number, decimals, out, at):  # type: ignore[no-untyped-def]
 
 @compiled
 def _whole(number, out, at):  # type: ignore[no-untyped-def]
-    """Writes an integer above 0 of at most two words; returns where it ends."""
+    """Writes an integer above 0 that fits in two words, and returns the position after it."""
     high = number // _WORDFUL
     if not high:
         return _shortened(_digits(number), out, at)
@@ -126,7 +130,7 @@ def _whole(number, out, at):  # type: ignore[no-untyped-def]
 
 @compiled
 def _shortened(digits, out, at):  # type: ignore[no-untyped-def]
-    """Writes eight digits without the zeros before them, but the last; returns where it ends."""
+    """Writes eight digits without their leading zeros, but always the last digit. Returns the position after them."""
     skipped, rest = np.uint64(0), digits
     while skipped < _EIGHT - _ONE and not rest & np.uint64(0xFF):
         rest >>= _EIGHT
@@ -137,7 +141,10 @@ def _shortened(digits, out, at):  # type: ignore[no-untyped-def]
 
 @compiled
 def _digits(number):  # type: ignore[no-untyped-def]
-    """The digits of a number below 10^8, the first in the lowest byte: halved three times, all parts at once."""
+    """Returns the digits of a number below 10^8, the first digit in the lowest byte.
+
+    It splits the number in halves three times, each time all parts at once.
+    """
     high = number // _MYRIAD
     x = high | ((number - high * _MYRIAD) << np.uint64(32))
     high = ((x * np.uint64(10486)) >> np.uint64(20)) & np.uint64(0x7F0000007F)  # x // 100, for x < 10^4
@@ -148,13 +155,16 @@ def _digits(number):  # type: ignore[no-untyped-def]
 
 @compiled
 def _put(word, out, at):  # type: ignore[no-untyped-def]
-    """Eight bytes, the lowest first; LLVM makes one store of it."""
+    """Writes eight bytes, the lowest byte first. LLVM compiles this loop to one store."""
     for byte in range(np.uint64(_WORD)):
         out[at + byte] = np.uint8(word >> (_EIGHT * byte))
 
 
 def fixed(values: NDArray[Any], decimals: int) -> I64:
-    """Values rounded to that many decimals, as integers. Raises ValueError for what no such integer can hold."""
+    """Returns the values rounded to `decimals` decimals, as integers.
+
+    Raises ValueError if a value is not finite, or is too large for such an integer.
+    """
     scaled = np.rint(values * 10.0**decimals)
     if not bool((np.abs(scaled) < 9e18).all()):  # false for NaN, too
         raise ValueError("a number is not finite, or too large to be published")

@@ -1,5 +1,4 @@
-"""What the records of a batch hold: pings in columns, and rejects. Knows which records take the fast way; knows no
-track.
+"""Reads the records of a batch: pings in columns, and rejects.
 
 Nearly every record is a plain ping (`stream.tracks.clean_compiled`), which becomes a fix without an object of its own.
 The others go through `clean.examine`, one by one.
@@ -25,14 +24,14 @@ from stream.wire import Ping, Reject
 
 @dataclass(frozen=True, eq=False)
 class Pings:
-    """Of N records."""
+    """The pings of N records."""
 
-    names: Sequence[str]  # of the entities that have any, in the order of their first; of each partition its own
-    first: I64  # the row of each one's first ping
-    of: I64  # [N], of these; -1 of a record that is no ping
-    fixes: NDArray[Any]  # FIX [N]; those of what is no ping mean nothing
+    names: Sequence[str]  # of the entities that have pings, in the order of their first; separate for each partition
+    first: I64  # the row of each entity's first ping
+    of: I64  # [N]: an index of `names`; -1 for a record that is no ping
+    fixes: NDArray[Any]  # FIX [N]; undefined for a record that is no ping
     rejects: Mapping[int, Reject]  # by row
-    dropped: I64  # [N]: the optional fields that were dropped, bit f for plain.FIELDS[f]
+    dropped: I64  # [N]: the optional fields that were dropped, bit f for clean_compiled.FIELDS[f]
 
     @classmethod
     def read(cls, records: Records) -> Pings:
@@ -53,7 +52,7 @@ class Pings:
 
     @classmethod
     def given(cls, records: Records, fixes: NDArray[Any]) -> Pings:
-        """These fixes, whatever the records hold but for their keys."""
+        """Returns pings with these fixes. Of the records only their keys are used."""
         return cls._by_entity(records, fixes, {}, np.zeros(len(records), np.int64))
 
     @classmethod
@@ -65,13 +64,13 @@ class Pings:
         return cls(names, first, of, fixes, rejects, dropped)
 
     def part(self, rows: Sequence[int], records: Records) -> Pings:
-        """Those of some rows, which are these records."""
+        """Returns the pings of some rows; `records` are those rows' records."""
         rejects = {place: self.rejects[row] for place, row in enumerate(rows) if row in self.rejects}
         index = np.array(rows, np.int64)
         return self._by_entity(records, self.fixes[index], rejects, self.dropped[index])
 
     def dropped_of(self, chosen: NDArray[np.bool_]) -> Counter[str]:
-        """How often each optional field was dropped from the chosen [N] records."""
+        """Returns how often each optional field was dropped from the chosen [N] records."""
         of = self.dropped[chosen]
         counts = {name: int(np.count_nonzero(of >> at & 1)) for at, name in enumerate(clean_compiled.FIELDS)}
         return Counter({name: count for name, count in counts.items() if count})

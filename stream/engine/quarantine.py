@@ -1,18 +1,18 @@
-"""An entity that was given up, because its step raised: where, what, under which versions, and until when.
+"""The quarantine of an entity whose step raised: where, what, under which versions, and until when.
 
-Knows bytes and dead letters; knows no track and no model. It is stored in the place of the entity's record
-(`stream.engine.stored_entity`), so that it goes wherever the entity goes:
+It is stored in the place of the entity's record (`stream.engine.stored_entity`), so it goes wherever the entity goes:
 
     offset     size  field
          0        4  magic "PCEQ"
          4        2  version, uint16: 1
          6        6  sizes of the three texts, uint16 each
-        12        4  checksum, uint32: CRC-32 of the entity's id (UTF-8) and of all but itself
+        12        4  checksum, uint32: CRC-32 of the entity's id (UTF-8) and of everything except itself
         16        8  offset, int64: of the input record whose step raised
-        24        8  since_ms, int64: that record's timestamp; -1: it has none
+        24        8  since_ms, int64: that record's timestamp; -1 if it has none
         32   to end  texts, UTF-8: the program's version, the model's version, what was raised
 
-Little-endian. It is written once and not with each record that it refuses, so that it expires like any other.
+All fields are little-endian. It is written once and not with each record that it refuses, so it expires like any other
+record.
 """
 
 from __future__ import annotations
@@ -31,49 +31,53 @@ STEP_FAILED: Final = "step_failed"
 ENTITY_QUARANTINED: Final = "entity_quarantined"
 FAULTS: Final = frozenset({STEP_FAILED, ENTITY_QUARANTINED})
 STAGE: Final = "engine"
-MAX_TEXT_CHARS: Final = 300  # of what was raised: it goes into a header of every letter, and its end says the least
-MAX_TEXT_BYTES: Final = 10 * MAX_TEXT_CHARS  # a character becomes ten at most, where it has no UTF-8 form
+# Of the exception's text: it goes into a header of every dead letter, and its end matters least.
+MAX_TEXT_CHARS: Final = 300
+MAX_TEXT_BYTES: Final = 10 * MAX_TEXT_CHARS  # a character without a UTF-8 form becomes ten bytes at most
 _HEAD: Final = struct.Struct("<4sH3HI2q")
 _CHECKSUM_AT: Final = 12
 
 
 class Versions(NamedTuple):
-    """Whose fault it can have been, beside the entity's."""
+    """The program and the model that may have been at fault instead of the entity."""
 
     program: str
     model: str
 
 
 class Quarantine(NamedTuple):
-    """Input records of the entity below `next_offset` have their answers."""
+    """The quarantine of one entity. Its input records below `next_offset` have their answers."""
 
     offset: int
     since_ms: int
     versions: Versions
     raised: str
-    next_offset: int  # not stored: a successor begins where all before are answered
+    next_offset: int  # not stored: the next owner begins where all records before are answered
 
     def stands(self, versions: Versions, timestamp_ms: int, ttl_ms: float) -> bool:
-        """Whether it holds for a record of that time. Another program or model may be the fix, so it gets its try. The
-        clock is the record's own, so that a replay decides as the first pass did. A record without a time ends none;
-        one that began without a time ends with the first record that has one."""
+        """Returns whether the quarantine holds for a record of that time.
+
+        Another program or model may contain the fix, so it gets its try. The clock is the record's own timestamp, so
+        that a replay decides as the first pass did. A record without a time ends no quarantine; a quarantine that began
+        without a time ends with the first record that has one.
+        """
         return self.versions == versions and timestamp_ms - self.since_ms <= ttl_ms
 
     @property
     def failure(self) -> Reject:
-        """Of the record whose step raised."""
+        """The reject for the record whose step raised."""
         return fault(STEP_FAILED, self.raised)
 
     @property
     def refusal(self) -> Reject:
-        """Of a later one."""
+        """The reject for a later record."""
         return fault(ENTITY_QUARANTINED, f"since offset {self.offset}: {self.raised}")
 
 
 def begun(offset: int, timestamp_ms: int, versions: Versions, error: Exception) -> Quarantine:
-    """The quarantine of an entity whose step raised `error` at the record at `offset`."""
+    """Returns the quarantine of an entity whose step raised `error` at the record at `offset`."""
     text = " ".join(f"{type(error).__name__}: {error}".split())[:MAX_TEXT_CHARS]
-    raised = text.encode(errors="backslashreplace").decode()  # a message may hold surrogates, a header may not
+    raised = text.encode(errors="backslashreplace").decode()  # a message may contain surrogates, a header may not
     return Quarantine(offset, timestamp_ms, versions, raised, offset + 1)
 
 
@@ -88,12 +92,12 @@ def dumps(entity_id: str, found: Quarantine) -> bytes:
 
 
 def is_one(raw: bytes) -> bool:
-    """Whether these stored bytes are a quarantine, sound or not, and no record."""
+    """Returns whether these stored bytes are a quarantine, sound or not, instead of a record."""
     return raw.startswith(MAGIC)
 
 
 def loads(entity_id: str, raw: bytes) -> Quarantine:
-    """Raises RecordError: of an unknown version, damaged, or another entity's."""
+    """Reads a quarantine. Raises RecordError if it is of an unknown version, damaged, or another entity's."""
     if len(raw) < _HEAD.size:
         raise RecordError(f"a quarantine of {len(raw)} bytes, at least {_HEAD.size} are expected: cut short?")
     _, number, *sizes, checksum, offset, since_ms = _HEAD.unpack_from(raw)

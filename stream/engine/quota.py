@@ -1,11 +1,11 @@
-"""How many entities a partition may have in the store. Knows counts and names; knows no store and no track.
+"""Limits how many entities a partition may have in the store.
 
-Whoever may write to the pings topic can invent entities, and each costs the store 4.5 KB or more until it expires. So a
-partition takes in no new entity beyond a quota: its pings become dead letters until others have expired or the quota is
-raised. An entity that is known, in memory or in the store, or whose state the store has lost, is never refused.
+Anyone who can write to the pings topic can invent entities, and each costs the store 4.5 KB or more until it expires.
+So a partition accepts no new entity beyond a quota: its pings become dead letters until others have expired or the
+quota is raised. An entity that is in memory or in the store, or whose state the store has lost, is never refused.
 
 A replay of records that were answered before decides as the first pass did, unless states have expired meanwhile: which
-entity is refused is no function of the log alone. So `pathcast verify` takes these dead letters for what they say
+entity is refused does not depend on the log alone. So `pathcast verify` accepts these dead letters as they are
 (`stream.verify.judge`).
 """
 
@@ -21,7 +21,7 @@ ENTITY_QUOTA_EXCEEDED: Final = "entity_quota_exceeded"
 
 
 class Quota:
-    """The same for every partition."""
+    """The quota, which is the same for every partition."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -29,9 +29,9 @@ class Quota:
         self.refusal = fault(ENTITY_QUOTA_EXCEEDED, message)
 
     def admitted(self, shard: Shard, stored: Mapping[str, bytes | None]) -> Mapping[str, bytes | None]:
-        """Those of these entities that may be in memory. `stored` has their records, None where there is none.
+        """Returns those of these entities that may be in memory. `stored` has their records, None where there is none.
 
-        Notes in the shard who is new, and who is refused.
+        It notes in the shard which entities are new, and which are refused.
         """
         absent = [entity_id for entity_id, raw in stored.items() if raw is None]
         room = max(self._most - shard.stored - len(shard.new), 0)

@@ -1,6 +1,5 @@
-"""Stored records of entities into memory: the tracks as they stand, the states if they are ours, else rebuilt. Knows
-records and what may be wrong with them; forecasts nothing.
-"""
+"""Loads stored records of entities into memory: the tracks as they are, the states if they fit the model, otherwise
+rebuilt."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ from stream.tracks.fix import FIX_BYTES
 
 log = logging.getLogger(__name__)
 
-ANY: Final = 1 << 62  # a ceiling that no offset reaches
+ANY: Final = 1 << 62  # a ceiling above every offset
 
 
 class Kept(NamedTuple):
@@ -31,7 +30,7 @@ class Kept(NamedTuple):
 
 
 class Restorer:
-    """Puts entities into slots of `table`. On the compute thread only."""
+    """Puts entities into slots of `table`. Use it on the compute thread only."""
 
     def __init__(self, table: EntityTable, predictor: Predictor, quota: Quota) -> None:
         self._table = table
@@ -40,10 +39,10 @@ class Restorer:
         self._quota = quota
 
     def admit(self, shard: Shard, stored: Mapping[str, bytes | None], ceiling: Mapping[str, int]) -> None:
-        """Put entities into memory, from their stored records where those are sound, and new ones within the quota.
+        """Puts entities into memory: from their stored records where those are sound, and new ones within the quota.
 
-        A record that includes an input record at or above its entity's `ceiling` (the first offset that is now to be
-        answered) is of another past: the topic was made anew, or the group was moved back. Its entity starts anew.
+        A record that includes an input record at or above its entity's `ceiling` (the first offset to be answered now)
+        belongs to another history: the topic was made again, or the group was moved back. Its entity starts anew.
         """
         stored = self._quota.admitted(shard, stored)
         entities = self._table.seated(shard, list(stored))
@@ -64,8 +63,8 @@ class Restorer:
         self._load(shard, states)
 
     def _taken_singly(self, shard: Shard, entity: Entity, raw: bytes, limit: int) -> list[Kept]:
-        """A record that is odd in some way, if it can be used all the same: another model's, say, with another ring;
-        or a quarantine."""
+        """Loads a record that is unusual but may be usable: a quarantine, or another model's record with another
+        ring width."""
         try:
             found = (quarantine if quarantine.is_one(raw) else stored_entity).loads(entity.id, raw)
         except stored_entity.RecordError as error:
@@ -93,7 +92,7 @@ class Restorer:
         self._table.cache[slots] = HIT
         try:
             self._predictor.loads(slots, [kept.state for kept in states])
-        except StateError:  # all or nothing: so find out which
+        except StateError:  # it loads all or nothing, so find out which are refused
             refused = self._refused(shard, states)
         else:
             refused = []
@@ -106,7 +105,10 @@ class Restorer:
             self._predictor.rebuild(rows, [windows(track.window) for track in tracks if track is not None])
 
     def _caught_up(self, shard: Shard, states: Sequence[Kept]) -> list[Entity]:
-        """Fold in what each state lacks of its window; those that do not stand where their record says."""
+        """Folds in the fixes of the window that each state lacks.
+
+        Returns the entities whose state's last fix is not where their record says.
+        """
         slots, behind = slots_of(kept.entity for kept in states), np.array([kept.behind for kept in states], int)
         stand = self._tracks.sizes(slots) > behind
         stand &= self._predictor.last(slots)["ts_ms"] == self._tracks.ago(slots, behind)["ts_ms"]
@@ -119,14 +121,14 @@ class Restorer:
         return odd
 
     def _refused(self, shard: Shard, states: Sequence[Kept]) -> list[Entity]:
-        """Load one by one; those whose state the model refuses."""
+        """Loads the states one by one; returns the entities whose state the model refuses."""
         reason, refused = "", []
         for kept in states:
             try:
                 self._predictor.loads(np.array([kept.entity.slot]), [kept.state])
             except StateError as error:
                 refused.append(kept.entity)
-                # New weights refuse every state, for one reason: one line says it.
+                # New weights refuse every state for the same reason: log it once.
                 self._say_rebuilt(shard, kept.entity, "" if str(error) == reason else (reason := str(error)))
         return refused
 

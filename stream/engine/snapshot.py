@@ -1,13 +1,13 @@
-"""One partition's checkpoint, leg by leg, so that the engine works on meanwhile. Knows the order of dump and
-write; when one is due, and when it may be written, `checkpoints` knows.
+"""Makes one partition's checkpoint, leg by leg, so that the engine works on meanwhile.
 
-    dump     some entities as they are now, on the compute thread       the engine does nothing else meanwhile
-    write    them into the store                                        the engine works on
-    settle   note what the store has, and what is to be dumped next     the engine does nothing else meanwhile
+    dump     dumps some entities as they are now, on the compute thread   the engine does nothing else meanwhile
+    write    writes them into the store                                   the engine works on
+    settle   notes what the store has, and what must be dumped next       the engine does nothing else meanwhile
 
-The last leg moves the partition's offset to where the checkpoint began: what changes while it is made belongs to the
-next one. So a stored record may include more than its partition's offset says, as it may after a crash between two
-writes; replay skips what a record includes already.
+The last leg moves the partition's stored offset to where the checkpoint began: what changes while it is made belongs to
+the next one. So a stored record may include more than its partition's offset says, as it may after a crash between two
+writes; replay skips what a record includes already. `stream.delivery.checkpointer` decides when a checkpoint is due and
+when it may be written.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from stream.engine.entities import Dumped, EntityTable, Shard
 from stream.store.base import Store
 
 T = TypeVar("T")
-LEG: Final = 512  # entities per stay on the compute thread: some 10 ms
+LEG: Final = 512  # entities for each call on the compute thread: some 10 ms
 
 
 class Runner(Protocol):
@@ -30,7 +30,7 @@ class Runner(Protocol):
 
 
 class Snapshot:
-    """Made by `Engine.begin_checkpoint`."""
+    """One checkpoint of a partition, made by `Engine.begin_checkpoint`."""
 
     def __init__(
         self, table: EntityTable, store: Store, run: Runner, shard: Shard, epoch: int, next_offset: int
@@ -42,14 +42,15 @@ class Snapshot:
         self._left = table.unsaved(shard)
         self._dumped: Dumped | None = None
         self._missing: list[str] = []
-        self._evicted = 0  # of the missing: those that had not expired
-        self._stored = 0  # entities that the store has of the partition
+        self._evicted = 0  # how many of the missing had not expired
+        self._stored = 0  # how many entities of the partition the store has
         self.epoch = epoch
-        self.next_offset = next_offset  # what it covers: all records below
+        self.next_offset = next_offset  # all records below it are in the checkpoint
         self.done = False
 
     async def dump(self, folded: int) -> None:
-        """The next leg. Every record below `folded` is folded, none above; `write` when they are committed.
+        """Dumps the next leg. Every record below `folded` must be folded, and none above; `write` when they are
+        committed.
 
         Raises ValueError if an entity has folded more.
         """
@@ -58,7 +59,7 @@ class Snapshot:
         self._dumped = await self._run(work)
 
     async def write(self) -> None:
-        """Put the leg into the store. Raises what the store raises: then `give_up`."""
+        """Writes the leg into the store. After an exception of the store, call `give_up`."""
         assert self._dumped is not None, "dump first"
         covered = None if self._left else self.next_offset
         partition = self._shard.partition
@@ -67,10 +68,10 @@ class Snapshot:
         self._stored = await self._store.count(partition)
 
     def settle(self) -> None:
-        """The leg is written."""
+        """Notes that the leg is written."""
         assert self._dumped is not None, "dump first"
         moved = not self._left and not self._missing
-        # The store has lost the others, by their expiry or worse.
+        # The missing ones have expired in the store, or it has lost them.
         self._left += self._table.saved(self._dumped, self._missing)
         self._dumped = None
         self._shard.counts.evicted += self._evicted
@@ -80,7 +81,7 @@ class Snapshot:
             self._table.evict(self._shard)
 
     def give_up(self) -> None:
-        """Whether the leg is written is unknown; the next checkpoint writes it again."""
+        """Ends the checkpoint: it is unknown whether the leg is written, and the next checkpoint writes it again."""
         if self._dumped is not None:
             self._table.unsaved_again(self._dumped)
             self._dumped = None

@@ -1,11 +1,12 @@
-"""One batch through tracks and model, once its entities are in memory. `Engine` calls it, on the compute thread only.
+"""Takes one batch through tracks and model, once its entities are in memory. `Engine` calls it on the compute thread
+only.
 
     pings by entity -> track_table's observe_plain, and track.observe for those that are not plain
-        -> Predictor.answer for all of them in one step; what begins a session anew or comes late takes another
+        -> Predictor.answer for all of them in one step; new sessions and late pings take another step
         -> gap fills -> records
 
-A late ping is folded into the window where it belongs. Its forecast stands on the window up to it (the state is rebuilt
-for that, so its cache is "rebuilt" and its status "stale"); then the state is rebuilt from the whole window.
+A late ping is folded into the window where it belongs. Its forecast is made from the window up to it (the state is
+rebuilt for that, so its cache is "rebuilt" and its status "stale"); then the state is rebuilt from the whole window.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ from stream.wire import ModelRef, Reject, dead_letter
 
 
 class Renderer:
-    """Answers of one program and one set of weights as records, counted where they are made."""
+    """Renders answers of one program and one set of weights as records, and counts them."""
 
     def __init__(self, model: ModelRef, version: str, settings: Settings) -> None:
-        """`version`: of this program."""
+        """Takes `version`, the version of this program."""
         self.horizons_s = settings.horizons_s
         self._model, self._version, self._topics = model, version, settings.topics
         self._writer = Writer(settings.horizons_s, model, settings.topics)
@@ -40,8 +41,10 @@ class Renderer:
     def forecasts(
         self, records: Records, answered: Sequence[Answered], clocks_ms: tuple[float, float, float]
     ) -> list[EncodedBatch]:
-        """Raises ValueError for a number that is not finite. clocks_ms: when the records were fetched, when their batch
-        was begun, and when the model had answered."""
+        """Returns the encoded forecasts. Raises ValueError for a number that is not finite.
+
+        `clocks_ms` are when the records were fetched, when their batch started, and when the model had answered.
+        """
         return self._writer.written(records, answered, clocks_ms)
 
     def reject(self, batch: EngineBatch, index: int, shard: Shard, reject: Reject) -> None:
@@ -59,7 +62,7 @@ class Renderer:
 
 
 class Stepper:
-    """Folds batches. `Engine` owns what it is given here."""
+    """Folds batches. `Engine` owns the objects that it gets."""
 
     def __init__(
         self,
@@ -91,7 +94,10 @@ class Stepper:
         self._fill(batch)
 
     def _pings(self, batch: EngineBatch) -> Rows:
-        """All but what is no ping, or of an entity in quarantine: those are refused here."""
+        """Returns the pings to fold.
+
+        Rejects records that are no pings, or whose entity is in quarantine or beyond the quota.
+        """
         batch.count()
         for row, reject in batch.pings.rejects.items():
             self._render.reject(batch, row, batch.shard_of(row), reject)
@@ -107,7 +113,8 @@ class Stepper:
         return Rows.of(batch, index, np.array(slots, np.int64)[of[index]])
 
     def _refused(self, batch: EngineBatch, row: int) -> bool:
-        """Whether this ping is of an entity in quarantine, or beyond the quota; then it has had its outcome here."""
+        """Returns whether this ping is of an entity in quarantine or beyond the quota; then the record has its
+        outcome."""
         shard = batch.shard_of(row)
         if batch.pings.names[batch.pings.of[row]] not in shard.refused:
             return self._bisection.refused(batch, row)
@@ -116,8 +123,10 @@ class Stepper:
         return True
 
     def _observe(self, batch: EngineBatch, rows: Rows) -> list[Outcome]:
-        """Fold all into the tracks, and tell the rows of their windows; what became of the pings that were not plain,
-        in no order."""
+        """Folds all pings into the tracks, and puts the size and start of their windows into the rows.
+
+        Returns the outcomes of the pings that were not plain, unordered.
+        """
         outcomes: list[Outcome] = []
         changed = np.ones(len(rows), np.bool_)
         left = np.arange(len(rows))
@@ -125,7 +134,7 @@ class Stepper:
             plain, n, from_ts = self._tracks.observe_plain(rows.slots[left], rows.fixes[left], rows.offsets[left])
             rows.n[left], rows.from_ts[left] = n, from_ts
             left = left[~plain]
-            first = firsts(rows.slots[left])  # behind those that were plain
+            first = firsts(rows.slots[left])  # the pings before them were plain
             for row in left[first].tolist():
                 outcome, changed[row] = self._observe_odd(batch, rows, row)
                 if outcome is not None:
@@ -135,8 +144,10 @@ class Stepper:
         return outcomes
 
     def _observe_odd(self, batch: EngineBatch, rows: Rows, row: int) -> tuple[Outcome | None, bool]:
-        """What a ping that is not plain became, if it changed the state; and whether it changed the track. One that
-        did not is answered, or counted, here."""
+        """Returns the outcome of a ping that is not plain, if it changed the state; and whether it changed the track.
+
+        A ping without an outcome is answered, or counted, here.
+        """
         index, slot, loud = int(rows.index[row]), int(rows.slots[row]), not batch.silent
         shard, offset, fix = batch.shard_of(index), int(rows.offsets[row]), rows.fixes[row].tobytes()
         published_ms = int(batch.records.timestamps_ms[index])
@@ -160,12 +171,12 @@ class Stepper:
         return None, True
 
     def _step(self, batch: EngineBatch, rows: Rows, places: NDArray[np.int64], outcomes: Sequence[Outcome]) -> None:
-        """Fold the pings at these places, and answer them; turns are what became of those that were not plain."""
+        """Folds the pings at these places, and answers them. `outcomes` are those of the pings that were not plain."""
         late = [outcome for outcome in outcomes if outcome.late]
         restarts = [outcome for outcome in outcomes if outcome.restart]
         if restarts:
             if not batch.silent:
-                if ending := [outcome for outcome in restarts if outcome.gaps]:  # while their state is there
+                if ending := [outcome for outcome in restarts if outcome.gaps]:  # while their old state is still there
                     self._ask(batch, ending, self._predictor.moment(slots_of(ending)))
                 self._retract(batch, restarts)
             self._restart(restarts)
@@ -188,11 +199,11 @@ class Stepper:
             self._go_back(batch, rows.part(rows_of(late)), late)
 
     def _go_back(self, batch: EngineBatch, rows: Rows, outcomes: Sequence[Outcome]) -> None:
-        """Fold pings that came late, one of each entity, where they belong."""
+        """Folds late pings, one of each entity, where they belong."""
         if not batch.silent:
             self._predictor.rebuild(
                 rows.slots, [windows(outcome.seen) for outcome in outcomes]
-            )  # the window up to its own ping
+            )  # the window up to the late ping
             said = self._predictor.forecast(rows.slots, self._render.horizons_s)
             for outcome in outcomes:
                 outcome.shard.counts.late += 1
@@ -203,8 +214,8 @@ class Stepper:
         self._is_hit(batch, rows.slots)
 
     def _is_hit(self, batch: EngineBatch, slots: Slots) -> None:
-        """The next forecasts of these stand on states that are followed."""
-        if batch.silent:  # "rebuilt" waits for a forecast that can say so
+        """Notes that the next forecasts of these slots use a state that was kept up to date."""
+        if batch.silent:  # "rebuilt" stays until a forecast can report it
             slots = slots[self._table.cache[slots] == NONE]
         self._table.cache[slots[self._table.cache[slots] != UNREAD]] = HIT
 
@@ -221,7 +232,7 @@ class Stepper:
     def _say(
         self, batch: EngineBatch, rows: Rows, said: Forecasts, cache: NDArray[np.int8], *, late: bool = False
     ) -> None:
-        """These forecasts [N] answer these rows [N]."""
+        """Adds these forecasts [N] as the answers to these rows [N], and counts them."""
         by_number = {shard.number: shard.counts for shard in batch.shards.values()}
         for number, count in self._table.of_shards(rows.slots).items():
             by_number[number].forecasts += count
@@ -232,8 +243,10 @@ class Stepper:
         batch.said.append(Answered(rows.index, rows.fixes, rows.n, rows.from_ts, are_late, cache, said))
 
     def _ask(self, batch: EngineBatch, outcomes: Sequence[Outcome], moment: Moment) -> None:
-        """Remember the gap fills that these turns ask for, with the states [N] of the turns [N] as they are now. A
-        track that is not its entity's whole one asks for none, because nobody would revise them."""
+        """Remembers the gap fills of these outcomes [N], with the states [N] of their entities as they are now.
+
+        A track that is not its entity's whole track asks for none, because nobody would revise them.
+        """
         asked = [
             (row, Asked(outcome, gap, status))
             for row, outcome in enumerate(outcomes)
@@ -245,7 +258,7 @@ class Stepper:
             batch.fills += [one for _, one in asked]
 
     def _fill(self, batch: EngineBatch) -> None:
-        """All gap fills of the batch, in one call of the model."""
+        """Makes all gap fills of the batch in one call of the model."""
         if not batch.fills:
             return
         gaps = [model_gap(one.gap) for one in batch.fills]

@@ -1,32 +1,34 @@
-"""What the store holds of one entity: its track and its model state. Knows bytes and columns; knows no store, no model.
+"""The bytes that the store keeps of one entity: its track and its model state.
 
     offset     size  field
          0        4  magic "PCEN"
          4        2  version, uint16: 2
-         6        2  W, places of the window's ring, uint16
-         8        8  checksum, uint64, of the entity's id (UTF-8) and of all before the state but itself
-        16        8  next_offset, int64: the input records below it are folded in
+         6        2  W, the number of places in the window's ring, uint16
+         8        8  checksum, uint64, of the entity's id (UTF-8) and of everything before the state except itself
+        16        8  next_offset, int64: all input records below it are folded in
         24       32  accepted, late, duplicates, rejected, int64 each
-        56        2  size, fixes in the window, uint16
-        58        2  newest, the place of the window's last fix, uint16; the one before it is to its left, or at the end
+        56        2  size, the number of fixes in the window, uint16
+        58        2  newest, the place of the window's last fix, uint16; the fix before it is to its left, or at the end
         60        2  behind, uint16: the state lacks the window's last `behind` fixes
         62        1  suspects, uint8
         63        1  pending gaps, uint8
         64       40  suspects: fixes
        104       88  pending gaps, 22 each: start_ms int64, end_ms int64, step_ms uint32, reason uint8 (0 silence,
                      1 outlier), age uint8
-       192     20 W  the ring: fixes as `stream.tracks.track` draws them
- 192 + 20 W  to end  model state, opaque: `model.api` gives it magic, fingerprint and checksum of its own
+       192     20 W  the ring: fixes in the layout of `stream.tracks.fix`
+ 192 + 20 W  to end  model state, opaque here: `model.serving.state_codec` gives it its own magic, fingerprint, checksum
 
-Little-endian, as the machines that read it are. Two checksums, because the two parts fail differently: a bad state is
-rebuilt from the window, a bad track cannot be rebuilt from anything. The id is under the checksum and not in the
-record: it is the key already, and a record under another entity's key must be refused.
+All fields are little-endian, as the machines that read them are. The two parts have separate checksums because they
+fail differently: a bad state is rebuilt from the window, but nothing can rebuild a bad track. The checksum covers the
+id although the record does not contain it, because the id is the key: a record under another entity's key must be
+refused.
 
-Everything before the state stands where it stands, so that a checkpoint need write only the head and the places of new
-fixes: 300 bytes instead of 12 KB. The state is written again when it is STALE fixes behind; whoever loads it folds
-those in, and has the state that the writer had, to the bit.
+Every field before the state has a fixed place, so a checkpoint writes only the head and the places of new fixes: 300
+bytes instead of 12 KB. The state is written again when it is more than STALE fixes behind. A process that loads it
+folds in the missing fixes and gets the writer's state, to the bit.
 
-An entity in quarantine has neither; what stands in the place of its record is drawn in `stream.engine.quarantine`.
+An entity in quarantine has neither track nor state. `stream.engine.quarantine` describes what is stored in the place
+of its record.
 """
 
 from __future__ import annotations
@@ -50,12 +52,12 @@ from stream.wire import E7, MAX_TS_MS, MIN_TS_MS
 
 MAGIC: Final = b"PCEN"
 VERSION: Final = 2
-STALE: Final = 8  # catching up costs some 10 µs a fix, and a successor does it for all entities at once
+STALE: Final = 8  # fixes; catching up costs some 10 µs for each, and the next owner does it for all entities at once
 MAX_SUSPECTS: Final = 2
-MAX_PENDING: Final = 4  # a gap waits for two pings, each of which may close one more
-MAX_OFFSET: Final = 1 << 62  # one more is still an int64
-MAX_COUNT: Final = 1 << 31  # of an entity's pings of any kind; `tracks` counts them in 32 bits
-MAX_POINTS: Final = 1_000  # of a gap's fill; a track asks for 240 at most
+MAX_PENDING: Final = 4  # a gap waits for two pings, and each of them may close another gap
+MAX_OFFSET: Final = 1 << 62  # leaves room for one more in an int64
+MAX_COUNT: Final = 1 << 31  # of one entity's pings of one kind; `tracks` counts them in 32 bits
+MAX_POINTS: Final = 1_000  # points in one gap fill; a track asks for 240 at most
 _PENDING: Final = struct.Struct("<qqIBB")
 _SUSPECTS_BYTES: Final = MAX_SUSPECTS * FIX_BYTES
 _ODD_BYTES: Final = _SUSPECTS_BYTES + MAX_PENDING * _PENDING.size
@@ -71,11 +73,14 @@ _REASONS: Final[tuple[Reason, ...]] = ("silence", "outlier")
 
 
 class RecordError(ValueError):
-    """Bytes that are not the record of this entity, or not intact."""
+    """The bytes are not a record of this entity, or are damaged."""
 
 
 class Stored(NamedTuple):
-    """A sound track, and a state that the model has still to judge, which lacks the window's last `behind` fixes."""
+    """A sound track, and a state that the model has not checked yet.
+
+    The state lacks the window's last `behind` fixes.
+    """
 
     track: Track
     state: bytes
@@ -83,14 +88,14 @@ class Stored(NamedTuple):
 
 
 def dumps(entity_ids: Sequence[str], tracks: TrackTable, slots: Rows, states: Sequence[bytes]) -> list[bytes]:
-    """The records of entities whose states lack nothing."""
+    """Returns the records of entities whose states include all fixes of their windows."""
     rings = tracks.rings(slots)
     heads = _heads(entity_ids, tracks, slots, np.zeros(len(slots), np.int64), rings)
     return [b"".join(parts) for parts in zip(_each(heads), rings, states, strict=True)]
 
 
 def patches(entity_ids: Sequence[str], tracks: TrackTable, slots: Rows) -> list[Patch]:
-    """What makes the records in the store those of these tracks, all but the states."""
+    """Returns patches that update the stored records to these tracks. They leave the stored states as they are."""
     heads = _heads(entity_ids, tracks, slots, tracks.behind(slots), tracks.rings(slots))
     least = HEAD.itemsize + tracks.ring.shape[1] * FIX_BYTES
     found = []
@@ -104,13 +109,14 @@ def patches(entity_ids: Sequence[str], tracks: TrackTable, slots: Rows) -> list[
 
 
 def loads(entity_id: str, raw: bytes) -> Stored:
-    """The parts of a record.
+    """Returns the parts of a record.
 
     Raises:
-        RecordError: foreign, of an unknown version, truncated or altered before the state part.
+        RecordError: the record is foreign, of an unknown version, truncated, or altered before the state part.
     """
     if not raw:
-        raise RecordError(f"no record: larger than {MAX_RECORD_BYTES} bytes, or not a string")  # as the store says it
+        # The store returns b"" for both.
+        raise RecordError(f"no record: larger than {MAX_RECORD_BYTES} bytes, or not a string")
     if len(raw) < HEAD.itemsize or raw[:4] != MAGIC:
         raise RecordError(f"{len(raw)} bytes that do not start as an entity record: written by something else?")
     head = np.frombuffer(raw, HEAD, count=1)
@@ -126,7 +132,7 @@ def loads(entity_id: str, raw: bytes) -> Stored:
 
 
 class Fronts(NamedTuple):
-    """Of N records all but the states, in columns; what `loads` would give of each, where it is sound."""
+    """N records without their states, in columns. A sound row holds what `loads` would return for that record."""
 
     sound: NDArray[np.bool_]
     heads: NDArray[Any]  # HEAD
@@ -134,7 +140,10 @@ class Fronts(NamedTuple):
 
 
 def fronts(entity_ids: Sequence[str], raws: Sequence[bytes], places: int) -> Fronts:
-    """Many records at once. One that is not sound, or has a ring of another width, is for `loads` to judge."""
+    """Reads many records at once, without their states.
+
+    `sound` is false for a record that is damaged or whose ring has another width; pass it to `loads`.
+    """
     size = HEAD.itemsize + places * FIX_BYTES
     joined = b"".join(raw[:size] if len(raw) >= size else bytes(size) for raw in raws)
     table = np.frombuffer(bytearray(joined), np.uint8).reshape(len(raws), size)
@@ -147,7 +156,7 @@ def fronts(entity_ids: Sequence[str], raws: Sequence[bytes], places: int) -> Fro
 
 
 def odd_of(head: Any) -> tuple[bytes, tuple[PendingGap, ...]]:
-    """The suspects and the pending gaps of one head."""
+    """Returns the suspects and the pending gaps of one head."""
     odd = bytes(head["odd"])
     suspects, pending = int(head["suspects"]) * FIX_BYTES, int(head["pending"]) * _PENDING.size
     gaps = _PENDING.iter_unpack(odd[_SUSPECTS_BYTES : _SUSPECTS_BYTES + pending])
@@ -159,7 +168,7 @@ def odd_of(head: Any) -> tuple[bytes, tuple[PendingGap, ...]]:
 def _heads(
     entity_ids: Sequence[str], tracks: TrackTable, slots: Rows, behind: Rows, rings: NDArray[np.uint8]
 ) -> NDArray[Any]:
-    """The heads [N] of these slots' records."""
+    """Returns the heads [N] of these slots' records."""
     heads = np.zeros(len(slots), HEAD)
     heads["magic"], heads["version"], heads["places"] = MAGIC, VERSION, tracks.ring.shape[1]
     heads["behind"] = behind
@@ -181,7 +190,7 @@ def _each(heads: NDArray[Any]) -> list[bytes]:
 
 
 def _stretches(newest: int, fresh: int, places: int) -> Iterator[tuple[int, int]]:
-    """The places [first, stop) of a ring's `fresh` newest fixes."""
+    """Yields ranges [first, stop) of places that hold a ring's `fresh` newest fixes."""
     if fresh >= places:
         yield 0, places
         return
@@ -193,7 +202,7 @@ def _stretches(newest: int, fresh: int, places: int) -> Iterator[tuple[int, int]
 
 
 def _track(head: Any, ring: bytes) -> Track:
-    """Of bytes that are `_possible`."""
+    """Returns the track of bytes that passed `_possible`."""
     size, end = int(head["size"]), (int(head["newest"]) + 1) * FIX_BYTES
     suspects, pending = odd_of(head)
     return Track(
@@ -209,8 +218,10 @@ def _track(head: Any, ring: bytes) -> Track:
 
 
 def _possible(heads: NDArray[Any], rings: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which of heads [N] and rings [N, W] a track can have left. The checksum shows damage, not intent: who can write
-    to the store can write a right one over anything, and what follows reads rings by these numbers without a look.
+    """Returns which of heads [N] and rings [N, W] a track can have written.
+
+    The checksum shows damage, not intent: anyone who can write to the store can put a right checksum over any bytes,
+    and later code reads rings by these numbers without checking them.
     """
     found = (heads["suspects"] <= MAX_SUSPECTS) & (heads["pending"] <= MAX_PENDING)
     for name, most in (("next_offset", MAX_OFFSET), *((name, MAX_COUNT) for name in COUNTS)):
@@ -227,7 +238,8 @@ def _possible(heads: NDArray[Any], rings: NDArray[Any]) -> NDArray[np.bool_]:
 
 @compiled
 def _check_rings(size, newest, rings, found):  # type: ignore[no-untyped-def]
-    """False where there are not as many fixes as there should be, one after the other, each in a place."""
+    """Sets `found` to false unless the ring has the stated number of fixes, with times in order and positions on the
+    globe."""
     w = rings.shape[1]
     for i in range(len(rings)):
         if size[i] < 1 or size[i] > w or newest[i] >= w:
@@ -242,8 +254,11 @@ def _check_rings(size, newest, rings, found):  # type: ignore[no-untyped-def]
 
 
 def _checksums(entity_ids: Sequence[str], heads: NDArray[Any], rings: NDArray[Any]) -> NDArray[np.uint64]:
-    """Sums [N] of the words of heads (their own checksums aside) and rings [N, 5 W], each word times an odd number of
-    its place: one altered word always shows, several as good as always."""
+    """Returns the sums [N] of the words of heads (without their own checksums) and rings [N, 5 W].
+
+    Each word is multiplied by an odd number that depends on its place. One altered word always changes the sum, several
+    almost always do.
+    """
     bare = heads.copy()
     bare["checksum"] = 0
     words = bare.view("<u4").reshape(len(heads), HEAD.itemsize // 4)
@@ -255,7 +270,7 @@ def _checksums(entity_ids: Sequence[str], heads: NDArray[Any], rings: NDArray[An
 
 @lru_cache(maxsize=8)
 def _weights(first: int, count: int) -> NDArray[np.uint64]:
-    """Odd numbers without a pattern (splitmix64's mixing of the places from `first` on)."""
+    """Returns odd numbers without a pattern (splitmix64's mixing of the places from `first` on)."""
     x = (np.arange(first + 1, first + 1 + count, dtype=np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,4 +1,4 @@
-"""Topic administration with kafka-python. Knows topics and partitions; knows nothing of what flows through them."""
+"""Creates and describes topics, with kafka-python."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from stream.wire import MAX_DEAD_LETTER_BYTES, Topics
 
 log = logging.getLogger(__name__)
 
-CONNECT_S = 8.0  # a broker that has not answered by then is called unreachable
-MAX_BATCH: Final = "max.message.bytes"  # of a topic
-BROKER_DEFAULT: Final = -1  # as CreateTopics spells it since Kafka 2.4: what the broker is configured with
-# What a broker says of numbers of partitions and replicas that it cannot have, or must not.
+CONNECT_S = 8.0  # a broker that has not answered by then counts as unreachable
+MAX_BATCH: Final = "max.message.bytes"  # a setting of a topic
+BROKER_DEFAULT: Final = -1  # in CreateTopics since Kafka 2.4: the number that the broker is configured with
+# A broker's errors for numbers of partitions or replicas that it cannot create, or must not.
 _NUMBERS: Final = (InvalidPartitionsError, InvalidReplicationFactorError, PolicyViolationError)
 
 
 class TopicInfo(NamedTuple):
-    """One topic as the broker has it; `partitions` is None if it does not exist."""
+    """What the broker reports of one topic. `partitions` is None if the topic does not exist."""
 
     name: str
     partitions: int | None
@@ -43,8 +43,8 @@ class TopicInfo(NamedTuple):
 
 @contextmanager
 def connected(bootstrap: str, security: KafkaSecurity = PLAIN_KAFKA, *, timeout_s: float = CONNECT_S) -> Iterator[Any]:
-    """A KafkaAdminClient. Raises ConnectionError, in one line, if no broker answers within `timeout_s`; Refused if one
-    does and will not have us, then or later."""
+    """Yields a KafkaAdminClient. Raises ConnectionError, in one line, if no broker answers within `timeout_s`; Refused
+    if a broker answers and denies access, then or later."""
     check_access(bootstrap, security)
     try:
         client = KafkaAdminClient(bootstrap_servers=bootstrap.split(","), **security.arguments(), **timeouts(timeout_s))
@@ -61,7 +61,7 @@ def connected(bootstrap: str, security: KafkaSecurity = PLAIN_KAFKA, *, timeout_
 
 
 def timeouts(timeout_s: float) -> dict[str, int]:
-    """The settings that make a kafka-python client give up on an absent broker in `timeout_s`."""
+    """Returns the settings with which a kafka-python client gives up on an absent broker after `timeout_s`."""
     return {
         "bootstrap_timeout_ms": int(timeout_s * 1000),
         "request_timeout_ms": int(max(timeout_s, 5.0) * 1000),
@@ -69,7 +69,7 @@ def timeouts(timeout_s: float) -> dict[str, int]:
 
 
 def unreachable(bootstrap: str, error: Exception) -> ConnectionError:
-    """The error as one line that names the address and the likely cause."""
+    """Returns the error as one line that names the address and the likely cause."""
     if (host := unknown_host(bootstrap)) is not None:
         return ConnectionError(
             f"unknown host {host} in {bootstrap}: is --bootstrap (PATHCAST_BOOTSTRAP) right, and does this machine "
@@ -83,7 +83,7 @@ def unreachable(bootstrap: str, error: Exception) -> ConnectionError:
 
 
 def wait_until_up(bootstrap: str, *, timeout_s: float) -> bool:
-    """Whether a broker answers a metadata request before `timeout_s` are over."""
+    """Returns whether a broker answers a metadata request before `timeout_s` are over."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         try:
@@ -96,7 +96,7 @@ def wait_until_up(bootstrap: str, *, timeout_s: float) -> bool:
 
 
 def describe(client: Any, names: Iterable[str]) -> list[TopicInfo]:
-    """What the broker knows of these topics, in the order asked for."""
+    """Returns what the broker reports of these topics, in the given order."""
     wanted = list(names)
     present = set(client.list_topics())
     details = {topic["name"]: topic for topic in client.describe_topics([n for n in wanted if n in present] or None)}
@@ -109,7 +109,7 @@ def describe(client: Any, names: Iterable[str]) -> list[TopicInfo]:
 
 
 def partitions_of(client: Any, topic: str) -> int:
-    """How many partitions the topic has. Raises ValueError, saying what to do, if there is no such topic."""
+    """Returns the topic's number of partitions. Raises ValueError, which says what to do, if there is no such topic."""
     (info,) = describe(client, [topic])
     if info.partitions is None:
         raise ValueError(f"there is no topic {topic} there: start a worker, or run pathcast topics --create")
@@ -117,8 +117,8 @@ def partitions_of(client: Any, topic: str) -> int:
 
 
 def largest_batches(client: Any, names: Iterable[str]) -> dict[str, int]:
-    """How many bytes the broker takes at once for these topics. Without those that do not exist, or whose settings are
-    not for us to see (the right DescribeConfigs)."""
+    """Returns the most bytes of a batch that the broker accepts, by topic. Topics that do not exist are left out, and
+    those whose settings we may not read (the right DescribeConfigs)."""
     asked = [ConfigResource(ConfigResourceType.TOPIC, name, {MAX_BATCH: None}) for name in names]
     told = client.describe_configs(asked, config_filter="all").get("topic", {})
     return {name: int(settings[MAX_BATCH]["value"]) for name, settings in told.items() if MAX_BATCH in settings}
@@ -127,28 +127,28 @@ def largest_batches(client: Any, names: Iterable[str]) -> dict[str, int]:
 def create(
     client: Any, topics: Topics, *, partitions: int | None = None, replication: int | None = None
 ) -> list[TopicInfo]:
-    """Create those of our topics that are absent, and wait until each partition has a leader.
+    """Creates those of our topics that are absent, and waits until each partition has a leader.
 
     None leaves a number to the broker's configuration. Returns the topics that this call created. Raises ValueError if
-    the broker cannot have so many partitions or replicas, KafkaError if it refuses for another reason.
+    the broker cannot create so many partitions or replicas, KafkaError if it refuses for another reason.
     """
     ours = [name for name in absent(client, topics) if _create(client, topics, name, partitions, replication)]
     return describe(client, ours) if ours else []
 
 
 def absent(client: Any, topics: Topics) -> list[str]:
-    """Return the names of our topics that the broker does not have."""
+    """Returns the names of our topics that the broker does not have."""
     return [info.name for info in describe(client, topics) if info.partitions is None]
 
 
 def _create(client: Any, topics: Topics, name: str, partitions: int | None, replication: int | None) -> bool:
-    """Create one topic. Returns False if another process was faster, which is as good."""
+    """Creates one topic. Returns False if another process was faster, which is as good."""
     options: dict[str, Any] = {
         "num_partitions": partitions or BROKER_DEFAULT,
         "replication_factor": replication or BROKER_DEFAULT,
     }
     if name == topics.dead_letters:
-        # The largest record that the pings topic takes, and its context headers: refused, it would stop a worker.
+        # It must accept the largest record of the pings topic with its context headers: a refusal would stop a worker.
         options["configs"] = {MAX_BATCH: str(MAX_DEAD_LETTER_BYTES)}
     try:
         (told,) = client.create_topics({name: options}, raise_errors=False)["topics"]

@@ -1,5 +1,5 @@
-"""The checksum of Kafka's record batches, Castagnoli's CRC, by the processor's own instruction where there is one: 64
-KB in 2 us, where aiokafka's own code takes 27."""
+"""Computes the checksum of Kafka's record batches, Castagnoli's CRC, with the processor's own instruction where there
+is one: 64 KB take 2 us, and 27 us with aiokafka's own code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many texts as one column: spans of the same bytes. Knows numpy; knows nothing of what they say."""
+"""Holds many byte strings as one column: spans of the same bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from model.jit import compiled
 
-# So that nobody can send ids which all begin their search at the same place.
+# The hash is seeded, so that nobody can send ids that all begin their search at the same place of the table.
 _SEED: Final = np.uint64(secrets.randbits(64))
 _PRIME: Final = np.uint64(0x100000001B3)  # of FNV-1a
 _HALF: Final = np.uint64(32)
@@ -21,8 +21,8 @@ Bytes = NDArray[np.uint8]
 
 
 class BytesColumn(NamedTuple):
-    """N texts, as spans of the same bytes: so a thousand of them are three arrays, and no Python objects. What is None
-    ends before it begins."""
+    """N byte strings, as spans of the same bytes: a thousand of them are three arrays and no Python objects. The end of
+    one that is None is before its start."""
 
     raw: Bytes
     start: I64
@@ -40,16 +40,16 @@ class BytesColumn(NamedTuple):
 
     @classmethod
     def of_width(cls, raw: Bytes, width: int) -> BytesColumn:
-        """Those of one width, one behind the other."""
+        """Returns a column of byte strings that all have the same width and follow each other."""
         end = np.arange(width, len(raw) + 1, width)
         return cls(raw, end - width, end)
 
     def at(self, rows: Any) -> BytesColumn:
-        """Those of some rows, by an index of numpy's; the bytes are shared."""
+        """Returns a column of some rows, which a numpy index selects. Both share the bytes."""
         return BytesColumn(self.raw, *(np.ascontiguousarray(column[rows]) for column in (self.start, self.end)))
 
     def alone(self) -> BytesColumn:
-        """The same, one behind the other and with nothing between; what is None is empty."""
+        """Returns a copy whose byte strings follow each other without a gap. None becomes empty."""
         lengths = np.maximum(self.lengths, 0)
         end = np.cumsum(lengths)
         found = BytesColumn(np.empty(int(lengths.sum()), np.uint8), end - lengths, end)
@@ -69,8 +69,8 @@ class BytesColumn(NamedTuple):
         return self.end - self.start
 
     def distinct(self, of: I64, rows: I64) -> tuple[I64, I64]:
-        """Of some rows: those that are the first of their text, and for each which of these it is like. Texts of two
-        numbers `of` [N] are never alike."""
+        """Groups some rows by equal byte strings. Returns the first row of each group, and for each row the index of
+        its group. Rows with two different numbers in `of` [N] are never in one group."""
         first, like = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
         room = np.full(1 << (2 * len(rows)).bit_length(), -1, np.int64)
         return first[: _distinct(*self, of, rows, _SEED, room, first, like)], like
@@ -78,9 +78,9 @@ class BytesColumn(NamedTuple):
 
 @compiled
 def copied(source, start, end, out, at):  # type: ignore[no-untyped-def]
-    """Copies source[start:end] to out[at:]; returns where it ends there."""
-    # Unsigned, as numba looks at each signed index whether it counts from the end, and then copies byte by byte:
-    # 670 ns for 800 bytes instead of 19.
+    """Copies source[start:end] to out[at:]. Returns where the copy ends in `out`."""
+    # The indexes are unsigned: numba checks whether a signed one counts from the end, and then copies byte by byte,
+    # which takes 670 ns for 800 bytes instead of 19.
     to, of = np.uint64(at), np.uint64(start)
     for place in range(np.uint64(end - start)):
         out[to + place] = source[of + place]
@@ -95,8 +95,8 @@ def _copy(raw, start, end, out, to, to_end):  # type: ignore[no-untyped-def]
 
 @compiled
 def _distinct(raw, start, end, of, rows, seed, room, first, like):  # type: ignore[no-untyped-def]
-    """Fills `first` and `like`, by a table `room` of numbers of firsts, -1 where it is empty; returns how many firsts
-    there are."""
+    """Fills `first` and `like`, with `room` as a hash table of indexes of groups, -1 where it is empty. Returns the
+    number of groups."""
     found, mask = 0, np.uint64(len(room) - 1)
     for i in range(len(rows)):
         row = rows[i]

@@ -1,8 +1,8 @@
-"""Decompression with an end: a sender could fold thirty gigabytes into a batch of one megabyte, and aiokafka would
-unfold them. Kafka bounds what a batch is on the wire; nothing bounds what it unfolds to. Whatever a codec says of bytes
-that it did not make, it is one error here.
+"""Decompresses record batches up to a limit.
 
-Knows codecs; knows no record.
+A sender could compress thirty gigabytes into a batch of one megabyte, and aiokafka would decompress them: Kafka limits
+the size of a batch on the wire, but nothing limits its decompressed size. Every error that a codec raises for damaged
+bytes becomes one error here, Unreadable.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from aiokafka import codec
 from aiokafka.record import default_records
 from aiokafka.record._crecords import default_records as compiled_records
 
-MOST_BYTES: Final = 32 << 20  # of one batch: a broker takes 1 MiB, and JSON shrinks to a tenth at best
-CHUNK: Final = 1 << 18  # bytes at a time: larger ones are slower, as they are fresh memory
-_FIRST_FED: Final = 128  # bytes of a member at first: an empty one has 20
-_GZIP: Final = 31  # zlib's way to say: a gzip header, and any window
-_XERIAL_HEAD: Final = 16  # bytes of Java's snappy, before its blocks, each behind its size
+MOST_BYTES: Final = 32 << 20  # of one batch: a broker accepts 1 MiB, and JSON shrinks to a tenth at best
+CHUNK: Final = 1 << 18  # bytes at a time: larger chunks are slower, because their memory is newly allocated
+_FIRST_FED: Final = 128  # the bytes of a gzip member that zlib gets first: an empty member has 20
+_GZIP: Final = 31  # zlib's `wbits` for a gzip header and any window
+_XERIAL_HEAD: Final = 16  # bytes of Java's snappy header; the blocks follow it, each after its size
 _SIZE: Final = struct.Struct(">I")
 
 
 class Unreadable(Exception):
-    """Of a batch: it unfolds to more than MOST_BYTES, or is not what its codec makes. Its text says which."""
+    """A batch has more than MOST_BYTES decompressed bytes, or damaged ones. The message says which."""
 
 
 def bound() -> None:
-    """Every batch that this process reads, from now on. Again does no harm."""
+    """Limits every batch that this process reads from now on. Calling it again does no harm."""
     for module in (default_records, compiled_records):
         module.gzip_decode, module.snappy_decode = gunzip, unsnappy
         module.lz4_decode, module.zstd_decode = unlz4, unzstd
@@ -43,7 +43,7 @@ def bound() -> None:
 def _codec() -> Iterator[None]:
     try:
         yield
-    # The last two are lz4's, and of a block of snappy that is cut.
+    # lz4 raises RuntimeError; struct.error comes from a truncated block of snappy.
     except (zlib.error, cramjam.DecompressionError, zstandard.ZstdError, RuntimeError, struct.error) as error:
         raise Unreadable(f"its compressed bytes are damaged ({error})") from error
 
@@ -52,11 +52,11 @@ def _codec() -> Iterator[None]:
 def gunzip(packed: bytes) -> bytes:
     def chunks() -> Iterator[bytes]:
         whole, at = memoryview(packed), 0
-        while at < len(whole):  # several members, one behind the other, are one to gzip
+        while at < len(whole):  # gzip treats several members that follow each other as one
             member, fed = zlib.decompressobj(_GZIP), _FIRST_FED
             while not member.eof and at < len(whole):
-                # zlib copies what is behind the member out of what it is fed. Were that all the rest, a sender could
-                # put in so many empty members that the copies take minutes.
+                # zlib copies the bytes after a member out of its input. If the input were always the whole rest, a
+                # sender could put in so many empty members that the copies take minutes.
                 some = whole[at : at + fed]
                 yield member.decompress(some, CHUNK)
                 at += len(some) - len(member.unconsumed_tail) - len(member.unused_data)
@@ -103,7 +103,7 @@ def _check(size: int) -> None:
 
 
 def _snappy_blocks(packed: bytes) -> Iterator[bytes]:
-    if not codec._detect_xerial_stream(packed):  # as what unfolds them decides
+    if not codec._detect_xerial_stream(packed):  # aiokafka's `snappy_decode` decides in the same way
         yield packed
         return
     at = _XERIAL_HEAD

@@ -1,8 +1,9 @@
-"""What the engine answers: forecasts as pages, which are framed for Kafka already, and the few others one by one.
+"""Holds what the engine answers: forecasts as encoded batches, in Kafka's record format (v2: zigzag varints), and the
+few other records one by one.
 
-A batch has a thousand forecasts of one shape. As objects, each written, put into a batch and thrown away, they took a
-fifth of a worker's CPU; so they are written side by side, and framed where they lie, compiled. Knows Kafka's record
-format (v2: varints, zigzag) and aiokafka's batches; knows no field of a forecast.
+A batch has a thousand forecasts of one shape. When each was an object that was written, put into a batch and thrown
+away, they took a fifth of a worker's CPU. So they are written next to each other, and compiled code encodes them from
+there. This module does not depend on the fields of a forecast.
 """
 
 from __future__ import annotations
@@ -26,33 +27,33 @@ from stream.kafka.record_columns import Partition, Records, varint
 from stream.wire import Headers, Outgoing
 
 NO_RECORDS: Final = Records.of(())
-# Of one request's part for a partition; a broker takes 1 MiB unless it is told otherwise.
+# The most bytes that one request has for a partition; a broker accepts 1 MiB unless it is configured otherwise.
 BATCH_BYTES: Final = 512 * 1024
 HEAD_BYTES: Final = _DefaultRecordBatchBuilderPy.HEADER_STRUCT.size
-MOST_FRAMING: Final = 2 + 5 * 5  # bytes: attributes, time, and varints of five lengths or counts
+MOST_FRAMING: Final = 2 + 5 * 5  # bytes of a record: attributes, time, and varints of five lengths or counts
 
 
 class EncodedBatch(NamedTuple):
-    """Records of one topic that answer records of one partition: what one request to a broker takes of them."""
+    """Records of one topic, in Kafka's format, that answer records of one partition and fit into one record batch."""
 
     topic: str
     source: Partition
-    rows: I64  # of the record that each answers, among those that came in
-    body: Bytes  # the records as they stand in a batch, behind its head
+    rows: I64  # for each record, the row of the input record that it answers
+    body: Bytes  # the records as they follow the header of a batch
 
     def batch(self, *, compression: int = 0, transactional: bool = False) -> Whole:
-        """One that aiokafka's producer can send, of records that are written now."""
+        """Returns a batch that aiokafka's producer can send. Its timestamp is now."""
         return Whole(self, compression, transactional)
 
     def read(self) -> list[tuple[bytes | None, bytes | None, Headers]]:
-        """Key, value and headers of each record."""
+        """Returns the key, value and headers of each record."""
         batch = MemoryRecords(bytes(self.batch()._build())).next_batch()
         return [] if batch is None else [(one.key, one.value, tuple(one.headers)) for one in batch]
 
 
 class Whole(BatchBuilder):  # type: ignore[misc]
-    """A batch of aiokafka's that is full from the start. Head, compression and checksum are made by aiokafka's own
-    Python code, which has a buffer to put a page's records into."""
+    """An aiokafka batch that is full from the start. aiokafka's own Python code makes header, compression and checksum:
+    unlike its compiled code, it has a buffer into which the records of an encoded batch can be put."""
 
     def __init__(self, page: EncodedBatch, compression: int, transactional: bool) -> None:
         super().__init__(0, compression, is_transactional=transactional)
@@ -69,12 +70,12 @@ class Whole(BatchBuilder):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class Answers:
-    """What is to be published of a batch. As an iterable, record by record, in the order of what they answer; for
-    looking at: a worker publishes the pages as they are."""
+    """What a worker publishes for a batch of input records. Iteration yields one record at a time, in the order of the
+    input records: replays and tests use it. A worker publishes the encoded batches as they are."""
 
-    records: Records = NO_RECORDS  # that came in
+    records: Records = NO_RECORDS  # the input records
     pages: Sequence[EncodedBatch] = ()
-    others: Sequence[tuple[int, Outgoing]] = ()  # and the rows of the records that they answer, in order
+    others: Sequence[tuple[int, Outgoing]] = ()  # each after the row of the input record that it answers, in order
 
     def __len__(self) -> int:
         return sum(len(page.rows) for page in self.pages) + len(self.others)
@@ -88,7 +89,7 @@ class Answers:
         return iter([one for _, one in sorted(found, key=itemgetter(0))])
 
     def of(self, partitions: Collection[Partition]) -> Answers:
-        """Those to records of these partitions."""
+        """Returns the answers to records of these partitions."""
         return Answers(
             self.records,
             [page for page in self.pages if page.source in partitions],
@@ -96,7 +97,7 @@ class Answers:
         )
 
     def counts(self) -> Counter[tuple[str, Partition]]:
-        """How many there are, by their topic and by the partition that they answer."""
+        """Returns the number of answers by their topic and the partition that they answer."""
         counts: Counter[tuple[str, Partition]] = Counter()
         for page in self.pages:
             counts[page.topic, page.source] += len(page.rows)
@@ -123,13 +124,13 @@ def framed(
     breaks: Any,
     room: int = BATCH_BYTES - HEAD_BYTES,
 ) -> list[tuple[slice, Bytes]]:
-    """Records as they stand in a batch, and cut into pages: the rows of each, and its bytes.
+    """Encodes records in Kafka's format and cuts them into encoded batches. Returns the rows and the bytes of each.
 
     Args:
         keys, values: N of each.
-        constant: N heads of lists of headers, which the `last` header completes.
-        breaks: [N] bool: rows that begin a page, whatever room there is. The first must.
-        room: the most bytes of a page, if it has more than one record.
+        constant: N beginnings of lists of headers, in Kafka's format, which the `last` header completes.
+        breaks: [N] bool: rows that begin an encoded batch in any case. The first row must be one.
+        room: the most bytes of an encoded batch, if it has more than one record.
     """
     n = len(keys.start)
     name = varint(len(last.name.encode())) + last.name.encode()
@@ -159,7 +160,7 @@ def _frame(  # type: ignore[no-untyped-def]
             start = at
         begin[i] = at
         at = _put(body + _size(delta), out, at)
-        out[at] = out[at + 1] = 0  # no attributes, and no later than the batch
+        out[at] = out[at + 1] = 0  # no attributes, and the batch's own timestamp
         at = _put(delta, out, at + 2)
         at = copied(keys, key[i], key_end[i], out, _put(sizes[0], out, at))
         at = copied(values, value[i], value_end[i], out, _put(sizes[1], out, at))
@@ -171,7 +172,7 @@ def _frame(  # type: ignore[no-untyped-def]
 
 @compiled
 def _size(number):  # type: ignore[no-untyped-def]
-    """Bytes of a varint, of a number of at least 0."""
+    """Returns how many bytes the zigzag varint of a number of at least 0 has."""
     rest, size = number >> 6, 1
     while rest:
         rest >>= 7
@@ -181,7 +182,7 @@ def _size(number):  # type: ignore[no-untyped-def]
 
 @compiled
 def _put(number, out, at):  # type: ignore[no-untyped-def]
-    """A varint of a number of at least 0, zigzag: so its last bit is 0. Returns where it ends."""
+    """Writes the zigzag varint of a number of at least 0, whose last bit is thus 0. Returns where it ends."""
     rest = number << 1
     while rest > 127:
         out[at] = 128 | (rest & 127)

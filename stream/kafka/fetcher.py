@@ -1,20 +1,19 @@
-"""What consumers of this process read of aiokafka's batches: all that any producer may have written to the topic.
-Knows aiokafka's record batches and fetches; knows no topic.
+"""Replaces aiokafka's fetcher classes, so that consumers can read everything that a producer may have written.
 
-Batches that aiokafka would stumble over, so that no worker would ever read its partition beyond one of them:
+aiokafka raises an error at some batches, and then a worker could never read its partition beyond them:
 
-    header names that are not UTF-8    Kafka takes any bytes, aiokafka decodes them strictly. Such a batch is unpacked
-                                       again by aiokafka's own Python code, over bytes that decode leniently: what is
-                                       no UTF-8 in a name becomes \\xff. A dead letter carries the name like that.
-    what cannot be unpacked            Records that would fill the memory (`decompression`), that are damaged in a
-                                       batch whose checksum is right, or compressed as nobody knows how, which most
-                                       brokers refuse, or that claim other offsets than their batch has, which Apache
-                                       Kafka believes. They stay unread:
-                                       each becomes a record without key and value, which has the reason in a header,
-                                       and leads to a dead letter.
+    header names that are not UTF-8    Kafka accepts any bytes, but aiokafka decodes them strictly. Such a batch is
+                                       unpacked again by aiokafka's own Python code, over bytes that decode leniently:
+                                       a byte of a name that is not UTF-8 becomes \\xff. A dead letter carries the name
+                                       in this form.
+    records that cannot be unpacked    Their batch would fill the memory (`decompression`); or it is damaged although
+                                       its checksum is right; or its codec is unknown, which most brokers refuse; or
+                                       its records have offsets outside of it, which Apache Kafka accepts. Such a
+                                       batch stays unread: each of its records becomes a record without key and value,
+                                       with the reason in a header, and leads to a dead letter.
 
 A consumer whose key deserializer is COLUMNS polls `Records`, a partition's records in columns, instead of a list of
-objects: for a worker, where those were half of what reading costs.
+objects. Workers do this, because the objects were half of the cost of reading.
 """
 
 from __future__ import annotations
@@ -41,18 +40,18 @@ _SOME: Final = 1_000
 
 
 def COLUMNS(key: bytes) -> bytes:
-    """The key deserializer of a consumer that polls `Records`. Never called."""
+    """Marks a consumer that polls `Records`, as its key deserializer. It is never called."""
     raise AssertionError("its records are polled by getmany, in columns")
 
 
 class TolerantRecords:
-    """The batches of one fetch: what aiokafka's fetcher asks of its `MemoryRecords`."""
+    """The batches of one fetch. It has the methods of `MemoryRecords` that aiokafka's fetcher calls."""
 
     def __init__(self, raw: bytes) -> None:
         self._raw, self._at = raw, 0
         self._strict = MemoryRecords(raw)
-        self.columns_of: Partition | None = None  # for those of that partition, in columns
-        self.leader_epoch = -1  # of the batch that came last; -1: it is of an older format, which has none
+        self.columns_of: Partition | None = None  # the partition of this fetch, if its records are read in columns
+        self.leader_epoch = -1  # of the last batch that was read; -1: its format is older and has no leader epoch
 
     def size_in_bytes(self) -> int:
         return int(self._strict.size_in_bytes())
@@ -81,7 +80,7 @@ class TolerantRecords:
 
 
 class TolerantBatch:
-    """One batch. Its records are unpacked together: a generator's step per record would cost more than that."""
+    """One batch. Its records are unpacked together, because a generator's step per record would cost more."""
 
     def __init__(self, strict: Any, raw: bytes, start: int, end: int, columns_of: Partition | None) -> None:
         self._strict, self._raw, self._start, self._end, self._columns_of = strict, raw, start, end, columns_of
@@ -95,7 +94,7 @@ class TolerantBatch:
         return record_batches.is_sound(self._raw, self._start, self._end)
 
     def __next__(self) -> Any:
-        return next(self._strict)  # of a control batch, which the broker writes and which has no headers
+        return next(self._strict)  # called only for a control batch: the broker writes it, and it has no headers
 
     def __iter__(self) -> Iterator[Any]:
         try:
@@ -117,7 +116,9 @@ class TolerantBatch:
             raise decompression.Unreadable(f"it has {count} records; {limit}")
 
     def _unframed(self) -> Records | None:
-        """In columns, if that is asked for; None for a batch of an older format, and one that may be damaged."""
+        """Returns the records in columns; None if columns are not wanted, the format is older, or the batch may be
+        damaged.
+        """
         if self._columns_of is None or self._raw[self._start + record_batches.MAGIC_AT] < record_batches.MAGIC:
             return None
         head = _DefaultRecordBatchPy.HEADER_STRUCT.unpack_from(self._raw, self._start)
@@ -145,8 +146,11 @@ class TolerantBatch:
             return list(batch)
 
     def _in_order(self, found: list[Any]) -> list[Any]:
-        """The broker writes a batch's first offset; its producer each record's distance from there, which Apache Kafka
-        believes. A position behind such a record would be one that the partition never reaches, or has passed.
+        """Returns the records; raises Unreadable if their offsets do not rise, or are not within the batch.
+
+        The broker writes a batch's first offset; the producer writes each record's distance from it, and Apache Kafka
+        does not check that. The position after a wrong offset would be one that the partition never reaches, or has
+        passed already.
         """
         if self._raw[self._start + record_batches.MAGIC_AT] < record_batches.MAGIC:
             return found
@@ -156,14 +160,14 @@ class TolerantBatch:
         return found
 
     def _unread(self, reason: str) -> Iterator[Unread]:
-        """One for each offset: how many there are is known without unfolding anything."""
+        """Yields one record for each offset of the batch. Their number is known without decompression."""
         strict, headers = self._strict, ((UNREAD, reason.encode()),)
         for offset in range(strict.base_offset, strict.next_offset):
             yield Unread(offset, strict.max_timestamp, strict.timestamp_type, headers)
 
 
 def _in_columns(partition: Partition, found: Iterator[Any]) -> Iterator[RecordsAsOne]:
-    """What is unpacked one by one, some at a time: a batch can claim more than there is memory for."""
+    """Converts records that were unpacked one by one, _SOME at a time: a batch can claim more than memory can hold."""
     while some := list(islice(found, _SOME)):
         yield RecordsAsOne(Records.of([_record(partition, one) for one in some]))
 
@@ -174,7 +178,7 @@ def _record(partition: Partition, raw: Any) -> Record:
 
 
 class Unread(NamedTuple):
-    """A record of a batch that is not unpacked: what aiokafka's fetcher asks of its records."""
+    """A record of a batch that was not unpacked. It has the fields that aiokafka's fetcher reads of a record."""
 
     offset: int
     timestamp: int
@@ -186,13 +190,13 @@ class Unread(NamedTuple):
 
 
 class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
-    """A fetch of one partition, without the batches that were taken back."""
+    """The records of one partition in a fetch, without those of aborted transactions (for `read_committed`)."""
 
     def __init__(self, tp: Any, records: TolerantRecords, *more: Any) -> None:
         super().__init__(tp, records, *more)
         self.in_columns = self._key_deserializer is COLUMNS
         self._batches = records
-        self._left: Records | None = None  # of a batch that was given in part
+        self._left: Records | None = None  # the rest of a batch of which only a part was returned
         if self.in_columns:
             records.columns_of = tuple(tp)
 
@@ -202,19 +206,19 @@ class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
         return record.records.since(self.next_fetch_offset)  # a fetch may begin in the middle of a batch
 
     def take(self, most: int | None) -> tuple[Records, bool]:
-        """The next records, and whether there may be more."""
+        """Returns the next records, `most` at most, and whether there may be more."""
         found: list[Records] = []
         room = sys.maxsize if most is None else most
         while room:
             try:
                 batch = next(self, None) if self._left is None else self._left
-            except CorruptRecordException:  # fetched anew it raises again; what came before it would be lost
+            except CorruptRecordException:  # the next fetch raises it again; the records before it must not be lost
                 if not found:
                     raise
                 batch = None
             if batch is None:
                 return self._joined(found), False
-            if not batch:  # of an older format, with offsets in no order
+            if not batch:  # it has an older format, and its offsets do not rise
                 continue
             self._left = None
             if len(batch) > room:
@@ -229,7 +233,7 @@ class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
 
 
 class FetchResult(fetcher.FetchResult):  # type: ignore[misc]
-    """A fetch as the consumer polls it."""
+    """What aiokafka's consumer polls: the records of one partition in a fetch."""
 
     def getall(self, max_records: int | None = None) -> Any:
         fetched: PartitionRecords | None = self._partition_records
@@ -245,7 +249,7 @@ class FetchResult(fetcher.FetchResult):  # type: ignore[misc]
 
 
 class _Lenient(bytearray):
-    """Bytes whose slices decode whatever they hold."""
+    """Bytes whose slices decode without an error, whatever they contain."""
 
     def __getitem__(self, key: Any) -> Any:
         found = super().__getitem__(key)

@@ -1,4 +1,4 @@
-"""The input topic as a log to read back. Knows aiokafka's positions; knows no group and no state."""
+"""Describes the input topic as a log (committed offset, bounds, history) and reads a part of it again."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from stream.kafka.record_columns import Records
 
 Partition = tuple[str, int]  # topic, number
 Isolation = Literal["read_uncommitted", "read_committed"]
-# Feeders may write in transactions (`pathcast dlq replay` does): what they took back never was a ping.
+# Feeders may write in transactions (`pathcast dlq replay` does): records of an aborted one never were pings.
 INPUT_ISOLATION: Final = "read_committed"
 
-NO_ACCESS: Mapping[str, Any] = {}  # to brokers that ask for none
+NO_ACCESS: Mapping[str, Any] = {}  # for brokers that ask for no credentials
 EPOCH: Final = "epoch="
-STALL_S = 60.0  # no record and no progress for so long while some must come: the broker is not well
-REPLAY_CHUNK = 2_000  # records a time: some 2 MB, and short enough that other partitions get their turn
+STALL_S = 60.0  # if the position does not move for so long before the end, the broker is not well
+REPLAY_CHUNK = 2_000  # records at a time: some 2 MB, and short enough that other partitions get their turn
 
 
 class History(NamedTuple):
-    """What a commit tells of the log that it was made on, so that a later owner recognises another log by it."""
+    """What a committed offset records about its log, so that a later owner can notice that the log is another one."""
 
-    topic_id: str = ""  # of the topic; a topic that is made anew gets another. Empty: unknown
-    leader_epoch: int = -1  # of a record at or behind the last that was answered; -1: unknown
-    lost: int = 0  # records that retention deleted before they were answered, in all
-    cut: int = -1  # the lowest offset to which the log was ever shortened while it was answered; -1: it never was
+    topic_id: str = ""  # a topic that is created again gets another id. Empty: unknown
+    leader_epoch: int = -1  # of the last record that was answered, or of a later one; -1: unknown
+    lost: int = 0  # how many records retention deleted before they were answered, in total
+    cut: int = -1  # the lowest offset to which the log was ever truncated while it was answered; -1: it never was
 
 
 UNKNOWN: Final = History()
@@ -38,10 +38,10 @@ _DEFAULTS: Final = UNKNOWN._asdict()
 
 
 class CommittedOffset(NamedTuple):
-    """What a group commits for a partition: the next offset to read, and as its metadata the owner's epoch and the
-    history of the log: `epoch=3;topic_id=5f0e;leader_epoch=2`.
+    """What a consumer group commits for a partition: the next offset to read, and as its metadata the owner's epoch and
+    the history of the log: `epoch=3;topic_id=5f0e;leader_epoch=2`.
 
-    The epoch is there so that it survives a Redis that lost its own (`stream.store.base`).
+    The epoch is in it so that it survives a Redis that lost its own copy (`stream.store.base`).
     """
 
     offset: int
@@ -55,8 +55,8 @@ class CommittedOffset(NamedTuple):
 
     @classmethod
     def of(cls, offset: int, metadata: str) -> CommittedOffset:
-        """Epoch 0 where the metadata is not ours: an operator has moved the group, or an earlier version committed.
-        What else it does not tell, or tells in no way that we know, is unknown."""
+        """Parses the metadata. The epoch is 0 if the metadata is not ours: an operator has moved the group, or an
+        earlier version committed. Every other value that is missing or has an unknown form is unknown."""
         told = dict(pair.split("=", 1) for pair in metadata.split(";") if "=" in pair)
         history = History(told.get("topic_id", ""), *(_number(told, name) for name in History._fields[1:]))
         return cls(offset, max(0, _number(told, EPOCH.removesuffix("="), 0)), history)
@@ -68,24 +68,24 @@ def _number(told: Mapping[str, str], name: str, default: int | None = None) -> i
 
 
 class Bounds(NamedTuple):
-    """The offsets that a partition's log still has: begin <= offset < end."""
+    """The offsets that a partition's log still contains: begin <= offset < end."""
 
     begin: int
     end: int
 
 
 class Log(NamedTuple):
-    """What the brokers say of a partition's log, to somebody who has read it up to some leader epoch.
+    """What the brokers report of a partition's log to a reader that has read it up to some leader epoch.
 
-    Kafka counts the leaders of a partition by epochs, and each record has that of its leader. Where the records of an
-    epoch end tells what a later leader did not have (KIP-101, KIP-320).
+    Kafka counts the leaders of a partition by epochs, and each record has the epoch of its leader. The offset at which
+    the records of an epoch end shows which records a later leader did not have (KIP-101, KIP-320).
     """
 
     begin: int
     end: int
-    topic_id: str = ""  # empty: these brokers have none
-    kept: int | None = None  # below this offset it has what any reader of that epoch was given; None: unknown
-    kept_epoch: int = -1  # of the record before `kept`
+    topic_id: str = ""  # empty: these brokers have no topic ids
+    kept: int | None = None  # below this offset, the log has the records that readers of that epoch got; None: unknown
+    kept_epoch: int = -1  # the leader epoch of the record before `kept`
 
 
 @asynccontextmanager
@@ -117,21 +117,22 @@ async def reread(
     access: Mapping[str, Any] = NO_ACCESS,
     isolation: Isolation = INPUT_ISOLATION,
 ) -> AsyncGenerator[Records]:
-    """The records of [start, end) that still exist, in order, in chunks. Joins no group, commits nothing.
+    """Yields the records of [start, end) that still exist, in order, in chunks. Joins no group and commits nothing.
 
-    `access` is what else aiokafka needs to get in (`stream.config.security`).
+    `access` has the credentials that aiokafka needs (`stream.config.security`).
 
     Raises:
-        RuntimeError: the broker hands out nothing more before `end`.
+        RuntimeError: the position did not move for STALL_S before `end`.
     """
     if start >= end:
-        return  # aiokafka's `stop` raises CancelledError in a consumer that never came to fetch
+        return  # aiokafka's `stop` raises CancelledError in a consumer that never began to fetch
     tp = TopicPartition(*partition)
     async with _reader(bootstrap, access, isolation) as consumer:
         consumer.assign([tp])
         consumer.seek(tp, start)
         moved_at = time.monotonic()
-        # The position, not the last record's offset: offsets without a record (markers, compaction) end a log, too.
+        # The position counts, not the last record's offset: a log can end with offsets without a record (markers,
+        # compaction).
         while (position := await consumer.position(tp)) < end:
             polled = await consumer.getmany(tp, timeout_ms=500, max_records=REPLAY_CHUNK)
             if tp in polled and (records := polled[tp].before(end)):
@@ -143,4 +144,4 @@ async def reread(
 
 
 class Rebalanced(Exception):
-    """The group has moved on: these offsets are another member's to commit."""
+    """The group has a newer generation: another member may commit these offsets, we may not."""

@@ -1,5 +1,6 @@
 """Asks brokers about a partition's log: its bounds, the id of its topic, and where the records of a leader epoch end.
-Knows aiokafka's client, and the two requests that it lacks; judges nothing (`stream.delivery.takeover` does).
+
+It contains the two requests that aiokafka's client lacks. `stream.delivery.takeover` decides what the answers mean.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ from stream.kafka.log import Log
 
 T = TypeVar("T")
 
-UNDEFINED: Final = -1  # what a broker answers for an epoch that it does not know
+UNDEFINED: Final = -1  # a broker's answer for an epoch that it does not know
 _NO_ID: Final = bytes(16)
 
 
 class _Id(AbstractType[bytes]):  # type: ignore[misc]
-    """A UUID: 16 bytes. Zeros are none."""
+    """A UUID of 16 bytes. All zeros mean that there is none."""
 
     @classmethod
     def encode(cls, value: bytes) -> bytes:
@@ -80,12 +81,12 @@ class _EpochEndStruct(RequestStruct):  # type: ignore[misc]
 
 
 class _EpochEndRequest(Request[_EpochEndStruct]):  # type: ignore[misc]
-    """OffsetForLeaderEpoch."""
+    """The request OffsetForLeaderEpoch."""
 
     API_KEY = 23
 
     def __init__(self, tp: TopicPartition, leader_epoch: int) -> None:
-        # No current epoch: aiokafka does not know it.
+        # The current epoch is undefined, as aiokafka does not know it.
         self._topics = [(tp.topic, [(tp.partition, UNDEFINED, leader_epoch)])]
 
     def build(self, request_struct_class: type[_EpochEndStruct]) -> _EpochEndStruct:
@@ -153,7 +154,7 @@ class _MetadataStruct(RequestStruct):  # type: ignore[misc]
 
 
 class _MetadataRequest(Request[_MetadataStruct]):  # type: ignore[misc]
-    """Metadata, of the first version that has the ids of topics."""
+    """The request Metadata, in the first version that has the ids of topics."""
 
     API_KEY = 3
 
@@ -165,11 +166,11 @@ class _MetadataRequest(Request[_MetadataStruct]):  # type: ignore[misc]
 
 
 async def ask(consumer: AIOKafkaConsumer, tp: TopicPartition, leader_epoch: int) -> Log:
-    """What the brokers say now; `leader_epoch` is that of the records that somebody has read, -1 if it is not known.
+    """Returns the brokers' present answers. `leader_epoch` is that of the last record read, -1 if it is unknown.
 
-    Raises KafkaError, a retriable one while no broker leads the partition.
+    Raises KafkaError; it is retriable while the partition has no leader.
     """
-    await consumer._client.force_metadata_update()  # an old leader would tell of an old log
+    await consumer._client.force_metadata_update()  # a former leader would describe an old log
     begin, end = await consumer.beginning_offsets([tp]), await consumer.end_offsets([tp])
     topic_id = await _if_known(_topic_id, consumer._client, tp)
     kept = None if leader_epoch == UNDEFINED else await _if_known(_epoch_end, consumer._client, tp, leader_epoch)
@@ -179,7 +180,7 @@ async def ask(consumer: AIOKafkaConsumer, tp: TopicPartition, leader_epoch: int)
 
 
 async def _if_known(ask: Callable[..., Awaitable[T]], *what: Any) -> T | None:
-    """The answer; None of a broker that is too old for the question, or of another make."""
+    """Returns the answer; None if the broker is too old for the question, or is not Apache Kafka and lacks it."""
     try:
         return await ask(*what)
     except (IncompatibleBrokerVersion, NotImplementedError):
@@ -194,7 +195,7 @@ async def _topic_id(client: Any, tp: TopicPartition) -> str:
 
 
 async def _epoch_end(client: Any, tp: TopicPartition, leader_epoch: int) -> tuple[int, int]:
-    """The last epoch of the log that is not behind `leader_epoch`, and the offset behind its last record."""
+    """Returns the log's last epoch that is at most `leader_epoch`, and the offset after its last record."""
     response = await client.send(_leader(client, tp), _EpochEndRequest(tp, leader_epoch))
     ((_, ((code, _, epoch, end),)),) = response.topics
     _raise_for(code, tp)

@@ -1,4 +1,4 @@
-"""The one place that changes aiokafka. Nothing is patched by an import; who starts a client calls `patch_aiokafka`."""
+"""Changes aiokafka; no other module does. An import patches nothing: whoever starts a client calls `patch_aiokafka`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stream.kafka.checksum import crc32c
 
 
 def patch_aiokafka() -> None:
-    """Change every consumer and producer of this process, from now on. Calling it again does no harm.
+    """Changes every consumer and producer of this process, from now on. Calling it again does no harm.
 
     Consumers read what any producer may have written (`stream.kafka.fetcher`), decompression stops at a limit
     (`stream.kafka.decompression`), and checksums are computed by the processor's own instruction.

@@ -1,7 +1,7 @@
-"""Sends records and knows when the broker has them. Knows aiokafka's producer; knows nothing of groups or state.
+"""Sends answers to Kafka, in transactions or without, and waits until the broker has acknowledged them.
 
-A record goes to the partition that its input came from, so that topics of as many partitions as the input are
-partitioned alike, whatever partitioner the feeder used: an entity's answers lie in one partition, in order.
+An answer goes to the partition with the number of its input's partition. So topics that have as many partitions as the
+input are partitioned like it, whatever partitioner the feeder used: an entity's answers are in one partition, in order.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from stream.kafka.log import CommittedOffset, Partition
 from stream.kafka.patches import patch_aiokafka
 from stream.wire import MAX_DEAD_LETTER_BYTES, Outgoing
 
-# How long a send may wait for a broker that is away before it fails, and the worker with it. A restart would wait for
-# the same broker, so this only bounds how long a stuck connection can hide.
+# How long a send may wait for a broker that does not answer before it fails, and the worker with it. A restart would
+# wait for the same broker, so this only limits how long a stuck connection can go unnoticed.
 REQUEST_TIMEOUT_MS = 120_000
 _CODECS = {
     Compression.NONE: 0,
@@ -37,10 +37,10 @@ _CODECS = {
 class Publisher:
     """An idempotent producer with acks from all in-sync replicas.
 
-    A page is a batch as it is; the other records are put into the producer's batches here. Both are sent by the batch:
-    its `send` makes a future per record and hashes each key, which took five times as long as that.
+    An encoded batch is sent as it is; the other records are put into the producer's batches here. Both are sent with
+    `send_batch`: aiokafka's `send` makes a future per record and hashes each key, which took five times as long.
 
-    A batch is compressed when it is sent: it is full at BATCH_BYTES of records, however small it becomes.
+    A batch is compressed when it is sent: it is full at BATCH_BYTES of uncompressed records.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Publisher:
         security: KafkaSecurity = PLAIN_KAFKA,
         compression: Compression = Compression.NONE,
     ) -> None:
-        """With a `transactional_id`, `start` ends every other producer of that id, and settles its transaction."""
+        """With a `transactional_id`, `start` fences every other producer of that id, and ends its transaction."""
         self._bootstrap = bootstrap
         self._security = security
         self._kind = {"compression": _CODECS[compression], "transactional": transactional_id is not None}
@@ -62,18 +62,18 @@ class Publisher:
             transactional_id=transactional_id,
             enable_idempotence=True,  # a retry after a lost answer neither doubles nor reorders
             compression_type=None if compression is Compression.NONE else compression.value,
-            linger_ms=0,  # what is to be sent together is in one batch already
+            linger_ms=0,  # records that are sent together are in one batch already
             max_batch_size=BATCH_BYTES,
             max_request_size=MAX_DEAD_LETTER_BYTES,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
         )
 
     async def start(self) -> None:
-        """Raises Refused if a broker will not have us, KafkaError for all else."""
+        """Connects. Raises Refused if a broker denies access, KafkaError for all else."""
         patch_aiokafka()
         try:
             await self._producer.start()
-        except KafkaConnectionError:  # which is all that aiokafka says, whatever the brokers said
+        except KafkaConnectionError:  # aiokafka raises it whatever the brokers answered
             await asyncio.to_thread(check_access, self._bootstrap, self._security)
             raise
 
@@ -81,14 +81,14 @@ class Publisher:
         await self._producer.stop()
 
     async def transact(self, answers: Answers, partition: Partition, mark: CommittedOffset, group: str) -> None:
-        """The answers, and the group's offset of `partition`, in one transaction.
+        """Publishes the answers and commits the group's offset of `partition`, in one transaction.
 
         Raises:
             ProducerFenced: another producer has taken our id, or the coordinator has ended our transaction for its age.
-            KafkaError: whether it is committed is unknown; this producer is of no more use.
+            KafkaError: it is unknown whether the transaction is committed; this producer cannot be used any more.
         """
         await self._producer.begin_transaction()
-        # aiokafka tells an error here, too, and asyncio would complain that nobody has looked at it.
+        # aiokafka sets an error in this future, too, and asyncio would complain that nobody retrieved it.
         self._producer._txn_manager.wait_for_transaction_end().add_done_callback(asyncio.Future.exception)
         failpoints.reach("before_publish")
         await self.publish(answers)
@@ -99,25 +99,25 @@ class Publisher:
         await self._producer.commit_transaction()
 
     async def publish(self, answers: Answers) -> None:
-        """Send all; return when the broker has acknowledged every one.
+        """Sends all answers and returns when the broker has acknowledged every one.
 
         Raises:
-            KafkaError: at least one was not acknowledged; which of the others were is unknown.
+            KafkaError: at least one was not acknowledged; it is unknown which of the others were.
         """
         acknowledged: list[asyncio.Future[Any]] = []
         try:
             for topic, number, batch in self._batches(answers):
                 partition = number % len(await self._producer.partitions_for(topic))
-                # Waits until the batch before it is on its way; it need not have arrived.
+                # This waits until the previous batch is being sent; it need not have arrived.
                 acknowledged.append(await self._producer.send_batch(batch, topic, partition=partition))
-        finally:  # nothing is in flight any more when this returns, whatever it says
+        finally:  # nothing is in flight any more when this returns, also after an error
             outcomes = await asyncio.gather(*acknowledged, return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
 
     def _batches(self, answers: Answers) -> Iterator[tuple[str, int, BatchBuilder]]:
-        """With the topic of each, and the number of the partition that it answers."""
+        """Yields batches, each with its topic and the number of the partition that it answers."""
         for page in answers.pages:
             yield page.topic, page.source[1], page.batch(**self._kind)
         parts: dict[tuple[str, int], list[Outgoing]] = {}
@@ -127,7 +127,7 @@ class Publisher:
             batch = self._producer.create_batch()
             for record in records:
                 what = {"key": record.key, "value": record.value, "headers": list(record.headers)}
-                # None says that the batch is full; an empty one takes any record, however large.
+                # None means that the batch is full; an empty batch accepts any record, however large.
                 while batch.append(timestamp=None, **what) is None:
                     yield topic, number, batch
                     batch = self._producer.create_batch()

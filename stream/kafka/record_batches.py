@@ -1,9 +1,8 @@
-"""Batches of a fetch that lie one behind the other, read together. Most producers send few records at a time, and a
-batch read by itself costs what some hundred records do.
+"""Reads adjacent record batches of a fetch together, from Kafka's batch header (format 2).
 
-A run is of plain batches: nothing compressed, of no transaction, sound by their checksums, with offsets that rise and
-are their own. All others are read one by one, by aiokafka (`stream.kafka.fetcher`). Knows the head of Kafka's batches
-(format 2) and no topic.
+Most producers send few records at a time, and a batch that is read by itself costs as much as some hundred records.
+Only plain batches are read together: not compressed, not transactional, with a right checksum, and with offsets that
+rise and lie within the batch. All others are read one by one (`stream.kafka.fetcher`).
 """
 
 from __future__ import annotations
@@ -19,29 +18,30 @@ from model.jit import compiled
 from stream.kafka.checksum import crc32c
 from stream.kafka.record_columns import LEAST_BYTES, Head, Partition, Records
 
-# Of a run: what polls cut in two is copied with either part. Producers that fill their batches have one in a run.
+# Bytes that are read together. If a poll returns only a part of them, all are copied with either part. A producer that
+# fills its batches has one batch in so many bytes.
 MOST_BYTES: Final = 64 * 1024
-MOST_RECORDS: Final = 250_000  # of one batch: unpacked one by one they are objects of 150 bytes and more
+MOST_RECORDS: Final = 250_000  # in one batch: unpacked one by one they are objects of 150 bytes and more
 HEAD_BYTES: Final = 61
-BEFORE_BATCH: Final = 12  # bytes that the length does not count
-LENGTH_AT: Final = 8  # in a batch's head, after its first offset
-LEADER_EPOCH_AT: Final = 12  # of the broker that took it
+BEFORE_BATCH: Final = 12  # bytes at the start of a batch that its length field does not count
+LENGTH_AT: Final = 8  # place in the header, after the base offset
+LEADER_EPOCH_AT: Final = 12  # the epoch of the leader that appended the batch
 MAGIC_AT: Final = 16
-_CHECKSUM_AT: Final = 17  # of all that is behind it
-COUNT_AT: Final = 57  # the last field of the head
-MAGIC: Final = 2  # of the format that has a head for all; older ones have a message for each
+_CHECKSUM_AT: Final = 17  # the checksum covers all bytes after it
+COUNT_AT: Final = 57  # the last field of the header
+MAGIC: Final = 2  # the format with one header per batch; older formats have a message per record
 INT32: Final = struct.Struct(">i")
 _CHECKSUM: Final = struct.Struct(">I")
 _ATTRIBUTES_AT: Final = 21
 _LAST_DELTA_AT: Final = 23
-_TIMES_AT: Final = 27  # of the first record, and the latest
-_LOGGED: Final = 8  # of the attributes: the broker's times. Any other says that a batch is not plain
+_TIMES_AT: Final = 27  # the timestamps of the first record and the latest
+_LOGGED: Final = 8  # the attribute "timestamps are the broker's"; any other attribute means that a batch is not plain
 _MOST_BATCHES: Final = MOST_BYTES // HEAD_BYTES
 _FIELDS: Final = len(Head._fields)
 
 
 class RecordsAsOne(NamedTuple):
-    """Some records of a fetch as one: what aiokafka's fetcher asks of a record."""
+    """Several records of a fetch, in the form of one record: it has the field that aiokafka's fetcher reads."""
 
     records: Records
 
@@ -52,26 +52,26 @@ class RecordsAsOne(NamedTuple):
 
 @dataclass(frozen=True)
 class PlainBatches:
-    """Some batches as one: what aiokafka's fetcher asks of a batch."""
+    """Adjacent plain batches, in the form of one batch: it has what aiokafka's fetcher reads of a batch."""
 
     records: Records
     batches: int
-    end: int  # in the fetch's bytes
+    end: int  # where the last batch ends in the fetch's bytes
     base_offset: int
-    next_offset: int  # behind what compaction took from its end, too
+    next_offset: int  # the offset after the last batch, counting records that compaction removed from its end
     leader_epoch: int  # of the last batch
-    producer_id = None  # of no transaction
+    producer_id = None  # the batches are not transactional
     is_transactional = is_control_batch = False
 
     def validate_crc(self) -> bool:
-        return True  # as `read` saw
+        return True  # `read` has checked it
 
     def __iter__(self) -> Iterator[RecordsAsOne]:
         return iter([RecordsAsOne(self.records)] if self.records else [])
 
 
 def read(raw: bytes, at: int, partition: Partition) -> PlainBatches | None:
-    """The run that begins at `at`, in a fetch of this partition; None if the batch there is of none."""
+    """Returns the plain batches of this partition that begin at `at`; None if the batch there is not plain."""
     whole = np.frombuffer(raw, np.uint8)
     heads = np.empty((_MOST_BATCHES, _FIELDS), np.int64)
     plain = _plain(whole, at, heads, MOST_RECORDS)
@@ -95,14 +95,14 @@ def read(raw: bytes, at: int, partition: Partition) -> PlainBatches | None:
 
 
 def is_sound(raw: bytes, start: int, end: int) -> bool:
-    """Whether the batch there has the checksum that its head tells."""
+    """Returns whether the bytes of the batch at `start` have the checksum that its header states."""
     told: tuple[int] = _CHECKSUM.unpack_from(raw, start + _CHECKSUM_AT)
     return told[0] == crc32c(raw[start + _CHECKSUM_AT + _CHECKSUM.size : end])
 
 
 @compiled
 def _plain(raw, at, heads, most_records):  # type: ignore[no-untyped-def]
-    """Fills heads [B, 8] of the plain batches from `at` on; how many there are."""
+    """Fills `heads` [B, 8] with those of the plain batches from `at` on; returns how many there are."""
     begin, found = at, 0
     while found < len(heads) and at + HEAD_BYTES <= len(raw):
         end = at + BEFORE_BATCH + _varint(raw, at + LENGTH_AT, 4)
@@ -111,7 +111,7 @@ def _plain(raw, at, heads, most_records):  # type: ignore[no-untyped-def]
         attributes, records = _varint(raw, at + _ATTRIBUTES_AT, 2), _varint(raw, at + COUNT_AT, 4)
         if raw[at + MAGIC_AT] != MAGIC or attributes & ~_LOGGED:
             break
-        # So that what a head claims takes no more memory than its records do.
+        # A header must not make us allocate more memory than its records can need.
         if not 0 <= records <= most_records or records * LEAST_BYTES > end - at - HEAD_BYTES:
             break
         row = heads[found]
@@ -125,7 +125,7 @@ def _plain(raw, at, heads, most_records):  # type: ignore[no-untyped-def]
 
 @compiled
 def _varint(raw, at, size):  # type: ignore[no-untyped-def]
-    """The whole number in `size` bytes, big end first."""
+    """Returns the signed big-endian integer in `size` bytes."""
     found = np.uint64(0)
     for i in range(at, at + size):
         found = (found << np.uint64(8)) | np.uint64(raw[i])

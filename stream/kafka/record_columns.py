@@ -1,6 +1,7 @@
-"""The input's records in columns: spans of the bytes that a broker sent. So a thousand pings are a few arrays, and what
-little is asked of a single one is made when it is asked for. Knows Kafka's record format (v2: varints, zigzag); knows
-nothing of what keys and values say.
+"""Holds the input's records in columns, as spans of the bytes that a broker sent, and decodes them from Kafka's record
+format (v2: zigzag varints).
+
+So a thousand pings are a few arrays; the object of a single record is made only when it is needed.
 """
 
 from __future__ import annotations
@@ -21,48 +22,48 @@ from stream.wire import MAX_TS_MS, NO_TIME_MS, Headers, Record
 
 Partition = tuple[str, int]  # topic, number
 PARTITION_OF: Final = attrgetter("topic", "partition")
-_ABSENT: Final = -1  # the length of what is None
-NO_HEADERS: Final = b"\0"  # as sent
-LEAST_BYTES: Final = 7  # of a record: its length, attributes, time, offset, key, value and headers
-_FIELDS: Final = 8  # of a record in columns
-_RECORDS: Final = 3  # the column of heads that says how many
+_ABSENT: Final = -1  # the length that Kafka writes for None
+NO_HEADERS: Final = b"\0"  # an empty list of headers in Kafka's format
+LEAST_BYTES: Final = 7  # the shortest record: its length, attributes, time, offset, key, value and headers
+_FIELDS: Final = 8  # columns of a record, as `_unframe` fills them
+_RECORDS: Final = 3  # the column of `Head.records`
 
 
 class Head(NamedTuple):
-    """What a batch says of its records; of B batches a row for each, int64 [B, 8]."""
+    """What a batch's header states about its records. B batches are int64 [B, 8], a row for each."""
 
-    start: int  # where they lie in the bytes
+    start: int  # where the records begin in the bytes
     end: int
     base_offset: int
-    records: int
-    last_delta: int  # of the last offset, from the first; its record may be gone
+    records: int  # how many
+    last_delta: int  # the last offset minus the first; compaction may have removed its record
     first_ms: int
     last_ms: int
-    logged: int  # 1: all have the time when the broker appended the last
+    logged: int  # 1: the timestamp of every record is `last_ms`, when the broker appended the batch
 
 
 @dataclass(frozen=True, eq=False)
 class Records(Sequence[Record]):
-    """N records, in the order of their offsets where they are of one partition.
+    """N records; those of one partition are in the order of their offsets.
 
-    Producers write what timestamp they like. One that is no time, below 0 or beyond MAX_TS_MS, is none here, and stays
-    none: a time of ours in its place would be another in a replay.
+    Producers can write any timestamp. One below 0 or above MAX_TS_MS becomes NO_TIME_MS and stays so: if we put our
+    own time in its place, a replay would put another one.
     """
 
     partitions: Sequence[Partition]
-    which: I64  # of these, by record
+    which: I64  # [N], the index of each record's partition in `partitions`
     offsets: I64
     timestamps_ms: I64  # 0 to MAX_TS_MS, or NO_TIME_MS
-    keys: BytesColumn  # the spans of all three are of the same bytes
+    keys: BytesColumn  # keys, values and headers are spans of the same bytes
     values: BytesColumn
-    headers: BytesColumn  # as Kafka has them: how many, and then each
+    headers: BytesColumn  # in Kafka's format: the number of headers, and then each of them
     leader_epoch: int = field(
         default=-1, kw_only=True
-    )  # of the last record of one partition, or of one behind it; -1: unknown
+    )  # of the last record, or of a later one, if all are of one partition; -1: unknown
 
     @classmethod
     def of(cls, records: Sequence[Record]) -> Records:
-        """The same, of whatever partitions."""
+        """Returns the same records in columns. They may be of any partitions."""
         if isinstance(records, Records):
             return records
         numbers: dict[Partition, int] = {}
@@ -82,8 +83,17 @@ class Records(Sequence[Record]):
 
     @classmethod
     def unframed(cls, raw: Bytes, partition: Partition, heads: I64) -> tuple[Records, int]:
-        """Those of batches, given their heads [B, 8] and the bytes that they lie in; and of how many batches: of those
-        before the first whose bytes are not the records that it says, with offsets that rise and are its own.
+        """Decodes the records of batches.
+
+        It stops at the first batch whose bytes are not exactly the records that its header states, or whose offsets do
+        not rise or do not lie within it.
+
+        Args:
+            raw: the bytes that contain the records.
+            heads: [B, 8], a `Head` for each batch.
+
+        Returns:
+            The records of the batches before that one, and the number of these batches.
         """
         raw.flags.writeable = False
         columns = np.empty((_FIELDS, int(heads[:, _RECORDS].sum())), np.int64)
@@ -97,7 +107,7 @@ class Records(Sequence[Record]):
 
     @classmethod
     def joined(cls, parts: Sequence[Records]) -> Records:
-        """All of them, in this order."""
+        """Returns the records of all parts, in this order."""
         if len(parts) == 1:
             return parts[0]
         numbers: dict[Partition, int] = {}
@@ -106,7 +116,7 @@ class Records(Sequence[Record]):
             for part in parts
         ]
         raw = np.concatenate([np.empty(0, np.uint8), *(part.keys.raw for part in parts)])
-        raw.flags.writeable = False  # as what one part has: kernels are compiled once
+        raw.flags.writeable = False  # like the bytes of a single part, so that kernels are compiled once
         shifts = np.cumsum([0, *(len(part.keys.raw) for part in parts)])[:-1]
 
         def one(name: str) -> BytesColumn:
@@ -142,7 +152,7 @@ class Records(Sequence[Record]):
         return Record(topic, number, offset, timestamp_ms, self.keys.one(at), self.values.one(at), headers)
 
     def at(self, rows: slice | NDArray[Any]) -> Records:
-        """Some of them; the bytes are shared."""
+        """Returns the records of these rows, over the same bytes."""
         columns = (self.which[rows], self.offsets[rows], self.timestamps_ms[rows])
         texts = (one.at(rows) for one in (self.keys, self.values, self.headers))
         return Records(self.partitions, *columns, *texts, leader_epoch=self.leader_epoch)
@@ -160,20 +170,20 @@ class Records(Sequence[Record]):
 
     @property
     def next_offset(self) -> int:
-        """Behind the last."""
+        """The offset after the last record's."""
         return int(self.offsets[-1]) + 1
 
     def count_before(self, offset: int) -> int:
-        """How many of one partition are before this offset."""
+        """Returns how many records are before this offset. All must be of one partition."""
         return int(np.searchsorted(self.offsets, offset))
 
     def since(self, offset: int) -> Records:
-        """Those of one partition that are at this offset or behind it."""
+        """Returns the records at this offset or after it. All must be of one partition."""
         first = self.count_before(offset)
         return self.at(slice(first, None)) if first else self
 
     def before(self, offset: int) -> Records:
-        """Those of one partition that are before this offset."""
+        """Returns the records before this offset. All must be of one partition."""
         end = self.count_before(offset)
         return self.at(slice(end)) if end < len(self) else self
 
@@ -187,7 +197,7 @@ def _whole(columns: Sequence[I64]) -> I64:
 
 
 def headers_as_sent(headers: Headers, more: int = 0) -> bytes:
-    """A list of headers as it stands in a record; with `more` behind these, as its head."""
+    """Encodes a list of headers in Kafka's format. It counts `more` headers, which the caller appends."""
     parts = [varint(len(headers) + more)]
     for name, value in headers:
         raw = name.encode()
@@ -197,7 +207,7 @@ def headers_as_sent(headers: Headers, more: int = 0) -> bytes:
 
 
 def headers_as_read(sent: bytes) -> Headers:
-    """The list of headers. Kafka takes any bytes as a name: what is no UTF-8 in one becomes \\xff."""
+    """Decodes a list of headers. Kafka accepts any bytes as a name: a byte that is not UTF-8 becomes \\xff."""
     count, at = decode_varint(sent, 0)
     found = []
     for _ in range(count):
@@ -210,7 +220,7 @@ def headers_as_read(sent: bytes) -> Headers:
 
 
 def varint(number: int) -> bytes:
-    """Zigzag."""
+    """Encodes a number as a zigzag varint."""
     out = bytearray()
     encode_varint(number, out.append)
     return bytes(out)
@@ -218,8 +228,11 @@ def varint(number: int) -> bytes:
 
 @compiled
 def _unframe(raw, heads, columns):  # type: ignore[no-untyped-def]
-    """Fills columns [8, N]: offset, timestamp, and where key, value and headers begin and end. How many batches it did:
-    it ends at the first that is not its records, one behind the other to the end of its bytes."""
+    """Fills `columns` [8, N]: offset, timestamp, and where key, value and headers begin and end.
+
+    It stops at the first batch whose bytes are not its records, one after the other to the end. Returns the number of
+    batches before that one.
+    """
     first, before = 0, np.int64(-1)
     for b in range(len(heads)):
         start, end, base_offset, last = heads[b, 0], heads[b, 1], heads[b, 2], first + heads[b, 3]
@@ -241,9 +254,9 @@ def _unframe_one(raw, at, end_of_all, base_offset, last_delta, first_ms, columns
         end = at + size
         if at < 0 or size < 0 or end > end_of_all:
             return False
-        later_ms, at = _varint(raw, at + 1, end)  # behind the attributes
+        later_ms, at = _varint(raw, at + 1, end)  # after the attributes
         delta, at = _varint(raw, at, end)
-        if at < 0 or not before < delta <= last_delta:  # brokers take what a producer writes there
+        if at < 0 or not before < delta <= last_delta:  # brokers do not check what a producer writes there
             return False
         before = delta
         columns[0, i], columns[1, i] = base_offset + delta, first_ms + later_ms
@@ -255,9 +268,9 @@ def _unframe_one(raw, at, end_of_all, base_offset, last_delta, first_ms, columns
             at += max(size, 0)
         columns[6, i] = at
         count, at = _varint(raw, at, end)
-        if at < 0 or count < 0 or count > end - at:  # twice as many need not be an int64
+        if at < 0 or count < 0 or count > end - at:  # the limit comes first, because 2 * count could overflow an int64
             return False
-        for part in range(2 * count):  # a name, which is never absent, and a value
+        for part in range(2 * count):  # a name, which is never None, and a value
             size, at = _varint(raw, at, end)
             if at < 0 or size < -(part & 1) or size > end - at:
                 return False
@@ -270,7 +283,7 @@ def _unframe_one(raw, at, end_of_all, base_offset, last_delta, first_ms, columns
 
 @compiled
 def _varint(raw, at, end):  # type: ignore[no-untyped-def]
-    """The varint at `at`, zigzag, and where it ends: -1 if that is not before `end`, or it is longer than any."""
+    """Returns the zigzag varint at `at`, and where it ends; -1 if it does not end before `end`, or is too long."""
     rest, shift = np.uint64(0), np.uint64(0)
     while 0 <= at < end and shift < 64:
         byte = np.uint64(raw[at])

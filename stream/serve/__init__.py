@@ -1,9 +1,9 @@
-"""What a worker shows of itself over HTTP: liveness, readiness, metrics.
+"""Serves a worker's liveness, readiness and metrics over HTTP.
 
-http_server      the pages, and who may read them
+http_server      serves the pages, and checks who may read them
 health           one reading of a worker, and whether it is alive and ready
 metrics          the same reading as Prometheus metrics
 monitor          takes the readings, and logs what an operator has to know
-broker_monitor   how long Kafka has not answered
-auth_monitor     what Kafka's clients were refused
+broker_monitor   measures how long Kafka has not answered
+auth_monitor     notices that Kafka denies access to its clients
 """

@@ -1,9 +1,9 @@
-"""Hears that Kafka will not let a worker in any more, which was let in before: its password was changed, say, or the
-brokers' certificate has expired. Connections that are open stay open; it is the next one that is refused.
+"""Notices that Kafka denies access to a worker that had access before: its password was changed, for example, or the
+brokers' certificate has expired. Open connections stay open; the next one is refused.
 
-aiokafka's clients take that for a broker that is away and try for ever. All that they tell of it is a line in the log,
-whose arguments hold the error: so this is a handler of that log. tests/system/test_secured_servers.py fails when
-upstream says it in another way.
+aiokafka's clients treat that like a broker that does not answer, and try for ever. They only log a line whose arguments
+contain the error, so this is a handler of that log. tests/system/test_secured_servers.py fails when a release of
+aiokafka logs it in another way.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from typing import Final
 
 from stream.config.security import KafkaSecurity, Refused, kafka_refusal
 
-CLIENT: Final = "aiokafka"  # the logger of its clients, those of consumers and of producers
-CERTAIN_S: Final = 15.0  # of refusals: one broker of several may be behind in learning a new password
-PAUSE_S: Final = 10.0  # without one, and they begin anew: clients try again after some 100 ms (`retry_backoff_ms`)
+CLIENT: Final = "aiokafka"  # the logger of its clients, both consumers and producers
+CERTAIN_S: Final = 15.0  # how long refusals must last: one broker of several may get a new password later
+PAUSE_S: Final = 10.0  # after a pause this long, the time starts again: clients retry after 100 ms (`retry_backoff_ms`)
 LOOK_S: Final = 1.0
 
 
 class AuthMonitor(logging.Handler):
-    """The refusals of this process's clients. They log on threads of their own; `run` looks at what was heard."""
+    """Records the refusals that this process's clients log on threads of their own; `run` checks them."""
 
     def __init__(self, bootstrap: str, security: KafkaSecurity, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(logging.WARNING)
         self._bootstrap = bootstrap
         self._security = security
         self._clock = clock
-        self._heard: tuple[Refused, float, float] | None = None  # the last, when they began, when it came
+        self._heard: tuple[Refused, float, float] | None = None  # the last refusal, the first one's time, its own time
 
     def emit(self, record: logging.LogRecord) -> None:
         for argument in record.args if isinstance(record.args, tuple) else ():
@@ -43,14 +43,14 @@ class AuthMonitor(logging.Handler):
 
     @property
     def last_word(self) -> Refused | None:
-        """What they say, once they have said it for long enough."""
+        """The last refusal, once refusals have lasted for CERTAIN_S; None before."""
         if self._heard is None:
             return None
         refusal, began, latest = self._heard
         return refusal if latest - began >= CERTAIN_S else None
 
     async def run(self) -> None:
-        """Listen until cancelled. Raises Refused."""
+        """Listens until it is cancelled. Raises Refused."""
         client = logging.getLogger(CLIENT)
         client.addHandler(self)
         try:

@@ -1,11 +1,12 @@
-"""A worker at one moment, and whether it is well. Pure: no clock, no network; `stream.serve.monitor` takes the
-readings.
+"""Describes a worker at one moment, and decides whether it is alive and ready. Pure: no clock, no network;
+`stream.serve.monitor` takes the readings.
 
-Two questions, for two kinds of probe. Is it alive: would a new process do better? Then an orchestrator may restart it.
-Is it ready: does it do its work now? It may not, while another process would do no better: Kafka or Redis is away, or
-it takes partitions over. So what makes a worker unready must not make it dead.
+There are two questions, for two kinds of probe. Is it alive, or would a new process do better? Then an orchestrator may
+restart it. Is it ready: does it do its work now? It may not be ready while another process would do no better: Kafka or
+Redis is away, or the worker takes partitions over. So a reason for not being ready must not count as a reason for a
+restart.
 
-Reasons name partitions and counts, no address, entity or error text: anybody who reaches the port may read them.
+Reasons name partitions and counts, but no address, entity or error text: anybody who reaches the port may read them.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from stream.delivery.accounts import Account, Spread
 from stream.engine.counts import Counts
 from stream.serve.broker_monitor import Silence
 
-# At the engine for so long, though Redis is there: a batch takes milliseconds, or two minutes where kernels have to be
-# compiled on a starved machine. A broker that is away does not count: a new process would wait for the same one.
+# A batch that is in the engine for so long is stuck, unless Redis is away: it takes milliseconds, or two minutes if
+# kernels must be compiled on an overloaded machine. A broker that is away does not count: a new process would wait for
+# the same one.
 STUCK_S: Final = 180.0
 
 
@@ -27,16 +29,16 @@ STUCK_S: Final = 180.0
 class Held:
     """A partition that is ours now."""
 
-    ready: bool  # taken over
-    waiting: int  # records
-    at_work: int  # and not yet committed
-    behind: int  # records whose effect no checkpoint has
-    lag: int | None  # None: the broker is away, has not told the log's end yet, or it is before what is answered
-    fetch_age_s: float | None  # since its last answered fetch: how old `lag` is; None: the consumer does not have it
+    ready: bool  # its takeover is complete
+    waiting: int  # records that wait for the engine
+    at_work: int  # records in work and not yet committed
+    behind: int  # records that no checkpoint includes
+    lag: int | None  # None: the broker is away, has not sent the log's end yet, or the end is before what is answered
+    fetch_age_s: float | None  # since its last answered fetch: the age of `lag`; None: the consumer does not have it
     entities: int
     in_quarantine: int
     stored: int  # entities whose states are in Redis
-    unread: int = 0  # entities that were taken for new, as their stored states cannot be read
+    unread: int = 0  # entities that were treated as new, as their stored states cannot be read
 
     @property
     def in_flight(self) -> int:
@@ -45,14 +47,15 @@ class Held:
 
 @dataclass(frozen=True)
 class Reading:
-    """All that there is to tell. Partitions are those that it ever had, by number; `held` has those of now."""
+    """All that is reported of a worker. `accounts` and `counts` have the partitions that it ever had, by number; `held`
+    has those that it has now."""
 
     worker: tuple[str, str, str]  # the program's version, the weights' name and version
-    assigned: bool  # the group has spoken, were it to say "nothing for you"
+    assigned: bool  # the group has assigned partitions, or has assigned none
     draining: bool
     store_away: bool
-    silence: Silence  # of Kafka
-    batch_s: float  # how long a batch has been at the engine
+    silence: Silence  # how long Kafka has not answered
+    batch_s: float  # how long a batch has been in the engine
     accounts: Mapping[int, Account]
     counts: Mapping[int, Counts]
     held: Mapping[int, Held]
@@ -61,11 +64,11 @@ class Reading:
     fenced: int
     rejects: Mapping[str, int]  # by code
     fields_dropped: Mapping[str, int]  # by name
-    times: Mapping[str, Spread]  # by the field of the tally
+    times: Mapping[str, Spread]  # by the field of the accounts
 
     @property
     def unaccounted(self) -> dict[int, int]:
-        """Of every partition; 0 where all is well."""
+        """By partition, the records in, less those settled and in flight; 0 if all is well."""
         return {
             number: account.unaccounted(self.held[number].in_flight if number in self.held else 0)
             for number, account in self.accounts.items()
@@ -73,7 +76,7 @@ class Reading:
 
 
 def unready(reading: Reading) -> list[str]:
-    """Why it does not do its work now; empty if it does."""
+    """Returns why the worker does not do its work now; empty if it does."""
     reasons = []
     if not reading.assigned:
         reasons.append("the group has not given out its partitions yet")
@@ -90,14 +93,14 @@ def unready(reading: Reading) -> list[str]:
 
 
 def kafka_away(silence: Silence) -> str:
-    """The sentence for people, of a silence that is long enough."""
+    """Returns a sentence for people about a silence for which Kafka counts as away."""
     numbers = ", ".join(str(number) for _, number in sorted(silence.away_partitions))
     who = f"the leaders of partitions {numbers} have not" if numbers else "no broker has"
     return f"Kafka is away: {who} answered for {silence.longest_s:.0f} s"
 
 
 def unwell(reading: Reading) -> list[str]:
-    """Why a new process would do better; empty if it would not."""
+    """Returns why a new process would do better; empty if it would not."""
     if reading.batch_s > STUCK_S and not reading.store_away:
         return [f"stuck: a batch is at the engine for {reading.batch_s:.0f} s"]
     return []

@@ -1,9 +1,9 @@
-"""A small HTTP server for machines that watch a worker. Knows requests and who may ask; knows no page's content.
+"""Runs a small HTTP server for programs that monitor a worker. It does not depend on the pages' content.
 
-It answers GET and HEAD of the pages that it is given, 404 elsewhere, and reads no body. A page that is not open wants
-`Authorization: Bearer TOKEN`, if a token was set. It lives in the worker's event loop, so nobody may hold it up: a
-connection is one request and ends after CONNECTION_S at the latest, however slowly its client writes or reads, and a
-client beyond MAX_CONNECTIONS finds the door shut.
+It answers GET and HEAD of the pages that it is given, answers 404 for other paths, and reads no body. A page that is
+not open requires `Authorization: Bearer TOKEN`, if a token was set. The server runs in the worker's event loop, so
+nobody may block it: a connection is one request and ends after CONNECTION_S at the latest, however slowly its client
+writes or reads, and connections beyond MAX_CONNECTIONS are closed at once.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ from stream.config.http_access import TOKEN, Address, unusable
 
 log = logging.getLogger(__name__)
 
-MAX_CONNECTIONS: Final = 16  # a few watchers at once; each costs some kilobytes and no thread
+MAX_CONNECTIONS: Final = 16  # a few clients at once; each costs some kilobytes and no thread
 CONNECTION_S: Final = 10.0  # a scrape takes milliseconds, and Prometheus itself gives up after 10 s
 ANSWER_S: Final = 5.0
 MAX_LINE_BYTES: Final = 1024
-MAX_HEADER_BYTES: Final = 4096  # of one; a token fits
+MAX_HEADER_BYTES: Final = 4096  # of one header; a token fits
 MAX_HEADERS: Final = 32
 
-# Server: aiohttp would name itself and Python, with their versions.
+# In Server, aiohttp would name itself and Python, with their versions.
 HEADERS: Final = {"Server": "pathcast", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 class Answer(NamedTuple):
     status: int
-    content_type: str  # with its charset
+    content_type: str  # with the charset
     body: bytes
 
 
 class Page(NamedTuple):
     answer: Callable[[], Awaitable[Answer]]
-    open: bool  # to those without the token, too
+    open: bool  # clients without the token may read it, too
 
 
 @asynccontextmanager
 async def serving(address: Address, secret: str | None, pages: Mapping[str, Page]) -> AsyncIterator[Address]:
-    """Serve `pages`, by path, until the end of the block; the address with its real port.
+    """Serves `pages`, by path, until the end of the block. Yields the address with its real port.
 
     Raises OSError if the address cannot be used.
     """
@@ -75,7 +75,7 @@ async def serving(address: Address, secret: str | None, pages: Mapping[str, Page
 
 
 class _Server(web.Server):
-    """Shuts out the client beyond MAX_CONNECTIONS, and ends every connection in time: aiohttp limits neither."""
+    """Closes connections beyond MAX_CONNECTIONS, and every one after CONNECTION_S: aiohttp limits neither."""
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
@@ -116,7 +116,7 @@ class _Door:
         if self._secret is None:
             return True
         scheme, _, shown = authorization.partition(" ")
-        # In constant time, so that how long a refusal takes tells nothing of the secret.
+        # The comparison takes constant time, so that the duration of a refusal reveals nothing about the secret.
         same = hmac.compare_digest(shown.strip().encode(errors="surrogateescape"), self._secret)
         return same and scheme.lower() == "bearer"
 

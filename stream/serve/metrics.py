@@ -1,7 +1,7 @@
-"""What Prometheus reads of a worker. Knows names, help texts and labels; counts nothing, and opens no port.
+"""Renders a worker's reading as Prometheus metrics: their names, help texts and labels.
 
-A scrape is two steps: a reading (stream.serve.health), taken on the event loop, where all counts are of one moment; and
-its rendering, on any thread, so that the loop is held up by neither many partitions nor many watchers.
+A scrape has two steps: a reading (stream.serve.health) is taken on the event loop, where all counts are of one moment;
+and it is rendered on any thread, so that neither many partitions nor many clients block the loop.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from stream.engine.counts import Counts
 from stream.serve.health import Held, Reading, unready
 from stream.wire import CODES, OPTIONAL
 
-CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4  # what generate_latest writes
+CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4  # the format of generate_latest
 COUNTER: Final = CounterMetricFamily
 GAUGE: Final = GaugeMetricFamily
 Values = Iterable[tuple[tuple[str, ...], float]]  # the values of the labels, the number
@@ -30,7 +30,7 @@ Values = Iterable[tuple[tuple[str, ...], float]]  # the values of the labels, th
 
 class Row(NamedTuple):
     family: Callable[..., CounterMetricFamily | GaugeMetricFamily]
-    name: str  # after "pathcast_"; a counter's "_total" is the library's to add
+    name: str  # after "pathcast_"; the library adds a counter's "_total"
     text: str
     labels: tuple[str, ...]
     values: Callable[[Reading], Values]
@@ -55,7 +55,7 @@ def _held(of: Callable[[Held], float | None]) -> Callable[[Reading], Values]:
 
 
 def _named(labels: Iterable[str], of: Callable[[Reading], Mapping[str, int]]) -> Callable[[Reading], Values]:
-    """A value for each of these labels, 0 included, so that the first one of a kind is an increase."""
+    """Returns the values by these labels. A label without a count gets 0, so that its first count is an increase."""
     return lambda reading: [((label,), value) for label, value in {**dict.fromkeys(labels, 0), **of(reading)}.items()]
 
 
@@ -144,10 +144,10 @@ TABLE: Final = (
     Row(COUNTER, "checkpoints_failed", "Tries while Redis was away.", (), _one(lambda r: r.checkpoints_failed)),
     Row(COUNTER, "fenced", "Writes refused: another worker had claimed.", (), _one(lambda r: r.fenced)),
     Row(COUNTER, "batches_failed", "At the engine; then taken over anew.", (), _one(lambda r: r.batches_failed)),
-    # It counts what the process's memory hides among its megabytes: a list that never shrinks, an entry per record.
+    # It shows growth that is too small for the process's memory: a list that never shrinks, an entry per record.
     Row(GAUGE, "python_blocks", "Blocks of memory under Python objects.", (), _one(lambda _: sys.getallocatedblocks())),
 )
-HISTOGRAMS: Final = {  # the field of the tally, and its name and help text here
+HISTOGRAMS: Final = {  # by the field of the accounts: the metric's name and help text
     "batch_records": ("batch_records", "Records that went through the engine together."),
     "engine_s": ("engine_seconds", "A batch in the engine, its look-ups in Redis included."),
     "commit_s": ("commit_seconds", "From a batch's answers to its committed offsets."),
@@ -160,7 +160,7 @@ HISTOGRAMS: Final = {  # the field of the tally, and its name and help text here
 
 
 class Exposition(Collector):
-    """Renders readings. Its registry is its own: two workers in one process would not meet."""
+    """Renders readings. It has its own registry, so that two workers in one process do not collide."""
 
     def __init__(self) -> None:
         self._reading: Reading | None = None
@@ -169,12 +169,12 @@ class Exposition(Collector):
         ProcessCollector(registry=self._registry)
 
     def render(self, reading: Reading) -> bytes:
-        """In Prometheus's text format, on any thread."""
+        """Returns the reading in Prometheus's text format. It may be called on any thread."""
         self._reading = reading
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
-        reading = self._reading  # one for all of it, even if a scrape that was given up is still being rendered
+        reading = self._reading  # read once, as a scrape that was given up may still be rendered at the same time
         if reading is None:
             return
         for row in TABLE:

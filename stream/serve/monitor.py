@@ -1,6 +1,6 @@
-"""Watches one worker from inside: takes readings, says what is wrong in the log, answers the three pages.
+"""Monitors one worker from inside: takes readings, logs what is wrong, and answers the three pages.
 
-Knows Delivery, Engine and the consumer by what they tell; changes none of them.
+It only reads Delivery, Engine and the consumer, and changes none of them.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ CHECK_S: Final = 1.0  # between two looks at the accounts
 
 
 class Consumer(broker_monitor.Consumer, Protocol):
-    """What is asked of the consumer. `stream.worker.faust_driver.Consumer` is one."""
+    """What this module needs of the consumer. `stream.worker.faust_driver.Consumer` is one."""
 
     def log_end(self, partition: Partition) -> int | None:
-        """Where the partition's log ends, as far as the consumer has heard."""
+        """Returns where the partition's log ends, by the last answered fetch; None if that is unknown."""
 
 
 class Monitor:
@@ -45,19 +45,19 @@ class Monitor:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`clock` gives seconds and never goes back."""
+        """`clock` returns seconds and never goes back."""
         self._delivery = delivery
         self._engine = engine
         self._consumer = consumer
         self._brokers = BrokerMonitor(consumer, clock)
         self._clock = clock
-        self._away_since_s: float | None = None  # when the log was told that Kafka is away; None while it is there
+        self._away_since_s: float | None = None  # since when Kafka is away, once that was logged; None if it is not
         self._exposition = Exposition()
         self._rendering = asyncio.Lock()
-        self._wrong: dict[int, int] = {}  # what the alarm said last
+        self._wrong: dict[int, int] = {}  # by partition, the unaccounted records that were logged last
 
     def read(self) -> Reading:
-        """Everything at this moment. On the event loop only, where nothing moves meanwhile."""
+        """Returns a reading of this moment. Call it only on the event loop, where nothing changes meanwhile."""
         status, accounts, entities = self._delivery.status(), self._delivery.accounts, self._engine.entities
         silence = self._brokers.look()
         unknown = set(silence.away_partitions)
@@ -71,8 +71,8 @@ class Monitor:
                 waiting=one.waiting,
                 at_work=one.at_work,
                 behind=one.next_offset - one.saved,
-                # A log that ends before what is answered is no lag of 0: a new leader may have to catch up, or the log
-                # was shortened, which the next records or the next takeover tell.
+                # A log that ends before what is answered is not a lag of 0: a new leader may have to catch up, or the
+                # log was truncated, which the next records or the next takeover will show.
                 lag=None if end is None or end < one.next_offset else end - one.next_offset,
                 fetch_age_s=silence.fetch_ages_s.get(one.partition),
                 entities=in_slots,
@@ -101,7 +101,7 @@ class Monitor:
     # -- the alarms ---------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Look at the worker now and then, whoever scrapes. Runs until cancelled."""
+        """Checks the worker every CHECK_S, whether or not anybody scrapes, until it is cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._brokers.run())
             tasks.create_task(self._check_often())
@@ -111,18 +111,18 @@ class Monitor:
             await asyncio.sleep(CHECK_S)
             try:
                 self.check()
-            except Exception:  # whatever it is: who watches must not end what he watches
+            except Exception:  # any error: the monitor must not end the worker
                 log.exception("cannot check the accounts")
 
     def check(self) -> None:
-        """Say in the log what is wrong: once, and again when that changes."""
+        """Logs what is wrong: once, and again when that changes."""
         reading = self.read()
         self._check_accounts(reading)
         self._check_kafka(reading.silence)
 
     @property
     def kafka_is_away(self) -> bool:
-        """Whether the log was told so."""
+        """Whether it was logged that Kafka is away."""
         return self._away_since_s is not None
 
     def _check_kafka(self, silence: Silence) -> None:
@@ -134,7 +134,7 @@ class Monitor:
             self._away_since_s = None
 
     def _check_accounts(self, reading: Reading) -> None:
-        """An error for every partition whose records do not add up."""
+        """Logs an error for every partition whose records do not add up."""
         unaccounted = reading.unaccounted
         for number, value in unaccounted.items():
             if value != self._wrong.get(number, 0):
@@ -144,7 +144,8 @@ class Monitor:
     # -- the pages ----------------------------------------------------------------------------------------------------
 
     def pages(self) -> dict[str, Page]:
-        """Probes are open, so that an orchestrator needs no secret; the counts of a business are not."""
+        """Returns the pages, by path. Probes are open, so that an orchestrator needs no secret; the metrics are not,
+        because they have the counts of a business."""
         return {
             "/metrics": Page(self._metrics, open=False),
             "/healthz": Page(partial(self._probed, unwell), open=True),

@@ -1,8 +1,7 @@
-"""Where checkpoints live. Knows partitions, epochs and opaque bytes; knows no track, no model and no Redis.
+"""The interface of a checkpoint store, and a store in memory. Records are opaque bytes here.
 
 The epoch is the fence: each claim raises it, and every write is refused, in the same atomic step, unless it carries the
-epoch that stands there. `stream.store.redis_store` is the other side of the suite in
-tests/stream/store/test_redis_store.py.
+stored epoch. tests/stream/store/test_redis_store.py runs one suite with MemoryStore and `stream.store.redis_store`.
 """
 
 from __future__ import annotations
@@ -12,10 +11,10 @@ from typing import Final, NamedTuple, Protocol
 
 Partition = tuple[str, int]  # topic, number
 
-# Of one record; what is larger is none of ours: `model.serving.state_codec` bounds the state, `model.config` the
+# Limit of one record. A larger one is not ours: `model.serving.state_codec` bounds the state, `model.config` the
 # window's ring.
 MAX_RECORD_BYTES: Final = 2 * 1024 * 1024
-READ_CHUNK: Final = 200  # records of one reply: 10 KB each cost redis-py 18 µs so, and 22 in replies of 500
+READ_CHUNK: Final = 200  # records of one reply: a record of 10 KB costs redis-py 18 µs so, and 22 µs in replies of 500
 
 
 class Fenced(RuntimeError):
@@ -23,7 +22,7 @@ class Fenced(RuntimeError):
 
 
 class ClaimLost(Fenced):
-    """Redis does not know our claim or our last write any more: it lost its data, or is an older copy. Claim again."""
+    """Redis has lost our claim or our last write: it lost its data, or is an older copy. Claim again."""
 
 
 class Evicted(ClaimLost):
@@ -36,7 +35,7 @@ class Evicted(ClaimLost):
 
 
 class Patch(NamedTuple):
-    """Bytes to put over those of a stored record at least so long, at these offsets."""
+    """Bytes to write at these offsets over a stored record, which must be at least `least` bytes long."""
 
     least: int
     ranges: tuple[tuple[int, bytes], ...]
@@ -50,66 +49,70 @@ Item = bytes | Patch
 
 
 class Claim(NamedTuple):
-    """What an owner got: its epoch, and the input offset that the stored records include (None: no checkpoint)."""
+    """What an owner gets: its epoch, and the input offset that the stored records include (None: no checkpoint)."""
 
     epoch: int
     next_offset: int | None
 
 
 class Store(Protocol):
-    """Checkpoints of partitions. Two real sides, RedisStore and MemoryStore, pass one suite."""
+    """Stores checkpoints of partitions. RedisStore and MemoryStore pass the same suite."""
 
     async def claim(self, partition: Partition, *, floor: int = 0) -> Claim:
-        """Own the partition: its epoch rises above the stored one and above `floor`, whatever Redis has lost."""
+        """Makes us the partition's owner: its epoch rises above the stored one and above `floor`, whatever Redis has
+        lost."""
 
     async def get_many(self, partition: Partition, entity_ids: Sequence[str]) -> list[bytes | None]:
-        """The records of these entities, in order; None where there is none, and no bytes where there is something that
-        is none of ours: larger than MAX_RECORD_BYTES, or not a string.
+        """Returns the records of these entities, in order: None where there is none, and b"" where the stored value is
+        not ours, because it is larger than MAX_RECORD_BYTES or not a string.
 
-        Raises Fenced, too, if this store has claimed the partition and the claim does not stand any more.
+        Also raises Fenced if this store has claimed the partition and the claim does not hold any more.
         """
 
     async def put_many(
         self, partition: Partition, epoch: int, next_offset: int | None, items: Mapping[str, Item]
     ) -> list[str]:
-        """Write records, then the offset that all records of the partition now include (None: more is to come).
+        """Writes records, then the offset that all records of the partition now include (None: more is to come).
 
-        Returns the entities whose patch found no record to be put on: nothing of theirs was written, and the offset
-        has not moved.
+        Returns the entities whose patch found no record: nothing of theirs was written, and the offset has not moved.
 
         Raises:
             Fenced: `epoch` is not the partition's; nothing was written.
         """
 
     async def evicted(self, partition: Partition, entity_ids: Sequence[str] | None = None) -> list[str]:
-        """Those of these entities (None: of all) whose record is gone although it was written and has not expired."""
+        """Returns those of these entities (None: of all) whose record was written, has not expired, and is gone."""
 
     async def unlist(
         self, partition: Partition, epoch: int, entity_ids: Sequence[str], next_offset: int | None = None
     ) -> None:
-        """Expect no records of these entities any more, and in the same step move the offset of the partition back to
-        `next_offset` (None: it stays), so that whoever dies before they are rebuilt leaves that to the next owner.
+        """Removes these entities from the index, so that their records are not expected any more.
 
-        Raises Fenced.
+        In the same step it moves the offset of the partition back to `next_offset` (None: it stays). If we die before
+        the entities are rebuilt, the next owner rebuilds them. Raises Fenced.
         """
 
     async def count(self, partition: Partition) -> int:
-        """How many entities have records that have not expired, as far as the store keeps an index of them."""
+        """Returns how many entities have records that have not expired, according to the store's index."""
 
     async def forget(self, partition: Partition, epoch: int) -> None:
-        """Delete all records and the offset of the partition; its epoch stays. Raises Fenced."""
+        """Deletes all records and the offset of the partition; its epoch stays. Raises Fenced."""
 
     async def peek(self, partition: Partition) -> Claim:
-        """What stands there, without claiming it: for onlookers. Epoch 0: nobody ever claimed it."""
+        """Returns what is stored, without claiming it: for monitoring. Epoch 0 means that nobody ever claimed it."""
 
     def entity_ids(self, partition: Partition) -> AsyncIterator[str]:
-        """The entities that have records, in no order; one that comes or goes meanwhile may be missed or told twice."""
+        """Yields the entities that have records, unordered. One that comes or goes meanwhile may be missed or
+        yielded twice."""
 
     async def close(self) -> None: ...
 
 
 async def read_records(store: Store, partition: Partition, entity_ids: Sequence[str]) -> list[bytes | None]:
-    """As `Store.get_many`. Raises Evicted, too, if the store has lost some of them before they expired."""
+    """Reads records as `Store.get_many` does.
+
+    Also raises Evicted if the store has lost some of them before they expired.
+    """
     found = await store.get_many(partition, entity_ids)
     absent = [entity_id for entity_id, raw in zip(entity_ids, found, strict=True) if raw is None]
     if absent and (evicted := await store.evicted(partition, absent)):
@@ -118,7 +121,7 @@ async def read_records(store: Store, partition: Partition, entity_ids: Sequence[
 
 
 class MemoryStore:
-    """Checkpoints in this process: for replay and tests. Nothing expires."""
+    """Stores checkpoints in this process: for replay and tests. Nothing expires."""
 
     def __init__(self) -> None:
         self._claims: dict[Partition, Claim] = {}

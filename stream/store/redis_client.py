@@ -1,4 +1,4 @@
-"""redis-py's client, which tells a server that says no from one that is away. Knows no key and no command."""
+"""The client of redis-py, which distinguishes a server that refuses from one that cannot be reached."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stream.config.security import RedisSecurity, redis_refusal
 
 
 class Client(Redis):
-    """Raises `connect.Refused`, which is no RedisError, where nobody should wait: see `redis_refusal`."""
+    """Raises `security.Refused`, which is no RedisError, where waiting does not help: see `redis_refusal`."""
 
     url = ""
 
@@ -29,7 +29,7 @@ class Client(Redis):
 
 
 class _Pipeline(Pipeline):
-    """The same for many commands at once, which `Client.execute_command` never sees."""
+    """Does the same for pipelines, which do not use `Client.execute_command`."""
 
     url = ""
 
@@ -49,7 +49,7 @@ def _refusals(url: str) -> Iterator[None]:
 
 
 def client(url: str, security: RedisSecurity, **options: Any) -> Client:
-    """Not connected yet. Raises ValueError if `url` and `security` do not go together."""
+    """Returns a client that is not connected yet. Raises ValueError if `url` and `security` contradict each other."""
     made = cast(Client, Client.from_url(url, **security.arguments(url), **options))
     made.url = url
     return made

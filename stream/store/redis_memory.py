@@ -1,4 +1,4 @@
-"""What a Redis does with states when its memory is full. Knows INFO's words; writes nothing."""
+"""Warns if Redis would delete states when its memory is full. It writes nothing to Redis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KEEPS: Final = "noeviction"
 
 
 def warn_of_eviction(client: Redis, url: str) -> None:
-    """Say in one line that this Redis would evict states, if it would. Nothing is said if we may not ask (`+info`)."""
+    """Logs a warning of one line if this Redis would evict states. Logs none if we may not ask (`+info`)."""
     try:
         memory: Any = client.info("memory")
     except RedisError as error:

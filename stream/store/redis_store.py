@@ -1,4 +1,4 @@
-"""Checkpoints in Redis or Valkey: the keys, the scripts, and how much one call may carry. Knows opaque bytes.
+"""Stores checkpoints in Redis or Valkey: the keys, the scripts, and how much one call may carry.
 
 Every key of one partition shares a hash tag, so that one atomic script may touch them all, in a cluster too:
 
@@ -8,11 +8,12 @@ Every key of one partition shares a hash tag, so that one atomic script may touc
     pathcast:{<group>|<topic>|<number>}:e:<id> string  state_ttl_s  one entity's record (`stream.engine.stored_entity`)
 
 The epoch is the fence: each claim raises it, and every write is refused inside Redis, in the same atomic step, unless
-it carries the epoch that stands there. A checkpoint larger than one call goes in chunks, its offset with the last one:
-a crash in between leaves records that are newer than the offset, which replay skips by their own `next_offset`.
+it carries the stored epoch. A checkpoint larger than one call is written in chunks, its offset with the last one: a
+crash in between leaves records that are newer than the offset, and replay skips what they include by their own
+`next_offset`.
 
-`writes` counts claims and write calls. It never falls, so an owner that finds less than it left there looks at an older
-copy (a restored snapshot, a replica that lagged): ClaimLost, and the partition is taken over anew from what it holds.
+`writes` counts claims and write calls. It never falls, so an owner that finds a lower number than it left sees an older
+copy (a restored snapshot, a replica that lagged): ClaimLost, and the partition is taken over again from that copy.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from stream.store.redis_index import NOW, WRITE, Index
 KEY_PARTITION: Final = "pathcast:{{{group}|{topic}|{number}}}:"
 KEY_META: Final = "meta"  # appended to KEY_PARTITION
 KEY_INDEX: Final = "index"
-KEY_ENTITY: Final = "e:"  # and then the entity's id
+KEY_ENTITY: Final = "e:"  # followed by the entity's id
 FIELD_EPOCH: Final = "epoch"
 FIELD_OFFSET: Final = "next_offset"
 FIELD_WRITES: Final = "writes"
@@ -40,15 +41,16 @@ FIELD_WRITES: Final = "writes"
 _OFFSET: Final = re.compile(rb"[0-9]{1,19}")  # as many digits as int64 has
 _LEAST: Final = struct.Struct("<I")
 _RANGE: Final = struct.Struct("<II")
-MAX_CALL_BYTES: Final = 1024 * 1024  # of one script call: some 5 ms of the single Redis thread, so others get a turn
+# Of one script call: some 5 ms of the single Redis thread, so that other clients can run between.
+MAX_CALL_BYTES: Final = 1024 * 1024
 MAX_CALL_ITEMS: Final = 4_000  # Lua's arguments live on its stack, which holds 8,000
-MAX_GOT_BYTES: Final = 16 * 1024 * 1024  # of one call, and one record more; ordinary ones have 2 MB
+MAX_GOT_BYTES: Final = 16 * 1024 * 1024  # of one call, plus one record; ordinary calls have 2 MB
 CONNECT_TIMEOUT_S: Final = 2.0
-CALL_TIMEOUT_S: Final = 5.0  # a Redis that takes longer is away: delivery waits and tries again
+CALL_TIMEOUT_S: Final = 5.0  # a slower Redis counts as unreachable: delivery waits and tries again
 
 
-# Each script's KEYS[1] is the meta hash, and KEYS[2] the index where it is written. Numbers go through Lua as doubles:
-# epochs and TTLs stay far below 2^53, and offsets are passed through as text.
+# Each script's KEYS[1] is the meta hash, and KEYS[2] the index where it is written. Lua holds numbers as doubles:
+# epochs and TTLs stay far below 2^53, and offsets are passed as text.
 _CLAIM: Final = f"""
 local stored = tonumber(redis.call('HGET', KEYS[1], '{FIELD_EPOCH}')) or 0
 local epoch = math.max(stored, tonumber(ARGV[1])) + 1
@@ -57,8 +59,9 @@ local writes = redis.call('HINCRBY', KEYS[1], '{FIELD_WRITES}', 1)
 return {{epoch, redis.call('HGET', KEYS[1], '{FIELD_OFFSET}'), writes}}
 """
 
-# Returns the size of each of KEYS, -1 for what is no string. MGET reads them then, because a script takes nearly twice
-# as long for it: each value becomes a string of Lua's first. For EVAL_RO (Redis 7), which onlookers may do, too.
+# Returns the size of each of KEYS, -1 for a value that is no string. MGET then reads them, because a script takes
+# nearly twice as long: it turns each value into a Lua string first. For EVAL_RO (Redis 7), which a read-only user may
+# call, too.
 _SIZES: Final = """
 local sizes = {}
 for i = 1, #KEYS do
@@ -68,12 +71,12 @@ end
 return sizes
 """
 
-# ARGV: epoch, the least that `writes` must stand at, ttl in ms, next_offset or '' (not the last chunk), how many of
-# KEYS[3..] get a whole record, the place in these keys where the entity begins, then one value for each whole record,
-# then one patch for each of the others: the least length of the record, then offset, size and bytes of each range, all
-# numbers uint32.
-# Returns the stored epoch and writes, which are the caller's and more than its own exactly if the write took place, and
-# the patches that found no record.
+# ARGV: epoch, the least value that `writes` must have, ttl in ms, next_offset or '' (not the last chunk), how many of
+# KEYS[3..] get a whole record, the position in these keys where the entity's id begins, then one value for each whole
+# record, then one patch for each of the others: the least length of the record, then offset, size and bytes of each
+# range, all numbers uint32.
+# Returns the stored epoch, `writes`, and the patches that found no record. If the write took place, and only then, the
+# epoch is the caller's and `writes` is greater than the caller's value.
 _PUT: Final = f"""
 local stored = tonumber(redis.call('HGET', KEYS[1], '{FIELD_EPOCH}')) or 0
 local writes = tonumber(redis.call('HGET', KEYS[1], '{FIELD_WRITES}')) or 0
@@ -148,9 +151,9 @@ return stored
 
 
 class RedisStore:
-    """Checkpoints in Redis or Valkey.
+    """Stores checkpoints in Redis or Valkey.
 
-    Raises redis.RedisError or OSError while the server cannot be reached, `connect.Refused` if it says no.
+    Raises redis.RedisError or OSError while the server cannot be reached, `security.Refused` if it refuses.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -169,7 +172,7 @@ class RedisStore:
         self._unlist = self._redis.register_script(_UNLIST)
         self._forget = self._redis.register_script(_FORGET)
         self._index = Index(self._redis)
-        self._claimed: dict[Partition, tuple[int, int]] = {}  # epoch, and the least that `writes` must stand at
+        self._claimed: dict[Partition, tuple[int, int]] = {}  # epoch, and the least value that `writes` must have
 
     async def claim(self, partition: Partition, *, floor: int = 0) -> Claim:
         epoch, next_offset, writes = await self._claim([self._meta_key(partition)], [floor])
@@ -185,17 +188,18 @@ class RedisStore:
         return found
 
     async def _read(self, partition: Partition, keys: Sequence[str]) -> list[bytes | None]:
-        """The records of the first of these keys, as many as one call may carry; b"" for what is none of ours."""
+        """Returns the records of the first of these keys, as many as one call may carry; b"" for a foreign value."""
         sizes = cast(list[int], await cast(Any, self._redis.eval_ro(_SIZES, len(keys), *keys)))
         readable = [0 <= size <= MAX_RECORD_BYTES for size in sizes]
         totals = accumulate(size * may for size, may in zip(sizes, readable, strict=True))
         fit = min(1 + sum(total <= MAX_GOT_BYTES for total in totals), len(keys))
         sound = [key for key, may in zip(keys[:fit], readable, strict=False) if may]
-        # As it stands before this read is sent: a checkpoint that is written meanwhile may be answered first.
+        # Read before the request is sent: a checkpoint that is written meanwhile may be answered first.
         claimed = self._claimed.get(partition)
         async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.mget([*sound, self._meta_key(partition)])  # a hash, and so None: MGET takes no empty list
-            # After the records: what was lost, or put back, before they were read is seen now.
+            # A hash, for which MGET returns None; MGET takes no empty list.
+            pipe.mget([*sound, self._meta_key(partition)])
+            # After the records, so that data lost or restored before they were read is noticed now.
             pipe.hmget(self._meta_key(partition), [FIELD_EPOCH, FIELD_WRITES])
             records, (epoch, writes) = await pipe.execute()
         if claimed is not None:
@@ -221,7 +225,7 @@ class RedisStore:
             stored, writes, absent = await self._put(keys, arguments)
             refuse_unless_current(partition, epoch, int(stored), writes=int(writes), least=least)
             least = int(writes)
-            if self._claimed.get(partition, (epoch, 0))[0] == epoch:  # or it was claimed anew while this was on its way
+            if self._claimed.get(partition, (epoch, 0))[0] == epoch:  # otherwise it was claimed again during this call
                 self._claimed[partition] = epoch, least
             if number < len(chunks):
                 failpoints.reach("within_checkpoint")
@@ -246,7 +250,8 @@ class RedisStore:
         return await self._index.count(self._index_key(partition))
 
     async def forget(self, partition: Partition, epoch: int) -> None:
-        # The offset goes last: a crash before it leaves the checkpoint that made us forget, and we are told again.
+        # The offset is deleted last: after a crash before that, the checkpoint that caused this is still there, and
+        # causes it again.
         own = self._own_keys(partition)
         keys: list[Any] = []
         async for key in self._records(partition):
@@ -269,12 +274,12 @@ class RedisStore:
         await self._redis.aclose()
 
     def _records(self, partition: Partition) -> AsyncIterator[bytes]:
-        """The keys of all records of the partition; SCAN may tell one twice."""
+        """Yields the keys of all records of the partition; SCAN may return one twice."""
         pattern = _glob_escaped(self._entity_key(partition, "")) + "*"
         return cast(AsyncIterator[bytes], self._redis.scan_iter(match=pattern, count=MAX_CALL_ITEMS))
 
     def _own_keys(self, partition: Partition) -> tuple[str, str]:
-        """The keys that are of the partition and of no entity, as the scripts that write have them first."""
+        """Returns the keys of the partition that belong to no entity. The scripts that write take them first."""
         return self._meta_key(partition), self._index_key(partition)
 
     def _meta_key(self, partition: Partition) -> str:
@@ -291,7 +296,7 @@ class RedisStore:
 
 
 def _chunks(items: Mapping[str, Item]) -> Iterator[dict[str, Item]]:
-    """The items in order, in pieces that one call may carry; a single larger item goes alone."""
+    """Yields the items in order, in pieces that one call may carry; a single larger item goes alone."""
     chunk: dict[str, Item] = {}
     size = 0
     for entity_id, item in items.items():
@@ -306,7 +311,7 @@ def _chunks(items: Mapping[str, Item]) -> Iterator[dict[str, Item]]:
 
 
 def _packed(patch: Patch) -> bytes:
-    """As _PUT reads it."""
+    """Packs a patch as _PUT reads it."""
     parts = [_LEAST.pack(patch.least)]
     for offset, part in patch.ranges:
         parts += _RANGE.pack(offset, len(part)), part
@@ -318,5 +323,8 @@ def _glob_escaped(text: str) -> str:
 
 
 def _offset(stored: bytes | None) -> int | None:
-    """None for what is no offset: then nothing is known of the records, as if they were lost, and takeover rebuilds."""
+    """Returns the stored offset, or None if it is no offset.
+
+    Then nothing is known of the records, as if they were lost, and takeover rebuilds them.
+    """
     return int(stored) if stored is not None and _OFFSET.fullmatch(stored) else None

@@ -1,9 +1,8 @@
-"""Record bytes to a Ping or a Reject. Knows JSON and the order of the rules; knows no track, no broker and no clock of
-its own.
+"""Turns a record's bytes into a Ping or a Reject. It has no clock of its own.
 
-The clock is the record's own timestamp, so that a replay of the log decides as the first pass did. The fast path is
-one typed decode and a few comparisons. What it refuses is decoded once more without types, and taken field by field
-(`stream.wire.fields`): other spellings, the id taken from the key, optional fields dropped.
+The clock is the record's own timestamp, so that a replay of the log decides as the first pass did. The fast path is one
+typed decode and a few comparisons. If that fails, the record is decoded again without types, and its fields are read
+one by one (`stream.wire.fields`): other spellings, an id taken from the key, optional fields dropped.
 """
 
 from __future__ import annotations
@@ -40,17 +39,17 @@ _PING_DECODER: Final = msgspec.json.Decoder(Ping)
 _DECODER: Final = msgspec.json.Decoder()
 
 
-# A ping, or the reason why a record holds none; and the names of the ping's optional fields that were dropped.
-Examined = tuple[Ping | Reject, tuple[str, ...]]  # a plain one, as a NamedTuple takes several times longer to make
+# A ping, or the reason why a record holds none; and the names of the optional fields that were dropped.
+Examined = tuple[Ping | Reject, tuple[str, ...]]
 
 
 def parse(record: Record) -> Ping | Reject:
-    """The ping that a record holds, or the reason why it holds none. Never raises, whatever the bytes are."""
+    """Returns the ping that a record holds, or the reason why it holds none. Never raises, whatever the bytes are."""
     return examine(record)[0]
 
 
 def examine(record: Record) -> Examined:
-    """As `parse`, and which fields were dropped."""
+    """Returns the same as `parse`, and the names of the fields that were dropped."""
     value = record.value
     if not value:
         return _nothing(record), ()
@@ -70,14 +69,14 @@ def _nothing(record: Record) -> Reject:
 
 
 def _damage(value: bytes) -> Reject | None:
-    """Why bytes are no JSON that we read, as far as that is to be seen before they are decoded."""
+    """Returns why we do not accept the bytes as JSON, as far as that shows without decoding them; None otherwise."""
     if len(value) > MAX_RECORD_BYTES:
         return Reject(
-            "too_large", f"{len(value)} bytes; MAX_RECORD_BYTES in stream/wire/messages.py is {MAX_RECORD_BYTES}"
+            "too_large", f"{len(value)} bytes; MAX_RECORD_BYTES in stream/wire/record.py is {MAX_RECORD_BYTES}"
         )
     if not value[0] and (framed := foreign_formats.framed_value(value)) is not None:
         return Reject("schema_framed", framed)
-    if not value.isascii():  # checked first: the decoders skip the bytes of fields that they do not know
+    if not value.isascii():  # checked first, because the decoders skip the bytes of unknown fields
         try:
             value.decode()
         except UnicodeDecodeError as error:
@@ -88,7 +87,7 @@ def _damage(value: bytes) -> Reject | None:
 
 
 def _examine_loosely(value: bytes, record: Record) -> Examined:
-    """From any spelling that we take, without the optional fields that cannot be taken."""
+    """Reads any spelling that we accept, and drops the optional fields that are not accepted."""
     fields = _fields(value)
     if isinstance(fields, Reject):
         return fields, ()
@@ -107,13 +106,17 @@ def _examine_loosely(value: bytes, record: Record) -> Examined:
 
 
 def _fields(value: bytes) -> dict[str, Any] | Reject:
-    """The members of the JSON object that the bytes are. NaN, Infinity and lone surrogates, which some senders write
-    and JSON does not have, are taken: whether they cost the ping depends on the field."""
+    """Returns the members of the JSON object in the bytes.
+
+    NaN, Infinity and lone surrogates, which JSON does not have but some senders write, are accepted here: whether they
+    cost the ping depends on the field.
+    """
     try:
         found = _DECODER.decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         try:
-            # As text: of bytes `json` guesses the encoding, and what is UTF-16 to it has brackets where we saw none.
+            # As text, because `json` guesses the encoding of bytes. What it takes for UTF-16 may have brackets that we
+            # did not count.
             found = json.loads(value.decode(), parse_int=_parse_int)
         except (ValueError, RecursionError) as error:
             return Reject("invalid_json", f"not JSON: {shown(str(error))}")
@@ -124,7 +127,7 @@ def _fields(value: bytes) -> dict[str, Any] | Reject:
 
 
 def _checked(ping: Ping, record: Record) -> Ping | Reject:
-    """The ping, its time in milliseconds and its heading below 360, or the first rule that it breaks."""
+    """Returns the ping with its time in milliseconds and its heading below 360, or the first rule that it breaks."""
     ts, lat, lon = ping.ts, ping.lat, ping.lon
     if -SECONDS_BELOW < ts < SECONDS_BELOW:
         ts *= 1000
@@ -145,7 +148,7 @@ def _checked(ping: Ping, record: Record) -> Ping | Reject:
 
 
 def _out_of_time(ts: int, record: Record) -> Reject:
-    # A record without a timestamp (Kafka writes -1) is held to the absolute bounds alone.
+    # A record without a timestamp (Kafka writes -1) is checked against the absolute bounds alone.
     if ts < MIN_TS_MS:
         return Reject(
             "ts_too_old", f"ts is {shown(ts)} ms, before the year 2000 (MIN_TS_MS in stream/wire/messages.py)"
@@ -160,11 +163,11 @@ def _out_of_time(ts: int, record: Record) -> Reject:
 
 
 def _owner_reject(entity_id: str, key: bytes | None) -> Reject | None:
-    """What is wrong with the entity's id or with the key that should carry it."""
+    """Returns what is wrong with the entity's id or with the key that should carry it."""
     if not entity_id.isprintable() and _CONTROL.search(entity_id):
         return Reject("bad_entity_id", f"entity_id has control characters: {shown(entity_id)}")
     if not 0 < len(entity_id) <= MAX_ENTITY_ID_CHARS:
-        limit = f"1..{MAX_ENTITY_ID_CHARS} (MAX_ENTITY_ID_CHARS in stream/wire/messages.py)"
+        limit = f"1..{MAX_ENTITY_ID_CHARS} (MAX_ENTITY_ID_CHARS in stream/wire/record.py)"
         return Reject("bad_entity_id", f"entity_id has {len(entity_id)} characters, expected {limit}")
     if key == entity_id.encode():
         return None
@@ -183,8 +186,11 @@ def _parse_int(digits: str) -> int | float:
 
 
 def _depth(value: bytes) -> int:
-    """The deepest nesting of brackets outside strings. Linear: a string without an end is one token, too, or the search
-    for its end would begin again at every quote in it."""
+    """Returns the deepest nesting of brackets outside strings.
+
+    It takes linear time: a string without an end is one token, too, or the search for its end would begin again at
+    every quote in it.
+    """
     depth = deepest = 0
     for token in _TOKEN.finditer(value):
         first = token[0][:1]

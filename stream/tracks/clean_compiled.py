@@ -1,10 +1,9 @@
-"""Pings from their bytes straight into fixes, compiled. Knows the spelling that most senders use; knows no reason why
-a record is not a ping, and no other spelling.
+"""Reads pings from their bytes straight into fixes, in compiled code, for the spelling that most senders use.
 
-`stream.tracks.clean.parse` is what is meant. Most pings are one flat JSON object of ASCII without escapes, whose
-numbers have no exponent. Those are read here, with no Python object each; of any other record this says that it has not
-read it, and `parse` decides. Whoever adds a rule to `clean` or a field to `wire.Ping` adds it here.
-tests/stream/tracks/test_clean_compiled.py holds the two together.
+This is the fast version of `stream.tracks.clean.examine`; tests/stream/tracks/test_clean_compiled.py holds it to that
+function. Most pings are one flat JSON object of ASCII without escapes, whose numbers have no exponent. This module
+reads those without a Python object for each. It marks every other record as not read and gives no reason; `clean`
+decides on it. If you add a rule to `clean` or a field to `wire.Ping`, add it here, too.
 
 Shapes: N records, F fields of a ping.
 """
@@ -47,10 +46,11 @@ from stream.wire.fields import RANGES, SECONDS_BELOW, WHOLE
 I64 = NDArray[np.int64]
 
 _ANY: Final = TEXT | COUNT | NUMBER | NULL | TRUE | OTHER
-_MEASURED: Final = TEXT | COUNT | NUMBER  # has a measure to be in range: its length or the number itself
+# Kinds with a measure that has a range: the length of the text, or the number itself.
+_MEASURED: Final = TEXT | COUNT | NUMBER
 
 _TAKEN: Final = {
-    "entity_id": TEXT,  # or COUNT, which is looked at apart, as is a NUMBER of sats and received_ts
+    "entity_id": TEXT,  # COUNT is handled separately, and so is NUMBER for sats and received_ts
     "ts": COUNT,
     **dict.fromkeys(("lat", "lon"), COUNT | NUMBER),
     **dict.fromkeys(("alt_m", "speed_mps", "heading_deg", "accuracy_m", "hdop"), COUNT | NUMBER | NULL),
@@ -59,8 +59,9 @@ _TAKEN: Final = {
     "valid": TRUE | NULL,
     "attrs": NULL,
 }
-assert set(_TAKEN) == set(Ping.__struct_fields__)  # what is unknown here may be anything
-FIELDS: Final = sorted(_TAKEN, key=len)  # those of n letters are FIELDS[_CUTS[n] : _CUTS[n + 1]]
+# A field that this table lacks would be taken for an unknown one, with any value.
+assert set(_TAKEN) == set(Ping.__struct_fields__)
+FIELDS: Final = sorted(_TAKEN, key=len)  # the names with n letters are FIELDS[_CUTS[n] : _CUTS[n + 1]]
 _LETTERS: Final = range(len(FIELDS[-1]) + 2)
 _CUTS: Final = np.array([sum(len(name) < n for name in FIELDS) for n in _LETTERS], np.uint64)
 _NAMES: Final = np.array([list(name.encode().ljust(len(FIELDS[-1]))) for name in FIELDS], np.uint8)  # [F, letters]
@@ -68,11 +69,11 @@ _ENTITY_ID, _TS, _LAT, _LON = (FIELDS.index(name) for name in ("entity_id", "ts"
 _SPEED, _HEADING, _UNKNOWN = FIELDS.index("speed_mps"), FIELDS.index("heading_deg"), len(FIELDS)
 _REQUIRED: Final = np.int64(1 << _ENTITY_ID | 1 << _TS | 1 << _LAT | 1 << _LON)
 _WHOLE: Final = np.int64(sum(1 << FIELDS.index(name) for name in WHOLE))
-_LEFT: Final = np.int64(-1)  # what is dropped from a record that is not read
+_LEFT: Final = np.int64(-1)  # stands in the place of the dropped fields for a record that is not read
 
 
 def _limits() -> Iterator[tuple[float, float, int]]:
-    """The least and the most of each field's measure, and what values it takes; last those of unknown fields."""
+    """Yields the least and greatest measure of each field, and its kinds of value. Unknown fields come last."""
     limits = {name: (low, high) for name, low, high in RANGES} | {"lat": (-90.0, 90.0), "lon": (-180.0, 180.0)}
     limits |= {"entity_id": (1, MAX_ENTITY_ID_CHARS), "ts": (max(MIN_TS_MS, SECONDS_BELOW), MAX_TS_MS)}
     for name in FIELDS:
@@ -80,7 +81,8 @@ def _limits() -> Iterator[tuple[float, float, int]]:
     yield -inf, inf, int(_ANY)
 
 
-# Handed to the kernel: what it has as constants stays in kept code when the module changes that they are from.
+# These are arguments of the kernel. A constant in it would keep its old value in the compiled-code cache when the
+# module that defines it changes.
 _LOW, _HIGH, _KINDS = (np.array(column) for column in zip(*_limits(), strict=True))
 
 
@@ -88,7 +90,7 @@ PLAIN: Final = np.uint8(ord("~") - ord(" "))
 
 
 class Read(NamedTuple):
-    """Of N records."""
+    """What `read` found in N records."""
 
     fixes: NDArray[Any]  # FIX [N]
     done: NDArray[np.bool_]  # [N]: which were read
@@ -98,10 +100,12 @@ class Read(NamedTuple):
 def read(
     raw: NDArray[np.uint8], value_start: I64, value_end: I64, key_start: I64, key_end: I64, timestamp_ms: I64
 ) -> Read:
-    """What N records hold. Their values and keys are spans of the bytes `raw`; one that ends before it starts is None.
+    """Returns what N records hold.
 
-    A record that was not read is not wrong: `clean.examine` decides. One that was is what `clean.examine` makes of it:
-    its ping's entity_id is its key, its fix is `tracks.packed([ping])[0]`, and the same fields are dropped.
+    Their values and keys are spans of the bytes `raw`; a span that ends before it starts is None. A record that was not
+    read is not wrong: `clean.examine` decides on it. For a record that was read, `clean.examine` would give the same
+    result: the ping's entity_id is the record's key, its fix is `fix.packed([ping])[0]`, and the same fields are
+    dropped.
     """
     n = len(value_start)
     made = Read(np.zeros(n, FIX), np.zeros(n, np.bool_), np.zeros(n, np.int64))
@@ -125,7 +129,7 @@ def _read(  # type: ignore[no-untyped-def]
             continue
         while end > start and raw[end] == SPACE:
             end -= ONE
-        # Whatever looks for the end of spaces, digits or a word stops there.
+        # Every loop that looks for the end of spaces, digits or a word stops at this brace.
         if raw[end] != CLOSE:
             continue
         without = _members(raw, start, end, key_start[i], key_end[i], low, high, kinds, found)
@@ -140,7 +144,7 @@ def _read(  # type: ignore[no-untyped-def]
 
 @exactly
 def _pack(fix, ts, lat, lon, speed, heading):  # type: ignore[no-untyped-def]
-    """As `tracks.packed` does."""
+    """Packs a fix as `stream.tracks.fix.packed` does."""
     fix.ts_ms, fix.lat_e7, fix.lon_e7 = ts, np.int64(np.rint(lat * E7)), np.int64(np.rint(lon * E7))
     fix.speed_cms = ABSENT if np.isnan(speed) else min(np.int64(np.rint(speed * 100)), ABSENT - 1)
     fix.heading_cdeg = ABSENT if np.isnan(heading) else np.int64(np.rint(heading * 100)) % 36_000
@@ -148,7 +152,7 @@ def _pack(fix, ts, lat, lon, speed, heading):  # type: ignore[no-untyped-def]
 
 @exactly
 def _is_plain(raw, start, end):  # type: ignore[no-untyped-def]
-    """Printable ASCII without escapes, raw[end] included."""
+    """Returns whether raw[start] to raw[end], inclusive, is printable ASCII without escapes."""
     odd = np.uint8(0)
     for place in range(end + ONE - start):
         c = raw[start + place]
@@ -158,9 +162,11 @@ def _is_plain(raw, start, end):  # type: ignore[no-untyped-def]
 
 @exactly
 def _members(raw, at, end, key_start, key_end, low, high, kinds, found):  # type: ignore[no-untyped-def]
-    """Which fields are dropped, if raw[at:end] and the brace at `end` are an object that is read, with all that a ping
-    must have; _LEFT if they are not. Puts the measure of each field into `found` [F + 1]: NaN for null, and for what is
-    dropped."""
+    """Returns which fields are dropped, as bits; _LEFT if the record is not read.
+
+    A record is read if raw[at:end] and the brace at `end` are an object that has everything a ping must have. The
+    function puts the measure of each field into `found` [F + 1]: NaN for null and for a value out of range.
+    """
     at = behind_spaces(raw, at)
     if raw[at] != OPEN:
         return _LEFT
@@ -182,7 +188,7 @@ def _members(raw, at, end, key_start, key_end, low, high, kinds, found):  # type
         bit = np.int64(1 << field)
         quote = ONE
         if not kinds[field] & kind:
-            if field == _ENTITY_ID and kind == COUNT:  # it stands for its digits
+            if field == _ENTITY_ID and kind == COUNT:  # an integer stands for its decimal text
                 quote, measure = np.uint64(0), np.float64(at - first)
             elif bit & _WHOLE and kind == NUMBER:
                 if measure != np.rint(measure):
@@ -194,7 +200,7 @@ def _members(raw, at, end, key_start, key_end, low, high, kinds, found):  # type
                 return _LEFT
             dropped |= bit
             measure = nan
-        if field != _UNKNOWN and seen & bit:  # rare, and the last one would count
+        if field != _UNKNOWN and seen & bit:  # a repeated name is rare, and `clean` takes the last value
             return _LEFT
         if field == _ENTITY_ID and not _are_same(raw, first + quote, at - quote, key_start, key_end):
             return _LEFT
@@ -220,7 +226,7 @@ def _field(raw, start, end):  # type: ignore[no-untyped-def]
 
 @exactly
 def _are_same(raw, start, end, key_start, key_end):  # type: ignore[no-untyped-def]
-    """Whether a text is the key. One that is None has an end below its start, and no text has."""
+    """Returns whether a text equals the key. A key of None ends before it starts, which no text does."""
     if np.int64(end - start) != key_end - key_start:
         return False
     key = np.uint64(key_start)

@@ -1,4 +1,4 @@
-"""A fix: what a track keeps of a ping, packed.
+"""The fix: the packed form of a ping that a track keeps.
 
 It is little-endian and has 20 bytes, the same bytes as `model.api.FIX`:
 
@@ -28,7 +28,7 @@ _FIX: Final = struct.Struct("<qiiHH")
 
 
 class Fix(NamedTuple):
-    """One packed fix, unpacked."""
+    """One fix, unpacked."""
 
     ts_ms: int
     lat_e7: int
@@ -38,7 +38,7 @@ class Fix(NamedTuple):
 
 
 def pack(ping: Ping) -> bytes:
-    """The fix of a ping: positions rounded to 1e-7 degrees, speed to cm/s, heading to 0.01 degrees."""
+    """Returns the fix of a ping: positions rounded to 1e-7 degrees, speed to cm/s, heading to 0.01 degrees."""
     speed, heading = ping.speed_mps, ping.heading_deg
     return _FIX.pack(
         ping.ts,
@@ -62,7 +62,7 @@ def first_ts_ms(window: bytes) -> int:
 
 
 def packed(pings: Iterable[Ping]) -> NDArray[Any]:
-    """The fixes [N] of pings, as `pack` packs each."""
+    """Returns the fixes [N] of pings, as `pack` packs each."""
     columns: Sequence[Any] = list(zip(*[(p.ts, p.lat, p.lon, p.speed_mps, p.heading_deg) for p in pings], strict=True))
     ts, lat, lon, speed, heading = columns or [()] * 5
     fixes = np.empty(len(ts), FIX)

@@ -1,5 +1,6 @@
-"""Says what came in the place of a ping: which format it looks like, and which of its names mean what ours mean. Knows
-the spellings of trackers and of Kafka's tools. It writes messages for people and decides nothing.
+"""Describes what came in the place of a ping: which format it looks like, and which of its names mean ours.
+
+It writes messages for people and decides nothing.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from stream.wire.escape import shown
 
 _FRAME: Final = struct.Struct(">xI")  # Confluent's wire format: a byte 0, and the id of the schema
 MAX_MESSAGE_CHARS: Final = 240
-MAX_NAMES: Final = 48  # that are looked at: a value of 64 KB may have thousands
+MAX_NAMES: Final = 48  # limit of the names that are read: a value of 64 KB may have thousands
 MAX_NAME_CHARS: Final = 40  # no known name is longer
 MAX_LEVELS: Final = 3
-_SOME: Final = 3  # names that a message lists where none is near
+_SOME: Final = 3  # names that a message lists if none is near
 _WORD: Final = re.compile("[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 
 
@@ -45,7 +46,7 @@ FORMATS: Final = (
     ),
     Format("GeoJSON", (frozenset({"geometry.coordinates"}),), "its coordinates are longitude, latitude"),
 )
-# What others call our required fields, the likeliest first; without case and punctuation.
+# Other names of our required fields, the likeliest first, without case and punctuation.
 SYNONYMS: Final = {
     "entity_id": (
         *("entityid", "vehicleid", "uniqueid", "imei", "mmsi", "deviceid", "trackerid", "assetid", "busid", "unitid"),
@@ -58,7 +59,7 @@ SYNONYMS: Final = {
     "lat": ("lat", "latitude", "y"),
     "lon": ("lon", "lng", "longitude", "long", "x"),
 }
-# Words of longer names that tell as much, such as gps_lat; and what misspelt names are compared with.
+# Words in longer names that mean a field, such as gps_lat; then the names with which misspelt names are compared.
 WORDS: Final = {
     "entity_id": (),
     "ts": ("timestamp", "datetime", "time"),
@@ -69,15 +70,16 @@ IN_FULL: Final = {"entity_id": "entityid", "ts": "timestamp", "lat": "latitude",
 
 
 def framing(raw: bytes) -> str | None:
-    """What is in front of a serializer's bytes, for people; None if they have no such framing."""
+    """Returns what precedes a serializer's bytes, for people; None if they have no such framing."""
     if raw[:1] != b"\0" or len(raw) <= _FRAME.size or raw[1:2] == b"{" or raw[:7] == b"\0\0\0{\0\0\0":
         return None  # the last two are JSON in UTF-16 and UTF-32
     (schema,) = _FRAME.unpack_from(raw)
-    return f"Schema Registry framing, schema {schema}" if schema else None  # the first is 1: these are a long integer
+    # Ids begin at 1; with 0 these bytes are a long integer.
+    return f"Schema Registry framing, schema {schema}" if schema else None
 
 
 def framed_value(raw: bytes) -> str | None:
-    """The same of a record's value, with what it must be instead."""
+    """Returns the same for a record's value, and what the value must be instead."""
     if (found := framing(raw)) is None:
         return None
     holds = "JSON" if raw[_FRAME.size :].lstrip()[:1] == b"{" else "bytes that are no JSON, such as Avro or Protobuf"
@@ -85,15 +87,15 @@ def framed_value(raw: bytes) -> str | None:
 
 
 def missing(fields: Mapping[str, Any], absent: Sequence[str]) -> str:
-    """Which required fields are absent, and what is there that may be meant by them."""
+    """Returns which required fields are absent, and which fields may be meant by them."""
     return _missing(tuple(islice(_names(fields, "", MAX_LEVELS), MAX_NAMES)), tuple(absent))
 
 
 class Name(NamedTuple):
-    """The name of a field, behind the names of what it is in and their dots."""
+    """The path of a field: its name after the names of the objects that contain it, joined by dots."""
 
     path: str
-    is_leaf: bool  # it holds neither an object nor an array
+    is_leaf: bool  # the field holds neither an object nor an array
 
 
 @lru_cache(maxsize=256)  # a sender of a foreign format sends it again and again
@@ -107,7 +109,7 @@ def _missing(names: Sequence[Name], absent: Sequence[str]) -> str:
 
 
 def _names(fields: Mapping[str, Any], before: str, levels: int) -> Iterator[Name]:
-    """The names of fields, and of those inside them."""
+    """Yields the names of fields, and of the fields inside them."""
     for name, value in fields.items():
         if len(name) <= MAX_NAME_CHARS:
             yield Name(before + name, not isinstance(value, dict | list))
@@ -116,10 +118,10 @@ def _names(fields: Mapping[str, Any], before: str, levels: int) -> Iterator[Name
 
 
 def _nearest(name: str, paths: Sequence[str]) -> str | None:
-    """The one of these that most likely means our field `name`: by its own name, or with that of what it is in."""
+    """Returns the path that most likely means our field `name`, by its last name or by its last two names together."""
     plain: dict[str, str] = {}
     words: dict[str, str] = {}
-    for path in reversed(paths):  # so that of equal ones the first stays
+    for path in reversed(paths):  # so that the first of equal ones stays
         *_, above, own = ("", *path.split("."))
         plain |= {_plain(above + own): path, _plain(own): path}
         words |= {word.lower(): path for word in _WORD.findall(own)}

@@ -1,6 +1,6 @@
-"""Values of JSON, read from bytes: texts, numbers, words. Compiled; no field's meaning, and no array or object.
+"""Reads JSON values from bytes, in compiled code: texts, numbers, words, but no arrays or objects.
 
-A number is the double next to its decimal, as Python reads it, or it is said to be unknown.
+A number is the double nearest to its decimal, as Python reads it, or its kind is OTHER.
 """
 
 from __future__ import annotations
@@ -13,21 +13,23 @@ import numpy as np
 
 from model.jit import compiled
 
-# What a value is: a bit each. COUNT is an integer without a sign, OTHER a number that is not known exactly, or false.
+# The kinds of a value, a bit for each. COUNT is an integer without a sign, OTHER a number that is not known exactly, or
+# false.
 TEXT, COUNT, NUMBER, NULL, TRUE, OTHER = (np.int64(1 << bit) for bit in range(6))
-NO_VALUE: Final = np.int64(0)  # no value that we know
+NO_VALUE: Final = np.int64(0)  # not a value that is read here
 
 ONE, _TEN = np.uint64(1), np.uint64(10)
 QUOTE, COMMA, COLON, OPEN, CLOSE = (np.uint8(ord(c)) for c in '",:{}')
 SPACE, ESCAPE, MINUS, POINT, ZERO = (np.uint8(ord(c)) for c in " \\-.0")
 
-exactly: Final = partial(compiled, maths=())  # a decimal is the double next to it, which takes a true division
+exactly: Final = partial(compiled, maths=())  # the double nearest to a decimal takes a true division
 
 # A fraction of more digits than a double holds is compared in integers, which then stay below 2^63.
 _MOST_DIGITS: Final = np.uint64(19)
 _EXACT: Final = np.uint64(1 << 53)
 _TENS: Final = np.array([10**n for n in range(19)], np.uint64)
-_FRACTION, _HIDDEN = np.uint64(52), np.uint64(1 << 52)  # bits of a double, and the one it does not write
+# Bits of a double's fraction, and the leading bit that it does not store.
+_FRACTION, _HIDDEN = np.uint64(52), np.uint64(1 << 52)
 _SCALE: Final = np.uint64(1075)  # a double is its 53 bits times 2^(exponent - 1075)
 
 
@@ -40,7 +42,7 @@ def behind_spaces(raw, at):  # type: ignore[no-untyped-def]
 
 @exactly
 def string_end(raw, at, end):  # type: ignore[no-untyped-def]
-    """Where the next quote is; `end` if there is none."""
+    """Returns where the next quote is; `end` if there is none."""
     while at < end and raw[at] != QUOTE:
         at += ONE
     return at
@@ -48,7 +50,8 @@ def string_end(raw, at, end):  # type: ignore[no-untyped-def]
 
 @exactly
 def scalar(raw, at, end):  # type: ignore[no-untyped-def]
-    """What the value at `at` is, where it ends, and its measure; _ABSENT if it is an array, an object, or no JSON."""
+    """Returns the kind of the value at `at`, where it ends, and its measure; NO_VALUE if it is an array, an object, or
+    no JSON."""
     c = raw[at]
     if c == QUOTE:
         to = string_end(raw, at + ONE, end)
@@ -81,7 +84,7 @@ def _is_digit(c):  # type: ignore[no-untyped-def]
 
 @exactly
 def _digits(raw, at, number):  # type: ignore[no-untyped-def]
-    """Where the digits at `at` end, and the number that they continue. Of more than 19 it is nonsense."""
+    """Returns where the digits at `at` end, and the number that they continue. For more than 19 digits it is wrong."""
     while _is_digit(raw[at]):
         number = number * _TEN + np.uint64(raw[at] - ZERO)
         at += ONE
@@ -90,7 +93,7 @@ def _digits(raw, at, number):  # type: ignore[no-untyped-def]
 
 @exactly
 def _number(raw, at):  # type: ignore[no-untyped-def]
-    """As `scalar`, of a number, in the grammar of RFC 8259, section 6."""
+    """Returns the same as `scalar`, for a number, in the grammar of RFC 8259, section 6."""
     negative = raw[at] == MINUS
     first = at + np.uint64(negative)
     at, digits = _digits(raw, first, np.uint64(0))
@@ -116,18 +119,20 @@ def _number(raw, at):  # type: ignore[no-untyped-def]
 
 @exactly
 def _decimal(digits, decimals):  # type: ignore[no-untyped-def]
-    """The double next to digits / 10^decimals, of at most 19 digits in all; NaN where two are equally near, or nearly.
+    """Returns the double nearest to digits / 10^decimals, of at most 19 digits in all; NaN if two are equally near, or
+    nearly.
 
-    Where both are doubles themselves their quotient is the answer (Clinger, "How to read floating point numbers
-    accurately", 1990). Else it is off by less than three units in its last place, which exact integers put right: the
-    dividend minus the divisor times the quotient, all times 2^shift. It is small, so it may be reckoned modulo 2^64.
+    If both are doubles themselves, their quotient is the answer (Clinger, "How to read floating point numbers
+    accurately", 1990). Otherwise it is off by less than three units in its last place, which exact integers correct:
+    the dividend minus the divisor times the quotient, all times 2^shift. This is small, so it may be computed modulo
+    2^64.
     """
     if digits <= _EXACT:
         return np.float64(np.int64(digits)) / np.float64(np.int64(_TENS[decimals]))
     divisor = _TENS[decimals]
     bits = np.float64(np.float64(digits) / np.float64(divisor)).view(np.uint64)
     shift = _SCALE - (bits >> _FRACTION)
-    if shift > np.uint64(63):  # more than any range here
+    if shift > np.uint64(63):  # beyond every range here
         return nan
     mantissa = (bits & (_HIDDEN - ONE)) | _HIDDEN
     rest, unit = np.int64((digits << shift) - divisor * mantissa), np.int64(divisor)
@@ -135,7 +140,7 @@ def _decimal(digits, decimals):  # type: ignore[no-untyped-def]
         step = np.int64(2 * rest > unit) - np.int64(2 * rest < -unit)
         rest -= step * unit
         mantissa += np.uint64(step)
-    # At a power of two the doubles below lie closer: what is not exact there is left, as ties are.
+    # At a power of two the doubles below are closer together: an inexact result there is left unknown, as ties are.
     if abs(2 * rest) >= unit or mantissa >= _HIDDEN << ONE or (mantissa <= _HIDDEN and rest):
         return nan
     return np.uint64(((bits >> _FRACTION) << _FRACTION) | (mantissa & (_HIDDEN - ONE))).view(np.float64)

@@ -1,4 +1,4 @@
-"""One entity's track. Knows order, duplicates, late pings, jumps, silences and gaps; knows no model, store or clock."""
+"""One entity's track: order, duplicates, late pings, jumps, silences and gaps. It has no clock of its own."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import msgspec
 from stream.tracks.fix import FIX_BYTES, Fix, first_ts_ms, last_fix, unpack
 from stream.wire import E7, NO_TIME_MS, Reject
 
-CONTEXT_FIXES: Final = 4  # on each side of a gap, for the gap fill
+CONTEXT_FIXES: Final = 4  # fixes on each side of a gap, for the gap fill
 FINAL_AFTER: Final = 2  # accepted pings after the one that closed a gap, until its fill is final
-SUSPECTS_TO_MOVE: Final = 2  # quarantined pings in a row that agree with a third: then the track was wrong, not they
+SUSPECTS_TO_MOVE: Final = 2  # quarantined pings in a row that agree with a third: then the track was wrong
 M_PER_E7: Final = 6_371_008.8 * 3.141592653589793 / 180 / E7  # 1e-7 degrees of latitude on the mean sphere
 TURN_E7: Final = 360 * E7
 _POSITION: Final = struct.Struct("<qii4x")
@@ -28,11 +28,11 @@ class Policy(NamedTuple):
 
     window_fixes: int
     lateness_ms: int = 300_000
-    max_speed_mps: float = 90.0  # the fastest trains; a jump is a receiver's error far more often than an aircraft
-    jump_slack_m: float = 200.0  # what urban canyons move a fix by, however small the time step is
-    session_gap_s: float = 3_600.0  # a longer silence starts a new session: the old motion says nothing any more
+    max_speed_mps: float = 90.0  # the fastest trains; a jump is far more often a receiver's error than an aircraft
+    jump_slack_m: float = 200.0  # urban canyons move a fix by that much, however small the time step is
+    session_gap_s: float = 3_600.0  # a longer silence starts a new session: the old motion tells nothing any more
     gap_min_s: float = 60.0
-    gap_cadences: float = 3.0  # two pings in a row are missing, not one that was delayed
+    gap_cadences: float = 3.0  # at this many, two pings in a row are missing, not one delayed
     cadence_fixes: int = 17  # the latest fixes whose 16 steps give the cadence: it follows a change within minutes
     min_cadence_steps: int = 3
     max_gap_points: int = 240  # of one fill; a finer cadence is widened to fit
@@ -71,7 +71,7 @@ class Track(msgspec.Struct, frozen=True):
     late: int = 0
     duplicates: int = 0
     rejected: int = 0
-    suspects: bytes = b""  # at most 2 packed fixes, each against the window, by place or time, but not the one before
+    suspects: bytes = b""  # at most 2 packed fixes that do not fit the window, by place or time, but fit each other
     pending: tuple[PendingGap, ...] = ()
 
     @property
@@ -80,8 +80,11 @@ class Track(msgspec.Struct, frozen=True):
 
 
 class Accepted(NamedTuple):
-    """In order. `restart`: the window before it was cleared; `gap`: closed by this ping; `finals`: to revise now;
-    `retracted`: provisional gaps that ended in what was no time yet."""
+    """The ping is in order.
+
+    `restart`: the window before it was cleared; `gap`: closed by this ping; `finals`: gaps to revise now; `retracted`:
+    provisional gaps that ended at a false time in the future.
+    """
 
     restart: bool = False
     gap: Gap | None = None
@@ -90,7 +93,10 @@ class Accepted(NamedTuple):
 
 
 class Late(NamedTuple):
-    """Out of order, put into the window at `position`. `retracted`: provisional gaps that it falls into."""
+    """The ping is out of order and was put into the window at `position`.
+
+    `retracted`: provisional gaps that it falls into.
+    """
 
     position: int
     retracted: tuple[Gap, ...] = ()
@@ -117,10 +123,10 @@ _PLAIN: Final = Accepted()
 def observe(
     track: Track | None, packed: bytes, offset: int, policy: Policy, published_ms: int = NO_TIME_MS
 ) -> tuple[Track, Verdict]:
-    """Fold the fix of the input record at `offset` into its entity's track (None: the entity is new).
+    """Folds the fix of the input record at `offset` into its entity's track (None: the entity is new).
 
-    `published_ms` is the record's own timestamp, the only clock that is the same in a replay. By it a watermark that a
-    ping from the future set is found out.
+    `published_ms` is the record's own timestamp, the only clock that is the same in a replay. It shows whether a ping
+    from the future has set the watermark.
     """
     if track is None:
         return Track(packed, offset + 1, 1), Accepted(restart=True)
@@ -161,25 +167,26 @@ def _times(packed: bytes) -> list[int]:
 
 
 def _within(dlat_e7: int, dlon_e7: int, lat_e7: int, limit_m: float) -> bool:
-    """Whether a displacement is at most `limit_m` long, on the local plane and the short way round the globe."""
+    """Returns whether a displacement is at most `limit_m` long, on the local plane and the short way round the
+    globe."""
     if dlon_e7 > TURN_E7 // 2 or dlon_e7 < -TURN_E7 // 2:
         dlon_e7 = TURN_E7 - abs(dlon_e7)
     if (abs(dlat_e7) + abs(dlon_e7)) * M_PER_E7 <= limit_m:
-        return True  # no trigonometry for nearly every ping: the sum of the sides bounds the length
+        return True  # the sum of the sides bounds the length, so nearly every ping needs no trigonometry
     return hypot(dlat_e7, dlon_e7 * cos(radians(lat_e7 / E7))) * M_PER_E7 <= limit_m
 
 
 def _reachable(one: tuple[int, ...], other: tuple[int, ...], policy: Policy) -> bool:
-    """Whether something that moves can have been at both fixes."""
+    """Returns whether something that moves can have been at both fixes."""
     limit_m = policy.max_speed_mps * abs(other[0] - one[0]) / 1000 + policy.jump_slack_m
     return _within(other[1] - one[1], other[2] - one[2], other[1], limit_m)
 
 
 def _closed_gap(track: Track, step_ms: int, policy: Policy) -> PendingGap | None:
-    """The gap between the last fix and one `step_ms` later, if the silence is long for this track's own cadence."""
+    """Returns the gap between the last fix and one `step_ms` later, if the silence is long for the track's cadence."""
     recent = _times(track.window[-policy.cadence_fixes * FIX_BYTES :])
     if len(recent) <= policy.min_cadence_steps:
-        return None  # nothing is known of the cadence, so nothing is known to be missing
+        return None  # the cadence is unknown, so no ping is known to be missing
     cadence_ms = int(median(map(sub, recent[1:], recent)))
     if step_ms <= policy.gap_cadences * cadence_ms:
         return None
@@ -188,14 +195,14 @@ def _closed_gap(track: Track, step_ms: int, policy: Policy) -> PendingGap | None
 
 
 def _aged(window: bytes, pending: tuple[PendingGap, ...]) -> tuple[tuple[PendingGap, ...], tuple[Gap, ...]]:
-    """The gaps that one more accepted ping leaves pending, and those that it makes final."""
+    """Returns the gaps that stay pending after one more accepted ping, and those that it makes final."""
     older = [msgspec.structs.replace(gap, age=gap.age + 1) for gap in pending]
     waiting = tuple(gap for gap in older if gap.age < FINAL_AFTER)
     return waiting, _described(window, *(gap for gap in older if gap.age >= FINAL_AFTER))
 
 
 def _described(window: bytes, *gaps: PendingGap) -> tuple[Gap, ...]:
-    """The gaps with the fixes around them. One whose start was pushed out of the window by late pings is left out."""
+    """Returns the gaps with the fixes around them, except gaps whose start late pings pushed out of the window."""
     return tuple(found for gap in gaps if (found := _gap(window, gap)) is not None)
 
 
@@ -211,7 +218,7 @@ def _gap(window: bytes, gap: PendingGap) -> Gap | None:
 
 
 def _place(window: bytes, ts_ms: int) -> int | None:
-    """Of the fix of that time; None if there is none."""
+    """Returns the place of the fix of that time; None if there is none."""
     size = len(window) // FIX_BYTES
     place = bisect_left(range(size), ts_ms, key=lambda place: _time(window, place))
     return place if place < size and _time(window, place) == ts_ms else None
@@ -224,8 +231,10 @@ def _time(window: bytes, place: int) -> int:
 
 
 def _restarted(track: Track, packed: bytes, offset: int) -> tuple[Track, Accepted]:
-    """A window of one fix. The gaps that still awaited later pings are final with what they have, but for those that
-    end after it: then it goes back from a false watermark, and they led there."""
+    """Starts a window of one fix. Gaps that still awaited later pings become final as they are.
+
+    Gaps that end after the fix are retracted instead: the track goes back from a false watermark, to which they led.
+    """
     fresh = Track(packed, offset + 1, track.accepted + 1, track.late, track.duplicates, track.rejected)
     ts_ms = first_ts_ms(packed)
     finals = _described(track.window, *(gap for gap in track.pending if gap.end_ms <= ts_ms))
@@ -234,7 +243,7 @@ def _restarted(track: Track, packed: bytes, offset: int) -> tuple[Track, Accepte
 
 
 def _jumped(track: Track, packed: bytes, offset: int, policy: Policy) -> tuple[Track, Verdict]:
-    """A ping that nothing could have reached."""
+    """Handles a ping that nothing could have reached."""
     step_ms = first_ts_ms(packed) - last_fix(track.window).ts_ms
     message = f"beyond Policy.max_speed_mps ({policy.max_speed_mps:g}) from the ping {step_ms / 1000:g} s before"
     return _suspected(track, packed, offset, policy, "impossible_jump", message)
@@ -243,12 +252,12 @@ def _jumped(track: Track, packed: bytes, offset: int, policy: Policy) -> tuple[T
 def _suspected(
     track: Track, packed: bytes, offset: int, policy: Policy, code: str, message: str
 ) -> tuple[Track, Verdict]:
-    """Quarantine a ping that the window is against, unless two quarantined before it lead there."""
+    """Quarantines a ping that does not fit the window, unless two quarantined before it lead there."""
     ping, suspects, last_ms = last_fix(packed), list(unpack(track.suspects)), last_fix(track.window).ts_ms
     if any(suspect.ts_ms == ping.ts_ms for suspect in suspects):
         return _duplicated(track, offset)
     if suspects and (suspects[-1].ts_ms > last_ms) != (ping.ts_ms > last_ms):
-        suspects = []  # those were of the other kind: jumps are ahead of the watermark
+        suspects = []  # those were of the other kind: jumps are after the watermark, late pings before it
     kept = packed
     if suspects and ping.ts_ms < suspects[-1].ts_ms:
         kept = track.suspects
@@ -260,23 +269,24 @@ def _suspected(
 
 
 def _is_in_future(watermark_ms: int, ts_ms: int, published_ms: int, policy: Policy) -> bool:
-    """Whether a ping that was on time, by its record's timestamp, shows that the watermark lies in the future.
+    """Returns whether a ping that was on time, by its record's timestamp, shows that the watermark lies in the future.
 
-    What was gathered and sent later was not on time, so history moves no track back. A timestamp equal to the ping's
-    own time is taken for a copy of it, as stream processors make, and not for a clock: by it all history was on time.
+    A ping that was gathered and sent later was not on time, so history moves no track back. A timestamp equal to the
+    ping's own time is taken for a copy of it, as stream processors make it, and not for a clock: otherwise all history
+    would be on time.
     """
     is_on_time = 0 < abs(published_ms - ts_ms) <= policy.lateness_ms
     return is_on_time and watermark_ms - published_ms > policy.lateness_ms
 
 
 def _out_of_order(track: Track, packed: bytes, offset: int, policy: Policy, published_ms: int) -> tuple[Track, Verdict]:
-    """A ping not after the watermark: a duplicate, one to put in its place, or one too late for that."""
+    """Handles a ping not after the watermark: a duplicate, one to put in its place, or one too late for that."""
     ping, times = last_fix(packed), _times(track.window)
     index = bisect_left(times, ping.ts_ms)
     if times[index] == ping.ts_ms:
         return _duplicated(track, offset)
     lag_ms, is_full = times[-1] - ping.ts_ms, len(times) >= policy.window_fixes
-    if lag_ms > policy.lateness_ms or (is_full and index == 0):  # what a full window forgot may have been that ping
+    if lag_ms > policy.lateness_ms or (is_full and index == 0):  # a full window may have dropped that very ping
         message = f"{lag_ms} ms behind the watermark: beyond Policy.lateness_ms ({policy.lateness_ms}) or a full window"
         if _is_in_future(times[-1], ping.ts_ms, published_ms, policy):
             return _suspected(track, packed, offset, policy, "too_late", message)

@@ -1,13 +1,13 @@
 """The tracks of this process's entities in columns: row s is the track of the entity in slot s.
 
-`stream.tracks.track` is what is meant. Nearly every ping is plain: later than the last, within reach of it, after no
-silence, on a track that nothing is pending of. Those are found and folded here, compiled, a batch at a time; for any
-other the engine asks `track.observe`, through `read` and `write`. tests/stream/tracks/test_track_table.py holds the two
-together.
+This is the fast version of `stream.tracks.track`; tests/stream/tracks/test_track_table.py holds it to that module.
+Nearly every ping is plain: later than the last, within reach of it, after no silence, on a track without suspects or
+pending gaps. Compiled code finds and folds those here, a batch at a time. For any other ping the engine calls
+`track.observe`, through `read` and `write`.
 
-    ring   FIX  [rows, W]  the window; its newest fix is at the book's `newest`, the one before it to the left
-    book   BOOK [rows]     what `track.Track` counts, and what a checkpoint has to write
-    odd    by row          suspects and pending gaps, of the few tracks that have any
+    ring   FIX [rows, W]  the window; its newest fix is at the book's `newest`, the fix before it to the left
+    book   ROW [rows]     the counts of `track.Track`, and what a checkpoint has to write
+    odd    by row         suspects and pending gaps, of the few tracks that have any
 """
 
 from __future__ import annotations
@@ -31,23 +31,24 @@ ROW: Final = np.dtype(
         *((name, "<u4") for name in COUNTS),
         ("behind", "<i4"),  # fixes that the stored state lacks
         ("size", "<u2"),  # fixes in the ring
-        ("newest", "<u2"),  # its place
-        ("fresh", "<u2"),  # fixes that no checkpoint has; W: the whole ring is to be written
+        ("newest", "<u2"),  # the place of the newest fix
+        ("fresh", "<u2"),  # fixes that are in no checkpoint; W: the whole ring must be written
         ("odd", "?"),
     ],
     align=True,  # 40 bytes: every entity in memory has one
 )
-_STORED: Final = ("next_offset", *COUNTS, "size", "newest")  # fields of a stored record's head, too
-UNKNOWN: Final = 1 << 30  # behind by that much: what the store holds is no start
-WRITING: Final = 1 << 29  # and by so much, and those that came since: what the store holds is being written
-_SURE: Final = 1 - 1e-9  # of a bound that is computed in another order than `track` does: let `track` judge the rest
+_STORED: Final = ("next_offset", *COUNTS, "size", "newest")  # these are also fields of a stored record's head
+UNKNOWN: Final = 1 << 30  # `behind` at this value: the stored state cannot be used
+WRITING: Final = 1 << 29  # `behind` at this value plus the fixes since: the state is being written
+# Lowers a bound that is computed in another order than in `track`, which decides near the bound.
+_SURE: Final = 1 - 1e-9
 
 Rows = NDArray[np.int64]
 
 
 class Observed(NamedTuple):
-    """Of N pings: which were plain; and how many fixes a window holds that ends with such a ping, and when its oldest
-    was."""
+    """Which of N pings were plain. For a plain ping: how many fixes are in the window that ends with it, and the time
+    of the oldest of them."""
 
     plain: NDArray[np.bool_]
     n: Rows
@@ -55,7 +56,7 @@ class Observed(NamedTuple):
 
 
 class Copied(NamedTuple):
-    """The tracks of some slots as they were."""
+    """A copy of the tracks of some slots."""
 
     ring: NDArray[Any]
     book: NDArray[Any]  # BOOK
@@ -63,7 +64,7 @@ class Copied(NamedTuple):
 
 
 class TrackTable:
-    """Tracks by slot. A slot without a track has size 0."""
+    """Holds tracks by slot. A slot without a track has size 0."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
@@ -72,14 +73,14 @@ class TrackTable:
         self._odd: dict[int, tuple[bytes, tuple[PendingGap, ...]]] = {}
 
     def reserve(self, rows: int) -> None:
-        """Make room for slots below `rows`: memory that the system need not find before it is written to."""
+        """Makes room for slots below `rows`. The system provides the memory only when it is written to."""
         if rows > len(self._book):
             ring, book = np.zeros((rows, self.ring.shape[1]), FIX), np.zeros(rows, ROW)
             _bytes(ring)[: len(self.ring)], book[: len(self._book)] = _bytes(self.ring), self._book
             self.ring, self._book = ring, book
 
     def clear(self, slots: Rows) -> None:
-        """These slots hold no track; makes room for them first, where there is none yet."""
+        """Removes the tracks of these slots. It makes room for the slots first, if needed."""
         if len(slots) and slots.max() >= len(self._book):
             self.reserve(max(int(slots.max()) + 1, 2 * len(self._book)))
         _bytes(self._book)[slots] = 0
@@ -88,8 +89,11 @@ class TrackTable:
                 self._odd.pop(slot, None)
 
     def observe_plain(self, slots: Rows, fixes: NDArray[Any], offsets: Rows) -> Observed:
-        """Fold plain pings into their slots' tracks, in place: of each slot those before its first that is not plain.
-        The pings of one slot must lie side by side, in order."""
+        """Folds plain pings into their slots' tracks, in place: for each slot those before its first ping that is not
+        plain.
+
+        The pings of one slot must be side by side, in order.
+        """
         p, seen = self._policy, Observed(np.zeros(len(slots), np.bool_), *np.zeros((2, len(slots)), np.int64))
         limits = p.max_speed_mps * _SURE, p.jump_slack_m * _SURE
         silences = int(p.gap_min_s * 1000), int(p.session_gap_s * 1000)
@@ -98,7 +102,7 @@ class TrackTable:
         return seen
 
     def read(self, slot: int) -> Track | None:
-        """The track in a slot; None if there is none."""
+        """Returns the track in a slot; None if there is none."""
         next_offset, accepted, late, duplicates, rejected, _, size, newest, _, odd = self._book[slot].item()
         if not size:
             return None
@@ -109,12 +113,13 @@ class TrackTable:
         return Track(window, next_offset, accepted, late, duplicates, rejected, suspects, pending)
 
     def write(self, slot: int, track: Track) -> None:
-        """Put what `track.observe` made of a slot's track into it, or a track of elsewhere into an empty slot."""
+        """Puts the result of `track.observe` for a slot's track into the slot, or any track into an empty slot."""
         _, accepted, late, _, _, behind, size, newest, fresh, _ = self._book[slot].item()
         places = self.ring.shape[1]
         grown = track.accepted - accepted
         if not size or (grown and (track.late != late or track.size != min(size + 1, places))):
-            # Anew from place 0. Of a window longer than the ring, stored by a model with a longer memory, the newest.
+            # Write the window from place 0. If it is longer than the ring, because a model with a longer memory stored
+            # it, keep the newest fixes.
             fixes = np.frombuffer(track.window, FIX)[-places:]
             self.ring[slot, : len(fixes)] = fixes
             size, newest, fresh, behind = len(fixes), len(fixes) - 1, places, UNKNOWN
@@ -131,8 +136,10 @@ class TrackTable:
             self._odd.pop(slot, None)
 
     def lay(self, slots: Rows, heads: NDArray[Any], rings: NDArray[Any]) -> None:
-        """Put stored tracks into slots, as they stand in the store: heads [N] with fields of our names, rings [N, W].
-        Those with anything odd get it by `set_odd`."""
+        """Puts stored tracks into slots as they are in the store: heads [N] with fields of our names, rings [N, W].
+
+        Suspects and pending gaps must be added by `set_odd`.
+        """
         _bytes(self.ring)[slots] = _bytes(rings)
         book = np.zeros(len(slots), ROW)
         for name in _STORED:
@@ -145,7 +152,7 @@ class TrackTable:
         self._book["odd"][slot] = True
 
     def rings(self, slots: Rows) -> NDArray[np.uint8]:
-        """The rings [N, bytes] of these slots, copies."""
+        """Returns copies of the rings [N, bytes] of these slots."""
         return _bytes(self.ring)[slots]
 
     def copied(self, slots: Rows) -> Copied:
@@ -153,7 +160,7 @@ class TrackTable:
         return Copied(self.ring[slots], self._book[slots], odd)
 
     def put_back(self, slots: Rows, copied: Copied) -> None:
-        """Make the tracks in these slots those that `copied` gave of them."""
+        """Restores the tracks in these slots to what `copied` returned."""
         self.ring[slots], self._book[slots] = copied.ring, copied.book
         for slot in slots.tolist():
             self._odd.pop(slot, None)
@@ -169,50 +176,52 @@ class TrackTable:
         return self._column("next_offset", slots)
 
     def behind(self, slots: Rows) -> Rows:
-        """How many fixes the stored states lack; UNKNOWN where there may be none."""
+        """Returns how many fixes the stored states lack; UNKNOWN or more if there may be no stored state."""
         return self._column("behind", slots)
 
     def set_behind(self, slots: Rows, behind: Rows | int) -> None:
         self._book["behind"][slots] = behind
 
     def writing(self, slots: Rows) -> None:
-        """The store may get these tracks as they are now; until `saved` says so, what it has of them is unknown."""
+        """Notes that these tracks are being written; until `saved` is called, the store's copy is unknown."""
         self._book["fresh"][slots], self._book["behind"][slots] = 0, WRITING
 
     def fresh(self, slots: Rows) -> Rows:
-        """How many fixes the stored rings lack; at W the whole ring may differ."""
+        """Returns how many fixes the stored rings lack; W if the whole ring may differ."""
         return self._column("fresh", slots)
 
     def saved(self, slots: Rows, behind: Rows) -> None:
-        """The store has these tracks as they were at `writing`, and states that were so far behind then. A window that
-        was laid anew since, or a slot that is another entity's now, is left alone."""
+        """Notes that the store has these tracks as they were at `writing`, and states that lacked `behind` fixes then.
+
+        It does not change a window that was replaced since, or a slot that belongs to another entity now.
+        """
         now = self._column("behind", slots)
         still = (now >= WRITING) & (now < UNKNOWN)
         self._book["behind"][slots[still]] = now[still] + behind[still] - WRITING
 
     def ago(self, slots: Rows, back: Rows) -> NDArray[Any]:
-        """The fix of each window that is `back` before its newest."""
+        """Returns the fix of each window that is `back` places before its newest."""
         return np.asarray(self.ring[slots, (self._column("newest", slots) - back) % self.ring.shape[1]])
 
     def newest(self, slots: Rows, counts: Rows) -> NDArray[Any]:
-        """The last counts[0] fixes of the first window, then the next one's; oldest first."""
+        """Returns the last counts[0] fixes of the first window, then those of the next; oldest first."""
         back = np.repeat(np.cumsum(counts), counts) - np.arange(counts.sum()) - 1
         return self.ago(np.repeat(slots, counts), back)
 
     def fill(self, heads: NDArray[Any], slots: Rows) -> None:
-        """Write the numbers of these tracks into the fields of the same names."""
+        """Writes the numbers of these tracks into the fields of the same names."""
         book = self._book[slots]
         for name in _STORED:
             heads[name] = book[name]
 
     def odd(self, slots: Rows) -> Iterator[tuple[int, bytes, tuple[PendingGap, ...]]]:
-        """The rows of those that have suspects or pending gaps, and what they have."""
+        """Yields the rows of the slots that have suspects or pending gaps, and what they have."""
         for row in np.flatnonzero(self._book["odd"][slots]).tolist():
             yield row, *self._odd[int(slots[row])]
 
 
 def _bytes(records: NDArray[Any]) -> NDArray[np.uint8]:
-    """The same memory [N, bytes]: numpy copies records field by field, which takes six times as long."""
+    """Returns the same memory as [N, bytes]: numpy copies records field by field, which takes six times as long."""
     return records.view(np.uint8).reshape(len(records), records.itemsize * math.prod(records.shape[1:]))
 
 
@@ -254,7 +263,7 @@ def _observe_plain(  # type: ignore[no-untyped-def]
 
 @compiled
 def _median_step(places, newest, count, steps):  # type: ignore[no-untyped-def]
-    """The median of the last `count` steps, in whole milliseconds."""
+    """Returns the median of the last `count` steps, in whole milliseconds."""
     w = len(places)
     for k in range(count):
         step = places[(newest - k) % w].ts_ms - places[(newest - k - 1) % w].ts_ms

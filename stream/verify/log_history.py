@@ -1,6 +1,7 @@
-"""Whether a partition's log is the one that the group answered: what was cut from it, and what retention took. Pure.
+"""Decides whether a partition's log is the one that the group answered: where it was truncated, and what retention
+deleted. Pure.
 
-It shares no line with `stream.delivery.takeover`, which decides the same for a worker and is judged here.
+It shares no code with `stream.delivery.takeover`, which decides the same for a worker and is judged here.
 """
 
 from __future__ import annotations
@@ -12,17 +13,18 @@ from stream.wire import Outgoing, Record, Topics, loads_forecast, loads_gapfill
 
 
 class Past(NamedTuple):
-    """Of one partition. `due` is where the group stands in the log that there is: what is below must be answered."""
+    """What happened to one partition's log. `due` is the group's offset in the present log: all records below it must
+    have answers."""
 
     due: int = 0
-    cut: int | None = None  # answers to this offset, or one behind it, may be of records that are gone
-    why: str = ""  # it is said to be cut
+    cut: int | None = None  # answers to this offset or a later one may belong to records that are gone
+    why: str = ""  # why we think that it was truncated
     lost: int = 0  # offsets that retention deleted before they were answered
-    lost_now: str = ""  # those of them that lie between the committed offset and the log's beginning
+    lost_now: str = ""  # a text about those between the committed offset and the log's beginning
 
 
 def past(committed: CommittedOffset | None, log: Log) -> Past:
-    """What the group's last commit and the brokers say of it."""
+    """Returns what follows from the group's last commit and the brokers' answers."""
     if committed is None:
         return Past()
     offset, before, lost = committed.offset, committed.history.cut, committed.history.lost
@@ -39,7 +41,7 @@ def past(committed: CommittedOffset | None, log: Log) -> Past:
 
 
 def _cut_now(committed: CommittedOffset, log: Log) -> tuple[int, str] | None:
-    """Where the log was cut below what the group has committed, and why we think so."""
+    """Returns where the log was truncated below the committed offset, and why we think so; None if it was not."""
     offset, history = committed.offset, committed.history
     if history.topic_id and log.topic_id and history.topic_id != log.topic_id:
         return log.begin, f"the topic was made anew after the group had answered up to {offset}"
@@ -51,7 +53,7 @@ def _cut_now(committed: CommittedOffset, log: Log) -> tuple[int, str] | None:
 
 
 def is_orphan(due: Outgoing, published: Record, topics: Topics) -> bool:
-    """Whether a published answer is to another record than the one that `due` answers, by what it says of it."""
+    """Returns whether a published answer belongs to another record than `due`, by what both contain of the record."""
     if published.key != due.key:
         return True
     if due.topic == topics.dead_letters:

@@ -1,4 +1,4 @@
-"""Where the logs stand: bounds, committed offsets, where to judge from. Knows aiokafka; reads no record."""
+"""Looks up the bounds of the logs, the committed offsets, and the offsets to judge from. Reads no record."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EARLIEST: Final = "earliest"
 
 
 class Start(NamedTuple):
-    """Where to judge from: an offset for all partitions, one for some of them, or a time. Else from the beginning."""
+    """Where to judge from: an offset for all partitions, one for some of them, or a time; by default the beginning."""
 
     everywhere: int | None = None
     by_partition: Mapping[int, int] | None = None
@@ -29,7 +29,7 @@ class Start(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Start:
-        """`earliest`, `1200`, `0:1200,3:900`, or an RFC 3339 time with its zone. Raises ValueError."""
+        """Parses `earliest`, `1200`, `0:1200,3:900`, or an RFC 3339 time with its zone. Raises ValueError."""
         if text == EARLIEST:
             return cls()
         if text.isdecimal():
@@ -59,7 +59,7 @@ class Outlook(NamedTuple):
 
 @asynccontextmanager
 async def _asking(settings: Settings, isolation: Isolation) -> AsyncIterator[AIOKafkaConsumer]:
-    """A consumer that asks and never joins: the group keeps its partitions. Raises ConnectionError."""
+    """Yields a consumer that only asks and never joins: the group keeps its partitions. Raises ConnectionError."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.bootstrap.split(","),
         **settings.kafka.arguments(),
@@ -81,10 +81,10 @@ async def _asking(settings: Settings, isolation: Isolation) -> AsyncIterator[AIO
 async def outlook(
     settings: Settings, outputs: Sequence[str], start: Start, warmup: int | None, isolation: Isolation
 ) -> Outlook:
-    """Look in an order in which nothing right can look wrong, while workers go on: what is committed was published
-    before, and what is published answers input that was there before.
+    """Looks everything up, in an order in which correct output cannot look wrong while workers continue: a committed
+    record's answers were published before, and a published answer's input was there before.
 
-    `warmup` is how many records before `start` to replay for the states at most; None: all that the log has.
+    `warmup` is the most records before `start` to replay for the states; None: all that the log has.
 
     Raises:
         ValueError: a topic does not exist.
@@ -108,7 +108,7 @@ async def outlook(
 
 
 async def _committed(consumer: AIOKafkaConsumer, tp: TopicPartition) -> CommittedOffset | None:
-    # The coordinator's, because aiokafka's `committed` leaves the metadata out.
+    # This calls the coordinator, because aiokafka's `committed` leaves the metadata out.
     found = await consumer._coordinator.fetch_committed_offsets([tp])
     return CommittedOffset.of(found[tp].offset, found[tp].metadata) if tp in found else None
 
@@ -127,5 +127,5 @@ async def _starts(consumer: AIOKafkaConsumer, topic: str, logs: Mapping[int, Log
         named = start.by_partition or {}
         return {number: named.get(number, start.everywhere or 0) for number in logs}
     found = await consumer.offsets_for_times({TopicPartition(topic, number): start.time_ms for number in logs})
-    # Where no record is as late there is nothing to judge.
+    # If no record of a partition is as late as that time, there is nothing to judge in it.
     return {tp.partition: logs[tp.partition].end if place is None else place.offset for tp, place in found.items()}

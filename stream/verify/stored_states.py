@@ -1,9 +1,10 @@
-"""Stored states against replayed ones. Knows checkpoints and how a state speaks; knows no broker.
+"""Compares stored states with replayed ones.
 
-A checkpoint at c includes exactly the records below c, so that when the replay has passed them, every entity's record
-must be there: the same track, to the byte, and, with the pings folded in that it lacks, the same state: the same bytes,
-or, as it may have been rebuilt, one whose forecast is within the tolerance. A record that is newer than c is compared
-when the replay has passed what it includes: a worker died between two pieces of a checkpoint, or writes while we look.
+A checkpoint at offset c includes exactly the input records below c. So when the replay has passed them, every entity's
+stored record must exist, with the same track, to the byte, and, once the pings that it lacks are folded in, the same
+state: the same bytes, or, as it may have been rebuilt, a state whose forecast is within the tolerance. A stored record
+that is newer than c is compared when the replay has passed what it includes: a worker died between two parts of a
+checkpoint, or writes while we read.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from stream.verify.report import Example, Report
 from stream.wire.scoring import distance_m
 
 MAX_LATER: Final = 1_000  # offsets after the checkpoint's at which newer records are compared; each costs a dump
-HORIZONS_S: Final = (60.0, 900.0)  # to let two states speak
+HORIZONS_S: Final = (60.0, 900.0)  # of the forecasts by which two states are compared
 
 
 class Pair(NamedTuple):
@@ -41,8 +42,8 @@ Look = Callable[[Mapping[str, bytes]], Awaitable[None]]
 
 
 class Replayed(MemoryStore):
-    """What the replaying engine takes for its store: it holds nothing, so that every record comes whole, and shows what
-    is written to `look`."""
+    """The store of the replaying engine. It stores nothing, so that the engine writes every record whole, and passes
+    the written records to `look`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,7 +89,7 @@ class States:
         self._touched_ms: dict[str, int] = {}
 
     def plan(self, checkpoint: int | None, committed: int | None) -> None:
-        """Where the checkpoint stands, read before the committed offset."""
+        """Plans the comparison. `checkpoint` must have been read before the committed offset."""
         span = self._judge.span
         if checkpoint is None:
             if committed:
@@ -107,16 +108,16 @@ class States:
             )
 
     def touch(self, entity_id: str, timestamp_ms: int) -> None:
-        """An entity's record was written after this input record."""
+        """Notes the timestamp of an entity's input record: its stored record is written after it."""
         self._touched_ms[entity_id] = timestamp_ms
 
     async def at(self, stop: int, engine: Engine, replayed: Replayed) -> None:
-        """The replay has passed all records below `stop`, and none above."""
+        """Compares the stored records. The replay must have passed all input records below `stop` and no others."""
         self.stops.remove(stop)
         wanted = None if stop == self._checkpoint else self._later.pop(stop)
 
         async def look(items: Mapping[str, bytes]) -> None:
-            own = {name for name, raw in items.items() if quarantine.is_one(raw)}  # failed here, if not in a worker
+            own = {name for name, raw in items.items() if quarantine.is_one(raw)}  # the step failed here, in the replay
             self._seen |= own
             self._tally.states_skipped += len(own)
             some = {name: raw for name, raw in items.items() if name not in own and (wanted is None or name in wanted)}
@@ -139,7 +140,7 @@ class States:
             self._blame(name, f"its record says that it includes offset {stop - 1}, which is not a ping of this entity")
 
     async def _strangers(self) -> dict[str, bytes]:
-        """Stored records of entities that the replay has not met yet."""
+        """Returns the stored records of entities that the replay has not had yet."""
         ids = [name async for name in self._store.entity_ids(self._partition) if name not in self._seen]
         found = await self._store.get_many(self._partition, ids)
         return {name: raw for name, raw in zip(ids, found, strict=True) if raw is not None}
@@ -157,7 +158,7 @@ class States:
                 self._tally.states_skipped += 1
 
     def _put_off(self, name: str, track: Track, stop: int) -> bool:
-        """Whether the record includes input that the replay has still to reach; then it is compared there."""
+        """Returns whether the record includes input that the replay has not reached; then it is compared there."""
         if track.next_offset <= stop:
             return False
         reached = track.next_offset <= self._judge.span.end
@@ -178,7 +179,7 @@ class States:
             return None
 
     def _compare(self, name: str, due: stored_entity.Stored, raw: bytes | None, stop: int) -> Pair | None:
-        """Judge a record but its state; that of a good one is returned, to be heard."""
+        """Judges a stored record without its state. Returns the states to compare if it is right."""
         self._seen.add(name)
         if raw is None:
             self._absent(name, due.track)
@@ -197,7 +198,7 @@ class States:
         return Pair(name, due.state, found)
 
     def _is_quarantine(self, name: str, raw: bytes, stop: int) -> bool:
-        """Judge a record that is one: there is nothing to compare, but a dead letter must say why."""
+        """Returns whether the record is a quarantine, and judges it: a dead letter must have given the reason."""
         if not quarantine.is_one(raw):
             return False
         try:
@@ -221,7 +222,7 @@ class States:
     def _track_difference(self, entity: str, due: Track, found: Track) -> str | None:
         names = ["next_offset", "window", "suspects", "pending"]
         if self._judge.known.whole(entity):
-            names += ["accepted", "late", "duplicates", "rejected"]  # what began before the log has counted more
+            names += ["accepted", "late", "duplicates", "rejected"]  # a track older than the log has counted more
         for name in names:
             one, other = getattr(due, name), getattr(found, name)
             if one != other and name == "window":
@@ -231,7 +232,7 @@ class States:
         return None
 
     def _hear(self, pairs: Sequence[Pair]) -> None:
-        """Whether each stored state, brought up to its track, is the replayed one, or says nearly the same."""
+        """Compares each stored state, brought up to its track, with the replayed one."""
         slots = self._predictor.acquire(len(pairs))
         try:
             sound = np.array([self._stands(slot, pair) for slot, pair in zip(slots, pairs, strict=True)], np.bool_)
@@ -246,12 +247,13 @@ class States:
             self._predictor.release(slots)
 
     def _stands(self, slot: np.int64, pair: Pair) -> bool:
-        """Load a stored state; whether it is one, of our weights, and as far behind its track as its record says."""
+        """Loads a stored state. Returns whether it is a state of our weights, and lacks as many of its track's pings as
+        its record states."""
         fixes, behind = windows(pair.found.track.window), pair.found.behind
         row = np.array([slot])
         try:
             self._predictor.loads(row, [pair.found.state])
-        except StateMismatch:  # of other weights: the next owner rebuilds it, and says so
+        except StateMismatch:  # it is of other weights: the next owner rebuilds it, and its answers state that
             self._tally.states_skipped += 1
             return False
         except StateError as error:
@@ -263,15 +265,15 @@ class States:
         return False
 
     def _catch_up(self, slots: Slots, stored: Sequence[stored_entity.Stored]) -> None:
-        """Fold in what the states lack, as whoever takes the partition over would."""
+        """Folds in the pings that the states lack, as a takeover would."""
         behind = np.array([found.behind for found in stored], np.int64)
         late = np.flatnonzero(behind)
         tails = [windows(found.track.window)[-found.behind :] for found in stored if found.behind]
         self._predictor.catch_up(slots[late], np.concatenate([np.zeros(0, FIX), *tails]), behind[late])
 
     def _speak(self, slot: np.int64, pair: Pair) -> None:
-        """Two states whose bytes differ: a rebuilt one may, if what it says is near. Whether it was rebuilt nobody can
-        tell: that is said by the next forecast, and a checkpoint may be written before there is one."""
+        """Compares the forecasts of two states whose bytes differ: those of a rebuilt state may, within the tolerance.
+        Nobody can tell whether it was rebuilt: the next forecast states it, and a checkpoint may come before that."""
         replayed = self._predictor.acquire(1)
         try:
             self._predictor.loads(replayed, [pair.due])
@@ -292,7 +294,7 @@ class States:
 
 
 def _apart(said: Forecasts, tolerance: Tolerance) -> str | None:
-    """Why what two states say is too far apart; None if it is near."""
+    """Returns why the forecasts of two states are too far apart; None if they are near."""
     for h, horizon_s in enumerate(HORIZONS_S):
         sigma_m = float(np.sqrt((said.cov_m2[0, h, 0] + said.cov_m2[0, h, 2]) / 2))
         apart_m = distance_m(said.lat[0, h], said.lon[0, h], said.lat[1, h], said.lon[1, h])

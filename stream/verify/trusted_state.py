@@ -1,4 +1,4 @@
-"""Of which entities the replay knows what the workers knew. Knows forecasts and caches; judges nothing."""
+"""Decides for which entities the replay has the same track and state as the workers, so that they can be judged."""
 
 from __future__ import annotations
 
@@ -9,50 +9,52 @@ from typing import Final
 from stream.verify.published import OTHER_MODEL, REBUILT
 from stream.wire import Forecast
 
-SETTLED_EXTRA: Final = 8  # pings beyond a full window, so that none is left that only our late start let in
+SETTLED_EXTRA: Final = 8  # pings beyond a full window: afterwards no ping is in it only because the replay began late
 
 
 class TrustedState:
-    """What the replay knows of each entity of one partition: whether its track and state are those of the workers.
+    """Records for each entity of one partition whether the replay's track and state are those of the workers.
 
-    From a log that begins at 0, all. From a later beginning, an entity is settled when its window was full of replayed
-    pings and some more, or when it began a new session: then its window cannot hold anything from before. After a
-    quarantine it is the same: the workers began anew, and which of its pings they took in silence nobody can tell.
+    If the log begins at 0, they are for all entities. If it begins later, an entity is settled when its window was full
+    of replayed pings and some more, or when it began a new session: then its window cannot contain an earlier ping. The
+    same rule holds after a quarantine: the workers began with an empty track, and nobody can tell which pings they
+    added to it without an answer.
     """
 
     def __init__(self, *, complete: bool, history: int) -> None:
         self.complete = complete
         self._enough = history + SETTLED_EXTRA
         self._pings: Counter[str] = Counter()
-        self._settled: dict[str, float] = {}  # and since which record timestamp; infinity: it has none
+        self._settled: dict[str, float] = {}  # since which record timestamp; infinity: the record has none
         self._rebuilt: set[str] = set()
         self._failed: set[str] = set()
-        self._times: dict[str, deque[int]] = {}  # of as many of its last pings as a window and some more hold
+        self._times: dict[str, deque[int]] = {}  # times of the last `_enough` pings
 
     def note_time(self, entity: str, ts_ms: int) -> None:
-        """Of each of its pings."""
+        """Stores the time of a ping. It must be called for each ping."""
         self._times.setdefault(entity, deque(maxlen=self._enough)).append(ts_ms)
 
     def may_repeat(self, entity: str, ts_ms: int) -> bool:
-        """Whether a ping of that time may be a duplicate to a worker that took in silence what another had refused."""
+        """Returns whether a ping of this time may be a duplicate for a worker that added, without an answer, a ping
+        which another worker had refused."""
         return ts_ms in self._times.get(entity, ())
 
     def whole(self, entity: str) -> bool:
-        """Whether the workers know of this entity's every ping, and the replay, too."""
+        """Returns whether both the workers and the replay have every ping of this entity."""
         return self.complete and entity not in self._failed
 
     def failed(self, entity: str | None) -> bool:
-        """Whether it was in quarantine, or still is."""
+        """Returns whether the entity was in quarantine, or still is."""
         return entity in self._failed
 
     def fail(self, entity: str) -> None:
-        """The workers' state of it, if there is one again, begins after this."""
+        """Records a quarantine: if the workers get a state of this entity again, it begins after this."""
         self._failed.add(entity)
         self._settled.pop(entity, None)
         self._pings[entity] = 0
 
     def settled(self, entity: str | None) -> bool:
-        """None: the record is no ping, which needs no history to tell."""
+        """Returns whether the entity can be judged. None can: the record is not a ping, and needs no history."""
         return entity is None or self.whole(entity) or entity in self._settled
 
     def settled_before(self, entity: str, timestamp_ms: int) -> bool:
@@ -62,7 +64,7 @@ class TrustedState:
         return entity not in self._rebuilt
 
     def note(self, entity: str, due: Forecast, caches: int, timestamp_ms: int) -> None:
-        """The replay's forecast of an entity's ping, and what the published ones say of their states."""
+        """Records the replay's forecast for a ping, and the `cache` bits of the published forecasts."""
         if due.cache == "none":
             self._rebuilt.discard(entity)
         if due.cache == "rebuilt" or caches & (REBUILT | OTHER_MODEL):
@@ -75,4 +77,4 @@ class TrustedState:
             self._settled[entity] = since_ms
         elif self._pings[entity] >= self._enough:
             self._settled[entity] = since_ms
-            self._rebuilt.add(entity)  # the workers' state has older pings behind it, which still move its last bits
+            self._rebuilt.add(entity)  # the workers' state includes older pings, which still change its last bits

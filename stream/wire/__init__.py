@@ -1,6 +1,6 @@
-"""What goes over the wire: the records of the topics, their JSON, dead letters, and how a forecast is read.
+"""The public format: the records of the topics, their JSON, dead letters, and how a forecast is read.
 
-It stands below everything else in `stream`, and imports neither a client nor a model.
+The rest of `stream` may import it. It imports neither a client nor a model.
 """
 
 from stream.wire.dead_letters import (

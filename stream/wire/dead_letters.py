@@ -19,8 +19,11 @@ from stream.wire.record import (
 
 
 class Reject(NamedTuple):
-    """Why an input record has no forecast. `code` is a stable slug from CODES; `message` is for people; `retryable`: it
-    may get one later, as it is; `unread`: it was judged without the entity's stored track, which could not be read."""
+    """Why an input record has no forecast.
+
+    `code` is a stable slug from CODES; `message` is for people; `retryable`: the same record may get a forecast later;
+    `unread`: the decision was made without the entity's stored track, which could not be read.
+    """
 
     code: str
     message: str
@@ -60,18 +63,18 @@ CODES: Final[dict[str, str]] = {
 
 
 ERROR_HEADER_PREFIX: Final = "__pathcast.errors."
-UNREAD_TRACK: Final = "unread"  # in the context header `track` of a dead letter: see Reject
+UNREAD_TRACK: Final = "unread"  # value of the context header `track` of a dead letter: see Reject
 UNREAD: Final = (
-    "__pathcast.unread"  # header of a record whose batch could not be unpacked, and why (stream.kafka.fetcher)
+    "__pathcast.unread"  # header with the reason, of a record whose batch could not be unpacked (stream.kafka.fetcher)
 )
 
 
 def dead_letter(topic: str, src: Record, reject: Reject, *, version: str) -> Outgoing:
-    """The rejected record as it came, key, value and headers byte-identical, with context headers appended.
+    """Returns the dead letter of a record: key, value and headers byte-identical, with context headers appended.
 
-    A record that does not fit into the dead letter topic, as one that came compressed may not, or that could not be
-    unpacked at all, is left where it lies: its letter has context headers alone, `omitted` with its size, where that is
-    known, among them. Refused, it would stop the worker.
+    A record that does not fit into the dead letter topic, as a compressed one may not, or that could not be unpacked at
+    all, stays in its topic: its letter has context headers alone, among them `omitted` with its size, where that is
+    known. If the brokers refused the letter, that would stop the worker.
     """
     size = len(src.key or b"") + len(src.value or b"") + sum(_header_bytes(*header) for header in src.headers)
     unread = why_unread(src) is not None
@@ -97,18 +100,18 @@ def dead_letter(topic: str, src: Record, reject: Reject, *, version: str) -> Out
 
 
 def code_of(headers: Iterable[tuple[str, bytes | None]]) -> str | None:
-    """The code of the dead letter that has these headers; None if they are not those of a dead letter."""
-    code = dict(headers).get(ERROR_HEADER_PREFIX + "code")  # if a sender wrote that name, too, ours is the last one
+    """Returns the code of the dead letter with these headers; None if they are not those of a dead letter."""
+    code = dict(headers).get(ERROR_HEADER_PREFIX + "code")  # if the sender wrote that name, too, ours is the last one
     return None if code is None else code.decode(errors="replace")
 
 
 def why_unread(record: Record) -> str | None:
-    """The reason, if it stands for a record whose batch could not be unpacked (`stream.kafka.fetcher`)."""
+    """Returns the reason if the record stands for one whose batch could not be unpacked (`stream.kafka.fetcher`)."""
     if record.key is not None or record.value is not None:
         return None
     return next(((value or b"").decode(errors="replace") for name, value in record.headers if name == UNREAD), None)
 
 
 def _header_bytes(name: str, value: bytes | None) -> int:
-    """At most: four bytes a character, and what frames it."""
+    """Returns the most bytes that a header may take: four per character, and its framing."""
     return 4 * len(name) + len(value or b"") + 10

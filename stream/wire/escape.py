@@ -1,5 +1,5 @@
-"""Text that others wrote, made safe to print. A sender may put any characters into a key, a value, a header or an id:
-escape sequences that steer a terminal, line ends that forge a line, and marks that turn the direction of text around.
+"""Makes text that others wrote safe to print. A sender may put any characters into a key, a value, a header or an id:
+escape sequences that control a terminal, line ends that forge a line, and marks that reverse the direction of text.
 
 Everything that prints such text passes it through here. Log lines write it with %r, which escapes the same characters.
 """
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Final
 
-MAX_SHOWN_CHARS: Final = 60  # of a sender's own value inside a message
+MAX_SHOWN_CHARS: Final = 60  # of a sender's value inside a message
 
 
 def escaped(text: str) -> str:
-    """The text with every character that is not printable as its Python escape: \\n, \\x1b, \\u202e.
+    """Returns the text with every character that is not printable as its Python escape: \\n, \\x1b, \\u202e.
 
-    Printable is what `str.isprintable` says. It excludes C0 and C1 controls, line and paragraph separators, all format
-    characters (which include the overrides of direction), and lone surrogates. The result is one line.
+    Printable is as `str.isprintable` defines it. It excludes C0 and C1 controls, line and paragraph separators, all
+    format characters (which include the overrides of direction), and lone surrogates. The result is one line.
     """
     if text.isprintable():
         return text
@@ -23,7 +23,7 @@ def escaped(text: str) -> str:
 
 
 def escaped_json(raw: bytes) -> bytes:
-    """JSON whose strings mean the same, and which has no character that is not printable: those are \\u escapes."""
+    """Returns JSON with the same strings, in which every character that is not printable is a \\u escape."""
     text = raw.decode(errors="backslashreplace")
     if text.isprintable():
         return raw
@@ -31,13 +31,13 @@ def escaped_json(raw: bytes) -> bytes:
 
 
 def shown(value: object) -> str:
-    """A sender's value in ASCII, in quotes where it is a text, and at most some 60 characters long.
+    """Returns a sender's value in ASCII, in quotes if it is a text, and at most some 60 characters long.
 
     It is for the messages of rejects. What is printable differs between releases of Python, and a replay on another one
     must give the same message; ASCII does not differ.
     """
     if isinstance(value, int) and abs(value) > 10**MAX_SHOWN_CHARS:
-        return "an enormous integer"  # str() of it would be quadratic, or refused
+        return "an enormous integer"  # str() of it takes quadratic time, or is refused
     text = ascii(value[:MAX_SHOWN_CHARS] if isinstance(value, str) else value)
     return text[: MAX_SHOWN_CHARS + 2]  # cut again: an escaped character may have become ten
 

@@ -1,6 +1,6 @@
-"""Values of JSON as the values of a ping's fields. Knows types, ranges and spellings; knows no record and no key.
+"""Converts JSON values to the values of a ping's fields: types, ranges and spellings.
 
-`stream.wire` states the rules: a bad required field is a Reject, a bad optional field is dropped.
+`stream.wire.messages` states the rules: a bad required field is a Reject, a bad optional field is dropped.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FLAGS: Final = {True: True, False: False, "true": True, "false": False}  # 1 an
 
 
 def _ranges() -> Iterator[tuple[str, float, float]]:
-    """The ranges of optional fields, as wire.Ping has them."""
+    """Yields the ranges of optional fields, as `wire.Ping` declares them."""
     for name, hint in get_type_hints(Ping, include_extras=True).items():
         for part in get_args(hint):
             for meta in getattr(part, "__metadata__", ()):
@@ -42,8 +42,10 @@ RANGES: Final = tuple(_ranges())
 
 
 def required(fields: Mapping[str, Any]) -> dict[str, Any] | Reject:
-    """Those of the required fields that are there, or what is wrong with the first bad one. `lat` and `lon` may be out
-    of range, and a `ts` of less than SECONDS_BELOW stands for seconds."""
+    """Returns the required fields that are present, or what is wrong with the first bad one.
+
+    `lat` and `lon` may be out of range, and a `ts` below SECONDS_BELOW stands for seconds.
+    """
     taken = {}
     for name in REQUIRED:
         if fields.get(name) is not None:
@@ -87,7 +89,7 @@ def _refused(name: str, given: object, expected: str) -> Reject:
 
 
 def _is_infinite(given: object) -> bool:
-    """NaN counts as infinite, too."""
+    """Returns whether a value is an infinite float or NaN."""
     return isinstance(given, float) and not isfinite(given)
 
 
@@ -100,7 +102,8 @@ _REQUIRED: Final[Mapping[str, Callable[[object], Any]]] = {
 
 
 def event_time_ms(ts: object) -> int | None:
-    """The milliseconds that `clean.parse` reads in a `ts` of any spelling; None if it is none. For ordering files."""
+    """Returns the milliseconds that `clean.parse` reads in a `ts` of any spelling, for ordering files; None if
+    invalid."""
     found = _ts(ts)
     if isinstance(found, Reject):
         return None
@@ -108,7 +111,7 @@ def event_time_ms(ts: object) -> int | None:
 
 
 def _milliseconds(ts: int | float | str) -> int | None:
-    """Milliseconds since 1970 UTC. Whole numbers below 1e11 are left alone: they are seconds."""
+    """Returns milliseconds since 1970 UTC. Whole numbers below 1e11 are returned as they are: they are seconds."""
     if isinstance(ts, str) and _DIGITS.fullmatch(ts):
         ts = float(ts) if "." in ts else int(ts)
     if isinstance(ts, int):
@@ -128,7 +131,7 @@ def _milliseconds(ts: int | float | str) -> int | None:
 
 
 def optional(fields: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The optional fields that can be taken, and the names of those that must be dropped."""
+    """Returns the optional fields that are accepted, and the names of those that must be dropped."""
     taken, dropped = {}, []
     for name, read in _OPTIONAL.items():
         given = fields.get(name)
@@ -166,8 +169,8 @@ def _attrs(given: object) -> dict[str, Any] | None:
 
 
 def _is_json(value: object) -> bool:
-    """Whether a value that a decoder made has a form in JSON and UTF-8: no number in it is infinite or NaN, and no text
-    has a lone surrogate."""
+    """Returns whether a decoded value has a form in JSON and UTF-8: no number in it is infinite or NaN, and no text has
+    a lone surrogate."""
     if isinstance(value, dict):
         return all(_has_utf8(name) and _is_json(inner) for name, inner in value.items())
     if isinstance(value, list):
@@ -183,7 +186,7 @@ def _has_utf8(text: str) -> bool:
 
 
 def _readers() -> Iterator[tuple[str, Callable[[Any], Any]]]:
-    """How each optional field is read: None for a value that it cannot have."""
+    """Yields how each optional field is read: a function that returns None for a value that the field cannot have."""
     limits = {name: (low, high) for name, low, high in RANGES}
     others: dict[str, Callable[[Any], Any]] = {"valid": _flag, "attrs": _attrs}
     for name in OPTIONAL:

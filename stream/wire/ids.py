@@ -1,4 +1,4 @@
-"""What identifies an answer: its id and its CloudEvents headers. Knows hashes; knows no broker."""
+"""Makes what identifies an answer: its id and its CloudEvents headers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from stream.wire.record import Headers
 
 
 def forecast_id(entity_id: str, anchor_ts: int, model_version: str) -> str:
-    """The same ping and model always get the same id, so that consumers can drop duplicates by it."""
+    """Returns the id of a forecast, which is always the same for one ping and model.
+
+    Consumers can drop duplicates by it.
+    """
     return _digest(entity_id, str(anchor_ts), model_version)
 
 
@@ -19,7 +22,7 @@ def gap_id(entity_id: str, start_ts: int) -> str:
 
 
 EVENT_ID: Final = "ce_id"
-# It cannot occur in an entity id (clean refuses control characters), so parts cannot run into each other.
+# It cannot occur in an entity id (`clean` refuses control characters), so the parts stay separate.
 ID_SEPARATOR: Final = "\x1f"
 
 
@@ -29,8 +32,11 @@ def _digest(*parts: str) -> str:
 
 @lru_cache(maxsize=4096)
 def event_headers(kind: Literal["forecast", "gapfill"], topic: str, partition: int) -> Headers:
-    """CloudEvents 1.0, Kafka binary mode: attributes as `ce_` headers, the value stays plain JSON. Of an answer to a
-    record of that partition, but for EVENT_ID, which comes last."""
+    """Returns the CloudEvents 1.0 headers of an answer to a record of that partition, except EVENT_ID, which comes
+    last.
+
+    They use Kafka's binary mode: attributes are `ce_` headers, the value stays plain JSON.
+    """
     return (
         ("ce_specversion", b"1.0"),
         ("ce_type", f"pathcast.{kind}.v1".encode()),

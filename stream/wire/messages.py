@@ -1,7 +1,7 @@
-"""Records and their bytes. Knows JSON, topics, headers and ids; knows no broker, no numpy and no model.
+"""The public records and their JSON.
 
-Canonical JSON: one object, fields in the order below, units in the names. An unknown field is absent, never 0 or null.
-Every public structure here is what a subscriber sees: add fields at the end, never change one's meaning within `v1`.
+The JSON is canonical: one object, fields in the order below, units in the names. An unknown field is absent, never 0 or
+null. Subscribers see every public structure here: add fields at the end, never change one's meaning within `v1`.
 
 What a sender may write in a ping:
 
@@ -31,18 +31,18 @@ import msgspec
 MAX_ATTRS: Final = 32
 MAX_TEXT_CHARS: Final = 256  # of trip_id, category and source
 MIN_TS_MS: Final = 946_684_800_000  # 2000-01-01: receivers without a fix report 1970 or 1980
-MAX_TS_MS: Final = 4_102_444_800_000  # 2100-01-01: whatever the record's own timestamp claims
+MAX_TS_MS: Final = 4_102_444_800_000  # 2100-01-01: the limit whatever the record's own timestamp is
 E7: Final = 10_000_000  # latitudes and longitudes are published to 1e-7 deg (1.1 cm), well under GPS noise
 Status = Literal["ok", "warmup", "stale", "fallback_cv"]
-# What a forecast says of the state that it stands on. "hit": the one that was kept. "rebuilt": from the window. "none":
-# the entity is new, or begins a new session. "unread": its stored state could not be read in time, and it was taken
-# for new; its forecasts say so until the state can be read.
+# How the state of a forecast was obtained. "hit": it was kept. "rebuilt": from the window. "none": the entity is new,
+# or begins a new session. "unread": the stored state could not be read in time, and the entity was treated as new; its
+# forecasts report that until the state can be read.
 Cache = Literal["hit", "rebuilt", "none", "unread"]
-CACHES: Final[tuple[Cache, ...]] = ("none", "hit", "rebuilt", "unread")  # where a column has their indices
+CACHES: Final[tuple[Cache, ...]] = ("none", "hit", "rebuilt", "unread")  # columns hold indices of this
 
 
 class _Wire(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Absent stays absent: a field equal to its default (None) is not written."""
+    """A record that leaves out each field equal to its default (None), so absent fields stay absent."""
 
 
 _Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT_CHARS)]
@@ -60,7 +60,7 @@ class Ping(_Wire, frozen=True, kw_only=True):
     lon: float
     alt_m: Annotated[float, msgspec.Meta(ge=-12_000, le=100_000)] | None = None  # the deepest trench to space
     speed_mps: Annotated[float, msgspec.Meta(ge=0, le=1_000)] | None = None
-    # Where it goes, not where its bow points; clockwise from north, 360 is folded to 0.
+    # The direction of movement, not of the bow; clockwise from north, 360 becomes 0.
     heading_deg: Annotated[float, msgspec.Meta(ge=0, le=360)] | None = None
     accuracy_m: Annotated[float, msgspec.Meta(ge=0, le=10_000_000)] | None = None
     hdop: Annotated[float, msgspec.Meta(ge=0, le=1_000)] | None = None
@@ -88,7 +88,7 @@ class Anchor(_Wire, frozen=True):
 class NextStep(_Wire, frozen=True, kw_only=True):
     """The next step: when the next ping is expected, and the displacement until then with its covariance.
 
-    The displacement is for `dt_s`, and a ping comes earlier or later: `stream.wire.positions.position_at` reads a
+    The displacement is for `dt_s`, but a ping may come earlier or later: `stream.wire.positions.position_at` reads a
     forecast at the time of a ping.
     """
 
@@ -118,7 +118,7 @@ class ModelRef(_Wire, frozen=True):
 
 
 class Window(_Wire, frozen=True):
-    """The pings that the forecast stands on: how many, and from when to when (ms UTC)."""
+    """The pings that the forecast uses: how many, and from when to when (ms UTC)."""
 
     n: int
     from_ts: int
@@ -126,8 +126,8 @@ class Window(_Wire, frozen=True):
 
 
 class Latency(_Wire, frozen=True):
-    """Milliseconds: record timestamp (0 if it has none) to fetch, fetch to batch start, batch start to the model's
-    answer."""
+    """Milliseconds from the record's timestamp to its fetch (0 if it has none), from the fetch to the batch's start,
+    and from there to the model's answer."""
 
     ingest: float
     queue: float
@@ -168,9 +168,10 @@ class GapPoint(_Wire, frozen=True):
 class GapFill(_Wire, frozen=True, kw_only=True):
     """Synthetic pings between two real ones that are too far apart in time.
 
-    Revision 0 is provisional, at once; revision 1 is final, two pings later or when the session ends. A late ping in
-    the gap before then makes revision 1 retracted, without points, and nothing takes its place; one after it changes
-    nothing. Retracted is, too, what led to a ping that turns out to have been from the future.
+    Revision 0 is provisional and comes at once; revision 1 is final and comes two pings later or when the session ends.
+    If a late ping comes in the gap before that, revision 1 is retracted, without points, and nothing replaces it; a
+    late ping after that changes nothing. A gap is also retracted if the ping at its end turns out to have been from the
+    future.
     """
 
     gap_id: str
@@ -194,7 +195,7 @@ _GAPFILL_DECODER: Final = msgspec.json.Decoder(GapFill)
 
 
 def dumps(record: Ping | Forecast | GapFill) -> bytes:
-    """The canonical JSON bytes of one record."""
+    """Returns the canonical JSON bytes of one record."""
     return _ENCODER.encode(record)
 
 

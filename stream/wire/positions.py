@@ -1,9 +1,9 @@
-"""How a subscriber reads a forecast at any time. Pure; knows the public records and nothing else.
+"""Reads a forecast at any time, as a subscriber does. It uses the public records alone.
 
 A forecast is a path. It begins at the anchor and goes through the position of `next`, at `next.dt_s` seconds, and
-through those of the horizons. Between two of these it is straight, and beyond the last it goes on as between the last
-two. The position of `next` alone is the wrong one for a ping that comes earlier or later than `next.dt_s` says: a ship
-at 10 m/s that reports 10 s later is 100 m farther on.
+through those of the horizons. It is straight between two of these, and beyond the last it continues as between the last
+two. The position of `next` alone is wrong for a ping that comes earlier or later than `next.dt_s`: a ship at 10 m/s
+that reports 10 s later is 100 m farther on.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from stream.wire.messages import Forecast
 
 
 def position_at(forecast: Forecast, ts_ms: int) -> tuple[float, float]:
-    """Latitude and longitude in degrees at `ts_ms` (milliseconds UTC).
+    """Returns latitude and longitude in degrees at `ts_ms` (milliseconds UTC).
 
-    Raises ValueError for a time before the forecast's anchor, of which a forecast says nothing.
+    Raises ValueError for a time before the forecast's anchor, which no forecast covers.
     """
     if ts_ms < forecast.anchor.ts:
         raise ValueError(f"a forecast from {forecast.anchor.ts} says nothing of an earlier time, {ts_ms}")
@@ -24,7 +24,7 @@ def position_at(forecast: Forecast, ts_ms: int) -> tuple[float, float]:
 
 
 def position(forecast: Forecast, ahead_s: float) -> tuple[float, float]:
-    """Latitude and longitude in degrees on the forecast's path, `ahead_s` seconds after its anchor."""
+    """Returns latitude and longitude in degrees on the forecast's path, `ahead_s` seconds after its anchor."""
     anchor, step = forecast.anchor, forecast.next
     knots = [(0.0, anchor.lat, anchor.lon), (step.dt_s, anchor.lat + step.d_lat, anchor.lon + step.d_lon)]
     knots += [(horizon.h_s, horizon.lat, horizon.lon) for horizon in forecast.horizons]
@@ -36,5 +36,5 @@ def position(forecast: Forecast, ahead_s: float) -> tuple[float, float]:
 
 
 def turn(d_lon: float) -> float:
-    """A longitude difference the short way round, so that nothing crosses the world at the date line."""
+    """Returns a longitude difference the short way round, so that no path crosses the world at the date line."""
     return (d_lon + 180.0) % 360.0 - 180.0

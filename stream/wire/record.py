@@ -1,4 +1,4 @@
-"""A Kafka record as it comes and as it goes out, the names of the topics, and how large a record may be."""
+"""Kafka records as they come and as they go out, the names of the topics, and size limits."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Final, NamedTuple
 Headers = tuple[tuple[str, bytes], ...]
 MAX_ENTITY_ID_CHARS: Final = 128
 MAX_RECORD_BYTES: Final = 64 * 1024  # a ping is 100-500 bytes; attrs may carry some more, a megabyte is a mistake
-MAX_DEAD_LETTER_BYTES: Final = 32 * 1024 * 1024  # what the dead letter topic takes: any input record, with headers
-MAX_CONTEXT_BYTES: Final = 8 * 1024  # of a dead letter's context headers, and of its framing; most are below 1 KB
+MAX_DEAD_LETTER_BYTES: Final = 32 * 1024 * 1024  # limit of the dead letter topic: any input record fits, with headers
+MAX_CONTEXT_BYTES: Final = 8 * 1024  # limit of a dead letter's context headers and framing; most are below 1 KB
 NO_TIME_MS: Final = -1  # the timestamp of a record that has none, as Kafka writes it
 
 
@@ -27,12 +27,12 @@ class Topics(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One Kafka record as it came: no field is interpreted."""
+    """One Kafka record as it came, with no field interpreted."""
 
     topic: str
     partition: int
     offset: int
-    timestamp_ms: int  # set by the producer or the broker; the clock that `clean` judges event times by, if it has one
+    timestamp_ms: int  # set by the producer or the broker, NO_TIME_MS if absent; `clean` checks event times against it
     key: bytes | None
     value: bytes | None
     headers: Headers = ()

@@ -1,5 +1,5 @@
-"""The Faust app and the worker around it: which topic, which agent, what happens on a rebalance, a signal, a crash.
-With `transport`, the only module that imports Faust; what is delivered, and when, is `delivery`'s to know."""
+"""Defines the Faust app and the worker around it: the topic, the agent, and what happens on a rebalance, a signal or a
+crash. `stream.delivery` decides what is delivered, and when."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ T = TypeVar("T")
 
 STOP_S = 9.0  # for drain, last checkpoint and leaving the group; orchestrators kill after 10 s or more
 REPORT_S = 10.0  # between two throughput lines
-POLLS_WAITING = 2  # messages between the consumer and the agent; behind it, delivery bounds what waits by records
-MAX_HEARTBEAT_S = 3.0  # by its answer a member hears of a rebalance: a long session must not make others wait for that
-METADATA_MS = 10_000  # so soon partitions are found that are added to the topic; aiokafka's default is 5 minutes
-MIN_REQUEST_TIMEOUT_S = 40.0  # aiokafka's default; Faust demands more than the session's
+POLLS_WAITING = 2  # messages between the consumer and the agent; after the agent, delivery limits the waiting records
+MAX_HEARTBEAT_S = 3.0  # a heartbeat's answer announces a rebalance: a long session must not make other members wait
+METADATA_MS = 10_000  # how soon new partitions of the topic are found; aiokafka's default is 5 minutes
+MIN_REQUEST_TIMEOUT_S = 40.0  # aiokafka's default; Faust demands more than the session timeout
 
 
 class ConsumerOnly(BootStrategy):
-    """No web server, and no Faust producer: `stream.kafka.producer` sends. (`producer_threaded` breaks on stop,
-    besides.)"""
+    """Starts no web server and no Faust producer, because `stream.kafka.producer` sends. (Besides, Faust's
+    `producer_threaded` breaks on stop.)"""
 
     enable_web = False
     enable_kafka_producer = False
 
 
 class Untouched(faust.Schema[Any, Any]):
-    """Keys and values as the transport made them. Bytes are decoded in `clean`, where a bad one is a reject; a decoder
-    here would have Faust acknowledge it before the agent sees it."""
+    """Passes keys and values on as the driver made them. `stream.tracks.clean` decodes the bytes, and bad ones become
+    a reject; with a decoder here, Faust would acknowledge them before the agent sees them."""
 
     def loads_key(self, app: Any, message: Any, *, loads: Any = None, serializer: Any = None) -> Any:
         return message.key
@@ -70,30 +70,31 @@ class App(faust.App):
     """A Faust app with a Delivery."""
 
     BootStrategy = ConsumerOnly
-    logger = logging.getLogger("faust.app")  # its comings and goings are not ours to show
+    logger = logging.getLogger("faust.app")  # not "stream...", so that its starts and stops are not shown
     delivery: Delivery
     watch: Monitor
 
     async def drain(self) -> None:
-        """Called by the transport before partitions go."""
+        """Finishes or forgets all records in flight. The driver calls it before partitions are revoked."""
         await self.delivery.drain()
 
     def _create_directories(self) -> None:
-        """None: Faust would make a folder for its tables in the current directory, and we have no tables."""
+        """Does nothing. Faust would make a folder for its tables in the current directory, and we have no tables."""
 
 
 async def build(settings: Settings) -> App:
-    """The app of one worker, its Delivery included; nothing is connected yet. Blocks while the model is loaded.
+    """Returns the app of one worker, with its Delivery; nothing is connected yet. Blocks while the model is loaded.
 
     Raises:
         WeightsError: the weights cannot be used.
     """
-    compute = ThreadPoolExecutor(1, thread_name_prefix="compute")  # one thread: a Predictor belongs to one at a time
+    compute = ThreadPoolExecutor(1, thread_name_prefix="compute")  # one thread may use a Predictor at a time
 
     async def run(work: Callable[[], T], /) -> T:
         return await asyncio.get_running_loop().run_in_executor(compute, work)
 
-    # A worker is one core; more cores are more workers. Room for all entities at once: it is taken when it is used.
+    # A worker uses one core; for more cores, start more workers. The capacity is for all entities at once: memory is
+    # taken only when it is used.
     log.info("compiling kernels for weights %s: a first start takes a minute or more", settings.weights)
     began_s = time.monotonic()
     predictor = Predictor.load(settings.weights, capacity=settings.max_entities, threads=1)
@@ -146,7 +147,7 @@ def faust_app(settings: Settings) -> App:
 
 
 def _credentials(security: KafkaSecurity) -> faust.auth.Credentials | None:
-    """The same in Faust's words."""
+    """Returns the credentials as Faust's classes."""
     context = security.context() if security.tls else None
     if security.sasl:
         return faust.SASLCredentials(
@@ -168,7 +169,7 @@ def _connect(app: App, settings: Settings) -> None:
             polled = cast(Polled, event.value)
             await delivery.put(polled.taken(), polled.fetched_ms, event.ack)
 
-    # Signals come with (the app, what it is about).
+    # Signals are called with (the app, their subject).
     @app.on_partitions_assigned.connect
     async def on_assigned(*args: Any, **_: Any) -> None:
         given = partitions(args[1])
@@ -183,7 +184,7 @@ def _connect(app: App, settings: Settings) -> None:
 
     @app.on_before_shutdown.connect
     async def on_before_shutdown(*_: Any, **__: Any) -> None:
-        # After the drain and before the consumer leaves the group: the next owner finds everything saved.
+        # This runs after the drain and before the consumer leaves the group: the next owner finds everything saved.
         await delivery.revoked(delivery.partitions)
 
 
@@ -193,15 +194,15 @@ async def serve(
     topics: startup.NewTopics = startup.NewTopics(),  # noqa: B008 - a tuple, which nobody can change
     wait_s: float = 0.0,
 ) -> None:
-    """Work until SIGTERM or SIGINT, then drain, checkpoint and leave the group. The metrics are served at `door`.
+    """Works until SIGTERM or SIGINT, then drains, checkpoints and leaves the group. Serves the metrics at `door`.
 
-    `topics` says what to do about absent ones, and `wait_s` how long to wait for servers at the start.
+    `topics` states what to do about absent topics, and `wait_s` how long to wait for servers at the start.
 
     Raises:
         WeightsError: the weights cannot be used.
         OSError: `door` cannot be used, or a server does not answer in time.
         ValueError: topics are absent, and none may be created.
-        RuntimeError: the worker cannot go on; nothing of the batch in flight was committed.
+        RuntimeError: the worker cannot continue; nothing of the batch in flight was committed.
     """
     memory.keep_freed()
     startup.say_settings(settings)
@@ -216,7 +217,7 @@ async def serve(
 
 @asynccontextmanager
 async def _open(door: Address | None, watch: Monitor) -> AsyncIterator[None]:
-    """From before the worker joins its group until it has left, so that both can be watched."""
+    """Serves the HTTP pages from before the worker joins its group until it has left, so that both can be watched."""
     if door is None:
         yield
         return
@@ -266,7 +267,7 @@ async def _crash_of(app: App) -> None:
 
 
 async def _first_end(lives: dict[str, asyncio.Task[Any]]) -> BaseException | None:
-    """Wait for the stop signal (None) or the first failure."""
+    """Waits for the stop signal, and then returns None, or for the first failure, and returns that."""
     running = set(lives.values())
     while not lives["stop"].done():
         done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -281,7 +282,7 @@ async def _silence(delivery: Delivery, settings: Settings) -> None:
 
 
 async def _report(delivery: Delivery) -> None:
-    """A line about throughput whenever there was some."""
+    """Logs the throughput every REPORT_S, if there was any."""
     seen = delivery.records
     while True:
         await asyncio.sleep(REPORT_S)

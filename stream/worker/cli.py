@@ -1,4 +1,4 @@
-"""`pathcast worker`: the options, their environment variables, and the first look at what the worker needs."""
+"""`pathcast worker`: defines the options and their environment variables, and makes the first checks."""
 
 from __future__ import annotations
 
@@ -25,17 +25,19 @@ from stream.worker import process_pool
 from stream.worker.log_format import LogFormat, formatter, relayed
 
 if TYPE_CHECKING:
-    from stream.worker.startup import NewTopics  # kafka-python takes half a second to import: not for --help
+    from stream.worker.startup import NewTopics  # kafka-python takes half a second to import, too long for --help
 
 log = logging.getLogger(__name__)
 
 _DEFAULTS: dict[str, Any] = {item.name: item.default for item in fields(Settings)}
 _HORIZONS = ",".join(f"{h:g}" for h in DEFAULT_HORIZONS_S)
 REPEAT_S = 30.0  # between two equal lines of a client library
-# What a worker logs when it has taken over what it was assigned (stream.delivery.delivery). A log level above info
-# hides it, and an idle worker never says it: for both a minute of running counts as much (stream.worker.process_pool).
+# A worker logs this line when it has taken over its assigned partitions (stream.delivery.delivery). A log level above
+# info hides it, and an idle worker never logs it: in both cases a worker counts as ready after a minute
+# (stream.worker.process_pool).
 READY = "ready: partitions"
-# One of several workers. -P: no module of the current directory, as if started by the `pathcast` script.
+# The command of one of several workers. -P: modules of the current directory are not imported, as with the `pathcast`
+# script.
 MEMBER = (
     sys.executable,
     "-P",
@@ -167,7 +169,7 @@ def worker(
     doors = _doors(metrics, workers)
     _log_to_stderr(log_level, log_format, member)
     with _failures_in(log_format):
-        if member is None:  # else its parent has said it
+        if member is None:  # else the parent process has logged it
             for line in environment.unknown(os.environ, environment.known(context.find_root().command)):
                 log.warning("%s", line)
         for door in filter(None, doors):
@@ -176,7 +178,7 @@ def worker(
 
         topics = startup.NewTopics(create, partitions, replication)
         if workers == 1:
-            from stream.worker.app import serve  # imports torch and Faust: seconds that a wrong port need not wait
+            from stream.worker.app import serve  # imports torch and Faust, which takes seconds: check the port first
 
             asyncio.run(serve(settings, doors[0], topics, wait_s))
         else:
@@ -186,14 +188,15 @@ def worker(
 async def _many(
     settings: Settings, doors: Sequence[Address | None], topics: NewTopics, wait_s: float, log_format: LogFormat
 ) -> None:
-    """A process for each door, once servers answer. Each creates the topics only when its own weights are sound."""
+    """Starts a process for each address, once servers answer. Each creates the topics only after it has checked its
+    weights."""
     from stream.worker import startup
 
     await startup.reach(settings, wait_s)
     if not topics.allowed:
         startup.provide(settings, topics)
-    # Their options are ours, as they were given: what came by the environment, a password say, stays out of `ps`.
-    # Of an option that is given twice the last counts.
+    # The processes get our options as they were given, so that values of environment variables, such as a password, do
+    # not appear in `ps`. If an option is given twice, the last one counts.
     ours = [*MEMBER, *sys.argv[1:], "--workers=1"]
     theirs = [
         [f"--member={number}", f"--metrics={door or ''}", *_instance(settings.instance, number)]
@@ -213,12 +216,12 @@ def _horizons(text: str) -> tuple[float, ...]:
 
 
 def _doors(metrics: str, workers: int) -> list[Address | None]:
-    """Where each worker serves its metrics: the first as told, the others at the ports that follow."""
+    """Returns where each worker serves its metrics: the first at the given address, the others at the next ports."""
     if not metrics:
         return [None] * workers
     try:
         first = Address.parse(metrics)
-        token(os.environ)  # who cannot read it is told now, and once
+        token(os.environ)  # an unreadable token is reported now, and only once
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--metrics") from None
     if first.port and first.port + workers > 65_536:
@@ -227,12 +230,12 @@ def _doors(metrics: str, workers: int) -> list[Address | None]:
 
 
 def _instance(name: str, number: int) -> list[str]:
-    """Two members of one name would throw each other out of the group."""
+    """Gives each worker its own instance name: two members with the same name would fence each other."""
     return [f"--instance={name}-{number}"] if name else []
 
 
 class Seldom(logging.Filter):
-    """Lets a client's line through once in `every_s`: aiokafka writes twenty a second while the broker is away."""
+    """Passes an equal line of a client only once in `every_s`: aiokafka logs twenty a second while a broker is away."""
 
     def __init__(self, every_s: float) -> None:
         super().__init__()
@@ -258,7 +261,7 @@ def _log_to_stderr(level: str, log_format: LogFormat, member: int | None) -> Non
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.captureWarnings(log_format is LogFormat.JSON)
     logging.getLogger("stream").setLevel(level.upper())
-    # This client creates topics at the start, and no more. What goes wrong is an exception, and ours to say in a line.
+    # kafka-python only creates topics at the start. Its errors are exceptions, which we report in one line.
     logging.getLogger("kafka").setLevel(logging.CRITICAL + 1)
     # The consumer's thread ends with an exception when it is stopped while the broker is away; one line is enough.
     threading.excepthook = lambda args: log.warning(
@@ -271,7 +274,7 @@ def _log_to_stderr(level: str, log_format: LogFormat, member: int | None) -> Non
 
 @contextmanager
 def _failures_in(log_format: LogFormat) -> Iterator[None]:
-    """In JSON, what ends the worker is a line of its log, too. In text the root command shows it."""
+    """With JSON logs, logs the error that ends the worker, too. With text logs, the root command shows it."""
     try:
         yield
     except typer.Exit:

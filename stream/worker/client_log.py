@@ -1,14 +1,14 @@
-"""One line of ours instead of hundreds of aiokafka's clients. Knows log records; knows no broker.
+"""Replaces hundreds of log lines of aiokafka's clients by one line of ours.
 
-When brokers go away, each client complains about each of them, several times a second, long before it is clear whether
-Kafka is away or one broker makes way for another. So their complaints wait for HOLD_S, one of each kind:
+When brokers go away, each client logs errors about each of them, several times a second, long before it is clear
+whether Kafka is away or only another broker becomes the leader. So these lines are held for HOLD_S, one of each kind:
 
-    Kafka is found to be away    they are dropped, and so are those that follow: `stream.serve.monitor` has said it
+    Kafka is found to be away    they are dropped, and so are later ones: `stream.serve.monitor` has logged it
     they still come              the first is logged, with the time at which it came
-    they have ceased             it is logged as INFO: the client has tried again, and that was all that it took
+    they have ceased             the first is logged as INFO: the client has tried again, with success
 
-A line of our own about an error that a retry may cure is dropped while Kafka is away, and passes at once before and
-after. So does everything else at any time: lines below WARNING, and tracebacks of what is no KafkaError.
+A line of our own about a retriable error is dropped while Kafka is away, and passes at once before and after.
+Everything else passes at any time: lines below WARNING, and tracebacks of errors that are not a KafkaError.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from stream.serve.auth_monitor import CLIENT
 from stream.serve.broker_monitor import AWAY_S
 
 HOLD_S: Final = AWAY_S + 5.0  # longer than it takes to find that Kafka is away
-CALM_S: Final = 5.0  # without another one of its kind: clients try again after some 100 ms (`retry_backoff_ms`)
+CALM_S: Final = 5.0  # after so long without a line of its kind, a complaint has ceased: clients retry after some 100 ms
 LOOK_S: Final = 1.0
-RELEASED: Final = "released_by_client_lines"  # an attribute of records that have waited
+RELEASED: Final = "released_by_client_lines"  # an attribute of records that were held
 
 
 class Complaint(NamedTuple):
-    """All of one kind that came without a calm between them."""
+    """The lines of one kind that came without a pause of CALM_S between them."""
 
     first: logging.LogRecord
     since_s: float
@@ -43,15 +43,15 @@ class Complaint(NamedTuple):
         return now_s - self.latest_s > CALM_S
 
     def is_ripe(self, now_s: float) -> bool:
-        """Whether Kafka would be known to be away by now, if that were the reason."""
+        """Returns whether it was held so long that, if Kafka were away, we would know by now."""
         return now_s - (self.latest_s if self.has_ceased(now_s) else self.since_s) >= HOLD_S
 
 
 class ClientLogFilter(logging.Filter):
-    """A filter of the root logger's handlers, while `run` runs. Clients log on threads of their own."""
+    """Filters the root logger's handlers while `run` runs. Clients log on threads of their own."""
 
     def __init__(self, is_away: Callable[[], bool], clock: Callable[[], float] = time.monotonic) -> None:
-        """`is_away` tells whether the log says that Kafka is away; `clock` gives seconds."""
+        """`is_away` returns whether it was logged that Kafka is away; `clock` returns seconds."""
         super().__init__()
         self._is_away = is_away
         self._clock = clock
@@ -78,7 +78,7 @@ class ClientLogFilter(logging.Filter):
                 self._waiting[kind] = before._replace(latest_s=now_s)
 
     def settle(self) -> None:
-        """Drop what waits if Kafka is away; else log what has waited for long enough."""
+        """Drops the held lines if Kafka is away; otherwise logs those that were held for long enough."""
         now_s = self._clock()
         if self._is_away():
             self._taken(lambda complaint: True)
@@ -92,7 +92,7 @@ class ClientLogFilter(logging.Filter):
             return [self._waiting.pop(kind) for kind in kinds]
 
     def _log(self, complaint: Complaint, *, ceased: bool = False) -> None:
-        record = copy.copy(complaint.first)  # others may hold the record itself
+        record = copy.copy(complaint.first)  # other handlers may have kept the record itself
         setattr(record, RELEASED, True)
         if ceased:
             record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
@@ -100,10 +100,10 @@ class ClientLogFilter(logging.Filter):
             handler.handle(record)
 
     async def run(self) -> None:
-        """Filter until cancelled. What waits then is logged: it may tell what ended the worker."""
+        """Filters until it is cancelled. It then logs the held lines, because they may show what ended the worker."""
         self._handlers = list(logging.getLogger().handlers)
         for handler in self._handlers:
-            handler.filters.insert(0, self)  # before those that count lines: what waits has not been said yet
+            handler.filters.insert(0, self)  # before filters that count lines: a held line is not logged yet
         try:
             while True:
                 await asyncio.sleep(LOOK_S)

@@ -1,4 +1,4 @@
-"""The thread in which Faust runs aiokafka's consumer and its heartbeats, with our way of fetching."""
+"""Defines the thread in which Faust runs aiokafka's consumer and its heartbeats, with our fetch settings."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from stream.kafka.log import INPUT_ISOLATION
 from stream.kafka.patches import patch_aiokafka
 
 # How long the broker may hold a fetch that found less than FETCH_MIN_BYTES. aiokafka keeps one fetch per broker in
-# flight, and a partition that was just drained waits for it; Faust's fixed 1500 ms would be the worst latency of a
-# quiet partition, and its 1 byte a poll per ping: each costs what some thirty pings cost. So pings gather in the broker
-# for 10 ms of the 50 ms budget, unless there are some hundred of them; an idle worker makes 100 requests a second.
+# flight, and a partition that was just drained waits for it. Faust's fixed 1500 ms would be the worst latency of a
+# quiet partition, and its 1 byte would mean a poll per ping, where a poll costs as much as some thirty pings. So pings
+# collect in the broker for 10 ms of the 50 ms budget, unless there are some hundred of them; an idle worker makes 100
+# requests a second.
 FETCH_MAX_WAIT_MS = 10
 FETCH_MIN_BYTES = 32 * 1024
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
-    """The thread where aiokafka's consumer and its heartbeats live."""
+    """The thread in which aiokafka's consumer and its heartbeats run."""
 
-    logger = logging.getLogger("faust.transport.pathcast")  # what Faust says stays under its name
+    logger = logging.getLogger("faust.transport.pathcast")  # Faust's lines stay under Faust's name
 
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
         patch_aiokafka()
@@ -40,11 +41,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return committed
 
     async def _rewind(self) -> Mapping[TP, int]:
-        """Each partition to its committed offset; to the start if it has none. aiokafka leaves those where they are:
-        past the records that were polled in a rebalance and dropped, to be read again."""
+        """Seeks each partition to its committed offset, or to the start if it has none. aiokafka does not move the
+        latter: they would stay after records that were polled in a rebalance and dropped, to be read again."""
         consumer = self._ensure_consumer()
         committed: Mapping[TP, int] = await consumer.seek_to_committed()
         for tp, offset in committed.items():
             if not offset and tp in consumer.assignment():
-                consumer.seek(tp, 0)  # where the log begins later, aiokafka goes there, by auto_offset_reset
+                consumer.seek(tp, 0)  # if the log begins later, aiokafka goes to its start, by auto_offset_reset
         return committed

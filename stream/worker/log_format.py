@@ -1,4 +1,4 @@
-"""How the lines of a worker's log look: text for people, or JSON for programs. Times are UTC in both. Logs nothing.
+"""Formats the lines of a worker's log: as text for people, or as JSON for programs. Times are UTC in both.
 
 2026-11-29T13:04:05.192Z INFO ready: partitions 0, 1
 {"time":"2026-11-29T13:04:05.192Z","level":"info","logger":"stream.delivery.delivery","message":"ready: ...","pid":7}
@@ -22,12 +22,12 @@ class LogFormat(StrEnum):
 
 
 def formatter(form: LogFormat, worker: int | None) -> logging.Formatter:
-    """`worker` is the number of this process among several that one command started."""
+    """Returns the formatter. `worker` is the number of this process among several that one command started."""
     return _Json(worker) if form is LogFormat.JSON else _Text("%(asctime)s %(levelname)s %(message)s")
 
 
 def relayed(form: LogFormat, worker: int, line: str) -> str:
-    """A line of one of several workers, as their parent shows it. Each says in JSON itself which one it is."""
+    """Returns a line of one of several workers as their parent shows it. In JSON, each worker adds its own number."""
     if form is LogFormat.TEXT:
         return prefixed(worker, line)
     return line if _is_object(line) else _encoded({"time": _utc(datetime.now(UTC)), **_plain(line), "worker": worker})
@@ -39,7 +39,7 @@ class _Text(logging.Formatter):
 
 
 class _Json(logging.Formatter):
-    """One JSON object per record, whatever its message holds."""
+    """Formats each record as one JSON object, whatever its message contains."""
 
     def __init__(self, worker: int | None) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ def _utc(time: datetime) -> str:
 
 
 def _plain(line: str) -> dict[str, str]:
-    """What is known of a line that no logger wrote: a warning of the interpreter, or of a library in C."""
+    """Returns the fields of a line that no logger wrote: a warning of the interpreter, or of a library in C."""
     return {"level": "warning", "logger": "stderr", "message": line}
 
 
@@ -76,7 +76,7 @@ def _is_object(line: str) -> bool:
 
 
 def _encoded(fields: dict[str, Any]) -> str:
-    # An unpaired surrogate, as of a file name that is no UTF-8, cannot be encoded: it is shown escaped.
+    # An unpaired surrogate, as in a file name that is not UTF-8, cannot be encoded: it is shown escaped.
     texts = {
         key: item.encode("utf-8", "backslashreplace").decode() if isinstance(item, str) else item
         for key, item in fields.items()

@@ -1,4 +1,4 @@
-"""Notices that the number of partitions of the input topic has changed, and says what that does. Knows numbers only."""
+"""Notices that the number of partitions of the input topic has changed, and explains the consequences."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ RULE: Final = (
 
 
 class PartitionCounts:
-    """The number that was seen last; none at first."""
+    """Remembers the last known number of partitions; there is none at first."""
 
     def __init__(self) -> None:
         self._last = 0
 
     def changed(self, count: int) -> str:
-        """A sentence about the change, once; empty if there is none. Takes 0 for "not known"."""
+        """Returns a sentence about a change, once; an empty one if there is none. A count of 0 means "not known"."""
         before, self._last = self._last, count or self._last
         if not before or not count or before == count:
             return ""

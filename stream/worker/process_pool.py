@@ -1,15 +1,14 @@
-"""Several processes as if they were one: started, told apart, started again, stopped together.
-Knows processes and their lines; knows nothing of what they do.
+"""Starts several processes, shows their log lines, restarts those that die, and stops all together.
 
     SIGTERM, SIGINT  -> SIGTERM to every process; each is waited for
-    one dies         -> a line says how, and it is started again, later each time (`Past`)
-    one cannot start -> all are stopped, and an error says so: the next try would end the same way
+    one dies         -> a line reports how, and it is started again, with a longer delay each time (`Past`)
+    one cannot start -> all are stopped, and an error reports it: the next try would end the same way
     kill -9 of us    -> the processes stop by themselves
 
-A child does not die with its parent, so each holds the reading end of a pipe as its stdin. The kernel closes the
-writing end whatever ends the parent, and a thread in the child (`end_with_parent`) takes that for a SIGTERM. Not
-`stream.demo.supervisor`, which does it for programs that are not ours: it is one more process for each, and logs to a
-file.
+A child does not die with its parent, so each has the reading end of a pipe as its stdin. The kernel closes the writing
+end however the parent ends, and a thread in the child (`end_with_parent`) then sends the child a SIGTERM.
+`stream.demo.supervisor` does this for programs that are not ours; it is not used here, because it needs one more
+process for each, and logs to a file.
 """
 
 from __future__ import annotations
@@ -29,22 +28,24 @@ from typing import NamedTuple
 
 log = logging.getLogger(__name__)
 
-RESTART_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # after so many ends in a row; the last repeats
-STEADY_S = 60.0  # who ran for so long is sound: what ended it is news, not the same fault again
-FALSE_STARTS = 3  # in a row; one may be bad luck, such as a lack of memory for a moment
-# From SIGTERM to SIGKILL, for one that hangs: well above the 9 s that a worker gives itself (stream.worker.app.STOP_S):
-# on a starved machine its end takes long, too; below the 30 s that orchestrators mostly give us.
+RESTART_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # delay by the number of ends in a row; the last one repeats
+STEADY_S = 60.0  # a process that ran for so long was sound: it ended for a new reason, not for the same fault again
+FALSE_STARTS = 3  # in a row; one may be an accident, such as a lack of memory for a moment
+# From SIGTERM to SIGKILL, for a process that hangs. It is well above the 9 s that a worker allows itself
+# (stream.worker.app.STOP_S), as its end takes longer on an overloaded machine, and below the 30 s that most
+# orchestrators allow us.
 STOP_S = 25.0
 LINE_BYTES = 1024 * 1024  # a longer line is dropped
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # a process is one core
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # a process uses one core
 
 
 @dataclass(frozen=True)
 class Past:
-    """What the ends of one member's processes so far say about its next start. Pure; durations are arguments."""
+    """Decides about the next start of one worker by the ends of its processes so far. It is pure: durations are
+    arguments."""
 
-    ends: int = 0  # in a row, none of them, but perhaps the first, after STEADY_S or more
-    false_starts: int = 0  # in a row, each before it was ready, none after STEADY_S or more
+    ends: int = 0  # in a row; only the first of them may have come after STEADY_S or more
+    false_starts: int = 0  # ends in a row before the process was ready, none after STEADY_S or more
 
     def after(self, ran_s: float, *, ready: bool) -> Past:
         if ran_s >= STEADY_S:
@@ -53,7 +54,7 @@ class Past:
 
     @property
     def delay_s(self) -> float:
-        """Before the next start."""
+        """The delay before the next start."""
         return RESTART_S[min(self.ends, len(RESTART_S) - 1)]
 
     @property
@@ -62,12 +63,12 @@ class Past:
 
 
 class Life(NamedTuple):
-    """One process from start to end."""
+    """What happened to one process from start to end."""
 
-    status: int  # as Popen says it: -9 for SIGKILL
+    status: int  # in Popen's form: -9 for SIGKILL
     ran_s: float
-    ready: bool  # it said so
-    told: bool  # to stop, by us
+    ready: bool  # it logged that it was ready
+    told: bool  # we have sent it the signal to stop
 
 
 def prefixed(number: int, line: str) -> str:
@@ -75,19 +76,19 @@ def prefixed(number: int, line: str) -> str:
 
 
 async def run(commands: Sequence[Sequence[str]], *, ready: str, shown: Callable[[int, str], str] = prefixed) -> None:
-    """Keep a process of each command running until SIGTERM or SIGINT, then until each has ended.
+    """Keeps a process of each command running until SIGTERM or SIGINT, and then waits until each has ended.
 
-    A process counts as ready once a line of it contains `ready`; one that never says it, after STEADY_S. `shown` makes
-    what we write of a process's number, from 1 on, and a line of it.
+    A process counts as ready once a line of it contains `ready`, or else after STEADY_S. `shown` returns what we write
+    for a process's number, from 1 on, and a line of it.
 
     Raises:
-        RuntimeError: one could not be started, or did not stop as told; by now none runs any more.
+        RuntimeError: one could not be started, or did not stop after the signal; none is running any more.
     """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    theirs, ours = os.pipe()  # nobody ever writes
-    failures: list[Exception] = []  # in the order of their times: what follows the first may be its consequence
+    theirs, ours = os.pipe()  # nobody ever writes into it
+    failures: list[Exception] = []  # in the order of their times: later ones may be consequences of the first
 
     async def keep(number: int, command: Sequence[str]) -> None:
         try:
@@ -105,7 +106,7 @@ async def run(commands: Sequence[Sequence[str]], *, ready: str, shown: Callable[
 
 
 class WorkerProcess:
-    """One place in the crew: its process, and the next one when that has ended."""
+    """One of the workers: its process, and the next one when that has ended."""
 
     def __init__(
         self,
@@ -127,16 +128,16 @@ class WorkerProcess:
         self._last_words = "none"
 
     async def keep(self) -> None:
-        """Returns when told to stop, and then only when the process has ended.
+        """Starts the process, and again when it ends, until `stop` is set. Returns only when the process has ended.
 
         Raises:
-            OSError: no process can be made.
-            RuntimeError: too many false starts, or it did not stop as told.
+            OSError: no process can be started.
+            RuntimeError: there were too many false starts, or the process did not stop well after the signal.
         """
         past = Past()
         while not self._stop.is_set():
             life = await self._live()
-            if life.told and life.status not in (0, -signal.SIGTERM):  # by the signal itself: it had not begun yet
+            if life.told and life.status not in (0, -signal.SIGTERM):  # SIGTERM kills one that has no handler yet
                 raise RuntimeError(f"{self._name} did not stop well, but with {_how(life.status)}")
             if self._stop.is_set():
                 return
@@ -163,7 +164,7 @@ class WorkerProcess:
             stdout=PIPE,
             stderr=STDOUT,
             env={**os.environ, **ONE_THREAD},
-            start_new_session=True,  # Ctrl-C in the terminal is for us, and reaches them once, as SIGTERM
+            start_new_session=True,  # Ctrl-C in the terminal reaches only us, and we send one SIGTERM
             limit=LINE_BYTES,
         )
         log.info("%s is process %d", self._name, process.pid)
@@ -180,7 +181,7 @@ class WorkerProcess:
         return Life(status, time.monotonic() - began_s, self._ready, told)
 
     async def _relay(self, said: asyncio.StreamReader) -> None:
-        """Its lines to our stderr, its name before each, until it closes its side."""
+        """Writes the process's lines to our stderr, each after its name, until it closes its side."""
         while not said.at_eof():
             try:
                 line = (await said.readline()).decode(errors="replace").rstrip()
@@ -190,12 +191,12 @@ class WorkerProcess:
                 continue
             self._last_words = line
             self._ready = self._ready or self._sign in line
-            with suppress(OSError):  # nobody reads us any more; the process must not wait for a reader, so go on
+            with suppress(OSError):  # our stderr may be closed; the process must not wait for a reader, so continue
                 sys.stderr.write(f"{self._shown(self._number, line)}\n")
 
 
 async def _end(pid: int, ended: asyncio.Task[int]) -> None:
-    # Not Process.terminate(): it looks whether the process has ended, and may take the status from asyncio's watcher.
+    # Process.terminate() checks whether the process has ended, and may take the status from asyncio's watcher.
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.kill(pid, number)
@@ -208,7 +209,7 @@ def _how(status: int) -> str:
 
 
 def end_with_parent() -> None:
-    """In a member's process: once the parent is gone, a SIGTERM to ourselves, and later SIGKILL. Takes over stdin."""
+    """Sends this process a SIGTERM, and later SIGKILL, once its parent is gone. Uses stdin for that."""
 
     def watch() -> None:
         while os.read(0, 4096):

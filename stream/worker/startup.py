@@ -1,10 +1,9 @@
-"""What a worker says and needs before it joins its group: its settings, servers that answer, topics. Knows how long to
-wait and how to say what is missing; knows nothing of what flows.
+"""Prepares a worker before it joins its consumer group: logs its settings, waits for the servers, creates topics.
 
     say_settings -> reach (Redis, Kafka) -> provide (topics) -> await_coordinator -> the worker joins -> notice_silence
 
-The metrics port and the weights are checked before, and topics come last: what cannot start must not leave topics.
-Kernels are compiled after that, as nobody should wait a minute to read that a server is away.
+The metrics port and the weights are checked earlier, and topics are created last: a worker that cannot start must not
+leave topics. Kernels are compiled after that, as nobody should wait a minute to read that a server is away.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ from stream.kafka.admin import TopicInfo
 
 log = logging.getLogger(__name__)
 
-CHECK_S: Final = 8.0  # a broker or store that has not answered by then is called unreachable
+CHECK_S: Final = 8.0  # a broker or store that has not answered by then counts as unreachable
 RETRY_S: Final = 1.0  # between two tries
 COORDINATOR_PAUSE_S: Final = 0.2
-COORDINATOR_TRIES: Final = 50  # ten seconds; a fresh broker needs one
+COORDINATOR_TRIES: Final = 50  # ten seconds; a new broker needs one second
 SILENCE_S: Final = 30.0  # without a ping: long enough for a fleet that reports twice a minute
 
 
@@ -45,11 +44,11 @@ class NewTopics(NamedTuple):
     replication: int | None = None
 
 
-# -- what it says -----------------------------------------------------------------------------------------------------
+# -- what is logged ---------------------------------------------------------------------------------------------------
 
 
 def say_settings(settings: Settings) -> None:
-    """Log who this is, which servers and topics it uses and what it promises."""
+    """Logs the process and version, the servers and topics that it uses, and its delivery guarantee."""
     log.info("pathcast %s, Python %s, process %d", version("pathcast"), platform.python_version(), os.getpid())
     log.info(
         "Kafka %s (%s), group %s, topics %s.*, delivery %s",
@@ -65,9 +64,9 @@ async def notice_silence(
     *,
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
-    """Log it once if no ping has come SILENCE_S after the group gave this worker partitions.
+    """Logs one warning if no ping has come SILENCE_S after the group gave this worker partitions.
 
-    `pings` tells how many have come so far. Returns when a ping has come or the line is logged.
+    `pings` returns how many have come so far. Returns when a ping has come or the warning is logged.
     """
     quiet_s = 0.0
     while not pings():
@@ -86,10 +85,10 @@ async def notice_silence(
 
 
 async def reach(settings: Settings, wait_s: float) -> None:
-    """Wait until Redis and Kafka answer, at most `wait_s` seconds for both.
+    """Waits until Redis and Kafka answer, at most `wait_s` seconds for both.
 
     Raises ConnectionError, in one line that names the address, if one does not answer by then. Raises Refused at once
-    if a server answers and will not have us: waiting does not cure that.
+    if a server answers and denies access, because waiting does not help then.
     """
     deadline_s = time.monotonic() + wait_s
     redis, kafka = f"Redis at {shown(settings.redis_url)}", f"Kafka at {settings.bootstrap}"
@@ -116,16 +115,16 @@ async def _answered(server: str, check: Callable[[], None], deadline_s: float) -
 
 
 def check_kafka(settings: Settings) -> None:
-    """Raises ConnectionError if no broker answers within CHECK_S, Refused if one does and will not have us."""
+    """Raises ConnectionError if no broker answers within CHECK_S, Refused if one answers and denies access."""
     with admin.connected(settings.bootstrap, settings.kafka, timeout_s=CHECK_S):
         pass
 
 
 async def await_coordinator(settings: Settings) -> None:
-    """Wait until the group has a coordinator, for some COORDINATOR_TRIES pauses at most.
+    """Waits until the group has a coordinator, for COORDINATOR_TRIES pauses at most.
 
-    A broker that never had a group creates the topic for them when it is first asked. The consumer would wait for it,
-    too, but as an error in the log. Whatever else is wrong is left to the consumer, which says it.
+    A broker that never had a group creates the topic for groups when it is first asked. The consumer would wait for it,
+    too, but would log an error. All other errors are left to the consumer, which reports them.
     """
     client = AIOKafkaClient(bootstrap_servers=settings.bootstrap.split(","), **settings.kafka.arguments())
     with suppress(KafkaError):
@@ -148,7 +147,7 @@ async def _has_coordinator(client: Any, group: str) -> bool:
 
 
 def check_redis(url: str, security: RedisSecurity) -> None:
-    """Raises ConnectionError if no Redis answers within CHECK_S, Refused if one does and will not have us."""
+    """Raises ConnectionError if no Redis answers within CHECK_S, Refused if one answers and denies access."""
     from redis import Redis, RedisError
 
     from stream.store.redis_memory import warn_of_eviction
@@ -177,9 +176,9 @@ def _no_redis(url: str, error: Exception) -> str:
 
 
 def provide(settings: Settings, new: NewTopics) -> None:
-    """See to it that the worker's topics exist, and log in one line what was created.
+    """Creates the worker's absent topics, and logs in one line what was created.
 
-    Raises ValueError that names the absent topics if none may be created.
+    If none may be created, raises ValueError, which names the absent topics.
     """
     with admin.connected(settings.bootstrap, settings.kafka, timeout_s=CHECK_S) as client:
         if not new.allowed:
@@ -195,7 +194,7 @@ def provide(settings: Settings, new: NewTopics) -> None:
 
 
 def _described(created: Sequence[TopicInfo], by_default: Sequence[str]) -> str:
-    """Topics with their numbers, and which of these numbers the broker chose."""
+    """Returns a text of the topics with their numbers, and which of these numbers the broker chose."""
     alike: dict[tuple[int | None, int | None], list[str]] = {}
     for topic in created:
         alike.setdefault((topic.partitions, topic.replication), []).append(topic.name)

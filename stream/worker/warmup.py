@@ -1,7 +1,8 @@
-"""What is compiled is compiled before the first ping comes. Knows how to make up pings; keeps nothing of them.
+"""Compiles everything before the first ping comes, by answering a few synthetic pings.
 
-A fresh installation compiles its kernels at their first use, some seconds for all. `model.api` does so with its own
-when it is loaded; the engine's, which fold tracks and write answers, follow here, in an engine that is thrown away.
+A fresh installation compiles its kernels at their first use, which takes some seconds for all. `model.api` compiles its
+own when it is loaded; those of the engine, which fold tracks and write answers, are compiled here, in an engine that is
+thrown away.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from stream.wire import Ping, Record, dumps
 NOWHERE: Final[Partition] = ("", 0)
 NOBODY: Final = "nobody"
 THEN_MS: Final = 1_700_000_000_000
-SECONDS: Final = (*range(0, 100, 10), 400, 410)  # steady, then a gap that is filled
+SECONDS: Final = (*range(0, 100, 10), 400, 410)  # steady pings, then a gap that is filled
 LAT_PER_S, LON_PER_S = 7e-5, 3e-5  # some 8 m/s
 
 
 async def warm(predictor: Predictor, settings: Settings) -> None:
-    """Answer a few pings of nobody. Blocks; the predictor has the slots afterwards that it had before."""
+    """Answers a few synthetic pings. Blocks; afterwards the predictor has as many free slots as before."""
     engine = Engine(predictor, MemoryStore(), settings)
     pings = [
         Ping(entity_id=NOBODY, ts=THEN_MS + 1000 * s, lat=LAT_PER_S * s, lon=LON_PER_S * s, speed_mps=8.0)

@@ -1,9 +1,13 @@
-"""What a run of the chaos suite found, as Markdown. Knows what it is told; runs nothing."""
+"""What runs of the chaos suite found, as Markdown. Runs nothing.
+
+A report can be continued: what it has of a fault, a seed and a guarantee stays until that is run again.
+"""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -19,6 +23,7 @@ from faults import Fault
 
 from stream.bench.harness.servers import KAFKA
 
+SESSION = "- Session: "
 COLUMNS = (
     *("fault", "seed", "guarantee", "pings", "seconds", "forecasts (close)", "copies", "states (close)", "restarts"),
     "found",
@@ -60,10 +65,35 @@ def _commit() -> str:
 
 
 @dataclass
+class Earlier:
+    """What a report has of sessions before this one: lines of its file."""
+
+    sessions: list[str] = field(default_factory=list)
+    rows: dict[str, str] = field(default_factory=dict)  # by "| fault | seed | guarantee |"
+    injected: dict[str, str] = field(default_factory=dict)  # by fault
+
+    @classmethod
+    def of(cls, path: Path) -> Earlier:
+        lines = path.read_text().splitlines() if path.exists() else []
+        rows = (line for line in lines if re.match(r"\| \w+ \| \d+ \|", line))
+        injected = (line for line in lines if re.match(r"- \*\*\w+\*\*: ", line))
+        return cls(
+            [line for line in lines if line.startswith(SESSION)],
+            {_case(row): row for row in rows},
+            {line.split("**")[1]: line for line in injected},
+        )
+
+
+def _case(row: str) -> str:
+    return "|".join(row.split("|")[:4])
+
+
+@dataclass
 class Report:
-    """All entries of a run, in a file from the first on: a run takes long, and may be interrupted."""
+    """All entries of a session, in a file from the first on: a session takes long, and may be interrupted."""
 
     path: Path | None
+    earlier: Earlier = field(default_factory=Earlier)
     entries: list[Entry] = field(default_factory=list)
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
     commit: str = field(default_factory=_commit)  # before the file is written, which is in the clone, too
@@ -73,20 +103,25 @@ class Report:
         if self.path is not None:
             self.path.write_text("\n".join(self._lines()) + "\n")
 
-    def _lines(self) -> Sequence[str]:
-        entries = self.entries
-        bad = [entry for entry in entries if entry.wrong]
-        seeds = ", ".join(str(seed) for seed in sorted({entry.seed for entry in entries}))
+    def _session(self) -> str:
         minutes = (datetime.now(UTC) - self.began).total_seconds() / 60
+        what = f"{minutes:.0f} minutes, commit {self.commit}, {len(self.entries)} runs"
+        return f"{SESSION}{self.began:%d %B %Y, %H:%M} UTC, {what}: `pytest {shlex.join(sys.argv[1:])}`"
+
+    def _lines(self) -> Sequence[str]:
+        ours = {_case(row): row for row in map(self._row, self.entries)}
+        rows = sorted({**self.earlier.rows, **ours}.values(), key=lambda row: int(row.split("|")[2]))  # by seed
+        bad = sum("**" in row for row in rows)
+        seeds = ", ".join(sorted({row.split("|")[2].strip() for row in rows}))
+        pings = sum(int(row.split("|")[4].replace(",", "")) for row in rows)
         return [
             "# What the chaos suite found",
             "",
-            f"{self.began:%d %B %Y, %H:%M} UTC, {minutes:.0f} minutes. {len(entries)} runs of seeds {seeds}; "
-            f"{sum(entry.pings for entry in entries):,} pings: "
-            + (f"**{len(bad)} not as promised.**" if bad else "all as promised."),
+            f"{len(rows)} runs of seeds {seeds}; {pings:,} pings: "
+            + (f"**{bad} not as promised.**" if bad else "all as promised."),
             "",
-            f"- Command: `pytest {shlex.join(sys.argv[1:])}`",
-            f"- Code: commit {self.commit}",
+            *self.earlier.sessions,
+            self._session(),
             f"- Machine: {os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python "
             f"{platform.python_version()}, shared with other work",
             f"- Three Apache Kafka {KAFKA} brokers (KRaft, replication 3, at least 2 in sync), Redis, and workers with "
@@ -98,11 +133,11 @@ class Report:
             "",
             f"| {' | '.join(COLUMNS)} |",
             f"|{'---|' * len(COLUMNS)}",
-            *(self._row(entry) for entry in entries),
+            *rows,
             "",
             "## What was injected",
             "",
-            *self._injected(),
+            *{**self.earlier.injected, **self._injected()}.values(),
             *self._ends(),
         ]
 
@@ -115,15 +150,15 @@ class Report:
         cells += [f"{entry.seconds:.0f}", *figures, states, len(entry.restarts), entry.found]
         return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
 
-    def _injected(self) -> Sequence[str]:
-        lines = []
+    def _injected(self) -> dict[str, str]:
+        lines = {}
         for fault in {entry.fault.name: entry.fault for entry in self.entries}.values():
             accepted = (
                 f" Accepted: {', '.join(sorted(fault.allowed))}, because {fault.because}." if fault.allowed else ""
             )
             notes = sorted({note for entry in self.entries if entry.fault is fault for note in entry.notes})
             done = f" Done: {'; '.join(notes)}." if notes else ""
-            lines.append(f"- **{fault.name}**: {fault.what}{done}{accepted}")
+            lines[fault.name] = f"- **{fault.name}**: {fault.what}{done}{accepted}"
         return lines
 
     def _ends(self) -> Sequence[str]:

@@ -45,8 +45,14 @@ class Verdict(NamedTuple):
             found += [f"{total[name]} {name}" for name in UNJUDGED if total[name] and name not in allowed]
             found += self.report["notes"]  # of what could not be judged
         others = {example["entity"] for example in self.report["examples"]} - suspects
+        found += [f"not a gap fill: {one}" for one in self.report["examples"] if _is_lost(one, but="no gap fill")]
         if suspects and others:
             found.append(f"not only suspects: {sorted(map(str, others))}")
         if not total["states"]:
             found.append("no state was compared")
         return found + ([f"e.g. {example}" for example in self.report["examples"]] if found else [])
+
+
+def _is_lost(example: Mapping[str, Any], *, but: str) -> bool:
+    """Whether it is of a lost answer other than those whose reason begins like this."""
+    return example["verdict"] == "lost" and not str(example["reason"]).startswith(but)

@@ -9,7 +9,7 @@ from pathlib import Path
 import chaos_kafka
 import chaos_redis
 import pytest
-from chaos_report import Report
+from chaos_report import Earlier, Report
 from chaos_rig import Rig, Servers
 from fault_proxy import Proxies
 from faults import Fault
@@ -74,11 +74,10 @@ def make_rig(servers: Servers, tmp_path: Path, pytestconfig: pytest.Config) -> C
     servers.heal()
 
     def make(*, delivery: str, seed: int = SEED, pings: int | None = None) -> Rig:
-        whole = option("chaos_all")
-        pings = pings or (option("chaos_pings") if whole else PINGS)
+        most, haste = (option("chaos_pings"), option("chaos_haste")) if option("chaos_all") else (PINGS, HASTE)
         folder = tmp_path / f"rig{seed}"
         folder.mkdir(exist_ok=True)
-        return Rig(servers, folder, seed=seed, pings=pings, delivery=delivery, haste=1.0 if whole else HASTE)
+        return Rig(servers, folder, seed=seed, pings=pings or most, delivery=delivery, haste=haste)
 
     return make
 
@@ -86,5 +85,6 @@ def make_rig(servers: Servers, tmp_path: Path, pytestconfig: pytest.Config) -> C
 @pytest.fixture(scope="session")
 def chaos_report(pytestconfig: pytest.Config) -> Report:
     """What was run, written where --chaos-report says."""
-    path = pytestconfig.getoption("chaos_report")
-    return Report(None if path is None else Path(path))
+    option = pytestconfig.getoption
+    path = None if option("chaos_report") is None else Path(option("chaos_report"))
+    return Report(path, Earlier.of(path) if path is not None and option("chaos_continue") else Earlier())

@@ -134,6 +134,7 @@ def assert_kafka_is_there(base: str) -> None:
 
 def assert_one_line_each(worker: Worker) -> None:
     """When Kafka went away and when it was back; none of its clients' hundreds, and no error at the start before."""
+    assert eventually(lambda: "Kafka is back" in worker.log()), worker.log()  # it looks once in some seconds
     before, away, rest = worker.log().partition("Kafka is away")
     during, back, after = rest.partition("Kafka is back")
     assert away

@@ -10,6 +10,7 @@ from chaos_kafka import Cluster
 from chaos_rig import PARTITIONS, Rig
 from faults import fault, fault_that_may
 from faults_of_input import split
+from kafka.errors import KafkaError
 
 SHORTENED = "the log was shortened to"
 MADE_ANEW = "was the topic made anew?"
@@ -125,7 +126,7 @@ def partitions_added(rig: Rig) -> None:
     topics.add_partitions(rig.servers.cluster, rig.topics.pings, PARTITIONS + 2)
     rig.fed()
     rig.feed(second, over_s=8)
-    rig.consumed()
+    rig.consumed(range(PARTITIONS + 2))
     assert all(topics.ends(rig.servers.cluster, rig.topics.pings).values()), "a partition without pings shows nothing"
     said = sum(log.count("keys hash to other partitions now") for log in rig.logs())
     assert said == len(rig.workers), f"{said} workers of {len(rig.workers)} said that the partitions are more"
@@ -135,8 +136,9 @@ def partitions_added(rig: Rig) -> None:
 def retention_overtakes_a_stopped_group(rig: Rig) -> None:
     """Pings come while no worker works, and half of them are deleted before one does."""
     cluster, pings = rig.servers.cluster, rig.topics.pings
-    first, rest = split(rig.fleet(times=1))
-    second, third = split(rest)
+    records = list(rig.fleet(times=1))
+    tenth = len(records) // 10
+    first, second, rest = records[:tenth], records[tenth : 3 * tenth], records[3 * tenth :]  # `rest` fills windows anew
     rig.start(2)
     rig.feed(first, over_s=8)
     rig.consumed()
@@ -150,7 +152,7 @@ def retention_overtakes_a_stopped_group(rig: Rig) -> None:
     rig.expected["retention"] = sum(begins[number] - answered[number] for number in begins)
     rig.partial = True
     rig.start(2)
-    rig.feed(third, over_s=8)
+    rig.feed(rest, over_s=8)
     rig.consumed()
     said = sum(log.count("were deleted") + log.count("retention deleted") for log in rig.logs())
     assert said == PARTITIONS, f"{said} lines say what retention took, of {PARTITIONS} partitions"
@@ -186,6 +188,13 @@ def _expect_cuts(rig: Rig, count: int) -> None:
 
 def _until_led_by(cluster: Cluster, topic: str, broker: int) -> None:
     deadline = time.monotonic() + topics.PATIENCE_S
-    while any(cluster.leader_of(topic, number) != broker for number in range(PARTITIONS)):
+    while not _is_led_by(cluster, topic, broker):
         assert time.monotonic() < deadline, f"broker {broker} does not lead {topic}"
         time.sleep(0.2)
+
+
+def _is_led_by(cluster: Cluster, topic: str, broker: int) -> bool:
+    try:
+        return all(cluster.leader_of(topic, number) == broker for number in range(PARTITIONS))
+    except (KafkaError, OSError):  # brokers that have just been started or killed do not answer
+        return False

@@ -50,17 +50,18 @@ def states_truncated(rig: Rig) -> None:
 
 BECAUSE: Final = (
     "a record of an entity is its only copy of the window, so an entity whose record cannot be read starts anew, with "
-    "forecasts that say warmup; that nobody else is touched is what is judged"
+    "forecasts that say warmup, and without the gap fill that such a window would have asked for; that nobody else is "
+    "touched, and no forecast lost, is what is judged"
 )
 
 
-@fault_that_may("different", "states_different", "unexpected", because=BECAUSE)
+@fault_that_may("different", "states_different", "unexpected", "lost", because=BECAUSE)
 def records_corrupt(rig: Rig) -> None:
     """A bit is flipped in the window of 12 stored records while no worker runs."""
     _some_records(rig, lambda raw: raw[:200] + bytes([raw[200] ^ 1]) + raw[201:])
 
 
-@fault_that_may("different", "states_different", "unexpected", because=BECAUSE)
+@fault_that_may("different", "states_different", "unexpected", "lost", because=BECAUSE)
 def records_of_an_old_version(rig: Rig) -> None:
     """12 stored records say that they are of version 1."""
     _some_records(rig, lambda raw: raw[:4] + struct.pack("<H", 1) + raw[6:])

@@ -23,8 +23,9 @@ from stream.wire import loads_forecast
 SICK: Final = 0  # the partition of the strangers, and the one whose checkpoints are refused
 OTHERS: Final = range(1, PARTITIONS)
 AWAY_S: Final = 20.0  # at least
+STILL_S: Final = 8.0  # longer than an entity that cannot be read is waited for
 RATE: Final = 0.95  # of what the other partitions are fed, answered within the same time
-MAX_UNSAVED: Final = 200  # records, so that the partition comes to a stop
+MAX_UNSAVED: Final = 100  # records, so that the partition comes to a stop
 BECAUSE: Final = (
     "an entity that is not in memory is answered as new where Redis cannot be read for more than 5 s; its answers say "
     "so until Redis is back, and are equal again from then on, as every state is"
@@ -81,7 +82,11 @@ def one_partition_cannot_be_checkpointed(rig: Rig) -> None:
         redis.rename(meta, f"{meta}:aside")
         redis.set(meta, "a string")
     rig.say(f"the meta key of partition {SICK} is a string")
-    _fed_and_answered(rig, records[third : 2 * third], OTHERS)
+    half = third + third // 2
+    rig.feed(records[third:half], over_s=2)
+    rig.consumed(OTHERS)
+    _wait_until_it_stands(rig)
+    _fed_and_answered(rig, records[half : 2 * third], OTHERS)
     fed, answered = _positions(rig)[SICK]
     assert answered < fed, f"partition {SICK} was to stand still"
     for worker in list(rig.workers):
@@ -95,6 +100,16 @@ def one_partition_cannot_be_checkpointed(rig: Rig) -> None:
     with rig.servers.redis.client() as redis:
         redis.rename(f"{meta}:aside", meta)
     rig.say("the meta key is put back")
+
+
+def _wait_until_it_stands(rig: Rig) -> None:
+    """Until nothing of the sick partition was answered for a while."""
+    last, moved_at = -1, time.monotonic()
+    while time.monotonic() - moved_at < STILL_S:
+        if (answered := _positions(rig)[SICK][1]) != last:
+            last, moved_at = answered, time.monotonic()
+        rig.pause(0.5)
+    rig.say(f"partition {SICK} stands at {last}")
 
 
 def _fed_and_answered(rig: Rig, records: Sequence[Raw], partitions: Collection[int]) -> None:

@@ -60,17 +60,17 @@ def checker() -> fuzzing.Check:
             assert (letter.key, letter.value) == (record.key, record.value)
         else:
             assert isinstance(made, Ping)
-            _check_ping(made, record.key)
-            _check_optional(made, dropped, value)
+            _assert_ping(made, record.key)
+            _assert_optional(made, dropped, value)
             again = dumps(made)
             if len(again) <= MAX_RECORD_BYTES:
                 assert parse(record._replace(value=again)) == made, again
-        _check_time(value, event_time_ms)
+        _assert_time(value, event_time_ms)
 
     return check
 
 
-def _check_ping(ping: Any, key: bytes | None) -> None:
+def _assert_ping(ping: Any, key: bytes | None) -> None:
     """As the docstring of `wire.Ping` and stream/README.md have it."""
     assert ping.entity_id.encode() == key
     assert 1 <= len(ping.entity_id) <= 128
@@ -94,7 +94,7 @@ TEXTS = ("trip_id", "category", "source")
 VALID: dict[Any, bool] = {True: True, False: False, "true": True, "false": False}
 
 
-def _check_optional(ping: Any, dropped: Sequence[str], value: bytes) -> None:
+def _assert_optional(ping: Any, dropped: Sequence[str], value: bytes) -> None:
     """Each optional field is what Python's json reads, or it is dropped, as the docstring of `wire` has it."""
     try:
         row = json.loads(value.decode())
@@ -136,7 +136,7 @@ def _finite(item: Any) -> bool:
     return not isinstance(item, float) or math.isfinite(item)
 
 
-def _check_time(value: bytes, event_time_ms: Any) -> None:
+def _assert_time(value: bytes, event_time_ms: Any) -> None:
     """What orders a file reads the same fields from rows that were never parsed."""
     try:
         row = json.loads(value.decode())

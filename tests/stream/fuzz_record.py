@@ -83,20 +83,20 @@ async def _lived_through(engine: Any, store: Any, raw: bytes, stored: Any) -> No
     assert sum(answer.topic != Topics.of().gapfills for answer in answers) == counts.forecasts + counts.rejects
     for answer in answers:
         if answer.topic != Topics.of().dead_letters:
-            _check_numbers(json.loads(answer.value or b"", parse_constant=_refuse))
+            _assert_numbers(json.loads(answer.value or b"", parse_constant=_refuse))
     await engine.checkpoint(a, epoch, OFFSET + len(records))
     engine.drop(a)
     engine._table.sweep()  # the predictor is the next input's, too
 
 
-def _check_numbers(item: Any) -> None:
+def _assert_numbers(item: Any) -> None:
     if isinstance(item, dict):
         for name, inner in item.items():
             assert name != "cov_m2" or (inner[0] >= 0 <= inner[2]), inner
-            _check_numbers(inner)
+            _assert_numbers(inner)
     elif isinstance(item, list):
         for inner in item:
-            _check_numbers(inner)
+            _assert_numbers(inner)
     else:
         assert item is not None
         assert not isinstance(item, float) or math.isfinite(item)

@@ -43,7 +43,7 @@ async def verdict(
     end = len(rig.log)
     span = Span(begin, max(begin, start), end if committed is None else committed, end, cut)
     report = Report("exactly_once" if once else "at_least_once")
-    report.accounts(A[1])
+    report.tally(A[1])
     books = Published(SETTINGS.topics, {A[1]: span}, predictor.version, report)
     records = {(r.topic, r.partition, r.offset): r for r in as_records(rig.out if published is None else published)}
     for record in records.values():

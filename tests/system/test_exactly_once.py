@@ -13,7 +13,7 @@ from typing import Any
 import bus_feed
 import pytest
 from pathcast_process import PATIENCE_S, VERIFY, environment
-from worker_process import Worker, all_live
+from worker_process import Worker, assert_all_live
 
 from stream.config import failpoints
 from stream.wire import Topics
@@ -76,5 +76,5 @@ def finish(options: dict[str, object], log: Path) -> None:
     """A worker that answers what is left."""
     bootstrap, group = str(options["bootstrap"]), str(options["group"])
     with Worker(log, **options) as worker:
-        bus_feed.wait_until_consumed(bootstrap, group, Topics.of(group).pings, partial(all_live, worker))
+        bus_feed.wait_until_consumed(bootstrap, group, Topics.of(group).pings, partial(assert_all_live, worker))
         assert worker.stop() == 0

@@ -13,7 +13,7 @@ from typing import Any
 import bus_feed
 import pytest
 import redis
-from worker_process import Worker, all_live
+from worker_process import Worker, assert_all_live
 
 from stream.engine import stored_entity
 from stream.wire import Forecast, Topics, loads_forecast
@@ -44,7 +44,7 @@ def feed(options: Options, start: int, stop: int) -> None:
 
 def consume(options: Options, *workers: Worker) -> None:
     topic = Topics.of(options["prefix"]).pings
-    bus_feed.wait_until_consumed(options["bootstrap"], options["group"], topic, partial(all_live, *workers))
+    bus_feed.wait_until_consumed(options["bootstrap"], options["group"], topic, partial(assert_all_live, *workers))
 
 
 def forecasts(options: Options) -> list[Forecast]:

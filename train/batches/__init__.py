@@ -1,1 +1,1 @@
-"""From a corpus to batches: which rows are drawn, how they are varied, masked and packed."""
+"""Turns a corpus into batches: draws the rows, augments, masks and packs them."""

@@ -1,6 +1,7 @@
-"""Rows of a batch warped at random, so that a network learns motion and not the streets, people and receivers it saw.
+"""Random augmentation of the rows of a batch, so that a network learns motion and not the streets, people and receivers
+of its training data.
 
-Knows geometry and chances; knows no corpus and no places. Shapes: B rows, T tokens, ... any.
+Shapes: B rows, T tokens, ... any.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from train.batches.options import BatchOptions
 Mask = NDArray[np.bool_]
 
 
-UNITS: Final = (1 / 3.6, 1852 / 3600, 3600 / 1852, 3.6)  # of a speed in km/h or knots, taken for m/s or the reverse
+# ratios of a speed in km/h or knots that is read as m/s, or the reverse
+UNITS: Final = (1 / 3.6, 1852 / 3600, 3600 / 1852, 3.6)
 
 
 def mistell(rng: Generator, ctx: Context, chance: float) -> Context:
-    """The context [B, T] of receivers some of which err in what they report, each in one way from its first ping to its
-    last: they do not move and look north, have another unit, tell what was so a ping ago, or their compass is turned.
+    """Returns the context [B, T] in which some receivers report wrongly, each in one way from its first ping to its
+    last: speed 0 and course north, another unit, the values of one ping earlier, or a compass that is turned.
     """
     n = len(ctx.speed_mps)
     kind = np.where(rng.random(n) < chance, rng.integers(0, 4, n), -1)[:, None]
@@ -39,7 +41,7 @@ def mistell(rng: Generator, ctx: Context, chance: float) -> Context:
 
 
 def hide(ctx: Context, hides: Mask) -> Context:
-    """The context [B, T] without those of speed, heading and clock [B, T, 3]."""
+    """Returns the context [B, T] without the speed, heading and clock that `hides` [B, T, 3] marks."""
     return ctx._replace(
         speed_mps=np.where(hides[..., 0], np.nan, ctx.speed_mps),
         heading_rad=np.where(hides[..., 1], np.nan, ctx.heading_rad),
@@ -48,7 +50,9 @@ def hide(ctx: Context, hides: Mask) -> Context:
 
 
 class Warp(NamedTuple):
-    """What is done to each row's geometry: turn, mirror, stretch, blur; and what is hidden of its context."""
+    """The augmentation of each row: its geometry is rotated, mirrored, stretched and blurred, and parts of its context
+    are hidden.
+    """
 
     cos: F64  # B
     sin: F64
@@ -64,10 +68,11 @@ class Warp(NamedTuple):
 
     @classmethod
     def draw(cls, rng: Generator, o: BatchOptions, n: int, *, placed: Mask) -> Warp:
-        """Of n rows, of which some may show their place: one that keeps it keeps its shape, as a street turned is
-        another street."""
+        """Draws the augmentation of n rows. `placed` marks rows that may show their place. A row that shows it keeps
+        its shape, because a rotated street is another street.
+        """
         stays = (rng.random(n) >= o.drop_place) & placed
-        # Nothing is drawn where all are turned, so that earlier seeds keep their batches.
+        # Nothing is drawn where all rows are rotated, so that earlier seeds give the same batches.
         turned = ~stays if o.turn >= 1 else ~stays & (rng.random(n) < o.turn)
         angle = np.where(turned, rng.uniform(0, 2 * np.pi, n), 0.0)
         stretched = (rng.random(n) < o.rescale) & ~stays
@@ -89,18 +94,20 @@ class Warp(NamedTuple):
         )
 
     def turn(self, en: F64) -> F64:
-        """Displacements [B, ..., 2] mirrored, turned and stretched."""
+        """Returns displacements [B, ..., 2] mirrored, rotated and stretched."""
         shape = (-1,) + (1,) * (en.ndim - 2)
         cos, sin, space = (v.reshape(shape) for v in (self.cos, self.sin, self.space))
         e, n = en[..., 0] * self.mirror.reshape(shape), en[..., 1]
         return np.stack([space * (cos * e - sin * n), space * (sin * e + cos * n)], axis=-1)
 
     def jitter(self, rng: Generator, valid: Mask) -> F64:
-        """GPS noise [B, T, 2] of each token; the answers are without."""
+        """Returns the GPS noise [B, T, 2] of each token; the answers have none."""
         return rng.normal(0.0, 1.0, (*valid.shape, 2)) * self.sigma_m[:, None, None]
 
     def context(self, ctx: Context, turned: F64 | None = None) -> Context:
-        """The context [B, T] of the warped row, whose track was turned counterclockwise by `turned` [B, T] before."""
+        """Returns the context [B, T] of the augmented row, whose track `bend` has already rotated counterclockwise by
+        `turned` [B, T].
+        """
         speed = ctx.speed_mps * (self.space / self.time)[:, None]
         heading = ctx.heading_rad if turned is None else ctx.heading_rad - turned
         heading = heading * self.mirror[:, None] - self.angle[:, None]

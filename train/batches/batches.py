@@ -1,10 +1,10 @@
-"""Windows of a corpus as training batches: thinned, augmented, with questions and answers. Knows no network.
+"""Turns windows of a corpus into training batches: resampled, augmented, with questions and answers.
 
-A batch is a pure function of (corpus, seed, step), so an interrupted run goes on with exactly the batches it would have
-had. A row of a batch is a stretch of a track, thinned to another cadence (UniTraj: resampling decides transfer across
-sampling rates), with segments hidden (train.batches.sampling). A token asks for the next token and for random times
-ahead, taken from the full track; and some tokens after a hidden segment ask for hidden fixes. The model sees the
-thinned track only.
+A batch is a pure function of (corpus, seed, step), so an interrupted run continues with exactly the batches that it
+would have had. A row of a batch is a section of a track, resampled to another cadence (UniTraj: resampling decides
+transfer across sampling rates), with segments hidden (train.batches.sampling). Each token asks for the next token and
+for random times ahead, with answers from the full track; and some tokens after a hidden segment ask for hidden fixes.
+The model sees only the resampled track.
 
 Shapes: B rows, T tokens, Q questions per token, G gaps per row, M hidden fixes per gap, E travels per row, F features,
 K = motion.WIDTH.
@@ -37,20 +37,21 @@ Rows = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 MIN_ASKED_S: Final = 3.0
-MAX_ASKED_S: Final = 1_500.0  # the longest judged horizon is 900 s, asked for within 20 %
-MAX_ANSWER_S: Final = 2_400.0  # a ping that much later than asked for says nothing about the time asked for
+MAX_ASKED_S: Final = 1_500.0  # the longest horizon in the evaluation is 900 s, asked for within 20 %
+MAX_ANSWER_S: Final = 2_400.0  # a ping this long after the token is no answer for any asked time
 MIN_TRAVEL_S: Final = 120.0
 MAX_TRAVEL_S: Final = 43_200.0
-MIN_TRAVEL_M: Final = 300.0  # nearer than that nobody asks, and a detour is all of the answer
-# A step of so many seconds has the velocity that a receiver tells: noise moves that of a shorter one, turns a longer's.
+MIN_TRAVEL_M: Final = 300.0  # nobody asks for less, and a detour would be the whole answer
+# Seconds of a step whose velocity may replace a reported one: noise disturbs that of shorter steps, turns that of
+# longer ones.
 TOLD_S: Final = (0.5, 6.0)
 
 
 class Batch(NamedTuple):
-    """One step's worth, numpy. Masks are True where there is an answer."""
+    """The arrays of one training step, numpy. Masks are True where there is an answer."""
 
     x_BTF: NDArray[np.float32]
-    time_ms: Rows  # B, T since the row began
+    time_ms: Rows  # B, T since the start of the row
     lat_deg: F64  # B, T: NaN where the row's place is hidden
     lon_deg: F64
     ahead: Question  # [B, T, Q]
@@ -58,10 +59,10 @@ class Batch(NamedTuple):
     ahead_s: F64  # B, T, Q
     ahead_mask: Mask
     recent: Interval  # [B, T]
-    log_next: F64  # B, T: log of the next interval over the running one
+    log_next: F64  # B, T: log ratio of the next interval to the running one
     log_next_mask: Mask
     gap: Question  # [B, G, M]
-    gap_token: Rows  # B, G: which token asks
+    gap_token: Rows  # B, G: index of the token that asks
     gap_en: F64  # B, G, M, 2 answers, m from the fix before the gap
     gap_s: F64  # B, G: length of the gap
     gap_mask: Mask  # B, G, M
@@ -69,16 +70,16 @@ class Batch(NamedTuple):
     gap_lat_deg: F64  # B, G of the fix before the gap; NaN where the row's place is hidden
     gap_lon_deg: F64
     travel: Travel  # [B, E, 1]
-    travel_token: Rows  # B, E: which token asks
+    travel_token: Rows  # B, E: index of the token that asks
     travel_s: F64  # B, E answers
     travel_mask: Mask  # B, E
     travel_lat_deg: F64  # B, E destinations; NaN where the row's place is hidden
     travel_lon_deg: F64
-    packing: Packing | None = None  # how the trunk sees the rows; None: as they are
+    packing: Packing | None = None  # how rows are packed for the trunk; None: not at all
 
 
 class Batches:
-    """Draws batches from a corpus. Holds a few numbers per ping of the corpus beside the corpus itself."""
+    """Draws batches from a corpus. It holds a few numbers per ping of the corpus beside the corpus itself."""
 
     def __init__(self, corpus: Corpus, config: ModelConfig, options: BatchOptions, seed: int) -> None:
         if len(corpus) == 0:
@@ -90,7 +91,7 @@ class Batches:
         self._real = ~corpus.of_files(options.invented)
 
     def draw(self, step: int) -> Batch:
-        """The batch of one step."""
+        """Returns the batch of one step."""
         rng = np.random.default_rng([self.seed, step])
         o = self.options
         if not self._packs:
@@ -116,7 +117,7 @@ class Batches:
         if o.mistold:
             reported = mistell(rng, reported, o.mistold)
         ctx = hide(warp.context(reported, None if bent is None else bent.turned(place)), hides)
-        kin = motion.scan(dt, d, config, features.told_mps(ctx, d))
+        kin = motion.scan(dt, d, config, features.mean_reported_mps(ctx, d))
         target, mask = self._ahead(rng, place, valid, warp)
         ahead_s, ahead_en = self._step(np.broadcast_to(place[:, :, None], target.shape), target, bent)
         ahead_s = ahead_s * warp.time[:, None, None]
@@ -143,8 +144,9 @@ class Batches:
         )
 
     def _told(self, rng: Generator, place: Rows, ctx: Context, bent: Bends | None) -> Context:
-        """The context [B, T] with velocities that the sources do not keep, in some of the rows; at a bend that of the
-        step up to it, as the one after it is nobody's to know."""
+        """Returns the context [B, T] with velocities for pings whose source reports none, in some of the rows. At a
+        bend it is the velocity of the step before it, because nobody knows the one after it.
+        """
         start = self._line.start[self._line.track_of(place[:, 0])]
         dt_s, en_m = self._step(np.maximum(place - 1, start[:, None]), place, bent)
         tells = (rng.random(len(place)) < self.options.told)[:, None] & (TOLD_S[0] <= dt_s) & (dt_s <= TOLD_S[1])
@@ -152,17 +154,19 @@ class Batches:
         speed_mps = np.hypot(en_m[..., 0], en_m[..., 1]) / np.where(tells, dt_s, 1.0)
         heading = np.arctan2(en_m[..., 0], en_m[..., 1])
         if bent is not None:
-            heading = heading + bent.turned(place)  # which is taken off again, as it is of what sources tell
+            heading = heading + bent.turned(place)  # `warp.context` subtracts it again, as it does for reported courses
         return ctx._replace(
             speed_mps=np.where(tells, speed_mps, ctx.speed_mps),
             heading_rad=np.where(tells, heading, ctx.heading_rad),
         )
 
     def _ahead(self, rng: Generator, place: Rows, valid: Mask, warp: Warp) -> tuple[Rows, Mask]:
-        """Places of the answers [B, T, Q]: the next token, then the first pings of the track after random times."""
+        """Returns the places of the answers [B, T, Q]: the next token, then the first pings of the track after random
+        times.
+        """
         o = self.options
         following = np.concatenate([place[:, 1:], place[:, -1:] + 1], axis=1)
-        # Below the interval to the following ping every time has the same answer, which is asked for already.
+        # For any time below the interval to the following ping the answer is that ping, which is asked for already.
         track_s = self._line.ms[np.minimum(place + 1, len(self._line.ms) - 1)] - self._line.ms[place]
         least_s = np.clip(track_s / 1000.0, MIN_ASKED_S, MAX_ASKED_S / 2)[..., None]
         share = rng.random((*place.shape, o.questions - 1))
@@ -208,10 +212,10 @@ class Batches:
         step = _velocity(d, dt, leave, -1, leave - 1, lately_mps)
         believed = motion.sure(kin[rows, token])[..., None]
         left_mps, arrived_mps = (np.where(believed, told_mps[rows, at], np.nan) for at in (leave, jumps))
-        before_mps, has_before, told_before = _beside(left_mps, *step, leave > 0, mean_mps)
+        before_mps, has_before, reported_before = _beside(left_mps, *step, leave > 0, mean_mps)
         step, has_step = _velocity(d, dt, arrive, 1, token - arrive, lately_mps), (age > 1) & (dt[rows, arrive] > 0)
-        after_mps, has_after, told_after = _beside(arrived_mps, *step, has_step, mean_mps)
-        ends = GapEnds(chord, gap_s, before_mps, after_mps, has_before, has_after, told_before, told_after)
+        after_mps, has_after, reported_after = _beside(arrived_mps, *step, has_step, mean_mps)
+        ends = GapEnds(chord, gap_s, before_mps, after_mps, has_before, has_after, reported_before, reported_after)
         question = queries.gap(ends, t_s, age.astype(np.float64), motion.speed_scale_mps(kin[rows, token]), self.config)
         en = warp.turn(en) - jitter[rows, jumps - 1][:, :, None]
         asks = np.broadcast_to(asks[..., None], there.shape)
@@ -223,7 +227,9 @@ class Batches:
     def _travels(
         self, rng: Generator, place: Rows, valid: Mask, kin: F64, jitter: F64, warp: Warp, bent: Bends | None
     ) -> tuple[Travel, Rows, F64, Mask, F64, F64]:
-        """When at a later place of the trip: half of the times its end, and half of the times from the first token."""
+        """Builds the questions for the travel time to a later place of the trip: in half of them the trip's end, and in
+        half of them from the first token.
+        """
         o = self.options
         rows, shape = np.arange(len(place))[:, None], (len(place), o.travels)
         token = np.where(rng.random(shape) < 0.5, 0, rng.integers(0, o.tokens, shape))
@@ -241,7 +247,7 @@ class Batches:
         return question, token, np.where(asks, seconds, 1.0), asks, where.lat_deg, where.lon_deg
 
     def _bends(self, rng: Generator, place: Rows, valid: Mask, free: Mask) -> Bends:
-        """Bends between each row's first token and the latest of its answers, in rows that are free to be turned."""
+        """Draws bends between each row's first token and its latest answer, in rows that are `free` to be rotated."""
         last = np.where(valid, place, 0).max(axis=1)
         until_ms = self._line.ms[last] + int(1000 * MAX_ANSWER_S)
         moment = bends.times_ms(rng, self._line.ms[place[:, 0]], self._line.ms[last], until_ms)
@@ -251,15 +257,18 @@ class Batches:
         return bends.bend(rng, at, self._line.fixes(at), self._line.fixes(place[:, 0]), bent)
 
     def _step(self, before: Rows, after: Rows, bent: Bends | None) -> tuple[F64, F64]:
-        """Seconds, and metres [B, ..., 2], from places to places [B, ...] of the track as it is bent."""
+        """Returns the seconds, and the metres [B, ..., 2], from places to places [B, ...] of the track after
+        bending.
+        """
         one, two = self._line.fixes(before), self._line.fixes(after)
         dt_s, en_m = features.steps_between(one, two)
         return dt_s, en_m if bent is None else bent.where(after, two) - bent.where(before, one)
 
 
 def _beside(told_mps: F64, step_mps: F64, step_s: F64, has_step: Mask, mean_mps: F64) -> tuple[F64, F64, F64]:
-    """The velocity [B, G, 2] beside gaps as `model.serving.gapfill_compiled` takes it: as told, of the step, or the
-    mean across the gap; and 1 where it is not the mean, and where it is told [B, G].
+    """Returns the velocity [B, G, 2] at an end of gaps as `model.serving.gapfill_compiled` computes it: the reported
+    one, that of the step, or the mean across the gap. The other two results [B, G] are 1 where it is not the mean, and
+    where it is the reported one.
     """
     told = ~np.isnan(told_mps[..., 0]) & (~has_step | motion.agrees(told_mps, step_mps, step_s))
     mps = np.where(told[..., None], told_mps, np.where(has_step[..., None], step_mps, mean_mps))
@@ -267,10 +276,10 @@ def _beside(told_mps: F64, step_mps: F64, step_s: F64, has_step: Mask, mean_mps:
 
 
 def _velocity(d: F64, dt: F64, token: Rows, way: int, more: Rows, lately_mps: F64) -> tuple[F64, F64]:
-    """Of the steps to tokens [B, G], and as many more that way as make STEADY_S, as `model.serving.gapfill_compiled`
-    takes it; and how long they are [B, G].
+    """Returns the velocity of the steps to tokens [B, G], together with as many further steps in direction `way` as
+    make STEADY_S, as `model.serving.gapfill_compiled` computes it; and their duration [B, G].
 
-    At most `more` [B, G] and two: a gap is told of four fixes on each side.
+    There are at most `more` [B, G] further steps, and at most two: a gap has four fixes on each side.
     """
     rows = np.arange(len(d))[:, None]
     en_m, step_s = d[rows, token], dt[rows, token]

@@ -1,4 +1,4 @@
-"""How often each file of a corpus is drawn into a batch. Knows files and their lengths; draws nothing."""
+"""The mixture of a corpus's files: how often each file is drawn into a batch."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from train.data.corpus import Corpus
 
 
 def file_shares(corpus: Corpus, options: BatchOptions, *, packs: bool) -> F64:
-    """Chances of the files of the corpus, by its tracks; `packs`: short tracks share rows.
+    """Returns the chances of the files of the corpus. With `packs`, short tracks share rows.
 
-    Raises ValueError where the options name a file that the corpus does not have or has twice, or a factor that is
-    none.
+    Raises ValueError where the options name a file that the corpus does not have or has twice, or a factor that is no
+    positive number.
     """
     if unknown := set(options.invented) - set(corpus.files):
         raise ValueError(f"invented: no file {_listed(unknown)} to train on, there are {_listed(corpus.files)}")
@@ -24,7 +24,8 @@ def file_shares(corpus: Corpus, options: BatchOptions, *, packs: bool) -> F64:
     length = corpus.tracks[:, 1] - corpus.tracks[:, 0]
     pings = np.bincount(corpus.file, weights=length, minlength=len(corpus.files))
     typical = np.bincount(corpus.file, weights=length * length, minlength=len(pings)) / np.maximum(pings, 1.0)
-    # A row that is mostly empty costs as much as a full one: sources of short tracks get rows by what fits in.
+    # A row that is mostly empty costs as much as a full one, so files of short tracks are drawn in proportion to how
+    # full their rows are.
     full = 1.0 if packs else np.minimum(typical / options.tokens, 1.0)
     weight = np.where(pings > 0, pings**options.file_power, 0.0) * full * _factors(corpus.files, options.often)
     return np.asarray(weight / weight.sum())

@@ -1,4 +1,4 @@
-"""Options of a training run and of its batches, frozen. Knows numbers; knows no data, no weights and no other rank."""
+"""The options of a training run and of its batches, as frozen values."""
 
 from __future__ import annotations
 
@@ -16,50 +16,54 @@ CHANCES: Final = (
     *("forced", "thin", "resample", "repace", "bend", "turn", "rescale", "noise"),
     *("told", "mistold", "drop_reported", "drop_clock", "drop_place", "departures"),
 )
-LEAST_TOKENS: Final = 3  # a gap lies after the second at the earliest, since its leaving speed needs two
-MASK_TOKENS: Final = 3  # first, second and last: single pings are hidden before none of these
+LEAST_TOKENS: Final = 3  # a gap lies after the second token or later, because the velocity before it needs two tokens
+MASK_TOKENS: Final = 3  # first, second and last token: single pings are hidden before none of these
 
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """How batches are drawn. Chances are per row; letters are the shapes of train.batches.batches."""
+    """The options of batches. Chances are per row; letters are the shapes of train.batches.batches."""
 
-    rows: int = 32  # B: small, since many updates pay more than smooth ones in a short run
-    pack: bool = False  # short tracks share rows of the trunk: `rows` is then how many it sees
-    tokens: int = 128  # T: a window and as much again, so that half of the tokens have a full band behind them
+    rows: int = 32  # B: small, because in a short run many updates are worth more than smooth ones
+    pack: bool = False  # short tracks share rows of the trunk: `rows` is then the number of shared rows
+    tokens: int = 128  # T: twice the attention window, so that half of the tokens have a full window before them
     questions: int = 3  # Q: the next token, and Q-1 random times
     gaps: int = 6  # G
     hidden: int = 8  # M
-    forced: float = 0.6  # chance that a row has segments hidden, and then of each of its gaps
+    forced: float = 0.6  # chance that a row has hidden segments, and then for each of its gaps
     travels: int = 4  # E
-    masks: tuple[str, ...] = ("segment",)  # of train.batches.masking.MASKS: each row with hidden pings has one of them
-    file_power: float = 0.5  # a file of n pings is drawn ∝ n^power: small sources must not drown in a large one
-    often: tuple[str, ...] = ()  # FILE=FACTOR: drawn that much more often than that
-    thin: float = 0.6  # chance of another cadence
-    # Chance that a row of another cadence is sampled by time, a ping per period, and not by every so many pings: of an
-    # irregular source that is what a steady tracker would have sent. For sources so irregular that it matters; where it
-    # was tried, 0.5 gained nothing (notes/small.md).
+    # from train.batches.masking.MASKS: each row with hidden pings has one of them
+    masks: tuple[str, ...] = ("segment",)
+    file_power: float = 0.5  # a file of n pings is drawn ∝ n^power: a large source must not displace small ones
+    often: tuple[str, ...] = ()  # FILE=FACTOR: the file is drawn that much more often than by the power
+    thin: float = 0.6  # chance that a row is resampled to another cadence
+    # Chance that a resampled row is sampled by time, one ping per period, and not by taking every k-th ping: of an
+    # irregular source, that is what a steady tracker would have sent. It is meant for very irregular sources; where it
+    # was tried, 0.5 gained nothing (train/experiments/notes/small.md).
     resample: float = 0.0
-    # Chance that a row of another cadence has several: trackers report oftener where they move. Weights that never saw
-    # one change need some 20 pings to believe the new, and place the next ping at the wrong time so long.
+    # Chance that a resampled row has several cadences: trackers report more often while they move. Weights that never
+    # saw a change need some 20 pings to follow it, and until then expect the next ping at the wrong time.
     repace: float = 0.2
-    bend: float = 0.0  # chance of turns at random moments (train.batches.bends): for models that have to travel
-    turn: float = 1.0  # chance of a turn by any angle, half of the time with a mirror
-    rescale: float = 0.5  # chance of stretched space and time
-    least_time: float = 0.4  # what a stretched row's time is multiplied by, at least and at most
+    # chance of bends at random moments (train.batches.bends): for models that are used in other regions
+    bend: float = 0.0
+    turn: float = 1.0  # chance of a rotation by any angle; half of these rows are also mirrored
+    rescale: float = 0.5  # chance that space and time are stretched
+    least_time: float = 0.4  # smallest and largest factor of a stretched row's time
     most_time: float = 2.0
     noise: float = 0.3  # chance of added GPS noise
-    # Chance that pings which report no velocity tell that of the step before them on the full track, where it is short:
-    # receivers know it, few free sources keep it, and a network that knew it of ships alone took all that tell for
-    # ships. And that a row's receiver tells it wrong (train.batches.augmentation.mistell), so that a report is held
-    # against the steps.
+    # `told`: chance that pings without a reported velocity get that of the step before them on the full track, where it
+    # is short. Receivers know it, but few free sources contain it, and a network that saw it only for ships took
+    # everything that reports one for a ship. `mistold`: chance that a row's receiver reports wrongly
+    # (train.batches.augmentation.mistell), so that the network checks reports against the steps.
     told: float = 0.3
     mistold: float = 0.1
-    drop_reported: float = 0.5  # chances that speed, heading, clock are hidden: elsewhere they may not exist
+    drop_reported: float = 0.5  # chances that speed, heading and clock are hidden: other sources may not have them
     drop_clock: float = 0.3
-    departures: float = 0.0  # chance that a row begins where a trip does, of which each is as likely: for travel times
-    drop_place: float = 0.3  # of models with places: in the other rows nothing is turned or stretched
-    # Files of the corpus that are of no real place, such as those of `pathcast synth`: their rows never show one.
+    # for travel times: chance that a row begins at the start of a trip; all trips are equally likely
+    departures: float = 0.0
+    # for models with places: chance that a row hides its place; rows that show it are not rotated or stretched
+    drop_place: float = 0.3
+    # Files of the corpus without a real place, such as those of `pathcast synth`: their rows never show a place.
     invented: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -83,31 +87,32 @@ class BatchOptions:
 
 @dataclass(frozen=True)
 class FitOptions:
-    """One run. Exactly one of `steps` and `minutes` says how long."""
+    """The options of one training run. Exactly one of `steps` and `minutes` sets its length."""
 
     out: Path
     steps: int | None = None
-    minutes: float | None = None  # of this machine as it is in the first steps
-    init: str | None = None  # weights to go on from, by name or directory; None: random ones
-    only: tuple[str, ...] = ()  # the parts of the network that learn, e.g. ("gap",); empty: all of it
+    minutes: float | None = None  # of this machine, at its speed in the first steps
+    init: str | None = None  # initial weights, by name or directory; None: random ones
+    only: tuple[str, ...] = ()  # the parts of the network that are trained, e.g. ("gap",); empty: all of it
     seed: int = 0
-    accumulate: int = 1  # micro-batches of each rank that make one step; one has `batch.rows` rows
-    lr: float = 1.5e-3  # at the peak
+    accumulate: int = 1  # micro-batches of each rank in one step; each has `batch.rows` rows
+    lr: float = 1.5e-3  # peak learning rate
     warmup: int = 100  # steps
-    last_lr: float = 0.02  # share of the peak at the end of the cosine
-    # Muon for hidden matrices and AdamW for the rest wins over AdamW for all, at equal CPU time too: validation loss
-    # 4.639 against 4.784 after 800 steps of 175 and 161 ms CPU (`small`, the Austin, AIS, Aracaju and delivery files,
-    # seed 0, one thread; 2026-11-25), and 4.758 already after 400. AdamW at 3e-3 had 4.847; Muon at 0.005, 0.01, 0.02
-    # had 4.715, 4.662, 4.639. AdamW stays for comparison.
+    last_lr: float = 0.02  # final share of the peak, after the cosine schedule
+    # Muon for hidden matrices and AdamW for the rest is better than AdamW for all, at equal CPU time too: validation
+    # loss 4.639 against 4.784 after 800 steps of 175 and 161 ms CPU (`small`, the Austin, AIS, Aracaju and delivery
+    # files, seed 0, one thread; 2026-11-25), and 4.758 already after 400. AdamW at 3e-3 had 4.847; Muon at 0.005, 0.01,
+    # 0.02 had 4.715, 4.662, 4.639. AdamW stays for comparison.
     optimizer: Literal["adamw", "muon"] = "muon"
-    muon_lr: float = 0.02  # at the peak, of the matrices that Muon moves
-    weight_decay: float = 0.02  # of matrices only
-    clip: float = 1.0  # norm of the gradient
-    ema: float = 0.998  # of the weights, per step
-    patience: int | None = None  # validations without a gain before the run stops; None: it runs its length
-    min_gain: float = 0.002  # of the validation loss, below which a validation counts as none
+    muon_lr: float = 0.02  # peak learning rate of the matrices that Muon updates
+    weight_decay: float = 0.02  # for matrices only
+    clip: float = 1.0  # largest norm of the gradient
+    ema: float = 0.998  # decay of the weights' moving average, per step
+    # early stopping: validations without a gain before the run stops; None: it runs to its end
+    patience: int | None = None
+    min_gain: float = 0.002  # smallest decrease of the validation loss that counts as a gain
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU where there is one
-    bfloat16: bool | None = None  # of matrix products; None: where the device multiplies it itself
+    bfloat16: bool | None = None  # whether matrix products use bfloat16; None: where the device supports it natively
     threads: int | None = None
     checkpoint_every: int = 200  # steps
     validate_every: int = 500
@@ -124,7 +129,7 @@ class FitOptions:
         for name in ("lr", "muon_lr"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be above 0, and finite, got {getattr(self, name)}")
-        if not self.clip > 0:  # infinite: nothing is clipped
+        if not self.clip > 0:  # infinity: no clipping
             raise ValueError(f"clip must be above 0, got {self.clip}")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema must be at least 0 and below 1, got {self.ema}")
@@ -150,7 +155,7 @@ def _check_shares(options: object, names: Sequence[str]) -> None:
 
 
 def choose_device(wanted: str, local_rank: int = 0) -> torch.device:
-    """The device of one rank. Raises ValueError where a GPU is asked for and none is seen."""
+    """Returns the device of one rank. Raises ValueError where a GPU is requested and none is available."""
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     if wanted == "cpu":
@@ -164,8 +169,10 @@ def choose_device(wanted: str, local_rank: int = 0) -> torch.device:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 itself: then it is several times faster than float32, else slower."""
+    """Returns whether the device multiplies bfloat16 natively: if so, it is several times faster than float32, else
+    slower.
+    """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.9 may lack it
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.9 may not have it
     return bool(capabilities.get("avx512_bf16", False))

@@ -1,12 +1,14 @@
-"""Several tracks in one row of the trunk, so that few rows are padding. Knows lengths; knows no ping and no weights.
+"""Packs several tracks into one row of the trunk, so that few rows are padding.
 
-Batches are drawn one track a row, each padded to T tokens. The trunk, which is where the time goes, sees them packed:
-tracks lie one after the other in fewer rows, attention ends where a track begins (Trunk.forward's `segment`), and the
-hidden vectors are put back before any head is asked, so nothing but the trunk knows of it.
+Batches are drawn with one track per row, each padded to T tokens. The trunk, where most of the time goes, gets them
+packed: tracks lie one after the other in fewer rows, attention ends where a track begins (Trunk.forward's
+`segment_BT`), and the hidden vectors are put back in their rows before the heads run, so that only the trunk is
+affected.
 
 Off by default. On the free files a batch then holds 4,075 pings instead of 3,164, but a core learns from as many per
-second (20,900 against 20,600; 25 November 2026, one core of a shared AMD EPYC): heads and drawing grow with the pings,
-and only padding of the trunk is saved. Where matrices are free and padding is not, on a GPU, it may pay.
+second (20,900 against 20,600; 25 November 2026, one core of a shared AMD EPYC): the cost of heads and drawing grows
+with the pings, and only the trunk's padding is saved. On a GPU, where matrices are cheap and padding is not, it may
+pay.
 
 Shapes: B tracks of up to T tokens, P packed rows.
 """
@@ -27,17 +29,17 @@ DRAWN: Final = 4.0  # tracks drawn per packed row: enough to fill all but the la
 
 
 class Packing(NamedTuple):
-    """Which token lies where."""
+    """The position of each token in the packed rows."""
 
-    track: Rows  # P, T: of B; 0 in padding
-    token: Rows  # P, T: of that track's T; 0 in padding
-    segment: Rows  # P, T: tells neighbours apart; -1 is padding
+    track: Rows  # P, T: index in B; 0 in padding
+    token: Rows  # P, T: index in that track's T; 0 in padding
+    segment: Rows  # P, T: number that differs between tracks of a row; -1 is padding
 
 
 def pack(lengths: Rows, rows: int, tokens: int) -> tuple[Rows, Packing]:
-    """The first of the tracks of `lengths` (B,) that fit into `rows` rows of `tokens`, and where they lie.
+    """Returns the indices of the tracks with `lengths` (B,) that fit into `rows` rows of `tokens`, and their positions.
 
-    First fit in the order in which they were drawn: taking the short ones first would draw them more often.
+    It is a first fit in the order in which the tracks were drawn: taking short tracks first would draw them more often.
     """
     free = np.full(rows, tokens)
     chosen: list[int] = []
@@ -57,12 +59,14 @@ def pack(lengths: Rows, rows: int, tokens: int) -> tuple[Rows, Packing]:
 
 
 def packed(packing: Packing, values: NDArray[np.generic]) -> Tensor:
-    """Values [B, T, ...] as the trunk takes them, [P, T, ...]; padding has some track's first token's."""
+    """Returns values [B, T, ...] in packed rows [P, T, ...]; padding has the values of the first track's first
+    token.
+    """
     return torch.from_numpy(np.ascontiguousarray(values[packing.track, packing.token]))
 
 
 def unpacked(packing: Packing, hidden_PTC: Tensor, tracks: int) -> Tensor:
-    """Hidden vectors [B, T, C]; those of tokens that a track has not are zero."""
+    """Returns the hidden vectors [B, T, C]; those of tokens that do not exist are zero."""
     row, place = np.nonzero(packing.segment >= 0)
     source = hidden_PTC[torch.from_numpy(row), torch.from_numpy(place)]
     where = (torch.from_numpy(packing.track[row, place]), torch.from_numpy(packing.token[row, place]))

@@ -1,5 +1,4 @@
-"""Which pings become the tokens of a batch's rows: drawn, thinned to other cadences, with segments left out. Knows
-tracks and their times; knows no questions and no answers.
+"""Draws the pings that become the tokens of a batch's rows: resampled to other cadences, with segments left out.
 
 Shapes: B rows, T tokens, G gaps per row.
 """
@@ -23,27 +22,27 @@ from train.batches.timeline import Line
 Rows = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-SLOWEST_S: Final = 300.0  # mean interval that thinning leaves at most
-STRETCH_TOKENS: Final = 24  # mean length of the stretches of a row that changes its cadence
+SLOWEST_S: Final = 300.0  # largest mean interval after resampling
+STRETCH_TOKENS: Final = 24  # mean number of tokens between changes in a row that changes its cadence
 MIN_HIDDEN_S: Final = 20.0
 MAX_HIDDEN_S: Final = 1_200.0
 
 
 class Drawn(NamedTuple):
-    """The tokens of B rows, as places of the line."""
+    """The tokens of B rows, as places of the timeline."""
 
-    place: Rows  # B, T; of tokens that do not exist the last of the track
-    valid: Mask  # B, T: which of them exist
+    place: Rows  # B, T; for tokens that do not exist, the last place of the track
+    valid: Mask  # B, T: whether the token exists
     jumps: Rows  # B, G: the tokens before which a segment may be hidden
-    hides: Mask  # B, T, 3: which of speed, heading and clock a token does not tell
+    hides: Mask  # B, T, 3: which of speed, heading and clock are hidden
 
     def rows(self, chosen: Rows) -> Drawn:
-        """Those of indices."""
+        """Returns the rows with the given indices."""
         return Drawn(self.place[chosen], self.valid[chosen], self.jumps[chosen], self.hides[chosen])
 
 
 class Tokens:
-    """Draws rows from a line of tracks; `packs`: short ones share rows of the trunk."""
+    """Draws rows from a timeline of tracks. With `packs`, short tracks share rows of the trunk."""
 
     def __init__(self, line: Line, options: BatchOptions, *, packs: bool) -> None:
         self.line, self.options = line, options
@@ -53,7 +52,7 @@ class Tokens:
         self._keys = self._key_points() if "key-point" in options.masks else np.empty(0, np.int64)
 
     def draw(self, rng: Generator, n: int) -> Drawn:
-        """The tokens of n rows."""
+        """Returns the tokens of n rows."""
         o, line = self.options, self.line
         file = rng.choice(len(self._file_share), size=n, p=self._file_share)
         pick = rng.random(n)
@@ -69,7 +68,7 @@ class Tokens:
         every = _every(rng, o, stop - start, span_s)
         steps = _strides(rng, every)
         span = steps.sum(axis=1)
-        # The picked ping lies anywhere in the window, which stays inside its track where it fits.
+        # The chosen ping lies anywhere in the window, which stays inside its track where it fits.
         begin = anchor - (rng.random(n) * span).astype(np.int64)
         begin = np.where(departs, anchor, np.clip(begin, start, np.maximum(start, stop - span - 1)))
         place = begin[:, None] + np.cumsum(steps, axis=1)
@@ -79,7 +78,7 @@ class Tokens:
             place = np.where(sampled[:, None], self._sampled(begin, period_s), place)
         jumps = 2 + (rng.random((n, o.gaps)) * (o.tokens - 3)).astype(np.int64)
         hidden_ms = 1000 * np.exp(rng.uniform(np.log(MIN_HIDDEN_S), np.log(MAX_HIDDEN_S), (n, o.gaps)))
-        # In the other rows only the thinning hides anything, so that undisturbed tracks stay common.
+        # In the other rows only resampling hides pings, so that undisturbed tracks stay common.
         chance, masked = rng.random((n, o.gaps)), rng.random(n) < o.forced
         forced = chance < np.where(masked, o.forced, 0.0)[:, None]
         fixed, hides = None, np.zeros((n, o.tokens, 3), np.bool_)
@@ -97,7 +96,9 @@ class Tokens:
         return Drawn(np.where(valid, place, stop[:, None] - 1), valid, jumps, hides)
 
     def _sampled(self, begin: Rows, period_s: F64) -> Rows:
-        """From these places [B] on the first ping at or after each period [B, T]; the next one where none has come."""
+        """Returns, from these places [B] on, the first ping at or after each period [B, T]; the following ping where it
+        would be taken twice.
+        """
         ms = np.cumsum(np.where(np.arange(period_s.shape[1]) > 0, 1000 * period_s, 0.0), axis=1)
         place, count = self.line.after(begin[:, None], ms.astype(np.int64)), np.arange(period_s.shape[1])
         return np.maximum.accumulate(place - count, axis=1) + count
@@ -105,8 +106,9 @@ class Tokens:
     def _mask(
         self, rng: Generator, masked: Mask, place: Rows, jumps: Rows, forced: Mask, tracks: Tracks
     ) -> tuple[Rows, Rows, Mask, Rows, Mask]:
-        """Places, tokens and forced gaps of rows that have masks of their own, the pings [B, G] each gap hides, and
-        what tokens do not tell [B, T, 3]."""
+        """Applies masks other than "segment". Returns the places, the tokens, the forced gaps, the number of pings [B,
+        G] that each gap hides, and the hidden fields of tokens [B, T, 3].
+        """
         o = self.options
         mask = np.where(masked, np.array(o.masks)[rng.integers(0, len(o.masks), len(place))], "")
         if "point" in o.masks:
@@ -121,18 +123,18 @@ class Tokens:
         return place, jumps, forced & (mask == "segment")[:, None], share, hides
 
     def _key_points(self) -> Rows:
-        """The places of all key points, rising."""
+        """Returns the places of all key points, ascending."""
         fixes = [self.line.corpus.fixes(slice(*track)) for track in self.line.corpus.tracks]
         steps = [features.steps_between(f[:-1], f[1:]) for f in fixes]
         return np.flatnonzero(np.concatenate([masking.is_key(en_m, dt_s) for dt_s, en_m in steps]))
 
 
 def _every(rng: Generator, o: BatchOptions, length: Rows, span_s: F64) -> F64:
-    """Every how many-th ping is to become a token [B, T]: 1 of rows that keep their cadence."""
+    """Returns k [B, T]: each token is the k-th ping after the one before. It is 1 in rows that keep their cadence."""
     n = len(length)
     thinned = rng.random(n) < o.thin
-    # At least some 24 tokens are left of a track, or the row would be mostly empty. A source of one ping a second must
-    # come to look like one a minute: a stride bounded by a number of pings would leave slow cadences to slow sources.
+    # A track keeps at least some 24 tokens, or the row would be mostly empty. A source of one ping per second must also
+    # become like one per minute: if a number of pings limited the stride, only slow sources would have slow cadences.
     most = np.clip(np.minimum(length / 24.0, SLOWEST_S * length / np.maximum(span_s, 1.0)), 1.0, None)
     every = np.where(thinned, np.exp(rng.random(n) * np.log(most)), 1.0)[:, None]
     every = np.broadcast_to(every, (n, o.tokens))
@@ -143,7 +145,9 @@ def _every(rng: Generator, o: BatchOptions, length: Rows, span_s: F64) -> F64:
 
 
 def _strides(rng: Generator, every: F64) -> Rows:
-    """Pings from one token to the next [B, T]: all, every k-th, or each with a chance of 1/k."""
+    """Returns the number of pings from one token to the next [B, T]: constant at k (1 keeps all), or random with mean
+    k.
+    """
     regular = np.rint(every).astype(np.int64)
     chance = rng.geometric(1.0 / every)
     steps = np.where(rng.random((len(every), 1)) < 0.5, regular, chance)
@@ -152,7 +156,7 @@ def _strides(rng: Generator, every: F64) -> Rows:
 
 
 def _stretches(rng: Generator, most: F64, tokens: int) -> F64:
-    """Every how many-th ping is kept [B, T] in rows that change that at random tokens: in half of the stretches all."""
+    """Returns k [B, T] for rows that change their cadence at random tokens; in half of the stretches k is 1."""
     starts = rng.random((len(most), tokens)) < 1.0 / STRETCH_TOKENS
     drawn = np.exp(rng.random(starts.shape) * np.log(most)[:, None])
     drawn = np.where(rng.random(starts.shape) < 0.5, drawn, 1.0)

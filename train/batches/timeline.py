@@ -1,7 +1,7 @@
-"""The pings of all tracks of a corpus on one line, one after the other. Knows tracks and their times; draws nothing.
+"""The timeline: the pings of all tracks of a corpus on one axis, one track after the other.
 
-A place numbers a ping on the line. Time rises along it, a day from one track to the next, so that "the first ping at or
-after then" is one search for any pings of any tracks.
+A place numbers a ping on the timeline. Time rises along it, with a day from one track to the next, so that "the first
+ping at or after this time" is one search for any pings of any tracks.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Line:
     def __init__(self, corpus: Corpus) -> None:
         self.corpus = corpus
         length = corpus.tracks[:, 1] - corpus.tracks[:, 0]
-        self.stop = np.cumsum(length)  # (tracks,) the places after their last pings
-        self.start = self.stop - length  # (tracks,) those of their first
-        self._row = corpus.tracks[:, 0] - self.start  # added to a place: its row of the corpus
+        self.stop = np.cumsum(length)  # (tracks,) the place after each track's last ping
+        self.start = self.stop - length  # (tracks,) the place of its first ping
+        self._row = corpus.tracks[:, 0] - self.start  # added to a place, it gives the row of the corpus
         track = np.repeat(np.arange(len(length)), length)
         ts_ms = np.asarray(corpus.ts_ms[np.arange(len(track)) + self._row[track]])
         first, last = ts_ms[self.start], ts_ms[self.stop - 1]
@@ -41,23 +41,25 @@ class Line:
         return self.corpus.fixes(place + self._row[self.track_of(place)])
 
     def after(self, place: Rows, later_ms: Rows) -> Rows:
-        """The first places so much later than these, or more; another track's where theirs has ended by then."""
+        """Returns the first places that are at least `later_ms` after these; they belong to another track if the own
+        track has ended.
+        """
         return np.asarray(np.searchsorted(self.ms, self.ms[place] + later_ms))
 
     def trip_end(self, place: Rows) -> Rows:
-        """The last places of the trips that these are on."""
+        """Returns the last places of the trips that contain these places."""
         return np.asarray(self.trip_ends[np.searchsorted(self.trip_ends, place)])
 
     def of_files(self, place: Rows) -> list[Rows]:
-        """Those of the places (any number,) that are of each file of the corpus."""
+        """Splits the places (any number,) by the files of the corpus."""
         of = self.corpus.file[self.track_of(place)]
         return [place[of == file] for file in range(len(self.corpus.files))]
 
     def _ends_of_trips(self) -> Rows:
-        """The places of their last pings, rising: before silences at which the judge's tracks end, and where tracks do.
+        """Returns the places of the last pings of all trips, ascending: those before silences at which evaluation
+        splits tracks, and the last pings of tracks.
 
-        A training's tracks go on behind a night in the depot, and nobody who asks when something will be there means
-        the day after.
+        Training tracks continue after a night in the depot, but nobody who asks for a travel time means the next day.
         """
         last = np.zeros(len(self.ms), np.bool_)
         last[self.stop - 1] = True

@@ -1,1 +1,3 @@
-"""Fits how wide 90 % regions and intervals are, and how far forecasts lean towards physics, without training."""
+"""Calibrates weights without training: fits the size of 90 % regions and intervals, and how far forecasts lean to
+physics.
+"""

@@ -1,11 +1,12 @@
-"""Fits model.network.calibration on tracks that training never saw, every file weighing alike, but for those that
-hardly say anything. Measures nothing (train.calibration.residuals), draws no batch.
+"""Fits model.network.calibration on tracks that training never saw. Every file has the same weight, except files with
+very few errors. The residuals come from train.calibration.residuals.
 
-The factor is wanted such that 90 % of the errors fall inside the 90 % region: linear quantile regression of the log of
-the squared Mahalanobis lengths (train.quantile_regression).
+The factor has to be such that 90 % of the positions fall inside the 90 % region: linear quantile regression of the log
+of the squared Mahalanobis distances (train.quantile_regression).
 
-Other vehicles of a region that was trained on say nothing of a region that was not. For weights that go anywhere, each
-region can be left out in turn: weights like them are trained without it, and err there as these will elsewhere.
+Other vehicles of a training region say nothing about a region that training never saw. For weights that are to be used
+anywhere, each region can be left out in turn: similar weights are trained without it, and their errors there are like
+those of the final weights elsewhere.
 """
 
 from __future__ import annotations
@@ -31,29 +32,34 @@ from train.evaluation.forecasts import ROAD, NoTracks, Part, Sample, open_sample
 from train.quantile_regression import fit_line
 
 FORECASTS, HIDDEN, TRIPS = "forecasts", "hidden pings", "travel times"
-TOLD = "told speed and course"  # of a file that tells none
+TOLD = "told speed and course"  # of a file that reports none
 BY_ROAD = " by road"
 SHARE: Final = 0.9
-FEW_GAPS: Final = 20  # of one length: below it their 90 % quantile is one or two gaps
-FEW_TRIPS: Final = 50  # for three coefficients
-WIDER: Final = 2  # of model.network.calibration's terms: the first, and the slope over the log of how far ahead
-FEW_TOLD: Final = 1_000  # forecasts where a course was told, for four coefficients
-FULL_WEIGHT: Final = 1_000  # errors: of fewer a file weighs less, so that a vehicle's hour does not outvote a fleet
-MOST_ANCHORS: Final = 15_000  # per file: what 90 % regions hold is then known to 0.3 points, were they independent
-MIN_SURPRISE: Final = 1e-6  # a parked car hits to the centimetre: its log has no floor of its own
+FEW_GAPS: Final = 20  # of one length: with fewer, their 90 % quantile is one or two gaps
+FEW_TRIPS: Final = 50  # fewest trips for three coefficients
+# number of terms, of model.network.calibration's: the constant, and the slope over the log of the horizon
+WIDER: Final = 2
+FEW_TOLD: Final = 1_000  # fewest forecasts with a reported course for four coefficients
+# errors: a file with fewer has less weight, so that one vehicle's hour does not outweigh a fleet
+FULL_WEIGHT: Final = 1_000
+# per file: the coverage of 90 % regions is then known to 0.3 points, if the errors were independent
+MOST_ANCHORS: Final = 15_000
+MIN_SURPRISE: Final = 1e-6  # lower limit before the log: forecasts of a parked car are right to the centimetre
 
 
 class LeftOut(NamedTuple):
-    """A region as it is to weights that never saw it: its tracks, and weights like those to be calibrated that were
-    trained without them."""
+    """A region that the weights to be calibrated are to be used in without having seen it: its tracks, and similar
+    weights that were trained without them.
+    """
 
     network: Network
     sample: Sample
 
 
 class Held(NamedTuple):
-    """What 90 % regions, or intervals of times, held of the errors that the calibration was fitted to, as shares: with
-    the calibration of before, and with that of now."""
+    """The coverage of 90 % regions or intervals on the residuals that the calibration was fitted to, as shares: with
+    the previous calibration and with the new one.
+    """
 
     file: str
     entities: int
@@ -78,10 +84,10 @@ def tracks_to_calibrate_on(
     reading: Reading = silent,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Sample]:
-    """Each source's tracks of that part, and those by road once more: where people also walk they outnumber those who
-    drive, and at 15 minutes have errors of a tenth.
+    """Returns each source's tracks of that part, and those by road once more: where people also walk, walking tracks
+    outnumber driving ones, and at 15 minutes their errors are a tenth.
 
-    A source without any track is told, and left out. Raises ValueError for one that cannot be read.
+    A source without any track is reported and left out. Raises ValueError for one that cannot be read.
     """
     samples = []
     for source in sources:
@@ -96,7 +102,7 @@ def tracks_to_calibrate_on(
 
 
 def _by_road(source: Source, sample: Sample, cache_dir: Path | None) -> list[Sample]:
-    """The tracks by road alone, where the sample has others, too."""
+    """Returns the tracks by road alone, where the sample has others too."""
     codes = np.unique(sample.corpus.mode)
     present = {sample.corpus.modes[code] for code in codes if code >= 0}
     road = [mode for mode in ROAD if mode in present]
@@ -114,12 +120,13 @@ def calibrate(
     most_gaps: int = 1000,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Held]:
-    """Set the calibration of the network, in place, from its errors on the samples; that of forecasts also from the
-    errors of the networks of `left_out`, whose own calibration is taken away.
+    """Sets the calibration of the network, in place, from its residuals on the samples; that of forecasts also from
+    those of the networks of `left_out`, whose own calibration is reset.
 
-    Most files tell no course. Where their pings are dense enough, thinned ones are told it, as receivers know it: those
-    by road, where there are such, as it is vehicles that tell. Gap fills stay as they were where there are too few gaps
-    of every judged length, travel times where there are too few trips, and told courses where too few are.
+    Most files report no course. Where their pings are dense enough, thinned pings get the course that a receiver would
+    report: tracks by road, where there are such, because it is vehicles that report one. Gap fills keep their
+    calibration where every length in the evaluation has too few gaps, travel times where there are too few trips, and
+    the course terms where there are too few reported courses.
     """
     calibration = network.calibration
     was = copy.deepcopy(calibration)
@@ -173,13 +180,14 @@ def calibrate(
 def _fit_forecasts(
     seen: Sequence[Residuals], left_out: Sequence[Residuals], courses: Sequence[Residuals], was: F64
 ) -> F64:
-    """Coefficients (FORECAST_TERMS,): of what is like the training's; then all of them wider, by how far ahead, so that
-    they hold for the regions left out, too; then of told courses, of which nothing was left out, beyond all that, or as
-    they were (`was`) without any.
+    """Returns the coefficients (FORECAST_TERMS,). They are fitted in three steps: to residuals like those of training
+    (`seen`); then the first WIDER terms are widened, by the horizon, so that they also hold for the regions left out;
+    then the course terms are fitted to what remains, of which no region was left out. Without courses the latter stay
+    as they were (`was`).
 
-    Wider by nothing else: what two regions say of cadences and speeds holds in no third. With all terms fitted to both,
-    `small`'s 90 % regions were off by as much (2.7 points, 22 horizons of six test splits, 2026-11-27), and CRPS was 3
-    to 5 % higher in Beijing at 60 s and more, where this costs 0.4 to 0.9 %.
+    Only the horizon widens: the dependence on intervals and speeds that two regions show does not hold in a third. With
+    all terms fitted to both, the coverage of `small`'s 90 % regions was off by as much (2.7 points, 22 horizons of six
+    test splits, 2026-11-27), and CRPS was 3 to 5 % higher in Beijing at 60 s and more, where this costs 0.4 to 0.9 %.
     """
     plain = FORECAST_TERMS - COURSE_TERMS
     fit = np.zeros(FORECAST_TERMS)
@@ -191,14 +199,15 @@ def _fit_forecasts(
 
 
 def _beyond(part: Residuals, fit: F64, terms: slice) -> Residuals:
-    """What a calibration leaves to those terms of another."""
+    """Returns the residuals that remain after the calibration `fit`, with the given terms."""
     return Residuals(part.terms[:, terms], part.mahalanobis2 * np.exp(-part.terms @ fit))
 
 
 def _fit_gaps(gaps: Sequence[Gaps], was: F64) -> F64 | None:
-    """Coefficients (GAP_TERMS,), or None where no length has enough gaps. A curve over lengths needs three of them, the
-    longest among them: beyond what it was fitted to it has been seen to leave its bounds. Else the one that was (`was`)
-    is moved as a whole."""
+    """Returns the coefficients (GAP_TERMS,), or None where no length has enough gaps. A curve over lengths needs three
+    of them, including the longest, because beyond its data it has been seen to leave its bounds. With fewer, only the
+    constant of the previous calibration (`was`) changes.
+    """
     enough = np.sum([found.gaps for found in gaps], axis=0) >= FEW_GAPS
     parts = [found.errors for found in gaps if found.errors.n]
     if not enough.any():
@@ -218,8 +227,9 @@ def _uncalibrated(network: Network) -> Predictor:
 
 
 def fit_quantile(parts: Sequence[Residuals], share: float = SHARE) -> F64:
-    """Coefficients (P,) of log(quantile of the Mahalanobis lengths / a Gaussian's). Parts of FULL_WEIGHT errors or
-    more weigh alike."""
+    """Returns the coefficients (P,) of the log of the quantile of the squared Mahalanobis distances over that of a
+    Gaussian. Parts with FULL_WEIGHT residuals or more have the same weight.
+    """
     terms = np.concatenate([part.terms for part in parts])
     target = np.log(np.concatenate([part.mahalanobis2 for part in parts]).clip(MIN_SURPRISE)) - np.log(CHI2_90)
     weight = np.concatenate([np.full(part.n, 1.0 / max(part.n, FULL_WEIGHT)) for part in parts])

@@ -1,4 +1,4 @@
-"""`pathcast calibrate`: how wide regions have to be, on tracks of one's own. Heavy imports wait for the call."""
+"""`pathcast calibrate`: fits the size of regions to tracks of one's own. Heavy imports wait for the call."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from model.network.network import Network
     from stream.adapters.sources import Source
 
-FEW = 10  # entities: the regions of others will hold more or less than those of so few
+FEW = 10  # entities: with so few, the coverage for others will be higher or lower
 
 HELP = """Fit how wide 90 % regions are to tracks of your own, without training.
 
@@ -122,7 +122,7 @@ def calibrate(
         ]
     if not samples:
         raise ValueError(f"nothing to calibrate on: no file has a track in split {split.value} that is long enough")
-    out.mkdir(parents=True, exist_ok=True)  # now, as what follows takes minutes
+    out.mkdir(parents=True, exist_ok=True)  # now, because the following steps take minutes
     share = None
     if shrink_to_physics:
         share = fit_share(strangers or [(network, sample) for sample in samples], say=say)
@@ -164,7 +164,7 @@ def _servable(weights: str) -> Network:
 
 
 def _file_and_weights(given: str, columns: str | None) -> tuple[Source, str]:
-    """FILE=WEIGHTS. What is wrong with the names is bad usage."""
+    """Parses FILE=WEIGHTS. An error in the names is a usage error."""
     from model.network.checkpoint import WeightsError, resolve
 
     file, equals, weights = given.rpartition("=")

@@ -1,5 +1,5 @@
-"""Fits `model.kinematics.lateness`: how early and how late the next ping may be. Run it on other files to see other
-numbers:
+"""Fits `model.kinematics.lateness`, the interval of the next ping's time. Run it on other files to get other
+coefficients:
 
 python -m train.calibration.lateness WEIGHTS FILE...
 """
@@ -26,12 +26,12 @@ SHARES: Final = (0.05, 0.95)
 
 
 def fit(samples: Sequence[Sample], predictor: Predictor) -> tuple[F64, F64]:
-    """The lines (TERMS,) of both ends. Files of FULL_WEIGHT pings or more weigh alike."""
+    """Returns the coefficients (TERMS,) of both ends. Files with FULL_WEIGHT pings or more have the same weight."""
     terms, off, weight = [], [], []
     for sample in samples:
         anchors = anchoring.find(sample.corpus)
         walked = walk(sample.corpus, anchors, [], predictor)
-        assert walked.kin is not None  # there is a model
+        assert walked.kin is not None  # a rollout with a model has them
         assert walked.next_s is not None
         terms.append(lateness.terms(walked.kin, walked.next_s))
         off.append(np.log(anchors.dt_s[:, 0] / walked.next_s))

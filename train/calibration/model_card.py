@@ -1,4 +1,4 @@
-"""The card of weights that were calibrated again."""
+"""Writes the model card of weights that were calibrated again."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ def write_calibrated_card(
     left_out: Sequence[tuple[str, str]],
     share: float | None,
 ) -> str:
-    """Markdown: what calibrating changed, and below it the card of the weights that these came from.
+    """Returns Markdown: what the calibration changed, and below it the card of the original weights.
 
-    `left_out` has files, and the weights without them; `share` is how far forecasts moved to physics, None unasked.
+    `left_out` holds files and the weights trained without them; `share` is how far forecasts moved towards physics,
+    None if that was not requested.
     """
     from train.calibration.calibrate import HIDDEN, TRIPS
 
     fitted = {one.of for one in held}
-    parts = {  # and whether it changed
+    parts = {  # part of the answers, and whether it changed
         "positions of forecasts": bool(share),
         "covariances of forecasts": True,
         "when the next ping is due": False,
@@ -63,7 +64,7 @@ def write_calibrated_card(
 
 
 def shrunk(share: float) -> str:
-    """What has become of forecasts."""
+    """Returns in words what happened to the forecasts."""
     if share == 0:
         return "as they were: no share of the way to damped velocity brings them nearer"
     return f"shrunk by {share:g} of the way to damped velocity"

@@ -1,5 +1,5 @@
-"""How far off a predictor's answers are, measured by the spread that it gives them, on tracks that training never saw.
-Knows what a calibration may depend on (model.network.calibration's terms); fits nothing.
+"""Measures the residuals of a predictor's answers, in units of their own covariance, on tracks that training never saw,
+together with the terms of the calibration (model.network.calibration).
 """
 
 from __future__ import annotations
@@ -31,15 +31,16 @@ from train.evaluation.forecasts import Sample, error_en_m, errors_en_m
 from train.evaluation.metrics import mahalanobis2
 from train.evaluation.rollout import MODEL, walk
 
-TRAVELLED: Final = (0, 4)  # after which pings of a trip its end is asked for: the first, and the fifth of nine or more
-CADENCES_S: Final = (15.0, 60.0)  # to which dense pings are thinned that are told a course
-# Also asked for, so that the curve is held between the judged horizons.
+# pings of a trip after which the travel time to its end is asked for: the first, and the fifth of nine or more
+TRAVELLED: Final = (0, 4)
+CADENCES_S: Final = (15.0, 60.0)  # intervals to which dense pings are thinned before they get a course
+# The further horizons fix the curve between those of the evaluation.
 HORIZONS_S: Final = (*anchoring.HORIZONS_S, 20.0, 150.0, 1200.0)
 
 
 class Residuals(NamedTuple):
-    """N errors of one file: terms (N, P) and squared Mahalanobis lengths (N,), or what stands for these: what 90 % of
-    are below CHI2_90 if the spread is right, and which falls with the square of the spread.
+    """N residuals of one file: terms (N, P) and squared Mahalanobis distances (N,), or an equivalent: 90 % of them are
+    below CHI2_90 if the spread is right, and they fall with the square of the spread.
     """
 
     terms: F64
@@ -51,28 +52,28 @@ class Residuals(NamedTuple):
 
     @property
     def tells(self) -> NDArray[np.bool_]:
-        """Of forecasts: where a course was told (N,)."""
+        """For forecasts: whether a course was reported (N,)."""
         return np.asarray(self.terms[:, -COURSE_TERMS] > 0)
 
     def where(self, chosen: NDArray[np.bool_]) -> Residuals:
-        """Those of the N that are chosen (N,)."""
+        """Returns the residuals that `chosen` (N,) marks."""
         return Residuals(self.terms[chosen], self.mahalanobis2[chosen])
 
     def held(self, coefficients: F64) -> float:
-        """The share inside of 90 % regions that are calibrated so."""
+        """Returns the coverage of 90 % regions with this calibration."""
         log_scale = np.clip(self.terms @ coefficients, -MAX_LOG_SCALE, MAX_LOG_SCALE)
         return float((self.mahalanobis2 <= CHI2_90 * np.exp(log_scale)).mean())
 
 
 class Gaps(NamedTuple):
-    """Errors of one file's gap fills."""
+    """Residuals of one file's gap fills."""
 
     errors: Residuals
-    gaps: NDArray[np.int64]  # of each judged length: how many
+    gaps: NDArray[np.int64]  # number of gaps of each length in the evaluation
 
 
 class Told(NamedTuple):
-    """Errors of one file's forecasts where pings were told a course that the file does not tell."""
+    """Residuals of one file's forecasts for pings that got a course, which the file does not report."""
 
     errors: Residuals
     entities: int
@@ -84,7 +85,7 @@ def of_forecasts(sample: Sample, predictor: Predictor) -> Residuals:
     walked = walk(corpus, anchors, [], predictor)
     answer = walked.answers[MODEL]
     row, column = np.nonzero(anchors.target >= 0)
-    assert answer.cov_m2 is not None  # a model always has one
+    assert answer.cov_m2 is not None  # a model always has covariances
     assert walked.kin is not None
     error = errors_en_m(corpus, anchors, answer, row, column)
     course = features.tells_course(walked.kin, features.context(corpus.fixes(anchors.row)))
@@ -93,8 +94,8 @@ def of_forecasts(sample: Sample, predictor: Predictor) -> Residuals:
 
 
 def of_told(sample: Sample, predictor: Predictor) -> Told | None:
-    """The same of thinned pings, where they are told a course; None of tracks so sparse that most pings cannot be: what
-    is told in bursts alone says little of receivers.
+    """Returns the residuals for thinned pings that get a course. It returns None for tracks so sparse that most pings
+    cannot get one: courses in short bursts alone say little about receivers.
     """
     parts, entities = [], []
     for cadence_s in CADENCES_S:
@@ -145,7 +146,7 @@ def of_travel_times(sample: Sample, predictor: Predictor) -> Residuals:
         asks = far >= travel_times.TRIP_M
         answer = predictor.travel_time(slots[asks], trips.lat[asks], trips.lon[asks])
         seconds = (corpus.ts_ms[stop - 1] - corpus.ts_ms[here])[asks] / 1000.0
-        half = np.log(answer.high_s / answer.low_s) / 2.0  # of the log's 90 % interval
+        half = np.log(answer.high_s / answer.low_s) / 2.0  # half the length of the log's 90 % interval
         terms.append(travel_terms(predictor.moment(slots[asks]).kin, travel_base_log_s(far[asks])[:, None])[:, 0])
         lengths.append(CHI2_90 * (np.log(seconds / answer.median_s) / half) ** 2)
     predictor.release(slots)

@@ -1,8 +1,8 @@
-"""From recorded tracks to a corpus: reading, duplicates, splits, anchors.
+"""Turns recorded tracks into a corpus: reading, duplicates, splits, anchors.
 
 corpus       Corpus: tracks in columns, cached on disk
 splits       which entities and times are trained on, validated on, tested on; `holdout.json` lists the fixed ones
-anchors      at which pings a forecast is judged
+anchors      the pings at which a forecast is evaluated
 duplicates   tracks that are copies of another
 resampling   tracks as another receiver would have reported them
 synth        invented towns

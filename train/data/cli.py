@@ -1,4 +1,4 @@
-"""`pathcast synth`: invented tracks to train on beside real ones. Heavy imports wait for the call."""
+"""`pathcast synth`: writes invented tracks to train on beside real ones. Heavy imports wait for the call."""
 
 from __future__ import annotations
 

@@ -1,13 +1,14 @@
-"""Sources -> one memory-mapped Corpus cut into tracks. Knows the cache and the cuts; knows no split and no model.
+"""Reads sources into one memory-mapped Corpus, cut into tracks, and caches its columns.
 
 A corpus lives in a cache directory, one per set of sources, named by the fingerprint of their contents:
 
     <cache>/<fingerprint>/ts_ms.npy lat.npy lon.npy speed_mps.npy heading_deg.npy    one column each, R rows
-                          run_start.npy run_entity.npy run_mode.npy run_file.npy     what may never be joined
+                          run_start.npy run_entity.npy run_mode.npy run_file.npy     runs, which are never joined
                           file_start.npy                                             where each file begins
                           meta.json                                                  names, modes, files, dropped rows
 
-Cutting is done on opening, so that training (long tracks) and evaluation (short gaps only) share the columns.
+Tracks are cut when a corpus is opened, so that training (long tracks) and evaluation (short gaps only) share the
+columns.
 """
 
 from __future__ import annotations
@@ -32,30 +33,33 @@ from stream.adapters.sources import TABLE, Source, parse
 from stream.adapters.table_builder import END_S
 from stream.adapters.tables import UNREADABLE_FILE, why
 
-LAYOUT = "pathcast-corpus-3"  # part of the fingerprint: another layout or another cleaning is another cache
+LAYOUT = "pathcast-corpus-3"  # part of the fingerprint: a change of layout or cleaning gives another cache
 COLUMNS = ("ts_ms", "lat", "lon", "speed_mps", "heading_deg")
 RUNS = ("run_start", "run_entity", "run_mode", "run_file", "file_start")
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Where a track ends. A new trajectory id, travel mode, entity or file always ends one.
+    """The rules that end a track. A new trajectory id, travel mode, entity or file always ends one.
 
-    `gap_cadences` widens the gap for slow sources: the limit is max(gap_s, gap_cadences x the file's median cadence).
+    `gap_cadences` lengthens the gap for slow sources: the limit is max(gap_s, gap_cadences x the file's median
+    cadence).
     """
 
     gap_s: float = 3600.0
-    speed_mps: float = 50.0  # implied by two neighbours; nothing on the ground or at sea is faster for long
+    speed_mps: float = 50.0  # speed between two pings; nothing on the ground or at sea is faster for long
     gap_cadences: float = 0.0
     min_pings: int = 2
 
     def longest_silence_s(self, steps_s: NDArray[np.float64]) -> float:
-        """Of a file with these intervals between pings (N,), of which a night in the depot is no cadence."""
+        """Returns the limit for a file with these intervals between pings (N,). A night in the depot does not count for
+        the cadence.
+        """
         steps_s = steps_s[steps_s <= TRAINING.gap_s]
         return max(self.gap_s, self.gap_cadences * float(np.median(steps_s))) if len(steps_s) else self.gap_s
 
 
-TRAINING = Cut()  # long silences stay in: the model has to learn what one tells
+TRAINING = Cut()  # long silences stay in: the model has to learn what they mean
 # 5 min for vehicles at up to 60 s cadence. Austin reports every 120 s, where 5 min would cut at two lost pings, so
 # slower sources get three cadences: 6 min there, and still 5 min for everything up to 100 s.
 EVALUATION = Cut(gap_s=300.0, gap_cadences=3.0, min_pings=9)  # an anchor needs 8 earlier pings
@@ -65,7 +69,7 @@ EVALUATION = Cut(gap_s=300.0, gap_cadences=3.0, min_pings=9)  # an anchor needs 
 class Corpus:
     """Pings of many files, R rows, cut into T tracks. Columns are read-only memory maps.
 
-    Rows of a track are in strictly rising time. Rows outside every track (too short to use) stay in the columns.
+    The rows of a track are in strictly rising time. Rows outside every track (too short to use) stay in the columns.
     """
 
     ts_ms: NDArray[np.int64]  # (R,) UTC; may be negative
@@ -76,15 +80,15 @@ class Corpus:
     tracks: NDArray[np.int64]  # (T, 2) first row, row after the last
     entity: NDArray[np.int32]  # (T,) index into `names`
     file: NDArray[np.int32]  # (T,) index into `files`
-    mode: NDArray[np.int32]  # (T,) index into `modes`, -1 where the file does not say
+    mode: NDArray[np.int32]  # (T,) index into `modes`, -1 where the file has none
     file_start: NDArray[np.int64]  # (F + 1,) first row of each file, and R
-    file_entities: NDArray[np.int64]  # (F,) how many entities each file has, with a track or not
+    file_entities: NDArray[np.int64]  # (F,) number of entities in each file, with a track or not
     names: tuple[str, ...]  # entity ids; the same id in two files is one entity
     files: tuple[str, ...]  # names of sources, without directory
-    modes: tuple[str, ...]  # how people travelled: "bus", "walk", ...; of few files known
-    fingerprint: str  # of the sources' contents, 16 hex digits
-    dropped: dict[str, int]  # rows that were no pings, and files that were none, by reason
-    unreadable: tuple[str, ...] = ()  # of each source that has such files the first: gtfs:feed/0005.pb
+    modes: tuple[str, ...]  # travel modes: "bus", "walk", ...; few files have them
+    fingerprint: str  # hash of the sources' contents, 16 hex digits
+    dropped: dict[str, int]  # rows that were not pings, and files that could not be read, by reason
+    unreadable: tuple[str, ...] = ()  # the first unreadable file of each source that has any: gtfs:feed/0005.pb
 
     def __len__(self) -> int:
         """The number of tracks."""
@@ -92,11 +96,13 @@ class Corpus:
 
     @property
     def pings(self) -> int:
-        """Rows that are in a track."""
+        """The number of rows that are in a track."""
         return int((self.tracks[:, 1] - self.tracks[:, 0]).sum())
 
     def fixes(self, rows: NDArray[Any] | slice) -> NDArray[Any]:
-        """The rows as FIX records of the shape of `rows`: what the model takes in serving, rounded as it is there."""
+        """Returns the rows as FIX records of the shape of `rows`: the model's input in serving, with the same
+        rounding.
+        """
         out = np.empty(self.ts_ms[rows].shape, FIX)
         out["ts_ms"] = self.ts_ms[rows]
         for name, column in (("lat_e7", self.lat), ("lon_e7", self.lon)):
@@ -107,29 +113,31 @@ class Corpus:
         return out
 
     def select(self, chosen: NDArray[Any]) -> Corpus:
-        """The same columns with fewer tracks; `chosen` is a mask (T,) or indices of tracks."""
+        """Returns the same columns with fewer tracks; `chosen` is a mask (T,) or indices of tracks."""
         return self.cut(self.tracks[chosen], np.arange(len(self))[chosen])
 
     def of_files(self, files: Collection[str]) -> NDArray[np.bool_]:
-        """Mask (T,) of the tracks that lie in files of these names."""
+        """Returns the mask (T,) of the tracks that lie in files of these names."""
         return np.isin(self.files, tuple(files))[self.file]
 
     def cut(self, tracks: NDArray[np.int64], of: NDArray[np.int64]) -> Corpus:
-        """The same columns with other tracks (T', 2), each a part of the track of index of (T',) here."""
+        """Returns the same columns with other tracks (T', 2); each is a part of the track here whose index is in `of`
+        (T',).
+        """
         return replace(self, tracks=tracks, entity=self.entity[of], file=self.file[of], mode=self.mode[of])
 
     def keep(self, rows: NDArray[np.int64]) -> Corpus:
-        """The same tracks with these of their pings alone; rows rise."""
+        """Returns the same tracks with only these of their pings; rows must rise."""
         tracks, start = np.searchsorted(rows, self.tracks), np.searchsorted(rows, self.file_start)
         columns = {name: getattr(self, name)[rows] for name in ("ts_ms", "lat", "lon", "speed_mps", "heading_deg")}
         return replace(self, tracks=tracks, file_start=start, **columns)
 
 
-Reading = Callable[[str, float], None]  # is told which source is being read, and the share of it that is done
+Reading = Callable[[str, float], None]  # gets the source that is being read, and the share that is done
 
 
 def silent(source: str, share: float) -> None:
-    """Nobody watches."""
+    """Ignores the progress."""
 
 
 def load(
@@ -139,10 +147,10 @@ def load(
     cut: Cut = TRAINING,
     reading: Reading = silent,
 ) -> Corpus:
-    """Open track files as one corpus, writing the columns to the cache the first time.
+    """Opens track files as one corpus, and writes the columns to the cache the first time.
 
-    A file is what `stream.adapters.sources.parse` takes. `cache_dir` defaults to `default_cache()`. Raises ValueError
-    naming the file and column that is wrong, OSError for what cannot be read or written.
+    A file is what `stream.adapters.sources.parse` accepts. `cache_dir` defaults to `default_cache()`. Raises ValueError
+    with the name of the file and column that is wrong, OSError for what cannot be read or written.
     """
     if not files:
         raise ValueError("no data files given")
@@ -161,7 +169,7 @@ def default_cache() -> Path:
 
 
 def _fingerprint(sources: Sequence[Source]) -> str:
-    """Of names and contents, not of times: the same data has the same splits on every machine."""
+    """Hashes names and contents, not times: the same data has the same splits on every machine."""
     digest = blake2b(LAYOUT.encode(), digest_size=8)
     for source in sources:
         digest.update(b"\0" + source.name.encode() + b"\0")
@@ -183,7 +191,7 @@ def _below(source: Source, file: Path) -> str:
 
 
 def _write(sources: Sequence[Source], directory: Path, reading: Reading) -> None:
-    """Fill a temporary directory and rename it: a killed run leaves no half corpus."""
+    """Fills a temporary directory and renames it, so that a killed run leaves no half corpus."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=directory.parent))
     try:
@@ -219,8 +227,8 @@ def _write(sources: Sequence[Source], directory: Path, reading: Reading) -> None
 
 
 def _publish(scratch: Path, directory: Path) -> None:
-    """Give the columns their name, unless another process (a rank of the same run) was faster: its are the same."""
-    if directory.exists() and not _is_written(directory):  # a leftover that no run of ours completes
+    """Renames the directory, unless another process (a rank of the same run) was faster: its columns are the same."""
+    if directory.exists() and not _is_written(directory):  # a leftover that no run completes
         shutil.rmtree(directory)
     try:
         scratch.rename(directory)
@@ -230,20 +238,21 @@ def _publish(scratch: Path, directory: Path) -> None:
 
 
 def _is_written(directory: Path) -> bool:
-    """Whether a corpus is there that can be opened."""
+    """Returns whether the directory holds a corpus that can be opened."""
     try:
         meta = json.loads((directory / "meta.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return False
-    # Blank ids of CSV once were a vehicle named "", and microseconds were times of the year 40,000. Not another LAYOUT
-    # for that: files without any keep their corpora. A file's first row tells, as all its times are in one unit.
+    # Earlier versions read blank ids of CSV as a vehicle named "", and microseconds as times of the year 40,000. Such
+    # corpora are written again; LAYOUT stays, so that other files keep theirs. A file's first row is enough, because
+    # all its times are in one unit.
     ts_ms, start = np.load(directory / "ts_ms.npy", mmap_mode="r"), np.load(directory / "file_start.npy")
     in_time = bool((ts_ms[start[:-1][np.diff(start) > 0]] < 1000 * END_S).all())
     return in_time and "" not in meta["names"] and "" not in meta["modes"]
 
 
 def _recoded(codes: NDArray[np.int64], old: Sequence[str], new: Sequence[str]) -> NDArray[np.int32]:
-    """Indices into `old` as indices into `new`; -1 stays."""
+    """Turns indices into `old` into indices into `new`; -1 stays."""
     place = {name: index for index, name in enumerate(new)}
     return np.array([*(place[name] for name in old), -1], np.int32)[codes]
 
@@ -252,7 +261,7 @@ def _open(directory: Path, fingerprint: str, cut: Cut) -> Corpus:
     meta = json.loads((directory / "meta.json").read_text(encoding="utf-8"))
     column = {name: np.load(directory / f"{name}.npy", mmap_mode="r") for name in COLUMNS}
     run = {name: np.load(directory / f"{name}.npy") for name in RUNS}
-    unreadable = tuple(meta.get("unreadable", ()))  # an earlier reader read no folder that has such a file
+    unreadable = tuple(meta.get("unreadable", ()))  # earlier versions read no folder with such a file
     if len(column["ts_ms"]) == 0:
         raise ValueError(f"{', '.join(meta['files'])}: {_no_ping(meta['dropped'], unreadable)}")
     tracks = cut_rows(column["ts_ms"], column["lat"], column["lon"], run["run_start"], run["run_file"], cut)
@@ -294,10 +303,10 @@ def cut_rows(
     run_file: NDArray[np.int32],
     cut: Cut,
 ) -> NDArray[np.int64]:
-    """Row ranges int64[T, 2] of the tracks with at least `cut.min_pings` pings."""
+    """Returns the row ranges int64[T, 2] of the tracks with at least `cut.min_pings` pings."""
     rows = len(ts_ms)
     dt_s = np.diff(ts_ms) / 1000.0
-    inside = np.ones(max(0, rows - 1), bool)  # both neighbours are in one run
+    inside = np.ones(max(0, rows - 1), bool)  # both pings are in one run
     inside[run_start[1:] - 1] = False
     limit_s = np.repeat(_gap_limits_s(dt_s, inside, run_start, run_file, cut), np.diff([*run_start, rows]))[1:]
     metres = haversine_m(lat[:-1], lon[:-1], lat[1:], lon[1:])
@@ -314,7 +323,7 @@ def _gap_limits_s(
     run_file: NDArray[np.int32],
     cut: Cut,
 ) -> NDArray[np.float64]:
-    """The longest allowed silence of each run (S,)."""
+    """Returns the longest allowed silence of each run (S,)."""
     limit_s = np.full(len(run_start), cut.gap_s)
     if cut.gap_cadences == 0:
         return limit_s

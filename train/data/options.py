@@ -1,6 +1,6 @@
-"""What commands of `train` take their tracks from: options, and what is shown while reading.
+"""The options that say which tracks a command of `train` reads, and the progress shown while reading.
 
-Knows Typer and the terminal; `stream.adapters.sources` knows the formats. Heavy imports wait for the call.
+The formats themselves are in `stream.adapters.sources`. Heavy imports wait for the call.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stream.adapters.sources import Source
     from stream.config.security import KafkaSecurity
 
-LOG_EVERY_S = 10.0  # between two lines where there is no terminal; what is read faster is read without a word
+LOG_EVERY_S = 10.0  # between two lines where there is no terminal; shorter readings print nothing
 
 _DATA = typer.Option(
     "--data",
@@ -50,7 +50,7 @@ CacheOption = Annotated[
 def sources_of(
     data: Sequence[str] | None, more: Sequence[str] | None, columns: str | None, from_topic: str | None = None
 ) -> list[Source]:
-    """The files that were named, none if a topic is. What is wrong with the names is bad usage."""
+    """Returns the named files; none are needed if a topic is given. An error in the names is a usage error."""
     return sources_and_others(data, more, None, columns, from_topic)[0]
 
 
@@ -61,7 +61,7 @@ def sources_and_others(
     columns: str | None,
     from_topic: str | None = None,
 ) -> tuple[list[Source], list[Source]]:
-    """The same, and others that are read for another use, with the same columns: they may be among the first."""
+    """Returns the same, and other files for another use, with the same columns; a file may be in both lists."""
     from stream.adapters.columns import ColumnMap
     from stream.adapters.sources import TABLE, parse
 
@@ -90,7 +90,9 @@ def topic_snapshot(
     cache: Path | None,
     reading: Callable[[str, float], None],
 ) -> list[Source]:
-    """The topic's pings as a Parquet file beside the corpora, whose path is said on stderr. Empty without a topic."""
+    """Writes the topic's pings to a Parquet file beside the corpora and prints its path on stderr. Returns nothing
+    without a topic.
+    """
     if topic is None:
         return []
     from stream.adapters.sources import parse
@@ -105,7 +107,7 @@ def topic_snapshot(
 
 @contextmanager
 def read_watch() -> Iterator[Callable[[str, float], None]]:
-    """A bar on a terminal, elsewhere now and then a line, fit for a log. Both on stderr."""
+    """Shows a progress bar on a terminal, elsewhere a line now and then, for a log. Both are on stderr."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 

@@ -1,7 +1,7 @@
-"""Tracks as receivers of another cadence would have sent them, with the speed and course that these know.
+"""Resamples tracks to the cadence of other receivers, with the speed and course that these would report.
 
-A receiver knows its velocity better than fixes a minute apart could tell. Few data sets keep it, but a dense track has
-it: over the last seconds before each ping that is left of it, so that no later fix is in what is told.
+A receiver measures its velocity better than fixes a minute apart show it. Few data sets contain it, but a dense track
+does: it is taken over the last seconds before each remaining ping, so that no later fix influences a reported velocity.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from model.kinematics.geo import F64
 from train.data.anchors import usable
 from train.data.corpus import Corpus
 
-STEP_S: Final = (2.0, 6.0)  # over which a velocity is taken: receivers know it better than two fixes do
+STEP_S: Final = (2.0, 6.0)  # interval over which a velocity is taken, at least and at most
 
 
 def thinned(corpus: Corpus, cadence_s: float) -> Corpus:
-    """Pings at least that far apart, each with the velocity that it has on the full track; where enough are left."""
+    """Returns pings that are at least that far apart, each with its velocity on the full track; only tracks with enough
+    pings.
+    """
     chosen: list[NDArray[np.int64]] = []
     velocities = []
     for first, last in corpus.tracks:
@@ -41,8 +43,8 @@ def thinned(corpus: Corpus, cadence_s: float) -> Corpus:
 
 
 def apart(ts_ms: NDArray[np.int64], cadence_s: Callable[[float], float]) -> NDArray[np.int64]:
-    """Which pings of a track are kept: the first, and after each the next that is that much later. The cadence may
-    depend on how many seconds the track is old.
+    """Returns which pings of a track are kept: the first, and after each one the next that is late enough. The cadence
+    may depend on the age of the track in seconds.
     """
     rows, at = [], 0
     while at < len(ts_ms):
@@ -53,7 +55,7 @@ def apart(ts_ms: NDArray[np.int64], cadence_s: Callable[[float], float]) -> NDAr
 
 
 def _velocity_mps(fixes: NDArray[Any], rows: NDArray[np.int64]) -> F64:
-    """East and north over the last STEP_S [N, 2]; NaN where no fix is as old as that, and no older."""
+    """Returns the east and north velocity over the last STEP_S [N, 2]; NaN where no fix has an age in that range."""
     ts_ms = fixes["ts_ms"]
     before = np.searchsorted(ts_ms, ts_ms[rows] - round(1000 * STEP_S[0]), side="right") - 1
     dt_s, en_m = steps_between(fixes[np.maximum(before, 0)], fixes[rows])

@@ -1,6 +1,6 @@
-"""A corpus -> train, validation, test and final. Knows the hold-out and the rules; knows no model.
+"""Splits a corpus into train, validation, test and final.
 
-By entity and by time, and the same on every machine:
+The splits are by entity and by time, and the same on every machine:
 
                              before the cutoff         the last tenth of the file's pings
     80 % of the entities     train                     test (times never seen)
@@ -8,24 +8,25 @@ By entity and by time, and the same on every machine:
      5 %                     final (see below)         test (both never seen)
     10 %                     test (entities never seen) test (both never seen)
 
-An entity's row is the hash of its id, so that more data later moves nobody. Of a file of few entities, whatever lies
-beside it, all entities train and the last two tenths in time are val and test. A track that crosses the cutoff is cut
-there, so no track and no window straddles two splits. The cutoff comes from the rows, not from the tracks, so that the
-training cut and the evaluation cut of one file are split alike.
+The hash of an entity's id gives its row, so that more data later moves nobody. In a file of few entities, whatever
+other files there are, all entities train, and the last two tenths in time are val and test. A track that crosses the
+cutoff is cut there, so no track and no window straddles two splits. The cutoff is computed from the rows, not from the
+tracks, so that the training cut and the evaluation cut of one file are split alike.
 
 Nothing is chosen by the final split. No training, no calibration and no experiment reads it, and `pathcast evaluate
---split final` judges finished weights by it once, before their card is written. Test splits have served for choices
-(train/experiments/notes says which), so errors there are a little too small. Until 29 November 2026 the entities of the
-final split were validated with: weights of before were calibrated on them, and trained on none of them. A file of few
-entities has no final split. Neither has what the demo replays: all of that is looked at every day. `--split all` of
-`evaluate` and `calibrate` takes a file with its final split: for files that no choice will ever be made by.
+--split final` evaluates finished weights on it once, before their card is written. Test splits have served for choices
+(train/experiments/notes lists them), so errors there are a little too small. Until 29 November 2026 the entities of the
+final split were used for validation: earlier weights were calibrated on them, and trained on none of them. A file of
+few entities has no final split. Neither have the demo's vehicles and days, because they are looked at every day.
+`--split all` of `evaluate` and `calibrate` takes a file with its final split: it is for files by which nothing will
+ever be chosen.
 
-What is recorded under two ids, one to train or validate with and one to test with, is left out of the test, and what is
-in any other split under another id is left out of the final one.
+Tracks recorded under two ids, one in training or validation and one in the test, are left out of the test; those in any
+other split under another id are left out of the final one.
 
-What one file is tested on must not be trained on through another that has the same entity at the same time: there the
-earlier cutoff of the two holds, and the hash, where either goes by it. What `pathcast synth` invented is all for
-training: nothing is judged by it.
+A file's test tracks must not be trained on through another file that has the same entity at the same time: for these,
+the earlier cutoff of the two files holds, and the hash, if either file uses it. The files of `pathcast synth` are all
+for training: nothing is evaluated on them.
 """
 
 from __future__ import annotations
@@ -44,10 +45,11 @@ from numpy.typing import NDArray
 from train.data.corpus import Corpus
 from train.data.duplicates import copies
 
-TRAIN_SHARE, VAL_SHARE, FINAL_SHARE = 0.8, 0.05, 0.05  # of the entities; the rest are the test's
-LATE_SHARE = 0.1  # of a file's pings, the newest ones; of pings, not of days: recordings have holes of months
-FEW_ENTITIES = 10  # below it a hash may leave a split empty: all entities train, and val is cut from the end in time
-FEW_CUTS, MANY_CUTS = (1 - 2 * LATE_SHARE, 1 - LATE_SHARE), (1 - LATE_SHARE, 1 - LATE_SHARE)  # shares of a file's pings
+TRAIN_SHARE, VAL_SHARE, FINAL_SHARE = 0.8, 0.05, 0.05  # shares of the entities; the rest are in the test
+LATE_SHARE = 0.1  # of a file's pings, the newest ones; of pings, not of days, because recordings have gaps of months
+FEW_ENTITIES = 10  # with fewer, a hash may leave a split empty: all entities train, and val is cut from the end in time
+# cuts as shares of a file's pings
+FEW_CUTS, MANY_CUTS = (1 - 2 * LATE_SHARE, 1 - LATE_SHARE), (1 - LATE_SHARE, 1 - LATE_SHARE)
 DAY_MS = 86_400_000
 NEVER = np.iinfo(np.int64).max
 
@@ -59,15 +61,15 @@ class Splits(NamedTuple):
     val: Corpus
     test: Corpus
     fingerprint: str  # 16 hex digits
-    copies: Corpus  # what else would be the test's: tracks that training or validation has under another id
-    final: Corpus  # for `evaluate --split final` alone
+    copies: Corpus  # duplicates: tracks left out of the test, because training or validation has them under another id
+    final: Corpus  # only for `evaluate --split final`
 
 
 @dataclass(frozen=True)
 class Holdout:
-    """What no training may see: all pings of these vehicles, and of everyone on these days, inside one region.
+    """What no training may see: all pings of these vehicles, and those of everyone on these days, inside one region.
 
-    The region keeps another city's bus 5021 usable.
+    Because of the region, another city's bus 5021 can be used.
     """
 
     south_deg: float
@@ -79,14 +81,14 @@ class Holdout:
 
     @classmethod
     def bundled(cls) -> Holdout:
-        """The vehicles and the days of the sample that the demo replays (train/data/holdout.json)."""
+        """Returns the vehicles and the days of the sample that the demo replays (train/data/holdout.json)."""
         raw = json.loads((files("train.data") / "holdout.json").read_text(encoding="utf-8"))
         box = raw["region_deg"]
         days = tuple(int(np.datetime64(day, "ms").astype(np.int64)) for day in raw["days_utc"])
         return cls(box["south"], box["west"], box["north"], box["east"], frozenset(raw["vehicles"]), days)
 
     def touches(self, corpus: Corpus) -> NDArray[np.bool_]:
-        """Mask (T,) of the tracks that have any ping in the hold-out."""
+        """Returns the mask (T,) of the tracks that have any ping in the hold-out."""
         held = np.array([name in self.vehicles for name in corpus.names], bool)[corpus.entity]
         for day_ms in self.days_ms:
             first_ms, last_ms = corpus.ts_ms[corpus.tracks[:, 0]], corpus.ts_ms[corpus.tracks[:, 1] - 1]
@@ -100,10 +102,10 @@ class Holdout:
 
 
 def split(corpus: Corpus, holdout: Holdout | None = None, *, invented: Collection[str] = ()) -> Splits:
-    """Cut `corpus` into train, val, test and final; `holdout` (default: the bundled one) moves from the others to
-    test. Of the files of `invented`, by name, all tracks train.
+    """Splits `corpus` into train, val, test and final; `holdout` (default: the bundled one) moves tracks from the
+    others to test. All tracks of the files named in `invented` train.
 
-    Any of them may come out empty; who needs tracks says so.
+    Any split may be empty; whoever needs its tracks reports that.
     """
     few = corpus.file_entities < FEW_ENTITIES  # (F,)
     shares_FC = np.where(few[:, None], FEW_CUTS, MANY_CUTS)
@@ -125,7 +127,7 @@ def split(corpus: Corpus, holdout: Holdout | None = None, *, invented: Collectio
 
 
 def held_back(corpus: Corpus) -> NDArray[np.bool_]:
-    """Mask (T,) of the tracks whose entity is of the final split, whenever they are."""
+    """Returns the mask (T,) of the tracks whose entity is in the final split, at any time."""
     return np.asarray((corpus.file_entities >= FEW_ENTITIES)[corpus.file] & _is_final(_shares(corpus)))
 
 
@@ -135,18 +137,19 @@ def _is_final(share: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def _shares(corpus: Corpus) -> NDArray[np.float64]:
-    """Of each track (T,)."""
+    """Returns the hash of each track's entity (T,)."""
     return np.array([_share(name) for name in corpus.names])[corpus.entity]
 
 
 def _share(name: str) -> float:
-    """Where an entity falls in 0..1: a hash of its id alone."""
+    """Hashes an entity's id alone to 0..1."""
     return int.from_bytes(blake2b(name.encode(), digest_size=8, person=b"pathcast").digest()) / 2**64
 
 
 def _cut_in_time(corpus: Corpus, shares_FC: NDArray[np.float64]) -> tuple[Corpus, NDArray[np.int64]]:
-    """Tracks cut where their file has had its shares of its pings, and the period (T,) that each piece is in: how many
-    of the cuts lie before it. A file of infinite shares is not cut."""
+    """Cuts tracks where their file has had the given shares of its pings, and returns them with the period (T,) of each
+    piece: the number of cuts before it. A file of infinite shares is not cut.
+    """
     bounds_FC = np.full(shares_FC.shape, NEVER)
     for file, (first, last) in enumerate(pairwise(corpus.file_start)):
         if last > first and np.isfinite(shares_FC[file]).all():
@@ -160,8 +163,9 @@ def _cut_in_time(corpus: Corpus, shares_FC: NDArray[np.float64]) -> tuple[Corpus
 
 
 def _of_tracks(corpus: Corpus, bounds_FC: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The bounds of each track (T, C): its file's, and of each other file that its entity is in too, if they are
-    earlier and that file's test reaches into the time of this one's pings of the entity."""
+    """Returns the bounds of each track (T, C): those of its file, and of each other file that has the entity too, if
+    they are earlier and that file's test pings reach into the time of this file's pings of the entity.
+    """
     seen = _sightings(corpus)
     bounds = bounds_FC[seen.file]
     for one, other in seen.of_one_entity():
@@ -172,7 +176,9 @@ def _of_tracks(corpus: Corpus, bounds_FC: NDArray[np.int64]) -> NDArray[np.int64
 
 
 def _met(corpus: Corpus, files_F: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Mask (T,) of the tracks whose entity one of those files has too, at the time of this one's pings of it."""
+    """Returns the mask (T,) of the tracks whose entity is also in one of those files, at the time of this file's pings
+    of it.
+    """
     seen = _sightings(corpus)
     met = np.zeros(len(seen.file), bool)
     for one, other in seen.of_one_entity():
@@ -188,10 +194,10 @@ class _Sightings(NamedTuple):
     file: NDArray[np.int64]  # (P,)
     first_ms: NDArray[np.int64]  # (P,)
     last_ms: NDArray[np.int64]  # (P,)
-    of: NDArray[np.int64]  # (T,) the pair of each track
+    of: NDArray[np.int64]  # (T,) index of each track's pair
 
     def of_one_entity(self) -> Iterator[tuple[int, int]]:
-        """Both orders of every two pairs of one entity; none of an entity that is in one file alone."""
+        """Yields every two pairs of one entity in both orders; nothing for an entity in a single file."""
         start = np.flatnonzero(np.diff(self.entity, prepend=-1))
         for these in np.split(np.arange(len(self.entity)), start[1:]):
             yield from permutations(these, 2)
@@ -209,7 +215,7 @@ def _sightings(corpus: Corpus) -> _Sightings:
 def _cut_once(
     ts_ms: NDArray[np.int64], tracks: NDArray[np.int64], of: NDArray[np.int64], bound_ms: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Split the tracks that cross their bound; pieces of one ping are dropped. `of` follows the pieces."""
+    """Cuts the tracks that cross their bound; pieces of one ping are dropped. `of` follows the pieces."""
     crossing = np.flatnonzero((ts_ms[tracks[:, 0]] < bound_ms) & (ts_ms[tracks[:, 1] - 1] >= bound_ms))
     at = np.array(
         [tracks[i, 0] + np.searchsorted(ts_ms[tracks[i, 0] : tracks[i, 1]], bound_ms[i]) for i in crossing], np.int64

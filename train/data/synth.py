@@ -1,10 +1,10 @@
-"""Vehicles and walkers in invented towns, as a track file. Knows trips, blocks and receivers; copies no real place.
+"""Simulates vehicles and walkers in invented towns, and writes them as a track file. No real place is copied.
 
-Free data holds buses, ships and a few cars: things that mostly go on. What it lacks is what taxis, couriers and people
-do: trips within a town, waits between them, and so a displacement that stops growing. A model that has never seen it
-takes every vehicle for a bus and overshoots at a quarter of an hour; one that has seen nothing else takes every bus for
-a taxi. So there are both here, and those between: what is left to tell them by is how the thing has moved so far.
-Nothing here is judged: it only ever trains.
+Free data contains buses, ships and a few cars: things that mostly continue. It lacks what taxis, couriers and people
+do: trips within a town with waits between them, so that the displacement stops growing. A model that has never seen
+this takes every vehicle for a bus and overshoots at a quarter of an hour; one that has seen nothing else takes every
+bus for a taxi. So the simulation contains both, and things in between: only the motion so far distinguishes them. The
+tracks are for training only, never for evaluation.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ from numpy.typing import NDArray
 from model.kinematics.geo import F64, moved_deg
 
 ENTITIES_PER_TOWN: Final = 8
-MOST_PINGS: Final = 3_000  # of one entity: fast receivers are cut short in time, or they would be all of the file
+MOST_PINGS: Final = 3_000  # of one entity: fast receivers are cut short in time, or they would fill the file
 HOURS: Final = (4.0, 14.0)
 CADENCE_S: Final = (2.0, 120.0)
 FIRST_MS: Final = 1_500_000_000_000
-OPEN_ROAD: Final = 6.0  # blocks between two crossings there, for one in a town
-FAST_FROM_M: Final = 2_000.0  # no trip shorter than this takes a fast road
+OPEN_ROAD: Final = 6.0  # distance between two crossings outside towns, in blocks of the town
+FAST_FROM_M: Final = 2_000.0  # shorter trips use no fast road
 FAST_MPS: Final = (13.0, 32.0)
-FAST_PIECE_M: Final = 600.0  # between two changes of pace on a fast road
-TERMINUS_WAITS: Final = 8.0  # a bus waits at the ends of its line that much longer
+FAST_PIECE_M: Final = 600.0  # between two changes of speed on a fast road
+TERMINUS_WAITS: Final = 8.0  # factor of a bus's wait at the ends of its line
 
 
 class Kind(NamedTuple):
-    """What is typical of a kind of thing; each one has a wait, a reach and a speed of its own around these."""
+    """Typical values of a kind of thing; each thing draws its own wait, reach and speed around these."""
 
-    share: float  # of all entities
-    wait_s: float  # between two trips
+    share: float  # share of all entities
+    wait_s: float  # wait between two trips
     mps: float
     near_m: float = 200.0  # the shortest trip
-    far_m: float | None = None  # the longest; None: across the town
-    stays: bool = True  # within its town
-    roams: bool = True  # goes where it likes by car, so it may take a fast road
+    far_m: float | None = None  # the longest trip; None: across the town
+    stays: bool = True  # stays within its town
+    roams: bool = True  # drives anywhere, so it may use a fast road
 
 
-# Taxis were shaped by four averages of those of San Francisco: how far they get in 1 and 15 minutes (0.35 and 3.2 km),
-# how fast the fastest are, and how long they keep a direction. Of the other kinds nothing was measured anywhere.
+# The values of taxis reproduce four averages of those of San Francisco: how far they get in 1 and 15 minutes (0.35 and
+# 3.2 km), how fast the fastest are, and how long they keep a direction. The other kinds are not based on measurements.
 TAXI: Final = "taxi"
-OUTSIDE: Final = 0.04  # of its trips: in large towns a few of a hundred go to the airport
-BUS: Final = "bus"  # goes to and fro on a line
+OUTSIDE: Final = 0.04  # share of its trips: in large towns a few in a hundred go to the airport
+BUS: Final = "bus"  # goes back and forth on a line
 KINDS: Final = {
     TAXI: Kind(0.35, wait_s=150.0, mps=9.5, near_m=800.0),
     "courier": Kind(0.1, wait_s=180.0, mps=7.0, far_m=2_500.0),
@@ -61,19 +61,19 @@ KINDS: Final = {
 
 
 class Town(NamedTuple):
-    """A disc of streets in two directions."""
+    """A disc with streets in two directions."""
 
     lat_deg: float
     lon_deg: float
     radius_m: float
     block_m: float
-    turn_rad: float  # of the streets against east and north
+    turn_rad: float  # angle between the streets and east and north
     fast: float  # share of the longer trips that take a fast road
-    outside: F64  # a place out of town that taxis are taken to, as airports are (street frame, m)
+    outside: F64  # a destination of taxis outside the town, such as an airport (street frame, m)
 
 
 class Leg(NamedTuple):
-    """A movement along one street, or a wait: seconds that it takes, and where it ends (street frame, m)."""
+    """A movement along one street, or a wait: its duration in seconds, and its end (street frame, m)."""
 
     seconds: float
     x: float
@@ -81,7 +81,7 @@ class Leg(NamedTuple):
 
 
 def write(path: Path, *, entities: int = 600, seed: int = 0, told: Callable[[float], None] = lambda share: None) -> int:
-    """Write `entities` of them as Parquet (zstd), a function of the seed; returns the number of pings."""
+    """Writes `entities` things as Parquet (zstd), a function of the seed; returns the number of pings."""
     rng = np.random.default_rng([0x70776E, seed])
     columns: dict[str, list[NDArray[Any]]] = {"t": [], "lat": [], "lon": []}
     names: list[NDArray[Any]] = []
@@ -114,7 +114,7 @@ def _town(rng: Generator) -> Town:
 
 
 def _track(rng: Generator, town: Town, kind: str) -> tuple[NDArray[np.int64], F64, F64]:
-    """One receiver's times (ms), latitudes and longitudes."""
+    """Returns one receiver's times (ms), latitudes and longitudes."""
     cadence_s = _log_uniform(rng, *CADENCE_S)
     until_s = min(rng.uniform(*HOURS) * 3600, MOST_PINGS * cadence_s)
     start = _somewhere(rng, town, town.radius_m)
@@ -135,7 +135,7 @@ def _track(rng: Generator, town: Town, kind: str) -> tuple[NDArray[np.int64], F6
 
 
 def _receiver_s(rng: Generator, cadence_s: float, until_s: float) -> F64:
-    """When it reports: nearly evenly, with lost reports and a few silences."""
+    """Returns the times of its reports: nearly regular, with lost reports and a few silences."""
     jitter = rng.choice([0.0, 0.02, 0.2])
     dt_s = cadence_s * (1 + jitter * rng.standard_normal(int(until_s / cadence_s) + 1)).clip(0.2, 3.0)
     dt_s *= np.where(rng.random(len(dt_s)) < 0.03, rng.integers(2, 5, len(dt_s)), 1)
@@ -145,7 +145,7 @@ def _receiver_s(rng: Generator, cadence_s: float, until_s: float) -> F64:
 
 
 def _noise_m(rng: Generator, seconds: F64) -> F64:
-    """A receiver's error, which drifts over a minute or so."""
+    """Returns a receiver's error, which drifts over about a minute."""
     sigma_m = _log_uniform(rng, 2.0, 15.0)
     keep = np.exp(-np.diff(seconds, prepend=seconds[:1] - 60.0) / 60.0)
     fresh = rng.standard_normal((len(seconds), 2)) * (sigma_m * np.sqrt(1 - keep**2))[:, None]
@@ -156,7 +156,7 @@ def _noise_m(rng: Generator, seconds: F64) -> F64:
 
 
 def _legs(rng: Generator, town: Town, kind: str, start: F64) -> Iterator[Leg]:
-    """Movements and waits, without end."""
+    """Yields movements and waits, without end."""
     typical = KINDS[kind]
     wait_s = typical.wait_s * _about_1(rng, 0.7)
     mps = typical.mps * _about_1(rng, 0.25)
@@ -182,7 +182,7 @@ def _legs(rng: Generator, town: Town, kind: str, start: F64) -> Iterator[Leg]:
 
 
 def _line(rng: Generator, start: F64) -> list[F64]:
-    """Where a bus calls, from one end to the other: a way that winds, and mostly goes on."""
+    """Returns the stops of a bus, from one end to the other: the way winds, but mostly keeps its direction."""
     angle, step_m = rng.uniform(0, 2 * np.pi), _log_uniform(rng, 1_000.0, 6_000.0)
     line = [start]
     for _ in range(int(rng.integers(3, 9))):
@@ -192,7 +192,7 @@ def _line(rng: Generator, start: F64) -> list[F64]:
 
 
 def _trip(rng: Generator, town: Town, here: F64, goal: F64, mps: float, kind: str) -> Iterator[Leg]:
-    """Along the streets; or by streets to a fast road, along that, and by streets to the goal."""
+    """Yields a trip along the streets; or along streets to a fast road, along that, and along streets to the goal."""
     way = goal - here
     if KINDS[kind].roams and np.hypot(*way) > FAST_FROM_M and rng.random() < town.fast:
         onto, off = here + rng.uniform(0.05, 0.3) * way, goal - rng.uniform(0.05, 0.3) * way
@@ -203,7 +203,7 @@ def _trip(rng: Generator, town: Town, here: F64, goal: F64, mps: float, kind: st
 
 
 def _fast_road(rng: Generator, here: F64, goal: F64, mps: float) -> Iterator[Leg]:
-    """A curve in whatever direction, without crossings; now and then slow traffic."""
+    """Yields a curve in any direction, without crossings; with slow traffic now and then."""
     way = goal - here
     pieces = max(2, round(float(np.hypot(*way)) / FAST_PIECE_M))
     aside = 0.15 * rng.standard_normal() * np.array([-way[1], way[0]])
@@ -217,7 +217,7 @@ def _fast_road(rng: Generator, here: F64, goal: F64, mps: float) -> Iterator[Leg
 
 
 def _streets(rng: Generator, town: Town, here: F64, goal: F64, mps: float, kind: str) -> Iterator[Leg]:
-    """Block after block at its own speed, with lights, or stops of a bus."""
+    """Yields block after block, each at its own speed, with traffic lights, or the stops of a bus."""
     at = here.copy()
     block_m = town.block_m if KINDS[kind].stays else OPEN_ROAD * town.block_m
     for axis, end in _corners(rng, here, goal):
@@ -234,7 +234,7 @@ def _streets(rng: Generator, town: Town, here: F64, goal: F64, mps: float, kind:
 
 
 def _corners(rng: Generator, here: F64, goal: F64) -> Iterator[tuple[int, float]]:
-    """Turns of a way from here to the goal: which axis is followed, and up to where."""
+    """Yields the parts of a way from here to the goal: the axis that is followed, and where the part ends."""
     turns = int(rng.integers(1, 4))
     shares = [np.sort(rng.random(turns)) for _ in range(2)]
     first = int(rng.integers(0, 2))
@@ -245,7 +245,7 @@ def _corners(rng: Generator, here: F64, goal: F64) -> Iterator[tuple[int, float]
 
 
 def _somewhere(rng: Generator, town: Town, within_m: float) -> F64:
-    """A point of the disc, denser towards its middle, where towns are."""
+    """Returns a point of the disc, denser towards its middle, as towns are."""
     angle, radius = rng.uniform(0, 2 * np.pi), within_m * rng.random() ** 0.8
     return _along(angle, radius)
 
@@ -255,7 +255,7 @@ def _along(angle: float, metres: float) -> F64:
 
 
 def _back(rng: Generator, town: Town, goal: F64) -> F64:
-    """The goal, or where it lies outside of the town, one towards its middle."""
+    """Returns the goal, or, if it lies outside the town, a point nearer to its middle."""
     length = float(np.hypot(*goal))
     return goal if length <= town.radius_m else goal * (town.radius_m / length) * rng.random()
 

@@ -1,8 +1,8 @@
-"""A Kafka topic of canonical pings -> a Parquet file. Knows offsets and `stream.wire`'s Ping; knows no training.
+"""Writes a Kafka topic of canonical pings (`stream.wire`'s Ping) to a Parquet file.
 
-Bounded: where each partition ends is asked once, at the start, and what comes later is not read. Partitions are read
-one after another, so that the same log gives the same file, which is named by its contents. The file can be trained on
-and evaluated again when the topic has grown, or has forgotten.
+The read is bounded: the end of each partition is queried once, at the start, and later records are not read. Partitions
+are read one after another, so that the same log gives the same file, which is named by its contents. The file can be
+trained on and evaluated again when the topic has grown, or has deleted its records.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ from stream.adapters.tables import why
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, check_access, kafka_refusal
 from stream.wire import MAX_ENTITY_ID_CHARS, Ping
 
-STALL_S: Final = 60.0  # no record for so long while some must come: the broker is not well
+STALL_S: Final = 60.0  # longest wait for a record that must come: after that the broker is considered unhealthy
 CONNECT_S: Final = 15.0
 CHUNK: Final = 10_000  # records; some 2 MB
-MIN_TS_MS: Final = 946_684_800_000  # 2000-01-01, where `pathcast worker` begins: below it are seconds, or no clock
-# A column each, in the order of the file
+# 2000-01-01, as for `pathcast worker`: smaller values are seconds, or a clock that was never set
+MIN_TS_MS: Final = 946_684_800_000
+# The columns, in the order of the file
 COLUMNS: Final = {
     "entity_id": pa.string(),
     "t": pa.int64(),
@@ -50,16 +51,16 @@ _PING: Final = msgspec.json.Decoder(Ping)
 def snapshot(
     topic: str, bootstrap: str, directory: Path, progress: Progress, security: KafkaSecurity = PLAIN_KAFKA
 ) -> Path:
-    """Read the topic up to where it ends now, into `<directory>/<topic>-<contents>.parquet`; its path.
+    """Reads the topic up to its present end into `<directory>/<topic>-<contents>.parquet`, and returns that path.
 
-    Raises ConnectionError if no broker answers or it stops answering, Refused if one will not have us, ValueError if
-    there is no such topic or no ping in it. Records that are no canonical pings are counted in the file, and so in the
+    Raises ConnectionError if no broker answers or it stops answering, Refused if one denies access, ValueError if there
+    is no such topic or no ping in it. Records that are not canonical pings are counted in the file, and so in the
     corpus' `dropped`.
     """
     check_access(bootstrap, security)
     quiet = logging.getLogger("aiokafka")
     level = quiet.level
-    quiet.setLevel(logging.CRITICAL + 1)  # what goes wrong reaches us as an exception
+    quiet.setLevel(logging.CRITICAL + 1)  # errors arrive here as exceptions
     try:
         found = asyncio.run(_read(topic, bootstrap, progress, security))
     except (KafkaError, TimeoutError) as error:
@@ -101,7 +102,7 @@ class _Found:
             self._batches.append(pa.record_batch(arrays, names=list(COLUMNS)))
 
     def write(self, directory: Path, topic: str) -> Path:
-        """Under a temporary name first: a killed run leaves no half file under the real one."""
+        """Writes under a temporary name first, so that a killed run leaves no half file under the final one."""
         self._digest.update(json.dumps(self.dropped, sort_keys=True).encode())
         path = directory / f"{topic}-{self._digest.hexdigest()}.parquet"
         if not path.exists():
@@ -125,7 +126,7 @@ def _ping(value: bytes | None) -> Ping | None:
 
 async def _read(topic: str, bootstrap: str, progress: Progress, security: KafkaSecurity) -> _Found:
     found, access = _Found(), security.arguments()
-    # No group: a look must not take partitions from anybody, nor leave offsets behind.
+    # No consumer group: reading must not take partitions from other consumers, nor commit offsets.
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap.split(","), **access, enable_auto_commit=False, auto_offset_reset="earliest"
     )
@@ -146,10 +147,11 @@ async def _read(topic: str, bootstrap: str, progress: Progress, security: KafkaS
 
 
 async def _partitions(consumer: Any, topic: str, bootstrap: str, access: dict[str, Any]) -> set[int]:
-    # Asked for among all topics: to ask for one by name may create it.
+    # It is looked up among all topics, because asking for one by name may create it.
     if topic not in await consumer.topics():
         raise ValueError(f"there is no topic {topic} at {bootstrap}")
-    # From the admin: `topics` leaves no trace in what the consumer's `partitions_for_topic` knows of Apache Kafka.
+    # From the admin client: after `topics`, the consumer's `partitions_for_topic` knows nothing of Apache Kafka's
+    # topics.
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap.split(","), **access)
     await asyncio.wait_for(admin.start(), CONNECT_S)
     try:
@@ -162,11 +164,11 @@ async def _partitions(consumer: Any, topic: str, bootstrap: str, access: dict[st
 async def _values(
     consumer: Any, partition: TopicPartition, begin: int, end: int
 ) -> AsyncIterator[tuple[list[bytes | None], int]]:
-    """The values of [begin, end) in chunks, each with how many offsets it went on by."""
+    """Yields the values of [begin, end) in chunks, each with the number of offsets that it advanced."""
     consumer.assign([partition])
     consumer.seek(partition, begin)
     position, moved_at = begin, time.monotonic()
-    # The position, not the last record's offset: offsets without a record (markers, compaction) end a log, too.
+    # The position is used, not the last record's offset: offsets without a record (markers, compaction) end a log too.
     while position < end:
         polled = await consumer.getmany(partition, timeout_ms=500, max_records=CHUNK)
         now = await consumer.position(partition)

@@ -1,11 +1,11 @@
-"""The judge: forecasts, gap fills and travel times against physics and trees.
+"""The evaluation: forecasts, gap fills and travel times of a model against physics and trees.
 
 run                what `pathcast evaluate` does
 forecasts          errors by horizon and stratum; travel_times and gap_fills do the same for their questions
-metrics            the scores: mean error, CRPS, coverage, and their intervals
-rollout            a predictor walked along recorded tracks, ping by ping
+metrics            mean error, CRPS, coverage, and their confidence intervals
+rollout            runs a predictor along recorded tracks, ping by ping
 fitted_filters     Kalman filters fitted to the training split; trees has LightGBM
-dead_reckoning     from the reported speed and course
+dead_reckoning     forecasts from the reported speed and course
 published          what a subscriber would have read
 report, plots      tables, sentences and pictures
 """

@@ -28,7 +28,7 @@ from train.data.options import (
 )
 
 PICTURES = (".png", ".svg", ".pdf")
-MOST_ANCHORS, MOST_GAPS, TREES_ROWS = 50_000, 5_000, 400_000  # what is judged, or learned from, if nothing is said
+MOST_ANCHORS, MOST_GAPS, TREES_ROWS = 50_000, 5_000, 400_000  # default numbers of anchors, gaps and training rows
 
 HELP = """Judge weights on tracks that they were not trained on: model and baselines, per data set and horizon.
 
@@ -74,7 +74,7 @@ class Part(StrEnum):
 
 
 def _drawable(path: Path | None) -> Path | None:
-    """A picture is written at the very end: what is wrong with its place is said before anything is judged."""
+    """Checks the path of a picture before anything is evaluated, because the picture is written at the very end."""
     if path is not None and path.suffix.lower() not in PICTURES:
         raise typer.BadParameter(f"{path}: the name of a picture ends in {', '.join(PICTURES)}")
     if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
@@ -201,7 +201,7 @@ evaluate.__doc__ = HELP
 
 @contextmanager
 def _progress(what: str, *, hidden: bool) -> Iterator[Callable[[float], None]]:
-    """A bar on stderr while it lasts; on nothing but a terminal."""
+    """Shows a progress bar on stderr, if that is a terminal."""
     from rich.console import Console
     from rich.progress import Progress
 

@@ -1,6 +1,8 @@
-"""Dead reckoning by what the receiver says of itself: on at the reported speed and course. In AIS one tries it first.
+"""Dead reckoning: the thing continues at its reported speed and course. For AIS this is the first baseline that one
+tries.
 
-The other baselines see positions alone, as not every source reports more; weights see speed and course where they are.
+The other baselines use positions alone, because not every source reports more; the network uses reported speed and
+course where they exist.
 
 Letters: A anchors, H = 1 + horizons.
 """
@@ -21,9 +23,10 @@ REPORTED: Final = "reported_velocity"
 
 
 def reckoned(corpus: Corpus, anchors: Anchors) -> dict[str, Answers]:
-    """Points without spread; nothing where no anchor has a speed and a course.
+    """Returns point forecasts; nothing where no anchor has a speed and a course.
 
-    An anchor without a speed goes on with its last step's velocity, one without a course in its last step's direction.
+    An anchor without a speed continues with its last step's velocity, one without a course in its last step's
+    direction.
     """
     speed_mps = np.asarray(corpus.speed_mps[anchors.row], np.float64)
     course = np.radians(corpus.heading_deg[anchors.row], dtype=np.float64)

@@ -1,9 +1,9 @@
-"""Physics fitted to a data set: the noise of filters by least CRPS or mean error on its train split. Never sees what is
-judged.
+"""Filters fitted to a data set: their noise gives the lowest CRPS or mean error on its train split. Test tracks are
+never used.
 
-What they are judged by, they are fitted by. CRPS, not likelihood: it weighs every horizon in metres, and one impossible
-fix does not decide it. By mean error alone a filter is nearer by up to 6 %, so there is one Kalman filter of each. The
-search is deterministic: it halves and doubles one number at a time.
+The criterion of the fit is that of the evaluation. It is CRPS, not likelihood: CRPS weighs every horizon in metres, and
+one impossible fix does not decide it. A filter fitted to the mean error alone is nearer by up to 6 %, so there is one
+Kalman filter of each. The search is deterministic: it halves and doubles one number at a time.
 
 Letters: A anchors, J steps before them, H = 1 + horizons.
 """
@@ -28,38 +28,39 @@ from train.evaluation import gap_fills
 from train.evaluation.metrics import energy_score
 
 PHYSICS: Final = ("damping_s", "accel_psd", "fix_sigma_m")
-ANCHORS: Final = 2_000  # the mean CRPS of as many stands within 3 %, and the search asks for coarser steps than that
-IMM_ANCHORS: Final = 600  # its states are four times as large, and it has twice as many numbers
-GAPS: Final = 400  # per block length
-# Anchors of one horizon, or gaps of one length: of fewer it has no say where another has more, as all have one voice
-# each. Two anchors of one ship that lay still once outvoted 2,000. Not calibrate.FEW_GAPS, which holds a quantile up.
+ANCHORS: Final = 2_000  # the mean CRPS of so many is known to 3 %, and the search uses coarser steps than that
+IMM_ANCHORS: Final = 600  # its states are four times as large, and it has twice as many parameters
+GAPS: Final = 400  # gaps per block length
+# Fewest anchors of a horizon, or gaps of a length, for it to count where another has more, because all have the same
+# weight. Two anchors of one ship that did not move once outweighed 2,000. This is not calibrate.FEW_GAPS, which is for
+# a quantile.
 FEW: Final = 50
-HISTORY: Final = 32  # steps that a filter is walked before an anchor: its memory is far shorter
-FACTORS: Final = (4.0, 2.0, 1.4)  # of one number at a time, up or down; coarse ones first
-SMALLEST, LARGEST = 1e-3, 1e5  # no filter means anything beyond
-LEAST_M: Final = 0.01  # of a mean: things that stand are forecast to the millimetre, and have one voice all the same
+HISTORY: Final = 32  # steps that a filter folds before an anchor: its memory is far shorter
+FACTORS: Final = (4.0, 2.0, 1.4)  # factors by which one number changes at a time, up or down; coarse ones first
+SMALLEST, LARGEST = 1e-3, 1e5  # no filter is useful beyond these
+LEAST_M: Final = 0.01  # floor of a mean: things that stand are forecast to the millimetre, and have the same weight
 
 Values = dict[str, float]
 
 
 class Fitted(NamedTuple):
     followers: tuple[Follower, ...]
-    report: dict[str, Any] | None  # the numbers found, for the head of a report
+    report: dict[str, Any] | None  # the fitted numbers, for the head of a report
 
 
 class Windows(NamedTuple):
-    """What a follower is walked over, and what it is to say."""
+    """The inputs of a filter before each anchor, and the true positions after it."""
 
     dt_s: F64  # (A, J), oldest first; 1 where there was no step
     d_en: F64  # (A, J, 2)
     known: NDArray[np.bool_]  # (A, J)
     asked_s: F64  # (A, H)
     truth_en: F64  # (A, H, 2) m from the anchor
-    has_truth: NDArray[np.bool_]  # (A, H), at horizons that are fitted to
+    has_truth: NDArray[np.bool_]  # (A, H), only at horizons that are fitted to
 
 
 def fit_followers(train: Corpus, config: ModelConfig) -> Fitted:
-    """Two Kalman filters and an IMM with the noise of these tracks. Raises ValueError where none is long enough."""
+    """Fits two Kalman filters and an IMM to these tracks. Raises ValueError where none is long enough."""
     usable = anchoring.usable(train)
     windows, fewer = _windows(usable, ANCHORS), _windows(usable, IMM_ANCHORS)
     start = {name: getattr(config, name) for name in PHYSICS}
@@ -80,7 +81,7 @@ def fit_followers(train: Corpus, config: ModelConfig) -> Fitted:
         return _loss(kalman(values), windows, energy_score)
 
     nearest, _, tries = search(lambda values: _loss(kalman(values), windows, _error_m), start)
-    # Of all noise together the mean error says nothing: how sure such a filter is, CRPS has to say.
+    # The mean error does not depend on the common scale of all noise: CRPS fits that scale.
     spread, _, more = search(lambda one: crps(_spread(nearest, **one)), {"fix_sigma_m": nearest["fix_sigma_m"]})
     nearest = _spread(nearest, **spread)
     found, loss, found_tries = _least(crps, start, nearest)
@@ -97,7 +98,7 @@ def fit_followers(train: Corpus, config: ModelConfig) -> Fitted:
 
 
 def fit_smoother(train: Corpus, config: ModelConfig) -> tuple[ModelConfig, Values] | None:
-    """Noise of the smoother across gaps; None where the tracks hold no block that could be hidden."""
+    """Fits the noise of the smoother across gaps; returns None where the tracks have no block that could be hidden."""
     blocks = [gap_fills.evenly(gap_fills.hide_blocks(train, block_s), GAPS) for block_s in gap_fills.BLOCKS_S]
     counted = _enough(np.array([len(hidden.before) for hidden in blocks]))
     cases = [gap_fills.prepare(train, hidden) for hidden, has in zip(blocks, counted, strict=True) if has]
@@ -113,7 +114,7 @@ def fit_smoother(train: Corpus, config: ModelConfig) -> tuple[ModelConfig, Value
 
 
 def search(loss: Callable[[Values], float], start: Mapping[str, float]) -> tuple[Values, float, int]:
-    """The values that no single step up or down makes better, their loss, and how many were tried."""
+    """Returns the values that no single step up or down improves, their loss, and the number of tries."""
     best, tries = dict(start), 1
     least = loss(best)
     for factor in FACTORS:
@@ -125,21 +126,23 @@ def search(loss: Callable[[Values], float], start: Mapping[str, float]) -> tuple
                     there = best | {name: float(np.clip(best[name] * step, SMALLEST, LARGEST))}
                     found = loss(there)
                     tries += 1
-                    if found < least - 1e-4:  # a ten-thousandth of the CRPS: not worth going round again for
+                    if found < least - 1e-4:  # a ten-thousandth of the CRPS is not worth another round
                         best, least, improved = there, found, True
                         break
     return best, least, tries
 
 
 def _least(loss: Callable[[Values], float], *starts: Mapping[str, float]) -> tuple[Values, float, int]:
-    """The best of what is found from each of the starts, and how many were tried in all."""
+    """Returns the best result of the searches from each of the starts, and the total number of tries."""
     found = [search(loss, start) for start in starts]
     values, least, _ = min(found, key=lambda one: one[1])
     return values, least, sum(tries for *_, tries in found)
 
 
 def _enough(count: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which horizons or lengths are fitted to, by how many cases each has: those of FEW, or of the most there are."""
+    """Returns which horizons or lengths are fitted to, given the cases of each: those with FEW, or with as many as any
+    has.
+    """
     return np.asarray((count > 0) & (count >= min(FEW, count.max())))
 
 
@@ -153,8 +156,8 @@ def _physics(config: ModelConfig, values: Values) -> ModelConfig:
 
 
 def _loss(follower: Follower, windows: Windows, measure: Callable[[F64, F64], F64]) -> float:
-    """Mean over the horizons of the log of the mean of what is measured: a tenth better counts alike at 2 s and at
-    15 min.
+    """Returns the mean over the horizons of the log of the mean of `measure`: an improvement of a tenth has the same
+    weight at 2 s and at 15 min.
     """
     state = follower.fresh(len(windows.dt_s))
     for step in range(windows.dt_s.shape[1]):
@@ -176,8 +179,8 @@ def _error_m(error_en_m: F64, cov_m2: F64) -> F64:
 
 
 def _spread(values: Values, fix_sigma_m: float) -> Values:
-    """The same physics with other noise of fixes, and of accelerations in the same proportion: its means are the same,
-    once a few fixes are known.
+    """Returns the same physics with another noise of fixes, and noise of accelerations in proportion: its means are the
+    same, once a few fixes are known.
     """
     by = (fix_sigma_m / values["fix_sigma_m"]) ** 2
     return values | {"accel_psd": values["accel_psd"] * by, "fix_sigma_m": fix_sigma_m}

@@ -1,5 +1,4 @@
-"""The judge of forecasts, per data set, horizon and stratum (train/data/anchors.py has the protocol). Prints
-nothing."""
+"""Evaluates forecasts per data set, horizon and stratum (train/data/anchors.py has the protocol). Prints nothing."""
 
 from __future__ import annotations
 
@@ -29,29 +28,30 @@ from train.evaluation.rollout import MODEL, Answers, Recorded, walk
 Part = Literal["train", "val", "test", "final", "all"]
 Progress = Callable[[float], None]
 
-NOMINAL: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # of the regions whose coverage is reported
-ROAD: Final = ("car", "taxi", "bus")  # the modes of the design's "geolife, road"
+# nominal coverage of the regions that are reported
+NOMINAL: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+ROAD: Final = ("car", "taxi", "bus")  # the modes of travel by road
 REPEATED: Final = "last interval again"
 TYPICAL: Final = "median of the last 8 intervals"
-FEW: Final = 1_000  # a stratum of fewer anchors says nothing of who is better
+FEW: Final = 1_000  # a stratum with fewer anchors does not show which predictor is better
 
 
 class NoTracks(ValueError):
-    """A file that can be read and has no track to judge in a split."""
+    """A file that can be read but has no track to evaluate in a split."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What was judged of one file."""
+    """The tracks of one file that are evaluated."""
 
     file: str
     split: Part
-    fingerprint: str  # of the splits
-    corpus: Corpus  # the tracks judged
-    tracks: int  # all that the split has
-    every: int  # every how many-th of them was judged
-    train: Corpus | None = None  # what baselines may be fitted to; None where it would be part of what is judged
-    copies: int = 0  # tracks left out of the test, because training or validation has them under another id
+    fingerprint: str  # fingerprint of the splits
+    corpus: Corpus  # the tracks that are evaluated
+    tracks: int  # number of tracks in the split
+    every: int  # every n-th of them is evaluated
+    train: Corpus | None = None  # tracks to fit baselines to; None where they would overlap with the evaluated ones
+    copies: int = 0  # duplicates left out of the test, because training or validation has them under another id
 
 
 def open_samples(
@@ -65,11 +65,12 @@ def open_samples(
     long_enough: Callable[[Corpus], Corpus] = anchoring.usable,
     reading: Reading = silent,
 ) -> list[Sample]:
-    """The tracks to judge, file by file, thinned to about `most` anchors each, and only of `modes` where any is given.
+    """Returns the tracks to evaluate, file by file, reduced to about `most` anchors each, and to `modes` where any is
+    given.
 
     Baselines are fitted to the train split of `fit_on`, by default of the file itself. Raises NoTracks for a file
     without a track in that split that `long_enough` keeps, ValueError for one that cannot be read, for a mode that it
-    does not know, and for a file of `fit_on` that is judged as a whole.
+    does not have, and for a file of `fit_on` that is evaluated as a whole.
     """
     elsewhere = None
     if fit_on:
@@ -91,7 +92,7 @@ def _open_sample(
     reading: Reading,
 ) -> Sample:
     corpus = load([file], cache_dir, cut=EVALUATION, reading=reading)
-    splits = split(corpus)  # before any choice of modes: a split must not depend on what is asked
+    splits = split(corpus)  # before modes are selected: a split must not depend on the question
     chosen = corpus if part == "all" else getattr(splits, part)
     chosen = long_enough(_of_modes(chosen, modes, str(file)))
     if len(chosen) == 0:
@@ -116,7 +117,7 @@ def _place(given: Path | str | Source) -> Path:
 
 
 def _of_modes(corpus: Corpus, modes: Sequence[str], file: str) -> Corpus:
-    """Only the tracks travelled in one of `modes`; all of them where none is given."""
+    """Returns the tracks travelled in one of `modes`; all tracks where none is given."""
     if not modes:
         return corpus
     unknown = [mode for mode in modes if mode not in corpus.modes]
@@ -126,13 +127,13 @@ def _of_modes(corpus: Corpus, modes: Sequence[str], file: str) -> Corpus:
 
 
 class Judged(NamedTuple):
-    """Everyone's answers, before they are summed up."""
+    """The forecasts of all predictors, before they are summarised."""
 
     anchors: Anchors
     answers: dict[str, Answers]
-    next_s: F64 | None  # (A,) when the model expects the next ping, seconds on
+    next_s: F64 | None  # (A,) seconds until the model expects the next ping
     fallbacks: int
-    recorded: Recorded | None = None  # what the model would publish
+    recorded: Recorded | None = None  # the records that the model would publish
 
 
 def judge_forecasts(
@@ -143,7 +144,9 @@ def judge_forecasts(
     horizons_s: Sequence[float] = anchoring.HORIZONS_S,
     progress: Progress = lambda share: None,
 ) -> dict[str, Any]:
-    """Scores as plain data for JSON: `horizons.<next|seconds>.<predictor>`, and below each horizon `strata.<name>`."""
+    """Returns scores as plain data for JSON: `horizons.<next|seconds>.<predictor>`, and below each horizon
+    `strata.<name>`.
+    """
     judged = answers_of(sample, predictor, fitted=fitted, horizons_s=horizons_s, progress=progress)
     return report_of(sample, judged, horizons_s)
 
@@ -156,9 +159,9 @@ def answers_of(
     horizons_s: Sequence[float] = anchoring.HORIZONS_S,
     progress: Progress = lambda share: None,
 ) -> Judged:
-    """Walk the sample. Baselines use the physics of the model's config, or of the default one where there is no model;
-    `fitted` follow beside them and take the place of those of the same name. Files that report speed and course have
-    one baseline more.
+    """Rolls all predictors out along the sample. Baselines use the physics of the model's config, or of the default one
+    where there is no model. Filters in `fitted` are added, and replace those of the same name. Files that report speed
+    and course have one more baseline.
     """
     anchors = anchoring.find(sample.corpus, horizons_s)
     config = ModelConfig() if predictor is None else predictor.config
@@ -170,7 +173,7 @@ def answers_of(
 
 
 def report_of(sample: Sample, judged: Judged, horizons_s: Sequence[float] = anchoring.HORIZONS_S) -> dict[str, Any]:
-    """The sums: see `judge_forecasts`."""
+    """Returns the report of judged forecasts: see `judge_forecasts`."""
     corpus, (anchors, answers, next_s, fallbacks, recorded) = sample.corpus, judged
     strata = anchoring.motion(corpus, anchors) | anchoring.cadence(corpus, anchors)
     horizons = {}
@@ -189,7 +192,7 @@ def report_of(sample: Sample, judged: Judged, horizons_s: Sequence[float] = anch
 
 
 def judge_next(corpus: Corpus, anchors: Anchors, next_s: F64) -> dict[str, Any]:
-    """When the next ping was expected, by the model and by two who need none."""
+    """Scores the expected time of the next ping, for the model and for two baselines without a model."""
     lately_s = anchoring.intervals_s(corpus, anchors)
     told = {MODEL: next_s, REPEATED: lately_s[:, 0], TYPICAL: np.median(lately_s, axis=1)}
     entity = corpus.entity[anchors.track]
@@ -197,7 +200,9 @@ def judge_next(corpus: Corpus, anchors: Anchors, next_s: F64) -> dict[str, Any]:
 
 
 def judge_record(corpus: Corpus, anchors: Anchors, answers: dict[str, Answers], recorded: Recorded) -> dict[str, Any]:
-    """The next ping, when it came, as a subscriber reads it from the record; against baselines that know that time."""
+    """Scores the next ping, at its real time, as a subscriber reads it from the record, against baselines that know
+    that time.
+    """
     entity, target = corpus.entity[anchors.track], anchors.target[:, 0]
     cases = {
         name: Cases(haversine_m(corpus.lat[target], corpus.lon[target], one.lat[:, 0], one.lon[:, 0]), None, None)
@@ -215,7 +220,7 @@ def _judge_column(
     asked: NDArray[np.int64],
     strata: dict[str, NDArray[np.bool_]],
 ) -> dict[str, Any]:
-    """One horizon: every predictor on all cases and on each stratum that has any."""
+    """Scores one horizon: every predictor on all cases and on each stratum that has any."""
     entity = corpus.entity[anchors.track[asked]]
     cases = {name: _measure_column(corpus, anchors, answer, column, asked) for name, answer in answers.items()}
     out: dict[str, Any] = {"n": len(asked), "median_dt_s": float(np.median(anchors.dt_s[asked, column]))}
@@ -246,13 +251,17 @@ def _measure_column(corpus: Corpus, anchors: Anchors, answer: Answers, column: i
 
 
 def versus_best(cases: dict[str, Cases], entity: NDArray[np.integer]) -> dict[str, Any]:
-    """The model against the baseline of the least mean error on these very cases: the choice favours the baseline."""
+    """Compares the model with the baseline of the lowest mean error on these very cases: the choice favours the
+    baseline.
+    """
     best = min((name for name in cases if name != MODEL), key=lambda name: float(cases[name].distance_m.mean()))
     return {"baseline": best, **paired(cases[MODEL].distance_m, cases[best].distance_m, entity)._asdict()}
 
 
 def crps_versus_best(cases: dict[str, Cases]) -> dict[str, Any]:
-    """The model's CRPS over the least of a baseline; of one that has no spread it is the mean error."""
+    """Returns the ratio of the model's CRPS to the lowest of a baseline; for a baseline without spread it is the mean
+    error.
+    """
     energy_m = {name: case.distance_m if case.energy_m is None else case.energy_m for name, case in cases.items()}
     crps = {name: float(one.mean()) for name, one in energy_m.items()}
     best = min((name for name in crps if name != MODEL), key=lambda name: crps[name])
@@ -260,13 +269,14 @@ def crps_versus_best(cases: dict[str, Cases]) -> dict[str, Any]:
 
 
 def best_baseline(scores: dict[str, Any]) -> str:
-    """Of `strata.<name>`: the predictor beside the model that has the least mean error."""
+    """Returns the predictor of `strata.<name>`, other than the model, with the lowest mean error."""
     return min((name for name in scores if name != MODEL), key=lambda name: float(scores[name]["mean_m"]))
 
 
 def worse_strata(horizons: dict[str, Any]) -> list[dict[str, Any]]:
-    """Where the model's mean error is above the best baseline's: strata of FEW anchors or more, of motion and of
-    cadence. The same anchors are in one stratum of each kind."""
+    """Returns where the model's mean error is above the best baseline's, among strata of FEW anchors or more, of motion
+    and of cadence. The same anchors are in one stratum of each kind.
+    """
     out = []
     for horizon, block in horizons.items():
         for stratum, scores in block["strata"].items():
@@ -279,7 +289,7 @@ def worse_strata(horizons: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def about(sample: Sample) -> dict[str, Any]:
-    """What was judged, for the head of a report."""
+    """Returns what was evaluated, for the head of a report."""
     corpus = sample.corpus
     return {
         "file": sample.file,
@@ -297,15 +307,16 @@ def about(sample: Sample) -> dict[str, Any]:
 def errors_en_m(
     corpus: Corpus, anchors: Anchors, answer: Answers, row: NDArray[np.int64], column: NDArray[np.int64] | int
 ) -> F64:
-    """`error_en_m` (N, 2) of those answers, row (N,) of the anchors and column (N,), or one for all, of the questions;
-    all of them have a target."""
+    """Returns `error_en_m` (N, 2) of the answers at row (N,) of the anchors and column (N,), or one column for all, of
+    the questions; all of them have a target.
+    """
     target = anchors.target[row, column]
     lat, lon = answer.lat[row, column], answer.lon[row, column]
     return error_en_m(corpus.lat[target], corpus.lon[target], lat, lon, corpus.lat[anchors.row[row]])
 
 
 def error_en_m(lat: F64, lon: F64, forecast_lat: F64, forecast_lon: F64, anchor_lat: F64) -> F64:
-    """What happened minus what was forecast (N, 2), in the anchor's local metres: the frame of the covariances."""
+    """Returns true minus forecast position (N, 2), in the anchor's local metres: the frame of the covariances."""
     at, was, zero = _e7(anchor_lat), _e7(lat), np.zeros(len(lat), np.int64)
     # From (anchor_lat, forecast_lon) to (anchor_lat + Δlat, lon): the degrees of the error, scaled at the anchor.
     return displacement_m(at, zero, at + was - _e7(forecast_lat), _e7(lon) - _e7(forecast_lon))

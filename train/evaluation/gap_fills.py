@@ -1,10 +1,11 @@
-"""The judge of gap fills: pings hidden between two that are known, and where each predictor puts them. Prints nothing.
+"""Evaluates gap fills: pings between two known ones are hidden, and each predictor's positions for them are scored.
+Prints nothing.
 
-The protocol: blocks of 30 s, 2, 5 and 15 min are hidden, or each ping with a chance of one half; hidden pings only
-are scored. A block is the pings strictly inside one such span: from the ping before it to the first ping at or after
-its end. Of what is outside of it, model and smoother know three pings after it and those before it, the model as many
-as it remembers, with the speed and course that they report, the smoother 32; linear knows the two ends alone, Hermite
-a step more on each side, or (`hermite_reported`) what the ends report, if these steps agree.
+The protocol: blocks of 30 s, 2, 5 and 15 min are hidden, or each ping with a chance of one half; only hidden pings are
+scored. A block is the pings strictly inside one such span: from the ping before it to the first ping at or after its
+end. Outside of it, model and smoother use three pings after it and those before it, the model as many as it remembers,
+with their reported speed and course, the smoother 32; linear uses only the two ends, Hermite one more step on each
+side, or (`hermite_reported`) the reported velocities at the ends, if these steps agree.
 
 Letters: G gaps, M points of a gap, P hidden pings of all gaps.
 """
@@ -32,18 +33,18 @@ from train.evaluation.rollout import MODEL
 Rows = NDArray[np.int64]
 
 BLOCKS_S: Final = (30.0, 120.0, 300.0, 900.0)
-HALF: Final = "half"  # the name of the random case
-FIXES_AFTER: Final = 3  # the gap's end and two more: what a final fill knows (stream/wire/messages.py, revisions)
+HALF: Final = "half"  # the name of the random protocol
+FIXES_AFTER: Final = 3  # the gap's end and two more: the inputs of a final fill (stream/wire/messages.py, revisions)
 FIXES_BEFORE: Final = 4
-FILTER_FIXES: Final = 32  # before the gap, for the smoother's filter to settle: it remembers no more
+FILTER_FIXES: Final = 32  # before the gap: enough for the smoother's filter to settle, which remembers no more
 HERMITE_REPORTED: Final = "hermite_reported"
 RTS: Final = "rts"
 RTS_FITTED: Final = "rts_fitted"
-BATCH: Final = 128  # gaps side by side
+BATCH: Final = 128  # gaps per batch
 
 
 class Hidden(NamedTuple):
-    """G gaps of one case."""
+    """G gaps of one protocol."""
 
     track: Rows  # (G,)
     before: Rows  # (G,) row of the last known ping before the gap
@@ -52,15 +53,15 @@ class Hidden(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """One case as the smoother needs it."""
+    """The gaps of one protocol, and the fixes before them for the smoother."""
 
     hidden: Hidden
     gaps: list[Gap]
-    past: list[NDArray[Any]]  # the fixes up to each gap
+    past: list[NDArray[Any]]  # fixes up to each gap
 
 
 class Bridged(NamedTuple):
-    """One predictor's Gaussians at the P hidden pings; cov_m2 is None where it has none."""
+    """One predictor's Gaussians at the P hidden pings; cov_m2 is None for a point forecast."""
 
     lat: F64
     lon: F64
@@ -77,9 +78,10 @@ def judge_gap_fills(
     seed: int = 0,
     progress: Callable[[float], None] = lambda share: None,
 ) -> dict[str, Any]:
-    """Scores as plain data for JSON: `blocks.<seconds|half>.<predictor>`; `most` gaps are judged per block length.
+    """Returns scores as plain data for JSON: `blocks.<seconds|half>.<predictor>`; at most `most` gaps per block length.
 
-    `smoother` is the physics of a smoother fitted to the train split; without it there is only one of default noise.
+    `smoother` is the physics of a smoother fitted to the train split; without it there is only the one of default
+    noise.
     """
     corpus = sample.corpus
     cases = {f"{block_s:g}": hide_blocks(corpus, block_s) for block_s in blocks_s}
@@ -98,11 +100,12 @@ def judge_gap_fills(
 
 
 def hide_blocks(corpus: Corpus, block_s: float) -> Hidden:
-    """Blocks of one length, each after at least 8 pings since the last one, with a known step on both sides."""
+    """Returns blocks of one length, each at least 8 pings after the one before, with a known step on both sides."""
     track, before, after = [], [], []
     for index, (first, last) in enumerate(corpus.tracks):
         ts_ms = np.asarray(corpus.ts_ms[first:last])
-        ends = np.searchsorted(ts_ms, ts_ms + round(1000 * block_s))  # for every ping, where a block from it would end
+        # for every ping, the end of a block that begins there
+        ends = np.searchsorted(ts_ms, ts_ms + round(1000 * block_s))
         place = EARLIER_PINGS
         while place < len(ts_ms) and ends[place] < len(ts_ms) - 1:
             end = int(ends[place])
@@ -116,7 +119,7 @@ def hide_blocks(corpus: Corpus, block_s: float) -> Hidden:
 
 
 def hide_half(corpus: Corpus, seed: int = 0) -> Hidden:
-    """Every ping hidden with a chance of one half, but for the first 9 and the last 2 of a track."""
+    """Hides every ping with a chance of one half, except the first 9 and the last 2 of a track."""
     known = np.random.default_rng(seed).random(len(corpus.ts_ms)) < 0.5
     track, before, after = [], [], []
     for index, (first, last) in enumerate(corpus.tracks):
@@ -131,7 +134,7 @@ def hide_half(corpus: Corpus, seed: int = 0) -> Hidden:
 
 
 def evenly(hidden: Hidden, most: int | None) -> Hidden:
-    """At most `most` of the gaps, spread over all of them."""
+    """Returns at most `most` of the gaps, evenly spaced among all."""
     count = len(hidden.before)
     if most is None or count <= most:
         return hidden
@@ -140,7 +143,7 @@ def evenly(hidden: Hidden, most: int | None) -> Hidden:
 
 
 def prepare(corpus: Corpus, hidden: Hidden) -> Prepared:
-    """The fixes around each gap."""
+    """Returns the fixes around each gap."""
     count = range(len(hidden.before))
     past = [corpus.fixes(_known_before(corpus, hidden, index, FILTER_FIXES)) for index in count]
     return Prepared(hidden, [_gap(corpus, hidden, index) for index in count], past)
@@ -149,7 +152,7 @@ def prepare(corpus: Corpus, hidden: Hidden) -> Prepared:
 def answer(
     corpus: Corpus, hidden: Hidden, predictor: Predictor | None, smoother: ModelConfig | None = None
 ) -> dict[str, Bridged]:
-    """Every predictor's answers at the hidden pings, gap by gap in the order of their rows."""
+    """Returns every predictor's positions of the hidden pings, gap by gap in the order of their rows."""
     case = prepare(corpus, hidden)
     out = {} if predictor is None else {MODEL: _fill(corpus, hidden, case.gaps, predictor)}
     out |= _bridge(case.gaps)
@@ -160,7 +163,7 @@ def answer(
 
 
 def smoother_crps(corpus: Corpus, case: Prepared, physics: ModelConfig) -> F64:
-    """CRPS (P,) of the smoother with that noise, in metres."""
+    """Returns the CRPS (P,) of the smoother with that noise, in metres."""
     row, start_lat, _ = _hidden_rows(corpus, case.hidden)
     found = _smooth(case, physics)
     assert found.cov_m2 is not None
@@ -180,7 +183,7 @@ def _judge(corpus: Corpus, hidden: Hidden, predictor: Predictor | None, smoother
 
 
 def _hidden_rows(corpus: Corpus, hidden: Hidden) -> tuple[Rows, F64, NDArray[np.int32]]:
-    """Row, latitude of the fix before the gap, and entity of every hidden ping (P,)."""
+    """Returns the row, the latitude of the fix before the gap, and the entity of every hidden ping (P,)."""
     inside = [np.arange(before + 1, after) for before, after in zip(hidden.before, hidden.after, strict=True)]
     counts = [len(rows) for rows in inside]
     start_lat = np.repeat(corpus.lat[hidden.before], counts)
@@ -203,9 +206,9 @@ def _gap(corpus: Corpus, hidden: Hidden, index: int) -> Gap:
 
 
 def _known_before(corpus: Corpus, hidden: Hidden, index: int, most: int) -> Rows:
-    """The last `most` known rows of the track up to the gap."""
+    """Returns the last `most` known rows of the track up to the gap."""
     end = int(hidden.before[index]) + 1
-    # Half of the rows may be hidden; three times as many hold enough of them but for a vanishing chance.
+    # Half of the rows may be hidden; three times as many almost always contain enough known ones.
     start = max(int(corpus.tracks[hidden.track[index], 0]), end - 3 * most - 64)
     return np.asarray(start + np.flatnonzero(hidden.known[start:end]))[-most:]
 
@@ -217,7 +220,9 @@ def _known_after(corpus: Corpus, hidden: Hidden, index: int) -> Rows:
 
 
 def _fill(corpus: Corpus, hidden: Hidden, gaps: list[Gap], predictor: Predictor) -> Bridged:
-    """The model's answers: each gap's state is rebuilt from the known pings, as after a takeover."""
+    """Returns the model's fills. Each gap's state is rebuilt from the known pings, as after a takeover by another
+    worker.
+    """
     slots = predictor.acquire(min(BATCH, len(gaps)))
     fills = []
     for first in range(0, len(gaps), BATCH):
@@ -235,12 +240,13 @@ def _fill(corpus: Corpus, hidden: Hidden, gaps: list[Gap], predictor: Predictor)
 
 
 def _bridge(gaps: list[Gap]) -> dict[str, Bridged]:
-    """The baselines' answers, all from the fixes next to the gaps: by their positions alone, and where some report
-    speed and course, Hermite by these, too."""
+    """Returns the baselines' fills from the fixes next to the gaps: from their positions alone, and where some report
+    speed and course, also Hermite from these.
+    """
     told, batch = stack(gaps).ends, stack([_mute(gap) for gap in gaps])
     t_s, asked = batch.padded()
     ways = {name: (bridge, batch.ends) for name, bridge in BRIDGES.items()}
-    if (told.told_before + told.told_after).any():
+    if (told.reported_before + told.reported_after).any():
         ways[HERMITE_REPORTED] = (hermite, told)
     out = {}
     for name, (bridge, ends) in ways.items():
@@ -251,7 +257,7 @@ def _bridge(gaps: list[Gap]) -> dict[str, Bridged]:
 
 
 def _mute(gap: Gap) -> Gap:
-    """The same, but for what its fixes report beside where they are."""
+    """Returns the gap without reported speed and course."""
     before, after = gap.before.copy(), gap.after.copy()
     for fixes in (before, after):
         fixes["speed_cms"], fixes["heading_cdeg"] = ABSENT, ABSENT
@@ -259,7 +265,7 @@ def _mute(gap: Gap) -> Gap:
 
 
 def _smooth(case: Prepared, physics: ModelConfig) -> Bridged:
-    """The smoother's answers, from the filter over the fixes before and all that are known after."""
+    """Returns the smoother's fills, from the filter over the fixes before and all known fixes after."""
     batch = stack(case.gaps)
     t_s, asked = batch.padded()
     before = np.array([past[-1] for past in case.past])

@@ -1,10 +1,10 @@
-"""Errors -> numbers that can be compared. Pure: knows metres and covariances; knows no file, no model and no clock.
+"""Turns errors into numbers that can be compared. All functions are pure: metres and covariances in, numbers out.
 
-What is served is a mean and a covariance, so what is scored is the Gaussian of that mean and that covariance, for the
-model as for the filters: CRPS (the energy score) is proper for it. The model was trained as a Student t whose scale is
-the covariance over 1.878 (model.network.heads), and stream/README.md says so; but what goes over the wire is a
-covariance, which most will take for a Gaussian's, as they do a filter's. Scoring the t would credit it with tails that
-they do not see.
+A served forecast is a mean and a covariance, so the Gaussian with that mean and covariance is scored, for the model as
+for the filters: CRPS (the energy score) is proper for it. The model was trained as a Student t whose scale matrix is
+the covariance over 1.878 (model.network.heads), and stream/README.md documents that; but the message contains a
+covariance, which most subscribers will take for a Gaussian's, as they do a filter's. A score of the t would give the
+model credit for tails that they do not use.
 """
 
 from __future__ import annotations
@@ -17,19 +17,22 @@ from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
 
-RESAMPLES: Final = 400  # of entities, for the interval; its ends move by under 3 % of its width between seeds
-MIN_VARIANCE_M2: Final = 1e-4  # a centimetre: below it a covariance is a point, and a quotient by it is noise
+# bootstrap samples of entities, for the interval; its ends move by under 3 % of its width between seeds
+RESAMPLES: Final = 400
+MIN_VARIANCE_M2: Final = 1e-4  # one centimetre: a smaller covariance is a point, and a quotient by it is noise
 
-# 8 x 16 points: against 80 x 256, single cases within 2 %; the mean of many within 0.05 % where ellipses are up to five
-# times as long as wide, 0.2 % too low where they are twenty times so.
+# 8 x 16 points: compared with 80 x 256, single cases are within 2 %; the mean of many within 0.05 % where ellipses are
+# up to five times as long as wide, 0.2 % too low where they are twenty times as long.
 _RADII: Final = 8
 _ANGLES: Final = 16
-_FARTHEST: Final = 6.0  # standard deviations; what lies beyond weighs 1e-8
-_CHUNK: Final = 8192  # rows x points of float64 stay under 10 MB
+_FARTHEST: Final = 6.0  # standard deviations; the rest has a weight of 1e-8
+_CHUNK: Final = 8192  # rows at a time: rows x points of float64 stay under 10 MB
 
 
 class Score(NamedTuple):
-    """One predictor on one set of cases. Metres; coverages are shares in 0..1, None for a point forecast."""
+    """The scores of one predictor on one set of cases. Metres; coverages are shares in 0..1, None for a point
+    forecast.
+    """
 
     n: int
     entities: int
@@ -38,7 +41,7 @@ class Score(NamedTuple):
     mean_high_m: float
     median_m: float
     p90_m: float
-    crps_m: float  # the energy score, CRPS in two dimensions; of a point forecast it is the mean error
+    crps_m: float  # the energy score, CRPS in two dimensions; for a point forecast it is the mean error
     coverage_50: float | None
     coverage_90: float | None
     coverage_90_low: float | None  # 95 % interval of coverage_90, bootstrapped over entities
@@ -46,16 +49,18 @@ class Score(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """One predictor's mean error against another's on the same cases."""
+    """One predictor's mean error compared with another's on the same cases."""
 
-    ratio: float | None  # below 1: the first is better; None where the other makes no error at all
+    ratio: float | None  # below 1: the first is better; None where the error of the other is 0
     difference_m: float  # first minus other
     low_m: float  # 95 % interval of the difference, bootstrapped over entities
     high_m: float
 
 
 class Factor(NamedTuple):
-    """By what factor times are missed: the exponential of the mean absolute error of their logarithms; 1 is right."""
+    """The typical factor between predicted and true times: the exponential of the mean absolute error of their logs; 1
+    is exact.
+    """
 
     n: int
     entities: int
@@ -65,7 +70,7 @@ class Factor(NamedTuple):
 
 
 class TimeScore(NamedTuple):
-    """One predictor of travel times on one set of trips. Seconds; shares in 0..1."""
+    """The scores of one predictor of travel times on one set of trips. Seconds; shares in 0..1."""
 
     n: int
     entities: int
@@ -74,9 +79,9 @@ class TimeScore(NamedTuple):
     mae_high_s: float
     median_ae_s: float
     mape: float  # mean of |error| / true time
-    bias_s: float  # mean of answered minus true
+    bias_s: float  # mean of predicted minus true time
     coverage_90: float
-    width_s: float  # mean length of the interval: coverage alone is had by an endless one
+    width_s: float  # mean length of the interval: an infinite one would have full coverage
 
 
 class Cases(NamedTuple):
@@ -84,10 +89,10 @@ class Cases(NamedTuple):
 
     distance_m: F64  # (N,)
     energy_m: F64 | None  # (N,) energy score
-    surprise: F64 | None  # (N,) squared Mahalanobis length of the error
+    surprise: F64 | None  # (N,) squared Mahalanobis distance of the error
 
     def chosen(self, mask: NDArray[Any]) -> Cases:
-        """Some of them: a mask (N,) or indices."""
+        """Returns some of the cases, by a mask (N,) or indices."""
         distance, energy, surprise = self
         return Cases(
             distance[mask], None if energy is None else energy[mask], None if surprise is None else surprise[mask]
@@ -95,11 +100,11 @@ class Cases(NamedTuple):
 
 
 def measure(error_en_m: F64, cov_m2: F64 | None = None, distance_m: F64 | None = None) -> Cases:
-    """Measure N cases one by one.
+    """Measures N cases one by one.
 
-    error_en_m: (N, 2) what happened minus what was forecast, local east and north. cov_m2: (N, 3) ee, en, nn, or None
-    for a point forecast. distance_m: (N,) the same error as great-circle metres, by default the length of error_en_m.
-    Raises ValueError for errors or covariances that are not finite.
+    error_en_m: (N, 2) true minus forecast position, local east and north. cov_m2: (N, 3) ee, en, nn, or None for a
+    point forecast. distance_m: (N,) the same error as great-circle metres, by default the length of error_en_m. Raises
+    ValueError for errors or covariances that are not finite.
     """
     distance = np.hypot(error_en_m[:, 0], error_en_m[:, 1]) if distance_m is None else distance_m
     for what, values in (("errors", distance), ("errors", error_en_m), ("covariances", cov_m2)):
@@ -111,7 +116,7 @@ def measure(error_en_m: F64, cov_m2: F64 | None = None, distance_m: F64 | None =
 
 
 def score(cases: Cases, entity: NDArray[np.integer], *, seed: int = 0) -> Score:
-    """Sum up N cases; entity (N,) says whose each is. Raises ValueError for no cases."""
+    """Summarises N cases; entity (N,) is the entity of each. Raises ValueError for no cases."""
     distance, energy, surprise = cases
     if len(distance) == 0:
         raise ValueError("nothing to score")
@@ -137,7 +142,7 @@ def score(cases: Cases, entity: NDArray[np.integer], *, seed: int = 0) -> Score:
 def score_times(
     true_s: F64, median_s: F64, low_s: F64, high_s: F64, entity: NDArray[np.integer], *, seed: int = 0
 ) -> TimeScore:
-    """Sum up N trips; true times are above 0. Raises ValueError for no trips or answers that are not finite."""
+    """Summarises N trips; true times are above 0. Raises ValueError for no trips or predictions that are not finite."""
     if len(true_s) == 0:
         raise ValueError("nothing to score")
     if not all(np.isfinite(part).all() for part in (median_s, low_s, high_s)):
@@ -159,39 +164,39 @@ def score_times(
 
 
 def paired(one_m: F64, other_m: F64, entity: NDArray[np.integer], *, seed: int = 0) -> Difference:
-    """Compare errors (N,) case by case: what makes a case hard for both cancels, so the interval is far narrower."""
+    """Compares errors (N,) case by case: the difficulty of a case cancels, so the interval is far narrower."""
     low, high, _ = interval_by_entity(one_m - other_m, entity, seed=seed)
     one, other = float(one_m.mean()), float(other_m.mean())
     return Difference(one / other if other > 0 else None, one - other, low, high)
 
 
 def reliability(mahalanobis2: F64, nominal: Sequence[float]) -> list[float]:
-    """The share of cases inside each region that should hold `nominal` of them."""
+    """Returns the coverage of each region whose nominal coverage is in `nominal`."""
     return [covered(mahalanobis2, share) for share in nominal]
 
 
 def mahalanobis2(error_en_m: F64, cov_m2: F64) -> F64:
-    """Squared Mahalanobis length (N,) of errors (N, 2) under covariances (N, 3) ee, en, nn."""
+    """Returns the squared Mahalanobis distance (N,) of errors (N, 2) under covariances (N, 3) ee, en, nn."""
     ee, en, nn = _regular(cov_m2)
     east, north = error_en_m[:, 0], error_en_m[:, 1]
     return np.asarray((nn * east**2 - 2 * en * east * north + ee * north**2) / (ee * nn - en**2))
 
 
 def covered(mahalanobis2: F64, share: float) -> float:
-    """The share of cases inside the region that should hold `share` of them: chi² of 2 degrees is exponential."""
+    """Returns the coverage of the region with nominal coverage `share`: chi² of 2 degrees of freedom is exponential."""
     return float(_inside(mahalanobis2, share).mean())
 
 
 def _inside(mahalanobis2: F64, share: float) -> F64:
-    """1 for each case inside that region, 0 outside."""
+    """Returns 1 for each case inside that region, 0 outside."""
     return np.asarray(mahalanobis2 <= -2 * np.log1p(-share), np.float64)
 
 
 def energy_score(error_en_m: F64, cov_m2: F64) -> F64:
-    """E|X − y| − E|X − X'|/2 (N,) in metres for X ~ N(0, cov), y = error; lower is better, and it is proper.
+    """Returns E|X − y| − E|X − X'|/2 (N,) in metres for X ~ N(0, cov), y = error; lower is better, and it is proper.
 
-    Gneiting & Raftery 2007, section 4.3, with exponent 1. By quadrature, not by samples, so that the same errors give
-    the same score: a Gaussian is a Rayleigh radius (Gauss-Legendre) in an even direction (equal angles).
+    Gneiting & Raftery 2007, section 4.3, with exponent 1. It uses quadrature, not samples, so that the same errors give
+    the same score: a Gaussian is a Rayleigh radius (Gauss-Legendre) in a uniform direction (equal angles).
     """
     node, weight = np.polynomial.legendre.leggauss(_RADII)
     radius = (node + 1) * (_FARTHEST / 2)
@@ -214,7 +219,7 @@ def energy_score(error_en_m: F64, cov_m2: F64) -> F64:
 
 
 def off_by(told_s: F64, true_s: F64, entity: NDArray[np.integer], *, seed: int = 0) -> Factor:
-    """How far off times (N,) are, N at least 1, all of them above 0."""
+    """Returns the typical factor between predicted and true times (N,), N at least 1, all of them above 0."""
     off = np.abs(np.log(told_s / true_s))
     low, high, entities = interval_by_entity(off, entity, seed=seed)
     return Factor(len(off), entities, *(float(np.exp(x)) for x in (off.mean(), low, high)))
@@ -223,9 +228,10 @@ def off_by(told_s: F64, true_s: F64, entity: NDArray[np.integer], *, seed: int =
 def interval_by_entity(
     value: F64, entity: NDArray[np.integer], *, seed: int = 0, resamples: int = RESAMPLES
 ) -> tuple[float, float, int]:
-    """95 % interval of the mean of `value` (N,) when whole entities are drawn again, and the number of entities.
+    """Returns the 95 % bootstrap interval of the mean of `value` (N,), and the number of entities.
 
-    Entities, not cases: one vehicle's errors are alike, so resampling cases would promise too narrow an interval.
+    Whole entities are resampled, not cases: one vehicle's errors are alike, so resampling cases would give too narrow
+    an interval.
     """
     _, of = np.unique(entity, return_inverse=True)
     total, count = np.bincount(of, weights=value), np.bincount(of)
@@ -236,7 +242,7 @@ def interval_by_entity(
 
 
 def _regular(cov_m2: F64) -> tuple[F64, F64, F64]:
-    """Covariances with a floor under both variances and a correlation short of 1."""
+    """Returns the covariances with a floor under both variances and a correlation below 1."""
     ee, nn = np.maximum(cov_m2[:, 0], MIN_VARIANCE_M2), np.maximum(cov_m2[:, 2], MIN_VARIANCE_M2)
     most = np.sqrt(ee * nn) * (1 - 1e-9)
     return ee, np.clip(cov_m2[:, 1], -most, most), nn

@@ -1,7 +1,7 @@
-"""A report of forecasts as one picture: error against horizon, reliability, and three real tracks. Measures nothing.
+"""Draws a report of forecasts: error against horizon, reliability, and three real tracks.
 
-matplotlib comes with the extra `pictures` and is imported only when a picture is asked for. Colours are those of Okabe
-and Ito, which people who see red and green alike can tell apart; marks differ too.
+matplotlib comes with the extra `pictures` and is imported only when a picture is requested. The colours are those of
+Okabe and Ito, which people who confuse red and green can tell apart; the marks differ too.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from train.evaluation.rollout import MODEL, Answers
 
 PAST: Final = 12  # pings drawn before the anchor
 SHARE_90: Final = float(np.sqrt(-2 * np.log(0.1)))  # half axes of the 90 % ellipse, in standard deviations
-DODGE: Final = 1.02  # between predictors' marks, so that their intervals can be told apart
-FAR_M: Final = 300.0  # a moving example goes at least so far in the longest horizon but one
-STYLE: Final = {  # colour and mark of a predictor: Okabe & Ito 2008
+DODGE: Final = 1.02  # factor between predictors' marks, so that their intervals can be distinguished
+FAR_M: Final = 300.0  # a moving example travels at least this far in the second-longest horizon
+STYLE: Final = {  # colour and mark of each predictor: Okabe & Ito 2008
     MODEL: ("#0072B2", "o"),
     FITTED: ("#D55E00", "s"),
     KALMAN: ("#E69F00", "D"),
@@ -33,16 +33,16 @@ STYLE: Final = {  # colour and mark of a predictor: Okabe & Ito 2008
     "imm_fitted": ("#AA4499", "1"),  # Tol's purple
     "trees": ("#009E73", "P"),
     "constant_velocity": ("#56B4E9", "^"),
-    "damped_velocity": ("#882255", "<"),  # Tol's wine: their yellow is lost on white
+    "damped_velocity": ("#882255", "<"),  # Tol's wine: Okabe and Ito's yellow is hard to see on white
     "window_velocity": ("#999999", ">"),
     "reported_velocity": ("#332288", "*"),  # Tol's indigo
     "stay": ("#000000", "x"),
 }
-NOTES: Final = ("#0072B2", "#56B4E9", "#009E73")  # of the ellipses, nearest horizon first
+NOTES: Final = ("#0072B2", "#56B4E9", "#009E73")  # colours of the ellipses, nearest horizon first
 
 
 def draw(path: Path, sample: Sample, report: dict[str, Any], judged: Judged, model: str) -> None:
-    """Write the picture; the suffix of `path` (.png, .svg, .pdf) chooses its kind.
+    """Writes the picture; the suffix of `path` (.png, .svg, .pdf) chooses its format.
 
     Raises ValueError where matplotlib is missing.
     """
@@ -65,7 +65,7 @@ def draw(path: Path, sample: Sample, report: dict[str, Any], judged: Judged, mod
 
 
 def require() -> Any:
-    """matplotlib's Figure. Raises ValueError that says what to install."""
+    """Returns matplotlib's Figure. Raises ValueError that says what to install."""
     try:
         from matplotlib.figure import Figure  # not pyplot: it would open a window system
     except ImportError as error:
@@ -76,9 +76,11 @@ def require() -> Any:
 
 
 def places(path: Path, files: Sequence[str]) -> list[Path]:
-    """Where the picture of each file goes: of several, its stem is put into the name, and its number if two are alike.
+    """Returns the path of each file's picture: for several files it contains the file's stem, and its number if two
+    stems are alike.
 
-    Alike as on a disk that takes A for a; and all are numbered then, since a stem may look like another's number.
+    Stems are compared without case, as on some disks; and then all are numbered, because a stem may look like another's
+    number.
     """
     if len(files) == 1:
         return [path]
@@ -123,7 +125,7 @@ def _draw_errors(axis: Any, horizons: dict[str, Any], names: list[str]) -> None:
             zorder=3 if name == MODEL else 2,
         )
     axis.set_xscale("log")
-    # What is parked is forecast without any error, for which a logarithm has no place.
+    # Parked things may be forecast without any error, for which there is no logarithm.
     if all(block[name]["mean_m"] > 0 for block in horizons.values() for name in names):
         axis.set_yscale("log")
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -169,8 +171,8 @@ def _draw_reliability(axis: Any, horizons: dict[str, Any], names: list[str]) -> 
 
 
 def examples(corpus: Corpus, judged: Judged, name: str) -> dict[str, int | None]:
-    """For each thing that it may be doing, the anchor whose error in the longest horizon but one is the median: what is
-    typical, not what is best. Anchors must have all their targets, and moving ones must go somewhere.
+    """Returns, for each kind of motion, the anchor whose error in the second-longest horizon is the median: a typical
+    example, not the best. Anchors must have all their targets, and moving ones must travel FAR_M.
     """
     anchors, answer = judged.anchors, judged.answers[name]
     column = max(1, anchors.target.shape[1] - 2)
@@ -202,7 +204,8 @@ def _draw_track(axis: Any, corpus: Corpus, anchors: Anchors, answer: Answers, in
         mean = displacement_m(_e7(corpus.lat[row]), _e7(corpus.lon[row]), *there)
         truth = _metres(corpus, row, targets[column : column + 1])[0]
         label = f"forecast in {anchors.dt_s[index, column]:,.0f} s"
-        near = {"color": colour, "markeredgewidth": 2, "linestyle": "none", "zorder": 4 - column / 10}  # above the far
+        # nearer horizons lie above farther ones
+        near = {"color": colour, "markeredgewidth": 2, "linestyle": "none", "zorder": 4 - column / 10}
         axis.plot(*mean, marker="+", markersize=9, label=label, **near)
         axis.plot(*truth, marker="o", markersize=7, markerfacecolor="none", **near)
         axis.plot(*np.stack([mean, truth]).T, color=colour, linewidth=0.8, linestyle=":")
@@ -211,7 +214,7 @@ def _draw_track(axis: Any, corpus: Corpus, anchors: Anchors, answer: Answers, in
             region = Ellipse((mean[0], mean[1]), width, height, angle=angle, facecolor=(colour, 0.13), edgecolor=colour)
             axis.add_patch(region)
     axis.plot([], [], color="#000000", marker="o", markerfacecolor="white", linestyle="none", label="where it then was")
-    # Small: the nearest forecast may lie within a few pixels of it.
+    # Small, because the nearest forecast may lie within a few pixels of it.
     axis.plot(0, 0, color="#000000", marker="o", markersize=4, linestyle="none", label="now")
     axis.set_aspect("equal", adjustable="datalim")
     axis.margins(0.06)
@@ -221,7 +224,7 @@ def _draw_track(axis: Any, corpus: Corpus, anchors: Anchors, answer: Answers, in
 
 
 def ellipse(cov_m2: F64) -> tuple[float, float, float]:
-    """Width, height and angle (degrees) of the 90 % region."""
+    """Returns width, height and angle (degrees) of the 90 % region."""
     ee, en, nn = cov_m2
     values, vectors = np.linalg.eigh(np.array([[ee, en], [en, nn]]))
     width, height = 2 * SHARE_90 * np.sqrt(np.maximum(values[::-1], 0.0))

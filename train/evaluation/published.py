@@ -1,6 +1,7 @@
-"""The model's records as a subscriber reads them: at the time of the next ping, whenever that came.
+"""Reads the model's records as a subscriber does: at the real time of the next ping.
 
-The judge asks the model at the real time. A subscriber cannot: it has a record, whose `next` is for the expected time.
+The evaluation asks the model for the real time. A subscriber cannot: it has a record, whose `next` is for the expected
+time.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from train.data.anchors import Anchors
 from train.data.corpus import Corpus
 from train.evaluation.rollout import Recorded
 
-_UNASKED = (0.0, 0.0, 0.0)  # covariances: no position depends on them
-_DEGREES = 7  # digits that are published
+_UNASKED = (0.0, 0.0, 0.0)  # covariances, on which no position depends
+_DEGREES = 7  # digits of published degrees
 
 
 def off_m(corpus: Corpus, anchors: Anchors, recorded: Recorded) -> F64:
-    """How far (A,) the next ping is from where the record is read at that ping's time."""
+    """Returns the distance (A,) between the next ping and the position that the record gives for its time."""
     target = anchors.target[:, 0]
     read = [position(_record(corpus, anchors, recorded, i), float(anchors.dt_s[i, 0])) for i in range(len(target))]
     lat, lon = np.array(read).reshape(-1, 2).T
@@ -29,7 +30,7 @@ def off_m(corpus: Corpus, anchors: Anchors, recorded: Recorded) -> F64:
 
 
 def holds_90(anchors: Anchors, recorded: Recorded) -> float:
-    """The share of next pings that came inside the 90 % interval of their time."""
+    """Returns the share of next pings that arrived inside the 90 % interval of their time."""
     came_s = anchors.dt_s[:, 0]
     return float(((recorded.early_s <= came_s) & (came_s <= recorded.late_s)).mean())
 

@@ -1,4 +1,4 @@
-"""A report of the judge as a table for people. Knows the plain data that it is given; measures nothing."""
+"""Prints a report of the evaluation as a table, from plain data."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from rich.table import Table
 
 from train.evaluation.rollout import MODEL
 
-# A bootstrap over entities is too sure of itself where they are few: of intervals that are meant to hold the mean of
-# entities 95 times in 100, those of 4 do 80 times, of 10 90, of 20 92, of 40 93 (simulated, with normal entities).
+# A bootstrap over few entities gives too narrow intervals: of intervals that should contain the mean of entities 95
+# times in 100, those of 4 do 80 times, of 10 90, of 20 92, of 40 93 (simulated, with normal entities).
 FEW_ENTITIES: Final = 20
 
 
 def show(report: dict[str, Any], model: str) -> None:
-    """Print a report, at most 80 columns wide."""
+    """Prints a report, at most 80 columns wide."""
     if "bands" in report:
         _show_times(report, model)
     else:
@@ -42,7 +42,7 @@ def _show_times(report: dict[str, Any], model: str) -> None:
 
 
 def _time_verdicts(bands: dict[str, Any]) -> Iterator[str]:
-    """The model against the baseline that is least off on average, all trips and by distance."""
+    """Compares the model with the baseline of the lowest mean error, for all trips and by distance."""
     if MODEL not in bands["all"]:
         return
     yield "mean error, against the best baseline:"
@@ -100,7 +100,9 @@ def _table(report: dict[str, Any], caption: str) -> Table:
 
 
 def _verdicts(report: dict[str, Any], blocks: dict[str, Any]) -> Iterator[str]:
-    """What the table says, in words: the model against the best baseline, where it loses, and what was fitted."""
+    """Says in words what the table shows: the model against the best baseline, where it is worse, and what was
+    fitted.
+    """
     judged = {_label(key): block for key, block in blocks.items() if "model_vs_best" in block}
     if judged:
         yield "mean error, against the best baseline (95 % interval):"
@@ -141,8 +143,9 @@ def _verdicts(report: dict[str, Any], blocks: dict[str, Any]) -> Iterator[str]:
 
 
 def _nearer(against: dict[str, Any]) -> str:
-    """How far the model comes out nearer to what happened than a baseline, or farther off, and whether that may be
-    chance."""
+    """Says how much nearer to the true position the model is than a baseline, or how much farther, and whether that may
+    be chance.
+    """
     difference_m, low_m, high_m, ratio = (against[key] for key in ("difference_m", "low_m", "high_m", "ratio"))
     by = f"{_metres(abs(difference_m))} m{'' if ratio is None else f' ({100 * abs(ratio - 1):.1f} %)'}"
     how = "farther off" if difference_m > 0 else "nearer"
@@ -171,7 +174,7 @@ def _held(score: dict[str, Any]) -> str:
 
 
 def _few(blocks: dict[str, Any]) -> Iterator[str]:
-    """A warning, where intervals are of so few entities that they promise too much."""
+    """Warns where intervals come from so few entities that they are too narrow."""
     for label, block in blocks.items():
         entities = max(score["entities"] for score in block.values() if isinstance(score, dict) and "entities" in score)
         if entities < FEW_ENTITIES:
@@ -196,7 +199,7 @@ def _metres(value: float) -> str:
 
 
 def _counts(report: dict[str, Any]) -> str:
-    """What was judged, and that it is a sample where it is one."""
+    """Says what was evaluated, and whether it is a sample."""
     every = report["every_nth_track"]
     tracks = f"{report['tracks']:,} tracks"
     if every > 1:

@@ -1,8 +1,9 @@
-"""Tracks walked in lockstep, as a worker would: every predictor's answer at every anchor. Knows no score and no file.
+"""Rolls predictors out along recorded tracks, as a worker would: every predictor's answer at every anchor. Metrics and
+files are elsewhere.
 
-The model is walked through `Predictor.advance` and asked through `Predictor.forecast`: to the bit what serves.
-Long tracks are walked in pieces side by side; a piece starts `history` pings early, which by the predictor's promise
-gives the state that the whole track would.
+The model folds pings through `Predictor.advance` and answers through `Predictor.forecast`: to the bit what serves. Long
+tracks are processed in pieces side by side; a piece starts `history` pings early, which by the predictor's guarantee
+gives the same state as the whole track.
 
 Letters: A anchors, H questions per anchor, P pieces, K numbers of a kinematic row.
 """
@@ -23,26 +24,26 @@ from model.kinematics.geo import E7, F64, moved_deg
 from train.data.anchors import Anchors
 from train.data.corpus import Corpus
 
-PIECE: Final = 1024  # pings: long enough that walking in (history) costs little, short enough to keep batches full
-ROWS: Final = 512  # pieces side by side; the model's cost per ping is flat from about 256 on
+PIECE: Final = 1024  # pings: long enough that the extra `history` costs little, short enough to keep batches full
+ROWS: Final = 512  # pieces side by side; the model's cost per ping is constant from about 256 on
 
-PUBLISHED_S: Final = (60.0, 300.0, 900.0)  # the horizons that a worker publishes unless it is told otherwise
+PUBLISHED_S: Final = (60.0, 300.0, 900.0)  # the default horizons of a worker
 
 MODEL: Final = "model"
 
 
 class Answers(NamedTuple):
-    """One predictor's Gaussians."""
+    """One predictor's forecasts as Gaussians."""
 
     lat: F64  # (A, H) degrees
     lon: F64  # (A, H)
-    cov_m2: F64 | None  # (A, H, 3) ee, en, nn in local metres of the anchor; None of a point forecast
+    cov_m2: F64 | None  # (A, H, 3) ee, en, nn in local metres of the anchor; None for point forecasts
 
 
 class Recorded(NamedTuple):
-    """What the model's record says that a worker would publish at the anchors."""
+    """The content of the records that a worker would publish at the anchors."""
 
-    at_s: F64  # (A, 1 + P) seconds on: when the next ping is expected, then PUBLISHED_S
+    at_s: F64  # (A, 1 + P) seconds ahead: the expected time of the next ping, then PUBLISHED_S
     lat: F64  # (A, 1 + P) degrees
     lon: F64
     early_s: F64  # (A,) the ends of the 90 % interval of the next ping's time
@@ -50,17 +51,17 @@ class Recorded(NamedTuple):
 
 
 class Walked(NamedTuple):
-    answers: dict[str, Answers]  # by predictor: the model first where there is one, then the baselines
+    answers: dict[str, Answers]  # by predictor: the model first, if there is one, then the baselines
     kin: F64 | None  # (A, K) the model's rows at the anchors; None where there is no model
-    next_s: F64 | None  # (A,) when it expects the next ping, seconds on
-    fallbacks: int  # anchors at which the model was not finite and gave damped constant velocity instead
-    recorded: Recorded | None = None  # where it was asked for
+    next_s: F64 | None  # (A,) seconds until it expects the next ping
+    fallbacks: int  # anchors at which the model's numbers were not finite, and damped constant velocity replaced them
+    recorded: Recorded | None = None  # None unless requested
 
 
 class _Pieces(NamedTuple):
     start: NDArray[np.int64]  # (P,) first row to fold
     stop: NDArray[np.int64]  # (P,) row after the last
-    ask: NDArray[np.int64]  # (P,) first row whose anchor is this piece's; earlier ones are the piece's before
+    ask: NDArray[np.int64]  # (P,) first row whose anchor belongs to this piece; earlier ones belong to the piece before
 
 
 def walk(
@@ -72,7 +73,9 @@ def walk(
     recorded: bool = False,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Walked:
-    """Answers of the followers, and of the model where `predictor` is given; if asked for, what it would publish."""
+    """Returns the answers of the filters, and of the model if `predictor` is given; with `recorded`, also what it would
+    publish.
+    """
     shape = anchors.dt_s.shape
     names = ([MODEL] if predictor is not None else []) + [name for one in followers for name in one.names]
     answers = {name: Answers(np.empty(shape), np.empty(shape), np.empty((*shape, 3))) for name in names}
@@ -84,7 +87,8 @@ def walk(
             at_s, lat, lon = np.empty((3, count, 1 + len(PUBLISHED_S)))
             out = out._replace(recorded=Recorded(at_s, lat, lon, np.empty(count), np.empty(count)))
     pieces = _pieces(corpus, motion_history(predictor))
-    order = np.argsort(pieces.start - pieces.stop, kind="stable")  # longest first: a batch has one length, nearly
+    # longest first, so that the pieces of a batch have nearly the same length
+    order = np.argsort(pieces.start - pieces.stop, kind="stable")
     total, done, fallbacks = int((pieces.stop - pieces.start).sum()), 0, 0
     for first in range(0, len(order), ROWS):
         batch = _Pieces(*(column[order[first : first + ROWS]] for column in pieces))
@@ -95,7 +99,7 @@ def walk(
 
 
 def motion_history(predictor: Predictor | None) -> int:
-    """Pings that bring a fresh state to where the endless stream's is."""
+    """Returns the number of pings after which a fresh state equals that of the endless stream."""
     return 256 if predictor is None else predictor.history  # the filter's memory is far shorter than 256 pings
 
 
@@ -117,8 +121,8 @@ def _walk_batch(
     batch: _Pieces,
     out: Walked,
 ) -> int:
-    """Walk the pieces of one batch, longest first, and write what is known at their anchors in place; returns the
-    fallbacks.
+    """Processes the pieces of one batch, longest first, and writes the answers at their anchors in place; returns the
+    number of fallbacks.
     """
     slots = None if predictor is None else predictor.acquire(len(batch.start))
     states = [follower.fresh(len(batch.start)) for follower in followers]
@@ -160,7 +164,9 @@ def _walk_batch(
 def _ask(
     predictor: Predictor, slots: NDArray[np.int64], dt_s: F64, index: NDArray[np.int64], recorded: Recorded | None
 ) -> Forecasts:
-    """The model's forecasts, whose first columns are for `dt_s` (N, H); writes what it would publish in place."""
+    """Returns the model's forecasts, whose first columns are for `dt_s` (N, H); writes what it would publish in
+    place.
+    """
     if recorded is None:
         return predictor.forecast(slots, dt_s)
     asked, published = dt_s.shape[1], np.tile(PUBLISHED_S, (len(dt_s), 1))
@@ -177,6 +183,6 @@ def _moved(fix: NDArray[np.void], found: Gaussians) -> tuple[F64, F64]:
 
 
 def _put(out: Answers, index: NDArray[np.int64], lat: F64, lon: F64, cov_m2: F64) -> None:
-    """Write answers in place."""
-    assert out.cov_m2 is not None  # walked predictors all have one
+    """Writes answers in place."""
+    assert out.cov_m2 is not None  # all predictors of a rollout have covariances
     out.lat[index], out.lon[index], out.cov_m2[index] = lat, lon, cov_m2

@@ -1,4 +1,4 @@
-"""One run of the judge: files and options in, a report per file out. Knows the tasks; knows no terminal."""
+"""One run of the evaluation: files and options in, a report per file out. Nothing is printed here."""
 
 from __future__ import annotations
 
@@ -41,9 +41,10 @@ class Options:
 def tasks(
     task: str, files: Sequence[Path | str | Source], predictor: Predictor | None, options: Options
 ) -> Iterator[tuple[str, Callable[[Progress], Report]]]:
-    """Each file's name, and what judges it. All files are opened before the first is judged: a wrong one shows at once.
+    """Yields each file's name, and the function that evaluates it. All files are opened before the first is evaluated,
+    so that an error in one shows at once.
 
-    Raises ValueError for a file that has nothing to judge.
+    Raises ValueError for a file that has nothing to evaluate.
     """
     times = task == "eta"
     try:
@@ -70,7 +71,9 @@ def tasks(
 
 
 def require(options: Options) -> None:
-    """Raises ValueError where an extra is missing: to be asked before files are opened, as it is needed at the end."""
+    """Raises ValueError where an extra is missing. It is called before files are opened, because the extra is needed
+    only at the end.
+    """
     if options.trees:
         trees.require()
     if options.picture is not None:
@@ -99,8 +102,8 @@ def _forecasts(sample: Sample, predictor: Predictor | None, options: Options, pr
 
 
 def _fitted_on(sample: Sample, baselines: Sequence[str]) -> Report:
-    """Which baselines know this region, and from what: the model may never have seen it."""
-    assert sample.train is not None  # or nothing could be fitted
+    """Returns which baselines were fitted to this region, and to what data: the model may never have seen it."""
+    assert sample.train is not None  # without it nothing could be fitted
     entities, pings = len(np.unique(sample.train.entity)), sample.train.pings
     known = [sample.train.files[file] for file in np.unique(sample.train.file)]
     return {"baselines": list(baselines), "files": known, "split": "train", "entities": entities, "pings": pings}

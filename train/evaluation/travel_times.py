@@ -1,11 +1,11 @@
-"""The judge of travel times: origin, destination and departure are given. Prints nothing.
+"""Evaluates travel times: origin, destination and departure are given. Prints nothing.
 
-A trip is a track of the evaluation cut, which ends at silences and at a new trajectory id, with at least 9 pings and
-TRIP_M metres from its first ping to its last. Whoever answers knows the first fix and the last place, nothing between.
+A trip is a track as cut for evaluation, which ends at silences and at a new trajectory id, with at least 9 pings and
+TRIP_M metres from its first ping to its last. A predictor knows the first fix and the last place, nothing between.
 
-The baselines are fitted to the train split, their 90 % intervals too: by the quotients of true and answered time that
-the train split's own trips show, each answered by what was fitted to others. What a trip takes need not grow with the
-distance: a bus drives all day and ends near where it began.
+The baselines are fitted to the train split, and so are their 90 % intervals: to the ratios of true to predicted time of
+the train split's own trips, each predicted by a fit to other trips. The time of a trip need not grow with the distance:
+a bus drives all day and ends near where it began.
 
 Letters: N trips, T trips of the train split, K nearest of them.
 """
@@ -28,45 +28,45 @@ from train.evaluation.metrics import score_times
 from train.evaluation.rollout import MODEL
 from train.quantile_regression import fit_line
 
-TRIP_M: Final = 1_000.0  # shorter ones start and end on one square, and their time is that of waiting
+TRIP_M: Final = 1_000.0  # shorter ones start and end in one square, and their time is mostly waiting
 TRIP_PINGS: Final = 9
 BANDS_KM: Final = ((1.0, 3.0), (3.0, 10.0), (10.0, np.inf))
-NEAREST: Final = 15  # trips; enough that their median stands, few enough that they are near
-TRAIN_TRIPS: Final = 4_000  # each judged trip is held against all of them
-KM_PER_HOUR_OF_DAY: Final = 1.0  # an hour of departure counts as much as a kilometre of place
+NEAREST: Final = 15  # trips; enough for a stable median, few enough to be near
+TRAIN_TRIPS: Final = 4_000  # each evaluated trip is compared with all of them
+KM_PER_HOUR_OF_DAY: Final = 1.0  # one hour of departure time counts as much as one kilometre
 INTERVAL: Final = (0.05, 0.95)
-FOLDS: Final = 10  # of known trips, each answered by what was fitted to the others
+FOLDS: Final = 10  # cross-validation of known trips: each fold is predicted by a fit to the others
 _CHUNK: Final = 256
 
 
 class Trips(NamedTuple):
     entity: NDArray[np.int32]  # (N,)
-    origin: NDArray[Any]  # (N,) FIX: place and departure
-    lat: F64  # (N,) deg, of the destination
+    origin: NDArray[Any]  # (N,) FIX: place and time of departure
+    lat: F64  # (N,) degrees of the destination
     lon: F64
-    seconds: F64  # (N,) what the trip took
-    distance_m: F64  # (N,) from origin to destination, as the crow flies
+    seconds: F64  # (N,) duration of the trip
+    distance_m: F64  # (N,) straight-line distance from origin to destination
 
     def where(self, chosen: NDArray[Any]) -> Trips:
-        """Those of a mask (N,) or of indices."""
+        """Returns the trips of a mask (N,) or of indices."""
         return Trips(*(column[chosen] for column in self))
 
 
 class TravelTime(Protocol):
     def __call__(self, origin: NDArray[Any], lat: F64, lon: F64) -> TravelTimes:
-        """From FIX records (N,) to places (N,) in degrees."""
+        """Predicts travel times from FIX records (N,) to places (N,) in degrees."""
         ...
 
 
 def long_enough(corpus: Corpus) -> Corpus:
-    """The tracks that are trips."""
+    """Returns the tracks that are trips."""
     first, last = corpus.tracks[:, 0], corpus.tracks[:, 1] - 1
     far = haversine_m(corpus.lat[first], corpus.lon[first], corpus.lat[last], corpus.lon[last]) >= TRIP_M
     return corpus.select(far & (last - first + 1 >= TRIP_PINGS))
 
 
 def trips(corpus: Corpus) -> Trips:
-    """Of a corpus of trips."""
+    """Returns the trips of a corpus whose tracks are trips."""
     first, last = corpus.tracks[:, 0], corpus.tracks[:, 1] - 1
     lat, lon = np.asarray(corpus.lat[last]), np.asarray(corpus.lon[last])
     distance = haversine_m(corpus.lat[first], corpus.lon[first], lat, lon)
@@ -75,12 +75,12 @@ def trips(corpus: Corpus) -> Trips:
 
 
 def judge_travel_times(sample: Sample, predictor: Predictor | None) -> dict[str, Any]:
-    """Scores as plain data for JSON: `predictors.<name>`, and `bands.<km>.<name>` by distance.
+    """Returns scores as plain data for JSON: `predictors.<name>`, and `bands.<km>.<name>` by distance.
 
     Raises ValueError where there is no train split to fit the baselines to.
     """
     train = None if sample.train is None else long_enough(sample.train)
-    if train is None or len(train) < 2:  # one would be answered by itself
+    if train is None or len(train) < 2:  # a single trip would be predicted from itself
         raise ValueError(f"{sample.file}: no two trips to fit the baselines to apart from what is judged; try --fit-on")
     known = _evenly(trips(train))
     asked = trips(sample.corpus)
@@ -97,7 +97,7 @@ def judge_travel_times(sample: Sample, predictor: Predictor | None) -> dict[str,
 
 
 def of_predictor(predictor: Predictor) -> TravelTime:
-    """The model's travel time from the first fix alone."""
+    """Returns the model's predictor of travel times, which uses the first fix alone."""
 
     def travel_time(origin: NDArray[Any], lat: F64, lon: F64) -> TravelTimes:
         slots = predictor.acquire(len(origin))
@@ -112,10 +112,10 @@ def of_predictor(predictor: Predictor) -> TravelTime:
 
 @dataclass(frozen=True)
 class MedianSpeed:
-    """The way as the crow flies at one speed: the median of the train split's trips."""
+    """The straight-line distance at one speed: the median of the train split's trips."""
 
     speed_mps: float
-    low: float  # quotients of true and answered time
+    low: float  # ratio of true to predicted time
     high: float
 
     @classmethod
@@ -133,10 +133,11 @@ class MedianSpeed:
 
 @dataclass(frozen=True)
 class DistancePower:
-    """A power of the way as the crow flies, by the least mean absolute error of the logarithm: with 1 all go at one
-    speed, with 0 all take as long."""
+    """A power of the straight-line distance with the lowest mean absolute error of the logarithm: with power 1 all
+    trips have one speed, with power 0 one duration.
+    """
 
-    log_s: float  # of a metre
+    log_s: float  # log of the time for one metre
     power: float
     low: float
     high: float
@@ -162,8 +163,9 @@ class DistancePower:
 
 @dataclass(frozen=True)
 class NearestTrips:
-    """The median time of the trips most alike, by origin, destination and hour of departure; or their median pace,
-    where that errs less on the known ones: a neighbour that went twice as far may have taken twice as long, or as long.
+    """The median time of the most similar trips, by origin, destination and hour of departure; or their median pace,
+    where its error on the known trips is lower: a similar trip that went twice as far may have taken twice as long, or
+    as long.
     """
 
     known: Trips
@@ -216,7 +218,9 @@ def _evenly(known: Trips) -> Trips:
 
 
 def _quotients(known: Trips, answer: Callable[[Trips, Trips], F64]) -> F64:
-    """True over answered time (N,) of known trips; `answer` is fitted to its first argument and asked of its second."""
+    """Returns the ratio of true to predicted time (N,) of known trips; `answer` is fitted to its first argument and
+    predicts its second.
+    """
     fold = np.arange(len(known.seconds)) % FOLDS
     out = np.empty(len(fold))
     for mine in (fold == one for one in np.unique(fold)):
@@ -230,7 +234,9 @@ def _between_quantiles(quotients: F64) -> tuple[float, float]:
 
 
 def _place(origin: NDArray[Any], lat: F64, lon: F64, known: Trips) -> F64:
-    """Trips as points (N, 6) in kilometres: origin, destination, and the hour on a circle as long as the day."""
+    """Returns trips as points (N, 6) in kilometres: origin, destination, and the hour on a circle as long as the
+    day.
+    """
     lat0, lon0 = (np.full(len(lat), int(np.median(known.origin[name]))) for name in ("lat_e7", "lon_e7"))
     lat1, lon1 = (np.rint(degrees * E7).astype(np.int64) for degrees in (lat, lon))
     start = displacement_m(lat0, lon0, origin["lat_e7"], origin["lon_e7"]) / 1000
@@ -242,13 +248,13 @@ def _place(origin: NDArray[Any], lat: F64, lon: F64, known: Trips) -> F64:
 
 
 def _ways(distance_m: F64) -> tuple[F64, F64]:
-    """What a trip's time (N,) may be measured in: trips, or metres."""
+    """Returns the two units of a trip's time (N,): per trip, or per metre."""
     return np.ones_like(distance_m), distance_m
 
 
 def _nearest(known: Trips, place: F64, way: F64, *, itself: bool) -> F64:
-    """Median time per way (N,) of the nearest known trips, by the ways of these (T,); with `itself` those asked for are
-    the known ones.
+    """Returns the median time per unit (N,) of the nearest known trips, given the units `way` of these (T,). With
+    `itself`, the asked trips are the known ones, and none is its own neighbour.
     """
     there, pace = _place(known.origin, known.lat, known.lon, known), known.seconds / way
     nearest = min(NEAREST, len(pace) - itself)

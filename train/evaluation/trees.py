@@ -1,9 +1,9 @@
-"""Gradient-boosted trees on the last steps: the baseline that a network has to be worth its trouble against.
+"""Gradient-boosted trees on the last steps: the baseline that a network has to beat to be worth its cost.
 
-Knows the last six steps and the horizon; knows no older ones, no hour, and no reported speed or course, which a network
-sees; and no weights of ours. LightGBM comes with the extra `trees` and is imported only when trees are asked for. One
-pair of models (along, across the last heading) per horizon, L1; with `absolute` they also see where they are and which
-way they face, and stay in their region.
+Their inputs are the last six steps and the horizon; they get no older steps, no time of day, and no reported speed or
+course, which a network gets. LightGBM comes with the extra `trees` and is imported only when trees are requested. There
+is one pair of models (along and across the last heading) per horizon, with L1 loss; with `absolute` they also get
+position and heading, and are useful only in their region.
 
 Letters: A anchors, S = 6 steps, H = 1 + horizons.
 """
@@ -26,9 +26,9 @@ from train.evaluation.rollout import Answers
 
 TREES: Final = "trees"
 STEPS: Final = 6
-ROWS: Final = 400_000  # anchors to train on; more gain little and cost minutes
+ROWS: Final = 400_000  # anchors to train on; more improve little and cost minutes
 ROUNDS: Final = 250
-MIN_STEP_M: Final = 1.0  # below it a step has no heading and the one before it is asked
+MIN_STEP_M: Final = 1.0  # a shorter step has no heading, and an earlier one is used
 PARAMS: Final = {
     "objective": "l1",
     "num_leaves": 255,
@@ -52,7 +52,7 @@ class Trees:
     absolute: bool
 
     def answers(self, corpus: Corpus, anchors: Anchors) -> Answers:
-        """Points without spread. Raises ValueError for a horizon that nothing was trained for."""
+        """Returns point forecasts. Raises ValueError for a horizon without trained boosters."""
         past, unit = _past(corpus, anchors, self.absolute)
         lat, lon = np.empty(anchors.dt_s.shape), np.empty(anchors.dt_s.shape)
         at = np.asarray(corpus.lat[anchors.row]), np.asarray(corpus.lon[anchors.row])
@@ -75,7 +75,7 @@ def train_trees(
     rows: int = ROWS,
     rounds: int = ROUNDS,
 ) -> Trees:
-    """Raises ValueError where LightGBM is missing or no track is long enough."""
+    """Trains the boosters. Raises ValueError where LightGBM is missing or no track is long enough."""
     boost = require()
     corpus = anchoring.usable(train)
     anchors = anchoring.find(corpus, horizons_s)
@@ -96,7 +96,7 @@ def train_trees(
 
 
 def require() -> Any:
-    """LightGBM. Raises ValueError that says what to install."""
+    """Returns LightGBM. Raises ValueError that says what to install."""
     try:
         import lightgbm
     except ImportError as error:
@@ -105,7 +105,7 @@ def require() -> Any:
 
 
 def _past(corpus: Corpus, anchors: Anchors, absolute: bool) -> tuple[F64, F64]:
-    """What is known at the anchors (A, F), and the unit vector (A, 2) of the last heading."""
+    """Returns the inputs at the anchors (A, F), and the unit vector (A, 2) of the last heading."""
     fixes = corpus.fixes(anchors.row[:, None] - np.arange(STEPS, -1, -1))
     dt_s, d_en = steps_between(fixes[:, :-1], fixes[:, 1:])
     unit = _heading(d_en)
@@ -122,7 +122,7 @@ def _inputs(past: F64, horizon_s: F64) -> F64:
 
 
 def _heading(d_en: F64) -> F64:
-    """Unit vector (A, 2) of the newest step that went anywhere; east where none did."""
+    """Returns the unit vector (A, 2) of the newest step of at least MIN_STEP_M; east where there is none."""
     length = np.hypot(d_en[..., 0], d_en[..., 1])
     newest = length.shape[1] - 1 - np.argmax(length[:, ::-1] >= MIN_STEP_M, axis=1)
     rows = np.arange(len(length))
@@ -131,7 +131,7 @@ def _heading(d_en: F64) -> F64:
 
 
 def _to_frame(en: F64, unit: F64) -> F64:
-    """East and north as along and across (to the left) of the heading."""
+    """Turns east and north into along and across (to the left) of the heading."""
     return np.stack(
         [(en * unit).sum(axis=-1), unit[..., 0] * en[..., 1] - unit[..., 1] * en[..., 0]],
         axis=-1,

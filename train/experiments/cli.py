@@ -1,4 +1,6 @@
-"""`pathcast experiment NAME|all`: run it, show where it is, write its report. Heavy imports wait for the call."""
+"""`pathcast experiment NAME|all`: runs an experiment, shows its progress, writes its report. Heavy imports wait for the
+call.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ import typer
 
 from train.data.options import CacheOption, ColumnsOption, Files, MoreFiles, sources_of
 
-# What each answers, in the order of `all`. A module train.experiments.<name> has `run(lab) -> Finding`.
+# The question of each, in the order of `all`. The module train.experiments.questions.<name> has `run(lab) -> Finding`.
 EXPERIMENTS = {
     "autoencoder": "do the features invert to the coordinates?",
     "overfit": "can one track be learned to near zero loss?",
@@ -61,7 +63,7 @@ def experiment(
     from train.experiments.lab.report import source, write
 
     require()  # every report has a picture, which is drawn after hours of training
-    code = source()  # before hours in which the checkout may be moved on
+    code = source()  # before hours of training, during which the checkout may change
 
     def conduct(chosen: str) -> None:
         started = _cpu_s()
@@ -94,11 +96,11 @@ def experiment(
     for chosen in EXPERIMENTS:
         try:
             conduct(chosen)
-        except Exception as error:  # our own faults too: the others may have hours behind them
+        except Exception as error:  # also bugs of ours: the other experiments may have run for hours
             failed.append(chosen)
             if not isinstance(
                 error, (OSError, ValueError, RuntimeError)
-            ):  # these a user can cause (stream.commands.main)
+            ):  # errors that a user can cause (stream.commands.main)
                 traceback.print_exc()
             typer.echo(f"{chosen} failed: {' '.join(str(error).split()) or type(error).__name__}", err=True)
     if failed:
@@ -110,15 +112,15 @@ experiment.__doc__ = HELP
 
 @dataclass(frozen=True)
 class _Say:
-    """Tells where an experiment is, from any of its processes."""
+    """Prints the progress of an experiment, from any of its processes."""
 
     name: str
-    started: float  # of the monotonic clock, which all processes of a machine share
+    started: float  # on the monotonic clock, which all processes of a machine share
 
     def __call__(self, line: str) -> None:
         typer.echo(f"{self.name} {time.monotonic() - self.started:6.0f} s  {line}", err=True)
 
 
 def _cpu_s() -> float:
-    """Of this process and of those that it has waited for."""
+    """Returns the CPU seconds of this process and of those that it has waited for."""
     return sum(os.times()[:4])

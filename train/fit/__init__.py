@@ -1,9 +1,12 @@
-"""The training loop: loss, optimizers, checkpoints, several processes, and the card of the weights.
+"""Training: the loop, loss, optimizers, checkpoints, several processes, and the model card.
 
-trainer       fit(): the loop
-loss          what is minimised
-run_state     what a run needs to go on where it was interrupted
+trainer       fit(): the training loop
+loss          the training loss
+run_state     the state from which an interrupted run continues, and its checkpoint
 optimizer     Muon for matrices, AdamW for the rest
+muon          the optimizer Muon
 distributed   several processes
 recipe        the options that make a size of model
+model_card    the card beside the weights
+progress      what a run shows; tensorboard writes its event files
 """

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from train.data.splits import Splits
     from train.fit.trainer import Report, Tick
 
-DEFAULT_MINUTES = 30.0  # on two cores about what `small` needs to leave every baseline behind
+DEFAULT_MINUTES = 30.0  # about what `small` needs on two cores to be better than every baseline
 
 HELP = """Train weights on your own tracks. They serve at once: pathcast worker --weights DIR. The few settings
 that no worker can serve, such as patches of pings, are told before training begins.
@@ -45,7 +45,8 @@ porto:FILE, ais:FILE, gpx:DIR, gtfs:DIR; a folder of .plt, .gpx or .pb files nee
 pings up to where it ends now, and says where it keeps them, for --data.
 
 A tenth of the vehicles and the last tenth of each source in time stay out, for `pathcast evaluate`; so do the vehicles
-and the day that `pathcast demo` replays, and another tenth of the vehicles, to validate and calibrate with.
+and the day that `pathcast demo` replays, and another tenth of the vehicles: half of it to validate and calibrate with,
+half for a last judgement.
 
 A checkpoint is written every 200 steps, from which the same command, given again, goes on with an interrupted run.
 Finished weights are replaced with --no-resume only.
@@ -165,7 +166,8 @@ def train(
     if made.config.cells:
         raise typer.BadParameter("--set cells: only `pathcast experiment regions` trains answers that are cells")
     towns = _nowhere(sources, invented or [])
-    # Every rank asks before it meets the others, and nothing is written before all have met: they agree.
+    # Every rank checks this before it connects to the others, and nothing is written before all have connected: they
+    # agree.
     if resume and is_finished(out):
         raise typer.BadParameter(
             f"{out} holds finished weights, and no interrupted run to go on with: give --no-resume to replace them, or "
@@ -189,7 +191,8 @@ def train(
         **made.run,
     )
     if lr is not None:
-        options = replace(options, lr=lr, muon_lr=options.muon_lr * lr / options.lr)  # slower is slower for both
+        # both learning rates change by the same factor
+        options = replace(options, lr=lr, muon_lr=options.muon_lr * lr / options.lr)
     with progress.watching(tensorboard) as watch:
         with read_watch() as reading:
             sources += topic_snapshot(from_topic, bootstrap, security, cache, reading)
@@ -219,8 +222,8 @@ def train(
         text = f"{out}: {report.steps:,} steps{progress.metres(report.validation)}"
         typer.echo(json.dumps(outcome | facts, indent=2) if as_json else text)
     else:
-        # A rank that has nothing more to do leaves at once: threads of gloo that outlive Python's own end have been
-        # seen to abort it, and torchrun takes that for a failure of all.
+        # A finished rank exits at once: threads of gloo that outlive Python's own end have been seen to abort it, and
+        # torchrun takes that for a failure of all.
         os._exit(0)
 
 
@@ -228,7 +231,7 @@ train.__doc__ = HELP
 
 
 def _nowhere(sources: list[Source], invented: list[Path]) -> tuple[str, ...]:
-    """The names of the invented files in the corpus."""
+    """Returns the names of the invented files in the corpus."""
     names = tuple(path.name for path in invented)
     if both := {source.name for source in sources} & set(names):
         raise typer.BadParameter(f"real and invented files cannot have one name: {', '.join(sorted(both))}")
@@ -260,7 +263,7 @@ def _splits(corpus: Corpus, invented: tuple[str, ...]) -> Splits:
 def _calibrate(
     report: Report, sources: list[Source], options: FitOptions, cache: Path | None, tell: Callable[[str], None]
 ) -> None:
-    """Widen the spreads to what the validation tracks ask for, source by source, and write the weights again."""
+    """Calibrates the covariances on the validation tracks, source by source, and writes the weights again."""
     from model.network.checkpoint import CARD_FILE, save_pretrained
     from train.calibration.calibrate import calibrate, tracks_to_calibrate_on
 
@@ -275,7 +278,7 @@ def _calibrate(
 def _fit(
     splits: Splits, config: ModelConfig, options: FitOptions, resume: bool, watch: Callable[[Tick], None]
 ) -> Report:
-    """As one rank of those that torchrun started, or alone."""
+    """Trains as one of the ranks that torchrun started, or alone."""
     from train.batches.options import choose_device
     from train.fit.distributed import join, place
     from train.fit.progress import tell

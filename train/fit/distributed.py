@@ -1,13 +1,13 @@
-"""The ranks of one run and what they tell each other: sums, and that they agree. Knows no batch and no weights.
+"""The ranks of one run and their communication: sums, and checks that they agree.
 
     torchrun --standalone --nproc-per-node 2 --no-python pathcast train --data FILE... --out DIR
 
-torchrun starts the same command once a rank and says in RANK, LOCAL_RANK and WORLD_SIZE which one it is. Without them
-there is one rank, and nothing here costs anything.
+torchrun starts the same command once per rank and sets RANK, LOCAL_RANK and WORLD_SIZE. Without them there is one rank,
+and this module costs nothing.
 
-Not DistributedDataParallel: it averages the ranks' gradients, which is right only for means over equally many answers.
-Here each rank's loss is its part of a sum over the answers of all ranks (train.fit.loss), so the gradients add up, and
-one sum over one flat tensor a step is all that is needed; the weights are small.
+It is not DistributedDataParallel, which averages the ranks' gradients; that is right only for means over equally many
+answers. Here each rank's loss is its part of a sum over the answers of all ranks (train.fit.loss), so the gradients add
+up, and one sum over one flat tensor per step is enough; the weights are small.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-TIMEOUT_S = 300.0  # many times what one rank may do between two sums; then the others give up on it
+TIMEOUT_S = 300.0  # much longer than one rank needs between two sums; after that the other ranks stop
 
 
 class PeerLost(RuntimeError):
@@ -45,7 +45,7 @@ class Peers:
         return self.rank == 0
 
     def add(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor (float32, on this rank's device) by its sum over all ranks; the same bits on each.
+        """Replaces each tensor (float32, on this rank's device) by its sum over all ranks, with the same bits on each.
 
         Raises PeerLost.
         """
@@ -58,7 +58,7 @@ class Peers:
             tensor.copy_(total.view_as(tensor))
 
     def total(self, numbers: Sequence[float]) -> list[float]:
-        """Each number's sum over all ranks. Raises PeerLost."""
+        """Returns each number's sum over all ranks. Raises PeerLost."""
         if self.world == 1:
             return list(numbers)
         flat = torch.tensor(numbers, dtype=torch.float64, device=self.device)
@@ -66,12 +66,13 @@ class Peers:
         return [float(number) for number in flat.cpu()]
 
     def from_leader(self, number: float) -> float:
-        """The leader's number, on every rank. Raises PeerLost."""
+        """Returns the leader's number, on every rank. Raises PeerLost."""
         return self.total([number if self.leads else 0.0])[0]
 
     def agree(self, fact: str) -> bool:
-        """Whether all ranks hold the same fact. Raises PeerLost."""
-        digest = int.from_bytes(blake2b(fact.encode(), digest_size=4).digest(), "big")  # whole in a float64
+        """Returns whether all ranks have the same fact. Raises PeerLost."""
+        # an integer that float64 holds exactly
+        digest = int.from_bytes(blake2b(fact.encode(), digest_size=4).digest(), "big")
         mine, leaders = float(digest), self.from_leader(float(digest))
         return self.total([abs(mine - leaders)])[0] == 0.0
 
@@ -86,22 +87,24 @@ class Peers:
 
 
 class Place(NamedTuple):
-    """Which of all ranks a process is."""
+    """The place of a process among all ranks."""
 
     rank: int
-    local: int  # among those on this machine
+    local: int  # rank among those on this machine
     world: int
 
 
 def place() -> Place:
-    """As torchrun says; 0, 0, 1 without it."""
+    """Returns the place that torchrun gave to this process; 0, 0, 1 without it."""
     number = os.environ.get
     return Place(int(number("RANK", "0")), int(number("LOCAL_RANK", "0")), int(number("WORLD_SIZE", "1")))
 
 
 @contextmanager
 def join(device: torch.device, timeout_s: float = TIMEOUT_S) -> Iterator[Peers]:
-    """Meet the other ranks, and part from them at the end. Raises PeerLost where they do not come."""
+    """Connects to the other ranks, and disconnects together with them at the end. Raises PeerLost where they do not
+    come.
+    """
     rank, _, world = place()
     if world == 1:
         yield Peers(device=device)
@@ -115,8 +118,9 @@ def join(device: torch.device, timeout_s: float = TIMEOUT_S) -> Iterator[Peers]:
         raise PeerLost(f"rank {rank} did not meet the other {world - 1} in {timeout_s:g} s: {error}") from error
     try:
         yield Peers(rank, world, device)
-        # All part together: a connection that one side closes while the other still uses it has aborted a process.
-        with suppress(RuntimeError):  # whoever is gone by now had done its part
+        # All disconnect together: a connection that one side closes while the other still uses it has aborted a
+        # process.
+        with suppress(RuntimeError):  # a rank that is gone by now has finished its work
             dist.barrier()
     finally:
         dist.destroy_process_group()

@@ -1,11 +1,11 @@
-"""What training minimises: distance and likelihood of forecasts and gap fills, next intervals, travel times.
+"""The training loss: distance and negative log-likelihood of forecasts and gap fills, next intervals, travel times.
 
 One pass of the trunk serves them all.
 
 Every mean is over answers, and `counts` may say that there are more of them than in this batch: then the losses are
-this batch's part of those of a larger one. Parts of k micro-batches, be they one after the other or on k ranks, sum to
-the losses and gradients of one batch with all of their rows. A mean of k means would not: it would give an answer more
-weight where its micro-batch has few.
+this batch's part of those of a larger one. The parts of k micro-batches, processed one after the other or on k ranks,
+sum to the losses and gradients of one batch with all of their rows. A mean of k means would not: it would give an
+answer more weight where its micro-batch has few.
 
 Shapes as in train.batches.batches.
 """
@@ -24,50 +24,50 @@ from model.network.network import Network, asked
 from train.batches.batches import Batch, Mask
 from train.batches.packing import packed, unpacked
 
-# A mean distance in metres is dominated by long horizons; Δt^-0.7 makes a city's errors at 10 s and 900 s weigh alike.
-# DISTANCE_M brings the sum to about 1.
+# Long horizons dominate a mean distance in metres; with Δt^-0.7, a city's errors at 10 s and 900 s have the same
+# weight. DISTANCE_M scales the sum to about 1.
 DISTANCE_POWER: Final = 0.7
 DISTANCE_M: Final = 15.0
-LIKELIHOOD: Final = 0.15  # the spread has its own outputs, so its share of the loss need only keep them moving
+LIKELIHOOD: Final = 0.15  # the covariance has outputs of its own, so a small share of the loss is enough to train them
 INTERVAL: Final = 0.2
 GAPS: Final = 1.0
 TRAVELS: Final = 0.1
 
 
 class Losses(NamedTuple):
-    """Scalars. `total` is what is minimised; the metres are for people."""
+    """Scalars. `total` is minimised; the losses in metres are for people."""
 
     total: Tensor
-    distance: Tensor  # weighted, of forecasts
+    distance: Tensor  # weighted distance of forecasts
     likelihood: Tensor
     interval: Tensor
     gaps: Tensor
     travel: Tensor
-    next_m: Tensor  # mean distance of the next token
-    far_m: Tensor  # of the random times ahead
+    next_m: Tensor  # mean distance at the next token
+    far_m: Tensor  # mean distance at the random times ahead
     gap_m: Tensor
 
 
 class Counts(NamedTuple):
-    """How many answers the means are over; floats, to be added up."""
+    """The number of answers in each mean; floats, so that they can be summed."""
 
     ahead: float
-    next: float  # the first of a token's questions
-    far: float  # the others
+    next: float  # first question of each token
+    far: float  # other questions
     interval: float
     gap: float
     travel: float
 
 
 def count(batch: Batch) -> Counts:
-    """The answers of a batch."""
+    """Returns the number of answers in a batch."""
     ahead = batch.ahead_mask
     masks = (ahead, ahead[..., 0], ahead[..., 1:], batch.log_next_mask, batch.gap_mask, batch.travel_mask)
     return Counts(*(float(mask.sum()) for mask in masks))
 
 
 def measure(network: Network, batch: Batch, *, bfloat16: bool = False, counts: Counts | None = None) -> Losses:
-    """The losses of a batch, or its part of the losses over `counts` answers; on the device of the network."""
+    """Returns the losses of a batch, or its part of the losses over `counts` answers, on the device of the network."""
     batch = whole_patches(batch, network.config.patch)
     n, device = counts or count(batch), network.device
     asks = batch.ahead_mask.any(-1)  # B, T -> P tokens with any answer: the others need no head
@@ -102,7 +102,9 @@ def measure(network: Network, batch: Batch, *, bfloat16: bool = False, counts: C
 
 
 def whole_patches(batch: Batch, patch: int) -> Batch:
-    """The questions whose token is the last of its patch: an earlier one's vector has seen what it is asked."""
+    """Keeps only the questions of the last token of each patch: the vector of an earlier one already contains the
+    answer.
+    """
     if patch == 1:
         return batch
     last = np.arange(batch.ahead_mask.shape[1]) % patch == patch - 1
@@ -115,7 +117,7 @@ def whole_patches(batch: Batch, patch: int) -> Batch:
 
 
 def _hidden(network: Network, batch: Batch) -> Tensor:
-    """Hidden vectors [B, T, C]; where a token is a patch, each of its pings has the vector of the whole."""
+    """Returns the hidden vectors [B, T, C]; where a token is a patch, each of its pings has the vector of the patch."""
     device, patch, packing = network.device, network.config.patch, batch.packing
     inputs = (batch.x_BTF, batch.time_ms)
     if packing is None:
@@ -129,7 +131,7 @@ def _hidden(network: Network, batch: Batch) -> Tensor:
 
 
 def _gaps(network: Network, hidden: Tensor, batch: Batch, n: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Weighted distance, likelihood and metres of the hidden fixes."""
+    """Returns weighted distance, negative log-likelihood and distance in metres of the hidden fixes."""
     device = hidden.device
     rows = torch.arange(len(hidden), device=device).unsqueeze(1)
     question = asked(batch.gap, torch.float32, device)
@@ -143,7 +145,7 @@ def _gaps(network: Network, hidden: Tensor, batch: Batch, n: float) -> tuple[Ten
 
 
 def _travels(network: Network, hidden: Tensor, batch: Batch, n: float) -> Tensor:
-    """Likelihood of the travel times."""
+    """Returns the negative log-likelihood of the travel times."""
     device = hidden.device
     rows = torch.arange(len(hidden), device=device).unsqueeze(1)
     travel = network.travel(
@@ -157,7 +159,7 @@ def _travels(network: Network, hidden: Tensor, batch: Batch, n: float) -> Tensor
 
 
 def _length(vector: Tensor) -> Tensor:
-    # The millimetre keeps the gradient finite where an answer is hit exactly (a parked car).
+    # The millimetre keeps the gradient finite where the error is exactly 0 (a parked car).
     return (vector.square().sum(-1) + 1e-6).sqrt()
 
 

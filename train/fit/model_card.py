@@ -1,4 +1,4 @@
-"""The model card that lies beside weights: what they are, made from what, how, and how good in validation."""
+"""Writes the model card beside the weights: what they are, their data, their training, and their validation losses."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def write_card(
     kept: int,
     world: int,
 ) -> str:
-    """Markdown; the weights are the EMA after `kept` of the steps.
+    """Returns Markdown; the weights are the EMA after `kept` of the steps.
 
-    Numbers are of validation batches as they are drawn for training (thinned, augmented).
+    Its numbers are from validation batches that are drawn like those of training (resampled, augmented).
     """
     optimizer = {"adamw": "AdamW", "muon": f"Muon ({options.muon_lr:g}) and AdamW"}[options.optimizer]
     micro = options.accumulate * world
@@ -66,12 +66,12 @@ def _use(config: ModelConfig) -> str:
 
 
 def _kept(config: ModelConfig) -> str:
-    """What the cache keeps of a token in each block."""
+    """Says what the key/value cache holds of a token in each block."""
     return "one key and value" if config.kv_heads == 1 else f"{config.kv_heads} keys and values"
 
 
 def _origin(options: FitOptions) -> list[str]:
-    """Weights that go on from others know what those were made from, and are bound by what those are bound by."""
+    """Names the initial weights: these are based on their data too, and bound by their licence."""
     if options.init is None:
         return []
     parts = ", ".join(options.only)

@@ -1,10 +1,11 @@
-"""Muon: momentum whose update of a matrix is made orthogonal, so that all its directions move alike.
+"""Muon: an optimizer with momentum that makes the update of a matrix orthogonal, so that all its directions change
+alike.
 
 Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; the coefficients of the Newton-Schulz
-steps are theirs, as in torch.optim.Muon. That one multiplies in bfloat16 everywhere and matrix by matrix, and a CPU
+steps are theirs, as in torch.optim.Muon. The latter multiplies in bfloat16 everywhere and matrix by matrix, and a CPU
 without such instructions emulates them: 0.61 s for the matrices of `small` on one core of an EPYC with AVX2 alone, most
-of a training step. In float32, and those of one shape together, it is 0.03 s there (medians of five; 2026-11-27).
-Knows matrices and gradients; knows no network and no schedule.
+of a training step. In float32, and with the matrices of one shape together, it is 0.03 s there (medians of five;
+2026-11-27).
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from torch.nn import Parameter
 MOMENTUM: Final = 0.95
 NEWTON_SCHULZ_STEPS: Final = 5
 COEFFICIENTS: Final = (3.4445, -4.775, 2.0315)
-EPS: Final = 1e-7  # no update is divided by less
+EPS: Final = 1e-7  # lower limit of the norm by which an update is divided
 
 
 class Muon(torch.optim.Optimizer):
-    """Of matrices only, with decoupled weight decay and Nesterov's momentum; updates are multiplied in `dtype`."""
+    """For matrices only, with decoupled weight decay and Nesterov momentum; updates are computed in `dtype`."""
 
     def __init__(
         self, matrices: Iterable[Parameter], *, lr: float, weight_decay: float, dtype: torch.dtype = torch.float32
@@ -33,7 +34,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Move every matrix that has a gradient."""
+        """Updates every matrix that has a gradient."""
         for group in self.param_groups:
             alike: dict[torch.Size, list[Parameter]] = {}
             for matrix in group["params"]:
@@ -41,7 +42,7 @@ class Muon(torch.optim.Optimizer):
                     alike.setdefault(matrix.shape, []).append(matrix)
             for (rows, columns), matrices in alike.items():
                 updates = orthogonal(torch.stack([self._momentum(matrix) for matrix in matrices]), self.dtype)
-                lr = group["lr"] * max(1.0, rows / columns) ** 0.5  # the same change of the output, whatever the shape
+                lr = group["lr"] * max(1.0, rows / columns) ** 0.5  # the same change of the output for every shape
                 for matrix, update in zip(matrices, updates, strict=True):
                     matrix.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-lr)
 
@@ -55,7 +56,9 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrices: Tensor, dtype: torch.dtype) -> Tensor:
-    """[N, R, C] with the same singular vectors; singular values of 0.5 to 1.3, but for those that were next to none."""
+    """Returns matrices [N, R, C] with the same singular vectors and singular values of 0.5 to 1.3, except those that
+    were nearly 0.
+    """
     a, b, c = COEFFICIENTS
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.to(dtype)

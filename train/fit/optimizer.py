@@ -1,6 +1,6 @@
-"""Which optimiser moves which weights. Knows parameters by name and shape; knows no loss and no schedule.
+"""Assigns the weights to optimizers, by name and shape: Muon or AdamW.
 
-Every group remembers its peak learning rate, so that one schedule, a share of the peak, moves all of them.
+Every group stores its peak learning rate, so that one schedule, a share of the peak, applies to all.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ INPUTS: Final = (
     "from_report.weight",
     "trunk.report.weight",
     "cells.table.weight",
-)  # rows are features of different meaning, not a mixing matrix
+)  # not for Muon: their inputs are features of different meaning
 OUTPUTS: Final = ("last.weight",)  # zero before training
-TABLES: Final = ("places.table", "learned.weight")  # rows that few batches see: each has to learn from those few
-TABLE_LR: Final = 4.0  # times the learning rate
+TABLES: Final = ("places.table", "learned.weight")  # few batches use a row: each has to learn from those few
+TABLE_LR: Final = 4.0  # factor on the learning rate
 
 
 class Optimizer:
-    """AdamW, and Muon where it is asked for, that step together; what needs no gradient is left as it is."""
+    """AdamW, and Muon if requested, which step together. Weights without gradient stay as they are."""
 
     def __init__(
         self, network: nn.Module, *, kind: str, lr: float, muon_lr: float, weight_decay: float, bfloat16: bool
@@ -46,7 +46,7 @@ class Optimizer:
             group["initial_lr"] = group["lr"]
 
     def step(self, share: float) -> None:
-        """Move the weights, at that share of the peak learning rates, and forget the gradients."""
+        """Updates the weights at that share of the peak learning rates, and clears the gradients."""
         for group in self._groups():
             group["lr"] = group["initial_lr"] * share
         for part in self.parts:

@@ -1,6 +1,6 @@
-"""What a training run shows on stderr while it lasts, and in TensorBoard. Knows ticks; heavy imports wait for the call.
+"""The progress of a training run on stderr, and in TensorBoard. Heavy imports wait for the call.
 
-Of the ranks that torchrun started only the leader shows anything.
+Of the ranks that torchrun started, only the leader shows anything.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ THINNED = (
 
 
 def leads() -> bool:
-    """Whether this process speaks for its run."""
+    """Returns whether this process prints for its run."""
     from train.fit.distributed import place
 
     return place().rank == 0
@@ -39,7 +39,7 @@ def tell(line: str) -> None:
 
 @contextmanager
 def watching(tensorboard: Path | None) -> Iterator[Callable[[Tick], None]]:
-    """Tells everyone who wants to know of every step: the terminal or the log, and event files where asked for."""
+    """Yields a function that passes each step to the terminal or the log, and to event files if requested."""
     from train.fit.tensorboard import board
 
     with ExitStack() as stack:
@@ -58,7 +58,7 @@ def watching(tensorboard: Path | None) -> Iterator[Callable[[Tick], None]]:
 
 @contextmanager
 def _bar() -> Iterator[Callable[[Tick], None]]:
-    """A bar on a terminal, elsewhere now and then a line; and a line per validation, fit for a log."""
+    """Shows a progress bar on a terminal, elsewhere a line now and then; and a line per validation, for a log."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -90,7 +90,7 @@ def _bar() -> Iterator[Callable[[Tick], None]]:
 
 
 def of_data(splits: Splits, dropped: Mapping[str, int], unreadable: Sequence[str] = ()) -> Iterator[str]:
-    """What is trained on, and what is not and why."""
+    """Yields lines about the training data, and about what is left out and why."""
     from stream.adapters.tables import UNREADABLE_FILE, why
 
     train, val, test, final = map(_size, (splits.train, splits.val, splits.test, splits.final))
@@ -109,7 +109,7 @@ def _size(corpus: Corpus) -> str:
 
 
 def metres(parts: dict[str, float] | None) -> str:
-    """The losses that people can picture, to be appended to a line."""
+    """Returns the losses in metres, as text to be appended to a line."""
     if parts is None:
         return ""
     return "".join(f", {name} {parts[f'{name}_m']:,.0f} m" for name in ("next", "far", "gap"))

@@ -1,4 +1,4 @@
-"""What `pathcast train` makes: a named size, and fields of model, batches or run set by name. Knows fields only."""
+"""The options of `pathcast train` that make a model: a named size, and fields of model, batches or run set by name."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ class Recipe(NamedTuple):
 
 
 def recipe(size: str, settings: Sequence[str]) -> Recipe:
-    """`size` is a name or a config.json; settings are KEY=VALUE of ModelConfig, BatchOptions or FitOptions.
+    """Builds a recipe. `size` is a name or a config.json; settings are KEY=VALUE of ModelConfig, BatchOptions or
+    FitOptions.
 
-    Raises ValueError for a name that no one has or that an option has, for a value of the wrong type, and for values
-    that do not fit together.
+    Raises ValueError for an unknown name or one that has an option of its own, for a value of the wrong type, and for
+    values that do not fit together.
     """
     config, batch = _config(size), BatchOptions()
-    # Set at once at the end: what fits together does so in any order.
+    # They are set together at the end, so that their order does not matter.
     model: dict[str, Any] = {}
     batches: dict[str, Any] = {}
     run: dict[str, Any] = {}
@@ -47,9 +48,9 @@ def recipe(size: str, settings: Sequence[str]) -> Recipe:
     return _fitting(Recipe(replace(config, **model), replace(batch, **batches), run))
 
 
-# Two ways to set one thing would not agree: --lr moves the learning rates of both optimisers.
+# These have options of their own, which would contradict a setting: --lr changes the learning rates of both optimizers.
 _ELSEWHERE: Final = ("seed", "accumulate", "lr")
-# Values are of the type that is wanted; bfloat16 has None by default, which leaves it to the device.
+# The values give the expected types; bfloat16 is None by default, which lets the device decide.
 _RUN: Final[dict[str, Any]] = {
     field.name: field.default
     for field in fields(FitOptions)
@@ -59,7 +60,7 @@ _OPTIONS: Final = {field.name for field in fields(FitOptions)} - _RUN.keys() - {
 
 
 def _fitting(made: Recipe) -> Recipe:
-    """The same. Raises ValueError where model and batches do not fit together."""
+    """Returns the recipe. Raises ValueError where model and batches do not fit together."""
     patch, tokens = made.config.patch, made.batch.tokens
     if tokens % patch:
         raise ValueError(f"tokens must be a multiple of patch, got {tokens} and {patch}")
@@ -91,7 +92,7 @@ def _known(config: ModelConfig, batch: BatchOptions) -> set[str]:
 
 
 def _parse(key: str, value: str, like: Any) -> Any:
-    """The value as the type of what it replaces."""
+    """Returns the value in the type of `like`."""
     if isinstance(like, tuple):
         return tuple(part.strip() for part in value.split(","))
     if isinstance(like, bool):

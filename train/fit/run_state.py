@@ -1,6 +1,6 @@
-"""All that changes from step to step, and its checkpoint. Knows weights and files; draws no batch, computes no loss.
+"""The state of a training run at one step, and its checkpoint. Batches and losses are elsewhere.
 
-<out>/checkpoint.pt    identity, step, weights, averaged weights, optimisers, losses, the best so far
+<out>/checkpoint.pt    identity, step, weights, averaged weights, optimizers, losses, the best so far
 """
 
 from __future__ import annotations
@@ -29,23 +29,24 @@ from train.fit.optimizer import Optimizer
 CHECKPOINT_FILE: Final = "checkpoint.pt"
 LAYOUT: Final = "pathcast-fit-2"
 VISIT_MS: Final = 30_000
-MIN_VISITS: Final = 8  # of a cell in training: fewer teach it nothing
-# Another machine, another directory, another number of ranks for the same micro-batches: still the same run.
+MIN_VISITS: Final = 8  # visits of a cell in training: fewer teach it nothing
+# Options that may differ when a run continues: another machine, another directory, another number of ranks for the same
+# micro-batches.
 ELSEWHERE: Final = ("out", "threads", "device", "checkpoint_every", "accumulate", "bfloat16")
 
 
 @dataclass
 class Best:
-    """The averaged weights that did best in validation, and how long nothing has been gained."""
+    """The averaged weights with the lowest validation loss, and the number of validations since the last gain."""
 
-    loss: float = math.inf  # the lowest; `weights` are of then
+    loss: float = math.inf  # the lowest loss; `weights` had it
     step: int = 0
     weights: dict[str, Tensor] = field(default_factory=dict)
-    mark: float = math.inf  # what has to be undercut by `min_gain`; above `loss` while gains are small
-    waited: int = 0  # validations since the mark
+    mark: float = math.inf  # a gain is a loss below this by `min_gain`; above `loss` while gains are small
+    waited: int = 0  # validations since the last gain
 
     def observe(self, loss: float, step: int, network: Network, min_gain: float) -> None:
-        """One validation, in place."""
+        """Takes in one validation, in place."""
         if loss < self.loss:
             self.loss, self.step = loss, step
             self.weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
@@ -57,7 +58,7 @@ class Best:
 
 @dataclass
 class Run:
-    """A run at one step."""
+    """The state of a run at one step."""
 
     network: Network
     average: Network
@@ -70,7 +71,7 @@ class Run:
 
     @torch.no_grad()
     def blend(self, keep: float) -> None:
-        """Move the averaged weights towards the present ones."""
+        """Moves the averaged weights towards the present ones."""
         for average, weight in zip(self.average.parameters(), self.network.parameters(), strict=True):
             average.lerp_(weight, 1.0 - keep)
 
@@ -79,7 +80,7 @@ class Run:
 
 
 def begin(train: Corpus, config: ModelConfig, options: FitOptions, device: torch.device) -> Run:
-    """Step 0. Weights are drawn on the CPU, so that every device begins with the same."""
+    """Returns the state at step 0. Weights are drawn on the CPU, so that they are the same for every device."""
     network = build(config, options.seed)
     if options.init is not None:
         network = _continued(options.init, config)
@@ -102,7 +103,7 @@ def begin(train: Corpus, config: ModelConfig, options: FitOptions, device: torch
 
 
 def _continued(weights: str, config: ModelConfig) -> Network:
-    """Weights that are to be refreshed, their map included. Raises ValueError where they are of another config."""
+    """Returns weights to be trained further, their map included. Raises ValueError where they have another config."""
     network = from_pretrained(weights).train().requires_grad_(True)
     own, asked = asdict(network.config), asdict(config)
     other = [name for name, value in asked.items() if name != "name" and value != own[name]]
@@ -117,9 +118,9 @@ def _continued(weights: str, config: ModelConfig) -> Network:
 
 
 def _freeze_all_but(network: Network, parts: tuple[str, ...]) -> None:
-    """Stop the other parts of the network from learning, in place. Raises ValueError for a part that is not there.
+    """Freezes the other parts of the network, in place. Raises ValueError for a part that does not exist.
 
-    What comes before the first part that learns, the trunk say, then needs no backward pass.
+    The parts before the first trained one, such as the trunk, then need no backward pass.
     """
     known = {name for name, module in network.named_modules() if name and [*module.parameters()]}
     if not set(parts) <= known:
@@ -131,7 +132,7 @@ def _freeze_all_but(network: Network, parts: tuple[str, ...]) -> None:
 
 
 def known_places(corpus: Corpus, most: int) -> NDArray[np.int64]:
-    """Keys of the cells that the tracks visit most, each ping standing for at most half a minute of its track."""
+    """Returns the keys of the cells that the tracks visit most; a track's pings within one half-minute count once."""
     rows = np.concatenate([np.empty(0, np.int64), *(np.arange(first, last) for first, last in corpus.tracks)])
     fresh = (np.diff(corpus.ts_ms[rows] // VISIT_MS, prepend=-1) != 0) | (np.diff(rows, prepend=-2) != 1)
     rows = rows[fresh]
@@ -141,10 +142,10 @@ def known_places(corpus: Corpus, most: int) -> NDArray[np.int64]:
 def identity(
     train: Corpus, val: Corpus | None, config: ModelConfig, options: FitOptions, device: torch.device, world: int
 ) -> str:
-    """What must be equal for a checkpoint to be continued: data, model and options, but not where or how often."""
+    """Hashes what must be equal for a checkpoint to be continued: data, model and options, except ELSEWHERE."""
     facts = {name: value for name, value in asdict(options).items() if name not in ELSEWHERE}
     if options.patience is None:
-        facts.pop("validate_every")  # where validations do not decide, their number is nobody's business
+        facts.pop("validate_every")  # without early stopping, validations change nothing
     facts["micro_batches"] = options.accumulate * world
     facts["bfloat16"] = uses_bfloat16(options, device)
     digest = blake2b(repr((LAYOUT, config, sorted(facts.items()))).encode(), digest_size=8)
@@ -159,7 +160,7 @@ def uses_bfloat16(options: FitOptions, device: torch.device) -> bool:
 
 
 def save(run: Run, out: Path, who: str) -> None:
-    """Write the checkpoint of the run with that identity; it appears whole or not at all."""
+    """Writes the checkpoint of the run with that identity; it appears whole or not at all."""
     buffer = io.BytesIO()
     torch.save(
         {
@@ -179,17 +180,17 @@ def save(run: Run, out: Path, who: str) -> None:
 
 
 def forget(out: Path) -> None:
-    """The run in that directory is complete: the same command begins a new one."""
+    """Deletes the checkpoint of a complete run, so that the same command begins a new one."""
     (out / CHECKPOINT_FILE).unlink(missing_ok=True)
 
 
 def is_finished(out: Path) -> bool:
-    """Whether that directory holds weights that no run there goes on with."""
+    """Returns whether the directory holds weights of a complete run."""
     return (out / WEIGHTS_FILE).exists() and not (out / CHECKPOINT_FILE).exists()
 
 
 def restore(run: Run, out: Path, who: str) -> None:
-    """Fill the run, in place, from the checkpoint. Raises ValueError where that is damaged or another run's."""
+    """Fills the run, in place, from the checkpoint. Raises ValueError where it is damaged or another run's."""
     path = out / CHECKPOINT_FILE
     try:
         # weights_only: a checkpoint is data, and data from elsewhere must not run code.

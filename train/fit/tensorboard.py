@@ -1,7 +1,6 @@
-"""A run's numbers for people who watch: TensorBoard scalars, and the rate of pings. Knows ticks; draws nothing itself.
+"""Writes a run's numbers as TensorBoard scalars, and computes the rate of pings.
 
-loss/<name>, validation/<name>    as in train.fit.loss.Losses
-step/lr, step/gradient_norm, step/pings_per_s
+loss/<name>, validation/<name>    as in train.fit.loss.Losses step/lr, step/gradient_norm, step/pings_per_s
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from train.fit.trainer import Tick
 
-SMOOTH = 0.95  # of the rate that is shown, per step: it should not flicker
+SMOOTH = 0.95  # smoothing of the displayed rate, per step, so that it does not flicker
 
 
 class MissingExtra(ValueError):
-    """An option that needs packages which a plain install does not bring."""
+    """An option needs packages that are not part of a plain install."""
 
 
 class Rate:
@@ -28,7 +27,7 @@ class Rate:
         self._pings = self._seconds = 0.0
 
     def observe(self, tick: Tick) -> float:
-        """The rate up to this step."""
+        """Returns the rate up to this step."""
         self._pings = SMOOTH * self._pings + tick.pings
         self._seconds = SMOOTH * self._seconds + tick.seconds
         return self._pings / max(self._seconds, 1e-9)
@@ -36,9 +35,9 @@ class Rate:
 
 @contextmanager
 def board(directory: Path) -> Iterator[Callable[[Tick], None]]:
-    """A watcher that writes every step's scalars to event files in the directory. Raises MissingExtra.
+    """Yields a watcher that writes every step's scalars to event files in the directory. Raises MissingExtra.
 
-    A resumed run hides what an earlier one wrote of the steps that are done again.
+    A resumed run hides what an earlier one wrote for the steps that are repeated.
     """
     make = _writer()
     writers: list[Any] = []
@@ -57,7 +56,7 @@ def board(directory: Path) -> Iterator[Callable[[Tick], None]]:
 
 
 def scalars(tick: Tick) -> dict[str, float]:
-    """What is written of one step, by tag."""
+    """Returns the scalars of one step, by tag."""
     found = {f"loss/{name}": value for name, value in tick.parts.items()}
     found |= {f"validation/{name}": value for name, value in (tick.validation or {}).items()}
     return found | {

@@ -1,14 +1,15 @@
-"""The training loop: steps of micro-batches, warm-up and cosine, EMA, early stop. Knows batches and the objective.
+"""The training loop: steps of micro-batches, warm-up and cosine schedule, EMA, early stopping.
 
 A run lives in its output directory and can be killed at any moment: `checkpoint.pt` appears whole or not at all,
-batches are a function of (seed, step), and no other randomness is drawn, so a resumed run has the losses of an
-unbroken one.
+batches are a function of (seed, step), and nothing else is random, so a resumed run has the losses of an uninterrupted
+one.
 
-    <out>/checkpoint.pt                            what resuming needs; `run_state.forget` when the run is complete
+    <out>/checkpoint.pt                            the state for resuming; `run_state.forget` deletes it at the end
     <out>/model.safetensors config.json README.md  the averaged weights, at the end
 
 One step is one sum over W ranks x A accumulated micro-batches. Micro-batch number a of rank r in step s is drawn as
-number (s * W + r) * A + a, so two ranks, one rank with A = 2, and one rank with batches of those rows do the same.
+number (s * W + r) * A + a, so two ranks, one rank with A = 2, and one rank with a batch of all those rows give the same
+result.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ from train.fit.loss import Counts, Losses
 from train.fit.model_card import write_card
 from train.fit.run_state import CHECKPOINT_FILE
 
-TIMED_STEPS: Final = 30  # in one go, after which `minutes` becomes a number of steps; the first ones are slower
+# steps in one session after which `minutes` becomes a number of steps; the first ones are slower
+TIMED_STEPS: Final = 30
 VAL_BATCHES: Final = 4
-VAL_SEED: Final = 0x5EED  # of its own, so that all runs are validated on the same batches
+VAL_SEED: Final = 0x5EED  # a seed of its own, so that all runs are validated on the same batches
 
 
 class TrainingDiverged(RuntimeError):
@@ -43,31 +45,31 @@ class TrainingDiverged(RuntimeError):
 
 
 class Tick(NamedTuple):
-    """What a watcher is told after every step. Losses of the step as in objective.Losses, by name."""
+    """What a watcher gets after every step. Losses of the step as in loss.Losses, by name."""
 
     step: int  # steps done
-    total: int | None  # of the run; None until `minutes` has been turned into steps
+    total: int | None  # steps of the run; None until `minutes` has been converted to steps
     loss: float
     parts: dict[str, float]
     lr: float
-    gradient_norm: float  # before it is clipped
-    pings: int  # that the step learned from, all ranks together
-    seconds: float  # that it took, the validation not counted
-    validation: dict[str, float] | None  # of the averaged weights, on the steps that validate
+    gradient_norm: float  # before clipping
+    pings: int  # pings of the step, of all ranks together
+    seconds: float  # duration of the step, without validation
+    validation: dict[str, float] | None  # losses of the averaged weights, on steps with a validation
 
 
 class Report(NamedTuple):
-    """A complete run. `losses` has every step's, those before a resumption included."""
+    """The result of a complete run. `losses` has those of every step, including steps before a resumption."""
 
     steps: int
     losses: list[float]
     validations: list[tuple[int, dict[str, float]]]  # step, losses by name
-    network: Network  # the averaged weights; with patience, the best of them
-    validation: dict[str, float] | None  # of these weights
+    network: Network  # the averaged weights; with early stopping, the best of them
+    validation: dict[str, float] | None  # losses of these weights
 
 
 class Step(NamedTuple):
-    """What one update was."""
+    """The numbers of one update."""
 
     losses: dict[str, float]
     lr: float
@@ -87,12 +89,12 @@ def fit(
     say: Callable[[str], None] = lambda line: None,
     peers: Peers | None = None,
 ) -> Report:
-    """Train on one corpus, validate on another, and write the averaged weights and their card to `options.out`.
+    """Trains on one corpus, validates on another, and writes the averaged weights and their card to `options.out`.
 
-    `unfinished`: the caller has more to do with the weights before it forgets the checkpoint, so that a run that is
-    killed meanwhile goes on behind its last step. `say` is told from where a run goes on. With peers
+    `unfinished`: the caller has more to do with the weights before it deletes the checkpoint, so that a run that is
+    killed meanwhile continues after its last step. `say` gets the step from which a run continues. With peers
     (train.fit.distributed) every rank calls this with the same arguments, and the leader writes. Raises
-    TrainingDiverged; PeerLost; ValueError when the checkpoint in `out` is of another run, or damaged; OSError.
+    TrainingDiverged; PeerLost; ValueError when the checkpoint in `out` belongs to another run, or is damaged; OSError.
     """
     if options.threads is not None:
         torch.set_num_threads(options.threads)
@@ -104,7 +106,9 @@ def fit(
 
 
 def learning_rate(step: int, total: int | None, options: FitOptions) -> float:
-    """Of the step-th step, from 0: a linear warm-up, then a cosine down to `last_lr` of the peak."""
+    """Returns the learning rate of step `step`, counted from 0: a linear warm-up, then a cosine down to `last_lr` of
+    the peak.
+    """
     if step < options.warmup:
         return options.lr * (step + 1) / options.warmup
     if total is None:
@@ -114,7 +118,7 @@ def learning_rate(step: int, total: int | None, options: FitOptions) -> float:
 
 
 class _Trainer:
-    """One rank's side of one run."""
+    """One rank's part of one run."""
 
     def __init__(
         self, train: Corpus, val: Corpus | None, config: ModelConfig, options: FitOptions, peers: Peers
@@ -129,20 +133,20 @@ class _Trainer:
         self.bfloat16 = run_state.uses_bfloat16(options, peers.device)
 
     def begin(self, *, resume: bool, say: Callable[[str], None]) -> None:
-        """Make the directory, and go on from its checkpoint if there is one."""
+        """Creates the directory, and continues from its checkpoint if there is one."""
         out = self.options.out
         out.mkdir(parents=True, exist_ok=True)
         if resume and (out / CHECKPOINT_FILE).exists():
             run_state.restore(self.run, out, self.who)
         self.run.total = self.run.total or self.options.steps
-        # Before anything is written: a rank that came late would find the checkpoint of a later step.
+        # Before anything is written, or a rank that starts late would find the checkpoint of a later step.
         if not self.peers.agree(f"{self.who} {self.run.step}"):
             raise ValueError("the ranks differ in data, options or checkpoint: do they see the same files?")
         if self.run.step:
             say(f"going on from step {self.run.step:,}{f' of {self.run.total:,}' if self.run.total else ''}")
 
     def run_to_the_end(self, watch: Callable[[Tick], None]) -> None:
-        """Step until the length is reached or patience is at its end."""
+        """Trains until the number of steps is reached or early stopping ends the run."""
         run, first, started = self.run, self.run.step, time.monotonic()
         while not self._is_over():
             before = time.monotonic()
@@ -170,7 +174,7 @@ class _Trainer:
             )
 
     def finish(self, *, unfinished: bool) -> Report:
-        """Write the weights, and forget the checkpoint or make it the last step's."""
+        """Writes the weights, and deletes the checkpoint or, if `unfinished`, writes that of the last step."""
         run, options = self.run, self.options
         if unfinished and self.peers.leads:
             run_state.save(run, options.out, self.who)
@@ -193,14 +197,15 @@ class _Trainer:
         return at_end if self.run.step == self.run.total else self.run.step % every == 0
 
     def _length(self, timed: int, elapsed_s: float) -> int:
-        """Steps of the whole run, from the time that some took the leader. Those before a resumption count as if they
-        had taken as long each: a run that was killed is as long as one that was not."""
+        """Returns the number of steps of the whole run, from the time that the leader needed for some. Steps before a
+        resumption count with the same duration, so that a run that was killed is as long as one that was not.
+        """
         assert self.options.minutes is not None
         steps = int(timed * 60 * self.options.minutes / elapsed_s)
         return max(self.run.step, int(self.peers.from_leader(steps)))
 
     def _step(self) -> Step:
-        """One update in place. The losses are those before it."""
+        """Makes one update, in place. The losses are those before it."""
         run, options = self.run, self.options
         lr = learning_rate(run.step, run.total, options)
         mine = self._draw()
@@ -211,28 +216,30 @@ class _Trainer:
             raise self._diverged(f"loss {losses['total']:g} with gradient norm {norm:g}", lr)
         run.optimizer.step(lr / options.lr)
         run.step += 1
-        run.blend(min(options.ema, run.step / (run.step + 10.0)))  # early on the average is short
+        run.blend(min(options.ema, run.step / (run.step + 10.0)))  # at first the average covers few steps
         run.losses.append(losses["total"])
-        # A track has one ping more than intervals.
+        # A track has one more ping than intervals.
         rows = options.batch.rows * options.accumulate * self.peers.world
         return Step(losses, lr, norm, int(counts.interval) + rows)
 
     def _draw(self) -> list[Batch]:
-        """This rank's micro-batches. All at once: what they are divided by are the answers of all of them."""
+        """Draws all of this rank's micro-batches at once, because their losses are divided by the number of answers in
+        all of them.
+        """
         each, peers = self.options.accumulate, self.peers
         first = (self.run.step * peers.world + peers.rank) * each
         drawn = (self.batches.draw(number) for number in range(first, first + each))
         return [objective.whole_patches(batch, self.config.patch) for batch in drawn]  # before answers are counted
 
     def _gradients(self, mine: list[Batch], counts: Counts) -> dict[str, float]:
-        """Leave the step's gradients in the network, the same on all ranks; returns its losses by name."""
+        """Writes the step's gradients to the network, the same on all ranks, and returns its losses by name."""
         sums = torch.zeros(len(Losses._fields), device=self.peers.device)
         for batch in mine:
             losses = objective.measure(self.run.network, batch, bfloat16=self.bfloat16, counts=counts)
             losses.total.backward()  # type: ignore[no-untyped-call]
             sums += torch.stack([loss.detach() for loss in losses])
         weights = [weight for weight in self.run.network.parameters() if weight.requires_grad]
-        if self.peers.world > 1:  # what no question of one rank's micro-batches met may still be met on another
+        if self.peers.world > 1:  # weights without gradient on one rank may have one on another
             for weight in weights:
                 weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
         self.peers.add([*(weight.grad for weight in weights if weight.grad is not None), sums])
@@ -240,7 +247,7 @@ class _Trainer:
 
     @torch.inference_mode()
     def _validate(self) -> dict[str, float]:
-        """Mean losses over the exam, each rank sitting its share of it."""
+        """Returns the mean losses over the validation batches, each rank computing its share of them."""
         mine = [
             [float(loss) for loss in objective.measure(self.run.average, batch)]
             for batch in self.exam[self.peers.rank :: self.peers.world]

@@ -1,9 +1,9 @@
-"""AIS as NOAA's Marine Cadastre publishes it: one CSV a day, or its .zip or .zst. Knows this layout alone.
+"""Reads AIS as NOAA's Marine Cadastre publishes it: one CSV a day, or its .zip or .zst.
 
-The entity is the MMSI as it stands. Times are UTC. SOG is in knots, and 102.3 means unknown; COG is in degrees, and 360
-means unknown. The heading of a ping is COG, where the ship goes. Heading, where its bow points (511: unknown), is not
-taken, not even for want of COG: a ship at anchor or in a current points elsewhere. The files of 2025 on have the same
-columns under names like base_date_time and latitude.
+The entity is the MMSI unchanged. Times are UTC. SOG is in knots, and 102.3 means unknown; COG is in degrees, and 360
+means unknown. The heading of a ping is COG, the direction of the movement. The column Heading, the direction of the bow
+(511: unknown), is not used, not even if COG is unknown: the bow of a ship at anchor or in a current points elsewhere.
+The files from 2025 on have the same columns under names like base_date_time and latitude.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from stream.adapters.table_builder import Piece, Progress, TableBuilder
 from stream.adapters.tables import Table
 
 MPS_PER_KNOT: Final = 1852 / 3600
-# ours -> NOAA's names, without case and underscores
+# Our name of each column, and NOAA's names, in lower case and without underscores.
 COLUMNS: Final = {
     "MMSI": ("mmsi",),
     "BaseDateTime": ("basedatetime",),
@@ -30,7 +30,7 @@ COLUMNS: Final = {
 
 
 def read(files: Sequence[Path], progress: Progress) -> Table:
-    """Raises ValueError naming the file and what is wrong with it, if there is no other."""
+    """Reads the files. If none can be read, raises ValueError, which names a file and what is wrong with it."""
     found = TableBuilder()
 
     def add(file: Path, within: Progress) -> None:
@@ -42,7 +42,7 @@ def read(files: Sequence[Path], progress: Progress) -> Table:
 
 
 def _places(file: Path) -> dict[str, str]:
-    """Our name of each column -> the file's. Raises ValueError that names what is missing."""
+    """Returns the file's name for each of our columns. Raises ValueError, which names what is missing."""
     present = text.header(file)
     plain = {name.lower().replace("_", ""): name for name in present}
     place = {ours: plain[name] for ours, names in COLUMNS.items() for name in names if name in plain}

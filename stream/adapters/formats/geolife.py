@@ -1,12 +1,12 @@
-"""GeoLife 1.x: `<user>/Trajectory/*.plt` and `<user>/labels.txt`. Knows this layout alone.
+"""Reads GeoLife 1.x: `<user>/Trajectory/*.plt` and `<user>/labels.txt`.
 
     six lines of header, then    lat, lon, 0, altitude in feet (-777: none), days since 1899-12-30, date, time
     labels.txt, tabs             start, end, mode: YYYY/MM/DD HH:MM:SS; both ends belong to the span
 
-All times are GMT. The time is taken from date and time, which are whole seconds; the days are the same, rounded. The
-altitude is not read, as the model has no use for it, so an invalid one spoils nothing. Labels count where they lie in
-the folder that was given or below it. The entity is the user's folder ("010") and each file is a trajectory, as in
-the table files that are made of GeoLife: the same person has the same id there and here, and so falls in one split.
+All times are GMT. The time comes from the columns date and time, which are whole seconds; the days are the same time,
+rounded. The altitude is not read, as the model does not use it, so an invalid one has no effect. Labels are used if
+they are in the given folder or below it. The entity is the user's folder ("010") and each file is a trajectory, as in
+the table files that are made from GeoLife: a person has the same id in both, and so is in the same split.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ COLUMNS: Final = ("lat", "lon", "zero", "altitude_ft", "days", "date", "time")
 
 
 class Labels(NamedTuple):
-    """The spans of one user, by their start: L spans."""
+    """The L labelled spans of one user, sorted by their start."""
 
     start_ms: NDArray[np.int64]  # (L,)
     end_ms: NDArray[np.int64]  # (L,) inclusive
@@ -40,7 +40,7 @@ class Labels(NamedTuple):
 
 
 def read(files: Sequence[Path], progress: Progress) -> Table:
-    """Raises ValueError naming the file and the line for labels that are none, and for a PLT if there is no other."""
+    """Reads the files. Raises ValueError, which names file and line, for invalid labels, and if no PLT can be read."""
     found = TableBuilder()
     plts = [file for file in files if file.suffix.lower() == ".plt"]
     labels_of = {file.parent: _labels(file) for file in files if file.name.lower() == "labels.txt"}
@@ -78,7 +78,7 @@ def _piece(sheet: Any, *, user: str, trajectory: int, labels: Labels | None) -> 
 
 
 def _modes(ts_ms: NDArray[np.int64], labels: Labels | None) -> tuple[NDArray[np.int16], tuple[str, ...]] | None:
-    """The mode of each row. Where spans overlap, the one that began later tells."""
+    """Returns the mode of each row. If spans overlap, the one that began later counts."""
     if labels is None or len(ts_ms) == 0:
         return None
     mode = np.full(len(ts_ms), -1, np.int16)

@@ -1,11 +1,11 @@
-"""Folders of GPX files. Knows where GPX keeps who, when and where; gpxpy knows the rest.
+"""Reads folders of GPX files, with gpxpy.
 
-The entity is the folder that a file lies in, below the one that was given; else the track's <name>, as `pathcast feed`
-has it; else the file's stem. A recorder that names its tracks "Morning ride" makes an entity of each: put the files of
-each person or vehicle into a folder of its name. Each <trkseg> is a trajectory, because the recorder was off between.
+The entity is the file's folder, if that is below the given one; otherwise the track's <name>, as in `pathcast feed`;
+otherwise the file's stem. If a recorder names its tracks "Morning ride", each name is an entity: put the files of each
+person or vehicle into a folder of its name. Each <trkseg> is a trajectory, because the recorder was off between them.
 
-Speed and course are GPX 1.0's, or those of an extension: Garmin's <gpxtpx:speed> and <gpxtpx:course>, or whatever ends
-so, in m/s and degrees as Garmin's schema has them.
+Speed and course are GPX 1.0's, or those of an extension: Garmin's <gpxtpx:speed> and <gpxtpx:course>, or any name with
+these endings, in m/s and degrees as in Garmin's schema.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def read(files: Sequence[Path], progress: Progress, *, root: Path) -> Table:
-    """Raises ValueError naming the file that is no GPX if there is no other, RuntimeError saying what to install."""
+    """Reads the files. If none is GPX, raises ValueError, which names one; if gpxpy is absent, RuntimeError, which says
+    what to install."""
     found, segments = TableBuilder(), count()
 
     def add(file: Path, within: Progress) -> None:
@@ -60,14 +61,14 @@ def _parsed(file: Path) -> Any:
             return gpxpy.parse(text)
         except gpxpy.gpx.GPXXMLSyntaxException:
             raise
-        except gpxpy.gpx.GPXException:  # a point of no place, for which gpxpy refuses all: to be nowhere costs it alone
+        except gpxpy.gpx.GPXException:  # gpxpy refuses a file with an invalid position: NaN there costs only its point
             return gpxpy.parse(_POINT.sub(_somewhere_or_nowhere, text))
     except (gpxpy.gpx.GPXException, LookupError, ValueError) as error:
         raise ValueError(f"{file}: not GPX: {error}") from error
 
 
 def _text(raw: bytes) -> str:
-    """As its byte order mark or its XML declaration says; the declaration, true no longer, is left out."""
+    """Decodes by the byte order mark or the XML declaration. The declaration is removed, as it is wrong afterwards."""
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         text = raw.decode("utf-16")
     else:
@@ -95,7 +96,7 @@ def _add(found: TableBuilder, points: Sequence[Any], entity: str, segment: int) 
 
 
 def _told(point: Any, what: str) -> float:
-    """NaN where the receiver does not say."""
+    """Returns a reported value; NaN if there is none."""
     own = getattr(point, what)
     if own is not None:
         return float(own)

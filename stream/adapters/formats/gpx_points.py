@@ -1,5 +1,5 @@
-"""The track points of one GPX file, lazily and with all that a ping can tell. Knows where GPX keeps them; knows no
-number: values are the texts of the file. (`gpx` reads whole folders, into columns.)"""
+"""Reads the track points of one GPX file lazily, with all fields that a ping can have. The values are the texts of the
+file, not numbers. (`gpx` reads whole folders, into columns.)"""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _FIELDS: Final = {
 
 
 def points(path: Path) -> Iterator[dict[str, str]]:
-    """The fields of each point. The entity is the track's name, or the file's and the track's number.
+    """Yields the fields of each point. The entity is the track's name, or the file's stem with the track's number.
 
-    Raises ValueError that names a file that is not GPX.
+    Raises ValueError, which names the file, if it is not GPX.
     """
     number, name = 0, None
     try:
@@ -40,7 +40,7 @@ def points(path: Path) -> Iterator[dict[str, str]]:
 
 def _told(point: ElementTree.Element) -> dict[str, str]:
     fields = {name: text for name in ("lat", "lon") if (text := point.get(name))}
-    for child in point.iter():  # extensions nest speed and course
+    for child in point.iter():  # in extensions, speed and course are nested
         name = _FIELDS.get(child.tag.rpartition("}")[2])
         if name is not None and child.text and child.text.strip():
             fields[name] = child.text

@@ -1,8 +1,8 @@
-"""Archives of GTFS-Realtime VehiclePositions: a folder of .pb or .pb.gz files, one answer of the feed each.
+"""Reads archives of GTFS-Realtime VehiclePositions: a folder of .pb or .pb.gz files, each one answer of the feed.
 
-Knows which field is what; the bindings know protobuf. The entity is the vehicle's id, else its trip's. The time is the
-vehicle's own, else the feed's. A vehicle that the feed repeats with the same time is one ping: what is left out is
-counted as `repeated_time`. Positions are 32-bit floats there, about a metre at most.
+The entity is the vehicle's id, or otherwise its trip's. The time is the vehicle's own, or otherwise the feed's. A
+vehicle that the feed repeats with the same time is one ping; the repetitions are counted as `repeated_time`. Positions
+are 32-bit floats in the feed, with an error of about a metre at most.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ Fix = tuple[str, int, float, float, float, float]  # entity, ms, lat, lon, m/s, 
 
 
 def read(files: Sequence[Path], progress: Progress) -> Table:
-    """Raises ValueError naming the file that is no feed if there is no other, RuntimeError saying what to install."""
+    """Reads the files. If none is a feed, raises ValueError, which names one; if the bindings are absent, RuntimeError,
+    which says what to install."""
     found = TableBuilder()
     newest: dict[str, int] = {}
 
@@ -38,7 +39,8 @@ def read(files: Sequence[Path], progress: Progress) -> Table:
 
 
 def _is_news(fix: Fix, newest: dict[str, int], found: TableBuilder) -> bool:
-    """Most of an archive is repetition; what is not out of order is dropped before it takes memory."""
+    """Returns whether a fix is new, and counts it if not. Most of an archive is repetition, which is dropped here,
+    before it takes memory, unless it is out of order."""
     entity, ts_ms = fix[:2]
     repeated = bool(entity) and newest.get(entity) == ts_ms
     found.dropped["repeated_time"] += repeated
@@ -58,7 +60,7 @@ def _parsed(file: Path) -> Any:
         message.ParseFromString(gzip.decompress(raw) if file.suffix.lower() == ".gz" else raw)
     except (DecodeError, UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{file}: not a GTFS-Realtime feed, or damaged: {error}") from error
-    if not message.HasField("header"):  # which it must have; without a byte it is no feed of no vehicles
+    if not message.HasField("header"):  # every feed must have one, so an empty file is not a feed without vehicles
         raise ValueError(f"{file}: not a GTFS-Realtime feed: {'no header' if raw else 'it is empty'}")
     return message
 
@@ -74,7 +76,7 @@ def _fixes(message: Any, found: TableBuilder) -> Iterator[Fix]:
             found.dropped["no_time"] += 1
             continue
         entity = vehicle.vehicle.id or vehicle.trip.trip_id
-        if isinstance(entity, bytes):  # protobuf's text that is not UTF-8; its slow twin in Python refuses the file
+        if isinstance(entity, bytes):  # text that is not UTF-8; protobuf's slow Python version refuses the file
             found.dropped["unreadable_row"] += 1
             continue
         at = vehicle.position

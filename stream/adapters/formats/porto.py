@@ -1,11 +1,11 @@
-"""Porto's taxis (ECML/PKDD 2015): train.csv, one trip a row. Knows this layout alone.
+"""Reads Porto's taxis (ECML/PKDD 2015): train.csv, one trip a row.
 
     TRIP_ID, ..., TAXI_ID, TIMESTAMP (s UTC, of the first point), ..., MISSING_DATA, POLYLINE [[lon, lat], ...]
 
-Longitude comes first, and points are 15 s apart. The entity is TAXI_ID as it stands. Each trip is a trajectory, known
-by its taxi and its start, as TRIP_ID is: the trips that the file has twice become one, its rows counted as repeated.
-A trip marked MISSING_DATA has lost points that nobody can place, so its times are wrong from some point on: it is left
-out. Of what is dropped, `missing_data`, `empty_trip` and `unreadable_row` count trips; the other reasons count points.
+Longitude comes first, and points are 15 s apart. The entity is TAXI_ID unchanged. Each trip is a trajectory, identified
+by its taxi and its start, like TRIP_ID: a trip that the file has twice becomes one, and its second points are counted
+as repeated. A trip marked MISSING_DATA lacks points, and nobody knows where, so its times are wrong from some point on:
+it is left out. `missing_data`, `empty_trip` and `unreadable_row` count trips; the other reasons count points.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from stream.adapters.tables import Table
 STEP_MS: Final = 15_000
 PAIRS: Final = r"^\[(\[[^][,]+,[^][,]+\](, ?\[[^][,]+,[^][,]+\])*)?\]$"
 COLUMNS: Final = ("TAXI_ID", "TIMESTAMP", "MISSING_DATA", "POLYLINE")
-UNREADABLE: Final = np.full((1, 2), np.nan)  # of a trip: one point that is nowhere
+UNREADABLE: Final = np.full((1, 2), np.nan)  # stands for an unreadable trip: one point without a position
 
 
 def read(files: Sequence[Path], progress: Progress) -> Table:
-    """Raises ValueError naming the file and what is wrong with it, if there is no other."""
+    """Reads the files. If none can be read, raises ValueError, which names a file and what is wrong with it."""
     found = TableBuilder()
 
     def add(file: Path, within: Progress) -> None:
@@ -47,7 +47,7 @@ def read(files: Sequence[Path], progress: Progress) -> Table:
 
 
 def _piece(trips: Any, *, found: TableBuilder) -> Piece:
-    """The points of the trips that have any, and one row without a position for each that cannot be read."""
+    """Returns the points of the trips that have any, and one row without a position for each unreadable trip."""
     marked = np.asarray(pc.equal(pc.utf8_lower(trips["MISSING_DATA"]), "true").to_numpy(zero_copy_only=False), bool)
     found.dropped["missing_data"] += int(marked.sum())
     trips = trips.filter(pa.array(~marked))
@@ -64,7 +64,8 @@ def _piece(trips: Any, *, found: TableBuilder) -> Piece:
 
 
 def _points(polylines: Any) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """How many points each trip has, and all longitudes and latitudes; a trip that cannot be read is one of NaN."""
+    """Returns the number of points of each trip, and all longitudes and latitudes. An unreadable trip is one point of
+    NaN."""
     if pc.all(pc.match_substring_regex(polylines, PAIRS)).as_py():
         points = np.asarray(pc.count_substring(polylines, "[").to_numpy(zero_copy_only=False), np.int64) - 1
         bare = polylines.filter(pa.array(points > 0))
@@ -74,7 +75,7 @@ def _points(polylines: Any) -> tuple[NDArray[np.int64], NDArray[np.float64], NDA
             degrees = pc.split_pattern(bare, ",").flatten().cast(pa.float64()).to_numpy(zero_copy_only=False)
             return points, degrees[0::2], degrees[1::2]
         except pa.ArrowInvalid:
-            pass  # a cell that is no number: only one by one can tell whose
+            pass  # a cell is not a number: reading trip by trip shows which one
     return _points_one_by_one(polylines)
 
 

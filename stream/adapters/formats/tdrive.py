@@ -1,7 +1,7 @@
-"""T-Drive (Beijing taxis, 2008): text lines `taxi_id,YYYY-MM-DD HH:MM:SS,longitude,latitude`. Knows this layout alone.
+"""Reads T-Drive (Beijing taxis, 2008): text lines `taxi_id,YYYY-MM-DD HH:MM:SS,longitude,latitude`.
 
-Longitude comes first. Times are Beijing's, eight hours ahead of UTC all year. The entity is the taxi's number as it
-stands, "1131". Some of the files are empty in the original, which is no error.
+Longitude comes first. Times are Beijing's, eight hours ahead of UTC all year. The entity is the taxi's number
+unchanged, "1131". Some files of the original are empty, which is not an error.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ COLUMNS: Final = ("taxi_id", "time", "lon", "lat")
 
 
 def read(files: Sequence[Path], progress: Progress) -> Table:
-    """Raises ValueError naming the file and the line if there is none in which any line is of this layout."""
+    """Reads the files. If no file has a readable line, raises ValueError, which names a file and the line."""
     found = TableBuilder()
     found.each(files, progress, lambda file, within: text.gather(found, file, COLUMNS, _piece, within))
     return found.table()

@@ -1,1 +1,1 @@
-"""What the benchmarks share: servers, workloads, feeding, listening, and reporting."""
+"""Has what the benchmarks share: servers, workloads, feeder, subscriber, and reports."""

@@ -1,4 +1,4 @@
-"""A filled topic, drained by workers as fast as they go, and watched meanwhile. Knows how to look; starts nothing."""
+"""Measures workers that drain a filled topic as fast as they can. It starts no process."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from stream.bench.harness.launch import Process
 from stream.bench.harness.stats import Rate, Sample, between
 from stream.bench.harness.topics import Counter
 
-LOOK_S: Final = 0.1  # between two looks: a tenth of a percent of a run, and a hundredth of a core
-STALL_S: Final = 120.0  # without one more answer: something hangs
-WARM: Final = 0.1  # of the pings are drained before the clock counts: imports, first look-ups, growth of pools
-SHORT_CPU_S: Final = 1.0  # /proc counts hundredths, and a look may be LOOK_S off
+LOOK_S: Final = 0.1  # between two samples: a tenth of a percent of a run, and a hundredth of a core
+STALL_S: Final = 120.0  # without an answer for so long, something hangs
+WARM: Final = 0.1  # the part of the pings before the measurement: imports, first look-ups, growth of pools
+SHORT_CPU_S: Final = 1.0  # /proc counts hundredths of a second, and a sample may be late by LOOK_S
 
 
 def watch(
@@ -24,9 +24,9 @@ def watch(
     timeout_s: float,
     show: Callable[[int], None] = lambda done: None,
 ) -> list[Sample]:
-    """Look until `total` answers are out, or `timeout_s` are over: a slow one is measured on what it did by then.
+    """Samples until there are `total` answers, or `timeout_s` are over: a slow worker is measured by those so far.
 
-    Raises launch.Failed if a worker ends, or nothing comes for STALL_S.
+    Raises launch.Failed if a worker ends, or no answer comes for STALL_S.
     """
     began = moved = time.monotonic()
     samples: list[Sample] = []
@@ -47,13 +47,13 @@ def watch(
 
 
 def rate_of(samples: Sequence[Sample], total: int, *, warm: float = WARM) -> Rate:
-    """Of what was drained after the first `warm` part. Raises ValueError if that is not two looks."""
+    """Returns the rate after the first `warm` part of the pings. Raises ValueError if it has no two samples."""
     reached = min(samples[-1].done, total)
     return between(samples, max(1, int(reached * warm)), reached)
 
 
 def too_short(rates: Sequence[Rate]) -> list[str]:
-    """A note where what was counted is too little to mean much; nothing otherwise."""
+    """Returns a note if too little CPU time was counted for a reliable number; otherwise nothing."""
     least = min((rate.cpu_s for rate in rates), default=SHORT_CPU_S)
     if least >= SHORT_CPU_S:
         return []

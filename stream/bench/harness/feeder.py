@@ -1,9 +1,9 @@
-"""Sends pings by schedule, as a program of its own: an open loop. Knows the clock and the producer; hears no answer.
+"""Sends pings by schedule, as a separate program: an open loop, which does not depend on the answers.
 
-    python -m stream.bench.harness.feeder '{"bootstrap": ..., ...}'    the arguments are one Feed as JSON
+    python -m stream.bench.harness.feeder '{"bootstrap": ..., ...}'    the argument is one Feed as JSON
 
-Prints READY when the pings are made, and at the end one line of JSON: when the first was due and how late it sent.
-`time.monotonic()` is one clock for all processes of a machine, so the subscriber's times compare with these.
+It prints READY when the pings are made, and at the end one line of JSON: when the first was due and how late it sent.
+`time.monotonic()` is one clock for all processes of a machine, so the subscriber's times can be compared with these.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from stream.bench.harness.workload import Workload
 
 READY: Final = "feeding"
 LEAD_S: Final = 0.3  # between READY and the first ping
-TICK_S: Final = 0.001  # the least that is slept: what becomes due meanwhile is sent together
+TICK_S: Final = 0.001  # the shortest sleep: pings that become due meanwhile are sent together
 
 
 Keyed = tuple[bytes, bytes, int]  # key, value, partition
 
 
 class Feed(msgspec.Struct, frozen=True, kw_only=True):
-    """What to send, where and how fast: rounds [skip, skip + rounds) of the workload."""
+    """What to send, where and how fast: the rounds [skip, skip + rounds) of the workload."""
 
     bootstrap: str
     topic: str
@@ -42,14 +42,14 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
     rounds: int
     rate_per_s: float
     data: str | None = None
-    ahead: bool = True  # make all pings before the first is sent; a long feed cannot, and makes them as it goes
+    ahead: bool = True  # make all pings before the first is sent; a long feed has too many, and makes them meanwhile
 
     @property
     def count(self) -> int:
         return self.entities * self.rounds
 
     def workload(self) -> Workload:
-        """The workload, wound forward to the first round to send."""
+        """Returns the workload, advanced to the first round to send."""
         workload = Workload(self.entities, None if self.data is None else Path(self.data))
         for _ in islice(workload.rounds(self.skip), self.skip * self.entities):
             pass
@@ -57,7 +57,7 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fed(msgspec.Struct, frozen=True, kw_only=True):
-    """How it went. `late_ms`: the longest that a ping was handed to the producer after it was due."""
+    """The result. `late_ms` is the longest time from when a ping was due until the producer got it."""
 
     start_s: float
     sent: int

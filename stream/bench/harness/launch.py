@@ -1,5 +1,5 @@
-"""`pathcast worker` and the benchmark's other processes: started as people start them, watched, ended by their own id.
-Knows processes and their logs; knows nothing of what is measured."""
+"""Starts `pathcast worker` and the benchmark's other processes as people start them, reads their logs, and ends them by
+their process id."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from stream.demo.supervisor import Supervised
 from stream.wire import Topics
 
 READY_S: Final = 180.0  # torch and Faust take 4 s to import on an idle machine; benchmarks of many workers share it
-READY: Final = "ready: partitions"  # what the worker logs when it has taken over what it was assigned
-ASSIGNED: Final = "assigned: partitions"  # and when the group assigned it
+READY: Final = "ready: partitions"  # a worker logs it when it has taken over its assigned partitions
+ASSIGNED: Final = "assigned: partitions"  # a worker logs it when the group has assigned partitions to it
 PATHCAST: Final = (sys.executable, "-c", "from stream.commands.main import main; main()")
 _TIME: Final = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) ")
 
 
 class Failed(RuntimeError):
-    """A process of the benchmark did not do its part; the message ends with its last words."""
+    """A process of the benchmark ended or hangs; the message ends with the last lines of its log."""
 
 
 class Process:
@@ -40,14 +40,14 @@ class Process:
         self._supervised = supervised
 
     def usage(self) -> proc.Usage:
-        """Raises Failed if it has ended."""
+        """Returns its CPU time and memory. Raises Failed if it has ended."""
         try:
             return proc.usage(self.pid)
         except ProcessLookupError:
             raise self.failed("it has ended") from None
 
     def wait_for(self, text: str, timeout_s: float = READY_S) -> None:
-        """Until a line of its log contains the text."""
+        """Waits until a line of its log contains the text."""
         self.wait_until(lambda: text in self.log(), f"{text!r} in its log", timeout_s)
 
     def wait_until(self, holds: Callable[[], bool], what: str, timeout_s: float) -> None:
@@ -59,7 +59,7 @@ class Process:
             time.sleep(0.05)
 
     def wait(self, timeout_s: float) -> None:
-        """Until it ends by itself, well."""
+        """Waits until it ends by itself. Raises Failed if it does not, or if its status is not 0."""
         status = self._supervised.wait(timeout_s)
         if status is None:
             raise self.failed(f"not done after {timeout_s:.0f} s")
@@ -81,21 +81,21 @@ class Process:
             return ""
 
     def logged_at(self, text: str) -> float | None:
-        """When the first line with the text was logged, seconds since 1970."""
+        """Returns when the first line with the text was logged, in seconds since 1970."""
         for line in self.log().splitlines():
             if text in line and (match := _TIME.match(line)):
                 return datetime.fromisoformat(match[1]).timestamp()
         return None
 
     def kill(self) -> None:
-        """As a crash does it: kill -9, of this one process."""
+        """Kills this process with kill -9, like a crash."""
         os.kill(self.pid, signal.SIGKILL)
         self._supervised.wait(10.0)
 
 
 @contextmanager
 def process(what: str, command: Sequence[str], *, env: Mapping[str, str] | None = None) -> Iterator[Process]:
-    """A process that ends with this context, and with us, however we end."""
+    """Yields a process that ends with this context, and with us, however we end."""
     home = Path(tempfile.mkdtemp(prefix="pathcast-bench-"))
     supervised = Supervised(command, log=home / "log", remove=home, env=environment() if env is None else env)
     try:
@@ -105,7 +105,8 @@ def process(what: str, command: Sequence[str], *, env: Mapping[str, str] | None 
 
 
 def environment() -> dict[str, str]:
-    """Ours, without the user's settings for workers: options alone decide. One thread each: a worker is one core."""
+    """Returns our environment without the user's settings for workers, as only the options must count. It sets one
+    thread, because a worker uses one core."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("PATHCAST_")}
     return {**ours, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
@@ -128,5 +129,5 @@ def worker_command(options: Sequence[str]) -> list[str]:
 
 
 def module_command(module: str, *arguments: str) -> list[str]:
-    """A module of this folder as a program."""
+    """Returns the command that runs a module of this folder as a program."""
     return [sys.executable, "-m", f"stream.bench.{module}", *arguments]

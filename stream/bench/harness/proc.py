@@ -1,4 +1,4 @@
-"""What a process costs, from /proc (proc_pid_stat(5)). Knows Linux; needs no library and starts no tracer."""
+"""Reads a process's CPU time and memory from /proc (proc_pid_stat(5)), on Linux, without a library or a tracer."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 
 class Usage(NamedTuple):
-    """CPU seconds of all threads so far, those that ended included, and resident bytes now."""
+    """CPU seconds of all threads so far, including ended ones, and resident bytes now."""
 
     cpu_s: float
     rss_bytes: int
 
 
 def usage(pid: int) -> Usage:
-    """Raises ProcessLookupError if there is no such process, RuntimeError where there is no /proc."""
+    """Returns the usage. Raises ProcessLookupError if there is no such process, RuntimeError if there is no /proc."""
     if platform.system() != "Linux":
         raise RuntimeError(f"CPU is counted from /proc, which {platform.system()} does not have")
     try:
@@ -28,7 +28,7 @@ def usage(pid: int) -> Usage:
 
 
 def threads(pid: int) -> dict[int, float]:
-    """CPU seconds of each living thread so far, by its id. Empty if there is no such process."""
+    """Returns the CPU seconds of each living thread so far, by its id. Empty if there is no such process."""
     ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
     found: dict[int, float] = {}
     for path in Path(f"/proc/{pid}/task").glob("*/stat"):
@@ -38,9 +38,9 @@ def threads(pid: int) -> dict[int, float]:
 
 
 def parse(raw: bytes, ticks_per_s: int, page_bytes: int) -> Usage:
-    """One line of /proc/<pid>/stat. Children are not counted: cutime and cstime stay out.
+    """Parses one line of /proc/<pid>/stat. Children are not counted: cutime and cstime are left out.
 
-    The command in parentheses may hold spaces and parentheses itself, so fields count from the last one.
+    The command in parentheses may contain spaces and parentheses itself, so fields are counted from the last one.
     """
     fields = raw[raw.rindex(b")") + 2 :].split()  # fields[0] is field 3, the state
     utime, stime, rss_pages = int(fields[11]), int(fields[12]), int(fields[21])
@@ -48,7 +48,7 @@ def parse(raw: bytes, ticks_per_s: int, page_bytes: int) -> Usage:
 
 
 def machine() -> str:
-    """Processor, cores, memory, system and load, in one line for the results."""
+    """Returns processor, cores, memory, system and load, in one line for the results."""
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     load = os.getloadavg()[0]

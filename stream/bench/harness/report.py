@@ -1,7 +1,7 @@
-"""What a benchmark found, for a terminal, for a program and for RESULTS.md. Knows tables and text; measures nothing.
+"""Formats the results of a benchmark for a terminal, for a program and for RESULTS.md.
 
 RESULTS.md is a log, the newest entry first: each has its date, machine, versions and the command that made it (a number
-without them is a rumour). Nothing is written unless somebody asked for it by `--record`.
+without them cannot be checked). Nothing is written without `--record`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Cell = str | int | float
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of one kind. Floats are shown with three significant digits, the JSON keeps them all."""
+    """Rows of one kind. Floats are shown with three significant digits; the JSON has all digits."""
 
     title: str
     columns: Sequence[str]
@@ -68,7 +68,7 @@ def versions() -> str:
 
 
 def _commit() -> str:
-    """Of the checkout that this runs from, if it is one; a + says that it was changed since."""
+    """Returns the commit of the checkout that this runs from, if it is one; a + means uncommitted changes."""
     here = str(Path(__file__).parent)
     try:
         told = subprocess.run(
@@ -88,13 +88,13 @@ def command_line(arguments: Sequence[str]) -> str:
 
 
 def dumps(report: Report) -> bytes:
-    """One JSON object."""
+    """Returns the report as one JSON object."""
     parts = {name: getattr(report, name) for name in ("bench", "when", "machine", "versions", "servers", "command")}
     return msgspec.json.encode({**parts, "notes": list(report.notes), "numbers": dict(report.numbers)})
 
 
 def render(report: Report) -> str:
-    """One entry of RESULTS.md."""
+    """Returns the report as one entry of RESULTS.md."""
     facts = [("machine", report.machine), ("versions", report.versions), ("servers", report.servers)]
     lines = [f"## {report.bench}, {report.when}", "", f"    {report.command}", ""]
     lines += [f"- {name}: {text}" for name, text in facts if text]
@@ -106,14 +106,14 @@ def render(report: Report) -> str:
 
 
 def record(report: Report, path: Path = RESULTS) -> None:
-    """Put the entry first in the file, which is made if absent. Raises OSError where it cannot be written."""
+    """Puts the entry first in the file, which is created if absent. Raises OSError if it cannot be written."""
     old = path.read_text() if path.exists() else HEADING
     head, mark, rest = old.partition("\n## ")
     path.write_text(f"{head.rstrip()}\n\n{render(report)}{mark}{rest}")
 
 
 def shown(cell: Cell) -> str:
-    """A number for people: thousands separated, three significant digits, no exponent."""
+    """Returns a number for people: with separated thousands, three significant digits, and no exponent."""
     if isinstance(cell, str):
         return cell
     if isinstance(cell, int) or abs(cell) >= 100:

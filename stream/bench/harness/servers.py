@@ -1,12 +1,11 @@
-"""Real Apache Kafka and real Redis for benchmarks and tests. Knows how to get, start and stop them on loopback; knows
-nothing of topics or records.
+"""Gets, starts and stops a real Apache Kafka and a real Redis on loopback, for benchmarks and tests.
 
     with servers(say, bootstrap=None, redis_url=None) as addresses: ...
 
-Kafka is `org.apache.kafka:kafka_2.13`, its jars resolved once by Maven into the user's cache, in KRaft mode on this
-machine's Java. Redis is the `redis-server` on PATH. Each runs under `stream.demo.supervisor`, in a directory that is
-removed at the end, and ends with this process however that ends. `stream.demo.embedded` has smaller stand-ins; a number
-measured against a stand-in says nothing about what people run, so they are never used here.
+Kafka is `org.apache.kafka:kafka_2.13`, in KRaft mode on this machine's Java; Maven resolves its jars once into the
+user's cache. Redis is the `redis-server` on PATH. Each runs under `stream.demo.supervisor`, in a directory that is
+removed at the end, and ends with this process however that ends. `stream.demo.embedded` has smaller servers in their
+place; a number that is measured with those says nothing about what people run, so they are never used here.
 """
 
 from __future__ import annotations
@@ -29,25 +28,25 @@ from stream.kafka.admin import wait_until_up
 
 KAFKA: Final = "4.1.1"  # the newest of 4.1; runs on Java 17, which Debian 12 has
 JAVA_AT_LEAST: Final = 17
-START_S: Final = 60.0  # 4 s on two idle cores
-MAVEN_SILENCE_S: Final = 20.0  # without a single answer from the repository: we are offline
+START_S: Final = 60.0  # the start takes 4 s on two idle cores
+MAVEN_SILENCE_S: Final = 20.0  # without any answer from the repository for so long, we are offline
 MAVEN_STALL_S: Final = 90.0  # since the last file that arrived: the largest jar has 10 MB
 MAVEN_TOTAL_S: Final = 600.0
 
 Say = Callable[[str], None]
 
-# A small heap, and only the first compiler: a broker that is up soon, not one that peaks after minutes.
+# A small heap and only the first compiler, so that the broker starts fast; it need not be fastest after minutes.
 JVM_QUICK: Final = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
-# As Kafka's own start script has it, but for the collector: one thread of it fits two cores better than many.
+# The options of Kafka's own start script, except the collector: one thread of it fits two cores better than many.
 JVM_STEADY: Final = ("-Xms512m", "-Xmx1g", "-XX:+UseSerialGC")
 
 
 class Unavailable(Exception):
-    """This server cannot be had here; the text says why."""
+    """This server cannot be started here; the message gives the reason."""
 
 
 class Servers(NamedTuple):
-    """Where they are, and what they are, for the results."""
+    """The addresses of the servers, and a text about them for the results."""
 
     bootstrap: str
     redis_url: str
@@ -56,9 +55,9 @@ class Servers(NamedTuple):
 
 @contextmanager
 def servers(say: Say, *, bootstrap: str | None, redis_url: str | None) -> Iterator[Servers]:
-    """Those that are running already where an address is given; else our own, stopped at the end.
+    """Yields running servers if their addresses are given, and otherwise our own, which are stopped at the end.
 
-    Raises RuntimeError, in one line, if one cannot be had; ConnectionError if a given one does not answer.
+    Raises RuntimeError, in one line, if one cannot be started; ConnectionError if a given one does not answer.
     """
     with ExitStack() as stack:
         try:
@@ -95,7 +94,7 @@ def _redis(stack: ExitStack, say: Say, given: str | None) -> tuple[str, str]:
 
 
 def redis_binary() -> Path:
-    """`redis-server` on PATH. Raises Unavailable."""
+    """Returns the path of `redis-server` on PATH. Raises Unavailable."""
     found = shutil.which("redis-server")
     if found is None:
         raise Unavailable("no redis-server on PATH")
@@ -104,8 +103,8 @@ def redis_binary() -> Path:
 
 @contextmanager
 def apache_kafka(say: Say, jvm: Sequence[str] = JVM_QUICK, more: str = "") -> Iterator[str]:
-    """The bootstrap address of an Apache Kafka of our own; `more` are properties besides PROPERTIES, or instead of
-    some, with the same places to fill in. Raises Unavailable."""
+    """Yields the bootstrap address of our own Apache Kafka. `more` are properties in addition to PROPERTIES or instead
+    of some, with the same placeholders. Raises Unavailable."""
     java = java_command()
     with ExitStack() as stack:
         server, port = stack.enter_context(_kraft(java, kafka_jars(say), jvm, more))
@@ -115,7 +114,7 @@ def apache_kafka(say: Say, jvm: Sequence[str] = JVM_QUICK, more: str = "") -> It
 
 
 def java_command() -> str:
-    """This machine's Java. Raises Unavailable if there is none, or an old one."""
+    """Returns the path of this machine's Java. Raises Unavailable if there is none, or an old one."""
     home = os.environ.get("JAVA_HOME")
     java = f"{home}/bin/java" if home else shutil.which("java")
     if java is None or not Path(java).exists():
@@ -130,7 +129,7 @@ def java_command() -> str:
 
 
 def kafka_jars(say: Say) -> Path:
-    """The folder of Apache Kafka's jars, which Maven fills once. Raises Unavailable."""
+    """Returns the folder of Apache Kafka's jars, which Maven fills once. Raises Unavailable."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pathcast"
     jars = cache / f"kafka-{KAFKA}"
     if jars.is_dir():
@@ -145,9 +144,9 @@ def kafka_jars(say: Say) -> Path:
         goal = ["dependency:copy-dependencies", f"-DoutputDirectory={arrived}", "-DincludeScope=runtime"]
         _maven(["mvn", "-B", "-f", str(pom), *goal], Path(scratch) / "maven.log", say)
         try:
-            arrived.rename(jars)  # whole or not at all
+            arrived.rename(jars)  # the folder appears whole or not at all
         except OSError:
-            if not jars.is_dir():  # else another run was faster
+            if not jars.is_dir():  # if it exists, another run was faster
                 raise
     return jars
 
@@ -196,7 +195,7 @@ def _kraft(java: str, jars: Path, jvm: Sequence[str], more: str) -> Iterator[tup
 
 
 def unformatted(said: str) -> Unavailable:
-    """What to raise of what Kafka's StorageTool said when it failed: the exception, not the end of its stack."""
+    """Returns the error for the output of Kafka's failed StorageTool: its exception, not the end of its stack trace."""
     lines = said.strip().splitlines() or ["it said nothing"]
     why = next((line for line in lines if "Exception" in line), lines[-1])
     return Unavailable(f"formatting Kafka's storage failed: {why[:500]}")
@@ -210,7 +209,8 @@ def _up(server: Supervised, port: int) -> bool:
     return False
 
 
-# Everything else as Kafka ships it. One node cannot replicate, and 50 + 50 internal partitions take a second to make.
+# All other properties have Kafka's defaults. One node cannot replicate, and to create 50 + 50 internal partitions would
+# take a second.
 PROPERTIES: Final = """
 process.roles=broker,controller
 node.id=1

@@ -1,4 +1,4 @@
-"""The arithmetic of the benchmarks. Pure: numbers in, numbers out; the clock is an argument."""
+"""Computes rates, percentiles and schedules for the benchmarks. Pure: times are arguments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Sample(NamedTuple):
-    """One look at a running worker: when, how much CPU its process had used, how many answers were out."""
+    """A running worker at one moment: the time, the CPU seconds of its process so far, and the number of answers."""
 
     at_s: float
     cpu_s: float
@@ -17,7 +17,7 @@ class Sample(NamedTuple):
 
 
 class Rate(NamedTuple):
-    """Pings per second between two looks."""
+    """The pings between two samples, and their seconds."""
 
     pings: int
     wall_s: float
@@ -37,9 +37,9 @@ class Rate(NamedTuple):
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
-    """The nearest-rank percentile of sorted values: always one that was measured.
+    """Returns the nearest-rank percentile of sorted values, which is always a measured value.
 
-    Not interpolated: between the two slowest of a thousand lies no latency that anybody saw.
+    It is not interpolated: nobody measured a latency between the two slowest of a thousand.
 
     Raises:
         ValueError: there are no values, or `percent` is outside (0, 100].
@@ -48,17 +48,17 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
         raise ValueError("no values to take a percentile of")
     if not 0 < percent <= 100:
         raise ValueError(f"a percentile lies in (0, 100], got {percent}")
-    rank = ceil(len(ordered) * percent / 100 - 1e-9)  # 99.9 % of 1000 is 999, whatever the last bit of a float says
+    rank = ceil(len(ordered) * percent / 100 - 1e-9)  # 99.9 % of 1000 is 999, also if the float is rounded up
     return ordered[max(rank, 1) - 1]
 
 
 def between(samples: Sequence[Sample], begin: int, end: int) -> Rate:
-    """The rate from the first look with at least `begin` done to the first with at least `end`.
+    """Returns the rate from the first sample with at least `begin` pings done to the first with at least `end`.
 
-    The looks themselves are the ends, so nothing is interpolated: what was done between them is known exactly.
+    Nothing is interpolated: the number of pings between two samples is known exactly.
 
     Raises:
-        ValueError: the samples do not hold two such looks.
+        ValueError: there are no two such samples.
     """
     first = next((sample for sample in samples if sample.done >= begin), None)
     last = next((sample for sample in samples if sample.done >= end), None)
@@ -73,21 +73,21 @@ def middle(values: Sequence[float]) -> float:
 
 
 def plus_minus(values: Sequence[float]) -> str:
-    """The spread, for people."""
+    """Returns the spread as a text for people."""
     return f"{100 * spread(values):.0f} %"
 
 
 def spread(values: Sequence[float]) -> float:
-    """Half of the range, as a part of the median: the honest ± of a handful of runs."""
+    """Returns half of the range as a part of the median: the right ± for a few runs."""
     mid = middle(values)
     return (max(values) - min(values)) / 2 / mid if mid else 0.0
 
 
 def schedule(rate_per_s: float, count: int) -> Iterator[float]:
-    """When each of `count` pings is due, in seconds after the start: evenly spaced, whatever the answers do.
+    """Returns when each of `count` pings is due, in seconds after the start: evenly spaced, whenever the answers come.
 
-    An open loop. A feeder that waited for answers would send less exactly while the worker is slow, and so hide it
-    ("coordinated omission", G. Tene): late sends keep their due time, and latency counts from that.
+    This is an open loop. A feeder that waited for answers would send fewer pings just while the worker is slow, and so
+    hide it ("coordinated omission", G. Tene): late pings keep their due time, and latency counts from that.
     """
     if rate_per_s <= 0:
         raise ValueError(f"the rate must be above 0 pings/s, got {rate_per_s}")
@@ -95,7 +95,7 @@ def schedule(rate_per_s: float, count: int) -> Iterator[float]:
 
 
 def due(rate_per_s: float, elapsed_s: float, count: int) -> int:
-    """How many of the schedule's pings are due after `elapsed_s`: those of `schedule` at or before then."""
+    """Returns how many pings of `schedule` are due at or before `elapsed_s`."""
     if elapsed_s < 0:
         return 0
     n = min(count, int(elapsed_s * rate_per_s) + 1)

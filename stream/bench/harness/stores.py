@@ -1,4 +1,4 @@
-"""What a benchmark's group keeps in Redis and Kafka: how much, and to leave nothing of it. Knows key patterns."""
+"""Measures what a benchmark's consumer group stores in Redis, and removes it from Redis and Kafka at the end."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def used(redis_url: str) -> Used:
 
 
 def entities(redis_url: str, group: str) -> int:
-    """How many entities the group has checkpointed."""
+    """Returns the number of entities that the group has checkpointed."""
     with Redis.from_url(redis_url) as client:
         return sum(1 for _ in client.scan_iter(match=_pattern(group) + KEY_ENTITY + "*", count=SCAN))
 
 
 @contextmanager
 def group(servers: Servers, name: str) -> Iterator[str]:
-    """A consumer group's name; what it left in Redis and Kafka goes at the end."""
+    """Yields a consumer group's name. At the end, deletes the group's keys in Redis and the group in Kafka."""
     try:
         yield name
     finally:
@@ -64,7 +64,7 @@ def _pattern(group_name: str) -> str:
 
 
 def saved(redis_url: str, group_name: str, topic: str, partitions: int) -> int:
-    """How many input records the group's checkpoints include, of a topic that began at offset 0."""
+    """Returns how many input records the group's checkpoints include, for a topic that began at offset 0."""
     with Redis.from_url(redis_url) as client, client.pipeline(transaction=False) as pipe:
         for number in range(partitions):
             key = KEY_PARTITION.format(group=group_name, topic=topic, number=number) + KEY_META

@@ -1,10 +1,9 @@
-"""Receives forecasts and notes when, as a program of its own. Knows the consumer and the clock; judges nothing.
+"""Receives forecasts and records when they came, as a separate program.
 
-    python -m stream.bench.harness.subscriber '{"feed": {...}, "topics": [...], "output": "times.npy", "patience_s":
-    30}'
+    python -m stream.bench.harness.subscriber '{"feed": {...}, "topic": ..., "output": "times.npy", "patience_s": 30}'
 
-Writes float64 [count]: `time.monotonic()` at which the forecast of the workload's i-th ping was in this process, NaN if
-it never was. A ping is known by its entity and time, which the forecast carries as its anchor.
+It writes float64 [count]: the `time.monotonic()` at which the forecast for the workload's i-th ping was in this
+process, NaN if it never came. A ping is identified by its entity and time, which are the forecast's anchor.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from stream.bench.harness.feeder import Feed
 
 READY: Final = "listening"
-# aiokafka asks each broker for one thing at a time: a partition that was just read waits until this is over. A long
+# aiokafka sends each broker one fetch at a time, and a partition that was just read waits until it is answered. A long
 # wait would be our own latency, not the worker's.
 FETCH_WAIT_MS: Final = 5
 
@@ -40,14 +39,14 @@ class _Anchor(msgspec.Struct):
 
 
 class _Head(msgspec.Struct):
-    """The part of a forecast that says which ping it answers; the decoder skips the rest."""
+    """The part of a forecast that identifies its ping; the decoder skips the rest."""
 
     entity_id: str
     anchor: _Anchor
 
 
 async def listen(how: Listen) -> int:
-    """How many answers came."""
+    """Receives forecasts, writes their times, and returns how many came."""
     index = {(ping.entity_id, ping.ts_ms): i for i, ping in enumerate(how.feed.workload().rounds(how.feed.rounds))}
     consumer = AIOKafkaConsumer(
         bootstrap_servers=how.feed.bootstrap.split(","), enable_auto_commit=False, fetch_max_wait_ms=FETCH_WAIT_MS
@@ -75,7 +74,7 @@ async def _received(consumer: Any, how: Listen, index: dict[tuple[str, int], int
             for record in records:
                 head = decode(record.value)
                 at = index.get((head.entity_id, head.anchor.ts))
-                if at is not None and np.isnan(times[at]):  # None: of pings before ours; a second time: a repeat
+                if at is not None and np.isnan(times[at]):  # None: of an earlier ping; not NaN: a second copy
                     times[at] = now_s
                     left -= 1
                     moved_s = now_s

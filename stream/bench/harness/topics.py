@@ -1,4 +1,4 @@
-"""The topics of one benchmark: made, filled ahead, counted, deleted. Knows Kafka's clients; knows no worker."""
+"""Creates, fills, counts and deletes the topics of one benchmark."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from stream.bench.harness.workload import Sent
 from stream.kafka import admin
 from stream.wire import Topics
 
-# Of a batch of pings in the log. As large as a Java producer's by default, and not larger: a broker hands out whole
-# batches, and a worker that asks for 64 KiB of each partition would get 512 of one.
+# The size of a batch of pings in the log. It is a Java producer's default, and must not be larger: a broker returns
+# whole batches, and a worker that asks for 64 KiB of each partition would get 512 KiB of one.
 BATCH_BYTES: Final = 16 * 1024
-IN_FLIGHT: Final = 8  # requests that wait for the broker; more would only be memory
+IN_FLIGHT: Final = 8  # requests that wait for the broker; more would only need memory
 
 
 @contextmanager
 def fresh(bootstrap: str, partitions: int, *, stamped: bool = False, keep_bytes: int | None = None) -> Iterator[Topics]:
-    """New topics under a prefix that nobody has, deleted at the end.
+    """Yields new topics under an unused prefix, and deletes them at the end.
 
     Args:
-        stamped: forecasts get the broker's time of arrival as their timestamp, instead of the worker's of sending.
-        keep_bytes: the broker may delete what is more than so much, per partition; default: it keeps all.
+        stamped: forecasts get the broker's time of arrival as their timestamp, instead of the worker's send time.
+        keep_bytes: the broker may delete records above this size per partition; by default it keeps all.
     """
     topics = Topics.of(f"bench{uuid.uuid4().hex[:10]}")
     with admin.connected(bootstrap) as client:
@@ -55,17 +55,17 @@ def prefix_of(topics: Topics) -> str:
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """Where Kafka's own default partitioner puts a key, in every client."""
+    """Returns the partition of a key by Kafka's default partitioner, which is the same in every client."""
     return int((murmur2(key) & 0x7FFFFFFF) % partitions)
 
 
 def prefill(bootstrap: str, topic: str, partitions: int, pings: Iterable[Sent]) -> int:
-    """Publish the pings, in order per partition, as fast as it goes; how many."""
+    """Publishes the pings, in order per partition, as fast as possible. Returns their number."""
     return asyncio.run(_prefill(bootstrap, topic, partitions, pings))
 
 
 async def _prefill(bootstrap: str, topic: str, partitions: int, pings: Iterable[Sent]) -> int:
-    """Batches built here and sent whole: five times as fast as record by record."""
+    """Builds batches here and sends them whole, which is five times as fast as sending record by record."""
     producer = AIOKafkaProducer(
         bootstrap_servers=bootstrap.split(","), acks="all", enable_idempotence=True, max_batch_size=BATCH_BYTES
     )
@@ -103,7 +103,7 @@ async def _send_batches(producer: Any, topic: str, partitions: int, pings: Itera
 
 
 def ends(bootstrap: str, topic: str, partitions: int) -> dict[TopicPartition, int]:
-    """Where each partition's next record will be."""
+    """Returns the offset of each partition's next record."""
     consumer = KafkaConsumer(bootstrap_servers=bootstrap.split(","), enable_auto_commit=False)
     try:
         found: dict[TopicPartition, int] = consumer.end_offsets([TopicPartition(topic, n) for n in range(partitions)])
@@ -113,7 +113,7 @@ def ends(bootstrap: str, topic: str, partitions: int) -> dict[TopicPartition, in
 
 
 def move(bootstrap: str, group: str, offsets: Mapping[TopicPartition, int]) -> None:
-    """Let a group that nobody is in start at these offsets. Raises ConnectionError."""
+    """Sets the offsets at which a group without members will start. Raises ConnectionError."""
     try:
         with admin.connected(bootstrap) as client:
             told = client.alter_group_offsets(group, {tp: OffsetAndMetadata(at, "", -1) for tp, at in offsets.items()})
@@ -125,7 +125,7 @@ def move(bootstrap: str, group: str, offsets: Mapping[TopicPartition, int]) -> N
 
 
 class Counter:
-    """How many records topics hold, asked again and again: one request a time. Raises ConnectionError."""
+    """Counts the records of topics repeatedly, with one request each time. Raises ConnectionError."""
 
     def __init__(self, bootstrap: str, names: Iterable[str]) -> None:
         with admin.connected(bootstrap) as client:
@@ -136,7 +136,7 @@ class Counter:
         self._base = self.count()
 
     def count(self) -> int:
-        """Records since this counter was made."""
+        """Returns the number of records since this counter was created."""
         try:
             return int(sum(self._consumer.end_offsets(self._tps).values())) - self._base
         except KafkaError as error:
@@ -147,5 +147,5 @@ class Counter:
 
 
 def answers_of(topics: Topics) -> tuple[str, str]:
-    """The topics that get exactly one record per ping of a workload without duplicates, together."""
+    """Returns the topics that together get exactly one record per ping of a workload without duplicates."""
     return topics.forecasts, topics.dead_letters

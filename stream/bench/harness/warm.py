@@ -1,5 +1,4 @@
-"""A worker that is warm: full windows, pools of their size, kernels loaded. Knows how to get there; measures only how
-fast it went."""
+"""Starts a worker and warms it up: afterwards windows are full, pools have their size, and kernels are loaded."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ from stream.wire import Topics
 
 
 class Options(Protocol):
-    """What the options of a benchmark that needs such a worker say of it."""
+    """The options that a benchmark must have for such a worker."""
 
     @property
     def weights(self) -> str: ...
@@ -41,10 +40,10 @@ class Options(Protocol):
 def warmed(
     options: Options, servers: Servers, names: Topics, show: Callable[[str], None], **more: object
 ) -> Iterator[tuple[launch.Process, float]]:
-    """One worker that has drained `warm_rounds` pings of each entity, and the most that it drains, in pings/s of wall.
+    """Yields one worker that has drained `warm_rounds` pings of each entity, and its rate, in pings/s of wall time.
     `more` are options of `pathcast worker`.
 
-    Raises launch.Failed or ConnectionError when something of it stops.
+    Raises launch.Failed or ConnectionError if a process or a server stops.
     """
     total = options.entities * options.warm_rounds
     show(f"filling the topic with {total:,} pings to warm the worker up")

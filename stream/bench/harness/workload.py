@@ -1,9 +1,9 @@
-"""Pings to measure with: real tracks, many times over. Knows tracks and JSON; knows no broker and no worker.
+"""Makes pings for benchmarks by repeating real tracks.
 
-An entity is one of the recorded tracks under an id of its own, entered at a place of its own. It runs to the track's
-end, then back again with the times mirrored, and so on: endless real motion with its stops, turns and silences, no
-jump where it turns around, and the same pings for the same arguments everywhere, so that a subscriber in another
-process knows when each was due.
+An entity is one of the recorded tracks with its own id and its own starting place. It runs to the track's end, then
+back again with the times mirrored, and so on: endless real motion with stops, turns and silences, without a jump where
+it turns around. The same arguments give the same pings everywhere, so that a subscriber in another process knows when
+each was due.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from stream.tracks.clean import parse
 from stream.wire import Ping, Record, dumps
 
 SAMPLE: Final = Path(stream.__file__).parent / "demo" / "sample" / "austin_buses.parquet"
-SHORTEST: Final = 16  # pings: a track must have that many to be used
+SHORTEST: Final = 16  # the fewest pings of a track that is used
 MIN_STEP_MS: Final = 1_000
-MAX_STEP_MS: Final = 1_800_000  # a longer silence is cut to this: under an hour, where a track starts anew
-NEVER_MS: Final = 4_102_444_800_000  # a timestamp of the record beyond every ping's
-STRIDE: Final = 37  # pings between the places where two entities of one track enter; prime, so they differ long
+MAX_STEP_MS: Final = 1_800_000  # a longer silence is cut to this, under the hour after which a new track begins
+NEVER_MS: Final = 4_102_444_800_000  # a record timestamp later than every ping's
+STRIDE: Final = 37  # pings between the starting places of two entities of one track; prime, so they differ for long
 
 
 class Sent(NamedTuple):
@@ -39,7 +39,7 @@ class Sent(NamedTuple):
 
 @dataclass(frozen=True)
 class Base:
-    """One recorded track: positions, speeds, and the time from each ping to the next, cyclic there and back."""
+    """One recorded track, walked there and back: positions, speeds, and the time from each ping to the next."""
 
     lat: NDArray[Any]
     lon: NDArray[Any]
@@ -47,19 +47,19 @@ class Base:
     step_ms: NDArray[Any]  # one fewer than pings
 
     def at(self, index: int) -> int:
-        """The ping that stands at `index` of the endless walk there and back."""
+        """Returns the ping at `index` of the endless walk there and back."""
         last = len(self.lat) - 1
         place = index % (2 * last)
         return place if place <= last else 2 * last - place
 
     def before(self, index: int) -> int:
-        """Milliseconds from the ping before `index` to it."""
+        """Returns the milliseconds from the ping before `index` to the one at `index`."""
         return int(self.step_ms[min(self.at(index - 1), self.at(index))])
 
 
 @dataclass
 class Workload:
-    """`entities` entities, round by round: every entity's next ping, then every entity's next but one."""
+    """The pings of `entities` entities, round by round. A round has the next ping of every entity."""
 
     entities: int
     data: Path | None = None
@@ -75,22 +75,22 @@ class Workload:
             raise ValueError(f"there must be at least 1 entity, got {self.entities}")
         self._bases = bases(self.data or SAMPLE)
         self._ids = [f"e{number:06d}" for number in range(self.entities)]
-        # Apart by some ms, so that no two entities' pings share a time.
+        # The starts differ by some ms, so that no two entities' pings have the same time.
         self._ts = [self.begin_ms + number * 7 for number in range(self.entities)]
 
     def rounds(self, count: int) -> Iterator[Sent]:
-        """The next `count` pings of every entity, going on where the last call ended."""
+        """Yields the next `count` pings of every entity, from where the last call ended."""
         for _ in range(count):
             yield from self._one_round()
 
     def _one_round(self) -> Iterator[Sent]:
-        bases, ids, times, outcome = self._bases, self._ids, self._ts, self._round
+        bases, ids, times, round_ = self._bases, self._ids, self._ts, self._round
         self._round += 1
         for number in range(self.entities):
             base = bases[number % len(bases)]
-            index = number * STRIDE + outcome
+            index = number * STRIDE + round_
             place = base.at(index)
-            if outcome:
+            if round_:
                 times[number] += base.before(index)
             ts = times[number]
             ping = Ping(
@@ -104,7 +104,7 @@ class Workload:
 
 
 def bases(path: Path) -> list[Base]:
-    """The tracks of a file, as `pathcast feed` reads them, those of at least SHORTEST pings."""
+    """Returns the tracks of a file, read as by `pathcast feed`, that have at least SHORTEST pings."""
     tracks: dict[str, list[Ping]] = {}
     for row in read(path):
         ping = parse(Record("", 0, 0, NEVER_MS, row.key, row.value))

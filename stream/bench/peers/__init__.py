@@ -1,4 +1,4 @@
-"""The same work done with other libraries, to compare with: plain Faust, Quix Streams, and no model at all.
+"""Does the same work with other libraries, for comparison: plain Faust, Quix Streams, and our worker without the model.
 
-`compare` runs them; each of the others is a program of its own.
+`compare` runs them; `faust_agent`, `quix` and `floor` are separate programs.
 """

@@ -1,14 +1,14 @@
-"""`pathcast bench peers`: the same forecasts from the same records by other means, each by its own process's CPU.
+"""`pathcast bench peers`: compares the same forecasts from the same records by other means, by each process's CPU time.
 
     pathcast worker             the product
-    constant velocity in ours   the floor of the plumbing: the same worker with nothing to compute
+    constant velocity in ours   the lower bound of everything but the model: the same worker with nothing to compute
     plain Faust agent           the same weights over the full window per ping; one ping at a time, and by takes
-    Quix Streams                the same, its window in RocksDB
-    PyFlink                     skipped, and the report says why
+    Quix Streams                the same, with its window in RocksDB
+    PyFlink                     skipped, and the report gives the reason
 
-The topic holds `warm_rounds` pings per entity and then those that count. Ours go through the first part to fill their
-windows. The peers are too slow for that: their group starts behind it, with the windows that it would have left.
-Each is then counted for at most `seconds`, after its first tenth.
+The topic has `warm_rounds` pings per entity and then those that count. Our two workers process the first part to fill
+their windows. The peers are too slow for that: their group starts after it, with the windows that it would have left.
+Each is then measured for at most `seconds`, after its first tenth.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from stream.wire import Topics
 
 Show = Callable[[str], None]
 FIRST_S: Final = 240.0  # until the first answer: imports, the group, a JVM
-WARM_S: Final = 600.0  # for ours to drain the warm part
+WARM_S: Final = 600.0  # the longest that our workers may take to drain the warm part
 OURS: Final = "pathcast worker"
-NO_FLINK: Final = (  # from the packages' own metadata, November 2026: look again when apache-flink moves on
+NO_FLINK: Final = (  # from the packages' own metadata, November 2026: check again after a release of apache-flink
     "apache-flink 2.3.0 cannot be installed beside pathcast: it takes apache-beam up to 2.61.0, which needs "
     "pyarrow < 17, and pathcast reads with pyarrow >= 18"
 )
@@ -46,7 +46,7 @@ NOT_HERE: Final = "{} is not installed: pip install 'pathcast[{}]'"
 
 @dataclass(frozen=True)
 class Options:
-    """How much, and of what."""
+    """The options of the benchmark."""
 
     weights: str = "small"
     entities: int = 2_000
@@ -68,12 +68,12 @@ Command = Callable[[Options, Servers, Topics, str, Path], list[str]]
 
 
 class Kind(NamedTuple):
-    """One way to do it."""
+    """One way to make the forecasts."""
 
     name: str
     command: Command | None  # None: it cannot run here, for the reason `why`
-    needs: tuple[str, str] | None = None  # a module, and the extra that brings it
-    primed: bool = True  # starts behind the warm part, with full windows
+    needs: tuple[str, str] | None = None  # a module, and the extra that installs it
+    primed: bool = True  # starts after the warm part, with full windows
     why: str = ""
 
 
@@ -115,7 +115,8 @@ PEERS: Final[dict[str, Kind]] = {
 
 
 def run(options: Options, servers: Servers, show: Show) -> Report:
-    """A peer that cannot run is skipped, and the report says why. Raises ConnectionError when a server stops."""
+    """Runs the benchmark. A peer that cannot run is skipped, and the report gives the reason. Raises ConnectionError if
+    a server stops."""
     found: dict[str, list[Rate]] = {}
     skipped: dict[str, str] = {}
     with topics.fresh(servers.bootstrap, options.partitions) as names:
@@ -124,7 +125,7 @@ def run(options: Options, servers: Servers, show: Show) -> Report:
         _prefill(servers, names, options, workload.rounds(options.warm_rounds))
         start = topics.ends(servers.bootstrap, names.pings, options.partitions)
         _prefill(servers, names, options, workload.rounds(options.rounds))
-        for number in range(1, options.runs + 1):  # side by side: whatever the machine does meanwhile hits all alike
+        for number in range(1, options.runs + 1):  # in turn, so that other load on the machine affects all alike
             for key in options.only or PEERS:
                 if key in skipped:
                     continue
@@ -165,7 +166,7 @@ def _rate(
 
 
 def rate_behind(samples: Sequence[Sample], warm: int, total: int) -> Rate:
-    """The rate of what came behind the warm part, less its first tenth."""
+    """Returns the rate after the warm part, without the first tenth of the rest."""
     return rate_of([sample._replace(done=max(0, sample.done - warm)) for sample in samples], total)
 
 
@@ -205,5 +206,5 @@ def _report(options: Options, servers: Servers, found: dict[str, list[Rate]], sk
 
 
 def ratios(ours: Sequence[Rate], theirs: Sequence[Rate]) -> list[float]:
-    """Run by run, so that both of a pair saw the same machine."""
+    """Returns the ratios run by run, so that both numbers of a pair come from the same state of the machine."""
     return [our.per_cpu_s / their.per_cpu_s for our, their in zip(ours, theirs, strict=False)]

@@ -1,8 +1,8 @@
-"""Peer (a): a plain Faust agent with the same weights over the full window per ping.
+"""Peer (a): runs a plain Faust agent with the same weights over the full window per ping.
 
-    python -m stream.bench.peers.faust_agent '{"bootstrap": ..., ...}'    the arguments are one Peer as JSON
+    python -m stream.bench.peers.faust_agent '{"bootstrap": ..., ...}'    the argument is one Peer as JSON
 
-Stock Faust: its own consumer, its own offsets, `@app.agent`, one event at a time or `take_events`.
+It uses unmodified Faust: its own consumer, its own offsets, `@app.agent`, one event at a time or `take_events`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 from stream.bench.peers.model import READY, Asked, FullWindow, Peer
 from stream.wire import Record
 
-WITHIN_S: Final = 0.05  # that a take waits for company
+WITHIN_S: Final = 0.05  # how long a take waits for more pings
 
 
 def build(peer: Peer) -> faust.App:

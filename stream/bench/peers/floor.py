@@ -1,9 +1,9 @@
-"""Peer (d): our own worker with constant velocity in the model's place, the floor of the plumbing.
+"""Peer (d): runs our own worker with constant velocity in place of the model: the lower bound of everything else.
 
     python -m stream.bench.peers.floor worker --bootstrap=... and the worker's other options
 
-Everything but the network is the product's: consumer, tracks, rendering, producer, commits, checkpoints. A state is 36
-bytes here, so the store's share is a floor as well.
+Everything but the model is the product's: consumer, tracks, rendering, producer, commits, checkpoints. A state is 36
+bytes here, so the store's cost is a lower bound as well.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SIGMA_M2 = 100.0
 
 
 class Floor(Predictor):
-    """Constant velocity from the last two fixes, behind the door of `model.api`."""
+    """Forecasts constant velocity from the last two fixes, with the interface of `model.api.Predictor`."""
 
     _states: NDArray[Any] = np.zeros(0, dtype=STATE)
 
@@ -104,7 +104,7 @@ class Floor(Predictor):
 
 
 def _moment(rows: int) -> Moment:
-    return Moment(*np.zeros((2, rows, 1)))  # a straight line needs to know nothing
+    return Moment(*np.zeros((2, rows, 1)))  # a straight line needs no values
 
 
 def _straight(gap: Gap) -> Fill:
@@ -119,7 +119,7 @@ def main() -> None:
     import stream.worker.app
     from stream.commands.main import main as pathcast
 
-    vars(stream.worker.app)["Predictor"] = Floor  # the one line that differs from `pathcast worker`
+    vars(stream.worker.app)["Predictor"] = Floor  # the only difference from `pathcast worker`
     pathcast()
 
 

@@ -1,8 +1,8 @@
-"""What the peers run: our weights over the full window for every ping, no cache. Knows the model; knows no framework.
+"""Forecasts for the peers: our weights over the full window for every ping, without a key/value cache.
 
-This is how a stream job serves a sequence model when nobody keeps its keys and values: remember each entity's pings,
-and run the whole window again for each new one. The window is the model's own (W pings), not the longer history that
-exactness over a whole stream needs: less work for the peer, so the comparison leans its way.
+A stream job without a key/value cache serves a sequence model like this: it stores each entity's pings, and runs the
+whole window again for each new one. The window is the model's own (W pings), not the longer history that exactness over
+a whole stream needs. This is less work for the peer, so the comparison favours the peer.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ READY: Final = "peer is ready"
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
-    """What each peer's program is told, as JSON."""
+    """The arguments of each peer's program, as JSON."""
 
     bootstrap: str
     prefix: str
     group: str
     weights: str
-    home: str  # a directory for whatever the framework writes
-    take: int = 1  # pings that go through the model together, where the framework can
-    entities: int  # of the workload, and of it the rounds that are in the windows already when the peer starts
-    primed_rounds: int
+    home: str  # a directory for everything that the framework writes
+    take: int = 1  # pings that go through the model together, if the framework can do that
+    entities: int  # of the workload
+    primed_rounds: int  # rounds of the workload that are in the windows when the peer starts
     data: str | None = None
 
     @property
@@ -46,7 +46,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Asked(NamedTuple):
-    """A ping, its record, and its entity's window with it."""
+    """A ping's record, and its entity's window, which includes the ping."""
 
     record: Record
     entity_id: str
@@ -64,7 +64,7 @@ class FullWindow:
         self._bytes = self._predictor.config.window * FIX_BYTES
 
     def windows(self, peer: Peer) -> dict[str, bytes]:
-        """Every entity's window after the workload's first rounds, as if they had come through the topic."""
+        """Returns every entity's window after the workload's first rounds, as if these had come through the topic."""
         found: dict[str, bytes] = {}
         workload = Workload(peer.entities, None if peer.data is None else Path(peer.data))
         for ping in workload.rounds(peer.primed_rounds):
@@ -74,7 +74,7 @@ class FullWindow:
         return found
 
     def asked(self, record: Record, window: bytes | None) -> Asked | None:
-        """The entity's window grown by this record's ping; None if it is no ping, or not newer than the last one."""
+        """Returns the entity's window with this record's ping; None if it is not a ping, or not newer than the last."""
         ping = parse(record)
         if not isinstance(ping, Ping) or (window and last_fix(window).ts_ms >= ping.ts):
             return None

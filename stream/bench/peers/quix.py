@@ -1,8 +1,9 @@
-"""Peer (b): Quix Streams with the same weights over the full window per ping, the window in its state (RocksDB).
+"""Peer (b): runs Quix Streams with the same weights over the full window per ping, with the window in its state
+(RocksDB).
 
-    python -m stream.bench.peers.quix '{"bootstrap": ..., ...}'    the arguments are one Peer as JSON
+    python -m stream.bench.peers.quix '{"bootstrap": ..., ...}'    the argument is one Peer as JSON
 
-Needs the extra `bench`. Without changelog topics, which would only cost it more.
+It needs the extra `peers`. It uses no changelog topics, which would only cost it more.
 """
 
 from __future__ import annotations

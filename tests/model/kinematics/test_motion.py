@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from model.config import SMALL
 from model.kinematics import baselines, motion
-from model.kinematics.features import context, told_mps
+from model.kinematics.features import context, mean_reported_mps
 from model.kinematics.geo import F64
 
 Tracks = Callable[..., NDArray[Any]]
@@ -57,7 +57,7 @@ def test_folding_one_by_one_is_the_scan(tracks: Tracks) -> None:
     kin = motion.fresh(SMALL, (4,))
     for t in range(1, 60):
         dt_s, d_en = baselines.steps_between(fixes[:, t - 1], fixes[:, t])
-        told = told_mps(context(fixes[:, t - 1 : t + 1]), d_en[:, None])[:, 1]
+        told = mean_reported_mps(context(fixes[:, t - 1 : t + 1]), d_en[:, None])[:, 1]
         kin = motion.fold(kin, dt_s, d_en, SMALL, told)
         np.testing.assert_allclose(kin, rows[:, t], rtol=1e-12)
 

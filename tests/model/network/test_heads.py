@@ -53,7 +53,7 @@ def test_an_answer_leans_to_a_report_from_where_the_rest_has_led_it() -> None:
     """All the way it is the report, whatever the rest says; half of the way it is their middle."""
     raw = torch.randn(50, OUT, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     raw[:, -1] = 0.0
-    told = asked(50)._replace(told=torch.ones(50, dtype=torch.float64))
+    told = asked(50)._replace(is_reported=torch.ones(50, dtype=torch.float64))
     rest, report = combine(raw, told).mean_en, told.others_en[:, -1]
     assert torch.equal(rest, combine(raw, asked(50)).mean_en)
     for lean in (1.0, 0.5):

@@ -89,10 +89,10 @@ def test_a_velocity_over_a_step_is_the_mean_of_both_ends_and_without_a_course_it
     along = np.array([3.0, 4.0])
 
     def told() -> F64:
-        return features.told_mps(features.context(fixes), np.stack([along, along]))[1]
+        return features.mean_reported_mps(features.context(fixes), np.stack([along, along]))[1]
 
     np.testing.assert_allclose(told(), [5.0, 10.0], atol=1e-12)
-    assert np.isnan(features.told_mps(features.context(fixes), np.stack([along, along]))[0]).all()
+    assert np.isnan(features.mean_reported_mps(features.context(fixes), np.stack([along, along]))[0]).all()
     fixes["heading_cdeg"][1] = ABSENT
     np.testing.assert_allclose(told(), [5.0 + 6.0, 8.0])
     fixes["speed_cms"][0] = ABSENT
@@ -117,7 +117,7 @@ def test_a_worker_doubts_as_training_does(silent: str) -> None:
         kin, _ = step_compiled.step(kin, last, fixes[:, t], np.array([t]), SMALL)
         if t:
             step = d[:, t - 1]
-            told = features.told_mps(features.context(fixes[:, t - 1 : t + 1]), step[:, None])[:, 1]
+            told = features.mean_reported_mps(features.context(fixes[:, t - 1 : t + 1]), step[:, None])[:, 1]
             want = motion.fold(want, dt[:, t - 1], step, SMALL, told)
         np.testing.assert_allclose(kin, want, rtol=1e-6, atol=1e-9)
         assert motion.possible(kin, SMALL)
@@ -173,4 +173,4 @@ def test_targets_that_stand_on_no_physics_lean_to_no_report(target: str) -> None
     asked = queries.forecast(
         motion.fresh(config, (1,)), np.array([[60.0]]), config, np.zeros((1, 2)), context=features.context(fixes)
     )
-    assert not asked.told.any()
+    assert not asked.is_reported.any()

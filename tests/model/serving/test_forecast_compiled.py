@@ -46,7 +46,7 @@ def test_an_answer_is_combined_as_training_combines_it(tracks: Tracks, size: flo
     fixes["speed_cms"][::3] = features.ABSENT
     kin, context = baselines.scan_fixes(fixes, SMALL)[:, -1], features.context(fixes[:, -1])
     question = queries.forecast(kin, np.broadcast_to([10.0, 300.0, 9e5], (50, 3)), SMALL, context=context)
-    assert 0 < question.told[:, 0].sum() < 50
+    assert 0 < question.is_reported[:, 0].sum() < 50
     rng = np.random.default_rng(5)
     raw = (size * rng.normal(size=(50, 3, OUT + queries.FORECAST_OTHERS))).astype(np.float32)
     want = combine(torch.from_numpy(raw), network.asked(question, torch.float64))

@@ -44,9 +44,9 @@ def defined(gap: Gap) -> GapEnds:
             return told, *np.ones((2, 1))
         return d / dt[:, None], np.ones(1), np.zeros(1)
 
-    before, has_before, told_before = velocity(gap.before[-1:], gap.before[-2:])
-    after, has_after, told_after = velocity(gap.after[:1], gap.after[:2])
-    return GapEnds(chord, gap_s, before, after, has_before, has_after, told_before, told_after)
+    before, has_before, reported_before = velocity(gap.before[-1:], gap.before[-2:])
+    after, has_after, reported_after = velocity(gap.after[:1], gap.after[:2])
+    return GapEnds(chord, gap_s, before, after, has_before, has_after, reported_before, reported_after)
 
 
 def test_a_fill_is_not_bent_by_a_receiver_that_tells_wrong() -> None:
@@ -67,10 +67,10 @@ def test_a_fill_is_not_bent_by_a_receiver_that_tells_wrong() -> None:
         fixes["speed_cms"], fixes["heading_cdeg"] = round(100 * speed), 100 * course
         ends[name] = stack([Gap(fixes[2:6], fixes[6:9], np.array([100_000]))]).ends
     for name in ("right", "faster"):
-        assert (ends[name].told_before, ends[name].told_after) == (1, 1)
+        assert (ends[name].reported_before, ends[name].reported_after) == (1, 1)
     np.testing.assert_allclose(ends["faster"].after_mps, [[1.3 * mps, 0]], atol=0.01)
     for name in ("0", "km/h", "turned"):
-        assert (ends[name].told_before, ends[name].told_after) == (0, 0), name
+        assert (ends[name].reported_before, ends[name].reported_after) == (0, 0), name
         np.testing.assert_allclose(ends[name].before_mps, [[mps, 0]], atol=0.01)
 
 
@@ -83,7 +83,7 @@ def test_a_fill_does_not_believe_who_has_told_wrong_before(tracks: Tracks) -> No
     times_ms = np.array([int(fixes["ts_ms"][5]) + 1_000])
     one = Gap(fixes[2:6], fixes[6:9], times_ms)
     ends = stack([one, one], np.array([MOST_DOUBT, MOST_DOUBT + 0.01])).ends
-    assert ends.told_before.tolist() == [1, 0]
+    assert ends.reported_before.tolist() == [1, 0]
     silent = one._replace(before=one.before.copy(), after=one.after.copy())
     silent.before["speed_cms"] = silent.after["speed_cms"] = ABSENT
     for ours, theirs in zip(ends, stack([silent]).ends, strict=True):

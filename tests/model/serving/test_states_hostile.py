@@ -131,8 +131,8 @@ def test_every_motion_leaves_a_possible_filter(seed: int, median_s: float, chang
     dt_s = median_s * np.exp(rng.normal(0, 3, (16, 60)))
     moved = rng.normal(0, 1, (16, 60, 2)) * np.exp(rng.uniform(-5, 15, (16, 60, 1)))
     ahead = moved / np.sqrt((moved * moved).sum(-1, keepdims=True))
-    for told_mps in (np.nan, 0.0, motion.MAX_MPS, -motion.MAX_MPS):
-        assert motion.possible(motion.scan(dt_s, moved, config, told_mps * ahead), config)
+    for reported_mps in (np.nan, 0.0, motion.MAX_MPS, -motion.MAX_MPS):
+        assert motion.possible(motion.scan(dt_s, moved, config, reported_mps * ahead), config)
 
 
 def test_a_filter_of_two_fixes_of_the_same_place_and_time_is_possible(tiny: Predictor) -> None:

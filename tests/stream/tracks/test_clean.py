@@ -276,9 +276,9 @@ def test_a_ping_whose_key_is_not_its_entity_is_refused(key: bytes | None, value:
 @pytest.mark.parametrize(
     ("value", "setting"),
     [
-        (b"x" * (MAX_RECORD_BYTES + 1), f"MAX_RECORD_BYTES in stream/wire/messages.py is {MAX_RECORD_BYTES}"),
+        (b"x" * (MAX_RECORD_BYTES + 1), f"MAX_RECORD_BYTES in stream/wire/record.py is {MAX_RECORD_BYTES}"),
         (b"[" * (MAX_NESTING + 1), f"MAX_NESTING in stream/tracks/clean.py, which is {MAX_NESTING}"),
-        (ping_json(entity_id="x" * 129), f"1..{MAX_ENTITY_ID_CHARS} (MAX_ENTITY_ID_CHARS in stream/wire/messages.py)"),
+        (ping_json(entity_id="x" * 129), f"1..{MAX_ENTITY_ID_CHARS} (MAX_ENTITY_ID_CHARS in stream/wire/record.py)"),
         (
             ping_json(ts=TS + MAX_AHEAD_MS + 1),
             f"at most {MAX_AHEAD_MS} ms ahead are taken (MAX_AHEAD_MS in stream/tracks/clean.py",

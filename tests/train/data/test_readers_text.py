@@ -291,7 +291,7 @@ AIS_ROWS = (
 AIS_START_MS = (18_994 * 86_400 + 3 * 3_600 + 30 * 60 + 9) * 1000  # 2022-01-02 is 18994 days after 1970
 
 
-def check_ais(corpus: Corpus) -> None:
+def assert_ais(corpus: Corpus) -> None:
     assert tracks(corpus) == [("367000001", [AIS_START_MS, AIS_START_MS + 70_000, AIS_START_MS + 140_000])]
     np.testing.assert_allclose(corpus.speed_mps, [5.14444, np.nan, np.nan], rtol=1e-5)
     np.testing.assert_allclose(corpus.heading_deg, [283.4, np.nan, np.nan], rtol=1e-6)  # never Heading's 511, nor 90
@@ -301,7 +301,7 @@ def check_ais(corpus: Corpus) -> None:
 def test_ais_is_in_knots_and_unknown_is_absent(tmp_path: Path, open_corpus: Any) -> None:
     path = tmp_path / "AIS_2022_01_02.csv"
     path.write_text(AIS_HEAD + AIS_ROWS)
-    check_ais(open_corpus(f"ais:{path}"))
+    assert_ais(open_corpus(f"ais:{path}"))
 
 
 def test_ais_may_be_packed_and_a_folder_holds_many_days(tmp_path: Path, open_corpus: Any) -> None:
@@ -309,7 +309,7 @@ def test_ais_may_be_packed_and_a_folder_holds_many_days(tmp_path: Path, open_cor
     folder.mkdir()
     with zipfile.ZipFile(folder / "AIS_2022_01_02.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("AIS_2022_01_02.csv", AIS_HEAD + AIS_ROWS)
-    check_ais(open_corpus(f"ais:{folder}"))
+    assert_ais(open_corpus(f"ais:{folder}"))
     other = AIS_ROWS.replace("367000001", "367000002")
     (folder / "AIS_2022_01_03.csv.gz").write_bytes(gzip.compress((AIS_HEAD + other).encode()))
     assert open_corpus(f"ais:{folder}").names == ("367000001", "367000002")
@@ -330,7 +330,7 @@ def test_a_day_that_is_cut_off_leaves_none_of_its_rows(
     corpus = open_corpus(f"ais:{tmp_path / 'days'}")
     assert corpus.names == ("367000001",)
     assert corpus.dropped.pop("unreadable_file") == 1
-    check_ais(corpus)
+    assert_ais(corpus)
 
 
 def test_what_macos_lays_beside_a_file_is_not_read(tmp_path: Path, open_corpus: Any) -> None:
@@ -342,15 +342,15 @@ def test_what_macos_lays_beside_a_file_is_not_read(tmp_path: Path, open_corpus: 
             archive.writestr(name, b"\0\5\x16\7")
     for name in ("._a.zip", "__MACOSX/b.zip"):
         (folder / name).write_bytes(b"\0\5\x16\7")
-    check_ais(open_corpus(f"ais:{folder}"))
-    check_ais(open_corpus(f"ais:{folder / 'a.zip'}"))
+    assert_ais(open_corpus(f"ais:{folder}"))
+    assert_ais(open_corpus(f"ais:{folder / 'a.zip'}"))
 
 
 def test_ais_under_the_names_of_2025_is_the_same(tmp_path: Path, open_corpus: Any) -> None:
     path = tmp_path / "ais-2025-01-01.csv"
     head = "mmsi,base_date_time,latitude,longitude,sog,cog,heading,vessel_name,imo,call_sign\n"
     path.write_text(head + AIS_ROWS.replace("T", " "))
-    check_ais(open_corpus(f"ais:{path}"))
+    assert_ais(open_corpus(f"ais:{path}"))
 
 
 def test_a_damaged_archive_is_named(tmp_path: Path, open_corpus: Any) -> None:
@@ -429,7 +429,7 @@ def test_a_quote_within_a_cell_is_a_character(tmp_path: Path, open_corpus: Any) 
     path = tmp_path / "ais.csv"
     for name in ('O"NEIL', 'LARK"', '5" GUN 3"'):
         path.write_text(AIS_HEAD + AIS_ROWS.replace("SEA LARK", name))
-        check_ais(open_corpus(f"ais:{path}"))
+        assert_ais(open_corpus(f"ais:{path}"))
 
 
 @pytest.mark.parametrize("name", ["x" * 700, f'"{"x" * 700}"', f'"{"x" * 900}'])

@@ -1,1 +1,1 @@
-"""What experiments share: trainings of one size, ways to judge them, reports."""
+"""The shared parts of the experiments: trainings of one size, evaluations, reports."""

@@ -1,6 +1,6 @@
-"""A model of regions: how it learns, and its distributions. Knows cells and answers; judges nothing.
+"""Trains a model of regions, and returns its distributions over cells.
 
-It is trained as `train.fit.trainer` trains others: the same batches, optimiser, schedule and averaged weights.
+It is trained like other models in `train.fit.trainer`: with the same batches, optimizer, schedule and averaged weights.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from train.experiments.lab.windows import Windows, look
 from train.fit import run_state
 from train.fit.trainer import learning_rate
 
-ANSWERS: Final = 2_048  # per step: a softmax over all cells for each answer would take seconds
-# Rows that stay where they are, without noise: a cell is a place.
+ANSWERS: Final = 2_048  # answers per step: a softmax over all cells for every answer would take seconds
+# Rows keep their place, and have no noise: a cell is a place.
 PLACED: Final = BatchOptions(drop_place=0.0, noise=0.0)
 
 
 def learn(lab: Lab, config: ModelConfig, train: Corpus, vocabulary: Vocabulary, steps: int) -> tuple[Network, float]:
-    """A network, and the CPU seconds that it took."""
+    """Trains a network, and returns it with the CPU seconds used."""
     started = time.process_time()
     options = FitOptions(out=lab.scratch, steps=steps, seed=lab.seed, batch=PLACED)
     torch.set_num_threads(lab.threads)
@@ -53,7 +53,7 @@ def learn(lab: Lab, config: ModelConfig, train: Corpus, vocabulary: Vocabulary, 
 
 
 def cell_loss(net: Network, batch: Batch, vocabulary: Vocabulary, *, seed: int) -> Tensor:
-    """Cross entropy of the right cells, of at most ANSWERS answers that have one."""
+    """Returns the cross entropy of the true cells, for at most ANSWERS answers that have one."""
     lat, lon = moved_deg(batch.lat_deg[..., None], batch.lon_deg[..., None], batch.ahead_en)
     known = np.flatnonzero(batch.ahead_mask)
     few = default_rng(seed).choice(known, min(ANSWERS, len(known)), replace=False)
@@ -68,7 +68,7 @@ def cell_loss(net: Network, batch: Batch, vocabulary: Vocabulary, *, seed: int) 
 
 @torch.inference_mode()
 def shares(net: Network, asked: Windows, vocabulary: Vocabulary) -> Iterator[tuple[slice, F64]]:
-    """Distributions [n, H, R] over the cells, some windows at a time: all of them would be gigabytes."""
+    """Yields distributions [n, H, R] over the cells, for some windows at a time: those of all would be gigabytes."""
     for rows, hidden, kin in look(net, asked, vocabulary.number):
         question = torch.from_numpy(queries.forecast(kin, asked.dt_s[rows], net.config).features).float()
         yield rows, _head(net, hidden, question).double().softmax(-1).numpy()

@@ -1,8 +1,8 @@
-"""Ways to say how far off a forecast may be: as a loss to learn by, and as quantiles to be judged by. Knows tensors.
+"""Distributions of a forecast's error: each as a loss for training, and as quantiles for evaluation.
 
-Each form is some numbers of a head, zero before training, that change the spread under a forecast. A Gaussian and a t
-stay around its point, a mixture and quantiles need not. Quantiles are of positions along and across a direction, which
-every form can tell: a region is an ellipse for one of them, for another no region at all.
+Each form is a few numbers of a head, zero before training, that change the spread under a forecast. A Gaussian and a t
+are centred on its point, a mixture and quantiles need not be. Quantiles are of positions along and across a direction,
+because every form has those: a region is an ellipse for one form, and not defined for another.
 
 Shapes: ... any batch, 2 along and across, L = len(LEVELS).
 """
@@ -22,22 +22,22 @@ from model.kinematics.answer_bounds import MAX_LOG_SPREAD, SCALE_OF_COV
 from model.network.heads import Spread, surprise, t_nll
 from train.evaluation.metrics import MIN_VARIANCE_M2
 
-# Their mean pinball loss, doubled, is the CRPS by the midpoint rule (Gneiting & Ranjan, 2011).
+# Twice their mean pinball loss is the CRPS by the midpoint rule (Gneiting & Ranjan, 2011).
 LEVELS: Final = (0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95)
-STAY_M: Final = 10.0  # spread of what stays, before training: a receiver's noise
-STAY_LOGIT: Final = -2.0  # of its share
-HALVINGS: Final = 40  # of the interval in which a mixture's quantile lies: then it is known to 1e-12 of it
+STAY_M: Final = 10.0  # initial standard deviation of things that stay: a receiver's noise
+STAY_LOGIT: Final = -2.0  # initial logit of their share
+HALVINGS: Final = 40  # bisections of the interval that contains a mixture's quantile: it is then known to 1e-12 of it
 
 
 class Given(NamedTuple):
-    """A forecast, and what its spread is told along."""
+    """A forecast, and the direction of its quantiles."""
 
     spread: Spread
     unit: Tensor  # [..., 2] unit vector: of the motion, or north where there is none
 
 
 class Form(NamedTuple):
-    """One way."""
+    """One form of distribution."""
 
     numbers: int
     loss: Callable[[Tensor, Given, Tensor], Tensor]  # numbers [..., N], target [..., 2] m from the anchor -> [...]
@@ -45,56 +45,56 @@ class Form(NamedTuple):
 
 
 def along(vector: Tensor, unit: Tensor) -> Tensor:
-    """Vectors [..., 2] of east and north, along and across [..., 2]."""
+    """Turns vectors [..., 2] of east and north into along and across [..., 2]."""
     (east, north), (x, y) = vector.unbind(-1), unit.unbind(-1)
     return torch.stack([east * x + north * y, x * north - y * east], dim=-1)
 
 
 def deviation(cov_m2: Tensor, unit: Tensor) -> Tensor:
-    """Standard deviations along and across [..., 2]."""
+    """Returns the standard deviations along and across [..., 2]."""
     (ee, en, nn), (x, y) = cov_m2.unbind(-1), unit.unbind(-1)
     variance = [ee * x * x + 2 * en * x * y + nn * y * y, ee * y * y - 2 * en * x * y + nn * x * x]
     return torch.stack(variance, dim=-1).clamp_min(MIN_VARIANCE_M2).sqrt()
 
 
 def pinball(quantiles: Tensor, target: Tensor) -> Tensor:
-    """Twice the mean pinball loss of quantiles [..., L] of targets [...]: about the CRPS, in their unit."""
+    """Returns twice the mean pinball loss of quantiles [..., L] for targets [...]: about the CRPS, in their unit."""
     level = torch.tensor(LEVELS, dtype=quantiles.dtype)
     over = target.unsqueeze(-1) - quantiles
     return 2 * torch.maximum(level * over, (level - 1) * over).mean(-1)
 
 
 def t_cdf(x: Tensor) -> Tensor:
-    """Of Student's t with answer_bounds.NU = 4 degrees of freedom."""
+    """The distribution function of the Student t with answer_bounds.NU = 4 degrees of freedom."""
     squeezed = x * x / (1 + x * x / 4)
     return 0.5 + 0.375 * x / (1 + x * x / 4).sqrt() * (1 - squeezed / 12)
 
 
 def t_quantile(level: float) -> float:
-    """Its inverse (Shaw, "Sampling Student's T distribution", 2006: closed for 4 degrees)."""
+    """Its inverse (Shaw, "Sampling Student's T distribution", 2006: a closed form for 4 degrees of freedom)."""
     alpha = 4 * level * (1 - level)
     size = 2 * math.sqrt(math.cos(math.acos(math.sqrt(alpha)) / 3) / math.sqrt(alpha) - 1)
     return math.copysign(size, level - 0.5)
 
 
 def as_gaussian(spread: Spread, unit: Tensor) -> Tensor:
-    """Quantiles [..., 2, L] of the Gaussian of that covariance: what a subscriber makes of one."""
+    """Returns the quantiles [..., 2, L] of the Gaussian with that covariance, as a subscriber will read it."""
     return _symmetric(spread, unit, [NormalDist().inv_cdf(level) for level in LEVELS])
 
 
 def as_t(spread: Spread, unit: Tensor) -> Tensor:
-    """Of the t of that covariance, as model.network.heads means it."""
+    """Returns those of the Student t with that covariance, as defined in model.network.heads."""
     return _symmetric(spread, unit, [math.sqrt(SCALE_OF_COV) * t_quantile(level) for level in LEVELS])
 
 
 def wider(numbers: Tensor, given: Given) -> Spread:
-    """The forecast with the covariance that the first number makes of its own."""
+    """Returns the forecast with its covariance scaled by the first number."""
     log_scale = MAX_LOG_SPREAD * torch.tanh(numbers[..., :1] / MAX_LOG_SPREAD)
     return given.spread._replace(cov_m2=given.spread.cov_m2 * log_scale.exp())
 
 
 def gaussian_loss(numbers: Tensor, given: Given, target_en: Tensor) -> Tensor:
-    """−log density [...] up to a constant."""
+    """Returns the negative log-likelihood [...] up to a constant."""
     det, m2 = surprise(wider(numbers, given), target_en)
     return 0.5 * det.log() + 0.5 * m2
 
@@ -112,8 +112,8 @@ def t_quantiles(numbers: Tensor, given: Given) -> Tensor:
 
 
 def mixture(numbers: Tensor, given: Given) -> tuple[Tensor, Spread, Spread]:
-    """The logit [...] of the share of what stays, what stays, and what goes on, of which the point asked for may be
-    less.
+    """Returns the logit [...] of the share of things that stay, their distribution, and that of things that continue,
+    whose mean may be nearer or farther than the forecast.
     """
     _, logit, narrow, further = numbers.unbind(-1)
     variance = STAY_M**2 * torch.exp(MAX_LOG_SPREAD * torch.tanh(narrow / MAX_LOG_SPREAD))
@@ -133,7 +133,7 @@ def mixture_quantiles(numbers: Tensor, given: Given) -> Tensor:
     share, level = torch.sigmoid(logit)[..., None, None], torch.tensor(LEVELS, dtype=numbers.dtype)
     centre = [along(part.mean_en, given.unit).unsqueeze(-1) for part in parts]
     scale = [math.sqrt(SCALE_OF_COV) * deviation(part.cov_m2, given.unit).unsqueeze(-1) for part in parts]
-    ends = torch.stack([as_t(part, given.unit) for part in parts])  # it lies between those of the parts
+    ends = torch.stack([as_t(part, given.unit) for part in parts])  # the quantile lies between those of the parts
     low, high = ends.amin(0), ends.amax(0)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
@@ -144,12 +144,14 @@ def mixture_quantiles(numbers: Tensor, given: Given) -> Tensor:
 
 
 def quantiles(numbers: Tensor, given: Given) -> Tensor:
-    """Those of the Gaussian, each moved by its own number; in order."""
+    """Returns the quantiles of the Gaussian, each shifted by its own number, in ascending order."""
     return _moved(numbers, given).sort(-1).values
 
 
 def quantile_loss(numbers: Tensor, given: Given, target_en: Tensor) -> Tensor:
-    """In deviations of the forecast, so that a far one does not outvote many near ones."""
+    """Returns the pinball loss in standard deviations of the forecast, so that one large error does not outweigh many
+    small ones.
+    """
     off = pinball(_moved(numbers, given), along(target_en, given.unit))
     return (off / deviation(given.spread.cov_m2, given.unit)).sum(-1)
 

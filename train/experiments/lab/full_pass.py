@@ -1,8 +1,9 @@
-"""The judge's questions answered in one full pass per track: for weights that cannot be served, and where it is enough.
+"""Answers the questions of the evaluation in one full pass per track: for weights that cannot be served, and for faster
+evaluations.
 
-Same tracks, anchors and targets as `train.evaluation.forecasts`, and, where no track is longer than the pass, the same
-errors: by the model's promise a full banded forward equals the stream. Knows the mean and the ellipse; draws no
-bootstrap.
+It uses the same tracks, anchors and targets as `train.evaluation.forecasts`, and, where no track is longer than the
+pass, finds the same errors: a full pass with the attention window equals the stream. It scores the mean and the 90 %
+region; it computes no confidence intervals.
 
 Shapes: R rows (tracks), T tokens, A anchors, H = 1 + horizons (column 0 is the next ping).
 """
@@ -29,42 +30,42 @@ from train.experiments.lab.lab import Lab
 from train.experiments.lab.windows import answer, read
 
 COLUMNS: Final = ("next", *(f"{horizon:g} s" for horizon in anchoring.HORIZONS_S))
-LONGEST: Final = 640  # tokens of a pass; longer tracks become several, each beginning anew
-PASS_TOKENS: Final = 8_192  # side by side, padding included
+LONGEST: Final = 640  # tokens of a pass; longer tracks are cut into several, each starting anew
+PASS_TOKENS: Final = 8_192  # tokens of all tracks in one pass, padding included
 
 Rows = NDArray[np.int64]
 
 
 class Exam(NamedTuple):
-    """Tracks of at most LONGEST pings, and what is asked about them."""
+    """Tracks of at most LONGEST pings, and the questions about them."""
 
     corpus: Corpus
     anchors: Anchors
 
     @property
     def token(self) -> Rows:
-        """Index of each anchor's token (A,): the pings before it in its track."""
+        """Returns the index of each anchor's token (A,): the number of earlier pings in its track."""
         return np.asarray(self.anchors.row - self.corpus.tracks[self.anchors.track, 0])
 
 
 class Marks(NamedTuple):
-    """Of every question (A, H), NaN where there is no target or no answer."""
+    """The scores of every question (A, H); NaN where there is no target or no answer."""
 
     error_m: F64
-    surprise: F64  # squared Mahalanobis length of the error
+    surprise: F64  # squared Mahalanobis distance of the error
 
     def mean_m(self, chosen: NDArray[np.bool_] | None = None) -> list[float]:
-        """Mean error per column, of the chosen anchors; NaN for a column without any."""
+        """Returns the mean error per column, of the chosen anchors; NaN for a column without any."""
         error = self.error_m if chosen is None else self.error_m[chosen]
         return [float(column[~np.isnan(column)].mean()) if (~np.isnan(column)).any() else np.nan for column in error.T]
 
     def coverage_90(self) -> list[float]:
-        """The share inside the 90 % region, per column."""
+        """Returns the coverage of the 90 % region, per column."""
         return [covered(column[~np.isnan(column)], 0.9) for column in self.surprise.T]
 
 
 def judged_tracks(lab: Lab, file: Source, most: int | None = None) -> Corpus:
-    """The judged test tracks of one file, thinned to about `most` anchors."""
+    """Returns the test tracks of one file that are evaluated, reduced to about `most` anchors."""
     corpus = anchoring.usable(split(load([file], lab.cache, cut=EVALUATION)).test)
     if not len(corpus):
         raise ValueError(f"{file}: no test track has {anchoring.EARLIER_PINGS + 2} pings without a long silence")
@@ -72,34 +73,34 @@ def judged_tracks(lab: Lab, file: Source, most: int | None = None) -> Corpus:
 
 
 def some(corpus: Corpus, most_pings: int) -> Corpus:
-    """Every n-th track, so that about `most_pings` are left."""
+    """Returns every n-th track, so that about `most_pings` are left."""
     return corpus.select(np.arange(0, len(corpus), -(-corpus.pings // most_pings)))
 
 
 def ask(corpus: Corpus) -> Exam:
-    """Every question of the protocol about these tracks, cut to what one pass takes."""
+    """Returns every question of the protocol about these tracks, cut to the length of one pass."""
     corpus = anchoring.usable(_pieces(corpus))
     return Exam(corpus, anchoring.find(corpus))
 
 
 def irregular(corpus: Corpus, keep: float = 0.5, seed: int = 0) -> Corpus:
-    """The same tracks with each ping kept with that chance: another cadence, and no two intervals alike."""
+    """Returns the same tracks with each ping kept with that chance: another cadence, with unequal intervals."""
     return corpus.keep(np.flatnonzero(np.random.default_rng(seed).random(len(corpus.ts_ms)) < keep))
 
 
 class Seen(NamedTuple):
-    """What a network makes of some of the anchors, n of them, and what then happened."""
+    """The network's vectors at n of the anchors, and the true positions afterwards."""
 
     which: Rows  # (n,) index of each anchor
     hidden: Tensor  # (n, C)
     kin: F64  # (n, K)
     fix: NDArray[Any]  # (n,) FIX
-    truth_en: F64  # (n, H, 2) m from the anchor to its targets; anything where there is none
+    truth_en: F64  # (n, H, 2) m from the anchor to its targets; arbitrary where there is none
 
 
 @torch.inference_mode()
 def sit(network: Network, exam: Exam, *, longest: int = LONGEST) -> Marks:
-    """The marks of these weights; tokens from index `longest` on are not shown and leave NaN."""
+    """Returns the scores of these weights; tokens from index `longest` on are not processed and have NaN."""
     anchors, shape = exam.anchors, exam.anchors.dt_s.shape
     error_m, surprise = np.full(shape, np.nan), np.full(shape, np.nan)
     for which, hidden, kin, fix, truth_en in look(network, exam, longest=longest):
@@ -113,7 +114,7 @@ def sit(network: Network, exam: Exam, *, longest: int = LONGEST) -> Marks:
 
 @torch.inference_mode()
 def look(network: Network, exam: Exam, *, longest: int = LONGEST) -> Iterator[Seen]:
-    """All anchors whose token comes before `longest`, some tracks at a time."""
+    """Yields all anchors whose token comes before `longest`, for some tracks at a time."""
     corpus, anchors = exam.corpus, exam.anchors
     for tracks in _passes(corpus):
         which = np.flatnonzero(np.isin(anchors.track, tracks) & (exam.token < longest))
@@ -130,7 +131,7 @@ def look(network: Network, exam: Exam, *, longest: int = LONGEST) -> Iterator[Se
 
 
 def _passes(corpus: Corpus) -> Iterator[Rows]:
-    """Sorted tracks that go through the network together: of like length, so that little is padding."""
+    """Yields sorted tracks for one pass: they have similar lengths, so that little is padding."""
     length = corpus.tracks[:, 1] - corpus.tracks[:, 0]
     order, first = np.argsort(-length, kind="stable"), 0
     while first < len(order):
@@ -148,5 +149,7 @@ def _pieces(corpus: Corpus) -> Corpus:
 
 
 def geometric_mean(values: Sequence[float]) -> float:
-    """Of positive errors in metres: each horizon weighs alike, whatever its size; NaN are left out."""
+    """Returns the geometric mean of positive errors in metres, so that each horizon has the same weight; NaN are left
+    out.
+    """
     return float(np.exp(np.nanmean(np.log(values))))

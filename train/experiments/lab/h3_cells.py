@@ -1,4 +1,4 @@
-"""H3 cells as a numbered vocabulary, and positions out of a distribution over them. Needs the extra `experiments`."""
+"""H3 cells as a numbered vocabulary, and positions from a distribution over them. Needs the extra `experiments`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from model.kinematics.geo import E7, F64, displacement_m
 from train.data.corpus import Corpus
 
-MOST_PINGS: Final = 300_000  # of the corpus, evenly, to see which cells are visited
-MIN_VISITS: Final = 3  # among those: a cell that training hardly meets is learned by heart or not at all
-MEDIAN_STEPS: Final = 12  # of Weiszfeld's iteration: metres by then, where a cell has hundreds
+MOST_PINGS: Final = 300_000  # pings of the corpus, evenly spaced, that show which cells are visited
+MIN_VISITS: Final = 3  # visits among those: a cell that training rarely meets is memorised or not learned
+MEDIAN_STEPS: Final = 12  # of Weiszfeld's iteration: the error is then metres, where a cell has hundreds
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """R cells of one resolution, numbered by their rising ids; R itself means "none of them"."""
+    """R cells of one resolution, numbered by ascending ids; R itself means "none of them"."""
 
     resolution: int
     ids: NDArray[np.uint64]  # (R,)
@@ -30,7 +30,7 @@ class Vocabulary:
 
     @classmethod
     def visited(cls, corpus: Corpus, resolution: int) -> Vocabulary:
-        """The cells that the tracks visit. Raises ValueError where there are none."""
+        """Returns the cells that the tracks visit. Raises ValueError where there are none."""
         rows = np.concatenate([np.arange(first, last) for first, last in corpus.tracks])
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(MOST_PINGS, len(rows))).astype(np.int64))]
         seen = cell_ids(np.asarray(corpus.lat[rows]), np.asarray(corpus.lon[rows]), resolution)
@@ -42,19 +42,21 @@ class Vocabulary:
         return cls(resolution, ids, centres[:, 0], centres[:, 1])
 
     def number(self, lat: F64, lon: F64) -> NDArray[np.int64]:
-        """Numbers [...] of positions [...] in degrees; R where the cell is not in the vocabulary, or NaN."""
+        """Returns the numbers [...] of positions [...] in degrees; R for NaN or a cell that is not in the
+        vocabulary.
+        """
         wanted = cell_ids(lat.ravel(), lon.ravel(), self.resolution)
         at = np.minimum(np.searchsorted(self.ids, wanted), len(self.ids) - 1)
         return np.where(self.ids[at] == wanted, at, len(self.ids)).reshape(lat.shape).astype(np.int64)
 
     def metres_from(self, fixes: NDArray[Any]) -> F64:
-        """The centres (N, R, 2) in metres from FIX records (N,)."""
+        """Returns the centres (N, R, 2) in metres from FIX records (N,)."""
         lat, lon = (np.rint(degrees * E7).astype(np.int64)[None] for degrees in (self.lat, self.lon))
         return displacement_m(fixes["lat_e7"][:, None], fixes["lon_e7"][:, None], lat, lon)
 
 
 def cell_ids(lat: F64, lon: F64, resolution: int) -> NDArray[np.uint64]:
-    """H3 cells of positions (N,); 0, which is no cell, for NaN."""
+    """Returns the H3 cells of positions (N,); 0, which is no cell, for NaN."""
     h3 = require()
     pairs = zip(lat.tolist(), lon.tolist(), strict=True)
     ids = [h3.latlng_to_cell(a, b, resolution) if a == a and b == b else 0 for a, b in pairs]
@@ -62,12 +64,16 @@ def cell_ids(lat: F64, lon: F64, resolution: int) -> NDArray[np.uint64]:
 
 
 def expected(share_NHR: F64, centre_NR2: F64) -> F64:
-    """The mean position [N, H, 2]: least squares of the distance, often in a cell where nobody goes."""
+    """Returns the mean position [N, H, 2], which minimises the squared distance; it is often in a cell that nobody
+    visits.
+    """
     return np.asarray(np.einsum("nhr,nrc->nhc", share_NHR, centre_NR2))
 
 
 def median(share_NHR: F64, centre_NR2: F64) -> F64:
-    """The geometric median [N, H, 2], least in mean distance: Weiszfeld's iteration from the mean position."""
+    """Returns the geometric median [N, H, 2], which minimises the mean distance: Weiszfeld's iteration from the mean
+    position.
+    """
     at = expected(share_NHR, centre_NR2)
     for _ in range(MEDIAN_STEPS):
         off = centre_NR2[:, None] - at[:, :, None]
@@ -77,7 +83,9 @@ def median(share_NHR: F64, centre_NR2: F64) -> F64:
 
 
 def within(share_NHR: F64, truth_NH: NDArray[np.int64], mass: float) -> NDArray[np.bool_]:
-    """Whether the truth is in the fewest cells that hold `mass`; never where it is in no cell of the vocabulary."""
+    """Returns whether the true cell is among the fewest cells that hold `mass`; false where it is not in the
+    vocabulary.
+    """
     known = truth_NH < share_NHR.shape[-1]
     own = np.take_along_axis(share_NHR, np.where(known, truth_NH, 0)[..., None], axis=-1)
     likelier = np.where(share_NHR > own, share_NHR, 0.0).sum(-1)
@@ -85,7 +93,7 @@ def within(share_NHR: F64, truth_NH: NDArray[np.int64], mass: float) -> NDArray[
 
 
 def require() -> Any:
-    """h3 with cells as integers. Raises ValueError that says what to install."""
+    """Returns h3 with cells as integers. Raises ValueError that says what to install."""
     try:
         from h3.api import basic_int
     except ImportError as error:

@@ -1,6 +1,6 @@
-"""What a state's rings cost: bytes and speed as served, and what int8 would lose. Knows keys and values.
+"""The cost of a state's key/value cache: bytes and speed as served, and the loss of accuracy with int8.
 
-Served here with float32 rings; int8 is simulated, rounding what a ring of int8 would give back.
+The step that is timed has a float32 cache; int8 is simulated by rounding keys and values as an int8 cache does.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from train.data.corpus import Corpus
 LEVELS: Final = 127  # on either side of 0
 SCALE_BYTES: Final = 2  # one float16 per token, block, and key or value
 ROWS: Final = 256  # entities of a timed step
-ROUNDS: Final = 12  # timed steps; the fastest counts, since others share the machine
+ROUNDS: Final = 12  # timed steps; the fastest counts, because other processes share the machine
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one choice of rings costs."""
+    """The cost of one choice of the key/value cache."""
 
     name: str
-    state_bytes: int  # as written to the store, with full rings
+    state_bytes: int  # as written to the store, with a full cache
     int8_bytes: int
     pings_per_s: float  # of Predictor.advance on one core
 
 
 class Int8Block(Block):
-    """A block whose keys and values have been through int8."""
+    """A block whose keys and values are rounded to int8."""
 
     def project(self, x: Tensor, cos_sin: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = super().project(x, cos_sin)
@@ -44,13 +44,13 @@ class Int8Block(Block):
 
 
 def through_int8(x: Tensor) -> Tensor:
-    """x [..., E] rounded to int8 with one float16 scale per vector."""
+    """Returns x [..., E] rounded to int8 with one float16 scale per vector."""
     scale = (x.abs().amax(-1, keepdim=True) / LEVELS).clamp_min(1e-7).half().float()
     return (x / scale).round().clamp(-LEVELS, LEVELS) * scale
 
 
 def with_int8_rings(network: Network) -> Network:
-    """A copy of the network that attends to what int8 rings would hold."""
+    """Returns a copy of the network that attends to keys and values rounded to int8."""
     out = copy.deepcopy(network)
     blocks = []
     for block in out.trunk.blocks:
@@ -62,13 +62,13 @@ def with_int8_rings(network: Network) -> Network:
 
 
 def ring_bytes(config: ModelConfig, bits: int) -> int:
-    """Bytes of an entity's full rings."""
+    """Returns the bytes of an entity's full key/value cache."""
     vectors = 2 * config.blocks * config.window
     return vectors * (config.kv_dim * bits // 8 + (SCALE_BYTES if bits == 8 else 0))
 
 
 def served_cost(name: str, network: Network, corpus: Corpus) -> Cost:
-    """Bytes and speed of the served step, with full rings of the corpus' longest track."""
+    """Returns bytes and speed of the served step, with full caches from the corpus' longest track."""
     config, longest = network.config, corpus.tracks[np.argmax(np.diff(corpus.tracks, axis=1))]
     window = np.resize(corpus.fixes(np.arange(*longest)), config.window + 1)
     window["ts_ms"] = window["ts_ms"][0] + 10_000 * np.arange(len(window))

@@ -1,4 +1,4 @@
-"""What every experiment shares: data, short trainings that are judged alike, seeds. Knows no question and no report."""
+"""The shared parts of every experiment: data, short trainings that are evaluated alike, seeds."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ from train.fit.trainer import Tick, fit
 
 Say = Callable[[str], None]
 
-# For trainings of some hundred steps.
+# For trainings of a few hundred steps.
 SHORT: dict[str, Any] = {"warmup": 50}
 
 
 def _silent(line: str) -> None:
-    """Shows nothing; named, as a lab goes to other processes."""
+    """Prints nothing. It is a named function because a lab is sent to other processes."""
 
 
 @dataclass(frozen=True)
 class Lab:
-    """One sitting: which files, how long each training may be, where it works. `say` shows progress."""
+    """The settings of one session: which files, how long each training may be, where it works. `say` shows progress."""
 
     data: tuple[Source, ...]
     scratch: Path  # weights of the variants; may be deleted afterwards
-    effort: float = 1.0  # times the steps that an experiment asks for: below 1 only to see it run
+    effort: float = 1.0  # factor on the steps of an experiment: below 1 only for a trial run
     seed: int = 0
     threads: int = 1  # of each process
-    jobs: int = 1  # processes side by side, where an experiment has trainings that need nothing of each other
+    jobs: int = 1  # parallel processes, where an experiment has independent trainings
     cache: Path | None = None
-    most_anchors: int = 10_000  # per file in a judgement
+    most_anchors: int = 10_000  # per file in an evaluation
     say: Say = _silent
     config: ModelConfig = field(default_factory=ModelConfig)
 
     def splits(self, *, without: Sequence[str] = (), invented: Sequence[str] = ()) -> Splits:
-        """Train, validation and test of all files but those whose names are in `without`; all of `invented` trains.
+        """Returns train, validation and test of all files except those named in `without`; all of `invented` trains.
 
         Raises ValueError where no track is left to train on, and where none of them moves.
         """
@@ -63,37 +63,41 @@ class Lab:
         return Splits(train, val, test, whole.fingerprint, copies, unread)
 
     def named(self, names: Mapping[str, str]) -> dict[str, str]:
-        """Which of the files have a name there, and it; where none has, all of them by their own."""
+        """Returns the names of those files that `names` contains; if it contains none, all files with their own
+        titles.
+        """
         found = {file.name: names[file.name] for file in self.data if file.name in names}
         return found or {file.name: file.title for file in self.data}
 
     def file(self, name: str) -> Source:
-        """The one of that name."""
+        """Returns the file of that name."""
         return next(file for file in self.data if file.name == name)
 
     def file_or_first(self, name: str) -> Source:
-        """The one of that name, or the first where that is not given."""
+        """Returns the file of that name, or the first where that is not given."""
         return next((file for file in self.data if file.name == name), self.data[0])
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Of the repetitions of one training: what they disagree about is noise."""
+        """The seeds of the repetitions of one training: their differences are noise."""
         return (self.seed, self.seed + 1)
 
     def steps(self, full: int) -> int:
         return max(2, round(full * self.effort))
 
     def each(self, work: Callable[..., Any], of: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """work(self, *arguments) for each of the arguments, in their order. `work` is a function of a module."""
+        """Returns work(self, *arguments) for each of the arguments, in their order. `work` is a function of a
+        module.
+        """
         if self.jobs == 1:
             return [work(self, *arguments) for arguments in of]
-        # Not forked: torch's threads would not be there in the child.
+        # Not forked: torch's threads would not exist in the child.
         with ProcessPoolExecutor(self.jobs, multiprocessing.get_context("spawn")) as pool:
             try:
                 todo = [pool.submit(work, self, *arguments) for arguments in of]
                 for done in as_completed(todo):
                     done.result()
-            except BaseException:  # a pool would first train what it has queued, which may be hours
+            except BaseException:  # otherwise the pool would first run its queue, which may take hours
                 for child in multiprocessing.active_children():
                     child.terminate()
                 raise
@@ -112,7 +116,9 @@ class Lab:
         seed: int | None = None,
         validations: int = 8,
     ) -> Trained:
-        """Train one variant from nothing for `steps` times the effort. Same seed, same batches for all variants."""
+        """Trains one variant from random weights for `steps` times the effort. The same seed gives the same batches for
+        all variants.
+        """
         fit_options = FitOptions(
             out=self.scratch / name,
             steps=self.steps(steps),
@@ -135,8 +141,8 @@ class Lab:
         return Trained(name, report.network, report.losses, report.validations, spent, report.steps, norms)
 
     def sample(self, file: str, part: Part = "test", modes: Sequence[str] = ()) -> Sample:
-        """What is judged of one of the files; "all" is all but the final split, as experiments lead to choices. Raises
-        ValueError where there is nothing, or nothing that moves.
+        """Returns the tracks of one file to evaluate; "all" is all except the final split, because experiments lead to
+        choices. Raises ValueError where there is nothing, or nothing that moves.
         """
         found, most = [self.file(file)], self.most_anchors
         (sample,) = open_samples(found, part, cache_dir=self.cache, most=most, modes=modes)
@@ -151,7 +157,7 @@ class Lab:
 
 
 def check_moves(corpus: Corpus, what: str) -> None:
-    """Raises ValueError where no track moves: they teach nothing, and whoever says so is right, to the metre."""
+    """Raises ValueError where no track moves: such tracks teach nothing, and every forecast of them has no error."""
     if all(np.ptp(column[first:last]) == 0 for first, last in corpus.tracks for column in (corpus.lat, corpus.lon)):
         raise ValueError(f"{what}: no track moves, each stays at one place: are coordinates rounded, or things parked?")
 

@@ -1,4 +1,4 @@
-"""Paths inferred from their two ends and the times alone, as a judgement. Knows what was known; draws no conclusion."""
+"""Evaluates paths that are inferred from their two ends and the times alone."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from model.kinematics.geo import F64, haversine_m, moved_deg
 from model.serving.gaps import stack
 from train.data.corpus import Corpus
 
-LONGEST_S: Final = 1_800.0  # gaps are trained up to 20 min
-POINTS: Final = 60  # of one path at most, evenly: else paths of fast receivers would be all that counts
+LONGEST_S: Final = 1_800.0  # training has gaps of up to 20 min
+POINTS: Final = 60  # at most so many of one path, evenly spaced: otherwise paths of fast receivers would dominate
 BATCH: Final = 128
 
 
 class PathScore(NamedTuple):
-    """Mean metres of the points between the ends."""
+    """The mean error in metres of the points between the ends."""
 
     paths: int
     points: int
     model_m: float
-    line_m: float  # of the straight line at constant speed
+    line_m: float  # error of the straight line at constant speed
 
 
 def judge_paths(predictor: Predictor, trips: Corpus, most: int) -> PathScore | None:
-    """Of at most `most` of the trips, evenly from those that take at most LONGEST_S; None where there is none.
+    """Scores at most `most` of the trips, evenly spaced among those that take at most LONGEST_S; returns None where
+    there is none.
 
     A trip is a track that is long enough for `train.evaluation.travel_times`.
     """
@@ -57,7 +58,7 @@ def _gap(trips: Corpus, hidden: NDArray[np.int64], first: int, last: int) -> Gap
 
 
 def _filled(predictor: Predictor, gaps: list[Gap]) -> tuple[F64, F64]:
-    """Degrees of the points of all gaps, one after the other: by a model that knows the ends and nothing else."""
+    """Returns the degrees of the points of all gaps, one gap after the other, from a model that knows only the ends."""
     slots = predictor.acquire(len(gaps))
     predictor.rebuild(slots, [np.concatenate([gap.before, gap.after]) for gap in gaps])
     fills = predictor.fill(slots, gaps)
@@ -66,7 +67,7 @@ def _filled(predictor: Predictor, gaps: list[Gap]) -> tuple[F64, F64]:
 
 
 def _straight(gaps: list[Gap]) -> tuple[F64, F64]:
-    """The same on the line between the ends."""
+    """Returns the same on the straight line between the ends."""
     batch = stack(gaps)
     ends, (t_s, asked) = batch.ends, batch.padded()
     en_m = linear(ends.chord_en, ends.gap_s, ends.before_mps, ends.after_mps, t_s)

@@ -1,6 +1,6 @@
-"""A finding -> a dated report: Markdown, the same facts as JSON, and its pictures. Knows files; runs nothing.
+"""Writes a finding as a dated report: Markdown, the same facts as JSON, and its pictures.
 
-<out>/<name>.md      what was asked, command, commit, machine, seeds, tables, pictures, conclusion
+<out>/<name>.md      question, command, commit, machine, seeds, tables, pictures, conclusion
 <out>/<name>.json    the tables, for programs
 <out>/<name>-*.svg   the pictures
 """
@@ -26,7 +26,7 @@ from train.evaluation.plots import require
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under named columns; numbers are written with as many digits as `digits` says."""
+    """Rows under named columns; numbers are written with `digits` digits after the point."""
 
     title: str
     columns: tuple[str, ...]
@@ -43,7 +43,7 @@ class Line:
     y: Sequence[float]
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
-    reference: bool = False  # what the others are held against
+    reference: bool = False  # the other series are compared with it
 
 
 @dataclass(frozen=True)
@@ -56,16 +56,16 @@ class Picture:
     y_label: str
     lines: list[Line]
     log_x: bool = False
-    x_ticks: Sequence[float] | None = None  # where a logarithm's own would not be read
+    x_ticks: Sequence[float] | None = None  # where the default ticks of a logarithmic axis would be hard to read
     log_y: bool = False
     bars: bool = False
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What an experiment found. The conclusion is two sentences that are computed from the tables."""
+    """The result of an experiment. The conclusion is two sentences that are computed from the tables."""
 
-    question: str  # with where it comes from
+    question: str  # with its source
     method: str
     tables: list[Table]
     pictures: list[Picture]
@@ -75,7 +75,7 @@ class Finding:
 
 
 def machine(cores: int) -> str:
-    """What ran it, without names, and how many cores of it were asked for."""
+    """Describes the machine, without names, and the number of cores that were requested."""
     cpu = "unknown CPU"
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -87,14 +87,15 @@ def machine(cores: int) -> str:
 
 
 def cells(values: Iterable[float]) -> list[float | None]:
-    """Numbers as a table takes them: nothing where one is not known."""
+    """Returns numbers as table cells: None for NaN."""
     return [None if math.isnan(value) else float(value) for value in values]
 
 
 def source(file: Path = Path(__file__)) -> str:
-    """Which code this is: the commit that has `file`, and whether any Python file was changed since; of an installed
-    package its version."""
-    # An environment inside somebody's checkout is not of that checkout's commits.
+    """Identifies the code: the commit that contains `file`, and whether any Python file has changed since; for an
+    installed package its version.
+    """
+    # An environment inside somebody's checkout does not belong to that checkout's commits.
     if _git(file, "ls-files", "--error-unmatch", file.name) is not None:
         commit, changed = _git(file, "rev-parse", "--short=7", "HEAD"), _git(file, "status", "--porcelain", ":/*.py")
         if commit is not None:
@@ -106,7 +107,7 @@ def source(file: Path = Path(__file__)) -> str:
 
 
 def _git(file: Path, *arguments: str) -> str | None:
-    """What git says in the file's folder; None where it says no, or is not there."""
+    """Returns git's output in the file's folder; None where git fails or is missing."""
     try:
         told = subprocess.run(
             ["git", "-C", str(file.parent), *arguments], capture_output=True, text=True, timeout=10, check=False
@@ -127,13 +128,14 @@ def write(
     today: datetime | None = None,
     code: str | None = None,
 ) -> Path:
-    """Write the report and return the Markdown's path. `code`: what `source` said as the run began; None: says.
+    """Writes the report and returns the Markdown's path. `code` is the result of `source` when the run began; if None,
+    it is called.
 
-    Raises ValueError, with nothing written, where a table has a number that is none.
+    Raises ValueError, with nothing written, where a table contains NaN or infinity.
     """
     date, code = (today or datetime.now(UTC)).date().isoformat(), code or source()
     tables = [asdict(table) for table in finding.tables]
-    # A NaN is no JSON, and nothing that a conclusion can be drawn from: `cells` has None for what is not known.
+    # NaN is not valid JSON, and no conclusion follows from it: `cells` returns None for unknown numbers.
     facts = json.dumps(
         {"name": name, "date": date, "command": command, "code": code, "tables": tables}, indent=1, allow_nan=False
     )
@@ -162,12 +164,12 @@ def write(
 
 
 def draw(picture: Picture, path: Path) -> Path:
-    """One SVG. Raises ValueError naming the extra where matplotlib is missing."""
+    """Draws one SVG. Raises ValueError with the name of the extra where matplotlib is missing."""
     figure_of = require()
     from matplotlib import rc_context
     from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
-    # A fixed salt and no date: the same numbers give the same file.
+    # A fixed salt and no date, so that the same numbers give the same file.
     with rc_context({"svg.hashsalt": "pathcast", "font.size": 9}):
         figure = figure_of(figsize=(7.2, 3.6), layout="constrained")
         axes = figure.subplots()
@@ -189,7 +191,7 @@ def draw(picture: Picture, path: Path) -> Path:
             if scale is not None:
                 scale("log")
                 low, high = axis.get_view_interval()
-                # Over many decades the labels between them would run into each other.
+                # Over many decades the labels between them would overlap.
                 axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1e5 * low else (1,)))
                 axis.set_minor_locator(NullLocator())
             if wanted is not None:
@@ -200,14 +202,14 @@ def draw(picture: Picture, path: Path) -> Path:
             axes.invert_yaxis()
         else:
             axes.grid(alpha=0.25)
-            figure.legend(frameon=False, loc="outside right upper")  # beside the axes: never over the data
+            figure.legend(frameon=False, loc="outside right upper")  # beside the axes, so that it never covers the data
         axes.spines[["top", "right"]].set_visible(False)
         figure.savefig(path, metadata={"Date": None})
     return path
 
 
 def _colours(count: int) -> list[str]:
-    """Okabe & Ito's palette, which colour-blind people can tell apart."""
+    """Okabe & Ito's palette, which colour-blind people can distinguish."""
     palette = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#B8860B"]
     return [palette[i % len(palette)] for i in range(count)]
 

@@ -1,8 +1,8 @@
-"""Is a difference more than the luck of a seed? Knows scores of variants by seed; knows no model.
+"""Tests whether a difference between variants is larger than the noise between seeds, from their scores.
 
 Each variant is trained with the same seeds, and a seed fixes weights and batches, so a lucky seed is lucky for all:
-what is left after each seed's and each variant's own level is the noise (two-way analysis of variance without
-repetition; Fisher, 1925, chapter VII).
+what remains after subtracting each seed's and each variant's own level is the noise (two-way analysis of variance
+without repetition; Fisher, 1925, chapter VII).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-# Standard errors that are more than chance: the 97.5 % points of Student's t by degrees of freedom, from 1.
+# Number of standard errors that is significant: the 97.5 % points of Student's t by degrees of freedom, from 1.
 CERTAIN: Final = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
 
 Scores = Mapping[str, Sequence[float]]  # errors of each variant, one per seed
@@ -23,7 +23,7 @@ def mean(values: Sequence[float]) -> float:
 
 
 def noise(scores: Scores) -> float:
-    """How far two variants' means may lie apart, as a share, before it is more than chance."""
+    """Returns the largest difference between two variants' means, as a share, that chance explains."""
     log = np.log(np.array([list(values) for values in scores.values()], dtype=np.float64))
     variants, repeats = log.shape
     if variants < 2 or repeats < 2:
@@ -35,17 +35,17 @@ def noise(scores: Scores) -> float:
 
 
 def gain(scores: Scores, name: str, over: str) -> float:
-    """By which share of its error `name` is better than `over`; negative where it is worse."""
+    """Returns by which share the error of `name` is lower than that of `over`; negative where it is higher."""
     return 1.0 - mean(scores[name]) / mean(scores[over])
 
 
 def best(scores: Scores) -> str:
-    """The variant with the lowest mean error; of equal ones the first."""
+    """Returns the variant with the lowest mean error; of equal ones the first."""
     return min(scores, key=lambda name: mean(scores[name]))
 
 
 def compare(scores: Scores, name: str, over: str) -> str:
-    """`name` against `over` in words: "3.1 % better than x", or that the difference is within seed noise."""
+    """Compares `name` with `over` in words: "3.1 % better than x", or that the difference is within seed noise."""
     won, chance = gain(scores, name, over), noise(scores)
     how = f"{100 * abs(won):.1f} % {'better' if won >= 0 else 'worse'} than {over}"
     return how if abs(won) > chance else f"{how}, which is within the seed noise of {100 * chance:.1f} %"

@@ -1,6 +1,6 @@
-"""Forecasts in one pass over whole windows, for models that no stream can serve. Knows windows; draws no conclusion.
+"""Forecasts in one pass over whole windows, for models that cannot be served.
 
-Every model is asked at the same anchors, as `train.evaluation.rollout` asks those that are served.
+Every model answers at the same anchors as served models in `train.evaluation.rollout`.
 
 Shapes: N windows, T pings each, H = 1 + horizons (the first is the next ping), C = config.d, K = motion.WIDTH.
 """
@@ -23,11 +23,11 @@ from model.network.network import Network
 from train.data.anchors import HORIZONS_S, find
 from train.data.corpus import Corpus
 
-ROWS: Final = 128  # windows side by side
+ROWS: Final = 128  # windows per batch
 
 
 class Windows(NamedTuple):
-    """The last T pings up to N anchors, and what followed."""
+    """The last T pings up to N anchors, and the targets after them."""
 
     fixes: NDArray[Any]  # (N, T) FIX; the anchor is the last
     dt_s: F64  # (N, H) seconds to the target; where there is none, the horizon itself
@@ -37,7 +37,7 @@ class Windows(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a model makes of some windows."""
+    """A model's vectors at the anchors of some windows."""
 
     rows: slice
     hidden: Tensor  # (n, C) of the anchor
@@ -45,7 +45,7 @@ class Seen(NamedTuple):
 
 
 def windows(corpus: Corpus, *, tokens: int, most: int, horizons_s: Sequence[float] = HORIZONS_S) -> Windows:
-    """At most `most` anchors, evenly from all that have `tokens` pings up to them in their track.
+    """Returns at most `most` anchors, evenly spaced among all that have `tokens` pings up to them in their track.
 
     Raises ValueError where there is none.
     """
@@ -64,7 +64,7 @@ def windows(corpus: Corpus, *, tokens: int, most: int, horizons_s: Sequence[floa
 def read(
     net: Network, fixes: NDArray[Any], cells: Callable[[F64, F64], NDArray[np.int64]] | None = None
 ) -> tuple[Tensor, F64]:
-    """Hidden vectors (n, T, C) and kinematic rows (n, T, K) of whole sequences (n, T) of FIX records.
+    """Returns hidden vectors (n, T, C) and kinematic rows (n, T, K) of whole sequences (n, T) of FIX records.
 
     `cells` numbers positions for a model of regions.
     """
@@ -76,13 +76,13 @@ def read(
 
 
 def answer(net: Network, hidden: Tensor, kin: F64, fixes: NDArray[Any], dt_s: F64) -> Spread:
-    """Where dt_s (n, H) seconds after fixes (n,), whose hidden vectors are (n, C) and kinematic rows (n, K)."""
+    """Forecasts dt_s (n, H) seconds after fixes (n,), whose hidden vectors are (n, C) and kinematic rows (n, K)."""
     asked = question(net, kin, fixes, dt_s)
     return combine(net.forecast(hidden, asked.features), asked)
 
 
 def question(net: Network, kin: F64, fixes: NDArray[Any], dt_s: F64) -> Asked:
-    """What the head is asked then."""
+    """Returns the question for this forecast."""
     at_en = queries.from_origin(fixes, net.config)
     physics = queries.forecast(kin, dt_s, net.config, at_en, context=features.context(fixes))
     return network.asked(physics, torch.float64)
@@ -90,7 +90,7 @@ def question(net: Network, kin: F64, fixes: NDArray[Any], dt_s: F64) -> Asked:
 
 @torch.inference_mode()
 def look(net: Network, asked: Windows, cells: Callable[[F64, F64], NDArray[np.int64]] | None = None) -> list[Seen]:
-    """The hidden vectors of the anchors; `cells` as in `read`."""
+    """Returns the hidden vectors of the anchors; `cells` as in `read`."""
     out = []
     for first in range(0, len(asked.fixes), ROWS):
         rows = slice(first, min(first + ROWS, len(asked.fixes)))
@@ -101,7 +101,7 @@ def look(net: Network, asked: Windows, cells: Callable[[F64, F64], NDArray[np.in
 
 @torch.inference_mode()
 def forecast(net: Network, asked: Windows) -> tuple[F64, F64]:
-    """Means (N, H, 2) in metres from the anchors, and covariances (N, H, 3)."""
+    """Returns means (N, H, 2) in metres from the anchors, and covariances (N, H, 3)."""
     mean, cov = np.empty((*asked.dt_s.shape, 2)), np.empty((*asked.dt_s.shape, 3))
     for rows, hidden, kin in look(net, asked):
         spread = answer(net, hidden, kin, asked.fixes[rows, -1], asked.dt_s[rows])
@@ -110,11 +110,13 @@ def forecast(net: Network, asked: Windows) -> tuple[F64, F64]:
 
 
 def error_m(asked: Windows, mean_en: F64) -> F64:
-    """Great-circle metres (N, H) between positions, in metres from the anchors, and what happened; NaN: unknown."""
+    """Returns the great-circle metres (N, H) between positions, in metres from the anchors, and the targets; NaN: no
+    target.
+    """
     return haversine_m(*place(asked, mean_en), asked.lat, asked.lon)
 
 
 def place(asked: Windows, en_m: F64) -> tuple[F64, F64]:
-    """Degrees (N, H) of positions (N, H, 2) in metres from the anchors."""
+    """Returns the degrees (N, H) of positions (N, H, 2) in metres from the anchors."""
     last = asked.fixes[:, -1:]
     return moved_deg(last["lat_e7"] / E7, last["lon_e7"] / E7, en_m)

@@ -1,1 +1,1 @@
-"""One module for each experiment; `pathcast experiment NAME` runs it and writes its report."""
+"""One module per experiment; `pathcast experiment NAME` runs it and writes its report."""

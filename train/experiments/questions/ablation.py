@@ -1,4 +1,4 @@
-"""What is each part of the model worth, in metres, in bytes and in speed?"""
+"""How much does each part of the model contribute, in metres, in bytes and in speed?"""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ INT8: Final = "int8 rings"
 
 @dataclass(frozen=True)
 class Part:
-    """The reference with one thing changed."""
+    """The reference with one change."""
 
     config: dict[str, Any] = field(default_factory=dict)
     batch: dict[str, Any] = field(default_factory=dict)
@@ -67,7 +67,7 @@ Scores = dict[str, list[float]]  # by variant, one per seed
 
 
 def run(lab: Lab) -> Finding:
-    """Train the reference and its variants with two seeds each, and judge them alike."""
+    """Trains the reference and its variants with two seeds each, and evaluates them alike."""
     train = lab.splits(without=[file.name for file in lab.data[1:]]).train
     exams = _exams(lab)
     scores: dict[str, Scores] = {exam: {name: [] for name in (*PARTS, INT8)} for exam in exams}
@@ -102,8 +102,8 @@ def run(lab: Lab) -> Finding:
 
 
 def change(scores: Scores, name: str) -> float:
-    """Of the error, in percent against the reference: above 0 the reference is better."""
-    return 0.0 - 100.0 * seeds.gain(scores, name, REFERENCE)  # not -100 times: no minus before a 0
+    """Returns the change of the error in percent of the reference: above 0 the reference is better."""
+    return 0.0 - 100.0 * seeds.gain(scores, name, REFERENCE)  # not -100 times, which would give -0
 
 
 def conclude(scores: Mapping[str, Scores], caches: Sequence[Cost]) -> str:

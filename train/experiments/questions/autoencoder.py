@@ -1,4 +1,4 @@
-"""Do the features invert to the coordinates, by formula and through a learned bottleneck?"""
+"""Can the coordinates be recovered from the features, by formula and through a learned bottleneck?"""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ CONFIG = ModelConfig()  # d=128, as the tutorial's hidden vector
 BATCH = BatchOptions(rows=16, tokens=64, thin=0.0, forced=0.0, rescale=0.0, noise=0.0)
 STEPS: Final = 400
 LR: Final = 2e-3
-SILENT: Final = Cut(gap_s=30 * 86_400.0)  # a path of 1,000 pings has nights and holidays in it
-LONG_PINGS: Final = 1_001  # of a path: 1,000 displacements
+SILENT: Final = Cut(gap_s=30 * 86_400.0)  # a path of 1,000 pings contains nights and holidays
+LONG_PINGS: Final = 1_001  # pings of a path: 1,000 displacements
 PATHS: Final = 24  # at most
 COLUMNS: Final = [
     back.MOVE.start,
     back.MOVE.start + 1,
     back.LOG_DT,
-]  # what the decoder gives back: the displacement's signed log, the interval's log
+]  # outputs of the decoder: the displacement's signed log, the interval's log
 DRIFTS: Final = (1, 10, 100, 1_000)
 
 OFF, WAY = "displacement, m", "length of the displacement itself, m"
@@ -59,7 +59,7 @@ class Paths(NamedTuple):
 
 
 def run(lab: Lab) -> Finding:
-    """Invert the features of long paths, then train an autoencoder and run the same paths through it."""
+    """Inverts the features of long paths, then trains an autoencoder and runs the same paths through it."""
     file = lab.data[0]
     corpus = load([file], lab.cache, cut=SILENT)
     paths = encode_paths(corpus)
@@ -87,7 +87,7 @@ def run(lab: Lab) -> Finding:
 
 
 def encode_paths(corpus: Corpus) -> Paths:
-    """The first pings of tracks that are long enough, as the model gets them."""
+    """Returns the first pings of tracks that are long enough, as features of the model."""
     length = corpus.tracks[:, 1] - corpus.tracks[:, 0]
     pings = min(LONG_PINGS, int(length.max(initial=0)))
     if pings < 3:
@@ -103,16 +103,16 @@ def encode_paths(corpus: Corpus) -> Paths:
 
 
 class Part(NamedTuple):
-    """One thing that features were made of: its error when inverted, and where it cannot be."""
+    """One original value of the features: its error after inversion, and where it cannot be recovered."""
 
     unit: str
     median: float  # NaN where it is lost everywhere
     most: float
-    lost: float  # share of pings that do not give it back: clipped, or below the noise
+    lost: float  # share of pings where it cannot be recovered: clipped, or below the noise
 
 
 def components(paths: Paths) -> dict[str, Part]:
-    """Every part by name; errors over all pings but the first two of a path, which have no step before."""
+    """Returns every part by name; errors over all pings except the first two of a path, which have no previous step."""
     k, x = np.moveaxis(paths.kin[:, 2:], -1, 0), paths.x[:, 2:]
     moved = np.stack([k[motion.D_E], k[motion.D_N]], axis=-1)
     speed1 = np.hypot(k[motion.D1_E], k[motion.D1_N]) / k[motion.DT1]
@@ -136,14 +136,16 @@ def components(paths: Paths) -> dict[str, Part]:
 
 
 def drift_m(paths: Paths, x: F64) -> F64:
-    """Distance [B, T] from the real pings of the paths summed from the features x, the first ping given."""
+    """Returns the distance [B, T] between the real pings and the paths summed from the features x, given the first
+    ping.
+    """
     lat, lon = paths.fixes["lat_e7"] / E7, paths.fixes["lon_e7"] / E7
     path = back.path_deg(lat[:, 0], lon[:, 0], back.metres(x[:, 1:]))
     return haversine_m(path[..., 0], path[..., 1], lat, lon)
 
 
 def step_errors(paths: Paths, x: F64) -> dict[str, F64]:
-    """Of each ping but the first: metres of displacement and seconds of interval."""
+    """Returns, for each ping except the first, the errors in metres of displacement and in seconds of interval."""
     k = np.moveaxis(paths.kin[:, 1:], -1, 0)
     moved = np.stack([k[motion.D_E], k[motion.D_N]], axis=-1)
     return {
@@ -154,7 +156,7 @@ def step_errors(paths: Paths, x: F64) -> dict[str, F64]:
 
 
 def conclude(parts: Mapping[str, Part], drift: Mapping[str, F64], learned: Mapping[str, F64]) -> str:
-    """Two sentences: whether the formula gives the coordinates back, and what the learned bottleneck loses."""
+    """Two sentences: whether the formula recovers the coordinates, and what the learned bottleneck loses."""
     move, interval = parts["displacement"], parts["interval"]
     end = {name: float(rows[:, -1].mean()) for name, rows in drift.items()}
     count = drift[FORMULA].shape[1] - 1
@@ -176,7 +178,7 @@ def conclude(parts: Mapping[str, Part], drift: Mapping[str, F64], learned: Mappi
 
 
 class Autoencoder(nn.Module):
-    """Features -> hidden vectors of the trunk -> the features that are displacement and interval."""
+    """Maps features to hidden vectors of the trunk, and these to the features of displacement and interval."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -189,7 +191,7 @@ class Autoencoder(nn.Module):
 
 
 def _learned(lab: Lab, train: Corpus, paths: Paths) -> F64:
-    """The paths' features with displacement and interval as the trained autoencoder gives them back."""
+    """Returns the paths' features, with displacement and interval as decoded by the trained autoencoder."""
     model, steps = _train(lab, train), range(0, len(paths.x), 4)
     x = torch.from_numpy(paths.x[..., : features.width(CONFIG)]).float()
     with torch.inference_mode():
@@ -224,7 +226,7 @@ def _part(unit: str, off: F64, lost: NDArray[np.bool_]) -> Part:
 
 
 def _placed_m(paths: Paths) -> F64:
-    """Error of the position in metres, the missing multiple of 16 degrees given."""
+    """Returns the error of the position in metres, given the multiple of 16 degrees that is missing."""
     real = np.stack([paths.fixes["lat_e7"], paths.fixes["lon_e7"]], axis=-1) / E7
     found = real + _wrapped(back.degrees(paths.x) - real, back.SCALES_DEG[0])
     return haversine_m(real[..., 0], real[..., 1], found[..., 0], found[..., 1])

@@ -1,6 +1,6 @@
-"""What a change of cadence does to the bundled weights' forecasts, and to when they expect the next ping.
+"""How does a change of cadence affect the bundled weights' forecasts, and their expected time of the next ping?
 
-Trains nothing.
+Nothing is trained.
 """
 
 from __future__ import annotations
@@ -36,14 +36,15 @@ from train.experiments.questions.reported import FILE, WEIGHTS
 
 MOST_ANCHORS: Final = 200_000  # of the full tracks
 CHANGES_S: Final = ((10.0, 60.0), (60.0, 10.0), (5.0, 30.0))  # from, to; by road few are denser than 5 s
-PHASE_S: Final = 900.0  # one cadence so long, then the other
+PHASE_S: Final = 900.0  # duration of each cadence
 NONE, FIRST, SOON, LATER, LATE = "0", "1", "2 to 3", "4 to 8", "9 to 15"
-BINS: Final = {NONE: (0, 0), FIRST: (1, 1), SOON: (2, 3), LATER: (4, 8), LATE: (9, 15)}  # intervals seen of the new
+# intervals of the new cadence so far
+BINS: Final = {NONE: (0, 0), FIRST: (1, 1), SOON: (2, 3), LATER: (4, 8), LATE: (9, 15)}
 CHANGED: Final = (FIRST, SOON, LATER, LATE)
 HORIZONS: Final = ("60", "300")  # seconds
-FEW: Final = 30  # anchors: of fewer a mean says little, and none is written
+FEW: Final = 30  # anchors: with fewer, no mean is written
 MOST_TRACKS: Final = 512  # per file, in the table of each file's own cadence
-LONGEST: Final = 400  # pings of them
+LONGEST: Final = 400  # pings of each of these tracks
 
 OFF: Final = ("next time off by a factor", REPEATED, TYPICAL)
 
@@ -70,15 +71,15 @@ class Row:
     change: str
     seen: str  # intervals of the new cadence
     n: int
-    off: float  # the factor by which the next interval is missed
-    repeated: float  # the same, of the last interval again
-    typical: float  # and of the median of the last eight
+    off: float  # typical factor between predicted and true next interval
+    repeated: float  # the same, for repeating the last interval
+    typical: float  # the same, for the median of the last eight
     ahead: tuple[float, ...]  # mean error over that of the best physics, by HORIZONS
 
 
 @dataclass(frozen=True)
 class Usual:
-    """One file as it is."""
+    """One file without a change of cadence."""
 
     weights: str
     data: str
@@ -118,8 +119,8 @@ def run(lab: Lab) -> Finding:
 
 
 def alternating(corpus: Corpus, first_s: float, second_s: float) -> tuple[Corpus, NDArray[np.int64]]:
-    """Tracks of two cadences in turn, and of each ping that they hold how many intervals of the second it has seen
-    since that began; -1 in the first.
+    """Returns tracks with two alternating cadences, and for each ping the number of intervals of the second cadence
+    since it began; -1 in the first.
     """
     chosen, seen = [], []
     for first, last in corpus.tracks:
@@ -150,7 +151,7 @@ def _judge(predictor: Predictor, weights: str, change: str, sample: Sample, seen
 
 
 def _check(rows: Sequence[Row], weights: str, file: str) -> None:
-    """Raises ValueError where those weights were asked too little, at all changes, to say anything."""
+    """Raises ValueError where there are too few questions for those weights, after all changes, for a result."""
     known = {row.seen for row in rows if row.weights == weights and not np.isnan(row.off)}
     if missing := [seen for seen in CHANGED if seen not in known]:
         raise ValueError(
@@ -160,15 +161,15 @@ def _check(rows: Sequence[Row], weights: str, file: str) -> None:
 
 
 def _missed(corpus: Corpus, anchors: Anchors, next_s: F64) -> tuple[float, float, float]:
-    """By what factor the next ping's time is missed, by whoever takes the last interval again, and the median of the
-    last eight.
+    """Returns the typical factor between predicted and true time of the next ping: of the model, of repeating the last
+    interval, and of the median of the last eight.
     """
     judged = judge_next(corpus, anchors, next_s)
     return judged[MODEL]["factor"], judged[REPEATED]["factor"], judged[TYPICAL]["factor"]
 
 
 def _over_physics(corpus: Corpus, judged: Judged, asked: NDArray[np.bool_], column: int) -> float:
-    """The model's mean error over the best other's at these anchors; NaN for fewer than FEW."""
+    """Returns the model's mean error over the best physics' at these anchors; NaN for fewer than FEW."""
     row = np.flatnonzero(asked & (judged.anchors.target[:, column] >= 0))
     if len(row) < FEW:
         return np.nan
@@ -191,7 +192,9 @@ def _usual(predictor: Predictor, weights: str, file: Source, lab: Lab) -> Usual:
 
 
 def conclude(rows: Sequence[Row], usual: Sequence[Usual]) -> str:
-    """Two sentences: how soon the next time is right and whether forecasts suffer until then; and what of no change."""
+    """Two sentences: how soon the next time is right and whether forecasts suffer until then; and the result without a
+    change.
+    """
     said = [f"{weights} {_told([row for row in rows if row.weights == weights])}" for weights in _weights(rows)]
     worse = [
         f"{one.data} ({one.weights}: {one.off:.2f}, {min(one.repeated, one.typical):.2f})"
@@ -206,13 +209,13 @@ def conclude(rows: Sequence[Row], usual: Sequence[Usual]) -> str:
 
 
 def _told(rows: Sequence[Row]) -> str:
-    """Of the rows of one network."""
+    """Returns the sentence about the rows of one network."""
     off = [np.exp(_mean([np.log(row.off) for row in rows if row.seen == seen])) for seen in CHANGED]
     repeated, typical = (
         np.exp(_mean([np.log(one) for row, one in told if row.seen != NONE]))
         for told in ([(row, row.repeated) for row in rows], [(row, row.typical) for row in rows])
     )
-    # Only changes of which both are known: else the two means would be of different ones.
+    # Only changes with both: otherwise the two means would be over different changes.
     ahead = {(row.change, row.seen): _mean(row.ahead) for row in rows if not np.isnan(row.ahead).all()}
     both = [
         change for change in dict.fromkeys(row.change for row in rows) if {(change, SOON), (change, LATE)} <= set(ahead)
@@ -231,7 +234,7 @@ def _weights(rows: Sequence[Row]) -> list[str]:
 
 
 def _mean(values: Sequence[float]) -> float:
-    """Of those that are known."""
+    """Returns the mean of the values that are not NaN."""
     known = [value for value in values if not np.isnan(value)]
     return float(np.mean(known)) if known else np.nan
 

@@ -1,4 +1,4 @@
-"""Next-step only, one of four masks, or every mask: which training serves which task?"""
+"""Next-step only, one of four masks, or every mask: which training is best for which task?"""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ FILES: Final = {
 }
 MOST_GAPS: Final = 400  # per file and block length
 MOST_PATHS: Final = 400  # per file
-MARGIN: Final = 0.01  # of a mean over the files, which has one seed: trainings that are nearer are called equal
+MARGIN: Final = 0.01  # of a mean over the files, with one seed: trainings with a smaller difference are called equal
 
 NEXT, ALL = "next step only", "every mask"
 SHARE, POINT, FEATURE, KEY = "15 % in segments", "15 % of points", "15 % of features", "all but key points"
-# No thinning anywhere: it hides pings too, and would lend every way some of the others' masks. And no speed, heading
-# or clock that a whole row hides but in the last, or each way would have some of the feature-wise mask.
+# No resampling anywhere, because it hides pings too, and every way would have some of the others' masks. And only the
+# last way hides speed, heading or clock of whole rows, because these resemble the feature-wise mask.
 PLAIN: Final = BatchOptions(thin=0.0, forced=1.0, drop_reported=0.0, drop_clock=0.0)
 WAYS: Final[dict[str, BatchOptions]] = {
     NEXT: replace(PLAIN, forced=0.0),
@@ -62,7 +62,7 @@ METHOD = (
 
 
 class Samples(NamedTuple):
-    """What is judged of one file, by task."""
+    """The tracks of one file that are evaluated, by task."""
 
     forecasts: Sample
     gaps: Sample
@@ -101,7 +101,7 @@ def run(lab: Lab) -> Finding:
 
 
 def _open(lab: Lab, file: str) -> Samples:
-    """Raises ValueError where there is nothing to judge: before anything is trained."""
+    """Raises ValueError where there is nothing to evaluate, before anything is trained."""
     source = [lab.file(file)]
     (gaps,) = open_samples(source, "test", cache_dir=lab.cache, most=4 * lab.most_anchors)
     if not any(len(hide_blocks(gaps.corpus, block_s).before) for block_s in BLOCKS_S):
@@ -126,7 +126,7 @@ def _judge(lab: Lab, trained: Trained, way: str, data: str, samples: Samples) ->
 
 
 def conclude(rows: Sequence[Row]) -> str:
-    """Two sentences: what completes best, and what that costs elsewhere."""
+    """Two sentences: which training completes tracks best, and what that costs elsewhere."""
     ways = list(dict.fromkeys(row.way for row in rows))
     fill = {way: mean(over_hermite(row) for row in rows if row.way == way) for way in ways}
     paths = [(row.way, row.path.model_m / row.path.line_m) for row in rows if row.path is not None]
@@ -146,7 +146,7 @@ def conclude(rows: Sequence[Row]) -> str:
 
 
 def _best(errors: Mapping[str, float]) -> str:
-    """After which training an error is least, and which of the others are not told from it."""
+    """Says after which training an error is lowest, and which of the others are equal to it."""
     best = min(errors, key=errors.__getitem__)
     like = [way for way in errors if way != best and errors[way] <= (1 + MARGIN) * errors[best]]
     if len(like) == len(errors) - 1:
@@ -159,7 +159,7 @@ def _listed(ways: Sequence[str]) -> str:
 
 
 def _inferred(path: Mapping[str, float]) -> str:
-    """Of the paths between two ends, by their error over the straight line's."""
+    """Describes the paths between two ends, by their error over the straight line's."""
     if min(path.values()) >= 1 - MARGIN:
         return f"no training infers paths from two ends better than a straight line (of its error {_each(path)})"
     return f"paths from two ends are inferred {_best(path)} (of a straight line's error {_each(path)})"
@@ -170,12 +170,12 @@ def _each(ratios: Mapping[str, float]) -> str:
 
 
 def over_hermite(row: Row) -> float:
-    """Error of the hidden pings over that of the Hermite curve, mean over the blocks."""
+    """Returns the error of the hidden pings over that of the Hermite curve, mean over the blocks."""
     return mean(block["model"]["mean_m"] / block["hermite"]["mean_m"] for block in row.fills.values())
 
 
 def over_baseline(row: Row) -> float:
-    """Error of the travel times over that of the best of those that need no network."""
+    """Returns the error of the travel times over that of the best baseline."""
     return float(row.travel[MODEL]["mae_s"] / row.travel[_timer(row)]["mae_s"])
 
 
@@ -221,7 +221,7 @@ def _ahead(rows: Sequence[Row]) -> Table:
 
 
 def _pictures(rows: Sequence[Row]) -> list[Picture]:
-    """Completion over Hermite by block length, of the file with the most lengths."""
+    """Draws completion over Hermite by block length, for the file with the most lengths."""
     data = max(rows, key=lambda row: len(row.fills)).data
     lines = []
     for row in (row for row in rows if row.data == data):

@@ -1,4 +1,4 @@
-"""Can the model learn one real track by heart? What cannot overfit is broken."""
+"""Can the model memorise one real track? A model that cannot overfit is broken."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from train.experiments.lab.report import Finding, Line, Picture, Table
 CONFIG = ModelConfig(d=64)
 STEPS: Final = 1_200
 VALIDATIONS: Final = 40
-PINGS: Final = 100  # of the track at most: nearly all of it in every ping's band and the band behind it
-LEAST_PINGS: Final = 10  # of fewer nobody would learn anything by heart
-NEAR_ZERO: Final = 0.02  # of the mean step: by heart
-# One row is the whole track, as it was recorded: nothing thinned, turned, stretched, blurred or hidden.
+# of the track at most: nearly all of it is in every ping's attention window and in the window before that one
+PINGS: Final = 100
+LEAST_PINGS: Final = 10  # with fewer there is nothing to memorise
+NEAR_ZERO: Final = 0.02  # of the mean step: memorised
+# One row is the whole track, as recorded: nothing resampled, rotated, stretched, blurred or hidden.
 BATCH = BatchOptions(
     rows=1,
     tokens=PINGS,
@@ -34,7 +35,7 @@ BATCH = BatchOptions(
     drop_clock=0.0,
     drop_place=0.0,
 )
-OPTIONS: Final = {**SHORT, "weight_decay": 0.0, "ema": 0.0, "lr": 3e-3}  # the weights as they are, no average
+OPTIONS: Final = {**SHORT, "weight_decay": 0.0, "ema": 0.0, "lr": 3e-3}  # the weights themselves, no average
 
 QUESTION = """Question: does the network, with its head, its physics and its losses, reach near zero error on one real
 track when it may see that track again and again? Source: the first check of "Building a Foundation Model for
@@ -47,7 +48,7 @@ question is new and only the track is the same."""
 
 
 class Progress(NamedTuple):
-    """Error in metres over the track, by steps done."""
+    """The error in metres over the track, by training steps."""
 
     step: list[int]
     next_m: list[float]
@@ -55,7 +56,7 @@ class Progress(NamedTuple):
 
 
 def run(lab: Lab) -> Finding:
-    """Train on one track and measure on the same."""
+    """Trains on one track and measures on the same."""
     train = ordinary(lab.splits(without=[file.name for file in lab.data[1:]]).train)
     step_m = mean_step_m(train)
     batch = replace(BATCH, tokens=min(BATCH.tokens, train.pings))
@@ -76,7 +77,7 @@ def run(lab: Lab) -> Finding:
 
 
 def conclude(progress: Progress, step_m: float) -> str:
-    """Two sentences: whether the next step is known by heart, and what the longer horizons do."""
+    """Two sentences: whether the next step is memorised, and the result at longer horizons."""
     best, last = min(progress.next_m), progress.next_m[-1]
     share = last / step_m
     first_m = progress.next_m[0]
@@ -106,9 +107,9 @@ def conclude(progress: Progress, step_m: float) -> str:
 
 
 def ordinary(corpus: Corpus) -> Corpus:
-    """One track of at most PINGS pings: of the stretches of full length, the one whose way is the median.
+    """Returns one track of at most PINGS pings: among the sections of full length, the one with the median path length.
 
-    Raises ValueError where none is long enough, or that one goes nowhere: there would be nothing to learn.
+    Raises ValueError where none is long enough, or where that one does not move: there would be nothing to learn.
     """
     length = corpus.tracks[:, 1] - corpus.tracks[:, 0]
     pings = min(PINGS, int(length.max(initial=0)))
@@ -128,12 +129,12 @@ def ordinary(corpus: Corpus) -> Corpus:
 
 
 def mean_step_m(corpus: Corpus) -> float:
-    """Of one track."""
+    """Returns the mean step of one track."""
     return float(_ways_m(corpus)[0]) / (corpus.pings - 1)
 
 
 def _ways_m(corpus: Corpus) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Metres of each track, which all have the same number of pings."""
+    """Returns the path length in metres of each track; all have the same number of pings."""
     rows = corpus.tracks[:, :1] + np.arange(corpus.tracks[0, 1] - corpus.tracks[0, 0])
     lat, lon = corpus.lat[rows], corpus.lon[rows]
     return np.asarray(haversine_m(lat[:, :-1], lon[:, :-1], lat[:, 1:], lon[:, 1:]).sum(1))

@@ -1,4 +1,4 @@
-"""Several pings in one token: what latency and memory it saves at a high rate, and what it costs in metres."""
+"""Several pings in one token: how much latency and memory this saves at a high rate, and what it costs in metres."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ DECODER_LR: Final = 2e-3
 PATCHES: Final = (1, 2, 4, 8)
 FILES: Final = ("geolife_labelled.parquet", "gotrack_aracaju.parquet")  # a ping every 2 and 6 s
 TOKENS: Final = 128  # pings of a window
-BATCH: Final = BatchOptions(thin=0.0, forced=0.0, tokens=TOKENS)  # nothing hidden: the rate is what is asked about
+# nothing hidden, because the question is about the rate
+BATCH: Final = BatchOptions(thin=0.0, forced=0.0, tokens=TOKENS)
 WINDOWS: Final = 1_500  # per file
-EXAM: Final = 4  # batches on which the decoder is judged
-TIMED: Final = 50  # passes of each, in turn, of which the median counts
+EXAM: Final = 4  # batches for the evaluation of the decoder
+TIMED: Final = 50  # passes of each network, in turn; the median counts
 HORIZONS: Final = ("next", "60 s", "300 s")
-UNIT_M: Final = 10.0  # of the logarithm in which features show a displacement (model.kinematics.features)
+UNIT_M: Final = 10.0  # unit of the logarithm of displacements in the features (model.kinematics.features)
 
 QUESTION = (
     "Pings that come every few seconds say little each. May a token be a patch of them, and what does the model "
@@ -56,7 +57,7 @@ class Row:
     """One size of patch. Metres are means."""
 
     patch: int
-    ahead_m: tuple[float, ...]  # by HORIZONS; NaN where nothing lies that far ahead
+    ahead_m: tuple[float, ...]  # by HORIZONS; NaN where there is no target
     inside_m: float
     us_per_ping: float
     kv_bytes_per_ping: float
@@ -87,7 +88,7 @@ def _windows(lab: Lab, name: str) -> Windows:
 
 
 def _row(lab: Lab, patch: int, train: Corpus, val: Corpus, asked: Sequence[Windows]) -> tuple[Network, Row]:
-    """The trained network, and its row but for the time that it takes."""
+    """Returns the trained network, and its row without the time that a pass takes."""
     config = replace(lab.config, patch=patch)
     trained = lab.train(f"patching/{patch}", config, STEPS, train=train, batch=BATCH)
     errors = np.concatenate([error_m(each, forecast(trained.network, each)[0]) for each in asked])
@@ -99,7 +100,7 @@ def _row(lab: Lab, patch: int, train: Corpus, val: Corpus, asked: Sequence[Windo
 
 
 def learn_decoder(net: Network, batches: Batches, steps: int) -> nn.Module:
-    """A decoder of a patch's steps from its hidden vector; the network is left as it is."""
+    """Trains a decoder of a patch's steps from its hidden vector; the network does not change."""
     c, out = net.config.d, 2 * net.config.patch
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(batches.seed)
@@ -118,7 +119,7 @@ def learn_decoder(net: Network, batches: Batches, steps: int) -> nn.Module:
 
 @torch.inference_mode()
 def inside_m(net: Network, decoder: nn.Module, batches: Batches) -> float:
-    """Mean metres between the pings of a patch and where the decoder puts them, both from the patch's start."""
+    """Returns the mean metres between the pings of a patch and their decoded positions, both from the patch's start."""
     off = []
     for number in range(EXAM):
         hidden, true = _patches(net, batches, number)
@@ -128,7 +129,7 @@ def inside_m(net: Network, decoder: nn.Module, batches: Batches) -> float:
 
 
 def _patches(net: Network, batches: Batches, number: int) -> tuple[Tensor, Tensor]:
-    """Hidden vectors [N, C] of whole patches of one batch, and the steps in them as features show them [N, P, 2]."""
+    """Returns the hidden vectors [N, C] of whole patches of one batch, and their steps as features [N, P, 2]."""
     batch, p = batches.draw(number), net.config.patch
     x, time_ms = torch.from_numpy(batch.x_BTF), torch.from_numpy(batch.time_ms)
     with torch.no_grad():
@@ -139,7 +140,7 @@ def _patches(net: Network, batches: Batches, number: int) -> tuple[Tensor, Tenso
 
 
 def _metres(steps: Tensor) -> Tensor:
-    """Displacements [..., 2] from those that `features.signed_log` has shrunk."""
+    """Returns displacements [..., 2] from those that `features.signed_log` has shrunk."""
     length = steps.norm(dim=-1, keepdim=True)
     metres: Tensor = steps * (UNIT_M * torch.expm1(length.clamp(max=12.0)) / length.clamp_min(1e-9))
     return metres
@@ -147,9 +148,9 @@ def _metres(steps: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def microseconds(networks: Sequence[Network]) -> list[float]:
-    """CPU time per ping of one pass over one window of TOKENS pings, the median of TIMED.
+    """Returns the CPU time per ping of one pass over one window of TOKENS pings, the median of TIMED.
 
-    The networks take turns, so that a busy machine is busy for all of them.
+    The networks take turns, so that other load on the machine affects all of them.
     """
     x = torch.randn(1, TOKENS, features.width(networks[0].config), generator=torch.Generator().manual_seed(0))
     spent = np.empty((TIMED, len(networks)))
@@ -162,7 +163,7 @@ def microseconds(networks: Sequence[Network]) -> list[float]:
 
 
 def kv_bytes(config: ModelConfig) -> float:
-    """Of keys and values in float32, per ping that they remember."""
+    """Returns the bytes of keys and values in float32 per remembered ping."""
     return config.blocks * 2 * config.kv_dim * 4 / config.patch
 
 

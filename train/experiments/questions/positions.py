@@ -1,4 +1,4 @@
-"""Does a trajectory model need positions, and which survive tracks longer than those it was trained on?"""
+"""Does a trajectory model need position encodings, and which of them work on tracks longer than those in training?"""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ KINDS: Final = ("none", "learned", "sinusoidal", "rope", "time-rope")
 BINS: Final = (8, 32, 64, 128, 256, 384, 512, ex.LONGEST)
 LONG_TRACKS: Final = 40
 MOST_ANCHORS: Final = 4_000  # per file and cadence
-MOST_PINGS: Final = 1_000_000  # to train on: every n-th track, or drawing from millions takes longer than learning
+# to train on: every n-th track, because drawing from millions takes longer than the training
+MOST_PINGS: Final = 1_000_000
 Bin = tuple[int, int]  # first index and the one after the last
-COLUMN: Final = 2  # of ex.COLUMNS in the picture: 300 s
+COLUMN: Final = 2  # index in ex.COLUMNS for the picture: 300 s
 
 QUESTION = """Question: do displacements and intervals alone ("delta alone") tell a transformer where a ping stands in
 its track, or does it need positional encodings, and which of them hold on long and irregular tracks? Source:
@@ -41,7 +42,7 @@ to 640 pings, in full forward passes. "Irregular" keeps each ping of the test tr
 
 
 def run(lab: Lab) -> Finding:
-    """Train all kinds with two seeds, and judge them on whole, long and irregular tracks."""
+    """Trains all kinds with two seeds, and evaluates them on whole, long and irregular tracks."""
     train = ex.some(lab.splits().train, MOST_PINGS)
     tests = {file.title: ex.judged_tracks(lab, file) for file in lab.data}
     papers, long = _papers(tests), _long(list(tests.values()))
@@ -72,13 +73,15 @@ def run(lab: Lab) -> Finding:
 
 
 def relative(by_index: Mapping[str, list[list[float]]]) -> dict[str, list[float]]:
-    """Error of each kind over that of `none` by bin of the index, mean of the seeds; NaN where it cannot answer."""
+    """Returns the error of each kind over that of `none` by bin of the index, mean of the seeds; NaN where it cannot
+    answer.
+    """
     mean = {kind: np.mean(rows, axis=0) for kind, rows in by_index.items()}
     return {kind: (row / mean["none"]).tolist() for kind, row in mean.items()}
 
 
 def conclude(scores: seeds.Scores, ratio: Mapping[str, list[float]]) -> str:
-    """Two sentences: who wins, and what happens at indices that were never trained."""
+    """Two sentences: which encoding is best, and what happens at indices that were never trained."""
     best = seeds.best(scores)
     if best == "none":
         second = min((kind for kind in scores if kind != "none"), key=lambda kind: seeds.mean(scores[kind]))
@@ -117,7 +120,9 @@ def _sit(network: Network, paper: Exam) -> Marks:
 
 
 def _papers(tests: Mapping[str, Corpus]) -> dict[str, Exam]:
-    """Per file the tracks as recorded, and made irregular; of at most 512 pings, so that all kinds answer the same."""
+    """Returns per file the tracks as recorded, and made irregular; of at most 512 pings, so that all kinds answer the
+    same questions.
+    """
     papers = {}
     for name, corpus in tests.items():
         corpus = corpus.select(corpus.tracks[:, 1] - corpus.tracks[:, 0] <= MAX_LEARNED)
@@ -128,7 +133,7 @@ def _papers(tests: Mapping[str, Corpus]) -> dict[str, Exam]:
 
 
 def _long(tests: Sequence[Corpus]) -> Exam:
-    """The longest tracks of the file that has the longest: nearly the same tracks in every bin of the index."""
+    """Returns the longest tracks of the file that has the longest: nearly the same tracks in every bin of the index."""
     found = []
     for corpus in tests:
         length = np.minimum(corpus.tracks[:, 1] - corpus.tracks[:, 0], ex.LONGEST)

@@ -1,4 +1,6 @@
-"""Continuous coordinates against discrete regions: the same data, trunk and steps, metres or H3 cells in and out."""
+"""Continuous coordinates against discrete regions: the same data, trunk and steps, with metres or H3 cells as inputs
+and outputs.
+"""
 
 from __future__ import annotations
 
@@ -48,18 +50,18 @@ METHOD = (
 
 @dataclass(frozen=True)
 class Row:
-    """One way on the anchors of the test split; tuples are by horizon."""
+    """One model on the anchors of the test split; tuples are by horizon."""
 
     name: str
-    mean_m: tuple[float, ...]  # NaN where nothing lies that far ahead
-    top_1: tuple[float, ...]  # share of answers in the right cell
+    mean_m: tuple[float, ...]  # NaN where there is no target
+    top_1: tuple[float, ...]  # share of answers in the true cell
     coverage_90: tuple[float, ...]
     parameters: int = 0
     cpu_s: float = 0.0
 
 
 def run(lab: Lab) -> Finding:
-    require()  # before files are read, of which some are large
+    require()  # before files are read, some of which are large
     file = lab.file_or_first(FILE).name
     train = lab.splits(without=[other.name for other in lab.data if other.name != file]).train
     asked = windows(split(load([lab.file(file)], lab.cache, cut=EVALUATION)).test, tokens=TOKENS, most=WINDOWS)
@@ -81,7 +83,7 @@ def run(lab: Lab) -> Finding:
 
 
 def conclude(rows: Sequence[Row]) -> str:
-    """Two sentences: who is nearer, and what a cell costs."""
+    """Two sentences: which is nearer, and what a cell costs."""
     discrete = [row for row in rows if row.name.startswith("H3")]
     metres = [row for row in rows if row.name.startswith("continuous")]
     known = [h for h in range(len(HORIZONS)) if not np.isnan(metres[0].mean_m[h])]
@@ -118,7 +120,7 @@ def _continuous(lab: Lab, train: Corpus, asked: Windows, vocabulary: Vocabulary,
 
 
 def _discrete(lab: Lab, train: Corpus, asked: Windows, vocabulary: Vocabulary) -> list[Row]:
-    """The two positions out of one model's distributions."""
+    """Returns the rows of the two positions from one model's distributions."""
     name = f"H3 resolution {vocabulary.resolution}"
     config = replace(lab.config, cells=len(vocabulary), name=f"cells-{vocabulary.resolution}")
     net, cpu_s = learn(lab, config, train, vocabulary, lab.steps(STEPS))
@@ -151,7 +153,7 @@ def _physics(asked: Windows, config: ModelConfig, vocabulary: Vocabulary) -> Row
 
 
 def _ellipses(asked: Windows, mean_en: F64, cov_m2: F64) -> NDArray[np.bool_]:
-    """Whether what happened is in the 90 % ellipse."""
+    """Returns whether the target is in the 90 % ellipse."""
     last, (h, n) = asked.fixes[:, -1:], asked.dt_s.shape[::-1]
     lat, lon = (np.nan_to_num(degrees) * E7 for degrees in (asked.lat, asked.lon))
     true = displacement_m(last["lat_e7"], last["lon_e7"], np.rint(lat).astype(np.int64), np.rint(lon).astype(np.int64))
@@ -165,7 +167,9 @@ def _shares(hit: NDArray[np.bool_], asked: Windows) -> tuple[float, ...]:
 
 
 def _floor(asked: Windows, vocabulary: Vocabulary) -> tuple[float, float, float]:
-    """Mean metres from what happened to the centre of its cell, and shares of pings and targets in no cell."""
+    """Returns the mean metres from the targets to the centres of their cells, and the shares of pings and targets in no
+    cell.
+    """
     known = np.isfinite(asked.lat)
     truth = vocabulary.number(asked.lat, asked.lon)
     inside = known & (truth < len(vocabulary))
@@ -177,7 +181,7 @@ def _floor(asked: Windows, vocabulary: Vocabulary) -> tuple[float, float, float]
 
 
 def count(net: Network) -> int:
-    """Parameters that a forecast needs: the trunk's and the forecast head's."""
+    """Returns the number of parameters of a forecast: those of the trunk and of the forecast head."""
     head = net.forecast if net.region is None else net.region
     return sum(p.numel() for part in (net.trunk, head) for p in part.parameters())
 

@@ -1,4 +1,4 @@
-"""What pings tell of their speed and course, and what the bundled weights make of it. Trains nothing."""
+"""How do reported speed and course change the forecasts of the bundled weights? Nothing is trained."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from train.evaluation.rollout import MODEL
 from train.experiments.lab.lab import Lab
 from train.experiments.lab.report import Finding, Line, Picture, Table, cells
 
-WEIGHTS: Final[dict[str, Part]] = {"small": "all", "small-research": "test"}  # and which tracks of FILE it never saw
-FILE: Final = "geolife_labelled.parquet"  # a ping every 2 s: dense enough to tell how fast a thing goes just then
-MOST_ANCHORS: Final = 200_000  # of the full tracks; thinning leaves some 25,000 and 6,000
+# and the tracks of FILE that they never saw
+WEIGHTS: Final[dict[str, Part]] = {"small": "all", "small-research": "test"}
+FILE: Final = "geolife_labelled.parquet"  # a ping every 2 s: dense enough to show the speed at a ping
+MOST_ANCHORS: Final = 200_000  # of the full tracks; resampling leaves some 25,000 and 6,000
 CADENCES_S: Final = (15.0, 60.0)
 NOTHING, SPEED, BOTH = "nothing", "speed", "speed and course"
 STILL, UNIT, TURNED = "stands, north", "km/h for m/s", "quarter turn off"
@@ -30,7 +31,7 @@ RIGHT, WRONG = (NOTHING, SPEED, BOTH), (STILL, UNIT, TURNED)
 HORIZONS: Final = {"next": "next", "60": "60 s", "300": "5 min", "900": "15 min"}
 BLOCKS_S: Final = (120.0, 300.0, 900.0)
 GAPS: Final = 1_000  # of each length, at most
-WORSE: Final = 0.01  # more than what is told at random would change
+WORSE: Final = 0.01  # a larger change than that from random reports
 
 QUESTION = (
     "Receivers know how fast they go, and where to. What are forecasts and gap fills worth that are told, and what do "
@@ -49,16 +50,16 @@ METHOD = (
 
 @dataclass(frozen=True)
 class Row:
-    """One way of telling, of one cadence and weights. Metres are means, shares in 0..1."""
+    """One way of reporting, for one cadence and weights. Metres are means, shares in 0..1."""
 
     weights: str
     cadence_s: float
     way: str
     ahead_m: tuple[float, ...]  # by HORIZONS; NaN where nothing lies that far ahead
-    held: tuple[float, ...]  # by 90 % regions, the same
-    reckoned_m: tuple[float, ...]  # straight on at the told speed and course; NaN where they are not told
+    held: tuple[float, ...]  # coverage of 90 % regions, by HORIZONS
+    reckoned_m: tuple[float, ...]  # dead reckoning from reported speed and course; NaN where they are not reported
     gap_m: tuple[float, ...]  # by BLOCKS_S; NaN where there is none of that length
-    hermite_m: tuple[float, ...]  # the same, by the told velocities where both are told
+    hermite_m: tuple[float, ...]  # the same for the Hermite curve, from the reported velocities where both are reported
 
 
 def run(lab: Lab) -> Finding:
@@ -102,7 +103,7 @@ def _thinned(sample: Sample, cadence_s: float) -> Corpus:
 
 
 def telling(corpus: Corpus, way: str) -> Corpus:
-    """The same pings, which tell that and no more, or both and one of them wrong."""
+    """Returns the same pings with only those fields reported, or with both and one of them wrong."""
     speed_mps, heading_deg = corpus.speed_mps, corpus.heading_deg
     nothing = np.full(len(corpus.ts_ms), np.nan, np.float32)
     told = {
@@ -143,7 +144,7 @@ def _row(predictor: Predictor, weights: str, cadence_s: float, way: str, sample:
 
 
 def conclude(rows: Sequence[Row]) -> str:
-    """Two sentences: what telling brings, and where it harms."""
+    """Two sentences: what reports improve, and where they harm."""
     gains, harmed, misled = [], [], []
     for (weights, cadence_s), ways in _by_weights(rows).items():
         at = f"{weights}, a ping every {cadence_s:g} s"
@@ -168,7 +169,7 @@ def conclude(rows: Sequence[Row]) -> str:
 
 
 def _by_weights(rows: Sequence[Row]) -> dict[tuple[str, float], dict[str, Row]]:
-    """The rows of the same weights and cadence, by what they were told."""
+    """Returns the rows of the same weights and cadence, by what was reported."""
     found: dict[tuple[str, float], dict[str, Row]] = {}
     for row in rows:
         found.setdefault((row.weights, row.cadence_s), {})[row.way] = row
@@ -176,7 +177,7 @@ def _by_weights(rows: Sequence[Row]) -> dict[tuple[str, float], dict[str, Row]]:
 
 
 def _changes(row: Row, nothing: Row) -> F64:
-    """Of all errors, by HORIZONS and then by BLOCKS_S."""
+    """Returns the changes of all errors, by HORIZONS and then by BLOCKS_S."""
     return np.asarray(np.array((*row.ahead_m, *row.gap_m)) / np.array((*nothing.ahead_m, *nothing.gap_m)) - 1)
 
 

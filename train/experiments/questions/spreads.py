@@ -1,4 +1,6 @@
-"""How to say how far off a forecast may be: one Gaussian, one t, a mixture with what stays, or quantiles."""
+"""How should the spread of a forecast be described: by one Gaussian, one t, a mixture with things that stay, or
+quantiles?
+"""
 
 from __future__ import annotations
 
@@ -39,10 +41,10 @@ FILES: Final = {
     "capmetro_austin_bus.parquet": "buses, 120 s",
     "ais_noaa_us.parquet": "ships, 60 s",
 }
-LEFT_OUT: Final = "cabspotting_sf.parquet"  # judged, too, by heads that saw nothing of it
+LEFT_OUT: Final = "cabspotting_sf.parquet"  # evaluated also with heads that were not trained on it
 
 SERVED: Final = f"{distributions.T}, told as a Gaussian"
-# way: which form's head, and what its numbers say
+# way: the form of its head, and the quantiles from its numbers
 WAYS: Final[dict[str, tuple[str, Callable[[Tensor, Given], Tensor]]]] = {
     SERVED: (distributions.T, distributions.gaussian_quantiles),
     **{name: (name, form.quantiles) for name, form in FORMS.items()},
@@ -68,27 +70,28 @@ METHOD = (
 
 
 class Seen(NamedTuple):
-    """Answers of the network to N questions."""
+    """The network's answers to N questions."""
 
-    inputs: Tensor  # (N, I) what a head sees
+    inputs: Tensor  # (N, I) inputs of a head
     given: Given
     target_en: Tensor  # (N, 2) m from the anchor
 
 
-Judged = tuple[NDArray[np.int64], Seen]  # some of an exam's questions: of which ex.COLUMNS they are (N,), and answers
+# some of an exam's questions: the indices (N,) of their ex.COLUMNS, and the answers
+Judged = tuple[NDArray[np.int64], Seen]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One way of telling, learned from some files with one seed, judged on one file; by ex.COLUMNS, NaN for none."""
+    """One form, trained on some files with one seed, evaluated on one file; by ex.COLUMNS, NaN for none."""
 
     learned: str
     data: str
     way: str
     seed: int
     score_m: tuple[float, ...]
-    held: tuple[float, ...]  # the share inside the central 90 %, of both directions
-    length_m: tuple[float, ...]  # of these 90 %, the mean of both directions
+    held: tuple[float, ...]  # coverage of the central 90 %, mean of both directions
+    length_m: tuple[float, ...]  # length of these 90 %, the mean of both directions
 
 
 def run(lab: Lab) -> Finding:
@@ -120,7 +123,7 @@ def run(lab: Lab) -> Finding:
 
 
 def conclude(rows: Sequence[Row]) -> str:
-    """Two sentences: how the forms compare where all has been seen, and whether that holds where nothing has."""
+    """Two sentences: how the forms compare on files of the training, and whether that holds on others."""
     seen, unseen = (_over_files(rows, learned) for learned in (ALL, OTHERS))
     best = seeds.best(seen)
     where = [
@@ -136,7 +139,7 @@ def conclude(rows: Sequence[Row]) -> str:
 
 
 def _verdict(ratios: Mapping[str, Sequence[float]]) -> str:
-    """Who tells better than the t, by more than the luck of a seed."""
+    """Says which form is better than the t, by more than seed noise."""
     rival = _rival(ratios)
     if seeds.gain(ratios, rival, distributions.T) <= _chance(ratios):
         return f"nothing tells better than {distributions.T}"
@@ -150,18 +153,21 @@ def _each(ratios: Mapping[str, Sequence[float]]) -> str:
 
 
 def _rival(ratios: Mapping[str, Sequence[float]]) -> str:
-    """The best of the others that could be served instead of the t."""
+    """Returns the best of the other forms that could be served instead of the t."""
     return seeds.best({way: by_seed for way, by_seed in ratios.items() if way not in (SERVED, distributions.T)})
 
 
 def _chance(ratios: Mapping[str, Sequence[float]]) -> float:
-    """Of these two alone: one way that a seed moves far, as a Gaussian's likelihood or the mixture of ships, would be
-    taken for all the others' luck."""
+    """Returns the seed noise of these two forms alone: a form that varies much between seeds, such as a Gaussian's
+    likelihood or the mixture for ships, would increase the noise of all.
+    """
     return seeds.noise({way: ratios[way] for way in (distributions.T, _rival(ratios))})
 
 
 def _ratios(rows: Sequence[Row]) -> dict[tuple[str, str, str], list[float]]:
-    """Of files learned from, file judged on and way, by seed: the score over that of SERVED, the mean of horizons."""
+    """Returns by training files, evaluated file and form, and by seed, the score over that of SERVED, mean of the
+    horizons.
+    """
     served = {(row.learned, row.data, row.seed): np.array(row.score_m) for row in rows if row.way == SERVED}
     out: dict[tuple[str, str, str], list[float]] = {}
     for row in rows:
@@ -171,15 +177,15 @@ def _ratios(rows: Sequence[Row]) -> dict[tuple[str, str, str], list[float]]:
 
 
 def _over_files(rows: Sequence[Row], learned: str) -> dict[str, list[float]]:
-    """Of each way, by seed: the mean of the files' ratios."""
+    """Returns for each form, by seed, the mean of the files' ratios."""
     ratios = [(way, by_seed) for (of, _, way), by_seed in _ratios(rows).items() if of == learned]
     return {way: np.exp(np.log([own for of, own in ratios if of == way]).mean(0)).tolist() for way in WAYS}
 
 
 def head(network: Network, numbers: int) -> nn.Sequential:
-    """A head of that many numbers, zero before training."""
+    """Returns a head of that many numbers, zero before training."""
     d = network.config.d
-    inputs = d + queries.FORECAST_FEATURES + OUT + queries.FORECAST_OTHERS  # `_seen` lays them side by side
+    inputs = d + queries.FORECAST_FEATURES + OUT + queries.FORECAST_OTHERS  # `_seen` concatenates them
     last = nn.Linear(d, numbers)
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
@@ -187,7 +193,7 @@ def head(network: Network, numbers: int) -> nn.Sequential:
 
 
 def _learn(lab: Lab, network: Network, train: Corpus, learned: str, seed: int) -> dict[str, nn.Sequential]:
-    """One head of each form, all from the same batches."""
+    """Trains one head of each form, all on the same batches."""
     steps = lab.steps(STEPS)
     options = FitOptions(out=lab.scratch, steps=steps, seed=seed, batch=BATCH, **SHORT)
     batches = Batches(train, network.config, BATCH, seed)
@@ -215,7 +221,7 @@ def _learn(lab: Lab, network: Network, train: Corpus, learned: str, seed: int) -
 
 @torch.no_grad()
 def _of_batch(network: Network, batch: Batch) -> Seen:
-    """All answered questions of a batch."""
+    """Returns all answered questions of a batch."""
     hidden = network.trunk(torch.from_numpy(batch.x_BTF), None, torch.from_numpy(batch.time_ms))[0]
     asks = batch.ahead_mask.any(-1)
     question = asked(Question(*(field[asks] for field in batch.ahead)), torch.float32)
@@ -224,7 +230,7 @@ def _of_batch(network: Network, batch: Batch) -> Seen:
 
 
 def _seen(network: Network, hidden: Tensor, question: Asked, target_en: Tensor, answered: Tensor) -> Seen:
-    """Of questions [n, Q] to hidden vectors [n, C], those that are answered."""
+    """Returns those of the questions [n, Q] for hidden vectors [n, C] that have an answer."""
     raw = network.forecast(hidden, question.features)
     wide = hidden.unsqueeze(1).expand(-1, raw.shape[1], -1)
     inputs = torch.cat([wide, question.features, raw], dim=-1)
@@ -239,7 +245,7 @@ def _seen(network: Network, hidden: Tensor, question: Asked, target_en: Tensor, 
 
 @torch.no_grad()
 def _of_exam(network: Network, exam: Exam) -> Iterator[Judged]:
-    """All questions of an exam that have a target, some at a time, and of which columns they are (N,)."""
+    """Yields all questions of an exam that have a target, some at a time, with the indices of their columns (N,)."""
     for which, hidden, kin, fix, truth_en in ex.look(network, exam):
         known = exam.anchors.target[which] >= 0
         question = windows.question(network, kin, fix, exam.anchors.dt_s[which])
@@ -248,7 +254,7 @@ def _of_exam(network: Network, exam: Exam) -> Iterator[Judged]:
 
 @torch.no_grad()
 def _judge(exam: Sequence[Judged], heads: Mapping[str, nn.Sequential], learned: str, data: str, seed: int) -> list[Row]:
-    """What the heads make of an exam's questions, which `_of_exam` asked of the network once for all of them."""
+    """Scores the heads on an exam's questions, for which `_of_exam` ran the network once."""
     marks: dict[str, list[F64]] = {way: [] for way in WAYS}
     for _, seen in exam:
         true = distributions.along(seen.target_en, seen.given.unit)

@@ -1,4 +1,4 @@
-"""Should the head answer with displacements or with coordinates?"""
+"""Should the head predict displacements or coordinates?"""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from train.fit.trainer import TrainingDiverged
 STEPS: Final = 300
 VALIDATIONS: Final = 15
 CONFIG = ModelConfig(d=64, window=32)
-BATCH = BatchOptions(rows=16, tokens=64, drop_place=0.0)  # absolute targets need to know the place in every row
-NEAR: Final = 1.1  # times the best final validation error: a variant that gets there has converged
+BATCH = BatchOptions(rows=16, tokens=64, drop_place=0.0)  # absolute targets need the place in every row
+NEAR: Final = 1.1  # times the best final validation error: a variant that reaches it has converged
 MOST_ANCHORS: Final = 5_000
 
-# name: what the head's metres are added to, and whether the inputs say where the thing is
+# name: what the head's metres are added to, and whether the inputs contain the position
 VARIANTS: Final = {
     "absolute": ("absolute", True),
     "delta": ("delta", True),
@@ -46,7 +46,7 @@ and differ in the target alone; "motion only" sees no position, so its rows are 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One training: `None` where it diverged."""
+    """One training; `None` where it diverged."""
 
     steps: list[int]  # of the validations
     next_m: list[float]
@@ -57,7 +57,7 @@ class Outcome:
 
 
 def run(lab: Lab) -> Finding:
-    """Train all variants with two seeds on the first file, and judge them on its test."""
+    """Trains all variants with two seeds on the first file, and evaluates them on its test split."""
     file = lab.data[0]
     splits = lab.splits(without=[other.name for other in lab.data[1:]])
     exam = ex.ask(ex.judged_tracks(lab, file, MOST_ANCHORS))
@@ -88,7 +88,7 @@ def run(lab: Lab) -> Finding:
 
 
 def conclude(found: Mapping[str, Sequence[Outcome]], lost: Mapping[str, int]) -> str:
-    """Two sentences: error and steadiness of absolute against delta, then what convergence and the best variant say."""
+    """Two sentences: error and steadiness of absolute against delta targets, then convergence and the best variant."""
     absolute, delta = FAIR
     if lost[absolute] or lost[delta]:
         safer = "neither" if lost[absolute] == lost[delta] else min(FAIR, key=lambda name: lost[name])
@@ -115,7 +115,9 @@ def conclude(found: Mapping[str, Sequence[Outcome]], lost: Mapping[str, int]) ->
 
 
 def steps_to(found: Mapping[str, Sequence[Outcome]]) -> dict[str, float | None]:
-    """Mean step at which the validation's errors, next and far, are within NEAR of the best final ones; None: never."""
+    """Returns the mean step at which the validation's errors, next and far, are within NEAR of the best final ones;
+    None: never.
+    """
     last = [np.sqrt(one.next_m[-1] * one.far_m[-1]) for runs in found.values() for one in runs]
     goal = NEAR * min(last)
     out: dict[str, float | None] = {}
@@ -133,7 +135,7 @@ def _first_below(one: Outcome, goal: float) -> int | None:
 
 
 def _region(train: Corpus) -> ModelConfig:
-    """CONFIG with the origin and the radius of the training pings."""
+    """Returns CONFIG with the origin and the radius of the training pings."""
     rows = np.concatenate([np.arange(first, last) for first, last in train.tracks])
     lat, lon = train.lat[rows], train.lon[rows]
     at = np.array([np.median(lat), np.median(lon)])
@@ -155,8 +157,8 @@ def _train(
 
 def _outcome(trained: Trained, test_m: list[float]) -> Outcome:
     losses = trained.losses
-    half = np.array(losses[min(len(losses) // 2, len(losses) - 2) :])  # of a trial of two steps both
-    # Half the variance of the differences: without the trend, whose share of a difference is small.
+    half = np.array(losses[min(len(losses) // 2, len(losses) - 2) :])  # in a trial of two steps, both
+    # Half the variance of the differences removes the trend, whose share of a difference is small.
     unsteady = float(np.sqrt((np.diff(half) ** 2).mean() / 2) / abs(half.mean()))
     return Outcome(
         [step for step, _ in trained.validations],

@@ -1,4 +1,6 @@
-"""Trained on some regions, tested on another, untouched. Does a model of motion travel, and does one of coordinates?"""
+"""Trained on some regions, tested unchanged on another: does a model of motion transfer, and does one of
+coordinates?
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,11 @@ from train.experiments.lab.lab import Lab
 from train.experiments.lab.report import Finding, Line, Picture, Table
 
 STEPS: Final = 1_500  # of each of the eight trainings
-INVENTED: Final = 2_400  # entities of `train.data.synth`: of all kinds, so that no region decides how far things go on
+# entities of `train.data.synth`: of all kinds, so that no region decides how long things continue
+INVENTED: Final = 2_400
 TOWNS: Final = "towns.parquet"
-MARGIN: Final = 0.005  # of the error, mean of the regions: nearer than that two models of one seed are called equal
+# of the error, mean of the regions: two models with one seed and a smaller difference are called equal
+MARGIN: Final = 0.005
 TICKS_S: Final = (2.0, 10.0, 60.0, 300.0, 900.0)
 MOST_ANCHORS: Final = 40_000  # per region: every k-th of all of its tracks
 REGIONS: Final = {
@@ -26,21 +30,21 @@ REGIONS: Final = {
     "capmetro_austin_bus.parquet": "Austin",
     "gotrack_aracaju.parquet": "Aracaju",
 }
-# People in Beijing also walk and take trains; the judge's question is about roads.
+# People in Beijing also walk and take trains; the evaluation is about roads.
 MODES: Final = {"geolife_labelled.parquet": ROAD}
-CRITERION: Final = ("60", "300", "900")  # horizons at which the physics must be beaten before a release
+CRITERION: Final = ("60", "300", "900")  # horizons at which a release must be better than the physics
 NORMALISED, HALFWAY, ABSOLUTE = "normalised", "halfway", "absolute"
 TITLES: Final = {
     NORMALISED: "displacements only",
     HALFWAY: "displacements only, shrunk halfway to damped velocity",
     ABSOLUTE: "absolute coordinates",
 }
-# Equal weights, which stand where nothing else decides: not the share that would be best in any of these regions.
+# Equal weights, because nothing else decides: this is not the best share in any of these regions.
 HALF: Final = 0.5
-# Bends (train.batches.augmentation), invented towns and stretched time decide 900 s: whether a thing goes on. The error
-# against that of the best of stay, constant and damped velocity and Kalman there, % (1,500 steps, seed 0, every k-th of
-# 40,000 anchors; 2026-11-27). "All that stop" are the towns of before, of taxis, couriers, walkers and few buses;
-# "told" leaves rows straight that are too short to show how often they bend:
+# Bends (train.batches.bends), invented towns and stretched time decide the error at 900 s: whether a thing continues.
+# The table has the error against that of the best of stay, constant and damped velocity and Kalman there, % (1,500
+# steps, seed 0, every k-th of 40,000 anchors; 2026-11-27). "All that stop" are the earlier towns, of taxis, couriers,
+# walkers and few buses; "told" leaves rows straight that are too short to show how often they bend:
 #
 #     towns               time stretched by    rows bent    San Francisco   Austin   Beijing
 #     600, all that stop  0.4 to 2, half       0.6          +4.2            -5.2     -2.5
@@ -56,11 +60,12 @@ HALF: Final = 0.5
 #     2,400, fast roads   0.4 to 2, half       all, told    -0.8            -2.0     -4.6
 #     the same, drawn twice as often                        -0.7            +1.8     -5.7
 #
-# So bends have to be told, and time stretched little (the last row but one is what is done): a taxi's day run six times
-# as fast teaches that what reports every few seconds stops within minutes. The clock and what a receiver reports are
-# mostly hidden: they tell training's regions apart, and say nothing of another.
+# So rows must be long enough to show their bends, and time be stretched little (the experiment uses the last row but
+# one): a taxi's day at six times the speed teaches that things which report every few seconds stop within minutes. The
+# clock and the reported values are mostly hidden, because they distinguish the training's regions and say nothing about
+# another.
 TRAVELLING: Final = BatchOptions(bend=1.0, drop_clock=0.6, drop_reported=0.6)
-SETTLED: Final = BatchOptions(drop_place=0.0)  # rows keep their place, so they are not turned, stretched or bent
+SETTLED: Final = BatchOptions(drop_place=0.0)  # rows keep their place, so they are not rotated, stretched or bent
 
 QUESTION = (
     "Does what was learned in some regions hold in another that was never seen, and do displacements travel better "
@@ -87,8 +92,9 @@ METHOD = (
 
 
 class Against(NamedTuple):
-    """A model's mean error, and the 95 % interval, over entities, of how much more that is than the physics', case by
-    case."""
+    """A model's mean error, and the 95 % interval, over entities, of its difference from the physics' error, case by
+    case.
+    """
 
     mean_m: float
     low_m: float
@@ -103,24 +109,24 @@ class Compared:
     horizon: str
     n: int
     dt_s: float  # median
-    physics: str  # the best of all baselines, the IMM among them: chosen afterwards, which favours it
+    physics: str  # the best of all baselines, including the IMM: chosen afterwards, which favours it
     physics_m: float
     models: Mapping[str, Against]  # by the names of TITLES
-    coverage_90: float  # of the normalised one
+    coverage_90: float  # of the normalised model
 
     def ratio(self, of: str) -> float:
-        """A model's error over the physics'; below 1 it is better."""
+        """Returns a model's error over the physics'; below 1 it is better."""
         return self.models[of].mean_m / self.physics_m
 
     def between(self, of: str) -> tuple[float, float]:
-        """The 95 % interval of that ratio, the physics' error taken as it is."""
+        """Returns the 95 % interval of that ratio, with the physics' error as a constant."""
         model = self.models[of]
         return 1 + model.low_m / self.physics_m, 1 + model.high_m / self.physics_m
 
 
 def run(lab: Lab) -> Finding:
     left_out = regions(lab)
-    for file in left_out:  # what cannot be judged is said before hours of training
+    for file in left_out:  # what cannot be evaluated is reported before hours of training
         lab.sample(file, "all", MODES.get(file, ()))
     towns = lab.scratch / TOWNS
     synth.write(towns, entities=lab.steps(INVENTED))
@@ -144,7 +150,7 @@ def run(lab: Lab) -> Finding:
 
 
 def regions(lab: Lab) -> dict[str, str]:
-    """The regions among the lab's files. Raises ValueError where nothing would be left to train on."""
+    """Returns the regions among the lab's files. Raises ValueError where nothing would be left to train on."""
     present = {file.name: REGIONS[file.name] for file in lab.data if file.name in REGIONS}
     if not present or len(lab.data) < 2:
         raise ValueError(f"transfer needs two files, one of them among {', '.join(REGIONS)}")
@@ -152,7 +158,9 @@ def regions(lab: Lab) -> dict[str, str]:
 
 
 def _judge(lab: Lab, file: str, variant: str) -> dict[str, dict[str, Any]]:
-    """The left-out file's scores of a model trained on all others; of the normalised one also those of halfway."""
+    """Returns the left-out file's scores of a model trained on all others; for the normalised one also those of
+    halfway.
+    """
     absolute = variant == ABSOLUTE
     batch = replace(SETTLED if absolute else TRAVELLING, invented=(TOWNS,))
     config = replace(lab.config, absolute=absolute)
@@ -168,7 +176,7 @@ def _judge(lab: Lab, file: str, variant: str) -> dict[str, dict[str, Any]]:
 
 
 def compare(region: str, judged: dict[str, dict[str, Any]]) -> list[Compared]:
-    """Of judgements of the same anchors, by model, one row per horizon."""
+    """Returns one row per horizon from evaluations at the same anchors, by model."""
     rows = []
     for horizon, block in judged[NORMALISED]["horizons"].items():
         physics = block["model_vs_best"]["baseline"]
@@ -193,7 +201,7 @@ def _against(block: dict[str, Any]) -> Against:
 
 
 def by_stratum(region: str, judged: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """Error over the best physics' in each stratum, by horizon; None where a stratum has no case."""
+    """Returns the error over the best physics' in each stratum, by horizon; None where a stratum has no case."""
     blocks = [judged["horizons"].get(horizon, {"strata": {}})["strata"] for horizon in CRITERION]
     names = list(dict.fromkeys(name for block in blocks for name in block))
     return [(region, name, *(_share(block.get(name)) for block in blocks)) for name in names]
@@ -206,7 +214,7 @@ def _share(block: dict[str, Any] | None) -> float | None:
 
 
 def conclude(compared: Sequence[Compared]) -> str:
-    """Whether the normalised model travels, as it is and shrunk, and whether coordinates do."""
+    """Says whether the normalised model transfers, as it is and shrunk, and whether coordinates do."""
     judged = [row for row in compared if row.horizon in CRITERION]
     low, high = (f(row.coverage_90 for row in judged) for f in (min, max))
     return (
@@ -217,15 +225,15 @@ def conclude(compared: Sequence[Compared]) -> str:
 
 
 def _next(compared: Sequence[Compared]) -> str:
-    """Where the normalised model is surely worse at the next ping, which is no criterion."""
+    """Says where the normalised model is significantly worse at the next ping, which is no criterion."""
     worse = [row for row in compared if row.horizon == "next" and row.models[NORMALISED].low_m > 0]
     where = ", ".join(f"in {row.region} ({100 * (row.ratio(NORMALISED) - 1):+.1f} %)" for row in worse)
     return f"At the next ping the normalised model is surely farther off than the best physics {where or 'nowhere'}."
 
 
 def _coordinates(judged: Sequence[Compared]) -> str:
-    """Whether coordinates travel better: one word only where all horizons say the same."""
-    more, where = dict[str, float](), dict[str, list[str]]()  # by horizon; horizons by what they say
+    """Says whether coordinates transfer better; in one word only where all horizons agree."""
+    more, where = dict[str, float](), dict[str, list[str]]()  # by horizon; horizons by verdict
     for horizon in dict.fromkeys(row.horizon for row in judged):
         ratios = [row.ratio(ABSOLUTE) / row.ratio(NORMALISED) for row in judged if row.horizon == horizon]
         off = more[horizon] = sum(ratios) / len(ratios) - 1
@@ -247,7 +255,7 @@ def _coordinates(judged: Sequence[Compared]) -> str:
 
 
 def _travels(judged: Sequence[Compared], model: str) -> str:
-    """Where that model beats the physics, and how surely."""
+    """Says where that model is better than the physics, and how certain that is."""
     missed = [row for row in judged if row.ratio(model) >= 1]
     sure = sum(row.models[model].high_m < 0 for row in judged)
     surely = f"surely nearer, by the 95 % interval of the difference, in {sure} of {len(judged)} cases"
@@ -263,7 +271,7 @@ def _travels(judged: Sequence[Compared], model: str) -> str:
 
 
 def _tables(compared: Sequence[Compared]) -> list[Table]:
-    """In metres, and in percent of the physics."""
+    """Returns the tables in metres and in percent of the physics."""
     metres, percent = list[tuple[Any, ...]](), list[tuple[Any, ...]]()
     for row in compared:
         at = (row.region, row.horizon if row.horizon == "next" else f"{row.horizon} s")
@@ -284,7 +292,7 @@ def _percent(row: Compared, model: str) -> tuple[float, str]:
 
 
 def _picture(compared: Sequence[Compared], model: str) -> Picture:
-    """Errors over the physics', by time ahead."""
+    """Draws the errors over the physics', by time ahead."""
     lines = []
     for region in dict.fromkeys(row.region for row in compared):
         rows = sorted((row for row in compared if row.region == region), key=lambda row: row.dt_s)
