@@ -1,1 +1,1 @@
-"""The forecasting model: torch and numpy, no broker and no store. Other packages come in through model.api."""
+"""The forecasting model: torch and numpy, no broker and no store. Other packages use it through model.api."""

@@ -1,4 +1,4 @@
-"""What a model is, as one frozen value. Knows sizes and constants; knows no weights."""
+"""The configuration of a model, as one frozen value: sizes and constants, no weights."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
 from typing import Final, Self
 
-from model.positions import KINDS, MAX_LEARNED
-
 FINGERPRINT_BYTES: Final = 8
-MAX_PLACES: Final = 10_000_000  # 400 MB of weights; more is a wrong number
-# The largest of each size: far above `base`, and little enough that a config alone, before any weights are seen, takes
+KINDS: Final = ("rope", "time-rope", "sinusoidal", "learned", "none")  # position encodings: model.network.positions
+MAX_LEARNED: Final = 512  # pings: as in GPT-2, the encoding ends with its table
+MAX_PLACES: Final = 10_000_000  # 400 MB of weights; a larger number is a mistake
+# Upper limits of the sizes: far above `base`, and small enough that a config alone, before any weights are read, takes
 # neither memory nor time.
 MOST: Final = {"d": 8_192, "blocks": 256, "window": 16_384, "mlp_ratio": 64, "patch": 1_024, "cells": MAX_PLACES}
-MAX_FIELD: Final = 16_384  # pings that a served model may look back: 20 bytes each in every entity's track and record
-MAX_INT: Final = 1 << 53  # in JSON: larger ones no float holds
-MAX_NAME_CHARS: Final = 64  # every forecast carries it
+# pings that a served model may look back: each is 20 bytes in every entity's track and record
+MAX_FIELD: Final = 16_384
+MAX_INT: Final = 1 << 53  # for integers in JSON: a float holds no larger ones exactly
+MAX_NAME_CHARS: Final = 64  # every forecast contains the name
 TARGETS: Final = ("kalman", "delta", "absolute")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Sizes of the transformer and constants of the physics under it. The defaults are the reference size `small`.
+    """Sizes of the transformer and constants of its physics. The defaults are the reference size `small`.
 
     Raises ValueError for sizes that do not fit together.
     """
@@ -31,29 +32,32 @@ class ModelConfig:
     d: int = 128
     blocks: int = 2
     heads: int = 4
-    kv_heads: int = 1  # multi-query: one key and one value per token and block, so that the cache stays small
-    positions: str = "rope"  # one of model.positions.KINDS
-    patch: int = 1  # pings per token; above 1 the model answers once per patch and cannot be served
+    kv_heads: int = 1  # multi-query: one key and one value per token and block, which keeps the cache small
+    positions: str = "rope"  # one of KINDS
+    patch: int = 1  # pings per token; above 1, the model answers once per patch and cannot be served
     window: int = 64  # pings a token attends to, itself included; the same in training and in serving
     mlp_ratio: int = 4
-    # Off by default: a model that has seen where it is cannot move to another region, and rotation cannot augment it.
+    # Off by default: a model with absolute inputs cannot move to another region, and rotation cannot augment it.
     absolute: bool = False
-    places: int = 0  # map cells whose learned vectors the weights carry (model.places); 0: the model sees motion only
-    # Regions of a vocabulary: above 0 a token is the region that a ping lies in and when, not how it moved, and the
-    # answer is a distribution over regions (model.cells). It exists for the comparison.
+    places: int = (
+        0  # map cells with learned vectors in the weights (model.network.places); 0: the model sees motion only
+    )
+    # Regions of a vocabulary. Above 0, a token is the region and the time of a ping, not its motion, and the answer is
+    # a distribution over regions (model.network.cells). It exists for the comparison.
     cells: int = 0
-    # What the head's metres are added to: the Kalman forecast; "delta": the last fix; "absolute": a fixed origin, with
-    # the region's radius as the unit, which only makes sense together with `absolute` inputs.
+    # What the head's metres are added to. "kalman": the Kalman forecast; "delta": the last fix; "absolute": a fixed
+    # origin, with the region's radius as the unit, which is useful only together with `absolute` inputs.
     target: str = "kalman"
-    query_time: bool = True  # off: the head does not see Δt, one answer in reaches serves all times
-    origin_lat_deg: float = 0.0  # of "absolute"
+    query_time: bool = True  # off: the head does not see Δt, and one answer in reaches serves all times
+    origin_lat_deg: float = 0.0  # origin of the target "absolute"
     origin_lon_deg: float = 0.0
     region_m: float = 10_000.0
-    # The Kalman filter under the residual: integrated Ornstein-Uhlenbeck, see model.motion.
-    damping_s: float = 200.0  # a velocity is forgotten with this time constant; this and the next measured on tracks
+    # The Kalman filter under the residual, an integrated Ornstein-Uhlenbeck process: see model.kinematics.motion.
+    # time constant of the decay of a velocity; this and the next value were measured on tracks
+    damping_s: float = 200.0
     accel_psd: float = 0.6  # spectral density of the acceleration noise, m²/s³
-    fix_sigma_m: float = 5.0  # of one GPS fix, per axis
-    start_speed_mps: float = 10.0  # spread of the speed per axis before anything is known
+    fix_sigma_m: float = 5.0  # standard deviation of a GPS fix per axis
+    start_speed_mps: float = 10.0  # standard deviation of the velocity per axis before the second fix
 
     def __post_init__(self) -> None:
         if self.kv_heads < 1 or self.heads % self.kv_heads:
@@ -88,11 +92,11 @@ class ModelConfig:
 
     @property
     def kv_dim(self) -> int:
-        """Numbers of a token's key, and of its value, in each block."""
+        """Numbers in a token's key, and in its value, in each block."""
         return self.kv_heads * self.head_dim
 
     def not_servable(self) -> str | None:
-        """Why a stream cannot be served ping by ping; None where it can."""
+        """Returns why the model cannot serve a stream ping by ping; None if it can."""
         if self.cells:
             return f"it answers which of {self.cells} cells, and a forecast is a position"
         if self.patch > 1:
@@ -107,12 +111,14 @@ class ModelConfig:
 
     @property
     def receptive_field(self) -> int:
-        """Pings that can reach a token's hidden vector through the attention."""
+        """The number of pings that can reach a token's hidden vector through the attention."""
         return 1 + self.blocks * (self.window - 1)
 
     @property
     def least_weights(self) -> int:
-        """How many there are at least: those that grow with two of the sizes, or with one that may be millions."""
+        """A lower bound of the number of weights: those that grow with two of the sizes, or with one that may be
+        millions.
+        """
         return (self.blocks * (2 + 2 * self.mlp_ratio) * self.d + self.patch + self.cells) * self.d + 16 * self.places
 
     def dumps(self) -> str:
@@ -120,7 +126,7 @@ class ModelConfig:
 
     @classmethod
     def loads(cls, text: str) -> Self:
-        """Raises ValueError for anything but an object with exactly the fields of this class, of the right types."""
+        """Raises ValueError for anything except an object with exactly the fields of this class, of the right types."""
         try:
             raw = json.loads(text)
         except RecursionError:
@@ -143,5 +149,5 @@ class ModelConfig:
 
 SMALL: Final = ModelConfig()
 # For a GPU: 10.7 M weights, and 25 times the multiplications of `small`'s trunk per ping. It was never trained, for
-# want of one: no accuracy and no speed told anywhere is of this size.
+# lack of a GPU: no accuracy and no speed that is published anywhere is of this size.
 BASE: Final = ModelConfig(name="base", d=384, blocks=6, heads=6, window=128)

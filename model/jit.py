@@ -1,6 +1,6 @@
-"""How functions of arrays are compiled, in this package and in `stream`. Knows numba; knows no kernel.
+"""Compiles functions of arrays with numba, for this package and for `stream`.
 
-It imports no torch, so that a program which reads records and forecasts nothing does not wait for it.
+It imports no torch, so that a program that reads records and forecasts nothing does not wait for it.
 """
 
 from __future__ import annotations
@@ -10,21 +10,23 @@ from typing import Any, Final
 
 import numba
 
-from model.kept import keep
+from model.machine_code import keep
 
-# Sums in any order, products fused into them. Not `fastmath=True`: what is not finite must stay so, to be seen.
+# Allows sums in any order and fused products. It is not `fastmath=True`: numbers that are not finite must stay so, to
+# be noticed.
 MATHS: Final = {"reassoc", "contract", "nsz", "arcp"}
 
 
 def compiled(function: Callable[..., Any], *, maths: Collection[str] = MATHS) -> Any:
-    """numba.njit without the GIL, kept on disk where there is a place to write; else compiled anew in each process.
-    Without `maths`, floats are rounded as IEEE 754 has it: a quotient is then no product with a reciprocal.
+    """numba.njit without the GIL. The machine code is stored on disk where a folder is writable; elsewhere each process
+    compiles anew. Without `maths`, floats are rounded according to IEEE 754: a quotient then never becomes a product
+    with a reciprocal.
 
-    Each is compiled into its callers, so that a process that compiles them rounds as those do that load them. As calls,
-    every caller on disk would have a copy, optimised with it, and a process would run the copy that it met first; and
-    with arrays, a call hands over some twenty words.
+    Each function is inlined into its callers, so that a process that compiles them rounds as those that load them do.
+    If they were calls, every caller on disk would contain a copy, optimised together with it, and a process would use
+    the copy that it loaded first; and with arrays, a call passes some twenty words.
 
-    What is kept is compiled anew when any file of this package changes, or of the folder that the function is of.
+    Stored code is compiled again when any file of this package changes, or of the package of the function.
     """
     options: dict[str, Any] = {"nogil": True, "fastmath": set(maths), "error_model": "numpy", "forceinline": True}
     made = numba.njit(function, **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import kafka_server
 import pytest
@@ -12,6 +13,10 @@ import redis_server
 from missing_servers import skip_unless_required
 
 _CHOICES = pytest.StashKey[list[str]]()
+TESTS = Path(__file__).parent
+# `-m quick`: an answer within three minutes on two cores, without servers of other programs but Redis.
+QUICK = (TESTS / "stream", TESTS / "model")
+SLOW = ("test_jit.py", "test_exactness.py", "test_engine_sameness.py", "test_warmup.py")  # two thirds of their time
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,6 +29,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--chaos-delivery", default="both", choices=["both", "exactly_once", "at_least_once"])
     group.addoption("--chaos-report", metavar="FILE", help="write what was found")
     group.addoption("--chaos-continue", action="store_true", help="keep what the report has of all that is not run now")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        quick = item.path.parent == TESTS or any(folder in item.path.parents for folder in QUICK)
+        if quick and item.path.name not in SLOW:
+            item.add_marker(pytest.mark.quick)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from stream.cli import build
+from stream.commands.main import build
 
 PATHCAST = [sys.executable, "-m", "pathcast"]
 

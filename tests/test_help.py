@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from stream.cli import build
+from stream.commands.main import build
 
 TAG = re.compile(r"(?<!\\)\[[a-z#/@][^\[\]]*\]")  # what Rich takes for markup, and does not show
 

@@ -1,1 +1,1 @@
-"""The batch trainer and the judge: recorded tracks in, weights and scores out."""
+"""The batch trainer and the evaluation: recorded tracks in, weights and metrics out."""

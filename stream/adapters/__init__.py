@@ -1,2 +1,2 @@
-"""Recorded tracks, one file per format. `files` yields records for `stream.clean` to judge; `sources` knows all formats
-by name and yields columns. Both are for feeding and for training."""
+"""Reads recorded tracks, for feeding and for training. `files` yields records, which `stream.tracks.clean` validates;
+`sources` has all formats by name and yields columns."""

@@ -1,6 +1,6 @@
-"""Parquet and CSV with one row per ping. Knows their columns by our names or by yours; knows no other format.
+"""Reads Parquet and CSV with one row per ping as columns.
 
-A column map says which of your columns is which of ours, and what your times are:
+A column map states which of your columns is which of ours, and the form of your times:
 
     t:s=timestamp,lat=y,lon=x,entity_id=vehicle        ours[:what]=yours
 
@@ -27,10 +27,10 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from stream.adapters import text
-from stream.adapters.gathered import END_S
+from stream.adapters.table_builder import END_S
 from stream.adapters.tables import Rows, Table, clean, codes
 
-DROPPED: Final = b"pathcast.dropped"  # metadata of a Parquet file of ours: what was left out on writing it, as JSON
+DROPPED: Final = b"pathcast.dropped"  # metadata of our own Parquet files: what was left out when writing, as JSON
 
 _NUMBERS: Final = ("lat", "lon", "speed_mps", "heading_deg")
 _NAMES: Final = ("entity_id", "traj_id", "mode")
@@ -40,21 +40,21 @@ _UNITS: Final = {"ms": "milliseconds", "s": "seconds", "us": "microseconds", "ns
 _CLOCKS: Final = (*_PER_S, "rfc3339")
 _WHOLE: Final = ("ms", "us", "ns")  # numbers that are never fractions
 _OURS: Final = (*_NAMES, *_TIMES, *_NUMBERS)
-_GPS_S: Final = (10**8, 10**10)  # 1973 to 2286: in no two units are the same numbers all of that time
+_GPS_S: Final = (10**8, 10**10)  # 1973 to 2286: the same numbers are in this range in only one unit
 
 
 @dataclass(frozen=True)
 class ColumnMap:
-    """What a file calls our columns, and how it writes the time."""
+    """A file's names for our columns, and the form of its times."""
 
-    yours: tuple[tuple[str, str], ...] = ()  # (ours, yours); a column that is not named has our name
+    yours: tuple[tuple[str, str], ...] = ()  # (our name, the file's name); a column that is not listed has our name
     clock: str = "ms"
 
     @classmethod
     def parse(cls, spec: str, besides: Sequence[str] = ()) -> ColumnMap:
-        """From `ours[:what]=yours,...`, where ours may be one of `besides`, too.
+        """Parses `ours[:what]=yours,...`, where ours may be one of `besides`, too.
 
-        Raises ValueError that shows the part it cannot take.
+        Raises ValueError, which shows the wrong part.
         """
         known = tuple(dict.fromkeys((*_OURS, *besides)))
         found: dict[str, str] = {}
@@ -72,17 +72,17 @@ class ColumnMap:
         return cls(tuple(sorted(found.items())), clock)
 
     def __str__(self) -> str:
-        """The same map in one spelling, whatever order it was given in; empty if there is none."""
+        """Returns the map in one spelling, independent of the given order; empty if it names nothing."""
         return ",".join(
             f"{ours}:{self.clock}={yours}" if ours == "t" else f"{ours}={yours}" for ours, yours in self.yours
         )
 
 
 def read(path: Path, columns: ColumnMap | None = None) -> Table:
-    """Read and clean one file.
+    """Reads and cleans one file.
 
-    Needs `entity_id`, `t` or `ts`, `lat`, `lon`; takes `speed_mps`, `heading_deg`, `traj_id` and `mode` where they are.
-    Raises ValueError naming the file and the column, OSError for a file that cannot be read.
+    It needs `entity_id`, `t` or `ts`, `lat`, `lon`, and reads `speed_mps`, `heading_deg`, `traj_id` and `mode` if they
+    exist. Raises ValueError, which names the file and the column, OSError for a file that cannot be read.
     """
     columns = columns or ColumnMap()
     try:
@@ -96,13 +96,13 @@ def read(path: Path, columns: ColumnMap | None = None) -> Table:
     mode, modes = _codes_if_any(table, place.get("mode"))
     number = {name: _numbers(path, place[name], table) if name in place else None for name in _NUMBERS}
     lat, lon, speed, heading = (number[name] for name in _NUMBERS)
-    assert lat is not None and lon is not None  # noqa: PT018 - `_places` has seen to it
+    assert lat is not None and lon is not None  # noqa: PT018 - `_places` has checked it
     rows = Rows(entity, names, trajectory, mode, modes, ts_ms, has_ts, lat, lon, speed, heading)
     return clean(rows, dropped)
 
 
 def _places(path: Path, present: Sequence[str], columns: ColumnMap) -> dict[str, str]:
-    """Our column -> the file's. Raises ValueError that names what is missing."""
+    """Returns the file's column for each of ours. Raises ValueError, which names what is missing."""
     yours = dict(columns.yours)
     for ours, name in yours.items():
         if name not in present:
@@ -121,7 +121,7 @@ def _places(path: Path, present: Sequence[str], columns: ColumnMap) -> dict[str,
 
 
 def _open(path: Path, place: dict[str, str], clock: str) -> tuple[Any, dict[str, int]]:
-    """The columns of `place`, and what is not among their rows, by reason."""
+    """Returns the columns of `place`, and the number of rows that were left out, by reason."""
     if _is_parquet(path):
         table = pa.parquet.read_table(path, columns=_wanted(place))
         return table, _dropped_before(table)
@@ -133,11 +133,12 @@ def _open(path: Path, place: dict[str, str], clock: str) -> tuple[Any, dict[str,
 
 
 def _wanted(place: dict[str, str]) -> list[str]:
-    return list(dict.fromkeys(place.values()))  # one column may be two of ours: entity_id=trip,traj_id=trip
+    return list(dict.fromkeys(place.values()))  # one column may have two of our names: entity_id=trip,traj_id=trip
 
 
 def _open_typed(path: Path, place: dict[str, str], clock: str) -> Any | None:
-    """None where a cell is not what its column is, a row is too short or too long, or none is there."""
+    """Reads typed columns. Returns None if a cell is not of its column's type, a row is too short or too long, or there
+    is no row."""
     # typed by name: inference would read entity "007" as the number 7
     types = {place[name]: pa.string() for name in _NAMES if name in place}
     types |= {place[name]: pa.float64() for name in _NUMBERS if name in place}
@@ -154,7 +155,7 @@ def _open_typed(path: Path, place: dict[str, str], clock: str) -> Any | None:
 
 
 def _open_text(path: Path, place: dict[str, str], dropped: Counter[str]) -> Any:
-    """Slower by three times, and cells and rows that are wrong cost no more than themselves."""
+    """Reads columns of text. This takes three times as long, but a wrong cell or row costs only itself."""
     batches = list(text.sheets(path, _wanted(place), dropped, lambda share: None, named=True))
     if not any(batch.num_rows for batch in batches):
         names = ", ".join(text.header(path))
@@ -165,7 +166,7 @@ def _open_text(path: Path, place: dict[str, str], dropped: Counter[str]) -> Any:
 
 
 def _typed(path: Path, place: dict[str, str], clock: str, cells: Any) -> Any:
-    """Columns of text as `_open_typed` would have typed them. A cell that is not of that type is null."""
+    """Converts columns of text to the types of `_open_typed`. A cell that is not of that type becomes null."""
     column = {name: cells[name] for name in _wanted(place)}
     for ours, name in place.items():
         if ours in _NUMBERS or (ours == "t" and clock == "s"):
@@ -179,7 +180,7 @@ def _typed(path: Path, place: dict[str, str], clock: str, cells: Any) -> Any:
 
 
 def _whole_or_time(cells: Any) -> Any:
-    """Whole numbers; where there is not one, times with or without a zone, as Arrow infers them, too."""
+    """Converts cells to whole numbers; if there is not one, to times with or without a zone, as Arrow would infer."""
     bare = pc.utf8_trim_whitespace(cells)
     whole = pc.if_else(pc.match_substring_regex(bare, r"^-?\d{1,18}$"), bare, None).cast(pa.int64())
     if whole.null_count < len(whole):
@@ -190,7 +191,7 @@ def _whole_or_time(cells: Any) -> Any:
 
 
 def _check_some(path: Path, name: str, cells: Any, column: Any, expected: str) -> None:
-    """Raises ValueError where cells say something, and none of them what was expected: it is another column."""
+    """Raises ValueError if there are values, but none is of the expected type: then it is another column."""
     if column.null_count == len(column):
         said = cells.filter(pc.invert(pc.is_in(cells, value_set=pa.array(pa.csv.ConvertOptions().null_values))))
         if len(said):
@@ -213,7 +214,7 @@ def _dropped_before(table: Any) -> dict[str, int]:
 
 
 def _times(path: Path, name: str, column: Any, clock: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Milliseconds and where there are any. Negative ones are fine: anonymised data is shifted to before 1970."""
+    """Returns milliseconds, and which rows have any. Negative ones are valid: anonymised data may be before 1970."""
     if pa.types.is_timestamp(column.type):
         ts_ms, present = _whole(column.cast(pa.timestamp("ms", tz=column.type.tz), safe=False).cast(pa.int64()))
     elif clock == "rfc3339":
@@ -244,14 +245,14 @@ def _from_seconds(path: Path, name: str, column: Any) -> tuple[NDArray[np.int64]
 
 
 def _check_unit(path: Path, name: str, times: NDArray[Any], clock: str) -> None:
-    """Raises ValueError where the times make sense in another unit than was declared, and none in that."""
+    """Raises ValueError if the times are plausible in another unit, and none is in the declared one."""
     if len(times) == 0:
         return
     half = len(times) // 2
     least, middle, most = times.min().item(), np.partition(times, half)[half].item(), times.max().item()
     for unit, per_s in _PER_S.items():
-        # Times that are too small may also be of a clock that began at 0: only if none is near it are they seconds.
-        # Too large ones are nothing else, and then a few zeros among them, for "unknown", must not hide it.
+        # Times that are too small may also come from a clock that began at 0, so all of them must fit the other unit.
+        # Times that are too large have no other reason; there the median decides, as a few may be 0 for "unknown".
         low, high = (middle, middle) if per_s > _PER_S[clock] else (least, most)
         if unit != clock and _GPS_S[0] * per_s <= low and high <= _GPS_S[1] * per_s:
             raise ValueError(
@@ -266,7 +267,8 @@ def _whole(column: Any) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
 
 
 def _from_text(path: Path, name: str, column: Any) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """A text that is no time is a row without one; if none is, the column is the wrong one."""
+    """Converts text to times. A text that is not a time is a row without one; if no text is a time, the column is
+    wrong."""
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         raise ValueError(f"{path}: column {name} is {column.type}, expected RFC 3339 text")
     ts_ms = text.zoned_ms(column)

@@ -1,9 +1,9 @@
-"""Recorded tracks on disk: Parquet, CSV, NDJSON, GPX. Knows formats and columns; `stream.clean` judges the rows.
+"""Reads recorded tracks from Parquet, CSV, NDJSON and GPX files as records. `stream.tracks.clean` validates them.
 
-Tables need the columns entity_id, ts (or t; milliseconds UTC, or what else `clean` reads as a time), lat and lon;
-columns named like the other fields of a ping are taken along, all others are left. A column map (`columns`) says what
-the file calls them, and in which unit its times are. A row that is no ping still becomes
-a record, so that it is rejected, counted and shown where every other bad record is.
+Tables need the columns entity_id, ts (or t; milliseconds UTC, or another form of time that `clean` reads), lat and lon.
+Columns with the names of other fields of a ping are read, too; all others are ignored. A column map (`columns`) gives
+the file's names for these columns, and the unit of its times. A row that is not a ping still becomes a record, so that
+it is rejected, counted and shown like every other bad record.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
 import msgspec
 
-from stream.adapters.gpx_points import points
-from stream.adapters.mapped import arrow_values, cell, milliseconds, places
-from stream.fields import event_time_ms
+from stream.adapters.column_names import arrow_values, cell, milliseconds, places
+from stream.adapters.formats.gpx_points import points
+from stream.wire.fields import event_time_ms
 
 if TYPE_CHECKING:
     from stream.adapters.columns import ColumnMap
@@ -47,7 +47,7 @@ class Rows:
 
     count: int
     _iterate: Callable[[], Iterator[Row]]
-    left_out: str = ""  # what was no ping and is not among them, for people
+    left_out: str = ""  # a text for people about rows that were not pings and are left out
 
     def __len__(self) -> int:
         return self.count
@@ -57,22 +57,22 @@ class Rows:
 
 
 def takes(path: Path) -> bool:
-    """Whether the name is of a format that is read here."""
+    """Returns whether this module reads files of this name."""
     return _suffix(path) in _READERS
 
 
 def has_columns(path: Path) -> bool:
-    """Whether it is a table, whose columns may be called otherwise."""
+    """Returns whether the file is a table, whose columns may have other names."""
     return _suffix(path) in _TABLES
 
 
 def _suffix(path: Path) -> str:
-    """In lower case, and both of a packed file: other formats are packed by gzip, too."""
+    """Returns the suffix in lower case; both suffixes of a packed file, as other formats are packed by gzip, too."""
     return "".join(path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]).lower()
 
 
 def read(path: str | Path, columns: ColumnMap | None = None) -> Iterator[Row]:
-    """The rows in the file's order, lazily. `-` is NDJSON on standard input. `columns` is for tables.
+    """Yields the rows lazily in the file's order. `-` is NDJSON on standard input. `columns` is for tables.
 
     Raises:
         OSError: the file cannot be read.
@@ -92,9 +92,9 @@ def read(path: str | Path, columns: ColumnMap | None = None) -> Iterator[Row]:
 
 
 def read_in_order(path: str | Path, columns: ColumnMap | None = None) -> Rows:
-    """All rows by event time; equal times keep the file's order.
+    """Returns all rows by event time; rows of equal times keep the file's order.
 
-    A row without a time stays behind its predecessor (in Parquet: comes last). Raises as `read` does.
+    A row without a time stays after its predecessor (in Parquet: it comes last). Raises the errors of `read`.
     """
     if Path(path).suffix.lower() == ".parquet" and Path(path).exists():
         sorted_table = _sorted_parquet(Path(path), columns)
@@ -110,21 +110,23 @@ def read_in_order(path: str | Path, columns: ColumnMap | None = None) -> Rows:
 
 
 def row_of(fields: dict[str, Any]) -> Row:
-    """A row from the fields of a ping, whatever their values are. None, and NaN where it can be absent, is absent."""
+    """Returns a row from the fields of a ping, whatever their values are. None counts as absent, and so does NaN in a
+    field that may be absent."""
     kept = {name: item for name, item in fields.items() if item is not None and not _is_hole(name, item)}
     entity_id, ts = kept.get("entity_id"), kept.get("ts")
     return Row(_key(entity_id), _json(kept), event_time_ms(ts))
 
 
 def _key(entity_id: object) -> bytes | None:
-    """The record's key: the id, or the digits of an id that is an integer. None if it is neither."""
+    """Returns the record's key: the id, or the digits of an id that is an integer. None if it is neither."""
     if isinstance(entity_id, int) and not isinstance(entity_id, bool):
         return str(entity_id).encode()
     return entity_id.encode("utf-8", "surrogateescape") if isinstance(entity_id, str) else None
 
 
 def _is_hole(name: str, item: object) -> bool:
-    """Whether it is the NaN by which tables of floats mark an absent value; in lat and lon it is a bad value."""
+    """Returns whether it is the NaN with which tables of floats mark an absent value; in lat and lon it is a bad
+    value."""
     return name not in ("lat", "lon") and isinstance(item, float) and math.isnan(item)
 
 
@@ -134,7 +136,7 @@ def _json(fields: dict[str, Any]) -> bytes:
             return msgspec.json.encode(fields)
     except (TypeError, UnicodeEncodeError, OverflowError):
         pass
-    # Anything else is written as it stands, bad numbers and bad bytes too, for `clean` to name what is wrong.
+    # Anything else is written as it is, with bad numbers and bad bytes, so that `clean` can report what is wrong.
     return json.dumps(fields, ensure_ascii=False, default=str).encode("utf-8", "surrogateescape")
 
 
@@ -143,8 +145,8 @@ def _json(fields: dict[str, Any]) -> bytes:
 
 @contextmanager
 def _arrow_errors(path: Path) -> Iterator[None]:
-    """What Arrow has to say about a file, in one line that names it."""
-    import pyarrow as pa  # a tenth of a second that the other formats need not wait
+    """Turns Arrow's errors into a ValueError, in one line that names the file."""
+    import pyarrow as pa  # takes a tenth of a second, for which the other formats should not wait
 
     try:
         yield
@@ -168,7 +170,8 @@ def _parquet(path: Path, columns: ColumnMap | None) -> Iterator[Row]:
 
 
 def _sorted_parquet(path: Path, columns: ColumnMap | None) -> Rows | None:
-    """Sorted by Arrow, in a tenth of the memory that rows would take; None if the times are not plain numbers."""
+    """Sorts by Arrow, in a tenth of the memory that rows would need. Returns None if the times are neither integers nor
+    timestamps."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -184,19 +187,19 @@ def _sorted_parquet(path: Path, columns: ColumnMap | None) -> Rows | None:
 
 
 def _wanted(place: dict[str, str]) -> list[str]:
-    return list(dict.fromkeys(place.values()))  # one column may be two of ours: entity_id=trip,trip_id=trip
+    return list(dict.fromkeys(place.values()))  # one column may have two of our names: entity_id=trip,trip_id=trip
 
 
 def _batch_rows(batch: Any, place: dict[str, str], columns: ColumnMap | None) -> Iterator[Row]:
     values = {name: arrow_values(name, batch.column(source)) for name, source in place.items()}
-    if "timestamp" not in str(batch.column(place["ts"]).type):  # such a column has a unit of its own
+    if "timestamp" not in str(batch.column(place["ts"]).type):  # a timestamp column has its own unit
         values["ts"] = [milliseconds(value, columns) for value in values["ts"]]
     for items in zip(*values.values(), strict=True):
         yield row_of(dict(zip(place, items, strict=True)))
 
 
 def _csv(path: Path, columns: ColumnMap | None) -> Iterator[Row]:
-    """A CSV file, packed or not. Its header is read at once, its rows when they are asked for."""
+    """Reads a CSV file, packed or not: its header at once, its rows lazily."""
     opened = gzip.open if path.suffix.lower() == ".gz" else open
     file: Any = opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="")
     try:
@@ -222,7 +225,7 @@ def _csv(path: Path, columns: ColumnMap | None) -> Iterator[Row]:
 
 @contextmanager
 def _unpacking(path: Path) -> Iterator[None]:
-    """An error of gzip is told in one line that names the file."""
+    """Turns errors of gzip into a ValueError, in one line that names the file."""
     try:
         yield
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
@@ -230,7 +233,8 @@ def _unpacking(path: Path) -> Iterator[None]:
 
 
 def _csv_lines(reader: Any) -> Iterator[list[str]]:
-    """The lines of a CSV reader; one that it cannot take (a field of 128 KiB) is an empty row, and a reject."""
+    """Yields the lines of a CSV reader. A line that it cannot read (a field of 128 KiB) is an empty row, and so a
+    reject."""
     while True:
         try:
             cells = next(reader)
@@ -246,7 +250,7 @@ def _csv_lines(reader: Any) -> Iterator[list[str]]:
 
 
 class _Marks(msgspec.Struct):
-    """What ordering and the key need of a line; the rest is for `clean`."""
+    """The fields of a line that the order and the key need; `clean` reads the rest."""
 
     entity_id: Any = None
     ts: Any = None
@@ -264,7 +268,7 @@ def _ndjson(lines: Iterable[bytes]) -> Iterator[Row]:
 
 
 def _ndjson_row(value: bytes) -> Row:
-    """The line as it came, unless its time is called `t`."""
+    """Returns the line as it came, unless its time has the name `t`."""
     try:
         marks = _MARKS.decode(value)
         if marks.ts is None and marks.t is not None:

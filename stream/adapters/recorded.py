@@ -1,6 +1,6 @@
-"""What `feed`, `replay` and `demo` are given -> rows. Knows which reader takes what; knows no format itself.
+"""Chooses the reader for the argument of `feed`, `replay` and `demo`, and yields rows.
 
--, FILE.parquet, .csv, .csv.gz, .ndjson, .gpx   `files`: each row becomes a record, also one that is no ping
+-, FILE.parquet, .csv, .csv.gz, .ndjson, .gpx   `files`: each row becomes a record, also one that is not a ping
 geolife:DIR, ais:FILE, a folder of .plt, ...    `sources`: columns, whose rows are pings; others are counted
 """
 
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stream.adapters import files
+from stream.adapters.column_names import FIELDS
 from stream.adapters.files import STDIN, Row, Rows
-from stream.adapters.mapped import FIELDS
 
 if TYPE_CHECKING:
     from stream.adapters.columns import ColumnMap
@@ -23,30 +23,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recording:
-    """A file, a folder or standard input, and what its columns are called. Nothing of it is read yet."""
+    """A file, a folder or standard input, and the names of its columns. Nothing of it is read yet."""
 
     path: str | Path
     columns: ColumnMap | None = None
-    archive: Source | None = None  # what `files` does not take
+    archive: Source | None = None  # set for a format that `files` does not read
 
     def rows(self) -> Iterator[Row]:
-        """In the order of the file, lazily; those of an archive in the order of their times.
+        """Yields the rows lazily in the order of the file; those of an archive in the order of their times.
 
-        Raises as `files.read` and `Source.read` do: ValueError or OSError, in one line that names the file.
+        Raises the errors of `files.read` and `Source.read`: ValueError or OSError, in one line that names the file.
         """
         return iter(self.in_order()) if self.archive else files.read(self.path, self.columns)
 
     def in_order(self) -> Rows:
-        """All rows in the order of their times. Raises as `rows` does."""
+        """Returns all rows in the order of their times. Raises the errors of `rows`."""
         if self.archive:
             return _pings(self.archive.read(lambda share: None))
         return files.read_in_order(self.path, self.columns)
 
 
 def recording(given: str | Path, columns: str | None = None) -> Recording:
-    """Return the source that `given` names: `-`, a path, or FORMAT:PATH. `columns` is a map as `ColumnMap` parses it.
+    """Returns the source that `given` names: `-`, a path, or FORMAT:PATH. `columns` is a map that `ColumnMap` parses.
 
-    Raises ValueError for a format or a map that is wrong, FileNotFoundError for a path where nothing is.
+    Raises ValueError for a wrong format or map, FileNotFoundError if the path does not exist.
     """
     found = Recording(given) if _is_of_files(given) else _archive(str(given))
     if columns is None:
@@ -63,21 +63,21 @@ def _is_of_files(given: str | Path) -> bool:
 
 
 def _archive(given: str) -> Recording:
-    from stream.adapters.sources import parse  # numpy and Arrow, which lines of NDJSON need not wait for
+    from stream.adapters.sources import parse  # imports numpy and Arrow, for which NDJSON should not wait
 
     source = parse(given)
     return Recording(source.path, archive=source)
 
 
 def _pings(table: Table) -> Rows:
-    """The rows of the table as records, by time; rows of one time keep the table's order."""
+    """Returns the rows of the table as records, by time; rows of the same time keep the table's order."""
     import numpy as np
 
     from stream.adapters.tables import UNREADABLE_FILE, why
 
     order = np.argsort(table.ts_ms, kind="stable")
     entity = np.repeat(table.run_entity, np.diff([*table.run_start, len(order)]))
-    # What is reported is stored as 32-bit floats, whose digits behind a hundredth are none of the receiver's.
+    # Reported values are stored as 32-bit floats, whose digits after the hundredth do not come from the receiver.
     reported = {name: np.round(getattr(table, name).astype(np.float64), 2) for name in ("speed_mps", "heading_deg")}
     columns = {"ts": table.ts_ms, "lat": table.lat, "lon": table.lon, **reported}
 

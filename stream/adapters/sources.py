@@ -1,4 +1,4 @@
-"""What `--data` names -> the files it stands for, and the reader that takes them. Knows every format's name only."""
+"""Finds the files that a `--data` value names, and their reader. It lists all formats by name."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from stream.adapters import ais, columns, geolife, gpx, gtfs, porto, tdrive, text
+from stream.adapters import columns, text
 from stream.adapters.columns import ColumnMap
-from stream.adapters.gathered import Progress
+from stream.adapters.formats import ais, geolife, gpx, gtfs, porto, tdrive
+from stream.adapters.table_builder import Progress
 from stream.adapters.tables import Table
 
-TABLE: Final = "table"  # Parquet and CSV, one row per ping: what a path is if nothing else is said
+TABLE: Final = "table"  # Parquet and CSV, one row per ping: the format of a path without a prefix
 TABLE_SUFFIXES: Final = (".parquet", ".csv", ".gz")
 
 
 class Format(NamedTuple):
-    """A reader, and the names of its files in a folder (patterns in lower case, which match any)."""
+    """A reader, and the names of its files in a folder (patterns in lower case, which match upper case, too)."""
 
-    read: Callable[[Sequence[Path], Progress], Table] | None  # None: it wants to know the folder, too
+    read: Callable[[Sequence[Path], Progress], Table] | None  # None: the reader needs the folder, too
     names: tuple[str, ...]
-    besides: tuple[str, ...] = ()  # what else it takes from there
-    shows: bool = False  # such files, and a folder with these and no other kind that shows, need no prefix
-    edition: int = 0  # goes up when the reader finds more in the same files, so that cached corpora are read again
+    besides: tuple[str, ...] = ()  # other files that it reads there
+    shows: bool = False  # the names show the format: such files, and folders with one such format, need no prefix
+    edition: int = 0  # increases when the reader finds more in the same files, so that cached corpora are read again
 
 
 FORMATS: Final = {
@@ -43,7 +44,7 @@ _AS_OURS: Final = ColumnMap()
 
 @dataclass(frozen=True)
 class Source:
-    """One `--data` value: a format and a path, and for tables what their columns are called."""
+    """One `--data` value: a format and a path, and for tables the names of their columns."""
 
     format: str
     path: Path
@@ -54,22 +55,22 @@ class Source:
 
     @property
     def name(self) -> str:
-        """Without directories: the same on every machine."""
+        """The name without directories, which is the same on every machine."""
         own = self.path.name or self.path.absolute().name
         return own if self.format == TABLE else f"{self.format}:{own}"
 
     @property
     def edition(self) -> int:
-        """Of its reader."""
+        """The edition of the format's reader."""
         return FORMATS[self.format].edition if self.format in FORMATS else 0
 
     @property
     def title(self) -> str:
-        """What a report calls it: a table without its suffix."""
+        """The name in reports; that of a table has no suffix."""
         return self.path.stem if self.format == TABLE else self.name
 
     def files(self) -> list[Path]:
-        """All files that its contents are in, in an order that the machine does not decide."""
+        """Returns all files with its contents, in an order that does not depend on the machine."""
         if not self.path.exists():
             raise FileNotFoundError(f"{self.path}: no such file")
         if self.format == TABLE or self.path.is_file():
@@ -80,7 +81,8 @@ class Source:
         return _files_of(self.path, (*format.names, *format.besides))
 
     def read(self, progress: Progress) -> Table:
-        """Its rows. Raises ValueError naming the file and what is wrong there, OSError for what cannot be read."""
+        """Reads its rows. Raises ValueError, which names the file and what is wrong there, OSError if it cannot be
+        read."""
         if self.format == TABLE:
             return columns.read(self.path, self.columns)
         read = FORMATS[self.format].read or partial(gpx.read, root=self.path)
@@ -88,9 +90,9 @@ class Source:
 
 
 def parse(given: str | Path, columns: ColumnMap | None = None) -> Source:
-    """`format:path`, or a path that shows what it is. `columns` is for tables.
+    """Parses `format:path`, or a path whose name shows its format. `columns` is for tables.
 
-    Raises ValueError for a format that we do not know, and FileNotFoundError for a path where nothing is.
+    Raises ValueError for an unknown format, and FileNotFoundError if the path does not exist.
     """
     prefix, colon, rest = str(given).partition(":")
     if colon and prefix in FORMATS:
@@ -134,5 +136,5 @@ def _files_of(folder: Path, patterns: Sequence[str]) -> list[Path]:
 
 
 def _is_named(file: Path, patterns: Sequence[str]) -> bool:
-    """Recorders and Windows write A.GPX as readily as a.gpx."""
+    """Returns whether the file's name matches, also in upper case: recorders and Windows write A.GPX, too."""
     return not text.is_macs(file.as_posix()) and any(fnmatchcase(file.name.lower(), pattern) for pattern in patterns)

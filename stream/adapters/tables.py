@@ -1,4 +1,4 @@
-"""Rows of one source -> clean columns in order. Knows which rows are no pings; knows no file and no cutting."""
+"""Turns the rows of one source into clean columns in order, and counts the rows that are not pings by reason."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-MAX_SPEED_MPS = 50.0  # a reported speed beyond it is a sentinel (AIS says 102.3 kn for "unknown"), not a speed
+MAX_SPEED_MPS = 50.0  # a reported speed above it is a sentinel (AIS has 102.3 kn for "unknown"), not a speed
 
 # Reasons to leave rows out, as ends of a sentence that begins with how many; Porto's rows are trips.
-UNREADABLE_FILE: Final = "unreadable_file"  # the one reason that counts files, not rows
+UNREADABLE_FILE: Final = "unreadable_file"  # the only reason that counts files, not rows
 WHY: Final = {
     "no_entity_or_time": "without an entity or a time",
     "impossible_position": "at an impossible position",
@@ -28,12 +28,12 @@ WHY: Final = {
     "empty_trip": "that are trips without a point",
 }
 
-Codes = NDArray[np.signedinteger[Any]]  # -1 is "none"
+Codes = NDArray[np.signedinteger[Any]]  # -1 means "none"
 Floats = NDArray[np.floating[Any]]
 
 
 class Rows(NamedTuple):
-    """What a reader found, R rows in any order, nothing left out yet."""
+    """What a reader found: R rows in any order, with nothing left out yet."""
 
     entity: Codes  # (R,) index into `names`, which are sorted
     names: tuple[str, ...]
@@ -42,9 +42,9 @@ class Rows(NamedTuple):
     modes: tuple[str, ...]
     ts_ms: NDArray[np.int64]  # (R,)
     has_ts: NDArray[np.bool_]  # (R,)
-    lat: NDArray[np.float64]  # (R,) NaN where there is none, and so below
+    lat: NDArray[np.float64]  # (R,) NaN where there is none, as in the columns below
     lon: NDArray[np.float64]  # (R,)
-    speed_mps: Floats | None = None  # (R,); None: the source knows no such thing
+    speed_mps: Floats | None = None  # (R,); None: the source has no such column
     heading_deg: Floats | None = None  # (R,)
 
 
@@ -53,7 +53,7 @@ class Table:
     """The rows of one source, sorted by entity, trajectory and time; R rows, S runs.
 
     A run is a stretch of rows of one entity, trajectory id and travel mode; `run_start` int64[S] is its first row.
-    `dropped` counts the rows that were left out, by reason, and the files of a folder that were no files of its format,
+    `dropped` counts the rows that were left out, by reason, and the files of a folder that were not of its format,
     which `unreadable` names.
     """
 
@@ -64,7 +64,7 @@ class Table:
     heading_deg: NDArray[np.float32]
     run_start: NDArray[np.int64]
     run_entity: NDArray[np.int64]  # index into `names`
-    run_mode: NDArray[np.int64]  # index into `modes`, -1 where the source does not say
+    run_mode: NDArray[np.int64]  # index into `modes`, -1 where the source does not state it
     names: tuple[str, ...]
     modes: tuple[str, ...]
     dropped: dict[str, int]
@@ -72,7 +72,7 @@ class Table:
 
 
 def clean(rows: Rows, dropped: Mapping[str, int] | None = None) -> Table:
-    """The rows that are pings, in order. `dropped` is what the reader has left out already, by reason."""
+    """Returns the rows that are pings, in order. `dropped` counts what the reader has left out already, by reason."""
     lat, lon = rows.lat, rows.lon
     # exactly (0, 0) is a receiver without a fix; the comparisons are false for NaN
     possible = (np.abs(lat) <= 90) & (np.abs(lon) <= 180) & ~((lat == 0) & (lon == 0))
@@ -80,7 +80,7 @@ def clean(rows: Rows, dropped: Mapping[str, int] | None = None) -> Table:
     order = np.flatnonzero(possible & whole)
     key = (rows.ts_ms[order], rows.trajectory[order], rows.entity[order])
     if not _is_sorted(key):
-        by_key = np.lexsort(key)  # stable: of two fixes at one time the file's first stays first
+        by_key = np.lexsort(key)  # stable: of two fixes at the same time, the file's first stays first
         order, key = order[by_key], (key[0][by_key], key[1][by_key], key[2][by_key])
     ts_ms, trajectory, entity = key
     new_run = np.ones(len(order), bool)
@@ -90,7 +90,7 @@ def clean(rows: Rows, dropped: Mapping[str, int] | None = None) -> Table:
     kept = order[fresh]
     mode, entity = rows.mode[kept], entity[fresh]
     new_run = new_run[fresh]
-    new_run[1:] |= np.diff(mode) != 0  # who gets off the bus and walks has begun another journey
+    new_run[1:] |= np.diff(mode) != 0  # somebody who gets off the bus and walks has begun another journey
     return Table(
         ts_ms=ts_ms[fresh],
         lat=lat[kept],
@@ -114,7 +114,7 @@ def clean(rows: Rows, dropped: Mapping[str, int] | None = None) -> Table:
 
 
 def why(dropped: Mapping[str, int]) -> str:
-    """What rows were left out, for people; empty if none were."""
+    """Returns a text for people about the rows that were left out; empty if none were."""
     counted = {reason: rows for reason, rows in dropped.items() if rows and reason != UNREADABLE_FILE}
     return ", ".join(f"{rows:,} {WHY.get(reason, reason)}" for reason, rows in counted.items())
 
@@ -124,7 +124,7 @@ def _added(ours: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
 
 
 def _reported(column: Floats | None, kept: NDArray[np.int64], possible: Any) -> NDArray[np.float32]:
-    """What the receiver said, NaN where it said nothing or nothing possible."""
+    """Returns the reported values; NaN where there is none or an impossible one."""
     if column is None:
         return np.full(len(kept), np.nan, np.float32)
     said = column[kept]
@@ -132,7 +132,7 @@ def _reported(column: Floats | None, kept: NDArray[np.int64], possible: Any) -> 
 
 
 def _is_sorted(key: Sequence[Codes]) -> bool:
-    """Whether rows are in the order that np.lexsort(key) would give; the last key counts first."""
+    """Returns whether rows are in the order that np.lexsort(key) would give; the last key counts first."""
     tied = np.ones(max(0, len(key[0]) - 1), bool)
     for column in reversed(key):
         step = np.diff(column)
@@ -143,7 +143,8 @@ def _is_sorted(key: Sequence[Codes]) -> bool:
 
 
 def codes(column: Any) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """The values of an Arrow column as codes in the order of the sorted names; null and the empty text are -1."""
+    """Returns the values of an Arrow column as codes in the order of the sorted names, and these names; null and the
+    empty text are -1."""
     encoded = column.cast(pa.string()).dictionary_encode().combine_chunks()
     if isinstance(encoded, pa.ChunkedArray):  # combine_chunks keeps an empty column chunked
         return np.empty(0, np.int64), ()
@@ -154,9 +155,10 @@ def codes(column: Any) -> tuple[NDArray[np.int64], tuple[str, ...]]:
 
 
 def ranks(names: Sequence[str]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Where each name (and -1 for the place after the last) comes among the sorted ones, and those.
+    """Returns the rank of each name among the sorted names, with -1 after the last one, and the sorted names.
 
-    An empty name is none, so -1: CSV leaves a text out no other way, and vehicles without an id are not one vehicle.
+    An empty name means none, so its rank is -1: CSV has no other way to leave a text out, and vehicles without an id
+    are not one vehicle.
     """
     by_name = sorted((place for place, name in enumerate(names) if name), key=names.__getitem__)
     rank = np.full(len(names) + 1, -1, np.int64)

@@ -1,6 +1,6 @@
-"""Delimited text, as it comes from other people. Knows bytes, lines and cells; knows no format's meaning.
+"""Reads delimited text from other people's files.
 
-Cells are read as text and then made numbers and times, so that one bad cell costs its row and not the file.
+Cells are read as text and then converted to numbers and times, so that a bad cell costs only its row, not the file.
 """
 
 from __future__ import annotations
@@ -20,29 +20,30 @@ import pyarrow as pa
 import pyarrow.csv
 from numpy.typing import NDArray
 
-from stream.adapters.gathered import Gathered, Piece, Progress
+from stream.adapters.table_builder import Piece, Progress, TableBuilder
 
 NO_TIME: Final = int(np.iinfo(np.int64).min)
 BLOCK_BYTES: Final = 8 << 20  # a row must fit; the longest trips of Porto are about 100 KB
 HEADER_BYTES: Final = 1 << 20  # a first line must fit
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _PACKED: Final = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
-# A quote opens a cell at its start alone, and so to Arrow: elsewhere it is a character, and two within make one. What
-# it finds is the closing quotes, each empty where there is none; found left to right, nothing in quotes begins a cell.
+# A quote opens a cell only at the cell's start, as for Arrow: elsewhere it is a character, and two inside quotes are
+# one. The pattern captures the closing quote of each quoted cell, empty if there is none. It matches from left to
+# right, so that nothing inside quotes begins a cell.
 _QUOTED: Final = re.compile(rb'(?:^|,)"[^"]*(?:""[^"]*)*("?)')
 
 
 def header(path: Path) -> list[str]:
-    """The first line's cells. Raises ValueError for a file that is no delimited text."""
+    """Returns the first line's cells. Raises ValueError for a file that is not delimited text."""
     with _errors(path), _opened(path) as (stream, _):
         lines = stream.read(HEADER_BYTES).splitlines(keepends=True)
-        # That line alone: what is wrong with a row further down is not to be met here, but where it costs its row.
+        # Only that line is parsed: an error in a later row must not occur here, but later, where it costs only its row.
         first = next((line for line in lines if line.strip()), b"")
         return list(pa.csv.read_csv(pa.BufferReader(first)).column_names)
 
 
 def gather(
-    found: Gathered,
+    found: TableBuilder,
     path: Path,
     columns: Sequence[str],
     piece_of: Callable[[Any], Piece],
@@ -51,12 +52,12 @@ def gather(
     named: bool = False,
     skip: int = 0,
 ) -> None:
-    """Add a file's rows to `found`, batch by batch of text columns. A row with an unreadable cell is counted there.
+    """Adds a file's rows to `found`, in batches of text columns. A row with an unreadable cell is counted there.
 
-    `named`: its first line names its columns, of which `columns` are wanted, and cells may be quoted; else `columns`
-    are all that it has, after `skip` lines, and a quote is a character. A row is one line; no quotes hold a line's end.
-    Packed files (.zip, .gz, .zst, .bz2) are unpacked on the way. Raises ValueError naming the file, and the line where
-    not one is readable: the file is of another format.
+    `named`: the first line names the columns, of which `columns` are read, and cells may be quoted. Otherwise `columns`
+    are all columns of the file, after `skip` lines, and a quote is a character. A row is one line; quotes cannot
+    contain a line's end. Packed files (.zip, .gz, .zst, .bz2) are unpacked. Raises ValueError, which names the file,
+    and also the line if no line is readable: then the file has another format.
     """
     rows, before = 0, found.dropped["unreadable_row"]
     for sheet in sheets(path, columns, found.dropped, progress, named=named, skip=skip):
@@ -69,7 +70,7 @@ def gather(
 def sheets(
     path: Path, columns: Sequence[str], dropped: Counter[str], progress: Progress, *, named: bool, skip: int = 0
 ) -> Iterator[Any]:
-    """A file's rows as batches of text columns, as `gather` takes them. Rows of another length count as `dropped`."""
+    """Yields a file's rows as batches of text columns, for `gather`. `dropped` counts rows of another length."""
 
     def ragged(row: Any) -> str:
         dropped["unreadable_row"] += 1
@@ -87,7 +88,7 @@ def sheets(
         try:
             reader = pa.csv.open_csv(stream, reading, parsing, convert)
         except pa.ArrowInvalid as error:
-            if "Empty CSV file" in str(error) and not named:  # a track of no points; T-Drive has such
+            if "Empty CSV file" in str(error) and not named:  # a track without points, as T-Drive has some
                 return
             raise
         with reader:
@@ -97,7 +98,7 @@ def sheets(
 
 
 class _ClosedQuotes(io.RawIOBase):
-    """A stream without the lines that leave a quote open: to Arrow, such a quote holds all the lines that follow."""
+    """A stream without the lines that leave a quote open: for Arrow, such a quote would contain all later lines."""
 
     def __init__(self, stream: Any, dropped: Counter[str]) -> None:
         self._stream, self._dropped, self._rest = stream, dropped, b""
@@ -106,10 +107,10 @@ class _ClosedQuotes(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """Whole lines, at most `size` bytes of them; nothing where they end."""
+        """Returns whole lines, at most `size` bytes of them; nothing at the end."""
         while fresh := self._stream.read(size - len(self._rest)):
             *lines, self._rest = (self._rest + fresh).splitlines(keepends=True)
-            if len(self._rest) >= size:  # as Arrow's own, so that `_errors` names the file
+            if len(self._rest) >= size:  # raised as an error of Arrow, so that `_errors` names the file
                 raise pa.ArrowInvalid(f"a line of {size:,} bytes or more: is a line's end or a closing quote missing?")
             if closed := self._closed(lines):
                 return closed
@@ -123,26 +124,26 @@ class _ClosedQuotes(io.RawIOBase):
 
 
 def leaves_open(line: bytes) -> bool:
-    """Whether a quote that the line opens is not closed in it."""
+    """Returns whether a quote that the line opens is not closed in it."""
     return b'"' in line and b"" in _QUOTED.findall(line)
 
 
 @contextmanager
 def _errors(path: Path) -> Iterator[None]:
-    """What Arrow and the unpackers have to say about a file, in one line that names it."""
+    """Turns errors of Arrow and the unpackers into a ValueError, in one line that names the file."""
     try:
         yield
     except (pa.ArrowException, UnicodeDecodeError, zipfile.BadZipFile, EOFError) as error:
         raise ValueError(f"{path}: {error}") from error
     except OSError as error:
-        if error.errno is not None:  # the system's, which names the file; Arrow's own of a damaged archive does not
+        if error.errno is not None:  # an error of the system, which names the file; Arrow's errors do not
             raise
         raise ValueError(f"{path}: {error}") from error
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, BinaryIO]]:
-    """The unpacked bytes, and the file below them, whose position tells how far we are."""
+    """Yields the unpacked bytes, and the packed file, whose position shows the progress."""
     with path.open("rb") as raw:
         suffix = path.suffix.lower()
         if suffix == ".zip":
@@ -162,13 +163,13 @@ def _only_csv(path: Path, archive: zipfile.ZipFile) -> str:
 
 
 def is_macs(name: str) -> bool:
-    """Whether it is a file that macOS lays beside each real one of the same ending, with no data in it."""
+    """Returns whether it is a file that macOS puts beside each real one, with the same suffix and without data."""
     *folders, own = name.split("/")
     return own.startswith("._") or "__MACOSX" in folders
 
 
 def numbers(column: Any) -> NDArray[np.float64]:
-    """NaN where the cell is no number."""
+    """Converts cells to numbers; NaN where the cell is not a number."""
     try:
         cast = column.cast(pa.float64())
     except pa.ArrowInvalid:
@@ -177,14 +178,15 @@ def numbers(column: Any) -> NDArray[np.float64]:
 
 
 def local_ms(column: Any, *, ahead_h: float = 0.0) -> NDArray[np.int64]:
-    """`YYYY-MM-DD HH:MM:SS[.fff]` on a clock `ahead_h` hours ahead of UTC, as ms UTC; NO_TIME where it is no time."""
+    """Converts `YYYY-MM-DD HH:MM:SS[.fff]`, of a clock `ahead_h` hours ahead of UTC, to ms UTC; NO_TIME where the cell
+    is not a time."""
     ts_ms = _milliseconds(column, pa.timestamp("ns"), zoned=False)
     ts_ms[ts_ms != NO_TIME] -= round(ahead_h * 3_600_000)
     return ts_ms
 
 
 def zoned_ms(column: Any) -> NDArray[np.int64]:
-    """RFC 3339 text as ms UTC; NO_TIME where it is no time or has no zone."""
+    """Converts RFC 3339 text to ms UTC; NO_TIME where the cell is not a time or has no zone."""
     return _milliseconds(column, pa.timestamp("ns", "UTC"), zoned=True)
 
 

@@ -1,1 +1,1 @@
-"""`pathcast bench`: what costs how much, on real servers. RESULTS.md has the numbers that were recorded."""
+"""`pathcast bench`: measures throughput, latency and memory on real servers. RESULTS.md has the recorded numbers."""

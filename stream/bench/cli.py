@@ -1,4 +1,4 @@
-"""`pathcast bench`: the options of each benchmark, progress, and where the results go. Measures nothing itself."""
+"""`pathcast bench`: defines the options of each benchmark, shows the progress, and prints and records the results."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stream.cli_options import Json, quiet
-from stream.settings import Settings
+from stream.config.options import Json, quiet
+from stream.config.settings import Settings
 
 if TYPE_CHECKING:
-    from stream.bench.report import Report
-    from stream.bench.servers import Servers
+    from stream.bench.harness.report import Report
+    from stream.bench.harness.servers import Servers
 
     Show = Callable[[str], None]
 
@@ -236,7 +236,7 @@ def peers(
     record: Record = False,
 ) -> None:
     """The same forecasts by a plain Faust agent, Quix Streams, PyFlink, and constant velocity in our own worker."""
-    from stream.bench.peers import PEERS, Options, run
+    from stream.bench.peers.compare import PEERS, Options, run
 
     chosen = tuple(only.split(",")) if only else ()
     if unknown := set(chosen) - set(PEERS):
@@ -254,7 +254,7 @@ def _on_servers(
     work: Callable[[Servers, Show], Report], bootstrap: str | None, redis: str | None, *, json: bool, record: bool
 ) -> None:
     with _showing(json) as show:
-        from stream.bench.servers import servers
+        from stream.bench.harness.servers import servers
 
         with servers(show, bootstrap=bootstrap, redis_url=redis) as found:
             report = work(found, show)
@@ -263,7 +263,8 @@ def _on_servers(
 
 @contextmanager
 def _showing(json: bool) -> Iterator[Show]:
-    """What is being done, on stderr: one line that changes on a terminal, else a line per phase."""
+    """Yields a function that shows the present activity on stderr: in one changing line on a terminal, otherwise in a
+    line per phase."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -276,7 +277,7 @@ def _showing(json: bool) -> Iterator[Show]:
 
         def line(text: str) -> None:
             nonlocal phase
-            head = text.partition(":")[0]  # "run 1 of 5: 1,234 pings" is told once
+            head = text.partition(":")[0]  # the phase: "run 1 of 5: 1,234 pings" is printed once
             if head != phase:
                 phase = head
                 console.print(text, highlight=False, soft_wrap=True)
@@ -287,7 +288,7 @@ def _showing(json: bool) -> Iterator[Show]:
 def _tell(report: Report, *, json: bool, record: bool) -> None:
     from dataclasses import replace
 
-    from stream.bench import report as reports
+    from stream.bench.harness import report as reports
 
     report = replace(report, command=reports.command_line(sys.argv[1:]))
     if json:
@@ -303,9 +304,9 @@ def _print(report: Report) -> None:
     from rich.console import Console
     from rich.table import Table as RichTable
 
-    from stream.bench.report import shown
+    from stream.bench.harness.report import shown
 
-    # A pipe has no width: a table that is cut there is lost.
+    # A pipe has no width, and the cut part of a table would be lost.
     console = Console(width=None if sys.stdout.isatty() else max(120, shutil.get_terminal_size().columns))
     for table in report.tables:
         drawn = RichTable(title=table.title, title_justify="left")

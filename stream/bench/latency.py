@@ -1,8 +1,8 @@
-"""`pathcast bench latency`: from the moment a ping is due to the moment its forecast is in a subscriber.
+"""`pathcast bench latency`: measures the time from when a ping is due until its forecast is in a subscriber.
 
-One worker, warmed by a filled topic; then, per rate, a feeder and a subscriber of their own, several times. Feeder,
-broker, Redis, worker and subscriber share this machine's cores, so the most that the worker keeps up with is searched
-downwards from what it drains when only broker and Redis are beside it.
+One worker is warmed up by a filled topic. Then, for each rate, a separate feeder and subscriber run several times.
+Feeder, broker, Redis, worker and subscriber share this machine's cores. So the highest rate with which the worker keeps
+up is searched downwards from its rate when only broker and Redis run beside it.
 """
 
 from __future__ import annotations
@@ -19,39 +19,39 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.bench import launch, topics
-from stream.bench.feeder import READY as FEEDING
-from stream.bench.feeder import Fed, Feed
-from stream.bench.report import Report, Table
-from stream.bench.servers import Servers
-from stream.bench.stats import middle, percentile, plus_minus
-from stream.bench.subscriber import READY as LISTENING
-from stream.bench.subscriber import Listen
-from stream.bench.warm import Options as Warm
-from stream.bench.warm import warmed
+from stream.bench.harness import launch, topics
+from stream.bench.harness.feeder import READY as FEEDING
+from stream.bench.harness.feeder import Fed, Feed
+from stream.bench.harness.report import Report, Table
+from stream.bench.harness.servers import Servers
+from stream.bench.harness.stats import middle, percentile, plus_minus
+from stream.bench.harness.subscriber import READY as LISTENING
+from stream.bench.harness.subscriber import Listen
+from stream.bench.harness.warm import Options as Warm
+from stream.bench.harness.warm import warmed
 from stream.wire import Topics
 
 Show = Callable[[str], None]
 PERCENTS: Final = (50.0, 99.0, 99.9)
-PATIENCE_S: Final = 30.0  # without one more forecast: what is missing is counted as missing
-SETTLE_S: Final = 2.0  # of each rate are fed but not counted: the producer's first connections
-TRY_S: Final = 10.0  # of each rate in the search for the most
-LESS: Final = 0.9  # of a rate is tried next, where the worker did not keep up
-KEPT_UP_MS: Final = 200.0  # the median of a try is below: what waits does not become more
-LEAST: Final = 0.1  # of what it drains; where it does not keep up with that, something is wrong
+PATIENCE_S: Final = 30.0  # if no forecast comes for so long, the others count as missing
+SETTLE_S: Final = 2.0  # at the start of each rate, pings are not counted: the producer opens its connections
+TRY_S: Final = 10.0  # per rate in the search for the highest one
+LESS: Final = 0.9  # the next rate as a part of one with which the worker did not keep up
+KEPT_UP_MS: Final = 200.0  # if the median of a try is at most this, the waiting pings do not increase
+LEAST: Final = 0.1  # the lowest part of the drain's rate to try; if the worker cannot keep up, something is wrong
 
 
 @dataclass(frozen=True)
 class Options:
-    """How fast, how long, and of what."""
+    """The options of the benchmark."""
 
     weights: str = "small"
     rates: Sequence[float] = (500.0, 5_000.0)  # pings/s
-    of_max: float | None = 0.8  # and this part of the most that the worker keeps up with
+    of_max: float | None = 0.8  # also measure this part of the highest rate with which the worker keeps up
     seconds: float = 20.0  # per rate and run
     runs: int = 5
     entities: int = 1_000
-    warm_rounds: int = 64  # per entity, drained before: full windows
+    warm_rounds: int = 64  # pings per entity that are drained before, so that windows are full
     partitions: int = 8
     timeout_s: float = 600.0
     data: Path | None = None
@@ -59,13 +59,13 @@ class Options:
 
 @dataclass(frozen=True)
 class Measured:
-    """One rate: latencies in ms, sorted, of the pings that were answered."""
+    """The result for one rate: sorted latencies in ms of the pings that were answered."""
 
     rate_per_s: float
     latencies_ms: list[float]
     missing: int
     feeder_late_ms: float
-    cpu_part: float  # of one core, the worker's own
+    cpu_part: float  # the worker's CPU time, as a part of one core
 
     def row(self) -> tuple[float | int, ...]:
         ranks = [percentile(self.latencies_ms, percent) for percent in PERCENTS]
@@ -73,7 +73,7 @@ class Measured:
 
 
 def row_of(runs: Sequence[Measured]) -> tuple[float | int | str, ...]:
-    """The medians of some runs of one rate, the spread of their p99, and all that is missing."""
+    """Returns the medians of some runs of one rate, the spread of their p99, and the sum of missing forecasts."""
     p99 = [percentile(one.latencies_ms, 99.0) for one in runs]
     rate, half, _, *others = (middle(column) for column in zip(*(one.row() for one in runs), strict=True))
     p999, most, _, late, cpu = others
@@ -82,7 +82,7 @@ def row_of(runs: Sequence[Measured]) -> tuple[float | int | str, ...]:
 
 
 def run(options: Options, servers: Servers, show: Show) -> Report:
-    """Raises launch.Failed or ConnectionError when something of it stops."""
+    """Runs the benchmark. Raises launch.Failed or ConnectionError if a process or a server stops."""
     with (
         topics.fresh(servers.bootstrap, options.partitions) as names,
         warmed(options, servers, names, show) as (worker, drained),
@@ -101,9 +101,9 @@ def run(options: Options, servers: Servers, show: Show) -> Report:
 
 
 def kept_up_with(measured: Callable[[float, float], Measured], drained: float, show: Show) -> float:
-    """The highest of the rates drained, drained * LESS, ... at which pings do not wait longer and longer.
+    """Returns the highest of the rates drained, drained * LESS, ... at which pings do not wait longer and longer.
 
-    Raises RuntimeError if none of them is.
+    Raises RuntimeError if there is none.
     """
     rate = drained
     while rate >= LEAST * drained:
@@ -116,7 +116,7 @@ def kept_up_with(measured: Callable[[float, float], Measured], drained: float, s
 
 
 class Line:
-    """From a feeder through the worker to a subscriber. Each feed goes on where the one before ended."""
+    """Measures from a feeder through the worker to a subscriber. Each feed continues where the previous one ended."""
 
     def __init__(self, options: Warm, servers: Servers, names: Topics, worker: launch.Process) -> None:
         self._options = options
@@ -129,7 +129,7 @@ class Line:
         return _one_rate(self.feed(rate, seconds), self._names.forecasts, self._worker, self._options.timeout_s)
 
     def feed(self, rate: float, seconds: float, *, ahead: bool = True) -> Feed:
-        """What a feeder is to send next."""
+        """Returns what a feeder must send next."""
         options = self._options
         feed = Feed(
             bootstrap=self._servers.bootstrap,
@@ -150,8 +150,8 @@ def _one_rate(feed: Feed, topic: str, worker: launch.Process, timeout_s: float) 
     with tempfile.TemporaryDirectory(prefix="pathcast-latency-") as home:
         output = Path(home) / "times.npy"
         how = Listen(feed=feed, topic=topic, output=str(output), patience_s=PATIENCE_S)
-        listening = launch.module_command("subscriber", msgspec.json.encode(how).decode())
-        feeding = launch.module_command("feeder", msgspec.json.encode(feed).decode())
+        listening = launch.module_command("harness.subscriber", msgspec.json.encode(how).decode())
+        feeding = launch.module_command("harness.feeder", msgspec.json.encode(feed).decode())
         with launch.process("subscriber", listening) as subscriber:
             subscriber.wait_for(LISTENING)
             with launch.process("feeder", feeding) as feeder:
@@ -167,7 +167,7 @@ def _one_rate(feed: Feed, topic: str, worker: launch.Process, timeout_s: float) 
 
 
 def measured_of(rate_per_s: float, fed: Fed, times_s: NDArray[np.float64], cpu_part: float) -> Measured:
-    """Latency of ping i: its arrival minus start + i / rate, whenever it was really sent."""
+    """Computes latencies. That of ping i is its forecast's arrival minus (start + i / rate), whenever it was sent."""
     due_s = fed.start_s + np.arange(len(times_s)) / rate_per_s
     counted = due_s - fed.start_s >= min(SETTLE_S, len(times_s) / rate_per_s / 2)
     latencies = ((times_s - due_s) * 1000)[counted]

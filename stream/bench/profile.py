@@ -1,9 +1,9 @@
-"""Where a worker's CPU goes: py-spy's samples, sorted into stages, and its flame graph. Knows stacks and file names.
+"""Measures where a worker's CPU time goes: assigns py-spy's samples to stages, and makes a flame graph.
 
 py-spy reads the process from outside, so the worker is the one that people run. It counts threads that are on a CPU;
 the torch kernel below a Python frame counts for that frame. It stops the process for each sample: without that
-(`--nonblocking`) short functions such as `parse` are gone before their frame is read, and their time is lost. As only
-one py-spy can stop a process, the stages are sampled in one part of the drain and the flame graph in the next.
+(`--nonblocking`) short functions such as `parse` end before their frame is read, and their time is lost. As only one
+py-spy can stop a process, the stages are sampled in one part of the drain and the flame graph in the next.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from stream.bench import proc
-from stream.bench.launch import Failed, Process, process
+from stream.bench.harness import proc
+from stream.bench.harness.launch import Failed, Process, process
 
 RATE_HZ: Final = 200
-WRITE_S: Final = 60.0  # for py-spy to write its file after it was told to stop
+WRITE_S: Final = 60.0  # the longest that py-spy may take to write its file after the signal to stop
 MAIN_THREAD: Final = "MainThread"
 OTHER: Final = "event loop, other"
-# Innermost frames in which a thread waits for work, or was woken and is not yet on a core: py-spy cannot tell which.
+# Innermost frames in which a thread waits for work, or was woken and is not yet on a core: py-spy cannot distinguish
+# them.
 WAITING: Final = "waiting"
 WAITS: Final = (
     ("EpollSelector.select", "selectors.py"),
@@ -37,63 +38,66 @@ WAITS: Final = (
 _THREAD: Final = re.compile(r"thread \((0x[0-9A-Fa-f]+|\d+)\)")
 
 # (part of the file's path, qualified name of the function or "", stage). From a stack's innermost frame outwards, the
-# first frame that a rule knows decides: numpy called by `track` is track, and by `render` it is encode.
+# first frame that matches a rule decides: numpy called by `track` is track, and called by `answers` it is encode.
 RULES: Final[tuple[tuple[str, str, str], ...]] = (
-    ("stream/clean.py", "", "decode"),
-    ("stream/plain.py", "", "decode"),
-    ("stream/pings.py", "", "decode"),
-    ("stream/fields.py", "", "decode"),
-    ("stream/foreign.py", "", "decode"),
-    ("stream/track.py", "", "track"),
-    ("stream/tracks.py", "", "track"),
-    ("stream/text.py", "", "encode"),
-    ("stream/digest.py", "", "encode"),
-    ("stream/ids.py", "", "encode"),
-    ("stream/record.py", "", "store"),
-    ("stream/store.py", "", "store"),
-    ("stream/redis_store.py", "", "store"),
-    ("stream/redis_index.py", "", "store"),
-    ("stream/strangers.py", "", "store"),
-    ("stream/admission.py", "", "store"),
-    ("stream/checkpoint.py", "", "store"),
-    ("stream/checkpoints.py", "", "store"),
-    ("model/codec.py", "", "store"),
+    ("stream/tracks/clean.py", "", "decode"),
+    ("stream/tracks/clean_compiled.py", "", "decode"),
+    ("stream/tracks/json_values.py", "", "decode"),
+    ("stream/engine/pings.py", "", "decode"),
+    ("stream/wire/fields.py", "", "decode"),
+    ("stream/tracks/foreign_formats.py", "", "decode"),
+    ("stream/tracks/track.py", "", "track"),
+    ("stream/tracks/track_table.py", "", "track"),
+    ("stream/engine/json_template.py", "", "encode"),
+    ("stream/engine/blake2b.py", "", "encode"),
+    ("stream/wire/ids.py", "", "encode"),
+    ("stream/engine/stored_entity.py", "", "store"),
+    ("stream/store/base.py", "", "store"),
+    ("stream/store/redis_store.py", "", "store"),
+    ("stream/store/redis_index.py", "", "store"),
+    ("stream/delivery/cold_reads.py", "", "store"),
+    ("stream/engine/restore.py", "", "store"),
+    ("stream/engine/snapshot.py", "", "store"),
+    ("stream/delivery/checkpointer.py", "", "store"),
+    ("model/serving/state_codec.py", "", "store"),
     ("model/api.py", "Predictor.dumps", "store"),
     ("model/api.py", "Predictor.loads", "store"),
-    ("model/rings.py", "Rings.dumps", "store"),
-    ("model/rings.py", "Rings.loads", "store"),
-    ("stream/residents.py", "Residents.touch", "engine"),
-    ("stream/residents.py", "Residents.of_shards", "engine"),
-    ("stream/residents.py", "", "store"),
+    ("model/serving/kv_cache.py", "KvCache.dumps", "store"),
+    ("model/serving/kv_cache.py", "KvCache.loads", "store"),
+    ("stream/engine/entities.py", "EntityTable.touch", "engine"),
+    ("stream/engine/entities.py", "EntityTable.of_shards", "engine"),
+    ("stream/engine/entities.py", "", "store"),
     ("/redis/", "", "store"),
-    ("stream/render.py", "", "encode"),
-    ("stream/pages.py", "Page.batch", "produce"),
-    ("stream/pages.py", "Whole.__init__", "produce"),
-    ("stream/pages.py", "Answers.of", "delivery"),
-    ("stream/pages.py", "Answers.counts", "delivery"),
-    ("stream/pages.py", "", "encode"),
-    ("stream/wire.py", "", "encode"),
-    ("stream/publisher.py", "", "produce"),
+    ("stream/engine/answers.py", "", "encode"),
+    ("stream/kafka/encoded_batches.py", "EncodedBatch.batch", "produce"),
+    ("stream/kafka/encoded_batches.py", "Whole.__init__", "produce"),
+    ("stream/kafka/encoded_batches.py", "Answers.of", "delivery"),
+    ("stream/kafka/encoded_batches.py", "Answers.counts", "delivery"),
+    ("stream/kafka/encoded_batches.py", "", "encode"),
+    ("stream/wire/messages.py", "", "encode"),
+    ("stream/wire/record.py", "", "encode"),
+    ("stream/wire/dead_letters.py", "", "encode"),
+    ("stream/kafka/producer.py", "", "produce"),
     ("aiokafka/producer/", "", "produce"),
     ("aiokafka/consumer/", "", "fetch"),
-    ("stream/transport.py", "", "fetch"),
-    ("stream/fetched.py", "", "fetch"),
-    ("stream/runs.py", "", "fetch"),
-    ("stream/unfolding.py", "", "fetch"),
-    ("stream/source.py", "", "fetch"),
+    ("stream/worker/faust_driver.py", "", "fetch"),
+    ("stream/kafka/fetcher.py", "", "fetch"),
+    ("stream/kafka/record_batches.py", "", "fetch"),
+    ("stream/kafka/decompression.py", "", "fetch"),
+    ("stream/kafka/log.py", "", "fetch"),
     ("model/", "", "step"),
-    ("stream/turns.py", "", "engine"),
-    ("stream/engine.py", "", "engine"),
-    ("stream/isolation.py", "", "engine"),
-    ("stream/quota.py", "", "engine"),
-    ("stream/batch.py", "", "delivery"),
-    ("stream/inbox.py", "", "delivery"),
-    ("stream/delivery.py", "", "delivery"),
-    ("stream/processing.py", "", "delivery"),
-    ("stream/continuity.py", "", "delivery"),
-    ("stream/finishing.py", "", "delivery"),
-    ("stream/guarantees.py", "", "delivery"),
-    ("stream/tally.py", "", "delivery"),
+    ("stream/engine/batch.py", "", "engine"),
+    ("stream/engine/engine.py", "", "engine"),
+    ("stream/engine/stepping.py", "", "engine"),
+    ("stream/engine/bisection.py", "", "engine"),
+    ("stream/engine/quota.py", "", "engine"),
+    ("stream/delivery/inbox.py", "", "delivery"),
+    ("stream/delivery/delivery.py", "", "delivery"),
+    ("stream/delivery/processing.py", "", "delivery"),
+    ("stream/delivery/continuity.py", "", "delivery"),
+    ("stream/delivery/committer.py", "", "delivery"),
+    ("stream/delivery/guarantees.py", "", "delivery"),
+    ("stream/delivery/accounts.py", "", "delivery"),
     ("/faust/", "", "Faust"),
     ("/mode/", "", "Faust"),
 )
@@ -104,14 +108,14 @@ STAGES: Final = (
 
 
 class Stack(NamedTuple):
-    """One line of py-spy's raw format: frames from the outermost in, each "function (file.py)", and its samples."""
+    """One line of py-spy's raw format: frames from the outermost inwards, as "function (file.py)", and its samples."""
 
     frames: tuple[str, ...]
     samples: int
 
 
 def loads(raw: str) -> list[Stack]:
-    """Raises ValueError for a line that is not `frame;frame;... count`."""
+    """Parses py-spy's raw format. Raises ValueError for a line that is not `frame;frame;... count`."""
     stacks = []
     for line in raw.splitlines():
         names, _, count = line.rpartition(" ")
@@ -129,16 +133,16 @@ def stage_of(frames: tuple[str, ...]) -> str:
         for path, name, stage in RULES:
             if path in place and name in ("", function):
                 return stage
-        if "aiokafka/" in place:  # its connections: the producer's in the main thread, the consumer's in its own
+        if "aiokafka/" in place:  # a connection: the producer's is in the main thread, the consumer's in another
             return "produce" if any(MAIN_THREAD in outer for outer in frames[:1]) else "fetch"
     return OTHER
 
 
 def shares(stacks: Iterable[Stack], cpu_s: Mapping[int, float]) -> dict[str, float]:
-    """The part of the process's CPU that each stage has, in the order of STAGES.
+    """Returns the part of the process's CPU time that each stage has, in the order of STAGES.
 
-    How much CPU a thread used is known from /proc, by its id; its samples only divide that among the stages. Samples of
-    a waiting thread are left out: on a busy machine they are many, and no CPU at all. Threads without other samples
+    The CPU time of a thread is known from /proc, by its id; its samples only divide that among the stages. Samples of a
+    waiting thread are left out: on a busy machine there are many, and they use no CPU. Threads without other samples
     count for OTHER. Raises ValueError if there is nothing to divide.
     """
     counts: dict[int, Counter[str]] = {thread: Counter() for thread in cpu_s}
@@ -157,13 +161,13 @@ def shares(stacks: Iterable[Stack], cpu_s: Mapping[int, float]) -> dict[str, flo
 
 
 def _thread(frames: tuple[str, ...]) -> int | None:
-    """The id in "thread (1234): name"."""
+    """Returns the id in "thread (1234): name"."""
     match = _THREAD.match(frames[0]) if frames else None
     return int(match[1], 0) if match else None
 
 
 class Profile(NamedTuple):
-    """What was seen."""
+    """The result of the samples."""
 
     stages: dict[str, float]
     samples: int
@@ -171,7 +175,7 @@ class Profile(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What py-spy writes while the work is between two parts of it done."""
+    """What py-spy writes while the finished part of the work is between `begin` and `end`."""
 
     kind: str
     begin: float
@@ -182,7 +186,7 @@ PARTS: Final = (Part("raw", 0.1, 0.55), Part("flamegraph", 0.55, 1.0))
 
 
 def command() -> str:
-    """py-spy, beside this Python or on PATH. Raises launch.Failed if there is none."""
+    """Returns the path of py-spy, beside this Python or on PATH. Raises launch.Failed if there is none."""
     beside = Path(sys.executable).with_name("py-spy")
     found = str(beside) if beside.exists() else shutil.which("py-spy")
     if found is None:
@@ -191,7 +195,7 @@ def command() -> str:
 
 
 class Profiler:
-    """Samples a worker. Told how far the worker is, it starts and ends py-spy where a part begins and ends."""
+    """Samples a worker. `at` gets the worker's progress, and starts and ends py-spy where a part begins and ends."""
 
     def __init__(self, worker: Process, home: Path) -> None:
         self._worker = worker
@@ -202,7 +206,7 @@ class Profiler:
         self._cpu_s: dict[int, float] = {}  # by thread, while "raw" ran
 
     def at(self, part_done: float) -> None:
-        """Raises launch.Failed if py-spy cannot do it."""
+        """Starts or ends py-spy if the progress requires it. Raises launch.Failed if py-spy fails."""
         if self._running is not None and part_done >= self._running[0].end:
             self._finish()
         if self._running is None and self._left and part_done >= self._left[0].begin and part_done < 1.0:
@@ -225,17 +229,17 @@ class Profiler:
             self._cpu_s = {thread: cpu_s - self._cpu_s.get(thread, 0.0) for thread, cpu_s in now_s.items()}
         with stack:
             spy.check()
-            os.kill(spy.pid, signal.SIGINT)  # how py-spy is told to write what it has
+            os.kill(spy.pid, signal.SIGINT)  # py-spy then writes its samples
             spy.wait(WRITE_S)
 
     def close(self) -> None:
-        """End what still runs, whatever it has seen."""
+        """Ends a py-spy that still runs, without its samples."""
         if self._running is not None:
             self._running[1].close()
             self._running = None
 
     def found(self) -> Profile:
-        """Raises launch.Failed if a part was too short to be seen, ValueError if there is no sample."""
+        """Returns the profile. Raises launch.Failed if a part was too short, ValueError if there is no sample."""
         raw, svg = self._file("raw"), self._file("flamegraph")
         if not raw.exists() or not svg.exists():
             raise Failed("the drain was over before py-spy had begun: ask for more pings")
@@ -248,6 +252,6 @@ class Profiler:
 
 @contextmanager
 def profiler(worker: Process) -> Iterator[Profiler]:
-    """Raises launch.Failed if there is no py-spy. The worker goes on, whatever becomes of py-spy."""
+    """Yields a Profiler. Raises launch.Failed if there is no py-spy. The worker continues even if py-spy fails."""
     with tempfile.TemporaryDirectory(prefix="pathcast-profile-") as home, closing(Profiler(worker, Path(home))) as one:
         yield one

@@ -1,8 +1,8 @@
-"""`pathcast bench scale`: what more entities and more workers cost.
+"""`pathcast bench scale`: measures the cost of more entities and of more workers.
 
-Entities: one worker drains the same number of pings of 1,000, 10,000 or 100,000 entities. Memory is what the worker
-grew by since it was ready; Redis counts what it was sent. Workers: 1, 2 or 4 of one group share 8 partitions. All of
-them in turn, several times; medians.
+Entities: one worker drains the same number of pings of 1,000, 10,000 or 100,000 entities. Memory is the growth of the
+worker since it was ready; Redis counts the bytes that it received. Workers: 1, 2 or 4 of one group share 8 partitions.
+All of them run in turn, several times, and the results are medians.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from model.api import Predictor
-from stream.bench import launch, stores, topics
-from stream.bench.drain import rate_of, too_short, watch
-from stream.bench.report import Report, Table
-from stream.bench.servers import Servers
-from stream.bench.stats import Rate, middle, plus_minus
-from stream.bench.workload import Workload
+from stream.bench.harness import launch, stores, topics
+from stream.bench.harness.drain import rate_of, too_short, watch
+from stream.bench.harness.report import Report, Table
+from stream.bench.harness.servers import Servers
+from stream.bench.harness.stats import Rate, middle, plus_minus
+from stream.bench.harness.workload import Workload
 from stream.wire import Topics
 
 Show = Callable[[str], None]
-LEAST_ROUNDS: Final = 12  # pings per entity: the first of each is not what a ping costs, and some write whole states
-SETTLED_S: Final = 240.0  # for a group of workers to have shared the partitions out
+LEAST_ROUNDS: Final = 12  # pings per entity: each one's first ping costs more, and some of them write whole states
+SETTLED_S: Final = 240.0  # the longest that a group of workers may take to share the partitions
 _READY: Final = re.compile(re.escape(launch.READY) + r" ([\d, ]+)")
 
 
 @dataclass(frozen=True)
 class Options:
-    """How many of what."""
+    """The options of the benchmark."""
 
     weights: str = "small"
     entities: Sequence[int] = (1_000, 10_000, 100_000)
     workers: Sequence[int] = (1, 2, 4)
-    pings: int = 200_000  # per drain at least, and LEAST_ROUNDS of each entity
+    pings: int = 200_000  # per drain at least, and at least LEAST_ROUNDS of each entity
     workers_entities: int = 4_000  # in the runs with several workers
     partitions: int = 8
     runs: int = 5
@@ -45,37 +45,37 @@ class Options:
     data: Path | None = None
 
     def rounds(self, entities: int) -> int:
-        """As many pings in all as of the most entities: what a worker's memory grows by with every batch is then the
-        same."""
+        """Returns the pings per entity. Their total is that of the largest number of entities, so that the memory which
+        grows with every batch is the same."""
         return math.ceil(max(self.pings, LEAST_ROUNDS * max(self.entities)) / entities)
 
 
 class Cost(NamedTuple):
-    """One drain of so many entities."""
+    """The result of one drain with this number of entities."""
 
     entities: int
     rate: Rate
-    rss_bytes: int  # that the worker grew by
+    rss_bytes: int  # growth of the worker
     redis_sent_bytes: int
     redis_kept_bytes: int
     pings: int
 
     @property
     def numbers(self) -> tuple[float, ...]:
-        """CPU µs per ping, bytes of the worker per entity, sent per ping and kept per entity."""
+        """CPU µs per ping, the worker's bytes per entity, bytes sent to Redis per ping, bytes in Redis per entity."""
         sent = self.redis_sent_bytes / self.pings
         return self.rate.cpu_us_per_ping, self.rss_bytes / self.entities, sent, self.redis_kept_bytes / self.entities
 
 
 def row_of(runs: Sequence[Cost]) -> tuple[float | int | str, ...]:
-    """Medians of some drains of as many entities."""
+    """Returns the medians of some drains with the same number of entities."""
     cpu_us, rss, sent, kept = (middle(column) for column in zip(*(cost.numbers for cost in runs), strict=True))
     wide = plus_minus([cost.rate.cpu_us_per_ping for cost in runs])
     return runs[0].entities, cpu_us, wide, 1e6 / cpu_us, rss / 1024, sent, kept / 1024
 
 
 def run(options: Options, servers: Servers, show: Show) -> Report:
-    """Raises launch.Failed or ConnectionError when something of it stops."""
+    """Runs the benchmark. Raises launch.Failed or ConnectionError if a process or a server stops."""
     costs: dict[int, list[Cost]] = {count: [] for count in options.entities}
     shared: dict[int, list[Rate]] = {count: [] for count in options.workers}
     for number in range(1, options.runs + 1):
@@ -109,7 +109,7 @@ def _entities(options: Options, servers: Servers, entities: int, show: Show) -> 
                 worker.wait_until(lambda: saved(servers, group, names, options) >= done, "checkpoint", 60.0)
                 after = stores.used(servers.redis_url)
             counter.close()
-    # What comes before the second ping of an entity is not counted.
+    # The first round, each entity's first ping, is not counted.
     rate = rate_of(samples, total, warm=1.0 / rounds)
     kept = after.memory_bytes - before.memory_bytes
     return Cost(entities, rate, rss, after.received_bytes - before.received_bytes, kept, done)
@@ -120,7 +120,7 @@ def saved(servers: Servers, group: str, names: Topics, options: Options) -> int:
 
 
 def _workers(options: Options, servers: Servers, count: int, show: Show) -> Rate:
-    """`count` workers share the partitions out, then the topic is filled; counted from when it is full."""
+    """Lets `count` workers share the partitions, and then fills the topic. Counting begins when it is full."""
     rounds = max(LEAST_ROUNDS, math.ceil(options.pings / options.workers_entities))
     total = options.workers_entities * rounds
     pings = list(Workload(options.workers_entities, options.data).rounds(rounds))
@@ -140,19 +140,20 @@ def _workers(options: Options, servers: Servers, count: int, show: Show) -> Rate
 
 
 def shared_out(workers: Sequence[launch.Process]) -> int:
-    """How many partitions the workers hold by their logs; -1 while one of them holds none."""
+    """Returns how many partitions the workers have by their logs; -1 while one of them has none."""
     held = [held_by(worker.log()) for worker in workers]
     return sum(map(len, held)) if all(held) else -1
 
 
 def held_by(log: str) -> list[int]:
-    """The partitions of the last line that tells them."""
+    """Returns the partitions in the last READY line of a log."""
     told = _READY.findall(log)
     return [int(number) for number in told[-1].split(",")] if told else []
 
 
 def bytes_per_further_entity(fewer: Sequence[Cost], more: Sequence[Cost]) -> float:
-    """From medians. What does not depend on the entities, as a batch's answers, cancels out."""
+    """Returns the memory per further entity, from medians. Memory that does not depend on the entities, such as a
+    batch's answers, cancels out."""
     few, many = (middle([cost.rss_bytes for cost in runs]) for runs in (fewer, more))
     return (many - few) / (more[0].entities - fewer[0].entities)
 

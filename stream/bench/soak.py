@@ -1,10 +1,10 @@
-"""`pathcast bench soak`: a worker for a long time at a steady rate. What grows?
+"""`pathcast bench soak`: runs a worker for a long time at a steady rate, and measures what grows.
 
-One worker is warmed up by a filled topic; the most that it keeps up with is searched as `latency` does; then an
-open-loop feeder sends a part of that for as long as asked. Every LOOK_S: the worker's memory and CPU, the blocks under
-its Python objects and the records that it has in flight (its own /metrics), Redis's memory and keys, and the lag, which
-is what was sent and not yet answered. The first part of the time is left out as warm-up, the rest cut into equal
-slices.
+One worker is warmed up by a filled topic, and the highest rate with which it keeps up is searched as in `latency`. Then
+an open-loop feeder sends a part of that rate for the given time. Every LOOK_S, the benchmark samples the worker's
+memory and CPU, the blocks under its Python objects and its records in flight (both from its /metrics), Redis's memory
+and keys, and the lag: the pings that were sent and not yet answered. The first part of the time is left out as warm-up,
+and the rest is cut into equal slices.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from urllib.request import urlopen
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
-from stream.bench import launch, stores, topics
-from stream.bench.feeder import READY as FEEDING
-from stream.bench.feeder import Feed
+from stream.bench.harness import launch, stores, topics
+from stream.bench.harness.feeder import READY as FEEDING
+from stream.bench.harness.feeder import Feed
+from stream.bench.harness.report import Report, Table
+from stream.bench.harness.servers import Servers
+from stream.bench.harness.stats import percentile
+from stream.bench.harness.warm import warmed
 from stream.bench.latency import Line, kept_up_with
-from stream.bench.report import Report, Table
-from stream.bench.servers import Servers
-from stream.bench.stats import percentile
-from stream.bench.warm import warmed
-from stream.embedded import HOST, free_port
+from stream.demo.embedded import HOST, free_port
 from stream.wire import Topics
 
 Show = Callable[[str], None]
 LOOK_S: Final = 2.0
-SCRAPE_S: Final = 5.0  # for the worker to answer
+SCRAPE_S: Final = 5.0  # how long the worker may take to answer
 SLICES: Final = 10
-WARM: Final = 0.1  # of the time: pools, caches and allocators find their size
-KEEP_BYTES: Final = 128 * 1024 * 1024  # of each partition of each topic: the disk must not grow with the time
+WARM: Final = 0.1  # the part of the time in which pools, caches and allocators reach their size
+KEEP_BYTES: Final = 128 * 1024 * 1024  # per partition of each topic: the disk must not fill up with time
 
 
 @dataclass(frozen=True)
 class Options:
-    """How long, how fast, and of what."""
+    """The options of the benchmark."""
 
     weights: str = "small"
     seconds: float = 1_800.0
-    of_max: float = 0.8  # of the most that the worker keeps up with
-    rate: float | None = None  # pings/s, instead of a part of the most
+    of_max: float = 0.8  # part of the highest rate with which the worker keeps up
+    rate: float | None = None  # pings/s, instead of `of_max`
     entities: int = 1_000
     warm_rounds: int = 64
     partitions: int = 8
@@ -56,7 +56,7 @@ class Options:
 
 
 class Look(NamedTuple):
-    """One look: when (seconds since the feed began), and what was found."""
+    """One sample: its time (seconds since the feed began), and the values."""
 
     at_s: float
     rss_bytes: int
@@ -71,7 +71,7 @@ class Look(NamedTuple):
 
 @dataclass(frozen=True)
 class Slice:
-    """A part of the time. Memory, blocks and keys as medians."""
+    """The values of a part of the time. Memory, blocks and keys are medians."""
 
     from_s: float
     rss_mib: float
@@ -91,7 +91,7 @@ class Slice:
 
 
 def run(options: Options, servers: Servers, show: Show) -> Report:
-    """Raises launch.Failed or ConnectionError when something of it stops."""
+    """Runs the benchmark. Raises launch.Failed or ConnectionError if a process or a server stops."""
     port = free_port()
     with (
         topics.fresh(servers.bootstrap, options.partitions, keep_bytes=KEEP_BYTES) as names,
@@ -112,14 +112,14 @@ def _soaked(
 ) -> list[Look]:
     sent = topics.Counter(servers.bootstrap, [names.pings])
     answered = topics.Counter(servers.bootstrap, topics.answers_of(names))
-    feeding = launch.module_command("feeder", msgspec.json.encode(feed).decode())
+    feeding = launch.module_command("harness.feeder", msgspec.json.encode(feed).decode())
     looks: list[Look] = []
     with launch.process("feeder", feeding) as feeder:
         feeder.wait_for(FEEDING)
         began_s = time.monotonic()
         while (elapsed_s := time.monotonic() - began_s) < options.seconds:
             usage, redis, seen = worker.usage(), stores.used(servers.redis_url), _scraped(port)
-            answers = answered.count()  # before what was sent: a lag below 0 would be our own
+            answers = answered.count()  # counted before what was sent, so that the lag cannot be below 0
             looks.append(
                 Look(
                     at_s=elapsed_s,
@@ -143,7 +143,7 @@ def _soaked(
 
 
 def _scraped(port: int) -> dict[str, float]:
-    """What the worker says of itself, summed over labels. Raises OSError if it says nothing."""
+    """Returns the worker's metrics, summed over labels. Raises OSError if it does not answer."""
     with urlopen(f"http://{HOST}:{port}/metrics", timeout=SCRAPE_S) as answer:
         text = answer.read().decode()
     found: dict[str, float] = {}
@@ -154,7 +154,7 @@ def _scraped(port: int) -> dict[str, float]:
 
 
 def sliced(looks: Sequence[Look], slices: int = SLICES, warm: float = WARM) -> list[Slice]:
-    """The looks without the first `warm` part, in equal slices. Raises ValueError if there are too few."""
+    """Cuts the samples after the first `warm` part into equal slices. Raises ValueError if there are too few."""
     kept = [look for look in looks if look.at_s >= warm * looks[-1].at_s]
     if len(kept) < 2 * slices:
         raise ValueError(f"{len(kept)} looks are too few for {slices} slices: soak for longer")
@@ -180,7 +180,7 @@ def _slice(looks: Sequence[Look]) -> Slice:
 
 
 def growth(parts: Sequence[Slice], of: Callable[[Slice], float]) -> float:
-    """By how much the largest slice is above the first, as a part of it."""
+    """Returns by how much the largest slice is above the first, as a part of the first."""
     return max(map(of, parts)) / of(parts[0]) - 1
 
 

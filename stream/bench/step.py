@@ -1,9 +1,8 @@
-"""The bare model step: what folds pings and forecasts, nothing around it. Knows `model.api` and batches, and no broker.
+"""Measures the bare model step: the fold of pings and the forecasts, without broker and store.
 
-Two ways to get batches. `measure` makes them: N entities, one ping each, from the workload. `calls_of` takes input
-records through the real engine once and writes down every call that changes or asks the model; `played` plays them
-again on a fresh Predictor with a clock around those that are TIMED: the same rows in the same company as the worker has
-them, without its plumbing.
+There are two sources of batches. `measure` makes them: N entities, one ping each, from the workload. `calls_of` passes
+input records through the real engine once and records every call of the model; `played` repeats these calls on a fresh
+Predictor and times those in TIMED: the same rows in the same batches as in a worker, without the rest of it.
 """
 
 from __future__ import annotations
@@ -20,27 +19,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.api import PRECISIONS, Forecasts, Moment, Predictor
-from stream.batch import FETCH_BYTES
-from stream.bench.report import Report, Table
-from stream.bench.stats import middle, plus_minus
-from stream.bench.workload import Sent, Workload
-from stream.clean import parse
-from stream.engine import Engine
-from stream.memory import keep_freed
-from stream.settings import DEFAULT_HORIZONS_S, Settings
-from stream.store import MemoryStore
-from stream.tracks import packed
+from stream.bench.harness.report import Report, Table
+from stream.bench.harness.stats import middle, plus_minus
+from stream.bench.harness.workload import Sent, Workload
+from stream.config.settings import DEFAULT_HORIZONS_S, FETCH_BYTES, Settings
+from stream.engine.engine import Engine
+from stream.store.base import MemoryStore
+from stream.tracks.clean import parse
+from stream.tracks.fix import packed
 from stream.wire import Ping, Record
+from stream.worker.memory import keep_freed
 
 Slots = NDArray[np.int64]
 Call = tuple[str, tuple[Any, ...]]  # a method of Predictor, and its arguments
-WINDOW_FILL: Final = 64  # pings per entity before the clock counts: the ring is full then
+WINDOW_FILL: Final = 64  # pings per entity before the measurement: the ring is full then
 AHEAD_MS: Final = 4_102_444_800_000
-FRAME_BYTES: Final = 10  # of a record in Kafka's log, beside its key and value
+FRAME_BYTES: Final = 10  # of a record in Kafka's log, in addition to its key and value
 
 
 class Stepped(NamedTuple):
-    """Pings through the bare step, and the seconds that it took: of the wall, and of this thread's CPU."""
+    """The pings of the bare step, and its seconds: wall time, and CPU time of this process."""
 
     pings: int
     wall_s: float
@@ -57,13 +55,13 @@ class Stepped(NamedTuple):
 
 
 class Stopwatch:
-    """Adds up what runs inside `timed`."""
+    """Adds up the time of everything that runs inside `timed`."""
 
     def __init__(self) -> None:
         self.wall_s = self.cpu_s = 0.0
 
     def timed(self, work: Callable[[], object]) -> None:
-        # Process time, not thread time: whatever threads the engine of the model uses count, as in the worker.
+        # It is process time, not thread time, so that all threads of the model count, as in the worker.
         wall, cpu = time.perf_counter(), time.process_time()
         work()
         self.cpu_s += time.process_time() - cpu
@@ -73,8 +71,8 @@ class Stopwatch:
 def measure(
     weights: str, n: int, *, steps: int, runs: int, workload: Workload | None = None, precision: str = "int8"
 ) -> tuple[str, list[Stepped]]:
-    """What computes its layers, and `runs` times `steps` steps of a batch of `n` entities, each of them with a full
-    window.
+    """Measures `runs` times `steps` steps of a batch of `n` entities, each with a full window. Returns the name of what
+    computes the layers, and the measurements.
 
     Raises WeightsError, and ValueError for bad numbers.
     """
@@ -84,14 +82,14 @@ def measure(
     slots = predictor.acquire(n)
     for _ in range(WINDOW_FILL):
         predictor.advance(slots, next(rounds))
-    _run(predictor, slots, [next(rounds)])  # what is compiled is compiled
+    _run(predictor, slots, [next(rounds)])  # compiles everything
     return predictor.layers, [_run(predictor, slots, [next(rounds) for _ in range(steps)]) for _ in range(runs)]
 
 
 def measured(
     weights: str, sizes: Sequence[int], *, steps: int, runs: int, data: Path | None, show: Callable[[str], None]
 ) -> Report:
-    """`pathcast bench step`: in every precision."""
+    """Measures for `pathcast bench step`, in every precision, and returns the report."""
     rows, found = [], {}
     for precision in PRECISIONS:
         for n in sizes:
@@ -121,14 +119,14 @@ def _run(predictor: Predictor, slots: Slots, batches: Sequence[NDArray[Any]]) ->
 
 
 def fix_rounds(workload: Workload, count: int) -> Iterator[NDArray[Any]]:
-    """One FIX per entity, round by round."""
+    """Yields one FIX per entity, round by round."""
     sent = workload.rounds(count)
     while pings := list(islice(sent, workload.entities)):
         yield packed(ping for item in pings if isinstance(ping := parse(_record(item, 0)), Ping))
 
 
 class Recorder(Predictor):
-    """A Predictor that writes down what it was asked, in order, with the arguments."""
+    """A Predictor that records its calls, in order, with their arguments."""
 
     calls: list[Call]
 
@@ -172,7 +170,7 @@ TIMED: Final = frozenset({"answer", "forecast"})
 
 
 def calls_of(weights: str, batches: Sequence[Sequence[Record]]) -> list[Call]:
-    """What an engine asks the model for these batches."""
+    """Returns the calls with which an engine uses the model for these batches."""
     recorder = Recorder.load(weights, threads=1)
     recorder.calls = []
     engine = Engine(recorder, MemoryStore(), Settings())
@@ -186,7 +184,7 @@ def calls_of(weights: str, batches: Sequence[Sequence[Record]]) -> list[Call]:
 
 
 def played(weights: str, calls: Sequence[Call], warm: float) -> Stepped:
-    """The calls again, with a clock around the bare step; the first `warm` part of the pings is played, not counted."""
+    """Repeats the calls, and times those of the bare step. The first `warm` part of the pings is not counted."""
     keep_freed()  # as a worker does
     predictor = Predictor.load(weights, threads=1)
     total = sum(_forecasts(call) for call in calls)
@@ -205,15 +203,15 @@ def played(weights: str, calls: Sequence[Call], warm: float) -> Stepped:
 
 
 def _forecasts(call: Call) -> int:
-    """How many pings a call answers."""
+    """Returns how many pings a call answers."""
     name, arguments = call
     return len(arguments[{"forecast": 0, "answer": 1}[name]]) if name in ("forecast", "answer") else 0
 
 
 def batches(pings: Sequence[Sent], topic: str, partitions: int, max_batch: int) -> list[list[Record]]:
-    """The pings as a worker that drains a full topic takes them: FETCH_BYTES of each partition in turn, and of these
-    `max_batch` a poll, which is a batch."""
-    from stream.bench.topics import partition_of
+    """Returns the pings in the batches of a worker that drains a full topic: FETCH_BYTES of each partition in turn, and
+    `max_batch` of these in each poll, which is a batch."""
+    from stream.bench.harness.topics import partition_of
 
     logs: list[list[Record]] = [[] for _ in range(partitions)]
     for ping in pings:
@@ -225,7 +223,7 @@ def batches(pings: Sequence[Sent], topic: str, partitions: int, max_batch: int) 
 
 
 def _fetched(log: Sequence[Record]) -> Iterator[list[Record]]:
-    """A partition's log in pieces of FETCH_BYTES."""
+    """Yields a partition's log in pieces of FETCH_BYTES."""
     piece, size = [], 0
     for record in log:
         piece.append(record)

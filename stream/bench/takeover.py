@@ -1,14 +1,14 @@
-"""`pathcast bench takeover`: a worker dies; how long until its successor has forecast every entity again?
+"""`pathcast bench takeover`: a worker dies, and its successor is timed until it has forecast every entity again.
 
     first worker    drains the pings, checkpoints, kill -9
                     one more ping of each entity waits in the topic
-    successors      same weights: go on from the checkpointed caches, one after the other, each with
+    successors      same weights: continue from the checkpointed caches, one after the other, each with
                     kill -9 and one more ping of each entity
-    and then        other weights than the one before: no cache is usable, all are rebuilt from the stored windows
+    and then        other weights than the previous one: no cache is usable, all are rebuilt from the stored windows
 
-Time counts from when the group gave the successor the partitions (its log says so) to when the broker had the first
-forecast of an entity (the topic stamps arrivals). How long the group takes to see the death is its session timeout,
-which is told, not counted.
+Time counts from when the group assigned the partitions to the successor (by its log) to when the broker had the first
+forecast of an entity (the topic stamps arrivals). Before that, the group waits for its session timeout until it notices
+the death; this time is reported, but not counted.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from kafka import KafkaConsumer, TopicPartition
 
-from stream.bench import launch, stores, topics
-from stream.bench.drain import watch
-from stream.bench.report import Report, Table
-from stream.bench.servers import Servers
-from stream.bench.stats import middle, percentile
-from stream.bench.workload import Workload
+from stream.bench.harness import launch, stores, topics
+from stream.bench.harness.drain import watch
+from stream.bench.harness.report import Report, Table
+from stream.bench.harness.servers import Servers
+from stream.bench.harness.stats import middle, percentile
+from stream.bench.harness.workload import Workload
 from stream.wire import Topics, loads_forecast
 
 Show = Callable[[str], None]
-SESSION_S: Final = 6  # the shortest that a worker takes: the death is seen the sooner
+SESSION_S: Final = 6  # the shortest that a worker accepts, so that the death is noticed soon
 SAVED_S: Final = 120.0  # for the last checkpoint
 CACHES: Final = "checkpointed caches"
 WINDOWS: Final = "windows alone"
@@ -40,7 +40,7 @@ WINDOWS: Final = "windows alone"
 
 @dataclass(frozen=True)
 class Options:
-    """How many entities, how long their windows, and the weights that make caches unusable."""
+    """The options of the benchmark: entities, the length of their windows, and weights that make caches unusable."""
 
     weights: str = "small"
     other_weights: str = "small-research"
@@ -53,7 +53,7 @@ class Options:
 
 
 class Taken(NamedTuple):
-    """One takeover: seconds from assignment to the first forecast of the entities, sorted, and what caches they had."""
+    """One takeover: seconds from assignment to each entity's first forecast, sorted, and these forecasts' caches."""
 
     entities: int
     way: str
@@ -62,12 +62,12 @@ class Taken(NamedTuple):
 
     @property
     def ranks(self) -> tuple[float, ...]:
-        """The first, the median, the 99th of a hundred, the last."""
+        """The first, the median, the 99th percentile and the last."""
         return (self.first_s[0], *(percentile(self.first_s, percent) for percent in (50, 99, 100)))
 
 
 def row_of(runs: Sequence[Taken]) -> tuple[str | int | float, ...]:
-    """The medians of some takeovers of one kind; the slowest; and what caches all of them had."""
+    """Returns the medians of some takeovers of one kind, the slowest, and the caches of all."""
     caches = sum((Tally(one.caches) for one in runs), Tally())
     ranks = [middle(column) for column in zip(*(one.ranks for one in runs), strict=True)]
     worst = max(one.first_s[-1] for one in runs)
@@ -76,7 +76,7 @@ def row_of(runs: Sequence[Taken]) -> tuple[str | int | float, ...]:
 
 
 def run(options: Options, servers: Servers, show: Show) -> Report:
-    """Raises launch.Failed or ConnectionError when something of it stops."""
+    """Runs the benchmark. Raises launch.Failed or ConnectionError if a process or a server stops."""
     taken: list[list[Taken]] = []
     for entities in options.entities:
         taken += Drill(options, servers, entities, show).run()
@@ -113,7 +113,7 @@ class Drill:
         self._sent = 0
 
     def run(self) -> list[list[Taken]]:
-        """All takeovers, by way."""
+        """Runs all takeovers and returns them, by way."""
         options = self._options
         with (
             topics.fresh(self._servers.bootstrap, options.partitions, stamped=True) as names,
@@ -126,7 +126,7 @@ class Drill:
             return [[self._taken(names, group, way, one) for one in weights] for way, weights in ways.items()]
 
     def _taken(self, names: Topics, group: str, way: str, weights: str) -> Taken:
-        """One successor takes over."""
+        """Lets one successor take over."""
         before = topics.ends(self._servers.bootstrap, names.forecasts, self._options.partitions)
         self._fill(names, 1)
         assigned_s = self._until_killed(names, group, weights, way)
@@ -139,7 +139,8 @@ class Drill:
         self._sent += topics.prefill(self._servers.bootstrap, names.pings, self._options.partitions, pings)
 
     def _until_killed(self, names: Topics, group: str, weights: str, what: str) -> float:
-        """Run a worker until all is answered and checkpointed, kill it; when it was assigned, seconds since 1970."""
+        """Runs a worker until all is answered and checkpointed, and kills it. Returns when its partitions were
+        assigned, in seconds since 1970."""
         options = self._options
         more = {"session_timeout_s": SESSION_S}
         command = launch.worker_command(launch.worker_options(self._servers, names, group, weights, **more))
@@ -169,7 +170,7 @@ class Drill:
 
 
 class Head(NamedTuple):
-    """A forecast as the broker has it: whose, when it arrived, and what its state stood on."""
+    """A forecast in the log: its entity, when it arrived, and its `cache` field."""
 
     entity_id: str
     arrived_s: float
@@ -177,7 +178,7 @@ class Head(NamedTuple):
 
 
 def taken_of(entities: int, way: str, assigned_s: float, heads: Sequence[Head]) -> Taken:
-    """The first forecast of each entity counts. Raises RuntimeError if an entity has none."""
+    """Returns the takeover by the first forecast of each entity. Raises RuntimeError if an entity has none."""
     first: dict[str, Head] = {}
     for head in heads:
         known = first.get(head.entity_id)
@@ -190,7 +191,7 @@ def taken_of(entities: int, way: str, assigned_s: float, heads: Sequence[Head]) 
 
 
 def _forecasts(bootstrap: str, begin: dict[TopicPartition, int]) -> list[Head]:
-    """Everything that came since `begin`."""
+    """Returns all forecasts since `begin`."""
     consumer = KafkaConsumer(bootstrap_servers=bootstrap.split(","), enable_auto_commit=False)
     heads: list[Head] = []
     try:

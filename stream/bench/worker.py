@@ -1,10 +1,10 @@
-"""`pathcast bench worker`: a filled topic through one worker, beside the bare step on the same batches.
+"""`pathcast bench worker`: one worker drains a filled topic, compared with the bare step on the same batches.
 
-    pings -> Apache Kafka, all of them ahead
-    runs times: a fresh worker of a fresh group drains them | the bare step plays the same batches, in this process
-    once more, watched by py-spy: where the CPU goes
+    pings -> Apache Kafka, all of them before the start
+    runs times: a fresh worker of a fresh group drains them | the bare step processes the same batches, in this process
+    once more, sampled by py-spy, to find where the CPU time goes
 
-Counted from the tenth part of the pings on, so that neither the imports nor the first sight of each entity count.
+Counting begins after the first tenth of the pings, so that neither imports nor each entity's first ping count.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from stream.bench import launch, profile, step, stores, topics
-from stream.bench.drain import WARM, rate_of, too_short, watch
-from stream.bench.report import Report, Table
-from stream.bench.servers import Servers
-from stream.bench.stats import Rate, middle, plus_minus
-from stream.bench.workload import Workload
-from stream.settings import Settings
+from stream.bench import profile, step
+from stream.bench.harness import launch, stores, topics
+from stream.bench.harness.drain import WARM, rate_of, too_short, watch
+from stream.bench.harness.report import Report, Table
+from stream.bench.harness.servers import Servers
+from stream.bench.harness.stats import Rate, middle, plus_minus
+from stream.bench.harness.workload import Workload
+from stream.config.settings import Settings
 from stream.wire import Topics
 
 Show = Callable[[str], None]
@@ -30,7 +31,7 @@ NOT_PROFILED: Final = "no profile: "
 
 @dataclass(frozen=True)
 class Options:
-    """How much, and of what."""
+    """The options of the benchmark."""
 
     weights: str = "small"
     entities: int = 2_000
@@ -40,7 +41,7 @@ class Options:
     runs: int = 5
     timeout_s: float = 600.0  # of one drain
     profile: bool = True
-    flame: Path | None = None  # where the flame graph goes; None: nowhere
+    flame: Path | None = None  # the file for the flame graph; None: it is not written
     data: Path | None = None
 
     @property
@@ -50,7 +51,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Found:
-    """Per run: the worker's rate and the bare step's."""
+    """The rates of the worker and of the bare step, by run."""
 
     drains: list[Rate]
     steps: list[step.Stepped]
@@ -80,7 +81,7 @@ def run(options: Options, servers: Servers, show: Show) -> Report:
 
 
 def drained(options: Options, servers: Servers, names: Topics, show: Show, what: str) -> Rate:
-    """One fresh worker drains the topic; its rate."""
+    """Lets one fresh worker drain the topic, and returns its rate."""
     with _draining(options, servers, names, show, what) as (worker, counter):
 
         def tell(done: int) -> None:
@@ -105,11 +106,11 @@ def _draining(
 
 
 def _profiled(options: Options, servers: Servers, names: Topics, show: Show) -> tuple[profile.Profile | None, str]:
-    """The profile of a further drain, or why there is none."""
+    """Returns the profile of a further drain, or the reason why there is none."""
     if not options.profile:
         return None, "not asked for"
     try:
-        profile.command()  # before a whole drain is spent
+        profile.command()  # raises here, before a whole drain is wasted
         with (
             _draining(options, servers, names, show, "profile") as (worker, counter),
             profile.profiler(worker) as profiler,

@@ -1,1 +1,4 @@
-"""`pathcast verify`: what came out, held against a replay of what went in. Publishes, commits and claims nothing."""
+"""`pathcast verify`: compares the published answers with a replay of the input.
+
+It publishes and commits nothing, and takes over no partition.
+"""

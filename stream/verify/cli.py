@@ -1,4 +1,4 @@
-"""`pathcast verify`: the options, progress, and the report for people. Judges nothing itself."""
+"""`pathcast verify`: defines the options, shows the progress, and prints the report."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from stream.cli_connect import secured
-from stream.cli_options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet
-from stream.connect import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
-from stream.escape import escaped, escaped_json
-from stream.settings import DEFAULT_HORIZONS_S, DeliveryGuarantee, Settings
+from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, secured
+from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
+from stream.config.settings import DEFAULT_HORIZONS_S, DeliveryGuarantee, Settings
 from stream.verify.compare import DEFAULT_M
+from stream.wire.escape import escaped, escaped_json
 
-if TYPE_CHECKING:  # at run time this costs a second of torch and Kafka clients, which --help need not wait
+if TYPE_CHECKING:  # importing torch and Kafka clients takes a second, for which --help should not wait
     from rich.table import Table
 
     from stream.verify.report import Example, Report, Tally
@@ -94,7 +93,7 @@ def verify(
     settings = replace(settings, kafka=security, redis=redis_security)
     with quiet():
         from stream.verify.compare import Tolerance
-        from stream.verify.log import Start
+        from stream.verify.offsets import Start
         from stream.verify.run import Wanted, verified
 
         try:
@@ -139,7 +138,7 @@ def _settings(bootstrap: str, prefix: str, group: str, weights: str, horizons: s
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Takes what is being done, how far, and of how much; shows it on a terminal's stderr."""
+    """Yields a function that shows the progress on a terminal's stderr: what is done, how many, of how many."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -164,7 +163,7 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
         yield progressed
 
 
-# What the table shows, in order: the field of a Tally, and its heading. Of the findings only those that there are.
+# The columns of the table, in order: the field of a Tally, and its heading. A finding has a column only if it occurred.
 COLUMNS = (
     ("records", "records"),
     ("forecasts", "forecasts"),
@@ -173,7 +172,7 @@ COLUMNS = (
     ("open", "open"),
     ("states", "states"),
 )
-# And what a line under it says, where there is any.
+# The parts of a line under the table, each shown if its count is not 0.
 BESIDE = (
     ("input_duplicates", "duplicates in the input"),
     ("quarantined", "letters taken at their word (quarantine, quota)"),
@@ -189,7 +188,7 @@ BESIDE = (
 
 
 def show(report: Report) -> None:
-    """A table for people, the findings under it, and a last line that says how it went."""
+    """Prints a table for people, the findings under it, and a last line with the result."""
     from rich.console import Console
 
     from stream.verify.report import MEANING, NAMES, VERDICTS

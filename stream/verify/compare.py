@@ -1,26 +1,26 @@
-"""Two answers to the same input record: what must be equal, and how near the rest must be. Pure; knows no broker.
+"""Compares two answers to the same input record: which fields must be equal, and how near the others must be. Pure.
 
-What may differ after a legal takeover, by field (everything else must be equal):
+These fields may differ after a correct takeover (all others must be equal):
 
     answer       field                       why it may differ
-    all          when it was published       that is the log's business
+    all          when it was published       the log decides it
     forecast     latency_ms                  clocks
     forecast     cache: hit -> rebuilt       the new owner could not use the stored state, and rebuilt it
-    forecast     next, horizons              only once a state was rebuilt: it begins at the window's oldest ping, the
-                                             streamed one knows of pings before that, and their steps round otherwise
-    gap fill     points, length_m,           as above; and by the last digit always, as the rows of a batch share one
+    forecast     next, horizons              only once a state was rebuilt: it begins at the window's oldest ping, while
+                                             a streamed one includes earlier pings, and their steps round differently
+    gap fill     points, length_m,           as above; and always by the last digit, as the rows of a batch share one
                  max_sigma_m                 product of matrices
     dead letter  the headers version         another release may have written it, with other words
                  and message
 
-So numbers are compared to the bit while nothing was rebuilt. A late ping rebuilds the state, too (`cache` is "rebuilt"
-in both then). A new session starts with a new state (`cache` is "none").
+So numbers are compared to the bit while no state was rebuilt. A late ping rebuilds the state, too (then `cache` is
+"rebuilt" in both). A new session starts with a new state (`cache` is "none").
 
-How far a rebuilt state moves a forecast, measured on 25 November 2026 with the weights `small` in bfloat16 on 432
-Austin buses, at 12 moments of 80,000 pings: not at all, to the bit, while its window holds the whole session; the
-others (550 of 5,184) in units of the forecast's own sigma by 1.0 % in the median, 5.9 % at most (52 m at 15 minutes),
-the variance by 9 % at most, the time of the next step by 0.5 %. A ping that is missing from the state's last ten moves
-a forecast about as far as that, and `window`, which must be equal, tells it anyway.
+How far a rebuilt state moves a forecast was measured on 25 November 2026 with the weights `small` in bfloat16 on 432
+Austin buses, at 12 moments of 80,000 pings. It is equal to the bit while its window contains the whole session. The
+others (550 of 5,184) moved, in units of the forecast's own sigma, by 1.0 % in the median and 5.9 % at most (52 m at 15
+minutes), the variance by 9 % at most, the time of the next step by 0.5 %. A ping that is missing from the state's last
+ten moves a forecast about as far, and shows in `window`, which must be equal.
 """
 
 from __future__ import annotations
@@ -32,30 +32,19 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from stream.scoring import distance_m
-from stream.wire import (
-    ERROR_HEADER_PREFIX,
-    Anchor,
-    Forecast,
-    GapFill,
-    GapPoint,
-    Horizon,
-    Latency,
-    Record,
-    Src,
-    dumps,
-)
+from stream.wire import ERROR_HEADER_PREFIX, Anchor, Forecast, GapFill, GapPoint, Horizon, Latency, Record, Src, dumps
+from stream.wire.scoring import distance_m
 
 Covariance = tuple[float, float, float]
 
 DEFAULT_M: Final = 0.02  # two units of the last published digit of a distance
-WORDS: Final = (f"{ERROR_HEADER_PREFIX}version", f"{ERROR_HEADER_PREFIX}message")  # of a dead letter, for people
+WORDS: Final = (f"{ERROR_HEADER_PREFIX}version", f"{ERROR_HEADER_PREFIX}message")  # a dead letter's headers for people
 _INSTANT: Final = Latency(0.0, 0.0, 0.0)
 _NOWHERE: Final = Src("", 0, 0)
 
 
 class Tolerance(NamedTuple):
-    """How far numbers may be apart: so many metres, and shares of the forecast's own spread and time."""
+    """How far numbers may be apart: metres, plus fractions of the forecast's own sigma, variance and time."""
 
     metres: float = DEFAULT_M
     of_sigma: float = 0.1
@@ -63,12 +52,12 @@ class Tolerance(NamedTuple):
     of_time: float = 0.02
 
     def rounding(self) -> Tolerance:
-        """What float sums in another order may move, with nothing rebuilt."""
+        """Returns how far float sums in another order may move numbers if no state was rebuilt."""
         return Tolerance(self.metres, 0.001, 0.001, 0.0)
 
 
 def digest(*parts: bytes | None) -> int:
-    """64 bits of the parts. Absent and empty are different parts."""
+    """Returns a 64-bit hash of the parts. None and an empty part differ."""
     hashed = blake2b(digest_size=8)
     for part in parts:
         hashed.update(b"-" if part is None else b"+%d:" % len(part) + part)
@@ -76,13 +65,13 @@ def digest(*parts: bytes | None) -> int:
 
 
 def digest_forecast(key: bytes | None, forecast: Forecast) -> int:
-    """Of everything that must be equal in a forecast whose state was not rebuilt."""
+    """Returns the digest of everything that must be equal in a forecast whose state was not rebuilt."""
     bare = msgspec.structs.replace(forecast, cache="hit", latency_ms=_INSTANT, src=_NOWHERE)
     return digest(key, dumps(bare))
 
 
 def digest_anchor(key: bytes | None, entity_id: str, anchor: Anchor) -> int:
-    """Of what must be right in a forecast that does not stand on its entity's stored state: which ping it answers."""
+    """Returns the digest of what must be right in a forecast without its entity's stored state: the ping it answers."""
     return digest(key, entity_id.encode(), repr(anchor).encode())
 
 
@@ -91,13 +80,14 @@ def digest_gapfill(key: bytes | None, fill: GapFill) -> int:
 
 
 def digest_letter(letter: Record) -> int:
-    """Of a dead letter: key, value and headers as they came, and the context that programs switch on."""
+    """Returns the digest of a dead letter: the record's key, value and headers, and the context that programs use."""
     headers = [part for name, value in letter.headers if name not in WORDS for part in (name.encode(), value)]
     return digest(letter.key, letter.value, *headers)
 
 
 def context_of(letter: Record) -> dict[str, str]:
-    """The context headers of a dead letter, without their prefix. The last of a name is ours, if the record had one."""
+    """Returns the context headers of a dead letter, without their prefix. If the record itself had a header of that
+    name, ours is the last one."""
     return {
         name.removeprefix(ERROR_HEADER_PREFIX): (value or b"").decode(errors="replace")
         for name, value in letter.headers
@@ -106,9 +96,9 @@ def context_of(letter: Record) -> dict[str, str]:
 
 
 def forecast_difference(due: Forecast, found: Forecast, tolerance: Tolerance | None) -> str | None:
-    """Why they differ, in words; None if they do not. No tolerance: numbers must be equal.
+    """Returns why two forecasts differ, in words; None if they do not. Without a tolerance, numbers must be equal.
 
-    Forecasts of different models are compared in all but their numbers.
+    The numbers of forecasts of different models are not compared.
     """
     for name in ("entity_id", "anchor", "window", "status"):
         if getattr(due, name) != getattr(found, name):
@@ -121,7 +111,7 @@ def forecast_difference(due: Forecast, found: Forecast, tolerance: Tolerance | N
         return (
             f"horizons are {_spans(found.horizons)} s, expected {_spans(due.horizons)} s: is --horizons the worker's?"
         )
-    if found.next.dt_early_s is None:  # of a release that did not say how early and how late the next ping may be
+    if found.next.dt_early_s is None:  # from a release without these fields, how early and late the next ping may be
         due = msgspec.structs.replace(due, next=msgspec.structs.replace(due.next, dt_early_s=None, dt_late_s=None))
     if tolerance is None:
         same = (found.next, found.horizons) == (due.next, due.horizons)
@@ -130,7 +120,8 @@ def forecast_difference(due: Forecast, found: Forecast, tolerance: Tolerance | N
 
 
 def gapfill_difference(due: GapFill, found: GapFill, tolerance: Tolerance) -> str | None:
-    """Why they differ, in words; None if they do not. Those of different models are compared in all but numbers."""
+    """Returns why two gap fills differ, in words; None if they do not. The numbers of different models are not
+    compared."""
     for name in ("entity_id", "start", "end", "reason", "issued_ts"):
         if getattr(due, name) != getattr(found, name):
             return f"{name} is {_shown(getattr(found, name))}, expected {_shown(getattr(due, name))}"
@@ -154,7 +145,7 @@ def gapfill_difference(due: GapFill, found: GapFill, tolerance: Tolerance) -> st
 
 
 def letter_difference(due: Record, found: Record) -> str | None:
-    """Why two dead letters differ, in words; None if they do not."""
+    """Returns why two dead letters differ, in words; None if they do not."""
     if (due.key, due.value) != (found.key, found.value):
         return "its key and value are not those of the record"
     came, expected = context_of(found), context_of(due)
@@ -180,8 +171,8 @@ def _far_step(due: Forecast, found: Forecast, tolerance: Tolerance) -> str | Non
 
 
 def _far_end(due_s: float | None, found_s: float | None, tolerance: Tolerance) -> bool:
-    """Whether an end of the interval of the next ping's time is elsewhere. It follows the logs of the expected time and
-    of the last intervals, so that it may move by more than the expected time itself."""
+    """Returns whether an end of the interval of the next ping's time differs too much. It depends on the logarithms of
+    the expected time and of the last intervals, so it may move by more than the expected time itself."""
     if due_s is None or found_s is None:
         return due_s is not found_s
     return abs(due_s - found_s) > 0.01 + 4 * tolerance.of_time * due_s
@@ -195,7 +186,7 @@ def _far_horizon(due: Forecast, found: Forecast, tolerance: Tolerance) -> str | 
 
 
 def _ahead(forecast: Forecast) -> Horizon:
-    """The next step as a place."""
+    """Returns the next step as a horizon, with absolute coordinates."""
     anchor, step = forecast.anchor, forecast.next
     return Horizon(step.dt_s, anchor.lat + step.d_lat, anchor.lon + step.d_lon, step.cov_m2)
 

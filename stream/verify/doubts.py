@@ -1,4 +1,4 @@
-"""A published copy that is not equal to what is due, and what becomes of it when it is read back. Pure."""
+"""Describes a published copy that is not equal to the due answer, and judges it when it was read back. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Place = tuple[str, int, int]  # topic, partition, offset
 
 
 class Doubt(NamedTuple):
-    """A published copy that is not equal to what is due. No tolerance: its numbers must be."""
+    """A published copy whose digest is not that of the due answer. Without a tolerance, its numbers must be equal."""
 
     due: Outgoing
     place: Place
@@ -24,14 +24,14 @@ class Doubt(NamedTuple):
 
 @dataclass(eq=False)
 class Mixed:
-    """The copies of an answer to a record behind a cut: some are equal to what is due, others in doubt."""
+    """The copies of an answer to a record after a truncation: some are equal to the due answer, others are in doubt."""
 
     due: Outgoing
-    copies: list[Copy]  # those that are no orphans, as far as it is known
+    copies: list[Copy]  # those that are known not to be orphans
 
 
 def difference(doubt: Doubt, published: Record, topics: Topics) -> tuple[str | None, bool]:
-    """Why the copy differs, if it does, and whether it is of another model."""
+    """Returns why the copy differs, if it does, and whether it is of another model."""
     due = doubt.due
     if due.topic == topics.dead_letters:
         return letter_difference(as_published(due), published), False
@@ -46,5 +46,5 @@ def difference(doubt: Doubt, published: Record, topics: Topics) -> tuple[str | N
 
 
 def as_published(answer: Outgoing) -> Record:
-    """An answer as its reader will see it, apart from its place."""
+    """Returns an answer as its reader sees it, apart from its place."""
     return Record(answer.topic, -1, -1, -1, answer.key, answer.value, answer.headers)

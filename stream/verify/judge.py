@@ -1,4 +1,5 @@
-"""One partition's answers against those that a replay makes. Knows verdicts; knows no broker, no store and no model.
+"""Compares one partition's published answers with those of a replay, and counts verdicts. It uses no broker, no store
+and no model.
 
     replayed answer      published copies                        verdict
     due                  none, committed                         lost
@@ -7,17 +8,18 @@
     due                  one that is not equal                   doubt: read it back and compare it field by field
     none                 some                                    unexpected
 
-A doubt ends as close (within the tolerance that a rebuilt state has), other_model, or different. Where the log was cut,
-one more verdict is left: orphaned, an answer to a record that lay at this offset before. It counts for no copy of what
-is due there now, so that a record at such an offset is judged when all that lies there was read back. What says that
-it was answered without its entity's stored state is counted as unread (`unread`).
+A doubt ends as close (within the tolerance for a rebuilt state), other_model, or different. If the log was truncated,
+there is one more verdict: orphaned, an answer to the record that was at this offset before. It is not a copy of the
+answer that is due now, so a record at such an offset is judged only when all its answers were read back. An answer that
+states that its entity's stored state could not be read is counted as unread (`unread`).
 
-Whether a step fails, a replay cannot tell: the program may be another by now. So a `step_failed` is taken for what it
-says, and an `entity_quarantined` is right after one of its entity. From there on each of its records must have an
-outcome, but for one that may be a duplicate, and is judged again once it is `known` what the workers' state stands on.
+A replay cannot decide whether a step fails, because the program may have changed since. So a `step_failed` is accepted,
+and an `entity_quarantined` is right after a `step_failed` of its entity. From there on, each record of the entity must
+have an outcome, except one that may be a duplicate; its answers are judged again once we know that the replay and the
+workers build on the same pings (`known`).
 
-Whether a new entity is one too many depends on what has expired in the store, so an `entity_quota_exceeded` is taken at
-its word, too. But it is wrong for an entity that had a forecast before, within the TTL of a state.
+Whether a new entity exceeds the quota depends on what has expired in the store, so an `entity_quota_exceeded` is
+accepted, too. But it is wrong for an entity that had a forecast before, within the TTL of a state.
 """
 
 from __future__ import annotations
@@ -25,22 +27,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from stream.clean import parse
-from stream.quarantine import FAULTS, STEP_FAILED, fault
-from stream.quota import ENTITY_QUOTA_EXCEEDED
-from stream.verify.compare import (
-    Tolerance,
-    context_of,
-    digest_forecast,
-    digest_gapfill,
-    digest_letter,
-)
+from stream.engine.quarantine import FAULTS, STEP_FAILED, fault
+from stream.engine.quota import ENTITY_QUOTA_EXCEEDED
+from stream.tracks.clean import parse
+from stream.verify.compare import Tolerance, context_of, digest_forecast, digest_gapfill, digest_letter
 from stream.verify.doubts import Doubt, Mixed, Place, as_published, difference
-from stream.verify.known import Known
 from stream.verify.leftovers import leftovers
-from stream.verify.past import is_orphan
+from stream.verify.log_history import is_orphan
 from stream.verify.published import CACHES, HIT, NONE, OTHER_MODEL, REBUILT, Book, Copy, Span
 from stream.verify.report import Example, Report, Verdict
+from stream.verify.trusted_state import TrustedState
 from stream.verify.unread import Unread
 from stream.wire import GapFill, Outgoing, Ping, Record, Topics, dead_letter, loads_forecast, loads_gapfill
 
@@ -48,27 +44,27 @@ LEGAL_CACHES: Final = {"hit": HIT | REBUILT, "rebuilt": REBUILT, "none": NONE}
 
 
 class Rules(NamedTuple):
-    """What to hold the answers to."""
+    """The rules by which answers are judged."""
 
     topics: Topics
     tolerance: Tolerance
     history: int  # pings in a full window
-    once: bool = False  # exactly_once: a copy is an error
-    to_the_bit: bool = True  # where nothing was rebuilt
+    once: bool = False  # exactly_once: a second copy is an error
+    to_the_bit: bool = True  # numbers must be equal where no state was rebuilt
     ttl_ms: float = float("inf")  # of a stored state after its entity's last ping
 
 
 class Judge:
-    """Takes the input of one partition, record by record, with the answers that the replay gave."""
+    """Judges the input of one partition, record by record, by the answers that the replay gave."""
 
     def __init__(self, number: int, book: Book, rules: Rules, report: Report) -> None:
-        self.known = Known(complete=book.span.begin == 0, history=rules.history)
+        self.known = TrustedState(complete=book.span.begin == 0, history=rules.history)
         self.doubts: list[Doubt] = []
-        self._mixed: list[Mixed] = []  # of the doubts
+        self._mixed: list[Mixed] = []  # answers of which some copies are among the doubts
         self._faulty: set[str] = set()  # entities that have a step_failed
-        self._forecast_ms: dict[str, int] = {}  # when each entity had its last forecast, by its record's timestamp
+        self._forecast_ms: dict[str, int] = {}  # by entity, the timestamp of the record of its last forecast
         self._unread = Unread(number, book, rules.topics, report, once=rules.once)
-        self._provisional: dict[str, tuple[int, int]] = {}  # by gap id, where the first copy of an unrevised fill lies
+        self._provisional: dict[str, tuple[int, int]] = {}  # by gap id, the place of the first copy of revision 0
         self._partition = number
         self._book = book
         self._rules = rules
@@ -80,12 +76,13 @@ class Judge:
         return self._book.span
 
     def failed(self, offset: int) -> bool:
-        """Whether a worker says that the step of this record failed, or one of its entity before, or that the entity
-        was one too many."""
+        """Returns whether a dead letter states that the step of this record failed, or an earlier one of its entity, or
+        that the entity exceeded the quota."""
         return offset in self._book.faults
 
     def record(self, record: Record, answers: Sequence[Outgoing]) -> str | None:
-        """The next input record, in offset order, and what is due to it. Returns its entity, if it is a ping."""
+        """Judges the next input record, in offset order, to which `answers` are due. Returns its entity if it is a
+        ping."""
         topics, known = self._rules.topics, self.known
         due = {answer.topic: answer for answer in answers if answer.topic in (topics.forecasts, topics.dead_letters)}
         forecast, letter = due.get(topics.forecasts), due.get(topics.dead_letters)
@@ -106,7 +103,7 @@ class Judge:
             self._failure(record, entity, judged=judged)
             return entity
         owed = forecast
-        if letter is not None and entity is not None and _code(letter) in FAULTS:  # here, and in no worker
+        if letter is not None and entity is not None and _code(letter) in FAULTS:  # it failed here, and in no worker
             known.fail(entity)
             owed = letter
         answered = self._book.answered(record.offset)
@@ -133,12 +130,12 @@ class Judge:
         return entity
 
     def finish(self) -> None:
-        """After the last record: what is left answers nothing."""
+        """Reports the answers that are left after the last record: they answer nothing."""
         for example, times in leftovers(self._book, self._rules.topics.pings, self._partition, self.known):
             self._report.blame(example, times)
 
     def settle(self, found: Mapping[Place, Record]) -> None:
-        """Decide the doubts, given what lies at their places; what is gone meanwhile cannot be judged."""
+        """Decides the doubts by the records at their places. A record that is gone by now cannot be judged."""
         for doubt in self.doubts:
             published = found.get(doubt.place)
             if published is None:
@@ -190,8 +187,7 @@ class Judge:
         self._doubt(answer, legal, digest, tolerance)
 
     def _failure(self, record: Record, entity: str | None, *, judged: bool) -> None:
-        """A record of which a worker says that its step failed, or one of its entity before, or that the entity was one
-        too many."""
+        """Judges a record for which `failed` is true."""
         offset, letters = record.offset, self._book.faults.pop(record.offset)
         if entity is not None and STEP_FAILED in letters:
             self._faulty.add(entity)
@@ -212,17 +208,18 @@ class Judge:
         if others and judged and self._rules.once:
             self._blame("duplicated", offset, entity, "a dead letter and another answer", times)
         elif judged:
-            self._tally.again += times  # of an owner that died before it could commit
+            self._tally.again += times  # they are from an owner that died before it could commit
         if entity is not None:
             self.known.fail(entity)
 
     def _is_stored(self, entity: str | None, record: Record) -> bool:
-        """Whether a forecast of this entity is so young that its state cannot have expired."""
+        """Returns whether a forecast of this entity is so recent that its state cannot have expired."""
         before_ms = self._forecast_ms.get(entity or "")
         return before_ms is not None and record.timestamp_ms - before_ms <= self._rules.ttl_ms
 
     def _fill(self, answer: Outgoing, *, judged: bool, may_lack: bool) -> None:
-        """`may_lack`: the ping was answered without its entity's stored state, and so without a gap fill."""
+        """Judges a gap fill. `may_lack`: the ping was answered without its entity's stored state, and so without a gap
+        fill."""
         fill = loads_gapfill(answer.value or b"")
         key = fill.gap_id, fill.revision, fill.status
         copies = self._book.fills.pop(key, [])
@@ -235,9 +232,10 @@ class Judge:
                 self._order(answer, fill, copies)
 
     def _order(self, answer: Outgoing, fill: GapFill, copies: Sequence[Copy]) -> None:
-        """A fill must lie before its revision: whoever keeps the last record of a gap would keep what was withdrawn.
+        """Checks that a gap fill is before its revision: a reader that keeps the last record of a gap would otherwise
+        keep the one that was replaced.
 
-        Only first copies are held to it, for at_least_once may repeat a fill behind its revision.
+        Only the first copies are checked, because at_least_once may repeat a fill after its revision.
         """
         if not copies:
             return
@@ -256,7 +254,7 @@ class Judge:
             self._doubt(answer, copies, digest, None)
 
     def _mix(self, answer: Outgoing, copies: Sequence[Copy], digest: int, tolerance: Tolerance | None) -> bool:
-        """Whether some of the copies may be orphans; then they are judged when they are read back."""
+        """Returns whether some of the copies may be orphans; then they are judged when they were read back."""
         doubted = [copy for copy in copies if copy.digest != digest]
         if answer.src.offset < self._book.cut or not doubted:
             return False
@@ -270,12 +268,12 @@ class Judge:
         self._blame("orphaned", offset, None, f"{where} answers a record that is not there any more", times)
 
     def _ignore(self, offset: int) -> None:
-        """What was published for a record that cannot be judged."""
+        """Removes the answers that were published for a record that cannot be judged."""
         self._book.forecasts.take(offset)
         self._book.letters.pop(offset, None)
 
     def _count(self, answer: Outgoing, copies: Sequence[Copy]) -> None:
-        """How often the answer came."""
+        """Counts how often the answer was published."""
         kind = self._kind(answer)
         offset, entity = answer.src.offset, (answer.key or b"").decode(errors="replace")
         if not copies and offset < self.span.committed:
@@ -321,7 +319,7 @@ class Judge:
 
 
 def by_record(answers: Iterable[Outgoing]) -> dict[int, list[Outgoing]]:
-    """The answers to a batch of one partition, by the offset of their input record."""
+    """Returns the answers to a batch of one partition, by the offset of their input record."""
     grouped: dict[int, list[Outgoing]] = {}
     for answer in answers:
         grouped.setdefault(answer.src.offset, []).append(answer)

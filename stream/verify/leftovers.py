@@ -1,17 +1,17 @@
-"""Answers that nothing in the input asked for. Knows books and what is known of entities; compares nothing."""
+"""Finds published answers that are due to no record of the input."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from stream.verify.known import Known
 from stream.verify.published import Book, Copy
 from stream.verify.report import Example, Verdict
+from stream.verify.trusted_state import TrustedState
 
 
-def leftovers(book: Book, pings: str, number: int, known: Known) -> Iterator[tuple[Example, int]]:
-    """After the last record of a partition: what is left in its book, and how many copies of each there are."""
+def leftovers(book: Book, pings: str, number: int, known: TrustedState) -> Iterator[tuple[Example, int]]:
+    """Yields what is left in a partition's book after its last record, with the number of copies of each."""
     start = book.span.start
     for offset in book.forecasts.left():
         if offset >= start:
@@ -30,7 +30,7 @@ def leftovers(book: Book, pings: str, number: int, known: Known) -> Iterator[tup
 
 
 def _letters(book: Book) -> Iterator[tuple[int, list[Copy]]]:
-    """Dead letters that say that they lack their entity's stored state, by offset."""
+    """Yields the dead letters that state that their entity's stored state could not be read, by offset."""
     for offset, by_code in book.unread_letters.items():
         yield offset, list(chain.from_iterable(by_code.values()))
 
@@ -45,8 +45,9 @@ def _of_a_record(
         yield Example(verdict, pings, number, offset, None, reason), copy.times
 
 
-def _fills(book: Book, pings: str, number: int, known: Known) -> Iterator[tuple[Example, int]]:
-    """A gap fill does not name its record: where the log was cut, any may be of one that is gone."""
+def _fills(book: Book, pings: str, number: int, known: TrustedState) -> Iterator[tuple[Example, int]]:
+    """Yields the gap fills that are left. They do not name their record: if the log was truncated, any of them may
+    belong to a record that is gone."""
     verdict: Verdict = "orphaned" if book.is_cut else "unexpected"
     for key, copies in book.fills.items():
         entity, issued_ms = book.fill_facts[key]

@@ -1,16 +1,16 @@
-"""What the output topics hold, by the input record that each answer names. Knows digests and places; judges nothing.
+"""Stores digests and places of the published answers, by the input record that each answer names.
 
-Millions of forecasts fit: one costs 21 bytes, in columns indexed by the offset of its input record.
+Millions of forecasts fit into memory: one needs 21 bytes, in columns indexed by the offset of its input record.
 
-    column   bytes  holds
+    column   bytes  content
     digest       8  of all that must be equal (`compare`)
-    place        8  partition << 48 | offset of its first copy in the output topic, to read it back if it is doubted
+    place        8  partition << 48 | offset of its first copy in the output topic, to read it back in case of doubt
     times        4  copies with that digest
-    caches       1  what their `cache` fields say, as bits
+    caches       1  the values of their `cache` fields, as bits
 
-Copies with another digest, dead letters and gap fills are few, and lie in dictionaries. Dead letters that say that a
-step failed, or that an entity was one too many, lie apart: no replay can tell whether they are due. So do answers that
-say that the entity's stored state could not be read: no replay makes their numbers.
+Copies with another digest, dead letters and gap fills are few, and are in dictionaries. Dead letters about a failed
+step or an exceeded quota are separate: no replay can decide whether they are due. So are answers which state that the
+entity's stored state could not be read: no replay makes their numbers.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from typing import Final, NamedTuple
 import msgspec
 import numpy as np
 
-from stream.quarantine import FAULTS
-from stream.quota import ENTITY_QUOTA_EXCEEDED
+from stream.engine.quarantine import FAULTS
+from stream.engine.quota import ENTITY_QUOTA_EXCEEDED
 from stream.verify.compare import context_of, digest_anchor, digest_forecast, digest_gapfill, digest_letter
 from stream.verify.report import Example, Report
 from stream.wire import UNREAD_TRACK, Forecast, Record, Topics, loads_forecast, loads_gapfill
@@ -35,23 +35,24 @@ NONE: Final = 4
 OTHER_MODEL: Final = 8
 CACHES: Final = {"hit": HIT, "rebuilt": REBUILT, "none": NONE}
 _OFFSET_BITS: Final = 48
-ITS_WORD: Final = FAULTS | {ENTITY_QUOTA_EXCEEDED}  # codes that no replay can tell: a worker is taken at its word
+ITS_WORD: Final = FAULTS | {ENTITY_QUOTA_EXCEEDED}  # codes that no replay can check: the worker's answer is accepted
 
 FillKey = tuple[str, int, str]  # gap_id, revision, status
 
 
 class Span(NamedTuple):
-    """Offsets of one partition of the input: replayed from `begin`, judged from `start`, due below `committed`."""
+    """Offsets of one partition of the input: replayed from `begin`, judged from `start`, answers due below
+    `committed`."""
 
     begin: int
     start: int
     committed: int
     end: int
-    cut: int | None = None  # answers to this offset, or one behind it, may be of records that are gone
+    cut: int | None = None  # answers to this offset or a later one may belong to records that are gone
 
 
 class Copy(NamedTuple):
-    """Equal copies of one answer: where the first lies, how many they are, what their caches say."""
+    """Equal copies of one answer: the place of the first, their number, the bits of their `cache` fields."""
 
     digest: int
     place: tuple[int, int]  # partition and offset in the output topic
@@ -83,7 +84,7 @@ class Column:
         self._caches[at] |= copy.caches
 
     def take(self, offset: int) -> list[Copy]:
-        """The copies for this record; they are gone afterwards."""
+        """Returns the copies for this record, and removes them."""
         at = offset - self._begin
         if not self._times[at]:
             return []
@@ -96,12 +97,12 @@ class Column:
         return bool(self._times[offset - self._begin])
 
     def left(self) -> Iterator[int]:
-        """The offsets whose forecasts nobody took."""
+        """Yields the offsets whose forecasts were not taken."""
         yield from (np.flatnonzero(np.frombuffer(self._times, np.uint32)) + self._begin).tolist()
 
 
 class Book:
-    """All that answers one partition of the input."""
+    """All published answers to one partition of the input."""
 
     def __init__(self, span: Span) -> None:
         self.span = span
@@ -109,14 +110,14 @@ class Book:
         self.letters: dict[int, list[Copy]] = {}
         self.faults: dict[int, dict[str, list[Copy]]] = {}  # dead letters of ITS_WORD, by offset and code
         self.unread: dict[int, list[Copy]] = {}  # forecasts without the entity's stored state
-        self.unread_letters: dict[int, dict[str, list[Copy]]] = {}  # and dead letters, by offset and code
+        self.unread_letters: dict[int, dict[str, list[Copy]]] = {}  # such dead letters, by offset and code
         self.fills: dict[FillKey, list[Copy]] = {}
         self.fill_facts: dict[FillKey, tuple[str, int]] = {}  # entity and issued_ts
-        self.beyond = False  # something answers a record that is not there, so that others may, too
+        self.beyond = False  # an answer belongs to a record after the log's end, so others may belong to gone ones, too
 
     @property
     def cut(self) -> float:
-        """Answers to this offset, or one behind it, may be of records that are gone."""
+        """The offset from which on answers may belong to records that are gone; infinity if there is none."""
         if self.span.cut is not None:
             return self.span.cut
         return 0 if self.beyond else inf
@@ -126,12 +127,13 @@ class Book:
         return self.cut < inf
 
     def answered(self, offset: int) -> bool:
-        """Whether this record has a forecast or a dead letter."""
+        """Returns whether this record has a forecast or a dead letter."""
         return self.forecasts.has(offset) or offset in self.letters or offset in self.faults
 
 
 class Published:
-    """The books of all partitions, filled record by record. What answers nothing that exists is reported at once."""
+    """The books of all partitions, filled record by record. An answer to something that does not exist is reported at
+    once."""
 
     def __init__(self, topics: Topics, spans: Mapping[int, Span], model_version: str, report: Report) -> None:
         self.books = {number: Book(span) for number, span in spans.items()}
@@ -140,7 +142,7 @@ class Published:
         self._report = report
 
     def add(self, record: Record) -> None:
-        """One record of an output topic."""
+        """Adds one record of an output topic."""
         try:
             if record.topic == self._topics.forecasts:
                 self._forecast(record, loads_forecast(record.value or b""))
@@ -148,7 +150,7 @@ class Published:
                 self._fill(record)
             else:
                 self._letter(record)
-        except (msgspec.MsgspecError, ValueError) as error:  # bytes that are none, or headers that name no record
+        except (msgspec.MsgspecError, ValueError) as error:  # the bytes are no answer, or the headers name no record
             self._stray(record, None, f"cannot be read: {error}")
 
     def _forecast(self, record: Record, forecast: Forecast) -> None:
@@ -166,7 +168,7 @@ class Published:
         fill = loads_gapfill(record.value or b"")
         source = dict(record.headers).get("ce_source", b"").decode()
         topic, _, number = source.removeprefix("/").rpartition("/")
-        # A gap fill names its partition but no offset: one that is beyond the log's beginning is found by its id.
+        # A gap fill names its partition but no offset: it is matched by its gap id (`FillKey`).
         book = self._book(record, topic, int(number), None, fill.entity_id)
         if book is not None:
             key = fill.gap_id, fill.revision, fill.status
@@ -192,12 +194,12 @@ class Published:
             _merge(letters, copy)
 
     def _book(self, record: Record, topic: str, number: int, offset: int | None, entity: str | None) -> Book | None:
-        """The book that an answer to this record belongs to; None if it is not ours to judge."""
+        """Returns the book for an answer to this input record; None if the answer is not judged there."""
         book = self.books.get(number) if topic == self._topics.pings else None
         if book is None:
             self._stray(record, entity, f"answers {topic}/{number}, which is no partition of {self._topics.pings}")
             return None
-        if offset is not None and offset >= book.span.end:  # we looked where the input ends after where the output ends
+        if offset is not None and offset >= book.span.end:  # the input's end was looked up after the outputs' ends
             book.beyond = True
             reason = (
                 f"{record.topic}/{record.partition}@{record.offset} answers it, and the log ends at {book.span.end}"
@@ -212,7 +214,7 @@ class Published:
 
 
 def _merge(copies: list[Copy], copy: Copy) -> None:
-    """Add the copy to its equals, in place."""
+    """Adds the copy to the equal ones, in place."""
     for at, other in enumerate(copies):
         if other.digest == copy.digest:
             copies[at] = other._replace(times=other.times + copy.times, caches=other.caches | copy.caches)

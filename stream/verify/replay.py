@@ -1,16 +1,16 @@
-"""One partition's input through the engine again, each batch to the judge and each checkpoint to the states.
+"""Replays one partition's input through the engine, and passes batches to the judge and checkpoints to the states.
 
-Knows the engine; knows no broker: records come as they are fed, and what is doubted is fetched by whoever can."""
+It uses no broker: the caller feeds the records, and passes a function that reads doubted answers back."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from typing import Final
 
-from stream.engine import Engine
+from stream.engine.engine import Engine
 from stream.verify.doubts import Place
 from stream.verify.judge import Judge, by_record
-from stream.verify.states import Replayed, States
+from stream.verify.stored_states import Replayed, States
 from stream.wire import Record
 
 MAX_DOUBTS: Final = 20_000  # answers to read back at once, at some 1 KB each
@@ -19,7 +19,7 @@ Fetch = Callable[[Set[Place]], Awaitable[Mapping[Place, Record]]]
 
 
 class Replay:
-    """Feed it the partition's records in offset order, then end it."""
+    """Replays one partition. Call `feed` with its records in offset order, and then `end`."""
 
     def __init__(self, engine: Engine, replayed: Replayed, judge: Judge, states: States | None, fetch: Fetch) -> None:
         self._engine = engine
@@ -50,8 +50,8 @@ class Replay:
     async def _process(self, records: Sequence[Record]) -> None:
         if not records:
             return
-        # What failed in a worker is not tried here: it need not fail, and its entity has gone on without it. What fails
-        # here alone costs no more than its entity's judgement.
+        # A record that failed in a worker is not tried here: it might not fail, and its entity's later answers do not
+        # include it. If a record fails only here, its entity cannot be judged, and that is all.
         fed = [record for record in records if not self._judge.failed(record.offset)]
         answers = by_record(await self._engine.process(fed, started_ms=0.0, fetched_ms=0.0, careful=True))
         for record in records:

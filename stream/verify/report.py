@@ -1,4 +1,4 @@
-"""What was found, by partition and in all. Knows numbers and a few examples; judges nothing."""
+"""Counts the findings, by partition and in total, with a few examples of each."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MEANING: Final[dict[Verdict, str]] = {
 
 
 class Example(NamedTuple):
-    """One finding. The offset is the input record's, where the answer names one; else of the answer in `topic`."""
+    """One finding. The offset is the input record's if the answer names one, and otherwise the answer's in `topic`."""
 
     verdict: Verdict
     topic: str
@@ -48,39 +48,37 @@ class Example(NamedTuple):
 
 @dataclass(eq=False)
 class Tally:
-    """Of one partition of the input."""
+    """The counts of one partition of the input."""
 
     records: int = 0  # judged
-    warmup: int = 0  # replayed only to know the states
-    forecasts: int = 0  # answered by one
+    warmup: int = 0  # replayed only to build the states
+    forecasts: int = 0  # records answered by a forecast
     dead_letters: int = 0
-    quarantined: int = 0  # of these: of entities whose step failed once or that were over the quota: no replay can tell
-    unread: int = 0  # answered without the entity's stored state, which could not be read, as the answer says itself
+    quarantined: int = 0  # of these: after a failed step or over the quota, which no replay can check
+    unread: int = 0  # answered without the entity's stored state, which could not be read, as the answer states
     input_duplicates: int = 0  # no answer is due: the track has that ping
     gap_fills: int = 0
     open: int = 0  # answers due to records that the group has not committed: they may still come
-    again: int = 0  # copies of an answer, which at_least_once allows
-    close: int = 0  # answers that differ within the tolerance, where a rebuilt state may make them
-    other_model: int = 0  # answers of other weights: all compared but their numbers
-    unjudged: int = 0  # records of entities whose states the log does not reach back to, or that were in quarantine
+    again: int = 0  # further copies of an answer, which at_least_once allows
+    close: int = 0  # answers that differ within the tolerance, where a state may have been rebuilt
+    other_model: int = 0  # answers of other weights: their numbers are not compared
+    unjudged: int = 0  # records of entities whose states began before the log, or that were in quarantine
     states: int = 0  # compared
     states_close: int = 0
-    states_skipped: int = (
-        0  # moved on while we looked, expired, of other weights, in quarantine, or of unjudged entities
-    )
+    states_skipped: int = 0  # newer than the replay, expired, of other weights, in quarantine, or of unjudged entities
     lost: int = 0
     duplicated: int = 0
     different: int = 0
     unexpected: int = 0
     states_different: int = 0
-    log_shortened: int = 0  # 1: it was
+    log_shortened: int = 0  # 1 if the log was truncated
     orphaned: int = 0
-    retention: int = 0  # offsets
+    retention: int = 0  # offsets deleted unanswered
 
 
 @dataclass(eq=False)
 class Report:
-    """All partitions. `notes` say what could not be judged, and why."""
+    """The findings of all partitions. `notes` state what could not be judged, and why."""
 
     delivery: str
     tallies: dict[int, Tally] = field(default_factory=dict)
@@ -95,7 +93,7 @@ class Report:
         return self.tallies.setdefault(partition, Tally())
 
     def blame(self, found: Example, times: int = 1) -> None:
-        """Count a finding on its partition, and keep it as an example if there are few of its kind."""
+        """Counts a finding for its partition, and keeps it as an example if there are few of its verdict."""
         tally = self.tallies.get(found.partition, self.strays)
         setattr(tally, found.verdict, getattr(tally, found.verdict) + times)
         self._shown[found.verdict] += 1
@@ -111,7 +109,7 @@ class Report:
 
     @property
     def wrong(self) -> int:
-        """How many findings there are, but for those that are allowed."""
+        """The number of findings, without those that are allowed."""
         total = self.total
         return sum(getattr(total, verdict) for verdict in VERDICTS if verdict not in self.allowed)
 

@@ -1,10 +1,11 @@
-"""The whole of `pathcast verify`: read what came out, replay what went in, hold one against the other.
+"""Runs `pathcast verify`: reads the outputs, replays the input, and compares both.
 
     checkpoints' offsets -> committed offsets -> ends of the outputs -> ends of the input   (looked up in this order)
     outputs  -> Published: digests by the input record that they answer
-    input    -> per partition: Replay, what it doubts read back from the outputs
+    input    -> per partition: Replay, which reads doubted answers back from the outputs
 
-Memory: 21 bytes per input record and 13 KB per entity of one partition. Nothing is published, committed or claimed.
+Memory: 21 bytes per input record and 13 KB per entity of one partition. It publishes and commits nothing, and takes
+over no partition.
 """
 
 from __future__ import annotations
@@ -18,38 +19,38 @@ from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
 from model.api import Predictor
-from stream import admin
-from stream.connect import kafka_refusal, shown
-from stream.engine import Engine
-from stream.intake import Records
-from stream.redis_store import RedisStore
-from stream.settings import UNLIMITED, Settings
-from stream.source import INPUT_ISOLATION, Isolation, Partition, reread
-from stream.store import Store
+from stream.config.security import kafka_refusal, shown
+from stream.config.settings import UNLIMITED, Settings
+from stream.engine.engine import Engine
+from stream.kafka import admin
+from stream.kafka.log import INPUT_ISOLATION, Isolation, Partition, reread
+from stream.kafka.record_columns import Records
+from stream.store.base import Store
+from stream.store.redis_store import RedisStore
 from stream.verify.compare import Tolerance
 from stream.verify.doubts import Place
 from stream.verify.judge import Judge, Rules
-from stream.verify.log import Outlook, Start, outlook
-from stream.verify.past import Past
+from stream.verify.log_history import Past
+from stream.verify.offsets import Outlook, Start, outlook
 from stream.verify.published import Book, Published, Span
 from stream.verify.replay import Replay
 from stream.verify.report import Example, Report, Verdict
-from stream.verify.states import Replayed, States
+from stream.verify.stored_states import Replayed, States
 from stream.wire import Record
 
 BATCH_RECORDS: Final = 8_192  # many more than a worker's: steps are fuller, and no answer depends on the batch
-EVERYBODY: Final = 1 << 30  # entities in memory: the replay must find each again, and has no store to find it in
+EVERYBODY: Final = 1 << 30  # entities in memory: the replay has no store, so all must stay
 
-Show = Callable[[str, int, int], None]  # what, how many of, how many
+Show = Callable[[str, int, int], None]  # what is done, how many, of how many
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to verify, beyond the workers' own settings."""
+    """What to verify, in addition to the workers' own settings."""
 
     once: bool = False  # the workers' guarantee is exactly_once
     start: Start = field(default_factory=Start)
-    warmup: int | None = None  # records to replay before `start` for the states at most; None: all that the log has
+    warmup: int | None = None  # the most records before `start` to replay for the states; None: all that the log has
     states: bool = False
     tolerance: Tolerance = field(default_factory=Tolerance)
     to_the_bit: bool = True
@@ -61,7 +62,10 @@ class Wanted:
 
 
 async def verified(settings: Settings, wanted: Wanted, show: Show) -> Report:
-    """Raises ConnectionError or RuntimeError if a server cannot be read, ValueError if a topic does not exist."""
+    """Verifies and returns the report.
+
+    Raises ConnectionError or RuntimeError if a server cannot be read, ValueError if a topic does not exist.
+    """
     began = time.monotonic()
     predictor = Predictor.load(settings.weights, threads=1)
     store = RedisStore(settings) if wanted.states else None
@@ -136,7 +140,7 @@ class _Run:
         return Replay(self._engine, self._replayed, judge, states, self._fetch)
 
     async def _checkpoints(self) -> dict[int, int | None]:
-        """Where each partition's checkpoint stands."""
+        """Returns the offset of each partition's checkpoint."""
         if self._store is None:
             return {}
         with admin.connected(self._settings.bootstrap, self._settings.kafka) as client:
@@ -144,7 +148,7 @@ class _Run:
         return {number: (await self._store.peek((self._pings, number))).next_offset for number in numbers}
 
     def _blame_past(self, number: int, past: Past, span: Span) -> None:
-        """What became of the log itself, from where it is judged."""
+        """Reports truncations from `span.start` on, and records that retention deleted unanswered."""
         if past.cut is not None and past.cut >= span.start:
             example = Example("log_shortened", self._pings, number, past.cut, None, past.why)
             self._report.blame(example)
@@ -153,7 +157,7 @@ class _Run:
             self._report.blame(Example("retention", self._pings, number, None, None, why), past.lost)
 
     def _note(self, look: Outlook) -> None:
-        """What cannot be judged, for the report."""
+        """Adds notes about what cannot be judged to the report."""
         for number, span in sorted(look.spans.items()):
             if look.committed[number] is None and span.end > span.begin:
                 self._report.notes.append(
@@ -166,7 +170,7 @@ class _Run:
                 )
 
     async def _published(self, look: Outlook) -> Published:
-        """The digests of all that the outputs hold."""
+        """Reads the outputs and returns the digests of all answers."""
         published = Published(self._settings.topics, look.spans, self._predictor.version, self._report)
         done, total = 0, sum(bounds.end - bounds.begin for bounds in look.outputs.values())
         for partition, bounds in look.outputs.items():
@@ -178,7 +182,7 @@ class _Run:
         return published
 
     async def _fetch(self, places: Set[Place]) -> dict[Place, Record]:
-        """The published records at these places, as far as they still exist."""
+        """Returns the published records at these places, as far as they still exist."""
         offsets: dict[Partition, set[int]] = {}
         for topic, number, offset in places:
             offsets.setdefault((topic, number), set()).add(offset)
@@ -189,7 +193,7 @@ class _Run:
         return found
 
     async def _batches(self, partition: Partition, start: int, end: int) -> AsyncIterator[Sequence[Record]]:
-        """The input in pieces as large as the replay likes."""
+        """Yields the input in batches of some BATCH_RECORDS."""
         gathered: list[Record] = []
         async for records in self._read(partition, start, end, isolation=INPUT_ISOLATION):
             gathered += records

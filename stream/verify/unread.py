@@ -1,11 +1,10 @@
-"""Answers that a worker gave without the stored state of their entity, as they say themselves. Knows which ping each
-answers, and which records of the replay they excuse; judges no number.
+"""Judges answers that a worker gave without the stored state of their entity, which each of them states.
 
-While the store cannot be read, a worker takes an entity that is not in memory for new, and says so in every answer
-("unread"). A replay has no such absence, so it makes other numbers, and sometimes another outcome: the whole track may
-reject a ping that the short one forecasts, or know it already. None of that is wrong, because the answer says so. What
-must be right all the same is which ping it answers. Afterwards the worker has folded these pings into the stored state,
-so every later answer and every stored state must be that of the replay.
+While the store cannot be read, a worker treats an entity that is not in memory as new, and marks every answer with that
+("unread"). A replay has no such outage, so it makes other numbers, and sometimes another outcome: the whole track may
+reject a ping that the short one forecasts, or already contain it. None of that is wrong, because the answer is marked.
+Only the ping that it answers must be right. Later the worker folds these pings into the stored state, so every later
+answer and every stored state must be that of the replay.
 """
 
 from __future__ import annotations
@@ -20,24 +19,24 @@ from stream.verify.published import Book, Copy
 from stream.verify.report import Example, Report, Verdict
 from stream.wire import E7, Anchor, Outgoing, Ping, Record, Reject, Topics, dead_letter
 
-STAGE: Final = "track"  # what rejects a ping of a short track
+STAGE: Final = "track"  # the stage that rejects a ping of a short track
 
 
 class Unread:
-    """Of one partition."""
+    """Judges the unread answers of one partition."""
 
     def __init__(self, number: int, book: Book, topics: Topics, report: Report, *, once: bool) -> None:
-        """`once`: exactly_once, where a copy is an error."""
+        """`once`: exactly_once, where a second copy is an error."""
         self._number = number
         self._book = book
         self._topics = topics
         self._report = report
         self._tally = report.tally(number)
         self._once = once
-        self._times: defaultdict[str, set[int]] = defaultdict(set)  # of the pings that were answered so, by entity
+        self._times: defaultdict[str, set[int]] = defaultdict(set)  # times of the pings answered so, by entity
 
     def take(self, record: Record, ping: Ping | None, *, judged: bool) -> bool:
-        """Whether any answer to this record says so. Those answers are judged here, and gone afterwards."""
+        """Returns whether any answer to this record is marked so. Judges those answers and removes them."""
         forecasts = self._book.unread.pop(record.offset, [])
         letters = self._book.unread_letters.pop(record.offset, {})
         if not forecasts and not letters:
@@ -58,7 +57,8 @@ class Unread:
         return True
 
     def repeats(self, ping: Ping, *, judged: bool) -> bool:
-        """Whether a ping of that time was answered so: the short track took this one for a duplicate, unsaid."""
+        """Returns whether a ping of the same time was answered so: the short track then dropped this one as a
+        duplicate, without an answer."""
         found = ping.ts in self._times.get(ping.entity_id, ())
         self._tally.unread += found and judged
         return found

@@ -26,10 +26,10 @@ from typing import Final
 from fault_proxy import Proxies, Proxy
 from kafka.errors import KafkaError
 
-from stream import admin
-from stream.bench.servers import Say, Unavailable, java_command, kafka_jars, unformatted
-from stream.embedded import HOST, free_port
-from stream.supervisor import Supervised
+from stream.bench.harness.servers import Say, Unavailable, java_command, kafka_jars, unformatted
+from stream.demo.embedded import HOST, free_port
+from stream.demo.supervisor import Supervised
+from stream.kafka import admin
 
 NUMBERS: Final = (1, 2, 3)
 PATIENCE_S: Final = 120.0  # for a start or a recovery; 10 s on two idle cores

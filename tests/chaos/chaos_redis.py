@@ -16,9 +16,9 @@ import tiny_disk
 from redis import Redis
 from redis.exceptions import RedisError
 
-from stream.bench.servers import Unavailable, redis_binary
-from stream.embedded import HOST, free_port, redis_answers
-from stream.supervisor import Supervised
+from stream.bench.harness.servers import Unavailable, redis_binary
+from stream.demo.embedded import HOST, free_port, redis_answers
+from stream.demo.supervisor import Supervised
 
 PATIENCE_S: Final = 30.0
 SNAPSHOT: Final = "dump.rdb"

@@ -21,7 +21,7 @@ from chaos_rig import PARTITIONS
 from chaos_verdict import FINDINGS, UNJUDGED
 from faults import Fault
 
-from stream.bench.servers import KAFKA
+from stream.bench.harness.servers import KAFKA
 
 SESSION = "- Session: "
 COLUMNS = (

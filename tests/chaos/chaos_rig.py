@@ -30,10 +30,10 @@ from kafka.errors import KafkaError
 from pathcast_process import VERIFY, environment
 from worker_process import READY_S, Worker
 
-from stream import admin
-from stream.cli_worker import MEMBER
-from stream.embedded import HOST
+from stream.demo.embedded import HOST
+from stream.kafka import admin
 from stream.wire import Topics
+from stream.worker.cli import MEMBER
 
 PARTITIONS: Final = 4
 SESSION_S: Final = 6  # the shortest that the brokers allow

@@ -11,7 +11,7 @@ from chaos_kafka import NUMBERS, Cluster
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
-from stream import admin
+from stream.kafka import admin
 
 PATIENCE_S: Final = 60.0
 

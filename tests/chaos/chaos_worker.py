@@ -40,13 +40,13 @@ def deaf() -> None:
 
 def unsaved(count: int) -> None:
     """So that a partition which no checkpoint takes comes to its bound within a feed."""
-    from stream import checkpoints
+    from stream.delivery import checkpointer
 
-    checkpoints.MAX_UNSAVED = count  # type: ignore[misc]
+    checkpointer.MAX_UNSAVED = count  # type: ignore[misc]
 
 
 def commit_first() -> None:
-    from stream.publisher import Publisher
+    from stream.kafka.producer import Publisher
 
     publish, sending = Publisher.publish, set()
 
@@ -63,7 +63,7 @@ def commit_first() -> None:
 
 
 def no_fence() -> None:
-    from stream import redis_store as store
+    from stream.store import redis_store as store
 
     fence = "if stored == tonumber(ARGV[1]) and writes >= tonumber(ARGV[2]) then"
     assert fence in store._PUT
@@ -72,10 +72,10 @@ def no_fence() -> None:
 
 
 def no_replay() -> None:
-    from stream import takeover
+    from stream.delivery import takeover_plan
 
-    plan = takeover.plan
-    takeover.plan = lambda *args, **kwargs: (made := plan(*args, **kwargs))._replace(start=made.stop)
+    plan = takeover_plan.plan
+    takeover_plan.plan = lambda *args, **kwargs: (made := plan(*args, **kwargs))._replace(start=made.stop)
 
 
 WRONG: Final[dict[str, Callable[[], None]]] = {one.__name__: one for one in (deaf, commit_first, no_fence, no_replay)}
@@ -89,7 +89,8 @@ if __name__ == "__main__":
         unsaved(int(wrong.removeprefix("unsaved=")))
     else:
         WRONG[wrong]()
-    from stream import cli, crew
+    from stream.commands import main
+    from stream.worker import process_pool
 
-    crew.end_with_parent()
-    cli.main()
+    process_pool.end_with_parent()
+    main.main()

@@ -16,7 +16,7 @@ from faults import Fault
 from faults_all import FAULTS, SELECTION
 from missing_servers import skip_unless_required
 
-from stream.bench.servers import Unavailable
+from stream.bench.harness.servers import Unavailable
 
 SEED = 4
 PINGS, HASTE = 4_000, 2.0  # in CI: each fault then takes some 20 s

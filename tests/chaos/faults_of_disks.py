@@ -16,7 +16,7 @@ from chaos_rig import Rig
 from faults import Fault, register
 from pathcast_process import COMMAND, environment
 
-from model import checkpoint
+from model.network import checkpoint
 
 TRAIN_S: Final = 300.0
 ROOM: Final = 64 * 1024  # beside the old weights: less than new ones need

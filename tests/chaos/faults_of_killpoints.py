@@ -1,4 +1,5 @@
-"""SIGKILL around each write of delivery, by the worker itself. The table in `stream.killpoints` is the table here."""
+"""SIGKILL around each write of delivery, by the worker itself. The table in `stream.config.failpoints` is the table
+here."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from typing import Final
 from chaos_rig import Rig
 from faults import Fault, register
 
-from stream import killpoints
+from stream.config import failpoints
 
 # When a partition is taken over, and so once a partition; the others come with every batch or checkpoint.
 TAKEOVER: Final = ("after_fence", "after_claim", "before_replay")
@@ -47,5 +48,5 @@ def _register(point: str, what: str) -> None:
     register(Fault(f"killed_{point}", text, lambda rig: _inject(rig, point), deliveries=deliveries))
 
 
-for _point, _what in killpoints.NAMES.items():
+for _point, _what in failpoints.NAMES.items():
     _register(_point, _what)

@@ -15,9 +15,9 @@ from chaos_rig import Rig
 from faults import fault, fault_that_may
 from faults_of_input import split
 
-from model import codec
-from stream import record
-from stream.track import FIX_BYTES
+from model.serving import state_codec
+from stream.engine import stored_entity
+from stream.tracks.fix import FIX_BYTES
 
 Spoil = Callable[[bytes], bytes]
 SHARE: Final = 3  # one record in so many is spoilt
@@ -72,8 +72,8 @@ def _between(rig: Rig, spoil: Spoil) -> None:
 
     def in_record(raw: bytes) -> bytes:
         (places,) = struct.unpack_from("<H", raw, 6)
-        front = record.HEAD.itemsize + places * FIX_BYTES
-        assert raw[front : front + 4] == codec.MAGIC
+        front = stored_entity.HEAD.itemsize + places * FIX_BYTES
+        assert raw[front : front + 4] == state_codec.MAGIC
         return raw[:front] + spoil(raw[front:])
 
     _spoilt(rig, lambda names: names[::SHARE], in_record)

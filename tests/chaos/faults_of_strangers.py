@@ -17,7 +17,7 @@ from chaos_rig import PARTITIONS, Rig, reader
 from faults import fault_that_may
 from kafka.partitioner.default import murmur2
 
-from stream.redis_store import KEY_META, KEY_PARTITION
+from stream.store.redis_store import KEY_META, KEY_PARTITION
 from stream.wire import loads_forecast
 
 SICK: Final = 0  # the partition of the strangers, and the one whose checkpoints are refused

@@ -47,14 +47,14 @@ def weights_mixed_in_one_group(rig: Rig) -> None:
     _a_third(rig, fleet)  # both answer the last one, so that there are states of both in the end
     rig.consumed()
     rig.stop_all()
-    _judge_the_others(rig)
+    _assert_the_others_hold(rig)
 
 
 def _a_third(rig: Rig, fleet: Iterator[Raw]) -> None:
     rig.feed(islice(fleet, math.ceil(rig.pings / 3)), over_s=12)
 
 
-def _judge_the_others(rig: Rig) -> None:
+def _assert_the_others_hold(rig: Rig) -> None:
     """What was answered with the other weights. The verdict that every fault gets is for `small`."""
     verdict = rig.verdict(weights=OTHER)
     wrong = verdict.wrong(allowed=frozenset(OF_OTHERS))

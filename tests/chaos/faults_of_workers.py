@@ -45,7 +45,7 @@ def worker_stopped_past_its_session(rig: Rig) -> None:
     zombie.send_signal(signal.SIGCONT)
     rig.say("zombie woken")
     rig.consumed()
-    _was_never_fenced(rig, other)
+    _assert_never_fenced(rig, other)
 
 
 @fault
@@ -57,10 +57,10 @@ def worker_that_hears_of_no_rebalance(rig: Rig) -> None:
     rig.reach(0.1)
     (owner,) = rig.start()
     rig.consumed()
-    _was_never_fenced(rig, owner)
+    _assert_never_fenced(rig, owner)
 
 
-def _was_never_fenced(rig: Rig, owner: Worker) -> None:
+def _assert_never_fenced(rig: Rig, owner: Worker) -> None:
     """A zombie asks the group before it fences anybody, so it does no harm to the worker that has its partitions."""
     rig.notes.append(f"the rightful owner was fenced {_fenced(owner)} times")
     assert _fenced(owner) == 0, owner.log()

@@ -14,8 +14,8 @@ from fault_proxy import Proxies, Proxy
 from missing_servers import skip_unless_required
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
 
-from stream.bench.servers import Unavailable
-from stream.embedded import HOST
+from stream.bench.harness.servers import Unavailable
+from stream.demo.embedded import HOST
 
 SHORT_S = 0.3  # how long a cut way is watched for bytes
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from model import network
 from model.api import ABSENT, FIX, Predictor
-from model.checkpoint import BUNDLED
 from model.config import SMALL, ModelConfig
-from model.geo import E7
-from model.places import most_visited
+from model.kinematics.geo import E7
+from model.kinematics.map_cells import most_visited
+from model.network import network
+from model.network.checkpoint import BUNDLED
 
 # Every way of ModelConfig that can be served, on top of the default.
 VARIANTS: dict[str, dict[str, Any]] = {

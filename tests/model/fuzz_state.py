@@ -15,34 +15,34 @@ import numpy as np
 
 CORPUS = Path(__file__).parent / "corpus" / "state"
 WATCHED = {
-    "model.codec": "loads whole size _layout _sane _finite",
-    "model.motion": "possible",
+    "model.serving.state_codec": "loads whole size _layout _sane _finite",
+    "model.kinematics.motion": "possible",
     "model.api": "Predictor.loads",
-    "model.rings": "Rings.loads Rings.load",
+    "model.serving.kv_cache": "Rings.loads Rings.load",
 }
 T_MS = 1_700_000_000_000
 
 
 def checker() -> fuzzing.Check:
-    from model import codec
     from model.api import FIX, Gap, ModelConfig, Predictor, StateError
+    from model.serving import state_codec
 
     config = ModelConfig(name="tiny", d=16, blocks=2, heads=2, window=8)
-    predictors = {p: Predictor(_speaking(config), name="tiny", capacity=2, precision=p) for p in codec.VERSIONS}
+    predictors = {p: Predictor(_speaking(config), name="tiny", capacity=2, precision=p) for p in state_codec.VERSIONS}
     fix = np.zeros(1, FIX)
     fix["ts_ms"], fix["lat_e7"], fix["lon_e7"], fix["speed_cms"], fix["heading_cdeg"] = T_MS, 3, 4, 500, 9_000
 
     def check(data: bytes) -> None:
         for precision, predictor in predictors.items():
             how = predictor.config, predictor.fingerprint, precision
-            for blob in (data, sealed(data, codec.VERSIONS[precision], predictor.fingerprint)):
+            for blob in (data, sealed(data, state_codec.VERSIONS[precision], predictor.fingerprint)):
                 try:
-                    state = codec.loads(blob, *how)
+                    state = state_codec.loads(blob, *how)
                 except StateError:
-                    assert codec.whole([blob], *how) is None
+                    assert state_codec.whole([blob], *how) is None
                     continue
-                assert codec.dumps(state, predictor.fingerprint) == blob
-                assert codec.whole([blob], *how) is not None
+                assert state_codec.dumps(state, predictor.fingerprint) == blob
+                assert state_codec.whole([blob], *how) is not None
                 try_on(predictor, blob)
 
     def try_on(predictor: Predictor, blob: bytes) -> None:
@@ -79,7 +79,7 @@ def _speaking(config):  # type: ignore[no-untyped-def]
     """Random weights everywhere: zero heads would hide what a state does."""
     import torch
 
-    from model.network import build
+    from model.network.network import build
 
     net = build(config, 1)
     generator = torch.Generator().manual_seed(1)

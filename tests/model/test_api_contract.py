@@ -11,11 +11,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from model import baselines
 from model.api import ABSENT, FIX, Gap, Predictor, StateCorrupt, StateMismatch
 from model.config import ModelConfig
-from model.geo import haversine_m, moved_deg
-from model.network import Network
+from model.kinematics import baselines
+from model.kinematics.geo import haversine_m, moved_deg
+from model.network.network import Network
 
 HORIZONS = (60.0, 300.0, 900.0)
 Tracks = Callable[..., NDArray[Any]]

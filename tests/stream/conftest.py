@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from engine_rig import Rig
 from hypothesis import HealthCheck, settings
 
-from model import network
 from model.api import Predictor
 from model.config import ModelConfig
+from model.network import network
 
 # A busy machine is not a failure: no deadlines, and slow data generation is allowed. What fails prints its seed.
 settings.register_profile("pathcast", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
@@ -36,6 +37,16 @@ def speaking(seed: int) -> network.Network:
 def make_predictor() -> Callable[..., Predictor]:
     """A fresh predictor; the same seed is the same model, of whatever kind."""
     return lambda seed=1, kind=Predictor: kind(speaking(seed), name=f"tiny-{seed}", capacity=4)
+
+
+@pytest.fixture(autouse=True)
+def levels_of_the_clients_loggers() -> Iterator[None]:
+    """As they were, after each test: a command that is run in this process silences them (`stream.config.options`)."""
+    loggers = [logging.getLogger(name) for name in ("kafka", "aiokafka")]
+    before = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, before, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture

@@ -10,15 +10,14 @@ from dataclasses import replace
 from typing import Any
 
 from model.api import Predictor
-from stream.delivery import Delivery
-from stream.engine import Engine
-from stream.guarantees import AtLeastOnce
-from stream.intake import Records
-from stream.pages import Answers
-from stream.seams import Rebalanced
-from stream.settings import Settings
-from stream.source import History, Log, Mark, Partition
-from stream.store import Claim, MemoryStore
+from stream.config.settings import Settings
+from stream.delivery.delivery import Delivery
+from stream.delivery.guarantees import AtLeastOnce
+from stream.engine.engine import Engine
+from stream.kafka.encoded_batches import Answers
+from stream.kafka.log import CommittedOffset, History, Log, Partition, Rebalanced
+from stream.kafka.record_columns import Records
+from stream.store.base import Claim, MemoryStore
 from stream.wire import Outgoing, Ping, Record, dumps
 
 TOPIC = "pathcast.pings.v1"
@@ -67,7 +66,7 @@ class Kafka:
         self.published += answers
         self.events.append("published")
 
-    async def commit_offsets(self, marks: Mapping[Partition, Mark]) -> None:
+    async def commit_offsets(self, marks: Mapping[Partition, CommittedOffset]) -> None:
         await asyncio.sleep(0)
         if self.fail_commit is not None:
             raise self.fail_commit
@@ -76,18 +75,18 @@ class Kafka:
         for partition, mark in marks.items():
             self.keep(partition, mark)
 
-    def keep(self, partition: Partition, mark: Mark) -> None:
+    def keep(self, partition: Partition, mark: CommittedOffset) -> None:
         self.offsets[partition], self.epochs[partition], self.histories[partition] = mark
 
     async def confirm_membership(self) -> None:
         """Whoever uses this log itself, and no `Member` of it, is the only member."""
         await asyncio.sleep(0)
 
-    async def committed(self, partition: Partition) -> Mark | None:
+    async def committed(self, partition: Partition) -> CommittedOffset | None:
         if partition not in self.offsets:
             return None
         history = self.histories.get(partition, History())
-        return Mark(self.offsets[partition], self.epochs.get(partition, 0), history)
+        return CommittedOffset(self.offsets[partition], self.epochs.get(partition, 0), history)
 
     async def describe_log(self, partition: Partition, leader_epoch: int) -> Log:
         """As Apache Kafka answers: where the first epoch behind the asked one begins; the log's end if none does."""
@@ -149,11 +148,11 @@ class Member:
         if self._generation != self._kafka.generation:
             raise Rebalanced(f"generation {self._generation} is over")
 
-    async def commit_offsets(self, marks: Mapping[Partition, Mark]) -> None:
+    async def commit_offsets(self, marks: Mapping[Partition, CommittedOffset]) -> None:
         await self.confirm_membership()
         await self._kafka.commit_offsets(marks)
 
-    async def committed(self, partition: Partition) -> Mark | None:
+    async def committed(self, partition: Partition) -> CommittedOffset | None:
         return await self._kafka.committed(partition)
 
     async def describe_log(self, partition: Partition, leader_epoch: int) -> Log:

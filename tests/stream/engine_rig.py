@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from model.api import Predictor
-from stream import record
-from stream.checkpoint import Checkpoint
-from stream.engine import Engine
-from stream.pages import Answers
-from stream.residents import Counts
-from stream.settings import Settings
-from stream.store import MemoryStore, Partition, Store
-from stream.track import Policy, Track
-from stream.tracks import Tracks
+from stream.config.settings import Settings
+from stream.engine import stored_entity
+from stream.engine.counts import Counts
+from stream.engine.engine import Engine
+from stream.engine.snapshot import Snapshot
+from stream.kafka.encoded_batches import Answers
+from stream.store.base import MemoryStore, Partition, Store
+from stream.tracks.track import Policy, Track
+from stream.tracks.track_table import TrackTable
 from stream.wire import Outgoing, Ping, Record, dumps
 
 T0 = 1_700_000_000_000
@@ -71,7 +71,7 @@ class Rig:
         self.out: list[Outgoing] = []
         self.engine = self.started()
         self.epoch = 0
-        self.leg: Checkpoint | None = None  # under way
+        self.leg: Snapshot | None = None  # under way
         self.dumped = False
 
     def started(self) -> Engine:
@@ -213,7 +213,7 @@ def assert_same_answers(ones: Sequence[Outgoing], others: Sequence[Outgoing]) ->
 
 def written(entity_id: str, track: Track, state: bytes, *, of: bytes) -> bytes:
     """A sound record of this track and state, as wide as the record `of`."""
-    tracks = Tracks(Policy(int(np.frombuffer(of, record.HEAD, count=1)["places"][0])))
+    tracks = TrackTable(Policy(int(np.frombuffer(of, stored_entity.HEAD, count=1)["places"][0])))
     tracks.clear(np.arange(1))
     tracks.write(0, track)
-    return record.dumps([entity_id], tracks, np.array([0]), [state])[0]
+    return stored_entity.dumps([entity_id], tracks, np.array([0]), [state])[0]

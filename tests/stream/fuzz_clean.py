@@ -43,9 +43,9 @@ TOKENS = [
 
 
 def checker() -> fuzzing.Check:
-    from stream.clean import examine, parse
-    from stream.fields import event_time_ms
+    from stream.tracks.clean import examine, parse
     from stream.wire import CODES, MAX_RECORD_BYTES, Ping, Record, Reject, dead_letter, dumps
+    from stream.wire.fields import event_time_ms
 
     def check(data: bytes) -> None:
         key, found, value = data.rpartition(KEY_ENDS)
@@ -60,18 +60,18 @@ def checker() -> fuzzing.Check:
             assert (letter.key, letter.value) == (record.key, record.value)
         else:
             assert isinstance(made, Ping)
-            _check_ping(made, record.key)
-            _check_optional(made, dropped, value)
+            _assert_ping(made, record.key)
+            _assert_optional(made, dropped, value)
             again = dumps(made)
             if len(again) <= MAX_RECORD_BYTES:
                 assert parse(record._replace(value=again)) == made, again
-        _check_time(value, event_time_ms)
+        _assert_time(value, event_time_ms)
 
     return check
 
 
-def _check_ping(ping: Any, key: bytes | None) -> None:
-    """As the docstring of `wire.Ping` and README have it."""
+def _assert_ping(ping: Any, key: bytes | None) -> None:
+    """As the docstring of `wire.Ping` and stream/README.md have it."""
     assert ping.entity_id.encode() == key
     assert 1 <= len(ping.entity_id) <= 128
     assert type(ping.ts) is int
@@ -94,7 +94,7 @@ TEXTS = ("trip_id", "category", "source")
 VALID: dict[Any, bool] = {True: True, False: False, "true": True, "false": False}
 
 
-def _check_optional(ping: Any, dropped: Sequence[str], value: bytes) -> None:
+def _assert_optional(ping: Any, dropped: Sequence[str], value: bytes) -> None:
     """Each optional field is what Python's json reads, or it is dropped, as the docstring of `wire` has it."""
     try:
         row = json.loads(value.decode())
@@ -136,7 +136,7 @@ def _finite(item: Any) -> bool:
     return not isinstance(item, float) or math.isfinite(item)
 
 
-def _check_time(value: bytes, event_time_ms: Any) -> None:
+def _assert_time(value: bytes, event_time_ms: Any) -> None:
     """What orders a file reads the same fields from rows that were never parsed."""
     try:
         row = json.loads(value.decode())
@@ -147,4 +147,4 @@ def _check_time(value: bytes, event_time_ms: Any) -> None:
 
 
 if __name__ == "__main__":
-    fuzzing.run(checker, CORPUS, ["stream.clean", "stream.wire", "json"], TOKENS)
+    fuzzing.run(checker, CORPUS, ["stream.tracks.clean", "stream.wire", "json"], TOKENS)

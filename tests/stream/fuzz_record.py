@@ -19,24 +19,24 @@ WHO = "bus-1"
 OFFSET = 1_000  # of the first record that is now to be answered
 T0 = 1_700_000_000_000
 WATCHED = {
-    "stream.record": "loads fronts odd_of _possible _track",
-    "stream.quarantine": "loads _texts",
-    "stream.admission": "Admission.admit Admission._taken_singly Admission._load Admission._caught_up",
-    "stream.track": "observe _closed_gap _aged _described _gap _restarted _jumped _out_of_order",
-    "model.codec": "loads whole _sane _finite",
-    "model.motion": "possible",
+    "stream.engine.stored_entity": "loads fronts odd_of _possible _track",
+    "stream.engine.quarantine": "loads _texts",
+    "stream.engine.restore": "Admission.admit Admission._taken_singly Admission._load Admission._caught_up",
+    "stream.tracks.track": "observe _closed_gap _aged _described _gap _restarted _jumped _out_of_order",
+    "model.serving.state_codec": "loads whole _sane _finite",
+    "model.kinematics.motion": "possible",
 }
 STEPS = ((10.0, 0.0), (5.0, 0.0), (10.0, 0.0), (20.0, 9.0), (200.0, 0.001), (210.0, 0.002), (220.0, 0.003))  # s, deg
 
 
 def checker() -> fuzzing.Check:
     from model.api import ModelConfig, Predictor
-    from stream.engine import Engine
-    from stream.record import RecordError, dumps, fronts, loads
-    from stream.settings import Settings
-    from stream.store import MemoryStore
-    from stream.track import Policy
-    from stream.tracks import Tracks
+    from stream.config.settings import Settings
+    from stream.engine.engine import Engine
+    from stream.engine.stored_entity import RecordError, dumps, fronts, loads
+    from stream.store.base import MemoryStore
+    from stream.tracks.track import Policy
+    from stream.tracks.track_table import TrackTable
 
     predictor = Predictor.untrained(ModelConfig(name="tiny", d=16, blocks=2, heads=2, window=8), capacity=4)
     loop = asyncio.new_event_loop()
@@ -50,7 +50,7 @@ def checker() -> fuzzing.Check:
             same_width = len(raw) > 8 and int.from_bytes(raw[6:8], "little") == predictor.history
             assert fronts([WHO], [raw], predictor.history).sound[0] == (stored is not None and same_width)
             if stored is not None and same_width:
-                tracks = Tracks(Policy(predictor.history))
+                tracks = TrackTable(Policy(predictor.history))
                 tracks.clear(np.arange(1))
                 tracks.write(0, stored.track)
                 again = dumps([WHO], tracks, np.arange(1), [stored.state])[0]
@@ -64,7 +64,7 @@ def checker() -> fuzzing.Check:
 
 async def _lived_through(engine: Any, store: Any, raw: bytes, stored: Any) -> None:
     """A worker finds this record: every ping has its one outcome, in finite numbers, and a checkpoint is written."""
-    from stream.track import last_fix
+    from stream.tracks.fix import last_fix
     from stream.wire import E7, Ping, Record, Topics, dumps
 
     a = ("pathcast.pings.v1", 0)
@@ -83,20 +83,20 @@ async def _lived_through(engine: Any, store: Any, raw: bytes, stored: Any) -> No
     assert sum(answer.topic != Topics.of().gapfills for answer in answers) == counts.forecasts + counts.rejects
     for answer in answers:
         if answer.topic != Topics.of().dead_letters:
-            _check_numbers(json.loads(answer.value or b"", parse_constant=_refuse))
+            _assert_numbers(json.loads(answer.value or b"", parse_constant=_refuse))
     await engine.checkpoint(a, epoch, OFFSET + len(records))
     engine.drop(a)
-    engine._residents.sweep()  # the predictor is the next input's, too
+    engine._table.sweep()  # the predictor is the next input's, too
 
 
-def _check_numbers(item: Any) -> None:
+def _assert_numbers(item: Any) -> None:
     if isinstance(item, dict):
         for name, inner in item.items():
             assert name != "cov_m2" or (inner[0] >= 0 <= inner[2]), inner
-            _check_numbers(inner)
+            _assert_numbers(inner)
     elif isinstance(item, list):
         for inner in item:
-            _check_numbers(inner)
+            _assert_numbers(inner)
     else:
         assert item is not None
         assert not isinstance(item, float) or math.isfinite(item)
@@ -108,9 +108,9 @@ def _refuse(text: str) -> None:
 
 def sealed(data: bytes, fingerprint: bytes) -> bytes:
     """With right checksums of the record and of its state, which becomes one of this model: as an intruder would."""
-    from stream import quarantine
-    from stream.record import HEAD, MAGIC, VERSION, _checksums
-    from stream.track import FIX_BYTES
+    from stream.engine import quarantine
+    from stream.engine.stored_entity import HEAD, MAGIC, VERSION, _checksums
+    from stream.tracks.fix import FIX_BYTES
 
     if quarantine.is_one(data) and len(data) >= 16:
         return data[:12] + struct.pack("<I", quarantine._checksum(WHO, data[:12] + bytes(4) + data[16:])) + data[16:]

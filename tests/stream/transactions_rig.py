@@ -9,13 +9,13 @@ from aiokafka.errors import ProducerFenced
 from delivery_rig import SETTINGS, Kafka
 
 from model.api import Predictor
-from stream.delivery import Delivery
-from stream.engine import Engine
-from stream.guarantees import ExactlyOnce
-from stream.pages import Answers
-from stream.seams import InputLog
-from stream.source import Mark, Partition
-from stream.store import Store
+from stream.delivery.delivery import Delivery
+from stream.delivery.guarantees import ExactlyOnce
+from stream.delivery.partitions import InputLog
+from stream.engine.engine import Engine
+from stream.kafka.encoded_batches import Answers
+from stream.kafka.log import CommittedOffset, Partition
+from stream.store.base import Store
 
 
 class Transactions(Kafka):
@@ -45,7 +45,7 @@ class Producer:
     async def close(self) -> None:
         self.closed = True
 
-    async def transact(self, answers: Answers, partition: Partition, mark: Mark, group: str) -> None:
+    async def transact(self, answers: Answers, partition: Partition, mark: CommittedOffset, group: str) -> None:
         await self._kafka.settles.wait()
         if self._kafka.newest[self._id] is not self:
             raise ProducerFenced

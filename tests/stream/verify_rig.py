@@ -8,15 +8,15 @@ from engine_rig import SETTINGS, T0, A, Rig
 from msgspec.structs import replace
 
 from model.api import Predictor
-from stream.engine import Engine
-from stream.store import Store
+from stream.engine.engine import Engine
+from stream.store.base import Store
 from stream.verify.compare import Tolerance
 from stream.verify.doubts import Place
 from stream.verify.judge import Judge, Rules
 from stream.verify.published import Published, Span
 from stream.verify.replay import Replay
 from stream.verify.report import Report
-from stream.verify.states import Replayed, States
+from stream.verify.stored_states import Replayed, States
 from stream.wire import Forecast, GapFill, Outgoing, Record, dumps, loads_forecast, loads_gapfill
 
 

@@ -13,13 +13,14 @@ import pyarrow.parquet as pq
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 import stream
-from stream import admin
-from stream.clean import parse
-from stream.ids import forecast_id, gap_id
-from stream.track import Accepted, Late, Policy, Rejected, Track, first_ts_ms, observe, pack
+from stream.kafka import admin
+from stream.tracks.clean import parse
+from stream.tracks.fix import first_ts_ms, pack
+from stream.tracks.track import Accepted, Late, Policy, Rejected, Track, observe
 from stream.wire import ERROR_HEADER_PREFIX, Ping, Record, Reject, Topics, Window, dumps
+from stream.wire.ids import forecast_id, gap_id
 
-SAMPLE = Path(stream.__file__).parent / "sample" / "austin_buses.parquet"
+SAMPLE = Path(stream.__file__).parent / "demo" / "sample" / "austin_buses.parquet"
 DAY_MS = 86_400_000
 QUIET_S = 120.0  # without any progress of the group: something hangs
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from model import checkpoint, network
 from model.config import SMALL
+from model.network import checkpoint, network
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-COMMAND = [sys.executable, "-c", "from stream.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from stream.commands.main import main; main()"]
 VERIFY = [sys.executable, "-c", "import typer; from stream.verify.cli import verify; typer.run(verify)"]
 PATIENCE_S = 120.0  # a bound on waiting, not a claim about speed
 

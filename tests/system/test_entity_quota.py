@@ -11,7 +11,7 @@ from pathlib import Path
 import bus_feed
 import redis
 from pathcast_process import PATIENCE_S, VERIFY, environment
-from worker_process import Worker, all_live
+from worker_process import Worker, assert_all_live
 
 from stream.wire import ERROR_HEADER_PREFIX, Ping, Topics, dumps
 
@@ -39,7 +39,7 @@ def test_made_up_ids_take_no_place_of_real_vehicles(
     options = {"bootstrap": kafka, "redis": redis_url, "prefix": topic_prefix, "group": topic_prefix}
     with Worker(tmp_path / "log", max_stored_entities=QUOTA, **options) as worker:
         bus_feed.send(kafka, topics.pings, iter(sent))
-        bus_feed.wait_until_consumed(kafka, topic_prefix, topics.pings, partial(all_live, worker))
+        bus_feed.wait_until_consumed(kafka, topic_prefix, topics.pings, partial(assert_all_live, worker))
         assert worker.stop() == 0, worker.log()
     forecast = Counter((record.key or b"").decode() for record in bus_feed.read(kafka, topics.forecasts))
     assert forecast == dict.fromkeys(real, 10)

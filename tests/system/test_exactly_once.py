@@ -13,9 +13,9 @@ from typing import Any
 import bus_feed
 import pytest
 from pathcast_process import PATIENCE_S, VERIFY, environment
-from worker_process import Worker, all_live
+from worker_process import Worker, assert_all_live
 
-from stream import killpoints
+from stream.config import failpoints
 from stream.wire import Topics
 
 PINGS = 4_000
@@ -49,7 +49,7 @@ def test_a_crash_within_a_transaction_shows_no_answer_twice(
     options: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setenv(killpoints.VARIABLE, "before_end:6")
+        patch.setenv(failpoints.VARIABLE, "before_end:6")
         victim = Worker(tmp_path / "victim.log", **options)
     with victim:
         assert victim.wait() == -signal.SIGKILL
@@ -62,7 +62,7 @@ def test_without_transactions_the_same_crash_shows_answers_twice(
 ) -> None:
     options["delivery"] = "at_least_once"
     with monkeypatch.context() as patch:
-        patch.setenv(killpoints.VARIABLE, "after_publish:6")
+        patch.setenv(failpoints.VARIABLE, "after_publish:6")
         victim = Worker(tmp_path / "victim.log", **options)
     with victim:
         assert victim.wait() == -signal.SIGKILL
@@ -76,5 +76,5 @@ def finish(options: dict[str, object], log: Path) -> None:
     """A worker that answers what is left."""
     bootstrap, group = str(options["bootstrap"]), str(options["group"])
     with Worker(log, **options) as worker:
-        bus_feed.wait_until_consumed(bootstrap, group, Topics.of(group).pings, partial(all_live, worker))
+        bus_feed.wait_until_consumed(bootstrap, group, Topics.of(group).pings, partial(assert_all_live, worker))
         assert worker.stop() == 0

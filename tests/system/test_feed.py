@@ -11,7 +11,7 @@ import pytest
 from bus_feed import SAMPLE, read, send
 from pathcast_process import COMMAND, PATIENCE_S, environment, eventually, pathcast
 
-from stream.clean import parse
+from stream.tracks.clean import parse
 from stream.wire import (
     Anchor,
     Forecast,

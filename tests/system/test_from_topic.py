@@ -12,13 +12,13 @@ import typer
 from kafka import KafkaProducer
 from typer.testing import CliRunner
 
-from stream import admin
+from stream.kafka import admin
 from stream.wire import Ping, dumps
-from train.cli_calibrate import calibrate
-from train.cli_evaluate import evaluate as evaluate_command
-from train.cli_train import train as train_command
-from train.data import load
-from train.readers.topic import snapshot
+from train.calibration.cli import calibrate
+from train.data.corpus import load
+from train.data.topic import snapshot
+from train.evaluation.cli import evaluate as evaluate_command
+from train.fit.cli import train as train_command
 
 START_MS = 1_700_000_000_000
 VEHICLES, PINGS = 12, 120

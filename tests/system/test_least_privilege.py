@@ -14,7 +14,7 @@ from typing import Any
 import bus_feed
 import pytest
 import yaml
-from worker_process import PATHCAST, Worker, all_live
+from worker_process import PATHCAST, Worker, assert_all_live
 
 from stream.wire import Topics
 
@@ -63,7 +63,7 @@ def test_a_worker_needs_no_right_and_no_file_system_but_a_tmp(
         worker.wait_until_ready()
         topics = Topics.of(topic_prefix)
         bus_feed.send(kafka, topics.pings, bus_feed.fleet(PINGS, seed=1))
-        bus_feed.wait_until_consumed(kafka, topic_prefix, topics.pings, partial(all_live, worker))
+        bus_feed.wait_until_consumed(kafka, topic_prefix, topics.pings, partial(assert_all_live, worker))
         assert worker.stop() == 0, worker.log()
     assert sum(1 for _ in bus_feed.read(kafka, topics.forecasts)) > PINGS // 2
 

@@ -1,4 +1,4 @@
-"""What a real coordinator answers when a worker asks whether its assignment still holds (`stream.membership`)."""
+"""What a real coordinator answers when a worker asks whether its assignment still holds (`stream.kafka.membership`)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 
-from stream.membership import confirm
-from stream.seams import Rebalanced
+from stream.kafka.log import Rebalanced
+from stream.kafka.membership import confirm
 from stream.wire import Topics
 
 SESSION_MS = 6_000  # the shortest that brokers allow

@@ -16,15 +16,15 @@ import secured_servers
 from missing_servers import skip_unless_required
 from pathcast_process import environment, pathcast
 from secured_servers import KAFKA_PASSWORD, REDIS_PASSWORD, Client, Secured
-from worker_process import Worker, all_live
+from worker_process import Worker, assert_all_live
 
-from stream.bench.servers import Unavailable, apache_kafka, java_command
-from stream.connect import KafkaSecurity, Mechanism, Protocol, RedisSecurity, Refused
-from stream.publisher import Publisher
-from stream.redis_store import RedisStore
-from stream.settings import Settings
+from stream.bench.harness.servers import Unavailable, apache_kafka, java_command
+from stream.config.security import KafkaSecurity, Mechanism, Protocol, RedisSecurity, Refused
+from stream.config.settings import Settings
+from stream.kafka.producer import Publisher
+from stream.store.redis_store import RedisStore
 from stream.wire import Topics
-from train.readers.topic import snapshot
+from train.data.topic import snapshot
 
 PREFIX = "secured"
 TOPICS = Topics.of(PREFIX)
@@ -88,7 +88,7 @@ def test_all_goes_well_with_the_rights_that_the_page_lists_and_no_more(
         monkeypatch.setenv(name, value)
     options = {"weights": weights, "workers": 2, "session_timeout_s": 6, "delivery": "exactly_once"}
     with Worker(tmp_path / "worker.log", **options) as worker:
-        lives = partial(all_live, worker)
+        lives = partial(assert_all_live, worker)
         fed = json.loads(told("feed", bus_feed.SAMPLE, "--speedup=0", f"--limit={PINGS}", "--json", env=feeder))
         assert fed["sent"] == PINGS
         told("feed", "-", "--speedup=0", env=feeder, stdin=BAD_PING)

@@ -11,8 +11,8 @@ from missing_servers import skip_unless_required
 from pathcast_process import pathcast
 from worker_process import Worker
 
-from stream import admin
-from stream.bench import servers
+from stream.bench.harness import servers
+from stream.kafka import admin
 from stream.wire import MAX_DEAD_LETTER_BYTES, Topics
 
 

@@ -19,7 +19,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
 from msgspec.structs import replace
 from pathcast_process import PATIENCE_S, VERIFY, environment
-from worker_process import Worker, all_live
+from worker_process import Worker, assert_all_live
 
 from stream.verify.report import VERDICTS
 from stream.wire import Ping, Record, Topics, dumps, loads_forecast
@@ -80,10 +80,10 @@ def scene(apache_kafka: str, redis_url: str, topic_prefix: str, tmp_path: Path) 
     options |= {"group": topic_prefix, "session_timeout_s": 6, "max_batch": 64}
     bus_feed.send(apache_kafka, made.topics.pings, bus_feed.fleet(PINGS, seed=SEED))
     with Worker(tmp_path / "victim.log", **options) as victim:
-        bus_feed.wait_for_records(apache_kafka, made.topics.forecasts, KILL_AFTER, partial(all_live, victim))
+        bus_feed.wait_for_records(apache_kafka, made.topics.forecasts, KILL_AFTER, partial(assert_all_live, victim))
         victim.kill()
     with Worker(tmp_path / "next.log", **options) as worker:
-        bus_feed.wait_until_consumed(apache_kafka, topic_prefix, made.topics.pings, partial(all_live, worker))
+        bus_feed.wait_until_consumed(apache_kafka, topic_prefix, made.topics.pings, partial(assert_all_live, worker))
         assert worker.stop() == 0
     return made
 
@@ -149,7 +149,7 @@ def test_exactly_once_is_judged_as_a_read_committed_reader_sees_it(
     with Worker(tmp_path / "worker.log", **options, group=topic_prefix, partitions=2) as worker:
         worker.wait_until_ready()
         bus_feed.send(kafka, scene.topics.pings, bus_feed.fleet(300, seed=SEED))
-        bus_feed.wait_until_consumed(kafka, topic_prefix, scene.topics.pings, partial(all_live, worker))
+        bus_feed.wait_until_consumed(kafka, topic_prefix, scene.topics.pings, partial(assert_all_live, worker))
         assert worker.stop() == 0
     first = scene.first_forecast()
     exactly_once = "--delivery=exactly_once"

@@ -15,10 +15,10 @@ from urllib.request import urlopen
 import bus_feed
 import pytest
 from pathcast_process import PATIENCE_S, eventually, processes_of
-from worker_process import Worker, all_live
+from worker_process import Worker, assert_all_live
 
-from stream.crew import FALSE_STARTS
 from stream.wire import Topics, loads_forecast
+from stream.worker.process_pool import FALSE_STARTS
 
 PINGS = 9_000
 SEED = 11
@@ -59,7 +59,7 @@ def wait_until_shared(worker: Worker, *, starts: int = 1) -> None:
     """By the second member's first process and the first member's process number `starts`."""
 
     def shared() -> bool:
-        all_live(worker)
+        assert_all_live(worker)
         one, other = ready(worker, 1), ready(worker, 2)
         begun = len(pids(worker, 1)) == starts and one and other
         return bool(begun) and not one & other and one | other == set(range(PARTITIONS))
@@ -81,7 +81,7 @@ def test_two_workers_share_and_a_killed_one_comes_back_until_sigterm_ends_all(op
         doors = dict(re.findall(r"^worker (\d) \| .* metrics: (http://\S+)/metrics$", worker.log(), re.MULTILINE))
         assert len(set(doors.values())) == 2, "each has its own"
         assert {urlopen(f"{door}/readyz", timeout=30).status for door in doors.values()} == {200}
-        bus_feed.wait_until_consumed(kafka, options["group"], topics.pings, partial(all_live, worker))
+        bus_feed.wait_until_consumed(kafka, options["group"], topics.pings, partial(assert_all_live, worker))
         assert len(pids(worker, 2)) == 1, "the other one went on"
         assert worker.stop() == 0, worker.log()
         assert not processes_of(tmp_path)

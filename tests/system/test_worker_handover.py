@@ -13,9 +13,9 @@ from typing import Any
 import bus_feed
 import pytest
 import redis
-from worker_process import Worker, all_live
+from worker_process import Worker, assert_all_live
 
-from stream import record
+from stream.engine import stored_entity
 from stream.wire import Forecast, Topics, loads_forecast
 
 PINGS = 6_000
@@ -44,7 +44,7 @@ def feed(options: Options, start: int, stop: int) -> None:
 
 def consume(options: Options, *workers: Worker) -> None:
     topic = Topics.of(options["prefix"]).pings
-    bus_feed.wait_until_consumed(options["bootstrap"], options["group"], topic, partial(all_live, *workers))
+    bus_feed.wait_until_consumed(options["bootstrap"], options["group"], topic, partial(assert_all_live, *workers))
 
 
 def forecasts(options: Options) -> list[Forecast]:
@@ -150,7 +150,7 @@ def test_a_damaged_state_is_rebuilt_and_the_forecast_says_so(
 
 
 def test_a_damaged_track_starts_anew_and_the_forecast_says_so(options: Options, tmp_path: Path) -> None:
-    assert record.HEAD.itemsize > 60, "flip_track_bit must hit the track part"
+    assert stored_entity.HEAD.itemsize > 60, "flip_track_bit must hit the track part"
     first_half(options, tmp_path / "first.log")
     damage(options["redis"], options["prefix"], flip_track_bit)
     new, log = second_half(options, tmp_path / "second.log")

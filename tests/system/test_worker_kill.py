@@ -9,7 +9,7 @@ from pathlib import Path
 
 import bus_feed
 import pytest
-from worker_process import Worker, all_live
+from worker_process import Worker, assert_all_live
 
 from model.api import Predictor
 from stream.wire import Topics, loads_forecast, loads_gapfill
@@ -41,12 +41,12 @@ def test_nothing_is_lost_when_one_of_two_workers_is_killed_and_started_again_and
         victim.wait_until_ready()
         feed.start()
         for number, kill_after in enumerate(KILLS_AFTER):
-            bus_feed.wait_for_records(kafka, topics.forecasts, kill_after, partial(all_live, victim, other))
+            bus_feed.wait_for_records(kafka, topics.forecasts, kill_after, partial(assert_all_live, victim, other))
             victim.kill()
             victim = stack.enter_context(Worker(tmp_path / f"victim{number}.log", **options))
             victim.wait_until_ready()
         feed.join()
-        bus_feed.wait_until_consumed(kafka, topic_prefix, topics.pings, partial(all_live, other, victim))
+        bus_feed.wait_until_consumed(kafka, topic_prefix, topics.pings, partial(assert_all_live, other, victim))
         assert other.stop() == 0
         assert victim.stop() == 0
 

@@ -16,9 +16,9 @@ import redis
 import redis_server
 from pathcast_process import eventually
 from worker_pages import Scrape, ask, base_of, readiness
-from worker_process import Worker, all_live
+from worker_process import Worker, assert_all_live
 
-from stream.door import TOKEN
+from stream.config.http_access import TOKEN
 from stream.wire import Topics
 
 PINGS = 3_000
@@ -65,7 +65,7 @@ def test_a_worker_accounts_for_every_record_and_says_when_redis_is_away(
         assert ask(f"{base}/debug", token=SECRET)[0] == 404
 
         def consumed() -> None:
-            bus_feed.wait_until_consumed(kafka, topic_prefix, topics.pings, partial(all_live, worker))
+            bus_feed.wait_until_consumed(kafka, topic_prefix, topics.pings, partial(assert_all_live, worker))
 
         bus_feed.send(kafka, topics.pings, islice(records, PINGS))
         consumed()

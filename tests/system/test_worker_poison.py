@@ -17,9 +17,9 @@ from kafka import KafkaProducer
 from pathcast_process import PATIENCE_S, VERIFY, environment
 from worker_process import Worker
 
-from stream import killpoints
-from stream.pages import HEAD_BYTES, Page
-from stream.unfolding import MOST_BYTES
+from stream.config import failpoints
+from stream.kafka.decompression import MOST_BYTES
+from stream.kafka.encoded_batches import HEAD_BYTES, EncodedBatch
 from stream.wire import ERROR_HEADER_PREFIX, Ping, Topics, dumps, loads_forecast
 
 BROKER_LIMIT = 1_048_588  # Kafka's default max.message.bytes: of a whole batch, with its 61 bytes of overhead
@@ -74,7 +74,7 @@ async def astray(bootstrap: str, topic: str) -> None:
     body = np.frombuffer(builder.build(), np.uint8)[HEAD_BYTES:]
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
     await producer.start()
-    batch = Page(topic, (topic, 0), np.arange(2), body).batch()
+    batch = EncodedBatch(topic, (topic, 0), np.arange(2), body).batch()
     await (await producer.send_batch(batch, topic, partition=0))
     await producer.stop()
 
@@ -118,7 +118,7 @@ async def test_no_record_stops_a_worker(
 # A program whose model raises for certain pings, after it has folded them and all that came with them.
 FAULTY = """
 from model.api import Predictor
-from stream.cli import main
+from stream.commands.main import main
 
 def faulty(fold):
     def folded(self, slots, fixes, *more):
@@ -158,7 +158,7 @@ def test_a_ping_at_which_the_model_raises_costs_its_entity_alone_whoever_meets_i
     bus_feed.send(kafka, topics.pings, iter(rounds(0, 10)))
     worker = {"program": [sys.executable, "-c", FAULTY], "session_timeout_s": 6, **names}
     with monkeypatch.context() as patch:
-        patch.setenv(killpoints.VARIABLE, "before_checkpoint")
+        patch.setenv(failpoints.VARIABLE, "before_checkpoint")
         first = Worker(tmp_path / "first.log", **worker)
     with first:
         assert first.wait(PATIENCE_S) == -signal.SIGKILL

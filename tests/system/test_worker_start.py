@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from worker_process import READY_S, Worker
 
-from model.checkpoint import save_pretrained
 from model.config import ModelConfig
-from model.network import build
-from stream import admin, embedded
+from model.network.checkpoint import save_pretrained
+from model.network.network import build
+from stream.demo import embedded
+from stream.kafka import admin
 from stream.wire import Topics
 
 UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")

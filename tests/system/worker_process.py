@@ -89,7 +89,7 @@ class Worker:
         return self._process.wait(timeout_s)
 
 
-def all_live(*workers: Worker) -> None:
+def assert_all_live(*workers: Worker) -> None:
     """Raises AssertionError with the log of one that has ended: no use to wait for it."""
     for worker in workers:
         assert worker.running(), worker.log()

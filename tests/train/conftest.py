@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 from train_worlds import Columns, MakeCorpus, WriteFile
 
-from train.data import Corpus, Cut, load
+from train.data.corpus import Corpus, Cut, load
 
 
 @pytest.fixture

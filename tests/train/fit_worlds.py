@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from model.config import ModelConfig
-from train.data import Corpus
-from train.fit import Tick
-from train.options import BatchOptions, FitOptions
+from train.batches.options import BatchOptions, FitOptions
+from train.data.corpus import Corpus
+from train.fit.trainer import Tick
 
 TINY = ModelConfig(name="tiny", d=32, blocks=2, heads=2, window=16)
 BATCH = BatchOptions(rows=8, tokens=40)

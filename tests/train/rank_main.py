@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from fit_worlds import TINY, circling, options
 
-from train.fit import Tick, fit
-from train.parallel import join, place
+from train.fit.distributed import join, place
+from train.fit.trainer import Tick, fit
 
 
 def main() -> None:

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from model.api import ModelConfig, Predictor
-from model.geo import M_PER_DEG
-from model.network import build
-from train.data import Corpus
-from train.experiments.report import Finding, write
+from model.kinematics.geo import M_PER_DEG
+from model.network.network import build
+from train.data.corpus import Corpus
+from train.experiments.lab.report import Finding, write
 
 START_MS = 1_211_018_404_000
 

@@ -1,1 +1,3 @@
-"""Questions that the tutorial (arXiv 2511.20610) leaves open, each answered by a short file that anyone can rerun."""
+"""Experiments on questions that the tutorial (arXiv 2511.20610) leaves open. Each is a short file that anyone can
+rerun.
+"""

@@ -1,4 +1,6 @@
-"""`pathcast experiment NAME|all`: run it, show where it is, write its report. Heavy imports wait for the call."""
+"""`pathcast experiment NAME|all`: runs an experiment, shows its progress, writes its report. Heavy imports wait for the
+call.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,9 @@ from typing import Annotated
 
 import typer
 
-from train.cli_data import CacheOption, ColumnsOption, Files, MoreFiles, sources_of
+from train.data.options import CacheOption, ColumnsOption, Files, MoreFiles, sources_of
 
-# What each answers, in the order of `all`. A module train.experiments.<name> has `run(lab) -> Finding`.
+# The question of each, in the order of `all`. The module train.experiments.questions.<name> has `run(lab) -> Finding`.
 EXPERIMENTS = {
     "autoencoder": "do the features invert to the coordinates?",
     "overfit": "can one track be learned to near zero loss?",
@@ -29,7 +31,7 @@ EXPERIMENTS = {
     "spreads": "one t, a mixture with what stays, or quantiles: how to say how far off a forecast may be",
     "ablation": "what each part of the model is worth",
     "cadence": "what a change of cadence does to forecasts, and to when the next ping is expected",
-    "told": "what pings are worth that tell their speed and course",
+    "reported": "what pings are worth that report their speed and course",
 }
 
 HELP = """Rerun one of the experiments, or all of them, and write a dated report with table, picture and conclusion.
@@ -56,12 +58,12 @@ def experiment(
     if name != "all" and name not in EXPERIMENTS:
         raise typer.BadParameter(f"{name!r} is none of {', '.join(EXPERIMENTS)}, all")
     files = tuple(sources_of(data, more, columns))
-    from train.experiments.lab import Lab
-    from train.experiments.report import source, write
-    from train.picture import require
+    from train.evaluation.plots import require
+    from train.experiments.lab.lab import Lab
+    from train.experiments.lab.report import source, write
 
     require()  # every report has a picture, which is drawn after hours of training
-    code = source()  # before hours in which the checkout may be moved on
+    code = source()  # before hours of training, during which the checkout may change
 
     def conduct(chosen: str) -> None:
         started = _cpu_s()
@@ -77,7 +79,7 @@ def experiment(
                 cache=cache,
                 say=say,
             )
-            finding = importlib.import_module(f"train.experiments.{chosen}").run(lab)
+            finding = importlib.import_module(f"train.experiments.questions.{chosen}").run(lab)
         command = f"pathcast experiment {chosen} --data {' '.join(file.name for file in files)}"
         command += "" if columns is None else f" --columns {shlex.quote(columns)}"
         command += f" --effort {effort:g}" if effort != 1.0 else ""
@@ -94,9 +96,11 @@ def experiment(
     for chosen in EXPERIMENTS:
         try:
             conduct(chosen)
-        except Exception as error:  # our own faults too: the others may have hours behind them
+        except Exception as error:  # also bugs of ours: the other experiments may have run for hours
             failed.append(chosen)
-            if not isinstance(error, (OSError, ValueError, RuntimeError)):  # these a user can cause (stream.cli)
+            if not isinstance(
+                error, (OSError, ValueError, RuntimeError)
+            ):  # errors that a user can cause (stream.commands.main)
                 traceback.print_exc()
             typer.echo(f"{chosen} failed: {' '.join(str(error).split()) or type(error).__name__}", err=True)
     if failed:
@@ -108,15 +112,15 @@ experiment.__doc__ = HELP
 
 @dataclass(frozen=True)
 class _Say:
-    """Tells where an experiment is, from any of its processes."""
+    """Prints the progress of an experiment, from any of its processes."""
 
     name: str
-    started: float  # of the monotonic clock, which all processes of a machine share
+    started: float  # on the monotonic clock, which all processes of a machine share
 
     def __call__(self, line: str) -> None:
         typer.echo(f"{self.name} {time.monotonic() - self.started:6.0f} s  {line}", err=True)
 
 
 def _cpu_s() -> float:
-    """Of this process and of those that it has waited for."""
+    """Returns the CPU seconds of this process and of those that it has waited for."""
     return sum(os.times()[:4])

@@ -1,0 +1,1 @@
+"""Compiled arithmetic on arrays: attention over ring buffers, linear layers, tiles of bfloat16."""

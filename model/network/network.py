@@ -1,0 +1,98 @@
+"""All weights of a model in one module: the trunk and its heads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from model.config import ModelConfig
+from model.kinematics import features, queries
+from model.kinematics.geo import E7, F64, moved_deg
+from model.kinematics.queries import Question
+from model.network.calibration import Calibration
+from model.network.cells import CellHead
+from model.network.gap_head import GapHead
+from model.network.heads import Asked, ForecastHead, IntervalHead, Spread, TravelHead, combine
+from model.network.places import Found
+from model.network.transformer import Trunk
+
+
+class Network(nn.Module):
+    """`trunk` reads pings; `forecast`, `interval`, `gap` and `travel` answer from its hidden vectors."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = Trunk(config, features.width(config))
+        self.forecast = ForecastHead(
+            config, queries.FORECAST_FEATURES, queries.REPORT_FEATURES, queries.FORECAST_OTHERS
+        )
+        self.interval = IntervalHead(config, queries.INTERVAL_FEATURES, queries.INTERVAL_OTHERS)
+        self.gap = GapHead(config, queries.GAP_FEATURES, queries.GAP_REPORT_FEATURES, queries.GAP_OTHERS)
+        self.calibration = Calibration()
+        self.travel = TravelHead(config, queries.TRAVEL_FEATURES)
+        self.region = CellHead(config, queries.FORECAST_FEATURES) if config.cells else None
+        for block in self.trunk.blocks:
+            # As in GPT-2, layers that add to the residual stream start with smaller weights the more blocks there are.
+            for name in ("out", "down"):
+                nn.init.normal_(block.get_submodule(name).weight, std=(2 * config.blocks * config.d) ** -0.5)  # type: ignore[arg-type]
+
+    @property
+    def device(self) -> torch.device:
+        return self.trunk.embed.weight.device
+
+    def find(self, lat_deg: F64, lon_deg: F64) -> Found | None:
+        """Finds positions [...] (NaN: no position) on the map of these weights; None for weights without a map."""
+        return None if self.trunk.places is None else self.trunk.places.find(lat_deg, lon_deg)
+
+    def locate(self, fixes: NDArray[Any]) -> Found | None:
+        """`find` for FIX records."""
+        return self.find(fixes["lat_e7"] / E7, fixes["lon_e7"] / E7)
+
+    def place(self, lat_deg: F64, lon_deg: F64) -> Tensor | None:
+        """Returns the map's vectors of positions [...], [..., C]; None for weights without a map."""
+        places = self.trunk.places
+        if places is None:
+            return None
+        vector: Tensor = places(places.find(lat_deg, lon_deg))
+        return vector
+
+    def fill(self, h: Tensor, question: Asked, chord_en: F64, lat_deg: F64, lon_deg: F64) -> Spread:
+        """Returns distributions of positions in gaps, in metres from the fixes before them, which are at lat_deg,
+        lon_deg [...] (NaN: no position).
+
+        h [..., C], question [..., Q], chord_en [..., 2] from the fix before the gap to the fix after it.
+        """
+        return combine(self.fill_numbers(h, question, chord_en, lat_deg, lon_deg), question)
+
+    def fill_numbers(self, h: Tensor, question: Asked, chord_en: F64, lat_deg: F64, lon_deg: F64) -> Tensor:
+        """Returns the numbers [..., Q, O] from which `fill` builds its distributions."""
+
+        def look(en: Tensor) -> Tensor:
+            at = moved_deg(lat_deg[..., None], lon_deg[..., None], en.double().cpu().numpy())
+            vector = self.place(*at)
+            assert vector is not None  # a head without a map never calls this
+            return vector
+
+        ends_en = torch.from_numpy(np.stack([np.zeros_like(chord_en), chord_en], axis=-2))
+        return self.gap.numbers(h, question, ends_en, look)
+
+
+def build(config: ModelConfig, seed: int) -> Network:
+    """Returns a network with random weights that depend on the seed alone; torch's global generator is left as it
+    was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Network(config)
+
+
+def asked(question: Question, dtype: torch.dtype, device: torch.device | None = None) -> Asked:
+    """Returns the question as tensors. Its features are float32 for the network, whatever the dtype of the physics."""
+    features_, *physics = (torch.from_numpy(np.ascontiguousarray(a)) for a in question)
+    tensors: list[Tensor] = [t.to(device=device, dtype=dtype) for t in physics]
+    return Asked(features_.to(device=device, dtype=torch.float32), *tensors)

@@ -1,0 +1,15 @@
+"""The network as it is served: one step per ping for many entities, with their key/value caches.
+
+`model.api.Predictor` is the entry point. Files that end in `_compiled` are fast versions of definitions in
+`model.network` and `model.kinematics`; the tests hold each to its definition.
+
+    state_pool           the states of all entities in memory
+    kv_cache             KvCache: keys and values of the last pings, in ring buffers
+    state_codec          converts a state to bytes and back
+    layers               the layers, in torch or compiled
+    step_compiled        updates a state with a ping
+    forecast_compiled    computes a forecast from a state
+    gapfill_compiled     computes the positions inside a gap
+    gaps                 gaps, and their ends
+    answers              the types of forecasts and travel times
+"""

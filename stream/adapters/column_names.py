@@ -1,0 +1,82 @@
+"""Maps the columns of a table to the fields of a ping, by our names or by a map (`columns.ColumnMap`), and converts
+their values to the types and units of these fields. It reads no file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from stream.wire import Ping
+
+if TYPE_CHECKING:
+    from stream.adapters.columns import ColumnMap
+
+FIELDS: Final = Ping.__struct_fields__
+_TEXTS: Final = frozenset({"entity_id", "trip_id", "category", "source"})
+_WHOLE: Final = frozenset({"ts", "sats", "received_ts"})
+_REQUIRED: Final = ("entity_id", "ts", "lat", "lon")
+_PER_MS: Final = {"us": 1_000, "ns": 1_000_000}
+
+
+def places(path: Path, present: Sequence[str], columns: ColumnMap | None) -> dict[str, str]:
+    """Returns the file's column for each ping field. Raises ValueError, which names what is missing."""
+    place = {name: name for name in FIELDS if name in present}
+    if "ts" not in place and "t" in present:
+        place["ts"] = "t"
+    for ours, yours in columns.yours if columns else ():
+        if yours not in present:
+            raise ValueError(f"{path}: no column {yours} (for {ours}); it has {', '.join(present) or 'none'}")
+        place |= {field: yours for field in ("ts" if ours == "t" else ours,) if field in FIELDS}
+    missing = ["ts (or t)" if name == "ts" else name for name in _REQUIRED if name not in place]
+    if missing:
+        raise ValueError(
+            f"{path}: no column {', '.join(missing)}; it has {', '.join(present) or 'none'} (--columns maps names)"
+        )
+    return place
+
+
+def milliseconds(value: Any, columns: ColumnMap | None) -> Any:
+    """Converts a number in the map's unit to milliseconds. Other values are left as they are, for `clean` to reject."""
+    clock = columns.clock if columns else "ms"
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return value
+    if clock == "s":
+        return round(value * 1000)
+    return int(value // _PER_MS[clock]) if clock in _PER_MS else value
+
+
+def arrow_values(name: str, column: Any) -> list[Any]:
+    """Returns a column as Python values of the field's type, or as they are if Arrow cannot cast them."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    if pa.types.is_floating(column.type) and name in _WHOLE:  # NaN marks an absent value, and no integer can be NaN
+        column = compute.if_else(compute.is_nan(column), pa.scalar(None, column.type), column)
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.timestamp("ms"), safe=False).cast(pa.int64())
+    wanted = {"valid": pa.bool_(), "attrs": column.type}.get(name, pa.float64())
+    if name in _TEXTS:
+        wanted = pa.string()
+    elif name in _WHOLE:
+        wanted = column.type if name == "ts" else pa.int64()
+    with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        column = column.cast(wanted)
+    return list(column.to_pylist())
+
+
+def cell(field: str, text: str) -> Any:
+    """Converts the text of a cell to the field's type; returns the text if it cannot."""
+    text = text.strip()
+    if field in _TEXTS:
+        return text
+    if field == "valid":
+        return {"true": True, "false": False, "1": True, "0": False}.get(text.lower(), text)
+    for number in (int, float) if field in _WHOLE else (float,):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return text

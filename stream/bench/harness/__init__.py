@@ -1,0 +1,1 @@
+"""Has what the benchmarks share: servers, workloads, feeder, subscriber, and reports."""

@@ -1,0 +1,108 @@
+"""Sends pings by schedule, as a separate program: an open loop, which does not depend on the answers.
+
+    python -m stream.bench.harness.feeder '{"bootstrap": ..., ...}'    the argument is one Feed as JSON
+
+It prints READY when the pings are made, and at the end one line of JSON: when the first was due and how late it sent.
+`time.monotonic()` is one clock for all processes of a machine, so the subscriber's times can be compared with these.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from aiokafka import AIOKafkaProducer
+
+from stream.bench.harness.stats import due
+from stream.bench.harness.topics import partition_of
+from stream.bench.harness.workload import Workload
+
+READY: Final = "feeding"
+LEAD_S: Final = 0.3  # between READY and the first ping
+TICK_S: Final = 0.001  # the shortest sleep: pings that become due meanwhile are sent together
+
+
+Keyed = tuple[bytes, bytes, int]  # key, value, partition
+
+
+class Feed(msgspec.Struct, frozen=True, kw_only=True):
+    """What to send, where and how fast: the rounds [skip, skip + rounds) of the workload."""
+
+    bootstrap: str
+    topic: str
+    partitions: int
+    entities: int
+    skip: int
+    rounds: int
+    rate_per_s: float
+    data: str | None = None
+    ahead: bool = True  # make all pings before the first is sent; a long feed has too many, and makes them meanwhile
+
+    @property
+    def count(self) -> int:
+        return self.entities * self.rounds
+
+    def workload(self) -> Workload:
+        """Returns the workload, advanced to the first round to send."""
+        workload = Workload(self.entities, None if self.data is None else Path(self.data))
+        for _ in islice(workload.rounds(self.skip), self.skip * self.entities):
+            pass
+        return workload
+
+
+class Fed(msgspec.Struct, frozen=True, kw_only=True):
+    """The result. `late_ms` is the longest time from when a ping was due until the producer got it."""
+
+    start_s: float
+    sent: int
+    late_ms: float
+
+
+async def feed(how: Feed) -> Fed:
+    pings: Iterable[Keyed] = _keyed(how)
+    if how.ahead:
+        pings = list(pings)
+    producer = AIOKafkaProducer(bootstrap_servers=how.bootstrap.split(","), linger_ms=0, acks=1)
+    await producer.start()
+    try:
+        print(READY, flush=True)  # noqa: T201 - the parent reads it
+        return await _paced(producer, how, iter(pings))
+    finally:
+        await producer.stop()
+
+
+def _keyed(how: Feed) -> Iterator[Keyed]:
+    homes: dict[str, tuple[bytes, int]] = {}
+    for ping in how.workload().rounds(how.rounds):
+        home = homes.get(ping.entity_id)
+        if home is None:
+            key = ping.entity_id.encode()
+            home = homes[ping.entity_id] = key, partition_of(key, how.partitions)
+        yield home[0], ping.value, home[1]
+
+
+async def _paced(producer: Any, how: Feed, pings: Iterator[Keyed]) -> Fed:
+    start_s = time.monotonic() + LEAD_S
+    sent, late_s = 0, 0.0
+    while sent < how.count:
+        elapsed_s = time.monotonic() - start_s
+        ready = due(how.rate_per_s, elapsed_s, how.count)
+        if ready > sent:
+            late_s = max(late_s, elapsed_s - sent / how.rate_per_s)
+        for key, value, partition in islice(pings, ready - sent):
+            await producer.send(how.topic, value, key=key, partition=partition)
+        sent = ready
+        await asyncio.sleep(max(TICK_S, start_s + sent / how.rate_per_s - time.monotonic()))
+    await producer.flush()
+    return Fed(start_s=start_s, sent=sent, late_ms=late_s * 1000)
+
+
+if __name__ == "__main__":
+    fed = asyncio.run(feed(msgspec.json.decode(sys.argv[1], type=Feed)))
+    print(msgspec.json.encode(fed).decode(), flush=True)  # noqa: T201 - the parent reads it

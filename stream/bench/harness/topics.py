@@ -1,0 +1,151 @@
+"""Creates, fills, counts and deletes the topics of one benchmark."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.partitioner import murmur2
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+from kafka.structs import OffsetAndMetadata
+
+from stream.bench.harness.workload import Sent
+from stream.kafka import admin
+from stream.wire import Topics
+
+# The size of a batch of pings in the log. It is a Java producer's default, and must not be larger: a broker returns
+# whole batches, and a worker that asks for 64 KiB of each partition would get 512 KiB of one.
+BATCH_BYTES: Final = 16 * 1024
+IN_FLIGHT: Final = 8  # requests that wait for the broker; more would only need memory
+
+
+@contextmanager
+def fresh(bootstrap: str, partitions: int, *, stamped: bool = False, keep_bytes: int | None = None) -> Iterator[Topics]:
+    """Yields new topics under an unused prefix, and deletes them at the end.
+
+    Args:
+        stamped: forecasts get the broker's time of arrival as their timestamp, instead of the worker's send time.
+        keep_bytes: the broker may delete records above this size per partition; by default it keeps all.
+    """
+    topics = Topics.of(f"bench{uuid.uuid4().hex[:10]}")
+    with admin.connected(bootstrap) as client:
+        if stamped:
+            configs = {"message.timestamp.type": "LogAppendTime"}
+            options = {"num_partitions": partitions, "replication_factor": 1, "configs": configs}
+            client.create_topics({topics.forecasts: options}, wait_for_metadata=True)
+        if keep_bytes is not None:
+            configs = {"retention.bytes": str(keep_bytes), "segment.bytes": str(keep_bytes // 4)}
+            options = {"num_partitions": partitions, "replication_factor": 1, "configs": configs}
+            client.create_topics(dict.fromkeys(topics, options), wait_for_metadata=True)
+        admin.create(client, topics, partitions=partitions)
+    try:
+        yield topics
+    finally:
+        with suppress(KafkaError, OSError), admin.connected(bootstrap) as client:
+            client.delete_topics(list(topics))
+
+
+def prefix_of(topics: Topics) -> str:
+    return topics.pings.removesuffix(".pings.v1")
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Returns the partition of a key by Kafka's default partitioner, which is the same in every client."""
+    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+
+
+def prefill(bootstrap: str, topic: str, partitions: int, pings: Iterable[Sent]) -> int:
+    """Publishes the pings, in order per partition, as fast as possible. Returns their number."""
+    return asyncio.run(_prefill(bootstrap, topic, partitions, pings))
+
+
+async def _prefill(bootstrap: str, topic: str, partitions: int, pings: Iterable[Sent]) -> int:
+    """Builds batches here and sends them whole, which is five times as fast as sending record by record."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=bootstrap.split(","), acks="all", enable_idempotence=True, max_batch_size=BATCH_BYTES
+    )
+    await producer.start()
+    try:
+        return await _send_batches(producer, topic, partitions, pings)
+    finally:
+        await producer.stop()
+
+
+async def _send_batches(producer: Any, topic: str, partitions: int, pings: Iterable[Sent]) -> int:
+    homes: dict[str, tuple[int, bytes]] = {}
+    open_ = [producer.create_batch() for _ in range(partitions)]
+    flying: list[Any] = []
+    count = 0
+    for ping in pings:
+        home = homes.get(ping.entity_id)
+        if home is None:
+            key = ping.entity_id.encode()
+            home = homes[ping.entity_id] = partition_of(key, partitions), key
+        number, key = home
+        if open_[number].append(key=key, value=ping.value, timestamp=None) is None:  # full
+            flying.append(await producer.send_batch(open_[number], topic, partition=number))
+            open_[number] = producer.create_batch()
+            open_[number].append(key=key, value=ping.value, timestamp=None)
+            if len(flying) >= IN_FLIGHT:
+                await asyncio.gather(*flying)
+                flying.clear()
+        count += 1
+    for number, batch in enumerate(open_):
+        if batch.record_count():
+            flying.append(await producer.send_batch(batch, topic, partition=number))
+    await asyncio.gather(*flying)
+    return count
+
+
+def ends(bootstrap: str, topic: str, partitions: int) -> dict[TopicPartition, int]:
+    """Returns the offset of each partition's next record."""
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap.split(","), enable_auto_commit=False)
+    try:
+        found: dict[TopicPartition, int] = consumer.end_offsets([TopicPartition(topic, n) for n in range(partitions)])
+        return found
+    finally:
+        consumer.close()
+
+
+def move(bootstrap: str, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+    """Sets the offsets at which a group without members will start. Raises ConnectionError."""
+    try:
+        with admin.connected(bootstrap) as client:
+            told = client.alter_group_offsets(group, {tp: OffsetAndMetadata(at, "", -1) for tp, at in offsets.items()})
+            for error in told.values():
+                if error.errno != 0:
+                    raise error()
+    except KafkaError as error:
+        raise ConnectionError(f"the broker did not take the offsets of {group}: {error}") from error
+
+
+class Counter:
+    """Counts the records of topics repeatedly, with one request each time. Raises ConnectionError."""
+
+    def __init__(self, bootstrap: str, names: Iterable[str]) -> None:
+        with admin.connected(bootstrap) as client:
+            counts = {name: admin.partitions_of(client, name) for name in names}
+        self._tps = [TopicPartition(name, number) for name, count in counts.items() for number in range(count)]
+        self._consumer = KafkaConsumer(bootstrap_servers=bootstrap.split(","), enable_auto_commit=False)
+        self._base = 0
+        self._base = self.count()
+
+    def count(self) -> int:
+        """Returns the number of records since this counter was created."""
+        try:
+            return int(sum(self._consumer.end_offsets(self._tps).values())) - self._base
+        except KafkaError as error:
+            raise ConnectionError(f"the broker stopped answering: {error or type(error).__name__}") from error
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+def answers_of(topics: Topics) -> tuple[str, str]:
+    """Returns the topics that together get exactly one record per ping of a workload without duplicates."""
+    return topics.forecasts, topics.dead_letters

@@ -1,0 +1,4 @@
+"""Does the same work with other libraries, for comparison: plain Faust, Quix Streams, and our worker without the model.
+
+`compare` runs them; `faust_agent`, `quix` and `floor` are separate programs.
+"""

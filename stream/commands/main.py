@@ -1,0 +1,84 @@
+"""Defines the root command, which finds its commands by entry points."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import entry_points, version
+from inspect import cleandoc
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from stream.config import environment
+from stream.wire.escape import escaped
+
+LOGS_ITSELF = "worker"  # the command that has a log, and warns there
+EXIT_FAILURE = 1  # the work failed; Typer exits with 2 for bad usage by itself
+
+ERRORS = Console(stderr=True)
+
+
+def build() -> typer.Typer:
+    """Returns the `pathcast` application with every command that an installed package registers."""
+    app = typer.Typer(
+        name="pathcast",
+        help="Forecasts where moving things will be: live GPS pings in, next-step forecasts and gap fills out.",
+        epilog="Try it: pathcast demo --seconds 60",
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_root)
+    for point in sorted(entry_points(group="pathcast.commands"), key=lambda point: point.name):
+        command = point.load()
+        if isinstance(command, typer.Typer):
+            for own in command.registered_commands:  # changed in place, as Typer stores the help texts only there
+                own.help = _flowing(own.help or getattr(own.callback, "__doc__", None))
+            app.add_typer(command, name=point.name)
+        else:
+            app.command(name=point.name, help=_flowing(command.__doc__))(command)
+    return app
+
+
+def _flowing(text: str | None) -> str:
+    """Returns a help text whose paragraphs are a line each, so that only the terminal breaks them: Rich would keep our
+    line ends, too. Examples, which are indented, keep their line ends."""
+    paragraphs = cleandoc(text or "").split("\n\n")
+    return "\n\n".join(one if one.startswith(" ") else one.replace("\n", " ") for one in paragraphs)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pathcast {version('pathcast')}")
+        raise typer.Exit
+
+
+def _root(
+    context: typer.Context,
+    _: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand != LOGS_ITSELF:
+        for line in environment.unknown(os.environ, environment.known(context.command)):
+            ERRORS.print(f"warning: {line}", highlight=False, soft_wrap=True, markup=False)
+
+
+def main() -> NoReturn:
+    """Runs one command. An error that a user can cause is one line on stderr and exit 1; a traceback is our own bug."""
+    try:
+        build()(prog_name="pathcast", standalone_mode=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        said = one_line(error).replace("[", r"\[")
+        ERRORS.print(f"[bold red]error:[/] {said}", highlight=False, soft_wrap=True)
+        sys.exit(EXIT_FAILURE)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(0)
+
+
+def one_line(error: Exception) -> str:
+    """Returns the error's text without line ends or other control characters of a terminal."""
+    return escaped(" ".join(str(error).split()) or type(error).__name__)

@@ -1,0 +1,194 @@
+"""`pathcast replay`: runs the worker's engine over a file, without a broker, and writes NDJSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from stream.adapters.options import Columns, recording_of
+from stream.config.settings import DEFAULT_HORIZONS_S, UNLIMITED, Settings
+
+if TYPE_CHECKING:  # importing torch takes a second, for which --help and a wrong file name should not wait
+    from stream.adapters.files import Rows
+    from stream.engine.engine import Engine
+    from stream.wire import Outgoing
+
+STDOUT = "-"
+_HORIZONS = ",".join(f"{h:g}" for h in DEFAULT_HORIZONS_S)
+BATCH_ROWS = 16_384  # many more than a worker's: a row of a full step is cheapest, and nobody waits for an answer
+EXAMPLES_SHOWN = 5  # the most rejects that are shown with their reasons, one per code
+
+HELP = """Forecast every ping of a recorded file, with the worker's own engine and no broker.
+
+FILE is Parquet, CSV (also .csv.gz), NDJSON (.ndjson, .jsonl) or GPX, - for NDJSON on standard input, or what pathcast
+train takes: a folder, or FORMAT:PATH with geolife, tdrive, porto, ais, gpx or gtfs. Tables need the columns entity_id,
+ts or t (milliseconds UTC), lat and lon, or --columns says what they are called; other fields of a ping are used if they
+are there. Pings are taken in the order of their times. OUT gets one line of JSON per accepted ping: the forecast, with
+anchor, next and horizons.
+
+[bold]Examples[/]
+
+  pathcast replay buses.parquet --out forecasts.ndjson
+  pathcast replay track.gpx --out - --horizons 30,60 | head -n 1
+  pathcast replay fleet.csv --columns t:s=timestamp,entity_id=vehicle --out forecasts.ndjson
+  pathcast replay pings.csv --out forecasts.ndjson --weights ./my-weights --json
+"""
+
+
+def replay(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE|FORMAT:PATH|-", help="recorded pings; - is NDJSON on standard input")
+    ],
+    *,
+    columns: Columns = None,
+    out: Annotated[str, typer.Option("--out", help="where the forecasts go (NDJSON), or - for standard output")],
+    weights: Annotated[
+        str, typer.Option("--weights", envvar="PATHCAST_WEIGHTS", help="a bundled name or a directory")
+    ] = Settings().weights,
+    horizons: Annotated[
+        str, typer.Option("--horizons", envvar="PATHCAST_HORIZONS", help="seconds ahead, separated by commas")
+    ] = _HORIZONS,
+    as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON (to stderr if OUT is -)")] = False,
+) -> None:
+    settings = _settings(weights, horizons)
+    console = Console(stderr=True)
+    found = recording_of(file, columns)
+    rows = found.in_order()
+    if rows.left_out:
+        console.print(f"left out: {rows.left_out}", style="yellow", markup=False, soft_wrap=True)
+    engine = _engine(settings)
+    summary = None
+    with _opened(out, found.path) as sink:
+        summary = asyncio.run(_replayed(engine, rows, sink, settings, console))
+    if summary is None:
+        return
+    if as_json:
+        print(json.dumps(summary), file=sys.stderr if out == STDOUT else sys.stdout)
+    else:
+        _show(summary, console)
+
+
+replay.__doc__ = HELP
+
+
+def _settings(weights: str, horizons: str) -> Settings:
+    try:
+        horizons_s = tuple(float(part) for part in horizons.split(","))
+        return Settings(weights=weights, horizons_s=horizons_s, max_stored_entities=UNLIMITED)  # there is no store
+    except ValueError as error:
+        raise typer.BadParameter(f"{horizons!r}: {error}", param_hint="--horizons") from None
+
+
+def _engine(settings: Settings) -> Engine:
+    from model.api import Predictor
+    from stream.engine.engine import Engine
+    from stream.store.base import MemoryStore
+
+    # The clock stands still: latencies of a replay mean nothing, and the same file gives the same bytes.
+    return Engine(Predictor.load(settings.weights), MemoryStore(), settings, clock_ms=lambda: 0.0)
+
+
+@contextmanager
+def _opened(out: str, file: str | Path) -> Iterator[BinaryIO]:
+    if out == STDOUT:
+        try:
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:  # the reader has ended, as `head` does: this is not an error
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python complains when it exits
+        return
+    if Path(out).exists() and Path(file).exists() and Path(out).samefile(file):
+        raise ValueError(f"--out {out} is the input itself")
+    with Path(out).open("wb") as sink:
+        yield sink
+
+
+async def _replayed(engine: Engine, rows: Rows, sink: BinaryIO, settings: Settings, console: Console) -> dict[str, Any]:
+    """Passes all rows through the engine, writes the forecasts, and returns the summary."""
+    from stream.wire import Record
+
+    published_ms = int(time.time() * 1000)  # every record's timestamp: a recording cannot have times after now
+    codes: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    offset, started_s = 0, time.perf_counter()
+    coming = iter(rows)
+    with _progress(console) as progress:
+        task = progress.add_task("replaying", total=len(rows))
+        while chunk := list(islice(coming, BATCH_ROWS)):
+            records = [
+                Record(settings.topics.pings, 0, place, published_ms, row.key, row.value)
+                for place, row in enumerate(chunk, offset)
+            ]
+            answers = await engine.process(records, started_ms=0.0, fetched_ms=0.0)
+            _write(answers, settings, sink, codes, examples)
+            offset += len(chunk)
+            progress.update(task, completed=offset)
+    elapsed_s = time.perf_counter() - started_s
+    return _summary(engine, offset, elapsed_s, codes, examples)
+
+
+def _write(
+    answers: Iterable[Outgoing], settings: Settings, sink: BinaryIO, codes: Counter[str], examples: dict[str, str]
+) -> None:
+    from stream.wire import ERROR_HEADER_PREFIX
+
+    for answer in answers:
+        if answer.topic == settings.topics.forecasts:
+            sink.write((answer.value or b"") + b"\n")
+        elif answer.topic == settings.topics.dead_letters:
+            headers = dict(answer.headers)
+            code = headers[ERROR_HEADER_PREFIX + "code"].decode()
+            codes[code] += 1
+            message = headers[ERROR_HEADER_PREFIX + "message"].decode()
+            examples.setdefault(code, f"record {answer.src.offset}: {message}")
+
+
+def _summary(
+    engine: Engine, records: int, elapsed_s: float, codes: Counter[str], examples: dict[str, str]
+) -> dict[str, Any]:
+    counted = list(engine.counts.values())
+    return {
+        "pings": records,
+        "forecasts": sum(counts.forecasts for counts in counted),
+        "gapfills": sum(counts.gap_fills for counts in counted),
+        "duplicates": sum(counts.duplicates for counts in counted),
+        "rejects": sum(codes.values()),
+        "rejects_by_code": dict(codes.most_common()),
+        "reject_examples": examples,
+        "seconds": round(elapsed_s, 3),
+        "pings_per_s": round(records / elapsed_s, 1) if records else 0.0,
+    }
+
+
+def _show(summary: dict[str, Any], console: Console) -> None:
+    for code, example in islice(summary["reject_examples"].items(), EXAMPLES_SHOWN):
+        console.print(
+            f"rejected {summary['rejects_by_code'][code]} {code}: {example}",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
+    console.print(
+        f"{summary['pings']:,} pings, {summary['forecasts']:,} forecasts, {summary['rejects']:,} rejects, "
+        f"{summary['duplicates']:,} duplicates, {summary['gapfills']:,} gap fills; {summary['pings_per_s']:,.0f}/s",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True)

@@ -1,0 +1,145 @@
+"""Follows one topic with kafka-python, and formats its records as lines for people or as JSON."""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+from collections.abc import Generator
+from typing import Any, Final
+
+import msgspec
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+
+from stream.config.options import utc
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
+from stream.kafka import admin
+from stream.wire import ERROR_HEADER_PREFIX, Forecast, GapFill, loads_forecast, loads_gapfill
+from stream.wire.escape import escaped, escaped_json
+
+POLL_MS = 250  # the longest time until Ctrl-C has an effect
+COMPASS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
+NUMBER: Final = re.compile(r"-?[0-9]{1,19}")
+
+
+def follow(
+    bootstrap: str, topic: str, security: KafkaSecurity = PLAIN_KAFKA, *, earliest: bool, stop_at_end: bool
+) -> Generator[Any]:
+    """Yields the topic's records as they come, without an end; with `stop_at_end`, up to where the topic ended at the
+    start. Raises ConnectionError if no broker answers, Refused if one denies access, ValueError if there is no such
+    topic.
+
+    Close it: a KafkaConsumer that is left open keeps the process from ending.
+    """
+    with admin.connected(bootstrap, security) as client:
+        partitions = admin.partitions_of(client, topic)
+    assigned = [TopicPartition(topic, number) for number in range(partitions)]
+    access = {**security.arguments(), "bootstrap_timeout_ms": int(admin.CONNECT_S * 1000)}
+    # It joins no group: reading must not take partitions from anybody, and must not commit offsets.
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap.split(","), enable_auto_commit=False, **access)
+    try:
+        consumer.assign(assigned)
+        if earliest:
+            consumer.seek_to_beginning(*assigned)
+        else:
+            consumer.seek_to_end(*assigned)
+        ends = consumer.end_offsets(assigned) if stop_at_end else {}
+        while True:
+            for records in consumer.poll(POLL_MS).values():
+                yield from records
+            if stop_at_end and all(consumer.position(tp) >= end for tp, end in ends.items()):
+                return
+    except KafkaError as error:
+        refusal = kafka_refusal(bootstrap, security, error)
+        raise refusal or ConnectionError(f"reading {topic} at {bootstrap} failed: {error}") from error
+    finally:
+        consumer.close()
+
+
+def forecast_line(raw: bytes) -> str:
+    """Returns one forecast for people: entity, time, place, next step and its sigma, each horizon, how it was made."""
+    forecast: Forecast = loads_forecast(raw)
+    step = forecast.next
+    ahead = f"{math.hypot(step.d_east_m, step.d_north_m):.0f} m {_compass(step.d_east_m, step.d_north_m)}"
+    parts = [
+        f"{utc(forecast.anchor.ts)}  {forecast.entity_id:<12}",
+        f"{forecast.anchor.lat:.5f},{forecast.anchor.lon:.5f}",
+        f"next in {step.dt_s:.0f} s: {ahead} ±{_radius(step.cov_m2):.0f} m",
+        *(f"{_span(h.h_s)}: {h.lat:.5f},{h.lon:.5f} ±{_radius(h.cov_m2):.0f} m" for h in forecast.horizons),
+        f"{forecast.status} {forecast.cache} n={forecast.window.n}",
+    ]
+    return escaped("  ".join(parts))
+
+
+def gapfill_line(raw: bytes) -> str:
+    """Returns one gap fill for people: start, entity, duration, number of points, length, the largest sigma."""
+    fill: GapFill = loads_gapfill(raw)
+    seconds = (fill.end.ts - fill.start.ts) / 1000
+    parts = [
+        f"{utc(fill.start.ts)}  {fill.entity_id:<12}",
+        f"{_span(seconds)} of {fill.reason}: {len(fill.points)} points over {fill.length_m:.0f} m",
+        f"±{fill.max_sigma_m:.0f} m at most",
+        f"{fill.method}, {fill.status}, revision {fill.revision}",
+    ]
+    return escaped("  ".join(parts))
+
+
+def dead_letter_json(record: Any) -> bytes:
+    """Returns one dead letter as a JSON object: the record (base64 if it is not UTF-8), its source, what was wrong."""
+    context = _context(record)
+    fields: dict[str, Any] = {name: context.get(name) for name in ("code", "message", "stage", "topic")}
+    fields |= _numbers(context)
+    for name, raw in (("key", record.key), ("value", record.value)):
+        try:
+            fields[name] = None if raw is None else raw.decode()
+        except UnicodeDecodeError:
+            fields[f"{name}_base64"] = base64.b64encode(raw).decode()
+    return escaped_json(msgspec.json.encode(fields))
+
+
+def dead_letter_line(record: Any) -> str:
+    """Returns one dead letter for people: time, key, what was wrong, and the beginning of the value."""
+    context = _context(record)
+    published_ms = _numbers(context).get("timestamp", record.timestamp)
+    came = (record.value or b"")[:120].decode(errors="replace")
+    key = (record.key or b"-").decode(errors="replace")
+    parts = [
+        f"{utc(published_ms)}  {key:<12}",
+        f"{context.get('code', 'unknown')}: {context.get('message', '')}",
+        came,
+    ]
+    return escaped("  ".join(parts))
+
+
+def _context(record: Any) -> dict[str, str]:
+    return {
+        name.removeprefix(ERROR_HEADER_PREFIX): (value or b"").decode(errors="replace")
+        for name, value in record.headers
+        if name.startswith(ERROR_HEADER_PREFIX)
+    }
+
+
+def _numbers(context: dict[str, str]) -> dict[str, int]:
+    """Returns the fields that are numbers. Others are left out, as a record in the topic need not be one of ours."""
+    names = ("partition", "offset", "timestamp")
+    return {name: int(context[name]) for name in names if NUMBER.fullmatch(context.get(name, ""))}
+
+
+def _span(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:g} min"
+        if seconds % 60 == 0
+        else f"{seconds / 60:.1f} min"
+    )
+
+
+def _radius(cov_m2: tuple[float, float, float]) -> float:
+    """Returns the root mean square of the two axes' sigmas, as one number for people."""
+    return math.sqrt(max(0.0, (cov_m2[0] + cov_m2[2]) / 2))
+
+
+def _compass(east_m: float, north_m: float) -> str:
+    return COMPASS[round(math.degrees(math.atan2(east_m, north_m)) / 45) % 8]

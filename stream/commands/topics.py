@@ -1,0 +1,68 @@
+"""`pathcast topics`: shows our topics on the broker, and creates those that are absent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, secured
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.wire import Topics
+
+if TYPE_CHECKING:
+    from stream.kafka.admin import TopicInfo  # kafka-python takes half a second to import, too long for --help
+
+HELP = """Show the topics and their partitions; with --create, make those that are absent.
+
+[bold]Examples[/]
+
+  pathcast topics
+  pathcast topics --create --partitions 32 --replication 3
+"""
+
+
+@secured
+def topics(
+    create: Annotated[bool, typer.Option("--create", help="create the topics that do not exist")] = False,
+    partitions: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="of each new topic; default: the broker's")
+    ] = None,
+    replication: Annotated[
+        int | None, typer.Option(min=1, max=100, help="copies of each new topic; default: the broker's")
+    ] = None,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    prefix: Prefix = DEFAULT_PREFIX,
+    security: KafkaSecurity = PLAIN_KAFKA,
+    json: Json = False,
+) -> None:
+    from stream.kafka import admin
+
+    names = Topics.of(prefix)
+    with quiet(), admin.connected(bootstrap, security) as client:
+        created = admin.create(client, names, partitions=partitions, replication=replication) if create else []
+        infos = admin.describe(client, names)
+    made = [info.name for info in created]
+    if json:
+        rows = [{**info._asdict(), "created": info.name in made} for info in infos]
+        typer.echo(msgspec.json.encode(rows))
+    else:
+        _show(infos, made)
+
+
+topics.__doc__ = HELP
+
+
+def _show(infos: list[TopicInfo], created: list[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("topic", "partitions", "copies", "", box=None, pad_edge=False)
+    for info in infos:
+        if info.partitions is None:
+            table.add_row(info.name, "-", "-", "absent: pathcast topics --create, or start a worker")
+        else:
+            note = "created" if info.name in created else ""
+            table.add_row(info.name, str(info.partitions), str(info.replication), note)
+    Console().print(table)

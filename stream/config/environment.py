@@ -1,0 +1,43 @@
+"""Finds unknown PATHCAST_ variables, and the name that was probably meant. It reads names only, no values."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from difflib import get_close_matches
+from typing import Any, Final
+
+from stream.config import failpoints, http_access
+
+OURS: Final = "PATHCAST_"
+# They are read from the environment or from a file that it names, never from an option, because `ps` would show that.
+SECRETS: Final = ("PATHCAST_KAFKA_PASSWORD", "PATHCAST_REDIS_PASSWORD", http_access.TOKEN)
+# Our own tests and CI read these; they are no settings.
+_OF_TESTS: Final = ("PATHCAST_TEST_", "PATHCAST_REQUIRE_")
+
+
+def known(command: Any) -> set[str]:
+    """Returns every variable from which a command of Typer, its subcommands or our secrets are read."""
+    return {*_of_options(command), *SECRETS, *(f"{name}_FILE" for name in SECRETS), failpoints.VARIABLE}
+
+
+def unknown(environment: Iterable[str], names: Collection[str]) -> list[str]:
+    """Returns a line for each variable of ours in `environment` that is not among `names`, with the nearest name if
+    there is one."""
+    strangers = (name for name in sorted(environment) if name.startswith(OURS) and not name.startswith(_OF_TESTS))
+    return [_line(name, names) for name in strangers if name not in names]
+
+
+def _line(name: str, names: Collection[str]) -> str:
+    # Without the common prefix, which would make any two names similar.
+    nearest = get_close_matches(name.removeprefix(OURS), [other.removeprefix(OURS) for other in names], 1)
+    meant = f"; is {OURS}{nearest[0]} meant?" if nearest else ""
+    return f"the environment variable {name} is no setting of pathcast and has no effect{meant}"
+
+
+def _of_options(command: Any) -> Iterator[str]:
+    # By attribute and not by type, because newer releases of Typer contain their own Click.
+    for parameter in command.params:
+        found = parameter.envvar or ()
+        yield from (found,) if isinstance(found, str) else found
+    for below in getattr(command, "commands", {}).values():
+        yield from _of_options(below)

@@ -1,0 +1,53 @@
+"""Places at which a process can be made to kill itself, so that a test can see what it leaves behind.
+
+    PATHCAST_KILL_POINT=after_commit:3    SIGKILL to ourselves when `after_commit` is reached for the third time
+
+They lie between the writes of delivery, so that a test can stop after any of them (`tests/chaos`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Final
+
+VARIABLE: Final = "PATHCAST_KILL_POINT"
+NAMES: Final = {
+    "after_fence": "whoever published for the partition before us cannot any more (exactly_once)",
+    "after_claim": "the epoch is raised in Redis, and not yet in Kafka",
+    "before_replay": "the epoch stands in both",
+    "before_publish": "a batch is folded, and nothing of it is sent",
+    "after_publish": "the broker has every answer, and no offset",
+    "before_end": "the transaction has answers and offsets, and has not ended (exactly_once)",
+    "after_commit": "the offsets are committed, and the input is not retired",
+    "before_checkpoint": "a checkpoint is due, and not begun",
+    "within_checkpoint": "one call to Redis of several has written a piece of a leg, and the offset has not moved",
+    "between_legs": "a checkpoint's first leg is written, others are not, and the offset has not moved",
+    "after_checkpoint": "the checkpoint is written, and we have not noted it",
+}
+
+_left: dict[str, int] = {}  # how often a point may still be reached
+
+
+def arm(text: str) -> None:
+    """Arms the point that `text`, NAME or NAME:N, names; none if it is empty.
+
+    Raises ValueError for a name that is not in NAMES, or an N below 1.
+    """
+    if not text:
+        return
+    name, _, times = text.partition(":")
+    if name not in NAMES or not (times or "1").isdecimal() or int(times or "1") < 1:
+        raise ValueError(f"{VARIABLE}={text!r}: expected NAME or NAME:N, where NAME is one of {', '.join(NAMES)}")
+    _left[name] = int(times or "1")
+
+
+def reach(name: str) -> None:
+    """Notes that point `name` is reached, and kills the process if that was the N-th time."""
+    if not _left:
+        return
+    assert name in NAMES
+    if name in _left:
+        _left[name] -= 1
+        if not _left[name]:
+            os.kill(os.getpid(), signal.SIGKILL)

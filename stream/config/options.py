@@ -1,0 +1,121 @@
+"""The command-line options of `stream.config.security`, for every command that uses Kafka or Redis."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import wraps
+from inspect import Parameter
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from stream.config.security import KafkaSecurity, Mechanism, Protocol, RedisSecurity, secret
+from stream.config.settings import Settings
+from stream.wire import NO_TIME_MS
+
+PANEL: Final = "Secured servers"  # of --help
+
+
+def _option(name: str, kind: Any, default: Any, flag: str, text: str) -> Parameter:
+    variable = "PATHCAST_" + flag.removeprefix("--").replace("-", "_").upper()
+    option = typer.Option(flag, envvar=variable, help=text, rich_help_panel=PANEL, case_sensitive=False)
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
+
+
+# By the parameter that they replace.
+_OPTIONS: Final = {
+    "security": (
+        _option("kafka_protocol", Protocol, Protocol.PLAINTEXT, "--kafka-security", "how to speak to Kafka"),
+        _option("kafka_mechanism", Mechanism, Mechanism.SCRAM_SHA_512, "--kafka-mechanism", "of SASL"),
+        _option(
+            "kafka_user", str | None, None, "--kafka-user", "for SASL; password: PATHCAST_KAFKA_PASSWORD or ..._FILE"
+        ),
+        _option("kafka_ca", Path | None, None, "--kafka-ca", "CA of the brokers, PEM; default: this machine's CAs"),
+        _option("kafka_cert", Path | None, None, "--kafka-cert", "our own certificate, PEM, if the brokers want one"),
+        _option("kafka_key", Path | None, None, "--kafka-key", "its key, PEM, if that is in another file"),
+    ),
+    "redis_security": (
+        _option(
+            "redis_ca",
+            Path | None,
+            None,
+            "--redis-ca",
+            "CA for rediss://; password: PATHCAST_REDIS_PASSWORD or ..._FILE",
+        ),
+    ),
+}
+
+
+def secured(command: Callable[..., None]) -> Callable[..., None]:
+    """Returns the command with options in place of its parameters `security` (KafkaSecurity) and `redis_security`
+    (RedisSecurity).
+
+    Typer has no options that several commands share, and reads them from a signature.
+    """
+    own = inspect.signature(command, eval_str=True).parameters
+    named = [option for name in own for option in _OPTIONS.get(name, (own[name],))]
+
+    @wraps(command)
+    def filled(**given: Any) -> None:
+        if "security" in own:
+            given["security"] = KafkaSecurity(
+                protocol=given.pop("kafka_protocol"),
+                mechanism=given.pop("kafka_mechanism"),
+                user=given.pop("kafka_user"),
+                password=secret("KAFKA_PASSWORD"),
+                ca=given.pop("kafka_ca"),
+                certificate=given.pop("kafka_cert"),
+                key=given.pop("kafka_key"),
+            )
+        if "redis_security" in own:
+            given["redis_security"] = RedisSecurity(secret("REDIS_PASSWORD"), given.pop("redis_ca"))
+        command(**given)
+
+    by_name = [parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in named]
+    filled.__signature__ = inspect.Signature(by_name)  # type: ignore[attr-defined]
+    filled.__annotations__ = {parameter.name: parameter.annotation for parameter in by_name}
+    del filled.__wrapped__  # `get_type_hints` would read it instead
+    return filled
+
+
+DEFAULT_BOOTSTRAP = Settings.bootstrap
+DEFAULT_PREFIX = Settings.prefix
+
+Bootstrap = Annotated[
+    str, typer.Option("--bootstrap", envvar="PATHCAST_BOOTSTRAP", help="Kafka, host:port[,host:port...]")
+]
+Prefix = Annotated[str, typer.Option("--prefix", envvar="PATHCAST_PREFIX", help="of every topic name")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hides log lines of the Kafka client during a command, and treats a closed pipe (`| head`) as a normal end.
+
+    Errors reach us as exceptions, which the root command turns into one line.
+    """
+    for name in ("kafka", "aiokafka"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes stdout once more at exit, which must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def utc(ts_ms: int) -> str:
+    """Returns a time for people; the number, if no calendar has that time, since a sender may write any."""
+    if ts_ms == NO_TIME_MS:
+        return "no time"
+    try:
+        return datetime.fromtimestamp(ts_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):  # beyond the year 9999, a float, or what C's time functions take
+        return str(ts_ms)

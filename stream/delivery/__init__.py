@@ -1,0 +1,19 @@
+"""Moves records from the input topic through the engine to the output topics. `delivery.Delivery` is the entry point.
+
+No record is lost, and under exactly_once none is answered twice. Both depend on the order of writes, so each step has
+a module of its own. This package owns offsets, checkpoints and takeovers, and does not depend on Faust:
+
+    delivery        Delivery: takes records in, hands answers out, gains and loses partitions
+    inbox           records that wait or are being processed, and when a batch is due (`Limits`)
+    processing      takes one batch through the engine, and handles its exceptions
+    committer       takes answers and offsets to the brokers, two batches at most
+    guarantees      AtLeastOnce, ExactlyOnce: the order of the two writes
+    checkpointer    when a partition's states are written, and what a refusal means
+    takeover        makes a partition ours: membership check, fence, claim, replay
+    takeover_plan   where a takeover starts, and whether the log is still the one that was answered
+    continuity      whether new records follow those that were taken
+    cold_reads      reads the states of entities that are not in memory, so that only their partition waits
+    outages         which uses of the store fail at this moment
+    partitions      what delivery keeps for each partition, and the interfaces that it needs
+    accounts        counts what a worker has done with its records
+"""

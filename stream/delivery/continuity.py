@@ -1,0 +1,104 @@
+"""Checks whether the records that come for a partition follow those that were taken.
+
+Most records do: they begin where the last ones ended, and have the same leader epoch. For all others a broker is asked,
+before the engine sees them:
+
+    they come from a new leader      its log may lack what we were given (`stream.delivery.takeover_plan.cut_at`)
+    they begin before the last ones  the consumer reads again; or its position was not in the log any more
+    they begin after the last ones   nothing was there (markers of transactions, compaction), or retention deleted it
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+from aiokafka.errors import KafkaError
+
+from stream.delivery.accounts import Accounts
+from stream.delivery.partitions import InputLog, Owned, Piece
+from stream.delivery.takeover_plan import cut_at
+
+log = logging.getLogger(__name__)
+
+# To wait for an answer; no batch is taken meanwhile. After it the partition is taken over, and waits alone.
+ASK_S: Final = 5.0
+
+
+class Step(NamedTuple):
+    """Some records that came for a partition, and where the records before them ended."""
+
+    owned: Owned
+    expected: int  # the offset after the records before
+    first: int
+    leader_epoch: int  # -1: unknown
+
+    @property
+    def same_leader(self) -> bool:
+        """Whether the leader epochs are equal, or one of them is unknown, so that there is nothing to ask."""
+        known = self.owned.history.leader_epoch
+        return self.leader_epoch == known or self.leader_epoch == -1 or known == -1
+
+    @property
+    def follows(self) -> bool:
+        return self.first == self.expected and self.same_leader
+
+
+def steps(pieces: Iterable[Piece]) -> list[Step]:
+    """Returns a step for each piece, in the order of the pieces."""
+    ends: dict[int, int] = {}
+    found = []
+    for piece in pieces:
+        owned, records = piece.owned, piece.records
+        expected = ends.get(id(owned), owned.taken)
+        found.append(Step(owned, expected, records.first_offset, records.leader_epoch))
+        ends[id(owned)] = max(expected, records.next_offset)
+    return found
+
+
+class Continuity:
+    """Checks new records, and asks `input_log` where needed."""
+
+    def __init__(self, input_log: InputLog, accounts: Accounts) -> None:
+        self._input = input_log
+        self._accounts = accounts
+
+    async def broken(self, pieces: Sequence[Piece]) -> list[Owned]:
+        """Returns the partitions whose new records must not be taken: a takeover decides on them.
+
+        Their log is not the one that was answered, or no broker confirms it within ASK_S. For the others this notes the
+        leader epoch of their records.
+        """
+        broken: dict[int, Owned] = {}
+        for step in steps(pieces):
+            owned = step.owned
+            if not step.follows and not await self._is_sound(step):
+                broken[id(owned)] = owned
+            elif step.first >= step.expected and step.leader_epoch not in (-1, owned.history.leader_epoch):
+                owned.history = owned.history._replace(leader_epoch=step.leader_epoch)
+        return list(broken.values())
+
+    async def _is_sound(self, step: Step) -> bool:
+        partition = step.owned.partition
+        try:
+            async with asyncio.timeout(ASK_S):
+                gap = step.first > step.expected and step.same_leader
+                if gap and await self._input.first_offset(partition) <= step.expected:
+                    return True
+                found = await self._input.describe_log(partition, step.owned.history.leader_epoch)
+        except (KafkaError, TimeoutError) as error:
+            log.warning("%s/%d: cannot ask whether its log is the one that we know: %r", *partition, error)
+            return False
+        if cut_at(step.expected, step.owned.history, found) is not None:
+            return False
+        if found.begin > step.expected:
+            self._lose(step.owned, step.expected, min(found.begin, step.first))
+        return True
+
+    def _lose(self, owned: Owned, start: int, end: int) -> None:
+        """Notes that retention has deleted [start, end) before we read it."""
+        log.error("%s/%d: retention deleted the offsets from %d to %d unanswered", *owned.partition, start, end)
+        self._accounts.accounts[owned.partition].retention_lost += end - start
+        owned.history = owned.history._replace(lost=owned.history.lost + end - start)

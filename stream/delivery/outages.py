@@ -1,0 +1,40 @@
+"""Records which uses of the store fail at this moment, by partition.
+
+A use has failed until the same use of the same partition works again: a partition whose checkpoints are refused stays
+failed while those of others are written, and a successful read does not hide failing writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from stream.delivery.partitions import Owned
+
+Use = Literal["checkpoint", "read", "takeover"]
+
+
+class Outages:
+    """Records which uses fail, for `Status.away`. `clock` gives milliseconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._failing: dict[tuple[Owned, Use], str] = {}
+        self.since_ms = 0.0  # when the first of those that fail now failed
+
+    @property
+    def why(self) -> str:
+        """The error text of the use that failed last. It is empty if no use fails."""
+        return next(reversed(self._failing.values()), "")
+
+    def failed(self, owned: Owned, use: Use, error: Exception) -> None:
+        if not self._failing:
+            self.since_ms = self._clock()
+        self._failing[owned, use] = str(error) or repr(error)
+
+    def worked(self, owned: Owned, use: Use) -> None:
+        self._failing.pop((owned, use), None)
+
+    def forget(self, owned: Owned) -> None:
+        """Removes the partition, which is not ours any more or is taken over."""
+        self._failing = {key: why for key, why in self._failing.items() if key[0] is not owned}

@@ -1,0 +1,9 @@
+"""`pathcast demo`: runs everything on one machine, with an embedded broker and store.
+
+cli          the command
+run          feeds recorded buses, starts a worker, waits for the forecasts
+board        scores them as they come, and makes the summary
+embedded     the embedded Kafka broker and Valkey server
+supervisor   child processes that end with their parent
+sample       an hour of buses
+"""

@@ -1,0 +1,166 @@
+"""Counts the demo's pings and forecasts so far, with their latencies and errors.
+
+The threads of the feeder and the subscriber write to it, and that of the screen reads it: every method takes the lock.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from stream.adapters.files import Row
+from stream.wire import Anchor, Forecast, code_of, loads_forecast
+from stream.wire.scoring import TARGETS, Errors, errors, score
+
+SHOWN = 6  # vehicles on the screen
+
+
+class Live(NamedTuple):
+    """The demo at one moment while it runs."""
+
+    pings_in: int
+    forecasts_out: int
+    gapfills_out: int
+    rejects: int
+    vehicles: int
+    event_ts: int | None  # of the newest ping
+    p50_ms: float | None
+    p99_ms: float | None
+    next_m: Errors | None  # means so far
+    latest: list[Forecast]
+
+
+class Board:
+    """The demo's counts, and its forecasts with their errors."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pings = 0
+        self._event_ts: int | None = None
+        self._sent: dict[tuple[str, int], float] = {}  # (entity, event time) -> clock in s, until its forecast comes
+        self._forecasts: list[Forecast] = []
+        self._gapfills = 0
+        self._rejects: Counter[str] = Counter()
+        self._latencies_ms: list[float] = []
+        self._last_two: dict[str, tuple[Forecast | None, Forecast]] = {}
+        self._sums = Errors(0.0, 0.0, 0.0, 0.0)
+        self._pairs = 0
+
+    def sent(self, row: Row, clock_s: float) -> None:
+        with self._lock:
+            self._pings += 1
+            if row.key is not None and row.ts_ms is not None:
+                self._event_ts = row.ts_ms
+                # The first of two equal pings gets the forecast; the second is a duplicate.
+                self._sent.setdefault((row.key.decode(errors="replace"), row.ts_ms), clock_s)
+
+    def forecast(self, raw: bytes, clock_s: float) -> None:
+        forecast = loads_forecast(raw)
+        with self._lock:
+            self._forecasts.append(forecast)
+            began = self._sent.pop((forecast.entity_id, forecast.anchor.ts), None)
+            if began is not None:
+                self._latencies_ms.append((clock_s - began) * 1000)
+            self._compare(forecast)
+
+    def gapfill(self) -> None:
+        with self._lock:
+            self._gapfills += 1
+
+    def reject(self, headers: Sequence[tuple[str, bytes]]) -> None:
+        code = code_of(headers) or "unknown"
+        with self._lock:
+            self._rejects[code] += 1
+
+    @property
+    def outstanding(self) -> int:
+        """The number of pings without an outcome so far; duplicates never get one."""
+        with self._lock:
+            return self._pings - len(self._forecasts) - self._rejects.total()
+
+    @property
+    def forecasts_out(self) -> int:
+        with self._lock:
+            return len(self._forecasts)
+
+    @property
+    def rejects_by_code(self) -> dict[str, int]:
+        with self._lock:
+            return dict(self._rejects.most_common())
+
+    def live(self) -> Live:
+        with self._lock:
+            latest = sorted((last for _, last in self._last_two.values()), key=lambda f: f.anchor.ts)[-SHOWN:]
+            return Live(
+                pings_in=self._pings,
+                forecasts_out=len(self._forecasts),
+                gapfills_out=self._gapfills,
+                rejects=self._rejects.total(),
+                vehicles=len(self._last_two),
+                event_ts=self._event_ts,
+                p50_ms=percentile(self._latencies_ms, 50),
+                p99_ms=percentile(self._latencies_ms, 99),
+                next_m=Errors(*(total / self._pairs for total in self._sums)) if self._pairs else None,
+                latest=latest,
+            )
+
+    def pairs(self) -> dict[str, list[Errors]]:
+        """Returns the errors of all pairs of a forecast and a real ping so far, by target. The real pings are the
+        anchors of the forecasts: each accepted ping has one forecast, and the vehicle was not at a rejected one."""
+        with self._lock:
+            forecasts = list(self._forecasts)
+        tracks: dict[str, dict[int, Anchor]] = {}
+        for forecast in forecasts:
+            tracks.setdefault(forecast.entity_id, {})[forecast.anchor.ts] = forecast.anchor
+        return score(forecasts, {entity: [track[ts] for ts in sorted(track)] for entity, track in tracks.items()})
+
+    def summary(self, *, broker: str, store: str) -> dict[str, Any]:
+        """Returns the JSON summary. Errors are means in metres over the same pairs, null where there was no pair."""
+        pairs, live = self.pairs(), self.live()
+        with self._lock:
+            model = self._forecasts[-1].model if self._forecasts else None
+        return {
+            "pings_in": live.pings_in,
+            "forecasts_out": live.forecasts_out,
+            "gapfills_out": live.gapfills_out,
+            "rejects": live.rejects,
+            "latency_ms": {"p50": _rounded(live.p50_ms), "p99": _rounded(live.p99_ms)},
+            "error_m": {name: mean_errors(pairs[name]) for name in TARGETS},
+            "broker": broker,
+            "store": store,
+            "model": None if model is None else f"{model.name} {model.version}",
+        }
+
+    def _compare(self, forecast: Forecast) -> None:
+        """Compares the entity's last forecast with its next ping, this forecast's anchor. The summary scores all
+        forecasts again."""
+        before, last = self._last_two.get(forecast.entity_id, (None, None))
+        if last is not None and forecast.anchor.ts <= last.anchor.ts:
+            return  # a late ping
+        if before is not None and last is not None:
+            found = errors(last, before.anchor, forecast.anchor)
+            self._sums = Errors(*(total + metres for total, metres in zip(self._sums, found, strict=True)))
+            self._pairs += 1
+        self._last_two[forecast.entity_id] = last, forecast
+
+
+def mean_errors(pairs: Sequence[Errors]) -> dict[str, float | None]:
+    """Returns the mean by field name, in metres to the decimetre."""
+    if not pairs:
+        return dict.fromkeys(Errors._fields)
+    columns = zip(*pairs, strict=True)
+    return {name: round(sum(column) / len(pairs), 1) for name, column in zip(Errors._fields, columns, strict=True)}
+
+
+def percentile(values: Sequence[float], percent: float) -> float | None:
+    """Returns the smallest value that `percent` of all do not exceed (nearest rank); None if there are no values."""
+    if not values:
+        return None
+    rank = -(-len(values) * percent // 100)  # ceiling
+    return sorted(values)[max(int(rank), 1) - 1]
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)

@@ -1,0 +1,157 @@
+"""`pathcast demo`: the command that runs everything on one machine, with nothing to set up."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from stream.adapters.options import Columns, recording_of
+from stream.config.options import Json, quiet
+from stream.wire.escape import escaped
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from stream.demo.board import Board, Live
+
+SPEEDUP = 120.0  # two minutes a second: in 60 s each bus reports some 80 times, and 15-minute forecasts can be scored
+EXIT_INTERRUPTED = 130  # a shell's status for Ctrl-C
+
+HELP = """Forecast real vehicles, here and now: a broker, a store and a worker of their own, and a replay into them.
+
+The buses are a bundled recording from Austin, Texas (Capital Metro, collected by CapMetrics). Nothing is left behind.
+
+[bold]Examples[/]
+
+  pathcast demo --seconds 60
+  pathcast demo --seconds 20 --vehicles 5
+  pathcast demo --data my-tracks.parquet --speedup 10 --weights ./my-weights
+  pathcast demo --seconds 60 --json
+"""
+NAMES = {"next": "next ping", "60": "1 minute ahead", "300": "5 minutes ahead", "900": "15 minutes ahead"}
+
+
+def demo(
+    seconds: Annotated[float, typer.Option(min=1, max=86_400, help="how long to replay")] = 60.0,
+    vehicles: Annotated[int | None, typer.Option(min=1, help="the first so many; without it, all")] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="[FORMAT:]PATH", help="other tracks: whatever pathcast feed takes")
+    ] = None,
+    columns: Columns = None,
+    speedup: Annotated[float, typer.Option(min=0.01, max=100_000, help="times real time")] = SPEEDUP,
+    weights: Annotated[str, typer.Option(envvar="PATHCAST_WEIGHTS", help="a bundled name or a directory")] = "small",
+    json: Json = False,
+) -> None:
+    tracks = None if data is None else recording_of(data, columns)
+    if columns is not None and tracks is None:
+        raise typer.BadParameter("--columns is for the tracks of --data")
+    from rich.console import Console
+
+    from stream.demo import embedded
+    from stream.demo.board import Board
+    from stream.demo.run import Options, WorkerFailed, run
+
+    board, screen = Board(), Console(stderr=json)
+    interrupted = False
+    with quiet():
+        try:
+            with _screen(screen, board) as show:
+                run(Options(seconds, vehicles, tracks, speedup, weights), board, show)
+        except KeyboardInterrupt:
+            interrupted = True
+        except WorkerFailed as failure:
+            typer.echo(failure.lines, err=True)
+            raise
+        broker, store = embedded.names()
+        summary = board.summary(broker=broker, store=store)
+        if json:
+            typer.echo(msgspec.json.encode(summary))
+        else:
+            _show_summary(screen, board, summary)
+    if interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED)
+
+
+demo.__doc__ = HELP
+
+
+class _screen:
+    """Shows a live picture on a terminal; elsewhere (a log, a pipe), prints one line each time the activity changes."""
+
+    def __init__(self, console: Console, board: Board) -> None:
+        from rich.live import Live as Screen
+
+        self._console, self._board = console, board
+        self._said = ""
+        self._live = Screen(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> _screen:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, doing: str) -> None:
+        if self._live is not None:
+            self._live.update(_picture(doing, self._board.live()), refresh=True)
+        elif doing != self._said:
+            self._console.print(f"{doing} ...", highlight=False)
+            self._said = doing
+
+
+def _picture(doing: str, live: Live) -> RenderableType:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    when = "" if live.event_ts is None else f"{datetime.fromtimestamp(live.event_ts / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    lines = [Text.assemble((doing, "bold"), f"  {when}")]
+    counts = f"{live.pings_in:,} pings in  {live.forecasts_out:,} forecasts out  {live.gapfills_out} gap fills"
+    lines.append(Text(f"{counts}  {live.rejects} rejects  {live.vehicles} vehicles"))
+    if live.p50_ms is not None and live.p99_ms is not None:
+        lines.append(Text(f"ping to forecast: {live.p50_ms:.0f} ms median, {live.p99_ms:.0f} ms p99"))
+    if live.next_m is not None:
+        mean = live.next_m
+        wrong = (
+            f"next ping is off by {mean.model:.0f} m on average, constant velocity by {mean.constant_velocity:.0f} m"
+        )
+        lines.append(Text(wrong, style="green" if mean.model < mean.constant_velocity else ""))
+    table = Table("vehicle", "is at", "next ping", "in 5 minutes", box=None, pad_edge=False)
+    for forecast in live.latest:
+        step = forecast.next
+        later = next((f"{h.lat:.4f}, {h.lon:.4f}" for h in forecast.horizons if h.h_s == 300), "")
+        ahead = f"in {step.dt_s:.0f} s, {step.d_east_m:+.0f} m east, {step.d_north_m:+.0f} m north"
+        at = f"{forecast.anchor.lat:.4f}, {forecast.anchor.lon:.4f}"
+        table.add_row(Text(escaped(forecast.entity_id)), at, ahead, later)
+    return Group(*lines, table)
+
+
+def _show_summary(console: Console, board: Board, summary: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    console.print(
+        f"{summary['pings_in']:,} pings in, {summary['forecasts_out']:,} forecasts out, "
+        f"{summary['gapfills_out']:,} gap fills, {summary['rejects']:,} rejects",
+        highlight=False,
+    )
+    for code, count in board.rejects_by_code.items():
+        console.print(f"  {count:,} rejected: {code}", highlight=False)
+    latency = summary["latency_ms"]
+    if latency["p50"] is not None:
+        console.print(f"ping to forecast: {latency['p50']:.1f} ms median, {latency['p99']:.1f} ms p99", highlight=False)
+    table = Table(title="How far off, in metres on average", title_justify="left")
+    table.add_column("")
+    for name in ("comparisons", "pathcast", "constant velocity", "damped velocity", "stays where it is"):
+        table.add_column(name, justify="right")
+    pairs = board.pairs()
+    for target, mean in summary["error_m"].items():
+        cells = ["-" if metres is None else f"{metres:,.0f}" for metres in mean.values()]
+        table.add_row(NAMES[target], f"{len(pairs[target]):,}", *cells)
+    console.print(table)
+    console.print(f"model {summary['model']}, broker {summary['broker']}, store {summary['store']}", highlight=False)

@@ -1,0 +1,205 @@
+"""Runs the demo: starts a broker, a store and a worker, replays real vehicles into them, and collects the answers."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+
+from kafka import KafkaConsumer, TopicPartition
+
+from stream.adapters.files import Row
+from stream.adapters.recorded import Recording, recording
+from stream.commands.feeder import paced, publisher, replay
+from stream.demo import embedded
+from stream.demo.board import Board
+from stream.demo.supervisor import Supervised
+from stream.kafka import admin
+from stream.wire import Topics
+
+SAMPLE = Path(__file__).parent / "sample" / "austin_buses.parquet"
+MAX_ROWS = 200_000  # that are read of a large file: a demo of 10 min does not need more
+READY_S = 300.0  # the worker compiles kernels: 40 s of CPU in a fresh clone, minutes on a busy machine
+READY = "ready: partitions"  # the worker logs it when it has taken over its assigned partitions
+DRAIN_S = 20.0  # for the last forecasts
+SILENT_S = 2.0  # if no outcome comes for so long, the outstanding pings are duplicates, which get none
+PARTITIONS = 4
+TOPICS = Topics.of("pathcast")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the demo replays, and how fast."""
+
+    seconds: float  # how long to feed
+    vehicles: int | None  # how many of the first vehicles; None: all
+    data: Recording | None  # None: the bundled sample
+    speedup: float
+    weights: str
+
+
+class WorkerFailed(RuntimeError):
+    """The worker ended, or did not answer; `lines` are the last of its log."""
+
+    def __init__(self, message: str, worker: Supervised) -> None:
+        self.lines = worker.log_tail(12)
+        last = next((line for line in reversed(self.lines.splitlines()) if line.strip()), "it wrote nothing")
+        super().__init__(f"{message}; its last words: {last.strip()}")
+
+
+def run(options: Options, board: Board, show: Callable[[str], None]) -> None:
+    """Replays and collects into `board` until the time is over and all pings are answered. No process is left running
+    when it returns.
+
+    `show` is called a few times a second with the present activity. Raises WorkerFailed if the worker ends, never gets
+    ready or answers nothing; RuntimeError if a server does not start; ValueError or OSError if the data cannot be read.
+    """
+    show("reading the tracks")
+    rows = choose(options)
+    with ExitStack() as stack:
+        show("starting the broker and the store")
+        bootstrap, redis_url = stack.enter_context(embedded.broker()), stack.enter_context(embedded.store())
+        show("starting the worker")
+        worker = stack.enter_context(_worker(bootstrap, redis_url, options.weights))
+        _wait_until_ready(worker, show)
+        stop, failures = threading.Event(), list[BaseException]()
+        _thread(stack, failures, lambda: _subscribe(bootstrap, board, stop))
+        feeder = _thread(stack, failures, lambda: _feed(bootstrap, rows, options, board, stop))
+        stack.callback(stop.set)  # pushed after the threads' joins, so that it is called before them
+        while feeder.is_alive():
+            _check(worker, failures)
+            show("running")
+            feeder.join(0.25)
+        _drain(board, lambda: _check(worker, failures), show)
+        if board.forecasts_out == 0:
+            raise WorkerFailed("no forecast came", worker)
+
+
+def choose(options: Options) -> list[Row]:
+    """Returns the rows to replay, in the order of their times: those of the first `vehicles` in the file, from a time
+    with many pings on (`busiest`)."""
+    chosen: set[bytes] = set()
+    kept: list[Row] = []
+    data = options.data or recording(SAMPLE)
+    for row in data.rows():
+        if row.key is not None and row.ts_ms is not None:  # the demo shows forecasts; `pathcast feed` sends all rows
+            if options.vehicles is None or len(chosen) < options.vehicles:
+                chosen.add(row.key)
+            if row.key in chosen:
+                kept.append(row)
+        if len(kept) == MAX_ROWS:
+            break
+    if not kept:
+        raise ValueError(f"{data.path}: no row has both an entity id and a time")
+    kept.sort(key=lambda row: row.ts_ms or 0)
+    times = [row.ts_ms or 0 for row in kept]
+    return kept[busiest(times, int(options.seconds * options.speedup * 1000)) :]
+
+
+def busiest(times: Sequence[int], span: int) -> int:
+    """Returns the index at which to begin, so that many of the sorted `times` are within `span` ms from there: 0,
+    unless another index has more than twice as many (the vehicles of a long recording may hardly overlap)."""
+    best, most, right = 0, 0, 0
+    first = sum(1 for _ in takewhile(lambda time_ms: time_ms <= times[0] + span, times))
+    for left, begin in enumerate(times):
+        while right < len(times) and times[right] <= begin + span:
+            right += 1
+        if right - left > most:
+            best, most = left, right - left
+    return best if most > 2 * first else 0
+
+
+@contextmanager
+def _worker(bootstrap: str, redis_url: str, weights: str) -> Iterator[Supervised]:
+    """Yields a worker process, as a user would start it, but without the user's environment variables for it."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("PATHCAST_")}
+    options = ["--bootstrap", bootstrap, "--redis", redis_url, "--weights", weights, "--prefix", "pathcast"]
+    command = [sys.executable, "-c", "from stream.commands.main import main; main()", "worker", *options]
+    home = Path(tempfile.mkdtemp(prefix="pathcast-"))
+    worker = Supervised([*command, "--partitions", str(PARTITIONS)], log=home / "worker.log", remove=home, env=ours)
+    try:
+        yield worker
+    finally:
+        worker.stop()
+
+
+def _wait_until_ready(worker: Supervised, show: Callable[[str], None]) -> None:
+    deadline = time.monotonic() + READY_S
+    while READY not in worker.log.read_text(errors="replace"):
+        _check(worker, [])
+        if time.monotonic() > deadline:
+            raise WorkerFailed(f"the worker was not ready after {READY_S:.0f} s", worker)
+        show("starting the worker")
+        time.sleep(0.1)
+
+
+def _check(worker: Supervised, failures: list[BaseException]) -> None:
+    if failures:
+        raise failures[0]
+    if not worker.running:
+        raise WorkerFailed(f"the worker ended with status {worker.wait(0)}", worker)
+
+
+def _thread(stack: ExitStack, failures: list[BaseException], work: Callable[[], None]) -> threading.Thread:
+    """Starts a thread, which is joined when the stack unwinds. Its error is passed to the main thread."""
+
+    def guarded() -> None:
+        try:
+            work()
+        except BaseException as error:  # the main thread raises it
+            failures.append(error)
+
+    thread = threading.Thread(target=guarded, daemon=True)
+    thread.start()
+    stack.callback(thread.join, 10.0)
+    return thread
+
+
+def _feed(bootstrap: str, rows: Sequence[Row], options: Options, board: Board, stop: threading.Event) -> None:
+    due = takewhile(lambda pair: pair[0] <= options.seconds, paced(rows, options.speedup))
+    with publisher(bootstrap, TOPICS.pings, linger_ms=0) as out:
+
+        def send(row: Row) -> None:
+            board.sent(row, time.monotonic())  # before it is sent, so that its forecast cannot come first
+            out.send(row)
+
+        replay(due, send, stop=stop.is_set)
+        out.flush()
+
+
+def _subscribe(bootstrap: str, board: Board, stop: threading.Event) -> None:
+    with admin.connected(bootstrap) as client:
+        counts = {info.name: info.partitions or 0 for info in admin.describe(client, TOPICS[1:])}
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest")
+    consumer.assign([TopicPartition(name, number) for name, count in counts.items() for number in range(count)])
+    while not stop.is_set():
+        polled = consumer.poll(100)
+        clock_s = time.monotonic()
+        for tp, records in polled.items():
+            for record in records:
+                if tp.topic == TOPICS.forecasts:
+                    board.forecast(record.value, clock_s)
+                elif tp.topic == TOPICS.gapfills:
+                    board.gapfill()
+                else:
+                    board.reject(record.headers)
+    consumer.close()
+
+
+def _drain(board: Board, check: Callable[[], None], show: Callable[[str], None]) -> None:
+    """Waits for the last answers, until none is outstanding, none has come for SILENT_S, or DRAIN_S are over."""
+    deadline = time.monotonic() + DRAIN_S
+    left, moved = board.outstanding, time.monotonic()
+    while left > 0 and time.monotonic() < deadline and time.monotonic() - moved < SILENT_S:
+        check()
+        show("waiting for the last forecasts")
+        time.sleep(0.1)
+        if board.outstanding != left:
+            left, moved = board.outstanding, time.monotonic()

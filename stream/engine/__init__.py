@@ -1,0 +1,22 @@
+"""Turns records into answers. It has no broker and no clock of its own, and reaches the store only through its
+interface.
+
+`engine.Engine` is the entry point. It takes a batch of records, loads their entities, folds pings into tracks, steps
+the model and renders forecasts, gap fills and dead letters.
+
+    engine          Engine: what delivery calls; loads entities, and makes checkpoints
+    stepping        Stepper: takes a batch through tracks and model, once its entities are in memory
+    batch           EngineBatch, Rows, Outcome: what a batch consists of while it is folded
+    pings           which records are pings, in columns
+    entities        EntityTable: the entities in memory, by partition
+    restore         loads stored entities: the track as it is, the model state if it fits, otherwise rebuilt
+    stored_entity   the bytes that the store keeps of one entity
+    snapshot        makes one partition's checkpoint, leg by leg, while the engine works on
+    answers         renders forecasts and gap fills as records
+    json_template   writes numbers and texts as JSON, in compiled code
+    blake2b         computes ids of many records at once, in compiled code
+    bisection       finds the record at which a batch raises
+    quarantine      entities that were given up, and until when
+    quota           limits how many entities a partition may have in the store
+    counts          what the engine has counted
+"""

@@ -1,0 +1,250 @@
+"""Takes one batch from records to answers.
+
+    records -> Pings.read -> entities not in memory: store.get_many, admit; some are read while others are admitted
+            -> stepping: tracks, the model, forecasts, gap fills -> answers
+
+All computation runs through `run` on one thread; only the store is awaited. The caller serialises `process`,
+`checkpoint` and `drop`, and all calls of a checkpoint that it makes in legs except `write`. After an exception from
+`process` that is not the store's, or when answers could not be published, the states are ahead of the log: `drop` the
+partitions and take them over again. Then `process` the records that raised with `careful`, which quarantines an entity
+that is at fault (`bisection`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
+
+from model.api import Predictor
+from stream.config.settings import Settings
+from stream.engine.batch import (
+    EngineBatch,
+    ceilings,
+)
+from stream.engine.bisection import Bisection
+from stream.engine.counts import Counts
+from stream.engine.entities import (
+    NOBODY,
+    EntityTable,
+    Shard,
+    all_counted_or_none,
+)
+from stream.engine.pings import Pings
+from stream.engine.quarantine import Versions, program_version
+from stream.engine.quota import Quota
+from stream.engine.restore import Restorer
+from stream.engine.snapshot import Runner, Snapshot
+from stream.engine.stepping import Renderer, Stepper
+from stream.kafka.encoded_batches import Answers
+from stream.kafka.record_columns import Records
+from stream.store.base import READ_CHUNK, Partition, Store, read_records
+from stream.tracks.track import Policy
+from stream.wire import ModelRef, Record
+
+T = TypeVar("T")
+Stored = Mapping[Partition, Mapping[str, bytes | None]]  # stored records of entities that are not in memory
+Read = Callable[[Partition, Sequence[str]], Awaitable[Sequence[bytes | None]]]  # reads them, as `Store.get_many` does
+
+
+async def inline(work: Callable[[], T], /) -> T:
+    """Runs the work at once and blocks: for replay and tests."""
+    return work()
+
+
+class Engine:
+    """Holds the states of this process's entities, and answers records."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        store: Store,
+        settings: Settings,
+        *,
+        run: Runner | None = None,
+        clock_ms: Callable[[], float] = lambda: time.time() * 1000,
+        max_resident: int | None = None,
+    ) -> None:
+        self._store = store
+        self._run: Runner = run or inline
+        policy, quota = Policy(window_fixes=predictor.history), Quota(settings.max_stored_entities)
+        self._model = ModelRef(predictor.name, predictor.version)
+        self._version = program_version()
+        self._table = EntityTable(predictor, policy, max_resident or settings.max_entities)
+        self._restorer = Restorer(self._table, predictor, quota)
+        versions, ttl_ms = Versions(self._version, predictor.version), settings.state_ttl_s * 1000
+        render = Renderer(self._model, self._version, settings)
+        self._bisection = Bisection(self._table, versions, ttl_ms, render.reject)
+        self._stepper = Stepper(predictor, self._table, policy, quota, self._bisection, render, clock_ms)
+
+    @property
+    def model(self) -> ModelRef:
+        return self._model
+
+    @property
+    def version(self) -> str:
+        """The version of this program."""
+        return self._version
+
+    @property
+    def entities(self) -> Mapping[Partition, tuple[int, int]]:
+        """How many entities are in memory, and how many in quarantine, by partition."""
+        return self._table.sizes()
+
+    @property
+    def stored_entities(self) -> Mapping[Partition, int]:
+        """How many entities have states in the store, or will get one, by partition."""
+        return self._table.stored()
+
+    @property
+    def counts(self) -> Mapping[Partition, Counts]:
+        """What happened to the records, by partition."""
+        return self._table.counts()
+
+    async def process(
+        self,
+        records: Sequence[Record],
+        *,
+        started_ms: float,
+        fetched_ms: float,
+        silent: bool = False,
+        careful: bool = False,
+        read: Read | None = None,
+    ) -> Answers:
+        """Folds the records into the states; returns forecasts, gap fills and dead letters.
+
+        Args:
+            records: in offset order per partition; several partitions may be mixed.
+            started_ms, fetched_ms: when the batch started and when its records were fetched, for `latency_ms`.
+            silent: only fold, as a takeover does with records that were answered before.
+            careful: if folding raises, find the entities at fault and continue without them; it copies every state.
+            read: reads the records of entities that are not in memory; the default is the store's `get_many`.
+
+        Raises what `read` raises: for example that the store cannot be reached, or Evicted if it has lost the state of
+        an entity that is not in memory. Nothing has been folded then, so the call may be repeated.
+        """
+        read = read or partial(read_records, self._store)
+        records = Records.of(records)
+        shards = {partition: self._table.shard(partition) for partition in records.partitions}
+        for shard in shards.values():
+            shard.refused.clear()
+        batch = EngineBatch(records, Pings.read(records), shards, started_ms, fetched_ms, silent)
+        if careful:
+            stored = {shard.partition: await _stored(read, shard, ids) for shard, ids in self._strangers(batch)}
+            work = partial(self._bisection.fold, batch, partial(self._fold_part, stored))
+        else:
+            await self._admit_strangers(batch, read)
+            work = partial(self._stepper.fold, batch)
+        await self._computed(shards.values(), work)
+        return batch.answers
+
+    def strangers(self, records: Records) -> list[tuple[Partition, list[str]]]:
+        """Returns the entities of these records that are not in memory.
+
+        It changes nothing, so it may be called while the engine works for other partitions.
+        """
+        shards = {one: self._table.known(one) or Shard(one, NOBODY, Counts()) for one in records.partitions}
+        batch = EngineBatch(records, Pings.read(records), shards, 0.0, 0.0, silent=True)
+        return [(shard.partition, entity_ids) for shard, entity_ids in self._strangers(batch)]
+
+    def take_for_new(self, partition: Partition, entity_ids: Iterable[str]) -> None:
+        """Treats these entities as new, because their stored records cannot be read in time.
+
+        Until the partition is dropped, each of their forecasts is marked "unread", no gap of theirs is filled, and no
+        checkpoint of the partition may be written: a short track would replace the stored one.
+        """
+        self._table.shard(partition).unread.update(entity_ids)
+
+    async def checkpoint(self, partition: Partition, epoch: int, next_offset: int) -> None:
+        """Writes what changed since the last checkpoint. All records below `next_offset` are folded and committed.
+
+        Raises:
+            Fenced: another owner claimed the partition.
+            ValueError: an entity has folded a record at or above `next_offset`.
+        """
+        one = self.begin_checkpoint(partition, epoch, next_offset)
+        while not one.done:
+            await one.dump(next_offset)
+            try:
+                await one.write()
+            except BaseException:
+                one.give_up()
+                raise
+            one.settle()
+
+    def begin_checkpoint(self, partition: Partition, epoch: int, next_offset: int) -> Snapshot:
+        """Begins a checkpoint that is written while the engine works on. All records below `next_offset` are folded."""
+        return Snapshot(self._table, self._store, self._run, self._table.shard(partition), epoch, next_offset)
+
+    def drop(self, partition: Partition) -> None:
+        """Removes the partition's entities from memory; their slots are released before the next batch."""
+        self._table.drop(partition)
+
+    def note_stored(self, partition: Partition, entities: int) -> None:
+        """Notes that the store has the states of `entities` entities of the partition."""
+        self._table.shard(partition).stored = entities
+
+    def note_evicted(self, partition: Partition, entity_ids: Sequence[str]) -> None:
+        """Notes that the store has lost the states of these entities, and does not list them any more."""
+        shard = self._table.shard(partition)
+        shard.counts.evicted += len(entity_ids)
+        shard.stored = max(shard.stored - len(entity_ids), 0)
+        shard.lost.update(entity_ids)
+
+    async def _admit_strangers(self, batch: EngineBatch, read: Read) -> None:
+        """Loads the batch's entities that are not in memory.
+
+        While the compute thread loads some of them, the next are read from the store.
+        """
+        admitting: asyncio.Task[None] | None = None
+        try:
+            for shard, entity_ids in self._strangers(batch):
+                ceiling = _ceilings(batch, shard)
+                for at in range(0, len(entity_ids), READ_CHUNK):
+                    stored = await _stored(read, shard, entity_ids[at : at + READ_CHUNK])
+                    if admitting is not None:
+                        await admitting
+                    work = partial(self._admit, shard, stored, ceiling)
+                    admitting = asyncio.create_task(self._computed([shard], work))
+        finally:
+            if admitting is not None:
+                await admitting
+
+    async def _computed(self, shards: Iterable[Shard], work: Callable[[], None]) -> None:
+        with all_counted_or_none(shards):
+            try:
+                await self._run(work)
+            except OSError as error:  # a store raises it, too, but here the states are half-way
+                raise RuntimeError(f"a step raised {error!r}") from error
+
+    # -- on the compute thread ----------------------------------------------------------------------------------------
+
+    def _strangers(self, batch: EngineBatch) -> list[tuple[Shard, list[str]]]:
+        """Returns the entities that are not in memory, by shard, each once."""
+        unknown: dict[Shard, dict[str, None]] = {}
+        for shard, entity_id in batch.entities():
+            if entity_id not in shard.entities and entity_id not in shard.quarantine:
+                unknown.setdefault(shard, {})[entity_id] = None
+        return [(shard, list(entity_ids)) for shard, entity_ids in unknown.items()]
+
+    def _fold_part(self, stored: Stored, part: EngineBatch) -> None:
+        """Folds a part of a batch, after other parts of it: first loads the entities that are not in memory now."""
+        for shard, entity_ids in self._strangers(part):
+            of = stored.get(shard.partition, {})
+            self._admit(shard, {one: of.get(one) for one in entity_ids}, _ceilings(part, shard))
+        self._stepper.fold(part)
+
+    def _admit(self, shard: Shard, stored: Mapping[str, bytes | None], ceiling: Mapping[str, int]) -> None:
+        self._table.sweep()
+        self._restorer.admit(shard, stored, ceiling)
+
+
+async def _stored(read: Read, shard: Shard, entity_ids: Sequence[str]) -> dict[str, bytes | None]:
+    return dict(zip(entity_ids, await read(shard.partition, entity_ids), strict=True))
+
+
+def _ceilings(batch: EngineBatch, shard: Shard) -> Mapping[str, int]:
+    """Returns the ceilings of the shard's entities; none for records that were answered before."""
+    return {} if batch.silent else ceilings(batch, shard.partition)

@@ -1,0 +1,87 @@
+"""Makes one partition's checkpoint, leg by leg, so that the engine works on meanwhile.
+
+    dump     dumps some entities as they are now, on the compute thread   the engine does nothing else meanwhile
+    write    writes them into the store                                   the engine works on
+    settle   notes what the store has, and what must be dumped next       the engine does nothing else meanwhile
+
+The last leg moves the partition's stored offset to where the checkpoint began: what changes while it is made belongs to
+the next one. So a stored record may include more than its partition's offset says, as it may after a crash between two
+writes; replay skips what a record includes already. `stream.delivery.checkpointer` decides when a checkpoint is due and
+when it may be written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final, Protocol, TypeVar
+
+from stream.engine.entities import Dumped, EntityTable, Shard
+from stream.store.base import Store
+
+T = TypeVar("T")
+LEG: Final = 512  # entities for each call on the compute thread: some 10 ms
+
+
+class Runner(Protocol):
+    """Runs blocking work where it does not block the event loop."""
+
+    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]: ...
+
+
+class Snapshot:
+    """One checkpoint of a partition, made by `Engine.begin_checkpoint`."""
+
+    def __init__(
+        self, table: EntityTable, store: Store, run: Runner, shard: Shard, epoch: int, next_offset: int
+    ) -> None:
+        self._table = table
+        self._store = store
+        self._run = run
+        self._shard = shard
+        self._left = table.unsaved(shard)
+        self._dumped: Dumped | None = None
+        self._missing: list[str] = []
+        self._evicted = 0  # how many of the missing had not expired
+        self._stored = 0  # how many entities of the partition the store has
+        self.epoch = epoch
+        self.next_offset = next_offset  # all records below it are in the checkpoint
+        self.done = False
+
+    async def dump(self, folded: int) -> None:
+        """Dumps the next leg. Every record below `folded` must be folded, and none above; `write` when they are
+        committed.
+
+        Raises ValueError if an entity has folded more.
+        """
+        leg, self._left = self._left[:LEG], self._left[LEG:]
+        work = partial(self._table.dump, self._shard, leg, folded, last=not self._left)
+        self._dumped = await self._run(work)
+
+    async def write(self) -> None:
+        """Writes the leg into the store. After an exception of the store, call `give_up`."""
+        assert self._dumped is not None, "dump first"
+        covered = None if self._left else self.next_offset
+        partition = self._shard.partition
+        self._missing = await self._store.put_many(partition, self.epoch, covered, self._dumped.items)
+        self._evicted = len(await self._store.evicted(partition, self._missing)) if self._missing else 0
+        self._stored = await self._store.count(partition)
+
+    def settle(self) -> None:
+        """Notes that the leg is written."""
+        assert self._dumped is not None, "dump first"
+        moved = not self._left and not self._missing
+        # The missing ones have expired in the store, or it has lost them.
+        self._left += self._table.saved(self._dumped, self._missing)
+        self._dumped = None
+        self._shard.counts.evicted += self._evicted
+        self._shard.stored = self._stored
+        if moved:
+            self.done = True
+            self._table.evict(self._shard)
+
+    def give_up(self) -> None:
+        """Ends the checkpoint: it is unknown whether the leg is written, and the next checkpoint writes it again."""
+        if self._dumped is not None:
+            self._table.unsaved_again(self._dumped)
+            self._dumped = None

@@ -1,0 +1,272 @@
+"""Takes one batch through tracks and model, once its entities are in memory. `Engine` calls it on the compute thread
+only.
+
+    pings by entity -> track_table's observe_plain, and track.observe for those that are not plain
+        -> Predictor.answer for all of them in one step; new sessions and late pings take another step
+        -> gap fills -> records
+
+A late ping is folded into the window where it belongs. Its forecast is made from the window up to it (the state is
+rebuilt for that, so its cache is "rebuilt" and its status "stale"); then the state is rebuilt from the whole window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.api import Fill, Forecasts, Moment, Predictor
+from stream.config.settings import Settings
+from stream.engine.answers import Answered, GapStatus, Writer, gap_fill
+from stream.engine.batch import Asked, EngineBatch, Outcome, Rows, firsts, lengths, model_gap, rows_of, slots_of
+from stream.engine.bisection import Bisection
+from stream.engine.entities import HIT, NOBODY, NONE, REBUILT, UNREAD, Entity, EntityTable, Shard, Slots, windows
+from stream.engine.quota import Quota
+from stream.kafka.encoded_batches import EncodedBatch
+from stream.kafka.record_columns import Records
+from stream.tracks.track import Duplicate, Folded, Gap, Policy, Rejected, observe
+from stream.wire import ModelRef, Reject, dead_letter
+
+
+class Renderer:
+    """Renders answers of one program and one set of weights as records, and counts them."""
+
+    def __init__(self, model: ModelRef, version: str, settings: Settings) -> None:
+        """Takes `version`, the version of this program."""
+        self.horizons_s = settings.horizons_s
+        self._model, self._version, self._topics = model, version, settings.topics
+        self._writer = Writer(settings.horizons_s, model, settings.topics)
+
+    def forecasts(
+        self, records: Records, answered: Sequence[Answered], clocks_ms: tuple[float, float, float]
+    ) -> list[EncodedBatch]:
+        """Returns the encoded forecasts. Raises ValueError for a number that is not finite.
+
+        `clocks_ms` are when the records were fetched, when their batch started, and when the model had answered.
+        """
+        return self._writer.written(records, answered, clocks_ms)
+
+    def reject(self, batch: EngineBatch, index: int, shard: Shard, reject: Reject) -> None:
+        if batch.silent:
+            return
+        shard.counts.rejects += 1
+        letter = dead_letter(self._topics.dead_letters, batch.records[index], reject, version=self._version)
+        batch.others.append((index, letter))
+
+    def gap_fill(self, batch: EngineBatch, outcome: Outcome, gap: Gap, status: GapStatus, fill: Fill | None) -> None:
+        outcome.shard.counts.gap_fills += 1
+        record = batch.records[outcome.index]
+        answer = gap_fill(record, outcome.entity.id, gap, status, fill, self._model, self._topics)
+        batch.others.append((outcome.index, answer))
+
+
+class Stepper:
+    """Folds batches. `Engine` owns the objects that it gets."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        table: EntityTable,
+        policy: Policy,
+        quota: Quota,
+        bisection: Bisection,
+        render: Renderer,
+        clock_ms: Callable[[], float],
+    ) -> None:
+        self._predictor = predictor
+        self._table = table
+        self._tracks = table.tracks
+        self._policy = policy
+        self._quota = quota
+        self._bisection = bisection
+        self._render = render
+        self._clock_ms = clock_ms
+
+    def fold(self, batch: EngineBatch) -> None:
+        self._table.sweep()
+        rows = self._pings(batch)
+        outcomes = self._observe(batch, rows)
+        for places, some in rows.steps(outcomes):
+            self._step(batch, rows, places, some)
+        clocks_ms = batch.fetched_ms, batch.started_ms, self._clock_ms()
+        batch.pages += self._render.forecasts(batch.records, batch.said, clocks_ms)
+        self._fill(batch)
+
+    def _pings(self, batch: EngineBatch) -> Rows:
+        """Returns the pings to fold.
+
+        Rejects records that are no pings, or whose entity is in quarantine or beyond the quota.
+        """
+        batch.count()
+        for row, reject in batch.pings.rejects.items():
+            self._render.reject(batch, row, batch.shard_of(row), reject)
+        of = batch.pings.of
+        index: NDArray[np.int64] = np.flatnonzero(of >= 0)
+        shut_out = any(shard.quarantine or shard.refused for shard in batch.sources)
+        if shut_out:
+            index = np.array([row for row in index.tolist() if not self._refused(batch, row)], np.int64)
+        slots = [
+            NOBODY if shut_out and (one in shard.quarantine or one in shard.refused) else shard.entities[one]
+            for shard, one in batch.entities()
+        ]
+        return Rows.of(batch, index, np.array(slots, np.int64)[of[index]])
+
+    def _refused(self, batch: EngineBatch, row: int) -> bool:
+        """Returns whether this ping is of an entity in quarantine or beyond the quota; then the record has its
+        outcome."""
+        shard = batch.shard_of(row)
+        if batch.pings.names[batch.pings.of[row]] not in shard.refused:
+            return self._bisection.refused(batch, row)
+        shard.counts.over_quota += not batch.silent
+        self._render.reject(batch, row, shard, self._quota.refusal)
+        return True
+
+    def _observe(self, batch: EngineBatch, rows: Rows) -> list[Outcome]:
+        """Folds all pings into the tracks, and puts the size and start of their windows into the rows.
+
+        Returns the outcomes of the pings that were not plain, unordered.
+        """
+        outcomes: list[Outcome] = []
+        changed = np.ones(len(rows), np.bool_)
+        left = np.arange(len(rows))
+        while len(left):
+            plain, n, from_ts = self._tracks.observe_plain(rows.slots[left], rows.fixes[left], rows.offsets[left])
+            rows.n[left], rows.from_ts[left] = n, from_ts
+            left = left[~plain]
+            first = firsts(rows.slots[left])  # the pings before them were plain
+            for row in left[first].tolist():
+                outcome, changed[row] = self._observe_odd(batch, rows, row)
+                if outcome is not None:
+                    outcomes.append(outcome)
+            left = left[~first]
+        self._table.touch(rows.slots, rows.slots[changed])
+        return outcomes
+
+    def _observe_odd(self, batch: EngineBatch, rows: Rows, row: int) -> tuple[Outcome | None, bool]:
+        """Returns the outcome of a ping that is not plain, if it changed the state; and whether it changed the track.
+
+        A ping without an outcome is answered, or counted, here.
+        """
+        index, slot, loud = int(rows.index[row]), int(rows.slots[row]), not batch.silent
+        shard, offset, fix = batch.shard_of(index), int(rows.offsets[row]), rows.fixes[row].tobytes()
+        published_ms = int(batch.records.timestamps_ms[index])
+        track, verdict = observe(self._tracks.read(slot), fix, offset, self._policy, published_ms)
+        if isinstance(verdict, Folded):
+            shard.counts.folded += loud
+            return None, False
+        self._tracks.write(slot, track)
+        if isinstance(verdict, Duplicate):
+            shard.counts.duplicates += loud
+        elif isinstance(verdict, Rejected):
+            shard.counts.quarantined += loud and verdict.reject.code == "impossible_jump"
+            unread = self._is_unread(slot)
+            reject = verdict.reject._replace(unread=True, retryable=True) if unread else verdict.reject
+            self._render.reject(batch, index, shard, reject)
+        else:
+            outcome = Outcome(row, index, Entity(batch.pings.names[batch.pings.of[index]], slot), shard, track, verdict)
+            seen = windows(outcome.seen)
+            rows.n[row], rows.from_ts[row] = len(seen), seen[0]["ts_ms"]
+            return outcome, True
+        return None, True
+
+    def _step(self, batch: EngineBatch, rows: Rows, places: NDArray[np.int64], outcomes: Sequence[Outcome]) -> None:
+        """Folds the pings at these places, and answers them. `outcomes` are those of the pings that were not plain."""
+        late = [outcome for outcome in outcomes if outcome.late]
+        restarts = [outcome for outcome in outcomes if outcome.restart]
+        if restarts:
+            if not batch.silent:
+                if ending := [outcome for outcome in restarts if outcome.gaps]:  # while their old state is still there
+                    self._ask(batch, ending, self._predictor.moment(slots_of(ending)))
+                self._retract(batch, restarts)
+            self._restart(restarts)
+        moving = np.setdiff1d(places, rows_of(late), assume_unique=True) if late else places
+        if len(moving):
+            part = rows.part(moving)
+            first = firsts(part.slots)
+            slots, counts = part.slots[first], lengths(first)
+            if batch.silent:
+                self._predictor.catch_up(slots, part.fixes, counts)
+            else:
+                said, moment = self._predictor.answer(slots, part.fixes, counts, self._render.horizons_s)
+                cache = self._table.cache[part.slots]
+                cache = np.where(first | (cache == UNREAD), cache, HIT)
+                self._say(batch, part, said, cache)
+                asking = [outcome for outcome in outcomes if outcome.gaps and not outcome.restart]
+                self._ask(batch, asking, moment.at(np.searchsorted(moving, rows_of(asking))))
+            self._is_hit(batch, slots)
+        if late:
+            self._go_back(batch, rows.part(rows_of(late)), late)
+
+    def _go_back(self, batch: EngineBatch, rows: Rows, outcomes: Sequence[Outcome]) -> None:
+        """Folds late pings, one of each entity, where they belong."""
+        if not batch.silent:
+            self._predictor.rebuild(
+                rows.slots, [windows(outcome.seen) for outcome in outcomes]
+            )  # the window up to the late ping
+            said = self._predictor.forecast(rows.slots, self._render.horizons_s)
+            for outcome in outcomes:
+                outcome.shard.counts.late += 1
+            unread = self._table.cache[rows.slots] == UNREAD
+            self._say(batch, rows, said, np.where(unread, np.int8(UNREAD), np.int8(REBUILT)), late=True)
+            self._retract(batch, outcomes)
+        self._predictor.rebuild(rows.slots, [windows(outcome.track.window) for outcome in outcomes])
+        self._is_hit(batch, rows.slots)
+
+    def _is_hit(self, batch: EngineBatch, slots: Slots) -> None:
+        """Notes that the next forecasts of these slots use a state that was kept up to date."""
+        if batch.silent:  # "rebuilt" stays until a forecast can report it
+            slots = slots[self._table.cache[slots] == NONE]
+        self._table.cache[slots[self._table.cache[slots] != UNREAD]] = HIT
+
+    def _is_unread(self, slot: int) -> bool:
+        return bool(self._table.cache[slot] == UNREAD)
+
+    def _restart(self, outcomes: Sequence[Outcome]) -> None:
+        slots = slots_of(outcomes)
+        self._predictor.reset(slots)
+        self._table.cache[slots[self._table.cache[slots] != UNREAD]] = NONE
+        for outcome in outcomes:
+            outcome.shard.counts.restarts += 1
+
+    def _say(
+        self, batch: EngineBatch, rows: Rows, said: Forecasts, cache: NDArray[np.int8], *, late: bool = False
+    ) -> None:
+        """Adds these forecasts [N] as the answers to these rows [N], and counts them."""
+        by_number = {shard.number: shard.counts for shard in batch.shards.values()}
+        for number, count in self._table.of_shards(rows.slots).items():
+            by_number[number].forecasts += count
+        if (unread := cache == UNREAD).any():
+            for number, count in self._table.of_shards(rows.slots[unread]).items():
+                by_number[number].unread += count
+        are_late = np.full(len(rows), late)
+        batch.said.append(Answered(rows.index, rows.fixes, rows.n, rows.from_ts, are_late, cache, said))
+
+    def _ask(self, batch: EngineBatch, outcomes: Sequence[Outcome], moment: Moment) -> None:
+        """Remembers the gap fills of these outcomes [N], with the states [N] of their entities as they are now.
+
+        A track that is not its entity's whole track asks for none, because nobody would revise them.
+        """
+        asked = [
+            (row, Asked(outcome, gap, status))
+            for row, outcome in enumerate(outcomes)
+            if outcome.gaps and not self._is_unread(outcome.entity.slot)
+            for gap, status in outcome.gaps
+        ]
+        if asked:
+            batch.moments.append(moment.at(np.array([row for row, _ in asked])))
+            batch.fills += [one for _, one in asked]
+
+    def _fill(self, batch: EngineBatch) -> None:
+        """Makes all gap fills of the batch in one call of the model."""
+        if not batch.fills:
+            return
+        gaps = [model_gap(one.gap) for one in batch.fills]
+        fills = self._predictor.fill_at(Moment.joined(batch.moments), gaps)
+        for (outcome, gap, status), fill in zip(batch.fills, fills, strict=True):
+            self._render.gap_fill(batch, outcome, gap, status, fill)
+
+    def _retract(self, batch: EngineBatch, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            for gap in outcome.verdict.retracted if not self._is_unread(outcome.entity.slot) else ():
+                self._render.gap_fill(batch, outcome, gap, "retracted", None)

@@ -1,0 +1,168 @@
+"""Creates and describes topics, with kafka-python."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
+
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import (
+    IncompatibleBrokerVersion,
+    InvalidPartitionsError,
+    InvalidReplicationFactorError,
+    KafkaError,
+    NoError,
+    PolicyViolationError,
+    TopicAlreadyExistsError,
+    for_code,
+)
+
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity, check_access, kafka_refusal, unknown_host
+from stream.wire import MAX_DEAD_LETTER_BYTES, Topics
+
+log = logging.getLogger(__name__)
+
+CONNECT_S = 8.0  # a broker that has not answered by then counts as unreachable
+MAX_BATCH: Final = "max.message.bytes"  # a setting of a topic
+BROKER_DEFAULT: Final = -1  # in CreateTopics since Kafka 2.4: the number that the broker is configured with
+# A broker's errors for numbers of partitions or replicas that it cannot create, or must not.
+_NUMBERS: Final = (InvalidPartitionsError, InvalidReplicationFactorError, PolicyViolationError)
+
+
+class TopicInfo(NamedTuple):
+    """What the broker reports of one topic. `partitions` is None if the topic does not exist."""
+
+    name: str
+    partitions: int | None
+    replication: int | None
+
+
+@contextmanager
+def connected(bootstrap: str, security: KafkaSecurity = PLAIN_KAFKA, *, timeout_s: float = CONNECT_S) -> Iterator[Any]:
+    """Yields a KafkaAdminClient. Raises ConnectionError, in one line, if no broker answers within `timeout_s`; Refused
+    if a broker answers and denies access, then or later."""
+    check_access(bootstrap, security)
+    try:
+        client = KafkaAdminClient(bootstrap_servers=bootstrap.split(","), **security.arguments(), **timeouts(timeout_s))
+    except (KafkaError, OSError, ValueError) as error:
+        raise kafka_refusal(bootstrap, security, error) or unreachable(bootstrap, error) from error
+    try:
+        yield client
+    except KafkaError as error:
+        if (refusal := kafka_refusal(bootstrap, security, error)) is not None:
+            raise refusal from error
+        raise
+    finally:
+        client.close()
+
+
+def timeouts(timeout_s: float) -> dict[str, int]:
+    """Returns the settings with which a kafka-python client gives up on an absent broker after `timeout_s`."""
+    return {
+        "bootstrap_timeout_ms": int(timeout_s * 1000),
+        "request_timeout_ms": int(max(timeout_s, 5.0) * 1000),
+    }
+
+
+def unreachable(bootstrap: str, error: Exception) -> ConnectionError:
+    """Returns the error as one line that names the address and the likely cause."""
+    if (host := unknown_host(bootstrap)) is not None:
+        return ConnectionError(
+            f"unknown host {host} in {bootstrap}: is --bootstrap (PATHCAST_BOOTSTRAP) right, and does this machine "
+            "know the brokers by that name?"
+        )
+    reason = str(error) or type(error).__name__
+    return ConnectionError(
+        f"no Kafka broker answers at {bootstrap} ({reason}): is it up, are --bootstrap "
+        "(PATHCAST_BOOTSTRAP) and --kafka-security right?"
+    )
+
+
+def wait_until_up(bootstrap: str, *, timeout_s: float) -> bool:
+    """Returns whether a broker answers a metadata request before `timeout_s` are over."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        try:
+            with connected(bootstrap, timeout_s=min(2.0, timeout_s)) as client:
+                client.list_topics()
+                return True
+        except (KafkaError, OSError):
+            time.sleep(0.1)
+    return False
+
+
+def describe(client: Any, names: Iterable[str]) -> list[TopicInfo]:
+    """Returns what the broker reports of these topics, in the given order."""
+    wanted = list(names)
+    present = set(client.list_topics())
+    details = {topic["name"]: topic for topic in client.describe_topics([n for n in wanted if n in present] or None)}
+    infos = []
+    for name in wanted:
+        parts = details[name]["partitions"] if name in present else None
+        replication = len(parts[0]["replica_nodes"]) if parts else None
+        infos.append(TopicInfo(name, None if parts is None else len(parts), replication))
+    return infos
+
+
+def partitions_of(client: Any, topic: str) -> int:
+    """Returns the topic's number of partitions. Raises ValueError, which says what to do, if there is no such topic."""
+    (info,) = describe(client, [topic])
+    if info.partitions is None:
+        raise ValueError(f"there is no topic {topic} there: start a worker, or run pathcast topics --create")
+    return info.partitions
+
+
+def largest_batches(client: Any, names: Iterable[str]) -> dict[str, int]:
+    """Returns the most bytes of a batch that the broker accepts, by topic. Topics that do not exist are left out, and
+    those whose settings we may not read (the right DescribeConfigs)."""
+    asked = [ConfigResource(ConfigResourceType.TOPIC, name, {MAX_BATCH: None}) for name in names]
+    told = client.describe_configs(asked, config_filter="all").get("topic", {})
+    return {name: int(settings[MAX_BATCH]["value"]) for name, settings in told.items() if MAX_BATCH in settings}
+
+
+def create(
+    client: Any, topics: Topics, *, partitions: int | None = None, replication: int | None = None
+) -> list[TopicInfo]:
+    """Creates those of our topics that are absent, and waits until each partition has a leader.
+
+    None leaves a number to the broker's configuration. Returns the topics that this call created. Raises ValueError if
+    the broker cannot create so many partitions or replicas, KafkaError if it refuses for another reason.
+    """
+    ours = [name for name in absent(client, topics) if _create(client, topics, name, partitions, replication)]
+    return describe(client, ours) if ours else []
+
+
+def absent(client: Any, topics: Topics) -> list[str]:
+    """Returns the names of our topics that the broker does not have."""
+    return [info.name for info in describe(client, topics) if info.partitions is None]
+
+
+def _create(client: Any, topics: Topics, name: str, partitions: int | None, replication: int | None) -> bool:
+    """Creates one topic. Returns False if another process was faster, which is as good."""
+    options: dict[str, Any] = {
+        "num_partitions": partitions or BROKER_DEFAULT,
+        "replication_factor": replication or BROKER_DEFAULT,
+    }
+    if name == topics.dead_letters:
+        # It must accept the largest record of the pings topic with its context headers: a refusal would stop a worker.
+        options["configs"] = {MAX_BATCH: str(MAX_DEAD_LETTER_BYTES)}
+    try:
+        (told,) = client.create_topics({name: options}, raise_errors=False)["topics"]
+    except IncompatibleBrokerVersion:
+        if partitions and replication:
+            raise
+        log.warning("this broker is older than Kafka 2.4 and applies no defaults: %s gets 1 where none was given", name)
+        return _create(client, topics, name, partitions or 1, replication or 1)
+    error, why = for_code(told["error_code"]), told["error_message"]
+    if error is TopicAlreadyExistsError:
+        return False
+    if error in _NUMBERS:
+        raise ValueError(f"the broker does not create {name} ({why}): are --partitions and --replication right for it?")
+    if error is not NoError:
+        raise error(f"{name} is absent, and the broker does not create it: {why}")
+    client.wait_for_topics([name])
+    return True

@@ -1,0 +1,147 @@
+"""Describes the input topic as a log (committed offset, bounds, history) and reads a part of it again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, Literal, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from stream.kafka import fetcher
+from stream.kafka.patches import patch_aiokafka
+from stream.kafka.record_columns import Records
+
+Partition = tuple[str, int]  # topic, number
+Isolation = Literal["read_uncommitted", "read_committed"]
+# Feeders may write in transactions (`pathcast dlq replay` does): records of an aborted one never were pings.
+INPUT_ISOLATION: Final = "read_committed"
+
+NO_ACCESS: Mapping[str, Any] = {}  # for brokers that ask for no credentials
+EPOCH: Final = "epoch="
+STALL_S = 60.0  # if the position does not move for so long before the end, the broker is not well
+REPLAY_CHUNK = 2_000  # records at a time: some 2 MB, and short enough that other partitions get their turn
+
+
+class History(NamedTuple):
+    """What a committed offset records about its log, so that a later owner can notice that the log is another one."""
+
+    topic_id: str = ""  # a topic that is created again gets another id. Empty: unknown
+    leader_epoch: int = -1  # of the last record that was answered, or of a later one; -1: unknown
+    lost: int = 0  # how many records retention deleted before they were answered, in total
+    cut: int = -1  # the lowest offset to which the log was ever truncated while it was answered; -1: it never was
+
+
+UNKNOWN: Final = History()
+_DEFAULTS: Final = UNKNOWN._asdict()
+
+
+class CommittedOffset(NamedTuple):
+    """What a consumer group commits for a partition: the next offset to read, and as its metadata the owner's epoch and
+    the history of the log: `epoch=3;topic_id=5f0e;leader_epoch=2`.
+
+    The epoch is in it so that it survives a Redis that lost its own copy (`stream.store.base`).
+    """
+
+    offset: int
+    epoch: int = 0
+    history: History = UNKNOWN
+
+    @property
+    def metadata(self) -> str:
+        told = (pair for pair in zip(History._fields, self.history, strict=True) if pair[1] != _DEFAULTS[pair[0]])
+        return ";".join([f"{EPOCH}{self.epoch}", *(f"{name}={value}" for name, value in told)])
+
+    @classmethod
+    def of(cls, offset: int, metadata: str) -> CommittedOffset:
+        """Parses the metadata. The epoch is 0 if the metadata is not ours: an operator has moved the group, or an
+        earlier version committed. Every other value that is missing or has an unknown form is unknown."""
+        told = dict(pair.split("=", 1) for pair in metadata.split(";") if "=" in pair)
+        history = History(told.get("topic_id", ""), *(_number(told, name) for name in History._fields[1:]))
+        return cls(offset, max(0, _number(told, EPOCH.removesuffix("="), 0)), history)
+
+
+def _number(told: Mapping[str, str], name: str, default: int | None = None) -> int:
+    value = told.get(name, "")
+    return int(value) if value.isdecimal() else int(_DEFAULTS[name] if default is None else default)
+
+
+class Bounds(NamedTuple):
+    """The offsets that a partition's log still contains: begin <= offset < end."""
+
+    begin: int
+    end: int
+
+
+class Log(NamedTuple):
+    """What the brokers report of a partition's log to a reader that has read it up to some leader epoch.
+
+    Kafka counts the leaders of a partition by epochs, and each record has the epoch of its leader. The offset at which
+    the records of an epoch end shows which records a later leader did not have (KIP-101, KIP-320).
+    """
+
+    begin: int
+    end: int
+    topic_id: str = ""  # empty: these brokers have no topic ids
+    kept: int | None = None  # below this offset, the log has the records that readers of that epoch got; None: unknown
+    kept_epoch: int = -1  # the leader epoch of the record before `kept`
+
+
+@asynccontextmanager
+async def _reader(
+    bootstrap: Sequence[str], access: Mapping[str, Any], isolation: Isolation
+) -> AsyncIterator[AIOKafkaConsumer]:
+    patch_aiokafka()
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=list(bootstrap),
+        **access,
+        enable_auto_commit=False,
+        isolation_level=isolation,
+        key_deserializer=fetcher.COLUMNS,
+        auto_offset_reset="earliest",  # records that retention has deleted meanwhile cannot be replayed
+    )
+    await consumer.start()
+    try:
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def reread(
+    bootstrap: Sequence[str],
+    partition: Partition,
+    start: int,
+    end: int,
+    *,
+    access: Mapping[str, Any] = NO_ACCESS,
+    isolation: Isolation = INPUT_ISOLATION,
+) -> AsyncGenerator[Records]:
+    """Yields the records of [start, end) that still exist, in order, in chunks. Joins no group and commits nothing.
+
+    `access` has the credentials that aiokafka needs (`stream.config.security`).
+
+    Raises:
+        RuntimeError: the position did not move for STALL_S before `end`.
+    """
+    if start >= end:
+        return  # aiokafka's `stop` raises CancelledError in a consumer that never began to fetch
+    tp = TopicPartition(*partition)
+    async with _reader(bootstrap, access, isolation) as consumer:
+        consumer.assign([tp])
+        consumer.seek(tp, start)
+        moved_at = time.monotonic()
+        # The position counts, not the last record's offset: a log can end with offsets without a record (markers,
+        # compaction).
+        while (position := await consumer.position(tp)) < end:
+            polled = await consumer.getmany(tp, timeout_ms=500, max_records=REPLAY_CHUNK)
+            if tp in polled and (records := polled[tp].before(end)):
+                yield records
+            if await consumer.position(tp) > position:
+                moved_at = time.monotonic()
+            elif time.monotonic() - moved_at > STALL_S:
+                raise RuntimeError(f"cannot read {partition} back from {position} to {end}: no record for {STALL_S} s")
+
+
+class Rebalanced(Exception):
+    """The group has a newer generation: another member may commit these offsets, we may not."""

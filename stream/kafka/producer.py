@@ -1,0 +1,134 @@
+"""Sends answers to Kafka, in transactions or without, and waits until the broker has acknowledged them.
+
+An answer goes to the partition with the number of its input's partition. So topics that have as many partitions as the
+input are partitioned like it, whatever partitioner the feeder used: an entity's answers are in one partition, in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaConnectionError
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.default_records import DefaultRecordBatch
+from aiokafka.structs import OffsetAndMetadata
+
+from stream.config import failpoints
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity, check_access
+from stream.config.settings import Compression
+from stream.kafka.encoded_batches import BATCH_BYTES, Answers
+from stream.kafka.log import CommittedOffset, Partition
+from stream.kafka.patches import patch_aiokafka
+from stream.wire import MAX_DEAD_LETTER_BYTES, Outgoing
+
+# How long a send may wait for a broker that does not answer before it fails, and the worker with it. A restart would
+# wait for the same broker, so this only limits how long a stuck connection can go unnoticed.
+REQUEST_TIMEOUT_MS = 120_000
+_CODECS = {
+    Compression.NONE: 0,
+    Compression.SNAPPY: DefaultRecordBatch.CODEC_SNAPPY,
+    Compression.ZSTD: DefaultRecordBatch.CODEC_ZSTD,
+}
+
+
+class Publisher:
+    """An idempotent producer with acks from all in-sync replicas.
+
+    An encoded batch is sent as it is; the other records are put into the producer's batches here. Both are sent with
+    `send_batch`: aiokafka's `send` makes a future per record and hashes each key, which took five times as long.
+
+    A batch is compressed when it is sent: it is full at BATCH_BYTES of uncompressed records.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        transactional_id: str | None = None,
+        *,
+        security: KafkaSecurity = PLAIN_KAFKA,
+        compression: Compression = Compression.NONE,
+    ) -> None:
+        """With a `transactional_id`, `start` fences every other producer of that id, and ends its transaction."""
+        self._bootstrap = bootstrap
+        self._security = security
+        self._kind = {"compression": _CODECS[compression], "transactional": transactional_id is not None}
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=bootstrap.split(","),
+            **security.arguments(),
+            acks="all",
+            transactional_id=transactional_id,
+            enable_idempotence=True,  # a retry after a lost answer neither doubles nor reorders
+            compression_type=None if compression is Compression.NONE else compression.value,
+            linger_ms=0,  # records that are sent together are in one batch already
+            max_batch_size=BATCH_BYTES,
+            max_request_size=MAX_DEAD_LETTER_BYTES,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+        )
+
+    async def start(self) -> None:
+        """Connects. Raises Refused if a broker denies access, KafkaError for all else."""
+        patch_aiokafka()
+        try:
+            await self._producer.start()
+        except KafkaConnectionError:  # aiokafka raises it whatever the brokers answered
+            await asyncio.to_thread(check_access, self._bootstrap, self._security)
+            raise
+
+    async def close(self) -> None:
+        await self._producer.stop()
+
+    async def transact(self, answers: Answers, partition: Partition, mark: CommittedOffset, group: str) -> None:
+        """Publishes the answers and commits the group's offset of `partition`, in one transaction.
+
+        Raises:
+            ProducerFenced: another producer has taken our id, or the coordinator has ended our transaction for its age.
+            KafkaError: it is unknown whether the transaction is committed; this producer cannot be used any more.
+        """
+        await self._producer.begin_transaction()
+        # aiokafka sets an error in this future, too, and asyncio would complain that nobody retrieved it.
+        self._producer._txn_manager.wait_for_transaction_end().add_done_callback(asyncio.Future.exception)
+        failpoints.reach("before_publish")
+        await self.publish(answers)
+        failpoints.reach("after_publish")
+        offsets = {TopicPartition(*partition): OffsetAndMetadata(mark.offset, mark.metadata)}
+        await self._producer.send_offsets_to_transaction(offsets, group)
+        failpoints.reach("before_end")
+        await self._producer.commit_transaction()
+
+    async def publish(self, answers: Answers) -> None:
+        """Sends all answers and returns when the broker has acknowledged every one.
+
+        Raises:
+            KafkaError: at least one was not acknowledged; it is unknown which of the others were.
+        """
+        acknowledged: list[asyncio.Future[Any]] = []
+        try:
+            for topic, number, batch in self._batches(answers):
+                partition = number % len(await self._producer.partitions_for(topic))
+                # This waits until the previous batch is being sent; it need not have arrived.
+                acknowledged.append(await self._producer.send_batch(batch, topic, partition=partition))
+        finally:  # nothing is in flight any more when this returns, also after an error
+            outcomes = await asyncio.gather(*acknowledged, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    def _batches(self, answers: Answers) -> Iterator[tuple[str, int, BatchBuilder]]:
+        """Yields batches, each with its topic and the number of the partition that it answers."""
+        for page in answers.pages:
+            yield page.topic, page.source[1], page.batch(**self._kind)
+        parts: dict[tuple[str, int], list[Outgoing]] = {}
+        for _, one in answers.others:
+            parts.setdefault((one.topic, one.src.partition), []).append(one)
+        for (topic, number), records in parts.items():
+            batch = self._producer.create_batch()
+            for record in records:
+                what = {"key": record.key, "value": record.value, "headers": list(record.headers)}
+                # None means that the batch is full; an empty batch accepts any record, however large.
+                while batch.append(timestamp=None, **what) is None:
+                    yield topic, number, batch
+                    batch = self._producer.create_batch()
+            yield topic, number, batch

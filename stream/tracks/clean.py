@@ -1,0 +1,206 @@
+"""Turns a record's bytes into a Ping or a Reject. It has no clock of its own.
+
+The clock is the record's own timestamp, so that a replay of the log decides as the first pass did. The fast path is one
+typed decode and a few comparisons. If that fails, the record is decoded again without types, and its fields are read
+one by one (`stream.wire.fields`): other spellings, an id taken from the key, optional fields dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from math import inf
+from typing import Any, Final
+
+import msgspec
+
+from stream.tracks import foreign_formats
+from stream.wire import (
+    MAX_ENTITY_ID_CHARS,
+    MAX_RECORD_BYTES,
+    MAX_TS_MS,
+    MIN_TS_MS,
+    REQUIRED,
+    Ping,
+    Record,
+    Reject,
+    why_unread,
+)
+from stream.wire.escape import shown
+from stream.wire.fields import SECONDS_BELOW, optional, required
+
+MAX_AHEAD_MS: Final = 24 * 3600 * 1000  # a day: local time sent as UTC is off by 14 hours at most
+MAX_NESTING: Final = 64  # fixed, so that the verdict cannot depend on the interpreter's stack
+
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[\]}]', re.DOTALL)
+_INFINITE_DIGITS: Final = 310  # an integer of more digits is beyond float64
+_PING_DECODER: Final = msgspec.json.Decoder(Ping)
+_DECODER: Final = msgspec.json.Decoder()
+
+
+# A ping, or the reason why a record holds none; and the names of the optional fields that were dropped.
+Examined = tuple[Ping | Reject, tuple[str, ...]]
+
+
+def parse(record: Record) -> Ping | Reject:
+    """Returns the ping that a record holds, or the reason why it holds none. Never raises, whatever the bytes are."""
+    return examine(record)[0]
+
+
+def examine(record: Record) -> Examined:
+    """Returns the same as `parse`, and the names of the fields that were dropped."""
+    value = record.value
+    if not value:
+        return _nothing(record), ()
+    if (reject := _damage(value)) is not None:
+        return reject, ()
+    try:
+        ping = _PING_DECODER.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return _examine_loosely(value, record)
+    return _checked(ping, record), ()
+
+
+def _nothing(record: Record) -> Reject:
+    if (reason := why_unread(record)) is not None:
+        return Reject("unreadable", f"the batch that it came in was not unpacked: {shown(reason)}")
+    return Reject("empty", "the record has no value")
+
+
+def _damage(value: bytes) -> Reject | None:
+    """Returns why we do not accept the bytes as JSON, as far as that shows without decoding them; None otherwise."""
+    if len(value) > MAX_RECORD_BYTES:
+        return Reject(
+            "too_large", f"{len(value)} bytes; MAX_RECORD_BYTES in stream/wire/record.py is {MAX_RECORD_BYTES}"
+        )
+    if not value[0] and (framed := foreign_formats.framed_value(value)) is not None:
+        return Reject("schema_framed", framed)
+    if not value.isascii():  # checked first, because the decoders skip the bytes of unknown fields
+        try:
+            value.decode()
+        except UnicodeDecodeError as error:
+            return Reject("invalid_utf8", f"the value is not UTF-8: {error.reason} at byte {error.start}")
+    if value.count(b"[") + value.count(b"{") > MAX_NESTING and _depth(value) > MAX_NESTING:
+        return Reject("too_deep", f"it nests deeper than MAX_NESTING in stream/tracks/clean.py, which is {MAX_NESTING}")
+    return None
+
+
+def _examine_loosely(value: bytes, record: Record) -> Examined:
+    """Reads any spelling that we accept, and drops the optional fields that are not accepted."""
+    fields = _fields(value)
+    if isinstance(fields, Reject):
+        return fields, ()
+    needed = required(fields)
+    if isinstance(needed, Reject):
+        return needed, ()
+    if "entity_id" not in needed and record.key is not None:
+        needed["entity_id"] = _text(record.key)
+        if needed["entity_id"] is None:
+            return Reject("invalid_utf8", "the key is not UTF-8"), ()
+    if absent := [name for name in REQUIRED if name not in needed]:
+        return Reject("missing_field", foreign_formats.missing(fields, absent)), ()
+    others, dropped = optional(fields)
+    found = _checked(Ping(**needed, **others), record)
+    return found, () if isinstance(found, Reject) else dropped
+
+
+def _fields(value: bytes) -> dict[str, Any] | Reject:
+    """Returns the members of the JSON object in the bytes.
+
+    NaN, Infinity and lone surrogates, which JSON does not have but some senders write, are accepted here: whether they
+    cost the ping depends on the field.
+    """
+    try:
+        found = _DECODER.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        try:
+            # As text, because `json` guesses the encoding of bytes. What it takes for UTF-16 may have brackets that we
+            # did not count.
+            found = json.loads(value.decode(), parse_int=_parse_int)
+        except (ValueError, RecursionError) as error:
+            return Reject("invalid_json", f"not JSON: {shown(str(error))}")
+    if isinstance(found, dict):
+        return found
+    kind = f"an array of {len(found)}" if isinstance(found, list) else f"a {type(found).__name__}"
+    return Reject("invalid_json", f"JSON, but {kind}: expected is one object, which is one ping")
+
+
+def _checked(ping: Ping, record: Record) -> Ping | Reject:
+    """Returns the ping with its time in milliseconds and its heading below 360, or the first rule that it breaks."""
+    ts, lat, lon = ping.ts, ping.lat, ping.lon
+    if -SECONDS_BELOW < ts < SECONDS_BELOW:
+        ts *= 1000
+        ping = msgspec.structs.replace(ping, ts=ts)
+    if not -90.0 <= lat <= 90.0:
+        return Reject("lat_out_of_range", f"lat is {shown(lat)}, expected -90..90")
+    if not -180.0 <= lon <= 180.0:
+        return Reject("lon_out_of_range", f"lon is {shown(lon)}, expected -180..180")
+    if lat == 0.0 and lon == 0.0:
+        return Reject("null_island", "lat and lon are both exactly 0: does the receiver have a fix?")
+    if not MIN_TS_MS <= ts <= MAX_TS_MS or ts > record.timestamp_ms + MAX_AHEAD_MS > MAX_AHEAD_MS:
+        return _out_of_time(ts, record)
+    if (reject := _owner_reject(ping.entity_id, record.key)) is not None:
+        return reject
+    if ping.valid is False:
+        return Reject("marked_invalid", "the receiver marked the fix invalid")
+    return msgspec.structs.replace(ping, heading_deg=0.0) if ping.heading_deg == 360.0 else ping
+
+
+def _out_of_time(ts: int, record: Record) -> Reject:
+    # A record without a timestamp (Kafka writes -1) is checked against the absolute bounds alone.
+    if ts < MIN_TS_MS:
+        return Reject(
+            "ts_too_old", f"ts is {shown(ts)} ms, before the year 2000 (MIN_TS_MS in stream/wire/messages.py)"
+        )
+    if ts > MAX_TS_MS:
+        return Reject(
+            "ts_in_future", f"ts is {shown(ts)} ms, after the year 2099 (MAX_TS_MS in stream/wire/messages.py)"
+        )
+    published = f"the record was published at {record.timestamp_ms} ms"
+    ahead = f"at most {MAX_AHEAD_MS} ms ahead are taken (MAX_AHEAD_MS in stream/tracks/clean.py)"
+    return Reject("ts_in_future", f"ts is {shown(ts)} ms, {published}; {ahead}")
+
+
+def _owner_reject(entity_id: str, key: bytes | None) -> Reject | None:
+    """Returns what is wrong with the entity's id or with the key that should carry it."""
+    if not entity_id.isprintable() and _CONTROL.search(entity_id):
+        return Reject("bad_entity_id", f"entity_id has control characters: {shown(entity_id)}")
+    if not 0 < len(entity_id) <= MAX_ENTITY_ID_CHARS:
+        limit = f"1..{MAX_ENTITY_ID_CHARS} (MAX_ENTITY_ID_CHARS in stream/wire/record.py)"
+        return Reject("bad_entity_id", f"entity_id has {len(entity_id)} characters, expected {limit}")
+    if key == entity_id.encode():
+        return None
+    if key is None:
+        return Reject("key_mismatch", f"the record has no key, expected {shown(entity_id)}")
+    if (framed := foreign_formats.framing(key)) is not None:
+        return Reject("key_mismatch", f"the key has {framed}; expected is {shown(entity_id)} without framing")
+    text = _text(key)
+    if text is None:
+        return Reject("invalid_utf8", "the key is not UTF-8")
+    return Reject("key_mismatch", f"the key is {shown(text)}, entity_id is {shown(entity_id)}")
+
+
+def _parse_int(digits: str) -> int | float:
+    return int(digits) if len(digits) < _INFINITE_DIGITS else inf
+
+
+def _depth(value: bytes) -> int:
+    """Returns the deepest nesting of brackets outside strings.
+
+    It takes linear time: a string without an end is one token, too, or the search for its end would begin again at
+    every quote in it.
+    """
+    depth = deepest = 0
+    for token in _TOKEN.finditer(value):
+        first = token[0][:1]
+        depth += (first in b"[{") - (first in b"]}")
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _text(raw: bytes) -> str | None:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return None

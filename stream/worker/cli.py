@@ -1,0 +1,291 @@
+"""`pathcast worker`: defines the options and their environment variables, and makes the first checks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stream.commands.main import one_line
+from stream.config import environment, failpoints
+from stream.config.http_access import Address, check_free, token
+from stream.config.options import secured
+from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
+from stream.config.settings import DEFAULT_HORIZONS_S, Compression, DeliveryGuarantee, Settings
+from stream.worker import process_pool
+from stream.worker.log_format import LogFormat, formatter, relayed
+
+if TYPE_CHECKING:
+    from stream.worker.startup import NewTopics  # kafka-python takes half a second to import, too long for --help
+
+log = logging.getLogger(__name__)
+
+_DEFAULTS: dict[str, Any] = {item.name: item.default for item in fields(Settings)}
+_HORIZONS = ",".join(f"{h:g}" for h in DEFAULT_HORIZONS_S)
+REPEAT_S = 30.0  # between two equal lines of a client library
+# A worker logs this line when it has taken over its assigned partitions (stream.delivery.delivery). A log level above
+# info hides it, and an idle worker never logs it: in both cases a worker counts as ready after a minute
+# (stream.worker.process_pool).
+READY = "ready: partitions"
+# The command of one of several workers. -P: modules of the current directory are not imported, as with the `pathcast`
+# script.
+MEMBER = (
+    sys.executable,
+    "-P",
+    "-c",
+    "from stream.commands.main import main; from stream.worker.process_pool import end_with_parent; "
+    "end_with_parent(); main()",
+)
+
+HELP = """Forecast every ping: read the pings topic, keep each entity's state, publish forecasts and gap fills.
+
+Start as many as you like: workers of one group share the partitions, and take over from each other when one stops or
+dies. SIGTERM or Ctrl-C finishes the batch in flight, saves the states and leaves; kill -9 loses nothing either.
+
+--workers N starts N of them here, one process per core, and starts one again that dies. Each line of theirs begins with
+its name, such as "worker 2 |". More workers than the topic has partitions are idle.
+
+[bold]Examples[/]
+
+  pathcast worker
+  pathcast worker --bootstrap kafka:9092 --redis redis://redis:6379/0
+  pathcast worker --workers 4
+  pathcast worker --weights ./my-weights --horizons 30,60,120
+  PATHCAST_BOOTSTRAP=kafka:9092 PATHCAST_REDIS=redis://redis:6379/0 pathcast worker
+"""
+
+
+def option(flag: str, env: str, text: str, **more: Any) -> Any:
+    return typer.Option(flag, envvar=f"PATHCAST_{env}", help=text, **more)
+
+
+@secured
+def worker(
+    context: typer.Context,
+    bootstrap: Annotated[str, option("--bootstrap", "BOOTSTRAP", "Kafka, host:port[,host:port...]")] = _DEFAULTS[
+        "bootstrap"
+    ],
+    redis: Annotated[str, option("--redis", "REDIS", "Redis or Valkey, where states are checkpointed")] = _DEFAULTS[
+        "redis_url"
+    ],
+    weights: Annotated[str, option("--weights", "WEIGHTS", "a bundled name or a directory")] = _DEFAULTS["weights"],
+    group: Annotated[str, option("--group", "GROUP", "Kafka consumer group, shared by all workers")] = _DEFAULTS[
+        "group"
+    ],
+    prefix: Annotated[str, option("--prefix", "PREFIX", "of every topic name")] = _DEFAULTS["prefix"],
+    create: Annotated[
+        bool, option("--create/--no-create", "CREATE", "create the topics that do not exist, or name them and stop")
+    ] = True,
+    partitions: Annotated[
+        int | None,
+        option("--partitions", "PARTITIONS", "of new topics; default: the broker's", min=1, max=10_000),
+    ] = None,
+    replication: Annotated[
+        int | None, option("--replication", "REPLICATION", "of new topics; default: the broker's", min=1, max=100)
+    ] = None,
+    wait_s: Annotated[
+        float, option("--wait-s", "WAIT_S", "how long to wait for Kafka and Redis at the start", min=0, max=86_400)
+    ] = 0.0,
+    horizons: Annotated[
+        str, option("--horizons", "HORIZONS", "seconds ahead to forecast, separated by commas")
+    ] = _HORIZONS,
+    max_batch: Annotated[
+        int, option("--max-batch", "MAX_BATCH", "pings that go through the model together", min=1, max=65_536)
+    ] = _DEFAULTS["max_batch"],
+    max_wait_ms: Annotated[
+        float, option("--max-wait-ms", "MAX_WAIT_MS", "how long a ping waits for others", min=0, max=10_000)
+    ] = _DEFAULTS["max_wait_ms"],
+    checkpoint_ms: Annotated[
+        float, option("--checkpoint-ms", "CHECKPOINT_MS", "between two checkpoints to Redis", min=0, max=600_000)
+    ] = _DEFAULTS["checkpoint_ms"],
+    max_entities: Annotated[
+        int, option("--max-entities", "MAX_ENTITIES", "in memory, 12 KB each; others come back from Redis", min=1)
+    ] = _DEFAULTS["max_entities"],
+    max_stored_entities: Annotated[
+        int,
+        option(
+            "--max-stored-entities",
+            "MAX_STORED_ENTITIES",
+            "of one partition, in Redis, 4 to 12 KB each; pings of new ones beyond it become dead letters",
+            min=1,
+        ),
+    ] = _DEFAULTS["max_stored_entities"],
+    session_timeout_s: Annotated[
+        float, option("--session-timeout-s", "SESSION_TIMEOUT_S", "how soon others see a dead worker", min=6, max=1_800)
+    ] = _DEFAULTS["session_timeout_s"],
+    delivery: Annotated[
+        DeliveryGuarantee,
+        option("--delivery", "DELIVERY", "exactly_once: for read_committed subscribers; a transaction per partition"),
+    ] = DeliveryGuarantee.AT_LEAST_ONCE,
+    compression: Annotated[
+        Compression,
+        option("--compression", "COMPRESSION", "of what is published; zstd: a sixth of the bytes, or a fourth"),
+    ] = Compression.NONE,
+    instance: Annotated[
+        str,
+        option("--instance", "INSTANCE", "a name of its own, kept over restarts: a quick restart moves no partition"),
+    ] = "",
+    metrics: Annotated[
+        str, option("--metrics", "METRICS", "serve /metrics, /healthz and /readyz at HOST:PORT, or a loopback PORT")
+    ] = "",
+    security: KafkaSecurity = PLAIN_KAFKA,
+    redis_security: RedisSecurity = PLAIN_REDIS,
+    workers: Annotated[int, option("--workers", "WORKERS", "processes to start, one per core", min=1, max=256)] = 1,
+    log_level: Annotated[str, option("--log-level", "LOG_LEVEL", "debug, info, warning or error")] = "info",
+    log_format: Annotated[
+        LogFormat, option("--log-format", "LOG_FORMAT", "json: an object per line, for programs")
+    ] = LogFormat.TEXT,
+    member: Annotated[int | None, typer.Option("--member", hidden=True, help="which of several workers it is")] = None,
+) -> None:
+    settings = Settings(
+        bootstrap=bootstrap,
+        redis_url=redis,
+        weights=weights,
+        group=group,
+        prefix=prefix,
+        horizons_s=_horizons(horizons),
+        max_batch=max_batch,
+        max_wait_ms=max_wait_ms,
+        checkpoint_ms=checkpoint_ms,
+        max_entities=max_entities,
+        max_stored_entities=max_stored_entities,
+        session_timeout_s=session_timeout_s,
+        delivery=delivery,
+        compression=compression,
+        instance=instance,
+        kafka=security,
+        redis=redis_security,
+    )
+    failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
+    doors = _doors(metrics, workers)
+    _log_to_stderr(log_level, log_format, member)
+    with _failures_in(log_format):
+        if member is None:  # else the parent process has logged it
+            for line in environment.unknown(os.environ, environment.known(context.find_root().command)):
+                log.warning("%s", line)
+        for door in filter(None, doors):
+            check_free(door)
+        from stream.worker import startup
+
+        topics = startup.NewTopics(create, partitions, replication)
+        if workers == 1:
+            from stream.worker.app import serve  # imports torch and Faust, which takes seconds: check the port first
+
+            asyncio.run(serve(settings, doors[0], topics, wait_s))
+        else:
+            asyncio.run(_many(settings, doors, topics, wait_s, log_format))
+
+
+async def _many(
+    settings: Settings, doors: Sequence[Address | None], topics: NewTopics, wait_s: float, log_format: LogFormat
+) -> None:
+    """Starts a process for each address, once servers answer. Each creates the topics only after it has checked its
+    weights."""
+    from stream.worker import startup
+
+    await startup.reach(settings, wait_s)
+    if not topics.allowed:
+        startup.provide(settings, topics)
+    # The processes get our options as they were given, so that values of environment variables, such as a password, do
+    # not appear in `ps`. If an option is given twice, the last one counts.
+    ours = [*MEMBER, *sys.argv[1:], "--workers=1"]
+    theirs = [
+        [f"--member={number}", f"--metrics={door or ''}", *_instance(settings.instance, number)]
+        for number, door in enumerate(doors, 1)
+    ]
+    await process_pool.run([ours + options for options in theirs], ready=READY, shown=partial(relayed, log_format))
+
+
+worker.__doc__ = HELP
+
+
+def _horizons(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"not seconds separated by commas: {text!r}", param_hint="--horizons") from None
+
+
+def _doors(metrics: str, workers: int) -> list[Address | None]:
+    """Returns where each worker serves its metrics: the first at the given address, the others at the next ports."""
+    if not metrics:
+        return [None] * workers
+    try:
+        first = Address.parse(metrics)
+        token(os.environ)  # an unreadable token is reported now, and only once
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--metrics") from None
+    if first.port and first.port + workers > 65_536:
+        raise typer.BadParameter(f"no {workers} ports from {first.port} on", param_hint="--metrics")
+    return [first._replace(port=first.port and first.port + number) for number in range(workers)]
+
+
+def _instance(name: str, number: int) -> list[str]:
+    """Gives each worker its own instance name: two members with the same name would fence each other."""
+    return [f"--instance={name}-{number}"] if name else []
+
+
+class Seldom(logging.Filter):
+    """Passes an equal line of a client only once in `every_s`: aiokafka logs twenty a second while a broker is away."""
+
+    def __init__(self, every_s: float) -> None:
+        super().__init__()
+        self._every_s = every_s
+        self._said: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.startswith("stream"):
+            return True
+        key = record.name, str(record.msg)
+        if record.created - self._said.get(key, float("-inf")) < self._every_s:
+            return False
+        self._said[key] = record.created
+        return True
+
+
+def _log_to_stderr(level: str, log_format: LogFormat, member: int | None) -> None:
+    if level.lower() not in ("debug", "info", "warning", "error"):
+        raise typer.BadParameter(f"not a level: {level!r}", param_hint="--log-level")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter(log_format, member))
+    handler.addFilter(Seldom(REPEAT_S))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    logging.captureWarnings(log_format is LogFormat.JSON)
+    logging.getLogger("stream").setLevel(level.upper())
+    # kafka-python only creates topics at the start. Its errors are exceptions, which we report in one line.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL + 1)
+    # The consumer's thread ends with an exception when it is stopped while the broker is away; one line is enough.
+    threading.excepthook = lambda args: log.warning(
+        "thread %s ended: %r", args.thread.name if args.thread else "?", args.exc_value
+    )
+    if level.lower() == "debug":
+        for name in ("faust", "mode", "aiokafka"):
+            logging.getLogger(name).setLevel(logging.INFO)
+
+
+@contextmanager
+def _failures_in(log_format: LogFormat) -> Iterator[None]:
+    """With JSON logs, logs the error that ends the worker, too. With text logs, the root command shows it."""
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:
+        if log_format is LogFormat.TEXT:
+            raise
+        log.error("%s", one_line(error))
+        raise typer.Exit(1) from error
+    except Exception:
+        if log_format is LogFormat.TEXT:
+            raise
+        log.critical("this is a bug of pathcast", exc_info=True)
+        raise typer.Exit(1) from None

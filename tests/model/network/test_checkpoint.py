@@ -1,0 +1,133 @@
+"""Weights on disk: what was saved comes back, anything else is one clear line."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from model.api import Predictor, WeightsError
+from model.config import SMALL, ModelConfig
+from model.network import checkpoint
+from model.network.checkpoint import BUNDLED, CONFIG_FILE, WEIGHTS_FILE, from_pretrained, save_pretrained
+from model.network.network import Network, build
+
+TINY = ModelConfig(name="tiny", d=16, blocks=1, heads=2, window=8)
+
+
+@pytest.fixture
+def saved(tmp_path: Path, unsettled: Callable[..., Network]) -> Path:
+    save_pretrained(unsettled(TINY), tmp_path / "tiny", "# card\n")
+    return tmp_path / "tiny"
+
+
+def test_what_was_saved_comes_back(saved: Path, unsettled: Callable[..., Network]) -> None:
+    loaded, original = from_pretrained(saved), unsettled(TINY)
+    assert loaded.config == TINY
+    assert not loaded.training
+    for name, tensor in original.state_dict().items():
+        kept = tensor.half().float() if name.startswith(checkpoint.HALVED) else tensor
+        assert torch.equal(loaded.state_dict()[name], kept)
+    save_pretrained(loaded, saved, "card")
+    assert checkpoint.fingerprint(from_pretrained(saved)) == checkpoint.fingerprint(loaded)
+    assert sorted(p.name for p in saved.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+
+
+def test_a_predictor_says_what_it_runs(saved: Path) -> None:
+    predictor = Predictor.load(saved, capacity=1)
+    assert predictor.name == "tiny"
+    assert predictor.version == predictor.fingerprint.hex()
+    assert len(predictor.fingerprint) == 8
+
+
+def test_a_full_disk_is_told_with_the_file_and_leaves_the_old_one(
+    saved: Path, unsettled: Callable[..., Network], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=f"No space left on device: '{saved / WEIGHTS_FILE}'"):
+        save_pretrained(unsettled(SMALL), saved, "a card")
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+
+
+def test_the_fingerprint_changes_with_any_weight_and_any_constant(unsettled: Callable[..., Network]) -> None:
+    net = unsettled(TINY)
+    before = checkpoint.fingerprint(net)
+    with torch.no_grad():
+        net.gap.last.bias[3] += 1e-6
+    assert checkpoint.fingerprint(net) != before
+    assert checkpoint.fingerprint(build(ModelConfig(damping_s=201.0), 0)) != checkpoint.fingerprint(build(SMALL, 0))
+
+
+def test_every_truncation_of_the_weights_is_refused(saved: Path) -> None:
+    path = saved / WEIGHTS_FILE
+    whole = path.read_bytes()
+    for length in [*range(0, len(whole), 997), len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(WeightsError):
+            from_pretrained(saved)
+
+
+def test_weights_that_do_not_fit_are_refused(saved: Path) -> None:
+    path = saved / WEIGHTS_FILE
+    good = safetensors.torch.load_file(path)
+    name = "trunk.embed.weight"
+
+    def refused(tensors: dict[str, torch.Tensor]) -> str:
+        safetensors.torch.save_file(tensors, path)
+        with pytest.raises(WeightsError) as caught:
+            from_pretrained(saved)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    bad = good[name].clone()
+    bad[0, 0] = float("nan")
+    assert "not finite" in refused({**good, name: bad})
+    assert "shape [16, 3]" in refused({**good, name: good[name][:, :3].contiguous()})
+    assert name in refused({key: value for key, value in good.items() if key != name})
+    assert "stranger" in refused({**good, "stranger": bad})
+    assert "type torch.int32" in refused({**good, name: good[name].to(torch.int32)})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"d": 17}, {"d": "16"}, {"heads": 0}, {"kv_heads": 2}, {"window": -1}, {"damping_s": 0.0}, {"stranger": 1}],
+)
+def test_a_wrong_config_is_refused(saved: Path, change: dict[str, object]) -> None:
+    config = json.loads((saved / CONFIG_FILE).read_text())
+    (saved / CONFIG_FILE).write_text(json.dumps(config | change))
+    with pytest.raises(WeightsError):
+        from_pretrained(saved)
+
+
+def test_a_config_that_is_not_json_is_refused(saved: Path) -> None:
+    for text in ("", "[]", "{", '{"d": 1e999}'):
+        (saved / CONFIG_FILE).write_text(text)
+        with pytest.raises(WeightsError):
+            from_pretrained(saved)
+
+
+@pytest.mark.parametrize("weights", ["no-such-model", "../weights", "", "/", "/no/such/directory"])
+def test_missing_weights_are_refused(weights: str) -> None:
+    with pytest.raises(WeightsError, match="no weights at"):
+        from_pretrained(weights)
+
+
+@pytest.mark.parametrize("name", ["small"])
+def test_bundled_weights_load_and_bring_their_card(name: str) -> None:
+    assert (BUNDLED / name / "README.md").stat().st_size > 0
+    assert Predictor.load(name, capacity=1).name == name
+
+
+def test_a_config_survives_its_round_trip() -> None:
+    assert ModelConfig.loads(TINY.dumps()) == TINY
+    assert TINY.fingerprint() != SMALL.fingerprint()

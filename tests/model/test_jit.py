@@ -1,0 +1,136 @@
+"""What is compiled and kept is the code of the sources that are there, and no start needs it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numba.core.caching import CompileResultCacheImpl
+
+from model import machine_code
+from model.jit import compiled
+from model.kinematics import motion
+
+ROOT = Path(motion.__file__).parents[2]
+FOLD = """
+import numpy as np
+from model.config import SMALL
+from model.kinematics import motion
+from model.serving import step_compiled
+row, out = motion.fresh(SMALL, (1,)), np.empty(motion.WIDTH)
+row[0] += 1.0
+step_compiled._fold(row[0], 10.0, 30.0, 40.0, False, 0.0, 0.0, *step_compiled.physics(SMALL), out)
+defined = motion.fold(row, np.array([10.0]), np.array([[30.0, 40.0]]), SMALL)[0]
+print(step_compiled._fold.stats.cache_hits.total(), np.allclose(out, defined), *out)
+"""
+FORECAST = """
+from hashlib import blake2b
+import numpy as np
+from model.api import FIX, Predictor
+from model.kernels import linear
+rng, fixes = np.random.default_rng(0), np.zeros((64, 70), FIX)
+fixes["ts_ms"] = 1_700_000_000_000 + np.cumsum(rng.integers(1_000, 60_000, (64, 70)), axis=1)
+fixes["lat_e7"], fixes["lon_e7"] = np.cumsum(rng.normal(0, 5_000, (2, 64, 70)), axis=2).astype(np.int64)
+predictor = Predictor.load("small", threads=1)
+slots = predictor.acquire(64)
+for t in range(70):
+    predictor.advance(slots, fixes[:, t])
+said = predictor.forecast(slots, [60.0, 900.0])
+print(linear.project.stats.cache_hits.total(), *(blake2b(np.asarray(part).tobytes()).hexdigest() for part in said))
+"""
+SMALLEST = """
+import numpy as np
+from model.kernels.attention import fault
+print(fault(np.array([1, 1]), np.zeros(3, np.int64), np.zeros(3, np.int64), 7), fault.stats.cache_hits.total())
+"""
+
+
+def started(program: str, root: Path, **more: str) -> tuple[list[str], str]:
+    """What a process of its own prints, and what it complains of."""
+    of = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=root,
+        env=of | {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"} | more,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout.split(), run.stderr
+
+
+def test_who_compiles_the_kernels_forecasts_to_the_bit_as_who_loads_them(tmp_path: Path) -> None:
+    """Or a replay would not equal the worker that was the first to start after an installation."""
+    hits, *compiled_here = started(FORECAST, ROOT, NUMBA_CACHE_DIR=str(tmp_path))[0]
+    again, *loaded = started(FORECAST, ROOT, NUMBA_CACHE_DIR=str(tmp_path))[0]
+    assert (hits, again) == ("0", "1")
+    assert compiled_here == loaded
+
+
+def test_a_release_that_changes_another_file_runs_its_own_code(tmp_path: Path) -> None:
+    """numba looks at the file of the function alone: `step_compiled` went on with the MEMORY of the release before."""
+    shutil.copytree(ROOT / "model", tmp_path / "model", ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
+    hits, same, *first = started(FOLD, tmp_path)[0]
+    assert (hits, same) == ("0", "True")
+    assert started(FOLD, tmp_path)[0] == ["1", "True", *first], "the second start compiles nothing"
+    file = tmp_path / "model" / "kinematics" / "motion.py"
+    file.write_text(file.read_text().replace("MEMORY: Final = 0.2", "MEMORY: Final = 0.5"))
+    hits, same, *then = started(FOLD, tmp_path)[0]
+    assert (hits, same) == ("0", "True")
+    assert then != first
+    assert started(FOLD, tmp_path)[0] == ["1", "True", *then]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one start keeps."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert started(SMALLEST, ROOT, NUMBA_CACHE_DIR=str(folder)) == (["2", "0"], "")
+    return folder
+
+
+@pytest.mark.parametrize("left", [0.0, 0.5])
+@pytest.mark.parametrize("kind", ["nbi", "nbc"])
+def test_what_is_damaged_costs_one_start_its_compiling(kind: str, left: float, whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    files = list(tmp_path.rglob(f"*.{kind}"))
+    assert files
+    for file in files:
+        os.truncate(file, int(left * file.stat().st_size))
+    said, complaint = started(SMALLEST, ROOT, NUMBA_CACHE_DIR=str(tmp_path))
+    assert said == ["2", "0"]
+    assert complaint.count("\n") == 1
+    assert str(files[0].parent) in complaint
+    assert started(SMALLEST, ROOT, NUMBA_CACHE_DIR=str(tmp_path)) == (["2", "1"], "")
+
+
+def test_a_disk_that_takes_no_more_costs_the_compiling_of_each_start(tmp_path: Path) -> None:
+    """A limit on files stands in for the disk: to open them works, as does what numba tries beforehand."""
+    for room in (64, 4096, 4096):  # 4096: an index can be written, and no code
+        limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))\n"
+        said, complaint = started(limit + SMALLEST, ROOT, NUMBA_CACHE_DIR=str(tmp_path))
+        assert said == ["2", "0"]
+        assert complaint.count("\n") == 1
+        assert "File too large" in complaint
+    assert started(SMALLEST, ROOT, NUMBA_CACHE_DIR=str(tmp_path)) == (["2", "0"], "")
+
+
+def test_numba_still_keeps_code_as_this_module_knows_it() -> None:
+    made = compiled(lambda x: x + 1)
+    assert isinstance(made._cache, machine_code._Kept)
+    assert made(np.int64(1)) == 2
+
+
+def test_a_numba_that_would_not_ask_it_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine_code._Kept, "_impl_class", CompileResultCacheImpl)
+    made = compiled(lambda x: x + 1)
+    assert not isinstance(made._cache, machine_code._Kept)
+    assert made(np.int64(1)) == 2
+    assert made.stats.cache_path is None

@@ -1,0 +1,50 @@
+"""Ctrl-C while a record is on its way: what a feed says it sent is what it sent."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from stream.adapters.files import Row
+from stream.commands.feed import Interrupt
+
+ROW = Row(b"e", b"{}", 0)
+
+
+def press() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_it_waits_until_the_record_is_counted() -> None:
+    counted: list[Row] = []
+
+    def send(row: Row) -> None:
+        press()  # the producer has it
+        counted.append(row)
+
+    with pytest.raises(KeyboardInterrupt), Interrupt() as interrupt:
+        interrupt.after(send)(ROW)
+    assert counted == [ROW]
+
+
+def test_pressed_twice_it_waits_for_nothing() -> None:
+    counted: list[Row] = []
+
+    def stuck(row: Row) -> None:
+        press()
+        press()
+        counted.append(row)
+
+    with pytest.raises(KeyboardInterrupt), Interrupt() as interrupt:
+        interrupt.after(stuck)(ROW)
+    assert not counted
+
+
+def test_between_records_it_comes_at_once_and_behind_the_feed_as_before() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with Interrupt() as interrupt:
+        interrupt.after(lambda row: None)(ROW)
+        with pytest.raises(KeyboardInterrupt):
+            press()
+    assert signal.getsignal(signal.SIGINT) is before

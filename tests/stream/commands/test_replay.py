@@ -1,0 +1,136 @@
+"""`pathcast replay` as a user runs it: a file in, one forecast per accepted ping out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from model.api import Predictor
+from model.network import checkpoint
+from stream.commands.replay import replay
+from stream.wire import loads_forecast
+
+T0 = 1_700_000_000_000
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory, make_predictor: Callable[[], Predictor]) -> str:
+    directory = tmp_path_factory.mktemp("weights")
+    checkpoint.save_pretrained(make_predictor()._net, directory, "A tiny model for tests.")
+    return str(directory)
+
+
+@pytest.fixture
+def run() -> Callable[..., Any]:
+    app = typer.Typer()
+    app.command()(replay)
+
+    def invoke(*arguments: str, stdin: bytes = b"") -> Any:
+        return CliRunner().invoke(app, list(arguments), input=stdin)
+
+    return invoke
+
+
+@pytest.fixture
+def tracks(tmp_path: Path) -> Path:
+    """Two entities, out of order in the file, with a duplicate, a jump and a bad row."""
+    rows = [f"b,{T0 + n * 10_000 + 1},{31 + n / 1e4},-97\n" for n in range(12)]
+    rows += [f"a,{T0 + n * 10_000},{30 + n / 1e4},-97\n" for n in range(12)]
+    rows += [rows[-1], f"a,{T0 + 200_000},40,-97\n", f"a,{T0 + 210_000},91,-97\n"]
+    path = tmp_path / "tracks.csv"
+    path.write_text("entity_id,t,lat,lon\n" + "".join(rows))
+    return path
+
+
+def test_one_forecast_per_accepted_ping_in_event_time_order(
+    run: Callable[..., Any], weights: str, tracks: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.ndjson"
+    result = run(str(tracks), "--out", str(out), "--weights", weights, "--horizons", "30,90", "--json")
+    assert result.exit_code == 0, result.output
+    forecasts = [loads_forecast(line) for line in out.read_bytes().splitlines()]
+    assert [(f.entity_id, f.anchor.ts) for f in forecasts] == [
+        (entity_id, T0 + n * 10_000 + late) for n in range(12) for entity_id, late in (("a", 0), ("b", 1))
+    ]
+    assert {tuple(h.h_s for h in f.horizons) for f in forecasts} == {(30, 90)}
+    assert [f.status for f in forecasts[-2:]] == ["ok", "ok"]
+    summary = json.loads(result.stdout)
+    assert (summary["pings"], summary["forecasts"], summary["duplicates"], summary["rejects"]) == (27, 24, 1, 2)
+    assert summary["rejects_by_code"] == {"impossible_jump": 1, "lat_out_of_range": 1}
+
+
+def test_columns_of_other_names_and_an_archive_give_the_same_forecasts(
+    run: Callable[..., Any], weights: str, tmp_path: Path
+) -> None:
+    seconds = range(T0 // 1000, T0 // 1000 + 120, 10)
+    days = [datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S") for second in seconds]
+    lats = [30 + n / 1e4 for n in range(12)]
+    ours = [f"7,{second}000,{lat},-97" for second, lat in zip(seconds, lats, strict=True)]
+    yours = [f"7,{second},{lat},-97" for second, lat in zip(seconds, lats, strict=True)]
+    ais = [f"7,{day},{lat},-97,102.3,360" for day, lat in zip(days, lats, strict=True)]
+    given = {
+        "ours.csv": ("entity_id,t,lat,lon", ours, ()),
+        "yours.csv": ("car,when,y,x", yours, ("--columns", "entity_id=car,t:s=when,lat=y,lon=x")),
+        "ais.csv": ("MMSI,BaseDateTime,LAT,LON,SOG,COG", ais, ()),
+    }
+    outs = []
+    for name, (header, rows, options) in given.items():
+        (tmp_path / name).write_text("\n".join([header, *rows]))
+        source = f"ais:{tmp_path / name}" if name == "ais.csv" else str(tmp_path / name)
+        result = run(source, "--out", str(tmp_path / "out"), "--weights", weights, *options)
+        assert result.exit_code == 0, result.output
+        outs.append((tmp_path / "out").read_bytes())
+    assert outs[0].count(b"\n") == 12
+    assert outs == outs[:1] * 3
+
+
+def test_an_archive_is_never_overwritten_either(run: Callable[..., Any], weights: str, tmp_path: Path) -> None:
+    path = tmp_path / "ais.csv"
+    path.write_text("MMSI,BaseDateTime,LAT,LON,SOG,COG\n7,2023-11-14T22:13:20,30,-97,1,1\n")
+    result = run(f"ais:{path}", "--out", str(path), "--weights", weights)
+    assert isinstance(result.exception, ValueError)
+    assert path.read_text().startswith("MMSI")
+
+
+def test_the_same_file_gives_the_same_bytes(
+    run: Callable[..., Any], weights: str, tracks: Path, tmp_path: Path
+) -> None:
+    outs = [tmp_path / "one", tmp_path / "two"]
+    for out in outs:
+        assert run(str(tracks), "--out", str(out), "--weights", weights).exit_code == 0
+    assert outs[0].read_bytes() == outs[1].read_bytes()
+
+
+def test_standard_input_to_standard_output(run: Callable[..., Any], weights: str) -> None:
+    lines = [json.dumps({"entity_id": "a", "ts": T0 + n * 1000, "lat": 30, "lon": -97}) for n in range(3)]
+    result = run("-", "--out", "-", "--weights", weights, stdin="\n".join([*lines, "junk"]).encode())
+    assert result.exit_code == 0, result.output
+    assert [json.loads(line)["window"]["n"] for line in result.stdout.splitlines()] == [1, 2, 3]
+    assert "4 pings, 3 forecasts, 1 rejects" in result.stderr
+    assert "rejected 1 invalid_json" in result.stderr
+
+
+def test_an_empty_file_gives_no_forecasts(run: Callable[..., Any], weights: str, tmp_path: Path) -> None:
+    (tmp_path / "a.ndjson").touch()
+    result = run(str(tmp_path / "a.ndjson"), "--out", str(tmp_path / "out"), "--weights", weights, "--json")
+    assert (result.exit_code, (tmp_path / "out").read_bytes()) == (0, b"")
+    assert json.loads(result.stdout)["pings"] == 0
+
+
+def test_the_input_is_never_overwritten(run: Callable[..., Any], weights: str, tracks: Path) -> None:
+    before = tracks.read_bytes()
+    result = run(str(tracks), "--out", str(tracks), "--weights", weights)
+    assert isinstance(result.exception, ValueError)
+    assert tracks.read_bytes() == before
+
+
+@pytest.mark.parametrize("horizons", ["soon", "", "0", "-5", "nan", "60,,300"])
+def test_horizons_that_are_none_are_bad_usage(run: Callable[..., Any], tracks: Path, horizons: str) -> None:
+    assert run(str(tracks), "--out", "-", "--horizons", horizons).exit_code == 2

@@ -1,0 +1,109 @@
+"""A partition that is fenced at two places at once, or while it is about to go: one takeover at a time, and none that
+outlives the assignment. A second claimant fences the first, and both fold the same records into one state."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from delivery_rig import P0, SETTINGS, Kafka, SlowStore, feed, records, running, until, worker
+from transactions_rig import Producer, Transactions, exactly_once
+
+from stream.delivery import checkpointer
+from stream.delivery import delivery as delivery_module
+from stream.delivery.delivery import Delivery
+from stream.wire import loads_forecast
+
+ID = "group|pathcast.pings.v1|0"
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpointer, "RETRY_S", (0.001,))
+    monkeypatch.setattr(delivery_module, "FENCED_PAUSE_S", 0.05)  # long enough for the next thing to happen before
+
+
+def takeovers() -> list[asyncio.Task[object]]:
+    return [task for task in asyncio.all_tasks() if task.get_name().startswith("takeover") and not task.done()]
+
+
+def windows(kafka: Kafka, offsets: range) -> list[int]:
+    """How many fixes those forecasts had seen of their entity."""
+    forecasts = [loads_forecast(one.value or b"") for one in kafka.published if one.topic == SETTINGS.topics.forecasts]
+    found = {one.src.offset: one.window.n for one in forecasts if one.src is not None}
+    return [found[offset] for offset in offsets]
+
+
+async def fenced_twice(kafka: Transactions, store: SlowStore, delivery: Delivery) -> Producer:
+    """Another worker takes the partition while a checkpoint of ours is on its way to Redis and a transaction to Kafka.
+    Returns that worker's producer."""
+    retired = await feed(delivery, kafka, records(0, 9))
+    await until(lambda: len(retired) == 9 and store.asked == 1)
+    kafka.settles.clear()
+    await feed(delivery, kafka, records(9, 12))
+    await until(lambda: delivery._owned[P0].taken == 12)
+    other = kafka.producer(ID)
+    await other.start()
+    await store.claim(P0)
+    store.takes.set()
+    await asyncio.sleep(0.01)
+    kafka.settles.set()
+    await until(lambda: not delivery._owned[P0].ready)
+    return other
+
+
+async def test_who_is_fenced_in_kafka_and_in_redis_takes_over_once() -> None:
+    kafka, store = Transactions(), SlowStore()
+    delivery = exactly_once(kafka, store)
+    async with running(delivery, P0):
+        other = await fenced_twice(kafka, store, delivery)
+        await until(lambda: delivery._owned[P0].ready)
+        assert takeovers() == []
+        retired = await feed(delivery, kafka, records(12, 15))
+        await until(lambda: len(retired) == 3)
+    assert sorted(kafka.answered) == list(range(15))
+    assert windows(kafka, range(9, 15)) == [4, 4, 4, 5, 5, 5], "no record was folded twice, and none is missing"
+    assert [one.closed for one in kafka.made if one is not other] == [True, False]
+
+
+async def test_who_is_fenced_twice_and_then_loses_the_partition_leaves_its_new_owner_alone() -> None:
+    kafka, store = Transactions(), SlowStore()
+    delivery = exactly_once(kafka, store)
+    async with running(delivery, P0):
+        other = await fenced_twice(kafka, store, delivery)
+        epoch = store.checkpoint(P0).epoch
+        await delivery.drain()
+        await delivery.revoked([P0])
+        delivery.assigned([])
+        assert takeovers() == []
+        await asyncio.sleep(0.1)
+    assert kafka.newest[ID] is other
+    assert store.checkpoint(P0).epoch == epoch
+
+
+async def test_a_checkpoint_that_is_refused_after_the_drain_starts_no_takeover(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It would outlive the partition's going, and claim and replay again when the partition is back."""
+    kafka, store = Kafka(), SlowStore()
+    delivery = worker(kafka, store)
+    async with running(delivery, P0):
+        retired = await feed(delivery, kafka, records(0, 9))
+        await until(lambda: len(retired) == 9 and store.asked == 1)
+        await delivery.drain()
+        await store.claim(P0)  # another's, which comes late
+        store.takes.set()
+        await until(lambda: "refused" in caplog.text)
+        assert takeovers() == []
+        await delivery.revoked([P0])
+        delivery.assigned([P0])
+        mine = delivery._owned[P0]
+        await until(lambda: mine.ready)
+        epoch = mine.epoch
+        for start in range(9, 60, 3):
+            retired = await feed(delivery, kafka, records(start, start + 3))
+            await until(lambda retired=retired: len(retired) == 3)
+            await asyncio.sleep(0.01)
+        assert mine.epoch == epoch
+    assert kafka.answered == list(range(60))
+    assert windows(kafka, range(60)) == [offset // 3 + 1 for offset in range(60)]

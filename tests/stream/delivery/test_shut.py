@@ -1,0 +1,170 @@
+"""One partition that cannot be checkpointed, or taken over: what it costs the others of its worker, and itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from delivery_rig import P0, P1, FlakyStore, Kafka, crash, feed, records, running, until, worker
+
+from stream.config.settings import Settings
+from stream.delivery import checkpointer, inbox
+from stream.delivery import delivery as delivery_module
+from stream.delivery.delivery import Delivery
+from stream.kafka.log import Partition
+from stream.kafka.record_columns import Records
+
+SMALL = Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_batch=6)
+LENGTH = 600
+
+
+@pytest.fixture
+def kafka() -> Kafka:
+    found = Kafka()
+    found.logs = {partition: records(0, LENGTH, partition=partition[1]) for partition in (P0, P1)}
+    return found
+
+
+@pytest.fixture
+def store() -> FlakyStore:
+    return FlakyStore()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpointer, "RETRY_S", (0.001,))
+    monkeypatch.setattr(delivery_module, "FENCED_PAUSE_S", 0.001)
+    monkeypatch.setattr(checkpointer, "MAX_UNSAVED", 12)
+
+
+@asynccontextmanager
+async def consuming(delivery: Delivery, kafka: Kafka, *partitions: Partition) -> AsyncIterator[None]:
+    """Polls both partitions as Faust does, a few records of each into one message, the next when there is room; but for
+    those that are paused."""
+    at = dict.fromkeys(partitions, 0)
+
+    async def consume() -> None:
+        while any(position < LENGTH for position in at.values()):
+            polled = {}
+            for partition in partitions:
+                some = kafka.logs[partition][at[partition] : at[partition] + 3]
+                if some and partition not in kafka.paused:
+                    polled[partition] = Records.of(some)
+                    at[partition] += len(some)
+            if polled:
+                await delivery.put(polled, 0.0, lambda: None)
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(consume())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def answered(kafka: Kafka, partition: Partition) -> list[int]:
+    return [one.src.offset for one in kafka.published if one.src.partition == partition[1]]
+
+
+def held(delivery: Delivery, partition: Partition) -> int:
+    """Records of it that wait in this process."""
+    (one,) = [one for one in delivery.status().partitions if one.partition == partition]
+    return one.waiting
+
+
+async def test_a_partition_whose_checkpoints_are_refused_holds_up_only_itself(kafka: Kafka, store: FlakyStore) -> None:
+    delivery = worker(kafka, store, SMALL)
+    async with running(delivery, P0, P1), consuming(delivery, kafka, P0, P1):
+        store.refused.add(("put_many", P1))
+        await until(lambda: len(answered(kafka, P0)) == LENGTH)
+        assert len(answered(kafka, P1)) < 24, "what is in no checkpoint has a bound"
+        assert P1 in kafka.paused
+        assert held(delivery, P1) <= SMALL.max_batch + 3 * 3, "and so has what waits"
+        await until(lambda: store.checkpoint(P0).next_offset == LENGTH)
+        store.refused.clear()
+        await until(lambda: len(answered(kafka, P1)) == LENGTH)
+        await until(lambda: store.checkpoint(P1).next_offset == LENGTH)
+        assert (kafka.paused, delivery.status().away) == (set(), "")
+    assert answered(kafka, P0) == answered(kafka, P1) == list(range(LENGTH))
+
+
+async def test_a_partition_that_cannot_be_taken_over_holds_up_only_itself(kafka: Kafka, store: FlakyStore) -> None:
+    delivery = worker(kafka, store, SMALL)
+    store.refused.add(("claim", P1))
+    async with running(delivery, P0, P1), consuming(delivery, kafka, P0, P1):
+        await until(lambda: len(answered(kafka, P0)) == LENGTH)
+        assert answered(kafka, P1) == []
+        assert held(delivery, P1) <= SMALL.max_batch + 3 * 3
+        store.refused.clear()
+        await until(lambda: len(answered(kafka, P1)) == LENGTH)
+    assert answered(kafka, P0) == answered(kafka, P1) == list(range(LENGTH))
+
+
+@pytest.mark.parametrize("method", ["claim", "get_many", "forget"])
+async def test_a_takeover_that_waits_for_the_store_holds_up_only_its_partition(
+    kafka: Kafka, store: FlakyStore, method: str
+) -> None:
+    """At each call that a takeover makes: the claim, the states of what it replays, and the end of an older past."""
+    first = worker(kafka, store, SMALL)
+    async with running(first, P1) as pump:
+        await feed(first, kafka, records(0, 6, partition=1))
+        await until(lambda: store.checkpoint(P1).next_offset == 6)
+        store.refused.add(("put_many", P1))
+        await feed(first, kafka, records(6, 12, partition=1))
+        await until(lambda: kafka.offsets[P1] == 12)
+        await crash(first, pump)
+    store.refused.clear()
+    if method == "forget":
+        kafka.offsets[P1] = 3  # an operator has moved the group back, behind the checkpoint
+    store.hung[method, P1] = asyncio.Event()
+    delivery = worker(kafka, store, SMALL)
+    async with running(delivery, P0, P1):
+        for start in range(0, 60, 6):
+            retired = await feed(delivery, kafka, records(start, start + 6))
+            await until(lambda retired=retired: len(retired) == 6)
+        assert not delivery._owned[P1].ready
+        store.hung[method, P1].set()
+        await until(lambda: delivery._owned[P1].ready)
+
+
+async def test_what_waits_of_shut_partitions_takes_nobodys_room(kafka: Kafka, store: FlakyStore) -> None:
+    """Two of them hold a batch each, which is all that may wait of those that are open."""
+    delivery = worker(kafka, store, SMALL)
+    third = (P0[0], 2)
+    store.refused |= {("claim", P1), ("claim", third)}
+    async with running(delivery, P0, P1, third):
+        for partition in (P1, third):
+            some = Records.of(records(0, SMALL.max_batch, partition=partition[1]))
+            put = asyncio.create_task(delivery.put({partition: some}, 0.0, lambda: None))
+            await until(put.done)
+        retired = await feed(delivery, kafka, records(0, 6))
+        await until(lambda: len(retired) == 6)
+
+
+async def test_a_quiet_partition_that_is_shut_is_paused_after_a_few_messages(kafka: Kafka, store: FlakyStore) -> None:
+    """Each keeps its poll's message from being acknowledged, however few records it has."""
+    delivery = worker(kafka, store, Settings(max_wait_ms=0.0, checkpoint_ms=0.0))
+    store.refused.add(("claim", P1))
+    async with running(delivery, P0, P1):
+        for offset in range(inbox.MAX_HELD_PIECES):
+            assert P1 not in kafka.paused
+            await delivery.put({P1: Records.of(kafka.logs[P1][offset : offset + 1])}, 0.0, lambda: None)
+        assert P1 in kafka.paused
+        store.refused.clear()
+        await until(lambda: kafka.paused == set())
+
+
+async def test_a_new_assignment_begins_with_no_partition_paused(kafka: Kafka, store: FlakyStore) -> None:
+    """What was asked of the consumer before may come to be done after the partitions are ours again."""
+    delivery = worker(kafka, store, SMALL)
+    store.refused.add(("claim", P1))
+    async with running(delivery, P0, P1):
+        await delivery.put({P1: Records.of(kafka.logs[P1][:6])}, 0.0, lambda: None)
+        assert kafka.paused == {P1}
+        await delivery.drain()
+        await delivery.revoked([P0, P1])
+        delivery.assigned([P0, P1])
+        assert kafka.paused == set()

@@ -1,0 +1,88 @@
+"""What is made of the coordinator's answers. When Apache Kafka gives which of them: tests/system/test_membership.py."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    GroupLoadInProgressError,
+    IllegalGenerationError,
+    KafkaError,
+    NotCoordinatorForGroupError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+)
+from aiokafka.protocol.group import HeartbeatRequest, HeartbeatRequest_v1
+
+from stream.kafka.log import Rebalanced
+from stream.kafka.membership import confirm
+
+GENERATION = 7
+
+
+class Coordinator:
+    """aiokafka's, with a broker that answers each heartbeat with `error_code`."""
+
+    group_id, member_id, generation = "group", "me", GENERATION
+
+    def __init__(self, error_code: int) -> None:
+        self.known = True
+        self.heartbeats: list[tuple[str, int, str]] = []
+        self._error_code = error_code
+
+    async def ensure_coordinator_known(self) -> None:
+        self.known = True
+
+    def coordinator_dead(self) -> None:
+        self.known = False
+
+    async def _send_req(self, request: HeartbeatRequest) -> SimpleNamespace:
+        assert self.known
+        sent = request.build(HeartbeatRequest_v1)
+        self.heartbeats.append((sent.group, sent.generation_id, sent.member_id))
+        return SimpleNamespace(error_code=self._error_code)
+
+
+async def ask(coordinator: Coordinator, generation: int = GENERATION) -> None:
+    await confirm(cast(Any, coordinator), generation)
+
+
+async def test_the_question_carries_member_and_generation_and_no_error_is_a_yes() -> None:
+    coordinator = Coordinator(0)
+    await ask(coordinator)
+    assert coordinator.heartbeats == [("group", GENERATION, "me")]
+
+
+@pytest.mark.parametrize("error", [IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError])
+async def test_an_assignment_that_is_over_or_about_to_be_is_not_confirmed(error: type[KafkaError]) -> None:
+    with pytest.raises(Rebalanced, match=error.__name__):
+        await ask(Coordinator(error.errno))
+
+
+@pytest.mark.parametrize("now", [-1, GENERATION + 1], ids=["aiokafka joins anew", "aiokafka has joined anew"])
+async def test_an_assignment_of_an_earlier_generation_is_over_whatever_the_group_would_say(now: int) -> None:
+    coordinator = Coordinator(0)
+    coordinator.generation = now
+    with pytest.raises(Rebalanced):
+        await ask(coordinator)
+    assert coordinator.heartbeats == []
+
+
+@pytest.mark.parametrize(
+    ("error", "is_known", "retriable"),
+    [
+        (NotCoordinatorForGroupError, False, True),
+        (GroupLoadInProgressError, True, True),
+        (GroupAuthorizationFailedError, True, False),
+    ],
+)
+async def test_a_coordinator_that_does_not_say_is_asked_again_where_that_may_help(
+    error: type[KafkaError], is_known: bool, retriable: bool
+) -> None:
+    coordinator = Coordinator(error.errno)
+    with pytest.raises(error) as raised:
+        await ask(coordinator)
+    assert (coordinator.known, raised.value.retriable) == (is_known, retriable)

@@ -1,0 +1,83 @@
+"""Where the answers of a batch go, whole pages and single records. What a broker makes of them is in tests/system."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import pytest
+from aiokafka.errors import KafkaError
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
+
+from stream.kafka.columns import BytesColumn
+from stream.kafka.encoded_batches import Answers, Column, EncodedBatch, framed
+from stream.kafka.producer import Publisher
+from stream.kafka.record_columns import headers_as_sent
+from stream.wire import Outgoing, Record
+
+
+class Producer:
+    """aiokafka's, as far as a Publisher sees it: topics of three partitions, and room for few bytes in a batch."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, int, bytes | None]] = []
+        self.fail_at = -1
+
+    async def partitions_for(self, topic: str) -> set[int]:
+        return {0, 1, 2}
+
+    def create_batch(self) -> BatchBuilder:
+        return BatchBuilder(120, 0)
+
+    async def send_batch(self, batch: BatchBuilder, topic: str, *, partition: int) -> asyncio.Future[None]:
+        acknowledged = asyncio.get_running_loop().create_future()
+        if len(self.sent) == self.fail_at:
+            acknowledged.set_exception(KafkaError("refused"))
+        else:
+            acknowledged.set_result(None)
+        read = MemoryRecords(bytes(batch._build())).next_batch()
+        self.sent += [(topic, partition, one.value) for one in read]
+        return acknowledged
+
+
+def page(source: tuple[str, int], *values: bytes) -> EncodedBatch:
+    many = len(values)
+    texts, head = BytesColumn.of(values), BytesColumn.of([headers_as_sent((), more=1)]).at(np.zeros(many, np.int64))
+    ((_, body),) = framed(texts, texts, head, Column("ce_id", texts), np.arange(many) == 0)
+    return EncodedBatch("forecasts", source, np.arange(many), body)
+
+
+def single(number: int, value: bytes) -> Outgoing:
+    return Outgoing("fills", b"bus", value, (), Record("pings", number, 0, 0, b"bus", b"{}"))
+
+
+ANSWERS = Answers(
+    pages=[page(("pings", 1), b"a", b"b"), page(("pings", 5), b"c")],
+    others=[(0, single(4, b"d" * 40)), (1, single(4, b"e" * 40)), (2, single(0, b"f"))],
+)
+
+
+async def published(answers: Answers, producer: Producer) -> list[tuple[str, int, bytes | None]]:
+    publisher: Any = Publisher("127.0.0.1:1")
+    await publisher._producer.stop()
+    publisher._producer = producer
+    await publisher.publish(answers)
+    return producer.sent
+
+
+async def test_every_record_goes_to_the_partition_that_its_input_came_from() -> None:
+    """Counted on from the first, where the output has fewer: an entity's answers lie in one partition, in order."""
+    assert await published(ANSWERS, Producer()) == [
+        *[("forecasts", 1, b"a"), ("forecasts", 1, b"b"), ("forecasts", 2, b"c")],
+        *[("fills", 1, b"d" * 40), ("fills", 1, b"e" * 40), ("fills", 0, b"f")],
+    ]
+
+
+async def test_one_batch_that_is_refused_is_told_when_nothing_is_in_flight_any_more() -> None:
+    producer = Producer()
+    producer.fail_at = 0
+    with pytest.raises(KafkaError, match="refused"):
+        await published(ANSWERS, producer)
+    assert len(producer.sent) == 6

@@ -1,0 +1,67 @@
+"""deploy/compose.yaml: what is meant to be reached can be, and nothing else. Read as text: no Docker is asked."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stream.config.http_access import Address
+
+DEPLOY = Path(__file__).parents[3] / "deploy"
+SERVICES: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+PROMETHEUS: dict[str, Any] = yaml.safe_load((DEPLOY / "prometheus.yaml").read_text())
+
+
+def door() -> Address:
+    """Where the worker serves its metrics."""
+    command = SERVICES["worker"]["command"]
+    return Address.parse(command[command.index("--metrics") + 1])
+
+
+def test_prometheus_asks_each_worker_where_it_serves_its_metrics() -> None:
+    """They were on the loopback of the worker's own container, where nobody reads them."""
+    assert not door().loopback
+    (job,) = PROMETHEUS["scrape_configs"]
+    (found,) = job["dns_sd_configs"]
+    assert job["job_name"] == "pathcast", "the alerts say job=pathcast"
+    assert (found["names"], found["type"], found["port"]) == (["worker"], "A", door().port)
+
+
+def test_a_healthcheck_asks_the_port_that_is_served() -> None:
+    assert f"127.0.0.1:{door().port}/healthz" in SERVICES["worker"]["healthcheck"]["test"][-1]
+
+
+def test_nothing_is_published_beyond_this_machine_and_no_worker_at_all() -> None:
+    published = {name: service.get("ports", []) for name, service in SERVICES.items()}
+    assert published["worker"] == published["redis"] == []
+    for name, ports in published.items():
+        assert all(port.startswith("127.0.0.1:") for port in ports), name
+
+
+def test_prometheus_finds_its_rules_where_they_are_mounted() -> None:
+    mounted = dict(volume.split(":")[:2] for volume in SERVICES["prometheus"]["volumes"])
+    inside = {Path(target): DEPLOY / source for source, target in mounted.items()}
+    home = Path("/etc/prometheus")
+    assert inside[home / "prometheus.yml"].resolve() == (DEPLOY / "prometheus.yaml").resolve()
+    for rules in PROMETHEUS["rule_files"]:
+        where = home / rules
+        assert (inside[where.parent] / where.name).is_file()
+
+
+def test_prometheus_takes_its_configuration() -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("no promtool on PATH (Debian's package prometheus has it)")
+    told = subprocess.run(
+        [promtool, "check", "config", DEPLOY / "prometheus.yaml"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert told.returncode == 0, told.stdout + told.stderr

@@ -1,0 +1,304 @@
+"""Calibration: the 90 % regions hold 90 % of what it was fitted on, part by part, and the weights remember it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from train_worlds import MakeCorpus, lively, together, wander
+
+from model.api import ModelConfig
+from model.config import SMALL
+from model.kinematics import motion
+from model.kinematics.calibration_terms import COURSE_TERMS, GAP_TERMS, MAX_LOG_SCALE, forecast_terms
+from model.kinematics.geo import F64, haversine_m
+from model.network.calibration import CHI2_90, Calibration
+from model.network.checkpoint import from_pretrained, save_pretrained
+from train.calibration.calibrate import FEW_TOLD, FORECASTS, TRIPS, WIDER, Held, LeftOut, calibrate, fit_quantile
+from train.calibration.residuals import CADENCES_S, HORIZONS_S, Residuals
+from train.data.anchors import find
+from train.data.corpus import EVALUATION
+from train.data.resampling import thinned
+from train.evaluation import travel_times
+from train.evaluation.forecasts import Sample, judge_forecasts
+
+TINY = ModelConfig(d=16, heads=2, window=16)
+
+
+def test_the_fitted_quantile_is_exceeded_by_one_in_ten() -> None:
+    """Errors whose spread grows with x: one factor for all x would be right on average and wrong at both ends."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0, 2, 40_000)
+    true = np.exp(0.3 + 0.8 * x)
+    lengths = true * rng.chisquare(2, len(x))
+    fit = fit_quantile([Residuals(np.stack([np.ones_like(x), x], axis=1), lengths)])
+    np.testing.assert_allclose(fit, [0.3, 0.8], atol=0.05)
+    inside = lengths <= CHI2_90 * np.exp(np.stack([np.ones_like(x), x], axis=1) @ fit)
+    for low in (0.0, 1.0):
+        assert inside[(x >= low) & (x < low + 1)].mean() == pytest.approx(0.9, abs=0.01)
+
+
+def test_a_small_file_weighs_as_much_as_a_large_one() -> None:
+    """Two files that want factors of 1 and 4: the quantile between them does not follow the number of rows."""
+    rng = np.random.default_rng(1)
+    large = Residuals(np.ones((50_000, 1)), rng.chisquare(2, 50_000))
+    small = Residuals(np.ones((1_000, 1)), 4 * rng.chisquare(2, 1_000))
+    factor = np.exp(fit_quantile([large, small])[0])
+    both = [float((part.mahalanobis2 <= CHI2_90 * factor).mean()) for part in (large, small)]
+    assert np.mean(both) == pytest.approx(0.9, abs=0.01)
+
+
+def test_a_handful_of_errors_does_not_outvote_a_file() -> None:
+    rng = np.random.default_rng(2)
+    file = Residuals(np.ones((50_000, 1)), rng.chisquare(2, 50_000))
+    handful = Residuals(np.ones((40, 1)), 4 * rng.chisquare(2, 40))
+    assert file.held(fit_quantile([file, handful])) == pytest.approx(0.9, abs=0.02)
+
+
+def test_times_have_intervals_and_places_have_regions() -> None:
+    assert "of 5 travel times of 3 entities 90 % intervals held" in str(Held("a.csv", 3, TRIPS, 5, 0.8, 0.9))
+    assert "of 5 forecasts of 3 entities 90 % regions held" in str(Held("a.csv", 3, FORECASTS, 5, 0.8, 0.9))
+
+
+def test_weights_that_were_never_calibrated_change_nothing() -> None:
+    factor = Calibration().of_forecast(
+        motion.fresh(SMALL, (3,)), np.array([[1.0, 60.0, 900.0]] * 3), np.array([False, True, True])
+    )
+    np.testing.assert_array_equal(factor, 1.0)
+
+
+def test_no_factor_leaves_its_bounds() -> None:
+    calibration = Calibration()
+    calibration.forecast.fill_(1e6)
+    kin = motion.fresh(SMALL, (2,))
+    asked = kin, np.array([[1e-3, 1e9]] * 2), np.array([False, True])
+    factor = calibration.of_forecast(*asked)
+    assert np.isfinite(forecast_terms(*asked)).all()
+    assert (factor <= np.exp(MAX_LOG_SCALE)).all()
+
+
+def test_calibrated_regions_hold_what_they_promise_and_are_saved_with_the_weights(
+    make_corpus: MakeCorpus, tmp_path: Path
+) -> None:
+    sample, predictor = world(make_corpus), lively(TINY)
+    before = judge_forecasts(sample, predictor)["horizons"]
+    calibrate(predictor._net, [sample])
+    after = judge_forecasts(sample, predictor)["horizons"]
+    for name in ("next", "60", "300"):
+        assert after[name]["model"]["coverage_90"] == pytest.approx(0.9, abs=0.06)
+    assert any(abs(before[name]["model"]["coverage_90"] - 0.9) > 0.06 for name in after)
+    assert after["300"]["model"]["mean_m"] == before["300"]["model"]["mean_m"]  # only spreads move
+    save_pretrained(predictor._net, tmp_path / "w", "card")
+    torch.testing.assert_close(
+        from_pretrained(tmp_path / "w").calibration.forecast, predictor._net.calibration.forecast
+    )
+
+
+def test_what_was_held_is_what_the_judge_sees(make_corpus: MakeCorpus) -> None:
+    sample, predictor = world(make_corpus), lively(TINY)
+
+    def judged() -> float:
+        blocks = judge_forecasts(sample, predictor, horizons_s=HORIZONS_S)["horizons"].values()
+        return sum(one["n"] * one["model"]["coverage_90"] for one in blocks) / sum(one["n"] for one in blocks)
+
+    before = judged()
+    ahead, _ = calibrate(predictor._net, [sample])
+    assert (ahead.file, ahead.entities, ahead.of) == ("world", 12, "forecasts")
+    assert ahead.before == pytest.approx(before, abs=1e-3)
+    assert ahead.after == pytest.approx(judged(), abs=1e-3)
+    again, _ = calibrate(predictor._net, [sample])
+    assert again.before == ahead.after
+
+
+# Vehicles, pings of each, their cadence, and how many coefficients are fitted to them.
+@pytest.mark.parametrize(
+    ("vehicles", "pings", "cadence_s", "fitted"),
+    [
+        (1, 24, 9, 0),  # a gap or two
+        (30, 70, 9, 1),  # ten minutes of each: three lengths, but not the longest
+        (40, 40, 200, 1),  # who reports every three minutes: two lengths, the longest among them
+        (40, 240, 9, GAP_TERMS),
+        (40, 90, 60, GAP_TERMS),  # who reports each minute has no gaps of 30 s
+    ],
+)
+def test_as_much_is_fitted_to_gaps_as_there_are_lengths_of_them(
+    make_corpus: MakeCorpus, vehicles: int, pings: int, cadence_s: float, fitted: int
+) -> None:
+    """One vehicle's 24 pings, none of them in a gap over 5 minutes, made the covariance at 15 minutes a seventh."""
+    tracks = (wander(f"v{i}", pings, i, cadence_s=cadence_s) for i in range(vehicles))
+    corpus = make_corpus(together(*tracks), cut=EVALUATION)
+    predictor, said = lively(TINY), list[str]()
+    gap = predictor._net.calibration.gap
+    gap.fill_(0.25)
+    held = calibrate(predictor._net, [Sample("world", "all", "-", corpus, len(corpus), 1)], say=said.append)
+    assert any(line.startswith("gap fills stay as they were") for line in said) == (fitted == 0)
+    assert int((gap != 0.25).sum()) == fitted
+    assert [one.of for one in held if one.of != "travel times"] == ["forecasts", "hidden pings"][: 1 + bool(fitted)]
+    if fitted:
+        (hidden,) = (one for one in held if one.of == "hidden pings")
+        assert hidden.after == pytest.approx(0.9, abs=0.03)
+
+
+def test_a_calibration_does_not_depend_on_the_one_of_before(make_corpus: MakeCorpus) -> None:
+    """The errors that it is fitted to are those of the bare network. Fitted to answers that an old factor has widened,
+    the new one would be too narrow by just that factor."""
+    tracks = (wander(f"v{i}", 240, i, cadence_s=9.0) for i in range(40))
+    corpus = make_corpus(together(*tracks), cut=EVALUATION)
+    sample, predictor = Sample("world", "all", "-", corpus, len(corpus), 1), lively(TINY)
+    calibration = predictor._net.calibration
+    fits = []
+    for before in (0.0, 0.7):
+        for part in (calibration.forecast, calibration.gap, calibration.travel):
+            part.fill_(before)
+        assert {FORECASTS, "hidden pings"} <= {one.of for one in calibrate(predictor._net, [sample])}
+        fits.append(torch.cat([calibration.forecast[:-COURSE_TERMS], calibration.gap]))
+    assert torch.equal(*fits)
+    assert fits[0][-GAP_TERMS:].all()
+
+
+def test_a_region_left_out_widens_what_the_others_ask_for(make_corpus: MakeCorpus) -> None:
+    """The same tracks as two networks see them, one of them surer: what is asked for lies between."""
+    sample, predictor, stranger = world(make_corpus), lively(TINY), lively(TINY)
+    with torch.no_grad():
+        stranger._net.forecast.last.bias[4] -= 0.7  # of the log of the variance
+        stranger._net.calibration.forecast.fill_(1.0)  # its own, which is not what these weights have
+    calibrate(predictor._net, [sample])
+    alone = predictor._net.calibration.forecast.clone()
+    held = calibrate(predictor._net, [sample], left_out=[LeftOut(stranger._net, replace(sample, file="far"))])
+    own, far = held[0], held[-1]
+    assert (far.file, far.of, far.n) == ("far, left out", "forecasts", own.n)
+    assert far.before + 0.1 < far.after < 0.9 < own.after
+    wider = predictor._net.calibration.forecast
+    assert not torch.equal(wider[:WIDER], alone[:WIDER])
+    assert torch.equal(wider[WIDER:], alone[WIDER:])
+    assert (own.after + far.after) / 2 == pytest.approx(0.9, abs=0.01)
+
+
+def test_told_courses_are_calibrated_beyond_the_rest(make_corpus: MakeCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of pings so dense that most of the thinned ones can be told; what tells no course is held as if nothing did."""
+    tracks = (wander(f"v{i}", 450, i, cadence_s=5.5) for i in range(12))
+    corpus, predictor = make_corpus(together(*tracks), cut=EVALUATION), lively(TINY)
+    forecast = predictor._net.calibration.forecast
+    sample = Sample("world", "all", "-", corpus, len(corpus), 1)
+    held = {one.file: one for one in calibrate(predictor._net, [sample]) if one.of == "forecasts"}
+    assert list(held) == ["world", "world, told speed and course"]
+    told = held["world, told speed and course"]
+    asked = 0
+    for cadence_s in CADENCES_S:
+        thin = thinned(corpus, cadence_s)
+        anchors = find(thin, HORIZONS_S)
+        asked += int((anchors.target >= 0).sum(1)[~np.isnan(thin.heading_deg[anchors.row])].sum())
+    assert 0.97 * asked < told.n < asked  # some are in doubt
+    assert told.n > FEW_TOLD
+    assert told.after == pytest.approx(0.9, abs=0.02)
+    assert told.before != pytest.approx(0.9, abs=0.05)
+    fitted = forecast.clone()
+    assert fitted[-COURSE_TERMS:].all()
+    monkeypatch.setattr("train.calibration.residuals.CADENCES_S", ())
+    forecast[-COURSE_TERMS:] = 0.25
+    said: list[str] = []
+    silent, *rest = calibrate(predictor._net, [sample], say=said.append)
+    assert [one.of for one in rest] == ["hidden pings"]
+    assert sum(line.startswith("told courses stay as they were") for line in said) == 1
+    assert silent.after == held["world"].after
+    assert torch.equal(forecast[:-COURSE_TERMS], fitted[:-COURSE_TERMS])
+    assert (forecast[-COURSE_TERMS:] == 0.25).all()  # nobody told any: they stay as they were
+
+
+def test_what_tells_its_own_course_is_told_none(make_corpus: MakeCorpus) -> None:
+    """And what it tells is held by its own terms."""
+    tracks = (wander(f"v{i}", 600, i, cadence_s=3.0) for i in range(12))
+    dense = make_corpus(together(*tracks), cut=EVALUATION)
+    corpus, predictor = thinned(dense, 1.0), lively(TINY)
+    sample = Sample("world", "all", "-", corpus, len(corpus), 1)
+    ahead, *rest = calibrate(predictor._net, [sample])
+    assert [one.of for one in rest] == ["hidden pings"]
+    assert ahead.after == pytest.approx(0.9, abs=0.01)
+    assert predictor._net.calibration.forecast[-COURSE_TERMS:].all()
+
+
+@pytest.mark.parametrize(("dense", "sparse"), [(1, 0), (0, 40), (4, 40)])
+def test_too_few_told_courses_change_nothing(make_corpus: MakeCorpus, dense: int, sparse: int) -> None:
+    """Those of one vehicle; none, of a fleet whose pings are too far apart to know any; and of a few of a fleet."""
+    tracks = [wander(f"v{i}", 600, i, cadence_s=3.0) for i in range(dense)]
+    tracks += [wander(f"w{i}", 90, i) for i in range(sparse)]
+    corpus, predictor = make_corpus(together(*tracks), cut=EVALUATION), lively(TINY)
+    forecast = predictor._net.calibration.forecast
+    forecast.fill_(0.25)
+    held = calibrate(predictor._net, [Sample("world", "all", "-", corpus, len(corpus), 1)])
+    assert "world, told speed and course" not in {one.file for one in held}
+    assert ((forecast == 0.25) == torch.tensor([False] * (len(forecast) - COURSE_TERMS) + [True] * COURSE_TERMS)).all()
+
+
+def test_who_is_told_is_counted_among_tracks_of_any_length(make_corpus: MakeCorpus) -> None:
+    """Of a file's tracks those that are judged here: neither others' headings nor short tracks' silence matter."""
+    tracks = [wander(f"v{i}", 450, i, cadence_s=3.0) for i in range(8)]
+    tracks += [wander(f"w{i}", 12, i, cadence_s=8.0) for i in range(200)]  # too short to be thinned
+    tracks += [wander("other", 400, 99, cadence_s=3.0)]
+    corpus = make_corpus(together(*tracks), cut=EVALUATION)
+    heading = corpus.heading_deg.copy()
+    first, last = corpus.tracks[0]  # by name the first entity is "other"
+    heading[first:last] = 90.0
+    corpus = replace(corpus, heading_deg=heading, speed_mps=np.where(np.isnan(heading), heading, np.float32(5)))
+    sample = Sample("world", "all", "-", corpus.select(np.arange(len(corpus)) > 0), len(corpus) - 1, 1)
+    ahead, told = (one for one in calibrate(lively(TINY)._net, [sample]) if one.of == "forecasts")
+    assert (ahead.entities, told.entities) == (208, 8)
+
+
+def test_where_some_drive_only_they_are_told_a_course(make_corpus: MakeCorpus) -> None:
+    tracks = (wander(f"v{i}", 600, i, cadence_s=3.0) for i in range(12))
+    corpus = make_corpus(together(*tracks), cut=EVALUATION)
+    everyone = Sample("world", "all", "-", corpus, len(corpus), 1)
+    driven = replace(everyone, file="world by road", corpus=corpus.select(np.arange(len(corpus)) % 2 == 0))
+    files = {one.file for one in calibrate(lively(TINY)._net, [everyone, driven]) if one.of == "forecasts"}
+    assert files == {"world", "world by road", "world by road, told speed and course"}
+
+
+def world(make_corpus: MakeCorpus) -> Sample:
+    corpus = make_corpus(together(*(wander(f"v{i}", 90, i) for i in range(12))), cut=EVALUATION)
+    return Sample("world", "all", "-", corpus, len(corpus), 1)
+
+
+def test_times_of_trips_hold_what_they_promise_from_the_first_ping_and_on_the_way(make_corpus: MakeCorpus) -> None:
+    """Trips all end at their last ping, so the judge's question is that of the first; the other is asked here."""
+    tracks = (wander(f"v{i}", 20 + i % 30, i) for i in range(300))
+    corpus = make_corpus(together(*tracks), cut=EVALUATION)
+    sample = Sample("world", "all", "-", corpus, len(corpus), 1, corpus)
+    predictor = lively(TINY)
+    predictor._net.calibration.travel.fill_(0.5)  # as an earlier one has left it
+    trips = travel_times.long_enough(corpus)
+
+    def on_the_way() -> tuple[float, F64]:
+        slots = predictor.acquire(len(trips))
+        for ping in range(5):
+            predictor.advance(slots, trips.fixes(trips.tracks[:, 0] + ping))
+        here, end = trips.tracks[:, 0] + 4, trips.tracks[:, 1] - 1
+        told = predictor.travel_time(slots, trips.lat[end], trips.lon[end])
+        predictor.release(slots)
+        seconds = (trips.ts_ms[end] - trips.ts_ms[here]) / 1000.0
+        far = haversine_m(trips.lat[here], trips.lon[here], trips.lat[end], trips.lon[end]) >= travel_times.TRIP_M
+        return float(((told.low_s <= seconds) & (seconds <= told.high_s))[far].mean()), told.median_s
+
+    before, medians = travel_times.judge_travel_times(sample, predictor)["predictors"]["model"], on_the_way()
+    (held,) = (one for one in calibrate(predictor._net, [sample]) if one.of == "travel times")
+    after, now = travel_times.judge_travel_times(sample, predictor)["predictors"]["model"], on_the_way()
+    assert abs(before["coverage_90"] - 0.9) > 0.03
+    assert after["coverage_90"] == pytest.approx(0.9, abs=0.02)
+    assert now[0] == pytest.approx(0.9, abs=0.02)
+    assert held.after == pytest.approx((after["coverage_90"] + now[0]) / 2, abs=0.01)
+    assert held.before == pytest.approx((before["coverage_90"] + medians[0]) / 2, abs=0.01)
+    assert after["mae_s"] == before["mae_s"]
+    np.testing.assert_array_equal(now[1], medians[1])
+
+
+def test_times_of_few_trips_stay_as_they_were(make_corpus: MakeCorpus) -> None:
+    corpus = make_corpus(together(*(wander(f"v{i}", 40, i) for i in range(20))), cut=EVALUATION)
+    predictor, said = lively(TINY), list[str]()
+    predictor._net.calibration.travel.fill_(0.25)
+    held = calibrate(predictor._net, [Sample("world", "all", "-", corpus, len(corpus), 1)], say=said.append)
+    assert any(line.startswith("travel times stay as they were") for line in said)
+    assert (predictor._net.calibration.travel == 0.25).all()
+    assert "travel times" not in {one.of for one in held}

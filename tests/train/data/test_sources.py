@@ -1,0 +1,313 @@
+"""Which reader takes which path, what a column map says, and the two commands on formats that are not tables."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from train_worlds import WriteFile, together, track, wander
+from typer.testing import CliRunner
+
+from model.api import ModelConfig
+from model.network.checkpoint import save_pretrained
+from model.network.network import build
+from stream.adapters.columns import ColumnMap
+from stream.adapters.sources import FORMATS, parse
+from train.data.corpus import load
+from train.evaluation.cli import evaluate as evaluate_command
+from train.fit.cli import train as train_command
+
+MINUTE = [60.0 * i for i in range(12)]
+ROAD = [500.0 * i for i in range(12)]
+BEIJING_AHEAD_S = 8 * 3600
+
+APP = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False)
+APP.command(name="train")(train_command)
+APP.command(name="evaluate")(evaluate_command)
+RUN = CliRunner()
+
+
+def renamed(columns: dict[str, list[Any]], **names: str) -> dict[str, list[Any]]:
+    return {names.get(name, name): values for name, values in columns.items()}
+
+
+def utc(ms: int, ahead_s: int = 0) -> np.datetime64:
+    return np.datetime64(ms + 1000 * ahead_s, "ms")
+
+
+# -- which reader -----------------------------------------------------------------------------------------------------
+
+
+def test_a_prefix_names_the_format_and_a_path_may_show_it(tmp_path: Path) -> None:
+    for name in ("walk.gpx", "feed.pb", "feed.pb.gz", "a.plt", "a.csv", "a.CSV", "a.csv.gz", "a.parquet"):
+        (tmp_path / name).touch()
+    shown = {path.name: parse(path).format for path in tmp_path.iterdir()}
+    assert shown == {
+        "walk.gpx": "gpx",
+        "feed.pb": "gtfs",
+        "feed.pb.gz": "gtfs",
+        "a.plt": "geolife",
+        **dict.fromkeys(("a.csv", "a.CSV", "a.csv.gz", "a.parquet"), "table"),
+    }
+    for name in FORMATS:
+        source = parse(f"{name}:{tmp_path / 'a.csv'}")
+        assert (source.format, source.path, source.name) == (name, tmp_path / "a.csv", f"{name}:a.csv")
+
+
+def test_names_in_capitals_are_as_good(tmp_path: Path) -> None:
+    names = {
+        "gpx": ["A.GPX", "b.gpx"],
+        "geolife": ["010/LABELS.TXT", "010/Trajectory/X.PLT"],
+        "gtfs": ["F.PB", "G.pb.GZ"],
+        "ais": ["AIS.CSV", "AIS.ZIP"],
+        "tdrive": ["1.TXT"],
+    }
+    for format, files in names.items():
+        for name in files:
+            (tmp_path / format / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / format / name).touch()
+        found = parse(f"{format}:{tmp_path / format}").files()
+        assert [file.relative_to(tmp_path / format).as_posix() for file in found] == files
+        if FORMATS[format].shows:
+            assert parse(tmp_path / format).format == parse(found[-1]).format == format
+
+
+def test_another_edition_of_a_reader_is_another_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "1.txt").write_text("".join(f"1,2008-02-02 15:36:0{i},116.5,39.9\n" for i in range(3)))
+    first = load([f"tdrive:{tmp_path / '1.txt'}"], tmp_path / "cache").fingerprint
+    monkeypatch.setitem(FORMATS, "tdrive", FORMATS["tdrive"]._replace(edition=1))
+    assert load([f"tdrive:{tmp_path / '1.txt'}"], tmp_path / "cache").fingerprint != first
+
+
+def test_a_path_of_two_formats_or_of_none_must_be_named(tmp_path: Path) -> None:
+    (tmp_path / "a.gpx").touch()
+    (tmp_path / "b.pb").touch()
+    with pytest.raises(ValueError, match="has gpx and gtfs; say which: geolife:"):
+        parse(tmp_path)
+    with pytest.raises(ValueError, match="unknown format 'shapefile', expected one of geolife, tdrive"):
+        parse("shapefile:roads")
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        parse("gpx:nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"no \*\.pb or \*\.pb\.gz in it"):
+        parse(f"gtfs:{tmp_path / 'empty'}").files()
+
+
+def test_a_file_with_a_colon_in_its_name_is_a_file(write_file: WriteFile, tmp_path: Path) -> None:
+    path = write_file(track("a", MINUTE, ROAD), "monday:one.parquet")
+    assert parse(path).format == "table"
+    assert load([path], tmp_path / "cache").files == ("monday:one.parquet",)
+
+
+def test_the_order_of_a_folders_files_is_not_the_disks(tmp_path: Path) -> None:
+    for name in ("b/2.txt", "a/10.txt", "a/9.txt"):
+        (tmp_path / "taxis" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "taxis" / name).write_text("1,2008-02-02 15:36:08,116.5,39.9\n")
+    files = parse(f"tdrive:{tmp_path / 'taxis'}").files()
+    assert [file.name for file in files] == ["10.txt", "9.txt", "2.txt"]
+
+
+def test_a_fingerprint_is_of_contents_and_of_names_below_the_folder(tmp_path: Path) -> None:
+    def taxis(root: str, *files: tuple[str, str]) -> str:
+        folder = tmp_path / root / "taxis"
+        folder.mkdir(parents=True)
+        for name, second in files:
+            rows = "".join(f"1,2008-02-02 15:36:{second}{i},116.5,39.9\n" for i in range(3))
+            (folder / name).write_text(rows)
+            os.utime(folder / name, (1, 1))
+        return load([f"tdrive:{folder}"], tmp_path / "cache").fingerprint
+
+    one = taxis("one", ("1.txt", "0"), ("2.txt", "1"))
+    assert taxis("two", ("1.txt", "0"), ("2.txt", "1")) == one
+    assert taxis("three", ("1.txt", "0"), ("2.txt", "2")) != one
+    assert taxis("four", ("1.txt", "0"), ("3.txt", "1")) != one
+
+
+# -- column maps ------------------------------------------------------------------------------------------------------
+
+
+def test_a_map_says_what_a_file_calls_our_columns(write_file: WriteFile, tmp_path: Path) -> None:
+    columns = {**track("007", MINUTE, ROAD), "mode": ["bus"] * 12}
+    plain = load([write_file(columns, "plain.parquet")], tmp_path / "cache")
+    theirs = renamed(columns, t="when", lat="y", lon="x", entity_id="car", mode="how")
+    for name in ("theirs.parquet", "theirs.csv"):
+        mapped = parse(write_file(theirs, name), ColumnMap.parse("t=when, lat=y,lon=x,entity_id=car,mode=how"))
+        corpus = load([mapped], tmp_path / "cache")
+        np.testing.assert_array_equal(corpus.ts_ms, plain.ts_ms)
+        np.testing.assert_array_equal(corpus.lon, plain.lon)
+        assert (corpus.names, corpus.modes) == (("007",), ("bus",))
+
+
+@pytest.mark.parametrize("name", ["s.parquet", "s.csv"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_epoch_seconds_are_taken_when_declared(write_file: WriteFile, tmp_path: Path, name: str, whole: bool) -> None:
+    columns = track("a", MINUTE, ROAD, start_ms=1_211_018_404_000 if whole else 1_211_018_404_250)
+    wanted = list(columns["t"])
+    columns["t"] = [t // 1000 if whole else t / 1000 for t in wanted]
+    corpus = load([parse(write_file(columns, name), ColumnMap.parse("t:s=t"))], tmp_path / "cache")
+    assert corpus.ts_ms.tolist() == wanted
+
+
+@pytest.mark.parametrize("name", ["fine.parquet", "fine.csv"])
+@pytest.mark.parametrize(("unit", "per_ms"), [("us", 1000), ("ns", 1_000_000)])
+def test_micro_and_nanoseconds_are_taken_when_declared(
+    write_file: WriteFile, tmp_path: Path, name: str, unit: str, per_ms: int
+) -> None:
+    columns = track("a", MINUTE, ROAD)
+    wanted = list(columns["t"])
+    columns["t"] = [per_ms * t + per_ms - 1 for t in wanted]
+    corpus = load([parse(write_file(columns, name), ColumnMap.parse(f"t:{unit}=t"))], tmp_path / "cache")
+    assert corpus.ts_ms.tolist() == wanted
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["s.parquet", "s.csv"])
+def test_seconds_that_no_calendar_has_are_no_time(write_file: WriteFile, tmp_path: Path, name: str) -> None:
+    columns = track("a", MINUTE, ROAD)
+    columns["t"] = [t / 1000 for t in columns["t"][:-3]] + [1e300, -1e300, 253_402_300_800.0]
+    corpus = load([parse(write_file(columns, name), ColumnMap.parse("t:s=t"))], tmp_path / "cache")
+    assert len(corpus.ts_ms) == 9
+    assert corpus.dropped["no_entity_or_time"] == 3
+
+
+@pytest.mark.parametrize("name", ["text.parquet", "text.csv"])
+def test_rfc_3339_text_is_taken_when_declared_and_its_zone_counts(
+    write_file: WriteFile, tmp_path: Path, name: str
+) -> None:
+    columns = track("a", MINUTE[:5], ROAD[:5])
+    start = columns["t"][0]
+    columns["t"] = [
+        f"{utc(start)}Z",
+        f"{utc(start + 60_000, BEIJING_AHEAD_S)}+08:00",
+        str(utc(start + 120_000)).replace("T", " ")[:-4] + "Z",  # a space, and no fraction
+        "at noon",
+        str(utc(start + 240_000)),  # whose time?
+    ]
+    corpus = load([parse(write_file(columns, name), ColumnMap.parse("t:rfc3339=t"))], tmp_path / "cache")
+    assert corpus.ts_ms.tolist() == [start, start + 60_000, start + 120_000]
+    assert corpus.dropped["no_entity_or_time"] == 2
+
+
+def test_a_map_is_part_of_the_fingerprint_and_its_order_is_not(write_file: WriteFile, tmp_path: Path) -> None:
+    path = write_file({**track("a", MINUTE, ROAD), "x": [1.0] * 12}, "a.parquet")
+    maps = [None, ColumnMap.parse("lon=x,lat=lat"), ColumnMap.parse("lat=lat,lon=x")]
+    plain, one, other = (load([parse(path, columns)], tmp_path / "cache").fingerprint for columns in maps)
+    assert one == other != plain
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("lat", "'lat' is not ours=yours"),
+        ("lat=", "'lat=' is not ours=yours"),
+        ("height=z", "'height=z' is not ours=yours, with ours once of entity_id, traj_id"),
+        ("lat=y,lat=z", "'lat=z' is not ours=yours, with ours once"),
+        ("t=when,ts=then", "'ts=then' is not ours=yours, with ours once"),
+        ("lat:s=y", "only t may be marked"),
+        ("t:hours=when", "only t may be marked, as one of ms, s, us, ns, rfc3339"),
+    ],
+)
+def test_a_map_that_makes_no_sense_shows_the_part(spec: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        ColumnMap.parse(spec)
+
+
+@pytest.mark.parametrize("name", ["odd.parquet", "odd.csv"])
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("entity_id=vehicle", "no column vehicle \\(for entity_id\\); its columns are entity_id, t, lat, lon"),
+        (
+            "t:s=t",
+            "column t has 1211018\\d{6}, expected seconds since 1970 UTC: milliseconds\\? \\(--columns t:ms=t\\)",
+        ),
+        ("t:us=t", "column t has 1211018\\d{6}, expected microseconds"),
+        ("t:rfc3339=entity_id", "column entity_id has 'a', expected RFC 3339"),
+    ],
+)
+def test_a_map_that_does_not_fit_names_file_and_column(
+    write_file: WriteFile, tmp_path: Path, name: str, spec: str, said: str
+) -> None:
+    source = parse(write_file(track("a", MINUTE, ROAD), name), ColumnMap.parse(spec))
+    with pytest.raises(ValueError, match=rf"odd\.(parquet|csv): {said}"):
+        load([source], tmp_path / "cache")
+
+
+# -- the commands -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def taxis(tmp_path: Path) -> Path:
+    """Thirty vehicles in T-Drive's layout."""
+    folder = tmp_path / "taxis"
+    folder.mkdir()
+    for number in range(30):
+        columns = wander(str(number), 50, number)
+        rows = zip(columns["t"], columns["lon"], columns["lat"], strict=True)
+        lines = [f"{number},{str(utc(t, BEIJING_AHEAD_S))[:-4].replace('T', ' ')},{x},{y}\n" for t, x, y in rows]
+        (folder / f"{number}.txt").write_text("".join(lines))
+    return folder
+
+
+def invoke(*args: str) -> dict[str, Any]:
+    result = RUN.invoke(APP, list(args))
+    assert result.exit_code == 0, result.output
+    return dict(json.loads(result.stdout))
+
+
+def test_both_commands_take_a_format_by_its_name(taxis: Path, tmp_path: Path) -> None:
+    (taxis / "readme.txt").write_text("hello\n")
+    data = ("--data", f"tdrive:{taxis}", "--cache", str(tmp_path / "cache"), "--json")
+    trained = invoke("train", *data, "--out", str(tmp_path / "run"), "--steps", "2")
+    assert trained["train"]["tracks"] > trained["val"]["tracks"] > 0
+    assert trained["dropped"]["unreadable_file"] == 1
+    assert trained["first_unreadable"] == ["tdrive:taxis/readme.txt"]
+    (judged,) = invoke("evaluate", *data, "--weights", str(tmp_path / "run"))["data"]
+    assert judged["file"] == "tdrive:taxis"
+    assert judged["anchors"] > 0
+
+
+def test_evaluate_takes_a_column_map_beside_another_format(taxis: Path, tmp_path: Path, write_file: WriteFile) -> None:
+    save_pretrained(build(ModelConfig(name="tiny", d=16, heads=2, window=16), 0), tmp_path / "weights", "a card")
+    columns = together(*(wander(f"v{i}", 50, i) for i in range(12)))
+    columns["t"] = [t // 1000 for t in columns["t"]]
+    path = write_file(renamed(columns, t="timestamp", lat="y", lon="x", entity_id="vehicle"), "trucks.csv")
+    given = ("--columns", "t:s=timestamp,lat=y,lon=x,entity_id=vehicle", "--split", "all", "--json")
+    where = ("--weights", str(tmp_path / "weights"), "--cache", str(tmp_path / "cache"))
+    judged = invoke("evaluate", *given, *where, "--data", str(path), f"tdrive:{taxis}")["data"]
+    assert [(report["file"], report["entities"]) for report in judged] == [("trucks.csv", 12), ("tdrive:taxis", 30)]
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_a_source_given_twice_is_bad_usage_by_whatever_path(command: str, taxis: Path, tmp_path: Path) -> None:
+    """It was read, trained on and judged twice, without a word."""
+    link = tmp_path / "link"
+    link.symlink_to(taxis)
+    for again in (taxis, tmp_path / "." / "taxis" / ".." / "taxis", link):
+        args = [command, "--data", f"tdrive:{taxis}", f"tdrive:{again}"]
+        more = ["--out", str(tmp_path / "run"), "--steps", "1"] if command == "train" else ["--weights", "none"]
+        result = RUN.invoke(APP, [*args, *more, "--cache", str(tmp_path / "cache")])
+        assert result.exit_code == 2, result.output
+        assert "once more" in result.output
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["evaluate", "--data", "shapefile:roads"],
+        ["evaluate", "--data", "porto:nowhere.csv"],
+        ["evaluate", "--data", "tdrive:{taxis}", "--columns", "lat=y"],
+        ["train", "--out", "{taxis}-run", "--data", "{taxis}"],
+        ["train", "--out", "{taxis}-run", "--columns", "lat"],
+        ["train", "--out", "{taxis}-run"],
+    ],
+)
+def test_bad_usage_exits_with_2(args: list[str], taxis: Path) -> None:
+    result = RUN.invoke(APP, [arg.format(taxis=taxis) for arg in args])
+    assert result.exit_code == 2, result.output
+    assert not Path(f"{taxis}-run").exists()

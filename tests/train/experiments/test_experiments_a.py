@@ -1,0 +1,339 @@
+"""Five experiments: each leads from files to a finding, and its words follow from its numbers either way."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+from train_worlds import WriteFile, assert_it_becomes_a_report, lively, together, wander
+from typer.testing import CliRunner
+
+from model.config import ModelConfig
+from model.kinematics import features
+from stream.adapters.sources import TABLE, Source, parse
+from train.data.corpus import load
+from train.evaluation.forecasts import judge_forecasts, open_samples
+from train.experiments import cli
+from train.experiments.lab import full_pass as ex
+from train.experiments.lab import inversion, kv_cost, seeds
+from train.experiments.lab.lab import Lab, Trained
+from train.experiments.lab.report import Finding, Table
+from train.experiments.questions import ablation, autoencoder, overfit, positions, targets
+
+TINY = ModelConfig(name="tiny", d=16, blocks=1, heads=4, window=8)
+NAMES = ("autoencoder", "overfit", "targets", "positions", "ablation")
+
+
+@pytest.fixture
+def lab(write_file: WriteFile, tmp_path: Path) -> Lab:
+    """A sitting over a town to train in and another one, a fiftieth of the steps."""
+    town = write_file(together(*(wander(f"car-{i}", 90, i) for i in range(40))), "town.parquet")
+    away = write_file(together(*(wander(f"bus-{i}", 60, 50 + i, lat=10.0) for i in range(20))), "away.parquet")
+    return Lab(
+        (parse(town), parse(away)), tmp_path / "scratch", effort=0.02, cache=tmp_path / "cache", most_anchors=500
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_experiment_leads_from_files_to_a_report(
+    name: str, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module(f"train.experiments.questions.{name}")
+    monkeypatch.setattr(module, "CONFIG", TINY)
+    monkeypatch.setattr(module, "BATCH", replace(module.BATCH, rows=2))
+    for constant, value in {"PLACES": 50, "MOST_ANCHORS": 300}.items():
+        if hasattr(module, constant):
+            monkeypatch.setattr(module, constant, value)
+    finding = module.run(lab)
+    assert_it_becomes_a_report(finding, name, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "all"])
+def test_the_command_writes_a_report_that_names_it(
+    name: str, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads the report can run it again: with every option that it was run with but where things lie."""
+    monkeypatch.setattr(autoencoder, "CONFIG", TINY)
+    monkeypatch.setattr(autoencoder, "BATCH", replace(autoencoder.BATCH, rows=2))
+    monkeypatch.setattr(cli, "EXPERIMENTS", {"autoencoder": cli.EXPERIMENTS["autoencoder"]})
+    app, out, before = typer.Typer(), tmp_path / "out", torch.get_num_threads()
+    app.command()(cli.experiment)
+    town, away = map(str, lab.data)
+    places = ["--out", str(out), "--cache", str(lab.cache)]
+    options = ["--effort", "0.01", "--seed", "3", "--threads", "2", "--jobs", "2"]
+    result = CliRunner().invoke(app, [name, "--data", town, away, *options, *places], catch_exceptions=False)
+    torch.set_num_threads(before)
+    assert result.exit_code == 0, result.output
+    facts = json.loads((out / "autoencoder.json").read_text())
+    assert facts["command"] == "pathcast experiment autoencoder --data town.parquet away.parquet " + " ".join(options)
+    assert f"`{facts['command']}`" in (out / "autoencoder.md").read_text()
+    assert f"{out / 'autoencoder.md'}: The features" in result.stdout
+
+
+def test_the_command_takes_what_train_and_evaluate_take(
+    lab: Lab, write_file: WriteFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It once took bare paths of Parquet and CSV with our columns, and a format before one was "no such path"."""
+    seen: list[tuple[list[str], list[int]]] = []
+
+    def run(lab: Lab) -> Finding:
+        seen.append(([file.name for file in lab.data], [len(load([file], lab.cache)) for file in lab.data]))
+        return Finding("why?", "so", [Table("numbers", ("n",), [(1,)])], [], "It is.")
+
+    monkeypatch.setattr(overfit, "run", run)
+    ours = {"entity_id": "vehicle", "t": "t", "lat": "y", "lon": "x"}
+    theirs = write_file({ours[name]: column for name, column in wander("car", 9, 0).items()}, "theirs.csv")
+    taxis = tmp_path / "release"
+    taxis.mkdir()
+    for i in range(2):
+        lines = [f"{i},2008-02-02 15:{minute}:00,{116.5 + 0.001 * minute},39.9" for minute in range(10, 20)]
+        (taxis / f"{i}.txt").write_text("\n".join(lines) + "\n")
+    app, out = typer.Typer(), tmp_path / "out"
+    app.command()(cli.experiment)
+    columns = ["--columns", "entity_id=vehicle,lat=y,lon=x"]
+    given = ["overfit", "--data", f"tdrive:{taxis}", str(theirs), *columns, "--out", str(out)]
+    result = CliRunner().invoke(app, [*given, "--cache", str(lab.cache)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert seen == [(["tdrive:release", "theirs.csv"], [2, 1])]
+    command = "`pathcast experiment overfit --data tdrive:release theirs.csv --columns entity_id=vehicle,lat=y,lon=x`"
+    assert command in (out / "overfit.md").read_text()
+    result = CliRunner().invoke(app, ["overfit", "--data", "nonsense:file"])
+    assert result.exit_code == 2
+    assert "unknown format" in result.stderr
+
+
+def test_all_goes_on_where_one_fails(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that `transfer` has no region for once cost the reports of all that come after it."""
+    monkeypatch.setattr(autoencoder, "CONFIG", TINY)
+    monkeypatch.setattr(autoencoder, "BATCH", replace(autoencoder.BATCH, rows=2))
+    monkeypatch.setattr(overfit, "run", lambda lab: {}["a fault of ours"])
+    monkeypatch.setattr(cli, "EXPERIMENTS", dict.fromkeys(("transfer", "overfit", "autoencoder"), ""))
+    app, out = typer.Typer(), tmp_path / "out"
+    app.command()(cli.experiment)
+    places = ["--out", str(out), "--cache", str(lab.cache), "--effort", "0.01"]
+    result = CliRunner().invoke(app, ["all", "--data", str(lab.data[0]), *places])
+    assert isinstance(result.exception, RuntimeError)  # which `pathcast` makes a line and exit code 1
+    assert str(result.exception).startswith("no report of transfer, overfit;")
+    assert "\ntransfer failed: transfer needs two files, one of them among" in f"\n{result.stderr}"
+    assert "overfit failed: 'a fault of ours'" in result.stderr
+    assert "KeyError" in result.stderr  # with where it is
+    assert result.stdout.startswith(str(out / "autoencoder.md"))
+    assert [path.name for path in out.glob("*.md")] == ["autoencoder.md"]
+
+
+@pytest.mark.parametrize(
+    ("missing", "name", "says"),
+    [("matplotlib.figure", "overfit", "pathcast[pictures]"), ("h3.api", "regions", "pathcast[experiments]")],
+)
+def test_an_extra_that_is_missing_is_said_before_anything_is_read_or_trained(
+    missing: str, name: str, says: str, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`overfit` trained to its last step, and then could not draw its picture: nothing was saved."""
+    monkeypatch.setitem(sys.modules, missing, None)
+    app, places = typer.Typer(), ["--out", str(tmp_path / "out"), "--cache", str(lab.cache)]
+    app.command()(cli.experiment)
+    result = CliRunner().invoke(app, [name, "--data", str(lab.data[0]), *places])
+    assert isinstance(result.exception, ValueError)
+    assert says in str(result.exception)
+    assert "step" not in result.stderr
+    assert lab.cache is not None
+    assert not lab.cache.exists()
+
+
+@pytest.mark.parametrize("tell", [False, True])
+def test_the_full_pass_gives_the_judge_s_errors(lab: Lab, write_file: WriteFile, tell: bool) -> None:
+    """Of vehicles that report nothing, and of such that say something of how fast they go and where to."""
+    predictor, file = lively(TINY), lab.data[0]
+    if tell:
+        town = together(*(wander(f"car-{i}", 90, i) for i in range(40)))
+        speed, heading = np.random.default_rng(1).uniform([[0], [0]], [[20], [360]], (2, len(town["t"]))).tolist()
+        file = parse(write_file(town | {"speed_mps": speed, "heading_deg": heading}, "telling.parquet"))
+    sample = open_samples([file], "test", cache_dir=lab.cache)[0]
+    judged = judge_forecasts(sample, predictor)["horizons"]
+    marks = ex.sit(predictor._net, ex.ask(ex.judged_tracks(lab, file, None)))
+    for column, name in enumerate(["next", "60", "300", "900"]):
+        assert marks.mean_m()[column] == pytest.approx(judged[name]["model"]["mean_m"], rel=1e-3)
+        assert marks.coverage_90()[column] == pytest.approx(judged[name]["model"]["coverage_90"], abs=0.01)
+
+
+def test_tokens_that_are_not_shown_have_no_marks(lab: Lab) -> None:
+    exam = ex.ask(ex.judged_tracks(lab, lab.data[0], None))
+    network = lively(TINY)._net
+    whole, short = ex.sit(network, exam), ex.sit(network, exam, longest=20)
+    late = exam.token >= 20
+    assert late.any()
+    assert np.isnan(short.error_m[late]).all()
+    np.testing.assert_allclose(short.error_m[~late], whole.error_m[~late], rtol=1e-4)
+
+
+def test_irregular_tracks_are_the_same_tracks_with_fewer_pings(lab: Lab) -> None:
+    corpus = ex.judged_tracks(lab, lab.data[0], None)
+    fewer = ex.irregular(corpus)
+    assert 0.3 < fewer.pings / corpus.pings < 0.7
+    for (first, last), (was_first, was_last) in zip(fewer.tracks, corpus.tracks, strict=True):
+        assert set(fewer.ts_ms[first:last]) <= set(corpus.ts_ms[was_first:was_last])
+
+
+def test_a_seed_that_is_lucky_for_all_is_no_noise() -> None:
+    lucky = {"a": [100.0, 50.0], "b": [110.0, 55.0], "c": [120.0, 60.0]}
+    assert seeds.noise(lucky) < 1e-9
+    assert seeds.noise({"a": [100.0, 50.0], "b": [110.0, 70.0], "c": [120.0, 60.0]}) > 0.1
+    with pytest.raises(ValueError, match="two seeds"):
+        seeds.noise({"a": [1.0], "b": [2.0]})
+
+
+def test_files_go_by_the_names_that_an_experiment_has_for_them() -> None:
+    files = (Source(TABLE, Path("taxis.parquet")), Source(TABLE, Path("other.parquet")))
+    lab = Lab(files, Path("scratch"))
+    assert lab.named({"taxis.parquet": "taxis, 60 s", "ships.parquet": "ships"}) == {"taxis.parquet": "taxis, 60 s"}
+    assert lab.named({"ships.parquet": "ships"}) == {"taxis.parquet": "taxis", "other.parquet": "other"}
+    lab = Lab((Source("tdrive", Path("here/release")),), Path("scratch"))
+    assert lab.named({"taxis.parquet": "taxis, 60 s"}) == {"tdrive:release": "tdrive:release"}
+
+
+def test_noise_goes_by_how_many_variants_and_seeds_it_is_seen_in() -> None:
+    """One of two variants is off by d in one of two seeds: one degree of freedom, of whose t 12.71 is the point."""
+    two = {"a": [1.0, 1.0], "b": [1.0, np.exp(0.01)]}
+    assert seeds.noise(two) == pytest.approx(np.expm1(12.71 * 0.01 / 2), rel=1e-3)
+    three = two | {"c": [1.0, 1.0]}
+    assert seeds.noise(three) == pytest.approx(np.expm1(4.30 * 0.01 / np.sqrt(6)), rel=1e-3)
+
+
+def test_a_difference_is_called_real_only_beyond_the_noise() -> None:
+    clear = {"a": [100.0, 101.0], "b": [150.0, 151.0], "c": [150.0, 150.0]}
+    assert seeds.compare(clear, "a", "b") == "33.2 % better than b"
+    assert seeds.compare(clear, "b", "a") == "49.8 % worse than a"
+    assert "within the seed noise" in seeds.compare({"a": [100.0, 120.0], "b": [104.0, 111.0]}, "a", "b")
+    assert seeds.best(clear) == "a"
+
+
+def test_the_features_of_a_ping_give_it_back(lab: Lab) -> None:
+    """The columns that `inversion` reads are those that model.kinematics.features writes."""
+    parts = autoencoder.components(autoencoder.encode_paths(load(lab.data[:1], lab.cache)))
+    units = {"m": 0.05, "s": 0.01, "deg": 0.01, "m/s": 0.01}
+    assert {name: part.most < units[part.unit] for name, part in parts.items()} == dict.fromkeys(parts, True)
+
+
+def test_the_autoencoder_s_intervals_are_those_that_it_decodes(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The column of the interval had moved, and what was measured was the encoder's own: no error, trained or not."""
+    assert [9, 10, inversion.LOG_DT] == autoencoder.COLUMNS
+    monkeypatch.setattr(autoencoder, "CONFIG", TINY)
+    monkeypatch.setattr(autoencoder, "LR", 0.0)
+    corpus = load(lab.data[:1], lab.cache)
+    paths = autoencoder.encode_paths(corpus)
+    off_s = autoencoder.step_errors(paths, autoencoder._learned(lab, corpus, paths))["interval, s"]
+    assert np.median(off_s) > 1.0
+
+
+@pytest.mark.parametrize(("drift", "says"), [(0.1, "not the features loses"), (900.0, "no more than the features")])
+def test_autoencoder_blames_what_loses_the_coordinates(drift: float, says: str) -> None:
+    path = {autoencoder.FORMULA: drift, autoencoder.BFLOAT16: 400.0, autoencoder.LEARNED: 1_000.0}
+    parts = {name: autoencoder.Part("m", 1e-4, 1e-3, 0.0) for name in ("displacement", "interval")}
+    learned = {autoencoder.OFF: np.array([10.0]), autoencoder.WAY: np.array([200.0])}
+    words = autoencoder.conclude(parts, {name: np.full((2, 1_001), d) for name, d in path.items()}, learned)
+    assert says in words
+    assert "(5.0 %)" in words
+    assert ("do not invert" in words) == (drift > 1)
+
+
+@pytest.mark.parametrize(
+    ("next_m", "says"),
+    [
+        ([90.0, 40.0, 1.5, 1.0], "learned by heart"),
+        ([90.0, 80.0, 60.0, 40.0], "still falling"),
+        ([90.0, 40.0, 40.0, 40.0], "stopped falling"),
+    ],
+)
+def test_overfit_says_whether_and_why_not(next_m: list[float], says: str) -> None:
+    words = overfit.conclude(overfit.Progress([10, 20, 30, 40], next_m, [300.0, 200.0, 150.0, 90.0]), 100.0)
+    assert says in words
+    assert ("from step 30 on" in words) == (says == "learned by heart")
+
+
+def outcome(test_m: float, far_m: list[float], unsteadiness: float = 0.1) -> targets.Outcome:
+    steps = list(range(10, 10 * len(far_m) + 1, 10))
+    return targets.Outcome(steps, far_m, far_m, unsteadiness, 0.5, [test_m] * 4)
+
+
+def test_targets_tells_which_target_won_and_how_soon() -> None:
+    quick, slow = outcome(100.0, [50.0, 40.0, 40.0]), outcome(200.0, [90.0, 60.0, 43.0], 0.3)
+    lost = {"delta": 0, "absolute": 0}
+    words = targets.conclude({"delta": [quick, quick], "absolute": [slow, slow]}, lost)
+    assert "50.0 % better than absolute" in words
+    assert "none does better than delta" in words
+    assert "delta takes 20 steps and absolute 30 steps" in words
+    assert "10.0 % from step to step against 30.0 %" in words
+    words = targets.conclude({"delta": [slow, slow], "absolute": [quick, quick]}, lost)
+    assert "100.0 % worse than absolute" in words
+    assert "absolute is 50.0 % better than delta" in words
+    never = outcome(200.0, [90.0])
+    assert "absolute more steps than it had" in targets.conclude({"delta": [quick] * 2, "absolute": [never] * 2}, lost)
+
+
+def test_targets_are_compared_at_what_the_tracks_reach() -> None:
+    one = replace(outcome(100.0, [50.0, 40.0]), test_m=[1.0, 2.0, 3.0, np.nan])
+    words = targets.conclude({"delta": [one, one], "absolute": [one, one]}, {"delta": 0, "absolute": 0})
+    assert "at 300 s they err by 3 m and 3 m" in words
+    assert "nan" not in words
+
+
+def test_a_trial_of_two_steps_has_an_unsteadiness() -> None:
+    trained = Trained("two", lively(TINY)._net, [2.0, 1.0], [], 1.0, 2, [0.5, 2.0])
+    assert targets._outcome(trained, [1.0] * 4).unsteadiness == pytest.approx(np.sqrt(0.5) / 1.5)
+
+
+def test_targets_that_diverge_are_said_to() -> None:
+    fine = outcome(100.0, [50.0])
+    words = targets.conclude({"delta": [fine, fine], "absolute": [fine]}, {"delta": 0, "absolute": 1})
+    assert words.startswith("Of the trainings, 1 with absolute and 0 with delta targets diverged. So delta is")
+    assert "neither" in targets.conclude({"delta": [fine], "absolute": []}, {"delta": 2, "absolute": 2})
+
+
+def test_positions_tells_who_wins_and_who_fails_far_out() -> None:
+    ratio = {kind: [1.0] * 7 for kind in positions.KINDS}
+    ratio |= {"learned": [1.0, 1.0, 1.3, 1.4, 1.5, 1.6, np.nan], "rope": [0.9, 0.9, 0.9, 0.8, 0.8, 0.8, 0.8]}
+    better = {kind: [100.0, 101.0] for kind in positions.KINDS} | {"rope": [90.0, 91.0]}
+    words = positions.conclude(better, ratio)
+    assert "rope does best, 10.0 % better than none." in words
+    assert "learned loses most (+60.0 %) and rope least (-11.1 %)" in words
+    assert "learned cannot answer from index 512 on" in words
+    worse = {kind: [110.0, 111.0] for kind in positions.KINDS} | {"none": [100.0, 101.0]}
+    assert "No encoding beats" in positions.conclude(worse, ratio)
+
+
+def test_ablation_lists_only_what_is_beyond_the_noise() -> None:
+    own = {name: [100.0, 100.5] for name in (*ablation.PARTS, ablation.INT8)}
+    own |= {"no thinning": [150.0, 150.9], "with places": [80.0, 80.3], ablation.INT8: [100.1, 100.6]}
+    costs = [kv_cost.Cost("reference", 9_000, 3_000, 1_000.0), kv_cost.Cost("4 KV heads", 30_000, 9_000, 500.0)]
+    words = ablation.conclude({"own": own}, costs)
+    assert 'grows with "no thinning" (+50.1 % own) and falls with "with places" (-20.0 % own)' in words
+    assert "no turning" in words.split("not told from noise anywhere")[1]
+    assert "0.50 times the speed" in words
+    assert "int8 rings change the error by +0.1 %" in words
+    even = {name: [100.0, 100.5] for name in own}
+    assert "grows with no change and falls with no change" in ablation.conclude({"own": even}, costs)
+
+
+def test_int8_rings_round_keys_and_values_alone() -> None:
+    network = lively(TINY)._net
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    x = torch.randn(2, 30, features.width(TINY), generator=torch.Generator().manual_seed(0))
+    plain, rounded = network.trunk(x), kv_cost.with_int8_rings(network).trunk(x)
+    assert 0 < (plain[0] - rounded[0]).abs().max() < 0.05
+    for exact, coarse in zip(plain[1][0], rounded[1][0], strict=True):
+        step = exact.abs().amax(-1, keepdim=True) / kv_cost.LEVELS
+        assert ((exact - coarse).abs() <= 0.52 * step).all()
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_int8_rings_take_a_byte_per_number_and_two_per_vector() -> None:
+    config = ModelConfig()  # two blocks, keys and values of 32 numbers, 64 pings
+    assert kv_cost.ring_bytes(config, 32) == 2 * 2 * 64 * 32 * 4
+    assert kv_cost.ring_bytes(config, 8) == 2 * 2 * 64 * (32 + 2)

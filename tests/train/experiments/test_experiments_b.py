@@ -1,0 +1,386 @@
+"""Four experiments: each leads from files to a finding, and its words follow from its numbers either way."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from train_worlds import WriteFile, assert_it_becomes_a_report, lively, together, track, wander
+
+from model.config import ModelConfig
+from model.network.cells import Cells
+from model.network.network import build
+from stream.adapters.sources import parse
+from train.batches.batches import Batches
+from train.batches.options import BatchOptions
+from train.data import synth
+from train.data.corpus import Corpus, load
+from train.data.splits import split
+from train.evaluation import travel_times
+from train.evaluation.forecasts import judge_forecasts, open_samples
+from train.experiments import cli
+from train.experiments.lab import cell_model, h3_cells, windows
+from train.experiments.lab.lab import Lab
+from train.experiments.lab.paths import PathScore, judge_paths
+from train.experiments.questions import masking, patching, regions, transfer
+from train.experiments.questions.masking import ALL, NEXT, SHARE
+from train.experiments.questions.transfer import Against, Compared
+
+TINY = ModelConfig(name="tiny", d=16, blocks=1, heads=2, window=8)
+
+
+@pytest.fixture
+def lab(write_file: WriteFile, tmp_path: Path) -> Lab:
+    """A sitting over two of the regions and another file; two steps of each training."""
+    files = [
+        write_file(together(*(wander(f"{name}-{i}", 60, 100 * n + i, lat=lat) for i in range(24))), f"{name}.parquet")
+        for n, (name, lat) in enumerate({"cabspotting_sf": 37.75, "gotrack_aracaju": -10.9, "buses": 10.0}.items())
+    ]
+    cache, scratch = tmp_path / "cache", tmp_path / "scratch"
+    return Lab(tuple(map(parse, files)), scratch, effort=0.004, cache=cache, most_anchors=300, config=TINY)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches, windows and cells of a size for tests; what an experiment compares stays."""
+    shrink: Callable[[BatchOptions], BatchOptions] = lambda o: replace(o, rows=2, tokens=24)  # noqa: E731
+    monkeypatch.setattr(transfer, "TRAVELLING", shrink(transfer.TRAVELLING))
+    monkeypatch.setattr(transfer, "SETTLED", shrink(transfer.SETTLED))
+    monkeypatch.setattr(masking, "WAYS", {way: shrink(options) for way, options in masking.WAYS.items()})
+    monkeypatch.setattr(regions, "MOTION", shrink(regions.MOTION))
+    for module in (regions, cell_model):
+        monkeypatch.setattr(module, "PLACED", shrink(cell_model.PLACED))
+    monkeypatch.setattr(patching, "BATCH", shrink(patching.BATCH))
+    constants = {transfer: ("MOST_ANCHORS",), masking: ("MOST_GAPS", "MOST_PATHS")}
+    constants |= {regions: ("WINDOWS",), patching: ("WINDOWS",)}
+    for module, names in constants.items():
+        for name in names:
+            monkeypatch.setattr(module, name, 40)
+    for module in (regions, patching):
+        monkeypatch.setattr(module, "TOKENS", 24)
+    monkeypatch.setattr(regions, "RESOLUTIONS", (6, 7))
+
+
+@pytest.mark.parametrize("name", ["transfer", "masking", "regions", "patching"])
+@pytest.mark.usefixtures("small")
+def test_an_experiment_leads_from_files_to_a_report(name: str, lab: Lab, tmp_path: Path) -> None:
+    finding = importlib.import_module(f"train.experiments.questions.{name}").run(lab)
+    assert_it_becomes_a_report(finding, name, tmp_path)
+
+
+@pytest.mark.usefixtures("small")
+def test_transfer_trains_on_all_other_files_and_on_towns_that_are_nowhere(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of those all entities, whose places are made up: none is shown, as `pathcast train --invented` shows none."""
+    seen: list[set[str]] = []
+
+    def train(*given: Any, train: Corpus, batch: BatchOptions, **more: Any) -> Any:
+        seen.append({train.files[file] for file in np.unique(train.file)})
+        assert batch.invented == ("towns.parquet",)
+        towns = np.unique(train.entity[train.of_files(batch.invented)])
+        assert len(towns) == train.file_entities[train.files.index("towns.parquet")]
+        return real(*given, train=train, batch=batch, **more)
+
+    real = Lab.train
+    monkeypatch.setattr(Lab, "train", train)
+    transfer.run(lab)
+    files = {file.name for file in lab.data} | {"towns.parquet"}
+    assert seen == [files - {left_out} for left_out in transfer.regions(lab) for _ in ("normalised", "absolute")]
+
+
+def test_no_experiment_reads_the_final_split(write_file: WriteFile, tmp_path: Path) -> None:
+    """Not even where it judges a file as a whole: what is learned from it leads to choices."""
+    path = write_file(together(*(wander(f"v{i}", 60, i) for i in range(60))))
+    lab = Lab((parse(path),), tmp_path / "scratch", cache=tmp_path / "cache")
+    final = split(load([path], tmp_path / "cache")).final
+    held = {final.names[entity] for entity in final.entity}
+    assert held
+    whole = lab.sample(path.name, "all").corpus
+    assert not held & {whole.names[entity] for entity in whole.entity}
+    assert len(whole) == 60 - len(held)
+    assert len(lab.splits().final) == 0
+
+
+def test_what_is_left_out_is_not_in_the_training(lab: Lab) -> None:
+    parts = lab.splits(without=["buses.parquet"])
+    whole = lab.splits()
+    left = {parts.train.files[file] for file in parts.train.file}
+    assert left == {"cabspotting_sf.parquet", "gotrack_aracaju.parquet"}
+    assert 0 < len(parts.train) < len(whole.train)
+    assert len(lab.splits(invented=["buses.parquet"]).train) > len(whole.train)
+    assert parts.train.fingerprint == whole.train.fingerprint  # one cache for all
+
+
+def test_the_full_pass_gives_the_judge_s_errors(lab: Lab) -> None:
+    """Models that are never served are judged as those that are: the same anchors, the same metres."""
+    predictor = lively(TINY)
+    sample = open_samples(lab.data[:1], "test", cache_dir=lab.cache)[0]
+    served = judge_forecasts(sample, predictor)["horizons"]
+    asked = windows.windows(sample.corpus, tokens=9, most=10_000)
+    mean_en, _ = windows.forecast(lively(TINY)._net, asked)
+    error = windows.error_m(asked, mean_en)
+    assert np.isfinite(error[:, 0]).sum() == served["next"]["n"]
+    # A window of 9 pings starts the filter afresh, which it has not quite forgotten by then.
+    assert np.nanmean(error[:, 0]) == pytest.approx(served["next"]["model"]["mean_m"], rel=0.15)
+
+
+@pytest.mark.usefixtures("small")
+def test_what_lies_halfway_is_shrunk_to_damped_velocity(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All the way it is that, and the model itself is judged before."""
+    monkeypatch.setattr(transfer, "HALF", 1.0)
+    synth.write(lab.scratch / transfer.TOWNS, entities=8)
+    lab = replace(lab, data=(*lab.data, parse(lab.scratch / transfer.TOWNS)))
+    judged = transfer._judge(lab, "cabspotting_sf.parquet", transfer.NORMALISED)
+    blocks = [judged[name]["horizons"]["60"] for name in (transfer.NORMALISED, transfer.HALFWAY)]
+    assert blocks[1]["model"]["mean_m"] == pytest.approx(blocks[1]["damped_velocity"]["mean_m"], rel=1e-4)
+    assert blocks[0]["model"]["mean_m"] != pytest.approx(blocks[1]["model"]["mean_m"], rel=1e-3)
+
+
+def compared(share: float, absolute: float, horizon: str = "300", region: str = "Austin") -> Compared:
+    """Of a physics of 100 m; what lies halfway is a tenth nearer than the normalised model."""
+
+    def against(share: float) -> Against:
+        return Against(100.0 * share, 100.0 * share - 115.0, 100.0 * share - 85.0)
+
+    models = {"normalised": against(share), "halfway": against(share - 0.1), "absolute": against(absolute)}
+    return Compared(region, horizon, 50, 300.0, "stay", 100.0, models, 0.9)
+
+
+def test_transfer_says_where_the_model_travels_and_where_it_does_not() -> None:
+    good = [compared(0.8, 1.2, horizon) for horizon in ("60", "300", "900")]
+    text = transfer.conclude([compared(3.0, 9.0, "next"), *good])
+    assert "At 60, 300 and 900 s the normalised model beats the best physics in each of 1 regions" in text
+    assert (
+        "At the next ping the normalised model is surely farther off than the best physics in Austin (+200.0 %)."
+        in text
+    )
+    assert "surely farther off than the best physics nowhere" in transfer.conclude([compared(1.1, 1.0, "next"), *good])
+    assert (
+        "by at least 20.0 % (Austin, 60 s), surely nearer, by the 95 % interval of the difference, in 3 of 3 cases"
+        in text
+    )
+    assert "by at least 30.0 % (Austin, 60 s)" in text
+    assert "Absolute coordinates travel worse. " in text
+    assert "by +50.0 % (60 s), +50.0 % (300 s), +50.0 % (900 s)" in text
+    assert "larger in 3 of 3 cases, and below the physics' in 0" in text
+    bad = transfer.conclude([*good[:1], compared(0.9, 1.0), compared(1.05, 1.0, "900", "Beijing")])
+    assert "the normalised model misses the best physics in Beijing at 900 s (+5.0 %) and is surely" in bad
+    assert "of the difference, in 1 of 3 cases" in bad
+    assert "shrunk halfway to damped velocity it beats the best physics in each of 2 regions" in bad
+    assert "by at least 5.0 % (Beijing, 900 s)" in bad
+    assert "Absolute coordinates travel better. " in transfer.conclude([compared(0.8, 0.7)])
+
+
+def test_transfer_gives_no_verdict_on_coordinates_where_horizons_disagree() -> None:
+    """Once it was "better": 0.6 % on average, of 1.4 % more at one horizon, in all regions, and less at the others."""
+    near, middle, far = compared(0.8, 0.811, "60"), compared(0.8, 0.799), compared(0.8, 0.77, "900", "Beijing")
+    text = transfer.conclude([near, middle, far])
+    assert "travel better depends on how far ahead" in text
+    assert "they are worse at 60 s, neither better nor worse at 300 s, better at 900 s. " in text
+    assert "by +1.4 % (60 s), -0.1 % (300 s), -3.7 % (900 s)" in text
+    assert "larger in 1 of 3 cases" in text
+    assert "travel neither better nor worse. " in transfer.conclude([middle])
+
+
+def test_a_line_of_transfer_goes_forward_in_time() -> None:
+    """A bus reports every two minutes, so its next ping comes after what was asked for at 60 s."""
+    rows = [replace(compared(0.9, 1.1, name), dt_s=dt_s) for name, dt_s in (("next", 120.0), ("60", 60.0))]
+    for model, share in (("normalised", 0.9), ("halfway", 0.8), ("absolute", 1.1)):
+        line = transfer._picture([rows[0], replace(rows[1], physics_m=200.0)], model).lines[0]
+        assert line.x == [60.0, 120.0]
+        assert line.y == pytest.approx([share / 2, share])
+
+
+def test_trainings_side_by_side_are_those_in_turn(lab: Lab) -> None:
+    synth.write(lab.scratch / transfer.TOWNS, entities=8)
+    lab = replace(lab, data=(*lab.data, parse(lab.scratch / transfer.TOWNS)), say=cli._Say("transfer", 0.0))
+    asked = [("cabspotting_sf.parquet", transfer.NORMALISED), ("gotrack_aracaju.parquet", transfer.ABSOLUTE)]
+    in_turn = lab.each(transfer._judge, asked)
+    aside = replace(lab, jobs=2)
+    assert aside.each(transfer._judge, asked) == in_turn
+    assert in_turn[0] != in_turn[1]
+    assert os.getpid() not in aside.each(_process, [(0,), (1,)])
+
+
+def test_an_error_ends_what_runs_beside_it(lab: Lab) -> None:
+    with pytest.raises(ValueError, match="the second"):
+        replace(lab, jobs=2).each(_hang_or_fail, [("hang",), ("fail",), ("hang",), ("hang",)])
+    assert not multiprocessing.active_children()
+
+
+def _process(lab: Lab, _: int) -> int:
+    return os.getpid()
+
+
+def _hang_or_fail(lab: Lab, what: str) -> None:
+    if what == "fail":
+        raise ValueError("the second")
+    time.sleep(3_600)
+
+
+def test_transfer_needs_a_region_and_something_beside_it(lab: Lab) -> None:
+    with pytest.raises(ValueError, match="transfer needs two files"):
+        transfer.regions(replace(lab, data=lab.data[:1]))
+    with pytest.raises(ValueError, match="transfer needs two files"):
+        transfer.regions(replace(lab, data=lab.data[2:]))
+
+
+def masked(way: str, fill: float, path: float, time: float, ahead: float) -> masking.Row:
+    fills = {"120": {"model": {"mean_m": 100 * fill}, "hermite": {"mean_m": 100.0}}}
+    times = {name: {"mae_s": mae_s} for name, mae_s in (("model", 60 * time), ("one", 90.0), ("other", 60.0))}
+    return masking.Row(way, "cars", fills, times, PathScore(3, 9, path, 1.0), {"60": ahead})
+
+
+def test_masking_names_the_best_training_and_its_price() -> None:
+    rows = [masked(NEXT, 1.0, 1.0, 0.4, 100.0), masked(SHARE, 0.9, 0.95, 0.3, 102.0), masked(ALL, 0.8, 0.9, 0.5, 103.0)]
+    text = masking.conclude(rows)
+    assert f"found best after {ALL} (of the Hermite curve's error on average 1.000 after {NEXT}, 0.900 after" in text
+    assert f"paths from two ends are inferred best after {ALL} (of a straight line's error 1.000 after" in text
+    assert f"errors of forecasts change by +2.0 % after {SHARE}, +3.0 % after {ALL}" in text
+    assert (
+        f"travel times are best after {SHARE} (of the least error without a network 0.400 after {NEXT}, 0.300" in text
+    )
+    rows = [masked(NEXT, 1.0, 1.0, 0.4, 100.0), masked(SHARE, 0.9, 0.95, 0.5, 99.0), masked(ALL, 1.1, 0.9, 0.5, 103.0)]
+    text = masking.conclude(rows)
+    assert f"found best after {SHARE} (" in text
+    assert f"inferred best after {ALL} (" in text
+    assert f"errors of forecasts change by -1.0 % after {SHARE}" in text
+
+
+def test_masking_calls_no_training_best_that_is_not_told_from_another() -> None:
+    """It once named winners at 0.918 against 0.923, and at 0.99937 against 0.99959 of a straight line's error."""
+    text = masking.conclude([masked(way, 0.9, 0.9, 0.4, 100.0) for way in (NEXT, SHARE, ALL)])
+    assert "best" not in text
+    assert text.count("no better after any training than after another") == 3
+    rows = [
+        masked(NEXT, 1.0, 1.0, 0.4, 1.0),
+        masked(SHARE, 0.923, 0.9996, 0.4, 1.0),
+        masked(ALL, 0.918, 0.9994, 0.5, 1.0),
+    ]
+    text = masking.conclude(rows)
+    assert f"found best after {ALL}, and as well after {SHARE} (" in text
+    assert "no training infers paths from two ends better than a straight line" in text
+    assert f"times are best after {NEXT}, and as well after {SHARE} (" in text
+
+
+def test_masking_trains_with_each_mask_by_itself_and_with_all() -> None:
+    """One option apart from the next step, so that a difference is of what is hidden; six answers are told briefly."""
+    alone = {way: options for way, options in masking.WAYS.items() if way != ALL}
+    assert [options.masks for options in alone.values()][1:] == [("share",), ("point",), ("feature",), ("key-point",)]
+    for options in list(alone.values())[1:]:
+        assert replace(options, masks=("segment",), forced=0.0) == alone[NEXT]
+    rows = [masked(way, 0.9 if way in (SHARE, ALL, masking.KEY) else 1.0, 1.0, 0.4, 100.0) for way in masking.WAYS]
+    text = masking.conclude(rows)
+    assert f"found best after {SHARE}, and as well after {masking.KEY} and {ALL} (" in text
+    assert "+0.0 % after 15 % of features" in text
+
+
+def region(name: str, metres: float, top: float, parameters: int) -> regions.Row:
+    four = (metres, 2 * metres, 3 * metres, 4 * metres)
+    return regions.Row(name, four, (top,) * 4, (0.9,) * 4, parameters)
+
+
+def test_regions_say_who_is_nearer_at_which_horizon() -> None:
+    metres, cells = region("continuous", 100, 0.1, 1000), region("H3 resolution 8, median", 150, 0.2, 3000)
+    text = regions.conclude([region("damped velocity", 90, 0.1, 0), metres, cells])
+    assert "Continuous coordinates are nearer at every horizon" in text
+    assert "1.50 (next)" in text
+    assert "3.0 times the parameters" in text
+    assert "of them, H3 resolution 8, median, names the right cell in 20.0 % of the cases" in text
+    assert "in the right one of resolution 8 in 10.0 %" in text
+    assert "Regions are nearer at every horizon" in regions.conclude([metres, region("H3, median", 50, 0.0, 3000)])
+    mixed = replace(cells, mean_m=(150, 150, 150, 150))
+    assert "nearer at next, regions at 60 s, 300 s, 900 s" in regions.conclude([metres, mixed])
+
+
+def test_a_horizon_that_no_track_reaches_is_not_compared() -> None:
+    rows = [region("continuous", 100, 0.1, 1000), region("H3, median", 50, 0.2, 3000)]
+    short = [replace(row, mean_m=(*row.mean_m[:3], np.nan)) for row in rows]
+    text = regions.conclude(short)
+    assert text.startswith("Regions are nearer at every horizon: the best discrete error is 0.50 (next), 0.50 (60 s),")
+    assert "at 300 s the best of them, H3, median, names the right cell in 20.0 %" in text
+    assert regions._errors(short).rows[0][-1] is None
+    slow = [replace(patched(patch, 100), ahead_m=(100.0, np.nan, 90.0 + patch)) for patch in (1, 8)]
+    text = patching.conclude(slow)
+    assert "Forecasts change by +0.0 % (next), +7.7 % (300 s), so already 8 pings per token cost up to 7.7 %" in text
+    assert patching._table(slow).rows[0][2] is None
+    assert "nan" not in text
+
+
+def patched(patch: int, metres: float) -> patching.Row:
+    return patching.Row(patch, (metres,) * 3, 2.0 * patch, 80.0 / patch, 256 / patch, 1.0)
+
+
+def test_patching_says_what_is_free() -> None:
+    cheap = patching.conclude([patched(1, 100), patched(2, 101), patched(4, 101.5), patched(8, 140)])
+    assert "a patch of 4 is free for forecasts" in cheap
+    assert "8.0 times as cheap" in cheap
+    assert "+40.0 % (60 s)" in cheap
+    assert "already 2 pings per token cost up to 30.0 %" in patching.conclude([patched(1, 100), patched(2, 130)])
+
+
+def test_a_path_is_judged_by_what_lies_between_its_ends(lab: Lab, make_corpus: Callable[..., Corpus]) -> None:
+    """At constant speed on a straight road the line is exact, and an untrained model is nearly so."""
+    minutes = [60.0 * i for i in range(20)]
+    trips = make_corpus(together(*(track(f"car-{i}", minutes, [9.0 * t for t in minutes]) for i in range(3))))
+    predictor = lively(TINY)
+    found = judge_paths(predictor, travel_times.long_enough(trips), 2)
+    assert found is not None
+    assert (found.paths, found.points) == (2, 36)
+    assert found.line_m < 1.0 < found.model_m
+    assert judge_paths(predictor, trips.select(np.zeros(3, bool)), 2) is None
+
+
+def cells_of_a_town(corpus: Corpus) -> h3_cells.Vocabulary:
+    return h3_cells.Vocabulary.visited(corpus, 7)
+
+
+def test_a_place_in_no_cell_is_unknown(make_corpus: Callable[..., Corpus]) -> None:
+    words = cells_of_a_town(make_corpus(together(*(wander(f"car-{i}", 200, i) for i in range(3)))))
+    numbers = words.number(np.array([words.lat[3], -33.0, np.nan]), np.array([words.lon[3], 151.0, np.nan]))
+    assert numbers[0] == 3
+    assert numbers[1:].tolist() == [len(words)] * 2
+    np.testing.assert_array_equal(words.number(words.lat, words.lon), np.arange(len(words)))
+
+
+def test_positions_out_of_a_distribution() -> None:
+    """Three cells on a line, most of the mass at one end: the mean lies between, the median in the cell."""
+    share = np.array([[[0.6, 0.2, 0.2]]])
+    centre = np.array([[[0.0, 0.0], [100.0, 0.0], [1000.0, 0.0]]])
+    np.testing.assert_allclose(h3_cells.expected(share, centre), [[[220.0, 0.0]]])
+    assert h3_cells.median(share, centre)[0, 0, 0] < 20.0
+
+
+def test_a_region_holds_the_fewest_cells_that_suffice() -> None:
+    share = np.array([[[0.5, 0.3, 0.15, 0.05]]]).repeat(5, axis=0)
+    truth = np.arange(5)[:, None]  # the last is in no cell
+    assert h3_cells.within(share, truth, 0.9)[:, 0].tolist() == [True, True, True, False, False]
+
+
+def test_a_model_of_cells_learns_where_things_go(lab: Lab) -> None:
+    """It gets far better than all cells alike in a few dozen steps, and unknown targets teach it nothing."""
+    train = lab.splits(without=["gotrack_aracaju.parquet", "buses.parquet"]).train
+    words = cells_of_a_town(train)
+    config = replace(TINY, cells=len(words))
+    batches = Batches(train, config, replace(cell_model.PLACED, rows=4, tokens=24), 0)
+    net = build(config, 0)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
+    losses = []
+    for step in range(40):
+        loss = cell_model.cell_loss(net, batches.draw(step), words, seed=step)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
+    assert isinstance(net.trunk.cells, Cells)

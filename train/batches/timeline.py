@@ -1,0 +1,70 @@
+"""The timeline: the pings of all tracks of a corpus on one axis, one track after the other.
+
+A place numbers a ping on the timeline. Time rises along it, with a day from one track to the next, so that "the first
+ping at or after this time" is one search for any pings of any tracks.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from train.data.corpus import EVALUATION, Corpus
+
+Rows = NDArray[np.int64]
+
+DAY_MS: Final = 86_400_000
+
+
+class Line:
+    """Holds a few numbers per ping of the corpus. Arrays of places have any shape."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self.corpus = corpus
+        length = corpus.tracks[:, 1] - corpus.tracks[:, 0]
+        self.stop = np.cumsum(length)  # (tracks,) the place after each track's last ping
+        self.start = self.stop - length  # (tracks,) the place of its first ping
+        self._row = corpus.tracks[:, 0] - self.start  # added to a place, it gives the row of the corpus
+        track = np.repeat(np.arange(len(length)), length)
+        ts_ms = np.asarray(corpus.ts_ms[np.arange(len(track)) + self._row[track]])
+        first, last = ts_ms[self.start], ts_ms[self.stop - 1]
+        begin = np.concatenate([[0], np.cumsum(last - first + DAY_MS)[:-1]])
+        self.ms = ts_ms + (begin - first)[track]
+        self.trip_ends = self._ends_of_trips()
+
+    def track_of(self, place: Rows) -> Rows:
+        return np.searchsorted(self.stop, place, side="right")
+
+    def fixes(self, place: Rows) -> NDArray[Any]:
+        return self.corpus.fixes(place + self._row[self.track_of(place)])
+
+    def after(self, place: Rows, later_ms: Rows) -> Rows:
+        """Returns the first places that are at least `later_ms` after these; they belong to another track if the own
+        track has ended.
+        """
+        return np.asarray(np.searchsorted(self.ms, self.ms[place] + later_ms))
+
+    def trip_end(self, place: Rows) -> Rows:
+        """Returns the last places of the trips that contain these places."""
+        return np.asarray(self.trip_ends[np.searchsorted(self.trip_ends, place)])
+
+    def of_files(self, place: Rows) -> list[Rows]:
+        """Splits the places (any number,) by the files of the corpus."""
+        of = self.corpus.file[self.track_of(place)]
+        return [place[of == file] for file in range(len(self.corpus.files))]
+
+    def _ends_of_trips(self) -> Rows:
+        """Returns the places of the last pings of all trips, ascending: those before silences at which evaluation
+        splits tracks, and the last pings of tracks.
+
+        Training tracks continue after a night in the depot, but nobody who asks for a travel time means the next day.
+        """
+        last = np.zeros(len(self.ms), np.bool_)
+        last[self.stop - 1] = True
+        step_s = np.append(np.diff(self.ms) / 1000.0, 0.0)
+        for mine in self.of_files(np.arange(len(self.ms))):
+            longest_s = EVALUATION.longest_silence_s(step_s[mine][~last[mine]])
+            last[mine] |= step_s[mine] > longest_s
+        return np.flatnonzero(last)

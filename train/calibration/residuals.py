@@ -1,0 +1,153 @@
+"""Measures the residuals of a predictor's answers, in units of their own covariance, on tracks that training never saw,
+together with the terms of the calibration (model.network.calibration).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.api import Predictor
+from model.kinematics import features
+from model.kinematics.calibration_terms import (
+    COURSE_TERMS,
+    GAP_TERMS,
+    MAX_LOG_SCALE,
+    TRAVEL_TERMS,
+    forecast_terms,
+    gap_terms,
+    travel_terms,
+)
+from model.kinematics.geo import F64, haversine_m
+from model.kinematics.queries import travel_base_log_s
+from model.network.calibration import CHI2_90
+from train.data import anchors as anchoring
+from train.data.resampling import thinned
+from train.evaluation import gap_fills, travel_times
+from train.evaluation.forecasts import Sample, error_en_m, errors_en_m
+from train.evaluation.metrics import mahalanobis2
+from train.evaluation.rollout import MODEL, walk
+
+# pings of a trip after which the travel time to its end is asked for: the first, and the fifth of nine or more
+TRAVELLED: Final = (0, 4)
+CADENCES_S: Final = (15.0, 60.0)  # intervals to which dense pings are thinned before they get a course
+# The further horizons fix the curve between those of the evaluation.
+HORIZONS_S: Final = (*anchoring.HORIZONS_S, 20.0, 150.0, 1200.0)
+
+
+class Residuals(NamedTuple):
+    """N residuals of one file: terms (N, P) and squared Mahalanobis distances (N,), or an equivalent: 90 % of them are
+    below CHI2_90 if the spread is right, and they fall with the square of the spread.
+    """
+
+    terms: F64
+    mahalanobis2: F64
+
+    @property
+    def n(self) -> int:
+        return len(self.mahalanobis2)
+
+    @property
+    def tells(self) -> NDArray[np.bool_]:
+        """For forecasts: whether a course was reported (N,)."""
+        return np.asarray(self.terms[:, -COURSE_TERMS] > 0)
+
+    def where(self, chosen: NDArray[np.bool_]) -> Residuals:
+        """Returns the residuals that `chosen` (N,) marks."""
+        return Residuals(self.terms[chosen], self.mahalanobis2[chosen])
+
+    def held(self, coefficients: F64) -> float:
+        """Returns the coverage of 90 % regions with this calibration."""
+        log_scale = np.clip(self.terms @ coefficients, -MAX_LOG_SCALE, MAX_LOG_SCALE)
+        return float((self.mahalanobis2 <= CHI2_90 * np.exp(log_scale)).mean())
+
+
+class Gaps(NamedTuple):
+    """Residuals of one file's gap fills."""
+
+    errors: Residuals
+    gaps: NDArray[np.int64]  # number of gaps of each length in the evaluation
+
+
+class Told(NamedTuple):
+    """Residuals of one file's forecasts for pings that got a course, which the file does not report."""
+
+    errors: Residuals
+    entities: int
+
+
+def of_forecasts(sample: Sample, predictor: Predictor) -> Residuals:
+    corpus = sample.corpus
+    anchors = anchoring.find(corpus, HORIZONS_S)
+    walked = walk(corpus, anchors, [], predictor)
+    answer = walked.answers[MODEL]
+    row, column = np.nonzero(anchors.target >= 0)
+    assert answer.cov_m2 is not None  # a model always has covariances
+    assert walked.kin is not None
+    error = errors_en_m(corpus, anchors, answer, row, column)
+    course = features.tells_course(walked.kin, features.context(corpus.fixes(anchors.row)))
+    terms = forecast_terms(walked.kin[row], anchors.dt_s[row, column][:, None], course[row])[:, 0]
+    return Residuals(terms, mahalanobis2(error, answer.cov_m2[row, column]))
+
+
+def of_told(sample: Sample, predictor: Predictor) -> Told | None:
+    """Returns the residuals for thinned pings that get a course. It returns None for tracks so sparse that most pings
+    cannot get one: courses in short bursts alone say little about receivers.
+    """
+    parts, entities = [], []
+    for cadence_s in CADENCES_S:
+        corpus = thinned(sample.corpus, cadence_s)
+        heading = [corpus.heading_deg[first:last] for first, last in corpus.tracks]
+        if heading and np.isnan(np.concatenate(heading)).mean() <= 0.5:
+            found = of_forecasts(replace(sample, corpus=corpus), predictor)
+            parts.append(found.where(found.tells))
+            entities.append(corpus.entity)
+    if not parts:
+        return None
+    errors = Residuals(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    return Told(errors, len(np.unique(np.concatenate(entities))))
+
+
+def of_gaps(sample: Sample, predictor: Predictor, most: int) -> Gaps:
+    corpus, known = sample.corpus, []
+    terms, lengths = [np.empty((0, GAP_TERMS))], [np.empty(0)]
+    for block_s in gap_fills.BLOCKS_S:
+        hidden = gap_fills.evenly(gap_fills.hide_blocks(corpus, block_s), most)
+        known.append(len(hidden.before))
+        if not known[-1]:
+            continue
+        answer = gap_fills.answer(corpus, hidden, predictor)[MODEL]
+        assert answer.cov_m2 is not None
+        counts = hidden.after - hidden.before - 1
+        row = np.concatenate([np.arange(a + 1, b) for a, b in zip(hidden.before, hidden.after, strict=True)])
+        first = np.repeat(hidden.before, counts)
+        gap_s = (corpus.ts_ms[hidden.after] - corpus.ts_ms[hidden.before]) / 1000.0
+        t_s = (corpus.ts_ms[row] - corpus.ts_ms[first]) / 1000.0
+        error = error_en_m(corpus.lat[row], corpus.lon[row], answer.lat, answer.lon, corpus.lat[first])
+        terms.append(gap_terms(np.repeat(gap_s, counts), t_s[:, None])[:, 0])
+        lengths.append(mahalanobis2(error, answer.cov_m2))
+    return Gaps(Residuals(np.concatenate(terms), np.concatenate(lengths)), np.array(known))
+
+
+def of_travel_times(sample: Sample, predictor: Predictor) -> Residuals:
+    corpus = travel_times.long_enough(sample.corpus)
+    trips, (first, stop) = travel_times.trips(corpus), corpus.tracks.T
+    terms, lengths = [np.empty((0, TRAVEL_TERMS))], [np.empty(0)]
+    slots = predictor.acquire(len(corpus))
+    for ping in range(max(TRAVELLED) + 1 if len(corpus) else 0):
+        here = first + ping
+        predictor.advance(slots, corpus.fixes(here))
+        if ping not in TRAVELLED:
+            continue
+        far = haversine_m(corpus.lat[here], corpus.lon[here], trips.lat, trips.lon)
+        asks = far >= travel_times.TRIP_M
+        answer = predictor.travel_time(slots[asks], trips.lat[asks], trips.lon[asks])
+        seconds = (corpus.ts_ms[stop - 1] - corpus.ts_ms[here])[asks] / 1000.0
+        half = np.log(answer.high_s / answer.low_s) / 2.0  # half the length of the log's 90 % interval
+        terms.append(travel_terms(predictor.moment(slots[asks]).kin, travel_base_log_s(far[asks])[:, None])[:, 0])
+        lengths.append(CHI2_90 * (np.log(seconds / answer.median_s) / half) ** 2)
+    predictor.release(slots)
+    return Residuals(np.concatenate(terms), np.concatenate(lengths))

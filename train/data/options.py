@@ -1,0 +1,129 @@
+"""The options that say which tracks a command of `train` reads, and the progress shown while reading.
+
+The formats themselves are in `stream.adapters.sources`. Heavy imports wait for the call.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from stream.adapters.sources import Source
+    from stream.config.security import KafkaSecurity
+
+LOG_EVERY_S = 10.0  # between two lines where there is no terminal; shorter readings print nothing
+
+_DATA = typer.Option(
+    "--data",
+    metavar="[FORMAT:]PATH",
+    help="tracks: Parquet or CSV, or geolife:, tdrive:, porto:, ais:, gpx:, gtfs:PATH",
+)
+Files = Annotated[list[str] | None, _DATA]
+MoreFiles = Annotated[
+    list[str] | None, typer.Argument(metavar="[[FORMAT:]PATH]...", help="more of them after --data", show_default=False)
+]
+ColumnsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        metavar="OURS=YOURS,...",
+        help="what Parquet and CSV call our columns; t:s=NAME (us, ns) for epoch seconds, t:rfc3339=NAME for text",
+    ),
+]
+TopicOption = Annotated[
+    str | None, typer.Option("--from-topic", metavar="TOPIC", help="a Kafka topic of pings, up to where it ends now")
+]
+BootstrapOption = Annotated[
+    str, typer.Option("--bootstrap", envvar="PATHCAST_BOOTSTRAP", help="Kafka of --from-topic, host:port")
+]
+CacheOption = Annotated[
+    Path | None, typer.Option("--cache", file_okay=False, help="where columns are kept; default: the user's cache")
+]
+
+
+def sources_of(
+    data: Sequence[str] | None, more: Sequence[str] | None, columns: str | None, from_topic: str | None = None
+) -> list[Source]:
+    """Returns the named files; none are needed if a topic is given. An error in the names is a usage error."""
+    return sources_and_others(data, more, None, columns, from_topic)[0]
+
+
+def sources_and_others(
+    data: Sequence[str] | None,
+    more: Sequence[str] | None,
+    others: Sequence[str] | None,
+    columns: str | None,
+    from_topic: str | None = None,
+) -> tuple[list[Source], list[Source]]:
+    """Returns the same, and other files for another use, with the same columns; a file may be in both lists."""
+    from stream.adapters.columns import ColumnMap
+    from stream.adapters.sources import TABLE, parse
+
+    given = [*(data or []), *(more or [])]
+    if not given and from_topic is None:
+        raise typer.BadParameter("give --data, --from-topic or both")
+    try:
+        column_map = None if columns is None else ColumnMap.parse(columns)
+        found, besides = ([parse(name, column_map) for name in names] for names in (given, others or []))
+    except (ValueError, FileNotFoundError) as error:
+        raise typer.BadParameter(str(error)) from error
+    if columns is not None and all(source.format != TABLE for source in (*found, *besides)):
+        raise typer.BadParameter("--columns is for Parquet and CSV, and no file is either")
+    for sources in (found, besides):
+        named: dict[Path, Source] = {}
+        for source in sources:
+            if (first := named.setdefault(source.path.resolve(), source)) is not source:
+                raise typer.BadParameter(f"{source} is {first} once more, and every track would count twice")
+    return found, besides
+
+
+def topic_snapshot(
+    topic: str | None,
+    bootstrap: str,
+    security: KafkaSecurity,
+    cache: Path | None,
+    reading: Callable[[str, float], None],
+) -> list[Source]:
+    """Writes the topic's pings to a Parquet file beside the corpora and prints its path on stderr. Returns nothing
+    without a topic.
+    """
+    if topic is None:
+        return []
+    from stream.adapters.sources import parse
+    from train.data.corpus import default_cache
+    from train.data.topic import snapshot
+
+    directory = default_cache() if cache is None else cache
+    path = snapshot(topic, bootstrap, directory, lambda share: reading(topic, share), security)
+    typer.echo(f"topic {topic}: now in {path}", err=True)
+    return [parse(path)]
+
+
+@contextmanager
+def read_watch() -> Iterator[Callable[[str, float], None]]:
+    """Shows a progress bar on a terminal, elsewhere a line now and then, for a log. Both are on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("reading {task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        tasks: dict[str, object] = {}
+        said_at = time.monotonic()
+
+        def reading(source: str, share: float) -> None:
+            nonlocal said_at
+            if source not in tasks:
+                tasks[source] = bar.add_task(source, total=1.0)
+            bar.update(tasks[source], completed=share)  # type: ignore[arg-type]
+            if not console.is_terminal and time.monotonic() - said_at >= LOG_EVERY_S:
+                said_at = time.monotonic()
+                typer.echo(f"reading {source}: {share:.0%}", err=True)
+
+        yield reading

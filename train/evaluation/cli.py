@@ -1,0 +1,211 @@
+"""`pathcast evaluate`: options in, a table or JSON out. Heavy imports wait for the call."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stream.config.options import secured
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from train.data.options import (
+    BootstrapOption,
+    CacheOption,
+    ColumnsOption,
+    Files,
+    MoreFiles,
+    TopicOption,
+    read_watch,
+    sources_and_others,
+    topic_snapshot,
+)
+
+PICTURES = (".png", ".svg", ".pdf")
+MOST_ANCHORS, MOST_GAPS, TREES_ROWS = 50_000, 5_000, 400_000  # default numbers of anchors, gaps and training rows
+
+HELP = """Judge weights on tracks that they were not trained on: model and baselines, per data set and horizon.
+
+Tracks are cut at silences over 5 min (three cadences for slow sources) and above 50 m/s. Forecasts start where there
+are at least 8 earlier pings; they are judged at the next ping and at those nearest to 60, 300 and 900 s. 50 % and 90 %
+are the shares of what happened that fell inside the regions meant to hold as much. CRPS is of the Gaussian of mean and
+covariance that is served. Filters, smoother and trees are fitted to the train split, never to what is judged: with
+--split all they need --fit-on. --data, --fit-on and --from-topic take what `train` takes.
+
+[bold]Examples[/]
+
+  pathcast evaluate --data austin.parquet
+  pathcast evaluate --weights runs/mine --data austin.parquet porto.csv --split all --json
+  pathcast evaluate --data austin.parquet --task gapfill
+  pathcast evaluate --data tdrive:release/taxi_log_2008_by_id --split all
+  pathcast evaluate --data austin.parquet --task eta
+  pathcast evaluate --from-topic pathcast.pings.v1 --bootstrap localhost:9092 --split all
+  pathcast evaluate --data geolife.parquet --mode car,taxi,bus --baseline trees --picture geolife.png
+"""
+
+
+class Task(StrEnum):
+    forecast = "forecast"
+    gapfill = "gapfill"
+    eta = "eta"
+
+
+class Baseline(StrEnum):
+    trees = "trees"
+
+
+class Precision(StrEnum):
+    int8 = "int8"
+    float32 = "float32"
+
+
+class Part(StrEnum):
+    train = "train"
+    val = "val"
+    test = "test"
+    final = "final"
+    all = "all"
+
+
+def _drawable(path: Path | None) -> Path | None:
+    """Checks the path of a picture before anything is evaluated, because the picture is written at the very end."""
+    if path is not None and path.suffix.lower() not in PICTURES:
+        raise typer.BadParameter(f"{path}: the name of a picture ends in {', '.join(PICTURES)}")
+    if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+        raise typer.BadParameter(f"{path}: {path.parent} is no folder that can be written to")
+    return path
+
+
+@secured
+def evaluate(
+    data: Files = None,
+    more: MoreFiles = None,
+    columns: ColumnsOption = None,
+    from_topic: TopicOption = None,
+    bootstrap: BootstrapOption = "127.0.0.1:9092",
+    security: KafkaSecurity = PLAIN_KAFKA,
+    weights: Annotated[
+        str, typer.Option("--weights", help="a bundled name or a directory; none: baselines alone")
+    ] = "small",
+    split: Annotated[
+        Part,
+        typer.Option(
+            "--split", help="which part of each file; final: once, choose nothing by it; all: also what was trained on"
+        ),
+    ] = Part.test,
+    task: Annotated[Task, typer.Option("--task", help="what is judged")] = Task.forecast,
+    max_anchors: Annotated[
+        int | None,
+        typer.Option(
+            "--max-anchors",
+            min=1,
+            help=f"forecast, gapfill: per file, by taking every n-th track; default: {MOST_ANCHORS:,}",
+        ),
+    ] = None,
+    max_gaps: Annotated[
+        int | None,
+        typer.Option("--max-gaps", min=1, help=f"gapfill: per file and block length; default: {MOST_GAPS:,}"),
+    ] = None,
+    mode: Annotated[str, typer.Option("--mode", help="only tracks travelled so, e.g. car,taxi,bus")] = "",
+    fit: Annotated[bool, typer.Option("--fit/--no-fit", help="fit filters to the train split")] = True,
+    fit_on: Annotated[
+        list[str] | None,
+        typer.Option("--fit-on", metavar="[FORMAT:]PATH", help="fit to the train split of this, as --data, instead"),
+    ] = None,
+    baseline: Annotated[
+        Baseline | None, typer.Option("--baseline", help="forecast: one more, trained on the train split")
+    ] = None,
+    trees_absolute: Annotated[
+        bool, typer.Option("--trees-absolute", help="the trees also see where they are, as in a region of their own")
+    ] = False,
+    trees_rows: Annotated[
+        int | None,
+        typer.Option("--trees-rows", min=1, help=f"forecasts that they learn from; default: {TREES_ROWS:,}"),
+    ] = None,
+    precision: Annotated[
+        Precision, typer.Option("--precision", help="of keys, values and layers: as served, or exact")
+    ] = Precision.int8,
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            "--picture",
+            dir_okay=False,
+            writable=True,
+            callback=_drawable,
+            help="forecast: draw errors, reliability and tracks: .png, .svg or .pdf",
+        ),
+    ] = None,
+    cache: CacheOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object, with strata, instead of tables")] = False,
+) -> None:
+    for option, given, fits, where in (
+        ("--baseline", baseline, task is Task.forecast, "--task forecast"),
+        ("--picture", picture, task is Task.forecast, "--task forecast"),
+        ("--max-anchors", max_anchors, task is not Task.eta, "--task forecast and gapfill"),
+        ("--max-gaps", max_gaps, task is Task.gapfill, "--task gapfill"),
+        ("--trees-absolute", trees_absolute or None, baseline is Baseline.trees, "--baseline trees"),
+        ("--trees-rows", trees_rows, baseline is Baseline.trees, "--baseline trees"),
+    ):
+        if given is not None and not fits:
+            raise typer.BadParameter(f"{option} is for {where}")
+    if baseline is not None and split in (Part.train, Part.all) and not fit_on:
+        raise typer.BadParameter(
+            f"--baseline {baseline} learns from a train split, which --split {split} judges: --fit-on"
+        )
+    sources, known = sources_and_others(data, more, fit_on, columns, from_topic)
+    from model.api import Predictor
+    from train.evaluation import run
+
+    options = run.Options(
+        part=split.value,
+        modes=tuple(name.strip() for name in mode.split(",") if name.strip()),
+        most_anchors=max_anchors or MOST_ANCHORS,
+        most_gaps=max_gaps or MOST_GAPS,
+        fit=fit,
+        fit_on=tuple(known),
+        trees=baseline is Baseline.trees,
+        trees_absolute=trees_absolute,
+        trees_rows=trees_rows or TREES_ROWS,
+        picture=picture,
+        cache=cache,
+    )
+    run.require(options)
+    predictor = None if weights == "none" else Predictor.load(weights, precision=precision.value)
+    reports = []
+    with read_watch() as reading:
+        sources += topic_snapshot(from_topic, bootstrap, security, cache, reading)
+        tasks = list(run.tasks(task.value, sources, predictor, replace(options, reading=reading)))
+    for file, judge in tasks:
+        with _progress(file, hidden=as_json) as progress:
+            reports.append(judge(progress))
+    model = None
+    if predictor is not None:
+        model = {"name": predictor.name, "version": predictor.version, "precision": predictor.precision}
+    if as_json:
+        typer.echo(json.dumps({"task": task.value, "split": split.value, "model": model, "data": reports}, indent=2))
+        return
+    from train.evaluation.report import show
+
+    for report in reports:
+        show(report, run.named(predictor))
+
+
+evaluate.__doc__ = HELP
+
+
+@contextmanager
+def _progress(what: str, *, hidden: bool) -> Iterator[Callable[[float], None]]:
+    """Shows a progress bar on stderr, if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=hidden or not console.is_terminal) as bar:
+        task = bar.add_task(what, total=1.0)
+        yield lambda share: bar.update(task, completed=share)

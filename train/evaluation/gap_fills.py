@@ -1,0 +1,275 @@
+"""Evaluates gap fills: pings between two known ones are hidden, and each predictor's positions for them are scored.
+Prints nothing.
+
+The protocol: blocks of 30 s, 2, 5 and 15 min are hidden, or each ping with a chance of one half; only hidden pings are
+scored. A block is the pings strictly inside one such span: from the ping before it to the first ping at or after its
+end. Outside of it, model and smoother use three pings after it and those before it, the model as many as it remembers,
+with their reported speed and course, the smoother 32; linear uses only the two ends, Hermite one more step on each
+side, or (`hermite_reported`) the reported velocities at the ends, if these steps agree.
+
+Letters: G gaps, M points of a gap, P hidden pings of all gaps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.api import ABSENT, Gap, Predictor
+from model.config import ModelConfig
+from model.kinematics.baselines import BRIDGES, hermite, kinematics
+from model.kinematics.geo import F64, haversine_m, moved_deg
+from model.kinematics.smoother import rts
+from model.serving.gaps import stack
+from train.data.anchors import EARLIER_PINGS
+from train.data.corpus import Corpus
+from train.evaluation.forecasts import Sample, about, error_en_m, versus_best
+from train.evaluation.metrics import Cases, energy_score, measure, score
+from train.evaluation.rollout import MODEL
+
+Rows = NDArray[np.int64]
+
+BLOCKS_S: Final = (30.0, 120.0, 300.0, 900.0)
+HALF: Final = "half"  # the name of the random protocol
+FIXES_AFTER: Final = 3  # the gap's end and two more: the inputs of a final fill (stream/wire/messages.py, revisions)
+FIXES_BEFORE: Final = 4
+FILTER_FIXES: Final = 32  # before the gap: enough for the smoother's filter to settle, which remembers no more
+HERMITE_REPORTED: Final = "hermite_reported"
+RTS: Final = "rts"
+RTS_FITTED: Final = "rts_fitted"
+BATCH: Final = 128  # gaps per batch
+
+
+class Hidden(NamedTuple):
+    """G gaps of one protocol."""
+
+    track: Rows  # (G,)
+    before: Rows  # (G,) row of the last known ping before the gap
+    after: Rows  # (G,) row of the first known ping after it; everything in between is hidden
+    known: NDArray[np.bool_]  # (R,) rows known outside of the gap in question
+
+
+class Prepared(NamedTuple):
+    """The gaps of one protocol, and the fixes before them for the smoother."""
+
+    hidden: Hidden
+    gaps: list[Gap]
+    past: list[NDArray[Any]]  # fixes up to each gap
+
+
+class Bridged(NamedTuple):
+    """One predictor's Gaussians at the P hidden pings; cov_m2 is None for a point forecast."""
+
+    lat: F64
+    lon: F64
+    cov_m2: F64 | None
+
+
+def judge_gap_fills(
+    sample: Sample,
+    predictor: Predictor | None,
+    *,
+    smoother: ModelConfig | None = None,
+    blocks_s: Sequence[float] = BLOCKS_S,
+    most: int | None = None,
+    seed: int = 0,
+    progress: Callable[[float], None] = lambda share: None,
+) -> dict[str, Any]:
+    """Returns scores as plain data for JSON: `blocks.<seconds|half>.<predictor>`; at most `most` gaps per block length.
+
+    `smoother` is the physics of a smoother fitted to the train split; without it there is only the one of default
+    noise.
+    """
+    corpus = sample.corpus
+    cases = {f"{block_s:g}": hide_blocks(corpus, block_s) for block_s in blocks_s}
+    cases[HALF] = hide_half(corpus, seed)
+    blocks: dict[str, Any] = {}
+    for number, (name, hidden) in enumerate(cases.items(), start=1):
+        kept = evenly(hidden, most)
+        if len(kept.before):
+            blocks[name] = {
+                "gaps": len(kept.before),
+                "gaps_in_split": len(hidden.before),
+                **_judge(corpus, kept, predictor, smoother),
+            }
+        progress(number / len(cases))
+    return {**about(sample), "blocks": blocks}
+
+
+def hide_blocks(corpus: Corpus, block_s: float) -> Hidden:
+    """Returns blocks of one length, each at least 8 pings after the one before, with a known step on both sides."""
+    track, before, after = [], [], []
+    for index, (first, last) in enumerate(corpus.tracks):
+        ts_ms = np.asarray(corpus.ts_ms[first:last])
+        # for every ping, the end of a block that begins there
+        ends = np.searchsorted(ts_ms, ts_ms + round(1000 * block_s))
+        place = EARLIER_PINGS
+        while place < len(ts_ms) and ends[place] < len(ts_ms) - 1:
+            end = int(ends[place])
+            if end - place >= 2:
+                track.append(index)
+                before.append(first + place)
+                after.append(first + end)
+            place = end + EARLIER_PINGS if end - place >= 2 else place + 1
+    known = np.ones(len(corpus.ts_ms), bool)
+    return Hidden(np.array(track, np.int64), np.array(before, np.int64), np.array(after, np.int64), known)
+
+
+def hide_half(corpus: Corpus, seed: int = 0) -> Hidden:
+    """Hides every ping with a chance of one half, except the first 9 and the last 2 of a track."""
+    known = np.random.default_rng(seed).random(len(corpus.ts_ms)) < 0.5
+    track, before, after = [], [], []
+    for index, (first, last) in enumerate(corpus.tracks):
+        known[first : first + EARLIER_PINGS + 1] = True
+        known[max(first, last - 2) : last] = True
+        rows = first + np.flatnonzero(known[first:last])
+        gaps = np.flatnonzero(np.diff(rows) > 1)
+        track.append(np.full(len(gaps), index, np.int64))
+        before.append(rows[gaps])
+        after.append(rows[gaps + 1])
+    return Hidden(np.concatenate(track), np.concatenate(before), np.concatenate(after), known)
+
+
+def evenly(hidden: Hidden, most: int | None) -> Hidden:
+    """Returns at most `most` of the gaps, evenly spaced among all."""
+    count = len(hidden.before)
+    if most is None or count <= most:
+        return hidden
+    chosen = np.linspace(0, count - 1, most).round().astype(np.int64)
+    return Hidden(hidden.track[chosen], hidden.before[chosen], hidden.after[chosen], hidden.known)
+
+
+def prepare(corpus: Corpus, hidden: Hidden) -> Prepared:
+    """Returns the fixes around each gap."""
+    count = range(len(hidden.before))
+    past = [corpus.fixes(_known_before(corpus, hidden, index, FILTER_FIXES)) for index in count]
+    return Prepared(hidden, [_gap(corpus, hidden, index) for index in count], past)
+
+
+def answer(
+    corpus: Corpus, hidden: Hidden, predictor: Predictor | None, smoother: ModelConfig | None = None
+) -> dict[str, Bridged]:
+    """Returns every predictor's positions of the hidden pings, gap by gap in the order of their rows."""
+    case = prepare(corpus, hidden)
+    out = {} if predictor is None else {MODEL: _fill(corpus, hidden, case.gaps, predictor)}
+    out |= _bridge(case.gaps)
+    out[RTS] = _smooth(case, ModelConfig() if predictor is None else predictor.config)
+    if smoother is not None:
+        out[RTS_FITTED] = _smooth(case, smoother)
+    return out
+
+
+def smoother_crps(corpus: Corpus, case: Prepared, physics: ModelConfig) -> F64:
+    """Returns the CRPS (P,) of the smoother with that noise, in metres."""
+    row, start_lat, _ = _hidden_rows(corpus, case.hidden)
+    found = _smooth(case, physics)
+    assert found.cov_m2 is not None
+    error = error_en_m(corpus.lat[row], corpus.lon[row], found.lat, found.lon, start_lat)
+    return energy_score(error, found.cov_m2)
+
+
+def _judge(corpus: Corpus, hidden: Hidden, predictor: Predictor | None, smoother: ModelConfig | None) -> dict[str, Any]:
+    row, start_lat, entity = _hidden_rows(corpus, hidden)
+    answers = answer(corpus, hidden, predictor, smoother)
+    cases = {name: _measure(corpus, row, start_lat, bridged) for name, bridged in answers.items()}
+    out: dict[str, Any] = {"n": len(row)}
+    out |= {name: score(case, entity)._asdict() for name, case in cases.items()}
+    if predictor is not None:
+        out["model_vs_best"] = versus_best(cases, entity)
+    return out
+
+
+def _hidden_rows(corpus: Corpus, hidden: Hidden) -> tuple[Rows, F64, NDArray[np.int32]]:
+    """Returns the row, the latitude of the fix before the gap, and the entity of every hidden ping (P,)."""
+    inside = [np.arange(before + 1, after) for before, after in zip(hidden.before, hidden.after, strict=True)]
+    counts = [len(rows) for rows in inside]
+    start_lat = np.repeat(corpus.lat[hidden.before], counts)
+    return np.concatenate(inside), start_lat, corpus.entity[np.repeat(hidden.track, counts)]
+
+
+def _measure(corpus: Corpus, row: Rows, start_lat: F64, bridged: Bridged) -> Cases:
+    lat, lon = corpus.lat[row], corpus.lon[row]
+    return measure(
+        error_en_m(lat, lon, bridged.lat, bridged.lon, start_lat),
+        bridged.cov_m2,
+        haversine_m(lat, lon, bridged.lat, bridged.lon),
+    )
+
+
+def _gap(corpus: Corpus, hidden: Hidden, index: int) -> Gap:
+    before, after = _known_before(corpus, hidden, index, FIXES_BEFORE), _known_after(corpus, hidden, index)
+    times_ms = np.asarray(corpus.ts_ms[hidden.before[index] + 1 : hidden.after[index]])
+    return Gap(corpus.fixes(before), corpus.fixes(after), times_ms)
+
+
+def _known_before(corpus: Corpus, hidden: Hidden, index: int, most: int) -> Rows:
+    """Returns the last `most` known rows of the track up to the gap."""
+    end = int(hidden.before[index]) + 1
+    # Half of the rows may be hidden; three times as many almost always contain enough known ones.
+    start = max(int(corpus.tracks[hidden.track[index], 0]), end - 3 * most - 64)
+    return np.asarray(start + np.flatnonzero(hidden.known[start:end]))[-most:]
+
+
+def _known_after(corpus: Corpus, hidden: Hidden, index: int) -> Rows:
+    start, stop = int(hidden.after[index]), int(corpus.tracks[hidden.track[index], 1])
+    near = min(stop, start + 64)
+    return np.asarray(start + np.flatnonzero(hidden.known[start:near]))[:FIXES_AFTER]
+
+
+def _fill(corpus: Corpus, hidden: Hidden, gaps: list[Gap], predictor: Predictor) -> Bridged:
+    """Returns the model's fills. Each gap's state is rebuilt from the known pings, as after a takeover by another
+    worker.
+    """
+    slots = predictor.acquire(min(BATCH, len(gaps)))
+    fills = []
+    for first in range(0, len(gaps), BATCH):
+        batch = range(first, min(first + BATCH, len(gaps)))
+        windows = []
+        for index in batch:
+            after = gaps[index].after
+            past = _known_before(corpus, hidden, index, predictor.history - len(after))
+            windows.append(np.concatenate([corpus.fixes(past), after]))
+        predictor.rebuild(slots[: len(batch)], windows)
+        fills += predictor.fill(slots[: len(batch)], [gaps[index] for index in batch])
+    predictor.release(slots)
+    lat, lon, cov_m2 = (np.concatenate([getattr(fill, part) for fill in fills]) for part in ("lat", "lon", "cov_m2"))
+    return Bridged(lat, lon, cov_m2)
+
+
+def _bridge(gaps: list[Gap]) -> dict[str, Bridged]:
+    """Returns the baselines' fills from the fixes next to the gaps: from their positions alone, and where some report
+    speed and course, also Hermite from these.
+    """
+    told, batch = stack(gaps).ends, stack([_mute(gap) for gap in gaps])
+    t_s, asked = batch.padded()
+    ways = {name: (bridge, batch.ends) for name, bridge in BRIDGES.items()}
+    if (told.reported_before + told.reported_after).any():
+        ways[HERMITE_REPORTED] = (hermite, told)
+    out = {}
+    for name, (bridge, ends) in ways.items():
+        en_m = bridge(ends.chord_en, ends.gap_s, ends.before_mps, ends.after_mps, t_s)
+        lat, lon = moved_deg(batch.start_lat[:, None], batch.start_lon[:, None], en_m)
+        out[name] = Bridged(lat[asked], lon[asked], None)
+    return out
+
+
+def _mute(gap: Gap) -> Gap:
+    """Returns the gap without reported speed and course."""
+    before, after = gap.before.copy(), gap.after.copy()
+    for fixes in (before, after):
+        fixes["speed_cms"], fixes["heading_cdeg"] = ABSENT, ABSENT
+    return Gap(before, after, gap.times_ms)
+
+
+def _smooth(case: Prepared, physics: ModelConfig) -> Bridged:
+    """Returns the smoother's fills, from the filter over the fixes before and all known fixes after."""
+    batch = stack(case.gaps)
+    t_s, asked = batch.padded()
+    before = np.array([past[-1] for past in case.past])
+    law = rts(kinematics(case.past, physics), before, [gap.after for gap in case.gaps], t_s, physics)
+    lat, lon = moved_deg(batch.start_lat[:, None], batch.start_lon[:, None], law.mean_en)
+    var = law.var_m2[asked]
+    return Bridged(lat[asked], lon[asked], np.stack([var, np.zeros_like(var), var], axis=-1))

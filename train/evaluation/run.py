@@ -1,0 +1,141 @@
+"""One run of the evaluation: files and options in, a report per file out. Nothing is printed here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from model.api import Predictor
+from model.config import SMALL, ModelConfig
+from stream.adapters.sources import Source
+from train.data.anchors import usable
+from train.data.corpus import Reading, silent
+from train.evaluation import fitted_filters, forecasts, gap_fills, travel_times, trees
+from train.evaluation import plots as picture
+from train.evaluation.forecasts import Part, Progress, Sample
+
+Report = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Options:
+    part: Part = "test"
+    modes: tuple[str, ...] = ()
+    most_anchors: int | None = 50_000
+    most_gaps: int | None = 5_000
+    fit: bool = True
+    fit_on: tuple[Path | str | Source, ...] = ()
+    trees: bool = False
+    trees_absolute: bool = False
+    trees_rows: int = 400_000
+    picture: Path | None = None  # with several files, each has its own (train.evaluation.plots.places)
+    cache: Path | None = None
+    reading: Reading = silent
+
+
+def tasks(
+    task: str, files: Sequence[Path | str | Source], predictor: Predictor | None, options: Options
+) -> Iterator[tuple[str, Callable[[Progress], Report]]]:
+    """Yields each file's name, and the function that evaluates it. All files are opened before the first is evaluated,
+    so that an error in one shows at once.
+
+    Raises ValueError for a file that has nothing to evaluate.
+    """
+    times = task == "eta"
+    try:
+        samples = forecasts.open_samples(
+            files,
+            options.part,
+            cache_dir=options.cache,
+            most=None if times else options.most_anchors,
+            modes=options.modes,
+            fit_on=options.fit_on,
+            reading=options.reading,
+            long_enough=travel_times.long_enough if times else usable,
+        )
+    except forecasts.NoTracks as error:
+        if not times:
+            raise
+        long = f"{travel_times.TRIP_PINGS} pings or more and ends {travel_times.TRIP_M:g} m or more from where it began"
+        raise forecasts.NoTracks(f"{error}: a trip has {long}") from error
+    drawn: Sequence[Path | None] = [None] * len(samples)
+    if options.picture is not None:
+        drawn = picture.places(options.picture, [sample.file for sample in samples])
+    for sample, path in zip(samples, drawn, strict=True):
+        yield sample.file, partial(JUDGES[task], sample, predictor, replace(options, picture=path))
+
+
+def require(options: Options) -> None:
+    """Raises ValueError where an extra is missing. It is called before files are opened, because the extra is needed
+    only at the end.
+    """
+    if options.trees:
+        trees.require()
+    if options.picture is not None:
+        picture.require()
+
+
+def named(predictor: Predictor | None) -> str:
+    return "no model" if predictor is None else f"model: {predictor.name} {predictor.version}"
+
+
+def _forecasts(sample: Sample, predictor: Predictor | None, options: Options, progress: Progress) -> Report:
+    train = sample.train if options.fit else None
+    found = (
+        fitted_filters.Fitted((), None) if train is None else fitted_filters.fit_followers(train, _config(predictor))
+    )
+    judged = forecasts.answers_of(sample, predictor, fitted=found.followers, progress=progress)
+    if options.trees:
+        judged = judged._replace(answers=judged.answers | _trees(sample, judged, options))
+    report = {**forecasts.report_of(sample, judged), "fitted": found.report}
+    if found.report or options.trees:
+        grown = [trees.TREES] if options.trees else []
+        report["fitted_on"] = _fitted_on(sample, [*(found.report or {}), *grown])
+    if options.picture is not None:
+        picture.draw(options.picture, sample, report, judged, named(predictor))
+    return report
+
+
+def _fitted_on(sample: Sample, baselines: Sequence[str]) -> Report:
+    """Returns which baselines were fitted to this region, and to what data: the model may never have seen it."""
+    assert sample.train is not None  # without it nothing could be fitted
+    entities, pings = len(np.unique(sample.train.entity)), sample.train.pings
+    known = [sample.train.files[file] for file in np.unique(sample.train.file)]
+    return {"baselines": list(baselines), "files": known, "split": "train", "entities": entities, "pings": pings}
+
+
+def _trees(sample: Sample, judged: forecasts.Judged, options: Options) -> dict[str, Any]:
+    if sample.train is None:
+        raise ValueError(f"{sample.file}: no tracks to train trees on apart from what is judged; try --fit-on")
+    grown = trees.train_trees(sample.train, absolute=options.trees_absolute, rows=options.trees_rows)
+    return {trees.TREES: grown.answers(sample.corpus, judged.anchors)}
+
+
+def _gap_fills(sample: Sample, predictor: Predictor | None, options: Options, progress: Progress) -> Report:
+    train = sample.train if options.fit else None
+    smoother, values = (None if train is None else fitted_filters.fit_smoother(train, _config(predictor))) or (
+        None,
+        None,
+    )
+    report = gap_fills.judge_gap_fills(sample, predictor, smoother=smoother, most=options.most_gaps, progress=progress)
+    return {**report, "fitted": None if values is None else {gap_fills.RTS_FITTED: values}}
+
+
+def _travel_times(sample: Sample, predictor: Predictor | None, options: Options, progress: Progress) -> Report:
+    return travel_times.judge_travel_times(sample, predictor)
+
+
+JUDGES: Final[dict[str, Callable[[Sample, Predictor | None, Options, Progress], Report]]] = {
+    "forecast": _forecasts,
+    "gapfill": _gap_fills,
+    "eta": _travel_times,
+}
+
+
+def _config(predictor: Predictor | None) -> ModelConfig:
+    return SMALL if predictor is None else predictor.config

@@ -1,0 +1,1 @@
+"""The shared parts of the experiments: trainings of one size, evaluations, reports."""

@@ -1,0 +1,155 @@
+"""Answers the questions of the evaluation in one full pass per track: for weights that cannot be served, and for faster
+evaluations.
+
+It uses the same tracks, anchors and targets as `train.evaluation.forecasts`, and, where no track is longer than the
+pass, finds the same errors: a full pass with the attention window equals the stream. It scores the mean and the 90 %
+region; it computes no confidence intervals.
+
+Shapes: R rows (tracks), T tokens, A anchors, H = 1 + horizons (column 0 is the next ping).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.kinematics.geo import F64, displacement_m
+from model.network.network import Network
+from stream.adapters.sources import Source
+from train.data import anchors as anchoring
+from train.data.anchors import Anchors
+from train.data.corpus import EVALUATION, Corpus, load
+from train.data.splits import split
+from train.evaluation.metrics import covered, mahalanobis2
+from train.experiments.lab.lab import Lab
+from train.experiments.lab.windows import answer, read
+
+COLUMNS: Final = ("next", *(f"{horizon:g} s" for horizon in anchoring.HORIZONS_S))
+LONGEST: Final = 640  # tokens of a pass; longer tracks are cut into several, each starting anew
+PASS_TOKENS: Final = 8_192  # tokens of all tracks in one pass, padding included
+
+Rows = NDArray[np.int64]
+
+
+class Exam(NamedTuple):
+    """Tracks of at most LONGEST pings, and the questions about them."""
+
+    corpus: Corpus
+    anchors: Anchors
+
+    @property
+    def token(self) -> Rows:
+        """Returns the index of each anchor's token (A,): the number of earlier pings in its track."""
+        return np.asarray(self.anchors.row - self.corpus.tracks[self.anchors.track, 0])
+
+
+class Marks(NamedTuple):
+    """The scores of every question (A, H); NaN where there is no target or no answer."""
+
+    error_m: F64
+    surprise: F64  # squared Mahalanobis distance of the error
+
+    def mean_m(self, chosen: NDArray[np.bool_] | None = None) -> list[float]:
+        """Returns the mean error per column, of the chosen anchors; NaN for a column without any."""
+        error = self.error_m if chosen is None else self.error_m[chosen]
+        return [float(column[~np.isnan(column)].mean()) if (~np.isnan(column)).any() else np.nan for column in error.T]
+
+    def coverage_90(self) -> list[float]:
+        """Returns the coverage of the 90 % region, per column."""
+        return [covered(column[~np.isnan(column)], 0.9) for column in self.surprise.T]
+
+
+def judged_tracks(lab: Lab, file: Source, most: int | None = None) -> Corpus:
+    """Returns the test tracks of one file that are evaluated, reduced to about `most` anchors."""
+    corpus = anchoring.usable(split(load([file], lab.cache, cut=EVALUATION)).test)
+    if not len(corpus):
+        raise ValueError(f"{file}: no test track has {anchoring.EARLIER_PINGS + 2} pings without a long silence")
+    return anchoring.thin(corpus, most)[0]
+
+
+def some(corpus: Corpus, most_pings: int) -> Corpus:
+    """Returns every n-th track, so that about `most_pings` are left."""
+    return corpus.select(np.arange(0, len(corpus), -(-corpus.pings // most_pings)))
+
+
+def ask(corpus: Corpus) -> Exam:
+    """Returns every question of the protocol about these tracks, cut to the length of one pass."""
+    corpus = anchoring.usable(_pieces(corpus))
+    return Exam(corpus, anchoring.find(corpus))
+
+
+def irregular(corpus: Corpus, keep: float = 0.5, seed: int = 0) -> Corpus:
+    """Returns the same tracks with each ping kept with that chance: another cadence, with unequal intervals."""
+    return corpus.keep(np.flatnonzero(np.random.default_rng(seed).random(len(corpus.ts_ms)) < keep))
+
+
+class Seen(NamedTuple):
+    """The network's vectors at n of the anchors, and the true positions afterwards."""
+
+    which: Rows  # (n,) index of each anchor
+    hidden: Tensor  # (n, C)
+    kin: F64  # (n, K)
+    fix: NDArray[Any]  # (n,) FIX
+    truth_en: F64  # (n, H, 2) m from the anchor to its targets; arbitrary where there is none
+
+
+@torch.inference_mode()
+def sit(network: Network, exam: Exam, *, longest: int = LONGEST) -> Marks:
+    """Returns the scores of these weights; tokens from index `longest` on are not processed and have NaN."""
+    anchors, shape = exam.anchors, exam.anchors.dt_s.shape
+    error_m, surprise = np.full(shape, np.nan), np.full(shape, np.nan)
+    for which, hidden, kin, fix, truth_en in look(network, exam, longest=longest):
+        spread = answer(network, hidden, kin, fix, anchors.dt_s[which])
+        off = truth_en - spread.mean_en.numpy()
+        far = mahalanobis2(off.reshape(-1, 2), spread.cov_m2.numpy().reshape(-1, 3))
+        error_m[which], surprise[which] = np.hypot(off[..., 0], off[..., 1]), far.reshape(off.shape[:-1])
+    missing = anchors.target < 0
+    return Marks(np.where(missing, np.nan, error_m), np.where(missing, np.nan, surprise))
+
+
+@torch.inference_mode()
+def look(network: Network, exam: Exam, *, longest: int = LONGEST) -> Iterator[Seen]:
+    """Yields all anchors whose token comes before `longest`, for some tracks at a time."""
+    corpus, anchors = exam.corpus, exam.anchors
+    for tracks in _passes(corpus):
+        which = np.flatnonzero(np.isin(anchors.track, tracks) & (exam.token < longest))
+        if not len(which):
+            continue
+        bounds = corpus.tracks[tracks]
+        length = min(int((bounds[:, 1] - bounds[:, 0]).max()), longest)
+        fixes = corpus.fixes(np.minimum(bounds[:, :1] + np.arange(length), bounds[:, 1:] - 1))
+        hidden, kin = read(network, fixes)
+        row, token = np.searchsorted(tracks, anchors.track[which]), exam.token[which]
+        fix, there = fixes[row, token], corpus.fixes(anchors.target[which])
+        truth = displacement_m(fix["lat_e7"][:, None], fix["lon_e7"][:, None], there["lat_e7"], there["lon_e7"])
+        yield Seen(which, hidden[torch.from_numpy(row), torch.from_numpy(token)], kin[row, token], fix, truth)
+
+
+def _passes(corpus: Corpus) -> Iterator[Rows]:
+    """Yields sorted tracks for one pass: they have similar lengths, so that little is padding."""
+    length = corpus.tracks[:, 1] - corpus.tracks[:, 0]
+    order, first = np.argsort(-length, kind="stable"), 0
+    while first < len(order):
+        rows = order[first : first + max(1, PASS_TOKENS // int(length[order[first]]))]
+        yield np.sort(rows)
+        first += len(rows)
+
+
+def _pieces(corpus: Corpus) -> Corpus:
+    starts = [np.arange(first, last, LONGEST) for first, last in corpus.tracks]
+    of = np.repeat(np.arange(len(corpus)), [len(start) for start in starts])
+    first = np.concatenate(starts)
+    tracks = np.stack([first, np.minimum(first + LONGEST, corpus.tracks[of, 1])], axis=1)
+    return corpus.cut(tracks, of)
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """Returns the geometric mean of positive errors in metres, so that each horizon has the same weight; NaN are left
+    out.
+    """
+    return float(np.exp(np.nanmean(np.log(values))))

@@ -1,0 +1,1 @@
+"""One module per experiment; `pathcast experiment NAME` runs it and writes its report."""

@@ -1,0 +1,225 @@
+"""Continuous coordinates against discrete regions: the same data, trunk and steps, with metres or H3 cells as inputs
+and outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.config import ModelConfig
+from model.kinematics import baselines
+from model.kinematics.geo import E7, F64, displacement_m, haversine_m
+from model.network.network import Network
+from train.batches.options import BatchOptions
+from train.data.corpus import EVALUATION, Corpus, load
+from train.data.splits import split
+from train.evaluation.metrics import mahalanobis2
+from train.experiments.lab.cell_model import PLACED, learn, shares
+from train.experiments.lab.h3_cells import Vocabulary, expected, median, require, within
+from train.experiments.lab.lab import Lab
+from train.experiments.lab.report import Finding, Line, Picture, Table, cells
+from train.experiments.lab.windows import Windows, error_m, forecast, place, windows
+
+STEPS: Final = 400
+FILE: Final = "cabspotting_sf.parquet"
+RESOLUTIONS: Final = (8, 9)  # edges of 530 and 200 m
+MOTION: Final = BatchOptions()
+WINDOWS: Final = 2_000
+TOKENS: Final = 64
+TICKS_S: Final = (60.0, 300.0, 900.0)
+HORIZONS: Final = ("next", "60 s", "300 s", "900 s")
+
+QUESTION = (
+    "Should positions be continuous, or regions of a vocabulary as words are? An open question of the tutorial "
+    '"Building a Foundation Model for Trajectory from Scratch" (arXiv 2511.20610).'
+)
+METHOD = (
+    "Taxis of one city, the same tracks, width, blocks and steps. Continuous models see displacements (and, in a "
+    "second one, Fourier features of the position) and answer a position and its spread in metres; which cell that "
+    "falls in is counted in the larger cells. Discrete ones see the H3 cell that a ping lies in and when it was, and "
+    "answer a distribution over the cells that training visited at the time asked for, from which a position is taken "
+    "twice: its mean, and its geometric median, best in mean distance. Positions outside the vocabulary enter as "
+    "unknown, teach nothing, and count as missed in accuracy and coverage."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model on the anchors of the test split; tuples are by horizon."""
+
+    name: str
+    mean_m: tuple[float, ...]  # NaN where there is no target
+    top_1: tuple[float, ...]  # share of answers in the true cell
+    coverage_90: tuple[float, ...]
+    parameters: int = 0
+    cpu_s: float = 0.0
+
+
+def run(lab: Lab) -> Finding:
+    require()  # before files are read, some of which are large
+    file = lab.file_or_first(FILE).name
+    train = lab.splits(without=[other.name for other in lab.data if other.name != file]).train
+    asked = windows(split(load([lab.file(file)], lab.cache, cut=EVALUATION)).test, tokens=TOKENS, most=WINDOWS)
+    vocabularies = [Vocabulary.visited(train, resolution) for resolution in RESOLUTIONS]
+    rows, floors = [_physics(asked, lab.config, vocabularies[0])], []
+    rows += [_continuous(lab, train, asked, vocabularies[0], absolute=absolute) for absolute in (False, True)]
+    for vocabulary in vocabularies:
+        rows += _discrete(lab, train, asked, vocabulary)
+        floors.append(_floor(asked, vocabulary))
+    return Finding(
+        QUESTION,
+        METHOD,
+        [_errors(rows), _facts(rows), _vocabularies(vocabularies, floors)],
+        [_picture(rows, asked)],
+        conclude(rows),
+        (lab.seed,),
+        [f"{file}, {len(asked.fixes):,} anchors of the test split, {lab.steps(STEPS):,} steps, {TOKENS} pings of past"],
+    )
+
+
+def conclude(rows: Sequence[Row]) -> str:
+    """Two sentences: which is nearer, and what a cell costs."""
+    discrete = [row for row in rows if row.name.startswith("H3")]
+    metres = [row for row in rows if row.name.startswith("continuous")]
+    known = [h for h in range(len(HORIZONS)) if not np.isnan(metres[0].mean_m[h])]
+    best = {h: [min(row.mean_m[h] for row in ways) for ways in (metres, discrete)] for h in known}
+    wins = [HORIZONS[h] for h, (continuous_m, cell_m) in best.items() if continuous_m < cell_m]
+    others = [HORIZONS[h] for h in known if HORIZONS[h] not in wins]
+    factors = ", ".join(f"{cell_m / continuous_m:.2f} ({HORIZONS[h]})" for h, (continuous_m, cell_m) in best.items())
+    verdict = (
+        "Continuous coordinates are nearer at every horizon"
+        if not others
+        else "Regions are nearer at every horizon"
+        if not wins
+        else f"Continuous coordinates are nearer at {', '.join(wins)}, regions at {', '.join(others)}"
+    )
+    small, large = min(row.parameters for row in metres), max(row.parameters for row in discrete)
+    named = max(discrete, key=lambda row: row.top_1[known[-1]])
+    top = [100 * max(row.top_1[known[-1]] for row in ways) for ways in (discrete, metres)]
+    return (
+        f"{verdict}: the best discrete error is {factors} times the best continuous one. "
+        f"Regions need up to {large / small:.1f} times the parameters and know nothing of any other town; at "
+        f"{HORIZONS[known[-1]]} the best of them, {named.name}, names the right cell in {top[0]:.1f} % of the cases, "
+        f"and a continuous answer falls in the right one of resolution {RESOLUTIONS[0]} in {top[1]:.1f} %."
+    )
+
+
+def _continuous(lab: Lab, train: Corpus, asked: Windows, vocabulary: Vocabulary, *, absolute: bool) -> Row:
+    name = "continuous, with position" if absolute else "continuous"
+    batch = PLACED if absolute else MOTION
+    config = replace(lab.config, absolute=absolute)
+    trained = lab.train(f"regions/{'absolute' if absolute else 'motion'}", config, STEPS, train=train, batch=batch)
+    mean, cov = forecast(trained.network, asked)
+    row = _row(name, asked, mean, vocabulary, covers=_ellipses(asked, mean, cov))
+    return replace(row, parameters=count(trained.network), cpu_s=trained.cpu_s)
+
+
+def _discrete(lab: Lab, train: Corpus, asked: Windows, vocabulary: Vocabulary) -> list[Row]:
+    """Returns the rows of the two positions from one model's distributions."""
+    name = f"H3 resolution {vocabulary.resolution}"
+    config = replace(lab.config, cells=len(vocabulary), name=f"cells-{vocabulary.resolution}")
+    net, cpu_s = learn(lab, config, train, vocabulary, lab.steps(STEPS))
+    shape = asked.dt_s.shape
+    means, medians = np.empty((*shape, 2)), np.empty((*shape, 2))
+    top, covers = np.zeros(shape, bool), np.zeros(shape, bool)
+    truth = vocabulary.number(asked.lat, asked.lon)
+    for rows, share in shares(net, asked, vocabulary):
+        centre = vocabulary.metres_from(asked.fixes[rows, -1])
+        means[rows], medians[rows] = expected(share, centre), median(share, centre)
+        top[rows], covers[rows] = share.argmax(-1) == truth[rows], within(share, truth[rows], 0.9)
+    facts: dict[str, Any] = {"parameters": count(net), "cpu_s": cpu_s}
+    both = ((f"{name}, mean", means), (f"{name}, median", medians))
+    rows_ = [_row(which, asked, en, vocabulary, covers=covers) for which, en in both]
+    return [replace(row, top_1=_shares(top, asked), **facts) for row in rows_]
+
+
+def _row(name: str, asked: Windows, mean_en: F64, vocabulary: Vocabulary, *, covers: NDArray[np.bool_]) -> Row:
+    error = error_m(asked, mean_en)
+    truth = vocabulary.number(asked.lat, asked.lon)
+    hit = (vocabulary.number(*place(asked, mean_en)) == truth) & (truth < len(vocabulary))
+    return Row(name, tuple(np.nanmean(error, axis=0).tolist()), _shares(hit, asked), _shares(covers, asked))
+
+
+def _physics(asked: Windows, config: ModelConfig, vocabulary: Vocabulary) -> Row:
+    kin = baselines.scan_fixes(asked.fixes, config)[:, -1]
+    law = baselines.damped_velocity(kin, asked.dt_s, config)
+    cov = np.stack([law.var_m2, np.zeros_like(law.var_m2), law.var_m2], axis=-1)
+    return _row("damped velocity", asked, law.mean_en, vocabulary, covers=_ellipses(asked, law.mean_en, cov))
+
+
+def _ellipses(asked: Windows, mean_en: F64, cov_m2: F64) -> NDArray[np.bool_]:
+    """Returns whether the target is in the 90 % ellipse."""
+    last, (h, n) = asked.fixes[:, -1:], asked.dt_s.shape[::-1]
+    lat, lon = (np.nan_to_num(degrees) * E7 for degrees in (asked.lat, asked.lon))
+    true = displacement_m(last["lat_e7"], last["lon_e7"], np.rint(lat).astype(np.int64), np.rint(lon).astype(np.int64))
+    surprise = mahalanobis2((true - mean_en).reshape(n * h, 2), cov_m2.reshape(n * h, 3)).reshape(n, h)
+    return np.asarray(surprise <= -2 * np.log1p(-0.9))
+
+
+def _shares(hit: NDArray[np.bool_], asked: Windows) -> tuple[float, ...]:
+    known = np.isfinite(asked.lat)
+    return tuple(((hit & known).sum(axis=0) / np.maximum(known.sum(axis=0), 1)).tolist())
+
+
+def _floor(asked: Windows, vocabulary: Vocabulary) -> tuple[float, float, float]:
+    """Returns the mean metres from the targets to the centres of their cells, and the shares of pings and targets in no
+    cell.
+    """
+    known = np.isfinite(asked.lat)
+    truth = vocabulary.number(asked.lat, asked.lon)
+    inside = known & (truth < len(vocabulary))
+    off = haversine_m(
+        asked.lat[inside], asked.lon[inside], vocabulary.lat[truth[inside]], vocabulary.lon[truth[inside]]
+    )
+    seen = vocabulary.number(asked.fixes["lat_e7"] / E7, asked.fixes["lon_e7"] / E7)
+    return float(off.mean()), float((seen == len(vocabulary)).mean()), float(1 - inside.sum() / known.sum())
+
+
+def count(net: Network) -> int:
+    """Returns the number of parameters of a forecast: those of the trunk and of the forecast head."""
+    head = net.forecast if net.region is None else net.region
+    return sum(p.numel() for part in (net.trunk, head) for p in part.parameters())
+
+
+def _errors(rows: Sequence[Row]) -> Table:
+    return Table("Mean error, m", ("way", *HORIZONS), [(row.name, *cells(row.mean_m)) for row in rows])
+
+
+def _facts(rows: Sequence[Row]) -> Table:
+    columns = (*(f"right cell, % ({h})" for h in HORIZONS), *(f"90 % region holds, % ({h})" for h in HORIZONS))
+    facts = [
+        (
+            row.name,
+            *(100 * v for v in (*row.top_1, *row.coverage_90)),
+            f"{row.parameters:,}",
+            row.parameters * 4 / 2**20,
+        )
+        for row in rows
+    ]
+    return Table("Cells named, coverage and size", ("way", *columns, "parameters", "MiB"), facts)
+
+
+def _vocabularies(vocabularies: Sequence[Vocabulary], floors: Sequence[tuple[float, float, float]]) -> Table:
+    rows = [
+        (f"H3 resolution {v.resolution}", f"{len(v):,}", *cells((off_m, 100 * pings, 100 * targets)))
+        for v, (off_m, pings, targets) in zip(vocabularies, floors, strict=True)
+    ]
+    columns = ("vocabulary", "cells", "m from a place to its cell's centre", "unknown pings, %", "unknown targets, %")
+    return Table("What a cell loses before any model", columns, rows)
+
+
+def _picture(rows: Sequence[Row], asked: Windows) -> Picture:
+    known = np.isfinite(asked.lat)
+    dt_s = {h: float(np.median(asked.dt_s[known[:, h], h])) for h in range(len(HORIZONS)) if known[:, h].any()}
+    order = sorted(dt_s, key=dt_s.__getitem__)
+    x = [dt_s[i] for i in order]
+    shown = [row for row in rows if not row.name.endswith(", mean")]
+    lines = [Line(row.name, x, [row.mean_m[i] for i in order]) for row in shown]
+    return Picture(
+        "errors", "Metres or cells", "median time ahead, s", "mean error, m", lines, True, TICKS_S, log_y=True
+    )

@@ -1,0 +1,175 @@
+"""The training loss: distance and negative log-likelihood of forecasts and gap fills, next intervals, travel times.
+
+One pass of the trunk serves them all.
+
+Every mean is over answers, and `counts` may say that there are more of them than in this batch: then the losses are
+this batch's part of those of a larger one. The parts of k micro-batches, processed one after the other or on k ranks,
+sum to the losses and gradients of one batch with all of their rows. A mean of k means would not: it would give an
+answer more weight where its micro-batch has few.
+
+Shapes as in train.batches.batches.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.kinematics.queries import Question
+from model.network.heads import combine, laplace_nll, next_log, t_nll
+from model.network.network import Network, asked
+from train.batches.batches import Batch, Mask
+from train.batches.packing import packed, unpacked
+
+# Long horizons dominate a mean distance in metres; with Δt^-0.7, a city's errors at 10 s and 900 s have the same
+# weight. DISTANCE_M scales the sum to about 1.
+DISTANCE_POWER: Final = 0.7
+DISTANCE_M: Final = 15.0
+LIKELIHOOD: Final = 0.15  # the covariance has outputs of its own, so a small share of the loss is enough to train them
+INTERVAL: Final = 0.2
+GAPS: Final = 1.0
+TRAVELS: Final = 0.1
+
+
+class Losses(NamedTuple):
+    """Scalars. `total` is minimised; the losses in metres are for people."""
+
+    total: Tensor
+    distance: Tensor  # weighted distance of forecasts
+    likelihood: Tensor
+    interval: Tensor
+    gaps: Tensor
+    travel: Tensor
+    next_m: Tensor  # mean distance at the next token
+    far_m: Tensor  # mean distance at the random times ahead
+    gap_m: Tensor
+
+
+class Counts(NamedTuple):
+    """The number of answers in each mean; floats, so that they can be summed."""
+
+    ahead: float
+    next: float  # first question of each token
+    far: float  # other questions
+    interval: float
+    gap: float
+    travel: float
+
+
+def count(batch: Batch) -> Counts:
+    """Returns the number of answers in a batch."""
+    ahead = batch.ahead_mask
+    masks = (ahead, ahead[..., 0], ahead[..., 1:], batch.log_next_mask, batch.gap_mask, batch.travel_mask)
+    return Counts(*(float(mask.sum()) for mask in masks))
+
+
+def measure(network: Network, batch: Batch, *, bfloat16: bool = False, counts: Counts | None = None) -> Losses:
+    """Returns the losses of a batch, or its part of the losses over `counts` answers, on the device of the network."""
+    batch = whole_patches(batch, network.config.patch)
+    n, device = counts or count(batch), network.device
+    asks = batch.ahead_mask.any(-1)  # B, T -> P tokens with any answer: the others need no head
+    with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+        hidden = _hidden(network, batch)
+        question = asked(Question(*(field[asks] for field in batch.ahead)), torch.float32, device)
+        raw = network.forecast(hidden[torch.from_numpy(asks).to(device)], question.features)
+    spread = combine(raw, question)
+    target, mask = _float(batch.ahead_en[asks], device), _mask(batch.ahead_mask[asks], device)
+    error = _length(target - spread.mean_en)
+    weight = _float(batch.ahead_s[asks], device).clamp_min(1.0) ** -DISTANCE_POWER
+    hidden = hidden.float()
+    distance = _mean(error * weight, mask, n.ahead) / DISTANCE_M
+    likelihood = _mean(t_nll(spread, target), mask, n.ahead)
+    recent, others_log = (_float(part, device) for part in batch.recent)
+    late = (next_log(network.interval(hidden, recent), others_log) - _float(batch.log_next, device)).abs()
+    interval = _mean(late, _mask(batch.log_next_mask, device), n.interval)
+    gaps, gap_likelihood, gap_m = _gaps(network, hidden, batch, n.gap)
+    travel = _travels(network, hidden, batch, n.travel)
+    total = distance + LIKELIHOOD * (likelihood + gap_likelihood) + INTERVAL * interval + GAPS * gaps + TRAVELS * travel
+    return Losses(
+        total,
+        distance.detach(),
+        likelihood.detach(),
+        interval.detach(),
+        gaps.detach(),
+        travel.detach(),
+        _mean(error[..., 0], mask[..., 0], n.next).detach(),
+        _mean(error[..., 1:], mask[..., 1:], n.far).detach(),
+        gap_m.detach(),
+    )
+
+
+def whole_patches(batch: Batch, patch: int) -> Batch:
+    """Keeps only the questions of the last token of each patch: the vector of an earlier one already contains the
+    answer.
+    """
+    if patch == 1:
+        return batch
+    last = np.arange(batch.ahead_mask.shape[1]) % patch == patch - 1
+    return batch._replace(
+        ahead_mask=batch.ahead_mask & last[:, None],
+        log_next_mask=batch.log_next_mask & last,
+        gap_mask=batch.gap_mask & last[batch.gap_token][..., None],
+        travel_mask=batch.travel_mask & last[batch.travel_token],
+    )
+
+
+def _hidden(network: Network, batch: Batch) -> Tensor:
+    """Returns the hidden vectors [B, T, C]; where a token is a patch, each of its pings has the vector of the patch."""
+    device, patch, packing = network.device, network.config.patch, batch.packing
+    inputs = (batch.x_BTF, batch.time_ms)
+    if packing is None:
+        x, time_ms = (torch.from_numpy(array).to(device) for array in inputs)
+        hidden: Tensor = network.trunk(x, network.find(batch.lat_deg, batch.lon_deg), time_ms)[0]
+        return hidden if patch == 1 else hidden.repeat_interleave(patch, dim=1)
+    x, time_ms = (packed(packing, array).to(device) for array in inputs)
+    found = network.find(*(array[packing.track, packing.token] for array in (batch.lat_deg, batch.lon_deg)))
+    segment = torch.from_numpy(packing.segment).to(device)
+    return unpacked(packing, network.trunk(x, found, time_ms, segment_BT=segment)[0], len(batch.x_BTF))
+
+
+def _gaps(network: Network, hidden: Tensor, batch: Batch, n: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns weighted distance, negative log-likelihood and distance in metres of the hidden fixes."""
+    device = hidden.device
+    rows = torch.arange(len(hidden), device=device).unsqueeze(1)
+    question = asked(batch.gap, torch.float32, device)
+    token = torch.from_numpy(batch.gap_token).to(device)
+    spread = network.fill(hidden[rows, token], question, batch.gap_chord_en, batch.gap_lat_deg, batch.gap_lon_deg)
+    target, mask = _float(batch.gap_en, device), _mask(batch.gap_mask, device)
+    error = _length(target - spread.mean_en)
+    weight = _float(batch.gap_s, device).clamp_min(1.0).unsqueeze(-1) ** -DISTANCE_POWER
+    distance, likelihood = _mean(error * weight, mask, n) / DISTANCE_M, _mean(t_nll(spread, target), mask, n)
+    return distance, likelihood, _mean(error, mask, n)
+
+
+def _travels(network: Network, hidden: Tensor, batch: Batch, n: float) -> Tensor:
+    """Returns the negative log-likelihood of the travel times."""
+    device = hidden.device
+    rows = torch.arange(len(hidden), device=device).unsqueeze(1)
+    travel = network.travel(
+        hidden[rows, torch.from_numpy(batch.travel_token).to(device)],
+        _float(batch.travel.features, device),
+        _float(batch.travel.base_log_s, device),
+        network.place(batch.travel_lat_deg[..., None], batch.travel_lon_deg[..., None]),
+    )
+    off = laplace_nll(travel, _float(np.log(batch.travel_s), device)[..., None])[..., 0]
+    return _mean(off, _mask(batch.travel_mask, device), n)
+
+
+def _length(vector: Tensor) -> Tensor:
+    # The millimetre keeps the gradient finite where the error is exactly 0 (a parked car).
+    return (vector.square().sum(-1) + 1e-6).sqrt()
+
+
+def _mean(value: Tensor, mask: Tensor, count: float) -> Tensor:
+    return (value * mask).sum() / max(count, 1.0)
+
+
+def _float(array: object, device: torch.device) -> Tensor:
+    return torch.as_tensor(array, dtype=torch.float32).to(device)
+
+
+def _mask(array: Mask, device: torch.device) -> Tensor:
+    return torch.from_numpy(array.astype("float32")).to(device)

@@ -1,0 +1,208 @@
+"""The state of a training run at one step, and its checkpoint. Batches and losses are elsewhere.
+
+<out>/checkpoint.pt    identity, step, weights, averaged weights, optimizers, losses, the best so far
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import math
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.config import ModelConfig
+from model.kinematics.map_cells import most_visited
+from model.network.checkpoint import WEIGHTS_FILE, from_pretrained, write_atomic
+from model.network.network import Network, build
+from train.batches.options import FitOptions, has_bfloat16
+from train.data.corpus import Corpus
+from train.fit.optimizer import Optimizer
+
+CHECKPOINT_FILE: Final = "checkpoint.pt"
+LAYOUT: Final = "pathcast-fit-2"
+VISIT_MS: Final = 30_000
+MIN_VISITS: Final = 8  # visits of a cell in training: fewer teach it nothing
+# Options that may differ when a run continues: another machine, another directory, another number of ranks for the same
+# micro-batches.
+ELSEWHERE: Final = ("out", "threads", "device", "checkpoint_every", "accumulate", "bfloat16")
+
+
+@dataclass
+class Best:
+    """The averaged weights with the lowest validation loss, and the number of validations since the last gain."""
+
+    loss: float = math.inf  # the lowest loss; `weights` had it
+    step: int = 0
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    mark: float = math.inf  # a gain is a loss below this by `min_gain`; above `loss` while gains are small
+    waited: int = 0  # validations since the last gain
+
+    def observe(self, loss: float, step: int, network: Network, min_gain: float) -> None:
+        """Takes in one validation, in place."""
+        if loss < self.loss:
+            self.loss, self.step = loss, step
+            self.weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        if loss < self.mark - min_gain:
+            self.mark, self.waited = loss, 0
+        else:
+            self.waited += 1
+
+
+@dataclass
+class Run:
+    """The state of a run at one step."""
+
+    network: Network
+    average: Network
+    optimizer: Optimizer
+    step: int = 0
+    total: int | None = None
+    losses: list[float] = field(default_factory=list)
+    validations: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    best: Best = field(default_factory=Best)
+
+    @torch.no_grad()
+    def blend(self, keep: float) -> None:
+        """Moves the averaged weights towards the present ones."""
+        for average, weight in zip(self.average.parameters(), self.network.parameters(), strict=True):
+            average.lerp_(weight, 1.0 - keep)
+
+    def is_finite(self) -> bool:
+        return all(bool(torch.isfinite(weight).all()) for weight in self.network.parameters())
+
+
+def begin(train: Corpus, config: ModelConfig, options: FitOptions, device: torch.device) -> Run:
+    """Returns the state at step 0. Weights are drawn on the CPU, so that they are the same for every device."""
+    network = build(config, options.seed)
+    if options.init is not None:
+        network = _continued(options.init, config)
+    elif network.trunk.places is not None:
+        real = train.select(~train.of_files(options.batch.invented))
+        network.trunk.places.know(known_places(real, config.places))
+    average = copy.deepcopy(network).to(device)
+    network = network.to(device)
+    if options.only:
+        _freeze_all_but(network, options.only)
+    optimizer = Optimizer(
+        network,
+        kind=options.optimizer,
+        lr=options.lr,
+        muon_lr=options.muon_lr,
+        weight_decay=options.weight_decay,
+        bfloat16=uses_bfloat16(options, device),
+    )
+    return Run(network.train(), average.eval().requires_grad_(False), optimizer)
+
+
+def _continued(weights: str, config: ModelConfig) -> Network:
+    """Returns weights to be trained further, their map included. Raises ValueError where they have another config."""
+    network = from_pretrained(weights).train().requires_grad_(True)
+    own, asked = asdict(network.config), asdict(config)
+    other = [name for name, value in asked.items() if name != "name" and value != own[name]]
+    if other:
+        given, has = (", ".join(f"{name}={of[name]}" for name in other) for of in (asked, own))
+        raise ValueError(
+            f"{weights}: {given} was asked for, and weights that exist keep their config, which has {has}: "
+            f"leave that out, or leave out --init to train new weights with it"
+        )
+    network.config = config
+    return network
+
+
+def _freeze_all_but(network: Network, parts: tuple[str, ...]) -> None:
+    """Freezes the other parts of the network, in place. Raises ValueError for a part that does not exist.
+
+    The parts before the first trained one, such as the trunk, then need no backward pass.
+    """
+    known = {name for name, module in network.named_modules() if name and [*module.parameters()]}
+    if not set(parts) <= known:
+        wrong = ", ".join(sorted(set(parts) - known))
+        raise ValueError(f"no part {wrong}: a network has {', '.join(sorted(n for n in known if '.' not in n))}")
+    network.requires_grad_(False)
+    for part in parts:
+        network.get_submodule(part).requires_grad_(True)
+
+
+def known_places(corpus: Corpus, most: int) -> NDArray[np.int64]:
+    """Returns the keys of the cells that the tracks visit most; a track's pings within one half-minute count once."""
+    rows = np.concatenate([np.empty(0, np.int64), *(np.arange(first, last) for first, last in corpus.tracks)])
+    fresh = (np.diff(corpus.ts_ms[rows] // VISIT_MS, prepend=-1) != 0) | (np.diff(rows, prepend=-2) != 1)
+    rows = rows[fresh]
+    return most_visited(corpus.lat[rows], corpus.lon[rows], most, MIN_VISITS)
+
+
+def identity(
+    train: Corpus, val: Corpus | None, config: ModelConfig, options: FitOptions, device: torch.device, world: int
+) -> str:
+    """Hashes what must be equal for a checkpoint to be continued: data, model and options, except ELSEWHERE."""
+    facts = {name: value for name, value in asdict(options).items() if name not in ELSEWHERE}
+    if options.patience is None:
+        facts.pop("validate_every")  # without early stopping, validations change nothing
+    facts["micro_batches"] = options.accumulate * world
+    facts["bfloat16"] = uses_bfloat16(options, device)
+    digest = blake2b(repr((LAYOUT, config, sorted(facts.items()))).encode(), digest_size=8)
+    for corpus in (train, val):
+        if corpus is not None:
+            digest.update(corpus.fingerprint.encode() + corpus.tracks.tobytes())
+    return digest.hexdigest()
+
+
+def uses_bfloat16(options: FitOptions, device: torch.device) -> bool:
+    return has_bfloat16(device) if options.bfloat16 is None else options.bfloat16
+
+
+def save(run: Run, out: Path, who: str) -> None:
+    """Writes the checkpoint of the run with that identity; it appears whole or not at all."""
+    buffer = io.BytesIO()
+    torch.save(
+        {
+            "identity": who,
+            "step": run.step,
+            "total": run.total,
+            "network": run.network.state_dict(),
+            "average": run.average.state_dict(),
+            "optimizer": run.optimizer.state_dict(),
+            "losses": torch.tensor(run.losses, dtype=torch.float64),
+            "validations": run.validations,
+            "best": vars(run.best),
+        },
+        buffer,
+    )
+    write_atomic(out / CHECKPOINT_FILE, buffer.getvalue())
+
+
+def forget(out: Path) -> None:
+    """Deletes the checkpoint of a complete run, so that the same command begins a new one."""
+    (out / CHECKPOINT_FILE).unlink(missing_ok=True)
+
+
+def is_finished(out: Path) -> bool:
+    """Returns whether the directory holds weights of a complete run."""
+    return (out / WEIGHTS_FILE).exists() and not (out / CHECKPOINT_FILE).exists()
+
+
+def restore(run: Run, out: Path, who: str) -> None:
+    """Fills the run, in place, from the checkpoint. Raises ValueError where it is damaged or another run's."""
+    path = out / CHECKPOINT_FILE
+    try:
+        # weights_only: a checkpoint is data, and data from elsewhere must not run code.
+        saved: dict[str, Any] = torch.load(path, weights_only=True, map_location=run.network.device)
+        theirs = saved["identity"]
+    except Exception as error:
+        raise ValueError(f"{path}: damaged ({type(error).__name__}): delete it to start anew") from error
+    if theirs != who:
+        raise ValueError(f"{path}: of a run with other data, model or options: delete it, or give another directory")
+    run.network.load_state_dict(saved["network"])
+    run.average.load_state_dict(saved["average"])
+    run.optimizer.load_state_dict(saved["optimizer"])
+    run.step, run.total, run.losses = saved["step"], saved["total"], saved["losses"].tolist()
+    run.validations = [(step, parts) for step, parts in saved["validations"]]
+    run.best = Best(**saved["best"])
