@@ -78,7 +78,10 @@ def _check_servable(config: ModelConfig, name: str, precision: str) -> None:
 
 
 class Predictor:
-    """A network and the states of the entities that it follows."""
+    """A network and the states of the entities that it follows.
+
+    It has many methods because it is all that other packages may use of the model.
+    """
 
     def __init__(
         self,

@@ -62,7 +62,10 @@ def now_ms() -> float:
 
 
 class Delivery:
-    """Moves records from `put` through the engine to the broker, in step with offsets and checkpoints."""
+    """Moves records from `put` through the engine to the broker, in step with offsets and checkpoints.
+
+    It has many methods because it is what Faust, the monitor and the committer call: its parts do the work.
+    """
 
     def __init__(
         self,

@@ -80,7 +80,8 @@ class Copy(NamedTuple):
 
 
 class EntityTable:
-    """Holds all shards, and what is known of each slot, in columns.
+    """Holds all shards, and what is known of each slot, in columns. It has many methods because each of them must keep
+    all columns of a slot in step.
 
     owner    int32 [slots]  number of the shard; NOBODY if the slot is free
     cache    int8  [slots]  the `cache` of the next forecast: how its state was obtained, as an index of CACHES

@@ -64,7 +64,10 @@ class Copied(NamedTuple):
 
 
 class TrackTable:
-    """Holds tracks by slot. A slot without a track has size 0."""
+    """Holds tracks by slot. A slot without a track has size 0.
+
+    It has many methods because each of them must keep the ring and the row of a slot in step.
+    """
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy

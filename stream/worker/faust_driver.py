@@ -64,7 +64,10 @@ class Polled(NamedTuple):
 
 
 class Consumer(driver.Consumer):
-    """A consumer whose messages contain the records of a poll. It commits only by `commit_offsets`."""
+    """A consumer whose messages contain the records of a poll. It commits only by `commit_offsets`.
+
+    It has many methods because it overrides those of Faust that would lose records, and is the input of delivery, too.
+    """
 
     logger = logging.getLogger("faust.transport.pathcast")
 
