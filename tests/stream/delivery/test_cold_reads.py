@@ -23,8 +23,7 @@ from delivery_rig import (
 )
 
 from stream.config.security import Refused
-from stream.delivery import checkpointer, cold_reads
-from stream.delivery import delivery as delivery_module
+from stream.delivery import cold_reads
 from stream.delivery.delivery import Delivery
 from stream.engine import stored_entity as stored
 from stream.engine.counts import Counts
@@ -37,20 +36,8 @@ from stream.wire import Forecast, Record, loads_forecast
 NEVER = 3_600.0
 
 
-@pytest.fixture
-def kafka() -> Kafka:
-    return Kafka()
-
-
-@pytest.fixture
-def store() -> FlakyStore:
-    return FlakyStore()
-
-
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpointer, "RETRY_S", (0.001,))
-    monkeypatch.setattr(delivery_module, "FENCED_PAUSE_S", 0.001)
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cold_reads, "PATIENCE_S", 0.01)
     monkeypatch.setattr(cold_reads, "STRANGER_WAIT_S", NEVER)
 

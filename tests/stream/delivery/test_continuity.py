@@ -9,29 +9,11 @@ import pytest
 from aiokafka.errors import LeaderNotAvailableError
 from delivery_rig import DAY, P0, P1, TOPIC, FlakyStore, Kafka, feed, record, records, running, until, worker
 
-from stream.delivery import checkpointer
 from stream.delivery import continuity as continuity_module
-from stream.delivery import delivery as delivery_module
 from stream.delivery.delivery import Delivery
 from stream.kafka.log import Log, Partition
 from stream.store.base import Claim
 from stream.wire import Ping, Record, dumps, loads_forecast
-
-
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpointer, "RETRY_S", (0.001,))
-    monkeypatch.setattr(delivery_module, "FENCED_PAUSE_S", 0.001)
-
-
-@pytest.fixture
-def kafka() -> Kafka:
-    return Kafka()
-
-
-@pytest.fixture
-def store() -> FlakyStore:
-    return FlakyStore()
 
 
 def later(start: int, stop: int) -> list[Record]:

@@ -30,7 +30,6 @@ from model.api import Predictor
 from stream.config.security import Refused
 from stream.config.settings import Settings
 from stream.delivery import checkpointer
-from stream.delivery import delivery as delivery_module
 from stream.delivery.delivery import Delivery
 from stream.delivery.guarantees import AtLeastOnce
 from stream.engine import quarantine
@@ -39,22 +38,6 @@ from stream.kafka.encoded_batches import NONE, Answers
 from stream.kafka.log import CommittedOffset, Partition, Rebalanced
 from stream.store.base import Claim, MemoryStore
 from stream.wire import Outgoing, Record, loads_forecast
-
-
-@pytest.fixture
-def kafka() -> Kafka:
-    return Kafka()
-
-
-@pytest.fixture
-def store() -> FlakyStore:
-    return FlakyStore()
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpointer, "RETRY_S", (0.001,))
-    monkeypatch.setattr(delivery_module, "FENCED_PAUSE_S", 0.001)
 
 
 async def test_offsets_follow_answers_and_states_follow_offsets(kafka: Kafka, store: FlakyStore) -> None:

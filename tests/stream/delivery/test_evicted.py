@@ -10,8 +10,7 @@ import pytest
 from delivery_rig import P0, P1, FlakyStore, Kafka, crash, feed, record, records, running, until, worker
 
 from stream.config.settings import Settings
-from stream.delivery import checkpointer, processing
-from stream.delivery import delivery as delivery_module
+from stream.delivery import processing
 from stream.delivery.delivery import Delivery
 from stream.kafka.log import Partition
 from stream.kafka.record_columns import Records
@@ -56,12 +55,6 @@ def kafka() -> Log:
 @pytest.fixture
 def store() -> LosingStore:
     return LosingStore()
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpointer, "RETRY_S", (0.001,))
-    monkeypatch.setattr(delivery_module, "FENCED_PAUSE_S", 0.001)
 
 
 def evict(store: FlakyStore, *entity_ids: str, partition: Partition = P0) -> None:

@@ -9,7 +9,6 @@ import pytest
 from delivery_rig import P0, SETTINGS, Kafka, SlowStore, feed, records, running, until, worker
 from transactions_rig import Producer, Transactions, exactly_once
 
-from stream.delivery import checkpointer
 from stream.delivery import delivery as delivery_module
 from stream.delivery.delivery import Delivery
 from stream.wire import loads_forecast
@@ -19,7 +18,6 @@ ID = "group|pathcast.pings.v1|0"
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpointer, "RETRY_S", (0.001,))
     monkeypatch.setattr(delivery_module, "FENCED_PAUSE_S", 0.05)  # long enough for the next thing to happen before
 
 

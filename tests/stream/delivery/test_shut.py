@@ -11,7 +11,6 @@ from delivery_rig import P0, P1, FlakyStore, Kafka, crash, feed, records, runnin
 
 from stream.config.settings import Settings
 from stream.delivery import checkpointer, inbox
-from stream.delivery import delivery as delivery_module
 from stream.delivery.delivery import Delivery
 from stream.kafka.log import Partition
 from stream.kafka.record_columns import Records
@@ -27,15 +26,8 @@ def kafka() -> Kafka:
     return found
 
 
-@pytest.fixture
-def store() -> FlakyStore:
-    return FlakyStore()
-
-
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpointer, "RETRY_S", (0.001,))
-    monkeypatch.setattr(delivery_module, "FENCED_PAUSE_S", 0.001)
+def few_unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpointer, "MAX_UNSAVED", 12)
 
 

@@ -14,20 +14,12 @@ from delivery_rig import P0, SETTINGS, FlakyStore, Kafka, Member, feed, records,
 from transactions_rig import Transactions, exactly_once
 
 from model.api import Predictor
-from stream.delivery import checkpointer
-from stream.delivery import delivery as delivery_module
 from stream.delivery.delivery import Delivery
 from stream.delivery.guarantees import AtLeastOnce
 from stream.delivery.partitions import InputLog
 from stream.engine.engine import Engine
 
 Start = Callable[[Transactions, FlakyStore, InputLog], Delivery]
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpointer, "RETRY_S", (0.001,))
-    monkeypatch.setattr(delivery_module, "FENCED_PAUSE_S", 0.001)
 
 
 def at_least_once(kafka: Kafka, store: FlakyStore, member: InputLog) -> Delivery:
