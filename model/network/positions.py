@@ -32,7 +32,9 @@ _FASTEST_TIME_TURNS: Final = 13_751  # per PERIOD_MS: one radian per second
 
 
 class Positions(nn.Module):
-    """What the encoding `kind` adds to the input of the trunk, and the angles by which it rotates queries and keys."""
+    """Computes what the encoding `kind` adds to the input of the trunk, and the angles by which it rotates queries and
+    keys.
+    """
 
     table: Tensor
     time_turns: Tensor

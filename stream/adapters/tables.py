@@ -33,7 +33,7 @@ Floats = NDArray[np.floating[Any]]
 
 
 class Rows(NamedTuple):
-    """What a reader found: R rows in any order, with nothing left out yet."""
+    """Holds what a reader found: R rows in any order, with nothing left out yet."""
 
     entity: Codes  # (R,) index into `names`, which are sorted
     names: tuple[str, ...]

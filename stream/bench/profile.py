@@ -175,7 +175,7 @@ class Profile(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What py-spy writes while the finished part of the work is between `begin` and `end`."""
+    """Holds what py-spy writes while the finished part of the work is between `begin` and `end`."""
 
     kind: str
     begin: float

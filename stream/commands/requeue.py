@@ -43,7 +43,7 @@ CHUNK: Final = 500  # letters per transaction: some 5 MB at most of ordinary rec
 
 @dataclass(eq=False)
 class Plan:
-    """Which letters to put back, and why others are left out."""
+    """Holds which letters to put back, and why others are left out."""
 
     todo: dict[Place, Letter] = field(default_factory=dict)  # without key, value and headers
     done: int = 0  # letters that were put back before

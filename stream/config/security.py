@@ -54,7 +54,7 @@ class Mechanism(StrEnum):
 
 @dataclass(frozen=True)
 class KafkaSecurity:
-    """How to connect to the brokers. Raises ValueError for a contradiction, or a file that cannot be read."""
+    """States how to connect to the brokers. Raises ValueError for a contradiction, or a file that cannot be read."""
 
     protocol: Protocol = Protocol.PLAINTEXT
     mechanism: Mechanism = Mechanism.SCRAM_SHA_512
@@ -111,7 +111,7 @@ class KafkaSecurity:
 
 @dataclass(frozen=True)
 class RedisSecurity:
-    """What a Redis URL does not contain. The user is in the URL: rediss://user@host:6379/0."""
+    """Holds what a Redis URL does not contain. The user is in the URL: rediss://user@host:6379/0."""
 
     password: str | None = field(default=None, repr=False)
     ca: Path | None = None  # PEM; None: the CAs that this machine trusts

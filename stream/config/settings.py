@@ -16,7 +16,7 @@ UNLIMITED = 1 << 62  # entities
 
 
 class DeliveryGuarantee(StrEnum):
-    """What a subscriber may rely on (`stream.delivery.guarantees`)."""
+    """Holds what a subscriber may rely on (`stream.delivery.guarantees`)."""
 
     AT_LEAST_ONCE = "at_least_once"
     EXACTLY_ONCE = "exactly_once"

@@ -63,8 +63,9 @@ NO_FIELDS: Final[Counter[str]] = Counter()
 
 
 class OutcomeCounts(NamedTuple):
-    """What the answers themselves do not show: how many of them are of which kind, how many records have no answer, and
-    which optional fields were dropped from pings, by name."""
+    """Holds what the answers themselves do not show: how many of them are of which kind, how many records have no
+    answer, and which optional fields were dropped from pings, by name.
+    """
 
     late: int = 0
     quarantined: int = 0

@@ -47,7 +47,7 @@ class UnderWay(NamedTuple):
 
     @property
     def stands(self) -> bool:
-        """Whether the partition is still ours, by the same claim as when this checkpoint began."""
+        """Returns whether the partition is still ours, by the same claim as when this checkpoint began."""
         return self.of.ready and self.of.epoch == self.what.epoch
 
 

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class FoldedBatch(NamedTuple):
-    """What the engine made of some records."""
+    """Holds what the engine made of some records."""
 
     pieces: Sequence[Piece]
     records: int

@@ -37,7 +37,7 @@ class Step(NamedTuple):
 
     @property
     def same_leader(self) -> bool:
-        """Whether the leader epochs are equal, or one of them is unknown, so that there is nothing to ask."""
+        """Returns whether the leader epochs are equal, or one of them is unknown, so that there is nothing to ask."""
         known = self.owned.history.leader_epoch
         return self.leader_epoch == known or self.leader_epoch == -1 or known == -1
 

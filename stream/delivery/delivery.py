@@ -308,7 +308,7 @@ class Delivery:
 
     @property
     def records(self) -> tuple[int, int]:
-        """How many records came in and were answered, and how many answers went out."""
+        """Returns how many records came in and were answered, and how many answers went out."""
         return self._committer.records_in, self._committer.records_out
 
     @property

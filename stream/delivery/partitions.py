@@ -163,7 +163,7 @@ class PartitionStatus(NamedTuple):
 
 
 class Status(NamedTuple):
-    """How delivery is doing, for people."""
+    """States how delivery is doing, for people."""
 
     partitions: Sequence[PartitionStatus]
     draining: bool

@@ -51,7 +51,7 @@ class Processing:
 
     @property
     def batch_s(self) -> float:
-        """How long a batch has been in the engine, in seconds."""
+        """Returns how long a batch has been in the engine, in seconds."""
         return 0.0 if self._began_ms is None else (self._clock() - self._began_ms) / 1000
 
     async def answer(self, pieces: Sequence[Piece]) -> FoldedBatch | None:

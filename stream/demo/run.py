@@ -36,7 +36,7 @@ TOPICS = Topics.of("pathcast")
 
 @dataclass(frozen=True)
 class Options:
-    """What the demo replays, and how fast."""
+    """Holds what the demo replays, and how fast."""
 
     seconds: float  # how long to feed
     vehicles: int | None  # how many of the first vehicles; None: all

@@ -90,17 +90,17 @@ class Engine:
 
     @property
     def entities(self) -> Mapping[Partition, tuple[int, int]]:
-        """How many entities are in memory, and how many in quarantine, by partition."""
+        """Returns how many entities are in memory, and how many in quarantine, by partition."""
         return self._table.sizes()
 
     @property
     def stored_entities(self) -> Mapping[Partition, int]:
-        """How many entities have states in the store, or will get one, by partition."""
+        """Returns how many entities have states in the store, or will get one, by partition."""
         return self._table.stored()
 
     @property
     def counts(self) -> Mapping[Partition, Counts]:
-        """What happened to the records, by partition."""
+        """Returns what happened to the records, by partition."""
         return self._table.counts()
 
     async def process(

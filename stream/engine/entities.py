@@ -61,7 +61,7 @@ class Shard:
 
 
 class Dumped(NamedTuple):
-    """What a checkpoint writes of some entities of a shard, as they are at one moment."""
+    """Holds what a checkpoint writes of some entities of a shard, as they are at one moment."""
 
     shard: Shard
     entities: Sequence[Entity]
@@ -244,7 +244,7 @@ class EntityTable:
 
     @property
     def shares(self) -> tuple[int, int]:
-        """How many entities are in quarantine, and how many are in slots."""
+        """Returns how many entities are in quarantine, and how many are in slots."""
         shards = self._shards.values()
         return sum(len(shard.quarantine) for shard in shards), sum(len(shard.entities) for shard in shards)
 

@@ -34,7 +34,7 @@ _NUMBERS: Final = (InvalidPartitionsError, InvalidReplicationFactorError, Policy
 
 
 class TopicInfo(NamedTuple):
-    """What the broker reports of one topic. `partitions` is None if the topic does not exist."""
+    """Holds what the broker reports of one topic. `partitions` is None if the topic does not exist."""
 
     name: str
     partitions: int | None

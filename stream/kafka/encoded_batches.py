@@ -70,8 +70,9 @@ class Whole(BatchBuilder):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class Answers:
-    """What a worker publishes for a batch of input records. Iteration yields one record at a time, in the order of the
-    input records: replays and tests use it. A worker publishes the encoded batches as they are."""
+    """Holds what a worker publishes for a batch of input records. Iteration yields one record at a time, in the order
+    of the input records: replays and tests use it. A worker publishes the encoded batches as they are.
+    """
 
     records: Records = NO_RECORDS  # the input records
     pages: Sequence[EncodedBatch] = ()

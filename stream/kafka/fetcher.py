@@ -233,7 +233,7 @@ class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
 
 
 class FetchResult(fetcher.FetchResult):  # type: ignore[misc]
-    """What aiokafka's consumer polls: the records of one partition in a fetch."""
+    """Holds what aiokafka's consumer polls: the records of one partition in a fetch."""
 
     def getall(self, max_records: int | None = None) -> Any:
         fetched: PartitionRecords | None = self._partition_records

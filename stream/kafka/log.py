@@ -25,7 +25,9 @@ REPLAY_CHUNK = 2_000  # records at a time: some 2 MB, and short enough that othe
 
 
 class History(NamedTuple):
-    """What a committed offset records about its log, so that a later owner can notice that the log is another one."""
+    """Holds what a committed offset records about its log, so that a later owner can notice that the log is another
+    one.
+    """
 
     topic_id: str = ""  # a topic that is created again gets another id. Empty: unknown
     leader_epoch: int = -1  # of the last record that was answered, or of a later one; -1: unknown
@@ -38,8 +40,8 @@ _DEFAULTS: Final = UNKNOWN._asdict()
 
 
 class CommittedOffset(NamedTuple):
-    """What a consumer group commits for a partition: the next offset to read, and as its metadata the owner's epoch and
-    the history of the log: `epoch=3;topic_id=5f0e;leader_epoch=2`.
+    """Holds what a consumer group commits for a partition: the next offset to read, and as its metadata the owner's
+    epoch and the history of the log: `epoch=3;topic_id=5f0e;leader_epoch=2`.
 
     The epoch is in it so that it survives a Redis that lost its own copy (`stream.store.base`).
     """
@@ -75,7 +77,7 @@ class Bounds(NamedTuple):
 
 
 class Log(NamedTuple):
-    """What the brokers report of a partition's log to a reader that has read it up to some leader epoch.
+    """Holds what the brokers report of a partition's log to a reader that has read it up to some leader epoch.
 
     Kafka counts the leaders of a partition by epochs, and each record has the epoch of its leader. The offset at which
     the records of an epoch end shows which records a later leader did not have (KIP-101, KIP-320).

@@ -30,7 +30,7 @@ _RECORDS: Final = 3  # the column of `Head.records`
 
 
 class Head(NamedTuple):
-    """What a batch's header states about its records. B batches are int64 [B, 8], a row for each."""
+    """Holds what a batch's header states about its records. B batches are int64 [B, 8], a row for each."""
 
     start: int  # where the records begin in the bytes
     end: int

@@ -32,7 +32,7 @@ STEP_S: Final = 3.0
 
 
 class Consumer(Protocol):
-    """What this module needs of the consumer. `stream.worker.faust_driver.Consumer` is one."""
+    """States what this module needs of the consumer. `stream.worker.faust_driver.Consumer` is one."""
 
     def fetch_stamps(self) -> Mapping[Partition, int | None] | None:
         """Returns, for each assigned partition, a number that changes with each answered fetch; None before the first.
@@ -47,7 +47,7 @@ class Consumer(Protocol):
 
 @dataclass(frozen=True)
 class Silence:
-    """How long Kafka has not answered, in seconds, at one moment."""
+    """States how long Kafka has not answered, in seconds, at one moment."""
 
     fetch_ages_s: Mapping[Partition, float] = field(default_factory=dict)  # since the last answered fetch
     leaders_s: Mapping[Partition, float] = field(default_factory=dict)  # since a partition's leader answered anything
@@ -59,7 +59,7 @@ class Silence:
 
     @property
     def away(self) -> bool:
-        """Whether Kafka is away, for at least one partition."""
+        """Returns whether Kafka is away, for at least one partition."""
         return self.longest_s > AWAY_S
 
     @property
@@ -70,7 +70,7 @@ class Silence:
 
 @dataclass
 class _Heard:
-    """When a partition's leader has answered last. At first, this is the moment when the partition was assigned."""
+    """Holds when a partition's leader has answered last. At first, this is the moment when the partition was assigned."""
 
     stamp: int | None
     fetched_s: float

@@ -30,7 +30,7 @@ CHECK_S: Final = 1.0  # between two looks at the accounts
 
 
 class Consumer(broker_monitor.Consumer, Protocol):
-    """What this module needs of the consumer. `stream.worker.faust_driver.Consumer` is one."""
+    """States what this module needs of the consumer. `stream.worker.faust_driver.Consumer` is one."""
 
     def log_end(self, partition: Partition) -> int | None:
         """Returns where the partition's log ends, by the last answered fetch; None if that is unknown."""
@@ -122,7 +122,7 @@ class Monitor:
 
     @property
     def kafka_is_away(self) -> bool:
-        """Whether it was logged that Kafka is away."""
+        """Returns whether it was logged that Kafka is away."""
         return self._away_since_s is not None
 
     def _check_kafka(self, silence: Silence) -> None:

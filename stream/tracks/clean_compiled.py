@@ -90,7 +90,7 @@ PLAIN: Final = np.uint8(ord("~") - ord(" "))
 
 
 class Read(NamedTuple):
-    """What `read` found in N records."""
+    """Holds what `read` found in N records."""
 
     fixes: NDArray[Any]  # FIX [N]
     done: NDArray[np.bool_]  # [N]: which were read

@@ -63,7 +63,7 @@ class Gap(NamedTuple):
 
 
 class Track(msgspec.Struct, frozen=True):
-    """What is known of one entity. Input records below `next_offset` are already folded in."""
+    """Holds what is known of one entity. Input records below `next_offset` are already folded in."""
 
     window: bytes = b""  # packed fixes, oldest first, times strictly increasing; the last one is the watermark
     next_offset: int = 0

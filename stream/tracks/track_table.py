@@ -47,8 +47,9 @@ Rows = NDArray[np.int64]
 
 
 class Observed(NamedTuple):
-    """Which of N pings were plain. For a plain ping: how many fixes are in the window that ends with it, and the time
-    of the oldest of them."""
+    """Holds which of N pings were plain. For a plain ping: how many fixes are in the window that ends with it, and the
+    time of the oldest of them.
+    """
 
     plain: NDArray[np.bool_]
     n: Rows

@@ -44,7 +44,7 @@ _NOWHERE: Final = Src("", 0, 0)
 
 
 class Tolerance(NamedTuple):
-    """How far numbers may be apart: metres, plus fractions of the forecast's own sigma, variance and time."""
+    """States how far numbers may be apart: metres, plus fractions of the forecast's own sigma, variance and time."""
 
     metres: float = DEFAULT_M
     of_sigma: float = 0.1

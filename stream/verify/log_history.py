@@ -13,8 +13,9 @@ from stream.wire import Outgoing, Record, Topics, loads_forecast, loads_gapfill
 
 
 class Past(NamedTuple):
-    """What happened to one partition's log. `due` is the group's offset in the present log: all records below it must
-    have answers."""
+    """Holds what happened to one partition's log. `due` is the group's offset in the present log: all records below it
+    must have answers.
+    """
 
     due: int = 0
     cut: int | None = None  # answers to this offset or a later one may belong to records that are gone

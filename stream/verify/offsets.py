@@ -21,7 +21,9 @@ EARLIEST: Final = "earliest"
 
 
 class Start(NamedTuple):
-    """Where to judge from: an offset for all partitions, one for some of them, or a time; by default the beginning."""
+    """States where to judge from: an offset for all partitions, one for some of them, or a time; by default the
+    beginning.
+    """
 
     everywhere: int | None = None
     by_partition: Mapping[int, int] | None = None

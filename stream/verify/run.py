@@ -46,7 +46,7 @@ Show = Callable[[str, int, int], None]  # what is done, how many, of how many
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to verify, in addition to the workers' own settings."""
+    """Holds what to verify, in addition to the workers' own settings."""
 
     once: bool = False  # the workers' guarantee is exactly_once
     start: Start = field(default_factory=Start)

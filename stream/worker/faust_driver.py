@@ -43,7 +43,7 @@ CREATE_TIME = 0  # the type of a message's timestamp, which Faust requires
 
 
 class Drains(Protocol):
-    """What this driver needs of the app: it finishes or forgets all records that it got, before partitions are
+    """States what this driver needs of the app: it finishes or forgets all records that it got, before partitions are
     revoked."""
 
     async def drain(self) -> None: ...

@@ -63,7 +63,7 @@ class Past:
 
 
 class Life(NamedTuple):
-    """What happened to one process from start to end."""
+    """Holds what happened to one process from start to end."""
 
     status: int  # in Popen's form: -9 for SIGKILL
     ran_s: float

@@ -37,7 +37,7 @@ SILENCE_S: Final = 30.0  # without a ping: long enough for a fleet that reports 
 
 
 class NewTopics(NamedTuple):
-    """What to do about topics that are absent. None leaves a number to the broker's configuration."""
+    """Holds what to do about topics that are absent. None leaves a number to the broker's configuration."""
 
     allowed: bool = True  # False: do not create any, but name them and stop
     partitions: int | None = None

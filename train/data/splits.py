@@ -67,7 +67,8 @@ class Splits(NamedTuple):
 
 @dataclass(frozen=True)
 class Holdout:
-    """What no training may see: all pings of these vehicles, and those of everyone on these days, inside one region.
+    """Holds what no training may see: all pings of these vehicles, and those of everyone on these days, inside one
+    region.
 
     Because of the region, another city's bus 5021 can be used.
     """

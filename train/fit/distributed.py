@@ -41,7 +41,7 @@ class Peers:
 
     @property
     def leads(self) -> bool:
-        """Whether this rank is the one that writes and prints."""
+        """Returns whether this rank is the one that writes and prints."""
         return self.rank == 0
 
     def add(self, tensors: Sequence[Tensor]) -> None:

@@ -45,7 +45,7 @@ class TrainingDiverged(RuntimeError):
 
 
 class Tick(NamedTuple):
-    """What a watcher gets after every step. Losses of the step as in loss.Losses, by name."""
+    """Holds what a watcher gets after every step. Losses of the step as in loss.Losses, by name."""
 
     step: int  # steps done
     total: int | None  # steps of the run; None until `minutes` has been converted to steps

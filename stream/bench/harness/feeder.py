@@ -32,7 +32,7 @@ Keyed = tuple[bytes, bytes, int]  # key, value, partition
 
 
 class Feed(msgspec.Struct, frozen=True, kw_only=True):
-    """What to send, where and how fast: the rounds [skip, skip + rounds) of the workload."""
+    """Holds what to send, where and how fast: the rounds [skip, skip + rounds) of the workload."""
 
     bootstrap: str
     topic: str

@@ -26,7 +26,7 @@ FETCH_WAIT_MS: Final = 5
 
 
 class Listen(msgspec.Struct, frozen=True, kw_only=True):
-    """What to wait for, and how long after the last answer to give up."""
+    """Holds what to wait for, and how long after the last answer to give up."""
 
     feed: Feed
     topic: str
