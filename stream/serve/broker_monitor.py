@@ -70,7 +70,7 @@ class Silence:
 
 @dataclass
 class _Heard:
-    """Holds when a partition's leader has answered last. At first, this is the moment when the partition was assigned."""
+    """Holds when a partition's leader last answered. At first, this is the moment when it was assigned."""
 
     stamp: int | None
     fetched_s: float

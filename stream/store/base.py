@@ -49,7 +49,7 @@ Item = bytes | Patch
 
 
 class Claim(NamedTuple):
-    """Holds what an owner gets: its epoch, and the input offset that the stored records include (None: no checkpoint)."""
+    """Holds what an owner gets: its epoch, and the input offset that the stored records include (None: none)."""
 
     epoch: int
     next_offset: int | None
