@@ -3,6 +3,8 @@
 `model.api.Predictor` is the entry point. Files that end in `_compiled` are fast versions of definitions in
 `model.network` and `model.kinematics`; the tests hold each to its definition.
 
+    folding              folds fixes into the states of a pool
+    answers              forecasts, gap fills and travel times: their types, and how each is computed
     state_pool           the states of all entities in memory
     kv_cache             KvCache: keys and values of the last pings, in ring buffers
     state_codec          converts a state to bytes and back
@@ -10,6 +12,5 @@
     step_compiled        updates a state with a ping
     forecast_compiled    computes a forecast from a state
     gapfill_compiled     computes the positions inside a gap
-    gaps                 gaps, and their ends
-    answers              the types of forecasts and travel times
+    gaps                 gaps and fills as `stream` passes them, and the ends of gaps
 """

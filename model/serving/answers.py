@@ -1,4 +1,7 @@
-"""The types of a Predictor's answers, and the part of a state that an answer needs. No network.
+"""The answers of a Predictor, their types, and the part of a state that they need: forecasts, gap fills, travel times.
+
+An answer is computed in the same four steps: the question from the physics, the network's numbers for it, the
+distribution from both, and the calibration of its spread.
 
 Shapes: N rows, H horizons.
 """
@@ -11,9 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.kinematics import motion
-from model.kinematics.geo import F64
+from model.kinematics import baselines, lateness, motion, queries
+from model.kinematics.geo import E7, F64, displacement_m, moved_deg
+from model.serving import forecast_compiled, gapfill_compiled, gaps
+from model.serving.gaps import Fill, Gap
 from model.serving.kv_cache import Slots
+from model.serving.layers import Layers
 
 
 class Forecasts(NamedTuple):
@@ -58,6 +64,47 @@ class Moment(NamedTuple):
         return cls(np.concatenate([one.kin for one in moments]), np.concatenate([one.hidden for one in moments]))
 
 
+def forecast(layers: Layers, moment: Moment, last: NDArray[Any], horizons_s: F64) -> Forecasts:
+    """Forecasts horizons [H] or [N, H] from rows whose last fixes are `last`."""
+    kin, hidden = moment
+    recent = forecast_compiled.interval(kin)
+    dt, sound = forecast_compiled.times(kin, layers.interval(hidden, recent.features), recent, horizons_s)
+    question = forecast_compiled.question(kin, dt, last, layers.config)
+    mean, cov = forecast_compiled.combined(layers.forecast(hidden, question.features), question)
+    forecast_compiled.calibrate(mean, cov, sound, kin, last, dt, layers.calibration)
+    if not sound.all():
+        mean, cov = _replaced(mean, cov, baselines.damped_velocity(kin, dt, layers.config), ~sound)
+    lat, lon = forecast_compiled.moved(last, mean)
+    now = dt[:, 0], mean[:, 0], lat[:, 0], lon[:, 0], cov[:, 0]
+    return Forecasts(*now, lat[:, 1:], lon[:, 1:], cov[:, 1:], ~sound, *lateness.between(kin, dt[:, 0]))
+
+
+def fill(layers: Layers, moment: Moment, asked: Sequence[Gap]) -> list[Fill]:
+    """Fills one gap of each row."""
+    batch = gaps.stack(asked, motion.doubt(moment.kin))
+    of, scale = batch.of, motion.speed_scale_mps(moment.kin)
+    question = gapfill_compiled.question(batch.ends, batch.fixes_after, scale, of, batch.t_s, layers.config)
+    start = batch.start_lat[of], batch.start_lon[of]
+    raw = layers.fill(moment.hidden[of], question, batch.ends.chord_en[of], *start)
+    mean, cov = forecast_compiled.combined(raw, question)
+    sound = gapfill_compiled.calibrate(mean, cov, batch.ends.gap_s, of, batch.t_s, layers.calibration)
+    if not sound.all():
+        mean, cov = _replaced(mean, cov, motion.Law(question.base_en, question.base_var), ~sound[of])
+    lat, lon = moved_deg(*start, mean[:, 0])
+    stops = np.cumsum(np.bincount(of, minlength=len(asked))).tolist()
+    return [
+        Fill(lat[at:stop], lon[at:stop], cov[at:stop, 0], "model" if is_sound else "hermite")
+        for at, stop, is_sound in zip([0, *stops], stops, sound.tolist(), strict=False)
+    ]
+
+
+def travel_time(layers: Layers, moment: Moment, last: NDArray[Any], lat_deg: F64, lon_deg: F64) -> TravelTimes:
+    """Predicts the travel time of each row from its last fix to its own destination [N]."""
+    to = [np.rint(np.asarray(deg) * E7).astype(np.int64) for deg in (lat_deg, lon_deg)]
+    question = queries.travel(moment.kin, displacement_m(last["lat_e7"], last["lon_e7"], *to)[:, None])
+    return TravelTimes(*layers.travel(moment.hidden, moment.kin, question, lat_deg, lon_deg))
+
+
 def checked_horizons(horizons_s: Sequence[float] | F64, rows: int) -> F64:
     """Returns the horizons as an array. Raises ValueError unless they are positive, finite and of shape H or N, H."""
     horizons = np.asarray(horizons_s, dtype=np.float64)
@@ -68,7 +115,7 @@ def checked_horizons(horizons_s: Sequence[float] | F64, rows: int) -> F64:
     return horizons
 
 
-def replaced(mean: F64, cov: F64, plain: motion.Law, rows: NDArray[np.bool_]) -> tuple[F64, F64]:
+def _replaced(mean: F64, cov: F64, plain: motion.Law, rows: NDArray[np.bool_]) -> tuple[F64, F64]:
     """Returns mean and cov with the given rows taken from the physics."""
     if not rows.any():
         return mean, cov

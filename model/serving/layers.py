@@ -12,7 +12,9 @@ Shapes: N rows, Q questions per row, F features, E features of a question, C = c
 
 from __future__ import annotations
 
-from typing import Any, Final, Protocol
+import math
+from abc import ABC, abstractmethod
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -21,7 +23,10 @@ from torch import Tensor, nn
 
 from model.kernels import linear, tiles
 from model.kernels.bfloat16 import F32, narrowed, widened
+from model.kinematics.geo import F64
 from model.kinematics.map_cells import CELL_DIM
+from model.kinematics.queries import Question, Travel
+from model.network import network
 from model.network.network import Network
 from model.network.transformer import Block, Indices
 from model.serving import step_compiled
@@ -36,11 +41,14 @@ ROWS: Final = 16
 Hidden = NDArray[Any]  # vectors [N, C]: float32, or bfloat16 as uint16 (model.kernels.bfloat16), as a state stores them
 
 
-class Layers(Protocol):
-    """The trunk for one ping per row, and the heads that answer each of them."""
+class Layers(ABC):
+    """The network in serving: the trunk for one ping per row, and the heads. Arrays come in and go out, no tensors."""
 
-    name: str
+    def __init__(self, net: Network, name: str) -> None:
+        self.name, self.config, self.calibration = name, net.config, net.calibration
+        self._net = net
 
+    @abstractmethod
     def step(
         self, x: F32, age: NDArray[np.int64], fixes: NDArray[Any], rings: Rows, asked: Indices | None = None
     ) -> Hidden:
@@ -48,21 +56,41 @@ class Layers(Protocol):
         pings; or those of the `asked` rows alone, at least 1, so that the other rows skip the rest of the last block.
         """
 
+    @abstractmethod
     def interval(self, hidden: Hidden, asked: NDArray[Any]) -> F32:
         """`model.network.heads.IntervalHead` for features [N, E]: returns numbers [N, O]."""
 
+    @abstractmethod
     def forecast(self, hidden: Hidden, asked: NDArray[Any]) -> F32:
         """`model.network.heads.ForecastHead` for questions [N, Q, E]: returns numbers [N, Q, O]."""
 
+    @torch.inference_mode()
+    def fill(self, hidden: Hidden, question: Question, chord_en: F64, lat_deg: F64, lon_deg: F64) -> F32:
+        """`Network.fill_numbers` for questions [N, Q] about gaps that begin at lat_deg, lon_deg [N]."""
+        asked = network.asked(question, torch.float64)
+        return np.asarray(self._net.fill_numbers(_exact(hidden), asked, chord_en, lat_deg, lon_deg).numpy())
 
-class Float32:
+    @torch.inference_mode()
+    def travel(self, hidden: Hidden, kin: F64, question: Travel, lat_deg: F64, lon_deg: F64) -> tuple[F64, F64, F64]:
+        """Returns the median of the travel times [N] to lat_deg, lon_deg [N] in seconds, and the ends of their
+        calibrated 90 % intervals.
+        """
+        place = self._net.place(lat_deg[:, None], lon_deg[:, None])
+        features, base_log_s = torch.from_numpy(question.features).float(), torch.from_numpy(question.base_log_s)
+        log_s, scale = self._net.travel(_exact(hidden), features, base_log_s, place)
+        scale = scale * torch.from_numpy(self.calibration.of_travel(kin, question.base_log_s))
+        half = math.log(10) * scale  # for a Laplace distribution P(|x| > q) = e^(-q / scale)
+        median, low, high = (np.asarray(x[:, 0].exp().numpy()) for x in (log_s, log_s - half, log_s + half))
+        return median, low, high
+
+
+class Float32(Layers):
     """The torch modules."""
 
-    name = "float32"
-
     def __init__(self, net: Network) -> None:
-        self._net = net
+        super().__init__(net, "float32")
 
+    @torch.inference_mode()
     def step(
         self, x: F32, age: NDArray[np.int64], fixes: NDArray[Any], rings: Rows, asked: Indices | None = None
     ) -> Hidden:
@@ -73,21 +101,23 @@ class Float32:
         hidden = trunk.step(torch.from_numpy(x[rows]), ages, rings, found, now, some)
         return np.asarray(hidden[: len(x if asked is None else asked)].numpy())
 
+    @torch.inference_mode()
     def interval(self, hidden: Hidden, asked: NDArray[Any]) -> F32:
         question = torch.from_numpy(asked[_enough(len(asked))])
         return np.asarray(self._net.interval(_whole(hidden), question)[: len(hidden)].numpy())
 
+    @torch.inference_mode()
     def forecast(self, hidden: Hidden, asked: NDArray[Any]) -> F32:
         question = torch.from_numpy(asked[_enough(len(asked))]).float()
         return np.asarray(self._net.forecast(_whole(hidden), question)[: len(hidden)].numpy())
 
 
-class Compiled:
+class Compiled(Layers):
     """The same layers in model.kernels.linear. The weights are copied when this is created."""
 
     def __init__(self, net: Network, *, halves: bool) -> None:
-        self.name = "bfloat16" if halves else "float32, compiled"
-        self._net, self._width, self._halves = net, net.config.d + 2 * net.config.kv_dim, halves
+        super().__init__(net, "bfloat16" if halves else "float32, compiled")
+        self._width, self._halves = net.config.d + 2 * net.config.kv_dim, halves
         trunk, head, interval, seen = net.trunk, net.forecast, net.interval, 2 if halves else 1
         self._table = np.zeros((0, CELL_DIM), np.float32)
         assert trunk.report is not None  # a model of cells cannot be served
@@ -117,6 +147,7 @@ class Compiled:
             beside.known,
         )
 
+    @torch.inference_mode()
     def step(
         self, x: F32, age: NDArray[np.int64], fixes: NDArray[Any], rings: Rows, asked: Indices | None = None
     ) -> Hidden:
@@ -167,8 +198,10 @@ class Compiled:
         return linear.packed(weight, halves=self._halves)
 
 
-def chosen(net: Network, precision: str) -> Layers:
-    """Returns the exact layers for "float32", else the fastest that this CPU supports."""
+def chosen(net: Network, precision: str, threads: int | None = None) -> Layers:
+    """Returns the exact layers for "float32", else the fastest that this CPU supports. `threads` are torch's."""
+    if threads is not None:
+        torch.set_num_threads(threads)
     if precision == "float32" or not tiles.fuses():
         return Float32(net)
     return Compiled(net, halves=tiles.multiplies_halves())
@@ -190,8 +223,12 @@ def _enough(rows: int) -> NDArray[np.int64]:
 
 def _whole(hidden: Hidden) -> Tensor:
     """Returns the hidden vectors in float32, padded to a multiple of ROWS."""
-    rows = hidden[_enough(len(hidden))]
-    return torch.from_numpy(rows if rows.dtype == np.float32 else widened(rows))
+    return _exact(hidden[_enough(len(hidden))])
+
+
+def _exact(hidden: Hidden) -> Tensor:
+    """Converts hidden vectors to float32."""
+    return torch.from_numpy(widened(hidden) if hidden.dtype == np.uint16 else hidden)
 
 
 def _numbers(weight: Tensor) -> F32:

@@ -1,6 +1,7 @@
 """The pool of entity states: slots of fixed size, each with ring buffers of keys and values per block and its own age.
 
-It stores no entity ids and no weights. It grows by doubling and never shrinks, because a worker's entities stay.
+It stores no entity ids and no weights. It grows by doubling and never shrinks, because a worker's entities stay. Its
+states become bytes, and come from bytes, by model.serving.state_codec.
 
     rings            model.serving.kv_cache           keys and values; place of a ping in the ring = its age mod W
     hidden           float32 [slots, C]    of the last ping, input of the heads; bfloat16 (uint16) in int8
@@ -11,12 +12,11 @@ It stores no entity ids and no weights. It grows by doubling and never shrinks, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from model.config import ModelConfig
 from model.kernels import attention
@@ -24,7 +24,9 @@ from model.kernels.bfloat16 import narrowed, widened
 from model.kinematics import motion
 from model.kinematics.features import FIX
 from model.kinematics.geo import F64
+from model.serving import state_codec
 from model.serving.kv_cache import KvCache, Slots, longer
+from model.serving.state_codec import State, StateCorrupt
 
 
 class StatePool:
@@ -33,7 +35,7 @@ class StatePool:
     def __init__(self, config: ModelConfig, capacity: int, precision: str) -> None:
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1 slot, got {capacity}")
-        self.config = config
+        self.config, self.precision = config, precision
         # a stack: the next slots are the last of the first `_left` ones
         self._free, self._left = np.zeros(0, np.int32), 0
         self.capacity = 0
@@ -89,9 +91,12 @@ class StatePool:
             raise ValueError("slots must be distinct: each once per call")
         return slots
 
-    def hidden_of(self, slots: Slots) -> Tensor:
-        """Returns the hidden vectors [N, C] in float32."""
-        return exact(self.hidden[slots])
+    def filled(self, slots: Slots) -> Slots:
+        """`check`, and that each slot has folded a fix."""
+        slots = self.check(slots)
+        if len(slots) and self.age[slots].min() < 1:
+            raise ValueError("a slot is empty: it has folded no fix yet")
+        return slots
 
     def kept(self, hidden: NDArray[Any]) -> NDArray[Any]:
         """Converts hidden vectors [N, C], in float32 or bfloat16, to the dtype of this pool."""
@@ -102,6 +107,42 @@ class StatePool:
     def put(self, slots: Slots, hidden: NDArray[Any], kin: F64, last: NDArray[Any], age: NDArray[np.int64]) -> None:
         """Stores the results of the newest fixes `last` [N]; hidden vectors [N, C] are in float32 or bfloat16."""
         self.hidden[slots], self.kin[slots], self.last[slots], self.age[slots] = self.kept(hidden), kin, last, age
+
+    def dumps(self, slots: Slots, fingerprint: bytes) -> list[bytes]:
+        """Returns the states of filled slots as bytes."""
+        filled = np.minimum(self.age[slots], self.config.window)
+        blobs: dict[int, bytes] = {}
+        for n in np.unique(filled).tolist():  # states of one size are written together
+            some = slots[filled == n]
+            states = State(
+                self.age[some], self.last[some], self.kin[some], self.hidden[some], self.rings.first(some, n)
+            )
+            blobs.update(zip(some.tolist(), state_codec.dumps_all(states, fingerprint), strict=True))
+        return [blobs[slot] for slot in slots.tolist()]
+
+    def loads(self, slots: Slots, blobs: Sequence[bytes], fingerprint: bytes) -> None:
+        """Puts states into slots: all of them or, when one raises StateCorrupt or StateMismatch, none."""
+        rows: dict[int, list[int]] = {}  # by size: states of one size are read together
+        for row, blob in enumerate(blobs):
+            rows.setdefault(len(blob), []).append(row)
+        parts = [(slots[some], self._sound([blobs[row] for row in some], fingerprint)) for some in rows.values()]
+        for some, state in parts:
+            self.rings.load(some, state.rings)
+            self.put(some, state.hidden, state.kin, state.last, state.age)
+
+    def _sound(self, blobs: Sequence[bytes], fingerprint: bytes) -> State:
+        """Returns the states of blobs of one size, checked to be sound and possible. Raises StateCorrupt or
+        StateMismatch.
+        """
+        how = self.config, fingerprint, self.precision
+        states = state_codec.whole(blobs, *how)
+        if states is None:
+            for blob in blobs:
+                state_codec.loads(blob, *how)  # raises for one of them
+            raise AssertionError("states that are sound one by one, and not together")
+        if not motion.possible(states.kin, self.config):
+            raise StateCorrupt("a state whose filter no motion leaves like that: who wrote it?")
+        return states
 
     def _grow(self, capacity: int) -> None:
         extra = capacity - self.capacity
@@ -115,11 +156,6 @@ class StatePool:
         fresh = np.arange(capacity - 1, self.capacity - 1, -1, dtype=np.int32)
         self._free, self._left = np.concatenate([fresh, self._free]), self._left + extra
         self.capacity = capacity
-
-
-def exact(hidden: NDArray[Any]) -> Tensor:
-    """Converts hidden vectors from the dtype of a pool to float32."""
-    return torch.from_numpy(widened(hidden) if hidden.dtype == np.uint16 else hidden)
 
 
 def _extended(array: NDArray[Any], extra: int) -> NDArray[Any]:

@@ -23,15 +23,16 @@ import torch
 from model.api import Predictor
 from model.kinematics.calibration_terms import COURSE_TERMS, FORECAST_TERMS
 from model.kinematics.geo import F64
-from model.network.calibration import CHI2_90
+from model.network.calibration import CHI2_90, Calibration
 from model.network.network import Network
 from stream.adapters.sources import Source
-from train.calibration.residuals import Gaps, Residuals, of_forecasts, of_gaps, of_told, of_travel_times
+from train.calibration.residuals import Gaps, Residuals, Told, of_forecasts, of_gaps, of_told, of_travel_times
 from train.data.corpus import Reading, silent
 from train.evaluation.forecasts import ROAD, NoTracks, Part, Sample, open_samples
 from train.quantile_regression import fit_line
 
 FORECASTS, HIDDEN, TRIPS = "forecasts", "hidden pings", "travel times"
+_PARTS: Final = {FORECASTS: "forecast", HIDDEN: "gap", TRIPS: "travel"}  # of model.network.calibration.Calibration
 TOLD = "told speed and course"  # of a file that reports none
 BY_ROAD = " by road"
 SHARE: Final = 0.9
@@ -128,52 +129,113 @@ def calibrate(
     calibration where every length in the evaluation has too few gaps, travel times where there are too few trips, and
     the course terms where there are too few reported courses.
     """
-    calibration = network.calibration
-    was = copy.deepcopy(calibration)
-    predictor = _uncalibrated(network)
-    driven = {(one.file.removesuffix(BY_ROAD), one.fingerprint) for one in samples if one.file.endswith(BY_ROAD)}
-    seen, told, gaps, trips, far = [], [], [], [], []
-    for sample in samples:
-        say(f"calibrating on {sample.file}")
-        seen.append(of_forecasts(sample, predictor))
-        mute = not seen[-1].tells.any() and (sample.file, sample.fingerprint) not in driven
-        told.append(of_told(sample, predictor) if mute else None)
-        gaps.append(of_gaps(sample, predictor, most_gaps))
-        trips.append(of_travel_times(sample, predictor))
-    for other, sample in left_out:
-        say(f"calibrating on {sample.file}, left out")
-        far.append(of_forecasts(sample, _uncalibrated(other)))
-    courses = [one for one in (*(one.where(one.tells) for one in seen), *(one.errors for one in told if one)) if one.n]
-    known = sum(one.n for one in courses) >= FEW_TOLD
-    if not known:
-        say(f"told courses stay as they were: there are fewer than {FEW_TOLD:,} forecasts to fit them to")
-    ahead = _fit_forecasts(seen, far, courses if known else [], was.forecast.double().cpu().numpy())
-    calibration.forecast.copy_(torch.from_numpy(ahead))
-    fit = _fit_gaps(gaps, was.gap.double().cpu().numpy())
-    if fit is None:
-        say(f"gap fills stay as they were: there are fewer than {FEW_GAPS} gaps of any length to fit them to")
-    calibration.gap.copy_(was.gap if fit is None else torch.from_numpy(fit))
-    enough = sum(errors.n for errors in trips) >= FEW_TRIPS
-    if not enough:
-        say(f"travel times stay as they were: there are fewer than {FEW_TRIPS} to fit them to")
-    calibration.travel.copy_(torch.from_numpy(fit_quantile(trips)) if enough else was.travel)
+    was = copy.deepcopy(network.calibration)
+    measured = _measure(network, samples, left_out, most_gaps, say)
+    fits = _fit(measured, was, say)
+    _set(network.calibration, fits, was)
+    return _compare(samples, left_out, measured, fits, _Change(was, network.calibration))
 
-    def held(sample: Sample, errors: Residuals, of: str, part: str) -> Held:
-        before, after = (errors.held(getattr(one, part).double().cpu().numpy()) for one in (was, calibration))
+
+class _Measured(NamedTuple):
+    """The residuals of uncalibrated networks, in the order of the samples."""
+
+    forecasts: list[Residuals]
+    told: list[Told | None]
+    gaps: list[Gaps]
+    trips: list[Residuals]
+    left_out: list[Residuals]  # forecasts of the regions left out
+
+    def courses(self) -> list[Residuals]:
+        """Returns the residuals of forecasts after a course, which the file reports or was given."""
+        reported = [one.where(one.tells) for one in self.forecasts]
+        return [one for one in (*reported, *(one.errors for one in self.told if one)) if one.n]
+
+
+class _Fits(NamedTuple):
+    """The new coefficients. None: there was too little to fit them to."""
+
+    forecast: F64
+    has_courses: bool  # whether the course terms of `forecast` were fitted
+    gap: F64 | None
+    travel: F64 | None
+
+
+class _Change(NamedTuple):
+    """The calibrations before and after."""
+
+    was: Calibration
+    now: Calibration
+
+    def held(self, sample: Sample, errors: Residuals, of: str) -> Held:
+        before, after = (errors.held(_coefficients(one, _PARTS[of])) for one in self)
         return Held(sample.file, len(np.unique(sample.corpus.entity)), of, errors.n, before, after)
 
+
+def _coefficients(calibration: Calibration, part: str) -> F64:
+    return np.asarray(getattr(calibration, part).double().cpu().numpy())
+
+
+def _measure(
+    network: Network, samples: Sequence[Sample], left_out: Sequence[LeftOut], most_gaps: int, say: Callable[[str], None]
+) -> _Measured:
+    """Measures the residuals of every answer. It resets the calibrations of all networks, in place."""
+    predictor = _uncalibrated(network)
+    driven = {(one.file.removesuffix(BY_ROAD), one.fingerprint) for one in samples if one.file.endswith(BY_ROAD)}
+    measured = _Measured([], [], [], [], [])
+    for sample in samples:
+        say(f"calibrating on {sample.file}")
+        forecasts = of_forecasts(sample, predictor)
+        mute = not forecasts.tells.any() and (sample.file, sample.fingerprint) not in driven
+        measured.forecasts.append(forecasts)
+        measured.told.append(of_told(sample, predictor) if mute else None)
+        measured.gaps.append(of_gaps(sample, predictor, most_gaps))
+        measured.trips.append(of_travel_times(sample, predictor))
+    for other, sample in left_out:
+        say(f"calibrating on {sample.file}, left out")
+        measured.left_out.append(of_forecasts(sample, _uncalibrated(other)))
+    return measured
+
+
+def _fit(measured: _Measured, was: Calibration, say: Callable[[str], None]) -> _Fits:
+    """Fits every part that has enough residuals, and says which ones have too few."""
+    courses = measured.courses()
+    has_courses = sum(one.n for one in courses) >= FEW_TOLD
+    if not has_courses:
+        say(f"told courses stay as they were: there are fewer than {FEW_TOLD:,} forecasts to fit them to")
+    ahead = _coefficients(was, "forecast")
+    forecast = _fit_forecasts(measured.forecasts, measured.left_out, courses if has_courses else [], ahead)
+    gap = _fit_gaps(measured.gaps, _coefficients(was, "gap"))
+    if gap is None:
+        say(f"gap fills stay as they were: there are fewer than {FEW_GAPS} gaps of any length to fit them to")
+    travel = fit_quantile(measured.trips) if sum(errors.n for errors in measured.trips) >= FEW_TRIPS else None
+    if travel is None:
+        say(f"travel times stay as they were: there are fewer than {FEW_TRIPS} to fit them to")
+    return _Fits(forecast, has_courses, gap, travel)
+
+
+def _set(calibration: Calibration, fits: _Fits, was: Calibration) -> None:
+    """Puts the fits into the calibration, in place; a part without a fit gets back what it was."""
+    calibration.forecast.copy_(torch.from_numpy(fits.forecast))
+    calibration.gap.copy_(was.gap if fits.gap is None else torch.from_numpy(fits.gap))
+    calibration.travel.copy_(was.travel if fits.travel is None else torch.from_numpy(fits.travel))
+
+
+def _compare(
+    samples: Sequence[Sample], left_out: Sequence[LeftOut], measured: _Measured, fits: _Fits, change: _Change
+) -> list[Held]:
+    """Returns the coverage of every part that was fitted, sample by sample."""
     out = []
-    for sample, errors, by_course, found, times in zip(samples, seen, told, gaps, trips, strict=True):
-        out.append(held(sample, errors, FORECASTS, "forecast"))
-        if known and by_course:
-            line = held(replace(sample, file=f"{sample.file}, {TOLD}"), by_course.errors, FORECASTS, "forecast")
-            out.append(line._replace(entities=by_course.entities))
-        if fit is not None and found.errors.n:
-            out.append(held(sample, found.errors, HIDDEN, "gap"))
-        if enough and times.n:
-            out.append(held(sample, times, TRIPS, "travel"))
-    for (_, sample), errors in zip(left_out, far, strict=True):
-        out.append(held(replace(sample, file=f"{sample.file}, left out"), errors, FORECASTS, "forecast"))
+    for sample, forecasts, told, gaps, trips in zip(samples, *measured[:4], strict=True):
+        out.append(change.held(sample, forecasts, FORECASTS))
+        if fits.has_courses and told:
+            line = change.held(replace(sample, file=f"{sample.file}, {TOLD}"), told.errors, FORECASTS)
+            out.append(line._replace(entities=told.entities))
+        if fits.gap is not None and gaps.errors.n:
+            out.append(change.held(sample, gaps.errors, HIDDEN))
+        if fits.travel is not None and trips.n:
+            out.append(change.held(sample, trips, TRIPS))
+    for (_, sample), errors in zip(left_out, measured.left_out, strict=True):
+        out.append(change.held(replace(sample, file=f"{sample.file}, left out"), errors, FORECASTS))
     return out
 
 

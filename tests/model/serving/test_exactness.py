@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model import api
 from model.api import FIX, PRECISIONS, Predictor
+from model.kernels.bfloat16 import widened
 from model.kinematics import features, motion, queries
 from model.kinematics.baselines import scan_fixes
 from model.network.heads import next_log
+from model.serving import folding
 
 TOLERANCE = 1e-5  # absolute, float32 hidden vectors of unit variance
 AGES = (1, 7, 63, 64, 65, 200)
@@ -35,7 +36,8 @@ def full_forward(predictor: Predictor, fixes_NT: NDArray[Any]) -> Tensor:
 
 
 def hidden_of(predictor: Predictor, slots: NDArray[np.int64]) -> Tensor:
-    return predictor._pool.hidden_of(slots)
+    hidden = predictor._pool.hidden[slots]
+    return torch.from_numpy(widened(hidden) if hidden.dtype == np.uint16 else hidden)
 
 
 @pytest.mark.parametrize("age", AGES)
@@ -227,7 +229,7 @@ def test_the_size_of_a_batch_changes_no_bit(any_predictor: Predictor, tracks: Tr
 def test_answering_several_fixes_is_forecasting_after_each(
     tracks: Tracks, monkeypatch: pytest.MonkeyPatch, precision: str, rows_of_a_step: int
 ) -> None:
-    monkeypatch.setattr(api, "STEP_PINGS", rows_of_a_step)
+    monkeypatch.setattr(folding, "STEP_PINGS", rows_of_a_step)
     predictor = Predictor.load("small", capacity=8, precision=precision)
     fixes, counts = tracks(4, 90, seed=61), np.array([1, 5, 70, 2])
     begun = np.array([3, 0, 10, 64])  # the second is new, and the third goes round its ring

@@ -101,13 +101,13 @@ def test_they_are_the_network_to_the_digits_they_have(
         slots = predictor.acquire(9)
         for t in range(70):
             predictor.advance(slots, fixes[:, t])
-        hidden = predictor._pool.hidden_of(slots)
+        hidden = predictor._pool.hidden[slots]
         rng = np.random.default_rng(2)
         asked = rng.normal(size=(9, 4, FORECAST_FEATURES)).astype(np.float32)
         recent = rng.normal(size=(9, INTERVAL_FEATURES)).astype(np.float32)
         with torch.inference_mode():
             heads = predictor._layers
-            said.append((hidden, heads.interval(hidden.numpy(), recent), heads.forecast(hidden.numpy(), asked)))
+            said.append((hidden, heads.interval(hidden, recent), heads.forecast(hidden, asked)))
     for name, exact, near in zip(("hidden", "interval", "forecast"), *said, strict=True):
         off = np.abs(np.asarray(exact) - np.asarray(near))
         print(name, off.mean(), off.max(), np.asarray(exact).std())
