@@ -97,7 +97,7 @@ async def build(settings: Settings) -> App:
     # taken only when it is used.
     log.info("compiling kernels for weights %s: a first start takes a minute or more", settings.weights)
     began_s = time.monotonic()
-    predictor = Predictor.load(settings.weights, capacity=settings.max_entities, threads=1)
+    predictor = Predictor.load(settings.weights, capacity=settings.max_entities)
     await warm(predictor, settings)
     log.info(
         "weights %s, version %s: layers in %s (CPU vectors: %s), compiled in %.1f s",

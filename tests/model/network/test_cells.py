@@ -14,6 +14,7 @@ from model.api import Predictor, WeightsError
 from model.config import ModelConfig
 from model.kinematics import baselines, features, queries
 from model.network import network
+from model.network.checkpoint import served
 
 CELLS = ModelConfig(name="cells", d=16, blocks=1, heads=2, window=8, cells=5)
 
@@ -22,7 +23,7 @@ Tracks = Callable[..., NDArray[Any]]
 
 def test_cells_cannot_be_served_nor_patched() -> None:
     with pytest.raises(WeightsError, match="which of 5 cells"):
-        Predictor(network.build(CELLS, 0), name="cells")
+        Predictor(served(network.build(CELLS, 0)), name="cells")
     with pytest.raises(ValueError, match="cells must be"):
         ModelConfig(cells=-1)
     with pytest.raises(ValueError, match="no one cell"):
