@@ -120,7 +120,6 @@ class Compiled(Layers):
         self._width, self._halves = net.config.d + 2 * net.config.kv_dim, halves
         trunk, head, interval, seen = net.trunk, net.forecast, net.interval, 2 if halves else 1
         self._table = np.zeros((0, CELL_DIM), np.float32)
-        assert trunk.report is not None  # a model of cells cannot be served
         embed = [np.concatenate([_numbers(part.weight) for part in (trunk.report, trunk.embed)], axis=1)] * seen
         bias = _numbers(trunk.embed.bias)
         if trunk.places is not None:

@@ -103,7 +103,7 @@ class Batches:
     def _batch(self, rng: Generator, drawn: Drawn) -> Batch:
         o, config, (place, valid, jumps, hides) = self.options, self.config, drawn
         fixes = self._line.fixes(place)
-        located = config.absolute or config.places > 0 or config.cells > 0
+        located = config.absolute or config.places > 0
         warp = Warp.draw(rng, o, len(place), placed=located & self._real[self._line.track_of(place[:, 0])])
         jitter = warp.jitter(rng, valid)
         bent = self._bends(rng, place, valid, ~warp.placed) if o.bend else None

@@ -163,8 +163,6 @@ def train(
             "read it first (evaluate --from-topic, say), and give all of them the file that it names as --data"
         )
     made = recipe(size or "small" if init is None else str(resolve(init) / CONFIG_FILE), settings or [])
-    if made.config.cells:
-        raise typer.BadParameter("--set cells: only `pathcast experiment regions` trains answers that are cells")
     towns = _nowhere(sources, invented or [])
     # Every rank checks this before it connects to the others, and nothing is written before all have connected: they
     # agree.

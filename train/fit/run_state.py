@@ -87,6 +87,11 @@ def begin(train: Corpus, config: ModelConfig, options: FitOptions, device: torch
     elif network.trunk.places is not None:
         real = train.select(~train.of_files(options.batch.invented))
         network.trunk.places.know(known_places(real, config.places))
+    return start(network, options, device)
+
+
+def start(network: Network, options: FitOptions, device: torch.device) -> Run:
+    """Returns the state at step 0 of a network with these weights."""
     average = copy.deepcopy(network).to(device)
     network = network.to(device)
     if options.only:
