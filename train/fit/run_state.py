@@ -22,7 +22,7 @@ from model.config import ModelConfig
 from model.kinematics.map_cells import most_visited
 from model.network.checkpoint import WEIGHTS_FILE, from_pretrained, write_atomic
 from model.network.network import Network, build
-from train.batches.options import FitOptions, has_bfloat16
+from train.batches.options import RENAMED, FitOptions, has_bfloat16
 from train.data.corpus import Corpus
 from train.fit.optimizer import Optimizer
 
@@ -151,6 +151,8 @@ def identity(
     facts = {name: value for name, value in asdict(options).items() if name not in ELSEWHERE}
     if options.patience is None:
         facts.pop("validate_every")  # without early stopping, validations change nothing
+    once = {new: old for old, new in RENAMED.items()}  # so that runs of before the new names go on
+    facts["batch"] = {once.get(name, name): value for name, value in facts["batch"].items()}
     facts["micro_batches"] = options.accumulate * world
     facts["bfloat16"] = uses_bfloat16(options, device)
     digest = blake2b(repr((LAYOUT, config, sorted(facts.items()))).encode(), digest_size=8)
