@@ -13,7 +13,7 @@ MAX_LEARNED: Final = 512  # pings: as in GPT-2, the encoding ends with its table
 MAX_PLACES: Final = 10_000_000  # 400 MB of weights; a larger number is a mistake
 # Upper limits of the sizes: far above `base`, and small enough that a config alone, before any weights are read, takes
 # neither memory nor time.
-MOST: Final = {"d": 8_192, "blocks": 256, "window": 16_384, "mlp_ratio": 64, "patch": 1_024, "cells": MAX_PLACES}
+MOST: Final = {"d": 8_192, "blocks": 256, "window": 16_384, "mlp_ratio": 64, "patch": 1_024}
 # pings that a served model may look back: each is 20 bytes in every entity's track and record
 MAX_FIELD: Final = 16_384
 MAX_INT: Final = 1 << 53  # for integers in JSON: a float holds no larger ones exactly
@@ -42,8 +42,8 @@ class ModelConfig:
     places: int = (
         0  # map cells with learned vectors in the weights (model.network.places); 0: the model sees motion only
     )
-    # Regions of a vocabulary. Above 0, a token is the region and the time of a ping, not its motion, and the answer is
-    # a distribution over regions (model.network.cells). It exists for the comparison.
+    # Always 0. Configs on disk have this field, and the version of weights is a hash of all fields. Only an experiment
+    # has a model whose answers are cells (train.experiments.lab.cell_model).
     cells: int = 0
     # What the head's metres are added to. "kalman": the Kalman forecast; "delta": the last fix; "absolute": a fixed
     # origin, with the region's radius as the unit, which is useful only together with `absolute` inputs.
@@ -68,8 +68,10 @@ class ModelConfig:
             raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {self.target!r}")
         if not 0 <= self.places <= MAX_PLACES:
             raise ValueError(f"places must be in 0..{MAX_PLACES:,}, got {self.places}")
-        if self.cells < 0 or (self.cells and self.patch > 1):
-            raise ValueError(f"cells must be at least 0, and a patch is in no one cell, got {self.cells}, {self.patch}")
+        if self.cells:
+            raise ValueError(
+                f"cells must be 0, got {self.cells}: only `pathcast experiment regions` trains such a model"
+            )
         if self.d < 1 or self.heads < 1 or self.d % self.heads or (self.d // self.heads) % 2:
             raise ValueError(f"d={self.d} must split into {self.heads} heads of even size")
         for name in ("blocks", "window", "mlp_ratio", "patch"):
@@ -97,8 +99,6 @@ class ModelConfig:
 
     def not_servable(self) -> str | None:
         """Returns why the model cannot serve a stream ping by ping; None if it can."""
-        if self.cells:
-            return f"it answers which of {self.cells} cells, and a forecast is a position"
         if self.patch > 1:
             return f"a token is a patch of {self.patch} pings, and a forecast is due after each ping"
         if self.positions == "learned":
@@ -119,7 +119,7 @@ class ModelConfig:
         """A lower bound of the number of weights: those that grow with two of the sizes, or with one that may be
         millions.
         """
-        return (self.blocks * (2 + 2 * self.mlp_ratio) * self.d + self.patch + self.cells) * self.d + 16 * self.places
+        return (self.blocks * (2 + 2 * self.mlp_ratio) * self.d + self.patch) * self.d + 16 * self.places
 
     def dumps(self) -> str:
         return json.dumps(asdict(self), indent=2) + "\n"

@@ -23,8 +23,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 # numba compiles for another CPU
-_TOLD: Final = any(os.environ.get(name) for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"))
-_CPU: Final = {} if _TOLD else llvmlite.binding.get_host_cpu_features()
+_OTHER_CPU: Final = any(os.environ.get(name) for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"))
+_CPU: Final = {} if _OTHER_CPU else llvmlite.binding.get_host_cpu_features()
 _LARGE: Final = bool(_CPU.get("avx512f"))  # 32 registers of 512 bits
 
 LANES: Final = 16  # float32 numbers in a register of 512 bits

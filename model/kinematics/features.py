@@ -32,7 +32,6 @@ _SOLAR_MS_PER_DEG: Final = _DAY_MS // 360
 REPORTED: Final = 9
 _MOTION_WIDTH: Final = 22
 _CLOCK_WIDTH: Final = 9
-_PACE_WIDTH: Final = 2
 _ABSOLUTE_SCALES_DEG: Final = tuple(16.0 / 4**i for i in range(8))  # wavelengths from 1,800 km down to 110 m
 
 
@@ -48,8 +47,6 @@ class Context(NamedTuple):
 
 def width(config: ModelConfig) -> int:
     """F, the number of features of a ping."""
-    if config.cells:
-        return _PACE_WIDTH + _CLOCK_WIDTH
     base = REPORTED + _MOTION_WIDTH + _CLOCK_WIDTH
     return base + 4 * len(_ABSOLUTE_SCALES_DEG) * config.absolute
 
@@ -81,8 +78,6 @@ def encode(kin: F64, ctx: Context, config: ModelConfig) -> NDArray[np.float32]:
     """Returns the model inputs [..., F] of pings. kin [..., K] are their kinematic rows, with the ping already folded
     in.
     """
-    if config.cells:
-        return np.concatenate([_pace(kin), _clock(ctx.phase_ms)], axis=-1, dtype=np.float32)
     parts = [_reported(kin, believed(kin, ctx)), _motion(kin), _clock(ctx.phase_ms)]
     if config.absolute:
         parts.append(absolute(ctx))
@@ -174,12 +169,6 @@ def _motion(kin: F64) -> F64:
         signed_log(window, 1.0),
     )
     return np.concatenate([*vectors, np.stack(scalars, axis=-1)], axis=-1)
-
-
-def _pace(kin: F64) -> F64:
-    """The time features without any position: a model of cells gets these and the clock beside its cells."""
-    first = kin[..., m.DT] == 0.0
-    return np.stack([np.log(np.where(first, 1.0, kin[..., m.DT])) / 3.0, first.astype(np.float64)], axis=-1)
 
 
 def _reported(kin: F64, ctx: Context) -> F64:

@@ -134,7 +134,7 @@ def least_s(dt_s: F64, moved_m: F64, lately_mps: F64) -> F64:
 
 def agrees(reported_mps: F64, step_mps: F64, step_s: F64) -> NDArray[np.bool_]:
     """Returns whether [...] reported velocities [..., 2] are plausible at the end of steps with velocities step_mps and
-    intervals step_s: see TOLD_OFF_MPS.
+    intervals step_s: see REPORTED_OFF_MPS.
     """
     off, mps = length(reported_mps - step_mps), length(step_mps)
     return np.asarray(off <= (REPORTED_OFF_MPS + REPORTED_OFF * mps) * np.maximum(1.0, step_s / REPORTED_WITHIN_S))

@@ -31,7 +31,6 @@ INTERVAL_OTHERS: Final = 2
 MOST_APART: Final = 6.0  # limit of log ratios of intervals in the network's inputs
 ALIKE: Final = 4.0  # intervals that differ by a factor of e^(1 / ALIKE) hardly count as alike
 MIN_QUERY_S: Final = 1e-3
-_PHYSICS: Final = slice(9, 11)  # columns of a forecast's features: the reach and the filter's variance
 PACE_FLOOR_MPS: Final = 0.5  # added to speeds before their log: reported speeds far below it are alike
 HEARD_MPS: Final = 5.0  # value of `motion.BOTH` at which the input for the amount of evidence is 1/2
 
@@ -114,13 +113,11 @@ def forecast(
     report_mps = np.full((*kin.shape[:-1], 2), np.nan) if context is None else reported_mps(kin, context)
     reckoned = np.where(np.isnan(report_mps)[..., None, :], law.mean_en, report_mps[..., None, :] * dt[..., None])
     report = np.zeros((*features.shape[:-1], REPORT_FEATURES))
-    if context is not None and config.target == "kalman" and not config.cells:
+    if context is not None and config.target == "kalman":
         report = _report(kin, report_mps, context, frame, (reckoned - law.mean_en) / reach[..., None])
     features = np.concatenate([features, report], axis=-1)
     if not config.query_time:
         features = np.zeros_like(features)
-    if config.cells:
-        features[..., _PHYSICS] = 0.0
     if config.target == "kalman":
         others = np.concatenate([_going_on(kin, dt, config), reckoned[..., None, :]], axis=-2)
         reported = np.broadcast_to(~np.isnan(report_mps[..., :1]), reach.shape).astype(np.float64)

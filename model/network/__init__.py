@@ -7,6 +7,5 @@ places        the map: learned vectors of the places that a thing passes
 heads         the distributions of the answers, and their negative log-likelihoods
 gap_head      the head of gap fills
 calibration   factors that make 90 % regions contain 90 % of the positions
-cells         the discrete variant, for one experiment
 checkpoint    weights to and from disk
 """

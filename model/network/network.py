@@ -14,7 +14,6 @@ from model.kinematics import features, queries
 from model.kinematics.geo import E7, F64, moved_deg
 from model.kinematics.queries import Question
 from model.network.calibration import Calibration
-from model.network.cells import CellHead
 from model.network.gap_head import GapHead
 from model.network.heads import Asked, ForecastHead, IntervalHead, Spread, TravelHead, combine
 from model.network.places import Found
@@ -35,7 +34,6 @@ class Network(nn.Module):
         self.gap = GapHead(config, queries.GAP_FEATURES, queries.GAP_REPORT_FEATURES, queries.GAP_OTHERS)
         self.calibration = Calibration()
         self.travel = TravelHead(config, queries.TRAVEL_FEATURES)
-        self.region = CellHead(config, queries.FORECAST_FEATURES) if config.cells else None
         for block in self.trunk.blocks:
             # As in GPT-2, layers that add to the residual stream start with smaller weights the more blocks there are.
             for name in ("out", "down"):

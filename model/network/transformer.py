@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from model.config import ModelConfig
 from model.kinematics.features import REPORTED
-from model.network.cells import Cells
 from model.network.places import Found, Places
 from model.network.positions import Positions, rotate
 
@@ -79,15 +78,12 @@ class Trunk(nn.Module):
     def __init__(self, config: ModelConfig, features: int) -> None:
         super().__init__()
         self.config = config
-        self._reported = 0 if config.cells else REPORTED
-        self.embed = nn.Linear((features - self._reported) * config.patch, config.d)
+        self.embed = nn.Linear((features - REPORTED) * config.patch, config.d)
         # A separate layer, zero before training: what it learns from pings with reports changes no answer for other
         # pings.
-        self.report = nn.Linear(self._reported * config.patch, config.d, bias=False) if self._reported else None
-        if self.report is not None:
-            nn.init.zeros_(self.report.weight)
+        self.report = nn.Linear(REPORTED * config.patch, config.d, bias=False)
+        nn.init.zeros_(self.report.weight)
         self.places = Places(config) if config.places else None
-        self.cells = Cells(config) if config.cells else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.d)
         self.positions = Positions(config.positions, config.d, config.head_dim)
@@ -100,24 +96,27 @@ class Trunk(nn.Module):
         *,
         start: int = 0,
         segment_BT: Tensor | None = None,
-        cell: Tensor | None = None,
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """Returns the hidden vectors [B, T/P, C] and each block's keys and values [B, T/P, G·D].
 
         `found` gives the places of the pings, `time_ms` int64 [B, T] their times; `start` is the index of the first
         ping. `segment_BT` int64 numbers the tracks that share a row, each contiguous; no track attends to another.
-        `cell` int64 [B, T] are the pings' regions as numbered in model.network.cells.
         """
         p = self.config.patch
-        x = self._enter(x_BTF, found)
+        x, token_ms = self._enter(x_BTF, found), None if time_ms is None else time_ms[:, p - 1 :: p]
+        return self.run_blocks(x, token_ms, start=start, segment_BT=segment_BT)
+
+    def run_blocks(
+        self, x_BTC: Tensor, time_ms: Tensor | None = None, *, start: int = 0, segment_BT: Tensor | None = None
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """`forward` from the first vectors of tokens on; `time_ms` is that of each token."""
+        x = x_BTC
         index = torch.arange(x.shape[1], device=x.device) + start
         if segment_BT is not None:
             index = index - _first_of_segment(segment_BT)
-        if self.cells is not None and cell is not None:
-            x = x + self.cells(cell)
         x = self.positions.add(x, index)
-        cos_sin = self.positions.angles(index, None if time_ms is None else time_ms[:, p - 1 :: p])
-        band = self._band(x.shape[1], x_BTF).unsqueeze(0)
+        cos_sin = self.positions.angles(index, time_ms)
+        band = self._band(x.shape[1], x).unsqueeze(0)
         if segment_BT is not None:
             band = band.masked_fill(segment_BT[:, :, None] != segment_BT[:, None, :], float("-inf"))
         kept: list[tuple[Tensor, Tensor]] = []
@@ -133,12 +132,10 @@ class Trunk(nn.Module):
         a ping, and from the places of the pings, if known.
         """
         p = self.config.patch
-        report, rest = x[..., : self._reported], x[..., self._reported :]
+        report, rest = x[..., :REPORTED], x[..., REPORTED:]
         if p > 1:
             report, rest = (part.reshape(len(x), -1, p * part.shape[2]) for part in (report, rest))
-        y: Tensor = self.embed(rest)
-        if self.report is not None:
-            y = y + self.report(report)
+        y: Tensor = self.embed(rest) + self.report(report)
         if self.places is None or found is None:
             return y
         place: Tensor = self.places(found)

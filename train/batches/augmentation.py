@@ -23,7 +23,7 @@ Mask = NDArray[np.bool_]
 UNITS: Final = (1 / 3.6, 1852 / 3600, 3600 / 1852, 3.6)
 
 
-def mistell(rng: Generator, ctx: Context, chance: float) -> Context:
+def misreport(rng: Generator, ctx: Context, chance: float) -> Context:
     """Returns the context [B, T] in which some receivers report wrongly, each in one way from its first ping to its
     last: speed 0 and course north, another unit, the values of one ping earlier, or a compass that is turned.
     """

@@ -25,7 +25,7 @@ from model.kinematics.features import Context
 from model.kinematics.geo import E7, F64
 from model.kinematics.queries import GapEnds, Interval, Question, Travel
 from train.batches import bends
-from train.batches.augmentation import Warp, hide, mistell
+from train.batches.augmentation import Warp, hide, misreport
 from train.batches.bends import Bends
 from train.batches.options import BatchOptions
 from train.batches.packing import DRAWN, Packing, pack
@@ -44,7 +44,7 @@ MAX_TRAVEL_S: Final = 43_200.0
 MIN_TRAVEL_M: Final = 300.0  # nobody asks for less, and a detour would be the whole answer
 # Seconds of a step whose velocity may replace a reported one: noise disturbs that of shorter steps, turns that of
 # longer ones.
-TOLD_S: Final = (0.5, 6.0)
+REPORTED_S: Final = (0.5, 6.0)
 
 
 class Batch(NamedTuple):
@@ -103,7 +103,7 @@ class Batches:
     def _batch(self, rng: Generator, drawn: Drawn) -> Batch:
         o, config, (place, valid, jumps, hides) = self.options, self.config, drawn
         fixes = self._line.fixes(place)
-        located = config.absolute or config.places > 0 or config.cells > 0
+        located = config.absolute or config.places > 0
         warp = Warp.draw(rng, o, len(place), placed=located & self._real[self._line.track_of(place[:, 0])])
         jitter = warp.jitter(rng, valid)
         bent = self._bends(rng, place, valid, ~warp.placed) if o.bend else None
@@ -111,12 +111,12 @@ class Batches:
         dt = np.concatenate([np.zeros((len(place), 1)), dt * warp.time[:, None]], axis=1)
         d = np.concatenate([np.zeros((len(place), 1, 2)), warp.turn(d)], axis=1)
         d[:, 1:] += jitter[:, 1:] - jitter[:, :-1]
-        reported = features.context(fixes)
-        if o.told:
-            reported = self._told(rng, place, reported, bent)
-        if o.mistold:
-            reported = mistell(rng, reported, o.mistold)
-        ctx = hide(warp.context(reported, None if bent is None else bent.turned(place)), hides)
+        ctx = features.context(fixes)
+        if o.reported:
+            ctx = self._reported(rng, place, ctx, bent)
+        if o.misreported:
+            ctx = misreport(rng, ctx, o.misreported)
+        ctx = hide(warp.context(ctx, None if bent is None else bent.turned(place)), hides)
         kin = motion.scan(dt, d, config, features.mean_reported_mps(ctx, d))
         target, mask = self._ahead(rng, place, valid, warp)
         ahead_s, ahead_en = self._step(np.broadcast_to(place[:, :, None], target.shape), target, bent)
@@ -143,13 +143,14 @@ class Batches:
             *self._travels(rng, place, valid, kin, jitter, warp, bent),
         )
 
-    def _told(self, rng: Generator, place: Rows, ctx: Context, bent: Bends | None) -> Context:
+    def _reported(self, rng: Generator, place: Rows, ctx: Context, bent: Bends | None) -> Context:
         """Returns the context [B, T] with velocities for pings whose source reports none, in some of the rows. At a
         bend it is the velocity of the step before it, because nobody knows the one after it.
         """
         start = self._line.start[self._line.track_of(place[:, 0])]
         dt_s, en_m = self._step(np.maximum(place - 1, start[:, None]), place, bent)
-        tells = (rng.random(len(place)) < self.options.told)[:, None] & (TOLD_S[0] <= dt_s) & (dt_s <= TOLD_S[1])
+        tells = (rng.random(len(place)) < self.options.reported)[:, None]
+        tells = tells & (REPORTED_S[0] <= dt_s) & (dt_s <= REPORTED_S[1])
         tells &= np.isnan(ctx.speed_mps) & np.isnan(ctx.heading_rad)
         speed_mps = np.hypot(en_m[..., 0], en_m[..., 1]) / np.where(tells, dt_s, 1.0)
         heading = np.arctan2(en_m[..., 0], en_m[..., 1])
@@ -191,7 +192,7 @@ class Batches:
         jitter: F64,
         warp: Warp,
         bent: Bends | None,
-        told_mps: F64,
+        reported_mps: F64,
     ) -> tuple[Question, Rows, F64, F64, Mask, F64, F64, F64]:
         o = self.options
         rows = np.arange(len(place))[:, None]
@@ -211,7 +212,7 @@ class Batches:
         leave, arrive = jumps - 1, np.minimum(jumps + 1, o.tokens - 1)
         step = _velocity(d, dt, leave, -1, leave - 1, lately_mps)
         believed = motion.sure(kin[rows, token])[..., None]
-        left_mps, arrived_mps = (np.where(believed, told_mps[rows, at], np.nan) for at in (leave, jumps))
+        left_mps, arrived_mps = (np.where(believed, reported_mps[rows, at], np.nan) for at in (leave, jumps))
         before_mps, has_before, reported_before = _beside(left_mps, *step, leave > 0, mean_mps)
         step, has_step = _velocity(d, dt, arrive, 1, token - arrive, lately_mps), (age > 1) & (dt[rows, arrive] > 0)
         after_mps, has_after, reported_after = _beside(arrived_mps, *step, has_step, mean_mps)
@@ -265,14 +266,14 @@ class Batches:
         return dt_s, en_m if bent is None else bent.where(after, two) - bent.where(before, one)
 
 
-def _beside(told_mps: F64, step_mps: F64, step_s: F64, has_step: Mask, mean_mps: F64) -> tuple[F64, F64, F64]:
+def _beside(reported_mps: F64, step_mps: F64, step_s: F64, has_step: Mask, mean_mps: F64) -> tuple[F64, F64, F64]:
     """Returns the velocity [B, G, 2] at an end of gaps as `model.serving.gapfill_compiled` computes it: the reported
     one, that of the step, or the mean across the gap. The other two results [B, G] are 1 where it is not the mean, and
     where it is the reported one.
     """
-    told = ~np.isnan(told_mps[..., 0]) & (~has_step | motion.agrees(told_mps, step_mps, step_s))
-    mps = np.where(told[..., None], told_mps, np.where(has_step[..., None], step_mps, mean_mps))
-    return mps, (told | has_step).astype(np.float64), told.astype(np.float64)
+    reported = ~np.isnan(reported_mps[..., 0]) & (~has_step | motion.agrees(reported_mps, step_mps, step_s))
+    mps = np.where(reported[..., None], reported_mps, np.where(has_step[..., None], step_mps, mean_mps))
+    return mps, (reported | has_step).astype(np.float64), reported.astype(np.float64)
 
 
 def _velocity(d: F64, dt: F64, token: Rows, way: int, more: Rows, lately_mps: F64) -> tuple[F64, F64]:

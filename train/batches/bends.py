@@ -67,8 +67,8 @@ def times_ms(rng: Generator, first_ms: Rows, shown_ms: Rows, last_ms: Rows) -> R
     # The BENDS bends have to suffice for the whole row: a row that became straight at its end would teach a falsehood.
     pace_ms = np.maximum(1000 * pace_s, 1.5 * (last_ms - first_ms) / BENDS)
     moments = first_ms[:, None] + np.cumsum(rng.exponential(pace_ms[:, None], (rows, BENDS)), axis=1)
-    untold = shown_ms - first_ms < TELLING * pace_ms
-    return np.asarray(np.where(untold[:, None], last_ms[:, None] + 1, moments), np.int64)
+    too_short = shown_ms - first_ms < TELLING * pace_ms
+    return np.asarray(np.where(too_short[:, None], last_ms[:, None] + 1, moments), np.int64)
 
 
 def bend(rng: Generator, place: Rows, at: NDArray[Any], origin: NDArray[Any], bent: NDArray[np.bool_]) -> Bends:

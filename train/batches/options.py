@@ -14,8 +14,9 @@ from train.batches.masking import MASKS
 
 CHANCES: Final = (
     *("forced", "thin", "resample", "repace", "bend", "turn", "rescale", "noise"),
-    *("told", "mistold", "drop_reported", "drop_clock", "drop_place", "departures"),
+    *("reported", "misreported", "drop_reported", "drop_clock", "drop_place", "departures"),
 )
+RENAMED: Final = {"told": "reported", "mistold": "misreported"}  # by the names until 29 November 2026
 LEAST_TOKENS: Final = 3  # a gap lies after the second token or later, because the velocity before it needs two tokens
 MASK_TOKENS: Final = 3  # first, second and last token: single pings are hidden before none of these
 
@@ -51,12 +52,12 @@ class BatchOptions:
     least_time: float = 0.4  # smallest and largest factor of a stretched row's time
     most_time: float = 2.0
     noise: float = 0.3  # chance of added GPS noise
-    # `told`: chance that pings without a reported velocity get that of the step before them on the full track, where it
-    # is short. Receivers know it, but few free sources contain it, and a network that saw it only for ships took
-    # everything that reports one for a ship. `mistold`: chance that a row's receiver reports wrongly
-    # (train.batches.augmentation.mistell), so that the network checks reports against the steps.
-    told: float = 0.3
-    mistold: float = 0.1
+    # `reported`: chance that pings without a reported velocity get that of the step before them on the full track, if
+    # it is short. Receivers know it, but few free sources contain it, and a network that saw it only for ships took
+    # everything that reports one for a ship. `misreported`: chance that a row's receiver reports wrongly
+    # (train.batches.augmentation.misreport), so that the network checks reports against the steps.
+    reported: float = 0.3
+    misreported: float = 0.1
     drop_reported: float = 0.5  # chances that speed, heading and clock are hidden: other sources may not have them
     drop_clock: float = 0.3
     # for travel times: chance that a row begins at the start of a trip; all trips are equally likely

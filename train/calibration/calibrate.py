@@ -27,21 +27,21 @@ from model.network.calibration import CHI2_90, Calibration
 from model.network.checkpoint import served
 from model.network.network import Network
 from stream.adapters.sources import Source
-from train.calibration.residuals import Gaps, Residuals, Told, of_forecasts, of_gaps, of_told, of_travel_times
+from train.calibration.residuals import Added, Gaps, Residuals, of_added_courses, of_forecasts, of_gaps, of_travel_times
 from train.data.corpus import Reading, silent
 from train.evaluation.forecasts import ROAD, NoTracks, Part, Sample, open_samples
 from train.quantile_regression import fit_line
 
 FORECASTS, HIDDEN, TRIPS = "forecasts", "hidden pings", "travel times"
 _PARTS: Final = {FORECASTS: "forecast", HIDDEN: "gap", TRIPS: "travel"}  # of model.network.calibration.Calibration
-TOLD = "told speed and course"  # of a file that reports none
+ADDED = "with added speed and course"  # of a file that reports none
 BY_ROAD = " by road"
 SHARE: Final = 0.9
 FEW_GAPS: Final = 20  # of one length: with fewer, their 90 % quantile is one or two gaps
 FEW_TRIPS: Final = 50  # fewest trips for three coefficients
 # number of terms, of model.network.calibration's: the constant, and the slope over the log of the horizon
 WIDER: Final = 2
-FEW_TOLD: Final = 1_000  # fewest forecasts with a reported course for four coefficients
+FEW_REPORTED: Final = 1_000  # fewest forecasts with a reported course for four coefficients
 # errors: a file with fewer has less weight, so that one vehicle's hour does not outweigh a fleet
 FULL_WEIGHT: Final = 1_000
 # per file: the coverage of 90 % regions is then known to 0.3 points, if the errors were independent
@@ -141,7 +141,7 @@ class _Measured(NamedTuple):
     """The residuals of uncalibrated networks, in the order of the samples."""
 
     forecasts: list[Residuals]
-    told: list[Told | None]
+    added: list[Added | None]
     gaps: list[Gaps]
     trips: list[Residuals]
     left_out: list[Residuals]  # forecasts of the regions left out
@@ -149,7 +149,7 @@ class _Measured(NamedTuple):
     def courses(self) -> list[Residuals]:
         """Returns the residuals of forecasts after a course, which the file reports or was given."""
         reported = [one.where(one.tells) for one in self.forecasts]
-        return [one for one in (*reported, *(one.errors for one in self.told if one)) if one.n]
+        return [one for one in (*reported, *(one.errors for one in self.added if one)) if one.n]
 
 
 class _Fits(NamedTuple):
@@ -188,7 +188,7 @@ def _measure(
         forecasts = of_forecasts(sample, predictor)
         mute = not forecasts.tells.any() and (sample.file, sample.fingerprint) not in driven
         measured.forecasts.append(forecasts)
-        measured.told.append(of_told(sample, predictor) if mute else None)
+        measured.added.append(of_added_courses(sample, predictor) if mute else None)
         measured.gaps.append(of_gaps(sample, predictor, most_gaps))
         measured.trips.append(of_travel_times(sample, predictor))
     for other, sample in left_out:
@@ -200,9 +200,9 @@ def _measure(
 def _fit(measured: _Measured, was: Calibration, say: Callable[[str], None]) -> _Fits:
     """Fits every part that has enough residuals, and says which ones have too few."""
     courses = measured.courses()
-    has_courses = sum(one.n for one in courses) >= FEW_TOLD
+    has_courses = sum(one.n for one in courses) >= FEW_REPORTED
     if not has_courses:
-        say(f"told courses stay as they were: there are fewer than {FEW_TOLD:,} forecasts to fit them to")
+        say(f"reported courses stay as they were: there are fewer than {FEW_REPORTED:,} forecasts to fit them to")
     ahead = _coefficients(was, "forecast")
     forecast = _fit_forecasts(measured.forecasts, measured.left_out, courses if has_courses else [], ahead)
     gap = _fit_gaps(measured.gaps, _coefficients(was, "gap"))
@@ -226,11 +226,11 @@ def _compare(
 ) -> list[Held]:
     """Returns the coverage of every part that was fitted, sample by sample."""
     out = []
-    for sample, forecasts, told, gaps, trips in zip(samples, *measured[:4], strict=True):
+    for sample, forecasts, added, gaps, trips in zip(samples, *measured[:4], strict=True):
         out.append(change.held(sample, forecasts, FORECASTS))
-        if fits.has_courses and told:
-            line = change.held(replace(sample, file=f"{sample.file}, {TOLD}"), told.errors, FORECASTS)
-            out.append(line._replace(entities=told.entities))
+        if fits.has_courses and added:
+            line = change.held(replace(sample, file=f"{sample.file}, {ADDED}"), added.errors, FORECASTS)
+            out.append(line._replace(entities=added.entities))
         if fits.gap is not None and gaps.errors.n:
             out.append(change.held(sample, gaps.errors, HIDDEN))
         if fits.travel is not None and trips.n:

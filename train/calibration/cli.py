@@ -44,8 +44,8 @@ The tracks must be none that the weights were trained on. --split val, the defau
 of its files. Of a file that the weights never saw, --split train has more vehicles. Both leave the test split to
 `pathcast evaluate`; all leaves it nothing.
 
-Pings that tell a speed and a course have terms of their own. Where a file tells none and is dense, thinned pings are
-told what the file knows, and these terms are fitted to them; they stay as they were where there are too few.
+Pings that report a speed and a course have terms of their own. Where a file reports none and is dense, its thinned
+pings get them from the file, and these terms are fitted to those; they stay as they were where there are too few.
 
 What a fleet does changes with its days. --from-topic reads the pings that a worker reads, so that regions can be fitted
 again every now and then to the tracks of late.
@@ -116,7 +116,7 @@ def calibrate(
     with read_watch() as reading:
         sources += topic_snapshot(from_topic, bootstrap, security, cache, reading)
         samples = tracks_to_calibrate_on(sources, split.value, cache, reading=reading, say=say)
-        strangers = [
+        regions_left_out = [
             LeftOut(_servable(without), sample)
             for source, without in others
             for sample in open_samples([source], "train", cache_dir=cache, most=MOST_ANCHORS, reading=reading)
@@ -126,10 +126,10 @@ def calibrate(
     out.mkdir(parents=True, exist_ok=True)  # now, because the following steps take minutes
     share = None
     if shrink_to_physics:
-        share = fit_share(strangers or [(network, sample) for sample in samples], say=say)
-        for moved in (network, *(stranger.network for stranger in strangers)):
+        share = fit_share(regions_left_out or [(network, sample) for sample in samples], say=say)
+        for moved in (network, *(one.network for one in regions_left_out)):
             shrink(moved, share)
-    held = fit(network, samples, left_out=strangers, say=say)
+    held = fit(network, samples, left_out=regions_left_out, say=say)
     without = [(source.name, left) for source, left in others]
     card = write_calibrated_card(network.config.name, weights, theirs, held, split.value, without, share)
     save_pretrained(network, out, card)

@@ -72,8 +72,8 @@ class Gaps(NamedTuple):
     gaps: NDArray[np.int64]  # number of gaps of each length in the evaluation
 
 
-class Told(NamedTuple):
-    """Residuals of one file's forecasts for pings that got a course, which the file does not report."""
+class Added(NamedTuple):
+    """Residuals of one file's forecasts for pings with an added course, because the file reports none."""
 
     errors: Residuals
     entities: int
@@ -93,7 +93,7 @@ def of_forecasts(sample: Sample, predictor: Predictor) -> Residuals:
     return Residuals(terms, mahalanobis2(error, answer.cov_m2[row, column]))
 
 
-def of_told(sample: Sample, predictor: Predictor) -> Told | None:
+def of_added_courses(sample: Sample, predictor: Predictor) -> Added | None:
     """Returns the residuals for thinned pings that get a course. It returns None for tracks so sparse that most pings
     cannot get one: courses in short bursts alone say little about receivers.
     """
@@ -108,7 +108,7 @@ def of_told(sample: Sample, predictor: Predictor) -> Told | None:
     if not parts:
         return None
     errors = Residuals(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-    return Told(errors, len(np.unique(np.concatenate(entities))))
+    return Added(errors, len(np.unique(np.concatenate(entities))))
 
 
 def of_gaps(sample: Sample, predictor: Predictor, most: int) -> Gaps:

@@ -32,7 +32,7 @@ def synth(
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("entities", total=1.0)
-        pings = write(out, entities=entities, seed=seed, told=lambda share: bar.update(task, completed=share))
+        pings = write(out, entities=entities, seed=seed, progress=lambda share: bar.update(task, completed=share))
     typer.echo(f"{out}: {pings:,} pings of {entities:,} entities")
 
 

@@ -46,9 +46,9 @@ def copies(corpus: Corpus, of_T: NDArray[np.bool_], among_T: NDArray[np.bool_]) 
     track = np.repeat(np.arange(len(tracks)), length)
     before = np.maximum(rows - 1, 0)
     went = (corpus.lat[rows] != corpus.lat[before]) | (corpus.lon[rows] != corpus.lon[before])
-    shared, told = (np.bincount(track[mask], minlength=len(tracks)) for mask in (common, common & went))
+    shared, moved = (np.bincount(track[mask], minlength=len(tracks)) for mask in (common, common & went))
     out = np.zeros(len(corpus), bool)
-    out[tracks] = (told >= FEW_MOMENTS) & (shared >= LEAST_SHARE * length)
+    out[tracks] = (moved >= FEW_MOMENTS) & (shared >= LEAST_SHARE * length)
     return out
 
 

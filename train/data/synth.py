@@ -80,7 +80,9 @@ class Leg(NamedTuple):
     y: float
 
 
-def write(path: Path, *, entities: int = 600, seed: int = 0, told: Callable[[float], None] = lambda share: None) -> int:
+def write(
+    path: Path, *, entities: int = 600, seed: int = 0, progress: Callable[[float], None] = lambda share: None
+) -> int:
     """Writes `entities` things as Parquet (zstd), a function of the seed; returns the number of pings."""
     rng = np.random.default_rng([0x70776E, seed])
     columns: dict[str, list[NDArray[Any]]] = {"t": [], "lat": [], "lon": []}
@@ -93,7 +95,7 @@ def write(path: Path, *, entities: int = 600, seed: int = 0, told: Callable[[flo
         for name, column in zip(columns, (ts_ms, lat, lon), strict=True):
             columns[name].append(column)
         names.append(np.full(len(ts_ms), f"{kind}-{seed}-{number}"))
-        told((number + 1) / entities)
+        progress((number + 1) / entities)
     table = pa.table({"entity_id": np.concatenate(names)} | {k: np.concatenate(v) for k, v in columns.items()})
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, path, compression="zstd")

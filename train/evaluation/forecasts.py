@@ -194,9 +194,9 @@ def report_of(sample: Sample, judged: Judged, horizons_s: Sequence[float] = anch
 def judge_next(corpus: Corpus, anchors: Anchors, next_s: F64) -> dict[str, Any]:
     """Scores the expected time of the next ping, for the model and for two baselines without a model."""
     lately_s = anchoring.intervals_s(corpus, anchors)
-    told = {MODEL: next_s, REPEATED: lately_s[:, 0], TYPICAL: np.median(lately_s, axis=1)}
+    predicted_s = {MODEL: next_s, REPEATED: lately_s[:, 0], TYPICAL: np.median(lately_s, axis=1)}
     entity = corpus.entity[anchors.track]
-    return {name: off_by(seconds, anchors.dt_s[:, 0], entity)._asdict() for name, seconds in told.items()}
+    return {name: off_by(seconds, anchors.dt_s[:, 0], entity)._asdict() for name, seconds in predicted_s.items()}
 
 
 def judge_record(corpus: Corpus, anchors: Anchors, answers: dict[str, Answers], recorded: Recorded) -> dict[str, Any]:

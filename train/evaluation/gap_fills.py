@@ -243,11 +243,11 @@ def _bridge(gaps: list[Gap]) -> dict[str, Bridged]:
     """Returns the baselines' fills from the fixes next to the gaps: from their positions alone, and where some report
     speed and course, also Hermite from these.
     """
-    told, batch = stack(gaps).ends, stack([_mute(gap) for gap in gaps])
+    reported, batch = stack(gaps).ends, stack([_mute(gap) for gap in gaps])
     t_s, asked = batch.padded()
     ways = {name: (bridge, batch.ends) for name, bridge in BRIDGES.items()}
-    if (told.reported_before + told.reported_after).any():
-        ways[HERMITE_REPORTED] = (hermite, told)
+    if (reported.reported_before + reported.reported_after).any():
+        ways[HERMITE_REPORTED] = (hermite, reported)
     out = {}
     for name, (bridge, ends) in ways.items():
         en_m = bridge(ends.chord_en, ends.gap_s, ends.before_mps, ends.after_mps, t_s)

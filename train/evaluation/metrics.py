@@ -218,9 +218,9 @@ def energy_score(error_en_m: F64, cov_m2: F64) -> F64:
     return out
 
 
-def off_by(told_s: F64, true_s: F64, entity: NDArray[np.integer], *, seed: int = 0) -> Factor:
+def off_by(predicted_s: F64, true_s: F64, entity: NDArray[np.integer], *, seed: int = 0) -> Factor:
     """Returns the typical factor between predicted and true times (N,), N at least 1, all of them above 0."""
-    off = np.abs(np.log(told_s / true_s))
+    off = np.abs(np.log(predicted_s / true_s))
     low, high, entities = interval_by_entity(off, entity, seed=seed)
     return Factor(len(off), entities, *(float(np.exp(x)) for x in (off.mean(), low, high)))
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 DEFAULT_MINUTES = 30.0  # about what `small` needs on two cores to be better than every baseline
 
 HELP = """Train weights on your own tracks. They serve at once: pathcast worker --weights DIR. The few settings
-that no worker can serve, such as patches of pings, are told before training begins.
+that no worker can serve, such as patches of pings, are named before training begins.
 
 A Parquet or CSV file needs entity_id, t (or ts: milliseconds UTC), lat and lon, by these names or by --columns;
 speed_mps, heading_deg, traj_id and mode are used where they are. Other formats have names: geolife:DIR, tdrive:DIR,
@@ -163,8 +163,6 @@ def train(
             "read it first (evaluate --from-topic, say), and give all of them the file that it names as --data"
         )
     made = recipe(size or "small" if init is None else str(resolve(init) / CONFIG_FILE), settings or [])
-    if made.config.cells:
-        raise typer.BadParameter("--set cells: only `pathcast experiment regions` trains answers that are cells")
     towns = _nowhere(sources, invented or [])
     # Every rank checks this before it connects to the others, and nothing is written before all have connected: they
     # agree.

@@ -20,7 +20,6 @@ INPUTS: Final = (
     "from_question.weight",
     "from_report.weight",
     "trunk.report.weight",
-    "cells.table.weight",
 )  # not for Muon: their inputs are features of different meaning
 OUTPUTS: Final = ("last.weight",)  # zero before training
 TABLES: Final = ("places.table", "learned.weight")  # few batches use a row: each has to learn from those few

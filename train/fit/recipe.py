@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from model.config import BASE, MAX_LEARNED, SMALL, ModelConfig
-from train.batches.options import BatchOptions, FitOptions
+from train.batches.options import RENAMED, BatchOptions, FitOptions
 
 SIZES: Final[Mapping[str, ModelConfig]] = {"small": SMALL, "base": BASE}
 
@@ -41,6 +41,8 @@ def recipe(size: str, settings: Sequence[str]) -> Recipe:
             batches[key] = _parse(key, value, getattr(batch, key))
         elif key in _RUN:
             run[key] = _parse(key, value, _RUN[key])
+        elif key in RENAMED:
+            raise ValueError(f"{key} is called {RENAMED[key]} now: give {RENAMED[key]}={value}")
         elif key in _OPTIONS:
             raise ValueError(f"{key} has an option of its own: give --{key}")
         else:

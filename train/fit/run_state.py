@@ -24,7 +24,7 @@ from model.network.checkpoint import from_pretrained
 from model.network.network import Network, build
 from model.parameters.reading import WEIGHTS_FILE
 from model.parameters.writing import write_atomic
-from train.batches.options import FitOptions, has_bfloat16
+from train.batches.options import RENAMED, FitOptions, has_bfloat16
 from train.data.corpus import Corpus
 from train.fit.optimizer import Optimizer
 
@@ -89,6 +89,11 @@ def begin(train: Corpus, config: ModelConfig, options: FitOptions, device: torch
     elif network.trunk.places is not None:
         real = train.select(~train.of_files(options.batch.invented))
         network.trunk.places.know(known_places(real, config.places))
+    return start(network, options, device)
+
+
+def start(network: Network, options: FitOptions, device: torch.device) -> Run:
+    """Returns the state at step 0 of a network with these weights."""
     average = copy.deepcopy(network).to(device)
     network = network.to(device)
     if options.only:
@@ -148,6 +153,8 @@ def identity(
     facts = {name: value for name, value in asdict(options).items() if name not in ELSEWHERE}
     if options.patience is None:
         facts.pop("validate_every")  # without early stopping, validations change nothing
+    once = {new: old for old, new in RENAMED.items()}  # so that runs of before the new names go on
+    facts["batch"] = {once.get(name, name): value for name, value in facts["batch"].items()}
     facts["micro_batches"] = options.accumulate * world
     facts["bfloat16"] = uses_bfloat16(options, device)
     digest = blake2b(repr((LAYOUT, config, sorted(facts.items()))).encode(), digest_size=8)

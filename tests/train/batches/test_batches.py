@@ -12,7 +12,7 @@ from model.config import SMALL
 from model.kinematics.answer_bounds import MAX_GAP_AGE, TRAVEL_MPS
 from model.kinematics.features import context
 from model.kinematics.geo import M_PER_DEG
-from train.batches.augmentation import mistell
+from train.batches.augmentation import misreport
 from train.batches.batches import MAX_ANSWER_S, MAX_TRAVEL_S, MIN_TRAVEL_M, Batch, Batches
 from train.batches.mixture import file_shares
 from train.batches.options import BatchOptions
@@ -22,7 +22,7 @@ from train.data.corpus import Corpus
 from train.fit.loss import whole_patches
 
 PLAIN = BatchOptions(
-    rows=6, tokens=30, thin=0.0, repace=0.0, rescale=0.0, noise=0.0, mistold=0.0, drop_reported=0.0, drop_clock=0.0
+    rows=6, tokens=30, thin=0.0, repace=0.0, rescale=0.0, noise=0.0, misreported=0.0, drop_reported=0.0, drop_clock=0.0
 )
 SPEED = 10.0  # m/s of everyone below, one ping a 10 s
 
@@ -189,9 +189,9 @@ def test_a_reported_speed_is_stretched_with_the_row() -> None:
     batch = Batches(driving(), SMALL, replace(PLAIN, rows=32, rescale=1.0), 1).draw(0)
     said = np.expm1(batch.x_BTF[..., 0].astype(np.float64))
     gone = np.hypot(*np.moveaxis(batch.ahead_en[..., 0, :], -1, 0)) / np.maximum(batch.ahead_s[..., 0], 1.0)
-    told = batch.ahead_mask[..., 0] & (batch.x_BTF[..., 1] > 0)
-    assert np.ptp(said[told]) > SPEED / 2
-    np.testing.assert_allclose(said[told], gone[told], rtol=2e-3)
+    reported = batch.ahead_mask[..., 0] & (batch.x_BTF[..., 1] > 0)
+    assert np.ptp(said[reported]) > SPEED / 2
+    np.testing.assert_allclose(said[reported], gone[reported], rtol=2e-3)
 
 
 def test_a_reported_velocity_leads_along_a_straight_line() -> None:
@@ -201,52 +201,52 @@ def test_a_reported_velocity_leads_along_a_straight_line() -> None:
     np.testing.assert_allclose(led, asks, rtol=5e-3, atol=0.5)
 
 
-def test_what_no_source_kept_is_told_where_the_step_before_was_short() -> None:
+def test_what_no_source_kept_is_reported_where_the_step_before_was_short() -> None:
     """At one ping a 3 s, each row or none of it; at one a 10 s nobody knows how fast it went at the end."""
     mute = replace(driving(), speed_mps=np.full(800, np.nan, np.float32), heading_deg=np.full(800, np.nan, np.float32))
     quick = replace(mute, ts_ms=mute.ts_ms[0] + (mute.ts_ms - mute.ts_ms[0]) * 3 // 10)
-    options = replace(PLAIN, rows=64, thin=1.0, rescale=1.0, told=0.5)
+    options = replace(PLAIN, rows=64, thin=1.0, rescale=1.0, reported=0.5)
     for corpus, some in ((quick, True), (mute, False)):
         batch = Batches(corpus, SMALL, options, 1).draw(0)
-        told = (batch.x_BTF[..., [1, 4]] > 0).all(-1)
+        reported = (batch.x_BTF[..., [1, 4]] > 0).all(-1)
         there = np.diff(batch.time_ms, axis=1) > 0  # behind a track's end its last fix is repeated
-        rows = told[:, 1]  # a track's first ping has none before it
-        assert (told[:, 1:] == rows[:, None])[there].all()
-        assert (16 < rows.sum() < 48) if some else not told.any()
-        mask = batch.ahead_mask & told[..., None]
+        rows = reported[:, 1]  # a track's first ping has none before it
+        assert (reported[:, 1:] == rows[:, None])[there].all()
+        assert (16 < rows.sum() < 48) if some else not reported.any()
+        mask = batch.ahead_mask & reported[..., None]
         np.testing.assert_allclose(batch.ahead.others_en[..., -1, :][mask], batch.ahead_en[mask], rtol=5e-3, atol=0.5)
 
 
 def dense(mps: float = np.nan, pings: int = 200) -> Corpus:
     """The same lines at a ping every 3 s, one after the other, who tell that speed, or nothing."""
-    told, nowhere = np.full((2, 4 * pings), np.array([[mps], [np.nan]]), np.float32)
+    reported, nowhere = np.full((2, 4 * pings), np.array([[mps], [np.nan]]), np.float32)
     ts_ms = 1_480_000_000_000 + 3_000 * np.arange(4 * pings)
-    return replace(driving(pings=pings), ts_ms=ts_ms, speed_mps=told, heading_deg=nowhere)
+    return replace(driving(pings=pings), ts_ms=ts_ms, speed_mps=reported, heading_deg=nowhere)
 
 
-def test_what_a_source_tells_itself_is_not_told_otherwise() -> None:
+def test_what_a_source_reports_itself_is_not_replaced() -> None:
     """They go 33 m/s and say 24, which is near enough to be believed."""
-    batch = Batches(dense(24.0), SMALL, replace(PLAIN, told=1.0), 1).draw(0)
+    batch = Batches(dense(24.0), SMALL, replace(PLAIN, reported=1.0), 1).draw(0)
     there = batch.log_next_mask
     np.testing.assert_allclose(np.expm1(batch.x_BTF[..., 0][there]), 24.0, rtol=1e-5)
 
 
 def test_no_step_leads_from_one_track_to_the_next() -> None:
     corpus, place = dense(), np.array([[200, 201]])
-    batches = Batches(corpus, SMALL, replace(PLAIN, told=1.0), 1)
-    told = batches._told(np.random.default_rng(0), place, context(Line(corpus).fixes(place)), None)
-    assert np.isnan(told.speed_mps).tolist() == [[True, False]]
+    batches = Batches(corpus, SMALL, replace(PLAIN, reported=1.0), 1)
+    reported = batches._reported(np.random.default_rng(0), place, context(Line(corpus).fixes(place)), None)
+    assert np.isnan(reported.speed_mps).tolist() == [[True, False]]
 
 
-def test_a_bend_is_not_told_before_it_is_gone_round() -> None:
+def test_a_bend_is_not_reported_before_it_is_gone_round() -> None:
     """The velocity is that of the step up to a ping, whichever way the track goes on."""
-    options = replace(PLAIN, rows=16, tokens=400, told=1.0, bend=1.0, turn=0.0, forced=0.0)
+    options = replace(PLAIN, rows=16, tokens=400, reported=1.0, bend=1.0, turn=0.0, forced=0.0)
     batch = Batches(dense(pings=4_000), SMALL, options, 1).draw(0)
-    told = batch.x_BTF[:, 1:, 4] > 0
+    reported = batch.x_BTF[:, 1:, 4] > 0
     course = np.arctan2(batch.x_BTF[:, 1:, 2], batch.x_BTF[:, 1:, 3])
     step = np.arctan2(*np.moveaxis(shown(batch)[:, 1:], -1, 0))
     off = np.abs((course - step + np.pi) % (2 * np.pi) - np.pi)[
-        told & (np.hypot(*np.moveaxis(shown(batch)[:, 1:], -1, 0)) > 1)
+        reported & (np.hypot(*np.moveaxis(shown(batch)[:, 1:], -1, 0)) > 1)
     ]
     turns = np.abs((np.diff(step, axis=1) + np.pi) % (2 * np.pi) - np.pi)
     assert (turns > 0.5).sum() > 20
@@ -255,12 +255,12 @@ def test_a_bend_is_not_told_before_it_is_gone_round() -> None:
 
 def test_batches_tell_wrong_as_often_as_asked_for_and_in_the_row_s_own_frame() -> None:
     """Of those that stand still and look north each looks elsewhere once its row is turned; before any is in doubt."""
-    wrong = replace(PLAIN, rows=256, forced=0.0, mistold=1.0)
+    wrong = replace(PLAIN, rows=256, forced=0.0, misreported=1.0)
     x = Batches(driving(), SMALL, wrong, 1).draw(0).x_BTF[:, 0]
     still = (x[:, 0] == 0) & (x[:, 1] == 1)
     assert 40 < still.sum() < 90
     assert np.ptp(x[still, 2]) > 1.5
-    assert not (Batches(driving(), SMALL, replace(wrong, mistold=0.0), 1).draw(0).x_BTF[:, 0, 0] == 0).any()
+    assert not (Batches(driving(), SMALL, replace(wrong, misreported=0.0), 1).draw(0).x_BTF[:, 0, 0] == 0).any()
 
 
 def test_a_receiver_that_errs_does_so_throughout() -> None:
@@ -268,7 +268,7 @@ def test_a_receiver_that_errs_does_so_throughout() -> None:
     rng = np.random.default_rng(2)
     speed, heading = 10 + np.zeros((400, 5)), np.tile(np.arange(5.0), (400, 1))
     speed[:, 4] = np.nan
-    said = mistell(
+    said = misreport(
         rng, context(driving().fixes(np.zeros((400, 5), int)))._replace(speed_mps=speed, heading_rad=heading), 0.5
     )
     still = (said.speed_mps[:, 0] == 0) & (said.heading_rad == 0).all(axis=1)
@@ -442,7 +442,7 @@ def test_whole_patches_ask_from_their_last_ping_only() -> None:
 
 def test_the_reported_and_the_clock_are_hidden_by_chance() -> None:
     """Of rows that nobody has to doubt, up to where their tracks end."""
-    everything = BatchOptions(rows=64, tokens=16, noise=0.0, mistold=0.0, drop_reported=0.5, drop_clock=0.5)
+    everything = BatchOptions(rows=64, tokens=16, noise=0.0, misreported=0.0, drop_reported=0.5, drop_clock=0.5)
     batch = Batches(driving(), SMALL, everything, 6).draw(0)
     x, there = batch.x_BTF, batch.log_next_mask
     for feature in (1, 4, 39):  # has speed, has heading, has clock

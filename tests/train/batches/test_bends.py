@@ -129,7 +129,7 @@ def test_what_is_reported_turns_with_the_track() -> None:
     _, en = steps_between(corpus.fixes(slice(0, -1)), corpus.fixes(slice(1, None)))
     heading = np.degrees(np.arctan2(en[:, 0], en[:, 1])) % 360
     corpus = replace(corpus, heading_deg=np.append(heading, 0.0).astype(np.float32))
-    batch = Batches(corpus, SMALL, replace(PLAIN, bend=1.0, drop_reported=0.0, mistold=0.0), 0).draw(0)
+    batch = Batches(corpus, SMALL, replace(PLAIN, bend=1.0, drop_reported=0.0, misreported=0.0), 0).draw(0)
     sin, cos, has = (batch.x_BTF[..., i] for i in (2, 3, 4))
     ahead = batch.ahead_en[..., 0, :] / np.hypot(*np.moveaxis(batch.ahead_en[..., 0, :], -1, 0))[..., None]
     asked = batch.ahead_mask[..., 0] & (has > 0)

@@ -29,8 +29,8 @@ STILL = BatchOptions(
     turn=0.0,
     rescale=0.0,
     noise=0.0,
-    told=0.0,
-    mistold=0.0,
+    reported=0.0,
+    misreported=0.0,
     drop_reported=0.0,
     drop_clock=0.0,
 )
@@ -62,7 +62,7 @@ def telling(source: dict[str, list[Any]], seed: int) -> dict[str, list[Any]]:
     return source | {"speed_mps": speed_mps.tolist(), "heading_deg": heading_deg.tolist()}
 
 
-SOURCES = {"steps": wander("a", 600, 1), "bursts": bursts("b", 600, 2), "told": telling(wander("c", 600, 3), 4)}
+SOURCES = {"steps": wander("a", 600, 1), "bursts": bursts("b", 600, 2), "reports": telling(wander("c", 600, 3), 4)}
 
 
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES.keys())

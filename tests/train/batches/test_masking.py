@@ -91,9 +91,11 @@ def test_hidden_pings_are_asked_about() -> None:
 
 @pytest.mark.parametrize("pack", [False, True])
 def test_features_are_hidden_one_by_one_at_the_share_and_nothing_else_is(pack: bool) -> None:
-    """Of each ping its speed, its heading and its clock, each by a draw of its own, as if they had not been told."""
+    """Of each ping its speed, its heading and its clock, each by a draw of its own, as if it had not been reported."""
     corpus = telling(circling(pings=400))
-    options = replace(PLAIN, rows=64, pack=pack, turn=0.0, drop_reported=0.0, drop_clock=0.0, told=0.0, mistold=0.0)
+    options = replace(
+        PLAIN, rows=64, pack=pack, turn=0.0, drop_reported=0.0, drop_clock=0.0, reported=0.0, misreported=0.0
+    )
     plain = contexts(corpus, replace(options, masks=("share",), forced=0.0))
     masked = contexts(corpus, replace(options, masks=("feature",)))
     hidden = np.stack([np.isnan(masked.speed_mps), np.isnan(masked.heading_rad), masked.phase_ms == -1], axis=-1)
@@ -119,7 +121,9 @@ def test_packed_rows_hide_what_was_drawn_for_them() -> None:
     whole = circling(tracks=24, pings=30)
     first = whole.tracks[:, 0]  # by turns long ones and short ones, which fill what the long ones leave
     corpus = telling(whole.cut(np.stack([first, first + np.where(np.arange(24) % 2, 9, 30)], axis=1), np.arange(24)))
-    options = replace(PLAIN, rows=8, pack=True, turn=0.0, drop_reported=0.0, drop_clock=0.0, told=0.0, mistold=0.0)
+    options = replace(
+        PLAIN, rows=8, pack=True, turn=0.0, drop_reported=0.0, drop_clock=0.0, reported=0.0, misreported=0.0
+    )
     options = replace(options, masks=("share", "feature"))
     drawn = Tokens(Line(corpus), options, packs=True).draw(np.random.default_rng([0, 0]), round(DRAWN * options.rows))
     chosen, _ = pack(drawn.valid.sum(axis=1), options.rows, options.tokens)

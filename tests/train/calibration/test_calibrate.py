@@ -17,7 +17,7 @@ from model.kinematics.calibration_terms import COURSE_TERMS, GAP_TERMS, MAX_LOG_
 from model.kinematics.geo import F64, haversine_m
 from model.network.calibration import CHI2_90, Calibration
 from model.network.checkpoint import from_pretrained, save_pretrained
-from train.calibration.calibrate import FEW_TOLD, FORECASTS, TRIPS, WIDER, Held, LeftOut, calibrate, fit_quantile
+from train.calibration.calibrate import FEW_REPORTED, FORECASTS, TRIPS, WIDER, Held, LeftOut, calibrate, fit_quantile
 from train.calibration.residuals import CADENCES_S, HORIZONS_S, Residuals
 from train.data.anchors import find
 from train.data.corpus import EVALUATION
@@ -159,13 +159,13 @@ def test_a_calibration_does_not_depend_on_the_one_of_before(make_corpus: MakeCor
 
 def test_a_region_left_out_widens_what_the_others_ask_for(make_corpus: MakeCorpus) -> None:
     """The same tracks as two networks see them, one of them surer: what is asked for lies between."""
-    sample, predictor, stranger = world(make_corpus), lively(TINY), lively(TINY)
+    sample, predictor, other = world(make_corpus), lively(TINY), lively(TINY)
     with torch.no_grad():
-        stranger.net.forecast.last.bias[4] -= 0.7  # of the log of the variance
-        stranger.net.calibration.forecast.fill_(1.0)  # its own, which is not what these weights have
+        other.net.forecast.last.bias[4] -= 0.7  # of the log of the variance
+        other.net.calibration.forecast.fill_(1.0)  # its own, which is not what these weights have
     calibrate(predictor.net, [sample])
     alone = predictor.net.calibration.forecast.clone()
-    held = calibrate(predictor.net, [sample], left_out=[LeftOut(stranger.net, replace(sample, file="far"))])
+    held = calibrate(predictor.net, [sample], left_out=[LeftOut(other.net, replace(sample, file="far"))])
     own, far = held[0], held[-1]
     assert (far.file, far.of, far.n) == ("far, left out", "forecasts", own.n)
     assert far.before + 0.1 < far.after < 0.9 < own.after
@@ -175,24 +175,24 @@ def test_a_region_left_out_widens_what_the_others_ask_for(make_corpus: MakeCorpu
     assert (own.after + far.after) / 2 == pytest.approx(0.9, abs=0.01)
 
 
-def test_told_courses_are_calibrated_beyond_the_rest(make_corpus: MakeCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of pings so dense that most of the thinned ones can be told; what tells no course is held as if nothing did."""
+def test_added_courses_are_calibrated_beyond_the_rest(make_corpus: MakeCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of pings so dense that most of the thinned ones get a course; what reports none is held as if nothing did."""
     tracks = (wander(f"v{i}", 450, i, cadence_s=5.5) for i in range(12))
     corpus, predictor = make_corpus(together(*tracks), cut=EVALUATION), lively(TINY)
     forecast = predictor.net.calibration.forecast
     sample = Sample("world", "all", "-", corpus, len(corpus), 1)
     held = {one.file: one for one in calibrate(predictor.net, [sample]) if one.of == "forecasts"}
-    assert list(held) == ["world", "world, told speed and course"]
-    told = held["world, told speed and course"]
+    assert list(held) == ["world", "world, with added speed and course"]
+    added = held["world, with added speed and course"]
     asked = 0
     for cadence_s in CADENCES_S:
         thin = thinned(corpus, cadence_s)
         anchors = find(thin, HORIZONS_S)
         asked += int((anchors.target >= 0).sum(1)[~np.isnan(thin.heading_deg[anchors.row])].sum())
-    assert 0.97 * asked < told.n < asked  # some are in doubt
-    assert told.n > FEW_TOLD
-    assert told.after == pytest.approx(0.9, abs=0.02)
-    assert told.before != pytest.approx(0.9, abs=0.05)
+    assert 0.97 * asked < added.n < asked  # some are in doubt
+    assert added.n > FEW_REPORTED
+    assert added.after == pytest.approx(0.9, abs=0.02)
+    assert added.before != pytest.approx(0.9, abs=0.05)
     fitted = forecast.clone()
     assert fitted[-COURSE_TERMS:].all()
     monkeypatch.setattr("train.calibration.residuals.CADENCES_S", ())
@@ -200,14 +200,14 @@ def test_told_courses_are_calibrated_beyond_the_rest(make_corpus: MakeCorpus, mo
     said: list[str] = []
     silent, *rest = calibrate(predictor.net, [sample], say=said.append)
     assert [one.of for one in rest] == ["hidden pings"]
-    assert sum(line.startswith("told courses stay as they were") for line in said) == 1
+    assert sum(line.startswith("reported courses stay as they were") for line in said) == 1
     assert silent.after == held["world"].after
     assert torch.equal(forecast[:-COURSE_TERMS], fitted[:-COURSE_TERMS])
-    assert (forecast[-COURSE_TERMS:] == 0.25).all()  # nobody told any: they stay as they were
+    assert (forecast[-COURSE_TERMS:] == 0.25).all()  # nothing reports any: they stay as they were
 
 
-def test_what_tells_its_own_course_is_told_none(make_corpus: MakeCorpus) -> None:
-    """And what it tells is held by its own terms."""
+def test_what_reports_its_own_course_gets_none(make_corpus: MakeCorpus) -> None:
+    """And what it reports is held by its own terms."""
     tracks = (wander(f"v{i}", 600, i, cadence_s=3.0) for i in range(12))
     dense = make_corpus(together(*tracks), cut=EVALUATION)
     corpus, predictor = thinned(dense, 1.0), lively(TINY)
@@ -219,7 +219,7 @@ def test_what_tells_its_own_course_is_told_none(make_corpus: MakeCorpus) -> None
 
 
 @pytest.mark.parametrize(("dense", "sparse"), [(1, 0), (0, 40), (4, 40)])
-def test_too_few_told_courses_change_nothing(make_corpus: MakeCorpus, dense: int, sparse: int) -> None:
+def test_too_few_reported_courses_change_nothing(make_corpus: MakeCorpus, dense: int, sparse: int) -> None:
     """Those of one vehicle; none, of a fleet whose pings are too far apart to know any; and of a few of a fleet."""
     tracks = [wander(f"v{i}", 600, i, cadence_s=3.0) for i in range(dense)]
     tracks += [wander(f"w{i}", 90, i) for i in range(sparse)]
@@ -227,11 +227,11 @@ def test_too_few_told_courses_change_nothing(make_corpus: MakeCorpus, dense: int
     forecast = predictor.net.calibration.forecast
     forecast.fill_(0.25)
     held = calibrate(predictor.net, [Sample("world", "all", "-", corpus, len(corpus), 1)])
-    assert "world, told speed and course" not in {one.file for one in held}
+    assert "world, with added speed and course" not in {one.file for one in held}
     assert ((forecast == 0.25) == torch.tensor([False] * (len(forecast) - COURSE_TERMS) + [True] * COURSE_TERMS)).all()
 
 
-def test_who_is_told_is_counted_among_tracks_of_any_length(make_corpus: MakeCorpus) -> None:
+def test_who_gets_a_course_is_counted_among_tracks_of_any_length(make_corpus: MakeCorpus) -> None:
     """Of a file's tracks those that are judged here: neither others' headings nor short tracks' silence matter."""
     tracks = [wander(f"v{i}", 450, i, cadence_s=3.0) for i in range(8)]
     tracks += [wander(f"w{i}", 12, i, cadence_s=8.0) for i in range(200)]  # too short to be thinned
@@ -242,17 +242,17 @@ def test_who_is_told_is_counted_among_tracks_of_any_length(make_corpus: MakeCorp
     heading[first:last] = 90.0
     corpus = replace(corpus, heading_deg=heading, speed_mps=np.where(np.isnan(heading), heading, np.float32(5)))
     sample = Sample("world", "all", "-", corpus.select(np.arange(len(corpus)) > 0), len(corpus) - 1, 1)
-    ahead, told = (one for one in calibrate(lively(TINY).net, [sample]) if one.of == "forecasts")
-    assert (ahead.entities, told.entities) == (208, 8)
+    ahead, added = (one for one in calibrate(lively(TINY).net, [sample]) if one.of == "forecasts")
+    assert (ahead.entities, added.entities) == (208, 8)
 
 
-def test_where_some_drive_only_they_are_told_a_course(make_corpus: MakeCorpus) -> None:
+def test_where_some_drive_only_they_get_a_course(make_corpus: MakeCorpus) -> None:
     tracks = (wander(f"v{i}", 600, i, cadence_s=3.0) for i in range(12))
     corpus = make_corpus(together(*tracks), cut=EVALUATION)
     everyone = Sample("world", "all", "-", corpus, len(corpus), 1)
     driven = replace(everyone, file="world by road", corpus=corpus.select(np.arange(len(corpus)) % 2 == 0))
     files = {one.file for one in calibrate(lively(TINY).net, [everyone, driven]) if one.of == "forecasts"}
-    assert files == {"world", "world by road", "world by road, told speed and course"}
+    assert files == {"world", "world by road", "world by road, with added speed and course"}
 
 
 def world(make_corpus: MakeCorpus) -> Sample:
@@ -274,11 +274,11 @@ def test_times_of_trips_hold_what_they_promise_from_the_first_ping_and_on_the_wa
         for ping in range(5):
             predictor.advance(slots, trips.fixes(trips.tracks[:, 0] + ping))
         here, end = trips.tracks[:, 0] + 4, trips.tracks[:, 1] - 1
-        told = predictor.travel_time(slots, trips.lat[end], trips.lon[end])
+        times = predictor.travel_time(slots, trips.lat[end], trips.lon[end])
         predictor.release(slots)
         seconds = (trips.ts_ms[end] - trips.ts_ms[here]) / 1000.0
         far = haversine_m(trips.lat[here], trips.lon[here], trips.lat[end], trips.lon[end]) >= travel_times.TRIP_M
-        return float(((told.low_s <= seconds) & (seconds <= told.high_s))[far].mean()), told.median_s
+        return float(((times.low_s <= seconds) & (seconds <= times.high_s))[far].mean()), times.median_s
 
     first = following(predictor.net)
     before, medians = travel_times.judge_travel_times(sample, first)["predictors"]["model"], on_the_way(first)

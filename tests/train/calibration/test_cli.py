@@ -152,8 +152,8 @@ def test_what_is_to_be_run_next_reads_the_same_columns(tmp_path: Path, weights: 
     columns = renamed(together(*(wander(f"v{i:02}", 60, i) for i in range(30))))
     data, mapped = write_file(columns, "our tracks.csv"), "lat=latitude"
     result = run(tmp_path, weights, "--data", str(data), "--columns", mapped, "--out", str(tmp_path / "mine"))
-    (told,) = [line for line in result.stdout.splitlines() if "pathcast evaluate" in line]
-    words = shlex.split(told.partition(": ")[2])
+    (hint,) = [line for line in result.stdout.splitlines() if "pathcast evaluate" in line]
+    words = shlex.split(hint.partition(": ")[2])
     assert words[words.index("--columns") + 1] == mapped
     assert words[words.index("--data") + 1 :] == [str(data)]
 
@@ -204,7 +204,7 @@ def test_those_who_drive_count_once_more_where_others_walk(
 ) -> None:
     columns = together(*(wander(f"v{i:02}", 60, i) for i in range(30)))
     rows = len(columns["t"])
-    for name, modes, told in (
+    for name, modes, added in (
         ("mixed.parquet", ["walk" if row // 60 % 3 else "car" for row in range(rows)], ["", " by road"]),
         ("buses.parquet", ["bus"] * rows, [""]),
     ):
@@ -213,7 +213,7 @@ def test_those_who_drive_count_once_more_where_others_walk(
         result = run(tmp_path, weights, "--data", str(data), "--split", "train", "--out", str(out), "--json")
         assert result.exit_code == 0, result.output
         ahead = [one["file"] for one in json.loads(result.stdout)["fitted_to"] if one["of"] == "forecasts"]
-        assert ahead == [name + more for more in told]
+        assert ahead == [name + more for more in added]
 
 
 def test_a_region_left_out_is_answered_for_by_weights_without_it(

@@ -17,8 +17,6 @@ import torch
 from train_worlds import WriteFile, assert_it_becomes_a_report, lively, together, track, wander
 
 from model.config import ModelConfig
-from model.network.cells import Cells
-from model.network.network import build
 from stream.adapters.sources import parse
 from train.batches.batches import Batches
 from train.batches.options import BatchOptions
@@ -371,9 +369,8 @@ def test_a_model_of_cells_learns_where_things_go(lab: Lab) -> None:
     """It gets far better than all cells alike in a few dozen steps, and unknown targets teach it nothing."""
     train = lab.splits(without=["gotrack_aracaju.parquet", "buses.parquet"]).train
     words = cells_of_a_town(train)
-    config = replace(TINY, cells=len(words))
-    batches = Batches(train, config, replace(cell_model.PLACED, rows=4, tokens=24), 0)
-    net = build(config, 0)
+    batches = Batches(train, cell_model.shows_place(TINY), replace(cell_model.PLACED, rows=4, tokens=24), 0)
+    net = cell_model.build(TINY, len(words), 0)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
     losses = []
     for step in range(40):
@@ -383,4 +380,3 @@ def test_a_model_of_cells_learns_where_things_go(lab: Lab) -> None:
         optimizer.step()
         losses.append(loss.item())
     assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
-    assert isinstance(net.trunk.cells, Cells)

@@ -1,4 +1,4 @@
-"""What the judge of told velocities asks: thinned tracks that tell what the full ones knew, and no more than that."""
+"""What the judge of reported velocities asks: thinned tracks that report what the full ones knew, and no more."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def row(way: str, next_m: float, fill_m: float) -> Row:
 
 def test_the_words_follow_from_the_numbers() -> None:
     nothing, both = row(NOTHING, 100.0, 40.0), row(BOTH, 80.0, 30.0)
-    both = replace(both, ahead_m=(80.0, 90.0, 500.0, 450.0))  # of forecasts, the next ping alone is told of
+    both = replace(both, ahead_m=(80.0, 90.0, 500.0, 450.0))  # of forecasts, the next ping alone is named
     wrong = [row(STILL, 101.0, 40.0), row(UNIT, 90.0, 40.8), row(TURNED, 100.0, 40.0)]
     good = reported.conclude([nothing, row(SPEED, 90.0, 40.0), both, *wrong])
     assert "-20.0 and -12.5 % (small, a ping every 60 s)" in good
@@ -117,4 +117,4 @@ def test_the_words_follow_from_the_numbers() -> None:
     assert good.endswith("changes most does so by +2.0 % (small, a ping every 60 s, km/h for m/s).")
     harming = replace(both, ahead_m=(80.0, 95.0, 500.0, 900.0))
     bad = reported.conclude([nothing, row(SPEED, 90.0, 44.0), harming, *wrong])
-    assert "every 60 s, told speed (+10.0 %); small, a ping every 60 s, told speed and course (+5.6 %);" in bad
+    assert "every 60 s, reported speed (+10.0 %); small, a ping every 60 s, reported speed and course (+5.6 %);" in bad

@@ -41,6 +41,13 @@ def test_settings_that_fit_together_may_come_in_any_order(settings: list[str]) -
     assert recipe("small", settings) == recipe("small", settings[::-1])
 
 
+@pytest.mark.parametrize(("old", "new"), [("told", "reported"), ("mistold", "misreported")])
+def test_an_old_name_leads_to_the_new_one(old: str, new: str) -> None:
+    with pytest.raises(ValueError, match=f"^{old} is called {new} now: give {new}=0.2$"):
+        recipe("small", [f"{old}=0.2"])
+    assert getattr(recipe("small", [f"{new}=0.2"]).batch, new) == 0.2
+
+
 def test_nothing_set_is_the_default() -> None:
     assert recipe("small", []) == (SMALL, BatchOptions(), {})
     assert recipe("base", []).config == BASE

@@ -16,7 +16,7 @@ from model.network.checkpoint import from_pretrained
 from model.network.network import build
 from train.batches.batches import Batches
 from train.batches.options import BatchOptions, FitOptions
-from train.fit import loss
+from train.fit import loss, run_state
 from train.fit.run_state import CHECKPOINT_FILE
 from train.fit.trainer import Tick, TrainingDiverged, fit, learning_rate
 
@@ -28,11 +28,11 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
     with pytest.raises(Crash):
         fit(train, val, TINY, options(tmp_path / "killed"), watch=crash_after(13))
     seen: list[int] = []
-    told: list[str] = []
+    lines: list[str] = []
     resumed = fit(
-        train, val, TINY, options(tmp_path / "killed"), watch=lambda tick: seen.append(tick.step), say=told.append
+        train, val, TINY, options(tmp_path / "killed"), watch=lambda tick: seen.append(tick.step), say=lines.append
     )
-    assert told == ["going on from step 10 of 20"]
+    assert lines == ["going on from step 10 of 20"]
     assert seen == list(range(11, 21))
     assert resumed.losses == straight.losses
     assert resumed.validations == straight.validations
@@ -120,6 +120,14 @@ def test_another_run_s_checkpoint_is_refused(tmp_path: Path) -> None:
     assert anew.steps == 2
 
 
+def test_runs_of_before_two_options_had_other_names_go_on(tmp_path: Path) -> None:
+    """`reported` and `misreported` were called told and mistold until 29 November 2026, and checkpoints of these runs
+    have this identity.
+    """
+    given = options(tmp_path, bfloat16=False, batch=replace(BATCH, reported=0.7, misreported=0.2))
+    assert run_state.identity(circling(), None, TINY, given, torch.device("cpu"), 1) == "1efd1d606537d09c"
+
+
 def test_a_damaged_checkpoint_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(Crash):
         fit(circling(), None, TINY, options(tmp_path), watch=crash_after(7))
@@ -179,8 +187,8 @@ def test_what_reports_teach_leaves_those_alone_that_report_nothing(tmp_path: Pat
     parts = ("trunk.report", "forecast.from_report", "forecast.beside", "gap.from_report")
     fit(circling(), None, TINY, options(tmp_path / "mute", steps=20))
     dense = replace(circling(), ts_ms=circling().ts_ms // 3)  # a ping every 3 s: each knows how fast it goes
-    told = replace(BATCH, told=1.0, mistold=0.0, drop_reported=0.0)
-    more = options(tmp_path / "told", steps=20, init=str(tmp_path / "mute"), only=parts, batch=told)
+    reported = replace(BATCH, reported=1.0, misreported=0.0, drop_reported=0.0)
+    more = options(tmp_path / "reported", steps=20, init=str(tmp_path / "mute"), only=parts, batch=reported)
     fit(dense, None, TINY, more)
 
     def asked(weights: Path, fixes: np.ndarray) -> list[np.ndarray]:
@@ -196,7 +204,7 @@ def test_what_reports_teach_leaves_those_alone_that_report_nothing(tmp_path: Pat
     telling = mute.copy()
     telling["speed_cms"], telling["heading_cdeg"] = 1_200, 4_500
     for fixes, same in ((mute, True), (telling, False)):
-        for one, other in zip(asked(tmp_path / "mute", fixes), asked(tmp_path / "told", fixes), strict=True):
+        for one, other in zip(asked(tmp_path / "mute", fixes), asked(tmp_path / "reported", fixes), strict=True):
             assert np.array_equal(one, other) == same
 
 

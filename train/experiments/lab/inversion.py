@@ -13,7 +13,7 @@ from model.kinematics.geo import F64, moved_deg
 
 # Columns of model.kinematics.features.encode. A test compares them with the encoder.
 MOVE, VELOCITY = slice(9, 11), slice(11, 13)  # signed logs, in units of 10 m and 1 m/s
-LOG_DT, LOG_RATIO, LOG_SPEED, TURN, LOG_SPEEDS = 19, 20, 21, slice(23, 25), 25
+LOG_DT, LOG_RATIO, LOG_SPEED, TURN, LOG_SPEEDS, FIRST = 19, 20, 21, slice(23, 25), 25, 28
 CLOCK, ABSOLUTE = slice(31, 40), slice(40, 72)
 MAX_LOG_RATIO: Final = 4.0  # limit at which LOG_RATIO is clipped
 WEEK_S, HOUR_S = 604_800.0, 3_600.0

@@ -109,12 +109,12 @@ def source(file: Path = Path(__file__)) -> str:
 def _git(file: Path, *arguments: str) -> str | None:
     """Returns git's output in the file's folder; None where git fails or is missing."""
     try:
-        told = subprocess.run(
+        ended = subprocess.run(
             ["git", "-C", str(file.parent), *arguments], capture_output=True, text=True, timeout=10, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return told.stdout.strip() if told.returncode == 0 else None
+    return ended.stdout.strip() if ended.returncode == 0 else None
 
 
 def write(

@@ -8,6 +8,7 @@ Shapes: N windows, T pings each, H = 1 + horizons (the first is the next ping), 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -61,18 +62,16 @@ def windows(corpus: Corpus, *, tokens: int, most: int, horizons_s: Sequence[floa
     return Windows(fixes, anchors.dt_s[chosen], lat, lon, corpus.entity[anchors.track[chosen]])
 
 
-def read(
-    net: Network, fixes: NDArray[Any], cells: Callable[[F64, F64], NDArray[np.int64]] | None = None
-) -> tuple[Tensor, F64]:
-    """Returns hidden vectors (n, T, C) and kinematic rows (n, T, K) of whole sequences (n, T) of FIX records.
+# Returns hidden vectors (n, T, C) and kinematic rows (n, T, K) of whole sequences (n, T) of FIX records.
+Read = Callable[[NDArray[Any]], tuple[Tensor, F64]]
 
-    `cells` numbers positions for a model of regions.
-    """
+
+def read(net: Network, fixes: NDArray[Any]) -> tuple[Tensor, F64]:
+    """`Read` of one network."""
     kin = baselines.scan_fixes(fixes, net.config)
     x = torch.from_numpy(features.encode(kin, features.context(fixes), net.config))
-    number = None if cells is None else torch.from_numpy(cells(fixes["lat_e7"] / E7, fixes["lon_e7"] / E7))
     time_ms = torch.from_numpy(np.array(fixes["ts_ms"]))
-    return net.trunk(x, net.locate(fixes), time_ms, cell=number)[0], kin
+    return net.trunk(x, net.locate(fixes), time_ms)[0], kin
 
 
 def answer(net: Network, hidden: Tensor, kin: F64, fixes: NDArray[Any], dt_s: F64) -> Spread:
@@ -89,12 +88,12 @@ def question(net: Network, kin: F64, fixes: NDArray[Any], dt_s: F64) -> Asked:
 
 
 @torch.inference_mode()
-def look(net: Network, asked: Windows, cells: Callable[[F64, F64], NDArray[np.int64]] | None = None) -> list[Seen]:
-    """Returns the hidden vectors of the anchors; `cells` as in `read`."""
+def look(read: Read, asked: Windows) -> list[Seen]:
+    """Returns the hidden vectors of the anchors."""
     out = []
     for first in range(0, len(asked.fixes), ROWS):
         rows = slice(first, min(first + ROWS, len(asked.fixes)))
-        hidden, kin = read(net, asked.fixes[rows], cells)
+        hidden, kin = read(asked.fixes[rows])
         out.append(Seen(rows, hidden[:, -1], kin[:, -1]))
     return out
 
@@ -103,7 +102,7 @@ def look(net: Network, asked: Windows, cells: Callable[[F64, F64], NDArray[np.in
 def forecast(net: Network, asked: Windows) -> tuple[F64, F64]:
     """Returns means (N, H, 2) in metres from the anchors, and covariances (N, H, 3)."""
     mean, cov = np.empty((*asked.dt_s.shape, 2)), np.empty((*asked.dt_s.shape, 3))
-    for rows, hidden, kin in look(net, asked):
+    for rows, hidden, kin in look(partial(read, net), asked):
         spread = answer(net, hidden, kin, asked.fixes[rows, -1], asked.dt_s[rows])
         mean[rows], cov[rows] = spread.mean_en.numpy(), spread.cov_m2.numpy()
     return mean, cov

@@ -195,7 +195,7 @@ def conclude(rows: Sequence[Row], usual: Sequence[Usual]) -> str:
     """Two sentences: how soon the next time is right and whether forecasts suffer until then; and the result without a
     change.
     """
-    said = [f"{weights} {_told([row for row in rows if row.weights == weights])}" for weights in _weights(rows)]
+    said = [f"{weights} {_sentence([row for row in rows if row.weights == weights])}" for weights in _weights(rows)]
     worse = [
         f"{one.data} ({one.weights}: {one.off:.2f}, {min(one.repeated, one.typical):.2f})"
         for one in usual
@@ -208,12 +208,12 @@ def conclude(rows: Sequence[Row], usual: Sequence[Usual]) -> str:
     )
 
 
-def _told(rows: Sequence[Row]) -> str:
+def _sentence(rows: Sequence[Row]) -> str:
     """Returns the sentence about the rows of one network."""
     off = [np.exp(_mean([np.log(row.off) for row in rows if row.seen == seen])) for seen in CHANGED]
     repeated, typical = (
-        np.exp(_mean([np.log(one) for row, one in told if row.seen != NONE]))
-        for told in ([(row, row.repeated) for row in rows], [(row, row.typical) for row in rows])
+        np.exp(_mean([np.log(one) for row, one in factors if row.seen != NONE]))
+        for factors in ([(row, row.repeated) for row in rows], [(row, row.typical) for row in rows])
     )
     # Only changes with both: otherwise the two means would be over different changes.
     ahead = {(row.change, row.seen): _mean(row.ahead) for row in rows if not np.isnan(row.ahead).all()}

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from model.config import ModelConfig
 from model.kinematics import baselines
 from model.kinematics.geo import E7, F64, displacement_m, haversine_m
-from model.network.network import Network
 from train.batches.options import BatchOptions
 from train.data.corpus import EVALUATION, Corpus, load
 from train.data.splits import split
@@ -116,13 +116,13 @@ def _continuous(lab: Lab, train: Corpus, asked: Windows, vocabulary: Vocabulary,
     trained = lab.train(f"regions/{'absolute' if absolute else 'motion'}", config, STEPS, train=train, batch=batch)
     mean, cov = forecast(trained.network, asked)
     row = _row(name, asked, mean, vocabulary, covers=_ellipses(asked, mean, cov))
-    return replace(row, parameters=count(trained.network), cpu_s=trained.cpu_s)
+    return replace(row, parameters=count(trained.network.trunk, trained.network.forecast), cpu_s=trained.cpu_s)
 
 
 def _discrete(lab: Lab, train: Corpus, asked: Windows, vocabulary: Vocabulary) -> list[Row]:
     """Returns the rows of the two positions from one model's distributions."""
     name = f"H3 resolution {vocabulary.resolution}"
-    config = replace(lab.config, cells=len(vocabulary), name=f"cells-{vocabulary.resolution}")
+    config = replace(lab.config, name=f"cells-{vocabulary.resolution}")
     net, cpu_s = learn(lab, config, train, vocabulary, lab.steps(STEPS))
     shape = asked.dt_s.shape
     means, medians = np.empty((*shape, 2)), np.empty((*shape, 2))
@@ -132,7 +132,7 @@ def _discrete(lab: Lab, train: Corpus, asked: Windows, vocabulary: Vocabulary) -
         centre = vocabulary.metres_from(asked.fixes[rows, -1])
         means[rows], medians[rows] = expected(share, centre), median(share, centre)
         top[rows], covers[rows] = share.argmax(-1) == truth[rows], within(share, truth[rows], 0.9)
-    facts: dict[str, Any] = {"parameters": count(net), "cpu_s": cpu_s}
+    facts: dict[str, Any] = {"parameters": count(net.trunk, net.cell_embed, net.cell), "cpu_s": cpu_s}
     both = ((f"{name}, mean", means), (f"{name}, median", medians))
     rows_ = [_row(which, asked, en, vocabulary, covers=covers) for which, en in both]
     return [replace(row, top_1=_shares(top, asked), **facts) for row in rows_]
@@ -180,10 +180,9 @@ def _floor(asked: Windows, vocabulary: Vocabulary) -> tuple[float, float, float]
     return float(off.mean()), float((seen == len(vocabulary)).mean()), float(1 - inside.sum() / known.sum())
 
 
-def count(net: Network) -> int:
-    """Returns the number of parameters of a forecast: those of the trunk and of the forecast head."""
-    head = net.forecast if net.region is None else net.region
-    return sum(p.numel() for part in (net.trunk, head) for p in part.parameters())
+def count(*parts: nn.Module) -> int:
+    """Returns the number of parameters of the parts that a forecast runs through."""
+    return sum(p.numel() for part in parts for p in part.parameters())
 
 
 def _errors(rows: Sequence[Row]) -> Table:

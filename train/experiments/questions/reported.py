@@ -34,8 +34,8 @@ GAPS: Final = 1_000  # of each length, at most
 WORSE: Final = 0.01  # a larger change than that from random reports
 
 QUESTION = (
-    "Receivers know how fast they go, and where to. What are forecasts and gap fills worth that are told, and what do "
-    "they cost where a receiver tells them wrong? The tutorial (arXiv 2511.20610) asks of positions alone; fleets "
+    "Receivers know how fast they go, and where to. What are forecasts and gap fills worth that know both, and what do "
+    "they cost where a receiver reports them wrongly? The tutorial (arXiv 2511.20610) asks of positions alone; fleets "
     "mostly have both."
 )
 METHOD = (
@@ -79,7 +79,7 @@ def run(lab: Lab) -> Finding:
         predictor = Predictor.load(weights)
         for cadence_s, thin in [(cadence_s, _thinned(sample, cadence_s)) for cadence_s in CADENCES_S]:
             for way in (*RIGHT, *WRONG):
-                lab.say(f"{weights}, a ping every {cadence_s:g} s, told {way}")
+                lab.say(f"{weights}, a ping every {cadence_s:g} s, reported: {way}")
                 rows.append(_row(predictor, weights, cadence_s, way, replace(sample, corpus=telling(thin, way))))
     return Finding(
         QUESTION,
@@ -106,7 +106,7 @@ def telling(corpus: Corpus, way: str) -> Corpus:
     """Returns the same pings with only those fields reported, or with both and one of them wrong."""
     speed_mps, heading_deg = corpus.speed_mps, corpus.heading_deg
     nothing = np.full(len(corpus.ts_ms), np.nan, np.float32)
-    told = {
+    reported = {
         NOTHING: (nothing, nothing),
         SPEED: (speed_mps, nothing),
         BOTH: (speed_mps, heading_deg),
@@ -114,7 +114,7 @@ def telling(corpus: Corpus, way: str) -> Corpus:
         UNIT: (speed_mps * np.float32(3.6), heading_deg),
         TURNED: (speed_mps, (heading_deg + np.float32(90)) % np.float32(360)),
     }
-    speed_mps, heading_deg = told[way]
+    speed_mps, heading_deg = reported[way]
     return replace(corpus, speed_mps=speed_mps, heading_deg=heading_deg)
 
 
@@ -152,11 +152,11 @@ def conclude(rows: Sequence[Row]) -> str:
         next_ping, fill = (100 * np.nanmean(changes[BOTH][part]) for part in (slice(0, 1), slice(4, None)))
         gains.append(f"{next_ping:+.1f} and {fill:+.1f} % ({at})")
         worst = {way: 100 * float(np.nanmax(change)) for way, change in changes.items()}
-        harmed += [f"{at}, told {way} ({worst[way]:+.1f} %)" for way in (SPEED, BOTH) if worst[way] > 100 * WORSE]
+        harmed += [f"{at}, reported {way} ({worst[way]:+.1f} %)" for way in (SPEED, BOTH) if worst[way] > 100 * WORSE]
         misled += [(worst[way], f"{at}, {way}") for way in WRONG]
     most, by = max(misled)
     return (
-        f"Told speed and course, the errors of the next ping's forecast and of the filled gaps, all lengths alike, "
+        f"With speed and course, the errors of the next ping's forecast and of the filled gaps, all lengths alike, "
         f"change by {', '.join(gains)}. "
         + (
             f"An error gets larger by more than {100 * WORSE:g} % for {'; '.join(harmed)}"
@@ -164,7 +164,7 @@ def conclude(rows: Sequence[Row]) -> str:
             else f"No error gets larger by more than {100 * WORSE:g} %, at no horizon and in no gap, so whoever knows "
             f"them should send them"
         )
-        + f"; told wrong, the error that changes most does so by {most:+.1f} % ({by})."
+        + f"; reported wrongly, the error that changes most does so by {most:+.1f} % ({by})."
     )
 
 
@@ -184,7 +184,7 @@ def _changes(row: Row, nothing: Row) -> F64:
 def _forecasts(rows: Sequence[Row]) -> Table:
     columns = ("weights", "a ping every, s", "reported", *(f"{h}, m" for h in HORIZONS.values()))
     held = (f"{h}: 90 % region holds, %" for h in HORIZONS.values())
-    straight = (f"{h}: straight on as told, m" for h in HORIZONS.values())
+    straight = (f"{h}: straight on as reported, m" for h in HORIZONS.values())
     body = []
     for row in rows:
         shares = (100 * share for share in row.held)
@@ -215,6 +215,6 @@ def _picture(rows: Sequence[Row]) -> Picture:
         )
         for (weights, cadence_s), ways in _by_weights(rows).items()
     ]
-    even = Line("nothing told", list(range(4)), [100.0] * 4, reference=True)
-    title, y = "Forecasts that are told speed and course", "error, % of that with nothing told"
+    even = Line("nothing reported", list(range(4)), [100.0] * 4, reference=True)
+    title, y = "Forecasts that know speed and course", "error, % of that with nothing reported"
     return Picture("ahead", title, "horizon: next ping, 60 s, 5 min, 15 min", y, [*lines, even], x_ticks=range(4))

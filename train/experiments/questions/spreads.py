@@ -259,9 +259,9 @@ def _judge(exam: Sequence[Judged], heads: Mapping[str, nn.Sequential], learned: 
     for _, seen in exam:
         true = distributions.along(seen.target_en, seen.given.unit)
         for way, (form, tell) in WAYS.items():
-            told = tell(heads[form](seen.inputs).double(), seen.given)
-            low, high = told[..., 0], told[..., -1]
-            score = distributions.pinball(told, true).sum(-1)
+            quantiles = tell(heads[form](seen.inputs).double(), seen.given)
+            low, high = quantiles[..., 0], quantiles[..., -1]
+            score = distributions.pinball(quantiles, true).sum(-1)
             held = ((low <= true) & (true <= high)).double().mean(-1)
             marks[way].append(torch.stack([score, held, (high - low).mean(-1)]).numpy())
     column = np.concatenate([column for column, _ in exam])
