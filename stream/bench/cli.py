@@ -311,14 +311,13 @@ def _print(report: Report) -> None:
     for table in report.tables:
         drawn = RichTable(title=table.title, title_justify="left")
         for number, name in enumerate(table.columns):
-            left = any(isinstance(row[number], str) for row in table.rows)
-            drawn.add_column(name, justify="left" if left else "right")
+            words = any(isinstance(row[number], str) for row in table.rows)
+            drawn.add_column(name, justify="left" if words else "right")
         for row in table.rows:
             drawn.add_row(*(shown(cell) for cell in row))
         console.print(drawn)
-    for note in (*report.notes, report.machine, report.servers, report.versions):
-        if note:
-            console.print(f"  {note}", highlight=False, markup=False, soft_wrap=True)
+    for note in filter(None, (*report.notes, report.machine, report.servers, report.versions)):
+        console.print(f"  {note}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _counts(text: str, hint: str) -> list[int]:

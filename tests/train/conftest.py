@@ -10,7 +10,8 @@ import pyarrow.parquet
 import pytest
 from train_worlds import Columns, MakeCorpus, WriteFile
 
-from train.data.corpus import Corpus, Cut, load
+from train.data.corpus import Corpus, load
+from train.data.cutting import Cut
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from train.data.corpus import EVALUATION, Corpus
+from train.data.corpus import Corpus
+from train.data.cutting import EVALUATION
 
 Rows = NDArray[np.int64]
 

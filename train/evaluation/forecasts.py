@@ -18,7 +18,8 @@ from model.kinematics.imm import Imm
 from stream.adapters.sources import Source, parse
 from train.data import anchors as anchoring
 from train.data.anchors import Anchors
-from train.data.corpus import EVALUATION, Corpus, Reading, load, silent
+from train.data.corpus import Corpus, Reading, load, silent
+from train.data.cutting import EVALUATION
 from train.data.splits import split
 from train.evaluation import published
 from train.evaluation.dead_reckoning import reckoned

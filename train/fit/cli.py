@@ -241,7 +241,7 @@ def _size(corpus: Corpus) -> dict[str, int]:
 
 
 def _splits(corpus: Corpus, invented: tuple[str, ...]) -> Splits:
-    from train.data.corpus import TRAINING
+    from train.data.cutting import TRAINING
     from train.data.splits import split
 
     splits = split(corpus, invented=invented)

@@ -18,7 +18,7 @@ from train.batches.batches import Batches
 from train.batches.options import BatchOptions
 from train.batches.sampling import Tokens
 from train.batches.timeline import Line
-from train.data.corpus import TRAINING
+from train.data.cutting import TRAINING
 
 STILL = BatchOptions(
     rows=6,

@@ -20,7 +20,7 @@ from model.network.checkpoint import from_pretrained, save_pretrained
 from train.calibration.calibrate import FEW_REPORTED, FORECASTS, TRIPS, WIDER, Held, LeftOut, calibrate, fit_quantile
 from train.calibration.residuals import CADENCES_S, HORIZONS_S, Residuals
 from train.data.anchors import find
-from train.data.corpus import EVALUATION
+from train.data.cutting import EVALUATION
 from train.data.resampling import thinned
 from train.evaluation import travel_times
 from train.evaluation.forecasts import Sample, judge_forecasts

@@ -12,7 +12,7 @@ from model.api import ModelConfig
 from model.kinematics import lateness
 from train.calibration.lateness import fit, main
 from train.data import anchors as anchoring
-from train.data.corpus import EVALUATION
+from train.data.cutting import EVALUATION
 from train.evaluation.forecasts import Sample
 from train.evaluation.rollout import walk
 

@@ -15,7 +15,7 @@ from model.kinematics.answer_bounds import MAX_LEAN, OUT
 from model.network.checkpoint import from_pretrained, served
 from model.network.network import Network, build
 from train.calibration.shrinkage import fit_share, shrink
-from train.data.corpus import EVALUATION
+from train.data.cutting import EVALUATION
 from train.evaluation.forecasts import Sample, answers_of
 from train.evaluation.rollout import Answers
 

@@ -7,7 +7,8 @@ import pytest
 from train_worlds import MakeCorpus, together, track, wander
 
 from train.data.anchors import EARLIER_PINGS, TOLERANCE, cadence, find, motion, thin, usable
-from train.data.corpus import EVALUATION, Corpus
+from train.data.corpus import Corpus
+from train.data.cutting import EVALUATION
 
 
 def slowly(corpus: Corpus, horizons_s: tuple[float, ...]) -> dict[int, list[int]]:

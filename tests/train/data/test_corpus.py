@@ -16,7 +16,8 @@ from train_worlds import MakeCorpus, WriteFile, together, track, wander
 from model.api import ABSENT
 from stream.adapters.columns import ColumnMap
 from stream.adapters.sources import Source, parse
-from train.data.corpus import EVALUATION, TRAINING, Corpus, Cut, default_cache, load
+from train.data.corpus import Corpus, default_cache, load
+from train.data.cutting import EVALUATION, TRAINING, Cut
 
 MINUTE = [60.0 * i for i in range(12)]
 ROAD = [500.0 * i for i in range(12)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from train_worlds import MakeCorpus, track
 
-from train.data.corpus import EVALUATION
+from train.data.cutting import EVALUATION
 from train.data.resampling import thinned
 
 

@@ -11,7 +11,8 @@ import pyarrow.parquet
 import pytest
 from train_worlds import MakeCorpus, WriteFile, together, track, wander
 
-from train.data.corpus import EVALUATION, TRAINING, Corpus, Cut, load
+from train.data.corpus import Corpus, load
+from train.data.cutting import EVALUATION, TRAINING, Cut
 from train.data.splits import DAY_MS, Holdout, split
 
 NOBODY = Holdout(-90, -180, 90, 180, frozenset(), ())

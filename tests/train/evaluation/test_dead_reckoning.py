@@ -7,7 +7,8 @@ import pytest
 from train_worlds import MakeCorpus, together, track
 
 from train.data.anchors import find
-from train.data.corpus import EVALUATION, Corpus
+from train.data.corpus import Corpus
+from train.data.cutting import EVALUATION
 from train.evaluation.dead_reckoning import REPORTED, reckoned
 from train.evaluation.forecasts import Sample, judge_forecasts
 

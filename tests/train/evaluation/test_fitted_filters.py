@@ -14,7 +14,7 @@ from model.config import SMALL
 from model.kinematics.filters import FITTED, FittedKalman, Follower
 from model.kinematics.imm import Imm
 from train.data.anchors import usable
-from train.data.corpus import EVALUATION
+from train.data.cutting import EVALUATION
 from train.evaluation import fitted_filters as fitting
 from train.evaluation.fitted_filters import Windows, fit_followers, fit_smoother, search
 from train.evaluation.forecasts import open_samples

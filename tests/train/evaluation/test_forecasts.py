@@ -15,7 +15,7 @@ from model.kinematics.baselines import FORECASTS
 from model.kinematics.filters import FITTED, WINDOW, FittedKalman, Kinematic
 from model.kinematics.imm import IMM, Imm
 from train.data.anchors import find
-from train.data.corpus import EVALUATION
+from train.data.cutting import EVALUATION
 from train.evaluation import rollout as walking
 from train.evaluation.forecasts import (
     Sample,

@@ -9,7 +9,8 @@ import pytest
 from train_worlds import MakeCorpus, lively, together, track, wander
 
 from model.api import Gap, ModelConfig, Predictor
-from train.data.corpus import EVALUATION, Corpus
+from train.data.corpus import Corpus
+from train.data.cutting import EVALUATION
 from train.evaluation.forecasts import Sample
 from train.evaluation.gap_fills import HALF, HERMITE_REPORTED, answer, evenly, hide_blocks, hide_half, judge_gap_fills
 from train.evaluation.rollout import MODEL

@@ -11,7 +11,7 @@ from train_worlds import MakeCorpus, together, wander
 
 from model.kinematics.geo import haversine_m
 from train.data.anchors import motion
-from train.data.corpus import EVALUATION
+from train.data.cutting import EVALUATION
 from train.evaluation import plots
 from train.evaluation.forecasts import Judged, Sample, answers_of, report_of
 

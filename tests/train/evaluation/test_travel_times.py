@@ -13,7 +13,7 @@ from train_worlds import MakeCorpus, WriteFile, together, track
 from model.api import ModelConfig, Predictor, TravelTimes
 from model.kinematics.geo import F64
 from model.network.network import build
-from train.data.corpus import EVALUATION
+from train.data.cutting import EVALUATION
 from train.evaluation import travel_times
 from train.evaluation.forecasts import open_samples
 from train.evaluation.metrics import score_times

@@ -9,7 +9,8 @@ import pytest
 from train_worlds import MakeCorpus, together, track
 
 from train.data.anchors import find
-from train.data.corpus import EVALUATION, Corpus
+from train.data.corpus import Corpus
+from train.data.cutting import EVALUATION
 from train.evaluation.forecasts import error_en_m
 from train.evaluation.trees import train_trees
 

@@ -11,7 +11,7 @@ from train_worlds import MakeCorpus, WriteFile, assert_it_becomes_a_report, live
 
 from model.config import ModelConfig
 from stream.adapters.sources import parse
-from train.data.corpus import EVALUATION
+from train.data.cutting import EVALUATION
 from train.evaluation.forecasts import Sample, answers_of, errors_en_m
 from train.experiments.lab.lab import Lab
 from train.experiments.questions import cadence

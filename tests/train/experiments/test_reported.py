@@ -10,7 +10,7 @@ import pytest
 from train_worlds import MakeCorpus, WriteFile, assert_it_becomes_a_report, together, wander
 
 from stream.adapters.sources import TABLE, Source, parse
-from train.data.corpus import EVALUATION
+from train.data.cutting import EVALUATION
 from train.data.resampling import thinned
 from train.experiments.lab.lab import Lab
 from train.experiments.questions import reported

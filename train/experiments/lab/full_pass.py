@@ -23,7 +23,8 @@ from model.network.network import Network
 from stream.adapters.sources import Source
 from train.data import anchors as anchoring
 from train.data.anchors import Anchors
-from train.data.corpus import EVALUATION, Corpus, load
+from train.data.corpus import Corpus, load
+from train.data.cutting import EVALUATION
 from train.data.splits import split
 from train.evaluation.metrics import covered, mahalanobis2
 from train.experiments.lab.lab import Lab

@@ -18,7 +18,8 @@ from model.kinematics.geo import E7, F64, haversine_m
 from model.network.transformer import Trunk
 from train.batches.batches import Batches
 from train.batches.options import BatchOptions
-from train.data.corpus import Corpus, Cut, load
+from train.data.corpus import Corpus, load
+from train.data.cutting import Cut
 from train.data.splits import split
 from train.experiments.lab import inversion as back
 from train.experiments.lab.lab import Lab, check_moves

@@ -17,7 +17,8 @@ from model.kinematics.geo import F64
 from model.network.network import Network
 from train.batches.batches import Batches
 from train.batches.options import BatchOptions
-from train.data.corpus import EVALUATION, Corpus, load
+from train.data.corpus import Corpus, load
+from train.data.cutting import EVALUATION
 from train.data.splits import split
 from train.experiments.lab.inversion import MOVE
 from train.experiments.lab.lab import Lab

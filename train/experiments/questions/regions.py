@@ -16,7 +16,8 @@ from model.config import ModelConfig
 from model.kinematics import baselines
 from model.kinematics.geo import E7, F64, displacement_m, haversine_m
 from train.batches.options import BatchOptions
-from train.data.corpus import EVALUATION, Corpus, load
+from train.data.corpus import Corpus, load
+from train.data.cutting import EVALUATION
 from train.data.splits import split
 from train.evaluation.metrics import mahalanobis2
 from train.experiments.lab.cell_model import PLACED, learn, shares
