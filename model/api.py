@@ -20,8 +20,8 @@ from model.config import SMALL, ModelConfig
 from model.kernels import tiles
 from model.kinematics.features import ABSENT, FIX
 from model.kinematics.geo import F64
-from model.network import checkpoint, network
-from model.network.checkpoint import WeightsError
+from model.parameters.reading import Parameters, WeightsError, from_pretrained
+from model.parameters.untrained import untrained
 from model.serving import answers, folding, layers, state_codec
 from model.serving.answers import Forecasts, Moment, TravelTimes, checked_horizons
 from model.serving.gaps import Fill, Gap
@@ -57,8 +57,8 @@ def check_weights(weights: str | Path) -> None:
     """Reads weights by bundled name or directory, and compiles nothing. Raises WeightsError if `Predictor.load`
     would.
     """
-    net = checkpoint.from_pretrained(weights)
-    _check_servable(net.config, net.config.name, "int8")
+    config = from_pretrained(weights).config
+    _check_servable(config, config.name, "int8")
 
 
 def _check_servable(config: ModelConfig, name: str, precision: str) -> None:
@@ -78,53 +78,48 @@ class Predictor:
 
     def __init__(
         self,
-        net: network.Network,
+        weights: Parameters,
         *,
         name: str,
         capacity: int = 1024,
-        threads: int | None = None,
         precision: str = "int8",
     ) -> None:
         """`precision` is "int8": rounded keys and values, and compiled layers, in bfloat16 where the CPU has it; or
-        "float32": everything exact, at four times the bytes and twice the time. The weights must not change afterwards,
-        because compiled layers hold copies of them.
+        "float32": everything exact, at four times the bytes and several times the time.
         """
-        _check_servable(net.config, name, precision)
-        self.config = net.config
+        _check_servable(weights.config, name, precision)
+        self.config = weights.config
         self.name = name
-        self.fingerprint = checkpoint.fingerprint(net)
+        self.fingerprint = weights.fingerprint()
         self.version = self.fingerprint.hex()
         self.history = self.config.receptive_field + KALMAN_WARMUP + 1
-        self._net = net.eval().requires_grad_(False)
         self.precision = precision
         self._pool = StatePool(self.config, capacity, precision)
-        self._layers = layers.chosen(self._net, precision, threads)
+        self._layers = layers.chosen(weights, precision)
         self._warm()
 
     @classmethod
-    def load(
-        cls, weights: str | Path, *, capacity: int = 1024, threads: int | None = None, precision: str = "int8"
-    ) -> Self:
+    def load(cls, weights: str | Path, *, capacity: int = 1024, precision: str = "int8") -> Self:
         """Loads weights by bundled name or directory. Raises WeightsError."""
-        net = checkpoint.from_pretrained(weights)
-        return cls(net, name=net.config.name, capacity=capacity, threads=threads, precision=precision)
+        found = from_pretrained(weights)
+        return cls(found, name=found.config.name, capacity=capacity, precision=precision)
 
     @classmethod
     def untrained(cls, config: ModelConfig | None = None, *, seed: int = 0, capacity: int = 1024) -> Self:
         """Random weights under heads that are zero: forecasts are the Kalman filter's, fills the Hermite curve's."""
-        return cls(network.build(config or SMALL, seed), name="untrained", capacity=capacity)
+        return cls(untrained(config or SMALL, seed), name="untrained", capacity=capacity)
 
     @property
     def layers(self) -> str:
-        """The implementation of the layers: "float32" (torch); or, where the CPU and the precision allow it, "bfloat16"
+        """The implementation of the layers: "float32" (exact); or, where the CPU and the precision allow it, "bfloat16"
         or "float32, compiled".
         """
         return self._layers.name
 
     @property
     def instructions(self) -> str:
-        """The CPU's vector instructions in compiled layers: "AVX-512" or "AVX2"; "none" where torch computes the
-        layers.
+        """The CPU's vector instructions in compiled layers: "AVX-512" or "AVX2"; "none" where layers are
+        exact loops.
         """
         return tiles.instructions()
 

@@ -1,1 +1,1 @@
-"""Compiled arithmetic on arrays: attention over ring buffers, linear layers, tiles of bfloat16."""
+"""Compiled arithmetic on arrays: attention over ring buffers, fast and exact layers, tiles of bfloat16."""

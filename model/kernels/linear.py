@@ -14,14 +14,14 @@ of a layer; its packed weights are T tiles of L outputs: float32 [T, K, L], or b
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
 from model.jit import compiled
 from model.kernels import tiles
-from model.kernels.bfloat16 import BF16, F32
+from model.kernels.bfloat16 import BF16, F32, narrowed
 from model.kernels.products import (
     NARROW_ROWS,
     OUTPUTS,
@@ -46,11 +46,19 @@ def packed(weight: F32, *, halves: bool) -> BF16 | F32:
     m, k = weight.shape
     if not halves:
         whole = _filled(weight, tiles.SINGLE[1] * tiles.LANES, 1)
-        return np.ascontiguousarray(whole.reshape(-1, tiles.SINGLE[1] * tiles.LANES, k).swapaxes(1, 2))
+        return _aligned(whole.reshape(-1, tiles.SINGLE[1] * tiles.LANES, k).swapaxes(1, 2))
     outputs = tiles.NARROW[1] * tiles.LANES if m <= tiles.LANES else OUTPUTS
-    pairs = torch.from_numpy(_filled(weight, outputs, 2)).bfloat16().view(torch.uint16)  # rounds as `rounded`
-    # torch's memory is aligned
-    return np.asarray(pairs.view(-1, outputs, -(-k // 2), 2).transpose(1, 2).contiguous().numpy())
+    pairs = narrowed(_filled(weight, outputs, 2))  # rounds as `rounded`
+    return _aligned(pairs.reshape(-1, outputs, -(-k // 2), 2).swapaxes(1, 2))
+
+
+def _aligned(array: NDArray[Any]) -> NDArray[Any]:
+    """Returns a copy whose memory begins at a multiple of 64 bytes, as loads into registers like it."""
+    room = np.empty(array.nbytes + 64, np.uint8)
+    first = -room.ctypes.data % 64
+    out = room[first : first + array.nbytes].view(array.dtype).reshape(array.shape)
+    out[...] = array
+    return out
 
 
 def _filled(weight: F32, outputs: int, inputs: int) -> F32:

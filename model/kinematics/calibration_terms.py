@@ -66,5 +66,10 @@ def travel_terms(kin: F64, base_log_s: F64) -> F64:
     return np.stack([np.ones_like(base_log_s), base_log_s / 8.0, first.astype(np.float64)], axis=-1)
 
 
+def factor(terms: F64, coefficients: F64) -> F64:
+    """Returns the factors [...] for terms [..., T] and their coefficients [T]."""
+    return np.asarray(np.exp(np.clip(terms @ coefficients, -MAX_LOG_SCALE, MAX_LOG_SCALE)))
+
+
 def _bent(x: F64, at: tuple[float, ...], unit: float) -> list[F64]:
     return [x, *(np.maximum(x - math.log(knot) / unit, 0.0) for knot in at)]

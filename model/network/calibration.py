@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from model.kinematics.calibration_terms import (
     FORECAST_TERMS,
     GAP_TERMS,
-    MAX_LOG_SCALE,
     TRAVEL_TERMS,
+    factor,
     forecast_terms,
     gap_terms,
     travel_terms,
@@ -62,5 +62,4 @@ class Calibration(nn.Module):
 
 
 def _factor(terms: F64, coefficients: Tensor) -> F64:
-    log_scale = terms @ coefficients.double().cpu().numpy()
-    return np.asarray(np.exp(np.clip(log_scale, -MAX_LOG_SCALE, MAX_LOG_SCALE)))
+    return factor(terms, coefficients.double().cpu().numpy())

@@ -9,26 +9,19 @@ chosen by ModelConfig.positions.
     none        adds nothing: the displacements and intervals of the pings have to suffice
 
 Rotations: Su et al., "RoFormer", 2021 (arXiv 2104.09864). A key is rotated once, when it is written to the ring buffer,
-a query when it is used. Frequencies are whole numbers of turns per period, so that the angle of an index equals that of
-the index modulo the period: exact for a track of any age, where float32(i) * frequency would drift.
+a query when it is used. Their angles are those of `model.kinematics.rotation`.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Final
 
 import torch
 import torch.nn.functional as fn
 from torch import Tensor, nn
 
 from model.config import MAX_LEARNED
-
-# pings, a power of two; far above any attention window, so that no two indices in a window have the same angles
-PERIOD: Final = 4096
-PERIOD_MS: Final = 86_400_000  # a day, longer than a window of pings at any cadence that is evaluated
-_FASTEST_TURNS: Final = 652  # per PERIOD: one radian per ping
-_FASTEST_TIME_TURNS: Final = 13_751  # per PERIOD_MS: one radian per second
+from model.kinematics.rotation import FASTEST_TURNS, PERIOD, PERIOD_MS, table, time_turns, turns, waves
 
 
 class Positions(nn.Module):
@@ -45,10 +38,9 @@ class Positions(nn.Module):
         if kind == "learned":
             self.learned = nn.Embedding(MAX_LEARNED, width)
             nn.init.normal_(self.learned.weight, std=0.02)
-        rows = waves(_turns(width // 2, _FASTEST_TURNS)) if kind == "sinusoidal" else table(head_dim)
-        self.register_buffer("table", rows, persistent=False)
-        turns = torch.tensor(_turns(head_dim // 2, _FASTEST_TIME_TURNS), dtype=torch.int64)
-        self.register_buffer("time_turns", turns, persistent=False)
+        rows = waves(turns(width // 2, FASTEST_TURNS)) if kind == "sinusoidal" else table(head_dim)
+        self.register_buffer("table", torch.from_numpy(rows), persistent=False)
+        self.register_buffer("time_turns", torch.from_numpy(time_turns(head_dim)), persistent=False)
 
     def add(self, x: Tensor, index: Tensor) -> Tensor:
         """Returns x [..., C] plus the encoding of the index [...]. Raises ValueError for an index beyond the table of
@@ -80,18 +72,6 @@ class Positions(nn.Module):
         return None
 
 
-def table(head_dim: int) -> Tensor:
-    """Returns the cosines and sines of every index in a period, float32 [PERIOD, 2, head_dim / 2]."""
-    return waves(_turns(head_dim // 2, _FASTEST_TURNS))
-
-
-def waves(turns: list[int]) -> Tensor:
-    """Returns cosines and sines for whole turns per period, float32 [PERIOD, 2, len(turns)]."""
-    index = torch.arange(PERIOD, dtype=torch.float64)[:, None]
-    angle = 2 * math.pi * ((index * torch.tensor(turns, dtype=torch.float64)) % PERIOD) / PERIOD
-    return torch.stack([angle.cos(), angle.sin()], dim=1).float()
-
-
 def rotate(x: Tensor, cos_sin: Tensor) -> Tensor:
     """Rotates the halves of the last axis of x [..., D] by cos_sin [..., 2, D/2], which is broadcast over leading
     axes.
@@ -99,9 +79,3 @@ def rotate(x: Tensor, cos_sin: Tensor) -> Tensor:
     cos, sin = cos_sin[..., 0, :], cos_sin[..., 1, :]
     a, b = x.chunk(2, dim=-1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
-
-
-def _turns(pairs: int, fastest: int) -> list[int]:
-    """Returns the whole turns per period of each pair of numbers, from one radian per unit to one turn per period."""
-    exponents = [i / max(pairs - 1, 1) for i in range(pairs)]
-    return [max(1, round(fastest ** (1 - x))) for x in exponents]

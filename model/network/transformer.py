@@ -1,8 +1,8 @@
 """The trunk: pre-norm blocks whose attention window is the last W pings.
 
-There are two paths through the same weights, which must agree to 1e-5 in float32: `forward` takes whole sequences, in
-which a token attends to itself and the W-1 tokens before it; `step` takes one ping per row and finds the others in a
-key/value cache of ring buffers (model.serving.kv_cache), where rows may have any ages.
+`forward` takes whole sequences, in which a token attends to itself and the W-1 tokens before it. Serving takes one ping
+per row and finds the others in a key/value cache of ring buffers (model.serving.layers), where rows may have any ages;
+the two must agree to 1e-5 in float32.
 
 Shapes: B sequences, N rows, T pings, F features, C = config.d, H heads, D = C / H, W = config.window, G key heads, P =
 config.patch pings per token.
@@ -10,32 +10,14 @@ config.patch pings per token.
 
 from __future__ import annotations
 
-from typing import Protocol
-
-import numpy as np
 import torch
 import torch.nn.functional as fn
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.config import ModelConfig
 from model.kinematics.features import REPORTED
 from model.network.places import Found, Places
 from model.network.positions import Positions, rotate
-
-Indices = NDArray[np.int64]  # indices of some rows
-
-
-class Rings(Protocol):
-    """The key/value cache of `step`: one ring buffer of W per row and block."""
-
-    def attend(self, block: int, qkv: Tensor, cos_sin: Tensor | None, asked: Indices | None = None) -> Tensor:
-        """Appends each row's newest key and value, then answers its queries: qkv [N, C + 2E], E = G·D, to [N, C]. Rows
-        that are not in `asked` (None: all are) return arbitrary numbers.
-
-        It does for one ping what `Block.project` and `Block.attend` do for a sequence; cos_sin [N, 2, D/2] is applied
-        here.
-        """
 
 
 class Block(nn.Module):
@@ -144,31 +126,6 @@ class Trunk(nn.Module):
             kept.append((k, v))
             x = block.mix(x, block.attend(q, k, v, band))
         return self.norm(x), kept
-
-    def step(
-        self,
-        x_NF: Tensor,
-        age_N: Tensor,
-        rings: Rings,
-        found: Found | None = None,
-        time_ms: Tensor | None = None,
-        asked: Indices | None = None,
-    ) -> Tensor:
-        """Returns the hidden vectors [N, C] of one new ping per row; age_N counts the pings that a row has folded
-        before. If only some rows are `asked` for, it returns [len(asked), C]; the other rows only add to the key/value
-        cache.
-        """
-        x = self._enter(x_NF, found)  # encodings that add to x cannot be served
-        cos_sin = self.positions.angles(age_N, time_ms)  # N, 2, D/2
-        for i, block in enumerate(self.blocks):
-            assert isinstance(block, Block)
-            qkv = block.qkv(block.norm_attention(x))
-            if asked is None or i < len(self.blocks) - 1:
-                x = block.mix(x, rings.attend(i, qkv, cos_sin))
-            else:
-                x = block.mix(x[asked], rings.attend(i, qkv, cos_sin, asked)[asked])
-        hidden: Tensor = self.norm(x)
-        return hidden
 
     def _enter(self, x: Tensor, found: Found | None) -> Tensor:
         """Returns the stream's first vectors [..., C] from the features [B, T, F] of tokens, or [N, F] where a token is

@@ -1,4 +1,4 @@
-"""The network as it is served: one step per ping for many entities, with their key/value caches.
+"""The network as it is served, without torch: one step per ping for many entities, with their key/value caches.
 
 `model.api.Predictor` is the entry point. Files that end in `_compiled` are fast versions of definitions in
 `model.network` and `model.kinematics`; the tests hold each to its definition.
@@ -8,7 +8,8 @@
     state_pool           the states of all entities in memory
     kv_cache             KvCache: keys and values of the last pings, in ring buffers
     state_codec          converts a state to bytes and back
-    layers               the layers, in torch or compiled
+    layers               the layers, exact or fast
+    modules              the network's modules as functions of arrays, for exact layers, gap fills and travel times
     step_compiled        updates a state with a ping
     forecast_compiled    computes a forecast from a state
     gapfill_compiled     computes the positions inside a gap

@@ -71,7 +71,7 @@ def forecast(layers: Layers, moment: Moment, last: NDArray[Any], horizons_s: F64
     dt, sound = forecast_compiled.times(kin, layers.interval(hidden, recent.features), recent, horizons_s)
     question = forecast_compiled.question(kin, dt, last, layers.config)
     mean, cov = forecast_compiled.combined(layers.forecast(hidden, question.features), question)
-    forecast_compiled.calibrate(mean, cov, sound, kin, last, dt, layers.calibration)
+    forecast_compiled.calibrate(mean, cov, sound, kin, last, dt, layers.calibration["forecast"])
     if not sound.all():
         mean, cov = _replaced(mean, cov, baselines.damped_velocity(kin, dt, layers.config), ~sound)
     lat, lon = forecast_compiled.moved(last, mean)
@@ -87,7 +87,7 @@ def fill(layers: Layers, moment: Moment, asked: Sequence[Gap]) -> list[Fill]:
     start = batch.start_lat[of], batch.start_lon[of]
     raw = layers.fill(moment.hidden[of], question, batch.ends.chord_en[of], *start)
     mean, cov = forecast_compiled.combined(raw, question)
-    sound = gapfill_compiled.calibrate(mean, cov, batch.ends.gap_s, of, batch.t_s, layers.calibration)
+    sound = gapfill_compiled.calibrate(mean, cov, batch.ends.gap_s, of, batch.t_s, layers.calibration["gap"])
     if not sound.all():
         mean, cov = _replaced(mean, cov, motion.Law(question.base_en, question.base_var), ~sound[of])
     lat, lon = moved_deg(*start, mean[:, 0])

@@ -34,7 +34,6 @@ from model.kinematics.calibration_terms import MAX_LOG_SCALE
 from model.kinematics.features import ABSENT
 from model.kinematics.geo import E7, F64, M_PER_DEG, MIN_COS_LAT
 from model.kinematics.queries import Interval, Question
-from model.network.calibration import Calibration
 from model.serving.step_compiled import doubt, physics, predict, reported, signed_log, sure, velocity
 
 _RAD: Final = np.pi / 180.0
@@ -95,13 +94,12 @@ def calibrate(
     kin: F64,
     last: NDArray[Any],
     dt_s: F64,
-    calibration: Calibration,
+    coefficients: F64,
 ) -> None:
     """Multiplies covariances [N, Q, 3], in place, by `Calibration.of_forecast` of rows [N, K] whose last fixes are
     `last`; sets sound [N] to false where a covariance or a mean [N, Q, 2] is not finite.
     """
-    weight = calibration.forecast.numpy().astype(np.float64)
-    _calibrate(kin, last, dt_s, weight, _AHEAD, _OFTEN, _FAST, mean, cov, sound)
+    _calibrate(kin, last, dt_s, coefficients, _AHEAD, _OFTEN, _FAST, mean, cov, sound)
 
 
 def moved(last: NDArray[Any], en_m: F64) -> tuple[F64, F64]:

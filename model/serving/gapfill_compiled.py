@@ -20,7 +20,6 @@ from model.kinematics.calibration_terms import MAX_LOG_SCALE
 from model.kinematics.geo import F64
 from model.kinematics.motion import MOST_DOUBT, REPORTED_OFF, REPORTED_OFF_MPS, REPORTED_WITHIN_S, STEADY_S
 from model.kinematics.queries import GAP_FEATURES, GAP_OTHERS, MIN_QUERY_S, GapEnds, Question
-from model.network.calibration import Calibration
 from model.serving.step_compiled import displaced, least_s, signed_log, velocity
 
 
@@ -51,12 +50,12 @@ def question(
     return asked
 
 
-def calibrate(mean: F64, cov: F64, gap_s: F64, of: NDArray[np.int64], t_s: F64, by: Calibration) -> NDArray[np.bool_]:
+def calibrate(mean: F64, cov: F64, gap_s: F64, of: NDArray[np.int64], t_s: F64, coefficients: F64) -> NDArray[np.bool_]:
     """Multiplies covariances [P, 1, 3], in place, by `Calibration.of_gap`. Returns whether each gap's covariances and
     means [P, 1, 2] are finite: [N].
     """
     sound = np.ones(len(gap_s), np.bool_)
-    _calibrate(mean, cov, gap_s, of, t_s, by.gap.numpy().astype(np.float64), sound)
+    _calibrate(mean, cov, gap_s, of, t_s, coefficients, sound)
     return sound
 
 

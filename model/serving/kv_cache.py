@@ -23,9 +23,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from model.config import ModelConfig
 from model.kernels import attention
@@ -46,7 +44,7 @@ class Filled(NamedTuple):
 
 
 class KvCache:
-    """The ring buffers of every slot; `model.network.transformer.Trunk.step` reaches `attend` through `Rows`."""
+    """The ring buffers of every slot; a step reaches `attend` through `Rows`."""
 
     def __init__(self, config: ModelConfig, precision: str) -> None:
         if precision not in PRECISIONS:
@@ -109,26 +107,38 @@ class KvCache:
 
 
 class Rows:
-    """`model.network.transformer.Rings` for some slots at their ages: appends one key and value to each, in place."""
+    """The ring buffers of some slots at their ages: one row for each new ping."""
 
     def __init__(self, rings: KvCache, slots: Slots, age: Slots) -> None:
         self._rings, self._slots, self._age = rings, slots, age
 
-    def attend(self, block: int, qkv: Tensor, cos_sin: Tensor | None, asked: NDArray[np.int64] | None = None) -> Tensor:
+    def attend(
+        self,
+        block: int,
+        qkv: NDArray[np.float32],
+        cos_sin: NDArray[np.float32] | None,
+        asked: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.float32]:
+        """Appends each row's newest key and value, then answers its queries: qkv [N, C + 2E], E = G·D, to [N, C]. Rows
+        that are not in `asked` (None: all are) return arbitrary numbers.
+
+        It does for one ping what `model.network.transformer.Block.project` and `attend` do for a sequence; cos_sin [N,
+        2, D/2], if given, rotates queries and keys.
+        """
         r, c = self._rings, self._rings.config
         if cos_sin is None:  # no rotation
-            cos_sin = torch.zeros(len(qkv), 2, c.head_dim // 2)
+            cos_sin = np.zeros((len(qkv), 2, c.head_dim // 2), np.float32)
             cos_sin[:, 0] = 1.0
         out = np.zeros((len(qkv), c.d), np.float32)
         answered = np.full(len(self._slots), asked is None)
         if asked is not None:
             answered[asked] = True
-        rest = self._slots, self._age, cos_sin.numpy(), qkv.numpy(), c.heads, answered, out
+        rest = self._slots, self._age, cos_sin, qkv, c.heads, answered, out
         if r.rounded:
             attention.attend_rounded(r.keys[block], r.values[block], r.scale[block], *rest)
         else:
             attention.attend(r.keys[block], r.values[block], *rest)
-        return torch.from_numpy(out)
+        return out
 
 
 def longer(array: NDArray[Any], extra: int, axis: int) -> NDArray[Any]:

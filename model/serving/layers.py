@@ -1,11 +1,11 @@
-"""The two implementations of the network's layers in serving, exact and fast, behind one interface.
+"""The layers of the network in serving, exact and fast, behind one interface. Arrays go in and come out.
 
-    Float32     the torch modules themselves: exact, and available on every CPU
-    Compiled    model.kernels.linear: the same layers without torch's overhead per layer; their products are
-                bfloat16 where the CPU has it, float32 elsewhere
+    Exact       the definitions in float32 (`model.serving.modules`): every CPU can run them
+    Compiled    model.kernels.linear: the same layers in registers; their products are bfloat16 where the CPU has it,
+                float32 elsewhere
 
-Both guarantee what replays need: a state's bits do not depend on the other rows of its batches. Training, gap fills and
-travel times run the torch modules, whatever is chosen here.
+Both guarantee what replays need: a state's bits do not depend on the other rows of its batches. Gap fills and travel
+times are exact, whatever is chosen here.
 
 Shapes: N rows, Q questions per row, F features, E features of a question, C = config.d, O numbers of an answer.
 """
@@ -14,39 +14,40 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from model.kernels import linear, tiles
 from model.kernels.bfloat16 import F32, narrowed, widened
-from model.kinematics.geo import F64
+from model.kinematics import rotation
+from model.kinematics.calibration_terms import factor, travel_terms
+from model.kinematics.features import REPORTED
+from model.kinematics.geo import F64, moved_deg
 from model.kinematics.map_cells import CELL_DIM
 from model.kinematics.queries import Question, Travel
-from model.network import network
-from model.network.network import Network
-from model.network.transformer import Block, Indices
-from model.serving import step_compiled
+from model.parameters.reading import Parameters
+from model.serving import forecast_compiled, step_compiled
 from model.serving.kv_cache import Rows
-
-# torch computes rows beyond a multiple of four on another path, whose last bit differs; on CPUs with registers of 512
-# bits, products of 4, 8 or 12 rows differ too. Then what int8 rounds would differ, and, through the interval's last
-# layer, a last digit of what is published. In batches of whole sixteens a row's numbers do not depend on the rest of
-# the batch, and neither do replays; one ping costs some 20 to 30 % more. Compiled layers do not need this.
-ROWS: Final = 16
+from model.serving.modules import GapHead, Linear, Map, Norm, QueryHead, TravelHead, gelu
 
 Hidden = NDArray[Any]  # vectors [N, C]: float32, or bfloat16 as uint16 (model.kernels.bfloat16), as a state stores them
+Indices = NDArray[np.int64]  # indices of some rows
 
 
 class Layers(ABC):
-    """The network in serving: the trunk for one ping per row, and the heads. Arrays come in and go out, no tensors."""
+    """The network in serving: the trunk for one ping per row, and the heads."""
 
-    def __init__(self, net: Network, name: str) -> None:
-        self.name, self.config, self.calibration = name, net.config, net.calibration
-        self._net = net
+    def __init__(self, weights: Parameters, name: str) -> None:
+        self.name, self.config = name, weights.config
+        self.calibration = {
+            kind: weights[f"calibration.{kind}"].astype(np.float64) for kind in ("forecast", "gap", "travel")
+        }
+        self._map = Map(weights) if self.config.places else None
+        self._gap, self._travel = GapHead(weights), TravelHead(weights)
+        self._turns = rotation.table(self.config.head_dim)
+        self._time_turns = rotation.time_turns(self.config.head_dim)
 
     @abstractmethod
     def step(
@@ -64,103 +65,145 @@ class Layers(ABC):
     def forecast(self, hidden: Hidden, asked: NDArray[Any]) -> F32:
         """`model.network.heads.ForecastHead` for questions [N, Q, E]: returns numbers [N, Q, O]."""
 
-    @torch.inference_mode()
     def fill(self, hidden: Hidden, question: Question, chord_en: F64, lat_deg: F64, lon_deg: F64) -> F32:
         """`Network.fill_numbers` for questions [N, Q] about gaps that begin at lat_deg, lon_deg [N]."""
-        asked = network.asked(question, torch.float64)
-        return np.asarray(self._net.fill_numbers(_exact(hidden), asked, chord_en, lat_deg, lon_deg).numpy())
+        map_ = self._map
 
-    @torch.inference_mode()
+        def look(en: F64) -> F32:
+            assert map_ is not None, "a head without a map never calls this"
+            return map_.at(*moved_deg(lat_deg[..., None], lon_deg[..., None], en))
+
+        ends_en = np.stack([np.zeros_like(chord_en), chord_en], axis=-2)
+        return self._gap.numbers(
+            _exact(hidden),
+            question.features,
+            ends_en,
+            question.base_en,
+            lambda raw: forecast_compiled.combined(raw, question)[0],
+            None if map_ is None else look,
+        )
+
     def travel(self, hidden: Hidden, kin: F64, question: Travel, lat_deg: F64, lon_deg: F64) -> tuple[F64, F64, F64]:
         """Returns the median of the travel times [N] to lat_deg, lon_deg [N] in seconds, and the ends of their
         calibrated 90 % intervals.
         """
-        place = self._net.place(lat_deg[:, None], lon_deg[:, None])
-        features, base_log_s = torch.from_numpy(question.features).float(), torch.from_numpy(question.base_log_s)
-        log_s, scale = self._net.travel(_exact(hidden), features, base_log_s, place)
-        scale = scale * torch.from_numpy(self.calibration.of_travel(kin, question.base_log_s))
+        place = None if self._map is None else self._map.at(lat_deg[:, None], lon_deg[:, None])
+        log_s, scale = self._travel(_exact(hidden), question.features, question.base_log_s, place)
+        scale = scale * np.sqrt(factor(travel_terms(kin, question.base_log_s), self.calibration["travel"]))
         half = math.log(10) * scale  # for a Laplace distribution P(|x| > q) = e^(-q / scale)
-        median, low, high = (np.asarray(x[:, 0].exp().numpy()) for x in (log_s, log_s - half, log_s + half))
+        median, low, high = (np.exp(x[:, 0]) for x in (log_s, log_s - half, log_s + half))
         return median, low, high
 
+    def _cos_sin(self, age: NDArray[np.int64], fixes: NDArray[Any]) -> F32 | None:
+        """Returns the angles [N, 2, D/2] by which queries and keys are rotated; None where nothing is."""
+        if self.config.positions == "rope":
+            return rotation.of_index(age, self._turns)
+        if self.config.positions == "time-rope":
+            return rotation.of_time(fixes["ts_ms"], self._time_turns)
+        return None
 
-class Float32(Layers):
-    """The torch modules."""
 
-    def __init__(self, net: Network) -> None:
-        super().__init__(net, "float32")
+class Exact(Layers):
+    """The definitions, in float32."""
 
-    @torch.inference_mode()
+    def __init__(self, weights: Parameters) -> None:
+        super().__init__(weights, "float32")
+        self._embed, self._report = Linear.of(weights, "trunk.embed"), Linear.of(weights, "trunk.report")
+        self._blocks = [_Block(weights, f"trunk.blocks.{block}") for block in range(self.config.blocks)]
+        self._norm = Norm.of(weights, "trunk.norm")
+        self._hidden, self._recent, self._last = (
+            Linear.of(weights, f"interval.{part}") for part in ("hidden", "recent", "last")
+        )
+        self._forecast = QueryHead(weights, "forecast")
+        self._aside, self._aside_question, self._aside_last = (
+            Linear.of(weights, f"forecast.beside.{part}") for part in ("from_hidden", "from_question", "last")
+        )
+
     def step(
         self, x: F32, age: NDArray[np.int64], fixes: NDArray[Any], rings: Rows, asked: Indices | None = None
     ) -> Hidden:
-        trunk, rows = self._net.trunk, _enough(len(x))
-        found = None if trunk.places is None else step_compiled.find(trunk.places, fixes[rows])
-        some = None if asked is None else asked[_enough(len(asked))]
-        ages, now = torch.from_numpy(age[rows]), times(self._net, fixes[rows])
-        hidden = trunk.step(torch.from_numpy(x[rows]), ages, rings, found, now, some)
-        return np.asarray(hidden[: len(x if asked is None else asked)].numpy())
+        stream = self._embed(x[:, REPORTED:]) + self._report(x[:, :REPORTED])
+        if self._map is not None:
+            stream = stream + self._map.vectors(*step_compiled.find(self._map.keys, fixes))
+        cos_sin = self._cos_sin(age, fixes)
+        for i, block in enumerate(self._blocks):
+            some = asked if i == len(self._blocks) - 1 else None
+            attended = rings.attend(i, block.qkv(block.norm_attention(stream)), cos_sin, some)
+            if some is not None:
+                stream, attended = stream[some], attended[some]
+            stream = stream + block.out(attended)
+            stream = stream + block.down(gelu(block.up(block.norm_mlp(stream))))
+        return self._norm(stream)
 
-    @torch.inference_mode()
     def interval(self, hidden: Hidden, asked: NDArray[Any]) -> F32:
-        question = torch.from_numpy(asked[_enough(len(asked))])
-        return np.asarray(self._net.interval(_whole(hidden), question)[: len(hidden)].numpy())
+        return self._last(gelu(self._hidden(_exact(hidden)) + self._recent(asked)))
 
-    @torch.inference_mode()
     def forecast(self, hidden: Hidden, asked: NDArray[Any]) -> F32:
-        question = torch.from_numpy(asked[_enough(len(asked))]).float()
-        return np.asarray(self._net.forecast(_whole(hidden), question)[: len(hidden)].numpy())
+        hidden = _exact(hidden)
+        numbers = self._forecast.out(self._forecast.heard(hidden, asked))
+        beside = self._aside_last(gelu(self._aside(hidden)[:, None] + self._aside_question(asked)))
+        known = len(self._forecast.from_question.weight)  # the input that is 1 where a velocity is reported, else 0
+        share = asked[..., known, None].astype(np.float32)
+        return np.pad(numbers, ((0, 0), (0, 0), (0, 1))) + beside * share
+
+
+class _Block:
+    def __init__(self, weights: Parameters, name: str) -> None:
+        self.norm_attention, self.norm_mlp = (Norm.of(weights, f"{name}.{n}") for n in ("norm_attention", "norm_mlp"))
+        self.qkv, self.out, self.up, self.down = (
+            Linear.of(weights, f"{name}.{n}") for n in ("qkv", "out", "up", "down")
+        )
 
 
 class Compiled(Layers):
     """The same layers in model.kernels.linear. The weights are copied when this is created."""
 
-    def __init__(self, net: Network, *, halves: bool) -> None:
-        super().__init__(net, "bfloat16" if halves else "float32, compiled")
-        self._width, self._halves = net.config.d + 2 * net.config.kv_dim, halves
-        trunk, head, interval, seen = net.trunk, net.forecast, net.interval, 2 if halves else 1
-        self._table = np.zeros((0, CELL_DIM), np.float32)
-        embed = [np.concatenate([_numbers(part.weight) for part in (trunk.report, trunk.embed)], axis=1)] * seen
-        bias = _numbers(trunk.embed.bias)
-        if trunk.places is not None:
-            self._table = _numbers(trunk.places.table)
-            embed, bias = [*embed, _numbers(trunk.places.out.weight)], bias + _numbers(trunk.places.out.bias)
+    def __init__(self, weights: Parameters, *, halves: bool) -> None:
+        super().__init__(weights, "bfloat16" if halves else "float32, compiled")
+        c, self._halves, seen = self.config, halves, 2 if halves else 1
+        self._weights, self._width = weights, c.d + 2 * c.kv_dim
+        self._table = np.zeros((0, CELL_DIM), np.float32) if self._map is None else self._map.table
+        embed = [np.concatenate([weights["trunk.report.weight"], weights["trunk.embed.weight"]], axis=1)] * seen
+        bias = weights["trunk.embed.bias"]
+        if self._map is not None:
+            embed, bias = [*embed, weights["trunk.places.out.weight"]], bias + weights["trunk.places.out.bias"]
         self._embed = self._packed(np.concatenate(embed, axis=1)), bias[None]
-        self._blocks = [self._block(block) for block in trunk.blocks if isinstance(block, Block)]
-        self._norm = _numbers(trunk.norm.weight), _numbers(trunk.norm.bias)
-        recent, last = _numbers(interval.recent.weight), _numbers(interval.last.weight)
-        self._interval = *self._layer(interval.hidden), recent, last, _numbers(interval.last.bias)
-        asked = np.concatenate([_numbers(part.weight) for part in (head.from_question, head.from_report)], axis=1)
-        beside = head.beside
-        self._outputs = beside.last.out_features
+        self._blocks = [self._block(f"trunk.blocks.{block}") for block in range(c.blocks)]
+        self._norm = weights["trunk.norm.weight"], weights["trunk.norm.bias"]
+        interval = (weights[f"interval.{name}"] for name in ("recent.weight", "last.weight", "last.bias"))
+        self._interval = (*self._layer("interval.hidden"), *interval)
+        question, report = (weights[f"forecast.{name}.weight"] for name in ("from_question", "from_report"))
+        asked = np.concatenate([question, report], axis=1)
+        beside = "forecast.beside"
+        self._outputs = len(weights[f"{beside}.last.bias"])
+        bias = weights["forecast.last.bias"]
         self._forecast = (
-            *self._layer(head.from_hidden),
+            *self._layer("forecast.from_hidden"),
             self._packed(np.concatenate([asked] * seen, axis=1)),
-            *self._layer(head.middle),
-            self._packed(_numbers(head.last.weight)),
-            np.pad(_numbers(head.last.bias), (0, self._outputs - head.last.out_features))[None],
-            *self._layer(beside.from_hidden),
-            np.ascontiguousarray(_numbers(beside.from_question.weight).T),
-            _numbers(beside.last.weight),
-            _numbers(beside.last.bias),
-            beside.known,
+            *self._layer("forecast.middle"),
+            self._packed(weights["forecast.last.weight"]),
+            np.pad(bias, (0, self._outputs - len(bias)))[None],
+            *self._layer(f"{beside}.from_hidden"),
+            np.ascontiguousarray(weights[f"{beside}.from_question.weight"].T),
+            weights[f"{beside}.last.weight"],
+            weights[f"{beside}.last.bias"],
+            question.shape[1],  # the input that is 1 where a velocity is reported, else 0
         )
 
-    @torch.inference_mode()
     def step(
         self, x: F32, age: NDArray[np.int64], fixes: NDArray[Any], rings: Rows, asked: Indices | None = None
     ) -> Hidden:
         row, share = np.empty((len(x), 0), np.int64), np.empty((len(x), 0), np.float32)
-        if self._net.trunk.places is not None:
-            row, share = (found.numpy() for found in step_compiled.find(self._net.trunk.places, fixes))
-        stream = np.empty((len(x), self._net.config.d), np.float32)
+        if self._map is not None:
+            row, share = step_compiled.find(self._map.keys, fixes)
+        stream = np.empty((len(x), self.config.d), np.float32)
         linear.enter(x, row, share, self._table, *self._embed, stream)
-        cos_sin = self._net.trunk.positions.angles(torch.from_numpy(age), times(self._net, fixes))
+        cos_sin = self._cos_sin(age, fixes)
         qkv = np.empty((len(x), self._width), np.float32)
         for i, (project, mix) in enumerate(self._blocks):
             linear.project(stream, *project, qkv)
             some = asked if i == len(self._blocks) - 1 else None
-            attended = rings.attend(i, torch.from_numpy(qkv), cos_sin, some).numpy()
+            attended = rings.attend(i, qkv, cos_sin, some)
             if some is not None:
                 stream, attended = stream[some], attended[some]
             linear.mix(stream, attended, *mix)
@@ -184,51 +227,27 @@ class Compiled(Layers):
             return hidden if hidden.dtype == np.uint16 else narrowed(hidden)
         return hidden if hidden.dtype == np.float32 else widened(hidden)
 
-    def _block(self, block: Block) -> tuple[tuple[NDArray[Any], ...], tuple[NDArray[Any], ...]]:
+    def _block(self, name: str) -> tuple[tuple[NDArray[Any], ...], tuple[NDArray[Any], ...]]:
         """Returns the weights of a block as arguments of `linear.project` and `linear.mix`."""
-        norms = [(_numbers(norm.weight), _numbers(norm.bias)) for norm in (block.norm_attention, block.norm_mlp)]
-        qkv, out = (self._packed(_numbers(layer.weight)) for layer in (block.qkv, block.out))
-        return (*norms[0], qkv), (out, *norms[1], *self._layer(block.up), *self._layer(block.down))
+        w = self._weights
+        norms = [(w[f"{name}.{norm}.weight"], w[f"{name}.{norm}.bias"]) for norm in ("norm_attention", "norm_mlp")]
+        qkv, out = (self._packed(w[f"{name}.{layer}.weight"]) for layer in ("qkv", "out"))
+        return (*norms[0], qkv), (out, *norms[1], *self._layer(f"{name}.up"), *self._layer(f"{name}.down"))
 
-    def _layer(self, layer: nn.Linear) -> tuple[NDArray[Any], F32]:
-        return self._packed(_numbers(layer.weight)), _numbers(layer.bias)[None]
+    def _layer(self, name: str) -> tuple[NDArray[Any], F32]:
+        return self._packed(self._weights[f"{name}.weight"]), self._weights[f"{name}.bias"][None]
 
     def _packed(self, weight: F32) -> NDArray[Any]:
         return linear.packed(weight, halves=self._halves)
 
 
-def chosen(net: Network, precision: str, threads: int | None = None) -> Layers:
-    """Returns the exact layers for "float32", else the fastest that this CPU supports. `threads` are torch's."""
-    if threads is not None:
-        torch.set_num_threads(threads)
+def chosen(weights: Parameters, precision: str) -> Layers:
+    """Returns the exact layers for "float32", else the fastest that this CPU supports."""
     if precision == "float32" or not tiles.fuses():
-        return Float32(net)
-    return Compiled(net, halves=tiles.multiplies_halves())
+        return Exact(weights)
+    return Compiled(weights, halves=tiles.multiplies_halves())
 
 
-def times(net: Network, fixes: NDArray[Any]) -> Tensor | None:
-    """Returns the times by which time-RoPE rotates. They are a copy, because torch accepts no view into packed
-    records.
-    """
-    return torch.from_numpy(np.array(fixes["ts_ms"])) if net.config.positions == "time-rope" else None
-
-
-def _enough(rows: int) -> NDArray[np.int64]:
-    """Returns the indices of a batch's rows, with the last one repeated up to a multiple of ROWS; an empty batch stays
-    empty.
-    """
-    return np.minimum(np.arange(-(-rows // ROWS) * ROWS), rows - 1)
-
-
-def _whole(hidden: Hidden) -> Tensor:
-    """Returns the hidden vectors in float32, padded to a multiple of ROWS."""
-    return _exact(hidden[_enough(len(hidden))])
-
-
-def _exact(hidden: Hidden) -> Tensor:
-    """Converts hidden vectors to float32."""
-    return torch.from_numpy(widened(hidden) if hidden.dtype == np.uint16 else hidden)
-
-
-def _numbers(weight: Tensor) -> F32:
-    return np.ascontiguousarray(weight.detach().float().numpy())
+def _exact(hidden: Hidden) -> F32:
+    """Returns hidden vectors in float32."""
+    return widened(hidden) if hidden.dtype == np.uint16 else hidden

@@ -14,7 +14,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from model.config import ModelConfig
@@ -24,7 +23,6 @@ from model.kinematics import motion as m
 from model.kinematics.features import ABSENT
 from model.kinematics.geo import E7, F64, M_PER_DEG, MIN_COS_LAT
 from model.kinematics.map_cells import CORNERS, MAX_LAT_DEG, ZOOMS
-from model.network.places import Found, Places
 
 _RAD: Final = np.pi / 180.0
 _METRES: Final = M_PER_DEG / E7
@@ -64,12 +62,12 @@ def scan(
     return out, x
 
 
-def find(places: Places, fixes: NDArray[Any]) -> Found:
-    """`Places.find` for fixes [N]: rows of the table and their weights [N, J]."""
+def find(keys: NDArray[np.int64], fixes: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """`Places.find` for fixes [N]: rows of the table with these keys, and their weights, [N, J] each."""
     row = np.empty((len(fixes), len(ZOOMS) * CORNERS), np.int64)
     share = np.empty(row.shape, np.float32)
-    _find(places.keys.numpy(), np.array(fixes), np.array(ZOOMS), row, share)
-    return Found(torch.from_numpy(row), torch.from_numpy(share))
+    _find(keys, np.array(fixes), np.array(ZOOMS), row, share)
+    return row, share
 
 
 def physics(config: ModelConfig) -> tuple[float, float, float]:

@@ -49,7 +49,6 @@ RULES: Final[tuple[tuple[str, str, str], ...]] = (
     ("stream/tracks/track.py", "", "track"),
     ("stream/tracks/track_table.py", "", "track"),
     ("stream/engine/json_template.py", "", "encode"),
-    ("stream/engine/blake2b.py", "", "encode"),
     ("stream/wire/ids.py", "", "encode"),
     ("stream/engine/stored_entity.py", "", "store"),
     ("stream/store/base.py", "", "store"),

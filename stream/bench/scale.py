@@ -204,7 +204,7 @@ def _report(
         f"medians of {options.runs} runs, all rows in turn",
     ]
     if len(costs) > 1:
-        state = Predictor.load(options.weights, capacity=1, threads=1).slot_bytes
+        state = Predictor.load(options.weights, capacity=1).slot_bytes
         further = bytes_per_further_entity(costs[-2], costs[-1])
         numbers["bytes_per_further_entity"], numbers["state_bytes"] = further, state
         notes.append(

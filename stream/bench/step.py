@@ -77,7 +77,7 @@ def measure(
     Raises WeightsError, and ValueError for bad numbers.
     """
     keep_freed()  # as a worker does
-    predictor = Predictor.load(weights, capacity=n, threads=1, precision=precision)
+    predictor = Predictor.load(weights, capacity=n, precision=precision)
     rounds = fix_rounds(workload or Workload(n), WINDOW_FILL + 1 + runs * steps)
     slots = predictor.acquire(n)
     for _ in range(WINDOW_FILL):
@@ -171,7 +171,7 @@ TIMED: Final = frozenset({"answer", "forecast"})
 
 def calls_of(weights: str, batches: Sequence[Sequence[Record]]) -> list[Call]:
     """Returns the calls with which an engine uses the model for these batches."""
-    recorder = Recorder.load(weights, threads=1)
+    recorder = Recorder.load(weights)
     recorder.calls = []
     engine = Engine(recorder, MemoryStore(), Settings())
 
@@ -186,7 +186,7 @@ def calls_of(weights: str, batches: Sequence[Sequence[Record]]) -> list[Call]:
 def played(weights: str, calls: Sequence[Call], warm: float) -> Stepped:
     """Repeats the calls, and times those of the bare step. The first `warm` part of the pings is not counted."""
     keep_freed()  # as a worker does
-    predictor = Predictor.load(weights, threads=1)
+    predictor = Predictor.load(weights)
     total = sum(_forecasts(call) for call in calls)
     watch, pings, counted, steps = Stopwatch(), 0, 0, 0
     for call in calls:

@@ -6,7 +6,7 @@ import os
 import sys
 from importlib.metadata import entry_points, version
 from inspect import cleandoc
-from typing import Annotated, NoReturn
+from typing import Annotated, Final, NoReturn
 
 import typer
 from rich.console import Console
@@ -16,6 +16,8 @@ from stream.wire.escape import escaped
 
 LOGS_ITSELF = "worker"  # the command that has a log, and warns there
 EXIT_FAILURE = 1  # the work failed; Typer exits with 2 for bad usage by itself
+
+TRAINS: Final = ("torch", "tensorboard")  # packages of the extra `train`, which serving does without
 
 ERRORS = Console(stderr=True)
 
@@ -73,6 +75,14 @@ def main() -> NoReturn:
     except (OSError, ValueError, RuntimeError) as error:
         said = one_line(error).replace("[", r"\[")
         ERRORS.print(f"[bold red]error:[/] {said}", highlight=False, soft_wrap=True)
+        sys.exit(EXIT_FAILURE)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in TRAINS:
+            raise
+        said = r"this command needs torch, which serving does not: pip install 'pathcast\[train]'"
+        ERRORS.print(
+            f"[bold red]error:[/] {said} (in a clone: pip install -e '.\\[train]')", highlight=False, soft_wrap=True
+        )
         sys.exit(EXIT_FAILURE)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -3,7 +3,8 @@
 No record is lost, and under exactly_once none is answered twice. Both depend on the order of writes, so each step has
 a module of its own. This package owns offsets, checkpoints and takeovers, and does not depend on Faust:
 
-    delivery        Delivery: takes records in, hands answers out, gains and loses partitions
+    delivery        Delivery: the pump that takes records in and hands answers out, one batch at a time
+    ownership       gains and loses partitions, and takes them over again when their states may be wrong
     inbox           records that wait or are being processed, and when a batch is due (`Limits`)
     processing      takes one batch through the engine, and handles its exceptions
     committer       takes answers and offsets to the brokers, two batches at most

@@ -18,7 +18,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from operator import sub
 from typing import Final, NamedTuple
 
 from stream.delivery.partitions import Piece
@@ -59,43 +58,23 @@ class Account:
         return self.taken - self.settled - in_flight
 
 
-NO_FIELDS: Final[Counter[str]] = Counter()
+def so_far(pieces: Iterable[Piece], counts: Mapping[Partition, Counts]) -> dict[Partition, Counts]:
+    """Returns copies of what the engine has counted until now, of the pieces' partitions."""
+    partitions = {piece.owned.partition for piece in pieces}
+    return {one: counts[one].copy() if one in counts else Counts() for one in partitions}
 
 
-class OutcomeCounts(NamedTuple):
-    """Holds what the answers themselves do not show: how many of them are of which kind, how many records have no
-    answer, and which optional fields were dropped from pings, by name.
+def counted(
+    pieces: Iterable[Piece], before: Mapping[Partition, Counts], counts: Mapping[Partition, Counts]
+) -> dict[Partition, Counts]:
+    """Returns what was counted of one batch, given what `so_far` returned before it.
+
+    Call it before the pieces are marked as taken: records below `taken` came once more, and the engine did not get
+    them.
     """
-
-    late: int = 0
-    quarantined: int = 0
-    duplicates: int = 0
-    answered_before: int = 0
-    fields_dropped: Counter[str] = NO_FIELDS
-
-
-def so_far(counts: Mapping[Partition, Counts]) -> dict[Partition, OutcomeCounts]:
-    """Returns the outcomes since the engine began, from the engine's own counts."""
-    return {
-        key: OutcomeCounts(one.late, one.quarantined, one.duplicates, one.folded, one.fields_dropped)
-        for key, one in counts.items()
-    }
-
-
-def untold(
-    pieces: Iterable[Piece], before: Mapping[Partition, OutcomeCounts], counts: Mapping[Partition, Counts]
-) -> dict[Partition, OutcomeCounts]:
-    """Returns the outcomes of one batch, given what `so_far` returned before it.
-
-    Call it before the pieces are marked as taken.
-    """
-    now = so_far(counts)
-    found: dict[Partition, OutcomeCounts] = {}
+    found = {partition: counts[partition].since(earlier) for partition, earlier in before.items()}
     for piece in pieces:
-        key, nothing = piece.owned.partition, OutcomeCounts()
-        told = found.get(key) or OutcomeCounts(*map(sub, now.get(key, nothing), before.get(key, nothing)))
-        skipped = piece.records.count_before(piece.owned.taken)  # delivery did not give them to the engine
-        found[key] = told._replace(answered_before=told.answered_before + skipped)
+        found[piece.owned.partition].folded += piece.records.count_before(piece.owned.taken)
     return found
 
 
@@ -154,9 +133,12 @@ class Accounts:
             self.accounts[piece.owned.partition].handed_back += len(piece.records)
 
     def settle(
-        self, pieces: Sequence[Piece], answers: Answers, told: Mapping[Partition, OutcomeCounts], now_ms: float
+        self, pieces: Sequence[Piece], answers: Answers, counts: Mapping[Partition, Counts], now_ms: float
     ) -> None:
-        """Counts records that were published and committed. Answers to other partitions do not count."""
+        """Counts records that were published and committed, of which the engine has counted `counts`.
+
+        Answers to other partitions do not count.
+        """
         published = answers.counts()
         for piece in pieces:
             first_ms = float(piece.records.timestamps_ms[0])
@@ -170,12 +152,12 @@ class Accounts:
             if (code := code_of(one.headers)) is not None
         )
         for partition in partitions:
-            account, quiet = self.accounts[partition], told[partition]
-            account.forecasts += published[self.topics.forecasts, partition] - quiet.late
-            account.late += quiet.late
-            account.rejects += published[self.topics.dead_letters, partition] - quiet.quarantined
-            account.quarantined += quiet.quarantined
-            account.duplicates += quiet.duplicates
-            account.answered_before += quiet.answered_before
+            account, counted = self.accounts[partition], counts[partition]
+            account.forecasts += published[self.topics.forecasts, partition] - counted.late
+            account.late += counted.late
+            account.rejects += published[self.topics.dead_letters, partition] - counted.quarantined
+            account.quarantined += counted.quarantined
+            account.duplicates += counted.duplicates
+            account.answered_before += counted.folded
             account.gap_fills += published[self.topics.gapfills, partition]
-            self.fields_dropped.update(quiet.fields_dropped)
+            self.fields_dropped.update(counted.fields_dropped)

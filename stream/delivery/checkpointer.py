@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Container, Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from redis.exceptions import RedisError
 
@@ -82,14 +82,14 @@ class Checkpointer:
         times = [one.save_at_ms for one in owned if _unsaved(one)]
         return max(self._retry_at_ms, min(times)) if times else float("inf")
 
-    async def go_on(self, owned: Iterable[Owned], committer: asyncio.Task[None] | None) -> Refusal | None:
+    async def go_on(self, owned: Iterable[Owned], last_commit: asyncio.Task[Any] | None) -> Refusal | None:
         """Notes what has been written since the last call, and starts to write the next leg.
 
         Call it while nobody else uses the engine. A store that cannot be reached is not an error here: it is logged,
         and the write is tried again later.
 
         Args:
-            committer: the task that commits the batch that was folded last, if it is not done yet.
+            last_commit: the task that commits the batch that was folded last, if it is not done yet.
         """
         if self._writing is not None:
             if not self._writing.done():
@@ -103,7 +103,7 @@ class Checkpointer:
         if self._now is not None:
             of, what, _ = self._now
             await what.dump(of.taken)
-            self._writing = asyncio.create_task(self._written(self._now, of.taken, committer))
+            self._writing = asyncio.create_task(self._written(self._now, of.taken, last_commit))
             self._writing.add_done_callback(lambda _: self._tell())
         return None
 
@@ -118,10 +118,10 @@ class Checkpointer:
         waiting = (one for one in owned if _unsaved(one) and one.save_at_ms <= now_ms)
         return min(waiting, key=lambda one: one.save_at_ms, default=None)
 
-    async def _written(self, now: UnderWay, folded: int, committer: asyncio.Task[None] | None) -> bool:
+    async def _written(self, now: UnderWay, folded: int, last_commit: asyncio.Task[Any] | None) -> bool:
         """Writes a leg when all records below `folded` are committed. Returns false if that does not happen."""
-        if committer is not None:
-            await asyncio.wait([committer])
+        if last_commit is not None:
+            await asyncio.wait([last_commit])
         if not now.stands or now.of.next_offset < folded:
             return False
         await now.what.write()

@@ -3,7 +3,8 @@
     begin -> the broker has every answer -> the batch before is committed -> the offsets are committed -> retired
 
 While the offsets of one batch are being committed, the answers of the next may be published. If a partition is lost,
-fenced or to be taken over again meanwhile, its records go back to the inbox, uncommitted.
+fenced or to be taken over again meanwhile, its records are not committed. Whoever calls `take_done` learns it from the
+batch's `CommitResult`, and puts them back.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from stream.config import failpoints
-from stream.delivery.accounts import Accounts, OutcomeCounts
+from stream.delivery.accounts import Accounts
 from stream.delivery.inbox import Inbox, without
 from stream.delivery.partitions import Guarantee, Owned, Piece
+from stream.engine.counts import Counts
 from stream.kafka.encoded_batches import Answers
 from stream.kafka.log import CommittedOffset, Partition, Rebalanced
 
@@ -30,11 +33,20 @@ class FoldedBatch(NamedTuple):
     pieces: Sequence[Piece]
     records: int
     answers: Answers
-    told: Mapping[Partition, OutcomeCounts]
+    counts: Mapping[Partition, Counts]  # of these records alone
+
+
+@dataclass
+class CommitResult:
+    """Holds which of a batch's records are not committed, and why."""
+
+    lost: list[Owned] = field(default_factory=list)  # the group has given these partitions to another member
+    fenced: list[Owned] = field(default_factory=list)  # another worker has fenced these partitions
+    back: list[Piece] = field(default_factory=list)  # all pieces that are not committed
 
 
 class _Flying(NamedTuple):
-    task: asyncio.Task[None]
+    task: asyncio.Task[CommitResult]
     published: asyncio.Future[None]  # cancelled if publishing failed
 
 
@@ -48,40 +60,54 @@ class Committer:
         accounts: Accounts,
         clock: Callable[[], float],
         news: Callable[[], None],
-        lose: Callable[[Iterable[Owned]], None],
-        take_over_anew: Callable[[Owned], None],
     ) -> None:
-        """Takes three callbacks.
-
-        `news` is called when a batch has ended; `lose` for partitions that the group has given to another member;
-        `take_over_anew` for partitions that another worker has fenced.
-        """
+        """Takes `news`, which is called when a batch has ended."""
         self._guarantee = guarantee
         self._inbox = inbox
         self._accounts = accounts
         self._clock = clock
         self._news = news
-        self._lose = lose
-        self._take_over_anew = take_over_anew
         self._batches: deque[_Flying] = deque()
         self.records_in = 0
         self.records_out = 0
 
-    async def has_room(self) -> None:
-        """Waits until another batch may begin: at most one is left, and its answers are published.
+    async def room(self) -> None:
+        """Waits until another batch may begin: at most one has not ended, and its answers are published.
 
-        Raises what one of the batches raised.
+        It raises nothing. Call `take_done` before `begin`.
         """
-        while len(self._batches) > 1:
-            await self._settle_one()
+        if len(self._batches) > 1:
+            await asyncio.wait([self._batches[0].task])
         if self._batches:
-            await asyncio.wait([self._batches[0].published])
-            if self._batches[0].published.cancelled():
-                await self.settle()  # raises what made it fail
+            newest = self._batches[-1]
+            await asyncio.wait([newest.published])
+            if newest.published.cancelled():
+                await asyncio.wait([newest.task])
+
+    async def all_done(self) -> None:
+        """Waits until no batch is being committed. It raises nothing."""
+        if self._batches:
+            await asyncio.wait([one.task for one in self._batches])
+
+    def take_done(self) -> Iterator[CommitResult]:
+        """Removes the batches that have ended, oldest first, and yields what became of each.
+
+        It stops before a batch that raised; `failure` has the exception.
+        """
+        while self._batches and self._batches[0].task.done() and self.failure is None:
+            yield self._batches.popleft().task.result()
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What the oldest batch raised, which no later batch can cure; None if it did not end so."""
+        if not self._batches or not (task := self._batches[0].task).done():
+            return None
+        return asyncio.CancelledError() if task.cancelled() else task.exception()
 
     def begin(self, batch: FoldedBatch) -> None:
-        """Starts to publish and commit a batch. Pieces that are no longer ours are left out."""
-        batch = self._still_ours(batch)
+        """Starts to publish and commit a batch. Pieces that are no longer ours go back to the inbox."""
+        batch, back = _still_ours(batch)
+        self._inbox.put_back(back)
         if batch.pieces:
             published = asyncio.get_running_loop().create_future()
             task = asyncio.create_task(self._finish(batch, self.last, published))
@@ -89,56 +115,22 @@ class Committer:
             self._batches.append(_Flying(task, published))
 
     @property
-    def last(self) -> asyncio.Task[None] | None:
-        """The task of the newest batch that is not settled; None if there is none."""
+    def last(self) -> asyncio.Task[CommitResult] | None:
+        """The task of the newest batch that `take_done` has not removed; None if there is none."""
         return self._batches[-1].task if self._batches else None
-
-    async def settle(self) -> None:
-        """Waits for all batches that are being committed. Raises what one of them raised."""
-        while self._batches:
-            await self._settle_one()
-
-    async def settle_done(self) -> None:
-        """Removes the batches that have ended. Raises what one of them raised."""
-        while self._batches and self._batches[0].task.done():
-            await self._settle_one()
-
-    async def ended(self) -> None:
-        """Waits for all batches, and leaves their exceptions to `Delivery.run`."""
-        if self._batches:
-            await asyncio.wait([one.task for one in self._batches])
 
     def abandon(self) -> None:
         for flying in self._batches:
             flying.task.cancel()
 
-    async def _settle_one(self) -> None:
-        first = self._batches[0]
-        await asyncio.shield(first.task)
-        if self._batches and self._batches[0] is first:  # another waiter may have removed it
-            self._batches.popleft()
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
+    def _finished(self, task: asyncio.Task[CommitResult]) -> None:
         if not task.cancelled():
-            task.exception()  # marks it as seen: it is raised when the batch is settled
+            task.exception()  # marks it as seen: `failure` reports it
         self._news()
 
-    def _still_ours(self, batch: FoldedBatch) -> FoldedBatch:
-        """Returns the batch without the pieces whose partition was lost, or is to be taken over again, since the engine
-        took them.
-
-        Those pieces go back to the inbox. No takeover is complete before all of its partition's batches are settled.
-        """
-        back = [piece for piece in batch.pieces if not piece.owned.ready]
-        if not back:
-            return batch
-        self._inbox.put_back(back)
-        ours = {piece.owned.partition for piece in batch.pieces} - {piece.owned.partition for piece in back}
-        return batch._replace(pieces=without(batch.pieces, back), answers=batch.answers.of(ours))
-
     async def _finish(
-        self, batch: FoldedBatch, before: asyncio.Task[None] | None, published: asyncio.Future[None]
-    ) -> None:
+        self, batch: FoldedBatch, before: asyncio.Task[CommitResult] | None, published: asyncio.Future[None]
+    ) -> CommitResult:
         """Publishes one batch and commits it after the batch before.
 
         If this raises, the batch is neither committed nor retired.
@@ -150,10 +142,11 @@ class Committer:
             published.cancel()
             raise
         published.set_result(None)
+        result = CommitResult()
         if before is not None:
-            await before
-            batch = self._still_ours(batch)
-        pieces, records, answers, told = batch
+            earlier = await before
+            batch, result.back = _still_ours(batch, earlier.lost + earlier.fenced)
+        pieces, records, answers, counts = batch
         # The last piece of a partition counts.
         next_offsets = {piece.owned: piece.records.next_offset for piece in pieces}
         # Records that the consumer brings once more do not move a committed offset back.
@@ -166,22 +159,37 @@ class Committer:
             failpoints.reach("after_commit")
         except Rebalanced as error:
             log.warning("%s; whoever owns these partitions now reads the records again", error)
-            self._lose(next_offsets)
-            self._inbox.put_back(pieces)
-            return
+            result.lost += next_offsets
+            result.back += pieces
+            return result
         self.records_in += records
         self.records_out += len(answers)
         for owned, offset in next_offsets.items():
-            if owned.partition not in fenced:
+            if owned.partition in fenced:
+                # Another worker has it and a rebalance will follow, or a zombie took it for a moment.
+                log.warning("%s was fenced: what was not committed is taken back", owned.partition)
+                self._accounts.fenced += 1
+                result.fenced.append(owned)
+            else:
                 owned.next_offset = max(owned.next_offset, offset)
-        back = [piece for piece in pieces if piece.owned.partition in fenced]
-        for owned in {id(piece.owned): piece.owned for piece in back}.values():
-            # Another worker has it and a rebalance will follow, or a zombie took it for a moment.
-            log.warning("%s was fenced: what was not committed is taken back", owned.partition)
-            self._accounts.fenced += 1
-            self._take_over_anew(owned)
+        back = [piece for piece in pieces if piece.owned in result.fenced]
+        result.back += back
         answered = without(pieces, back)
-        self._accounts.settle(answered, answers, told, self._clock())
+        self._accounts.settle(answered, answers, counts, self._clock())
         self._accounts.commit_s.observe((self._clock() - began_ms) / 1000)
         self._inbox.retire(answered)
-        self._inbox.put_back(back)
+        return result
+
+
+def _still_ours(batch: FoldedBatch, closed: Collection[Owned] = ()) -> tuple[FoldedBatch, list[Piece]]:
+    """Returns the batch without the pieces whose partition was lost, or is to be taken over again, since the engine
+    took them; and those pieces.
+
+    `closed` are partitions for which the batch before has just found that out. No takeover is complete before all of
+    its partition's batches have ended.
+    """
+    back = [piece for piece in batch.pieces if not piece.owned.ready or piece.owned in closed]
+    if not back:
+        return batch, back
+    ours = {piece.owned.partition for piece in batch.pieces} - {piece.owned.partition for piece in back}
+    return batch._replace(pieces=without(batch.pieces, back), answers=batch.answers.of(ours)), back

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from stream.config.security import Refused
-from stream.delivery.accounts import Accounts, so_far, untold
+from stream.delivery.accounts import Accounts, counted, so_far
 from stream.delivery.checkpointer import AWAY
 from stream.delivery.cold_reads import ColdReads, Waits
-from stream.delivery.committer import Committer, FoldedBatch
+from stream.delivery.committer import FoldedBatch
 from stream.delivery.inbox import Inbox, without
-from stream.delivery.partitions import Owned, Piece
+from stream.delivery.ownership import Ownership
+from stream.delivery.partitions import Piece
 from stream.engine.engine import Engine
 from stream.kafka.record_columns import Records
 from stream.store.base import Evicted, Fenced, Store
@@ -31,22 +32,19 @@ class Processing:
         self,
         engine: Engine,
         store: Store,
-        strangers: ColdReads,
-        committer: Committer,
+        cold_reads: ColdReads,
+        ownership: Ownership,
         inbox: Inbox,
         accounts: Accounts,
         clock: Callable[[], float],
-        restart_takeover: Callable[[Owned], None],
     ) -> None:
-        """Takes `restart_takeover`, which takes a partition over again whose states cannot be trusted any more."""
         self._engine = engine
         self._store = store
-        self._cold_reads = strangers
-        self._committer = committer
+        self._cold_reads = cold_reads
+        self._ownership = ownership
         self._inbox = inbox
         self._accounts = accounts
         self._clock = clock
-        self._restart_takeover = restart_takeover
         self._began_ms: float | None = None  # when the engine got the batch; None between batches
 
     @property
@@ -78,7 +76,7 @@ class Processing:
     async def _answer(self, pieces: Sequence[Piece]) -> FoldedBatch | None:
         records = Records.joined([piece.records.since(piece.owned.taken) for piece in pieces])
         owners = {piece.owned for piece in pieces}
-        before, now_ms = so_far(self._engine.counts), self._clock()
+        before, now_ms = so_far(pieces, self._engine.counts), self._clock()
         careful = any(map(_has_failed, pieces))
         try:
             answers = await self._engine.process(
@@ -96,12 +94,12 @@ class Processing:
         self._cold_reads.answered(owners)
         self._accounts.engine_s.observe((self._clock() - now_ms) / 1000)
         self._accounts.batch_records.observe(len(records))
-        told = untold(pieces, before, self._engine.counts)
+        counts = counted(pieces, before, self._engine.counts)
         for piece in pieces:
             piece.owned.taken = max(piece.owned.taken, piece.records.next_offset)
             if careful:  # a replay finds an unsaved quarantine again only if folding fails
                 piece.owned.save_at_ms = 0.0
-        return FoldedBatch(pieces, len(records), answers, told)
+        return FoldedBatch(pieces, len(records), answers, counts)
 
     async def _evicted(self, pieces: Sequence[Piece], error: Evicted) -> Sequence[Piece]:
         """Handles stored states of one partition that the store has lost; nothing is folded yet.
@@ -124,8 +122,7 @@ class Processing:
                 log.warning("%s, and it was rebuilt less than %.0f s ago: they start anew", error, REBUILD_EVERY_S)
                 return pieces
         log.warning("%s before they expired: is maxmemory-policy noeviction? Rebuilding them from the log", error)
-        await self._committer.settle()
-        self._restart_takeover(owned)
+        await self._ownership.take_over_anew([owned])
         shut = [piece for piece in pieces if not piece.owned.ready]  # other partitions may have been fenced meanwhile
         self._inbox.put_back(shut)
         return without(pieces, shut)
@@ -136,9 +133,9 @@ class Processing:
 
         Raises the error if the same records raised before: then no entity is at fault.
         """
-        await self._committer.settle()
         again = not isinstance(error, Fenced)
         if again and any(map(_has_failed, pieces)):
+            await self._ownership.settle()
             raise error
         self._accounts.batches_failed += again
         self._accounts.fenced += not again
@@ -146,8 +143,7 @@ class Processing:
         for piece in pieces:
             if again:
                 piece.owned.failed_below = max(piece.owned.failed_below, piece.records.next_offset)
-        for owned in {id(piece.owned): piece.owned for piece in pieces}.values():
-            self._restart_takeover(owned)
+        await self._ownership.take_over_anew(dict.fromkeys(piece.owned for piece in pieces))
         self._inbox.put_back(pieces)
 
 

@@ -14,7 +14,6 @@ the model and renders forecasts, gap fills and dead letters.
     snapshot        makes one partition's checkpoint, leg by leg, while the engine works on
     answers         renders forecasts and gap fills as records
     json_template   writes numbers and texts as JSON, in compiled code
-    blake2b         computes ids of many records at once, in compiled code
     bisection       finds the record at which a batch raises
     quarantine      entities that were given up, and until when
     quota           limits how many entities a partition may have in the store

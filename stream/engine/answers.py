@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from model.api import Fill, Forecasts
 from model.jit import compiled
-from stream.engine.blake2b import digests
 from stream.engine.json_template import TEXT, Template, fixed
 from stream.kafka.columns import I64, BytesColumn
 from stream.kafka.encoded_batches import Column, EncodedBatch, framed
@@ -27,7 +26,7 @@ from stream.kafka.record_columns import Records, headers_as_sent
 from stream.tracks.fix import Fix
 from stream.tracks.track import Gap
 from stream.wire import CACHES, E7, Anchor, GapFill, GapPoint, ModelRef, Outgoing, Record, Status, Topics, dumps
-from stream.wire.ids import EVENT_ID, ID_SEPARATOR, event_headers, gap_id
+from stream.wire.ids import EVENT_ID, ID_CHARS, ID_SEPARATOR, digests, event_headers, gap_id
 
 DEG_DIGITS: Final = 7
 M_DIGITS: Final = 2
@@ -98,7 +97,8 @@ class Writer:
         asked = Answered.joined(parts, records.which)
         asking = records.at(asked.rows)
         asking = replace(asking, keys=asking.keys.alone())  # copied out of the bytes that a broker sent
-        ids = digests(self._id.written(asked.anchor["ts_ms"][None], [asking.keys]))
+        id_texts = self._id.written(asked.anchor["ts_ms"][None], [asking.keys])
+        ids = BytesColumn.of_width(np.frombuffer(digests(filter(None, id_texts.each())), np.uint8), ID_CHARS)
         values = self._template.written(_numbers(asked, asking, clocks_ms), _texts(asked, asking, ids))
         begins = np.append(True, asking.which[1:] != asking.which[:-1])
         heads = [_head(*one) for one in records.partitions]

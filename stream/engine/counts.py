@@ -1,12 +1,12 @@
-"""What the engine has counted of one partition."""
+"""What the engine has counted of one partition: since the process began, or of one batch."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 
 
-@dataclass(eq=False)
+@dataclass
 class Counts:
     """The accounts of one partition. records_in = forecasts + rejects + duplicates + folded, always."""
 
@@ -29,3 +29,10 @@ class Counts:
     # Dropped optional fields of pings, by name. Never changed in place, because copies of this object share it.
     fields_dropped: Counter[str] = field(default_factory=Counter)
     unread: int = 0  # forecasts without the entity's stored state, which could not be read in time
+
+    def copy(self) -> Counts:
+        return replace(self)
+
+    def since(self, before: Counts) -> Counts:
+        """Returns what has been counted since `before` was copied."""
+        return Counts(*(getattr(self, one.name) - getattr(before, one.name) for one in fields(self)))

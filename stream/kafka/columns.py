@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.jit import compiled
-
-# The hash is seeded, so that nobody can send ids that all begin their search at the same place of the table.
-_SEED: Final = np.uint64(secrets.randbits(64))
-_PRIME: Final = np.uint64(0x100000001B3)  # of FNV-1a
-_HALF: Final = np.uint64(32)
 
 I64 = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
@@ -71,9 +65,10 @@ class BytesColumn(NamedTuple):
     def distinct(self, of: I64, rows: I64) -> tuple[I64, I64]:
         """Groups some rows by equal byte strings. Returns the first row of each group, and for each row the index of
         its group. Rows with two different numbers in `of` [N] are never in one group."""
-        first, like = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
-        room = np.full(1 << (2 * len(rows)).bit_length(), -1, np.int64)
-        return first[: _distinct(*self, of, rows, _SEED, room, first, like)], like
+        known: dict[tuple[int, bytes | None], int] = {}
+        texts = zip(of[rows].tolist(), self.at(rows).each(), strict=True)
+        like = np.array([known.setdefault(one, len(known)) for one in texts], np.int64)
+        return rows[np.unique(like, return_index=True)[1]], like
 
 
 @compiled
@@ -91,35 +86,3 @@ def copied(source, start, end, out, at):  # type: ignore[no-untyped-def]
 def _copy(raw, start, end, out, to, to_end):  # type: ignore[no-untyped-def]
     for i in range(len(start)):
         copied(raw, start[i], start[i] + to_end[i] - to[i], out, to[i])
-
-
-@compiled
-def _distinct(raw, start, end, of, rows, seed, room, first, like):  # type: ignore[no-untyped-def]
-    """Fills `first` and `like`, with `room` as a hash table of indexes of groups, -1 where it is empty. Returns the
-    number of groups."""
-    found, mask = 0, np.uint64(len(room) - 1)
-    for i in range(len(rows)):
-        row = rows[i]
-        mixed = (seed ^ np.uint64(of[row])) * _PRIME
-        for place in range(np.uint64(start[row]), np.uint64(max(end[row], start[row]))):
-            mixed = (mixed ^ np.uint64(raw[place])) * _PRIME
-        at = (mixed ^ (mixed >> _HALF)) & mask
-        while room[at] >= 0 and not _alike(raw, start, end, of, first[room[at]], row):
-            at = (at + np.uint64(1)) & mask
-        if room[at] < 0:
-            room[at], first[found] = found, row
-            found += 1
-        like[i] = room[at]
-    return found
-
-
-@compiled
-def _alike(raw, start, end, of, one, other):  # type: ignore[no-untyped-def]
-    size = end[one] - start[one]
-    if of[one] != of[other] or end[other] - start[other] != size:
-        return False
-    a, b = np.uint64(start[one]), np.uint64(start[other])
-    place, same = np.uint64(0), np.uint64(max(size, 0))
-    while place < same and raw[a + place] == raw[b + place]:
-        place += np.uint64(1)
-    return place == same

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import google_crc32c
 from aiokafka.consumer import fetcher as theirs
 from aiokafka.record import default_records
 
 from stream.kafka import decompression, fetcher
-from stream.kafka.checksum import crc32c
 
 
 def patch_aiokafka() -> None:
     """Changes every consumer and producer of this process, from now on. Calling it again does no harm.
 
     Consumers read what any producer may have written (`stream.kafka.fetcher`), decompression stops at a limit
-    (`stream.kafka.decompression`), and checksums are computed by the processor's own instruction.
+    (`stream.kafka.decompression`), and checksums are google-crc32c's, which takes a tenth
+    of the time of aiokafka's.
     """
     decompression.bound()
     theirs.MemoryRecords = fetcher.TolerantRecords
     theirs.PartitionRecords = fetcher.PartitionRecords
     theirs.FetchResult = fetcher.FetchResult
     default_records.calc_crc32c = crc32c
+
+
+def crc32c(raw: bytes | bytearray) -> int:
+    return int(google_crc32c.value(bytes(raw)))

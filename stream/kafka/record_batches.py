@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+import google_crc32c
 import numpy as np
 
 from model.jit import compiled
-from stream.kafka.checksum import crc32c
 from stream.kafka.record_columns import LEAST_BYTES, Head, Partition, Records
 
 # Bytes that are read together. If a poll returns only a part of them, all are copied with either part. A producer that
@@ -97,7 +97,7 @@ def read(raw: bytes, at: int, partition: Partition) -> PlainBatches | None:
 def is_sound(raw: bytes, start: int, end: int) -> bool:
     """Returns whether the bytes of the batch at `start` have the checksum that its header states."""
     told: tuple[int] = _CHECKSUM.unpack_from(raw, start + _CHECKSUM_AT)
-    return told[0] == crc32c(raw[start + _CHECKSUM_AT + _CHECKSUM.size : end])
+    return told[0] == int(google_crc32c.value(raw[start + _CHECKSUM_AT + _CHECKSUM.size : end]))
 
 
 @compiled

@@ -67,7 +67,7 @@ async def verified(settings: Settings, wanted: Wanted, show: Show) -> Report:
     Raises ConnectionError or RuntimeError if a server cannot be read, ValueError if a topic does not exist.
     """
     began = time.monotonic()
-    predictor = Predictor.load(settings.weights, threads=1)
+    predictor = Predictor.load(settings.weights)
     store = RedisStore(settings) if wanted.states else None
     try:
         report = await _Run(settings, wanted, predictor, store, show).report()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, Literal
@@ -22,12 +23,26 @@ def gap_id(entity_id: str, start_ts: int) -> str:
 
 
 EVENT_ID: Final = "ce_id"
+ID_CHARS: Final = 32
 # It cannot occur in an entity id (`clean` refuses control characters), so the parts stay separate.
 ID_SEPARATOR: Final = "\x1f"
 
 
+_NO_TEXT: Final = blake2b(digest_size=ID_CHARS // 2)
+
+
+def digests(texts: Iterable[bytes]) -> bytes:
+    """Returns the ids of many texts, each of parts joined by ID_SEPARATOR, one id after the other."""
+    found = []
+    for text in texts:
+        one = _NO_TEXT.copy()  # it costs two thirds of a new one
+        one.update(text)
+        found.append(one.digest())
+    return b"".join(found).hex().encode()
+
+
 def _digest(*parts: str) -> str:
-    return blake2b(ID_SEPARATOR.join(parts).encode(), digest_size=16).hexdigest()
+    return digests([ID_SEPARATOR.join(parts).encode()]).decode()
 
 
 @lru_cache(maxsize=4096)

@@ -76,7 +76,7 @@ class App(faust.App):
 
     async def drain(self) -> None:
         """Finishes or forgets all records in flight. The driver calls it before partitions are revoked."""
-        await self.delivery.drain()
+        await self.delivery.ownership.drain()
 
     def _create_directories(self) -> None:
         """Does nothing. Faust would make a folder for its tables in the current directory, and we have no tables."""
@@ -97,7 +97,7 @@ async def build(settings: Settings) -> App:
     # taken only when it is used.
     log.info("compiling kernels for weights %s: a first start takes a minute or more", settings.weights)
     began_s = time.monotonic()
-    predictor = Predictor.load(settings.weights, capacity=settings.max_entities, threads=1)
+    predictor = Predictor.load(settings.weights, capacity=settings.max_entities)
     await warm(predictor, settings)
     log.info(
         "weights %s, version %s: layers in %s (CPU vectors: %s), compiled in %.1f s",
@@ -176,16 +176,16 @@ def _connect(app: App, settings: Settings) -> None:
         log.info("assigned: partitions %s", ", ".join(str(number) for _, number in sorted(given)) or "none")
         if more := counts.changed(consumer.partitions_of(settings.topics.pings)):
             log.warning("%s: %s", settings.topics.pings, more)
-        delivery.assigned(given)
+        delivery.ownership.assigned(given)
 
     @app.on_partitions_revoked.connect
     async def on_revoked(*args: Any, **_: Any) -> None:
-        await delivery.revoked(partitions(args[1]))
+        await delivery.ownership.revoked(partitions(args[1]))
 
     @app.on_before_shutdown.connect
     async def on_before_shutdown(*_: Any, **__: Any) -> None:
         # This runs after the drain and before the consumer leaves the group: the next owner finds everything saved.
-        await delivery.revoked(delivery.partitions)
+        await delivery.ownership.revoked(list(delivery.ownership.owned))
 
 
 async def serve(
@@ -278,7 +278,9 @@ async def _first_end(lives: dict[str, asyncio.Task[Any]]) -> BaseException | Non
 
 
 async def _silence(delivery: Delivery, settings: Settings) -> None:
-    await startup.notice_silence(settings.topics.pings, lambda: delivery.records[0], lambda: bool(delivery.partitions))
+    await startup.notice_silence(
+        settings.topics.pings, lambda: delivery.records[0], lambda: bool(delivery.ownership.owned)
+    )
 
 
 async def _report(delivery: Delivery) -> None:

@@ -16,7 +16,8 @@ from model.config import SMALL, ModelConfig
 from model.kinematics.geo import E7
 from model.kinematics.map_cells import most_visited
 from model.network import network
-from model.network.checkpoint import BUNDLED
+from model.network.checkpoint import from_pretrained, served
+from model.parameters.reading import BUNDLED
 
 # Every way of ModelConfig that can be served, on top of the default.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -64,6 +65,13 @@ def random_network(config: ModelConfig = SMALL, *, seed: int = 3) -> network.Net
     return net
 
 
+def following(net: network.Network, *, name: str) -> Predictor:
+    """A predictor of the network, with float32 rings, and the network beside it as `net`."""
+    predictor = Predictor(served(net), name=name, capacity=16, precision="float32")
+    predictor.net = net
+    return predictor
+
+
 @pytest.fixture(scope="session")
 def tracks() -> Tracks:
     return wandering
@@ -84,14 +92,14 @@ def any_predictor(request: pytest.FixtureRequest) -> Predictor:
     if net.trunk.places is not None:
         fixes = wandering(8, 120)
         net.trunk.places.know(most_visited(fixes["lat_e7"].ravel() / E7, fixes["lon_e7"].ravel() / E7, 3000, 1))
-    return Predictor(net, name=request.param, capacity=16, precision="float32")
+    return following(net, name=request.param)
 
 
 @pytest.fixture
 def tiny() -> Predictor:
     """Small enough for many calls, random weights."""
     config = ModelConfig(name="tiny", d=16, blocks=2, heads=2, window=8)
-    return Predictor(random_network(config), name="tiny", capacity=4)
+    return Predictor(served(random_network(config)), name="tiny", capacity=4)
 
 
 @pytest.fixture
@@ -100,7 +108,7 @@ def unsettled() -> Callable[..., network.Network]:
 
 
 def _by_name(name: str) -> Predictor:
-    """With float32 rings: what the exactness tests are about."""
+    """A predictor of bundled weights, or of random ones."""
     if name == "random":
-        return Predictor(random_network(), name="random", capacity=16, precision="float32")
-    return Predictor.load(name, capacity=16, precision="float32")
+        return following(random_network(), name="random")
+    return following(from_pretrained(name), name=name)

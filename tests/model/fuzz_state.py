@@ -17,18 +17,20 @@ CORPUS = Path(__file__).parent / "corpus" / "state"
 WATCHED = {
     "model.serving.state_codec": "loads whole size _layout _sane _finite",
     "model.kinematics.motion": "possible",
-    "model.api": "Predictor.loads",
-    "model.serving.kv_cache": "Rings.loads Rings.load",
+    "model.serving.state_pool": "StatePool.loads",
+    "model.serving.kv_cache": "KvCache.load",
 }
 T_MS = 1_700_000_000_000
 
 
 def checker() -> fuzzing.Check:
     from model.api import FIX, Gap, ModelConfig, Predictor, StateError
+    from model.network.checkpoint import served
     from model.serving import state_codec
 
     config = ModelConfig(name="tiny", d=16, blocks=2, heads=2, window=8)
-    predictors = {p: Predictor(_speaking(config), name="tiny", capacity=2, precision=p) for p in state_codec.VERSIONS}
+    weights = served(_speaking(config))
+    predictors = {p: Predictor(weights, name="tiny", capacity=2, precision=p) for p in state_codec.VERSIONS}
     fix = np.zeros(1, FIX)
     fix["ts_ms"], fix["lat_e7"], fix["lon_e7"], fix["speed_cms"], fix["heading_cdeg"] = T_MS, 3, 4, 500, 9_000
 

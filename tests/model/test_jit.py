@@ -36,7 +36,7 @@ from model.kernels import linear
 rng, fixes = np.random.default_rng(0), np.zeros((64, 70), FIX)
 fixes["ts_ms"] = 1_700_000_000_000 + np.cumsum(rng.integers(1_000, 60_000, (64, 70)), axis=1)
 fixes["lat_e7"], fixes["lon_e7"] = np.cumsum(rng.normal(0, 5_000, (2, 64, 70)), axis=2).astype(np.int64)
-predictor = Predictor.load("small", threads=1)
+predictor = Predictor.load("small")
 slots = predictor.acquire(64)
 for t in range(70):
     predictor.advance(slots, fixes[:, t])

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
-import torch
 from engine_rig import Rig
 from hypothesis import HealthCheck, settings
 
 from model.api import Predictor
 from model.config import ModelConfig
-from model.network import network
+from model.parameters.reading import Parameters
+from model.parameters.untrained import untrained
+from model.parameters.writing import save
 
 # A busy machine is not a failure: no deadlines, and slow data generation is allowed. What fails prints its seed.
 settings.register_profile("pathcast", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
@@ -22,21 +24,27 @@ TINY = ModelConfig(name="tiny", d=16, blocks=2, heads=2, window=8)
 SPREAD = 0.05  # of the heads' last layers: enough for metres of difference, little enough to stay finite
 
 
-def speaking(seed: int) -> network.Network:
+def speaking(seed: int) -> Parameters:
     """Random weights everywhere. Untrained heads are zero, and would hide any fault of the states behind them."""
-    net = network.build(TINY, seed)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for weights in net.parameters():
-            if not weights.any():
-                weights.normal_(0.0, SPREAD, generator=generator)
-    return net
+    weights, rng = untrained(TINY, seed), np.random.default_rng(seed)
+    for name, tensor in weights.tensors.items():
+        if not tensor.any() and not name.startswith("calibration."):
+            tensor[...] = SPREAD * rng.standard_normal(tensor.shape)
+    return weights
 
 
 @pytest.fixture(scope="session")
 def make_predictor() -> Callable[..., Predictor]:
     """A fresh predictor; the same seed is the same model, of whatever kind."""
     return lambda seed=1, kind=Predictor: kind(speaking(seed), name=f"tiny-{seed}", capacity=4)
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The directory of the weights of `make_predictor`."""
+    directory = tmp_path_factory.mktemp("weights")
+    save(speaking(1), directory, "A tiny model for tests.")
+    return str(directory)
 
 
 @pytest.fixture(autouse=True)

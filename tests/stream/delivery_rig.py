@@ -246,7 +246,7 @@ def worker(kafka: Kafka, store: MemoryStore, settings: Settings = SETTINGS) -> D
 
 @asynccontextmanager
 async def running(delivery: Delivery, *partitions: Partition) -> AsyncIterator[asyncio.Task[None]]:
-    delivery.assigned(partitions)
+    delivery.ownership.assigned(partitions)
     pump = asyncio.create_task(delivery.run())
     try:
         yield pump

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,8 +14,8 @@ import pytest
 from pathcast_process import COMMAND, PATIENCE_S, environment, eventually, processes_of
 
 from model.config import SMALL
-from model.network.checkpoint import save_pretrained
-from model.network.network import build
+from model.parameters.untrained import untrained as random_weights
+from model.parameters.writing import save
 
 KEYS = ["pings_in", "forecasts_out", "gapfills_out", "rejects", "latency_ms", "error_m", "broker", "store", "model"]
 METHODS = ["model", "constant_velocity", "damped_velocity", "stay"]
@@ -24,7 +25,7 @@ METHODS = ["model", "constant_velocity", "damped_velocity", "stay"]
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights that make the model its Kalman baseline: enough where the accuracy is not the question."""
     directory = tmp_path_factory.mktemp("weights")
-    save_pretrained(build(SMALL, seed=0), directory, card="untrained")
+    save(random_weights(SMALL, seed=0), directory, card="untrained")
     return directory
 
 
@@ -36,14 +37,14 @@ def home(tmp_path: Path) -> Iterator[Path]:
     assert eventually(lambda: not any(tmp_path.iterdir()), 30.0), "a folder was left"
 
 
-def start(home: Path, *arguments: object) -> subprocess.Popen[str]:
+def start(home: Path, *arguments: object, **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*COMMAND, "demo", *map(str, arguments)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment(TMPDIR=str(home)),
+        env=environment(TMPDIR=str(home), **variables),
     )
 
 
@@ -66,6 +67,35 @@ def test_the_summary_has_all_that_a_minute_shows(home: Path) -> None:
     assert all(metres > 0 for errors in summary["error_m"].values() for metres in errors.values())
     assert all(errors["model"] < min(errors["constant_velocity"], errors["damped_velocity"]) for errors in errors_m)
     assert summary["model"].startswith("small ")
+
+
+@pytest.fixture(scope="module")
+def no_torch(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder for PYTHONPATH in which torch is as missing as where it was never installed."""
+    folder = tmp_path_factory.mktemp("no_torch")
+    (folder / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n")
+    return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+
+
+def test_it_serves_where_there_is_no_torch(home: Path, untrained: Path, no_torch: str) -> None:
+    options = ("--seconds", 3, "--speedup", 240, "--weights", untrained, "--json")
+    demo = start(home, *options, PYTHONPATH=no_torch)
+    out, said = demo.communicate(timeout=PATIENCE_S)
+    assert demo.returncode == 0, said
+    summary = json.loads(out)
+    assert summary["forecasts_out"] + summary["rejects"] == summary["pings_in"] > 100
+
+
+def test_training_where_there_is_no_torch_says_what_to_install(tmp_path: Path, no_torch: str) -> None:
+    tracks = tmp_path / "tracks.csv"
+    tracks.write_text("entity_id,t,lat,lon\ncar,1700000000000,52,13\n")
+    command = [*COMMAND, "train", "--data", tracks, "--out", tmp_path / "out", "--steps", "1"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment(PYTHONPATH=no_torch), timeout=PATIENCE_S
+    )
+    assert done.returncode == 1
+    assert "pip install 'pathcast[train]'" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_any_tracks_will_do_and_people_get_a_table(home: Path, untrained: Path) -> None:

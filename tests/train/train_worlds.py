@@ -11,7 +11,8 @@ import torch
 
 from model.api import ModelConfig, Predictor
 from model.kinematics.geo import M_PER_DEG
-from model.network.network import build
+from model.network.checkpoint import served
+from model.network.network import Network, build
 from train.data.corpus import Corpus
 from train.experiments.lab.report import Finding, write
 
@@ -65,7 +66,14 @@ def lively(config: ModelConfig, *, precision: str = "int8") -> Predictor:
     with torch.no_grad():
         for parameter in network.parameters():
             parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
-    return Predictor(network, name="lively", capacity=4, precision=precision)
+    return following(network, precision=precision)
+
+
+def following(network: Network, *, precision: str = "int8") -> Predictor:
+    """A predictor of a network as it is now, which has the network as `net`, for what only training does with it."""
+    predictor = Predictor(served(network), name="lively", capacity=4, precision=precision)
+    predictor.net = network
+    return predictor
 
 
 def assert_it_becomes_a_report(finding: Finding, name: str, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from model.api import Predictor
 from model.kinematics.calibration_terms import COURSE_TERMS, FORECAST_TERMS
 from model.kinematics.geo import F64
 from model.network.calibration import CHI2_90, Calibration
+from model.network.checkpoint import served
 from model.network.network import Network
 from stream.adapters.sources import Source
 from train.calibration.residuals import Added, Gaps, Residuals, of_added_courses, of_forecasts, of_gaps, of_travel_times
@@ -285,7 +286,7 @@ def _uncalibrated(network: Network) -> Predictor:
     network.calibration.forecast.zero_()
     network.calibration.gap.zero_()
     network.calibration.travel.zero_()
-    return Predictor(network, name=network.config.name)
+    return Predictor(served(network), name=network.config.name)
 
 
 def fit_quantile(parts: Sequence[Residuals], share: float = SHARE) -> F64:

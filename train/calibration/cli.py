@@ -94,7 +94,8 @@ def calibrate(
 ) -> None:
     sources = sources_of(data, more, columns, from_topic)
     others = [_file_and_weights(one, columns) for one in left_out or []]
-    from model.network.checkpoint import CARD_FILE, resolve, save_pretrained
+    from model.network.checkpoint import save_pretrained
+    from model.parameters.reading import CARD_FILE, resolve
     from train.calibration.calibrate import MOST_ANCHORS, LeftOut, tracks_to_calibrate_on
     from train.calibration.calibrate import calibrate as fit
     from train.calibration.model_card import shrunk, write_calibrated_card
@@ -165,7 +166,7 @@ def _servable(weights: str) -> Network:
 
 def _file_and_weights(given: str, columns: str | None) -> tuple[Source, str]:
     """Parses FILE=WEIGHTS. An error in the names is a usage error."""
-    from model.network.checkpoint import WeightsError, resolve
+    from model.parameters.reading import WeightsError, resolve
 
     file, equals, weights = given.rpartition("=")
     if not equals or not file or not weights:

@@ -149,7 +149,7 @@ def train(
     if size is not None and init is not None:
         raise typer.BadParameter("give --size or --init, not both: weights that exist keep their size")
     sources = sources_of(data, more, columns, from_topic)
-    from model.network.checkpoint import CONFIG_FILE, resolve
+    from model.parameters.reading import CONFIG_FILE, resolve
     from train.batches.options import FitOptions
     from train.data.corpus import load
     from train.fit import progress
@@ -262,7 +262,8 @@ def _calibrate(
     report: Report, sources: list[Source], options: FitOptions, cache: Path | None, tell: Callable[[str], None]
 ) -> None:
     """Calibrates the covariances on the validation tracks, source by source, and writes the weights again."""
-    from model.network.checkpoint import CARD_FILE, save_pretrained
+    from model.network.checkpoint import save_pretrained
+    from model.parameters.reading import CARD_FILE
     from train.calibration.calibrate import calibrate, tracks_to_calibrate_on
 
     samples = tracks_to_calibrate_on(sources, "val", cache, say=tell)

@@ -20,8 +20,10 @@ from torch import Tensor
 
 from model.config import ModelConfig
 from model.kinematics.map_cells import most_visited
-from model.network.checkpoint import WEIGHTS_FILE, from_pretrained, write_atomic
+from model.network.checkpoint import from_pretrained
 from model.network.network import Network, build
+from model.parameters.reading import WEIGHTS_FILE
+from model.parameters.writing import write_atomic
 from train.batches.options import RENAMED, FitOptions, has_bfloat16
 from train.data.corpus import Corpus
 from train.fit.optimizer import Optimizer

@@ -57,7 +57,7 @@ class FullWindow:
     """Forecasts by rebuilding every window."""
 
     def __init__(self, peer: Peer) -> None:
-        self._predictor = Predictor.load(peer.weights, capacity=peer.take, threads=1)
+        self._predictor = Predictor.load(peer.weights, capacity=peer.take)
         self._slots = self._predictor.acquire(peer.take)
         model = ModelRef(self._predictor.name, self._predictor.version)
         self._writer = Writer(DEFAULT_HORIZONS_S, model, peer.topics)

@@ -15,9 +15,11 @@ from model.api import Predictor, StateCorrupt
 from model.config import SMALL, ModelConfig
 from model.kernels import attention, linear
 from model.kernels.bfloat16 import widened
+from model.kinematics import rotation
 from model.kinematics.geo import haversine_m
 from model.network import network
-from model.network.positions import rotate, table
+from model.network.checkpoint import served
+from model.network.positions import rotate
 from model.network.transformer import Block
 from model.serving import forecast_compiled, kv_cache, layers, step_compiled
 
@@ -75,16 +77,16 @@ def test_the_kernel_answers_as_plain_attention_does(kind: str, way: dict[str, An
     made.grow(20)
     rng = np.random.default_rng(1)
     slots, age = rng.permutation(20)[: len(AGES)], np.zeros(len(AGES), np.int64)
-    angles = table(config.head_dim)
+    angles = rotation.table(config.head_dim)
     for t in range(max(AGES) + 1):
         going = np.array([t >= max(AGES) - last for last in AGES])
-        qkv = torch.from_numpy(rng.normal(size=(going.sum(), config.d + 2 * config.kv_dim)).astype(np.float32))
-        cos_sin = angles[torch.from_numpy(age[going])]
+        qkv = rng.normal(size=(going.sum(), config.d + 2 * config.kv_dim)).astype(np.float32)
+        cos_sin = angles[age[going]]
         got = made.rows(slots[going], age[going]).attend(0, qkv, cos_sin)
-        want = plainly(made, block, slots[going], age[going], qkv, cos_sin)
-        torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
+        want = plainly(made, block, slots[going], age[going], torch.from_numpy(qkv), torch.from_numpy(cos_sin))
+        torch.testing.assert_close(torch.from_numpy(got), want, rtol=0, atol=1e-5)
         age += going
-    newest, place = qkv[-1, config.d + config.kv_dim :].numpy(), AGES[-1] % config.window
+    newest, place = qkv[-1, config.d + config.kv_dim :], AGES[-1] % config.window
     step = np.abs(newest).max() / attention.VALUE_LEVELS * 1.008  # a scale is a bfloat16
     np.testing.assert_allclose(held(made, slots[-1])[1][0, place], newest, atol=0.51 * step if made.rounded else 0)
 
@@ -110,7 +112,7 @@ def test_the_kernel_rounds_to_the_nearest_level() -> None:
         made.grow(9)
         for t in range(150):
             qkv = np.concatenate([np.zeros((9, SMALL.d), np.float32), vectors[:, t].reshape(9, -1)], axis=1)
-            made.rows(slots, np.full(9, t)).attend(1, torch.from_numpy(qkv), None)
+            made.rows(slots, np.full(9, t)).attend(1, qkv, None)
         newest = np.array([max(t for t in range(150) if t % w == place) for place in range(w)])
         for slot, filled in enumerate(map(kv_cache.Filled._make, zip(*made.first(slots, w), strict=True))):
             keys, key_scale = rounded(vectors[slot, newest, 0], attention.KEY_LEVELS)
@@ -269,11 +271,11 @@ def test_nothing_is_compiled_once_a_predictor_stands(tracks: Tracks) -> None:
 def test_a_key_that_is_not_finite_is_seen_and_forgotten_with_its_slot(unsettled: Unsettled, tracks: Tracks) -> None:
     config = ModelConfig(name="tiny", d=16, blocks=2, heads=2, window=8)
     net = unsettled(config)
-    predictor = Predictor(net, name="sound", capacity=1)
+    predictor = Predictor(served(net), name="sound", capacity=1)
     sound, slots = predictor._layers, predictor.acquire(1)
     with torch.no_grad():
         net.trunk.embed.bias[0] = float("inf")
-    predictor._layers = layers.chosen(net, "int8")
+    predictor._layers = layers.chosen(served(net), "int8")
     predictor.advance(slots, tracks(1, 1)[:, 0])
     assert predictor.forecast(slots, HORIZONS).fallback.all()
     with torch.no_grad():

@@ -14,9 +14,10 @@ import torch
 
 from model.api import Predictor, WeightsError
 from model.config import SMALL, ModelConfig
-from model.network import checkpoint
-from model.network.checkpoint import BUNDLED, CONFIG_FILE, WEIGHTS_FILE, from_pretrained, save_pretrained
+from model.network.checkpoint import from_pretrained, save_pretrained, served
 from model.network.network import Network, build
+from model.parameters.reading import BUNDLED, CONFIG_FILE, WEIGHTS_FILE
+from model.parameters.writing import HALVED
 
 TINY = ModelConfig(name="tiny", d=16, blocks=1, heads=2, window=8)
 
@@ -32,10 +33,10 @@ def test_what_was_saved_comes_back(saved: Path, unsettled: Callable[..., Network
     assert loaded.config == TINY
     assert not loaded.training
     for name, tensor in original.state_dict().items():
-        kept = tensor.half().float() if name.startswith(checkpoint.HALVED) else tensor
+        kept = tensor.half().float() if name.startswith(HALVED) else tensor
         assert torch.equal(loaded.state_dict()[name], kept)
     save_pretrained(loaded, saved, "card")
-    assert checkpoint.fingerprint(from_pretrained(saved)) == checkpoint.fingerprint(loaded)
+    assert served(from_pretrained(saved)).fingerprint() == served(loaded).fingerprint()
     assert sorted(p.name for p in saved.iterdir()) == ["README.md", "config.json", "model.safetensors"]
 
 
@@ -61,11 +62,11 @@ def test_a_full_disk_is_told_with_the_file_and_leaves_the_old_one(
 
 def test_the_fingerprint_changes_with_any_weight_and_any_constant(unsettled: Callable[..., Network]) -> None:
     net = unsettled(TINY)
-    before = checkpoint.fingerprint(net)
+    before = served(net).fingerprint()
     with torch.no_grad():
         net.gap.last.bias[3] += 1e-6
-    assert checkpoint.fingerprint(net) != before
-    assert checkpoint.fingerprint(build(ModelConfig(damping_s=201.0), 0)) != checkpoint.fingerprint(build(SMALL, 0))
+    assert served(net).fingerprint() != before
+    assert served(build(ModelConfig(damping_s=201.0), 0)).fingerprint() != served(build(SMALL, 0)).fingerprint()
 
 
 def test_every_truncation_of_the_weights_is_refused(saved: Path) -> None:
@@ -95,7 +96,7 @@ def test_weights_that_do_not_fit_are_refused(saved: Path) -> None:
     assert "shape [16, 3]" in refused({**good, name: good[name][:, :3].contiguous()})
     assert name in refused({key: value for key, value in good.items() if key != name})
     assert "stranger" in refused({**good, "stranger": bad})
-    assert "type torch.int32" in refused({**good, name: good[name].to(torch.int32)})
+    assert "type int32" in refused({**good, name: good[name].to(torch.int32)})
 
 
 @pytest.mark.parametrize(

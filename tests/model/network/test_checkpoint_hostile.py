@@ -16,8 +16,9 @@ import torch
 
 from model.api import Predictor, WeightsError
 from model.config import MAX_FIELD, MOST, ModelConfig
-from model.network.checkpoint import CONFIG_FILE, MAX_CONFIG_BYTES, MAX_HEADER_BYTES, WEIGHTS_FILE, save_pretrained
+from model.network.checkpoint import save_pretrained
 from model.network.network import Network
+from model.parameters.reading import CONFIG_FILE, MAX_CONFIG_BYTES, MAX_HEADER_BYTES, WEIGHTS_FILE
 from model.serving import state_codec
 from stream.commands.main import main
 
@@ -193,9 +194,9 @@ ONE = "trunk.embed.weight"
         (spoilt(ONE, lambda tensor: tensor.T), "config needs"),
         (spoilt(ONE, lambda tensor: tensor[:, :3]), "config needs"),
         (spoilt(ONE, lambda tensor: tensor.flatten()), "config needs"),
-        (spoilt(ONE, lambda tensor: tensor.to(torch.bfloat16)), "type torch.bfloat16"),
-        (spoilt(ONE, lambda tensor: tensor.to(torch.float8_e4m3fn)), "type torch.float8"),
-        (spoilt(ONE, lambda tensor: tensor.to(torch.bool)), "type torch.bool"),
+        (spoilt(ONE, lambda tensor: tensor.to(torch.bfloat16)), "type BF16"),
+        (spoilt(ONE, lambda tensor: tensor.to(torch.float8_e4m3fn)), "type F8"),
+        (spoilt(ONE, lambda tensor: tensor.to(torch.bool)), "type bool"),
         (spoilt(ONE, poked(float("nan"))), "not finite"),
         (spoilt(ONE, poked(float("-inf"))), "not finite"),
         (spoilt("calibration.forecast", poked(float("inf"))), "not finite"),

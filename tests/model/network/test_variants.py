@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from model.api import Predictor, WeightsError
 from model.config import MAX_LEARNED, ModelConfig
 from model.kinematics import features, map_cells
-from model.network.checkpoint import from_pretrained, save_pretrained
+from model.network.checkpoint import from_pretrained, save_pretrained, served
 from model.network.network import Network, build
 from model.network.positions import Positions
 
@@ -44,7 +44,7 @@ def test_an_impossible_config_is_refused(wrong: dict[str, Any]) -> None:
 @pytest.mark.parametrize("way", [{"patch": 4}, {"positions": "learned"}, {"positions": "sinusoidal"}])
 def test_what_cannot_be_served_is_refused_with_its_reason(way: dict[str, Any]) -> None:
     with pytest.raises(WeightsError, match="cannot be served: "):
-        Predictor(build(replace(TINY, **way), 0), name="odd")
+        Predictor(served(build(replace(TINY, **way), 0)), name="odd")
 
 
 def test_learned_positions_end_where_their_table_ends() -> None:
@@ -156,7 +156,7 @@ def test_without_query_time_one_answer_in_reaches_serves_all_times(unsettled: Un
     net = unsettled(replace(TINY, target="delta", query_time=False))
     with torch.no_grad():
         net.forecast.from_question.weight.mul_(100.0)  # would show, if the question were seen
-    predictor = Predictor(net, name="blind", capacity=2)
+    predictor = Predictor(served(net), name="blind", capacity=2)
     slots = predictor.acquire(1)
     predictor.rebuild(slots, list(tracks(1, 40, seed=7)))
     fix = predictor._pool.last[slots]

@@ -15,6 +15,7 @@ from model.api import FIX, PRECISIONS, Predictor
 from model.kernels.bfloat16 import widened
 from model.kinematics import features, motion, queries
 from model.kinematics.baselines import scan_fixes
+from model.network.checkpoint import served
 from model.network.heads import next_log
 from model.serving import folding
 
@@ -29,8 +30,8 @@ def full_forward(predictor: Predictor, fixes_NT: NDArray[Any]) -> Tensor:
     """Hidden vectors [N, T, C] of whole sequences, by the way that training takes."""
     x = features.encode(scan_fixes(fixes_NT, predictor.config), features.context(fixes_NT), predictor.config)
     with torch.inference_mode():
-        hidden: Tensor = predictor._net.trunk(
-            torch.from_numpy(x), predictor._net.locate(fixes_NT), torch.from_numpy(fixes_NT["ts_ms"].copy())
+        hidden: Tensor = predictor.net.trunk(
+            torch.from_numpy(x), predictor.net.locate(fixes_NT), torch.from_numpy(fixes_NT["ts_ms"].copy())
         )[0]
     return hidden
 
@@ -66,9 +67,9 @@ def test_a_token_sees_exactly_its_window(predictor: Predictor, tracks: Tracks) -
     config = predictor.config
     x = torch.from_numpy(np.random.default_rng(5).normal(size=(2, 300, features.width(config))).astype(np.float32))
     with torch.inference_mode():
-        whole = predictor._net.trunk(x)[0][:, -1]
-        tail = predictor._net.trunk(x[:, -config.receptive_field :])[0][:, -1]
-        short = predictor._net.trunk(x[:, -config.receptive_field + 1 :])[0][:, -1]
+        whole = predictor.net.trunk(x)[0][:, -1]
+        tail = predictor.net.trunk(x[:, -config.receptive_field :])[0][:, -1]
+        short = predictor.net.trunk(x[:, -config.receptive_field + 1 :])[0][:, -1]
     torch.testing.assert_close(whole, tail, rtol=0, atol=TOLERANCE)
     assert (whole - short).abs().max() > TOLERANCE
 
@@ -79,12 +80,12 @@ def test_the_age_of_a_track_changes_nothing(predictor: Predictor, start: int) ->
     config = predictor.config
     x = torch.from_numpy(np.random.default_rng(6).normal(size=(1, 100, features.width(config))).astype(np.float32))
     with torch.inference_mode():
-        young, old = predictor._net.trunk(x)[0], predictor._net.trunk(x, start=start)[0]
+        young, old = predictor.net.trunk(x)[0], predictor.net.trunk(x, start=start)[0]
     torch.testing.assert_close(young, old, rtol=0, atol=TOLERANCE)
 
 
 def test_the_next_ping_is_expected_when_training_means_it(predictor: Predictor, tracks: Tracks) -> None:
-    net, fixes = predictor._net, tracks(6, 40, seed=9)
+    net, fixes = predictor.net, tracks(6, 40, seed=9)
     kin = scan_fixes(fixes, predictor.config)[:, -1]
     asked = queries.interval(kin)
     slots = predictor.acquire(6)
@@ -141,7 +142,7 @@ def test_rebuilding_ragged_windows_equals_folding_them(any_predictor: Predictor,
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_catching_up_is_folding_one_after_the_other(any_predictor: Predictor, tracks: Tracks, precision: str) -> None:
     """To the bit, states and all: of empty slots, over ring wraps, by one fix and by more than a ring holds."""
-    made = Predictor(any_predictor._net, name="one", capacity=16, precision=precision)
+    made = Predictor(served(any_predictor.net), name="one", capacity=16, precision=precision)
     counts = np.array([1, 2, 7, 63, 70, 1, 3])
     begun = np.array([0, 0, 60, 10, 130, 64, 200])
     fixes = tracks(len(counts), 210, seed=23)

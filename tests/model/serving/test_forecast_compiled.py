@@ -107,12 +107,13 @@ def test_covariances_are_calibrated_as_they_were_fitted(tracks: Tracks) -> None:
     """
     fixes, made = tracks(20, 80, seed=9), Calibration()
     for seed, size in enumerate((0.1, 0.3, 3.0)):
-        made.forecast.copy_(torch.from_numpy(np.random.default_rng(seed).normal(0, size, FORECAST_TERMS)))
+        coefficients = np.random.default_rng(seed).normal(0, size, FORECAST_TERMS).astype(np.float32).astype(np.float64)
+        made.forecast.copy_(torch.from_numpy(coefficients))
         for age in (0, 1, 79):
             kin, last = baselines.scan_fixes(fixes, SMALL)[:, age], fixes[:, age]
             kin[:, m.AMISS] = np.linspace(0.0, 0.5, 20) * (kin[:, m.BOTH] + m.DOUBT_FLOOR_MPS)
             cov, sound = np.ones((20, 5, 3)) * [1.0, 2.0, 3.0], np.ones(20, np.bool_)
-            forecast_compiled.calibrate(np.zeros((20, 5, 2)), cov, sound, kin, last, SECONDS, made)
+            forecast_compiled.calibrate(np.zeros((20, 5, 2)), cov, sound, kin, last, SECONDS, coefficients)
             course = features.tells_course(kin, features.context(last))
             assert 0 < course.sum() < 17
             want = made.of_forecast(kin, SECONDS, course)[..., None] * [1.0, 2.0, 3.0]
@@ -126,7 +127,7 @@ def test_a_row_is_not_sound_where_any_number_is_not_finite(tracks: Tracks) -> No
     for place in range(5):
         mean, cov, sound = np.zeros((20, 5, 2)), np.ones((20, 5, 3)), np.ones(20, np.bool_)
         mean[3, place, place % 2], cov[5, place, place % 3], sound[7] = np.nan, np.inf, False
-        forecast_compiled.calibrate(mean, cov, sound, kin, fixes[:, -1], SECONDS, Calibration())
+        forecast_compiled.calibrate(mean, cov, sound, kin, fixes[:, -1], SECONDS, np.zeros(FORECAST_TERMS))
         np.testing.assert_array_equal(np.flatnonzero(~sound), [3, 5, 7])
 
 

@@ -117,7 +117,7 @@ def test_covariances_are_calibrated_as_training_calibrates_them(tracks: Tracks) 
     mean, cov = RNG.normal(size=(len(batch.of), 1, 2)), RNG.normal(size=(len(batch.of), 1, 3))
     cov[batch.of == 5, 0, 1], mean[batch.of == 6, 0, 0] = np.nan, np.inf
     want = cov * by.of_gap(batch.ends.gap_s[batch.of], batch.t_s[:, None])[..., None]
-    sound = gapfill_compiled.calibrate(mean, cov, batch.ends.gap_s, batch.of, batch.t_s, by)
+    sound = gapfill_compiled.calibrate(mean, cov, batch.ends.gap_s, batch.of, batch.t_s, by.gap.double().numpy())
     np.testing.assert_allclose(cov, want, rtol=1e-12)
     assert np.flatnonzero(~sound).tolist() == [5, 6]
 

@@ -20,9 +20,10 @@ from model.kinematics.geo import E7
 from model.kinematics.map_cells import most_visited
 from model.kinematics.queries import FORECAST_FEATURES, INTERVAL_FEATURES
 from model.network import network
+from model.network.checkpoint import served
 from model.network.network import Network
 from model.serving import layers
-from model.serving.layers import Compiled, Float32, Layers
+from model.serving.layers import Compiled, Exact, Layers
 
 Bfloat16, Single = partial(Compiled, halves=True), partial(Compiled, halves=False)
 SIZES = [*range(1, 40), *range(90, 103), 191, 192, 193, 255, 256, 257, 511, 512, 513, 767, 1000, 1023, 1024]
@@ -38,9 +39,9 @@ class Echo:
         self._width = width
 
     def attend(
-        self, block: int, qkv: torch.Tensor, cos_sin: torch.Tensor | None, asked: NDArray[Any] | None = None
-    ) -> torch.Tensor:
-        return qkv[:, : self._width].contiguous()
+        self, block: int, qkv: NDArray[Any], cos_sin: NDArray[Any] | None, asked: NDArray[Any] | None = None
+    ) -> NDArray[Any]:
+        return np.ascontiguousarray(qkv[:, : self._width])
 
 
 def through(made: Layers, rows: NDArray[np.int64], width: int = 32) -> list[NDArray[Any]]:
@@ -52,18 +53,16 @@ def through(made: Layers, rows: NDArray[np.int64], width: int = 32) -> list[NDAr
     )
     fixes, age = np.zeros(1024, network.features.FIX), rng.integers(0, 500, 1024)
     recent = rng.normal(size=(1024, INTERVAL_FEATURES)).astype(np.float32)
-    with torch.inference_mode():
-        hidden = made.step(x[rows], age[rows], fixes[rows], Echo(width))
-        said = [hidden, made.forecast(hidden, asked[rows])]
-        return [*said, made.interval(hidden, recent[rows])]
+    hidden = made.step(x[rows], age[rows], fixes[rows], Echo(width))
+    return [hidden, made.forecast(hidden, asked[rows]), made.interval(hidden, recent[rows])]
 
 
-@pytest.mark.parametrize("way", [Float32, Bfloat16, Single])
+@pytest.mark.parametrize("way", [Exact, Bfloat16, Single])
 def test_no_bit_of_a_row_depends_on_its_batch(unsettled: Unsettled, way: Callable[[Network], Layers]) -> None:
     """However many rows there are, wherever it stands among them: replays cut the log into other batches, and int8
     rounds. Of every size up to 1,024 that meets another tile, chunk or remainder; the sizes between were tried once.
     """
-    made = way(unsettled(ModelConfig(d=32, kv_heads=2)))
+    made = way(served(unsettled(ModelConfig(d=32, kv_heads=2))))
     rng = np.random.default_rng(2)
     want = through(made, np.arange(1024))
     for size in SIZES:
@@ -95,9 +94,9 @@ def test_they_are_the_network_to_the_digits_they_have(
     net, fixes, said = unsettled(replace(SMALL, **{"d": 64, **way})), tracks(9, 70, seed=1), []
     if net.trunk.places is not None:
         net.trunk.places.know(most_visited(fixes["lat_e7"].ravel() / E7, fixes["lon_e7"].ravel() / E7, 3000, 1))
-    for made in (Float32, kind):
-        predictor = Predictor(net, name="either", capacity=9, precision="float32")
-        predictor._layers = made(net)
+    for made in (Exact, kind):
+        predictor = Predictor(served(net), name="either", capacity=9, precision="float32")
+        predictor._layers = made(served(net))
         slots = predictor.acquire(9)
         for t in range(70):
             predictor.advance(slots, fixes[:, t])
@@ -105,14 +104,13 @@ def test_they_are_the_network_to_the_digits_they_have(
         rng = np.random.default_rng(2)
         asked = rng.normal(size=(9, 4, FORECAST_FEATURES)).astype(np.float32)
         recent = rng.normal(size=(9, INTERVAL_FEATURES)).astype(np.float32)
-        with torch.inference_mode():
-            heads = predictor._layers
-            said.append((hidden, heads.interval(hidden, recent), heads.forecast(hidden, asked)))
+        heads = predictor._layers
+        said.append((hidden, heads.interval(hidden, recent), heads.forecast(hidden, asked)))
     for name, exact, near in zip(("hidden", "interval", "forecast"), *said, strict=True):
         off = np.abs(np.asarray(exact) - np.asarray(near))
         print(name, off.mean(), off.max(), np.asarray(exact).std())
         digits = 1.0 if kind is Bfloat16 else 0.01
-        assert off.max() > 0, f"{name}: the modules themselves"
+        assert off.max() > 0, f"{name}: the same layers twice"
         assert off.mean() < 0.02 * digits * np.asarray(exact).std(), name
         assert off.max() < 0.1 * digits * np.asarray(exact).std(), name
 
@@ -167,9 +165,9 @@ def test_rounding_is_the_same_in_kernels_as_in_torch() -> None:
     np.testing.assert_allclose(bfloat16.widened(out[: len(x)]) + bfloat16.widened(out[len(x) :]), x, rtol=2**-16)
 
 
-def test_float32_is_the_modules_wherever_it_runs(unsettled: Unsettled) -> None:
-    net = unsettled(SMALL)
-    assert isinstance(layers.chosen(net, "float32"), Float32)
-    assert layers.chosen(net, "int8").name == (
+def test_float32_is_exact_wherever_it_runs(unsettled: Unsettled) -> None:
+    weights = served(unsettled(SMALL))
+    assert isinstance(layers.chosen(weights, "float32"), Exact)
+    assert layers.chosen(weights, "int8").name == (
         "bfloat16" if tiles.multiplies_halves() else "float32, compiled" if tiles.fuses() else "float32"
     )

@@ -75,7 +75,7 @@ ASIDE: Final = {
             "warmup",
         )
     ),
-    *(f"kafka/{name}" for name in ("checksum", "columns", "record_columns")),  # count for whoever calls them
+    *(f"kafka/{name}" for name in ("columns", "record_columns")),  # count for whoever calls them
     "kafka/patches",
     "worker/consumer_thread",
     "tracks/fix",

@@ -12,19 +12,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from model.api import Predictor
-from model.network import checkpoint
 from stream.commands.replay import replay
 from stream.wire import loads_forecast
 
 T0 = 1_700_000_000_000
-
-
-@pytest.fixture(scope="session")
-def weights(tmp_path_factory: pytest.TempPathFactory, make_predictor: Callable[[], Predictor]) -> str:
-    directory = tmp_path_factory.mktemp("weights")
-    checkpoint.save_pretrained(make_predictor()._net, directory, "A tiny model for tests.")
-    return str(directory)
 
 
 @pytest.fixture

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from delivery_rig import FlakyStore, Kafka
 
-from stream.delivery import checkpointer
-from stream.delivery import delivery as delivery_module
+from stream.delivery import checkpointer, ownership
 
 
 @pytest.fixture
@@ -22,4 +21,4 @@ def store() -> FlakyStore:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpointer, "RETRY_S", (0.001,))
-    monkeypatch.setattr(delivery_module, "FENCED_PAUSE_S", 0.001)
+    monkeypatch.setattr(ownership, "FENCED_PAUSE_S", 0.001)

@@ -9,7 +9,7 @@ import pytest
 from engine_rig import one_by_one
 
 from stream.config.settings import Settings
-from stream.delivery.accounts import Account, Accounts, Histogram, OutcomeCounts, so_far, untold
+from stream.delivery.accounts import Account, Accounts, Histogram, counted, so_far
 from stream.delivery.partitions import Owned, Piece
 from stream.engine.counts import Counts
 from stream.kafka.encoded_batches import NONE
@@ -25,7 +25,7 @@ def answer(topic: str, partition: int = 0) -> Outgoing:
 
 
 FORECAST, LETTER, FILL = map(answer, (TOPICS.forecasts, TOPICS.dead_letters, TOPICS.gapfills))
-NOTHING = OutcomeCounts()
+NOTHING = Counts()
 
 
 def piece(start: int, stop: int, partition: tuple[str, int] = P0, taken: int = 0, at_ms: int = 0) -> Piece:
@@ -36,8 +36,10 @@ def piece(start: int, stop: int, partition: tuple[str, int] = P0, taken: int = 0
 def test_every_outcome_has_its_place_and_together_they_are_all_that_was_taken() -> None:
     accounts = Accounts(TOPICS)
     accounts.take(P0, 25)
-    told = {P0: OutcomeCounts(late=2, quarantined=1, duplicates=3, answered_before=4)}
-    accounts.settle([piece(0, 10), piece(10, 16)], one_by_one([FORECAST] * 6 + [LETTER] * 3 + [FILL] * 5), told, 0.0)
+    of_batch = {P0: Counts(late=2, quarantined=1, duplicates=3, folded=4)}
+    accounts.settle(
+        [piece(0, 10), piece(10, 16)], one_by_one([FORECAST] * 6 + [LETTER] * 3 + [FILL] * 5), of_batch, 0.0
+    )
     accounts.hand_back([piece(16, 20)])
     assert accounts.accounts[P0] == Account(
         taken=25,
@@ -68,31 +70,28 @@ def test_an_answer_that_was_published_twice_is_a_record_too_many() -> None:
     assert accounts.accounts[P0].unaccounted(in_flight=0) == -1
 
 
-def test_a_batch_is_told_what_the_engine_did_in_it_and_what_was_kept_from_the_engine() -> None:
+def test_a_batch_counts_what_the_engine_did_in_it_and_what_was_kept_from_the_engine() -> None:
     counts = {P0: Counts(late=1, duplicates=2, folded=7)}
-    before = so_far(counts)
+    pieces = [piece(0, 10, taken=6), piece(10, 20, taken=6), piece(0, 3, P1, taken=0)]
+    before = so_far(pieces, counts)
     counts[P0].duplicates += 5
     counts[P0].folded += 1
     counts[P1] = Counts(quarantined=1)
-    pieces = [piece(0, 10, taken=6), piece(10, 20, taken=6), piece(0, 3, P1, taken=0)]
-    assert untold(pieces, before, counts) == {
-        P0: OutcomeCounts(duplicates=5, answered_before=7),
-        P1: OutcomeCounts(quarantined=1),
-    }
+    assert counted(pieces, before, counts) == {P0: Counts(duplicates=5, folded=7), P1: Counts(quarantined=1)}
 
 
 def test_what_an_attempt_that_failed_has_counted_is_not_the_next_one_s() -> None:
     counts = {P0: Counts()}
     counts[P0].duplicates += 5  # of a batch that the engine did not survive
-    before = so_far(counts)
+    before = so_far([piece(0, 9)], counts)
     counts[P0].duplicates += 5
-    assert untold([piece(0, 9)], before, counts) == {P0: OutcomeCounts(duplicates=5)}
+    assert counted([piece(0, 9)], before, counts) == {P0: Counts(duplicates=5)}
 
 
 def test_a_batch_of_two_partitions_is_settled_in_the_account_of_each() -> None:
     accounts = Accounts(TOPICS)
     answers = one_by_one([FORECAST, answer(TOPICS.forecasts, 1), answer(TOPICS.dead_letters, 1)])
-    accounts.settle([piece(0, 2), piece(0, 2, P1)], answers, {P0: OutcomeCounts(duplicates=1), P1: NOTHING}, 0.0)
+    accounts.settle([piece(0, 2), piece(0, 2, P1)], answers, {P0: Counts(duplicates=1), P1: NOTHING}, 0.0)
     assert accounts.accounts == {P0: Account(forecasts=1, duplicates=1), P1: Account(forecasts=1, rejects=1)}
 
 
@@ -119,18 +118,18 @@ def test_dead_letters_are_counted_by_their_code_and_only_those_that_were_committ
 
 def test_fields_that_were_dropped_count_when_their_pings_are_committed() -> None:
     accounts, counts = Accounts(TOPICS), {P0: Counts(fields_dropped=Counter(speed_mps=3))}
-    before = so_far(counts)
+    before = so_far([piece(0, 3)], counts)
     counts[P0].fields_dropped = counts[P0].fields_dropped + Counter(speed_mps=2, sats=1)
-    told = untold([piece(0, 3)], before, counts)
+    of_batch = counted([piece(0, 3)], before, counts)
     assert accounts.fields_dropped == {}
-    accounts.settle([piece(0, 3)], one_by_one([FORECAST] * 3), told, 0.0)
+    accounts.settle([piece(0, 3)], one_by_one([FORECAST] * 3), of_batch, 0.0)
     assert accounts.fields_dropped == {"speed_mps": 2, "sats": 1}
 
 
 def test_answers_of_a_partition_that_was_fenced_do_not_count() -> None:
     accounts = Accounts(TOPICS)
     answers = one_by_one([FORECAST, answer(TOPICS.forecasts, 1)])
-    accounts.settle([piece(0, 1)], answers, {P0: NOTHING, P1: OutcomeCounts(late=1)}, 0.0)
+    accounts.settle([piece(0, 1)], answers, {P0: NOTHING, P1: Counts(late=1)}, 0.0)
     assert accounts.accounts == {P0: Account(forecasts=1)}
 
 

@@ -160,10 +160,10 @@ async def test_a_slow_store_makes_its_partition_wait_and_nobody_new(kafka: Kafka
     await history(kafka, store)
     delivery = worker(kafka, store)
     async with running(delivery, P0):
-        await until(lambda: delivery._owned[P0].ready)
+        await until(lambda: delivery.ownership.owned[P0].ready)
         store.hung["get_many", P0] = asyncio.Event()
         waiting = await feed(delivery, kafka, of("bus", 24, 26))
-        await until(lambda: delivery._owned[P0].waits)
+        await until(lambda: delivery.ownership.owned[P0].waits)
         store.hung["get_many", P0].set()
         store.reads_to_fail = 0
         await until(lambda: len(waiting) == 2)
@@ -182,14 +182,14 @@ async def test_what_waiting_does_not_cure_is_seen_by_a_read_in_the_background(
         await answered(delivery, kafka, of("bus", 0, 3))
         store.refused.add(("get_many", P0))
         waiting = await feed(delivery, kafka, of("tram", 3, 4))
-        await until(lambda: len(waiting) == 1 if taken_for_new else delivery._owned[P0].waits)
-        epoch = delivery._owned[P0].epoch
+        await until(lambda: len(waiting) == 1 if taken_for_new else delivery.ownership.owned[P0].waits)
+        epoch = delivery.ownership.owned[P0].epoch
         raises_once(store, error)
         if isinstance(error, Refused):
             with pytest.raises(Refused):
                 await pump
         else:
-            await until(lambda: delivery._owned[P0].epoch > epoch and delivery._owned[P0].ready)
+            await until(lambda: delivery.ownership.owned[P0].epoch > epoch and delivery.ownership.owned[P0].ready)
             await until(lambda: len(waiting) == 1)
 
 
@@ -217,7 +217,7 @@ async def test_after_a_while_a_stranger_is_answered_as_new_and_every_answer_says
     await history(kafka, store)
     delivery = worker(kafka, store)
     async with running(delivery, P0):
-        await until(lambda: delivery._owned[P0].ready)
+        await until(lambda: delivery.ownership.owned[P0].ready)
         store.refused.add(("get_many", P0))
         await answered(delivery, kafka, of("bus", 24, 34))
         late = record(34, entity="bus", ts=DAY + 275_000, lat=30.00275)
@@ -237,7 +237,7 @@ async def test_the_partition_waits_once_and_who_is_new_later_does_not_wait(
 ) -> None:
     delivery = worker(kafka, store)
     async with running(delivery, P0):
-        await until(lambda: delivery._owned[P0].ready)
+        await until(lambda: delivery.ownership.owned[P0].ready)
         store.refused.add(("get_many", P0))
         await answered(delivery, kafka, of("bus", 0, 1))
         monkeypatch.setattr(cold_reads, "STRANGER_WAIT_S", NEVER)
@@ -252,7 +252,7 @@ async def test_when_the_store_is_back_all_is_as_if_it_had_never_been_away(kafka:
     before = dict(store._records[P0])
     delivery = worker(kafka, store)
     async with running(delivery, P0):
-        await until(lambda: delivery._owned[P0].ready)
+        await until(lambda: delivery.ownership.owned[P0].ready)
         store.refused.add(("get_many", P0))
         await answered(delivery, kafka, of("bus", 24, 27))
         await answered(delivery, kafka, of("newcomer", 27, 30))
@@ -281,12 +281,12 @@ async def test_the_next_owner_knows_of_every_ping_that_was_answered_as_new(
     await history(kafka, store)
     delivery = worker(kafka, store)
     async with running(delivery, P0) as pump:
-        await until(lambda: delivery._owned[P0].ready)
+        await until(lambda: delivery.ownership.owned[P0].ready)
         store.refused.add(("get_many", P0))
         await answered(delivery, kafka, of("bus", 24, 27))
         if leave:
-            await delivery.drain()
-            await delivery.revoked([P0])
+            await delivery.ownership.drain()
+            await delivery.ownership.revoked([P0])
         else:
             await crash(delivery, pump)
     assert store.checkpoint(P0).next_offset == 24
@@ -303,7 +303,7 @@ async def test_what_a_short_track_rejects_says_that_it_was_judged_by_one(kafka: 
     await history(kafka, store)
     delivery = worker(kafka, store)
     async with running(delivery, P0):
-        await until(lambda: delivery._owned[P0].ready)
+        await until(lambda: delivery.ownership.owned[P0].ready)
         store.refused.add(("get_many", P0))
         far = record(25, entity="bus", lat=60.0)
         await answered(delivery, kafka, [*of("bus", 24, 25), far])

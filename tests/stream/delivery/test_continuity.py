@@ -35,9 +35,9 @@ async def joined_again(delivery: Delivery, kafka: Kafka, *partitions: Partition)
     """What the consumer and its group do when they are asked: drain, and begin again where the group has committed."""
     await until(lambda: kafka.rejoins > 0)
     kafka.rejoins = 0
-    await delivery.drain()
-    await delivery.revoked(partitions)
-    delivery.assigned(partitions)
+    await delivery.ownership.drain()
+    await delivery.ownership.revoked(partitions)
+    delivery.ownership.assigned(partitions)
     await until(lambda: all(one.ready for one in delivery.status().partitions))
 
 

@@ -69,13 +69,13 @@ async def test_the_engine_is_at_the_next_batch_while_the_broker_takes_one_and_no
     kafka = SlowKafka()
     delivery = worker(kafka, store, Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_batch=3))
     async with running(delivery, P0):
-        await until(lambda: delivery._owned[P0].ready)
+        await until(lambda: delivery.ownership.owned[P0].ready)
         retired = [await feed(delivery, kafka, records(start, start + 3)) for start in (0, 3)]
-        await until(lambda: delivery._owned[P0].taken == 6)
+        await until(lambda: delivery.ownership.owned[P0].taken == 6)
         waiting = asyncio.create_task(feed(delivery, kafka, records(6, 9)))
         for _ in range(50):
             await asyncio.sleep(0)
-        assert delivery._owned[P0].taken == 6, "the third batch waits for the first"
+        assert delivery.ownership.owned[P0].taken == 6, "the third batch waits for the first"
         assert (kafka.events, retired, kafka.offsets) == (["publishing"], [[], []], {P0: 0})
         assert store.checkpoint(P0).next_offset is None, "a checkpoint would be ahead of the commit"
         kafka.takes.set()
@@ -104,10 +104,10 @@ async def test_a_batch_is_published_while_the_offsets_before_it_are_on_their_way
     kafka = SlowCommits()
     delivery = worker(kafka, store, Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_batch=3))
     async with running(delivery, P0):
-        await until(lambda: delivery._owned[P0].ready)
+        await until(lambda: delivery.ownership.owned[P0].ready)
         kafka.takes.clear()
         retired = [await feed(delivery, kafka, records(start, start + 3)) for start in (0, 3, 6)]
-        await until(lambda: delivery._owned[P0].taken == 9)
+        await until(lambda: delivery.ownership.owned[P0].taken == 9)
         for _ in range(50):
             await asyncio.sleep(0)
         assert kafka.events == ["published"] * 2, "the third batch waits for the first one's offsets"
@@ -124,7 +124,7 @@ async def test_a_batch_behind_offsets_that_are_refused_is_not_committed(store: F
     kafka = SlowCommits()
     delivery = worker(kafka, store, Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_batch=3))
     async with running(delivery, P0):
-        await until(lambda: delivery._owned[P0].ready)
+        await until(lambda: delivery.ownership.owned[P0].ready)
         kafka.takes.clear()
         retired = [await feed(delivery, kafka, records(start, start + 3)) for start in (0, 3)]
         await until(lambda: kafka.events == ["published"] * 2)
@@ -141,10 +141,10 @@ async def test_what_was_folded_while_its_partition_was_lost_is_not_published(sto
     kafka = SlowKafka()
     delivery = worker(kafka, store, Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_batch=3))
     async with running(delivery, P0):
-        await until(lambda: delivery._owned[P0].ready)
+        await until(lambda: delivery.ownership.owned[P0].ready)
         kafka.fail_commit = Rebalanced("somebody else has it")
         retired = [await feed(delivery, kafka, records(start, start + 3)) for start in (0, 3)]
-        await until(lambda: delivery._owned[P0].taken == 6)
+        await until(lambda: delivery.ownership.owned[P0].taken == 6)
         kafka.takes.set()
         await until(lambda: all(len(some) == 3 for some in retired))
     assert kafka.answered == [0, 1, 2], "the second batch is the next owner's to answer"
@@ -157,7 +157,7 @@ async def test_a_checkpoint_of_a_batch_that_is_not_committed_is_not_written(stor
     kafka = SlowKafka()
     delivery = worker(kafka, store, Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_batch=3))
     async with running(delivery, P0) as pump:
-        await until(lambda: delivery._owned[P0].ready)
+        await until(lambda: delivery.ownership.owned[P0].ready)
         kafka.takes.set()
         store.writes_to_fail = 1_000_000
         retired = await feed(delivery, kafka, records(0, 3))
@@ -182,7 +182,7 @@ async def test_the_engine_works_on_while_the_store_takes_a_checkpoint(kafka: Kaf
         for start in range(0, 9, 3):
             retired = await feed(delivery, kafka, records(start, start + 3))
             await until(lambda retired=retired: len(retired) == 3)
-        assert (store.asked, delivery._owned[P0].saved) == (1, 0), "one at a time, and not saved until it is"
+        assert (store.asked, delivery.ownership.owned[P0].saved) == (1, 0), "one at a time, and not saved until it is"
         store.takes.set()
         await until(lambda: store.checkpoint(P0).next_offset == 9)
     assert kafka.answered == list(range(9))
@@ -195,8 +195,8 @@ async def test_a_handover_waits_for_what_the_store_takes_and_writes_the_rest(kaf
     async with running(delivery, P0):
         retired = [await feed(delivery, kafka, records(start, start + 3)) for start in (0, 3)]
         await until(lambda: all(len(some) == 3 for some in retired) and store.asked == 1)
-        await delivery.drain()
-        handover = asyncio.create_task(delivery.revoked([P0]))
+        await delivery.ownership.drain()
+        handover = asyncio.create_task(delivery.ownership.revoked([P0]))
         for _ in range(50):
             await asyncio.sleep(0)
         assert not handover.done()
@@ -220,13 +220,13 @@ async def test_what_the_store_takes_after_its_partition_was_taken_over_anew_is_n
         retired = await feed(delivery, kafka, records(0, 3))
         await until(lambda: len(retired) == 3 and store.asked == 1)
         async with delivery._busy:
-            delivery._restart_takeover(delivery._owned[P0])
-        await until(lambda: delivery._owned[P0].ready)
-        epoch = delivery._owned[P0].epoch
+            delivery.ownership._restart_takeover(delivery.ownership.owned[P0])
+        await until(lambda: delivery.ownership.owned[P0].ready)
+        epoch = delivery.ownership.owned[P0].epoch
         store.takes.set()
         retired = await feed(delivery, kafka, records(3, 6))
         await until(lambda: len(retired) == 3 and store.checkpoint(P0).next_offset == 6)
-        assert delivery._owned[P0].epoch == epoch
+        assert delivery.ownership.owned[P0].epoch == epoch
         assert delivery.accounts.fenced == 0
     assert kafka.answered == list(range(6))
 
@@ -245,7 +245,7 @@ async def test_a_checkpoint_that_is_refused_while_offsets_are_on_their_way_moves
         store.takes.set()
         await asyncio.sleep(0.05)
         kafka.takes.set()
-        await until(lambda: len(retired) == 3 and "refused" in caplog.text and delivery._owned[P0].ready)
+        await until(lambda: len(retired) == 3 and "refused" in caplog.text and delivery.ownership.owned[P0].ready)
         assert kafka.offsets == {P0: 6}
         retired = await feed(delivery, kafka, records(6, 9))
         await until(lambda: len(retired) == 3)
@@ -259,13 +259,13 @@ async def test_a_handover_waits_for_the_batch_that_the_broker_takes(store: Flaky
     async with running(delivery, P0):
         await feed(delivery, kafka, records(0, 3))
         await until(lambda: kafka.events == ["publishing"])
-        handover = asyncio.create_task(delivery.drain())
+        handover = asyncio.create_task(delivery.ownership.drain())
         for _ in range(50):
             await asyncio.sleep(0)
         assert not handover.done()
         kafka.takes.set()
         await handover
-        await delivery.revoked([P0])
+        await delivery.ownership.revoked([P0])
     assert kafka.offsets == {P0: 3}
     assert store.checkpoint(P0).next_offset == 3
 
@@ -277,8 +277,8 @@ async def test_a_handover_closes_the_producer_of_its_partition_and_of_no_other(s
     async with running(delivery, P0, P1):
         await until(lambda: all(one.ready for one in delivery.status().partitions))
         first, second = kafka.newest[f"group|{P0[0]}|0"], kafka.newest[f"group|{P1[0]}|1"]
-        await delivery.drain()
-        await delivery.revoked([P0])
+        await delivery.ownership.drain()
+        await delivery.ownership.revoked([P0])
         assert (first.closed, second.closed) == (True, False)
 
 
@@ -424,7 +424,7 @@ async def test_a_rebalance_at_the_commit_forgets_the_states_and_goes_on(kafka: K
         await until(lambda: len(other) == 3)
         assert not pump.done()
         assert store.checkpoint(P0).next_offset == 3, "a checkpoint ahead of the commit would skip records"
-        delivery.assigned([P0])
+        delivery.ownership.assigned([P0])
         retired = await feed(delivery, kafka, records(3, 9))
         await until(lambda: len(retired) == 6)
     assert kafka.offsets[P0] == 9
@@ -559,7 +559,7 @@ async def test_what_a_fence_kept_from_being_committed_is_answered_in_order(kafka
     settings = Settings(max_wait_ms=0.0, checkpoint_ms=0.0, max_batch=3)
     delivery = Delivery(settings, Engine(Predictor.untrained(capacity=8), store, settings), store, guarantee, kafka)
     async with running(delivery, P0):
-        await until(lambda: delivery._owned[P0].ready)
+        await until(lambda: delivery.ownership.owned[P0].ready)
         retired = [await feed(delivery, kafka, records(0, 3))]
         await until(lambda: kafka.offsets.get(P0) == 3)
         guarantee.fence_next = True
@@ -682,18 +682,18 @@ async def test_a_drain_finishes_the_batch_in_flight_and_forgets_what_waits(kafka
         await until(lambda: kafka.events == ["published", "committed"] and len(first) == 2)
         put = asyncio.create_task(feed(delivery, kafka, records(2, 6)))
         await asyncio.sleep(0)
-        await delivery.drain()
+        await delivery.ownership.drain()
         assert len(await put) == 4, "retired, answered or not: nothing may hold the rebalance up"
         assert len(await feed(delivery, kafka, records(6, 8))) == 2
-        await delivery.revoked([P0])
+        await delivery.ownership.revoked([P0])
         assert store.checkpoint(P0).next_offset == kafka.offsets[P0]
         assert kafka.answered == list(range(kafka.offsets[P0]))
 
 
 async def test_polls_wait_outside_while_two_batches_wait_inside(kafka: Kafka, store: FlakyStore) -> None:
     delivery = worker(kafka, store, Settings(max_batch=4, max_wait_ms=0.0))
-    delivery.assigned([P0])  # and no pump yet
-    await until(lambda: delivery._owned[P0].ready)
+    delivery.ownership.assigned([P0])  # and no pump yet
+    await until(lambda: delivery.ownership.owned[P0].ready)
     first = await feed(delivery, kafka, records(0, 4))
     second = asyncio.create_task(feed(delivery, kafka, records(4, 8)))
     await asyncio.sleep(0.01)

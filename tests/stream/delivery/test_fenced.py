@@ -9,7 +9,7 @@ import pytest
 from delivery_rig import P0, SETTINGS, Kafka, SlowStore, feed, records, running, until, worker
 from transactions_rig import Producer, Transactions, exactly_once
 
-from stream.delivery import delivery as delivery_module
+from stream.delivery import ownership
 from stream.delivery.delivery import Delivery
 from stream.wire import loads_forecast
 
@@ -18,7 +18,7 @@ ID = "group|pathcast.pings.v1|0"
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery_module, "FENCED_PAUSE_S", 0.05)  # long enough for the next thing to happen before
+    monkeypatch.setattr(ownership, "FENCED_PAUSE_S", 0.05)  # long enough for the next thing to happen before
 
 
 def takeovers() -> list[asyncio.Task[object]]:
@@ -39,14 +39,14 @@ async def fenced_twice(kafka: Transactions, store: SlowStore, delivery: Delivery
     await until(lambda: len(retired) == 9 and store.asked == 1)
     kafka.settles.clear()
     await feed(delivery, kafka, records(9, 12))
-    await until(lambda: delivery._owned[P0].taken == 12)
+    await until(lambda: delivery.ownership.owned[P0].taken == 12)
     other = kafka.producer(ID)
     await other.start()
     await store.claim(P0)
     store.takes.set()
     await asyncio.sleep(0.01)
     kafka.settles.set()
-    await until(lambda: not delivery._owned[P0].ready)
+    await until(lambda: not delivery.ownership.owned[P0].ready)
     return other
 
 
@@ -55,7 +55,7 @@ async def test_who_is_fenced_in_kafka_and_in_redis_takes_over_once() -> None:
     delivery = exactly_once(kafka, store)
     async with running(delivery, P0):
         other = await fenced_twice(kafka, store, delivery)
-        await until(lambda: delivery._owned[P0].ready)
+        await until(lambda: delivery.ownership.owned[P0].ready)
         assert takeovers() == []
         retired = await feed(delivery, kafka, records(12, 15))
         await until(lambda: len(retired) == 3)
@@ -70,9 +70,9 @@ async def test_who_is_fenced_twice_and_then_loses_the_partition_leaves_its_new_o
     async with running(delivery, P0):
         other = await fenced_twice(kafka, store, delivery)
         epoch = store.checkpoint(P0).epoch
-        await delivery.drain()
-        await delivery.revoked([P0])
-        delivery.assigned([])
+        await delivery.ownership.drain()
+        await delivery.ownership.revoked([P0])
+        delivery.ownership.assigned([])
         assert takeovers() == []
         await asyncio.sleep(0.1)
     assert kafka.newest[ID] is other
@@ -88,14 +88,14 @@ async def test_a_checkpoint_that_is_refused_after_the_drain_starts_no_takeover(
     async with running(delivery, P0):
         retired = await feed(delivery, kafka, records(0, 9))
         await until(lambda: len(retired) == 9 and store.asked == 1)
-        await delivery.drain()
+        await delivery.ownership.drain()
         await store.claim(P0)  # another's, which comes late
         store.takes.set()
         await until(lambda: "refused" in caplog.text)
         assert takeovers() == []
-        await delivery.revoked([P0])
-        delivery.assigned([P0])
-        mine = delivery._owned[P0]
+        await delivery.ownership.revoked([P0])
+        delivery.ownership.assigned([P0])
+        mine = delivery.ownership.owned[P0]
         await until(lambda: mine.ready)
         epoch = mine.epoch
         for start in range(9, 60, 3):

@@ -117,9 +117,9 @@ async def test_a_takeover_that_waits_for_the_store_holds_up_only_its_partition(
         for start in range(0, 60, 6):
             retired = await feed(delivery, kafka, records(start, start + 6))
             await until(lambda retired=retired: len(retired) == 6)
-        assert not delivery._owned[P1].ready
+        assert not delivery.ownership.owned[P1].ready
         store.hung[method, P1].set()
-        await until(lambda: delivery._owned[P1].ready)
+        await until(lambda: delivery.ownership.owned[P1].ready)
 
 
 async def test_what_waits_of_shut_partitions_takes_nobodys_room(kafka: Kafka, store: FlakyStore) -> None:
@@ -156,7 +156,7 @@ async def test_a_new_assignment_begins_with_no_partition_paused(kafka: Kafka, st
     async with running(delivery, P0, P1):
         await delivery.put({P1: Records.of(kafka.logs[P1][:6])}, 0.0, lambda: None)
         assert kafka.paused == {P1}
-        await delivery.drain()
-        await delivery.revoked([P0, P1])
-        delivery.assigned([P0, P1])
+        await delivery.ownership.drain()
+        await delivery.ownership.revoked([P0, P1])
+        delivery.ownership.assigned([P0, P1])
         assert kafka.paused == set()

@@ -72,7 +72,7 @@ async def test_an_assignment_that_is_applied_late_fences_nobody(start: Start) ->
         await until(lambda: len(retired) == 6)
         producers, epoch = list(kafka.made), store.checkpoint(P0).epoch
         async with running(late, P0):
-            await until(lambda: late._owned[P0].gone)
+            await until(lambda: late.ownership.owned[P0].gone)
             retired = await feed(owner, kafka, records(6, 9))
             await until(lambda: len(retired) == 3)
         assert (kafka.made, store.checkpoint(P0).epoch) == (producers, epoch)
@@ -113,7 +113,7 @@ async def test_who_is_stopped_between_proof_and_fence_fences_the_rightful_owner_
                 some = [await feed(worker, kafka, records(at, at + 3)) for worker in (late, owner)]
                 await until(lambda some=some: all(len(one) == 3 for one in some))
                 await asyncio.sleep(0.01)
-            await until(lambda: late._owned[P0].gone)
+            await until(lambda: late.ownership.owned[P0].gone)
             assert owner.accounts.fenced == 1
     assert (kafka.answered if start is exactly_once else sorted(set(kafka.answered))) == list(range(60))
 
@@ -140,6 +140,6 @@ async def test_who_is_fenced_while_it_takes_over_asks_the_group_before_it_tries_
     await store.put_many(P0, (await store.claim(P0)).epoch, 6, {})  # ahead of the committed offset: to be forgotten
     delivery = start(kafka, store, Member(kafka))
     async with running(delivery, P0):
-        await until(lambda: delivery._owned[P0].gone)
+        await until(lambda: delivery.ownership.owned[P0].gone)
     assert store.checkpoint(P0).epoch == 3, "its own claim, and that of whoever fenced it"
     assert len(kafka.made) == (start is exactly_once)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+import numpy as np
 import pytest
-import torch
 from engine_rig import (
     M_PER_DEG,
     SETTINGS,
@@ -24,7 +24,8 @@ from engine_rig import (
     steady,
 )
 
-from model.api import Predictor
+from model.api import ModelConfig, Predictor
+from model.parameters.untrained import untrained
 from stream.store.base import MemoryStore
 from stream.wire import MAX_TS_MS, Ping, Record, dumps, loads_forecast, loads_gapfill
 from stream.wire.ids import forecast_id
@@ -260,13 +261,13 @@ async def test_the_last_gap_of_a_session_becomes_final_with_the_state_of_that_se
     assert_close(final["points"], provisional["points"])
 
 
-async def test_a_model_that_is_not_finite_says_so(make_predictor: Callable[[], Predictor]) -> None:
+async def test_a_model_that_is_not_finite_says_so() -> None:
     def broken() -> Predictor:
-        predictor = make_predictor()
-        with torch.no_grad():
-            for weights in predictor._net.parameters():
-                weights.fill_(float("nan"))
-        return predictor
+        weights = untrained(ModelConfig(name="tiny", d=16, blocks=2, heads=2, window=8), 0)
+        for name, tensor in weights.tensors.items():
+            if not name.startswith("calibration."):
+                tensor.fill(np.nan)
+        return Predictor(weights, name="tiny", capacity=4)
 
     answers = await Rig(broken).feed(*steady("bus-1", 20), *steady("bus-1", 1, start_s=310))
     said = forecasts(answers)

@@ -34,11 +34,3 @@ def test_texts_by_themselves_are_the_same_bytes_one_behind_the_other(texts: list
     alone = BytesColumn.of_some(texts).at(rows).alone()
     assert alone.each() == [texts[row] or b"" for row in rows]
     assert alone.raw.tobytes() == b"".join(texts[row] or b"" for row in rows)
-
-
-def test_one_text_of_a_thousand_numbers_is_a_thousand() -> None:
-    """They meet in the table, whatever its seed is."""
-    texts, numbers = BytesColumn.of([b"bus-1"] * 2_000), np.arange(2_000) % 1_000
-    first, like = texts.distinct(numbers, np.arange(2_000))
-    np.testing.assert_array_equal(first, np.arange(1_000))
-    np.testing.assert_array_equal(like, numbers)

@@ -103,6 +103,7 @@ def test_a_batch_that_unfolds_to_too_much_is_as_many_dead_letters(
     compression: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decompression, "MOST_BYTES", 40)  # less than three records have, and more than one has
+    monkeypatch.setattr(decompression, "_ROOM", decompression._Room())
     offsets, why = rejected(batch(5, 3, compression))
     assert offsets == [5, 6, 7]
     assert "it unfolds to more than 40 bytes" in why

@@ -21,8 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families as parsed
 
 from model.api import Predictor
 from stream.config.settings import Settings
-from stream.delivery import checkpointer
-from stream.delivery import delivery as delivery_module
+from stream.delivery import checkpointer, ownership
 from stream.delivery.accounts import Account
 from stream.delivery.delivery import Delivery
 from stream.delivery.guarantees import AtLeastOnce
@@ -185,7 +184,7 @@ class Worker:
 
     @asynccontextmanager
     async def running(self, *partitions: Partition) -> AsyncIterator[None]:
-        self.delivery.assigned(partitions)
+        self.delivery.ownership.assigned(partitions)
         pump = asyncio.create_task(self.delivery.run())
         try:
             yield
@@ -240,7 +239,7 @@ class Worker:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpointer, "RETRY_S", (0.001,))
-    monkeypatch.setattr(delivery_module, "FENCED_PAUSE_S", 0.001)
+    monkeypatch.setattr(ownership, "FENCED_PAUSE_S", 0.001)
 
 
 def record(offset: int, *, at: int | None = None, partition: int = 0, value: bytes | None = None) -> Record:
@@ -317,8 +316,8 @@ async def test_what_waits_at_a_drain_is_handed_back_and_counted_after_its_partit
     worker = Worker(Settings(max_wait_ms=1e9, checkpoint_ms=0.0))
     async with worker.running(P0):
         await worker.put(records(0, 3))
-        await worker.delivery.drain()
-        await worker.delivery.revoked([P0])
+        await worker.delivery.ownership.drain()
+        await worker.delivery.ownership.revoked([P0])
         assert worker.account() == Account(taken=3, handed_back=3)
         assert worker.watch.read().held == {}
         assert await worker.scraped("unaccounted_records") == {"0": 0}
@@ -399,8 +398,8 @@ async def test_a_batch_that_waits_for_redis_is_handed_back_by_a_drain() -> None:
         await worker.put(records(0, 3))
         await worker.until(lambda: worker.watch.read().store_away)
         assert worker.held().at_work == 3
-        await worker.delivery.drain()
-        await worker.delivery.revoked([P0])
+        await worker.delivery.ownership.drain()
+        await worker.delivery.ownership.revoked([P0])
         assert worker.account() == Account(taken=3, handed_back=3)
         assert worker.retired == 3
 
@@ -506,7 +505,7 @@ async def test_a_worker_is_ready_when_its_partitions_are_and_while_redis_takes_i
         worker.store.away = False
         await worker.until(lambda: worker.held().behind == 0)
         assert await why() == []
-        await worker.delivery.drain()
+        await worker.delivery.ownership.drain()
         assert await why() == ["draining: partitions are about to go"]
 
 

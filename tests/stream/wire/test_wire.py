@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from hashlib import blake2b
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -151,3 +152,16 @@ EXAMPLE = {
 def test_ids_do_not_run_into_each_other() -> None:
     assert len({ids.forecast_id("a", 11, "b"), ids.forecast_id("a1", 1, "b"), ids.forecast_id("a", 1, "1b")}) == 3
     assert ids.gap_id("bus-1", 1) == ids.gap_id("bus-1", 1) != ids.gap_id("bus-1", 2)
+
+
+def test_an_id_is_the_same_in_every_release() -> None:
+    """Consumers drop duplicates by it, also those that two releases published. These are what `b2sum -l 128` prints."""
+    assert ids.forecast_id("bus-1", 1_700_000_000_000, "ab") == "bac4a7ceb0b264555536b1ed82da0024"
+    assert ids.gap_id("bus-1", 1_700_000_000_000) == "8c69fe13864a06fae7f7fa36cc687ae8"
+
+
+@given(st.lists(st.binary(max_size=300), max_size=8))
+def test_ids_of_many_texts_are_those_of_each(texts: list[bytes]) -> None:
+    each = [blake2b(text, digest_size=16).hexdigest().encode() for text in texts]
+    assert ids.digests(texts) == b"".join(each)
+    assert {len(one) for one in each} <= {ids.ID_CHARS}

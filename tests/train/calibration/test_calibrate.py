@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from train_worlds import MakeCorpus, lively, together, wander
+from train_worlds import MakeCorpus, following, lively, together, wander
 
-from model.api import ModelConfig
+from model.api import ModelConfig, Predictor
 from model.config import SMALL
 from model.kinematics import motion
 from model.kinematics.calibration_terms import COURSE_TERMS, GAP_TERMS, MAX_LOG_SCALE, forecast_terms
@@ -85,31 +85,29 @@ def test_calibrated_regions_hold_what_they_promise_and_are_saved_with_the_weight
 ) -> None:
     sample, predictor = world(make_corpus), lively(TINY)
     before = judge_forecasts(sample, predictor)["horizons"]
-    calibrate(predictor._net, [sample])
-    after = judge_forecasts(sample, predictor)["horizons"]
+    calibrate(predictor.net, [sample])
+    after = judge_forecasts(sample, following(predictor.net))["horizons"]
     for name in ("next", "60", "300"):
         assert after[name]["model"]["coverage_90"] == pytest.approx(0.9, abs=0.06)
     assert any(abs(before[name]["model"]["coverage_90"] - 0.9) > 0.06 for name in after)
     assert after["300"]["model"]["mean_m"] == before["300"]["model"]["mean_m"]  # only spreads move
-    save_pretrained(predictor._net, tmp_path / "w", "card")
-    torch.testing.assert_close(
-        from_pretrained(tmp_path / "w").calibration.forecast, predictor._net.calibration.forecast
-    )
+    save_pretrained(predictor.net, tmp_path / "w", "card")
+    torch.testing.assert_close(from_pretrained(tmp_path / "w").calibration.forecast, predictor.net.calibration.forecast)
 
 
 def test_what_was_held_is_what_the_judge_sees(make_corpus: MakeCorpus) -> None:
     sample, predictor = world(make_corpus), lively(TINY)
 
     def judged() -> float:
-        blocks = judge_forecasts(sample, predictor, horizons_s=HORIZONS_S)["horizons"].values()
+        blocks = judge_forecasts(sample, following(predictor.net), horizons_s=HORIZONS_S)["horizons"].values()
         return sum(one["n"] * one["model"]["coverage_90"] for one in blocks) / sum(one["n"] for one in blocks)
 
     before = judged()
-    ahead, _ = calibrate(predictor._net, [sample])
+    ahead, _ = calibrate(predictor.net, [sample])
     assert (ahead.file, ahead.entities, ahead.of) == ("world", 12, "forecasts")
     assert ahead.before == pytest.approx(before, abs=1e-3)
     assert ahead.after == pytest.approx(judged(), abs=1e-3)
-    again, _ = calibrate(predictor._net, [sample])
+    again, _ = calibrate(predictor.net, [sample])
     assert again.before == ahead.after
 
 
@@ -131,9 +129,9 @@ def test_as_much_is_fitted_to_gaps_as_there_are_lengths_of_them(
     tracks = (wander(f"v{i}", pings, i, cadence_s=cadence_s) for i in range(vehicles))
     corpus = make_corpus(together(*tracks), cut=EVALUATION)
     predictor, said = lively(TINY), list[str]()
-    gap = predictor._net.calibration.gap
+    gap = predictor.net.calibration.gap
     gap.fill_(0.25)
-    held = calibrate(predictor._net, [Sample("world", "all", "-", corpus, len(corpus), 1)], say=said.append)
+    held = calibrate(predictor.net, [Sample("world", "all", "-", corpus, len(corpus), 1)], say=said.append)
     assert any(line.startswith("gap fills stay as they were") for line in said) == (fitted == 0)
     assert int((gap != 0.25).sum()) == fitted
     assert [one.of for one in held if one.of != "travel times"] == ["forecasts", "hidden pings"][: 1 + bool(fitted)]
@@ -148,12 +146,12 @@ def test_a_calibration_does_not_depend_on_the_one_of_before(make_corpus: MakeCor
     tracks = (wander(f"v{i}", 240, i, cadence_s=9.0) for i in range(40))
     corpus = make_corpus(together(*tracks), cut=EVALUATION)
     sample, predictor = Sample("world", "all", "-", corpus, len(corpus), 1), lively(TINY)
-    calibration = predictor._net.calibration
+    calibration = predictor.net.calibration
     fits = []
     for before in (0.0, 0.7):
         for part in (calibration.forecast, calibration.gap, calibration.travel):
             part.fill_(before)
-        assert {FORECASTS, "hidden pings"} <= {one.of for one in calibrate(predictor._net, [sample])}
+        assert {FORECASTS, "hidden pings"} <= {one.of for one in calibrate(predictor.net, [sample])}
         fits.append(torch.cat([calibration.forecast[:-COURSE_TERMS], calibration.gap]))
     assert torch.equal(*fits)
     assert fits[0][-GAP_TERMS:].all()
@@ -163,15 +161,15 @@ def test_a_region_left_out_widens_what_the_others_ask_for(make_corpus: MakeCorpu
     """The same tracks as two networks see them, one of them surer: what is asked for lies between."""
     sample, predictor, other = world(make_corpus), lively(TINY), lively(TINY)
     with torch.no_grad():
-        other._net.forecast.last.bias[4] -= 0.7  # of the log of the variance
-        other._net.calibration.forecast.fill_(1.0)  # its own, which is not what these weights have
-    calibrate(predictor._net, [sample])
-    alone = predictor._net.calibration.forecast.clone()
-    held = calibrate(predictor._net, [sample], left_out=[LeftOut(other._net, replace(sample, file="far"))])
+        other.net.forecast.last.bias[4] -= 0.7  # of the log of the variance
+        other.net.calibration.forecast.fill_(1.0)  # its own, which is not what these weights have
+    calibrate(predictor.net, [sample])
+    alone = predictor.net.calibration.forecast.clone()
+    held = calibrate(predictor.net, [sample], left_out=[LeftOut(other.net, replace(sample, file="far"))])
     own, far = held[0], held[-1]
     assert (far.file, far.of, far.n) == ("far, left out", "forecasts", own.n)
     assert far.before + 0.1 < far.after < 0.9 < own.after
-    wider = predictor._net.calibration.forecast
+    wider = predictor.net.calibration.forecast
     assert not torch.equal(wider[:WIDER], alone[:WIDER])
     assert torch.equal(wider[WIDER:], alone[WIDER:])
     assert (own.after + far.after) / 2 == pytest.approx(0.9, abs=0.01)
@@ -181,9 +179,9 @@ def test_added_courses_are_calibrated_beyond_the_rest(make_corpus: MakeCorpus, m
     """Of pings so dense that most of the thinned ones get a course; what reports none is held as if nothing did."""
     tracks = (wander(f"v{i}", 450, i, cadence_s=5.5) for i in range(12))
     corpus, predictor = make_corpus(together(*tracks), cut=EVALUATION), lively(TINY)
-    forecast = predictor._net.calibration.forecast
+    forecast = predictor.net.calibration.forecast
     sample = Sample("world", "all", "-", corpus, len(corpus), 1)
-    held = {one.file: one for one in calibrate(predictor._net, [sample]) if one.of == "forecasts"}
+    held = {one.file: one for one in calibrate(predictor.net, [sample]) if one.of == "forecasts"}
     assert list(held) == ["world", "world, with added speed and course"]
     added = held["world, with added speed and course"]
     asked = 0
@@ -200,7 +198,7 @@ def test_added_courses_are_calibrated_beyond_the_rest(make_corpus: MakeCorpus, m
     monkeypatch.setattr("train.calibration.residuals.CADENCES_S", ())
     forecast[-COURSE_TERMS:] = 0.25
     said: list[str] = []
-    silent, *rest = calibrate(predictor._net, [sample], say=said.append)
+    silent, *rest = calibrate(predictor.net, [sample], say=said.append)
     assert [one.of for one in rest] == ["hidden pings"]
     assert sum(line.startswith("reported courses stay as they were") for line in said) == 1
     assert silent.after == held["world"].after
@@ -214,10 +212,10 @@ def test_what_reports_its_own_course_gets_none(make_corpus: MakeCorpus) -> None:
     dense = make_corpus(together(*tracks), cut=EVALUATION)
     corpus, predictor = thinned(dense, 1.0), lively(TINY)
     sample = Sample("world", "all", "-", corpus, len(corpus), 1)
-    ahead, *rest = calibrate(predictor._net, [sample])
+    ahead, *rest = calibrate(predictor.net, [sample])
     assert [one.of for one in rest] == ["hidden pings"]
     assert ahead.after == pytest.approx(0.9, abs=0.01)
-    assert predictor._net.calibration.forecast[-COURSE_TERMS:].all()
+    assert predictor.net.calibration.forecast[-COURSE_TERMS:].all()
 
 
 @pytest.mark.parametrize(("dense", "sparse"), [(1, 0), (0, 40), (4, 40)])
@@ -226,9 +224,9 @@ def test_too_few_reported_courses_change_nothing(make_corpus: MakeCorpus, dense:
     tracks = [wander(f"v{i}", 600, i, cadence_s=3.0) for i in range(dense)]
     tracks += [wander(f"w{i}", 90, i) for i in range(sparse)]
     corpus, predictor = make_corpus(together(*tracks), cut=EVALUATION), lively(TINY)
-    forecast = predictor._net.calibration.forecast
+    forecast = predictor.net.calibration.forecast
     forecast.fill_(0.25)
-    held = calibrate(predictor._net, [Sample("world", "all", "-", corpus, len(corpus), 1)])
+    held = calibrate(predictor.net, [Sample("world", "all", "-", corpus, len(corpus), 1)])
     assert "world, with added speed and course" not in {one.file for one in held}
     assert ((forecast == 0.25) == torch.tensor([False] * (len(forecast) - COURSE_TERMS) + [True] * COURSE_TERMS)).all()
 
@@ -244,7 +242,7 @@ def test_who_gets_a_course_is_counted_among_tracks_of_any_length(make_corpus: Ma
     heading[first:last] = 90.0
     corpus = replace(corpus, heading_deg=heading, speed_mps=np.where(np.isnan(heading), heading, np.float32(5)))
     sample = Sample("world", "all", "-", corpus.select(np.arange(len(corpus)) > 0), len(corpus) - 1, 1)
-    ahead, added = (one for one in calibrate(lively(TINY)._net, [sample]) if one.of == "forecasts")
+    ahead, added = (one for one in calibrate(lively(TINY).net, [sample]) if one.of == "forecasts")
     assert (ahead.entities, added.entities) == (208, 8)
 
 
@@ -253,7 +251,7 @@ def test_where_some_drive_only_they_get_a_course(make_corpus: MakeCorpus) -> Non
     corpus = make_corpus(together(*tracks), cut=EVALUATION)
     everyone = Sample("world", "all", "-", corpus, len(corpus), 1)
     driven = replace(everyone, file="world by road", corpus=corpus.select(np.arange(len(corpus)) % 2 == 0))
-    files = {one.file for one in calibrate(lively(TINY)._net, [everyone, driven]) if one.of == "forecasts"}
+    files = {one.file for one in calibrate(lively(TINY).net, [everyone, driven]) if one.of == "forecasts"}
     assert files == {"world", "world by road", "world by road, with added speed and course"}
 
 
@@ -268,10 +266,10 @@ def test_times_of_trips_hold_what_they_promise_from_the_first_ping_and_on_the_wa
     corpus = make_corpus(together(*tracks), cut=EVALUATION)
     sample = Sample("world", "all", "-", corpus, len(corpus), 1, corpus)
     predictor = lively(TINY)
-    predictor._net.calibration.travel.fill_(0.5)  # as an earlier one has left it
+    predictor.net.calibration.travel.fill_(0.5)  # as an earlier one has left it
     trips = travel_times.long_enough(corpus)
 
-    def on_the_way() -> tuple[float, F64]:
+    def on_the_way(predictor: Predictor) -> tuple[float, F64]:
         slots = predictor.acquire(len(trips))
         for ping in range(5):
             predictor.advance(slots, trips.fixes(trips.tracks[:, 0] + ping))
@@ -282,9 +280,11 @@ def test_times_of_trips_hold_what_they_promise_from_the_first_ping_and_on_the_wa
         far = haversine_m(trips.lat[here], trips.lon[here], trips.lat[end], trips.lon[end]) >= travel_times.TRIP_M
         return float(((times.low_s <= seconds) & (seconds <= times.high_s))[far].mean()), times.median_s
 
-    before, medians = travel_times.judge_travel_times(sample, predictor)["predictors"]["model"], on_the_way()
-    (held,) = (one for one in calibrate(predictor._net, [sample]) if one.of == "travel times")
-    after, now = travel_times.judge_travel_times(sample, predictor)["predictors"]["model"], on_the_way()
+    first = following(predictor.net)
+    before, medians = travel_times.judge_travel_times(sample, first)["predictors"]["model"], on_the_way(first)
+    (held,) = (one for one in calibrate(predictor.net, [sample]) if one.of == "travel times")
+    then = following(predictor.net)
+    after, now = travel_times.judge_travel_times(sample, then)["predictors"]["model"], on_the_way(then)
     assert abs(before["coverage_90"] - 0.9) > 0.03
     assert after["coverage_90"] == pytest.approx(0.9, abs=0.02)
     assert now[0] == pytest.approx(0.9, abs=0.02)
@@ -297,8 +297,8 @@ def test_times_of_trips_hold_what_they_promise_from_the_first_ping_and_on_the_wa
 def test_times_of_few_trips_stay_as_they_were(make_corpus: MakeCorpus) -> None:
     corpus = make_corpus(together(*(wander(f"v{i}", 40, i) for i in range(20))), cut=EVALUATION)
     predictor, said = lively(TINY), list[str]()
-    predictor._net.calibration.travel.fill_(0.25)
-    held = calibrate(predictor._net, [Sample("world", "all", "-", corpus, len(corpus), 1)], say=said.append)
+    predictor.net.calibration.travel.fill_(0.25)
+    held = calibrate(predictor.net, [Sample("world", "all", "-", corpus, len(corpus), 1)], say=said.append)
     assert any(line.startswith("travel times stay as they were") for line in said)
-    assert (predictor._net.calibration.travel == 0.25).all()
+    assert (predictor.net.calibration.travel == 0.25).all()
     assert "travel times" not in {one.of for one in held}

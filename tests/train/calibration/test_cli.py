@@ -35,7 +35,7 @@ def data(write_file: WriteFile) -> Path:
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    save_pretrained(lively(TINY)._net, tmp_path / "weights", "# a card\n")
+    save_pretrained(lively(TINY).net, tmp_path / "weights", "# a card\n")
     return tmp_path / "weights"
 
 
@@ -139,7 +139,7 @@ def test_a_network_that_knows_the_tracks_is_followed(tmp_path: Path, write_file:
 
 
 def test_weights_that_do_not_stand_on_physics_are_refused_before_anything_is_read(tmp_path: Path, data: Path) -> None:
-    save_pretrained(lively(replace(TINY, target="delta"))._net, tmp_path / "delta", "# a card\n")
+    save_pretrained(lively(replace(TINY, target="delta")).net, tmp_path / "delta", "# a card\n")
     args = ("--data", str(data), "--shrink-to-physics", "--out", str(tmp_path / "mine"))
     result = run(tmp_path, tmp_path / "delta", *args)
     assert result.exit_code == 1
@@ -221,7 +221,7 @@ def test_a_region_left_out_is_answered_for_by_weights_without_it(
 ) -> None:
     far = write_file(renamed(together(*(wander(f"w{i:02}", 60, i, lat=-10.9) for i in range(30)))), "far.csv")
     near = write_file(renamed(pq.read_table(data).to_pydict()), "near.csv")
-    surer = lively(TINY)._net
+    surer = lively(TINY).net
     with torch.no_grad():
         surer.forecast.last.bias[4] -= 0.7
     save_pretrained(surer, tmp_path / "surer", "a card")

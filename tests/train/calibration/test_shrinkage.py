@@ -12,7 +12,7 @@ from train_worlds import MakeCorpus, lively, together, track, wander
 
 from model.api import ModelConfig, Predictor
 from model.kinematics.answer_bounds import MAX_LEAN, OUT
-from model.network.checkpoint import from_pretrained
+from model.network.checkpoint import from_pretrained, served
 from model.network.network import Network, build
 from train.calibration.shrinkage import fit_share, shrink
 from train.data.corpus import EVALUATION
@@ -29,14 +29,14 @@ def sample(make_corpus: MakeCorpus) -> Sample:
 
 
 def answers(sample: Sample, network: Network) -> dict[str, Answers]:
-    return answers_of(sample, Predictor(network, name="x")).answers
+    return answers_of(sample, Predictor(served(network), name="x")).answers
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("weights", ["random", "small"])
 def test_forecasts_lie_that_far_on_the_way_to_damped_velocity(sample: Sample, weights: str, share: float) -> None:
     """At each horizon, within `combine`'s bounds, which trained weights do reach here and there."""
-    network = lively(TINY)._net if weights == "random" else from_pretrained(weights)
+    network = lively(TINY).net if weights == "random" else from_pretrained(weights)
     was = answers(sample, network)
     shrink(network, share)
     now = answers(sample, network)["model"]
@@ -68,7 +68,7 @@ def test_what_reports_a_velocity_is_shrunk_as_far(make_corpus: MakeCorpus) -> No
 
 
 def test_a_network_that_errs_is_shrunk_all_the_way(sample: Sample) -> None:
-    wild = lively(TINY)._net
+    wild = lively(TINY).net
     with torch.no_grad():
         wild.forecast.last.bias[0] += 3.0  # reaches to the east of where anything goes
     assert fit_share([(wild, sample)]) == 1.0

@@ -157,7 +157,7 @@ def test_the_full_pass_gives_the_judge_s_errors(lab: Lab, write_file: WriteFile,
         file = parse(write_file(town | {"speed_mps": speed, "heading_deg": heading}, "telling.parquet"))
     sample = open_samples([file], "test", cache_dir=lab.cache)[0]
     judged = judge_forecasts(sample, predictor)["horizons"]
-    marks = ex.sit(predictor._net, ex.ask(ex.judged_tracks(lab, file, None)))
+    marks = ex.sit(predictor.net, ex.ask(ex.judged_tracks(lab, file, None)))
     for column, name in enumerate(["next", "60", "300", "900"]):
         assert marks.mean_m()[column] == pytest.approx(judged[name]["model"]["mean_m"], rel=1e-3)
         assert marks.coverage_90()[column] == pytest.approx(judged[name]["model"]["coverage_90"], abs=0.01)
@@ -165,7 +165,7 @@ def test_the_full_pass_gives_the_judge_s_errors(lab: Lab, write_file: WriteFile,
 
 def test_tokens_that_are_not_shown_have_no_marks(lab: Lab) -> None:
     exam = ex.ask(ex.judged_tracks(lab, lab.data[0], None))
-    network = lively(TINY)._net
+    network = lively(TINY).net
     whole, short = ex.sit(network, exam), ex.sit(network, exam, longest=20)
     late = exam.token >= 20
     assert late.any()
@@ -285,7 +285,7 @@ def test_targets_are_compared_at_what_the_tracks_reach() -> None:
 
 
 def test_a_trial_of_two_steps_has_an_unsteadiness() -> None:
-    trained = Trained("two", lively(TINY)._net, [2.0, 1.0], [], 1.0, 2, [0.5, 2.0])
+    trained = Trained("two", lively(TINY).net, [2.0, 1.0], [], 1.0, 2, [0.5, 2.0])
     assert targets._outcome(trained, [1.0] * 4).unsteadiness == pytest.approx(np.sqrt(0.5) / 1.5)
 
 
@@ -322,7 +322,7 @@ def test_ablation_lists_only_what_is_beyond_the_noise() -> None:
 
 
 def test_int8_rings_round_keys_and_values_alone() -> None:
-    network = lively(TINY)._net
+    network = lively(TINY).net
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     x = torch.randn(2, 30, features.width(TINY), generator=torch.Generator().manual_seed(0))
     plain, rounded = network.trunk(x), kv_cost.with_int8_rings(network).trunk(x)

@@ -125,7 +125,7 @@ def test_the_full_pass_gives_the_judge_s_errors(lab: Lab) -> None:
     sample = open_samples(lab.data[:1], "test", cache_dir=lab.cache)[0]
     served = judge_forecasts(sample, predictor)["horizons"]
     asked = windows.windows(sample.corpus, tokens=9, most=10_000)
-    mean_en, _ = windows.forecast(lively(TINY)._net, asked)
+    mean_en, _ = windows.forecast(lively(TINY).net, asked)
     error = windows.error_m(asked, mean_en)
     assert np.isfinite(error[:, 0]).sum() == served["next"]["n"]
     # A window of 9 pings starts the filter afresh, which it has not quite forgotten by then.

@@ -8,8 +8,9 @@ import pytest
 import torch
 from fit_worlds import TINY, Crash, circling, crash_after, options
 
-from model.network.checkpoint import HALVED, from_pretrained
+from model.network.checkpoint import from_pretrained
 from model.network.network import build
+from model.parameters.writing import HALVED
 from train.fit.run_state import CHECKPOINT_FILE, Best
 from train.fit.trainer import Report, fit
 

@@ -13,6 +13,7 @@ from fit_worlds import BATCH, TINY, Crash, circling, crash_after, options
 
 from model.api import Gap, Predictor
 from model.network.checkpoint import from_pretrained
+from model.network.network import build
 from train.batches.batches import Batches
 from train.batches.options import BatchOptions, FitOptions
 from train.fit import loss, run_state
@@ -60,7 +61,7 @@ def test_training_beats_the_physics_that_it_starts_from(tmp_path: Path) -> None:
     )
     exam = Batches(val, TINY, BATCH, 7).draw(0)
     with torch.inference_mode():
-        before = loss.measure(Predictor.untrained(TINY, capacity=1)._net, exam)
+        before = loss.measure(build(TINY, 0), exam)
         after = loss.measure(from_pretrained(tmp_path), exam)
     assert after.next_m < 0.9 * before.next_m
     assert after.far_m < 0.9 * before.far_m

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from model.api import Predictor
 from model.config import ModelConfig
+from model.network.checkpoint import served
 from model.network.network import Network
 from model.network.transformer import Block
 from train.data.corpus import Corpus
@@ -72,7 +73,7 @@ def served_cost(name: str, network: Network, corpus: Corpus) -> Cost:
     config, longest = network.config, corpus.tracks[np.argmax(np.diff(corpus.tracks, axis=1))]
     window = np.resize(corpus.fixes(np.arange(*longest)), config.window + 1)
     window["ts_ms"] = window["ts_ms"][0] + 10_000 * np.arange(len(window))
-    predictor = Predictor(network, name="timed", capacity=ROWS, precision="float32")
+    predictor = Predictor(served(network), name="timed", capacity=ROWS, precision="float32")
     slots = predictor.acquire(ROWS)
     predictor.rebuild(slots, [window] * ROWS)
     size, fixes, best_s = len(predictor.dumps(slots[:1])[0]), np.repeat(window[-1:], ROWS), np.inf

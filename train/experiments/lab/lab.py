@@ -14,6 +14,7 @@ import numpy as np
 
 from model.api import Predictor
 from model.config import ModelConfig
+from model.network.checkpoint import served
 from model.network.network import Network
 from stream.adapters.sources import Source
 from train.batches.options import BatchOptions, FitOptions
@@ -153,7 +154,7 @@ class Lab:
 
     def judge(self, trained: Trained, sample: Sample) -> dict[str, Any]:
         """`train.evaluation.forecasts.judge_forecasts` for weights that can be served."""
-        return judge_forecasts(sample, Predictor(trained.network, name=trained.name, threads=self.threads))
+        return judge_forecasts(sample, Predictor(served(trained.network), name=trained.name))
 
 
 def check_moves(corpus: Corpus, what: str) -> None:

@@ -94,7 +94,7 @@ def run(lab: Lab) -> Finding:
     modes = ROAD if file.name == FILE else ()
     rows, usual = [], []
     for weights, part in WEIGHTS.items():
-        predictor = Predictor.load(weights, threads=lab.threads)
+        predictor = Predictor.load(weights)
         sample = lab.sample(file.name, part, modes)
         for change in CHANGES_S:
             lab.say(f"{weights}, {_named(change)}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 from model.api import Predictor
+from model.network.checkpoint import served
 from train.batches.masking import MASKS
 from train.batches.options import BatchOptions
 from train.evaluation import travel_times
@@ -113,7 +114,7 @@ def _open(lab: Lab, file: str) -> Samples:
 
 
 def _judge(lab: Lab, trained: Trained, way: str, data: str, samples: Samples) -> Row:
-    predictor = Predictor(trained.network, name=way, threads=lab.threads)
+    predictor = Predictor(served(trained.network), name=way)
     horizons = lab.judge(trained, samples.forecasts)["horizons"]
     return Row(
         way,

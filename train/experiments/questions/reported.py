@@ -76,7 +76,7 @@ def run(lab: Lab) -> Finding:
         notes.append(
             f"{weights}: {file.name}{road}, split {part}, {len(sample.corpus):,} tracks of {entities} entities"
         )
-        predictor = Predictor.load(weights, threads=lab.threads)
+        predictor = Predictor.load(weights)
         for cadence_s, thin in [(cadence_s, _thinned(sample, cadence_s)) for cadence_s in CADENCES_S]:
             for way in (*RIGHT, *WRONG):
                 lab.say(f"{weights}, a ping every {cadence_s:g} s, reported: {way}")

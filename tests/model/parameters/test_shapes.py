@@ -1,0 +1,32 @@
+"""The tensors that serving expects are those that training has."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from model.config import BASE, SMALL
+from model.network.network import build
+from model.parameters.shapes import shapes
+
+WAYS: list[dict[str, Any]] = [
+    {},
+    {"kv_heads": 2},
+    {"places": 3000},
+    {"absolute": True},
+    {"blocks": 3, "mlp_ratio": 3},
+    {"target": "delta", "query_time": False},
+    {"positions": "none"},
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_weights_of_a_config_are_those_of_its_network(way: dict[str, Any]) -> None:
+    config = replace(SMALL, d=32, **way)
+    assert shapes(config) == {name: tuple(one.shape) for name, one in build(config, 0).state_dict().items()}
+
+
+def test_so_they_are_at_the_larger_size() -> None:
+    assert shapes(BASE) == {name: tuple(one.shape) for name, one in build(BASE, 0).state_dict().items()}
