@@ -79,7 +79,7 @@ def run(options: Options, servers: Servers, show: Show) -> Report:
     costs: dict[int, list[Cost]] = {count: [] for count in options.entities}
     shared: dict[int, list[Rate]] = {count: [] for count in options.workers}
     for number in range(1, options.runs + 1):
-        tell = _told(show, f"run {number} of {options.runs}")
+        tell = _prefixed(show, f"run {number} of {options.runs}")
         for count, drains in costs.items():
             drains.append(_entities(options, servers, count, tell))
         for count, rates in shared.items():
@@ -147,8 +147,8 @@ def shared_out(workers: Sequence[launch.Process]) -> int:
 
 def held_by(log: str) -> list[int]:
     """Returns the partitions in the last READY line of a log."""
-    told = _READY.findall(log)
-    return [int(number) for number in told[-1].split(",")] if told else []
+    ready = _READY.findall(log)
+    return [int(number) for number in ready[-1].split(",")] if ready else []
 
 
 def bytes_per_further_entity(fewer: Sequence[Cost], more: Sequence[Cost]) -> float:
@@ -158,7 +158,7 @@ def bytes_per_further_entity(fewer: Sequence[Cost], more: Sequence[Cost]) -> flo
     return (many - few) / (more[0].entities - fewer[0].entities)
 
 
-def _told(show: Show, begin: str) -> Show:
+def _prefixed(show: Show, begin: str) -> Show:
     return lambda text: show(f"{begin}: {text}")
 
 

@@ -27,7 +27,7 @@ Give it the worker's own options. Nothing is connected to, and passwords and tok
   PATHCAST_REDIS=redis://redis:6379/0 pathcast config show --json
 """
 
-app = typer.Typer(no_args_is_help=True, help="Show what a worker is told by options and environment variables.")
+app = typer.Typer(no_args_is_help=True, help="Show the settings of a worker, from options and environment variables.")
 
 
 class Setting(NamedTuple):
@@ -39,7 +39,7 @@ class Setting(NamedTuple):
 
 @app.callback()
 def config() -> None:
-    """Show what a worker is told by options and environment variables."""
+    """Show the settings of a worker, from options and environment variables."""
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, help=SHOW)
@@ -54,8 +54,8 @@ def show(
     width = max(len(setting.name) for setting in settings)
     for setting in settings:
         value = "not set" if setting.value is None else setting.value
-        told = f"{setting.source} {setting.variable}" if setting.source == "environment" else setting.source
-        typer.echo(f"{setting.name:{width}}  {value}  ({told})")
+        origin = f"{setting.source} {setting.variable}" if setting.source == "environment" else setting.source
+        typer.echo(f"{setting.name:{width}}  {value}  ({origin})")
 
 
 def _of(command: Any, arguments: list[str]) -> Iterator[Setting]:
@@ -65,8 +65,8 @@ def _of(command: Any, arguments: list[str]) -> Iterator[Setting]:
     for parameter in command.params:
         if not parameter.hidden and parameter.name != "help":
             source = context.get_parameter_source(parameter.name).name.lower()
-            told = {"commandline": "option", "environment": "environment"}.get(source, "default")
-            yield Setting(parameter.opts[0], _value(context.params[parameter.name]), told, parameter.envvar)
+            origin = {"commandline": "option", "environment": "environment"}.get(source, "default")
+            yield Setting(parameter.opts[0], _value(context.params[parameter.name]), origin, parameter.envvar)
 
 
 def _value(value: Any) -> Any:

@@ -179,8 +179,8 @@ def _committed(box: Box, numbers: Sequence[int], codes: Sequence[str]) -> dict[s
     for code in codes:
         # With read_committed, the broker answers when no transaction on these offsets is open any more.
         with _plain(box, group_of(box.topic, code)) as consumer:
-            marks = {number: consumer.committed(PlainTopicPartition(box.topic, number)) for number in numbers}
-            done[code] = {number: mark for number, mark in marks.items() if mark is not None}
+            offsets = {number: consumer.committed(PlainTopicPartition(box.topic, number)) for number in numbers}
+            done[code] = {number: offset for number, offset in offsets.items() if offset is not None}
     return done
 
 

@@ -142,9 +142,9 @@ def _shown(rows: Iterable[Row], total: int | None, fed: Fed, *, silent: bool) ->
 
 def _summary(fed: Fed, topic: str, seconds: float, *, json: bool) -> None:
     if json:
-        told = {"topic": topic, "seconds": round(seconds, 3)}
+        summary = {"topic": topic, "seconds": round(seconds, 3)}
         fields = {"sent": fed.sent, "odd": fed.odd, "oversized": fed.oversized, "last_ts": fed.last_ts_ms}
-        typer.echo(msgspec.json.encode(told | fields))
+        typer.echo(msgspec.json.encode(summary | fields))
         return
     typer.echo(f"{fed.sent:,} records to {topic} in {seconds:.1f} s ({fed.sent / max(seconds, 1e-9):,.0f}/s)")
     if fed.odd:

@@ -140,7 +140,7 @@ async def _send(
 ) -> None:
     """Sends one transaction: records of one code, and its offsets by partition, after these records or at `ends`.
     (aiokafka's transactions can have the offsets of one group only.)"""
-    marks = {letter.place[0]: letter.place[1] + 1 for letter in letters} | dict(ends)
+    after = {letter.place[0]: letter.place[1] + 1 for letter in letters} | dict(ends)
     async with producer.transaction():
         pending = [await _sent(producer, letter) for letter in letters]
         for letter, outcome in zip(letters, await asyncio.gather(*pending, return_exceptions=True), strict=True):
@@ -148,7 +148,7 @@ async def _send(
                 raise _unforeseen(letter) from outcome
             if isinstance(outcome, BaseException):
                 raise outcome
-        offsets = {TopicPartition(topic, number): mark for number, mark in marks.items()}
+        offsets = {TopicPartition(topic, number): offset for number, offset in after.items()}
         await producer.send_offsets_to_transaction(offsets, group_of(topic, code))
 
 

@@ -23,8 +23,8 @@ def known(command: Any) -> set[str]:
 def unknown(environment: Iterable[str], names: Collection[str]) -> list[str]:
     """Returns a line for each variable of ours in `environment` that is not among `names`, with the nearest name if
     there is one."""
-    strangers = (name for name in sorted(environment) if name.startswith(OURS) and not name.startswith(_OF_TESTS))
-    return [_line(name, names) for name in strangers if name not in names]
+    unknown = (name for name in sorted(environment) if name.startswith(OURS) and not name.startswith(_OF_TESTS))
+    return [_line(name, names) for name in unknown if name not in names]
 
 
 def _line(name: str, names: Collection[str]) -> str:

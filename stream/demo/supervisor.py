@@ -48,9 +48,9 @@ class Supervised:
         )
         assert self._supervisor.stdin is not None
         assert self._supervisor.stdout is not None
-        self._pipe, self._told = self._supervisor.stdin, self._supervisor.stdout
+        self._pipe, self._replies = self._supervisor.stdin, self._supervisor.stdout
         self._status: int | None = None
-        line = self._told.readline().decode().strip()
+        line = self._replies.readline().decode().strip()
         if not line.isdigit():
             self.stop()
             raise RuntimeError(f"could not start {command[0]}: {line or self.log_tail() or 'no reason given'}")
@@ -63,8 +63,8 @@ class Supervised:
     def wait(self, timeout_s: float) -> int | None:
         """Returns the status with which the server ended by itself, as a shell shows it; None if it still runs after
         `timeout_s`."""
-        if self._status is None and select.select([self._told], [], [], timeout_s)[0]:
-            line = self._told.readline().decode().strip()
+        if self._status is None and select.select([self._replies], [], [], timeout_s)[0]:
+            line = self._replies.readline().decode().strip()
             self._status = int(line) if line else 128 + signal.SIGKILL  # the supervisor itself was killed
         return self._status
 
@@ -72,7 +72,7 @@ class Supervised:
         """Ends the server (SIGTERM, then SIGKILL after STOP_S), waits for its end, and returns its exit status."""
         self._pipe.close()
         status = self._supervisor.wait()
-        self._told.close()
+        self._replies.close()
         if self._status is None:
             self._status = status
         return self._status

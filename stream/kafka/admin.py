@@ -120,8 +120,8 @@ def largest_batches(client: Any, names: Iterable[str]) -> dict[str, int]:
     """Returns the most bytes of a batch that the broker accepts, by topic. Topics that do not exist are left out, and
     those whose settings we may not read (the right DescribeConfigs)."""
     asked = [ConfigResource(ConfigResourceType.TOPIC, name, {MAX_BATCH: None}) for name in names]
-    told = client.describe_configs(asked, config_filter="all").get("topic", {})
-    return {name: int(settings[MAX_BATCH]["value"]) for name, settings in told.items() if MAX_BATCH in settings}
+    found = client.describe_configs(asked, config_filter="all").get("topic", {})
+    return {name: int(settings[MAX_BATCH]["value"]) for name, settings in found.items() if MAX_BATCH in settings}
 
 
 def create(
@@ -151,13 +151,13 @@ def _create(client: Any, topics: Topics, name: str, partitions: int | None, repl
         # It must accept the largest record of the pings topic with its context headers: a refusal would stop a worker.
         options["configs"] = {MAX_BATCH: str(MAX_DEAD_LETTER_BYTES)}
     try:
-        (told,) = client.create_topics({name: options}, raise_errors=False)["topics"]
+        (created,) = client.create_topics({name: options}, raise_errors=False)["topics"]
     except IncompatibleBrokerVersion:
         if partitions and replication:
             raise
         log.warning("this broker is older than Kafka 2.4 and applies no defaults: %s gets 1 where none was given", name)
         return _create(client, topics, name, partitions or 1, replication or 1)
-    error, why = for_code(told["error_code"]), told["error_message"]
+    error, why = for_code(created["error_code"]), created["error_message"]
     if error is TopicAlreadyExistsError:
         return False
     if error in _NUMBERS:

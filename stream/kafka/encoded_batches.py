@@ -55,13 +55,13 @@ class Whole(BatchBuilder):  # type: ignore[misc]
     """An aiokafka batch that is full from the start. aiokafka's own Python code makes header, compression and checksum:
     unlike its compiled code, it has a buffer into which the records of an encoded batch can be put."""
 
-    def __init__(self, page: EncodedBatch, compression: int, transactional: bool) -> None:
+    def __init__(self, encoded: EncodedBatch, compression: int, transactional: bool) -> None:
         super().__init__(0, compression, is_transactional=transactional)
         self._builder = builder = _DefaultRecordBatchBuilderPy(2, compression, int(transactional), -1, -1, 0, 0)
-        builder._buffer += page.body.data
+        builder._buffer += encoded.body.data
         builder._first_timestamp = builder._max_timestamp = int(time.time() * 1000)
-        builder._num_records = self._relative_offset = len(page.rows)
-        builder._last_offset = len(page.rows) - 1
+        builder._num_records = self._relative_offset = len(encoded.rows)
+        builder._last_offset = len(encoded.rows) - 1
         self.close()
 
     def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
@@ -79,13 +79,13 @@ class Answers:
     others: Sequence[tuple[int, Outgoing]] = ()  # each after the row of the input record that it answers, in order
 
     def __len__(self) -> int:
-        return sum(len(page.rows) for page in self.pages) + len(self.others)
+        return sum(len(encoded.rows) for encoded in self.pages) + len(self.others)
 
     def __iter__(self) -> Iterator[Outgoing]:
         found: list[tuple[int, Outgoing]] = []
-        for page in self.pages:
-            for row, (key, value, headers) in zip(page.rows.tolist(), page.read(), strict=True):
-                found.append((row, Outgoing(page.topic, key, value, headers, self.records[row])))
+        for encoded in self.pages:
+            for row, (key, value, headers) in zip(encoded.rows.tolist(), encoded.read(), strict=True):
+                found.append((row, Outgoing(encoded.topic, key, value, headers, self.records[row])))
         found += self.others
         return iter([one for _, one in sorted(found, key=itemgetter(0))])
 
@@ -93,15 +93,15 @@ class Answers:
         """Returns the answers to records of these partitions."""
         return Answers(
             self.records,
-            [page for page in self.pages if page.source in partitions],
+            [encoded for encoded in self.pages if encoded.source in partitions],
             [(row, one) for row, one in self.others if (one.src.topic, one.src.partition) in partitions],
         )
 
     def counts(self) -> Counter[tuple[str, Partition]]:
         """Returns the number of answers by their topic and the partition that they answer."""
         counts: Counter[tuple[str, Partition]] = Counter()
-        for page in self.pages:
-            counts[page.topic, page.source] += len(page.rows)
+        for encoded in self.pages:
+            counts[encoded.topic, encoded.source] += len(encoded.rows)
         for _, one in self.others:
             counts[one.topic, (one.src.topic, one.src.partition)] += 1
         return counts

@@ -52,20 +52,20 @@ class CommittedOffset(NamedTuple):
 
     @property
     def metadata(self) -> str:
-        told = (pair for pair in zip(History._fields, self.history, strict=True) if pair[1] != _DEFAULTS[pair[0]])
-        return ";".join([f"{EPOCH}{self.epoch}", *(f"{name}={value}" for name, value in told)])
+        fields = (pair for pair in zip(History._fields, self.history, strict=True) if pair[1] != _DEFAULTS[pair[0]])
+        return ";".join([f"{EPOCH}{self.epoch}", *(f"{name}={value}" for name, value in fields)])
 
     @classmethod
     def of(cls, offset: int, metadata: str) -> CommittedOffset:
         """Parses the metadata. The epoch is 0 if the metadata is not ours: an operator has moved the group, or an
         earlier version committed. Every other value that is missing or has an unknown form is unknown."""
-        told = dict(pair.split("=", 1) for pair in metadata.split(";") if "=" in pair)
-        history = History(told.get("topic_id", ""), *(_number(told, name) for name in History._fields[1:]))
-        return cls(offset, max(0, _number(told, EPOCH.removesuffix("="), 0)), history)
+        fields = dict(pair.split("=", 1) for pair in metadata.split(";") if "=" in pair)
+        history = History(fields.get("topic_id", ""), *(_number(fields, name) for name in History._fields[1:]))
+        return cls(offset, max(0, _number(fields, EPOCH.removesuffix("="), 0)), history)
 
 
-def _number(told: Mapping[str, str], name: str, default: int | None = None) -> int:
-    value = told.get(name, "")
+def _number(fields: Mapping[str, str], name: str, default: int | None = None) -> int:
+    value = fields.get(name, "")
     return int(value) if value.isdecimal() else int(_DEFAULTS[name] if default is None else default)
 
 

@@ -80,7 +80,7 @@ class Publisher:
     async def close(self) -> None:
         await self._producer.stop()
 
-    async def transact(self, answers: Answers, partition: Partition, mark: CommittedOffset, group: str) -> None:
+    async def transact(self, answers: Answers, partition: Partition, committed: CommittedOffset, group: str) -> None:
         """Publishes the answers and commits the group's offset of `partition`, in one transaction.
 
         Raises:
@@ -93,7 +93,7 @@ class Publisher:
         failpoints.reach("before_publish")
         await self.publish(answers)
         failpoints.reach("after_publish")
-        offsets = {TopicPartition(*partition): OffsetAndMetadata(mark.offset, mark.metadata)}
+        offsets = {TopicPartition(*partition): OffsetAndMetadata(committed.offset, committed.metadata)}
         await self._producer.send_offsets_to_transaction(offsets, group)
         failpoints.reach("before_end")
         await self._producer.commit_transaction()
@@ -118,8 +118,8 @@ class Publisher:
 
     def _batches(self, answers: Answers) -> Iterator[tuple[str, int, BatchBuilder]]:
         """Yields batches, each with its topic and the number of the partition that it answers."""
-        for page in answers.pages:
-            yield page.topic, page.source[1], page.batch(**self._kind)
+        for encoded in answers.pages:
+            yield encoded.topic, encoded.source[1], encoded.batch(**self._kind)
         parts: dict[tuple[str, int], list[Outgoing]] = {}
         for _, one in answers.others:
             parts.setdefault((one.topic, one.src.partition), []).append(one)

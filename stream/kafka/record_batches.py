@@ -96,8 +96,8 @@ def read(raw: bytes, at: int, partition: Partition) -> PlainBatches | None:
 
 def is_sound(raw: bytes, start: int, end: int) -> bool:
     """Returns whether the bytes of the batch at `start` have the checksum that its header states."""
-    told: tuple[int] = _CHECKSUM.unpack_from(raw, start + _CHECKSUM_AT)
-    return told[0] == int(google_crc32c.value(raw[start + _CHECKSUM_AT + _CHECKSUM.size : end]))
+    stored: tuple[int] = _CHECKSUM.unpack_from(raw, start + _CHECKSUM_AT)
+    return stored[0] == int(google_crc32c.value(raw[start + _CHECKSUM_AT + _CHECKSUM.size : end]))
 
 
 @compiled

@@ -53,7 +53,7 @@ async def serving(address: Address, secret: str | None, pages: Mapping[str, Page
     if secret is None and not address.loopback:
         log.warning("anybody who reaches %s may read the metrics: %s is not set", address, TOKEN)
     server = _Server(
-        _Door(secret, pages).answer,
+        _RequestHandler(secret, pages).answer,
         access_log=None,
         lingering_time=0.0,
         max_line_size=MAX_LINE_BYTES,
@@ -85,7 +85,9 @@ class _Server(web.Server):
             asyncio.get_running_loop().call_later(CONNECTION_S, transport.abort)
 
 
-class _Door:
+class _RequestHandler:
+    """Answers each request with its page, or with a refusal."""
+
     def __init__(self, secret: str | None, pages: Mapping[str, Page]) -> None:
         self._secret = None if secret is None else secret.encode()
         self._pages = pages

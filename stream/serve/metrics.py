@@ -114,7 +114,7 @@ TABLE: Final = (
     Row(
         GAUGE,
         "lag_records",
-        "From the next record to answer to the log's end, as the last answered fetch told it; absent if Kafka is away.",
+        "From the next record to answer to the log's end, as the last answered fetch says; absent if Kafka is away.",
         PARTITION,
         _held(lambda h: h.lag),
     ),
@@ -134,7 +134,7 @@ TABLE: Final = (
     Row(COUNTER, "restarts", "Entities that started anew after a silence.", PARTITION, _counts(lambda c: c.restarts)),
     Row(COUNTER, "states_rebuilt", "States refused, rebuilt from windows.", PARTITION, _counts(lambda c: c.rebuilt)),
     Row(
-        *(COUNTER, "strangers_answered_as_new", "Forecasts without the stored state, which could not be read in time."),
+        *(COUNTER, "unknown_entities_answered_as_new", "Forecasts without the stored state, which came too late."),
         *(PARTITION, _counts(lambda c: c.unread)),
     ),
     Row(GAUGE, "entities_unread", "Taken for new until Redis can be read.", PARTITION, _held(lambda h: h.unread)),

@@ -104,8 +104,8 @@ def _missing(names: Sequence[Name], absent: Sequence[str]) -> str:
     parts = [f"{near}, not {name}" for name in absent if (near := _nearest(name, leaves)) is not None]
     known = next((one for one in FORMATS if any(marks <= paths for marks in one.marks)), None)
     has = f"it has {'; '.join(parts)}" if parts else _listed(names)
-    told = has if known is None else f"looks like {known.name}: {has}; {known.note}"
-    return f"{' and '.join(absent)} absent; {told}"[:MAX_MESSAGE_CHARS]
+    reason = has if known is None else f"looks like {known.name}: {has}; {known.note}"
+    return f"{' and '.join(absent)} absent; {reason}"[:MAX_MESSAGE_CHARS]
 
 
 def _names(fields: Mapping[str, Any], before: str, levels: int) -> Iterator[Name]:

@@ -96,12 +96,12 @@ async def outlook(
         counts = {topic: admin.partitions_of(client, topic) for topic in (pings, *outputs)}
     async with _asking(settings, isolation) as consumer:
         numbers = [TopicPartition(pings, number) for number in range(counts[pings])]
-        marks = {tp.partition: await _committed(consumer, tp) for tp in numbers}
+        commits = {tp.partition: await _committed(consumer, tp) for tp in numbers}
         bounds = await _bounds(consumer, [TopicPartition(t, n) for t in outputs for n in range(counts[t])])
-        logs = {tp.partition: await _log(consumer, tp, marks[tp.partition]) for tp in numbers}
+        logs = {tp.partition: await _log(consumer, tp, commits[tp.partition]) for tp in numbers}
         starts = await _starts(consumer, pings, logs, start)
-    spans, pasts = {}, {number: past(marks[number], one) for number, one in logs.items()}
-    committed = {number: None if mark is None else mark.offset for number, mark in marks.items()}
+    spans, pasts = {}, {number: past(commits[number], one) for number, one in logs.items()}
+    committed = {number: None if commit is None else commit.offset for number, commit in commits.items()}
     for number, one in logs.items():
         first = min(max(one.begin, starts[number]), one.end)
         begin = one.begin if warmup is None else max(one.begin, first - warmup)

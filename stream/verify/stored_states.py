@@ -131,7 +131,7 @@ class States:
         replayed.look = look
         await engine.checkpoint(self._partition, 0, stop)
         if wanted is None:
-            self._judge_strangers(await self._strangers(), stop)
+            self._judge_unseen(await self._unseen(), stop)
             return
         for name in sorted(wanted):
             if not self._judge.known.settled(name):
@@ -139,14 +139,14 @@ class States:
                 continue
             self._blame(name, f"its record says that it includes offset {stop - 1}, which is not a ping of this entity")
 
-    async def _strangers(self) -> dict[str, bytes]:
+    async def _unseen(self) -> dict[str, bytes]:
         """Returns the stored records of entities that the replay has not had yet."""
         ids = [name async for name in self._store.entity_ids(self._partition) if name not in self._seen]
         found = await self._store.get_many(self._partition, ids)
         return {name: raw for name, raw in zip(ids, found, strict=True) if raw is not None}
 
-    def _judge_strangers(self, strangers: Mapping[str, bytes], stop: int) -> None:
-        for name, raw in strangers.items():
+    def _judge_unseen(self, unseen: Mapping[str, bytes], stop: int) -> None:
+        for name, raw in unseen.items():
             if self._is_quarantine(name, raw, stop):
                 continue
             stored = self._loaded(name, raw)

@@ -130,7 +130,7 @@ class Consumer(driver.Consumer):
 
     # -- offsets out --------------------------------------------------------------------------------------------
 
-    async def commit_offsets(self, marks: Mapping[Partition, CommittedOffset]) -> None:
+    async def commit_offsets(self, offsets: Mapping[Partition, CommittedOffset]) -> None:
         """Commits these offsets, with epoch and history as metadata. Returns only when the broker has them.
 
         aiokafka retries after retriable errors (coordinator moved, broker away) for as long as we are a member.
@@ -139,11 +139,11 @@ class Consumer(driver.Consumer):
             Rebalanced: the group has a newer generation; another member may own some or all of these partitions now.
             KafkaError: anything else, such as a lack of authorisation; the offsets are not committed.
         """
-        wanted = {TopicPartition(*tp): OffsetAndMetadata(mark.offset, mark.metadata) for tp, mark in marks.items()}
+        wanted = {TopicPartition(*tp): OffsetAndMetadata(one.offset, one.metadata) for tp, one in offsets.items()}
         try:
             await self._inside(self._kafka.commit(wanted))
         except (CommitFailedError, IllegalStateError) as error:
-            raise Rebalanced(f"cannot commit {dict(marks)}: {error}") from error
+            raise Rebalanced(f"cannot commit {dict(offsets)}: {error}") from error
 
     async def confirm_membership(self) -> None:
         """Asks the group's coordinator whether our assignment is still the current one.

@@ -68,7 +68,7 @@ class Life(NamedTuple):
     status: int  # in Popen's form: -9 for SIGKILL
     ran_s: float
     ready: bool  # it logged that it was ready
-    told: bool  # we have sent it the signal to stop
+    asked_to_stop: bool  # we have sent it the signal
 
 
 def prefixed(number: int, line: str) -> str:
@@ -137,7 +137,8 @@ class WorkerProcess:
         past = Past()
         while not self._stop.is_set():
             life = await self._live()
-            if life.told and life.status not in (0, -signal.SIGTERM):  # SIGTERM kills one that has no handler yet
+            # SIGTERM kills a process that has no handler yet.
+            if life.asked_to_stop and life.status not in (0, -signal.SIGTERM):
                 raise RuntimeError(f"{self._name} did not stop well, but with {_how(life.status)}")
             if self._stop.is_set():
                 return
@@ -173,12 +174,12 @@ class WorkerProcess:
         ended, stopped = asyncio.create_task(process.wait()), asyncio.create_task(self._stop.wait())
         await asyncio.wait((ended, stopped), return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
-        told = not ended.done()
-        if told:
+        asked_to_stop = not ended.done()
+        if asked_to_stop:
             await _end(process.pid, ended)
         status = await ended
         await relay
-        return Life(status, time.monotonic() - began_s, self._ready, told)
+        return Life(status, time.monotonic() - began_s, self._ready, asked_to_stop)
 
     async def _relay(self, said: asyncio.StreamReader) -> None:
         """Writes the process's lines to our stderr, each after its name, until it closes its side."""

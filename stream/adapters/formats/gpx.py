@@ -91,20 +91,20 @@ def _add(found: TableBuilder, points: Sequence[Any], entity: str, segment: int) 
     found.dropped["no_time"] += len(points) - len(timed)
     ts_ms = np.array([_ms(point.time) for point in timed], np.int64)
     lat, lon = (np.array([getattr(point, name) for point in timed], np.float64) for name in ("latitude", "longitude"))
-    speed, course = (np.array([_told(point, name) for point in timed], np.float64) for name in ("speed", "course"))
+    speed, course = (np.array([_reported(point, name) for point in timed], np.float64) for name in ("speed", "course"))
     found.add(Piece(entity, ts_ms, lat, lon, speed, course, segment))
 
 
-def _told(point: Any, what: str) -> float:
+def _reported(point: Any, what: str) -> float:
     """Returns a reported value; NaN if there is none."""
     own = getattr(point, what)
     if own is not None:
         return float(own)
     elements = (element for extension in point.extensions for element in extension.iter())
-    told = {str(element.tag).rpartition("}")[2].lower(): element.text for element in elements}
-    for name in (what, *(name for name in told if name.endswith(what))):  # speed, and only then groundspeed
+    values = {str(element.tag).rpartition("}")[2].lower(): element.text for element in elements}
+    for name in (what, *(name for name in values if name.endswith(what))):  # speed, and only then groundspeed
         try:
-            return float(told[name])
+            return float(values[name])
         except (KeyError, TypeError, ValueError):
             continue
     return float("nan")

@@ -32,13 +32,13 @@ def points(path: Path) -> Iterator[dict[str, str]]:
             elif event == "end" and tag == "name" and name is None:
                 name = (element.text or "").strip() or None
             elif event == "end" and tag == "trkpt":
-                yield {"entity_id": name or f"{path.stem}-{number}", **_told(element)}
+                yield {"entity_id": name or f"{path.stem}-{number}", **_reported(element)}
                 element.clear()
     except ElementTree.ParseError as error:
         raise ValueError(f"{path}: not GPX: {error}") from error
 
 
-def _told(point: ElementTree.Element) -> dict[str, str]:
+def _reported(point: ElementTree.Element) -> dict[str, str]:
     fields = {name: text for name in ("lat", "lon") if (text := point.get(name))}
     for child in point.iter():  # in extensions, speed and course are nested
         name = _FIELDS.get(child.tag.rpartition("}")[2])

@@ -71,7 +71,7 @@ def _commit() -> str:
     """Returns the commit of the checkout that this runs from, if it is one; a + means uncommitted changes."""
     here = str(Path(__file__).parent)
     try:
-        told = subprocess.run(
+        ended = subprocess.run(
             ["git", "-C", here, "describe", "--always", "--dirty=+"],
             capture_output=True,
             text=True,
@@ -80,7 +80,7 @@ def _commit() -> str:
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return told.stdout.strip() if told.returncode == 0 else ""
+    return ended.stdout.strip() if ended.returncode == 0 else ""
 
 
 def command_line(arguments: Sequence[str]) -> str:

@@ -119,11 +119,11 @@ def java_command() -> str:
     java = f"{home}/bin/java" if home else shutil.which("java")
     if java is None or not Path(java).exists():
         raise Unavailable("no java on PATH and no JAVA_HOME")
-    told = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=10, check=False).stderr
-    match = re.search(r'version "(?:1\.)?(\d+)', told)
+    version = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=10, check=False).stderr
+    match = re.search(r'version "(?:1\.)?(\d+)', version)
     if match is None or int(match[1]) < JAVA_AT_LEAST:
         raise Unavailable(
-            f"{java} is not Java {JAVA_AT_LEAST} or newer: {(told.splitlines() or ['it said nothing'])[0]}"
+            f"{java} is not Java {JAVA_AT_LEAST} or newer: {(version.splitlines() or ['it said nothing'])[0]}"
         )
     return java
 
@@ -154,7 +154,7 @@ def kafka_jars(say: Say) -> Path:
 def _maven(command: list[str], log: Path, say: Say) -> None:
     say(f"kafka: resolving the jars of Apache Kafka {KAFKA} with Maven (40 MB, once per machine)")
     maven = Supervised(command, log=log)
-    began = moved = told = time.monotonic()
+    began = moved = shown = time.monotonic()
     seen = 0
     try:
         while maven.running:
@@ -163,9 +163,9 @@ def _maven(command: list[str], log: Path, say: Say) -> None:
             files = len(re.findall(r"\] Downloaded from ", log.read_text(errors="replace")))
             if files > seen:
                 seen, moved = files, now
-            if now - told > 5.0:
+            if now - shown > 5.0:
                 say(f"kafka: {seen} files have arrived")
-                told = now
+                shown = now
             if now - moved > (MAVEN_STALL_S if seen else MAVEN_SILENCE_S) or now - began > MAVEN_TOTAL_S:
                 raise Unavailable(f"Maven stalled after {now - began:.0f} s and {seen} files: {maven.log_tail(1)}")
     finally:

@@ -116,8 +116,8 @@ def move(bootstrap: str, group: str, offsets: Mapping[TopicPartition, int]) -> N
     """Sets the offsets at which a group without members will start. Raises ConnectionError."""
     try:
         with admin.connected(bootstrap) as client:
-            told = client.alter_group_offsets(group, {tp: OffsetAndMetadata(at, "", -1) for tp, at in offsets.items()})
-            for error in told.values():
+            starts = {tp: OffsetAndMetadata(at, "", -1) for tp, at in offsets.items()}
+            for error in client.alter_group_offsets(group, starts).values():
                 if error.errno != 0:
                     raise error()
     except KafkaError as error:

@@ -131,7 +131,7 @@ def test_each_number_goes_by_its_own_name() -> None:
         "shut_out_total": 16,
         "states_evicted_total": 17,
         "over_quota_total": 18,
-        "strangers_answered_as_new_total": 19,
+        "unknown_entities_answered_as_new_total": 19,
     }
     for name, expected in {**named, **counted}.items():
         assert value(samples, name, partition="0") == expected, name
