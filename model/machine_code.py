@@ -5,6 +5,10 @@ numba itself stores a function together with a hash of the file that contains it
 files are compiled into it as well, so a new release could run the old one's numbers. Therefore the stored code names
 the sources from which it was compiled. The code itself names them, not numba's index (whose stamp would be the obvious
 place): numba writes the index first, and a start that ends in between would leave a new index with old code.
+
+Plain `cache=True` runs the old code, and a full disk or a damaged file ends each start (tests/model/test_jit.py). A
+folder for each digest of the sources (NUMBA_CACHE_DIR) would prevent the first only, and every edit would leave one
+behind.
 """
 
 from __future__ import annotations

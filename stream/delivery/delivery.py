@@ -78,7 +78,7 @@ class Delivery:
         self.accounts = Accounts(settings.topics)
         self._inbox = Inbox(Limits(settings.max_batch, settings.max_wait_ms), self.accounts, input_log)
         self._news = asyncio.Event()  # set when the pump has something to look at
-        self._outages = Outages(clock)
+        self._outages = Outages()
         self._checkpointer = Checkpointer(
             engine, settings.checkpoint_ms, clock, self.accounts, self._outages, self._news.set
         )
@@ -217,7 +217,5 @@ class Delivery:
             )
             for one in self.ownership.owned.values()
         ]
-        away, since_ms = self._outages.why, self._outages.since_ms
-        return Status(
-            owned, self.ownership.draining, away, since_ms, self.ownership.assigned_once, self._processing.batch_s
-        )
+        away = self._outages.why
+        return Status(owned, self.ownership.draining, away, self.ownership.assigned_once, self._processing.batch_s)

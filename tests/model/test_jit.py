@@ -50,6 +50,15 @@ print(fault(np.array([1, 1]), np.zeros(3, np.int64), np.zeros(3, np.int64), 7), 
 """
 
 
+KERNEL = """
+import numba
+from number import NUMBER
+@numba.njit(cache=True)
+def number():
+    return NUMBER
+"""
+
+
 def started(program: str, root: Path, **more: str) -> tuple[list[str], str]:
     """What a process of its own prints, and what it complains of."""
     of = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
@@ -86,6 +95,20 @@ def test_a_release_that_changes_another_file_runs_its_own_code(tmp_path: Path) -
     assert (hits, same) == ("0", "True")
     assert then != first
     assert started(FOLD, tmp_path)[0] == ["1", "True", *then]
+
+
+def test_numba_alone_would_run_the_release_before_and_end_at_a_damaged_file(tmp_path: Path) -> None:
+    """This is why `model.machine_code` has a cache of its own. If numba learns either, a part of it can go."""
+    program, number = "from kernel import number; print(number())", tmp_path / "number.py"
+    (tmp_path / "kernel.py").write_text(KERNEL)
+    number.write_text("NUMBER = 1\n")
+    assert started(program, tmp_path)[0] == ["1"]
+    number.write_text("NUMBER = 2\n")
+    assert started(program, tmp_path)[0] == ["1"], "it is 2"
+    for file in tmp_path.rglob("*.nbc"):
+        os.truncate(file, 0)
+    with pytest.raises(AssertionError, match="EOFError"):
+        started(program, tmp_path)
 
 
 @pytest.fixture(scope="module")
