@@ -165,15 +165,15 @@ def test_exactly_once_is_judged_as_a_read_committed_reader_sees_it(
     first = scene.first_forecast()
     exactly_once = "--delivery=exactly_once"
     assert scene.wrong(exactly_once) == {}
-    asyncio.run(copied(scene, first, commit=False))
+    asyncio.run(assert_a_copy_is_not_waited_for(scene, first, commit=False))
     assert scene.wrong(exactly_once) == {}
     assert scene.verify()["total"]["again"] == 1, "a read_uncommitted reader sees the copy that was aborted"
-    asyncio.run(copied(scene, first, commit=True))
+    asyncio.run(assert_a_copy_is_not_waited_for(scene, first, commit=True))
     assert scene.wrong(exactly_once) == {"duplicated": 1}
     assert scene.wrong() == {}
 
 
-async def copied(scene: Scene, record: Record, *, commit: bool) -> None:
+async def assert_a_copy_is_not_waited_for(scene: Scene, record: Record, *, commit: bool) -> None:
     """Publish a forecast again, in a transaction that ends either way; a verifier must not wait for that."""
     producer = AIOKafkaProducer(bootstrap_servers=scene.kafka, transactional_id=scene.prefix)
     await producer.start()
