@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -84,16 +85,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(scope="session")
 def say(pytestconfig: pytest.Config) -> Callable[[str], None]:
-    """Shows a line at once, captured output or not, and again in the summary. One of several processes has no terminal
-    of its own: its lines are in the summary only."""
+    """Shows a line at once, captured output or not, and again in the summary."""
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
     reporter = pytestconfig.pluginmanager.getplugin("terminalreporter")
 
     def show(line: str) -> None:
         pytestconfig.stash[_CHOICES].append(line)
-        if reporter is not None:
-            with capture.global_and_fixture_disabled():
+        with capture.global_and_fixture_disabled():
+            if "PYTEST_XDIST_WORKER" not in os.environ:
                 reporter.write_line(line)
+            else:  # one of several processes: it has no more of the terminal than its stderr
+                print(f"\n{os.environ['PYTEST_XDIST_WORKER']}: {line}", file=sys.stderr, flush=True)
 
     return show
 
