@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import kafka_server
 import pytest
@@ -14,6 +17,10 @@ from missing_servers import skip_unless_required
 
 _CHOICES = pytest.StashKey[list[str]]()
 TESTS = Path(__file__).parent
+# Of processes that run the tests side by side. Each starts servers of its own, so that more would want much memory.
+MOST_PROCESSES = 4
+# What takes longest begins first, so that at the end no process waits long for another.
+FIRST = (TESTS / "chaos", TESTS / "system", TESTS / "train")
 # `-m quick`: an answer within three minutes on two cores, without servers of other programs but Redis.
 QUICK = (TESTS / "stream", TESTS / "model")
 SLOW = ("test_jit.py", "test_exactness.py", "test_engine_sameness.py", "test_warmup.py")  # two thirds of their time
@@ -31,7 +38,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--chaos-continue", action="store_true", help="keep what the report has of all that is not run now")
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One process a core for folders. A single file is through before a second process has begun; all faults of the
+    chaos suite want three brokers and both cores; and what is shown at once (-s) is not to be mixed."""
+    asked = [Path(argument.partition("::")[0]) for argument in config.args]
+    if config.option.capture == "no" or config.option.chaos_all or (len(asked) == 1 and asked[0].is_file()):
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MOST_PROCESSES, cores)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        return next((n for n, folder in enumerate(FIRST) if folder in item.path.parents), len(FIRST))
+
+    items.sort(key=place)
     for item in items:
         quick = item.path.parent == TESTS or any(folder in item.path.parents for folder in QUICK)
         if quick and item.path.name not in SLOW:
@@ -40,6 +61,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_CHOICES] = []
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Of a process that runs tests for another: what it said goes with its results."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["said"] = session.config.stash[_CHOICES]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """At the end of such a process; one that died has no output."""
+    said = getattr(node, "workeroutput", {}).get("said", [])
+    node.config.stash[_CHOICES] += [f"{node.gateway.id}: {line}" for line in said]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -58,7 +92,10 @@ def say(pytestconfig: pytest.Config) -> Callable[[str], None]:
     def show(line: str) -> None:
         pytestconfig.stash[_CHOICES].append(line)
         with capture.global_and_fixture_disabled():
-            reporter.write_line(line)
+            if "PYTEST_XDIST_WORKER" not in os.environ:
+                reporter.write_line(line)
+            else:  # one of several processes: it has no more of the terminal than its stderr
+                print(f"\n{os.environ['PYTEST_XDIST_WORKER']}: {line}", file=sys.stderr, flush=True)
 
     return show
 

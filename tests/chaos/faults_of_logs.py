@@ -32,9 +32,9 @@ def log_truncated(rig: Rig) -> None:
     cluster.kill_all()
     topics.cut_logs(cluster, pings, partition)
     cluster.heal()
-    _lost(rig, before, partition)
+    _assert_some_are_lost(rig, before, partition)
     rig.feed(second, over_s=8)
-    _expect_one_cut(rig)
+    _assert_one_cut(rig)
 
 
 @fault_that_may("orphaned", because=ORPHANS)
@@ -51,11 +51,11 @@ def log_truncated_while_nobody_works(rig: Rig) -> None:
     cluster.kill_all()
     topics.cut_logs(cluster, pings, partition)
     cluster.heal()
-    _lost(rig, before, partition)
+    _assert_some_are_lost(rig, before, partition)
     rig.feed(second, over_s=2)
     rig.fed()
     rig.start(2)
-    _expect_one_cut(rig)
+    _assert_one_cut(rig)
 
 
 @fault_that_may("orphaned", because=ORPHANS)
@@ -79,12 +79,12 @@ def leader_elected_uncleanly(rig: Rig) -> None:
     _until_led_by(cluster, pings, FOLLOWER)
     rig.say(f"broker {FOLLOWER} leads, uncleanly")
     for partition in range(PARTITIONS):
-        _lost(rig, before, partition)
+        _assert_some_are_lost(rig, before, partition)
     rig.feed(second, over_s=8)
     rig.fed()
     cluster.heal()
     rig.consumed()
-    _expect_cuts(rig, sum(end > 0 for end in before.values()))
+    _assert_cuts(rig, sum(end > 0 for end in before.values()))
 
 
 @fault_that_may("orphaned", because=ORPHANS)
@@ -97,7 +97,7 @@ def topic_made_anew(rig: Rig) -> None:
     _make_anew(rig)
     rig.feed(second, over_s=8)
     rig.consumed()
-    _expect_cuts(rig, PARTITIONS)
+    _assert_cuts(rig, PARTITIONS)
 
 
 @fault_that_may("orphaned", because=ORPHANS)
@@ -113,7 +113,7 @@ def topic_made_anew_while_nobody_works(rig: Rig) -> None:
     rig.fed()
     rig.start(2)
     rig.consumed()
-    _expect_cuts(rig, PARTITIONS)
+    _assert_cuts(rig, PARTITIONS)
 
 
 @fault
@@ -158,7 +158,7 @@ def retention_overtakes_a_stopped_group(rig: Rig) -> None:
     assert said == PARTITIONS, f"{said} lines say what retention took, of {PARTITIONS} partitions"
 
 
-def _lost(rig: Rig, before: dict[int, int], partition: int) -> None:
+def _assert_some_are_lost(rig: Rig, before: dict[int, int], partition: int) -> None:
     """Note what is gone of a partition, now that its brokers are back."""
     now = topics.ends(rig.servers.cluster, rig.topics.pings)[partition]
     assert now < before[partition], f"partition {partition} still has all {now} records"
@@ -173,12 +173,12 @@ def _make_anew(rig: Rig) -> None:
     rig.say("topic made anew")
 
 
-def _expect_one_cut(rig: Rig) -> None:
+def _assert_one_cut(rig: Rig) -> None:
     rig.consumed()
-    _expect_cuts(rig, 1)
+    _assert_cuts(rig, 1)
 
 
-def _expect_cuts(rig: Rig, count: int) -> None:
+def _assert_cuts(rig: Rig, count: int) -> None:
     """The verifier must find them, and the workers have said each once: a rebalance may come in between."""
     rig.expected["log_shortened"] = count
     said = sum(log.count(SHORTENED) + log.count(MADE_ANEW) for log in rig.logs())

@@ -53,7 +53,7 @@ def strangers_while_redis_is_cut_off(rig: Rig) -> None:
     strangers = {key for key, _, _ in records if _partition(key) == SICK} - residents
     middle = records[len(records) // 2 : len(records) * 3 // 4]
     began = time.monotonic()
-    _fed_and_answered(rig, [one for one in middle if one[0] in residents | strangers], OTHERS)
+    _assert_answered_while_fed(rig, [one for one in middle if one[0] in residents | strangers], OTHERS)
     rig.consumed()
     rig.pause(max(0.0, AWAY_S - (time.monotonic() - began)))
     unread = _unread(rig)
@@ -86,14 +86,14 @@ def one_partition_cannot_be_checkpointed(rig: Rig) -> None:
     rig.feed(records[third:half], over_s=2)
     rig.consumed(OTHERS)
     _wait_until_it_stands(rig)
-    _fed_and_answered(rig, records[half : 2 * third], OTHERS)
+    _assert_answered_while_fed(rig, records[half : 2 * third], OTHERS)
     fed, answered = _positions(rig)[SICK]
     assert answered < fed, f"partition {SICK} was to stand still"
     for worker in list(rig.workers):
         if f"checkpoint of partition {SICK} is" in worker.log():
             rig.kill(worker)
             rig.start(wrong=f"unsaved={MAX_UNSAVED}")
-    _fed_and_answered(rig, records[2 * third :], OTHERS)
+    _assert_answered_while_fed(rig, records[2 * third :], OTHERS)
     fed, still = _positions(rig)[SICK]
     rig.notes.append(f"partition {SICK} stood at {answered} and then {still} of {fed} (seed {rig.seed})")
     assert still < fed, f"partition {SICK} was to stand still"
@@ -112,7 +112,7 @@ def _wait_until_it_stands(rig: Rig) -> None:
     rig.say(f"partition {SICK} stands at {last}")
 
 
-def _fed_and_answered(rig: Rig, records: Sequence[Raw], partitions: Collection[int]) -> None:
+def _assert_answered_while_fed(rig: Rig, records: Sequence[Raw], partitions: Collection[int]) -> None:
     """Feed these, and count what is answered of these partitions meanwhile; then wait until all of it is."""
     before = _positions(rig)
     rig.feed(records, over_s=rig.pings / len(records) * AWAY_S / 2)

@@ -22,7 +22,7 @@ from stream.wire.ids import forecast_id, gap_id
 
 SAMPLE = Path(stream.__file__).parent / "demo" / "sample" / "austin_buses.parquet"
 DAY_MS = 86_400_000
-QUIET_S = 120.0  # without any progress of the group: something hangs
+QUIET_S = 300.0  # without any progress of the group: something hangs; a worker may have to start in it
 
 Key = bytes | None
 Raw = tuple[Key, bytes | None, tuple[tuple[str, bytes], ...]]  # key, value, headers

@@ -13,7 +13,7 @@ from typing import Any
 import bus_feed
 import pytest
 from pathcast_process import PATIENCE_S, VERIFY, environment
-from worker_process import Worker, assert_all_live
+from worker_process import READY_S, Worker, assert_all_live
 
 from stream.config import failpoints
 from stream.wire import Topics
@@ -52,7 +52,7 @@ def test_a_crash_within_a_transaction_shows_no_answer_twice(
         patch.setenv(failpoints.VARIABLE, "before_end:6")
         victim = Worker(tmp_path / "victim.log", **options)
     with victim:
-        assert victim.wait() == -signal.SIGKILL
+        assert victim.wait(READY_S) == -signal.SIGKILL
     finish(options, tmp_path / "next.log")
     assert findings(options) == NOTHING
 
@@ -65,7 +65,7 @@ def test_without_transactions_the_same_crash_shows_answers_twice(
         patch.setenv(failpoints.VARIABLE, "after_publish:6")
         victim = Worker(tmp_path / "victim.log", **options)
     with victim:
-        assert victim.wait() == -signal.SIGKILL
+        assert victim.wait(READY_S) == -signal.SIGKILL
     finish(options, tmp_path / "next.log")
     found = findings(options)
     assert found.pop("duplicated") > 0

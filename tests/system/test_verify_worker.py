@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
+import logging
 import time
+from collections.abc import Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -14,13 +15,15 @@ from typing import Any, NamedTuple
 import bus_feed
 import pytest
 import redis
+import typer
 from aiokafka import AIOKafkaProducer
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
 from msgspec.structs import replace
-from pathcast_process import PATIENCE_S, VERIFY, environment
+from typer.testing import CliRunner
 from worker_process import Worker, assert_all_live
 
+from stream.verify.cli import verify
 from stream.verify.report import VERDICTS
 from stream.wire import Ping, Record, Topics, dumps, loads_forecast
 
@@ -28,6 +31,20 @@ PINGS = 6_000
 KILL_AFTER = 1_500  # forecasts
 SEED = 4
 PROMPT_S = 45.0  # below the 60 s after which a reader that waits for an open transaction gives up
+
+# In this process, as it is asked a dozen times. That it is a command, too, test_exactly_once and tests/chaos show.
+APP = typer.Typer(pretty_exceptions_enable=False)
+APP.command()(verify)
+
+
+@pytest.fixture(autouse=True)
+def levels_of_the_clients_loggers() -> Iterator[None]:
+    """As they were: the command silences them."""
+    loggers = [logging.getLogger(name) for name in ("kafka", "aiokafka")]
+    before = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, before, strict=True):
+        logger.setLevel(level)
 
 
 class Scene(NamedTuple):
@@ -44,16 +61,10 @@ class Scene(NamedTuple):
         """The report as JSON; its exit code must agree with it."""
         arguments = {"bootstrap": self.kafka, "prefix": self.prefix, "group": self.prefix, "weights": self.weights}
         options = [f"--{name}={value}" for name, value in arguments.items()]
-        run = subprocess.run(
-            [*VERIFY, *options, "--json", *map(str, more)],
-            capture_output=True,
-            timeout=PATIENCE_S,
-            env=environment(),
-            check=False,
-        )
-        assert run.stdout, run.stderr.decode()
+        run = CliRunner().invoke(APP, [*options, "--json", *map(str, more)])
+        assert run.stdout, repr(run.exception)
         report: dict[str, Any] = json.loads(run.stdout)
-        assert run.returncode == (0 if report["ok"] else 1)
+        assert run.exit_code == (0 if report["ok"] else 1)
         return report
 
     def wrong(self, *more: object) -> dict[str, int]:
@@ -154,15 +165,15 @@ def test_exactly_once_is_judged_as_a_read_committed_reader_sees_it(
     first = scene.first_forecast()
     exactly_once = "--delivery=exactly_once"
     assert scene.wrong(exactly_once) == {}
-    asyncio.run(copied(scene, first, commit=False))
+    asyncio.run(assert_a_copy_is_not_waited_for(scene, first, commit=False))
     assert scene.wrong(exactly_once) == {}
     assert scene.verify()["total"]["again"] == 1, "a read_uncommitted reader sees the copy that was aborted"
-    asyncio.run(copied(scene, first, commit=True))
+    asyncio.run(assert_a_copy_is_not_waited_for(scene, first, commit=True))
     assert scene.wrong(exactly_once) == {"duplicated": 1}
     assert scene.wrong() == {}
 
 
-async def copied(scene: Scene, record: Record, *, commit: bool) -> None:
+async def assert_a_copy_is_not_waited_for(scene: Scene, record: Record, *, commit: bool) -> None:
     """Publish a forecast again, in a transaction that ends either way; a verifier must not wait for that."""
     producer = AIOKafkaProducer(bootstrap_servers=scene.kafka, transactional_id=scene.prefix)
     await producer.start()

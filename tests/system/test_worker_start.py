@@ -90,7 +90,7 @@ def test_weights_that_no_stream_can_be_served_with(
 )
 def test_bad_usage_is_exit_2(options: dict[str, object], said: str, tmp_path: Path) -> None:
     with Worker(tmp_path / "log", **options) as worker:
-        assert worker.wait() == 2
+        assert worker.wait(READY_S) == 2
         assert said in worker.log()
 
 

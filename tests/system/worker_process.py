@@ -14,7 +14,7 @@ from typing import Self
 
 PATHCAST = Path(sys.executable).with_name("pathcast")
 READY_S = 300.0  # a bound on waiting; 3 s on an idle machine, and far longer where kernels have to be compiled first
-STOP_S = 30.0
+STOP_S = 60.0  # a bound, too
 
 
 class Worker:

@@ -12,6 +12,7 @@ from train_worlds import Columns, MakeCorpus, WriteFile
 
 from train.data.corpus import Corpus, load
 from train.data.cutting import Cut
+from train.evaluation import fitted_filters
 
 
 @pytest.fixture
@@ -37,3 +38,15 @@ def make_corpus(write_file: WriteFile, tmp_path: Path) -> MakeCorpus:
         return load([write_file(columns, name)], tmp_path / "cache", cut=cut or Cut())
 
     return make
+
+
+@pytest.fixture
+def few_for_the_imm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fit of the IMM takes nine tenths of the time of all fits: for tests that ask nothing of its numbers."""
+    monkeypatch.setattr(fitted_filters, "IMM_ANCHORS", 60)  # of 600
+
+
+@pytest.fixture
+def quick_fit(few_for_the_imm: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that ask no more than what is fitted to which file."""
+    monkeypatch.setattr(fitted_filters, "ANCHORS", 200)  # of 2,000

@@ -44,6 +44,7 @@ def ornstein_uhlenbeck(entity: str, seed: int, psd: float, tau_s: float, sigma_m
     return track(entity, [20.0 * i for i in range(61)], seen[:, 0].tolist(), seen[:, 1].tolist())
 
 
+@pytest.mark.usefixtures("few_for_the_imm")
 def test_the_noise_of_a_known_world_is_found(make_corpus: MakeCorpus) -> None:
     worlds = (ornstein_uhlenbeck(f"v{i}", i, psd=0.05, tau_s=100.0, sigma_m=40.0) for i in range(20))
     corpus = make_corpus(together(*worlds), cut=EVALUATION)
@@ -65,6 +66,7 @@ def ship(entity: str, seed: int) -> dict[str, list[object]]:
     return track(entity, [60.0 * i for i in range(14)], east_m.tolist())
 
 
+@pytest.mark.usefixtures("few_for_the_imm")
 def test_a_horizon_that_hardly_anyone_reaches_does_not_decide_the_fit(make_corpus: MakeCorpus) -> None:
     """Of 2,000 anchors of US ships two reached 900 s, of a ship that lay still, and had the weight of all others: the
     filter was fitted to stay where it is and be sure of it, and its 90 % regions held 3 %. Here one ship's do."""
@@ -101,6 +103,7 @@ def test_each_filter_is_fitted_to_what_it_is_judged_by(
     corpus = make_corpus(together(*(ship(f"v{i:02}", i) for i in range(40)), *cars), cut=EVALUATION)
     starts: list[tuple[Mapping[str, float], ...]] = []
     least = fitting._least
+    monkeypatch.setattr(fitting, "IMM_ANCHORS", 200)  # of 600, which take three times as long
     monkeypatch.setattr(fitting, "_least", lambda loss, *several: starts.append(several) or least(loss, *several))
     kalman, nearest, imm = fit_followers(corpus, SMALL).followers
     windows, fewer = (fitting._windows(usable(corpus), most) for most in (fitting.ANCHORS, fitting.IMM_ANCHORS))

@@ -136,6 +136,7 @@ def test_gap_fills_are_judged_on_request(tmp_path: Path, weights: Path, data: Pa
     assert "hermite" in evaluate(tmp_path, weights, *args)
 
 
+@pytest.mark.usefixtures("quick_fit")
 @pytest.mark.parametrize(("task", "name"), [("forecast", "kalman_fitted"), ("gapfill", "rts_fitted")])
 def test_what_is_fitted_is_judged_and_its_numbers_are_shown(
     tmp_path: Path, weights: Path, data: Path, task: str, name: str
@@ -171,6 +172,7 @@ def test_tracks_that_go_nowhere_are_told_to_be_no_trips(tmp_path: Path, write_fi
     assert "a trip has 9 pings or more and ends 1000 m or more from where it began" in str(refused.exception)
 
 
+@pytest.mark.usefixtures("quick_fit")
 def test_baselines_are_fitted_to_what_data_takes(tmp_path: Path, write_file: WriteFile) -> None:
     """--fit-on took files of our own columns alone, and no folder."""
     files = []
