@@ -5,12 +5,16 @@ It imports no torch, so that a program that reads records and forecasts nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import numba
 
-from model.machine_code import keep
+from model import machine_code
+from model.machine_code import keep, kept_in
+
+__all__ = ["MATHS", "compiled", "compiling", "kept_in"]
 
 # Allows sums in any order and fused products. It is not `fastmath=True`: numbers that are not finite must stay so, to
 # be noticed.
@@ -32,3 +36,14 @@ def compiled(function: Callable[..., Any], *, maths: Collection[str] = MATHS) ->
     made = numba.njit(function, **options)
     keep(made, function)
     return made
+
+
+@contextmanager
+def compiling(progress: Callable[[str], None]) -> Iterator[None]:
+    """Tells how far compiling is, and lets one process compile for all that share a folder of machine code.
+
+    Put everything that compiles into the block. Where all of it was compiled before, the block runs at once. Otherwise
+    processes that come meanwhile wait, and then load what the first has compiled; `progress` gets a line now and then.
+    """
+    with machine_code.once(progress):
+        yield

@@ -13,17 +13,30 @@ behind.
 
 from __future__ import annotations
 
+import fcntl
 import logging
-from collections.abc import Callable
-from contextlib import suppress
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import numba
+from numba.core import event
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.codegen import get_host_cpu_features
 
 LOG = logging.getLogger(__name__)
+
+COMPILES: Final = "numba:compile"  # numba's event, once for each function and each set of types
+TOLD_EVERY_S: Final = 5.0
+LOOK_EVERY_S: Final = 0.2  # whether another process has finished
+
+_folders: set[Path] = set()  # where machine code is kept
+_packages: set[Path] = set()  # from whose sources it is compiled
 
 
 def keep(made: Any, function: Callable[..., Any]) -> None:
@@ -35,6 +48,94 @@ def keep(made: Any, function: Callable[..., Any]) -> None:
     # A numba without these attributes works in another way: then nothing is stored, rather than old code used.
     if isinstance(getattr(found, "_impl", None), _Code) and hasattr(made, "_cache"):
         made._cache = found
+        _folders.add(Path(found.cache_path))
+        _packages.add(_package(Path(function.__code__.co_filename)))
+
+
+@contextmanager
+def once(progress: Callable[[str], None]) -> Iterator[None]:
+    """Lets one process compile what the block needs while others wait; see `model.jit.compiling`."""
+    folder = min(_folders, default=None)
+    if folder is None:  # nothing is kept: each process compiles for itself
+        with _counted(progress):
+            yield
+        return
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    stamp = folder / f"{_kind()}.compiled"
+    if stamp.exists():
+        yield
+        return
+    with _alone(folder / "compiling.lock", stamp, progress), _counted(progress):
+        yield
+    with suppress(OSError):  # a full disk: the next process compiles what is missing
+        stamp.touch()
+
+
+def kept_in() -> list[Path]:
+    """Returns the folders where machine code is kept; none where no folder is writable."""
+    return sorted(_folders)
+
+
+def _kind() -> str:
+    """Returns a name of all that decides which machine code is needed: sources, numba, and the processor."""
+    told = [os.environ.get(name) for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")]
+    parts = [numba.__version__, *told, get_host_cpu_features()]  # type: ignore[no-untyped-call]
+    digest = blake2b("|".join(map(str, parts)).encode(), digest_size=8)
+    for package in sorted(_packages):
+        digest.update(sources(package))
+    return digest.hexdigest()
+
+
+@contextmanager
+def _alone(lock: Path, stamp: Path, progress: Callable[[str], None]) -> Iterator[None]:
+    """Holds a lock that ends with this process, or goes on without it when another process has written the stamp."""
+    try:
+        file = lock.open("w")
+    except OSError:
+        yield
+        return
+    with file:
+        told = False
+        while not stamp.exists():
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if not told:
+                    progress("another process compiles kernels: waiting for it")
+                told = True
+                time.sleep(LOOK_EVERY_S)
+        yield
+
+
+class _Counter(event.Listener):
+    """Counts what has been compiled."""
+
+    def __init__(self, progress: Callable[[str], None]) -> None:
+        self._progress = progress
+        self._compiled = 0
+        self._began_s = self._told_s = time.monotonic()
+
+    def on_start(self, event: Any) -> None:
+        """Does nothing."""
+
+    def on_end(self, event: Any) -> None:
+        self._compiled += 1
+        now = time.monotonic()
+        if now - self._told_s >= TOLD_EVERY_S:
+            self._told_s = now
+            self._progress(f"compiling kernels: {self._compiled} so far, {now - self._began_s:.0f} s")
+
+
+@contextmanager
+def _counted(progress: Callable[[str], None]) -> Iterator[None]:
+    counter = _Counter(progress)
+    event.register(COMPILES, counter)  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        event.unregister(COMPILES, counter)  # type: ignore[no-untyped-call]
 
 
 @cache

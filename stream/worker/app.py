@@ -18,6 +18,7 @@ import faust
 from faust.app.base import BootStrategy
 
 from model.api import Predictor, check_weights
+from model.jit import compiling
 from stream.config.http_access import Address, token
 from stream.config.security import KafkaSecurity, kafka_refusal
 from stream.config.settings import FETCH_BYTES, DeliveryGuarantee, Settings
@@ -95,12 +96,13 @@ async def build(settings: Settings) -> App:
 
     # A worker uses one core; for more cores, start more workers. The capacity is for all entities at once: memory is
     # taken only when it is used.
-    log.info("compiling kernels for weights %s: a first start takes a minute or more", settings.weights)
+    log.info("loading weights %s: the first start on a machine compiles kernels, some 30 s", settings.weights)
     began_s = time.monotonic()
-    predictor = Predictor.load(settings.weights, capacity=settings.max_entities)
-    await warm(predictor, settings)
+    with compiling(log.info):
+        predictor = Predictor.load(settings.weights, capacity=settings.max_entities)
+        await warm(predictor, settings)
     log.info(
-        "weights %s, version %s: layers in %s (CPU vectors: %s), compiled in %.1f s",
+        "weights %s, version %s: layers in %s (CPU vectors: %s), ready in %.1f s",
         *(predictor.name, predictor.version, predictor.layers, predictor.instructions, time.monotonic() - began_s),
     )
     store = RedisStore(settings)

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,24 @@ SMALLEST = """
 import numpy as np
 from model.kernels.attention import fault
 print(fault(np.array([1, 1]), np.zeros(3, np.int64), np.zeros(3, np.int64), 7), fault.stats.cache_hits.total())
+"""
+ONCE = """
+import sys, time
+from pathlib import Path
+from model import machine_code
+from model.jit import compiling
+from model.kernels.attention import fault
+import numpy as np
+machine_code.LOOK_EVERY_S, machine_code.TOLD_EVERY_S = 0.01, 0.0
+lines = []
+with compiling(lines.append):
+    fault(np.array([1, 1]), np.zeros(3, np.int64), np.zeros(3, np.int64), 7)
+    if "hold" in sys.argv:
+        Path("compiled").touch()
+        while not Path("go_on").exists():
+            time.sleep(0.01)
+    assert "fail" not in sys.argv
+print(fault.stats.cache_hits.total(), lines)
 """
 
 
@@ -157,3 +176,34 @@ def test_a_numba_that_would_not_ask_it_keeps_nothing(monkeypatch: pytest.MonkeyP
     assert not isinstance(made._cache, machine_code._Kept)
     assert made(np.int64(1)) == 2
     assert made.stats.cache_path is None
+
+
+def test_one_process_compiles_for_all_that_start_meanwhile(tmp_path: Path) -> None:
+    """The second waits for the first, and loads what that has compiled; later ones neither wait nor compile."""
+    cache, here = str(tmp_path / "cache"), tmp_path / "here"
+    here.mkdir()
+    env = os.environ | {"PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": cache}
+    command = [sys.executable, "-c", ONCE]
+    how = {"cwd": here, "env": env, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([*command, "hold"], **how) as first:
+        while not (here / "compiled").exists():
+            assert first.poll() is None
+            time.sleep(0.01)
+        with subprocess.Popen(command, **how) as second:
+            time.sleep(3.0)
+            assert second.poll() is None, "it has not waited"
+            (here / "go_on").touch()
+            assert second.communicate(timeout=60)[0].startswith("1 ['another process compiles kernels")
+        assert first.communicate(timeout=60)[0].startswith("0 ['compiling kernels: 1 so far")
+    third = subprocess.run(command, **how, check=True, timeout=60)
+    assert third.stdout.strip() == "1 []"
+
+
+def test_who_fails_while_it_compiles_leaves_it_to_the_next(tmp_path: Path) -> None:
+    env = os.environ | {"PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(tmp_path)}
+    how = {"env": env, "capture_output": True, "text": True, "timeout": 60}
+    failed = subprocess.run([sys.executable, "-c", ONCE, "fail"], **how, check=False)
+    assert "AssertionError" in failed.stderr
+    assert not list(tmp_path.rglob("*.compiled"))
+    subprocess.run([sys.executable, "-c", ONCE], **how, check=True)
+    assert len(list(tmp_path.rglob("*.compiled"))) == 1

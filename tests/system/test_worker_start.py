@@ -208,7 +208,7 @@ def test_a_healthy_start_says_what_runs_in_utc_and_no_error(
         f"INFO pathcast {version('pathcast')}, Python 3.",
         f"Kafka {kafka} (PLAINTEXT), group g, topics {topic_prefix}.*, delivery exactly_once",
         f"Redis {redis_url}, weights {weights}",
-        f"compiling kernels for weights {weights}",
+        f"loading weights {weights}",
         "CPU vectors: ",
         f"created {', '.join(Topics.of(topic_prefix))} (partitions: 3, replication: 1)",
         "ready: partitions 0, 1, 2",
