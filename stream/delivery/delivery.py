@@ -86,7 +86,7 @@ class Delivery:
         self._inbox = Inbox(Limits(settings.max_batch, settings.max_wait_ms), self.accounts, input_log)
         self._owned: dict[Partition, Owned] = {}
         self._news = asyncio.Event()  # set when the pump has something to look at
-        self._outages = Outages(clock)
+        self._outages = Outages()
         self._checkpointer = Checkpointer(
             engine, settings.checkpoint_ms, clock, self.accounts, self._outages, self._news.set
         )
@@ -330,5 +330,4 @@ class Delivery:
             )
             for one in self._owned.values()
         ]
-        away, since_ms = self._outages.why, self._outages.since_ms
-        return Status(owned, self._draining, away, since_ms, self._assigned, self._processing.batch_s)
+        return Status(owned, self._draining, self._outages.why, self._assigned, self._processing.batch_s)

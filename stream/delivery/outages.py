@@ -6,7 +6,6 @@ failed while those of others are written, and a successful read does not hide fa
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 from stream.delivery.partitions import Owned
@@ -15,12 +14,10 @@ Use = Literal["checkpoint", "read", "takeover"]
 
 
 class Outages:
-    """Records which uses fail, for `Status.away`. `clock` gives milliseconds."""
+    """Records which uses fail, for `Status.away`."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._failing: dict[tuple[Owned, Use], str] = {}
-        self.since_ms = 0.0  # when the first of those that fail now failed
 
     @property
     def why(self) -> str:
@@ -28,8 +25,6 @@ class Outages:
         return next(reversed(self._failing.values()), "")
 
     def failed(self, owned: Owned, use: Use, error: Exception) -> None:
-        if not self._failing:
-            self.since_ms = self._clock()
         self._failing[owned, use] = str(error) or repr(error)
 
     def worked(self, owned: Owned, use: Use) -> None:

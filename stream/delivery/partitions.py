@@ -168,6 +168,5 @@ class Status(NamedTuple):
     partitions: Sequence[PartitionStatus]
     draining: bool
     away: str  # why Redis cannot be reached; empty while it can
-    away_since_ms: float  # since when it cannot be reached
     assigned: bool  # the group has made an assignment, even an empty one
     batch_s: float  # how long a batch has been in the engine

@@ -32,7 +32,6 @@ from stream.wire import CACHES
 Slots = NDArray[np.int64]
 NONE, HIT, REBUILT, UNREAD = map(CACHES.index, ("none", "hit", "rebuilt", "unread"))
 NOBODY: Final = -1
-ANY: Final = 1 << 62  # a ceiling above every offset
 COLUMNS: Final = ("_owner", "_dirty", "_touched", "cache")
 
 

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Rows = NDArray[np.int64]
-Mask = NDArray[np.bool_]
 
 DRAWN: Final = 4.0  # tracks drawn per packed row: enough to fill all but the last few places
 

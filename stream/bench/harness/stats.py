@@ -1,8 +1,8 @@
-"""Computes rates, percentiles and schedules for the benchmarks. Pure: times are arguments."""
+"""Computes rates, percentiles and what is due for the benchmarks. Pure: times are arguments."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import ceil
 from statistics import median
 from typing import NamedTuple
@@ -83,19 +83,12 @@ def spread(values: Sequence[float]) -> float:
     return (max(values) - min(values)) / 2 / mid if mid else 0.0
 
 
-def schedule(rate_per_s: float, count: int) -> Iterator[float]:
-    """Returns when each of `count` pings is due, in seconds after the start: evenly spaced, whenever the answers come.
+def due(rate_per_s: float, elapsed_s: float, count: int) -> int:
+    """Returns how many of `count` pings are due at or before `elapsed_s`: evenly spaced, whenever the answers come.
 
     This is an open loop. A feeder that waited for answers would send fewer pings just while the worker is slow, and so
     hide it ("coordinated omission", G. Tene): late pings keep their due time, and latency counts from that.
     """
-    if rate_per_s <= 0:
-        raise ValueError(f"the rate must be above 0 pings/s, got {rate_per_s}")
-    return (i / rate_per_s for i in range(count))
-
-
-def due(rate_per_s: float, elapsed_s: float, count: int) -> int:
-    """Returns how many pings of `schedule` are due at or before `elapsed_s`."""
     if elapsed_s < 0:
         return 0
     n = min(count, int(elapsed_s * rate_per_s) + 1)
