@@ -32,7 +32,7 @@ from numba.core.codegen import get_host_cpu_features
 LOG = logging.getLogger(__name__)
 
 COMPILES: Final = "numba:compile"  # numba's event, once for each function and each set of types
-TOLD_EVERY_S: Final = 5.0
+SHOWN_EVERY_S: Final = 5.0
 LOOK_EVERY_S: Final = 0.2  # whether another process has finished
 
 _folders: set[Path] = set()  # where machine code is kept
@@ -79,8 +79,8 @@ def kept_in() -> list[Path]:
 
 def _kind() -> str:
     """Returns a name of all that decides which machine code is needed: sources, numba, and the processor."""
-    told = [os.environ.get(name) for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")]
-    parts = [numba.__version__, *told, get_host_cpu_features()]  # type: ignore[no-untyped-call]
+    given = [os.environ.get(name) for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")]
+    parts = [numba.__version__, *given, get_host_cpu_features()]  # type: ignore[no-untyped-call]
     digest = blake2b("|".join(map(str, parts)).encode(), digest_size=8)
     for package in sorted(_packages):
         digest.update(sources(package))
@@ -96,15 +96,15 @@ def _alone(lock: Path, stamp: Path, progress: Callable[[str], None]) -> Iterator
         yield
         return
     with file:
-        told = False
+        shown = False
         while not stamp.exists():
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except OSError:
-                if not told:
+                if not shown:
                     progress("another process compiles kernels: waiting for it")
-                told = True
+                shown = True
                 time.sleep(LOOK_EVERY_S)
         yield
 
@@ -115,7 +115,7 @@ class _Counter(event.Listener):
     def __init__(self, progress: Callable[[str], None]) -> None:
         self._progress = progress
         self._compiled = 0
-        self._began_s = self._told_s = time.monotonic()
+        self._began_s = self._shown_s = time.monotonic()
 
     def on_start(self, event: Any) -> None:
         """Does nothing."""
@@ -123,8 +123,8 @@ class _Counter(event.Listener):
     def on_end(self, event: Any) -> None:
         self._compiled += 1
         now = time.monotonic()
-        if now - self._told_s >= TOLD_EVERY_S:
-            self._told_s = now
+        if now - self._shown_s >= SHOWN_EVERY_S:
+            self._shown_s = now
             self._progress(f"compiling kernels: {self._compiled} so far, {now - self._began_s:.0f} s")
 
 

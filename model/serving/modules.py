@@ -107,8 +107,8 @@ class QueryHead:
     def heard(self, hidden: F32, question: NDArray[Any]) -> F32:
         """Returns the sum of the projections [..., Q, 2C] of hidden [..., C] and question [..., Q, E]."""
         asked = len(self.from_question.weight)
-        told = self.from_question(question[..., :asked]) + self.from_report(question[..., asked:])
-        return np.asarray(self.from_hidden(hidden)[..., None, :] + told)
+        asked_of = self.from_question(question[..., :asked]) + self.from_report(question[..., asked:])
+        return np.asarray(self.from_hidden(hidden)[..., None, :] + asked_of)
 
     def out(self, x: F32) -> F32:
         """Returns the numbers [..., O] for the projections [..., 2C]."""

@@ -2,7 +2,7 @@
 
     the store answers at once              the batch has what it needs
     not within PATIENCE_S                  the partition waits, in order, and the other partitions continue
-    not within STRANGER_WAIT_S             its entities that are not in memory are treated as new, and each answer
+    not within UNREAD_WAIT_S             its entities that are not in memory are treated as new, and each answer
                                            marks that ("unread")
     later                                  the partition is taken over again: its checkpoint and the log give the states
                                            that it would have had
@@ -35,7 +35,7 @@ log: Final = logging.getLogger(__name__)
 PATIENCE_S: Final = 0.1
 # Time until entities that are not in memory are answered as new. A Redis that is restarted is mostly back by then, and
 # a partition may be that late. It waits once for each outage: entities that come later do not wait.
-STRANGER_WAIT_S: Final = 5.0
+UNREAD_WAIT_S: Final = 5.0
 
 
 class Waits(Exception):
@@ -52,7 +52,7 @@ class _Reading:
 
     task: asyncio.Task[None]
     expiry: asyncio.TimerHandle | None = None
-    expired: bool = False  # STRANGER_WAIT_S has passed
+    expired: bool = False  # UNREAD_WAIT_S has passed
     found: dict[str, bytes | None] = field(default_factory=dict)  # records that are read and not handed out yet
     taken_for_new: int = 0  # how many entities
 
@@ -109,7 +109,7 @@ class ColdReads:
         PATIENCE_S."""
         found = before.found if before is not None else {}
         left, tried = [entity_id for entity_id in entity_ids if entity_id not in found], asyncio.Event()
-        task = asyncio.create_task(self._fetch(owned, left, found, tried), name=f"strangers of {owned.partition}")
+        task = asyncio.create_task(self._fetch(owned, left, found, tried), name=f"stored states of {owned.partition}")
         reading = self._readings[owned] = _Reading(task, found=found)
         task.add_done_callback(lambda _: self._ended(owned, reading, tried))
         with suppress(TimeoutError):
@@ -153,7 +153,7 @@ class ColdReads:
             reading.expired, owned.waits = True, False
             self._tell()
 
-        reading.expiry = asyncio.get_running_loop().call_later(STRANGER_WAIT_S, expire)
+        reading.expiry = asyncio.get_running_loop().call_later(UNREAD_WAIT_S, expire)
 
     def _for_new(self, owned: Owned, entity_ids: Sequence[str]) -> Sequence[bytes | None]:
         """Treats the entities as new that are not read yet."""

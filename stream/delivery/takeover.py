@@ -135,7 +135,7 @@ class Takeover:
         while the store is slow or unreachable.
         """
         stored: dict[str, bytes | None] = {}
-        for partition, entity_ids in self._engine.strangers(records):
+        for partition, entity_ids in self._engine.unloaded(records):
             stored.update(zip(entity_ids, await read_records(self._store, partition, entity_ids), strict=True))
 
         async def read(partition: Partition, entity_ids: Sequence[str]) -> Sequence[bytes | None]:

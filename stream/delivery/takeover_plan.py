@@ -99,8 +99,8 @@ def _first(checkpoint: int | None, log: Log) -> Plan:
 def history_after(todo: Plan, committed: CommittedOffset | None, log: Log) -> History:
     """Returns what to commit of the log's history together with the plan's `stop`."""
     before = UNKNOWN if committed is None else committed.history
-    told = before._replace(topic_id=log.topic_id or before.topic_id, lost=before.lost + todo.lost)
+    history = before._replace(topic_id=log.topic_id or before.topic_id, lost=before.lost + todo.lost)
     if not todo.cut:
-        return told
+        return history
     cut = todo.stop if before.cut < 0 else min(todo.stop, before.cut)
-    return told._replace(cut=cut, leader_epoch=log.kept_epoch if log.kept == todo.stop else -1)
+    return history._replace(cut=cut, leader_epoch=log.kept_epoch if log.kept == todo.stop else -1)

@@ -181,13 +181,13 @@ class _Attempt:
         seated = [shard.entities[one] for shard, some in ids.items() for one in some if one in shard.entities]
         self._slots = np.array(seated, np.int64)
         self._copy = table.copied(self._slots)
-        self._strangers = {shard: some - shard.entities.keys() for shard, some in ids.items()}
+        self._added = {shard: some - shard.entities.keys() for shard, some in ids.items()}
         self._quarantine = {shard: (dict(shard.quarantine), set(shard.unwritten)) for shard in ids}
 
     def undo(self) -> None:
         self._table.put_back(self._slots, self._copy)
-        for shard, strangers in self._strangers.items():
-            self._table.vacate(shard, strangers)
+        for shard, entity_ids in self._added.items():
+            self._table.vacate(shard, entity_ids)
             shard.quarantine, shard.unwritten = self._quarantine[shard]
 
 

@@ -132,22 +132,22 @@ class Engine:
             shard.refused.clear()
         batch = EngineBatch(records, Pings.read(records), shards, started_ms, fetched_ms, silent)
         if careful:
-            stored = {shard.partition: await _stored(read, shard, ids) for shard, ids in self._strangers(batch)}
+            stored = {shard.partition: await _stored(read, shard, ids) for shard, ids in self._unloaded(batch)}
             work = partial(self._bisection.fold, batch, partial(self._fold_part, stored))
         else:
-            await self._admit_strangers(batch, read)
+            await self._admit_unloaded(batch, read)
             work = partial(self._stepper.fold, batch)
         await self._computed(shards.values(), work)
         return batch.answers
 
-    def strangers(self, records: Records) -> list[tuple[Partition, list[str]]]:
+    def unloaded(self, records: Records) -> list[tuple[Partition, list[str]]]:
         """Returns the entities of these records that are not in memory.
 
         It changes nothing, so it may be called while the engine works for other partitions.
         """
         shards = {one: self._table.known(one) or Shard(one, NOBODY, Counts()) for one in records.partitions}
         batch = EngineBatch(records, Pings.read(records), shards, 0.0, 0.0, silent=True)
-        return [(shard.partition, entity_ids) for shard, entity_ids in self._strangers(batch)]
+        return [(shard.partition, entity_ids) for shard, entity_ids in self._unloaded(batch)]
 
     def take_for_new(self, partition: Partition, entity_ids: Iterable[str]) -> None:
         """Treats these entities as new, because their stored records cannot be read in time.
@@ -193,14 +193,14 @@ class Engine:
         shard.stored = max(shard.stored - len(entity_ids), 0)
         shard.lost.update(entity_ids)
 
-    async def _admit_strangers(self, batch: EngineBatch, read: Read) -> None:
+    async def _admit_unloaded(self, batch: EngineBatch, read: Read) -> None:
         """Loads the batch's entities that are not in memory.
 
         While the compute thread loads some of them, the next are read from the store.
         """
         admitting: asyncio.Task[None] | None = None
         try:
-            for shard, entity_ids in self._strangers(batch):
+            for shard, entity_ids in self._unloaded(batch):
                 ceiling = _ceilings(batch, shard)
                 for at in range(0, len(entity_ids), READ_CHUNK):
                     stored = await _stored(read, shard, entity_ids[at : at + READ_CHUNK])
@@ -221,7 +221,7 @@ class Engine:
 
     # -- on the compute thread ----------------------------------------------------------------------------------------
 
-    def _strangers(self, batch: EngineBatch) -> list[tuple[Shard, list[str]]]:
+    def _unloaded(self, batch: EngineBatch) -> list[tuple[Shard, list[str]]]:
         """Returns the entities that are not in memory, by shard, each once."""
         unknown: dict[Shard, dict[str, None]] = {}
         for shard, entity_id in batch.entities():
@@ -231,7 +231,7 @@ class Engine:
 
     def _fold_part(self, stored: Stored, part: EngineBatch) -> None:
         """Folds a part of a batch, after other parts of it: first loads the entities that are not in memory now."""
-        for shard, entity_ids in self._strangers(part):
+        for shard, entity_ids in self._unloaded(part):
             of = stored.get(shard.partition, {})
             self._admit(shard, {one: of.get(one) for one in entity_ids}, _ceilings(part, shard))
         self._stepper.fold(part)

@@ -56,7 +56,7 @@ from model import machine_code
 from model.jit import compiling
 from model.kernels.attention import fault
 import numpy as np
-machine_code.LOOK_EVERY_S, machine_code.TOLD_EVERY_S = 0.01, 0.0
+machine_code.LOOK_EVERY_S, machine_code.SHOWN_EVERY_S = 0.01, 0.0
 lines = []
 with compiling(lines.append):
     fault(np.array([1, 1]), np.zeros(3, np.int64), np.zeros(3, np.int64), 7)

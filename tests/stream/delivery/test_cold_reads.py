@@ -39,13 +39,13 @@ NEVER = 3_600.0
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cold_reads, "PATIENCE_S", 0.01)
-    monkeypatch.setattr(cold_reads, "STRANGER_WAIT_S", NEVER)
+    monkeypatch.setattr(cold_reads, "UNREAD_WAIT_S", NEVER)
 
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Strangers are answered as new at once."""
-    monkeypatch.setattr(cold_reads, "STRANGER_WAIT_S", 0.02)
+    monkeypatch.setattr(cold_reads, "UNREAD_WAIT_S", 0.02)
 
 
 def of(entity: str, start: int, stop: int, partition: Partition = P0) -> list[Record]:
@@ -176,7 +176,7 @@ async def test_what_waiting_does_not_cure_is_seen_by_a_read_in_the_background(
     kafka: Kafka, store: FlakyStore, monkeypatch: pytest.MonkeyPatch, error: Exception, taken_for_new: bool
 ) -> None:
     if taken_for_new:
-        monkeypatch.setattr(cold_reads, "STRANGER_WAIT_S", 0.01)
+        monkeypatch.setattr(cold_reads, "UNREAD_WAIT_S", 0.01)
     delivery = worker(kafka, store)
     async with running(delivery, P0) as pump:
         await answered(delivery, kafka, of("bus", 0, 3))
@@ -240,7 +240,7 @@ async def test_the_partition_waits_once_and_who_is_new_later_does_not_wait(
         await until(lambda: delivery.ownership.owned[P0].ready)
         store.refused.add(("get_many", P0))
         await answered(delivery, kafka, of("bus", 0, 1))
-        monkeypatch.setattr(cold_reads, "STRANGER_WAIT_S", NEVER)
+        monkeypatch.setattr(cold_reads, "UNREAD_WAIT_S", NEVER)
         await answered(delivery, kafka, of("tram", 1, 2))
     assert [one.cache for one in said(kafka).values()] == ["unread", "unread"]
 
