@@ -12,7 +12,7 @@ from train_worlds import MakeCorpus, WriteFile, together, track
 
 from model.api import ModelConfig, Predictor, TravelTimes
 from model.kinematics.geo import F64
-from model.network.network import build
+from model.parameters.untrained import untrained
 from train.data.cutting import EVALUATION
 from train.evaluation import travel_times
 from train.evaluation.forecasts import open_samples
@@ -216,6 +216,6 @@ def test_without_a_model_the_baselines_are_judged_alone(write_file: WriteFile, t
 def test_a_model_is_asked_from_the_first_fix_alone(write_file: WriteFile, tmp_path: Path) -> None:
     path = write_file(together(*(drive(f"v{i:02}", 10.0, pings=30, north_m=9.0 * i) for i in range(40))))
     (sample,) = open_samples([path], "test", cache_dir=tmp_path / "cache", long_enough=long_enough)
-    report = judge_travel_times(sample, TenMetresASecond(build(CONFIG, 0), name="ten", capacity=4))
+    report = judge_travel_times(sample, TenMetresASecond(untrained(CONFIG, 0), name="ten", capacity=4))
     assert report["predictors"]["model"]["mae_s"] < 2
     assert report["predictors"]["model"]["coverage_90"] == 1.0
