@@ -90,7 +90,7 @@ ASIDE: Final = {
         ((COMPUTE, FOLD, "observe (stream/tracks/track.py)", "replace (msgspec/structs.py)"), "track"),
         ((COMPUTE, FOLD, "Predictor.answer (model/api.py)", "Linear.forward (torch/nn/modules/linear.py)"), "step"),
         ((COMPUTE, FOLD, "Tracks.observe_plain (stream/tracks/track_table.py)"), "track"),
-        ((COMPUTE, "Predictor.dumps (model/api.py)", "KvCache.dumps (model/serving/kv_cache.py)"), "store"),
+        ((COMPUTE, "Predictor.dumps (model/api.py)", "StatePool.dumps (model/serving/state_pool.py)"), "store"),
         (
             (COMPUTE, FOLD, "Writer.written (stream/engine/answers.py)", "Texts.each (stream/kafka/columns.py)"),
             "encode",
