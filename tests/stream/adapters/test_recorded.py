@@ -77,6 +77,19 @@ def test_columns_have_any_name_and_unit(tmp_path: Path, clock: str, name: str) -
         assert [row.ts_ms for row in rows] == [ts + 123 for _, ts, *_ in PINGS]
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_seconds_are_the_millisecond_next_to_them(tmp_path: Path, name: str) -> None:
+    """Times 1000 these are 1081560907895.9999."""
+    path = tmp_path / name
+    if name.endswith("parquet"):
+        pq.write_table(pa.table({"id": ["7"], "when": [1_081_560_907.896], "lat": [39.9], "lon": [116.5]}), path)
+    else:
+        path.write_text("id,when,lat,lon\n7,1081560907.896,39.9,116.5\n")
+    (row,) = recording(path, "entity_id=id,t:s=when").rows()
+    assert row.ts_ms == 1_081_560_907_896
+    assert places([row]) == [("7", 1_081_560_907_896, 39.9, 116.5)]
+
+
 def test_a_timestamp_column_has_a_unit_of_its_own(tmp_path: Path) -> None:
     table = pa.table(
         {

@@ -284,3 +284,9 @@ async def test_what_is_released_is_closed_and_commits_nothing(coordinator: Coord
     assert coordinator.newest["group|pings|0"].closed
     assert await guarantee.commit({P0: CommittedOffset(5, 1)}) == {P0}
     assert coordinator.marks == {}
+
+
+async def test_a_worker_that_ends_closes_the_producers_of_all_its_partitions(coordinator: Coordinator) -> None:
+    guarantee = await owner(coordinator, P0, P1)
+    await guarantee.close()
+    assert [one.closed for one in coordinator.newest.values()] == [True, True]

@@ -21,7 +21,7 @@ def gpx(*tracks: str, version: str = "1.1") -> str:
     return f'<?xml version="1.0"?><gpx version="{version}" creator="t" xmlns="{space}">{"".join(tracks)}</gpx>'
 
 
-def trkpt(lat: float, lon: float, second: int, more: str = "") -> str:
+def trkpt(lat: float, lon: float, second: float, more: str = "") -> str:
     return f'<trkpt lat="{lat}" lon="{lon}"><ele>90</ele><time>2023-11-14T22:13:{second}Z</time>{more}</trkpt>'
 
 
@@ -72,6 +72,11 @@ def test_a_folder_says_who_before_the_tracks_name_and_the_name_before_the_file(
     for name, text in (("a.gpx", named), ("b.gpx", bare), ("ann/c.gpx", named), ("ann/d.gpx", bare)):
         write(folder / name, text)
     assert {name for name, _ in tracks(open_corpus(folder))} == {"bus 12", "b", "ann"}
+
+
+def test_a_gpx_time_keeps_its_milliseconds(tmp_path: Path, open_corpus: Any) -> None:
+    path = write(tmp_path / "a.gpx", gpx(f"<trk><trkseg>{trkpt(30, -97, 20.29)}{trkpt(30, -97, 21)}</trkseg></trk>"))
+    assert open_corpus(path).ts_ms.tolist() == [1000 * START_S + 290, 1000 * START_S + 1000]
 
 
 def test_gpx_1_0_has_speed_and_course(tmp_path: Path, open_corpus: Any) -> None:

@@ -304,6 +304,13 @@ def test_ais_is_in_knots_and_unknown_is_absent(tmp_path: Path, open_corpus: Any)
     assert_ais(open_corpus(f"ais:{path}"))
 
 
+@pytest.mark.parametrize("beside", [[], ["yesterday"]])
+def test_a_time_keeps_its_milliseconds_whatever_is_beside_it(beside: list[str]) -> None:
+    """A column whose cells are all times is converted as a whole, another cell by cell."""
+    assert text.local_ms(pa.array(["2022-01-02T03:30:09.290", *beside]))[0] == AIS_START_MS + 290
+    assert text.zoned_ms(pa.array(["2022-01-02T04:30:09.290+01:00", *beside]))[0] == AIS_START_MS + 290
+
+
 def test_ais_may_be_packed_and_a_folder_holds_many_days(tmp_path: Path, open_corpus: Any) -> None:
     folder = tmp_path / "days"
     folder.mkdir()

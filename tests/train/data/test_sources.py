@@ -146,7 +146,8 @@ def test_a_map_says_what_a_file_calls_our_columns(write_file: WriteFile, tmp_pat
 @pytest.mark.parametrize("name", ["s.parquet", "s.csv"])
 @pytest.mark.parametrize("whole", [True, False])
 def test_epoch_seconds_are_taken_when_declared(write_file: WriteFile, tmp_path: Path, name: str, whole: bool) -> None:
-    columns = track("a", MINUTE, ROAD, start_ms=1_211_018_404_000 if whole else 1_211_018_404_250)
+    # Times 1000 the fraction is 1081560907895.9999.
+    columns = track("a", MINUTE, ROAD, start_ms=1_211_018_404_000 if whole else 1_081_560_907_896)
     wanted = list(columns["t"])
     columns["t"] = [t // 1000 if whole else t / 1000 for t in wanted]
     corpus = load([parse(write_file(columns, name), ColumnMap.parse("t:s=t"))], tmp_path / "cache")
