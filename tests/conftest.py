@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import uuid
@@ -82,6 +83,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section("servers")
         for line in config.stash[_CHOICES]:
             terminalreporter.write_line(line)
+
+
+@pytest.fixture(autouse=True)
+def levels_of_the_clients_loggers() -> Iterator[None]:
+    """As they were, after each test: a command that is run in this process silences them (`stream.config.options`)."""
+    loggers = [logging.getLogger(name) for name in ("kafka", "aiokafka")]
+    before = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, before, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

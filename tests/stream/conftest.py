@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -45,16 +44,6 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     directory = tmp_path_factory.mktemp("weights")
     save(speaking(1), directory, "A tiny model for tests.")
     return str(directory)
-
-
-@pytest.fixture(autouse=True)
-def levels_of_the_clients_loggers() -> Iterator[None]:
-    """As they were, after each test: a command that is run in this process silences them (`stream.config.options`)."""
-    loggers = [logging.getLogger(name) for name in ("kafka", "aiokafka")]
-    before = [logger.level for logger in loggers]
-    yield
-    for logger, level in zip(loggers, before, strict=True):
-        logger.setLevel(level)
 
 
 @pytest.fixture
