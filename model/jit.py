@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+import llvmlite.binding
 import numba
 
 from model import machine_code
@@ -19,6 +20,11 @@ __all__ = ["MATHS", "compiled", "compiling", "kept_in"]
 # Allows sums in any order and fused products. It is not `fastmath=True`: numbers that are not finite must stay so, to
 # be noticed.
 MATHS: Final = {"reassoc", "contract", "nsz", "arcp"}
+
+# LLVM makes two versions of a loop, of which one is chosen by whether arrays may overlap. By default it asks that once
+# for all rounds of an outer loop, and more widely than they reach: then neighbours in memory count as overlapping, and
+# a row's last bit depended on where its batch lay.
+llvmlite.binding.set_option("pathcast", "-hoist-runtime-checks=false")
 
 
 def compiled(function: Callable[..., Any], *, maths: Collection[str] = MATHS) -> Any:
