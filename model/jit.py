@@ -5,15 +5,13 @@ It imports no torch, so that a program that reads records and forecasts nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 import llvmlite.binding
 import numba
 
-from model import machine_code
-from model.machine_code import keep, kept_in
+from model.machine_code import compiling, keep, kept_in
 
 __all__ = ["MATHS", "compiled", "compiling", "kept_in"]
 
@@ -42,14 +40,3 @@ def compiled(function: Callable[..., Any], *, maths: Collection[str] = MATHS) ->
     made = numba.njit(function, **options)
     keep(made, function)
     return made
-
-
-@contextmanager
-def compiling(progress: Callable[[str], None]) -> Iterator[None]:
-    """Tells how far compiling is, and lets one process compile for all that share a folder of machine code.
-
-    Put everything that compiles into the block. Where all of it was compiled before, the block runs at once. Otherwise
-    processes that come meanwhile wait, and then load what the first has compiled; `progress` gets a line now and then.
-    """
-    with machine_code.once(progress):
-        yield

@@ -53,8 +53,12 @@ def keep(made: Any, function: Callable[..., Any]) -> None:
 
 
 @contextmanager
-def once(progress: Callable[[str], None]) -> Iterator[None]:
-    """Lets one process compile what the block needs while others wait; see `model.jit.compiling`."""
+def compiling(progress: Callable[[str], None]) -> Iterator[None]:
+    """Tells how far compiling is, and lets one process compile for all that share a folder of machine code.
+
+    Put everything that compiles into the block. Where all of it was compiled before, the block runs at once. Otherwise
+    processes that come meanwhile wait, and then load what the first has compiled; `progress` gets a line now and then.
+    """
     folder = min(_folders, default=None)
     if folder is None:  # nothing is kept: each process compiles for itself
         with _counted(progress):

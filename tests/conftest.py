@@ -66,14 +66,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Of a process that runs tests for another: what it said goes with its results."""
+    """Sends the lines about servers along with the results, where this process runs tests for another."""
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["said"] = session.config.stash[_CHOICES]
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """At the end of such a process; one that died has no output."""
+    """Takes those lines when such a process has ended; one that died has none."""
     said = getattr(node, "workeroutput", {}).get("said", [])
     node.config.stash[_CHOICES] += [f"{node.gateway.id}: {line}" for line in said]
 
@@ -87,7 +87,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(autouse=True)
 def levels_of_the_clients_loggers() -> Iterator[None]:
-    """As they were, after each test: a command that is run in this process silences them (`stream.config.options`)."""
+    """Restores the levels after each test, because a command that runs in this process silences these loggers."""
     loggers = [logging.getLogger(name) for name in ("kafka", "aiokafka")]
     before = [logger.level for logger in loggers]
     yield

@@ -40,6 +40,15 @@ def corners(lat_deg: F64, lon_deg: F64) -> tuple[Keys, F64]:
     return np.stack(keys, axis=-1), np.stack(shares, axis=-1)
 
 
+def find(keys: Keys, lat_deg: F64, lon_deg: F64) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Returns the indices in `keys`, which are sorted, and the weights [..., J] of the cells around positions [...]. A
+    weight is 0 where the cell is unknown, and where a position is NaN.
+    """
+    wanted, share = corners(lat_deg, lon_deg)
+    row = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return row, np.where(keys[row] == wanted, share, 0.0).astype(np.float32)
+
+
 def most_visited(lat_deg: F64, lon_deg: F64, most: int, visits: int) -> Keys:
     """Returns the sorted keys of the cells that at least `visits` of the positions (N,) touch: at most `most`, the
     busiest ones.

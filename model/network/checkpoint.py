@@ -7,15 +7,13 @@ from pathlib import Path
 import torch
 
 from model.network.network import Network, build
-from model.parameters.reading import Parameters, check_size, read_config, read_tensors, resolve
+from model.parameters.reading import Parameters, opened, read_tensors
 from model.parameters.writing import save
 
 
 def from_pretrained(weights: str | Path) -> Network:
     """Returns the network of a directory or bundled name, in eval mode. Raises WeightsError."""
-    directory = resolve(weights)
-    config = read_config(directory)
-    check_size(directory, config)
+    directory, config = opened(weights)
     network = build(config, seed=0)
     tensors = read_tensors(directory, {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()})
     network.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in tensors.items()})

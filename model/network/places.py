@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from model.config import ModelConfig
 from model.kinematics.geo import F64
-from model.kinematics.map_cells import CELL_DIM, CORNERS, ZOOMS, Keys, corners
+from model.kinematics.map_cells import CELL_DIM, CORNERS, ZOOMS, Keys, find
 
 UNUSED: Final = np.iinfo(np.int64).max  # fills the keys of a table that is not full
 
@@ -51,12 +51,8 @@ class Places(nn.Module):
 
     def find(self, lat_deg: F64, lon_deg: F64) -> Found:
         """Finds the cells around positions [...]; NaN means no position."""
-        keys = self.keys.cpu().numpy()
-        wanted, share = corners(lat_deg, lon_deg)
-        row = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        share = np.where(keys[row] == wanted, share, 0.0)
-        device = self.table.device
-        return Found(torch.from_numpy(row).to(device), torch.from_numpy(share.astype(np.float32)).to(device))
+        row, share = find(self.keys.cpu().numpy(), lat_deg, lon_deg)
+        return Found(*(torch.from_numpy(part).to(self.table.device) for part in (row, share)))
 
     def forward(self, found: Found) -> Tensor:
         """Returns [..., C]. The weight of the known corners is an input too, so that "unknown" differs from

@@ -77,28 +77,28 @@ def resolve(weights: str | Path) -> Path:
 
 def from_pretrained(weights: str | Path) -> Parameters:
     """Returns the weights of a directory or bundled name, for serving. Raises WeightsError."""
-    directory = resolve(weights)
-    config = read_config(directory)
-    check_size(directory, config)
+    directory, config = opened(weights)
     if (reason := config.not_servable()) is not None:
         raise WeightsError(f"{config.name!r} cannot be served: {reason}")
     return Parameters(config, read_tensors(directory, shapes(config)))
 
 
-def read_config(directory: Path) -> ModelConfig:
-    """Returns the config of a checkpoint. Raises WeightsError."""
+def opened(weights: str | Path) -> tuple[Path, ModelConfig]:
+    """Returns the directory and the config of a bundled name or a path.
+
+    Raises WeightsError, also if the file of weights cannot hold what the config asks for: before anything of that size
+    is allocated.
+    """
+    directory = resolve(weights)
     path = directory / CONFIG_FILE
     try:
-        return ModelConfig.loads(_read(path, MAX_CONFIG_BYTES).decode())
+        config = ModelConfig.loads(_read(path, MAX_CONFIG_BYTES).decode())
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path}: {error}") from error
-
-
-def check_size(directory: Path, config: ModelConfig) -> None:
-    """Raises WeightsError if the file cannot hold this config's weights, before anything of their size is allocated."""
     path, least = directory / WEIGHTS_FILE, 2 * config.least_weights
     if path.is_file() and (size := path.stat().st_size) < least:
         raise WeightsError(f"{path}: {size:,} bytes, the config needs at least {least:,}: was the file cut short?")
+    return directory, config
 
 
 def read_tensors(directory: Path, expected: Mapping[str, Shape]) -> Tensors:

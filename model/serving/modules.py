@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from model.kernels import exact
 from model.kinematics.answer_bounds import MAX_LOG_SHAPE, MAX_LOG_TRAVEL, TRAVEL_SPREAD
 from model.kinematics.geo import F64
-from model.kinematics.map_cells import CELL_DIM, CORNERS, ZOOMS, corners
+from model.kinematics.map_cells import CELL_DIM, CORNERS, ZOOMS, find
 from model.parameters.reading import Parameters
 from model.parameters.shapes import KEYS
 
@@ -82,9 +82,7 @@ class Map:
 
     def at(self, lat_deg: F64, lon_deg: F64) -> F32:
         """Returns the vectors [..., C] of positions [...]; NaN means no position."""
-        wanted, share = corners(lat_deg, lon_deg)
-        row = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
-        return self.vectors(row, np.where(self.keys[row] == wanted, share, 0.0).astype(np.float32))
+        return self.vectors(*find(self.keys, lat_deg, lon_deg))
 
     def vectors(self, row: NDArray[np.int64], share: F32) -> F32:
         """Returns the vectors [..., C] of rows of the table with their weights [..., J]."""

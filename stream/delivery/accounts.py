@@ -152,12 +152,12 @@ class Accounts:
             if (code := code_of(one.headers)) is not None
         )
         for partition in partitions:
-            account, counted = self.accounts[partition], counts[partition]
-            account.forecasts += published[self.topics.forecasts, partition] - counted.late
-            account.late += counted.late
-            account.rejects += published[self.topics.dead_letters, partition] - counted.quarantined
-            account.quarantined += counted.quarantined
-            account.duplicates += counted.duplicates
-            account.answered_before += counted.folded
+            account, done = self.accounts[partition], counts[partition]
+            account.forecasts += published[self.topics.forecasts, partition] - done.late
+            account.late += done.late
+            account.rejects += published[self.topics.dead_letters, partition] - done.quarantined
+            account.quarantined += done.quarantined
+            account.duplicates += done.duplicates
+            account.answered_before += done.folded
             account.gap_fills += published[self.topics.gapfills, partition]
-            self.fields_dropped.update(counted.fields_dropped)
+            self.fields_dropped.update(done.fields_dropped)

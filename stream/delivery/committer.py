@@ -99,7 +99,7 @@ class Committer:
 
     @property
     def failure(self) -> BaseException | None:
-        """What the oldest batch raised, which no later batch can cure; None if it did not end so."""
+        """The exception of the oldest batch, which no later batch can cure; None if it has raised none."""
         if not self._batches or not (task := self._batches[0].task).done():
             return None
         return asyncio.CancelledError() if task.cancelled() else task.exception()

@@ -70,9 +70,7 @@ class Delivery:
         *,
         clock: Callable[[], float] = now_ms,
     ) -> None:
-        self._engine = engine
         self._store = store  # `close` closes it
-        self._input = input_log
         self._guarantee = guarantee
         self._clock = clock
         self.accounts = Accounts(settings.topics)

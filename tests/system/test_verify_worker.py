@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import time
-from collections.abc import Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -35,16 +33,6 @@ PROMPT_S = 45.0  # below the 60 s after which a reader that waits for an open tr
 # In this process, as it is asked a dozen times. That it is a command, too, test_exactly_once and tests/chaos show.
 APP = typer.Typer(pretty_exceptions_enable=False)
 APP.command()(verify)
-
-
-@pytest.fixture(autouse=True)
-def levels_of_the_clients_loggers() -> Iterator[None]:
-    """As they were: the command silences them."""
-    loggers = [logging.getLogger(name) for name in ("kafka", "aiokafka")]
-    before = [logger.level for logger in loggers]
-    yield
-    for logger, level in zip(loggers, before, strict=True):
-        logger.setLevel(level)
 
 
 class Scene(NamedTuple):

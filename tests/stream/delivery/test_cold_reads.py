@@ -228,7 +228,7 @@ async def test_after_a_while_a_stranger_is_answered_as_new_and_every_answer_says
 
 
 def engine_counts(delivery: Delivery) -> Counts:
-    return delivery._engine.counts[P0]
+    return delivery.ownership._engine.counts[P0]
 
 
 @pytest.mark.usefixtures("soon")

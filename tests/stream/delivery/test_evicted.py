@@ -103,7 +103,7 @@ async def test_an_evicted_state_is_rebuilt_by_the_next_owner(kafka: Log, store: 
     delivery = worker(kafka, store)
     async with running(delivery, P0):
         await answered(delivery, kafka, store, records(60, 63))
-        assert delivery._engine.counts[P0].evicted == 1
+        assert delivery.ownership._engine.counts[P0].evicted == 1
     assert said(last_forecasts(kafka, 3)) == await undisturbed(60, 3)
     assert not await store.evicted(P0), "it is written again"
     assert kafka.answered == list(range(63)), "the replay published nothing"
@@ -115,10 +115,10 @@ async def test_an_evicted_state_is_rebuilt_when_its_entity_comes_back_into_memor
     delivery = worker(kafka, store, ONE_IN_MEMORY)
     async with running(delivery, P0):
         await answered(delivery, kafka, store, records(0, 60))
-        await until(lambda: delivery._engine.entities[P0] == (1, 0))
+        await until(lambda: delivery.ownership._engine.entities[P0] == (1, 0))
         evict(store, "bus0", "bus1")  # bus2 came last, and is in memory
         await answered(delivery, kafka, store, records(60, 63))
-        assert delivery._engine.counts[P0].evicted == 2
+        assert delivery.ownership._engine.counts[P0].evicted == 2
         assert (delivery.accounts.fenced, delivery.accounts.batches_failed) == (0, 0)
     assert said(last_forecasts(kafka, 3)) == await undisturbed(60, 3)
     assert "2 stored states of pathcast.pings.v1/0 are gone before they expired" in caplog.text
@@ -189,7 +189,7 @@ async def test_what_is_evicted_while_a_takeover_replays_is_rebuilt_as_well(
     delivery = worker(kafka, store)
     async with running(delivery, P0):
         await answered(delivery, kafka, store, records(60, 63))
-        assert delivery._engine.counts[P0].evicted == 1 + loses_before
+        assert delivery.ownership._engine.counts[P0].evicted == 1 + loses_before
     assert kafka.rereads == ([(0, 60)] if loses_before else [(57, 60), (0, 60)])
     assert said(last_forecasts(kafka, 3)) == await undisturbed(60, 3)
 
@@ -201,18 +201,18 @@ async def test_a_store_that_evicts_all_the_time_costs_one_rebuild_a_minute(
     async with running(delivery, P0):
         await answered(delivery, kafka, store, records(0, 60))
         for start in (60, 63):
-            await until(lambda: delivery._engine.entities[P0] == (1, 0))
+            await until(lambda: delivery.ownership._engine.entities[P0] == (1, 0))
             evict(store, "bus0")
             await answered(delivery, kafka, store, records(start, start + 3))
         assert [forecast.window.n for forecast in last_forecasts(kafka, 6)] == [21, 21, 21, 1, 22, 22]
         assert kafka.rereads == [(0, 60)], "the second loss came too soon"
         assert "they start anew" in caplog.text
         monkeypatch.setattr(processing, "REBUILD_EVERY_S", -1.0)
-        await until(lambda: delivery._engine.entities[P0] == (1, 0))
+        await until(lambda: delivery.ownership._engine.entities[P0] == (1, 0))
         evict(store, "bus0")
         await answered(delivery, kafka, store, records(66, 69))
         assert kafka.rereads == [(0, 60), (0, 66)]
-        assert delivery._engine.counts[P0].evicted == 3
+        assert delivery.ownership._engine.counts[P0].evicted == 3
 
 
 async def test_the_other_partitions_of_the_batch_go_on(kafka: Log, store: LosingStore) -> None:
@@ -241,7 +241,7 @@ async def test_a_state_that_is_evicted_while_its_entity_is_in_memory_is_written_
         await answered(delivery, kafka, store, records(0, 60))
         evict(store, "bus0")
         await answered(delivery, kafka, store, records(60, 63))
-        assert delivery._engine.counts[P0].evicted == 1
+        assert delivery.ownership._engine.counts[P0].evicted == 1
         assert kafka.rereads == []
         await crash(delivery, pump)
     assert said(last_forecasts(kafka, 3)) == await undisturbed(60, 3)
@@ -253,10 +253,10 @@ async def test_a_zombie_that_misses_a_state_is_fenced_and_goes_on(kafka: Log, st
     delivery = worker(kafka, store, ONE_IN_MEMORY)
     async with running(delivery, P0) as pump:
         await answered(delivery, kafka, store, records(0, 60))
-        await until(lambda: delivery._engine.entities[P0] == (1, 0))
+        await until(lambda: delivery.ownership._engine.entities[P0] == (1, 0))
         evict(store, "bus0")
         await answered(delivery, kafka, store, records(60, 63))
-        await until(lambda: delivery._engine.entities[P0] == (1, 0))
+        await until(lambda: delivery.ownership._engine.entities[P0] == (1, 0))
         evict(store, "bus0")
         await store.claim(P0)
         retired = await feed(delivery, kafka, records(63, 66))

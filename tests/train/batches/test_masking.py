@@ -91,7 +91,7 @@ def test_hidden_pings_are_asked_about() -> None:
 
 @pytest.mark.parametrize("pack", [False, True])
 def test_features_are_hidden_one_by_one_at_the_share_and_nothing_else_is(pack: bool) -> None:
-    """Of each ping its speed, its heading and its clock, each by a draw of its own, as if it had not been reported."""
+    """Speed, heading and clock of a ping are each hidden by a draw of their own, as if they had not been reported."""
     corpus = telling(circling(pings=400))
     options = replace(
         PLAIN, rows=64, pack=pack, turn=0.0, drop_reported=0.0, drop_clock=0.0, reported=0.0, misreported=0.0
