@@ -1,24 +1,20 @@
-"""`pathcast bench`: defines the options of each benchmark, shows the progress, and prints and records the results."""
+"""`pathcast bench`: defines the options of each benchmark, and runs it on the servers."""
 
 from __future__ import annotations
 
-import shutil
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stream.config.options import Json, quiet
+from stream.bench.harness.terminal import Show, showing, tell
+from stream.config.options import Json
 from stream.config.settings import Settings
 
 if TYPE_CHECKING:
     from stream.bench.harness.report import Report
     from stream.bench.harness.servers import Servers
-
-    Show = Callable[[str], None]
 
 app = typer.Typer(
     help="Measure: the bare model step, a worker, latency, scale, takeover, a soak, and other ways to do the same.\n\n"
@@ -54,11 +50,11 @@ def step(
     record: Record = False,
 ) -> None:
     """The bare model step: advance and forecast, no broker and no store."""
-    with _showing(json) as show:
+    with showing(json) as show:
         from stream.bench.step import measured
 
         report = measured(weights, _counts(sizes, "--sizes"), steps=steps, runs=runs, data=data, show=show)
-    _tell(report, json=json, record=record)
+    tell(report, json=json, record=record)
 
 
 @app.command()
@@ -253,71 +249,12 @@ def peers(
 def _on_servers(
     work: Callable[[Servers, Show], Report], bootstrap: str | None, redis: str | None, *, json: bool, record: bool
 ) -> None:
-    with _showing(json) as show:
+    with showing(json) as show:
         from stream.bench.harness.servers import servers
 
         with servers(show, bootstrap=bootstrap, redis_url=redis) as found:
             report = work(found, show)
-    _tell(report, json=json, record=record)
-
-
-@contextmanager
-def _showing(json: bool) -> Iterator[Show]:
-    """Yields a function that shows the present activity on stderr: in one changing line on a terminal, otherwise in a
-    line per phase."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    with quiet():
-        if console.is_terminal:
-            with console.status("") as status:
-                yield lambda text: status.update(text)
-            return
-        phase = ""
-
-        def line(text: str) -> None:
-            nonlocal phase
-            head = text.partition(":")[0]  # the phase: "run 1 of 5: 1,234 pings" is printed once
-            if head != phase:
-                phase = head
-                console.print(text, highlight=False, soft_wrap=True)
-
-        yield line
-
-
-def _tell(report: Report, *, json: bool, record: bool) -> None:
-    from dataclasses import replace
-
-    from stream.bench.harness import report as reports
-
-    report = replace(report, command=reports.command_line(sys.argv[1:]))
-    if json:
-        typer.echo(reports.dumps(report))
-    else:
-        _print(report)
-    if record:
-        reports.record(report)
-        typer.echo(f"recorded in {reports.RESULTS}", err=True)
-
-
-def _print(report: Report) -> None:
-    from rich.console import Console
-    from rich.table import Table as RichTable
-
-    from stream.bench.harness.report import shown
-
-    # A pipe has no width, and the cut part of a table would be lost.
-    console = Console(width=None if sys.stdout.isatty() else max(120, shutil.get_terminal_size().columns))
-    for table in report.tables:
-        drawn = RichTable(title=table.title, title_justify="left")
-        for number, name in enumerate(table.columns):
-            words = any(isinstance(row[number], str) for row in table.rows)
-            drawn.add_column(name, justify="left" if words else "right")
-        for row in table.rows:
-            drawn.add_row(*(shown(cell) for cell in row))
-        console.print(drawn)
-    for note in filter(None, (*report.notes, report.machine, report.servers, report.versions)):
-        console.print(f"  {note}", highlight=False, markup=False, soft_wrap=True)
+    tell(report, json=json, record=record)
 
 
 def _counts(text: str, hint: str) -> list[int]:

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from stream.bench.harness.report import HEADING, RESULTS, Report, Table, command_line, dumps, record, render, shown
+from stream.bench.harness.terminal import tell
 
 
 def report(bench: str = "worker", when: str = "2026-11-25 17:00 UTC") -> Report:
@@ -63,6 +64,14 @@ def test_json_keeps_every_digit_and_says_where_from() -> None:
 )
 def test_numbers_are_shown_with_three_digits_that_mean_something(cell: str | float, text: str) -> None:
     assert shown(cell) == text
+
+
+def test_brackets_of_a_cell_are_printed_and_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("installed", ("by", "MiB"), [("pathcast[demo]", 1.0)])
+    tell(Report("start", [table], {}, ["a note [of one]"]), json=False, record=False)
+    printed = capsys.readouterr().out
+    assert "pathcast[demo]" in printed
+    assert "a note [of one]" in printed
 
 
 def test_the_command_can_be_pasted_into_a_shell() -> None:
