@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from stream.bench.harness.servers import Servers
 
 app = typer.Typer(
-    help="Measure: the bare model step, a worker, latency, scale, takeover, a soak, and other ways to do the same.\n\n"
+    help="Measure: the bare model step, a worker, latency, scale, takeover, a soak, installation and start, and other "
+    "ways to do the same.\n\n"
     "Starts an Apache Kafka (Java and Maven are needed) and a redis-server of its own on loopback, unless --bootstrap "
     "and --redis name running ones, and leaves nothing behind. Nothing is recorded without --record.",
     no_args_is_help=True,
@@ -210,6 +211,35 @@ def soak(
         how = {"seconds": seconds, "of_max": of_max, "rate": rate, "warm_rounds": warm_rounds}
         more: dict[str, Any] = {**how, "partitions": partitions, "timeout_s": timeout_s, "data": data}
         return run(Options(weights=weights, entities=entities, **more), servers, show)
+
+    _on_servers(work, bootstrap, redis, json=json, record=record)
+
+
+@app.command()
+def start(
+    entities: Annotated[
+        int | None,
+        typer.Option("--entities", min=1, max=1_000_000, help="also measure the memory of a worker with so many"),
+    ] = None,
+    partitions: Partitions = 8,
+    runs: Runs = 3,
+    weights: Weights = Settings.weights,
+    data: Data = None,
+    timeout_s: Timeout = 600.0,
+    bootstrap: Bootstrap = None,
+    redis: RedisUrl = None,
+    json: Json = False,
+    record: Record = False,
+) -> None:
+    """What is met at installation and start: sizes, imports, starts without and with kept kernels, memory."""
+    from stream.bench.start import WORKERS, Options, run
+
+    if partitions < WORKERS:
+        raise typer.BadParameter(f"{WORKERS} workers cannot share {partitions}", param_hint="--partitions")
+
+    def work(servers: Servers, show: Show) -> Report:
+        how: dict[str, Any] = {"partitions": partitions, "runs": runs, "timeout_s": timeout_s, "data": data}
+        return run(Options(weights=weights, entities=entities, **how), servers, show)
 
     _on_servers(work, bootstrap, redis, json=json, record=record)
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from stream.bench.harness import proc
+from stream.bench.harness import proc, timed
 from stream.bench.harness.servers import Servers
 from stream.demo.supervisor import Supervised
 from stream.wire import Topics
@@ -31,6 +31,15 @@ class Failed(RuntimeError):
     """A process of the benchmark ended or hangs; the message ends with the last lines of its log."""
 
 
+class Ran(NamedTuple):
+    """What a command cost that has ended, and what it wrote."""
+
+    wall_s: float
+    cpu_s: float
+    peak_bytes: int  # the most that was resident at one moment
+    said: str
+
+
 class Process:
     """One process and its log."""
 
@@ -43,6 +52,13 @@ class Process:
         """Returns its CPU time and memory. Raises Failed if it has ended."""
         try:
             return proc.usage(self.pid)
+        except ProcessLookupError:
+            raise self.failed("it has ended") from None
+
+    def memory(self) -> proc.Memory:
+        """Returns its memory. Raises Failed if it has ended."""
+        try:
+            return proc.memory(self.pid)
         except ProcessLookupError:
             raise self.failed("it has ended") from None
 
@@ -102,6 +118,15 @@ def process(what: str, command: Sequence[str], *, env: Mapping[str, str] | None 
         yield Process(what, supervised)
     finally:
         supervised.stop()
+
+
+def ran(what: str, command: Sequence[str], *, timeout_s: float, env: Mapping[str, str] | None = None) -> Ran:
+    """Runs a command to its end, and returns its cost. Raises Failed if it does not end, or if its status is not 0."""
+    with process(what, [sys.executable, "-I", "-S", timed.__file__, *command], env=env) as one:
+        one.wait(timeout_s)
+        said, _, last = one.log().rstrip("\n").rpartition("\n")
+    wall_s, cpu_s, peak_bytes = last.split()
+    return Ran(float(wall_s), float(cpu_s), int(peak_bytes), said)
 
 
 def environment() -> dict[str, str]:
