@@ -1,24 +1,65 @@
-"""Maps the columns of a table to the fields of a ping, by our names or by a map (`columns.ColumnMap`), and converts
-their values to the types and units of these fields. It reads no file."""
+"""Maps the columns of a table to the fields of a ping, by our names or by a map, and converts their values to the types
+and units of these fields. It reads no file."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from stream.wire import Ping
-
-if TYPE_CHECKING:
-    from stream.adapters.columns import ColumnMap
 
 FIELDS: Final = Ping.__struct_fields__
 _TEXTS: Final = frozenset({"entity_id", "trip_id", "category", "source"})
 _WHOLE: Final = frozenset({"ts", "sats", "received_ts"})
 _REQUIRED: Final = ("entity_id", "ts", "lat", "lon")
 _PER_MS: Final = {"us": 1_000, "ns": 1_000_000}
+
+# The columns that a map may name, besides the fields of a ping.
+NAMES: Final = ("entity_id", "traj_id", "mode")
+TIMES: Final = ("t", "ts")
+NUMBERS: Final = ("lat", "lon", "speed_mps", "heading_deg")
+PER_S: Final = {"ms": 10**3, "s": 1, "us": 10**6, "ns": 10**9}  # the units of a number that is a time
+_OURS: Final = (*NAMES, *TIMES, *NUMBERS)
+_CLOCKS: Final = (*PER_S, "rfc3339")
+
+
+@dataclass(frozen=True)
+class ColumnMap:
+    """A file's names for our columns, and the form of its times."""
+
+    yours: tuple[tuple[str, str], ...] = ()  # (our name, the file's name); a column that is not listed has our name
+    clock: str = "ms"
+
+    @classmethod
+    def parse(cls, spec: str, besides: Sequence[str] = ()) -> ColumnMap:
+        """Parses `ours[:what]=yours,...`, where ours may be one of `besides`, too.
+
+        Raises ValueError, which shows the wrong part.
+        """
+        known = tuple(dict.fromkeys((*_OURS, *besides)))
+        found: dict[str, str] = {}
+        clock = "ms"
+        for part in spec.split(","):
+            left, equals, name = part.partition("=")
+            ours, colon, what = left.strip().partition(":")
+            ours = "t" if ours == "ts" else ours
+            if not equals or not name.strip() or ours not in known or ours in found:
+                raise ValueError(f"columns: {part.strip()!r} is not ours=yours, with ours once of {', '.join(known)}")
+            if colon and (ours != "t" or what not in _CLOCKS):
+                raise ValueError(f"columns: {part.strip()!r}: only t may be marked, as one of {', '.join(_CLOCKS)}")
+            found[ours] = name.strip()
+            clock = what or clock
+        return cls(tuple(sorted(found.items())), clock)
+
+    def __str__(self) -> str:
+        """Returns the map in one spelling, independent of the given order; empty if it names nothing."""
+        return ",".join(
+            f"{ours}:{self.clock}={yours}" if ours == "t" else f"{ours}={yours}" for ours, yours in self.yours
+        )
 
 
 def places(path: Path, present: Sequence[str], columns: ColumnMap | None) -> dict[str, str]:

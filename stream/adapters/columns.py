@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,55 +26,15 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from stream.adapters import text
+from stream.adapters.column_names import NAMES, NUMBERS, PER_S, TIMES, ColumnMap
 from stream.adapters.table_builder import END_S
 from stream.adapters.tables import Rows, Table, clean, codes
 
 DROPPED: Final = b"pathcast.dropped"  # metadata of our own Parquet files: what was left out when writing, as JSON
 
-_NUMBERS: Final = ("lat", "lon", "speed_mps", "heading_deg")
-_NAMES: Final = ("entity_id", "traj_id", "mode")
-_TIMES: Final = ("t", "ts")
-_PER_S: Final = {"ms": 10**3, "s": 1, "us": 10**6, "ns": 10**9}
 _UNITS: Final = {"ms": "milliseconds", "s": "seconds", "us": "microseconds", "ns": "nanoseconds"}
-_CLOCKS: Final = (*_PER_S, "rfc3339")
 _WHOLE: Final = ("ms", "us", "ns")  # numbers that are never fractions
-_OURS: Final = (*_NAMES, *_TIMES, *_NUMBERS)
 _GPS_S: Final = (10**8, 10**10)  # 1973 to 2286: the same numbers are in this range in only one unit
-
-
-@dataclass(frozen=True)
-class ColumnMap:
-    """A file's names for our columns, and the form of its times."""
-
-    yours: tuple[tuple[str, str], ...] = ()  # (our name, the file's name); a column that is not listed has our name
-    clock: str = "ms"
-
-    @classmethod
-    def parse(cls, spec: str, besides: Sequence[str] = ()) -> ColumnMap:
-        """Parses `ours[:what]=yours,...`, where ours may be one of `besides`, too.
-
-        Raises ValueError, which shows the wrong part.
-        """
-        known = tuple(dict.fromkeys((*_OURS, *besides)))
-        found: dict[str, str] = {}
-        clock = "ms"
-        for part in spec.split(","):
-            left, equals, name = part.partition("=")
-            ours, colon, what = left.strip().partition(":")
-            ours = "t" if ours == "ts" else ours
-            if not equals or not name.strip() or ours not in known or ours in found:
-                raise ValueError(f"columns: {part.strip()!r} is not ours=yours, with ours once of {', '.join(known)}")
-            if colon and (ours != "t" or what not in _CLOCKS):
-                raise ValueError(f"columns: {part.strip()!r}: only t may be marked, as one of {', '.join(_CLOCKS)}")
-            found[ours] = name.strip()
-            clock = what or clock
-        return cls(tuple(sorted(found.items())), clock)
-
-    def __str__(self) -> str:
-        """Returns the map in one spelling, independent of the given order; empty if it names nothing."""
-        return ",".join(
-            f"{ours}:{self.clock}={yours}" if ours == "t" else f"{ours}={yours}" for ours, yours in self.yours
-        )
 
 
 def read(path: Path, columns: ColumnMap | None = None) -> Table:
@@ -94,8 +53,8 @@ def read(path: Path, columns: ColumnMap | None = None) -> Table:
     entity, names = codes(table[place["entity_id"]])
     trajectory, _ = _codes_if_any(table, place.get("traj_id"))
     mode, modes = _codes_if_any(table, place.get("mode"))
-    number = {name: _numbers(path, place[name], table) if name in place else None for name in _NUMBERS}
-    lat, lon, speed, heading = (number[name] for name in _NUMBERS)
+    number = {name: _numbers(path, place[name], table) if name in place else None for name in NUMBERS}
+    lat, lon, speed, heading = (number[name] for name in NUMBERS)
     assert lat is not None and lon is not None  # noqa: PT018 - `_places` has checked it
     rows = Rows(entity, names, trajectory, mode, modes, ts_ms, has_ts, lat, lon, speed, heading)
     return clean(rows, dropped)
@@ -107,8 +66,8 @@ def _places(path: Path, present: Sequence[str], columns: ColumnMap) -> dict[str,
     for ours, name in yours.items():
         if name not in present:
             raise ValueError(f"{path}: no column {name} (for {ours}); its columns are {', '.join(present)}")
-    place = {name: name for name in (*_NAMES, *_NUMBERS) if name in present} | yours
-    if "t" not in place and (own := next((name for name in _TIMES if name in present), None)):
+    place = {name: name for name in (*NAMES, *NUMBERS) if name in present} | yours
+    if "t" not in place and (own := next((name for name in TIMES if name in present), None)):
         place["t"] = own
     missing = [name for name in ("entity_id", "lat", "lon") if name not in place]
     missing += [] if "t" in place else ["t (or ts)"]
@@ -140,8 +99,8 @@ def _open_typed(path: Path, place: dict[str, str], clock: str) -> Any | None:
     """Reads typed columns. Returns None if a cell is not of its column's type, a row is too short or too long, or there
     is no row."""
     # typed by name: inference would read entity "007" as the number 7
-    types = {place[name]: pa.string() for name in _NAMES if name in place}
-    types |= {place[name]: pa.float64() for name in _NUMBERS if name in place}
+    types = {place[name]: pa.string() for name in NAMES if name in place}
+    types |= {place[name]: pa.float64() for name in NUMBERS if name in place}
     if clock not in _WHOLE:
         types[place["t"]] = pa.float64() if clock == "s" else pa.string()
     convert = pa.csv.ConvertOptions(column_types=types, include_columns=_wanted(place))
@@ -169,7 +128,7 @@ def _typed(path: Path, place: dict[str, str], clock: str, cells: Any) -> Any:
     """Converts columns of text to the types of `_open_typed`. A cell that is not of that type becomes null."""
     column = {name: cells[name] for name in _wanted(place)}
     for ours, name in place.items():
-        if ours in _NUMBERS or (ours == "t" and clock == "s"):
+        if ours in NUMBERS or (ours == "t" and clock == "s"):
             numbers = text.numbers(cells[name])
             column[name] = pa.array(numbers, mask=np.isnan(numbers))
             _check_some(path, name, cells[name], column[name], "a number")
@@ -231,7 +190,7 @@ def _from_integers(path: Path, name: str, column: Any, clock: str) -> tuple[NDAr
         raise ValueError(f"{path}: column {name} is {column.type}, expected int64 {_UNITS[clock]} since 1970 UTC")
     times, present = _whole(column)
     _check_unit(path, name, times[present], clock)
-    return times // (_PER_S[clock] // 1000), present
+    return times // (PER_S[clock] // 1000), present
 
 
 def _from_seconds(path: Path, name: str, column: Any) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -250,10 +209,10 @@ def _check_unit(path: Path, name: str, times: NDArray[Any], clock: str) -> None:
         return
     half = len(times) // 2
     least, middle, most = times.min().item(), np.partition(times, half)[half].item(), times.max().item()
-    for unit, per_s in _PER_S.items():
+    for unit, per_s in PER_S.items():
         # Times that are too small may also come from a clock that began at 0, so all of them must fit the other unit.
         # Times that are too large have no other reason; there the median decides, as a few may be 0 for "unknown".
-        low, high = (middle, middle) if per_s > _PER_S[clock] else (least, most)
+        low, high = (middle, middle) if per_s > PER_S[clock] else (least, most)
         if unit != clock and _GPS_S[0] * per_s <= low and high <= _GPS_S[1] * per_s:
             raise ValueError(
                 f"{path}: column {name} has {round(middle)}, expected {_UNITS[clock]} since 1970 UTC: "

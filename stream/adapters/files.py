@@ -18,16 +18,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import msgspec
 
-from stream.adapters.column_names import arrow_values, cell, milliseconds, places
+from stream.adapters.column_names import ColumnMap, arrow_values, cell, milliseconds, places
 from stream.adapters.formats.gpx_points import points
 from stream.wire.fields import event_time_ms
-
-if TYPE_CHECKING:
-    from stream.adapters.columns import ColumnMap
 
 STDIN: Final = "-"
 BATCH_ROWS: Final = 8_192

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stream.adapters import files
-from stream.adapters.column_names import FIELDS
+from stream.adapters.column_names import FIELDS, ColumnMap
 from stream.adapters.files import STDIN, Row, Rows
 
 if TYPE_CHECKING:
-    from stream.adapters.columns import ColumnMap
     from stream.adapters.sources import Source
     from stream.adapters.tables import Table
 
@@ -53,8 +52,6 @@ def recording(given: str | Path, columns: str | None = None) -> Recording:
         return found
     if found.archive or not files.has_columns(Path(found.path)):
         raise ValueError(f"--columns is for Parquet and CSV, and {given} is neither")
-    from stream.adapters.columns import ColumnMap
-
     return replace(found, columns=ColumnMap.parse(columns, besides=FIELDS))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from stream.adapters import columns, text
-from stream.adapters.columns import ColumnMap
+from stream.adapters.column_names import ColumnMap
 from stream.adapters.formats import ais, geolife, gpx, gtfs, porto, tdrive
 from stream.adapters.table_builder import Progress
 from stream.adapters.tables import Table
@@ -66,8 +66,8 @@ class Source:
 
     @property
     def title(self) -> str:
-        """The name in reports; that of a table has no suffix."""
-        return self.path.stem if self.format == TABLE else self.name
+        """The name in reports; that of a table has no suffixes."""
+        return Path(self.path.name.removesuffix(".gz")).stem if self.format == TABLE else self.name
 
     def files(self) -> list[Path]:
         """Returns all files with its contents, in an order that does not depend on the machine."""

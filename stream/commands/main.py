@@ -6,6 +6,7 @@ import os
 import sys
 from importlib.metadata import entry_points, version
 from inspect import cleandoc
+from traceback import walk_tb
 from typing import Annotated, Final, NoReturn
 
 import typer
@@ -17,7 +18,8 @@ from stream.wire.escape import escaped
 LOGS_ITSELF = "worker"  # the command that has a log, and warns there
 EXIT_FAILURE = 1  # the work failed; Typer exits with 2 for bad usage by itself
 
-TRAINS: Final = ("torch", "tensorboard")  # packages of the extra `train`, which serving does without
+# Packages that serving does without, and the extra that installs them.
+EXTRAS: Final = {"torch": "train", "tensorboard": "train", "pyarrow": "readers"}
 
 ERRORS = Console(stderr=True)
 
@@ -77,16 +79,23 @@ def main() -> NoReturn:
         ERRORS.print(f"[bold red]error:[/] {said}", highlight=False, soft_wrap=True)
         sys.exit(EXIT_FAILURE)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in TRAINS:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
             raise
-        said = r"this command needs torch, which serving does not: pip install 'pathcast\[train]'"
-        ERRORS.print(
-            f"[bold red]error:[/] {said} (in a clone: pip install -e '.\\[train]')", highlight=False, soft_wrap=True
-        )
+        extra = "train" if _comes_from_train(error) else EXTRAS[package]
+        said = rf"this needs {package}, which serving does not: pip install 'pathcast\[{extra}]'"
+        said += rf" (in a clone: pip install -e '.\[{extra}]')"
+        ERRORS.print(f"[bold red]error:[/] {said}", highlight=False, soft_wrap=True)
         sys.exit(EXIT_FAILURE)
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(0)
+
+
+def _comes_from_train(error: Exception) -> bool:
+    """Returns whether a module of `train` was among the callers: its extra has all that its commands need."""
+    frames = walk_tb(error.__traceback__)
+    return any(frame.f_globals.get("__name__", "").startswith("train.") for frame, _ in frames)
 
 
 def one_line(error: Exception) -> str:

@@ -24,7 +24,7 @@ from stream.demo.supervisor import Supervised
 from stream.kafka import admin
 from stream.wire import Topics
 
-SAMPLE = Path(__file__).parent / "sample" / "austin_buses.parquet"
+SAMPLE = Path(__file__).parent / "sample" / "austin_buses.csv.gz"
 MAX_ROWS = 200_000  # that are read of a large file: a demo of 10 min does not need more
 READY_S = 300.0  # the worker compiles kernels: 40 s of CPU in a fresh clone, minutes on a busy machine
 READY = "ready: partitions"  # the worker logs it when it has taken over its assigned partitions

@@ -70,32 +70,54 @@ def test_the_summary_has_all_that_a_minute_shows(home: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def no_torch(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A folder for PYTHONPATH in which torch is as missing as where it was never installed."""
-    folder = tmp_path_factory.mktemp("no_torch")
-    (folder / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder for PYTHONPATH in which torch and Arrow are as missing as in an installation without extras."""
+    folder = tmp_path_factory.mktemp("plain")
+    for name in ("torch", "pyarrow"):
+        (folder / f"{name}.py").write_text(f"raise ModuleNotFoundError('No module named {name}', name='{name}')\n")
     return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
 
 
-def test_it_serves_where_there_is_no_torch(home: Path, untrained: Path, no_torch: str) -> None:
+def test_it_serves_where_there_is_neither_torch_nor_arrow(home: Path, untrained: Path, plain: str) -> None:
     options = ("--seconds", 3, "--speedup", 240, "--weights", untrained, "--json")
-    demo = start(home, *options, PYTHONPATH=no_torch)
+    demo = start(home, *options, PYTHONPATH=plain)
     out, said = demo.communicate(timeout=PATIENCE_S)
     assert demo.returncode == 0, said
     summary = json.loads(out)
     assert summary["forecasts_out"] + summary["rejects"] == summary["pings_in"] > 100
 
 
-def test_training_where_there_is_no_torch_says_what_to_install(tmp_path: Path, no_torch: str) -> None:
-    tracks = tmp_path / "tracks.csv"
-    tracks.write_text("entity_id,t,lat,lon\ncar,1700000000000,52,13\n")
-    command = [*COMMAND, "train", "--data", tracks, "--out", tmp_path / "out", "--steps", "1"]
+@pytest.mark.parametrize(
+    ("extra", "command"),
+    [
+        ("train", "train --data tracks.csv --out out --steps 1"),
+        ("readers", "replay tracks.parquet --out a.ndjson"),
+    ],
+)
+def test_a_plain_install_says_what_else_to_install(tmp_path: Path, plain: str, extra: str, command: str) -> None:
+    (tmp_path / "tracks.csv").write_text("entity_id,t,lat,lon\ncar,1700000000000,52,13\n")
+    (tmp_path / "tracks.parquet").write_bytes(b"PAR1")
     done = subprocess.run(
-        command, capture_output=True, text=True, env=environment(PYTHONPATH=no_torch), timeout=PATIENCE_S
+        [*COMMAND, *command.split()],
+        capture_output=True,
+        text=True,
+        env=environment(PYTHONPATH=plain),
+        cwd=tmp_path,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 1
-    assert "pip install 'pathcast[train]'" in done.stderr
+    assert f"pip install 'pathcast[{extra}]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_csv_with_other_names_needs_no_arrow(home: Path, untrained: Path, plain: str) -> None:
+    tracks = untrained / "renamed.csv"
+    tracks.write_text("\n".join(["car,when,lat,lon", *(f"1,{1_700_000_000 + n},{52 + n / 1e4},13" for n in range(40))]))
+    options = ("--seconds", 2, "--speedup", 200, "--weights", untrained, "--json")
+    demo = start(home, "--data", tracks, "--columns", "entity_id=car,t:s=when", *options, PYTHONPATH=plain)
+    out, said = demo.communicate(timeout=PATIENCE_S)
+    assert demo.returncode == 0, said
+    assert json.loads(out)["forecasts_out"] == 40
 
 
 def test_any_tracks_will_do_and_people_get_a_table(home: Path, untrained: Path) -> None:

@@ -62,7 +62,7 @@ def sources_and_others(
     from_topic: str | None = None,
 ) -> tuple[list[Source], list[Source]]:
     """Returns the same, and other files for another use, with the same columns; a file may be in both lists."""
-    from stream.adapters.columns import ColumnMap
+    from stream.adapters.column_names import ColumnMap
     from stream.adapters.sources import TABLE, parse
 
     given = [*(data or []), *(more or [])]

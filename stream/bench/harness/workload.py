@@ -21,7 +21,7 @@ from stream.adapters.files import read
 from stream.tracks.clean import parse
 from stream.wire import Ping, Record, dumps
 
-SAMPLE: Final = Path(stream.__file__).parent / "demo" / "sample" / "austin_buses.parquet"
+SAMPLE: Final = Path(stream.__file__).parent / "demo" / "sample" / "austin_buses.csv.gz"
 SHORTEST: Final = 16  # the fewest pings of a track that is used
 MIN_STEP_MS: Final = 1_000
 MAX_STEP_MS: Final = 1_800_000  # a longer silence is cut to this, under the hour after which a new track begins

@@ -14,7 +14,7 @@ import pytest
 from train_worlds import MakeCorpus, WriteFile, together, track, wander
 
 from model.api import ABSENT
-from stream.adapters.columns import ColumnMap
+from stream.adapters.column_names import ColumnMap
 from stream.adapters.sources import Source, parse
 from train.data.corpus import Corpus, default_cache, load
 from train.data.cutting import EVALUATION, TRAINING, Cut

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from model.api import ModelConfig
 from model.network.checkpoint import save_pretrained
 from model.network.network import build
-from stream.adapters.columns import ColumnMap
+from stream.adapters.column_names import ColumnMap
 from stream.adapters.sources import FORMATS, parse
 from train.data.corpus import load
 from train.evaluation.cli import evaluate as evaluate_command
