@@ -44,9 +44,7 @@ class Settings:
     prefix: str = "pathcast"  # of every topic
     horizons_s: tuple[float, ...] = DEFAULT_HORIZONS_S
     max_batch: int = 8192  # pings. The fixed cost of a batch, some 4 ms, is small then; only a backlog fills one
-    max_wait_ms: float = (
-        2.0  # for the other partitions of the same poll; pings gather in the broker (stream.worker.faust_driver)
-    )
+    max_wait_ms: float = 0.0  # for more pings; they gather before they are fetched, too (stream.kafka.pacing)
     # Pause between two checkpoints of a partition; a takeover replays what came since the last.
     checkpoint_ms: float = 1_000.0
     state_ttl_s: int = 7 * 24 * 3600  # an entity that is silent for longer starts anew

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, Final, Literal, NamedTuple
 
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from model.api import Fill, Forecasts
 from model.jit import compiled
-from stream.engine.json_template import TEXT, Template, fixed
+from stream.engine.json_template import TEXT, Template
 from stream.kafka.columns import I64, BytesColumn
 from stream.kafka.encoded_batches import Column, EncodedBatch, framed
 from stream.kafka.record_columns import Records, headers_as_sent
@@ -43,7 +42,9 @@ _UNREAD: Final = CACHES.index("unread")
 _TO_ESCAPE: Final = re.compile(rb'["\\\x00-\x1f\x7f]')
 _HOLE: Final = "\0"  # encloses the decimals of a hole while the template is built
 _TURN: Final = 360 * E7
-_DEG, _M2 = 10.0**DEG_DIGITS, 10.0**M2_DIGITS
+_DEG, _M2, _M, _S = (10.0**digits for digits in (DEG_DIGITS, M2_DIGITS, M_DIGITS, S_DIGITS))
+_TOO_LARGE: Final = 9e18  # the first integers that an int64 cannot hold are not far above
+_AROUND_HORIZONS: Final = 21  # the template's numbers, without the five of each horizon
 
 GapStatus = Literal["provisional", "final", "retracted"]
 
@@ -96,13 +97,13 @@ class Writer:
             return []
         asked = Answered.joined(parts, records.which)
         asking = records.at(asked.rows)
-        asking = replace(asking, keys=asking.keys.alone())  # copied out of the bytes that a broker sent
-        id_texts = self._id.written(asked.anchor["ts_ms"][None], [asking.keys])
+        keys = asking.keys.alone()  # copied out of the bytes that a broker sent
+        id_texts = self._id.written(asked.anchor["ts_ms"][None], [keys])
         ids = BytesColumn.of_width(np.frombuffer(digests(filter(None, id_texts.each())), np.uint8), ID_CHARS)
-        values = self._template.written(_numbers(asked, asking, clocks_ms), _texts(asked, asking, ids))
+        values = self._template.written(_numbers(asked, asking, clocks_ms), _texts(asked, asking, keys, ids))
         begins = np.append(True, asking.which[1:] != asking.which[:-1])
         heads = [_head(*one) for one in records.partitions]
-        pages = framed(asking.keys, values, BytesColumn.of(heads).at(asking.which), Column(EVENT_ID, ids), begins)
+        pages = framed(keys, values, BytesColumn.of(heads).at(asking.which), Column(EVENT_ID, ids), begins)
         sources = [records.partitions[asking.which[at.start]] for at, _ in pages]
         return [
             EncodedBatch(self._topic, source, asked.rows[at], body)
@@ -138,36 +139,71 @@ def _template(horizons_s: Sequence[float], model: ModelRef) -> Template:
 
 
 def _numbers(asked: Answered, asking: Records, clocks_ms: tuple[float, float, float]) -> I64:
-    """Returns the numbers [..., N] of the template, in its order, each scaled by ten to the power of its decimals."""
-    fetched_ms, started_ms, answered_ms = clocks_ms
-    n, ts, said = len(asked.rows), asked.anchor["ts_ms"], asked.said
-    lat, lon = asked.anchor["lat_e7"].astype(np.int64), asked.anchor["lon_e7"].astype(np.int64)
-    next_lat, next_lon = fixed(said.next_lat, DEG_DIGITS), fixed(said.next_lon, DEG_DIGITS)
-    lats, lons = fixed(said.lat, DEG_DIGITS), fixed(said.lon, DEG_DIGITS)
-    horizons = np.concatenate([lats[..., None], lons[..., None], fixed(said.cov_m2, M2_DIGITS)], axis=-1)
-    # 0 for a record without a time.
-    since_ms = np.where(asking.timestamps_ms < 0, 0.0, fetched_ms - asking.timestamps_ms)
-    # At least 0, because the clocks of a producer and of this machine may disagree.
-    waits = np.maximum(fixed(np.array([started_ms - fetched_ms, answered_ms - started_ms]), S_DIGITS), 0)
-    columns = [
-        *(ts, lat, lon, fixed(said.next_dt_s, S_DIGITS), *fixed(said.next_en_m, M_DIGITS).T),
-        *(next_lat - lat, (next_lon - lon + _TURN // 2) % _TURN - _TURN // 2, *fixed(said.next_cov_m2, M2_DIGITS).T),
-        *(fixed(said.next_early_s, S_DIGITS), fixed(said.next_late_s, S_DIGITS)),
-        *horizons.reshape(n, -1).T,
-        *(asked.window_n, asked.window_from_ms, ts),
-        *(np.maximum(fixed(since_ms, S_DIGITS), 0), np.full(n, waits[0]), np.full(n, waits[1])),
-        *(np.array([number for _, number in asking.partitions])[asking.which], asking.offsets),
-    ]
-    return np.array(columns, np.int64)
+    """Returns the numbers [..., N] of the template, in its order, each scaled by ten to the power of its decimals.
+
+    Raises ValueError if one is not finite, or is too large for such an integer.
+    """
+    said = asked.said
+    numbers = np.empty((_AROUND_HORIZONS + 5 * said.lat.shape[1], len(asked.rows)), np.int64)
+    of = np.array([number for _, number in asking.partitions])[asking.which]
+    next_ = said.next_dt_s, said.next_en_m, said.next_lat, said.next_lon, said.next_cov_m2
+    horizons = said.next_early_s, said.next_late_s, said.lat, said.lon, said.cov_m2
+    window, source = (asked.window_n, asked.window_from_ms), (asking.timestamps_ms, of, asking.offsets)
+    if not _scale(asked.anchor, *next_, *horizons, *window, *clocks_ms, *source, numbers):
+        raise ValueError("a number is not finite, or too large to be published")
+    return numbers
 
 
-def _texts(asked: Answered, asking: Records, ids: BytesColumn) -> list[BytesColumn]:
+@partial(compiled, maths=())
+def _scale(  # type: ignore[no-untyped-def]
+    anchor, dt_s, en_m, next_lat, next_lon, next_cov, early_s, late_s, lat, lon, cov, window_n, from_ms,
+    fetched_ms, started_ms, answered_ms, timestamp_ms, partition, offset, out,
+):  # fmt: skip
+    """Fills `out` [numbers, N]. Returns whether all numbers fit."""
+    horizons = lat.shape[1]
+    queue, infer = np.rint((started_ms - fetched_ms) * _S), np.rint((answered_ms - started_ms) * _S)
+    for i in range(len(anchor)):
+        ts, here_lat, here_lon = anchor[i]["ts_ms"], np.int64(anchor[i]["lat_e7"]), np.int64(anchor[i]["lon_e7"])
+        there_lat, there_lon = np.rint(next_lat[i] * _DEG), np.rint(next_lon[i] * _DEG)
+        # 0 for a record without a time, and at least 0: the clocks of a producer and of this machine may disagree.
+        ingest = 0.0 if timestamp_ms[i] < 0 else np.rint((fetched_ms - timestamp_ms[i]) * _S)
+        scaled = (
+            np.rint(dt_s[i] * _S), np.rint(en_m[i, 0] * _M), np.rint(en_m[i, 1] * _M), there_lat, there_lon,
+            np.rint(next_cov[i, 0] * _M2), np.rint(next_cov[i, 1] * _M2), np.rint(next_cov[i, 2] * _M2),
+            np.rint(early_s[i] * _S), np.rint(late_s[i] * _S), ingest, queue, infer,
+        )  # fmt: skip
+        for number in scaled:
+            if not abs(number) < _TOO_LARGE:  # false for NaN, too
+                return False
+        out[0, i], out[1, i], out[2, i] = ts, here_lat, here_lon
+        for k in range(3):
+            out[3 + k, i] = np.int64(scaled[k])
+        d_lon = np.int64(there_lon) - here_lon
+        out[6, i], out[7, i] = np.int64(there_lat) - here_lat, (d_lon + _TURN // 2) % _TURN - _TURN // 2
+        for k in range(5):
+            out[8 + k, i] = np.int64(scaled[5 + k])
+        at = 13
+        for h in range(horizons):
+            for k in range(5):
+                number = cov[i, h, k - 2] * _M2 if k > 1 else (lat[i, h] if k == 0 else lon[i, h]) * _DEG
+                number = np.rint(number)
+                if not abs(number) < _TOO_LARGE:
+                    return False
+                out[at + k, i] = np.int64(number)
+            at += 5
+        out[at, i], out[at + 1, i], out[at + 2, i] = window_n[i], from_ms[i], ts
+        for k in range(3):
+            out[at + 3 + k, i] = max(np.int64(scaled[10 + k]), 0)
+        out[at + 6, i], out[at + 7, i] = partition[i], offset[i]
+    return True
+
+
+def _texts(asked: Answered, asking: Records, entity_ids: BytesColumn, ids: BytesColumn) -> list[BytesColumn]:
     """Returns the texts of the template, in its order."""
     # An unread window is not the entity's whole window, however long it is.
     warm = (asked.window_n < WARMUP_BELOW) | (asked.cache == _UNREAD)
     status = np.where(asked.late, _STALE, np.where(asked.said.fallback, _FALLBACK, np.where(warm, _WARMUP, _OK)))
     topics = BytesColumn.of([_escaped(topic.encode()) for topic, _ in asking.partitions])
-    entity_ids = asking.keys
     if _TO_ESCAPE.search(entity_ids.raw.tobytes()):
         entity_ids = BytesColumn.of([_escaped(key or b"") for key in entity_ids.each()])
     return [ids, entity_ids, _STATUS_TEXTS.at(status), _CACHE_TEXTS.at(asked.cache), topics.at(asking.which)]

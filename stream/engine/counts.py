@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 
 
 @dataclass
@@ -31,8 +31,8 @@ class Counts:
     unread: int = 0  # forecasts without the entity's stored state, which could not be read in time
 
     def copy(self) -> Counts:
-        return replace(self)
+        return Counts(**vars(self))
 
     def since(self, before: Counts) -> Counts:
         """Returns what has been counted since `before` was copied."""
-        return Counts(*(getattr(self, one.name) - getattr(before, one.name) for one in fields(self)))
+        return Counts(**{name: count - getattr(before, name) for name, count in vars(self).items()})

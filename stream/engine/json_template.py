@@ -11,10 +11,9 @@ the end of a piece.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from model.jit import compiled
 from stream.kafka.columns import I64, BytesColumn, copied
@@ -158,14 +157,3 @@ def _put(word, out, at):  # type: ignore[no-untyped-def]
     """Writes eight bytes, the lowest byte first. LLVM compiles this loop to one store."""
     for byte in range(np.uint64(_WORD)):
         out[at + byte] = np.uint8(word >> (_EIGHT * byte))
-
-
-def fixed(values: NDArray[Any], decimals: int) -> I64:
-    """Returns the values rounded to `decimals` decimals, as integers.
-
-    Raises ValueError if a value is not finite, or is too large for such an integer.
-    """
-    scaled = np.rint(values * 10.0**decimals)
-    if not bool((np.abs(scaled) < 9e18).all()):  # false for NaN, too
-        raise ValueError("a number is not finite, or too large to be published")
-    return np.asarray(scaled.astype(np.int64))

@@ -47,7 +47,8 @@ class Pings:
             else:
                 parsed[row] = found
                 dropped[row] = sum(1 << clean_compiled.FIELDS.index(name) for name in names)
-        fixes[list(parsed)] = packed(parsed.values())
+        if parsed:
+            fixes[list(parsed)] = packed(parsed.values())
         return cls._by_entity(records, fixes, rejects, dropped)
 
     @classmethod
@@ -58,7 +59,9 @@ class Pings:
     @classmethod
     def _by_entity(cls, records: Records, fixes: NDArray[Any], rejects: Mapping[int, Reject], dropped: I64) -> Pings:
         of = np.full(len(records), -1, np.int64)
-        rows = np.delete(np.arange(len(records)), list(rejects))
+        rows = np.arange(len(records))
+        if rejects:
+            rows = np.delete(rows, list(rejects))
         first, of[rows] = records.keys.distinct(records.which, rows)
         names = [key.decode() for key in records.keys.at(first).each() if key is not None]  # a ping's key is its id
         return cls(names, first, of, fixes, rejects, dropped)

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import islice
 from operator import lt
 from typing import Any, Final, NamedTuple
@@ -196,6 +195,7 @@ class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
         super().__init__(tp, records, *more)
         self.in_columns = self._key_deserializer is COLUMNS
         self._batches = records
+        self.size = records.size_in_bytes()
         self._left: Records | None = None  # the rest of a batch of which only a part was returned
         if self.in_columns:
             records.columns_of = tuple(tp)
@@ -229,7 +229,7 @@ class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
         return self._joined(found), True
 
     def _joined(self, found: list[Records]) -> Records:
-        return replace(Records.joined(found), leader_epoch=self._batches.leader_epoch)
+        return Records.joined(found).read_at(self._batches.leader_epoch)
 
 
 class FetchResult(fetcher.FetchResult):  # type: ignore[misc]

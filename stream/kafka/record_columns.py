@@ -134,6 +134,11 @@ class Records(Sequence[Record]):
             leader_epoch=parts[-1].leader_epoch if parts else -1,
         )
 
+    def read_at(self, leader_epoch: int) -> Records:
+        """Returns the same records with this leader epoch."""
+        columns = self.partitions, self.which, self.offsets, self.timestamps_ms, self.keys, self.values, self.headers
+        return Records(*columns, leader_epoch=leader_epoch)
+
     def __len__(self) -> int:
         return len(self.offsets)
 

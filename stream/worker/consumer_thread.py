@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 import aiokafka
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from stream.kafka import fetcher
+from stream.kafka import fetcher, pacing
 from stream.kafka.log import INPUT_ISOLATION
 from stream.kafka.patches import patch_aiokafka
 
-# How long the broker may hold a fetch that found less than FETCH_MIN_BYTES. aiokafka keeps one fetch per broker in
-# flight, and a partition that was just drained waits for it. Faust's fixed 1500 ms would be the worst latency of a
-# quiet partition, and its 1 byte would mean a poll per ping, where a poll costs as much as some thirty pings. So pings
-# collect in the broker for 10 ms of the 50 ms budget, unless there are some hundred of them; an idle worker makes 100
-# requests a second.
-FETCH_MAX_WAIT_MS = 10
-FETCH_MIN_BYTES = 32 * 1024
+# How long the broker may hold a fetch that found nothing; it answers as soon as it has a record (`stream.kafka.pacing`
+# gathers them). aiokafka keeps one fetch per broker in flight, and a partition that was drained after it was sent waits
+# for it, so that Faust's fixed 1500 ms would be that partition's worst latency.
+FETCH_MAX_WAIT_MS = 100
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -30,11 +29,22 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
         patch_aiokafka()
         consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # read when the consumer starts; Faust has no setting for
-        consumer._fetch_min_bytes = FETCH_MIN_BYTES  # either
+        consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # read when the consumer starts; Faust has no setting for it
         consumer._key_deserializer = fetcher.COLUMNS
         consumer._isolation_level = INPUT_ISOLATION  # Faust has one, but only together with its own exactly_once
         return consumer
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        pacing.Pace(self._ensure_consumer()._fetcher)
+
+    async def getmany(self, active_partitions: Any, timeout: float) -> Any:  # noqa: ASYNC109 - upstream's name
+        """Polls in the consumer's thread. Faust's own goes through its queue of methods, whose workers wake four times
+        for each."""
+        consumer = self._ensure_consumer()
+        most = consumer._max_poll_records
+        work = self._fetch_records(consumer, active_partitions, timeout=timeout, max_records=most)
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self.thread_loop))
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         committed: Mapping[TP, int] = await self.call_thread(self._rewind)

@@ -1,4 +1,4 @@
-"""What is published of a gap fill, on numbers worked by hand."""
+"""What is published of forecasts and of gap fills, on numbers worked by hand."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from model.api import Fill
+from model.api import Fill, Forecasts
 from stream.config.settings import Settings
-from stream.engine.answers import M_PER_DEG, gap_fill
-from stream.tracks.fix import Fix
+from stream.engine.answers import M_PER_DEG, Answered, Writer, gap_fill
+from stream.kafka.record_columns import Records
+from stream.tracks.fix import FIX, Fix
 from stream.tracks.track import Gap
-from stream.wire import ModelRef, Record, loads_gapfill
+from stream.wire import CACHES, NO_TIME_MS, ModelRef, Record, loads_gapfill
 
 START, END = Fix(0, 0, 1_799_990_000, 0, 0), Fix(40_000, 20_000, -1_799_990_000, 0, 0)  # across the date line
 GAP = Gap(START, END, b"", b"", (10_000, 30_000), "silence")
@@ -52,3 +53,63 @@ def test_a_fill_without_points_is_the_straight_line() -> None:
 
 def test_what_is_published_is_one_json_object() -> None:
     assert msgspec.json.decode(published([0.001], [180.0], [(1.0, 0.0, 1.0)]))["reason"] == "silence"
+
+
+HORIZONS_S = (60.0, 300.0)
+# Numbers that need rounding, each in its own way; the anchor and the next position are on both sides of the date line.
+SAID = Forecasts(
+    next_dt_s=np.array([30.0004]),
+    next_en_m=np.array([[12.345, -0.004]]),
+    next_lat=np.array([52.00000006]),
+    next_lon=np.array([-179.9999]),
+    next_cov_m2=np.array([[4.00004, -0.00001, 9.0]]),
+    lat=np.array([[52.1, 52.2]]),
+    lon=np.array([[179.9, -179.8]]),
+    cov_m2=np.array([[[1.0, 2.0, 3.0], [4.0, 5.0, 6.00005]]]),
+    fallback=np.array([False]),
+    next_early_s=np.array([1.0]),
+    next_late_s=np.array([90.0016]),
+)
+
+
+def written(said: Forecasts, record: Record = RECORD) -> bytes:
+    """The forecast for one ping that was fetched at 60,000 ms, begun 2.5 ms later, and answered 1.25 ms after that."""
+    anchor = np.array([(40_000, 52_0000000, 1_799_999_000, 0, 0)], FIX)
+    rows, ones = np.zeros(1, np.int64), np.ones(1, np.int64)
+    asked = Answered(rows, anchor, 9 * ones, 1_000 * ones, rows > 0, np.full(1, CACHES.index("hit"), np.int8), said)
+    writer = Writer(HORIZONS_S, ModelRef("tiny", "1"), Settings().topics)
+    (page,) = writer.written(Records.of([record]), [asked], (60_000.0, 60_002.5, 60_003.75))
+    ((_, value, _),) = page.read()
+    assert value is not None
+    return value
+
+
+def test_each_number_of_a_forecast_is_rounded_and_in_its_place() -> None:
+    found = msgspec.json.decode(written(SAID))
+    assert found["anchor"] == {"ts": 40_000, "lat": 52.0, "lon": 179.9999}
+    assert found["next"] == {
+        **{"dt_s": 30.0, "d_east_m": 12.34, "d_north_m": 0.0, "d_lat": 1e-7, "d_lon": 0.0002},
+        **{"cov_m2": [4.0, 0.0, 9.0], "dt_early_s": 1.0, "dt_late_s": 90.002},
+    }
+    assert found["horizons"] == [
+        {"h_s": 60.0, "lat": 52.1, "lon": 179.9, "cov_m2": [1.0, 2.0, 3.0]},
+        {"h_s": 300.0, "lat": 52.2, "lon": -179.8, "cov_m2": [4.0, 5.0, 6.0]},
+    ]
+    assert found["window"] == {"n": 9, "from_ts": 1_000, "to_ts": 40_000}
+    assert found["latency_ms"] == {"ingest": 10_000.0, "queue": 2.5, "infer": 1.25}
+    assert found["src"] == {"topic": "pings", "partition": 0, "offset": 7}
+    assert (found["status"], found["cache"]) == ("ok", "hit")
+
+
+def test_a_wait_that_the_clocks_make_negative_or_unknown_is_zero() -> None:
+    for ts_ms in (61_000, NO_TIME_MS):
+        assert msgspec.json.decode(written(SAID, RECORD._replace(timestamp_ms=ts_ms)))["latency_ms"]["ingest"] == 0.0
+
+
+@pytest.mark.parametrize("name", [name for name in Forecasts._fields if name != "fallback"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e18])
+def test_a_number_that_no_integer_holds_is_refused(name: str, value: float) -> None:
+    one = getattr(SAID, name).copy()
+    one.flat[-1] = value
+    with pytest.raises(ValueError, match="not finite, or too large"):
+        written(SAID._replace(**{name: one}))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.engine.json_template import TEXT, Template, fixed
+from stream.engine.json_template import TEXT, Template
 from stream.kafka.columns import BytesColumn
 
 wide = st.integers(-(2**63) + 1, 2**63 - 1) | st.integers(-1_000, 1_000)
@@ -30,16 +30,6 @@ def test_what_is_written_is_read_back(rows: list[tuple[int, int, int, str]]) -> 
 )
 def test_numbers_are_written_as_msgspec_writes_them_but_for_exponents(number: int, decimals: int, text: bytes) -> None:
     assert Template(["", ""], [decimals]).written(np.array([[number]]), []).each() == [text]
-
-
-def test_values_are_rounded_to_their_decimals() -> None:
-    assert fixed(np.array([1.005, -2.5, 0.00049]), 3).tolist() == [1005, -2500, 0]
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e18])
-def test_what_no_integer_holds_is_refused(value: float) -> None:
-    with pytest.raises(ValueError, match="not finite, or too large"):
-        fixed(np.array([0.0, value]), 4)
 
 
 def test_pieces_that_do_not_fit_are_refused() -> None:

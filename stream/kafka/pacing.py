@@ -1,0 +1,56 @@
+"""Paces a consumer's fetches: pings gather while many come, and a ping that comes alone does not wait.
+
+A batch costs a worker some milliseconds whatever is in it. Kafka's own way to fill batches is a broker that holds its
+answer until there is enough (`fetch_min_bytes`) or a time has passed. Then each ping waits, also one that comes alone,
+and an idle consumer asks all the time. Here the broker answers as soon as it has anything, and the consumer waits
+before it asks again:
+
+    ask ... answer: the first ping          ask - answer: what came meanwhile          ask ...
+    |---------- EVERY_S at least ---------->|---------- EVERY_S at least ------------->|
+
+All brokers of a consumer are asked at the same moments, so that their answers make one batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Final
+
+from aiokafka import TopicPartition
+
+EVERY_S: Final = 0.025  # half of the 50 ms that a ping may take
+
+
+class Pace:
+    """Delays the fetches of one consumer."""
+
+    def __init__(self, fetcher: Any) -> None:
+        """Paces `fetcher`, which is aiokafka's, from now on. Call it before the fetcher has an assignment."""
+        self._fetcher = fetcher
+        self._ask = fetcher._proc_fetch_request
+        self._next_s = 0.0  # when the next fetch may be sent, by the monotonic clock
+        fetcher._proc_fetch_request = self._fetch
+
+    async def _fetch(self, assignment: Any, node: int, request: Any) -> bool:
+        """Sends a fetch when it is due. Returns whether it has brought records, as aiokafka's method does."""
+        try:
+            if (wait_s := self._next_s - time.monotonic()) > 0:
+                await asyncio.sleep(wait_s)
+        except asyncio.CancelledError:
+            return False  # as aiokafka does: the assignment is over, or the consumer closes
+        self._next_s = time.monotonic() + EVERY_S
+        brought: bool = await self._ask(assignment, node, request)
+        if brought and self._has_more(request):
+            self._next_s = 0.0  # a backlog: the next answer is a full one, too
+        return brought
+
+    def _has_more(self, request: Any) -> bool:
+        """Returns whether the answer to `request` filled its room for some partition at least by half."""
+        room = self._fetcher._max_partition_fetch_bytes
+        for topic, partitions in request.topics:
+            for number, *_ in partitions:
+                found = getattr(self._fetcher._records.get(TopicPartition(topic, number)), "_partition_records", None)
+                if found is not None and found.size >= room / 2:
+                    return True
+        return False
