@@ -7,7 +7,6 @@ up is searched downwards from its rate when only broker and Redis run beside it.
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -123,13 +122,13 @@ class Line:
         self._servers = servers
         self._names = names
         self._worker = worker
-        self._fed = options.warm_rounds  # rounds of the workload
+        self._fed = options.entities * options.warm_rounds  # pings of the workload
 
     def measured(self, rate: float, seconds: float) -> Measured:
         return _one_rate(self.feed(rate, seconds), self._names.forecasts, self._worker, self._options.timeout_s)
 
     def feed(self, rate: float, seconds: float, *, ahead: bool = True) -> Feed:
-        """Returns what a feeder must send next."""
+        """Returns what a feeder must send next: the workload's pings of so many seconds, at least one."""
         options = self._options
         feed = Feed(
             bootstrap=self._servers.bootstrap,
@@ -137,12 +136,12 @@ class Line:
             partitions=options.partitions,
             entities=options.entities,
             skip=self._fed,
-            rounds=math.ceil(rate * seconds / options.entities),
+            count=max(1, round(rate * seconds)),
             rate_per_s=rate,
             data=None if options.data is None else str(options.data),
             ahead=ahead,
         )
-        self._fed += feed.rounds
+        self._fed += feed.count
         return feed
 
 

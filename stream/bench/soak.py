@@ -34,6 +34,7 @@ from stream.wire import Topics
 
 Show = Callable[[str], None]
 LOOK_S: Final = 2.0
+SPARE_S: Final = 5.0  # the feeder goes on for so much longer, so that it still runs when the last sample is taken
 SCRAPE_S: Final = 5.0  # how long the worker may take to answer
 SLICES: Final = 10
 WARM: Final = 0.1  # the part of the time in which pools, caches and allocators reach their size
@@ -102,7 +103,7 @@ def run(options: Options, servers: Servers, show: Show) -> Report:
         if rate is None:
             most = kept_up_with(line.measured, drained, show)
             rate = options.of_max * most
-        feed = line.feed(rate, options.seconds, ahead=False)
+        feed = line.feed(rate, options.seconds + SPARE_S, ahead=False)
         looks = _soaked(options, feed, servers, names, worker, port, show)
     return _report(options, servers, most, rate, looks)
 

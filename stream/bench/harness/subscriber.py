@@ -47,7 +47,7 @@ class _Head(msgspec.Struct):
 
 async def listen(how: Listen) -> int:
     """Receives forecasts, writes their times, and returns how many came."""
-    index = {(ping.entity_id, ping.ts_ms): i for i, ping in enumerate(how.feed.workload().rounds(how.feed.rounds))}
+    index = {(ping.entity_id, ping.ts_ms): i for i, ping in enumerate(how.feed.pings())}
     consumer = AIOKafkaConsumer(
         bootstrap_servers=how.feed.bootstrap.split(","), enable_auto_commit=False, fetch_max_wait_ms=FETCH_WAIT_MS
     )
