@@ -1,24 +1,20 @@
-"""`pathcast bench`: defines the options of each benchmark, shows the progress, and prints and records the results."""
+"""`pathcast bench`: defines the options of each benchmark."""
 
 from __future__ import annotations
 
-import shutil
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stream.config.options import Json, quiet
+from stream.bench.console import on_servers, showing, tell, whole_numbers
+from stream.config.options import Json
 from stream.config.settings import Settings
 
 if TYPE_CHECKING:
+    from stream.bench.console import Show
     from stream.bench.harness.report import Report
     from stream.bench.harness.servers import Servers
-
-    Show = Callable[[str], None]
 
 app = typer.Typer(
     help="Measure: the bare model step, a worker, latency, scale, takeover, a soak, and other ways to do the same.\n\n"
@@ -54,11 +50,11 @@ def step(
     record: Record = False,
 ) -> None:
     """The bare model step: advance and forecast, no broker and no store."""
-    with _showing(json) as show:
+    with showing(json) as show:
         from stream.bench.step import measured
 
-        report = measured(weights, _counts(sizes, "--sizes"), steps=steps, runs=runs, data=data, show=show)
-    _tell(report, json=json, record=record)
+        report = measured(weights, whole_numbers(sizes, "--sizes"), steps=steps, runs=runs, data=data, show=show)
+    tell(report, json=json, record=record)
 
 
 @app.command()
@@ -89,7 +85,7 @@ def worker(
         more: dict[str, Any] = {**how, "profile": profile, "flame": flame, "data": data}
         return run(Options(weights=weights, entities=entities, rounds=rounds, **more), servers, show)
 
-    _on_servers(work, bootstrap, redis, json=json, record=record)
+    on_servers(work, bootstrap, redis, json=json, record=record)
 
 
 @app.command()
@@ -113,7 +109,7 @@ def latency(
     record: Record = False,
 ) -> None:
     """From when a ping is due to its forecast in a subscriber: p50, p99, p99.9, by an open-loop feeder."""
-    asked = tuple(map(float, _counts(rates, "--rates")))
+    asked = tuple(map(float, whole_numbers(rates, "--rates")))
 
     def work(servers: Servers, show: Show) -> Report:
         from stream.bench.latency import Options, run
@@ -122,7 +118,7 @@ def latency(
         more: dict[str, Any] = {**how, "partitions": partitions, "timeout_s": timeout_s, "data": data}
         return run(Options(weights=weights, entities=entities, **more), servers, show)
 
-    _on_servers(work, bootstrap, redis, json=json, record=record)
+    on_servers(work, bootstrap, redis, json=json, record=record)
 
 
 @app.command()
@@ -142,7 +138,7 @@ def scale(
     record: Record = False,
 ) -> None:
     """What more entities cost one worker, and what more workers bring."""
-    counts, shared = _counts(entities, "--entities"), _counts(workers, "--workers")
+    counts, shared = whole_numbers(entities, "--entities"), whole_numbers(workers, "--workers")
     if max(shared) > partitions:
         raise typer.BadParameter(f"{max(shared)} workers cannot share {partitions} partitions", param_hint="--workers")
 
@@ -153,7 +149,7 @@ def scale(
         more: dict[str, Any] = {**how, "partitions": partitions, "timeout_s": timeout_s, "data": data}
         return run(Options(weights=weights, entities=counts, **more), servers, show)
 
-    _on_servers(work, bootstrap, redis, json=json, record=record)
+    on_servers(work, bootstrap, redis, json=json, record=record)
 
 
 @app.command()
@@ -174,7 +170,7 @@ def takeover(
     record: Record = False,
 ) -> None:
     """A worker is killed -9: from its successor's assignment to the first forecast of every entity."""
-    counts = _counts(entities, "--entities")
+    counts = whole_numbers(entities, "--entities")
     if weights == other_weights:
         raise typer.BadParameter("must differ from --weights", param_hint="--other-weights")
 
@@ -185,7 +181,7 @@ def takeover(
         more: dict[str, Any] = {**how, "runs": runs, "other_weights": other_weights}
         return run(Options(weights=weights, **more), servers, show)
 
-    _on_servers(work, bootstrap, redis, json=json, record=record)
+    on_servers(work, bootstrap, redis, json=json, record=record)
 
 
 @app.command()
@@ -215,7 +211,7 @@ def soak(
         more: dict[str, Any] = {**how, "partitions": partitions, "timeout_s": timeout_s, "data": data}
         return run(Options(weights=weights, entities=entities, **more), servers, show)
 
-    _on_servers(work, bootstrap, redis, json=json, record=record)
+    on_servers(work, bootstrap, redis, json=json, record=record)
 
 
 @app.command()
@@ -247,84 +243,4 @@ def peers(
         more: dict[str, Any] = {**how, "partitions": partitions, "only": chosen, "data": data}
         return run(Options(weights=weights, entities=entities, **more), servers, show)
 
-    _on_servers(work, bootstrap, redis, json=json, record=record)
-
-
-def _on_servers(
-    work: Callable[[Servers, Show], Report], bootstrap: str | None, redis: str | None, *, json: bool, record: bool
-) -> None:
-    with _showing(json) as show:
-        from stream.bench.harness.servers import servers
-
-        with servers(show, bootstrap=bootstrap, redis_url=redis) as found:
-            report = work(found, show)
-    _tell(report, json=json, record=record)
-
-
-@contextmanager
-def _showing(json: bool) -> Iterator[Show]:
-    """Yields a function that shows the present activity on stderr: in one changing line on a terminal, otherwise in a
-    line per phase."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    with quiet():
-        if console.is_terminal:
-            with console.status("") as status:
-                yield lambda text: status.update(text)
-            return
-        phase = ""
-
-        def line(text: str) -> None:
-            nonlocal phase
-            head = text.partition(":")[0]  # the phase: "run 1 of 5: 1,234 pings" is printed once
-            if head != phase:
-                phase = head
-                console.print(text, highlight=False, soft_wrap=True)
-
-        yield line
-
-
-def _tell(report: Report, *, json: bool, record: bool) -> None:
-    from dataclasses import replace
-
-    from stream.bench.harness import report as reports
-
-    report = replace(report, command=reports.command_line(sys.argv[1:]))
-    if json:
-        typer.echo(reports.dumps(report))
-    else:
-        _print(report)
-    if record:
-        reports.record(report)
-        typer.echo(f"recorded in {reports.RESULTS}", err=True)
-
-
-def _print(report: Report) -> None:
-    from rich.console import Console
-    from rich.table import Table as RichTable
-
-    from stream.bench.harness.report import shown
-
-    # A pipe has no width, and the cut part of a table would be lost.
-    console = Console(width=None if sys.stdout.isatty() else max(120, shutil.get_terminal_size().columns))
-    for table in report.tables:
-        drawn = RichTable(title=table.title, title_justify="left")
-        for number, name in enumerate(table.columns):
-            words = any(isinstance(row[number], str) for row in table.rows)
-            drawn.add_column(name, justify="left" if words else "right")
-        for row in table.rows:
-            drawn.add_row(*(shown(cell) for cell in row))
-        console.print(drawn)
-    for note in filter(None, (*report.notes, report.machine, report.servers, report.versions)):
-        console.print(f"  {note}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _counts(text: str, hint: str) -> list[int]:
-    try:
-        counts = [int(part.replace("_", "")) for part in text.split(",")]
-    except ValueError:
-        raise typer.BadParameter(f"not whole numbers separated by commas: {text!r}", param_hint=hint) from None
-    if not all(1 <= count <= 1_000_000 for count in counts):
-        raise typer.BadParameter(f"each must be in 1..1,000,000, got {text}", param_hint=hint)
-    return counts
+    on_servers(work, bootstrap, redis, json=json, record=record)

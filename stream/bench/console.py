@@ -1,0 +1,103 @@
+"""Runs a benchmark for the command line: gets it servers, shows its progress, and prints and records its results."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+
+from stream.config.options import quiet
+
+if TYPE_CHECKING:
+    from stream.bench.harness.report import Report
+    from stream.bench.harness.servers import Servers
+
+Show = Callable[[str], None]
+
+
+def on_servers(
+    work: Callable[[Servers, Show], Report], bootstrap: str | None, redis: str | None, *, json: bool, record: bool
+) -> None:
+    """Runs a benchmark on servers of our own or the given ones, and tells its report. Raises RuntimeError or
+    ConnectionError if a server or a process fails."""
+    with showing(json) as show:
+        from stream.bench.harness.servers import servers
+
+        with servers(show, bootstrap=bootstrap, redis_url=redis) as found:
+            report = work(found, show)
+    tell(report, json=json, record=record)
+
+
+@contextmanager
+def showing(json: bool) -> Iterator[Show]:
+    """Yields a function that shows the present activity on stderr: in one changing line on a terminal, otherwise in a
+    line per phase."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with quiet():
+        if console.is_terminal:
+            with console.status("") as status:
+                yield lambda text: status.update(text)
+            return
+        phase = ""
+
+        def line(text: str) -> None:
+            nonlocal phase
+            head = text.partition(":")[0]  # the phase: "run 1 of 5: 1,234 pings" is printed once
+            if head != phase:
+                phase = head
+                console.print(text, highlight=False, soft_wrap=True)
+
+        yield line
+
+
+def tell(report: Report, *, json: bool, record: bool) -> None:
+    """Prints the report with the command that made it, for people or as JSON, and records it if that was asked."""
+    from dataclasses import replace
+
+    from stream.bench.harness import report as reports
+
+    report = replace(report, command=reports.command_line(sys.argv[1:]))
+    if json:
+        typer.echo(reports.dumps(report))
+    else:
+        _print(report)
+    if record:
+        reports.record(report)
+        typer.echo(f"recorded in {reports.RESULTS}", err=True)
+
+
+def _print(report: Report) -> None:
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    from stream.bench.harness.report import shown
+
+    # A pipe has no width, and the cut part of a table would be lost.
+    console = Console(width=None if sys.stdout.isatty() else max(120, shutil.get_terminal_size().columns))
+    for table in report.tables:
+        drawn = RichTable(title=table.title, title_justify="left")
+        for number, name in enumerate(table.columns):
+            words = any(isinstance(row[number], str) for row in table.rows)
+            drawn.add_column(name, justify="left" if words else "right")
+        for row in table.rows:
+            drawn.add_row(*(shown(cell) for cell in row))
+        console.print(drawn)
+    for note in filter(None, (*report.notes, report.machine, report.servers, report.versions)):
+        console.print(f"  {note}", highlight=False, markup=False, soft_wrap=True)
+
+
+def whole_numbers(text: str, hint: str) -> list[int]:
+    """Parses an option's whole numbers in 1..1,000,000. Raises typer.BadParameter."""
+    try:
+        counts = [int(part.replace("_", "")) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"not whole numbers separated by commas: {text!r}", param_hint=hint) from None
+    if not all(1 <= count <= 1_000_000 for count in counts):
+        raise typer.BadParameter(f"each must be in 1..1,000,000, got {text}", param_hint=hint)
+    return counts
