@@ -90,7 +90,7 @@ def worker(
 
 @app.command()
 def latency(
-    rates: Annotated[str, typer.Option("--rates", help="pings/s, separated by commas")] = "500,5000",
+    rates: Annotated[str, typer.Option("--rates", help="pings/s, separated by commas")] = "100,1000,5000",
     of_max: Annotated[
         float,
         typer.Option("--of-max", min=0, max=5, help="and this part of the most that it keeps up with; 0: not that"),
@@ -108,7 +108,8 @@ def latency(
     json: Json = False,
     record: Record = False,
 ) -> None:
-    """From when a ping is due to its forecast in a subscriber: p50, p99, p99.9, by an open-loop feeder."""
+    """From when a ping is due to its forecast in a subscriber: p50, p99, p99.9, by an open-loop feeder; and the CPU of
+    worker and broker, also without pings."""
     asked = tuple(map(float, whole_numbers(rates, "--rates")))
 
     def work(servers: Servers, show: Show) -> Report:

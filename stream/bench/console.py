@@ -76,15 +76,14 @@ def _print(report: Report) -> None:
     from rich.console import Console
     from rich.table import Table as RichTable
 
-    from stream.bench.harness.report import shown
+    from stream.bench.harness.report import numeric, shown
 
     # A pipe has no width, and the cut part of a table would be lost.
     console = Console(width=None if sys.stdout.isatty() else max(120, shutil.get_terminal_size().columns))
     for table in report.tables:
         drawn = RichTable(title=table.title, title_justify="left")
-        for number, name in enumerate(table.columns):
-            words = any(isinstance(row[number], str) for row in table.rows)
-            drawn.add_column(name, justify="left" if words else "right")
+        for name, right in zip(table.columns, numeric(table), strict=True):
+            drawn.add_column(name, justify="right" if right else "left")
         for row in table.rows:
             drawn.add_row(*(shown(cell) for cell in row))
         console.print(drawn)

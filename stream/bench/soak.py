@@ -24,11 +24,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from stream.bench.harness import launch, stores, topics
 from stream.bench.harness.feeder import READY as FEEDING
 from stream.bench.harness.feeder import Feed
+from stream.bench.harness.line import Line
 from stream.bench.harness.report import Report, Table
 from stream.bench.harness.servers import Servers
 from stream.bench.harness.stats import percentile
 from stream.bench.harness.warm import warmed
-from stream.bench.latency import Line, kept_up_with
+from stream.bench.latency import kept_up_with
 from stream.demo.embedded import HOST, free_port
 from stream.wire import Topics
 
@@ -98,7 +99,7 @@ def run(options: Options, servers: Servers, show: Show) -> Report:
         topics.fresh(servers.bootstrap, options.partitions, keep_bytes=KEEP_BYTES) as names,
         warmed(options, servers, names, show, metrics=port) as (worker, drained),
     ):
-        line = Line(options, servers, names, worker)
+        line = Line(options, servers, names, worker, options.entities * options.warm_rounds)
         most, rate = None, options.rate
         if rate is None:
             most = kept_up_with(line.measured, drained, show)
