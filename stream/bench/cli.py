@@ -105,11 +105,16 @@ def latency(
     timeout_s: Timeout = 600.0,
     bootstrap: Bootstrap = None,
     redis: RedisUrl = None,
+    embedded: Annotated[
+        bool, typer.Option("--embedded", help="on the demo's embedded broker and store, which this starts")
+    ] = False,
     json: Json = False,
     record: Record = False,
 ) -> None:
     """From when a ping is due to its forecast in a subscriber: p50, p99, p99.9, by an open-loop feeder; and the CPU of
     worker and broker, also without pings."""
+    if embedded and (bootstrap or redis):
+        raise typer.BadParameter("starts its own servers: not with --bootstrap or --redis", param_hint="--embedded")
     asked = tuple(map(float, whole_numbers(rates, "--rates")))
 
     def work(servers: Servers, show: Show) -> Report:
@@ -119,7 +124,7 @@ def latency(
         more: dict[str, Any] = {**how, "partitions": partitions, "timeout_s": timeout_s, "data": data}
         return run(Options(weights=weights, entities=entities, **more), servers, show)
 
-    on_servers(work, bootstrap, redis, json=json, record=record)
+    on_servers(work, bootstrap, redis, embedded=embedded, json=json, record=record)
 
 
 @app.command()

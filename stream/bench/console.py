@@ -20,14 +20,21 @@ Show = Callable[[str], None]
 
 
 def on_servers(
-    work: Callable[[Servers, Show], Report], bootstrap: str | None, redis: str | None, *, json: bool, record: bool
+    work: Callable[[Servers, Show], Report],
+    bootstrap: str | None,
+    redis: str | None,
+    *,
+    embedded: bool = False,
+    json: bool,
+    record: bool,
 ) -> None:
-    """Runs a benchmark on servers of our own or the given ones, and tells its report. Raises RuntimeError or
-    ConnectionError if a server or a process fails."""
+    """Runs a benchmark on servers of our own, the given ones or the embedded ones, and tells its report. Raises
+    RuntimeError or ConnectionError if a server or a process fails."""
     with showing(json) as show:
-        from stream.bench.harness.servers import servers
+        from stream.bench.harness.servers import embedded_servers, servers
 
-        with servers(show, bootstrap=bootstrap, redis_url=redis) as found:
+        started = embedded_servers(show) if embedded else servers(show, bootstrap=bootstrap, redis_url=redis)
+        with started as found:
             report = work(found, show)
     tell(report, json=json, record=record)
 

@@ -5,7 +5,7 @@
 Kafka is `org.apache.kafka:kafka_2.13`, in KRaft mode on this machine's Java; Maven resolves its jars once into the
 user's cache. Redis is the `redis-server` on PATH. Each runs under `stream.demo.supervisor`, in a directory that is
 removed at the end, and ends with this process however that ends. `stream.demo.embedded` has smaller servers in their
-place; a number that is measured with those says nothing about what people run, so they are never used here.
+place: what a user of the demo runs, and nobody else. So they are used only when asked for, and the results name them.
 """
 
 from __future__ import annotations
@@ -67,6 +67,14 @@ def servers(say: Say, *, bootstrap: str | None, redis_url: str | None) -> Iterat
         except Unavailable as reason:
             raise RuntimeError(f"{reason} (or give the address of a running one: --bootstrap, --redis)") from reason
         yield Servers(kafka, redis, f"{kafka_name}; {redis_name}", pid)
+
+
+@contextmanager
+def embedded_servers(say: Say) -> Iterator[Servers]:
+    """Yields the demo's servers, which are stopped at the end. Raises RuntimeError if one cannot be started."""
+    say("starting the embedded servers")
+    with embedded.broker_process() as (bootstrap, pid), embedded.store() as redis_url:
+        yield Servers(bootstrap, redis_url, "; ".join(embedded.names()), pid)
 
 
 def _kafka(stack: ExitStack, say: Say, given: str | None) -> tuple[str, str, int | None]:
