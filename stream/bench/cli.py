@@ -115,7 +115,7 @@ def latency(
     worker and broker, also without pings."""
     if embedded and (bootstrap or redis):
         raise typer.BadParameter("starts its own servers: not with --bootstrap or --redis", param_hint="--embedded")
-    asked = tuple(map(float, whole_numbers(rates, "--rates")))
+    asked = tuple(whole_numbers(rates, "--rates"))
 
     def work(servers: Servers, show: Show) -> Report:
         from stream.bench.latency import Options, run
@@ -224,10 +224,16 @@ def soak(
 def peers(
     only: Annotated[str | None, typer.Option("--only", help="of pathcast,floor,faust,faust-take,quix,flink")] = None,
     entities: Entities = 2_000,
+    drain: Annotated[bool, typer.Option("--drain/--no-drain", help="a filled topic, as fast as each goes")] = True,
     rounds: Rounds = 100,
+    rates: Annotated[
+        str, typer.Option("--rates", help='and steady pings/s, separated by commas; "": only the drain')
+    ] = "100,1000",
     warm_rounds: Annotated[int, typer.Option("--warm-rounds", min=1, help="pings per entity before")] = 64,
     partitions: Partitions = 8,
-    seconds: Annotated[float, typer.Option("--seconds", min=1, max=3_600, help="per peer and run at most")] = 30.0,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=1, max=3_600, help="per rate, and per drain at most")
+    ] = 30.0,
     take: Annotated[int, typer.Option("--take", min=2, max=65_536, help="pings in one take() of Faust")] = 256,
     runs: Runs = 5,
     weights: Weights = Settings.weights,
@@ -238,15 +244,26 @@ def peers(
     record: Record = False,
 ) -> None:
     """The same forecasts by a plain Faust agent, Quix Streams, PyFlink, and constant velocity in our own worker."""
-    from stream.bench.peers.compare import PEERS, Options, run
+    from stream.bench.peers.compare import run
+    from stream.bench.peers.kinds import PEERS, Options
 
     chosen = tuple(only.split(",")) if only else ()
     if unknown := set(chosen) - set(PEERS):
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}; there are {', '.join(PEERS)}", param_hint="--only")
+    asked = tuple(whole_numbers(rates, "--rates")) if rates.strip() else ()
+    if not drain and not asked:
+        raise typer.BadParameter("leaves nothing to measure without --rates", param_hint="--no-drain")
 
     def work(servers: Servers, show: Show) -> Report:
         how = {"rounds": rounds, "warm_rounds": warm_rounds, "seconds": seconds, "take": take, "runs": runs}
-        more: dict[str, Any] = {**how, "partitions": partitions, "only": chosen, "data": data}
+        more: dict[str, Any] = {
+            **how,
+            "drain": drain,
+            "rates": asked,
+            "partitions": partitions,
+            "only": chosen,
+            "data": data,
+        }
         return run(Options(weights=weights, entities=entities, **more), servers, show)
 
     on_servers(work, bootstrap, redis, json=json, record=record)

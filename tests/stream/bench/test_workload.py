@@ -13,7 +13,7 @@ from stream.bench.harness import topics
 from stream.bench.harness.feeder import Feed
 from stream.bench.harness.stats import Rate, Sample
 from stream.bench.harness.workload import MAX_STEP_MS, NEVER_MS, Workload
-from stream.bench.peers.compare import rate_behind, ratios
+from stream.bench.peers.drained import rate_behind, ratios
 from stream.config.settings import FETCH_BYTES
 from stream.tracks.clean import parse
 from stream.tracks.fix import pack
