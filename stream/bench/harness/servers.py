@@ -1,11 +1,11 @@
 """Gets, starts and stops a real Apache Kafka and a real Redis on loopback, for benchmarks and tests.
 
-    with servers(say, bootstrap=None, redis_url=None) as addresses: ...
+    with servers(say, bootstrap=None, redis_url=None) as found: ...
 
 Kafka is `org.apache.kafka:kafka_2.13`, in KRaft mode on this machine's Java; Maven resolves its jars once into the
 user's cache. Redis is the `redis-server` on PATH. Each runs under `stream.demo.supervisor`, in a directory that is
 removed at the end, and ends with this process however that ends. `stream.demo.embedded` has smaller servers in their
-place; a number that is measured with those says nothing about what people run, so they are never used here.
+place: what a user of the demo runs, and nobody else. So they are used only when asked for, and the results name them.
 """
 
 from __future__ import annotations
@@ -46,11 +46,12 @@ class Unavailable(Exception):
 
 
 class Servers(NamedTuple):
-    """The addresses of the servers, and a text about them for the results."""
+    """The addresses of the servers, a text about them for the results, and the broker's process id."""
 
     bootstrap: str
     redis_url: str
     what: str
+    broker_pid: int | None  # None: somebody else started the broker, on whatever machine
 
 
 @contextmanager
@@ -61,20 +62,29 @@ def servers(say: Say, *, bootstrap: str | None, redis_url: str | None) -> Iterat
     """
     with ExitStack() as stack:
         try:
-            kafka, kafka_name = _kafka(stack, say, bootstrap)
+            kafka, kafka_name, pid = _kafka(stack, say, bootstrap)
             redis, redis_name = _redis(stack, say, redis_url)
         except Unavailable as reason:
             raise RuntimeError(f"{reason} (or give the address of a running one: --bootstrap, --redis)") from reason
-        yield Servers(kafka, redis, f"{kafka_name}; {redis_name}")
+        yield Servers(kafka, redis, f"{kafka_name}; {redis_name}", pid)
 
 
-def _kafka(stack: ExitStack, say: Say, given: str | None) -> tuple[str, str]:
+@contextmanager
+def embedded_servers(say: Say) -> Iterator[Servers]:
+    """Yields the demo's servers, which are stopped at the end. Raises RuntimeError if one cannot be started."""
+    say("starting the embedded servers")
+    with embedded.broker_process() as (bootstrap, pid), embedded.store() as redis_url:
+        yield Servers(bootstrap, redis_url, "; ".join(embedded.names()), pid)
+
+
+def _kafka(stack: ExitStack, say: Say, given: str | None) -> tuple[str, str, int | None]:
     if given is not None:
         if not wait_until_up(given, timeout_s=5.0):
             raise ConnectionError(f"no Kafka broker answers at {given}: is it up, and is --bootstrap right?")
-        return given, "the Kafka of --bootstrap"
+        return given, "the Kafka of --bootstrap", None
     say("starting Apache Kafka")
-    return stack.enter_context(apache_kafka(say, JVM_STEADY)), f"Apache Kafka {KAFKA}, one node"
+    bootstrap, pid = stack.enter_context(kafka_process(say, JVM_STEADY))
+    return bootstrap, f"Apache Kafka {KAFKA}, one node", pid
 
 
 def _redis(stack: ExitStack, say: Say, given: str | None) -> tuple[str, str]:
@@ -105,12 +115,19 @@ def redis_binary() -> Path:
 def apache_kafka(say: Say, jvm: Sequence[str] = JVM_QUICK, more: str = "") -> Iterator[str]:
     """Yields the bootstrap address of our own Apache Kafka. `more` are properties in addition to PROPERTIES or instead
     of some, with the same placeholders. Raises Unavailable."""
+    with kafka_process(say, jvm, more) as (bootstrap, _):
+        yield bootstrap
+
+
+@contextmanager
+def kafka_process(say: Say, jvm: Sequence[str], more: str = "") -> Iterator[tuple[str, int]]:
+    """Does the same and yields the broker's process id, too, for who counts its CPU time."""
     java = java_command()
     with ExitStack() as stack:
         server, port = stack.enter_context(_kraft(java, kafka_jars(say), jvm, more))
         if not _up(server, port):
             raise Unavailable(f"Apache Kafka did not come up within {START_S:.0f} s: {server.log_tail(3)}")
-        yield f"{embedded.HOST}:{port}"
+        yield f"{embedded.HOST}:{port}", server.pid
 
 
 def java_command() -> str:

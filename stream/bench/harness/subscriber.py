@@ -26,12 +26,19 @@ FETCH_WAIT_MS: Final = 5
 
 
 class Listen(msgspec.Struct, frozen=True, kw_only=True):
-    """Holds what to wait for, and how long after the last answer to give up."""
+    """Holds what to wait for, and when to give up: so long after the last answer, and so long after the first."""
 
     feed: Feed
     topic: str
     output: str
     patience_s: float
+    longest_s: float | None = None  # None: while answers come, wait for more
+
+    def over(self, now_s: float, first_s: float | None, last_s: float) -> bool:
+        """Whether to give up at this time. `last_s` is the time of the last answer, or the start."""
+        if now_s - last_s >= self.patience_s:
+            return True
+        return self.longest_s is not None and first_s is not None and now_s - first_s >= self.longest_s
 
 
 class _Anchor(msgspec.Struct):
@@ -47,7 +54,7 @@ class _Head(msgspec.Struct):
 
 async def listen(how: Listen) -> int:
     """Receives forecasts, writes their times, and returns how many came."""
-    index = {(ping.entity_id, ping.ts_ms): i for i, ping in enumerate(how.feed.workload().rounds(how.feed.rounds))}
+    index = {(ping.entity_id, ping.ts_ms): i for i, ping in enumerate(how.feed.pings())}
     consumer = AIOKafkaConsumer(
         bootstrap_servers=how.feed.bootstrap.split(","), enable_auto_commit=False, fetch_max_wait_ms=FETCH_WAIT_MS
     )
@@ -66,8 +73,9 @@ async def listen(how: Listen) -> int:
 async def _received(consumer: Any, how: Listen, index: dict[tuple[str, int], int]) -> np.ndarray[Any, Any]:
     times = np.full(how.feed.count, np.nan)
     decode = msgspec.json.Decoder(_Head).decode
-    left, moved_s = how.feed.count, time.monotonic()
-    while left and time.monotonic() - moved_s < how.patience_s:
+    left, now_s, first_s = how.feed.count, time.monotonic(), None
+    last_s = now_s
+    while left and not how.over(now_s, first_s, last_s):
         polled = await consumer.getmany(timeout_ms=200)
         now_s = time.monotonic()
         for records in polled.values():
@@ -77,7 +85,8 @@ async def _received(consumer: Any, how: Listen, index: dict[tuple[str, int], int
                 if at is not None and np.isnan(times[at]):  # None: of an earlier ping; not NaN: a second copy
                     times[at] = now_s
                     left -= 1
-                    moved_s = now_s
+                    last_s = now_s
+                    first_s = first_s or now_s
     return times
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ from stream.wire import Topics
 # The size of a batch of pings in the log. It is a Java producer's default, and must not be larger: a broker returns
 # whole batches, and a worker that asks for 64 KiB of each partition would get 512 KiB of one.
 BATCH_BYTES: Final = 16 * 1024
+COORDINATOR_S: Final = 30.0  # a fresh broker first creates the topic of offsets, and has no coordinator until then
 IN_FLIGHT: Final = 8  # requests that wait for the broker; more would only need memory
 
 
@@ -114,14 +116,19 @@ def ends(bootstrap: str, topic: str, partitions: int) -> dict[TopicPartition, in
 
 def move(bootstrap: str, group: str, offsets: Mapping[TopicPartition, int]) -> None:
     """Sets the offsets at which a group without members will start. Raises ConnectionError."""
-    try:
-        with admin.connected(bootstrap) as client:
-            starts = {tp: OffsetAndMetadata(at, "", -1) for tp, at in offsets.items()}
-            for error in client.alter_group_offsets(group, starts).values():
-                if error.errno != 0:
-                    raise error()
-    except KafkaError as error:
-        raise ConnectionError(f"the broker did not take the offsets of {group}: {error}") from error
+    starts = {tp: OffsetAndMetadata(at, "", -1) for tp, at in offsets.items()}
+    deadline = time.monotonic() + COORDINATOR_S
+    while True:
+        try:
+            with admin.connected(bootstrap) as client:
+                for error in client.alter_group_offsets(group, starts).values():
+                    if error.errno != 0:
+                        raise error()
+            return
+        except KafkaError as error:
+            if not error.retriable or time.monotonic() > deadline:
+                raise ConnectionError(f"the broker did not take the offsets of {group}: {error}") from error
+            time.sleep(0.2)
 
 
 class Counter:

@@ -67,7 +67,7 @@ class Workload:
     _bases: list[Base] = field(init=False, repr=False)
     _ids: list[str] = field(init=False, repr=False)
     _ts: list[int] = field(init=False, repr=False)
-    _round: int = field(init=False, default=0, repr=False)
+    _made: int = field(init=False, default=0, repr=False)
 
     def __post_init__(self) -> None:
         """Raises ValueError for a count below 1 or data without a long enough track, OSError if it cannot be read."""
@@ -80,13 +80,14 @@ class Workload:
 
     def rounds(self, count: int) -> Iterator[Sent]:
         """Yields the next `count` pings of every entity, from where the last call ended."""
-        for _ in range(count):
-            yield from self._one_round()
+        return self.pings(count * self.entities)
 
-    def _one_round(self) -> Iterator[Sent]:
-        bases, ids, times, round_ = self._bases, self._ids, self._ts, self._round
-        self._round += 1
-        for number in range(self.entities):
+    def pings(self, count: int) -> Iterator[Sent]:
+        """Yields the next `count` pings, from where the last call ended, which may be within a round."""
+        bases, ids, times = self._bases, self._ids, self._ts
+        for made in range(self._made, self._made + count):
+            self._made = made + 1
+            round_, number = divmod(made, self.entities)
             base = bases[number % len(bases)]
             index = number * STRIDE + round_
             place = base.at(index)

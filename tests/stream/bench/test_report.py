@@ -7,8 +7,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stream.bench.harness.report import HEADING, RESULTS, Report, Table, command_line, dumps, record, render, shown
-from stream.bench.harness.terminal import tell
+from stream.bench.console import tell
+from stream.bench.harness.report import (
+    HEADING,
+    RESULTS,
+    UNKNOWN,
+    Report,
+    Table,
+    command_line,
+    dumps,
+    numeric,
+    record,
+    render,
+    shown,
+)
 
 
 def report(bench: str = "worker", when: str = "2026-11-25 17:00 UTC") -> Report:
@@ -72,6 +84,11 @@ def test_brackets_of_a_cell_are_printed_and_are_no_markup(capsys: pytest.Capture
     printed = capsys.readouterr().out
     assert "pathcast[demo]" in printed
     assert "a note [of one]" in printed
+
+
+def test_a_column_of_numbers_stays_one_where_a_row_has_none() -> None:
+    rows = [(0, UNKNOWN, UNKNOWN, 1.0), (5, 7.5, UNKNOWN, "2 %")]
+    assert numeric(Table("", ("a", "b", "c", "d"), rows)) == [True, True, False, False]
 
 
 def test_the_command_can_be_pasted_into_a_shell() -> None:

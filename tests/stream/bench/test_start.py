@@ -13,11 +13,12 @@ import pytest
 from typer.testing import CliRunner
 
 from stream.bench.cli import app
-from stream.bench.harness import installed, kernels, launch, timed
-from stream.bench.harness.installed import Find, Install, Share
+from stream.bench.harness import launch, timed
 from stream.bench.harness.proc import Memory
 from stream.bench.harness.report import dumps, render
-from stream.bench.start import (
+from stream.bench.start import installed, kernels
+from stream.bench.start.installed import Find, Install, Share
+from stream.bench.start.run import (
     Found,
     Options,
     Started,

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from stream.bench.harness.feeder import Fed
+from stream.bench.harness.line import Load, Measured, measured_of, percents, settle_s
+from stream.bench.harness.report import UNKNOWN
 from stream.bench.harness.stats import Sample, between, due, middle, percentile, spread
-from stream.bench.latency import Measured, kept_up_with, measured_of, row_of
+from stream.bench.latency import COLUMNS, idle_row_of, kept_up_with, row_of
 
 
 def test_a_percentile_is_a_measured_value_of_the_nearest_rank() -> None:
@@ -47,7 +49,7 @@ def test_a_late_feeder_does_not_shorten_latency() -> None:
     fed = Fed(start_s=100.0, sent=100, late_ms=2_000.0)
     times = 100.0 + np.arange(100) / 10 + 0.010
     times[50] += 2.0
-    found = measured_of(10.0, fed, times, cpu_part=0.5)
+    found = measured_of(10.0, fed, times, Load(0.5, 0.2))
     assert found.latencies_ms[-1] == pytest.approx(2_010.0)
     assert percentile(found.latencies_ms, 50) == pytest.approx(10.0)
     assert found.missing == 0
@@ -56,7 +58,7 @@ def test_a_late_feeder_does_not_shorten_latency() -> None:
 def test_an_unanswered_ping_is_missing_and_not_fast() -> None:
     times = 5.0 + np.arange(100) / 10 + 0.010
     times[[30, 99]] = np.nan
-    found = measured_of(10.0, Fed(start_s=5.0, sent=100, late_ms=0.0), times, cpu_part=0.5)
+    found = measured_of(10.0, Fed(start_s=5.0, sent=100, late_ms=0.0), times, Load(0.5, 0.2))
     assert (found.missing, len(found.latencies_ms)) == (2, 78)  # the first 2 s, 20 pings, settle and do not count
 
 
@@ -79,8 +81,10 @@ def test_the_spread_is_half_the_range_over_the_median() -> None:
     assert spread([7.0]) == 0.0
 
 
-def measured(rate: float, half_ms: float, *, p99_ms: float = 1_000.0, missing: int = 0) -> Measured:
-    return Measured(rate, [half_ms] * 98 + [p99_ms] * 2, missing, 1.0, 0.5)
+def measured(
+    rate: float, half_ms: float, *, p99_ms: float = 1_000.0, missing: int = 0, broker_part: float | None = 0.2
+) -> Measured:
+    return Measured(rate, [half_ms] * 98 + [p99_ms] * 2, missing, 1.0, Load(0.5, broker_part))
 
 
 def test_the_most_is_the_first_rate_that_does_not_pile_up() -> None:
@@ -98,5 +102,30 @@ def test_the_most_is_the_first_rate_that_does_not_pile_up() -> None:
 
 def test_a_row_is_of_medians_and_of_all_that_is_missing() -> None:
     runs = [measured(5_000.0, 20.0, p99_ms=p99, missing=1) for p99 in (40.0, 60.0, 50.0)]
-    rate, half, p99, spread_, *_, missing, late, cpu = row_of(runs)
-    assert (rate, half, p99, spread_, missing, late, cpu) == (5_000.0, 20.0, 50.0, "20 %", 3, 1.0, 50.0)
+    rate, half, p99, spread_, *_, missing, late, worker, broker = row_of(runs)
+    assert (rate, half, p99, spread_, missing, late) == (5_000.0, 20.0, 50.0, "20 %", 3, 1.0)
+    assert (worker, broker) == (50.0, 20.0)
+
+
+def test_a_broker_whose_process_is_not_known_has_no_number_and_the_worker_has() -> None:
+    assert row_of([measured(100.0, 20.0, broker_part=None)] * 3)[-2:] == (50.0, UNKNOWN)
+    assert percents([Load(part, None) for part in (0.5, 0.1, 0.2)]) == (20.0, UNKNOWN)
+
+
+def test_the_row_without_pings_has_the_load_and_no_latency() -> None:
+    row = idle_row_of([Load(0.5, 0.25), Load(0.25, 0.5), Load(0.125, 0.75)])
+    assert len(row) == len(COLUMNS) == len(row_of([measured(100.0, 20.0)]))
+    assert row[0] == 0
+    assert set(row[1:-2]) == {UNKNOWN}
+    assert row[-2:] == (25.0, 50.0)
+
+
+def test_a_rate_at_which_nothing_is_answered_is_all_missing_and_not_kept_up_with() -> None:
+    found = measured_of(10.0, Fed(start_s=5.0, sent=100, late_ms=0.0), np.full(100, np.nan), Load(0.5, 0.2))
+    assert (found.latencies_ms, found.missing, found.kept_up) == ([], 80, False)
+    assert measured(10.0, 20.0).kept_up
+    assert not measured(10.0, 20.0, missing=1).kept_up
+
+
+def test_a_short_feed_counts_its_second_half() -> None:
+    assert [settle_s(count, 10.0) for count in (1, 10, 40, 100)] == [0.05, 0.5, 2.0, 2.0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import groupby, islice
+from itertools import groupby, islice, pairwise
 from operator import attrgetter
 
 import pytest
@@ -13,7 +13,7 @@ from stream.bench.harness import topics
 from stream.bench.harness.feeder import Feed
 from stream.bench.harness.stats import Rate, Sample
 from stream.bench.harness.workload import MAX_STEP_MS, NEVER_MS, Workload
-from stream.bench.peers.compare import rate_behind, ratios
+from stream.bench.peers.drained import rate_behind, ratios
 from stream.config.settings import FETCH_BYTES
 from stream.tracks.clean import parse
 from stream.tracks.fix import pack
@@ -38,11 +38,25 @@ def test_every_ping_is_accepted_in_order_also_where_a_track_turns_back() -> None
     assert 1000 * Policy(window_fixes=1).session_gap_s > MAX_STEP_MS
 
 
+def feed(skip: int, count: int) -> Feed:
+    return Feed(bootstrap="", topic="", partitions=1, entities=5, skip=skip, count=count, rate_per_s=1.0)
+
+
 def test_two_processes_make_the_same_pings_and_go_on_where_the_other_ended() -> None:
     whole = list(Workload(5).rounds(20))
-    feed = Feed(bootstrap="", topic="", partitions=1, entities=5, skip=12, rounds=8, rate_per_s=1.0)
-    assert list(feed.workload().rounds(feed.rounds)) == whole[60:]
+    assert list(feed(60, 40).pings()) == whole[60:]
     assert len({(sent.entity_id, sent.ts_ms) for sent in whole}) == len(whole)
+
+
+def test_feeds_that_are_not_whole_rounds_leave_no_ping_out_and_send_none_twice() -> None:
+    """A feed begins within a round if the one before ended there; shorter ones than a round are the usual case at low
+    rates."""
+    whole = list(Workload(5).rounds(7))
+    edges = (0, 3, 4, 9, 10, 22, 35)
+    sent = [ping for begin, end in pairwise(edges) for ping in feed(begin, end - begin).pings()]
+    assert sent == whole
+    workload = Workload(5)
+    assert [ping for begin, end in pairwise(edges) for ping in workload.pings(end - begin)] == whole
 
 
 def test_there_is_no_workload_of_no_entity() -> None:

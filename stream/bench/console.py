@@ -1,4 +1,4 @@
-"""Shows the progress of a benchmark, and prints and records its report."""
+"""Runs a benchmark for the command line: gets it servers, shows its progress, and prints and records its results."""
 
 from __future__ import annotations
 
@@ -12,10 +12,31 @@ import typer
 
 from stream.config.options import quiet
 
-if TYPE_CHECKING:  # `pathcast --help` imports this file, and needs none of it
+if TYPE_CHECKING:
     from stream.bench.harness.report import Report
+    from stream.bench.harness.servers import Servers
 
 Show = Callable[[str], None]
+
+
+def on_servers(
+    work: Callable[[Servers, Show], Report],
+    bootstrap: str | None,
+    redis: str | None,
+    *,
+    embedded: bool = False,
+    json: bool,
+    record: bool,
+) -> None:
+    """Runs a benchmark on servers of our own, the given ones or the embedded ones, and tells its report. Raises
+    RuntimeError or ConnectionError if a server or a process fails."""
+    with showing(json) as show:
+        from stream.bench.harness.servers import embedded_servers, servers
+
+        started = embedded_servers(show) if embedded else servers(show, bootstrap=bootstrap, redis_url=redis)
+        with started as found:
+            report = work(found, show)
+    tell(report, json=json, record=record)
 
 
 @contextmanager
@@ -43,7 +64,7 @@ def showing(json: bool) -> Iterator[Show]:
 
 
 def tell(report: Report, *, json: bool, record: bool) -> None:
-    """Prints the report of the command that runs, as tables or as JSON, and records it if asked to."""
+    """Prints the report with the command that made it, for people or as JSON, and records it if that was asked."""
     from dataclasses import replace
 
     from stream.bench.harness import report as reports
@@ -63,17 +84,27 @@ def _print(report: Report) -> None:
     from rich.markup import escape
     from rich.table import Table as RichTable
 
-    from stream.bench.harness.report import shown
+    from stream.bench.harness.report import numeric, shown
 
     # A pipe has no width, and the cut part of a table would be lost.
     console = Console(width=None if sys.stdout.isatty() else max(120, shutil.get_terminal_size().columns))
     for table in report.tables:
         drawn = RichTable(title=table.title, title_justify="left")
-        for number, name in enumerate(table.columns):
-            words = any(isinstance(row[number], str) for row in table.rows)
-            drawn.add_column(name, justify="left" if words else "right")
+        for name, right in zip(table.columns, numeric(table), strict=True):
+            drawn.add_column(name, justify="right" if right else "left")
         for row in table.rows:
             drawn.add_row(*(escape(shown(cell)) for cell in row))  # pathcast[demo] is no markup
         console.print(drawn)
     for note in filter(None, (*report.notes, report.machine, report.servers, report.versions)):
         console.print(f"  {note}", highlight=False, markup=False, soft_wrap=True)
+
+
+def whole_numbers(text: str, hint: str) -> list[int]:
+    """Parses an option's whole numbers in 1..1,000,000. Raises typer.BadParameter."""
+    try:
+        counts = [int(part.replace("_", "")) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"not whole numbers separated by commas: {text!r}", param_hint=hint) from None
+    if not all(1 <= count <= 1_000_000 for count in counts):
+        raise typer.BadParameter(f"each must be in 1..1,000,000, got {text}", param_hint=hint)
+    return counts

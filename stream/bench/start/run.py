@@ -28,12 +28,13 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 import stream
-from stream.bench.harness import installed, kernels, launch, proc, stores, topics
+from stream.bench.harness import launch, proc, stores, topics
 from stream.bench.harness.drain import watch
 from stream.bench.harness.report import Report, Table, shown
 from stream.bench.harness.servers import Servers
 from stream.bench.harness.stats import middle, plus_minus
 from stream.bench.harness.workload import Workload
+from stream.bench.start import installed, kernels
 
 Show = Callable[[str], None]
 EXTRAS: Final[Sequence[Sequence[str]]] = ((), ("demo",))
