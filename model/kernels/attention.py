@@ -55,19 +55,20 @@ def attend(keys, values, slots, age, cos_sin, qkv, heads, asked, out):  # type: 
     [R, 2, D/2] rotates queries and keys; qkv [R, C + 2E]; out [R, C]. In place: keys, values, the rows of out.
     """
     e, w, c = keys.shape[1], keys.shape[2], out.shape[1]
-    turned, newest, key, value, width, weight, answer, sort = _room(e, w, heads, c)
+    turned, _, key, value, width, weight, answer, sort = _room(e, w, heads, c)
     width[:] = 1
     for i in range(len(slots)):
         slot, place, filled = slots[i], age[i] % w, min(age[i] + 1, w)
         _turn(qkv[i], cos_sin[i], turned)
-        newest[:] = turned[heads : heads + e * heads // c].reshape(e)
+        own = turned[heads : heads + e * heads // c].reshape(e)
         for d in range(e):
-            keys[slot, d, place] = newest[d]
+            keys[slot, d, place] = own[d]
             values[slot, place, d] = qkv[i, c + e + d]
         if not asked[i]:
             continue
-        key[: e * w] = keys[slot].reshape(e * w)
-        value[: w * e] = values[slot].reshape(w * e)
+        own_keys, own_values = keys[slot].reshape(e * w), values[slot].reshape(w * e)
+        for p in range(e * w):
+            key[p], value[p] = own_keys[p], own_values[p]
         _answer(turned, heads, key, value, width, filled, w, weight, answer, sort, out[i])
 
 
@@ -86,11 +87,14 @@ def attend_rounded(keys, values, scale, slots, age, cos_sin, qkv, heads, asked, 
             _fetch(values, slots[i + 1])
             _fetch(scale, slots[i + 1])
         _turn(qkv[i], cos_sin[i], turned)
-        newest[:] = turned[heads : heads + e * heads // c].reshape(e)
+        own = turned[heads : heads + e * heads // c].reshape(e)
+        for d in range(e):
+            newest[d] = own[d]
         scale[slot, 0, place] = _round(newest, KEY_LEVELS)
         for d in range(e):
             keys[slot, d, place] = newest[d]
-        newest[:] = qkv[i, c + e :]
+        for d in range(e):
+            newest[d] = qkv[i, c + e + d]
         scale[slot, 1, place] = _round(newest, VALUE_LEVELS)
         _pack(newest, values[slot], place)
         if not asked[i]:

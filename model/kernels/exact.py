@@ -25,7 +25,8 @@ def linear_into(x, weight, bias, out):  # type: ignore[no-untyped-def]
     """Computes out [N, M] = x [N, K] · weight [K, M] + bias [M]."""
     for i in range(len(x)):
         row = out[i]
-        row[:] = bias
+        for j in range(len(row)):
+            row[j] = bias[j]
         for k in range(x.shape[1]):
             number = x[i, k]
             for j in range(len(row)):

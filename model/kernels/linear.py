@@ -142,10 +142,13 @@ def interval(hidden, asked, first, bias, recent, last, last_bias, out):  # type:
     some = np.zeros((CHUNK, hidden.shape[1]), first.dtype)
     for at in range(0, len(hidden), CHUNK):
         n = min(CHUNK, len(hidden) - at)
-        some[:n] = hidden[at : at + n]
+        for i in range(n):
+            for d in range(hidden.shape[1]):
+                some[i, d] = hidden[at + i, d]
         linear_into(some, n, first, bias, _ALL, False, known)
         for i in range(n):
-            out[at + i] = last_bias
+            for o in range(len(last_bias)):
+                out[at + i, o] = last_bias[o]
             for d in range(bias.shape[1]):
                 seen = known[i, d]
                 for e in range(asked.shape[1]):
@@ -189,8 +192,9 @@ def answer(  # type: ignore[no-untyped-def]
     wide = np.zeros((room, 2 * c), first.dtype)
     for at in range(0, len(hidden), most):
         n = min(most, len(hidden) - at)
-        said[:n] = hidden[at : at + n]
         for i in range(n):
+            for d in range(c):
+                said[i, d] = hidden[at + i, d]
             for j in range(q):
                 as_input(asked[at + i, j], seen[i * q + j])
         linear_into(said, n, first, bias, _ALL, False, known)
@@ -202,7 +206,8 @@ def answer(  # type: ignore[no-untyped-def]
             for j in range(q):
                 share = asked[at + i, j, known_at]
                 if share != 0:
-                    some[:] = beside[i]
+                    for d in range(len(some)):
+                        some[d] = beside[i, d]
                     _beside(share, some, asked[at + i, j], aside_question, aside_last, aside_last_bias, out[at + i, j])
 
 

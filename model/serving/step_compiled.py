@@ -81,7 +81,8 @@ def _scan(kin, last, stop, fixes, age, fresh, tau, psd, noise, out, x):  # type:
         begin = i
         while i < stop[row]:
             if age[i] == 0:
-                out[i] = fresh
+                for k in range(len(fresh)):
+                    out[i, k] = fresh[k]
             elif i == begin:
                 _follow(kin[row], last[row], fixes[i], tau, psd, noise, out[i])
             else:
