@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,6 +28,7 @@ from train.data.options import (
     topic_snapshot,
 )
 
+PER_UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 PICTURES = (".png", ".svg", ".pdf")
 MOST_ANCHORS, MOST_GAPS, TREES_ROWS = 50_000, 5_000, 400_000  # default numbers of anchors, gaps and training rows
 
@@ -42,6 +44,7 @@ covariance that is served. Filters, smoother and trees are fitted to the train s
 
   pathcast evaluate --data austin.parquet
   pathcast evaluate --weights runs/mine --data austin.parquet porto.csv --split all --json
+  pathcast evaluate --data austin.parquet --split all --atlas 1h --picture austin.png
   pathcast evaluate --data austin.parquet --task gapfill
   pathcast evaluate --data tdrive:release/taxi_log_2008_by_id --split all
   pathcast evaluate --data austin.parquet --task eta
@@ -128,6 +131,14 @@ def evaluate(
         int | None,
         typer.Option("--trees-rows", min=1, help=f"forecasts that they learn from; default: {TREES_ROWS:,}"),
     ] = None,
+    atlas: Annotated[
+        str | None,
+        typer.Option(
+            "--atlas",
+            metavar="TIME",
+            help="forecast: also judge an atlas that grows from the file's own pings, with a new one each 1h, 30m, ...",
+        ),
+    ] = None,
     precision: Annotated[
         Precision, typer.Option("--precision", help="of keys, values and layers: as served, or exact")
     ] = Precision.int8,
@@ -151,6 +162,7 @@ def evaluate(
         ("--max-gaps", max_gaps, task is Task.gapfill, "--task gapfill"),
         ("--trees-absolute", trees_absolute or None, baseline is Baseline.trees, "--baseline trees"),
         ("--trees-rows", trees_rows, baseline is Baseline.trees, "--baseline trees"),
+        ("--atlas", atlas, task is Task.forecast, "--task forecast"),
     ):
         if given is not None and not fits:
             raise typer.BadParameter(f"{option} is for {where}")
@@ -172,6 +184,7 @@ def evaluate(
         trees=baseline is Baseline.trees,
         trees_absolute=trees_absolute,
         trees_rows=trees_rows or TREES_ROWS,
+        atlas_ms=None if atlas is None else _milliseconds(atlas),
         picture=picture,
         cache=cache,
     )
@@ -197,6 +210,14 @@ def evaluate(
 
 
 evaluate.__doc__ = HELP
+
+
+def _milliseconds(text: str) -> int:
+    """Parses a time such as 1h, 30m or 90s."""
+    found = re.fullmatch(r"(\d+)([dhms])", text.strip())
+    if found is None or not int(found[1]):
+        raise typer.BadParameter(f"{text!r} is no time like 1h, 30m or 90s", param_hint="--atlas")
+    return int(found[1]) * PER_UNIT_MS[found[2]]
 
 
 @contextmanager

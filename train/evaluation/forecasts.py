@@ -53,6 +53,7 @@ class Sample:
     every: int  # every n-th of them is evaluated
     train: Corpus | None = None  # tracks to fit baselines to; None where they would overlap with the evaluated ones
     copies: int = 0  # duplicates left out of the test, because training or validation has them under another id
+    fleet: Corpus | None = None  # all tracks of the file, judged or not: what an atlas is made of
 
 
 def open_samples(
@@ -109,7 +110,7 @@ def _open_sample(
     if train is not None and len(long_enough(train)) == 0:
         train = None
     copies = len(long_enough(_of_modes(splits.copies, modes, str(file)))) if part == "test" else 0
-    return Sample(corpus.files[0], part, splits.fingerprint, thinned, len(chosen), every, train, copies)
+    return Sample(corpus.files[0], part, splits.fingerprint, thinned, len(chosen), every, train, copies, corpus)
 
 
 def _place(given: Path | str | Source) -> Path:
@@ -249,6 +250,13 @@ def _measure_column(corpus: Corpus, anchors: Anchors, answer: Answers, column: i
         None if answer.cov_m2 is None else answer.cov_m2[asked, column],
         haversine_m(corpus.lat[target], corpus.lon[target], answer.lat[asked, column], answer.lon[asked, column]),
     )
+
+
+def distances_m(corpus: Corpus, anchors: Anchors, answer: Answers, column: int) -> F64:
+    """Returns the errors (A,) of one predictor and horizon; NaN where an anchor has no target."""
+    target = anchors.target[:, column]
+    off_m = haversine_m(corpus.lat[target], corpus.lon[target], answer.lat[:, column], answer.lon[:, column])
+    return np.where(target >= 0, off_m, np.nan)
 
 
 def versus_best(cases: dict[str, Cases], entity: NDArray[np.integer]) -> dict[str, Any]:

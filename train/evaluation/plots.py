@@ -37,6 +37,7 @@ STYLE: Final = {  # colour and mark of each predictor: Okabe & Ito 2008
     "window_velocity": ("#999999", ">"),
     "reported_velocity": ("#332288", "*"),  # Tol's indigo
     "stay": ("#000000", "x"),
+    "atlas": ("#117733", "h"),  # Tol's green
 }
 NOTES: Final = ("#0072B2", "#56B4E9", "#009E73")  # colours of the ellipses, nearest horizon first
 

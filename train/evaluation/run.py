@@ -12,12 +12,14 @@ import numpy as np
 
 from model.api import Predictor
 from model.config import SMALL, ModelConfig
+from model.kinematics.geo import F64
 from stream.adapters.sources import Source
-from train.data.anchors import usable
+from train.data.anchors import HORIZONS_S, usable
 from train.data.corpus import Reading, silent
-from train.evaluation import fitted_filters, forecasts, gap_fills, travel_times, trees
+from train.evaluation import atlas, fitted_filters, forecasts, gap_fills, travel_times, trees
 from train.evaluation import plots as picture
 from train.evaluation.forecasts import Part, Progress, Sample
+from train.evaluation.rollout import MODEL
 
 Report = dict[str, Any]
 
@@ -33,6 +35,7 @@ class Options:
     trees: bool = False
     trees_absolute: bool = False
     trees_rows: int = 400_000
+    atlas_ms: int | None = None  # a new atlas of the fleet answers from each multiple of this time on; None: no atlas
     picture: Path | None = None  # with several files, each has its own (train.evaluation.plots.places)
     cache: Path | None = None
     reading: Reading = silent
@@ -92,13 +95,38 @@ def _forecasts(sample: Sample, predictor: Predictor | None, options: Options, pr
     judged = forecasts.answers_of(sample, predictor, fitted=found.followers, progress=progress)
     if options.trees:
         judged = judged._replace(answers=judged.answers | _trees(sample, judged, options))
+    history_h = None
+    if options.atlas_ms is not None:
+        judged, history_h = _with_atlas(sample, judged, options.atlas_ms)
     report = {**forecasts.report_of(sample, judged), "fitted": found.report}
+    if history_h is not None:
+        report["learning"] = _learning(sample, judged, history_h)
     if found.report or options.trees:
         grown = [trees.TREES] if options.trees else []
         report["fitted_on"] = _fitted_on(sample, [*(found.report or {}), *grown])
     if options.picture is not None:
         picture.draw(options.picture, sample, report, judged, named(predictor))
     return report
+
+
+def _with_atlas(sample: Sample, judged: forecasts.Judged, every_ms: int) -> tuple[forecasts.Judged, atlas.I64]:
+    """Adds the answers of the fleet's own atlas, and returns the hours of history behind each."""
+    assert sample.fleet is not None  # set by open_samples
+    physics = judged.answers[atlas.PHYSICS]
+    grown = atlas.grown(sample.fleet, sample.corpus, judged.anchors, physics, every_ms=every_ms)
+    return judged._replace(answers=judged.answers | {atlas.ATLAS: grown.answers}), grown.history_h
+
+
+def _learning(sample: Sample, judged: forecasts.Judged, history_h: atlas.I64) -> Report:
+    """Returns the errors by hours of the fleet's history, for each horizon."""
+    names = [name for name in (MODEL, atlas.ATLAS, atlas.PHYSICS) if name in judged.answers]
+    curves = {}
+    for column, name in enumerate(["next", *(f"{horizon:g}" for horizon in HORIZONS_S)]):
+        errors: dict[str, F64] = {
+            one: forecasts.distances_m(sample.corpus, judged.anchors, judged.answers[one], column) for one in names
+        }
+        curves[name] = atlas.learning_curve(history_h, errors)
+    return curves
 
 
 def _fitted_on(sample: Sample, baselines: Sequence[str]) -> Report:

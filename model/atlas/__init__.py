@@ -1,0 +1,9 @@
+"""The fleet's own map: what became of earlier pings, counted by map cell, heading and speed.
+
+    cells      finds the keys of a ping: five cell sizes, each with the direction and the class of its speed
+    outcomes   compares what happened after each ping of a track with what physics expected then
+    sums       adds outcomes up by key: integers, so that the same pings give the same sums in any order
+    estimate   reads the sums for a ping, from the largest cells to the smallest
+
+No module here knows a file, a clock, a broker or the network.
+"""

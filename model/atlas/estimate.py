@@ -1,0 +1,81 @@
+"""Reads an atlas: what became of earlier pings here that moved like this one.
+
+It reads from the largest cells to the smallest. Each level's mean is shrunk to what the larger levels gave, as if that
+had been seen PRIOR times. The first is shrunk to no difference from physics.
+
+Shapes: N pings, Q questions of each, L levels, H horizons of the sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from model.atlas.cells import LEVELS, Keys, cells
+from model.atlas.outcomes import CM_PER_M, HORIZONS_S
+from model.atlas.sums import Sums, find
+from model.kinematics.geo import F64
+
+PRIOR: Final = 2.0
+MIN_SIGMA_M: Final = 1.0
+MIN_ENTITIES: Final = 3  # a map cell that fewer have been in says nothing
+
+
+class Estimate(NamedTuple):
+    """What an atlas says of N pings and the times that are asked for."""
+
+    off_m: F64  # [N, Q, 2] east and north, to be added to what physics expects
+    var_m2: F64  # [N, Q] variance per axis of what happens around it
+    n: F64  # [N, Q, L] outcomes that it is made of, at each level
+
+
+def read(parts: Sequence[Sums], keys: Keys, dt_s: F64, var_m2: F64) -> Estimate:
+    """Returns the estimates for keys [N, L] and dt_s [N, Q] seconds ahead, for which physics has the variances var_m2
+    [N, Q] per axis. The sums of all `parts` count together.
+    """
+    n, total, square = _found(parts, keys)
+    count, mean, spread = (_between(column, dt_s) for column in (n, total, square))  # [N, L, Q, ...]
+    near = np.minimum(dt_s / HORIZONS_S[0], 1.0)[:, None]  # before the first horizon, what is off grows with the time
+    mean, spread = mean * near[..., None], spread * near**2
+    off = np.zeros((*dt_s.shape, 2))
+    length2 = 2 * var_m2  # the mean of the squared lengths
+    for level in range(LEVELS):
+        weight = count[:, level] + PRIOR
+        off = (mean[:, level] + PRIOR * off) / weight[..., None]
+        length2 = (spread[:, level] + PRIOR * length2) / weight
+    var = np.maximum(length2 - (off * off).sum(-1), 0.0) / 2
+    return Estimate(off, np.maximum(var, MIN_SIGMA_M**2), np.moveaxis(count, 1, 2))
+
+
+def _found(parts: Sequence[Sums], keys: Keys) -> tuple[F64, F64, F64]:
+    """Returns the counts [N, L, H], the sums of offsets [N, L, H, 2] in metres and of their squares [N, L, H] of these
+    keys [N, L].
+    """
+    h = len(HORIZONS_S)
+    n, total, square = np.zeros((*keys.shape, h)), np.zeros((*keys.shape, h, 2)), np.zeros((*keys.shape, h))
+    who = np.zeros(keys.shape, np.uint64)
+    for part in parts:
+        row, here = find(part.key, keys)
+        n[here] += part.n[row[here]]
+        total[here] += part.off_cm[row[here]] / CM_PER_M
+        square[here] += part.off_cm2[row[here]] / CM_PER_M**2
+        row, here = find(part.cell, cells(keys))
+        who[here] |= part.who[row[here]]
+    few = np.bitwise_count(who) < MIN_ENTITIES
+    n[few] = total[few] = square[few] = 0.0
+    return n, total, square
+
+
+def _between(values: F64, dt_s: F64) -> F64:
+    """Interpolates values [N, L, H, ...] from the horizons to dt_s [N, Q]: [N, L, Q, ...]. Before the first horizon and
+    after the last one they are those of that horizon.
+    """
+    known = np.array(HORIZONS_S)
+    upper = np.clip(np.searchsorted(known, dt_s), 1, len(known) - 1)
+    share = np.clip((dt_s - known[upper - 1]) / (known[upper] - known[upper - 1]), 0.0, 1.0)
+    rows, levels = np.arange(len(values))[:, None, None], np.arange(values.shape[1])[None, :, None]
+    low, high = values[rows, levels, upper[:, None] - 1], values[rows, levels, upper[:, None]]
+    share = share[:, None].reshape(len(values), 1, -1, *([1] * (values.ndim - 3)))
+    return np.asarray(low * (1 - share) + high * share)

@@ -1,0 +1,238 @@
+"""What an atlas counts and what it says, on tracks whose answers are worked by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from model.atlas import cells, estimate, outcomes, sums
+from model.atlas.cells import LEVELS, STILL
+from model.atlas.estimate import MIN_ENTITIES, PRIOR
+from model.atlas.outcomes import DAMPING_S, HORIZONS_S, MAX_MPS, NEVER
+from model.atlas.sums import SLOT_MS, Sums
+from model.kinematics.features import FIX
+from model.kinematics.geo import E7, M_PER_DEG
+
+LAT_E7, LON_E7 = 300_000_000, -977_000_000
+H = len(HORIZONS_S)
+
+
+def line(seconds: list[float], north_m: list[float], start_ms: int = 0) -> NDArray[np.void]:
+    """FIX records of a thing on a line to the north."""
+    fixes = np.zeros(len(seconds), FIX)
+    fixes["ts_ms"] = start_ms + np.rint(1000 * np.array(seconds)).astype(np.int64)
+    fixes["lat_e7"] = LAT_E7 + np.rint(np.array(north_m) / M_PER_DEG * E7).astype(np.int64)
+    fixes["lon_e7"] = LON_E7
+    return fixes
+
+
+def motion(key: np.int64) -> tuple[int, int]:
+    return int(key >> 4) & 15, int(key) & 15
+
+
+# -- keys
+
+
+@pytest.mark.parametrize(
+    ("velocity", "expected"),
+    [
+        ((0.0, 0.0), (STILL, 0)),
+        ((0.3, -0.3), (STILL, 0)),
+        ((0.0, 10.0), (0, 3)),  # north
+        ((5.0, 5.0), (1, 2)),
+        ((20.0, 0.0), (2, 4)),
+        ((0.0, -1.0), (4, 1)),
+        ((-2.0, 0.0), (6, 1)),
+        ((-0.1, 4.0), (0, 2)),  # a little west of north is north, too
+    ],
+)
+def test_a_key_has_the_octant_and_the_class_of_the_speed(
+    velocity: tuple[float, float], expected: tuple[int, int]
+) -> None:
+    found = cells.keys(np.array([LAT_E7]), np.array([LON_E7]), np.array([velocity]))
+    assert {motion(key) for key in found[0]} == {expected}
+
+
+def test_each_level_has_its_own_cells_and_smaller_ones_lie_in_the_larger() -> None:
+    rng = np.random.default_rng(0)
+    lat, lon = rng.integers(-80 * E7, 80 * E7, 200), rng.integers(-180 * E7, 180 * E7, 200)
+    found = cells.keys(lat, lon, np.zeros((200, 2)))
+    assert [set((found[:, level] >> 60).tolist()) for level in range(LEVELS)] == [{level} for level in range(LEVELS)]
+    column, row = (found >> 40) & (2**20 - 1), (found >> 20) & (2**20 - 1)
+    for level in range(1, LEVELS):
+        assert (column[:, level] >> 1 == column[:, level - 1]).all()
+        assert (row[:, level] >> 1 == row[:, level - 1]).all()
+
+
+def test_the_poles_and_the_date_line_have_cells() -> None:
+    lat, lon = np.array([90 * E7, -90 * E7, 0, 0]), np.array([0, 0, 180 * E7, -180 * E7])
+    found = cells.keys(lat, lon, np.zeros((4, 2)))
+    assert (found >= 0).all()
+    assert (found[2] == found[3]).all()  # the same meridian
+
+
+# -- outcomes
+
+
+def test_an_outcome_is_what_happened_minus_what_a_decaying_velocity_expects() -> None:
+    fixes = line([0, 10, 70, 130, 1000], [0, 100, 100, 700, 700])
+    found = outcomes.of_tracks(fixes, np.array([0]))
+    assert found.row.tolist() == [1, 2, 3, 4]
+    first = found.off_cm[0] / 100
+    expected = -10.0 * DAMPING_S * np.expm1(-60.0 / DAMPING_S)  # it went at 10 m/s
+    assert first[0].tolist() == pytest.approx([0.0, 0.0 - expected], abs=0.03)  # after 60 s it was where it is
+    assert found.known_ms[0].tolist()[:2] == [70_000, 130_000]
+    expected = -10.0 * DAMPING_S * np.expm1(-300.0 / DAMPING_S)
+    assert first[2].tolist() == pytest.approx([0.0, 600.0 - expected], abs=0.03)  # on the line between two pings
+    assert found.known_ms[0, 2] == 1_000_000
+    assert (found.known_ms[-1] == NEVER).all()
+
+
+def test_the_first_ping_of_a_track_and_the_end_of_another_say_nothing_of_each_other() -> None:
+    one, other = line([0, 60, 120], [0, 0, 0]), line([130, 190], [9_000, 9_000])
+    both = outcomes.of_tracks(np.concatenate([one, other]), np.array([0, 3]))
+    assert both.row.tolist() == [1, 2, 4]
+    alone = outcomes.of_tracks(one, np.array([0]))
+    assert (both.known_ms[:2] == alone.known_ms).all()
+    assert (both.known_ms[2] == NEVER).all()
+
+
+def test_a_jump_does_not_count() -> None:
+    far = MAX_MPS * 60
+    for metres, known in ((far * 0.99, 60_000), (far * 1.01, NEVER)):
+        found = outcomes.of_tracks(line([0, 1, 61], [0, 0, metres]), np.array([0]))
+        assert found.known_ms[0, 0] == (known + 1_000 if known != NEVER else NEVER)
+
+
+def test_no_pings_have_no_outcomes() -> None:
+    for fixes in (line([], []), line([0], [0])):
+        found = outcomes.of_tracks(fixes, np.zeros(min(len(fixes), 1), np.int64))
+        assert [len(column) for column in found] == [0, 0, 0, 0]
+
+
+# -- sums
+
+
+def assert_same(one: Sums, other: Sums) -> None:
+    for name in ("key", "n", "off_cm", "off_cm2", "cell", "who"):
+        mine, theirs = getattr(one, name), getattr(other, name)
+        assert mine.dtype == theirs.dtype
+        assert mine.tobytes() == theirs.tobytes(), name
+
+
+OFFSET = st.integers(-8_000_000, 8_000_000)
+MANY = st.lists(st.tuples(st.integers(0, 5), st.integers(0, H - 1), OFFSET, OFFSET, st.integers(0, 63)), max_size=30)
+
+
+def added(rows: list[tuple[int, int, int, int, int]]) -> Sums:
+    """Sums of outcomes, each with one of six keys in three cells."""
+    number, horizon, east, north, who = np.array(rows, np.int64).reshape(-1, 5).T
+    key, bits = number % 2 | (number // 2) << 20, np.uint64(1) << who.astype(np.uint64)
+    return Sums.of(key, horizon, np.stack([east, north], axis=1), bits)
+
+
+@given(MANY, st.randoms(), st.integers(0, 30))
+def test_the_same_outcomes_give_the_same_bytes_in_any_order_and_in_any_parts(rows, random, cut) -> None:  # type: ignore[no-untyped-def]
+    whole = added(rows)
+    mixed = list(rows)
+    random.shuffle(mixed)
+    assert_same(added(mixed), whole)
+    assert_same(added(mixed[:cut]).plus(added(mixed[cut:])), whole)
+    assert_same(added(mixed[cut:]).plus(added(mixed[:cut])), whole)
+
+
+def test_sums_are_those_of_a_loop() -> None:
+    rows = [(0, 0, 5, -5, 1), (0, 0, 7, 1, 2), (1, 2, -3, 0, 1), (0, 4, 1, 1, 1), (3, 0, 8_000_000, 8_000_000, 63)]
+    found = added(rows)
+    assert found.key.tolist() == [0, 1, (1 << 20) | 1]
+    assert found.n[0].tolist() == [2, 0, 0, 0, 1]
+    assert found.off_cm[0, 0].tolist() == [12, -4]
+    assert found.off_cm2[0, 0] == 25 + 25 + 49 + 1
+    assert found.off_cm2[2, 0] == 2 * 8_000_000**2
+    assert found.cell.tolist() == [0, 1 << 20]
+    assert found.who.tolist() == [(1 << 1) | (1 << 2), 1 << 63]
+
+
+def test_an_entity_counts_once_in_each_quarter_of_an_hour_under_a_key() -> None:
+    entity = np.array([7, 7, 7, 7, 8, 7])
+    key = np.array([[1], [1], [2], [1], [1], [1]])
+    ts_ms = np.array([10, 20, 30, SLOT_MS, 40, 5])
+    expected = [False, False, True, True, True, True]
+    assert sums.counted(entity, key, ts_ms)[:, 0].tolist() == expected
+    order = [3, 5, 1, 0, 4, 2]
+    assert sums.counted(entity[order], key[order], ts_ms[order])[:, 0].tolist() == [expected[i] for i in order]
+
+
+# -- estimates
+
+KEYS = np.array([[level << 60 | 5 for level in range(LEVELS)]])
+
+
+def seen(level: int, off_cm: tuple[int, int], times: int, entities: int = MIN_ENTITIES, key: int = 5) -> Sums:
+    """So many equal outcomes at all horizons, of some entities."""
+    horizon = np.tile(np.arange(H), times)
+    who = np.uint64(1) << (np.repeat(np.arange(times), H) % entities).astype(np.uint64)
+    return Sums.of(np.full(len(horizon), level << 60 | key), horizon, np.tile(off_cm, (len(horizon), 1)), who)
+
+
+def read(*parts: Sums, dt_s: float = 300.0, var_m2: float = 400.0) -> estimate.Estimate:
+    return estimate.read(parts, KEYS, np.array([[dt_s]]), np.array([[var_m2]]))
+
+
+def test_an_empty_atlas_says_what_physics_says() -> None:
+    for parts in ((), (Sums.none(),), (seen(2, (500, 0), 9, key=6),)):
+        found = read(*parts)
+        assert found.off_m.tolist() == [[[0.0, 0.0]]]
+        assert found.var_m2.tolist() == [[400.0]]
+        assert found.n.tolist() == [[[0.0] * LEVELS]]
+
+
+def test_each_level_is_shrunk_to_the_one_above_by_its_count() -> None:
+    found = read(seen(0, (10_000, 0), 8), seen(4, (0, 20_000), 18))
+    east = 100.0 * 8 / (8 + PRIOR)
+    assert found.off_m[0, 0].tolist() == pytest.approx([east * PRIOR / (18 + PRIOR), 200.0 * 18 / (18 + PRIOR)])
+    assert found.n[0, 0].tolist() == [8, 0, 0, 0, 18]
+    assert read(seen(3, (10_000, 0), 1_000_000)).off_m[0, 0, 0] == pytest.approx(100.0, rel=1e-4)
+
+
+def test_the_sums_of_two_days_count_as_those_of_one() -> None:
+    days = seen(1, (700, -100), 4), seen(1, (900, 0), 5)
+    for one, other in zip(read(*days), read(days[0].plus(days[1])), strict=True):
+        assert one.tolist() == other.tolist()
+
+
+def test_the_variance_goes_from_that_of_physics_to_that_of_the_outcomes() -> None:
+    east, west = seen(4, (3_000, 0), 500), seen(4, (-3_000, 0), 500)
+    assert read(east, west).var_m2[0, 0] == pytest.approx(30.0**2 / 2, rel=0.01)  # per axis
+    assert read(east, west).off_m[0, 0].tolist() == [0.0, 0.0]
+    assert read(seen(4, (3_000, 0), 1)).var_m2[0, 0] == pytest.approx(400.0, rel=0.8)
+
+
+def test_a_cell_that_few_have_been_in_says_nothing() -> None:
+    assert not read(seen(4, (500, 0), 50, entities=MIN_ENTITIES - 1)).off_m.any()
+    assert read(seen(4, (500, 0), 50, entities=MIN_ENTITIES)).off_m.any()
+    # who went through the same cell in another direction counts as well
+    others = seen(4, (0, 0), 3, entities=MIN_ENTITIES, key=7)
+    assert read(seen(4, (500, 0), 50, entities=1), others).off_m.any()
+
+
+@pytest.mark.parametrize(
+    ("dt_s", "east_m"), [(1.0, 10 / 60), (30.0, 5.0), (60.0, 10.0), (450.0, 15.0), (900.0, 20.0), (5_000.0, 20.0)]
+)
+def test_between_horizons_it_is_between_and_before_the_first_it_grows_with_the_time(dt_s: float, east_m: float) -> None:
+    """It is 10 m at 60 to 300 s, and 20 m from 600 s on."""
+    horizon = np.tile(np.arange(H), 10**5)
+    east_cm = np.where(np.array(HORIZONS_S) <= 300, 1_000, 2_000)[horizon]
+    bits = np.uint64(1) << (np.arange(len(horizon)) % 64).astype(np.uint64)
+    many = Sums.of(np.full(len(horizon), 4 << 60 | 5), horizon, np.stack([east_cm, 0 * east_cm], axis=1), bits)
+    assert read(many, dt_s=dt_s).off_m[0, 0, 0] == pytest.approx(east_m, rel=1e-3)
+
+
+def test_the_same_ids_have_the_same_bits_everywhere() -> None:
+    assert sums.entity_bits(["bus-1", "bus-2", "é"]).tolist() == sums.entity_bits(["bus-1", "bus-2", "é"]).tolist()
+    bits = sums.entity_bits([f"bus-{n}" for n in range(500)])
+    assert np.bitwise_count(np.bitwise_or.reduce(bits)) == 64
+    assert (np.bitwise_count(bits) == 1).all()

@@ -1,0 +1,133 @@
+"""An atlas that grows while it is judged: what it may know, and what it is worth in a world with one rule."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from train_worlds import MakeCorpus, WriteFile, together, track
+from typer.testing import CliRunner
+
+from model.config import SMALL
+from model.kinematics.filters import Kinematic
+from stream.commands.main import build
+from train.data.anchors import find
+from train.data.corpus import Corpus
+from train.evaluation import atlas
+from train.evaluation.rollout import Answers, walk
+
+CADENCE_S = 30.0
+HOUR_S = 3_600.0
+START_MS = 1_211_018_400_000  # a full hour
+
+
+def bend(entity: str, hours: float, seed: int, *, turn: float = 1.0) -> dict[str, list[object]]:
+    """A bus that goes east for 3 km, then north for 3 km (south if `turn` is -1), and comes back by the same streets,
+    again and again: no physics knows where it turns.
+    """
+    rng = np.random.default_rng(seed)
+    times = np.arange(0, hours * HOUR_S, CADENCE_S)
+    gone = (10.0 * times + rng.uniform(0, 12_000)) % 12_000
+    way = np.where(gone < 6_000, gone, 12_000 - gone)
+    east, north = np.minimum(way, 3_000.0), turn * np.maximum(way - 3_000.0, 0.0)
+    return track(entity, times.tolist(), east.tolist(), north.tolist(), start_ms=START_MS)
+
+
+def physics_of(corpus: Corpus) -> Answers:
+    return walk(corpus, find(corpus), [Kinematic(SMALL)]).answers[atlas.PHYSICS]
+
+
+def grown(fleet: Corpus, corpus: Corpus | None = None) -> atlas.Grown:
+    corpus = fleet if corpus is None else corpus
+    return atlas.grown(fleet, corpus, find(corpus), physics_of(corpus))
+
+
+@pytest.fixture
+def buses(make_corpus: MakeCorpus) -> Corpus:
+    return make_corpus(together(*(bend(f"bus-{n}", 4, n) for n in range(6))))
+
+
+def test_a_fleet_that_goes_the_same_ways_is_forecast_better_with_every_hour(buses: Corpus) -> None:
+    anchors, physics = find(buses), physics_of(buses)
+    found = grown(buses)
+    target = anchors.target[:, 2]  # after 300 s
+    asked = target >= 0
+
+    def miss(answers: Answers) -> np.ndarray:
+        return np.hypot(
+            (answers.lat[:, 2] - buses.lat[target]) * 111_195, (answers.lon[:, 2] - buses.lon[target]) * 87_900
+        )
+
+    ratios = [
+        float(miss(found.answers)[asked & (found.history_h == hour)].mean())
+        / float(miss(physics)[asked & (found.history_h == hour)].mean())
+        for hour in range(4)
+    ]
+    assert ratios[0] == 1.0, "in the first hour nothing is known"
+    assert ratios[1] < 0.6
+    assert ratios[3] < ratios[1]
+    assert found.keys > 0
+
+
+def test_what_is_known_at_the_cut_off_or_later_changes_no_forecast_of_that_hour(
+    make_corpus: MakeCorpus, buses: Corpus
+) -> None:
+    """A seventh bus comes, whose first outcome is known at three o'clock sharp. The atlas of three o'clock must not
+    know it. The streets are those of the others, so that one outcome shows at once.
+    """
+    late = bend("seventh", 4, 7)
+    begin_s, missing_s = 3 * HOUR_S - 90, 3 * HOUR_S - 30
+    times_s = (np.array(late["t"]) - START_MS) / 1000
+    kept = np.flatnonzero((times_s >= begin_s) & (times_s != missing_s))
+    joined = make_corpus(
+        together(
+            *(bend(f"bus-{n}", 4, n) for n in range(6)),
+            {name: [column[i] for i in kept] for name, column in late.items()},
+        )
+    )
+    judged = joined.select(np.arange(6))
+    hour = (judged.ts_ms[find(judged).row] - START_MS) // atlas.HOUR_MS
+    without, with_it = grown(buses), grown(joined, judged)
+    for name in ("lat", "lon", "cov_m2"):
+        one, other = getattr(without.answers, name), getattr(with_it.answers, name)
+        assert (one == other)[hour <= 3].all()
+    again = atlas.grown(joined, judged, find(judged), physics_of(judged), every_ms=atlas.HOUR_MS // 2)
+    assert not np.array_equal(again.answers.lat[hour == 3], without.answers.lat[hour == 3]), "it is known by half past"
+
+
+def test_tracks_that_are_not_judged_belong_to_the_fleet(buses: Corpus) -> None:
+    some = buses.select(np.arange(2))
+    alone, together_ = grown(some, some), grown(buses, some)
+    assert alone.keys < together_.keys
+    assert not np.array_equal(alone.answers.lat, together_.answers.lat), "two entities are fewer than MIN_ENTITIES"
+    assert np.allclose(alone.answers.lat, physics_of(some).lat, rtol=0, atol=1e-12)
+
+
+def test_the_learning_curve_counts_what_has_a_target() -> None:
+    history = np.array([0, 0, 1, 5, 5])
+    errors = {
+        "atlas": np.array([10.0, np.nan, 4.0, 1.0, 3.0]),
+        "damped_velocity": np.array([10.0, np.nan, 8.0, 4.0, 4.0]),
+    }
+    assert atlas.learning_curve(history, errors) == [
+        {"from_h": 0, "to_h": 1, "anchors": 1, "mean_m": {"atlas": 10.0, "damped_velocity": 10.0}},
+        {"from_h": 1, "to_h": 2, "anchors": 1, "mean_m": {"atlas": 4.0, "damped_velocity": 8.0}},
+        {"from_h": 4, "to_h": 8, "anchors": 2, "mean_m": {"atlas": 2.0, "damped_velocity": 4.0}},
+    ]
+
+
+def test_evaluate_prints_the_curve_and_judges_the_atlas_beside_the_rest(write_file: WriteFile) -> None:
+    path = write_file(together(*(bend(f"bus-{n}", 3, n) for n in range(6))))
+    options = ["evaluate", "--weights", "none", "--data", str(path), "--split", "all", "--no-fit", "--atlas", "30m"]
+    shown = CliRunner().invoke(build(), options)
+    assert shown.exit_code == 0, shown.output
+    assert "by hours of the fleet's history" in shown.output
+    report = json.loads(CliRunner().invoke(build(), [*options, "--json"]).stdout)["data"][0]
+    scores = report["horizons"]["300"]
+    assert scores["atlas"]["mean_m"] < 0.8 * scores["damped_velocity"]["mean_m"]
+    assert list(report["learning"]) == ["next", "60", "300", "900"]
+    for wrong in ("1", "0h", "1w", "-1h", "soon"):
+        refused = CliRunner().invoke(build(), [*options[:-1], wrong])
+        assert refused.exit_code == 2
+        assert "is no time like 1h" in refused.output

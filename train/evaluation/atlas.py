@@ -1,0 +1,146 @@
+"""Judges an atlas as it lives: the pings of a file are walked in the order of their times, an atlas grows from the
+outcomes that are known by then, and from each full hour on a new one answers.
+
+Its forecasts are those of damped velocity, moved by what became of earlier pings here. No weights are needed. All
+tracks of a file are its fleet, also those that are not judged.
+
+Letters: A anchors, H questions per anchor, M pings with an outcome, L levels of cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.atlas import estimate, outcomes, sums
+from model.atlas.cells import LEVELS, Keys, keys
+from model.atlas.outcomes import NEVER, Outcomes
+from model.atlas.sums import Sums
+from model.kinematics.geo import F64, moved_deg
+from train.data.anchors import Anchors
+from train.data.corpus import Corpus
+from train.evaluation.rollout import Answers
+
+ATLAS: Final = "atlas"
+PHYSICS: Final = "damped_velocity"
+HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 24 * HOUR_MS
+# Bounds of the hours of history by which the learning curve is shown.
+HISTORY_H: Final = (0, 1, 2, 4, 8, 24, 72, 168)
+I64 = NDArray[np.int64]
+
+
+class Grown(NamedTuple):
+    """The forecasts of an atlas that grew while the anchors came."""
+
+    answers: Answers
+    history_h: I64  # (A,) hours with pings of the fleet that the atlas of the anchor knows
+    keys: int  # with sums, at the end
+
+
+class _Fleet(NamedTuple):
+    """All outcomes of a file, in the order in which they become known."""
+
+    found: Outcomes
+    counts: NDArray[np.bool_]  # (M, L)
+    who: NDArray[np.uint64]  # (M,)
+    order: I64  # indices of known_ms, flattened
+    known_ms: I64  # of these
+
+
+def grown(
+    fleet: Corpus,
+    corpus: Corpus,
+    anchors: Anchors,
+    physics: Answers,
+    *,
+    every_ms: int = HOUR_MS,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Grown:
+    """Returns what an atlas of `fleet` answers at the anchors of `corpus`, whose tracks are some of the fleet's.
+
+    Args:
+        physics: the answers of damped velocity, with covariances.
+        every_ms: a new atlas answers from each multiple of this time on.
+    """
+    assert physics.cov_m2 is not None  # damped velocity has covariances
+    known = _fleet(fleet)
+    asked = _asked(corpus, anchors)
+    at = corpus.ts_ms[anchors.row] // every_ms
+    order = np.argsort(at, kind="stable")
+    off, var = np.zeros((*anchors.dt_s.shape, 2)), physics.cov_m2[..., [0, 2]].mean(-1)
+    history = np.zeros(len(at), np.int64)
+    # The sums of whole days, and those of today, which are merged every time: they are few.
+    past, today, day = Sums.none(), Sums.none(), None
+    taken = 0
+    times = np.unique(np.concatenate([at, known.known_ms // every_ms + 1]))
+    for number, now in enumerate(times):
+        upto = int(np.searchsorted(known.known_ms, now * every_ms))
+        if upto > taken:
+            if (new_day := (now * every_ms - 1) // DAY_MS) != day:
+                past, today, day = past.plus(today), Sums.none(), new_day
+            today = today.plus(_sums(known, known.order[taken:upto]))
+            taken = upto
+        rows = order[slice(*np.searchsorted(at[order], [now, now + 1]))]
+        if len(rows):
+            found = estimate.read([past, today], asked[rows], anchors.dt_s[rows], var[rows])
+            off[rows], var[rows] = found.off_m, found.var_m2
+        progress((number + 1) / len(times))
+    hours = np.unique(fleet.ts_ms[_rows(fleet)] // HOUR_MS)
+    history = np.searchsorted(hours, at * every_ms // HOUR_MS)
+    lat, lon = moved_deg(physics.lat, physics.lon, off)
+    zero = np.zeros_like(var)
+    return Grown(Answers(lat, lon, np.stack([var, zero, var], axis=-1)), history, len(past.plus(today)))
+
+
+def _rows(corpus: Corpus) -> I64:
+    return np.concatenate([np.arange(first, stop) for first, stop in corpus.tracks])
+
+
+def _fleet(fleet: Corpus) -> _Fleet:
+    length = fleet.tracks[:, 1] - fleet.tracks[:, 0]
+    rows = _rows(fleet)
+    fixes = fleet.fixes(rows)
+    found = outcomes.of_tracks(fixes, np.cumsum(length) - length)
+    entity = np.repeat(fleet.entity, length)[found.row]
+    counts = sums.counted(entity, found.key, fixes["ts_ms"][found.row])
+    known_ms = found.known_ms.reshape(-1)
+    order = np.argsort(known_ms, kind="stable")
+    order = order[: int(np.searchsorted(known_ms[order], NEVER))]
+    return _Fleet(found, counts, sums.entity_bits(fleet.names)[entity], order, known_ms[order])
+
+
+def _sums(fleet: _Fleet, which: I64) -> Sums:
+    """Returns the sums of the outcomes with these indices."""
+    row, horizon = np.divmod(which, fleet.found.known_ms.shape[1])
+    counts = fleet.counts[row]
+    key = fleet.found.key[row][counts]
+    row, horizon = (np.repeat(column[:, None], LEVELS, axis=1)[counts] for column in (row, horizon))
+    return Sums.of(key, horizon, fleet.found.off_cm[row, horizon], fleet.who[row])
+
+
+def _asked(corpus: Corpus, anchors: Anchors) -> Keys:
+    """Returns the keys (A, L) of the anchors."""
+    fixes = corpus.fixes(anchors.row)
+    velocity = outcomes.velocities(fixes, corpus.fixes(anchors.row - 1))
+    return keys(fixes["lat_e7"], fixes["lon_e7"], velocity)
+
+
+def learning_curve(history_h: I64, errors_m: Mapping[str, F64]) -> list[dict[str, Any]]:
+    """Returns the mean errors by hours of history: a row for each span of HISTORY_H that has anchors.
+
+    `errors_m` are those of each predictor (A,), NaN where an anchor has no target.
+    """
+    bounds = [*HISTORY_H, int(history_h.max(initial=0)) + 1]
+    rows = []
+    for low, high in pairwise(bounds):
+        chosen = (history_h >= low) & (history_h < high)
+        count = int(np.isfinite(next(iter(errors_m.values()))[chosen]).sum())
+        if count:
+            means = {name: float(np.nanmean(errors[chosen])) for name, errors in errors_m.items()}
+            rows.append({"from_h": low, "to_h": high, "anchors": count, "mean_m": means})
+    return rows
