@@ -8,19 +8,18 @@ Shapes: N pings, Q questions of each, L levels, H horizons of the sums.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from model.atlas.cells import LEVELS, Keys, cells
+from model.atlas.cells import LEVELS, Keys
 from model.atlas.outcomes import CM_PER_M, HORIZONS_S
 from model.atlas.sums import Sums, find
 from model.kinematics.geo import F64
 
 PRIOR: Final = 2.0
 MIN_SIGMA_M: Final = 1.0
-MIN_ENTITIES: Final = 3  # a map cell that fewer have been in says nothing
 
 
 class Estimate(NamedTuple):
@@ -31,12 +30,18 @@ class Estimate(NamedTuple):
     n: F64  # [N, Q, L] outcomes that it is made of, at each level
 
 
-def read(parts: Sequence[Sums], keys: Keys, dt_s: F64, var_m2: F64) -> Estimate:
+def read(atlas: Sums, keys: Keys, dt_s: F64, var_m2: F64) -> Estimate:
     """Returns the estimates for keys [N, L] and dt_s [N, Q] seconds ahead, for which physics has the variances var_m2
-    [N, Q] per axis. The sums of all `parts` count together.
+    [N, Q] per axis. `atlas` are sums as `Sums.published` returns them.
     """
-    n, total, square = _found(parts, keys)
-    count, mean, spread = (_between(column, dt_s) for column in (n, total, square))  # [N, L, Q, ...]
+    row, here = find(atlas.key, keys)
+
+    def found(column: NDArray[Any], unit: float) -> F64:
+        out = np.zeros((*keys.shape, *column.shape[1:]))
+        out[here] = column[row[here]] / unit
+        return _between(out, dt_s)  # [N, L, Q, ...]
+
+    count, mean, spread = found(atlas.n, 1), found(atlas.off_cm, CM_PER_M), found(atlas.off_cm2, CM_PER_M**2)
     near = np.minimum(dt_s / HORIZONS_S[0], 1.0)[:, None]  # before the first horizon, what is off grows with the time
     mean, spread = mean * near[..., None], spread * near**2
     off = np.zeros((*dt_s.shape, 2))
@@ -47,25 +52,6 @@ def read(parts: Sequence[Sums], keys: Keys, dt_s: F64, var_m2: F64) -> Estimate:
         length2 = (spread[:, level] + PRIOR * length2) / weight
     var = np.maximum(length2 - (off * off).sum(-1), 0.0) / 2
     return Estimate(off, np.maximum(var, MIN_SIGMA_M**2), np.moveaxis(count, 1, 2))
-
-
-def _found(parts: Sequence[Sums], keys: Keys) -> tuple[F64, F64, F64]:
-    """Returns the counts [N, L, H], the sums of offsets [N, L, H, 2] in metres and of their squares [N, L, H] of these
-    keys [N, L].
-    """
-    h = len(HORIZONS_S)
-    n, total, square = np.zeros((*keys.shape, h)), np.zeros((*keys.shape, h, 2)), np.zeros((*keys.shape, h))
-    who = np.zeros(keys.shape, np.uint64)
-    for part in parts:
-        row, here = find(part.key, keys)
-        n[here] += part.n[row[here]]
-        total[here] += part.off_cm[row[here]] / CM_PER_M
-        square[here] += part.off_cm2[row[here]] / CM_PER_M**2
-        row, here = find(part.cell, cells(keys))
-        who[here] |= part.who[row[here]]
-    few = np.bitwise_count(who) < MIN_ENTITIES
-    n[few] = total[few] = square[few] = 0.0
-    return n, total, square
 
 
 def _between(values: F64, dt_s: F64) -> F64:

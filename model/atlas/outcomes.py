@@ -19,6 +19,7 @@ from model.kinematics.geo import F64, displacement_m
 HORIZONS_S: Final = (60.0, 120.0, 300.0, 600.0, 900.0)
 DAMPING_S: Final = 200.0  # the time constant with which the velocity decays
 MIN_STEP_S: Final = 1.0  # over a shorter step, the error of a receiver looks like a speed
+MAX_APART_MS: Final = 600_000  # what happened in a longer silence is not known, and nor is the velocity after it
 MAX_MPS: Final = 90.0  # an outcome further away than this speed reaches is a jump and is not counted
 CM_PER_M: Final = 100
 
@@ -28,7 +29,7 @@ I64 = NDArray[np.int64]
 
 
 class Outcomes(NamedTuple):
-    """What became of M pings, each of which has an earlier one in its track."""
+    """What became of M pings, each of which has an earlier one in its track, at most MAX_APART_MS before."""
 
     row: I64  # [M] of the ping
     key: Keys  # [M, L]
@@ -60,6 +61,7 @@ def of_tracks(fixes: NDArray[Any], starts: I64) -> Outcomes:
     track[starts[1:]] = 1
     track = np.cumsum(track)
     row = np.flatnonzero(np.diff(track, prepend=-1) == 0)
+    row = row[fixes["ts_ms"][row] - fixes["ts_ms"][row - 1] <= MAX_APART_MS]
     if not len(row):
         h = len(HORIZONS_S)
         nothing = np.empty((0, LEVELS), np.int64), np.empty((0, h, 2), np.int32), np.empty((0, h), np.int64)
@@ -74,6 +76,8 @@ def of_tracks(fixes: NDArray[Any], starts: I64) -> Outcomes:
     for h, horizon_ms in enumerate(horizons_ms):
         after = np.searchsorted(line_ms, line_ms[row] + horizon_ms)
         inside = np.flatnonzero(after < ends)
+        apart_ms = fixes["ts_ms"][after[inside]] - fixes["ts_ms"][after[inside] - 1]
+        inside = inside[apart_ms <= MAX_APART_MS]
         of, later = row[inside], after[inside]
         off = _at(fixes, of, later, horizon_ms) - expected[inside, h]
         near = np.hypot(off[:, 0], off[:, 1]) <= MAX_MPS * (horizon_ms / 1000)

@@ -19,6 +19,7 @@ from model.atlas.outcomes import HORIZONS_S
 
 SLOT_MS: Final = 15 * 60 * 1000
 SKETCH_BITS: Final = 64
+MIN_ENTITIES: Final = 3
 I64 = NDArray[np.int64]
 
 
@@ -86,6 +87,15 @@ class Sums:
             return out
 
         return Sums(key, added("n"), added("off_cm"), added("off_cm2"), cell, who)
+
+    def published(self) -> Sums:
+        """Returns the sums of the map cells that at least MIN_ENTITIES have been in: fewer could be recognised, and
+        would speak for all. Nobody's bits are in it.
+        """
+        known = self.cell[np.bitwise_count(self.who) >= MIN_ENTITIES]
+        _, here = find(known, cells(self.key))
+        sums = self.key[here], self.n[here], self.off_cm[here], self.off_cm2[here]
+        return Sums(*sums, np.empty(0, np.int64), np.empty(0, np.uint64))
 
 
 def find(sorted_keys: Keys, wanted: Keys) -> tuple[I64, NDArray[np.bool_]]:

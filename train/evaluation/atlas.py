@@ -28,7 +28,6 @@ from train.evaluation.rollout import Answers
 ATLAS: Final = "atlas"
 PHYSICS: Final = "damped_velocity"
 HOUR_MS: Final = 3_600_000
-DAY_MS: Final = 24 * HOUR_MS
 # Bounds of the hours of history by which the learning curve is shown.
 HISTORY_H: Final = (0, 1, 2, 4, 8, 24, 72, 168)
 I64 = NDArray[np.int64]
@@ -73,28 +72,21 @@ def grown(
     at = corpus.ts_ms[anchors.row] // every_ms
     order = np.argsort(at, kind="stable")
     off, var = np.zeros((*anchors.dt_s.shape, 2)), physics.cov_m2[..., [0, 2]].mean(-1)
-    history = np.zeros(len(at), np.int64)
-    # The sums of whole days, and those of today, which are merged every time: they are few.
-    past, today, day = Sums.none(), Sums.none(), None
-    taken = 0
+    seen, taken = Sums.none(), 0
     times = np.unique(np.concatenate([at, known.known_ms // every_ms + 1]))
     for number, now in enumerate(times):
         upto = int(np.searchsorted(known.known_ms, now * every_ms))
-        if upto > taken:
-            if (new_day := (now * every_ms - 1) // DAY_MS) != day:
-                past, today, day = past.plus(today), Sums.none(), new_day
-            today = today.plus(_sums(known, known.order[taken:upto]))
-            taken = upto
+        seen, taken = seen.plus(_sums(known, known.order[taken:upto])), upto
         rows = order[slice(*np.searchsorted(at[order], [now, now + 1]))]
         if len(rows):
-            found = estimate.read([past, today], asked[rows], anchors.dt_s[rows], var[rows])
+            found = estimate.read(seen.published(), asked[rows], anchors.dt_s[rows], var[rows])
             off[rows], var[rows] = found.off_m, found.var_m2
         progress((number + 1) / len(times))
     hours = np.unique(fleet.ts_ms[_rows(fleet)] // HOUR_MS)
     history = np.searchsorted(hours, at * every_ms // HOUR_MS)
     lat, lon = moved_deg(physics.lat, physics.lon, off)
     zero = np.zeros_like(var)
-    return Grown(Answers(lat, lon, np.stack([var, zero, var], axis=-1)), history, len(past.plus(today)))
+    return Grown(Answers(lat, lon, np.stack([var, zero, var], axis=-1)), history, len(seen))
 
 
 def _rows(corpus: Corpus) -> I64:

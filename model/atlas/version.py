@@ -1,0 +1,92 @@
+"""Writes an atlas as bytes, and reads it back: the columns lie as they are used, so that a file can be mapped.
+
+    offset  size         what
+    0       4            "PCAT"
+    4       4            the version of this layout: 1
+    8       4            R, the number of keys
+    12      4            J, the bytes of the description
+    16      J            the description: JSON, padded with spaces to a multiple of 8
+    ...     8 R          keys, sorted
+    ...     8 R H 2      sums of offsets east and north, cm
+    ...     8 R H        sums of squared offsets, cm²
+    ...     4 R H        counts, padded with zeros to a multiple of 8
+    ...     16           BLAKE2b of all before
+
+All numbers are little-endian. The description has what the sums mean (horizons, zooms, the physics) and what they
+contain; a reader refuses sums that mean something else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any, Final
+
+import numpy as np
+
+from model.atlas.cells import SPEEDS_MPS, ZOOMS
+from model.atlas.outcomes import DAMPING_S, HORIZONS_S
+from model.atlas.sums import Sums
+
+MAGIC: Final = b"PCAT"
+LAYOUT: Final = 1
+_HEAD: Final = np.dtype([("magic", "S4"), ("layout", "<u4"), ("keys", "<u4"), ("json", "<u4")])
+_CHECKSUM: Final = 16
+_WORD: Final = 8
+# What the numbers of an atlas depend on, beside the pings.
+MEANING: Final = {
+    "horizons_s": list(HORIZONS_S),
+    "zooms": list(ZOOMS),
+    "speeds_mps": list(SPEEDS_MPS),
+    "physics": {"damped_velocity_s": DAMPING_S},
+}
+
+
+class AtlasError(ValueError):
+    """These bytes are no atlas, are damaged, or mean something else."""
+
+
+def dumps(published: Sums, contains: Mapping[str, Any]) -> bytes:
+    """Returns the bytes of sums that `Sums.published` returned. `contains` says which pings are in them.
+
+    The same sums and pings give the same bytes.
+    """
+    text = json.dumps({**MEANING, "contains": contains}, sort_keys=True, separators=(",", ":")).encode()
+    text = text.ljust(-(-len(text) // _WORD) * _WORD)
+    head = np.array([(MAGIC, LAYOUT, len(published), len(text))], _HEAD).tobytes()
+    columns = (published.key, published.off_cm, published.off_cm2)
+    counts = published.n.astype("<i4").tobytes()
+    body = b"".join([head, text, *(column.astype("<i8").tobytes() for column in columns), counts])
+    body += b"\0" * (-len(body) % _WORD)
+    return body + blake2b(body, digest_size=_CHECKSUM).digest()
+
+
+def loads(raw: bytes | memoryview) -> tuple[Sums, dict[str, Any]]:
+    """Returns the sums, which share the bytes, and what they contain. Raises AtlasError."""
+    view = memoryview(raw)
+    if len(view) < _HEAD.itemsize + _CHECKSUM or bytes(view[:4]) != MAGIC:
+        raise AtlasError("no atlas: it does not begin with PCAT")
+    (head,) = np.frombuffer(view, _HEAD, 1)
+    if head["layout"] != LAYOUT:
+        raise AtlasError(f"an atlas of layout {head['layout']}, and this program reads layout {LAYOUT}")
+    rows, h = int(head["keys"]), len(HORIZONS_S)
+    begin = _HEAD.itemsize + int(head["json"])
+    sizes = [8 * rows, 16 * rows * h, 8 * rows * h, 4 * rows * h]
+    end = begin + sum(sizes)
+    end += -end % _WORD
+    if len(view) != end + _CHECKSUM:
+        raise AtlasError(f"an atlas of {rows:,} keys has {end + _CHECKSUM:,} bytes, got {len(view):,}: was it cut?")
+    if blake2b(view[:end], digest_size=_CHECKSUM).digest() != bytes(view[end:]):
+        raise AtlasError("a damaged atlas: its checksum is another")
+    described = json.loads(bytes(view[_HEAD.itemsize : begin]))
+    contains = described.pop("contains")
+    if described != MEANING:
+        raise AtlasError(f"an atlas of {described}, and this program counts {MEANING}")
+    starts = np.cumsum([begin, *sizes])
+    key, off_cm, off_cm2 = (
+        np.frombuffer(view, "<i8", size // 8, start) for size, start in zip(sizes[:3], starts, strict=False)
+    )
+    n = np.frombuffer(view, "<i4", rows * h, int(starts[3]))
+    nobody = np.empty(0, np.int64), np.empty(0, np.uint64)
+    return Sums(key, n.reshape(rows, h), off_cm.reshape(rows, h, 2), off_cm2.reshape(rows, h), *nobody), contains

@@ -1,0 +1,90 @@
+"""Builds an atlas from recorded pings.
+
+Pings are kept until all are read, 29 bytes each, because what becomes of one is known only later. Then their outcomes
+are counted, some entities at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.atlas import outcomes, sums
+from model.atlas.outcomes import NEVER
+from model.atlas.sums import Sums
+from stream.adapters.files import Row
+from stream.atlas.follower import Follower, InOrder
+from stream.kafka.record_columns import Records
+from stream.wire import Record
+
+CHUNK_ROWS: Final = 65_536
+CHUNK_PINGS: Final = 500_000  # whose outcomes are counted together: some 100 MB
+
+
+@dataclass(frozen=True)
+class Built:
+    """The sums of all pings, before `Sums.published`, and what they contain."""
+
+    sums: Sums
+    contains: dict[str, Any]
+    left_out: int
+
+
+def build(rows: Iterable[Row], progress: Callable[[int], None] = lambda rows: None) -> Built:
+    """Returns the sums of recorded pings, which come in the order of their times. `progress` is told how many rows are
+    read.
+    """
+    follower, parts = Follower(), list[InOrder]()
+    coming = iter(rows)
+    while chunk := list(islice(coming, CHUNK_ROWS)):
+        at = follower.records
+        # A recording has no time of publication: nothing of it can be told to be in the future.
+        records = [Record("", 0, at + place, -1, row.key, row.value) for place, row in enumerate(chunk)]
+        parts.append(follower.fold(Records.of(records)))
+        progress(follower.records)
+    entity, fixes, begins = (np.concatenate([part[i] for part in parts] or [np.empty(0)]) for i in range(3))
+    order = np.argsort(entity, kind="stable")
+    entity, fixes, begins = entity[order], fixes[order], begins[order]
+    return Built(_counted(follower.names, entity, fixes, begins), _contents(entity, fixes), follower.left_out)
+
+
+def _counted(names: list[str], entity: NDArray[np.int64], fixes: NDArray[Any], begins: NDArray[np.bool_]) -> Sums:
+    total = Sums.none()
+    if not len(entity):
+        return total
+    bits = sums.entity_bits(names)
+    starts = np.flatnonzero(begins | np.append(True, entity[1:] != entity[:-1]))
+    firsts = np.flatnonzero(np.append(True, entity[1:] != entity[:-1]))  # a chunk has all tracks of its entities
+    begin = 0
+    while begin < len(entity):
+        later = firsts[firsts >= begin + CHUNK_PINGS]
+        end = int(later[0]) if len(later) else len(entity)
+        tracks = starts[(starts >= begin) & (starts < end)] - begin
+        total = total.plus(_of_tracks(entity[begin:end], fixes[begin:end], tracks, bits))
+        begin = end
+    return total
+
+
+def _of_tracks(
+    entity: NDArray[np.int64], fixes: NDArray[Any], starts: NDArray[np.int64], bits: NDArray[np.uint64]
+) -> Sums:
+    found = outcomes.of_tracks(fixes, starts)
+    counts = sums.counted(entity[found.row], found.key, fixes["ts_ms"][found.row])
+    row, horizon = np.nonzero(found.known_ms < NEVER)
+    key, counts = found.key[row], counts[row]
+    levels = key.shape[1]
+    row, horizon = (np.repeat(column[:, None], levels, axis=1)[counts] for column in (row, horizon))
+    return Sums.of(key[counts], horizon, found.off_cm[row, horizon], bits[entity[found.row[row]]])
+
+
+def _contents(entity: NDArray[np.int64], fixes: NDArray[Any]) -> dict[str, Any]:
+    if not len(entity):
+        return {"entities": 0, "pings": 0, "from_ms": 0, "to_ms": 0}
+    times = fixes["ts_ms"]
+    span = {"from_ms": int(times.min()), "to_ms": int(times.max())}
+    return {"entities": len(np.unique(entity)), "pings": len(entity), **span}

@@ -1,0 +1,160 @@
+"""`pathcast atlas`: builds an atlas of a fleet from its recorded pings, shows it, and draws it."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from stream.adapters.options import Columns, recording_of
+from stream.config.options import Json
+
+if TYPE_CHECKING:
+    from model.atlas.sums import Sums
+
+app = typer.Typer(
+    help="The fleet's own map: what became of earlier pings, counted by map cell, heading and speed.\n\n"
+    "[bold]pathcast evaluate --atlas 1h[/] says what it is worth on your own tracks. A worker does not serve it yet.",
+    no_args_is_help=True,
+)
+FINEST = 4
+File = Annotated[Path, typer.Argument(metavar="ATLAS", exists=True, dir_okay=False, help="a file that build wrote")]
+
+
+@app.command()
+def build(
+    data: Annotated[str, typer.Option("--data", metavar="[FORMAT:]FILE", help="recorded pings, as replay takes them")],
+    out: Annotated[Path, typer.Option("--out", dir_okay=False, help="the file to write")],
+    columns: Columns = None,
+    as_json: Json = False,
+) -> None:
+    """Count what became of the pings of a recording, and write the map cells that three entities or more have been in.
+
+    The same pings give the same bytes, in whatever order their entities come.
+
+    [bold]Examples[/]
+
+      pathcast atlas build --data fleet.csv --columns t:s=timestamp,entity_id=vehicle --out fleet.atlas
+      pathcast atlas show fleet.atlas
+      pathcast atlas export fleet.atlas --out flows.geojson
+    """
+    if not out.absolute().parent.is_dir():
+        raise typer.BadParameter(f"no such directory: {out.parent}", param_hint="--out")
+    found = recording_of(data, columns)
+    from model.atlas.version import dumps
+    from stream.atlas.building import build as count
+
+    rows = found.in_order()
+    with _progress(len(rows), silent=as_json) as told:
+        built = count(rows, told)
+    published = built.sums.published()
+    raw = dumps(published, built.contains)
+    _write(out, raw)
+    summary = {**built.contains, "left_out": built.left_out, "keys": len(published), "bytes": len(raw)}
+    if as_json:
+        typer.echo(json.dumps(summary))
+        return
+    typer.echo(
+        f"{summary['pings']:,} pings of {summary['entities']:,} entities ({built.left_out:,} records left out), "
+        f"{len(published):,} of {len(built.sums):,} keys published, {len(raw) / 1e6:,.1f} MB in {out}"
+    )
+
+
+@app.command()
+def show(file: File, as_json: Json = False) -> None:
+    """Show which pings an atlas contains, and how much it has seen at each level."""
+    atlas, contains = _read(file)
+    from model.atlas.cells import ZOOMS
+    from model.atlas.outcomes import HORIZONS_S
+
+    levels = []
+    for level, zoom in enumerate(ZOOMS):
+        rows = atlas.key >> 60 == level
+        seen = {f"{h:g}": int(n) for h, n in zip(HORIZONS_S, atlas.n[rows].sum(axis=0), strict=True)}
+        levels.append(_Level(level, zoom, int(rows.sum()), seen))
+    if as_json:
+        typer.echo(json.dumps({"contains": contains, "levels": [one._asdict() for one in levels]}))
+        return
+    typer.echo(f"{contains['pings']:,} pings of {contains['entities']:,} entities, {_span(contains)}")
+    for one in levels:
+        typer.echo(f"level {one.level} (zoom {one.zoom}): {one.keys:,} keys; {one.seen()}")
+
+
+class _Level(NamedTuple):
+    """What an atlas has seen at one level."""
+
+    level: int
+    zoom: int
+    keys: int
+    outcomes: dict[str, int]  # by seconds ahead
+
+    def seen(self) -> str:
+        return ", ".join(f"{count:,} after {seconds} s" for seconds, count in self.outcomes.items())
+
+
+def _span(contains: dict[str, Any]) -> str:
+    begin, end = (datetime.fromtimestamp(contains[name] / 1000, UTC) for name in ("from_ms", "to_ms"))
+    return f"{begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
+
+
+@app.command()
+def export(
+    file: File,
+    out: Annotated[Path, typer.Option("--out", dir_okay=False, help="GeoJSON to write")],
+    level: Annotated[int, typer.Option("--level", help="0 has the largest cells, 4 the smallest")] = FINEST,
+    horizon_s: Annotated[float, typer.Option("--horizon-s", help="60, 120, 300, 600 or 900")] = 300.0,
+    least: Annotated[int, typer.Option("--least", min=1, help="outcomes that an arrow must be made of")] = 3,
+) -> None:
+    """Draw an atlas as GeoJSON: an arrow for each cell, direction and speed, to where they were some time later."""
+    from stream.atlas.flows import features
+
+    atlas, _ = _read(file)
+    try:
+        found = list(features(atlas, level, horizon_s, least))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    _write(out, json.dumps({"type": "FeatureCollection", "features": found}).encode())
+    typer.echo(f"{len(found):,} arrows in {out}")
+
+
+def _read(file: Path) -> tuple[Sums, dict[str, Any]]:
+    from model.atlas.version import AtlasError, loads
+
+    try:
+        return loads(file.read_bytes())
+    except AtlasError as error:
+        raise ValueError(f"{file}: {error}") from error
+
+
+def _write(out: Path, raw: bytes) -> None:
+    """Writes the file whole or not at all."""
+    with tempfile.NamedTemporaryFile(dir=out.absolute().parent, prefix=f".{out.name}-", delete=False) as part:
+        try:
+            part.write(raw)
+            part.flush()
+            os.fsync(part.fileno())
+            Path(part.name).chmod(0o644)
+            Path(part.name).replace(out)
+        except BaseException:
+            Path(part.name).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _progress(total: int, *, silent: bool) -> Iterator[Callable[[int], None]]:
+    """Yields a function that shows how many rows are read, on a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True, disable=silent or not console.is_terminal) as shown:
+        task = shown.add_task("", total=total)
+        yield lambda rows: shown.update(task, completed=rows)

@@ -1,0 +1,58 @@
+"""Draws an atlas as GeoJSON (RFC 7946): an arrow for each map cell, direction and speed, from the middle of the cell to
+where those that passed there so were some time later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+
+from model.atlas.cells import LEVELS, STILL, ZOOMS
+from model.atlas.outcomes import CM_PER_M, HORIZONS_S, expected_m
+from model.atlas.sums import Sums
+
+M_PER_DEG: Final = 111_195.08  # on the mean sphere, along a meridian
+# What is drawn for a class of speeds: its middle.
+SPEED_MPS: Final = (0.0, 1.75, 5.5, 11.5, 20.0)
+
+
+def features(atlas: Sums, level: int, horizon_s: float, least: int) -> Iterator[dict[str, Any]]:
+    """Yields the arrows of one level as GeoJSON features, those with `least` outcomes or more.
+
+    Raises ValueError for a level or a horizon that an atlas does not have.
+    """
+    if not 0 <= level < LEVELS:
+        raise ValueError(f"level {level}: an atlas has levels 0 (the largest cells) to {LEVELS - 1}")
+    if horizon_s not in HORIZONS_S:
+        raise ValueError(f"{horizon_s:g} s: an atlas has {', '.join(f'{h:g}' for h in HORIZONS_S)} s")
+    column = HORIZONS_S.index(horizon_s)
+    rows = np.flatnonzero((atlas.key >> 60 == level) & (atlas.n[:, column] >= least))
+    key, n = atlas.key[rows], atlas.n[rows, column]
+    lat, lon = _middles(key, level)
+    octant, kind = (key >> 4) & 15, key & 15
+    turn = np.where(octant == STILL, 0, octant) * (np.pi / 4)
+    speed = np.take(SPEED_MPS, kind)
+    velocity = np.stack([np.sin(turn), np.cos(turn)], axis=-1) * speed[:, None]
+    off_m = atlas.off_cm[rows, column] / (CM_PER_M * n[:, None])
+    to = expected_m(velocity, np.full((len(rows), 1), horizon_s))[:, 0] + off_m
+    end_lat = lat + to[:, 1] / M_PER_DEG
+    end_lon = lon + to[:, 0] / (M_PER_DEG * np.cos(np.radians(lat)))
+    for i in range(len(rows)):
+        ends = [[round(float(x), 6) for x in pair] for pair in ((lon[i], lat[i]), (end_lon[i], end_lat[i]))]
+        what = {"n": int(n[i]), "heading_deg": None if octant[i] == STILL else int(octant[i]) * 45}
+        metres = {"speed_class": int(kind[i]), "moved_m": round(float(np.hypot(*to[i])), 1)}
+        yield {
+            "type": "Feature",
+            "geometry": {"type": "LineString", "coordinates": ends},
+            "properties": {**what, **metres, "after_s": horizon_s},
+        }
+
+
+def _middles(key: Any, level: int) -> tuple[Any, Any]:
+    """Returns the latitudes and longitudes of the middles of the map cells of keys [N]."""
+    side = 2.0 ** ZOOMS[level]
+    x, y = (((key >> shift) & (2**20 - 1)) + 0.5 for shift in (40, 20))
+    lat = np.degrees(np.arctan(np.sinh(np.pi * (1 - 2 * y / side))))
+    return lat, x / side * 360.0 - 180.0

@@ -1,0 +1,200 @@
+"""An atlas built from recorded pings: which of them count, and that neither order nor portions change a byte."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from model.atlas import outcomes, sums
+from model.atlas.cells import LEVELS
+from model.atlas.outcomes import HORIZONS_S, NEVER
+from model.atlas.sums import Sums
+from model.atlas.version import dumps, loads
+from stream.adapters.files import Row, row_of
+from stream.atlas import building
+from stream.atlas.building import build
+from stream.atlas.follower import Follower
+from stream.commands.main import build as commands
+from stream.demo.run import SAMPLE
+from stream.kafka.record_columns import Records
+from stream.tracks.fix import packed
+from stream.wire import Ping, Record
+
+START_MS = 1_700_000_000_000
+RNG = random.Random(5)
+
+
+def row(entity: str, second: float, north_m: float = 0.0, **more: Any) -> Row:
+    place = {"lat": 30.0 + north_m / 111_195, "lon": -97.7}
+    return row_of({"entity_id": entity, "ts": START_MS + round(1000 * second), **place, **more})
+
+
+def drive(entity: str, seed: int, pings: int = 80) -> list[Row]:
+    """A vehicle that goes up and down a street, with its own pace."""
+    rng = np.random.default_rng(seed)
+    seconds = np.cumsum(rng.uniform(20, 40, pings))
+    north = 2_000 * np.abs((seconds * rng.uniform(5, 12) / 2_000 + rng.uniform(0, 2)) % 2 - 1)
+    return [row(entity, float(s), float(n)) for s, n in zip(seconds, north, strict=True)]
+
+
+def by_time(*tracks: Sequence[Row]) -> list[Row]:
+    return sorted((one for track in tracks for one in track), key=lambda one: one.ts_ms or 0)
+
+
+FLEET = [drive(f"van-{n}", n) for n in range(5)]
+
+
+def followed(rows: Sequence[Row]) -> list[tuple[int, bool]]:
+    """The seconds of the pings that are in order, and whether each begins a track."""
+    records = [Record("", 0, place, -1, one.key, one.value) for place, one in enumerate(rows)]
+    found = Follower().fold(Records.of(records))
+    return [
+        (int(ts - START_MS) // 1000, bool(begins))
+        for ts, begins in zip(found.fixes["ts_ms"], found.begins, strict=True)
+    ]
+
+
+def test_what_is_late_twice_far_off_or_no_ping_is_left_out() -> None:
+    rows = [
+        row("a", 0),
+        row("a", 60),
+        row("a", 30),
+        row("a", 60),
+        row("a", 90, 50_000),
+        row("a", 120, lat=95.0),
+        row("a", 150),
+    ]
+    assert followed(rows) == [(0, True), (60, False), (150, False)]
+
+
+def test_a_long_silence_begins_a_new_track() -> None:
+    assert followed([row("a", 0), row("a", 60), row("a", 4_000), row("a", 4_060)]) == [
+        *[(0, True), (60, False), (4_000, True), (4_060, False)]
+    ]
+
+
+def test_entities_are_followed_apart() -> None:
+    assert followed([row("a", 0), row("b", 1), row("a", 60), row("b", 61)]) == [
+        *[(0, True), (60, False), (1, True), (61, False)]
+    ]
+
+
+def assert_same(one: Sums, other: Sums) -> None:
+    for name in ("key", "n", "off_cm", "off_cm2", "cell", "who"):
+        assert getattr(one, name).tobytes() == getattr(other, name).tobytes(), name
+
+
+def test_the_sums_are_those_of_a_loop_over_pings() -> None:
+    expected: dict[int, list[list[int]]] = {}
+    for number, track in enumerate(FLEET):
+        fixes = packed([msgspec.json.decode(one.value, type=Ping) for one in track])
+        found = outcomes.of_tracks(fixes, np.array([0]))
+        met: set[tuple[int, int]] = set()
+        for at, ping in enumerate(found.row):
+            for level in range(LEVELS):
+                key = int(found.key[at, level])
+                if (met_now := (key, int(fixes["ts_ms"][ping]) // sums.SLOT_MS)) in met:
+                    continue
+                met.add(met_now)
+                for h in range(len(HORIZONS_S)):
+                    if found.known_ms[at, h] != NEVER:
+                        cell = expected.setdefault(key, [[0, 0, 0, 0] for _ in HORIZONS_S])[h]
+                        east, north = found.off_cm[at, h].tolist()
+                        for k, value in enumerate((1, east, north, east**2 + north**2)):
+                            cell[k] += value
+        assert number < len(FLEET)
+    built = build(by_time(*FLEET)).sums
+    assert built.key.tolist() == sorted(expected)
+    for place, key in enumerate(built.key.tolist()):
+        found_here = np.column_stack([built.n[place], built.off_cm[place], built.off_cm2[place]]).tolist()
+        assert found_here == expected[key]
+
+
+def test_neither_the_order_of_entities_nor_the_portions_change_a_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = build(by_time(*FLEET))
+    one_by_one = build([one for track in reversed(FLEET) for one in track])
+    assert dumps(whole.sums.published(), whole.contains) == dumps(one_by_one.sums.published(), one_by_one.contains)
+    monkeypatch.setattr(building, "CHUNK_ROWS", 7)
+    monkeypatch.setattr(building, "CHUNK_PINGS", 50)
+    portions = build(by_time(*FLEET))
+    assert_same(portions.sums, whole.sums)
+    assert (
+        portions.contains
+        == whole.contains
+        == {
+            **{"entities": 5, "pings": 400},
+            **{"from_ms": min(t[0].ts_ms or 0 for t in FLEET), "to_ms": max(t[-1].ts_ms or 0 for t in FLEET)},
+        }
+    )
+
+
+def test_a_home_that_one_or_two_visit_is_not_published() -> None:
+    home = [
+        [row(name, second, 9_000 + seconds) for second, seconds in enumerate(range(0, 3_000, 30))]
+        for name in ("x", "y")
+    ]
+    mixed = build(by_time(*FLEET, *home)).sums
+    alone = build(by_time(*FLEET)).sums
+    assert len(mixed) > len(alone)
+    finest = {int(key) for key in mixed.published().key if key >> 60 == LEVELS - 1}
+    assert finest == {int(key) for key in alone.published().key if key >> 60 == LEVELS - 1} != set()
+
+
+def test_nothing_gives_an_empty_atlas() -> None:
+    built = build([])
+    found, contains = loads(dumps(built.sums.published(), built.contains))
+    assert (len(found), contains["pings"]) == (0, 0)
+
+
+# -- the commands
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(commands(), ["atlas", *map(str, arguments)])
+
+
+def test_an_atlas_of_the_sample_is_built_shown_and_drawn(tmp_path: Path) -> None:
+    out, drawn = tmp_path / "buses.atlas", tmp_path / "flows.geojson"
+    built = run("build", "--data", SAMPLE, "--out", out)
+    assert built.exit_code == 0, built.output
+    assert "6,724 pings of 36 entities (0 records left out)" in built.output
+    again = tmp_path / "again.atlas"
+    summary = json.loads(run("build", "--data", SAMPLE, "--out", again, "--json").stdout)
+    assert out.read_bytes() == again.read_bytes()
+    assert summary["bytes"] == out.stat().st_size
+    assert "6,724 pings of 36 entities, 2017-03-21 11:00 to 2017-03-21 14:59 UTC" in run("show", out).output
+    levels = json.loads(run("show", out, "--json").stdout)["levels"]
+    assert sum(one["keys"] for one in levels) == summary["keys"]
+    assert run("export", out, "--out", drawn).exit_code == 0
+    arrows = json.loads(drawn.read_text())["features"]
+    assert len(arrows) > 100
+    for arrow in arrows:
+        (lon, lat), _ = arrow["geometry"]["coordinates"]
+        assert 30 < lat < 31
+        assert -98.1 < lon < -97.4
+        assert arrow["properties"]["n"] >= 3
+        assert arrow["properties"]["moved_m"] < 20_000
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["again.atlas", "buses.atlas", "flows.geojson"]
+
+
+def test_what_cannot_be_read_or_asked_is_said_in_one_line(tmp_path: Path) -> None:
+    out, no_atlas = tmp_path / "a.atlas", tmp_path / "no.atlas"
+    no_atlas.write_bytes(b"PCAT but not really, by far")
+    found = run("show", no_atlas)
+    assert found.exit_code == 1
+    assert isinstance(found.exception, ValueError)
+    assert "no.atlas: " in str(found.exception)
+    assert run("build", "--data", SAMPLE, "--out", tmp_path / "none" / "a").exit_code == 2
+    assert run("build", "--data", tmp_path / "none.csv", "--out", out).exit_code == 2
+    assert run("build", "--data", SAMPLE, "--out", out).exit_code == 0
+    for wrong in (("--level", 5), ("--horizon-s", 61), ("--least", 0)):
+        assert run("export", out, "--out", tmp_path / "x.geojson", *wrong).exit_code == 2
+    assert not (tmp_path / "x.geojson").exists()
