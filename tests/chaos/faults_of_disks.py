@@ -16,7 +16,7 @@ from chaos_rig import Rig
 from faults import Fault, register
 from pathcast_process import COMMAND, environment
 
-from model.network import checkpoint
+from model.parameters import reading
 
 TRAIN_S: Final = 300.0
 ROOM: Final = 64 * 1024  # beside the old weights: less than new ones need
@@ -54,7 +54,7 @@ def weights_disk_full(rig: Rig) -> None:
             assert any(text in last for text in FULL), f"the error does not say why: {last}"
             rig.say(last)
             assert _digests(out) == before, "what was there before has changed"
-            checkpoint.from_pretrained(out)
+            reading.from_pretrained(out)
 
 
 register(
@@ -65,7 +65,7 @@ register(
 @contextmanager
 def _old_weights_on_a_full_disk(out: Path) -> Iterator[tuple[str, list[str]]]:
     """How it was done, and what to put before a command that is to feel it."""
-    old = sorted(checkpoint.resolve("small").iterdir())
+    old = sorted(reading.resolve("small").iterdir())
     why_not = tiny_disk.mount(out, sum(path.stat().st_size + 4096 for path in old) + ROOM)
     try:
         for path in old:
