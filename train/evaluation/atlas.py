@@ -20,7 +20,7 @@ from model.atlas import estimate, outcomes, sums
 from model.atlas.cells import LEVELS, Keys, keys
 from model.atlas.outcomes import NEVER, Outcomes
 from model.atlas.sums import Sums
-from model.kinematics.geo import F64, moved_deg
+from model.kinematics.geo import F64, haversine_m, moved_deg
 from train.data.anchors import Anchors
 from train.data.corpus import Corpus
 from train.evaluation.rollout import Answers
@@ -120,6 +120,13 @@ def _asked(corpus: Corpus, anchors: Anchors) -> Keys:
     fixes = corpus.fixes(anchors.row)
     velocity = outcomes.velocities(fixes, corpus.fixes(anchors.row - 1))
     return keys(fixes["lat_e7"], fixes["lon_e7"], velocity)
+
+
+def distances_m(corpus: Corpus, anchors: Anchors, answer: Answers, column: int) -> F64:
+    """Returns the errors (A,) of one predictor and horizon; NaN where an anchor has no target."""
+    target = anchors.target[:, column]
+    off_m = haversine_m(corpus.lat[target], corpus.lon[target], answer.lat[:, column], answer.lon[:, column])
+    return np.where(target >= 0, off_m, np.nan)
 
 
 def learning_curve(history_h: I64, errors_m: Mapping[str, F64]) -> list[dict[str, Any]]:

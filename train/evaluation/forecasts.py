@@ -252,13 +252,6 @@ def _measure_column(corpus: Corpus, anchors: Anchors, answer: Answers, column: i
     )
 
 
-def distances_m(corpus: Corpus, anchors: Anchors, answer: Answers, column: int) -> F64:
-    """Returns the errors (A,) of one predictor and horizon; NaN where an anchor has no target."""
-    target = anchors.target[:, column]
-    off_m = haversine_m(corpus.lat[target], corpus.lon[target], answer.lat[:, column], answer.lon[:, column])
-    return np.where(target >= 0, off_m, np.nan)
-
-
 def versus_best(cases: dict[str, Cases], entity: NDArray[np.integer]) -> dict[str, Any]:
     """Compares the model with the baseline of the lowest mean error on these very cases: the choice favours the
     baseline.

@@ -123,7 +123,7 @@ def _learning(sample: Sample, judged: forecasts.Judged, history_h: atlas.I64) ->
     curves = {}
     for column, name in enumerate(["next", *(f"{horizon:g}" for horizon in HORIZONS_S)]):
         errors: dict[str, F64] = {
-            one: forecasts.distances_m(sample.corpus, judged.anchors, judged.answers[one], column) for one in names
+            one: atlas.distances_m(sample.corpus, judged.anchors, judged.answers[one], column) for one in names
         }
         curves[name] = atlas.learning_curve(history_h, errors)
     return curves
