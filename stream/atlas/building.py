@@ -1,4 +1,4 @@
-"""Builds an atlas from recorded pings.
+"""Builds an atlas from recorded pings, or from a topic that still has them.
 
 Pings are kept until all are read, 29 bytes each, because what becomes of one is known only later. Then their outcomes
 are counted, some entities at a time.
@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any, Final
 
 import numpy as np
+from aiokafka.errors import KafkaError
 from numpy.typing import NDArray
 
 from model.atlas import outcomes, sums
@@ -19,6 +20,9 @@ from model.atlas.outcomes import NEVER
 from model.atlas.sums import Sums
 from stream.adapters.files import Row
 from stream.atlas.follower import Follower, InOrder
+from stream.config.security import KafkaSecurity, kafka_refusal
+from stream.kafka import admin
+from stream.kafka.log import bounds, reread
 from stream.kafka.record_columns import Records
 from stream.wire import Record
 
@@ -35,22 +39,68 @@ class Built:
     left_out: int
 
 
-def build(rows: Iterable[Row], progress: Callable[[int], None] = lambda rows: None) -> Built:
+class Builder:
+    """Takes records, and counts what became of their pings when all are there."""
+
+    def __init__(self) -> None:
+        self._follower = Follower()
+        self._parts: list[InOrder] = []
+
+    @property
+    def records(self) -> int:
+        """How many it has taken."""
+        return self._follower.records
+
+    def add(self, records: Records) -> None:
+        """Takes records; those of one partition come in their order."""
+        self._parts.append(self._follower.fold(records))
+
+    def built(self) -> Built:
+        entity, fixes, begins = (
+            np.concatenate([part[i] for part in self._parts] or [np.empty(0)]) for i in range(len(InOrder._fields))
+        )
+        order = np.argsort(entity, kind="stable")
+        entity, fixes, begins = entity[order], fixes[order], begins[order]
+        counted = _counted(self._follower.names, entity, fixes, begins)
+        return Built(counted, _contents(entity, fixes), self._follower.left_out)
+
+
+def of_rows(rows: Iterable[Row], progress: Callable[[int], None] = lambda rows: None) -> Built:
     """Returns the sums of recorded pings, which come in the order of their times. `progress` is told how many rows are
     read.
     """
-    follower, parts = Follower(), list[InOrder]()
-    coming = iter(rows)
+    builder, coming = Builder(), iter(rows)
     while chunk := list(islice(coming, CHUNK_ROWS)):
-        at = follower.records
         # A recording has no time of publication: nothing of it can be told to be in the future.
-        records = [Record("", 0, at + place, -1, row.key, row.value) for place, row in enumerate(chunk)]
-        parts.append(follower.fold(Records.of(records)))
-        progress(follower.records)
-    entity, fixes, begins = (np.concatenate([part[i] for part in parts] or [np.empty(0)]) for i in range(3))
-    order = np.argsort(entity, kind="stable")
-    entity, fixes, begins = entity[order], fixes[order], begins[order]
-    return Built(_counted(follower.names, entity, fixes, begins), _contents(entity, fixes), follower.left_out)
+        records = [Record("", 0, place, -1, row.key, row.value) for place, row in enumerate(chunk, builder.records)]
+        builder.add(Records.of(records))
+        progress(builder.records)
+    return builder.built()
+
+
+async def of_topic(
+    bootstrap: str, topic: str, security: KafkaSecurity, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Built:
+    """Returns the sums of a topic's pings up to its present end. `progress` is told how many records of how many are
+    read. Joins no group.
+
+    Raises ConnectionError if no broker answers or it stops answering, Refused if one denies access, ValueError if there
+    is no such topic.
+    """
+    servers, access, builder = bootstrap.split(","), security.arguments(), Builder()
+    with admin.connected(bootstrap, security) as client:
+        numbers = range(admin.partitions_of(client, topic))
+    try:
+        found = await bounds(servers, [(topic, number) for number in numbers], access=access)
+        total = sum(end - begin for begin, end in found.values())
+        for partition, (begin, end) in found.items():
+            async for records in reread(servers, partition, begin, end, access=access):
+                builder.add(records)
+                progress(builder.records, total)
+    except (KafkaError, TimeoutError) as error:
+        refusal = kafka_refusal(bootstrap, security, error)
+        raise refusal or ConnectionError(f"reading {topic} at {bootstrap} failed: {error!r}") from error
+    return builder.built()
 
 
 def _counted(names: list[str], entity: NDArray[np.int64], fixes: NDArray[Any], begins: NDArray[np.bool_]) -> Sums:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import tempfile
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from stream.adapters.options import Columns, recording_of
-from stream.config.options import Json
+from stream.config.options import DEFAULT_BOOTSTRAP, Bootstrap, Json, quiet, secured
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 
 if TYPE_CHECKING:
     from model.atlas.sums import Sums
@@ -29,31 +31,44 @@ File = Annotated[Path, typer.Argument(metavar="ATLAS", exists=True, dir_okay=Fal
 
 
 @app.command()
+@secured
 def build(
-    data: Annotated[str, typer.Option("--data", metavar="[FORMAT:]FILE", help="recorded pings, as replay takes them")],
     out: Annotated[Path, typer.Option("--out", dir_okay=False, help="the file to write")],
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="[FORMAT:]FILE", help="recorded pings, as replay takes them")
+    ] = None,
     columns: Columns = None,
+    from_topic: Annotated[
+        str | None, typer.Option("--from-topic", metavar="TOPIC", help="instead: the pings that a topic still has")
+    ] = None,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    security: KafkaSecurity = PLAIN_KAFKA,
     as_json: Json = False,
 ) -> None:
-    """Count what became of the pings of a recording, and write the map cells that three entities or more have been in.
+    """Count what became of earlier pings, and write the map cells that three entities or more have been in.
 
-    The same pings give the same bytes, in whatever order their entities come.
+    The same pings give the same bytes, from a file or from a topic, in whatever order their entities come.
 
     [bold]Examples[/]
 
       pathcast atlas build --data fleet.csv --columns t:s=timestamp,entity_id=vehicle --out fleet.atlas
-      pathcast atlas show fleet.atlas
+      pathcast atlas build --from-topic pathcast.pings.v1 --bootstrap localhost:9092 --out fleet.atlas
       pathcast atlas export fleet.atlas --out flows.geojson
     """
+    if (data is None) == (from_topic is None):
+        raise typer.BadParameter("give either --data or --from-topic")
     if not out.absolute().parent.is_dir():
         raise typer.BadParameter(f"no such directory: {out.parent}", param_hint="--out")
-    found = recording_of(data, columns)
+    recorded = None if data is None else recording_of(data, columns)
     from model.atlas.version import dumps
-    from stream.atlas.building import build as count
+    from stream.atlas import building
 
-    rows = found.in_order()
-    with _progress(len(rows), silent=as_json) as told:
-        built = count(rows, told)
+    with _progress(silent=as_json) as told, quiet():
+        if recorded is not None:
+            rows = recorded.in_order()
+            built = building.of_rows(rows, lambda done: told(done, len(rows)))
+        else:
+            built = asyncio.run(building.of_topic(bootstrap, str(from_topic), security, told))
     published = built.sums.published()
     raw = dumps(published, built.contains)
     _write(out, raw)
@@ -148,13 +163,13 @@ def _write(out: Path, raw: bytes) -> None:
 
 
 @contextmanager
-def _progress(total: int, *, silent: bool) -> Iterator[Callable[[int], None]]:
-    """Yields a function that shows how many rows are read, on a terminal."""
+def _progress(*, silent: bool) -> Iterator[Callable[[int, int], None]]:
+    """Yields a function that shows how many records of how many are read, on a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     console = Console(stderr=True)
     columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True, disable=silent or not console.is_terminal) as shown:
-        task = shown.add_task("", total=total)
-        yield lambda rows: shown.update(task, completed=rows)
+        task = shown.add_task("", total=None)
+        yield lambda done, total: shown.update(task, completed=done, total=total)

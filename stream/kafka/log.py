@@ -145,5 +145,19 @@ async def reread(
                 raise RuntimeError(f"cannot read {partition} back from {position} to {end}: no record for {STALL_S} s")
 
 
+async def bounds(
+    bootstrap: Sequence[str],
+    partitions: Sequence[Partition],
+    *,
+    access: Mapping[str, Any] = NO_ACCESS,
+    isolation: Isolation = INPUT_ISOLATION,
+) -> dict[Partition, Bounds]:
+    """Returns the bounds of these partitions' logs, in the order of the partitions. Raises KafkaError."""
+    tps = [TopicPartition(*partition) for partition in partitions]
+    async with _reader(bootstrap, access, isolation) as consumer:
+        begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+    return {(tp.topic, tp.partition): Bounds(begins[tp], ends[tp]) for tp in tps}
+
+
 class Rebalanced(Exception):
     """The group has a newer generation: another member may commit these offsets, we may not."""

@@ -20,7 +20,7 @@ from model.atlas.sums import Sums
 from model.atlas.version import dumps, loads
 from stream.adapters.files import Row, row_of
 from stream.atlas import building
-from stream.atlas.building import build
+from stream.atlas.building import of_rows
 from stream.atlas.follower import Follower
 from stream.commands.main import build as commands
 from stream.demo.run import SAMPLE
@@ -111,7 +111,7 @@ def test_the_sums_are_those_of_a_loop_over_pings() -> None:
                         for k, value in enumerate((1, east, north, east**2 + north**2)):
                             cell[k] += value
         assert number < len(FLEET)
-    built = build(by_time(*FLEET)).sums
+    built = of_rows(by_time(*FLEET)).sums
     assert built.key.tolist() == sorted(expected)
     for place, key in enumerate(built.key.tolist()):
         found_here = np.column_stack([built.n[place], built.off_cm[place], built.off_cm2[place]]).tolist()
@@ -119,12 +119,12 @@ def test_the_sums_are_those_of_a_loop_over_pings() -> None:
 
 
 def test_neither_the_order_of_entities_nor_the_portions_change_a_byte(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = build(by_time(*FLEET))
-    one_by_one = build([one for track in reversed(FLEET) for one in track])
+    whole = of_rows(by_time(*FLEET))
+    one_by_one = of_rows([one for track in reversed(FLEET) for one in track])
     assert dumps(whole.sums.published(), whole.contains) == dumps(one_by_one.sums.published(), one_by_one.contains)
     monkeypatch.setattr(building, "CHUNK_ROWS", 7)
     monkeypatch.setattr(building, "CHUNK_PINGS", 50)
-    portions = build(by_time(*FLEET))
+    portions = of_rows(by_time(*FLEET))
     assert_same(portions.sums, whole.sums)
     assert (
         portions.contains
@@ -141,15 +141,15 @@ def test_a_home_that_one_or_two_visit_is_not_published() -> None:
         [row(name, second, 9_000 + seconds) for second, seconds in enumerate(range(0, 3_000, 30))]
         for name in ("x", "y")
     ]
-    mixed = build(by_time(*FLEET, *home)).sums
-    alone = build(by_time(*FLEET)).sums
+    mixed = of_rows(by_time(*FLEET, *home)).sums
+    alone = of_rows(by_time(*FLEET)).sums
     assert len(mixed) > len(alone)
     finest = {int(key) for key in mixed.published().key if key >> 60 == LEVELS - 1}
     assert finest == {int(key) for key in alone.published().key if key >> 60 == LEVELS - 1} != set()
 
 
 def test_nothing_gives_an_empty_atlas() -> None:
-    built = build([])
+    built = of_rows([])
     found, contains = loads(dumps(built.sums.published(), built.contains))
     assert (len(found), contains["pings"]) == (0, 0)
 
