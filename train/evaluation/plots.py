@@ -18,6 +18,7 @@ from model.kinematics.geo import E7, F64, displacement_m, haversine_m
 from train.data import anchors as anchoring
 from train.data.anchors import Anchors
 from train.data.corpus import Corpus
+from train.evaluation.atlas import ATLAS, PHYSICS
 from train.evaluation.forecasts import Judged, Sample
 from train.evaluation.rollout import MODEL, Answers
 
@@ -37,8 +38,9 @@ STYLE: Final = {  # colour and mark of each predictor: Okabe & Ito 2008
     "window_velocity": ("#999999", ">"),
     "reported_velocity": ("#332288", "*"),  # Tol's indigo
     "stay": ("#000000", "x"),
-    "atlas": ("#117733", "h"),  # Tol's green
+    ATLAS: ("#117733", "h"),  # Tol's green
 }
+CURVES: Final = ("#000000", "#0072B2", "#56B4E9", "#009E73")  # colours of the learning curve, nearest horizon first
 NOTES: Final = ("#0072B2", "#56B4E9", "#009E73")  # colours of the ellipses, nearest horizon first
 
 
@@ -47,11 +49,13 @@ def draw(path: Path, sample: Sample, report: dict[str, Any], judged: Judged, mod
 
     Raises ValueError where matplotlib is missing.
     """
-    figure, axes = _figure()
+    figure, axes = _figure(curve="learning" in report)
     names = [name for name in STYLE if name in judged.answers]
     _draw_errors(axes[0], report["horizons"], names)
     _draw_reliability(axes[1], report["horizons"], names)
     drawn = MODEL if MODEL in judged.answers else (FITTED if FITTED in judged.answers else KALMAN)
+    if "learning" in report:
+        _draw_learning(axes.pop(), report["learning"])
     for axis, (doing, index) in zip(axes[2:], examples(sample.corpus, judged, drawn).items(), strict=True):
         if index is None:
             axis.set_title(f"{doing}: no example", loc="left")
@@ -91,11 +95,13 @@ def places(path: Path, files: Sequence[str]) -> list[Path]:
     return [path.with_stem(f"{path.stem}-{stem}") for stem in stems]
 
 
-def _figure() -> tuple[Any, list[Any]]:
-    figure = require()(figsize=(13, 9.5), layout="constrained")
-    grid = figure.add_gridspec(2, 6, height_ratios=(1, 1.05), wspace=0.08)
+def _figure(*, curve: bool = False) -> tuple[Any, list[Any]]:
+    """Returns the figure and its axes; with `curve`, one more at the end, below all others."""
+    figure = require()(figsize=(13, 13.5 if curve else 9.5), layout="constrained")
+    grid = figure.add_gridspec(3 if curve else 2, 6, height_ratios=(1, 1.05, 0.9)[: 3 if curve else 2], wspace=0.08)
     axes = [figure.add_subplot(grid[0, :3]), figure.add_subplot(grid[0, 3:])]
     axes += [figure.add_subplot(grid[1, 2 * i : 2 * i + 2]) for i in range(3)]
+    axes += [figure.add_subplot(grid[2, :])] if curve else []
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.25, linewidth=0.6)
@@ -140,6 +146,22 @@ def _draw_errors(axis: Any, horizons: dict[str, Any], names: list[str]) -> None:
     axis.set_ylabel("mean error (m)")
     axis.set_title("Error against horizon, with 95 % intervals by entity", loc="left")
     axis.legend(frameon=False, fontsize=9)
+
+
+def _draw_learning(axis: Any, curves: dict[str, Any]) -> None:
+    """Draws the atlas's errors as parts of those of damped velocity, by hours of the fleet's history."""
+    for colour, (name, rows) in zip(CURVES, curves.items(), strict=False):
+        ratios = [row["mean_m"][ATLAS] / row["mean_m"][PHYSICS] for row in rows]
+        middles = [np.sqrt(max(row["from_h"], 0.5) * row["to_h"]) for row in rows]
+        label = name if name == "next" else f"{name} s"
+        axis.plot(middles, ratios, color=colour, marker="h", linewidth=1.8, label=label)
+    axis.axhline(1.0, color="#777777", linewidth=1, linestyle=":")
+    axis.set_xscale("log")
+    axis.set_ylim(0, None)
+    axis.set_xlabel("hours of the fleet's history")
+    axis.set_ylabel(f"error / {PHYSICS}")
+    axis.set_title("what the fleet's own pings are worth", loc="left")
+    axis.legend(frameon=False)
 
 
 def _draw_reliability(axis: Any, horizons: dict[str, Any], names: list[str]) -> None:

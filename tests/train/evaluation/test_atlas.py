@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -117,11 +118,15 @@ def test_the_learning_curve_counts_what_has_a_target() -> None:
     ]
 
 
-def test_evaluate_prints_the_curve_and_judges_the_atlas_beside_the_rest(write_file: WriteFile) -> None:
+def test_evaluate_prints_the_curve_draws_it_and_judges_the_atlas_beside_the_rest(
+    write_file: WriteFile, tmp_path: Path
+) -> None:
     path = write_file(together(*(bend(f"bus-{n}", 3, n) for n in range(6))))
     options = ["evaluate", "--weights", "none", "--data", str(path), "--split", "all", "--no-fit", "--atlas", "30m"]
-    shown = CliRunner().invoke(build(), options)
+    drawn = tmp_path / "curve.svg"
+    shown = CliRunner().invoke(build(), [*options, "--picture", str(drawn)])
     assert shown.exit_code == 0, shown.output
+    assert "hours of the fleet" in drawn.read_text()
     assert "by hours of the fleet's history" in shown.output
     report = json.loads(CliRunner().invoke(build(), [*options, "--json"]).stdout)["data"][0]
     scores = report["horizons"]["300"]
