@@ -42,8 +42,9 @@ def read(atlas: Sums, keys: Keys, dt_s: F64, var_m2: F64) -> Estimate:
         return _between(out, dt_s)  # [N, L, Q, ...]
 
     count, mean, spread = found(atlas.n, 1), found(atlas.off_cm, CM_PER_M), found(atlas.off_cm2, CM_PER_M**2)
-    near = np.minimum(dt_s / HORIZONS_S[0], 1.0)[:, None]  # before the first horizon, what is off grows with the time
-    mean, spread = mean * near[..., None], spread * near**2
+    # Before the first horizon, what is off grows as by an acceleration: a velocity is hardly wrong after some seconds.
+    near = np.minimum(dt_s / HORIZONS_S[0], 1.0)[:, None] ** 2
+    mean, spread = mean * near[..., None], spread * near
     off = np.zeros((*dt_s.shape, 2))
     length2 = 2 * var_m2  # the mean of the squared lengths
     for level in range(LEVELS):
