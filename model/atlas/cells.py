@@ -25,7 +25,6 @@ STILL: Final = 8
 SPEEDS_MPS: Final = (0.5, 3.0, 8.0, 15.0)  # below the first, a thing is still and has no heading
 MAX_LAT_DEG: Final = 85.0  # the limit of the Mercator map
 Keys = NDArray[np.int64]
-_MOTION_BITS: Final = 20  # those of direction and speed
 
 
 def keys(lat_e7: NDArray[Any], lon_e7: NDArray[Any], velocity_mps: F64) -> Keys:
@@ -41,11 +40,6 @@ def keys(lat_e7: NDArray[Any], lon_e7: NDArray[Any], velocity_mps: F64) -> Keys:
         for level, zoom in enumerate(ZOOMS)
     ]
     return np.stack(found, axis=-1)
-
-
-def cells(key: Keys) -> Keys:
-    """Returns the map cells of keys [...]: the keys without the direction and speed of their pings."""
-    return np.asarray(key >> _MOTION_BITS << _MOTION_BITS, np.int64)
 
 
 def _tile(turn: F64, zoom: int) -> NDArray[np.int64]:

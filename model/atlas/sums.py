@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.atlas.cells import Keys, cells
+from model.atlas.cells import Keys
 from model.atlas.outcomes import HORIZONS_S
 
 SLOT_MS: Final = 15 * 60 * 1000
@@ -31,8 +31,7 @@ class Sums:
     n: NDArray[np.int32]  # [R, H] outcomes
     off_cm: I64  # [R, H, 2] the sum of the offsets east and north
     off_cm2: I64  # [R, H] the sum of their squared lengths
-    cell: Keys  # [C] the map cells of all keys, sorted and each there once: keys without their motion
-    who: NDArray[np.uint64]  # [C] a bit for each entity that was counted in the cell, by a hash of its id
+    who: NDArray[np.uint64]  # [R] a bit for each entity that was counted, by a hash of its id
 
     def __len__(self) -> int:
         return len(self.key)
@@ -45,7 +44,6 @@ class Sums:
             np.empty((0, h), np.int32),
             np.empty((0, h, 2), np.int64),
             np.empty((0, h), np.int64),
-            np.empty(0, np.int64),
             np.empty(0, np.uint64),
         )
 
@@ -57,8 +55,7 @@ class Sums:
         if not len(key):
             return cls.none()
         order = np.argsort(key, kind="stable")
-        key, who, of = key[order], who[order], cells(key[order])
-        first, begins = _firsts(key), _firsts(of)
+        key, first = key[order], _firsts(key[order])
         rows, h = len(first), len(HORIZONS_S)
         place = np.repeat(np.arange(rows), np.diff(np.append(first, len(key)))) * h + horizon[order]
         off = off_cm[order].astype(np.int64)
@@ -67,35 +64,30 @@ class Sums:
         np.add.at(square, place, (off * off).sum(-1))
         n = np.bincount(place, minlength=rows * h).astype(np.int32)
         sums = n.reshape(rows, h), total.reshape(rows, h, 2), square.reshape(rows, h)
-        return cls(key[first], *sums, of[begins], np.bitwise_or.reduceat(who, begins))
+        return cls(key[first], *sums, np.bitwise_or.reduceat(who[order], first))
 
     def plus(self, other: Sums) -> Sums:
         """Returns the sums of both."""
         if not len(other):
             return self
         key, places = _united(self.key, other.key)
-        cell, cells_at = _united(self.cell, other.cell)
-        who = np.zeros(len(cell), np.uint64)
-        for one, at in zip((self, other), cells_at, strict=True):
-            who[at] |= one.who
 
         def added(name: str) -> Any:
             mine, theirs = getattr(self, name), getattr(other, name)
             out = np.zeros((len(key), *mine.shape[1:]), mine.dtype)
             out[places[0]] = mine
-            out[places[1]] += theirs
+            out[places[1]] = np.bitwise_or(out[places[1]], theirs) if name == "who" else out[places[1]] + theirs
             return out
 
-        return Sums(key, added("n"), added("off_cm"), added("off_cm2"), cell, who)
+        return Sums(key, *map(added, ("n", "off_cm", "off_cm2", "who")))
 
-    def published(self) -> Sums:
-        """Returns the sums of the map cells that at least MIN_ENTITIES have been in: fewer could be recognised, and
-        would speak for all. Nobody's bits are in it.
+    def published(self, min_entities: int = MIN_ENTITIES) -> Sums:
+        """Returns the sums of the keys that at least `min_entities` were counted under: what became of fewer could be
+        recognised, as where they live, and would speak for all. Nobody's bits are in it.
         """
-        known = self.cell[np.bitwise_count(self.who) >= MIN_ENTITIES]
-        _, here = find(known, cells(self.key))
-        sums = self.key[here], self.n[here], self.off_cm[here], self.off_cm2[here]
-        return Sums(*sums, np.empty(0, np.int64), np.empty(0, np.uint64))
+        known = np.bitwise_count(self.who) >= min_entities
+        sums = self.key[known], self.n[known], self.off_cm[known], self.off_cm2[known]
+        return Sums(*sums, np.zeros(int(known.sum()), np.uint64))
 
 
 def find(sorted_keys: Keys, wanted: Keys) -> tuple[I64, NDArray[np.bool_]]:

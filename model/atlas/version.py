@@ -88,5 +88,5 @@ def loads(raw: bytes | memoryview) -> tuple[Sums, dict[str, Any]]:
         np.frombuffer(view, "<i8", size // 8, start) for size, start in zip(sizes[:3], starts, strict=False)
     )
     n = np.frombuffer(view, "<i4", rows * h, int(starts[3]))
-    nobody = np.empty(0, np.int64), np.empty(0, np.uint64)
-    return Sums(key, n.reshape(rows, h), off_cm.reshape(rows, h, 2), off_cm2.reshape(rows, h), *nobody), contains
+    sums = n.reshape(rows, h), off_cm.reshape(rows, h, 2), off_cm2.reshape(rows, h)
+    return Sums(key, *sums, np.zeros(rows, np.uint64)), contains

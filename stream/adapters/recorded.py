@@ -60,6 +60,8 @@ def _is_of_files(given: str | Path) -> bool:
 
 
 def _archive(given: str) -> Recording:
+    if ":" not in given and not Path(given).exists():
+        raise FileNotFoundError(f"{given}: no such file")
     from stream.adapters.sources import parse  # imports numpy and Arrow, for which NDJSON should not wait
 
     source = parse(given)

@@ -41,13 +41,17 @@ def build(
     from_topic: Annotated[
         str | None, typer.Option("--from-topic", metavar="TOPIC", help="instead: the pings that a topic still has")
     ] = None,
+    min_entities: Annotated[
+        int, typer.Option("--min-entities", min=1, max=64, help="that a key must be counted for to be written")
+    ] = 3,
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     security: KafkaSecurity = PLAIN_KAFKA,
     as_json: Json = False,
 ) -> None:
-    """Count what became of earlier pings, and write the map cells that three entities or more have been in.
+    """Count what became of earlier pings by map cell, heading and speed, and write what three entities or more show.
 
-    The same pings give the same bytes, from a file or from a topic, in whatever order their entities come.
+    What fewer did could be recognised, as where they live: --min-entities 1 is for an atlas that stays with you. The
+    same pings give the same bytes, from a file or from a topic, in whatever order their entities come.
 
     [bold]Examples[/]
 
@@ -57,9 +61,13 @@ def build(
     """
     if (data is None) == (from_topic is None):
         raise typer.BadParameter("give either --data or --from-topic")
+    if columns is not None and data is None:
+        raise typer.BadParameter("--columns is for --data")
     if not out.absolute().parent.is_dir():
         raise typer.BadParameter(f"no such directory: {out.parent}", param_hint="--out")
     recorded = None if data is None else recording_of(data, columns)
+    if recorded is not None and out.exists() and Path(recorded.path).exists() and out.samefile(recorded.path):
+        raise typer.BadParameter(f"{out} is the input itself", param_hint="--out")
     from model.atlas.version import dumps
     from stream.atlas import building
 
@@ -69,7 +77,7 @@ def build(
             built = building.of_rows(rows, lambda done: told(done, len(rows)))
         else:
             built = asyncio.run(building.of_topic(bootstrap, str(from_topic), security, told))
-    published = built.sums.published()
+    published = built.sums.published(min_entities)
     raw = dumps(published, built.contains)
     _write(out, raw)
     summary = {**built.contains, "left_out": built.left_out, "keys": len(published), "bytes": len(raw)}
@@ -127,7 +135,7 @@ def export(
     horizon_s: Annotated[float, typer.Option("--horizon-s", help="60, 120, 300, 600 or 900")] = 300.0,
     least: Annotated[int, typer.Option("--least", min=1, help="outcomes that an arrow must be made of")] = 3,
 ) -> None:
-    """Draw an atlas as GeoJSON: an arrow for each cell, direction and speed, to where they were some time later."""
+    """Draw an atlas as GeoJSON: an arrow for each cell, direction and class of speed, to about where they came."""
     from stream.atlas.flows import features
 
     atlas, _ = _read(file)

@@ -1,5 +1,8 @@
-"""Draws an atlas as GeoJSON (RFC 7946): an arrow for each map cell, direction and speed, from the middle of the cell to
-where those that passed there so were some time later.
+"""Draws an atlas as GeoJSON (RFC 7946): an arrow for each map cell, direction and class of speed, from the middle of
+the cell to about where those that passed there so were some time later.
+
+An atlas has what happened beyond what physics expected of each ping. What it expected is drawn for the octant and for
+the middle of the class of speeds, so that the end of an arrow may be off by some hundred metres, and more above 15 m/s.
 """
 
 from __future__ import annotations
@@ -41,12 +44,12 @@ def features(atlas: Sums, level: int, horizon_s: float, least: int) -> Iterator[
     end_lon = lon + to[:, 0] / (M_PER_DEG * np.cos(np.radians(lat)))
     for i in range(len(rows)):
         ends = [[round(float(x), 6) for x in pair] for pair in ((lon[i], lat[i]), (end_lon[i], end_lat[i]))]
-        what = {"n": int(n[i]), "heading_deg": None if octant[i] == STILL else int(octant[i]) * 45}
-        metres = {"speed_class": int(kind[i]), "moved_m": round(float(np.hypot(*to[i])), 1)}
+        heading = None if octant[i] == STILL else int(octant[i]) * 45
+        what = {"n": int(n[i]), "heading_deg": heading, "speed_class": int(kind[i]), "after_s": horizon_s}
         yield {
             "type": "Feature",
             "geometry": {"type": "LineString", "coordinates": ends},
-            "properties": {**what, **metres, "after_s": horizon_s},
+            "properties": what,
         }
 
 

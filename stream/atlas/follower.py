@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stream.engine.batch import firsts
 from stream.engine.pings import Pings
-from stream.kafka.record_columns import Records
+from stream.kafka.record_columns import Partition, Records
 from stream.tracks.track import Accepted, Policy, observe
 from stream.tracks.track_table import TrackTable
 
@@ -34,20 +34,22 @@ class Follower:
     def __init__(self) -> None:
         self._policy = Policy(window_fixes=WINDOW_FIXES)
         self._tracks = TrackTable(self._policy)
-        self._numbers: dict[str, int] = {}
+        self._numbers: dict[tuple[Partition, str], int] = {}
         self.records = 0
         self.left_out = 0
 
     @property
     def names(self) -> list[str]:
-        """The ids of the entities, by number."""
-        return list(self._numbers)
+        """The ids of the entities, by number; one that is in two partitions has two numbers, as it has two tracks."""
+        return [name for _, name in self._numbers]
 
     def fold(self, records: Records) -> InOrder:
         """Returns the pings of the next records that are in order. Records of one partition come in their order."""
         pings = Pings.read(records)
         fresh = len(self._numbers)
-        of_name = np.array([self._numbers.setdefault(name, len(self._numbers)) for name in pings.names], np.int64)
+        homes = [records.partitions[which] for which in records.which[pings.first].tolist()]
+        numbers = [self._numbers.setdefault(one, len(self._numbers)) for one in zip(homes, pings.names, strict=True)]
+        of_name = np.array(numbers, np.int64)
         self._tracks.clear(np.arange(fresh, len(self._numbers)))
         index = np.flatnonzero(pings.of >= 0)
         slots = of_name[pings.of[index]]

@@ -6,7 +6,6 @@ import os
 import sys
 from importlib.metadata import entry_points, version
 from inspect import cleandoc
-from traceback import walk_tb
 from typing import Annotated, Final, NoReturn
 
 import typer
@@ -20,6 +19,7 @@ EXIT_FAILURE = 1  # the work failed; Typer exits with 2 for bad usage by itself
 
 # Packages that serving does without, and the extra that installs them.
 EXTRAS: Final = {"torch": "train", "tensorboard": "train", "pyarrow": "readers"}
+TRAINING: Final = ("train", "calibrate", "experiment")  # commands that need torch, whatever is missing first
 
 ERRORS = Console(stderr=True)
 
@@ -82,7 +82,7 @@ def main() -> NoReturn:
         package = (error.name or "").partition(".")[0]
         if package not in EXTRAS:
             raise
-        extra = "train" if _comes_from_train(error) else EXTRAS[package]
+        extra = "train" if sys.argv[1:2] and sys.argv[1] in TRAINING else EXTRAS[package]
         said = rf"this needs {package}, which serving does not: pip install 'pathcast\[{extra}]'"
         said += rf" (in a clone: pip install -e '.\[{extra}]')"
         ERRORS.print(f"[bold red]error:[/] {said}", highlight=False, soft_wrap=True)
@@ -90,12 +90,6 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(0)
-
-
-def _comes_from_train(error: Exception) -> bool:
-    """Returns whether a module of `train` was among the callers: its extra has all that its commands need."""
-    frames = walk_tb(error.__traceback__)
-    return any(frame.f_globals.get("__name__", "").startswith("train.") for frame, _ in frames)
 
 
 def one_line(error: Exception) -> str:

@@ -3,8 +3,9 @@
     records -> Pings.read -> entities not in memory: store.get_many, admit; some are read while others are admitted
             -> stepping: tracks, the model, forecasts, gap fills -> answers
 
-All computation runs through `run` on one thread; only the store is awaited. The caller serialises `process`,
-`checkpoint` and `drop`, and all calls of a checkpoint that it makes in legs except `write`. After an exception from
+Computation runs through `run` on one thread, or for a small batch at once, on the caller's; only the store is awaited.
+So one thread at a time computes: the caller serialises `process`, `checkpoint` and `drop`, and all calls of a
+checkpoint that it makes in legs except `write`, and cancels none of them while another follows. After an exception from
 `process` that is not the store's, or when answers could not be published, the states are ahead of the log: `drop` the
 partitions and take them over again. Then `process` the records that raised with `careful`, which quarantines an entity
 that is at fault (`bisection`).

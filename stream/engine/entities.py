@@ -3,7 +3,7 @@
 It does not read stored records (`stream.engine.restore` does) and makes no forecasts.
 
 A slot belongs to one entity from `seated` until its release. `drop` and `evict` only queue a slot for release, because
-the compute thread may be using the predictor at that time. `sweep`, which runs on that thread, releases the slots.
+a batch may be using the predictor at that time. `sweep`, at the begin of the next one, releases the slots.
 
 An entity in quarantine has no slot and no track: only its id and the reason stay in memory, with its partition.
 """
@@ -210,7 +210,7 @@ class EntityTable:
                 self._idle.append(slot)
 
     def sweep(self) -> None:
-        """Releases the slots of dropped and evicted entities. Call it on the compute thread only."""
+        """Releases the slots of dropped and evicted entities. Call it only where a batch is computed."""
         while self._dropped:
             self._idle += self._dropped.pop().entities.values()
         if self._idle:

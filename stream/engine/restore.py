@@ -30,7 +30,7 @@ class Kept(NamedTuple):
 
 
 class Restorer:
-    """Puts entities into slots of `table`. Use it on the compute thread only."""
+    """Puts entities into slots of `table`. Use it only where a batch is computed."""
 
     def __init__(self, table: EntityTable, predictor: Predictor, quota: Quota) -> None:
         self._table = table

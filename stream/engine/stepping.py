@@ -1,5 +1,4 @@
-"""Takes one batch through tracks and model, once its entities are in memory. `Engine` calls it on the compute thread
-only.
+"""Takes one batch through tracks and model, once its entities are in memory. `Engine` calls it, one batch at a time.
 
     pings by entity -> track_table's observe_plain, and track.observe for those that are not plain
         -> Predictor.answer for all of them in one step; new sessions and late pings take another step

@@ -1,6 +1,6 @@
 """Measures how long Kafka has not answered.
 
-aiokafka asks the leader of each partition for records all the time, and a leader answers within some 10 ms even if
+aiokafka asks the leader of each partition for records all the time, and a leader answers within some 100 ms even if
 there are none. So normally nothing is asked here: it is enough to read when the last fetch was answered. A partition
 without an answer for ASK_S may simply not be fetched: it is paused, or the worker has no room for more records, because
 Redis is away or because Kafka does not accept its answers. Then its leader is asked where its log ends. A worker

@@ -257,7 +257,7 @@ class Consumer(driver.Consumer):
         return self._thread._ensure_consumer()
 
     async def _inside(self, work: Coroutine[Any, Any, T]) -> T:
-        """Awaits `work` in the consumer's thread, but not through its method queue, where it would wait for a poll."""
+        """Awaits `work` in the consumer's thread, but not through its method queue, whose workers wake for each."""
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._thread.thread_loop))
 
     # -- Faust's own bookkeeping, switched off --------------------------------------------------------------------

@@ -92,6 +92,7 @@ def test_it_serves_where_there_is_neither_torch_nor_arrow(home: Path, untrained:
     [
         ("train", "train --data tracks.csv --out out --steps 1"),
         ("readers", "replay tracks.parquet --out a.ndjson"),
+        ("readers", "evaluate --data tracks.csv --weights none"),
     ],
 )
 def test_a_plain_install_says_what_else_to_install(tmp_path: Path, plain: str, extra: str, command: str) -> None:
@@ -108,6 +109,15 @@ def test_a_plain_install_says_what_else_to_install(tmp_path: Path, plain: str, e
     assert done.returncode == 1
     assert f"pip install 'pathcast[{extra}]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_mistyped_name_is_called_that_where_there_is_no_arrow(tmp_path: Path, plain: str) -> None:
+    command = [*COMMAND, "replay", "nofile.csv", "--out", "a.ndjson"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment(PYTHONPATH=plain), cwd=tmp_path, timeout=PATIENCE_S
+    )
+    assert done.returncode == 2
+    assert "nofile.csv: no such file" in done.stderr
 
 
 def test_csv_with_other_names_needs_no_arrow(home: Path, untrained: Path, plain: str) -> None:

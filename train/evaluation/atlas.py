@@ -26,6 +26,7 @@ from train.data.corpus import Corpus
 from train.evaluation.rollout import Answers
 
 ATLAS: Final = "atlas"
+BESIDE: Final = "model_and_atlas"
 PHYSICS: Final = "damped_velocity"
 HOUR_MS: Final = 3_600_000
 # Bounds of the hours of history by which the learning curve is shown.
@@ -37,6 +38,7 @@ class Grown(NamedTuple):
     """The forecasts of an atlas that grew while the anchors came."""
 
     answers: Answers
+    beside: Answers | None  # the mean of these and of the model's, weighted by their variances; None without a model
     history_h: I64  # (A,) hours with pings of the fleet that the atlas of the anchor knows
     keys: int  # with sums, at the end
 
@@ -56,22 +58,26 @@ def grown(
     corpus: Corpus,
     anchors: Anchors,
     physics: Answers,
+    model: Answers | None = None,
     *,
     every_ms: int = HOUR_MS,
+    min_entities: int = sums.MIN_ENTITIES,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Grown:
     """Returns what an atlas of `fleet` answers at the anchors of `corpus`, whose tracks are some of the fleet's.
 
     Args:
         physics: the answers of damped velocity, with covariances.
+        model: the answers of a model, with covariances.
         every_ms: a new atlas answers from each multiple of this time on.
+        min_entities: that a key must have been counted for (`Sums.published`).
     """
-    assert physics.cov_m2 is not None  # damped velocity has covariances
     known = _fleet(fleet)
     asked = _asked(corpus, anchors)
     at = corpus.ts_ms[anchors.row] // every_ms
     order = np.argsort(at, kind="stable")
-    off, var = np.zeros((*anchors.dt_s.shape, 2)), physics.cov_m2[..., [0, 2]].mean(-1)
+    off, var = np.zeros((*anchors.dt_s.shape, 2)), _variance(physics)
+    share, both = np.zeros_like(var), np.zeros_like(var)
     seen, taken = Sums.none(), 0
     times = np.unique(np.concatenate([at, known.known_ms // every_ms + 1]))
     for number, now in enumerate(times):
@@ -79,14 +85,34 @@ def grown(
         seen, taken = seen.plus(_sums(known, known.order[taken:upto])), upto
         rows = order[slice(*np.searchsorted(at[order], [now, now + 1]))]
         if len(rows):
-            found = estimate.read(seen.published(), asked[rows], anchors.dt_s[rows], var[rows])
+            found = estimate.read(seen.published(min_entities), asked[rows], anchors.dt_s[rows], var[rows])
             off[rows], var[rows] = found.off_m, found.var_m2
+            if model is not None:
+                share[rows], both[rows] = estimate.share(found, _variance(model)[rows])
         progress((number + 1) / len(times))
     hours = np.unique(fleet.ts_ms[_rows(fleet)] // HOUR_MS)
     history = np.searchsorted(hours, at * every_ms // HOUR_MS)
     lat, lon = moved_deg(physics.lat, physics.lon, off)
     zero = np.zeros_like(var)
-    return Grown(Answers(lat, lon, np.stack([var, zero, var], axis=-1)), history, len(seen))
+    answers = Answers(lat, lon, np.stack([var, zero, var], axis=-1))
+    beside = None if model is None else _between(model, answers, share, both)
+    return Grown(answers, beside, history, len(seen))
+
+
+def _variance(answers: Answers) -> F64:
+    """Returns the variances per axis (A, H)."""
+    assert answers.cov_m2 is not None  # physics and models have covariances
+    return np.asarray(answers.cov_m2[..., [0, 2]].mean(-1))
+
+
+def _between(model: Answers, other: Answers, share: F64, var_m2: F64) -> Answers:
+    """Returns the answers between the model's and others, which have this share (A, H), with the variances var_m2
+    (A, H) and the shape of the model's covariances.
+    """
+    assert model.cov_m2 is not None
+    apart = (other.lon - model.lon + 180.0) % 360.0 - 180.0  # by the shorter way across the antimeridian
+    lat, lon = model.lat + share * (other.lat - model.lat), (model.lon + share * apart + 180.0) % 360.0 - 180.0
+    return Answers(lat, lon, model.cov_m2 * (var_m2 / _variance(model))[..., None])
 
 
 def _rows(corpus: Corpus) -> I64:

@@ -139,6 +139,10 @@ def evaluate(
             help="forecast: also judge an atlas that grows from the file's own pings, with a new one each 1h, 30m, ...",
         ),
     ] = None,
+    min_entities: Annotated[
+        int | None,
+        typer.Option("--min-entities", min=1, max=64, help="that a key of the atlas must be counted for; default: 3"),
+    ] = None,
     precision: Annotated[
         Precision, typer.Option("--precision", help="of keys, values and layers: as served, or exact")
     ] = Precision.int8,
@@ -163,6 +167,7 @@ def evaluate(
         ("--trees-absolute", trees_absolute or None, baseline is Baseline.trees, "--baseline trees"),
         ("--trees-rows", trees_rows, baseline is Baseline.trees, "--baseline trees"),
         ("--atlas", atlas, task is Task.forecast, "--task forecast"),
+        ("--min-entities", min_entities, atlas is not None, "--atlas"),
     ):
         if given is not None and not fits:
             raise typer.BadParameter(f"{option} is for {where}")
@@ -172,6 +177,7 @@ def evaluate(
         )
     sources, known = sources_and_others(data, more, fit_on, columns, from_topic)
     from model.api import Predictor
+    from model.atlas.sums import MIN_ENTITIES
     from train.evaluation import run
 
     options = run.Options(
@@ -185,6 +191,7 @@ def evaluate(
         trees_absolute=trees_absolute,
         trees_rows=trees_rows or TREES_ROWS,
         atlas_ms=None if atlas is None else _milliseconds(atlas),
+        min_entities=min_entities or MIN_ENTITIES,
         picture=picture,
         cache=cache,
     )

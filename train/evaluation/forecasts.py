@@ -22,6 +22,7 @@ from train.data.corpus import Corpus, Reading, load, silent
 from train.data.cutting import EVALUATION
 from train.data.splits import split
 from train.evaluation import published
+from train.evaluation.atlas import ATLAS, BESIDE
 from train.evaluation.dead_reckoning import reckoned
 from train.evaluation.metrics import Cases, measure, off_by, paired, reliability, score
 from train.evaluation.rollout import MODEL, Answers, Recorded, walk
@@ -34,6 +35,7 @@ NOMINAL: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 ROAD: Final = ("car", "taxi", "bus")  # the modes of travel by road
 REPEATED: Final = "last interval again"
 TYPICAL: Final = "median of the last 8 intervals"
+LEARNT: Final = (MODEL, ATLAS, BESIDE)  # no baselines
 FEW: Final = 1_000  # a stratum with fewer anchors does not show which predictor is better
 
 
@@ -256,7 +258,7 @@ def versus_best(cases: dict[str, Cases], entity: NDArray[np.integer]) -> dict[st
     """Compares the model with the baseline of the lowest mean error on these very cases: the choice favours the
     baseline.
     """
-    best = min((name for name in cases if name != MODEL), key=lambda name: float(cases[name].distance_m.mean()))
+    best = min((name for name in cases if name not in LEARNT), key=lambda name: float(cases[name].distance_m.mean()))
     return {"baseline": best, **paired(cases[MODEL].distance_m, cases[best].distance_m, entity)._asdict()}
 
 
@@ -266,13 +268,13 @@ def crps_versus_best(cases: dict[str, Cases]) -> dict[str, Any]:
     """
     energy_m = {name: case.distance_m if case.energy_m is None else case.energy_m for name, case in cases.items()}
     crps = {name: float(one.mean()) for name, one in energy_m.items()}
-    best = min((name for name in crps if name != MODEL), key=lambda name: crps[name])
+    best = min((name for name in crps if name not in LEARNT), key=lambda name: crps[name])
     return {"baseline": best, "ratio": crps[MODEL] / crps[best]}
 
 
 def best_baseline(scores: dict[str, Any]) -> str:
-    """Returns the predictor of `strata.<name>`, other than the model, with the lowest mean error."""
-    return min((name for name in scores if name != MODEL), key=lambda name: float(scores[name]["mean_m"]))
+    """Returns the baseline of `strata.<name>` with the lowest mean error."""
+    return min((name for name in scores if name not in LEARNT), key=lambda name: float(scores[name]["mean_m"]))
 
 
 def worse_strata(horizons: dict[str, Any]) -> list[dict[str, Any]]:

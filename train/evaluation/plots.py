@@ -18,7 +18,7 @@ from model.kinematics.geo import E7, F64, displacement_m, haversine_m
 from train.data import anchors as anchoring
 from train.data.anchors import Anchors
 from train.data.corpus import Corpus
-from train.evaluation.atlas import ATLAS, PHYSICS
+from train.evaluation.atlas import ATLAS, BESIDE, PHYSICS
 from train.evaluation.forecasts import Judged, Sample
 from train.evaluation.rollout import MODEL, Answers
 
@@ -38,7 +38,8 @@ STYLE: Final = {  # colour and mark of each predictor: Okabe & Ito 2008
     "window_velocity": ("#999999", ">"),
     "reported_velocity": ("#332288", "*"),  # Tol's indigo
     "stay": ("#000000", "x"),
-    ATLAS: ("#117733", "h"),  # Tol's green
+    ATLAS: ("#117733", "h"),
+    BESIDE: ("#44AA99", "p"),  # Tol's teal  # Tol's green
 }
 CURVES: Final = ("#000000", "#0072B2", "#56B4E9", "#009E73")  # colours of the learning curve, nearest horizon first
 NOTES: Final = ("#0072B2", "#56B4E9", "#009E73")  # colours of the ellipses, nearest horizon first

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from model.api import Predictor
+from model.atlas.sums import MIN_ENTITIES
 from model.config import SMALL, ModelConfig
 from model.kinematics.geo import F64
 from stream.adapters.sources import Source
@@ -36,6 +37,7 @@ class Options:
     trees_absolute: bool = False
     trees_rows: int = 400_000
     atlas_ms: int | None = None  # a new atlas of the fleet answers from each multiple of this time on; None: no atlas
+    min_entities: int = MIN_ENTITIES  # that a key of it must have been counted for
     picture: Path | None = None  # with several files, each has its own (train.evaluation.plots.places)
     cache: Path | None = None
     reading: Reading = silent
@@ -97,7 +99,7 @@ def _forecasts(sample: Sample, predictor: Predictor | None, options: Options, pr
         judged = judged._replace(answers=judged.answers | _trees(sample, judged, options))
     history_h = None
     if options.atlas_ms is not None:
-        judged, history_h = _with_atlas(sample, judged, options.atlas_ms)
+        judged, history_h = _with_atlas(sample, judged, options.atlas_ms, options.min_entities)
     report = {**forecasts.report_of(sample, judged), "fitted": found.report}
     if history_h is not None:
         report["learning"] = _learning(sample, judged, history_h)
@@ -109,17 +111,23 @@ def _forecasts(sample: Sample, predictor: Predictor | None, options: Options, pr
     return report
 
 
-def _with_atlas(sample: Sample, judged: forecasts.Judged, every_ms: int) -> tuple[forecasts.Judged, atlas.I64]:
+def _with_atlas(
+    sample: Sample, judged: forecasts.Judged, every_ms: int, min_entities: int
+) -> tuple[forecasts.Judged, atlas.I64]:
     """Adds the answers of the fleet's own atlas, and returns the hours of history behind each."""
     assert sample.fleet is not None  # set by open_samples
     physics = judged.answers[atlas.PHYSICS]
-    grown = atlas.grown(sample.fleet, sample.corpus, judged.anchors, physics, every_ms=every_ms)
-    return judged._replace(answers=judged.answers | {atlas.ATLAS: grown.answers}), grown.history_h
+    model = judged.answers.get(MODEL)
+    grown = atlas.grown(
+        sample.fleet, sample.corpus, judged.anchors, physics, model, every_ms=every_ms, min_entities=min_entities
+    )
+    more = {atlas.ATLAS: grown.answers} | ({} if grown.beside is None else {atlas.BESIDE: grown.beside})
+    return judged._replace(answers=judged.answers | more), grown.history_h
 
 
 def _learning(sample: Sample, judged: forecasts.Judged, history_h: atlas.I64) -> Report:
     """Returns the errors by hours of the fleet's history, for each horizon."""
-    names = [name for name in (MODEL, atlas.ATLAS, atlas.PHYSICS) if name in judged.answers]
+    names = [name for name in (MODEL, atlas.BESIDE, atlas.ATLAS, atlas.PHYSICS) if name in judged.answers]
     curves = {}
     for column, name in enumerate(["next", *(f"{horizon:g}" for horizon in HORIZONS_S)]):
         errors: dict[str, F64] = {

@@ -126,7 +126,7 @@ def test_no_pings_have_no_outcomes() -> None:
 
 
 def assert_same(one: Sums, other: Sums) -> None:
-    for name in ("key", "n", "off_cm", "off_cm2", "cell", "who"):
+    for name in ("key", "n", "off_cm", "off_cm2", "who"):
         mine, theirs = getattr(one, name), getattr(other, name)
         assert mine.dtype == theirs.dtype
         assert mine.tobytes() == theirs.tobytes(), name
@@ -161,8 +161,7 @@ def test_sums_are_those_of_a_loop() -> None:
     assert found.off_cm[0, 0].tolist() == [12, -4]
     assert found.off_cm2[0, 0] == 25 + 25 + 49 + 1
     assert found.off_cm2[2, 0] == 2 * 8_000_000**2
-    assert found.cell.tolist() == [0, 1 << 20]
-    assert found.who.tolist() == [(1 << 1) | (1 << 2), 1 << 63]
+    assert found.who.tolist() == [(1 << 1) | (1 << 2), 1 << 1, 1 << 63]
 
 
 def test_an_entity_counts_once_in_each_quarter_of_an_hour_under_a_key() -> None:
@@ -215,25 +214,41 @@ def test_the_variance_goes_from_that_of_physics_to_that_of_the_outcomes() -> Non
     assert read(seen(4, (3_000, 0), 1)).var_m2[0, 0] == pytest.approx(400.0, rel=0.8)
 
 
-def test_a_cell_that_few_have_been_in_says_nothing() -> None:
-    assert not read(seen(4, (500, 0), 50, entities=MIN_ENTITIES - 1)).off_m.any()
-    assert read(seen(4, (500, 0), 50, entities=MIN_ENTITIES)).off_m.any()
-    # who went through the same cell in another direction counts as well
-    others = seen(4, (0, 0), 3, entities=MIN_ENTITIES, key=7)
-    assert read(seen(4, (500, 0), 50, entities=1), others).off_m.any()
-    assert not len(others.published().who), "whose pings they were is not published"
+def test_what_few_did_is_not_published() -> None:
+    few, enough = (seen(4, (500, 0), 50, entities=count) for count in (MIN_ENTITIES - 1, MIN_ENTITIES))
+    assert not read(few).off_m.any()
+    assert read(enough).off_m.any()
+    others = seen(4, (0, 0), 3, entities=MIN_ENTITIES, key=7)  # in the same cell, but not in this way
+    assert not read(few, others).off_m.any()
+    assert len(few.published(min_entities=2)) == 1
+    assert not enough.published().who.any(), "whose pings they were is not published"
 
 
 @pytest.mark.parametrize(
     ("dt_s", "east_m"), [(6.0, 0.1), (30.0, 2.5), (60.0, 10.0), (450.0, 15.0), (900.0, 20.0), (5_000.0, 20.0)]
 )
-def test_between_horizons_it_is_between_and_before_the_first_it_grows_by_an_acceleration(dt_s: float, east_m: float) -> None:
+def test_between_horizons_it_is_between_and_before_the_first_it_grows_by_an_acceleration(
+    dt_s: float, east_m: float
+) -> None:
     """It is 10 m at 60 to 300 s, and 20 m from 600 s on."""
     horizon = np.tile(np.arange(H), 10**5)
     east_cm = np.where(np.array(HORIZONS_S) <= 300, 1_000, 2_000)[horizon]
     bits = np.uint64(1) << (np.arange(len(horizon)) % 64).astype(np.uint64)
     many = Sums.of(np.full(len(horizon), 4 << 60 | 5), horizon, np.stack([east_cm, 0 * east_cm], axis=1), bits)
     assert read(many, dt_s=dt_s).off_m[0, 0, 0] == pytest.approx(east_m, rel=1e-3)
+
+
+def test_beside_another_forecast_it_is_believed_by_its_variance_and_not_at_all_where_it_is_empty() -> None:
+    sure = read(seen(4, (3_000, 0), 10**5))
+    var = np.array([[400.0]])
+    part, both = estimate.share(sure, var)
+    assert part[0, 0] == pytest.approx(400 / (400 + sure.var_m2[0, 0]), rel=1e-3)
+    assert sure.var_m2[0, 0] < both[0, 0] < 400
+    few = read(seen(4, (3_000, 0), 1))
+    assert estimate.share(few, var)[0][0, 0] < 0.5
+    for nothing in (read(), read(Sums.none())):
+        part, both = estimate.share(nothing, var)
+        assert (part[0, 0], both[0, 0]) == (0.0, 400.0)
 
 
 def test_the_same_ids_have_the_same_bits_everywhere() -> None:

@@ -22,8 +22,7 @@ def some(rows: int) -> Sums:
         rng.integers(0, 1000, (rows, h)).astype(np.int32),
         rng.integers(-(10**9), 10**9, (rows, h, 2)),
         rng.integers(0, 10**15, (rows, h)),
-        np.empty(0, np.int64),
-        np.empty(0, np.uint64),
+        np.zeros(rows, np.uint64),
     )
 
 

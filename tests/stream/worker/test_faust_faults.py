@@ -255,6 +255,12 @@ RELIED_ON: dict[Any, str] = {
     driver.Consumer._new_consumer_thread: "0870ec53dea7",
     driver.AIOKafkaConsumerThread._create_worker_consumer: "c2701bfc3e6f",
     driver.AIOKafkaConsumerThread.seek_to_committed: "775ab0adc4b0",
+    driver.AIOKafkaConsumerThread.getmany: "26fc5fc9f3b6",
+    driver.AIOKafkaConsumerThread.on_start: "38b4e8bd1e10",
+    # replaced, or relied on, by stream/kafka/pacing.py
+    Fetcher._proc_fetch_request: "59bf948fff47",
+    Fetcher._fetch_requests_routine: "2a8ec5932644",
+    Fetcher.close: "1cd24bc1c442",
     # called or relied on there
     BaseConsumer._wait_next_records: "6218e1969a63",
     BaseConsumer._drain_messages: "44a2500309e8",
