@@ -8,7 +8,8 @@ before it asks again:
     ask ... answer: the first ping          ask - answer: what came meanwhile          ask ...
     |---------- EVERY_S at least ---------->|---------- EVERY_S at least ------------->|
 
-All brokers of a consumer are asked at the same moments, so that their answers make one batch.
+While there are few pings, it waits a little longer, FEW_EVERY_S. All brokers of a consumer are asked at the same
+moments, so that their answers make one batch.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from typing import Any, Final
 from aiokafka import TopicPartition
 
 EVERY_S: Final = 0.025  # half of the 50 ms that a ping may take
+# While answers are so small, some eight pings, a worker would spend itself on batches of two or three.
+FEW_BYTES: Final = 2048
+FEW_EVERY_S: Final = 0.035
 
 
 class Pace:
@@ -39,18 +43,23 @@ class Pace:
                 await asyncio.sleep(wait_s)
         except asyncio.CancelledError:
             return False  # as aiokafka does: the assignment is over, or the consumer closes
-        self._next_s = time.monotonic() + EVERY_S
+        sent_s = time.monotonic()
+        self._next_s = sent_s + EVERY_S
         brought: bool = await self._ask(assignment, node, request)
-        if brought and self._has_more(request):
-            self._next_s = 0.0  # a backlog: the next answer is a full one, too
+        if brought:
+            sizes = self._sizes(request)
+            if max(sizes, default=0) >= self._fetcher._max_partition_fetch_bytes / 2:
+                self._next_s = 0.0  # a backlog: the next answer is a full one, too
+            elif sum(sizes) < FEW_BYTES:
+                self._next_s = max(self._next_s, sent_s + FEW_EVERY_S)
         return brought
 
-    def _has_more(self, request: Any) -> bool:
-        """Returns whether the answer to `request` filled its room for some partition at least by half."""
-        room = self._fetcher._max_partition_fetch_bytes
-        for topic, partitions in request.topics:
-            for number, *_ in partitions:
-                found = getattr(self._fetcher._records.get(TopicPartition(topic, number)), "_partition_records", None)
-                if found is not None and found.size >= room / 2:
-                    return True
-        return False
+    def _sizes(self, request: Any) -> list[int]:
+        """Returns how many bytes the answer to `request` brought for each partition that had any."""
+        found = (
+            self._fetcher._records.get(TopicPartition(topic, number))
+            for topic, partitions in request.topics
+            for number, *_ in partitions
+        )
+        fetched = (getattr(one, "_partition_records", None) for one in found)
+        return [one.size for one in fetched if one is not None]

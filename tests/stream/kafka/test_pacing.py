@@ -10,7 +10,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from stream.kafka import pacing
-from stream.kafka.pacing import EVERY_S, Pace
+from stream.kafka.pacing import EVERY_S, FEW_BYTES, FEW_EVERY_S, Pace
 
 PINGS = TopicPartition("pings", 0)
 ROOM = 64 * 1024
@@ -25,7 +25,7 @@ class Fetcher:
         self._clock = clock
         self._records: dict[TopicPartition, Any] = {}
         self.sent: list[tuple[float, int]] = []
-        self.answer_bytes = 100
+        self.answer_bytes = FEW_BYTES
 
     async def _proc_fetch_request(self, assignment: Any, node: int, request: Any) -> bool:
         self.sent.append((self._clock.now_s, node))
@@ -74,6 +74,25 @@ async def test_a_ping_after_a_silence_is_fetched_at_once_and_the_next_ones_gathe
     clock.now_s += 0.003
     await fetch(fetcher)
     assert fetcher.sent == [(100.0, 1), (pytest.approx(100.0 + EVERY_S), 1)]
+
+
+async def test_few_pings_gather_longer(fetcher: Fetcher, clock: Clock) -> None:
+    fetcher.answer_bytes = FEW_BYTES - 1
+    await fetch(fetcher)
+    fetcher.answer_bytes = FEW_BYTES
+    await fetch(fetcher)
+    await fetch(fetcher)
+    first, second, third = (at for at, _ in fetcher.sent)
+    assert (second - first, third - second) == (pytest.approx(FEW_EVERY_S), pytest.approx(EVERY_S))
+
+
+async def test_nothing_that_came_in_vain_delays_the_next_ping(fetcher: Fetcher, clock: Clock) -> None:
+    """An answer without a record, after the longest wait at the broker: the next fetch goes at once."""
+    fetcher.answer_bytes = 0
+    await fetch(fetcher)
+    clock.now_s += 0.1
+    await fetch(fetcher)
+    assert clock.slept == 0
 
 
 async def test_all_brokers_are_asked_at_the_same_moment(fetcher: Fetcher, clock: Clock) -> None:
