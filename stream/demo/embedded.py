@@ -31,11 +31,11 @@ import socket
 import stat
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 
 from stream.demo.supervisor import Supervised
@@ -44,7 +44,8 @@ from stream.kafka.admin import wait_until_up
 HOST = "127.0.0.1"  # never another address: neither server asks for a password
 START_S = 15.0  # both start in under 0.1 s; this is enough for a loaded CI machine, too
 ATTEMPTS = 3  # another process can take a free port before the server binds it; three times in a row is no accident
-_handed_out: deque[int] = deque(maxlen=100)  # ports; a system test with three brokers asks for a dozen at once
+FIRST_PORT, PORT_BLOCKS, BLOCK_PORTS = 10_240, 200, 100  # Linux gives ports from 32,768 on to outgoing connections
+_turn = count()  # of this process's ports
 
 
 @contextmanager
@@ -84,14 +85,20 @@ def names() -> tuple[str, str]:
 
 def free_port() -> int:
     """Returns a loopback TCP port on which nothing listened a moment ago, and which was not returned recently: its
-    caller listens only later, and Kafka refuses a configuration that names one port twice."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            port = int(probe.getsockname()[1])
-            if port not in _handed_out:
-                _handed_out.append(port)  # while it is bound, so that no other thread gets it, too
-                return port
+    caller listens only later, and Kafka refuses a configuration that names one port twice.
+
+    Each process has ports of its own, below those of outgoing connections: another one, or a connection, would take a
+    port between this and the caller's server.
+    """
+    begin = FIRST_PORT + os.getpid() % PORT_BLOCKS * BLOCK_PORTS
+    for _ in range(BLOCK_PORTS):
+        port = begin + next(_turn) % BLOCK_PORTS
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((HOST, port))
+            return port
+    with socket.socket() as probe:  # all of ours are taken
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
 
 
 def redis_answers(port: int) -> bool:
