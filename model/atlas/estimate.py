@@ -24,7 +24,7 @@ WIDENED: Final = 2.0  # outcomes: with so many, the variance of an estimate coun
 
 
 class Estimate(NamedTuple):
-    """What an atlas says of N pings and the times that are asked for."""
+    """Holds what an atlas expects of N pings at the times that are asked for."""
 
     off_m: F64  # [N, Q, 2] east and north, to be added to what physics expects
     var_m2: F64  # [N, Q] variance per axis of what happens around it

@@ -29,7 +29,7 @@ I64 = NDArray[np.int64]
 
 
 class Outcomes(NamedTuple):
-    """What became of M pings, each of which has an earlier one in its track, at most MAX_APART_MS before."""
+    """Holds what became of M pings. Each has an earlier ping in its track, at most MAX_APART_MS before."""
 
     row: I64  # [M] of the ping
     key: Keys  # [M, L]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.atlas.cells import Keys
-from model.atlas.outcomes import HORIZONS_S
+from model.atlas.outcomes import HORIZONS_S, Outcomes
 
 SLOT_MS: Final = 15 * 60 * 1000
 SKETCH_BITS: Final = 64
@@ -65,6 +65,20 @@ class Sums:
         n = np.bincount(place, minlength=rows * h).astype(np.int32)
         sums = n.reshape(rows, h), total.reshape(rows, h, 2), square.reshape(rows, h)
         return cls(key[first], *sums, np.bitwise_or.reduceat(who[order], first))
+
+    @classmethod
+    def of_outcomes(
+        cls, found: Outcomes, counts: NDArray[np.bool_], who: NDArray[np.uint64], row: I64, horizon: I64
+    ) -> Sums:
+        """Adds up the outcomes at these rows and horizons [K] of `found`, each at the levels for which its ping counts
+        (`counted`, [M, L]); `who` [M] has the bit of each ping's entity.
+        """
+        here = counts[row]
+        row, horizon, level = (
+            np.broadcast_to(column, here.shape)[here]
+            for column in (row[:, None], horizon[:, None], np.arange(here.shape[1]))
+        )
+        return cls.of(found.key[row, level], horizon, found.off_cm[row, horizon], who[row])
 
     def plus(self, other: Sums) -> Sums:
         """Returns the sums of both."""

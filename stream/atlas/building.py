@@ -21,6 +21,7 @@ from model.atlas.sums import Sums
 from stream.adapters.files import Row
 from stream.atlas.follower import Follower, InOrder
 from stream.config.security import KafkaSecurity, kafka_refusal
+from stream.engine.batch import firsts
 from stream.kafka import admin
 from stream.kafka.log import bounds, reread
 from stream.kafka.record_columns import Records
@@ -108,11 +109,11 @@ def _counted(names: list[str], entity: NDArray[np.int64], fixes: NDArray[Any], b
     if not len(entity):
         return total
     bits = sums.entity_bits(names)
-    starts = np.flatnonzero(begins | np.append(True, entity[1:] != entity[:-1]))
-    firsts = np.flatnonzero(np.append(True, entity[1:] != entity[:-1]))  # a chunk has all tracks of its entities
+    new = firsts(entity)
+    starts, entities = np.flatnonzero(begins | new), np.flatnonzero(new)
     begin = 0
     while begin < len(entity):
-        later = firsts[firsts >= begin + CHUNK_PINGS]
+        later = entities[entities >= begin + CHUNK_PINGS]  # a chunk has all tracks of its entities
         end = int(later[0]) if len(later) else len(entity)
         tracks = starts[(starts >= begin) & (starts < end)] - begin
         total = total.plus(_of_tracks(entity[begin:end], fixes[begin:end], tracks, bits))
@@ -125,11 +126,7 @@ def _of_tracks(
 ) -> Sums:
     found = outcomes.of_tracks(fixes, starts)
     counts = sums.counted(entity[found.row], found.key, fixes["ts_ms"][found.row])
-    row, horizon = np.nonzero(found.known_ms < NEVER)
-    key, counts = found.key[row], counts[row]
-    levels = key.shape[1]
-    row, horizon = (np.repeat(column[:, None], levels, axis=1)[counts] for column in (row, horizon))
-    return Sums.of(key[counts], horizon, found.off_cm[row, horizon], bits[entity[found.row[row]]])
+    return Sums.of_outcomes(found, counts, bits[entity[found.row]], *np.nonzero(found.known_ms < NEVER))
 
 
 def _contents(names: list[str], entity: NDArray[np.int64], fixes: NDArray[Any]) -> dict[str, Any]:

@@ -111,7 +111,7 @@ def show(file: File, as_json: Json = False) -> None:
 
 
 class _Level(NamedTuple):
-    """What an atlas has seen at one level."""
+    """Holds what an atlas has seen at one level."""
 
     level: int
     zoom: int

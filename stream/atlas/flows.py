@@ -15,8 +15,8 @@ import numpy as np
 from model.atlas.cells import LEVELS, STILL, ZOOMS
 from model.atlas.outcomes import CM_PER_M, HORIZONS_S, expected_m
 from model.atlas.sums import Sums
+from stream.engine.answers import M_PER_DEG
 
-M_PER_DEG: Final = 111_195.08  # on the mean sphere, along a meridian
 # What is drawn for a class of speeds: its middle.
 SPEED_MPS: Final = (0.0, 1.75, 5.5, 11.5, 20.0)
 

@@ -54,7 +54,7 @@ Read = Callable[[Partition, Sequence[str]], Awaitable[Sequence[bytes | None]]]  
 
 
 async def inline(work: Callable[[], T], /) -> T:
-    """Runs the work at once and blocks: for replay and tests."""
+    """Runs the work at once and blocks: for small batches, replay and tests."""
     return work()
 
 
@@ -141,7 +141,7 @@ class Engine:
         else:
             await self._admit_unloaded(batch, read)
             work = partial(self._stepper.fold, batch)
-        await self._computed(shards.values(), work, inline=len(records) <= INLINE_RECORDS)
+        await self._computed(shards.values(), work, at_once=len(records) <= INLINE_RECORDS)
         return batch.answers
 
     def unloaded(self, records: Records) -> list[tuple[Partition, list[str]]]:
@@ -216,13 +216,10 @@ class Engine:
             if admitting is not None:
                 await admitting
 
-    async def _computed(self, shards: Iterable[Shard], work: Callable[[], None], *, inline: bool = False) -> None:
+    async def _computed(self, shards: Iterable[Shard], work: Callable[[], None], *, at_once: bool = False) -> None:
         with all_counted_or_none(shards):
             try:
-                if inline:
-                    work()
-                else:
-                    await self._run(work)
+                await (inline if at_once else self._run)(work)
             except OSError as error:  # a store raises it, too, but here the states are half-way
                 raise RuntimeError(f"a step raised {error!r}") from error
 

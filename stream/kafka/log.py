@@ -153,9 +153,13 @@ async def bounds(
     isolation: Isolation = INPUT_ISOLATION,
 ) -> dict[Partition, Bounds]:
     """Returns the bounds of these partitions' logs, in the order of the partitions. Raises KafkaError."""
-    tps = [TopicPartition(*partition) for partition in partitions]
     async with _reader(bootstrap, access, isolation) as consumer:
-        begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+        return await bounds_by(consumer, [TopicPartition(*partition) for partition in partitions])
+
+
+async def bounds_by(consumer: AIOKafkaConsumer, tps: Sequence[TopicPartition]) -> dict[Partition, Bounds]:
+    """Returns the same, asked by a consumer that is started."""
+    begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
     return {(tp.topic, tp.partition): Bounds(begins[tp], ends[tp]) for tp in tps}
 
 

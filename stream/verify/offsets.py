@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError
 from stream.config.security import kafka_refusal
 from stream.config.settings import Settings
 from stream.kafka import admin, log_facts
-from stream.kafka.log import Bounds, CommittedOffset, Isolation, Log, Partition
+from stream.kafka.log import Bounds, CommittedOffset, Isolation, Log, Partition, bounds_by
 from stream.verify.log_history import Past, past
 from stream.verify.published import Span
 
@@ -97,7 +97,7 @@ async def outlook(
     async with _asking(settings, isolation) as consumer:
         numbers = [TopicPartition(pings, number) for number in range(counts[pings])]
         commits = {tp.partition: await _committed(consumer, tp) for tp in numbers}
-        bounds = await _bounds(consumer, [TopicPartition(t, n) for t in outputs for n in range(counts[t])])
+        bounds = await bounds_by(consumer, [TopicPartition(t, n) for t in outputs for n in range(counts[t])])
         logs = {tp.partition: await _log(consumer, tp, commits[tp.partition]) for tp in numbers}
         starts = await _starts(consumer, pings, logs, start)
     spans, pasts = {}, {number: past(commits[number], one) for number, one in logs.items()}
@@ -117,11 +117,6 @@ async def _committed(consumer: AIOKafkaConsumer, tp: TopicPartition) -> Committe
 
 async def _log(consumer: AIOKafkaConsumer, tp: TopicPartition, committed: CommittedOffset | None) -> Log:
     return await log_facts.ask(consumer, tp, -1 if committed is None else committed.history.leader_epoch)
-
-
-async def _bounds(consumer: AIOKafkaConsumer, tps: Sequence[TopicPartition]) -> dict[Partition, Bounds]:
-    begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
-    return {(tp.topic, tp.partition): Bounds(begins[tp], ends[tp]) for tp in tps}
 
 
 async def _starts(consumer: AIOKafkaConsumer, topic: str, logs: Mapping[int, Log], start: Start) -> dict[int, int]:

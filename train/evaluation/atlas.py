@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.atlas import estimate, outcomes, sums
-from model.atlas.cells import LEVELS, Keys, keys
+from model.atlas.cells import Keys, keys
 from model.atlas.outcomes import NEVER, Outcomes
 from model.atlas.sums import Sums
 from model.kinematics.geo import F64, haversine_m, moved_deg
@@ -76,6 +76,8 @@ def grown(
     asked = _asked(corpus, anchors)
     at = corpus.ts_ms[anchors.row] // every_ms
     order = np.argsort(at, kind="stable")
+    in_order = at[order]
+    model_var = None if model is None else _variance(model)
     off, var = np.zeros((*anchors.dt_s.shape, 2)), _variance(physics)
     share, both = np.zeros_like(var), np.zeros_like(var)
     seen, taken = Sums.none(), 0
@@ -83,12 +85,12 @@ def grown(
     for number, now in enumerate(times):
         upto = int(np.searchsorted(known.known_ms, now * every_ms))
         seen, taken = seen.plus(_sums(known, known.order[taken:upto])), upto
-        rows = order[slice(*np.searchsorted(at[order], [now, now + 1]))]
+        rows = order[slice(*np.searchsorted(in_order, [now, now + 1]))]
         if len(rows):
             found = estimate.read(seen.published(min_entities), asked[rows], anchors.dt_s[rows], var[rows])
             off[rows], var[rows] = found.off_m, found.var_m2
-            if model is not None:
-                share[rows], both[rows] = estimate.share(found, _variance(model)[rows])
+            if model_var is not None:
+                share[rows], both[rows] = estimate.share(found, model_var[rows])
         progress((number + 1) / len(times))
     hours = np.unique(fleet.ts_ms[_rows(fleet)] // HOUR_MS)
     history = np.searchsorted(hours, at * every_ms // HOUR_MS)
@@ -135,10 +137,7 @@ def _fleet(fleet: Corpus) -> _Fleet:
 def _sums(fleet: _Fleet, which: I64) -> Sums:
     """Returns the sums of the outcomes with these indices."""
     row, horizon = np.divmod(which, fleet.found.known_ms.shape[1])
-    counts = fleet.counts[row]
-    key = fleet.found.key[row][counts]
-    row, horizon = (np.repeat(column[:, None], LEVELS, axis=1)[counts] for column in (row, horizon))
-    return Sums.of(key, horizon, fleet.found.off_cm[row, horizon], fleet.who[row])
+    return Sums.of_outcomes(fleet.found, fleet.counts, fleet.who, row, horizon)
 
 
 def _asked(corpus: Corpus, anchors: Anchors) -> Keys:
