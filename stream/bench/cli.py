@@ -236,7 +236,7 @@ def start(
     json: Json = False,
     record: Record = False,
 ) -> None:
-    """What is met at installation and start: sizes, imports, starts without and with kept kernels, memory."""
+    """Measure installation and start: sizes, imports, starts without and with kept kernels, memory."""
     from stream.bench.start.run import WORKERS, Options, run
 
     if partitions < WORKERS:

@@ -32,7 +32,7 @@ class Failed(RuntimeError):
 
 
 class Ran(NamedTuple):
-    """What a command cost that has ended, and what it wrote."""
+    """Holds what a command cost that has ended, and what it wrote."""
 
     wall_s: float
     cpu_s: float

@@ -115,7 +115,7 @@ PEERS: Final[dict[str, Kind]] = {
 
 @dataclass(frozen=True)
 class Results(Generic[T]):
-    """What came of each peer's runs, and why peers were skipped, by their keys."""
+    """Holds the results of each peer's runs, and why peers were skipped, by their keys."""
 
     found: dict[str, list[T]]
     skipped: dict[str, str]
