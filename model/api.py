@@ -16,6 +16,8 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from model.atlas.atlas import Atlas
+from model.atlas.version import AtlasError
 from model.config import SMALL, ModelConfig
 from model.kernels import tiles
 from model.kinematics.features import ABSENT, FIX
@@ -23,7 +25,7 @@ from model.kinematics.geo import F64
 from model.parameters.reading import Parameters, WeightsError, from_pretrained
 from model.parameters.untrained import untrained
 from model.serving import answers, folding, layers, state_codec
-from model.serving.answers import Forecasts, Moment, TravelTimes, checked_horizons
+from model.serving.answers import Forecasts, Guide, Moment, TravelTimes, checked_horizons
 from model.serving.gaps import Fill, Gap
 from model.serving.kv_cache import PRECISIONS, Slots
 from model.serving.state_codec import StateCorrupt, StateError, StateMismatch
@@ -33,9 +35,12 @@ __all__ = [
     "ABSENT",
     "FIX",
     "PRECISIONS",
+    "Atlas",
+    "AtlasError",
     "Fill",
     "Forecasts",
     "Gap",
+    "Guide",
     "ModelConfig",
     "Moment",
     "Predictor",
@@ -178,24 +183,30 @@ class Predictor:
         folding.fold_several(self._pool, self._layers, slots, fixes, counts)
 
     def answer(
-        self, slots: Slots, fixes: NDArray[Any], counts: NDArray[np.int64], horizons_s: Sequence[float] | F64
+        self,
+        slots: Slots,
+        fixes: NDArray[Any],
+        counts: NDArray[np.int64],
+        horizons_s: Sequence[float] | F64,
+        guide: Guide | None = None,
     ) -> tuple[Forecasts, Moment]:
         """Folds several fixes into each slot's state, as `catch_up` does, and forecasts from each of them. Returns M
-        rows, and the states at each fix.
+        rows, and the states at each fix. `guide` has the atlas that each fix asks; no state depends on it.
 
         The results are bit for bit those of single calls of `advance` and `forecast`. Horizons are H, or M, H.
         """
         slots, horizons = self._several(slots, fixes, counts), checked_horizons(horizons_s, len(fixes))
         moment = folding.fold_several(self._pool, self._layers, slots, fixes, counts, each=True)
-        return answers.forecast(self._layers, moment, np.array(fixes), horizons), moment
+        return answers.forecast(self._layers, moment, np.array(fixes), horizons, guide), moment
 
-    def forecast(self, slots: Slots, horizons_s: Sequence[float] | F64) -> Forecasts:
-        """Forecasts from each slot's last fix; changes nothing. Horizons are H for all rows, or N, H of each row's own.
+    def forecast(self, slots: Slots, horizons_s: Sequence[float] | F64, guide: Guide | None = None) -> Forecasts:
+        """Forecasts from each slot's last fix; changes nothing. Horizons are H for all rows, or N, H of each row's own;
+        `guide` has the atlas that each row asks.
 
         Raises ValueError for an empty slot or a horizon not above 0.
         """
         horizons = checked_horizons(horizons_s, len(slots))
-        return answers.forecast(self._layers, self.moment(slots), self._pool.last[slots], horizons)
+        return answers.forecast(self._layers, self.moment(slots), self._pool.last[slots], horizons, guide)
 
     def fill(self, slots: Slots, asked: Sequence[Gap]) -> list[Fill]:
         """Returns positions inside gaps. The slot must have folded the fixes in `after` since the gap, and no later

@@ -4,6 +4,7 @@
     outcomes   compares what happened after each ping of a track with what physics expected then
     sums       adds outcomes up by key: integers, so that the same pings give the same sums in any order
     estimate   reads the sums for a ping, from the largest cells to the smallest
+    atlas      is one version as it is served: read only, named by its bytes
     version    writes sums as bytes that can be mapped, and reads them
 
 No module here knows a file, a clock, a broker or the network.

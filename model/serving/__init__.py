@@ -5,6 +5,7 @@
 
     folding              folds fixes into the states of a pool
     answers              forecasts, gap fills and travel times: their types, and how each is computed
+    atlas_answers        moves forecasts by what an atlas has seen where they were made
     state_pool           the states of all entities in memory
     kv_cache             KvCache: keys and values of the last pings, in ring buffers
     state_codec          converts a state to bytes and back

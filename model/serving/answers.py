@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from model.atlas.atlas import Atlas
 from model.kinematics import baselines, lateness, motion, queries
 from model.kinematics.geo import E7, F64, displacement_m, moved_deg
-from model.serving import forecast_compiled, gapfill_compiled, gaps
+from model.serving import atlas_answers, forecast_compiled, gapfill_compiled, gaps
 from model.serving.gaps import Fill, Gap
 from model.serving.kv_cache import Slots
 from model.serving.layers import Layers
@@ -36,6 +37,7 @@ class Forecasts(NamedTuple):
     fallback: NDArray[np.bool_]  # N: the model's numbers were not finite, and the row is damped constant velocity
     next_early_s: F64  # N: the ends of the 90 % interval of the time until the next ping
     next_late_s: F64
+    atlas_pings: NDArray[np.int64]  # N: earlier pings in the atlas that the row rests on; 0: it is the model's alone
 
 
 class TravelTimes(NamedTuple):
@@ -64,7 +66,16 @@ class Moment(NamedTuple):
         return cls(np.concatenate([one.kin for one in moments]), np.concatenate([one.hidden for one in moments]))
 
 
-def forecast(layers: Layers, moment: Moment, last: NDArray[Any], horizons_s: F64) -> Forecasts:
+class Guide(NamedTuple):
+    """The atlases that N rows ask."""
+
+    atlases: Sequence[Atlas]
+    which: NDArray[np.int64]  # N: the index of each row's atlas, or -1 for none
+
+
+def forecast(
+    layers: Layers, moment: Moment, last: NDArray[Any], horizons_s: F64, guide: Guide | None = None
+) -> Forecasts:
     """Forecasts horizons [H] or [N, H] from rows whose last fixes are `last`."""
     kin, hidden = moment
     recent = forecast_compiled.interval(kin)
@@ -74,9 +85,13 @@ def forecast(layers: Layers, moment: Moment, last: NDArray[Any], horizons_s: F64
     forecast_compiled.calibrate(mean, cov, sound, kin, last, dt, layers.calibration["forecast"])
     if not sound.all():
         mean, cov = _replaced(mean, cov, baselines.damped_velocity(kin, dt, layers.config), ~sound)
+    if guide is None:
+        pings = np.zeros(len(kin), np.int64)
+    else:
+        pings = atlas_answers.move(mean, cov, kin, last, dt, guide.atlases, guide.which)
     lat, lon = forecast_compiled.moved(last, mean)
     now = dt[:, 0], mean[:, 0], lat[:, 0], lon[:, 0], cov[:, 0]
-    return Forecasts(*now, lat[:, 1:], lon[:, 1:], cov[:, 1:], ~sound, *lateness.between(kin, dt[:, 0]))
+    return Forecasts(*now, lat[:, 1:], lon[:, 1:], cov[:, 1:], ~sound, *lateness.between(kin, dt[:, 0]), pings)
 
 
 def fill(layers: Layers, moment: Moment, asked: Sequence[Gap]) -> list[Fill]:

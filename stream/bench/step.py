@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.api import PRECISIONS, Forecasts, Moment, Predictor
+from model.api import PRECISIONS, Forecasts, Guide, Moment, Predictor
 from stream.bench.harness.report import Report, Table
 from stream.bench.harness.stats import middle, plus_minus
 from stream.bench.harness.workload import Sent, Workload
@@ -151,14 +151,19 @@ class Recorder(Predictor):
         super().catch_up(slots, fixes, counts)
 
     def answer(
-        self, slots: Slots, fixes: NDArray[Any], counts: NDArray[np.int64], horizons_s: Any
+        self,
+        slots: Slots,
+        fixes: NDArray[Any],
+        counts: NDArray[np.int64],
+        horizons_s: Any,
+        guide: Guide | None = None,
     ) -> tuple[Forecasts, Moment]:
-        self._note("answer", slots, fixes, counts, horizons_s)
-        return super().answer(slots, fixes, counts, horizons_s)
+        self._note("answer", slots, fixes, counts, horizons_s, guide)
+        return super().answer(slots, fixes, counts, horizons_s, guide)
 
-    def forecast(self, slots: Slots, horizons_s: Any) -> Forecasts:
-        self._note("forecast", slots, horizons_s)
-        return super().forecast(slots, horizons_s)
+    def forecast(self, slots: Slots, horizons_s: Any, guide: Guide | None = None) -> Forecasts:
+        self._note("forecast", slots, horizons_s, guide)
+        return super().forecast(slots, horizons_s, guide)
 
     def _note(self, name: str, *arguments: Any) -> None:
         if not hasattr(self, "calls"):

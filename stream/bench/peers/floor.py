@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.api import FIX, Fill, Forecasts, Gap, Moment, Predictor, StateCorrupt
+from model.api import FIX, Fill, Forecasts, Gap, Guide, Moment, Predictor, StateCorrupt
 
 Slots = NDArray[np.int64]
 STATE = np.dtype([("last", FIX), ("lat_dps", "<f8"), ("lon_dps", "<f8")])  # the last fix and degrees per second
@@ -53,7 +53,7 @@ class Floor(Predictor):
             self.answer(slots, fixes, counts, ())
 
     def answer(
-        self, slots: Slots, fixes: NDArray[Any], counts: NDArray[np.int64], horizons_s: Any
+        self, slots: Slots, fixes: NDArray[Any], counts: NDArray[np.int64], horizons_s: Any, guide: Guide | None = None
     ) -> tuple[Forecasts, Moment]:
         first = np.cumsum(counts) - counts
         parts, rows = [], []
@@ -72,7 +72,7 @@ class Floor(Predictor):
             for fix in window[-2:]:
                 self.advance(np.array([slot]), np.array([fix], dtype=FIX))
 
-    def forecast(self, slots: Slots, horizons_s: Any) -> Forecasts:
+    def forecast(self, slots: Slots, horizons_s: Any, guide: Guide | None = None) -> Forecasts:
         state = self._states[slots]
         ahead_s = np.array([NEXT_S, *horizons_s])
         lat = state["last"]["lat_e7"][:, None] / E7 + state["lat_dps"][:, None] * ahead_s
@@ -83,7 +83,9 @@ class Floor(Predictor):
         next_s = np.full(len(slots), NEXT_S)
         next_en, no_fallback = np.stack([east, north], axis=1), np.zeros(len(slots), dtype=np.bool_)
         now = (next_s, next_en, lat[:, 0], lon[:, 0], cov[:, 0])
-        return Forecasts(*now, lat[:, 1:], lon[:, 1:], cov[:, 1:], no_fallback, next_s, next_s)
+        return Forecasts(
+            *now, lat[:, 1:], lon[:, 1:], cov[:, 1:], no_fallback, next_s, next_s, np.zeros(len(slots), np.int64)
+        )
 
     def last(self, slots: Slots) -> NDArray[Any]:
         return np.asarray(self._states["last"][slots])
