@@ -52,6 +52,11 @@ class Published:
     def __len__(self) -> int:
         return len(self.key)
 
+    @classmethod
+    def none(cls) -> Published:
+        none = Sums.none()
+        return cls(none.row, none.n.astype(np.int64), none.off_cm, none.off_cm2)
+
     def at(self, which: NDArray[Any]) -> Published:
         """Returns the keys at these places, which rise."""
         return Published(self.key[which], self.n[which], self.off_cm[which], self.off_cm2[which])
@@ -93,14 +98,9 @@ def published(
     for level in range(LEVELS):
         faded = _faded([(_level(days[day], level), of_day) for day, of_day in sorted(weights.items())])
         parts += [_joined(part, min_entities) for part in _slices(faded, min_entities)]
-    columns = zip(*map(_columns, [_none(), *parts]), strict=True)
+    columns = zip(*map(_columns, [Published.none(), *parts]), strict=True)
     found = Published(*map(np.concatenate, columns))
     return found if max_keys is None else _fewest_left_out(found, max_keys)
-
-
-def _none() -> Published:
-    none = Sums.none()
-    return Published(none.row, none.n.astype(np.int64), none.off_cm, none.off_cm2)
 
 
 def _level(sums: Sums, level: int) -> Sums:
@@ -114,7 +114,7 @@ def _faded(days: list[tuple[Sums, int]]) -> _Faded:
         if len(sums)
     ]
     if not parts:
-        return _Faded(*_columns(_none()))
+        return _Faded(*_columns(Published.none()))
     row = np.concatenate([part.row for part in parts])
     order = np.lexsort((row, keys_of(row)))
     row = row[order]
