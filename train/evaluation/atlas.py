@@ -98,7 +98,7 @@ class _Moved:
         self._mean[rows], self._cov[rows] = mean, cov
 
     def answers(self) -> Answers:
-        lat, lon = moved_deg(*(self._last[name][:, None] / E7 for name in ("lat_e7", "lon_e7")), self._mean)
+        lat, lon = moved_deg(self._last["lat_e7"][:, None] / E7, self._last["lon_e7"][:, None] / E7, self._mean)
         moved, model = (self._rests_on > 0)[:, None], self._model.answers  # the others keep their last bit
         return Answers(np.where(moved, lat, model.lat), np.where(moved, lon, model.lon), self._cov)
 
