@@ -18,8 +18,8 @@ def card_with_atlas(weights: str, examples: Mapping[str, int], steps: int, fitte
     lines = [
         f"# {weights}, and how far it believes an atlas",
         "",
-        f"`pathcast fit-atlas` made these of `{weights}`, whose licence and limits hold here, too. Without an atlas they",
-        "answer as those do, to the bit.",
+        f"`pathcast fit-atlas` made these of `{weights}`, whose licence and limits hold here, too. Without an atlas",
+        "they answer as those do, to the bit.",
         "",
         f"- {steps:,} steps on what atlases of these fleets said, and what then happened:",
         *(f"  {name}, {count:,} forecasts" for name, count in examples.items()),
