@@ -54,16 +54,21 @@ class Hearing:
         async with self._one_at_a_time:
             partition = (self._topics.models, 0)
             (end,) = (await self._asker.end_offsets([TopicPartition(*partition)])).values()
-            if end < self.next_offset:
-                log.warning(
-                    "%s ends at %d and was read to %d: it is another one now", *partition, end, self.next_offset
-                )
-                self.next_offset, self.ledger = 0, Ledger(self._topics.pings)
             if end == self.next_offset:
                 return False
-            found = reread(self._bootstrap, partition, self.next_offset, end, access=self._access)
-            async for records in found:
-                for key, value in zip(records.keys.each(), records.values.each(), strict=True):
-                    self.ledger.add(key, value)
+            anew = end < self.next_offset
+            if anew:
+                log.warning("%s ends at %d and was read to %d: it is another one", partition[0], end, self.next_offset)
+            found: list[tuple[bytes | None, bytes | None]] = []
+            async for records in reread(
+                self._bootstrap, partition, 0 if anew else self.next_offset, end, access=self._access
+            ):
+                found += zip(records.keys.each(), records.values.each(), strict=True)
+            # All at once: whoever reads the ledger meanwhile must not find half of what was new, nor a part of it twice
+            # after a look that was cancelled.
+            if anew:
+                self.ledger = Ledger(self._topics.pings)
+            for key, value in found:
+                self.ledger.add(key, value)
             self.next_offset = end
             return True

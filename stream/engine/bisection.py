@@ -160,6 +160,7 @@ class Bisection:
             batch.started_ms,
             batch.fetched_ms,
             batch.silent,
+            batch.choice,
         )
         try:
             fold(control)
