@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -51,6 +52,12 @@ class Reason(NamedTuple):
             "confirmed": f"version {self.version} of the atlas, which is announced and not confirmed",
             "file": f"version {self.version} of the atlas, which is not loaded",
         }[self.what]
+
+
+@dataclass
+class _Wait:
+    since_s: float
+    over: bool = False  # it was logged that the partition goes on
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,7 @@ class Versions:
         self._loading: dict[str, asyncio.Task[None]] = {}
         self._damaged: dict[str, float] = {}  # when a file could not be loaded
         self._asked: dict[int, tuple[int, int, float]] = {}  # by partition: the offsets asked last, and when
-        self._waits: dict[Reason, float] = {}  # since when
+        self._waits: dict[Reason, _Wait] = {}
         self._soon = asyncio.Event()  # set while a partition waits for what a look may find
 
     def listen(self, news: Callable[[], None]) -> None:
@@ -111,7 +118,9 @@ class Versions:
     @property
     def in_use(self) -> dict[int, str]:
         """Returns the version that answered last, by partition; empty for none."""
-        answered = {number: self._hearing.ledger.version_at(number, last) for number, (_, last, _) in self._asked.items()}
+        answered = {
+            number: self._hearing.ledger.version_at(number, last) for number, (_, last, _) in self._asked.items()
+        }
         return {number: version or "" for number, version in answered.items()}
 
     async def choose(self, spans: Mapping[int, tuple[int, int]]) -> tuple[Chosen, set[int]]:
@@ -125,22 +134,23 @@ class Versions:
             if await self._look():
                 self._certain |= {number: certain_below(end) for number, end in ends.items()}
         # No await from here on: what is decided is of one moment.
-        now_s = self._now_s()
+        now_s = asyncio.get_running_loop().time()
         self._asked |= {number: (first, last, now_s) for number, (first, last) in spans.items()}
         self._load()
-        held = {reason.number for reason in self._reasons(spans) if self._holds(reason, now_s)}
+        reasons = list(self._reasons(spans))
+        over = [one for one in self._waits if one.number in spans and one not in reasons]
+        for reason in over:
+            del self._waits[reason]
+        held = {reason.number for reason in reasons if self._holds(reason, now_s)}
         return self._chosen(spans), held
 
     async def run(self) -> None:
         """Looks now and then, and often while a partition waits for it, until it is cancelled."""
         while True:
-            waits_s = RETRY_S if self._deaf or self._damaged else EVERY_S
-            try:
-                async with asyncio.timeout(waits_s):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RETRY_S if self._deaf else EVERY_S):
                     await self._soon.wait()
                 await asyncio.sleep(SOON_S)
-            except TimeoutError:
-                pass
             self._soon.clear()
             await self._look()
             self._load()
@@ -176,27 +186,88 @@ class Versions:
                 if version not in self._loaded:
                     yield Reason(number, "file", version)
 
-    def _between(self, number: int, first: int, last: int, more: int = 0) -> Sequence[str]:
-        """Returns the versions that answer offsets from `first` to `last`, and so many after them."""
+    def _between(self, number: int, first: int, last: int, around: int = 0) -> Sequence[str]:
+        """Returns the versions that answer offsets from `first` to `last`, and so many before and after them."""
         answering = self._hearing.ledger.answering(number)
         begin, end = answering.at(np.array([first, last])).tolist()
-        return answering.versions[max(begin, 0) : end + 1 + more]
+        return answering.versions[max(begin - around, 0) : end + 1 + around]
 
     def _holds(self, reason: Reason, now_s: float) -> bool:
-        """Returns whether a partition waits for this, or has waited for it long enough."""
-        since_s = self._waits.get(reason)
-        if since_s is None:
+        """Returns whether a partition waits for this, and has not waited for too long."""
+        wait = self._waits.get(reason)
+        if wait is None:
             log.info("partition %d waits for %s", reason.number, reason)
-            self._waits[reason] = since_s = now_s
-            asyncio.get_running_loop().call_later(self._hold_s, self._expire, reason, now_s)
-        if now_s - since_s >= self._hold_s:
-            return False
-        if reason.what != "file":
-            self._soon.set()
-        return True
+            wait = self._waits[reason] = _Wait(now_s)
+            asyncio.get_running_loop().call_later(self._hold_s, self._news)
+        if now_s - wait.since_s < self._hold_s:
+            if reason.what != "file":
+                self._soon.set()
+            return True
+        if not wait.over:
+            log.warning("partition %d goes on without %s: its forecasts say that they are late", *reason[:1], reason)
+            wait.over = True
+        return False
 
-    def _expire(self, reason: Reason, since_s: float) -> None:
-        if self._waits.get(reason) == since_s:
-            log.warning("partition %d goes on without %s: its forecasts say late", reason.number, reason)
-            self._waits[reason] = since_s - 1.0  # clocks are rounded
+    def _chosen(self, spans: Mapping[int, tuple[int, int]]) -> Chosen:
+        index: dict[str, int] = {}
+        partitions = {}
+        for number, (first, last) in spans.items():
+            whole = self._hearing.ledger.answering(number)
+            begin, end = whole.at(np.array([first, last])).tolist()
+            asked = range(max(begin, 0), end + 1)
+            which = [-1] * (len(asked) + 1)  # the last is for none
+            for place, at in enumerate(asked):
+                known = next((whole.versions[i] for i in range(at, -1, -1) if whole.versions[i] in self._loaded), None)
+                if known is not None:
+                    which[place] = index.setdefault(known, len(index))
+            missing = [whole.versions[at] not in self._loaded for at in asked]
+            undecided = self._hearing.ledger.undecided_from(number)
+            partitions[number] = _Partition(
+                Answering(whole.starts[asked.start : asked.stop], whole.versions[asked.start : asked.stop]),
+                np.array(which, np.int64),
+                np.array([*missing, False]),
+                min(self._certain.get(number, 0), NEVER if undecided is None else undecided),
+            )
+        return Chosen([self._loaded[version] for version in index], partitions)
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    def _needed(self) -> set[str]:
+        """Returns the versions that pings ask now or will next, and those before, which answer where one is missing: of
+        the partitions that have pings. And the last one that serves, for partitions that come."""
+        ledger, now_s = self._hearing.ledger, asyncio.get_running_loop().time()
+        found = {record.version for record in [*ledger.serving[-1:], *ledger.announced]}
+        for number, (first, last, at_s) in self._asked.items():
+            if now_s - at_s < IDLE_S:
+                found.update(self._between(number, first, last, around=1))
+        return found
+
+    def _load(self) -> None:
+        """Begins to load what is needed, and lets go of what is not: batches under way keep what they ask."""
+        needed, now_s = self._needed(), asyncio.get_running_loop().time()
+        for version in self._loaded.keys() - needed:
+            log.info("version %s of the atlas is not needed any more", version)
+            del self._loaded[version]
+        self._damaged = {version: at_s for version, at_s in self._damaged.items() if version in needed}
+        for version in needed - self._loaded.keys() - self._loading.keys():
+            if now_s - self._damaged.get(version, -RETRY_S) >= RETRY_S:
+                self._loading[version] = asyncio.create_task(self._load_one(version), name=f"atlas {version}")
+
+    async def _load_one(self, version: str) -> None:
+        path, loop = self._folder / f"{version}.atlas", asyncio.get_running_loop()
+        try:
+            atlas = await asyncio.to_thread(Atlas.load, path)
+            if atlas.version != version:
+                raise AtlasError(f"it is version {atlas.version}")
+        except (OSError, ValueError) as error:
+            if version not in self._damaged:
+                log.warning("%s cannot be loaded and is tried again: %s", path, error)
+            self._damaged[version] = loop.time()
+            loop.call_later(RETRY_S, self._news)
+        else:
+            log.info("version %s of the atlas is loaded: %d keys", version, len(atlas.sums))
+            self._damaged.pop(version, None)
+            self._loaded[version] = atlas
             self._news()
+        finally:
+            del self._loading[version]
