@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -25,6 +26,16 @@ class Choice(Protocol):
         which of them another version may be due, as nobody could wait to know it."""
 
 
+@dataclass(frozen=True)
+class NoAtlas:
+    """A choice for pings that no topic has."""
+
+    atlases: Sequence[Atlas] = ()
+
+    def of(self, number: int, offsets: I64) -> tuple[I64, NDArray[np.bool_]]:
+        return np.full(len(offsets), -1), np.zeros(len(offsets), np.bool_)
+
+
 class Asks(NamedTuple):
     """What N records ask."""
 
@@ -37,7 +48,8 @@ class Asks(NamedTuple):
         which, late = np.empty(len(records), np.int64), np.empty(len(records), np.bool_)
         for index, (_, number) in enumerate(records.partitions):
             rows = np.flatnonzero(records.which == index)
-            which[rows], late[rows] = choice.of(number, records.offsets[rows])
+            if len(rows):
+                which[rows], late[rows] = choice.of(number, records.offsets[rows])
         return cls(choice.atlases, which, late)
 
     @classmethod

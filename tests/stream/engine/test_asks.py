@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from atlas_rig import Stated, version_of
 from engine_rig import A, B, Rig, forecasts, ping, steady
+from faulty import FaultyFold, poison
 
 from model.api import Atlas
 from stream.wire import Outgoing, Ping, Record, dumps, loads_forecast
@@ -85,6 +86,18 @@ async def test_no_state_depends_on_an_atlas(rig: Rig, make_predictor: Any) -> No
     later = [ping("bus-1", 510)]
     (one,), (two,) = await answered(rig, later, None), await answered(other, later, None)
     assert one.value == two.value
+
+
+async def test_an_entity_that_raises_costs_the_others_no_atlas(make_predictor: Any) -> None:
+    """Each half is tried, and a made-up entity, of which no topic has a ping."""
+    rig = Rig(lambda: make_predictor(kind=FaultyFold))
+    pings = [*steady("bus-1", 12), *steady("bus-2", 12), poison("bus-1", 120)]
+    answers = await answered(rig, pings, Stated([5], [NORTH]), careful=True)
+    found = [loads_forecast(one.value or b"") for one in answers]
+    assert {one.src.offset: one.atlas.version for one in found if one.atlas} == {
+        offset: NORTH.version if offset >= 5 else None for offset in range(24)
+    }
+    assert rig.counts.step_failed == 1
 
 
 async def test_what_is_folded_in_silence_asks_nothing(rig: Rig) -> None:
