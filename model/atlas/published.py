@@ -167,7 +167,8 @@ def _shares(n: I64, off: I64, off2: I64, seen: NDArray[np.bool_], buckets: I64) 
     of_n = UNIT / np.maximum(n, 1)
     east, north, square = off[..., 0] * of_n, off[..., 1] * of_n, off2 * of_n
     mid_east, mid_north = (_median(axis, seen, buckets) for axis in (east, north))
-    far2 = square - 2 * (mid_east * east + mid_north * north) + mid_east**2 + mid_north**2  # from the middle
+    # From the middle; not below 0, to which the rounding of faded sums can bring what lies in the middle itself.
+    far2 = np.maximum(square - 2 * (mid_east * east + mid_north * north) + mid_east**2 + mid_north**2, 0.0)
     most2 = REACH**2 * _median(far2, seen, buckets) + NEAR_CM**2
     near = np.minimum(most2 / np.maximum(far2, 1.0), 1.0)
     others = n.sum(axis=1, keepdims=True) - n

@@ -67,10 +67,17 @@ def move(
     pings = np.zeros(len(mean), np.int64)
     for number, atlas in enumerate(atlases):
         rows, sums = sound & (which == number), atlas.sums
-        if rows.any() and len(sums):
-            columns = sums.key, sums.n, sums.off_cm, sums.off_cm2
+        if rows.any():
+            columns = map(_read_only, (sums.key, sums.n, sums.off_cm, sums.off_cm2))
             _move(mean, cov, rows, kin, last, dt_s, *columns, *weights, pings)
     return pings
+
+
+def _read_only(column: NDArray[Any]) -> NDArray[Any]:
+    """Returns a view that cannot be written to, as a mapped file cannot: numba compiles for one kind of arrays only."""
+    view = column.view()
+    view.flags.writeable = False
+    return view
 
 
 @compiled
