@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
 from stream.wire import Topics
@@ -55,6 +56,9 @@ class Settings:
     session_timeout_s: float = 10.0  # how soon the group notices a dead worker
     delivery: DeliveryGuarantee = DeliveryGuarantee.AT_LEAST_ONCE
     compression: Compression = Compression.NONE
+    atlases: Path | None = None  # the directory of atlas files; None: no atlas is asked
+    # How far ahead versions of the atlas are announced. Half of it is what a partition waits for one.
+    atlas_lead_s: float = 60.0
     instance: str = ""  # a static member's name: it keeps its partitions over a restart within the session timeout
     kafka: KafkaSecurity = PLAIN_KAFKA
     redis: RedisSecurity = PLAIN_REDIS
@@ -69,6 +73,8 @@ class Settings:
             raise ValueError(f"max_entities must be at least 1, got {self.max_entities}")
         if self.max_stored_entities < 1:
             raise ValueError(f"max_stored_entities must be at least 1, got {self.max_stored_entities}")
+        if self.atlas_lead_s <= 0:
+            raise ValueError(f"atlas_lead_s must be above 0, got {self.atlas_lead_s}")
         object.__setattr__(self, "topics", Topics.of(self.prefix))
 
 

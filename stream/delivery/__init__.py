@@ -14,6 +14,7 @@ a module of its own. This package owns offsets, checkpoints and takeovers, and d
     takeover_plan   where a takeover starts, and whether the log is still the one that was answered
     continuity      whether new records follow those that were taken
     cold_reads      reads the states of entities that are not in memory, so that only their partition waits
+    holds           lets a partition wait for a version of the atlas
     outages         which uses of the store fail at this moment
     partitions      what delivery keeps for each partition, and the interfaces that it needs
     accounts        counts what a worker has done with its records

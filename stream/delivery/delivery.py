@@ -39,6 +39,7 @@ from stream.delivery.checkpointer import Checkpointer
 from stream.delivery.cold_reads import ColdReads
 from stream.delivery.committer import Committer
 from stream.delivery.continuity import Continuity
+from stream.delivery.holds import Atlases, Holds
 from stream.delivery.inbox import Inbox, Limits
 from stream.delivery.outages import Outages
 from stream.delivery.ownership import Ownership
@@ -68,8 +69,10 @@ class Delivery:
         guarantee: Guarantee,
         input_log: InputLog,
         *,
+        atlases: Atlases | None = None,
         clock: Callable[[], float] = now_ms,
     ) -> None:
+        """Takes `atlases`, if forecasts are to ask them."""
         self._store = store  # `close` closes it
         self._guarantee = guarantee
         self._clock = clock
@@ -98,7 +101,8 @@ class Delivery:
             self._news.set,
         )
         self._processing = Processing(
-            engine, store, self._cold_reads, self.ownership, self._inbox, self.accounts, clock
+            *(engine, store, self._cold_reads, Holds(atlases, self._news.set), self.ownership),
+            *(self._inbox, self.accounts, clock),
         )
 
     # -- input --------------------------------------------------------------------------------------------------
@@ -212,6 +216,7 @@ class Delivery:
                 self._inbox.waiting(one),
                 self._inbox.at_work(one),
                 self._cold_reads.unread(one),
+                one.undecided,
             )
             for one in self.ownership.owned.values()
         ]

@@ -157,9 +157,10 @@ def is_open(owned: Owned) -> bool:
     """Returns whether the partition's records may be taken.
 
     A partition is closed until its takeover is complete, while too many of its records are in no checkpoint, and while
-    it waits for stored records.
+    it waits for stored records or for a version of the atlas.
     """
-    return owned.ready and not owned.waits and owned.next_offset - owned.saved < checkpointer.MAX_UNSAVED
+    waits = owned.waits or owned.undecided
+    return owned.ready and not waits and owned.next_offset - owned.saved < checkpointer.MAX_UNSAVED
 
 
 def without(pieces: Sequence[Piece], others: Sequence[Piece]) -> list[Piece]:

@@ -116,6 +116,7 @@ class Owned:
     save_at_ms: float = 0.0  # no checkpoint before this time
     ready: bool = False  # the takeover is complete
     waits: bool = False  # for stored states of entities that are not in memory (`stream.delivery.cold_reads`)
+    undecided: bool = False  # it waits for a version of the atlas (`stream.delivery.holds`)
     unread: bool = False  # it has entities treated as new because the store could not be read: no checkpoint then
     paused: bool = False  # the consumer does not fetch it
     checkpoints_failed: int = 0  # in a row
@@ -160,6 +161,7 @@ class PartitionStatus(NamedTuple):
     waiting: int  # records that are fetched, and not yet in the engine
     at_work: int  # records in the engine, or folded and not yet committed
     unread: int  # entities treated as new because the store could not be read
+    undecided: bool  # it waits for a version of the atlas
 
 
 class Status(NamedTuple):

@@ -11,6 +11,7 @@ from stream.delivery.accounts import Accounts, counted, so_far
 from stream.delivery.checkpointer import AWAY
 from stream.delivery.cold_reads import ColdReads, Waits
 from stream.delivery.committer import FoldedBatch
+from stream.delivery.holds import Holds, Undecided
 from stream.delivery.inbox import Inbox, without
 from stream.delivery.ownership import Ownership
 from stream.delivery.partitions import Piece
@@ -33,6 +34,7 @@ class Processing:
         engine: Engine,
         store: Store,
         cold_reads: ColdReads,
+        holds: Holds,
         ownership: Ownership,
         inbox: Inbox,
         accounts: Accounts,
@@ -41,6 +43,7 @@ class Processing:
         self._engine = engine
         self._store = store
         self._cold_reads = cold_reads
+        self._holds = holds
         self._ownership = ownership
         self._inbox = inbox
         self._accounts = accounts
@@ -53,7 +56,8 @@ class Processing:
         return 0.0 if self._began_ms is None else (self._clock() - self._began_ms) / 1000
 
     async def answer(self, pieces: Sequence[Piece]) -> FoldedBatch | None:
-        """Returns what the engine makes of these pieces. Pieces that must wait for the store go back to the inbox.
+        """Returns what the engine makes of these pieces. Pieces that must wait for the store, or for a version
+        of the atlas, go back to the inbox.
 
         None if nothing is left, or if the batch failed and its pieces were put back. Raises what the engine raised if
         no takeover can cure it.
@@ -67,6 +71,10 @@ class Processing:
                     back = [piece for piece in pieces if piece.owned is wait.owned]
                     self._inbox.put_back(back)
                     pieces = without(pieces, back)
+                except Undecided as wait:
+                    back = [piece for piece in pieces if piece.owned in wait.owners]
+                    self._inbox.put_back(back)
+                    pieces = without(pieces, back)
                 except Evicted as error:
                     pieces = await self._evicted(pieces, error)
             return None
@@ -74,6 +82,7 @@ class Processing:
             self._began_ms = None
 
     async def _answer(self, pieces: Sequence[Piece]) -> FoldedBatch | None:
+        choice = await self._holds.choice(pieces)
         records = Records.joined([piece.records.since(piece.owned.taken) for piece in pieces])
         owners = {piece.owned for piece in pieces}
         before, now_ms = so_far(pieces, self._engine.counts), self._clock()
@@ -85,6 +94,7 @@ class Processing:
                 fetched_ms=pieces[0].fetched_ms,
                 careful=careful,
                 read=self._cold_reads.reader(owners),
+                choice=choice,
             )
         except (Refused, Waits, Evicted):
             raise  # no record is at fault; a store that refused would refuse again

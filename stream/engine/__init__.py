@@ -7,6 +7,7 @@ the model and renders forecasts, gap fills and dead letters.
     engine          Engine: what delivery calls; loads entities, and makes checkpoints
     stepping        Stepper: takes a batch through tracks and model, once its entities are in memory
     batch           EngineBatch, Rows, Outcome: what a batch consists of while it is folded
+    asks            which version of the atlas each ping of a batch asks
     pings           which records are pings, in columns
     entities        EntityTable: the entities in memory, by partition
     restore         loads stored entities: the track as it is, the model state if it fits, otherwise rebuilt

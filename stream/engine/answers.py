@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from model.api import Fill, Forecasts
 from model.jit import compiled
+from stream.engine.asks import Asks
 from stream.engine.json_template import TEXT, Template
 from stream.kafka.columns import I64, BytesColumn
 from stream.kafka.encoded_batches import Column, EncodedBatch, framed
@@ -38,13 +39,15 @@ _STATUSES: Final[tuple[Status, ...]] = ("ok", "warmup", "stale", "fallback_cv")
 _OK, _WARMUP, _STALE, _FALLBACK = range(4)
 _STATUS_TEXTS: Final = BytesColumn.of([status.encode() for status in _STATUSES])
 _CACHE_TEXTS: Final = BytesColumn.of([cache.encode() for cache in CACHES])
+_FLAGS: Final = BytesColumn.of([b"false", b"true"])
 _UNREAD: Final = CACHES.index("unread")
 _TO_ESCAPE: Final = re.compile(rb'["\\\x00-\x1f\x7f]')
 _HOLE: Final = "\0"  # encloses the decimals of a hole while the template is built
 _TURN: Final = 360 * E7
 _DEG, _M2, _M, _S = (10.0**digits for digits in (DEG_DIGITS, M2_DIGITS, M_DIGITS, S_DIGITS))
 _TOO_LARGE: Final = 9e18  # the first integers that an int64 cannot hold are not far above
-_AROUND_HORIZONS: Final = 21  # the template's numbers, without the five of each horizon
+_AROUND_HORIZONS: Final = 21  # the template's numbers, without the five of each horizon and an atlas's pings
+_BEFORE_HORIZONS: Final = 13
 
 GapStatus = Literal["provisional", "final", "retracted"]
 
@@ -59,6 +62,7 @@ class Answered(NamedTuple):
     late: NDArray[np.bool_]
     cache: NDArray[np.int8]  # an index of CACHES
     said: Forecasts
+    asks: Asks | None = None  # None where no atlases serve
 
     @classmethod
     def joined(cls, parts: Sequence[Answered], which: I64) -> Answered:
@@ -72,8 +76,9 @@ class Answered(NamedTuple):
         def one(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
             return (columns[0] if len(columns) == 1 else np.concatenate(columns))[order]
 
-        *columns, said = zip(*parts, strict=True)
-        return cls._make([*map(one, columns), Forecasts._make(map(one, zip(*said, strict=True)))])
+        *columns, said, asks = zip(*parts, strict=True)
+        asked = None if asks[0] is None else Asks.joined(asks).at(order)
+        return cls._make([*map(one, columns), Forecasts._make(map(one, zip(*said, strict=True))), asked])
 
 
 class Writer:
@@ -82,8 +87,9 @@ class Writer:
     def __init__(self, horizons_s: Sequence[float], model: ModelRef, topics: Topics) -> None:
         # As `ids.forecast_id` builds it.
         self._id = Template(["", ID_SEPARATOR, ID_SEPARATOR + model.version], [TEXT, 0])
+        self._id_guided = Template(["", ID_SEPARATOR, ID_SEPARATOR + model.version, ""], [TEXT, 0, TEXT])
         self._topic = topics.forecasts
-        self._template = _template(horizons_s, model)
+        self._template, self._guided = (_template(horizons_s, model, guided=guided) for guided in (False, True))
 
     def written(
         self, records: Records, parts: Sequence[Answered], clocks_ms: tuple[float, float, float]
@@ -98,9 +104,9 @@ class Writer:
         asked = Answered.joined(parts, records.which)
         asking = records.at(asked.rows)
         keys = asking.keys.alone()  # copied out of the bytes that a broker sent
-        id_texts = self._id.written(asked.anchor["ts_ms"][None], [keys])
-        ids = BytesColumn.of_width(np.frombuffer(digests(filter(None, id_texts.each())), np.uint8), ID_CHARS)
-        values = self._template.written(_numbers(asked, asking, clocks_ms), _texts(asked, asking, keys, ids))
+        ids = self._ids(asked, keys)
+        template = self._template if asked.asks is None else self._guided
+        values = template.written(_numbers(asked, asking, clocks_ms), _texts(asked, asking, keys, ids))
         begins = np.append(True, asking.which[1:] != asking.which[:-1])
         heads = [_head(*one) for one in records.partitions]
         pages = framed(keys, values, BytesColumn.of(heads).at(asking.which), Column(EVENT_ID, ids), begins)
@@ -110,6 +116,15 @@ class Writer:
             for source, (at, body) in zip(sources, pages, strict=True)
         ]
 
+    def _ids(self, asked: Answered, keys: BytesColumn) -> BytesColumn:
+        times = asked.anchor["ts_ms"][None]
+        if asked.asks is None:
+            texts = self._id.written(times, [keys])
+        else:
+            versions = _versions(asked.asks, ID_SEPARATOR.encode(), b"", none=b"")
+            texts = self._id_guided.written(times, [keys, versions])
+        return BytesColumn.of_width(np.frombuffer(digests(filter(None, texts.each())), np.uint8), ID_CHARS)
+
 
 @lru_cache(maxsize=4096)
 def _head(topic: str, number: int) -> bytes:
@@ -118,18 +133,22 @@ def _head(topic: str, number: int) -> bytes:
     return headers_as_sent(event_headers("forecast", topic, number), more=1)
 
 
-def _template(horizons_s: Sequence[float], model: ModelRef) -> Template:
-    """Returns the template of `wire.Forecast` as JSON, with holes for its numbers and changing texts."""
+def _template(horizons_s: Sequence[float], model: ModelRef, *, guided: bool) -> Template:
+    """Returns the template of `wire.Forecast` as JSON, with holes for its numbers and changing texts.
+
+    It has the atlas if it is `guided`.
+    """
     text, whole, deg, metres, m2, seconds = (
         f"{_HOLE}{decimals}{_HOLE}" for decimals in (TEXT, 0, DEG_DIGITS, M_DIGITS, M2_DIGITS, S_DIGITS)
     )
     cov = f"[{m2},{m2},{m2}]"
     horizons = ",".join(f'{{"h_s":{float(h)!r},"lat":{deg},"lon":{deg},"cov_m2":{cov}}}' for h in horizons_s)
+    atlas = f'"atlas":{{"version":{text},"pings":{whole},"late":{text}}},' if guided else ""
     whole_row = (
         f'{{"forecast_id":"{text}","entity_id":"{text}","anchor":{{"ts":{whole},"lat":{deg},"lon":{deg}}},'
         f'"next":{{"dt_s":{seconds},"d_east_m":{metres},"d_north_m":{metres},"d_lat":{deg},"d_lon":{deg},'
         f'"cov_m2":{cov},"dt_early_s":{seconds},"dt_late_s":{seconds}}},"horizons":[{horizons}],'
-        f'"model":{msgspec.json.encode(model).decode()},"status":"{text}",'
+        f'"model":{msgspec.json.encode(model).decode()},{atlas}"status":"{text}",'
         f'"window":{{"n":{whole},"from_ts":{whole},"to_ts":{whole}}},"cache":"{text}",'
         f'"latency_ms":{{"ingest":{seconds},"queue":{seconds},"infer":{seconds}}},'
         f'"src":{{"topic":"{text}","partition":{whole},"offset":{whole}}}}}'
@@ -151,7 +170,9 @@ def _numbers(asked: Answered, asking: Records, clocks_ms: tuple[float, float, fl
     window, source = (asked.window_n, asked.window_from_ms), (asking.timestamps_ms, of, asking.offsets)
     if not _scale(asked.anchor, *next_, *horizons, *window, *clocks_ms, *source, numbers):
         raise ValueError("a number is not finite, or too large to be published")
-    return numbers
+    if asked.asks is None:
+        return numbers
+    return np.insert(numbers, _BEFORE_HORIZONS + 5 * said.lat.shape[1], said.atlas_pings, axis=0)
 
 
 @partial(compiled, maths=())
@@ -182,7 +203,7 @@ def _scale(  # type: ignore[no-untyped-def]
         out[6, i], out[7, i] = np.int64(there_lat) - here_lat, (d_lon + _TURN // 2) % _TURN - _TURN // 2
         for k in range(5):
             out[8 + k, i] = np.int64(scaled[5 + k])
-        at = 13
+        at = _BEFORE_HORIZONS
         for h in range(horizons):
             for k in range(5):
                 number = cov[i, h, k - 2] * _M2 if k > 1 else (lat[i, h] if k == 0 else lon[i, h]) * _DEG
@@ -206,7 +227,16 @@ def _texts(asked: Answered, asking: Records, entity_ids: BytesColumn, ids: Bytes
     topics = BytesColumn.of([_escaped(topic.encode()) for topic, _ in asking.partitions])
     if _TO_ESCAPE.search(entity_ids.raw.tobytes()):
         entity_ids = BytesColumn.of([_escaped(key or b"") for key in entity_ids.each()])
-    return [ids, entity_ids, _STATUS_TEXTS.at(status), _CACHE_TEXTS.at(asked.cache), topics.at(asking.which)]
+    atlas = (
+        () if asked.asks is None else (_versions(asked.asks, b'"', b'"', none=b"null"), _FLAGS.at(asked.asks.late * 1))
+    )
+    return [ids, entity_ids, *atlas, _STATUS_TEXTS.at(status), _CACHE_TEXTS.at(asked.cache), topics.at(asking.which)]
+
+
+def _versions(asks: Asks, before: bytes, after: bytes, *, none: bytes) -> BytesColumn:
+    """Returns the version that each record asks, between these bytes, or `none`."""
+    texts = [before + atlas.version.encode() + after for atlas in asks.atlases]
+    return BytesColumn.of([*texts, none]).at(asks.which)  # the index of none is -1
 
 
 def _escaped(text: bytes) -> bytes:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from model import api
 from model.api import Moment
 from stream.engine.answers import Answered
+from stream.engine.asks import Asks, Choice
 from stream.engine.entities import Entity, Shard, Slots, windows
 from stream.engine.pings import Pings
 from stream.kafka.encoded_batches import Answers, EncodedBatch
@@ -33,15 +34,19 @@ class EngineBatch:
     started_ms: float
     fetched_ms: float
     silent: bool
+    choice: Choice | None = None  # None: no atlas is asked, and no answer speaks of one
     moments: list[Moment] = field(default_factory=list)  # of the outcomes in `fills`, in that order
     fills: list[Asked] = field(default_factory=list)
     said: list[Answered] = field(default_factory=list)
     pages: list[EncodedBatch] = field(default_factory=list)
     others: list[tuple[int, Outgoing]] = field(default_factory=list)  # unordered, each with the row that it answers
     sources: list[Shard] = field(init=False)  # one for each of the records' partitions
+    asks: Asks | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.sources = [self.shards[partition] for partition in self.records.partitions]
+        if self.choice is not None and not self.silent:
+            self.asks = Asks.of(self.records, self.choice)
 
     def count(self) -> None:
         """Counts the batch's records, and the fields that were dropped from them, in their shards' counts."""
@@ -67,7 +72,7 @@ class EngineBatch:
         """Returns these of its records, in order, as a batch of their own."""
         records = self.records.at(np.array(rows, np.int64))
         pings = self.pings.part(rows, records)
-        return EngineBatch(records, pings, self.shards, self.started_ms, self.fetched_ms, self.silent)
+        return EngineBatch(records, pings, self.shards, self.started_ms, self.fetched_ms, self.silent, self.choice)
 
     def take(self, rows: Sequence[int], part: EngineBatch) -> None:
         """Takes over the answers of `part`, which is these rows."""

@@ -24,6 +24,7 @@ from typing import Final
 
 import numpy as np
 
+from stream.engine.asks import NoAtlas
 from stream.engine.batch import EngineBatch
 from stream.engine.entities import EntityTable, Shard, all_counted_or_none
 from stream.engine.pings import Pings
@@ -160,6 +161,7 @@ class Bisection:
             batch.started_ms,
             batch.fetched_ms,
             batch.silent,
+            None if batch.choice is None else NoAtlas(),
         )
         try:
             fold(control)

@@ -28,6 +28,7 @@ class Counts:
     over_quota: int = 0  # pings of new entities that exceed the quota of stored entities
     # Dropped optional fields of pings, by name. Never changed in place, because copies of this object share it.
     fields_dropped: Counter[str] = field(default_factory=Counter)
+    late_atlas: int = 0  # forecasts for which another version of the atlas may have been due
     unread: int = 0  # forecasts without the entity's stored state, which could not be read in time
 
     def copy(self) -> Counts:

@@ -21,6 +21,7 @@ from typing import Final, TypeVar
 
 from model.api import Predictor
 from stream.config.settings import Settings
+from stream.engine.asks import Choice
 from stream.engine.batch import (
     EngineBatch,
     ceilings,
@@ -116,6 +117,7 @@ class Engine:
         silent: bool = False,
         careful: bool = False,
         read: Read | None = None,
+        choice: Choice | None = None,
     ) -> Answers:
         """Folds the records into the states; returns forecasts, gap fills and dead letters.
 
@@ -125,6 +127,7 @@ class Engine:
             silent: only fold, as a takeover does with records that were answered before.
             careful: if folding raises, find the entities at fault and continue without them; it copies every state.
             read: reads the records of entities that are not in memory; the default is the store's `get_many`.
+            choice: which atlas each ping asks, if forecasts are to say so.
 
         Raises what `read` raises: for example that the store cannot be reached, or Evicted if it has lost the state of
         an entity that is not in memory. Nothing has been folded then, so the call may be repeated.
@@ -134,7 +137,7 @@ class Engine:
         shards = {partition: self._table.shard(partition) for partition in records.partitions}
         for shard in shards.values():
             shard.refused.clear()
-        batch = EngineBatch(records, Pings.read(records), shards, started_ms, fetched_ms, silent)
+        batch = EngineBatch(records, Pings.read(records), shards, started_ms, fetched_ms, silent, choice)
         if careful:
             stored = {shard.partition: await _stored(read, shard, ids) for shard, ids in self._unloaded(batch)}
             work = partial(self._bisection.fold, batch, partial(self._fold_part, stored))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from model.api import Fill, Forecasts, Moment, Predictor
 from stream.config.settings import Settings
 from stream.engine.answers import Answered, GapStatus, Writer, gap_fill
+from stream.engine.asks import Asks
 from stream.engine.batch import Asked, EngineBatch, Outcome, Rows, firsts, lengths, model_gap, rows_of, slots_of
 from stream.engine.bisection import Bisection
 from stream.engine.entities import HIT, NOBODY, NONE, REBUILT, UNREAD, Entity, EntityTable, Shard, Slots, windows
@@ -187,10 +188,12 @@ class Stepper:
             if batch.silent:
                 self._predictor.catch_up(slots, part.fixes, counts)
             else:
-                said, moment = self._predictor.answer(slots, part.fixes, counts, self._render.horizons_s)
+                asks = None if batch.asks is None else batch.asks.at(part.index)
+                guide = None if asks is None else asks.guide
+                said, moment = self._predictor.answer(slots, part.fixes, counts, self._render.horizons_s, guide)
                 cache = self._table.cache[part.slots]
                 cache = np.where(first | (cache == UNREAD), cache, HIT)
-                self._say(batch, part, said, cache)
+                self._say(batch, part, said, cache, asks)
                 asking = [outcome for outcome in outcomes if outcome.gaps and not outcome.restart]
                 self._ask(batch, asking, moment.at(np.searchsorted(moving, rows_of(asking))))
             self._is_hit(batch, slots)
@@ -203,11 +206,13 @@ class Stepper:
             self._predictor.rebuild(
                 rows.slots, [windows(outcome.seen) for outcome in outcomes]
             )  # the window up to the late ping
-            said = self._predictor.forecast(rows.slots, self._render.horizons_s)
+            asks = None if batch.asks is None else batch.asks.at(rows.index)
+            guide = None if asks is None else asks.guide
+            said = self._predictor.forecast(rows.slots, self._render.horizons_s, guide)
             for outcome in outcomes:
                 outcome.shard.counts.late += 1
             unread = self._table.cache[rows.slots] == UNREAD
-            self._say(batch, rows, said, np.where(unread, np.int8(UNREAD), np.int8(REBUILT)), late=True)
+            self._say(batch, rows, said, np.where(unread, np.int8(UNREAD), np.int8(REBUILT)), asks, late=True)
             self._retract(batch, outcomes)
         self._predictor.rebuild(rows.slots, [windows(outcome.track.window) for outcome in outcomes])
         self._is_hit(batch, rows.slots)
@@ -229,7 +234,14 @@ class Stepper:
             outcome.shard.counts.restarts += 1
 
     def _say(
-        self, batch: EngineBatch, rows: Rows, said: Forecasts, cache: NDArray[np.int8], *, late: bool = False
+        self,
+        batch: EngineBatch,
+        rows: Rows,
+        said: Forecasts,
+        cache: NDArray[np.int8],
+        asks: Asks | None,
+        *,
+        late: bool = False,
     ) -> None:
         """Adds these forecasts [N] as the answers to these rows [N], and counts them."""
         by_number = {shard.number: shard.counts for shard in batch.shards.values()}
@@ -238,8 +250,11 @@ class Stepper:
         if (unread := cache == UNREAD).any():
             for number, count in self._table.of_shards(rows.slots[unread]).items():
                 by_number[number].unread += count
+        if asks is not None and asks.late.any():
+            for number, count in self._table.of_shards(rows.slots[asks.late]).items():
+                by_number[number].late_atlas += count
         are_late = np.full(len(rows), late)
-        batch.said.append(Answered(rows.index, rows.fixes, rows.n, rows.from_ts, are_late, cache, said))
+        batch.said.append(Answered(rows.index, rows.fixes, rows.n, rows.from_ts, are_late, cache, said, asks))
 
     def _ask(self, batch: EngineBatch, outcomes: Sequence[Outcome], moment: Moment) -> None:
         """Remembers the gap fills of these outcomes [N], with the states [N] of their entities as they are now.

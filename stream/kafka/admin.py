@@ -136,9 +136,16 @@ def create(
     return describe(client, ours) if ours else []
 
 
-def absent(client: Any, topics: Topics) -> list[str]:
-    """Returns the names of our topics that the broker does not have."""
-    return [info.name for info in describe(client, topics) if info.partitions is None]
+def create_models(client: Any, topics: Topics, *, replication: int | None = None) -> list[TopicInfo]:
+    """Creates the topic of versions, if it is absent: compacted, with one partition. Returns and raises as `create`."""
+    name = topics.models
+    ours = absent(client, [name]) and _create(client, topics, name, 1, replication)
+    return describe(client, [name]) if ours else []
+
+
+def absent(client: Any, names: Iterable[str]) -> list[str]:
+    """Returns those of the names that are no topics of the broker."""
+    return [info.name for info in describe(client, names) if info.partitions is None]
 
 
 def _create(client: Any, topics: Topics, name: str, partitions: int | None, replication: int | None) -> bool:
@@ -150,6 +157,8 @@ def _create(client: Any, topics: Topics, name: str, partitions: int | None, repl
     if name == topics.dead_letters:
         # It must accept the largest record of the pings topic with its context headers: a refusal would stop a worker.
         options["configs"] = {MAX_BATCH: str(MAX_DEAD_LETTER_BYTES)}
+    if name == topics.models:
+        options["configs"] = {"cleanup.policy": "compact"}
     try:
         (created,) = client.create_topics({name: options}, raise_errors=False)["topics"]
     except IncompatibleBrokerVersion:

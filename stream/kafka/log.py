@@ -91,9 +91,10 @@ class Log(NamedTuple):
 
 
 @asynccontextmanager
-async def _reader(
+async def reader(
     bootstrap: Sequence[str], access: Mapping[str, Any], isolation: Isolation
 ) -> AsyncIterator[AIOKafkaConsumer]:
+    """Yields a started consumer of no group, whose records are `Records`. Raises KafkaError."""
     patch_aiokafka()
     consumer = AIOKafkaConsumer(
         bootstrap_servers=list(bootstrap),
@@ -129,7 +130,7 @@ async def reread(
     if start >= end:
         return  # aiokafka's `stop` raises CancelledError in a consumer that never began to fetch
     tp = TopicPartition(*partition)
-    async with _reader(bootstrap, access, isolation) as consumer:
+    async with reader(bootstrap, access, isolation) as consumer:
         consumer.assign([tp])
         consumer.seek(tp, start)
         moved_at = time.monotonic()
@@ -153,7 +154,7 @@ async def bounds(
     isolation: Isolation = INPUT_ISOLATION,
 ) -> dict[Partition, Bounds]:
     """Returns the bounds of these partitions' logs, in the order of the partitions. Raises KafkaError."""
-    async with _reader(bootstrap, access, isolation) as consumer:
+    async with reader(bootstrap, access, isolation) as consumer:
         return await bounds_by(consumer, [TopicPartition(*partition) for partition in partitions])
 
 

@@ -39,6 +39,8 @@ class Held:
     in_quarantine: int
     stored: int  # entities whose states are in Redis
     unread: int = 0  # entities that were treated as new, as their stored states cannot be read
+    undecided: bool = False  # it waits for a version of the atlas
+    atlas: str | None = None  # the version that answered last; empty: none; None: no atlases are asked
 
     @property
     def in_flight(self) -> int:
@@ -84,6 +86,8 @@ def unready(reading: Reading) -> list[str]:
         reasons.append("draining: partitions are about to go")
     if shut := [str(number) for number, held in reading.held.items() if not held.ready]:
         reasons.append(f"taking over: partitions {', '.join(shut)}")
+    if waiting := [str(number) for number, held in reading.held.items() if held.undecided]:
+        reasons.append(f"waiting for a version of the atlas: partitions {', '.join(waiting)}")
     if reading.store_away:
         behind = max((held.behind for held in reading.held.values()), default=0)
         reasons.append(f"Redis is away: checkpoints are {behind} records behind")

@@ -71,6 +71,12 @@ def _in_flight(reading: Reading) -> Iterator[tuple[tuple[str, ...], float]]:
             yield (str(number), place), getattr(held, place)
 
 
+def _atlases(reading: Reading) -> Iterator[tuple[tuple[str, ...], float]]:
+    for number, held in reading.held.items():
+        if held.atlas is not None:
+            yield (str(number), held.atlas), 1
+
+
 OUTCOMES: Final = {  # the label, and the field of the account
     "forecast": "forecasts",
     "late": "late",
@@ -141,6 +147,15 @@ TABLE: Final = (
     Row(COUNTER, "states_damaged", "Stored records that were refused.", PARTITION, _counts(lambda c: c.damaged)),
     Row(COUNTER, "states_evicted", "Lost by Redis before they expired.", PARTITION, _counts(lambda c: c.evicted)),
     Row(COUNTER, "over_quota", "Rejected: of new entities over the quota.", PARTITION, _counts(lambda c: c.over_quota)),
+    Row(
+        *(GAUGE, "atlas_info", "1: the version of the atlas that answered last; empty: none serves yet."),
+        *(("partition", "version"), _atlases),
+    ),
+    Row(GAUGE, "atlas_waits", "1: waits for a version of the atlas.", PARTITION, _held(lambda h: h.undecided)),
+    Row(
+        *(COUNTER, "atlas_late_forecasts", "Another version may have been due, for which nobody could wait."),
+        *(PARTITION, _counts(lambda c: c.late_atlas)),
+    ),
     Row(COUNTER, "checkpoints_failed", "Tries while Redis was away.", (), _one(lambda r: r.checkpoints_failed)),
     Row(COUNTER, "fenced", "Writes refused: another worker had claimed.", (), _one(lambda r: r.fenced)),
     Row(COUNTER, "batches_failed", "At the engine; then taken over anew.", (), _one(lambda r: r.batches_failed)),

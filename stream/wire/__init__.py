@@ -23,6 +23,7 @@ from stream.wire.messages import (
     OPTIONAL,
     REQUIRED,
     Anchor,
+    AtlasRef,
     Cache,
     Forecast,
     GapFill,
@@ -50,6 +51,7 @@ from stream.wire.record import (
     Record,
     Topics,
 )
+from stream.wire.versions import VERSION_KEY, VersionRecord, loads_version
 
 __all__ = [
     "CACHES",
@@ -69,7 +71,9 @@ __all__ = [
     "REQUIRED",
     "UNREAD",
     "UNREAD_TRACK",
+    "VERSION_KEY",
     "Anchor",
+    "AtlasRef",
     "Cache",
     "Forecast",
     "GapFill",
@@ -86,11 +90,13 @@ __all__ = [
     "Src",
     "Status",
     "Topics",
+    "VersionRecord",
     "Window",
     "code_of",
     "dead_letter",
     "dumps",
     "loads_forecast",
     "loads_gapfill",
+    "loads_version",
     "why_unread",
 ]

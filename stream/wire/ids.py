@@ -10,12 +10,13 @@ from typing import Final, Literal
 from stream.wire.record import Headers
 
 
-def forecast_id(entity_id: str, anchor_ts: int, model_version: str) -> str:
-    """Returns the id of a forecast, which is always the same for one ping and model.
+def forecast_id(entity_id: str, anchor_ts: int, model_version: str, atlas_version: str | None = None) -> str:
+    """Returns the id of a forecast, which is always the same for one ping, model and version of the atlas (None where
+    it asked none).
 
     Consumers can drop duplicates by it.
     """
-    return _digest(entity_id, str(anchor_ts), model_version)
+    return _digest(entity_id, str(anchor_ts), model_version, *([] if atlas_version is None else [atlas_version]))
 
 
 def gap_id(entity_id: str, start_ts: int) -> str:

@@ -1,7 +1,8 @@
 """The public records and their JSON.
 
 The JSON is canonical: one object, fields in the order below, units in the names. An unknown field is absent, never 0 or
-null. Subscribers see every public structure here: add fields at the end, never change one's meaning within `v1`.
+null (but an atlas without a version is). Subscribers see every public structure here: add optional fields, never change
+one's meaning within `v1`.
 
 What a sender may write in a ping:
 
@@ -19,6 +20,7 @@ A record that is too large, nests too deeply, or is no JSON object in UTF-8 is a
     <prefix>.pings.v1          entity id   Ping
     <prefix>.forecasts.v1      entity id   Forecast, one per accepted ping
     <prefix>.gapfills.v1       entity id   GapFill, provisional at once, revised to final, or retracted
+    <prefix>.models.v1         what it is  VersionRecord (`stream.wire.versions`), compacted: only where atlases serve
     <prefix>.pings.v1.dlq      as it came  the rejected record, byte-identical, with context headers
 """
 
@@ -27,6 +29,8 @@ from __future__ import annotations
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
+
+from stream.wire.versions import VersionRecord
 
 MAX_ATTRS: Final = 32
 MAX_TEXT_CHARS: Final = 256  # of trip_id, category and source
@@ -117,6 +121,18 @@ class ModelRef(_Wire, frozen=True):
     version: str
 
 
+class AtlasRef(_Wire, frozen=True):
+    """The atlas that a forecast asked. `version` is null where none serves, `pings` is how many earlier pings the
+    forecast rests on: with 0 it is the model's alone.
+
+    `late` says that the worker could not wait any longer for what decides: another version may be due at this ping.
+    """
+
+    version: str | None
+    pings: int
+    late: bool
+
+
 class Window(_Wire, frozen=True):
     """The pings that the forecast uses: how many, and from when to when (ms UTC)."""
 
@@ -149,6 +165,7 @@ class Forecast(_Wire, frozen=True, kw_only=True):
     next: NextStep
     horizons: tuple[Horizon, ...]
     model: ModelRef
+    atlas: AtlasRef | None = None  # absent where a worker serves no atlases
     status: Status
     window: Window
     cache: Cache
@@ -194,7 +211,7 @@ _FORECAST_DECODER: Final = msgspec.json.Decoder(Forecast)
 _GAPFILL_DECODER: Final = msgspec.json.Decoder(GapFill)
 
 
-def dumps(record: Ping | Forecast | GapFill) -> bytes:
+def dumps(record: Ping | Forecast | GapFill | VersionRecord) -> bytes:
     """Returns the canonical JSON bytes of one record."""
     return _ENCODER.encode(record)
 

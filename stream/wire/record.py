@@ -13,7 +13,7 @@ NO_TIME_MS: Final = -1  # the timestamp of a record that has none, as Kafka writ
 
 
 class Topics(NamedTuple):
-    """The topic names under one prefix."""
+    """The topic names under one prefix: those that every worker needs, and `models`."""
 
     pings: str
     forecasts: str
@@ -24,6 +24,12 @@ class Topics(NamedTuple):
     def of(cls, prefix: str = "pathcast") -> Topics:
         pings = f"{prefix}.pings.v1"
         return cls(pings, f"{prefix}.forecasts.v1", f"{prefix}.gapfills.v1", f"{pings}.dlq")
+
+    @property
+    def models(self) -> str:
+        """The topic that says which versions serve. No field, as only atlases need it: whoever goes through the topics
+        does not create it."""
+        return f"{self.pings.removesuffix('.pings.v1')}.models.v1"
 
 
 class Record(NamedTuple):

@@ -19,6 +19,8 @@ from faust.app.base import BootStrategy
 
 from model.api import Predictor, check_weights
 from model.jit import compiling
+from stream.atlas.hearing import Hearing
+from stream.atlas.serving import Versions
 from stream.config.http_access import Address, token
 from stream.config.security import KafkaSecurity, kafka_refusal
 from stream.config.settings import FETCH_BYTES, DeliveryGuarantee, Settings
@@ -31,7 +33,7 @@ from stream.serve import http_server
 from stream.serve.auth_monitor import AuthMonitor
 from stream.serve.monitor import Monitor
 from stream.store.redis_store import RedisStore
-from stream.worker import memory, startup
+from stream.worker import atlases, memory, startup
 from stream.worker.client_log import ClientLogFilter
 from stream.worker.faust_driver import Consumer, Polled, partitions
 from stream.worker.partition_counts import PartitionCounts
@@ -74,6 +76,7 @@ class App(faust.App):
     logger = logging.getLogger("faust.app")  # not "stream...", so that its starts and stops are not shown
     delivery: Delivery
     watch: Monitor
+    atlases: Versions | None
 
     async def drain(self) -> None:
         """Finishes or forgets all records in flight. The driver calls it before partitions are revoked."""
@@ -83,8 +86,10 @@ class App(faust.App):
         """Does nothing. Faust would make a folder for its tables in the current directory, and we have no tables."""
 
 
-async def build(settings: Settings) -> App:
+async def build(settings: Settings, hearing: Hearing | None = None) -> App:
     """Returns the app of one worker, with its Delivery; nothing is connected yet. Blocks while the model is loaded.
+
+    `hearing` has heard which atlases serve, where `settings.atlases` has them.
 
     Raises:
         WeightsError: the weights cannot be used.
@@ -109,8 +114,9 @@ async def build(settings: Settings) -> App:
     engine = Engine(predictor, store, settings, run=run)
     app = faust_app(settings)
     consumer = cast(Consumer, app.consumer)
-    app.delivery = Delivery(settings, engine, store, _guarantee(settings, consumer), consumer)
-    app.watch = Monitor(app.delivery, engine, consumer)
+    app.atlases = atlases.versions(settings, hearing, consumer)
+    app.delivery = Delivery(settings, engine, store, _guarantee(settings, consumer), consumer, atlases=app.atlases)
+    app.watch = Monitor(app.delivery, engine, consumer, app.atlases)
     _connect(app, settings)
     return app
 
@@ -212,9 +218,10 @@ async def serve(
     await startup.reach(settings, wait_s)
     await asyncio.to_thread(startup.provide, settings, topics)
     await startup.await_coordinator(settings)
-    app = await build(settings)
-    async with _open(door, app.watch):
-        await _work(app, settings)
+    async with atlases.hearing(settings) as hearing:
+        app = await build(settings, hearing)
+        async with _open(door, app.watch):
+            await _work(app, settings)
 
 
 @asynccontextmanager
@@ -245,6 +252,7 @@ async def _work(app: App, settings: Settings) -> None:
         "client lines": asyncio.create_task(ClientLogFilter(lambda: app.watch.kafka_is_away).run()),
         "refusals": asyncio.create_task(AuthMonitor(settings.bootstrap, settings.kafka).run()),
         "stop": asyncio.create_task(stop.wait()),
+        **({} if app.atlases is None else {"atlases": asyncio.create_task(app.atlases.run())}),
     }
     failure = await _first_end(lives)
     try:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -130,6 +131,18 @@ def worker(
         Compression,
         option("--compression", "COMPRESSION", "of what is published; zstd: a sixth of the bytes, or a fourth"),
     ] = Compression.NONE,
+    atlases: Annotated[
+        Path | None,
+        option(
+            *("--atlases", "ATLASES", "directory of the fleet's own maps, to ask those that are announced"),
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+    atlas_lead_s: Annotated[
+        float,
+        option("--atlas-lead-s", "ATLAS_LEAD_S", "how far ahead maps are announced; half of it is waited", min=0.1),
+    ] = _DEFAULTS["atlas_lead_s"],
     instance: Annotated[
         str,
         option("--instance", "INSTANCE", "a name of its own, kept over restarts: a quick restart moves no partition"),
@@ -161,6 +174,8 @@ def worker(
         session_timeout_s=session_timeout_s,
         delivery=delivery,
         compression=compression,
+        atlases=atlases,
+        atlas_lead_s=atlas_lead_s,
         instance=instance,
         kafka=security,
         redis=redis_security,

@@ -55,6 +55,8 @@ def say_settings(settings: Settings) -> None:
         *(settings.bootstrap, settings.kafka.protocol, settings.group, settings.prefix, settings.delivery),
     )
     log.info("Redis %s, weights %s", shown(settings.redis_url), settings.weights)
+    if settings.atlases is not None:
+        log.info("atlases of %s, as %s announces them", settings.atlases, settings.topics.models)
 
 
 async def notice_silence(
@@ -182,14 +184,18 @@ def provide(settings: Settings, new: NewTopics) -> None:
     """
     with admin.connected(settings.bootstrap, settings.kafka, timeout_s=CHECK_S) as client:
         if not new.allowed:
-            if missing := admin.absent(client, settings.topics):
+            names = [*settings.topics, *([] if settings.atlases is None else [settings.topics.models])]
+            if missing := admin.absent(client, names):
                 raise ValueError(
                     f"there is no topic {', '.join(missing)} at {settings.bootstrap}, and --no-create forbids to "
                     "create any: is --prefix (PATHCAST_PREFIX) right? (pathcast topics --create creates them)"
                 )
             return
         given = {"partitions": new.partitions, "replication": new.replication}
-        if created := admin.create(client, settings.topics, **given):
+        created = admin.create(client, settings.topics, **given)
+        if settings.atlases is not None:
+            created += admin.create_models(client, settings.topics, replication=new.replication)
+        if created:
             log.info("created %s", _described(created, [name for name, number in given.items() if number is None]))
 
 

@@ -28,8 +28,8 @@ class Raised(RuntimeError):
 class FaultyFold(Predictor):
     """Raises after it has folded all that it was given, so that whoever goes on with these states has folded twice."""
 
-    def answer(self, slots: Any, fixes: Any, counts: Any, horizons_s: Any) -> Any:
-        said = super().answer(slots, fixes, counts, horizons_s)
+    def answer(self, slots: Any, fixes: Any, counts: Any, horizons_s: Any, guide: Any = None) -> Any:
+        said = super().answer(slots, fixes, counts, horizons_s, guide)
         _check(fixes)
         return said
 
@@ -45,12 +45,12 @@ class FaultyFold(Predictor):
 class FaultyForecast(Predictor):
     """Folds everything, and has nothing to say after a certain ping."""
 
-    def forecast(self, slots: Any, horizons_s: Any) -> Any:
+    def forecast(self, slots: Any, horizons_s: Any, guide: Any = None) -> Any:
         _check(self.last(slots))
-        return super().forecast(slots, horizons_s)
+        return super().forecast(slots, horizons_s, guide)
 
-    def answer(self, slots: Any, fixes: Any, counts: Any, horizons_s: Any) -> Any:
-        said = super().answer(slots, fixes, counts, horizons_s)
+    def answer(self, slots: Any, fixes: Any, counts: Any, horizons_s: Any, guide: Any = None) -> Any:
+        said = super().answer(slots, fixes, counts, horizons_s, guide)
         _check(fixes)
         return said
 

@@ -54,9 +54,9 @@ class Counting(Predictor):
 
     rows: tuple[int, ...] = ()
 
-    def answer(self, slots: Any, fixes: Any, counts: Any, horizons_s: Any) -> Any:
+    def answer(self, slots: Any, fixes: Any, counts: Any, horizons_s: Any, guide: Any = None) -> Any:
         self.rows += (len(fixes),)
-        return super().answer(slots, fixes, counts, horizons_s)
+        return super().answer(slots, fixes, counts, horizons_s, guide)
 
 
 async def test_a_backlog_of_a_few_entities_is_one_step(make_predictor: Callable[..., Predictor]) -> None:

@@ -132,8 +132,8 @@ async def test_the_slot_is_given_back(make_predictor: Make) -> None:
 
 async def test_a_batch_that_raises_only_when_it_is_whole_is_the_fault_of_none(make_predictor: Make) -> None:
     class Narrow(Predictor):
-        def answer(self, slots: Any, fixes: Any, counts: Any, horizons_s: Any) -> Any:
-            said = super().answer(slots, fixes, counts, horizons_s)
+        def answer(self, slots: Any, fixes: Any, counts: Any, horizons_s: Any, guide: Any = None) -> Any:
+            said = super().answer(slots, fixes, counts, horizons_s, guide)
             if len(slots) > 3:
                 raise Raised("too many at once")
             return said
@@ -266,8 +266,8 @@ async def test_a_model_that_raises_for_everyone_stops_the_worker(make_predictor:
     class Broken(Predictor):
         broken = False
 
-        def answer(self, slots: Any, fixes: Any, counts: Any, horizons_s: Any) -> Any:
-            said = super().answer(slots, fixes, counts, horizons_s)
+        def answer(self, slots: Any, fixes: Any, counts: Any, horizons_s: Any, guide: Any = None) -> Any:
+            said = super().answer(slots, fixes, counts, horizons_s, guide)
             if self.broken:
                 raise Raised("broken")
             return said
@@ -288,10 +288,10 @@ async def test_what_a_step_raises_never_looks_like_a_store_that_is_away(make_pre
     """Delivery would wait for the store, and fold the same records into the same states again."""
 
     class Unplugged(Predictor):
-        def answer(self, slots: Any, fixes: Any, counts: Any, horizons_s: Any) -> Any:
+        def answer(self, slots: Any, fixes: Any, counts: Any, horizons_s: Any, guide: Any = None) -> Any:
             if len(slots) > 1:
                 raise ConnectionError("a kernel's cache is on a disk that went away")
-            return super().answer(slots, fixes, counts, horizons_s)
+            return super().answer(slots, fixes, counts, horizons_s, guide)
 
     rig = Rig(lambda: make_predictor(kind=Unplugged))
     records = [rig.record(ping("bus-1", 0)), rig.record(ping("bus-2", 0))]
@@ -317,10 +317,10 @@ async def test_in_a_large_fleet_more_may_be_at_fault(make_predictor: Make) -> No
 
 async def test_a_process_out_of_memory_blames_nobody(make_predictor: Make) -> None:
     class Full(Predictor):
-        def answer(self, slots: Any, fixes: Any, counts: Any, horizons_s: Any) -> Any:
+        def answer(self, slots: Any, fixes: Any, counts: Any, horizons_s: Any, guide: Any = None) -> Any:
             if len(slots) > 1:  # as the batches of a careful engine shrink, it would find room
                 raise MemoryError
-            return super().answer(slots, fixes, counts, horizons_s)
+            return super().answer(slots, fixes, counts, horizons_s, guide)
 
     rig = worker(make_predictor, Full)
     records = [rig.record(ping("bus-1", 0)), rig.record(ping("bus-2", 0))]

@@ -111,9 +111,13 @@ def of(hint: Any) -> st.SearchStrategy[Any]:
         return st.one_of(*map(of, get_args(hint)))
     if hint is type(None):
         return st.none()
-    return {float: st.floats(allow_nan=False, allow_infinity=False), int: st.integers(-(2**63), 2**63 - 1), str: names}[
-        hint
-    ]
+    return VALUES[hint]
+
+
+VALUES: dict[Any, st.SearchStrategy[Any]] = {
+    **{bool: st.booleans(), int: st.integers(-(2**63), 2**63 - 1), str: names},
+    float: st.floats(allow_nan=False, allow_infinity=False),
+}
 
 
 @settings(max_examples=50)
@@ -149,7 +153,17 @@ EXAMPLE = {
 }
 
 
+def test_a_forecast_says_which_atlas_it_asked_and_nothing_where_none_serve() -> None:
+    plain = dumps(msgspec.convert(EXAMPLE, Forecast))
+    assert b"atlas" not in plain
+    asked = {**EXAMPLE, "atlas": {"version": None, "pings": 0, "late": False}}
+    said = b',"atlas":{"version":null,"pings":0,"late":false}'
+    model = b'"model":{"name":"small","version":"ab"}'
+    assert dumps(msgspec.convert(asked, Forecast)) == plain.replace(model, model + said)
+
+
 def test_ids_do_not_run_into_each_other() -> None:
+    assert len({ids.forecast_id("a", 1, "b"), ids.forecast_id("a", 1, "b", "c"), ids.forecast_id("a", 1, "bc")}) == 3
     assert len({ids.forecast_id("a", 11, "b"), ids.forecast_id("a1", 1, "b"), ids.forecast_id("a", 1, "1b")}) == 3
     assert ids.gap_id("bus-1", 1) == ids.gap_id("bus-1", 1) != ids.gap_id("bus-1", 2)
 

@@ -1,0 +1,208 @@
+"""Announces versions of the atlas to the workers, in the two steps that `stream.atlas.ledger` explains.
+
+One announcer at a time may write: each has the same transactional id, so that a new one fences the one before, which
+may have stood still between its two steps. What it left announced is confirmed or withdrawn first of all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from stream.atlas.hearing import Hearing
+from stream.atlas.ledger import Ledger, first_offsets, is_in_time
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
+from stream.kafka import admin
+from stream.kafka.log import reader
+from stream.kafka.patches import patch_aiokafka
+from stream.wire import VERSION_KEY, Topics, VersionRecord, dumps
+
+log: Final = logging.getLogger(__name__)
+
+LEAD_S: Final = 60.0
+SAMPLE_S: Final = 2.0  # over which the rate of pings is measured
+TRIES: Final = 6  # each gives twice the room of the one before
+SEEN_S: Final = 30.0  # until a committed record can be read; mostly some milliseconds
+PAUSE_S: Final = 0.02
+
+
+class NotAnnounced(RuntimeError):
+    """Pings came faster than announcements could be made."""
+
+
+class Moment(NamedTuple):
+    """Where a partition's log ended."""
+
+    at_s: float  # by the monotonic clock
+    end: int
+
+
+@dataclass
+class Announcer:
+    """Brings versions into service. `Announcer.opened` makes one; open another after an exception that is not
+    NotAnnounced."""
+
+    _bootstrap: str
+    _topics: Topics
+    _security: KafkaSecurity
+    _hearing: Hearing
+    _producer: AIOKafkaProducer
+    _asker: AIOKafkaConsumer  # it is told where logs end, with what is not committed
+    _lead_s: float
+    _sample_s: float
+    _began: dict[int, Moment] = field(default_factory=dict)  # by partition, when this announcer first saw its end
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(
+        cls,
+        bootstrap: str,
+        topics: Topics,
+        security: KafkaSecurity = PLAIN_KAFKA,
+        *,
+        lead_s: float = LEAD_S,
+        sample_s: float = SAMPLE_S,
+    ) -> AsyncIterator[Announcer]:
+        """Yields the announcer, once all others are fenced and what they began is ended. Creates the models topic if it
+        is absent.
+
+        Raises Refused if a broker denies access, KafkaError, or as `admin.connected` and `admin.create_models` do.
+        """
+        await asyncio.to_thread(_provide, bootstrap, topics, security)
+        patch_aiokafka()
+        producer = AIOKafkaProducer(
+            bootstrap_servers=bootstrap.split(","),
+            **security.arguments(),
+            transactional_id=topics.models,
+            acks="all",
+        )
+        try:
+            await producer.start()
+            async with (
+                Hearing.opened(bootstrap, topics, security) as hearing,
+                reader(bootstrap.split(","), security.arguments(), "read_uncommitted") as asker,
+            ):
+                announcer = cls(bootstrap, topics, security, hearing, producer, asker, lead_s, sample_s)
+                await announcer.settle()
+                yield announcer
+        except KafkaError as error:
+            if (refusal := kafka_refusal(bootstrap, security, error)) is not None:
+                raise refusal from error
+            raise
+        finally:
+            await producer.stop()
+
+    @property
+    def ledger(self) -> Ledger:
+        """What the models topic says, with all that this announcer has written."""
+        return self._hearing.ledger
+
+    async def announce(
+        self, version: str, *, includes: Mapping[int, int], contains: Mapping[str, Any]
+    ) -> VersionRecord:
+        """Brings a version into service, whose file lies where workers look for it, and returns its record. It takes
+        some seconds, `sample_s` of them to see how fast pings come.
+
+        A version serves once: for one that does already, this returns the record that there is.
+
+        Raises:
+            NotAnnounced: it was withdrawn after TRIES tries.
+            ProducerFenced: another announcer has begun.
+            KafkaError, OSError, TimeoutError: the brokers do not answer. What is announced and not confirmed makes
+                workers wait, until the next call or the next announcer settles it.
+        """
+        await self.settle()
+        if (found := self.ledger.get(version)) is not None:
+            return found
+        numbers = range(await asyncio.to_thread(_partitions, self._bootstrap, self._topics.pings, self._security))
+        for attempt in range(TRIES):
+            before = await self._moments(numbers)
+            await asyncio.sleep(self._sample_s)
+            now = await self._moments(numbers)
+            in_lead = {number: 2**attempt * self._lead_s * self._rate(number, before, now) for number in numbers}
+            ends = {number: moment.end for number, moment in now.items()}
+            record = VersionRecord(
+                version=version,
+                state="announced",
+                first=first_offsets(ends, in_lead),
+                topic=self._topics.pings,
+                includes=dict(includes),
+                contains=dict(contains),
+                issued_ts=int(time.time() * 1000),
+            )
+            await self._publish({record.key: dumps(record)})
+            if (served := await self._settled(record)) is not None:
+                return served
+        raise NotAnnounced(f"version {version} was announced {TRIES} times, and pings came faster each time")
+
+    async def retire(self, versions: Iterable[str]) -> None:
+        """Takes versions out of service for good. Pings that only they may answer have none then, so choose them by
+        `Ledger.superseded`. Raises as `announce`.
+        """
+        gone: dict[bytes, bytes | None] = {f"{VERSION_KEY}{version}".encode(): None for version in versions}
+        if gone:
+            await self._publish(gone)
+
+    async def settle(self) -> None:
+        """Confirms or withdraws what is announced and does not serve yet. Raises as `announce`."""
+        await self._hearing.look()
+        for record in self.ledger.announced:
+            log.warning("version %s was announced and not confirmed", record.version)
+            await self._settled(record)
+
+    async def _settled(self, record: VersionRecord) -> VersionRecord | None:
+        """Takes the second step for an announced version. Returns its record, or None if it had to be withdrawn."""
+        ends = {number: moment.end for number, moment in (await self._moments(record.first)).items()}
+        if not is_in_time(record, ends):
+            log.warning("pings came too fast: version %s is withdrawn", record.version)
+            await self._publish({record.key: None})
+            return None
+        served = msgspec.structs.replace(record, state="serving")
+        await self._publish({served.key: dumps(served)})
+        return served
+
+    async def _publish(self, records: Mapping[bytes, bytes | None]) -> None:
+        """Returns when every reader can see the records: brokers answer a commit before it shows."""
+        async with self._producer.transaction():
+            # aiokafka sets an error in this future, too, and asyncio would complain that nobody retrieved it.
+            self._producer._txn_manager.wait_for_transaction_end().add_done_callback(asyncio.Future.exception)
+            for key, value in records.items():
+                last = await self._producer.send_and_wait(self._topics.models, value, key, partition=0)
+        async with asyncio.timeout(SEEN_S):
+            while True:
+                await self._hearing.look()
+                if self._hearing.next_offset > last.offset:
+                    return
+                await asyncio.sleep(PAUSE_S)
+
+    async def _moments(self, numbers: Iterable[int]) -> dict[int, Moment]:
+        """Returns the ends of these partitions of the pings topic."""
+        tps = {TopicPartition(self._topics.pings, number): number for number in numbers}
+        ends = await self._asker.end_offsets(list(tps))
+        found = {tps[tp]: Moment(time.monotonic(), end) for tp, end in ends.items()}
+        self._began = found | self._began
+        return found
+
+    def _rate(self, number: int, before: Mapping[int, Moment], now: Mapping[int, Moment]) -> float:
+        """Returns how many pings come a second, by the sample or since this announcer began: whichever is more."""
+        at_s, end = now[number]
+        return max((end - then.end) / max(at_s - then.at_s, 1e-3) for then in (before[number], self._began[number]))
+
+
+def _provide(bootstrap: str, topics: Topics, security: KafkaSecurity) -> None:
+    with admin.connected(bootstrap, security) as client:
+        admin.create_models(client, topics)
+
+
+def _partitions(bootstrap: str, topic: str, security: KafkaSecurity) -> int:
+    with admin.connected(bootstrap, security) as client:
+        return admin.partitions_of(client, topic)

@@ -1,0 +1,74 @@
+"""Reads the models topic, as far as it goes, again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from stream.atlas.ledger import Ledger
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.kafka.log import reader, reread
+from stream.wire import Topics
+
+log: Final = logging.getLogger(__name__)
+
+
+class Hearing:
+    """What the models topic says, up to the last look.
+
+    A look asks for the end of the log, and reads what is new, if anything is: a request of a millisecond nearly always,
+    by a connection of its own, which no fetch that waits can hold up. Only what is committed counts.
+    """
+
+    def __init__(
+        self, bootstrap: Sequence[str], topics: Topics, security: KafkaSecurity, asker: AIOKafkaConsumer
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._access = security.arguments()
+        self._topics = topics
+        self._asker = asker
+        self.next_offset = 0  # that follows what was read
+        self._one_at_a_time = asyncio.Lock()
+        self.ledger = Ledger(topics.pings)
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(
+        cls, bootstrap: str, topics: Topics, security: KafkaSecurity = PLAIN_KAFKA
+    ) -> AsyncIterator[Hearing]:
+        """Yields one that has heard nothing yet. Raises KafkaError."""
+        servers = bootstrap.split(",")
+        async with reader(servers, security.arguments(), "read_committed") as asker:
+            yield cls(servers, topics, security, asker)
+
+    async def look(self) -> bool:
+        """Reads the topic to the end that it has at some moment after this call. Returns whether anything was new.
+
+        Raises KafkaError, TimeoutError or RuntimeError if the brokers do not answer.
+        """
+        async with self._one_at_a_time:
+            partition = (self._topics.models, 0)
+            (end,) = (await self._asker.end_offsets([TopicPartition(*partition)])).values()
+            if end == self.next_offset:
+                return False
+            anew = end < self.next_offset
+            if anew:
+                log.warning("%s ends at %d and was read to %d: it is another one", partition[0], end, self.next_offset)
+            found: list[tuple[bytes | None, bytes | None]] = []
+            async for records in reread(
+                self._bootstrap, partition, 0 if anew else self.next_offset, end, access=self._access
+            ):
+                found += zip(records.keys.each(), records.values.each(), strict=True)
+            # All at once: whoever reads the ledger meanwhile must not find half of what was new, nor a part of it twice
+            # after a look that was cancelled.
+            if anew:
+                self.ledger = Ledger(self._topics.pings)
+            for key, value in found:
+                self.ledger.add(key, value)
+            self.next_offset = end
+            return True

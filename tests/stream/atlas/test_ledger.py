@@ -1,0 +1,144 @@
+"""Which version answers which ping: worked by hand, and whatever announcer, pings and workers do in turn."""
+
+from __future__ import annotations
+
+import numpy as np
+from atlas_world import World, entry, ledger, name, withdrawn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream.atlas.ledger import KNOWN_AHEAD, MIN_MARGIN, first_offsets
+from stream.wire import loads_version
+
+
+def test_a_record_has_the_fields_that_the_topic_promises() -> None:
+    key, raw = entry(7, "serving", {0: 12, 10: 3})
+    assert key == b"atlas:0000000000000007"
+    assert raw == (
+        b'{"kind":"atlas","version":"0000000000000007","state":"serving","from":{"0":12,"10":3},'
+        b'"topic":"pathcast.pings.v1","includes":{},"contains":{},"issued_ts":7}'
+    )
+    assert loads_version(raw).first == {0: 12, 10: 3}
+
+
+def test_the_last_announced_of_those_that_begin_by_then_answers() -> None:
+    found = ledger(
+        entry(1, "serving", {0: 100, 1: 0}), entry(2, "serving", {0: 50}), entry(3, "serving", {0: 80, 1: 60})
+    )
+    at = {offset: found.version_at(0, offset) for offset in (49, 50, 79, 80, 100, 10**12)}
+    assert at == {49: None, 50: name(2), 79: name(2), 80: name(3), 100: name(3), 10**12: name(3)}, "1 is never asked"
+    assert [found.version_at(1, offset) for offset in (0, 59, 60)] == [name(1), name(1), name(3)]
+    assert found.version_at(2, 5) is None, "no version names this partition"
+
+
+def test_many_offsets_are_answered_as_each_alone() -> None:
+    found = ledger(entry(1, "serving", {0: 5}), entry(2, "serving", {0: 9}), entry(3, "announced", {0: 12}))
+    answering, offsets = found.answering(0), np.arange(20)
+    names = [None if i < 0 else answering.versions[i] for i in answering.at(offsets).tolist()]
+    assert names == [found.version_at(0, offset) for offset in offsets.tolist()]
+
+
+def test_what_is_announced_answers_nothing_and_leaves_open_what_it_may() -> None:
+    announced = entry(2, "announced", {0: 20, 1: 30})
+    found = ledger(entry(1, "serving", {0: 5}), announced)
+    assert (found.version_at(0, 25), found.undecided_from(0), found.undecided_from(2)) == (name(1), 20, None)
+    found.add(*entry(2, "serving", {0: 20, 1: 30}))
+    assert (found.version_at(0, 25), found.undecided_from(0)) == (name(2), None)
+    found = ledger(announced, withdrawn(2))
+    assert (found.version_at(0, 25), found.undecided_from(0)) == (None, None)
+
+
+def test_records_of_others_and_damaged_ones_change_nothing() -> None:
+    found = ledger(entry(1, "serving", {0: 5}))
+    key, raw = entry(2, "serving", {0: 5})
+    others = [
+        (b"weights:small", raw), (None, raw), (b"\xff", b""), (key, b"{}"), (key, b"\xff"), (b"atlas:x", raw),
+        (withdrawn(3)[0], raw), entry(4, "serving", {0: 5}, topic="other.pings.v1"), (key, raw.replace(b"5", b"-5")),
+    ]  # fmt: skip
+    assert [found.add(*other) for other in others] == [False] * len(others)
+    assert found.version_at(0, 5) == name(1)
+
+
+def test_a_version_retires_when_others_answer_all_that_is_left() -> None:
+    log = [entry(1, "serving", {0: 5, 1: 5}), entry(2, "serving", {0: 10, 1: 20}), entry(3, "serving", {0: 30, 1: 40})]
+    assert ledger(*log).superseded({0: 0, 1: 0}) == []
+    assert ledger(*log).superseded({0: 10, 1: 19}) == [], "1 answers offset 19 of partition 1"
+    assert ledger(*log).superseded({0: 10, 1: 20}) == [name(1)]
+    assert ledger(*log).superseded({0: 100, 1: 100}) == [name(1), name(2)], "the last one serves on"
+
+
+def test_the_first_offset_is_what_the_lead_brings_ahead() -> None:
+    assert first_offsets({0: 100, 1: 7}, {0: 600.2, 1: 3.0}) == {0: 701, 1: 7 + MIN_MARGIN}
+
+
+# -- whatever comes in between ----------------------------------------------------------------------------------------
+
+
+actions = st.lists(
+    st.tuples(
+        st.sampled_from(["ping", "ping", "announce", "announce", "work", "work", "work", "die"]), st.integers(0, 40)
+    ),
+    max_size=120,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(actions)
+def test_whoever_follows_the_rule_answers_as_the_whole_log_says(todo: list[tuple[str, int]]) -> None:
+    world = World()
+    world.run(todo)
+    world.check()
+
+
+def random_actions(seed: int) -> list[tuple[str, int]]:
+    rng = np.random.default_rng(seed)
+    kinds = rng.choice(["ping", "announce", "work", "die"], 150, p=[0.3, 0.25, 0.43, 0.02])
+    return [(str(kind), int(number)) for kind, number in zip(kinds, rng.integers(0, 14, 150), strict=True)]
+
+
+def failures(**broken: object) -> int:
+    found = 0
+    for seed in range(400):
+        world = World(**broken)  # type: ignore[arg-type]
+        world.run(random_actions(seed))
+        try:
+            world.check()
+        except AssertionError:
+            found += 1
+    return found
+
+
+def test_the_same_worlds_show_each_way_to_break_the_rule() -> None:
+    assert failures() == 0
+    assert failures(sure=lambda end: 10**9) > 0, "a worker that looks once"
+    assert failures(sure=lambda end: end + MIN_MARGIN) > 0, "one that trusts a look for as long as the first step says"
+    assert failures(confirms=False) > 0, "an announcer without its second step"
+    assert failures(heeds=False) > 0, "a worker that does not wait for what is announced"
+
+
+def test_the_worlds_are_worth_looking_at() -> None:
+    """Versions serve in them, some are withdrawn, and pings are answered by several."""
+    worlds = [World() for _ in range(50)]
+    for seed, world in enumerate(worlds):
+        world.run(random_actions(seed))
+    assert sum(len(ledger(*world.models).serving) for world in worlds) > 100
+    assert sum(value is None for world in worlds for _, value in world.models) > 50
+    assert len({one for world in worlds for given_ in world.answers.values() for one in given_}) > 5
+
+
+@settings(max_examples=50, deadline=None)
+@given(actions, st.data())
+def test_a_compacted_log_says_the_same(todo: list[tuple[str, int]], data: st.DataObject) -> None:
+    world = World()
+    world.run(todo)
+    log = world.models
+    last = {key: place for place, (key, _) in enumerate(log)}
+    kept = [one for place, one in enumerate(log) if last[one[0]] == place or data.draw(st.booleans())]
+    whole, compacted = ledger(*log), ledger(*kept)
+    for number in (0, 1):
+        offsets = np.arange(world.ends[number] + 50)
+        assert [whole.version_at(number, at) for at in offsets] == [compacted.version_at(number, at) for at in offsets]
+
+
+def test_a_look_is_good_for_less_than_what_lies_ahead() -> None:
+    assert 0 < KNOWN_AHEAD < MIN_MARGIN

@@ -1,0 +1,143 @@
+"""The topics of pings and models, and what announcers and workers do with them, one step at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from stream.atlas.ledger import Ledger, certain_below, first_offsets, is_in_time
+from stream.wire import VersionRecord, dumps, loads_version
+
+TOPIC: Final = "pathcast.pings.v1"
+Entry = tuple[bytes, bytes | None]
+
+
+def name(number: int) -> str:
+    return f"{number:016x}"
+
+
+def entry(number: int, state: str, first: dict[int, int], topic: str = TOPIC) -> Entry:
+    record = VersionRecord(
+        version=name(number), state=state, first=first, topic=topic, includes={}, contains={}, issued_ts=number
+    )
+    return record.key, dumps(record)
+
+
+def withdrawn(number: int) -> Entry:
+    return f"atlas:{name(number)}".encode(), None
+
+
+def ledger(*log: Entry) -> Ledger:
+    found = Ledger(TOPIC)
+    for one in log:
+        found.add(*one)
+    return found
+
+
+class Topic:
+    """The models topic, which a test fills and takes away. It is read as `Hearing` reads it."""
+
+    def __init__(self) -> None:
+        self.log: list[Entry] = []
+        self.ledger = Ledger(TOPIC)
+        self.away = False
+        self.looks = 0
+        self.before: Callable[[], None] = lambda: None
+        self.after: Callable[[], None] = lambda: None
+        self._next = 0
+
+    async def look(self) -> bool:
+        self.looks += 1
+        if self.away:
+            raise OSError("no broker")
+        await asyncio.sleep(0)
+        self.before()
+        for one in self.log[self._next :]:
+            self.ledger.add(*one)
+        self._next = len(self.log)
+        self.after()
+        await asyncio.sleep(0)
+        return True
+
+    def says(self, version: str, state: str, **first: int) -> None:
+        by_number = {int(number[1:]): offset for number, offset in first.items()}
+        record = VersionRecord(
+            version=version, state=state, first=by_number, topic=TOPIC, includes={}, contains={}, issued_ts=0
+        )
+        self.log.append((record.key, dumps(record)))
+
+
+@dataclass
+class World:
+    """The logs, an announcer and two workers, each of which does one step when it is asked to.
+
+    `sure` is how far a worker believes a look, given the end that it saw before; `confirms` says whether an
+    announcement that others may not have seen in time is withdrawn.
+    """
+
+    sure: Callable[[int], int] = certain_below
+    confirms: bool = True
+    heeds: bool = True
+    ends: list[int] = field(default_factory=lambda: [0, 0])
+    models: list[Entry] = field(default_factory=list)
+    versions: int = 0
+    answers: dict[tuple[int, int], set[str | None]] = field(default_factory=dict)
+    lives: dict[tuple[str, int], Iterator[None]] = field(default_factory=dict)
+
+    def announcer(self) -> Iterator[None]:
+        while True:
+            self.versions += 1
+            version = self.versions
+            first = first_offsets(dict(enumerate(self.ends)), {})
+            yield
+            self.models.append(entry(version, "announced", first))
+            yield
+            record = loads_version(self.models[-1][1] or b"")
+            in_time = not self.confirms or is_in_time(record, dict(enumerate(self.ends)))
+            yield
+            self.models.append(entry(version, "serving", first) if in_time else withdrawn(version))
+            yield
+
+    def worker(self, number: int) -> Iterator[None]:
+        """Answers a partition from its beginning, some pings at a time, as `stream.atlas.serving` does."""
+        known, heard, at, certain = Ledger(TOPIC), 0, 0, 0
+        while True:
+            stop = min(at + 5, self.ends[number])
+            if stop > certain:
+                end = self.ends[number]
+                yield
+                for one in self.models[heard:]:
+                    known.add(*one)
+                heard, certain = len(self.models), self.sure(end)
+                yield
+            undecided = known.undecided_from(number) if self.heeds else None
+            if undecided is not None and undecided < stop:
+                certain = 0  # held: it looks again
+                yield
+                continue
+            for offset in range(at, stop):
+                self.answers.setdefault((number, offset), set()).add(known.version_at(number, offset))
+            at = stop
+            yield
+
+    def act(self, what: str, number: int) -> None:
+        if what == "ping":
+            self.ends[number % 2] += 1 + number // 2
+        elif what == "die":
+            self.lives.pop(("work", number % 2), None)
+        else:
+            one = ("announce", 0) if what == "announce" else ("work", number % 2)
+            if one not in self.lives:
+                self.lives[one] = self.announcer() if what == "announce" else self.worker(one[1])
+            next(self.lives[one])
+
+    def run(self, actions: Sequence[tuple[str, int]]) -> None:
+        for action in [*actions, *[("announce", 0)] * 4, *[("work", 0), ("work", 1)] * 60]:
+            self.act(*action)
+
+    def check(self) -> None:
+        final = ledger(*self.models)
+        for (number, offset), given_ in self.answers.items():
+            assert given_ == {final.version_at(number, offset)}, f"offset {offset} of partition {number}"
