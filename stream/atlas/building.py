@@ -74,6 +74,8 @@ class Builder:
 
     def add(self, records: Records) -> None:
         """Takes records of one partition; they come in their order."""
+        if not records:
+            return
         (partition,) = records.partitions
         if partition not in self._growths:
             self._growths[partition] = PartitionGrowth(self._without)
