@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import re
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from stream.adapters.options import Columns, recording_of
+from stream.atlas.run_cli import HalfLife, MaxCells, MinEntities, run
+from stream.atlas.times import DAY_S, seconds
 from stream.config.options import DEFAULT_BOOTSTRAP, Bootstrap, Json, quiet, secured
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 
@@ -42,15 +41,9 @@ def build(
     from_topic: Annotated[
         str | None, typer.Option("--from-topic", metavar="TOPIC", help="instead: the pings that a topic still has")
     ] = None,
-    min_entities: Annotated[
-        int, typer.Option("--min-entities", min=1, max=16, help="that a key must be counted for to be written")
-    ] = 3,
-    half_life: Annotated[
-        str, typer.Option("--half-life", metavar="TIME", help="after which a day counts half; after five, not at all")
-    ] = "14d",
-    max_cells: Annotated[
-        int, typer.Option("--max-cells", min=1, help="at most; the smallest with the fewest outcomes are left out")
-    ] = 20_000_000,
+    min_entities: MinEntities = 3,
+    half_life: HalfLife = "14d",
+    max_cells: MaxCells = 20_000_000,
     without: Annotated[
         list[str] | None, typer.Option("--without", metavar="ENTITY", help="to count nothing of; may be repeated")
     ] = None,
@@ -78,9 +71,10 @@ def build(
     recorded = None if data is None else recording_of(data, columns)
     if recorded is not None and out.exists() and Path(recorded.path).exists() and out.samefile(recorded.path):
         raise typer.BadParameter(f"{out} is the input itself", param_hint="--out")
-    days = half_life_days(half_life)
+    days = seconds(half_life, "--half-life") / DAY_S
     from model.atlas.version import dumps
     from stream.atlas import building
+    from stream.atlas.versions import write_whole
 
     rules, nobody = building.Rules(days, min_entities, max_cells), without or ()
     with _progress(silent=as_json) as told, quiet():
@@ -91,7 +85,7 @@ def build(
             built = asyncio.run(building.of_topic(bootstrap, str(from_topic), security, told, nobody))
     published, contains = built.published(rules)
     raw = dumps(published, contains)
-    _write(out, raw)
+    write_whole(out, raw)
     summary = {**contains, "left_out": built.left_out, "keys": len(published), "bytes": len(raw)}
     if as_json:
         typer.echo(json.dumps(summary))
@@ -100,6 +94,9 @@ def build(
         f"{summary['pings']:,} pings of {summary['entities']:,} entities ({built.left_out:,} records left out), "
         f"{len(published):,} keys, {len(raw) / 1e6:,.1f} MB in {out}"
     )
+
+
+app.command()(run)
 
 
 @app.command()
@@ -151,22 +148,15 @@ def export(
 ) -> None:
     """Draw an atlas as GeoJSON: an arrow for each cell, direction and class of speed, to about where they came."""
     from stream.atlas.flows import features
+    from stream.atlas.versions import write_whole
 
     atlas, _ = _read(file)
     try:
         found = list(features(atlas, level, horizon_s, least))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    _write(out, json.dumps({"type": "FeatureCollection", "features": found}).encode())
+    write_whole(out, json.dumps({"type": "FeatureCollection", "features": found}).encode())
     typer.echo(f"{len(found):,} arrows in {out}")
-
-
-def half_life_days(text: str) -> float:
-    """Parses a time such as 14d or 36h, in days."""
-    found = re.fullmatch(r"(\d+)([dh])", text.strip())
-    if found is None or not int(found[1]):
-        raise typer.BadParameter(f"{text!r} is no time like 14d or 36h", param_hint="--half-life")
-    return int(found[1]) / (1 if found[2] == "d" else 24)
 
 
 def _read(file: Path) -> tuple[Published, dict[str, Any]]:
@@ -176,20 +166,6 @@ def _read(file: Path) -> tuple[Published, dict[str, Any]]:
         return loads(file.read_bytes())
     except AtlasError as error:
         raise ValueError(f"{file}: {error}") from error
-
-
-def _write(out: Path, raw: bytes) -> None:
-    """Writes the file whole or not at all."""
-    with tempfile.NamedTemporaryFile(dir=out.absolute().parent, prefix=f".{out.name}-", delete=False) as part:
-        try:
-            part.write(raw)
-            part.flush()
-            os.fsync(part.fileno())
-            Path(part.name).chmod(0o644)
-            Path(part.name).replace(out)
-        except BaseException:
-            Path(part.name).unlink(missing_ok=True)
-            raise
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from model.atlas.cells import LEVELS, STILL, ZOOMS
+from model.atlas.cells import FINEST, STILL, ZOOMS
 from model.atlas.outcomes import CM_PER_M, HORIZONS_S, expected_m
 from model.atlas.published import UNIT, Published
 from stream.engine.answers import M_PER_DEG
@@ -26,8 +26,8 @@ def features(atlas: Published, level: int, horizon_s: float, least: int) -> Iter
 
     Raises ValueError for a level or a horizon that an atlas does not have.
     """
-    if not 0 <= level < LEVELS:
-        raise ValueError(f"level {level}: an atlas has levels 0 (the largest cells) to {LEVELS - 1}")
+    if not 0 <= level <= FINEST:
+        raise ValueError(f"level {level}: arrows are drawn of levels 0 (the largest cells) to {FINEST}")
     if horizon_s not in HORIZONS_S:
         raise ValueError(f"{horizon_s:g} s: an atlas has {', '.join(f'{h:g}' for h in HORIZONS_S)} s")
     column = HORIZONS_S.index(horizon_s)
