@@ -201,7 +201,8 @@ def test_sums_are_those_of_a_loop() -> None:
 
 def test_a_row_is_a_key_with_a_bucket() -> None:
     rng = np.random.default_rng(4)
-    key = np.sort(cells.keys(*rng.integers(-80 * E7, 80 * E7, (2, 100)), rng.normal(0, 10, (100, 2))).ravel())
+    places, (velocity, came) = rng.integers(-80 * E7, 80 * E7, (2, 100)), rng.normal(0, 10, (2, 100, 2))
+    key = np.sort(cells.keys(*places, velocity, 10 * came).ravel())
     bucket = rng.integers(0, BUCKETS, len(key))
     row = sums.rows_of(key, bucket)
     assert (sums.keys_of(row) == key).all()

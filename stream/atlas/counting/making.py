@@ -1,7 +1,9 @@
-"""Makes a version of the atlas from what Redis holds of all partitions, and lists, writes and deletes the files."""
+"""Makes a version of the atlas from what Redis holds of all partitions, and announces it."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -10,15 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
 from model.atlas.atlas import version_of
 from model.atlas.days import Day
 from model.atlas.version import dumps
+from stream.atlas.announcing import Announcer
 from stream.atlas.building import Rules, published_of
+from stream.atlas.counting.settings import RunSettings
+from stream.atlas.files import path_of, write_whole
 from stream.atlas.kept_days import Days
+from stream.kafka.log import bounds_by
 from stream.kafka.record_columns import Partition
 from stream.store.sums_store import SumsStore
 
-SUFFIX: Final = ".atlas"
+log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -89,20 +97,48 @@ def make(days: Days, rules: Rules, folder: Path) -> Made:
     return Made(version, contains, len(found), len(raw))
 
 
-def path_of(folder: Path, version: str) -> Path:
-    """Returns where the file of a version lies."""
-    return folder / f"{version}{SUFFIX}"
+class Maker:
+    """Makes versions, and brings them into service."""
+
+    def __init__(self, settings: RunSettings, store: SumsStore, consumer: AIOKafkaConsumer) -> None:
+        """Takes a consumer, which is asked where logs begin."""
+        self._settings = settings
+        self._store = store
+        self._consumer = consumer
+        self._last = ""
+
+    async def version(self, partitions: int) -> None:
+        """Makes a version of what Redis holds of so many partitions. Nothing happens if it is the last one again.
+
+        Raises as `SumsStore.snapshot`, `Announcer.opened` and `Announcer.announce`.
+        """
+        settings = self._settings
+        async with stored_days(self._store, settings.topics.pings, partitions) as days:
+            made = await asyncio.to_thread(make, days, settings.rules, settings.atlases)
+        if made.version == self._last:
+            return
+        first = await self._announced(made, days.includes)
+        self._last = made.version
+        pings, entities = made.contains["pings"], made.contains["entities"]
+        what = f"{pings:,} pings of {entities:,} entities, {made.keys:,} keys, {made.bytes / 1e6:,.1f} MB"
+        log.info("version %s: %s; it answers from %s on", made.version, what, first)
+
+    async def _announced(self, made: Made, includes: Mapping[int, int]) -> dict[int, int]:
+        """Announces a version, and deletes those that no ping in the log may ask for any more. Returns from where on it
+        answers.
+        """
+        settings, topic = self._settings, self._settings.topics.pings
+        async with Announcer.opened(settings.bootstrap, settings.topics, settings.kafka) as announcer:
+            record = await announcer.announce(made.version, includes=includes, contains=made.contains)
+            tps = [TopicPartition(topic, number) for number in record.first]
+            begins = {number: found.begin for (_, number), found in (await bounds_by(self._consumer, tps)).items()}
+            old = announcer.ledger.superseded(begins)
+            await announcer.retire(old)
+        for version in old:
+            path_of(settings.atlases, version).unlink(missing_ok=True)
+        return record.first
 
 
-def write_whole(out: Path, raw: bytes) -> None:
-    """Writes a file whole or not at all."""
-    with tempfile.NamedTemporaryFile(dir=out.absolute().parent, prefix=f".{out.name}-", delete=False) as part:
-        try:
-            part.write(raw)
-            part.flush()
-            os.fsync(part.fileno())
-            Path(part.name).chmod(0o644)
-            Path(part.name).replace(out)
-        except BaseException:
-            Path(part.name).unlink(missing_ok=True)
-            raise
+def in_words(error: BaseException) -> str:
+    """Returns an error as a part of a line."""
+    return str(error) or type(error).__name__

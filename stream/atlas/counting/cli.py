@@ -1,4 +1,4 @@
-"""`pathcast atlas run`: the options of `stream.atlas.run`."""
+"""`pathcast atlas run`: its options."""
 
 from __future__ import annotations
 
@@ -84,7 +84,8 @@ def run(
         raise typer.BadParameter(f"{atlases} cannot be made: {error}", param_hint="--atlases") from error
     _log_to_stderr()
     from stream.atlas.building import Rules
-    from stream.atlas.run import RunSettings, serve
+    from stream.atlas.counting.member import serve
+    from stream.atlas.counting.settings import RunSettings
 
     settings = RunSettings(
         atlases=atlases,
@@ -112,6 +113,6 @@ def _log_to_stderr() -> None:
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("stream").setLevel(logging.INFO)
-    # They log twenty lines a second while a broker is away. `stream.atlas.run` says it every ten seconds.
+    # They log twenty lines a second while a broker is away. `stream.atlas.counting` says it every ten seconds.
     for name in ("kafka", "aiokafka"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)

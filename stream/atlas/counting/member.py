@@ -1,8 +1,8 @@
-"""`pathcast atlas run`: counts a topic's pings as they come, and makes versions of the atlas.
+"""One member of the group that counts a topic's pings.
 
-Its members are a consumer group of their own and share the partitions. Each counts its partitions and writes what it
-counted to Redis, with the offset up to which it did. Who has partition 0 makes the versions, from what Redis holds of
-all partitions, and announces them. Offsets are committed to Kafka, too, but only so that the group's lag can be seen.
+Members share the partitions. Each counts its own and writes what it counted to Redis, with the offset up to which it
+did. Who has partition 0 makes the versions, of what Redis holds of all partitions. Offsets are committed to Kafka, too,
+but only so that the group's lag can be seen.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -20,17 +18,15 @@ from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import IllegalStateError, KafkaError
 from redis.exceptions import RedisError
 
-from stream.atlas.announcing import Announcer, NotAnnounced
-from stream.atlas.building import DEFAULT_RULES, Rules
-from stream.atlas.owned import AnotherLog, Owned
-from stream.atlas.versions import Made, make, path_of, stored_days
-from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
+from stream.atlas.announcing import NotAnnounced
+from stream.atlas.counting.making import Maker, in_words
+from stream.atlas.counting.owned import AnotherLog, Owned
+from stream.atlas.counting.settings import RunSettings
 from stream.kafka import admin, fetcher
 from stream.kafka.log import INPUT_ISOLATION, bounds_by
 from stream.kafka.patches import patch_aiokafka
 from stream.store.base import Fenced
 from stream.store.sums_store import SumsLost, SumsStore
-from stream.wire import Topics
 
 log: Final = logging.getLogger(__name__)
 
@@ -46,27 +42,6 @@ STOP_S: Final = 20.0  # for the last write, when the group or a signal wants the
 AWAY: Final = (RedisError, KafkaError, OSError, TimeoutError)
 
 
-@dataclass(frozen=True)
-class RunSettings:
-    """The settings of one member."""
-
-    atlases: Path
-    bootstrap: str = "127.0.0.1:9092"
-    redis_url: str = field(default="redis://127.0.0.1:6379/0", repr=False)  # it may hold a password
-    prefix: str = "pathcast"
-    group: str = "pathcast-atlas"
-    every_s: float = 3_600.0
-    once: bool = False
-    retention_days: int = 70
-    rules: Rules = DEFAULT_RULES
-    kafka: KafkaSecurity = PLAIN_KAFKA
-    redis: RedisSecurity = PLAIN_REDIS
-
-    @property
-    def topics(self) -> Topics:
-        return Topics.of(self.prefix)
-
-
 class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     """One member of the group."""
 
@@ -74,6 +49,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._settings = settings
         self._store = store
         self._consumer = consumer
+        self._maker = Maker(settings, store, consumer)
         self._topic = settings.topics.pings
         self._owned: dict[TopicPartition, Owned] = {}
         self._not_before: dict[TopicPartition, float] = {}  # when a partition may be taken over again
@@ -168,7 +144,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 self._lose(tp, error, RETRY_S)
 
     def _lose(self, tp: TopicPartition, error: Exception, pause_s: float) -> None:
-        log.warning("%s/%d: %s; again in %g s", tp.topic, tp.partition, _words(error), pause_s)
+        log.warning("%s/%d: %s; again in %g s", tp.topic, tp.partition, in_words(error), pause_s)
         self._owned.pop(tp, None)
         self._not_before[tp] = time.monotonic() + pause_s
 
@@ -190,7 +166,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             except Fenced as error:  # also if Redis has lost its data
                 self._lose(tp, error, SESSION_S)
             except AWAY as error:
-                log.warning("%s/%d cannot be written, it is tried again: %s", tp.topic, tp.partition, _words(error))
+                log.warning("%s/%d cannot be written, it is tried again: %s", tp.topic, tp.partition, in_words(error))
                 self._unwritten = True
         self._written_s = time.monotonic()
 
@@ -235,34 +211,11 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         """Makes a version, and announces it. Returns whether that was possible."""
         await self._write()
         try:
-            made, includes = await self._made()
-            record = await self._announced(made, includes)
+            await self._maker.version(len(self._consumer.partitions_for_topic(self._topic) or ()))
         except (*AWAY, SumsLost, NotAnnounced, RuntimeError) as error:
-            log.warning("no version was made: %s", _words(error))
+            log.warning("no version was made: %s", in_words(error))
             return False
-        log.info(
-            "version %s: %d pings of %d entities, %d keys, %.1f MB; it answers from %s on",
-            *(made.version, made.contains["pings"], made.contains["entities"], made.keys, made.bytes / 1e6, record),
-        )
         return True
-
-    async def _made(self) -> tuple[Made, dict[int, int]]:
-        partitions = len(self._consumer.partitions_for_topic(self._topic) or ())
-        async with stored_days(self._store, self._topic, partitions) as days:
-            made = await asyncio.to_thread(make, days, self._settings.rules, self._settings.atlases)
-            return made, days.includes
-
-    async def _announced(self, made: Made, includes: dict[int, int]) -> dict[int, int]:
-        settings = self._settings
-        async with Announcer.opened(settings.bootstrap, settings.topics, settings.kafka) as announcer:
-            record = await announcer.announce(made.version, includes=includes, contains=made.contains)
-            tps = [TopicPartition(self._topic, number) for number in record.first]
-            begins = {number: found.begin for (_, number), found in (await bounds_by(self._consumer, tps)).items()}
-            old = announcer.ledger.superseded(begins)
-            await announcer.retire(old)
-        for version in old:
-            path_of(settings.atlases, version).unlink(missing_ok=True)
-        return record.first
 
     # -- where it stands
 
@@ -288,7 +241,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 ends = await self._consumer.end_offsets(list(owned))
                 behind = sum(max(end - (owned[tp].next_offset or 0), 0) for tp, end in ends.items())
             except (*AWAY, IllegalStateError) as error:
-                log.warning("Kafka at %s does not answer: %s", self._settings.bootstrap, _words(error))
+                log.warning("Kafka at %s does not answer: %s", self._settings.bootstrap, in_words(error))
                 silent = True
                 continue
             if counted > before or silent:
@@ -347,7 +300,3 @@ def _partitions(settings: RunSettings) -> int:
 def _next_due(now_s: float, every_s: float) -> float:
     """Returns the next time that is a multiple of `every_s`."""
     return (now_s // every_s + 1) * every_s
-
-
-def _words(error: BaseException) -> str:
-    return str(error) or type(error).__name__

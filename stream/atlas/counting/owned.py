@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from typing import Final
 
 from model.atlas.days import Day
@@ -99,8 +98,3 @@ class Owned:
 
 def _joined(before: list[bytes], fresh: Day) -> bytes:
     return Day.total([*map(Day.loads, before), fresh]).dumps()
-
-
-def readable(held: Mapping[int, Held]) -> dict[int, int]:
-    """Returns up to which offsets partitions are counted, by their numbers, without those of which nothing is."""
-    return {number: one.next_offset for number, one in held.items() if one.next_offset is not None}
