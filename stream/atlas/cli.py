@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stream.adapters.options import Columns, recording_of
-from stream.atlas.counting.cli import HalfLife, MaxCells, MinEntities, run
+from stream.atlas.counting.cli import HalfLife, MaxCells, MinEntities, Without, run
 from stream.atlas.show_cli import diff, export, list_versions, show
 from stream.atlas.times import DAY_S, seconds
 from stream.config.options import DEFAULT_BOOTSTRAP, Bootstrap, Json, quiet, secured
@@ -42,9 +42,7 @@ def build(
     min_entities: MinEntities = 3,
     half_life: HalfLife = "14d",
     max_cells: MaxCells = 20_000_000,
-    without: Annotated[
-        list[str] | None, typer.Option("--without", metavar="ENTITY", help="to count nothing of; may be repeated")
-    ] = None,
+    without: Without = None,
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     security: KafkaSecurity = PLAIN_KAFKA,
     as_json: Json = False,

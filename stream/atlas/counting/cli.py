@@ -28,6 +28,7 @@ Workers that are given the same directory answer with it (`pathcast worker --atl
   pathcast atlas run --atlases /srv/atlases
   pathcast atlas run --atlases ./atlases --every 10m --bootstrap kafka:9092 --redis redis://redis:6379/0
   pathcast atlas run --atlases ./atlases --once
+  pathcast atlas run --atlases ./atlases --anew --without bus-7
 """
 
 
@@ -47,6 +48,9 @@ MinEntities = Annotated[
 MaxCells = Annotated[
     int,
     typer.Option("--max-cells", min=1, help="keys at most, of 168 bytes; those with the fewest outcomes are left out"),
+]
+Without = Annotated[
+    list[str] | None, typer.Option("--without", metavar="ENTITY", help="to count nothing of; may be repeated")
 ]
 
 
@@ -71,6 +75,13 @@ def run(
     half_life: HalfLife = "14d",
     min_entities: MinEntities = 3,
     max_cells: MaxCells = 20_000_000,
+    without: Without = None,
+    anew: Annotated[
+        bool,
+        typer.Option(
+            "--anew", help="forget what Redis has, and count from the log's first record: with one member only"
+        ),
+    ] = False,
     security: KafkaSecurity = PLAIN_KAFKA,
     redis_security: RedisSecurity = PLAIN_REDIS,
 ) -> None:
@@ -97,6 +108,8 @@ def run(
         once=once,
         retention_days=days,
         rules=Rules(half_life_days, min_entities, max_cells),
+        without=frozenset(without or ()),
+        anew=anew,
         kafka=security,
         redis=redis_security,
     )

@@ -22,6 +22,7 @@ from stream.atlas.announcing import NotAnnounced
 from stream.atlas.counting.making import Maker, in_words
 from stream.atlas.counting.owned import AnotherLog, Owned
 from stream.atlas.counting.settings import RunSettings
+from stream.config.security import kafka_refusal, shown
 from stream.kafka import admin, fetcher
 from stream.kafka.log import INPUT_ISOLATION, bounds_by
 from stream.kafka.patches import patch_aiokafka
@@ -52,6 +53,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._maker = Maker(settings, store, consumer)
         self._topic = settings.topics.pings
         self._owned: dict[TopicPartition, Owned] = {}
+        self._anew: set[TopicPartition] = set()  # to be forgotten when they are taken over
         self._not_before: dict[TopicPartition, float] = {}  # when a partition may be taken over again
         self._lock = asyncio.Lock()  # one at a time counts, writes or gives away
         self._stopping = asyncio.Event()
@@ -131,7 +133,9 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 continue
             try:
                 (found,) = (await bounds_by(self._consumer, [tp])).values()
-                owned = await Owned.taken_over(self._store, (tp.topic, tp.partition), found)
+                how: dict[str, Any] = {"without": self._settings.without, "anew": tp in self._anew}
+                owned = await Owned.taken_over(self._store, (tp.topic, tp.partition), found, **how)
+                self._anew.discard(tp)
                 async with self._lock:
                     if tp not in self._consumer.assignment():
                         continue
@@ -198,6 +202,8 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 self._owned.pop(tp, None)
 
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
+        if self._settings.anew and not self._joined:
+            self._anew = set(assigned)
         self._joined = True
         self._not_before.clear()
 
@@ -263,6 +269,9 @@ async def serve(settings: RunSettings, stopped_by: Sequence[int]) -> None:
         for number in stopped_by:
             asyncio.get_running_loop().add_signal_handler(number, runner.stop)
         await runner.run()
+    except KafkaError as error:
+        refusal = kafka_refusal(settings.bootstrap, settings.kafka, error)
+        raise refusal or ConnectionError(f"Kafka at {settings.bootstrap} failed: {in_words(error)}") from error
     finally:
         await store.close()
 
@@ -286,8 +295,6 @@ async def _reach(store: SumsStore, settings: RunSettings) -> None:
     try:
         await store.held((settings.topics.pings, 0))
     except (RedisError, OSError) as error:
-        from stream.config.security import shown
-
         where = shown(settings.redis_url)
         raise ConnectionError(f"no Redis answers at {where} ({error}): is it up, is --redis right?") from error
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 from typing import Final
 
 from model.atlas.days import Day
@@ -37,21 +38,33 @@ class Owned:
         self.next_offset = held.next_offset  # that of the next record to count; None: the first that there is
 
     @classmethod
-    async def taken_over(cls, store: SumsStore, partition: Partition, log_bounds: Bounds) -> Owned:
+    async def taken_over(
+        cls,
+        store: SumsStore,
+        partition: Partition,
+        log_bounds: Bounds,
+        *,
+        without: Collection[str] = (),
+        anew: bool = False,
+    ) -> Owned:
         """Claims a partition, whose log has these bounds. What Redis has lost, or another program left, is counted anew
-        from the log.
+        from the log; if `anew`, all is. Of the entities `without`, nothing is counted.
 
         Raises as `SumsStore.claim`.
         """
         name = f"{partition[0]}/{partition[1]}"
         try:
             held, raw = await store.claim(partition)
-            growth = PartitionGrowth() if raw is None else await asyncio.to_thread(PartitionGrowth.loads, raw)
+            growth = PartitionGrowth(without)
+            if raw is not None and not anew:
+                growth = await asyncio.to_thread(PartitionGrowth.loads, raw, without)
             if (held.next_offset or 0) > log_bounds.end:
                 raise AnotherLog(f"{name} was counted up to {held.next_offset}, and ends at {log_bounds.end}")
         except (SumsLost, NoGrowth, AnotherLog) as error:
             log.warning("%s: %s is counted anew, from the first record that there is", error, name)
-            held, growth = await store.forget(partition, await store.held(partition)), PartitionGrowth()
+            anew, growth = True, PartitionGrowth(without)
+        if anew:
+            held = await store.forget(partition, await store.held(partition))
         if held.next_offset is not None and held.next_offset < log_bounds.begin:
             lost = log_bounds.begin - held.next_offset
             log.warning("retention took %d records of %s before they were counted", lost, name)

@@ -23,6 +23,8 @@ class RunSettings:
     once: bool = False
     retention_days: int = 70
     rules: Rules = DEFAULT_RULES
+    without: frozenset[str] = frozenset()  # entities of which nothing is counted
+    anew: bool = False  # forget what Redis has, and count from the first record that there is
     kafka: KafkaSecurity = PLAIN_KAFKA
     redis: RedisSecurity = PLAIN_REDIS
 
