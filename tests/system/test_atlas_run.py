@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -16,8 +17,11 @@ from pathcast_process import environment, eventually, pathcast
 from worker_process import PATHCAST, Worker
 
 from model.atlas.atlas import Atlas
+from stream.atlas.counting import member
+from stream.atlas.counting.settings import RunSettings
 from stream.atlas.hearing import Hearing
 from stream.atlas.ledger import Ledger
+from stream.store.sums_store import SumsStore
 from stream.wire import Topics
 
 PARTITIONS = 3
@@ -135,6 +139,34 @@ def test_several_share_the_partitions_and_a_signal_ends_them_with_all_written(fl
             assert one.wait() == 0, one.log()
     assert sum(fleet.offsets().values()) == PINGS
     assert (fleet.atlases / f"{fleet.once()}.atlas").read_bytes() == fleet.built()
+
+
+async def test_what_was_polled_and_is_not_counted_yet_is_not_given_away_as_counted(fleet: Fleet) -> None:
+    """A rebalance can fall between a poll, which moves the consumer's position, and the count of what it brought."""
+    fleet.feed(0, PINGS)
+    built = fleet.built()
+    fleet.atlases.mkdir()
+    settings = RunSettings(
+        fleet.atlases, fleet.kafka, fleet.redis_url, fleet.prefix, f"{fleet.prefix}-atlas", once=True
+    )
+    store = SumsStore(fleet.redis_url, settings.group, 3_600)
+    consumer = member.consumer_of(settings)
+    runner, poll, polls = member.Runner(settings, store, consumer), consumer.getmany, 0
+
+    async def revoked_after_poll(**how: int) -> Any:
+        nonlocal polls
+        found = await poll(**how)
+        polls += bool(found)
+        if found and polls <= 4:
+            await runner.on_partitions_revoked(list(consumer.assignment()))
+        return found
+
+    consumer.getmany = revoked_after_poll
+    await runner.run()
+    await store.close()
+    (path,) = fleet.atlases.iterdir()
+    assert polls > 4
+    assert path.read_bytes() == built
 
 
 def test_what_redis_lost_is_counted_again_from_the_log(fleet: Fleet) -> None:
