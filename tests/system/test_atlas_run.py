@@ -52,6 +52,11 @@ class Fleet:
         assert told.returncode == 0, told.stderr
         return out.read_bytes()
 
+    def settings(self, **more: Any) -> RunSettings:
+        """Of a member in this process."""
+        self.atlases.mkdir(exist_ok=True)
+        return RunSettings(self.atlases, self.kafka, self.redis_url, self.prefix, f"{self.prefix}-atlas", **more)
+
     def options(self, *more: object) -> list[str]:
         given = ("--atlases", self.atlases, "--redis", self.redis_url, *self.servers, *more)
         return ["atlas", "run", *map(str, given)]
@@ -145,12 +150,8 @@ async def test_what_was_polled_and_is_not_counted_yet_is_not_given_away_as_count
     """A rebalance can fall between a poll, which moves the consumer's position, and the count of what it brought."""
     fleet.feed(0, PINGS)
     built = fleet.built()
-    fleet.atlases.mkdir()
-    settings = RunSettings(
-        fleet.atlases, fleet.kafka, fleet.redis_url, fleet.prefix, f"{fleet.prefix}-atlas", once=True
-    )
-    store = SumsStore(fleet.redis_url, settings.group, 3_600)
-    consumer = member.consumer_of(settings)
+    settings = fleet.settings(once=True)
+    store, consumer = SumsStore(fleet.redis_url, settings.group, 3_600), member.consumer_of(settings)
     runner, poll, polls = member.Runner(settings, store, consumer), consumer.getmany, 0
 
     async def revoked_after_poll(**how: int) -> Any:
@@ -167,6 +168,29 @@ async def test_what_was_polled_and_is_not_counted_yet_is_not_given_away_as_count
     (path,) = fleet.atlases.iterdir()
     assert polls > 4
     assert path.read_bytes() == built
+
+
+async def test_while_redis_is_full_nothing_is_lost_and_it_goes_on_when_there_is_room(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(member, "WRITE_S", 0.2)
+    settings = fleet.settings(every_s=1.0)
+    store, consumer = SumsStore(fleet.redis_url, settings.group, 3_600), member.consumer_of(settings)
+    runner = member.Runner(settings, store, consumer)
+    running = asyncio.create_task(runner.run())
+    with redis.Redis.from_url(fleet.redis_url) as client:
+        try:
+            client.config_set("maxmemory", 1)
+            await asyncio.to_thread(fleet.feed, 0, PINGS)
+            assert await asyncio.to_thread(eventually, lambda: "again" in caplog.text)
+        finally:
+            client.config_set("maxmemory", 0)
+    assert await asyncio.to_thread(eventually, lambda: sum(fleet.offsets().values()) == PINGS)
+    runner.stop()
+    await running
+    await store.close()
+    version = await asyncio.to_thread(fleet.once)
+    assert (fleet.atlases / f"{version}.atlas").read_bytes() == await asyncio.to_thread(fleet.built)
 
 
 def test_what_redis_lost_is_counted_again_from_the_log(fleet: Fleet) -> None:
