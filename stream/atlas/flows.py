@@ -33,7 +33,7 @@ def features(atlas: Published, level: int, horizon_s: float, least: int) -> Iter
     column = HORIZONS_S.index(horizon_s)
     rows = np.flatnonzero((atlas.key >> 60 == level) & (atlas.n[:, column] >= least * UNIT))
     key, n = atlas.key[rows], atlas.n[rows, column] / UNIT
-    lat, lon = _middles(key, level)
+    lat, lon = middles(key, level)
     octant, kind = (key >> 4) & 15, key & 15
     turn = np.where(octant == STILL, 0, octant) * (np.pi / 4)
     speed = np.take(SPEED_MPS, kind)
@@ -53,7 +53,7 @@ def features(atlas: Published, level: int, horizon_s: float, least: int) -> Iter
         }
 
 
-def _middles(key: Any, level: int) -> tuple[Any, Any]:
+def middles(key: Any, level: int) -> tuple[Any, Any]:
     """Returns the latitudes and longitudes of the middles of the map cells of keys [N]."""
     side = 2.0 ** ZOOMS[level]
     x, y = (((key >> shift) & (2**20 - 1)) + 0.5 for shift in (40, 20))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from model.api import Atlas
 from model.atlas.version import dumps as atlas_bytes
-from stream.atlas.building import Builder
+from stream.atlas.building import Builder, Rules
 from stream.kafka.record_columns import Records
 from stream.wire import Ping, Record, dumps
 
@@ -21,7 +21,7 @@ def version_of(pings: Iterable[Ping]) -> bytes:
     records = [Record("", 0, place, -1, one.entity_id.encode(), dumps(one)) for place, one in enumerate(pings)]
     builder.add(Records.of(records))
     built = builder.built()
-    return atlas_bytes(built.sums.published(1), built.contains)
+    return atlas_bytes(*built.published(Rules(min_entities=1)))
 
 
 @dataclass(frozen=True)

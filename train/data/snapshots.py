@@ -70,8 +70,8 @@ def snapshots(
         taken = upto
         rows = order[slice(*np.searchsorted(in_order, [now, now + 1]))]
         here = np.unique(asked[rows])
-        known_here = {day: seen.under(here) for day, seen in days.items()}
-        yield Snapshot(rows, published(known_here, weights(days, days), min_entities))
+        known_here = ((days[day].under(here), of_day) for day, of_day in weights(days, days).items())
+        yield Snapshot(rows, published(known_here, min_entities))
         progress((number + 1) / len(times))
 
 

@@ -47,7 +47,7 @@ def atlas(fixes: NDArray[np.void]) -> Atlas:
     counts = counted(entity, found.key, fixes.reshape(-1)["ts_ms"][found.row])
     ids = entity_ids([f"e{n}" for n in range(ENTITIES)])[entity]
     sums = Sums.of_outcomes(found, counts, ids, *np.nonzero(found.known_ms < outcomes.NEVER))
-    return Atlas(published({0: sums}, {0: UNIT}, 2), {}, "v")
+    return Atlas(published([(sums, UNIT)], 2), {}, "v")
 
 
 @pytest.fixture(scope="module")
