@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from typing import Final
 
+from stream.engine.asks import Choice
 from stream.engine.engine import Engine
 from stream.verify.doubts import Place
 from stream.verify.judge import Judge, by_record
@@ -21,12 +22,22 @@ Fetch = Callable[[Set[Place]], Awaitable[Mapping[Place, Record]]]
 class Replay:
     """Replays one partition. Call `feed` with its records in offset order, and then `end`."""
 
-    def __init__(self, engine: Engine, replayed: Replayed, judge: Judge, states: States | None, fetch: Fetch) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        replayed: Replayed,
+        judge: Judge,
+        states: States | None,
+        fetch: Fetch,
+        choice: Choice | None = None,
+    ) -> None:
+        """Takes `choice`, which atlas each ping asks; None if no forecast names any."""
         self._engine = engine
         self._replayed = replayed
         self._judge = judge
         self._states = states
         self._fetch = fetch
+        self._choice = choice
 
     async def feed(self, records: Sequence[Record]) -> None:
         while (stop := self._next_stop()) is not None and records and stop <= records[-1].offset:
@@ -53,7 +64,8 @@ class Replay:
         # A record that failed in a worker is not tried here: it might not fail, and its entity's later answers do not
         # include it. If a record fails only here, its entity cannot be judged, and that is all.
         fed = [record for record in records if not self._judge.failed(record.offset)]
-        answers = by_record(await self._engine.process(fed, started_ms=0.0, fetched_ms=0.0, careful=True))
+        made = await self._engine.process(fed, started_ms=0.0, fetched_ms=0.0, careful=True, choice=self._choice)
+        answers = by_record(made)
         for record in records:
             entity = self._judge.record(record, answers.get(record.offset, []))
             if self._states is not None and entity is not None:
@@ -64,4 +76,4 @@ class Replay:
         await self._states.at(stop, self._engine, self._replayed)
 
     async def _settle(self) -> None:
-        self._judge.settle(await self._fetch({doubt.place for doubt in self._judge.doubts}))
+        self._judge.settle(await self._fetch(self._judge.doubts.places))

@@ -1,10 +1,11 @@
 """Runs `pathcast verify`: reads the outputs, replays the input, and compares both.
 
     checkpoints' offsets -> committed offsets -> ends of the outputs -> ends of the input   (looked up in this order)
+    models   -> Announced: which version of the atlas answers which ping, if there are atlases
     outputs  -> Published: digests by the input record that they answer
     input    -> per partition: Replay, which reads doubted answers back from the outputs
 
-Memory: 21 bytes per input record and 13 KB per entity of one partition. It publishes and commits nothing, and takes
+Memory: 25 bytes per input record and 13 KB per entity of one partition. It publishes and commits nothing, and takes
 over no partition.
 """
 
@@ -27,6 +28,7 @@ from stream.kafka.log import INPUT_ISOLATION, Isolation, Partition, reread
 from stream.kafka.record_columns import Records
 from stream.store.base import Store
 from stream.store.redis_store import RedisStore
+from stream.verify.atlases import Atlases, announced
 from stream.verify.compare import Tolerance
 from stream.verify.doubts import Place
 from stream.verify.judge import Judge, Rules
@@ -36,6 +38,7 @@ from stream.verify.published import Book, Published, Span
 from stream.verify.replay import Replay
 from stream.verify.report import Example, Report, Verdict
 from stream.verify.stored_states import Replayed, States
+from stream.verify.versions import Announced
 from stream.wire import Record
 
 BATCH_RECORDS: Final = 8_192  # many more than a worker's: steps are fuller, and no answer depends on the batch
@@ -98,6 +101,8 @@ class _Run:
         without_quota = replace(settings, max_stored_entities=UNLIMITED)
         self._engine = Engine(predictor, self._replayed, without_quota, clock_ms=lambda: 0.0, max_resident=EVERYBODY)
         allowed = frozenset[Verdict](["retention"] if wanted.allow_retention else [])
+        self._atlases = Atlases()
+        self._announced: Announced | None = None
         self._report = Report("exactly_once" if wanted.once else "at_least_once", allowed=allowed)
 
     async def report(self) -> Report:
@@ -109,7 +114,10 @@ class _Run:
         for number, span in look.spans.items():
             self._report.tally(number)
             self._blame_past(number, look.pasts[number], span)
+        if self._settings.atlases is not None:
+            self._announced = await announced(self._settings, self._report)
         published = await self._published(look)
+        self._load(published)
         done, total = 0, sum(span.end - span.begin for span in look.spans.values())
         for number, book in sorted(published.books.items()):
             replay = self._replay(number, book, checkpoints.get(number), look.committed[number])
@@ -130,6 +138,7 @@ class _Run:
             once=wanted.once,
             to_the_bit=wanted.to_the_bit,
             ttl_ms=self._settings.state_ttl_s * 1000,
+            announced=self._announced,
         )
         judge = Judge(number, book, rules, self._report)
         states = None
@@ -137,7 +146,8 @@ class _Run:
             ttl_ms = self._settings.state_ttl_s * 1000
             states = States(partition, self._store, self._predictor, judge, rules, self._report, ttl_ms=ttl_ms)
             states.plan(checkpoint, committed)
-        return Replay(self._engine, self._replayed, judge, states, self._fetch)
+        choice = self._atlases.choice(number, book, self._announced)
+        return Replay(self._engine, self._replayed, judge, states, self._fetch, choice)
 
     async def _checkpoints(self) -> dict[int, int | None]:
         """Returns the offset of each partition's checkpoint."""
@@ -180,6 +190,16 @@ class _Run:
                 self._show("reading the outputs", done + records[-1].offset + 1 - bounds.begin, total)
             done += bounds.end - bounds.begin
         return published
+
+    def _load(self, published: Published) -> None:
+        """Loads the versions of the atlas that the answers name."""
+        folder = self._settings.atlases
+        if folder is not None:
+            self._atlases.load(folder, published.named, self._settings.topics.models, self._report)
+        elif any(one is not None and one.version is not None for one in published.named):
+            self._report.notes.append(
+                "forecasts asked versions of an atlas: their numbers are compared with --atlases DIR alone"
+            )
 
     async def _fetch(self, places: Set[Place]) -> dict[Place, Record]:
         """Returns the published records at these places, as far as they still exist."""
