@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from model.api import Atlas
 from stream.config.settings import Settings
 from stream.kafka import admin
-from stream.kafka.columns import I64
 from stream.kafka.log import bounds, reread
 from stream.verify.published import Book, Copy
 from stream.verify.report import Example, Report
-from stream.verify.versions import Announced, Named
+from stream.verify.versions import Announced, Named, Said
 
 _VERSION: Final = re.compile("[0-9a-f]{16}")  # nothing else that a forecast names may become a path
 
@@ -49,6 +47,10 @@ class Atlases:
     loaded: list[Atlas] = field(default_factory=list)
     _index: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def versions(self) -> Set[str]:
+        return self._index.keys()
+
     def load(self, folder: Path, named: Sequence[Named | None], models: str, report: Report) -> None:
         """Maps the files of these versions. One that is not there is noted, and one that is damaged, or is another
         version than its name says, is a finding, at the models topic.
@@ -76,35 +78,19 @@ class Atlases:
 
     def choice(self, number: int, book: Book, rule: Announced | None) -> Said | None:
         """Returns what the replay of this partition asks: what the forecasts name, and if copies name different
-        versions, the one that is due. None if no forecast names an atlas.
+        versions, the one that is due. None if no forecast of any partition names an atlas.
         """
 
         def is_due(offset: int, copy: Copy) -> bool:
             named = book.named[copy.named]
             return rule is not None and named is not None and named.version in rule.due(number, offset)
 
-        book.forecasts.prefer(is_due)
-        said = book.forecasts.named()
-        if not said.any():
+        if len(book.named) == 1:
             return None
+        book.forecasts.prefer(is_due)
         which = [-1 if one is None else self._index.get(one.version or "", -1) for one in book.named]
         late = [one is not None and one.late for one in book.named]
-        return Said(self.loaded, book.span.begin, said, np.array(which, np.int64), np.array(late))
-
-
-@dataclass(frozen=True)
-class Said:
-    """A `stream.engine.asks.Choice`: each ping asks the atlas that its published forecast names."""
-
-    atlases: Sequence[Atlas]
-    begin: int
-    said: NDArray[np.uint32]  # by offset, from `begin` on: an index of the following
-    which: I64
-    late: NDArray[np.bool_]
-
-    def of(self, number: int, offsets: I64) -> tuple[I64, NDArray[np.bool_]]:
-        said = self.said[offsets - self.begin]
-        return self.which[said], self.late[said]
+        return Said(self.loaded, book.span.begin, book.forecasts.named(), np.array(which, np.int64), np.array(late))
 
 
 def _blame(report: Report, topic: str, reason: str) -> None:

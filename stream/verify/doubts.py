@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from stream.verify.compare import Tolerance, forecast_difference, gapfill_difference, letter_difference
+from stream.verify.compare import Tolerance, digest_forecast, forecast_difference, gapfill_difference, letter_difference
 from stream.verify.log_history import is_orphan
 from stream.verify.published import Book, Copy
 from stream.verify.report import Tally, Verdict
-from stream.wire import Outgoing, Record, Topics, loads_forecast, loads_gapfill
+from stream.verify.versions import Named, owed
+from stream.wire import Forecast, Outgoing, Record, Topics, dumps, loads_forecast, loads_gapfill
 
 Place = tuple[str, int, int]  # topic, partition, offset
 
@@ -44,15 +45,24 @@ class Doubts:
     """The copies of one partition that are in doubt, until they were read back."""
 
     def __init__(
-        self, book: Book, topics: Topics, tally: Tally, blame: Blame, count: Callable[[Outgoing, Sequence[Copy]], None]
+        self,
+        book: Book,
+        topics: Topics,
+        tally: Tally,
+        blame: Blame,
+        count: Callable[[Outgoing, Sequence[Copy]], None],
+        versions: Set[str],
     ) -> None:
-        """Takes `count`, which is called with an answer and its copies when it is known that none is an orphan."""
+        """Takes `count`, which is called with an answer and its copies when it is known that none is an orphan, and
+        the versions of the atlas that a replay can ask."""
         self._book = book
         self._topics = topics
         self._tally = tally
         self._blame = blame
         self._count = count
         self._doubts: list[Doubt] = []
+        self._versions = versions
+        self._odd: list[Doubt] = []  # about copies that asked another version than this replay, and another can ask
         self._mixed: list[Mixed] = []  # answers of which some copies are among the doubts
 
     def __len__(self) -> int:
@@ -63,7 +73,8 @@ class Doubts:
         return {doubt.place for doubt in self._doubts}
 
     def add(self, doubts: Iterable[Doubt]) -> None:
-        self._doubts += doubts
+        for doubt in doubts:
+            (self._doubts if doubt.alike or not self._can_ask(doubt.copy) else self._odd).append(doubt)
 
     def mix(self, answer: Outgoing, copies: Sequence[Copy], doubts: Sequence[Doubt]) -> bool:
         """Returns whether some of the copies may be orphans; then they are judged when they were read back."""
@@ -72,8 +83,24 @@ class Doubts:
         doubted = [doubt.copy for doubt in doubts]
         mixed = Mixed(answer, [copy for copy in copies if copy not in doubted])
         self._mixed.append(mixed)
-        self.add(doubt._replace(among=mixed) for doubt in doubts)
+        self._doubts += [doubt._replace(among=mixed) for doubt in doubts]
         return True
+
+    def take_odd(self) -> dict[int, Doubt]:
+        """Returns copies for which another replay has to ask their version, one of each ping, by its offset."""
+        taken = {doubt.due.src.offset: doubt for doubt in self._odd}
+        self._odd = [doubt for doubt in self._odd if taken[doubt.due.src.offset] is not doubt]
+        return taken
+
+    def again(self, odd: Doubt, answers: Sequence[Outgoing]) -> None:
+        """Judges such a copy by the answers of that replay to its ping."""
+        for answer in answers:
+            if answer.topic == odd.due.topic:
+                due = loads_forecast(answer.value or b"")
+                doubt = doubt_of(answer, due, odd.copy, self._book.named[odd.copy.named], odd.tolerance)
+                self._doubts += [] if doubt is None else [doubt]
+                return
+        self._doubts.append(odd)
 
     def settle(self, found: Mapping[Place, Record]) -> None:
         """Decides the doubts by the records at their places. A record that is gone by now cannot be judged."""
@@ -94,6 +121,10 @@ class Doubts:
         self._doubts.clear()
         self._mixed.clear()
 
+    def _can_ask(self, copy: Copy) -> bool:
+        named = self._book.named[copy.named]
+        return named is None or named.version is None or named.version in self._versions
+
     def _decide(self, doubt: Doubt, published: Record) -> None:
         reason, other_model = difference(doubt, published, self._topics)
         if reason is not None:
@@ -110,6 +141,18 @@ class Doubts:
 def doubts_of(answer: Outgoing, copies: Sequence[Copy], digest: int, tolerance: Tolerance | None) -> list[Doubt]:
     """Returns the doubts about copies whose digest is not this."""
     return [Doubt(answer, (answer.topic, *copy.place), copy, tolerance) for copy in copies if copy.digest != digest]
+
+
+def doubt_of(
+    answer: Outgoing, due: Forecast, copy: Copy, named: Named | None, tolerance: Tolerance | None
+) -> Doubt | None:
+    """Returns the doubt about a copy of a forecast that names this atlas, if it is not what a replay gave."""
+    own, place = owed(due, named), (answer.topic, *copy.place)
+    if own is None:
+        return Doubt(answer, place, copy, tolerance, alike=False)
+    if digest_forecast(answer.key, own) == copy.digest:
+        return None
+    return Doubt(answer if own is due else answer._replace(value=dumps(own)), place, copy, tolerance)
 
 
 def difference(doubt: Doubt, published: Record, topics: Topics) -> tuple[str | None, bool]:

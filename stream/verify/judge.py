@@ -25,29 +25,27 @@ accepted, too. But it is wrong for an entity that had a forecast before, within 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Final, NamedTuple
 
 from stream.engine.quarantine import FAULTS, STEP_FAILED, fault
 from stream.engine.quota import ENTITY_QUOTA_EXCEEDED
 from stream.tracks.clean import parse
-from stream.verify.compare import Tolerance, context_of, digest_forecast, digest_gapfill, digest_letter
-from stream.verify.doubts import Doubt, Doubts, Place, as_published, doubts_of
+from stream.verify.compare import Tolerance, context_of, digest_gapfill, digest_letter
+from stream.verify.doubts import Doubts, Place, as_published, doubt_of, doubts_of
 from stream.verify.leftovers import leftovers
 from stream.verify.published import CACHES, HIT, NONE, OTHER_MODEL, REBUILT, Book, Copy, Span
 from stream.verify.report import Example, Report, Verdict
 from stream.verify.trusted_state import TrustedState
 from stream.verify.unread import Unread
-from stream.verify.versions import Announced, owed
+from stream.verify.versions import Announced
 from stream.wire import (
-    Forecast,
     GapFill,
     Outgoing,
     Ping,
     Record,
     Topics,
     dead_letter,
-    dumps,
     loads_forecast,
     loads_gapfill,
 )
@@ -64,6 +62,7 @@ class Rules(NamedTuple):
     once: bool = False  # exactly_once: a second copy is an error
     to_the_bit: bool = True  # numbers must be equal where no state was rebuilt
     ttl_ms: float = float("inf")  # of a stored state after its entity's last ping
+    versions: Set[str] = frozenset()  # of the atlas, which a replay can ask
     announced: Announced | None = None  # the versions of the atlas; None: which one is asked is not judged
 
 
@@ -72,7 +71,7 @@ class Judge:
 
     def __init__(self, number: int, book: Book, rules: Rules, report: Report) -> None:
         self.known = TrustedState(complete=book.span.begin == 0, history=rules.history)
-        self.doubts = Doubts(book, rules.topics, report.tally(number), self._blame, self._count)
+        self.doubts = Doubts(book, rules.topics, report.tally(number), self._blame, self._count, rules.versions)
         self._faulty: set[str] = set()  # entities that have a step_failed
         self._forecast_ms: dict[str, int] = {}  # by entity, the timestamp of the record of its last forecast
         self._unread = Unread(number, book, rules.topics, report, once=rules.once)
@@ -165,7 +164,9 @@ class Judge:
         if not judged or not self.known.settled(entity):
             return
         tolerance = self._tolerance(due.entity_id)
-        doubts = [doubt for copy in copies if (doubt := self._forecast_doubt(answer, due, copy, tolerance)) is not None]
+        named = self._book.named
+        found = (doubt_of(answer, due, copy, named[copy.named], tolerance) for copy in copies)
+        doubts = [doubt for doubt in found if doubt is not None]
         if self.doubts.mix(answer, copies, doubts):
             return
         legal = [copy for copy in copies if not copy.caches & ~OTHER_MODEL & ~LEGAL_CACHES[due.cache]]
@@ -176,15 +177,6 @@ class Judge:
                 self._blame("different", offset, due.entity_id, reason, copy.times)
         self._count(answer, copies)
         self.doubts.add(doubt for doubt in doubts if doubt.copy in legal)
-
-    def _forecast_doubt(self, answer: Outgoing, due: Forecast, copy: Copy, tolerance: Tolerance | None) -> Doubt | None:
-        """Returns the doubt about a copy of the forecast that the replay gave, if it is not equal."""
-        own, place = owed(due, self._book.named[copy.named]), (answer.topic, *copy.place)
-        if own is None:
-            return Doubt(answer, place, copy, tolerance, alike=False)
-        if digest_forecast(answer.key, own) == copy.digest:
-            return None
-        return Doubt(answer if own is due else answer._replace(value=dumps(own)), place, copy, tolerance)
 
     def _atlas(self, offset: int, entity: str | None, copies: Sequence[Copy]) -> None:
         """Judges which version of the atlas these copies of a forecast asked."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Sequence, Set
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 from aiokafka.errors import KafkaError
@@ -125,6 +126,7 @@ class _Run:
                 await replay.feed(records)
                 self._show("replaying the input", done + records[-1].offset + 1 - book.span.begin, total)
             await replay.end()
+            await replay.again(partial(self._anew, number, book.span.begin))
             self._engine.drop((self._pings, number))
             done += book.span.end - book.span.begin
         return self._report
@@ -138,6 +140,7 @@ class _Run:
             once=wanted.once,
             to_the_bit=wanted.to_the_bit,
             ttl_ms=self._settings.state_ttl_s * 1000,
+            versions=self._atlases.versions,
             announced=self._announced,
         )
         judge = Judge(number, book, rules, self._report)
@@ -211,6 +214,12 @@ class _Run:
             async for records in self._read(partition, min(wanted), max(wanted) + 1):
                 found |= {(r.topic, r.partition, r.offset): r for r in records if r.offset in wanted}
         return found
+
+    async def _anew(self, number: int, begin: int, end: int) -> AsyncIterator[Sequence[Record]]:
+        """Yields the input of a partition, of which the engine then knows nothing."""
+        self._engine.drop((self._pings, number))
+        async for records in self._batches((self._pings, number), begin, end):
+            yield records
 
     async def _batches(self, partition: Partition, start: int, end: int) -> AsyncIterator[Sequence[Record]]:
         """Yields the input in batches of some BATCH_RECORDS."""

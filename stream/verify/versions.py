@@ -9,17 +9,23 @@ A forecast names the version that it asked, and says whether its worker could no
     nothing            its worker had no --atlases, which is no error
 
 The replay answers each ping with the version that its forecast names. So a wrong version is one finding, and a wrong
-number for a version another.
+number for a version another. Where copies name different versions, one is replayed, and the partition once more for the
+other: no state depends on an atlas.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 from msgspec.structs import replace
+from numpy.typing import NDArray
 
+from model.api import Atlas
 from stream.atlas.ledger import Ledger
+from stream.kafka.columns import I64
 from stream.wire import VERSION_KEY, AtlasRef, Forecast
 
 
@@ -96,3 +102,25 @@ def owed(due: Forecast, named: Named | None) -> Forecast | None:
     if due.atlas is None or due.atlas.version != named.version:
         return None
     return due if due.atlas.late == named.late else replace(due, atlas=replace(due.atlas, late=named.late))
+
+
+@dataclass(frozen=True)
+class Said:
+    """A `stream.engine.asks.Choice`: each ping asks the atlas that its published forecast names."""
+
+    atlases: Sequence[Atlas]
+    begin: int
+    said: NDArray[np.uint32]  # by offset, from `begin` on: an index of the following
+    which: I64
+    late: NDArray[np.bool_]
+
+    def of(self, number: int, offsets: I64) -> tuple[I64, NDArray[np.bool_]]:
+        said = self.said[offsets - self.begin]
+        return self.which[said], self.late[said]
+
+    def instead(self, named: Mapping[int, int]) -> Said:
+        """Returns the same, but for some pings, by offset."""
+        said = self.said.copy()
+        for offset, one in named.items():
+            said[offset - self.begin] = one
+        return Said(self.atlases, self.begin, said, self.which, self.late)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
 from pathlib import Path
 
 from engine_rig import SETTINGS, T0, A, Rig
@@ -45,12 +45,6 @@ async def verdict(
     the atlases that they asked, if their files lie in `folder`."""
     predictor, replayed = (make or rig.make)(), Replayed()
     engine = Engine(predictor, replayed, SETTINGS, clock_ms=lambda: 0.0, max_resident=1 << 30)
-    rules = Rules(
-        *(SETTINGS.topics, tolerance or Tolerance(), predictor.history),
-        once=once,
-        to_the_bit=to_the_bit,
-        announced=announced,
-    )
     end = len(rig.log)
     span = Span(begin, max(begin, start), end if committed is None else committed, end, cut)
     report = Report("exactly_once" if once else "at_least_once")
@@ -59,6 +53,16 @@ async def verdict(
     records = {(r.topic, r.partition, r.offset): r for r in as_records(rig.out if published is None else published)}
     for record in records.values():
         books.add(record)
+    atlases = Atlases()
+    if folder is not None:
+        atlases.load(folder, books.named, SETTINGS.topics.models, report)
+    rules = Rules(
+        *(SETTINGS.topics, tolerance or Tolerance(), predictor.history),
+        once=once,
+        to_the_bit=to_the_bit,
+        announced=announced,
+        versions=atlases.versions,
+    )
     judge = Judge(A[1], books.books[A[1]], rules, report)
     states = None
     if store is not None:
@@ -68,13 +72,17 @@ async def verdict(
     async def fetch(places: Set[Place]) -> Mapping[Place, Record]:
         return {place: records[place] for place in places}
 
-    atlases = Atlases()
-    if folder is not None:
-        atlases.load(folder, books.named, SETTINGS.topics.models, report)
     replay = Replay(engine, replayed, judge, states, fetch, atlases.choice(A[1], books.books[A[1]], announced))
     for at in range(begin, end, piece):
         await replay.feed(rig.log[at : at + piece])
     await replay.end()
+
+    async def anew(stop: int) -> AsyncIterator[Sequence[Record]]:
+        engine.drop(A)
+        for at in range(begin, stop, piece):
+            yield rig.log[at : min(at + piece, stop)]
+
+    await replay.again(anew)
     return report
 
 
