@@ -14,7 +14,7 @@ from model.api import Atlas
 from stream.config.settings import Settings
 from stream.kafka import admin
 from stream.kafka.log import bounds, reread
-from stream.verify.published import Book, Copy
+from stream.verify.published import Book
 from stream.verify.report import Example, Report
 from stream.verify.versions import Announced, Named, Said
 
@@ -76,18 +76,10 @@ class Atlases:
             self._index[version] = len(self.loaded)
             self.loaded.append(atlas)
 
-    def choice(self, number: int, book: Book, rule: Announced | None) -> Said | None:
-        """Returns what the replay of this partition asks: what the forecasts name, and if copies name different
-        versions, the one that is due. None if no forecast of any partition names an atlas.
-        """
-
-        def is_due(offset: int, copy: Copy) -> bool:
-            named = book.named[copy.named]
-            return rule is not None and named is not None and named.version in rule.due(number, offset)
-
+    def choice(self, book: Book) -> Said | None:
+        """Returns what the replay of this partition asks; None if no forecast of any partition names an atlas."""
         if len(book.named) == 1:
             return None
-        book.forecasts.prefer(is_due)
         which = [-1 if one is None else self._index.get(one.version or "", -1) for one in book.named]
         late = [one is not None and one.late for one in book.named]
         return Said(self.loaded, book.span.begin, book.forecasts.named(), np.array(which, np.int64), np.array(late))

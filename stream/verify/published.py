@@ -17,7 +17,7 @@ entity's stored state could not be read: no replay makes their numbers.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import inf
 from typing import Final, NamedTuple
 
@@ -81,43 +81,28 @@ class Column:
     def add(self, offset: int, copy: Copy) -> None:
         at = offset - self._begin
         if not self._times[at]:
-            self._put(at, copy)
+            self._digest[at] = copy.digest
+            self._place[at] = copy.place[0] << _OFFSET_BITS | copy.place[1]
+            self._named[at] = copy.named
         elif self._digest[at] != copy.digest:
             _merge(self._others.setdefault(offset, []), copy)
-        else:
-            self._times[at] += copy.times
-            self._caches[at] |= copy.caches
+            return
+        self._times[at] += copy.times
+        self._caches[at] |= copy.caches
 
     def take(self, offset: int) -> list[Copy]:
         """Returns the copies for this record, and removes them."""
         at = offset - self._begin
         if not self._times[at]:
             return []
-        first = self._first(at)
+        place = self._place[at] >> _OFFSET_BITS, self._place[at] & ((1 << _OFFSET_BITS) - 1)
+        first = Copy(self._digest[at], place, self._times[at], self._caches[at], self._named[at])
         self._times[at] = 0
         return [first, *self._others.pop(offset, ())]
-
-    def prefer(self, wanted: Callable[[int, Copy], bool]) -> None:
-        """Puts a copy that is wanted, by the offset of its input record, ahead of those that are not."""
-        for offset, others in self._others.items():
-            at = offset - self._begin
-            copies = [self._first(at), *others]
-            first = next((copy for copy in copies if wanted(offset, copy)), copies[0])
-            self._put(at, first)
-            others[:] = [copy for copy in copies if copy is not first]
 
     def named(self) -> NDArray[np.uint32]:
         """Returns what each record's first copy names, also after it was taken; 0 where there is none."""
         return np.frombuffer(self._named, np.uint32)
-
-    def _first(self, at: int) -> Copy:
-        place = self._place[at] >> _OFFSET_BITS, self._place[at] & ((1 << _OFFSET_BITS) - 1)
-        return Copy(self._digest[at], place, self._times[at], self._caches[at], self._named[at])
-
-    def _put(self, at: int, copy: Copy) -> None:
-        self._digest[at], self._times[at], self._caches[at] = copy.digest, copy.times, copy.caches
-        self._place[at] = copy.place[0] << _OFFSET_BITS | copy.place[1]
-        self._named[at] = copy.named
 
     def has(self, offset: int) -> bool:
         return bool(self._times[offset - self._begin])

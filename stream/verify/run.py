@@ -149,7 +149,7 @@ class _Run:
             ttl_ms = self._settings.state_ttl_s * 1000
             states = States(partition, self._store, self._predictor, judge, rules, self._report, ttl_ms=ttl_ms)
             states.plan(checkpoint, committed)
-        choice = self._atlases.choice(number, book, self._announced)
+        choice = self._atlases.choice(book)
         return Replay(self._engine, self._replayed, judge, states, self._fetch, choice)
 
     async def _checkpoints(self) -> dict[int, int | None]:

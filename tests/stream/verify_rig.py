@@ -72,7 +72,7 @@ async def verdict(
     async def fetch(places: Set[Place]) -> Mapping[Place, Record]:
         return {place: records[place] for place in places}
 
-    replay = Replay(engine, replayed, judge, states, fetch, atlases.choice(A[1], books.books[A[1]], announced))
+    replay = Replay(engine, replayed, judge, states, fetch, atlases.choice(books.books[A[1]]))
     for at in range(begin, end, piece):
         await replay.feed(rig.log[at : at + piece])
     await replay.end()
