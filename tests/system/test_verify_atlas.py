@@ -6,7 +6,7 @@ import json
 import threading
 from contextlib import ExitStack
 from functools import partial
-from itertools import islice
+from heapq import nlargest
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,9 @@ from stream.verify.report import VERDICTS
 from stream.wire import Forecast, Record, dumps, loads_forecast
 from stream.wire.ids import forecast_id
 
-PINGS = 6_000
+PINGS = 4_800
 SEED = 5
-KILL_AT = 60  # batches
+KILL_AT = 40  # batches
 
 # In this process, as it is asked several times. That it is a command, too, test_exactly_once and tests/chaos show.
 APP = typer.Typer(pretty_exceptions_enable=False)
@@ -40,9 +40,9 @@ def scene(apache_kafka: str, redis_url: str, topic_prefix: str, tmp_path: Path) 
     return Scene.made(apache_kafka, redis_url, topic_prefix, tmp_path)
 
 
-def verified(scene: Scene, *more: object, ask: bool = True) -> dict[str, Any]:
+def verified(scene: Scene, *more: object) -> dict[str, Any]:
     """The report as JSON; its exit code must agree with it."""
-    names = ("bootstrap", "prefix", "group", "weights", "redis", *(["atlases"] if ask else []))
+    names = ("bootstrap", "prefix", "group", "weights", "redis", "atlases")
     options = [f"--{name}={scene.options[name]}" for name in names]
     run = CliRunner().invoke(APP, [*options, "--json", *map(str, more)])
     assert run.stdout, repr(run.exception)
@@ -80,11 +80,13 @@ def run_through(scene: Scene, delivery: str) -> list[str]:
 
 
 def forecasts_of(scene: Scene, version: str) -> list[Record]:
-    """Some that rest on pings of this version."""
-    found = (
-        one for one in bus_feed.read(scene.kafka, scene.topics.forecasts) if version.encode() in (one.value or b"")
-    )
-    return list(islice((one for one in found if b'"pings":0' not in (one.value or b"")), 2))
+    """The two that rest on most pings of this version."""
+
+    def pings(record: Record) -> int:
+        atlas = loads_forecast(record.value or b"").atlas
+        return atlas.pings if atlas is not None and atlas.version == version else 0
+
+    return nlargest(2, bus_feed.read(scene.kafka, scene.topics.forecasts), pings)
 
 
 def publish(scene: Scene, record: Record, change: dict[str, Any]) -> None:
@@ -110,25 +112,17 @@ def test_over_three_versions_and_a_crash_nothing_is_wrong_and_every_lie_is_found
     assert [total[name] for name in ("late_atlas", "other_atlas", "without_atlas", "open", "unjudged")] == [0] * 5
     assert report["notes"] == []
 
-    bare = verified(scene, ask=False)
-    assert bare["ok"], bare["examples"]
-    assert bare["total"]["other_atlas"] > PINGS // 4
-    assert len(bare["notes"]) == 1
-
     (one, another), (last, _) = forecasts_of(scene, second), forecasts_of(scene, third)
-    publish(scene, one, {"version": first, "late": True})
+    publish(scene, one, {"version": first, "late": True})  # which it may, but the numbers are not those of the version
     publish(scene, another, {"pings": 10**6})
-    assert wrong(verified(scene)) == {"different": 2}, "the first has not the numbers of that version"
     publish(scene, last, {"version": first})
     assert wrong(verified(scene)) == {"different": 3, "wrong_atlas": 1}
 
     swapped = scene.folder / f"{second}.atlas"
     swapped.write_bytes((scene.folder / f"{third}.atlas").read_bytes())
-    assert wrong(verified(scene)) == {"different": 2, "wrong_atlas": 2}
-    swapped.unlink()
     report = verified(scene)
-    assert wrong(report) == {"different": 2, "wrong_atlas": 1}
-    assert f"version {second} of the atlas cannot be read" in report["notes"][0]
+    assert wrong(report) == {"different": 2, "wrong_atlas": 2}, "its numbers are not compared"
+    assert f"{swapped} is version {third}" in {example["reason"] for example in report["examples"]}
 
 
 def test_under_exactly_once_nothing_is_wrong_either(scene: Scene) -> None:

@@ -199,6 +199,10 @@ async def test_copies_that_asked_different_versions_are_right_if_one_says_that_i
         assert (total.again, total.late_atlas, total.other_atlas, total.close) == (5, 5, 0, 0)
         lies = [with_forecast(one, moved_north(0.02)) if one is copies[2] else one for one in published]
         assert wrong(await verdict(history, lies, announced=announced(), folder=folder)) == {"different": 1}
+    same = (await other(make_predictor, Stated([BEGINS, AGAIN], [ONE, TWO], late_from=45)))[45:50]
+    report = await verdict(history, [*history.out, *same], announced=announced(), folder=folder)
+    assert wrong(report) == {}, report.examples
+    assert (report.total.again, report.total.late_atlas, report.total.close) == (5, 5, 0)
     hasty = (await other(make_predictor, Stated([BEGINS], [ONE])))[45:50]
     report = await verdict(history, [*hasty, *history.out], announced=announced(), folder=folder)
     assert wrong(report) == {"wrong_atlas": 5}
