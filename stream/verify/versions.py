@@ -53,8 +53,9 @@ class Announced:
 
     def add(self, key: bytes | None, value: bytes | None) -> None:
         """Takes the next record of the topic."""
-        version = (key or b"").decode(errors="replace").removeprefix(VERSION_KEY)
-        before = self._ledger.get(version)
+        name = (key or b"").decode(errors="replace")
+        version = name.removeprefix(VERSION_KEY)
+        before = self._ledger.get(version) if name.startswith(VERSION_KEY) else None
         if value is None and before is not None and before.state == "serving":
             self._retired.add(version)
         elif self._ledger.add(key, value):

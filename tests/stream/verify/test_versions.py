@@ -59,6 +59,7 @@ def test_who_answered_before_a_version_retired_and_who_is_behind_are_both_right(
     found = announced(OLD, NEW, third, withdrawn(2))
     assert list(found.due(0, 250)) == [name(2), name(1)], "with a version before it, no ping has none"
     assert list(found.due(0, 300)) == [name(3)]
+    assert announced(OLD, (name(1).encode(), None)).due(0, 150) == (name(1),), "it has another key"
     assert announced(OLD, withdrawn(1), OLD).due(0, 150) == (name(1),), "it serves again"
 
 
