@@ -4,9 +4,11 @@ nothing itself."""
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -23,6 +25,7 @@ from stream.wire import Forecast, Ping, Topics, VersionRecord, loads_forecast
 
 PARTITIONS: Final = 4
 EVERY_S, SOME = 0.1, 60  # pings: some 600 a second
+MORE: Final = 1_500
 
 
 class Scene(NamedTuple):
@@ -87,8 +90,10 @@ def atlases(records: Sequence[bus_feed.Raw]) -> list[bytes]:
     return [version_of(pings[: len(pings) * part // 4]) for part in (1, 2, 3)]
 
 
-def slowly(records: Sequence[bus_feed.Raw]) -> Iterator[bus_feed.Raw]:
-    for place, record in enumerate(records):
-        if place % SOME == 0:
-            time.sleep(EVERY_S)
-        yield record
+def slowly(records: Sequence[bus_feed.Raw], announced: threading.Event) -> Iterator[bus_feed.Raw]:
+    """Pings until all is announced, however long that takes, and some more, which the last version answers."""
+    coming = iter(records)
+    while not announced.is_set() and (some := list(islice(coming, SOME))):
+        time.sleep(EVERY_S)
+        yield from some
+    yield from islice(coming, MORE)

@@ -26,7 +26,7 @@ from stream.verify.report import VERDICTS
 from stream.wire import Forecast, Record, dumps, loads_forecast
 from stream.wire.ids import forecast_id
 
-PINGS = 4_800
+PINGS = 30_000  # at most
 SEED = 5
 KILL_AT = 40  # batches
 
@@ -59,7 +59,9 @@ def run_through(scene: Scene, delivery: str) -> list[str]:
     """Three versions come while pings flow, and one of two workers is killed with answers out that are not committed.
     Returns the versions."""
     records = list(bus_feed.fleet(PINGS, seed=SEED))
-    feed = threading.Thread(target=bus_feed.send, args=(scene.kafka, scene.topics.pings, slowly(records)))
+    announced = threading.Event()
+    pings = slowly(records, announced)
+    feed = threading.Thread(target=bus_feed.send, args=(scene.kafka, scene.topics.pings, pings))
     versions = [scene.put(raw) for raw in atlases(records)]
     with ExitStack() as stack:
         kill = {failpoints.VARIABLE: f"after_publish:{KILL_AT}"}
@@ -68,11 +70,11 @@ def run_through(scene: Scene, delivery: str) -> list[str]:
         other.wait_until_ready()
         victim.wait_until_ready()
         feed.start()
-        for share, version in enumerate(versions, 1):
-            scene.announce(version)
-            enough = PINGS * share // 5
+        for enough, version in zip((0, 1_000, 2_000), versions, strict=True):
             bus_feed.wait_for_records(scene.kafka, scene.topics.forecasts, enough, partial(assert_all_live, other))
+            scene.announce(version)
         assert eventually(lambda: not victim.running())
+        announced.set()
         feed.join()
         scene.wait_until_consumed(other)
         assert other.stop() == 0
@@ -106,7 +108,8 @@ def test_over_three_versions_and_a_crash_nothing_is_wrong_and_every_lie_is_found
     report = verified(scene)
     assert report["ok"], report["examples"]
     total = report["total"]
-    assert total["records"] == PINGS == total["forecasts"] + total["dead_letters"] + total["input_duplicates"]
+    assert total["records"] == total["forecasts"] + total["dead_letters"] + total["input_duplicates"]
+    assert total["forecasts"] > 2_000
     assert total["again"] > 0, "what the killed one had published and not committed"
     assert total["states"] > 0
     assert [total[name] for name in ("late_atlas", "other_atlas", "without_atlas", "open", "unjudged")] == [0] * 5
@@ -130,7 +133,8 @@ def test_under_exactly_once_nothing_is_wrong_either(scene: Scene) -> None:
     report = verified(scene, "--delivery=exactly_once")
     assert report["ok"], report["examples"]
     total = report["total"]
-    assert total["records"] == PINGS == total["forecasts"] + total["dead_letters"] + total["input_duplicates"]
+    assert total["records"] == total["forecasts"] + total["dead_letters"] + total["input_duplicates"]
+    assert total["forecasts"] > 2_000
     assert [total[name] for name in ("late_atlas", "other_atlas", "without_atlas", "open", "unjudged")] == [0] * 5
     (one, _) = forecasts_of(scene, versions[2])
     publish(scene, one, {"version": None})
