@@ -2,10 +2,14 @@
 
     cells      finds the keys of a ping: five cell sizes, each with the direction and the class of its speed
     outcomes   compares what happened after each ping of a track with what physics expected then
-    sums       adds outcomes up by key: integers, so that the same pings give the same sums in any order
-    estimate   reads the sums for a ping, from the largest cells to the smallest
+    growth     finds them while pings come
+    sums       adds outcomes up by key and by buckets of entities: integers, so that the same pings give the same sums
+               in any order
+    days       keeps sums by day, and whose pings they are
+    published  makes of them what an atlas holds: old days fade, few entities say nothing, and none says too much
+    estimate   reads them for a ping, from the largest cells to the smallest
     atlas      is one version as it is served: read only, named by its bytes
-    version    writes sums as bytes that can be mapped, and reads them
+    version    writes them as bytes that can be mapped, and reads them
 
 No module here knows a file, a clock, a broker or the network.
 """

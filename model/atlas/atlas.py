@@ -9,7 +9,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, Self
 
-from model.atlas.sums import Sums
+from model.atlas.published import Published
 from model.atlas.version import loads
 
 VERSION_BYTES: Final = 8
@@ -19,7 +19,7 @@ VERSION_BYTES: Final = 8
 class Atlas:
     """The sums of one version, what they contain, and its name: a hash of its bytes."""
 
-    sums: Sums
+    sums: Published
     contains: Mapping[str, Any]
     version: str
 

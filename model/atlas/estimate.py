@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from model.atlas.cells import LEVELS, Keys
 from model.atlas.outcomes import CM_PER_M, HORIZONS_S
-from model.atlas.sums import Sums, find
+from model.atlas.published import UNIT, Published
+from model.atlas.sums import find
 from model.kinematics.geo import F64
 
 PRIOR: Final = 2.0
@@ -31,9 +32,9 @@ class Estimate(NamedTuple):
     n: F64  # [N, Q, L] outcomes that it is made of, at each level
 
 
-def read(atlas: Sums, keys: Keys, dt_s: F64, var_m2: F64) -> Estimate:
+def read(atlas: Published, keys: Keys, dt_s: F64, var_m2: F64) -> Estimate:
     """Returns the estimates for keys [N, L] and dt_s [N, Q] seconds ahead, for which physics has the variances var_m2
-    [N, Q] per axis. `atlas` are sums as `Sums.published` returns them.
+    [N, Q] per axis.
     """
     row, here = find(atlas.key, keys)
 
@@ -42,7 +43,7 @@ def read(atlas: Sums, keys: Keys, dt_s: F64, var_m2: F64) -> Estimate:
         out[here] = column[row[here]] / unit
         return _between(out, dt_s)  # [N, L, Q, ...]
 
-    count, mean, spread = found(atlas.n, 1), found(atlas.off_cm, CM_PER_M), found(atlas.off_cm2, CM_PER_M**2)
+    count, mean, spread = found(atlas.n, UNIT), found(atlas.off_cm, CM_PER_M), found(atlas.off_cm2, CM_PER_M**2)
     # Before the first horizon, what is off grows as by an acceleration: a velocity is hardly wrong after some seconds.
     # Its squares do not, as each has the error of two receivers: with them so, 90 % regions hold 90 % at 6 s.
     near = np.minimum(dt_s / HORIZONS_S[0], 1.0)[:, None] ** 2

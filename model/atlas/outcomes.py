@@ -22,8 +22,7 @@ MIN_STEP_S: Final = 1.0  # over a shorter step, the error of a receiver looks li
 MAX_APART_MS: Final = 600_000  # what happened in a longer silence is not known, and nor is the velocity after it
 MAX_MPS: Final = 90.0  # an outcome further away than this speed reaches is a jump and is not counted
 CM_PER_M: Final = 100
-
-
+HORIZONS_MS: Final = np.round(np.array(HORIZONS_S) * 1000).astype(np.int64)
 NEVER: Final = np.iinfo(np.int64).max
 I64 = NDArray[np.int64]
 
@@ -67,23 +66,31 @@ def of_tracks(fixes: NDArray[Any], starts: I64) -> Outcomes:
         nothing = np.empty((0, LEVELS), np.int64), np.empty((0, h, 2), np.int32), np.empty((0, h), np.int64)
         return Outcomes(row, *nothing)
     velocity = velocities(fixes[row], fixes[row - 1])
-    horizons_ms = np.round(np.array(HORIZONS_S) * 1000).astype(np.int64)
     expected = expected_m(velocity, np.broadcast_to(np.array(HORIZONS_S), (len(row), len(HORIZONS_S))))
     ends = np.append(starts[1:], m)[track[row]]
-    line_ms = _one_line(fixes["ts_ms"], starts)
+    line_ms = one_line(fixes["ts_ms"], starts)
     off_cm = np.zeros((len(row), len(HORIZONS_S), 2), np.int32)
     known_ms = np.full((len(row), len(HORIZONS_S)), NEVER)
-    for h, horizon_ms in enumerate(horizons_ms):
+    for h, horizon_ms in enumerate(HORIZONS_MS):
         after = np.searchsorted(line_ms, line_ms[row] + horizon_ms)
         inside = np.flatnonzero(after < ends)
         apart_ms = fixes["ts_ms"][after[inside]] - fixes["ts_ms"][after[inside] - 1]
         inside = inside[apart_ms <= MAX_APART_MS]
         of, later = row[inside], after[inside]
-        off = _at(fixes, of, later, horizon_ms) - expected[inside, h]
-        near = np.hypot(off[:, 0], off[:, 1]) <= MAX_MPS * (horizon_ms / 1000)
-        off_cm[inside[near], h] = np.rint(off[near] * CM_PER_M)
+        cm, near = offsets_cm(fixes, of, later, horizon_ms, expected[inside, h])
+        off_cm[inside[near], h] = cm[near]
         known_ms[inside[near], h] = fixes["ts_ms"][later[near]]
     return Outcomes(row, keys(fixes["lat_e7"][row], fixes["lon_e7"][row], velocity), off_cm, known_ms)
+
+
+def offsets_cm(
+    fixes: NDArray[Any], row: I64, later: I64, horizon_ms: np.int64, expected: F64
+) -> tuple[F64, NDArray[np.bool_]]:
+    """Returns where the pings at `row` [N] were after the horizon, minus what was `expected` [N, 2] m, and which of
+    these are no jumps. The horizon is between the ping at `later` [N] and the one before it.
+    """
+    off = _at(fixes, row, later, horizon_ms) - expected
+    return np.rint(off * CM_PER_M), np.hypot(off[:, 0], off[:, 1]) <= MAX_MPS * (horizon_ms / 1000)
 
 
 def _at(fixes: NDArray[Any], row: I64, later: I64, horizon_ms: np.int64) -> F64:
@@ -96,7 +103,7 @@ def _at(fixes: NDArray[Any], row: I64, later: I64, horizon_ms: np.int64) -> F64:
     return np.asarray(to_a + (to_b - to_a) * share[:, None])
 
 
-def _one_line(ts_ms: I64, starts: I64) -> I64:
+def one_line(ts_ms: I64, starts: I64) -> I64:
     """Returns the times [M] shifted so that all tracks lie one after the other, too far apart for any horizon to reach
     the next: so one search serves them all.
     """

@@ -1,12 +1,15 @@
-"""Adds outcomes up by key. All sums are integers, so that the same outcomes give the same sums in any order and however
-they are split.
+"""Adds outcomes up by key, and under each key by a bucket of entities. All sums are integers, so that the same outcomes
+give the same sums in any order and however they are split.
 
-Shapes: R keys with sums, M outcomes, L = LEVELS, H = len(HORIZONS_S).
+A row is a key with its bucket in the bits 8 to 11, which a key leaves free. By their buckets, one entity's outcomes can
+be told from those of most others (`model.atlas.published`).
+
+Shapes: R rows, M outcomes, L = LEVELS, H = len(HORIZONS_S).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Final
@@ -18,90 +21,101 @@ from model.atlas.cells import Keys
 from model.atlas.outcomes import HORIZONS_S, Outcomes
 
 SLOT_MS: Final = 15 * 60 * 1000
-SKETCH_BITS: Final = 64
-MIN_ENTITIES: Final = 3
+BUCKETS: Final = 16
+_BUCKET_SHIFT: Final = 8
+_BUCKET_BITS: Final = (BUCKETS - 1) << _BUCKET_SHIFT
+_COLUMNS: Final = ("n", "off_cm", "off_cm2")
 I64 = NDArray[np.int64]
+Ids = NDArray[np.uint64]  # of entities, by a hash of their names
 
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """The sums of R keys, which are sorted and each there once."""
+    """The sums of R rows, which are sorted and each there once."""
 
-    key: Keys  # [R]
+    row: Keys  # [R]
     n: NDArray[np.int32]  # [R, H] outcomes
     off_cm: I64  # [R, H, 2] the sum of the offsets east and north
     off_cm2: I64  # [R, H] the sum of their squared lengths
-    who: NDArray[np.uint64]  # [R] a bit for each entity that was counted, by a hash of its id
 
     def __len__(self) -> int:
-        return len(self.key)
+        return len(self.row)
 
     @classmethod
     def none(cls) -> Sums:
         h = len(HORIZONS_S)
-        return cls(
-            np.empty(0, np.int64),
-            np.empty((0, h), np.int32),
-            np.empty((0, h, 2), np.int64),
-            np.empty((0, h), np.int64),
-            np.empty(0, np.uint64),
-        )
+        nothing = np.empty((0, h), np.int32), np.empty((0, h, 2), np.int64), np.empty((0, h), np.int64)
+        return cls(np.empty(0, np.int64), *nothing)
 
     @classmethod
-    def of(cls, key: Keys, horizon: I64, off_cm: NDArray[Any], who: NDArray[np.uint64]) -> Sums:
-        """Adds up M outcomes: off_cm [M, 2] of keys [M], for the horizons with these numbers [M], of entities with
-        these bits [M] (`entity_bits`).
-        """
-        if not len(key):
+    def of(cls, row: Keys, horizon: I64, off_cm: NDArray[Any]) -> Sums:
+        """Adds up M outcomes: off_cm [M, 2] of rows [M], for the horizons with these numbers [M]."""
+        if not len(row):
             return cls.none()
-        order = np.argsort(key, kind="stable")
-        key, first = key[order], _firsts(key[order])
+        order = np.argsort(row, kind="stable")
+        row, first = row[order], np.flatnonzero(firsts(row[order]))
         rows, h = len(first), len(HORIZONS_S)
-        place = np.repeat(np.arange(rows), np.diff(np.append(first, len(key)))) * h + horizon[order]
+        place = np.repeat(np.arange(rows), np.diff(np.append(first, len(row)))) * h + horizon[order]
         off = off_cm[order].astype(np.int64)
         total, square = np.zeros((rows * h, 2), np.int64), np.zeros(rows * h, np.int64)
         np.add.at(total, place, off)
         np.add.at(square, place, (off * off).sum(-1))
         n = np.bincount(place, minlength=rows * h).astype(np.int32)
-        sums = n.reshape(rows, h), total.reshape(rows, h, 2), square.reshape(rows, h)
-        return cls(key[first], *sums, np.bitwise_or.reduceat(who[order], first))
+        return cls(row[first], n.reshape(rows, h), total.reshape(rows, h, 2), square.reshape(rows, h))
 
     @classmethod
-    def of_outcomes(
-        cls, found: Outcomes, counts: NDArray[np.bool_], who: NDArray[np.uint64], row: I64, horizon: I64
-    ) -> Sums:
+    def of_outcomes(cls, found: Outcomes, counts: NDArray[np.bool_], ids: Ids, row: I64, horizon: I64) -> Sums:
         """Adds up the outcomes at these rows and horizons [K] of `found`, each at the levels for which its ping counts
-        (`counted`, [M, L]); `who` [M] has the bit of each ping's entity.
+        (`counted`, [M, L]); `ids` [M] are those of the pings' entities.
         """
         here = counts[row]
         row, horizon, level = (
             np.broadcast_to(column, here.shape)[here]
             for column in (row[:, None], horizon[:, None], np.arange(here.shape[1]))
         )
-        return cls.of(found.key[row, level], horizon, found.off_cm[row, horizon], who[row])
+        return cls.of(rows_of(found.key[row, level], buckets(ids[row])), horizon, found.off_cm[row, horizon])
+
+    @classmethod
+    def total(cls, parts: Iterable[Sums]) -> Sums:
+        """Returns the sums of all parts."""
+        some = [part for part in parts if len(part)]
+        if len(some) < 2:
+            return some[0] if some else cls.none()
+        row = np.concatenate([part.row for part in some])
+        order = np.argsort(row, kind="stable")  # which merges runs that are sorted already
+        row = row[order]
+        first = np.flatnonzero(firsts(row))
+        columns = (np.concatenate([getattr(part, name) for part in some])[order] for name in _COLUMNS)
+        return cls(row[first], *(np.add.reduceat(column, first, dtype=column.dtype) for column in columns))
 
     def plus(self, other: Sums) -> Sums:
         """Returns the sums of both."""
-        if not len(other):
-            return self
-        key, places = _united(self.key, other.key)
+        return Sums.total((self, other))
 
-        def added(name: str) -> Any:
-            mine, theirs = getattr(self, name), getattr(other, name)
-            out = np.zeros((len(key), *mine.shape[1:]), mine.dtype)
-            out[places[0]] = mine
-            out[places[1]] = np.bitwise_or(out[places[1]], theirs) if name == "who" else out[places[1]] + theirs
-            return out
+    def at(self, which: NDArray[Any] | slice) -> Sums:
+        """Returns the rows at these places, which rise."""
+        return Sums(self.row[which], *(getattr(self, name)[which] for name in _COLUMNS))
 
-        return Sums(key, *map(added, ("n", "off_cm", "off_cm2", "who")))
+    def under(self, keys: Keys) -> Sums:
+        """Returns the rows of these keys [K], sorted and each there once."""
+        wanted = rows_of(keys[:, None], np.arange(BUCKETS)).ravel()
+        place, here = find(self.row, np.sort(wanted))
+        return self.at(place[here])
 
-    def published(self, min_entities: int = MIN_ENTITIES) -> Sums:
-        """Returns the sums of the keys that at least `min_entities` were counted under: what became of fewer could be
-        recognised, as where they live, and would speak for all. Nobody's bits are in it.
-        """
-        known = np.bitwise_count(self.who) >= min_entities
-        sums = self.key[known], self.n[known], self.off_cm[known], self.off_cm2[known]
-        return Sums(*sums, np.zeros(int(known.sum()), np.uint64))
+
+def rows_of(key: Keys, bucket: I64) -> Keys:
+    """Returns the rows of keys in buckets."""
+    return np.asarray(key | (bucket << _BUCKET_SHIFT))
+
+
+def keys_of(row: Keys) -> Keys:
+    """Returns the keys of rows."""
+    return np.asarray(row & ~_BUCKET_BITS)
+
+
+def bucket_of(row: Keys) -> I64:
+    """Returns the buckets of rows."""
+    return np.asarray((row & _BUCKET_BITS) >> _BUCKET_SHIFT)
 
 
 def find(sorted_keys: Keys, wanted: Keys) -> tuple[I64, NDArray[np.bool_]]:
@@ -114,22 +128,21 @@ def find(sorted_keys: Keys, wanted: Keys) -> tuple[I64, NDArray[np.bool_]]:
     return place, sorted_keys[place] == wanted
 
 
-def _firsts(sorted_keys: Keys) -> I64:
-    """Returns where each key begins among keys that are sorted."""
-    return np.flatnonzero(np.append(True, sorted_keys[1:] != sorted_keys[:-1]))
+def firsts(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Returns which of values [N], the equal ones of which are side by side, are the first of their kind."""
+    first = np.ones(len(values), np.bool_)
+    first[1:] = values[1:] != values[:-1]
+    return first
 
 
-def _united(a: Keys, b: Keys) -> tuple[Keys, list[I64]]:
-    """Returns the keys of both, sorted, and where those of each are among them."""
-    both = np.union1d(a, b)
-    return both, [np.searchsorted(both, one) for one in (a, b)]
+def entity_ids(names: Sequence[str]) -> Ids:
+    """Returns a hash of each entity's name [E], which stands for it."""
+    return np.frombuffer(b"".join(blake2b(name.encode(), digest_size=8).digest() for name in names), "<u8")
 
 
-def entity_bits(names: Sequence[str]) -> NDArray[np.uint64]:
-    """Returns for each entity id [E] the one bit that stands for it in `Sums.who`, by a hash."""
-    digests = (blake2b(name.encode(), digest_size=8).digest() for name in names)
-    numbers = np.frombuffer(b"".join(digests), np.uint64)
-    return np.asarray(np.uint64(1) << (numbers % np.uint64(SKETCH_BITS)))
+def buckets(ids: Ids) -> I64:
+    """Returns the buckets of entities, 0 to BUCKETS - 1."""
+    return np.asarray((ids % np.uint64(BUCKETS)).astype(np.int64))
 
 
 def counted(entity: NDArray[Any], key: Keys, ts_ms: I64) -> NDArray[np.bool_]:

@@ -2,18 +2,18 @@
 
     offset  size         what
     0       4            "PCAT"
-    4       4            the version of this layout: 1
+    4       4            the version of this layout: 2
     8       4            R, the number of keys
     12      4            J, the bytes of the description
     16      J            the description: JSON, padded with spaces to a multiple of 8
     ...     8 R          keys, sorted
     ...     8 R H 2      sums of offsets east and north, cm
     ...     8 R H        sums of squared offsets, cm²
-    ...     4 R H        counts, padded with zeros to a multiple of 8
+    ...     8 R H        counts, in 1 / UNIT
     ...     16           BLAKE2b of all before
 
 All numbers are little-endian. The description has what the sums mean (horizons, zooms, the physics) and what they
-contain; a reader refuses sums that mean something else.
+contain; a reader refuses sums that mean something else. Layout 1 had counts of 4 bytes, in whole outcomes.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ import numpy as np
 
 from model.atlas.cells import SPEEDS_MPS, ZOOMS
 from model.atlas.outcomes import DAMPING_S, HORIZONS_S
-from model.atlas.sums import Sums
+from model.atlas.published import UNIT, Published
 
 MAGIC: Final = b"PCAT"
-LAYOUT: Final = 1
+LAYOUT: Final = 2
 _HEAD: Final = np.dtype([("magic", "S4"), ("layout", "<u4"), ("keys", "<u4"), ("json", "<u4")])
 _CHECKSUM: Final = 16
 _WORD: Final = 8
@@ -40,6 +40,7 @@ MEANING: Final = {
     "zooms": list(ZOOMS),
     "speeds_mps": list(SPEEDS_MPS),
     "physics": {"damped_velocity_s": DAMPING_S},
+    "per_outcome": UNIT,  # of a count; days that have faded are less than whole
 }
 
 
@@ -47,22 +48,20 @@ class AtlasError(ValueError):
     """These bytes are no atlas, are damaged, or mean something else."""
 
 
-def dumps(published: Sums, contains: Mapping[str, Any]) -> bytes:
-    """Returns the bytes of sums that `Sums.published` returned. `contains` says which pings are in them.
+def dumps(published: Published, contains: Mapping[str, Any]) -> bytes:
+    """Returns the bytes of an atlas. `contains` says which pings are in it.
 
     The same sums and pings give the same bytes.
     """
     text = json.dumps({**MEANING, "contains": contains}, sort_keys=True, separators=(",", ":")).encode()
     text = text.ljust(-(-len(text) // _WORD) * _WORD)
     head = np.array([(MAGIC, LAYOUT, len(published), len(text))], _HEAD).tobytes()
-    columns = (published.key, published.off_cm, published.off_cm2)
-    counts = published.n.astype("<i4").tobytes()
-    body = b"".join([head, text, *(column.astype("<i8").tobytes() for column in columns), counts])
-    body += b"\0" * (-len(body) % _WORD)
+    columns = (published.key, published.off_cm, published.off_cm2, published.n)
+    body = b"".join([head, text, *(column.astype("<i8").tobytes() for column in columns)])
     return body + blake2b(body, digest_size=_CHECKSUM).digest()
 
 
-def loads(raw: bytes | memoryview) -> tuple[Sums, dict[str, Any]]:
+def loads(raw: bytes | memoryview) -> tuple[Published, dict[str, Any]]:
     """Returns the sums, which share the bytes, and what they contain. Raises AtlasError."""
     view = memoryview(raw)
     if len(view) < _HEAD.itemsize + _CHECKSUM or bytes(view[:4]) != MAGIC:
@@ -72,9 +71,8 @@ def loads(raw: bytes | memoryview) -> tuple[Sums, dict[str, Any]]:
         raise AtlasError(f"an atlas of layout {head['layout']}, and this program reads layout {LAYOUT}")
     rows, h = int(head["keys"]), len(HORIZONS_S)
     begin = _HEAD.itemsize + int(head["json"])
-    sizes = [8 * rows, 16 * rows * h, 8 * rows * h, 4 * rows * h]
+    sizes = [_WORD * rows * numbers for numbers in (1, 2 * h, h, h)]
     end = begin + sum(sizes)
-    end += -end % _WORD
     if len(view) != end + _CHECKSUM:
         raise AtlasError(f"an atlas of {rows:,} keys has {end + _CHECKSUM:,} bytes, got {len(view):,}: was it cut?")
     if blake2b(view[:end], digest_size=_CHECKSUM).digest() != bytes(view[end:]):
@@ -83,10 +81,8 @@ def loads(raw: bytes | memoryview) -> tuple[Sums, dict[str, Any]]:
     contains = described.pop("contains")
     if described != MEANING:
         raise AtlasError(f"an atlas of {described}, and this program counts {MEANING}")
-    starts = np.cumsum([begin, *sizes])
-    key, off_cm, off_cm2 = (
-        np.frombuffer(view, "<i8", size // 8, start) for size, start in zip(sizes[:3], starts, strict=False)
+    key, off_cm, off_cm2, n = (
+        np.frombuffer(view, "<i8", size // _WORD, start)
+        for size, start in zip(sizes, np.cumsum([begin, *sizes]), strict=False)
     )
-    n = np.frombuffer(view, "<i4", rows * h, int(starts[3]))
-    sums = n.reshape(rows, h), off_cm.reshape(rows, h, 2), off_cm2.reshape(rows, h)
-    return Sums(key, *sums, np.zeros(rows, np.uint64)), contains
+    return Published(key, n.reshape(rows, h), off_cm.reshape(rows, h, 2), off_cm2.reshape(rows, h)), contains

@@ -1,76 +1,126 @@
 """Builds an atlas from recorded pings, or from a topic that still has them.
 
-Pings are kept until all are read, some hundred bytes each, because what becomes of one is known only later. Then their
-outcomes are counted, some entities at a time.
+Of the pings, only those of which something may still become are kept. The sums are kept by day, and added up when there
+are as many new ones as old ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 
-import numpy as np
 from aiokafka.errors import KafkaError
-from numpy.typing import NDArray
 
-from model.atlas import outcomes, sums
-from model.atlas.outcomes import NEVER
-from model.atlas.sums import Sums
+from model.atlas.days import Day, contents, seen
+from model.atlas.growth import Growth
+from model.atlas.published import HALF_LIFE_DAYS, MIN_ENTITIES, Published, published, weights
 from stream.adapters.files import Row
-from stream.atlas.follower import Follower, InOrder
+from stream.atlas.follower import Follower
 from stream.config.security import KafkaSecurity, kafka_refusal
-from stream.engine.batch import firsts
 from stream.kafka import admin
 from stream.kafka.log import bounds, reread
-from stream.kafka.record_columns import Records
+from stream.kafka.record_columns import Partition, Records
 from stream.wire import Record
 
 CHUNK_ROWS: Final = 65_536
-CHUNK_PINGS: Final = 50_000  # whose outcomes are counted together, and all of their last entity: some 150 MB
+MAX_CELLS: Final = 20_000_000  # keys in an atlas, which have 168 bytes each
+
+
+@dataclass(frozen=True)
+class Rules:
+    """By what rules an atlas is made of the sums of days."""
+
+    half_life_days: float = HALF_LIFE_DAYS
+    min_entities: int = MIN_ENTITIES
+    max_cells: int = MAX_CELLS
 
 
 @dataclass(frozen=True)
 class Built:
-    """The sums of all pings, before `Sums.published`, and what they contain."""
+    """The sums of all pings by day, before any rule, and how many records were left out."""
 
-    sums: Sums
-    contains: dict[str, Any]
+    days: Mapping[int, Day]
     left_out: int
+
+    def published(self, rules: Rules = Rules()) -> tuple[Published, dict[str, Any]]:
+        """Returns what may be published of them, and what it contains."""
+        return published_of(self.days, rules)
+
+
+def published_of(days: Mapping[int, Day], rules: Rules) -> tuple[Published, dict[str, Any]]:
+    """Returns what may be published of days, and what it contains: those that have not faded away."""
+    counting = weights(days, seen(days, rules.min_entities), rules.half_life_days)
+    sums = {day: days[day].sums for day in counting}
+    found = published(sums, counting, rules.min_entities, rules.max_cells)
+    made = {"half_life_days": rules.half_life_days, "min_entities": rules.min_entities}
+    return found, {**contents({day: days[day] for day in counting}), **made}
+
+
+class DaySums:
+    """Adds days up, each as soon as there is as much new of it as old."""
+
+    def __init__(self) -> None:
+        self._days: dict[int, _Parts] = {}
+
+    def add(self, days: Mapping[int, Day]) -> None:
+        for number, day in days.items():
+            self._days.setdefault(number, _Parts()).add(day)
+
+    def total(self) -> dict[int, Day]:
+        return {number: Day.total(parts.all) for number, parts in sorted(self._days.items())}
+
+
+@dataclass
+class _Parts:
+    """The parts of a day: each less than half of the one before it, so that a sum is added up a few times only."""
+
+    all: list[Day] = field(default_factory=list)
+
+    def add(self, day: Day) -> None:
+        self.all.append(day)
+        while len(self.all) > 1 and 2 * _size(self.all[-1]) >= _size(self.all[-2]):
+            self.all[-2:] = [Day.total(self.all[-2:])]
+
+
+def _size(day: Day) -> int:
+    return len(day.sums) + len(day.ids)
 
 
 class Builder:
-    """Takes records, and counts what became of their pings when all are there."""
+    """Takes records, and counts what becomes of their pings."""
 
-    def __init__(self) -> None:
-        self._follower = Follower()
-        self._parts: list[InOrder] = []
+    def __init__(self, without: Collection[str] = ()) -> None:
+        """Takes the names of entities of which nothing is to be counted."""
+        self._without = frozenset(without)
+        self._counts: dict[Partition, tuple[Follower, Growth]] = {}
+        self._days = DaySums()
 
     @property
     def records(self) -> int:
         """How many it has taken."""
-        return self._follower.records
+        return sum(follower.records for follower, _ in self._counts.values())
 
     def add(self, records: Records) -> None:
-        """Takes records; those of one partition come in their order."""
-        self._parts.append(self._follower.fold(records))
+        """Takes records of one partition; they come in their order."""
+        (partition,) = records.partitions
+        if partition not in self._counts:
+            self._counts[partition] = Follower(self._without), Growth()
+        follower, growth = self._counts[partition]
+        self._days.add(growth.add(*follower.fold(records)))
 
     def built(self) -> Built:
-        entity, fixes, begins = (
-            np.concatenate([part[i] for part in self._parts] or [np.empty(0)]) for i in range(len(InOrder._fields))
-        )
-        order = np.argsort(entity, kind="stable")
-        entity, fixes, begins = entity[order], fixes[order], begins[order]
-        counted = _counted(self._follower.names, entity, fixes, begins)
-        return Built(counted, _contents(self._follower.names, entity, fixes), self._follower.left_out)
+        return Built(self._days.total(), sum(follower.left_out for follower, _ in self._counts.values()))
 
 
-def of_rows(rows: Iterable[Row], progress: Callable[[int], None] = lambda rows: None) -> Built:
+def of_rows(
+    rows: Iterable[Row], progress: Callable[[int], None] = lambda rows: None, without: Collection[str] = ()
+) -> Built:
     """Returns the sums of recorded pings, which come in the order of their times. `progress` is told how many rows are
     read.
     """
-    builder, coming = Builder(), iter(rows)
+    builder, coming = Builder(without), iter(rows)
     while chunk := list(islice(coming, CHUNK_ROWS)):
         # A recording has no time of publication: nothing of it can be told to be in the future.
         records = [Record("", 0, place, -1, row.key, row.value) for place, row in enumerate(chunk, builder.records)]
@@ -80,7 +130,11 @@ def of_rows(rows: Iterable[Row], progress: Callable[[int], None] = lambda rows: 
 
 
 async def of_topic(
-    bootstrap: str, topic: str, security: KafkaSecurity, progress: Callable[[int, int], None] = lambda done, total: None
+    bootstrap: str,
+    topic: str,
+    security: KafkaSecurity,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    without: Collection[str] = (),
 ) -> Built:
     """Returns the sums of a topic's pings up to its present end. `progress` is told how many records of how many are
     read. Joins no group.
@@ -88,7 +142,7 @@ async def of_topic(
     Raises ConnectionError if no broker answers or it stops answering, Refused if one denies access, ValueError if there
     is no such topic.
     """
-    servers, access, builder = bootstrap.split(","), security.arguments(), Builder()
+    servers, access, builder = bootstrap.split(","), security.arguments(), Builder(without)
     with admin.connected(bootstrap, security) as client:
         numbers = range(admin.partitions_of(client, topic))
     try:
@@ -102,36 +156,3 @@ async def of_topic(
         refusal = kafka_refusal(bootstrap, security, error)
         raise refusal or ConnectionError(f"reading {topic} at {bootstrap} failed: {error!r}") from error
     return builder.built()
-
-
-def _counted(names: list[str], entity: NDArray[np.int64], fixes: NDArray[Any], begins: NDArray[np.bool_]) -> Sums:
-    total = Sums.none()
-    if not len(entity):
-        return total
-    bits = sums.entity_bits(names)
-    new = firsts(entity)
-    starts, entities = np.flatnonzero(begins | new), np.flatnonzero(new)
-    begin = 0
-    while begin < len(entity):
-        later = entities[entities >= begin + CHUNK_PINGS]  # a chunk has all tracks of its entities
-        end = int(later[0]) if len(later) else len(entity)
-        tracks = starts[(starts >= begin) & (starts < end)] - begin
-        total = total.plus(_of_tracks(entity[begin:end], fixes[begin:end], tracks, bits))
-        begin = end
-    return total
-
-
-def _of_tracks(
-    entity: NDArray[np.int64], fixes: NDArray[Any], starts: NDArray[np.int64], bits: NDArray[np.uint64]
-) -> Sums:
-    found = outcomes.of_tracks(fixes, starts)
-    counts = sums.counted(entity[found.row], found.key, fixes["ts_ms"][found.row])
-    return Sums.of_outcomes(found, counts, bits[entity[found.row]], *np.nonzero(found.known_ms < NEVER))
-
-
-def _contents(names: list[str], entity: NDArray[np.int64], fixes: NDArray[Any]) -> dict[str, Any]:
-    if not len(entity):
-        return {"entities": 0, "pings": 0, "from_ms": 0, "to_ms": 0}
-    times = fixes["ts_ms"]
-    span = {"from_ms": int(times.min()), "to_ms": int(times.max())}
-    return {"entities": len({names[number] for number in np.unique(entity).tolist()}), "pings": len(entity), **span}

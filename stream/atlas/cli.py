@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from stream.config.options import DEFAULT_BOOTSTRAP, Bootstrap, Json, quiet, sec
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 
 if TYPE_CHECKING:
-    from model.atlas.sums import Sums
+    from model.atlas.published import Published
 
 app = typer.Typer(
     help="The fleet's own map: what became of earlier pings, counted by map cell, heading and speed.\n\n"
@@ -42,8 +43,17 @@ def build(
         str | None, typer.Option("--from-topic", metavar="TOPIC", help="instead: the pings that a topic still has")
     ] = None,
     min_entities: Annotated[
-        int, typer.Option("--min-entities", min=1, max=64, help="that a key must be counted for to be written")
+        int, typer.Option("--min-entities", min=1, max=16, help="that a key must be counted for to be written")
     ] = 3,
+    half_life: Annotated[
+        str, typer.Option("--half-life", metavar="TIME", help="after which a day counts half; after five, not at all")
+    ] = "14d",
+    max_cells: Annotated[
+        int, typer.Option("--max-cells", min=1, help="at most; the smallest with the fewest outcomes are left out")
+    ] = 20_000_000,
+    without: Annotated[
+        list[str] | None, typer.Option("--without", metavar="ENTITY", help="to count nothing of; may be repeated")
+    ] = None,
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     security: KafkaSecurity = PLAIN_KAFKA,
     as_json: Json = False,
@@ -68,25 +78,27 @@ def build(
     recorded = None if data is None else recording_of(data, columns)
     if recorded is not None and out.exists() and Path(recorded.path).exists() and out.samefile(recorded.path):
         raise typer.BadParameter(f"{out} is the input itself", param_hint="--out")
+    days = half_life_days(half_life)
     from model.atlas.version import dumps
     from stream.atlas import building
 
+    rules, nobody = building.Rules(days, min_entities, max_cells), without or ()
     with _progress(silent=as_json) as told, quiet():
         if recorded is not None:
             rows = recorded.in_order()
-            built = building.of_rows(rows, lambda done: told(done, len(rows)))
+            built = building.of_rows(rows, lambda done: told(done, len(rows)), nobody)
         else:
-            built = asyncio.run(building.of_topic(bootstrap, str(from_topic), security, told))
-    published = built.sums.published(min_entities)
-    raw = dumps(published, built.contains)
+            built = asyncio.run(building.of_topic(bootstrap, str(from_topic), security, told, nobody))
+    published, contains = built.published(rules)
+    raw = dumps(published, contains)
     _write(out, raw)
-    summary = {**built.contains, "left_out": built.left_out, "keys": len(published), "bytes": len(raw)}
+    summary = {**contains, "left_out": built.left_out, "keys": len(published), "bytes": len(raw)}
     if as_json:
         typer.echo(json.dumps(summary))
         return
     typer.echo(
         f"{summary['pings']:,} pings of {summary['entities']:,} entities ({built.left_out:,} records left out), "
-        f"{len(published):,} of {len(built.sums):,} keys published, {len(raw) / 1e6:,.1f} MB in {out}"
+        f"{len(published):,} keys, {len(raw) / 1e6:,.1f} MB in {out}"
     )
 
 
@@ -96,11 +108,13 @@ def show(file: File, as_json: Json = False) -> None:
     atlas, contains = _read(file)
     from model.atlas.cells import ZOOMS
     from model.atlas.outcomes import HORIZONS_S
+    from model.atlas.published import UNIT
 
     levels = []
     for level, zoom in enumerate(ZOOMS):
         rows = atlas.key >> 60 == level
-        seen = {f"{h:g}": int(n) for h, n in zip(HORIZONS_S, atlas.n[rows].sum(axis=0), strict=True)}
+        outcomes = atlas.n[rows].sum(axis=0) // UNIT
+        seen = {f"{h:g}": int(n) for h, n in zip(HORIZONS_S, outcomes, strict=True)}
         levels.append(_Level(level, zoom, int(rows.sum()), seen))
     if as_json:
         typer.echo(json.dumps({"contains": contains, "levels": [one._asdict() for one in levels]}))
@@ -147,7 +161,15 @@ def export(
     typer.echo(f"{len(found):,} arrows in {out}")
 
 
-def _read(file: Path) -> tuple[Sums, dict[str, Any]]:
+def half_life_days(text: str) -> float:
+    """Parses a time such as 14d or 36h, in days."""
+    found = re.fullmatch(r"(\d+)([dh])", text.strip())
+    if found is None or not int(found[1]):
+        raise typer.BadParameter(f"{text!r} is no time like 14d or 36h", param_hint="--half-life")
+    return int(found[1]) / (1 if found[2] == "d" else 24)
+
+
+def _read(file: Path) -> tuple[Published, dict[str, Any]]:
     from model.atlas.version import AtlasError, loads
 
     try:

@@ -14,14 +14,14 @@ import numpy as np
 
 from model.atlas.cells import LEVELS, STILL, ZOOMS
 from model.atlas.outcomes import CM_PER_M, HORIZONS_S, expected_m
-from model.atlas.sums import Sums
+from model.atlas.published import UNIT, Published
 from stream.engine.answers import M_PER_DEG
 
 # What is drawn for a class of speeds: its middle.
 SPEED_MPS: Final = (0.0, 1.75, 5.5, 11.5, 20.0)
 
 
-def features(atlas: Sums, level: int, horizon_s: float, least: int) -> Iterator[dict[str, Any]]:
+def features(atlas: Published, level: int, horizon_s: float, least: int) -> Iterator[dict[str, Any]]:
     """Yields the arrows of one level as GeoJSON features, those with `least` outcomes or more.
 
     Raises ValueError for a level or a horizon that an atlas does not have.
@@ -31,8 +31,8 @@ def features(atlas: Sums, level: int, horizon_s: float, least: int) -> Iterator[
     if horizon_s not in HORIZONS_S:
         raise ValueError(f"{horizon_s:g} s: an atlas has {', '.join(f'{h:g}' for h in HORIZONS_S)} s")
     column = HORIZONS_S.index(horizon_s)
-    rows = np.flatnonzero((atlas.key >> 60 == level) & (atlas.n[:, column] >= least))
-    key, n = atlas.key[rows], atlas.n[rows, column]
+    rows = np.flatnonzero((atlas.key >> 60 == level) & (atlas.n[:, column] >= least * UNIT))
+    key, n = atlas.key[rows], atlas.n[rows, column] / UNIT
     lat, lon = _middles(key, level)
     octant, kind = (key >> 4) & 15, key & 15
     turn = np.where(octant == STILL, 0, octant) * (np.pi / 4)
@@ -45,7 +45,7 @@ def features(atlas: Sums, level: int, horizon_s: float, least: int) -> Iterator[
     for i in range(len(rows)):
         ends = [[round(float(x), 6) for x in pair] for pair in ((lon[i], lat[i]), (end_lon[i], end_lat[i]))]
         heading = None if octant[i] == STILL else int(octant[i]) * 45
-        what = {"n": int(n[i]), "heading_deg": heading, "speed_class": int(kind[i]), "after_s": horizon_s}
+        what = {"n": round(float(n[i]), 2), "heading_deg": heading, "speed_class": int(kind[i]), "after_s": horizon_s}
         yield {
             "type": "Feature",
             "geometry": {"type": "LineString", "coordinates": ends},

@@ -1,4 +1,5 @@
-"""Finds the pings of records that are in order, by the rules by which a worker follows tracks: clean, then track.
+"""Finds the pings of a partition's records that are in order, by the rules by which a worker follows tracks: clean,
+then track.
 
 A late ping, a duplicate, a jump and a reject are left out. A silence after which a worker begins a new session begins a
 new track here.
@@ -6,14 +7,16 @@ new track here.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.atlas.sums import Ids, entity_ids
 from stream.engine.batch import firsts
 from stream.engine.pings import Pings
-from stream.kafka.record_columns import Partition, Records
+from stream.kafka.record_columns import Records
 from stream.tracks.track import Accepted, Policy, observe
 from stream.tracks.track_table import TrackTable
 
@@ -23,35 +26,32 @@ WINDOW_FIXES: Final = 32  # what the rules of a track look at
 class InOrder(NamedTuple):
     """N pings in order, those of one entity one after the other in the order of their times."""
 
-    entity: NDArray[np.int64]  # [N] numbers, in the order in which entities came
+    ids: Ids  # [N] of their entities
     fixes: NDArray[Any]  # FIX [N]
     begins: NDArray[np.bool_]  # [N] whether the ping begins a track
 
 
 class Follower:
-    """Follows the tracks of all entities."""
+    """Follows the tracks of a partition's entities."""
 
-    def __init__(self) -> None:
+    def __init__(self, without: Collection[str] = ()) -> None:
+        """Takes the names of entities of which nothing is to be counted."""
         self._policy = Policy(window_fixes=WINDOW_FIXES)
         self._tracks = TrackTable(self._policy)
-        self._numbers: dict[tuple[Partition, str], int] = {}
+        self._numbers: dict[str, int] = {}
+        self._ids = np.empty(0, np.uint64)  # by number
+        self._without = without
         self.records = 0
         self.left_out = 0
 
-    @property
-    def names(self) -> list[str]:
-        """The ids of the entities, by number; one that is in two partitions has two numbers, as it has two tracks."""
-        return [name for _, name in self._numbers]
-
     def fold(self, records: Records) -> InOrder:
-        """Returns the pings of the next records that are in order. Records of one partition come in their order."""
+        """Returns the pings of the next records that are in order. All are of the same partition, in its order."""
         pings = Pings.read(records)
-        fresh = len(self._numbers)
-        homes = [records.partitions[which] for which in records.which[pings.first].tolist()]
-        numbers = [self._numbers.setdefault(one, len(self._numbers)) for one in zip(homes, pings.names, strict=True)]
-        of_name = np.array(numbers, np.int64)
-        self._tracks.clear(np.arange(fresh, len(self._numbers)))
+        of_name = self._numbered(list(pings.names))
         index = np.flatnonzero(pings.of >= 0)
+        if self._without:
+            wanted = np.array([name not in self._without for name in pings.names], np.bool_)
+            index = index[wanted[pings.of[index]]]
         slots = of_name[pings.of[index]]
         by_slot = np.argsort(slots, kind="stable")
         index, slots = index[by_slot], slots[by_slot]
@@ -59,7 +59,16 @@ class Follower:
         accepted, begins = self._observed(slots, fixes, offsets, records.timestamps_ms[index])
         self.records += len(records)
         self.left_out += len(records) - int(accepted.sum())
-        return InOrder(slots[accepted], fixes[accepted], begins[accepted])
+        return InOrder(self._ids[slots[accepted]], fixes[accepted], begins[accepted])
+
+    def _numbered(self, names: list[str]) -> NDArray[np.int64]:
+        """Returns the numbers of entities; new ones get the next ones."""
+        known = len(self._numbers)
+        numbers = [self._numbers.setdefault(name, len(self._numbers)) for name in names]
+        fresh = [name for name, number in zip(names, numbers, strict=True) if number >= known]
+        self._tracks.clear(np.arange(known, len(self._numbers)))
+        self._ids = np.concatenate([self._ids, entity_ids(fresh)])
+        return np.array(numbers, np.int64)
 
     def _observed(
         self, slots: NDArray[np.int64], fixes: NDArray[Any], offsets: NDArray[np.int64], published_ms: NDArray[np.int64]

@@ -9,7 +9,7 @@ Letters: A anchors, H questions per anchor, M pings with an outcome, L levels of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from model.atlas import estimate, outcomes, sums
 from model.atlas.cells import Keys, keys
+from model.atlas.days import by_day
 from model.atlas.outcomes import NEVER, Outcomes
+from model.atlas.published import MIN_ENTITIES, published, weights
 from model.atlas.sums import Sums
 from model.kinematics.geo import F64, haversine_m, moved_deg
 from train.data.anchors import Anchors
@@ -48,7 +50,8 @@ class _Fleet(NamedTuple):
 
     found: Outcomes
     counts: NDArray[np.bool_]  # (M, L)
-    who: NDArray[np.uint64]  # (M,)
+    ids: sums.Ids  # (M,) of the entities
+    ts_ms: I64  # (M,) of the pings
     order: I64  # indices of known_ms, flattened
     known_ms: I64  # of these
 
@@ -61,7 +64,7 @@ def grown(
     model: Answers | None = None,
     *,
     every_ms: int = HOUR_MS,
-    min_entities: int = sums.MIN_ENTITIES,
+    min_entities: int = MIN_ENTITIES,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Grown:
     """Returns what an atlas of `fleet` answers at the anchors of `corpus`, whose tracks are some of the fleet's.
@@ -70,7 +73,7 @@ def grown(
         physics: the answers of damped velocity, with covariances.
         model: the answers of a model, with covariances.
         every_ms: a new atlas answers from each multiple of this time on.
-        min_entities: that a key must have been counted for (`Sums.published`).
+        min_entities: that a key must have been counted for (`published`).
     """
     known = _fleet(fleet)
     asked = _asked(corpus, anchors)
@@ -80,14 +83,20 @@ def grown(
     model_var = None if model is None else _variance(model)
     off, var = np.zeros((*anchors.dt_s.shape, 2)), _variance(physics)
     share, both = np.zeros_like(var), np.zeros_like(var)
-    seen, taken = Sums.none(), 0
+    days: dict[int, Sums] = {}
+    taken = 0
     times = np.unique(np.concatenate([at, known.known_ms // every_ms + 1]))
     for number, now in enumerate(times):
         upto = int(np.searchsorted(known.known_ms, now * every_ms))
-        seen, taken = seen.plus(_sums(known, known.order[taken:upto])), upto
+        for day, more in _sums(known, known.order[taken:upto]):
+            days[day] = days.get(day, Sums.none()).plus(more)
+        taken = upto
         rows = order[slice(*np.searchsorted(in_order, [now, now + 1]))]
         if len(rows):
-            found = estimate.read(seen.published(min_entities), asked[rows], anchors.dt_s[rows], var[rows])
+            here = np.unique(asked[rows])  # no other key says anything about these
+            known_here = {day: seen.under(here) for day, seen in days.items()}
+            now_says = published(known_here, weights(days, days), min_entities)
+            found = estimate.read(now_says, asked[rows], anchors.dt_s[rows], var[rows])
             off[rows], var[rows] = found.off_m, found.var_m2
             if model_var is not None:
                 share[rows], both[rows] = estimate.share(found, model_var[rows])
@@ -98,7 +107,7 @@ def grown(
     zero = np.zeros_like(var)
     answers = Answers(lat, lon, np.stack([var, zero, var], axis=-1))
     beside = None if model is None else _between(model, answers, share, both)
-    return Grown(answers, beside, history, len(seen))
+    return Grown(answers, beside, history, _keys(days))
 
 
 def _variance(answers: Answers) -> F64:
@@ -131,13 +140,19 @@ def _fleet(fleet: Corpus) -> _Fleet:
     known_ms = found.known_ms.reshape(-1)
     order = np.argsort(known_ms, kind="stable")
     order = order[: int(np.searchsorted(known_ms[order], NEVER))]
-    return _Fleet(found, counts, sums.entity_bits(fleet.names)[entity], order, known_ms[order])
+    ids, ts_ms = sums.entity_ids(fleet.names)[entity], fixes["ts_ms"][found.row]
+    return _Fleet(found, counts, ids, ts_ms, order, known_ms[order])
 
 
-def _sums(fleet: _Fleet, which: I64) -> Sums:
-    """Returns the sums of the outcomes with these indices."""
+def _sums(fleet: _Fleet, which: I64) -> Iterator[tuple[int, Sums]]:
+    """Yields by day the sums of the outcomes with these indices."""
     row, horizon = np.divmod(which, fleet.found.known_ms.shape[1])
-    return Sums.of_outcomes(fleet.found, fleet.counts, fleet.who, row, horizon)
+    for day, at in by_day(fleet.ts_ms[row]):
+        yield day, Sums.of_outcomes(fleet.found, fleet.counts, fleet.ids, row[at], horizon[at])
+
+
+def _keys(days: Mapping[int, Sums]) -> int:
+    return len(np.unique(np.concatenate([sums.keys_of(seen.row) for seen in [Sums.none(), *days.values()]])))
 
 
 def _asked(corpus: Corpus, anchors: Anchors) -> Keys:

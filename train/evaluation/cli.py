@@ -141,7 +141,7 @@ def evaluate(
     ] = None,
     min_entities: Annotated[
         int | None,
-        typer.Option("--min-entities", min=1, max=64, help="that a key of the atlas must be counted for; default: 3"),
+        typer.Option("--min-entities", min=1, max=16, help="that a key of the atlas must be counted for; default: 3"),
     ] = None,
     precision: Annotated[
         Precision, typer.Option("--precision", help="of keys, values and layers: as served, or exact")
@@ -177,7 +177,7 @@ def evaluate(
         )
     sources, known = sources_and_others(data, more, fit_on, columns, from_topic)
     from model.api import Predictor
-    from model.atlas.sums import MIN_ENTITIES
+    from model.atlas.published import MIN_ENTITIES
     from train.evaluation import run
 
     options = run.Options(

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from model.api import Predictor
-from model.atlas.sums import MIN_ENTITIES
+from model.atlas.published import MIN_ENTITIES
 from model.config import SMALL, ModelConfig
 from model.kinematics.geo import F64
 from stream.adapters.sources import Source

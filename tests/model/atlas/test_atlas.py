@@ -14,7 +14,8 @@ from model.atlas import cells, estimate, outcomes, sums
 from model.atlas.cells import LEVELS, STILL
 from model.atlas.estimate import PRIOR
 from model.atlas.outcomes import DAMPING_S, HORIZONS_S, MAX_MPS, NEVER
-from model.atlas.sums import MIN_ENTITIES, SLOT_MS, Sums
+from model.atlas.published import MIN_ENTITIES, UNIT, Published, published
+from model.atlas.sums import BUCKETS, SLOT_MS, Sums, rows_of
 from model.kinematics.features import FIX
 from model.kinematics.geo import E7, M_PER_DEG
 
@@ -126,21 +127,23 @@ def test_no_pings_have_no_outcomes() -> None:
 
 
 def assert_same(one: Sums, other: Sums) -> None:
-    for name in ("key", "n", "off_cm", "off_cm2", "who"):
+    for name in ("row", "n", "off_cm", "off_cm2"):
         mine, theirs = getattr(one, name), getattr(other, name)
         assert mine.dtype == theirs.dtype
         assert mine.tobytes() == theirs.tobytes(), name
 
 
 OFFSET = st.integers(-8_000_000, 8_000_000)
-MANY = st.lists(st.tuples(st.integers(0, 5), st.integers(0, H - 1), OFFSET, OFFSET, st.integers(0, 63)), max_size=30)
+MANY = st.lists(
+    st.tuples(st.integers(0, 5), st.integers(0, H - 1), OFFSET, OFFSET, st.integers(0, BUCKETS - 1)), max_size=30
+)
 
 
 def added(rows: list[tuple[int, int, int, int, int]]) -> Sums:
     """Sums of outcomes, each with one of six keys in three cells."""
-    number, horizon, east, north, who = np.array(rows, np.int64).reshape(-1, 5).T
-    key, bits = number % 2 | (number // 2) << 20, np.uint64(1) << who.astype(np.uint64)
-    return Sums.of(key, horizon, np.stack([east, north], axis=1), bits)
+    number, horizon, east, north, bucket = np.array(rows, np.int64).reshape(-1, 5).T
+    key = number % 2 | (number // 2) << 20
+    return Sums.of(rows_of(key, bucket), horizon, np.stack([east, north], axis=1))
 
 
 @given(MANY, st.randoms(), st.integers(0, 30))
@@ -151,17 +154,26 @@ def test_the_same_outcomes_give_the_same_bytes_in_any_order_and_in_any_parts(row
     assert_same(added(mixed), whole)
     assert_same(added(mixed[:cut]).plus(added(mixed[cut:])), whole)
     assert_same(added(mixed[cut:]).plus(added(mixed[:cut])), whole)
+    assert_same(Sums.total([added([one]) for one in mixed]), whole)
 
 
 def test_sums_are_those_of_a_loop() -> None:
-    rows = [(0, 0, 5, -5, 1), (0, 0, 7, 1, 2), (1, 2, -3, 0, 1), (0, 4, 1, 1, 1), (3, 0, 8_000_000, 8_000_000, 63)]
+    rows = [(0, 0, 5, -5, 1), (0, 0, 7, 1, 2), (1, 2, -3, 0, 1), (0, 4, 1, 1, 1), (3, 0, 8_000_000, 8_000_000, 15)]
+    rows.append((0, 0, 1, 1, 1))
     found = added(rows)
-    assert found.key.tolist() == [0, 1, (1 << 20) | 1]
+    assert found.row.tolist() == [1 << 8, (1 << 8) | 1, 2 << 8, (1 << 20) | (15 << 8) | 1]
     assert found.n[0].tolist() == [2, 0, 0, 0, 1]
-    assert found.off_cm[0, 0].tolist() == [12, -4]
-    assert found.off_cm2[0, 0] == 25 + 25 + 49 + 1
-    assert found.off_cm2[2, 0] == 2 * 8_000_000**2
-    assert found.who.tolist() == [(1 << 1) | (1 << 2), 1 << 1, 1 << 63]
+    assert found.off_cm[0, 0].tolist() == [6, -4]
+    assert found.off_cm2[0, 0] == 25 + 25 + 1 + 1
+    assert found.off_cm2[3, 0] == 2 * 8_000_000**2
+    assert sums.keys_of(found.row).tolist() == [0, 1, 0, (1 << 20) | 1]
+    assert sums.bucket_of(found.row).tolist() == [1, 1, 2, 15]
+
+
+def test_the_rows_of_some_keys_are_found() -> None:
+    found = added([(0, 0, 5, -5, 1), (0, 0, 7, 1, 2), (1, 2, -3, 0, 1), (3, 0, 1, 1, 15)])
+    assert found.under(np.array([0, 7, 1 << 20])).row.tolist() == [1 << 8, 2 << 8]
+    assert len(found.under(np.array([], np.int64))) == len(Sums.none().under(np.array([0]))) == 0
 
 
 def test_an_entity_counts_once_in_each_quarter_of_an_hour_under_a_key() -> None:
@@ -182,13 +194,16 @@ KEYS = np.array([[level << 60 | 5 for level in range(LEVELS)]])
 def seen(level: int, off_cm: tuple[int, int], times: int, entities: int = MIN_ENTITIES, key: int = 5) -> Sums:
     """So many equal outcomes at all horizons, of some entities."""
     horizon = np.tile(np.arange(H), times)
-    who = np.uint64(1) << (np.repeat(np.arange(times), H) % entities).astype(np.uint64)
-    return Sums.of(np.full(len(horizon), level << 60 | key), horizon, np.tile(off_cm, (len(horizon), 1)), who)
+    bucket = np.repeat(np.arange(times), H) % entities
+    return Sums.of(rows_of(np.int64(level << 60 | key), bucket), horizon, np.tile(off_cm, (len(horizon), 1)))
+
+
+def publish(sums: Sums, min_entities: int = MIN_ENTITIES) -> Published:
+    return published({0: sums}, {0: UNIT}, min_entities)
 
 
 def read(*parts: Sums, dt_s: float = 300.0, var_m2: float = 400.0) -> estimate.Estimate:
-    atlas = reduce(Sums.plus, parts, Sums.none()).published()
-    return estimate.read(atlas, KEYS, np.array([[dt_s]]), np.array([[var_m2]]))
+    return estimate.read(publish(reduce(Sums.plus, parts, Sums.none())), KEYS, np.array([[dt_s]]), np.array([[var_m2]]))
 
 
 def test_an_empty_atlas_says_what_physics_says() -> None:
@@ -211,7 +226,7 @@ def test_the_variance_goes_from_that_of_physics_to_that_of_the_outcomes() -> Non
     east, west = seen(4, (3_000, 0), 500), seen(4, (-3_000, 0), 500)
     assert read(east, west).var_m2[0, 0] == pytest.approx(30.0**2 / 2, rel=0.01)  # per axis
     assert read(east, west).off_m[0, 0].tolist() == [0.0, 0.0]
-    assert read(seen(4, (3_000, 0), 1)).var_m2[0, 0] == pytest.approx(400.0, rel=0.8)
+    assert read(seen(4, (3_000, 0), 3)).var_m2[0, 0] == pytest.approx(400.0, rel=0.8)
 
 
 def test_what_few_did_is_not_published() -> None:
@@ -220,8 +235,8 @@ def test_what_few_did_is_not_published() -> None:
     assert read(enough).off_m.any()
     others = seen(4, (0, 0), 3, entities=MIN_ENTITIES, key=7)  # in the same cell, but not in this way
     assert not read(few, others).off_m.any()
-    assert len(few.published(min_entities=2)) == 1
-    assert not enough.published().who.any(), "whose pings they were is not published"
+    assert len(publish(few, 2)) == 1
+    assert sums.bucket_of(publish(enough).key).tolist() == [0], "whose pings they were is not published"
 
 
 @pytest.mark.parametrize(
@@ -233,8 +248,8 @@ def test_between_horizons_it_is_between_and_before_the_first_it_grows_by_an_acce
     """It is 10 m at 60 to 300 s, and 20 m from 600 s on."""
     horizon = np.tile(np.arange(H), 10**5)
     east_cm = np.where(np.array(HORIZONS_S) <= 300, 1_000, 2_000)[horizon]
-    bits = np.uint64(1) << (np.arange(len(horizon)) % 64).astype(np.uint64)
-    many = Sums.of(np.full(len(horizon), 4 << 60 | 5), horizon, np.stack([east_cm, 0 * east_cm], axis=1), bits)
+    bucket = np.arange(len(horizon)) // H % BUCKETS
+    many = Sums.of(rows_of(np.int64(4 << 60 | 5), bucket), horizon, np.stack([east_cm, 0 * east_cm], axis=1))
     assert read(many, dt_s=dt_s).off_m[0, 0, 0] == pytest.approx(east_m, rel=1e-3)
 
 
@@ -244,15 +259,15 @@ def test_beside_another_forecast_it_is_believed_by_its_variance_and_not_at_all_w
     part, both = estimate.share(sure, var)
     assert part[0, 0] == pytest.approx(400 / (400 + sure.var_m2[0, 0]), rel=1e-3)
     assert sure.var_m2[0, 0] < both[0, 0] < 400
-    few = read(seen(4, (3_000, 0), 1))
+    few = read(seen(4, (3_000, 0), 3))
     assert estimate.share(few, var)[0][0, 0] < 0.5
     for nothing in (read(), read(Sums.none())):
         part, both = estimate.share(nothing, var)
         assert (part[0, 0], both[0, 0]) == (0.0, 400.0)
 
 
-def test_the_same_ids_have_the_same_bits_everywhere() -> None:
-    assert sums.entity_bits(["bus-1", "bus-2", "é"]).tolist() == sums.entity_bits(["bus-1", "bus-2", "é"]).tolist()
-    bits = sums.entity_bits([f"bus-{n}" for n in range(500)])
-    assert np.bitwise_count(np.bitwise_or.reduce(bits)) == 64
-    assert (np.bitwise_count(bits) == 1).all()
+def test_the_same_names_are_in_the_same_buckets_everywhere_and_all_buckets_are_used() -> None:
+    ids = sums.entity_ids(["bus-1", "bus-2", "é"])
+    assert ids.tolist() == [0xD0FF39216A537E0D, 0xEDC57358DAC2E99D, 0x2F19F3EF8BBF1ACB]
+    found = np.bincount(sums.buckets(sums.entity_ids([f"bus-{n}" for n in range(1_600)])), minlength=BUCKETS)
+    assert found.min() > 70

@@ -9,20 +9,19 @@ import pytest
 
 from model.atlas import version
 from model.atlas.outcomes import HORIZONS_S
-from model.atlas.sums import Sums
+from model.atlas.published import Published
 from model.atlas.version import AtlasError, dumps, loads
 
 CONTAINS = {"pings": 12, "entities": 3}
 
 
-def some(rows: int) -> Sums:
+def some(rows: int) -> Published:
     rng, h = np.random.default_rng(rows), len(HORIZONS_S)
-    return Sums(
+    return Published(
         np.sort(rng.choice(2**40, rows, replace=False)).astype(np.int64),
-        rng.integers(0, 1000, (rows, h)).astype(np.int32),
+        rng.integers(0, 10**10, (rows, h)),
         rng.integers(-(10**9), 10**9, (rows, h, 2)),
         rng.integers(0, 10**15, (rows, h)),
-        np.zeros(rows, np.uint64),
     )
 
 
@@ -67,5 +66,5 @@ def test_sums_that_mean_something_else_are_refused(monkeypatch: pytest.MonkeyPat
 def test_another_layout_is_refused_by_its_number() -> None:
     raw = bytearray(dumps(some(2), CONTAINS))
     raw[4] = 9
-    with pytest.raises(AtlasError, match="an atlas of layout 9, and this program reads layout 1"):
+    with pytest.raises(AtlasError, match="an atlas of layout 9, and this program reads layout 2"):
         loads(bytes(raw))

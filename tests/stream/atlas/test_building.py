@@ -15,12 +15,13 @@ from typer.testing import CliRunner
 
 from model.atlas import outcomes, sums
 from model.atlas.cells import LEVELS
+from model.atlas.days import DAY_MS
 from model.atlas.outcomes import HORIZONS_S, NEVER
 from model.atlas.sums import Sums
 from model.atlas.version import dumps, loads
 from stream.adapters.files import Row, row_of
 from stream.atlas import building
-from stream.atlas.building import of_rows
+from stream.atlas.building import Built, Rules, of_rows
 from stream.atlas.follower import Follower
 from stream.commands.main import build as commands
 from stream.demo.run import SAMPLE
@@ -28,7 +29,7 @@ from stream.kafka.record_columns import Records
 from stream.tracks.fix import packed
 from stream.wire import Ping, Record
 
-START_MS = 1_700_000_000_000
+START_MS = 1_700_005_000_000  # 23 minutes before midnight
 RNG = random.Random(5)
 
 
@@ -88,52 +89,75 @@ def test_entities_are_followed_apart() -> None:
 
 
 def assert_same(one: Sums, other: Sums) -> None:
-    for name in ("key", "n", "off_cm", "off_cm2", "who"):
+    for name in ("row", "n", "off_cm", "off_cm2"):
         assert getattr(one, name).tobytes() == getattr(other, name).tobytes(), name
 
 
 def test_the_sums_are_those_of_a_loop_over_pings() -> None:
-    expected: dict[int, list[list[int]]] = {}
+    expected: dict[tuple[int, int], list[list[int]]] = {}
     for number, track in enumerate(FLEET):
+        bucket = int(sums.buckets(sums.entity_ids([f"van-{number}"]))[0])
         fixes = packed([msgspec.json.decode(one.value, type=Ping) for one in track])
         found = outcomes.of_tracks(fixes, np.array([0]))
         met: set[tuple[int, int]] = set()
         for at, ping in enumerate(found.row):
+            ts_ms = int(fixes["ts_ms"][ping])
             for level in range(LEVELS):
                 key = int(found.key[at, level])
-                if (met_now := (key, int(fixes["ts_ms"][ping]) // sums.SLOT_MS)) in met:
+                if (met_now := (key, ts_ms // sums.SLOT_MS)) in met:
                     continue
                 met.add(met_now)
                 for h in range(len(HORIZONS_S)):
                     if found.known_ms[at, h] != NEVER:
-                        cell = expected.setdefault(key, [[0, 0, 0, 0] for _ in HORIZONS_S])[h]
+                        cell = expected.setdefault(
+                            (ts_ms // DAY_MS, key | bucket << 8), [[0, 0, 0, 0] for _ in HORIZONS_S]
+                        )[h]
                         east, north = found.off_cm[at, h].tolist()
                         for k, value in enumerate((1, east, north, east**2 + north**2)):
                             cell[k] += value
-        assert number < len(FLEET)
-    built = of_rows(by_time(*FLEET)).sums
-    assert built.key.tolist() == sorted(expected)
-    for place, key in enumerate(built.key.tolist()):
-        found_here = np.column_stack([built.n[place], built.off_cm[place], built.off_cm2[place]]).tolist()
-        assert found_here == expected[key]
+    built = of_rows(by_time(*FLEET)).days
+    assert len(built) == 2
+    assert [(day, row) for day, one in built.items() for row in one.sums.row.tolist()] == sorted(expected)
+    for day, one in built.items():
+        for place, key in enumerate(one.sums.row.tolist()):
+            columns = one.sums.n[place], one.sums.off_cm[place], one.sums.off_cm2[place]
+            assert np.column_stack(columns).tolist() == expected[day, key]
 
 
 def test_neither_the_order_of_entities_nor_the_portions_change_a_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = of_rows(by_time(*FLEET))
     one_by_one = of_rows([one for track in reversed(FLEET) for one in track])
-    assert dumps(whole.sums.published(), whole.contains) == dumps(one_by_one.sums.published(), one_by_one.contains)
+    assert dumps(*whole.published()) == dumps(*one_by_one.published())
     monkeypatch.setattr(building, "CHUNK_ROWS", 7)
-    monkeypatch.setattr(building, "CHUNK_PINGS", 50)
     portions = of_rows(by_time(*FLEET))
-    assert_same(portions.sums, whole.sums)
-    assert (
-        portions.contains
-        == whole.contains
-        == {
-            **{"entities": 5, "pings": 400},
-            **{"from_ms": min(t[0].ts_ms or 0 for t in FLEET), "to_ms": max(t[-1].ts_ms or 0 for t in FLEET)},
-        }
-    )
+    assert list(portions.days) == list(whole.days)
+    for day, one in whole.days.items():
+        assert_same(portions.days[day].sums, one.sums)
+    assert dumps(*portions.published()) == dumps(*whole.published())
+    assert whole.published()[1] == {
+        **{"entities": 5, "pings": 400, "half_life_days": 14.0, "min_entities": 3},
+        **{"from_ms": min(t[0].ts_ms or 0 for t in FLEET), "to_ms": max(t[-1].ts_ms or 0 for t in FLEET)},
+    }
+
+
+def test_what_is_counted_without_an_entity_is_what_the_others_did() -> None:
+    """So an entity is forgotten: the atlas is built anew from the log without it."""
+    without, others = of_rows(by_time(*FLEET), without=["van-1"]), of_rows(by_time(FLEET[0], *FLEET[2:]))
+    assert dumps(*without.published()) == dumps(*others.published())
+    assert (without.left_out, others.left_out) == (80, 0)
+
+
+def test_an_atlas_is_of_the_newest_days_and_of_few_keys_if_asked() -> None:
+    rows = by_time(*FLEET)
+    days = [row_of(json.loads(one.value) | {"ts": (one.ts_ms or 0) + n * DAY_MS}) for n in range(4) for one in rows]
+    whole = of_rows(days)
+    assert len(whole.days) == 5, "from before the first midnight until after the last"
+    _, contains = whole.published(Rules(half_life_days=0.5))
+    assert contains["from_ms"] // DAY_MS == START_MS // DAY_MS + 2, "a day that is two days old counts a sixteenth"
+    few, _ = whole.published(Rules(max_cells=10))
+    many, _ = whole.published()
+    assert len(few) == 10 < len(many)
+    assert set(few.key.tolist()) <= set(many.key.tolist())
 
 
 def test_a_home_that_one_or_two_visit_is_not_published() -> None:
@@ -141,11 +165,13 @@ def test_a_home_that_one_or_two_visit_is_not_published() -> None:
         [row(name, second, 9_000 + seconds) for second, seconds in enumerate(range(0, 3_000, 30))]
         for name in ("x", "y")
     ]
-    mixed = of_rows(by_time(*FLEET, *home)).sums
-    alone = of_rows(by_time(*FLEET)).sums
-    assert len(mixed) > len(alone)
-    finest = {int(key) for key in mixed.published().key if key >> 60 == LEVELS - 1}
-    assert finest == {int(key) for key in alone.published().key if key >> 60 == LEVELS - 1} != set()
+    mixed, alone = of_rows(by_time(*FLEET, *home)), of_rows(by_time(*FLEET))
+
+    def finest(built: Built, min_entities: int) -> set[int]:
+        return {int(key) for key in built.published(Rules(min_entities=min_entities))[0].key if key >> 60 == LEVELS - 1}
+
+    assert finest(mixed, 1) > finest(alone, 1)
+    assert finest(mixed, 3) == finest(alone, 3) != set()
 
 
 def test_an_entity_in_two_partitions_has_two_tracks_and_is_one_entity() -> None:
@@ -156,12 +182,12 @@ def test_an_entity_in_two_partitions_has_two_tracks_and_is_one_entity() -> None:
         records = [Record("pings", number, at, -1, one.key, one.value) for at, one in zip(offsets, rows, strict=False)]
         builder.add(Records.of(records))
     built = builder.built()
-    assert (built.contains["pings"], built.contains["entities"], built.left_out) == (80, 1, 0)
+    contains = built.published()[1]
+    assert (contains["pings"], contains["entities"], built.left_out) == (80, 1, 0)
 
 
 def test_nothing_gives_an_empty_atlas() -> None:
-    built = of_rows([])
-    found, contains = loads(dumps(built.sums.published(), built.contains))
+    found, contains = loads(dumps(*of_rows([]).published()))
     assert (len(found), contains["pings"]) == (0, 0)
 
 
