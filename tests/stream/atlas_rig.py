@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from model.api import Atlas
 from model.atlas.version import dumps as atlas_bytes
-from stream.atlas.building import Builder
+from stream.atlas.building import Builder, Rules
 from stream.kafka.record_columns import Records
 from stream.wire import Ping, Record, dumps
 
@@ -19,9 +19,9 @@ def version_of(pings: Iterable[Ping]) -> bytes:
     """The bytes of the atlas of these pings, with all that one entity shows."""
     builder = Builder()
     records = [Record("", 0, place, -1, one.entity_id.encode(), dumps(one)) for place, one in enumerate(pings)]
-    builder.add(Records.of(records))
-    built = builder.built()
-    return atlas_bytes(built.sums.published(1), built.contains)
+    if records:
+        builder.add(Records.of(records))
+    return atlas_bytes(*builder.built().published(Rules(min_entities=1)))
 
 
 @dataclass(frozen=True)
