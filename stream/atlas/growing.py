@@ -62,9 +62,14 @@ class Growing:
         self._builder.add(records)
 
 
+def bytes_of(built: Built, rules: Rules) -> bytes:
+    """Returns the bytes of an atlas file, as `pathcast atlas build` writes it."""
+    return dumps(*built.published(rules))
+
+
 def version_of(built: Built, rules: Rules) -> Atlas:
-    """Returns the version that `pathcast atlas build` would write."""
-    return Atlas.of(dumps(*built.published(rules)))
+    """Returns the same as a version."""
+    return Atlas.of(bytes_of(built, rules))
 
 
 def _by_span(rows: Iterable[Row], every_ms: int, most: int) -> Iterator[tuple[int, list[Row]]]:

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # importing torch takes a second, for which --help and a wron
     from stream.adapters.files import Row, Rows
     from stream.atlas.growing import Growing
     from stream.engine.engine import Engine
+    from stream.kafka.record_columns import Records
     from stream.wire import Outgoing
 
 STDOUT = "-"
@@ -85,7 +86,7 @@ def replay(
     rows = found.in_order()
     if rows.left_out:
         console.print(f"left out: {rows.left_out}", style="yellow", markup=False, soft_wrap=True)
-    engine = _engine(settings)
+    engine = engine_of(settings)
     growing = None if every_ms is None else _growing(every_ms, min_entities)
     summary = None
     with _opened(out, found.path) as sink:
@@ -109,7 +110,8 @@ def _settings(weights: str, horizons: str) -> Settings:
         raise typer.BadParameter(f"{horizons!r}: {error}", param_hint="--horizons") from None
 
 
-def _engine(settings: Settings) -> Engine:
+def engine_of(settings: Settings) -> Engine:
+    """Returns an engine without a store and with a clock that stands still."""
     from model.api import Predictor
     from stream.engine.engine import Engine
     from stream.store.base import MemoryStore
@@ -144,10 +146,7 @@ async def _replayed(
     engine: Engine, rows: Rows, growing: Growing | None, sink: BinaryIO, settings: Settings, console: Console
 ) -> dict[str, Any]:
     """Passes all rows through the engine, writes the forecasts, and returns the summary."""
-    from stream.kafka.record_columns import Records
-    from stream.wire import Record
-
-    published_ms = int(time.time() * 1000)  # every record's timestamp: a recording cannot have times after now
+    published_ms = int(time.time() * 1000)
     codes: Counter[str] = Counter()
     examples: dict[str, str] = {}
     offset, started_s = 0, time.perf_counter()
@@ -155,12 +154,7 @@ async def _replayed(
     with _progress(console) as progress:
         task = progress.add_task("replaying", total=len(rows))
         for batch in batches:
-            records = Records.of(
-                [
-                    Record(settings.topics.pings, 0, place, published_ms, row.key, row.value)
-                    for place, row in enumerate(batch, offset)
-                ]
-            )
+            records = records_of(batch, offset, settings.topics.pings, published_ms)
             choice = None if growing is None else growing.choice
             answers = await engine.process(records, started_ms=0.0, fetched_ms=0.0, choice=choice)
             if growing is not None:
@@ -171,6 +165,18 @@ async def _replayed(
     elapsed_s = time.perf_counter() - started_s
     grown = {} if growing is None else {"atlases": growing.versions}
     return {**_summary(engine, offset, elapsed_s, codes, examples), **grown}
+
+
+def records_of(rows: Sequence[Row], first: int, topic: str, published_ms: int) -> Records:
+    """Returns the rows as records of the topic from the offset `first` on.
+
+    All were published at one time, now: a recording cannot have times after it.
+    """
+    from stream.kafka.record_columns import Records
+    from stream.wire import Record
+
+    rows_from = enumerate(rows, first)
+    return Records.of([Record(topic, 0, offset, published_ms, row.key, row.value) for offset, row in rows_from])
 
 
 def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
