@@ -9,16 +9,14 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from model.api import Atlas
 from stream.adapters.files import Row
-from stream.atlas.announcing import Announcer
-from stream.atlas.building import Rules, of_rows
-from stream.atlas.growing import bytes_of
-from stream.commands.replay import BATCH_ROWS, engine_of, records_of
 from stream.config.settings import UNLIMITED, Settings
 from stream.wire import Forecast, Topics, loads_forecast
+
+if TYPE_CHECKING:  # the model takes a second to import, which is not lost while the worker starts
+    from model.api import Atlas
 
 # Of history: two hours of a few buses show what one hour does not, and less than an hour shows nothing.
 MOST_MS, LEAST_MS = 7_200_000, 3_600_000
@@ -42,6 +40,10 @@ def history(rows: Sequence[Row], begin: int) -> Sequence[Row]:
 
 def written(rows: Sequence[Row], folder: Path) -> Atlas:
     """Makes a version of these rows, as `pathcast atlas build` does, and writes its file into the folder."""
+    from model.api import Atlas
+    from stream.atlas.building import Rules, of_rows
+    from stream.atlas.growing import bytes_of
+
     raw = bytes_of(of_rows(rows), Rules())
     atlas = Atlas.of(raw)
     (folder / f"{atlas.version}.atlas").write_bytes(raw)
@@ -52,6 +54,8 @@ def announce(bootstrap: str, topics: Topics, atlas: Atlas) -> None:
     """Brings the version into service, as the one that all later pings ask but the first few. Raises as
     `Announcer.opened` and `Announcer.announce`."""
 
+    from stream.atlas.announcing import Announcer
+
     async def work() -> None:
         async with Announcer.opened(bootstrap, topics, lead_s=0.0, sample_s=SAMPLE_S) as announcer:
             await announcer.announce(atlas.version, includes={}, contains=atlas.contains)
@@ -61,6 +65,8 @@ def announce(bootstrap: str, topics: Topics, atlas: Atlas) -> None:
 
 def alone(weights: str, rows: Sequence[Row], done: Callable[[], None]) -> list[Forecast]:
     """Returns what the model answers for these rows without an atlas. `done` is called now and then."""
+    from stream.commands.replay import BATCH_ROWS, engine_of, records_of
+
     settings = Settings(weights=weights, max_stored_entities=UNLIMITED)  # there is no store
     engine, published_ms = engine_of(settings), int(time.time() * 1000)
     found: list[Forecast] = []

@@ -8,12 +8,14 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from model.api import Atlas
 from stream.adapters.files import Row
 from stream.wire import Anchor, Forecast, code_of, loads_forecast
 from stream.wire.scoring import TARGETS, Errors, errors, score
+
+if TYPE_CHECKING:
+    from model.api import Atlas
 
 SHOWN = 6  # vehicles on the screen
 
