@@ -24,7 +24,7 @@ from stream.config.settings import DEFAULT_HORIZONS_S, UNLIMITED, Settings
 
 if TYPE_CHECKING:  # importing torch takes a second, for which --help and a wrong file name should not wait
     from stream.adapters.files import Row, Rows
-    from stream.atlas.growing import Growing
+    from stream.atlas.replaying import Growing
     from stream.engine.engine import Engine
     from stream.kafka.record_columns import Records
     from stream.wire import Outgoing
@@ -122,7 +122,7 @@ def engine_of(settings: Settings) -> Engine:
 
 def _growing(every_ms: int, min_entities: int | None) -> Growing:
     from stream.atlas.building import Rules
-    from stream.atlas.growing import Growing
+    from stream.atlas.replaying import Growing
 
     return Growing(every_ms, Rules() if min_entities is None else Rules(min_entities=min_entities))
 

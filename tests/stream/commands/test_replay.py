@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from model.api import Predictor
 from stream.adapters.files import read_in_order
 from stream.atlas.building import Rules, of_rows
-from stream.atlas.growing import version_of
+from stream.atlas.replaying import version_of
 from stream.commands.replay import replay
 from stream.config.settings import Settings
 from stream.engine.engine import Engine

@@ -9,7 +9,7 @@ import pytest
 
 from stream.adapters.files import Row, row_of
 from stream.atlas.building import Rules, of_rows
-from stream.atlas.growing import Growing, version_of
+from stream.atlas.replaying import Growing, version_of
 from stream.kafka.record_columns import Records
 from stream.wire import MAX_TS_MS, Record
 
