@@ -3,7 +3,7 @@ its speed.
 
     bits 60 to 62   the level, from the largest cells (0) to the smallest
     bits 40 to 59   the column of the cell, and bits 20 to 39 its row: Web Mercator tiles of the level's zoom
-    bits  8 to 19   0: sums put the bucket of an entity there
+    bits  8 to 19   0
     bits  4 to  7   the octant of the heading, 0 (north) to 7 clockwise, or STILL
     bits  0 to  3   the class of the speed, by SPEEDS_MPS
 

@@ -32,9 +32,25 @@ class Estimate(NamedTuple):
     n: F64  # [N, Q, L] outcomes that it is made of, at each level
 
 
+class Levels(NamedTuple):
+    """Holds what an atlas expects of N pings at each level, shrunk to the level above."""
+
+    off_m: F64  # [N, Q, L, 2] east and north, to be added to what physics expects
+    var_m2: F64  # [N, Q, L] variance per axis of what happens around it
+    n: F64  # [N, Q, L] outcomes
+
+
 def read(atlas: Published, keys: Keys, dt_s: F64, var_m2: F64) -> Estimate:
     """Returns the estimates for keys [N, L] and dt_s [N, Q] seconds ahead, for which physics has the variances var_m2
     [N, Q] per axis.
+    """
+    found = levels(atlas, keys, dt_s, np.zeros((*dt_s.shape, 2)), var_m2)
+    return Estimate(found.off_m[..., -1, :], found.var_m2[..., -1], found.n)
+
+
+def levels(atlas: Published, keys: Keys, dt_s: F64, prior_m: F64, var_m2: F64) -> Levels:
+    """Returns the estimates of each level for keys [N, L] and dt_s [N, Q] seconds ahead. The largest cells are shrunk
+    to another forecast: by prior_m [N, Q, 2] from what physics expects, with variances var_m2 [N, Q] per axis.
     """
     row, here = find(atlas.key, keys)
 
@@ -48,14 +64,16 @@ def read(atlas: Published, keys: Keys, dt_s: F64, var_m2: F64) -> Estimate:
     # Its squares do not, as each has the error of two receivers: with them so, 90 % regions hold 90 % at 6 s.
     near = np.minimum(dt_s / HORIZONS_S[0], 1.0)[:, None] ** 2
     mean, spread = mean * near[..., None], spread * near
-    off = np.zeros((*dt_s.shape, 2))
-    length2 = 2 * var_m2  # the mean of the squared lengths
+    n, q = dt_s.shape
+    out = Levels(np.empty((n, q, LEVELS, 2)), np.empty((n, q, LEVELS)), np.moveaxis(count, 1, 2))
+    off, length2 = prior_m, 2 * var_m2 + (prior_m * prior_m).sum(-1)  # the mean of the squared lengths
     for level in range(LEVELS):
         weight = count[:, level] + PRIOR
         off = (mean[:, level] + PRIOR * off) / weight[..., None]
         length2 = (spread[:, level] + PRIOR * length2) / weight
-    var = np.maximum(length2 - (off * off).sum(-1), 0.0) / 2
-    return Estimate(off, np.maximum(var, MIN_SIGMA_M**2), np.moveaxis(count, 1, 2))
+        var = np.maximum(length2 - (off * off).sum(-1), 0.0) / 2
+        out.off_m[..., level, :], out.var_m2[..., level] = off, np.maximum(var, MIN_SIGMA_M**2)
+    return out
 
 
 def share(estimate: Estimate, var_m2: F64) -> tuple[F64, F64]:

@@ -35,7 +35,7 @@ WAITING: Final = np.dtype(
     [
         ("id", "<u8"),  # of its entity
         ("fix", FIX),
-        ("begins", "?"),  # a track
+        ("begins", "u1"),  # a track; or ANEW
         ("moves", "?"),  # it has a velocity: of the step from the ping before it in its track, if that is near enough
         ("counts", "?", LEVELS),  # `sums.counted`
         ("key", "<i8"),  # of the smallest cell
@@ -43,6 +43,7 @@ WAITING: Final = np.dtype(
     ]
 )
 assert HORIZONS_MS[-1] >= SLOT_MS
+ANEW: Final = 2  # in place of 1: the ping begins a track of an entity of which nothing is known any more
 
 
 class Growth:
@@ -51,9 +52,10 @@ class Growth:
     def __init__(self, waiting: NDArray[Any] = np.empty(0, WAITING)) -> None:  # noqa: B008 - it is never changed
         self._waiting = waiting  # in the order of their entities, and of each entity's pings
 
-    def add(self, ids: Ids, fixes: NDArray[Any], begins: NDArray[np.bool_]) -> dict[int, Day]:
-        """Takes the next pings: the ids of their entities [P], FIX [P], and which begin a track. Returns by day what
-        is new: these pings, and the outcomes that they made due, each on the day of the ping whose outcome it is.
+    def add(self, ids: Ids, fixes: NDArray[Any], begins: NDArray[Any]) -> dict[int, Day]:
+        """Takes the next pings: the ids of their entities [P], FIX [P], and which begin a track [P]: 1 or ANEW, and 0
+        for the others. Returns by day what is new: these pings, and the outcomes that they made due, each on the day of
+        the ping whose outcome it is.
         """
         if not len(ids):
             return {}
@@ -68,19 +70,22 @@ class Growth:
         return found
 
     def _joined(
-        self, ids: Ids, fixes: NDArray[Any], begins: NDArray[np.bool_]
+        self, ids: Ids, fixes: NDArray[Any], begins: NDArray[Any]
     ) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[Any]]:
         """Returns the pings of these entities, the waiting ones of each before its new ones, which of them are new, and
         the waiting ones of the other entities.
         """
         here = np.unique(ids)
-        place = np.minimum(np.searchsorted(here, self._waiting["id"]), len(here) - 1)
-        touched = here[place] == self._waiting["id"]
+        touched = _among(self._waiting["id"], here)
         new = np.zeros(len(ids), WAITING)
         new["id"], new["fix"], new["begins"] = ids, fixes, begins
         rows = np.concatenate([self._waiting[touched], new])
         order = np.argsort(rows["id"], kind="stable")
         return rows[order], order >= len(rows) - len(new), self._waiting[~touched]
+
+    def forget(self, ids: Ids) -> None:
+        """Keeps nothing of these entities, sorted; the next ping of any of them has to begin ANEW."""
+        self._waiting = self._waiting[~_among(self._waiting["id"], ids)]
 
     def dumps(self) -> bytes:
         return self._waiting.tobytes()
@@ -88,6 +93,13 @@ class Growth:
     @classmethod
     def loads(cls, raw: bytes) -> Growth:
         return cls(np.frombuffer(raw, WAITING))
+
+
+def _among(ids: Ids, those: Ids) -> NDArray[np.bool_]:
+    """Returns which ids are among those, which are sorted."""
+    if not len(those):
+        return np.zeros(len(ids), np.bool_)
+    return np.asarray(those[np.minimum(np.searchsorted(those, ids), len(those) - 1)] == ids)
 
 
 def _set_velocities(rows: NDArray[Any], fresh: NDArray[np.bool_]) -> None:
@@ -101,16 +113,16 @@ def _set_velocities(rows: NDArray[Any], fresh: NDArray[np.bool_]) -> None:
 
 
 def _begins_track(rows: NDArray[Any]) -> NDArray[np.bool_]:
-    return np.asarray(rows["begins"] | firsts(rows["id"]))
+    return np.asarray((rows["begins"] > 0) | firsts(rows["id"]))
 
 
 def _goes_back(rows: NDArray[Any]) -> NDArray[np.bool_]:
-    """Returns which rows are an entity's first, or earlier than the row before them: a track can go back from a false
-    time.
+    """Returns before which rows nothing of their entity counts any more: its first ones, and those that are earlier
+    than the row before, as a track can go back from a false time.
     """
-    back = firsts(rows["id"])
+    back = firsts(rows["id"]) | (rows["begins"] == ANEW)
     back[1:] |= np.diff(rows["fix"]["ts_ms"]) < 0
-    return back
+    return np.asarray(back)
 
 
 def _set_counts(rows: NDArray[Any], fresh: NDArray[np.bool_]) -> None:

@@ -18,14 +18,15 @@ Shapes: R rows, K keys, B = BUCKETS, H horizons.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.atlas.cells import LEVEL_SHIFT, LEVELS, Keys
+from model.atlas.cells import LEVEL_SHIFT, Keys
+from model.atlas.parts import Parts
 from model.atlas.sums import BUCKETS, I64, Sums, bucket_of, firsts, keys_of
 
 UNIT: Final = 256  # so many units of n are one outcome
@@ -52,18 +53,18 @@ class Published:
     def __len__(self) -> int:
         return len(self.key)
 
+    @classmethod
+    def joined(cls, parts: Iterable[Published]) -> Published:
+        """Returns the keys of all parts, each of which has later keys than the one before."""
+        none = Sums.none()
+        all_ = [cls(none.row, none.n.astype(np.int64), none.off_cm, none.off_cm2), *parts]
+        return cls(
+            *(np.concatenate([getattr(one, name) for one in all_]) for name in ("key", "n", "off_cm", "off_cm2"))
+        )
+
     def at(self, which: NDArray[Any]) -> Published:
         """Returns the keys at these places, which rise."""
         return Published(self.key[which], self.n[which], self.off_cm[which], self.off_cm2[which])
-
-
-class _Faded(NamedTuple):
-    """Sums of R rows over the days, with their weights."""
-
-    row: Keys
-    n: I64  # [R, H] in 1 / UNIT
-    off_cm: I64  # [R, H, 2]
-    off_cm2: I64  # [R, H]
 
 
 def weights(days: Iterable[int], seen: Collection[int], half_life_days: float = HALF_LIFE_DAYS) -> dict[int, int]:
@@ -79,52 +80,29 @@ def weights(days: Iterable[int], seen: Collection[int], half_life_days: float = 
 
 
 def published(
-    days: Mapping[int, Sums],
-    weights: Mapping[int, int],
+    days: Iterable[tuple[Sums, int]],
     min_entities: int = MIN_ENTITIES,
     max_keys: int | None = None,
 ) -> Published:
-    """Returns what the sums of days with these `weights` say together.
+    """Returns what the sums of days say together, which come with their weights.
 
-    With more than `max_keys`, those of the smallest cells that have the fewest outcomes are left out, then those of the
-    next larger cells.
+    One day after the other is taken, so that only what they have in common is in memory at once. With more than
+    `max_keys`, those of the smallest cells that have the fewest outcomes are left out, then those of the next larger
+    cells.
     """
-    parts = []
-    for level in range(LEVELS):
-        faded = _faded([(_level(days[day], level), of_day) for day, of_day in sorted(weights.items())])
-        parts += [_joined(part, min_entities) for part in _slices(faded, min_entities)]
-    columns = zip(*map(_columns, [_none(), *parts]), strict=True)
-    found = Published(*map(np.concatenate, columns))
+    whole = Parts(Sums.total, len)
+    for sums, of_day in days:
+        whole.add(_faded(sums, of_day))
+    faded = whole.total()
+    parts = [_joined(part, min_entities) for part in _slices(faded, min_entities)]
+    found = Published.joined(parts)
     return found if max_keys is None else _fewest_left_out(found, max_keys)
 
 
-def _none() -> Published:
-    none = Sums.none()
-    return Published(none.row, none.n.astype(np.int64), none.off_cm, none.off_cm2)
-
-
-def _level(sums: Sums, level: int) -> Sums:
-    return sums.at(slice(*np.searchsorted(sums.row, [level << LEVEL_SHIFT, (level + 1) << LEVEL_SHIFT])))
-
-
-def _faded(days: list[tuple[Sums, int]]) -> _Faded:
-    parts = [
-        _Faded(sums.row, sums.n.astype(np.int64) * of_day, _part(sums.off_cm, of_day), _part(sums.off_cm2, of_day))
-        for sums, of_day in days
-        if len(sums)
-    ]
-    if not parts:
-        return _Faded(*_columns(_none()))
-    row = np.concatenate([part.row for part in parts])
-    order = np.lexsort((row, keys_of(row)))
-    row = row[order]
-    first = np.flatnonzero(firsts(row))
-    columns = (np.concatenate(column)[order] for column in list(zip(*parts, strict=True))[1:])
-    return _Faded(row[first], *(np.add.reduceat(column, first) for column in columns))
-
-
-def _columns(one: Published) -> tuple[I64, I64, I64, I64]:
-    return one.key, one.n, one.off_cm, one.off_cm2
+def _faded(sums: Sums, of_day: int) -> Sums:
+    """Returns the sums with the weight of their day: n in 1 / UNIT."""
+    n = sums.n.astype(np.int64) * of_day
+    return Sums(sums.row, n, _part(sums.off_cm, of_day), _part(sums.off_cm2, of_day))
 
 
 def _part(sums: I64, of_day: int) -> I64:
@@ -132,7 +110,7 @@ def _part(sums: I64, of_day: int) -> I64:
     return np.asarray((sums >> 8) * of_day + (((sums & (UNIT - 1)) * of_day) >> 8))
 
 
-def _slices(faded: _Faded, min_entities: int) -> Iterator[_Faded]:
+def _slices(faded: Sums, min_entities: int) -> Iterator[Sums]:
     """Yields the rows of the keys with enough buckets, some keys at a time."""
     key = keys_of(faded.row)
     begins = np.append(np.flatnonzero(firsts(key)), len(key)) if len(key) else np.zeros(1, np.int64)
@@ -141,16 +119,17 @@ def _slices(faded: _Faded, min_entities: int) -> Iterator[_Faded]:
         some = many[at : at + _SLICE]
         length = begins[some + 1] - begins[some]
         rows = np.repeat(begins[some] - np.cumsum(length) + length, length) + np.arange(length.sum())
-        yield _Faded(*(column[rows] for column in faded))
+        yield faded.at(rows)
 
 
-def _joined(faded: _Faded, min_entities: int) -> Published:
+def _joined(faded: Sums, min_entities: int) -> Published:
     """Returns the sums of keys over their buckets, [K, B, H] here, each made less of where it has to be."""
     key = keys_of(faded.row)
     first = firsts(key)
     where = np.cumsum(first) - 1, bucket_of(faded.row)
     key = key[first]
-    n, off, off2 = (np.zeros((len(key), BUCKETS, *column.shape[1:]), np.int64) for column in faded[1:])
+    columns = faded.n, faded.off_cm, faded.off_cm2
+    n, off, off2 = (np.zeros((len(key), BUCKETS, *column.shape[1:]), np.int64) for column in columns)
     n[where], off[where], off2[where] = faded.n, faded.off_cm, faded.off_cm2
     seen = n > 0
     buckets = seen.sum(axis=1)
@@ -167,7 +146,8 @@ def _shares(n: I64, off: I64, off2: I64, seen: NDArray[np.bool_], buckets: I64) 
     of_n = UNIT / np.maximum(n, 1)
     east, north, square = off[..., 0] * of_n, off[..., 1] * of_n, off2 * of_n
     mid_east, mid_north = (_median(axis, seen, buckets) for axis in (east, north))
-    far2 = square - 2 * (mid_east * east + mid_north * north) + mid_east**2 + mid_north**2  # from the middle
+    # The mean of the squared distances from the middle; what faded was rounded, so that it can seem to be below 0.
+    far2 = np.maximum(square - 2 * (mid_east * east + mid_north * north) + mid_east**2 + mid_north**2, 0.0)
     most2 = REACH**2 * _median(far2, seen, buckets) + NEAR_CM**2
     near = np.minimum(most2 / np.maximum(far2, 1.0), 1.0)
     others = n.sum(axis=1, keepdims=True) - n

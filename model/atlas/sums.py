@@ -1,8 +1,8 @@
 """Adds outcomes up by key, and under each key by a bucket of entities. All sums are integers, so that the same outcomes
 give the same sums in any order and however they are split.
 
-A row is a key with its bucket in the bits 8 to 11, which a key leaves free. By their buckets, one entity's outcomes can
-be told from those of most others (`model.atlas.published`).
+A row is a key with a bucket: in its bits 0 to 3, below the octant and the class of the speed, in the bits that a key
+leaves free. By their buckets, one entity's outcomes can be told from those of most others (`model.atlas.published`).
 
 Shapes: R rows, M outcomes, L = LEVELS, H = len(HORIZONS_S).
 """
@@ -22,8 +22,8 @@ from model.atlas.outcomes import HORIZONS_S, Outcomes
 
 SLOT_MS: Final = 15 * 60 * 1000
 BUCKETS: Final = 16
-_BUCKET_SHIFT: Final = 8
-_BUCKET_BITS: Final = (BUCKETS - 1) << _BUCKET_SHIFT
+_BUCKET_BITS: Final = 4
+_MOTION: Final = 255  # the bits of a key that are moved to make room
 _COLUMNS: Final = ("n", "off_cm", "off_cm2")
 I64 = NDArray[np.int64]
 Ids = NDArray[np.uint64]  # of entities, by a hash of their names
@@ -34,7 +34,7 @@ class Sums:
     """The sums of R rows, which are sorted and each there once."""
 
     row: Keys  # [R]
-    n: NDArray[np.int32]  # [R, H] outcomes
+    n: NDArray[Any]  # [R, H] outcomes, int32; int64 in parts of one
     off_cm: I64  # [R, H, 2] the sum of the offsets east and north
     off_cm2: I64  # [R, H] the sum of their squared lengths
 
@@ -105,17 +105,17 @@ class Sums:
 
 def rows_of(key: Keys, bucket: I64) -> Keys:
     """Returns the rows of keys in buckets."""
-    return np.asarray(key | (bucket << _BUCKET_SHIFT))
+    return np.asarray((key & ~_MOTION) | ((key & _MOTION) << _BUCKET_BITS) | bucket)
 
 
 def keys_of(row: Keys) -> Keys:
-    """Returns the keys of rows."""
-    return np.asarray(row & ~_BUCKET_BITS)
+    """Returns the keys of rows, in the same order."""
+    return np.asarray((row & ~(_MOTION << _BUCKET_BITS | BUCKETS - 1)) | ((row >> _BUCKET_BITS) & _MOTION))
 
 
 def bucket_of(row: Keys) -> I64:
     """Returns the buckets of rows."""
-    return np.asarray((row & _BUCKET_BITS) >> _BUCKET_SHIFT)
+    return np.asarray(row & (BUCKETS - 1))
 
 
 def find(sorted_keys: Keys, wanted: Keys) -> tuple[I64, NDArray[np.bool_]]:

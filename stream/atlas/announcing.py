@@ -16,10 +16,11 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from stream.atlas.hearing import Hearing
 from stream.atlas.ledger import Ledger, first_offsets, is_in_time
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
 from stream.kafka import admin
 from stream.kafka.log import reader
 from stream.kafka.patches import patch_aiokafka
@@ -74,7 +75,7 @@ class Announcer:
         """Yields the announcer, once all others are fenced and what they began is ended. Creates the models topic if it
         is absent.
 
-        Raises KafkaError, or as `admin.connected` and `admin.create_models` do.
+        Raises Refused if a broker denies access, KafkaError, or as `admin.connected` and `admin.create_models` do.
         """
         await asyncio.to_thread(_provide, bootstrap, topics, security)
         patch_aiokafka()
@@ -84,8 +85,8 @@ class Announcer:
             transactional_id=topics.models,
             acks="all",
         )
-        await producer.start()
         try:
+            await producer.start()
             async with (
                 Hearing.opened(bootstrap, topics, security) as hearing,
                 reader(bootstrap.split(","), security.arguments(), "read_uncommitted") as asker,
@@ -93,6 +94,10 @@ class Announcer:
                 announcer = cls(bootstrap, topics, security, hearing, producer, asker, lead_s, sample_s)
                 await announcer.settle()
                 yield announcer
+        except KafkaError as error:
+            if (refusal := kafka_refusal(bootstrap, security, error)) is not None:
+                raise refusal from error
+            raise
         finally:
             await producer.stop()
 

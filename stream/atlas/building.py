@@ -1,23 +1,22 @@
 """Builds an atlas from recorded pings, or from a topic that still has them.
 
-Of the pings, only those of which something may still become are kept. The sums are kept by day, and added up when there
-are as many new ones as old ones.
+Of the pings, only those of which something may still become are kept, and the sums by day.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
 from aiokafka.errors import KafkaError
 
-from model.atlas.days import Day, contents, seen
-from model.atlas.growth import Growth
+from model.atlas.days import contents, seen
 from model.atlas.published import HALF_LIFE_DAYS, MIN_ENTITIES, Published, published, weights
 from stream.adapters.files import Row
-from stream.atlas.follower import Follower
+from stream.atlas.growing import PartitionGrowth
+from stream.atlas.kept_days import Days, GrowingDays
 from stream.config.security import KafkaSecurity, kafka_refusal
 from stream.kafka import admin
 from stream.kafka.log import bounds, reread
@@ -41,7 +40,7 @@ class Rules:
 class Built:
     """The sums of all pings by day, before any rule, and how many records were left out."""
 
-    days: Mapping[int, Day]
+    days: Days
     left_out: int
 
     def published(self, rules: Rules = Rules()) -> tuple[Published, dict[str, Any]]:
@@ -49,43 +48,14 @@ class Built:
         return published_of(self.days, rules)
 
 
-def published_of(days: Mapping[int, Day], rules: Rules) -> tuple[Published, dict[str, Any]]:
+def published_of(days: Days, rules: Rules) -> tuple[Published, dict[str, Any]]:
     """Returns what may be published of days, and what it contains: those that have not faded away."""
-    counting = weights(days, seen(days, rules.min_entities), rules.half_life_days)
-    sums = {day: days[day].sums for day in counting}
-    found = published(sums, counting, rules.min_entities, rules.max_cells)
+    whose = {day: days.whose(day) for day in days}
+    counting = weights(whose, seen(whose, rules.min_entities), rules.half_life_days)
+    sums = ((days[day].sums, of_day) for day, of_day in counting.items())
+    found = published(sums, rules.min_entities, rules.max_cells)
     made = {"half_life_days": rules.half_life_days, "min_entities": rules.min_entities}
-    return found, {**contents({day: days[day] for day in counting}), **made}
-
-
-class DaySums:
-    """Adds days up, each as soon as there is as much new of it as old."""
-
-    def __init__(self) -> None:
-        self._days: dict[int, _Parts] = {}
-
-    def add(self, days: Mapping[int, Day]) -> None:
-        for number, day in days.items():
-            self._days.setdefault(number, _Parts()).add(day)
-
-    def total(self) -> dict[int, Day]:
-        return {number: Day.total(parts.all) for number, parts in sorted(self._days.items())}
-
-
-@dataclass
-class _Parts:
-    """The parts of a day: each less than half of the one before it, so that a sum is added up a few times only."""
-
-    all: list[Day] = field(default_factory=list)
-
-    def add(self, day: Day) -> None:
-        self.all.append(day)
-        while len(self.all) > 1 and 2 * _size(self.all[-1]) >= _size(self.all[-2]):
-            self.all[-2:] = [Day.total(self.all[-2:])]
-
-
-def _size(day: Day) -> int:
-    return len(day.sums) + len(day.ids)
+    return found, {**contents([whose[day] for day in counting]), **made}
 
 
 class Builder:
@@ -94,24 +64,25 @@ class Builder:
     def __init__(self, without: Collection[str] = ()) -> None:
         """Takes the names of entities of which nothing is to be counted."""
         self._without = frozenset(without)
-        self._counts: dict[Partition, tuple[Follower, Growth]] = {}
-        self._days = DaySums()
+        self._growths: dict[Partition, PartitionGrowth] = {}
+        self._days = GrowingDays()
 
     @property
     def records(self) -> int:
         """How many it has taken."""
-        return sum(follower.records for follower, _ in self._counts.values())
+        return sum(growth.records for growth in self._growths.values())
 
     def add(self, records: Records) -> None:
         """Takes records of one partition; they come in their order."""
+        if not records:
+            return
         (partition,) = records.partitions
-        if partition not in self._counts:
-            self._counts[partition] = Follower(self._without), Growth()
-        follower, growth = self._counts[partition]
-        self._days.add(growth.add(*follower.fold(records)))
+        if partition not in self._growths:
+            self._growths[partition] = PartitionGrowth(self._without)
+        self._days.add(self._growths[partition].add(records))
 
     def built(self) -> Built:
-        return Built(self._days.total(), sum(follower.left_out for follower, _ in self._counts.values()))
+        return Built(self._days, sum(growth.left_out for growth in self._growths.values()))
 
 
 def of_rows(

@@ -24,7 +24,9 @@ async def hearing(settings: Settings) -> AsyncIterator[Hearing | None]:
         try:
             await found.look()
         except KafkaError as error:
-            raise kafka_refusal(settings.bootstrap, settings.kafka, error) or error from error
+            if (refusal := kafka_refusal(settings.bootstrap, settings.kafka, error)) is not None:
+                raise refusal from error
+            raise
         yield found
 
 

@@ -19,9 +19,9 @@ def version_of(pings: Iterable[Ping]) -> bytes:
     """The bytes of the atlas of these pings, with all that one entity shows."""
     builder = Builder()
     records = [Record("", 0, place, -1, one.entity_id.encode(), dumps(one)) for place, one in enumerate(pings)]
-    if records:
-        builder.add(Records.of(records))
-    return atlas_bytes(*builder.built().published(Rules(min_entities=1)))
+    builder.add(Records.of(records))
+    built = builder.built()
+    return atlas_bytes(*built.published(Rules(min_entities=1)))
 
 
 @dataclass(frozen=True)

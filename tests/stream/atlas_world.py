@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -33,6 +34,39 @@ def ledger(*log: Entry) -> Ledger:
     for one in log:
         found.add(*one)
     return found
+
+
+class Topic:
+    """The models topic, which a test fills and takes away. It is read as `Hearing` reads it."""
+
+    def __init__(self) -> None:
+        self.log: list[Entry] = []
+        self.ledger = Ledger(TOPIC)
+        self.away = False
+        self.looks = 0
+        self.before: Callable[[], None] = lambda: None
+        self.after: Callable[[], None] = lambda: None
+        self._next = 0
+
+    async def look(self) -> bool:
+        self.looks += 1
+        if self.away:
+            raise OSError("no broker")
+        await asyncio.sleep(0)
+        self.before()
+        for one in self.log[self._next :]:
+            self.ledger.add(*one)
+        self._next = len(self.log)
+        self.after()
+        await asyncio.sleep(0)
+        return True
+
+    def says(self, version: str, state: str, **first: int) -> None:
+        by_number = {int(number[1:]): offset for number, offset in first.items()}
+        record = VersionRecord(
+            version=version, state=state, first=by_number, topic=TOPIC, includes={}, contains={}, issued_ts=0
+        )
+        self.log.append((record.key, dumps(record)))
 
 
 @dataclass

@@ -18,9 +18,12 @@ from pathcast_process import environment, pathcast
 from secured_servers import KAFKA_PASSWORD, REDIS_PASSWORD, Client, Secured
 from worker_process import Worker, assert_all_live
 
+from stream.atlas.announcing import Announcer
+from stream.atlas.hearing import Hearing
 from stream.bench.harness.servers import Unavailable, apache_kafka, java_command
 from stream.config.security import KafkaSecurity, Mechanism, Protocol, RedisSecurity, Refused
 from stream.config.settings import Settings
+from stream.kafka import admin
 from stream.kafka.producer import Publisher
 from stream.store.redis_store import RedisStore
 from stream.wire import Topics
@@ -114,6 +117,21 @@ def test_all_goes_well_with_the_rights_that_the_page_lists_and_no_more(
     assert report["total"]["states"] > 10
     kept = snapshot(TOPICS.pings, secured.bootstrap, tmp_path, lambda share: None, kafka(secured))
     assert kept.exists()
+
+
+async def test_an_atlas_is_announced_and_heard_of_with_the_rights_that_the_page_lists(secured: Secured) -> None:
+    with admin.connected(secured.plain) as client:
+        admin.create_models(client, TOPICS)
+    version = "0" * 16
+    async with Announcer.opened(secured.bootstrap, TOPICS, kafka(secured, user="atlas"), sample_s=0.1) as announcer:
+        await announcer.announce(version, includes={}, contains={})
+    async with Hearing.opened(secured.bootstrap, TOPICS, kafka(secured, user="worker")) as hearing:
+        await hearing.look()
+        assert [record.version for record in hearing.ledger.serving] == [version]
+    for user in ("worker", "feeder"):
+        with pytest.raises(Refused, match=rf"does not let user {user} do that"):
+            async with Announcer.opened(secured.bootstrap, TOPICS, kafka(secured, user=user)):
+                raise AssertionError("it may announce")
 
 
 def kafka(secured: Secured, **other: object) -> KafkaSecurity:

@@ -58,6 +58,9 @@ class Scrape:
         found = [sample for sample in self._samples if sample.name == f"pathcast_{name}"]
         return {int(sample.labels["partition"]): sample.value for sample in found}
 
+    def labels(self, name: str, label: str) -> set[str]:
+        return {sample.labels[label] for sample in self._samples if sample.name == f"pathcast_{name}"}
+
     def outcomes(self) -> Counter[str]:
         found: Counter[str] = Counter()
         for sample in self._samples:

@@ -5,6 +5,9 @@ do: trips within a town with waits between them, so that the displacement stops 
 this takes every vehicle for a bus and overshoots at a quarter of an hour; one that has seen nothing else takes every
 bus for a taxi. So the simulation contains both, and things in between: only the motion so far distinguishes them. The
 tracks are for training only, never for evaluation.
+
+A town of a fleet has what an atlas learns from: its vehicles share streets, places that they go to, and lines, and all
+drive on the same days.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from numpy.typing import NDArray
 from model.kinematics.geo import F64, moved_deg
 
 ENTITIES_PER_TOWN: Final = 8
+FLEET: Final = 16  # a town with so many vehicles or more is one fleet's
 MOST_PINGS: Final = 3_000  # of one entity: fast receivers are cut short in time, or they would fill the file
 HOURS: Final = (4.0, 14.0)
 CADENCE_S: Final = (2.0, 120.0)
@@ -32,6 +36,11 @@ FAST_FROM_M: Final = 2_000.0  # shorter trips use no fast road
 FAST_MPS: Final = (13.0, 32.0)
 FAST_PIECE_M: Final = 600.0  # between two changes of speed on a fast road
 TERMINUS_WAITS: Final = 8.0  # factor of a bus's wait at the ends of its line
+FLEET_HOURS: Final = (8.0, 40.0)
+FLEET_CADENCE_S: Final = (5.0, 180.0)
+PLACES: Final = 40  # that a fleet drives to, the first ones more often
+LINES: Final = 8  # of a fleet's buses
+AVENUE: Final = 5  # every so many streets one is an avenue: most ways turn there
 
 
 class Kind(NamedTuple):
@@ -70,6 +79,17 @@ class Town(NamedTuple):
     turn_rad: float  # angle between the streets and east and north
     fast: float  # share of the longer trips that take a fast road
     outside: F64  # a destination of taxis outside the town, such as an airport (street frame, m)
+    fleet: Fleet | None = None  # None: its vehicles have nothing in common but the directions of the streets
+
+
+class Fleet(NamedTuple):
+    """What the vehicles of a fleet have in common."""
+
+    places: F64  # [PLACES, 2] on crossings (street frame, m)
+    lines: list[list[F64]]  # corners of bus lines, each on a street with the next
+    cadence_s: float
+    first_ms: int  # the begin of its first day
+    shares: dict[str, float]  # of its kinds of vehicle
 
 
 class Leg(NamedTuple):
@@ -81,16 +101,26 @@ class Leg(NamedTuple):
 
 
 def write(
-    path: Path, *, entities: int = 600, seed: int = 0, progress: Callable[[float], None] = lambda share: None
+    path: Path,
+    *,
+    entities: int = 600,
+    seed: int = 0,
+    per_town: int = ENTITIES_PER_TOWN,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> int:
-    """Writes `entities` things as Parquet (zstd), a function of the seed; returns the number of pings."""
+    """Writes `entities` things as Parquet (zstd), a function of the seed; returns the number of pings. With FLEET or
+    more in a town, they are a fleet.
+    """
     rng = np.random.default_rng([0x70776E, seed])
     columns: dict[str, list[NDArray[Any]]] = {"t": [], "lat": [], "lon": []}
     names: list[NDArray[Any]] = []
     for number in range(entities):
-        if number % ENTITIES_PER_TOWN == 0:
+        if number % per_town == 0:
             town = _town(rng)
-        kind = str(rng.choice(list(KINDS), p=[each.share for each in KINDS.values()]))
+            if per_town >= FLEET:
+                town = town._replace(fleet=_fleet(rng, town))
+        shares = {name: each.share for name, each in KINDS.items()} if town.fleet is None else town.fleet.shares
+        kind = str(rng.choice(list(shares), p=list(shares.values())))
         ts_ms, lat, lon = _track(rng, town, kind)
         for name, column in zip(columns, (ts_ms, lat, lon), strict=True):
             columns[name].append(column)
@@ -115,12 +145,48 @@ def _town(rng: Generator) -> Town:
     )
 
 
+def _fleet(rng: Generator, town: Town) -> Fleet:
+    places = np.array([_crossing(town, _somewhere(rng, town, town.radius_m)) for _ in range(PLACES)])
+    lines = []
+    for _ in range(LINES):
+        stops = _line(rng, _somewhere(rng, town, town.radius_m / 2))
+        lines.append(_on_streets(rng, [_crossing(town, stop) for stop in stops]))
+    of_buses = rng.choice([0.0, 0.5, 1.0])  # some fleets have one kind of vehicle
+    shares = {name: (1 - of_buses) * each.share / (1 - KINDS[BUS].share) for name, each in KINDS.items()}
+    first_ms = FIRST_MS + int(rng.integers(0, 28)) * 86_400_000
+    return Fleet(places, lines, _log_uniform(rng, *FLEET_CADENCE_S), first_ms, shares | {BUS: float(of_buses)})
+
+
+def _crossing(town: Town, point: F64) -> F64:
+    """Returns the crossing of avenues that is nearest."""
+    return np.array([_avenue(town, along) for along in point])
+
+
+def _on_streets(rng: Generator, stops: list[F64]) -> list[F64]:
+    """Returns the stops with a corner between each two, so that the way follows the streets."""
+    line = [stops[0]]
+    for stop in stops[1:]:
+        corner = line[-1].copy()
+        axis = int(rng.integers(0, 2))
+        corner[axis] = stop[axis]
+        line += [point for point in (corner, stop) if not np.array_equal(point, line[-1])]
+    return line
+
+
 def _track(rng: Generator, town: Town, kind: str) -> tuple[NDArray[np.int64], F64, F64]:
     """Returns one receiver's times (ms), latitudes and longitudes."""
-    cadence_s = _log_uniform(rng, *CADENCE_S)
-    until_s = min(rng.uniform(*HOURS) * 3600, MOST_PINGS * cadence_s)
-    start = _somewhere(rng, town, town.radius_m)
-    legs = _legs(rng, town, kind, start)
+    fleet = town.fleet
+    cadence_s = _log_uniform(rng, *CADENCE_S) if fleet is None else fleet.cadence_s * _about_1(rng, 0.1)
+    until_s = min(rng.uniform(*(HOURS if fleet is None else FLEET_HOURS)) * 3600, MOST_PINGS * cadence_s)
+    line: list[F64] = []
+    if fleet is None:
+        start = _somewhere(rng, town, town.radius_m)
+    elif kind == BUS:
+        line = fleet.lines[int(rng.integers(0, LINES))]
+        start = line[0]
+    else:
+        start = fleet.places[int(rng.integers(0, PLACES))]
+    legs = _legs(rng, town, kind, start, line)
     at_s, x, y = [0.0], [start[0]], [start[1]]
     while at_s[-1] < until_s:
         leg = next(legs)
@@ -133,6 +199,8 @@ def _track(rng: Generator, town: Town, kind: str) -> tuple[NDArray[np.int64], F6
     en = en @ np.array([[cos, sin], [-sin, cos]]) + _noise_m(rng, seconds)
     lat, lon = moved_deg(np.full(len(en), town.lat_deg), np.full(len(en), town.lon_deg), en)
     first_ms = FIRST_MS + int(rng.integers(0, 28 * 86_400)) * 1000
+    if fleet is not None:
+        first_ms = fleet.first_ms + int(rng.integers(0, 7_200)) * 1000
     return first_ms + np.rint(1000 * seconds).astype(np.int64), lat, lon
 
 
@@ -157,13 +225,16 @@ def _noise_m(rng: Generator, seconds: F64) -> F64:
     return out
 
 
-def _legs(rng: Generator, town: Town, kind: str, start: F64) -> Iterator[Leg]:
-    """Yields movements and waits, without end."""
+def _legs(rng: Generator, town: Town, kind: str, start: F64, line: list[F64]) -> Iterator[Leg]:
+    """Yields movements and waits, without end. A bus goes along the line from its first point, `start`; an empty one
+    stands for a line of its own.
+    """
     typical = KINDS[kind]
     wait_s = typical.wait_s * _about_1(rng, 0.7)
     mps = typical.mps * _about_1(rng, 0.25)
     far_m = max((typical.far_m or town.radius_m) * _about_1(rng, 0.5), 2 * typical.near_m)
-    line = _line(rng, start) if kind == BUS else [start]
+    if not line:
+        line = _line(rng, start) if kind == BUS else [start]
     here = start
     for trip in count(1):
         rest = 1.0
@@ -175,6 +246,9 @@ def _legs(rng: Generator, town: Town, kind: str, start: F64) -> Iterator[Leg]:
             metres = _log_uniform(rng, typical.near_m, far_m)
             goal = here + _along(rng.uniform(0, 2 * np.pi), metres)
             goal = _back(rng, town, goal) if typical.stays else goal
+            if town.fleet is not None:
+                often = int(PLACES * rng.random() ** 2)
+                goal = town.fleet.places[often] if rng.random() < 0.6 else _crossing(town, goal)
             if kind == TAXI and rng.random() < OUTSIDE:
                 goal = town.outside
         yield from _trip(rng, town, here, goal, mps * _about_1(rng, 0.25), kind)
@@ -223,6 +297,8 @@ def _streets(rng: Generator, town: Town, here: F64, goal: F64, mps: float, kind:
     at = here.copy()
     block_m = town.block_m if KINDS[kind].stays else OPEN_ROAD * town.block_m
     for axis, end in _corners(rng, here, goal):
+        if town.fleet is not None and end != goal[axis]:
+            end = _avenue(town, end)
         blocks = max(1, round(abs(end - at[axis]) / block_m))
         for along in np.linspace(at[axis], end, blocks + 1)[1:]:
             length = abs(along - at[axis])
@@ -233,6 +309,12 @@ def _streets(rng: Generator, town: Town, here: F64, goal: F64, mps: float, kind:
                 yield Leg(rng.uniform(8, 40), *at)
             elif kind != "walker" and rng.random() < 0.2:
                 yield Leg(rng.exponential(18.0), *at)
+
+
+def _avenue(town: Town, along: float) -> float:
+    """Returns the avenue that is nearest to this coordinate."""
+    side_m = AVENUE * town.block_m
+    return round(along / side_m) * side_m
 
 
 def _corners(rng: Generator, here: F64, goal: F64) -> Iterator[tuple[int, float]]:

@@ -94,8 +94,8 @@ def grown(
         rows = order[slice(*np.searchsorted(in_order, [now, now + 1]))]
         if len(rows):
             here = np.unique(asked[rows])  # no other key says anything about these
-            known_here = {day: seen.under(here) for day, seen in days.items()}
-            now_says = published(known_here, weights(days, days), min_entities)
+            known_here = ((days[day].under(here), of_day) for day, of_day in weights(days, days).items())
+            now_says = published(known_here, min_entities)
             found = estimate.read(now_says, asked[rows], anchors.dt_s[rows], var[rows])
             off[rows], var[rows] = found.off_m, found.var_m2
             if model_var is not None:

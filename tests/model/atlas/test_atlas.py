@@ -161,18 +161,28 @@ def test_sums_are_those_of_a_loop() -> None:
     rows = [(0, 0, 5, -5, 1), (0, 0, 7, 1, 2), (1, 2, -3, 0, 1), (0, 4, 1, 1, 1), (3, 0, 8_000_000, 8_000_000, 15)]
     rows.append((0, 0, 1, 1, 1))
     found = added(rows)
-    assert found.row.tolist() == [1 << 8, (1 << 8) | 1, 2 << 8, (1 << 20) | (15 << 8) | 1]
+    assert found.row.tolist() == [1, 2, (1 << 4) | 1, (1 << 20) | (1 << 4) | 15]
     assert found.n[0].tolist() == [2, 0, 0, 0, 1]
     assert found.off_cm[0, 0].tolist() == [6, -4]
     assert found.off_cm2[0, 0] == 25 + 25 + 1 + 1
     assert found.off_cm2[3, 0] == 2 * 8_000_000**2
-    assert sums.keys_of(found.row).tolist() == [0, 1, 0, (1 << 20) | 1]
-    assert sums.bucket_of(found.row).tolist() == [1, 1, 2, 15]
+    assert sums.keys_of(found.row).tolist() == [0, 0, 1, (1 << 20) | 1]
+    assert sums.bucket_of(found.row).tolist() == [1, 2, 1, 15]
+
+
+def test_a_row_is_a_key_with_a_bucket() -> None:
+    rng = np.random.default_rng(4)
+    key = np.sort(cells.keys(*rng.integers(-80 * E7, 80 * E7, (2, 100)), rng.normal(0, 10, (100, 2))).ravel())
+    bucket = rng.integers(0, BUCKETS, len(key))
+    row = sums.rows_of(key, bucket)
+    assert (sums.keys_of(row) == key).all()
+    assert (sums.bucket_of(row) == bucket).all()
+    assert (np.diff(row) > 0).all(), "rows are in the order of their keys"
 
 
 def test_the_rows_of_some_keys_are_found() -> None:
     found = added([(0, 0, 5, -5, 1), (0, 0, 7, 1, 2), (1, 2, -3, 0, 1), (3, 0, 1, 1, 15)])
-    assert found.under(np.array([0, 7, 1 << 20])).row.tolist() == [1 << 8, 2 << 8]
+    assert found.under(np.array([0, 7, 1 << 20])).row.tolist() == [1, 2]
     assert len(found.under(np.array([], np.int64))) == len(Sums.none().under(np.array([0]))) == 0
 
 
@@ -199,7 +209,7 @@ def seen(level: int, off_cm: tuple[int, int], times: int, entities: int = MIN_EN
 
 
 def publish(sums: Sums, min_entities: int = MIN_ENTITIES) -> Published:
-    return published({0: sums}, {0: UNIT}, min_entities)
+    return published([(sums, UNIT)], min_entities)
 
 
 def read(*parts: Sums, dt_s: float = 300.0, var_m2: float = 400.0) -> estimate.Estimate:
@@ -236,7 +246,7 @@ def test_what_few_did_is_not_published() -> None:
     others = seen(4, (0, 0), 3, entities=MIN_ENTITIES, key=7)  # in the same cell, but not in this way
     assert not read(few, others).off_m.any()
     assert len(publish(few, 2)) == 1
-    assert sums.bucket_of(publish(enough).key).tolist() == [0], "whose pings they were is not published"
+    assert publish(enough).key.tolist() == [4 << 60 | 5], "whose pings they were is not published"
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,8 @@ def test_the_sums_are_those_of_a_loop_over_pings() -> None:
                 for h in range(len(HORIZONS_S)):
                     if found.known_ms[at, h] != NEVER:
                         cell = expected.setdefault(
-                            (ts_ms // DAY_MS, key | bucket << 8), [[0, 0, 0, 0] for _ in HORIZONS_S]
+                            (ts_ms // DAY_MS, int(sums.rows_of(np.int64(key), np.int64(bucket)))),
+                            [[0, 0, 0, 0] for _ in HORIZONS_S],
                         )[h]
                         east, north = found.off_cm[at, h].tolist()
                         for k, value in enumerate((1, east, north, east**2 + north**2)):

@@ -75,7 +75,7 @@ def errors_m(atlas: Sums) -> NDArray[np.float64]:
     """The mean errors [H] of what an atlas says about the buses' later pings."""
     fleet = buses()
     later = np.flatnonzero(fleet.ts_ms >= fleet.begin_ms)
-    made = published.published({0: atlas}, {0: UNIT})
+    made = published.published([(atlas, UNIT)])
     dt_s = np.broadcast_to(HORIZONS_S, (len(later), len(HORIZONS_S)))
     said = estimate.read(made, fleet.found.key[later], dt_s, np.full(dt_s.shape, 200.0**2))
     off = fleet.found.off_cm[later] / 100 - said.off_m

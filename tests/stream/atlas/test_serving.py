@@ -4,58 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from atlas_rig import version_of
-from atlas_world import TOPIC, Entry, World
+from atlas_world import TOPIC, Topic, World
 from engine_rig import steady
 
 from model.api import Atlas
 from stream.atlas import serving
 from stream.atlas.ledger import KNOWN_AHEAD, Ledger
 from stream.atlas.serving import Versions
-from stream.wire import VersionRecord, dumps
 
 HOLD_S = 0.15
 FILES = [version_of(steady("bus-1", count)) for count in (5, 40, 60)]
 V0, V1, V2 = (Atlas.of(raw).version for raw in FILES)
-
-
-class Topic:
-    """The models topic, which a test fills and takes away. It is read as `Hearing` reads it."""
-
-    def __init__(self) -> None:
-        self.log: list[Entry] = []
-        self.ledger = Ledger(TOPIC)
-        self.away = False
-        self.looks = 0
-        self.before: Callable[[], None] = lambda: None
-        self.after: Callable[[], None] = lambda: None
-        self._next = 0
-
-    async def look(self) -> bool:
-        self.looks += 1
-        if self.away:
-            raise OSError("no broker")
-        await asyncio.sleep(0)
-        self.before()
-        for one in self.log[self._next :]:
-            self.ledger.add(*one)
-        self._next = len(self.log)
-        self.after()
-        await asyncio.sleep(0)
-        return True
-
-    def says(self, version: str, state: str, **first: int) -> None:
-        by_number = {int(number[1:]): offset for number, offset in first.items()}
-        record = VersionRecord(
-            version=version, state=state, first=by_number, topic=TOPIC, includes={}, contains={}, issued_ts=0
-        )
-        self.log.append((record.key, dumps(record)))
 
 
 class Rig:

@@ -30,6 +30,7 @@ HELD = Held(
     in_quarantine=6,
     stored=8,
     unread=9,
+    atlas="0f",
 )
 ACCOUNT = Account(
     taken=100,
@@ -63,6 +64,7 @@ WELL = Reading(
             evicted=17,
             over_quota=18,
             unread=19,
+            late_atlas=20,
         )
     },
     held={0: HELD},
@@ -108,7 +110,8 @@ def test_every_outcome_of_the_account_is_scraped() -> None:
 
 
 def test_each_number_goes_by_its_own_name() -> None:
-    samples = scraped(replace(WELL, draining=True, store_away=True, silence=AWAY))
+    held = {0: replace(HELD, undecided=True)}
+    samples = scraped(replace(WELL, draining=True, store_away=True, silence=AWAY, held=held))
     named = {
         "checkpoint_behind_records": 40,
         "lag_records": 7,
@@ -117,6 +120,7 @@ def test_each_number_goes_by_its_own_name() -> None:
         "entities_in_quarantine": 6,
         "entities_stored": 8,
         "entities_unread": 9,
+        "atlas_waits": 1,
         "partition_ready": 1,
         "gap_fills_total": 9,
         "log_shortened_total": 10,
@@ -132,6 +136,7 @@ def test_each_number_goes_by_its_own_name() -> None:
         "states_evicted_total": 17,
         "over_quota_total": 18,
         "unknown_entities_answered_as_new_total": 19,
+        "atlas_late_forecasts_total": 20,
     }
     for name, expected in {**named, **counted}.items():
         assert value(samples, name, partition="0") == expected, name
@@ -146,6 +151,7 @@ def test_each_number_goes_by_its_own_name() -> None:
     }
     for name, expected in alone.items():
         assert value(samples, name) == expected, name
+    assert value(samples, "atlas_info", partition="0", version="0f") == 1
     assert value(samples, "worker_info", version="1.0", weights="small", model="abc") == 1
 
 
@@ -234,6 +240,7 @@ def test_the_process_is_measured_and_two_workers_of_one_process_keep_apart() -> 
         ({"silence": AWAY}, "Kafka is away: the leaders of partitions 0 have not answered for 25 s"),
         ({"silence": Silence(brokers_s=25.0)}, "Kafka is away: no broker has answered for 25 s"),
         ({"store_away": True}, "Redis is away: checkpoints are 40 records behind"),
+        ({"held": {3: replace(HELD, undecided=True)}}, "waiting for a version of the atlas: partitions 3"),
     ],
 )
 def test_a_worker_in_whose_way_something_is_is_unready_but_alive(change: dict[str, object], why: str) -> None:

@@ -1,0 +1,76 @@
+"""Counts a partition's records as they come, and keeps what it must know for that as bytes.
+
+offset  size  what
+0       4     "PCAG"
+4       1     the version of this layout: 1
+5       16    a hash of the forms of the arrays below, which another program may have otherwise
+21      ...   compressed by zlib, which checks it: a `stream.atlas.follower.Stored`, and the waiting pings of
+              `model.atlas.growth`, as msgpack
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Collection
+from hashlib import blake2b
+from typing import Final
+
+import msgspec
+
+from model.api import FIX
+from model.atlas.days import Day
+from model.atlas.growth import WAITING, Growth
+from stream.atlas.follower import WINDOW_FIXES, Follower
+from stream.kafka.record_columns import Records
+from stream.tracks.track_table import ROW
+
+MAGIC: Final = b"PCAG\1"
+_FORMS: Final = blake2b(repr((FIX, ROW, WAITING, WINDOW_FIXES)).encode(), digest_size=16).digest()
+_QUICK: Final = 1  # zlib's level
+
+
+class NoGrowth(ValueError):
+    """These bytes are no growth, or another program's."""
+
+
+class PartitionGrowth:
+    """Follows and counts the pings of one partition, in its order."""
+
+    def __init__(self, without: Collection[str] = ()) -> None:
+        """Takes the names of entities of which nothing is to be counted."""
+        self._follower = Follower(without)
+        self._growth = Growth()
+
+    @property
+    def records(self) -> int:
+        """How many records it has taken."""
+        return self._follower.records
+
+    @property
+    def left_out(self) -> int:
+        """How many of them are no pings in order."""
+        return self._follower.left_out
+
+    def add(self, records: Records) -> dict[int, Day]:
+        """Takes the next records, and returns by day what is new."""
+        return self._growth.add(*self._follower.fold(records))
+
+    def dumps(self) -> bytes:
+        """Returns it as bytes, without entities that were silent for long, which it forgets."""
+        self._growth.forget(self._follower.forget())
+        parts = msgspec.msgpack.encode((self._follower.dumps(), self._growth.dumps()))
+        return MAGIC + _FORMS + zlib.compress(parts, _QUICK)
+
+    @classmethod
+    def loads(cls, raw: bytes) -> PartitionGrowth:
+        """Returns what `dumps` wrote. Raises NoGrowth."""
+        head = MAGIC + _FORMS
+        if not raw.startswith(head):
+            raise NoGrowth("what an atlas was growing from is of another version of this program, or damaged")
+        try:
+            follower, growth = msgspec.msgpack.decode(zlib.decompress(raw[len(head) :]), type=tuple[bytes, bytes])
+            made = cls()
+            made._follower, made._growth = Follower.loads(follower), Growth.loads(growth)
+        except (zlib.error, ValueError) as error:
+            raise NoGrowth(f"what an atlas was growing from is damaged: {error}") from error
+        return made

@@ -1,0 +1,146 @@
+"""Sums of partitions in a real Redis: all of a write or nothing, fenced, and what is lost is noticed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+
+from stream.store.base import ClaimLost, Fenced
+from stream.store.sums_store import Held, Part, SumsLost, SumsStore
+
+A = ("pathcast.pings.v1", 0)
+B = ("pathcast.pings.v1", 1)
+KEY = "pathcast:{g|pathcast.pings.v1|0}:"
+
+
+@pytest.fixture
+async def store(redis_url: str) -> AsyncIterator[SumsStore]:
+    made = SumsStore(redis_url, "g", 60)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    async with Redis.from_url(redis_url) as client:
+        yield client
+
+
+async def test_a_first_claim_finds_nothing(store: SumsStore) -> None:
+    assert await store.claim(A) == (Held(1, None, 1, {}), None)
+
+
+async def test_what_was_put_is_found_by_the_next_owner(store: SumsStore) -> None:
+    held, _ = await store.claim(A)
+    held = await store.put(A, held, 7, b"growth", {19_000: Part(b"one"), 19_001: Part(b"\0two")})
+    held = await store.put(A, held, 2**53 + 1, b"grown", {19_001: Part(b"three")})
+    again, growth = await store.claim(A)
+    assert (again.next_offset, growth, again.parts) == (2**53 + 1, b"grown", {19_000: 1, 19_001: 2})
+    assert again.epoch == held.epoch + 1
+    assert await store.snapshot(A) == (again, {19_000: [b"one"], 19_001: [b"\0two", b"three"]})
+    assert (await store.claim(B))[0].next_offset is None
+
+
+async def test_a_part_takes_the_place_of_others_and_old_days_go(store: SumsStore, redis: Redis) -> None:
+    held, _ = await store.claim(A)
+    held = await store.put(A, held, 7, b"g", {1: Part(b"a"), 2: Part(b"b"), 3: Part(b"c")})
+    held = await store.put(A, held, 8, b"g", {3: Part(b"d")})
+    held = await store.put(A, held, 9, b"g", {3: Part(b"cd", instead=True), 4: Part(b"e")}, gone=[1, 2])
+    assert held.parts == {3: 1, 4: 1}
+    assert await store.snapshot(A) == (held, {3: [b"cd"], 4: [b"e"]})
+    assert not await redis.exists(f"{KEY}day:1", f"{KEY}day:2")
+
+
+async def test_a_zombie_writes_nothing(store: SumsStore) -> None:
+    old, _ = await store.claim(A)
+    old = await store.put(A, old, 7, b"old", {1: Part(b"old")})
+    new, _ = await store.claim(A)
+    with pytest.raises(Fenced, match="another worker"):
+        await store.put(A, old, 9, b"zombie", {1: Part(b"zombie", instead=True)}, gone=[1])
+    with pytest.raises(Fenced):
+        await store.forget(A, old)
+    assert await store.snapshot(A) == (new, {1: [b"old"]})
+    assert new.next_offset == 7
+
+
+async def test_a_redis_that_lost_all_or_is_an_older_copy_is_noticed(store: SumsStore, redis: Redis) -> None:
+    held, _ = await store.claim(A)
+    held = await store.put(A, held, 7, b"g", {1: Part(b"a")})
+    older = await redis.dump(f"{KEY}sums")
+    later = await store.put(A, held, 8, b"g", {1: Part(b"b")})
+    await redis.restore(f"{KEY}sums", 0, older, replace=True)  # type: ignore[arg-type]
+    with pytest.raises(ClaimLost, match="older copy"):
+        await store.put(A, later, 9, b"g", {})
+    await redis.flushdb()
+    with pytest.raises(ClaimLost, match="lose its data"):
+        await store.put(A, later, 9, b"g", {})
+
+
+async def test_a_write_whose_answer_was_lost_is_not_added_again(store: SumsStore) -> None:
+    held, _ = await store.claim(A)
+    now = await store.put(A, held, 7, b"g", {1: Part(b"a")})
+    with pytest.raises(ClaimLost, match="did not answer"):
+        await store.put(A, held, 8, b"g", {1: Part(b"ab")})
+    assert await store.snapshot(A) == (now, {1: [b"a"]})
+
+
+@pytest.mark.parametrize("what", ["growth", "day:1"])
+async def test_what_was_evicted_is_noticed_and_forgotten(store: SumsStore, redis: Redis, what: str) -> None:
+    held, _ = await store.claim(A)
+    await store.put(A, held, 7, b"g", {1: Part(b"a"), 2: Part(b"b")})
+    await redis.delete(KEY + what)
+    with pytest.raises(SumsLost):
+        await store.claim(A)
+    if what != "growth":
+        with pytest.raises(SumsLost):
+            await store.snapshot(A)
+    held = await store.held(A)
+    gone = await store.forget(A, held)
+    assert (gone.next_offset, gone.parts) == (None, {})
+    assert await redis.keys(f"{KEY}*") == [f"{KEY}sums".encode()]
+    await store.put(A, gone, 1, b"anew", {5: Part(b"x")})
+    assert (await store.claim(A))[0].parts == {5: 1}
+
+
+async def test_of_a_fleet_that_is_gone_nothing_stays(redis_url: str, redis: Redis) -> None:
+    store = SumsStore(redis_url, "g", 1)
+    held, _ = await store.claim(A)
+    await store.put(A, held, 7, b"g", {1: Part(b"a"), 2: Part(b"b")})
+    keys = await redis.keys("*")
+    assert len(keys) == 4
+    assert all([0 < await redis.pttl(key) <= 1_000 for key in keys])
+    await store.close()
+
+
+async def test_a_snapshot_is_of_one_moment(store: SumsStore) -> None:
+    """Each write adds a part to both days: a snapshot that saw one of the two would have one more of it."""
+    held, _ = await store.claim(A)
+    held = await store.put(A, held, 0, b"g", {1: Part(b"0"), 2: Part(b"0")})
+
+    async def write() -> None:
+        now = held
+        for n in range(1, 30):
+            now = await store.put(A, now, n, b"g", {1: Part(b"%d" % n), 2: Part(b"%d" % n)})
+            await asyncio.sleep(0.003)
+
+    async def read() -> int:
+        seen = 0
+        for _ in range(60):
+            try:
+                at, parts = await store.snapshot(A)
+            except TimeoutError:
+                continue
+            assert parts[1] == parts[2] == [b"%d" % n for n in range(int(at.next_offset or 0) + 1)]
+            seen += 1
+        return seen
+
+    _, seen = await asyncio.gather(write(), read())
+    assert seen > 5
+
+
+def test_a_group_with_a_sign_of_keys_is_refused(redis_url: str) -> None:
+    with pytest.raises(ValueError, match="must not contain"):
+        SumsStore(redis_url, "a|b", 60)
