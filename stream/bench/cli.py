@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stream.bench.harness.servers import Servers
 
 app = typer.Typer(
-    help="Measure: the bare model step, a worker, latency, scale, takeover, a soak, atlases, and other ways to do the same.\n\n"
+    help="Measure: the bare model step, a worker, latency, scale, takeover, a soak, atlases, and others' ways.\n\n"
     "Starts an Apache Kafka (Java and Maven are needed) and a redis-server of its own on loopback, unless --bootstrap "
     "and --redis name running ones, and leaves nothing behind. Nothing is recorded without --record.",
     no_args_is_help=True,
