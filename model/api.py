@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.atlas.atlas import Atlas
+from model.atlas.published import Published
 from model.atlas.version import AtlasError
 from model.config import SMALL, ModelConfig
 from model.kernels import tiles
@@ -26,6 +27,7 @@ from model.parameters.reading import Parameters, WeightsError, from_pretrained
 from model.parameters.untrained import untrained
 from model.serving import answers, folding, layers, state_codec
 from model.serving.answers import Forecasts, Guide, Moment, TravelTimes, checked_horizons
+from model.serving.atlas_compiled import Weights
 from model.serving.gaps import Fill, Gap
 from model.serving.kv_cache import PRECISIONS, Slots
 from model.serving.state_codec import StateCorrupt, StateError, StateMismatch
@@ -129,6 +131,11 @@ class Predictor:
         return tiles.instructions()
 
     @property
+    def atlas_head(self) -> Weights:
+        """The weights with which it reads an atlas, for judging them."""
+        return self._layers.atlas_head
+
+    @property
     def capacity(self) -> int:
         """The number of slots in memory; it grows with `acquire`."""
         return self._pool.capacity
@@ -207,6 +214,14 @@ class Predictor:
         """
         horizons = checked_horizons(horizons_s, len(slots))
         return answers.forecast(self._layers, self.moment(slots), self._pool.last[slots], horizons, guide)
+
+    def warm_atlas(self) -> None:
+        """Compiles what reads an atlas, so that the first version costs no time when it comes."""
+        slots = self.acquire(1)
+        self.advance(slots, np.zeros(1, dtype=FIX))
+        none = Atlas(Published.none(), {}, "")
+        self.forecast(slots, (60.0,), Guide([none], np.zeros(1, np.int64)))
+        self.release(slots)
 
     def fill(self, slots: Slots, asked: Sequence[Gap]) -> list[Fill]:
         """Returns positions inside gaps. The slot must have folded the fixes in `after` since the gap, and no later

@@ -21,7 +21,6 @@ from model.kinematics.geo import F64
 
 PRIOR: Final = 2.0
 MIN_SIGMA_M: Final = 1.0
-WIDENED: Final = 2.0  # outcomes: with so many, the variance of an estimate counts about double
 
 
 class Estimate(NamedTuple):
@@ -74,21 +73,6 @@ def levels(atlas: Published, keys: Keys, dt_s: F64, prior_m: F64, var_m2: F64) -
         var = np.maximum(length2 - (off * off).sum(-1), 0.0) / 2
         out.off_m[..., level, :], out.var_m2[..., level] = off, np.maximum(var, MIN_SIGMA_M**2)
     return out
-
-
-def share(estimate: Estimate, var_m2: F64) -> tuple[F64, F64]:
-    """Returns how much of an estimate to believe beside another forecast, whose variances per axis are var_m2 [N, Q]:
-    its share [N, Q], and the variance [N, Q] of the mean of both by these shares.
-
-    The shares are the inverse variances; where there is no outcome, nothing of the estimate is believed. One of few
-    outcomes does not know its own variance, which is widened. The errors of both are neither independent nor the same,
-    so the variance is the mean of what these two would give.
-    """
-    seen = estimate.n[..., -1]  # at the smallest cells
-    var = estimate.var_m2 * (1 + WIDENED / (seen + 0.5))
-    part = np.where(estimate.n.any(axis=-1), var_m2 / (var_m2 + var), 0.0)
-    both = (var_m2 * var / (var_m2 + var) + part * var + (1 - part) * var_m2) / 2
-    return part, np.where(part > 0, both, var_m2)
 
 
 def _between(values: F64, dt_s: F64) -> F64:

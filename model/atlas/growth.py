@@ -22,13 +22,14 @@ from model.atlas.outcomes import (
     HORIZONS_S,
     MAX_APART_MS,
     expected_m,
+    fade,
     offsets_cm,
     one_line,
     velocities,
 )
 from model.atlas.sums import I64, SLOT_MS, Ids, Sums, buckets, firsts, rows_of
 from model.kinematics.features import FIX
-from model.kinematics.geo import F64
+from model.kinematics.geo import F64, displacement_m
 
 # One ping of which something may still become.
 WAITING: Final = np.dtype(
@@ -38,8 +39,9 @@ WAITING: Final = np.dtype(
         ("begins", "u1"),  # a track; or ANEW
         ("moves", "?"),  # it has a velocity: of the step from the ping before it in its track, if that is near enough
         ("counts", "?", LEVELS),  # `sums.counted`
-        ("key", "<i8"),  # of the smallest cell
+        ("key", "<i8"),  # of the last level
         ("velocity_mps", "<f8", 2),
+        ("came_m", "<f8", 2),  # `outcomes.ways_m`
     ]
 )
 assert HORIZONS_MS[-1] >= SLOT_MS
@@ -103,13 +105,20 @@ def _among(ids: Ids, those: Ids) -> NDArray[np.bool_]:
 
 
 def _set_velocities(rows: NDArray[Any], fresh: NDArray[np.bool_]) -> None:
-    """Sets whether the fresh ones of P rows move, their velocities and their keys, in place."""
-    at = np.flatnonzero(fresh & ~_begins_track(rows))
-    fixes = rows["fix"]
+    """Sets whether the fresh ones of P rows move, their velocities, the ways they came and their keys, in place."""
+    begins, fixes = _begins_track(rows), rows["fix"]
+    steps = np.zeros((len(rows), 2))
+    steps[1:] = displacement_m(
+        *(fixes[name][part] for part in (slice(-1), slice(1, None)) for name in ("lat_e7", "lon_e7"))
+    )
+    came = rows["came_m"].copy()
+    fade(steps, begins, fresh, came)
+    rows["came_m"] = came
+    at = np.flatnonzero(fresh & ~begins)
     at = at[fixes["ts_ms"][at] - fixes["ts_ms"][at - 1] <= MAX_APART_MS]
     velocity = velocities(fixes[at], fixes[at - 1])
     rows["moves"][at], rows["velocity_mps"][at] = True, velocity
-    rows["key"][at] = keys(fixes["lat_e7"][at], fixes["lon_e7"][at], velocity)[:, -1]
+    rows["key"][at] = keys(fixes["lat_e7"][at], fixes["lon_e7"][at], velocity, came[at])[:, -1]
 
 
 def _begins_track(rows: NDArray[Any]) -> NDArray[np.bool_]:

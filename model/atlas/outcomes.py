@@ -8,13 +8,16 @@ Shapes: M pings of one or more tracks, H = len(HORIZONS_S).
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.atlas.cells import LEVELS, Keys, keys
+from model.jit import compiled
 from model.kinematics.geo import F64, displacement_m
+from model.kinematics.motion import WINDOW_MEMORY
 
 HORIZONS_S: Final = (60.0, 120.0, 300.0, 600.0, 900.0)
 DAMPING_S: Final = 200.0  # the time constant with which the velocity decays
@@ -43,6 +46,27 @@ def velocities(fixes: NDArray[Any], before: NDArray[Any]) -> F64:
     velocity = d_en / dt_s[..., None]
     speed = np.hypot(velocity[..., 0], velocity[..., 1])
     return np.asarray(velocity * np.minimum(MAX_MPS / np.maximum(speed, 1e-9), 1.0)[..., None])
+
+
+def ways_m(fixes: NDArray[Any], begins: NDArray[np.bool_]) -> F64:
+    """Returns the ways [M, 2] that pings, FIX [M], came over the last few steps of their tracks, which begin where
+    `begins` [M] is true: the same fading sums that a state keeps (`motion.W_E`).
+    """
+    steps = np.zeros((len(fixes), 2))
+    before, here = fixes[:-1], fixes[1:]
+    steps[1:] = displacement_m(before["lat_e7"], before["lon_e7"], here["lat_e7"], here["lon_e7"])
+    fade(steps, begins, np.ones(len(fixes), np.bool_), steps)
+    return steps
+
+
+@partial(compiled, maths=())  # so that the same pings give the same bits, however they are split
+def fade(steps, begins, fresh, out):  # type: ignore[no-untyped-def]
+    """Sets out [M, 2], where `fresh`, to the fading sums of steps [M, 2], which begin anew at each track."""
+    for i in range(len(steps)):
+        if not fresh[i]:
+            continue
+        for axis in range(2):
+            out[i, axis] = 0.0 if begins[i] else (1.0 - WINDOW_MEMORY) * out[i - 1, axis] + steps[i, axis]
 
 
 def expected_m(velocity_mps: F64, dt_s: F64) -> F64:
@@ -80,7 +104,8 @@ def of_tracks(fixes: NDArray[Any], starts: I64) -> Outcomes:
         cm, near = offsets_cm(fixes, of, later, horizon_ms, expected[inside, h])
         off_cm[inside[near], h] = cm[near]
         known_ms[inside[near], h] = fixes["ts_ms"][later[near]]
-    return Outcomes(row, keys(fixes["lat_e7"][row], fixes["lon_e7"][row], velocity), off_cm, known_ms)
+    came = ways_m(fixes, np.diff(track, prepend=-1) != 0)[row]
+    return Outcomes(row, keys(fixes["lat_e7"][row], fixes["lon_e7"][row], velocity, came), off_cm, known_ms)
 
 
 def offsets_cm(

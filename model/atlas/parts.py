@@ -23,6 +23,9 @@ class Parts(Generic[T]):
         while len(self._parts) > 1 and 2 * self._size(self._parts[-1]) >= self._size(self._parts[-2]):
             self._parts[-2:] = [self._total(self._parts[-2:])]
 
+    def __len__(self) -> int:
+        return sum(map(self._size, self._parts))
+
     def total(self) -> T:
         """Returns what all parts are together, and keeps that as the only one."""
         if len(self._parts) != 1:

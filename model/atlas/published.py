@@ -54,10 +54,14 @@ class Published:
         return len(self.key)
 
     @classmethod
+    def none(cls) -> Published:
+        none = Sums.none()
+        return cls(none.row, none.n.astype(np.int64), none.off_cm, none.off_cm2)
+
+    @classmethod
     def joined(cls, parts: Iterable[Published]) -> Published:
         """Returns the keys of all parts, each of which has later keys than the one before."""
-        none = Sums.none()
-        all_ = [cls(none.row, none.n.astype(np.int64), none.off_cm, none.off_cm2), *parts]
+        all_ = [cls.none(), *parts]
         return cls(
             *(np.concatenate([getattr(one, name) for one in all_]) for name in ("key", "n", "off_cm", "off_cm2"))
         )

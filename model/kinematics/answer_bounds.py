@@ -19,3 +19,7 @@ TRAVEL_MPS: Final = 5.0  # door to door in a straight line, by day in a town
 TRAVEL_SPREAD: Final = 0.5  # scale of the log of a travel time before training
 RESIDUAL: Final = 4  # numbers of an answer: first those of the residual,
 OUT: Final = RESIDUAL + 5  # then five of the covariance; A weights of the alternatives follow
+ATLAS_LEVELS: Final = 6  # of map cells: see `model.atlas.cells`
+ATLAS_FEATURES: Final = 6 + 6 * ATLAS_LEVELS  # of a question to the atlas head: see `model.atlas.head`
+ATLAS_HIDDEN: Final = 32
+ATLAS_OUT: Final = ATLAS_LEVELS + 2

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from model.config import FINGERPRINT_BYTES, ModelConfig
-from model.parameters.shapes import KEYS, Shape, shapes
+from model.parameters.shapes import KEYS, Shape, atlas_head, shapes
 
 WEIGHTS_FILE: Final = "model.safetensors"
 CONFIG_FILE: Final = "config.json"
@@ -102,11 +102,13 @@ def opened(weights: str | Path) -> tuple[Path, ModelConfig]:
 
 
 def read_tensors(directory: Path, expected: Mapping[str, Shape]) -> Tensors:
-    """Returns exactly the expected tensors, finite. Those that are stored in half precision are widened. Raises
-    WeightsError.
+    """Returns exactly the expected tensors, finite. Those that are stored in half precision are widened. Weights of
+    before there was an atlas head get one of zeros, which changes no forecast without an atlas. Raises WeightsError.
     """
     path = directory / WEIGHTS_FILE
     tensors = _loaded(path, expected)
+    if expected.keys() - tensors.keys() == atlas_head().keys():
+        tensors = {**tensors, **{name: np.zeros(shape, np.float32) for name, shape in atlas_head().items()}}
     hint = "are they of another version of pathcast?"
     if tensors.keys() != expected.keys():
         odd = sorted(tensors.keys() ^ expected.keys())

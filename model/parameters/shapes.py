@@ -11,7 +11,7 @@ from typing import Final
 
 from model.config import ModelConfig
 from model.kinematics import features, queries
-from model.kinematics.answer_bounds import OUT
+from model.kinematics.answer_bounds import ATLAS_FEATURES, ATLAS_HIDDEN, ATLAS_OUT, OUT
 from model.kinematics.calibration_terms import FORECAST_TERMS, GAP_TERMS, TRAVEL_TERMS
 from model.kinematics.map_cells import CELL_DIM, ZOOMS
 
@@ -50,8 +50,18 @@ def shapes(config: ModelConfig) -> dict[str, Shape]:
     if config.places:
         found |= _linear("travel.from_place", c, c, bias=False)
     found |= _linear("travel.middle", c, c // 2) | _linear("travel.last", c // 2, 2)
+    found |= atlas_head()
     terms = {"forecast": FORECAST_TERMS, "gap": GAP_TERMS, "travel": TRAVEL_TERMS}
     return found | {f"calibration.{name}": (count,) for name, count in terms.items()}
+
+
+def atlas_head() -> dict[str, Shape]:
+    """Returns the tensors of a `model.network.atlas_head.AtlasHead`."""
+    return (
+        _linear("atlas.first", ATLAS_FEATURES, ATLAS_HIDDEN)
+        | _linear("atlas.second", ATLAS_HIDDEN, ATLAS_HIDDEN)
+        | _linear("atlas.last", ATLAS_HIDDEN, ATLAS_OUT)
+    )
 
 
 def _block(config: ModelConfig) -> Iterator[tuple[str, Shape]]:

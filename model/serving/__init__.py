@@ -5,7 +5,6 @@
 
     folding              folds fixes into the states of a pool
     answers              forecasts, gap fills and travel times: their types, and how each is computed
-    atlas_answers        moves forecasts by what an atlas has seen where they were made
     state_pool           the states of all entities in memory
     kv_cache             KvCache: keys and values of the last pings, in ring buffers
     state_codec          converts a state to bytes and back
@@ -13,6 +12,7 @@
     modules              the network's modules as functions of arrays, for exact layers, gap fills and travel times
     step_compiled        updates a state with a ping
     forecast_compiled    computes a forecast from a state
+    atlas_compiled       moves forecasts by what an atlas has seen where they were made
     gapfill_compiled     computes the positions inside a gap
     gaps                 gaps and fills as `stream` passes them, and the ends of gaps
 """

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from model.atlas.atlas import Atlas
 from model.kinematics import baselines, lateness, motion, queries
 from model.kinematics.geo import E7, F64, displacement_m, moved_deg
-from model.serving import atlas_answers, forecast_compiled, gapfill_compiled, gaps
+from model.serving import atlas_compiled, forecast_compiled, gapfill_compiled, gaps
 from model.serving.gaps import Fill, Gap
 from model.serving.kv_cache import Slots
 from model.serving.layers import Layers
@@ -88,7 +88,7 @@ def forecast(
     if guide is None:
         pings = np.zeros(len(kin), np.int64)
     else:
-        pings = atlas_answers.move(mean, cov, kin, last, dt, guide.atlases, guide.which)
+        pings = atlas_compiled.move(mean, cov, sound, kin, last, dt, *guide, layers.atlas_head)
     lat, lon = forecast_compiled.moved(last, mean)
     now = dt[:, 0], mean[:, 0], lat[:, 0], lon[:, 0], cov[:, 0]
     return Forecasts(*now, lat[:, 1:], lon[:, 1:], cov[:, 1:], ~sound, *lateness.between(kin, dt[:, 0]), pings)

@@ -36,6 +36,9 @@ class Rules:
     max_cells: int = MAX_CELLS
 
 
+DEFAULT_RULES: Final = Rules()
+
+
 @dataclass(frozen=True)
 class Built:
     """The sums of all pings by day, before any rule, and how many records were left out."""
@@ -43,7 +46,7 @@ class Built:
     days: Days
     left_out: int
 
-    def published(self, rules: Rules = Rules()) -> tuple[Published, dict[str, Any]]:
+    def published(self, rules: Rules = DEFAULT_RULES) -> tuple[Published, dict[str, Any]]:
         """Returns what may be published of them, and what it contains."""
         return published_of(self.days, rules)
 

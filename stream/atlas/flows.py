@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from model.atlas.cells import LEVELS, STILL, ZOOMS
+from model.atlas.cells import FINEST, STILL, ZOOMS
 from model.atlas.outcomes import CM_PER_M, HORIZONS_S, expected_m
 from model.atlas.published import UNIT, Published
 from stream.engine.answers import M_PER_DEG
@@ -26,14 +26,14 @@ def features(atlas: Published, level: int, horizon_s: float, least: int) -> Iter
 
     Raises ValueError for a level or a horizon that an atlas does not have.
     """
-    if not 0 <= level < LEVELS:
-        raise ValueError(f"level {level}: an atlas has levels 0 (the largest cells) to {LEVELS - 1}")
+    if not 0 <= level <= FINEST:
+        raise ValueError(f"level {level}: arrows are drawn of levels 0 (the largest cells) to {FINEST}")
     if horizon_s not in HORIZONS_S:
         raise ValueError(f"{horizon_s:g} s: an atlas has {', '.join(f'{h:g}' for h in HORIZONS_S)} s")
     column = HORIZONS_S.index(horizon_s)
     rows = np.flatnonzero((atlas.key >> 60 == level) & (atlas.n[:, column] >= least * UNIT))
     key, n = atlas.key[rows], atlas.n[rows, column] / UNIT
-    lat, lon = _middles(key, level)
+    lat, lon = middles(key, level)
     octant, kind = (key >> 4) & 15, key & 15
     turn = np.where(octant == STILL, 0, octant) * (np.pi / 4)
     speed = np.take(SPEED_MPS, kind)
@@ -53,7 +53,7 @@ def features(atlas: Published, level: int, horizon_s: float, least: int) -> Iter
         }
 
 
-def _middles(key: Any, level: int) -> tuple[Any, Any]:
+def middles(key: Any, level: int) -> tuple[Any, Any]:
     """Returns the latitudes and longitudes of the middles of the map cells of keys [N]."""
     side = 2.0 ** ZOOMS[level]
     x, y = (((key >> shift) & (2**20 - 1)) + 0.5 for shift in (40, 20))

@@ -146,9 +146,9 @@ class Follower:
         return msgspec.msgpack.encode(self._stored(np.arange(len(self._numbers))))
 
     @classmethod
-    def loads(cls, raw: bytes) -> Follower:
+    def loads(cls, raw: bytes, without: Collection[str] = ()) -> Follower:
         """Returns the follower that `dumps` wrote. Raises ValueError for other bytes."""
-        follower = cls()
+        follower = cls(without)
         follower._restore(msgspec.msgpack.decode(raw, type=Stored))
         return follower
 

@@ -62,15 +62,15 @@ class PartitionGrowth:
         return MAGIC + _FORMS + zlib.compress(parts, _QUICK)
 
     @classmethod
-    def loads(cls, raw: bytes) -> PartitionGrowth:
-        """Returns what `dumps` wrote. Raises NoGrowth."""
+    def loads(cls, raw: bytes, without: Collection[str] = ()) -> PartitionGrowth:
+        """Returns what `dumps` wrote; of some entities nothing more is counted. Raises NoGrowth."""
         head = MAGIC + _FORMS
         if not raw.startswith(head):
             raise NoGrowth("what an atlas was growing from is of another version of this program, or damaged")
         try:
             follower, growth = msgspec.msgpack.decode(zlib.decompress(raw[len(head) :]), type=tuple[bytes, bytes])
             made = cls()
-            made._follower, made._growth = Follower.loads(follower), Growth.loads(growth)
+            made._follower, made._growth = Follower.loads(follower, without), Growth.loads(growth)
         except (zlib.error, ValueError) as error:
             raise NoGrowth(f"what an atlas was growing from is damaged: {error}") from error
         return made

@@ -29,7 +29,7 @@ class GrowingDays(Days):
 
     def add(self, days: Mapping[int, Day]) -> None:
         for number, day in days.items():
-            parts = self._open.pop(number, None) or _parts(self._packed.pop(number, None))
+            parts = self._open.pop(number) if number in self._open else adding(self._packed.pop(number, None))
             parts.add(day)
             self._open[number] = parts
         while len(self._open) > OPEN:
@@ -51,7 +51,8 @@ class GrowingDays(Days):
         return Day.loads(self._packed[number], sums=False)
 
 
-def _parts(raw: bytes | None) -> Parts[Day]:
+def adding(raw: bytes | None = None) -> Parts[Day]:
+    """Returns a day that more can be added to, and that begins with these bytes."""
     parts = Parts(Day.total, lambda day: len(day.sums) + len(day.ids))
     if raw is not None:
         parts.add(Day.loads(raw))

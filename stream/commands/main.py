@@ -19,7 +19,12 @@ EXIT_FAILURE = 1  # the work failed; Typer exits with 2 for bad usage by itself
 
 # Packages that serving does without, and the extra that installs them.
 EXTRAS: Final = {"torch": "train", "tensorboard": "train", "pyarrow": "readers"}
-TRAINING: Final = ("train", "calibrate", "experiment")  # commands that need torch, whatever is missing first
+TRAINING: Final = (
+    "train",
+    "calibrate",
+    "fit-atlas",
+    "experiment",
+)  # commands that need torch, whatever is missing first
 
 ERRORS = Console(stderr=True)
 

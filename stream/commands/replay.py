@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from stream.adapters.options import Columns, recording_of
-from stream.config.options import milliseconds
+from stream.atlas.times import seconds
 from stream.config.settings import DEFAULT_HORIZONS_S, UNLIMITED, Settings
 
 if TYPE_CHECKING:  # importing torch takes a second, for which --help and a wrong file name should not wait
@@ -78,7 +78,7 @@ def replay(
     as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON (to stderr if OUT is -)")] = False,
 ) -> None:
     settings = _settings(weights, horizons)
-    every_ms = None if atlas is None else milliseconds(atlas, "--atlas")
+    every_ms = None if atlas is None else 1000 * seconds(atlas, "--atlas")
     if min_entities is not None and every_ms is None:
         raise typer.BadParameter("is for --atlas", param_hint="--min-entities")
     console = Console(stderr=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +20,6 @@ from stream.config.security import KafkaSecurity, Mechanism, Protocol, RedisSecu
 from stream.config.settings import Settings
 from stream.wire import NO_TIME_MS
 
-_PER_UNIT_MS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000}
 PANEL: Final = "Secured servers"  # of --help
 
 
@@ -111,14 +109,6 @@ def quiet() -> Iterator[None]:
     except BrokenPipeError:
         # Python flushes stdout once more at exit, which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def milliseconds(text: str, hint: str) -> int:
-    """Parses an option's time such as 14d, 1h, 30m or 90s. Raises typer.BadParameter."""
-    found = re.fullmatch(r"(\d{1,9})([dhms])", text.strip())
-    if found is None or not int(found[1]):
-        raise typer.BadParameter(f"{text!r} is no time like 1h, 30m or 90s", param_hint=hint)
-    return int(found[1]) * _PER_UNIT_MS[found[2]]
 
 
 def utc(ts_ms: int) -> str:

@@ -42,11 +42,12 @@ def written(rows: Sequence[Row], folder: Path) -> Atlas:
     """Makes a version of these rows, as `pathcast atlas build` does, and writes its file into the folder."""
     from model.api import Atlas
     from stream.atlas.building import Rules, of_rows
+    from stream.atlas.files import path_of
     from stream.atlas.replaying import bytes_of
 
     raw = bytes_of(of_rows(rows), Rules())
     atlas = Atlas.of(raw)
-    (folder / f"{atlas.version}.atlas").write_bytes(raw)
+    path_of(folder, atlas.version).write_bytes(raw)
     return atlas
 
 

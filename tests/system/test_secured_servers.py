@@ -134,6 +134,26 @@ async def test_an_atlas_is_announced_and_heard_of_with_the_rights_that_the_page_
                 raise AssertionError("it may announce")
 
 
+def test_an_atlas_is_counted_with_the_rights_that_the_page_lists_and_no_more(secured: Secured, tmp_path: Path) -> None:
+    with admin.connected(secured.plain) as client:
+        admin.create_models(client, TOPICS)
+    secret_file, redis_url = tmp_path / "password", f"rediss://atlas@127.0.0.1:{secured.redis_port}/0"
+    told("feed", bus_feed.SAMPLE, "--speedup=0", f"--limit={PINGS}", env=settings(secured, "feeder", secret_file))
+    ours = settings(secured, "atlas", secret_file, REDIS=redis_url, ATLASES=str(tmp_path / "atlases"))
+    for _ in range(2):  # the second finds what the first has left in Redis
+        told("atlas", "run", "--once", env=ours)
+    told("atlas", "run", "--once", "--anew", env=ours)
+    assert len(list((tmp_path / "atlases").iterdir())) == 1
+    for other in ({"KAFKA_USER": "feeder"}, {"REDIS": redis_url.replace("atlas@", "verifier@")}):
+        refused = pathcast(
+            "atlas", "run", "--once", env=environment(**ours | {f"PATHCAST_{k}": v for k, v in other.items()})
+        )
+        assert refused.returncode == 1
+        assert b"Traceback" not in refused.stderr
+        assert b"SECURITY.md" in refused.stderr
+        assert_secret(refused.stderr)
+
+
 def kafka(secured: Secured, **other: object) -> KafkaSecurity:
     given = {"user": "operator", "password": KAFKA_PASSWORD, "ca": secured.ca, **other}
     return KafkaSecurity(Protocol.SASL_SSL, Mechanism.SCRAM_SHA_512, **given)  # type: ignore[arg-type]

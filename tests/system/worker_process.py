@@ -25,6 +25,7 @@ class Worker:
         log: Path,
         *,
         program: Sequence[str | Path] = (PATHCAST,),
+        command: Sequence[str] = ("worker",),
         environment: Mapping[str, str] = MappingProxyType({}),
         **options: object,
     ) -> None:
@@ -32,7 +33,7 @@ class Worker:
         arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
         with log.open("wb") as file:
             self._process = subprocess.Popen(
-                [*program, "worker", *arguments],
+                [*program, *command, *arguments],
                 stdin=subprocess.PIPE,  # closes with this process, for commands that then end, too
                 stdout=file,
                 stderr=subprocess.STDOUT,

@@ -90,6 +90,8 @@ class Fleet(NamedTuple):
     cadence_s: float
     first_ms: int  # the begin of its first day
     shares: dict[str, float]  # of its kinds of vehicle
+    habit: float  # share of the trips that take the way that all take between these places
+    seed: int  # of these ways, and of how fast its streets are
 
 
 class Leg(NamedTuple):
@@ -153,8 +155,10 @@ def _fleet(rng: Generator, town: Town) -> Fleet:
         lines.append(_on_streets(rng, [_crossing(town, stop) for stop in stops]))
     of_buses = rng.choice([0.0, 0.5, 1.0])  # some fleets have one kind of vehicle
     shares = {name: (1 - of_buses) * each.share / (1 - KINDS[BUS].share) for name, each in KINDS.items()}
-    first_ms = FIRST_MS + int(rng.integers(0, 28)) * 86_400_000
-    return Fleet(places, lines, _log_uniform(rng, *FLEET_CADENCE_S), first_ms, shares | {BUS: float(of_buses)})
+    first_ms = FIRST_MS + int(rng.integers(0, 3)) * 86_400_000  # few, so that all towns grow old together
+    shares[BUS] = float(of_buses)
+    habit, seed = rng.uniform(0.2, 1.0), int(rng.integers(0, 2**31))
+    return Fleet(places, lines, _log_uniform(rng, *FLEET_CADENCE_S), first_ms, shares, habit, seed)
 
 
 def _crossing(town: Town, point: F64) -> F64:
@@ -296,19 +300,30 @@ def _streets(rng: Generator, town: Town, here: F64, goal: F64, mps: float, kind:
     """Yields block after block, each at its own speed, with traffic lights, or the stops of a bus."""
     at = here.copy()
     block_m = town.block_m if KINDS[kind].stays else OPEN_ROAD * town.block_m
-    for axis, end in _corners(rng, here, goal):
+    way, usual = rng, 1.0
+    if town.fleet is not None and rng.random() < town.fleet.habit:
+        ends = np.rint(np.abs(np.concatenate([here, goal]))).astype(np.int64)
+        way = np.random.default_rng([town.fleet.seed, *ends])
+    for axis, end in _corners(way, here, goal):
         if town.fleet is not None and end != goal[axis]:
             end = _avenue(town, end)
+        if town.fleet is not None:
+            usual = _usual_pace(town.fleet, axis, at[1 - axis])
         blocks = max(1, round(abs(end - at[axis]) / block_m))
         for along in np.linspace(at[axis], end, blocks + 1)[1:]:
             length = abs(along - at[axis])
             at[axis] = along
-            pace = mps * _about_1(rng, 0.3)
+            pace = mps * usual * _about_1(rng, 0.3 if town.fleet is None else 0.15)
             yield Leg(length / max(pace, 0.3), *at)
             if kind == BUS and rng.random() < 0.4:
                 yield Leg(rng.uniform(8, 40), *at)
             elif kind != "walker" and rng.random() < 0.2:
                 yield Leg(rng.exponential(18.0), *at)
+
+
+def _usual_pace(fleet: Fleet, axis: int, street: float) -> float:
+    """Returns how fast all are on this street, beside what they are elsewhere."""
+    return _about_1(np.random.default_rng([fleet.seed, axis, round(abs(street))]), 0.4)
 
 
 def _avenue(town: Town, along: float) -> float:

@@ -138,6 +138,7 @@ class Judged(NamedTuple):
     next_s: F64 | None  # (A,) seconds until the model expects the next ping
     fallbacks: int
     recorded: Recorded | None = None  # the records that the model would publish
+    kin: F64 | None = None  # (A, K) the model's states
 
 
 def judge_forecasts(
@@ -173,12 +174,12 @@ def answers_of(
     plain = [one for one in (Kinematic(config), Imm.around(config)) if not named & set(one.names)]
     walked = walk(sample.corpus, anchors, [*plain, *fitted], predictor, recorded=True, progress=progress)
     answers = walked.answers | reckoned(sample.corpus, anchors)
-    return Judged(anchors, answers, walked.next_s, walked.fallbacks, walked.recorded)
+    return Judged(anchors, answers, walked.next_s, walked.fallbacks, walked.recorded, walked.kin)
 
 
 def report_of(sample: Sample, judged: Judged, horizons_s: Sequence[float] = anchoring.HORIZONS_S) -> dict[str, Any]:
     """Returns the report of judged forecasts: see `judge_forecasts`."""
-    corpus, (anchors, answers, next_s, fallbacks, recorded) = sample.corpus, judged
+    corpus, (anchors, answers, next_s, fallbacks, recorded, _) = sample.corpus, judged
     strata = anchoring.motion(corpus, anchors) | anchoring.cadence(corpus, anchors)
     horizons = {}
     for column, name in enumerate(["next", *(f"{horizon:g}" for horizon in horizons_s)]):

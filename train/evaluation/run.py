@@ -99,7 +99,7 @@ def _forecasts(sample: Sample, predictor: Predictor | None, options: Options, pr
         judged = judged._replace(answers=judged.answers | _trees(sample, judged, options))
     history_h = None
     if options.atlas_ms is not None:
-        judged, history_h = _with_atlas(sample, judged, options.atlas_ms, options.min_entities, progress)
+        judged, history_h = _with_atlas(sample, predictor, judged, options, progress)
     report = {**forecasts.report_of(sample, judged), "fitted": found.report}
     if history_h is not None:
         report["learning"] = _learning(sample, judged, history_h)
@@ -112,13 +112,16 @@ def _forecasts(sample: Sample, predictor: Predictor | None, options: Options, pr
 
 
 def _with_atlas(
-    sample: Sample, judged: forecasts.Judged, every_ms: int, min_entities: int, progress: Progress
+    sample: Sample, predictor: Predictor | None, judged: forecasts.Judged, options: Options, progress: Progress
 ) -> tuple[forecasts.Judged, atlas.I64]:
     """Adds the answers of the fleet's own atlas, and returns the hours of history behind each."""
     assert sample.fleet is not None  # set by open_samples
     physics = judged.answers[atlas.PHYSICS]
-    model = judged.answers.get(MODEL)
-    how: dict[str, Any] = {"every_ms": every_ms, "min_entities": min_entities, "progress": progress}
+    model = None
+    if predictor is not None:
+        assert judged.kin is not None
+        model = atlas.Model(judged.answers[MODEL], judged.kin, predictor.atlas_head)
+    how: dict[str, Any] = {"every_ms": options.atlas_ms, "min_entities": options.min_entities, "progress": progress}
     grown = atlas.grown(sample.fleet, sample.corpus, judged.anchors, physics, model, **how)
     more = {atlas.ATLAS: grown.answers} | ({} if grown.beside is None else {atlas.BESIDE: grown.beside})
     return judged._replace(answers=judged.answers | more), grown.history_h

@@ -23,6 +23,7 @@ from kafka.errors import KafkaError
 
 from model.api import Atlas
 from stream.atlas.announcing import Announcer
+from stream.atlas.files import path_of
 from stream.bench.atlas import filled
 from stream.bench.harness import topics
 from stream.bench.harness.drain import too_short
@@ -96,7 +97,7 @@ def _both(
 
 def _written(raw: bytes, folder: Path) -> Atlas:
     atlas = Atlas.of(raw)
-    (folder / f"{atlas.version}.atlas").write_bytes(raw)
+    path_of(folder, atlas.version).write_bytes(raw)
     return atlas
 
 

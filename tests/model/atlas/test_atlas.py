@@ -10,12 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from model.api import Predictor
 from model.atlas import cells, estimate, outcomes, sums
 from model.atlas.cells import LEVELS, STILL
 from model.atlas.estimate import PRIOR
 from model.atlas.outcomes import DAMPING_S, HORIZONS_S, MAX_MPS, NEVER
 from model.atlas.published import MIN_ENTITIES, UNIT, Published, published
 from model.atlas.sums import BUCKETS, SLOT_MS, Sums, rows_of
+from model.config import SMALL
+from model.kinematics import motion as state
 from model.kinematics.features import FIX
 from model.kinematics.geo import E7, M_PER_DEG
 
@@ -55,24 +58,50 @@ def motion(key: np.int64) -> tuple[int, int]:
 def test_a_key_has_the_octant_and_the_class_of_the_speed(
     velocity: tuple[float, float], expected: tuple[int, int]
 ) -> None:
-    found = cells.keys(np.array([LAT_E7]), np.array([LON_E7]), np.array([velocity]))
+    found = cells.keys(np.array([LAT_E7]), np.array([LON_E7]), np.array([velocity]), np.zeros((1, 2)))
     assert {motion(key) for key in found[0]} == {expected}
 
 
 def test_each_level_has_its_own_cells_and_smaller_ones_lie_in_the_larger() -> None:
     rng = np.random.default_rng(0)
     lat, lon = rng.integers(-80 * E7, 80 * E7, 200), rng.integers(-180 * E7, 180 * E7, 200)
-    found = cells.keys(lat, lon, np.zeros((200, 2)))
+    found = cells.keys(lat, lon, np.zeros((200, 2)), rng.normal(0, 100, (200, 2)))
     assert [set((found[:, level] >> 60).tolist()) for level in range(LEVELS)] == [{level} for level in range(LEVELS)]
     column, row = (found >> 40) & (2**20 - 1), (found >> 20) & (2**20 - 1)
     for level in range(1, LEVELS):
-        assert (column[:, level] >> 1 == column[:, level - 1]).all()
-        assert (row[:, level] >> 1 == row[:, level - 1]).all()
+        shift = cells.ZOOMS[level] - cells.ZOOMS[level - 1]
+        assert (column[:, level] >> shift == column[:, level - 1]).all()
+        assert (row[:, level] >> shift == row[:, level - 1]).all()
+    assert np.array_equal(np.stack(cells.levels_of(found[:, -1]), axis=-1), found)
+
+
+@pytest.mark.parametrize(
+    ("came", "expected"), [((0.0, 59.0), 8), ((0.0, 61.0), 0), ((100.0, 0.0), 2), ((-80.0, 80.0), 7)]
+)
+def test_the_last_level_has_where_it_came_from(came: tuple[float, float], expected: int) -> None:
+    found = cells.keys(np.array([LAT_E7]), np.array([LON_E7]), np.array([(5.0, 0.0)]), np.array([came]))[0]
+    assert ((found >> 12) & 15).tolist() == [0, 0, 0, 0, 0, expected]
+
+
+def test_the_way_that_a_ping_came_is_the_window_of_a_state() -> None:
+    """So that a worker, which has only the state, finds the key under which the ping was counted."""
+    rng = np.random.default_rng(1)
+    fixes = np.zeros(40, FIX)
+    fixes["ts_ms"] = np.arange(40) * 30_000
+    fixes["lat_e7"], fixes["lon_e7"] = (np.cumsum(rng.normal(0, 3_000, 40)) + middle for middle in (LAT_E7, LON_E7))
+    predictor = Predictor.untrained(SMALL)
+    slots = predictor.acquire(1)
+    begins = np.arange(40) == 0
+    ways = outcomes.ways_m(fixes, begins)
+    for i, fix in enumerate(fixes):
+        predictor.advance(slots, fixes[i : i + 1])
+        kin = predictor.moment(slots).kin[0]
+        assert np.allclose(ways[i], kin[[state.W_E, state.W_N]], rtol=1e-9, atol=1e-6), fix
 
 
 def test_the_poles_and_the_date_line_have_cells() -> None:
     lat, lon = np.array([90 * E7, -90 * E7, 0, 0]), np.array([0, 0, 180 * E7, -180 * E7])
-    found = cells.keys(lat, lon, np.zeros((4, 2)))
+    found = cells.keys(lat, lon, np.zeros((4, 2)), np.zeros((4, 2)))
     assert (found >= 0).all()
     assert (found[2] == found[3]).all()  # the same meridian
 
@@ -172,7 +201,8 @@ def test_sums_are_those_of_a_loop() -> None:
 
 def test_a_row_is_a_key_with_a_bucket() -> None:
     rng = np.random.default_rng(4)
-    key = np.sort(cells.keys(*rng.integers(-80 * E7, 80 * E7, (2, 100)), rng.normal(0, 10, (100, 2))).ravel())
+    places, (velocity, came) = rng.integers(-80 * E7, 80 * E7, (2, 100)), rng.normal(0, 10, (2, 100, 2))
+    key = np.sort(cells.keys(*places, velocity, 10 * came).ravel())
     bucket = rng.integers(0, BUCKETS, len(key))
     row = sums.rows_of(key, bucket)
     assert (sums.keys_of(row) == key).all()
@@ -228,7 +258,7 @@ def test_each_level_is_shrunk_to_the_one_above_by_its_count() -> None:
     found = read(seen(0, (10_000, 0), 8), seen(4, (0, 20_000), 18))
     east = 100.0 * 8 / (8 + PRIOR)
     assert found.off_m[0, 0].tolist() == pytest.approx([east * PRIOR / (18 + PRIOR), 200.0 * 18 / (18 + PRIOR)])
-    assert found.n[0, 0].tolist() == [8, 0, 0, 0, 18]
+    assert found.n[0, 0].tolist() == [8, 0, 0, 0, 18, 0]
     assert read(seen(3, (10_000, 0), 1_000_000)).off_m[0, 0, 0] == pytest.approx(100.0, rel=1e-4)
 
 
@@ -261,19 +291,6 @@ def test_between_horizons_it_is_between_and_before_the_first_it_grows_by_an_acce
     bucket = np.arange(len(horizon)) // H % BUCKETS
     many = Sums.of(rows_of(np.int64(4 << 60 | 5), bucket), horizon, np.stack([east_cm, 0 * east_cm], axis=1))
     assert read(many, dt_s=dt_s).off_m[0, 0, 0] == pytest.approx(east_m, rel=1e-3)
-
-
-def test_beside_another_forecast_it_is_believed_by_its_variance_and_not_at_all_where_it_is_empty() -> None:
-    sure = read(seen(4, (3_000, 0), 10**5))
-    var = np.array([[400.0]])
-    part, both = estimate.share(sure, var)
-    assert part[0, 0] == pytest.approx(400 / (400 + sure.var_m2[0, 0]), rel=1e-3)
-    assert sure.var_m2[0, 0] < both[0, 0] < 400
-    few = read(seen(4, (3_000, 0), 3))
-    assert estimate.share(few, var)[0][0, 0] < 0.5
-    for nothing in (read(), read(Sums.none())):
-        part, both = estimate.share(nothing, var)
-        assert (part[0, 0], both[0, 0]) == (0.0, 400.0)
 
 
 def test_the_same_names_are_in_the_same_buckets_everywhere_and_all_buckets_are_used() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from pyarrow import parquet
 from typer.testing import CliRunner
 
 from model.atlas import outcomes, sums
@@ -220,6 +222,45 @@ def test_an_atlas_of_the_sample_is_built_shown_and_drawn(tmp_path: Path) -> None
         assert -98.1 < lon < -97.4
         assert arrow["properties"]["n"] >= 3
     assert sorted(one.name for one in tmp_path.iterdir()) == ["again.atlas", "buses.atlas", "flows.geojson"]
+
+
+def test_versions_are_listed_and_compared_and_an_entity_is_left_out(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.ndjson"
+    mine.write_bytes(b"\n".join(one.value for one in by_time(*FLEET)))
+    one, other = tmp_path / "a.atlas", tmp_path / "b.atlas"
+    assert run("build", "--data", mine, "--out", one).exit_code == 0
+    told = run("build", "--data", mine, "--out", other, "--without", "van-1", "--half-life", "2d", "--json")
+    assert json.loads(told.stdout)["entities"] == 4
+    assert json.loads(told.stdout)["half_life_days"] == 2.0
+    assert "van-1" not in other.read_bytes().decode(errors="replace")
+    listed = run("list", "--atlases", tmp_path).output.splitlines()
+    assert [line.split()[0] for line in listed] == ["a", "b"]
+    found = json.loads(run("diff", one, other, "--json").stdout)
+    assert sum(level["lost"] for level in found["levels"]) > 0
+    assert len(found["changes"]) <= 10
+    assert "keys gained" in run("diff", one, other).output
+    assert run("diff", one, other, "--horizon-s", 61).exit_code == 2
+    for wrong in ("2w", "0d", "d"):
+        assert run("build", "--data", mine, "--out", one, "--half-life", wrong).exit_code == 2
+
+
+def test_arrows_are_the_same_as_geojson_and_as_geoparquet(tmp_path: Path) -> None:
+    out, drawn, table = tmp_path / "a.atlas", tmp_path / "a.geojson", tmp_path / "a.parquet"
+    assert run("build", "--data", SAMPLE, "--out", out).exit_code == 0
+    assert run("export", out, "--out", drawn).exit_code == 0
+    assert run("export", out, "--out", table, "--format", "geoparquet").exit_code == 0
+    arrows, rows = json.loads(drawn.read_text())["features"], parquet.read_table(table)
+    assert rows.num_rows == len(arrows) > 100
+    for arrow, row in zip(arrows, rows.to_pylist(), strict=True):
+        line = struct.unpack("<BII4d", row.pop("geometry"))
+        assert line[:3] == (1, 2, 2), "a little-endian LineString of two points"
+        assert [list(line[3:5]), list(line[5:7])] == arrow["geometry"]["coordinates"]
+        assert row == arrow["properties"]
+    about = json.loads(rows.schema.metadata[b"geo"])
+    assert about["columns"]["geometry"]["geometry_types"] == ["LineString"]
+    west, south, east, north = about["columns"]["geometry"]["bbox"]
+    assert -98.5 < west < east < -97
+    assert 30 < south < north < 31
 
 
 def test_what_cannot_be_read_or_asked_is_said_in_one_line(tmp_path: Path) -> None:

@@ -1,0 +1,105 @@
+"""The inputs of the atlas head, and what its numbers do to a forecast: the definition.
+
+An estimate is read at each level, shrunk to the model's own forecast. Without a head the forecast would go the share of
+the way to the estimate of the smallest cells that their variances ask for. The head's numbers change that share, lean
+to the estimates of single levels, and change the width. Where there is no outcome, nothing changes, to the bit.
+
+The features are lengths, and parts along and across the way that the thing goes: they do not change when all turns, or
+is seen in a mirror.
+
+Shapes: N pings, Q questions of each, L = LEVELS, F = ATLAS_FEATURES.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.atlas.cells import LEVELS, Keys
+from model.atlas.estimate import levels
+from model.atlas.outcomes import expected_m
+from model.atlas.published import Published
+from model.kinematics import motion
+from model.kinematics.answer_bounds import ATLAS_FEATURES
+from model.kinematics.geo import F64
+
+OF_QUESTION: Final = 6  # features of a question
+OF_LEVEL: Final = 6  # features of each level
+assert OF_QUESTION + OF_LEVEL * LEVELS == ATLAS_FEATURES
+SHARE, WIDTH = LEVELS, LEVELS + 1  # where the numbers are that follow the leans to each level
+FEW: Final = 2.0  # outcomes: with so many, the variance of an estimate counts about double
+MAX_LOG_WIDTH: Final = 3.0
+SPEED_FLOOR_MPS: Final = 0.5
+
+
+class Inputs(NamedTuple):
+    """What the head is asked, and what its answer changes."""
+
+    features: NDArray[np.float32]  # [N, Q, F]
+    apart_m: F64  # [N, Q, L, 2] from the model's mean to the estimate of each level
+    share: F64  # [N, Q] of the way to the last of these that variances ask for; 0: nothing is known
+    log_width: F64  # [N, Q] the factor of the covariance that goes with it, as a logarithm
+    pings: NDArray[np.int64]  # [N] outcomes that the estimates rest on
+
+
+def inputs(atlas: Published, keys: Keys, kin: F64, dt_s: F64, mean_m: F64, var_m2: F64) -> Inputs:
+    """Returns the inputs for pings with keys [N, L], whose states are kin [N, K], and forecasts dt_s [N, Q] ahead with
+    means mean_m [N, Q, 2] from the last fix and variances var_m2 [N, Q] per axis.
+    """
+    velocity = motion.last_mps(kin)
+    expected = expected_m(velocity, dt_s)
+    found = levels(atlas, keys, dt_s, mean_m - expected, var_m2)
+    sigma = np.sqrt(var_m2)
+    speed = np.hypot(velocity[:, 0], velocity[:, 1])
+    ahead = velocity / np.hypot(speed, SPEED_FLOOR_MPS)[:, None]
+    apart = expected[..., None, :] + found.off_m - mean_m[..., None, :]
+    bent, aside = (mean_m - expected) / sigma[..., None], apart / sigma[..., None, None]
+    features = np.empty((*dt_s.shape, ATLAS_FEATURES), np.float32)
+    features[..., 0] = np.log(dt_s) / 4
+    features[..., 1] = kin[:, None, motion.LOG_DT] / 4
+    features[..., 2] = np.log(speed + SPEED_FLOOR_MPS)[:, None] / 2
+    features[..., 3] = np.log(sigma) / 4
+    features[..., 4] = np.log1p(np.hypot(bent[..., 0], bent[..., 1]))
+    features[..., 5] = _signed_log((bent * ahead[:, None]).sum(-1))
+    along, across = _in_frame(aside, ahead)
+    of_level = (
+        np.log1p(found.n) / 4,
+        found.n > 0,
+        np.log1p(np.hypot(along, across)),
+        _signed_log(along),
+        np.log1p(np.abs(across)),
+        np.clip(np.log(found.var_m2 / var_m2[..., None]) / 2, -3, 3),
+    )
+    for k, values in enumerate(of_level):
+        features[..., OF_QUESTION + k :: OF_LEVEL] = values
+    var = found.var_m2[..., -1] * (1 + FEW / (found.n[..., -1] + 0.5))
+    share = np.where(found.n.any(axis=-1), var_m2 / (var_m2 + var), 0.0)
+    # The errors of both are neither independent nor the same: the mean of what these two would give.
+    both = (var_m2 * var / (var_m2 + var) + share * var + (1 - share) * var_m2) / 2
+    log_width = np.where(share > 0, np.log(both / var_m2), 0.0)
+    return Inputs(features, apart, share, log_width, np.ceil(found.n.max(axis=(1, 2))).astype(np.int64))
+
+
+def combine(raw: NDArray[Any], asked: Inputs) -> tuple[F64, F64]:
+    """Returns by how much the head's numbers [N, Q, ATLAS_OUT] move means [N, Q, 2], in metres, and the factors [N, Q]
+    of their covariances.
+    """
+    known = asked.share > 0
+    raw = raw.astype(np.float64)
+    share = asked.share / (asked.share + (1 - asked.share) * np.exp(-raw[..., SHARE]))
+    moved = share[..., None] * asked.apart_m[..., -1, :]
+    moved = moved + (np.tanh(raw[..., :LEVELS, None]) * asked.apart_m).sum(axis=-2)
+    width = np.exp(np.clip(asked.log_width + raw[..., WIDTH], -MAX_LOG_WIDTH, MAX_LOG_WIDTH))
+    return np.where(known[..., None], moved, 0.0), np.where(known, width, 1.0)
+
+
+def _in_frame(vectors: F64, ahead: F64) -> tuple[F64, F64]:
+    """Returns the parts of vectors [N, Q, L, 2] along and across the directions [N, 2]."""
+    east, north = ahead[:, None, None, 0], ahead[:, None, None, 1]
+    return vectors[..., 0] * east + vectors[..., 1] * north, vectors[..., 0] * north - vectors[..., 1] * east
+
+
+def _signed_log(x: F64) -> F64:
+    return np.asarray(np.sign(x) * np.log1p(np.abs(x)))

@@ -1,0 +1,216 @@
+"""Reads an atlas for forecasts and moves them, one row at a time: the fast version of `model.atlas.cells.keys`,
+`model.atlas.estimate.levels`, and `inputs` and `combine` of `model.atlas.head`, with the head between them.
+
+tests/model/serving/test_atlas_compiled.py holds this module to them: a change there needs a change here.
+
+Shapes: N rows, Q questions of each, K keys of the atlas, H its horizons, L levels, F = ATLAS_FEATURES.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.atlas import cells, estimate, head, outcomes
+from model.atlas.atlas import Atlas
+from model.atlas.published import UNIT
+from model.jit import compiled
+from model.kinematics import motion as m
+from model.kinematics.answer_bounds import ATLAS_FEATURES, ATLAS_HIDDEN, ATLAS_OUT
+from model.kinematics.geo import E7, F64
+from model.parameters.reading import Parameters
+
+_L: Final = cells.LEVELS
+_ZOOMS: Final = np.array(cells.ZOOMS)
+_FINEST: Final = cells.ZOOMS[-1]
+_SPEEDS: Final = np.array(cells.SPEEDS_MPS)
+_HORIZONS: Final = np.array(outcomes.HORIZONS_S)
+_RAD: Final = np.pi / 180.0
+_CM2: Final = outcomes.CM_PER_M**2
+
+
+class Weights(NamedTuple):
+    """The layers of the head, float32; weights have an input per row, so that a row adds to all outputs at once."""
+
+    first: NDArray[np.float32]  # [F, ATLAS_HIDDEN]
+    first_bias: NDArray[np.float32]
+    second: NDArray[np.float32]  # [ATLAS_HIDDEN, ATLAS_HIDDEN]
+    second_bias: NDArray[np.float32]
+    last: NDArray[np.float32]  # [ATLAS_HIDDEN, ATLAS_OUT]
+    last_bias: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, weights: Parameters) -> Weights:
+        layers = [f"atlas.{name}" for name in ("first", "second", "last")]
+        found = [(np.ascontiguousarray(weights[f"{one}.weight"].T), weights[f"{one}.bias"]) for one in layers]
+        return cls(*(array for pair in found for array in pair))
+
+
+def move(
+    mean: F64,
+    cov: F64,
+    sound: NDArray[np.bool_],
+    kin: F64,
+    last: NDArray[Any],
+    dt_s: F64,
+    atlases: Sequence[Atlas],
+    which: NDArray[np.int64],
+    weights: Weights,
+) -> NDArray[np.int64]:
+    """Moves means [N, Q, 2] and covariances [N, Q, 3] of sound rows [N], in place, by what the atlas of each has of its
+    last fix: an index `which` [N] into `atlases`, or -1 for none. Returns how many outcomes [N] each row rests on; one
+    with 0 is not changed.
+    """
+    pings = np.zeros(len(mean), np.int64)
+    for number, atlas in enumerate(atlases):
+        rows, sums = sound & (which == number), atlas.sums
+        if rows.any() and len(sums):
+            columns = sums.key, sums.n, sums.off_cm, sums.off_cm2
+            _move(mean, cov, rows, kin, last, dt_s, *columns, *weights, pings)
+    return pings
+
+
+@compiled
+def _move(  # type: ignore[no-untyped-def]
+    mean, cov, rows, kin, last, dt_s, key, n, off_cm, off_cm2,
+    first, first_bias, second, second_bias, last_layer, last_bias, pings,
+):  # fmt: skip
+    place = np.empty(_L, np.int64)
+    count, var, apart = np.empty(_L), np.empty(_L), np.empty((_L, 2))
+    x, raw = np.empty(ATLAS_FEATURES, np.float32), np.empty(ATLAS_OUT, np.float32)
+    one, two = np.empty(ATLAS_HIDDEN, np.float32), np.empty(ATLAS_HIDDEN, np.float32)
+    for i in range(len(rows)):
+        k = kin[i]
+        if not rows[i] or k[m.DT] == 0.0 or k[m.DT] * 1000.0 > outcomes.MAX_APART_MS:
+            continue
+        v_e, v_n = k[m.D_E] / k[m.DT], k[m.D_N] / k[m.DT]
+        if not _find(key, last[i], v_e, v_n, k[m.W_E], k[m.W_N], place):
+            continue
+        speed = np.hypot(v_e, v_n)
+        floored = np.hypot(speed, head.SPEED_FLOOR_MPS)
+        a_e, a_n = v_e / floored, v_n / floored
+        seen = 0.0
+        for j in range(dt_s.shape[1]):
+            dt = dt_s[i, j]
+            lag = -outcomes.DAMPING_S * np.expm1(-dt / outcomes.DAMPING_S)
+            bent_e, bent_n = mean[i, j, 0] - v_e * lag, mean[i, j, 1] - v_n * lag
+            var0 = (cov[i, j, 0] + cov[i, j, 2]) / 2
+            sigma = np.sqrt(var0)
+            _levels(n, off_cm, off_cm2, place, dt, bent_e, bent_n, var0, count, var, apart)
+            x[0], x[1] = np.log(dt) / 4, k[m.LOG_DT] / 4
+            x[2], x[3] = np.log(speed + head.SPEED_FLOOR_MPS) / 2, np.log(sigma) / 4
+            x[4] = np.log1p(np.hypot(bent_e, bent_n) / sigma)
+            x[5] = _signed_log((bent_e * a_e + bent_n * a_n) / sigma)
+            any_seen = False
+            for level in range(_L):
+                any_seen |= count[level] > 0
+                seen = max(seen, count[level])
+                aside_e, aside_n = apart[level, 0] / sigma, apart[level, 1] / sigma
+                along, across = aside_e * a_e + aside_n * a_n, aside_e * a_n - aside_n * a_e
+                at = head.OF_QUESTION + head.OF_LEVEL * level
+                x[at], x[at + 1] = np.log1p(count[level]) / 4, count[level] > 0
+                x[at + 2] = np.log1p(np.hypot(along, across))
+                x[at + 3], x[at + 4] = _signed_log(along), np.log1p(abs(across))
+                x[at + 5] = min(max(np.log(var[level] / var0) / 2, -3.0), 3.0)
+            if not any_seen:
+                continue
+            _layer(x, first, first_bias, True, one)
+            _layer(one, second, second_bias, True, two)
+            _layer(two, last_layer, last_bias, False, raw)
+            wide = var[_L - 1] * (1 + head.FEW / (count[_L - 1] + 0.5))
+            share = var0 / (var0 + wide)
+            both = (var0 * wide / (var0 + wide) + share * wide + (1 - share) * var0) / 2
+            more = share / (share + (1 - share) * np.exp(-np.float64(raw[head.SHARE])))
+            on_e, on_n = more * apart[_L - 1, 0], more * apart[_L - 1, 1]
+            for level in range(_L):
+                lean = np.tanh(np.float64(raw[level]))
+                on_e, on_n = on_e + lean * apart[level, 0], on_n + lean * apart[level, 1]
+            width = np.log(both / var0) + np.float64(raw[head.WIDTH])
+            width = np.exp(min(max(width, -head.MAX_LOG_WIDTH), head.MAX_LOG_WIDTH))
+            mean[i, j, 0], mean[i, j, 1] = mean[i, j, 0] + on_e, mean[i, j, 1] + on_n
+            for c in range(3):
+                cov[i, j, c] *= width
+        pings[i] = np.int64(np.ceil(seen))
+
+
+@compiled
+def _find(key, fix, v_e, v_n, w_e, w_n, place):  # type: ignore[no-untyped-def]
+    """Finds the places of the ping's keys, -1 where there is none. Returns whether there is any."""
+    lat = min(max(fix.lat_e7 / E7, -cells.MAX_LAT_DEG), cells.MAX_LAT_DEG) * _RAD
+    x = np.int64(np.floor((fix.lon_e7 / E7 / 360.0 + 0.5) * 2.0**_FINEST)) % (1 << _FINEST)
+    y = np.int64(np.floor((0.5 - np.arcsinh(np.tan(lat)) / (2 * np.pi)) * 2.0**_FINEST)) % (1 << _FINEST)
+    speed, kind = np.hypot(v_e, v_n), 0
+    while kind < len(_SPEEDS) and speed >= _SPEEDS[kind]:
+        kind += 1
+    motion = (np.int64(cells.STILL if kind == 0 else _octant(v_e, v_n)) << 4) | kind
+    any_found = False
+    came = cells.STILL if np.hypot(w_e, w_n) < cells.CAME_M else _octant(w_e, w_n)
+    for level in range(_L):
+        above = _FINEST - _ZOOMS[level]
+        wanted = (np.int64(level) << cells.LEVEL_SHIFT) | ((x >> above) << 40) | ((y >> above) << 20) | motion
+        if level == _L - 1:
+            wanted |= np.int64(came) << cells.CAME_SHIFT
+        low, high = 0, len(key)
+        while low < high:
+            mid = (low + high) // 2
+            if key[mid] < wanted:
+                low = mid + 1
+            else:
+                high = mid
+        found = low < len(key) and key[low] == wanted
+        place[level] = low if found else -1
+        any_found |= found
+    return any_found
+
+
+@compiled
+def _octant(east, north):  # type: ignore[no-untyped-def]
+    return np.int64(np.floor(np.arctan2(east, north) * (4 / np.pi) + 0.5)) % 8
+
+
+@compiled
+def _levels(n, off_cm, off_cm2, place, dt, prior_e, prior_n, var0, count, var, apart):  # type: ignore[no-untyped-def]
+    """`estimate.levels` of one question; `apart` is from the forecast to the estimates."""
+    upper = 1
+    while upper < len(_HORIZONS) - 1 and _HORIZONS[upper] < dt:
+        upper += 1
+    share = (dt - _HORIZONS[upper - 1]) / (_HORIZONS[upper] - _HORIZONS[upper - 1])
+    share = min(max(share, 0.0), 1.0)
+    near = min(dt / _HORIZONS[0], 1.0) ** 2
+    off_e, off_n, length2 = prior_e, prior_n, 2 * var0 + prior_e * prior_e + prior_n * prior_n
+    for level in range(_L):
+        seen, sum_e, sum_n, square = 0.0, 0.0, 0.0, 0.0
+        at = place[level]
+        if at >= 0:
+            low, high = upper - 1, upper
+            seen = (n[at, low] * (1 - share) + n[at, high] * share) / UNIT
+            scale = near / outcomes.CM_PER_M
+            sum_e = (off_cm[at, low, 0] * (1 - share) + off_cm[at, high, 0] * share) * scale
+            sum_n = (off_cm[at, low, 1] * (1 - share) + off_cm[at, high, 1] * share) * scale
+            square = (off_cm2[at, low] * (1 - share) + off_cm2[at, high] * share) * (near / _CM2)
+        weight = seen + estimate.PRIOR
+        off_e, off_n = (sum_e + estimate.PRIOR * off_e) / weight, (sum_n + estimate.PRIOR * off_n) / weight
+        length2 = (square + estimate.PRIOR * length2) / weight
+        count[level] = seen
+        var[level] = max((length2 - off_e * off_e - off_n * off_n) / 2, estimate.MIN_SIGMA_M**2)
+        apart[level, 0], apart[level, 1] = off_e - prior_e, off_n - prior_n
+
+
+@compiled
+def _layer(x, weight, bias, bent, out):  # type: ignore[no-untyped-def]
+    for o in range(len(out)):
+        out[o] = bias[o]
+    for i in range(len(x)):
+        for o in range(len(out)):
+            out[o] += x[i] * weight[i, o]
+    if bent:
+        for o in range(len(out)):
+            out[o] = max(out[o], np.float32(0.0))
+
+
+@compiled
+def _signed_log(x):  # type: ignore[no-untyped-def]
+    return np.sign(x) * np.log1p(abs(x))

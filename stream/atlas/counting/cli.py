@@ -1,0 +1,131 @@
+"""`pathcast atlas run`: its options."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stream.atlas.times import DAY_S, seconds
+from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, secured
+from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
+from stream.config.settings import Settings
+
+HELP = """Count a topic's pings as they come, and bring a version of the atlas into service every hour.
+
+Start one, or several that share the partitions: whoever has partition 0 makes the versions. What is counted lies in
+Redis, so that a kill -9 loses nothing, and counts nothing twice. The same pings give the same version as `atlas build`.
+Workers that are given the same directory answer with it (`pathcast worker --atlases DIR`).
+
+[bold]Examples[/]
+
+  pathcast atlas run --atlases /srv/atlases
+  pathcast atlas run --atlases ./atlases --every 10m --bootstrap kafka:9092 --redis redis://redis:6379/0
+  pathcast atlas run --atlases ./atlases --once
+  pathcast atlas run --atlases ./atlases --anew --without bus-7
+"""
+
+
+def option(flag: str, env: str, text: str, **more: Any) -> Any:
+    return typer.Option(flag, envvar=f"PATHCAST_{env}", help=text, **more)
+
+
+HalfLife = Annotated[
+    str,
+    typer.Option(
+        "--half-life", metavar="TIME", help="in days with pings, after which a day counts half; after five, not at all"
+    ),
+]
+MinEntities = Annotated[
+    int, typer.Option("--min-entities", min=1, max=16, help="that a key must be counted for to be written")
+]
+MaxCells = Annotated[
+    int,
+    typer.Option("--max-cells", min=1, help="keys at most, of 168 bytes; those with the fewest outcomes are left out"),
+]
+Without = Annotated[
+    list[str] | None, typer.Option("--without", metavar="ENTITY", help="to count nothing of; may be repeated")
+]
+
+
+@secured
+def run(
+    atlases: Annotated[
+        Path, option("--atlases", "ATLASES", "the directory of the versions, one file each", file_okay=False)
+    ],
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    redis: Annotated[str, option("--redis", "REDIS", "Redis or Valkey, where counts are kept")] = Settings.redis_url,
+    prefix: Prefix = DEFAULT_PREFIX,
+    group: Annotated[
+        str | None, option("--group", "ATLAS_GROUP", "Kafka consumer group of those that count; default: PREFIX-atlas")
+    ] = None,
+    every: Annotated[
+        str, typer.Option("--every", metavar="TIME", help="a version at each full hour, 10 minutes, ...")
+    ] = ("1h"),
+    once: Annotated[bool, typer.Option("--once", help="up to the present end, then one version, then exit")] = False,
+    retention: Annotated[
+        str, typer.Option("--retention", metavar="DAYS", help="days before the newest that Redis keeps")
+    ] = "70d",
+    half_life: HalfLife = "14d",
+    min_entities: MinEntities = 3,
+    max_cells: MaxCells = 20_000_000,
+    without: Without = None,
+    anew: Annotated[
+        bool,
+        typer.Option(
+            "--anew", help="forget what Redis has, and count from the log's first record: with one member only"
+        ),
+    ] = False,
+    security: KafkaSecurity = PLAIN_KAFKA,
+    redis_security: RedisSecurity = PLAIN_REDIS,
+) -> None:
+    every_s, days = seconds(every, "--every"), seconds(retention, "--retention") // DAY_S
+    half_life_days = seconds(half_life, "--half-life") / DAY_S
+    if not days:
+        raise typer.BadParameter(f"{retention!r} is less than a day", param_hint="--retention")
+    try:
+        atlases.mkdir(exist_ok=True)
+    except OSError as error:
+        raise typer.BadParameter(f"{atlases} cannot be made: {error}", param_hint="--atlases") from error
+    _log_to_stderr()
+    from stream.atlas.building import Rules
+    from stream.atlas.counting.member import serve
+    from stream.atlas.counting.settings import RunSettings
+
+    settings = RunSettings(
+        atlases=atlases,
+        bootstrap=bootstrap,
+        redis_url=redis,
+        prefix=prefix,
+        group=group or f"{prefix}-atlas",
+        every_s=every_s,
+        once=once,
+        retention_days=days,
+        rules=Rules(half_life_days, min_entities, max_cells),
+        without=frozenset(without or ()),
+        anew=anew,
+        kafka=security,
+        redis=redis_security,
+    )
+    asyncio.run(serve(settings, (signal.SIGTERM, signal.SIGINT)))
+
+
+run.__doc__ = HELP
+
+
+def _log_to_stderr() -> None:
+    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    logging.getLogger("stream").setLevel(logging.INFO)
+    # They log twenty lines a second while a broker is away. `stream.atlas.counting` says it every ten seconds.
+    for name in ("kafka", "aiokafka"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)

@@ -1,0 +1,113 @@
+"""Counts a partition that is ours, and writes what was counted to Redis, in steps that leave nothing out and count
+nothing twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection
+from typing import Final
+
+from model.atlas.days import Day
+from model.atlas.parts import Parts
+from stream.atlas.growing import NoGrowth, PartitionGrowth
+from stream.atlas.kept_days import adding
+from stream.kafka.log import Bounds
+from stream.kafka.record_columns import Partition, Records
+from stream.store.sums_store import Held, Part, SumsLost, SumsStore
+
+log: Final = logging.getLogger(__name__)
+
+MOST_PARTS: Final = 8  # of a day in Redis; one more, and they are added up to one
+
+
+class AnotherLog(RuntimeError):
+    """The records are not those that follow: the topic was created again."""
+
+
+class Owned:
+    """One partition that is ours, with what was counted since the last write."""
+
+    def __init__(self, store: SumsStore, partition: Partition, held: Held, growth: PartitionGrowth) -> None:
+        self._store = store
+        self._held = held
+        self._growth = growth
+        self._fresh: dict[int, Parts[Day]] = {}
+        self.partition = partition
+        self.next_offset = held.next_offset  # that of the next record to count; None: the first that there is
+
+    @classmethod
+    async def taken_over(
+        cls,
+        store: SumsStore,
+        partition: Partition,
+        log_bounds: Bounds,
+        *,
+        without: Collection[str] = (),
+        anew: bool = False,
+    ) -> Owned:
+        """Claims a partition, whose log has these bounds. What Redis has lost, or another program left, is counted anew
+        from the log; if `anew`, all is. Of the entities `without`, nothing is counted.
+
+        Raises as `SumsStore.claim`.
+        """
+        name = f"{partition[0]}/{partition[1]}"
+        try:
+            held, raw = await store.claim(partition)
+            growth = PartitionGrowth(without)
+            if raw is not None and not anew:
+                growth = await asyncio.to_thread(PartitionGrowth.loads, raw, without)
+            if (held.next_offset or 0) > log_bounds.end:
+                raise AnotherLog(f"{name} was counted up to {held.next_offset}, and ends at {log_bounds.end}")
+        except (SumsLost, NoGrowth, AnotherLog) as error:
+            log.warning("%s: %s is counted anew, from the first record that there is", error, name)
+            anew, growth = True, PartitionGrowth(without)
+        if anew:
+            held = await store.forget(partition, await store.held(partition))
+        if held.next_offset is not None and held.next_offset < log_bounds.begin:
+            lost = log_bounds.begin - held.next_offset
+            log.warning("retention took %d records of %s before they were counted", lost, name)
+        return cls(store, partition, held, growth)
+
+    @property
+    def fresh_rows(self) -> int:
+        """How much was counted since the last write."""
+        return sum(len(parts) for parts in self._fresh.values())
+
+    async def add(self, records: Records) -> None:
+        """Counts the next records. Raises AnotherLog."""
+        if self.next_offset is not None and records.first_offset < self.next_offset:
+            raise AnotherLog(f"{self.partition} goes on at {records.first_offset} and not at {self.next_offset}")
+        for day, found in (await asyncio.to_thread(self._growth.add, records)).items():
+            self._fresh.setdefault(day, adding()).add(found)
+        self.next_offset = records.next_offset
+
+    async def write(self, next_offset: int | None, retention_days: int) -> bool:
+        """Writes what was counted, up to `next_offset`, which is that of the next record or beyond it, where others are
+        no records. Deletes days that are older than `retention_days` before the newest. Returns False if nothing is
+        new.
+
+        After an error other than Fenced it may be called again. Raises as `SumsStore.put`.
+        """
+        if next_offset is None or next_offset == self._held.next_offset:
+            return False
+        growth = await asyncio.to_thread(self._growth.dumps)
+        parts = {day: await self._part(day, fresh) for day, fresh in self._fresh.items()}
+        days = {*self._held.parts, *parts}
+        gone = [day for day in days if day <= max(days) - retention_days]
+        kept = {day: part for day, part in parts.items() if day not in gone}
+        self._held = await self._store.put(self.partition, self._held, next_offset, growth, kept, gone)
+        self._fresh.clear()
+        self.next_offset = next_offset
+        return True
+
+    async def _part(self, day: int, fresh: Parts[Day]) -> Part:
+        if self._held.parts.get(day, 0) < MOST_PARTS:
+            return Part(await asyncio.to_thread(lambda: fresh.total().dumps()))
+        before = await self._store.parts(self.partition, day)
+        return Part(await asyncio.to_thread(_joined, before, fresh.total()), instead=True)
+
+
+def _joined(before: list[bytes], fresh: Day) -> bytes:
+    return Day.total([*map(Day.loads, before), fresh]).dumps()

@@ -1,0 +1,159 @@
+"""The commands that show atlases: `pathcast atlas list`, `show`, `diff` and `export`."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from stream.config.options import Json
+
+if TYPE_CHECKING:
+    from model.atlas.published import Published
+
+FINEST = 4
+File = Annotated[Path, typer.Argument(metavar="ATLAS", exists=True, dir_okay=False, help="a file of an atlas")]
+Horizon = Annotated[float, typer.Option("--horizon-s", help="60, 120, 300, 600 or 900")]
+
+
+class Format(StrEnum):
+    geojson = "geojson"
+    geoparquet = "geoparquet"
+
+
+def list_versions(
+    atlases: Annotated[
+        Path,
+        typer.Option("--atlases", envvar="PATHCAST_ATLASES", exists=True, file_okay=False, help="their directory"),
+    ],
+    as_json: Json = False,
+) -> None:
+    """List the versions in a directory, the oldest first."""
+    from stream.atlas.files import SUFFIX
+
+    paths = sorted(atlases.glob(f"*{SUFFIX}"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+    found = [_described(path) for path in paths]
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    for one in found:
+        contains = one["contains"]
+        typer.echo(
+            f"{one['version']}  {contains['pings']:,} pings of {contains['entities']:,} entities, {_span(contains)}, "
+            f"{one['keys']:,} keys, {one['bytes'] / 1e6:,.1f} MB"
+        )
+
+
+def _described(path: Path) -> dict[str, Any]:
+    atlas, contains = _read(path)
+    return {"version": path.stem, "keys": len(atlas), "bytes": path.stat().st_size, "contains": contains}
+
+
+def diff(
+    before: File,
+    after: File,
+    horizon_s: Horizon = 300.0,
+    most: Annotated[int, typer.Option("--most", min=0, help="changes to show")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Show which keys another atlas has gained and lost, and where the mean of what happened has moved farthest.
+
+    Only means of three outcomes or more are compared.
+    """
+    from stream.atlas import diff as compared
+
+    one, other = (_read(file)[0] for file in (before, after))
+    levels = compared.levels(one, other)
+    try:
+        changes = compared.changes(one, other, horizon_s, most)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--horizon-s") from error
+    if as_json:
+        found = {"levels": [each._asdict() for each in levels], "changes": [each._asdict() for each in changes]}
+        typer.echo(json.dumps(found))
+        return
+    for level in levels:
+        typer.echo(f"level {level.level}: {level.gained:,} keys gained, {level.lost:,} lost, {level.kept:,} kept")
+    for change in changes:
+        heading = "still" if change.heading_deg is None else f"heading {change.heading_deg}"
+        typer.echo(
+            f"{change.moved_m:,.0f} m at {change.lat:.5f}, {change.lon:.5f}, {heading}, speed class "
+            f"{change.speed_class}, level {change.level}: {change.n[0]:g} and {change.n[1]:g} outcomes"
+        )
+
+
+def show(file: File, as_json: Json = False) -> None:
+    """Show which pings an atlas contains, and how much it has seen at each level."""
+    atlas, contains = _read(file)
+    from model.atlas.cells import ZOOMS
+    from model.atlas.outcomes import HORIZONS_S
+    from model.atlas.published import UNIT
+
+    levels = []
+    for level, zoom in enumerate(ZOOMS):
+        rows = atlas.key >> 60 == level
+        outcomes = atlas.n[rows].sum(axis=0) // UNIT
+        seen = {f"{h:g}": int(n) for h, n in zip(HORIZONS_S, outcomes, strict=True)}
+        levels.append(_Level(level, zoom, int(rows.sum()), seen))
+    if as_json:
+        typer.echo(json.dumps({"contains": contains, "levels": [one._asdict() for one in levels]}))
+        return
+    typer.echo(f"{contains['pings']:,} pings of {contains['entities']:,} entities, {_span(contains)}")
+    for one in levels:
+        typer.echo(f"level {one.level} (zoom {one.zoom}): {one.keys:,} keys; {one.seen()}")
+
+
+class _Level(NamedTuple):
+    """Holds what an atlas has seen at one level."""
+
+    level: int
+    zoom: int
+    keys: int
+    outcomes: dict[str, int]  # by seconds ahead
+
+    def seen(self) -> str:
+        return ", ".join(f"{count:,} after {seconds} s" for seconds, count in self.outcomes.items())
+
+
+def _span(contains: dict[str, Any]) -> str:
+    begin, end = (datetime.fromtimestamp(contains[name] / 1000, UTC) for name in ("from_ms", "to_ms"))
+    return f"{begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
+
+
+def export(
+    file: File,
+    out: Annotated[Path, typer.Option("--out", dir_okay=False, help="the file to write")],
+    level: Annotated[int, typer.Option("--level", help="0 has the largest cells, 4 the smallest")] = FINEST,
+    horizon_s: Horizon = 300.0,
+    least: Annotated[int, typer.Option("--least", min=1, help="outcomes that an arrow must be made of")] = 3,
+    form: Annotated[Format, typer.Option("--format", help="geoparquet: needs the extra readers")] = Format.geojson,
+) -> None:
+    """Draw an atlas as a map: an arrow for each cell, direction and class of speed, to about where they came."""
+    from stream.atlas.files import write_whole
+    from stream.atlas.flows import features
+
+    atlas, _ = _read(file)
+    try:
+        found = list(features(atlas, level, horizon_s, least))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    if form is Format.geoparquet:
+        from stream.atlas.geoparquet import parquet
+
+        write_whole(out, parquet(found))
+    else:
+        write_whole(out, json.dumps({"type": "FeatureCollection", "features": found}).encode())
+    typer.echo(f"{len(found):,} arrows in {out}")
+
+
+def _read(file: Path) -> tuple[Published, dict[str, Any]]:
+    from model.atlas.version import AtlasError, loads
+
+    try:
+        return loads(file.read_bytes())
+    except AtlasError as error:
+        raise ValueError(f"{file}: {error}") from error

@@ -1,0 +1,151 @@
+"""A partition that is counted into a real Redis, with crashes as inputs: nothing is left out, or counted twice."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from stream.atlas.building import Builder, Rules, published_of
+from stream.atlas.counting import owned
+from stream.atlas.counting.making import make, stored_days
+from stream.atlas.counting.owned import AnotherLog, Owned
+from stream.kafka.log import Bounds
+from stream.kafka.record_columns import Records
+from stream.store.base import ClaimLost, Fenced
+from stream.store.sums_store import SumsStore
+from stream.wire import Ping, Record, dumps
+
+TOPIC = "t.pings.v1"
+START_MS = 1_700_005_000_000
+DAY_S = 86_400
+RULES = Rules(min_entities=1)
+
+
+def fleet(number: int, many: int = 400) -> list[Record]:
+    """Vans on one street, on three days: the log of a partition."""
+    rng, now, made = random.Random(number), 0.0, list[Record]()
+    for offset in range(many):
+        now += 8 if offset not in (150, 300) else DAY_S
+        van = rng.randrange(4)
+        north_m = 2_000 * abs((now * (6 + van) / 2_000) % 2 - 1)
+        ts_ms = START_MS + round(1000 * now)
+        ping = Ping(entity_id=f"{number}-{van}", ts=ts_ms, lat=30.0 + north_m / 111_195, lon=-97.7)
+        made.append(Record(TOPIC, number, offset, ts_ms, ping.entity_id.encode(), dumps(ping)))
+    return made
+
+
+@pytest.fixture
+async def store(redis_url: str) -> AsyncIterator[SumsStore]:
+    made = SumsStore(redis_url, "g", 60)
+    yield made
+    await made.close()
+
+
+async def take(store: SumsStore, log: Sequence[Record], number: int = 0, begin: int = 0) -> Owned:
+    return await Owned.taken_over(store, (TOPIC, number), Bounds(begin, len(log)))
+
+
+def next_of(one: Owned) -> int:
+    return one.next_offset or 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_over_crashes_takeovers_and_failed_writes_the_version_is_that_of_the_log(
+    store: SumsStore, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owned, "MOST_PARTS", 2)
+    rng, logs = random.Random(seed), [fleet(number) for number in range(2)]
+    for number, log in enumerate(logs):
+        one = await take(store, log, number)
+        while next_of(one) < len(log):
+            event = rng.random()
+            if event < 0.15:  # a crash: what was not written is lost
+                one = await take(store, log, number)
+            elif event < 0.25:  # a member that stood still writes after another took over
+                other = await take(store, log, number)
+                with pytest.raises(Fenced):
+                    await one.write(next_of(one) + 1, 70)
+                one = other
+            elif event < 0.5:
+                await one.write(next_of(one) or None, 70)
+            else:
+                await one.add(Records.of(log[next_of(one) : next_of(one) + rng.randrange(1, 60)]))
+        assert await one.write(next_of(one), 70)
+        assert not await one.write(next_of(one), 70)
+    builder = Builder()
+    for log in logs:
+        builder.add(Records.of(log))
+    async with stored_days(store, TOPIC, 3) as days:
+        made = make(days, RULES, tmp_path)
+        assert days.includes == {0: 400, 1: 400}
+        assert published_of(days, RULES)[1] == builder.built().published(RULES)[1]
+    (tmp_path / "log").mkdir()
+    assert make(builder.built().days, RULES, tmp_path / "log").version == made.version
+    assert made.keys > 0
+
+
+async def test_a_write_whose_answer_was_lost_makes_its_owner_begin_anew(store: SumsStore) -> None:
+    log = fleet(0)
+    one = await take(store, log)
+    await one.add(Records.of(log[:100]))
+    put = store.put
+
+    async def unanswered(*given: object) -> object:
+        await put(*given)  # type: ignore[arg-type]
+        raise TimeoutError("no answer")
+
+    store.put = unanswered  # type: ignore[method-assign, assignment]
+    with pytest.raises(TimeoutError):
+        await one.write(100, 70)
+    store.put = put  # type: ignore[method-assign]
+    await one.add(Records.of(log[100:200]))
+    with pytest.raises(ClaimLost):
+        await one.write(200, 70)
+    again = await take(store, log)
+    assert again.next_offset == 100
+
+
+async def test_days_that_are_older_than_the_retention_are_deleted(store: SumsStore, redis_url: str) -> None:
+    log = fleet(0)
+    one = await take(store, log)
+    await one.add(Records.of(log[:290]))
+    await one.write(290, 70)
+    assert len((await store.held((TOPIC, 0))).parts) == 3
+    await one.add(Records.of(log[290:]))
+    await one.write(400, 2)
+    days = sorted((await store.held((TOPIC, 0))).parts)
+    assert len(days) == 2
+    async with Redis.from_url(redis_url) as client:
+        assert len(await client.keys("*:day:*")) == 2
+
+
+async def test_what_is_lost_and_another_log_are_counted_anew(
+    store: SumsStore, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = fleet(0)
+    one = await take(store, log)
+    await one.add(Records.of(log[:200]))
+    await one.write(200, 70)
+    assert (await take(store, log, begin=250)).next_offset == 200
+    assert "retention took 50 records" in caplog.text
+    assert (await take(store, log[:100])).next_offset is None
+    assert "ends at 100" in caplog.text
+    one = await take(store, log)
+    await one.add(Records.of(log[:200]))
+    await one.write(200, 70)
+    async with Redis.from_url(redis_url) as client:
+        await client.set(f"pathcast:{{g|{TOPIC}|0}}:growth", b"of another program")
+    assert (await take(store, log)).next_offset is None
+    assert "another version of this program" in caplog.text
+
+
+async def test_records_that_do_not_follow_are_refused(store: SumsStore) -> None:
+    log = fleet(0)
+    one = await take(store, log)
+    await one.add(Records.of(log[:200]))
+    with pytest.raises(AnotherLog):
+        await one.add(Records.of(log[100:]))

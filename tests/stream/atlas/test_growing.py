@@ -1,0 +1,113 @@
+"""What a partition's records are counted with: portions, restarts and silences."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from model.atlas.days import DAY_MS, Day
+from stream.atlas import growing
+from stream.atlas.follower import IDLE_MS, Follower
+from stream.atlas.growing import NoGrowth, PartitionGrowth
+from stream.kafka.record_columns import Records
+from stream.wire import Ping, Record, dumps
+
+START_MS = 1_700_005_000_000
+COLUMNS = ("row", "n", "off_cm", "off_cm2")
+
+
+def record(offset: int, entity: str, second: float, north_m: float = 0.0, *, sent_s: float | None = None) -> Record:
+    ping = Ping(entity_id=entity, ts=START_MS + round(1000 * second), lat=30.0 + north_m / 111_195, lon=-97.7)
+    sent_ms = START_MS + round(1000 * (second if sent_s is None else sent_s))
+    return Record("pings", 0, offset, sent_ms, entity.encode(), dumps(ping))
+
+
+def fleet(seed: int, many: int = 600) -> list[Record]:
+    """Five vans on one street, with jumps, late pings, duplicates, silences of an hour and of ten days."""
+    rng = random.Random(seed)
+    now, made = 0.0, list[Record]()
+    while len(made) < many:
+        now += rng.choice([1, 5, 10]) if rng.random() < 0.995 else rng.choice([4_000, 10 * 86_400])
+        late = rng.choice([0, 0, 0, 0, 20, 400, 90_000])
+        far = rng.choice([0] * 20 + [200_000])
+        van = rng.randrange(5)
+        way = 2_000 * abs((now * (6 + van) / 2_000) % 2 - 1)
+        made.append(record(len(made), f"van-{van}", now - late, way + far, sent_s=now))
+        if rng.random() < 0.05:
+            made.append(made[-1]._replace(offset=len(made)))
+    return made
+
+
+def counted(records: Sequence[Record], cuts: Sequence[int], *, stored: bool) -> tuple[dict[int, Day], PartitionGrowth]:
+    growth, found = PartitionGrowth(), dict[int, Day]()
+    for low, high in zip([0, *cuts], [*cuts, len(records)], strict=True):
+        if low < high:
+            for day, one in growth.add(Records.of(records[low:high])).items():
+                found[day] = found.get(day, Day.none()).plus(one)
+        if stored:
+            growth = PartitionGrowth.loads(growth.dumps())
+    return found, growth
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_portions_and_restarts_change_nothing(seed: int, stored: bool) -> None:
+    records = fleet(seed)
+    whole, growth = counted(records, [], stored=False)
+    cuts = sorted(random.Random(seed).sample(range(len(records)), 40))
+    found, again = counted(records, cuts, stored=stored)
+    assert sorted(found) == sorted(whole)
+    for day, one in whole.items():
+        assert (found[day].pings, found[day].ids.tolist()) == (one.pings, one.ids.tolist())
+        assert all(getattr(found[day].sums, name).tobytes() == getattr(one.sums, name).tobytes() for name in COLUMNS)
+    assert (again.records, again.left_out) == (growth.records, growth.left_out)
+    assert 0 < growth.left_out < growth.records
+    assert len(whole) > 1
+
+
+def begins(follower: Follower, *records: Record) -> list[int]:
+    return follower.fold(Records.of(records)).begins.tolist()
+
+
+def test_an_entity_that_was_silent_for_long_is_forgotten_whether_or_not_others_came_between() -> None:
+    """Its next ping may be of any time: of another one it would be too late."""
+    day_s = 86_400.0
+    for silence_s, expected in ((IDLE_MS / 1000 - 60, []), (IDLE_MS / 1000 + 60, [2])):
+        for between in ([], [record(1, "b", silence_s, sent_s=silence_s)]):
+            one, old = Follower(), record(2, "a", -day_s, sent_s=silence_s)
+            begins(one, record(0, "a", 0.0))
+            if between:
+                begins(one, *between)
+                assert one.forget().size == (0 if not expected else 1)
+            assert begins(one, old) == expected
+            together = Follower()
+            assert begins(together, record(0, "a", 0.0), *between, old) == [2, *expected, *([2] if between else [])]
+
+
+def test_what_is_kept_does_not_grow_where_ids_are_used_once() -> None:
+    growth, sizes = PartitionGrowth(), []
+    for day in range(40):
+        many = [record(day * 50 + n, f"{day}-{n}", day * 86_400.0 + n) for n in range(50)]
+        growth.add(Records.of(many))
+        sizes.append(len(growth.dumps()))
+    assert max(sizes[10:]) < 1.1 * sizes[10]
+
+
+def test_bytes_of_another_program_or_damaged_ones_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, growth = counted(fleet(1, 50), [], stored=False)
+    raw = growth.dumps()
+    for broken in (b"", raw[:30], raw[:-3], raw[:60] + bytes([raw[60] ^ 1]) + raw[61:], b"X" + raw):
+        with pytest.raises(NoGrowth):
+            PartitionGrowth.loads(broken)
+    monkeypatch.setattr(growing, "_FORMS", bytes(16))
+    with pytest.raises(NoGrowth, match="another version of this program"):
+        PartitionGrowth.loads(raw)
+
+
+def test_a_recording_has_no_times_of_publication_and_nobody_is_forgotten() -> None:
+    far = [record(0, "a", 0.0), record(1, "a", 30 * DAY_MS / 1000)]
+    one = Follower()
+    one.fold(Records.of([each._replace(timestamp_ms=-1) for each in far]))
+    assert not one.forget().size

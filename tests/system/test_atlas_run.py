@@ -1,0 +1,171 @@
+"""`pathcast atlas run` against real servers: what it counts is what the log has, whatever dies."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+from bus_feed import SAMPLE
+from pathcast_process import environment, eventually, pathcast
+from worker_process import PATHCAST, Worker
+
+from model.atlas.atlas import Atlas
+from stream.atlas.hearing import Hearing
+from stream.atlas.ledger import Ledger
+from stream.wire import Topics
+
+PARTITIONS = 3
+PINGS = 6_724  # in the sample
+
+
+class Fleet:
+    """The sample's buses in a topic of their own, with a Redis and a directory of versions."""
+
+    def __init__(self, kafka: str, redis_url: str, prefix: str, folder: Path) -> None:
+        self.kafka, self.redis_url, self.prefix, self.folder = kafka, redis_url, prefix, folder
+        self.atlases = folder / "atlases"
+        self.topics = Topics.of(prefix)
+        self.servers = ("--bootstrap", kafka, "--prefix", prefix)
+        assert pathcast("topics", "--create", "--partitions", PARTITIONS, *self.servers).returncode == 0
+
+    def feed(self, low: int, high: int) -> None:
+        rows = SAMPLE_ROWS[1 + low : 1 + high]
+        part = self.folder / f"{low}.csv"
+        part.write_bytes(b"".join([SAMPLE_ROWS[0], *rows]))
+        fed = pathcast("feed", part, "--speedup", 0, *self.servers)
+        assert fed.returncode == 0, fed.stderr
+
+    def built(self) -> bytes:
+        """The atlas of the log."""
+        out = self.folder / "built.atlas"
+        told = pathcast("atlas", "build", "--from-topic", self.topics.pings, "--bootstrap", self.kafka, "--out", out)
+        assert told.returncode == 0, told.stderr
+        return out.read_bytes()
+
+    def options(self, *more: object) -> list[str]:
+        given = ("--atlases", self.atlases, "--redis", self.redis_url, *self.servers, *more)
+        return ["atlas", "run", *map(str, given)]
+
+    def once(self, *more: object) -> str:
+        """Counts up to the end, and returns the version that was made."""
+        done = pathcast(*self.options("--once", *more))
+        assert done.returncode == 0, done.stderr.decode()
+        (line,) = [line for line in done.stderr.decode().splitlines() if " version " in line]
+        return line.split(" version ")[1].split(":")[0]
+
+    @contextmanager
+    def running(self, name: str, *more: object) -> Iterator[Worker]:
+        program = [PATHCAST, *self.options(*more)]
+        with Worker(self.folder / f"{name}.log", program=program, command=(), environment=environment()) as process:
+            yield process
+
+    def ledger(self) -> Ledger:
+        async def heard() -> Ledger:
+            async with Hearing.opened(self.kafka, self.topics) as hearing:
+                await hearing.look()
+                return hearing.ledger
+
+        return asyncio.run(heard())
+
+    def offsets(self) -> dict[int, int]:
+        """Up to where Redis has each partition."""
+        with redis.Redis.from_url(self.redis_url) as client:
+            keys = {n: f"pathcast:{{{self.prefix}-atlas|{self.topics.pings}|{n}}}:sums" for n in range(PARTITIONS)}
+            return {n: int(client.hget(key, "next_offset") or 0) for n, key in keys.items()}  # type: ignore[arg-type]
+
+
+def _sample_rows() -> list[bytes]:
+    import gzip
+
+    return gzip.decompress(SAMPLE.read_bytes()).splitlines(keepends=True)
+
+
+SAMPLE_ROWS = _sample_rows()
+
+
+@pytest.fixture
+def fleet(apache_kafka: str, redis_url: str, topic_prefix: str, tmp_path: Path) -> Fleet:
+    return Fleet(apache_kafka, redis_url, topic_prefix, tmp_path)
+
+
+def test_a_version_is_that_of_the_log_although_its_maker_was_killed_twice(fleet: Fleet) -> None:
+    fleet.feed(0, 2_000)
+    first = fleet.once()
+    assert (fleet.atlases / f"{first}.atlas").read_bytes() == fleet.built()
+    assert sum(fleet.offsets().values()) == 2_000
+    fleet.feed(2_000, 5_000)
+    with fleet.running("counted") as one:  # it has counted the new ones, and has not written them
+        one.wait_for("0 behind", 60)
+        one.kill()
+    assert sum(fleet.offsets().values()) == 2_000
+    with fleet.running("written") as other:
+        assert eventually(lambda: sum(fleet.offsets().values()) == 5_000)
+        fleet.feed(5_000, PINGS)
+        other.wait_for(f"{PINGS - 2_000} records counted", 60)
+        other.kill()
+    assert sum(fleet.offsets().values()) == 5_000
+    last = fleet.once()
+    path = fleet.atlases / f"{last}.atlas"
+    assert path.read_bytes() == fleet.built()
+    assert Atlas.load(path).version == last
+    ledger = fleet.ledger()
+    record = ledger.get(last)
+    assert record is not None
+    assert (record.state, sum(record.includes.values())) == ("serving", PINGS)
+    assert record.contains["pings"] == PINGS
+    assert [one.version for one in ledger.serving] == [first, last]
+
+
+def test_several_share_the_partitions_and_a_signal_ends_them_with_all_written(fleet: Fleet) -> None:
+    fleet.feed(0, 3_000)
+    with fleet.running("a", "--every", "5s") as a, fleet.running("b", "--every", "5s") as b:
+        for one in (a, b):
+            one.wait_for("is ours", 60)
+        assert eventually(lambda: " version " in a.log() + b.log())
+        fleet.feed(3_000, PINGS)
+        assert eventually(lambda: "0 behind" in a.log() and "0 behind" in b.log())
+        for one in (a, b):
+            one.send_signal(signal.SIGTERM)
+            assert one.wait() == 0, one.log()
+    assert sum(fleet.offsets().values()) == PINGS
+    assert (fleet.atlases / f"{fleet.once()}.atlas").read_bytes() == fleet.built()
+
+
+def test_what_redis_lost_is_counted_again_from_the_log(fleet: Fleet) -> None:
+    fleet.feed(0, PINGS)
+    version = fleet.once()
+    with redis.Redis.from_url(fleet.redis_url) as client:
+        keys = list(client.keys("*:day:*"))  # type: ignore[union-attr]
+        assert len(keys) == PARTITIONS
+        client.delete(keys[0])
+    assert fleet.once() == version
+    with redis.Redis.from_url(fleet.redis_url) as client:
+        client.flushall()
+    assert fleet.once() == version
+
+
+def test_servers_that_are_away_are_named_in_one_line(fleet: Fleet) -> None:
+    for option in ("--bootstrap", "--redis"):
+        where = {"--bootstrap": "127.0.0.1:9", "--redis": "redis://127.0.0.1:9/0"}[option]
+        done = pathcast(*fleet.options("--once", option, where))
+        assert done.returncode == 1
+        assert b"127.0.0.1:9" in done.stderr
+        assert b"Traceback" not in done.stderr
+    gone = pathcast(*fleet.options("--once", "--prefix", "nobody"))
+    assert b"there is no topic nobody.pings.v1" in gone.stderr
+    assert not list(fleet.atlases.iterdir())
+
+
+def test_the_versions_are_listed_and_compared(fleet: Fleet) -> None:
+    fleet.feed(0, 4_000)
+    first = fleet.once()
+    fleet.feed(4_000, PINGS)
+    last = fleet.once()
+    listed = json.loads(pathcast("atlas", "list", "--atlases", fleet.atlases, "--json").stdout)
+    assert [(one["version"], one["contains"]["pings"]) for one in listed] == [(first, 4_000), (last, PINGS)]
