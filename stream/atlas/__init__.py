@@ -5,6 +5,7 @@ growing    counts a partition's records as they come (`model.atlas.growth`), and
 kept_days  keeps the sums of days while they grow
 building   builds an atlas from a recording or a topic
 counting   counts a topic for ever, and makes versions: `pathcast atlas run`
+replaying  walks recorded pings while an atlas grows
 ledger     which version answers which ping, by the models topic alone
 hearing    reads that topic
 announcing brings versions into service

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stream.bench.harness.servers import Servers
 
 app = typer.Typer(
-    help="Measure: the bare model step, a worker, latency, scale, takeover, a soak, and other ways to do the same.\n\n"
+    help="Measure: the bare model step, a worker, latency, scale, takeover, a soak, atlases, and others' ways.\n\n"
     "Starts an Apache Kafka (Java and Maven are needed) and a redis-server of its own on loopback, unless --bootstrap "
     "and --redis name running ones, and leaves nothing behind. Nothing is recorded without --record.",
     no_args_is_help=True,
@@ -66,6 +66,10 @@ def worker(
     runs: Runs = 5,
     profile: Annotated[bool, typer.Option("--profile/--no-profile", help="where the CPU goes, by py-spy")] = True,
     flame: Annotated[Path | None, typer.Option("--flame", dir_okay=False, help="write a flame graph (SVG)")] = None,
+    atlas: Annotated[
+        bool, typer.Option("--atlas", help="with an atlas and without, in turn, and no bare step")
+    ] = False,
+    atlas_keys: Annotated[int, typer.Option("--atlas-keys", min=1, help="the least in the atlas")] = 1_000_000,
     weights: Weights = Settings.weights,
     data: Data = None,
     timeout_s: Timeout = 600.0,
@@ -79,13 +83,34 @@ def worker(
         raise typer.BadParameter(f"no such directory: {flame.parent}", param_hint="--flame")
 
     def work(servers: Servers, show: Show) -> Report:
+        from stream.bench.atlas import guided
         from stream.bench.worker import Options, run
 
         how = {"partitions": partitions, "max_batch": max_batch, "runs": runs, "timeout_s": timeout_s}
         more: dict[str, Any] = {**how, "profile": profile, "flame": flame, "data": data}
-        return run(Options(weights=weights, entities=entities, rounds=rounds, **more), servers, show)
+        options = Options(weights=weights, entities=entities, rounds=rounds, **more)
+        return guided.run(options, atlas_keys, servers, show) if atlas else run(options, servers, show)
 
     on_servers(work, bootstrap, redis, json=json, record=record)
+
+
+@app.command()
+def atlas(
+    vehicles: Annotated[
+        int, typer.Option("--vehicles", min=1, max=1_000_000, help="simulated, on shared streets")
+    ] = 500,
+    days: Annotated[float, typer.Option("--days", min=0.01, max=366)] = 7.0,
+    every_s: Annotated[float, typer.Option("--every-s", min=1, max=600, help="between two pings of one")] = 60.0,
+    max_cells: Annotated[int, typer.Option("--max-cells", min=1, help="keys at most")] = 20_000_000,
+    json: Json = False,
+    record: Record = False,
+) -> None:
+    """What a version of the atlas costs to make: size, time and memory, without broker and store."""
+    with showing(json) as show:
+        from stream.bench.atlas.versions import Options, run
+
+        report = run(Options(vehicles, days, every_s, max_cells), show)
+    tell(report, json=json, record=record)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice, zip_longest
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from stream.tracks.fix import packed
 from stream.wire import Ping, Record
 from stream.worker.memory import keep_freed
 
+T = TypeVar("T")
 Slots = NDArray[np.int64]
 Call = tuple[str, tuple[Any, ...]]  # a method of Predictor, and its arguments
 WINDOW_FILL: Final = 64  # pings per entity before the measurement: the ring is full then
@@ -60,12 +61,13 @@ class Stopwatch:
     def __init__(self) -> None:
         self.wall_s = self.cpu_s = 0.0
 
-    def timed(self, work: Callable[[], object]) -> None:
+    def timed(self, work: Callable[[], T]) -> T:
         # It is process time, not thread time, so that all threads of the model count, as in the worker.
         wall, cpu = time.perf_counter(), time.process_time()
-        work()
+        made = work()
         self.cpu_s += time.process_time() - cpu
         self.wall_s += time.perf_counter() - wall
+        return made
 
 
 def measure(

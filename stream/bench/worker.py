@@ -76,13 +76,13 @@ def run(options: Options, servers: Servers, show: Show) -> Report:
             found.drains.append(drained(options, servers, names, show, f"run {number} of {options.runs}"))
             show(f"run {number} of {options.runs}: the bare step on the same batches")
             found.steps.append(step.played(options.weights, calls, WARM))
-        seen, why = _profiled(options, servers, names, show)
+        seen, why = profiled(options, servers, names, show)
     return _report(options, servers, found, seen, why)
 
 
-def drained(options: Options, servers: Servers, names: Topics, show: Show, what: str) -> Rate:
-    """Lets one fresh worker drain the topic, and returns its rate."""
-    with _draining(options, servers, names, show, what) as (worker, counter):
+def drained(options: Options, servers: Servers, names: Topics, show: Show, what: str, **more: object) -> Rate:
+    """Lets one fresh worker, with these options more, drain the topic, and returns its rate."""
+    with _draining(options, servers, names, show, what, **more) as (worker, counter):
 
         def tell(done: int) -> None:
             show(f"{what}: {done:,} of {options.pings:,} pings")
@@ -93,10 +93,10 @@ def drained(options: Options, servers: Servers, names: Topics, show: Show, what:
 
 @contextmanager
 def _draining(
-    options: Options, servers: Servers, names: Topics, show: Show, what: str
+    options: Options, servers: Servers, names: Topics, show: Show, what: str, **more: object
 ) -> Iterator[tuple[launch.Process, topics.Counter]]:
     with stores.group(servers, f"{topics.prefix_of(names)}-{what.replace(' ', '-')}") as group:
-        more = {"max_batch": options.max_batch}
+        more = {"max_batch": options.max_batch, **more}
         command = launch.worker_command(launch.worker_options(servers, names, group, options.weights, **more))
         counter = topics.Counter(servers.bootstrap, topics.answers_of(names))
         with closing(counter), launch.process("worker", command) as worker:
@@ -105,14 +105,16 @@ def _draining(
             yield worker, counter
 
 
-def _profiled(options: Options, servers: Servers, names: Topics, show: Show) -> tuple[profile.Profile | None, str]:
+def profiled(
+    options: Options, servers: Servers, names: Topics, show: Show, **more: object
+) -> tuple[profile.Profile | None, str]:
     """Returns the profile of a further drain, or the reason why there is none."""
     if not options.profile:
         return None, "not asked for"
     try:
         profile.command()  # raises here, before a whole drain is wasted
         with (
-            _draining(options, servers, names, show, "profile") as (worker, counter),
+            _draining(options, servers, names, show, "profile", **more) as (worker, counter),
             profile.profiler(worker) as profiler,
         ):
 
@@ -138,7 +140,7 @@ def _report(options: Options, servers: Servers, found: Found, seen: profile.Prof
     ]
     notes += too_short(found.drains)
     if seen is not None:
-        tables.append(_stages(seen, 1e6 / middle(per_cpu)))
+        tables.append(stages(seen, 1e6 / middle(per_cpu)))
         if options.flame is not None:
             notes.append(f"flame graph: {options.flame}")
     else:
@@ -175,7 +177,7 @@ def _both(values: list[float]) -> tuple[float, str]:
     return middle(values), plus_minus(values)
 
 
-def _stages(seen: profile.Profile, us_per_ping: float) -> Table:
+def stages(seen: profile.Profile, us_per_ping: float) -> Table:
     rows = [(stage, 100 * part, part * us_per_ping) for stage, part in seen.stages.items()]
     title = f"where the worker's CPU goes ({seen.samples:,} samples of py-spy)"
     return Table(title, ("stage", "% of its CPU", "CPU µs per ping"), rows)

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -19,11 +19,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from stream.adapters.options import Columns, recording_of
+from stream.atlas.times import seconds
 from stream.config.settings import DEFAULT_HORIZONS_S, UNLIMITED, Settings
 
 if TYPE_CHECKING:  # importing torch takes a second, for which --help and a wrong file name should not wait
-    from stream.adapters.files import Rows
+    from stream.adapters.files import Row, Rows
+    from stream.atlas.replaying import Growing
     from stream.engine.engine import Engine
+    from stream.kafka.record_columns import Records
     from stream.wire import Outgoing
 
 STDOUT = "-"
@@ -39,12 +42,16 @@ ts or t (milliseconds UTC), lat and lon, or --columns says what they are called;
 are there. Pings are taken in the order of their times. OUT gets one line of JSON per accepted ping: the forecast, with
 anchor, next and horizons.
 
+With --atlas 1h, the pings so far move the forecasts: from each full hour on, by the pings' own times, a version of the
+atlas answers that is made of what was known before that hour. Each forecast names it.
+
 [bold]Examples[/]
 
   pathcast replay buses.parquet --out forecasts.ndjson
   pathcast replay track.gpx --out - --horizons 30,60 | head -n 1
   pathcast replay fleet.csv --columns t:s=timestamp,entity_id=vehicle --out forecasts.ndjson
   pathcast replay pings.csv --out forecasts.ndjson --weights ./my-weights --json
+  pathcast replay buses.parquet --out forecasts.ndjson --atlas 1h
 """
 
 
@@ -61,18 +68,29 @@ def replay(
     horizons: Annotated[
         str, typer.Option("--horizons", envvar="PATHCAST_HORIZONS", help="seconds ahead, separated by commas")
     ] = _HORIZONS,
+    atlas: Annotated[
+        str | None,
+        typer.Option("--atlas", metavar="TIME", help="ask an atlas of these pings, a new one each 1h, 30m, ..."),
+    ] = None,
+    min_entities: Annotated[
+        int | None, typer.Option("--min-entities", min=1, max=16, help="for --atlas, as of atlas build; default: 3")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON (to stderr if OUT is -)")] = False,
 ) -> None:
     settings = _settings(weights, horizons)
+    every_ms = None if atlas is None else 1000 * seconds(atlas, "--atlas")
+    if min_entities is not None and every_ms is None:
+        raise typer.BadParameter("is for --atlas", param_hint="--min-entities")
     console = Console(stderr=True)
     found = recording_of(file, columns)
     rows = found.in_order()
     if rows.left_out:
         console.print(f"left out: {rows.left_out}", style="yellow", markup=False, soft_wrap=True)
-    engine = _engine(settings)
+    engine = engine_of(settings)
+    growing = None if every_ms is None else _growing(every_ms, min_entities)
     summary = None
     with _opened(out, found.path) as sink:
-        summary = asyncio.run(_replayed(engine, rows, sink, settings, console))
+        summary = asyncio.run(_replayed(engine, rows, growing, sink, settings, console))
     if summary is None:
         return
     if as_json:
@@ -92,13 +110,21 @@ def _settings(weights: str, horizons: str) -> Settings:
         raise typer.BadParameter(f"{horizons!r}: {error}", param_hint="--horizons") from None
 
 
-def _engine(settings: Settings) -> Engine:
+def engine_of(settings: Settings) -> Engine:
+    """Returns an engine without a store and with a clock that stands still."""
     from model.api import Predictor
     from stream.engine.engine import Engine
     from stream.store.base import MemoryStore
 
     # The clock stands still: latencies of a replay mean nothing, and the same file gives the same bytes.
     return Engine(Predictor.load(settings.weights), MemoryStore(), settings, clock_ms=lambda: 0.0)
+
+
+def _growing(every_ms: int, min_entities: int | None) -> Growing:
+    from stream.atlas.building import Rules
+    from stream.atlas.replaying import Growing
+
+    return Growing(every_ms, Rules() if min_entities is None else Rules(min_entities=min_entities))
 
 
 @contextmanager
@@ -116,28 +142,46 @@ def _opened(out: str, file: str | Path) -> Iterator[BinaryIO]:
         yield sink
 
 
-async def _replayed(engine: Engine, rows: Rows, sink: BinaryIO, settings: Settings, console: Console) -> dict[str, Any]:
+async def _replayed(
+    engine: Engine, rows: Rows, growing: Growing | None, sink: BinaryIO, settings: Settings, console: Console
+) -> dict[str, Any]:
     """Passes all rows through the engine, writes the forecasts, and returns the summary."""
-    from stream.wire import Record
-
-    published_ms = int(time.time() * 1000)  # every record's timestamp: a recording cannot have times after now
+    published_ms = int(time.time() * 1000)
     codes: Counter[str] = Counter()
     examples: dict[str, str] = {}
     offset, started_s = 0, time.perf_counter()
-    coming = iter(rows)
+    batches = _batches(rows) if growing is None else growing.batches(rows, BATCH_ROWS)
     with _progress(console) as progress:
         task = progress.add_task("replaying", total=len(rows))
-        while chunk := list(islice(coming, BATCH_ROWS)):
-            records = [
-                Record(settings.topics.pings, 0, place, published_ms, row.key, row.value)
-                for place, row in enumerate(chunk, offset)
-            ]
-            answers = await engine.process(records, started_ms=0.0, fetched_ms=0.0)
+        for batch in batches:
+            records = records_of(batch, offset, settings.topics.pings, published_ms)
+            choice = None if growing is None else growing.choice
+            answers = await engine.process(records, started_ms=0.0, fetched_ms=0.0, choice=choice)
+            if growing is not None:
+                growing.add(records)
             _write(answers, settings, sink, codes, examples)
-            offset += len(chunk)
+            offset += len(batch)
             progress.update(task, completed=offset)
     elapsed_s = time.perf_counter() - started_s
-    return _summary(engine, offset, elapsed_s, codes, examples)
+    grown = {} if growing is None else {"atlases": growing.versions}
+    return {**_summary(engine, offset, elapsed_s, codes, examples), **grown}
+
+
+def records_of(rows: Sequence[Row], first: int, topic: str, published_ms: int) -> Records:
+    """Returns the rows as records of the topic from the offset `first` on.
+
+    All were published at one time, now: a recording cannot have times after it.
+    """
+    from stream.kafka.record_columns import Records
+    from stream.wire import Record
+
+    rows_from = enumerate(rows, first)
+    return Records.of([Record(topic, 0, offset, published_ms, row.key, row.value) for offset, row in rows_from])
+
+
+def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    coming = iter(rows)
+    return iter(lambda: list(islice(coming, BATCH_ROWS)), [])
 
 
 def _write(
@@ -181,9 +225,11 @@ def _show(summary: dict[str, Any], console: Console) -> None:
             markup=False,
             soft_wrap=True,
         )
+    grown = f", {summary['atlases']:,} versions of the atlas" if "atlases" in summary else ""
     console.print(
         f"{summary['pings']:,} pings, {summary['forecasts']:,} forecasts, {summary['rejects']:,} rejects, "
-        f"{summary['duplicates']:,} duplicates, {summary['gapfills']:,} gap fills; {summary['pings_per_s']:,.0f}/s",
+        f"{summary['duplicates']:,} duplicates, {summary['gapfills']:,} gap fills{grown}; "
+        f"{summary['pings_per_s']:,.0f}/s",
         highlight=False,
         soft_wrap=True,
     )

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stream.adapters.files import Row
 from stream.wire import Anchor, Forecast, code_of, loads_forecast
 from stream.wire.scoring import TARGETS, Errors, errors, score
+
+if TYPE_CHECKING:
+    from model.api import Atlas
 
 SHOWN = 6  # vehicles on the screen
 
@@ -41,6 +44,9 @@ class Board:
         self._event_ts: int | None = None
         self._sent: dict[tuple[str, int], float] = {}  # (entity, event time) -> clock in s, until its forecast comes
         self._forecasts: list[Forecast] = []
+        self._alone: dict[tuple[str, int], Forecast] = {}  # by entity and time: what the model answers without an atlas
+        self.atlas: Atlas | None = None  # that the forecasts ask
+        self.rows: list[Row] = []  # that were sent
         self._gapfills = 0
         self._rejects: Counter[str] = Counter()
         self._latencies_ms: list[float] = []
@@ -51,6 +57,7 @@ class Board:
     def sent(self, row: Row, clock_s: float) -> None:
         with self._lock:
             self._pings += 1
+            self.rows.append(row)
             if row.key is not None and row.ts_ms is not None:
                 self._event_ts = row.ts_ms
                 # The first of two equal pings gets the forecast; the second is a duplicate.
@@ -64,6 +71,11 @@ class Board:
             if began is not None:
                 self._latencies_ms.append((clock_s - began) * 1000)
             self._compare(forecast)
+
+    def compare(self, alone: Iterable[Forecast]) -> None:
+        """Takes what the model answers for the same pings without an atlas."""
+        with self._lock:
+            self._alone = {(one.entity_id, one.anchor.ts): one for one in alone}
 
     def gapfill(self) -> None:
         with self._lock:
@@ -110,24 +122,39 @@ class Board:
         """Returns the errors of all pairs of a forecast and a real ping so far, by target. The real pings are the
         anchors of the forecasts: each accepted ping has one forecast, and the vehicle was not at a rejected one."""
         with self._lock:
-            forecasts = list(self._forecasts)
+            return self._scored(self._forecasts)
+
+    def without_atlas(self) -> dict[str, float | None]:
+        """Returns the mean errors of the model without the atlas over the same pairs, by target; empty if it was not
+        asked."""
+        with self._lock:
+            alone = [self._alone.get((one.entity_id, one.anchor.ts)) for one in self._forecasts]
+            if not self._alone or None in alone:
+                return {}
+            pairs = self._scored([one for one in alone if one is not None])
+        return {name: mean_errors(pairs[name])["model"] for name in TARGETS}
+
+    def _scored(self, forecasts: Sequence[Forecast]) -> dict[str, list[Errors]]:
         tracks: dict[str, dict[int, Anchor]] = {}
-        for forecast in forecasts:
+        for forecast in self._forecasts:
             tracks.setdefault(forecast.entity_id, {})[forecast.anchor.ts] = forecast.anchor
         return score(forecasts, {entity: [track[ts] for ts in sorted(track)] for entity, track in tracks.items()})
 
     def summary(self, *, broker: str, store: str) -> dict[str, Any]:
         """Returns the JSON summary. Errors are means in metres over the same pairs, null where there was no pair."""
-        pairs, live = self.pairs(), self.live()
+        pairs, live, without = self.pairs(), self.live(), self.without_atlas()
         with self._lock:
             model = self._forecasts[-1].model if self._forecasts else None
+            moved = sum(one.atlas is not None and one.atlas.pings > 0 for one in self._forecasts)
+        more = {name: {"model_without_atlas": metres} for name, metres in without.items()}
         return {
             "pings_in": live.pings_in,
             "forecasts_out": live.forecasts_out,
             "gapfills_out": live.gapfills_out,
             "rejects": live.rejects,
             "latency_ms": {"p50": _rounded(live.p50_ms), "p99": _rounded(live.p99_ms)},
-            "error_m": {name: mean_errors(pairs[name]) for name in TARGETS},
+            "error_m": {name: mean_errors(pairs[name]) | more.get(name, {}) for name in TARGETS},
+            "atlas": self.atlas and {"version": self.atlas.version, **self.atlas.contains, "forecasts_moved": moved},
             "broker": broker,
             "store": store,
             "model": None if model is None else f"{model.name} {model.version}",

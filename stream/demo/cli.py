@@ -31,6 +31,12 @@ The buses are a bundled recording from Austin, Texas (Capital Metro, collected b
   pathcast demo --data my-tracks.parquet --speedup 10 --weights ./my-weights
   pathcast demo --seconds 60 --json
 """
+COLUMNS = {
+    "constant_velocity": "constant velocity",
+    "damped_velocity": "damped velocity",
+    "stay": "stays where it is",
+}
+ATLAS_COLUMNS = {"model": "with an atlas", "model_without_atlas": "model alone"}
 NAMES = {"next": "next ping", "60": "1 minute ahead", "300": "5 minutes ahead", "900": "15 minutes ahead"}
 
 
@@ -133,8 +139,6 @@ def _picture(doing: str, live: Live) -> RenderableType:
 
 
 def _show_summary(console: Console, board: Board, summary: dict[str, Any]) -> None:
-    from rich.table import Table
-
     console.print(
         f"{summary['pings_in']:,} pings in, {summary['forecasts_out']:,} forecasts out, "
         f"{summary['gapfills_out']:,} gap fills, {summary['rejects']:,} rejects",
@@ -145,13 +149,31 @@ def _show_summary(console: Console, board: Board, summary: dict[str, Any]) -> No
     latency = summary["latency_ms"]
     if latency["p50"] is not None:
         console.print(f"ping to forecast: {latency['p50']:.1f} ms median, {latency['p99']:.1f} ms p99", highlight=False)
-    table = Table(title="How far off, in metres on average", title_justify="left")
-    table.add_column("")
-    for name in ("comparisons", "pathcast", "constant velocity", "damped velocity", "stays where it is"):
-        table.add_column(name, justify="right")
-    pairs = board.pairs()
-    for target, mean in summary["error_m"].items():
-        cells = ["-" if metres is None else f"{metres:,.0f}" for metres in mean.values()]
-        table.add_row(NAMES[target], f"{len(pairs[target]):,}", *cells)
-    console.print(table)
+    console.print(_errors(board, summary["error_m"]))
+    if (atlas := summary["atlas"]) is not None:
+        console.print(_told(atlas, summary["forecasts_out"]), highlight=False)
     console.print(f"model {summary['model']}, broker {summary['broker']}, store {summary['store']}", highlight=False)
+
+
+def _errors(board: Board, error_m: dict[str, dict[str, float | None]]) -> RenderableType:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    pairs, compared = board.pairs(), "model_without_atlas" in error_m["next"]
+    names = ATLAS_COLUMNS | COLUMNS if compared else {"model": "pathcast"} | COLUMNS
+    table = Table(title="How far off, in metres on average", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("", no_wrap=True)
+    for name in ("cases", *names.values()):
+        table.add_column(name, justify="right")
+    for target, mean in error_m.items():
+        cells = ["-" if (metres := mean[name]) is None else f"{metres:,.0f}" for name in names]
+        table.add_row(NAMES[target], f"{len(pairs[target]):,}", *cells)
+    return table
+
+
+def _told(atlas: dict[str, Any], forecasts: int) -> str:
+    begin, end = (datetime.fromtimestamp(atlas[name] / 1000, UTC) for name in ("from_ms", "to_ms"))
+    return (
+        f"atlas of {atlas['pings']:,} earlier pings of {atlas['entities']:,} vehicles, {begin:%H:%M} to {end:%H:%M} "
+        f"UTC; it moved {atlas['forecasts_moved']:,} of these {forecasts:,} forecasts"
+    )

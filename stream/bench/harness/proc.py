@@ -91,6 +91,18 @@ def parse_memory(raw: bytes) -> Memory:
     return Memory(*(1024 * field for field in fields))
 
 
+def peak_bytes(pid: int) -> int:
+    """Returns the most that was resident at one moment since the process began its program. Raises RuntimeError
+    if the system does not tell.
+    """
+    path = Path(f"/proc/{pid}/status")
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        raise RuntimeError(f"memory is read from {path}, which is not there") from None
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(b"VmHWM:"))
+
+
 def total(memories: Iterable[Memory]) -> Memory:
     return Memory(*map(sum, zip(*memories, strict=True)))
 

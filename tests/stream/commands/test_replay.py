@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +16,18 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from model.api import Predictor
+from stream.adapters.files import read_in_order
+from stream.atlas.building import Rules, of_rows
+from stream.atlas.replaying import version_of
 from stream.commands.replay import replay
-from stream.wire import loads_forecast
+from stream.config.settings import Settings
+from stream.engine.engine import Engine
+from stream.store.base import MemoryStore
+from stream.wire import Record, loads_forecast
 
 T0 = 1_700_000_000_000
+HOUR_MS = 3_600_000
 
 
 @pytest.fixture
@@ -125,3 +137,84 @@ def test_the_input_is_never_overwritten(run: Callable[..., Any], weights: str, t
 @pytest.mark.parametrize("horizons", ["soon", "", "0", "-5", "nan", "60,,300"])
 def test_horizons_that_are_none_are_bad_usage(run: Callable[..., Any], tracks: Path, horizons: str) -> None:
     assert run(str(tracks), "--out", "-", "--horizons", horizons).exit_code == 2
+
+
+def fleet(path: Path) -> Path:
+    """Two hours and a half of four buses on one street, each five minutes behind the one before."""
+    begin = T0 // HOUR_MS * HOUR_MS + HOUR_MS // 2
+    rows = [
+        f"{entity},{begin + n * 60_000 + behind},{30 + (n - 5 * behind) % 40 / 500},-97\n"
+        for n in range(150)
+        for behind, entity in enumerate("abcd")
+    ]
+    path.write_text("entity_id,t,lat,lon\n" + "".join(rows))
+    return path
+
+
+def test_without_an_atlas_the_bytes_are_the_engines_for_the_same_records(
+    run: Callable[..., Any], weights: str, tracks: Path, tmp_path: Path
+) -> None:
+    """As they were before a replay could ask one."""
+    out = tmp_path / "out"
+    assert run(str(tracks), "--out", str(out), "--weights", weights).exit_code == 0
+    settings = Settings(weights=weights)
+    engine = Engine(Predictor.load(weights), MemoryStore(), settings, clock_ms=lambda: 0.0)
+    records = [
+        Record(settings.topics.pings, 0, offset, int(time.time() * 1000), row.key, row.value)
+        for offset, row in enumerate(read_in_order(tracks))
+    ]
+    answers = asyncio.run(engine.process(records, started_ms=0.0, fetched_ms=0.0))
+    expected = [one.value for one in answers if one.topic == settings.topics.forecasts]
+    assert out.read_bytes().splitlines() == expected
+    assert b'"atlas"' not in out.read_bytes()
+
+
+def test_with_an_atlas_each_hour_asks_the_version_that_knows_what_was_before_it(
+    run: Callable[..., Any], weights: str, tmp_path: Path
+) -> None:
+    data, plain, out = fleet(tmp_path / "fleet.csv"), tmp_path / "plain", tmp_path / "out"
+    assert run(str(data), "--out", str(plain), "--weights", weights).exit_code == 0
+    result = run(str(data), "--out", str(out), "--weights", weights, "--atlas", "1h", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["atlases"] == 2
+    rows = list(read_in_order(data))
+    moved = set()
+    for line, bare in zip(out.read_bytes().splitlines(), plain.read_bytes().splitlines(), strict=True):
+        found, without = loads_forecast(line), loads_forecast(bare)
+        begin = found.anchor.ts // HOUR_MS * HOUR_MS
+        before = [row for row in rows if row.ts_ms is not None and row.ts_ms < begin]
+        assert found.atlas is not None
+        assert not found.atlas.late
+        assert found.atlas.version == (_version(len(before), data) if before else None)
+        if found.atlas.pings:
+            moved.add(begin)
+            assert found.horizons != without.horizons
+        else:
+            assert found.horizons == without.horizons
+    assert len(moved) == 2, "in both hours that have a version"
+
+
+@cache
+def _version(rows: int, data: Path) -> str:
+    return version_of(of_rows(islice(read_in_order(data), rows)), Rules()).version
+
+
+def test_what_four_show_is_left_out_where_five_are_asked_for(
+    run: Callable[..., Any], weights: str, tmp_path: Path
+) -> None:
+    data = fleet(tmp_path / "fleet.csv")
+
+    def asked(*options: str) -> int:
+        result = run(str(data), "--out", "-", "--weights", weights, "--atlas", "1h", *options)
+        assert result.exit_code == 0, result.output
+        return sum(json.loads(line)["atlas"]["pings"] > 0 for line in result.stdout.splitlines())
+
+    assert asked() > asked("--min-entities", "5") == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--atlas", "soon"), ("--atlas", "0h"), ("--min-entities", "2"), ("--atlas", "1h", "--min-entities", "0")],
+)
+def test_an_atlas_that_cannot_be_made_is_bad_usage(run: Callable[..., Any], tracks: Path, options: tuple[str]) -> None:
+    assert run(str(tracks), "--out", "-", *options).exit_code == 2

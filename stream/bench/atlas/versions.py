@@ -1,0 +1,116 @@
+"""`pathcast bench atlas`: what it takes to make a version for a fleet, from its pings to the file, in one process.
+
+simulated pings (not counted) -> Growth -> days, most of them compressed -> published -> the file -> a worker's check
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from model.api import Atlas
+from model.atlas.cells import LEVEL_SHIFT, LEVELS
+from model.atlas.growth import Growth
+from model.atlas.sums import entity_ids
+from model.atlas.version import dumps
+from stream.atlas.building import MAX_CELLS, Rules, published_of
+from stream.atlas.kept_days import GrowingDays
+from stream.bench.atlas.fleet import Fleet
+from stream.bench.harness import proc
+from stream.bench.harness.report import UNKNOWN, Cell, Report, Table
+from stream.bench.step import Stopwatch
+
+Show = Callable[[str], None]
+CHUNK: Final = 65_536  # pings at a time, as for `pathcast atlas build`
+MIB: Final = 2**20
+TIMED: Final = {
+    "growth": "counting outcomes, s",
+    "days": "adding them up by day, s",
+    "published": "publishing: days fade, what few did is left out, s",
+    "written": "writing the file, s",
+    "loaded": "a worker's load and check of it, s",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of the benchmark."""
+
+    vehicles: int = 500
+    days: float = 7.0
+    every_s: float = 60.0  # between two pings of a vehicle
+    max_cells: int = MAX_CELLS
+
+    @property
+    def rounds(self) -> int:
+        return max(int(self.days * 86_400 / self.every_s), 1)
+
+
+def run(options: Options, show: Show) -> Report:
+    days, watches = _grown(options, show)
+    show("making the version")
+    watches |= {name: Stopwatch() for name in TIMED if name not in watches}
+    rules = Rules(max_cells=options.max_cells)
+    published, contains = watches["published"].timed(partial(published_of, days, rules))
+    with tempfile.TemporaryDirectory(prefix="pathcast-bench-") as folder:
+        file = Path(folder) / "atlas"
+        watches["written"].timed(lambda: file.write_bytes(dumps(published, contains)))
+        peak_bytes, size = proc.peak_bytes(os.getpid()), file.stat().st_size
+        watches["loaded"].timed(lambda: Atlas.load(file))
+    of_level = np.bincount(published.key >> LEVEL_SHIFT, minlength=LEVELS).tolist()
+    numbers = {
+        "options": asdict(options),
+        "pings": contains["pings"],
+        "keys": len(published),
+        "keys_by_level": of_level,
+        "bytes": size,
+        "peak_bytes": peak_bytes,
+        **{f"{name}_s": watch.wall_s for name, watch in watches.items()},
+        **{f"{name}_cpu_s": watch.cpu_s for name, watch in watches.items()},
+    }
+    cells = f"keys, from the largest cells to the smallest: {', '.join(f'{n:,}' for n in of_level)}"
+    return Report("atlas", [_table(numbers)], numbers, [_note(options), cells])
+
+
+def _grown(options: Options, show: Show) -> tuple[GrowingDays, dict[str, Stopwatch]]:
+    """Counts the pings of a fleet. Returns the days, and how long it took to count outcomes and to add them up."""
+    fleet, growth, days = Fleet(options.vehicles, options.every_s), Growth(), GrowingDays()
+    ids = entity_ids([f"v{number:06d}" for number in range(options.vehicles)])
+    watches = {"growth": Stopwatch(), "days": Stopwatch()}
+    some = max(CHUNK // options.vehicles, 1)
+    for begin in range(0, options.rounds, some):
+        show(f"counting: {begin * options.vehicles:,} of {options.rounds * options.vehicles:,} pings")
+        rounds = [fleet.round() for _ in range(min(some, options.rounds - begin))]
+        begins = np.zeros((len(rounds), options.vehicles), np.bool_)
+        begins[0] = begin == 0
+        pings = np.tile(ids, len(rounds)), np.concatenate(rounds), begins.ravel()
+        found = watches["growth"].timed(partial(growth.add, *pings))
+        watches["days"].timed(partial(days.add, found))
+    return days, watches
+
+
+def _table(numbers: dict[str, Any]) -> Table:
+    counting = {kind: numbers[f"growth_{kind}"] + numbers[f"days_{kind}"] for kind in ("s", "cpu_s")}
+    rows: list[Sequence[Cell]] = [
+        ("pings", numbers["pings"], UNKNOWN),
+        ("keys", numbers["keys"], UNKNOWN),
+        ("file, MB", numbers["bytes"] / 1e6, UNKNOWN),
+        ("peak memory of all this, MiB", numbers["peak_bytes"] / MIB, UNKNOWN),
+        ("counting and adding, pings/s", *(numbers["pings"] / seconds for seconds in counting.values())),
+    ]
+    rows += [(what, numbers[f"{name}_s"], numbers[f"{name}_cpu_s"]) for name, what in TIMED.items()]
+    return Table("a version of the atlas", ("what", "how much, by wall", "by CPU"), rows)
+
+
+def _note(options: Options) -> str:
+    return (
+        f"{options.vehicles:,} simulated vehicles on {options.days:g} days, a ping each {options.every_s:g} s, at most "
+        f"{options.max_cells:,} keys; in one process without broker and store"
+    )

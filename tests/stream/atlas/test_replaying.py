@@ -1,0 +1,81 @@
+"""A replay's atlas knows the past alone: what is known at a full hour or later is not in the version of that hour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from stream.adapters.files import Row, row_of
+from stream.atlas.building import Rules, of_rows
+from stream.atlas.replaying import Growing, version_of
+from stream.kafka.record_columns import Records
+from stream.wire import MAX_TS_MS, Record
+
+HOUR_MS = 3_600_000
+HOUR = 1_700_000_000_000 // HOUR_MS * HOUR_MS
+ANY = Rules(min_entities=1)
+
+
+def row(entity_id: str, ts_ms: int) -> Row:
+    return row_of({"entity_id": entity_id, "ts": ts_ms, "lat": 30 + (ts_ms - HOUR) / 1e9, "lon": -97.0})
+
+
+def walked(rows: Sequence[Row], most: int = 1000, every_ms: int = HOUR_MS) -> list[tuple[Row, str | None]]:
+    """Each row with the version that it asks."""
+    growing, found = Growing(every_ms, ANY), list[tuple[Row, str | None]]()
+    for batch in growing.batches(rows, most):
+        version = growing.choice.atlas and growing.choice.atlas.version
+        found += [(one, version) for one in batch]
+        start = len(found) - len(batch)
+        growing.add(Records.of([Record("t", 0, start + n, -1, one.key, one.value) for n, one in enumerate(batch)]))
+    return found
+
+
+def made_of(rows: Sequence[Row]) -> str:
+    return version_of(of_rows(rows), ANY).version
+
+
+ROWS = [row("bus", ts_ms) for ts_ms in range(HOUR - 1_200_000, HOUR + 2 * HOUR_MS, 60_000)]
+
+
+@pytest.mark.parametrize("most", [1, 7, 1000])
+def test_the_version_of_an_hour_is_made_of_what_was_known_before_it(most: int) -> None:
+    found = walked(ROWS, most)
+    assert [one for one, _ in found] == ROWS
+    for one, version in found:
+        assert one.ts_ms is not None
+        begin = one.ts_ms // HOUR_MS * HOUR_MS
+        before = [other for other in ROWS if other.ts_ms is not None and other.ts_ms < begin]
+        assert version == (made_of(before) if before else None)
+
+
+@pytest.mark.parametrize(("late_ms", "is_in_it"), [(-1, True), (0, False), (1, False)])
+def test_one_outcome_that_is_known_at_the_full_hour_is_not_in_its_version(late_ms: int, is_in_it: bool) -> None:
+    """Two pings, and after 60 s the one that shows what became of the second: exactly one outcome, when it comes."""
+    last = HOUR + late_ms
+    before = [row("bus", last - 90_000), row("bus", last - 60_000)]
+    rows = [*before, row("bus", last), row("other", HOUR + 1)]
+    atlas, without = version_of(of_rows(rows[:3]), ANY), version_of(of_rows(before), ANY)
+    assert atlas.sums.n[:, 0].any()
+    assert not without.sums.n.any()
+    assert walked(rows)[-1][1] == (atlas if is_in_it else without).version
+
+
+def test_hours_without_a_ping_make_no_version_and_the_next_one_has_all_before() -> None:
+    rows = [*ROWS[:30], row("bus", HOUR + 50 * HOUR_MS)]
+    versions = [version for _, version in walked(rows)]
+    assert len(set(versions)) == 3
+    assert versions[-1] == made_of(rows[:-1])
+
+
+def test_times_that_no_ping_can_have_begin_no_hour() -> None:
+    rows = [row("bus", 0), *ROWS[:5], Row(b"bus", b"{", None), row("bus", MAX_TS_MS + 1)]
+    assert {version for _, version in walked(rows)} == {None}
+
+
+def test_minutes_are_spans_too() -> None:
+    found = [version for _, version in walked(ROWS[:20], every_ms=120_000)]
+    assert len(set(found)) == 10
+    assert np.array_equal(found[0::2], found[1::2])
