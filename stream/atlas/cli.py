@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -18,12 +18,9 @@ from stream.atlas.times import DAY_S, seconds
 from stream.config.options import DEFAULT_BOOTSTRAP, Bootstrap, Json, quiet, secured
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 
-if TYPE_CHECKING:
-    pass
-
 app = typer.Typer(
     help="The fleet's own map: what became of earlier pings, counted by map cell, heading and speed.\n\n"
-    "[bold]pathcast evaluate --atlas 1h[/] says what it is worth on your own tracks. A worker does not serve it yet.",
+    "[bold]pathcast evaluate --atlas 1h[/] says what it is worth on your own tracks.",
     no_args_is_help=True,
 )
 
