@@ -219,8 +219,7 @@ class Predictor:
         """Compiles what reads an atlas, so that the first version costs no time when it comes."""
         slots = self.acquire(1)
         self.advance(slots, np.zeros(1, dtype=FIX))
-        none = Atlas(Published.none(), {}, "")
-        self.forecast(slots, (60.0,), Guide([none], np.zeros(1, np.int64)))
+        self.forecast(slots, (60.0,), Guide([Atlas(Published.none(), {}, "")], np.zeros(1, np.int64)))
         self.release(slots)
 
     def fill(self, slots: Slots, asked: Sequence[Gap]) -> list[Fill]:

@@ -15,9 +15,10 @@ class AtlasHead(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first = nn.Linear(ATLAS_FEATURES, ATLAS_HIDDEN)
-        self.second = nn.Linear(ATLAS_HIDDEN, ATLAS_HIDDEN)
-        self.last = nn.Linear(ATLAS_HIDDEN, ATLAS_OUT)
+        wide, narrow = ATLAS_HIDDEN
+        self.first = nn.Linear(ATLAS_FEATURES, wide)
+        self.second = nn.Linear(wide, narrow)
+        self.last = nn.Linear(narrow, ATLAS_OUT)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 

@@ -57,10 +57,11 @@ def shapes(config: ModelConfig) -> dict[str, Shape]:
 
 def atlas_head() -> dict[str, Shape]:
     """Returns the tensors of a `model.network.atlas_head.AtlasHead`."""
+    wide, narrow = ATLAS_HIDDEN
     return (
-        _linear("atlas.first", ATLAS_FEATURES, ATLAS_HIDDEN)
-        | _linear("atlas.second", ATLAS_HIDDEN, ATLAS_HIDDEN)
-        | _linear("atlas.last", ATLAS_HIDDEN, ATLAS_OUT)
+        _linear("atlas.first", ATLAS_FEATURES, wide)
+        | _linear("atlas.second", wide, narrow)
+        | _linear("atlas.last", narrow, ATLAS_OUT)
     )
 
 

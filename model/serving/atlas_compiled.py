@@ -33,19 +33,19 @@ _CM2: Final = outcomes.CM_PER_M**2
 
 
 class Weights(NamedTuple):
-    """The layers of the head, float32; weights have an input per row, so that a row adds to all outputs at once."""
+    """The layers of the head, float32: weights [outputs, inputs] and biases [outputs]."""
 
-    first: NDArray[np.float32]  # [F, ATLAS_HIDDEN]
+    first: NDArray[np.float32]
     first_bias: NDArray[np.float32]
-    second: NDArray[np.float32]  # [ATLAS_HIDDEN, ATLAS_HIDDEN]
+    second: NDArray[np.float32]
     second_bias: NDArray[np.float32]
-    last: NDArray[np.float32]  # [ATLAS_HIDDEN, ATLAS_OUT]
+    last: NDArray[np.float32]
     last_bias: NDArray[np.float32]
 
     @classmethod
     def of(cls, weights: Parameters) -> Weights:
         layers = [f"atlas.{name}" for name in ("first", "second", "last")]
-        found = [(np.ascontiguousarray(weights[f"{one}.weight"].T), weights[f"{one}.bias"]) for one in layers]
+        found = [(weights[f"{one}.weight"], weights[f"{one}.bias"]) for one in layers]
         return cls(*(array for pair in found for array in pair))
 
 
@@ -67,10 +67,17 @@ def move(
     pings = np.zeros(len(mean), np.int64)
     for number, atlas in enumerate(atlases):
         rows, sums = sound & (which == number), atlas.sums
-        if rows.any() and len(sums):
-            columns = sums.key, sums.n, sums.off_cm, sums.off_cm2
+        if rows.any():
+            columns = map(_read_only, (sums.key, sums.n, sums.off_cm, sums.off_cm2))
             _move(mean, cov, rows, kin, last, dt_s, *columns, *weights, pings)
     return pings
+
+
+def _read_only(column: NDArray[Any]) -> NDArray[Any]:
+    """Returns a view that cannot be written to, as a mapped file cannot: numba compiles for one kind of arrays only."""
+    view = column.view()
+    view.flags.writeable = False
+    return view
 
 
 @compiled
@@ -81,7 +88,7 @@ def _move(  # type: ignore[no-untyped-def]
     place = np.empty(_L, np.int64)
     count, var, apart = np.empty(_L), np.empty(_L), np.empty((_L, 2))
     x, raw = np.empty(ATLAS_FEATURES, np.float32), np.empty(ATLAS_OUT, np.float32)
-    one, two = np.empty(ATLAS_HIDDEN, np.float32), np.empty(ATLAS_HIDDEN, np.float32)
+    one, two = np.empty(ATLAS_HIDDEN[0], np.float32), np.empty(ATLAS_HIDDEN[1], np.float32)
     for i in range(len(rows)):
         k = kin[i]
         if not rows[i] or k[m.DT] == 0.0 or k[m.DT] * 1000.0 > outcomes.MAX_APART_MS:
@@ -89,8 +96,8 @@ def _move(  # type: ignore[no-untyped-def]
         v_e, v_n = k[m.D_E] / k[m.DT], k[m.D_N] / k[m.DT]
         if not _find(key, last[i], v_e, v_n, k[m.W_E], k[m.W_N], place):
             continue
-        speed = np.hypot(v_e, v_n)
-        floored = np.hypot(speed, head.SPEED_FLOOR_MPS)
+        speed = np.sqrt(v_e * v_e + v_n * v_n)
+        floored = np.sqrt(speed * speed + head.SPEED_FLOOR_MPS**2)
         a_e, a_n = v_e / floored, v_n / floored
         seen = 0.0
         for j in range(dt_s.shape[1]):
@@ -101,9 +108,9 @@ def _move(  # type: ignore[no-untyped-def]
             sigma = np.sqrt(var0)
             _levels(n, off_cm, off_cm2, place, dt, bent_e, bent_n, var0, count, var, apart)
             x[0], x[1] = np.log(dt) / 4, k[m.LOG_DT] / 4
-            x[2], x[3] = np.log(speed + head.SPEED_FLOOR_MPS) / 2, np.log(sigma) / 4
-            x[4] = np.log1p(np.hypot(bent_e, bent_n) / sigma)
-            x[5] = _signed_log((bent_e * a_e + bent_n * a_n) / sigma)
+            x[2], x[3] = speed / (speed + head.USUAL_MPS), np.log(sigma) / 4
+            x[4] = _bounded((bent_e * a_e + bent_n * a_n) / sigma)
+            x[5] = abs(_bounded((bent_e * a_n - bent_n * a_e) / sigma))
             any_seen = False
             for level in range(_L):
                 any_seen |= count[level] > 0
@@ -111,18 +118,19 @@ def _move(  # type: ignore[no-untyped-def]
                 aside_e, aside_n = apart[level, 0] / sigma, apart[level, 1] / sigma
                 along, across = aside_e * a_e + aside_n * a_n, aside_e * a_n - aside_n * a_e
                 at = head.OF_QUESTION + head.OF_LEVEL * level
-                x[at], x[at + 1] = np.log1p(count[level]) / 4, count[level] > 0
-                x[at + 2] = np.log1p(np.hypot(along, across))
-                x[at + 3], x[at + 4] = _signed_log(along), np.log1p(abs(across))
-                x[at + 5] = min(max(np.log(var[level] / var0) / 2, -3.0), 3.0)
+                x[at] = count[level] / (count[level] + head.SOME)
+                x[at + 1] = count[level] / (count[level] + head.MANY)
+                x[at + 2], x[at + 3] = _bounded(along), abs(_bounded(across))
+                wide = np.sqrt(var[level])
+                x[at + 4] = wide / (wide + sigma)
             if not any_seen:
                 continue
             _layer(x, first, first_bias, True, one)
             _layer(one, second, second_bias, True, two)
             _layer(two, last_layer, last_bias, False, raw)
-            wide = var[_L - 1] * (1 + head.FEW / (count[_L - 1] + 0.5))
-            share = var0 / (var0 + wide)
-            both = (var0 * wide / (var0 + wide) + share * wide + (1 - share) * var0) / 2
+            var1 = var[_L - 1] * (1 + head.FEW / (count[_L - 1] + 0.5))
+            share = var0 / (var0 + var1)
+            both = (var0 * var1 / (var0 + var1) + share * var1 + (1 - share) * var0) / 2
             more = share / (share + (1 - share) * np.exp(-np.float64(raw[head.SHARE])))
             on_e, on_n = more * apart[_L - 1, 0], more * apart[_L - 1, 1]
             for level in range(_L):
@@ -202,15 +210,12 @@ def _levels(n, off_cm, off_cm2, place, dt, prior_e, prior_n, var0, count, var, a
 @compiled
 def _layer(x, weight, bias, bent, out):  # type: ignore[no-untyped-def]
     for o in range(len(out)):
-        out[o] = bias[o]
-    for i in range(len(x)):
-        for o in range(len(out)):
-            out[o] += x[i] * weight[i, o]
-    if bent:
-        for o in range(len(out)):
-            out[o] = max(out[o], np.float32(0.0))
+        total = bias[o]
+        for i in range(len(x)):
+            total += x[i] * weight[o, i]
+        out[o] = max(total, np.float32(0.0)) if bent else total
 
 
 @compiled
-def _signed_log(x):  # type: ignore[no-untyped-def]
-    return np.sign(x) * np.log1p(abs(x))
+def _bounded(x):  # type: ignore[no-untyped-def]
+    return x / (1 + abs(x))

@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from model.api import FIX
 from model.atlas.growth import ANEW
 from model.atlas.sums import Ids, entity_ids
-from stream.engine.batch import firsts
 from stream.engine.pings import Pings
 from stream.kafka.record_columns import Records
 from stream.tracks.track import Accepted, PendingGap, Policy, observe
-from stream.tracks.track_table import ROW, Copied, TrackTable
+from stream.tracks.track_table import ROW, Copied, Observed, TrackTable, firsts
 
 WINDOW_FIXES: Final = 32  # what the rules of a track look at
 IDLE_MS: Final = 7 * 86_400_000  # as long as a worker's states live by default (`Settings.state_ttl_s`)
@@ -110,6 +109,7 @@ class Follower:
     ) -> tuple[NDArray[np.bool_], NDArray[np.uint8]]:
         """Folds all pings, and returns which were in order, and which of these begin a track."""
         accepted, begins = np.zeros(len(slots), np.bool_), np.zeros(len(slots), np.uint8)
+        windows = np.zeros((2, len(slots)), np.int64)  # not asked for
 
         def fold_odd(row: int) -> None:
             before = self._tracks.read(int(slots[row]))
@@ -119,16 +119,9 @@ class Follower:
             if isinstance(verdict, Accepted):
                 accepted[row], begins[row] = True, ANEW if before is None else verdict.restart
 
-        for left in _between_silences(slots, silent):
-            self._tracks.clear(slots[left[silent[left]]])
-            while len(left):
-                plain = self._tracks.observe_plain(slots[left], fixes[left], offsets[left]).plain
-                accepted[left[plain]] = True
-                left = left[~plain]
-                first = firsts(slots[left])  # the pings before them were plain
-                for row in left[first].tolist():
-                    fold_odd(row)
-                left = left[~first]
+        for some in _between_silences(slots, silent):
+            self._tracks.clear(slots[some[silent[some]]])
+            self._tracks.fold(slots, fixes, offsets, Observed(accepted, *windows), fold_odd, some)
         return accepted, begins
 
     def forget(self) -> Ids:

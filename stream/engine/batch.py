@@ -21,6 +21,7 @@ from stream.kafka.record_columns import Records
 from stream.store.base import Partition
 from stream.tracks.fix import FIX_BYTES
 from stream.tracks.track import Accepted, Gap, Late, Track
+from stream.tracks.track_table import firsts
 from stream.wire import Outgoing
 
 
@@ -185,13 +186,6 @@ class Asked(NamedTuple):
     outcome: Outcome
     gap: Gap
     status: Literal["provisional", "final"]
-
-
-def firsts(slots: Slots) -> NDArray[np.bool_]:
-    """Returns which rows are the first of their slot. The rows of one slot must be side by side."""
-    first = np.ones(len(slots), np.bool_)
-    first[1:] = slots[1:] != slots[:-1]
-    return first
 
 
 def lengths(first: NDArray[np.bool_]) -> NDArray[np.int64]:

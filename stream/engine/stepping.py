@@ -19,13 +19,14 @@ from model.api import Fill, Forecasts, Moment, Predictor
 from stream.config.settings import Settings
 from stream.engine.answers import Answered, GapStatus, Writer, gap_fill
 from stream.engine.asks import Asks
-from stream.engine.batch import Asked, EngineBatch, Outcome, Rows, firsts, lengths, model_gap, rows_of, slots_of
+from stream.engine.batch import Asked, EngineBatch, Outcome, Rows, lengths, model_gap, rows_of, slots_of
 from stream.engine.bisection import Bisection
 from stream.engine.entities import HIT, NOBODY, NONE, REBUILT, UNREAD, Entity, EntityTable, Shard, Slots, windows
 from stream.engine.quota import Quota
 from stream.kafka.encoded_batches import EncodedBatch
 from stream.kafka.record_columns import Records
 from stream.tracks.track import Duplicate, Folded, Gap, Policy, Rejected, observe
+from stream.tracks.track_table import Observed, firsts
 from stream.wire import ModelRef, Reject, dead_letter
 
 
@@ -129,17 +130,14 @@ class Stepper:
         """
         outcomes: list[Outcome] = []
         changed = np.ones(len(rows), np.bool_)
-        left = np.arange(len(rows))
-        while len(left):
-            plain, n, from_ts = self._tracks.observe_plain(rows.slots[left], rows.fixes[left], rows.offsets[left])
-            rows.n[left], rows.from_ts[left] = n, from_ts
-            left = left[~plain]
-            first = firsts(rows.slots[left])  # the pings before them were plain
-            for row in left[first].tolist():
-                outcome, changed[row] = self._observe_odd(batch, rows, row)
-                if outcome is not None:
-                    outcomes.append(outcome)
-            left = left[~first]
+
+        def fold_odd(row: int) -> None:
+            outcome, changed[row] = self._observe_odd(batch, rows, row)
+            if outcome is not None:
+                outcomes.append(outcome)
+
+        into = Observed(np.zeros(len(rows), np.bool_), rows.n, rows.from_ts)
+        self._tracks.fold(rows.slots, rows.fixes, rows.offsets, into, fold_odd)
         self._table.touch(rows.slots, rows.slots[changed])
         return outcomes
 

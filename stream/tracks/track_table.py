@@ -13,7 +13,7 @@ pending gaps. Compiled code finds and folds those here, a batch at a time. For a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -104,6 +104,32 @@ class TrackTable:
         cadence = p.gap_cadences, p.cadence_fixes, p.min_cadence_steps
         _observe_plain(self.ring, self._book, slots, fixes, offsets, *limits, *silences, *cadence, *seen)
         return seen
+
+    def fold(
+        self,
+        slots: Rows,
+        fixes: NDArray[Any],
+        offsets: Rows,
+        into: Observed,
+        fold_odd: Callable[[int], None],
+        places: Rows | None = None,
+    ) -> None:
+        """Folds the pings at `places` (None: all) into their slots' tracks: those that are plain in place, as
+        `observe_plain` does, and the others through `fold_odd`. That is called with the place of one, when all before
+        it in its slot are folded.
+
+        Sets `into` for the plain ones, and to 0 for each other before `fold_odd` gets it. The pings of one slot must be
+        side by side, in order, also among these places.
+        """
+        left = np.arange(len(slots)) if places is None else places
+        while len(left):
+            plain, n, from_ts = self.observe_plain(slots[left], fixes[left], offsets[left])
+            into.plain[left], into.n[left], into.from_ts[left] = plain, n, from_ts
+            left = left[~plain]
+            first = firsts(slots[left])  # the pings before them were plain
+            for place in left[first].tolist():
+                fold_odd(place)
+            left = left[~first]
 
     def read(self, slot: int) -> Track | None:
         """Returns the track in a slot; None if there is none."""
@@ -222,6 +248,13 @@ class TrackTable:
         """Yields the rows of the slots that have suspects or pending gaps, and what they have."""
         for row in np.flatnonzero(self._book["odd"][slots]).tolist():
             yield row, *self._odd[int(slots[row])]
+
+
+def firsts(slots: Rows) -> NDArray[np.bool_]:
+    """Returns which rows are the first of their slot. The rows of one slot must be side by side."""
+    first = np.ones(len(slots), np.bool_)
+    first[1:] = slots[1:] != slots[:-1]
+    return first
 
 
 def _bytes(records: NDArray[Any]) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -31,8 +32,8 @@ Reads the pings topic and the output topics, runs the pings through the worker's
 go on meanwhile: what the group has not committed yet may still be open. Nothing is published, committed or claimed.
 With --redis, each partition's checkpoint is compared with the replayed states, too. Exit code 1 if anything is wrong.
 
-Give the workers' --prefix, --group, --weights and --horizons. Numbers must be equal to the bit until a state was
-rebuilt, by a late ping or by a takeover that could not use it; from then on within --tolerance-m and 10 % of sigma.
+Give the workers' --prefix, --group, --weights, --horizons and --atlases. Numbers must be equal to the bit until a state
+was rebuilt, by a late ping or by a takeover that could not use it; then within --tolerance-m and 10 % of sigma.
 
 [bold]Examples[/]
 
@@ -78,6 +79,16 @@ def verify(
     redis: Annotated[
         str | None, typer.Option("--redis", help="compare the states that are checkpointed there; default: none")
     ] = None,
+    atlases: Annotated[
+        Path | None,
+        typer.Option(
+            "--atlases",
+            envvar="PATHCAST_ATLASES",
+            help="the workers' directory of maps: did each forecast ask the one that is due?",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
     tolerance_m: Annotated[
         float, typer.Option("--tolerance-m", min=0, help="metres that numbers may be apart after a rebuild")
     ] = DEFAULT_M,
@@ -90,7 +101,7 @@ def verify(
     json: Json = False,
 ) -> None:
     settings = _settings(bootstrap, prefix, group, weights, horizons, redis)
-    settings = replace(settings, kafka=security, redis=redis_security)
+    settings = replace(settings, kafka=security, redis=redis_security, atlases=atlases)
     with quiet():
         from stream.verify.compare import Tolerance
         from stream.verify.offsets import Start
@@ -181,6 +192,9 @@ BESIDE = (
     ("close", "answers close, not equal"),
     ("states_close", "states close, not equal"),
     ("other_model", "answers of other weights"),
+    ("late_atlas", "answers that say that their map may be late"),
+    ("without_atlas", "answers of workers without maps"),
+    ("other_atlas", "answers whose map could not be asked, so that their numbers are not compared"),
     ("unjudged", "answers not judged"),
     ("states_skipped", "states not judged"),
     ("warmup", "records replayed for the states alone"),

@@ -8,6 +8,7 @@ These fields may differ after a correct takeover (all others must be equal):
     forecast     cache: hit -> rebuilt       the new owner could not use the stored state, and rebuilt it
     forecast     next, horizons              only once a state was rebuilt: it begins at the window's oldest ping, while
                                              a streamed one includes earlier pings, and their steps round differently
+    forecast     atlas.late                  a worker may have waited for its version in vain, and another one not
     gap fill     points, length_m,           as above; and always by the last digit, as the rows of a batch share one
                  max_sigma_m                 product of matrices
     dead letter  the headers version         another release may have written it, with other words
@@ -32,7 +33,20 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from stream.wire import ERROR_HEADER_PREFIX, Anchor, Forecast, GapFill, GapPoint, Horizon, Latency, Record, Src, dumps
+from stream.wire import (
+    ERROR_HEADER_PREFIX,
+    Anchor,
+    AtlasRef,
+    Forecast,
+    GapFill,
+    GapPoint,
+    Horizon,
+    Latency,
+    Record,
+    Src,
+    dumps,
+)
+from stream.wire.ids import forecast_id
 from stream.wire.scoring import distance_m
 
 Covariance = tuple[float, float, float]
@@ -95,22 +109,31 @@ def context_of(letter: Record) -> dict[str, str]:
     }
 
 
-def forecast_difference(due: Forecast, found: Forecast, tolerance: Tolerance | None) -> str | None:
+def forecast_difference(
+    due: Forecast, found: Forecast, tolerance: Tolerance | None, *, alike: bool = True
+) -> str | None:
     """Returns why two forecasts differ, in words; None if they do not. Without a tolerance, numbers must be equal.
 
-    The numbers of forecasts of different models are not compared.
+    The numbers of forecasts of different models are not compared, nor those of different versions of the atlas: then
+    `alike` is False.
     """
     for name in ("entity_id", "anchor", "window", "status"):
         if getattr(due, name) != getattr(found, name):
             return f"{name} is {_shown(getattr(found, name))}, expected {_shown(getattr(due, name))}"
     if found.model != due.model:
         return None
-    if found.forecast_id != due.forecast_id:
-        return f"forecast_id is {found.forecast_id}, expected {due.forecast_id}"
+    version = None if found.atlas is None else found.atlas.version
+    due_id = due.forecast_id if alike else forecast_id(due.entity_id, due.anchor.ts, due.model.version, version)
+    if found.forecast_id != due_id:
+        return f"forecast_id is {found.forecast_id}, expected {due_id}"
     if [h.h_s for h in found.horizons] != [h.h_s for h in due.horizons]:
         return (
             f"horizons are {_spans(found.horizons)} s, expected {_spans(due.horizons)} s: is --horizons the worker's?"
         )
+    if not alike:
+        return None
+    if _far_pings(due.atlas, found.atlas, tolerance):
+        return f"atlas is {_shown(found.atlas)}, expected {_shown(due.atlas)}"
     if found.next.dt_early_s is None:  # from a release without these fields, how early and late the next ping may be
         due = msgspec.structs.replace(due, next=msgspec.structs.replace(due.next, dt_early_s=None, dt_late_s=None))
     if tolerance is None:
@@ -176,6 +199,14 @@ def _far_end(due_s: float | None, found_s: float | None, tolerance: Tolerance) -
     if due_s is None or found_s is None:
         return due_s is not found_s
     return abs(due_s - found_s) > 0.01 + 4 * tolerance.of_time * due_s
+
+
+def _far_pings(due: AtlasRef | None, found: AtlasRef | None, tolerance: Tolerance | None) -> bool:
+    """Returns whether two forecasts rest on different numbers of earlier pings. They depend on the expected time of the
+    next ping, so those of a rebuilt state may differ a little."""
+    if due is None or found is None or tolerance is None:
+        return due != found
+    return abs(found.pings - due.pings) > 1 + tolerance.of_time * due.pings
 
 
 def _far_horizon(due: Forecast, found: Forecast, tolerance: Tolerance) -> str | None:

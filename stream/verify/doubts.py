@@ -1,13 +1,17 @@
-"""Describes a published copy that is not equal to the due answer, and judges it when it was read back. Pure."""
+"""Holds published copies that are not equal to the due answer, and judges them when they were read back. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from stream.verify.compare import Tolerance, forecast_difference, gapfill_difference, letter_difference
-from stream.verify.published import Copy
-from stream.wire import Outgoing, Record, Topics, loads_forecast, loads_gapfill
+from stream.verify.compare import Tolerance, digest_forecast, forecast_difference, gapfill_difference, letter_difference
+from stream.verify.log_history import is_orphan
+from stream.verify.published import Book, Copy
+from stream.verify.report import Tally, Verdict
+from stream.verify.versions import Named, owed
+from stream.wire import Forecast, Outgoing, Record, Topics, dumps, loads_forecast, loads_gapfill
 
 Place = tuple[str, int, int]  # topic, partition, offset
 
@@ -17,8 +21,9 @@ class Doubt(NamedTuple):
 
     due: Outgoing
     place: Place
-    times: int
+    copy: Copy
     tolerance: Tolerance | None
+    alike: bool = True  # False: the replay asked another version of the atlas, so that the numbers cannot be compared
     among: Mixed | None = None
 
 
@@ -28,6 +33,126 @@ class Mixed:
 
     due: Outgoing
     copies: list[Copy]  # those that are known not to be orphans
+
+
+class Blame(Protocol):
+    """Reports a finding."""
+
+    def __call__(self, verdict: Verdict, offset: int | None, entity: str | None, reason: str, times: int) -> None: ...
+
+
+class Doubts:
+    """The copies of one partition that are in doubt, until they were read back."""
+
+    def __init__(
+        self,
+        book: Book,
+        topics: Topics,
+        tally: Tally,
+        blame: Blame,
+        count: Callable[[Outgoing, Sequence[Copy]], None],
+        versions: Set[str],
+    ) -> None:
+        """Takes `count`, which is called with an answer and its copies when it is known that none is an orphan, and
+        the versions of the atlas that a replay can ask."""
+        self._book = book
+        self._topics = topics
+        self._tally = tally
+        self._blame = blame
+        self._count = count
+        self._doubts: list[Doubt] = []
+        self._versions = versions
+        self._odd: list[Doubt] = []  # about copies that asked another version than this replay, and another can ask
+        self._mixed: list[Mixed] = []  # answers of which some copies are among the doubts
+
+    def __len__(self) -> int:
+        return len(self._doubts)
+
+    @property
+    def places(self) -> Set[Place]:
+        return {doubt.place for doubt in self._doubts}
+
+    def add(self, doubts: Iterable[Doubt]) -> None:
+        for doubt in doubts:
+            (self._doubts if doubt.alike or not self._can_ask(doubt.copy) else self._odd).append(doubt)
+
+    def mix(self, answer: Outgoing, copies: Sequence[Copy], doubts: Sequence[Doubt]) -> bool:
+        """Returns whether some of the copies may be orphans; then they are judged when they were read back."""
+        if answer.src.offset < self._book.cut or not doubts:
+            return False
+        doubted = [doubt.copy for doubt in doubts]
+        mixed = Mixed(answer, [copy for copy in copies if copy not in doubted])
+        self._mixed.append(mixed)
+        self._doubts += [doubt._replace(among=mixed) for doubt in doubts]
+        return True
+
+    def take_odd(self) -> dict[int, Doubt]:
+        """Returns copies for which another replay has to ask their version, one of each ping, by its offset."""
+        taken = {doubt.due.src.offset: doubt for doubt in self._odd}
+        self._odd = [doubt for doubt in self._odd if taken[doubt.due.src.offset] is not doubt]
+        return taken
+
+    def again(self, odd: Doubt, answers: Sequence[Outgoing]) -> None:
+        """Judges such a copy by the answers of that replay to its ping."""
+        for answer in answers:
+            if answer.topic == odd.due.topic:
+                due = loads_forecast(answer.value or b"")
+                doubt = doubt_of(answer, due, odd.copy, self._book.named[odd.copy.named], odd.tolerance)
+                self._doubts += [] if doubt is None else [doubt]
+                return
+        self._doubts.append(odd)
+
+    def settle(self, found: Mapping[Place, Record]) -> None:
+        """Decides the doubts by the records at their places. A record that is gone by now cannot be judged."""
+        for doubt in self._doubts:
+            published = found.get(doubt.place)
+            if published is None:
+                self._tally.unjudged += 1
+            elif doubt.among is not None and is_orphan(doubt.due, published, self._topics):
+                reason = f"{_where(doubt)} answers a record that is not there any more"
+                self._blame("orphaned", doubt.due.src.offset, None, reason, doubt.copy.times)
+                continue
+            else:
+                self._decide(doubt, published)
+            if doubt.among is not None:
+                doubt.among.copies.append(doubt.copy)
+        for mixed in self._mixed:
+            self._count(mixed.due, mixed.copies)
+        self._doubts.clear()
+        self._mixed.clear()
+
+    def _can_ask(self, copy: Copy) -> bool:
+        named = self._book.named[copy.named]
+        return named is None or named.version is None or named.version in self._versions
+
+    def _decide(self, doubt: Doubt, published: Record) -> None:
+        reason, other_model = difference(doubt, published, self._topics)
+        if reason is not None:
+            entity = (doubt.due.key or b"").decode(errors="replace")
+            self._blame("different", doubt.due.src.offset, entity, f"{reason} (at {_where(doubt)})", doubt.copy.times)
+        elif other_model:
+            self._tally.other_model += 1
+        elif not doubt.alike:
+            self._tally.other_atlas += 1
+        else:
+            self._tally.close += 1
+
+
+def doubts_of(answer: Outgoing, copies: Sequence[Copy], digest: int, tolerance: Tolerance | None) -> list[Doubt]:
+    """Returns the doubts about copies whose digest is not this."""
+    return [Doubt(answer, (answer.topic, *copy.place), copy, tolerance) for copy in copies if copy.digest != digest]
+
+
+def doubt_of(
+    answer: Outgoing, due: Forecast, copy: Copy, named: Named | None, tolerance: Tolerance | None
+) -> Doubt | None:
+    """Returns the doubt about a copy of a forecast that names this atlas, if it is not what a replay gave."""
+    own, place = owed(due, named), (answer.topic, *copy.place)
+    if own is None:
+        return Doubt(answer, place, copy, tolerance, alike=False)
+    if digest_forecast(answer.key, own) == copy.digest:
+        return None
+    return Doubt(answer if own is due else answer._replace(value=dumps(own)), place, copy, tolerance)
 
 
 def difference(doubt: Doubt, published: Record, topics: Topics) -> tuple[str | None, bool]:
@@ -42,9 +167,13 @@ def difference(doubt: Doubt, published: Record, topics: Topics) -> tuple[str | N
         assert doubt.tolerance is not None
         return gapfill_difference(fill, other, doubt.tolerance), other.model != fill.model
     forecast, found = loads_forecast(due.value or b""), loads_forecast(published.value or b"")
-    return forecast_difference(forecast, found, doubt.tolerance), found.model != forecast.model
+    return forecast_difference(forecast, found, doubt.tolerance, alike=doubt.alike), found.model != forecast.model
 
 
 def as_published(answer: Outgoing) -> Record:
     """Returns an answer as its reader sees it, apart from its place."""
     return Record(answer.topic, -1, -1, -1, answer.key, answer.value, answer.headers)
+
+
+def _where(doubt: Doubt) -> str:
+    return "{}/{}@{}".format(*doubt.place)

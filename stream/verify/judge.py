@@ -8,10 +8,11 @@ and no model.
     due                  one that is not equal                   doubt: read it back and compare it field by field
     none                 some                                    unexpected
 
-A doubt ends as close (within the tolerance for a rebuilt state), other_model, or different. If the log was truncated,
-there is one more verdict: orphaned, an answer to the record that was at this offset before. It is not a copy of the
-answer that is due now, so a record at such an offset is judged only when all its answers were read back. An answer that
-states that its entity's stored state could not be read is counted as unread (`unread`).
+A doubt ends as close (within the tolerance for a rebuilt state), other_model, other_atlas, or different. If the log was
+truncated, there is one more verdict: orphaned, an answer to the record that was at this offset before. It is not a copy
+of the answer that is due now, so a record at such an offset is judged only when all its answers were read back. An
+answer that states that its entity's stored state could not be read is counted as unread (`unread`). A forecast that
+asked another version of the atlas than it had to is a wrong_atlas, whatever its numbers are (`versions`).
 
 A replay cannot decide whether a step fails, because the program may have changed since. So a `step_failed` is accepted,
 and an `entity_quarantined` is right after a `step_failed` of its entity. From there on, each record of the entity must
@@ -24,21 +25,30 @@ accepted, too. But it is wrong for an entity that had a forecast before, within 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Final, NamedTuple
 
 from stream.engine.quarantine import FAULTS, STEP_FAILED, fault
 from stream.engine.quota import ENTITY_QUOTA_EXCEEDED
 from stream.tracks.clean import parse
-from stream.verify.compare import Tolerance, context_of, digest_forecast, digest_gapfill, digest_letter
-from stream.verify.doubts import Doubt, Mixed, Place, as_published, difference
+from stream.verify.compare import Tolerance, context_of, digest_gapfill, digest_letter
+from stream.verify.doubts import Doubts, Place, as_published, doubt_of, doubts_of
 from stream.verify.leftovers import leftovers
-from stream.verify.log_history import is_orphan
 from stream.verify.published import CACHES, HIT, NONE, OTHER_MODEL, REBUILT, Book, Copy, Span
 from stream.verify.report import Example, Report, Verdict
 from stream.verify.trusted_state import TrustedState
 from stream.verify.unread import Unread
-from stream.wire import GapFill, Outgoing, Ping, Record, Topics, dead_letter, loads_forecast, loads_gapfill
+from stream.verify.versions import Announced
+from stream.wire import (
+    GapFill,
+    Outgoing,
+    Ping,
+    Record,
+    Topics,
+    dead_letter,
+    loads_forecast,
+    loads_gapfill,
+)
 
 LEGAL_CACHES: Final = {"hit": HIT | REBUILT, "rebuilt": REBUILT, "none": NONE}
 
@@ -52,6 +62,8 @@ class Rules(NamedTuple):
     once: bool = False  # exactly_once: a second copy is an error
     to_the_bit: bool = True  # numbers must be equal where no state was rebuilt
     ttl_ms: float = float("inf")  # of a stored state after its entity's last ping
+    versions: Set[str] = frozenset()  # of the atlas, which a replay can ask
+    announced: Announced | None = None  # the versions of the atlas; None: which one is asked is not judged
 
 
 class Judge:
@@ -59,8 +71,7 @@ class Judge:
 
     def __init__(self, number: int, book: Book, rules: Rules, report: Report) -> None:
         self.known = TrustedState(complete=book.span.begin == 0, history=rules.history)
-        self.doubts: list[Doubt] = []
-        self._mixed: list[Mixed] = []  # answers of which some copies are among the doubts
+        self.doubts = Doubts(book, rules.topics, report.tally(number), self._blame, self._count, rules.versions)
         self._faulty: set[str] = set()  # entities that have a step_failed
         self._forecast_ms: dict[str, int] = {}  # by entity, the timestamp of the record of its last forecast
         self._unread = Unread(number, book, rules.topics, report, once=rules.once)
@@ -96,6 +107,7 @@ class Judge:
         judged = record.offset >= self.span.start
         if judged:
             self._tally.records += 1
+            self._atlas(record.offset, entity, self._book.unread.get(record.offset, ()))
         else:
             self._tally.warmup += 1
         unread = self._unread.take(record, ping, judged=judged)
@@ -116,7 +128,9 @@ class Judge:
         if forecast is not None:
             self._forecast(forecast, entity, judged=judged)
         if letter is not None and known.settled(entity):
-            self._copies(letter, self._book.letters.pop(record.offset, []), digest_letter(as_published(letter)), judged)
+            copies = self._book.letters.pop(record.offset, [])
+            if judged:
+                self._compare(letter, copies, digest_letter(as_published(letter)), None)
         if not known.settled(entity):
             self._tally.unjudged += judged
             if judged and not answered and owed is not None and known.failed(entity) and not may_repeat:
@@ -135,32 +149,8 @@ class Judge:
             self._report.blame(example, times)
 
     def settle(self, found: Mapping[Place, Record]) -> None:
-        """Decides the doubts by the records at their places. A record that is gone by now cannot be judged."""
-        for doubt in self.doubts:
-            published = found.get(doubt.place)
-            if published is None:
-                self._tally.unjudged += 1
-                if doubt.among is not None:
-                    doubt.among.copies.append(Copy(0, doubt.place[1:], doubt.times))
-                continue
-            if doubt.among is not None:
-                if is_orphan(doubt.due, published, self._rules.topics):
-                    self._orphaned(doubt.due.src.offset, doubt.place, doubt.times)
-                    continue
-                doubt.among.copies.append(Copy(0, doubt.place[1:], doubt.times))
-            reason, other_model = difference(doubt, published, self._rules.topics)
-            if reason is not None:
-                entity = (doubt.due.key or b"").decode(errors="replace")
-                where = "{}/{}@{}".format(*doubt.place)
-                self._blame("different", doubt.due.src.offset, entity, f"{reason} (at {where})", doubt.times)
-            elif other_model:
-                self._tally.other_model += 1
-            else:
-                self._tally.close += 1
-        for mixed in self._mixed:
-            self._count(mixed.due, mixed.copies)
-        self.doubts.clear()
-        self._mixed.clear()
+        """Decides the doubts by the records at their places."""
+        self.doubts.settle(found)
 
     def _forecast(self, answer: Outgoing, entity: str | None, *, judged: bool) -> None:
         offset = answer.src.offset
@@ -173,18 +163,34 @@ class Judge:
             self._forecast_ms[due.entity_id] = answer.src.timestamp_ms
         if not judged or not self.known.settled(entity):
             return
-        digest, tolerance = digest_forecast(answer.key, due), self._tolerance(due.entity_id)
-        if self._mix(answer, copies, digest, tolerance):
+        tolerance = self._tolerance(due.entity_id)
+        named = self._book.named
+        found = (doubt_of(answer, due, copy, named[copy.named], tolerance) for copy in copies)
+        doubts = [doubt for doubt in found if doubt is not None]
+        if self.doubts.mix(answer, copies, doubts):
             return
         legal = [copy for copy in copies if not copy.caches & ~OTHER_MODEL & ~LEGAL_CACHES[due.cache]]
         for copy in copies:
             if copy not in legal:
                 said = " and ".join(name for name, bit in CACHES.items() if copy.caches & bit)
-                where = f"{answer.topic}/{copy.place[0]}@{copy.place[1]}"
-                reason = f"cache is {said}, expected {due.cache} (at {where})"
+                reason = f"cache is {said}, expected {due.cache} (at {_where(answer.topic, copy)})"
                 self._blame("different", offset, due.entity_id, reason, copy.times)
         self._count(answer, copies)
-        self._doubt(answer, legal, digest, tolerance)
+        self.doubts.add(doubt for doubt in doubts if doubt.copy in legal)
+
+    def _atlas(self, offset: int, entity: str | None, copies: Sequence[Copy]) -> None:
+        """Judges which version of the atlas these copies of a forecast asked."""
+        announced, topic = self._rules.announced, self._rules.topics.forecasts
+        if announced is None:
+            return
+        for copy in copies:
+            named = self._book.named[copy.named]
+            if named is None:
+                self._tally.without_atlas += copy.times
+                continue
+            self._tally.late_atlas += named.late * copy.times
+            if (reason := announced.wrong(self._partition, offset, named)) is not None:
+                self._blame("wrong_atlas", offset, entity, f"{reason} (at {_where(topic, copy)})", copy.times)
 
     def _failure(self, record: Record, entity: str | None, *, judged: bool) -> None:
         """Judges a record for which `failed` is true."""
@@ -197,8 +203,9 @@ class Judge:
                 self._blame("unexpected", offset, entity, f"{code}, but the entity had a forecast before", len(copies))
             elif may_be_new or entity in self._faulty:
                 due = dead_letter(self._rules.topics.dead_letters, record, fault(code, ""), version="")
-                self._copies(due, copies, digest_letter(as_published(due)), judged)
-                self._tally.quarantined += judged
+                if judged:
+                    self._compare(due, copies, digest_letter(as_published(due)), None)
+                    self._tally.quarantined += 1
             elif judged and (self.known.complete or entity is None):
                 self._blame("unexpected", offset, entity, f"{code}, but no step of it failed before", len(copies))
             else:
@@ -225,10 +232,7 @@ class Judge:
         copies = self._book.fills.pop(key, [])
         if judged and (copies or not may_lack):
             tolerance = self._tolerance(fill.entity_id) or self._rules.tolerance.rounding()
-            digest = digest_gapfill(answer.key, fill)
-            if not self._mix(answer, copies, digest, tolerance):
-                self._count(answer, copies)
-                self._doubt(answer, copies, digest, tolerance)
+            if self._compare(answer, copies, digest_gapfill(answer.key, fill), tolerance):
                 self._order(answer, fill, copies)
 
     def _order(self, answer: Outgoing, fill: GapFill, copies: Sequence[Copy]) -> None:
@@ -248,24 +252,14 @@ class Judge:
             reason = f"revision {fill.revision} of gap fill {fill.gap_id} is at {number}/{offset}, ahead of revision 0"
             self._blame("different", answer.src.offset, fill.entity_id, reason, 1)
 
-    def _copies(self, answer: Outgoing, copies: Sequence[Copy], digest: int, judged: bool) -> None:
-        if judged and not self._mix(answer, copies, digest, None):
-            self._count(answer, copies)
-            self._doubt(answer, copies, digest, None)
-
-    def _mix(self, answer: Outgoing, copies: Sequence[Copy], digest: int, tolerance: Tolerance | None) -> bool:
-        """Returns whether some of the copies may be orphans; then they are judged when they were read back."""
-        doubted = [copy for copy in copies if copy.digest != digest]
-        if answer.src.offset < self._book.cut or not doubted:
+    def _compare(self, answer: Outgoing, copies: Sequence[Copy], digest: int, tolerance: Tolerance | None) -> bool:
+        """Counts the copies of an answer. Returns False if some may be orphans: then they are counted later."""
+        doubts = doubts_of(answer, copies, digest, tolerance)
+        if self.doubts.mix(answer, copies, doubts):
             return False
-        mixed = Mixed(answer, [copy for copy in copies if copy.digest == digest])
-        self._mixed.append(mixed)
-        self._doubt(answer, doubted, digest, tolerance, mixed)
+        self._count(answer, copies)
+        self.doubts.add(doubts)
         return True
-
-    def _orphaned(self, offset: int | None, place: Place, times: int) -> None:
-        where = "{}/{}@{}".format(*place)
-        self._blame("orphaned", offset, None, f"{where} answers a record that is not there any more", times)
 
     def _ignore(self, offset: int) -> None:
         """Removes the answers that were published for a record that cannot be judged."""
@@ -289,18 +283,8 @@ class Judge:
             self._blame("duplicated", offset, entity, f"a {kind} came {extra + 1} times", extra)
         elif extra > 0:
             self._tally.again += extra
-
-    def _doubt(
-        self,
-        answer: Outgoing,
-        copies: Sequence[Copy],
-        digest: int,
-        tolerance: Tolerance | None,
-        among: Mixed | None = None,
-    ) -> None:
-        for copy in copies:
-            if copy.digest != digest:
-                self.doubts.append(Doubt(answer, (answer.topic, *copy.place), copy.times, tolerance, among))
+        if answer.topic == self._rules.topics.forecasts:
+            self._atlas(offset, entity, copies)
 
     def _tolerance(self, entity: str) -> Tolerance | None:
         if self.known.exact(entity):
@@ -324,6 +308,10 @@ def by_record(answers: Iterable[Outgoing]) -> dict[int, list[Outgoing]]:
     for answer in answers:
         grouped.setdefault(answer.src.offset, []).append(answer)
     return grouped
+
+
+def _where(topic: str, copy: Copy) -> str:
+    return f"{topic}/{copy.place[0]}@{copy.place[1]}"
 
 
 def _code(letter: Outgoing) -> str:

@@ -1,12 +1,13 @@
 """Stores digests and places of the published answers, by the input record that each answer names.
 
-Millions of forecasts fit into memory: one needs 21 bytes, in columns indexed by the offset of its input record.
+Millions of forecasts fit into memory: one needs 25 bytes, in columns indexed by the offset of its input record.
 
     column   bytes  content
     digest       8  of all that must be equal (`compare`)
     place        8  partition << 48 | offset of its first copy in the output topic, to read it back in case of doubt
     times        4  copies with that digest
     caches       1  the values of their `cache` fields, as bits
+    named        4  which atlas they name, as an index of `Book.named`
 
 Copies with another digest, dead letters and gap fills are few, and are in dictionaries. Dead letters about a failed
 step or an exceeded quota are separate: no replay can decide whether they are due. So are answers which state that the
@@ -16,17 +17,19 @@ entity's stored state could not be read: no replay makes their numbers.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import inf
 from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from stream.engine.quarantine import FAULTS
 from stream.engine.quota import ENTITY_QUOTA_EXCEEDED
 from stream.verify.compare import context_of, digest_anchor, digest_forecast, digest_gapfill, digest_letter
 from stream.verify.report import Example, Report
+from stream.verify.versions import Named
 from stream.wire import UNREAD_TRACK, Forecast, Record, Topics, loads_forecast, loads_gapfill
 
 HIT: Final = 1
@@ -52,12 +55,14 @@ class Span(NamedTuple):
 
 
 class Copy(NamedTuple):
-    """Equal copies of one answer: the place of the first, their number, the bits of their `cache` fields."""
+    """Equal copies of one answer: the place of the first, their number, the bits of their `cache` fields, and which
+    atlas a forecast names."""
 
     digest: int
     place: tuple[int, int]  # partition and offset in the output topic
     times: int = 1
     caches: int = 0
+    named: int = 0  # an index of `Book.named`
 
 
 class Column:
@@ -70,6 +75,7 @@ class Column:
         self._place = array("q", bytes(8 * size))
         self._times = array("I", bytes(4 * size))
         self._caches = array("B", bytes(size))
+        self._named = array("I", bytes(4 * size))
         self._others: dict[int, list[Copy]] = {}
 
     def add(self, offset: int, copy: Copy) -> None:
@@ -77,6 +83,7 @@ class Column:
         if not self._times[at]:
             self._digest[at] = copy.digest
             self._place[at] = copy.place[0] << _OFFSET_BITS | copy.place[1]
+            self._named[at] = copy.named
         elif self._digest[at] != copy.digest:
             _merge(self._others.setdefault(offset, []), copy)
             return
@@ -89,9 +96,13 @@ class Column:
         if not self._times[at]:
             return []
         place = self._place[at] >> _OFFSET_BITS, self._place[at] & ((1 << _OFFSET_BITS) - 1)
-        first = Copy(self._digest[at], place, self._times[at], self._caches[at])
+        first = Copy(self._digest[at], place, self._times[at], self._caches[at], self._named[at])
         self._times[at] = 0
         return [first, *self._others.pop(offset, ())]
+
+    def named(self) -> NDArray[np.uint32]:
+        """Returns what each record's first copy names, also after it was taken; 0 where there is none."""
+        return np.frombuffer(self._named, np.uint32)
 
     def has(self, offset: int) -> bool:
         return bool(self._times[offset - self._begin])
@@ -104,8 +115,9 @@ class Column:
 class Book:
     """All published answers to one partition of the input."""
 
-    def __init__(self, span: Span) -> None:
+    def __init__(self, span: Span, named: Sequence[Named | None]) -> None:
         self.span = span
+        self.named = named  # what forecasts name; the first is nothing
         self.forecasts = Column(span)
         self.letters: dict[int, list[Copy]] = {}
         self.faults: dict[int, dict[str, list[Copy]]] = {}  # dead letters of ITS_WORD, by offset and code
@@ -136,7 +148,9 @@ class Published:
     once."""
 
     def __init__(self, topics: Topics, spans: Mapping[int, Span], model_version: str, report: Report) -> None:
-        self.books = {number: Book(span) for number, span in spans.items()}
+        self.named: list[Named | None] = [None]  # what forecasts of all partitions name
+        self._index: dict[Named | None, int] = {None: 0}
+        self.books = {number: Book(span, self.named) for number, span in spans.items()}
         self._topics = topics
         self._version = model_version
         self._report = report
@@ -158,11 +172,19 @@ class Published:
         book = self._book(record, src.topic, src.partition, src.offset, forecast.entity_id)
         if book is not None and forecast.cache == "unread":
             digest = digest_anchor(record.key, forecast.entity_id, forecast.anchor)
-            _merge(book.unread.setdefault(src.offset, []), Copy(digest, (record.partition, record.offset)))
+            copy = Copy(digest, (record.partition, record.offset), named=self._name(Named.of(forecast.atlas)))
+            _merge(book.unread.setdefault(src.offset, []), copy)
         elif book is not None:
             caches = CACHES[forecast.cache] | (OTHER_MODEL if forecast.model.version != self._version else 0)
-            copy = Copy(digest_forecast(record.key, forecast), (record.partition, record.offset), 1, caches)
+            named, place = self._name(Named.of(forecast.atlas)), (record.partition, record.offset)
+            copy = Copy(digest_forecast(record.key, forecast), place, 1, caches, named)
             book.forecasts.add(src.offset, copy)
+
+    def _name(self, named: Named | None) -> int:
+        if named not in self._index:
+            self._index[named] = len(self.named)
+            self.named.append(named)
+        return self._index[named]
 
     def _fill(self, record: Record) -> None:
         fill = loads_gapfill(record.value or b"")
@@ -216,7 +238,7 @@ class Published:
 def _merge(copies: list[Copy], copy: Copy) -> None:
     """Adds the copy to the equal ones, in place."""
     for at, other in enumerate(copies):
-        if other.digest == copy.digest:
+        if (other.digest, other.named) == (copy.digest, copy.named):
             copies[at] = other._replace(times=other.times + copy.times, caches=other.caches | copy.caches)
             return
     copies.append(copy)

@@ -4,14 +4,15 @@ It uses no broker: the caller feeds the records, and passes a function that read
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Set
 from typing import Final
 
 from stream.engine.engine import Engine
 from stream.verify.doubts import Place
 from stream.verify.judge import Judge, by_record
 from stream.verify.stored_states import Replayed, States
-from stream.wire import Record
+from stream.verify.versions import Said
+from stream.wire import Outgoing, Record
 
 MAX_DOUBTS: Final = 20_000  # answers to read back at once, at some 1 KB each
 
@@ -21,12 +22,23 @@ Fetch = Callable[[Set[Place]], Awaitable[Mapping[Place, Record]]]
 class Replay:
     """Replays one partition. Call `feed` with its records in offset order, and then `end`."""
 
-    def __init__(self, engine: Engine, replayed: Replayed, judge: Judge, states: States | None, fetch: Fetch) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        replayed: Replayed,
+        judge: Judge,
+        states: States | None,
+        fetch: Fetch,
+        choice: Said | None = None,
+    ) -> None:
+        """Takes `choice`, which atlas each ping asks; None if no forecast names any."""
         self._engine = engine
         self._replayed = replayed
         self._judge = judge
         self._states = states
         self._fetch = fetch
+        self._choice = choice
+        self._skipped: set[int] = set()  # offsets that the engine was not given
 
     async def feed(self, records: Sequence[Record]) -> None:
         while (stop := self._next_stop()) is not None and records and stop <= records[-1].offset:
@@ -44,6 +56,20 @@ class Replay:
         await self._settle()
         self._judge.finish()
 
+    async def again(self, read: Callable[[int], AsyncIterator[Sequence[Record]]]) -> None:
+        """Judges the copies that asked another version of the atlas than the first replay, by others that ask it. To be
+        called after `end`.
+
+        `read` yields the records from the first one up to an offset, for an engine that has forgotten them.
+        """
+        while self._choice is not None and (odd := self._judge.doubts.take_odd()):
+            choice = self._choice.instead({offset: doubt.copy.named for offset, doubt in odd.items()})
+            async for records in read(max(odd) + 1):
+                answers = await self._answers(records, choice)
+                for offset in {record.offset for record in records} & odd.keys():
+                    self._judge.doubts.again(odd[offset], answers.get(offset, []))
+                await self._settle()
+
     def _next_stop(self) -> int | None:
         return self._states.stops[0] if self._states is not None and self._states.stops else None
 
@@ -52,16 +78,20 @@ class Replay:
             return
         # A record that failed in a worker is not tried here: it might not fail, and its entity's later answers do not
         # include it. If a record fails only here, its entity cannot be judged, and that is all.
-        fed = [record for record in records if not self._judge.failed(record.offset)]
-        answers = by_record(await self._engine.process(fed, started_ms=0.0, fetched_ms=0.0, careful=True))
+        self._skipped.update(record.offset for record in records if self._judge.failed(record.offset))
+        answers = await self._answers(records, self._choice)
         for record in records:
             entity = self._judge.record(record, answers.get(record.offset, []))
             if self._states is not None and entity is not None:
                 self._states.touch(entity, record.timestamp_ms)
+
+    async def _answers(self, records: Sequence[Record], choice: Said | None) -> dict[int, list[Outgoing]]:
+        fed = [record for record in records if record.offset not in self._skipped]
+        return by_record(await self._engine.process(fed, started_ms=0.0, fetched_ms=0.0, careful=True, choice=choice))
 
     async def _compare(self, stop: int) -> None:
         assert self._states is not None
         await self._states.at(stop, self._engine, self._replayed)
 
     async def _settle(self) -> None:
-        self._judge.settle(await self._fetch({doubt.place for doubt in self._judge.doubts}))
+        self._judge.settle(await self._fetch(self._judge.doubts.places))

@@ -13,6 +13,7 @@ Verdict = Literal[
     "lost",
     "duplicated",
     "different",
+    "wrong_atlas",
     "unexpected",
     "states_different",
     "log_shortened",
@@ -27,6 +28,7 @@ MEANING: Final[dict[Verdict, str]] = {
     "lost": "due, committed, and not there",
     "duplicated": "more than once to a read_committed reader",
     "different": "not what the input makes",
+    "wrong_atlas": "an answer of another version than the models topic says, or a file that is not its version",
     "unexpected": "nothing in the input makes it",
     "states_different": "a stored state that the input does not make, or none where one is due",
     "log_shortened": "a partition whose log no longer has what the group had answered",
@@ -62,6 +64,9 @@ class Tally:
     again: int = 0  # further copies of an answer, which at_least_once allows
     close: int = 0  # answers that differ within the tolerance, where a state may have been rebuilt
     other_model: int = 0  # answers of other weights: their numbers are not compared
+    other_atlas: int = 0  # answers whose version of the atlas the replay could not ask: numbers are not compared
+    late_atlas: int = 0  # answers that say that they could not wait to know which version is due
+    without_atlas: int = 0  # answers of workers without --atlases, which name no version
     unjudged: int = 0  # records of entities whose states began before the log, or that were in quarantine
     states: int = 0  # compared
     states_close: int = 0
@@ -69,6 +74,7 @@ class Tally:
     lost: int = 0
     duplicated: int = 0
     different: int = 0
+    wrong_atlas: int = 0
     unexpected: int = 0
     states_different: int = 0
     log_shortened: int = 0  # 1 if the log was truncated

@@ -1,10 +1,11 @@
 """Runs `pathcast verify`: reads the outputs, replays the input, and compares both.
 
     checkpoints' offsets -> committed offsets -> ends of the outputs -> ends of the input   (looked up in this order)
+    models   -> Announced: which version of the atlas answers which ping, if there are atlases
     outputs  -> Published: digests by the input record that they answer
     input    -> per partition: Replay, which reads doubted answers back from the outputs
 
-Memory: 21 bytes per input record and 13 KB per entity of one partition. It publishes and commits nothing, and takes
+Memory: 25 bytes per input record and 13 KB per entity of one partition. It publishes and commits nothing, and takes
 over no partition.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Sequence, Set
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 from aiokafka.errors import KafkaError
@@ -27,6 +29,7 @@ from stream.kafka.log import INPUT_ISOLATION, Isolation, Partition, reread
 from stream.kafka.record_columns import Records
 from stream.store.base import Store
 from stream.store.redis_store import RedisStore
+from stream.verify.atlases import Atlases, announced
 from stream.verify.compare import Tolerance
 from stream.verify.doubts import Place
 from stream.verify.judge import Judge, Rules
@@ -36,6 +39,7 @@ from stream.verify.published import Book, Published, Span
 from stream.verify.replay import Replay
 from stream.verify.report import Example, Report, Verdict
 from stream.verify.stored_states import Replayed, States
+from stream.verify.versions import Announced
 from stream.wire import Record
 
 BATCH_RECORDS: Final = 8_192  # many more than a worker's: steps are fuller, and no answer depends on the batch
@@ -98,6 +102,8 @@ class _Run:
         without_quota = replace(settings, max_stored_entities=UNLIMITED)
         self._engine = Engine(predictor, self._replayed, without_quota, clock_ms=lambda: 0.0, max_resident=EVERYBODY)
         allowed = frozenset[Verdict](["retention"] if wanted.allow_retention else [])
+        self._atlases = Atlases()
+        self._announced: Announced | None = None
         self._report = Report("exactly_once" if wanted.once else "at_least_once", allowed=allowed)
 
     async def report(self) -> Report:
@@ -109,7 +115,10 @@ class _Run:
         for number, span in look.spans.items():
             self._report.tally(number)
             self._blame_past(number, look.pasts[number], span)
+        if self._settings.atlases is not None:
+            self._announced = await announced(self._settings, self._report)
         published = await self._published(look)
+        self._load(published)
         done, total = 0, sum(span.end - span.begin for span in look.spans.values())
         for number, book in sorted(published.books.items()):
             replay = self._replay(number, book, checkpoints.get(number), look.committed[number])
@@ -117,6 +126,7 @@ class _Run:
                 await replay.feed(records)
                 self._show("replaying the input", done + records[-1].offset + 1 - book.span.begin, total)
             await replay.end()
+            await replay.again(partial(self._anew, number, book.span.begin))
             self._engine.drop((self._pings, number))
             done += book.span.end - book.span.begin
         return self._report
@@ -130,6 +140,8 @@ class _Run:
             once=wanted.once,
             to_the_bit=wanted.to_the_bit,
             ttl_ms=self._settings.state_ttl_s * 1000,
+            versions=self._atlases.versions,
+            announced=self._announced,
         )
         judge = Judge(number, book, rules, self._report)
         states = None
@@ -137,7 +149,8 @@ class _Run:
             ttl_ms = self._settings.state_ttl_s * 1000
             states = States(partition, self._store, self._predictor, judge, rules, self._report, ttl_ms=ttl_ms)
             states.plan(checkpoint, committed)
-        return Replay(self._engine, self._replayed, judge, states, self._fetch)
+        choice = self._atlases.choice(book)
+        return Replay(self._engine, self._replayed, judge, states, self._fetch, choice)
 
     async def _checkpoints(self) -> dict[int, int | None]:
         """Returns the offset of each partition's checkpoint."""
@@ -181,6 +194,16 @@ class _Run:
             done += bounds.end - bounds.begin
         return published
 
+    def _load(self, published: Published) -> None:
+        """Loads the versions of the atlas that the answers name."""
+        folder = self._settings.atlases
+        if folder is not None:
+            self._atlases.load(folder, published.named, self._settings.topics.models, self._report)
+        elif any(one is not None and one.version is not None for one in published.named):
+            self._report.notes.append(
+                "forecasts asked versions of an atlas: their numbers are compared with --atlases DIR alone"
+            )
+
     async def _fetch(self, places: Set[Place]) -> dict[Place, Record]:
         """Returns the published records at these places, as far as they still exist."""
         offsets: dict[Partition, set[int]] = {}
@@ -191,6 +214,12 @@ class _Run:
             async for records in self._read(partition, min(wanted), max(wanted) + 1):
                 found |= {(r.topic, r.partition, r.offset): r for r in records if r.offset in wanted}
         return found
+
+    async def _anew(self, number: int, begin: int, end: int) -> AsyncIterator[Sequence[Record]]:
+        """Yields the input of a partition, of which the engine then knows nothing."""
+        self._engine.drop((self._pings, number))
+        async for records in self._batches((self._pings, number), begin, end):
+            yield records
 
     async def _batches(self, partition: Partition, start: int, end: int) -> AsyncIterator[Sequence[Record]]:
         """Yields the input in batches of some BATCH_RECORDS."""

@@ -38,6 +38,7 @@ def warm(
     began_s = time.monotonic()
     with compiling(lambda line: typer.echo(line, err=True)):
         predictor = Predictor.load(weights, capacity=16)
+        predictor.warm_atlas()
         asyncio.run(answer_synthetic_pings(predictor, Settings(weights=weights)))
     seconds = round(time.monotonic() - began_s, 1)
     if json:

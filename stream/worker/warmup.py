@@ -28,6 +28,8 @@ LAT_PER_S, LON_PER_S = 7e-5, 3e-5  # some 8 m/s
 
 async def warm(predictor: Predictor, settings: Settings) -> None:
     """Answers a few synthetic pings. Blocks; afterwards the predictor has as many free slots as before."""
+    if settings.atlases is not None:
+        predictor.warm_atlas()
     engine = Engine(predictor, MemoryStore(), settings)
     pings = [
         Ping(entity_id=NOBODY, ts=THEN_MS + 1000 * s, lat=LAT_PER_S * s, lon=LON_PER_S * s, speed_mps=8.0)

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from stream.verify.report import VERDICTS
 
-UNJUDGED: Final = ("open", "unjudged", "quarantined", "unread", "other_model", "states_skipped")
+UNJUDGED: Final = ("open", "unjudged", "quarantined", "unread", "other_model", "other_atlas", "states_skipped")
 FINDINGS: Final = VERDICTS
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
+from pathlib import Path
 
 from engine_rig import SETTINGS, T0, A, Rig
 from msgspec.structs import replace
@@ -10,6 +11,7 @@ from msgspec.structs import replace
 from model.api import Predictor
 from stream.engine.engine import Engine
 from stream.store.base import Store
+from stream.verify.atlases import Atlases
 from stream.verify.compare import Tolerance
 from stream.verify.doubts import Place
 from stream.verify.judge import Judge, Rules
@@ -17,6 +19,7 @@ from stream.verify.published import Published, Span
 from stream.verify.replay import Replay
 from stream.verify.report import Report
 from stream.verify.stored_states import Replayed, States
+from stream.verify.versions import Announced
 from stream.wire import Forecast, GapFill, Outgoing, Record, dumps, loads_forecast, loads_gapfill
 
 
@@ -35,11 +38,13 @@ async def verdict(
     tolerance: Tolerance | None = None,
     piece: int = 50,
     clock_ms: float = T0 + 10_000_000,
+    announced: Announced | None = None,
+    folder: Path | None = None,
 ) -> Report:
-    """The report on the rig's log, its answers (or `published` instead of them) and its store, if it is given."""
+    """The report on the rig's log, its answers (or `published` instead of them) and its store, if it is given; and on
+    the atlases that they asked, if their files lie in `folder`."""
     predictor, replayed = (make or rig.make)(), Replayed()
     engine = Engine(predictor, replayed, SETTINGS, clock_ms=lambda: 0.0, max_resident=1 << 30)
-    rules = Rules(SETTINGS.topics, tolerance or Tolerance(), predictor.history, once=once, to_the_bit=to_the_bit)
     end = len(rig.log)
     span = Span(begin, max(begin, start), end if committed is None else committed, end, cut)
     report = Report("exactly_once" if once else "at_least_once")
@@ -48,6 +53,16 @@ async def verdict(
     records = {(r.topic, r.partition, r.offset): r for r in as_records(rig.out if published is None else published)}
     for record in records.values():
         books.add(record)
+    atlases = Atlases()
+    if folder is not None:
+        atlases.load(folder, books.named, SETTINGS.topics.models, report)
+    rules = Rules(
+        *(SETTINGS.topics, tolerance or Tolerance(), predictor.history),
+        once=once,
+        to_the_bit=to_the_bit,
+        announced=announced,
+        versions=atlases.versions,
+    )
     judge = Judge(A[1], books.books[A[1]], rules, report)
     states = None
     if store is not None:
@@ -57,10 +72,17 @@ async def verdict(
     async def fetch(places: Set[Place]) -> Mapping[Place, Record]:
         return {place: records[place] for place in places}
 
-    replay = Replay(engine, replayed, judge, states, fetch)
+    replay = Replay(engine, replayed, judge, states, fetch, atlases.choice(books.books[A[1]]))
     for at in range(begin, end, piece):
         await replay.feed(rig.log[at : at + piece])
     await replay.end()
+
+    async def anew(stop: int) -> AsyncIterator[Sequence[Record]]:
+        engine.drop(A)
+        for at in range(begin, stop, piece):
+            yield rig.log[at : min(at + piece, stop)]
+
+    await replay.again(anew)
     return report
 
 

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -16,8 +17,11 @@ from pathcast_process import environment, eventually, pathcast
 from worker_process import PATHCAST, Worker
 
 from model.atlas.atlas import Atlas
+from stream.atlas.counting import member
+from stream.atlas.counting.settings import RunSettings
 from stream.atlas.hearing import Hearing
 from stream.atlas.ledger import Ledger
+from stream.store.sums_store import SumsStore
 from stream.wire import Topics
 
 PARTITIONS = 3
@@ -47,6 +51,11 @@ class Fleet:
         told = pathcast("atlas", "build", "--from-topic", self.topics.pings, "--bootstrap", self.kafka, "--out", out)
         assert told.returncode == 0, told.stderr
         return out.read_bytes()
+
+    def settings(self, **more: Any) -> RunSettings:
+        """Of a member in this process."""
+        self.atlases.mkdir(exist_ok=True)
+        return RunSettings(self.atlases, self.kafka, self.redis_url, self.prefix, f"{self.prefix}-atlas", **more)
 
     def options(self, *more: object) -> list[str]:
         given = ("--atlases", self.atlases, "--redis", self.redis_url, *self.servers, *more)
@@ -135,6 +144,53 @@ def test_several_share_the_partitions_and_a_signal_ends_them_with_all_written(fl
             assert one.wait() == 0, one.log()
     assert sum(fleet.offsets().values()) == PINGS
     assert (fleet.atlases / f"{fleet.once()}.atlas").read_bytes() == fleet.built()
+
+
+async def test_what_was_polled_and_is_not_counted_yet_is_not_given_away_as_counted(fleet: Fleet) -> None:
+    """A rebalance can fall between a poll, which moves the consumer's position, and the count of what it brought."""
+    fleet.feed(0, PINGS)
+    built = fleet.built()
+    settings = fleet.settings(once=True)
+    store, consumer = SumsStore(fleet.redis_url, settings.group, 3_600), member.consumer_of(settings)
+    runner, poll, polls = member.Runner(settings, store, consumer), consumer.getmany, 0
+
+    async def revoked_after_poll(**how: int) -> Any:
+        nonlocal polls
+        found = await poll(**how)
+        polls += bool(found)
+        if found and polls <= 4:
+            await runner.on_partitions_revoked(list(consumer.assignment()))
+        return found
+
+    consumer.getmany = revoked_after_poll
+    await runner.run()
+    await store.close()
+    (path,) = fleet.atlases.iterdir()
+    assert polls > 4
+    assert path.read_bytes() == built
+
+
+async def test_while_redis_is_full_nothing_is_lost_and_it_goes_on_when_there_is_room(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(member, "WRITE_S", 0.2)
+    settings = fleet.settings(every_s=1.0)
+    store, consumer = SumsStore(fleet.redis_url, settings.group, 3_600), member.consumer_of(settings)
+    runner = member.Runner(settings, store, consumer)
+    running = asyncio.create_task(runner.run())
+    with redis.Redis.from_url(fleet.redis_url) as client:
+        try:
+            client.config_set("maxmemory", 1)
+            await asyncio.to_thread(fleet.feed, 0, PINGS)
+            assert await asyncio.to_thread(eventually, lambda: "again" in caplog.text)
+        finally:
+            client.config_set("maxmemory", 0)
+    assert await asyncio.to_thread(eventually, lambda: sum(fleet.offsets().values()) == PINGS)
+    runner.stop()
+    await running
+    await store.close()
+    version = await asyncio.to_thread(fleet.once)
+    assert (fleet.atlases / f"{version}.atlas").read_bytes() == await asyncio.to_thread(fleet.built)
 
 
 def test_what_redis_lost_is_counted_again_from_the_log(fleet: Fleet) -> None:

@@ -70,7 +70,7 @@ def fit_atlas(
     if not known:
         raise ValueError("no file has a fleet that goes where others have been: there is nothing to learn")
     with _bar("steps") as done:
-        fitted = fit(list(known.values()), steps, seed, lambda step, loss: done((step + 1) / steps))
+        fitted = fit(list(known.values()), steps, seed, progress=lambda step, loss: done((step + 1) / steps))
     network.atlas.load_state_dict(fitted.head.state_dict())
     out.mkdir(parents=True, exist_ok=True)
     card = card_with_atlas(weights, {name: len(part.weight) for name, part in known.items()}, steps, fitted)

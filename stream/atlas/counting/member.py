@@ -77,8 +77,9 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 await (self._run_once() if self._settings.once else self._run_on())
             finally:
                 report.cancel()
+                await self._give_away(list(self._owned))
         finally:
-            await self._consumer.stop()  # which revokes the partitions, and so writes what is counted
+            await self._consumer.stop()
 
     async def _run_on(self) -> None:
         while not self._stopping.is_set():
@@ -155,6 +156,8 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     async def _write(self) -> None:
         """Writes what was counted to Redis, and the offsets to Kafka."""
         async with self._lock:
+            for tp, owned in self._owned.items():
+                owned.next_offset = await self._position(tp, owned)
             await self._write_some(list(self._owned))
 
     async def _write_some(self, tps: Sequence[TopicPartition]) -> None:
@@ -164,9 +167,8 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             if owned is None:
                 continue
             try:
-                position = await self._position(tp, owned)
-                if await owned.write(position, self._settings.retention_days):
-                    await self._commit(tp, position)
+                if await owned.write(self._settings.retention_days):
+                    await self._commit(tp, owned.next_offset)
             except Fenced as error:  # also if Redis has lost its data
                 self._lose(tp, error, SESSION_S)
             except AWAY as error:
@@ -175,8 +177,8 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._written_s = time.monotonic()
 
     async def _position(self, tp: TopicPartition, owned: Owned) -> int | None:
-        """Returns the offset up to which all records were polled, and so counted: beyond the last one there may be some
-        that are no records.
+        """Returns the offset up to which all records were polled: beyond the last one there may be some that are no
+        records. Only between two polls are all of these counted.
         """
         try:
             return max(int(await self._consumer.position(tp)), owned.next_offset or 0)
@@ -192,13 +194,16 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     # -- the group
 
     async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
+        await self._give_away(revoked)
+
+    async def _give_away(self, tps: Sequence[TopicPartition]) -> None:
         async with self._lock:
             try:
                 async with asyncio.timeout(STOP_S):
-                    await self._write_some(list(revoked))
+                    await self._write_some(tps)
             except TimeoutError:
                 log.warning("not all was written in %g s; the next owner counts it again", STOP_S)
-            for tp in revoked:
+            for tp in tps:
                 self._owned.pop(tp, None)
 
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
@@ -265,7 +270,7 @@ async def serve(settings: RunSettings, stopped_by: Sequence[int]) -> None:
     store = SumsStore(settings.redis_url, settings.group, settings.retention_days * 86_400, settings.redis)
     try:
         await _reach(store, settings)
-        runner = Runner(settings, store, _consumer(settings))
+        runner = Runner(settings, store, consumer_of(settings))
         for number in stopped_by:
             asyncio.get_running_loop().add_signal_handler(number, runner.stop)
         await runner.run()
@@ -276,7 +281,8 @@ async def serve(settings: RunSettings, stopped_by: Sequence[int]) -> None:
         await store.close()
 
 
-def _consumer(settings: RunSettings) -> AIOKafkaConsumer:
+def consumer_of(settings: RunSettings) -> AIOKafkaConsumer:
+    """Returns the consumer of a member, which is not started."""
     patch_aiokafka()
     return AIOKafkaConsumer(
         bootstrap_servers=settings.bootstrap.split(","),

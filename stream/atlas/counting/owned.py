@@ -35,7 +35,9 @@ class Owned:
         self._growth = growth
         self._fresh: dict[int, Parts[Day]] = {}
         self.partition = partition
-        self.next_offset = held.next_offset  # that of the next record to count; None: the first that there is
+        # That of the next record to count; None: the first that there is. Its user may set it to a later one if all
+        # records before that are counted.
+        self.next_offset = held.next_offset
 
     @classmethod
     async def taken_over(
@@ -83,13 +85,13 @@ class Owned:
             self._fresh.setdefault(day, adding()).add(found)
         self.next_offset = records.next_offset
 
-    async def write(self, next_offset: int | None, retention_days: int) -> bool:
-        """Writes what was counted, up to `next_offset`, which is that of the next record or beyond it, where others are
-        no records. Deletes days that are older than `retention_days` before the newest. Returns False if nothing is
-        new.
+    async def write(self, retention_days: int) -> bool:
+        """Writes what was counted, up to `next_offset`. Deletes days that are older than `retention_days` before the
+        newest. Returns False if nothing is new.
 
         After an error other than Fenced it may be called again. Raises as `SumsStore.put`.
         """
+        next_offset = self.next_offset
         if next_offset is None or next_offset == self._held.next_offset:
             return False
         growth = await asyncio.to_thread(self._growth.dumps)
@@ -99,7 +101,6 @@ class Owned:
         kept = {day: part for day, part in parts.items() if day not in gone}
         self._held = await self._store.put(self.partition, self._held, next_offset, growth, kept, gone)
         self._fresh.clear()
-        self.next_offset = next_offset
         return True
 
     async def _part(self, day: int, fresh: Parts[Day]) -> Part:

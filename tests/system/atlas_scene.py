@@ -1,0 +1,99 @@
+"""Workers that ask atlases, versions that come while pings flow, and what came of it. Tests import this; it tests
+nothing itself."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import bus_feed
+import msgspec
+from atlas_rig import version_of
+from worker_process import Worker, assert_all_live
+
+from model.api import Atlas
+from stream.atlas.announcing import Announcer
+from stream.atlas.hearing import Hearing
+from stream.atlas.ledger import Ledger
+from stream.wire import Forecast, Ping, Topics, VersionRecord, loads_forecast
+
+PARTITIONS: Final = 4
+EVERY_S, SOME = 0.1, 60  # pings: some 600 a second
+MORE: Final = 1_500
+
+
+class Scene(NamedTuple):
+    kafka: str
+    prefix: str
+    folder: Path
+    options: dict[str, Any]
+
+    @classmethod
+    def made(cls, kafka: str, redis_url: str, prefix: str, folder: Path) -> Scene:
+        """With topics, and a folder for the atlases within this one."""
+        atlases = folder / "atlases"
+        atlases.mkdir()
+        options = {"bootstrap": kafka, "redis": redis_url, "weights": "small", "prefix": prefix, "group": prefix}
+        options |= {"session_timeout_s": 6, "max_batch": 64, "atlases": atlases}
+        bus_feed.create_topics(kafka, Topics.of(prefix), partitions=PARTITIONS)
+        return cls(kafka, prefix, atlases, options)
+
+    @property
+    def topics(self) -> Topics:
+        return Topics.of(self.prefix)
+
+    def worker(self, name: str, **more: object) -> Worker:
+        return Worker(self.folder.parent / f"{name}.log", **{**self.options, **more})
+
+    def put(self, raw: bytes) -> str:
+        version = Atlas.of(raw).version
+        (self.folder / f"{version}.atlas").write_bytes(raw)
+        return version
+
+    def announce(self, version: str) -> VersionRecord:
+        async def announced() -> VersionRecord:
+            async with Announcer.opened(self.kafka, self.topics, lead_s=0.5, sample_s=0.3) as announcer:
+                return await announcer.announce(version, includes={}, contains={})
+
+        return asyncio.run(announced())
+
+    def ledger(self) -> Ledger:
+        async def heard() -> Ledger:
+            async with Hearing.opened(self.kafka, self.topics) as hearing:
+                await hearing.look()
+                return hearing.ledger
+
+        return asyncio.run(heard())
+
+    def forecasts(self) -> list[Forecast]:
+        return [loads_forecast(one.value or b"") for one in bus_feed.read(self.kafka, self.topics.forecasts)]
+
+    def wait_until_consumed(self, *workers: Worker) -> None:
+        bus_feed.wait_until_consumed(self.kafka, self.prefix, self.topics.pings, partial(assert_all_live, *workers))
+
+
+def atlases(records: Sequence[bus_feed.Raw]) -> list[bytes]:
+    """Three, of more and more of the fleet's pings."""
+    decoder = msgspec.json.Decoder(Ping)
+    pings = []
+    for _, value, _ in records:
+        try:
+            pings.append(decoder.decode(value or b""))
+        except ValueError:
+            continue
+    return [version_of(pings[: len(pings) * part // 4]) for part in (1, 2, 3)]
+
+
+def slowly(records: Sequence[bus_feed.Raw], announced: threading.Event) -> Iterator[bus_feed.Raw]:
+    """Pings until all is announced, however long that takes, and some more, which the last version answers."""
+    coming = iter(records)
+    while not announced.is_set() and (some := list(islice(coming, SOME))):
+        time.sleep(EVERY_S)
+        yield from some
+    yield from islice(coming, MORE)
