@@ -164,7 +164,7 @@ def _errors(board: Board, error_m: dict[str, dict[str, float | None]]) -> Render
     table = Table(title="How far off, in metres on average", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
     for name in ("cases", *names.values()):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", min_width=max(map(len, name.split())))
     for target, mean in error_m.items():
         cells = ["-" if (metres := mean[name]) is None else f"{metres:,.0f}" for name in names]
         table.add_row(NAMES[target], f"{len(pairs[target]):,}", *cells)
