@@ -6,13 +6,7 @@ kept_days  keeps the sums of days while they grow
 building   builds an atlas from a recording or a topic
 counting   counts a topic for ever, and makes versions: `pathcast atlas run`
 replaying  walks recorded pings while an atlas grows
-ledger     which version answers which ping, by the models topic alone
-hearing    reads that topic
-announcing brings versions into service
-serving    chooses the version that each ping of a worker asks
-files      where versions lie
-diff       compares two atlases
-flows      an atlas as GeoJSON, for a map
-geoparquet the same as GeoParquet
+versions   which version answers which ping: the rule, announcements, and what a worker loads
+showing    compares atlases, and draws them
 cli        the commands; times reads the spans of time that they take
 """

@@ -7,23 +7,20 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from stream.adapters.options import Columns, recording_of
 from stream.atlas.counting.cli import HalfLife, MaxCells, MinEntities, Without, run
-from stream.atlas.show_cli import diff, export, list_versions, show
+from stream.atlas.showing.cli import diff, export, list_versions, show
 from stream.atlas.times import DAY_S, seconds
 from stream.config.options import DEFAULT_BOOTSTRAP, Bootstrap, Json, quiet, secured
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 
-if TYPE_CHECKING:
-    pass
-
 app = typer.Typer(
     help="The fleet's own map: what became of earlier pings, counted by map cell, heading and speed.\n\n"
-    "[bold]pathcast evaluate --atlas 1h[/] says what it is worth on your own tracks. A worker does not serve it yet.",
+    "[bold]pathcast evaluate --atlas 1h[/] says what it is worth on your own tracks.",
     no_args_is_help=True,
 )
 
@@ -70,7 +67,7 @@ def build(
     days = seconds(half_life, "--half-life") / DAY_S
     from model.atlas.version import dumps
     from stream.atlas import building
-    from stream.atlas.files import write_whole
+    from stream.atlas.versions.files import write_whole
 
     rules, nobody = building.Rules(days, min_entities, max_cells), without or ()
     with _progress(silent=as_json) as told, quiet():

@@ -161,7 +161,7 @@ def _errors(board: Board, error_m: dict[str, dict[str, float | None]]) -> Render
 
     pairs, compared = board.pairs(), "model_without_atlas" in error_m["next"]
     names = ATLAS_COLUMNS | COLUMNS if compared else {"model": "pathcast"} | COLUMNS
-    table = Table(title="How far off, in metres on average", title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title="How far off, in metres on average", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
     for name in ("cases", *names.values()):
         table.add_column(name, justify="right")

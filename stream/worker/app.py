@@ -19,8 +19,8 @@ from faust.app.base import BootStrategy
 
 from model.api import Predictor, check_weights
 from model.jit import compiling
-from stream.atlas.hearing import Hearing
-from stream.atlas.serving import Versions
+from stream.atlas.versions.hearing import Hearing
+from stream.atlas.versions.serving import Versions
 from stream.config.http_access import Address, token
 from stream.config.security import KafkaSecurity, kafka_refusal
 from stream.config.settings import FETCH_BYTES, DeliveryGuarantee, Settings

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 
 from aiokafka.errors import KafkaError
 
-from stream.atlas.hearing import Hearing
-from stream.atlas.serving import Versions
+from stream.atlas.versions.hearing import Hearing
+from stream.atlas.versions.serving import Versions
 from stream.config.security import kafka_refusal
 from stream.config.settings import Settings
 from stream.worker.faust_driver import Consumer

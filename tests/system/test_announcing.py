@@ -1,4 +1,4 @@
-"""Versions are brought in as `stream.atlas.ledger` wants it, also where pings burst in and announcers die half-way."""
+"""Versions are brought in as the ledger wants it, also where pings burst in and announcers die half-way."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import ProducerFenced
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from stream.atlas.announcing import Announcer, NotAnnounced
-from stream.atlas.hearing import Hearing
-from stream.atlas.ledger import MIN_MARGIN, Ledger
+from stream.atlas.versions.announcing import Announcer, NotAnnounced
+from stream.atlas.versions.hearing import Hearing
+from stream.atlas.versions.ledger import MIN_MARGIN, Ledger
 from stream.kafka import admin
 from stream.wire import Topics
 

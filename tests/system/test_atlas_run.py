@@ -19,8 +19,8 @@ from worker_process import PATHCAST, Worker
 from model.atlas.atlas import Atlas
 from stream.atlas.counting import member
 from stream.atlas.counting.settings import RunSettings
-from stream.atlas.hearing import Hearing
-from stream.atlas.ledger import Ledger
+from stream.atlas.versions.hearing import Hearing
+from stream.atlas.versions.ledger import Ledger
 from stream.store.sums_store import SumsStore
 from stream.wire import Topics
 

@@ -17,7 +17,7 @@ from worker_pages import Scrape, base_of
 from worker_process import assert_all_live
 
 from model.api import Atlas
-from stream.atlas.ledger import Ledger
+from stream.atlas.versions.ledger import Ledger
 from stream.config import failpoints
 from stream.wire import Forecast
 

@@ -123,10 +123,11 @@ def distances_m(corpus: Corpus, anchors: Anchors, answer: Answers, column: int) 
     return np.where(target >= 0, off_m, np.nan)
 
 
-def learning_curve(history_h: I64, errors_m: Mapping[str, F64]) -> list[dict[str, Any]]:
+def learning_curve(history_h: I64, errors_m: Mapping[str, F64], inside_90: F64 | None = None) -> list[dict[str, Any]]:
     """Returns the mean errors by hours of history: a row for each span of HISTORY_H that has anchors.
 
-    `errors_m` are those of each predictor (A,), NaN where an anchor has no target.
+    `errors_m` are those of each predictor (A,), NaN where an anchor has no target; `inside_90` (A,) has 1 where the
+    thing was inside the 90 % region of the first one, of which each row has the share.
     """
     bounds = [*HISTORY_H, int(history_h.max(initial=0)) + 1]
     rows = []
@@ -135,5 +136,6 @@ def learning_curve(history_h: I64, errors_m: Mapping[str, F64]) -> list[dict[str
         count = int(np.isfinite(next(iter(errors_m.values()))[chosen]).sum())
         if count:
             means = {name: float(np.nanmean(errors[chosen])) for name, errors in errors_m.items()}
-            rows.append({"from_h": low, "to_h": high, "anchors": count, "mean_m": means})
+            held = {} if inside_90 is None else {"inside_90": float(np.nanmean(inside_90[chosen]))}
+            rows.append({"from_h": low, "to_h": high, "anchors": count, "mean_m": means, **held})
     return rows

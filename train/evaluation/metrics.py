@@ -122,7 +122,7 @@ def score(cases: Cases, entity: NDArray[np.integer], *, seed: int = 0) -> Score:
         raise ValueError("nothing to score")
     low, high, entities = interval_by_entity(distance, entity, seed=seed)
     median, p90 = np.quantile(distance, (0.5, 0.9))
-    holds = None if surprise is None else interval_by_entity(_inside(surprise, 0.9), entity, seed=seed)
+    holds = None if surprise is None else interval_by_entity(is_inside(surprise, 0.9), entity, seed=seed)
     return Score(
         n=len(distance),
         entities=entities,
@@ -184,10 +184,10 @@ def mahalanobis2(error_en_m: F64, cov_m2: F64) -> F64:
 
 def covered(mahalanobis2: F64, share: float) -> float:
     """Returns the coverage of the region with nominal coverage `share`: chi² of 2 degrees of freedom is exponential."""
-    return float(_inside(mahalanobis2, share).mean())
+    return float(is_inside(mahalanobis2, share).mean())
 
 
-def _inside(mahalanobis2: F64, share: float) -> F64:
+def is_inside(mahalanobis2: F64, share: float) -> F64:
     """Returns 1 for each case inside that region, 0 outside."""
     return np.asarray(mahalanobis2 <= -2 * np.log1p(-share), np.float64)
 

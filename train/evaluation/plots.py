@@ -151,8 +151,9 @@ def _draw_errors(axis: Any, horizons: dict[str, Any], names: list[str]) -> None:
 
 def _draw_learning(axis: Any, curves: dict[str, Any]) -> None:
     """Draws the atlas's errors as parts of those of damped velocity, by hours of the fleet's history."""
-    for colour, (name, rows) in zip(CURVES, curves.items(), strict=False):
-        ratios = [row["mean_m"][ATLAS] / row["mean_m"][PHYSICS] for row in rows]
+    for colour, (name, rows) in zip(CURVES, ((name, rows) for name, rows in curves.items() if rows), strict=False):
+        drawn = BESIDE if BESIDE in rows[0]["mean_m"] else ATLAS
+        ratios = [row["mean_m"][drawn] / row["mean_m"][PHYSICS] for row in rows]
         middles = [np.sqrt(max(row["from_h"], 0.5) * row["to_h"]) for row in rows]
         label = name if name == "next" else f"{name} s"
         axis.plot(middles, ratios, color=colour, marker="h", linewidth=1.8, label=label)

@@ -91,13 +91,14 @@ def _learning(curves: dict[str, Any]) -> Table:
     """Returns the table of the errors by hours of the fleet's history."""
     names = list(next(iter(curves.values()))[0]["mean_m"]) if next(iter(curves.values())) else []
     table = Table(title="mean error by hours of the fleet's history, m", title_justify="left", box=box.SIMPLE_HEAD)
-    for name in ("horizon", "hours", "anchors", *names):
+    for name in ("horizon", "hours", "anchors", *names, f"90 % of {names[0]} hold" if names else ""):
         table.add_column(name, justify="left" if name in ("horizon", "hours") else "right", no_wrap=True)
     for key, rows in curves.items():
         for number, row in enumerate(rows):
             hours = f"{row['from_h']:,} to {row['to_h']:,}"
             means = [_metres(row["mean_m"][name]) for name in names]
-            table.add_row(_label(key) if number == 0 else "", hours, f"{row['anchors']:,}", *means)
+            held = f"{row['inside_90']:.2f}"
+            table.add_row(_label(key) if number == 0 else "", hours, f"{row['anchors']:,}", *means, held)
         table.add_section()
     return table
 

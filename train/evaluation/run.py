@@ -128,14 +128,17 @@ def _with_atlas(
 
 
 def _learning(sample: Sample, judged: forecasts.Judged, history_h: atlas.I64) -> Report:
-    """Returns the errors by hours of the fleet's history, for each horizon."""
-    names = [name for name in (MODEL, atlas.BESIDE, atlas.ATLAS, atlas.PHYSICS) if name in judged.answers]
+    """Returns the errors by hours of the fleet's history, for each horizon, and what the regions of the first predictor
+    hold.
+    """
+    names = [name for name in (atlas.BESIDE, MODEL, atlas.ATLAS, atlas.PHYSICS) if name in judged.answers]
     curves = {}
     for column, name in enumerate(["next", *(f"{horizon:g}" for horizon in HORIZONS_S)]):
         errors: dict[str, F64] = {
             one: atlas.distances_m(sample.corpus, judged.anchors, judged.answers[one], column) for one in names
         }
-        curves[name] = atlas.learning_curve(history_h, errors)
+        inside = forecasts.inside(sample.corpus, judged.anchors, judged.answers[names[0]], column, 0.9)
+        curves[name] = atlas.learning_curve(history_h, errors, inside)
     return curves
 
 

@@ -17,11 +17,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from model.atlas.atlas import version_of
 from model.atlas.days import Day
 from model.atlas.version import dumps
-from stream.atlas.announcing import Announcer
 from stream.atlas.building import Rules, published_of
 from stream.atlas.counting.settings import RunSettings
-from stream.atlas.files import path_of, write_whole
 from stream.atlas.kept_days import Days
+from stream.atlas.versions.announcing import Announcer
+from stream.atlas.versions.files import path_of, write_whole
 from stream.kafka.log import bounds_by
 from stream.kafka.record_columns import Partition
 from stream.store.sums_store import SumsStore

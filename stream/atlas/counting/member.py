@@ -18,10 +18,10 @@ from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import IllegalStateError, KafkaError
 from redis.exceptions import RedisError
 
-from stream.atlas.announcing import NotAnnounced
 from stream.atlas.counting.making import Maker, in_words
 from stream.atlas.counting.owned import AnotherLog, Owned
 from stream.atlas.counting.settings import RunSettings
+from stream.atlas.versions.announcing import NotAnnounced
 from stream.config.security import kafka_refusal, shown
 from stream.kafka import admin, fetcher
 from stream.kafka.log import INPUT_ISOLATION, bounds_by

@@ -22,8 +22,8 @@ from typing import Final, NamedTuple
 from kafka.errors import KafkaError
 
 from model.api import Atlas
-from stream.atlas.announcing import Announcer
-from stream.atlas.files import path_of
+from stream.atlas.versions.announcing import Announcer
+from stream.atlas.versions.files import path_of
 from stream.bench.atlas import filled
 from stream.bench.harness import topics
 from stream.bench.harness.drain import too_short

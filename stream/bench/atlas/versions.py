@@ -20,7 +20,7 @@ from model.atlas.cells import LEVEL_SHIFT, LEVELS
 from model.atlas.growth import Growth
 from model.atlas.sums import entity_ids
 from model.atlas.version import dumps
-from stream.atlas.building import MAX_CELLS, Rules, published_of
+from stream.atlas.building import CHUNK_ROWS, MAX_CELLS, Rules, published_of
 from stream.atlas.kept_days import GrowingDays
 from stream.bench.atlas.fleet import Fleet
 from stream.bench.harness import proc
@@ -28,7 +28,6 @@ from stream.bench.harness.report import UNKNOWN, Cell, Report, Table
 from stream.bench.step import Stopwatch
 
 Show = Callable[[str], None]
-CHUNK: Final = 65_536  # pings at a time, as for `pathcast atlas build`
 MIB: Final = 2**20
 TIMED: Final = {
     "growth": "counting outcomes, s",
@@ -47,6 +46,7 @@ class Options:
     days: float = 7.0
     every_s: float = 60.0  # between two pings of a vehicle
     max_cells: int = MAX_CELLS
+    at_once: int = CHUNK_ROWS  # pings that are counted together, but whole rounds: as `pathcast atlas build` does
 
     @property
     def rounds(self) -> int:
@@ -84,7 +84,7 @@ def _grown(options: Options, show: Show) -> tuple[GrowingDays, dict[str, Stopwat
     fleet, growth, days = Fleet(options.vehicles, options.every_s), Growth(), GrowingDays()
     ids = entity_ids([f"v{number:06d}" for number in range(options.vehicles)])
     watches = {"growth": Stopwatch(), "days": Stopwatch()}
-    some = max(CHUNK // options.vehicles, 1)
+    some = max(options.at_once // options.vehicles, 1)
     for begin in range(0, options.rounds, some):
         show(f"counting: {begin * options.vehicles:,} of {options.rounds * options.vehicles:,} pings")
         rounds = [fleet.round() for _ in range(min(some, options.rounds - begin))]
@@ -112,5 +112,5 @@ def _table(numbers: dict[str, Any]) -> Table:
 def _note(options: Options) -> str:
     return (
         f"{options.vehicles:,} simulated vehicles on {options.days:g} days, a ping each {options.every_s:g} s, at most "
-        f"{options.max_cells:,} keys; in one process without broker and store"
+        f"{options.max_cells:,} keys, {options.at_once:,} pings at once; in one process without broker and store"
     )

@@ -62,7 +62,7 @@ def test_what_is_far_and_has_faded_still_counts_for_something() -> None:
     """Faded sums are rounded: the squares may then be a little less than those of their mean."""
     far = outcomes([(-52_341.07, -17_343.33), (-52_341.09, -17_343.37), (78.91, 3.17)], [0, 1, 2])
     for of_day in (8, 9, 23, 100, 255):
-        found = published({1: far}, {1: of_day})
+        found = published([(far, of_day)])
         assert 0 < found.n[0, 0] <= 3 * of_day
 
 

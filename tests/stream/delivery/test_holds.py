@@ -14,7 +14,7 @@ from delivery_rig import P0, P1, SETTINGS, Kafka, feed, record, running, until
 from engine_rig import steady
 
 from model.api import Atlas, Predictor
-from stream.atlas.serving import Versions
+from stream.atlas.versions.serving import Versions
 from stream.delivery.delivery import Delivery
 from stream.delivery.guarantees import AtLeastOnce
 from stream.engine.engine import Engine

@@ -126,6 +126,9 @@ def test_the_learning_curve_counts_what_has_a_target() -> None:
         "atlas": np.array([10.0, np.nan, 4.0, 1.0, 3.0]),
         "damped_velocity": np.array([10.0, np.nan, 8.0, 4.0, 4.0]),
     }
+    inside = np.array([1.0, np.nan, 0.0, 1.0, 0.0])
+    held = [row["inside_90"] for row in atlas.learning_curve(history, errors, inside)]
+    assert held == [1.0, 0.0, 0.5]
     assert atlas.learning_curve(history, errors) == [
         {"from_h": 0, "to_h": 1, "anchors": 1, "mean_m": {"atlas": 10.0, "damped_velocity": 10.0}},
         {"from_h": 1, "to_h": 2, "anchors": 1, "mean_m": {"atlas": 4.0, "damped_velocity": 8.0}},

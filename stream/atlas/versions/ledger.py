@@ -15,8 +15,8 @@ which it finds nothing was announced after the look, so that its second step com
 least E: if it ever serves, then from E + KNOWN_AHEAD on. So all offsets below are certain (`certain_below`), but for
 versions that it finds announced and not yet serving: `undecided_from` says from where on these might answer.
 
-It follows that one announcer at a time may write (`stream.atlas.announcing` sees to it), and that a version retires
-only when no ping that may still be asked for is its own (`superseded`).
+It follows that one announcer at a time may write (`announcing` sees to it), and that a version retires only when no
+ping that may still be asked for is its own (`superseded`).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from stream.atlas.ledger import Ledger
+from stream.atlas.versions.ledger import Ledger
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.kafka.log import reader, reread
 from stream.wire import Topics

@@ -1,6 +1,6 @@
 """Chooses which version of the atlas each ping of a worker asks, and loads the files of those that are needed.
 
-`stream.atlas.ledger` has the rule. A partition waits, and the others go on, while the answer is not certain:
+`stream.atlas.versions.ledger` has the rule. A partition waits, and the others go on, while the answer is not certain:
 
     the models topic cannot be read    and the pings lie beyond what the last look makes certain
     a version is announced             and may answer them, if it is confirmed
@@ -25,8 +25,8 @@ from aiokafka.errors import KafkaError
 from numpy.typing import NDArray
 
 from model.api import Atlas, AtlasError
-from stream.atlas.hearing import Hearing
-from stream.atlas.ledger import Answering, certain_below
+from stream.atlas.versions.hearing import Hearing
+from stream.atlas.versions.ledger import Answering, certain_below
 from stream.kafka.columns import I64
 
 log: Final = logging.getLogger(__name__)

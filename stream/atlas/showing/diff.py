@@ -11,7 +11,7 @@ from model.atlas.cells import LEVEL_SHIFT, LEVELS, STILL
 from model.atlas.outcomes import CM_PER_M, HORIZONS_S
 from model.atlas.published import UNIT, Published
 from model.atlas.sums import find
-from stream.atlas.flows import middles
+from stream.atlas.showing.flows import middles
 
 LEAST: Final = 3  # outcomes in both, for a mean that has changed
 

@@ -33,7 +33,7 @@ def list_versions(
     as_json: Json = False,
 ) -> None:
     """List the versions in a directory, the oldest first."""
-    from stream.atlas.files import SUFFIX
+    from stream.atlas.versions.files import SUFFIX
 
     paths = sorted(atlases.glob(f"*{SUFFIX}"), key=lambda path: (path.stat().st_mtime_ns, path.name))
     found = [_described(path) for path in paths]
@@ -64,7 +64,7 @@ def diff(
 
     Only means of three outcomes or more are compared.
     """
-    from stream.atlas import diff as compared
+    from stream.atlas.showing import diff as compared
 
     one, other = (_read(file)[0] for file in (before, after))
     levels = compared.levels(one, other)
@@ -133,8 +133,8 @@ def export(
     form: Annotated[Format, typer.Option("--format", help="geoparquet: needs the extra readers")] = Format.geojson,
 ) -> None:
     """Draw an atlas as a map: an arrow for each cell, direction and class of speed, to about where they came."""
-    from stream.atlas.files import write_whole
-    from stream.atlas.flows import features
+    from stream.atlas.showing.flows import features
+    from stream.atlas.versions.files import write_whole
 
     atlas, _ = _read(file)
     try:
@@ -142,7 +142,7 @@ def export(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     if form is Format.geoparquet:
-        from stream.atlas.geoparquet import parquet
+        from stream.atlas.showing.geoparquet import parquet
 
         write_whole(out, parquet(found))
     else:

@@ -8,7 +8,7 @@ import pytest
 from model.atlas.cells import LEVEL_SHIFT
 from model.atlas.outcomes import HORIZONS_S
 from model.atlas.published import UNIT, Published
-from stream.atlas.diff import Level, changes, levels
+from stream.atlas.showing.diff import Level, changes, levels
 
 H = len(HORIZONS_S)
 CELL = (140_000 << 40) | (100_000 << 20)

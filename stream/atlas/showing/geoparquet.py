@@ -1,4 +1,4 @@
-"""Draws an atlas as GeoParquet 1.1: the arrows of `stream.atlas.flows`, one a row, as lines in WKB."""
+"""Draws an atlas as GeoParquet 1.1: the arrows of `stream.atlas.showing.flows`, one a row, as lines in WKB."""
 
 from __future__ import annotations
 
