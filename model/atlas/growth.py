@@ -27,7 +27,7 @@ from model.atlas.outcomes import (
     one_line,
     velocities,
 )
-from model.atlas.sums import I64, SLOT_MS, Ids, Sums, buckets, firsts, rows_of
+from model.atlas.sums import I64, SLOT_MS, Ids, Sums, firsts
 from model.kinematics.features import FIX
 from model.kinematics.geo import F64, displacement_m
 
@@ -160,18 +160,22 @@ def _due(rows: NDArray[Any], fresh: NDArray[np.bool_]) -> Iterator[tuple[int, Su
     later = np.flatnonzero(fresh & ~begins)
     later = later[ts_ms[later] - ts_ms[later - 1] <= MAX_APART_MS]
     parts = [_due_after(rows, line_ms, later, h) for h in range(len(HORIZONS_MS))]
-    row, horizon, off_cm = map(np.concatenate, zip(*parts, strict=True))
-    counts, ids = rows["counts"][row], rows["id"][row]
-    key = np.stack(levels_of(rows["key"][row]), axis=-1)
-    for day, at in by_day(ts_ms[row]):
-        which, level = np.nonzero(counts[at])
-        which = at[which]
-        yield day, Sums.of(rows_of(key[which, level], buckets(ids[which])), horizon[which], off_cm[which])
+    pings, ping = np.unique(np.concatenate([row for row, _ in parts]), return_inverse=True)
+    n, off_cm = np.zeros((len(pings), len(parts)), np.int32), np.zeros((len(pings), len(parts), 2), np.int64)
+    begin = 0
+    for h, (row, off) in enumerate(parts):
+        of_h = ping[begin : begin + len(row)]
+        n[of_h, h], off_cm[of_h, h] = 1, off
+        begin += len(row)
+    some = rows[pings]
+    key = np.stack(levels_of(some["key"]), axis=-1)
+    for day, at in by_day(ts_ms[pings]):
+        yield day, Sums.of_pings(key[at], some["counts"][at], some["id"][at], n[at], off_cm[at])
 
 
-def _due_after(rows: NDArray[Any], line_ms: I64, later: I64, h: int) -> tuple[I64, I64, F64]:
+def _due_after(rows: NDArray[Any], line_ms: I64, later: I64, h: int) -> tuple[I64, F64]:
     """Returns the outcomes after one horizon that the pings at `later` make due: the rows of the pings whose outcomes
-    they are [K], the number of the horizon [K], and the offsets [K, 2] in cm.
+    they are [K], each there once, and the offsets [K, 2] in cm.
     """
     horizon_ms = HORIZONS_MS[h]
     low, high = (np.searchsorted(line_ms, line_ms[at] - horizon_ms, side="right") for at in (later - 1, later))
@@ -182,7 +186,7 @@ def _due_after(rows: NDArray[Any], line_ms: I64, later: I64, h: int) -> tuple[I6
     row, later = row[some], later[some]
     expected = expected_m(rows["velocity_mps"][row], np.full((len(row), 1), HORIZONS_S[h]))[:, 0]
     off_cm, near = offsets_cm(rows["fix"], row, later, horizon_ms, expected)
-    return row[near], np.full(int(near.sum()), h), off_cm[near]
+    return row[near], off_cm[near]
 
 
 def _still_waiting(rows: NDArray[Any]) -> NDArray[np.bool_]:

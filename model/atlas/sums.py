@@ -50,30 +50,44 @@ class Sums:
     @classmethod
     def of(cls, row: Keys, horizon: I64, off_cm: NDArray[Any]) -> Sums:
         """Adds up M outcomes: off_cm [M, 2] of rows [M], for the horizons with these numbers [M]."""
+        none, at = cls.none(), np.arange(len(row))
+        n, off, off2 = (np.zeros((len(row), *one.shape[1:]), one.dtype) for one in (none.n, none.off_cm, none.off_cm2))
+        n[at, horizon], off[at, horizon] = 1, off_cm
+        off2[at, horizon] = (off[at, horizon] ** 2).sum(-1)
+        return cls.summed(row, n, off, off2)
+
+    @classmethod
+    def summed(cls, row: Keys, n: NDArray[Any], off_cm: I64, off_cm2: I64) -> Sums:
+        """Adds up what each of some rows [R] has; a row may be there more than once, in any order."""
         if not len(row):
             return cls.none()
-        order = np.argsort(row, kind="stable")
-        row, first = row[order], np.flatnonzero(firsts(row[order]))
-        rows, h = len(first), len(HORIZONS_S)
-        place = np.repeat(np.arange(rows), np.diff(np.append(first, len(row)))) * h + horizon[order]
-        off = off_cm[order].astype(np.int64)
-        total, square = np.zeros((rows * h, 2), np.int64), np.zeros(rows * h, np.int64)
-        np.add.at(total, place, off)
-        np.add.at(square, place, (off * off).sum(-1))
-        n = np.bincount(place, minlength=rows * h).astype(np.int32)
-        return cls(row[first], n.reshape(rows, h), total.reshape(rows, h, 2), square.reshape(rows, h))
+        order = np.argsort(row, kind="stable")  # which merges runs that are sorted already
+        row = row[order]
+        first = np.flatnonzero(firsts(row))
+        columns = (np.add.reduceat(one[order], first, dtype=one.dtype) for one in (n, off_cm, off_cm2))
+        return cls(row[first], *columns)
+
+    @classmethod
+    def of_pings(cls, key: Keys, counts: NDArray[np.bool_], ids: Ids, n: NDArray[np.int32], off_cm: I64) -> Sums:
+        """Adds up the outcomes of M pings with keys [M, L], each at the levels for which it counts [M, L].
+
+        `n` [M, H] is 1 where there is an outcome, and off_cm [M, H, 2] 0 where there is none; `ids` [M] are those of
+        the entities.
+        """
+        ping, level = np.nonzero(counts)
+        row, off = rows_of(key[ping, level], buckets(ids[ping])), off_cm[ping]
+        return cls.summed(row, n[ping], off, (off * off).sum(-1))
 
     @classmethod
     def of_outcomes(cls, found: Outcomes, counts: NDArray[np.bool_], ids: Ids, row: I64, horizon: I64) -> Sums:
         """Adds up the outcomes at these rows and horizons [K] of `found`, each at the levels for which its ping counts
         (`counted`, [M, L]); `ids` [M] are those of the pings' entities.
         """
-        here = counts[row]
-        row, horizon, level = (
-            np.broadcast_to(column, here.shape)[here]
-            for column in (row[:, None], horizon[:, None], np.arange(here.shape[1]))
-        )
-        return cls.of(rows_of(found.key[row, level], buckets(ids[row])), horizon, found.off_cm[row, horizon])
+        pings, ping = np.unique(row, return_inverse=True)
+        n = np.zeros((len(pings), len(HORIZONS_S)), np.int32)
+        n[ping, horizon] = 1
+        off_cm = found.off_cm[pings].astype(np.int64) * n[..., None]
+        return cls.of_pings(found.key[pings], counts[pings], ids[pings], n, off_cm)
 
     @classmethod
     def total(cls, parts: Iterable[Sums]) -> Sums:
@@ -81,12 +95,7 @@ class Sums:
         some = [part for part in parts if len(part)]
         if len(some) < 2:
             return some[0] if some else cls.none()
-        row = np.concatenate([part.row for part in some])
-        order = np.argsort(row, kind="stable")  # which merges runs that are sorted already
-        row = row[order]
-        first = np.flatnonzero(firsts(row))
-        columns = (np.concatenate([getattr(part, name) for part in some])[order] for name in _COLUMNS)
-        return cls(row[first], *(np.add.reduceat(column, first, dtype=column.dtype) for column in columns))
+        return cls.summed(*(np.concatenate([getattr(part, name) for part in some]) for name in ("row", *_COLUMNS)))
 
     def plus(self, other: Sums) -> Sums:
         """Returns the sums of both."""

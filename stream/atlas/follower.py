@@ -23,7 +23,11 @@ from stream.kafka.record_columns import Records
 from stream.tracks.track import Accepted, PendingGap, Policy, observe
 from stream.tracks.track_table import ROW, Copied, Observed, TrackTable, firsts
 
-WINDOW_FIXES: Final = 32  # what the rules of a track look at
+WINDOW_FIXES: Final = (
+    8  # a ping that is in order depends on the last one; the others tell a late one from a false clock
+)
+# Nothing is filled here, so that a silence is no gap.
+POLICY: Final = Policy(WINDOW_FIXES, gap_min_s=Policy(WINDOW_FIXES).session_gap_s)
 IDLE_MS: Final = 7 * 86_400_000  # as long as a worker's states live by default (`Settings.state_ttl_s`)
 I64 = NDArray[np.int64]
 
@@ -54,8 +58,7 @@ class Follower:
 
     def __init__(self, without: Collection[str] = ()) -> None:
         """Takes the names of entities of which nothing is to be counted."""
-        self._policy = Policy(window_fixes=WINDOW_FIXES)
-        self._tracks = TrackTable(self._policy)
+        self._tracks = TrackTable(POLICY)
         self._numbers: dict[str, int] = {}
         self._ids: Ids = np.empty(0, np.uint64)  # by number
         self._heard_ms: I64 = np.empty(0, np.int64)  # by number: `_watermark_ms` when its last record came
@@ -114,7 +117,7 @@ class Follower:
         def fold_odd(row: int) -> None:
             before = self._tracks.read(int(slots[row]))
             raw, at_ms = fixes[row].tobytes(), int(published_ms[row])
-            track, verdict = observe(before, raw, int(offsets[row]), self._policy, at_ms)
+            track, verdict = observe(before, raw, int(offsets[row]), POLICY, at_ms)
             self._tracks.write(int(slots[row]), track)
             if isinstance(verdict, Accepted):
                 accepted[row], begins[row] = True, ANEW if before is None else verdict.restart
@@ -165,7 +168,7 @@ class Follower:
         self._ids = entity_ids(stored.names)
         self._heard_ms = np.frombuffer(stored.heard_ms, np.int64).copy()
         ring = np.frombuffer(stored.ring, FIX).reshape(len(slots), WINDOW_FIXES)
-        self._tracks = TrackTable(self._policy)
+        self._tracks = TrackTable(POLICY)
         self._tracks.clear(slots)
         self._tracks.put_back(slots, Copied(ring, np.frombuffer(stored.book, ROW), stored.odd))
         self._watermark_ms, self.records, self.left_out = stored.watermark_ms, stored.records, stored.left_out

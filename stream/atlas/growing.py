@@ -20,12 +20,12 @@ import msgspec
 from model.api import FIX
 from model.atlas.days import Day
 from model.atlas.growth import WAITING, Growth
-from stream.atlas.follower import WINDOW_FIXES, Follower
+from stream.atlas.follower import POLICY, Follower
 from stream.kafka.record_columns import Records
 from stream.tracks.track_table import ROW
 
 MAGIC: Final = b"PCAG\1"
-_FORMS: Final = blake2b(repr((FIX, ROW, WAITING, WINDOW_FIXES)).encode(), digest_size=16).digest()
+_FORMS: Final = blake2b(repr((FIX, ROW, WAITING, POLICY)).encode(), digest_size=16).digest()
 _QUICK: Final = 1  # zlib's level
 
 

@@ -34,6 +34,7 @@ log: Final = logging.getLogger(__name__)
 POLL_MS: Final = 500
 POLL_RECORDS: Final = 50_000
 WRITE_S: Final = 30.0  # between two writes to Redis; after a crash, what came since is counted again
+WRITING_SHARE: Final = 0.05  # of the time: where a write takes long, because a partition has many entities, it is rarer
 MOST_ROWS: Final = 1_000_000  # of sums that are not written yet, some 150 MB
 REPORT_S: Final = 10.0
 RETRY_S: Final = 2.0
@@ -58,6 +59,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._lock = asyncio.Lock()  # one at a time counts, writes or gives away
         self._stopping = asyncio.Event()
         self._written_s = time.monotonic()
+        self._took_s = 0.0  # the last write
         self._due_s = _next_due(time.time(), settings.every_s)
         self._counted = 0
         self._unwritten = False  # the last write failed
@@ -114,7 +116,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 if tp in before and self._owned.get(tp) is before[tp]:  # else it was given away, or taken over anew
                     await self._add(tp, records)
             rows = sum(owned.fresh_rows for owned in self._owned.values())
-        if rows >= MOST_ROWS or time.monotonic() - self._written_s >= WRITE_S:
+        if rows >= MOST_ROWS or time.monotonic() - self._written_s >= max(WRITE_S, self._took_s / WRITING_SHARE):
             await self._write()
             while self._unwritten and not self._stopping.is_set():
                 await asyncio.sleep(RETRY_S)
@@ -161,7 +163,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             await self._write_some(list(self._owned))
 
     async def _write_some(self, tps: Sequence[TopicPartition]) -> None:
-        self._unwritten = False
+        self._unwritten, began_s = False, time.monotonic()
         for tp in tps:
             owned = self._owned.get(tp)
             if owned is None:
@@ -175,6 +177,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 log.warning("%s/%d cannot be written, it is tried again: %s", tp.topic, tp.partition, in_words(error))
                 self._unwritten = True
         self._written_s = time.monotonic()
+        self._took_s = self._written_s - began_s
 
     async def _position(self, tp: TopicPartition, owned: Owned) -> int | None:
         """Returns the offset up to which all records were polled: beyond the last one there may be some that are no
@@ -249,7 +252,8 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             await asyncio.sleep(REPORT_S)
             counted, owned = self._counted, dict(self._owned)
             try:
-                ends = await self._consumer.end_offsets(list(owned))
+                async with asyncio.timeout(REPORT_S):
+                    ends = await self._consumer.end_offsets(list(owned))
                 behind = sum(max(end - (owned[tp].next_offset or 0), 0) for tp, end in ends.items())
             except (*AWAY, IllegalStateError) as error:
                 log.warning("Kafka at %s does not answer: %s", self._settings.bootstrap, in_words(error))
