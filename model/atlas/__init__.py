@@ -1,6 +1,6 @@
 """The fleet's own map: what became of earlier pings, counted by map cell, heading and speed.
 
-    cells      finds the keys of a ping: five cell sizes, each with the direction and the class of its speed
+    cells      finds the keys of a ping: five cell sizes, each with direction and class of speed, and where it came from
     outcomes   compares what happened after each ping of a track with what physics expected then
     growth     finds them while pings come
     sums       adds outcomes up by key and by buckets of entities: integers, so that the same pings give the same sums
@@ -9,6 +9,7 @@
     published  makes of them what an atlas holds: old days fade, few entities say nothing, and none says too much
     estimate   reads them for a ping, from the largest cells to the smallest
     atlas      is one version as it is served: read only, named by its bytes
+    head       is what weights are asked of an estimate, and how far a forecast moves
     version    writes them as bytes that can be mapped, and reads them
 
 No module here knows a file, a clock, a broker or the network.

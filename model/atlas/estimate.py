@@ -1,7 +1,8 @@
 """Reads an atlas: what became of earlier pings here that moved like this one.
 
 It reads from the largest cells to the smallest. Each level's mean is shrunk to what the larger levels gave, as if that
-had been seen PRIOR times. The first is shrunk to no difference from physics.
+had been seen PRIOR times. The first is shrunk to no difference from physics (`read`), or to another forecast
+(`levels`).
 
 Shapes: N pings, Q questions of each, L levels, H horizons of the sums.
 """
@@ -60,7 +61,7 @@ def levels(atlas: Published, keys: Keys, dt_s: F64, prior_m: F64, var_m2: F64) -
 
     count, mean, spread = found(atlas.n, UNIT), found(atlas.off_cm, CM_PER_M), found(atlas.off_cm2, CM_PER_M**2)
     # Before the first horizon, what is off grows as by an acceleration: a velocity is hardly wrong after some seconds.
-    # Its squares do not, as each has the error of two receivers: with them so, 90 % regions hold 90 % at 6 s.
+    # Mean squares grow no faster than that, as each has the error of two receivers: 90 % regions hold 90 % at 6 s then.
     near = np.minimum(dt_s / HORIZONS_S[0], 1.0)[:, None] ** 2
     mean, spread = mean * near[..., None], spread * near
     n, q = dt_s.shape

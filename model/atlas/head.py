@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from model.atlas.cells import LEVELS, Keys
 from model.atlas.estimate import levels
-from model.atlas.outcomes import expected_m
+from model.atlas.outcomes import MAX_APART_MS, MIN_STEP_S, expected_m
 from model.atlas.published import Published
 from model.kinematics import motion
 from model.kinematics.answer_bounds import ATLAS_FEATURES
@@ -50,7 +50,7 @@ def inputs(atlas: Published, keys: Keys, kin: F64, dt_s: F64, mean_m: F64, var_m
     """Returns the inputs for pings with keys [N, L], whose states are kin [N, K], and forecasts dt_s [N, Q] ahead with
     means mean_m [N, Q, 2] from the last fix and variances var_m2 [N, Q] per axis.
     """
-    velocity = motion.last_mps(kin)
+    velocity = last_mps(kin)
     expected = expected_m(velocity, dt_s)
     found = levels(atlas, keys, dt_s, mean_m - expected, var_m2)
     sigma = np.sqrt(var_m2)
@@ -77,11 +77,18 @@ def inputs(atlas: Published, keys: Keys, kin: F64, dt_s: F64, mean_m: F64, var_m
     for k, values in enumerate(of_level):
         features[..., OF_QUESTION + k :: OF_LEVEL] = values
     var = found.var_m2[..., -1] * (1 + FEW / (found.n[..., -1] + 0.5))
-    share = np.where(found.n.any(axis=-1), var_m2 / (var_m2 + var), 0.0)
+    moves = (kin[:, motion.DT] > 0) & (kin[:, motion.DT] * 1000 <= MAX_APART_MS)
+    share = np.where(found.n.any(axis=-1) & moves[:, None], var_m2 / (var_m2 + var), 0.0)
     # The errors of both are neither independent nor the same: the mean of what these two would give.
     both = (var_m2 * var / (var_m2 + var) + share * var + (1 - share) * var_m2) / 2
     log_width = np.where(share > 0, np.log(both / var_m2), 0.0)
-    return Inputs(features, apart, share, log_width, np.ceil(found.n.max(axis=(1, 2))).astype(np.int64))
+    pings = np.where(moves, np.ceil(found.n.max(axis=(1, 2))), 0.0).astype(np.int64)
+    return Inputs(features, apart, share, log_width, pings)
+
+
+def last_mps(kin: F64) -> F64:
+    """Returns the velocities [N, 2] of the last steps of states kin [N, K], as `outcomes.velocities` counts them."""
+    return np.asarray(kin[:, motion.D_E : motion.D_N + 1] / np.maximum(kin[:, motion.DT], MIN_STEP_S)[:, None])
 
 
 def combine(raw: NDArray[Any], asked: Inputs) -> tuple[F64, F64]:

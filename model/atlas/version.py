@@ -32,7 +32,7 @@ from model.atlas.published import UNIT, Published
 MAGIC: Final = b"PCAT"
 LAYOUT: Final = 2
 _HEAD: Final = np.dtype([("magic", "S4"), ("layout", "<u4"), ("keys", "<u4"), ("json", "<u4")])
-_CHECKSUM: Final = 16
+CHECKSUM_BYTES: Final = 16
 _WORD: Final = 8
 # What the numbers of an atlas depend on, beside the pings.
 MEANING: Final = {
@@ -58,13 +58,13 @@ def dumps(published: Published, contains: Mapping[str, Any]) -> bytes:
     head = np.array([(MAGIC, LAYOUT, len(published), len(text))], _HEAD).tobytes()
     columns = (published.key, published.off_cm, published.off_cm2, published.n)
     body = b"".join([head, text, *(column.astype("<i8").tobytes() for column in columns)])
-    return body + blake2b(body, digest_size=_CHECKSUM).digest()
+    return body + blake2b(body, digest_size=CHECKSUM_BYTES).digest()
 
 
 def loads(raw: bytes | memoryview) -> tuple[Published, dict[str, Any]]:
     """Returns the sums, which share the bytes, and what they contain. Raises AtlasError."""
     view = memoryview(raw)
-    if len(view) < _HEAD.itemsize + _CHECKSUM or bytes(view[:4]) != MAGIC:
+    if len(view) < _HEAD.itemsize + CHECKSUM_BYTES or bytes(view[:4]) != MAGIC:
         raise AtlasError("no atlas: it does not begin with PCAT")
     (head,) = np.frombuffer(view, _HEAD, 1)
     if head["layout"] != LAYOUT:
@@ -73,12 +73,17 @@ def loads(raw: bytes | memoryview) -> tuple[Published, dict[str, Any]]:
     begin = _HEAD.itemsize + int(head["json"])
     sizes = [_WORD * rows * numbers for numbers in (1, 2 * h, h, h)]
     end = begin + sum(sizes)
-    if len(view) != end + _CHECKSUM:
-        raise AtlasError(f"an atlas of {rows:,} keys has {end + _CHECKSUM:,} bytes, got {len(view):,}: was it cut?")
-    if blake2b(view[:end], digest_size=_CHECKSUM).digest() != bytes(view[end:]):
+    if len(view) != end + CHECKSUM_BYTES:
+        raise AtlasError(
+            f"an atlas of {rows:,} keys has {end + CHECKSUM_BYTES:,} bytes, got {len(view):,}: was it cut?"
+        )
+    if blake2b(view[:end], digest_size=CHECKSUM_BYTES).digest() != bytes(view[end:]):
         raise AtlasError("a damaged atlas: its checksum is another")
-    described = json.loads(bytes(view[_HEAD.itemsize : begin]))
-    contains = described.pop("contains")
+    try:
+        described = json.loads(bytes(view[_HEAD.itemsize : begin]))
+        contains = dict(described.pop("contains"))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise AtlasError(f"an atlas whose description cannot be read: {error!r:.200}") from error
     if described != MEANING:
         raise AtlasError(f"an atlas of {described}, and this program counts {MEANING}")
     key, off_cm, off_cm2, n = (

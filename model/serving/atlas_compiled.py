@@ -93,7 +93,8 @@ def _move(  # type: ignore[no-untyped-def]
         k = kin[i]
         if not rows[i] or k[m.DT] == 0.0 or k[m.DT] * 1000.0 > outcomes.MAX_APART_MS:
             continue
-        v_e, v_n = k[m.D_E] / k[m.DT], k[m.D_N] / k[m.DT]
+        step_s = max(k[m.DT], outcomes.MIN_STEP_S)
+        v_e, v_n = k[m.D_E] / step_s, k[m.D_N] / step_s
         if not _find(key, last[i], v_e, v_n, k[m.W_E], k[m.W_N], place):
             continue
         speed = np.sqrt(v_e * v_e + v_n * v_n)

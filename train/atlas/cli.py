@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from stream.adapters.sources import Source
     from train.atlas.examples import Examples
 
-HOUR_MS = 3_600_000
-
 HELP = """Train how far weights believe an atlas: the map that a fleet's own pings draw.
 
 The pings of each file are walked in the order of their times, and an atlas grows from them. What it says beside the

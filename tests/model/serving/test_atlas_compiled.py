@@ -67,7 +67,7 @@ def definition(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:  # fmt: skip
     made = AtlasHead()
     made.load_state_dict({name: torch.from_numpy(weights[f"atlas.{name}"]) for name in made.state_dict()})
-    here = keys(last["lat_e7"], last["lon_e7"], motion.last_mps(kin), kin[:, [motion.W_E, motion.W_N]])
+    here = keys(last["lat_e7"], last["lon_e7"], head.last_mps(kin), kin[:, [motion.W_E, motion.W_N]])
     asked = head.inputs(atlas.sums, here, kin, dt_s, mean, cov[..., [0, 2]].mean(-1))
     with torch.no_grad():
         raw = made(torch.from_numpy(asked.features)).numpy()
@@ -138,6 +138,32 @@ def _metres(
     mean = np.concatenate([said.next_en_m[some][:, None], np.stack([east, north], axis=-1)], axis=1)  # type: ignore[attr-defined]
     cov = np.concatenate([said.next_cov_m2[some][:, None], said.cov_m2[some]], axis=1)  # type: ignore[attr-defined]
     return mean, cov
+
+
+@pytest.mark.parametrize("step_s", [0.2, 700.0])
+def test_after_a_short_step_or_a_long_silence_the_compiled_reading_is_the_definition(
+    fixes: NDArray[np.void], atlas: Atlas, weights: Parameters, step_s: float
+) -> None:
+    """Over less than a second an error looks like a speed; after a silence nobody knows one, and nothing moves."""
+    predictor = Predictor(weights, name="t", precision="float32")
+    slots = predictor.acquire(ENTITIES)
+    for column in range(20):
+        predictor.advance(slots, fixes[:, column].copy())
+    after = fixes[:, 19].copy()
+    after["ts_ms"] += int(1000 * step_s)
+    after["lat_e7"] += 40
+    predictor.advance(slots, after)
+    kin, last = predictor.moment(slots).kin, predictor.last(slots)
+    dt_s, none = np.full((ENTITIES, 1), 60.0), np.zeros(ENTITIES, np.int64)
+    mean, cov = np.zeros((ENTITIES, 1, 2)), np.ones((ENTITIES, 1, 3)) * [100.0, 0.0, 100.0]
+    expected = definition(weights, atlas, last, kin, dt_s, mean, cov)
+    pings = atlas_compiled.move(mean, cov, none == 0, kin, last, dt_s, [atlas], none, predictor.atlas_head)
+    assert np.array_equal(pings, expected[2])
+    assert np.allclose(mean, expected[0], rtol=0, atol=1e-3)
+    assert pings.any() == (step_s < 1)
+    if step_s < 1:
+        velocity = outcomes.velocities(last, fixes[:, 19])
+        assert np.allclose(head.last_mps(kin), velocity, rtol=0.01, atol=0.01), "as it was counted"
 
 
 def test_what_is_not_sound_is_not_moved(fixes: NDArray[np.void], atlas: Atlas, weights: Parameters) -> None:
