@@ -89,6 +89,7 @@ RULES: Final[tuple[tuple[str, str, str], ...]] = (
     ("stream/engine/batch.py", "", "engine"),
     ("stream/engine/engine.py", "", "engine"),
     ("stream/engine/stepping.py", "", "engine"),
+    ("stream/engine/asks.py", "", "engine"),
     ("stream/engine/bisection.py", "", "engine"),
     ("stream/engine/quota.py", "", "engine"),
     ("stream/delivery/inbox.py", "", "delivery"),
@@ -99,6 +100,9 @@ RULES: Final[tuple[tuple[str, str, str], ...]] = (
     ("stream/delivery/committer.py", "", "delivery"),
     ("stream/delivery/guarantees.py", "", "delivery"),
     ("stream/delivery/accounts.py", "", "delivery"),
+    ("stream/delivery/holds.py", "", "delivery"),
+    ("stream/atlas/versions", "", "delivery"),
+    ("stream/wire/versions.py", "", "delivery"),
     ("/faust/", "", "Faust"),
     ("/mode/", "", "Faust"),
 )

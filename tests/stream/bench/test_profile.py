@@ -64,6 +64,7 @@ ASIDE: Final = {
     *(
         f"worker/{name}"
         for name in (
+            "atlases",
             "app",
             "cli",
             "client_log",
