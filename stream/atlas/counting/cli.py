@@ -70,7 +70,7 @@ def run(
     ] = ("1h"),
     once: Annotated[bool, typer.Option("--once", help="up to the present end, then one version, then exit")] = False,
     retention: Annotated[
-        str, typer.Option("--retention", metavar="DAYS", help="days before the newest that Redis keeps")
+        str, typer.Option("--retention", metavar="DAYS", help="days with pings that Redis keeps, of each partition")
     ] = "70d",
     half_life: HalfLife = "14d",
     min_entities: MinEntities = 3,

@@ -86,8 +86,8 @@ class Owned:
         self.next_offset = records.next_offset
 
     async def write(self, retention_days: int) -> bool:
-        """Writes what was counted, up to `next_offset`. Deletes days that are older than `retention_days` before the
-        newest. Returns False if nothing is new.
+        """Writes what was counted, up to `next_offset`. Keeps the newest `retention_days` days that there are, and
+        deletes those before them: one ping with a false time counts for one of them. Returns False if nothing is new.
 
         After an error other than Fenced it may be called again. Raises as `SumsStore.put`.
         """
@@ -97,7 +97,7 @@ class Owned:
         growth = await asyncio.to_thread(self._growth.dumps)
         parts = {day: await self._part(day, fresh) for day, fresh in self._fresh.items()}
         days = {*self._held.parts, *parts}
-        gone = [day for day in days if day <= max(days) - retention_days]
+        gone = sorted(days)[:-retention_days]
         kept = {day: part for day, part in parts.items() if day not in gone}
         self._held = await self._store.put(self.partition, self._held, next_offset, growth, kept, gone)
         self._fresh.clear()

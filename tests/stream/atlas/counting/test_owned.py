@@ -124,6 +124,16 @@ async def test_days_that_are_older_than_the_retention_are_deleted(store: SumsSto
         assert len(await client.keys("*:day:*")) == 2
 
 
+async def test_one_ping_with_a_false_time_deletes_no_day_of_the_others(store: SumsStore) -> None:
+    log = fleet(0)
+    false = Ping(entity_id="0-0", ts=START_MS + 20_000 * DAY_S * 1000, lat=30.0, lon=-97.7)
+    log.append(Record(TOPIC, 0, len(log), false.ts, b"0-0", dumps(false)))
+    one = await take(store, log)
+    await one.add(Records.of(log))
+    await one.write(70)
+    assert len((await store.held((TOPIC, 0))).parts) == 5
+
+
 async def test_what_is_lost_and_another_log_are_counted_anew(
     store: SumsStore, redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
