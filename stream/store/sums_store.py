@@ -80,8 +80,8 @@ end
 return {{stored, writes, done}}
 """
 
-# ARGV: epoch. Deletes all KEYS but the first, and of that all fields but epoch and writes. Returns the stored epoch, and
-# `writes`.
+# ARGV: epoch. Deletes all KEYS but the first, and of that all fields but epoch and writes. Returns the stored epoch
+# and `writes`.
 _FORGET: Final = f"""
 local stored = tonumber(redis.call('HGET', KEYS[1], '{FIELD_EPOCH}')) or 0
 local writes = 0
@@ -166,8 +166,8 @@ class SumsStore:
         return held, cast(bytes, growth)
 
     async def discard(self, partition: Partition) -> None:
-        """Deletes all that was counted of the partition, whoever owns it: that one is fenced when it writes next, and has
-        to count it anew. Raises Fenced if another claims it meanwhile.
+        """Deletes all that was counted of the partition, whoever owns it: that one is fenced when it writes next, and
+        has to count it anew. Raises Fenced if another claims it meanwhile.
         """
         await self.forget(partition, await self._claimed(partition))
 
