@@ -7,6 +7,9 @@ offset  size  what
               program may have these otherwise, and its days must not be added to ours
 21      ...   compressed by zlib, which checks it: a `stream.atlas.follower.Stored`, and the waiting pings of
               `model.atlas.growth`, as msgpack
+
+It grows with the entities of the last week. Redis takes no value above 512 MiB, so that a partition with more entities
+than fit in it cannot be counted: `SumsStore.put` says so.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ KEY_SUMS: Final = "sums"  # appended to KEY_PARTITION
 KEY_GROWTH: Final = "growth"
 KEY_DAY: Final = "day:"  # followed by the day's number; and before it, in the hash
 CALL_TIMEOUT_S: Final = 30.0  # of a call that writes the growth of 100,000 entities, or reads a day
+MAX_BYTES: Final = 512 * 2**20  # of a value, by Redis's `proto-max-bulk-len`
 TRIES: Final = 5  # to read a partition while it is written
 
 # KEYS[1] is the hash, KEYS[2] the growth. Lua holds numbers as doubles, so offsets are passed as text.
@@ -134,6 +135,10 @@ class SumsLost(RuntimeError):
         self.held = held
 
 
+class TooLarge(RuntimeError):
+    """Redis takes no value of this size, however often it is tried."""
+
+
 class SumsStore:
     """Stores the sums of partitions.
 
@@ -192,7 +197,15 @@ class SumsStore:
         Raises:
             Fenced: another owner has claimed the partition; nothing was written.
             ClaimLost: Redis is an older copy; or has the write before this one, whose answer was lost. Claim again.
+            TooLarge: the growth, or a part, has more than MAX_BYTES.
         """
+        largest = max(len(raw) for raw in (growth, *(part.raw for part in parts.values())))
+        if largest > MAX_BYTES:
+            raise TooLarge(
+                f"what {partition[0]}/{partition[1]} grows from has {largest / 1e6:,.0f} MB, and Redis takes"
+                f" {MAX_BYTES / 1e6:,.0f} MB at most: too many entities share a partition; give the pings more"
+                " partitions, in a new topic"
+            )
         others = [day for day in held.parts if day not in parts and day not in gone]
         keys = [*self._own(partition), *(self._day(partition, day) for day in (*parts, *gone, *others))]
         values: list[Any] = [held.epoch, held.writes, self._ttl_ms, next_offset, growth, len(parts), len(gone)]

@@ -47,7 +47,12 @@ MinEntities = Annotated[
 ]
 MaxCells = Annotated[
     int,
-    typer.Option("--max-cells", min=1, help="keys at most, of 168 bytes; those with the fewest outcomes are left out"),
+    typer.Option(
+        "--max-cells",
+        min=1,
+        help="keys at most in a version, of 168 bytes; those with the fewest outcomes are left out. It bounds what is"
+        " published: what is counted for it grows with the entities, the days and where they drive",
+    ),
 ]
 Without = Annotated[
     list[str] | None, typer.Option("--without", metavar="ENTITY", help="to count nothing of; may be repeated")

@@ -20,8 +20,8 @@ from model.atlas.version import dumps
 from stream.atlas.building import Rules, published_of
 from stream.atlas.counting.settings import RunSettings
 from stream.atlas.kept_days import Days
-from stream.atlas.versions.announcing import Announcer
-from stream.atlas.versions.files import path_of, write_whole
+from stream.atlas.versions.announcing import Announcer, NotAnnounced
+from stream.atlas.versions.files import delete_stale, path_of, write_whole
 from stream.kafka.log import bounds_by
 from stream.kafka.record_columns import Partition
 from stream.store.sums_store import Held, SumsLost, SumsStore
@@ -123,7 +123,11 @@ class Maker:
             made = await asyncio.to_thread(make, days, settings.rules, settings.atlases)
         if made.version == self._last:
             return
-        first = await self._announced(made, days.includes)
+        try:
+            first = await self._announced(made, days.includes)
+        except NotAnnounced:
+            path_of(settings.atlases, made.version).unlink(missing_ok=True)
+            raise
         self._last = made.version
         pings, entities = made.contains["pings"], made.contains["entities"]
         what = f"{pings:,} pings of {entities:,} entities, {made.keys:,} keys, {made.bytes / 1e6:,.1f} MB"
@@ -136,8 +140,8 @@ class Maker:
             pass
 
     async def _announced(self, made: Made, includes: Mapping[int, int]) -> dict[int, int]:
-        """Announces a version, and deletes those that no ping in the log may ask for any more. Returns from where on it
-        answers.
+        """Announces a version, and deletes those that no ping in the log may ask for any more, and stale ones that were
+        never announced. Returns from where on it answers.
         """
         settings, topic = self._settings, self._settings.topics.pings
         async with Announcer.opened(settings.bootstrap, settings.topics, settings.kafka) as announcer:
@@ -146,6 +150,8 @@ class Maker:
             begins = {number: found.begin for (_, number), found in (await bounds_by(self._consumer, tps)).items()}
             old = announcer.ledger.superseded(begins)
             await announcer.retire(old)
+            known = [one.version for one in (*announcer.ledger.serving, *announcer.ledger.announced)]
+        await asyncio.to_thread(delete_stale, settings.atlases, known)
         for version in old:
             path_of(settings.atlases, version).unlink(missing_ok=True)
         return record.first

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
+from stream.store import sums_store
 from stream.store.base import ClaimLost, Fenced
-from stream.store.sums_store import Held, Part, SumsLost, SumsStore
+from stream.store.sums_store import Held, Part, SumsLost, SumsStore, TooLarge
 
 A = ("pathcast.pings.v1", 0)
 B = ("pathcast.pings.v1", 1)
@@ -180,6 +181,17 @@ async def test_a_snapshot_is_of_one_moment(store: SumsStore) -> None:
 
     _, seen = await asyncio.gather(write(), read())
     assert seen > 5
+
+
+async def test_what_redis_takes_never_is_refused_with_the_remedy(
+    store: SumsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, _ = await store.claim(A)
+    monkeypatch.setattr(sums_store, "MAX_BYTES", 3)
+    await store.put(A, held, 7, b"abc", {1: Part(b"abc")})
+    for growth, part in ((b"abcd", b"a"), (b"a", b"abcd")):
+        with pytest.raises(TooLarge, match="more partitions"):
+            await store.put(A, held, 7, growth, {1: Part(part)})
 
 
 def test_a_group_with_a_sign_of_keys_is_refused(redis_url: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,9 +13,11 @@ from aiokafka import TopicPartition
 from redis.asyncio import Redis
 
 from model.atlas.growth import Growth
+from stream.atlas.counting.making import Maker
 from stream.atlas.counting.member import Runner
 from stream.atlas.counting.owned import Owned
 from stream.atlas.counting.settings import RunSettings
+from stream.atlas.versions.announcing import NotAnnounced
 from stream.kafka.log import Bounds
 from stream.kafka.record_columns import Records
 from stream.store.sums_store import SumsStore
@@ -80,3 +83,21 @@ async def test_a_partition_with_a_damaged_day_is_counted_anew_whoever_owns_it(st
     await runner._write_some([TP])
     assert not runner._owned
     assert (await Owned.taken_over(store, PARTITION, Bounds(0, 30))).next_offset is None
+
+
+async def test_of_a_version_that_was_not_announced_no_file_stays(
+    store: SumsStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await owning(store)
+    maker = Maker(replace(SETTINGS, atlases=tmp_path), store, cast(Any, None))
+    made = []
+
+    async def too_fast(*given: object) -> None:
+        made.extend(tmp_path.iterdir())
+        raise NotAnnounced
+
+    monkeypatch.setattr(maker, "_announced", too_fast)
+    with pytest.raises(NotAnnounced):
+        await maker.version(1)
+    assert len(made) == 1
+    assert not list(tmp_path.iterdir())
