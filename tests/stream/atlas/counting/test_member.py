@@ -60,13 +60,15 @@ async def test_what_was_counted_in_part_is_not_written(store: SumsStore, monkeyp
     before = await store.claim(PARTITION)
     runner._owned[TP] = await Owned.taken_over(store, PARTITION, Bounds(0, 30))
 
+    await runner._add(TP, Records.of(drive(10, 15)))
+
     def fails(*given: object) -> None:
         raise MemoryError
 
     with monkeypatch.context() as patch:
         patch.setattr(Growth, "add", fails)
         with pytest.raises(MemoryError):
-            await runner._add(TP, Records.of(drive(10, 20)))
+            await runner._add(TP, Records.of(drive(15, 20)))
     await runner._give_away([TP])
     held, growth = await store.claim(PARTITION)
     assert (held.next_offset, held.parts, growth) == (10, before[0].parts, before[1])
@@ -85,6 +87,10 @@ async def test_a_partition_with_a_damaged_day_is_counted_anew_whoever_owns_it(st
     assert (await Owned.taken_over(store, PARTITION, Bounds(0, 30))).next_offset is None
 
 
+def files(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
 async def test_of_a_version_that_was_not_announced_no_file_stays(
     store: SumsStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,11 +99,11 @@ async def test_of_a_version_that_was_not_announced_no_file_stays(
     made = []
 
     async def too_fast(*given: object) -> None:
-        made.extend(tmp_path.iterdir())
+        made.extend(files(tmp_path))
         raise NotAnnounced
 
     monkeypatch.setattr(maker, "_announced", too_fast)
     with pytest.raises(NotAnnounced):
         await maker.version(1)
     assert len(made) == 1
-    assert not list(tmp_path.iterdir())
+    assert not files(tmp_path)
