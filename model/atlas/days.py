@@ -22,6 +22,7 @@ from model.atlas.sums import I64, Ids, Sums
 DAY_MS: Final = 86_400_000
 _HEAD: Final = np.dtype([("ids", "<i8"), ("rows", "<i8"), ("pings", "<i8"), ("from_ms", "<i8"), ("to_ms", "<i8")])
 _KINDS: Final = ("<i8", "<i4", "<i8", "<i8")  # of row, n, off_cm and off_cm2
+LAYOUT: Final = (1, _HEAD, _KINDS)  # of the bytes; the number is for what the other two do not show
 _QUICK: Final = 1  # zlib's level: most of it is zeros
 
 

@@ -29,6 +29,7 @@ WINDOW_FIXES: Final = (
 # Nothing is filled here, so that a silence is no gap.
 POLICY: Final = Policy(WINDOW_FIXES, gap_min_s=Policy(WINDOW_FIXES).session_gap_s)
 IDLE_MS: Final = 7 * 86_400_000  # as long as a worker's states live by default (`Settings.state_ttl_s`)
+LEAP_MS: Final = 86_400_000
 I64 = NDArray[np.int64]
 
 
@@ -62,7 +63,7 @@ class Follower:
         self._numbers: dict[str, int] = {}
         self._ids: Ids = np.empty(0, np.uint64)  # by number
         self._heard_ms: I64 = np.empty(0, np.int64)  # by number: `_watermark_ms` when its last record came
-        self._watermark_ms = -1  # the latest time at which a record was published, so far
+        self._watermark_ms = -1  # the latest time at which a record was published, so far: see `_watermarks`
         self._without = without
         self.records = 0
         self.left_out = 0
@@ -70,11 +71,11 @@ class Follower:
     def fold(self, records: Records) -> InOrder:
         """Returns the pings of the next records that are in order. All are of the same partition, in its order."""
         pings = Pings.read(records)
-        of_name = self._numbered(list(pings.names))
+        wanted = np.array([name not in self._without for name in pings.names], np.bool_)
+        of_name = np.full(len(wanted), -1, np.int64)
+        of_name[wanted] = self._numbered([name for name in pings.names if name not in self._without])
         index = np.flatnonzero(pings.of >= 0)
-        if self._without:
-            wanted = np.array([name not in self._without for name in pings.names], np.bool_)
-            index = index[wanted[pings.of[index]]]
+        index = index[wanted[pings.of[index]]]
         slots = of_name[pings.of[index]]
         by_slot = np.argsort(slots, kind="stable")
         index, slots = index[by_slot], slots[by_slot]
@@ -97,10 +98,10 @@ class Follower:
 
     def _silent(self, slots: I64, index: I64, published_ms: I64) -> NDArray[np.bool_]:
         """Returns which pings come after a silence of IDLE_MS or more, and notes when each entity was heard."""
+        watermark_ms = _watermarks(published_ms, self._watermark_ms)
+        self._watermark_ms = int(watermark_ms[-1]) if len(watermark_ms) else self._watermark_ms
         if not len(slots):
             return np.zeros(0, np.bool_)
-        watermark_ms = np.maximum.accumulate(np.maximum(published_ms, self._watermark_ms))
-        self._watermark_ms = int(watermark_ms[-1])
         now_ms, first = watermark_ms[index], firsts(slots)
         before_ms = np.append(0, now_ms[:-1])
         before_ms[first] = self._heard_ms[slots[first]]
@@ -172,6 +173,21 @@ class Follower:
         self._tracks.clear(slots)
         self._tracks.put_back(slots, Copied(ring, np.frombuffer(stored.book, ROW), stored.odd))
         self._watermark_ms, self.records, self.left_out = stored.watermark_ms, stored.records, stored.left_out
+
+
+def _watermarks(published_ms: I64, before_ms: int) -> I64:
+    """Returns the latest time of publication so far, at each record. A record moves it by LEAP_MS at most, so that one
+    false time makes nobody silent; the first one, of which nothing tells whether it is false, as far as it says.
+    """
+    found = np.maximum.accumulate(np.maximum(published_ms, before_ms))
+    earlier = np.append(before_ms, found)[:-1]
+    if (found - earlier <= LEAP_MS)[earlier >= 0].all():
+        return np.asarray(found)
+    now = before_ms
+    for row, at_ms in enumerate(published_ms.tolist()):
+        now = at_ms if now < 0 else max(now, min(at_ms, now + LEAP_MS))
+        found[row] = now
+    return np.asarray(found)
 
 
 def _between_silences(slots: I64, silent: NDArray[np.bool_]) -> Iterator[I64]:

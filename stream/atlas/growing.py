@@ -3,9 +3,13 @@
 offset  size  what
 0       4     "PCAG"
 4       1     the version of this layout: 1
-5       16    a hash of the forms of the arrays below, which another program may have otherwise
+5       16    a hash of the forms of the arrays below, and of what the days mean that are counted with them: another
+              program may have these otherwise, and its days must not be added to ours
 21      ...   compressed by zlib, which checks it: a `stream.atlas.follower.Stored`, and the waiting pings of
               `model.atlas.growth`, as msgpack
+
+It grows with the entities of the last week. Redis takes no value above 512 MiB, so that a partition with more entities
+than fit in it cannot be counted: `SumsStore.put` says so.
 """
 
 from __future__ import annotations
@@ -18,15 +22,27 @@ from typing import Final
 import msgspec
 
 from model.api import FIX
-from model.atlas.days import Day
+from model.atlas.cells import CAME_M
+from model.atlas.days import LAYOUT, Day
 from model.atlas.growth import WAITING, Growth
+from model.atlas.outcomes import MAX_APART_MS, MAX_MPS, MIN_STEP_S
+from model.atlas.sums import BUCKETS, SLOT_MS
+from model.atlas.version import MEANING
 from stream.atlas.follower import POLICY, Follower
 from stream.kafka.record_columns import Records
 from stream.tracks.track_table import ROW
 
 MAGIC: Final = b"PCAG\1"
-_FORMS: Final = blake2b(repr((FIX, ROW, WAITING, POLICY)).encode(), digest_size=16).digest()
+_RULES: Final = (SLOT_MS, BUCKETS, CAME_M, MAX_APART_MS, MAX_MPS, MIN_STEP_S)  # by which days are counted
 _QUICK: Final = 1  # zlib's level
+
+
+def _forms() -> bytes:
+    what = FIX, ROW, WAITING, POLICY, LAYOUT, MEANING, _RULES
+    return blake2b(repr(what).encode(), digest_size=16).digest()
+
+
+_FORMS: Final = _forms()
 
 
 class NoGrowth(ValueError):

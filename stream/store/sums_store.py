@@ -11,7 +11,7 @@ All have the same time to live, which each write renews: of a fleet that is gone
 
 One script writes all of this, or nothing: the offset, what was counted before it, and the growth belong together. The
 epoch is the fence, and `writes` shows an older copy, as in `stream.store.redis_store`. A list with another number of
-parts than the hash says shows that Redis has evicted it.
+parts than the hash says shows that Redis has evicted it: so the hash counts them by itself.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ KEY_SUMS: Final = "sums"  # appended to KEY_PARTITION
 KEY_GROWTH: Final = "growth"
 KEY_DAY: Final = "day:"  # followed by the day's number; and before it, in the hash
 CALL_TIMEOUT_S: Final = 30.0  # of a call that writes the growth of 100,000 entities, or reads a day
+MAX_BYTES: Final = 512 * 2**20  # of a value, by Redis's `proto-max-bulk-len`
 TRIES: Final = 5  # to read a partition while it is written
 
 # KEYS[1] is the hash, KEYS[2] the growth. Lua holds numbers as doubles, so offsets are passed as text.
@@ -60,9 +61,12 @@ if stored == tonumber(ARGV[1]) and writes == tonumber(ARGV[2]) then
     for i = 1, parts do
         local at = 5 + 3 * i
         if ARGV[at + 1] == '1' then
+            redis.call('HDEL', KEYS[1], ARGV[at])
+        end
+        if redis.call('HINCRBY', KEYS[1], ARGV[at], 1) == 1 then
             redis.call('UNLINK', KEYS[i + 2])
         end
-        redis.call('HSET', KEYS[1], ARGV[at], redis.call('RPUSH', KEYS[i + 2], ARGV[at + 2]))
+        redis.call('RPUSH', KEYS[i + 2], ARGV[at + 2])
     end
     for i = 1, tonumber(ARGV[7]) do
         redis.call('UNLINK', KEYS[parts + 2 + i])
@@ -77,10 +81,13 @@ end
 return {{stored, writes, done}}
 """
 
-# ARGV: epoch. Deletes all KEYS but the first, and of that all fields but epoch and writes. Returns the stored epoch.
+# ARGV: epoch. Deletes all KEYS but the first, and of that all fields but epoch and writes. Returns the stored epoch
+# and `writes`.
 _FORGET: Final = f"""
 local stored = tonumber(redis.call('HGET', KEYS[1], '{FIELD_EPOCH}')) or 0
+local writes = 0
 if stored == tonumber(ARGV[1]) then
+    writes = redis.call('HINCRBY', KEYS[1], '{FIELD_WRITES}', 1)
     for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
         if field ~= '{FIELD_EPOCH}' and field ~= '{FIELD_WRITES}' then
             redis.call('HDEL', KEYS[1], field)
@@ -90,12 +97,8 @@ if stored == tonumber(ARGV[1]) then
         redis.call('UNLINK', KEYS[i])
     end
 end
-return stored
+return {{stored, writes}}
 """
-
-
-class SumsLost(RuntimeError):
-    """Redis has lost a part of what was counted, or never had it: it can only be counted anew."""
 
 
 class Part(NamedTuple):
@@ -123,6 +126,19 @@ class Held:
         return cls(epoch, None if offset is None else int(offset), writes, parts)
 
 
+class SumsLost(RuntimeError):
+    """Redis has lost a part of what was counted, or never had it, or it is damaged: it can only be counted anew."""
+
+    def __init__(self, partition: Partition, held: Held, what: str = "Redis has lost some") -> None:
+        super().__init__(f"{what} of what was counted of {partition[0]}/{partition[1]}")
+        self.partition = partition
+        self.held = held
+
+
+class TooLarge(RuntimeError):
+    """Redis takes no value of this size, however often it is tried."""
+
+
 class SumsStore:
     """Stores the sums of partitions.
 
@@ -142,17 +158,29 @@ class SumsStore:
     async def claim(self, partition: Partition) -> tuple[Held, bytes | None]:
         """Makes us the partition's owner, and returns what is held of it, and its growth.
 
-        Raises SumsLost if Redis has evicted some of it; then it is ours, and has to be forgotten.
+        Raises Fenced if another has claimed it meanwhile, and SumsLost if Redis has evicted some of it; then it is
+        ours, and what the error says is held has to be forgotten.
         """
+        held = await self._claimed(partition)
+        if held.next_offset is None:
+            return held, None  # a growth that is there nevertheless is of what was lost
+        growth = await self._redis.get(self._key(partition, KEY_GROWTH))
+        lengths = [await self._length(partition, day) for day in held.parts]
+        if growth is None or lengths != list(held.parts.values()):
+            raise SumsLost(partition, held)
+        return held, cast(bytes, growth)
+
+    async def discard(self, partition: Partition) -> None:
+        """Deletes all that was counted of the partition, whoever owns it: that one is fenced when it writes next, and
+        has to count it anew. Raises Fenced if another claims it meanwhile.
+        """
+        await self.forget(partition, await self._claimed(partition))
+
+    async def _claimed(self, partition: Partition) -> Held:
         epoch = int(await self._claim([self._key(partition, KEY_SUMS)]))
         held = await self.held(partition)
         refuse_unless_current(partition, epoch, held.epoch)
-        growth = await self._redis.get(self._key(partition, KEY_GROWTH))
-        if held.next_offset is not None:
-            lengths = [await self._length(partition, day) for day in held.parts]
-            if growth is None or lengths != list(held.parts.values()):
-                raise SumsLost(f"Redis has lost some of what was counted of {partition[0]}/{partition[1]}")
-        return held, cast(bytes | None, growth)
+        return held
 
     async def put(
         self,
@@ -169,7 +197,15 @@ class SumsStore:
         Raises:
             Fenced: another owner has claimed the partition; nothing was written.
             ClaimLost: Redis is an older copy; or has the write before this one, whose answer was lost. Claim again.
+            TooLarge: the growth, or a part, has more than MAX_BYTES.
         """
+        largest = max(len(raw) for raw in (growth, *(part.raw for part in parts.values())))
+        if largest > MAX_BYTES:
+            raise TooLarge(
+                f"what {partition[0]}/{partition[1]} grows from has {largest / 1e6:,.0f} MB, and Redis takes"
+                f" {MAX_BYTES / 1e6:,.0f} MB at most: too many entities share a partition; give the pings more"
+                " partitions, in a new topic"
+            )
         others = [day for day in held.parts if day not in parts and day not in gone]
         keys = [*self._own(partition), *(self._day(partition, day) for day in (*parts, *gone, *others))]
         values: list[Any] = [held.epoch, held.writes, self._ttl_ms, next_offset, growth, len(parts), len(gone)]
@@ -185,18 +221,18 @@ class SumsStore:
         return Held(held.epoch, next_offset, writes, left)
 
     async def forget(self, partition: Partition, held: Held) -> Held:
-        """Deletes all that was counted of the partition. Raises Fenced."""
+        """Deletes all that was counted of the partition, which has to be ours by `held`. Raises Fenced."""
         keys = [*self._own(partition), *(self._day(partition, day) for day in held.parts)]
-        stored = await self._forget(keys, [held.epoch])
-        refuse_unless_current(partition, held.epoch, int(stored))
-        return Held(held.epoch, None, held.writes, {})
+        stored, writes = map(int, await self._forget(keys, [held.epoch]))
+        refuse_unless_current(partition, held.epoch, stored)
+        return Held(held.epoch, None, writes, {})
 
     async def held(self, partition: Partition) -> Held:
         """Returns what is held, without claiming it."""
         return Held.of(await cast(Any, self._redis.hgetall(self._key(partition, KEY_SUMS))))
 
     async def parts(self, partition: Partition, day: int) -> list[bytes]:
-        """Returns the parts of one day."""
+        """Returns the parts of one day that there are."""
         return cast(list[bytes], await cast(Any, self._redis.lrange(self._day(partition, day), 0, -1)))
 
     async def snapshot(self, partition: Partition) -> tuple[Held, dict[int, list[bytes]]]:
@@ -207,7 +243,7 @@ class SumsStore:
             if (await self.held(partition)).writes != before.writes:
                 continue  # it was written meanwhile
             if {day: len(parts) for day, parts in found.items()} != before.parts:
-                raise SumsLost(f"Redis has lost some of what was counted of {partition[0]}/{partition[1]}")
+                raise SumsLost(partition, before)
             return before, found
         raise TimeoutError(f"{partition[0]}/{partition[1]} was written {TRIES} times while it was read")
 

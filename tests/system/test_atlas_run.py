@@ -18,11 +18,13 @@ from worker_process import PATHCAST, Worker
 
 from model.atlas.atlas import Atlas
 from stream.atlas.counting import member
+from stream.atlas.counting.servers import consumer_of
 from stream.atlas.counting.settings import RunSettings
+from stream.atlas.versions.announcing import Announcer, NotAnnounced
 from stream.atlas.versions.hearing import Hearing
 from stream.atlas.versions.ledger import Ledger
 from stream.store.sums_store import SumsStore
-from stream.wire import Topics
+from stream.wire import Topics, VersionRecord, dumps
 
 PARTITIONS = 3
 PINGS = 6_724  # in the sample
@@ -151,7 +153,7 @@ async def test_what_was_polled_and_is_not_counted_yet_is_not_given_away_as_count
     fleet.feed(0, PINGS)
     built = fleet.built()
     settings = fleet.settings(once=True)
-    store, consumer = SumsStore(fleet.redis_url, settings.group, 3_600), member.consumer_of(settings)
+    store, consumer = SumsStore(fleet.redis_url, settings.group, 3_600), consumer_of(settings)
     runner, poll, polls = member.Runner(settings, store, consumer), consumer.getmany, 0
 
     async def revoked_after_poll(**how: int) -> Any:
@@ -175,7 +177,7 @@ async def test_while_redis_is_full_nothing_is_lost_and_it_goes_on_when_there_is_
 ) -> None:
     monkeypatch.setattr(member, "WRITE_S", 0.2)
     settings = fleet.settings(every_s=1.0)
-    store, consumer = SumsStore(fleet.redis_url, settings.group, 3_600), member.consumer_of(settings)
+    store, consumer = SumsStore(fleet.redis_url, settings.group, 3_600), consumer_of(settings)
     runner = member.Runner(settings, store, consumer)
     running = asyncio.create_task(runner.run())
     with redis.Redis.from_url(fleet.redis_url) as client:
@@ -191,6 +193,46 @@ async def test_while_redis_is_full_nothing_is_lost_and_it_goes_on_when_there_is_
     await store.close()
     version = await asyncio.to_thread(fleet.once)
     assert (fleet.atlases / f"{version}.atlas").read_bytes() == await asyncio.to_thread(fleet.built)
+
+
+async def test_what_another_announcer_left_is_ended_and_a_version_that_failed_is_tried_again(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(member, "AGAIN_S", 0.2)
+    await asyncio.to_thread(fleet.feed, 0, 2_000)
+    first = dict.fromkeys(range(PARTITIONS), 100_000)
+    left = VersionRecord(
+        version="0" * 16,
+        state="announced",
+        first=first,
+        topic=fleet.topics.pings,
+        includes={},
+        contains={},
+        issued_ts=1,
+    )
+    async with Announcer.opened(fleet.kafka, fleet.topics) as announcer:
+        await announcer._publish({left.key: dumps(left)})
+    settings = fleet.settings()
+    store, consumer = SumsStore(fleet.redis_url, settings.group, 3_600), consumer_of(settings)
+    runner = member.Runner(settings, store, consumer)
+    running = asyncio.create_task(runner.run())
+    served = await asyncio.to_thread(eventually, lambda: [one.version for one in fleet.ledger().serving] == ["0" * 16])
+    assert served
+    version, tries = runner._maker.version, 0
+
+    async def failing(partitions: int) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise NotAnnounced("too fast")
+        await version(partitions)
+
+    monkeypatch.setattr(runner._maker, "version", failing)
+    runner._due_s = 0.0
+    assert await asyncio.to_thread(eventually, lambda: tries == 2 and list(fleet.atlases.iterdir()))
+    runner.stop()
+    await running
+    await store.close()
 
 
 def test_what_redis_lost_is_counted_again_from_the_log(fleet: Fleet) -> None:

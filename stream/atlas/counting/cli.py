@@ -47,7 +47,12 @@ MinEntities = Annotated[
 ]
 MaxCells = Annotated[
     int,
-    typer.Option("--max-cells", min=1, help="keys at most, of 168 bytes; those with the fewest outcomes are left out"),
+    typer.Option(
+        "--max-cells",
+        min=1,
+        help="keys at most in a version, of 168 bytes; those with the fewest outcomes are left out. It bounds what is"
+        " published: what is counted for it grows with the entities, the days and where they drive",
+    ),
 ]
 Without = Annotated[
     list[str] | None, typer.Option("--without", metavar="ENTITY", help="to count nothing of; may be repeated")
@@ -70,7 +75,7 @@ def run(
     ] = ("1h"),
     once: Annotated[bool, typer.Option("--once", help="up to the present end, then one version, then exit")] = False,
     retention: Annotated[
-        str, typer.Option("--retention", metavar="DAYS", help="days before the newest that Redis keeps")
+        str, typer.Option("--retention", metavar="DAYS", help="days with pings that Redis keeps, of each partition")
     ] = "70d",
     half_life: HalfLife = "14d",
     min_entities: MinEntities = 3,

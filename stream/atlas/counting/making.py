@@ -20,11 +20,11 @@ from model.atlas.version import dumps
 from stream.atlas.building import Rules, published_of
 from stream.atlas.counting.settings import RunSettings
 from stream.atlas.kept_days import Days
-from stream.atlas.versions.announcing import Announcer
-from stream.atlas.versions.files import path_of, write_whole
+from stream.atlas.versions.announcing import Announcer, NotAnnounced
+from stream.atlas.versions.files import delete_stale, path_of, write_whole
 from stream.kafka.log import bounds_by
 from stream.kafka.record_columns import Partition
-from stream.store.sums_store import SumsStore
+from stream.store.sums_store import Held, SumsLost, SumsStore
 
 log: Final = logging.getLogger(__name__)
 
@@ -40,11 +40,14 @@ class Made:
 
 
 class StoredDays(Days):
-    """Days of all partitions, as Redis had them at one moment of each, in a temporary file."""
+    """Days of all partitions, as Redis had them at one moment of each, in a temporary file.
+
+    To read one raises SumsLost if it is damaged.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        self._places: dict[int, list[tuple[int, int]]] = {}
+        self._places: dict[int, list[tuple[Partition, Held, int, int]]] = {}
         self.includes: dict[int, int] = {}  # by partition, the offset that follows the last record
 
     async def read(self, store: SumsStore, partition: Partition) -> None:
@@ -55,7 +58,7 @@ class StoredDays(Days):
         self.includes[partition[1]] = held.next_offset
         for day, some in parts.items():
             for raw in some:
-                self._places.setdefault(day, []).append((self._file.seek(0, os.SEEK_END), len(raw)))
+                self._places.setdefault(day, []).append((partition, held, self._file.seek(0, os.SEEK_END), len(raw)))
                 self._file.write(raw)
 
     def __iter__(self) -> Iterator[int]:
@@ -65,15 +68,18 @@ class StoredDays(Days):
         return len(self._places)
 
     def __getitem__(self, number: int) -> Day:
-        return Day.total(Day.loads(raw) for raw in self._raw(number))
+        return Day.total(self._parts(number, sums=True))
 
     def whose(self, number: int) -> Day:
-        return Day.total(Day.loads(raw, sums=False) for raw in self._raw(number))
+        return Day.total(self._parts(number, sums=False))
 
-    def _raw(self, number: int) -> Iterator[bytes]:
-        for at, size in self._places[number]:
+    def _parts(self, number: int, *, sums: bool) -> Iterator[Day]:
+        for partition, held, at, size in self._places[number]:
             self._file.seek(at)
-            yield self._file.read(size)
+            try:
+                yield Day.loads(self._file.read(size), sums=sums)
+            except ValueError as error:
+                raise SumsLost(partition, held, f"Redis has damaged some ({error})") from error
 
 
 @asynccontextmanager
@@ -87,7 +93,7 @@ async def stored_days(store: SumsStore, topic: str, partitions: int) -> AsyncIte
 
 
 def make(days: Days, rules: Rules, folder: Path) -> Made:
-    """Makes a version of days, and writes its file, if it is not there. Raises OSError."""
+    """Makes a version of days, and writes its file, if it is not there. Raises OSError, and as `days`."""
     found, contains = published_of(days, rules)
     raw = dumps(found, contains)
     version = version_of(raw)
@@ -117,15 +123,25 @@ class Maker:
             made = await asyncio.to_thread(make, days, settings.rules, settings.atlases)
         if made.version == self._last:
             return
-        first = await self._announced(made, days.includes)
+        try:
+            first = await self._announced(made, days.includes)
+        except NotAnnounced:
+            path_of(settings.atlases, made.version).unlink(missing_ok=True)
+            raise
         self._last = made.version
         pings, entities = made.contains["pings"], made.contains["entities"]
         what = f"{pings:,} pings of {entities:,} entities, {made.keys:,} keys, {made.bytes / 1e6:,.1f} MB"
         log.info("version %s: %s; it answers from %s on", made.version, what, first)
 
+    async def settle(self) -> None:
+        """Ends what an announcer left announced, so that no worker waits for it. Raises as `Announcer.opened`."""
+        settings = self._settings
+        async with Announcer.opened(settings.bootstrap, settings.topics, settings.kafka):
+            pass
+
     async def _announced(self, made: Made, includes: Mapping[int, int]) -> dict[int, int]:
-        """Announces a version, and deletes those that no ping in the log may ask for any more. Returns from where on it
-        answers.
+        """Announces a version, and deletes those that no ping in the log may ask for any more, and stale ones that were
+        never announced. Returns from where on it answers.
         """
         settings, topic = self._settings, self._settings.topics.pings
         async with Announcer.opened(settings.bootstrap, settings.topics, settings.kafka) as announcer:
@@ -134,6 +150,8 @@ class Maker:
             begins = {number: found.begin for (_, number), found in (await bounds_by(self._consumer, tps)).items()}
             old = announcer.ledger.superseded(begins)
             await announcer.retire(old)
+            known = [one.version for one in (*announcer.ledger.serving, *announcer.ledger.announced)]
+        await asyncio.to_thread(delete_stale, settings.atlases, known)
         for version in old:
             path_of(settings.atlases, version).unlink(missing_ok=True)
         return record.first

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -20,12 +21,11 @@ from redis.exceptions import RedisError
 
 from stream.atlas.counting.making import Maker, in_words
 from stream.atlas.counting.owned import AnotherLog, Owned
+from stream.atlas.counting.servers import SESSION_S, consumer_of, partitions_of, reach
 from stream.atlas.counting.settings import RunSettings
 from stream.atlas.versions.announcing import NotAnnounced
-from stream.config.security import kafka_refusal, shown
-from stream.kafka import admin, fetcher
-from stream.kafka.log import INPUT_ISOLATION, bounds_by
-from stream.kafka.patches import patch_aiokafka
+from stream.config.security import kafka_refusal
+from stream.kafka.log import bounds_by
 from stream.store.base import Fenced
 from stream.store.sums_store import SumsLost, SumsStore
 
@@ -38,7 +38,8 @@ WRITING_SHARE: Final = 0.05  # of the time: where a write takes long, because a 
 MOST_ROWS: Final = 1_000_000  # of sums that are not written yet, some 150 MB
 REPORT_S: Final = 10.0
 RETRY_S: Final = 2.0
-SESSION_S: Final = 10.0  # how soon the group notices that a member is dead
+AGAIN_S: Final = 30.0  # from a version that failed to the next try
+SETTLE_S: Final = 5.0  # from an announcement that failed to the try to end it, for which workers wait
 STOP_S: Final = 20.0  # for the last write, when the group or a signal wants the partitions
 # Servers that are away: nothing is lost, and it is tried again.
 AWAY: Final = (RedisError, KafkaError, OSError, TimeoutError)
@@ -61,6 +62,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._written_s = time.monotonic()
         self._took_s = 0.0  # the last write
         self._due_s = _next_due(time.time(), settings.every_s)
+        self._settle_s = 0.0  # when to end what an announcer left
         self._counted = 0
         self._unwritten = False  # the last write failed
         self._joined = False  # we are of the group, with partitions or none
@@ -86,9 +88,11 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     async def _run_on(self) -> None:
         while not self._stopping.is_set():
             await self._step()
+            if time.time() >= self._settle_s and self._makes_versions:
+                await self._settle()
             if time.time() >= self._due_s and self._makes_versions:
-                await self._version()
                 self._due_s = _next_due(time.time(), self._settings.every_s)
+                await self._version()
 
     async def _run_once(self) -> None:
         ends = await self._ends()
@@ -129,6 +133,9 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         except AnotherLog as error:
             log.warning("%s", error)
             del self._owned[tp]
+        except BaseException:  # it may be counted in part, so that nobody may write it
+            self._owned.pop(tp, None)
+            raise
 
     async def _take_over(self) -> None:
         for tp in sorted(self._consumer.assignment() - self._owned.keys()):
@@ -144,6 +151,8 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                         continue
                     self._consumer.seek(tp, found.begin if owned.next_offset is None else owned.next_offset)
                     self._owned[tp] = owned
+                if tp.partition == 0:
+                    self._settle_s = 0.0
                 log.info("%s/%d is ours, counted up to %s", tp.topic, tp.partition, owned.next_offset or "nothing yet")
             except Fenced as error:
                 self._lose(tp, error, SESSION_S)
@@ -154,6 +163,14 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         log.warning("%s/%d: %s; again in %g s", tp.topic, tp.partition, in_words(error), pause_s)
         self._owned.pop(tp, None)
         self._not_before[tp] = time.monotonic() + pause_s
+
+    async def _discard(self, error: SumsLost) -> None:
+        """Lets a partition be counted anew, by us or by the member that owns it."""
+        self._lose(TopicPartition(*error.partition), error, RETRY_S)
+        try:
+            await self._store.discard(error.partition)
+        except (Fenced, *AWAY) as failed:
+            log.warning("%s/%d is not discarded yet: %s", *error.partition, in_words(failed))
 
     async def _write(self) -> None:
         """Writes what was counted to Redis, and the offsets to Kafka."""
@@ -173,6 +190,8 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                     await self._commit(tp, owned.next_offset)
             except Fenced as error:  # also if Redis has lost its data
                 self._lose(tp, error, SESSION_S)
+            except SumsLost as error:
+                await self._discard(error)
             except AWAY as error:
                 log.warning("%s/%d cannot be written, it is tried again: %s", tp.topic, tp.partition, in_words(error))
                 self._unwritten = True
@@ -226,15 +245,28 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         await self._write()
         try:
             await self._maker.version(len(self._consumer.partitions_for_topic(self._topic) or ()))
-        except (*AWAY, SumsLost, NotAnnounced, RuntimeError) as error:
-            log.warning("no version was made: %s", in_words(error))
+        except SumsLost as error:  # the last version serves on while it is counted anew
+            await self._discard(error)
+            return False
+        except (*AWAY, NotAnnounced, RuntimeError) as error:
+            log.warning("no version was made: %s; again in %g s", in_words(error), AGAIN_S)
+            self._settle_s = time.time() + SETTLE_S
+            self._due_s = min(self._due_s, time.time() + AGAIN_S)
             return False
         return True
+
+    async def _settle(self) -> None:
+        try:
+            await self._maker.settle()
+            self._settle_s = math.inf
+        except (*AWAY, RuntimeError) as error:
+            log.warning("what was announced is not ended yet: %s; again in %g s", in_words(error), SETTLE_S)
+            self._settle_s = time.time() + SETTLE_S
 
     # -- where it stands
 
     async def _ends(self) -> dict[TopicPartition, int]:
-        partitions = await asyncio.to_thread(_partitions, self._settings)
+        partitions = await asyncio.to_thread(partitions_of, self._settings)
         tps = [TopicPartition(self._topic, number) for number in range(partitions)]
         found = await bounds_by(self._consumer, tps)
         return {tp: found[tp.topic, tp.partition].end for tp in tps}
@@ -270,10 +302,10 @@ async def serve(settings: RunSettings, stopped_by: Sequence[int]) -> None:
 
     Raises ConnectionError if Kafka or Redis does not answer, ValueError if there is no such topic, Refused.
     """
-    await asyncio.to_thread(_partitions, settings)
+    await asyncio.to_thread(partitions_of, settings)
     store = SumsStore(settings.redis_url, settings.group, settings.retention_days * 86_400, settings.redis)
     try:
-        await _reach(store, settings)
+        await reach(store, settings)
         runner = Runner(settings, store, consumer_of(settings))
         for number in stopped_by:
             asyncio.get_running_loop().add_signal_handler(number, runner.stop)
@@ -283,35 +315,6 @@ async def serve(settings: RunSettings, stopped_by: Sequence[int]) -> None:
         raise refusal or ConnectionError(f"Kafka at {settings.bootstrap} failed: {in_words(error)}") from error
     finally:
         await store.close()
-
-
-def consumer_of(settings: RunSettings) -> AIOKafkaConsumer:
-    """Returns the consumer of a member, which is not started."""
-    patch_aiokafka()
-    return AIOKafkaConsumer(
-        bootstrap_servers=settings.bootstrap.split(","),
-        **settings.kafka.arguments(),
-        group_id=settings.group,
-        enable_auto_commit=False,
-        isolation_level=INPUT_ISOLATION,
-        key_deserializer=fetcher.COLUMNS,
-        auto_offset_reset="earliest",
-        session_timeout_ms=int(SESSION_S * 1000),
-        metadata_max_age_ms=10_000,  # how soon new partitions are found
-    )
-
-
-async def _reach(store: SumsStore, settings: RunSettings) -> None:
-    try:
-        await store.held((settings.topics.pings, 0))
-    except (RedisError, OSError) as error:
-        where = shown(settings.redis_url)
-        raise ConnectionError(f"no Redis answers at {where} ({error}): is it up, is --redis right?") from error
-
-
-def _partitions(settings: RunSettings) -> int:
-    with admin.connected(settings.bootstrap, settings.kafka) as client:
-        return admin.partitions_of(client, settings.topics.pings)
 
 
 def _next_due(now_s: float, every_s: float) -> float:

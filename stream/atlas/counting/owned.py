@@ -52,7 +52,7 @@ class Owned:
         """Claims a partition, whose log has these bounds. What Redis has lost, or another program left, is counted anew
         from the log; if `anew`, all is. Of the entities `without`, nothing is counted.
 
-        Raises as `SumsStore.claim`.
+        Raises Fenced.
         """
         name = f"{partition[0]}/{partition[1]}"
         try:
@@ -65,8 +65,10 @@ class Owned:
         except (SumsLost, NoGrowth, AnotherLog) as error:
             log.warning("%s: %s is counted anew, from the first record that there is", error, name)
             anew, growth = True, PartitionGrowth(without)
+            if isinstance(error, SumsLost):
+                held = error.held
         if anew:
-            held = await store.forget(partition, await store.held(partition))
+            held = await store.forget(partition, held)
         if held.next_offset is not None and held.next_offset < log_bounds.begin:
             lost = log_bounds.begin - held.next_offset
             log.warning("retention took %d records of %s before they were counted", lost, name)
@@ -86,10 +88,11 @@ class Owned:
         self.next_offset = records.next_offset
 
     async def write(self, retention_days: int) -> bool:
-        """Writes what was counted, up to `next_offset`. Deletes days that are older than `retention_days` before the
-        newest. Returns False if nothing is new.
+        """Writes what was counted, up to `next_offset`. Keeps the newest `retention_days` days that there are, and
+        deletes those before them: one ping with a false time counts for one of them. Returns False if nothing is new.
 
-        After an error other than Fenced it may be called again. Raises as `SumsStore.put`.
+        After an error other than Fenced and SumsLost it may be called again. Raises SumsLost if what Redis has of a day
+        is not what was written, and as `SumsStore.put`.
         """
         next_offset = self.next_offset
         if next_offset is None or next_offset == self._held.next_offset:
@@ -97,7 +100,7 @@ class Owned:
         growth = await asyncio.to_thread(self._growth.dumps)
         parts = {day: await self._part(day, fresh) for day, fresh in self._fresh.items()}
         days = {*self._held.parts, *parts}
-        gone = [day for day in days if day <= max(days) - retention_days]
+        gone = sorted(days)[:-retention_days]
         kept = {day: part for day, part in parts.items() if day not in gone}
         self._held = await self._store.put(self.partition, self._held, next_offset, growth, kept, gone)
         self._fresh.clear()
@@ -107,7 +110,12 @@ class Owned:
         if self._held.parts.get(day, 0) < MOST_PARTS:
             return Part(await asyncio.to_thread(lambda: fresh.total().dumps()))
         before = await self._store.parts(self.partition, day)
-        return Part(await asyncio.to_thread(_joined, before, fresh.total()), instead=True)
+        if len(before) != self._held.parts[day]:
+            raise SumsLost(self.partition, self._held)
+        try:
+            return Part(await asyncio.to_thread(_joined, before, fresh.total()), instead=True)
+        except ValueError as error:
+            raise SumsLost(self.partition, self._held, f"Redis has damaged some ({error})") from error
 
 
 def _joined(before: list[bytes], fresh: Day) -> bytes:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from model.atlas.days import DAY_MS, Day
 from stream.atlas import growing
-from stream.atlas.follower import IDLE_MS, Follower
+from stream.atlas.follower import IDLE_MS, Follower, _watermarks
 from stream.atlas.growing import NoGrowth, PartitionGrowth
 from stream.kafka.record_columns import Records
 from stream.wire import Ping, Record, dumps
@@ -74,16 +75,49 @@ def begins(follower: Follower, *records: Record) -> list[int]:
 def test_an_entity_that_was_silent_for_long_is_forgotten_whether_or_not_others_came_between() -> None:
     """Its next ping may be of any time: of another one it would be too late."""
     day_s = 86_400.0
+    clock = [record(0, "c", n * day_s / 2)._replace(value=b"no ping") for n in range(1, 14)]
     for silence_s, expected in ((IDLE_MS / 1000 - 60, []), (IDLE_MS / 1000 + 60, [2])):
         for between in ([], [record(1, "b", silence_s, sent_s=silence_s)]):
             one, old = Follower(), record(2, "a", -day_s, sent_s=silence_s)
             begins(one, record(0, "a", 0.0))
+            begins(one, *clock)
             if between:
                 begins(one, *between)
                 assert one.forget().size == (0 if not expected else 1)
             assert begins(one, old) == expected
             together = Follower()
-            assert begins(together, record(0, "a", 0.0), *between, old) == [2, *expected, *([2] if between else [])]
+            assert begins(together, record(0, "a", 0.0), *clock, *between, old) == [
+                2,
+                *expected,
+                *([2] if between else []),
+            ]
+
+
+def test_one_false_time_of_publication_makes_nobody_silent() -> None:
+    one = Follower()
+    assert begins(one, record(0, "a", 0.0)) == [2]
+    begins(one, record(1, "b", 5.0, sent_s=2e9))
+    assert not one.forget().size
+    assert begins(one, record(2, "a", 10.0), record(3, "b", 15.0)) == [0, 0]
+
+
+def test_portions_do_not_change_when_time_goes_on() -> None:
+    rng = np.random.default_rng(0)
+    published = np.cumsum(rng.integers(-1_000, 90_000, 300)) * rng.choice([1, 1, 1, 1, 40], 300)
+    published[rng.integers(300, size=20)] = -1
+    for cut in range(300):
+        for begin in (-1, 5_000):
+            whole = _watermarks(published, begin)
+            head = _watermarks(published[:cut], begin)
+            rest = _watermarks(published[cut:], int(head[-1]) if cut else begin)
+            assert np.append(head, rest).tolist() == whole.tolist()
+
+
+def test_of_an_entity_that_is_not_wanted_not_even_the_name_is_kept() -> None:
+    one = Follower({"bus-7"})
+    assert begins(one, record(0, "bus-7", 0.0), record(1, "a", 1.0), record(2, "bus-7", 5.0)) == [2]
+    assert b"bus-7" not in one.dumps()
+    assert begins(one, record(3, "bus-7", 6.0)) == []
 
 
 def test_what_is_kept_does_not_grow_where_ids_are_used_once() -> None:
@@ -104,6 +138,12 @@ def test_bytes_of_another_program_or_damaged_ones_are_refused(monkeypatch: pytes
     monkeypatch.setattr(growing, "_FORMS", bytes(16))
     with pytest.raises(NoGrowth, match="another version of this program"):
         PartitionGrowth.loads(raw)
+
+
+@pytest.mark.parametrize("name", ["MEANING", "LAYOUT", "_RULES", "WAITING"])
+def test_days_that_mean_something_else_are_not_added_to(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growing, name, "other")
+    assert growing._forms() != growing._FORMS
 
 
 def test_a_recording_has_no_times_of_publication_and_nobody_is_forgotten() -> None:

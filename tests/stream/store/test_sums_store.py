@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
+from stream.store import sums_store
 from stream.store.base import ClaimLost, Fenced
-from stream.store.sums_store import Held, Part, SumsLost, SumsStore
+from stream.store.sums_store import Held, Part, SumsLost, SumsStore, TooLarge
 
 A = ("pathcast.pings.v1", 0)
 B = ("pathcast.pings.v1", 1)
@@ -99,10 +100,51 @@ async def test_what_was_evicted_is_noticed_and_forgotten(store: SumsStore, redis
             await store.snapshot(A)
     held = await store.held(A)
     gone = await store.forget(A, held)
+    assert gone == await store.held(A)
     assert (gone.next_offset, gone.parts) == (None, {})
     assert await redis.keys(f"{KEY}*") == [f"{KEY}sums".encode()]
     await store.put(A, gone, 1, b"anew", {5: Part(b"x")})
     assert (await store.claim(A))[0].parts == {5: 1}
+
+
+async def test_the_next_write_does_not_hide_what_was_evicted(store: SumsStore, redis: Redis) -> None:
+    held, _ = await store.claim(A)
+    held = await store.put(A, held, 7, b"g", {1: Part(b"a"), 2: Part(b"b")})
+    await redis.delete(f"{KEY}day:1")
+    held = await store.put(A, held, 8, b"g", {1: Part(b"c")})
+    assert held.parts == (await store.held(A)).parts == {1: 2, 2: 1}
+    with pytest.raises(SumsLost):
+        await store.snapshot(A)
+    with pytest.raises(SumsLost) as lost:
+        await store.claim(A)
+    assert (lost.value.partition, lost.value.held) == (A, await store.held(A))
+
+
+async def test_what_an_evicted_hash_left_is_not_added_to(store: SumsStore, redis: Redis) -> None:
+    held, _ = await store.claim(A)
+    await store.put(A, held, 7, b"g", {1: Part(b"a")})
+    await redis.delete(f"{KEY}sums")
+    held, growth = await store.claim(A)
+    assert (held.next_offset, growth) == (None, None)
+    held = await store.put(A, held, 7, b"g", {1: Part(b"anew")})
+    assert await store.snapshot(A) == (held, {1: [b"anew"]})
+
+
+async def test_after_what_was_forgotten_no_earlier_write_of_ours_comes(store: SumsStore) -> None:
+    held, _ = await store.claim(A)
+    gone = await store.forget(A, held)
+    with pytest.raises(ClaimLost):
+        await store.put(A, held, 7, b"g", {1: Part(b"late")})
+    assert await store.held(A) == gone
+
+
+async def test_what_is_discarded_fences_its_owner(store: SumsStore) -> None:
+    held, _ = await store.claim(A)
+    held = await store.put(A, held, 7, b"g", {1: Part(b"a")})
+    await store.discard(A)
+    with pytest.raises(Fenced):
+        await store.put(A, held, 8, b"g", {1: Part(b"b")})
+    assert (await store.claim(A))[0].next_offset is None
 
 
 async def test_of_a_fleet_that_is_gone_nothing_stays(redis_url: str, redis: Redis) -> None:
@@ -139,6 +181,17 @@ async def test_a_snapshot_is_of_one_moment(store: SumsStore) -> None:
 
     _, seen = await asyncio.gather(write(), read())
     assert seen > 5
+
+
+async def test_what_redis_takes_never_is_refused_with_the_remedy(
+    store: SumsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, _ = await store.claim(A)
+    monkeypatch.setattr(sums_store, "MAX_BYTES", 3)
+    await store.put(A, held, 7, b"abc", {1: Part(b"abc")})
+    for growth, part in ((b"abcd", b"a"), (b"a", b"abcd")):
+        with pytest.raises(TooLarge, match="more partitions"):
+            await store.put(A, held, 7, growth, {1: Part(part)})
 
 
 def test_a_group_with_a_sign_of_keys_is_refused(redis_url: str) -> None:

@@ -16,7 +16,7 @@ from stream.atlas.counting.owned import AnotherLog, Owned
 from stream.kafka.log import Bounds
 from stream.kafka.record_columns import Records
 from stream.store.base import ClaimLost, Fenced
-from stream.store.sums_store import SumsStore
+from stream.store.sums_store import Held, SumsLost, SumsStore
 from stream.wire import Ping, Record, dumps
 
 TOPIC = "t.pings.v1"
@@ -124,6 +124,16 @@ async def test_days_that_are_older_than_the_retention_are_deleted(store: SumsSto
         assert len(await client.keys("*:day:*")) == 2
 
 
+async def test_one_ping_with_a_false_time_deletes_no_day_of_the_others(store: SumsStore) -> None:
+    log = fleet(0)
+    false = Ping(entity_id="0-0", ts=START_MS + 20_000 * DAY_S * 1000, lat=30.0, lon=-97.7)
+    log.append(Record(TOPIC, 0, len(log), false.ts, b"0-0", dumps(false)))
+    one = await take(store, log)
+    await one.add(Records.of(log))
+    await one.write(70)
+    assert len((await store.held((TOPIC, 0))).parts) == 5
+
+
 async def test_what_is_lost_and_another_log_are_counted_anew(
     store: SumsStore, redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -142,6 +152,42 @@ async def test_what_is_lost_and_another_log_are_counted_anew(
         await client.set(f"pathcast:{{g|{TOPIC}|0}}:growth", b"of another program")
     assert (await take(store, log)).next_offset is None
     assert "another version of this program" in caplog.text
+
+
+async def test_who_was_overtaken_while_it_claimed_deletes_nothing_of_the_next_owner(
+    store: SumsStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = fleet(0)
+    claim = store.claim
+
+    async def overtaken(partition: tuple[str, int]) -> tuple[Held, bytes | None]:
+        ours = await claim(partition)
+        theirs, _ = await claim(partition)
+        await store.put(partition, theirs, 7, b"theirs", {})
+        return ours
+
+    monkeypatch.setattr(store, "claim", overtaken)
+    with pytest.raises(Fenced):
+        await Owned.taken_over(store, (TOPIC, 0), Bounds(0, len(log)), anew=True)
+    assert (await store.held((TOPIC, 0))).next_offset == 7
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_parts_that_are_lost_or_damaged_are_not_added_up(
+    store: SumsStore, redis_url: str, lost: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owned, "MOST_PARTS", 1)
+    log = fleet(0)
+    one = await take(store, log)
+    await one.add(Records.of(log[:100]))
+    await one.write(70)
+    (day,) = (await store.held((TOPIC, 0))).parts
+    async with Redis.from_url(redis_url) as client:
+        key = f"pathcast:{{g|{TOPIC}|0}}:day:{day}"
+        await (client.delete(key) if lost else client.lset(key, 0, "no day"))  # type: ignore[misc]
+    await one.add(Records.of(log[100:150]))
+    with pytest.raises(SumsLost):
+        await one.write(70)
 
 
 async def test_records_that_do_not_follow_are_refused(store: SumsStore) -> None:

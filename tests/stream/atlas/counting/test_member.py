@@ -1,0 +1,109 @@
+"""A member with a real Redis: what it does with counts that failed halfway, and with those that Redis has damaged."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from aiokafka import TopicPartition
+from redis.asyncio import Redis
+
+from model.atlas.growth import Growth
+from stream.atlas.counting.making import Maker
+from stream.atlas.counting.member import Runner
+from stream.atlas.counting.owned import Owned
+from stream.atlas.counting.settings import RunSettings
+from stream.atlas.versions.announcing import NotAnnounced
+from stream.kafka.log import Bounds
+from stream.kafka.record_columns import Records
+from stream.store.sums_store import SumsStore
+from stream.wire import Ping, Record, dumps
+
+SETTINGS = RunSettings(Path("unused"))
+TP = TopicPartition(SETTINGS.topics.pings, 0)
+PARTITION = (TP.topic, TP.partition)
+
+
+def drive(low: int, high: int) -> list[Record]:
+    pings = [Ping(entity_id="a", ts=1_700_000_000_000 + 5_000 * n, lat=30 + n / 10_000, lon=0.0) for n in range(high)]
+    made = [Record(*PARTITION, n, ping.ts, b"a", dumps(ping)) for n, ping in enumerate(pings)]
+    return made[low:]
+
+
+@pytest.fixture
+async def store(redis_url: str) -> AsyncIterator[SumsStore]:
+    made = SumsStore(redis_url, SETTINGS.group, 60)
+    yield made
+    await made.close()
+
+
+async def owning(store: SumsStore) -> Runner:
+    """A member that has written ten records."""
+
+    async def commit(offsets: object) -> None:
+        pass
+
+    kafka = SimpleNamespace(partitions_for_topic=lambda topic: {0}, commit=commit)
+    runner = Runner(SETTINGS, store, cast(Any, kafka))
+    runner._owned[TP] = await Owned.taken_over(store, PARTITION, Bounds(0, 30))
+    await runner._add(TP, Records.of(drive(0, 10)))
+    await runner._write_some([TP])
+    return runner
+
+
+async def test_what_was_counted_in_part_is_not_written(store: SumsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = await owning(store)
+    before = await store.claim(PARTITION)
+    runner._owned[TP] = await Owned.taken_over(store, PARTITION, Bounds(0, 30))
+
+    await runner._add(TP, Records.of(drive(10, 15)))
+
+    def fails(*given: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Growth, "add", fails)
+        with pytest.raises(MemoryError):
+            await runner._add(TP, Records.of(drive(15, 20)))
+    await runner._give_away([TP])
+    held, growth = await store.claim(PARTITION)
+    assert (held.next_offset, held.parts, growth) == (10, before[0].parts, before[1])
+
+
+async def test_a_partition_with_a_damaged_day_is_counted_anew_whoever_owns_it(store: SumsStore, redis_url: str) -> None:
+    runner = await owning(store)
+    (day,) = (await store.held(PARTITION)).parts
+    async with Redis.from_url(redis_url) as client:
+        await client.lset(f"pathcast:{{{SETTINGS.group}|{TP.topic}|0}}:day:{day}", 0, "no day")  # type: ignore[misc]
+    other = Runner(SETTINGS, store, runner._consumer)
+    assert not await other._version()
+    await runner._add(TP, Records.of(drive(10, 20)))
+    await runner._write_some([TP])
+    assert not runner._owned
+    assert (await Owned.taken_over(store, PARTITION, Bounds(0, 30))).next_offset is None
+
+
+def files(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
+async def test_of_a_version_that_was_not_announced_no_file_stays(
+    store: SumsStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await owning(store)
+    maker = Maker(replace(SETTINGS, atlases=tmp_path), store, cast(Any, None))
+    made = []
+
+    async def too_fast(*given: object) -> None:
+        made.extend(files(tmp_path))
+        raise NotAnnounced
+
+    monkeypatch.setattr(maker, "_announced", too_fast)
+    with pytest.raises(NotAnnounced):
+        await maker.version(1)
+    assert len(made) == 1
+    assert not files(tmp_path)
