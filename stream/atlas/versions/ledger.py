@@ -59,6 +59,7 @@ class Ledger:
     def __init__(self, topic: str) -> None:
         self._topic = topic
         self._records: dict[str, VersionRecord] = {}  # in the order of their records in the log
+        self._in_state: dict[str, list[VersionRecord]] = {}
         self._answering: dict[int, Answering] = {}
 
     def add(self, key: bytes | None, value: bytes | None) -> None:
@@ -71,6 +72,7 @@ class Ledger:
         self._records.pop(version, None)
         if record is not None:
             self._records[version] = record
+        self._in_state.clear()
         self._answering.clear()
 
     def read(self, key: bytes | None, value: bytes | None) -> tuple[str | None, VersionRecord | None]:
@@ -89,14 +91,19 @@ class Ledger:
         return version, record
 
     @property
-    def serving(self) -> list[VersionRecord]:
-        """The versions that serve, the first announced first."""
-        return [record for record in self._records.values() if record.state == "serving"]
+    def serving(self) -> Sequence[VersionRecord]:
+        """The versions that serve, the first announced first. It is the same object until a record comes."""
+        return self._those("serving")
 
     @property
-    def announced(self) -> list[VersionRecord]:
+    def announced(self) -> Sequence[VersionRecord]:
         """The versions of which is not known yet whether they will serve."""
-        return [record for record in self._records.values() if record.state == "announced"]
+        return self._those("announced")
+
+    def _those(self, state: str) -> Sequence[VersionRecord]:
+        if state not in self._in_state:
+            self._in_state[state] = [record for record in self._records.values() if record.state == state]
+        return self._in_state[state]
 
     def get(self, version: str) -> VersionRecord | None:
         return self._records.get(version)

@@ -79,6 +79,14 @@ def test_the_largest_offset_that_a_log_can_have_is_one() -> None:
     assert ledger(entry(1, "serving", {0: 2**63 - 1})).version_at(0, 2**63 - 1) == name(1)
 
 
+def test_what_serves_is_gathered_once_for_all_that_ask_until_a_record_comes() -> None:
+    found = ledger(entry(1, "serving", {0: 5}), entry(2, "announced", {0: 9}))
+    serving, announced = found.serving, found.announced
+    assert (found.serving is serving, found.announced is announced) == (True, True)
+    found.add(*entry(2, "serving", {0: 9}))
+    assert ([one.version for one in found.serving], list(found.announced)) == ([name(1), name(2)], [])
+
+
 def test_a_version_retires_when_others_answer_all_that_is_left() -> None:
     log = [entry(1, "serving", {0: 5, 1: 5}), entry(2, "serving", {0: 10, 1: 20}), entry(3, "serving", {0: 30, 1: 40})]
     assert ledger(*log).superseded({0: 0, 1: 0}) == []
