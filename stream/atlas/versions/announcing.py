@@ -140,7 +140,7 @@ class Announcer:
                 issued_ts=int(time.time() * 1000),
             )
             await self._publish({record.key: dumps(record)})
-            if (served := await self._settled(record)) is not None:
+            if (served := await self._settled(record, numbers)) is not None:
                 return served
         raise NotAnnounced(f"version {version} was announced {TRIES} times, and pings came faster each time")
 
@@ -155,15 +155,19 @@ class Announcer:
     async def settle(self) -> None:
         """Confirms or withdraws what is announced and does not serve yet. Raises as `announce`."""
         await self._hearing.look()
-        for record in self.ledger.announced:
+        if not (announced := self.ledger.announced):
+            return
+        numbers = range(await asyncio.to_thread(_partitions, self._bootstrap, self._topics.pings, self._security))
+        for record in announced:
             log.warning("version %s was announced and not confirmed", record.version)
-            await self._settled(record)
+            await self._settled(record, numbers)
 
-    async def _settled(self, record: VersionRecord) -> VersionRecord | None:
-        """Takes the second step for an announced version. Returns its record, or None if it had to be withdrawn."""
-        ends = {number: moment.end for number, moment in (await self._moments(record.first)).items()}
-        if not is_in_time(record, ends):
-            log.warning("pings came too fast: version %s is withdrawn", record.version)
+    async def _settled(self, record: VersionRecord, numbers: range) -> VersionRecord | None:
+        """Takes the second step for an announced version, given the partitions that there are: aiokafka would ask for
+        the end of another one until its time is up. Returns the record, or None if it had to be withdrawn."""
+        moments = await self._moments([number for number in record.first if number in numbers])
+        if not is_in_time(record, {number: moment.end for number, moment in moments.items()}):
+            log.warning("pings came too fast, or a partition is gone: version %s is withdrawn", record.version)
             await self._publish({record.key: None})
             return None
         served = msgspec.structs.replace(record, state="serving")
