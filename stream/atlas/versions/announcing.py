@@ -24,6 +24,7 @@ from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
 from stream.kafka import admin
 from stream.kafka.log import reader
 from stream.kafka.patches import patch_aiokafka
+from stream.kafka.producer import retrieve_end
 from stream.wire import VERSION_KEY, Topics, VersionRecord, dumps
 
 log: Final = logging.getLogger(__name__)
@@ -177,8 +178,7 @@ class Announcer:
     async def _publish(self, records: Mapping[bytes, bytes | None]) -> None:
         """Returns when every reader can see the records: brokers answer a commit before it shows."""
         async with self._producer.transaction():
-            # aiokafka sets an error in this future, too, and asyncio would complain that nobody retrieved it.
-            self._producer._txn_manager.wait_for_transaction_end().add_done_callback(asyncio.Future.exception)
+            retrieve_end(self._producer)
             for key, value in records.items():
                 last = await self._producer.send_and_wait(self._topics.models, value, key, partition=0)
         async with asyncio.timeout(SEEN_S):
