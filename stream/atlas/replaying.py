@@ -53,7 +53,7 @@ class Growing:
         last = NO_SPAN
         for span, batch in _by_span(rows, self._every_ms, most):
             if NO_SPAN < last < span:
-                self.choice = One(version_of(self._builder.built(), self._rules))
+                self.choice = One(atlas_of(self._builder.built(), self._rules))
                 self.versions += 1
             last = span
             yield batch
@@ -67,7 +67,7 @@ def bytes_of(built: Built, rules: Rules) -> bytes:
     return dumps(*built.published(rules))
 
 
-def version_of(built: Built, rules: Rules) -> Atlas:
+def atlas_of(built: Built, rules: Rules) -> Atlas:
     """Returns the same as a version."""
     return Atlas.of(bytes_of(built, rules))
 

@@ -34,6 +34,12 @@ _CODECS = {
 }
 
 
+def retrieve_end(producer: AIOKafkaProducer) -> None:
+    """Retrieves how the transaction that has begun ends. aiokafka sets an error in this future, too, and asyncio would
+    complain that nobody retrieved it."""
+    producer._txn_manager.wait_for_transaction_end().add_done_callback(asyncio.Future.exception)
+
+
 class Publisher:
     """An idempotent producer with acks from all in-sync replicas.
 
@@ -88,8 +94,7 @@ class Publisher:
             KafkaError: it is unknown whether the transaction is committed; this producer cannot be used any more.
         """
         await self._producer.begin_transaction()
-        # aiokafka sets an error in this future, too, and asyncio would complain that nobody retrieved it.
-        self._producer._txn_manager.wait_for_transaction_end().add_done_callback(asyncio.Future.exception)
+        retrieve_end(self._producer)
         failpoints.reach("before_publish")
         await self.publish(answers)
         failpoints.reach("after_publish")

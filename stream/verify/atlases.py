@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from model.api import Atlas
+from stream.atlas.versions.files import path_of
 from stream.config.settings import Settings
 from stream.kafka import admin
 from stream.kafka.log import bounds, reread
@@ -41,7 +42,7 @@ async def announced(settings: Settings, report: Report) -> Announced:
 
 
 @dataclass
-class Atlases:
+class NamedAtlases:
     """Holds the versions that forecasts name, as far as there are files of them."""
 
     loaded: list[Atlas] = field(default_factory=list)
@@ -56,7 +57,7 @@ class Atlases:
         version than its name says, is a finding, at the models topic.
         """
         for version in sorted({one.version for one in named if one is not None and one.version is not None}):
-            path = folder / f"{version}.atlas"
+            path = path_of(folder, version)
             try:
                 if not _VERSION.fullmatch(version):
                     raise OSError("no version is called so")

@@ -29,7 +29,7 @@ from stream.kafka.log import INPUT_ISOLATION, Isolation, Partition, reread
 from stream.kafka.record_columns import Records
 from stream.store.base import Store
 from stream.store.redis_store import RedisStore
-from stream.verify.atlases import Atlases, announced
+from stream.verify.atlases import NamedAtlases, announced
 from stream.verify.compare import Tolerance
 from stream.verify.doubts import Place
 from stream.verify.judge import Judge, Rules
@@ -102,7 +102,7 @@ class _Run:
         without_quota = replace(settings, max_stored_entities=UNLIMITED)
         self._engine = Engine(predictor, self._replayed, without_quota, clock_ms=lambda: 0.0, max_resident=EVERYBODY)
         allowed = frozenset[Verdict](["retention"] if wanted.allow_retention else [])
-        self._atlases = Atlases()
+        self._atlases = NamedAtlases()
         self._announced: Announced | None = None
         self._report = Report("exactly_once" if wanted.once else "at_least_once", allowed=allowed)
 

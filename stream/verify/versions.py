@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from model.api import Atlas
 from stream.atlas.versions.ledger import Ledger
 from stream.kafka.columns import I64
-from stream.wire import VERSION_KEY, AtlasRef, Forecast
+from stream.wire import AtlasRef, Forecast
 
 
 class Named(NamedTuple):
@@ -53,12 +53,14 @@ class Announced:
 
     def add(self, key: bytes | None, value: bytes | None) -> None:
         """Takes the next record of the topic."""
-        name = (key or b"").decode(errors="replace")
-        version = name.removeprefix(VERSION_KEY)
-        before = self._ledger.get(version) if name.startswith(VERSION_KEY) else None
-        if value is None and before is not None and before.state == "serving":
+        version, record = self._ledger.read(key, value)
+        if version is None:
+            return
+        before = self._ledger.get(version)
+        if record is None and before is not None and before.state == "serving":
             self._retired.add(version)
-        elif self._ledger.add(key, value):
+        else:
+            self._ledger.add(key, value)
             self._retired.discard(version)
 
     def due(self, number: int, offset: int) -> Sequence[str | None]:

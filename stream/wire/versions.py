@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 VERSION_KEY: Final = "atlas:"
-_Offsets = dict[int, Annotated[int, msgspec.Meta(ge=0)]]  # by partition of the pings topic
+_Offsets = dict[int, Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]]  # int64, by partition of the pings topic
 
 
 class VersionRecord(msgspec.Struct, frozen=True, kw_only=True, rename={"first": "from"}):
@@ -36,5 +36,5 @@ _DECODER: Final = msgspec.json.Decoder(VersionRecord)
 
 
 def loads_version(raw: bytes) -> VersionRecord:
-    """Raises msgspec.MsgspecError (a ValueError) for bytes that are no such record."""
+    """Raises msgspec.MsgspecError (a ValueError) for bytes that are no such record, and RecursionError for some."""
     return _DECODER.decode(raw)

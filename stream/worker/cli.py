@@ -134,14 +134,14 @@ def worker(
     atlases: Annotated[
         Path | None,
         option(
-            *("--atlases", "ATLASES", "directory of the fleet's own maps, to ask those that are announced"),
+            *("--atlases", "ATLASES", "directory of the fleet's atlases, to ask those that are announced"),
             exists=True,
             file_okay=False,
         ),
     ] = None,
     atlas_lead_s: Annotated[
         float,
-        option("--atlas-lead-s", "ATLAS_LEAD_S", "how far ahead maps are announced; half of it is waited", min=0.1),
+        option("--atlas-lead-s", "ATLAS_LEAD_S", "how far ahead atlases are announced; half of it is waited", min=0.1),
     ] = _DEFAULTS["atlas_lead_s"],
     instance: Annotated[
         str,

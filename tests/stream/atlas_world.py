@@ -48,7 +48,7 @@ class Topic:
         self.after: Callable[[], None] = lambda: None
         self._next = 0
 
-    async def look(self) -> bool:
+    async def look(self) -> None:
         self.looks += 1
         if self.away:
             raise OSError("no broker")
@@ -59,7 +59,6 @@ class Topic:
         self._next = len(self.log)
         self.after()
         await asyncio.sleep(0)
-        return True
 
     def says(self, version: str, state: str, **first: int) -> None:
         by_number = {int(number[1:]): offset for number, offset in first.items()}

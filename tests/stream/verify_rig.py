@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from model.api import Predictor
 from stream.engine.engine import Engine
 from stream.store.base import Store
-from stream.verify.atlases import Atlases
+from stream.verify.atlases import NamedAtlases
 from stream.verify.compare import Tolerance
 from stream.verify.doubts import Place
 from stream.verify.judge import Judge, Rules
@@ -53,7 +53,7 @@ async def verdict(
     records = {(r.topic, r.partition, r.offset): r for r in as_records(rig.out if published is None else published)}
     for record in records.values():
         books.add(record)
-    atlases = Atlases()
+    atlases = NamedAtlases()
     if folder is not None:
         atlases.load(folder, books.named, SETTINGS.topics.models, report)
     rules = Rules(

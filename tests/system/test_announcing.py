@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -13,7 +14,7 @@ from stream.atlas.versions.announcing import Announcer, NotAnnounced
 from stream.atlas.versions.hearing import Hearing
 from stream.atlas.versions.ledger import MIN_MARGIN, Ledger
 from stream.kafka import admin
-from stream.wire import Topics
+from stream.wire import Topics, VersionRecord, dumps
 
 PARTITIONS = 3
 QUICK = {"sample_s": 0.05, "lead_s": 1.0}
@@ -52,7 +53,7 @@ def after_publishing(announcer: Announcer, what: Callable[[int], Awaitable[None]
 async def heard(kafka: str, topics: Topics) -> Ledger:
     async with Hearing.opened(kafka, topics) as hearing:
         await hearing.look()
-        assert not await hearing.look()
+        await hearing.look()
         return hearing.ledger
 
 
@@ -116,6 +117,18 @@ async def test_a_new_announcer_ends_what_another_began_and_that_one_writes_no_mo
         with pytest.raises(ProducerFenced):
             await first.announce(V1, includes={}, contains={})
     assert [one.version for one in (await heard(kafka, topics)).serving] == [V1] * serves
+
+
+async def test_a_version_that_names_a_partition_that_is_not_there_is_withdrawn(kafka: str, topics: Topics) -> None:
+    record = VersionRecord(
+        version=V1, state="announced", first={0: 50, PARTITIONS: 50, -1: 50}, topic=topics.pings, includes={},
+        contains={}, issued_ts=0,
+    )  # fmt: skip
+    async with Announcer.opened(kafka, topics, **QUICK) as first:
+        await first._publish({record.key: dumps(record)})
+    async with asyncio.timeout(30), Announcer.opened(kafka, topics, **QUICK) as second:
+        assert (list(second.ledger.announced), list(second.ledger.serving)) == ([], [])
+        assert (await second.announce(V1, includes={}, contains={})).first.keys() == set(range(PARTITIONS))
 
 
 async def test_a_retired_version_answers_no_more(kafka: str, topics: Topics) -> None:

@@ -39,7 +39,9 @@ def option(flag: str, env: str, text: str, **more: Any) -> Any:
 HalfLife = Annotated[
     str,
     typer.Option(
-        "--half-life", metavar="TIME", help="in days with pings, after which a day counts half; after five, not at all"
+        "--half-life",
+        metavar="TIME",
+        help="in days with pings, after which a day counts half; after five half-lives, not at all",
     ),
 ]
 MinEntities = Annotated[

@@ -32,7 +32,7 @@ def list_versions(
     ],
     as_json: Json = False,
 ) -> None:
-    """List the versions in a directory, the oldest first."""
+    """List the versions in a directory, the oldest first, and what is damaged as such."""
     from stream.atlas.versions.files import SUFFIX
 
     paths = sorted(atlases.glob(f"*{SUFFIX}"), key=lambda path: (path.stat().st_mtime_ns, path.name))
@@ -41,6 +41,9 @@ def list_versions(
         typer.echo(json.dumps(found))
         return
     for one in found:
+        if "damaged" in one:
+            typer.echo(f"{one['version']}  damaged: {one['damaged']}")
+            continue
         contains = one["contains"]
         typer.echo(
             f"{one['version']}  {contains['pings']:,} pings of {contains['entities']:,} entities, {_span(contains)}, "
@@ -49,7 +52,10 @@ def list_versions(
 
 
 def _described(path: Path) -> dict[str, Any]:
-    atlas, contains = _read(path)
+    try:
+        atlas, contains = _read(path)
+    except (OSError, ValueError) as error:
+        return {"version": path.stem, "damaged": str(error)}
     return {"version": path.stem, "keys": len(atlas), "bytes": path.stat().st_size, "contains": contains}
 
 
@@ -89,13 +95,13 @@ def diff(
 def show(file: File, as_json: Json = False) -> None:
     """Show which pings an atlas contains, and how much it has seen at each level."""
     atlas, contains = _read(file)
-    from model.atlas.cells import ZOOMS
+    from model.atlas.cells import LEVEL_SHIFT, ZOOMS
     from model.atlas.outcomes import HORIZONS_S
     from model.atlas.published import UNIT
 
     levels = []
     for level, zoom in enumerate(ZOOMS):
-        rows = atlas.key >> 60 == level
+        rows = atlas.key >> LEVEL_SHIFT == level
         outcomes = atlas.n[rows].sum(axis=0) // UNIT
         seen = {f"{h:g}": int(n) for h, n in zip(HORIZONS_S, outcomes, strict=True)}
         levels.append(_Level(level, zoom, int(rows.sum()), seen))

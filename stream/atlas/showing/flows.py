@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from model.atlas.cells import FINEST, STILL, ZOOMS
+from model.atlas.cells import FINEST, LEVEL_SHIFT, STILL, ZOOMS
 from model.atlas.outcomes import CM_PER_M, HORIZONS_S, expected_m
 from model.atlas.published import UNIT, Published
 from stream.engine.answers import M_PER_DEG
@@ -31,7 +31,7 @@ def features(atlas: Published, level: int, horizon_s: float, least: int) -> Iter
     if horizon_s not in HORIZONS_S:
         raise ValueError(f"{horizon_s:g} s: an atlas has {', '.join(f'{h:g}' for h in HORIZONS_S)} s")
     column = HORIZONS_S.index(horizon_s)
-    rows = np.flatnonzero((atlas.key >> 60 == level) & (atlas.n[:, column] >= least * UNIT))
+    rows = np.flatnonzero((atlas.key >> LEVEL_SHIFT == level) & (atlas.n[:, column] >= least * UNIT))
     key, n = atlas.key[rows], atlas.n[rows, column] / UNIT
     lat, lon = middles(key, level)
     octant, kind = (key >> 4) & 15, key & 15

@@ -24,6 +24,7 @@ from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
 from stream.kafka import admin
 from stream.kafka.log import reader
 from stream.kafka.patches import patch_aiokafka
+from stream.kafka.producer import retrieve_end
 from stream.wire import VERSION_KEY, Topics, VersionRecord, dumps
 
 log: Final = logging.getLogger(__name__)
@@ -140,7 +141,7 @@ class Announcer:
                 issued_ts=int(time.time() * 1000),
             )
             await self._publish({record.key: dumps(record)})
-            if (served := await self._settled(record)) is not None:
+            if (served := await self._settled(record, numbers)) is not None:
                 return served
         raise NotAnnounced(f"version {version} was announced {TRIES} times, and pings came faster each time")
 
@@ -155,15 +156,19 @@ class Announcer:
     async def settle(self) -> None:
         """Confirms or withdraws what is announced and does not serve yet. Raises as `announce`."""
         await self._hearing.look()
-        for record in self.ledger.announced:
+        if not (announced := self.ledger.announced):
+            return
+        numbers = range(await asyncio.to_thread(_partitions, self._bootstrap, self._topics.pings, self._security))
+        for record in announced:
             log.warning("version %s was announced and not confirmed", record.version)
-            await self._settled(record)
+            await self._settled(record, numbers)
 
-    async def _settled(self, record: VersionRecord) -> VersionRecord | None:
-        """Takes the second step for an announced version. Returns its record, or None if it had to be withdrawn."""
-        ends = {number: moment.end for number, moment in (await self._moments(record.first)).items()}
-        if not is_in_time(record, ends):
-            log.warning("pings came too fast: version %s is withdrawn", record.version)
+    async def _settled(self, record: VersionRecord, numbers: range) -> VersionRecord | None:
+        """Takes the second step for an announced version, given the partitions that there are: aiokafka would ask for
+        the end of another one until its time is up. Returns the record, or None if it had to be withdrawn."""
+        moments = await self._moments([number for number in record.first if number in numbers])
+        if not is_in_time(record, {number: moment.end for number, moment in moments.items()}):
+            log.warning("pings came too fast, or a partition is gone: version %s is withdrawn", record.version)
             await self._publish({record.key: None})
             return None
         served = msgspec.structs.replace(record, state="serving")
@@ -173,8 +178,7 @@ class Announcer:
     async def _publish(self, records: Mapping[bytes, bytes | None]) -> None:
         """Returns when every reader can see the records: brokers answer a commit before it shows."""
         async with self._producer.transaction():
-            # aiokafka sets an error in this future, too, and asyncio would complain that nobody retrieved it.
-            self._producer._txn_manager.wait_for_transaction_end().add_done_callback(asyncio.Future.exception)
+            retrieve_end(self._producer)
             for key, value in records.items():
                 last = await self._producer.send_and_wait(self._topics.models, value, key, partition=0)
         async with asyncio.timeout(SEEN_S):

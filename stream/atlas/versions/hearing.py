@@ -46,8 +46,8 @@ class Hearing:
         async with reader(servers, security.arguments(), "read_committed") as asker:
             yield cls(servers, topics, security, asker)
 
-    async def look(self) -> bool:
-        """Reads the topic to the end that it has at some moment after this call. Returns whether anything was new.
+    async def look(self) -> None:
+        """Reads the topic to the end that it has at some moment after this call.
 
         Raises KafkaError, TimeoutError or RuntimeError if the brokers do not answer.
         """
@@ -55,7 +55,7 @@ class Hearing:
             partition = (self._topics.models, 0)
             (end,) = (await self._asker.end_offsets([TopicPartition(*partition)])).values()
             if end == self.next_offset:
-                return False
+                return
             anew = end < self.next_offset
             if anew:
                 log.warning("%s ends at %d and was read to %d: it is another one", partition[0], end, self.next_offset)
@@ -71,4 +71,3 @@ class Hearing:
             for key, value in found:
                 self.ledger.add(key, value)
             self.next_offset = end
-            return True

@@ -59,41 +59,51 @@ class Ledger:
     def __init__(self, topic: str) -> None:
         self._topic = topic
         self._records: dict[str, VersionRecord] = {}  # in the order of their records in the log
+        self._in_state: dict[str, list[VersionRecord]] = {}
         self._answering: dict[int, Answering] = {}
 
-    def add(self, key: bytes | None, value: bytes | None) -> bool:
-        """Takes the next record of the topic. Returns False if it is none of an atlas for this pings topic: such a
-        record changes nothing.
-
-        Only a version's last record counts, so a compacted log says the same as the whole one.
+    def add(self, key: bytes | None, value: bytes | None) -> None:
+        """Takes the next record of the topic. Only a version's last record counts, so a compacted log says the same as
+        the whole one: a value that cannot be read, or is for another pings topic, withdraws the version as null does.
         """
-        name = (key or b"").decode(errors="replace")
-        if not name.startswith(VERSION_KEY):
-            return False
-        version = name.removeprefix(VERSION_KEY)
-        record = None
-        if value is not None:
-            try:
-                record = loads_version(value)
-            except ValueError:
-                return False
-            if record.topic != self._topic or record.version != version:
-                return False
+        version, record = self.read(key, value)
+        if version is None:
+            return
         self._records.pop(version, None)
         if record is not None:
             self._records[version] = record
+        self._in_state.clear()
         self._answering.clear()
-        return True
+
+    def read(self, key: bytes | None, value: bytes | None) -> tuple[str | None, VersionRecord | None]:
+        """Returns of which version a record of the topic is, None if of none, and what `add` holds of it from then
+        on."""
+        name = (key or b"").decode(errors="replace")
+        if not name.startswith(VERSION_KEY):
+            return None, None
+        version = name.removeprefix(VERSION_KEY)
+        try:
+            record = None if value is None else loads_version(value)
+        except (ValueError, RecursionError):  # the latter for what is nested deeply
+            record = None
+        if record is not None and (record.topic != self._topic or record.version != version):
+            record = None
+        return version, record
 
     @property
-    def serving(self) -> list[VersionRecord]:
-        """The versions that serve, the first announced first."""
-        return [record for record in self._records.values() if record.state == "serving"]
+    def serving(self) -> Sequence[VersionRecord]:
+        """The versions that serve, the first announced first. It is the same object until a record comes."""
+        return self._those("serving")
 
     @property
-    def announced(self) -> list[VersionRecord]:
+    def announced(self) -> Sequence[VersionRecord]:
         """The versions of which is not known yet whether they will serve."""
-        return [record for record in self._records.values() if record.state == "announced"]
+        return self._those("announced")
+
+    def _those(self, state: str) -> Sequence[VersionRecord]:
+        if state not in self._in_state:
+            self._in_state[state] = [record for record in self._records.values() if record.state == state]
+        return self._in_state[state]
 
     def get(self, version: str) -> VersionRecord | None:
         return self._records.get(version)

@@ -25,9 +25,11 @@ from aiokafka.errors import KafkaError
 from numpy.typing import NDArray
 
 from model.api import Atlas, AtlasError
+from stream.atlas.versions.files import path_of
 from stream.atlas.versions.hearing import Hearing
 from stream.atlas.versions.ledger import Answering, certain_below
 from stream.kafka.columns import I64
+from stream.wire import VersionRecord
 
 log: Final = logging.getLogger(__name__)
 
@@ -68,11 +70,13 @@ class _Partition:
     which: I64  # by version of `answering`, and none at the end: the index of its atlas, or of the one before it
     missing: NDArray[np.bool_]  # by version, and none: it is not loaded
     sure_below: int
+    plain: range  # offsets that one version answers, or none, and it is loaded: empty if others were chosen for
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """A `stream.engine.asks.Choice`: the versions of some partitions at one moment."""
+    """A `stream.engine.asks.Choice`: the versions of some partitions at one moment. It is good for later pings, too, if
+    they are `plain`, until a record comes or a file."""
 
     atlases: Sequence[Atlas]
     partitions: Mapping[int, _Partition]
@@ -109,6 +113,8 @@ class Versions:
         self._damaged: dict[str, float] = {}  # when a file could not be loaded
         self._asked: dict[int, tuple[int, int, float]] = {}  # by partition: the offsets asked last, and when
         self._waits: dict[Reason, _Wait] = {}
+        self._last = Chosen([], {})  # what was chosen last, for all partitions that were asked for
+        self._heard: Sequence[VersionRecord] = ()  # what served then
         self._soon = asyncio.Event()  # set while a partition waits for what a look may find
 
     def listen(self, news: Callable[[], None]) -> None:
@@ -128,6 +134,10 @@ class Versions:
 
         `spans` has the first and the last offset of each partition's pings.
         """
+        for number, (first, _) in spans.items():
+            # The topic was created anew. Or the partition came back from another worker: that costs but a look.
+            if number in self._asked and first < self._asked[number][0]:
+                self._certain.pop(number, None)
         if not self._deaf and any(last >= self._certain.get(number, 0) for number, (_, last) in spans.items()):
             # Before the look: what is announced after it lies beyond these.
             ends = {number: max(self._log_end(number) or 0, last + 1) for number, (_, last) in spans.items()}
@@ -135,14 +145,18 @@ class Versions:
                 self._certain |= {number: certain_below(end) for number, end in ends.items()}
         # No await from here on: what is decided is of one moment.
         now_s = asyncio.get_running_loop().time()
+        self._forget_waits(now_s)
         self._asked |= {number: (first, last, now_s) for number, (first, last) in spans.items()}
+        if self._is_plain(spans):
+            return self._last, set()
         self._load()
         reasons = list(self._reasons(spans))
         over = [one for one in self._waits if one.number in spans and one not in reasons]
         for reason in over:
             del self._waits[reason]
         held = {reason.number for reason in reasons if self._holds(reason, now_s)}
-        return self._chosen(spans), held
+        self._choose(spans)
+        return self._last, held
 
     async def run(self) -> None:
         """Looks now and then, and often while a partition waits for it, until it is cancelled."""
@@ -165,12 +179,24 @@ class Versions:
                 await self._hearing.look()
         except (KafkaError, OSError, TimeoutError, RuntimeError) as error:
             if not self._deaf:
-                log.warning("the models topic cannot be read (%r): who has pings beyond the last look waits", error)
+                log.warning("the models topic cannot be read (%r): partitions with newer pings wait", error)
             self._deaf = True
             return False
         if self._deaf:
             log.warning("the models topic can be read again")
         self._deaf = False
+        self._waits = {one: wait for one, wait in self._waits.items() if one.what != "topic"}
+        return True
+
+    def _is_plain(self, spans: Mapping[int, tuple[int, int]]) -> bool:
+        """Returns whether what was chosen last is right for these pings, and nobody waits."""
+        if self._waits or self._heard is not self._hearing.ledger.serving:
+            return False
+        partitions = self._last.partitions
+        for number, (first, last) in spans.items():
+            one = partitions.get(number)
+            if one is None or first not in one.plain or last not in one.plain or last >= self._certain.get(number, 0):
+                return False
         return True
 
     def _reasons(self, spans: Mapping[int, tuple[int, int]]) -> Iterator[Reason]:
@@ -192,6 +218,13 @@ class Versions:
         begin, end = answering.at(np.array([first, last])).tolist()
         return answering.versions[max(begin - around, 0) : end + 1 + around]
 
+    def _forget_waits(self, now_s: float) -> None:
+        """Ends the waits of partitions without pings, whose reasons may have ended meanwhile and come back. Who is held
+        is asked for again after `hold_s`, and a little."""
+        for one in list(self._waits):
+            if now_s - self._asked[one.number][2] > 2 * self._hold_s:
+                del self._waits[one]
+
     def _holds(self, reason: Reason, now_s: float) -> bool:
         """Returns whether a partition waits for this, and has not waited for too long."""
         wait = self._waits.get(reason)
@@ -208,11 +241,15 @@ class Versions:
             wait.over = True
         return False
 
-    def _chosen(self, spans: Mapping[int, tuple[int, int]]) -> Chosen:
-        index: dict[str, int] = {}
-        partitions = {}
+    def _choose(self, spans: Mapping[int, tuple[int, int]]) -> None:
+        """Chooses for these pings. What was chosen for other partitions stays, as long as nothing is new."""
+        ledger = self._hearing.ledger
+        if self._heard is not ledger.serving:
+            self._last, self._heard = Chosen([], {}), ledger.serving
+        index = {atlas.version: at for at, atlas in enumerate(self._last.atlases)}
+        partitions = dict(self._last.partitions)
         for number, (first, last) in spans.items():
-            whole = self._hearing.ledger.answering(number)
+            whole = ledger.answering(number)
             begin, end = whole.at(np.array([first, last])).tolist()
             asked = range(max(begin, 0), end + 1)
             which = [-1] * (len(asked) + 1)  # the last is for none
@@ -221,14 +258,21 @@ class Versions:
                 if known is not None:
                     which[place] = index.setdefault(known, len(index))
             missing = [whole.versions[at] not in self._loaded for at in asked]
-            undecided = self._hearing.ledger.undecided_from(number)
+            undecided = ledger.undecided_from(number)
+            open_from = NEVER if undecided is None else undecided
+            sure_below, plain = min(self._certain.get(number, 0), open_from), range(0)
+            if begin == end and last < sure_below and not any(missing):
+                plain = range(*_bounds(whole, end, open_from))
+                sure_below = plain.stop
             partitions[number] = _Partition(
                 Answering(whole.starts[asked.start : asked.stop], whole.versions[asked.start : asked.stop]),
                 np.array(which, np.int64),
                 np.array([*missing, False]),
-                min(self._certain.get(number, 0), NEVER if undecided is None else undecided),
+                sure_below,
+                plain,
             )
-        return Chosen([self._loaded[version] for version in index], partitions)
+        kept = self._last.atlases
+        self._last = Chosen([*kept, *(self._loaded[version] for version in list(index)[len(kept) :])], partitions)
 
     # -- files --------------------------------------------------------------------------------------------------------
 
@@ -248,13 +292,14 @@ class Versions:
         for version in self._loaded.keys() - needed:
             log.info("version %s of the atlas is not needed any more", version)
             del self._loaded[version]
+            self._last = Chosen([], {})  # which would keep it
         self._damaged = {version: at_s for version, at_s in self._damaged.items() if version in needed}
         for version in needed - self._loaded.keys() - self._loading.keys():
             if now_s - self._damaged.get(version, -RETRY_S) >= RETRY_S:
                 self._loading[version] = asyncio.create_task(self._load_one(version), name=f"atlas {version}")
 
     async def _load_one(self, version: str) -> None:
-        path, loop = self._folder / f"{version}.atlas", asyncio.get_running_loop()
+        path, loop = path_of(self._folder, version), asyncio.get_running_loop()
         try:
             atlas = await asyncio.to_thread(Atlas.load, path)
             if atlas.version != version:
@@ -271,3 +316,10 @@ class Versions:
             self._news()
         finally:
             del self._loading[version]
+
+
+def _bounds(answering: Answering, at: int, open_from: int) -> tuple[int, int]:
+    """Returns the first offset that the version `at` answers (-1: none does), and the one after the last, as far as
+    that is not open."""
+    starts = answering.starts
+    return int(starts[at]) if at >= 0 else 0, min(int(starts[at + 1]) if at + 1 < len(starts) else NEVER, open_from)

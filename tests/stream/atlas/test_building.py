@@ -235,6 +235,15 @@ def test_versions_are_listed_and_compared_and_an_entity_is_left_out(tmp_path: Pa
     assert "van-1" not in other.read_bytes().decode(errors="replace")
     listed = run("list", "--atlases", tmp_path).output.splitlines()
     assert [line.split()[0] for line in listed] == ["a", "b"]
+    (tmp_path / "0.atlas").write_bytes(one.read_bytes()[:-1])
+    told = run("list", "--atlases", tmp_path)
+    assert (told.exit_code, len([line for line in told.output.splitlines() if "damaged" not in line])) == (0, 2)
+    assert "0  damaged: " in told.output
+    assert [one["version"] for one in json.loads(run("list", "--atlases", tmp_path, "--json").stdout)] == [
+        "a",
+        "b",
+        "0",
+    ]
     found = json.loads(run("diff", one, other, "--json").stdout)
     assert sum(level["lost"] for level in found["levels"]) > 0
     assert len(found["changes"]) <= 10

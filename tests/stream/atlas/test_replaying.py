@@ -9,7 +9,7 @@ import pytest
 
 from stream.adapters.files import Row, row_of
 from stream.atlas.building import Rules, of_rows
-from stream.atlas.replaying import Growing, version_of
+from stream.atlas.replaying import Growing, atlas_of
 from stream.kafka.record_columns import Records
 from stream.wire import MAX_TS_MS, Record
 
@@ -34,7 +34,7 @@ def walked(rows: Sequence[Row], most: int = 1000, every_ms: int = HOUR_MS) -> li
 
 
 def made_of(rows: Sequence[Row]) -> str:
-    return version_of(of_rows(rows), ANY).version
+    return atlas_of(of_rows(rows), ANY).version
 
 
 ROWS = [row("bus", ts_ms) for ts_ms in range(HOUR - 1_200_000, HOUR + 2 * HOUR_MS, 60_000)]
@@ -57,7 +57,7 @@ def test_one_outcome_that_is_known_at_the_full_hour_is_not_in_its_version(late_m
     last = HOUR + late_ms
     before = [row("bus", last - 90_000), row("bus", last - 60_000)]
     rows = [*before, row("bus", last), row("other", HOUR + 1)]
-    atlas, without = version_of(of_rows(rows[:3]), ANY), version_of(of_rows(before), ANY)
+    atlas, without = atlas_of(of_rows(rows[:3]), ANY), atlas_of(of_rows(before), ANY)
     assert atlas.sums.n[:, 0].any()
     assert not without.sums.n.any()
     assert walked(rows)[-1][1] == (atlas if is_in_it else without).version

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from model.api import Predictor
 from stream.adapters.files import read_in_order
 from stream.atlas.building import Rules, of_rows
-from stream.atlas.replaying import version_of
+from stream.atlas.replaying import atlas_of
 from stream.commands.replay import replay
 from stream.config.settings import Settings
 from stream.engine.engine import Engine
@@ -196,7 +196,7 @@ def test_with_an_atlas_each_hour_asks_the_version_that_knows_what_was_before_it(
 
 @cache
 def _version(rows: int, data: Path) -> str:
-    return version_of(of_rows(islice(read_in_order(data), rows)), Rules()).version
+    return atlas_of(of_rows(islice(read_in_order(data), rows)), Rules()).version
 
 
 def test_what_four_show_is_left_out_where_five_are_asked_for(

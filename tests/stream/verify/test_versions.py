@@ -50,8 +50,9 @@ def test_what_is_announced_and_never_serves_or_belongs_to_another_topic_answers_
         assert "does not serve" in why
 
 
-def test_who_answered_before_a_version_retired_and_who_is_behind_are_both_right() -> None:
-    found = announced(OLD, NEW, withdrawn(1))
+@pytest.mark.parametrize("gone", [None, b"{", entry(1, "serving", {0: 0}, "another")[1]])
+def test_who_answered_before_a_version_retired_and_who_is_behind_are_both_right(gone: bytes | None) -> None:
+    found = announced(OLD, NEW, (withdrawn(1)[0], gone))
     for named in (Named(name(1), late=False), Named(None, late=False)):
         assert found.wrong(0, 150, named) is None
         assert found.wrong(0, 250, named) is not None

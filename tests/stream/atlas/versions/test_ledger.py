@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from atlas_world import World, entry, ledger, name, withdrawn
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -48,15 +49,42 @@ def test_what_is_announced_answers_nothing_and_leaves_open_what_it_may() -> None
     assert (found.version_at(0, 25), found.undecided_from(0)) == (None, None)
 
 
-def test_records_of_others_and_damaged_ones_change_nothing() -> None:
-    found = ledger(entry(1, "serving", {0: 5}))
-    key, raw = entry(2, "serving", {0: 5})
-    others = [
-        (b"weights:small", raw), (None, raw), (b"\xff", b""), (key, b"{}"), (key, b"\xff"), (b"atlas:x", raw),
-        (withdrawn(3)[0], raw), entry(4, "serving", {0: 5}, topic="other.pings.v1"), (key, raw.replace(b"5", b"-5")),
-    ]  # fmt: skip
-    assert [found.add(*other) for other in others] == [False] * len(others)
-    assert found.version_at(0, 5) == name(1)
+def test_records_that_are_of_no_version_change_nothing() -> None:
+    _, raw = entry(2, "serving", {0: 5})
+    others = [(b"weights:small", raw), (None, raw), (b"\xff", b""), (b"atlas:x", raw), (withdrawn(3)[0], raw)]
+    assert ledger(entry(1, "serving", {0: 5}), *others).serving == ledger(entry(1, "serving", {0: 5})).serving
+
+
+KEY, RAW = entry(2, "serving", {0: 5})
+NO_RECORDS = {
+    "empty": b"{}",
+    "not text": b"\xff",
+    "negative offset": RAW.replace(b":5}", b":-5}"),
+    "offset beyond int64": RAW.replace(b":5}", b":%d}" % 2**63),
+    "offset beyond all": RAW.replace(b":5}", b":%d}" % 10**30),
+    "nested deeply": RAW.replace(b'"contains":{}', b'"contains":{"a":' + b"[" * 10**5 + b"]" * 10**5 + b"}"),
+    "another version": entry(1, "serving", {0: 5})[1],
+    "another topic": entry(2, "serving", {0: 5}, topic="other.pings.v1")[1],
+    "null": None,
+}
+
+
+@pytest.mark.parametrize("value", NO_RECORDS.values(), ids=NO_RECORDS.keys())
+def test_what_is_no_record_of_its_version_withdraws_it_as_a_compacted_log_says(value: bytes | None) -> None:
+    found = ledger(entry(1, "serving", {0: 3}), (KEY, RAW), (KEY, value))
+    assert (found.version_at(0, 5), found.get(name(2))) == (name(1), None)
+
+
+def test_the_largest_offset_that_a_log_can_have_is_one() -> None:
+    assert ledger(entry(1, "serving", {0: 2**63 - 1})).version_at(0, 2**63 - 1) == name(1)
+
+
+def test_what_serves_is_gathered_once_for_all_that_ask_until_a_record_comes() -> None:
+    found = ledger(entry(1, "serving", {0: 5}), entry(2, "announced", {0: 9}))
+    serving, announced = found.serving, found.announced
+    assert (found.serving is serving, found.announced is announced) == (True, True)
+    found.add(*entry(2, "serving", {0: 9}))
+    assert ([one.version for one in found.serving], list(found.announced)) == ([name(1), name(2)], [])
 
 
 def test_a_version_retires_when_others_answer_all_that_is_left() -> None:
@@ -131,7 +159,10 @@ def test_the_worlds_are_worth_looking_at() -> None:
 def test_a_compacted_log_says_the_same(todo: list[tuple[str, int]], data: st.DataObject) -> None:
     world = World()
     world.run(todo)
-    log = world.models
+    log = list(world.models)
+    for _ in range(3 if log else 0):  # damaged records, after those of their keys
+        place = data.draw(st.integers(0, len(log) - 1))
+        log.insert(data.draw(st.integers(place + 1, len(log))), (log[place][0], b"{"))
     last = {key: place for place, (key, _) in enumerate(log)}
     kept = [one for place, one in enumerate(log) if last[one[0]] == place or data.draw(st.booleans())]
     whole, compacted = ledger(*log), ledger(*kept)

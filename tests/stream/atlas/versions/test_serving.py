@@ -128,6 +128,47 @@ async def test_pings_beyond_the_last_look_wait_for_a_topic_that_is_away(rig: Rig
     running.cancel()
 
 
+async def test_what_was_waited_for_once_is_waited_for_again_in_the_next_outage(rig: Rig) -> None:
+    await rig.asked(0, 9)
+    rig.topic.away = True
+    assert await rig.until_asked(100, 100) == [(None, True)]
+    rig.topic.away = False
+    assert await rig.versions._look(), "while the partition has no pings"
+    rig.topic.away = True
+    assert await rig.asked(101, 101) is None
+
+
+async def test_a_partition_without_pings_does_not_wait_on(rig: Rig) -> None:
+    rig.topic.says(V1, "serving", p0=0)
+    assert await rig.until_asked(0, 0) == [(None, True)]
+    await asyncio.sleep(3 * HOLD_S)
+    assert await rig.asked(1, 1) is None
+
+
+async def test_a_topic_that_begins_anew_is_not_certain_by_what_was_known_of_another(rig: Rig) -> None:
+    assert await rig.asked(1000, 1009) == [(None, False)] * 10
+    rig.put(V0)
+    rig.topic.says(V0, "serving", p0=0)
+    assert await rig.until_asked(0, 3) == [(V0, False)] * 4
+
+
+async def test_what_was_chosen_is_good_for_later_pings_until_something_is_new(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, log_end=lambda number: 1000)
+    rig.put(V0, V1)
+    rig.topic.says(V0, "serving", p0=0, p1=0)
+    for number in (0, 1):
+        await rig.until_asked(0, 1, number)
+    first, _ = await rig.versions.choose({0: (2, 3), 1: (2, 9)})
+    assert (await rig.versions.choose({1: (10, 20)}))[0] is first
+    assert (await rig.versions.choose({2: (0, 5)}))[0] is not first, "another partition"
+    rig.topic.says(V1, "serving", p0=40, p1=60)
+    await rig.topic.look()
+    assert (await rig.versions.choose({0: (21, 22)}))[0] is not first
+    assert await rig.until_asked(38, 41) == [(V0, False)] * 2 + [(V1, False)] * 2
+    assert await rig.asked(38, 41, number=1) == [(V0, False)] * 4
+    assert await rig.asked(1000 + KNOWN_AHEAD, 1000 + KNOWN_AHEAD) == [(V1, False)]
+
+
 @pytest.mark.parametrize("raw", [b"", b"PCAT", FILES[1][:-1], FILES[0], bytes([FILES[1][0] ^ 1]) + FILES[1][1:]])
 async def test_a_file_that_is_not_that_version_is_never_asked(rig: Rig, raw: bytes) -> None:
     rig.topic.says(V1, "serving", p0=0)
