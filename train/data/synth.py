@@ -24,74 +24,38 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from model.kinematics.geo import F64, moved_deg
+from train.data.towns import (
+    BUS,
+    FIRST_MS,
+    KINDS,
+    LINES,
+    OUTSIDE,
+    PLACES,
+    TAXI,
+    Town,
+    about_1,
+    along,
+    avenue,
+    bus_line,
+    crossing,
+    log_uniform,
+    new_fleet,
+    new_town,
+    somewhere,
+    usual_pace,
+)
 
 ENTITIES_PER_TOWN: Final = 8
 FLEET: Final = 16  # a town with so many vehicles or more is one fleet's
 MOST_PINGS: Final = 3_000  # of one entity: fast receivers are cut short in time, or they would fill the file
 HOURS: Final = (4.0, 14.0)
 CADENCE_S: Final = (2.0, 120.0)
-FIRST_MS: Final = 1_500_000_000_000
 OPEN_ROAD: Final = 6.0  # distance between two crossings outside towns, in blocks of the town
 FAST_FROM_M: Final = 2_000.0  # shorter trips use no fast road
 FAST_MPS: Final = (13.0, 32.0)
 FAST_PIECE_M: Final = 600.0  # between two changes of speed on a fast road
 TERMINUS_WAITS: Final = 8.0  # factor of a bus's wait at the ends of its line
 FLEET_HOURS: Final = (8.0, 40.0)
-FLEET_CADENCE_S: Final = (5.0, 180.0)
-PLACES: Final = 40  # that a fleet drives to, the first ones more often
-LINES: Final = 8  # of a fleet's buses
-AVENUE: Final = 5  # every so many streets one is an avenue: most ways turn there
-
-
-class Kind(NamedTuple):
-    """Typical values of a kind of thing; each thing draws its own wait, reach and speed around these."""
-
-    share: float  # share of all entities
-    wait_s: float  # wait between two trips
-    mps: float
-    near_m: float = 200.0  # the shortest trip
-    far_m: float | None = None  # the longest trip; None: across the town
-    stays: bool = True  # stays within its town
-    roams: bool = True  # drives anywhere, so it may use a fast road
-
-
-# The values of taxis reproduce four averages of those of San Francisco: how far they get in 1 and 15 minutes (0.35 and
-# 3.2 km), how fast the fastest are, and how long they keep a direction. The other kinds are not based on measurements.
-TAXI: Final = "taxi"
-OUTSIDE: Final = 0.04  # share of its trips: in large towns a few in a hundred go to the airport
-BUS: Final = "bus"  # goes back and forth on a line
-KINDS: Final = {
-    TAXI: Kind(0.35, wait_s=150.0, mps=9.5, near_m=800.0),
-    "courier": Kind(0.1, wait_s=180.0, mps=7.0, far_m=2_500.0),
-    BUS: Kind(0.25, wait_s=60.0, mps=7.0, roams=False),
-    "traveller": Kind(0.2, wait_s=300.0, mps=16.0, near_m=4_000.0, far_m=80_000.0, stays=False),
-    "walker": Kind(0.1, wait_s=1_200.0, mps=1.3, far_m=1_500.0, roams=False),
-}
-
-
-class Town(NamedTuple):
-    """A disc with streets in two directions."""
-
-    lat_deg: float
-    lon_deg: float
-    radius_m: float
-    block_m: float
-    turn_rad: float  # angle between the streets and east and north
-    fast: float  # share of the longer trips that take a fast road
-    outside: F64  # a destination of taxis outside the town, such as an airport (street frame, m)
-    fleet: Fleet | None = None  # None: its vehicles have nothing in common but the directions of the streets
-
-
-class Fleet(NamedTuple):
-    """What the vehicles of a fleet have in common."""
-
-    places: F64  # [PLACES, 2] on crossings (street frame, m)
-    lines: list[list[F64]]  # corners of bus lines, each on a street with the next
-    cadence_s: float
-    first_ms: int  # the begin of its first day
-    shares: dict[str, float]  # of its kinds of vehicle
-    habit: float  # share of the trips that take the way that all take between these places
-    seed: int  # of these ways, and of how fast its streets are
 
 
 class Leg(NamedTuple):
@@ -118,9 +82,9 @@ def write(
     names: list[NDArray[Any]] = []
     for number in range(entities):
         if number % per_town == 0:
-            town = _town(rng)
+            town = new_town(rng)
             if per_town >= FLEET:
-                town = town._replace(fleet=_fleet(rng, town))
+                town = town._replace(fleet=new_fleet(rng, town))
         shares = {name: each.share for name, each in KINDS.items()} if town.fleet is None else town.fleet.shares
         kind = str(rng.choice(list(shares), p=list(shares.values())))
         ts_ms, lat, lon = _track(rng, town, kind)
@@ -134,57 +98,14 @@ def write(
     return len(table)
 
 
-def _town(rng: Generator) -> Town:
-    radius_m = _log_uniform(rng, 2_000, 15_000)
-    return Town(
-        lat_deg=rng.uniform(-55, 60),
-        lon_deg=rng.uniform(-179, 179),
-        radius_m=radius_m,
-        block_m=_log_uniform(rng, 80, 250),
-        turn_rad=rng.uniform(0, np.pi / 2),
-        fast=rng.random() ** 0.5,
-        outside=_along(rng.uniform(0, 2 * np.pi), radius_m + _log_uniform(rng, 3_000, 20_000)),
-    )
-
-
-def _fleet(rng: Generator, town: Town) -> Fleet:
-    places = np.array([_crossing(town, _somewhere(rng, town, town.radius_m)) for _ in range(PLACES)])
-    lines = []
-    for _ in range(LINES):
-        stops = _line(rng, _somewhere(rng, town, town.radius_m / 2))
-        lines.append(_on_streets(rng, [_crossing(town, stop) for stop in stops]))
-    of_buses = rng.choice([0.0, 0.5, 1.0])  # some fleets have one kind of vehicle
-    shares = {name: (1 - of_buses) * each.share / (1 - KINDS[BUS].share) for name, each in KINDS.items()}
-    first_ms = FIRST_MS + int(rng.integers(0, 3)) * 86_400_000  # few, so that all towns grow old together
-    shares[BUS] = float(of_buses)
-    habit, seed = rng.uniform(0.2, 1.0), int(rng.integers(0, 2**31))
-    return Fleet(places, lines, _log_uniform(rng, *FLEET_CADENCE_S), first_ms, shares, habit, seed)
-
-
-def _crossing(town: Town, point: F64) -> F64:
-    """Returns the crossing of avenues that is nearest."""
-    return np.array([_avenue(town, along) for along in point])
-
-
-def _on_streets(rng: Generator, stops: list[F64]) -> list[F64]:
-    """Returns the stops with a corner between each two, so that the way follows the streets."""
-    line = [stops[0]]
-    for stop in stops[1:]:
-        corner = line[-1].copy()
-        axis = int(rng.integers(0, 2))
-        corner[axis] = stop[axis]
-        line += [point for point in (corner, stop) if not np.array_equal(point, line[-1])]
-    return line
-
-
 def _track(rng: Generator, town: Town, kind: str) -> tuple[NDArray[np.int64], F64, F64]:
     """Returns one receiver's times (ms), latitudes and longitudes."""
     fleet = town.fleet
-    cadence_s = _log_uniform(rng, *CADENCE_S) if fleet is None else fleet.cadence_s * _about_1(rng, 0.1)
+    cadence_s = log_uniform(rng, *CADENCE_S) if fleet is None else fleet.cadence_s * about_1(rng, 0.1)
     until_s = min(rng.uniform(*(HOURS if fleet is None else FLEET_HOURS)) * 3600, MOST_PINGS * cadence_s)
     line: list[F64] = []
     if fleet is None:
-        start = _somewhere(rng, town, town.radius_m)
+        start = somewhere(rng, town, town.radius_m)
     elif kind == BUS:
         line = fleet.lines[int(rng.integers(0, LINES))]
         start = line[0]
@@ -220,7 +141,7 @@ def _receiver_s(rng: Generator, cadence_s: float, until_s: float) -> F64:
 
 def _noise_m(rng: Generator, seconds: F64) -> F64:
     """Returns a receiver's error, which drifts over about a minute."""
-    sigma_m = _log_uniform(rng, 2.0, 15.0)
+    sigma_m = log_uniform(rng, 2.0, 15.0)
     keep = np.exp(-np.diff(seconds, prepend=seconds[:1] - 60.0) / 60.0)
     fresh = rng.standard_normal((len(seconds), 2)) * (sigma_m * np.sqrt(1 - keep**2))[:, None]
     out = np.zeros((len(seconds), 2))
@@ -234,11 +155,11 @@ def _legs(rng: Generator, town: Town, kind: str, start: F64, line: list[F64]) ->
     stands for a line of its own.
     """
     typical = KINDS[kind]
-    wait_s = typical.wait_s * _about_1(rng, 0.7)
-    mps = typical.mps * _about_1(rng, 0.25)
-    far_m = max((typical.far_m or town.radius_m) * _about_1(rng, 0.5), 2 * typical.near_m)
+    wait_s = typical.wait_s * about_1(rng, 0.7)
+    mps = typical.mps * about_1(rng, 0.25)
+    far_m = max((typical.far_m or town.radius_m) * about_1(rng, 0.5), 2 * typical.near_m)
     if not line:
-        line = _line(rng, start) if kind == BUS else [start]
+        line = bus_line(rng, start) if kind == BUS else [start]
     here = start
     for trip in count(1):
         rest = 1.0
@@ -247,28 +168,18 @@ def _legs(rng: Generator, town: Town, kind: str, start: F64, line: list[F64]) ->
             goal = line[min(stop, 2 * len(line) - 2 - stop)]
             rest = TERMINUS_WAITS if stop % (len(line) - 1) == 0 else 1.0
         else:
-            metres = _log_uniform(rng, typical.near_m, far_m)
-            goal = here + _along(rng.uniform(0, 2 * np.pi), metres)
+            metres = log_uniform(rng, typical.near_m, far_m)
+            goal = here + along(rng.uniform(0, 2 * np.pi), metres)
             goal = _back(rng, town, goal) if typical.stays else goal
             if town.fleet is not None:
                 often = int(PLACES * rng.random() ** 2)
-                goal = town.fleet.places[often] if rng.random() < 0.6 else _crossing(town, goal)
+                goal = town.fleet.places[often] if rng.random() < 0.6 else crossing(town, goal)
             if kind == TAXI and rng.random() < OUTSIDE:
                 goal = town.outside
-        yield from _trip(rng, town, here, goal, mps * _about_1(rng, 0.25), kind)
+        yield from _trip(rng, town, here, goal, mps * about_1(rng, 0.25), kind)
         here = goal
         if rng.random() < 0.75:
             yield Leg(rng.exponential(wait_s * rest), *here)
-
-
-def _line(rng: Generator, start: F64) -> list[F64]:
-    """Returns the stops of a bus, from one end to the other: the way winds, but mostly keeps its direction."""
-    angle, step_m = rng.uniform(0, 2 * np.pi), _log_uniform(rng, 1_000.0, 6_000.0)
-    line = [start]
-    for _ in range(int(rng.integers(3, 9))):
-        angle += 0.5 * rng.standard_normal()
-        line.append(line[-1] + _along(angle, step_m * rng.uniform(0.5, 1.5)))
-    return line
 
 
 def _trip(rng: Generator, town: Town, here: F64, goal: F64, mps: float, kind: str) -> Iterator[Leg]:
@@ -277,7 +188,7 @@ def _trip(rng: Generator, town: Town, here: F64, goal: F64, mps: float, kind: st
     if KINDS[kind].roams and np.hypot(*way) > FAST_FROM_M and rng.random() < town.fast:
         onto, off = here + rng.uniform(0.05, 0.3) * way, goal - rng.uniform(0.05, 0.3) * way
         yield from _streets(rng, town, here, onto, mps, kind)
-        yield from _fast_road(rng, onto, off, max(mps, _log_uniform(rng, *FAST_MPS)))
+        yield from _fast_road(rng, onto, off, max(mps, log_uniform(rng, *FAST_MPS)))
         here = off
     yield from _streets(rng, town, here, goal, mps, kind)
 
@@ -292,7 +203,7 @@ def _fast_road(rng: Generator, here: F64, goal: F64, mps: float) -> Iterator[Leg
         at = here + share * way + np.sin(np.pi * share) * aside
         if rng.random() < 0.15:
             slow = rng.choice([1.0, 1.0, rng.uniform(0.2, 0.8)])
-        yield Leg(float(np.hypot(*(at - last))) / (slow * mps * _about_1(rng, 0.1)), *at)
+        yield Leg(float(np.hypot(*(at - last))) / (slow * mps * about_1(rng, 0.1)), *at)
         last = at
 
 
@@ -306,30 +217,19 @@ def _streets(rng: Generator, town: Town, here: F64, goal: F64, mps: float, kind:
         way = np.random.default_rng([town.fleet.seed, *ends])
     for axis, end in _corners(way, here, goal):
         if town.fleet is not None and end != goal[axis]:
-            end = _avenue(town, end)
+            end = avenue(town, end)
         if town.fleet is not None:
-            usual = _usual_pace(town.fleet, axis, at[1 - axis])
+            usual = usual_pace(town.fleet, axis, at[1 - axis])
         blocks = max(1, round(abs(end - at[axis]) / block_m))
-        for along in np.linspace(at[axis], end, blocks + 1)[1:]:
-            length = abs(along - at[axis])
-            at[axis] = along
-            pace = mps * usual * _about_1(rng, 0.3 if town.fleet is None else 0.15)
+        for corner in np.linspace(at[axis], end, blocks + 1)[1:]:
+            length = abs(corner - at[axis])
+            at[axis] = corner
+            pace = mps * usual * about_1(rng, 0.3 if town.fleet is None else 0.15)
             yield Leg(length / max(pace, 0.3), *at)
             if kind == BUS and rng.random() < 0.4:
                 yield Leg(rng.uniform(8, 40), *at)
             elif kind != "walker" and rng.random() < 0.2:
                 yield Leg(rng.exponential(18.0), *at)
-
-
-def _usual_pace(fleet: Fleet, axis: int, street: float) -> float:
-    """Returns how fast all are on this street, beside what they are elsewhere."""
-    return _about_1(np.random.default_rng([fleet.seed, axis, round(abs(street))]), 0.4)
-
-
-def _avenue(town: Town, along: float) -> float:
-    """Returns the avenue that is nearest to this coordinate."""
-    side_m = AVENUE * town.block_m
-    return round(along / side_m) * side_m
 
 
 def _corners(rng: Generator, here: F64, goal: F64) -> Iterator[tuple[int, float]]:
@@ -343,25 +243,7 @@ def _corners(rng: Generator, here: F64, goal: F64) -> Iterator[tuple[int, float]
             yield axis, float(here[axis] + share * (goal[axis] - here[axis]))
 
 
-def _somewhere(rng: Generator, town: Town, within_m: float) -> F64:
-    """Returns a point of the disc, denser towards its middle, as towns are."""
-    angle, radius = rng.uniform(0, 2 * np.pi), within_m * rng.random() ** 0.8
-    return _along(angle, radius)
-
-
-def _along(angle: float, metres: float) -> F64:
-    return metres * np.array([np.cos(angle), np.sin(angle)])
-
-
 def _back(rng: Generator, town: Town, goal: F64) -> F64:
     """Returns the goal, or, if it lies outside the town, a point nearer to its middle."""
     length = float(np.hypot(*goal))
     return goal if length <= town.radius_m else goal * (town.radius_m / length) * rng.random()
-
-
-def _about_1(rng: Generator, spread: float) -> float:
-    return float(np.exp(spread * rng.standard_normal()))
-
-
-def _log_uniform(rng: Generator, low: float, high: float) -> float:
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))

@@ -24,7 +24,7 @@ from train.data.splits import split
 from train.evaluation import published
 from train.evaluation.atlas import ATLAS, BESIDE
 from train.evaluation.dead_reckoning import reckoned
-from train.evaluation.metrics import Cases, is_inside, mahalanobis2, measure, off_by, paired, reliability, score
+from train.evaluation.metrics import Cases, measure, off_by, paired, reliability, score
 from train.evaluation.rollout import MODEL, Answers, Recorded, walk
 
 Part = Literal["train", "val", "test", "final", "all"]
@@ -164,9 +164,8 @@ def answers_of(
     horizons_s: Sequence[float] = anchoring.HORIZONS_S,
     progress: Progress = lambda share: None,
 ) -> Judged:
-    """Rolls all predictors out along the sample. Baselines use the physics of the model's config, or of the default one
-    where there is no model. Filters in `fitted` are added, and replace those of the same name. Files that report speed
-    and course have one more baseline.
+    """Rolls all predictors out along the sample. Baselines use the physics of the model's config, or of the default
+    one. Filters in `fitted` are added, and replace those of the same name. Files that report courses have one more.
     """
     anchors = anchoring.find(sample.corpus, horizons_s)
     config = ModelConfig() if predictor is None else predictor.config
@@ -253,18 +252,6 @@ def _measure_column(corpus: Corpus, anchors: Anchors, answer: Answers, column: i
         None if answer.cov_m2 is None else answer.cov_m2[asked, column],
         haversine_m(corpus.lat[target], corpus.lon[target], answer.lat[asked, column], answer.lon[asked, column]),
     )
-
-
-def inside(corpus: Corpus, anchors: Anchors, answer: Answers, column: int, share: float) -> F64:
-    """Returns 1 (A,) where the thing was inside the region of an answer that should hold this share, 0 where it was
-    not, NaN where an anchor has no target.
-    """
-    found = np.full(len(anchors.row), np.nan)
-    asked = np.flatnonzero(anchors.target[:, column] >= 0)
-    assert answer.cov_m2 is not None
-    off = errors_en_m(corpus, anchors, answer, asked, column)
-    found[asked] = is_inside(mahalanobis2(off, answer.cov_m2[asked, column]), share)
-    return found
 
 
 def versus_best(cases: dict[str, Cases], entity: NDArray[np.integer]) -> dict[str, Any]:

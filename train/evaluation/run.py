@@ -15,12 +15,13 @@ from model.atlas.published import MIN_ENTITIES
 from model.config import SMALL, ModelConfig
 from model.kinematics.geo import F64
 from stream.adapters.sources import Source
-from train.data.anchors import HORIZONS_S, usable
-from train.data.corpus import Reading, silent
+from train.data.anchors import HORIZONS_S, Anchors, usable
+from train.data.corpus import Corpus, Reading, silent
 from train.evaluation import atlas, fitted_filters, forecasts, gap_fills, travel_times, trees
 from train.evaluation import plots as picture
 from train.evaluation.forecasts import Part, Progress, Sample
-from train.evaluation.rollout import MODEL
+from train.evaluation.metrics import is_inside, mahalanobis2
+from train.evaluation.rollout import MODEL, Answers
 
 Report = dict[str, Any]
 
@@ -137,9 +138,21 @@ def _learning(sample: Sample, judged: forecasts.Judged, history_h: atlas.I64) ->
         errors: dict[str, F64] = {
             one: atlas.distances_m(sample.corpus, judged.anchors, judged.answers[one], column) for one in names
         }
-        inside = forecasts.inside(sample.corpus, judged.anchors, judged.answers[names[0]], column, 0.9)
+        inside = _inside(sample.corpus, judged.anchors, judged.answers[names[0]], column, 0.9)
         curves[name] = atlas.learning_curve(history_h, errors, inside)
     return curves
+
+
+def _inside(corpus: Corpus, anchors: Anchors, answer: Answers, column: int, share: float) -> F64:
+    """Returns 1 (A,) where the thing was inside the region of an answer that should hold this share, 0 where it was
+    not, NaN where an anchor has no target.
+    """
+    found = np.full(len(anchors.row), np.nan)
+    asked = np.flatnonzero(anchors.target[:, column] >= 0)
+    assert answer.cov_m2 is not None
+    off = forecasts.errors_en_m(corpus, anchors, answer, asked, column)
+    found[asked] = is_inside(mahalanobis2(off, answer.cov_m2[asked, column]), share)
+    return found
 
 
 def _fitted_on(sample: Sample, baselines: Sequence[str]) -> Report:

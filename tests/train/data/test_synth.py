@@ -80,7 +80,7 @@ def test_taxis_alone_are_taken_out_of_town_and_come_back(kind: str) -> None:
 
 
 def _some_legs(town: Town, kind: str) -> list[Leg]:
-    return list(islice(_legs(np.random.default_rng(0), town, kind, np.zeros(2)), 5_000))
+    return list(islice(_legs(np.random.default_rng(0), town, kind, np.zeros(2), []), 5_000))
 
 
 def _fast(town: Town, kind: str) -> float:
@@ -103,3 +103,22 @@ def _way(towns: Corpus, kind: str, seconds: int) -> float:
         there = later[here - first] + first
         metres += haversine_m(towns.lat[here], towns.lon[here], towns.lat[there], towns.lon[there]).tolist()
     return float(np.mean(metres))
+
+
+def test_the_vehicles_of_a_fleet_meet_on_their_streets_and_days(tmp_path: Path) -> None:
+    """So that an atlas learns of them, as it does not of towns where only the directions of streets are shared."""
+    shared = {}
+    for per_town in (8, 32):
+        file = tmp_path / f"{per_town}.parquet"
+        write(file, entities=32, seed=2, per_town=per_town)
+        corpus = load([file], tmp_path / "cache")
+        length = corpus.tracks[:, 1] - corpus.tracks[:, 0]
+        rows = np.concatenate([np.arange(first, stop) for first, stop in corpus.tracks])
+        cells = np.floor(np.stack([corpus.lat[rows], corpus.lon[rows]]) * 1_000).astype(np.int64)
+        seen = np.unique(np.column_stack([*cells, np.repeat(corpus.entity, length)]), axis=0)
+        _, entities = np.unique(seen[:, :2], axis=0, return_counts=True)
+        shared[per_town] = float((entities >= 3).mean())
+        days = np.unique(corpus.ts_ms[rows] // 86_400_000)
+        assert per_town == 8 or len(days) <= 4
+    assert shared[32] > 0.1
+    assert shared[32] > 3 * shared[8]
