@@ -37,7 +37,7 @@ SOME, MANY = 5.0, 100.0  # outcomes, at which the features of a count are one ha
 
 
 class Inputs(NamedTuple):
-    """What the head is asked, and what its answer changes."""
+    """Holds what the head is asked, and what its answer changes."""
 
     features: NDArray[np.float32]  # [N, Q, F]
     apart_m: F64  # [N, Q, L, 2] from the model's mean to the estimate of each level

@@ -9,8 +9,8 @@ T = TypeVar("T")
 
 
 class Parts(Generic[T]):
-    """What was added so far, in parts. Each has less than half the size of the one before it, so that one that is added
-    is part of a few additions only, and twice the memory of the whole is enough.
+    """Holds what was added so far, in parts. Each has less than half the size of the one before it, so that one that is
+    added is part of a few additions only, and twice the memory of the whole is enough.
     """
 
     def __init__(self, total: Callable[[Sequence[T]], T], size: Callable[[T], int]) -> None:

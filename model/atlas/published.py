@@ -43,7 +43,7 @@ _SLICE: Final = 16_384  # keys at a time: some 60 MB
 
 @dataclass(frozen=True, eq=False)
 class Published:
-    """What an atlas holds: K keys, which are sorted and each there once."""
+    """Holds what an atlas says: K keys, which are sorted and each there once."""
 
     key: Keys  # [K]
     n: I64  # [K, H] outcomes, in 1 / UNIT

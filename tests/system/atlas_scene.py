@@ -64,12 +64,7 @@ class Scene(NamedTuple):
         return asyncio.run(announced())
 
     def ledger(self) -> Ledger:
-        async def heard() -> Ledger:
-            async with Hearing.opened(self.kafka, self.topics) as hearing:
-                await hearing.look()
-                return hearing.ledger
-
-        return asyncio.run(heard())
+        return ledger_of(self.kafka, self.topics)
 
     def forecasts(self) -> list[Forecast]:
         return [loads_forecast(one.value or b"") for one in bus_feed.read(self.kafka, self.topics.forecasts)]
@@ -97,3 +92,14 @@ def slowly(records: Sequence[bus_feed.Raw], announced: threading.Event) -> Itera
         time.sleep(EVERY_S)
         yield from some
     yield from islice(coming, MORE)
+
+
+def ledger_of(kafka: str, topics: Topics) -> Ledger:
+    """What the models topic says now."""
+
+    async def heard() -> Ledger:
+        async with Hearing.opened(kafka, topics) as hearing:
+            await hearing.look()
+            return hearing.ledger
+
+    return asyncio.run(heard())

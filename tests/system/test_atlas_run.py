@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import redis
+from atlas_scene import ledger_of
 from bus_feed import SAMPLE
 from pathcast_process import environment, eventually, pathcast
 from worker_process import PATHCAST, Worker
@@ -21,7 +22,6 @@ from stream.atlas.counting import member
 from stream.atlas.counting.servers import consumer_of
 from stream.atlas.counting.settings import RunSettings
 from stream.atlas.versions.announcing import Announcer, NotAnnounced
-from stream.atlas.versions.hearing import Hearing
 from stream.atlas.versions.ledger import Ledger
 from stream.store.sums_store import SumsStore
 from stream.wire import Topics, VersionRecord, dumps
@@ -77,12 +77,7 @@ class Fleet:
             yield process
 
     def ledger(self) -> Ledger:
-        async def heard() -> Ledger:
-            async with Hearing.opened(self.kafka, self.topics) as hearing:
-                await hearing.look()
-                return hearing.ledger
-
-        return asyncio.run(heard())
+        return ledger_of(self.kafka, self.topics)
 
     def offsets(self) -> dict[int, int]:
         """Up to where Redis has each partition."""

@@ -76,7 +76,7 @@ class Owned:
 
     @property
     def fresh_rows(self) -> int:
-        """How much was counted since the last write."""
+        """Returns how much was counted since the last write."""
         return sum(len(parts) for parts in self._fresh.values())
 
     async def add(self, records: Records) -> None:

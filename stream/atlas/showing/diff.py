@@ -17,7 +17,7 @@ LEAST: Final = 3  # outcomes in both, for a mean that has changed
 
 
 class Level(NamedTuple):
-    """What differs at one level."""
+    """Holds what differs at one level."""
 
     level: int
     gained: int

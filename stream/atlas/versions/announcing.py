@@ -104,7 +104,7 @@ class Announcer:
 
     @property
     def ledger(self) -> Ledger:
-        """What the models topic says, with all that this announcer has written."""
+        """Returns what the models topic says, with all that this announcer has written."""
         return self._hearing.ledger
 
     async def announce(

@@ -19,7 +19,7 @@ log: Final = logging.getLogger(__name__)
 
 
 class Hearing:
-    """What the models topic says, up to the last look.
+    """Knows what the models topic says, up to the last look.
 
     A look asks for the end of the log, and reads what is new, if anything is: a request of a millisecond nearly always,
     by a connection of its own, which no fetch that waits can hold up. Only what is committed counts.
