@@ -45,6 +45,7 @@ __all__ = [
     "Guide",
     "ModelConfig",
     "Moment",
+    "Parameters",
     "Predictor",
     "StateCorrupt",
     "StateError",
@@ -52,6 +53,7 @@ __all__ = [
     "TravelTimes",
     "WeightsError",
     "check_weights",
+    "load_weights",
 ]
 
 # Fixes after which the filter and the running means no longer depend on how they started, to 1e-5. A forecast is then
@@ -60,12 +62,18 @@ __all__ = [
 KALMAN_WARMUP: Final = 52
 
 
-def check_weights(weights: str | Path) -> None:
+def load_weights(weights: str | Path) -> Parameters:
     """Reads weights by bundled name or directory, and compiles nothing. Raises WeightsError if `Predictor.load`
     would.
     """
-    config = from_pretrained(weights).config
-    _check_servable(config, config.name, "int8")
+    found = from_pretrained(weights)
+    _check_servable(found.config, found.config.name, "int8")
+    return found
+
+
+def check_weights(weights: str | Path) -> None:
+    """Raises WeightsError if `Predictor.load` would."""
+    load_weights(weights)
 
 
 def _check_servable(config: ModelConfig, name: str, precision: str) -> None:
