@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 
 from stream.config import failpoints
 from stream.config.security import shown
-from stream.registry.local import DECISION, DECISIONS, IS_VERSION, MANIFEST
+from stream.registry.local import DECISION, DECISIONS, MANIFEST
 from stream.registry.manifest import MAX_MANIFEST_BYTES, Kind
 
 # Where the stores of fsspec say when an object was written.
@@ -49,15 +49,15 @@ class RemoteStore:
 
     def listing(self, kind: Kind) -> dict[str, bytes]:
         """Returns the manifests, as they are, by version."""
-        names = [
-            name for name, size in self._sizes(kind).items() if name.count("/") == 1 and size <= MAX_MANIFEST_BYTES
-        ]
-        versions = [version for version, _, name in map(_split, names) if name == MANIFEST and _is_version(version)]
-        return self._many({version: f"{kind}/{version}/{MANIFEST}" for version in versions})
+        return self._many(kind, lambda name: name.endswith(f"/{MANIFEST}") and _OBJECT.fullmatch(name) is not None)
 
     def manifest(self, kind: Kind, version: str) -> bytes | None:
         """Returns the manifest, as far as it is not longer than any, or None if there is none."""
-        return self._many({version: f"{kind}/{version}/{MANIFEST}"}).get(version)
+        with self._told(), suppress(FileNotFoundError):
+            self._fs.invalidate_cache()
+            with self._fs.open(self._path(f"{kind}/{version}/{MANIFEST}"), "rb", cache_type="readahead") as file:
+                return bytes(file.read(MAX_MANIFEST_BYTES + 1))
+        return None
 
     @contextmanager
     def staging(self, kind: Kind) -> Iterator[Path]:
@@ -95,7 +95,7 @@ class RemoteStore:
         with self._told():
             self._remove(f"{kind}/{version}/{MANIFEST}")
             failpoints.reach("within_deletion")
-            for name in self._sizes(f"{kind}/{version}"):
+            for name in self._found(f"{kind}/{version}"):
                 self._remove(f"{kind}/{version}/{name}")
 
     def clean(self, older_than_s: float) -> None:
@@ -122,9 +122,7 @@ class RemoteStore:
 
     def decisions(self) -> dict[str, bytes]:
         """Returns the decisions, as they are, by name."""
-        sizes = self._sizes(DECISIONS)
-        names = sorted(name for name, size in sizes.items() if DECISION.fullmatch(name) and size <= MAX_MANIFEST_BYTES)
-        return self._many({name: f"{DECISIONS}/{name}" for name in names})
+        return self._many(DECISIONS, lambda name: DECISION.fullmatch(name) is not None)
 
     # -- fsspec -------------------------------------------------------------------------------------------------------
 
@@ -142,19 +140,21 @@ class RemoteStore:
         start = len(self._path(folder)) + 1
         return {name[start:]: info for name, info in found.items()}
 
-    def _sizes(self, folder: str) -> dict[str, int]:
-        return {name: int(info.get("size") or 0) for name, info in self._found(folder).items()}
-
-    def _many(self, names: Mapping[str, str]) -> dict[str, bytes]:
-        """Returns the starts of objects, by the same keys, without those that are not there."""
+    def _many(self, folder: str, wanted: Callable[[str], bool]) -> dict[str, bytes]:
+        """Returns the wanted objects below a folder, by the first part of their names, but those that are empty or
+        longer than any manifest."""
+        sizes = {name: int(info.get("size") or 0) for name, info in self._found(folder).items()}
+        # A range of an empty object is an error of S3.
+        names = [name for name, size in sizes.items() if 0 < size <= MAX_MANIFEST_BYTES and wanted(name)]
         with self._told():
-            paths = [self._path(name) for name in names.values()]
+            paths = [self._path(f"{folder}/{name}") for name in names]
             ends = [MAX_MANIFEST_BYTES + 1] * len(paths)
             found = self._fs.cat_ranges(paths, [0] * len(paths), ends, on_error="return") if paths else []
             for one in found:
-                if isinstance(one, Exception) and not isinstance(one, FileNotFoundError):
+                if isinstance(one, Exception) and not isinstance(one, FileNotFoundError):  # deleted meanwhile
                     raise one
-        return {key: bytes(one) for key, one in zip(names, found, strict=True) if not isinstance(one, Exception)}
+        read = zip(names, found, strict=True)
+        return {name.partition("/")[0]: bytes(one) for name, one in read if not isinstance(one, Exception)}
 
     def _remove(self, name: str) -> None:
         with suppress(FileNotFoundError):
@@ -169,14 +169,6 @@ class RemoteStore:
             raise
         except Exception as error:
             raise OSError(f"the registry {shown(self._url)}: {error or type(error).__name__}") from error
-
-
-def _split(name: str) -> tuple[str, str, str]:
-    return name.partition("/")
-
-
-def _is_version(text: str) -> bool:
-    return IS_VERSION.fullmatch(text) is not None
 
 
 def _written_s(info: Mapping[str, Any]) -> float:
