@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Annotated, Any
 
 import msgspec
@@ -109,14 +110,12 @@ def find(registry: Registry, version: str, kind: str | None) -> Manifest:
     """Returns the version of any of these kinds. Raises NotFound and Ambiguous."""
     found = []
     for each in kinds(kind):
-        try:
+        with suppress(NotFound):
             found.append(registry.manifest(each, version))
-        except NotFound as error:
-            missing = error
     if len(found) > 1:
         raise Ambiguous(f"both weights and an atlas have the version {version!r}: which --kind?")
     if not found:
-        raise missing
+        raise NotFound(f"the registry has no {kind or 'weights and no atlas'} of version {version!r:.40}")
     return found[0]
 
 
