@@ -14,7 +14,7 @@ from stream.engine.asks import Choice
 
 
 class Atlases(Protocol):
-    """Knows the versions of the atlas. `stream.atlas.versions.serving.Versions` is one."""
+    """Knows the versions of the atlas. `stream.versions.serving.Versions` is one."""
 
     def listen(self, news: Callable[[], None]) -> None:
         """Calls `news` whenever partitions that wait should be asked for again."""

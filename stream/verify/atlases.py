@@ -11,13 +11,13 @@ from typing import Final
 import numpy as np
 
 from model.api import Atlas
-from stream.atlas.versions.files import path_of
 from stream.config.settings import Settings
 from stream.kafka import admin
 from stream.kafka.log import bounds, reread
 from stream.verify.published import Book
 from stream.verify.report import Example, Report
 from stream.verify.versions import Announced, Named, Said
+from stream.versions.files import path_of
 
 _VERSION: Final = re.compile("[0-9a-f]{16}")  # nothing else that a forecast names may become a path
 

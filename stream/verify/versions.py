@@ -3,7 +3,7 @@
 A forecast names the version that it asked, and says whether its worker could not wait to know the right one ("late"):
 
     it names           that is right if
-    a version          the rule of `stream.atlas.versions.ledger` gives it for the ping's offset
+    a version          the rule of `stream.versions.ledger` gives it for the ping's offset
     null               the rule gives none
     either, and late   the version is the due one, or an older one that began at or before this offset; or it is null
     nothing            its worker had no --atlases, which is no error
@@ -24,8 +24,8 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from model.api import Atlas
-from stream.atlas.versions.ledger import Ledger
 from stream.kafka.columns import I64
+from stream.versions.ledger import Ledger
 from stream.wire import AtlasRef, Forecast
 
 

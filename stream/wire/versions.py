@@ -1,7 +1,7 @@
 """The records of the models topic: which versions of the atlas answer which pings.
 
 The topic is compacted and has one partition. The key is `atlas:<version>`. A version is announced, and then serves; a
-null value withdraws it or retires it. `stream.atlas.versions.ledger` says what follows from the records.
+null value withdraws it or retires it. `stream.versions.ledger` says what follows from the records.
 """
 
 from __future__ import annotations

@@ -19,8 +19,6 @@ from faust.app.base import BootStrategy
 
 from model.api import Predictor, check_weights
 from model.jit import compiling
-from stream.atlas.versions.hearing import Hearing
-from stream.atlas.versions.serving import Versions
 from stream.config.http_access import Address, token
 from stream.config.security import KafkaSecurity, kafka_refusal
 from stream.config.settings import FETCH_BYTES, DeliveryGuarantee, Settings
@@ -33,6 +31,8 @@ from stream.serve import http_server
 from stream.serve.auth_monitor import AuthMonitor
 from stream.serve.monitor import Monitor
 from stream.store.redis_store import RedisStore
+from stream.versions.hearing import Hearing
+from stream.versions.serving import Versions
 from stream.worker import atlases, memory, startup
 from stream.worker.client_log import ClientLogFilter
 from stream.worker.faust_driver import Consumer, Polled, partitions

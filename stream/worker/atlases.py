@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 
 from aiokafka.errors import KafkaError
 
-from stream.atlas.versions.hearing import Hearing
-from stream.atlas.versions.serving import Versions
 from stream.config.security import kafka_refusal
 from stream.config.settings import Settings
+from stream.versions.hearing import Hearing
+from stream.versions.serving import Versions
 from stream.worker.faust_driver import Consumer
 
 

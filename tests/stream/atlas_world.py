@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from stream.atlas.versions.ledger import Ledger, certain_below, first_offsets, is_in_time
+from stream.versions.ledger import Ledger, certain_below, first_offsets, is_in_time
 from stream.wire import VersionRecord, dumps, loads_version
 
 TOPIC: Final = "pathcast.pings.v1"
@@ -100,7 +100,7 @@ class World:
             yield
 
     def worker(self, number: int) -> Iterator[None]:
-        """Answers a partition from its beginning, some pings at a time, as `stream.atlas.versions.serving` does."""
+        """Answers a partition from its beginning, some pings at a time, as `stream.versions.serving` does."""
         known, heard, at, certain = Ledger(TOPIC), 0, 0, 0
         while True:
             stop = min(at + 5, self.ends[number])

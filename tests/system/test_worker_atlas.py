@@ -17,8 +17,8 @@ from worker_pages import Scrape, base_of
 from worker_process import assert_all_live
 
 from model.api import Atlas
-from stream.atlas.versions.ledger import Ledger
 from stream.config import failpoints
+from stream.versions.ledger import Ledger
 from stream.wire import Forecast
 
 PINGS = 30_000  # at most

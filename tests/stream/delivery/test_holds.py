@@ -14,12 +14,12 @@ from delivery_rig import P0, P1, SETTINGS, Kafka, feed, record, running, until
 from engine_rig import steady
 
 from model.api import Atlas, Predictor
-from stream.atlas.versions.serving import Versions
 from stream.delivery.delivery import Delivery
 from stream.delivery.guarantees import AtLeastOnce
 from stream.engine.engine import Engine
 from stream.kafka.log import Partition
 from stream.store.base import MemoryStore
+from stream.versions.serving import Versions
 from stream.wire import AtlasRef, Record, loads_forecast
 
 FILE = version_of(steady("bus-1", 40))

@@ -10,9 +10,9 @@ from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from stream.atlas.versions.ledger import Ledger
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.kafka.log import reader, reread
+from stream.versions.ledger import Ledger
 from stream.wire import Topics
 
 log: Final = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
 """Chooses which version of the atlas each ping of a worker asks, and loads the files of those that are needed.
 
-`stream.atlas.versions.ledger` has the rule. A partition waits, and the others go on, while the answer is not certain:
+`stream.versions.ledger` has the rule. A partition waits, and the others go on, while the answer is not certain:
 
     the models topic cannot be read    and the pings lie beyond what the last look makes certain
     a version is announced             and may answer them, if it is confirmed
@@ -25,10 +25,10 @@ from aiokafka.errors import KafkaError
 from numpy.typing import NDArray
 
 from model.api import Atlas, AtlasError
-from stream.atlas.versions.files import path_of
-from stream.atlas.versions.hearing import Hearing
-from stream.atlas.versions.ledger import Answering, certain_below
 from stream.kafka.columns import I64
+from stream.versions.files import path_of
+from stream.versions.hearing import Hearing
+from stream.versions.ledger import Answering, certain_below
 from stream.wire import VersionRecord
 
 log: Final = logging.getLogger(__name__)

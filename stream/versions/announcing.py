@@ -1,4 +1,4 @@
-"""Announces versions of the atlas to the workers, in the two steps that `stream.atlas.versions.ledger` explains.
+"""Announces versions of the atlas to the workers, in the two steps that `stream.versions.ledger` explains.
 
 One announcer at a time may write: each has the same transactional id, so that a new one fences the one before, which
 may have stood still between its two steps. What it left announced is confirmed or withdrawn first of all.
@@ -18,13 +18,13 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from stream.atlas.versions.hearing import Hearing
-from stream.atlas.versions.ledger import Ledger, first_offsets, is_in_time
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
 from stream.kafka import admin
 from stream.kafka.log import reader
 from stream.kafka.patches import patch_aiokafka
 from stream.kafka.producer import retrieve_end
+from stream.versions.hearing import Hearing
+from stream.versions.ledger import Ledger, first_offsets, is_in_time
 from stream.wire import VERSION_KEY, Topics, VersionRecord, dumps
 
 log: Final = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ from atlas_world import TOPIC, Topic, World
 from engine_rig import steady
 
 from model.api import Atlas
-from stream.atlas.versions import serving
-from stream.atlas.versions.ledger import KNOWN_AHEAD, Ledger
-from stream.atlas.versions.serving import Versions
+from stream.versions import serving
+from stream.versions.ledger import KNOWN_AHEAD, Ledger
+from stream.versions.serving import Versions
 
 HOLD_S = 0.15
 FILES = [version_of(steady("bus-1", count)) for count in (5, 40, 60)]
