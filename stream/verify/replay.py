@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Set
 from typing import Final
 
+from stream.engine.asks import Choice
 from stream.engine.engine import Engine
 from stream.verify.doubts import Place
 from stream.verify.judge import Judge, by_record
@@ -87,7 +88,9 @@ class Replay:
 
     async def _answers(self, records: Sequence[Record], choice: Said | None) -> dict[int, list[Outgoing]]:
         fed = [record for record in records if record.offset not in self._skipped]
-        return by_record(await self._engine.process(fed, started_ms=0.0, fetched_ms=0.0, careful=True, choice=choice))
+        return by_record(
+            await self._engine.process(fed, started_ms=0.0, fetched_ms=0.0, careful=True, choice=Choice(choice))
+        )
 
     async def _compare(self, stop: int) -> None:
         assert self._states is not None

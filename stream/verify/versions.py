@@ -109,7 +109,7 @@ def owed(due: Forecast, named: Named | None) -> Forecast | None:
 
 @dataclass(frozen=True)
 class Said:
-    """A `stream.engine.asks.Choice`: each ping asks the atlas that its published forecast names."""
+    """A `stream.engine.asks.AtlasChoice`: each ping asks the atlas that its published forecast names."""
 
     atlases: Sequence[Atlas]
     begin: int

@@ -1,10 +1,11 @@
-"""Chooses which version of the atlas each ping of a worker asks, and loads the files of those that are needed.
+"""Chooses which versions the pings of a worker ask, and has those loaded that are needed.
 
-`stream.versions.ledger` has the rule. A partition waits, and the others go on, while the answer is not certain:
+`stream.versions.ledger` and `stream.versions.weights` have the rules. A partition waits, and the others go on, while
+the answer is not certain:
 
     the models topic cannot be read    and the pings lie beyond what the last look makes certain
     a version is announced             and may answer them, if it is confirmed
-    a version's file is not loaded     which answers them
+    a version is not loaded            which answers them
 
 Nobody waits longer than a bound for one of these. Then the pings ask the version before (or none), and each forecast
 says that it is late.
@@ -14,45 +15,40 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
-import numpy as np
 from aiokafka.errors import KafkaError
-from numpy.typing import NDArray
 
-from model.api import Atlas, AtlasError
-from stream.kafka.columns import I64
-from stream.versions.files import path_of
+from stream.versions.atlases import Atlases, ChosenAtlases
 from stream.versions.hearing import Hearing
-from stream.versions.ledger import Answering, certain_below
-from stream.wire import VersionRecord
+from stream.versions.ledger import certain_below
+from stream.versions.loading import RETRY_S, Loader
+from stream.versions.networks import ChosenWeights, Networks
 
 log: Final = logging.getLogger(__name__)
 
 LOOK_S: Final = 2.0  # a look takes a millisecond
-EVERY_S: Final = 5.0  # between two looks of a worker that has no pings, so that files are loaded before they are needed
-RETRY_S: Final = 1.0  # between two looks that fail, or two tries to load a file
+EVERY_S: Final = 5.0  # between two looks of a worker that has no pings, so that versions are loaded before they are due
 SOON_S: Final = 0.1  # between two looks while a partition waits for a version to be confirmed
-IDLE_S: Final = 600.0  # a partition without pings for so long keeps no file loaded
-NEVER: Final = np.iinfo(np.int64).max
+IDLE_S: Final = 600.0  # a partition without pings for so long keeps nothing loaded
 
 
 class Reason(NamedTuple):
     """What a partition waits for."""
 
     number: int
-    what: str  # "topic", "confirmed" or "file"
+    what: str  # "topic", "confirmed" or "loaded"
+    kind: str = ""  # "atlas" or "weights"
     version: str = ""
 
     def __str__(self) -> str:
         return {
             "topic": "the models topic, which cannot be read",
-            "confirmed": f"version {self.version} of the atlas, which is announced and not confirmed",
-            "file": f"version {self.version} of the atlas, which is not loaded",
+            "confirmed": f"version {self.version} of the {self.kind}, which is announced and not confirmed",
+            "loaded": f"version {self.version} of the {self.kind}, which is not loaded",
         }[self.what]
 
 
@@ -62,74 +58,86 @@ class _Wait:
     over: bool = False  # it was logged that the partition goes on
 
 
-@dataclass(frozen=True)
-class _Partition:
-    """Who answers a partition's pings, at one moment."""
+class Side(Protocol):
+    """One kind of versions: `Atlases` or `Networks`."""
 
-    answering: Answering
-    which: I64  # by version of `answering`, and none at the end: the index of its atlas, or of the one before it
-    missing: NDArray[np.bool_]  # by version, and none: it is not loaded
-    sure_below: int
-    plain: range  # offsets that one version answers, or none, and it is loaded: empty if others were chosen for
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def loader(self) -> Loader[Any]: ...
+
+    def unconfirmed(self, number: int, last: int) -> Iterator[str]:
+        """Yields the versions that are announced, and may answer pings of this partition up to this offset."""
+
+    def missing(self, number: int, first: int, last: int) -> Iterator[str]:
+        """Yields the versions that may answer these offsets and are not loaded."""
+
+    def is_plain(self, spans: Mapping[int, tuple[int, int]]) -> bool:
+        """Returns whether one version answers all of these pings of each partition, and nothing is new since the last
+        choice."""
+
+    def load(self, recent: Iterable[tuple[int, int, int]]) -> None:
+        """Has loaded what is needed, and lets go of the rest. `recent` has the partitions that have pings, with the
+        first and last offset that was asked for."""
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """A `stream.engine.asks.Choice`: the versions of some partitions at one moment. It is good for later pings, too, if
-    they are `plain`, until a record comes or a file."""
+class Chosen(NamedTuple):
+    """The versions for the pings that were asked for, and the numbers of the partitions that must wait."""
 
-    atlases: Sequence[Atlas]
-    partitions: Mapping[int, _Partition]
-
-    def of(self, number: int, offsets: I64) -> tuple[I64, NDArray[np.bool_]]:
-        one = self.partitions[number]
-        places = one.answering.at(offsets)
-        return one.which[places], one.missing[places] | (offsets >= one.sure_below)
+    atlas: ChosenAtlases | None
+    weights: ChosenWeights | None
+    waiting: set[int]
 
 
 class Versions:
-    """Which version answers, for one worker. All is on the event loop, but for the loading of files."""
+    """Which versions answer, for one worker. All is on the event loop, but for the loading."""
 
     def __init__(
         self,
         hearing: Hearing,
-        folder: Path,
+        atlases: Atlases | None,
+        networks: Networks | None,
         *,
         hold_s: float,
         log_end: Callable[[int], int | None] = lambda number: None,
     ) -> None:
-        """Takes `log_end`, which returns where a partition's log ends, as far as is known without asking: the further
-        it is seen, the longer a look is good for.
+        """Takes the atlases and the networks, each None if it does not change here, and `log_end`, which returns where
+        a partition's log ends, as far as is known without asking: the further it is seen, the longer a look is good
+        for.
         """
         self._hearing = hearing
-        self._folder = folder
+        self._atlases = atlases
+        self._networks = networks
+        self._sides: list[Side] = [one for one in (atlases, networks) if one is not None]
         self._hold_s = hold_s
         self._log_end = log_end
         self._news: Callable[[], None] = lambda: None
         self._certain: dict[int, int] = {}  # below these offsets the last look is good
         self._deaf = False  # the last look failed
-        self._loaded: dict[str, Atlas] = {}
-        self._loading: dict[str, asyncio.Task[None]] = {}
-        self._damaged: dict[str, float] = {}  # when a file could not be loaded
         self._asked: dict[int, tuple[int, int, float]] = {}  # by partition: the offsets asked last, and when
         self._waits: dict[Reason, _Wait] = {}
-        self._last = Chosen([], {})  # what was chosen last, for all partitions that were asked for
-        self._heard: Sequence[VersionRecord] = ()  # what served then
         self._soon = asyncio.Event()  # set while a partition waits for what a look may find
 
     def listen(self, news: Callable[[], None]) -> None:
         """Calls `news` whenever partitions that wait should be asked for again."""
         self._news = news
+        for side in self._sides:
+            side.loader.listen(news)
 
     @property
     def in_use(self) -> dict[int, str]:
-        """Returns the version that answered last, by partition; empty for none."""
-        answered = {
-            number: self._hearing.ledger.version_at(number, last) for number, (_, last, _) in self._asked.items()
-        }
-        return {number: version or "" for number, version in answered.items()}
+        """Returns the version of the atlas that answered last, by partition; empty for none."""
+        if self._atlases is None:
+            return {}
+        return {number: self._atlases.version_at(number, last) or "" for number, (_, last, _) in self._asked.items()}
 
-    async def choose(self, spans: Mapping[int, tuple[int, int]]) -> tuple[Chosen, set[int]]:
+    @property
+    def refused(self) -> dict[str, str]:
+        """Returns the versions that are needed and cannot be loaded, and why."""
+        return {version: why for side in self._sides for version, why in side.loader.refused.items()}
+
+    async def choose(self, spans: Mapping[int, tuple[int, int]]) -> Chosen:
         """Returns the versions for pings of these partitions, and the partitions that must wait.
 
         `spans` has the first and the last offset of each partition's pings.
@@ -148,15 +156,29 @@ class Versions:
         self._forget_waits(now_s)
         self._asked |= {number: (first, last, now_s) for number, (first, last) in spans.items()}
         if self._is_plain(spans):
-            return self._last, set()
+            return self._chosen(spans, set())
         self._load()
         reasons = list(self._reasons(spans))
         over = [one for one in self._waits if one.number in spans and one not in reasons]
         for reason in over:
             del self._waits[reason]
         held = {reason.number for reason in reasons if self._holds(reason, now_s)}
-        self._choose(spans)
-        return self._last, held
+        if self._atlases is not None:
+            self._atlases.choose(spans, self._certain)
+        return self._chosen(spans, held)
+
+    async def ready(self) -> None:
+        """Looks once, and waits until the weights are loaded that serve now, for at most `hold_s`: so that entities
+        come from the store into the weights that wrote them.
+        """
+        if self._networks is None or not await self._look():
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._hold_s):
+                self._load()
+                while not self._networks.is_ready():
+                    await asyncio.sleep(SOON_S)
+                    self._load()
 
     async def run(self) -> None:
         """Looks now and then, and often while a partition waits for it, until it is cancelled."""
@@ -188,35 +210,27 @@ class Versions:
         self._waits = {one: wait for one, wait in self._waits.items() if one.what != "topic"}
         return True
 
+    def _chosen(self, spans: Mapping[int, tuple[int, int]], held: set[int]) -> Chosen:
+        atlas = None if self._atlases is None else self._atlases.last
+        weights = None if self._networks is None else self._networks.choose(spans, self._certain)
+        return Chosen(atlas, weights, held)
+
     def _is_plain(self, spans: Mapping[int, tuple[int, int]]) -> bool:
         """Returns whether what was chosen last is right for these pings, and nobody waits."""
-        if self._waits or self._heard is not self._hearing.ledger.serving:
+        if self._waits or any(last >= self._certain.get(number, 0) for number, (_, last) in spans.items()):
             return False
-        partitions = self._last.partitions
-        for number, (first, last) in spans.items():
-            one = partitions.get(number)
-            if one is None or first not in one.plain or last not in one.plain or last >= self._certain.get(number, 0):
-                return False
-        return True
+        return all(side.is_plain(spans) for side in self._sides)
 
     def _reasons(self, spans: Mapping[int, tuple[int, int]]) -> Iterator[Reason]:
         """Yields why these pings must wait."""
-        ledger = self._hearing.ledger
         for number, (first, last) in spans.items():
             if last >= self._certain.get(number, 0):
                 yield Reason(number, "topic")
-            for record in ledger.announced:
-                if record.first.get(number, NEVER) <= last:
-                    yield Reason(number, "confirmed", record.version)
-            for version in self._between(number, first, last):
-                if version not in self._loaded:
-                    yield Reason(number, "file", version)
-
-    def _between(self, number: int, first: int, last: int, around: int = 0) -> Sequence[str]:
-        """Returns the versions that answer offsets from `first` to `last`, and so many before and after them."""
-        answering = self._hearing.ledger.answering(number)
-        begin, end = answering.at(np.array([first, last])).tolist()
-        return answering.versions[max(begin - around, 0) : end + 1 + around]
+            for side in self._sides:
+                for version in side.unconfirmed(number, last):
+                    yield Reason(number, "confirmed", side.kind, version)
+                for version in side.missing(number, first, last):
+                    yield Reason(number, "loaded", side.kind, version)
 
     def _forget_waits(self, now_s: float) -> None:
         """Ends the waits of partitions without pings, whose reasons may have ended meanwhile and come back. Who is held
@@ -233,7 +247,7 @@ class Versions:
             wait = self._waits[reason] = _Wait(now_s)
             asyncio.get_running_loop().call_later(self._hold_s, self._news)
         if now_s - wait.since_s < self._hold_s:
-            if reason.what != "file":
+            if reason.what != "loaded":
                 self._soon.set()
             return True
         if not wait.over:
@@ -241,85 +255,8 @@ class Versions:
             wait.over = True
         return False
 
-    def _choose(self, spans: Mapping[int, tuple[int, int]]) -> None:
-        """Chooses for these pings. What was chosen for other partitions stays, as long as nothing is new."""
-        ledger = self._hearing.ledger
-        if self._heard is not ledger.serving:
-            self._last, self._heard = Chosen([], {}), ledger.serving
-        index = {atlas.version: at for at, atlas in enumerate(self._last.atlases)}
-        partitions = dict(self._last.partitions)
-        for number, (first, last) in spans.items():
-            whole = ledger.answering(number)
-            begin, end = whole.at(np.array([first, last])).tolist()
-            asked = range(max(begin, 0), end + 1)
-            which = [-1] * (len(asked) + 1)  # the last is for none
-            for place, at in enumerate(asked):
-                known = next((whole.versions[i] for i in range(at, -1, -1) if whole.versions[i] in self._loaded), None)
-                if known is not None:
-                    which[place] = index.setdefault(known, len(index))
-            missing = [whole.versions[at] not in self._loaded for at in asked]
-            undecided = ledger.undecided_from(number)
-            open_from = NEVER if undecided is None else undecided
-            sure_below, plain = min(self._certain.get(number, 0), open_from), range(0)
-            if begin == end and last < sure_below and not any(missing):
-                plain = range(*_bounds(whole, end, open_from))
-                sure_below = plain.stop
-            partitions[number] = _Partition(
-                Answering(whole.starts[asked.start : asked.stop], whole.versions[asked.start : asked.stop]),
-                np.array(which, np.int64),
-                np.array([*missing, False]),
-                sure_below,
-                plain,
-            )
-        kept = self._last.atlases
-        self._last = Chosen([*kept, *(self._loaded[version] for version in list(index)[len(kept) :])], partitions)
-
-    # -- files --------------------------------------------------------------------------------------------------------
-
-    def _needed(self) -> set[str]:
-        """Returns the versions that pings ask now or will next, and those before, which answer where one is missing: of
-        the partitions that have pings. And the last one that serves, for partitions that come."""
-        ledger, now_s = self._hearing.ledger, asyncio.get_running_loop().time()
-        found = {record.version for record in [*ledger.serving[-1:], *ledger.announced]}
-        for number, (first, last, at_s) in self._asked.items():
-            if now_s - at_s < IDLE_S:
-                found.update(self._between(number, first, last, around=1))
-        return found
-
     def _load(self) -> None:
-        """Begins to load what is needed, and lets go of what is not: batches under way keep what they ask."""
-        needed, now_s = self._needed(), asyncio.get_running_loop().time()
-        for version in self._loaded.keys() - needed:
-            log.info("version %s of the atlas is not needed any more", version)
-            del self._loaded[version]
-            self._last = Chosen([], {})  # which would keep it
-        self._damaged = {version: at_s for version, at_s in self._damaged.items() if version in needed}
-        for version in needed - self._loaded.keys() - self._loading.keys():
-            if now_s - self._damaged.get(version, -RETRY_S) >= RETRY_S:
-                self._loading[version] = asyncio.create_task(self._load_one(version), name=f"atlas {version}")
-
-    async def _load_one(self, version: str) -> None:
-        path, loop = path_of(self._folder, version), asyncio.get_running_loop()
-        try:
-            atlas = await asyncio.to_thread(Atlas.load, path)
-            if atlas.version != version:
-                raise AtlasError(f"it is version {atlas.version}")
-        except (OSError, ValueError) as error:
-            if version not in self._damaged:
-                log.warning("%s cannot be loaded and is tried again: %s", path, error)
-            self._damaged[version] = loop.time()
-            loop.call_later(RETRY_S, self._news)
-        else:
-            log.info("version %s of the atlas is loaded: %d keys", version, len(atlas.sums))
-            self._damaged.pop(version, None)
-            self._loaded[version] = atlas
-            self._news()
-        finally:
-            del self._loading[version]
-
-
-def _bounds(answering: Answering, at: int, open_from: int) -> tuple[int, int]:
-    """Returns the first offset that the version `at` answers (-1: none does), and the one after the last, as far as
-    that is not open."""
-    starts = answering.starts
-    return int(starts[at]) if at >= 0 else 0, min(int(starts[at + 1]) if at + 1 < len(starts) else NEVER, open_from)
+        now_s = asyncio.get_running_loop().time()
+        recent = [(number, first, last) for number, (first, last, at_s) in self._asked.items() if now_s - at_s < IDLE_S]
+        for side in self._sides:
+            side.load(recent)
