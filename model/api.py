@@ -46,6 +46,7 @@ __all__ = [
     "Guide",
     "ModelConfig",
     "Moment",
+    "Parameters",
     "Predictor",
     "StateCorrupt",
     "StateError",
@@ -53,6 +54,7 @@ __all__ = [
     "TravelTimes",
     "WeightsError",
     "check_weights",
+    "load_weights",
 ]
 
 FINGERPRINT_AT: Final = slice(8, 16)  # where a state says of which weights it is (model.serving.state_codec)
@@ -63,12 +65,18 @@ FINGERPRINT_AT: Final = slice(8, 16)  # where a state says of which weights it i
 KALMAN_WARMUP: Final = 52
 
 
-def check_weights(weights: str | Path) -> None:
+def load_weights(weights: str | Path) -> Parameters:
     """Reads weights by bundled name or directory, and compiles nothing. Raises WeightsError if `Predictor.load`
     would.
     """
-    config = from_pretrained(weights).config
-    _check_servable(config, config.name, "int8")
+    found = from_pretrained(weights)
+    _check_servable(found.config, found.config.name, "int8")
+    return found
+
+
+def check_weights(weights: str | Path) -> None:
+    """Raises WeightsError if `Predictor.load` would."""
+    load_weights(weights)
 
 
 def _check_servable(config: ModelConfig, name: str, precision: str) -> None:

@@ -81,12 +81,11 @@ def _atlas(folder: Path, version: str) -> Atlas:
 def _network(registry: str, version: str, capacity: int) -> Predictor:
     """Raises OSError or ValueError if these weights are absent, damaged, or do not say what they said when they were
     published."""
-    from stream.registry import Registry, check_golden
-
-    found = Registry.opened(registry)
-    network = Predictor.load(found.fetch("weights", version), capacity=capacity)
+    folder = Registry.opened(registry).fetch("weights", version)
+    network = Predictor.load(folder, capacity=capacity)
     if network.version != version:
         raise ValueError(f"the weights in {registry} are version {network.version}")
-    if (reason := check_golden(network, found.golden(version))) is not None:
+    golden = folder / GOLDEN
+    if golden.is_file() and (reason := check_golden(network, golden.read_bytes())) is not None:
         raise ValueError(reason)
     return network
