@@ -11,7 +11,7 @@ their order, so that no bit of a row depends on who else is asked.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,11 +51,11 @@ class Predictors:
         return [ModelRef("", "") if one is None else ModelRef(one.name, one.version) for one in self._networks]
 
     def place(self, network: Predictor) -> int:
-        """Returns the place of a network, which is added if it is new. Raises ValueError as `misfit` says."""
+        """Returns the place of a network, which is added if it is new. Raises ValueError for one of another size."""
         for at, one in enumerate(self._networks):
             if one is network:
                 return at
-        if (reason := misfit(network, self.newest)) is not None:
+        if (reason := Size.of(self.newest).misfit(Size.of(network))) is not None:
             raise ValueError(reason)
         at = next((at for at, one in enumerate(self._networks) if one is None), len(self._networks))
         self._networks[at : at + 1] = [network]
@@ -225,21 +225,24 @@ class Predictors:
         return at(join([found for _, found in parts]), _order([rows for rows, _ in parts]))
 
 
-def misfit(network: Predictor, beside: Predictor) -> str | None:
-    """Returns why a network cannot serve beside another one; None if it can.
+class Size(NamedTuple):
+    """What must be alike in all networks of a process: its tracks have one length, and its states one size."""
 
-    Tracks have one length and states one size, for all entities of a process.
-    """
-    for what, its, other in (
-        ("hidden numbers", network.config.d, beside.config.d),
-        ("pings in its window", network.config.window, beside.config.window),
-        ("pings of history", network.history, beside.history),
-    ):
-        if its != other:
-            return f"version {network.version} has {its} {what}, and {beside.version}, which serves, has {other}: " + (
-                "start the workers anew with its weights"
-            )
-    return None
+    hidden_numbers: int
+    pings_in_a_window: int
+    pings_of_history: int
+
+    @classmethod
+    def of(cls, network: Predictor) -> Size:
+        return cls(network.config.d, network.config.window, network.history)
+
+    def misfit(self, other: Size) -> str | None:
+        """Returns why weights of another size cannot serve beside those of this one; None if they can."""
+        for name, its, ours in zip(self._fields, other, self, strict=True):
+            if its != ours:
+                what = name.replace("_", " ")
+                return f"weights with {its} {what} cannot serve beside those with {ours}: start the workers with them"
+        return None
 
 
 def _fixes_of(rows: Any, counts: NDArray[np.int64]) -> Any:

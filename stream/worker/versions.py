@@ -13,6 +13,10 @@ from aiokafka.errors import KafkaError
 from model.api import Atlas, AtlasError, Predictor
 from stream.config.security import kafka_refusal
 from stream.config.settings import Settings
+from stream.engine.predictors import Size
+from stream.registry import Registry
+from stream.registry.golden import check_golden
+from stream.registry.manifest import GOLDEN
 from stream.versions.atlases import Atlases
 from stream.versions.files import path_of
 from stream.versions.hearing import Hearing
@@ -60,12 +64,15 @@ def atlases_of(heard: Hearing, folder: Path) -> Atlases:
 
 def networks_of(heard: Hearing, registry: str, weights: str, own: Predictor) -> Networks:
     """Takes the `weights` by which the worker's own network was loaded, in case it is let go and asked again."""
-    capacity, version = own.capacity, own.version
+    capacity, version, size = own.capacity, own.version, Size.of(own)  # and not `own`, which is let go
 
     def load(asked: str) -> Predictor:
         if asked == version:
             return Predictor.load(weights, capacity=capacity)
-        return _network(registry, asked, capacity)
+        network = _network(registry, asked, capacity)
+        if (reason := size.misfit(Size.of(network))) is not None:
+            raise ValueError(reason)
+        return network
 
     return Networks(heard, Loader("weights", load, {version: own}), version)
 
