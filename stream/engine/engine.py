@@ -90,6 +90,11 @@ class Engine:
         return ModelRef(self._predictors.newest.name, self._predictors.newest.version)
 
     @property
+    def predictors(self) -> Predictors:
+        """The networks, with the states of all entities: to compare others with them where no batch is computed."""
+        return self._predictors
+
+    @property
     def networks(self) -> Sequence[ModelRef]:
         """The weights that are in memory."""
         return [one for one in self._predictors.refs if one.version]
