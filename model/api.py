@@ -35,6 +35,7 @@ from model.serving.state_pool import StatePool
 
 __all__ = [
     "ABSENT",
+    "FINGERPRINT_AT",
     "FIX",
     "PRECISIONS",
     "Atlas",
@@ -55,6 +56,8 @@ __all__ = [
     "check_weights",
     "load_weights",
 ]
+
+FINGERPRINT_AT: Final = slice(8, 16)  # where a state says of which weights it is (model.serving.state_codec)
 
 # Fixes after which the filter and the running means no longer depend on how they started, to 1e-5. A forecast is then
 # the same except for float32 rounding; at five pings a second its covariance may differ by 2e-5. Each fix is 20 bytes
@@ -159,6 +162,16 @@ class Predictor:
 
     def release(self, slots: Slots) -> None:
         self._pool.release(slots)
+
+    def occupy(self, slots: Slots) -> None:
+        """Empties slots that the caller has numbered, so that several Predictors can number the same entities alike.
+        Where it is used, `acquire` is not.
+        """
+        self._pool.occupy(slots)
+
+    def vacate(self, slots: Slots) -> None:
+        """Frees slots that were occupied."""
+        self._pool.vacate(slots)
 
     def reset(self, slots: Slots) -> None:
         """Empties the slots in place."""
