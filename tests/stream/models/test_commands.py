@@ -11,12 +11,11 @@ import pytest
 from registry_rig import atlas_bytes
 from typer.testing import CliRunner, Result
 
-from model.api import Parameters, Predictor, load_weights
+from model.api import Parameters, load_weights
 from model.parameters.writing import save
 from stream.models.cli import app
 from stream.models.compare import distances
 from stream.registry import About, Data, Decision, Manifest, Registry
-from stream.registry.golden import check_golden
 
 
 class World:
@@ -153,30 +152,6 @@ def test_what_is_exported_is_imported_as_it_was(world: World, out: str, tmp_path
     assert opened.manifests("weights") == [world.second]
     assert opened.manifests("atlas") == [world.atlas]
     assert (opened.fetch("weights", world.second.version) / "README.md").read_text() == "Moved."
-
-
-def test_trained_weights_are_imported_with_golden_forecasts_and_once(
-    world: World, weights: str, tmp_path: Path
-) -> None:
-    target = str(tmp_path / "target")
-    told = world.run("import", weights, "--registry", target, "--note", "By hand.")
-    assert told.exit_code == 0, told.output
-    opened = Registry.opened(target)
-    (manifest,) = opened.manifests("weights")
-    assert (manifest.version, manifest.note) == (world.first.version, "By hand.")
-    folder = opened.fetch("weights", manifest.version)
-    assert check_golden(Predictor.load(folder), (folder / "golden.json").read_bytes()) is None
-    assert world.run("import", weights, "--registry", target).exit_code == 0
-    assert world.run("import", weights).exit_code == 0, "it is there without golden forecasts, and stays so"
-    assert opened.manifests("weights") == [manifest]
-
-
-def test_the_file_of_an_atlas_is_imported_with_what_it_counts(world: World, tmp_path: Path) -> None:
-    (tmp_path / "fleet.atlas").write_bytes(atlas_bytes(77))
-    told = world.run("import", str(tmp_path / "fleet.atlas"), "--registry", str(tmp_path / "target"))
-    assert told.exit_code == 0, told.output
-    (manifest,) = Registry.opened(str(tmp_path / "target")).manifests("atlas")
-    assert manifest.data == Data(pings=77)
 
 
 def test_what_has_no_version_is_not_imported(world: World, tmp_path: Path) -> None:

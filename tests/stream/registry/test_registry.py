@@ -75,6 +75,13 @@ def test_a_version_never_changes(registry: Registry, weights: str, tmp_path: Pat
     registry.fetch("weights", manifest.version)
 
 
+def test_golden_forecasts_of_another_processor_are_no_other_version(registry: Registry, weights: str) -> None:
+    manifest = registry.publish_weights(Path(weights), ABOUT, golden=b"{}")
+    for golden in (b"[]", None):
+        assert registry.publish_weights(Path(weights), About(), golden) == manifest
+    assert (registry.fetch("weights", manifest.version) / "golden.json").read_bytes() == b"{}"
+
+
 def test_a_publisher_that_looked_too_early_overwrites_nothing(
     url: str, registry: Registry, weights: str, tmp_path: Path
 ) -> None:
