@@ -72,9 +72,8 @@ class Day:
 
     def dumps(self) -> bytes:
         head = np.array([(len(self.ids), len(self.sums), self.pings, self.from_ms, self.to_ms)], _HEAD)
-        sums = self.sums
-        columns = np.diff(sums.row, prepend=0), sums.n, sums.off_cm, sums.off_cm2 - _squares(sums.n, sums.off_cm)
-        packed = b"".join(_by_place(column.astype(kind)) for column, kind in zip(columns, _KINDS, strict=True))
+        columns = zip(columns_of(self.sums), _KINDS, strict=True)
+        packed = b"".join(_by_place(column.astype(kind)) for column, kind in columns)
         first = head.tobytes() + self.ids.astype("<u8").tobytes()
         return zlib.compress(first, _QUICK) + zlib.compress(packed, _QUICK)
 
@@ -96,6 +95,19 @@ class Day:
         return cls(found, ids, int(head["pings"]), int(head["from_ms"]), int(head["to_ms"]))
 
 
+def columns_of(sums: Sums) -> tuple[I64, NDArray[Any], I64, I64]:
+    """Returns the columns of sums, R rows, as differences that are small: of row [R], n [R, H], off_cm [R, H, 2] and
+    off_cm2 [R, H].
+    """
+    return np.diff(sums.row, prepend=0), sums.n, sums.off_cm, sums.off_cm2 - _squares(sums.n, sums.off_cm)
+
+
+def sums_of(row: NDArray[Any], n: NDArray[Any], off_cm: NDArray[Any], off_cm2: NDArray[Any]) -> Sums:
+    """Returns the sums that `columns_of` made these columns of; they may have become smaller integers."""
+    n, off_cm = n.astype(np.int32, copy=False), off_cm.astype(np.int64, copy=False)
+    return Sums(np.cumsum(row, dtype=np.int64), n, off_cm, off_cm2 + _squares(n, off_cm))
+
+
 def _sums(raw: bytes, rows: int) -> Sums:
     h, at, columns = len(HORIZONS_S), 0, []
     for kind, numbers in zip(_KINDS, (1, h, 2 * h, h), strict=True):
@@ -106,8 +118,7 @@ def _sums(raw: bytes, rows: int) -> Sums:
     if at != len(raw):
         raise ValueError(f"{len(raw):,} bytes instead of {at:,}")
     row, n, off, more = columns
-    off_cm = off.reshape(rows, h, 2)
-    return Sums(np.cumsum(row[:, 0]), n, off_cm, more + _squares(n, off_cm))
+    return sums_of(row[:, 0], n, off.reshape(rows, h, 2), more)
 
 
 def _squares(n: NDArray[np.int32], off_cm: I64) -> I64:

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from model.atlas.atlas import version_of
 from model.atlas.days import Day
-from model.atlas.version import dumps
+from model.atlas.version import pieces
 from stream.atlas.building import Rules, published_of
 from stream.atlas.counting.settings import RunSettings
 from stream.atlas.kept_days import Days
@@ -95,12 +95,12 @@ async def stored_days(store: SumsStore, topic: str, partitions: int) -> AsyncIte
 def make(days: Days, rules: Rules, folder: Path) -> Made:
     """Makes a version of days, and writes its file, if it is not there. Raises OSError, and as `days`."""
     found, contains = published_of(days, rules)
-    raw = dumps(found, contains)
-    version = version_of(raw)
+    raw = pieces(found, contains)
+    version = version_of(raw[-1])
     path = path_of(folder, version)
     if not path.exists():
         write_whole(path, raw)
-    return Made(version, contains, len(found), len(raw))
+    return Made(version, contains, len(found), sum(map(len, raw)))
 
 
 class Maker:

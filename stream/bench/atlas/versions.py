@@ -19,9 +19,10 @@ from model.api import Atlas
 from model.atlas.cells import LEVEL_SHIFT, LEVELS
 from model.atlas.growth import Growth
 from model.atlas.sums import entity_ids
-from model.atlas.version import dumps
+from model.atlas.version import pieces
 from stream.atlas.building import CHUNK_ROWS, MAX_CELLS, Rules, published_of
 from stream.atlas.kept_days import GrowingDays
+from stream.atlas.versions.files import write_whole
 from stream.bench.atlas.fleet import Fleet
 from stream.bench.harness import proc
 from stream.bench.harness.report import UNKNOWN, Cell, Report, Table
@@ -61,7 +62,7 @@ def run(options: Options, show: Show) -> Report:
     published, contains = watches["published"].timed(partial(published_of, days, rules))
     with tempfile.TemporaryDirectory(prefix="pathcast-bench-") as folder:
         file = Path(folder) / "atlas"
-        watches["written"].timed(lambda: file.write_bytes(dumps(published, contains)))
+        watches["written"].timed(lambda: write_whole(file, pieces(published, contains)))
         peak_bytes, size = proc.peak_bytes(os.getpid()), file.stat().st_size
         watches["loaded"].timed(lambda: Atlas.load(file))
     of_level = np.bincount(published.key >> LEVEL_SHIFT, minlength=LEVELS).tolist()
