@@ -215,7 +215,9 @@ class _Kept:
         """Leaves out the keys of the smallest cells with the fewest outcomes. Later keys change nothing for these."""
         if self._keys <= max_keys:
             return
-        key, n = (np.concatenate(some) for some in zip(*((one.key, one.n.sum(axis=1)) for one in self._parts)))
+        key, n = (
+            np.concatenate(some) for some in zip(*((one.key, one.n.sum(axis=1)) for one in self._parts), strict=True)
+        )
         stays = np.zeros(len(key), np.bool_)
         stays[np.lexsort((key, -n, key >> LEVEL_SHIFT))[:max_keys]] = True
         for place, begin in enumerate(np.cumsum([0, *map(len, self._parts[:-1])])):
