@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.atlas.outcomes import HORIZONS_S
+from model.atlas.parts import Parts
 from model.atlas.sums import I64, Ids, Sums
 
 DAY_MS: Final = 86_400_000
@@ -78,18 +79,15 @@ class Day:
         return zlib.compress(first, _QUICK) + zlib.compress(packed, _QUICK)
 
     @classmethod
-    def loads(cls, raw: bytes, *, sums: bool = True) -> Day:
-        """Returns the day that `dumps` wrote; if not `sums`, only whose pings they are, for a tenth of the time.
-
-        Raises ValueError for other bytes.
-        """
+    def loads(cls, raw: bytes) -> Day:
+        """Returns the day that `dumps` wrote. Raises ValueError for other bytes."""
         try:
             first = zlib.decompressobj()
             contents = first.decompress(raw)
-            rest = zlib.decompress(first.unused_data) if sums else b""
+            rest = zlib.decompress(first.unused_data)
             (head,) = np.frombuffer(contents, _HEAD, 1)
             ids = np.frombuffer(contents, "<u8", int(head["ids"]), _HEAD.itemsize)
-            found = _sums(rest, int(head["rows"])) if sums else Sums.none()
+            found = _sums(rest, int(head["rows"]))
         except (zlib.error, ValueError) as error:
             raise ValueError(f"no day of an atlas: {error}") from error
         return cls(found, ids, int(head["pings"]), int(head["from_ms"]), int(head["to_ms"]))
@@ -131,6 +129,11 @@ def _squares(n: NDArray[np.int32], off_cm: I64) -> I64:
 def _by_place(column: NDArray[Any]) -> bytes:
     flat = np.ascontiguousarray(column).reshape(-1, 1)
     return flat.view(np.uint8).T.tobytes()
+
+
+def adding() -> Parts[Day]:
+    """Returns a day that more can be added to. Its size is in rows."""
+    return Parts(Day.total, lambda day: len(day.sums))
 
 
 def by_day(ts_ms: I64) -> Iterator[tuple[int, NDArray[Any]]]:

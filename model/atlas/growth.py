@@ -9,6 +9,7 @@ Shapes: P pings in an order in which each follows those before it in its track, 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.atlas.cells import LEVELS, keys, levels_of
-from model.atlas.days import Day, by_day
+from model.atlas.days import Day, adding, by_day
 from model.atlas.outcomes import (
     HORIZONS_MS,
     HORIZONS_S,
@@ -27,6 +28,7 @@ from model.atlas.outcomes import (
     one_line,
     velocities,
 )
+from model.atlas.parts import Parts
 from model.atlas.sums import I64, SLOT_MS, Ids, Sums, firsts
 from model.kinematics.features import FIX
 from model.kinematics.geo import F64, displacement_m
@@ -45,6 +47,7 @@ WAITING: Final = np.dtype(
     ]
 )
 assert HORIZONS_MS[-1] >= SLOT_MS
+_SLICE: Final = 65_536  # pings: at all levels, 400,000 rows of sums, which take some 200 MB to add up
 ANEW: Final = 2  # in place of 1: the ping begins a track of an entity of which nothing is known any more
 
 
@@ -64,12 +67,14 @@ class Growth:
         rows, fresh, others = self._joined(ids, fixes, begins)
         _set_velocities(rows, fresh)
         _set_counts(rows, fresh)
-        found = {day: Day.of_pings(ids[at], fixes["ts_ms"][at]) for day, at in by_day(fixes["ts_ms"])}
+        found = defaultdict[int, Parts[Day]](adding)
+        for day, at in by_day(fixes["ts_ms"]):
+            found[day].add(Day.of_pings(ids[at], fixes["ts_ms"][at]))
         for day, sums in _due(rows, fresh):
-            found[day] = found.get(day, Day.none()).plus(Day.of_sums(sums))
+            found[day].add(Day.of_sums(sums))
         kept = rows[_still_waiting(rows)]
         self._waiting = np.insert(others, np.searchsorted(others["id"], kept["id"]), kept)
-        return found
+        return {day: parts.total() for day, parts in found.items()}
 
     def _joined(
         self, ids: Ids, fixes: NDArray[Any], begins: NDArray[Any]
@@ -153,7 +158,7 @@ def _set_counts(rows: NDArray[Any], fresh: NDArray[np.bool_]) -> None:
 
 
 def _due(rows: NDArray[Any], fresh: NDArray[np.bool_]) -> Iterator[tuple[int, Sums]]:
-    """Yields by day the sums of the outcomes that the fresh ones of P rows make due."""
+    """Yields by day the sums of the outcomes that the fresh ones of P rows make due, _SLICE pings at a time."""
     fixes, begins = rows["fix"], _begins_track(rows)
     ts_ms = fixes["ts_ms"]
     line_ms = one_line(ts_ms, np.flatnonzero(begins))
@@ -167,10 +172,11 @@ def _due(rows: NDArray[Any], fresh: NDArray[np.bool_]) -> Iterator[tuple[int, Su
         of_h = ping[begin : begin + len(row)]
         n[of_h, h], off_cm[of_h, h] = 1, off
         begin += len(row)
-    some = rows[pings]
-    key = np.stack(levels_of(some["key"]), axis=-1)
-    for day, at in by_day(ts_ms[pings]):
-        yield day, Sums.of_pings(key[at], some["counts"][at], some["id"][at], n[at], off_cm[at])
+    for day, of_day in by_day(ts_ms[pings]):
+        for at in np.split(of_day, range(_SLICE, len(of_day), _SLICE)):
+            some = rows[pings[at]]
+            key = np.stack(levels_of(some["key"]), axis=-1)
+            yield day, Sums.of_pings(key, some["counts"], some["id"], n[at], off_cm[at])
 
 
 def _due_after(rows: NDArray[Any], line_ms: I64, later: I64, h: int) -> tuple[I64, F64]:

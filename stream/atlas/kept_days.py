@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from model.atlas.days import Day
+from model.atlas.days import Day, adding
 from model.atlas.parts import Parts
 from model.atlas.runs import Run, in_blocks, merged
 from model.atlas.sums import Sums
@@ -74,8 +74,3 @@ class GrowingDays(Days):
         if number in self._fresh:
             runs.append(in_blocks(self._fresh[number].total().sums))
         return merged(runs)
-
-
-def adding() -> Parts[Day]:
-    """Returns a day that more can be added to; its size is in rows."""
-    return Parts(Day.total, lambda day: len(day.sums))

@@ -9,11 +9,11 @@ import logging
 from collections.abc import Collection
 from typing import Final
 
-from model.atlas.days import Day
+from model.atlas.days import Day, adding
 from model.atlas.parts import Parts
 from model.atlas.runs import gathered
 from stream.atlas.growing import NoGrowth, PartitionGrowth
-from stream.atlas.kept_days import GrowingDays, adding
+from stream.atlas.kept_days import GrowingDays
 from stream.kafka.log import Bounds
 from stream.kafka.record_columns import Partition, Records
 from stream.store.sums_store import Held, Part, SumsLost, SumsStore
