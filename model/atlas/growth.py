@@ -9,15 +9,15 @@ Shapes: P pings in an order in which each follows those before it in its track, 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.atlas.cells import LEVELS, keys, levels_of
-from model.atlas.days import Day, adding, by_day
+from model.atlas.days import Day, by_day
 from model.atlas.outcomes import (
     HORIZONS_MS,
     HORIZONS_S,
@@ -28,7 +28,6 @@ from model.atlas.outcomes import (
     one_line,
     velocities,
 )
-from model.atlas.parts import Parts
 from model.atlas.sums import I64, SLOT_MS, Ids, Sums, firsts
 from model.kinematics.features import FIX
 from model.kinematics.geo import F64, displacement_m
@@ -57,24 +56,21 @@ class Growth:
     def __init__(self, waiting: NDArray[Any] = np.empty(0, WAITING)) -> None:  # noqa: B008 - it is never changed
         self._waiting = waiting  # in the order of their entities, and of each entity's pings
 
-    def add(self, ids: Ids, fixes: NDArray[Any], begins: NDArray[Any]) -> dict[int, Day]:
+    def add(self, ids: Ids, fixes: NDArray[Any], begins: NDArray[Any]) -> Iterator[tuple[int, Day]]:
         """Takes the next pings: the ids of their entities [P], FIX [P], and which begin a track [P]: 1 or ANEW, and 0
-        for the others. Returns by day what is new: these pings, and the outcomes that they made due, each on the day of
-        the ping whose outcome it is.
+        for the others. Returns what is new, in pieces, each of one day: these pings, and the outcomes that they made
+        due, on the day of the ping whose outcome it is. All pieces have to be read: a ping makes them once.
         """
         if not len(ids):
-            return {}
+            return iter(())
         rows, fresh, others = self._joined(ids, fixes, begins)
         _set_velocities(rows, fresh)
         _set_counts(rows, fresh)
-        found = defaultdict[int, Parts[Day]](adding)
-        for day, at in by_day(fixes["ts_ms"]):
-            found[day].add(Day.of_pings(ids[at], fixes["ts_ms"][at]))
-        for day, sums in _due(rows, fresh):
-            found[day].add(Day.of_sums(sums))
         kept = rows[_still_waiting(rows)]
         self._waiting = np.insert(others, np.searchsorted(others["id"], kept["id"]), kept)
-        return {day: parts.total() for day, parts in found.items()}
+        pings = ((day, Day.of_pings(ids[at], fixes["ts_ms"][at])) for day, at in by_day(fixes["ts_ms"]))
+        due = ((day, Day.of_sums(sums)) for day, sums in _due(rows, fresh))
+        return chain(pings, due)
 
     def _joined(
         self, ids: Ids, fixes: NDArray[Any], begins: NDArray[Any]

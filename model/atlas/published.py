@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.atlas.cells import LEVEL_SHIFT, Keys
-from model.atlas.runs import Run, gathered, in_blocks, merged
+from model.atlas.runs import BLOCK_ROWS, Run, gathered, in_blocks, merged
 from model.atlas.sums import BUCKETS, I64, Sums, bucket_of, firsts, keys_of
 
 UNIT: Final = 256  # so many units of n are one outcome
@@ -103,7 +103,7 @@ def published(
     With more than `max_keys`, those of the smallest cells that have the fewest outcomes are left out, then those of the
     next larger cells.
     """
-    return of_runs(((in_blocks(sums), of_day) for sums, of_day in days), min_entities, max_keys)
+    return of_runs(((in_blocks(sums, BLOCK_ROWS), of_day) for sums, of_day in days), min_entities, max_keys)
 
 
 def of_runs(

@@ -18,7 +18,7 @@ _LAST_BUCKET: Final = BUCKETS - 1
 Run = Iterable[Sums]
 
 
-def in_blocks(sums: Sums, rows: int = BLOCK_ROWS) -> Iterator[Sums]:
+def in_blocks(sums: Sums, rows: int) -> Iterator[Sums]:
     """Yields sums as a run, in blocks of so many rows, and up to BUCKETS - 1 more that belong to the last key."""
     begin = 0
     while begin < len(sums):
@@ -37,17 +37,17 @@ def merged(runs: Iterable[Run]) -> Iterator[Sums]:
         heads = [head for head in heads if head.block is not None]
 
 
-def gathered(run: Run, rows: int = BLOCK_ROWS) -> Iterator[Sums]:
-    """Yields a run in blocks of at least so many rows, except for the last one: merging leaves small ones."""
+def gathered(run: Run, rows: int) -> Iterator[Sums]:
+    """Yields a run as `in_blocks` does its sums: merging leaves smaller blocks, and larger ones."""
     some, many = list[Sums](), 0
     for block in run:
         some.append(block)
         many += len(block)
         if many >= rows:
-            yield Sums.total(some)
-            some, many = [], 0
-    if some:
-        yield Sums.total(some)
+            *whole, last = in_blocks(Sums.total(some), rows)
+            yield from whole
+            some, many = [last], len(last)
+    yield from in_blocks(Sums.total(some), rows)
 
 
 class _Head:

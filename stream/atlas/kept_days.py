@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from model.atlas.days import Day, adding
 from model.atlas.parts import Parts
-from model.atlas.runs import Run, in_blocks, merged
+from model.atlas.runs import BLOCK_ROWS, Run, in_blocks, merged
 from model.atlas.sums import Sums
 from stream.atlas.run_file import RunFile, StoredRuns
 
@@ -45,19 +45,19 @@ class GrowingDays(Days):
         """How many rows of sums are in memory; some were added up twice."""
         return sum(map(len, self._fresh.values()))
 
-    def add(self, days: Mapping[int, Day]) -> None:
+    def add(self, days: Iterable[tuple[int, Day]]) -> None:
         """Adds what is new. Raises OSError if the disk is full."""
-        for number, day in days.items():
+        for number, day in days:
             self._fresh.setdefault(number, adding()).add(day)
-        while self._fresh and self.rows > self._most_rows:
-            self._store(max(self._fresh, key=lambda number: len(self._fresh[number])))
+            while self.rows > self._most_rows:
+                self._store(max(self._fresh, key=lambda number: len(self._fresh[number])))
 
     def _store(self, number: int) -> None:
         if self._file is None:
             self._file = RunFile()
         fresh = self._fresh.pop(number).total()
         self._whose[number] = self._whose.get(number, Day.none()).plus(fresh.without_sums())
-        self._stored.setdefault(number, StoredRuns(self._file)).add(in_blocks(fresh.sums))
+        self._stored.setdefault(number, StoredRuns(self._file)).add(in_blocks(fresh.sums, BLOCK_ROWS))
 
     def __iter__(self) -> Iterator[int]:
         return iter(sorted({*self._fresh, *self._whose}))
@@ -72,5 +72,5 @@ class GrowingDays(Days):
     def run(self, number: int) -> Run:
         runs = list(self._stored[number].runs()) if number in self._stored else []
         if number in self._fresh:
-            runs.append(in_blocks(self._fresh[number].total().sums))
+            runs.append(in_blocks(self._fresh[number].total().sums, BLOCK_ROWS))
         return merged(runs)

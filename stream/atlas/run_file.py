@@ -1,13 +1,20 @@
 """Keeps runs of sums in a temporary file that has no name, so that nothing of it stays when the process ends.
 
-Only the process that wrote a block reads it, and it knows the block's place and forms: four columns, one after the
-other. Rows are differences to the row before, and squares what they are above those of equal outcomes (`days`). Each
-column has the smallest integers that hold all its values: some 55 bytes a row instead of 148, ten times faster than by
-compression.
+A run lies in one piece, block after block. Of a block:
+
+    offset  size  what
+    0       4     R, its rows
+    4       4     the bytes of a number in each of the four columns
+    8       ...   the columns, one after the other: row [R], n [R, H], off_cm [R, H, 2], off_cm2 [R, H]
+
+Rows are differences to the row before, and squares what they are above those of equal outcomes (`days.columns_of`).
+Each column has the smallest integers that hold all its values: some 55 bytes a row instead of 148, ten times faster
+than by compression. Only the process that wrote it reads it.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 import weakref
@@ -18,19 +25,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.atlas.days import columns_of, sums_of
-from model.atlas.runs import Run, gathered, merged
+from model.atlas.runs import BLOCK_ROWS, Run, gathered, merged
 from model.atlas.sums import Sums
 
 MERGED: Final = 8  # runs of a size become one: a row is written once more whenever there is eight times as much
-_KINDS: Final = tuple(np.dtype(kind) for kind in ("i1", "i2", "i4", "i8"))
+_HEAD: Final = np.dtype([("rows", "u4"), ("sizes", "u1", 4)])
+_KINDS: Final = {size: np.dtype(f"i{size}") for size in (1, 2, 4, 8)}
 
 
-class Block(NamedTuple):
-    """Where a block lies."""
+class Place(NamedTuple):
+    """Where a run lies."""
 
     begin: int
-    rows: int
-    kinds: tuple[np.dtype[Any], ...]  # of its columns
+    end: int
 
 
 class RunFile:
@@ -41,33 +48,38 @@ class RunFile:
         weakref.finalize(self, self._file.close)
         self._end = 0
 
-    def write(self, run: Run) -> list[Block]:
+    def write(self, run: Run) -> Place:
         """Writes a run, and returns where it is."""
-        blocks = [self._write(block) for block in gathered(run)]
+        begin = self._end
+        for block in gathered(run, BLOCK_ROWS):
+            self._write(block)
         self._file.flush()
-        return blocks
+        return Place(begin, self._end)
 
-    def read(self, blocks: list[Block]) -> Iterator[Sums]:
-        """Yields a run that was written."""
-        for block in blocks:
-            yield self._read(block)
+    def read(self, place: Place) -> Iterator[Sums]:
+        """Yields the run that was written there."""
+        begin = place.begin
+        while begin < place.end:
+            block, begin = self._read(begin)
+            yield block
 
-    def _write(self, sums: Sums) -> Block:
+    def _write(self, sums: Sums) -> None:
         columns = [_narrow(column) for column in columns_of(sums)]
-        block = Block(self._end, len(sums), tuple(column.dtype for column in columns))
-        for column in columns:
-            self._end += self._file.write(column.data)
-        return block
+        head = np.array([(len(sums), [column.itemsize for column in columns])], _HEAD)
+        for part in (head, *columns):
+            self._end += self._file.write(part.data)
 
-    def _read(self, block: Block) -> Sums:
-        columns, begin = [], block.begin
-        for none, kind in zip(columns_of(Sums.none()), block.kinds, strict=True):
-            shape = block.rows, *none.shape[1:]
-            size = kind.itemsize * int(np.prod(shape))
-            raw = os.pread(self._file.fileno(), size, begin)
-            columns.append(np.frombuffer(raw, kind).reshape(shape))
-            begin += size
-        return sums_of(*columns)
+    def _read(self, begin: int) -> tuple[Sums, int]:
+        """Returns the block that begins there, and where it ends."""
+        (head,) = np.frombuffer(os.pread(self._file.fileno(), _HEAD.itemsize, begin), _HEAD)
+        begin += _HEAD.itemsize
+        columns = []
+        for none, size in zip(columns_of(Sums.none()), head["sizes"].tolist(), strict=True):
+            shape = int(head["rows"]), *none.shape[1:]
+            raw = os.pread(self._file.fileno(), size * math.prod(shape), begin)
+            columns.append(np.frombuffer(raw, _KINDS[size]).reshape(shape))
+            begin += len(raw)
+        return sums_of(*columns), begin
 
 
 class StoredRuns:
@@ -75,7 +87,7 @@ class StoredRuns:
 
     def __init__(self, file: RunFile) -> None:
         self._file = file
-        self._sizes: list[list[list[Block]]] = []
+        self._sizes: list[list[Place]] = []
 
     def add(self, run: Run, size: int = 0) -> None:
         """Writes one more."""
@@ -95,5 +107,5 @@ class StoredRuns:
 def _narrow(column: NDArray[Any]) -> NDArray[Any]:
     """Returns the column with the smallest integers that hold all its values."""
     low, high = int(column.min()), int(column.max())
-    kind = next(one for one in _KINDS if np.iinfo(one).min <= low and high <= np.iinfo(one).max)
+    kind = next(one for one in _KINDS.values() if np.iinfo(one).min <= low and high <= np.iinfo(one).max)
     return np.ascontiguousarray(column.astype(kind))

@@ -63,7 +63,7 @@ class StoredDays(GrowingDays):
         for day, some in places.items():
             for begin, size in some:
                 file.seek(begin)
-                self.add({day: Day.loads(file.read(size))})
+                self.add([(day, Day.loads(file.read(size)))])
 
 
 def _put(file: IO[bytes], raw: bytes) -> _Place:

@@ -86,7 +86,7 @@ class Owned:
         """Counts the next records. Raises AnotherLog."""
         if self.next_offset is not None and records.first_offset < self.next_offset:
             raise AnotherLog(f"{self.partition} goes on at {records.first_offset} and not at {self.next_offset}")
-        for day, found in (await asyncio.to_thread(self._growth.add, records)).items():
+        for day, found in await asyncio.to_thread(lambda: list(self._growth.add(records))):
             self._fresh.setdefault(day, adding()).add(found)
         self.next_offset = records.next_offset
 
@@ -129,7 +129,7 @@ def _joined(before: list[bytes], fresh: Day) -> list[bytes]:
     """
     days = GrowingDays()
     for one in (*map(Day.loads, before), fresh):
-        days.add({0: one})
+        days.add([(0, one)])
     parts, whose = list[bytes](), days.whose(0)
     for sums in gathered(days.run(0), PART_ROWS):
         parts.append(whose.plus(Day.of_sums(sums)).dumps())

@@ -93,7 +93,8 @@ def _grown(options: Options, show: Show) -> tuple[GrowingDays, dict[str, Stopwat
         begins[0] = begin == 0
         pings = np.tile(ids, len(rounds)), np.concatenate(rounds), begins.ravel()
         found = watches["growth"].timed(partial(growth.add, *pings))
-        watches["days"].timed(partial(days.add, found))
+        while (piece := watches["growth"].timed(partial(next, found, None))) is not None:
+            watches["days"].timed(partial(days.add, [piece]))
     return days, watches
 
 
