@@ -122,9 +122,9 @@ def waits(rows: NDArray[Any], longest_ms: int) -> NDArray[np.bool_]:
 def test_what_many_pings_at_once_make_due_comes_in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     pings = random_pings(500)
     whole = added_up(Growth().add(pings.ids, pings.fixes, pings.begins))
-    monkeypatch.setattr(growth, "_SLICE", 50)
+    monkeypatch.setattr(growth, "_SLICE", 20)
     pieces = list(Growth().add(pings.ids, pings.fixes, pings.begins))
-    assert max(len(one.sums) for _, one in pieces) <= 50 * LEVELS < max(len(one.sums) for one in whole.values())
+    assert max(len(one.sums) for _, one in pieces) <= 20 * LEVELS < max(len(one.sums) for one in whole.values())
     found = added_up(pieces)
     assert all(same(one.sums, whole[day].sums) for day, one in found.items())
     assert found.keys() == whole.keys()
