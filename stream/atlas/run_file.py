@@ -8,8 +8,8 @@ A run lies in one piece, block after block. Of a block:
     8       ...   the columns, one after the other: row [R], n [R, H], off_cm [R, H, 2], off_cm2 [R, H]
 
 Rows are differences to the row before, and squares what they are above those of equal outcomes (`days.columns_of`).
-Each column has the smallest integers that hold all its values: some 55 bytes a row instead of 148, ten times faster
-than by compression. Only the process that wrote it reads it.
+Each column has the smallest integers that hold all its values: some 90 bytes a row instead of 148, in a tenth of the
+time of compression, which would make it 45. Only the process that wrote it reads it. What was merged stays, unread.
 """
 
 from __future__ import annotations

@@ -49,10 +49,10 @@ def test_runs_that_are_merged_are_the_total_in_blocks_of_whole_keys(drawn: Any, 
 @pytest.mark.parametrize("rows", [1, 3, 7, 10_000])
 def test_a_block_has_few_rows_more_than_it_should(rows: int) -> None:
     many = sums_of([(key, bucket, 1) for key in range(7) for bucket in range(BUCKETS)])
-    blocks = list(in_blocks(many, rows))
-    assert same(Sums.total(blocks), many)
-    assert each_key_is_in_one(blocks)
-    assert max(map(len, blocks)) < rows + BUCKETS
+    for blocks in list(in_blocks(many, rows)), list(gathered([many], rows)):
+        assert same(Sums.total(blocks), many)
+        assert each_key_is_in_one(blocks)
+        assert max(map(len, blocks)) < rows + BUCKETS
 
 
 def test_of_each_run_one_block_is_read_at_a_time() -> None:
