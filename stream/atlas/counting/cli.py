@@ -52,9 +52,9 @@ MaxCells = Annotated[
     typer.Option(
         "--max-cells",
         min=1,
-        help="keys at most in a version, of 168 bytes; those with the fewest outcomes are left out. It bounds the memory"
-        " that a version takes to make: 280 bytes a key, and 1 GB for all else. Sums of more than a million rows lie in"
-        " temporary files ($TMPDIR)",
+        help="keys at most in a version, of 168 bytes; those with the fewest outcomes are left out. It bounds the"
+        " memory that making one takes: 280 bytes a key, and 1 GB for all else. What is more of the sums lies in temporary"
+        " files ($TMPDIR)",
     ),
 ]
 Without = Annotated[
