@@ -22,11 +22,11 @@ from model.atlas.sums import entity_ids
 from model.atlas.version import pieces
 from stream.atlas.building import CHUNK_ROWS, MAX_CELLS, Rules, published_of
 from stream.atlas.kept_days import GrowingDays
-from stream.atlas.versions.files import write_whole
 from stream.bench.atlas.fleet import Fleet
 from stream.bench.harness import proc
 from stream.bench.harness.report import UNKNOWN, Cell, Report, Table
 from stream.bench.step import Stopwatch
+from stream.versions.files import write_whole
 
 Show = Callable[[str], None]
 MIB: Final = 2**20
