@@ -26,19 +26,35 @@ NAMES: Final = {
     "after_checkpoint": "the checkpoint is written, and we have not noted it",
 }
 
+# `pathcast archive` has its own; tests/system/test_archive.py kills it at each.
+OF_ARCHIVE: Final = {
+    "before_landing": "records are due to land, and nothing of them is written",
+    "within_landing": "the file of one day is written, and those of others are not",
+    "before_manifest": "the files of a landing are written, and no manifest names them",
+    "after_manifest": "the manifest names them, and neither we nor Kafka have noted it",
+    "before_merged": "a merged file is written, and the manifest names those that it replaces",
+    "after_merged": "the manifest names the merged file, and those that it replaces are there",
+    "within_deletion": "one of several files that nothing names any more is deleted",
+    "after_tombstone": "an entity is marked as forgotten, and its rows are there",
+    "before_forgotten": "files without the entity are written, and the manifest names those with it",
+    "after_forgotten": "the manifest names the files without the entity, and those with it are there",
+}
+
 _left: dict[str, int] = {}  # how often a point may still be reached
 
 
 def arm(text: str) -> None:
     """Arms the point that `text`, NAME or NAME:N, names; none if it is empty.
 
-    Raises ValueError for a name that is not in NAMES, or an N below 1.
+    Raises ValueError for a name that is not in NAMES or OF_ARCHIVE, or an N below 1.
     """
     if not text:
         return
     name, _, times = text.partition(":")
-    if name not in NAMES or not (times or "1").isdecimal() or int(times or "1") < 1:
-        raise ValueError(f"{VARIABLE}={text!r}: expected NAME or NAME:N, where NAME is one of {', '.join(NAMES)}")
+    if name not in {**NAMES, **OF_ARCHIVE} or not (times or "1").isdecimal() or int(times or "1") < 1:
+        raise ValueError(
+            f"{VARIABLE}={text!r}: expected NAME or NAME:N, where NAME is one of {', '.join([*NAMES, *OF_ARCHIVE])}"
+        )
     _left[name] = int(times or "1")
 
 
@@ -46,7 +62,7 @@ def reach(name: str) -> None:
     """Notes that point `name` is reached, and kills the process if that was the N-th time."""
     if not _left:
         return
-    assert name in NAMES
+    assert name in NAMES or name in OF_ARCHIVE
     if name in _left:
         _left[name] -= 1
         if not _left[name]:
