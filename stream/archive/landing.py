@@ -111,6 +111,9 @@ class Owned:
         failpoints.reach("before_landing")
         table = pa.Table.from_batches(self._waiting, SCHEMA)
         for _ in range(_TRIES):
+            self._manifest = self._newest()
+            if self._manifest.next_offset == next_offset:  # it had landed, and the store's answer was lost
+                return self._has_landed(0)
             written: list[File] = []
             try:
                 hashes = self._catalog.forgotten()
@@ -119,25 +122,26 @@ class Owned:
                 self._manifest = self._commit(written, counts, next_offset, now_ms)
             except (Outrun, FileNotFoundError):  # a file is missing where it was cleared away before it was whole
                 commits.delete(self._catalog, [file.name for file in written])
-                self._manifest = self._again()
-                if self._manifest.next_offset != next_offset:  # else the answer to our commit was lost
-                    continue
+                continue
             failpoints.reach("after_manifest")
-            self._waiting, self._left_out, self._days, self.rows = [], Counter(), set(), 0
-            return sum(file.rows for file in written)
+            return self._has_landed(sum(file.rows for file in written))
         raise OSError(f"{self._catalog.storage.url}: the archive changes faster than records can land")
 
     def tidy(self, now_ms: int) -> bool:
         """Does one step of what is to be merged or deleted. Returns whether there was any. Raises as `land`."""
+        if not tidying.is_due(self._manifest, now_ms, self._rules):
+            return False
+        self._manifest = self._newest()
         try:
             made = tidying.tidied(self._catalog, self._manifest, now_ms, self._rules)
         except (Outrun, FileNotFoundError):
-            self._manifest = self._again()
             return True
-        if made is None:
-            return False
-        self._manifest = made
+        self._manifest = self._manifest if made is None else made
         return True
+
+    def _has_landed(self, pings: int) -> int:
+        self._waiting, self._left_out, self._days, self.rows = [], Counter(), set(), 0
+        return pings
 
     def _write(self, table: Any, hashes: set[str], next_offset: int, now_ms: int, written: list[File]) -> Counter[str]:
         """Writes the files of a landing, which it adds to `written`. Returns what is counted."""
@@ -173,8 +177,8 @@ class Owned:
             files=(*base.files, *files),
         )
 
-    def _again(self) -> Manifest:
-        """Returns the manifest that another process has made. Raises Fenced if that is another owner."""
+    def _newest(self) -> Manifest:
+        """Returns the valid manifest, which may be of `archive forget`. Raises Fenced if it is of another owner."""
         found = self._catalog.manifest(self._manifest.partition)
         if found.epoch != self._manifest.epoch:
             raise Fenced(f"{found.topic}/{found.partition} has another owner: epoch {found.epoch}")
@@ -189,8 +193,9 @@ def _continued(base: Manifest, found: Log) -> dict[str, Any]:
         why = "is another topic than before" if is_another else f"ends at {found.end}, before {base.next_offset}"
         log.warning("%s %s: it is archived from its first record on, beside what has landed", name, why)
         return {"topic_id": found.topic_id, "log": base.log + 1, "next_offset": None}
+    topic_id = found.topic_id or base.topic_id
     if base.next_offset is not None and base.next_offset < found.begin:
         lost = found.begin - base.next_offset
         log.warning("retention took %d records of %s before they landed", lost, name)
-        return {"topic_id": found.topic_id, "lost": base.lost + lost, "next_offset": found.begin}
-    return {"topic_id": found.topic_id}
+        return {"topic_id": topic_id, "lost": base.lost + lost, "next_offset": found.begin}
+    return {"topic_id": topic_id}

@@ -30,17 +30,33 @@ def tidied(catalog: Catalog, manifest: Manifest, now_ms: int, rules: Rules) -> M
 
     Raises Outrun, FileNotFoundError if another process cleared our work away, ArchiveDamaged, OSError.
     """
-    due = [one.name for one in manifest.replaced if one.since_ms <= now_ms - HOUR_MS]
+    due = _unread(manifest, now_ms)
     if due:
         commits.delete(catalog, due)
-        return commits.commit(
-            catalog, manifest, replaced=tuple(one for one in manifest.replaced if one.name not in due)
-        )
-    oldest = rules.oldest_day(now_ms)
-    if oldest is not None and (old := [file for file in manifest.files if file.day < oldest]):
+        left = tuple(one for one in manifest.replaced if one.name not in due)
+        return commits.commit(catalog, manifest, replaced=left)
+    if old := _expired(manifest, now_ms, rules):
         return _instead(catalog, manifest, old, (), now_ms)
-    group = group_to_merge(manifest.files, (now_ms - HOUR_MS) // DAY_MS)
+    group = _group(manifest, now_ms)
     return _merged(catalog, manifest, group, now_ms) if group else None
+
+
+def is_due(manifest: Manifest, now_ms: int, rules: Rules) -> bool:
+    """Returns whether there is something to do. It reads nothing."""
+    return bool(_unread(manifest, now_ms) or _expired(manifest, now_ms, rules) or _group(manifest, now_ms))
+
+
+def _unread(manifest: Manifest, now_ms: int) -> list[str]:
+    return [one.name for one in manifest.replaced if one.since_ms <= now_ms - HOUR_MS]
+
+
+def _expired(manifest: Manifest, now_ms: int, rules: Rules) -> list[File]:
+    oldest = rules.oldest_day(now_ms)
+    return [] if oldest is None else [file for file in manifest.files if file.day < oldest]
+
+
+def _group(manifest: Manifest, now_ms: int) -> list[File]:
+    return group_to_merge(manifest.files, (now_ms - HOUR_MS) // DAY_MS)
 
 
 def group_to_merge(files: Sequence[File], today: int) -> list[File]:
