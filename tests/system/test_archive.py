@@ -43,13 +43,14 @@ class Fleet:
         self._end_ms = time.time_ns() // 1_000_000
         create_topics(kafka, self.topics, partitions=PARTITIONS)
 
-    def feed(self, pings: int) -> None:
+    def feed(self, pings: int, *, in_order: bool = False) -> None:
         """Sends pings, each with a time that no other has, and some records that are none."""
         producer = KafkaProducer(bootstrap_servers=self.kafka)
         for _ in range(pings):
             number = len(self.sent)
             # Every day comes again and again, as with late pings.
-            entity, ts = f"bus-{number % BUSES}", self._end_ms - 13 * DAY_MS // 2 + number * 1_117 % SLOTS * SLOT_MS
+            slot = number if in_order else number * 1_117 % SLOTS
+            entity, ts = f"bus-{number % BUSES}", self._end_ms - 13 * DAY_MS // 2 + slot * SLOT_MS
             producer.send(self.topics.pings, key=entity.encode(), value=dumps(_ping(entity, ts)))
             self.sent.append((entity, ts))
             if number % 100 == 0:
@@ -220,7 +221,7 @@ def test_what_has_landed_is_read_as_the_topic_is(fleet: Fleet) -> None:
     from train.data.corpus import load
     from train.data.topic import snapshot
 
-    fleet.feed(3_000)
+    fleet.feed(3_000, in_order=True)
     fleet.once("--rows", 1_000)
     atlases = []
     for name, source in {
