@@ -62,7 +62,7 @@ def delete(catalog: Catalog, names: Iterable[str]) -> None:
     """Deletes files that nothing names. Raises OSError."""
     for place, name in enumerate(names):
         if place:
-            failpoints.reach("within_deletion")
+            failpoints.reach("within_clearing")
         catalog.storage.delete(name)
 
 

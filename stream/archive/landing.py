@@ -123,7 +123,7 @@ class Owned:
             except (Outrun, FileNotFoundError):  # a file is missing where it was cleared away before it was whole
                 commits.delete(self._catalog, [file.name for file in written])
                 continue
-            failpoints.reach("after_manifest")
+            failpoints.reach("after_landed")
             return self._has_landed(sum(file.rows for file in written))
         raise OSError(f"{self._catalog.storage.url}: the archive changes faster than records can land")
 
@@ -166,7 +166,7 @@ class Owned:
         return counts
 
     def _commit(self, files: Sequence[File], counts: Counter[str], next_offset: int, now_ms: int) -> Manifest:
-        failpoints.reach("before_manifest")
+        failpoints.reach("before_landed")
         base = self._manifest
         return commits.commit(
             self._catalog,

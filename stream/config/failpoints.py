@@ -2,7 +2,8 @@
 
     PATHCAST_KILL_POINT=after_commit:3    SIGKILL to ourselves when `after_commit` is reached for the third time
 
-They lie between the writes of delivery, so that a test can stop after any of them (`tests/chaos`).
+They lie between the writes of delivery (`NAMES`) and of the registry (`OF_REGISTRY`), so that a test can stop after any
+of them (`tests/chaos`, `tests/stream/registry`).
 """
 
 from __future__ import annotations
@@ -26,15 +27,23 @@ NAMES: Final = {
     "after_checkpoint": "the checkpoint is written, and we have not noted it",
 }
 
-# `pathcast archive` has its own; tests/system/test_archive.py kills it at each.
+OF_REGISTRY: Final = {
+    "before_file": "a file of a version is about to be written, after all those before it",
+    "before_manifest": "the files of a version are written, and its manifest is not",
+    "before_rename": "files and manifest lie in a folder that nobody reads (a local registry, or a cache)",
+    "after_publication": "the version exists, and its publisher has not noted it",
+    "within_deletion": "a version's manifest is gone, and its files are not",
+}
+
+# `pathcast archive`: tests/system/test_archive.py kills it at each.
 OF_ARCHIVE: Final = {
     "before_landing": "records are due to land, and nothing of them is written",
     "within_landing": "the file of one day is written, and those of others are not",
-    "before_manifest": "the files of a landing are written, and no manifest names them",
-    "after_manifest": "the manifest names them, and neither we nor Kafka have noted it",
+    "before_landed": "the files of a landing are written, and no manifest names them",
+    "after_landed": "the manifest names them, and neither we nor Kafka have noted it",
     "before_merged": "a merged file is written, and the manifest names those that it replaces",
     "after_merged": "the manifest names the merged file, and those that it replaces are there",
-    "within_deletion": "one of several files that nothing names any more is deleted",
+    "within_clearing": "one of several files that nothing names any more is deleted",
     "after_tombstone": "an entity is marked as forgotten, and its rows are there",
     "before_forgotten": "files without the entity are written, and the manifest names those with it",
     "after_forgotten": "the manifest names the files without the entity, and those with it are there",
@@ -46,15 +55,14 @@ _left: dict[str, int] = {}  # how often a point may still be reached
 def arm(text: str) -> None:
     """Arms the point that `text`, NAME or NAME:N, names; none if it is empty.
 
-    Raises ValueError for a name that is not in NAMES or OF_ARCHIVE, or an N below 1.
+    Raises ValueError for a name that is in no table, or an N below 1.
     """
     if not text:
         return
     name, _, times = text.partition(":")
-    if name not in {**NAMES, **OF_ARCHIVE} or not (times or "1").isdecimal() or int(times or "1") < 1:
-        raise ValueError(
-            f"{VARIABLE}={text!r}: expected NAME or NAME:N, where NAME is one of {', '.join([*NAMES, *OF_ARCHIVE])}"
-        )
+    known = {**NAMES, **OF_REGISTRY, **OF_ARCHIVE}
+    if name not in known or not (times or "1").isdecimal() or int(times or "1") < 1:
+        raise ValueError(f"{VARIABLE}={text!r}: expected NAME or NAME:N, where NAME is one of {', '.join(known)}")
     _left[name] = int(times or "1")
 
 
@@ -62,7 +70,7 @@ def reach(name: str) -> None:
     """Notes that point `name` is reached, and kills the process if that was the N-th time."""
     if not _left:
         return
-    assert name in NAMES or name in OF_ARCHIVE
+    assert name in {**NAMES, **OF_REGISTRY, **OF_ARCHIVE}
     if name in _left:
         _left[name] -= 1
         if not _left[name]:

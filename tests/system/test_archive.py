@@ -122,8 +122,8 @@ def test_killed_at_a_write_it_goes_on_and_every_ping_has_landed_once(fleet: Flee
         for _ in range(SPARE_FILES):  # one more landing, and the files of a day are merged
             fleet.once()
             fleet.feed(200)
-    if "deletion" in point:
-        fleet.killed("before_manifest")  # leaves files of several days
+    if "clearing" in point:
+        fleet.killed("before_landed")  # leaves files of several days
     fleet.killed(point)
     fleet.feed(300)
     fleet.once()

@@ -143,7 +143,7 @@ class FsspecFolder:
         try:
             import fsspec
         except ImportError as error:
-            raise ValueError(f"{url}: URLs need fsspec: pip install 'pathcast[archive]'") from error
+            raise ValueError(f"{url}: URLs need fsspec: pip install 'pathcast[s3]'") from error
         try:
             self._fs, self._root = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError) as error:  # the protocol's own package is missing, or nobody knows it
