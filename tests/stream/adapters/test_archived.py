@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import tracemalloc
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,11 @@ from stream.wire import Ping, Record
 NOW = T0 + 3 * DAY_MS
 
 
-@pytest.fixture(params=["folder", "memory"])
+@pytest.fixture(params=["folder", "memory", "s3"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    return storage_of(tmp_path / "root" if request.param == "folder" else f"memory://{tmp_path}")
+    if request.param == "s3":
+        return storage_of(f"{request.getfixturevalue('s3')}/{uuid.uuid4().hex}")
+    return storage_of(tmp_path / "root" if request.param == "folder" else f"memory://{uuid.uuid4().hex}")
 
 
 def filled(root: Path) -> list[Record]:

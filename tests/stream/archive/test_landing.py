@@ -94,7 +94,7 @@ def test_nothing_lands_twice_when_the_next_owner_goes_on(root: str) -> None:
 
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 def test_a_death_at_any_write_loses_nothing_and_lands_nothing_twice(
-    root: str, before: bool, monkeypatch: pytest.MonkeyPatch
+    near_root: str, before: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Takeover, landings of three days, merges, an expired day and an entity that is forgotten: each write in turn is
     the last of its process, and the next owner goes on."""
@@ -120,10 +120,10 @@ def test_a_death_at_any_write_loses_nothing_and_lands_nothing_twice(
         assert all(catalog.storage.files(file.name.partition("/")[0]) for file in manifest.files)
         return mortal.changes
 
-    writes = life(f"{root}/0", None)
+    writes = life(f"{near_root}/0", None)
     assert writes > 30
     for dies_at in range(1, writes + 1):
-        life(f"{root}/{dies_at}", dies_at)
+        life(f"{near_root}/{dies_at}", dies_at)
 
 
 def _live(catalog: object, log: list[Record], rules: Rules) -> None:
