@@ -116,6 +116,20 @@ def test_a_command_that_died_is_ended_by_the_next_landing(root: str) -> None:
     assert landed(catalog) == expected(log, without="bus-1")
 
 
+def test_a_command_that_died_before_it_deleted_is_ended_when_it_is_given_again(root: str) -> None:
+    catalog, log = begun(root), day_of_buses(0, 0, 50)
+    one = owned(catalog, 50)
+    follow(one, log)
+    one.land(NOW)
+    mortal, _ = through(catalog, 3, before=False)  # the mark, a file without the entity, the manifest
+    with pytest.raises(Crash):
+        forgetting.forget(mortal, "bus-1")
+    assert landed(catalog) == expected(log, without="bus-1")
+    assert b"bus-1" in _bytes(catalog), "no manifest names that file any more, and it is there"
+    assert forgetting.forget(catalog, "bus-1") == 0
+    assert b"bus-1" not in _bytes(catalog)
+
+
 def test_the_list_of_who_was_forgotten_has_no_ids_and_another_archive_other_hashes(tmp_path: Path) -> None:
     names = []
     for place in ("a", "b"):
