@@ -51,6 +51,7 @@ from stream.wire.record import (
     Record,
     Topics,
 )
+from stream.wire.scores import MEASURED, Drift, Measured, Outcome, Score, drift_id, dumps_scored, loads_scored
 from stream.wire.versions import VERSION_KEY, VersionRecord, loads_version
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "MAX_RECORD_BYTES",
     "MAX_TEXT_CHARS",
     "MAX_TS_MS",
+    "MEASURED",
     "MIN_TS_MS",
     "NO_TIME_MS",
     "OPTIONAL",
@@ -75,18 +77,22 @@ __all__ = [
     "Anchor",
     "AtlasRef",
     "Cache",
+    "Drift",
     "Forecast",
     "GapFill",
     "GapPoint",
     "Headers",
     "Horizon",
     "Latency",
+    "Measured",
     "ModelRef",
     "NextStep",
+    "Outcome",
     "Outgoing",
     "Ping",
     "Record",
     "Reject",
+    "Score",
     "Src",
     "Status",
     "Topics",
@@ -94,9 +100,12 @@ __all__ = [
     "Window",
     "code_of",
     "dead_letter",
+    "drift_id",
     "dumps",
+    "dumps_scored",
     "loads_forecast",
     "loads_gapfill",
+    "loads_scored",
     "loads_version",
     "why_unread",
 ]
