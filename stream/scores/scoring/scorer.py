@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from stream.scores.scoring.clock import Clock, Mark
+from stream.scores.scoring.clock import NEVER_MS, Clock, Mark
 from stream.scores.scoring.waiting import Entity, Rules
 from stream.wire import Score, loads_forecast
 
@@ -80,6 +80,8 @@ class Scorer:
         scores: list[Score] = []
         while self._entities:
             name = next(iter(self._entities))
+            if self._entities[name].heard_ms == NEVER_MS:  # the partition's first one, until a second one has come
+                self._entities[name].heard_ms = self._clock.now_ms
             if self._clock.now_ms - self._entities[name].heard_ms < self._rules.span_ms:
                 break
             scores += self._forget(name, "silent")
