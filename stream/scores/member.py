@@ -144,6 +144,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         if offsets:
             try:
                 await self._consumer.commit(offsets)
+                failpoints.reach("after_commit")
                 self._committed |= {tp: one.offset for tp, one in offsets.items()}
             except (KafkaError, IllegalStateError) as error:  # the group moves on, or it is tried again in a second
                 log.warning("offsets are not committed: %r", error)

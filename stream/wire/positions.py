@@ -60,14 +60,13 @@ def covariance(forecast: Forecast, ahead_s: float) -> Cov:
     return east * east, min(1.0, max(-1.0, correlation)) * east * north, north * north
 
 
-def is_inside(error_en_m: tuple[float, float], cov_m2: Cov, share: float) -> bool:
-    """Returns whether an error (true minus forecast, east and north metres) lies in the region that holds `share`.
+def radius2(share: float) -> float:
+    """Returns the squared Mahalanobis distance up to which the region reaches that holds this share of what happens.
 
-    For Student's t in two dimensions with ν degrees of freedom, the scaled squared distance d² is within x with the
-    probability 1 - (1 + x/ν)^(-ν/2) (Kotz & Nadarajah 2004, section 1.2, from the F distribution).
+    For Student's t in two dimensions with ν degrees of freedom, the squared distance by the scale matrix is within x
+    with the probability 1 - (1 + x/ν)^(-ν/2) (Kotz & Nadarajah 2004, section 1.2, from the F distribution).
     """
-    scaled = FREEDOM * (math.pow(1.0 - share, -2 / FREEDOM) - 1.0)
-    return mahalanobis2(error_en_m, cov_m2) <= scaled / COV_OF_SCALE
+    return FREEDOM * (math.pow(1.0 - share, -2 / FREEDOM) - 1.0) / COV_OF_SCALE
 
 
 def mahalanobis2(error_en_m: tuple[float, float], cov_m2: Cov) -> float:

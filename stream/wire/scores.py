@@ -31,7 +31,7 @@ class Outcome(_Wire, frozen=True):
 
     `dt_s` is the time from the anchor to the ping that the forecast was compared with, at that time. `damped_error_m`
     is the error of damped velocity for the same ping; it is absent where nothing was known of the entity before the
-    anchor. The regions are those of Student's t (stream.wire.positions.is_inside).
+    anchor. The regions are those of Student's t (stream.wire.positions.radius2).
     """
 
     h_s: float | None = None

@@ -195,7 +195,9 @@ def _score(forecast: Forecast, before: Anchor | None, known: Sequence[Anchor]) -
     later = sorted({ping.ts: ping for ping in known if ping.ts > ts}.values(), key=lambda ping: ping.ts)
     horizons = []
     for horizon in forecast.horizons:
-        off = {abs(ping.ts - ts - 1000 * horizon.h_s): ping for ping in reversed(later)}  # the earlier of two equal ones
+        off = {
+            abs(ping.ts - ts - 1000 * horizon.h_s): ping for ping in reversed(later)
+        }  # the earlier of two equal ones
         nearest = min(off, default=math.inf)
         near = nearest <= 0.2 * 1000 * horizon.h_s
         horizons.append(_outcome(forecast, before, off[nearest] if near else None, horizon.h_s))

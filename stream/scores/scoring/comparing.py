@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from typing import Final
 
 from stream.wire import Anchor, Forecast, Outcome, Score
-from stream.wire.positions import covariance, is_inside, offset_en_m, position
+from stream.wire.positions import covariance, mahalanobis2, offset_en_m, position, radius2
 from stream.wire.scoring import TOLERANCE, damped_s, distance_m, gone_on
+
+INSIDE50: Final = radius2(0.5)
+INSIDE90: Final = radius2(0.9)
 
 
 def score(
@@ -49,15 +53,15 @@ def _outcome(forecast: Forecast, before: Anchor | None, target: Anchor | None, h
     ahead_s = (target.ts - anchor.ts) / 1000
     lat, lon = position(forecast, ahead_s)
     error_en_m = offset_en_m(lat, lon, target.lat, target.lon, anchor.lat)
-    cov_m2 = covariance(forecast, ahead_s)
+    surprise = mahalanobis2(error_en_m, covariance(forecast, ahead_s))
     damped = None if before is None else gone_on(before, anchor, damped_s(ahead_s))
     return Outcome(
         h_s=h_s,
         dt_s=ahead_s,
         error_m=_centimetres(distance_m(lat, lon, target.lat, target.lon)),
         damped_error_m=None if damped is None else _centimetres(distance_m(*damped, target.lat, target.lon)),
-        inside50=is_inside(error_en_m, cov_m2, 0.5),
-        inside90=is_inside(error_en_m, cov_m2, 0.9),
+        inside50=surprise <= INSIDE50,
+        inside90=surprise <= INSIDE90,
     )
 
 
