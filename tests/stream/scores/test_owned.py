@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from itertools import pairwise
 
 import msgspec
 import pytest
@@ -36,7 +37,7 @@ def test_members_that_follow_each_other_publish_what_one_alone_does_drifts_too()
     cuts = [0, *sorted(rng.sample(range(1, len(log)), 12)), len(log)]
     committed: tuple[int, str] | None = None
     found: list[Decided] = []
-    for low, high in zip(cuts, cuts[1:], strict=False):
+    for low, high in pairwise(cuts):
         owned = Owned.taken_over(PARTITION, SETTINGS, committed, Bounds(0, len(log)))
         assert owned.is_ready == (low in (0, owned.begin))
         begin = owned.begin or 0

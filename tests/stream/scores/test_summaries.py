@@ -75,7 +75,7 @@ def test_versions_may_be_those_of_the_atlas() -> None:
 def test_intervals_are_those_of_the_evaluation() -> None:
     rng = np.random.default_rng(0)
     errors, entities = rng.gamma(2, 30, 500), rng.integers(0, 5, 500)
-    some = [score(n, error_m=float(error), entity_id=f"e{e}") for n, (error, e) in enumerate(zip(errors, entities))]
+    some = [score(n, error_m=float(errors[n]), entity_id=f"e{entities[n]}") for n in range(500)]
     ((_, row),) = summaries(some).items()
     low, high, count = metrics.interval_by_entity(errors, entities)
     assert row.entities == count
