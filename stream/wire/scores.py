@@ -17,8 +17,8 @@ import msgspec
 from stream.wire.ids import ID_CHARS, ID_SEPARATOR
 from stream.wire.messages import AtlasRef, ModelRef, Status
 
-Measured = Literal["skill", "coverage", "cadence"]
-MEASURED: Final[tuple[Measured, ...]] = ("skill", "coverage", "cadence")
+Measured = Literal["error", "skill", "coverage", "cadence"]
+MEASURED: Final[tuple[Measured, ...]] = ("error", "skill", "coverage", "cadence")
 
 
 class _Wire(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -58,8 +58,8 @@ class Score(_Wire, frozen=True, kw_only=True, tag_field="kind", tag="score"):
 class Drift(_Wire, frozen=True, kw_only=True, tag_field="kind", tag="drift"):
     """A lasting change of what a partition's scores have in common.
 
-    `measured` is `skill`: the log of error over damped velocity's; `coverage`: the share inside 90 % regions; or
-    `cadence`: the log of the seconds between two pings. All are of the next ping. `before` and `after` are means on
+    `measured` is `error`: the log of the error in metres; `skill`: the log of error over damped velocity's;
+    `coverage`: the share inside 90 % regions; or `cadence`: the log of the seconds between two pings. All are of the next ping. `before` and `after` are means on
     both sides of the change.
     """
 

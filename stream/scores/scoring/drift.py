@@ -1,12 +1,12 @@
 """Watches what a partition's scores have in common, and says when that has changed for good.
 
-Three numbers of each score of the next ping are watched: the log of error over damped velocity's, whether it was inside
-the 90 % region, and the log of the seconds since the anchor. Each is averaged over BLOCK scores in a row, because one
+Four numbers of each score of the next ping are watched: the logs of its error, and of that over damped velocity's;
+whether it was inside the 90 % region; and the log of the seconds since the anchor. Each is averaged over BLOCK scores in a row, because one
 entity's errors are alike and have long tails. The first REFERENCE averages say what is usual: their mean and standard
 deviation. Then Page's test (river's PageHinkley) adds up how far the averages, in such deviations, are from their mean.
 
-It is told as a drift if the mean before and after the change differ by MATERIAL or more. Either way the watch begins
-anew: the next REFERENCE averages are what is usual from then on, and nothing is told of them.
+Then the change is measured, and told as a drift if the means before and after it differ by MATERIAL or more. Either way
+the watch begins anew: the next REFERENCE averages are what is usual from then on, and nothing is told of them.
 
 A watch is a few numbers (`State`), which go along with the committed offset. ADWIN was the other candidate; what it
 keeps grows with the log of its window, and its compiled state can only be pickled.
@@ -28,7 +28,9 @@ REFERENCE: Final = 30  # blocks: their deviation is then known to 13 %
 SLACK: Final = 0.5  # deviations: half of the smallest lasting change that is looked for
 THRESHOLD: Final = 15.0  # deviations, added up: white noise reaches it once in 3 million blocks
 MOST: Final = 8.0  # deviations of one block: a single odd one is no change
-MATERIAL: Final[dict[Measured, float]] = {"skill": 0.15, "coverage": 0.05, "cadence": 0.3}
+# Blocks, from the one that shows a change on, that say how large it is: where it began is known less well than that.
+AFTER: Final = 4
+MATERIAL: Final[dict[Measured, float]] = {"error": 0.2, "skill": 0.15, "coverage": 0.05, "cadence": 0.3}
 FLOOR: Final = 0.1  # of MATERIAL: a deviation is taken as that at least
 FLOOR_M: Final = 1.0  # errors of less than a metre are a metre: below that they are the receiver's, not a forecast's
 JUDGED: Final = ("ok", "fallback_cv")  # forecasts that claim to be good ones
@@ -44,6 +46,8 @@ class State(msgspec.Struct, array_like=True):
     seen: tuple[int, float] = (0, 0.0)  # averages that Page's test got, and their sum
     low: tuple[int, float] = (0, 0.0)  # the same where an increase would have begun
     high: tuple[int, float] = (0, 0.0)  # and a decrease
+    # Of a change that was found: the averages before it, and those before the one that showed it.
+    found: tuple[tuple[int, float], tuple[int, float]] | None = None
 
 
 class Change(NamedTuple):
@@ -87,20 +91,28 @@ class Watch:
         state, test = self.state, self._test
         assert state.usual is not None
         mean, deviation = state.usual
+        before, state.seen = state.seen, (state.seen[0] + 1, state.seen[1] + average)
+        if state.found is not None:
+            return self._measured(*state.found)
         test.update(min(MOST, max(-MOST, (average - mean) / deviation)))
-        state.seen = state.seen[0] + 1, state.seen[1] + average
         if test._sum_increase <= test._min_increase:
             state.low = state.seen
         if test._sum_decrease >= test._max_decrease:
             state.high = state.seen
         state.page = _numbers(test)
-        if not test.drift_detected:
+        if test.drift_detected:
+            rises = test._sum_increase - test._min_increase > THRESHOLD
+            state.found = (state.low if rises else state.high), before
+        return None
+
+    def _measured(self, usual: tuple[int, float], shown: tuple[int, float]) -> Change | None:
+        """Returns the change, once there are averages enough to say how large it is, and begins anew."""
+        count, total = self.state.seen[0] - shown[0], self.state.seen[1] - shown[1]
+        if count < AFTER:
             return None
-        rises = test._sum_increase - test._min_increase > THRESHOLD
-        found = _change(state.low if rises else state.high, state.seen)
-        self.state = State(block=state.block)
+        self.state = State(block=self.state.block)
         self._test = _page(None)
-        return found
+        return Change(usual[1] / usual[0], total / count, usual[0] * BLOCK, count * BLOCK)
 
 
 class Watches:
@@ -145,7 +157,8 @@ def numbers(score: Score) -> dict[Measured, float]:
     step = score.next
     if score.status not in JUDGED or step.dt_s is None or step.error_m is None:
         return {}
-    found: dict[Measured, float] = {"coverage": float(bool(step.inside90)), "cadence": math.log(step.dt_s)}
+    found: dict[Measured, float] = {"error": math.log(max(step.error_m, FLOOR_M))}
+    found |= {"coverage": float(bool(step.inside90)), "cadence": math.log(step.dt_s)}
     if step.damped_error_m is not None:
         found["skill"] = log_skill(step.error_m, step.damped_error_m)
     return found
@@ -180,8 +193,3 @@ def _page(numbers: tuple[float, ...] | None) -> Any:
 def _numbers(test: Any) -> tuple[float, ...]:
     mean = test._x_mean.n, test._x_mean._mean
     return (*mean, test._sum_increase, test._sum_decrease, test._min_increase, test._max_decrease)
-
-
-def _change(begun: tuple[int, float], end: tuple[int, float]) -> Change:
-    since, after = end[0] - begun[0], end[1] - begun[1]
-    return Change(begun[1] / begun[0], after / since, begun[0] * BLOCK, since * BLOCK)

@@ -18,7 +18,7 @@ from stream.scores.scoring.drift import REFERENCE, State
 from stream.scores.scoring.waiting import Rules
 from stream.scores.settings import ScoreSettings
 from stream.scores.sums import MOST_HORIZONS, MOST_MODELS, OTHER, Sums
-from stream.wire import MAX_ENTITY_ID_CHARS, Drift, ModelRef, Outcome, Record, Score
+from stream.wire import MAX_ENTITY_ID_CHARS, MEASURED, Drift, ModelRef, Outcome, Record, Score
 
 PARTITION = ("pathcast.forecasts.v1", 3)
 SETTINGS = ScoreSettings()
@@ -57,7 +57,7 @@ def test_members_that_follow_each_other_publish_what_one_alone_does_drifts_too()
 def test_the_longest_metadata_fits() -> None:
     full = State((63, -1234.5678901234567), [-0.12345678901234567] * (REFERENCE - 1), None, None)
     mark = Mark(2**62, 2**52, "\U0001f68d" * MAX_ENTITY_ID_CHARS, 2**52)
-    assert len(msgspec.json.encode(Kept(1, 900.0, mark, [full] * 3))) < METADATA_BYTES
+    assert len(msgspec.json.encode(Kept(1, 900.0, mark, [full] * len(MEASURED)))) < METADATA_BYTES
 
 
 @pytest.mark.parametrize(
