@@ -67,7 +67,7 @@ def build(
     days = seconds(half_life, "--half-life") / DAY_S
     from model.atlas.version import dumps
     from stream.atlas import building
-    from stream.atlas.versions.files import write_whole
+    from stream.versions.files import write_whole
 
     rules, nobody = building.Rules(days, min_entities, max_cells), without or ()
     with _progress(silent=as_json) as told, quiet():

@@ -52,9 +52,18 @@ from stream.wire.record import (
     Topics,
 )
 from stream.wire.scores import MEASURED, Drift, Measured, Outcome, Score, drift_id, dumps_scored, loads_scored
-from stream.wire.versions import VERSION_KEY, VersionRecord, loads_version
+from stream.wire.versions import (
+    ALL,
+    VERSION_KEY,
+    WEIGHTS_KEY,
+    VersionRecord,
+    WeightsRecord,
+    loads_version,
+    loads_weights,
+)
 
 __all__ = [
+    "ALL",
     "CACHES",
     "CODES",
     "E7",
@@ -74,6 +83,7 @@ __all__ = [
     "UNREAD",
     "UNREAD_TRACK",
     "VERSION_KEY",
+    "WEIGHTS_KEY",
     "Anchor",
     "AtlasRef",
     "Cache",
@@ -97,6 +107,7 @@ __all__ = [
     "Status",
     "Topics",
     "VersionRecord",
+    "WeightsRecord",
     "Window",
     "code_of",
     "dead_letter",
@@ -107,5 +118,6 @@ __all__ = [
     "loads_gapfill",
     "loads_scored",
     "loads_version",
+    "loads_weights",
     "why_unread",
 ]

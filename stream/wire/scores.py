@@ -59,8 +59,8 @@ class Drift(_Wire, frozen=True, kw_only=True, tag_field="kind", tag="drift"):
     """A lasting change of what a partition's scores have in common.
 
     `measured` is `error`: the log of the error in metres; `skill`: the log of error over damped velocity's;
-    `coverage`: the share inside 90 % regions; or `cadence`: the log of the seconds between two pings. All are of the next ping. `before` and `after` are means on
-    both sides of the change.
+    `coverage`: the share inside 90 % regions; or `cadence`: the log of the seconds between two pings. All are of the
+    next ping. `before` and `after` are means of it.
     """
 
     drift_id: str

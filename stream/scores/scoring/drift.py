@@ -1,9 +1,10 @@
 """Watches what a partition's scores have in common, and says when that has changed for good.
 
 Four numbers of each score of the next ping are watched: the logs of its error, and of that over damped velocity's;
-whether it was inside the 90 % region; and the log of the seconds since the anchor. Each is averaged over BLOCK scores in a row, because one
-entity's errors are alike and have long tails. The first REFERENCE averages say what is usual: their mean and standard
-deviation. Then Page's test (river's PageHinkley) adds up how far the averages, in such deviations, are from their mean.
+whether it was inside the 90 % region; and the log of the seconds since the anchor. Each is averaged over BLOCK scores
+in a row, because one entity's errors are alike and have long tails. The first REFERENCE averages say what is usual:
+their mean and standard deviation. Then Page's test (river's PageHinkley) adds up how far the averages, in such
+deviations, are from their mean.
 
 Then the change is measured, and told as a drift if the means before and after it differ by MATERIAL or more. Either way
 the watch begins anew: the next REFERENCE averages are what is usual from then on, and nothing is told of them.
