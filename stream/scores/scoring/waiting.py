@@ -21,7 +21,7 @@ from stream.wire import Anchor, Forecast, Score, loads_forecast
 from stream.wire.scoring import TOLERANCE
 
 LATENESS_MS: Final = 300_000  # a worker takes no ping that is later (stream.tracks.track.Policy)
-SLOT_MS: Final = 2_000  # at 900 s, some 690 forecasts of 1 KB wait for one entity and version, however fast it pings
+SLOT_MS: Final = 2_000  # at 900 s, some 690 forecasts of 1.7 KB wait for one entity and version, however fast it pings
 STEP_MS: Final = 100  # ten pings a second: then some 14,000 of them, 2 MB
 PRUNE_EVERY: Final = 16  # forecasts: it costs a look at all that wait
 
