@@ -23,7 +23,7 @@ from model.config import SMALL, ModelConfig
 from model.kernels import tiles
 from model.kinematics.features import ABSENT, FIX
 from model.kinematics.geo import F64
-from model.parameters.reading import Parameters, WeightsError, from_pretrained
+from model.parameters.reading import Parameters, WeightsError, from_pretrained, resolve
 from model.parameters.untrained import untrained
 from model.serving import answers, folding, layers, state_codec
 from model.serving.answers import Forecasts, Guide, Moment, TravelTimes, checked_horizons
@@ -55,6 +55,7 @@ __all__ = [
     "WeightsError",
     "check_weights",
     "load_weights",
+    "weights_folder",
 ]
 
 FINGERPRINT_AT: Final = slice(8, 16)  # where a state says of which weights it is (model.serving.state_codec)
@@ -72,6 +73,11 @@ def load_weights(weights: str | Path) -> Parameters:
     found = from_pretrained(weights)
     _check_servable(found.config, found.config.name, "int8")
     return found
+
+
+def weights_folder(weights: str | Path) -> Path:
+    """Returns the directory of weights, given by bundled name or directory. Raises WeightsError."""
+    return resolve(weights)
 
 
 def check_weights(weights: str | Path) -> None:

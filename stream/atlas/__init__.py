@@ -9,5 +9,5 @@ counting   counts a topic for ever, and makes versions: `pathcast atlas run`
 replaying  walks recorded pings while an atlas grows
 versions   which version answers which ping: the rule, announcements, and what a worker loads
 showing    compares atlases, and draws them
-cli        the commands; times reads the spans of time that they take
+cli        the commands
 """

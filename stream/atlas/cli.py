@@ -14,9 +14,9 @@ import typer
 from stream.adapters.options import Columns, recording_of
 from stream.atlas.counting.cli import HalfLife, MaxCells, MinEntities, Without, run
 from stream.atlas.showing.cli import diff, export, list_versions, show
-from stream.atlas.times import DAY_S, seconds
 from stream.config.options import DEFAULT_BOOTSTRAP, Bootstrap, Json, quiet, secured
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.times import DAY_S, seconds
 
 app = typer.Typer(
     help="The fleet's own map: what became of earlier pings, counted by map cell, heading and speed.\n\n"

@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from stream.adapters.options import Columns, recording_of
-from stream.atlas.times import seconds
 from stream.config.settings import DEFAULT_HORIZONS_S, UNLIMITED, Settings
+from stream.config.times import seconds
 
 if TYPE_CHECKING:  # importing torch takes a second, for which --help and a wrong file name should not wait
     from stream.adapters.files import Row, Rows

@@ -3,6 +3,7 @@
 cli      the group of commands
 showing  list, show, diff, decisions
 carrying export, import
+deciding publish, promote, canary, shadow, stop, rollback
 tables   what they print, as text
 compare  how far two sets of weights lie apart
 """

@@ -1,14 +1,15 @@
-"""`pathcast models`: shows the versions of a registry, and carries them to another one."""
+"""`pathcast models`: shows the versions of a registry, carries them to another one, and decides which serve."""
 
 from __future__ import annotations
 
 import typer
 
 from stream.models.carrying import export, import_versions
+from stream.models.deciding import canary, promote, publish, rollback, shadow, stop
 from stream.models.showing import decisions, diff, list_versions, show
 
 app = typer.Typer(
-    help="Versions of weights and of atlases in a registry: what they are, and what was decided of them.",
+    help="Versions of weights and of atlases in a registry: what they are, and which of them serve.",
     no_args_is_help=True,
 )
 
@@ -18,3 +19,9 @@ app.command()(diff)
 app.command()(decisions)
 app.command()(export)
 app.command("import")(import_versions)
+app.command()(publish)
+app.command()(promote)
+app.command()(canary)
+app.command()(shadow)
+app.command()(stop)
+app.command()(rollback)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
-import sys
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from stream.atlas.times import DAY_S, seconds
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, secured
+from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, log_to_stderr, secured
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
 from stream.config.settings import Settings
+from stream.config.times import DAY_S, seconds
 
 HELP = """Count a topic's pings as they come, and bring a version of the atlas into service every hour.
 
@@ -101,7 +98,7 @@ def run(
         atlases.mkdir(exist_ok=True)
     except OSError as error:
         raise typer.BadParameter(f"{atlases} cannot be made: {error}", param_hint="--atlases") from error
-    _log_to_stderr()
+    log_to_stderr()
     from stream.atlas.building import Rules
     from stream.atlas.counting.member import serve
     from stream.atlas.counting.settings import RunSettings
@@ -125,15 +122,3 @@ def run(
 
 
 run.__doc__ = HELP
-
-
-def _log_to_stderr() -> None:
-    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter)
-    logging.basicConfig(handlers=[handler], level=logging.WARNING)
-    logging.getLogger("stream").setLevel(logging.INFO)
-    # They log twenty lines a second while a broker is away. `stream.atlas.counting` says it every ten seconds.
-    for name in ("kafka", "aiokafka"):
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
