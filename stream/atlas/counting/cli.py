@@ -49,8 +49,9 @@ MaxCells = Annotated[
     typer.Option(
         "--max-cells",
         min=1,
-        help="keys at most in a version, of 168 bytes; those with the fewest outcomes are left out. It bounds what is"
-        " published: what is counted for it grows with the entities, the days and where they drive",
+        help="keys at most in a version, of 168 bytes; those with the fewest outcomes are left out. It bounds the"
+        " memory that making one takes: 280 bytes a key, and 1 GB for all else. What is more of the sums lies in"
+        " temporary files ($TMPDIR)",
     ),
 ]
 Without = Annotated[
