@@ -52,7 +52,7 @@ def recipe(size: str, settings: Sequence[str]) -> Recipe:
 
 # These have options of their own, which would contradict a setting: --lr changes the learning rates of both optimizers.
 _ELSEWHERE: Final = ("seed", "accumulate", "lr")
-# The values give the expected types; bfloat16 is None by default, which lets the device decide, and so is guard, without
+# The values give the expected types. bfloat16 is None by default, which lets the device decide; so is guard, without
 # which all weights learn.
 _RUN: Final[dict[str, Any]] = {
     field.name: field.default

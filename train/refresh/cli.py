@@ -33,8 +33,8 @@ HELP = """Refresh the weights that serve from a fleet's own newest days, and pro
 
 Training begins at the weights that serve (--init), and adds a map of the fleet's region where they have none. Regions
 are fitted again. Then both are judged by the newest tenth of the data, at least two hours, of which nothing trained.
-The challenger is promoted if it is nearer beyond chance and at no horizon farther off, in no kind of vehicle, cadence or
-motion worse, calibrated, and no worse on golden sets: the demo's buses, invented towns, and files of your own
+The challenger is promoted if it is nearer beyond chance and at no horizon farther off, in no kind of vehicle, cadence
+or motion worse, calibrated, and no worse on golden sets: the demo's buses, invented towns, and files of your own
 (--golden). The decision is told in one sentence, and kept with its numbers in DIR/decision.json.
 
 DIR then has weights that serve, pathcast worker --weights DIR, or, if they are refused, DIR/refused has them. It
