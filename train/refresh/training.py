@@ -16,9 +16,10 @@ from train.batches.options import BatchOptions, FitOptions, choose_device
 
 PLACES: Final = 60_000  # cells of a new map: 2 MB of weights, and more than a week of 500 taxis fills
 VISITS: Final = 4  # of a cell in training: with its neighbours' vectors beside it, four teach it something
-GUARD: Final = 1e-2
+GUARD: Final = 3e-3
 # At least as many as the steps after which minutes become steps: until then the schedule must not depend on them.
 WARMUP: Final = 40
+TOWNS_SHARE: Final = 0.15  # of the frequency that the size of their file would give them
 BATCH: Final = BatchOptions(
     gaps=1,
     travels=1,
@@ -51,7 +52,7 @@ def options(
     """Returns the options of the training. `minutes` are those that this process has of a core; on a GPU they are
     those of the clock.
     """
-    batch = replace(BATCH, invented=invented)
+    batch = replace(BATCH, invented=invented, often=tuple(f"{name}={TOWNS_SHARE:g}" for name in invented))
     return FitOptions(
         out=out,
         minutes=minutes,
