@@ -19,6 +19,7 @@ VISITS: Final = 4  # of a cell in training: with its neighbours' vectors beside 
 GUARD: Final = 3e-3
 # At least as many as the steps after which minutes become steps: until then the schedule must not depend on them.
 WARMUP: Final = 40
+CHECKPOINT_EVERY: Final = 100  # steps: half a minute of a core
 TOWNS_SHARE: Final = 0.15  # of the frequency that the size of their file would give them
 BATCH: Final = BatchOptions(
     gaps=1,
@@ -69,6 +70,6 @@ def options(
         ema=0.99,
         device=device,  # type: ignore[arg-type]
         threads=1,
-        checkpoint_every=100,
+        checkpoint_every=CHECKPOINT_EVERY,
         batch=batch if rows is None else replace(batch, rows=rows),
     )
