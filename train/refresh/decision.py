@@ -3,7 +3,7 @@
     refused at once   the weights cannot be read, are not finite, are of another shape, read other features, or were
                       trained on what they are judged by (train.refresh.checks)
     nearer            at one horizon or more nearer than the champion, beyond chance
-    nowhere worse     at no horizon farther off, and in no stratum beyond chance
+    nowhere worse     at no horizon farther off, beyond chance or by half a percent; in no stratum beyond chance
     calibrated        50 and 90 % regions hold about that
     nothing forgotten on golden sets, which training had nothing of, not much farther off than the champion
 
@@ -48,6 +48,9 @@ class Compared(NamedTuple):
 class Rules:
     """The bounds of a decision."""
 
+    # A horizon is farther off if chance does not explain it, or if it is more than this: of two equals, one is farther
+    # off by a little.
+    horizon_share: float = 0.005
     # A stratum is farther off if chance does not explain it and it is more than this: of some forty strata one is
     # beyond chance by chance.
     stratum_share: float = 0.01
@@ -85,7 +88,7 @@ def decide(
     against = [*faults]
     if not faults:
         against += _too_little(whole, gains)
-        against += [_worse(one) for one in whole if one.change > 0]
+        against += [_worse(one) for one in whole if one.low_m > 0 or one.change > rules.horizon_share]
         against += [_worse(one) for one in judged if one.stratum != ALL and _is_worse(one, rules)]
         against += [line for one in whole for line in _off(one, rules)]
         against += [_forgotten(one) for one in golden if _is_forgotten(one, rules)]

@@ -56,6 +56,14 @@ def test_one_horizon_that_is_farther_off_refuses() -> None:
     assert refused([*GOOD[:3], worse]) == ("2.0% farther off at 900 s of taxis.parquet (2,000.0 to 2,040.0 m)",)
 
 
+def test_equals_within_chance_are_not_farther_off() -> None:
+    """Half a percent, and chance explains it; either of the two alone would refuse."""
+    about = one(horizon="900", challenger_m=200.9, low_m=-3.0, high_m=5.0)
+    assert decide([], [*GOOD[:3], about], [same()]).promote
+    assert not decide([], [*GOOD[:3], about._replace(low_m=0.1)], [same()]).promote
+    assert not decide([], [*GOOD[:3], about._replace(challenger_m=201.5)], [same()]).promote
+
+
 def test_better_on_average_and_worse_for_buses_is_refused() -> None:
     buses = one("bus", n=250, entities=6, challenger_m=220.0, low_m=9.0, high_m=31.0)
     assert refused([*GOOD, buses]) == ("10.0% farther off at 60 s of taxis.parquet, bus (200.0 to 220.0 m)",)

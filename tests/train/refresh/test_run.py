@@ -42,7 +42,7 @@ def data(write_file: WriteFile) -> Source:
     rng = np.random.default_rng(0)
     cars = []
     for car in range(40):
-        seconds = np.cumsum(rng.integers(8, 13, 540))
+        seconds = np.cumsum(rng.integers(25, 36, 180))
         way_m = (rng.uniform(0, 2_400) + seconds * rng.uniform(8, 12)) % 2_400
         side, along = np.divmod(way_m, 600.0)
         east = np.choose(side.astype(int), [along, 600 + 0 * along, 600 - along, 0 * along])
@@ -62,7 +62,7 @@ def options(tmp_path: Path, champion: str) -> Options:
     # The regions of so small a training are not what is asked about here.
     rules = replace(Rules(), holds_50=(0.0, 1.0), holds_90=(0.5, 1.0), stratum_share=0.1)
     out = tmp_path / "out"
-    return Options(out, champion, steps=60, places=500, towns=4, rows=8, cache=tmp_path / "cache", rules=rules)
+    return Options(out, champion, steps=200, places=500, towns=4, rows=8, cache=tmp_path / "cache", rules=rules)
 
 
 def command(steps: int) -> str:
@@ -105,7 +105,7 @@ def test_a_refresh_of_a_fleet_that_can_be_learned_is_promoted_and_serves(
     assert said is not None
     assert [one.file for one in said.files] == ["block.parquet"]
     assert said.files[0].to_ms < kept["hours"][0]["from_ms"]
-    assert "pathcast refresh --steps 60" in (options.out / "README.md").read_text()
+    assert "pathcast refresh --steps 200" in (options.out / "README.md").read_text()
 
     # and the same command makes the same weights
     again = replace(options, out=tmp_path / "again")
@@ -152,7 +152,7 @@ def test_a_killed_refresh_leaves_nothing_and_goes_on_to_the_same_weights(
             with pytest.raises(Crash):
                 refresh([data], options, command, Watch(say=said.append))
         assert not options.out.exists()
-    assert "going on from step 40 of 60" in said
+    assert "going on from step 40 of 200" in said
     refresh([data], options, command)
     assert files(options.out) == files(tmp_path / "whole")
     same = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("out", "whole")]
