@@ -97,4 +97,5 @@ def _free(moment_CC: Tensor, share: float) -> Tensor:
     """Returns P (C, C)."""
     values, vectors = torch.linalg.eigh(moment_CC)
     floor = share * values.mean()
-    return (vectors * (floor / (values.clamp_min(0.0) + floor))) @ vectors.T
+    free: Tensor = (vectors * (floor / (values.clamp_min(0.0) + floor))) @ vectors.T
+    return free

@@ -59,7 +59,8 @@ def compared(file: str, corpus: Corpus, anchors: Anchors, champion: Answers, cha
         cases = [measure_column(corpus, anchors, one, column, asked) for one in (champion, challenger)]
         for stratum, mask in masks.items():
             if (chosen := mask[asked]).any():
-                yield _compared(file, stratum, horizon, *(one.chosen(chosen) for one in cases), entity[chosen])
+                old, new = (one.chosen(chosen) for one in cases)
+                yield _compared(file, stratum, horizon, old, new, entity[chosen])
 
 
 def strata(corpus: Corpus, anchors: Anchors) -> dict[str, NDArray[np.bool_]]:

@@ -38,7 +38,13 @@ def answers(network: Network, precision: str) -> list[np.ndarray]:
     ahead = predictor.forecast(slots, (60.0, 900.0))
     gaps = [Gap(row[-8:-5], row[-3:], np.array([row["ts_ms"][-4]])) for row in fixes]
     fills = predictor.fill(slots, gaps)
-    return [ahead.lat, ahead.lon, ahead.cov_m2, ahead.next_dt_s, *(part for one in fills for part in (one.lat, one.lon))]
+    return [
+        ahead.lat,
+        ahead.lon,
+        ahead.cov_m2,
+        ahead.next_dt_s,
+        *(part for one in fills for part in (one.lat, one.lon)),
+    ]
 
 
 def mapped(network: Network) -> Network:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from train_worlds import MakeCorpus, together, wander
 
-from model.kinematics.geo import M_PER_DEG, F64
+from model.kinematics.geo import F64, M_PER_DEG
 from train.data import anchors as anchoring
 from train.data.anchors import Anchors
 from train.data.corpus import Corpus

@@ -89,9 +89,7 @@ def test_a_refresh_of_a_fleet_that_can_be_learned_is_promoted_and_serves(
     data: Source, options: Options, tmp_path: Path
 ) -> None:
     published: list[tuple[Decision, set[str]]] = []
-    decision = refresh(
-        [data], options, command, publish=lambda decision, out: published.append((decision, files(out)))
-    )
+    decision = refresh([data], options, command, publish=lambda decision, out: published.append((decision, files(out))))
     assert decision.promote, decision.sentence
     whole = {"model.safetensors", "config.json", "README.md", "trained_on.json", "decision.json"}
     assert published == [(decision, whole)]
