@@ -33,8 +33,8 @@ class Verdict(NamedTuple):
 
 
 def verdict(newer: Sequence[Score], older: Sequence[Score], rules: Rules) -> Verdict:
-    """Returns "worse" if at some horizon the newer version is farther off beyond chance and by more than the margin;
-    "no worse" if there are scores enough and it is not.
+    """Returns "worse" if at some horizon the newer version is farther off by more than the margin, and for certain: the
+    whole interval is beyond it, because this is asked every minute. "no worse" if there are scores enough, and it is not.
     """
     found = [
         one
@@ -46,7 +46,7 @@ def verdict(newer: Sequence[Score], older: Sequence[Score], rules: Rules) -> Ver
         return Verdict("too few", "too few forecasts of the same entities were scored under both", numbers)
     worst = max(found, key=lambda one: one.log_ratio.value)
     said = f"{_where(worst)}: {_percent(worst.log_ratio.value)} farther off than before, over {worst.entities} entities"
-    if any(one.log_ratio.value > rules.margin and (one.log_ratio.low or 0.0) > 0 for one in found):
+    if any(one.log_ratio.low is not None and one.log_ratio.low > rules.margin for one in found):
         return Verdict("worse", said, numbers)
     best = min(found, key=lambda one: one.log_ratio.value)
     return Verdict("no worse", f"at best {_percent(-best.log_ratio.value)} nearer ({_where(best)}); {said}", numbers)
