@@ -34,7 +34,8 @@ class Verdict(NamedTuple):
 
 def verdict(newer: Sequence[Score], older: Sequence[Score], rules: Rules) -> Verdict:
     """Returns "worse" if at some horizon the newer version is farther off by more than the margin, and for certain: the
-    whole interval is beyond it, because this is asked every minute. "no worse" if there are scores enough, and it is not.
+    whole interval is beyond it, because this is asked every minute; "no worse" if there are scores enough and it is
+    not.
     """
     found = [
         one
