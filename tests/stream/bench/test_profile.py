@@ -61,6 +61,7 @@ ASIDE: Final = {
     ),
     *(f"registry/{name}" for name in ("content", "decisions", "golden", "local", "manifest", "registry")),
     *(f"store/{name}" for name in ("redis_client",)),
+    "wire/scores",
     *(f"wire/{name}" for name in ("escape",)),
     *(
         f"worker/{name}"
