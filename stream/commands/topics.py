@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 HELP = """Show the topics and their partitions; with --create, make those that are absent.
 
+The topic of versions, which only atlases need, has one partition, whatever --partitions says.
+
 [bold]Examples[/]
 
   pathcast topics
@@ -45,7 +47,8 @@ def topics(
         if create:
             numbers = {"partitions": partitions, "replication": replication}
             created = admin.create(client, names, **numbers) + admin.create_scores(client, names, **numbers)
-        infos = admin.describe(client, [*names, names.scores])
+            created += admin.create_models(client, names, replication=replication)
+        infos = admin.describe(client, [*names, names.scores, names.models])
     made = [info.name for info in created]
     if json:
         rows = [{**info._asdict(), "created": info.name in made} for info in infos]

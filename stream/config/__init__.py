@@ -9,4 +9,5 @@ Start with `settings.Settings`, which has every option of a worker with its defa
     times         spans of time as people write them
     environment   which PATHCAST_ variables exist
     failpoints    places at which a test may kill a worker
+    times         the spans of time that options take
 """

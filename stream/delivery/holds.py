@@ -41,6 +41,10 @@ class Versions(Protocol):
         """
 
     @property
+    def refused(self) -> Mapping[str, str]:
+        """Returns the versions that are due and cannot be loaded, and why."""
+
+    @property
     def in_use(self) -> Mapping[int, str]:
         """Returns the version of the atlas that answered last, by the number of the partition; empty for none."""
 

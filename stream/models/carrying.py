@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from stream.config.options import Json, RegistryCache, RegistryUrl
-from stream.models.showing import KindOption, VersionArgument, find
+from stream.models.showing import KindOption, VersionArgument, find, working
 from stream.registry import KINDS, Manifest, Registry
 
 TAR = ".tar"
@@ -32,28 +32,27 @@ def export(
     """
     opened = Registry.opened(registry, cache)
     manifest = find(opened, version, kind)
-    fetched = opened.fetch(manifest.kind, manifest.version)
-    folder = fetched if manifest.kind == "weights" else fetched.parent
-    if out.suffix == TAR:
-        from stream.registry.archive import pack
+    with working(f"carrying {manifest.kind} {manifest.version}, {manifest.bytes / 1e6:,.1f} MB"):
+        fetched = opened.fetch(manifest.kind, manifest.version)
+        folder = fetched if manifest.kind == "weights" else fetched.parent
+        if out.suffix == TAR:
+            from stream.registry.archive import pack
 
-        pack(manifest, folder, out)
-    else:
-        Registry.opened(str(out)).adopt(manifest, folder)
+            pack(manifest, folder, out)
+        else:
+            Registry.opened(str(out)).adopt(manifest, folder)
     typer.echo(f"{manifest.kind} {manifest.version}, {manifest.bytes / 1e6:,.1f} MB in {out}")
 
 
 def import_versions(
-    source: Annotated[
-        Path, typer.Argument(exists=True, help="a tar file of export, or a directory that is a registry")
-    ],
+    source: Annotated[Path, typer.Argument(exists=True, help="a tar file of export, or the directory of a registry")],
     registry: RegistryUrl,
     as_json: Json = False,
 ) -> None:
     """Publish the versions of a tar file, or of another registry's directory, as they are stated there.
 
     Every file is checked against its manifest, and weights and atlases for being what they say. What exists already
-    stays as it is.
+    stays as it is. `pathcast models publish` is for weights that no registry has.
     """
     opened = Registry.opened(registry)
     if source.is_dir():
@@ -77,6 +76,7 @@ def _all(source: Registry, target: Registry) -> list[Manifest]:
     found = []
     for kind in KINDS:
         for manifest in source.manifests(kind):
-            fetched = source.fetch(kind, manifest.version)
-            found.append(target.adopt(manifest, fetched if kind == "weights" else fetched.parent))
+            with working(f"publishing {kind} {manifest.version}, {manifest.bytes / 1e6:,.1f} MB"):
+                fetched = source.fetch(kind, manifest.version)
+                found.append(target.adopt(manifest, fetched if kind == "weights" else fetched.parent))
     return found

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any
 
 import msgspec
@@ -119,10 +120,24 @@ def find(registry: Registry, version: str, kind: str | None) -> Manifest:
     return found[0]
 
 
+@contextmanager
+def working(text: str) -> Iterator[None]:
+    """Shows on a terminal that something is under way that may take long."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(text):
+        yield
+
+
 def _apart(registry: Registry, one: Manifest, other: Manifest) -> list[Any]:
     from stream.models.compare import distances
 
-    return distances(*(registry.fetch("weights", each.version) for each in (one, other)))
+    with working(f"comparing {one.version} with {other.version}"):
+        return distances(*(registry.fetch("weights", each.version) for each in (one, other)))
 
 
 def _plain(manifest: Manifest) -> dict[str, Any]:

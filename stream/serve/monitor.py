@@ -91,6 +91,8 @@ class Monitor:
             assigned=status.assigned,
             draining=status.draining,
             store_away=bool(status.away),
+            networks=[(one.name, one.version) for one in self._engine.networks],
+            refused={} if self._versions is None else self._versions.refused,
             silence=silence,
             batch_s=status.batch_s,
             accounts={number: replace(account) for (_, number), account in accounts.accounts.items()},

@@ -54,7 +54,7 @@ def test_so_do_rounded_layers_of_a_processor_without_bfloat16(published: tuple[P
 
 
 @pytest.mark.parametrize("precision", SERVED)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(4))
 def test_one_percent_of_noise_is_refused(published: tuple[Parameters, bytes], precision: str, seed: int) -> None:
     weights, raw = published
     rng = np.random.default_rng(seed)

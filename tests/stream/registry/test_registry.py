@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ from stream.registry import (
     RegistryError,
     standings,
 )
+from stream.registry.manifest import dumps_manifest
 
 ABOUT = About(
     parent="0123456789abcdef",
@@ -71,6 +73,29 @@ def test_a_version_never_changes(registry: Registry, weights: str, tmp_path: Pat
         registry.publish_weights(weights_copy(tmp_path / "other", weights, "Another card."), ABOUT)
     assert registry.manifests("weights") == [manifest]
     registry.fetch("weights", manifest.version)
+
+
+def test_golden_forecasts_of_another_processor_are_no_other_version(registry: Registry, weights: str) -> None:
+    manifest = registry.publish_weights(Path(weights), ABOUT, golden=b"{}")
+    for golden in (b"[]", None):
+        assert registry.publish_weights(Path(weights), About(), golden) == manifest
+    assert (registry.fetch("weights", manifest.version) / "golden.json").read_bytes() == b"{}"
+
+
+def test_a_publisher_that_looked_too_early_overwrites_nothing(
+    url: str, registry: Registry, weights: str, tmp_path: Path
+) -> None:
+    """Two that publish at once both find no such version. The second to come has everything ready, and then commits."""
+    winner = registry.publish_weights(Path(weights), ABOUT)
+    elsewhere = Registry.opened(str(tmp_path / "elsewhere"))
+    loser = elsewhere.publish_weights(weights_copy(tmp_path / "other", weights, "Another card."), About())
+    with registry._store.staging("weights") as stage:
+        shutil.copytree(elsewhere.fetch("weights", loser.version), stage / loser.content)
+        committed = registry._store.commit("weights", loser.version, loser.content, stage, dumps_manifest(loser))
+    assert not committed
+    assert registry.manifests("weights") == [winner]
+    card = registry.fetch("weights", winner.version) / "README.md"
+    assert card.read_bytes() == (Path(weights) / "README.md").read_bytes()
 
 
 def test_the_newest_version_comes_last_and_a_prefix_names_one(url: str, tmp_path: Path) -> None:
@@ -208,6 +233,16 @@ def test_what_is_in_the_cache_serves_while_the_registry_is_away(weights: str, tm
     folder = registry.fetch("weights", version)
     registry.delete("weights", version)
     assert Registry.opened(url, tmp_path / "cache").fetch("weights", version) == folder
+
+
+def test_a_registry_is_copied_as_files_are(weights: str, tmp_path: Path, s3: str) -> None:
+    local, url = str(tmp_path / "registry"), f"{s3}/{tmp_path.name}"
+    manifest = Registry.opened(local).publish_weights(Path(weights), ABOUT)
+    fs, root = fsspec.core.url_to_fs(url)
+    fs.put(f"{local}/", f"{root}/", recursive=True)
+    registry = Registry.opened(url, tmp_path / "cache")
+    assert registry.manifests("weights") == [manifest]
+    registry.fetch("weights", manifest.version)
 
 
 def test_a_registry_that_cannot_be_reached_is_one_clear_line(tmp_path: Path, s3: str) -> None:
