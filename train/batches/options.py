@@ -93,7 +93,7 @@ class FitOptions:
     out: Path
     steps: int | None = None
     minutes: float | None = None  # of this machine, at its speed in the first steps
-    clock: Literal["wall", "cpu"] = "wall"  # whose minutes: cpu counts those that this process had of its cores
+    cpu_minutes: bool = False  # whether `minutes` are those that this process had of its cores, not those on the clock
     init: str | None = None  # initial weights, by name or directory; None: random ones
     only: tuple[str, ...] = ()  # the parts of the network that are trained, e.g. ("gap",); empty: all of it
     # With `init` and a new map: how far answers may change where the map knows nothing (train.fit.guard); None: freely.

@@ -33,7 +33,7 @@ CHECKPOINT_FILE: Final = "checkpoint.pt"
 LAYOUT: Final = "pathcast-fit-2"
 # Options that may differ when a run continues: another machine, another directory, another number of ranks for the same
 # micro-batches.
-ELSEWHERE: Final = ("out", "threads", "device", "checkpoint_every", "accumulate", "bfloat16", "clock")
+ELSEWHERE: Final = ("out", "threads", "device", "checkpoint_every", "accumulate", "bfloat16", "cpu_minutes")
 LATER: Final = ("guard", "visits")  # options since 30 November 2026
 # What a guard looks at is drawn with every augmentation, for it is to stand for all that the weights may meet.
 OTHERS: Final[dict[str, Any]] = {

@@ -147,7 +147,7 @@ class _Trainer:
 
     def run_to_the_end(self, watch: Callable[[Tick], None]) -> None:
         """Trains until the number of steps is reached or early stopping ends the run."""
-        clock = time.process_time if self.options.clock == "cpu" else time.monotonic
+        clock = time.process_time if self.options.cpu_minutes else time.monotonic
         run, first, started = self.run, self.run.step, clock()
         while not self._is_over():
             before = time.monotonic()

@@ -58,7 +58,7 @@ def options(
         out=out,
         minutes=minutes,
         steps=steps,
-        clock="wall" if choose_device(device).type == "cuda" else "cpu",
+        cpu_minutes=choose_device(device).type != "cuda",
         init=champion,
         guard=GUARD,
         visits=VISITS,

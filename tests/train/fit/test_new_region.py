@@ -108,7 +108,7 @@ def test_a_new_map_knows_the_way_of_a_street(make_corpus: MakeCorpus) -> None:
     assert np.abs(busy[:, 1]).max() < 1e-3
     assert np.abs(busy[:, 5]).max() == 0.0
     assert busy[:, 6].max() == pytest.approx(600 / 300, rel=0.15)
-    assert known_places(corpus, 500, 30).size == 0  # nothing is visited so often
+    assert 0 < known_places(corpus, 500, 50).size < keys.size  # only large cells are visited so often
     assert first_table(corpus, keys[:0]).shape == (0, 16)
 
 
@@ -121,5 +121,5 @@ def test_minutes_can_be_those_that_the_process_had(tmp_path: Path, monkeypatch: 
     """A machine that gives the process half of its time makes a run no shorter."""
     clock = SimpleNamespace(process_time=cpu_of(0.1), monotonic=lambda: 0.0)
     monkeypatch.setattr(trainer, "time", clock)
-    how = options(tmp_path, steps=None, minutes=0.06, clock="cpu")
+    how = options(tmp_path, steps=None, minutes=0.06, cpu_minutes=True)
     assert fit(circling(), None, TINY, how).steps == round(0.06 * 60 / 0.1)
