@@ -211,7 +211,7 @@ def change(gain: Difference) -> float | None:
 
 
 def _gap_table(rows: Sequence[Row]) -> Table:
-    columns = ("file", "gap, min", "pings", "small, m", "passages known, %")
+    columns: tuple[str, ...] = ("file", "gap, min", "pings", "small, m", "passages known, %")
     names = (BENT, BRIDGE, PASSAGES)
     columns += tuple(column for name in names for column in (f"{name}, %", "from, m", "to, m", "chosen"))
 
