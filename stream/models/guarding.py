@@ -49,7 +49,7 @@ Needs `pathcast scores run`. Every minute it compares what was promoted last wit
 that both have answered: the mean log of a forecast's error over damped velocity's. If that is worse by more than
 --margin at any horizon, beyond chance, the former weights are announced anew, for all entities at once. The decision
 lies in the registry, with its numbers (`pathcast models decisions`). A canary that is no worse is promoted, and one
-that is worse is stopped.
+that is worse is stopped. Shadows are not judged: `pathcast scores show` has what came of them, and a person decides.
 
 [bold]Examples[/]
 
@@ -91,7 +91,7 @@ class Scores:
                         continue
                     with suppress(msgspec.DecodeError, UnicodeDecodeError):
                         one = loads_scored(raw or b"")
-                        if isinstance(one, Score):
+                        if isinstance(one, Score) and not one.shadow:  # a shadow is shown, and decides nothing
                             self.add(one)
                             found += 1
             self._next[number] = end

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -26,9 +26,11 @@ from stream.kafka.encoded_batches import Answers
 from stream.kafka.log import INPUT_ISOLATION, bounds_by
 from stream.kafka.patches import patch_aiokafka
 from stream.kafka.producer import Publisher
-from stream.scores.owned import Decided, Owned
+from stream.kafka.record_columns import Records
+from stream.scores.owned import Beside, Decided, Owned
 from stream.scores.pages import Pages, Place
 from stream.scores.settings import ScoreSettings
+from stream.scores.shadows.following import Shadows, check_partitions
 from stream.scores.sums import Sums
 from stream.serve.http_server import serving
 from stream.wire import NO_TIME_MS, Drift, Outgoing, Record, dumps_scored
@@ -38,6 +40,7 @@ log: Final = logging.getLogger(__name__)
 
 SESSION_S: Final = 10.0  # how soon the group notices that a member is dead
 POLL_MS: Final = 500
+POLLED_MS: Final = 1_800_000  # at least once in this time: shadows may read many pings between two polls
 POLL_RECORDS: Final = 2_000  # a tenth of a second of work, between two heartbeats
 COMMIT_S: Final = 1.0
 MOST_UNSENT: Final = 20_000  # scores, of 600 bytes
@@ -48,8 +51,11 @@ REPORT_S: Final = 10.0
 class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     """One member of the group."""
 
-    def __init__(self, settings: ScoreSettings, consumer: AIOKafkaConsumer, publisher: Publisher) -> None:
+    def __init__(
+        self, settings: ScoreSettings, consumer: AIOKafkaConsumer, publisher: Publisher, shadows: Shadows | None = None
+    ) -> None:
         self.sums = Sums()
+        self.shadows = shadows
         self.joined = False
         self._settings = settings
         self._consumer = consumer
@@ -90,13 +96,24 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         await self._take_over()
         before = dict(self._owned)
         polled = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
+        # Not under the lock: it may take a while, and whatever is given away meanwhile is not folded.
+        beside = {} if self.shadows is None else await self._beside(self.shadows, polled, before)
         async with self._lock:
             for tp, records in polled.items():
                 if tp in before and self._owned.get(tp) is before[tp]:  # else it was given away, or taken over anew
-                    self._unsent.setdefault(tp, []).extend(before[tp].fold(records))
+                    self._unsent.setdefault(tp, []).extend(before[tp].fold(records, beside.get(tp)))
             unsent = sum(map(len, self._unsent.values()))
             if unsent >= MOST_UNSENT or time.monotonic() - self._flushed_s >= COMMIT_S:
                 await self._flush()
+
+    async def _beside(
+        self, shadows: Shadows, polled: Mapping[TopicPartition, Records], owned: Mapping[TopicPartition, Owned]
+    ) -> dict[TopicPartition, Beside | None]:
+        """Returns what shadows say of the pings of these forecasts."""
+        await shadows.look()
+        return {
+            tp: await shadows.beside(tp.partition, owned[tp], records) for tp, records in polled.items() if tp in owned
+        }
 
     async def _take_over(self) -> None:
         for tp in sorted(self._consumer.assignment() - self._owned.keys()):
@@ -179,6 +196,8 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 for tp in revoked:
                     self._owned.pop(tp, None)
                     self._unsent.pop(tp, None)
+                    if self.shadows is not None:
+                        self.shadows.drop(tp.partition)
 
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
         self.joined = True
@@ -239,6 +258,9 @@ def provide(settings: ScoreSettings) -> None:
     """Creates the scores topic, if it is absent, with as many partitions as the forecasts have. Raises as these."""
     with admin.connected(settings.bootstrap, settings.kafka) as client:
         partitions = admin.partitions_of(client, settings.topics.forecasts)
+        if settings.registry is not None:
+            check_partitions(client, settings, admin.partitions_of)
+            admin.create_models(client, settings.topics)
         for topic in admin.create_scores(client, settings.topics, partitions=partitions):
             log.info("created %s with %s partitions", topic.name, topic.partitions)
 
@@ -256,6 +278,7 @@ def consumer_of(settings: ScoreSettings) -> AIOKafkaConsumer:
         auto_offset_reset="earliest",
         session_timeout_ms=int(SESSION_S * 1000),
         metadata_max_age_ms=10_000,  # how soon new partitions are found
+        max_poll_interval_ms=POLLED_MS,
     )
 
 
@@ -266,13 +289,16 @@ async def serve(settings: ScoreSettings, stopped_by: Sequence[int], door: Addres
     """
     await asyncio.to_thread(provide, settings)
     publisher = Publisher(settings.bootstrap, security=settings.kafka)
-    runner = Runner(settings, consumer_of(settings), publisher)
-    for number in stopped_by:
-        asyncio.get_running_loop().add_signal_handler(number, runner.stop)
     async with AsyncExitStack() as stack:
-        if door is not None:
-            await stack.enter_async_context(serving(door, token, Pages(runner).pages()))
         try:
+            shadows = None
+            if settings.registry is not None:
+                shadows = await stack.enter_async_context(Shadows.opened(settings))
+            runner = Runner(settings, consumer_of(settings), publisher, shadows)
+            for number in stopped_by:
+                asyncio.get_running_loop().add_signal_handler(number, runner.stop)
+            if door is not None:
+                await stack.enter_async_context(serving(door, token, Pages(runner).pages()))
             await publisher.start()
             stack.push_async_callback(publisher.close)
             await runner.run()

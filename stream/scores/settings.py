@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.settings import DEFAULT_HORIZONS_S
 from stream.scores.scoring.scorer import MAX_ENTITIES
 from stream.scores.scoring.waiting import DEFAULT_RULES, Rules
 from stream.wire import Topics
@@ -22,6 +24,9 @@ class ScoreSettings:
     drift: bool = True
     once: bool = False
     kafka: KafkaSecurity = PLAIN_KAFKA
+    registry: str | None = None  # where the weights of shadows lie; None: no shadow is run
+    registry_cache: Path | None = None
+    horizons_s: tuple[float, ...] = DEFAULT_HORIZONS_S  # of the shadows' forecasts: the workers' own
 
     @property
     def topics(self) -> Topics:

@@ -8,5 +8,6 @@ deciding    promotes, tries and rolls back weights of a registry
 hearing     reads the models topic
 serving     chooses the versions that each ping of a worker asks: of the `atlases`, and of the `networks`
 loading     loads them beside the stream
+fetching    fetches weights from a registry, and checks what they forecast
 files       where atlases lie
 """

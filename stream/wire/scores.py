@@ -22,7 +22,7 @@ MEASURED: Final[tuple[Measured, ...]] = ("error", "skill", "coverage", "cadence"
 
 
 class _Wire(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A record that leaves out each field equal to its default (None)."""
+    """A record that leaves out each field equal to its default."""
 
 
 class Outcome(_Wire, frozen=True):
@@ -53,6 +53,7 @@ class Score(_Wire, frozen=True, kw_only=True, tag_field="kind", tag="score"):
     status: Status  # of the forecast
     next: Outcome
     horizons: tuple[Outcome, ...]
+    shadow: bool = False  # the forecast was never published: weights that answer nobody were asked beside the stream
 
 
 class Drift(_Wire, frozen=True, kw_only=True, tag_field="kind", tag="drift"):

@@ -14,10 +14,8 @@ from model.api import Atlas, AtlasError, Predictor
 from stream.config.security import kafka_refusal
 from stream.config.settings import Settings
 from stream.engine.predictors import Size
-from stream.registry import Registry
-from stream.registry.golden import check_golden
-from stream.registry.manifest import GOLDEN
 from stream.versions.atlases import Atlases
+from stream.versions.fetching import fetched
 from stream.versions.files import path_of
 from stream.versions.hearing import Hearing
 from stream.versions.loading import Loader
@@ -69,7 +67,7 @@ def networks_of(heard: Hearing, registry: str, weights: str, own: Predictor) -> 
     def load(asked: str) -> Predictor:
         if asked == version:
             return Predictor.load(weights, capacity=capacity)
-        network = _network(registry, asked, capacity)
+        network = fetched(registry, asked, capacity)
         if (reason := size.misfit(Size.of(network))) is not None:
             raise ValueError(reason)
         return network
@@ -83,16 +81,3 @@ def _atlas(folder: Path, version: str) -> Atlas:
     if atlas.version != version:
         raise AtlasError(f"{path_of(folder, version)} is version {atlas.version}")
     return atlas
-
-
-def _network(registry: str, version: str, capacity: int) -> Predictor:
-    """Raises OSError or ValueError if these weights are absent, damaged, or do not say what they said when they were
-    published."""
-    folder = Registry.opened(registry).fetch("weights", version)
-    network = Predictor.load(folder, capacity=capacity)
-    if network.version != version:
-        raise ValueError(f"the weights in {registry} are version {network.version}")
-    golden = folder / GOLDEN
-    if golden.is_file() and (reason := check_golden(network, golden.read_bytes())) is not None:
-        raise ValueError(reason)
-    return network
