@@ -40,9 +40,10 @@ from stream.wire import Src, WeightsRecord
 log: Final = logging.getLogger(__name__)
 
 WINDOWS: Final = 64_000  # pings of a partition before the first one that is answered: as a takeover without a store
-MOST_AGAIN: Final = 500_000  # pings that are read again at most
+MOST_AGAIN: Final = 1_000_000  # pings that are read again at most: some 10 s of work
 LOOK_S: Final = 10.0  # for which the models topic may stay silent; then what was heard before counts
 HOLD_S: Final = 180.0  # for which scores wait until weights are loaded: they are 23 minutes late anyway
+AWAY_S: Final = 60.0  # for which no shadow is tried in a partition whose pings could not be read
 FEW: Final = 256  # slots of a new engine: they grow
 SAY_S: Final = 10.0
 NO_PINGS: Final = (KafkaError, OSError, TimeoutError, RuntimeError)
@@ -74,6 +75,7 @@ class _Part:
     next: int  # the first ping that is not folded yet
     lanes: dict[str, Lane] = field(default_factory=dict)  # by version
     failed: set[str] = field(default_factory=set)
+    not_before: float = 0.0  # when the pings may be read again after they could not be
 
 
 class Shadows:
@@ -135,19 +137,20 @@ class Shadows:
         if not known:
             return None
         part = self._parts.get(number)
-        if part is None or part.owner is not owner or min(known) + KEPT < part.next:
+        if part is None or part.owner is not owner or min(known) + KEPT < part.next:  # the last: a log was made anew
             part = self._parts[number] = _Part(owner, min(known))
         try:
-            await self._begin(part, number, min(known), max(known))
+            if time.monotonic() >= part.not_before:
+                await self._begin(part, number, min(known), max(known))
             if not part.lanes:
-                self._parts.pop(number)
                 return None
             return [await self._said(part, number, source) for source in sources]
         except NO_PINGS as error:
             log.warning(
                 "%s/%d cannot be read (%r): its forecasts are scored without shadows", self._topic, number, error
             )
-            self._parts.pop(number, None)
+            part.lanes.clear()
+            part.not_before = time.monotonic() + AWAY_S
             return None
 
     def drop(self, number: int) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import random
 from collections.abc import Sequence
 from functools import cache
-from itertools import pairwise
 
 import msgspec
 import pytest
@@ -42,7 +41,7 @@ def pings_of(track: Sequence[Fix]) -> Records:
 @cache
 def feed() -> Records:
     print(f"seed {SEED}")
-    return pings_of(fixes(random.Random(SEED), entities=8, minutes=90))
+    return pings_of(fixes(random.Random(SEED), entities=40, minutes=120))
 
 
 def lane(first: int = 0, most: int = 1_000, weights: str = "small") -> Lane:
@@ -118,9 +117,7 @@ def shadow_of(raw: bytes) -> bytes:
     one = loads_forecast(raw)
     horizons = tuple(replace(horizon, lat=horizon.lat + 1e-4) for horizon in one.horizons)
     made = forecast_id(one.entity_id, one.anchor.ts, "s1", None)
-    return dumps(
-        replace(one, forecast_id=made, model=replace(one.model, version="s1"), atlas=None, horizons=horizons)
-    )
+    return dumps(replace(one, forecast_id=made, model=replace(one.model, version="s1"), atlas=None, horizons=horizons))
 
 
 @pytest.fixture(params=[1, 2])
@@ -147,7 +144,7 @@ def test_a_shadow_changes_no_score_of_what_was_published_and_no_drift(log: list[
     assert published == expected
     assert both.metadata(len(log)) == alone.metadata(len(log))
     shadows = [one.record for one in found if one not in published]
-    assert len(shadows) > 500
+    assert len(shadows) > 250
     assert {one.model.version for one in shadows if isinstance(one, Score)} == {"s1"}
 
 
@@ -157,7 +154,7 @@ def test_members_that_follow_each_other_score_shadows_as_one_alone_does(log: lis
     cuts = [0, *sorted(random.Random(SEED).sample(range(1, len(log)), 12)), len(log)]
     committed: tuple[int, str] | None = None
     found: list[Decided] = []
-    for low, high in pairwise(cuts):
+    for high in cuts[1:]:
         owned = Owned.taken_over(FORECASTS, settings, committed, Bounds(0, len(log)))
         begin = owned.begin or 0
         found += owned.fold(rows(log, begin, high), beside(log, begin, high))
@@ -181,7 +178,7 @@ def test_a_shadow_is_scored_against_the_pings_that_followed() -> None:
         if twin is not None:
             pairs += 1
             assert (twin.next, twin.horizons, twin.shadow, one.shadow) == (one.next, one.horizons, True, False)
-    assert pairs == len(scored(log)) > 500
+    assert pairs == len(scored(log)) > 250
 
 
 def test_the_record_says_that_it_is_a_shadows_and_else_nothing_of_it() -> None:
