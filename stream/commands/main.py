@@ -23,6 +23,7 @@ TRAINING: Final = (
     "train",
     "calibrate",
     "fit-atlas",
+    "refresh",
     "experiment",
 )  # commands that need torch, whatever is missing first
 

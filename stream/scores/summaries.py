@@ -142,7 +142,7 @@ def paired(
         into = ours if of(score) == one else theirs if of(score) == other else None
         if into is None:
             continue
-        for name, outcome in _outcomes(score):
+        for name, outcome in outcomes(score):
             if outcome.error_m is not None and outcome.dt_s is not None and horizon in (None, name):
                 into[score.entity_id, score.anchor_ts, name] = outcome.error_m, outcome.dt_s
     # A copy of a record may have been compared with another ping; then the two errors are of different things.
@@ -158,7 +158,7 @@ def mean_log_skill(scores: Iterable[Score], horizon: str = NEXT) -> Interval | N
     """Returns the mean log of error over damped velocity's error at one horizon; None if there is none."""
     found, entities = [], []
     for score in judged(scores):
-        for name, one in _outcomes(score):
+        for name, one in outcomes(score):
             if name == horizon and one.error_m is not None and one.damped_error_m is not None:
                 found.append(log_skill(one.error_m, one.damped_error_m))
                 entities.append(score.entity_id)
@@ -172,14 +172,15 @@ def _grouped(scores: Iterable[Score], key: Callable[[Score], K]) -> dict[K, list
     return found
 
 
-def _outcomes(score: Score) -> list[tuple[str, Outcome]]:
+def outcomes(score: Score) -> list[tuple[str, Outcome]]:
+    """Returns the outcomes of a score, each with the name of its horizon."""
     return [(NEXT, score.next), *((f"{one.h_s:g}", one) for one in score.horizons)]
 
 
 def _rows(scores: Sequence[Score]) -> dict[str, Row]:
     columns: dict[str, list[tuple[str, Outcome]]] = defaultdict(list)
     for score in scores:
-        for name, outcome in _outcomes(score):
+        for name, outcome in outcomes(score):
             columns[name].append((score.entity_id, outcome))
     rows = {name: _row(cases) for name, cases in columns.items()}
     return {name: row for name, row in rows.items() if row is not None}
@@ -212,6 +213,11 @@ def _skill(error_m: F64, damped_m: F64, entities: Sequence[str]) -> Interval:
     found = _ratio(error_m, damped_m, entities, 0)
     low = None if found.high is None else 1 - found.high
     return Interval(1 - found.value, low, None if found.low is None else 1 - found.low)
+
+
+def mean_of_entities(values: F64, entities: Sequence[str]) -> Interval:
+    """Returns the mean of these values [N], one of each entity [N], and its interval."""
+    return _mean(values, entities, 0)
 
 
 def _mean(values: F64, entities: Sequence[str], seed: int) -> Interval:

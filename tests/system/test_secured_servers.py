@@ -176,7 +176,7 @@ def test_pings_are_archived_with_the_rights_that_the_page_lists_and_no_more(secu
 def test_forecasts_are_scored_with_the_rights_that_the_page_lists_and_no_more(secured: Secured, tmp_path: Path) -> None:
     with admin.connected(secured.plain) as client:
         admin.create_scores(client, TOPICS, partitions=2)
-    log = scores_rig.records(1, minutes=60)
+    log = scores_rig.records(1, minutes=240)
     bus_feed.send(secured.plain, TOPICS.forecasts, ((b"e", raw, ()) for raw in log))
     secret_file = tmp_path / "password"
 
@@ -192,7 +192,7 @@ def test_forecasts_are_scored_with_the_rights_that_the_page_lists_and_no_more(se
     assert shown.returncode == 0, shown.stderr
     assert sum(row["n"] for row in json.loads(shown.stdout)["scores"] if row["model"] == "m1") > 100
     assert_secret(ran.stderr, ran.stdout, shown.stderr)
-    for refused in (scores("feeder", "run", "--once"), scores("scorer", "show")):
+    for refused in (scores("worker", "run", "--once"), scores("scorer", "show")):
         assert refused.returncode == 1
         assert "SECURITY.md" in refused.stderr
         assert "Traceback" not in refused.stderr
