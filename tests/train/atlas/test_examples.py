@@ -43,9 +43,7 @@ def sample(fleet: Corpus) -> Sample:
     return Sample("buses", "all", "", fleet, len(fleet), 1, fleet=fleet)
 
 
-def test_a_row_without_its_own_is_told_what_an_atlas_of_the_others_says(
-    make_corpus: MakeCorpus, buses: Corpus
-) -> None:
+def test_a_row_without_its_own_is_told_what_an_atlas_of_the_others_says(make_corpus: MakeCorpus, buses: Corpus) -> None:
     anchors = find(buses)
     for n, name in enumerate(NAMES):
         rows = np.flatnonzero(buses.entity[anchors.track] == buses.names.index(name))
