@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 HELP = """Train how far weights believe an atlas: the map that a fleet's own pings draw.
 
 The pings of each file are walked in the order of their times, and an atlas grows from them. What it says beside the
-forecasts of the weights, and what then happened, teaches one small head. All else of the weights stays: without an
-atlas they answer as before, to the bit.
+forecasts of the weights, and what then happened, teaches one small head. Half of the forecasts are not told what their
+own vehicle did. All else of the weights stays: without an atlas they answer as before, to the bit.
 
 Counting needs no training and works anywhere; what is learned here is when to believe it. So several regions should
 teach it, towns of fleets among them: `pathcast synth --per-town 64`. Real files give their train split.
