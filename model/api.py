@@ -23,7 +23,7 @@ from model.config import SMALL, ModelConfig
 from model.kernels import tiles
 from model.kinematics.features import ABSENT, FIX
 from model.kinematics.geo import F64
-from model.parameters.reading import Parameters, WeightsError, from_pretrained
+from model.parameters.reading import Parameters, WeightsError, from_pretrained, resolve
 from model.parameters.untrained import untrained
 from model.serving import answers, folding, layers, state_codec
 from model.serving.answers import Forecasts, Guide, Moment, TravelTimes, checked_horizons
@@ -35,6 +35,7 @@ from model.serving.state_pool import StatePool
 
 __all__ = [
     "ABSENT",
+    "FINGERPRINT_AT",
     "FIX",
     "PRECISIONS",
     "Atlas",
@@ -45,6 +46,7 @@ __all__ = [
     "Guide",
     "ModelConfig",
     "Moment",
+    "Parameters",
     "Predictor",
     "StateCorrupt",
     "StateError",
@@ -52,7 +54,11 @@ __all__ = [
     "TravelTimes",
     "WeightsError",
     "check_weights",
+    "load_weights",
+    "weights_folder",
 ]
+
+FINGERPRINT_AT: Final = slice(8, 16)  # where a state says of which weights it is (model.serving.state_codec)
 
 # Fixes after which the filter and the running means no longer depend on how they started, to 1e-5. A forecast is then
 # the same except for float32 rounding; at five pings a second its covariance may differ by 2e-5. Each fix is 20 bytes
@@ -60,12 +66,23 @@ __all__ = [
 KALMAN_WARMUP: Final = 52
 
 
-def check_weights(weights: str | Path) -> None:
+def load_weights(weights: str | Path) -> Parameters:
     """Reads weights by bundled name or directory, and compiles nothing. Raises WeightsError if `Predictor.load`
     would.
     """
-    config = from_pretrained(weights).config
-    _check_servable(config, config.name, "int8")
+    found = from_pretrained(weights)
+    _check_servable(found.config, found.config.name, "int8")
+    return found
+
+
+def weights_folder(weights: str | Path) -> Path:
+    """Returns the directory of weights, given by bundled name or directory. Raises WeightsError."""
+    return resolve(weights)
+
+
+def check_weights(weights: str | Path) -> None:
+    """Raises WeightsError if `Predictor.load` would."""
+    load_weights(weights)
 
 
 def _check_servable(config: ModelConfig, name: str, precision: str) -> None:
@@ -151,6 +168,16 @@ class Predictor:
 
     def release(self, slots: Slots) -> None:
         self._pool.release(slots)
+
+    def occupy(self, slots: Slots) -> None:
+        """Empties slots that the caller has numbered, so that several Predictors can number the same entities alike.
+        Where it is used, `acquire` is not.
+        """
+        self._pool.occupy(slots)
+
+    def vacate(self, slots: Slots) -> None:
+        """Frees slots that were occupied."""
+        self._pool.vacate(slots)
 
     def reset(self, slots: Slots) -> None:
         """Empties the slots in place."""

@@ -69,6 +69,18 @@ class StatePool:
         self._free[self._left : self._left + len(slots)] = np.sort(slots)[::-1]
         self._left += len(slots)
 
+    def occupy(self, slots: Slots) -> None:
+        """Empties slots that the caller has numbered, and grows until the pool has them. A pool whose slots are
+        numbered elsewhere is asked for them by this alone, never by `acquire`.
+        """
+        while len(slots) and int(slots.max()) >= self.capacity:
+            self._grow(2 * self.capacity)
+        self.reset(slots)
+
+    def vacate(self, slots: Slots) -> None:
+        """Frees slots that were occupied."""
+        self.age[self.check(slots)] = -1
+
     def reset(self, slots: Slots) -> None:
         """Empties the slots."""
         self.rings.clear(slots)

@@ -14,9 +14,9 @@ import typer
 from stream.adapters.options import Columns, recording_of
 from stream.atlas.counting.cli import HalfLife, MaxCells, MinEntities, Without, run
 from stream.atlas.showing.cli import diff, export, list_versions, show
-from stream.atlas.times import DAY_S, seconds
 from stream.config.options import DEFAULT_BOOTSTRAP, Bootstrap, Json, quiet, secured
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.times import DAY_S, seconds
 
 app = typer.Typer(
     help="The fleet's own map: what became of earlier pings, counted by map cell, heading and speed.\n\n"
@@ -67,7 +67,7 @@ def build(
     days = seconds(half_life, "--half-life") / DAY_S
     from model.atlas.version import dumps
     from stream.atlas import building
-    from stream.atlas.versions.files import write_whole
+    from stream.versions.files import write_whole
 
     rules, nobody = building.Rules(days, min_entities, max_cells), without or ()
     with _progress(silent=as_json) as told, quiet():

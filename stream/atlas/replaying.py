@@ -24,7 +24,7 @@ NO_SPAN: Final = 0  # of rows before the first that has a time
 
 @dataclass(frozen=True)
 class One:
-    """A `stream.engine.asks.Choice`: one version for all pings, or none."""
+    """A `stream.engine.asks.AtlasChoice`: one version for all pings, or none."""
 
     atlas: Atlas | None = None
 

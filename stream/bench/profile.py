@@ -101,7 +101,7 @@ RULES: Final[tuple[tuple[str, str, str], ...]] = (
     ("stream/delivery/guarantees.py", "", "delivery"),
     ("stream/delivery/accounts.py", "", "delivery"),
     ("stream/delivery/holds.py", "", "delivery"),
-    ("stream/atlas/versions", "", "delivery"),
+    ("stream/versions", "", "delivery"),
     ("stream/wire/versions.py", "", "delivery"),
     ("/faust/", "", "Faust"),
     ("/mode/", "", "Faust"),

@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from stream.adapters.options import Columns, recording_of
-from stream.atlas.times import seconds
 from stream.config.settings import DEFAULT_HORIZONS_S, UNLIMITED, Settings
+from stream.config.times import seconds
 
 if TYPE_CHECKING:  # importing torch takes a second, for which --help and a wrong file name should not wait
     from stream.adapters.files import Row, Rows
@@ -146,6 +146,8 @@ async def _replayed(
     engine: Engine, rows: Rows, growing: Growing | None, sink: BinaryIO, settings: Settings, console: Console
 ) -> dict[str, Any]:
     """Passes all rows through the engine, writes the forecasts, and returns the summary."""
+    from stream.engine.asks import Choice
+
     published_ms = int(time.time() * 1000)
     codes: Counter[str] = Counter()
     examples: dict[str, str] = {}
@@ -155,7 +157,7 @@ async def _replayed(
         task = progress.add_task("replaying", total=len(rows))
         for batch in batches:
             records = records_of(batch, offset, settings.topics.pings, published_ms)
-            choice = None if growing is None else growing.choice
+            choice = Choice(None if growing is None else growing.choice)
             answers = await engine.process(records, started_ms=0.0, fetched_ms=0.0, choice=choice)
             if growing is not None:
                 growing.add(records)

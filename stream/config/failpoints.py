@@ -2,7 +2,8 @@
 
     PATHCAST_KILL_POINT=after_commit:3    SIGKILL to ourselves when `after_commit` is reached for the third time
 
-They lie between the writes of delivery, so that a test can stop after any of them (`tests/chaos`).
+They lie between the writes of delivery (`NAMES`) and of the registry (`OF_REGISTRY`), so that a test can stop after any
+of them (`tests/chaos`, `tests/stream/registry`).
 """
 
 from __future__ import annotations
@@ -26,19 +27,28 @@ NAMES: Final = {
     "after_checkpoint": "the checkpoint is written, and we have not noted it",
 }
 
+OF_REGISTRY: Final = {
+    "before_file": "a file of a version is about to be written, after all those before it",
+    "before_manifest": "the files of a version are written, and its manifest is not",
+    "before_rename": "files and manifest lie in a folder that nobody reads (a local registry, or a cache)",
+    "after_publication": "the version exists, and its publisher has not noted it",
+    "within_deletion": "a version's manifest is gone, and its files are not",
+}
+
 _left: dict[str, int] = {}  # how often a point may still be reached
 
 
 def arm(text: str) -> None:
     """Arms the point that `text`, NAME or NAME:N, names; none if it is empty.
 
-    Raises ValueError for a name that is not in NAMES, or an N below 1.
+    Raises ValueError for a name that is in neither table, or an N below 1.
     """
     if not text:
         return
     name, _, times = text.partition(":")
-    if name not in NAMES or not (times or "1").isdecimal() or int(times or "1") < 1:
-        raise ValueError(f"{VARIABLE}={text!r}: expected NAME or NAME:N, where NAME is one of {', '.join(NAMES)}")
+    known = {**NAMES, **OF_REGISTRY}
+    if name not in known or not (times or "1").isdecimal() or int(times or "1") < 1:
+        raise ValueError(f"{VARIABLE}={text!r}: expected NAME or NAME:N, where NAME is one of {', '.join(known)}")
     _left[name] = int(times or "1")
 
 
@@ -46,7 +56,7 @@ def reach(name: str) -> None:
     """Notes that point `name` is reached, and kills the process if that was the N-th time."""
     if not _left:
         return
-    assert name in NAMES
+    assert name in NAMES or name in OF_REGISTRY
     if name in _left:
         _left[name] -= 1
         if not _left[name]:

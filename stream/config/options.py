@@ -92,6 +92,23 @@ Bootstrap = Annotated[
     str, typer.Option("--bootstrap", envvar="PATHCAST_BOOTSTRAP", help="Kafka, host:port[,host:port...]")
 ]
 Prefix = Annotated[str, typer.Option("--prefix", envvar="PATHCAST_PREFIX", help="of every topic name")]
+RegistryUrl = Annotated[
+    str,
+    typer.Option(
+        "--registry",
+        envvar="PATHCAST_REGISTRY",
+        help="where versions lie: a directory, or a URL such as s3://bucket/pathcast (extra s3)",
+    ),
+]
+RegistryCache = Annotated[
+    Path | None,
+    typer.Option(
+        "--registry-cache",
+        envvar="PATHCAST_REGISTRY_CACHE",
+        file_okay=False,
+        help="where versions of a remote registry are kept; default: in the user's cache",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
 
 

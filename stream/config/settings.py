@@ -57,8 +57,9 @@ class Settings:
     delivery: DeliveryGuarantee = DeliveryGuarantee.AT_LEAST_ONCE
     compression: Compression = Compression.NONE
     atlases: Path | None = None  # the directory of atlas files; None: no atlas is asked
-    # How far ahead versions of the atlas are announced. Half of it is what a partition waits for one.
-    atlas_lead_s: float = 60.0
+    registry: str | None = None  # where versions of weights lie, a directory or a URL; None: they do not change
+    # How far ahead versions are announced. Half of it is what a partition waits for one.
+    lead_s: float = 60.0
     instance: str = ""  # a static member's name: it keeps its partitions over a restart within the session timeout
     kafka: KafkaSecurity = PLAIN_KAFKA
     redis: RedisSecurity = PLAIN_REDIS
@@ -73,9 +74,14 @@ class Settings:
             raise ValueError(f"max_entities must be at least 1, got {self.max_entities}")
         if self.max_stored_entities < 1:
             raise ValueError(f"max_stored_entities must be at least 1, got {self.max_stored_entities}")
-        if self.atlas_lead_s <= 0:
-            raise ValueError(f"atlas_lead_s must be above 0, got {self.atlas_lead_s}")
+        if self.lead_s <= 0:
+            raise ValueError(f"lead_s must be above 0, got {self.lead_s}")
         object.__setattr__(self, "topics", Topics.of(self.prefix))
+
+    @property
+    def asks_versions(self) -> bool:
+        """Returns whether the models topic decides what forecasts ask."""
+        return self.atlases is not None or self.registry is not None
 
 
 # Limit of one fetch and partition, some 600 pings: so a poll brings pings of several partitions, and none waits for

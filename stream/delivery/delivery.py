@@ -39,7 +39,7 @@ from stream.delivery.checkpointer import Checkpointer
 from stream.delivery.cold_reads import ColdReads
 from stream.delivery.committer import Committer
 from stream.delivery.continuity import Continuity
-from stream.delivery.holds import Atlases, Holds
+from stream.delivery.holds import Holds, Versions
 from stream.delivery.inbox import Inbox, Limits
 from stream.delivery.outages import Outages
 from stream.delivery.ownership import Ownership
@@ -69,10 +69,10 @@ class Delivery:
         guarantee: Guarantee,
         input_log: InputLog,
         *,
-        atlases: Atlases | None = None,
+        versions: Versions | None = None,
         clock: Callable[[], float] = now_ms,
     ) -> None:
-        """Takes `atlases`, if forecasts are to ask them."""
+        """Takes `versions`, if forecasts are to ask some."""
         self._store = store  # `close` closes it
         self._guarantee = guarantee
         self._clock = clock
@@ -101,7 +101,7 @@ class Delivery:
             self._news.set,
         )
         self._processing = Processing(
-            *(engine, store, self._cold_reads, Holds(atlases, self._news.set), self.ownership),
+            *(engine, store, self._cold_reads, Holds(versions, self._news.set), self.ownership),
             *(self._inbox, self.accounts, clock),
         )
 

@@ -43,7 +43,7 @@ def written(rows: Sequence[Row], folder: Path) -> Atlas:
     from model.api import Atlas
     from stream.atlas.building import Rules, of_rows
     from stream.atlas.replaying import bytes_of
-    from stream.atlas.versions.files import path_of
+    from stream.versions.files import path_of
 
     raw = bytes_of(of_rows(rows), Rules())
     atlas = Atlas.of(raw)
@@ -55,7 +55,7 @@ def announce(bootstrap: str, topics: Topics, atlas: Atlas) -> None:
     """Brings the version into service, as the one that all later pings ask but the first few. Raises as
     `Announcer.opened` and `Announcer.announce`."""
 
-    from stream.atlas.versions.announcing import Announcer
+    from stream.versions.announcing import Announcer
 
     async def work() -> None:
         async with Announcer.opened(bootstrap, topics, lead_s=0.0, sample_s=SAMPLE_S) as announcer:

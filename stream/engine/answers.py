@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from model.api import Fill, Forecasts
@@ -61,6 +62,7 @@ class Answered(NamedTuple):
     window_from_ms: I64
     late: NDArray[np.bool_]
     cache: NDArray[np.int8]  # an index of CACHES
+    model: I64  # twice the place of its network, plus one if another may have been due
     said: Forecasts
     asks: Asks | None = None  # None where no atlases serve
 
@@ -84,15 +86,18 @@ class Answered(NamedTuple):
 class Writer:
     """Writes forecast records: the fields of `wire.Forecast`, in its order, through a template."""
 
-    def __init__(self, horizons_s: Sequence[float], model: ModelRef, topics: Topics) -> None:
+    def __init__(self, horizons_s: Sequence[float], topics: Topics) -> None:
         # As `ids.forecast_id` builds it.
-        self._id = Template(["", ID_SEPARATOR, ID_SEPARATOR + model.version], [TEXT, 0])
-        self._id_guided = Template(["", ID_SEPARATOR, ID_SEPARATOR + model.version, ""], [TEXT, 0, TEXT])
+        self._id = Template(["", ID_SEPARATOR, ID_SEPARATOR, ""], [TEXT, 0, TEXT])
         self._topic = topics.forecasts
-        self._template, self._guided = (_template(horizons_s, model, guided=guided) for guided in (False, True))
+        self._template, self._guided = (_template(horizons_s, guided=guided) for guided in (False, True))
 
     def written(
-        self, records: Records, parts: Sequence[Answered], clocks_ms: tuple[float, float, float]
+        self,
+        records: Records,
+        parts: Sequence[Answered],
+        models: Sequence[ModelRef],
+        clocks_ms: tuple[float, float, float],
     ) -> list[EncodedBatch]:
         """Returns the answers to some of these records; those of each partition are in the order of its records.
 
@@ -104,9 +109,9 @@ class Writer:
         asked = Answered.joined(parts, records.which)
         asking = records.at(asked.rows)
         keys = asking.keys.alone()  # copied out of the bytes that a broker sent
-        ids = self._ids(asked, keys)
+        ids = self._ids(asked, keys, models)
         template = self._template if asked.asks is None else self._guided
-        values = template.written(_numbers(asked, asking, clocks_ms), _texts(asked, asking, keys, ids))
+        values = template.written(_numbers(asked, asking, clocks_ms), _texts(asked, asking, keys, ids, models))
         begins = np.append(True, asking.which[1:] != asking.which[:-1])
         heads = [_head(*one) for one in records.partitions]
         pages = framed(keys, values, BytesColumn.of(heads).at(asking.which), Column(EVENT_ID, ids), begins)
@@ -116,13 +121,16 @@ class Writer:
             for source, (at, body) in zip(sources, pages, strict=True)
         ]
 
-    def _ids(self, asked: Answered, keys: BytesColumn) -> BytesColumn:
-        times = asked.anchor["ts_ms"][None]
+    def _ids(self, asked: Answered, keys: BytesColumn, models: Sequence[ModelRef]) -> BytesColumn:
         if asked.asks is None:
-            texts = self._id.written(times, [keys])
+            atlases, which = [b""], np.zeros(len(asked.rows), np.int64)
         else:
-            versions = _versions(asked.asks, ID_SEPARATOR.encode(), b"", none=b"")
-            texts = self._id_guided.written(times, [keys, versions])
+            # The index of none is -1, the last.
+            atlases = [*((ID_SEPARATOR + atlas.version).encode() for atlas in asked.asks.atlases), b""]
+            which = asked.asks.which % len(atlases)
+        versions = BytesColumn.of([one.version.encode() + atlas for one in models for atlas in atlases])
+        of = asked.model // 2 * len(atlases) + which
+        texts = self._id.written(asked.anchor["ts_ms"][None], [keys, versions.at(of)])
         return BytesColumn.of_width(np.frombuffer(digests(filter(None, texts.each())), np.uint8), ID_CHARS)
 
 
@@ -133,7 +141,7 @@ def _head(topic: str, number: int) -> bytes:
     return headers_as_sent(event_headers("forecast", topic, number), more=1)
 
 
-def _template(horizons_s: Sequence[float], model: ModelRef, *, guided: bool) -> Template:
+def _template(horizons_s: Sequence[float], *, guided: bool) -> Template:
     """Returns the template of `wire.Forecast` as JSON, with holes for its numbers and changing texts.
 
     It has the atlas if it is `guided`.
@@ -148,7 +156,7 @@ def _template(horizons_s: Sequence[float], model: ModelRef, *, guided: bool) -> 
         f'{{"forecast_id":"{text}","entity_id":"{text}","anchor":{{"ts":{whole},"lat":{deg},"lon":{deg}}},'
         f'"next":{{"dt_s":{seconds},"d_east_m":{metres},"d_north_m":{metres},"d_lat":{deg},"d_lon":{deg},'
         f'"cov_m2":{cov},"dt_early_s":{seconds},"dt_late_s":{seconds}}},"horizons":[{horizons}],'
-        f'"model":{msgspec.json.encode(model).decode()},{atlas}"status":"{text}",'
+        f'"model":{text},{atlas}"status":"{text}",'
         f'"window":{{"n":{whole},"from_ts":{whole},"to_ts":{whole}}},"cache":"{text}",'
         f'"latency_ms":{{"ingest":{seconds},"queue":{seconds},"infer":{seconds}}},'
         f'"src":{{"topic":"{text}","partition":{whole},"offset":{whole}}}}}'
@@ -219,7 +227,9 @@ def _scale(  # type: ignore[no-untyped-def]
     return True
 
 
-def _texts(asked: Answered, asking: Records, entity_ids: BytesColumn, ids: BytesColumn) -> list[BytesColumn]:
+def _texts(
+    asked: Answered, asking: Records, entity_ids: BytesColumn, ids: BytesColumn, models: Sequence[ModelRef]
+) -> list[BytesColumn]:
     """Returns the texts of the template, in its order."""
     # An unread window is not the entity's whole window, however long it is.
     warm = (asked.window_n < WARMUP_BELOW) | (asked.cache == _UNREAD)
@@ -230,7 +240,16 @@ def _texts(asked: Answered, asking: Records, entity_ids: BytesColumn, ids: Bytes
     atlas = (
         () if asked.asks is None else (_versions(asked.asks, b'"', b'"', none=b"null"), _FLAGS.at(asked.asks.late * 1))
     )
-    return [ids, entity_ids, *atlas, _STATUS_TEXTS.at(status), _CACHE_TEXTS.at(asked.cache), topics.at(asking.which)]
+    said = BytesColumn.of([msgspec.json.encode(replace(one, late=late)) for one in models for late in (False, True)])
+    return [
+        ids,
+        entity_ids,
+        said.at(asked.model),
+        *atlas,
+        _STATUS_TEXTS.at(status),
+        _CACHE_TEXTS.at(asked.cache),
+        topics.at(asking.which),
+    ]
 
 
 def _versions(asks: Asks, before: bytes, after: bytes, *, none: bytes) -> BytesColumn:

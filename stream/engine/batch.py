@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from model import api
 from model.api import Moment
 from stream.engine.answers import Answered
-from stream.engine.asks import Asks, Choice
+from stream.engine.asks import NOTHING, Asks, Choice, Networks
 from stream.engine.entities import Entity, Shard, Slots, windows
 from stream.engine.pings import Pings
 from stream.kafka.encoded_batches import Answers, EncodedBatch
@@ -35,19 +35,25 @@ class EngineBatch:
     started_ms: float
     fetched_ms: float
     silent: bool
-    choice: Choice | None = None  # None: no atlas is asked, and no answer speaks of one
+    choice: Choice = NOTHING
     moments: list[Moment] = field(default_factory=list)  # of the outcomes in `fills`, in that order
     fills: list[Asked] = field(default_factory=list)
+    fillers: list[NDArray[np.int64]] = field(default_factory=list)  # the places of the networks that `moments` are of
     said: list[Answered] = field(default_factory=list)
     pages: list[EncodedBatch] = field(default_factory=list)
     others: list[tuple[int, Outgoing]] = field(default_factory=list)  # unordered, each with the row that it answers
     sources: list[Shard] = field(init=False)  # one for each of the records' partitions
     asks: Asks | None = field(init=False, default=None)
+    networks: Networks | None = field(init=False, default=None)  # None: each entity's state stays where it is
 
     def __post_init__(self) -> None:
         self.sources = [self.shards[partition] for partition in self.records.partitions]
-        if self.choice is not None and not self.silent:
-            self.asks = Asks.of(self.records, self.choice)
+        if self.silent:
+            return
+        if self.choice.atlas is not None:
+            self.asks = Asks.of(self.records, self.choice.atlas)
+        if self.choice.weights is not None:
+            self.networks = Networks.of(self.records, self.pings.names, self.pings.of, self.choice.weights)
 
     def count(self) -> None:
         """Counts the batch's records, and the fields that were dropped from them, in their shards' counts."""

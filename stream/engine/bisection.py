@@ -24,7 +24,7 @@ from typing import Final
 
 import numpy as np
 
-from stream.engine.asks import NoAtlas
+from stream.engine.asks import Choice, NoAtlas
 from stream.engine.batch import EngineBatch
 from stream.engine.entities import EntityTable, Shard, all_counted_or_none
 from stream.engine.pings import Pings
@@ -47,7 +47,10 @@ Refuse = Callable[[EngineBatch, int, Shard, Reject], None]
 class Bisection:
     """Decides which entities are put into quarantine, refused, or let out."""
 
-    def __init__(self, table: EntityTable, versions: Versions, ttl_ms: float, refuse: Refuse) -> None:
+    def __init__(
+        self, table: EntityTable, versions: Callable[[EngineBatch, int], Versions], ttl_ms: float, refuse: Refuse
+    ) -> None:
+        """Takes `versions`, which returns those that a record of a batch is answered by."""
         self._table = table
         self._versions = versions
         self._ttl_ms = ttl_ms
@@ -60,7 +63,7 @@ class Bisection:
         if found is None:
             return False
         record = batch.records[index]
-        if not found.stands(self._versions, record.timestamp_ms, self._ttl_ms):
+        if not found.stands(self._versions(batch, index), record.timestamp_ms, self._ttl_ms):
             log.warning(
                 "%r in %s is let out of quarantine, where it was since offset %d",
                 entity_id,
@@ -135,7 +138,7 @@ class Bisection:
             record.offset,
             exc_info=error,
         )
-        found = begun(record.offset, record.timestamp_ms, self._versions, error)
+        found = begun(record.offset, record.timestamp_ms, self._versions(batch, row), error)
         self._table.give_up(shard, entity_id, found)
         if batch.silent:
             shard.counts.replayed += 1
@@ -161,7 +164,7 @@ class Bisection:
             batch.started_ms,
             batch.fetched_ms,
             batch.silent,
-            None if batch.choice is None else NoAtlas(),
+            Choice(None if batch.choice.atlas is None else NoAtlas()),
         )
         try:
             fold(control)

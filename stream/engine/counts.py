@@ -23,12 +23,14 @@ class Counts:
     gap_fills: int = 0
     replayed: int = 0  # folded silently, by a takeover; not in records_in
     rebuilt: int = 0  # states that were refused and rebuilt from the window
+    moved: int = 0  # states that other weights rebuilt from the window, as these were due
     damaged: int = 0  # stored records that were refused: the entity started anew
     evicted: int = 0  # stored states that the store lost before they expired
     over_quota: int = 0  # pings of new entities that exceed the quota of stored entities
     # Dropped optional fields of pings, by name. Never changed in place, because copies of this object share it.
     fields_dropped: Counter[str] = field(default_factory=Counter)
     late_atlas: int = 0  # forecasts for which another version of the atlas may have been due
+    late_weights: int = 0  # forecasts for which other weights may have been due
     unread: int = 0  # forecasts without the entity's stored state, which could not be read in time
 
     def copy(self) -> Counts:

@@ -21,7 +21,7 @@ from typing import Final, TypeVar
 
 from model.api import Predictor
 from stream.config.settings import Settings
-from stream.engine.asks import Choice
+from stream.engine.asks import NOTHING, Choice
 from stream.engine.batch import (
     EngineBatch,
     ceilings,
@@ -35,6 +35,7 @@ from stream.engine.entities import (
     all_counted_or_none,
 )
 from stream.engine.pings import Pings
+from stream.engine.predictors import Predictors
 from stream.engine.quarantine import Versions, program_version
 from stream.engine.quota import Quota
 from stream.engine.restore import Restorer
@@ -75,18 +76,33 @@ class Engine:
         self._store = store
         self._run: Runner = run or inline
         policy, quota = Policy(window_fixes=predictor.history), Quota(settings.max_stored_entities)
-        self._model = ModelRef(predictor.name, predictor.version)
+        self._predictors = predictors = Predictors(predictor)
         self._version = program_version()
-        self._table = EntityTable(predictor, policy, max_resident or settings.max_entities)
-        self._restorer = Restorer(self._table, predictor, quota)
-        versions, ttl_ms = Versions(self._version, predictor.version), settings.state_ttl_s * 1000
-        render = Renderer(self._model, self._version, settings)
-        self._bisection = Bisection(self._table, versions, ttl_ms, render.reject)
-        self._stepper = Stepper(predictor, self._table, policy, quota, self._bisection, render, clock_ms)
+        self._table = EntityTable(predictors, policy, max_resident or settings.max_entities)
+        self._restorer = Restorer(self._table, predictors, quota)
+        render = Renderer(self._version, settings)
+        self._bisection = Bisection(self._table, self._versions, settings.state_ttl_s * 1000, render.reject)
+        self._stepper = Stepper(predictors, self._table, policy, quota, self._bisection, render, clock_ms)
 
     @property
     def model(self) -> ModelRef:
-        return self._model
+        """The weights that were taken up last."""
+        return ModelRef(self._predictors.newest.name, self._predictors.newest.version)
+
+    @property
+    def predictors(self) -> Predictors:
+        """The networks, with the states of all entities: to compare others with them where no batch is computed."""
+        return self._predictors
+
+    @property
+    def networks(self) -> Sequence[ModelRef]:
+        """The weights that are in memory."""
+        return [one for one in self._predictors.refs if one.version]
+
+    @property
+    def slots(self) -> int:
+        """The number of slots in memory: the capacity that further weights need."""
+        return self._predictors.capacity
 
     @property
     def version(self) -> str:
@@ -117,7 +133,7 @@ class Engine:
         silent: bool = False,
         careful: bool = False,
         read: Read | None = None,
-        choice: Choice | None = None,
+        choice: Choice = NOTHING,
     ) -> Answers:
         """Folds the records into the states; returns forecasts, gap fills and dead letters.
 
@@ -127,7 +143,7 @@ class Engine:
             silent: only fold, as a takeover does with records that were answered before.
             careful: if folding raises, find the entities at fault and continue without them; it copies every state.
             read: reads the records of entities that are not in memory; the default is the store's `get_many`.
-            choice: which atlas each ping asks, if forecasts are to say so.
+            choice: which atlas each ping asks, if forecasts are to say so, and which weights, if there are several.
 
         Raises what `read` raises: for example that the store cannot be reached, or Evicted if it has lost the state of
         an entity that is not in memory. Nothing has been folded then, so the call may be repeated.
@@ -145,6 +161,8 @@ class Engine:
             await self._admit_unloaded(batch, read)
             work = partial(self._stepper.fold, batch)
         await self._computed(shards.values(), work, at_once=len(records) <= INLINE_RECORDS)
+        if choice.weights is not None:
+            self._let_go(choice.weights.networks)
         return batch.answers
 
     def unloaded(self, records: Records) -> list[tuple[Partition, list[str]]]:
@@ -225,6 +243,18 @@ class Engine:
                 await (inline if at_once else self._run)(work)
             except OSError as error:  # a store raises it, too, but here the states are half-way
                 raise RuntimeError(f"a step raised {error!r}") from error
+
+    def _let_go(self, needed: Sequence[Predictor]) -> None:
+        """Lets go of weights that no ping asks any more. Entities without pings since then leave memory with them."""
+        held = self._predictors.let_go(needed)
+        if held is not None:
+            self._table.leave(held)
+
+    def _versions(self, batch: EngineBatch, row: int) -> Versions:
+        """Returns by what this record is answered."""
+        asked = batch.networks
+        network = self._predictors.newest if asked is None else asked.networks[asked.which[row]]
+        return Versions(self._version, network.version)
 
     # -- on the compute thread ----------------------------------------------------------------------------------------
 

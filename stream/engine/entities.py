@@ -20,9 +20,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.api import FIX, Predictor
+from model.api import FIX
 from stream.engine import quarantine, stored_entity
 from stream.engine.counts import Counts
+from stream.engine.predictors import Predictors
 from stream.engine.quarantine import Quarantine
 from stream.store.base import Item, Partition
 from stream.tracks.track import Policy
@@ -88,10 +89,10 @@ class EntityTable:
     touched  int64 [slots]  when the last record came, counted in calls of `touch`
     """
 
-    def __init__(self, predictor: Predictor, policy: Policy, limit: int) -> None:
+    def __init__(self, predictors: Predictors, policy: Policy, limit: int) -> None:
         self.tracks = TrackTable(policy)
         self.cache = np.zeros(0, np.int8)
-        self._predictor = predictor
+        self._predictors = predictors
         # Entities kept in memory after a checkpoint; others are read from the store again when needed.
         self._limit = limit
         self._shards: dict[Partition, Shard] = {}
@@ -175,8 +176,8 @@ class EntityTable:
 
     def seated(self, shard: Shard, entity_ids: Sequence[str]) -> list[Entity]:
         """Gives each of these entities a slot without a track, and returns them."""
-        slots = self._predictor.acquire(len(entity_ids))
-        self.tracks.reserve(self._predictor.capacity)
+        slots = self._predictors.acquire(len(entity_ids))
+        self.tracks.reserve(self._predictors.capacity)
         self.tracks.clear(slots)
         if len(slots) and (missing := int(slots.max()) + 1 - len(self._owner)) > 0:
             extra = max(missing, len(self._owner))
@@ -202,6 +203,15 @@ class EntityTable:
         longest_ago = nsmallest(excess, saved, key=lambda entity: int(self._touched[entity[1]]))
         self.vacate(shard, [entity_id for entity_id, _ in longest_ago])
 
+    def leave(self, slots: NDArray[np.bool_]) -> None:
+        """Removes from memory the entities in these slots [slots] that have not changed since they were written."""
+        known = slots[: len(self._owner)] & ~self._dirty
+        if not known.any():
+            return
+        for shard in self._shards.values():
+            here = known[np.fromiter(shard.entities.values(), np.int64, len(shard.entities))]
+            self.vacate(shard, list(compress(shard.entities, here.tolist())))
+
     def vacate(self, shard: Shard, entity_ids: Iterable[str]) -> None:
         """Removes from memory those of these entities that have slots."""
         for entity_id in entity_ids:
@@ -215,7 +225,7 @@ class EntityTable:
             self._idle += self._dropped.pop().entities.values()
         if self._idle:
             slots = np.array(self._idle)
-            self._predictor.release(slots)
+            self._predictors.release(slots)
             self._owner[slots], self._dirty[slots] = NOBODY, False
             self._idle.clear()
 
@@ -252,12 +262,12 @@ class EntityTable:
     def copied(self, slots: Slots) -> Copy:
         """Returns a copy of everything in these slots, each of which must hold a track."""
         columns = [getattr(self, name)[slots] for name in COLUMNS]
-        return Copy(self.tracks.copied(slots), self._predictor.dumps(slots), columns)
+        return Copy(self.tracks.copied(slots), self._predictors.dumps(slots), columns)
 
     def put_back(self, slots: Slots, copy: Copy) -> None:
         """Restores these slots to what `copied` returned, whatever has happened to them since."""
         self.tracks.put_back(slots, copy.tracks)
-        self._predictor.loads(slots, copy.states)
+        self._predictors.loads(slots, copy.states)
         for name, column in zip(COLUMNS, copy.columns, strict=True):
             getattr(self, name)[slots] = column
 
@@ -288,7 +298,7 @@ class EntityTable:
             raise _ahead(shard, entities[ahead[0]].id, int(furthest[ahead[0]]), next_offset)
         given_up = self._unwritten(shard, next_offset) if last else {}
         anew, on = ([entities[row].id for row in np.flatnonzero(rows).tolist()] for rows in (stale, ~stale))
-        states = self._predictor.dumps(slots[stale])
+        states = self._predictors.dumps(slots[stale])
         items: dict[str, Item] = {}
         items.update(zip(anew, stored_entity.dumps(anew, self.tracks, slots[stale], states), strict=True))
         items.update(zip(on, stored_entity.patches(on, self.tracks, slots[~stale]), strict=True))

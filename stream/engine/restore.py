@@ -9,9 +9,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from model.api import Predictor, StateError
+from model.api import StateError
 from stream.engine import quarantine, stored_entity
 from stream.engine.entities import HIT, REBUILT, Entity, EntityTable, Shard, slots_of, windows
+from stream.engine.predictors import Predictors
 from stream.engine.quarantine import Quarantine
 from stream.engine.quota import Quota
 from stream.tracks.fix import FIX_BYTES
@@ -32,10 +33,10 @@ class Kept(NamedTuple):
 class Restorer:
     """Puts entities into slots of `table`. Use it only where a batch is computed."""
 
-    def __init__(self, table: EntityTable, predictor: Predictor, quota: Quota) -> None:
+    def __init__(self, table: EntityTable, predictors: Predictors, quota: Quota) -> None:
         self._table = table
         self._tracks = table.tracks
-        self._predictor = predictor
+        self._predictors = predictors
         self._quota = quota
 
     def admit(self, shard: Shard, stored: Mapping[str, bytes | None], ceiling: Mapping[str, int]) -> None:
@@ -91,7 +92,7 @@ class Restorer:
         slots = slots_of(kept.entity for kept in states)
         self._table.cache[slots] = HIT
         try:
-            self._predictor.loads(slots, [kept.state for kept in states])
+            self._predictors.loads(slots, [kept.state for kept in states])
         except StateError:  # it loads all or nothing, so find out which are refused
             refused = self._refused(shard, states)
         else:
@@ -102,7 +103,7 @@ class Restorer:
             rows = slots_of(refused)
             self._table.cache[rows] = REBUILT
             tracks = [self._tracks.read(slot) for slot in rows.tolist()]
-            self._predictor.rebuild(rows, [windows(track.window) for track in tracks if track is not None])
+            self._predictors.rebuild(rows, [windows(track.window) for track in tracks if track is not None])
 
     def _caught_up(self, shard: Shard, states: Sequence[Kept]) -> list[Entity]:
         """Folds in the fixes of the window that each state lacks.
@@ -111,10 +112,10 @@ class Restorer:
         """
         slots, behind = slots_of(kept.entity for kept in states), np.array([kept.behind for kept in states], int)
         stand = self._tracks.sizes(slots) > behind
-        stand &= self._predictor.last(slots)["ts_ms"] == self._tracks.ago(slots, behind)["ts_ms"]
+        stand &= self._predictors.last(slots)["ts_ms"] == self._tracks.ago(slots, behind)["ts_ms"]
         self._tracks.set_behind(slots[stand], behind[stand])
         late = stand & (behind > 0)
-        self._predictor.catch_up(slots[late], self._tracks.newest(slots[late], behind[late]), behind[late])
+        self._predictors.catch_up(slots[late], self._tracks.newest(slots[late], behind[late]), behind[late])
         odd = [states[row].entity for row in np.flatnonzero(~stand).tolist()]
         for entity in odd:
             self._say_rebuilt(shard, entity, "it does not stand in its window")
@@ -125,7 +126,7 @@ class Restorer:
         reason, refused = "", []
         for kept in states:
             try:
-                self._predictor.loads(np.array([kept.entity.slot]), [kept.state])
+                self._predictors.loads(np.array([kept.entity.slot]), [kept.state])
             except StateError as error:
                 refused.append(kept.entity)
                 # New weights refuse every state for the same reason: log it once.

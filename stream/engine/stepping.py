@@ -6,6 +6,9 @@
 
 A late ping is folded into the window where it belongs. Its forecast is made from the window up to it (the state is
 rebuilt for that, so its cache is "rebuilt" and its status "stale"); then the state is rebuilt from the whole window.
+
+Where an entity's weights change, the new network rebuilds its state from the window before the ping, and answers. A
+batch in which they change between two pings of one entity is folded in turns.
 """
 
 from __future__ import annotations
@@ -15,38 +18,44 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from model.api import Fill, Forecasts, Moment, Predictor
+from model.api import Fill, Forecasts, Moment
 from stream.config.settings import Settings
 from stream.engine.answers import Answered, GapStatus, Writer, gap_fill
 from stream.engine.asks import Asks
 from stream.engine.batch import Asked, EngineBatch, Outcome, Rows, lengths, model_gap, rows_of, slots_of
 from stream.engine.bisection import Bisection
 from stream.engine.entities import HIT, NOBODY, NONE, REBUILT, UNREAD, Entity, EntityTable, Shard, Slots, windows
+from stream.engine.predictors import Predictors
 from stream.engine.quota import Quota
 from stream.kafka.encoded_batches import EncodedBatch
 from stream.kafka.record_columns import Records
 from stream.tracks.track import Duplicate, Folded, Gap, Policy, Rejected, observe
-from stream.tracks.track_table import Observed, firsts
+from stream.tracks.track_table import UNKNOWN, Observed, firsts
 from stream.wire import ModelRef, Reject, dead_letter
 
 
 class Renderer:
-    """Renders answers of one program and one set of weights as records, and counts them."""
+    """Renders answers of one program as records, and counts them."""
 
-    def __init__(self, model: ModelRef, version: str, settings: Settings) -> None:
+    def __init__(self, version: str, settings: Settings) -> None:
         """Takes `version`, the version of this program."""
         self.horizons_s = settings.horizons_s
-        self._model, self._version, self._topics = model, version, settings.topics
-        self._writer = Writer(settings.horizons_s, model, settings.topics)
+        self._version, self._topics = version, settings.topics
+        self._writer = Writer(settings.horizons_s, settings.topics)
 
     def forecasts(
-        self, records: Records, answered: Sequence[Answered], clocks_ms: tuple[float, float, float]
+        self,
+        records: Records,
+        answered: Sequence[Answered],
+        models: Sequence[ModelRef],
+        clocks_ms: tuple[float, float, float],
     ) -> list[EncodedBatch]:
         """Returns the encoded forecasts. Raises ValueError for a number that is not finite.
 
-        `clocks_ms` are when the records were fetched, when their batch started, and when the model had answered.
+        `models` are those that `answered` refers to. `clocks_ms` are when the records were fetched, when their batch
+        started, and when the model had answered.
         """
-        return self._writer.written(records, answered, clocks_ms)
+        return self._writer.written(records, answered, models, clocks_ms)
 
     def reject(self, batch: EngineBatch, index: int, shard: Shard, reject: Reject) -> None:
         if batch.silent:
@@ -55,10 +64,12 @@ class Renderer:
         letter = dead_letter(self._topics.dead_letters, batch.records[index], reject, version=self._version)
         batch.others.append((index, letter))
 
-    def gap_fill(self, batch: EngineBatch, outcome: Outcome, gap: Gap, status: GapStatus, fill: Fill | None) -> None:
+    def gap_fill(
+        self, batch: EngineBatch, outcome: Outcome, gap: Gap, status: GapStatus, fill: Fill | None, model: ModelRef
+    ) -> None:
         outcome.shard.counts.gap_fills += 1
         record = batch.records[outcome.index]
-        answer = gap_fill(record, outcome.entity.id, gap, status, fill, self._model, self._topics)
+        answer = gap_fill(record, outcome.entity.id, gap, status, fill, model, self._topics)
         batch.others.append((outcome.index, answer))
 
 
@@ -67,7 +78,7 @@ class Stepper:
 
     def __init__(
         self,
-        predictor: Predictor,
+        predictors: Predictors,
         table: EntityTable,
         policy: Policy,
         quota: Quota,
@@ -75,7 +86,7 @@ class Stepper:
         render: Renderer,
         clock_ms: Callable[[], float],
     ) -> None:
-        self._predictor = predictor
+        self._predictors = predictors
         self._table = table
         self._tracks = table.tracks
         self._policy = policy
@@ -85,14 +96,44 @@ class Stepper:
         self._clock_ms = clock_ms
 
     def fold(self, batch: EngineBatch) -> None:
+        turns = None if batch.networks is None else batch.networks.turns(batch.pings.of)
+        if turns is None:
+            self._fold(batch)
+            return
+        for turn in turns:
+            part = batch.part(rows := turn.tolist())
+            self._fold(part)
+            batch.take(rows, part)
+
+    def _fold(self, batch: EngineBatch) -> None:
         self._table.sweep()
         rows = self._pings(batch)
+        self._move(batch, rows)
         outcomes = self._observe(batch, rows)
         for places, some in rows.steps(outcomes):
             self._step(batch, rows, places, some)
         clocks_ms = batch.fetched_ms, batch.started_ms, self._clock_ms()
-        batch.pages += self._render.forecasts(batch.records, batch.said, clocks_ms)
+        batch.pages += self._render.forecasts(batch.records, batch.said, self._predictors.refs, clocks_ms)
         self._fill(batch)
+
+    def _move(self, batch: EngineBatch, rows: Rows) -> None:
+        """Gives the states of entities to the networks that are due to answer them."""
+        if batch.networks is None or not len(rows):
+            return
+        first = np.flatnonzero(firsts(rows.slots))
+        slots, wanted = rows.slots[first], batch.networks.which[rows.index[first]]
+        places = np.array([self._predictors.place(one) for one in batch.networks.networks], np.int64)[wanted]
+        moving = self._predictors.which[slots] != places
+        if not moving.any():
+            return
+        slots, places = slots[moving], places[moving]
+        tracks = [self._tracks.read(slot) for slot in slots.tolist()]
+        self._predictors.move(slots, places, [windows(b"" if one is None else one.window) for one in tracks])
+        self._tracks.set_behind(slots, UNKNOWN)
+        had = np.array([one is not None for one in tracks]) & (self._table.cache[slots] != UNREAD)
+        self._table.cache[slots[had]] = REBUILT
+        for number, count in self._table.of_shards(slots[had]).items():
+            next(shard for shard in batch.shards.values() if shard.number == number).counts.moved += count
 
     def _pings(self, batch: EngineBatch) -> Rows:
         """Returns the pings to fold.
@@ -175,7 +216,7 @@ class Stepper:
         if restarts:
             if not batch.silent:
                 if ending := [outcome for outcome in restarts if outcome.gaps]:  # while their old state is still there
-                    self._ask(batch, ending, self._predictor.moment(slots_of(ending)))
+                    self._ask(batch, ending, self._predictors.moment(slots_of(ending)))
                 self._retract(batch, restarts)
             self._restart(restarts)
         moving = np.setdiff1d(places, rows_of(late), assume_unique=True) if late else places
@@ -184,11 +225,11 @@ class Stepper:
             first = firsts(part.slots)
             slots, counts = part.slots[first], lengths(first)
             if batch.silent:
-                self._predictor.catch_up(slots, part.fixes, counts)
+                self._predictors.catch_up(slots, part.fixes, counts)
             else:
                 asks = None if batch.asks is None else batch.asks.at(part.index)
                 guide = None if asks is None else asks.guide
-                said, moment = self._predictor.answer(slots, part.fixes, counts, self._render.horizons_s, guide)
+                said, moment = self._predictors.answer(slots, part.fixes, counts, self._render.horizons_s, guide)
                 cache = self._table.cache[part.slots]
                 cache = np.where(first | (cache == UNREAD), cache, HIT)
                 self._say(batch, part, said, cache, asks)
@@ -201,18 +242,18 @@ class Stepper:
     def _go_back(self, batch: EngineBatch, rows: Rows, outcomes: Sequence[Outcome]) -> None:
         """Folds late pings, one of each entity, where they belong."""
         if not batch.silent:
-            self._predictor.rebuild(
+            self._predictors.rebuild(
                 rows.slots, [windows(outcome.seen) for outcome in outcomes]
             )  # the window up to the late ping
             asks = None if batch.asks is None else batch.asks.at(rows.index)
             guide = None if asks is None else asks.guide
-            said = self._predictor.forecast(rows.slots, self._render.horizons_s, guide)
+            said = self._predictors.forecast(rows.slots, self._render.horizons_s, guide)
             for outcome in outcomes:
                 outcome.shard.counts.late += 1
             unread = self._table.cache[rows.slots] == UNREAD
             self._say(batch, rows, said, np.where(unread, np.int8(UNREAD), np.int8(REBUILT)), asks, late=True)
             self._retract(batch, outcomes)
-        self._predictor.rebuild(rows.slots, [windows(outcome.track.window) for outcome in outcomes])
+        self._predictors.rebuild(rows.slots, [windows(outcome.track.window) for outcome in outcomes])
         self._is_hit(batch, rows.slots)
 
     def _is_hit(self, batch: EngineBatch, slots: Slots) -> None:
@@ -226,7 +267,7 @@ class Stepper:
 
     def _restart(self, outcomes: Sequence[Outcome]) -> None:
         slots = slots_of(outcomes)
-        self._predictor.reset(slots)
+        self._predictors.reset(slots)
         self._table.cache[slots[self._table.cache[slots] != UNREAD]] = NONE
         for outcome in outcomes:
             outcome.shard.counts.restarts += 1
@@ -252,7 +293,12 @@ class Stepper:
             for number, count in self._table.of_shards(rows.slots[asks.late]).items():
                 by_number[number].late_atlas += count
         are_late = np.full(len(rows), late)
-        batch.said.append(Answered(rows.index, rows.fixes, rows.n, rows.from_ts, are_late, cache, said, asks))
+        unsure = np.zeros(len(rows), np.bool_) if batch.networks is None else batch.networks.late[rows.index]
+        if unsure.any():
+            for number, count in self._table.of_shards(rows.slots[unsure]).items():
+                by_number[number].late_weights += count
+        model = self._predictors.which[rows.slots].astype(np.int64) * 2 + unsure
+        batch.said.append(Answered(rows.index, rows.fixes, rows.n, rows.from_ts, are_late, cache, model, said, asks))
 
     def _ask(self, batch: EngineBatch, outcomes: Sequence[Outcome], moment: Moment) -> None:
         """Remembers the gap fills of these outcomes [N], with the states [N] of their entities as they are now.
@@ -267,6 +313,7 @@ class Stepper:
         ]
         if asked:
             batch.moments.append(moment.at(np.array([row for row, _ in asked])))
+            batch.fillers.append(self._predictors.which[slots_of([one.outcome for _, one in asked])].astype(np.int64))
             batch.fills += [one for _, one in asked]
 
     def _fill(self, batch: EngineBatch) -> None:
@@ -274,11 +321,14 @@ class Stepper:
         if not batch.fills:
             return
         gaps = [model_gap(one.gap) for one in batch.fills]
-        fills = self._predictor.fill_at(Moment.joined(batch.moments), gaps)
-        for (outcome, gap, status), fill in zip(batch.fills, fills, strict=True):
-            self._render.gap_fill(batch, outcome, gap, status, fill)
+        places, models = np.concatenate(batch.fillers), self._predictors.refs
+        fills = self._predictors.fill_at(Moment.joined(batch.moments), places, gaps)
+        for (outcome, gap, status), fill, at in zip(batch.fills, fills, places.tolist(), strict=True):
+            self._render.gap_fill(batch, outcome, gap, status, fill, models[at])
 
     def _retract(self, batch: EngineBatch, outcomes: Sequence[Outcome]) -> None:
+        models = self._predictors.refs
         for outcome in outcomes:
+            model = models[self._predictors.which[outcome.entity.slot]]
             for gap in outcome.verdict.retracted if not self._is_unread(outcome.entity.slot) else ():
-                self._render.gap_fill(batch, outcome, gap, "retracted", None)
+                self._render.gap_fill(batch, outcome, gap, "retracted", None, model)

@@ -11,7 +11,7 @@ Reasons name partitions and counts, but no address, entity or error text: anybod
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -56,6 +56,8 @@ class Reading:
     assigned: bool  # the group has assigned partitions, or has assigned none
     draining: bool
     store_away: bool
+    networks: Sequence[tuple[str, str]]  # name and version of the weights in memory
+    refused: Mapping[str, str]  # versions that are due and cannot be loaded, and why
     silence: Silence  # how long Kafka has not answered
     batch_s: float  # how long a batch has been in the engine
     accounts: Mapping[int, Account]

@@ -151,10 +151,20 @@ TABLE: Final = (
         *(GAUGE, "atlas_info", "1: the version of the atlas that answered last; empty: none serves yet."),
         *(("partition", "version"), _atlases),
     ),
-    Row(GAUGE, "atlas_waits", "1: waits for a version of the atlas.", PARTITION, _held(lambda h: h.undecided)),
+    Row(GAUGE, "atlas_waits", "1: waits for a version of atlas or weights.", PARTITION, _held(lambda h: h.undecided)),
     Row(
         *(COUNTER, "atlas_late_forecasts", "Another version may have been due, for which nobody could wait."),
         *(PARTITION, _counts(lambda c: c.late_atlas)),
+    ),
+    Row(
+        *(GAUGE, "weights_info", "1: these weights are in memory."),
+        *(("name", "version"), lambda r: [(one, 1) for one in r.networks]),
+    ),
+    Row(GAUGE, "versions_refused", "Due, and cannot be loaded: see the log.", (), _one(lambda r: len(r.refused))),
+    Row(COUNTER, "states_moved", "Rebuilt by the weights that are due.", PARTITION, _counts(lambda c: c.moved)),
+    Row(
+        *(COUNTER, "weights_late_forecasts", "Other weights may have been due, for which nobody could wait."),
+        *(PARTITION, _counts(lambda c: c.late_weights)),
     ),
     Row(COUNTER, "checkpoints_failed", "Tries while Redis was away.", (), _one(lambda r: r.checkpoints_failed)),
     Row(COUNTER, "fenced", "Writes refused: another worker had claimed.", (), _one(lambda r: r.fenced)),

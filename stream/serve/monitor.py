@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from stream.delivery.delivery import Delivery
-from stream.delivery.holds import Atlases
+from stream.delivery.holds import Versions
 from stream.engine.engine import Engine
 from stream.kafka.log import Partition
 from stream.serve import broker_monitor
@@ -43,7 +43,7 @@ class Monitor:
         delivery: Delivery,
         engine: Engine,
         consumer: Consumer,
-        atlases: Atlases | None = None,
+        versions: Versions | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -51,7 +51,7 @@ class Monitor:
         self._delivery = delivery
         self._engine = engine
         self._consumer = consumer
-        self._atlases = atlases
+        self._versions = versions
         self._brokers = BrokerMonitor(consumer, clock)
         self._clock = clock
         self._away_since_s: float | None = None  # since when Kafka is away, once that was logged; None if it is not
@@ -63,7 +63,7 @@ class Monitor:
         """Returns a reading of this moment. Call it only on the event loop, where nothing changes meanwhile."""
         status, accounts, entities = self._delivery.status(), self._delivery.accounts, self._engine.entities
         silence = self._brokers.look()
-        atlases = {} if self._atlases is None else self._atlases.in_use
+        atlases = {} if self._versions is None else self._versions.in_use
         unknown = set(silence.away_partitions)
         stored, held = self._engine.stored_entities, {}
         for one in status.partitions:
@@ -91,6 +91,8 @@ class Monitor:
             assigned=status.assigned,
             draining=status.draining,
             store_away=bool(status.away),
+            networks=[(one.name, one.version) for one in self._engine.networks],
+            refused={} if self._versions is None else self._versions.refused,
             silence=silence,
             batch_s=status.batch_s,
             accounts={number: replace(account) for (_, number), account in accounts.accounts.items()},

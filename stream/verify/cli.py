@@ -32,8 +32,9 @@ Reads the pings topic and the output topics, runs the pings through the worker's
 go on meanwhile: what the group has not committed yet may still be open. Nothing is published, committed or claimed.
 With --redis, each partition's checkpoint is compared with the replayed states, too. Exit code 1 if anything is wrong.
 
-Give the workers' --prefix, --group, --weights, --horizons and --atlases. Numbers must be equal to the bit until a state
-was rebuilt, by a late ping or by a takeover that could not use it; then within --tolerance-m and 10 % of sigma.
+Give the workers' --prefix, --group, --weights, --horizons, --atlases and --registry. Numbers must be equal to the bit
+until a state was rebuilt, by a late ping, by other weights or by a takeover that could not use it; then within
+--tolerance-m and 10 % of sigma.
 
 [bold]Examples[/]
 
@@ -89,6 +90,14 @@ def verify(
             file_okay=False,
         ),
     ] = None,
+    registry: Annotated[
+        str | None,
+        typer.Option(
+            "--registry",
+            envvar="PATHCAST_REGISTRY",
+            help="the workers' registry of weights: was each forecast made by those that are due?",
+        ),
+    ] = None,
     tolerance_m: Annotated[
         float, typer.Option("--tolerance-m", min=0, help="metres that numbers may be apart after a rebuild")
     ] = DEFAULT_M,
@@ -101,7 +110,7 @@ def verify(
     json: Json = False,
 ) -> None:
     settings = _settings(bootstrap, prefix, group, weights, horizons, redis)
-    settings = replace(settings, kafka=security, redis=redis_security, atlases=atlases)
+    settings = replace(settings, kafka=security, redis=redis_security, atlases=atlases, registry=registry)
     with quiet():
         from stream.verify.compare import Tolerance
         from stream.verify.offsets import Start
@@ -193,6 +202,7 @@ BESIDE = (
     ("states_close", "states close, not equal"),
     ("other_model", "answers of other weights"),
     ("late_atlas", "answers that say that their atlas may be late"),
+    ("late_weights", "answers that say that other weights may have been due"),
     ("without_atlas", "answers of workers without atlases"),
     ("other_atlas", "answers whose atlas could not be asked, so that their numbers are not compared"),
     ("unjudged", "answers not judged"),

@@ -10,7 +10,7 @@ from stream.verify.compare import Tolerance, digest_forecast, forecast_differenc
 from stream.verify.log_history import is_orphan
 from stream.verify.published import Book, Copy
 from stream.verify.report import Tally, Verdict
-from stream.verify.versions import Named, owed
+from stream.verify.versions import Asked, owed
 from stream.wire import Forecast, Outgoing, Record, Topics, dumps, loads_forecast, loads_gapfill
 
 Place = tuple[str, int, int]  # topic, partition, offset
@@ -23,7 +23,7 @@ class Doubt(NamedTuple):
     place: Place
     copy: Copy
     tolerance: Tolerance | None
-    alike: bool = True  # False: the replay asked another version of the atlas, so that the numbers cannot be compared
+    alike: bool = True  # False: the replay asked other versions, so that the numbers cannot be compared
     among: Mixed | None = None
 
 
@@ -52,9 +52,10 @@ class Doubts:
         blame: Blame,
         count: Callable[[Outgoing, Sequence[Copy]], None],
         versions: Set[str],
+        models: Set[str],
     ) -> None:
         """Takes `count`, which is called with an answer and its copies when it is known that none is an orphan, and
-        the versions of the atlas that a replay can ask."""
+        the versions of the atlas and of the weights that a replay can ask."""
         self._book = book
         self._topics = topics
         self._tally = tally
@@ -62,6 +63,7 @@ class Doubts:
         self._count = count
         self._doubts: list[Doubt] = []
         self._versions = versions
+        self._models = models
         self._odd: list[Doubt] = []  # about copies that asked another version than this replay, and another can ask
         self._mixed: list[Mixed] = []  # answers of which some copies are among the doubts
 
@@ -122,8 +124,10 @@ class Doubts:
         self._mixed.clear()
 
     def _can_ask(self, copy: Copy) -> bool:
-        named = self._book.named[copy.named]
-        return named is None or named.version is None or named.version in self._versions
+        atlas, model = self._book.named[copy.named]
+        return model.version in self._models and (
+            atlas is None or atlas.version is None or atlas.version in self._versions
+        )
 
     def _decide(self, doubt: Doubt, published: Record) -> None:
         reason, other_model = difference(doubt, published, self._topics)
@@ -143,11 +147,9 @@ def doubts_of(answer: Outgoing, copies: Sequence[Copy], digest: int, tolerance: 
     return [Doubt(answer, (answer.topic, *copy.place), copy, tolerance) for copy in copies if copy.digest != digest]
 
 
-def doubt_of(
-    answer: Outgoing, due: Forecast, copy: Copy, named: Named | None, tolerance: Tolerance | None
-) -> Doubt | None:
-    """Returns the doubt about a copy of a forecast that names this atlas, if it is not what a replay gave."""
-    own, place = owed(due, named), (answer.topic, *copy.place)
+def doubt_of(answer: Outgoing, due: Forecast, copy: Copy, asked: Asked, tolerance: Tolerance | None) -> Doubt | None:
+    """Returns the doubt about a copy of a forecast that names these versions, if it is not what a replay gave."""
+    own, place = owed(due, asked), (answer.topic, *copy.place)
     if own is None:
         return Doubt(answer, place, copy, tolerance, alike=False)
     if digest_forecast(answer.key, own) == copy.digest:

@@ -12,7 +12,8 @@ A doubt ends as close (within the tolerance for a rebuilt state), other_model, o
 truncated, there is one more verdict: orphaned, an answer to the record that was at this offset before. It is not a copy
 of the answer that is due now, so a record at such an offset is judged only when all its answers were read back. An
 answer that states that its entity's stored state could not be read is counted as unread (`unread`). A forecast that
-asked another version of the atlas than it had to is a wrong_atlas, whatever its numbers are (`versions`).
+asked another version of the atlas than it had to is a wrong_atlas, whatever its numbers are (`versions`), and one of
+other weights wrong_weights (`weights`).
 
 A replay cannot decide whether a step fails, because the program may have changed since. So a `step_failed` is accepted,
 and an `entity_quarantined` is right after a `step_failed` of its entity. From there on, each record of the entity must
@@ -39,16 +40,8 @@ from stream.verify.report import Example, Report, Verdict
 from stream.verify.trusted_state import TrustedState
 from stream.verify.unread import Unread
 from stream.verify.versions import Announced
-from stream.wire import (
-    GapFill,
-    Outgoing,
-    Ping,
-    Record,
-    Topics,
-    dead_letter,
-    loads_forecast,
-    loads_gapfill,
-)
+from stream.verify.weights import AnnouncedWeights
+from stream.wire import GapFill, Outgoing, Ping, Record, Topics, dead_letter, loads_forecast, loads_gapfill
 
 LEGAL_CACHES: Final = {"hit": HIT | REBUILT, "rebuilt": REBUILT, "none": NONE}
 
@@ -64,6 +57,8 @@ class Rules(NamedTuple):
     ttl_ms: float = float("inf")  # of a stored state after its entity's last ping
     versions: Set[str] = frozenset()  # of the atlas, which a replay can ask
     announced: Announced | None = None  # the versions of the atlas; None: which one is asked is not judged
+    models: Set[str] = frozenset()  # the weights that a replay can ask
+    weights: AnnouncedWeights | None = None  # as `announced`
 
 
 class Judge:
@@ -71,7 +66,9 @@ class Judge:
 
     def __init__(self, number: int, book: Book, rules: Rules, report: Report) -> None:
         self.known = TrustedState(complete=book.span.begin == 0, history=rules.history)
-        self.doubts = Doubts(book, rules.topics, report.tally(number), self._blame, self._count, rules.versions)
+        self.doubts = Doubts(
+            book, rules.topics, report.tally(number), self._blame, self._count, rules.versions, rules.models
+        )
         self._faulty: set[str] = set()  # entities that have a step_failed
         self._forecast_ms: dict[str, int] = {}  # by entity, the timestamp of the record of its last forecast
         self._unread = Unread(number, book, rules.topics, report, once=rules.once)
@@ -169,7 +166,10 @@ class Judge:
         doubts = [doubt for doubt in found if doubt is not None]
         if self.doubts.mix(answer, copies, doubts):
             return
-        legal = [copy for copy in copies if not copy.caches & ~OTHER_MODEL & ~LEGAL_CACHES[due.cache]]
+        legal_caches = LEGAL_CACHES[due.cache]
+        if self._rules.weights is not None and due.cache == "rebuilt":
+            legal_caches |= HIT  # what it had been given by other weights was not there any more after a takeover
+        legal = [copy for copy in copies if not copy.caches & ~OTHER_MODEL & ~legal_caches]
         for copy in copies:
             if copy not in legal:
                 said = " and ".join(name for name, bit in CACHES.items() if copy.caches & bit)
@@ -179,12 +179,17 @@ class Judge:
         self.doubts.add(doubt for doubt in doubts if doubt.copy in legal)
 
     def _atlas(self, offset: int, entity: str | None, copies: Sequence[Copy]) -> None:
-        """Judges which version of the atlas these copies of a forecast asked."""
-        announced, topic = self._rules.announced, self._rules.topics.forecasts
-        if announced is None:
-            return
+        """Judges which versions these copies of a forecast asked."""
+        announced, weights, topic = self._rules.announced, self._rules.weights, self._rules.topics.forecasts
         for copy in copies:
-            named = self._book.named[copy.named]
+            named, model = self._book.named[copy.named]
+            if weights is not None and entity is not None:
+                self._tally.late_weights += model.late * copy.times
+                if (reason := weights.wrong(self._partition, offset, entity, model)) is not None:
+                    reason = f"{reason} (at {_where(topic, copy)})"
+                    self._blame("wrong_weights", offset, entity, reason, copy.times)
+            if announced is None:
+                continue
             if named is None:
                 self._tally.without_atlas += copy.times
                 continue

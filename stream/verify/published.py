@@ -17,7 +17,7 @@ entity's stored state could not be read: no replay makes their numbers.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from math import inf
 from typing import Final, NamedTuple
 
@@ -29,7 +29,7 @@ from stream.engine.quarantine import FAULTS
 from stream.engine.quota import ENTITY_QUOTA_EXCEEDED
 from stream.verify.compare import context_of, digest_anchor, digest_forecast, digest_gapfill, digest_letter
 from stream.verify.report import Example, Report
-from stream.verify.versions import Named
+from stream.verify.versions import Asked
 from stream.wire import UNREAD_TRACK, Forecast, Record, Topics, loads_forecast, loads_gapfill
 
 HIT: Final = 1
@@ -56,7 +56,7 @@ class Span(NamedTuple):
 
 class Copy(NamedTuple):
     """Equal copies of one answer: the place of the first, their number, the bits of their `cache` fields, and which
-    atlas a forecast names."""
+    versions a forecast names."""
 
     digest: int
     place: tuple[int, int]  # partition and offset in the output topic
@@ -115,7 +115,7 @@ class Column:
 class Book:
     """All published answers to one partition of the input."""
 
-    def __init__(self, span: Span, named: Sequence[Named | None]) -> None:
+    def __init__(self, span: Span, named: Sequence[Asked]) -> None:
         self.span = span
         self.named = named  # what forecasts name; the first is nothing
         self.forecasts = Column(span)
@@ -147,12 +147,13 @@ class Published:
     """The books of all partitions, filled record by record. An answer to something that does not exist is reported at
     once."""
 
-    def __init__(self, topics: Topics, spans: Mapping[int, Span], model_version: str, report: Report) -> None:
-        self.named: list[Named | None] = [None]  # what forecasts of all partitions name
-        self._index: dict[Named | None, int] = {None: 0}
+    def __init__(self, topics: Topics, spans: Mapping[int, Span], models: Set[str], report: Report) -> None:
+        """Takes `models`, the weights that the replay can ask."""
+        self.named = [Asked()]  # what forecasts of all partitions name
+        self._index = {Asked(): 0}
         self.books = {number: Book(span, self.named) for number, span in spans.items()}
         self._topics = topics
-        self._version = model_version
+        self._models = models
         self._report = report
 
     def add(self, record: Record) -> None:
@@ -172,15 +173,15 @@ class Published:
         book = self._book(record, src.topic, src.partition, src.offset, forecast.entity_id)
         if book is not None and forecast.cache == "unread":
             digest = digest_anchor(record.key, forecast.entity_id, forecast.anchor)
-            copy = Copy(digest, (record.partition, record.offset), named=self._name(Named.of(forecast.atlas)))
+            copy = Copy(digest, (record.partition, record.offset), named=self._name(Asked.of(forecast)))
             _merge(book.unread.setdefault(src.offset, []), copy)
         elif book is not None:
-            caches = CACHES[forecast.cache] | (OTHER_MODEL if forecast.model.version != self._version else 0)
-            named, place = self._name(Named.of(forecast.atlas)), (record.partition, record.offset)
+            caches = CACHES[forecast.cache] | (0 if forecast.model.version in self._models else OTHER_MODEL)
+            named, place = self._name(Asked.of(forecast)), (record.partition, record.offset)
             copy = Copy(digest_forecast(record.key, forecast), place, 1, caches, named)
             book.forecasts.add(src.offset, copy)
 
-    def _name(self, named: Named | None) -> int:
+    def _name(self, named: Asked) -> int:
         if named not in self._index:
             self._index[named] = len(self.named)
             self.named.append(named)

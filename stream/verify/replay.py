@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Set
 from typing import Final
 
+from stream.engine.asks import Choice
 from stream.engine.engine import Engine
 from stream.verify.doubts import Place
 from stream.verify.judge import Judge, by_record
@@ -29,15 +30,15 @@ class Replay:
         judge: Judge,
         states: States | None,
         fetch: Fetch,
-        choice: Said | None = None,
+        said: Said | None = None,
     ) -> None:
-        """Takes `choice`, which atlas each ping asks; None if no forecast names any."""
+        """Takes `said`, which versions each ping asks; None if all ask the same."""
         self._engine = engine
         self._replayed = replayed
         self._judge = judge
         self._states = states
         self._fetch = fetch
-        self._choice = choice
+        self._said = said
         self._skipped: set[int] = set()  # offsets that the engine was not given
 
     async def feed(self, records: Sequence[Record]) -> None:
@@ -57,15 +58,15 @@ class Replay:
         self._judge.finish()
 
     async def again(self, read: Callable[[int], AsyncIterator[Sequence[Record]]]) -> None:
-        """Judges the copies that asked another version of the atlas than the first replay, by others that ask it. To be
+        """Judges the copies that asked other versions than the first replay, by others that ask it. To be
         called after `end`.
 
         `read` yields the records from the first one up to an offset, for an engine that has forgotten them.
         """
-        while self._choice is not None and (odd := self._judge.doubts.take_odd()):
-            choice = self._choice.instead({offset: doubt.copy.named for offset, doubt in odd.items()})
+        while self._said is not None and (odd := self._judge.doubts.take_odd()):
+            said = self._said.instead({offset: doubt.copy.named for offset, doubt in odd.items()})
             async for records in read(max(odd) + 1):
-                answers = await self._answers(records, choice)
+                answers = await self._answers(records, said)
                 for offset in {record.offset for record in records} & odd.keys():
                     self._judge.doubts.again(odd[offset], answers.get(offset, []))
                 await self._settle()
@@ -79,14 +80,15 @@ class Replay:
         # A record that failed in a worker is not tried here: it might not fail, and its entity's later answers do not
         # include it. If a record fails only here, its entity cannot be judged, and that is all.
         self._skipped.update(record.offset for record in records if self._judge.failed(record.offset))
-        answers = await self._answers(records, self._choice)
+        answers = await self._answers(records, self._said)
         for record in records:
             entity = self._judge.record(record, answers.get(record.offset, []))
             if self._states is not None and entity is not None:
                 self._states.touch(entity, record.timestamp_ms)
 
-    async def _answers(self, records: Sequence[Record], choice: Said | None) -> dict[int, list[Outgoing]]:
+    async def _answers(self, records: Sequence[Record], said: Said | None) -> dict[int, list[Outgoing]]:
         fed = [record for record in records if record.offset not in self._skipped]
+        choice = Choice() if said is None else said.choice
         return by_record(await self._engine.process(fed, started_ms=0.0, fetched_ms=0.0, careful=True, choice=choice))
 
     async def _compare(self, stop: int) -> None:

@@ -14,6 +14,7 @@ Verdict = Literal[
     "duplicated",
     "different",
     "wrong_atlas",
+    "wrong_weights",
     "unexpected",
     "states_different",
     "log_shortened",
@@ -29,6 +30,7 @@ MEANING: Final[dict[Verdict, str]] = {
     "duplicated": "more than once to a read_committed reader",
     "different": "not what the input makes",
     "wrong_atlas": "an answer of another version than the models topic says, or a file that is not its version",
+    "wrong_weights": "an answer of other weights than the models topic says",
     "unexpected": "nothing in the input makes it",
     "states_different": "a stored state that the input does not make, or none where one is due",
     "log_shortened": "a partition whose log no longer has what the group had answered",
@@ -66,6 +68,7 @@ class Tally:
     other_model: int = 0  # answers of other weights: their numbers are not compared
     other_atlas: int = 0  # answers whose version of the atlas the replay could not ask: numbers are not compared
     late_atlas: int = 0  # answers that say that they could not wait to know which version is due
+    late_weights: int = 0  # the same of the weights
     without_atlas: int = 0  # answers of workers without --atlases, which name no version
     unjudged: int = 0  # records of entities whose states began before the log, or that were in quarantine
     states: int = 0  # compared
@@ -75,6 +78,7 @@ class Tally:
     duplicated: int = 0
     different: int = 0
     wrong_atlas: int = 0
+    wrong_weights: int = 0
     unexpected: int = 0
     states_different: int = 0
     log_shortened: int = 0  # 1 if the log was truncated

@@ -29,7 +29,7 @@ from stream.kafka.log import INPUT_ISOLATION, Isolation, Partition, reread
 from stream.kafka.record_columns import Records
 from stream.store.base import Store
 from stream.store.redis_store import RedisStore
-from stream.verify.atlases import NamedAtlases, announced
+from stream.verify.atlases import NamedAtlases, announced, said
 from stream.verify.compare import Tolerance
 from stream.verify.doubts import Place
 from stream.verify.judge import Judge, Rules
@@ -40,6 +40,7 @@ from stream.verify.replay import Replay
 from stream.verify.report import Example, Report, Verdict
 from stream.verify.stored_states import Replayed, States
 from stream.verify.versions import Announced
+from stream.verify.weights import AnnouncedWeights, Loaded
 from stream.wire import Record
 
 BATCH_RECORDS: Final = 8_192  # many more than a worker's: steps are fuller, and no answer depends on the batch
@@ -103,7 +104,9 @@ class _Run:
         self._engine = Engine(predictor, self._replayed, without_quota, clock_ms=lambda: 0.0, max_resident=EVERYBODY)
         allowed = frozenset[Verdict](["retention"] if wanted.allow_retention else [])
         self._atlases = NamedAtlases()
+        self._networks = Loaded([predictor])
         self._announced: Announced | None = None
+        self._weights: AnnouncedWeights | None = None
         self._report = Report("exactly_once" if wanted.once else "at_least_once", allowed=allowed)
 
     async def report(self) -> Report:
@@ -115,8 +118,12 @@ class _Run:
         for number, span in look.spans.items():
             self._report.tally(number)
             self._blame_past(number, look.pasts[number], span)
-        if self._settings.atlases is not None:
-            self._announced = await announced(self._settings, self._report)
+        if self._settings.asks_versions:
+            atlases, weights = await announced(self._settings, self._report)
+            self._announced = None if self._settings.atlases is None else atlases
+            if self._settings.registry is not None:
+                self._weights = weights
+                self._networks.load(self._settings.registry, weights.versions, self._report)
         published = await self._published(look)
         self._load(published)
         done, total = 0, sum(span.end - span.begin for span in look.spans.values())
@@ -142,15 +149,17 @@ class _Run:
             ttl_ms=self._settings.state_ttl_s * 1000,
             versions=self._atlases.versions,
             announced=self._announced,
+            models=self._networks.index.keys(),
+            weights=self._weights,
         )
         judge = Judge(number, book, rules, self._report)
         states = None
         if self._store is not None:
             ttl_ms = self._settings.state_ttl_s * 1000
-            states = States(partition, self._store, self._predictor, judge, rules, self._report, ttl_ms=ttl_ms)
+            states = States(partition, self._store, self._engine.predictors, judge, rules, self._report, ttl_ms=ttl_ms)
             states.plan(checkpoint, committed)
-        choice = self._atlases.choice(book)
-        return Replay(self._engine, self._replayed, judge, states, self._fetch, choice)
+        asked = said(book, self._atlases, self._networks.networks)
+        return Replay(self._engine, self._replayed, judge, states, self._fetch, asked)
 
     async def _checkpoints(self) -> dict[int, int | None]:
         """Returns the offset of each partition's checkpoint."""
@@ -184,7 +193,7 @@ class _Run:
 
     async def _published(self, look: Outlook) -> Published:
         """Reads the outputs and returns the digests of all answers."""
-        published = Published(self._settings.topics, look.spans, self._predictor.version, self._report)
+        published = Published(self._settings.topics, look.spans, self._networks.index.keys(), self._report)
         done, total = 0, sum(bounds.end - bounds.begin for bounds in look.outputs.values())
         for partition, bounds in look.outputs.items():
             async for records in self._read(partition, *bounds):
@@ -199,7 +208,7 @@ class _Run:
         folder = self._settings.atlases
         if folder is not None:
             self._atlases.load(folder, published.named, self._settings.topics.models, self._report)
-        elif any(one is not None and one.version is not None for one in published.named):
+        elif any(one.atlas is not None and one.atlas.version is not None for one in published.named):
             self._report.notes.append(
                 "forecasts asked versions of an atlas: their numbers are compared with --atlases DIR alone"
             )

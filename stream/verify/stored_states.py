@@ -15,10 +15,11 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from model.api import FIX, Forecasts, Predictor, StateError, StateMismatch
+from model.api import FIX, Forecasts, StateError, StateMismatch
 from stream.engine import quarantine, stored_entity
 from stream.engine.engine import Engine
 from stream.engine.entities import Slots, windows
+from stream.engine.predictors import Predictors
 from stream.store.base import Item, MemoryStore, Partition, Store
 from stream.tracks.track import Track
 from stream.verify.compare import Tolerance
@@ -65,7 +66,7 @@ class States:
         self,
         partition: Partition,
         store: Store,
-        predictor: Predictor,
+        predictors: Predictors,
         judge: Judge,
         rules: Rules,
         report: Report,
@@ -76,7 +77,7 @@ class States:
         self.stops: list[int] = []
         self._partition = partition
         self._store = store
-        self._predictor = predictor
+        self._predictors = predictors
         self._judge = judge
         self._rules = rules
         self._report = report
@@ -233,18 +234,18 @@ class States:
 
     def _hear(self, pairs: Sequence[Pair]) -> None:
         """Compares each stored state, brought up to its track, with the replayed one."""
-        slots = self._predictor.acquire(len(pairs))
+        slots = self._predictors.acquire(len(pairs))
         try:
             sound = np.array([self._stands(slot, pair) for slot, pair in zip(slots, pairs, strict=True)], np.bool_)
             rows, kept = slots[sound], [pair for pair, good in zip(pairs, sound.tolist(), strict=True) if good]
             self._catch_up(rows, [pair.found for pair in kept])
-            for slot, pair, state in zip(rows, kept, self._predictor.dumps(rows), strict=True):
+            for slot, pair, state in zip(rows, kept, self._predictors.dumps(rows), strict=True):
                 if state == pair.due:
                     self._tally.states += 1
                 else:
                     self._speak(slot, pair)
         finally:
-            self._predictor.release(slots)
+            self._predictors.release(slots)
 
     def _stands(self, slot: np.int64, pair: Pair) -> bool:
         """Loads a stored state. Returns whether it is a state of our weights, and lacks as many of its track's pings as
@@ -252,14 +253,14 @@ class States:
         fixes, behind = windows(pair.found.track.window), pair.found.behind
         row = np.array([slot])
         try:
-            self._predictor.loads(row, [pair.found.state])
+            self._predictors.loads(row, [pair.found.state])
         except StateMismatch:  # it is of other weights: the next owner rebuilds it, and its answers state that
             self._tally.states_skipped += 1
             return False
         except StateError as error:
             self._blame(pair.name, f"its state is refused: {error}")
             return False
-        if behind < len(fixes) and self._predictor.last(row)["ts_ms"][0] == fixes["ts_ms"][-1 - behind]:
+        if behind < len(fixes) and self._predictors.last(row)["ts_ms"][0] == fixes["ts_ms"][-1 - behind]:
             return True
         self._blame(pair.name, f"its state is not {behind} pings behind its window, as its record says")
         return False
@@ -269,17 +270,17 @@ class States:
         behind = np.array([found.behind for found in stored], np.int64)
         late = np.flatnonzero(behind)
         tails = [windows(found.track.window)[-found.behind :] for found in stored if found.behind]
-        self._predictor.catch_up(slots[late], np.concatenate([np.zeros(0, FIX), *tails]), behind[late])
+        self._predictors.catch_up(slots[late], np.concatenate([np.zeros(0, FIX), *tails]), behind[late])
 
     def _speak(self, slot: np.int64, pair: Pair) -> None:
         """Compares the forecasts of two states whose bytes differ: those of a rebuilt state may, within the tolerance.
         Nobody can tell whether it was rebuilt: the next forecast states it, and a checkpoint may come before that."""
-        replayed = self._predictor.acquire(1)
+        replayed = self._predictors.acquire(1)
         try:
-            self._predictor.loads(replayed, [pair.due])
-            said = self._predictor.forecast(np.array([replayed[0], slot]), HORIZONS_S)
+            self._predictors.loads(replayed, [pair.due])
+            said = self._predictors.forecast(np.array([replayed[0], slot]), HORIZONS_S)
         finally:
-            self._predictor.release(replayed)
+            self._predictors.release(replayed)
         reason = _apart(said, self._rules.tolerance)
         if reason is None:
             self._tally.states += 1

@@ -3,7 +3,7 @@
 A forecast names the version that it asked, and says whether its worker could not wait to know the right one ("late"):
 
     it names           that is right if
-    a version          the rule of `stream.atlas.versions.ledger` gives it for the ping's offset
+    a version          the rule of `stream.versions.ledger` gives it for the ping's offset
     null               the rule gives none
     either, and late   the version is the due one, or an older one that began at or before this offset; or it is null
     nothing            its worker had no --atlases, which is no error
@@ -15,7 +15,7 @@ other: no state depends on an atlas.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,10 +23,11 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from model.api import Atlas
-from stream.atlas.versions.ledger import Ledger
+from model.api import Atlas, Predictor
+from stream.engine.asks import Choice
 from stream.kafka.columns import I64
-from stream.wire import AtlasRef, Forecast
+from stream.versions.ledger import Ledger
+from stream.wire import AtlasRef, Forecast, ModelRef
 
 
 class Named(NamedTuple):
@@ -38,6 +39,17 @@ class Named(NamedTuple):
     @classmethod
     def of(cls, atlas: AtlasRef | None) -> Named | None:
         return None if atlas is None else cls(atlas.version, atlas.late)
+
+
+class Asked(NamedTuple):
+    """What a forecast says of the versions that it asked."""
+
+    atlas: Named | None = None  # None: its worker asks none
+    model: ModelRef = ModelRef("", "")
+
+    @classmethod
+    def of(cls, forecast: Forecast) -> Asked:
+        return cls(Named.of(forecast.atlas), forecast.model)
 
 
 class Announced:
@@ -95,9 +107,14 @@ class Announced:
         return f"it asked {version}, which {why}, instead of {due or 'no atlas'}" if why else None
 
 
-def owed(due: Forecast, named: Named | None) -> Forecast | None:
+def owed(due: Forecast, asked: Asked) -> Forecast | None:
     """Returns what is due to a published forecast that names this, given the replay's; None if the replay asked another
     version."""
+    named, model = asked
+    if due.model.version != model.version:
+        return None
+    if due.model.late != model.late:
+        due = replace(due, model=replace(due.model, late=model.late))
     if named is None:
         if due.atlas is None:
             return due
@@ -108,22 +125,58 @@ def owed(due: Forecast, named: Named | None) -> Forecast | None:
 
 
 @dataclass(frozen=True)
-class Said:
-    """A `stream.engine.asks.Choice`: each ping asks the atlas that its published forecast names."""
+class SaidAtlases:
+    """A `stream.engine.asks.AtlasChoice`: each ping asks the atlas that its published forecast names."""
 
     atlases: Sequence[Atlas]
-    begin: int
-    said: NDArray[np.uint32]  # by offset, from `begin` on: an index of the following
-    which: I64
+    which: I64  # by what a forecast names: an index of `atlases`, or -1 for none
     late: NDArray[np.bool_]
+    said: Callable[[I64], I64]  # what the forecasts of pings name, by their offsets
 
     def of(self, number: int, offsets: I64) -> tuple[I64, NDArray[np.bool_]]:
-        said = self.said[offsets - self.begin]
+        said = self.said(offsets)
         return self.which[said], self.late[said]
+
+
+@dataclass(frozen=True)
+class SaidWeights:
+    """A `stream.engine.asks.WeightsChoice`: the same of weights."""
+
+    networks: Sequence[Predictor]
+    which: I64  # by what a forecast names: an index of `networks`
+    late: NDArray[np.bool_]
+    said: Callable[[I64], I64]
+
+    def settled(self, number: int, first: int, last: int) -> int | None:
+        return None
+
+    def of(self, number: int, offsets: I64, places: NDArray[np.uint32]) -> tuple[I64, NDArray[np.bool_]]:
+        said = self.said(offsets)
+        return self.which[said], self.late[said]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the published forecasts of a partition name, and what the replay asks therefore."""
+
+    begin: int
+    said: NDArray[np.uint32]  # by offset, from `begin` on: an index of what forecasts name
+    atlases: tuple[Sequence[Atlas], I64, NDArray[np.bool_]] | None  # as the fields of SaidAtlases; None: none is asked
+    weights: tuple[Sequence[Predictor], I64, NDArray[np.bool_]] | None
+
+    @property
+    def choice(self) -> Choice:
+        def said(offsets: I64) -> I64:
+            return self.said[offsets - self.begin].astype(np.int64)
+
+        return Choice(
+            None if self.atlases is None else SaidAtlases(*self.atlases, said),
+            None if self.weights is None else SaidWeights(*self.weights, said),
+        )
 
     def instead(self, named: Mapping[int, int]) -> Said:
         """Returns the same, but for some pings, by offset."""
         said = self.said.copy()
         for offset, one in named.items():
             said[offset - self.begin] = one
-        return Said(self.atlases, self.begin, said, self.which, self.late)
+        return Said(self.begin, said, self.atlases, self.weights)

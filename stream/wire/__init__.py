@@ -51,9 +51,18 @@ from stream.wire.record import (
     Record,
     Topics,
 )
-from stream.wire.versions import VERSION_KEY, VersionRecord, loads_version
+from stream.wire.versions import (
+    ALL,
+    VERSION_KEY,
+    WEIGHTS_KEY,
+    VersionRecord,
+    WeightsRecord,
+    loads_version,
+    loads_weights,
+)
 
 __all__ = [
+    "ALL",
     "CACHES",
     "CODES",
     "E7",
@@ -72,6 +81,7 @@ __all__ = [
     "UNREAD",
     "UNREAD_TRACK",
     "VERSION_KEY",
+    "WEIGHTS_KEY",
     "Anchor",
     "AtlasRef",
     "Cache",
@@ -91,6 +101,7 @@ __all__ = [
     "Status",
     "Topics",
     "VersionRecord",
+    "WeightsRecord",
     "Window",
     "code_of",
     "dead_letter",
@@ -98,5 +109,6 @@ __all__ = [
     "loads_forecast",
     "loads_gapfill",
     "loads_version",
+    "loads_weights",
     "why_unread",
 ]

@@ -30,8 +30,6 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from stream.wire.versions import VersionRecord
-
 MAX_ATTRS: Final = 32
 MAX_TEXT_CHARS: Final = 256  # of trip_id, category and source
 MIN_TS_MS: Final = 946_684_800_000  # 2000-01-01: receivers without a fix report 1970 or 1980
@@ -116,9 +114,15 @@ class Horizon(_Wire, frozen=True):
     cov_m2: tuple[float, float, float]
 
 
-class ModelRef(_Wire, frozen=True):
+class ModelRef(_Wire, frozen=True, omit_defaults=True):
+    """The weights that a forecast was made with.
+
+    `late` says that the worker could not wait any longer for what decides: other weights may be due at this ping.
+    """
+
     name: str
     version: str
+    late: bool = False
 
 
 class AtlasRef(_Wire, frozen=True):
@@ -211,7 +215,7 @@ _FORECAST_DECODER: Final = msgspec.json.Decoder(Forecast)
 _GAPFILL_DECODER: Final = msgspec.json.Decoder(GapFill)
 
 
-def dumps(record: Ping | Forecast | GapFill | VersionRecord) -> bytes:
+def dumps(record: msgspec.Struct) -> bytes:
     """Returns the canonical JSON bytes of one record."""
     return _ENCODER.encode(record)
 

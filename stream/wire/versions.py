@@ -1,7 +1,8 @@
-"""The records of the models topic: which versions of the atlas answer which pings.
+"""The records of the models topic: which versions of the atlas and of the weights answer which pings.
 
-The topic is compacted and has one partition. The key is `atlas:<version>`. A version is announced, and then serves; a
-null value withdraws it or retires it. `stream.atlas.versions.ledger` says what follows from the records.
+The topic is compacted and has one partition. The key of an atlas is `atlas:<version>`. Weights can come back, so each
+announcement of theirs has a number: its key is `weights:<number>`. A version is announced, and then serves; a null
+value withdraws it or retires it. `stream.versions.ledger` and `stream.versions.weights` say what follows from that.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 VERSION_KEY: Final = "atlas:"
+WEIGHTS_KEY: Final = "weights:"
+ALL: Final = 10_000  # parts of the fleet
 _Offsets = dict[int, Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]]  # int64, by partition of the pings topic
 
 
@@ -32,9 +35,48 @@ class VersionRecord(msgspec.Struct, frozen=True, kw_only=True, rename={"first": 
         return f"{VERSION_KEY}{self.version}".encode()
 
 
+_Parts = Annotated[int, msgspec.Meta(ge=0, le=ALL)]
+_Many = dict[int, Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]]
+
+
+class WeightsRecord(msgspec.Struct, frozen=True, kw_only=True, rename={"first": "from"}, omit_defaults=True):
+    """An announcement of weights: who asks them, and from which ping of each partition on. Partitions that it does not
+    name have none.
+
+    role     who asks them
+    all      every entity: the first at `from`, the others one after the other over the next `ramp` offsets
+    canary   `parts` in 10,000 of the entities, from `from` to before `until`, if that is stated
+    shadow   nobody: they are scored beside the stream
+    """
+
+    kind: Literal["weights"]
+    serial: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]  # of the announcement
+    version: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
+    name: str
+    role: Literal["all", "canary", "shadow"]
+    state: Literal["announced", "serving"]
+    parts: _Parts
+    first: _Offsets  # "from" in the JSON
+    ramp: _Many  # offsets, by partition
+    until: _Offsets | None = None
+    topic: str  # the pings topic
+    reason: str  # one sentence
+    issued_ts: int
+
+    @property
+    def key(self) -> bytes:
+        return f"{WEIGHTS_KEY}{self.serial:010}".encode()
+
+
+_WEIGHTS: Final = msgspec.json.Decoder(WeightsRecord)
 _DECODER: Final = msgspec.json.Decoder(VersionRecord)
 
 
 def loads_version(raw: bytes) -> VersionRecord:
     """Raises msgspec.MsgspecError (a ValueError) for bytes that are no such record, and RecursionError for some."""
     return _DECODER.decode(raw)
+
+
+def loads_weights(raw: bytes) -> WeightsRecord:
+    """Raises as `loads_version`."""
+    return _WEIGHTS.decode(raw)

@@ -19,8 +19,6 @@ from faust.app.base import BootStrategy
 
 from model.api import Predictor, check_weights
 from model.jit import compiling
-from stream.atlas.versions.hearing import Hearing
-from stream.atlas.versions.serving import Versions
 from stream.config.http_access import Address, token
 from stream.config.security import KafkaSecurity, kafka_refusal
 from stream.config.settings import FETCH_BYTES, DeliveryGuarantee, Settings
@@ -33,7 +31,10 @@ from stream.serve import http_server
 from stream.serve.auth_monitor import AuthMonitor
 from stream.serve.monitor import Monitor
 from stream.store.redis_store import RedisStore
-from stream.worker import atlases, memory, startup
+from stream.versions.hearing import Hearing
+from stream.versions.serving import Versions
+from stream.worker import memory, startup
+from stream.worker import versions as asked_versions
 from stream.worker.client_log import ClientLogFilter
 from stream.worker.faust_driver import Consumer, Polled, partitions
 from stream.worker.partition_counts import PartitionCounts
@@ -76,7 +77,7 @@ class App(faust.App):
     logger = logging.getLogger("faust.app")  # not "stream...", so that its starts and stops are not shown
     delivery: Delivery
     watch: Monitor
-    atlases: Versions | None
+    versions: Versions | None
 
     async def drain(self) -> None:
         """Finishes or forgets all records in flight. The driver calls it before partitions are revoked."""
@@ -89,7 +90,7 @@ class App(faust.App):
 async def build(settings: Settings, hearing: Hearing | None = None) -> App:
     """Returns the app of one worker, with its Delivery; nothing is connected yet. Blocks while the model is loaded.
 
-    `hearing` has heard which atlases serve, where `settings.atlases` has them.
+    `hearing` has heard which versions serve, if any are to be asked.
 
     Raises:
         WeightsError: the weights cannot be used.
@@ -114,9 +115,11 @@ async def build(settings: Settings, hearing: Hearing | None = None) -> App:
     engine = Engine(predictor, store, settings, run=run)
     app = faust_app(settings)
     consumer = cast(Consumer, app.consumer)
-    app.atlases = atlases.versions(settings, hearing, consumer)
-    app.delivery = Delivery(settings, engine, store, _guarantee(settings, consumer), consumer, atlases=app.atlases)
-    app.watch = Monitor(app.delivery, engine, consumer, app.atlases)
+    app.versions = asked_versions.versions(settings, hearing, consumer, predictor)
+    if app.versions is not None:
+        await app.versions.ready()
+    app.delivery = Delivery(settings, engine, store, _guarantee(settings, consumer), consumer, versions=app.versions)
+    app.watch = Monitor(app.delivery, engine, consumer, app.versions)
     _connect(app, settings)
     return app
 
@@ -218,7 +221,7 @@ async def serve(
     await startup.reach(settings, wait_s)
     await asyncio.to_thread(startup.provide, settings, topics)
     await startup.await_coordinator(settings)
-    async with atlases.hearing(settings) as hearing:
+    async with asked_versions.hearing(settings) as hearing:
         app = await build(settings, hearing)
         async with _open(door, app.watch):
             await _work(app, settings)
@@ -252,7 +255,7 @@ async def _work(app: App, settings: Settings) -> None:
         "client lines": asyncio.create_task(ClientLogFilter(lambda: app.watch.kafka_is_away).run()),
         "refusals": asyncio.create_task(AuthMonitor(settings.bootstrap, settings.kafka).run()),
         "stop": asyncio.create_task(stop.wait()),
-        **({} if app.atlases is None else {"atlases": asyncio.create_task(app.atlases.run())}),
+        **({} if app.versions is None else {"versions": asyncio.create_task(app.versions.run())}),
     }
     failure = await _first_end(lives)
     try:

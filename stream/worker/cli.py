@@ -139,10 +139,13 @@ def worker(
             file_okay=False,
         ),
     ] = None,
-    atlas_lead_s: Annotated[
+    registry: Annotated[
+        str | None, option("--registry", "REGISTRY", "where versions of weights lie, to take up those announced")
+    ] = None,
+    lead_s: Annotated[
         float,
-        option("--atlas-lead-s", "ATLAS_LEAD_S", "how far ahead atlases are announced; half of it is waited", min=0.1),
-    ] = _DEFAULTS["atlas_lead_s"],
+        option("--lead-s", "LEAD_S", "how far ahead versions are announced; half of it is waited", min=0.1),
+    ] = _DEFAULTS["lead_s"],
     instance: Annotated[
         str,
         option("--instance", "INSTANCE", "a name of its own, kept over restarts: a quick restart moves no partition"),
@@ -175,7 +178,8 @@ def worker(
         delivery=delivery,
         compression=compression,
         atlases=atlases,
-        atlas_lead_s=atlas_lead_s,
+        registry=registry,
+        lead_s=lead_s,
         instance=instance,
         kafka=security,
         redis=redis_security,

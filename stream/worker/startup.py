@@ -184,7 +184,7 @@ def provide(settings: Settings, new: NewTopics) -> None:
     """
     with admin.connected(settings.bootstrap, settings.kafka, timeout_s=CHECK_S) as client:
         if not new.allowed:
-            names = [*settings.topics, *([] if settings.atlases is None else [settings.topics.models])]
+            names = [*settings.topics, *([settings.topics.models] if settings.asks_versions else [])]
             if missing := admin.absent(client, names):
                 raise ValueError(
                     f"there is no topic {', '.join(missing)} at {settings.bootstrap}, and --no-create forbids to "
@@ -193,7 +193,7 @@ def provide(settings: Settings, new: NewTopics) -> None:
             return
         given = {"partitions": new.partitions, "replication": new.replication}
         created = admin.create(client, settings.topics, **given)
-        if settings.atlases is not None:
+        if settings.asks_versions:
             created += admin.create_models(client, settings.topics, replication=new.replication)
         if created:
             log.info("created %s", _described(created, [name for name, number in given.items() if number is None]))

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from stream.atlas.versions.ledger import Ledger, certain_below, first_offsets, is_in_time
+from stream.versions.ledger import Ledger, certain_below, first_offsets, is_in_time
+from stream.versions.weights import WeightsLedger
 from stream.wire import VersionRecord, dumps, loads_version
 
 TOPIC: Final = "pathcast.pings.v1"
@@ -41,7 +42,7 @@ class Topic:
 
     def __init__(self) -> None:
         self.log: list[Entry] = []
-        self.ledger = Ledger(TOPIC)
+        self.ledger, self.weights = Ledger(TOPIC), WeightsLedger(TOPIC)
         self.away = False
         self.looks = 0
         self.before: Callable[[], None] = lambda: None
@@ -56,6 +57,7 @@ class Topic:
         self.before()
         for one in self.log[self._next :]:
             self.ledger.add(*one)
+            self.weights.add(*one)
         self._next = len(self.log)
         self.after()
         await asyncio.sleep(0)
@@ -94,13 +96,13 @@ class World:
             self.models.append(entry(version, "announced", first))
             yield
             record = loads_version(self.models[-1][1] or b"")
-            in_time = not self.confirms or is_in_time(record, dict(enumerate(self.ends)))
+            in_time = not self.confirms or is_in_time(record.first, dict(enumerate(self.ends)))
             yield
             self.models.append(entry(version, "serving", first) if in_time else withdrawn(version))
             yield
 
     def worker(self, number: int) -> Iterator[None]:
-        """Answers a partition from its beginning, some pings at a time, as `stream.atlas.versions.serving` does."""
+        """Answers a partition from its beginning, some pings at a time, as `stream.versions.serving` does."""
         known, heard, at, certain = Ledger(TOPIC), 0, 0, 0
         while True:
             stop = min(at + 5, self.ends[number])

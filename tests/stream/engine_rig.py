@@ -13,7 +13,7 @@ import pytest
 from model.api import Predictor
 from stream.config.settings import Settings
 from stream.engine import stored_entity
-from stream.engine.asks import Choice
+from stream.engine.asks import NOTHING
 from stream.engine.counts import Counts
 from stream.engine.engine import Engine
 from stream.engine.snapshot import Snapshot
@@ -65,7 +65,7 @@ class Rig:
     def __init__(self, make: Callable[[], Predictor], store: Store | None = None, partition: Partition = A) -> None:
         self.make = make
         self.max_resident: int | None = None
-        self.choice: Choice | None = None  # which atlas each ping asks
+        self.choice = NOTHING  # which versions each ping asks
         self.stamp_ms = T0 + 10_000_000  # of the records that are made
         self.store = store or MemoryStore()
         self.partition = partition

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from model.api import Predictor
 from stream.engine.engine import Engine
 from stream.store.base import Store
-from stream.verify.atlases import NamedAtlases
+from stream.verify.atlases import NamedAtlases, said
 from stream.verify.compare import Tolerance
 from stream.verify.doubts import Place
 from stream.verify.judge import Judge, Rules
@@ -20,6 +20,7 @@ from stream.verify.replay import Replay
 from stream.verify.report import Report
 from stream.verify.stored_states import Replayed, States
 from stream.verify.versions import Announced
+from stream.verify.weights import AnnouncedWeights, Loaded
 from stream.wire import Forecast, GapFill, Outgoing, Record, dumps, loads_forecast, loads_gapfill
 
 
@@ -40,16 +41,20 @@ async def verdict(
     clock_ms: float = T0 + 10_000_000,
     announced: Announced | None = None,
     folder: Path | None = None,
+    networks: Sequence[Predictor] = (),
+    weights: AnnouncedWeights | None = None,
 ) -> Report:
-    """The report on the rig's log, its answers (or `published` instead of them) and its store, if it is given; and on
-    the atlases that they asked, if their files lie in `folder`."""
+    """The report on the rig's log, its answers (or `published` instead of them) and its store, if it is given; on the
+    atlases that they asked, if their files lie in `folder`; and on the weights, if these `networks` are of them."""
     predictor, replayed = (make or rig.make)(), Replayed()
     engine = Engine(predictor, replayed, SETTINGS, clock_ms=lambda: 0.0, max_resident=1 << 30)
     end = len(rig.log)
     span = Span(begin, max(begin, start), end if committed is None else committed, end, cut)
     report = Report("exactly_once" if once else "at_least_once")
     report.tally(A[1])
-    books = Published(SETTINGS.topics, {A[1]: span}, predictor.version, report)
+    loaded = Loaded([predictor, *networks])
+    models = loaded.index.keys()
+    books = Published(SETTINGS.topics, {A[1]: span}, models, report)
     records = {(r.topic, r.partition, r.offset): r for r in as_records(rig.out if published is None else published)}
     for record in records.values():
         books.add(record)
@@ -62,17 +67,20 @@ async def verdict(
         to_the_bit=to_the_bit,
         announced=announced,
         versions=atlases.versions,
+        models=models,
+        weights=weights,
     )
     judge = Judge(A[1], books.books[A[1]], rules, report)
     states = None
     if store is not None:
-        states = States(A, store, predictor, judge, rules, report, ttl_ms=10_000_000, clock_ms=lambda: clock_ms)
+        states = States(A, store, engine.predictors, judge, rules, report, ttl_ms=10_000_000, clock_ms=lambda: clock_ms)
         states.plan((await store.peek(A)).next_offset, span.committed)
 
     async def fetch(places: Set[Place]) -> Mapping[Place, Record]:
         return {place: records[place] for place in places}
 
-    replay = Replay(engine, replayed, judge, states, fetch, atlases.choice(books.books[A[1]]))
+    asked = said(books.books[A[1]], atlases, loaded.networks)
+    replay = Replay(engine, replayed, judge, states, fetch, asked)
     for at in range(begin, end, piece):
         await replay.feed(rig.log[at : at + piece])
     await replay.end()

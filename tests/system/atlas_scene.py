@@ -18,9 +18,9 @@ from atlas_rig import version_of
 from worker_process import Worker, assert_all_live
 
 from model.api import Atlas
-from stream.atlas.versions.announcing import Announcer
-from stream.atlas.versions.hearing import Hearing
-from stream.atlas.versions.ledger import Ledger
+from stream.versions.announcing import Announcer
+from stream.versions.hearing import Hearing
+from stream.versions.ledger import Ledger
 from stream.wire import Forecast, Ping, Topics, VersionRecord, loads_forecast
 
 PARTITIONS: Final = 4

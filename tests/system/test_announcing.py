@@ -10,10 +10,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import ProducerFenced
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from stream.atlas.versions.announcing import Announcer, NotAnnounced
-from stream.atlas.versions.hearing import Hearing
-from stream.atlas.versions.ledger import MIN_MARGIN, Ledger
 from stream.kafka import admin
+from stream.versions.announcing import Announcer, NotAnnounced
+from stream.versions.hearing import Hearing
+from stream.versions.ledger import MIN_MARGIN, Ledger
 from stream.wire import Topics, VersionRecord, dumps
 
 PARTITIONS = 3

@@ -21,9 +21,9 @@ from model.atlas.atlas import Atlas
 from stream.atlas.counting import member
 from stream.atlas.counting.servers import consumer_of
 from stream.atlas.counting.settings import RunSettings
-from stream.atlas.versions.announcing import Announcer, NotAnnounced
-from stream.atlas.versions.ledger import Ledger
 from stream.store.sums_store import SumsStore
+from stream.versions.announcing import Announcer, NotAnnounced
+from stream.versions.ledger import Ledger
 from stream.wire import Topics, VersionRecord, dumps
 
 PARTITIONS = 3

@@ -18,14 +18,14 @@ from pathcast_process import environment, pathcast
 from secured_servers import KAFKA_PASSWORD, REDIS_PASSWORD, Client, Secured
 from worker_process import Worker, assert_all_live
 
-from stream.atlas.versions.announcing import Announcer
-from stream.atlas.versions.hearing import Hearing
 from stream.bench.harness.servers import Unavailable, apache_kafka, java_command
 from stream.config.security import KafkaSecurity, Mechanism, Protocol, RedisSecurity, Refused
 from stream.config.settings import Settings
 from stream.kafka import admin
 from stream.kafka.producer import Publisher
 from stream.store.redis_store import RedisStore
+from stream.versions.announcing import Announcer
+from stream.versions.hearing import Hearing
 from stream.wire import Topics
 from train.data.topic import snapshot
 

@@ -12,10 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
-from stream.atlas.times import DAY_S, seconds
 from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, secured
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
 from stream.config.settings import Settings
+from stream.config.times import DAY_S, seconds
 
 HELP = """Count a topic's pings as they come, and bring a version of the atlas into service every hour.
 

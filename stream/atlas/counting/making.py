@@ -20,11 +20,11 @@ from model.atlas.version import dumps
 from stream.atlas.building import Rules, published_of
 from stream.atlas.counting.settings import RunSettings
 from stream.atlas.kept_days import Days
-from stream.atlas.versions.announcing import Announcer, NotAnnounced
-from stream.atlas.versions.files import delete_stale, path_of, write_whole
 from stream.kafka.log import bounds_by
 from stream.kafka.record_columns import Partition
 from stream.store.sums_store import Held, SumsLost, SumsStore
+from stream.versions.announcing import Announcer, NotAnnounced
+from stream.versions.files import delete_stale, path_of, write_whole
 
 log: Final = logging.getLogger(__name__)
 

@@ -23,11 +23,11 @@ from stream.atlas.counting.making import Maker, in_words
 from stream.atlas.counting.owned import AnotherLog, Owned
 from stream.atlas.counting.servers import SESSION_S, consumer_of, partitions_of, reach
 from stream.atlas.counting.settings import RunSettings
-from stream.atlas.versions.announcing import NotAnnounced
 from stream.config.security import kafka_refusal
 from stream.kafka.log import bounds_by
 from stream.store.base import Fenced
 from stream.store.sums_store import SumsLost, SumsStore
+from stream.versions.announcing import NotAnnounced
 
 log: Final = logging.getLogger(__name__)
 

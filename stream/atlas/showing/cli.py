@@ -33,7 +33,7 @@ def list_versions(
     as_json: Json = False,
 ) -> None:
     """List the versions in a directory, the oldest first, and what is damaged as such."""
-    from stream.atlas.versions.files import SUFFIX
+    from stream.versions.files import SUFFIX
 
     paths = sorted(atlases.glob(f"*{SUFFIX}"), key=lambda path: (path.stat().st_mtime_ns, path.name))
     found = [_described(path) for path in paths]
@@ -140,7 +140,7 @@ def export(
 ) -> None:
     """Draw an atlas as a map: an arrow for each cell, direction and class of speed, to about where they came."""
     from stream.atlas.showing.flows import features
-    from stream.atlas.versions.files import write_whole
+    from stream.versions.files import write_whole
 
     atlas, _ = _read(file)
     try:

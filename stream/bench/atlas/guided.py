@@ -22,8 +22,6 @@ from typing import Final, NamedTuple
 from kafka.errors import KafkaError
 
 from model.api import Atlas
-from stream.atlas.versions.announcing import Announcer
-from stream.atlas.versions.files import path_of
 from stream.bench.atlas import filled
 from stream.bench.harness import topics
 from stream.bench.harness.drain import too_short
@@ -36,6 +34,8 @@ from stream.bench.profile import Profile
 from stream.bench.worker import NOT_PROFILED, Options, drained, profiled, stages
 from stream.kafka import admin
 from stream.kafka.log import bounds, reread
+from stream.versions.announcing import Announcer
+from stream.versions.files import path_of
 from stream.wire import Topics, loads_forecast
 
 Show = Callable[[str], None]

@@ -59,8 +59,8 @@ class FullWindow:
     def __init__(self, peer: Peer) -> None:
         self._predictor = Predictor.load(peer.weights, capacity=peer.take)
         self._slots = self._predictor.acquire(peer.take)
-        model = ModelRef(self._predictor.name, self._predictor.version)
-        self._writer = Writer(DEFAULT_HORIZONS_S, model, peer.topics)
+        self._models = [ModelRef(self._predictor.name, self._predictor.version)]
+        self._writer = Writer(DEFAULT_HORIZONS_S, peer.topics)
         self._bytes = self._predictor.config.window * FIX_BYTES
 
     def windows(self, peer: Peer) -> dict[str, bytes]:
@@ -85,7 +85,7 @@ class FullWindow:
         self._predictor.rebuild(slots, [np.frombuffer(one.window, FIX) for one in asked])
         said = self._predictor.forecast(slots, DEFAULT_HORIZONS_S)
         records = Records.of([one.record for one in asked])
-        pages = self._writer.written(records, [_answered(asked, said)], (0.0, 0.0, 0.0))
+        pages = self._writer.written(records, [_answered(asked, said)], self._models, (0.0, 0.0, 0.0))
         return list(Answers(records, pages))
 
 
@@ -98,5 +98,6 @@ def _answered(asked: Sequence[Asked], said: Forecasts) -> Answered:
         np.array([first_ts_ms(one.window) for one in asked]),
         np.zeros(n, np.bool_),
         np.zeros(n, np.int8),
+        np.zeros(n, np.int64),
         said,
     )

@@ -14,13 +14,14 @@ from delivery_rig import P0, P1, SETTINGS, Kafka, feed, record, running, until
 from engine_rig import steady
 
 from model.api import Atlas, Predictor
-from stream.atlas.versions.serving import Versions
 from stream.delivery.delivery import Delivery
 from stream.delivery.guarantees import AtLeastOnce
 from stream.engine.engine import Engine
 from stream.kafka.log import Partition
 from stream.store.base import MemoryStore
+from stream.versions.serving import Versions
 from stream.wire import AtlasRef, Record, loads_forecast
+from stream.worker.versions import atlases_of
 
 FILE = version_of(steady("bus-1", 40))
 V1 = Atlas.of(FILE).version
@@ -31,10 +32,11 @@ class Scene:
 
     def __init__(self, folder: Path, hold_s: float) -> None:
         self.kafka, self.topic, self.folder, store = Kafka(), Topic(), folder, MemoryStore()
-        self.versions = Versions(self.topic, folder, hold_s=hold_s)  # type: ignore[arg-type]
+        atlases = atlases_of(self.topic, folder)  # type: ignore[arg-type]
+        self.versions = Versions(self.topic, atlases, None, hold_s=hold_s)  # type: ignore[arg-type]
         engine = Engine(Predictor.untrained(capacity=8), store, SETTINGS)
         guarantee = AtLeastOnce(self.kafka, self.kafka)
-        self.delivery = Delivery(SETTINGS, engine, store, guarantee, self.kafka, atlases=self.versions)
+        self.delivery = Delivery(SETTINGS, engine, store, guarantee, self.kafka, versions=self.versions)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

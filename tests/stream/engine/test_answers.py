@@ -77,9 +77,10 @@ def written(said: Forecasts, record: Record = RECORD) -> bytes:
     """The forecast for one ping that was fetched at 60,000 ms, begun 2.5 ms later, and answered 1.25 ms after that."""
     anchor = np.array([(40_000, 52_0000000, 1_799_999_000, 0, 0)], FIX)
     rows, ones = np.zeros(1, np.int64), np.ones(1, np.int64)
-    asked = Answered(rows, anchor, 9 * ones, 1_000 * ones, rows > 0, np.full(1, CACHES.index("hit"), np.int8), said)
-    writer = Writer(HORIZONS_S, ModelRef("tiny", "1"), Settings().topics)
-    (page,) = writer.written(Records.of([record]), [asked], (60_000.0, 60_002.5, 60_003.75))
+    cache = np.full(1, CACHES.index("hit"), np.int8)
+    asked = Answered(rows, anchor, 9 * ones, 1_000 * ones, rows > 0, cache, rows, said)
+    writer = Writer(HORIZONS_S, Settings().topics)
+    (page,) = writer.written(Records.of([record]), [asked], [ModelRef("tiny", "1")], (60_000.0, 60_002.5, 60_003.75))
     ((_, value, _),) = page.read()
     assert value is not None
     return value

@@ -13,6 +13,7 @@ from engine_rig import A, B, Rig, forecasts, ping, steady
 from faulty import FaultyFold, poison
 
 from model.api import Atlas
+from stream.engine.asks import Choice
 from stream.wire import Outgoing, Ping, Record, dumps, loads_forecast
 from stream.wire.ids import EVENT_ID, forecast_id
 
@@ -23,7 +24,7 @@ LATE = ping("bus-1", 395)
 
 async def answered(rig: Rig, pings: list[Ping], choice: Stated | None, **more: Any) -> list[Outgoing]:
     records = [rig.record(one) for one in pings]
-    answers = await rig.engine.process(records, started_ms=20.0, fetched_ms=10.0, choice=choice, **more)
+    answers = await rig.engine.process(records, started_ms=20.0, fetched_ms=10.0, choice=Choice(choice), **more)
     return [one for one in answers if one.topic.endswith("forecasts.v1")]
 
 
@@ -70,7 +71,7 @@ async def test_a_partition_asks_for_itself(rig: Rig) -> None:
         for partition in (A, B)
     ]
     choice = OfB([4], [NORTH])
-    found = forecasts(await rig.engine.process(records, started_ms=20.0, fetched_ms=10.0, choice=choice))
+    found = forecasts(await rig.engine.process(records, started_ms=20.0, fetched_ms=10.0, choice=Choice(choice)))
     assert {(one["src"]["partition"], one["src"]["offset"]) for one in found if one["atlas"]["version"]} == {
         (B[1], offset) for offset in range(4, 10)
     }
@@ -107,5 +108,5 @@ async def test_what_is_folded_in_silence_asks_nothing(rig: Rig) -> None:
         def of(self, number: int, offsets: Any) -> Any:
             raise AssertionError("it was asked")
 
-    choice = Nobody([], [])
+    choice = Choice(Nobody([], []))
     assert not await rig.engine.process(records, started_ms=20.0, fetched_ms=10.0, silent=True, choice=choice)

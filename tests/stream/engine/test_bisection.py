@@ -126,7 +126,7 @@ async def test_the_slot_is_given_back(make_predictor: Make) -> None:
     for n in range(FEW):
         await rig.batch(*steady(f"bus-{n}", 2), poison(f"bus-{n}", 20))
         await rig.batch(ping("good", 10 * n))
-    predictor = rig.engine._stepper._predictor
+    predictor = rig.engine._stepper._predictors
     assert predictor.acquire(4).max() < 8, "the pool never held more than a few at a time"
 
 

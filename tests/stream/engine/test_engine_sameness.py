@@ -393,7 +393,7 @@ def state_of(rig: Rig, entity_id: str) -> bytes:
     """The model's state as it is in memory."""
     entities = rig.engine._table
     slot = entities.shard(A).entities[entity_id]
-    return entities._predictor.dumps(np.array([slot]))[0]
+    return entities._predictors.dumps(np.array([slot]))[0]
 
 
 async def test_a_state_that_was_stored_some_pings_ago_is_caught_up_to_the_bit(rig: Rig, stored_rig: Rig) -> None:

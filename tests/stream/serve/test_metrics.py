@@ -50,6 +50,8 @@ WELL = Reading(
     assigned=True,
     draining=False,
     store_away=False,
+    networks=[("small", "abc"), ("other", "def")],
+    refused={"0123456789abcdef": "it is damaged"},
     silence=Silence({("pings", 0): 8.0}, {("pings", 0): 0.0}),
     batch_s=0.0,
     accounts={0: ACCOUNT, 4: Account(taken=2, handed_back=2)},
@@ -65,6 +67,8 @@ WELL = Reading(
             over_quota=18,
             unread=19,
             late_atlas=20,
+            moved=30,
+            late_weights=31,
         )
     },
     held={0: HELD},

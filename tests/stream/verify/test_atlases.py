@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from verify_rig import moved_north, verdict, with_forecast
 
 from model.api import Atlas
+from stream.engine.asks import Choice
 from stream.verify.report import VERDICTS, Report
 from stream.verify.versions import Announced
 from stream.wire import Forecast, Outgoing, VersionRecord, dumps, loads_forecast
@@ -50,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def answered(rig: Rig, choice: Stated | None = DUE) -> Rig:
-    rig.choice = choice
+    rig.choice = Choice(choice)
     await rig.feed(*PINGS[:15], CHECKPOINT, *PINGS[15:35], CRASH, *PINGS[35:])
     assert len(rig.out) == END
     return rig
@@ -264,7 +265,7 @@ async def test_a_name_that_is_no_version_is_never_a_path(history: Rig, folder: P
 
 async def test_forecasts_without_their_stored_state_must_ask_the_right_version_too(rig: Rig, folder: Path) -> None:
     rig.engine.take_for_new(A, ["bus-1"])
-    rig.choice = Stated([BEGINS, 45], [ONE, TWO])
+    rig.choice = Choice(Stated([BEGINS, 45], [ONE, TWO]))
     await rig.feed(*steady("bus-1", 50))
     assert {loads_forecast(one.value or b"").cache for one in rig.out} == {"unread"}
     report = await verdict(rig, announced=announced(), folder=folder)

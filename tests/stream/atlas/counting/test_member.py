@@ -17,10 +17,10 @@ from stream.atlas.counting.making import Maker
 from stream.atlas.counting.member import Runner
 from stream.atlas.counting.owned import Owned
 from stream.atlas.counting.settings import RunSettings
-from stream.atlas.versions.announcing import NotAnnounced
 from stream.kafka.log import Bounds
 from stream.kafka.record_columns import Records
 from stream.store.sums_store import SumsStore
+from stream.versions.announcing import NotAnnounced
 from stream.wire import Ping, Record, dumps
 
 SETTINGS = RunSettings(Path("unused"))

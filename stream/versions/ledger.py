@@ -158,6 +158,7 @@ def first_offsets(ends: Mapping[int, int], in_lead: Mapping[int, float]) -> dict
     return {number: end + max(MIN_MARGIN, ceil(in_lead.get(number, 0))) for number, end in ends.items()}
 
 
-def is_in_time(record: VersionRecord, ends: Mapping[int, int]) -> bool:
-    """Returns whether an announced version may serve, given the ends of the partitions after it was published."""
-    return all(number in ends and ends[number] + KNOWN_AHEAD <= first for number, first in record.first.items())
+def is_in_time(first: Mapping[int, int], ends: Mapping[int, int]) -> bool:
+    """Returns whether what is announced from these offsets on may serve, given the ends of the partitions after it was
+    published."""
+    return all(number in ends and ends[number] + KNOWN_AHEAD <= offset for number, offset in first.items())

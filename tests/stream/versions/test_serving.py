@@ -14,9 +14,12 @@ from atlas_world import TOPIC, Topic, World
 from engine_rig import steady
 
 from model.api import Atlas
-from stream.atlas.versions import serving
-from stream.atlas.versions.ledger import KNOWN_AHEAD, Ledger
-from stream.atlas.versions.serving import Versions
+from stream.versions import serving
+from stream.versions.atlases import Atlases
+from stream.versions.ledger import KNOWN_AHEAD, Ledger
+from stream.versions.loading import Loader
+from stream.versions.serving import Versions
+from stream.worker.versions import atlases_of
 
 HOLD_S = 0.15
 FILES = [version_of(steady("bus-1", count)) for count in (5, 40, 60)]
@@ -26,7 +29,8 @@ V0, V1, V2 = (Atlas.of(raw).version for raw in FILES)
 class Rig:
     def __init__(self, folder: Path, **more: object) -> None:
         self.topic, self.folder, self.news = Topic(), folder, asyncio.Event()
-        self.versions = Versions(self.topic, folder, hold_s=HOLD_S, **more)  # type: ignore[arg-type]
+        self.atlases = atlases_of(self.topic, folder)  # type: ignore[arg-type]
+        self.versions = Versions(self.topic, self.atlases, None, hold_s=HOLD_S, **more)  # type: ignore[arg-type]
         self.versions.listen(self.news.set)
 
     def put(self, *versions: str) -> None:
@@ -36,7 +40,8 @@ class Rig:
 
     async def asked(self, first: int, last: int, number: int = 0) -> list[tuple[str | None, bool]] | None:
         """What the pings of these offsets ask; None if they must wait."""
-        chosen, held = await self.versions.choose({number: (first, last)})
+        chosen, weights, held = await self.versions.choose({number: (first, last)})
+        assert (chosen is not None, weights) == (True, None)
         if held:
             assert held == {number}
             return None
@@ -101,7 +106,7 @@ async def test_after_a_bounded_time_it_goes_on_and_says_so(rig: Rig, caplog: pyt
     assert await rig.until_asked(8, 11) == [(V0, False)] * 2 + [(V0, True)] * 2, "the version before, and late"
     assert await rig.asked(12, 13) == [(V0, True)] * 2, "once is enough"
     assert len([one for one in caplog.messages if f"goes on without version {V1}" in one]) == 1
-    assert len([one for one in caplog.messages if f"{V1}.atlas cannot be loaded" in one]) == 1
+    assert len([one for one in caplog.messages if f"version {V1} of the atlas is refused" in one]) == 1
     assert await rig.until_asked(29, 31) == [(V0, True)] * 3
     rig.put(V1)
     while await rig.asked(32, 33) != [(V1, True)] * 2:
@@ -158,7 +163,7 @@ async def test_what_was_chosen_is_good_for_later_pings_until_something_is_new(tm
     rig.topic.says(V0, "serving", p0=0, p1=0)
     for number in (0, 1):
         await rig.until_asked(0, 1, number)
-    first, _ = await rig.versions.choose({0: (2, 3), 1: (2, 9)})
+    first, *_ = await rig.versions.choose({0: (2, 3), 1: (2, 9)})
     assert (await rig.versions.choose({1: (10, 20)}))[0] is first
     assert (await rig.versions.choose({2: (0, 5)}))[0] is not first, "another partition"
     rig.topic.says(V1, "serving", p0=40, p1=60)
@@ -181,25 +186,26 @@ async def test_only_what_is_needed_is_loaded(rig: Rig) -> None:
     rig.topic.says(V0, "serving", p0=0)
     rig.topic.says(V1, "serving", p0=10)
     assert await rig.until_asked(0, 2) == [(V0, False)] * 3
-    while set(rig.versions._loaded) != {V0, V1}:  # the next one, before it is needed
+    while set(rig.atlases.loader.loaded) != {V0, V1}:  # the next one, before it is needed
         await rig.more_news()
     rig.topic.says(V2, "serving", p0=40)
     assert await rig.until_asked(50, 51) == [(V2, False)] * 2
-    assert set(rig.versions._loaded) == {V1, V2}
+    assert set(rig.atlases.loader.loaded) == {V1, V2}
     for version in (V0, V1):
         rig.topic.log.append((f"atlas:{version}".encode(), None))
     assert await rig.asked(80, 81) == [(V2, False)] * 2
-    assert set(rig.versions._loaded) == {V2}
+    assert set(rig.atlases.loader.loaded) == {V2}
 
 
 # -- whatever comes in between ----------------------------------------------------------------------------------------
 
 
-class AllThere(Versions):
+class AllThere(Loader[Atlas]):
     """Every version's file is there, and loaded at once."""
 
-    def _load(self) -> None:
-        self._loaded = {version: replace(EMPTY, version=version) for version in self._needed()}
+    def need(self, versions: set[str]) -> bool:
+        self.loaded = {version: replace(EMPTY, version=version) for version in versions}
+        return True
 
 
 EMPTY = Atlas.of(version_of([]))
@@ -215,14 +221,16 @@ async def wrong(seed: int) -> int:
             world.act(str(rng.choice(["ping", "announce"], p=[0.5, 0.5])), int(rng.integers(0, 14)))
 
     topic.before = topic.after = something
-    versions = AllThere(topic, Path(), hold_s=1e9, log_end=lambda number: seen[number])  # type: ignore[arg-type]
+    atlases = Atlases(topic, AllThere("atlas", Atlas.load))  # type: ignore[arg-type]
+    versions = Versions(topic, atlases, None, hold_s=1e9, log_end=lambda number: seen[number])  # type: ignore[arg-type]
     at, seen = [0, 0], [0, 0]
     answers: dict[tuple[int, int], str | None] = {}
     for _ in range(60):
         something()
         seen = list(world.ends)
         spans = {n: (at[n], min(at[n] + 5, world.ends[n]) - 1) for n in (0, 1) if at[n] < world.ends[n]}
-        chosen, held = await versions.choose(spans)
+        chosen, _, held = await versions.choose(spans)
+        assert chosen is not None
         for number, (first, last) in spans.items():
             if number not in held:
                 which, late = chosen.of(number, np.arange(first, last + 1))

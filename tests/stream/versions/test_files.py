@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from stream.atlas.versions.files import delete_stale
+from stream.versions.files import delete_stale
 
 
 def test_old_files_that_no_announcement_names_are_deleted_and_no_others(tmp_path: Path) -> None:

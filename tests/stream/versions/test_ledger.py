@@ -8,7 +8,7 @@ from atlas_world import World, entry, ledger, name, withdrawn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.atlas.versions.ledger import KNOWN_AHEAD, MIN_MARGIN, first_offsets
+from stream.versions.ledger import KNOWN_AHEAD, MIN_MARGIN, first_offsets
 from stream.wire import loads_version
 
 

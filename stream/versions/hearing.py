@@ -10,9 +10,10 @@ from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from stream.atlas.versions.ledger import Ledger
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.kafka.log import reader, reread
+from stream.versions.ledger import Ledger
+from stream.versions.weights import WeightsLedger
 from stream.wire import Topics
 
 log: Final = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class Hearing:
         self._asker = asker
         self.next_offset = 0  # that follows what was read
         self._one_at_a_time = asyncio.Lock()
-        self.ledger = Ledger(topics.pings)
+        self.ledger, self.weights = Ledger(topics.pings), WeightsLedger(topics.pings)
 
     @classmethod
     @asynccontextmanager
@@ -67,7 +68,8 @@ class Hearing:
             # All at once: whoever reads the ledger meanwhile must not find half of what was new, nor a part of it twice
             # after a look that was cancelled.
             if anew:
-                self.ledger = Ledger(self._topics.pings)
+                self.ledger, self.weights = Ledger(self._topics.pings), WeightsLedger(self._topics.pings)
             for key, value in found:
                 self.ledger.add(key, value)
+                self.weights.add(key, value)
             self.next_offset = end

@@ -1,4 +1,4 @@
-"""Announces versions of the atlas to the workers, in the two steps that `stream.atlas.versions.ledger` explains.
+"""Announces versions of atlas and weights to the workers, in the two steps that `stream.versions.ledger` explains.
 
 One announcer at a time may write: each has the same transactional id, so that a new one fences the one before, which
 may have stood still between its two steps. What it left announced is confirmed or withdrawn first of all.
@@ -9,25 +9,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from math import ceil
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
-import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
+from msgspec.structs import replace
 
-from stream.atlas.versions.hearing import Hearing
-from stream.atlas.versions.ledger import Ledger, first_offsets, is_in_time
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
 from stream.kafka import admin
 from stream.kafka.log import reader
 from stream.kafka.patches import patch_aiokafka
 from stream.kafka.producer import retrieve_end
-from stream.wire import VERSION_KEY, Topics, VersionRecord, dumps
+from stream.versions.hearing import Hearing
+from stream.versions.ledger import Ledger, first_offsets, is_in_time
+from stream.versions.weights import WeightsLedger, ended
+from stream.wire import ALL, VERSION_KEY, Topics, VersionRecord, WeightsRecord, dumps
 
 log: Final = logging.getLogger(__name__)
+T = TypeVar("T", VersionRecord, WeightsRecord)
+Role = Literal["all", "canary", "shadow"]
 
 LEAD_S: Final = 60.0
 SAMPLE_S: Final = 2.0  # over which the rate of pings is measured
@@ -38,6 +42,13 @@ PAUSE_S: Final = 0.02
 
 class NotAnnounced(RuntimeError):
     """Pings came faster than announcements could be made."""
+
+
+class Plan(NamedTuple):
+    """From where on something may begin, and how many pings come a second, by partition."""
+
+    first: dict[int, int]
+    rates: dict[int, float]
 
 
 class Moment(NamedTuple):
@@ -107,6 +118,11 @@ class Announcer:
         """Returns what the models topic says, with all that this announcer has written."""
         return self._hearing.ledger
 
+    @property
+    def weights(self) -> WeightsLedger:
+        """Returns the same of weights."""
+        return self._hearing.weights
+
     async def announce(
         self, version: str, *, includes: Mapping[int, int], contains: Mapping[str, Any]
     ) -> VersionRecord:
@@ -124,59 +140,129 @@ class Announcer:
         await self.settle()
         if (found := self.ledger.get(version)) is not None:
             return found
-        numbers = range(await asyncio.to_thread(_partitions, self._bootstrap, self._topics.pings, self._security))
-        for attempt in range(TRIES):
-            before = await self._moments(numbers)
-            await asyncio.sleep(self._sample_s)
-            now = await self._moments(numbers)
-            in_lead = {number: 2**attempt * self._lead_s * self._rate(number, before, now) for number in numbers}
-            ends = {number: moment.end for number, moment in now.items()}
-            record = VersionRecord(
+
+        def record(plan: Plan) -> VersionRecord:
+            return VersionRecord(
                 version=version,
                 state="announced",
-                first=first_offsets(ends, in_lead),
+                first=plan.first,
                 topic=self._topics.pings,
                 includes=dict(includes),
                 contains=dict(contains),
                 issued_ts=int(time.time() * 1000),
             )
-            await self._publish({record.key: dumps(record)})
-            if (served := await self._settled(record, numbers)) is not None:
-                return served
-        raise NotAnnounced(f"version {version} was announced {TRIES} times, and pings came faster each time")
+
+        return await self._announced(f"version {version} of the atlas", record)
+
+    async def announce_weights(
+        self, version: str, name: str, *, role: Role, parts: int = ALL, ramp_s: float = 0.0, reason: str
+    ) -> WeightsRecord:
+        """Brings weights into service, which lie where workers look for them, and returns their announcement.
+
+        Args:
+            role: "all"; "canary", for `parts` in 10,000 of the entities; or "shadow", which are scored alone.
+            ramp_s: how long it takes until every entity has followed, at the present rate of pings.
+            reason: one sentence, for whoever asks why.
+
+        Canaries and shadows of the same weights end with it. Raises as `announce`.
+        """
+        await self.settle()
+        serial = self.weights.next_serial
+
+        def record(plan: Plan) -> WeightsRecord:
+            return WeightsRecord(
+                kind="weights",
+                serial=serial,
+                version=version,
+                name=name,
+                role=role,
+                state="announced",
+                parts=parts,
+                first=plan.first,
+                ramp={number: ceil(ramp_s * rate) if role == "all" else 0 for number, rate in plan.rates.items()},
+                topic=self._topics.pings,
+                reason=reason,
+                issued_ts=int(time.time() * 1000),
+            )
+
+        made = await self._announced(f"version {version} of the weights", record)
+        await self._publish({one.key: None for one in self.weights.superseded(await self._begins())})
+        return made
+
+    async def end(self, record: WeightsRecord) -> None:
+        """Ends a canary, from the next pings on, or a shadow. Raises as `announce`."""
+        await self.settle()
+        if record.role == "shadow":
+            await self._publish({record.key: None})
+            return
+        await self._announced(f"the end of the canary {record.version}", lambda plan: ended(record, plan.first))
 
     async def retire(self, versions: Iterable[str]) -> None:
         """Takes versions out of service for good. Pings that only they may answer have none then, so choose them by
         `Ledger.superseded`. Raises as `announce`.
         """
         gone: dict[bytes, bytes | None] = {f"{VERSION_KEY}{version}".encode(): None for version in versions}
-        if gone:
-            await self._publish(gone)
+        await self._publish(gone)
 
     async def settle(self) -> None:
         """Confirms or withdraws what is announced and does not serve yet. Raises as `announce`."""
         await self._hearing.look()
-        if not (announced := self.ledger.announced):
+        atlases, weights = self.ledger.announced, self.weights.announced
+        if not (atlases or weights):
             return
-        numbers = range(await asyncio.to_thread(_partitions, self._bootstrap, self._topics.pings, self._security))
-        for record in announced:
-            log.warning("version %s was announced and not confirmed", record.version)
-            await self._settled(record, numbers)
+        numbers = await self._numbers()
+        for version in (*(one.version for one in atlases), *(one.version for one in weights)):
+            log.warning("version %s was announced and not confirmed", version)
+        for atlas in atlases:
+            await self._settled(atlas, numbers)
+        for one in weights:
+            await self._settled(one, numbers)
 
-    async def _settled(self, record: VersionRecord, numbers: range) -> VersionRecord | None:
-        """Takes the second step for an announced version, given the partitions that there are: aiokafka would ask for
-        the end of another one until its time is up. Returns the record, or None if it had to be withdrawn."""
-        moments = await self._moments([number for number in record.first if number in numbers])
-        if not is_in_time(record, {number: moment.end for number, moment in moments.items()}):
+    async def _announced(self, what: str, record: Callable[[Plan], T]) -> T:
+        """Takes both steps for what `record` makes of a plan. Returns it as it serves."""
+        numbers = await self._numbers()
+        for attempt in range(TRIES):
+            before = await self._moments(numbers)
+            await asyncio.sleep(self._sample_s)
+            now = await self._moments(numbers)
+            rates = {number: self._rate(number, before, now) for number in numbers}
+            in_lead = {number: 2**attempt * self._lead_s * rate for number, rate in rates.items()}
+            ends = {number: moment.end for number, moment in now.items()}
+            made = record(Plan(first_offsets(ends, in_lead), rates))
+            await self._publish({made.key: dumps(made)})
+            if (served := await self._settled(made, numbers)) is not None:
+                return served
+        raise NotAnnounced(f"{what} was announced {TRIES} times, and pings came faster each time")
+
+    async def _settled(self, record: T, numbers: range) -> T | None:
+        """Takes the second step for what is announced, given the partitions that there are: aiokafka would ask for the
+        end of another one until its time is up. Returns the record, or None if it had to be withdrawn."""
+        opens = record.first
+        canary_ends = isinstance(record, WeightsRecord) and record.until is not None
+        if isinstance(record, WeightsRecord) and record.until is not None:
+            opens = record.until
+        moments = await self._moments([number for number in opens if number in numbers])
+        if not is_in_time(opens, {number: moment.end for number, moment in moments.items()}):
             log.warning("pings came too fast, or a partition is gone: version %s is withdrawn", record.version)
-            await self._publish({record.key: None})
+            former = dumps(replace(record, state="serving", until=None)) if canary_ends else None
+            await self._publish({record.key: former})
             return None
-        served = msgspec.structs.replace(record, state="serving")
+        served = replace(record, state="serving")
         await self._publish({served.key: dumps(served)})
         return served
 
+    async def _numbers(self) -> range:
+        return range(await asyncio.to_thread(_partitions, self._bootstrap, self._topics.pings, self._security))
+
+    async def _begins(self) -> dict[int, int]:
+        """Returns the offsets of the first pings that are still in the log."""
+        tps = [TopicPartition(self._topics.pings, number) for number in await self._numbers()]
+        return {tp.partition: begin for tp, begin in (await self._asker.beginning_offsets(tps)).items()}
+
     async def _publish(self, records: Mapping[bytes, bytes | None]) -> None:
         """Returns when every reader can see the records: brokers answer a commit before it shows."""
+        if not records:
+            return
         async with self._producer.transaction():
             retrieve_end(self._producer)
             for key, value in records.items():

@@ -1,0 +1,9 @@
+"""`pathcast models`: versions of weights and of atlases in a registry (`stream.registry`).
+
+cli      the group of commands
+showing  list, show, diff, decisions
+carrying export, import
+deciding publish, promote, canary, shadow, stop, rollback
+tables   what they print, as text
+compare  how far two sets of weights lie apart
+"""

@@ -1,0 +1,98 @@
+"""What a worker needs to ask versions: of the atlas, where `--atlases` names their directory; of the weights, where
+`--registry` says where they lie."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+from aiokafka.errors import KafkaError
+
+from model.api import Atlas, AtlasError, Predictor
+from stream.config.security import kafka_refusal
+from stream.config.settings import Settings
+from stream.engine.predictors import Size
+from stream.registry import Registry
+from stream.registry.golden import check_golden
+from stream.registry.manifest import GOLDEN
+from stream.versions.atlases import Atlases
+from stream.versions.files import path_of
+from stream.versions.hearing import Hearing
+from stream.versions.loading import Loader
+from stream.versions.networks import Networks
+from stream.versions.serving import Versions
+from stream.worker.faust_driver import Consumer
+
+
+@asynccontextmanager
+async def hearing(settings: Settings) -> AsyncIterator[Hearing | None]:
+    """Yields what has heard which versions serve; None if none is to be asked. Raises Refused or KafkaError."""
+    if settings.atlases is None and settings.registry is None:
+        yield None
+        return
+    async with Hearing.opened(settings.bootstrap, settings.topics, settings.kafka) as found:
+        try:
+            await found.look()
+        except KafkaError as error:
+            if (refusal := kafka_refusal(settings.bootstrap, settings.kafka, error)) is not None:
+                raise refusal from error
+            raise
+        yield found
+
+
+def versions(settings: Settings, heard: Hearing | None, consumer: Consumer, own: Predictor) -> Versions | None:
+    """Returns what chooses the versions of each ping of this consumer, if any are to be asked. `own` is the network of
+    the worker's own weights.
+    """
+    if heard is None:
+        return None
+    pings = settings.topics.pings
+    return Versions(
+        heard,
+        None if settings.atlases is None else atlases_of(heard, settings.atlases),
+        None if settings.registry is None else networks_of(heard, settings.registry, settings.weights, own),
+        hold_s=settings.lead_s / 2,
+        log_end=lambda number: consumer.log_end((pings, number)),
+    )
+
+
+def atlases_of(heard: Hearing, folder: Path) -> Atlases:
+    return Atlases(heard, Loader("atlas", partial(_atlas, folder)))
+
+
+def networks_of(heard: Hearing, registry: str, weights: str, own: Predictor) -> Networks:
+    """Takes the `weights` by which the worker's own network was loaded, in case it is let go and asked again."""
+    capacity, version, size = own.capacity, own.version, Size.of(own)  # and not `own`, which is let go
+
+    def load(asked: str) -> Predictor:
+        if asked == version:
+            return Predictor.load(weights, capacity=capacity)
+        network = _network(registry, asked, capacity)
+        if (reason := size.misfit(Size.of(network))) is not None:
+            raise ValueError(reason)
+        return network
+
+    return Networks(heard, Loader("weights", load, {version: own}), version)
+
+
+def _atlas(folder: Path, version: str) -> Atlas:
+    """Raises OSError or AtlasError."""
+    atlas = Atlas.load(path_of(folder, version))
+    if atlas.version != version:
+        raise AtlasError(f"{path_of(folder, version)} is version {atlas.version}")
+    return atlas
+
+
+def _network(registry: str, version: str, capacity: int) -> Predictor:
+    """Raises OSError or ValueError if these weights are absent, damaged, or do not say what they said when they were
+    published."""
+    folder = Registry.opened(registry).fetch("weights", version)
+    network = Predictor.load(folder, capacity=capacity)
+    if network.version != version:
+        raise ValueError(f"the weights in {registry} are version {network.version}")
+    golden = folder / GOLDEN
+    if golden.is_file() and (reason := check_golden(network, golden.read_bytes())) is not None:
+        raise ValueError(reason)
+    return network
