@@ -5,6 +5,8 @@
     growth     finds them while pings come
     sums       adds outcomes up by key and by buckets of entities: integers, so that the same pings give the same sums
                in any order
+    parts      adds many large things up with few additions
+    runs       adds up sums of which not all can be in memory, block by block
     days       keeps sums by day, and whose pings they are
     published  makes of them what an atlas holds: old days fade, few entities say nothing, and none says too much
     estimate   reads them for a ping, from the largest cells to the smallest

@@ -61,7 +61,7 @@ class Atlas:
 
 
 def version_of(raw: bytes | memoryview) -> str:
-    """Returns the name of the version with these bytes, of an atlas that `loads` accepts: 16 hexadecimal digits, the
-    first half of its checksum.
+    """Returns the name of the version with these bytes, or these last ones, of an atlas that `loads` accepts: 16
+    hexadecimal digits, the first half of its checksum.
     """
     return bytes(raw[-CHECKSUM_BYTES:][:VERSION_BYTES]).hex()

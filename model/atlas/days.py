@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.atlas.outcomes import HORIZONS_S
+from model.atlas.parts import Parts
 from model.atlas.sums import I64, Ids, Sums
 
 DAY_MS: Final = 86_400_000
@@ -72,28 +73,37 @@ class Day:
 
     def dumps(self) -> bytes:
         head = np.array([(len(self.ids), len(self.sums), self.pings, self.from_ms, self.to_ms)], _HEAD)
-        sums = self.sums
-        columns = np.diff(sums.row, prepend=0), sums.n, sums.off_cm, sums.off_cm2 - _squares(sums.n, sums.off_cm)
-        packed = b"".join(_by_place(column.astype(kind)) for column, kind in zip(columns, _KINDS, strict=True))
+        columns = zip(columns_of(self.sums), _KINDS, strict=True)
+        packed = b"".join(_by_place(column.astype(kind)) for column, kind in columns)
         first = head.tobytes() + self.ids.astype("<u8").tobytes()
         return zlib.compress(first, _QUICK) + zlib.compress(packed, _QUICK)
 
     @classmethod
-    def loads(cls, raw: bytes, *, sums: bool = True) -> Day:
-        """Returns the day that `dumps` wrote; if not `sums`, only whose pings they are, for a tenth of the time.
-
-        Raises ValueError for other bytes.
-        """
+    def loads(cls, raw: bytes) -> Day:
+        """Returns the day that `dumps` wrote. Raises ValueError for other bytes."""
         try:
             first = zlib.decompressobj()
             contents = first.decompress(raw)
-            rest = zlib.decompress(first.unused_data) if sums else b""
+            rest = zlib.decompress(first.unused_data)
             (head,) = np.frombuffer(contents, _HEAD, 1)
             ids = np.frombuffer(contents, "<u8", int(head["ids"]), _HEAD.itemsize)
-            found = _sums(rest, int(head["rows"])) if sums else Sums.none()
+            found = _sums(rest, int(head["rows"]))
         except (zlib.error, ValueError) as error:
             raise ValueError(f"no day of an atlas: {error}") from error
         return cls(found, ids, int(head["pings"]), int(head["from_ms"]), int(head["to_ms"]))
+
+
+def columns_of(sums: Sums) -> tuple[I64, NDArray[Any], I64, I64]:
+    """Returns the columns of sums, R rows, as differences that are small: of row [R], n [R, H], off_cm [R, H, 2] and
+    off_cm2 [R, H].
+    """
+    return np.diff(sums.row, prepend=0), sums.n, sums.off_cm, sums.off_cm2 - _squares(sums.n, sums.off_cm)
+
+
+def sums_of(row: NDArray[Any], n: NDArray[Any], off_cm: NDArray[Any], off_cm2: NDArray[Any]) -> Sums:
+    """Returns the sums that `columns_of` made these columns of; they may have become smaller integers."""
+    n, off_cm = n.astype(np.int32, copy=False), off_cm.astype(np.int64, copy=False)
+    return Sums(np.cumsum(row, dtype=np.int64), n, off_cm, off_cm2 + _squares(n, off_cm))
 
 
 def _sums(raw: bytes, rows: int) -> Sums:
@@ -106,8 +116,7 @@ def _sums(raw: bytes, rows: int) -> Sums:
     if at != len(raw):
         raise ValueError(f"{len(raw):,} bytes instead of {at:,}")
     row, n, off, more = columns
-    off_cm = off.reshape(rows, h, 2)
-    return Sums(np.cumsum(row[:, 0]), n, off_cm, more + _squares(n, off_cm))
+    return sums_of(row[:, 0], n, off.reshape(rows, h, 2), more)
 
 
 def _squares(n: NDArray[np.int32], off_cm: I64) -> I64:
@@ -120,6 +129,11 @@ def _squares(n: NDArray[np.int32], off_cm: I64) -> I64:
 def _by_place(column: NDArray[Any]) -> bytes:
     flat = np.ascontiguousarray(column).reshape(-1, 1)
     return flat.view(np.uint8).T.tobytes()
+
+
+def adding() -> Parts[Day]:
+    """Returns a day that more can be added to. Its size is in rows."""
+    return Parts(Day.total, lambda day: len(day.sums))
 
 
 def by_day(ts_ms: I64) -> Iterator[tuple[int, NDArray[Any]]]:

@@ -10,6 +10,7 @@ Shapes: P pings in an order in which each follows those before it in its track, 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
@@ -45,6 +46,7 @@ WAITING: Final = np.dtype(
     ]
 )
 assert HORIZONS_MS[-1] >= SLOT_MS
+_SLICE: Final = 65_536  # pings: at all levels, 400,000 rows of sums, which take some 200 MB to add up
 ANEW: Final = 2  # in place of 1: the ping begins a track of an entity of which nothing is known any more
 
 
@@ -54,22 +56,21 @@ class Growth:
     def __init__(self, waiting: NDArray[Any] = np.empty(0, WAITING)) -> None:  # noqa: B008 - it is never changed
         self._waiting = waiting  # in the order of their entities, and of each entity's pings
 
-    def add(self, ids: Ids, fixes: NDArray[Any], begins: NDArray[Any]) -> dict[int, Day]:
+    def add(self, ids: Ids, fixes: NDArray[Any], begins: NDArray[Any]) -> Iterator[tuple[int, Day]]:
         """Takes the next pings: the ids of their entities [P], FIX [P], and which begin a track [P]: 1 or ANEW, and 0
-        for the others. Returns by day what is new: these pings, and the outcomes that they made due, each on the day of
-        the ping whose outcome it is.
+        for the others. Returns what is new, in pieces, each of one day: these pings, and the outcomes that they made
+        due, on the day of the ping whose outcome it is. All pieces have to be read: a ping makes them once.
         """
         if not len(ids):
-            return {}
+            return iter(())
         rows, fresh, others = self._joined(ids, fixes, begins)
         _set_velocities(rows, fresh)
         _set_counts(rows, fresh)
-        found = {day: Day.of_pings(ids[at], fixes["ts_ms"][at]) for day, at in by_day(fixes["ts_ms"])}
-        for day, sums in _due(rows, fresh):
-            found[day] = found.get(day, Day.none()).plus(Day.of_sums(sums))
         kept = rows[_still_waiting(rows)]
         self._waiting = np.insert(others, np.searchsorted(others["id"], kept["id"]), kept)
-        return found
+        pings = ((day, Day.of_pings(ids[at], fixes["ts_ms"][at])) for day, at in by_day(fixes["ts_ms"]))
+        due = ((day, Day.of_sums(sums)) for day, sums in _due(rows, fresh))
+        return chain(pings, due)
 
     def _joined(
         self, ids: Ids, fixes: NDArray[Any], begins: NDArray[Any]
@@ -153,7 +154,7 @@ def _set_counts(rows: NDArray[Any], fresh: NDArray[np.bool_]) -> None:
 
 
 def _due(rows: NDArray[Any], fresh: NDArray[np.bool_]) -> Iterator[tuple[int, Sums]]:
-    """Yields by day the sums of the outcomes that the fresh ones of P rows make due."""
+    """Yields by day the sums of the outcomes that the fresh ones of P rows make due, _SLICE pings at a time."""
     fixes, begins = rows["fix"], _begins_track(rows)
     ts_ms = fixes["ts_ms"]
     line_ms = one_line(ts_ms, np.flatnonzero(begins))
@@ -167,10 +168,11 @@ def _due(rows: NDArray[Any], fresh: NDArray[np.bool_]) -> Iterator[tuple[int, Su
         of_h = ping[begin : begin + len(row)]
         n[of_h, h], off_cm[of_h, h] = 1, off
         begin += len(row)
-    some = rows[pings]
-    key = np.stack(levels_of(some["key"]), axis=-1)
-    for day, at in by_day(ts_ms[pings]):
-        yield day, Sums.of_pings(key[at], some["counts"][at], some["id"][at], n[at], off_cm[at])
+    for day, of_day in by_day(ts_ms[pings]):
+        for at in np.split(of_day, range(_SLICE, len(of_day), _SLICE)):
+            some = rows[pings[at]]
+            key = np.stack(levels_of(some["key"]), axis=-1)
+            yield day, Sums.of_pings(key, some["counts"], some["id"], n[at], off_cm[at])
 
 
 def _due_after(rows: NDArray[Any], line_ms: I64, later: I64, h: int) -> tuple[I64, F64]:

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.atlas.cells import LEVEL_SHIFT, Keys
-from model.atlas.parts import Parts
+from model.atlas.runs import BLOCK_ROWS, Run, gathered, in_blocks, merged
 from model.atlas.sums import BUCKETS, I64, Sums, bucket_of, firsts, keys_of
 
 UNIT: Final = 256  # so many units of n are one outcome
@@ -38,7 +38,8 @@ MIN_ENTITIES: Final = 3
 REACH: Final = 5.0
 NEAR_CM: Final = 2_000.0  # what receivers differ by, and nobody is made less of for
 _JUDGED: Final = 3  # buckets: of two that differ, nobody can tell which lies
-_SLICE: Final = 16_384  # keys at a time: some 60 MB
+_SLICE: Final = 16_384  # keys, or rows, at a time: some 60 MB
+_ROOM: Final = 65_536  # keys more than are wanted, some 11 MB, so that they are rarely sorted
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,16 +60,25 @@ class Published:
         return cls(none.row, none.n.astype(np.int64), none.off_cm, none.off_cm2)
 
     @classmethod
-    def joined(cls, parts: Iterable[Published]) -> Published:
-        """Returns the keys of all parts, each of which has later keys than the one before."""
+    def joined(cls, parts: list[Published]) -> Published:
+        """Returns the keys of all parts, each of which has later keys than the one before, and empties the list: so
+        only one column is in memory twice.
+        """
         all_ = [cls.none(), *parts]
-        return cls(
-            *(np.concatenate([getattr(one, name) for one in all_]) for name in ("key", "n", "off_cm", "off_cm2"))
-        )
+        parts.clear()
+        columns = [[getattr(one, name) for one in all_] for name in ("key", "n", "off_cm", "off_cm2")]
+        del all_
+        return cls(*map(_joined_column, columns))
 
     def at(self, which: NDArray[Any]) -> Published:
         """Returns the keys at these places, which rise."""
         return Published(self.key[which], self.n[which], self.off_cm[which], self.off_cm2[which])
+
+
+def _joined_column(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    whole = np.concatenate(parts)
+    parts.clear()
+    return whole
 
 
 def weights(days: Iterable[int], seen: Collection[int], half_life_days: float = HALF_LIFE_DAYS) -> dict[int, int]:
@@ -90,17 +100,30 @@ def published(
 ) -> Published:
     """Returns what the sums of days say together, which come with their weights.
 
-    One day after the other is taken, so that only what they have in common is in memory at once. With more than
-    `max_keys`, those of the smallest cells that have the fewest outcomes are left out, then those of the next larger
-    cells.
+    With more than `max_keys`, those of the smallest cells that have the fewest outcomes are left out, then those of the
+    next larger cells.
     """
-    whole = Parts(Sums.total, len)
-    for sums, of_day in days:
-        whole.add(_faded(sums, of_day))
-    faded = whole.total()
-    parts = [_joined(part, min_entities) for part in _slices(faded, min_entities)]
-    found = Published.joined(parts)
-    return found if max_keys is None else _fewest_left_out(found, max_keys)
+    return of_runs(((in_blocks(sums, BLOCK_ROWS), of_day) for sums, of_day in days), min_entities, max_keys)
+
+
+def of_runs(
+    days: Iterable[tuple[Run, int]],
+    min_entities: int = MIN_ENTITIES,
+    max_keys: int | None = None,
+) -> Published:
+    """Returns the same of days that come as runs (`model.atlas.runs`). In memory is a block of each, and of what is
+    published an eighth more than `max_keys`, or _ROOM keys.
+    """
+    kept = _Kept(max_keys)
+    for block in gathered(merged(_fading(run, of_day) for run, of_day in days), _SLICE):
+        for part in _slices(block, min_entities):
+            kept.add(_joined(part, min_entities))
+    return kept.published()
+
+
+def _fading(run: Run, of_day: int) -> Iterator[Sums]:
+    for block in run:
+        yield _faded(block, of_day)
 
 
 def _faded(sums: Sums, of_day: int) -> Sums:
@@ -168,9 +191,37 @@ def _median(values: NDArray[np.float64], seen: NDArray[np.bool_], buckets: I64) 
     return np.where((buckets > 0)[:, None], (low + high) / 2, 0.0)
 
 
-def _fewest_left_out(found: Published, max_keys: int) -> Published:
-    if len(found) <= max_keys:
-        return found
-    level = found.key >> LEVEL_SHIFT
-    order = np.lexsort((found.key, -found.n.sum(axis=1), level))
-    return found.at(np.sort(order[:max_keys]))
+class _Kept:
+    """Keeps what is published, which comes in the order of its keys, and leaves out what is too much."""
+
+    def __init__(self, max_keys: int | None) -> None:
+        self._max_keys = max_keys
+        self._parts: list[Published] = []
+        self._keys = 0
+
+    def add(self, part: Published) -> None:
+        self._parts.append(part)
+        self._keys += len(part)
+        if self._max_keys is not None and self._keys > self._max_keys + max(self._max_keys // 8, _ROOM):
+            self._leave_out(self._max_keys)
+
+    def published(self) -> Published:
+        """Returns what is kept, and keeps it no longer."""
+        if self._max_keys is not None:
+            self._leave_out(self._max_keys)
+        return Published.joined(self._parts)
+
+    def _leave_out(self, max_keys: int) -> None:
+        """Leaves out the keys of the smallest cells with the fewest outcomes. Later keys change nothing for these."""
+        if self._keys <= max_keys:
+            return
+        key, n = (
+            np.concatenate(some) for some in zip(*((one.key, one.n.sum(axis=1)) for one in self._parts), strict=True)
+        )
+        stays = np.zeros(len(key), np.bool_)
+        stays[np.lexsort((key, -n, key >> LEVEL_SHIFT))[:max_keys]] = True
+        for place, begin in enumerate(np.cumsum([0, *map(len, self._parts[:-1])])):
+            part = self._parts[place]
+            self._parts[place] = part.at(np.flatnonzero(stays[begin : begin + len(part)]))
+        self._parts = [part for part in self._parts if len(part)]
+        self._keys = max_keys

@@ -59,13 +59,17 @@ class Sums:
     @classmethod
     def summed(cls, row: Keys, n: NDArray[Any], off_cm: I64, off_cm2: I64) -> Sums:
         """Adds up what each of some rows [R] has; a row may be there more than once, in any order."""
+        return cls._summed(row, (n, off_cm, off_cm2))
+
+    @classmethod
+    def _summed(cls, row: Keys, columns: Iterable[NDArray[Any]]) -> Sums:
+        """Adds up columns, which may be made one after the other, so that only one is in memory twice."""
         if not len(row):
             return cls.none()
         order = np.argsort(row, kind="stable")  # which merges runs that are sorted already
         row = row[order]
         first = np.flatnonzero(firsts(row))
-        columns = (np.add.reduceat(one[order], first, dtype=one.dtype) for one in (n, off_cm, off_cm2))
-        return cls(row[first], *columns)
+        return cls(row[first], *(np.add.reduceat(one[order], first, dtype=one.dtype) for one in columns))
 
     @classmethod
     def of_pings(cls, key: Keys, counts: NDArray[np.bool_], ids: Ids, n: NDArray[np.int32], off_cm: I64) -> Sums:
@@ -95,7 +99,8 @@ class Sums:
         some = [part for part in parts if len(part)]
         if len(some) < 2:
             return some[0] if some else cls.none()
-        return cls.summed(*(np.concatenate([getattr(part, name) for part in some]) for name in ("row", *_COLUMNS)))
+        columns = (np.concatenate([getattr(part, name) for part in some]) for name in _COLUMNS)
+        return cls._summed(np.concatenate([part.row for part in some]), columns)
 
     def plus(self, other: Sums) -> Sums:
         """Returns the sums of both."""

@@ -53,12 +53,21 @@ def dumps(published: Published, contains: Mapping[str, Any]) -> bytes:
 
     The same sums and pings give the same bytes.
     """
+    return b"".join(pieces(published, contains))
+
+
+def pieces(published: Published, contains: Mapping[str, Any]) -> list[memoryview]:
+    """Returns the same in pieces, of which the last is the checksum. They share the memory of what is published."""
     text = json.dumps({**MEANING, "contains": contains}, sort_keys=True, separators=(",", ":")).encode()
     text = text.ljust(-(-len(text) // _WORD) * _WORD)
     head = np.array([(MAGIC, LAYOUT, len(published), len(text))], _HEAD).tobytes()
     columns = (published.key, published.off_cm, published.off_cm2, published.n)
-    body = b"".join([head, text, *(column.astype("<i8").tobytes() for column in columns)])
-    return body + blake2b(body, digest_size=CHECKSUM_BYTES).digest()
+    flat = [np.ascontiguousarray(column, "<i8").reshape(-1).view(np.uint8).data for column in columns]
+    body = [memoryview(head), memoryview(text), *flat]
+    checksum = blake2b(digest_size=CHECKSUM_BYTES)
+    for piece in body:
+        checksum.update(piece)
+    return [*body, memoryview(checksum.digest())]
 
 
 def loads(raw: bytes | memoryview) -> tuple[Published, dict[str, Any]]:

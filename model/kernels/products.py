@@ -15,6 +15,7 @@ from numba.extending import overload
 
 from model.jit import compiled
 from model.kernels import tiles
+from model.kernels.exact import normed
 
 WIDE_ROWS, NARROW_ROWS, SINGLE_ROWS = tiles.WIDE[0], tiles.NARROW[0], tiles.SINGLE[0]  # rows per tile
 EPS: Final = np.float32(1e-5)  # the eps of torch.nn.LayerNorm
@@ -117,7 +118,7 @@ def norm_into(x, gain, shift, out):  # type: ignore[no-untyped-def]
         square += (x[d] - mean) * (x[d] - mean)
     unit = np.float32(1) / np.sqrt(square / np.float32(len(x)) + EPS)
     for d in range(len(x)):
-        out[d] = as_stored((x[d] - mean) * unit * gain[d] + shift[d], out)
+        out[d] = as_stored(normed(x[d], mean, unit, gain[d], shift[d]), out)
 
 
 @compiled

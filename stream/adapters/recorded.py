@@ -2,6 +2,7 @@
 
 -, FILE.parquet, .csv, .csv.gz, .ndjson, .gpx   `files`: each row becomes a record, also one that is not a ping
 geolife:DIR, ais:FILE, a folder of .plt, ...    `sources`: columns, whose rows are pings; others are counted
+archive:DIR_OR_URL                              `archived`: its pings, day by day
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ class Recording:
 
     def in_order(self) -> Rows:
         """Returns all rows in the order of their times. Raises the errors of `rows`."""
+        if self.archive and self.archive.pings:
+            return self.archive.pings.rows()
         if self.archive:
             return _pings(self.archive.read(lambda share: None))
         return files.read_in_order(self.path, self.columns)

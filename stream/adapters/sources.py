@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -10,11 +11,14 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from stream.adapters import columns, text
+from stream.adapters.archived import reading
+from stream.adapters.archived.reading import Archive
 from stream.adapters.column_names import ColumnMap
 from stream.adapters.formats import ais, geolife, gpx, gtfs, porto, tdrive
 from stream.adapters.table_builder import Progress
 from stream.adapters.tables import Table
 
+ARCHIVE: Final = "archive"  # what `pathcast archive` writes: a folder or a URL
 TABLE: Final = "table"  # Parquet and CSV, one row per ping: the format of a path without a prefix
 TABLE_SUFFIXES: Final = (".parquet", ".csv", ".gz")
 
@@ -49,6 +53,7 @@ class Source:
     format: str
     path: Path
     columns: ColumnMap = _AS_OURS
+    pings: Archive | None = None  # of the format `archive`, whose `path` only says whether two are the same
 
     def __str__(self) -> str:
         return str(self.path) if self.format == TABLE else f"{self.format}:{self.path}"
@@ -83,6 +88,8 @@ class Source:
     def read(self, progress: Progress) -> Table:
         """Reads its rows. Raises ValueError, which names the file and what is wrong there, OSError if it cannot be
         read."""
+        if self.pings is not None:
+            return self.pings.table(progress)
         if self.format == TABLE:
             return columns.read(self.path, self.columns)
         read = FORMATS[self.format].read or partial(gpx.read, root=self.path)
@@ -90,19 +97,30 @@ class Source:
 
 
 def parse(given: str | Path, columns: ColumnMap | None = None) -> Source:
-    """Parses `format:path`, or a path whose name shows its format. `columns` is for tables.
+    """Parses `format:path`, or a path whose name shows its format; `archive:URL?since=7d` has a span of days, too.
+    `columns` is for tables.
 
     Raises ValueError for an unknown format, and FileNotFoundError if the path does not exist.
     """
     prefix, colon, rest = str(given).partition(":")
+    if colon and prefix == ARCHIVE:
+        return archived(*reading.parse(rest, time.time_ns() // 1_000_000))
     if colon and prefix in FORMATS:
         return _existing(Source(prefix, Path(rest)))
     path = Path(given)
     if not path.exists() and colon and prefix.isalpha() and len(prefix) > 1:
-        raise ValueError(f"{given}: unknown format {prefix!r}, expected one of {', '.join(FORMATS)}")
+        raise ValueError(f"{given}: unknown format {prefix!r}, expected one of {', '.join((*FORMATS, ARCHIVE))}")
     _existing(Source(TABLE, path))
     format = _shown_by_folder(path) if path.is_dir() else _shown_by_name(path)
     return Source(format, path, columns or _AS_OURS) if format == TABLE else Source(format, path)
+
+
+def archived(url: str | Path, since_ms: int | None = None, until_ms: int | None = None) -> Source:
+    """Returns the archive at a path or URL, as it is now: its pings from `since_ms` to before `until_ms`.
+
+    Raises as `stream.adapters.archived.reading.archive`.
+    """
+    return Source(ARCHIVE, Path(url), pings=reading.archive(url, since_ms, until_ms))
 
 
 def _existing(source: Source) -> Source:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from aiokafka.errors import KafkaError
 
 from model.atlas.days import contents, seen
-from model.atlas.published import HALF_LIFE_DAYS, MIN_ENTITIES, Published, published, weights
+from model.atlas.published import HALF_LIFE_DAYS, MIN_ENTITIES, Published, of_runs, weights
 from stream.adapters.files import Row
 from stream.atlas.growing import PartitionGrowth
 from stream.atlas.kept_days import Days, GrowingDays
@@ -55,8 +55,8 @@ def published_of(days: Days, rules: Rules) -> tuple[Published, dict[str, Any]]:
     """Returns what may be published of days, and what it contains: those that have not faded away."""
     whose = {day: days.whose(day) for day in days}
     counting = weights(whose, seen(whose, rules.min_entities), rules.half_life_days)
-    sums = ((days[day].sums, of_day) for day, of_day in counting.items())
-    found = published(sums, rules.min_entities, rules.max_cells)
+    runs = ((days.run(day), of_day) for day, of_day in counting.items())
+    found = of_runs(runs, rules.min_entities, rules.max_cells)
     made = {"half_life_days": rules.half_life_days, "min_entities": rules.min_entities}
     return found, {**contents([whose[day] for day in counting]), **made}
 

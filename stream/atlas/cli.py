@@ -65,7 +65,7 @@ def build(
     if recorded is not None and out.exists() and Path(recorded.path).exists() and out.samefile(recorded.path):
         raise typer.BadParameter(f"{out} is the input itself", param_hint="--out")
     days = seconds(half_life, "--half-life") / DAY_S
-    from model.atlas.version import dumps
+    from model.atlas.version import pieces
     from stream.atlas import building
     from stream.versions.files import write_whole
 
@@ -77,15 +77,15 @@ def build(
         else:
             built = asyncio.run(building.of_topic(bootstrap, str(from_topic), security, told, nobody))
     published, contains = built.published(rules)
-    raw = dumps(published, contains)
+    raw = pieces(published, contains)
     write_whole(out, raw)
-    summary = {**contains, "left_out": built.left_out, "keys": len(published), "bytes": len(raw)}
+    summary = {**contains, "left_out": built.left_out, "keys": len(published), "bytes": sum(map(len, raw))}
     if as_json:
         typer.echo(json.dumps(summary))
         return
     typer.echo(
         f"{summary['pings']:,} pings of {summary['entities']:,} entities ({built.left_out:,} records left out), "
-        f"{len(published):,} keys, {len(raw) / 1e6:,.1f} MB in {out}"
+        f"{len(published):,} keys, {summary['bytes'] / 1e6:,.1f} MB in {out}"
     )
 
 

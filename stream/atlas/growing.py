@@ -15,7 +15,7 @@ than fit in it cannot be counted: `SumsStore.put` says so.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from hashlib import blake2b
 from typing import Final
 
@@ -67,8 +67,8 @@ class PartitionGrowth:
         """How many of them are no pings in order."""
         return self._follower.left_out
 
-    def add(self, records: Records) -> dict[int, Day]:
-        """Takes the next records, and returns by day what is new."""
+    def add(self, records: Records) -> Iterator[tuple[int, Day]]:
+        """Takes the next records, and returns what is new, as `Growth.add` does."""
         return self._growth.add(*self._follower.fold(records))
 
     def dumps(self) -> bytes:

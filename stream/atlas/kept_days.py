@@ -1,15 +1,18 @@
-"""Keeps days while they grow, most of them compressed: a recording goes on with the newest, and so does a topic."""
+"""Keeps days while they grow: their newest sums in memory, the others in a temporary file."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from model.atlas.days import Day
+from model.atlas.days import Day, adding
 from model.atlas.parts import Parts
+from model.atlas.runs import BLOCK_ROWS, Run, in_blocks, merged
+from model.atlas.sums import Sums
+from stream.atlas.run_file import RunFile, StoredRuns
 
-OPEN: Final = 2  # days that are not compressed: that of a time, and the one before or after it
+MOST_ROWS: Final = 1_000_000  # of sums in memory, of 148 bytes; to add them up takes three times as much
 
 
 class Days(Mapping[int, Day]):
@@ -19,41 +22,55 @@ class Days(Mapping[int, Day]):
     def whose(self, number: int) -> Day:
         """Returns whose pings are in a day, without its sums."""
 
+    @abstractmethod
+    def run(self, number: int) -> Run:
+        """Returns the sums of a day, block by block."""
+
+    def __getitem__(self, number: int) -> Day:
+        return self.whose(number).plus(Day.of_sums(Sums.total(self.run(number))))
+
 
 class GrowingDays(Days):
     """Days to which more can be added."""
 
-    def __init__(self) -> None:
-        self._open: dict[int, Parts[Day]] = {}  # the one that was added to last is last
-        self._packed: dict[int, bytes] = {}
+    def __init__(self, most_rows: int = MOST_ROWS) -> None:
+        self._most_rows = most_rows
+        self._fresh: dict[int, Parts[Day]] = {}
+        self._whose: dict[int, Day] = {}  # of the days that are in the file
+        self._stored: dict[int, StoredRuns] = {}
+        self._file: RunFile | None = None
 
-    def add(self, days: Mapping[int, Day]) -> None:
-        for number, day in days.items():
-            parts = self._open.pop(number) if number in self._open else adding(self._packed.pop(number, None))
-            parts.add(day)
-            self._open[number] = parts
-        while len(self._open) > OPEN:
-            number = next(iter(self._open))
-            self._packed[number] = self._open.pop(number).total().dumps()
+    @property
+    def rows(self) -> int:
+        """How many rows of sums are in memory; some were added up twice."""
+        return sum(map(len, self._fresh.values()))
+
+    def add(self, days: Iterable[tuple[int, Day]]) -> None:
+        """Adds what is new. Raises OSError if the disk is full."""
+        for number, day in days:
+            self._fresh.setdefault(number, adding()).add(day)
+            while self.rows > self._most_rows:
+                self._store(max(self._fresh, key=lambda number: len(self._fresh[number])))
+
+    def _store(self, number: int) -> None:
+        if self._file is None:
+            self._file = RunFile()
+        fresh = self._fresh.pop(number).total()
+        self._whose[number] = self._whose.get(number, Day.none()).plus(fresh.without_sums())
+        self._stored.setdefault(number, StoredRuns(self._file)).add(in_blocks(fresh.sums, BLOCK_ROWS))
 
     def __iter__(self) -> Iterator[int]:
-        return iter(sorted({*self._open, *self._packed}))
+        return iter(sorted({*self._fresh, *self._whose}))
 
     def __len__(self) -> int:
-        return len(self._open) + len(self._packed)
-
-    def __getitem__(self, number: int) -> Day:
-        return self._open[number].total() if number in self._open else Day.loads(self._packed[number])
+        return len({*self._fresh, *self._whose})
 
     def whose(self, number: int) -> Day:
-        if number in self._open:
-            return self._open[number].total().without_sums()
-        return Day.loads(self._packed[number], sums=False)
+        fresh = self._fresh[number].total().without_sums() if number in self._fresh else Day.none()
+        return self._whose.get(number, Day.none()).plus(fresh)
 
-
-def adding(raw: bytes | None = None) -> Parts[Day]:
-    """Returns a day that more can be added to, and that begins with these bytes."""
-    parts = Parts(Day.total, lambda day: len(day.sums) + len(day.ids))
-    if raw is not None:
-        parts.add(Day.loads(raw))
-    return parts
+    def run(self, number: int) -> Run:
+        runs = list(self._stored[number].runs()) if number in self._stored else []
+        if number in self._fresh:
+            runs.append(in_blocks(self._fresh[number].total().sums, BLOCK_ROWS))
+        return merged(runs)

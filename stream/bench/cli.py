@@ -101,7 +101,7 @@ def atlas(
     ] = 500,
     days: Annotated[float, typer.Option("--days", min=0.01, max=366)] = 7.0,
     every_s: Annotated[float, typer.Option("--every-s", min=1, max=600, help="between two pings of one")] = 60.0,
-    max_cells: Annotated[int, typer.Option("--max-cells", min=1, help="keys at most")] = 20_000_000,
+    max_cells: Annotated[int, typer.Option("--max-cells", min=1, help="keys at most, which bound memory")] = 20_000_000,
     at_once: Annotated[int, typer.Option("--at-once", min=1, help="pings that are counted together")] = 65_536,
     json: Json = False,
     record: Record = False,

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 HELP = """Show the topics and their partitions; with --create, make those that are absent.
 
+The topic of versions, which only atlases need, has one partition, whatever --partitions says.
+
 [bold]Examples[/]
 
   pathcast topics
@@ -42,7 +44,8 @@ def topics(
     names = Topics.of(prefix)
     with quiet(), admin.connected(bootstrap, security) as client:
         created = admin.create(client, names, partitions=partitions, replication=replication) if create else []
-        infos = admin.describe(client, names)
+        created += admin.create_models(client, names, replication=replication) if create else []
+        infos = admin.describe(client, [*names, names.models])
     made = [info.name for info in created]
     if json:
         rows = [{**info._asdict(), "created": info.name in made} for info in infos]

@@ -8,4 +8,5 @@ Start with `settings.Settings`, which has every option of a worker with its defa
     http_access   the address of the metrics page, and the token that it requires
     environment   which PATHCAST_ variables exist
     failpoints    places at which a test may kill a worker
+    times         the spans of time that options take
 """

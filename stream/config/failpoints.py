@@ -35,18 +35,32 @@ OF_REGISTRY: Final = {
     "within_deletion": "a version's manifest is gone, and its files are not",
 }
 
+# `pathcast archive`: tests/system/test_archive.py kills it at each.
+OF_ARCHIVE: Final = {
+    "before_landing": "records are due to land, and nothing of them is written",
+    "within_landing": "the file of one day is written, and those of others are not",
+    "before_landed": "the files of a landing are written, and no manifest names them",
+    "after_landed": "the manifest names them, and neither we nor Kafka have noted it",
+    "before_merged": "a merged file is written, and the manifest names those that it replaces",
+    "after_merged": "the manifest names the merged file, and those that it replaces are there",
+    "within_clearing": "one of several files that nothing names any more is deleted",
+    "after_tombstone": "an entity is marked as forgotten, and its rows are there",
+    "before_forgotten": "files without the entity are written, and the manifest names those with it",
+    "after_forgotten": "the manifest names the files without the entity, and those with it are there",
+}
+
 _left: dict[str, int] = {}  # how often a point may still be reached
 
 
 def arm(text: str) -> None:
     """Arms the point that `text`, NAME or NAME:N, names; none if it is empty.
 
-    Raises ValueError for a name that is in neither table, or an N below 1.
+    Raises ValueError for a name that is in no table, or an N below 1.
     """
     if not text:
         return
     name, _, times = text.partition(":")
-    known = {**NAMES, **OF_REGISTRY}
+    known = {**NAMES, **OF_REGISTRY, **OF_ARCHIVE}
     if name not in known or not (times or "1").isdecimal() or int(times or "1") < 1:
         raise ValueError(f"{VARIABLE}={text!r}: expected NAME or NAME:N, where NAME is one of {', '.join(known)}")
     _left[name] = int(times or "1")
@@ -56,7 +70,7 @@ def reach(name: str) -> None:
     """Notes that point `name` is reached, and kills the process if that was the N-th time."""
     if not _left:
         return
-    assert name in NAMES or name in OF_REGISTRY
+    assert name in {**NAMES, **OF_REGISTRY, **OF_ARCHIVE}
     if name in _left:
         _left[name] -= 1
         if not _left[name]:

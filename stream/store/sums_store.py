@@ -16,9 +16,9 @@ parts than the hash says shows that Redis has evicted it: so the hash counts the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from stream.config.security import PLAIN_REDIS, RedisSecurity
 from stream.store.base import ClaimLost, Partition, refuse_unless_current
@@ -31,6 +31,7 @@ from stream.store.redis_store import (
     KEY_PARTITION,
 )
 
+T = TypeVar("T")
 KEY_SUMS: Final = "sums"  # appended to KEY_PARTITION
 KEY_GROWTH: Final = "growth"
 KEY_DAY: Final = "day:"  # followed by the day's number; and before it, in the hash
@@ -102,10 +103,15 @@ return {{stored, writes}}
 
 
 class Part(NamedTuple):
-    """A part of a day; if `instead`, it takes the place of all that were there."""
+    """A part of a day, and `more` that follow it; if `instead`, they take the place of all that were there."""
 
     raw: bytes
     instead: bool = False
+    more: tuple[bytes, ...] = ()
+
+    @property
+    def all(self) -> tuple[bytes, ...]:
+        return (self.raw, *self.more)
 
 
 @dataclass(frozen=True)
@@ -199,7 +205,8 @@ class SumsStore:
             ClaimLost: Redis is an older copy; or has the write before this one, whose answer was lost. Claim again.
             TooLarge: the growth, or a part, has more than MAX_BYTES.
         """
-        largest = max(len(raw) for raw in (growth, *(part.raw for part in parts.values())))
+        each = [(day, raw, part.instead and at == 0) for day, part in parts.items() for at, raw in enumerate(part.all)]
+        largest = max(len(raw) for raw in (growth, *(raw for _, raw, _ in each)))
         if largest > MAX_BYTES:
             raise TooLarge(
                 f"what {partition[0]}/{partition[1]} grows from has {largest / 1e6:,.0f} MB, and Redis takes"
@@ -207,16 +214,18 @@ class SumsStore:
                 " partitions, in a new topic"
             )
         others = [day for day in held.parts if day not in parts and day not in gone]
-        keys = [*self._own(partition), *(self._day(partition, day) for day in (*parts, *gone, *others))]
-        values: list[Any] = [held.epoch, held.writes, self._ttl_ms, next_offset, growth, len(parts), len(gone)]
-        for day, part in parts.items():
-            values += [f"{KEY_DAY}{day}", "1" if part.instead else "0", part.raw]
+        days = *(day for day, _, _ in each), *gone, *others
+        keys = [*self._own(partition), *(self._day(partition, day) for day in days)]
+        values: list[Any] = [held.epoch, held.writes, self._ttl_ms, next_offset, growth, len(each), len(gone)]
+        for day, raw, instead in each:
+            values += [f"{KEY_DAY}{day}", "1" if instead else "0", raw]
         values += [f"{KEY_DAY}{day}" for day in gone]
         stored, writes, done = map(int, await self._put(keys, values))
         refuse_unless_current(partition, held.epoch, stored, writes=writes, least=held.writes)
         if not done:
             raise ClaimLost(f"{partition[0]}/{partition[1]} has an earlier write of ours, which Redis did not answer")
-        many = {day: 1 if part.instead else held.parts.get(day, 0) + 1 for day, part in parts.items()}
+        before = {day: 0 if part.instead else held.parts.get(day, 0) for day, part in parts.items()}
+        many = {day: before[day] + len(part.all) for day, part in parts.items()}
         left = {day: n for day, n in {**held.parts, **many}.items() if day not in gone}
         return Held(held.epoch, next_offset, writes, left)
 
@@ -235,11 +244,13 @@ class SumsStore:
         """Returns the parts of one day that there are."""
         return cast(list[bytes], await cast(Any, self._redis.lrange(self._day(partition, day), 0, -1)))
 
-    async def snapshot(self, partition: Partition) -> tuple[Held, dict[int, list[bytes]]]:
-        """Returns what is held at one moment, and all parts of all days. Raises SumsLost."""
+    async def snapshot(self, partition: Partition, keep: Callable[[bytes], T]) -> tuple[Held, dict[int, list[T]]]:
+        """Returns what is held at one moment, and what `keep` returns for each part of each day. It may be called for
+        parts that are out of date when all are read. Raises SumsLost.
+        """
         for _ in range(TRIES):
             before = await self.held(partition)
-            found = {day: await self.parts(partition, day) for day in before.parts}
+            found = {day: [keep(raw) for raw in await self.parts(partition, day)] for day in before.parts}
             if (await self.held(partition)).writes != before.writes:
                 continue  # it was written meanwhile
             if {day: len(parts) for day, parts in found.items()} != before.parts:

@@ -23,13 +23,14 @@ from stream.versions.files import path_of
 _VERSION: Final = re.compile("[0-9a-f]{16}")  # nothing else that a forecast names may become a path
 
 
-async def announced(settings: Settings, report: Report) -> tuple[Announced, AnnouncedWeights]:
+async def announced(settings: Settings, own: str, report: Report) -> tuple[Announced, AnnouncedWeights]:
     """Returns what the models topic says up to its present end. So call this when it is known which answers are judged:
-    what a worker had to know of it for them is there then.
+    what a worker had to know of it for them is there then. `own` is the version of the workers' own weights.
 
     Raises KafkaError, or as `admin.connected` does.
     """
-    found, topic = (Announced(settings.topics.pings), AnnouncedWeights(settings.topics.pings)), settings.topics.models
+    pings, topic = settings.topics.pings, settings.topics.models
+    found = Announced(pings), AnnouncedWeights(pings, own)
     servers, access = settings.bootstrap.split(","), settings.kafka.arguments()
     with admin.connected(settings.bootstrap, settings.kafka) as client:
         if admin.absent(client, [topic]):

@@ -119,7 +119,7 @@ class _Run:
             self._report.tally(number)
             self._blame_past(number, look.pasts[number], span)
         if self._settings.asks_versions:
-            atlases, weights = await announced(self._settings, self._report)
+            atlases, weights = await announced(self._settings, self._predictor.version, self._report)
             self._announced = None if self._settings.atlases is None else atlases
             if self._settings.registry is not None:
                 self._weights = weights

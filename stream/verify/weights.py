@@ -24,8 +24,10 @@ class AnnouncedWeights:
     """Holds what the models topic says of one pings topic's weights, from its first record to its last. An announcement
     that retired still counts, for those who answered before."""
 
-    def __init__(self, topic: str) -> None:
+    def __init__(self, topic: str, own: str) -> None:
+        """Takes `own`, the version of the workers' own weights."""
         self._ledger = WeightsLedger(topic)
+        self._own = own
 
     def add(self, key: bytes | None, value: bytes | None) -> None:
         """Takes the next record of the topic."""
@@ -42,13 +44,12 @@ class AnnouncedWeights:
         """Returns why a forecast of this ping should not name these weights, in words; None if it should."""
         rules = self._ledger.rules(number)
         due = _version(rules, offset, entity_id)
-        if named.version == due or (due is None and named.version not in self.versions):
+        is_own = named.version == self._own or named.version not in self.versions
+        if named.version == due or (due is None and is_own):
             return None
-        if named.late:
-            began = {rule.version for rule in rules.rules if rule.first <= offset}
-            if named.version in began or named.version not in self.versions:
-                return None
-        return f"weights {named.version}, instead of {due or 'the worker’s own'}"
+        if named.late and (is_own or named.version in {rule.version for rule in rules.rules if rule.first <= offset}):
+            return None
+        return f"weights {named.version}, instead of {due or 'those of the worker'}"
 
 
 def _version(rules: Rules, offset: int, entity_id: str) -> str | None:

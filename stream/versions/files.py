@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -31,11 +31,11 @@ def delete_stale(folder: Path, known: Collection[str], stale_s: float = STALE_S)
             path.unlink(missing_ok=True)
 
 
-def write_whole(out: Path, raw: bytes) -> None:
-    """Writes a file whole or not at all."""
+def write_whole(out: Path, pieces: Iterable[bytes | memoryview]) -> None:
+    """Writes a file of these pieces, whole or not at all."""
     with tempfile.NamedTemporaryFile(dir=out.absolute().parent, prefix=f".{out.name}-", delete=False) as part:
         try:
-            part.write(raw)
+            part.writelines(pieces)
             part.flush()
             os.fsync(part.fileno())
             Path(part.name).chmod(0o644)

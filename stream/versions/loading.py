@@ -31,17 +31,18 @@ class Loader(Generic[T]):
         self._news = news
 
     def need(self, versions: set[str]) -> bool:
-        """Begins to load what is needed, and lets go of what is not: batches under way keep what they ask. Returns
-        whether anything was let go.
+        """Begins to load what is needed, and lets go of the rest, once all that is needed is there: until then the rest
+        may have to do. Batches under way keep what they ask. Returns whether anything was let go.
         """
-        gone = self.loaded.keys() - versions
+        missing = versions - self.loaded.keys()
+        gone = set() if missing else self.loaded.keys() - versions
         for version in gone:
             log.info("version %s of the %s is not needed any more", version, self._what)
             del self.loaded[version]
         for version in self.refused.keys() - versions:
             del self.refused[version]
         now_s = asyncio.get_running_loop().time()
-        for version in versions - self.loaded.keys() - self._loading.keys():
+        for version in missing - self._loading.keys():
             if version not in self.refused or now_s - self._tried_s[version] >= RETRY_S:
                 task = asyncio.create_task(self._load_one(version), name=f"{self._what} {version}")
                 self._loading[version] = task

@@ -37,6 +37,7 @@ from stream.worker.cli import MEMBER
 
 PARTITIONS: Final = 4
 SESSION_S: Final = 6  # the shortest that the brokers allow
+LEAD_S: Final = 120.0  # workers wait for a version half of that: longer than any broker is away
 MEMBER_NOW: Final = "assigned: partitions"  # what a worker logs first when it is in the group
 QUIET_S: Final = 120.0  # without any progress: something hangs
 VERIFY_S: Final = 600.0
@@ -74,11 +75,12 @@ class Rig:
         self.notes: list[str] = []  # what the report should say of this run
         self.suspects = frozenset[str]()  # entities whose findings a fault accepts
         self.expected: dict[str, int] = {}  # findings that there must be, and how many
+        self.atlases: Path | None = None  # where workers and verifier find them; None: forecasts ask none
         self.partial = False  # the log does not begin at 0, so that not all of it can be judged
         self.gone = 0  # records that a fault took out of the log
         self.workers: list[Worker] = []
         self.sent = 0
-        self._folder = folder
+        self.folder = folder
         self._stack = ExitStack()
         self._began = time.monotonic()
         self._started = 0
@@ -95,7 +97,7 @@ class Rig:
     def delete_topics(self) -> None:
         """So that the brokers need not carry the faults before."""
         with admin.connected(self.servers.cluster.direct, timeout_s=30.0) as client:
-            client.delete_topics(list(self.topics))
+            client.delete_topics([*self.topics, *([] if self.atlases is None else [self.topics.models])])
 
     def say(self, text: str) -> None:
         print(f"  {time.monotonic() - self._began:6.1f} s  {text}", flush=True)
@@ -122,12 +124,13 @@ class Rig:
             "group": self.prefix,
             "session_timeout_s": SESSION_S,
             "delivery": self.delivery,
+            **({} if self.atlases is None else {"atlases": self.atlases, "atlas_lead_s": LEAD_S}),
             **options,
         }
         added = []
         for _ in range(count):
             self._started += 1
-            log = self._folder / f"worker{self._started}.log"
+            log = self.folder / f"worker{self._started}.log"
             worker = Worker(
                 log,
                 program=(*LAUNCHER, wrong) if wrong else MEMBER,
@@ -192,7 +195,7 @@ class Rig:
 
     def logs(self) -> Iterator[str]:
         """Of every worker that there was, for the message of a failure."""
-        for log in sorted(self._folder.glob("worker*.log")):
+        for log in sorted(self.folder.glob("worker*.log")):
             yield f"--- {log.name}\n{log.read_text(errors='replace')}"
 
     # -- the feed -----------------------------------------------------------------------------------------------
@@ -281,6 +284,7 @@ class Rig:
         """By the command itself, which takes the answers of these weights for what is due."""
         options = {"bootstrap": self.servers.cluster.direct, "prefix": self.prefix, "group": self.prefix}
         options |= {"redis": self.servers.redis.url, "delivery": self.delivery, "weights": weights}
+        options |= {} if self.atlases is None else {"atlases": str(self.atlases)}
         command = [*VERIFY, "--json", *(f"--{name}={value}" for name, value in options.items())]
         run = subprocess.run(command, capture_output=True, timeout=VERIFY_S, env=environment(), check=False)
         assert run.stdout, run.stderr.decode()

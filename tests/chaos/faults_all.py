@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faults_of_atlases
 import faults_of_disks
 import faults_of_eviction
 import faults_of_input
@@ -24,6 +25,7 @@ PARTS = (
     faults_of_states,
     faults_of_eviction,
     faults_of_weights,
+    faults_of_atlases,
     faults_of_strangers,
     faults_of_input,
     faults_of_disks,

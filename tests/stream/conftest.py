@@ -1,8 +1,9 @@
-"""How hypothesis runs here, and a small network whose every part speaks."""
+"""How hypothesis runs here, a small network whose every part speaks, and an S3 server."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -49,3 +50,19 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def rig(make_predictor: Callable[[], Predictor]) -> Rig:
     return Rig(make_predictor)
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """The URL of a bucket of a real S3 server, which this process and those that it starts find by the environment."""
+    from registry_rig import BUCKET, CREDENTIALS, s3_server
+
+    with s3_server() as endpoint, pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": endpoint}.items():
+            patch.setenv(name, value)
+        import s3fs
+
+        s3fs.S3FileSystem().mkdir(BUCKET)
+        yield f"s3://{BUCKET}"

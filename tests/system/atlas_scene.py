@@ -6,7 +6,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -18,6 +19,7 @@ from atlas_rig import version_of
 from worker_process import Worker, assert_all_live
 
 from model.api import Atlas
+from stream.config import failpoints
 from stream.versions.announcing import Announcer
 from stream.versions.hearing import Hearing
 from stream.versions.ledger import Ledger
@@ -50,6 +52,29 @@ class Scene(NamedTuple):
 
     def worker(self, name: str, **more: object) -> Worker:
         return Worker(self.folder.parent / f"{name}.log", **{**self.options, **more})
+
+    @contextmanager
+    def crash(self, records: Sequence[bus_feed.Raw], *, delivery: str, kill_at: int) -> Iterator[tuple[Worker, Worker]]:
+        """Two workers at work, while pings come as long as this lasts. The first kills itself in its batch `kill_at`,
+        with answers out that are not committed. At the end the other has answered everything, and is stopped."""
+        announced = threading.Event()
+        pings = slowly(records, announced)
+        feed = threading.Thread(target=bus_feed.send, args=(self.kafka, self.topics.pings, pings))
+        kill = {failpoints.VARIABLE: f"after_publish:{kill_at}"}
+        with (
+            self.worker("victim", delivery=delivery, environment=kill) as victim,
+            self.worker("other", delivery=delivery) as other,
+        ):
+            other.wait_until_ready()
+            victim.wait_until_ready()
+            feed.start()
+            try:
+                yield victim, other
+            finally:
+                announced.set()
+                feed.join()
+            self.wait_until_consumed(other)
+            assert other.stop() == 0
 
     def put(self, raw: bytes) -> str:
         version = Atlas.of(raw).version
@@ -85,7 +110,7 @@ def atlases(records: Sequence[bus_feed.Raw]) -> list[bytes]:
     return [version_of(pings[: len(pings) * part // 4]) for part in (1, 2, 3)]
 
 
-def slowly(records: Sequence[bus_feed.Raw], announced: threading.Event) -> Iterator[bus_feed.Raw]:
+def slowly(records: Iterable[bus_feed.Raw], announced: threading.Event) -> Iterator[bus_feed.Raw]:
     """Pings until all is announced, however long that takes, and some more, which the last version answers."""
     coming = iter(records)
     while not announced.is_set() and (some := list(islice(coming, SOME))):

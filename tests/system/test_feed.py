@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from bus_feed import SAMPLE, read, send
+from kafka.admin import ConfigResource, ConfigResourceType
 from pathcast_process import COMMAND, PATIENCE_S, environment, eventually, pathcast
 
+from stream.kafka import admin
 from stream.tracks.clean import parse
 from stream.wire import (
     Anchor,
@@ -47,12 +49,17 @@ def topics(kafka: str, topic_prefix: str) -> Topics:
 
 
 def test_topics_are_shown_absent_then_created_then_present(kafka: str, topic_prefix: str) -> None:
-    where = ("--bootstrap", kafka, "--prefix", topic_prefix, "--json")
+    """That of versions is one of them; it has one partition, whatever is asked for, and is compacted."""
+    where, names = ("--bootstrap", kafka, "--prefix", topic_prefix, "--json"), Topics.of(topic_prefix)
     for create, partitions, created in ((), None, False), (("--create", "--partitions", 5), 5, True), ((), 5, False):
         rows = json.loads(pathcast("topics", *create, *where).stdout)
-        assert [row["name"] for row in rows] == list(Topics.of(topic_prefix))
-        assert {row["partitions"] for row in rows} == {partitions}
+        assert [row["name"] for row in rows] == [*names, names.models]
+        assert [row["partitions"] for row in rows] == [*[partitions] * len(names), partitions and 1]
         assert {row["created"] for row in rows} == {created}
+    asked = ConfigResource(ConfigResourceType.TOPIC, names.models, {"cleanup.policy": None})
+    with admin.connected(kafka) as client:
+        found = client.describe_configs([asked], config_filter="all")["topic"][names.models]
+    assert found["cleanup.policy"]["value"] == "compact"
 
 
 def test_a_table_becomes_pings_keyed_by_entity_in_event_order(kafka: str, topics: Topics, topic_prefix: str) -> None:

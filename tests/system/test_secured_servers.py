@@ -154,6 +154,20 @@ def test_an_atlas_is_counted_with_the_rights_that_the_page_lists_and_no_more(sec
         assert_secret(refused.stderr)
 
 
+def test_pings_are_archived_with_the_rights_that_the_page_lists_and_no_more(secured: Secured, tmp_path: Path) -> None:
+    secret_file = tmp_path / "password"
+    told("feed", bus_feed.SAMPLE, "--speedup=0", f"--limit={PINGS}", env=settings(secured, "feeder", secret_file))
+    ours = settings(secured, "archive", secret_file, ARCHIVE=str(tmp_path / "pings"), REDIS="", REDIS_PASSWORD="")
+    told("archive", "run", "--once", "--late=forever", "--retention=forever", env=ours)
+    days = json.loads(told("archive", "list", "--json", env=ours))
+    assert sum(day["pings"] for day in days) >= PINGS
+    refused = pathcast("archive", "run", "--once", env=environment(**ours | {"PATHCAST_KAFKA_USER": "feeder"}))
+    assert refused.returncode == 1
+    assert b"Traceback" not in refused.stderr
+    assert b"SECURITY.md" in refused.stderr
+    assert_secret(refused.stderr)
+
+
 def kafka(secured: Secured, **other: object) -> KafkaSecurity:
     given = {"user": "operator", "password": KAFKA_PASSWORD, "ca": secured.ca, **other}
     return KafkaSecurity(Protocol.SASL_SSL, Mechanism.SCRAM_SHA_512, **given)  # type: ignore[arg-type]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
-from contextlib import ExitStack
 from functools import partial
 from heapq import nlargest
 from pathlib import Path
@@ -13,14 +11,13 @@ from typing import Any
 import bus_feed
 import pytest
 import typer
-from atlas_scene import Scene, atlases, slowly
+from atlas_scene import Scene, atlases
 from kafka import KafkaProducer
 from msgspec.structs import replace
 from pathcast_process import eventually
 from typer.testing import CliRunner
 from worker_process import assert_all_live
 
-from stream.config import failpoints
 from stream.verify.cli import verify
 from stream.verify.report import VERDICTS
 from stream.wire import Forecast, Record, dumps, loads_forecast
@@ -59,25 +56,12 @@ def run_through(scene: Scene, delivery: str) -> list[str]:
     """Three versions come while pings flow, and one of two workers is killed with answers out that are not committed.
     Returns the versions."""
     records = list(bus_feed.fleet(PINGS, seed=SEED))
-    announced = threading.Event()
-    pings = slowly(records, announced)
-    feed = threading.Thread(target=bus_feed.send, args=(scene.kafka, scene.topics.pings, pings))
     versions = [scene.put(raw) for raw in atlases(records)]
-    with ExitStack() as stack:
-        kill = {failpoints.VARIABLE: f"after_publish:{KILL_AT}"}
-        victim = stack.enter_context(scene.worker("victim", delivery=delivery, environment=kill))
-        other = stack.enter_context(scene.worker("other", delivery=delivery))
-        other.wait_until_ready()
-        victim.wait_until_ready()
-        feed.start()
+    with scene.crash(records, delivery=delivery, kill_at=KILL_AT) as (victim, other):
         for enough, version in zip((0, 1_000, 2_000), versions, strict=True):
             bus_feed.wait_for_records(scene.kafka, scene.topics.forecasts, enough, partial(assert_all_live, other))
             scene.announce(version)
         assert eventually(lambda: not victim.running())
-        announced.set()
-        feed.join()
-        scene.wait_until_consumed(other)
-        assert other.stop() == 0
     return versions
 
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import bus_feed
 import msgspec
 import pytest
-from atlas_scene import PARTITIONS, Scene, atlases, slowly
+from atlas_scene import PARTITIONS, Scene, atlases
 from pathcast_process import eventually
 from worker_pages import Scrape, base_of
 from worker_process import assert_all_live
 
 from model.api import Atlas
-from stream.config import failpoints
 from stream.versions.ledger import Ledger
 from stream.wire import Forecast
 
@@ -39,16 +36,7 @@ def test_each_forecast_asks_the_version_that_the_topic_says_whoever_is_killed(sc
     """
     records = list(bus_feed.fleet(PINGS, seed=SEED))
     first, second, third = atlases(records)
-    announced = threading.Event()
-    pings = slowly(records, announced)
-    feed = threading.Thread(target=bus_feed.send, args=(scene.kafka, scene.topics.pings, pings))
-    with ExitStack() as stack:
-        kill = {failpoints.VARIABLE: f"after_publish:{KILL_AT}"}
-        victim = stack.enter_context(scene.worker("victim", delivery=delivery, environment=kill))
-        other = stack.enter_context(scene.worker("other", delivery=delivery))
-        other.wait_until_ready()
-        victim.wait_until_ready()
-        feed.start()
+    with scene.crash(records, delivery=delivery, kill_at=KILL_AT) as (victim, other):
         versions = [scene.put(first)]
         scene.announce(versions[0])
         live = partial(assert_all_live, other)
@@ -59,12 +47,8 @@ def test_each_forecast_asks_the_version_that_the_topic_says_whoever_is_killed(sc
         assert eventually(lambda: not victim.running()), "with answers out that are not committed"
         versions.append(Atlas.of(third).version)
         scene.announce(versions[2])
-        announced.set()
         other.wait_for(f"waits for version {versions[2]}", 60.0)
         scene.put(third)
-        feed.join()
-        scene.wait_until_consumed(other)
-        assert other.stop() == 0
     found, ledger = scene.forecasts(), scene.ledger()
     assert [record.version for record in ledger.serving] == versions
     assert_as_the_ledger_says(found, ledger)

@@ -80,7 +80,7 @@ def rig(apache_kafka: str, redis_url: str, topic_prefix: str, tmp_path: Path) ->
     scene = Scene.made(apache_kafka, redis_url, topic_prefix, tmp_path)
     url = str(tmp_path / "registry")
     del scene.options["atlases"]
-    scene.options.update(registry=url, lead_s=2)
+    scene.options.update(registry=url)
     registry = Registry.opened(url)
     own, other = (
         registry.publish_weights(weights_folder(name), About(), make_golden(name))
@@ -112,7 +112,7 @@ def test_each_forecast_is_of_the_weights_that_the_topic_says_whoever_is_killed(r
         rig.decide("promote", rig.other, WHY, ramp_s=1.0)
         assert eventually(lambda: not victim.running()), "with answers out that are not committed"
         enough(4_500)
-        rig.decide("rollback", WHY)
+        rig.decide("rollback", WHY, to=rig.own)
         decided.set()
         feed.join()
         scene.wait_until_consumed(other)
@@ -130,8 +130,8 @@ def test_each_forecast_is_of_the_weights_that_the_topic_says_whoever_is_killed(r
     rebuilt = [one for one in found if one.cache == "rebuilt"]
     assert len({one.entity_id for one in rebuilt}) > 10
     assert len(rebuilt) < len(found) / 5, "once for each change, and for late pings"
-    assert pages.sum("pathcast_states_moved_total") > 10
-    assert pages.sum("pathcast_versions_refused") == 0
+    assert pages.sum("states_moved_total") > 10
+    assert pages.sum("versions_refused") == 0
     report = rig.verified(delivery)
     assert report["ok"], report["examples"]
     total = report["total"]
@@ -166,11 +166,11 @@ def test_weights_that_are_damaged_are_refused_and_the_old_ones_serve_on(rig: Rig
     raw[-1000] ^= 0xFF
     tensors.chmod(0o644)
     tensors.write_bytes(raw)
-    with scene.worker("again", metrics=0) as worker:
+    with scene.worker("again", metrics=0, lead_s=4) as worker:
         worker.wait_until_ready()
         bus_feed.send(scene.kafka, scene.topics.pings, islice(bus_feed.fleet(1_800, seed=SEED), 600, None))
         scene.wait_until_consumed(worker)
-        assert Scrape(base_of(worker)).sum("pathcast_versions_refused") == 1
+        assert Scrape(base_of(worker)).sum("versions_refused") == 1
         assert worker.stop() == 0
         assert f"version {rig.other} of the weights is refused" in worker.log()
     late = [one for one in scene.forecasts() if one.model.late]

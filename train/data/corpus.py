@@ -151,6 +151,9 @@ def _fingerprint(sources: Sequence[Source]) -> str:
             digest.update(f"edition {source.edition}\0".encode())
         if mapped := str(source.columns):
             digest.update(mapped.encode() + b"\0")
+        if source.pings is not None:
+            digest.update(source.pings.fingerprint.encode())
+            continue
         for file in source.files():
             if source.format != TABLE:
                 digest.update(f"{_below(source, file)}\0{file.stat().st_size}\0".encode())

@@ -22,7 +22,7 @@ LOG_EVERY_S = 10.0  # between two lines where there is no terminal; shorter read
 _DATA = typer.Option(
     "--data",
     metavar="[FORMAT:]PATH",
-    help="tracks: Parquet or CSV, or geolife:, tdrive:, porto:, ais:, gpx:, gtfs:PATH",
+    help="tracks: Parquet or CSV, or geolife:, tdrive:, porto:, ais:, gpx:, gtfs:PATH, archive:DIR_OR_URL",
 )
 Files = Annotated[list[str] | None, _DATA]
 MoreFiles = Annotated[

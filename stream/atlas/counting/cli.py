@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
-import sys
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, secured
+from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, log_to_stderr, secured
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
 from stream.config.settings import Settings
 from stream.config.times import DAY_S, seconds
@@ -52,8 +49,9 @@ MaxCells = Annotated[
     typer.Option(
         "--max-cells",
         min=1,
-        help="keys at most in a version, of 168 bytes; those with the fewest outcomes are left out. It bounds what is"
-        " published: what is counted for it grows with the entities, the days and where they drive",
+        help="keys at most in a version, of 168 bytes; those with the fewest outcomes are left out. It bounds the"
+        " memory that making one takes: 280 bytes a key, and 1 GB for all else. What is more of the sums lies in"
+        " temporary files ($TMPDIR)",
     ),
 ]
 Without = Annotated[
@@ -100,7 +98,7 @@ def run(
         atlases.mkdir(exist_ok=True)
     except OSError as error:
         raise typer.BadParameter(f"{atlases} cannot be made: {error}", param_hint="--atlases") from error
-    _log_to_stderr()
+    log_to_stderr()
     from stream.atlas.building import Rules
     from stream.atlas.counting.member import serve
     from stream.atlas.counting.settings import RunSettings
@@ -124,15 +122,3 @@ def run(
 
 
 run.__doc__ = HELP
-
-
-def _log_to_stderr() -> None:
-    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter)
-    logging.basicConfig(handlers=[handler], level=logging.WARNING)
-    logging.getLogger("stream").setLevel(logging.INFO)
-    # They log twenty lines a second while a broker is away. `stream.atlas.counting` says it every ten seconds.
-    for name in ("kafka", "aiokafka"):
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -16,17 +15,19 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from model.atlas.atlas import version_of
 from model.atlas.days import Day
-from model.atlas.version import dumps
+from model.atlas.version import pieces
 from stream.atlas.building import Rules, published_of
 from stream.atlas.counting.settings import RunSettings
-from stream.atlas.kept_days import Days
+from stream.atlas.kept_days import Days, GrowingDays
 from stream.kafka.log import bounds_by
 from stream.kafka.record_columns import Partition
-from stream.store.sums_store import Held, SumsLost, SumsStore
+from stream.store.sums_store import SumsLost, SumsStore
 from stream.versions.announcing import Announcer, NotAnnounced
 from stream.versions.files import delete_stale, path_of, write_whole
 
 log: Final = logging.getLogger(__name__)
+
+_Place = tuple[int, int]  # of bytes in a file: where they begin, and how many they are
 
 
 @dataclass(frozen=True)
@@ -39,68 +40,55 @@ class Made:
     bytes: int
 
 
-class StoredDays(Days):
-    """Days of all partitions, as Redis had them at one moment of each, in a temporary file.
+class StoredDays(GrowingDays):
+    """Days of all partitions, as Redis had them at one moment of each."""
 
-    To read one raises SumsLost if it is damaged.
-    """
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._places: dict[int, list[tuple[Partition, Held, int, int]]] = {}
+    def __init__(self) -> None:
+        super().__init__()
         self.includes: dict[int, int] = {}  # by partition, the offset that follows the last record
 
     async def read(self, store: SumsStore, partition: Partition) -> None:
-        """Takes what Redis holds of a partition. Raises as `SumsStore.snapshot`."""
-        held, parts = await store.snapshot(partition)
-        if held.next_offset is None:
-            return
-        self.includes[partition[1]] = held.next_offset
-        for day, some in parts.items():
-            for raw in some:
-                self._places.setdefault(day, []).append((partition, held, self._file.seek(0, os.SEEK_END), len(raw)))
-                self._file.write(raw)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(sorted(self._places))
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __getitem__(self, number: int) -> Day:
-        return Day.total(self._parts(number, sums=True))
-
-    def whose(self, number: int) -> Day:
-        return Day.total(self._parts(number, sums=False))
-
-    def _parts(self, number: int, *, sums: bool) -> Iterator[Day]:
-        for partition, held, at, size in self._places[number]:
-            self._file.seek(at)
+        """Adds what Redis holds of a partition. Raises SumsLost if it is damaged, and as `SumsStore.snapshot`."""
+        with tempfile.TemporaryFile() as file:  # as a moment is over when all is read
+            held, places = await store.snapshot(partition, partial(_put, file))
+            if held.next_offset is None:
+                return
+            self.includes[partition[1]] = held.next_offset
             try:
-                yield Day.loads(self._file.read(size), sums=sums)
+                await asyncio.to_thread(self._add_all, file, places)
             except ValueError as error:
                 raise SumsLost(partition, held, f"Redis has damaged some ({error})") from error
 
+    def _add_all(self, file: IO[bytes], places: Mapping[int, list[_Place]]) -> None:
+        for day, some in places.items():
+            for begin, size in some:
+                file.seek(begin)
+                self.add([(day, Day.loads(file.read(size)))])
 
-@asynccontextmanager
-async def stored_days(store: SumsStore, topic: str, partitions: int) -> AsyncIterator[StoredDays]:
-    """Yields what Redis holds of all partitions of a topic. Raises as `SumsStore.snapshot`."""
-    with tempfile.TemporaryFile() as file:
-        days = StoredDays(file)
-        for number in range(partitions):
-            await days.read(store, (topic, number))
-        yield days
+
+def _put(file: IO[bytes], raw: bytes) -> _Place:
+    begin = file.tell()
+    file.write(raw)
+    return begin, len(raw)
+
+
+async def stored_days(store: SumsStore, topic: str, partitions: int) -> StoredDays:
+    """Returns what Redis holds of all partitions of a topic. Raises as `StoredDays.read`."""
+    days = StoredDays()
+    for number in range(partitions):
+        await days.read(store, (topic, number))
+    return days
 
 
 def make(days: Days, rules: Rules, folder: Path) -> Made:
     """Makes a version of days, and writes its file, if it is not there. Raises OSError, and as `days`."""
     found, contains = published_of(days, rules)
-    raw = dumps(found, contains)
-    version = version_of(raw)
+    raw = pieces(found, contains)
+    version = version_of(raw[-1])
     path = path_of(folder, version)
     if not path.exists():
         write_whole(path, raw)
-    return Made(version, contains, len(found), len(raw))
+    return Made(version, contains, len(found), sum(map(len, raw)))
 
 
 class Maker:
@@ -119,12 +107,11 @@ class Maker:
         Raises as `SumsStore.snapshot`, `Announcer.opened` and `Announcer.announce`.
         """
         settings = self._settings
-        async with stored_days(self._store, settings.topics.pings, partitions) as days:
-            made = await asyncio.to_thread(make, days, settings.rules, settings.atlases)
+        made, includes = await self._made(partitions)
         if made.version == self._last:
             return
         try:
-            first = await self._announced(made, days.includes)
+            first = await self._announced(made, includes)
         except NotAnnounced:
             path_of(settings.atlases, made.version).unlink(missing_ok=True)
             raise
@@ -132,6 +119,12 @@ class Maker:
         pings, entities = made.contains["pings"], made.contains["entities"]
         what = f"{pings:,} pings of {entities:,} entities, {made.keys:,} keys, {made.bytes / 1e6:,.1f} MB"
         log.info("version %s: %s; it answers from %s on", made.version, what, first)
+
+    async def _made(self, partitions: int) -> tuple[Made, dict[int, int]]:
+        """Makes a version, and returns up to which offsets of partitions it was counted. Afterwards no day is kept."""
+        settings = self._settings
+        days = await stored_days(self._store, settings.topics.pings, partitions)
+        return await asyncio.to_thread(make, days, settings.rules, settings.atlases), days.includes
 
     async def settle(self) -> None:
         """Ends what an announcer left announced, so that no worker waits for it. Raises as `Announcer.opened`."""

@@ -9,17 +9,19 @@ import logging
 from collections.abc import Collection
 from typing import Final
 
-from model.atlas.days import Day
+from model.atlas.days import Day, adding
 from model.atlas.parts import Parts
+from model.atlas.runs import gathered
 from stream.atlas.growing import NoGrowth, PartitionGrowth
-from stream.atlas.kept_days import adding
+from stream.atlas.kept_days import GrowingDays
 from stream.kafka.log import Bounds
 from stream.kafka.record_columns import Partition, Records
 from stream.store.sums_store import Held, Part, SumsLost, SumsStore
 
 log: Final = logging.getLogger(__name__)
 
-MOST_PARTS: Final = 8  # of a day in Redis; one more, and they are added up to one
+MOST_PARTS: Final = 8  # of a day in Redis, beside those that were added up; one more, and all are
+PART_ROWS: Final = 1_000_000  # of sums, some 45 MB: a day with more has more than one part when it is added up
 
 
 class AnotherLog(RuntimeError):
@@ -34,6 +36,7 @@ class Owned:
         self._held = held
         self._growth = growth
         self._fresh: dict[int, Parts[Day]] = {}
+        self._joined: dict[int, int] = {}  # by day, how many parts it had when they were added up
         self.partition = partition
         # That of the next record to count; None: the first that there is. Its user may set it to a later one if all
         # records before that are counted.
@@ -83,7 +86,7 @@ class Owned:
         """Counts the next records. Raises AnotherLog."""
         if self.next_offset is not None and records.first_offset < self.next_offset:
             raise AnotherLog(f"{self.partition} goes on at {records.first_offset} and not at {self.next_offset}")
-        for day, found in (await asyncio.to_thread(self._growth.add, records)).items():
+        for day, found in await asyncio.to_thread(lambda: list(self._growth.add(records))):
             self._fresh.setdefault(day, adding()).add(found)
         self.next_offset = records.next_offset
 
@@ -107,16 +110,28 @@ class Owned:
         return True
 
     async def _part(self, day: int, fresh: Parts[Day]) -> Part:
-        if self._held.parts.get(day, 0) < MOST_PARTS:
+        if self._held.parts.get(day, 0) - self._joined.get(day, 0) < MOST_PARTS:
             return Part(await asyncio.to_thread(lambda: fresh.total().dumps()))
         before = await self._store.parts(self.partition, day)
         if len(before) != self._held.parts[day]:
             raise SumsLost(self.partition, self._held)
         try:
-            return Part(await asyncio.to_thread(_joined, before, fresh.total()), instead=True)
+            first, *more = await asyncio.to_thread(_joined, before, fresh.total())
         except ValueError as error:
             raise SumsLost(self.partition, self._held, f"Redis has damaged some ({error})") from error
+        self._joined[day] = 1 + len(more)
+        return Part(first, instead=True, more=tuple(more))
 
 
-def _joined(before: list[bytes], fresh: Day) -> bytes:
-    return Day.total([*map(Day.loads, before), fresh]).dumps()
+def _joined(before: list[bytes], fresh: Day) -> list[bytes]:
+    """Returns parts of a day and what is new as one part, or as several if it is large: so not all of a day has to be
+    in memory.
+    """
+    days = GrowingDays()
+    for one in (*map(Day.loads, before), fresh):
+        days.add([(0, one)])
+    parts, whose = list[bytes](), days.whose(0)
+    for sums in gathered(days.run(0), PART_ROWS):
+        parts.append(whose.plus(Day.of_sums(sums)).dumps())
+        whose = Day.none()
+    return parts or [whose.dumps()]

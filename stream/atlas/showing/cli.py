@@ -150,9 +150,9 @@ def export(
     if form is Format.geoparquet:
         from stream.atlas.showing.geoparquet import parquet
 
-        write_whole(out, parquet(found))
+        write_whole(out, [parquet(found)])
     else:
-        write_whole(out, json.dumps({"type": "FeatureCollection", "features": found}).encode())
+        write_whole(out, [json.dumps({"type": "FeatureCollection", "features": found}).encode()])
     typer.echo(f"{len(found):,} arrows in {out}")
 
 

@@ -19,13 +19,14 @@ from model.api import Atlas
 from model.atlas.cells import LEVEL_SHIFT, LEVELS
 from model.atlas.growth import Growth
 from model.atlas.sums import entity_ids
-from model.atlas.version import dumps
+from model.atlas.version import pieces
 from stream.atlas.building import CHUNK_ROWS, MAX_CELLS, Rules, published_of
 from stream.atlas.kept_days import GrowingDays
 from stream.bench.atlas.fleet import Fleet
 from stream.bench.harness import proc
 from stream.bench.harness.report import UNKNOWN, Cell, Report, Table
 from stream.bench.step import Stopwatch
+from stream.versions.files import write_whole
 
 Show = Callable[[str], None]
 MIB: Final = 2**20
@@ -61,7 +62,7 @@ def run(options: Options, show: Show) -> Report:
     published, contains = watches["published"].timed(partial(published_of, days, rules))
     with tempfile.TemporaryDirectory(prefix="pathcast-bench-") as folder:
         file = Path(folder) / "atlas"
-        watches["written"].timed(lambda: file.write_bytes(dumps(published, contains)))
+        watches["written"].timed(lambda: write_whole(file, pieces(published, contains)))
         peak_bytes, size = proc.peak_bytes(os.getpid()), file.stat().st_size
         watches["loaded"].timed(lambda: Atlas.load(file))
     of_level = np.bincount(published.key >> LEVEL_SHIFT, minlength=LEVELS).tolist()
@@ -92,7 +93,8 @@ def _grown(options: Options, show: Show) -> tuple[GrowingDays, dict[str, Stopwat
         begins[0] = begin == 0
         pings = np.tile(ids, len(rounds)), np.concatenate(rounds), begins.ravel()
         found = watches["growth"].timed(partial(growth.add, *pings))
-        watches["days"].timed(partial(days.add, found))
+        while (piece := watches["growth"].timed(partial(next, found, None))) is not None:
+            watches["days"].timed(partial(days.add, [piece]))
     return days, watches
 
 

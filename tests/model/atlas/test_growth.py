@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from model.atlas import growth, outcomes, sums
+from model.atlas.cells import LEVELS
 from model.atlas.days import DAY_MS, Day, by_day
 from model.atlas.growth import Growth
 from model.atlas.outcomes import HORIZONS_MS, NEVER
@@ -46,7 +48,7 @@ class Pings:
         found, now = {}, Growth()
         for low, high in zip([0, *cuts], [*cuts, len(self.who)], strict=True):
             part = slice(low, high)
-            for day, one in now.add(self.ids[part], self.fixes[part], self.begins[part]).items():
+            for day, one in now.add(self.ids[part], self.fixes[part], self.begins[part]):
                 found[day] = found.get(day, Day.none()).plus(Day.loads(one.dumps()) if stored else one)
             now = Growth.loads(now.dumps()) if stored else now
         return found
@@ -60,6 +62,13 @@ class Pings:
         row, horizon = np.nonzero(found.known_ms < NEVER)
         ts_ms = fixes["ts_ms"][found.row[row]]
         return {day: Sums.of_outcomes(found, counts, ids[found.row], row[at], horizon[at]) for day, at in by_day(ts_ms)}
+
+
+def added_up(pieces: Iterable[tuple[int, Day]]) -> dict[int, Day]:
+    found: dict[int, Day] = {}
+    for day, one in pieces:
+        found[day] = found.get(day, Day.none()).plus(one)
+    return found
 
 
 def same(one: Sums, other: Sums) -> bool:
@@ -110,6 +119,17 @@ def waits(rows: NDArray[Any], longest_ms: int) -> NDArray[np.bool_]:
     return np.asarray(rows["fix"]["ts_ms"] > newest - longest_ms)
 
 
+def test_what_many_pings_at_once_make_due_comes_in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    pings = random_pings(500)
+    whole = added_up(Growth().add(pings.ids, pings.fixes, pings.begins))
+    monkeypatch.setattr(growth, "_SLICE", 20)
+    pieces = list(Growth().add(pings.ids, pings.fixes, pings.begins))
+    assert max(len(one.sums) for _, one in pieces) <= 20 * LEVELS < max(len(one.sums) for one in whole.values())
+    found = added_up(pieces)
+    assert all(same(one.sums, whole[day].sums) for day, one in found.items())
+    assert found.keys() == whole.keys()
+
+
 def test_what_nothing_can_become_of_is_not_kept() -> None:
     pings = random_pings(2_000)
     now = Growth()
@@ -130,11 +150,9 @@ def test_a_track_that_goes_back_from_a_false_time_is_counted_and_does_not_grow_w
     for who in range(len(NAMES)):
         begins[100 + int(np.flatnonzero(pings.who[100:] == who)[0])] = True
     whole, parts = Growth(), Growth()
-    found = whole.add(pings.ids, false, begins)
-    later: dict[int, Day] = {}
-    for at in range(0, 200, 7):
-        for day, one in parts.add(pings.ids[at : at + 7], false[at : at + 7], begins[at : at + 7]).items():
-            later[day] = later.get(day, Day.none()).plus(one)
+    found = added_up(whole.add(pings.ids, false, begins))
+    cuts = [slice(at, at + 7) for at in range(0, 200, 7)]
+    later = added_up(piece for at in cuts for piece in parts.add(pings.ids[at], false[at], begins[at]))
     assert sorted(found) == sorted(later)
     assert all(same(one.sums, later[day].sums) for day, one in found.items())
     assert whole.dumps() == parts.dumps()

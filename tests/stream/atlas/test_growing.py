@@ -45,7 +45,7 @@ def counted(records: Sequence[Record], cuts: Sequence[int], *, stored: bool) -> 
     growth, found = PartitionGrowth(), dict[int, Day]()
     for low, high in zip([0, *cuts], [*cuts, len(records)], strict=True):
         if low < high:
-            for day, one in growth.add(Records.of(records[low:high])).items():
+            for day, one in growth.add(Records.of(records[low:high])):
                 found[day] = found.get(day, Day.none()).plus(one)
         if stored:
             growth = PartitionGrowth.loads(growth.dumps())

@@ -41,7 +41,7 @@ async def test_what_was_put_is_found_by_the_next_owner(store: SumsStore) -> None
     again, growth = await store.claim(A)
     assert (again.next_offset, growth, again.parts) == (2**53 + 1, b"grown", {19_000: 1, 19_001: 2})
     assert again.epoch == held.epoch + 1
-    assert await store.snapshot(A) == (again, {19_000: [b"one"], 19_001: [b"\0two", b"three"]})
+    assert await store.snapshot(A, bytes) == (again, {19_000: [b"one"], 19_001: [b"\0two", b"three"]})
     assert (await store.claim(B))[0].next_offset is None
 
 
@@ -51,8 +51,19 @@ async def test_a_part_takes_the_place_of_others_and_old_days_go(store: SumsStore
     held = await store.put(A, held, 8, b"g", {3: Part(b"d")})
     held = await store.put(A, held, 9, b"g", {3: Part(b"cd", instead=True), 4: Part(b"e")}, gone=[1, 2])
     assert held.parts == {3: 1, 4: 1}
-    assert await store.snapshot(A) == (held, {3: [b"cd"], 4: [b"e"]})
+    assert await store.snapshot(A, bytes) == (held, {3: [b"cd"], 4: [b"e"]})
     assert not await redis.exists(f"{KEY}day:1", f"{KEY}day:2")
+
+
+async def test_many_parts_take_the_place_of_others(store: SumsStore) -> None:
+    held, _ = await store.claim(A)
+    held = await store.put(A, held, 7, b"g", {1: Part(b"a"), 2: Part(b"b")})
+    parts = {1: Part(b"c", instead=True, more=(b"d", b"e")), 2: Part(b"f", more=(b"g",)), 3: Part(b"h", more=(b"i",))}
+    held = await store.put(A, held, 8, b"g", parts)
+    assert held.parts == {1: 3, 2: 3, 3: 2}
+    found = {1: [b"c", b"d", b"e"], 2: [b"b", b"f", b"g"], 3: [b"h", b"i"]}
+    assert await store.snapshot(A, bytes) == (await store.held(A), found)
+    assert (await store.claim(A))[0].parts == held.parts
 
 
 async def test_a_zombie_writes_nothing(store: SumsStore) -> None:
@@ -63,7 +74,7 @@ async def test_a_zombie_writes_nothing(store: SumsStore) -> None:
         await store.put(A, old, 9, b"zombie", {1: Part(b"zombie", instead=True)}, gone=[1])
     with pytest.raises(Fenced):
         await store.forget(A, old)
-    assert await store.snapshot(A) == (new, {1: [b"old"]})
+    assert await store.snapshot(A, bytes) == (new, {1: [b"old"]})
     assert new.next_offset == 7
 
 
@@ -85,7 +96,7 @@ async def test_a_write_whose_answer_was_lost_is_not_added_again(store: SumsStore
     now = await store.put(A, held, 7, b"g", {1: Part(b"a")})
     with pytest.raises(ClaimLost, match="did not answer"):
         await store.put(A, held, 8, b"g", {1: Part(b"ab")})
-    assert await store.snapshot(A) == (now, {1: [b"a"]})
+    assert await store.snapshot(A, bytes) == (now, {1: [b"a"]})
 
 
 @pytest.mark.parametrize("what", ["growth", "day:1"])
@@ -97,7 +108,7 @@ async def test_what_was_evicted_is_noticed_and_forgotten(store: SumsStore, redis
         await store.claim(A)
     if what != "growth":
         with pytest.raises(SumsLost):
-            await store.snapshot(A)
+            await store.snapshot(A, bytes)
     held = await store.held(A)
     gone = await store.forget(A, held)
     assert gone == await store.held(A)
@@ -114,7 +125,7 @@ async def test_the_next_write_does_not_hide_what_was_evicted(store: SumsStore, r
     held = await store.put(A, held, 8, b"g", {1: Part(b"c")})
     assert held.parts == (await store.held(A)).parts == {1: 2, 2: 1}
     with pytest.raises(SumsLost):
-        await store.snapshot(A)
+        await store.snapshot(A, bytes)
     with pytest.raises(SumsLost) as lost:
         await store.claim(A)
     assert (lost.value.partition, lost.value.held) == (A, await store.held(A))
@@ -127,7 +138,7 @@ async def test_what_an_evicted_hash_left_is_not_added_to(store: SumsStore, redis
     held, growth = await store.claim(A)
     assert (held.next_offset, growth) == (None, None)
     held = await store.put(A, held, 7, b"g", {1: Part(b"anew")})
-    assert await store.snapshot(A) == (held, {1: [b"anew"]})
+    assert await store.snapshot(A, bytes) == (held, {1: [b"anew"]})
 
 
 async def test_after_what_was_forgotten_no_earlier_write_of_ours_comes(store: SumsStore) -> None:
@@ -172,7 +183,7 @@ async def test_a_snapshot_is_of_one_moment(store: SumsStore) -> None:
         seen = 0
         for _ in range(60):
             try:
-                at, parts = await store.snapshot(A)
+                at, parts = await store.snapshot(A, bytes)
             except TimeoutError:
                 continue
             assert parts[1] == parts[2] == [b"%d" % n for n in range(int(at.next_offset or 0) + 1)]

@@ -44,7 +44,7 @@ def records(make: Make) -> list[WeightsRecord]:
 
 
 def announced(make: Make) -> AnnouncedWeights:
-    found = AnnouncedWeights(A[0])
+    found = AnnouncedWeights(A[0], make(1).version)
     for one in records(make):
         found.add(one.key, dumps(one))
     return found

@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
+from model.atlas.days import Day
+from model.atlas.sums import BUCKETS
 from stream.atlas.building import Builder, Rules, published_of
 from stream.atlas.counting import owned
 from stream.atlas.counting.making import make, stored_days
 from stream.atlas.counting.owned import AnotherLog, Owned
+from stream.atlas.growing import PartitionGrowth
 from stream.kafka.log import Bounds
 from stream.kafka.record_columns import Records
 from stream.store.base import ClaimLost, Fenced
@@ -58,6 +61,7 @@ async def test_over_crashes_takeovers_and_failed_writes_the_version_is_that_of_t
     store: SumsStore, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(owned, "MOST_PARTS", 2)
+    monkeypatch.setattr(owned, "PART_ROWS", 100 if seed % 2 else 10_000)
     rng, logs = random.Random(seed), [fleet(number) for number in range(2)]
     for number, log in enumerate(logs):
         one = await take(store, log, number)
@@ -80,13 +84,26 @@ async def test_over_crashes_takeovers_and_failed_writes_the_version_is_that_of_t
     builder = Builder()
     for log in logs:
         builder.add(Records.of(log))
-    async with stored_days(store, TOPIC, 3) as days:
-        made = make(days, RULES, tmp_path)
-        assert days.includes == {0: 400, 1: 400}
-        assert published_of(days, RULES)[1] == builder.built().published(RULES)[1]
+    days = await stored_days(store, TOPIC, 3)
+    made = make(days, RULES, tmp_path)
+    assert days.includes == {0: 400, 1: 400}
+    assert published_of(days, RULES)[1] == builder.built().published(RULES)[1]
     (tmp_path / "log").mkdir()
     assert make(builder.built().days, RULES, tmp_path / "log").version == made.version
     assert made.keys > 0
+
+
+def test_the_parts_of_a_large_day_are_joined_to_parts_that_are_not_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(owned, "PART_ROWS", 30)
+    *before, fresh = [day for _, day in PartitionGrowth().add(Records.of(fleet(0)))]
+    whole = Day.total([*before, fresh])
+    parts = [Day.loads(raw) for raw in owned._joined([day.dumps() for day in before], fresh)]
+    assert len(parts) > 3
+    assert max(len(part.sums) for part in parts) < 30 + BUCKETS
+    assert Day.total(parts).dumps() == whole.dumps()
+    assert [part.pings for part in parts] == [400] + [0] * (len(parts) - 1)
+    (nothing,) = owned._joined([], before[0])
+    assert Day.loads(nothing).ids.tolist() == before[0].ids.tolist()
 
 
 async def test_a_write_whose_answer_was_lost_makes_its_owner_begin_anew(store: SumsStore) -> None:

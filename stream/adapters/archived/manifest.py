@@ -1,0 +1,154 @@
+"""The manifest of a partition: which files make it up, and up to which offset of the log. The layout of an archive:
+
+    <root>/<topic>/archive.json                                       the topic, and the key of `forgotten` below
+    <root>/<topic>/day=2026-11-30/p00003-<first>-<next>-<hex>.parquet pings of one UTC day, of the offsets [first, next)
+    <root>/<topic>/landed/p00003-<number>.json                        the manifest; the highest number is the valid one
+    <root>/<topic>/forgotten/<hash>.json                              an entity of which nothing is stored
+
+A file of pings counts only if the valid manifest of its partition names it, and its name is never used twice. A
+manifest is two lines: JSON, and its blake2b hash of 16 bytes in hexadecimal. It is created by one writer only, with the
+number that follows the one that the writer has read; so whoever has missed a change is refused, and two writers can
+neither land the same offsets nor undo each other. (One record of each landing would have to be read again for ever, and
+could not say that files were merged, expired or rewritten.)
+
+Why what a writer left behind may be deleted: a manifest names only files that were written after the one before it was
+read. So if files were listed first and a manifest is created then, nobody can name those of them that it does not name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from typing import Final
+
+import msgspec
+
+FORMAT: Final = "pathcast-archive"
+VERSION: Final = 1
+LANDED: Final = "landed"  # the folder of manifests
+DAY_MS: Final = 86_400_000
+KEPT: Final = 4  # manifests of a partition; a reader that has listed one may still read it
+_DIGEST_BYTES: Final = 16
+_DAY: Final = "day="
+_NAMED: Final = re.compile(r"p(\d{5,})-(\d{12,})\.json")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class ArchiveDamaged(ValueError):
+    """A file of an archive is not what was written."""
+
+
+class File(msgspec.Struct, frozen=True):
+    """A file of pings. `day` counts from 1970-01-01 UTC."""
+
+    name: str  # relative to the topic's folder
+    day: int
+    log: int  # increases when the topic is created anew, and its offsets begin again
+    first: int  # offsets, as in the name
+    next: int
+    rows: int
+    bytes: int
+    from_ms: int  # the times of its first and last ping
+    to_ms: int
+    digest: str  # blake2b of its bytes, hexadecimal
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """By day, and within a day as the log has them."""
+        return self.day, self.log, self.first
+
+
+class Replaced(msgspec.Struct, frozen=True):
+    """A file that counts no more, and is not deleted yet, as somebody may be reading it."""
+
+    name: str
+    since_ms: int
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What one partition of an archive consists of."""
+
+    format: str = FORMAT
+    version: int = VERSION
+    topic: str
+    partition: int
+    number: int = 0  # 0: there is none yet
+    writer: str = ""  # of this manifest: no two have the same
+    epoch: int = 0  # increases when the partition is taken over
+    log: int = 0
+    topic_id: str = ""  # Kafka's; empty: unknown
+    next_offset: int | None = None  # of the first record that has not landed; None: nothing has
+    landed_ms: int = 0  # when the newest records landed
+    lost: int = 0  # records that retention in Kafka took before they landed
+    counts: dict[str, int] = {}  # records that landed: "pings", and those left out, by reason
+    forgotten: tuple[str, ...] = ()  # of which no file named here has a row: names in the folder `forgotten`
+    files: tuple[File, ...] = ()
+    replaced: tuple[Replaced, ...] = ()
+
+    @property
+    def names(self) -> set[str]:
+        """All files that must not be deleted as leftovers."""
+        return {file.name for file in self.files} | {file.name for file in self.replaced}
+
+    def of_day(self, day: int) -> list[File]:
+        """The files of a day, in the order of the log."""
+        return sorted((file for file in self.files if file.day == day), key=lambda file: file.order)
+
+
+def dumps(manifest: Manifest) -> bytes:
+    raw = msgspec.json.encode(manifest)
+    return raw + b"\n" + digest_of(raw).encode() + b"\n"
+
+
+def loads(raw: bytes, name: str = "a manifest") -> Manifest:
+    """Raises ArchiveDamaged, which begins with `name`, also if another version of the program has written it."""
+    line, _, rest = raw.partition(b"\n")
+    if rest != digest_of(line).encode() + b"\n":
+        raise ArchiveDamaged(f"{name} is damaged: its hash is another")
+    try:
+        head = msgspec.json.decode(line)
+        if (head["format"], head["version"]) != (FORMAT, VERSION):
+            raise ArchiveDamaged(f"{name} is {head['format']} {head['version']}, expected {FORMAT} {VERSION}")
+        return msgspec.convert(head, Manifest)
+    except (msgspec.MsgspecError, KeyError, TypeError) as error:
+        raise ArchiveDamaged(f"{name} is no manifest: {error}") from error
+
+
+def digest_of(raw: bytes) -> str:
+    return blake2b(raw, digest_size=_DIGEST_BYTES).hexdigest()
+
+
+def manifest_name(partition: int, number: int) -> str:
+    return f"{LANDED}/p{partition:05d}-{number:012d}.json"
+
+
+def numbers_by_partition(names: Iterable[str]) -> dict[int, list[int]]:
+    """Returns which manifests a listing of their folder has, with rising numbers."""
+    found: dict[int, list[int]] = {}
+    for match in filter(None, map(_NAMED.fullmatch, names)):
+        found.setdefault(int(match[1]), []).append(int(match[2]))
+    return {partition: sorted(numbers) for partition, numbers in found.items()}
+
+
+def pings_name(day: int, partition: int, first: int, next_offset: int, token: str) -> str:
+    """Returns a file's name. `token` is random, so that no two writers mean the same file."""
+    return f"{folder_of(day)}/p{partition:05d}-{first:012d}-{next_offset:012d}-{token}.parquet"
+
+
+def is_of(file: str, partition: int) -> bool:
+    """Returns whether a file in a folder of a day, also an unfinished one, is of a partition."""
+    return file.removeprefix(".").startswith(f"p{partition:05d}-")
+
+
+def folder_of(day: int) -> str:
+    return f"{_DAY}{date_of(day)}"
+
+
+def is_folder_of_day(name: str) -> bool:
+    return name.startswith(_DAY)
+
+
+def date_of(day: int) -> str:
+    return (_EPOCH + timedelta(days=day)).strftime("%Y-%m-%d")

@@ -1,0 +1,42 @@
+"""The settings of `pathcast archive run`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stream.adapters.archived.manifest import DAY_MS
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.wire import Topics
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Which pings are stored, and for how long. None: any, for ever."""
+
+    # How much older than its record's timestamp a ping may be: a receiver with a wrong clock would open a file for each
+    # of its days. Recorded pings that are fed again are older.
+    late_ms: int | None = 7 * DAY_MS
+    retention_days: int | None = 400
+
+    def oldest_day(self, now_ms: int) -> int | None:
+        """Returns the first day that is kept, counted from 1970."""
+        return None if self.retention_days is None else now_ms // DAY_MS - self.retention_days
+
+
+@dataclass(frozen=True)
+class ArchiveSettings:
+    """The settings of one member."""
+
+    archive: str  # a path or a URL of fsspec
+    bootstrap: str = "127.0.0.1:9092"
+    prefix: str = "pathcast"
+    group: str = "pathcast-archive"
+    every_s: float = 600.0  # between two landings
+    rows: int = 500_000  # pings in memory, which land at once then: some 100 bytes each
+    rules: Rules = Rules()
+    once: bool = False
+    kafka: KafkaSecurity = PLAIN_KAFKA
+
+    @property
+    def topics(self) -> Topics:
+        return Topics.of(self.prefix)

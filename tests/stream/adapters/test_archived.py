@@ -1,0 +1,253 @@
+"""What an archive's readers get: which pings, in which order, in how much memory, and what is damaged."""
+
+from __future__ import annotations
+
+import threading
+import tracemalloc
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from archive_rig import T0, TOPIC, begun, day_of_buses, files, follow, owned, record
+
+from stream.adapters.archived import reading
+from stream.adapters.archived.manifest import DAY_MS, ArchiveDamaged
+from stream.adapters.archived.storage import FsspecFolder, LocalFolder, Storage, storage_of
+from stream.adapters.recorded import recording
+from stream.adapters.sources import archived, parse
+from stream.tracks.clean import parse as cleaned
+from stream.wire import Ping, Record
+
+NOW = T0 + 3 * DAY_MS
+
+
+@pytest.fixture(params=["folder", "memory", "s3"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    if request.param == "s3":
+        return storage_of(f"{request.getfixturevalue('s3')}/{uuid.uuid4().hex}")
+    return storage_of(tmp_path / "root" if request.param == "folder" else f"memory://{uuid.uuid4().hex}")
+
+
+def filled(root: Path) -> list[Record]:
+    """Three days of five buses, in nine landings, of which the second day's last one comes late."""
+    log = [one for day in range(3) for one in day_of_buses(day, day * 30, 30)]
+    one = owned(begun(root), 90)
+    for _ in range(9):
+        follow(one, log, 10)
+        one.land(NOW)
+    return log
+
+
+def times(rows: Iterator[Any]) -> list[int]:
+    return [row.ts_ms for row in rows]
+
+
+def test_rows_come_in_the_order_of_their_times_and_are_the_pings_that_landed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = filled(tmp_path)
+    late = [
+        record(90, T0 + 100, "bus-9", published_ms=T0 + DAY_MS, trip_id="t", category="bus", heading_deg=12.5),
+        record(91, T0, "bus-0", published_ms=T0 + DAY_MS),  # at the time of another of this bus
+    ]
+    one = owned(begun(tmp_path), 92)
+    follow(one, late)
+    one.land(NOW)
+    pings = sorted([(cleaned(each).ts, each.offset, cleaned(each)) for each in (*log, *late)])  # type: ignore[union-attr]
+    for rows_of_slice in (1_000_000, 7):  # a slice is a third of a day then
+        monkeypatch.setattr(reading, "SLICE_ROWS", rows_of_slice)
+        rows = recording(f"archive:{tmp_path}").in_order()
+        got = [cleaned(Record("", 0, 0, -1, row.key, row.value)) for row in rows]
+        assert got == [ping for *_, ping in pings]
+        assert len(rows) == 92
+    assert isinstance(got[0], Ping)
+
+
+def test_columns_are_those_of_the_pings_by_entity_and_time(tmp_path: Path) -> None:
+    log = filled(tmp_path)
+    shares: list[float] = []
+    table = parse(f"archive:{tmp_path / TOPIC}").read(shares.append)
+    assert table.names == tuple(f"bus-{n}" for n in range(5))
+    assert len(table.ts_ms) == 90
+    assert shares[-1] == 1.0
+    assert shares == sorted(shares)
+    by_entity = sorted(log, key=lambda one: (one.key, one.offset))
+    np.testing.assert_array_equal(table.ts_ms, [cleaned(one).ts for one in by_entity])  # type: ignore[union-attr]
+    np.testing.assert_allclose(table.lat, [cleaned(one).lat for one in by_entity])  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "days"),
+    [
+        ("2d", None, 2),
+        ("0d", None, 0),
+        ("2024-10-05", "2024-10-06", 1),
+        (None, "2024-10-06", 2),
+        ("2024-10-04", None, 3),
+    ],
+)
+def test_a_span_of_days_is_read_alone(tmp_path: Path, since: str | None, until: str | None, days: int) -> None:
+    filled(tmp_path)
+    span = "&".join(f"{name}={day}" for name, day in (("since", since), ("until", until)) if day)
+    url, low, high = reading.parse(f"{tmp_path}?{span}", NOW)
+    found = reading.archive(url, low, high)
+    assert len(found.rows()) == len(list(found.rows())) == 30 * days
+    assert len(found.table(lambda share: None).ts_ms) == 30 * days
+
+
+def test_a_span_of_milliseconds_cuts_files(tmp_path: Path) -> None:
+    log = filled(tmp_path)
+    low, high = cleaned(log[5]).ts, cleaned(log[47]).ts  # type: ignore[union-attr]
+    found = archived(tmp_path, low, high)
+    assert found.pings is not None
+    assert times(iter(found.pings.rows())) == [cleaned(one).ts for one in log[5:47]]  # type: ignore[union-attr]
+    assert len(found.pings.rows()) == 42
+    assert len(found.read(lambda share: None).ts_ms) == 42
+
+
+@pytest.mark.parametrize("wrong", ["since=yesterday", "since=7", "since=1d&since=2d", "until=2024-13-01"])
+def test_a_span_that_is_none_is_named(tmp_path: Path, wrong: str) -> None:
+    filled(tmp_path)
+    with pytest.raises(ValueError, match=r"since=7d|date like"):
+        parse(f"archive:{tmp_path}?{wrong}")
+
+
+def test_a_span_that_ends_before_it_begins_is_an_error(tmp_path: Path) -> None:
+    filled(tmp_path)
+    with pytest.raises(ValueError, match="since is not before until"):
+        parse(f"archive:{tmp_path}?since=2024-10-06&until=2024-10-05")
+
+
+def test_what_no_manifest_names_is_not_read(tmp_path: Path) -> None:
+    filled(tmp_path)
+    named = files(begun(tmp_path))
+    folder = tmp_path / TOPIC / "day=2024-10-04"
+    (folder / "p00000-000000000090-000000000099-00000000.parquet").write_bytes(
+        (tmp_path / TOPIC / named[0].name).read_bytes()
+    )
+    (folder / ".p00000-half.writing").write_bytes(b"PAR1")
+    assert len(parse(f"archive:{tmp_path}").read(lambda share: None).ts_ms) == 90
+
+
+@pytest.mark.parametrize("how", ["flipped", "cut", "another", "gone"])
+def test_a_file_that_is_not_what_was_written_is_named_and_never_read_in_part(tmp_path: Path, how: str) -> None:
+    filled(tmp_path)
+    found = parse(f"archive:{tmp_path}")
+    first, *_, last = files(begun(tmp_path))
+    path = tmp_path / TOPIC / first.name
+    raw = path.read_bytes()
+    if how == "flipped":
+        path.write_bytes(raw[:60] + bytes([raw[60] ^ 255]) + raw[61:])
+    elif how == "cut":
+        path.write_bytes(raw[:-1])
+    elif how == "another":
+        path.write_bytes((tmp_path / TOPIC / last.name).read_bytes()[: len(raw)].ljust(len(raw), b"\0"))
+    else:
+        path.unlink()
+    with pytest.raises((ArchiveDamaged, OSError), match=first.name.rpartition("/")[2]):
+        found.read(lambda share: None)
+    with pytest.raises((ArchiveDamaged, OSError), match=first.name.rpartition("/")[2]):
+        list(found.pings.rows())  # type: ignore[union-attr]
+
+
+def test_which_archive_is_meant_must_be_clear(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no archive of pings"):
+        parse(f"archive:{tmp_path}")
+    filled(tmp_path)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "archive.json").write_bytes((tmp_path / TOPIC / "archive.json").read_bytes())
+    with pytest.raises(ValueError, match=r"archives of other, t\.pings\.v1: say which"):
+        parse(f"archive:{tmp_path}")
+    assert str(parse(f"archive:{tmp_path / TOPIC}")) == f"archive:{tmp_path / TOPIC}"
+
+
+def test_a_corpus_is_kept_until_more_has_landed(tmp_path: Path) -> None:
+    filled(tmp_path)
+    before = parse(f"archive:{tmp_path}").pings
+    again = parse(f"archive:{tmp_path}").pings
+    one = owned(begun(tmp_path), 91)
+    follow(one, [record(90, T0 + 5)])
+    one.land(NOW)
+    after = parse(f"archive:{tmp_path}").pings
+    assert before is not None
+    assert again is not None
+    assert after is not None
+    assert before.fingerprint == again.fingerprint != after.fingerprint
+
+
+def test_rows_of_many_days_need_the_memory_of_one_slice(tmp_path: Path) -> None:
+    """Python's own objects, of which rows consist; Arrow's are bounded by the same slices."""
+
+    def peak(days: int) -> int:
+        root = tmp_path / str(days)
+        one = owned(begun(root), days * 3_000)
+        for day in range(days):
+            follow(one, day_of_buses(day, day * 3_000, 3_000))
+            one.land(NOW)
+        rows = parse(f"archive:{root}").pings.rows()  # type: ignore[union-attr]
+        tracemalloc.start()
+        assert sum(1 for _ in rows) == days * 3_000
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    assert peak(8) < 1.5 * peak(1)
+
+
+# -- storage ----------------------------------------------------------------------------------------------------------
+
+
+def test_of_several_that_create_a_file_one_wins(storage: Storage) -> None:
+    won, lost = [], []
+
+    def create(number: int) -> None:
+        try:
+            storage.create("folder/name", b"%d" % number)
+            won.append(number)
+        except FileExistsError:
+            lost.append(number)
+
+    threads = [threading.Thread(target=create, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(won), len(lost)) == (1, 7)
+    assert storage.read("folder/name") == b"%d" % won[0]
+    assert storage.files("folder") == ["name"]
+
+
+def test_a_file_is_there_when_it_is_whole_and_never_after_an_error(storage: Storage) -> None:
+    def half() -> None:
+        with storage.writing("folder/name") as path:
+            path.write_bytes(b"half")
+            assert "name" not in storage.files("folder")
+            raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="the disk is full"):
+        half()
+    assert storage.files("folder") == []
+    with storage.writing("folder/name") as path:
+        path.write_bytes(b"whole")
+    assert (storage.files("folder"), storage.folders()) == (["name"], ["folder"])
+    with storage.opened("folder/name") as file:
+        assert file.read() == b"whole"
+    storage.delete("folder/name")
+    storage.delete("folder/name")
+    assert storage.files("folder") == storage.files("nothing") == []
+    with pytest.raises(FileNotFoundError):
+        storage.read("folder/name")
+    with pytest.raises(FileNotFoundError):
+        storage.opened("folder/name")
+
+
+def test_what_may_be_a_storage(tmp_path: Path) -> None:
+    assert isinstance(storage_of(f"file://{tmp_path}", to_write=True), LocalFolder)
+    assert isinstance(storage_of("memory://x", to_write=True), FsspecFolder)
+    with pytest.raises(ValueError, match="cannot create a file for one of several writers only"):
+        storage_of("http://127.0.0.1/x", to_write=True)
+    with pytest.raises(ValueError, match="nobody://x"):
+        storage_of("nobody://x")

@@ -1,0 +1,258 @@
+"""`pathcast archive` against a real Kafka: what has landed is what the log has, whatever dies."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bus_feed import create_topics
+from kafka import KafkaProducer
+from pathcast_process import environment, eventually, pathcast
+from worker_process import PATHCAST, Worker
+
+from stream.adapters.archived.catalog import files_of, opened
+from stream.adapters.archived.reading import read_batches
+from stream.adapters.recorded import recording
+from stream.archive import member
+from stream.archive.settings import ArchiveSettings
+from stream.archive.tidying import SPARE_FILES
+from stream.config import failpoints
+from stream.wire import Ping, Topics, dumps
+
+PARTITIONS = 3
+DAY_MS = 86_400_000
+BUSES = 40  # over all partitions
+SLOTS, SLOT_MS = 4_096, 127_000  # six days
+
+
+class Fleet:
+    """Buses of six days, in a topic of their own, and where they are archived."""
+
+    def __init__(self, kafka: str, prefix: str, folder: Path) -> None:
+        self.kafka, self.prefix, self.folder = kafka, prefix, folder
+        self.topics = Topics.of(prefix)
+        self.archive = folder / "pings"
+        self.servers = ("--bootstrap", kafka, "--prefix", prefix)
+        self.sent: list[tuple[str, int]] = []
+        self._end_ms = time.time_ns() // 1_000_000
+        create_topics(kafka, self.topics, partitions=PARTITIONS)
+
+    def feed(self, pings: int, *, in_order: bool = False) -> None:
+        """Sends pings, each with a time that no other has, and some records that are none."""
+        producer = KafkaProducer(bootstrap_servers=self.kafka)
+        for _ in range(pings):
+            number = len(self.sent)
+            # Every day comes again and again, as with late pings.
+            slot = number if in_order else number * 1_117 % SLOTS
+            entity, ts = f"bus-{number % BUSES}", self._end_ms - 13 * DAY_MS // 2 + slot * SLOT_MS
+            producer.send(self.topics.pings, key=entity.encode(), value=dumps(_ping(entity, ts)))
+            self.sent.append((entity, ts))
+            if number % 100 == 0:
+                producer.send(self.topics.pings, key=entity.encode(), value=b"no ping")
+        producer.flush()
+        producer.close()
+
+    def options(self, *more: object) -> list[str]:
+        return ["archive", "run", "--archive", str(self.archive), *self.servers, *map(str, more)]
+
+    def once(self, *more: object) -> None:
+        done = pathcast(*self.options("--once", *more))
+        assert done.returncode == 0, done.stderr.decode()
+
+    @contextmanager
+    def running(self, name: str, *more: object, kill_point: str = "") -> Iterator[Worker]:
+        program = [PATHCAST, *self.options(*more)]
+        env = environment(**{failpoints.VARIABLE: kill_point})
+        with Worker(self.folder / f"{name}.log", program=program, command=(), environment=env) as process:
+            yield process
+
+    def killed(self, point: str) -> None:
+        """Runs a member that must die there."""
+        with self.running(point, "--once", "--rows", 1_000, kill_point=point) as victim:
+            assert victim.wait() == -signal.SIGKILL, victim.log()
+
+    def landed(self) -> list[tuple[str, int]]:
+        """What a reader finds, also twice what is there twice."""
+        return sorted((entity, t) for entity, t, *_ in self.rows())
+
+    def rows(self) -> list[tuple[str, int, int, int]]:
+        names = ("entity_id", "t", "partition", "offset")
+        found: list[tuple[str, int, int, int]] = []
+        catalog = opened(self.archive)
+        for file in files_of(catalog.manifests()):
+            for batch in read_batches(catalog.storage, file, names):
+                found += zip(*(batch.column(name).to_pylist() for name in names), strict=True)
+        return found
+
+    def assert_whole(self, without: Sequence[str] = ()) -> None:
+        """Every ping is there once, and nothing besides what manifests name."""
+        assert self.landed() == sorted(ping for ping in self.sent if ping[0] not in without)
+        assert len({row[2:] for row in self.rows()}) == len(self.rows())
+        root = self.archive / self.topics.pings
+        there = {str(path.relative_to(root)) for path in root.glob("day=*/*")} | {
+            str(path.relative_to(root)) for path in root.glob("day=*/.*")
+        }
+        named = {name for one in opened(self.archive).manifests().values() for name in one.names}
+        assert there <= named
+        assert not list(root.glob("landed/.*"))
+
+
+def _ping(entity: str, ts: int) -> Ping:
+    return Ping(entity_id=entity, ts=ts, lat=30.0 + ts % 1000 * 1e-5, lon=-97.7, speed_mps=5.0)
+
+
+@pytest.fixture
+def fleet(apache_kafka: str, topic_prefix: str, tmp_path: Path) -> Fleet:
+    return Fleet(apache_kafka, topic_prefix, tmp_path)
+
+
+POINTS = [name for name in failpoints.OF_ARCHIVE if not name.endswith(("tombstone", "forgotten"))]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_at_a_write_it_goes_on_and_every_ping_has_landed_once(fleet: Fleet, point: str) -> None:
+    fleet.feed(1_500)
+    if "merged" in point:
+        for _ in range(SPARE_FILES):  # one more landing, and the files of a day are merged
+            fleet.once()
+            fleet.feed(200)
+    if "clearing" in point:
+        fleet.killed("before_landed")  # leaves files of several days
+    fleet.killed(point)
+    fleet.feed(300)
+    fleet.once()
+    fleet.assert_whole()
+    shown = json.loads(pathcast("archive", "show", "--archive", fleet.archive, "--check", "--json").stdout)
+    assert shown["damaged"] == []
+    left_out = sum(one["left_out"].get("invalid_json", 0) for one in shown["partitions"])
+    assert left_out == len(fleet.sent[::100])
+
+
+@pytest.mark.parametrize("point", [name for name in failpoints.OF_ARCHIVE if name.endswith(("tombstone", "forgotten"))])
+def test_forgetting_that_was_killed_is_ended_by_a_member(fleet: Fleet, point: str) -> None:
+    fleet.feed(1_000)
+    fleet.once()
+    command = ("archive", "forget", "bus-3", "--archive", fleet.archive)
+    died = pathcast(*command, env=environment(**{failpoints.VARIABLE: point}))
+    assert died.returncode == -signal.SIGKILL
+    fleet.feed(200)
+    fleet.once()
+    fleet.assert_whole(without=["bus-3"])
+    assert json.loads(pathcast(*command, "--json").stdout) == {"entity_id": "bus-3", "pings": 0}
+
+
+def test_members_that_come_and_die_share_the_partitions_and_an_entity_is_forgotten_meanwhile(fleet: Fleet) -> None:
+    often = ("--every", "1s")
+    with fleet.running("a", *often) as a, fleet.running("b", *often) as b:
+        a.wait_for("is ours", 60)
+        b.wait_for("is ours", 60)
+        for _ in range(5):
+            fleet.feed(300)
+            time.sleep(0.5)
+        told = pathcast("archive", "forget", "bus-3", "--archive", fleet.archive)
+        assert told.returncode == 0, told.stderr.decode()
+        a.kill()
+        with fleet.running("c", *often) as c:
+            c.wait_for("is ours", 60)
+            for _ in range(5):
+                fleet.feed(300)
+                time.sleep(0.5)
+            expected = sorted(ping for ping in fleet.sent if ping[0] != "bus-3")
+            assert eventually(lambda: fleet.landed() == expected)
+            for one in (b, c):
+                one.send_signal(signal.SIGTERM)
+                assert one.wait() == 0, one.log()
+    fleet.once()
+    fleet.assert_whole(without=["bus-3"])
+
+
+async def test_a_member_whose_partitions_were_taken_while_it_stood_still_lands_nothing(fleet: Fleet) -> None:
+    """It has records in memory, and does not know yet that the group has gone on without it."""
+    await asyncio.to_thread(fleet.feed, 600)
+    settings = ArchiveSettings(str(fleet.archive), fleet.kafka, fleet.prefix, f"{fleet.prefix}-archive")
+    catalog = await asyncio.to_thread(member.of_topic, settings.archive, settings.topics.pings)
+    zombie = member.Runner(settings, catalog, member.consumer_of(settings))
+    running = asyncio.create_task(zombie.run())
+    assert await asyncio.to_thread(eventually, lambda: sum(one.rows for one in zombie._owned.values()) == 600)
+    other = ArchiveSettings(str(fleet.archive), fleet.kafka, fleet.prefix, f"{fleet.prefix}-other", once=True)
+    await member.serve(other, ())  # of another group, as if Kafka had given it the partitions
+    assert await asyncio.to_thread(fleet.landed) == sorted(fleet.sent)
+    zombie.stop()
+    await running
+    await asyncio.to_thread(fleet.assert_whole)
+
+
+async def test_a_disk_that_is_full_is_waited_for(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from stream.archive import writing
+
+    monkeypatch.setattr(member, "RETRY_S", 0.2)
+    write, tries = writing.write, []
+
+    def full(*arguments: Any) -> Any:
+        tries.append(arguments)
+        if len(tries) < 5:
+            raise OSError(28, "No space left on device")
+        return write(*arguments)
+
+    monkeypatch.setattr(writing, "write", full)
+    await asyncio.to_thread(fleet.feed, 500)
+    settings = ArchiveSettings(str(fleet.archive), fleet.kafka, fleet.prefix, f"{fleet.prefix}-archive", every_s=0.5)
+    catalog = await asyncio.to_thread(member.of_topic, settings.archive, settings.topics.pings)
+    runner = member.Runner(settings, catalog, member.consumer_of(settings))
+    running = asyncio.create_task(runner.run())
+    assert await asyncio.to_thread(eventually, lambda: fleet.landed() == sorted(fleet.sent))
+    runner.stop()
+    await running
+    assert "No space left on device" in caplog.text
+
+
+def test_what_has_landed_is_read_as_the_topic_is(fleet: Fleet) -> None:
+    """The same atlas, byte for byte, and the same pings in training's corpus and for `replay`."""
+    import numpy as np
+
+    from train.data.corpus import load
+    from train.data.topic import snapshot
+
+    fleet.feed(3_000, in_order=True)
+    fleet.once("--rows", 1_000)
+    atlases = []
+    for name, source in {
+        "topic": ("--from-topic", fleet.topics.pings, "--bootstrap", fleet.kafka),
+        "archive": ("--data", f"archive:{fleet.archive}"),
+    }.items():
+        out = fleet.folder / f"{name}.atlas"
+        told = pathcast("atlas", "build", *source, "--out", out, "--min-entities", 1)
+        assert told.returncode == 0, told.stderr.decode()
+        atlases.append(out.read_bytes())
+    assert atlases[0] == atlases[1]
+    of_topic = load([snapshot(fleet.topics.pings, fleet.kafka, fleet.folder, lambda share: None)], fleet.folder)
+    of_archive = load([f"archive:{fleet.archive}"], fleet.folder)
+    for name in ("ts_ms", "lat", "lon", "speed_mps", "tracks"):
+        np.testing.assert_array_equal(getattr(of_topic, name), getattr(of_archive, name))
+    assert of_archive.names == of_topic.names
+    rows = recording(f"archive:{fleet.archive}").in_order()
+    assert [(row.key, row.ts_ms) for row in rows] == [(entity.encode(), ts) for entity, ts in fleet.sent]
+
+
+def test_what_is_wrong_is_named_in_one_line(fleet: Fleet) -> None:
+    for wrong, said in (
+        (("--bootstrap", "127.0.0.1:9"), b"127.0.0.1:9"),
+        (("--prefix", "nobody"), b"there is no topic nobody.pings.v1"),
+        (("--archive", "http://127.0.0.1:9/x"), b"http:// cannot create a file for one of several writers only"),
+    ):
+        done = pathcast(*fleet.options("--once", *wrong))
+        assert done.returncode == 1
+        assert said in done.stderr
+        assert b"Traceback" not in done.stderr
+    none = pathcast("archive", "list", "--archive", fleet.folder / "nothing")
+    assert none.returncode == 2
+    assert b"no archive of pings" in none.stderr
