@@ -4,6 +4,7 @@ network       Network: trunk and heads together
 transformer   the trunk
 positions     how the position of a ping in its track is encoded
 places        the map: learned vectors of the places that a thing passes
+new_map       a map for weights that have none
 heads         the distributions of the answers, and their negative log-likelihoods
 gap_head      the head of gap fills
 atlas_head    the head that reads an atlas

@@ -58,6 +58,23 @@ def step(
 
 
 @app.command()
+def scores(
+    entities: Entities = 500,
+    rounds: Rounds = 100,
+    runs: Runs = 3,
+    data: Data = None,
+    json: Json = False,
+    record: Record = False,
+) -> None:
+    """Scoring one partition's forecasts (pathcast scores run), no broker and no store."""
+    with showing(json) as show:
+        from stream.bench.scores import measured
+
+        report = measured(entities, rounds, runs=runs, data=data, show=show)
+    tell(report, json=json, record=record)
+
+
+@app.command()
 def worker(
     entities: Entities = 2_000,
     rounds: Rounds = 100,

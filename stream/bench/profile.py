@@ -63,6 +63,7 @@ RULES: Final[tuple[tuple[str, str, str], ...]] = (
     ("model/api.py", "Predictor.loads", "store"),
     ("model/serving/state_pool.py", "StatePool.dumps", "store"),
     ("model/serving/state_pool.py", "StatePool.loads", "store"),
+    ("stream/engine/predictors.py", "", "engine"),
     ("stream/engine/entities.py", "EntityTable.touch", "engine"),
     ("stream/engine/entities.py", "EntityTable.of_shards", "engine"),
     ("stream/engine/entities.py", "", "store"),

@@ -18,11 +18,12 @@ LOGS_ITSELF = "worker"  # the command that has a log, and warns there
 EXIT_FAILURE = 1  # the work failed; Typer exits with 2 for bad usage by itself
 
 # Packages that serving does without, and the extra that installs them.
-EXTRAS: Final = {"torch": "train", "tensorboard": "train", "pyarrow": "readers"}
+EXTRAS: Final = {"torch": "train", "tensorboard": "train", "pyarrow": "readers", "river": "scores"}
 TRAINING: Final = (
     "train",
     "calibrate",
     "fit-atlas",
+    "refresh",
     "experiment",
 )  # commands that need torch, whatever is missing first
 

@@ -43,9 +43,12 @@ def topics(
 
     names = Topics.of(prefix)
     with quiet(), admin.connected(bootstrap, security) as client:
-        created = admin.create(client, names, partitions=partitions, replication=replication) if create else []
-        created += admin.create_models(client, names, replication=replication) if create else []
-        infos = admin.describe(client, [*names, names.models])
+        created: list[TopicInfo] = []
+        if create:
+            numbers = {"partitions": partitions, "replication": replication}
+            created = admin.create(client, names, **numbers) + admin.create_scores(client, names, **numbers)
+            created += admin.create_models(client, names, replication=replication)
+        infos = admin.describe(client, [*names, names.scores, names.models])
     made = [info.name for info in created]
     if json:
         rows = [{**info._asdict(), "created": info.name in made} for info in infos]
@@ -64,7 +67,7 @@ def _show(infos: list[TopicInfo], created: list[str]) -> None:
     table = Table("topic", "partitions", "copies", "", box=None, pad_edge=False)
     for info in infos:
         if info.partitions is None:
-            table.add_row(info.name, "-", "-", "absent: pathcast topics --create, or start a worker")
+            table.add_row(info.name, "-", "-", "absent: pathcast topics --create, or start what writes it")
         else:
             note = "created" if info.name in created else ""
             table.add_row(info.name, str(info.partitions), str(info.replication), note)

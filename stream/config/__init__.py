@@ -6,6 +6,7 @@ Start with `settings.Settings`, which has every option of a worker with its defa
     security      KafkaSecurity, RedisSecurity: protocols, users, certificates, and what a refusal means
     options       the command-line options that several commands share
     http_access   the address of the metrics page, and the token that it requires
+    times         spans of time as people write them
     environment   which PATHCAST_ variables exist
     failpoints    places at which a test may kill a worker
     times         the spans of time that options take

@@ -143,6 +143,15 @@ def create_models(client: Any, topics: Topics, *, replication: int | None = None
     return describe(client, [name]) if ours else []
 
 
+def create_scores(
+    client: Any, topics: Topics, *, partitions: int | None = None, replication: int | None = None
+) -> list[TopicInfo]:
+    """Creates the topic of scores, if it is absent. Returns and raises as `create`."""
+    name = topics.scores
+    ours = absent(client, [name]) and _create(client, topics, name, partitions, replication)
+    return describe(client, [name]) if ours else []
+
+
 def absent(client: Any, names: Iterable[str]) -> list[str]:
     """Returns those of the names that are no topics of the broker."""
     return [info.name for info in describe(client, names) if info.partitions is None]

@@ -6,6 +6,7 @@ import typer
 
 from stream.models.carrying import export, import_versions
 from stream.models.deciding import canary, promote, publish, rollback, shadow, stop
+from stream.models.guarding import guard
 from stream.models.showing import decisions, diff, list_versions, show
 
 app = typer.Typer(
@@ -25,3 +26,4 @@ app.command()(canary)
 app.command()(shadow)
 app.command()(stop)
 app.command()(rollback)
+app.command()(guard)

@@ -47,7 +47,7 @@ def _digest(*parts: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def event_headers(kind: Literal["forecast", "gapfill"], topic: str, partition: int) -> Headers:
+def event_headers(kind: Literal["forecast", "gapfill", "score", "drift"], topic: str, partition: int) -> Headers:
     """Returns the CloudEvents 1.0 headers of an answer to a record of that partition, except EVENT_ID, which comes
     last.
 

@@ -20,6 +20,7 @@ A record that is too large, nests too deeply, or is no JSON object in UTF-8 is a
     <prefix>.pings.v1          entity id   Ping
     <prefix>.forecasts.v1      entity id   Forecast, one per accepted ping
     <prefix>.gapfills.v1       entity id   GapFill, provisional at once, revised to final, or retracted
+    <prefix>.scores.v1         entity id   Score, Drift (`stream.wire.scores`): only where `pathcast scores run` works
     <prefix>.models.v1         what it is  VersionRecord (`stream.wire.versions`), compacted: only where atlases serve
     <prefix>.pings.v1.dlq      as it came  the rejected record, byte-identical, with context headers
 """

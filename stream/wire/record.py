@@ -29,7 +29,16 @@ class Topics(NamedTuple):
     def models(self) -> str:
         """The topic that says which versions serve. No field, as only atlases need it: whoever goes through the topics
         does not create it."""
-        return f"{self.pings.removesuffix('.pings.v1')}.models.v1"
+        return f"{self.prefix}.models.v1"
+
+    @property
+    def scores(self) -> str:
+        """The topic of what became of forecasts. No field, either: no worker needs it."""
+        return f"{self.prefix}.scores.v1"
+
+    @property
+    def prefix(self) -> str:
+        return self.pings.removesuffix(".pings.v1")
 
 
 class Record(NamedTuple):

@@ -14,9 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from stream.wire.messages import Anchor, Forecast
-from stream.wire.positions import position, turn
+from stream.wire.positions import EARTH_RADIUS_M, position, turn
 
-EARTH_RADIUS_M = 6_371_008.8  # mean radius (IUGG), as in all haversine errors
 HORIZONS_S = (60, 300, 900)
 TOLERANCE = 0.2  # as in the evaluation (train/README.md): the ping nearest to t + h within 20 %
 REACH_S = HORIZONS_S[-1] * (1 + TOLERANCE)  # a next ping later than this is after a silence, and no step
@@ -51,20 +50,29 @@ def errors(forecast: Forecast, before: Anchor, target: Anchor) -> Errors:
     """Returns the errors of one pair: `before` is the ping before the anchor, `target` a later one."""
     anchor = forecast.anchor
     ahead_s = (target.ts - anchor.ts) / 1000
-    last_s = (anchor.ts - before.ts) / 1000
 
-    def gone_on(seconds: float) -> float:
-        """Returns the distance from the target after that many seconds at the velocity of the last two pings."""
-        share = seconds / last_s
-        lat, lon = anchor.lat + share * (anchor.lat - before.lat), anchor.lon + share * turn(anchor.lon - before.lon)
-        return distance_m(lat, lon, target.lat, target.lon)
+    def off_m(place: tuple[float, float]) -> float:
+        return distance_m(*place, target.lat, target.lon)
 
     return Errors(
-        model=distance_m(*position(forecast, ahead_s), target.lat, target.lon),
-        constant_velocity=gone_on(ahead_s),
-        damped_velocity=gone_on(-DAMPING_S * math.expm1(-ahead_s / DAMPING_S)),
-        stay=distance_m(anchor.lat, anchor.lon, target.lat, target.lon),
+        model=off_m(position(forecast, ahead_s)),
+        constant_velocity=off_m(gone_on(before, anchor, ahead_s)),
+        damped_velocity=off_m(gone_on(before, anchor, damped_s(ahead_s))),
+        stay=off_m((anchor.lat, anchor.lon)),
     )
+
+
+def gone_on(before: Anchor, anchor: Anchor, seconds: float) -> tuple[float, float]:
+    """Returns latitude and longitude after that many seconds at the velocity between two pings."""
+    share = seconds * 1000 / (anchor.ts - before.ts)
+    return anchor.lat + share * (anchor.lat - before.lat), anchor.lon + share * turn(anchor.lon - before.lon)
+
+
+def damped_s(ahead_s: float) -> float:
+    """Returns the seconds of undamped travel that equal `ahead_s` with a decaying velocity: damped velocity is
+    `gone_on` by them.
+    """
+    return -DAMPING_S * math.expm1(-ahead_s / DAMPING_S)
 
 
 def distance_m(lat0: float, lon0: float, lat1: float, lon1: float) -> float:

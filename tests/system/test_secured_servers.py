@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import bus_feed
 import pytest
+import scores_rig
 import secured_servers
 from missing_servers import skip_unless_required
 from pathcast_process import environment, pathcast
@@ -30,6 +32,9 @@ from stream.wire import Topics
 from train.data.topic import snapshot
 
 PREFIX = "secured"
+# The root command with this group alone, whatever is installed.
+ROOT = "from stream.commands import main; from stream.scores.cli import app; main.build = lambda: app; main.main()"
+SCORES = [sys.executable, "-c", ROOT]
 TOPICS = Topics.of(PREFIX)
 PINGS = 300
 BAD_PING = b'{"entity_id":"1","ts":1490094006000,"lat":91,"lon":0}\n'
@@ -166,6 +171,32 @@ def test_pings_are_archived_with_the_rights_that_the_page_lists_and_no_more(secu
     assert b"Traceback" not in refused.stderr
     assert b"SECURITY.md" in refused.stderr
     assert_secret(refused.stderr)
+
+
+def test_forecasts_are_scored_with_the_rights_that_the_page_lists_and_no_more(secured: Secured, tmp_path: Path) -> None:
+    with admin.connected(secured.plain) as client:
+        admin.create_scores(client, TOPICS, partitions=2)
+    log = scores_rig.records(1, minutes=240)
+    bus_feed.send(secured.plain, TOPICS.forecasts, ((b"e", raw, ()) for raw in log))
+    secret_file = tmp_path / "password"
+
+    def scores(user: str, *command: str) -> subprocess.CompletedProcess[str]:
+        ours = settings(secured, user, secret_file)
+        program = [*SCORES, *command]
+        return subprocess.run(
+            program, env=environment(**ours), capture_output=True, text=True, timeout=PROMPT_S, check=False
+        )
+
+    ran, shown = scores("scorer", "run", "--once"), scores("operator", "show", "--json")
+    assert ran.returncode == 0, ran.stderr
+    assert shown.returncode == 0, shown.stderr
+    assert sum(row["n"] for row in json.loads(shown.stdout)["scores"] if row["model"] == "m1") > 100
+    assert_secret(ran.stderr, ran.stdout, shown.stderr)
+    for refused in (scores("feeder", "run", "--once"), scores("scorer", "show")):
+        assert refused.returncode == 1
+        assert "SECURITY.md" in refused.stderr
+        assert "Traceback" not in refused.stderr
+        assert_secret(refused.stderr)
 
 
 def kafka(secured: Secured, **other: object) -> KafkaSecurity:

@@ -93,8 +93,12 @@ class FitOptions:
     out: Path
     steps: int | None = None
     minutes: float | None = None  # of this machine, at its speed in the first steps
+    cpu_minutes: bool = False  # whether `minutes` are those that this process had of its cores, not those on the clock
     init: str | None = None  # initial weights, by name or directory; None: random ones
     only: tuple[str, ...] = ()  # the parts of the network that are trained, e.g. ("gap",); empty: all of it
+    # With `init` and a new map: how far answers may change where the map knows nothing (train.fit.guard); None: freely.
+    guard: float | None = None
+    visits: int = 8  # of a cell in training, before it is on the map: fewer teach it little
     seed: int = 0
     accumulate: int = 1  # micro-batches of each rank in one step; each has `batch.rows` rows
     lr: float = 1.5e-3  # peak learning rate
@@ -122,6 +126,10 @@ class FitOptions:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
             raise ValueError("give either steps or minutes")
+        if self.guard is not None and not (self.init and not self.only and 0 < self.guard < math.inf):
+            raise ValueError(f"guard must be above 0, and is for init without only, got {self.guard}")
+        if self.visits < 1:
+            raise ValueError(f"visits must be at least 1, got {self.visits}")
         if (self.steps is not None and self.steps < 1) or not (self.minutes is None or 0 < self.minutes < math.inf):
             raise ValueError(f"steps and minutes must be positive, got {self.steps} and {self.minutes}")
         _check_least(self, ("accumulate", "checkpoint_every", "validate_every"), 1)

@@ -50,6 +50,7 @@ LATE_SHARE = 0.1  # of a file's pings, the newest ones; of pings, not of days, b
 FEW_ENTITIES = 10  # with fewer, a hash may leave a split empty: all entities train, and val is cut from the end in time
 # cuts as shares of a file's pings
 FEW_CUTS, MANY_CUTS = (1 - 2 * LATE_SHARE, 1 - LATE_SHARE), (1 - LATE_SHARE, 1 - LATE_SHARE)
+IN_TIME = (0.001, 0.999)  # quantiles of a file's times: a few receivers' clocks are days off
 DAY_MS = 86_400_000
 NEVER = np.iinfo(np.int64).max
 
@@ -102,16 +103,19 @@ class Holdout:
         return held
 
 
-def split(corpus: Corpus, holdout: Holdout | None = None, *, invented: Collection[str] = ()) -> Splits:
+def split(
+    corpus: Corpus, holdout: Holdout | None = None, *, invented: Collection[str] = (), late_ms: int = 0
+) -> Splits:
     """Splits `corpus` into train, val, test and final; `holdout` (default: the bundled one) moves tracks from the
-    others to test. All tracks of the files named in `invented` train.
+    others to test. All tracks of the files named in `invented` train. The last tenth of a file is at least `late_ms`
+    long, and at most a third of the file's time.
 
     Any split may be empty; whoever needs its tracks reports that.
     """
     few = corpus.file_entities < FEW_ENTITIES  # (F,)
     shares_FC = np.where(few[:, None], FEW_CUTS, MANY_CUTS)
     shares_FC[np.isin(corpus.files, tuple(invented))] = np.inf
-    whole, period = _cut_in_time(corpus, shares_FC)
+    whole, period = _cut_in_time(corpus, shares_FC, late_ms)
     share = _shares(whole)
     by_time = few[whole.file] & ~_met(whole, ~few & np.isfinite(shares_FC[:, 0]))
     train = (period == 0) & (by_time | (share < TRAIN_SHARE))
@@ -125,6 +129,12 @@ def split(corpus: Corpus, holdout: Holdout | None = None, *, invented: Collectio
     final &= ~copies(whole, final, ~final & ~unreal)
     parts = (whole.select(train), whole.select(val), whole.select(test & ~copied), whole.select(final))
     return Splits(*parts[:3], _fingerprint(parts), whole.select(copied), parts[3])
+
+
+def late_from_ms(corpus: Corpus, late_ms: int = 0) -> NDArray[np.int64]:
+    """Returns when the last tenth of each file begins (F,), as `split` cuts it; NEVER for a file without pings."""
+    few = corpus.file_entities < FEW_ENTITIES
+    return _bounds(corpus, np.where(few[:, None], FEW_CUTS, MANY_CUTS), late_ms)[:, -1]
 
 
 def held_back(corpus: Corpus) -> NDArray[np.bool_]:
@@ -147,20 +157,31 @@ def _share(name: str) -> float:
     return int.from_bytes(blake2b(name.encode(), digest_size=8, person=b"pathcast").digest()) / 2**64
 
 
-def _cut_in_time(corpus: Corpus, shares_FC: NDArray[np.float64]) -> tuple[Corpus, NDArray[np.int64]]:
+def _cut_in_time(corpus: Corpus, shares_FC: NDArray[np.float64], late_ms: int) -> tuple[Corpus, NDArray[np.int64]]:
     """Cuts tracks where their file has had the given shares of its pings, and returns them with the period (T,) of each
     piece: the number of cuts before it. A file of infinite shares is not cut.
     """
-    bounds_FC = np.full(shares_FC.shape, NEVER)
-    for file, (first, last) in enumerate(pairwise(corpus.file_start)):
-        if last > first and np.isfinite(shares_FC[file]).all():
-            bounds_FC[file] = np.quantile(corpus.ts_ms[first:last], shares_FC[file])
-    bounds_TC = _of_tracks(corpus, bounds_FC)
+    bounds_TC = _of_tracks(corpus, _bounds(corpus, shares_FC, late_ms))
     tracks, of = corpus.tracks, np.arange(len(corpus))
     for bound_T in bounds_TC.T:
         tracks, of = _cut_once(corpus.ts_ms, tracks, of, bound_T[of])
     period = (corpus.ts_ms[tracks[:, :1]] >= bounds_TC[of]).sum(axis=1)
     return corpus.cut(tracks, of), period
+
+
+def _bounds(corpus: Corpus, shares_FC: NDArray[np.float64], late_ms: int) -> NDArray[np.int64]:
+    """Returns the times (F, C) of the cuts of each file; NEVER for one that is not cut."""
+    bounds_FC = np.full(shares_FC.shape, NEVER)
+    for file, (first, last) in enumerate(pairwise(corpus.file_start)):
+        if last == first or not np.isfinite(shares_FC[file]).all():
+            continue
+        ts_ms = corpus.ts_ms[first:last]
+        bounds_FC[file] = np.quantile(ts_ms, shares_FC[file])
+        if late_ms:
+            begin, end = np.quantile(ts_ms, IN_TIME)
+            steps = np.rint((1 - shares_FC[file]) / LATE_SHARE)  # tenths after each cut
+            bounds_FC[file] = np.minimum(bounds_FC[file], end - steps * min(late_ms, (end - begin) / 3))
+    return bounds_FC
 
 
 def _of_tracks(corpus: Corpus, bounds_FC: NDArray[np.int64]) -> NDArray[np.int64]:

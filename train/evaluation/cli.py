@@ -190,7 +190,7 @@ def evaluate(
         trees=baseline is Baseline.trees,
         trees_absolute=trees_absolute,
         trees_rows=trees_rows or TREES_ROWS,
-        atlas_ms=None if atlas is None else _milliseconds(atlas),
+        atlas_ms=None if atlas is None else milliseconds(atlas),
         min_entities=min_entities or MIN_ENTITIES,
         picture=picture,
         cache=cache,
@@ -219,7 +219,7 @@ def evaluate(
 evaluate.__doc__ = HELP
 
 
-def _milliseconds(text: str) -> int:
+def milliseconds(text: str) -> int:
     """Parses a time such as 1h, 30m or 90s."""
     found = re.fullmatch(r"(\d+)([dhms])", text.strip())
     if found is None or not int(found[1]):

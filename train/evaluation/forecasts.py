@@ -226,7 +226,7 @@ def _judge_column(
 ) -> dict[str, Any]:
     """Scores one horizon: every predictor on all cases and on each stratum that has any."""
     entity = corpus.entity[anchors.track[asked]]
-    cases = {name: _measure_column(corpus, anchors, answer, column, asked) for name, answer in answers.items()}
+    cases = {name: measure_column(corpus, anchors, answer, column, asked) for name, answer in answers.items()}
     out: dict[str, Any] = {"n": len(asked), "median_dt_s": float(np.median(anchors.dt_s[asked, column]))}
     out |= {name: score(case, entity)._asdict() for name, case in cases.items()}
     out["strata"] = {
@@ -245,7 +245,7 @@ def _judge_column(
     return out
 
 
-def _measure_column(corpus: Corpus, anchors: Anchors, answer: Answers, column: int, asked: NDArray[np.int64]) -> Cases:
+def measure_column(corpus: Corpus, anchors: Anchors, answer: Answers, column: int, asked: NDArray[np.int64]) -> Cases:
     target = anchors.target[asked, column]
     return measure(
         errors_en_m(corpus, anchors, answer, asked, column),

@@ -175,14 +175,14 @@ class NearestTrips:
 
     @classmethod
     def fitted(cls, known: Trips) -> NearestTrips:
-        place = _place(known.origin, known.lat, known.lon, known)
+        place = place_km(known.origin, known.lat, known.lon, known)
         answers = [_nearest(known, place, way, itself=True) * way for way in _ways(known.distance_m)]
         errors = [float(np.abs(answer - known.seconds).mean()) for answer in answers]
         by_pace = errors[1] < errors[0]
         return cls(known, by_pace, *_between_quantiles(known.seconds / answers[by_pace]))
 
     def __call__(self, origin: NDArray[Any], lat: F64, lon: F64) -> TravelTimes:
-        place = _place(origin, lat, lon, self.known)
+        place = place_km(origin, lat, lon, self.known)
         metres = haversine_m(origin["lat_e7"] / E7, origin["lon_e7"] / E7, lat, lon)
         of_known, of_asked = (_ways(one)[self.by_pace] for one in (self.known.distance_m, metres))
         median = _nearest(self.known, place, of_known, itself=False) * of_asked
@@ -233,7 +233,7 @@ def _between_quantiles(quotients: F64) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _place(origin: NDArray[Any], lat: F64, lon: F64, known: Trips) -> F64:
+def place_km(origin: NDArray[Any], lat: F64, lon: F64, known: Trips) -> F64:
     """Returns trips as points (N, 6) in kilometres: origin, destination, and the hour on a circle as long as the
     day.
     """
@@ -256,7 +256,7 @@ def _nearest(known: Trips, place: F64, way: F64, *, itself: bool) -> F64:
     """Returns the median time per unit (N,) of the nearest known trips, given the units `way` of these (T,). With
     `itself`, the asked trips are the known ones, and none is its own neighbour.
     """
-    there, pace = _place(known.origin, known.lat, known.lon, known), known.seconds / way
+    there, pace = place_km(known.origin, known.lat, known.lon, known), known.seconds / way
     nearest = min(NEAREST, len(pace) - itself)
     if nearest < 1:
         return np.full(len(place), np.median(pace))

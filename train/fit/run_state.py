@@ -8,33 +8,39 @@ from __future__ import annotations
 import copy
 import io
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from model.config import ModelConfig
-from model.kinematics.map_cells import most_visited
 from model.network.checkpoint import from_pretrained
 from model.network.network import Network, build
+from model.network.new_map import with_map
 from model.parameters.reading import WEIGHTS_FILE
 from model.parameters.writing import write_atomic
+from train.batches.batches import Batches
 from train.batches.options import RENAMED, FitOptions, has_bfloat16
 from train.data.corpus import Corpus
+from train.fit.first_map import first_table, known_places
+from train.fit.guard import Guard, input_moments
 from train.fit.optimizer import Optimizer
 
 CHECKPOINT_FILE: Final = "checkpoint.pt"
 LAYOUT: Final = "pathcast-fit-2"
-VISIT_MS: Final = 30_000
-MIN_VISITS: Final = 8  # visits of a cell in training: fewer teach it nothing
 # Options that may differ when a run continues: another machine, another directory, another number of ranks for the same
 # micro-batches.
-ELSEWHERE: Final = ("out", "threads", "device", "checkpoint_every", "accumulate", "bfloat16")
+ELSEWHERE: Final = ("out", "threads", "device", "checkpoint_every", "accumulate", "bfloat16", "cpu_minutes")
+LATER: Final = ("guard", "visits")  # options since 30 November 2026
+# What a guard looks at is drawn with every augmentation, for it is to stand for all that the weights may meet.
+OTHERS: Final[dict[str, Any]] = {
+    **{"turn": 1.0, "thin": 0.6, "rescale": 0.5, "noise": 0.3, "reported": 0.3, "drop_clock": 0.3, "drop_place": 1.0},
+    **{"gaps": 1, "hidden": 1, "travels": 1, "file_power": 0.3},
+}
+MOMENT_BATCHES: Final = 12  # some 40,000 pings, which take two seconds
 
 
 @dataclass
@@ -65,6 +71,7 @@ class Run:
     network: Network
     average: Network
     optimizer: Optimizer
+    guard: Guard | None = None
     step: int = 0
     total: int | None = None
     losses: list[float] = field(default_factory=list)
@@ -83,16 +90,43 @@ class Run:
 
 def begin(train: Corpus, config: ModelConfig, options: FitOptions, device: torch.device) -> Run:
     """Returns the state at step 0. Weights are drawn on the CPU, so that they are the same for every device."""
-    network = build(config, options.seed)
-    if options.init is not None:
-        network = _continued(options.init, config)
-    elif network.trunk.places is not None:
-        real = train.select(~train.of_files(options.batch.invented))
-        network.trunk.places.know(known_places(real, config.places))
-    return start(network, options, device)
+    if options.init is None:
+        network = build(config, options.seed)
+        if network.trunk.places is not None:
+            network.trunk.places.know(known_places(_real(train, options), config.places, options.visits))
+        return start(network, options, device)
+    network = _continued(options.init, config)
+    moments = _moments(network, train, options)
+    if network.config.places != config.places:
+        network = with_map(network, config.places, options.seed)
+        _fill(network, _real(train, options), options.visits)
+    network.config = config
+    return start(network, options, device, None if options.guard is None else Guard(network, moments, options.guard))
 
 
-def start(network: Network, options: FitOptions, device: torch.device) -> Run:
+def _real(train: Corpus, options: FitOptions) -> Corpus:
+    return train.select(~train.of_files(options.batch.invented))
+
+
+def _fill(network: Network, train: Corpus, visits: int) -> None:
+    """Puts the cells of these tracks on the new map, in place, with what things did there."""
+    places = network.trunk.places
+    assert places is not None
+    keys = known_places(train, network.config.places, visits)
+    places.know(keys)
+    with torch.no_grad():
+        places.table[: len(keys)] = torch.from_numpy(first_table(train, keys))
+
+
+def _moments(network: Network, train: Corpus, options: FitOptions) -> dict[str, Tensor]:
+    """Returns what the guarded layers read on tracks turned at random, and on invented ones."""
+    if options.guard is None:
+        return {}
+    batches = Batches(train, network.config, replace(options.batch, **OTHERS), options.seed)
+    return input_moments(network, [batches.draw(number) for number in range(MOMENT_BATCHES)])
+
+
+def start(network: Network, options: FitOptions, device: torch.device, guard: Guard | None = None) -> Run:
     """Returns the state at step 0 of a network with these weights."""
     average = copy.deepcopy(network).to(device)
     network = network.to(device)
@@ -106,21 +140,22 @@ def start(network: Network, options: FitOptions, device: torch.device) -> Run:
         weight_decay=options.weight_decay,
         bfloat16=uses_bfloat16(options, device),
     )
-    return Run(network.train(), average.eval().requires_grad_(False), optimizer)
+    return Run(network.train(), average.eval().requires_grad_(False), optimizer, guard)
 
 
 def _continued(weights: str, config: ModelConfig) -> Network:
-    """Returns weights to be trained further, their map included. Raises ValueError where they have another config."""
+    """Returns weights to be trained further, their map included. Raises ValueError where they have another config,
+    unless that only asks for a map and they have none.
+    """
     network = from_pretrained(weights).train().requires_grad_(True)
     own, asked = asdict(network.config), asdict(config)
     other = [name for name, value in asked.items() if name != "name" and value != own[name]]
-    if other:
+    if other and not (other == ["places"] and own["places"] == 0):
         given, has = (", ".join(f"{name}={of[name]}" for name in other) for of in (asked, own))
         raise ValueError(
             f"{weights}: {given} was asked for, and weights that exist keep their config, which has {has}: "
             f"leave that out, or leave out --init to train new weights with it"
         )
-    network.config = config
     return network
 
 
@@ -139,19 +174,14 @@ def _freeze_all_but(network: Network, parts: tuple[str, ...]) -> None:
         network.get_submodule(part).requires_grad_(True)
 
 
-def known_places(corpus: Corpus, most: int) -> NDArray[np.int64]:
-    """Returns the keys of the cells that the tracks visit most; a track's pings within one half-minute count once."""
-    rows = np.concatenate([np.empty(0, np.int64), *(np.arange(first, last) for first, last in corpus.tracks)])
-    fresh = (np.diff(corpus.ts_ms[rows] // VISIT_MS, prepend=-1) != 0) | (np.diff(rows, prepend=-2) != 1)
-    rows = rows[fresh]
-    return most_visited(corpus.lat[rows], corpus.lon[rows], most, MIN_VISITS)
-
-
 def identity(
     train: Corpus, val: Corpus | None, config: ModelConfig, options: FitOptions, device: torch.device, world: int
 ) -> str:
     """Hashes what must be equal for a checkpoint to be continued: data, model and options, except ELSEWHERE."""
     facts = {name: value for name, value in asdict(options).items() if name not in ELSEWHERE}
+    for name in LATER:  # so that runs of before these options go on
+        if facts[name] == FitOptions.__dataclass_fields__[name].default:
+            facts.pop(name)
     if options.patience is None:
         facts.pop("validate_every")  # without early stopping, validations change nothing
     once = {new: old for old, new in RENAMED.items()}  # so that runs of before the new names go on

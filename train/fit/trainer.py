@@ -147,13 +147,14 @@ class _Trainer:
 
     def run_to_the_end(self, watch: Callable[[Tick], None]) -> None:
         """Trains until the number of steps is reached or early stopping ends the run."""
-        run, first, started = self.run, self.run.step, time.monotonic()
+        clock = time.process_time if self.options.cpu_minutes else time.monotonic
+        run, first, started = self.run, self.run.step, clock()
         while not self._is_over():
             before = time.monotonic()
             step = self._step()
             seconds = time.monotonic() - before
             if run.total is None and run.step - first >= TIMED_STEPS:
-                run.total = self._length(run.step - first, time.monotonic() - started)
+                run.total = self._length(run.step - first, clock() - started)
             due = bool(self.exam) and self._is_due(self.options.validate_every, at_end=True)
             validation = self._validate() if due else None
             if self._is_due(self.options.checkpoint_every, at_end=False):
@@ -214,7 +215,11 @@ class _Trainer:
         norm = float(torch.nn.utils.clip_grad_norm_(run.network.parameters(), options.clip))
         if not math.isfinite(losses["total"]) or not math.isfinite(norm):
             raise self._diverged(f"loss {losses['total']:g} with gradient norm {norm:g}", lr)
+        if run.guard is not None:
+            run.guard.before_step()
         run.optimizer.step(lr / options.lr)
+        if run.guard is not None:
+            run.guard.after_step()
         run.step += 1
         run.blend(min(options.ema, run.step / (run.step + 10.0)))  # at first the average covers few steps
         run.losses.append(losses["total"])

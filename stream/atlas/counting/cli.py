@@ -50,7 +50,7 @@ MaxCells = Annotated[
         "--max-cells",
         min=1,
         help="keys at most in a version, of 168 bytes; those with the fewest outcomes are left out. It bounds the"
-        " memory that making one takes: 280 bytes a key, and 1 GB for all else. What is more of the sums lies in"
+        " memory that making one takes: 280 bytes a key, and 1 to 1.5 GB for all else. What is more of the sums lies in"
         " temporary files ($TMPDIR)",
     ),
 ]

@@ -153,6 +153,23 @@ def test_a_file_that_is_not_what_was_written_is_named_and_never_read_in_part(tmp
         list(found.pings.rows())  # type: ignore[union-attr]
 
 
+def test_no_flipped_byte_of_a_page_is_read_as_another_value(tmp_path: Path) -> None:
+    """Without the pages' checksums, some of these flips are."""
+    filled(tmp_path)
+    (file, *_) = files(begun(tmp_path))
+    found, path = begun(tmp_path), tmp_path / TOPIC / file.name
+    raw = path.read_bytes()
+    as_written = [batch.to_pylist() for batch in reading.read_batches(found.storage, file)]
+    refused = 0
+    for at in range(4, len(raw) - 8 - int.from_bytes(raw[-8:-4], "little"), 3):
+        path.write_bytes(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :])
+        try:
+            assert [batch.to_pylist() for batch in reading.read_batches(found.storage, file)] == as_written, at
+        except (ArchiveDamaged, OSError):
+            refused += 1
+    assert refused > 100
+
+
 def test_which_archive_is_meant_must_be_clear(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no archive of pings"):
         parse(f"archive:{tmp_path}")

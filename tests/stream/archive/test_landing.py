@@ -131,7 +131,8 @@ def _live(catalog: object, log: list[Record], rules: Rules) -> None:
     while (one.next_offset or 0) < 180:
         follow(one, log, 30)
         one.land(T0 + 2 * DAY_MS)
-    forgetting.forget(catalog, "bus-1")  # type: ignore[arg-type]
+    if not catalog.forgotten() or any(row[2] == "bus-1" for row in landed(catalog)):  # type: ignore[arg-type, attr-defined]
+        forgetting.forget(catalog, "bus-1")  # type: ignore[arg-type]
     now = T0 + 3 * DAY_MS + 7_200_000
     for _ in range(20):
         one.tidy(now)

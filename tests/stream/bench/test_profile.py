@@ -59,12 +59,14 @@ ASIDE: Final = {
             "monitor",
         )
     ),
+    *(f"registry/{name}" for name in ("content", "decisions", "golden", "local", "manifest", "registry")),
     *(f"store/{name}" for name in ("redis_client",)),
+    "wire/scores",
     *(f"wire/{name}" for name in ("escape",)),
     *(
         f"worker/{name}"
         for name in (
-            "atlases",
+            "versions",
             "app",
             "cli",
             "client_log",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from msgspec.structs import replace
 
 from model.api import ModelConfig
 from stream.wire import Anchor, Forecast, Horizon, Latency, ModelRef, NextStep, Src, Window
-from stream.wire.positions import position, position_at
+from stream.wire.positions import COV_OF_SCALE, covariance, covariance_at, mahalanobis2, position, position_at, radius2
 from stream.wire.scoring import DAMPING_S, Errors, distance_m, errors, score
 
 DEGREE_M = 111_195.0
@@ -151,3 +152,41 @@ def test_of_two_pings_as_near_the_earlier_is_meant() -> None:
 
 def test_the_distance_is_the_great_circle() -> None:
     assert distance_m(0, 0, 0, 90) == pytest.approx(10_007_557, abs=1)  # a quarter of the equator of the mean sphere
+
+
+def spread(next_s: float, next_cov: tuple[float, float, float], h: dict[float, tuple[float, float, float]]) -> Forecast:
+    plain = forecast(0, 50.0, dt_s=next_s, h=dict.fromkeys(h, 50.0))
+    horizons = tuple(replace(one, cov_m2=h[one.h_s]) for one in plain.horizons)
+    return replace(plain, next=replace(plain.next, cov_m2=next_cov), horizons=horizons)
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "cov_m2"),
+    [
+        pytest.param(0, (0.0, 0.0, 0.0), id="the anchor itself"),
+        pytest.param(30, (100.0, 60.0, 400.0), id="next"),
+        pytest.param(15, (25.0, 15.0, 100.0), id="halfway to next: half of the deviations, the same correlation"),
+        pytest.param(45, (400.0, 0.15 * 20 * 30, 900.0), id="between next and the first horizon"),
+        pytest.param(60, (900.0, 0.0, 1600.0), id="a horizon"),
+        pytest.param(75, (1600.0, -0.15 * 40 * 50, 2500.0), id="beyond the last, on as between the last two"),
+    ],
+)
+def test_deviations_and_correlation_are_straight_between_the_places(
+    ahead_s: float, cov_m2: tuple[float, float, float]
+) -> None:
+    path = spread(30, (100.0, 60.0, 400.0), {60.0: (900.0, 0.0, 1600.0)})
+    assert covariance(path, ahead_s) == pytest.approx(cov_m2)
+    assert covariance_at(path, 1000 * round(ahead_s)) == pytest.approx(cov_m2)
+    with pytest.raises(ValueError, match="says nothing of an earlier time"):
+        covariance_at(path, -1)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
+def test_a_region_holds_its_share_of_a_student_t(share: float) -> None:
+    """Drawn as a Gaussian over the root of chi² over its 4 degrees of freedom."""
+    rng = np.random.default_rng(0)
+    scale = np.array([[4.0, 1.5], [1.5, 9.0]])
+    drawn = rng.multivariate_normal([0, 0], scale, 20_000) / np.sqrt(rng.chisquare(4, (20_000, 1)) / 4)
+    cov = (4.0 * COV_OF_SCALE, 1.5 * COV_OF_SCALE, 9.0 * COV_OF_SCALE)
+    inside = [mahalanobis2((float(east), float(north)), cov) <= radius2(share) for east, north in drawn]
+    assert np.mean(inside) == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / 20_000))

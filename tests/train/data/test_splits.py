@@ -14,7 +14,7 @@ from train_worlds import MakeCorpus, WriteFile, together, track, wander
 
 from train.data.corpus import Corpus, load
 from train.data.cutting import EVALUATION, TRAINING, Cut
-from train.data.splits import DAY_MS, Holdout, split
+from train.data.splits import DAY_MS, Holdout, late_from_ms, split
 
 NOBODY = Holdout(-90, -180, 90, 180, frozenset(), ())
 SAMPLE = Path(str(files("stream.demo"))) / "sample" / "austin_buses.csv.gz"
@@ -363,3 +363,16 @@ def test_a_ping_at_the_cutoff_is_after_it_though_its_track_ends_there(make_corpu
     )
     corpus = make_corpus(together(a, b))  # of eleven pings the ninth is the cutoff
     assert [part.tracks.tolist() for part in split(corpus, NOBODY)[:3]] == [[[0, 8]], [], [[9, 11]]]
+
+
+def test_the_last_tenth_can_be_so_long_at_least(make_corpus: MakeCorpus) -> None:
+    """30 minutes of an hour and a half of pings: a third is the most, so a longer time changes nothing more."""
+    corpus = fleet(make_corpus, 60)
+    newest_ms = corpus.ts_ms.max()
+    plain, half, day = (late_from_ms(corpus, late_ms)[0] for late_ms in (0, 20 * 60_000, DAY_MS))
+    assert day <= half < plain
+    assert newest_ms - half == pytest.approx(20 * 60_000, rel=0.05)
+    assert newest_ms - day == pytest.approx(np.ptp(corpus.ts_ms) / 3, rel=0.05)
+    splits = split(corpus, NOBODY, late_ms=DAY_MS)
+    assert splits.train.ts_ms[splits.train.tracks[:, 1] - 1].max() < day
+    assert (splits.test.ts_ms[splits.test.tracks[:, 0]] >= day).any()

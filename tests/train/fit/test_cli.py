@@ -541,12 +541,24 @@ def test_a_part_can_be_trained_alone(tmp_path: Path, weights: Path, data: Path) 
 
 
 def test_refreshing_under_another_config_is_refused(tmp_path: Path, weights: Path, data: Path) -> None:
-    args = ["train", "--data", str(data), "--steps", "1", "--init", str(weights), "--set", "places=60000"]
+    args = ["train", "--data", str(data), "--steps", "1", "--init", str(weights), "--set", "blocks=3"]
     result = RUN.invoke(APP, [*args, "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")])
     assert result.exit_code == 1
-    assert "places=60000 was asked for" in str(result.exception)
-    assert "keep their config, which has places=0" in str(result.exception)
+    assert "blocks=3 was asked for" in str(result.exception)
+    assert "keep their config, which has blocks=2" in str(result.exception)
     assert "leave out --init" in str(result.exception)
+
+
+def test_weights_without_a_map_can_get_one_and_others_keep_theirs(tmp_path: Path, weights: Path, data: Path) -> None:
+    args = ["train", "--data", str(data), "--steps", "1", "--cache", str(tmp_path / "cache")]
+    mine = ["--init", str(weights), "--set", "places=3000", "--out", str(tmp_path / "run")]
+    result = RUN.invoke(APP, [*args, *mine])
+    assert result.exit_code == 0, result.output
+    assert from_pretrained(tmp_path / "run").config.places == 3000
+    other = ["--init", str(tmp_path / "run"), "--set", "places=500", "--out", str(tmp_path / "other")]
+    result = RUN.invoke(APP, [*args, *other])
+    assert result.exit_code == 1
+    assert "keep their config, which has places=3000" in str(result.exception)
 
 
 def test_what_drives_is_also_calibrated_by_itself(

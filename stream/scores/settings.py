@@ -1,0 +1,28 @@
+"""The settings of `pathcast scores run`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.scores.scoring.scorer import MAX_ENTITIES
+from stream.scores.scoring.waiting import DEFAULT_RULES, Rules
+from stream.wire import Topics
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """The settings of one member."""
+
+    bootstrap: str = "127.0.0.1:9092"
+    prefix: str = "pathcast"
+    group: str = "pathcast-scores"
+    rules: Rules = DEFAULT_RULES
+    max_entities: int = MAX_ENTITIES
+    drift: bool = True
+    once: bool = False
+    kafka: KafkaSecurity = PLAIN_KAFKA
+
+    @property
+    def topics(self) -> Topics:
+        return Topics.of(self.prefix)

@@ -1,0 +1,215 @@
+"""`pathcast scores` against a real Kafka: whatever dies, the scores are those of an undisturbed run."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import bus_feed
+import msgspec
+import pytest
+import scores_rig
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from pathcast_process import environment, pathcast
+from worker_process import Worker, assert_all_live
+
+from stream.kafka import admin
+from stream.kafka.record_columns import Records
+from stream.scores.owned import Kept, Owned
+from stream.scores.settings import ScoreSettings
+from stream.wire import Drift, Record, Score, Topics, dumps_scored, loads_scored
+
+# The root command with this group alone, whatever is installed.
+ROOT = "from stream.commands import main; from stream.scores.cli import app; main.build = lambda: app; main.main()"
+SCORES = [sys.executable, "-c", ROOT]
+PARTITIONS = 3
+SLICES, PAUSE_S = 600, 0.25  # so that commits lie everywhere in the log, until nobody is to be killed any more
+
+
+class Feed:
+    """Made-up forecasts in a topic of their own, and what must come of them."""
+
+    def __init__(self, kafka: str, prefix: str, folder: Path, entities: int = 24) -> None:
+        self.kafka, self.topics, self.folder, self.prefix = kafka, Topics.of(prefix), folder, prefix
+        self.settings = ScoreSettings(bootstrap=kafka, prefix=prefix, group=f"{prefix}-scores")
+        self.logs = {n: scores_rig.records(n, entities=entities, minutes=240) for n in range(PARTITIONS)}
+        with admin.connected(kafka) as client:
+            admin.create(client, self.topics, partitions=PARTITIONS)
+
+    def send(self, slices: int, hurry: threading.Event | None = None) -> None:
+        """Sends all, slice by slice, and rests after each until it is told to hurry."""
+        producer = KafkaProducer(bootstrap_servers=self.kafka)
+        for part in range(slices):
+            for number, log in self.logs.items():
+                for raw in log[part * len(log) // slices : (part + 1) * len(log) // slices]:
+                    producer.send(self.topics.forecasts, partition=number, value=raw)
+            producer.flush()
+            if hurry is not None:
+                hurry.wait(PAUSE_S)
+        producer.close()
+
+    def undisturbed(self) -> tuple[dict[int, list[bytes]], dict[int, Owned]]:
+        """What one member publishes that nothing ever happens to, by partition; and what it then knows."""
+        found, owners = {}, {}
+        for number, log in self.logs.items():
+            partition = self.topics.forecasts, number
+            owned = owners[number] = Owned(partition, self.settings, None, None)
+            rows = [Record(*partition, offset, 0, None, raw) for offset, raw in enumerate(log)]
+            found[number] = [dumps_scored(one.record) for one in owned.fold(Records.of(rows))]
+        return found, owners
+
+    def published(self) -> dict[int, list[bytes]]:
+        found: dict[int, list[bytes]] = {number: [] for number in self.logs}
+        for record in bus_feed.read(self.kafka, self.topics.scores):
+            found[record.partition].append(record.value or b"")
+        return found
+
+    def member(self, name: str, *more: str, **env: str) -> Worker:
+        options = ("run", "--bootstrap", self.kafka, "--prefix", self.prefix, *more)
+        return Worker(self.folder / f"{name}.log", program=SCORES, command=options, environment=environment(**env))
+
+    def wait_until_scored(self, *members: Worker) -> None:
+        check = partial(assert_all_live, *members)
+        bus_feed.wait_until_consumed(self.kafka, self.settings.group, self.topics.forecasts, check)
+
+    def committed(self) -> dict[int, Kept]:
+        consumer = KafkaConsumer(bootstrap_servers=self.kafka, group_id=self.settings.group, enable_auto_commit=False)
+        tps = {n: TopicPartition(self.topics.forecasts, n) for n in self.logs}
+        found = {n: consumer.committed(tp, metadata=True).metadata for n, tp in tps.items()}
+        consumer.close()
+        return {n: msgspec.json.decode(text, type=Kept) for n, text in found.items()}
+
+
+def ids(raw: bytes) -> str:
+    one = loads_scored(raw)
+    return one.drift_id if isinstance(one, Drift) else one.forecast_id
+
+
+def without_copies(published: list[bytes]) -> list[bytes]:
+    first: dict[str, bytes] = {}
+    for raw in published:
+        assert first.setdefault(ids(raw), raw) == raw, "a copy has other numbers"
+    return list(first.values())
+
+
+@pytest.fixture
+def feed(kafka: str, topic_prefix: str, tmp_path: Path) -> Feed:
+    return Feed(kafka, topic_prefix, tmp_path)
+
+
+@pytest.mark.usefixtures("apache_kafka")
+def test_scores_are_those_of_an_undisturbed_run_whatever_dies(feed: Feed) -> None:
+    expected, owners = feed.undisturbed()
+    hurry = threading.Event()
+    sending = threading.Thread(target=feed.send, args=(SLICES, hurry))
+    with ExitStack() as stack:
+        stays = stack.enter_context(feed.member("stays"))
+        stays.wait_for("is ours", 60)
+        sending.start()
+        for point in ("after_publish:3", "before_publish:2", "after_commit:2"):
+            victim = stack.enter_context(feed.member(point.partition(":")[0], PATHCAST_KILL_POINT=point))
+            assert victim.wait(90) == -signal.SIGKILL, victim.log()
+        plain = stack.enter_context(feed.member("plain"))
+        plain.wait_for("is ours", 90)
+        plain.kill()
+        hurry.set()
+        sending.join()
+        feed.wait_until_scored(stays)
+        last = stack.enter_context(feed.member("last"))  # a rebalance in which nobody dies
+        last.wait_for("is ours", 90)
+        for one in (stays, last):
+            assert one.stop() == 0, one.log()
+    published = feed.published()
+    copies = sum(map(len, published.values())) - sum(map(len, expected.values()))
+    print(f"{copies} scores came twice")
+    assert copies > 0, "after_publish leaves copies: else this shows nothing"
+    for number, scores in expected.items():
+        assert len(scores) > 1_000
+        assert without_copies(published[number]) == scores
+    for number, kept in feed.committed().items():
+        watches = owners[number]._watches
+        assert watches is not None
+        assert kept.watches == watches.states()
+
+
+def test_a_score_can_be_shown_watched_and_asked_for(feed: Feed) -> None:
+    feed.send(1)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with feed.member("run", "--metrics", str(port)) as member:
+        feed.wait_until_scored(member)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
+            metrics = dict(_lines(page.read().decode()))
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz") as page:
+            assert page.status == 200
+        assert member.stop() == 0, member.log()
+    expected = [loads_scored(raw) for part in feed.undisturbed()[0].values() for raw in part]
+    judged = [one for one in expected if isinstance(one, Score) and one.status == "ok"]
+    mine = [one for one in judged if one.model.version == "m2"]
+    scored = [one.horizons[0] for one in mine if one.horizons[0].error_m is not None]
+    labels = '{atlas="asked",horizon="60",model="m2"}'
+    assert metrics[f"pathcast_scores_scored_total{labels}"] == len(scored)
+    assert metrics[f"pathcast_scores_unscored_total{labels}"] == len(mine) - len(scored)
+    assert metrics[f"pathcast_scores_error_metres_total{labels}"] == pytest.approx(sum(one.error_m for one in scored))
+    assert metrics[f"pathcast_scores_inside90_total{labels}"] == sum(bool(one.inside90) for one in scored)
+    assert metrics['pathcast_scores_ready{partition="0"}'] == 1
+    assert metrics['pathcast_scores_forecasts_total{status="ok"}'] == len(judged)
+
+    servers = ("--bootstrap", feed.kafka, "--prefix", feed.prefix)
+    told = json.loads(_ran("show", "--json", "--compare", "m1", "m2", *servers))
+    (row,) = [one for one in told["scores"] if (one["model"], one["horizon"]) == ("m2", "60")]
+    assert row["n"] == len(scored)
+    assert row["mean_m"]["value"] == pytest.approx(sum(one.error_m for one in scored) / len(scored))
+    assert told["paired"]["n"] > 1_000
+    table = _ran("show", "--since", "1h", *servers)
+    assert "median m" in table
+    assert "m2" in table
+    assert len(table.splitlines()) >= 9
+    shown = json.loads(pathcast("topics", "--json", *servers).stdout)
+    assert {one["name"]: one["partitions"] for one in shown}[feed.topics.scores] == PARTITIONS
+
+
+def test_once_scores_up_to_the_present_end_and_again_goes_on_from_there(feed: Feed) -> None:
+    expected, _ = feed.undisturbed()
+    servers = ("--once", "--bootstrap", feed.kafka, "--prefix", feed.prefix)
+    logs = feed.logs
+    for low, high in ((0, 3), (3, 4), (4, 4), (4, 8)):
+        feed.logs = {n: log[len(log) * low // 8 : len(log) * high // 8] for n, log in logs.items()}
+        feed.send(1)
+        _ran("run", *servers)
+    assert feed.published() == expected
+
+
+def test_servers_and_topics_that_are_not_there_are_named_in_one_line(kafka: str) -> None:
+    for bootstrap, said in (("127.0.0.1:9", "127.0.0.1:9"), (kafka, "there is no topic nobody.")):
+        for command in (["run", "--once"], ["show"]):
+            program = [*SCORES, *command, "--bootstrap", bootstrap, "--prefix", "nobody"]
+            done = subprocess.run(program, capture_output=True, text=True, timeout=120, env=environment(), check=False)
+            assert done.returncode == 1
+            assert said in done.stderr
+            assert "Traceback" not in done.stderr
+
+
+def _ran(*arguments: str) -> str:
+    done = subprocess.run(
+        [*SCORES, *arguments], capture_output=True, text=True, timeout=120, env=environment(), check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _lines(text: str) -> Iterator[tuple[str, float]]:
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            name, _, value = line.rpartition(" ")
+            yield name, float(value)

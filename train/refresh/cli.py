@@ -1,0 +1,155 @@
+"""`pathcast refresh`: options in, a decision out. Heavy imports wait for the call."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stream.config.options import secured
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from train.data.options import (
+    BootstrapOption,
+    CacheOption,
+    ColumnsOption,
+    Files,
+    MoreFiles,
+    TopicOption,
+    read_watch,
+    sources_and_others,
+    topic_snapshot,
+)
+from train.evaluation.cli import milliseconds
+
+DEFAULT_MINUTES = 10.0
+NICE = 10  # beside workers on the same machine, which have the core first
+
+HELP = """Refresh the weights that serve from a fleet's own newest days, and promote the new ones if they are better.
+
+Training begins at the weights that serve (--init), and adds a map of the fleet's region where they have none. Regions
+are fitted again. Then both are judged by the newest tenth of the data, at least two hours, of which nothing trained.
+The challenger is promoted if it is nearer beyond chance and at no horizon farther off, in no kind of vehicle, cadence
+or motion worse, calibrated, and no worse on golden sets: the demo's buses, invented towns, and files of your own
+(--golden). The decision is told in one sentence, and kept with its numbers in DIR/decision.json.
+
+DIR then has weights that serve, pathcast worker --weights DIR, or, if they are refused, DIR/refused has them. It
+appears at the end; the same command, given again, goes on with a killed refresh. Exit code 0: promoted; 3: refused.
+
+--minutes are minutes of one core that this process has had, not those on the clock, because a machine is shared; on a
+GPU they are those on the clock. It runs with one thread, and lets everything else go first (nice).
+
+[bold]Examples[/]
+
+  pathcast refresh --data week.parquet --init small --minutes 10 --out runs/monday
+  pathcast refresh --data week.parquet --init runs/monday --golden buses.parquet --atlas 1h --out runs/tuesday
+  pathcast refresh --data week.parquet --init small --challenger runs/other --out runs/judged
+"""
+
+
+@secured
+def refresh(
+    out: Annotated[Path, typer.Option("--out", file_okay=False, help="where weights and decision go; must not exist")],
+    data: Files = None,
+    more: MoreFiles = None,
+    columns: ColumnsOption = None,
+    from_topic: TopicOption = None,
+    bootstrap: BootstrapOption = "127.0.0.1:9092",
+    security: KafkaSecurity = PLAIN_KAFKA,
+    init: Annotated[str, typer.Option("--init", help="the champion: a bundled name or a directory")] = "small",
+    minutes: Annotated[
+        float | None,
+        typer.Option("--minutes", min=0.01, help=f"of one core, to train; {DEFAULT_MINUTES:g} if nothing is said"),
+    ] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="the same, in steps")] = None,
+    challenger: Annotated[
+        str | None, typer.Option("--challenger", help="judge these weights, and train nothing")
+    ] = None,
+    golden: Annotated[
+        list[str] | None,
+        typer.Option("--golden", metavar="[FORMAT:]PATH", help="more tracks by which nothing may be forgotten"),
+    ] = None,
+    atlas: Annotated[
+        str | None,
+        typer.Option("--atlas", metavar="TIME", help="also judge beside the fleet's atlas, a new one each 1h, ..."),
+    ] = None,
+    places: Annotated[int, typer.Option("--places", min=1, help="cells of a new map, at most")] = 60_000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="of weights and batches")] = 0,
+    device: Annotated[str, typer.Option("--device", help="auto: a GPU where there is one; cpu; cuda")] = "auto",
+    cache: CacheOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="decision.json instead of the sentence")] = False,
+) -> None:
+    if minutes is not None and steps is not None:
+        raise typer.BadParameter("give --minutes or --steps, not both")
+    if challenger is not None and (minutes is not None or steps is not None):
+        raise typer.BadParameter("--challenger trains nothing: leave --minutes and --steps out")
+    if device not in ("auto", "cpu", "cuda"):
+        raise typer.BadParameter(f"--device is auto, cpu or cuda, got {device}")
+    sources, sets = sources_and_others(data, more, golden, columns, from_topic)
+    lower_priority()
+    from train.fit import progress
+    from train.refresh import run
+
+    options = run.Options(
+        out=out,
+        champion=init,
+        minutes=DEFAULT_MINUTES if minutes is None and steps is None else minutes,
+        steps=steps,
+        challenger=challenger,
+        seed=seed,
+        golden=tuple(sets),
+        atlas_ms=None if atlas is None else milliseconds(atlas),
+        places=places,
+        device=device,
+        cache=cache,
+    )
+    with progress.watching(None) as tick, read_watch() as reading, _bar("judging") as done:
+        sources += topic_snapshot(from_topic, bootstrap, security, cache, reading)
+        given = ["--data", *map(str, sources), *([] if columns is None else ["--columns", columns])]
+
+        def command(steps: int) -> str:
+            extra = [word for one in sets for word in ("--golden", str(one))]
+            extra += [] if atlas is None else ["--atlas", atlas]
+            how = ["--init", init, "--steps", str(steps), "--seed", str(seed), "--places", str(places)]
+            return shlex.join(["pathcast", "refresh", *given, *how, *extra, "--out", str(out)])
+
+        watch = run.Watch(say=progress.tell, reading=reading, tick=tick, progress=done)
+        decision = run.refresh(sources, options, command, watch)
+    if as_json:
+        typer.echo((out / run.DECISION_FILE).read_text(encoding="utf-8"))
+    else:
+        typer.echo(decision.sentence)
+    if not decision.promote:
+        raise typer.Exit(REFUSED)
+
+
+refresh.__doc__ = HELP
+
+REFUSED = 3  # exit code: neither a success nor an error
+
+
+def lower_priority() -> None:
+    """Lets other processes go first; for good, as a process cannot raise its own priority again."""
+    os.setpriority(os.PRIO_PROCESS, 0, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Callable[[float], None]]:
+    """Shows a progress bar on stderr, if that is a terminal, once something is done."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task: list[object] = []
+
+        def done(share: float) -> None:
+            if not task:
+                task.append(bar.add_task(what, total=1.0))
+            bar.update(task[0], completed=share)  # type: ignore[arg-type]
+
+        yield done

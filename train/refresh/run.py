@@ -1,0 +1,209 @@
+"""A refresh from end to end, by hand on files: prepare, train, calibrate, check, judge, decide, publish.
+
+It works in a hidden directory beside `out`, which is renamed at the very end, so that a killed refresh leaves nothing
+that anybody could take for its result. The same command, given again, goes on from the last checkpoint of training; the
+rest takes seconds, and is done anew.
+
+    .NAME.unfinished/run/           training's own directory, with its checkpoint
+    .NAME.unfinished/challenger/    the calibrated weights
+    .NAME.unfinished/finished/      what becomes `out`:
+        decision.json               the decision with all its numbers
+        model.safetensors config.json README.md trained_on.json     if it is promoted
+        refused/                    the same four, if it is not: at hand, and not where anybody serves from
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from model.api import Predictor, WeightsError
+from model.network.checkpoint import save_pretrained
+from model.parameters.reading import CARD_FILE, from_pretrained, opened, resolve
+from model.parameters.writing import write_atomic
+from stream.adapters.sources import Source
+from train.calibration.calibrate import calibrate
+from train.data.corpus import Reading, silent
+from train.fit.trainer import Tick, fit
+from train.refresh import checks, golden, statement, training
+from train.refresh.comparison import Progress, compare
+from train.refresh.decision import Compared, Decision, Rules, decide
+from train.refresh.model_card import card_of
+from train.refresh.parts import LATE_MS, MOST_ANCHORS, Parts, prepare, span_ms
+from train.refresh.statement import Statement, Trained
+
+DECISION_FILE: Final = "decision.json"
+REFUSED: Final = "refused"
+TOWNS_ENTITIES: Final = 200  # invented things that train beside the fleet, so that other ways of moving stay known
+WEIGHTS: Final = ("model.safetensors", "config.json", CARD_FILE, statement.STATEMENT_FILE)
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    out: Path
+    champion: str = "small"  # by name or directory: what serves, and where training begins
+    minutes: float | None = None
+    steps: int | None = None
+    challenger: str | None = None  # weights that are judged instead of trained ones
+    seed: int = 0
+    golden: tuple[Source, ...] = ()
+    atlas_ms: int | None = None  # also judge beside an atlas of the fleet, with a new version each so often
+    places: int = training.PLACES
+    late_ms: int = LATE_MS
+    most_anchors: int = MOST_ANCHORS
+    towns: int = TOWNS_ENTITIES
+    device: str = "auto"
+    rows: int | None = None  # of a batch; None: training's own
+    cache: Path | None = None
+    rules: Rules = field(default_factory=Rules)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told what while a refresh goes on."""
+
+    say: Say = lambda line: None
+    reading: Reading = silent
+    tick: Callable[[Tick], None] = lambda tick: None
+    progress: Progress = lambda share: None
+
+
+def refresh(
+    sources: Sequence[Source],
+    options: Options,
+    command: Callable[[int], str],
+    watch: Watch | None = None,
+    publish: Callable[[Decision, Path], None] = lambda decision, out: None,
+) -> Decision:
+    """Returns the decision about a challenger, which `out` then holds.
+
+    Args:
+        command: returns the command that makes the same weights again, for the number of steps of the training.
+        publish: is called with the decision and `out` once it is whole; a registry may take the weights from there.
+
+    Raises ValueError where `out` holds something, or the data are too little; OSError.
+    """
+    watch = watch or Watch()
+    if options.out.exists():
+        raise ValueError(f"{options.out} exists, and what it has stays: name another directory")
+    champion = Predictor.load(options.champion)
+    invented = [golden.invented(options.cache, "refresh-towns", options.towns, options.seed)] if options.towns else []
+    parts = prepare(
+        sources,
+        invented,
+        options.cache,
+        late_ms=options.late_ms,
+        most_anchors=options.most_anchors,
+        reading=watch.reading,
+    )
+    work = options.out.with_name(f".{options.out.name}.unfinished")
+    work.mkdir(parents=True, exist_ok=True)
+    names = tuple(one.name for one in invented)
+    challenger = (
+        resolve(options.challenger) if options.challenger else train(parts, names, options, work, command, watch)
+    )
+    decision = judge(champion, options.champion, challenger, parts, options, watch)
+    finish(work, options.out, challenger, decision)
+    publish(decision, options.out)
+    return decision
+
+
+def train(
+    parts: Parts, invented: tuple[str, ...], options: Options, work: Path, command: Callable[[int], str], watch: Watch
+) -> Path:
+    """Trains and calibrates a challenger, and returns its directory."""
+    config = training.with_places(opened(options.champion)[1], options.places)
+    fitting = training.options(
+        work / "run",
+        options.champion,
+        invented,
+        minutes=options.minutes,
+        steps=options.steps,
+        seed=options.seed,
+        device=options.device,
+        rows=options.rows,
+    )
+    report = fit(parts.train, None, config, fitting, unfinished=True, watch=watch.tick, say=watch.say)
+    if parts.calibration:
+        for held in calibrate(report.network, parts.calibration, say=watch.say):
+            watch.say(str(held))
+    else:
+        watch.say("regions stay as wide as they were: no track is there to fit them to")
+    directory, again = work / "challenger", command(report.steps)
+    card = card_of((work / "run" / CARD_FILE).read_text(encoding="utf-8"), again, parts)
+    save_pretrained(report.network, directory, card)
+    spans = span_ms(parts.train)
+    for sample in parts.calibration:
+        first, last = span_ms(sample.corpus)[sample.file]
+        old = spans.get(sample.file, (first, last))
+        spans[sample.file] = (min(old[0], first), max(old[1], last))
+    mine = [Trained(file, *span) for file, span in spans.items() if file not in invented]
+    before = statement.read(resolve(options.champion))
+    said = Statement(
+        weights=from_pretrained(directory).fingerprint().hex(),
+        begun_from=from_pretrained(options.champion).fingerprint().hex(),
+        command=again,
+        seed=options.seed,
+        steps=report.steps,
+        pathcast=version("pathcast"),
+        files=statement.joined([*mine, *(before.files if before else ())]),
+    )
+    statement.write(said, directory)
+    return directory
+
+
+def judge(champion: Predictor, name: str, challenger: Path, parts: Parts, options: Options, watch: Watch) -> Decision:
+    """Checks and judges a challenger, and decides."""
+    started_s = time.process_time()
+    faults = checks.faults(champion.config, challenger, parts.hours)
+    judged: list[Compared] = []
+    kept: list[Compared] = []
+    beside: list[Compared] = []
+    if not faults:
+        try:
+            new = Predictor.load(challenger)
+            judged = compare(parts.judged, champion, new, progress=watch.progress)
+            if options.atlas_ms is not None:
+                beside = compare(parts.judged, champion, new, atlas_ms=options.atlas_ms, progress=watch.progress)
+            sets = golden.samples(options.golden, options.cache, reading=watch.reading)
+            kept = compare(sets, champion, new, progress=watch.progress)
+        except (WeightsError, ValueError) as error:
+            faults = [str(error)]
+    decision = decide(faults, [*judged, *beside], kept, options.rules)
+    about = {
+        "champion": {"weights": name, "version": champion.version},
+        "challenger": {"weights": str(challenger.name), "version": _version(challenger)},
+        "hours": [one._asdict() for one in parts.hours],
+        "judging_cpu_s": round(time.process_time() - started_s, 1),
+    }
+    return decision._replace(numbers={**about, **decision.numbers})
+
+
+def finish(work: Path, out: Path, challenger: Path, decision: Decision) -> None:
+    """Makes `out` appear whole, and removes what is no longer needed."""
+    finished = work / "finished"
+    shutil.rmtree(finished, ignore_errors=True)
+    place = finished if decision.promote else finished / REFUSED
+    place.mkdir(parents=True)
+    for name in WEIGHTS:
+        if (challenger / name).is_file():
+            shutil.copyfile(challenger / name, place / name)
+    found = {"promote": decision.promote, "sentence": decision.sentence, "reasons": decision.reasons}
+    write_atomic(finished / DECISION_FILE, (json.dumps({**found, **decision.numbers}, indent=2) + "\n").encode())
+    finished.rename(out)
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _version(weights: Path) -> str | None:
+    try:
+        return from_pretrained(weights).fingerprint().hex()
+    except WeightsError:
+        return None
