@@ -110,6 +110,8 @@ def test_an_atlas_head_of_before_it_read_the_version_gets_zeros_for_that_and_no_
     assert not loaded[:, before:].any()
     assert good[name][:, before:].any()
     assert Predictor.load(saved, capacity=1).fingerprint == served(from_pretrained(saved)).fingerprint()
+    assert from_pretrained("small-research").atlas.first.weight[:, before:].abs().sum() == 0
+    assert served(from_pretrained("small-research")).fingerprint().hex() == "a9fdcdd7cab2d144", "as before"
     for width in (before - 1, before + 1, ATLAS_FEATURES + 1):
         wrong = torch.zeros(len(good[name]), width)
         safetensors.torch.save_file({**good, name: wrong}, path)
