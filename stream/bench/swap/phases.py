@@ -37,10 +37,11 @@ class Answer(NamedTuple):
 
 
 class Load(NamedTuple):
-    """The CPU seconds of the worker so far, at one moment."""
+    """The seconds of the worker on a core so far, and of its threads ready without one, at one moment."""
 
     at_s: float
     cpu_s: float
+    waited_s: float
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,18 @@ class Phase:
 
     seconds: float
     cpu_s: float
+    waited_s: float  # for a core, all threads together
     latencies_ms: list[float]
 
     @property
     def part(self) -> float:
         """Of one core."""
         return self.cpu_s / max(self.seconds, 1e-9)
+
+    @property
+    def waited_part(self) -> float:
+        """How many of its threads were ready and had no core, in the mean: what other processes took from it."""
+        return self.waited_s / max(self.seconds, 1e-9)
 
     @property
     def ranks(self) -> list[float]:
@@ -144,10 +151,10 @@ def _first(record: WeightsRecord, partition: int) -> int:
 
 
 def _phase(latencies_ms: F64, begin_s: float, end_s: float, loads: Sequence[Load]) -> Phase:
-    at, cpu = np.array(loads).T
-    spent = float(np.interp(end_s, at, cpu) - np.interp(begin_s, at, cpu))
+    at, cpu, waited = np.array(loads).T
+    spent, lost = (float(np.interp(end_s, at, some) - np.interp(begin_s, at, some)) for some in (cpu, waited))
     came: list[Any] = np.sort(latencies_ms[np.isfinite(latencies_ms)]).tolist()
-    return Phase(float(end_s - begin_s), spent, came)
+    return Phase(float(end_s - begin_s), spent, lost, came)
 
 
 def _by_second(due_s: F64, latencies_ms: F64) -> list[float]:

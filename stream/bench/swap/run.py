@@ -26,7 +26,7 @@ import numpy as np
 from kafka.errors import KafkaError
 
 from model.api import weights_folder
-from stream.bench.harness import launch, topics
+from stream.bench.harness import launch, proc, topics
 from stream.bench.harness.feeder import READY as FEEDING
 from stream.bench.harness.feeder import Fed, Feed
 from stream.bench.harness.line import PATIENCE_S, SETTLE_S, Line
@@ -54,7 +54,7 @@ SLACK: Final = 1.25  # the ramp has more pings than are meant, if the announcer 
 MOVED: Final = "pathcast_states_moved_total"
 PHASE_COLUMNS: Final = (
     *("phase", "s", "p50 ms", "p99 ms", "± of p99", "p99 / before", "p99.9 ms", "max ms"),
-    "worker, % of a core",
+    *("worker, % of a core", "waits for a core, %"),
 )
 COLUMNS: Final = (
     *("entities", "states moved", "all rebuilt, s", "slowest run, s", "bound, s"),
@@ -170,14 +170,17 @@ class Drill:
                 announcing.start()
                 until_s = time.monotonic() + options.feed_s
                 while time.monotonic() < until_s:
-                    loads.append(Load(time.monotonic(), self._worker.usage().cpu_s))
+                    loads.append(self._load())
                     feeder.check()
                     time.sleep(LOOK_S)
                 feeder.wait(options.timeout_s)
                 fed = msgspec.json.decode(feeder.log().splitlines()[-1], type=Fed)
-            loads.append(Load(time.monotonic(), self._worker.usage().cpu_s))
+            loads.append(self._load())
             subscriber.wait(options.timeout_s)
         return fed, announcing, loads
+
+    def _load(self) -> Load:
+        return Load(time.monotonic(), self._worker.usage().cpu_s, proc.waited_s(self._worker.pid))
 
 
 class Announcing(threading.Thread):
@@ -275,6 +278,8 @@ def _report(options: Options, servers: Servers, swaps: Sequence[Swap]) -> Report
         f"medians of {options.runs} runs; p99 / before within each run",
         "announced: the worker loads the other weights; moving: from the announcement's first offset until the last "
         "entity has followed",
+        "waits for a core: its threads that were ready to run and had none, all together; where that is more than a "
+        "few percent, other processes of the machine decide the latencies",
         "bound: the pings of the ramp and one of each entity, at this rate",
         "CPU ms per state: the worker's CPU while moving beyond that before, for each state moved",
     ]
@@ -289,7 +294,8 @@ def phase_rows(swaps: Sequence[Swap]) -> list[tuple[str | float, ...]]:
         half, p99, p999, most = zip(*(one.ranks for one in phases), strict=True)
         ratio = middle([one.ratios[at] for one in swaps])
         ranks = (middle(half), middle(p99), plus_minus(p99), ratio, middle(p999), middle(most))
-        rows.append((name, middle([one.seconds for one in phases]), *ranks, 100 * middle([one.part for one in phases])))
+        cpu = [100 * middle(parts) for parts in zip(*((one.part, one.waited_part) for one in phases), strict=True)]
+        rows.append((name, middle([one.seconds for one in phases]), *ranks, *cpu))
     return rows
 
 

@@ -46,11 +46,15 @@ def measured(
     lost: Sequence[int] = (),
     moving_cpu: float = 0.0,
 ) -> Swap:
-    """A worker that takes a fifth of a core, and `moving_cpu` more from 40 to 50 s."""
+    """A worker that takes a fifth of a core, and `moving_cpu` more from 40 to 50 s, and waits a tenth of the time for
+    one."""
     after_s = np.arange(PINGS) / RATE
     came_s = START_S + after_s + np.array([latency_ms(s) for s in after_s]) / 1000
     came_s[list(lost)] = np.nan
-    looks = [Load(START_S + s, 0.2 * s + moving_cpu * min(max(s - 40, 0), 10)) for s in np.arange(0, 101, 0.5).tolist()]
+    looks = [
+        Load(START_S + s, 0.2 * s + moving_cpu * min(max(s - 40, 0), 10), 0.1 * s)
+        for s in np.arange(0, 101, 0.5).tolist()
+    ]
     more: dict[str, Any] = {"entities": ENTITIES, "rate_per_s": RATE, "settle_s": 2.0, "moved": ENTITIES}
     return swap_of(START_S + after_s, came_s, answers() if said is None else said, RECORD, ANNOUNCED_S, looks, **more)
 
@@ -118,7 +122,7 @@ def test_rows_are_medians_of_the_runs_and_sums_of_what_must_not_be() -> None:
     assert [row["phase"] for row in rows] == list(PHASES)
     assert [row["p99 ms"] for row in rows] == pytest.approx([20.0, 20.0, 40.0, 40.0])
     assert [row["p99 / before"] for row in rows] == pytest.approx([1.0, 1.0, 2.0, 2.0])
-    assert rows[0]["worker, % of a core"] == pytest.approx(20.0)
+    assert (rows[0]["worker, % of a core"], rows[0]["waits for a core, %"]) == pytest.approx((20.0, 10.0))
     told = dict(zip(COLUMNS, row_of(runs), strict=True))
     assert (told["late forecasts"], told["missing"], told["states moved"]) == (1, 1, ENTITIES)
     assert told["slowest run, s"] == pytest.approx(9.9 + 0.120)
