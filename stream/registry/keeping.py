@@ -27,8 +27,8 @@ def expendable(
     now_ms: int,
     keep: Keep | None = None,
 ) -> list[Manifest]:
-    """Returns the versions, all of one kind, that may be deleted, oldest first: neither among the newest, nor named by a
-    new decision, nor what is in use or a rollback from that would need (`formers`).
+    """Returns the versions, all of one kind, that may be deleted, oldest first: neither among the newest, nor named by
+    a new decision, nor what is in use or a rollback from that would need (`formers`).
     """
     keep = keep or Keep()
     in_order = sorted(manifests, key=lambda one: (one.created_ts, one.version))

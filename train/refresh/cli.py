@@ -63,6 +63,7 @@ again, until SIGTERM or SIGINT. Whatever ends it, the same command goes on with 
 
 @secured
 def refresh(
+    context: typer.Context,
     out: Annotated[
         Path | None, typer.Option("--out", file_okay=False, help="where weights and decision go; must not exist")
     ] = None,
@@ -105,7 +106,7 @@ def refresh(
     promote: live.Promote = False,
     lead_s: live.LeadS = None,
 ) -> None:
-    live.check_mode(locals())
+    live.check_mode(context)
     if minutes is not None and steps is not None:
         raise typer.BadParameter("give --minutes or --steps, not both")
     if challenger is not None and (minutes is not None or steps is not None):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from stream.config import failpoints
 from stream.config.options import log_to_stderr
 from stream.config.times import seconds
 
@@ -28,6 +30,7 @@ def run(live: Live, every: str | None, watch: Watch, *, as_json: bool) -> None:
     from train.fit.trainer import Interrupted
     from train.refresh.live import service
 
+    failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
     log_to_stderr()
     logging.getLogger("train").setLevel(logging.INFO)
     with stopping() as stop:
@@ -47,7 +50,8 @@ def run(live: Live, every: str | None, watch: Watch, *, as_json: bool) -> None:
 @contextmanager
 def stopping() -> Iterator[Event]:
     """Yields an event that SIGTERM and SIGINT set. The second signal is not waited for."""
-    stop, before = Event(), {}
+    stop = Event()
+    before: dict[int, Any] = {}
 
     def tell(number: int, frame: Any) -> None:
         stop.set()

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from model.parameters.reading import CARD_FILE
 from model.parameters.writing import write_atomic
 from stream.adapters.sources import parse
+from stream.config import failpoints
 from stream.registry import About, Data, Decision
 from stream.registry.decisions import What
 from stream.registry.golden import LENGTH, make_golden
@@ -59,6 +60,7 @@ async def decided(live: Live, round: Round) -> Ended:
         if against is not None:
             return _refused(live, round, version, against, found)
         publish(live, round, found)
+        failpoints.reach("after_challenger")
         why = Why(reason, BY, numbers(found))
         made = (
             await decider.promote(version, why)
@@ -110,7 +112,7 @@ def since(decisions: Iterable[Decision], version: str, from_ms: int) -> Decision
 
 
 def barred(decisions: Iterable[Decision], version: str) -> str | None:
-    """Returns why a version may not serve again without a person's doing: it was rolled back, or stopped as a canary."""
+    """Returns why a version may not serve again by itself: it was rolled back, or stopped as a canary."""
     for one in decisions:
         if one.what == "rollback" and one.instead_of == version:
             return f"{version} was rolled back before: {one.reason}"

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
-import click
 import typer
-from click.core import ParameterSource
 
 PANEL: Final = "Live, with --dir"  # of --help
 DEFAULT_SINCE: Final = "7d"
@@ -97,8 +94,9 @@ _OF_FILES: Final = ("out", "data", "more", "from_topic", "challenger", "cache")
 _OF_LIVE: Final = ("registry", "registry_cache", "prefix", "since", "archive", "every", "canary", "promote", "lead_s")
 
 
-def check_mode(given: Mapping[str, object]) -> None:
-    """Checks that the values of all parameters, by name, are of one mode. Raises BadParameter."""
+def check_mode(context: typer.Context) -> None:
+    """Checks that all that was given is of one mode. Raises BadParameter."""
+    given = context.params
     out, directory = given["out"], given["directory"]
     if out is None and directory is None:
         raise typer.BadParameter("give --out for files, or --dir and --registry to refresh what serves live")
@@ -110,8 +108,7 @@ def check_mode(given: Mapping[str, object]) -> None:
         raise typer.BadParameter("--every goes on for ever, and its log says what it decides: leave --json out")
     others, mode = (_OF_LIVE, "--out is of files") if directory is None else (_OF_FILES, "--dir reads the live topic")
     # What the environment says is for all commands.
-    context = click.get_current_context()
-    wrong = [name for name in others if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
+    wrong = [name for name in others if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"]
     if wrong:
         names = {"more": "files", **{name: f"--{name.replace('_', '-')}" for name in others if name != "more"}}
         raise typer.BadParameter(f"{mode}: leave {', '.join(names[name] for name in wrong)} out")

@@ -8,6 +8,7 @@ import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from threading import Event
 from typing import Final, TypeVar
 
@@ -15,6 +16,7 @@ from aiokafka.errors import KafkaError
 from kafka.errors import KafkaError as AdminError
 
 from stream.adapters.sources import parse
+from stream.config import failpoints
 from stream.config.security import Refused
 from stream.registry.keeping import expendable
 from train.fit.trainer import Interrupted, Tick
@@ -131,7 +133,9 @@ def one_round(live: Live, patience: Patience, watch: Watch) -> Ended:
     except Exception as error:
         round.end(Ended("failed", str(error) or type(error).__name__))
         raise
+    failpoints.reach("after_decision")
     round.end(ended)
+    failpoints.reach("after_round")
     log.info("%s %s, against %s: %s", ended.outcome, ended.version, round.started.champion, ended.reason)
     return ended
 
@@ -155,16 +159,17 @@ def _made(live: Live, round: Round, patience: Patience, watch: Watch) -> Ended:
         patience.reach("the registry", lambda: champion.put(live, round.started.champion, round.champion))
         if not round.pings.exists():
             patience.reach("Kafka or the archive", lambda: _read(live, round, watch))
+            failpoints.reach("after_pings")
         options = replace(live.options, out=round.result, champion=str(round.champion), cache=round.cache)
         refresh([parse(round.pings)], options, lambda steps: command(live, round, steps), watch)
+        failpoints.reach("after_result")
     return patience.reach("Kafka or the registry", lambda: asyncio.run(deciding.decided(live, round)))
 
 
 def _read(live: Live, round: Round, watch: Watch) -> None:
     topic, since_ms = live.topics.pings, round.started.started_ms - live.since_ms
     where = pings.Where(topic, live.bootstrap, live.security)
-    told = lambda share: watch.reading(topic, share)  # noqa: E731
-    count = pings.write(where, round.pings, since_ms, archive=live.archive, progress=told)
+    count = pings.write(where, round.pings, since_ms, archive=live.archive, progress=partial(watch.reading, topic))
     log.info("%s: %d pings", topic, count)
 
 
