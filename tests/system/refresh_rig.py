@@ -91,7 +91,8 @@ def feed(rig: Rig, old_ms: int = 0) -> None:
         for number in range(PINGS):
             ts = end_ms - (PINGS - number) * EVERY_S * 1000
             ping = Ping(entity_id=f"car-{car:02}", ts=ts, lat=float(north[number]), lon=11.0)
-            producer.send(rig.topics.pings, value=dumps(ping), partition=car % PARTITIONS, timestamp_ms=ts)
+            key, partition = ping.entity_id.encode(), car % PARTITIONS
+            producer.send(rig.topics.pings, key=key, value=dumps(ping), partition=partition, timestamp_ms=ts)
     producer.flush()
     producer.close()
 
