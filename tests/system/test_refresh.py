@@ -189,7 +189,7 @@ def test_only_new_pings_are_read_and_those_in_the_archive_once(rig: Rig, tmp_pat
 
 
 def test_a_service_waits_for_kafka_survives_a_failed_round_and_stops_when_told(
-    rig: Rig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    rig: Rig, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refresh_rig.small_golden_sets()
     caplog.set_level("INFO")
@@ -203,6 +203,7 @@ def test_a_service_waits_for_kafka_survives_a_failed_round_and_stops_when_told(
     running.join(PATIENCE_S)
     assert not running.is_alive()
 
+    monkeypatch.setattr(service, "PAUSE_S", 0.1)
     patience = service.Patience(waits=True)
     live = rig.live(tmp_path / "no such weights")
     running = threading.Thread(target=service.serve, args=(live, 3_600.0, patience, Watch()))

@@ -42,7 +42,7 @@ def run(live: Live, every: str | None, watch: Watch, *, as_json: bool) -> None:
             ended = service.once(live, patience, watch)
         except Interrupted as error:
             raise RuntimeError("stopped; the same command goes on from here") from error
-    typer.echo(msgspec.json.encode(ended) if as_json else f"{ended.outcome} {ended.version}: {ended.reason}")
+    typer.echo(msgspec.json.encode(ended) if as_json else ended.line)
     if ended.outcome not in ("canary", "promote"):
         raise typer.Exit(REFUSED)
 
@@ -57,8 +57,8 @@ def stopping() -> Iterator[Event]:
         stop.set()
         signal.signal(number, before[number])
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        before[number] = signal.signal(number, tell)
+    for caught in (signal.SIGTERM, signal.SIGINT):
+        before[caught] = signal.signal(caught, tell)
     try:
         yield stop
     finally:

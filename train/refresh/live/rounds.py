@@ -46,7 +46,11 @@ class Ended(msgspec.Struct, frozen=True):
 
     outcome: str  # canary, promote, refuse, failed, or outrun: another version serves meanwhile
     reason: str
-    version: str | None = None  # of the challenger
+    version: str | None = None  # of the challenger; None: there is none that could be read
+
+    @property
+    def line(self) -> str:
+        return f"{self.outcome}{'' if self.version is None else f' {self.version}'}: {self.reason}"
 
 
 @dataclass(frozen=True)

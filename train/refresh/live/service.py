@@ -29,6 +29,7 @@ log: Final = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RETRY_S: Final = 10.0
+PAUSE_S: Final = 60.0
 AWAY: Final = (KafkaError, AdminError, OSError, TimeoutError)
 
 
@@ -98,6 +99,7 @@ def serve(live: Live, every_s: float, patience: Patience, watch: Watch) -> None:
                 raise
             except Exception as error:  # a service outlives what one round meets
                 log.exception("this round failed (%s), and the next one comes in its time", error)
+                patience.stop.wait(min(every_s, PAUSE_S))  # it may have failed before it began
         log.info("stopped; the next start goes on from here")
 
 
@@ -136,7 +138,7 @@ def one_round(live: Live, patience: Patience, watch: Watch) -> Ended:
     failpoints.reach("after_decision")
     round.end(ended)
     failpoints.reach("after_round")
-    log.info("%s %s, against %s: %s", ended.outcome, ended.version, round.started.champion, ended.reason)
+    log.info("%s", ended.line)
     return ended
 
 
