@@ -23,8 +23,8 @@ Without --bootstrap and --redis it starts a broker and a store of its own, for t
 --dir. A part that dies is started again. Ctrl-C or SIGTERM stops all in order, and leaves no process behind; the same
 command then goes on where it stopped. What each part writes is in DIR/logs; its warnings are shown here, too.
 
-Parts are worker (a process per core but one; one with the embedded broker), atlas, archive, scores, guard and refresh. Settings of theirs come from
-their environment variables, such as PATHCAST_WEIGHTS.
+Parts are worker (a process per core but one; one with the embedded broker), atlas, archive, scores, guard and refresh.
+Settings of theirs come from their environment variables, such as PATHCAST_WEIGHTS.
 
 [bold]Examples[/]
 

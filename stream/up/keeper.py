@@ -37,7 +37,7 @@ class Past:
     @property
     def delay_s(self) -> float:
         """The delay before the next start."""
-        return min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** min(self.ends - 1, 30))
+        return min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(self.ends - 1, 30))
 
     @property
     def troubled(self) -> bool:
@@ -120,9 +120,8 @@ class Keeper:
         if past.ends != TROUBLED:
             self._say(f"ended with {ending}; {again}")
             return
-        self._say(
-            f"ended {past.ends} times in a row, the last time with {ending}; {again}. Its last words ({self._log}):"
-        )
+        self._say(f"ended {past.ends} times in a row, the last time with {ending}; {again}")
+        self._say(f"its last words, of {self._log}:")
         for line in tail(self._log) or ["none"]:
             self._say(f"    {line}")
 

@@ -86,7 +86,8 @@ def choose(
 
     `root` is the root command, as Typer has it: a part whose command or option this version does not have is left out.
     """
-    chosen, lines = [], []
+    chosen: list[Part] = []
+    lines: list[str] = []
     for part in parts:
         if part.kind in without:
             continue

@@ -1,4 +1,4 @@
-"""Runs `pathcast up`: servers first, then topics, then all parts; at a signal workers first, then the rest, then servers.
+"""Runs `pathcast up`: starts servers, topics and parts; at a signal stops workers, then the rest, then servers.
 
 SIGINT, SIGTERM -> all stop in that order; nothing is left
 kill -9 of us   -> each process notices by itself that we are gone, and ends
@@ -157,7 +157,9 @@ class Crew:
         keeper.begin()
         try:
             async with asyncio.timeout(START_S):
-                while not await asyncio.to_thread(server.answers, server.port):
+                while True:
+                    if await asyncio.to_thread(server.answers, server.port):
+                        break
                     await asyncio.sleep(LOOK_S)
         except TimeoutError:
             words = "; ".join(logs.tail(self._options.home.log(server.name))) or "it wrote nothing"
@@ -176,3 +178,5 @@ def _provide(settings: Settings, options: Options) -> None:
         admin.create(client, settings.topics, **numbers)
         admin.create_scores(client, settings.topics, **numbers)
         admin.create_models(client, settings.topics)
+        if options.bootstrap is None:
+            servers.forget_soon(client, [*settings.topics, settings.topics.scores])

@@ -1,4 +1,4 @@
-"""What people see of `pathcast up`: a table that is renewed, on a terminal; elsewhere a line whenever something happens."""
+"""What people see of `pathcast up`: on a terminal a table that is renewed; elsewhere a line when something happens."""
 
 from __future__ import annotations
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+from kafka.admin import ConfigResource, ConfigResourceType
 
 from stream.demo import embedded
 from stream.up.child import Running, Server
@@ -14,6 +16,8 @@ from stream.up.home import Home
 # Where all commands look if they are told nothing, so that `pathcast feed` and `pathcast tail` find them.
 KAFKA_PORT: Final = 9092
 REDIS_PORT: Final = 6379
+# The broker keeps all records in memory, 0.8 KB and more for each, and writes all of them to disk every second.
+RETENTION_MS: Final = 3_600_000
 PARTITIONS: Final = 4  # of new topics: workers of one machine share them
 
 
@@ -47,6 +51,12 @@ def kafka() -> Embedded:
 
 def redis() -> Embedded:
     return Embedded("redis", _port(REDIS_PORT), embedded.store_command, embedded.redis_answers)
+
+
+def forget_soon(client: Any, topics: Sequence[str]) -> None:
+    """Lets the embedded broker delete records of these topics after RETENTION_MS. `client` is kafka-python's admin."""
+    retention = {"retention.ms": str(RETENTION_MS)}
+    client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, retention) for name in topics])
 
 
 def _port(usual: int) -> int:
