@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from asyncio.subprocess import PIPE, STDOUT, Process
+from asyncio.subprocess import Process
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -40,10 +40,11 @@ class Running(Protocol):
 class Child:
     """A process of a command of ours. What it writes goes to its log, and what warns to `told`, too."""
 
-    def __init__(self, process: Process, log: Path, told: Callable[[str], None]) -> None:
+    def __init__(self, process: Process, output: int, log: Path, told: Callable[[str], None]) -> None:
+        """`output` is the reading end of the pipe into which the process writes; it is closed at the end."""
         self.pid = process.pid
         self._process = process
-        self._relay = asyncio.create_task(self._relayed(log, told))
+        self._relay = asyncio.create_task(_relay(output, log, told))
         self._ended = asyncio.create_task(self._end())
 
     @classmethod
@@ -58,16 +59,24 @@ class Child:
         told: Callable[[str], None],
     ) -> Child:
         """Starts it. Raises OSError if it cannot be started."""
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=stdin,
-            stdout=PIPE,
-            stderr=STDOUT,
-            env=dict(env),
-            start_new_session=True,  # Ctrl-C in the terminal reaches only us, and we stop all in order
-            pass_fds=(lock,),
-        )
-        return cls(process, log, told)
+        # Our own pipe: with asyncio's, a process has not ended before all that it left behind have closed it.
+        output, written = os.pipe()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=stdin,
+                stdout=written,
+                stderr=written,
+                env=dict(env),
+                start_new_session=True,  # Ctrl-C in the terminal reaches only us, and we stop all in order
+                pass_fds=(lock,),
+            )
+        except BaseException:
+            os.close(output)
+            raise
+        finally:
+            os.close(written)
+        return cls(process, output, log, told)
 
     async def wait(self) -> int:
         return await asyncio.shield(self._ended)
@@ -84,18 +93,23 @@ class Child:
         await self._relay
         return status
 
-    async def _relayed(self, log: Path, told: Callable[[str], None]) -> None:
-        assert self._process.stdout is not None
-        lines = Lines()
-        while raw := await self._process.stdout.read(READ_BYTES):
-            _append(log, raw)
-            for line in lines.feed(raw):
-                if warns(line):
-                    told(line)
-        for line in lines.end():
-            _append(log, b"\n")  # what the next process writes begins a line
-            if warns(line):
-                told(line)
+
+async def _relay(output: int, log: Path, told: Callable[[str], None]) -> None:
+    """Writes what comes out of a pipe into the log, and tells what warns, until the other side is closed."""
+    reader, lines = asyncio.StreamReader(), Lines()
+    file = os.fdopen(output, "rb", buffering=0)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), file
+    )
+    while raw := await reader.read(READ_BYTES):
+        _append(log, raw)
+        for line in filter(warns, lines.feed(raw)):
+            told(line)
+    for line in lines.end():
+        _append(log, b"\n")  # what the next process writes begins a line
+        if warns(line):
+            told(line)
+    transport.close()
 
 
 def _append(log: Path, raw: bytes) -> None:

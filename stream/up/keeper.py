@@ -101,6 +101,7 @@ class Keeper:
         except (OSError, RuntimeError) as error:
             return f"no start ({error})"
         self._now("runs", process.pid)
+        self._say(f"is process {process.pid}")
         ended, stopped = asyncio.create_task(process.wait()), asyncio.create_task(self._stop.wait())
         await asyncio.wait((ended, stopped), return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()

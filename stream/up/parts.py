@@ -138,5 +138,7 @@ def environment(
         "KAFKA_KEY": kafka.key,
         "REDIS_CA": store.ca,
     }
+    # Workers of two prefixes would share a group otherwise.
+    ours = {"PATHCAST_GROUP": prefix, **ours}
     kept = {name: value for name, value in ours.items() if name not in _NOT_INHERITED}
     return {**kept, **ONE_THREAD, **{f"PATHCAST_{name}": str(value) for name, value in given.items() if value}}
