@@ -15,7 +15,6 @@ from stream.config.options import DEFAULT_PREFIX, Prefix, quiet, secured
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
 from stream.up.home import Home, locked
 from stream.up.parts import KINDS, choose, ports, table
-from stream.wire import Topics
 
 HELP = """Run everything on this machine: workers, the fleet's atlas, archive, scores, and what refreshes the weights.
 
@@ -80,7 +79,7 @@ def up(
     from stream.up.run import Options, run
     from stream.up.screen import Screen
 
-    every = table(home, count, first, Topics.of(prefix).pings, finds_drift=_installed("river"))
+    every = table(home, count, first, finds_drift=_installed("river"))
     chosen, lines = choose(every, left_out, context.find_root().command, _installed)
     if not chosen:
         raise typer.BadParameter("nothing is left to run", param_hint="--without")

@@ -37,12 +37,12 @@ class Part(NamedTuple):
 KINDS: Final = ("worker", "atlas", "archive", "scores", "guard", "refresh")
 
 
-def table(home: Home, workers: int, metrics: Address | None, pings: str, *, finds_drift: bool) -> list[Part]:
-    """Returns all parts. `pings` is the topic; `metrics` is where the first worker serves its pages, and the other
-    workers and scores at the ports that follow."""
+def table(home: Home, workers: int, metrics: Address | None, *, finds_drift: bool) -> list[Part]:
+    """Returns all parts. `metrics` is where the first worker serves its pages, and the other workers and scores at the
+    ports that follow."""
     registry = ("--registry", str(home.registry))
     doors = [None if metrics is None else str(at) for at in ports(metrics, workers + 1)]
-    archived = f"archive:{home.archive}/{pings}"
+    every = ("--every", "24h", "--since", "7d")
     return [
         *(
             Part(
@@ -59,7 +59,7 @@ def table(home: Home, workers: int, metrics: Address | None, pings: str, *, find
         Part(
             name="refresh",
             kind="refresh",
-            command=("refresh", "--every", "24h", "--since", "7d", *registry, "--data", archived),
+            command=("refresh", *every, *registry, "--dir", str(home.refresh), "--archive", str(home.archive)),
             needs={"torch": "train", "pyarrow": "readers"},
             wants=("archive",),
         ),

@@ -22,7 +22,7 @@ HOME = Home(Path("/srv/pathcast"))
 
 
 def parts(*, metrics: Address | None = None, finds_drift: bool = True) -> list[Part]:
-    return table(HOME, 2, metrics, "pathcast.pings.v1", finds_drift=finds_drift)
+    return table(HOME, 2, metrics, finds_drift=finds_drift)
 
 
 def chosen(without: Collection[str] = (), missing: Collection[str] = ()) -> tuple[list[str], list[str]]:
@@ -39,7 +39,7 @@ def test_this_version_has_every_command_and_option() -> None:
     """Else a part would be left out on every machine, and nobody would notice."""
     names, lines = chosen()
     assert set(names) | {"refresh"} == {part.name for part in parts()}
-    assert lines in ([], ["without refresh: this version of pathcast has no --every"])
+    assert lines in ([], ["without refresh: this version of pathcast has no --every"])  # until it can run for ever
 
 
 def test_a_command_or_option_that_this_version_lacks_leaves_the_part_out() -> None:
