@@ -77,6 +77,7 @@ class Keeper:
         if self._task is not None:
             await self._task
         self._now("stopped")
+        self._say("has stopped")
 
     async def _keep(self) -> None:
         past = Past()

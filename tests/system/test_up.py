@@ -37,6 +37,11 @@ def ready(home: Path, name: str) -> bool:
     return "ready: partitions" in log(home, name).rpartition("INFO pathcast ")[2]
 
 
+def stopped(up: Worker) -> list[str]:
+    """The parts in the order of their ends."""
+    return re.findall(r"^(\S+) \| has stopped$", up.log(), re.MULTILINE)
+
+
 def start(tmp_path: Path, home: Path, environment: Mapping[str, str], **options: Any) -> Worker:
     return Worker(
         tmp_path / "said",
@@ -86,6 +91,7 @@ def test_a_killed_worker_comes_back_and_ctrl_c_leaves_nothing(
         assert not processes_of(home)
         assert not [pid for pid in everybody if Path(f"/proc/{pid}").exists()]
         assert up.log().splitlines()[-1] == "stopped; nothing is left running"
+        assert set(stopped(up)[:2]) == {"worker-1", "worker-2"}, "they drain first"
 
     sent = list(bus_feed.read(apache_kafka, topics.pings))
     said = [loads_forecast(record.value or b"") for record in bus_feed.read(apache_kafka, topics.forecasts)]
@@ -119,6 +125,8 @@ def test_embedded_servers_keep_what_they_have_over_a_restart_and_kill_9_leaves_n
         assert before > 0
         assert up.stop() == 0, up.log()
         assert not processes_of(home)
+        assert stopped(up)[0] == "worker-1"
+        assert set(stopped(up)[-2:]) == {"kafka", "redis"}, "the servers are there until all others have ended"
     with started() as up:
         bootstrap = address(up)
         assert len(list(bus_feed.read(bootstrap, topics.forecasts))) == before

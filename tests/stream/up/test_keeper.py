@@ -59,7 +59,6 @@ async def main(lock):
     await stop.wait()
     for one in reversed(keepers):
         await one.stop()
-        say(one.status.name, "has stopped")
     return all(one.stopped_well for one in keepers)
 
 with locked(home) as lock:
@@ -288,3 +287,4 @@ async def test_one_that_cannot_be_started_is_tried_again(tmp_path: Path, monkeyp
     assert "no start ([Errno 2] No such file: 'program')" in said[0]
     assert said[TROUBLED : TROUBLED + 2] == [f"its last words, of {tmp_path / 'log'}:", "    none"]
     assert one.status.doing == "stopped"
+    assert said[-1] == "has stopped"
