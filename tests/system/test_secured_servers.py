@@ -192,7 +192,7 @@ def test_forecasts_are_scored_with_the_rights_that_the_page_lists_and_no_more(se
     assert shown.returncode == 0, shown.stderr
     assert sum(row["n"] for row in json.loads(shown.stdout)["scores"] if row["model"] == "m1") > 100
     assert_secret(ran.stderr, ran.stdout, shown.stderr)
-    for refused in (scores("feeder", "run", "--once"), scores("scorer", "show")):
+    for refused in (scores("worker", "run", "--once"), scores("scorer", "show")):
         assert refused.returncode == 1
         assert "SECURITY.md" in refused.stderr
         assert "Traceback" not in refused.stderr

@@ -23,7 +23,7 @@ from stream.scores.scoring.scorer import Scorer
 from stream.scores.scoring.waiting import Rules
 from stream.wire import Outcome, Score
 from train.evaluation import published
-from train.evaluation.forecasts import _measure_column, answers_of, open_samples
+from train.evaluation.forecasts import answers_of, measure_column, open_samples
 from train.evaluation.metrics import is_inside
 
 SAMPLE = Path(stream.__file__).parent / "demo" / "sample" / "austin_buses.csv.gz"
@@ -64,11 +64,11 @@ def test_every_case_of_the_evaluation_has_the_same_target_and_nearly_the_same_er
         outcomes.append(score.horizons[column - 1] if column else score.next)
     assert [one.dt_s for one in outcomes] == pytest.approx(anchors.dt_s[asked, column])
 
-    damped = _measure_column(corpus, anchors, answers["damped_velocity"], column, asked).distance_m
+    damped = measure_column(corpus, anchors, answers["damped_velocity"], column, asked).distance_m
     # The record's degrees have seven digits: a centimetre of a step of ten seconds is half a metre after 900 s.
     assert [one.damped_error_m for one in outcomes] == pytest.approx(damped, abs=0.5, rel=1e-4)
 
-    model = _measure_column(corpus, anchors, answers["model"], column, asked)
+    model = measure_column(corpus, anchors, answers["model"], column, asked)
     expected = model.distance_m if column else published.off_m(corpus, anchors, recorded)
     found = np.array([one.error_m for one in outcomes])
     off = np.abs(found - expected)

@@ -81,7 +81,7 @@ class Fleet:
         wanted = np.array([_cell(x + i, y + j) for i in (-1, 0, 1) for j in (-1, 0, 1)])
         low, high = np.searchsorted(self._cells, wanted), np.searchsorted(self._cells, wanted, side="right")
         rows = np.concatenate([self._order[a:b] for a, b in zip(low, high, strict=True)])
-        return rows[np.linalg.norm(self._en_m[rows] - place_m, axis=-1) < NEAR_M]
+        return np.asarray(rows[np.linalg.norm(self._en_m[rows] - place_m, axis=-1) < NEAR_M])
 
     def _at(self, rows: I64, later_ms: F64, before_ms: int) -> F64:
         """Returns where the tracks of rows (C,) were so much later (C, S): NaN where that is not known, or not yet."""

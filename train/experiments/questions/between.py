@@ -29,7 +29,7 @@ WEIGHTS: Final = "small"
 PARTS: Final[dict[str, Part]] = {"cabspotting_sf.parquet": "all"}  # which these weights never saw; of others the test
 BLOCKS_S: Final = (120.0, 300.0, 900.0)
 MOST_ANCHORS: Final = 10**8  # all tracks, of which gaps and trips are taken evenly
-GAPS, TRIPS = 1_000, 1_000  # at most, of each length
+GAPS, TRIPS = 300, 400  # at most, of each length
 MOST_PINGS: Final = 1_500_000  # of a fleet, the newest; then gaps of the last quarter of their tracks are judged
 SHARES: Final = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)  # of a correction
 COUNTS: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 1e9)  # passages by which the model's fill counts
@@ -211,7 +211,7 @@ def change(gain: Difference) -> float | None:
 
 
 def _gap_table(rows: Sequence[Row]) -> Table:
-    columns = ("file", "gap, min", "pings", "small, m", "passages known, %")
+    columns: tuple[str, ...] = ("file", "gap, min", "pings", "small, m", "passages known, %")
     names = (BENT, BRIDGE, PASSAGES)
     columns += tuple(column for name in names for column in (f"{name}, %", "from, m", "to, m", "chosen"))
 
