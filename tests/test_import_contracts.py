@@ -62,6 +62,7 @@ VIOLATIONS = {
         ("stream/archive/landing.py", "import stream.atlas.building"),
         ("stream/adapters/archived/reading.py", "import stream.archive.writing"),
         ("stream/worker/app.py", "import stream.bench.harness.drain"),
+        ("stream/worker/process_pool.py", "import stream.up.keeper"),
     ],
     "stream-reaches-model-through-api": [
         ("stream/engine/engine.py", "import model.serving.state_pool"),
@@ -88,6 +89,10 @@ VIOLATIONS = {
         ("train/data/corpus.py", "import stream.tracks.clean"),
         ("train/fit/cli.py", "import stream.kafka.admin"),
         ("train/data/topic.py", "import stream.engine.engine"),
+        ("train/data/topic.py", "import stream.versions.announcing"),
+        ("train/refresh/run.py", "import stream.versions.deciding"),
+        ("train/refresh/decision.py", "import stream.kafka.admin"),
+        ("train/refresh/live/service.py", "import stream.models.guarding"),
     ],
 }
 

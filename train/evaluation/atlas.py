@@ -93,7 +93,7 @@ class _Moved:
         rows = now.rows
         mean, cov, none = self._mean[rows], self._cov[rows], np.zeros(len(rows), np.int64)
         question = self._model.kin[rows], self._last[rows], self._dt_s[rows]
-        atlas = Atlas(now.published, {}, "")
+        atlas = Atlas(now.published, now.contains, "")
         self._rests_on[rows] = atlas_compiled.move(mean, cov, none == 0, *question, [atlas], none, self._model.head)
         self._mean[rows], self._cov[rows] = mean, cov
 
