@@ -7,7 +7,7 @@ import json
 import signal
 import socket
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -32,6 +32,9 @@ from stream.wire import Score, loads_scored
 PINGS = 12_000
 SEED = 13
 WHY = Why("the test says so", "test")
+
+
+Place = tuple[int, int]  # partition and offset
 
 
 class Rig(NamedTuple):
@@ -59,10 +62,11 @@ class Rig(NamedTuple):
             assert member.wait(300) == 0, member.log()
             return member.log()
 
-    def scores(self) -> list[tuple[Score, bytes]]:
-        raws = [one.value or b"" for one in bus_feed.read(self.scene.kafka, self.scene.topics.scores)]
-        found = [(loads_scored(raw), raw) for raw in raws]
-        return [(one, raw) for one, raw in found if isinstance(one, Score)]
+    def scores(self, after: Collection[Place] = ()) -> dict[Place, bytes]:
+        """All scores but those at these places."""
+        found = bus_feed.read(self.scene.kafka, self.scene.topics.scores)
+        every = {(one.partition, one.offset): one.value or b"" for one in found}
+        return {place: raw for place, raw in every.items() if place not in after}
 
     def offsets(self) -> dict[tuple[str, int], tuple[int, int]]:
         """By entity and time of the ping: its partition and offset."""
@@ -83,9 +87,14 @@ def rig(apache_kafka: str, redis_url: str, topic_prefix: str, tmp_path: Path) ->
     return Rig(scene, registry, small, other)
 
 
-def by_id(scores: Sequence[tuple[Score, bytes]]) -> dict[str, bytes]:
+def parsed(raws: Iterable[bytes]) -> list[Score]:
+    found = (loads_scored(raw) for raw in raws)
+    return [one for one in found if isinstance(one, Score)]
+
+
+def by_id(scores: dict[Place, bytes]) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
-    for one, raw in scores:
+    for one, raw in zip(parsed(scores.values()), scores.values(), strict=True):
         assert found.setdefault(one.forecast_id, raw) == raw, "a copy has other numbers"
     return found
 
@@ -111,17 +120,16 @@ def test_a_shadow_is_scored_on_the_same_pings_and_never_published_whoever_is_kil
         rig.scored_once("again")
         disturbed = rig.scores()
         rig.scored_once("undisturbed", f"--group={scene.prefix}-undisturbed")
-        every = rig.scores()
-        whole = every[len(disturbed) :]
-        assert by_id(disturbed) == by_id(whole)
-        by_id(every)
-        assert len(disturbed) > len(whole), "some came twice: else nobody was killed with scores out"
-        shadows = [one for one, _ in whole if one.shadow]
+        undisturbed = rig.scores(after=disturbed)
+        assert by_id(disturbed) == by_id(undisturbed)
+        assert len(disturbed) > len(undisturbed), "some came twice: else nobody was killed with scores out"
+        whole = parsed(undisturbed.values())
+        shadows = [one for one in whole if one.shadow]
         assert len(shadows) > 500
         assert {one.model.version for one in shadows} == {rig.other}
-        assert {one.model.version for one, _ in whole if not one.shadow} == {rig.small}
+        assert {one.model.version for one in whole if not one.shadow} == {rig.small}
         assert {one.model.version for one in scene.forecasts()} == {rig.small}
-        published = {(one.entity_id, one.anchor_ts): one for one, _ in whole if not one.shadow}
+        published = {(one.entity_id, one.anchor_ts): one for one in whole if not one.shadow}
         assert all((one.entity_id, one.anchor_ts) in published for one in shadows)
         since = announced(rig)
         offsets = rig.offsets()
@@ -141,8 +149,8 @@ def test_a_shadow_is_scored_on_the_same_pings_and_never_published_whoever_is_kil
         fed(4_000)
         assert worker.stop() == 0
     rig.scored_once("after")
-    late = rig.scores()[len(every) :]
-    after = [one for one, _ in late if one.anchor_ts > ended_ms.get(one.entity_id, 0)]
+    late = parsed(rig.scores(after={**disturbed, **undisturbed}).values())
+    after = [one for one in late if one.anchor_ts > ended_ms.get(one.entity_id, 0)]
     assert len(after) > 100
     assert not any(one.shadow for one in after)
 
@@ -170,7 +178,7 @@ def test_weights_that_are_damaged_are_refused_and_the_others_scored_on(rig: Rig)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
             assert "pathcast_scores_shadows_refused 1.0" in page.read().decode()
         assert member.stop() == 0, member.log()
-    scores = [one for one, _ in rig.scores()]
+    scores = parsed(rig.scores().values())
     assert len(scores) > 300
     assert not any(one.shadow for one in scores)
 
