@@ -26,7 +26,20 @@ from stream.kafka.encoded_batches import Column, EncodedBatch, framed
 from stream.kafka.record_columns import Records, headers_as_sent
 from stream.tracks.fix import Fix
 from stream.tracks.track import Gap
-from stream.wire import CACHES, E7, Anchor, GapFill, GapPoint, ModelRef, Outgoing, Record, Status, Topics, dumps
+from stream.wire import (
+    CACHES,
+    E7,
+    Anchor,
+    AtlasRef,
+    GapFill,
+    GapPoint,
+    ModelRef,
+    Outgoing,
+    Record,
+    Status,
+    Topics,
+    dumps,
+)
 from stream.wire.ids import EVENT_ID, ID_CHARS, ID_SEPARATOR, digests, event_headers, gap_id
 
 DEG_DIGITS: Final = 7
@@ -264,7 +277,14 @@ def _escaped(text: bytes) -> bytes:
 
 
 def gap_fill(
-    record: Record, entity_id: str, gap: Gap, status: GapStatus, fill: Fill | None, model: ModelRef, topics: Topics
+    record: Record,
+    entity_id: str,
+    gap: Gap,
+    status: GapStatus,
+    fill: Fill | None,
+    model: ModelRef,
+    topics: Topics,
+    atlas: AtlasRef | None = None,
 ) -> Outgoing:
     """Returns one gap fill record; `fill` is None for a retracted one, which has no points any more.
 
@@ -286,6 +306,7 @@ def gap_fill(
         length_m=length_m,
         max_sigma_m=max_sigma_m,
         model=model,
+        atlas=atlas,
         issued_ts=end.ts if record.timestamp_ms < 0 else record.timestamp_ms,
     )
     event_id = f"{filled.gap_id}.{filled.revision}".encode()

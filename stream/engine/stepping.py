@@ -31,7 +31,7 @@ from stream.kafka.encoded_batches import EncodedBatch
 from stream.kafka.record_columns import Records
 from stream.tracks.track import Duplicate, Folded, Gap, Policy, Rejected, observe
 from stream.tracks.track_table import UNKNOWN, Observed, firsts
-from stream.wire import ModelRef, Reject, dead_letter
+from stream.wire import AtlasRef, ModelRef, Reject, dead_letter
 
 
 class Renderer:
@@ -65,11 +65,18 @@ class Renderer:
         batch.others.append((index, letter))
 
     def gap_fill(
-        self, batch: EngineBatch, outcome: Outcome, gap: Gap, status: GapStatus, fill: Fill | None, model: ModelRef
+        self,
+        batch: EngineBatch,
+        outcome: Outcome,
+        gap: Gap,
+        status: GapStatus,
+        fill: Fill | None,
+        model: ModelRef,
+        atlas: AtlasRef | None = None,
     ) -> None:
         outcome.shard.counts.gap_fills += 1
         record = batch.records[outcome.index]
-        answer = gap_fill(record, outcome.entity.id, gap, status, fill, model, self._topics)
+        answer = gap_fill(record, outcome.entity.id, gap, status, fill, model, self._topics, atlas)
         batch.others.append((outcome.index, answer))
 
 
@@ -317,14 +324,17 @@ class Stepper:
             batch.fills += [one for _, one in asked]
 
     def _fill(self, batch: EngineBatch) -> None:
-        """Makes all gap fills of the batch in one call of the model."""
+        """Makes all gap fills of the batch in one call of the model. Each asks the atlas that its ping does."""
         if not batch.fills:
             return
         gaps = [model_gap(one.gap) for one in batch.fills]
         places, models = np.concatenate(batch.fillers), self._predictors.refs
-        fills = self._predictors.fill_at(Moment.joined(batch.moments), places, gaps)
-        for (outcome, gap, status), fill, at in zip(batch.fills, fills, places.tolist(), strict=True):
-            self._render.gap_fill(batch, outcome, gap, status, fill, models[at])
+        asks = None if batch.asks is None else batch.asks.at(np.array([one.outcome.index for one in batch.fills]))
+        guide = None if asks is None else asks.guide
+        fills = self._predictors.fill_at(Moment.joined(batch.moments), places, gaps, guide)
+        atlases = [None] * len(fills) if asks is None else asks.refs([fill.atlas_pings for fill in fills])
+        for (outcome, gap, status), fill, at, atlas in zip(batch.fills, fills, places.tolist(), atlases, strict=True):
+            self._render.gap_fill(batch, outcome, gap, status, fill, models[at], atlas)
 
     def _retract(self, batch: EngineBatch, outcomes: Sequence[Outcome]) -> None:
         models = self._predictors.refs
