@@ -18,8 +18,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.api import ABSENT, Atlas, Fill, Gap, Guide, Moment, Predictor
-from model.atlas import bend
+from model.api import ABSENT, Fill, Gap, Moment, Predictor
 from model.atlas.published import MIN_ENTITIES
 from model.config import ModelConfig
 from model.kinematics.baselines import BRIDGES, hermite, kinematics
@@ -28,10 +27,9 @@ from model.kinematics.smoother import rts
 from model.serving.gaps import stack
 from train.data.anchors import EARLIER_PINGS
 from train.data.corpus import Corpus
-from train.data.snapshots import snapshots
-from train.evaluation.atlas import BESIDE
+from train.evaluation.atlas import BESIDE, grown_fills
 from train.evaluation.forecasts import Sample, about, error_en_m, versus_best
-from train.evaluation.metrics import Cases, energy_score, measure, score
+from train.evaluation.metrics import Cases, energy_score, measure, paired, score
 from train.evaluation.rollout import MODEL
 
 Rows = NDArray[np.int64]
@@ -186,31 +184,15 @@ def smoother_crps(corpus: Corpus, case: Prepared, physics: ModelConfig) -> F64:
 
 
 def with_atlas(
-    fleet: Corpus,
-    corpus: Corpus,
-    cases: Mapping[str, Hidden],
-    predictor: Predictor,
-    *,
-    every_ms: int,
-    min_entities: int = MIN_ENTITIES,
-    progress: Callable[[float], None] = lambda share: None,
+    fleet: Corpus, corpus: Corpus, cases: Mapping[str, Hidden], predictor: Predictor, **how: Any
 ) -> dict[str, Bridged]:
-    """Returns the model's fills of each case as an atlas of `fleet` bends them, which grows as `snapshots` says."""
+    """Returns the model's fills of each case as an atlas of `fleet` bends them; `how` is as in `grown_fills`."""
     gaps = {name: prepare(corpus, hidden).gaps for name, hidden in cases.items()}
-    each = [gap for some in gaps.values() for gap in some]
     moment = Moment.joined([_moment(corpus, cases[name], some, predictor) for name, some in gaps.items()])
-    batch = stack(each)
-    key = bend.starts(batch.before, batch.before_stop).key
-    ts_ms = np.asarray(corpus.ts_ms[np.concatenate([cases[name].before for name in gaps])])
-    fills: list[Fill | None] = [None] * len(each)
-    for now in snapshots(fleet, key, ts_ms, every_ms=every_ms, min_entities=min_entities, progress=progress):
-        guide = Guide([Atlas(now.published, {}, "")], np.zeros(len(now.rows), np.int64))
-        asked = [each[row] for row in now.rows.tolist()]
-        for row, fill in zip(now.rows.tolist(), predictor.fill_at(moment.at(now.rows), asked, guide), strict=True):
-            fills[row] = fill
+    each = [gap for some in gaps.values() for gap in some]
+    fills = grown_fills(fleet, each, moment, predictor, **how)
     stops = np.cumsum([len(some) for some in gaps.values()]).tolist()
-    found = [fill for fill in fills if fill is not None]
-    return {name: _joined(found[stop - len(gaps[name]) : stop]) for name, stop in zip(gaps, stops, strict=True)}
+    return {name: _joined(fills[stop - len(gaps[name]) : stop]) for name, stop in zip(gaps, stops, strict=True)}
 
 
 def _judge(
@@ -228,6 +210,9 @@ def _judge(
     out |= {name: score(case, entity)._asdict() for name, case in cases.items()}
     if predictor is not None:
         out["model_vs_best"] = versus_best(cases, entity)
+    if BESIDE in cases:
+        found = paired(cases[BESIDE].distance_m, cases[MODEL].distance_m, entity)
+        out["atlas_vs_model"] = {"baseline": MODEL, **found._asdict()}
     return out
 
 
@@ -279,7 +264,7 @@ def _fill(corpus: Corpus, hidden: Hidden, gaps: list[Gap], predictor: Predictor)
 
 
 def _moment(corpus: Corpus, hidden: Hidden, gaps: list[Gap], predictor: Predictor) -> Moment:
-    """Returns the states that fill gaps. Each is rebuilt from the known pings, as after a takeover by another worker."""
+    """Returns the states that fill gaps, each rebuilt from the known pings, as after a takeover by another worker."""
     slots = predictor.acquire(min(BATCH, len(gaps)))
     found = []
     for first in range(0, len(gaps), BATCH):

@@ -11,6 +11,7 @@ from train_worlds import MakeCorpus, lively, together, track, wander
 from model.api import Gap, ModelConfig, Predictor
 from train.data.corpus import Corpus
 from train.data.cutting import EVALUATION
+from train.evaluation.atlas import BESIDE
 from train.evaluation.forecasts import Sample
 from train.evaluation.gap_fills import HALF, HERMITE_REPORTED, answer, evenly, hide_blocks, hide_half, judge_gap_fills
 from train.evaluation.rollout import MODEL
@@ -174,3 +175,27 @@ def test_a_smoother_of_its_own_noise_is_judged_beside_the_default_one(make_corpu
     assert same["rts_fitted"] == same["rts"] == other["rts"]
     assert other["rts_fitted"] != other["rts"]
     assert "model_vs_best" not in same
+
+
+def test_the_atlas_of_a_fleet_that_turns_where_nobody_expects_it_bends_fills_towards_the_corner(
+    make_corpus: MakeCorpus,
+) -> None:
+    """And knows nothing before its first version, so that nothing is moved then."""
+    corpus = make_corpus(together(*(corner(f"bus-{n}", n) for n in range(6))), cut=EVALUATION)
+    judged = replace(sample(corpus), fleet=corpus)
+    found = judge_gap_fills(judged, Predictor.untrained(SMALL), blocks_s=[300.0], atlas_ms=3_600_000)["blocks"]
+    with_it, without = found["300"][BESIDE], found["300"][MODEL]
+    assert with_it["mean_m"] < 0.97 * without["mean_m"]
+    assert found["300"]["atlas_vs_model"]["high_m"] < 0
+    assert found["300"]["model_vs_best"]["baseline"] not in (BESIDE, MODEL)
+    never = judge_gap_fills(judged, Predictor.untrained(SMALL), blocks_s=[300.0], atlas_ms=10**11)["blocks"]["300"]
+    assert never[BESIDE] == never[MODEL]
+    assert BESIDE not in judge_gap_fills(judged, Predictor.untrained(SMALL), blocks_s=[300.0])["blocks"]["300"]
+
+
+def corner(entity: str, seed: int) -> dict[str, list[object]]:
+    """A bus that goes east for 3 km and then north for 3 km, and comes back, again and again, for three hours."""
+    times = np.arange(0, 3 * 3_600.0, 30.0)
+    gone = (10.0 * times + np.random.default_rng(seed).uniform(0, 12_000)) % 12_000
+    way = np.where(gone < 6_000, gone, 12_000 - gone)
+    return track(entity, times.tolist(), np.minimum(way, 3_000).tolist(), np.maximum(way - 3_000, 0).tolist())
