@@ -108,7 +108,7 @@ def fill(layers: Layers, moment: Moment, asked: Sequence[Gap], guide: Guide | No
     pings = np.zeros(len(asked), np.int64)
     if guide is not None:
         ways = batch.before, batch.before_stop, batch.ends.gap_s, of, batch.t_s
-        pings = atlas_compiled.move_fills(mean, sound, *ways, *guide)
+        pings = atlas_compiled.move_fills(mean, cov, sound, *ways, *guide)
     lat, lon = moved_deg(*start, mean[:, 0])
     stops = np.cumsum(np.bincount(of, minlength=len(asked))).tolist()
     return [

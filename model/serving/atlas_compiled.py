@@ -76,6 +76,7 @@ def move(
 
 def move_fills(
     mean: F64,
+    cov: F64,
     sound: NDArray[np.bool_],
     before: NDArray[Any],
     before_stop: NDArray[np.int64],
@@ -85,16 +86,16 @@ def move_fills(
     atlases: Sequence[Atlas],
     which: NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    """Moves the means [P, 1, 2] of fills of sound gaps [N], in place, by what the atlas of each gap has of its start:
-    an index `which` [N] into `atlases`, or -1 for none. The fixes before all gaps are concatenated; those of the i-th
-    end before before_stop[i]. `of` [P] rises. Returns how many outcomes [N] each fill rests on; one with 0 is not
-    changed.
+    """Moves the means [P, 1, 2] of fills of sound gaps [N], whose covariances are [P, 1, 3], in place, by what the atlas
+    of each gap has of its start: an index `which` [N] into `atlases`, or -1 for none. The fixes before all gaps are
+    concatenated; those of the i-th end before before_stop[i]. `of` [P] rises. Returns how many outcomes [N] each fill
+    rests on; one with 0 is not changed.
     """
     pings = np.zeros(len(gap_s), np.int64)
     begin = np.searchsorted(of, np.arange(len(gap_s) + 1))
     for number, atlas in enumerate(atlases):
         if (rows := sound & (which == number)).any():
-            _bend(mean, rows, before, before_stop, gap_s, begin, t_s, *_columns(atlas), pings)
+            _bend(mean, cov, rows, before, before_stop, gap_s, begin, t_s, *_columns(atlas), pings)
     return pings
 
 
@@ -177,13 +178,13 @@ def _move(  # type: ignore[no-untyped-def]
 
 @compiled
 def _bend(  # type: ignore[no-untyped-def]
-    mean, rows, before, before_stop, gap_s, begin, t_s, key, n, off_cm, off_cm2, pings
+    mean, cov, rows, before, before_stop, gap_s, begin, t_s, key, n, off_cm, off_cm2, pings
 ):
     place = np.empty(_L, np.int64)
     count, var, apart = np.empty(_L), np.empty(_L), np.empty((_L, 2))
     for i in range(len(rows)):
         oldest, start = (before_stop[i - 1] if i > 0 else 0), before_stop[i] - 1
-        if not rows[i] or start == oldest or gap_s[i] > bend.MAX_GAP_S:
+        if not rows[i] or start == oldest or gap_s[i] < bend.MIN_GAP_S or gap_s[i] > bend.MAX_GAP_S:
             continue
         apart_ms = before[start].ts_ms - before[start - 1].ts_ms
         if apart_ms <= 0 or apart_ms > outcomes.MAX_APART_MS:
@@ -200,8 +201,10 @@ def _bend(  # type: ignore[no-untyped-def]
         for p in range(begin[i], begin[i + 1]):
             _levels(n, off_cm, off_cm2, place, t_s[p], 0.0, 0.0, 0.0, count, var, apart)
             seen, done = max(seen, count.max()), t_s[p] / gap_s[i]
-            mean[p, 0, 0] += bend.SHARE * (apart[_L - 1, 0] - done * end_e)
-            mean[p, 0, 1] += bend.SHARE * (apart[_L - 1, 1] - done * end_n)
+            var0 = (cov[p, 0, 0] + cov[p, 0, 2]) / 2
+            share = bend.SHARE * var0 / (var0 + var[_L - 1])
+            mean[p, 0, 0] += share * (apart[_L - 1, 0] - done * end_e)
+            mean[p, 0, 1] += share * (apart[_L - 1, 1] - done * end_n)
         pings[i] = np.int64(np.ceil(seen - bend.ROUNDING))
 
 

@@ -200,7 +200,7 @@ def _judge(
     hidden: Hidden,
     predictor: Predictor | None,
     smoother: ModelConfig | None,
-    more: Mapping[str, Bridged],
+    more: dict[str, Bridged],
 ) -> dict[str, Any]:
     """Scores all predictors, `more` of them among these."""
     row, start_lat, entity = _hidden_rows(corpus, hidden)

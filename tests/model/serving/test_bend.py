@@ -59,28 +59,32 @@ def predicted(predictor: Predictor, fixes: NDArray[np.void], some: list[Gap], gu
 
 
 def test_the_compiled_bending_is_the_definition(fixes: NDArray[np.void], atlas: Atlas) -> None:
-    """Also of gaps that are too long, after a silence, or with a single fix before them: nothing moves these."""
+    """Also of gaps that are too long or too short, after a silence, or with a single fix before them: nothing moves
+    these."""
     some = asked(fixes)
     late = some[0].before[:1].copy()
     late["ts_ms"] -= outcomes.MAX_APART_MS
     long = Gap(fixes[1][5:9], fixes[1][80:83], fixes[1]["ts_ms"][9:80])
-    some += [some[0]._replace(before=np.concatenate([late, some[0].before[-1:]])), long]
+    short = Gap(fixes[1][5:9], fixes[1][9:10].copy(), fixes[1]["ts_ms"][8:9] + 9_000)
+    some += [some[0]._replace(before=np.concatenate([late, some[0].before[-1:]])), long, short]
     batch = gaps.stack(some)
     begin = bend.starts(batch.before, batch.before_stop)
-    due = bend.bent(atlas.sums, begin, batch.ends.gap_s, batch.of, batch.t_s)
+    size = np.random.default_rng(8).uniform(100, 90_000, len(batch.t_s))
+    due = bend.bent(atlas.sums, begin, batch.ends.gap_s, batch.of, batch.t_s, 1.5 * size)
+    cov = np.stack([size, 0.3 * size, 2 * size], axis=-1)[:, None]
     mean, which = np.zeros((len(batch.t_s), 1, 2)), np.zeros(len(some), np.int64)
     ways = batch.before, batch.before_stop, batch.ends.gap_s, batch.of, batch.t_s
-    pings = atlas_compiled.move_fills(mean, which == 0, *ways, [atlas], which)
+    pings = atlas_compiled.move_fills(mean, cov, which == 0, *ways, [atlas], which)
     assert np.array_equal(pings, due.pings)
     assert np.allclose(mean[:, 0], due.moved_m, rtol=0, atol=1e-6)
     assert 0.5 < (pings > 0).mean() < 1
     assert np.linalg.norm(due.moved_m, axis=1).max() > 100
-    assert not pings[-2:].any(), "after a silence, and too long"
+    assert not pings[-3:].any(), "after a silence, too long, too short"
     assert not pings[[len(gap.before) == 1 for gap in some]].any()
     ends = np.isclose(batch.t_s, 0) | np.isclose(batch.t_s, batch.ends.gap_s[batch.of])
     assert ends.sum() >= 2 * len(asked(fixes))
     assert np.abs(mean[ends]).max() < 1e-6, "the two ends stay"
-    assert not atlas_compiled.move_fills(mean, which > 0, *ways, [atlas], which).any(), "what is not sound stays"
+    assert not atlas_compiled.move_fills(mean, cov, which > 0, *ways, [atlas], which).any(), "what is not sound stays"
 
 
 def test_a_fill_is_moved_by_its_own_atlas_and_keeps_each_bit_without_one(fixes: NDArray[np.void], atlas: Atlas) -> None:
@@ -92,7 +96,9 @@ def test_a_fill_is_moved_by_its_own_atlas_and_keeps_each_bit_without_one(fixes: 
     which = np.arange(len(some)) % 2 - 1
     guided = predicted(predictor, fixes, some, Guide([atlas], which))
     batch = gaps.stack(some)
-    due = bend.bent(atlas.sums, bend.starts(batch.before, batch.before_stop), batch.ends.gap_s, batch.of, batch.t_s)
+    var_m2 = np.concatenate([fill.cov_m2[:, [0, 2]].mean(-1) for fill in plain])
+    begin = bend.starts(batch.before, batch.before_stop)
+    due = bend.bent(atlas.sums, begin, batch.ends.gap_s, batch.of, batch.t_s, var_m2)
     for number, (one, none, other) in enumerate(zip(plain, nothing, guided, strict=True)):
         assert (one.atlas_pings, none.atlas_pings) == (0, 0)
         assert all(np.array_equal(a, b) for a, b in zip(one[:3], none[:3], strict=True))
