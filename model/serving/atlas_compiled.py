@@ -86,10 +86,10 @@ def move_fills(
     atlases: Sequence[Atlas],
     which: NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    """Moves the means [P, 1, 2] of fills of sound gaps [N], whose covariances are [P, 1, 3], in place, by what the atlas
-    of each gap has of its start: an index `which` [N] into `atlases`, or -1 for none. The fixes before all gaps are
-    concatenated; those of the i-th end before before_stop[i]. `of` [P] rises. Returns how many outcomes [N] each fill
-    rests on; one with 0 is not changed.
+    """Moves the means [P, 1, 2] of fills of sound gaps [N], whose covariances are [P, 1, 3], in place, by what the
+    atlas of each gap has of its start: an index `which` [N] into `atlases`, or -1 for none. The fixes before all gaps
+    are concatenated; those of the i-th end before before_stop[i]. `of` [P] rises. Returns how many outcomes [N] each
+    fill rests on; one with 0 is not changed.
     """
     pings = np.zeros(len(gap_s), np.int64)
     begin = np.searchsorted(of, np.arange(len(gap_s) + 1))
