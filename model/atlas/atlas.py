@@ -6,12 +6,28 @@ import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from model.atlas.published import Published
-from model.atlas.version import CHECKSUM_BYTES, loads
+from model.atlas.version import CHECKSUM_BYTES, AtlasError, loads
 
 VERSION_BYTES: Final = 8
+MAX_MS: Final = 2**53  # of a time: what any JSON reader keeps, and a difference of two fits an int64
+
+
+class Span(NamedTuple):
+    """From when to when the fleet was seen, of whose pings a version knows."""
+
+    from_ms: int
+    to_ms: int  # its cut-off: the time of the last ping that it knows
+
+    @classmethod
+    def of(cls, contains: Mapping[str, Any]) -> Span:
+        """Returns the span that a version says (`days.contents`); one that says none is of 1970. Raises AtlasError."""
+        found = [contains.get(name, 0) for name in cls._fields]
+        if not all(isinstance(ms, int) and abs(ms) <= MAX_MS for ms in found):
+            raise AtlasError(f"an atlas of pings from {found[0]!r:.50} to {found[1]!r:.50}: these are no times in ms")
+        return cls(*found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +42,12 @@ class Atlas:
     def of(cls, raw: bytes | memoryview) -> Self:
         """Returns the atlas that these bytes are, and shares them. Raises AtlasError."""
         sums, contains = loads(raw)
+        Span.of(contains)
         return cls(sums, contains, version_of(raw))
+
+    @property
+    def span(self) -> Span:
+        return Span.of(self.contains)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -5,9 +5,10 @@ the way to the estimate of the smallest cells that their variances ask for. The 
 to the estimates of single levels, and change the width. Where there is no outcome, nothing changes, to the bit.
 
 The features are lengths, and parts along and across the way that the thing goes: they do not change when all turns, or
-is seen in a mirror.
+is seen in a mirror. The last two are of the version that a ping asks: how long before the ping its cut-off was, and
+over how long it has seen the fleet. They depend on no clock.
 
-Shapes: N pings, Q questions of each, L = LEVELS, F = ATLAS_FEATURES.
+Shapes: N pings, Q questions of each, L = LEVELS, F = ATLAS_FEATURES, V = ATLAS_OF_VERSION.
 """
 
 from __future__ import annotations
@@ -17,23 +18,28 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from model.atlas.atlas import Span
 from model.atlas.cells import LEVELS, Keys
 from model.atlas.estimate import levels
 from model.atlas.outcomes import MAX_APART_MS, MIN_STEP_S, expected_m
 from model.atlas.published import Published
 from model.kinematics import motion
-from model.kinematics.answer_bounds import ATLAS_FEATURES
+from model.kinematics.answer_bounds import ATLAS_FEATURES, ATLAS_OF_VERSION
 from model.kinematics.geo import F64
 
 OF_QUESTION: Final = 6  # features of a question
 OF_LEVEL: Final = 5  # features of each level
-assert OF_QUESTION + OF_LEVEL * LEVELS == ATLAS_FEATURES
+OF_VERSION: Final = OF_QUESTION + OF_LEVEL * LEVELS  # where the features of the version begin: its age, and its span
+assert OF_VERSION + ATLAS_OF_VERSION == ATLAS_FEATURES
 SHARE, WIDTH = LEVELS, LEVELS + 1  # where the numbers are that follow the leans to each level
 FEW: Final = 2.0  # outcomes: with so many, the variance of an estimate counts about double
 MAX_LOG_WIDTH: Final = 3.0
 SPEED_FLOOR_MPS: Final = 0.5
 USUAL_MPS: Final = 5.0
 SOME, MANY = 5.0, 100.0  # outcomes, at which the features of a count are one half
+MS_PER_H: Final = 3_600_000.0
+MAX_AGE_H: Final = 24.0  # hours: no version is older in training
+MAX_SPAN_H: Final = 72.0  # hours: the invented fleets of training are not seen for longer
 
 
 class Inputs(NamedTuple):
@@ -46,9 +52,10 @@ class Inputs(NamedTuple):
     pings: NDArray[np.int64]  # [N] outcomes that the estimates rest on
 
 
-def inputs(atlas: Published, keys: Keys, kin: F64, dt_s: F64, mean_m: F64, var_m2: F64) -> Inputs:
+def inputs(atlas: Published, keys: Keys, of_version: F64, kin: F64, dt_s: F64, mean_m: F64, var_m2: F64) -> Inputs:
     """Returns the inputs for pings with keys [N, L], whose states are kin [N, K], and forecasts dt_s [N, Q] ahead with
-    means mean_m [N, Q, 2] from the last fix and variances var_m2 [N, Q] per axis.
+    means mean_m [N, Q, 2] from the last fix and variances var_m2 [N, Q] per axis. The features of the version are
+    of_version [N, V] (`version_features`).
     """
     velocity = last_mps(kin)
     expected = expected_m(velocity, dt_s)
@@ -75,7 +82,8 @@ def inputs(atlas: Published, keys: Keys, kin: F64, dt_s: F64, mean_m: F64, var_m
         wide / (wide + sigma[..., None]),
     )
     for k, values in enumerate(of_level):
-        features[..., OF_QUESTION + k :: OF_LEVEL] = values
+        features[..., OF_QUESTION + k : OF_VERSION : OF_LEVEL] = values
+    features[..., OF_VERSION:] = of_version[:, None]
     var = found.var_m2[..., -1] * (1 + FEW / (found.n[..., -1] + 0.5))
     moves = (kin[:, motion.DT] > 0) & (kin[:, motion.DT] * 1000 <= MAX_APART_MS)
     share = np.where(found.n.any(axis=-1) & moves[:, None], var_m2 / (var_m2 + var), 0.0)
@@ -84,6 +92,13 @@ def inputs(atlas: Published, keys: Keys, kin: F64, dt_s: F64, mean_m: F64, var_m
     log_width = np.where(share > 0, np.log(both / var_m2), 0.0)
     pings = np.where(moves, np.ceil(found.n.max(axis=(1, 2))), 0.0).astype(np.int64)
     return Inputs(features, apart, share, log_width, pings)
+
+
+def version_features(span: Span, ts_ms: NDArray[Any]) -> F64:
+    """Returns the features [N, V] of a version with this span that pings at ts_ms [N] ask."""
+    age_h = np.clip((ts_ms - span.to_ms) / MS_PER_H, 0.0, MAX_AGE_H)
+    span_h = np.clip((span.to_ms - span.from_ms) / MS_PER_H, 0.0, MAX_SPAN_H)
+    return np.stack([np.log1p(age_h), np.full(len(ts_ms), np.log1p(span_h))], axis=-1) / 4
 
 
 def last_mps(kin: F64) -> F64:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from model.config import FINGERPRINT_BYTES, ModelConfig
-from model.parameters.shapes import KEYS, Shape, atlas_head, shapes
+from model.kinematics.answer_bounds import ATLAS_FEATURES, ATLAS_OF_VERSION
+from model.parameters.shapes import ATLAS_FIRST, KEYS, Shape, atlas_head, shapes
 
 WEIGHTS_FILE: Final = "model.safetensors"
 CONFIG_FILE: Final = "config.json"
@@ -50,12 +51,14 @@ class Parameters:
 
     def fingerprint(self) -> bytes:
         """Returns 8 bytes that change with any weight or constant, so that states and forecasts of different models
-        never mix.
+        never mix. Weights whose atlas head does not read the version answer as they did before heads could, and keep
+        the name that they had then.
         """
         digest = blake2b(self.config.dumps().encode(), digest_size=FINGERPRINT_BYTES)
         for name, tensor in sorted(self.tensors.items()):
+            reads_less = name == ATLAS_FIRST and not tensor[:, -ATLAS_OF_VERSION:].any()
             digest.update(name.encode())
-            digest.update(tensor.tobytes())
+            digest.update((tensor[:, :-ATLAS_OF_VERSION] if reads_less else tensor).tobytes())
         return digest.digest()
 
 
@@ -103,12 +106,16 @@ def opened(weights: str | Path) -> tuple[Path, ModelConfig]:
 
 def read_tensors(directory: Path, expected: Mapping[str, Shape]) -> Tensors:
     """Returns exactly the expected tensors, finite. Those that are stored in half precision are widened. Weights of
-    before there was an atlas head get one of zeros, which changes no forecast without an atlas. Raises WeightsError.
+    before there was an atlas head get one of zeros, which changes no forecast without an atlas, and a head of before it
+    read how old a version is gets zeros for that. Raises WeightsError.
     """
     path = directory / WEIGHTS_FILE
     tensors = _loaded(path, expected)
     if expected.keys() - tensors.keys() == atlas_head().keys():
         tensors = {**tensors, **{name: np.zeros(shape, np.float32) for name, shape in atlas_head().items()}}
+    first = tensors.get(ATLAS_FIRST)
+    if first is not None and first.ndim == 2 and first.shape[1] == ATLAS_FEATURES - ATLAS_OF_VERSION:
+        tensors = {**tensors, ATLAS_FIRST: np.pad(first, ((0, 0), (0, ATLAS_OF_VERSION)))}
     hint = "are they of another version of pathcast?"
     if tensors.keys() != expected.keys():
         odd = sorted(tensors.keys() ^ expected.keys())

@@ -16,6 +16,7 @@ from model.kinematics.calibration_terms import FORECAST_TERMS, GAP_TERMS, TRAVEL
 from model.kinematics.map_cells import CELL_DIM, ZOOMS
 
 Shape = tuple[int, ...]
+ATLAS_FIRST: Final = "atlas.first.weight"
 KEYS: Final = "trunk.places.keys"  # int64; every other tensor has real numbers
 
 

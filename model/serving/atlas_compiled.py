@@ -1,11 +1,12 @@
 """Reads an atlas for forecasts and gap fills and moves them, one row at a time: the fast version of
-`model.atlas.cells.keys`, `model.atlas.estimate.levels`, `inputs` and `combine` of `model.atlas.head`, with the head
-between them, and `model.atlas.bend`.
+`model.atlas.cells.keys`, `model.atlas.estimate.levels`, `version_features`, `inputs` and `combine` of
+`model.atlas.head`, with the head between the last two, and `model.atlas.bend`.
 
-tests/model/serving/test_atlas_compiled.py holds this module to them: a change there needs a change here.
+tests/model/serving/test_atlas_compiled.py and test_bend.py hold this module to them: a change there needs a change
+here.
 
-Shapes: N rows, Q questions of each, K keys of the atlas, H its horizons, L levels, F = ATLAS_FEATURES. Of gap fills: N
-gaps, P asked times of all gaps together.
+Shapes: N rows, Q questions of each, K keys of the atlas, H its horizons, L levels. Of gap fills: N gaps, P asked times
+of all gaps together.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from model.atlas.atlas import Atlas
 from model.atlas.published import UNIT
 from model.jit import compiled
 from model.kinematics import motion as m
-from model.kinematics.answer_bounds import ATLAS_FEATURES, ATLAS_HIDDEN, ATLAS_OUT
+from model.kinematics.answer_bounds import ATLAS_HIDDEN, ATLAS_OUT
 from model.kinematics.geo import E7, F64
 from model.parameters.reading import Parameters
 from model.serving.step_compiled import displaced
@@ -70,7 +71,7 @@ def move(
     pings = np.zeros(len(mean), np.int64)
     for number, atlas in enumerate(atlases):
         if (rows := sound & (which == number)).any():
-            _move(mean, cov, rows, kin, last, dt_s, *_columns(atlas), *weights, pings)
+            _move(mean, cov, rows, kin, last, dt_s, *_columns(atlas), *atlas.span, *weights, pings)
     return pings
 
 
@@ -113,13 +114,14 @@ def _read_only(column: NDArray[Any]) -> NDArray[Any]:
 
 @compiled
 def _move(  # type: ignore[no-untyped-def]
-    mean, cov, rows, kin, last, dt_s, key, n, off_cm, off_cm2,
+    mean, cov, rows, kin, last, dt_s, key, n, off_cm, off_cm2, from_ms, to_ms,
     first, first_bias, second, second_bias, last_layer, last_bias, pings,
 ):  # fmt: skip
     place = np.empty(_L, np.int64)
     count, var, apart = np.empty(_L), np.empty(_L), np.empty((_L, 2))
-    x, raw = np.empty(ATLAS_FEATURES, np.float32), np.empty(ATLAS_OUT, np.float32)
+    x, raw = np.empty(head.OF_VERSION, np.float32), np.empty(ATLAS_OUT, np.float32)
     one, two = np.empty(ATLAS_HIDDEN[0], np.float32), np.empty(ATLAS_HIDDEN[1], np.float32)
+    span, here_bias = _log_h(to_ms - from_ms, head.MAX_SPAN_H), np.empty_like(first_bias)
     for i in range(len(rows)):
         k = kin[i]
         if not rows[i] or k[m.DT] == 0.0 or k[m.DT] * 1000.0 > outcomes.MAX_APART_MS:
@@ -131,6 +133,9 @@ def _move(  # type: ignore[no-untyped-def]
         speed = np.sqrt(v_e * v_e + v_n * v_n)
         floored = np.sqrt(speed * speed + head.SPEED_FLOOR_MPS**2)
         a_e, a_n = v_e / floored, v_n / floored
+        age = _log_h(last[i].ts_ms - to_ms, head.MAX_AGE_H)
+        for o in range(len(here_bias)):  # what is the same for all questions of the ping
+            here_bias[o] = first_bias[o] + age * first[o, head.OF_VERSION] + span * first[o, head.OF_VERSION + 1]
         seen = 0.0
         for j in range(dt_s.shape[1]):
             dt = dt_s[i, j]
@@ -157,7 +162,7 @@ def _move(  # type: ignore[no-untyped-def]
                 x[at + 4] = wide / (wide + sigma)
             if not any_seen:
                 continue
-            _layer(x, first, first_bias, True, one)
+            _layer(x, first, here_bias, True, one)
             _layer(one, second, second_bias, True, two)
             _layer(two, last_layer, last_bias, False, raw)
             var1 = var[_L - 1] * (1 + head.FEW / (count[_L - 1] + 0.5))
@@ -269,6 +274,11 @@ def _levels(n, off_cm, off_cm2, place, dt, prior_e, prior_n, var0, count, var, a
         count[level] = seen
         var[level] = max((length2 - off_e * off_e - off_n * off_n) / 2, estimate.MIN_SIGMA_M**2)
         apart[level, 0], apart[level, 1] = off_e - prior_e, off_n - prior_n
+
+
+@compiled
+def _log_h(ms, most_h):  # type: ignore[no-untyped-def]
+    return np.float32(np.log1p(min(max(ms / head.MS_PER_H, 0.0), most_h)) / 4)
 
 
 @compiled

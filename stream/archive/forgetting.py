@@ -12,14 +12,13 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable
 from contextlib import suppress
-from hashlib import blake2b
 from typing import Any, cast
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stream.adapters.archived.catalog import FORGOTTEN, Catalog, Head
+from stream.adapters.archived.catalog import FORGOTTEN, Catalog, Head, hash_of
 from stream.adapters.archived.manifest import File, Manifest, Replaced
 from stream.adapters.archived.reading import read_batches
 from stream.archive import commits, writing
@@ -28,11 +27,6 @@ from stream.archive.writing import Range
 from stream.config import failpoints
 
 _TRIES = 100  # while members land
-
-
-def hash_of(head: Head, entity_id: str) -> str:
-    """Returns what stands for an entity in an archive."""
-    return blake2b(entity_id.encode(), key=bytes.fromhex(head.key), digest_size=16).hexdigest()
 
 
 def forget(catalog: Catalog, entity_id: str) -> int:

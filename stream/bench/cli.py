@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stream.bench.console import on_servers, showing, tell, whole_numbers
+from stream.bench.options import Bootstrap, Data, Entities, Partitions, Record, RedisUrl, Rounds, Runs, Timeout, Weights
+from stream.bench.swap.cli import swap
 from stream.config.options import Json
 from stream.config.settings import Settings
 
@@ -17,26 +19,12 @@ if TYPE_CHECKING:
     from stream.bench.harness.servers import Servers
 
 app = typer.Typer(
-    help="Measure: the bare model step, a worker, latency, scale, takeover, a soak, atlases, and others' ways.\n\n"
+    help="Measure: the bare model step, a worker, latency, scale, takeover, a change of weights, a soak, atlases, and "
+    "others' ways.\n\n"
     "Starts an Apache Kafka (Java and Maven are needed) and a redis-server of its own on loopback, unless --bootstrap "
     "and --redis name running ones, and leaves nothing behind. Nothing is recorded without --record.",
     no_args_is_help=True,
 )
-
-Bootstrap = Annotated[
-    str | None, typer.Option("--bootstrap", help="a running Kafka, host:port; default: an Apache Kafka of our own")
-]
-RedisUrl = Annotated[str | None, typer.Option("--redis", help="a running Redis; default: one of our own")]
-Weights = Annotated[str, typer.Option("--weights", help="a bundled name or a directory")]
-Record = Annotated[bool, typer.Option("--record", help="put the results into stream/bench/RESULTS.md")]
-Data = Annotated[
-    Path | None, typer.Option("--data", exists=True, dir_okay=False, help="tracks to use; default: the bundled buses")
-]
-Entities = Annotated[int, typer.Option("--entities", min=1, max=1_000_000)]
-Rounds = Annotated[int, typer.Option("--rounds", min=2, max=100_000, help="pings per entity")]
-Partitions = Annotated[int, typer.Option("--partitions", min=1, max=256)]
-Runs = Annotated[int, typer.Option("--runs", min=1, max=100, help="each number is the median of so many")]
-Timeout = Annotated[float, typer.Option("--timeout-s", min=1, max=7_200, help="the longest that one phase may take")]
 
 
 @app.command()
@@ -231,6 +219,9 @@ def takeover(
         return run(Options(weights=weights, **more), servers, show)
 
     on_servers(work, bootstrap, redis, json=json, record=record)
+
+
+app.command()(swap)
 
 
 @app.command()

@@ -120,7 +120,7 @@ def _soaked(
         feeder.wait_for(FEEDING)
         began_s = time.monotonic()
         while (elapsed_s := time.monotonic() - began_s) < options.seconds:
-            usage, redis, seen = worker.usage(), stores.used(servers.redis_url), _scraped(port)
+            usage, redis, seen = worker.usage(), stores.used(servers.redis_url), scraped(port)
             answers = answered.count()  # counted before what was sent, so that the lag cannot be below 0
             looks.append(
                 Look(
@@ -144,7 +144,7 @@ def _soaked(
     return looks
 
 
-def _scraped(port: int) -> dict[str, float]:
+def scraped(port: int) -> dict[str, float]:
     """Returns the worker's metrics, summed over labels. Raises OSError if it does not answer."""
     with urlopen(f"http://{HOST}:{port}/metrics", timeout=SCRAPE_S) as answer:
         text = answer.read().decode()

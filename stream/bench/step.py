@@ -132,13 +132,13 @@ class Recorder(Predictor):
 
     calls: list[Call]
 
-    def acquire(self, n: int) -> Slots:
-        self._note("acquire", n)
-        return super().acquire(n)
+    def occupy(self, slots: Slots) -> None:
+        self._note("occupy", slots)
+        super().occupy(slots)
 
-    def release(self, slots: Slots) -> None:
-        self._note("release", slots)
-        super().release(slots)
+    def vacate(self, slots: Slots) -> None:
+        self._note("vacate", slots)
+        super().vacate(slots)
 
     def reset(self, slots: Slots) -> None:
         self._note("reset", slots)

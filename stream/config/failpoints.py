@@ -49,6 +49,16 @@ OF_ARCHIVE: Final = {
     "after_forgotten": "the manifest names the files without the entity, and those with it are there",
 }
 
+# `pathcast refresh --dir`: tests/system/test_refresh.py kills it at each, in this order.
+OF_REFRESH: Final = {
+    "after_pings": "the pings of a round are written, and nothing is trained",
+    "after_result": "the challenger is judged, and nobody was told",
+    "after_challenger": "it is published, and not announced",
+    "after_announcement": "it is announced, and the registry has no decision about it",
+    "after_decision": "the registry has the decision, and the round has not ended",
+    "after_round": "the round has ended, and old versions are there",
+}
+
 _left: dict[str, int] = {}  # how often a point may still be reached
 
 
@@ -60,7 +70,7 @@ def arm(text: str) -> None:
     if not text:
         return
     name, _, times = text.partition(":")
-    known = {**NAMES, **OF_REGISTRY, **OF_ARCHIVE}
+    known = {**NAMES, **OF_REGISTRY, **OF_ARCHIVE, **OF_REFRESH}
     if name not in known or not (times or "1").isdecimal() or int(times or "1") < 1:
         raise ValueError(f"{VARIABLE}={text!r}: expected NAME or NAME:N, where NAME is one of {', '.join(known)}")
     _left[name] = int(times or "1")
@@ -70,7 +80,7 @@ def reach(name: str) -> None:
     """Notes that point `name` is reached, and kills the process if that was the N-th time."""
     if not _left:
         return
-    assert name in {**NAMES, **OF_REGISTRY, **OF_ARCHIVE}
+    assert name in {**NAMES, **OF_REGISTRY, **OF_ARCHIVE, **OF_REFRESH}
     if name in _left:
         _left[name] -= 1
         if not _left[name]:

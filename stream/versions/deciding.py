@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from stream.config import failpoints
 from stream.registry import Decision, Manifest, Registry, RegistryError
 from stream.registry.decisions import What
 from stream.versions.announcing import Announcer
@@ -124,5 +125,6 @@ class Decider:
             numbers=dict(why.numbers),
             reason=why.reason,
         )
+        failpoints.reach("after_announcement")
         self._registry.decide(decision)
         return decision

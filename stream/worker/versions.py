@@ -64,9 +64,12 @@ def atlases_of(heard: Hearing, folder: Path) -> Atlases:
 
 def networks_of(heard: Hearing, registry: str, weights: str, own: Predictor) -> Networks:
     """Takes the `weights` by which the worker's own network was loaded, in case it is let go and asked again."""
-    capacity, version, size = own.capacity, own.version, Size.of(own)  # and not `own`, which is let go
+    version, size = own.version, Size.of(own)  # and not `own`, which is let go
 
     def load(asked: str) -> Predictor:
+        # Room for all entities that there are: a pool that had to grow when the first of them came held up their batch,
+        # for 138 ms of CPU with 10,000 of them.
+        capacity = max(one.capacity for one in tuple(loader.loaded.values()))
         if asked == version:
             return Predictor.load(weights, capacity=capacity)
         network = _network(registry, asked, capacity)
@@ -74,7 +77,8 @@ def networks_of(heard: Hearing, registry: str, weights: str, own: Predictor) -> 
             raise ValueError(reason)
         return network
 
-    return Networks(heard, Loader("weights", load, {version: own}), version)
+    loader = Loader("weights", load, {version: own})
+    return Networks(heard, loader, version)
 
 
 def _atlas(folder: Path, version: str) -> Atlas:

@@ -1,4 +1,5 @@
-"""`pathcast bench worker`, small, against the real servers: what it tells, and that it leaves nothing behind."""
+"""`pathcast bench worker` and `bench swap`, small, against the real servers: what they tell, and that they leave
+nothing behind."""
 
 from __future__ import annotations
 
@@ -66,6 +67,28 @@ def test_bench_worker_measures_an_atlas_that_answers(kafka: str, redis_url: str,
         assert told["asked"] == told["forecasts"] > 0, "the last pings are far behind the first of the version"
         assert told["moved"] > 0.9 * told["asked"], "the entries are found"
     assert 0.01 < numbers["ratio"] < 3.0
+
+    assert not pathcast_process.processes_of(tmp_path)
+    assert not list(tmp_path.iterdir())
+    with admin.connected(kafka) as client:
+        assert not [name for name in client.list_topics() if name.startswith("bench")], "the models topic goes, too"
+
+
+def test_bench_swap_moves_every_entity_to_the_other_weights(kafka: str, redis_url: str, tmp_path: Path) -> None:
+    done = bench(
+        *("swap", "--entities", str(ENTITIES), "--rate", "400", "--ramp", "3", "--lead-s", "5", "--seconds", "3"),
+        *("--warm-rounds", "20", "--runs", "2", "--json", "--bootstrap", kafka, "--redis", redis_url),
+        home=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    numbers = msgspec.json.decode(done.stdout)["numbers"]
+    swap = numbers["swap"]
+    assert (swap["entities"], swap["states moved"]) == (ENTITIES, ENTITIES), "there, and back again"
+    assert (swap["late forecasts"], swap["missing"]) == (0, 0)
+    assert [one["phase"] for one in numbers["phases"]] == ["before", "announced", "moving", "after"]
+    assert all(0 < one["p50 ms"] <= one["p99 ms"] for one in numbers["phases"])
+    # The ramp takes 3 s by the rate that the announcer saw, which is at least the true one but for a part of a second.
+    assert swap["all rebuilt, s"] > 2.0
 
     assert not pathcast_process.processes_of(tmp_path)
     assert not list(tmp_path.iterdir())

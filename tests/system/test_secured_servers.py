@@ -3,6 +3,7 @@ lists all goes well; without, one clear line, exit 1, and no secret anywhere."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -20,6 +21,9 @@ from pathcast_process import environment, pathcast
 from secured_servers import KAFKA_PASSWORD, REDIS_PASSWORD, Client, Secured
 from worker_process import Worker, assert_all_live
 
+from model.config import ModelConfig
+from model.network.checkpoint import save_pretrained
+from model.network.network import build
 from stream.bench.harness.servers import Unavailable, apache_kafka, java_command
 from stream.config.security import KafkaSecurity, Mechanism, Protocol, RedisSecurity, Refused
 from stream.config.settings import Settings
@@ -197,6 +201,35 @@ def test_forecasts_are_scored_with_the_rights_that_the_page_lists_and_no_more(se
         assert "SECURITY.md" in refused.stderr
         assert "Traceback" not in refused.stderr
         assert_secret(refused.stderr)
+
+
+def test_what_serves_is_refreshed_with_the_rights_that_the_page_lists_and_no_more(
+    secured: Secured, tmp_path: Path
+) -> None:
+    with admin.connected(secured.plain) as client:
+        admin.create_models(client, TOPICS)
+    secret_file = tmp_path / "password"
+    told("feed", bus_feed.SAMPLE, "--speedup=0", f"--limit={PINGS}", env=settings(secured, "feeder", secret_file))
+    weights = tmp_path / "tiny"
+    save_pretrained(build(ModelConfig(name="tiny", d=16, heads=2, window=16), 0), weights, "a card")
+    ours = settings(secured, "refresher", secret_file, REGISTRY=str(tmp_path / "registry"), REDIS="", REDIS_PASSWORD="")
+    command = ("refresh", f"--init={weights}", "--steps=1", f"--dir={tmp_path / 'rounds'}")
+    # The sample is of one hour, of which nothing is left to train on: all its rights but that to announce are used.
+    ended = pathcast(*command, env=environment(**ours))
+    assert ended.returncode == 1, ended.stderr.decode()
+    assert b"no track to train on before the newest hours" in ended.stderr
+    assert_secret(ended.stderr)
+    asyncio.run(announce(secured, "refresher"))
+    refused = pathcast(*command, env=environment(**ours | {"PATHCAST_KAFKA_USER": "feeder"}))
+    assert refused.returncode == 1
+    assert b"Traceback" not in refused.stderr
+    assert b"SECURITY.md" in refused.stderr
+    assert_secret(refused.stderr)
+
+
+async def announce(secured: Secured, user: str) -> None:
+    async with Announcer.opened(secured.bootstrap, TOPICS, kafka(secured, user=user), sample_s=0.1) as announcer:
+        await announcer.announce_weights("1" * 16, "tiny", role="canary", parts=500, reason="the test says so")
 
 
 def kafka(secured: Secured, **other: object) -> KafkaSecurity:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 HELP = """Train how far weights believe an atlas: the map that a fleet's own pings draw.
 
 The pings of each file are walked in the order of their times, and an atlas grows from them. What it says beside the
-forecasts of the weights, and what then happened, teaches one small head. All else of the weights stays: without an
-atlas they answer as before, to the bit.
+forecasts of the weights, and what then happened, teaches one small head. Half of the forecasts are not told what their
+own vehicle did. All else of the weights stays: without an atlas they answer as before, to the bit.
 
 Counting needs no training and works anywhere; what is learned here is when to believe it. So several regions should
 teach it, towns of fleets among them: `pathcast synth --per-town 64`. Real files give their train split.
@@ -60,8 +60,8 @@ def fit_atlas(
     from train.atlas.model_card import card_with_atlas
 
     network = from_pretrained(weights)
-    parts = {source.name: _examples(source, weights, "train", most, cache) for source in sources}
-    parts |= {source.name: _examples(source, weights, "all", most, cache) for source in towns}
+    parts = {source.name: _examples(source, weights, "train", most, seed, cache) for source in sources}
+    parts |= {source.name: _examples(source, weights, "all", most, seed, cache) for source in towns}
     for name, part in parts.items():
         typer.echo(f"{name}: {len(part.weight):,} forecasts about which an atlas knew something", err=True)
     known = {name: part for name, part in parts.items() if len(part.weight)}
@@ -87,7 +87,7 @@ def fit_atlas(
 fit_atlas.__doc__ = HELP
 
 
-def _examples(source: Source, weights: str, split: str, most: int, cache: Path | None) -> Examples:
+def _examples(source: Source, weights: str, split: str, most: int, seed: int, cache: Path | None) -> Examples:
     from model.api import Predictor
     from train.atlas.examples import of_sample
     from train.evaluation.forecasts import open_samples
@@ -95,7 +95,7 @@ def _examples(source: Source, weights: str, split: str, most: int, cache: Path |
     with read_watch() as reading:
         (sample,) = open_samples([source], split, cache_dir=cache, most=most, reading=reading)  # type: ignore[arg-type]
     with _bar(source.name) as done:
-        return of_sample(sample, Predictor.load(weights), progress=done)
+        return of_sample(sample, Predictor.load(weights), seed=seed, progress=done)
 
 
 @contextmanager

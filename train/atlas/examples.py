@@ -6,23 +6,33 @@ Shapes: A anchors, H questions of each, K examples, F features, L levels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.api import Predictor
 from model.atlas import head
+from model.atlas.atlas import Span
+from model.atlas.cells import Keys
+from model.atlas.days import DAY_MS
 from model.atlas.published import MIN_ENTITIES
+from model.atlas.sums import buckets, entity_ids
 from model.kinematics.geo import F64, displacement_m
 from train.data.anchors import Anchors
 from train.data.corpus import Corpus
-from train.data.snapshots import HOUR_MS, keys_at, snapshots
+from train.data.snapshots import HOUR_MS, I64, Snapshot, keys_at, snapshots
 from train.evaluation import forecasts
 from train.evaluation.atlas import PHYSICS, means_m, variances
 from train.evaluation.forecasts import Sample
 from train.evaluation.rollout import MODEL, Answers
+
+# Versions answer for an hour, and once more for a day: where a maker is down, or nobody drives, they grow old.
+EVERY_MS: Final = (HOUR_MS, DAY_MS)
+# Of the rows, that are not told what their own entity did (nor those of its bucket): else a fleet of few would teach
+# that an atlas knows one's own ways. The others are as in serving.
+WITHOUT_OWN: Final = 0.5
 
 F32 = NDArray[np.float32]
 
@@ -47,11 +57,14 @@ def of_sample(
     sample: Sample,
     predictor: Predictor,
     *,
-    every_ms: int = HOUR_MS,
+    every_ms: Sequence[int] = EVERY_MS,
     min_entities: int = MIN_ENTITIES,
+    seed: int = 0,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Examples:
-    """Returns the examples of a sample that has its fleet. `progress` is told the share that is done."""
+    """Returns the examples of a sample that has its fleet, of versions that answer for each of these times. By the seed
+    it is drawn which rows are not told of their own entity. `progress` is told the share that is done.
+    """
     assert sample.fleet is not None  # set by open_samples
     judged = forecasts.answers_of(sample, predictor)
     corpus, anchors, model = sample.corpus, judged.anchors, judged.answers[MODEL]
@@ -60,11 +73,13 @@ def of_sample(
     mean, var = means_m(last, model), variances(model)
     off, usual = _offs_m(corpus, anchors, model, last), _usual_m(corpus, anchors, judged.answers[PHYSICS], last)
     asked, ts_ms = keys_at(corpus, anchors.row), corpus.ts_ms[anchors.row]
-    how: dict[str, Any] = {"every_ms": every_ms, "min_entities": min_entities, "progress": progress}
+    own = buckets(entity_ids(corpus.names))[corpus.entity[anchors.track]]
     parts = []
-    for now in snapshots(sample.fleet, asked, ts_ms, **how):
+    for now in _versions(sample.fleet, asked, ts_ms, own, every_ms, min_entities, seed, progress):
         rows = now.rows
-        found = head.inputs(now.published, asked[rows], judged.kin[rows], anchors.dt_s[rows], mean[rows], var[rows])
+        version = head.version_features(Span.of(now.contains), ts_ms[rows])
+        question = judged.kin[rows], anchors.dt_s[rows], mean[rows], var[rows]
+        found = head.inputs(now.published, asked[rows], version, *question)
         chosen = (found.share > 0) & (anchors.target[rows] >= 0)
         row, column = rows[np.nonzero(chosen)[0]], np.nonzero(chosen)[1]
         weight = 1 / np.bincount(np.nonzero(anchors.target >= 0)[1], minlength=anchors.target.shape[1])[column]
@@ -73,6 +88,29 @@ def of_sample(
         parts.append([*(part[chosen] for part in inputs), *rest, weight])
     *columns, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Examples._make([*(column.astype(np.float32) for column in columns), weight])
+
+
+def _versions(
+    fleet: Corpus,
+    asked: Keys,
+    ts_ms: I64,
+    own: I64,
+    every_ms: Sequence[int],
+    min_entities: int,
+    seed: int,
+    progress: Callable[[float], None],
+) -> Iterator[Snapshot]:
+    rng = np.random.default_rng([0x61746C61, seed])
+    for number, each_ms in enumerate(every_ms):
+        yield from snapshots(
+            fleet,
+            asked,
+            ts_ms,
+            every_ms=each_ms,
+            min_entities=min_entities,
+            without=np.where(rng.random(len(own)) < WITHOUT_OWN, own, -1),
+            progress=lambda share, number=number: progress((number + share) / len(every_ms)),  # type: ignore[misc]
+        )
 
 
 def _offs_m(corpus: Corpus, anchors: Anchors, answers: Answers, last: NDArray[Any]) -> F64:

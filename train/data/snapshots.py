@@ -17,7 +17,7 @@ from model.atlas.cells import Keys, keys
 from model.atlas.days import by_day
 from model.atlas.outcomes import NEVER, Outcomes
 from model.atlas.published import MIN_ENTITIES, Published, published, weights
-from model.atlas.sums import Sums
+from model.atlas.sums import Sums, bucket_of
 from train.data.corpus import Corpus
 
 HOUR_MS: Final = 3_600_000
@@ -29,6 +29,7 @@ class Snapshot(NamedTuple):
 
     rows: I64  # of those that ask
     published: Published  # only what is under their keys
+    contains: dict[str, int]  # which pings of the fleet are in it, as `model.atlas.days.contents` says it
 
 
 class _Fleet(NamedTuple):
@@ -49,6 +50,7 @@ def snapshots(
     *,
     every_ms: int = HOUR_MS,
     min_entities: int = MIN_ENTITIES,
+    without: I64 | None = None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Iterator[Snapshot]:
     """Yields the versions of an atlas of `fleet` that pings ask, at times ts_ms (A,) with keys `asked` (A, L).
@@ -56,8 +58,10 @@ def snapshots(
     Args:
         every_ms: a new version answers from each multiple of this time on.
         min_entities: that a key must have been counted for (`published`).
+        without: the bucket of entities (A,) whose outcomes are left out of what a ping is told, or -1 for none.
     """
-    known = _fleet(fleet)
+    known, pings_ms = _fleet(fleet), np.sort(fleet.ts_ms[_rows(fleet)])
+    without = np.full(len(ts_ms), -1) if without is None else without
     at = ts_ms // every_ms
     order = np.argsort(at, kind="stable")
     in_order = at[order]
@@ -69,10 +73,25 @@ def snapshots(
             days[day] = days.get(day, Sums.none()).plus(more)
         taken = upto
         rows = order[slice(*np.searchsorted(in_order, [now, now + 1]))]
-        here = np.unique(asked[rows])
-        known_here = ((days[day].under(here), of_day) for day, of_day in weights(days, days).items())
-        yield Snapshot(rows, published(known_here, min_entities))
+        contains, counting = _contains(pings_ms, now * every_ms), weights(days, days)
+        for bucket in np.unique(without[rows]).tolist():
+            some = rows[without[rows] == bucket]
+            here = np.unique(asked[some])
+            known_here = ((_others(days[day].under(here), bucket), of_day) for day, of_day in counting.items())
+            yield Snapshot(some, published(known_here, min_entities), contains)
         progress((number + 1) / len(times))
+
+
+def _others(sums: Sums, bucket: int) -> Sums:
+    """Returns the sums of all entities that are not in this bucket."""
+    return sums if bucket < 0 else sums.at(bucket_of(sums.row) != bucket)
+
+
+def _contains(pings_ms: I64, cut_off_ms: int) -> dict[str, int]:
+    """Returns what is known of pings, whose sorted times are given, before a cut-off."""
+    known = pings_ms[: int(np.searchsorted(pings_ms, cut_off_ms))]
+    first, last = (int(known[0]), int(known[-1])) if len(known) else (0, 0)
+    return {"pings": len(known), "from_ms": first, "to_ms": last}
 
 
 def history_h(fleet: Corpus, ts_ms: I64, every_ms: int = HOUR_MS) -> I64:

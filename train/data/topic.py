@@ -87,7 +87,7 @@ class _Found:
     def add(self, values: Sequence[bytes | None]) -> None:
         pings = []
         for value in values:
-            ping = _ping(value)
+            ping = ping_of(value)
             if ping is None:
                 self.dropped["no_canonical_ping"] += 1
             elif ping.valid is False:
@@ -115,7 +115,8 @@ class _Found:
         return path
 
 
-def _ping(value: bytes | None) -> Ping | None:
+def ping_of(value: bytes | None) -> Ping | None:
+    """Returns the canonical ping that a record holds; None if it holds none."""
     try:
         ping = _PING.decode(value or b"")
     except (msgspec.MsgspecError, UnicodeDecodeError):

@@ -103,7 +103,8 @@ def grown_fills(
     ts_ms = batch.before["ts_ms"][batch.before_stop - 1]
     found: dict[int, Fill] = {}
     for now in snapshots(fleet, asked, ts_ms, every_ms=every_ms, min_entities=min_entities, progress=progress):
-        guide, rows = Guide([Atlas(now.published, {}, "")], np.zeros(len(now.rows), np.int64)), now.rows.tolist()
+        atlas, rows = Atlas(now.published, now.contains, ""), now.rows.tolist()
+        guide = Guide([atlas], np.zeros(len(rows), np.int64))
         fills = predictor.fill_at(moment.at(now.rows), [gaps[row] for row in rows], guide)
         found.update(zip(rows, fills, strict=True))
     return [found[row] for row in range(len(gaps))]
@@ -122,7 +123,7 @@ class _Moved:
         rows = now.rows
         mean, cov, none = self._mean[rows], self._cov[rows], np.zeros(len(rows), np.int64)
         question = self._model.kin[rows], self._last[rows], self._dt_s[rows]
-        atlas = Atlas(now.published, {}, "")
+        atlas = Atlas(now.published, now.contains, "")
         self._rests_on[rows] = atlas_compiled.move(mean, cov, none == 0, *question, [atlas], none, self._model.head)
         self._mean[rows], self._cov[rows] = mean, cov
 

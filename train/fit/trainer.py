@@ -44,6 +44,10 @@ class TrainingDiverged(RuntimeError):
     """A loss or gradient is not finite."""
 
 
+class Interrupted(Exception):
+    """A watcher raises it to end a training between two steps. It leaves a checkpoint of the last one."""
+
+
 class Tick(NamedTuple):
     """Holds what a watcher gets after every step. Losses of the step as in loss.Losses, by name."""
 
@@ -92,7 +96,8 @@ def fit(
     """Trains on one corpus, validates on another, and writes the averaged weights and their card to `options.out`.
 
     `unfinished`: the caller has more to do with the weights before it deletes the checkpoint, so that a run that is
-    killed meanwhile continues after its last step. `say` gets the step from which a run continues. With peers
+    killed meanwhile continues after its last step. `say` gets the step from which a run continues. `watch` may raise
+    Interrupted, which is passed on once there is a checkpoint. With peers
     (train.fit.distributed) every rank calls this with the same arguments, and the leader writes. Raises
     TrainingDiverged; PeerLost; ValueError when the checkpoint in `out` belongs to another run, or is damaged; OSError.
     """
@@ -160,19 +165,22 @@ class _Trainer:
             if self._is_due(self.options.checkpoint_every, at_end=False):
                 self._checkpoint(step.lr)
             losses = step.losses
-            watch(
-                Tick(
-                    run.step,
-                    run.total,
-                    losses["total"],
-                    losses,
-                    step.lr,
-                    step.gradient_norm,
-                    step.pings,
-                    seconds,
-                    validation,
-                )
+            tick = Tick(
+                run.step,
+                run.total,
+                losses["total"],
+                losses,
+                step.lr,
+                step.gradient_norm,
+                step.pings,
+                seconds,
+                validation,
             )
+            try:
+                watch(tick)
+            except Interrupted:
+                self._checkpoint(step.lr)
+                raise
 
     def finish(self, *, unfinished: bool) -> Report:
         """Writes the weights, and deletes the checkpoint or, if `unfinished`, writes that of the last step."""

@@ -11,8 +11,10 @@ from typing import Annotated
 
 import typer
 
-from stream.config.options import secured
+from stream.config.options import DEFAULT_PREFIX, secured
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.config.times import seconds
+from stream.wire import Topics
 from train.data.options import (
     BootstrapOption,
     CacheOption,
@@ -25,6 +27,7 @@ from train.data.options import (
     topic_snapshot,
 )
 from train.evaluation.cli import milliseconds
+from train.refresh.live import options as live
 
 DEFAULT_MINUTES = 10.0
 NICE = 10  # beside workers on the same machine, which have the core first
@@ -43,17 +46,27 @@ appears at the end; the same command, given again, goes on with a killed refresh
 --minutes are minutes of one core that this process has had, not those on the clock, because a machine is shared; on a
 GPU they are those on the clock. It runs with one thread, and lets everything else go first (nice).
 
+With --dir and --registry, instead of --out, it refreshes what serves live. The champion is what serves, or --init,
+which is published first. The data are the pings topic since --since ago, and what the --archive has of that time. A
+better challenger is published, and answers --canary percent of the entities until pathcast models guard promotes or
+stops it; with --promote it answers all of them. A refusal is noted in the registry. --every 24h does it again and
+again, until SIGTERM or SIGINT. Whatever ends it, the same command goes on with the round.
+
 [bold]Examples[/]
 
   pathcast refresh --data week.parquet --init small --minutes 10 --out runs/monday
   pathcast refresh --data week.parquet --init runs/monday --golden buses.parquet --atlas 1h --out runs/tuesday
   pathcast refresh --data week.parquet --init small --challenger runs/other --out runs/judged
+  pathcast refresh --since 7d --registry /srv/pathcast --every 24h --dir /var/lib/refresh
 """
 
 
 @secured
 def refresh(
-    out: Annotated[Path, typer.Option("--out", file_okay=False, help="where weights and decision go; must not exist")],
+    context: typer.Context,
+    out: Annotated[
+        Path | None, typer.Option("--out", file_okay=False, help="where weights and decision go; must not exist")
+    ] = None,
     data: Files = None,
     more: MoreFiles = None,
     columns: ColumnsOption = None,
@@ -82,20 +95,33 @@ def refresh(
     device: Annotated[str, typer.Option("--device", help="auto: a GPU where there is one; cpu; cuda")] = "auto",
     cache: CacheOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="decision.json instead of the sentence")] = False,
+    directory: live.Directory = None,
+    registry: live.LiveRegistry = None,
+    registry_cache: live.LiveRegistryCache = None,
+    prefix: live.LivePrefix = DEFAULT_PREFIX,
+    since: live.Since = None,
+    archive: live.LiveArchive = None,
+    every: live.Every = None,
+    canary: live.Canary = None,
+    promote: live.Promote = False,
+    lead_s: live.LeadS = None,
 ) -> None:
+    live.check_mode(context)
     if minutes is not None and steps is not None:
         raise typer.BadParameter("give --minutes or --steps, not both")
     if challenger is not None and (minutes is not None or steps is not None):
         raise typer.BadParameter("--challenger trains nothing: leave --minutes and --steps out")
     if device not in ("auto", "cpu", "cuda"):
         raise typer.BadParameter(f"--device is auto, cpu or cuda, got {device}")
-    sources, sets = sources_and_others(data, more, golden, columns, from_topic)
+    topics = Topics.of(prefix)
+    topic = from_topic if directory is None else topics.pings
+    sources, sets = sources_and_others(data, more, golden, columns, topic)
     lower_priority()
     from train.fit import progress
     from train.refresh import run
 
     options = run.Options(
-        out=out,
+        out=out or Path(),
         champion=init,
         minutes=DEFAULT_MINUTES if minutes is None and steps is None else minutes,
         steps=steps,
@@ -107,6 +133,29 @@ def refresh(
         device=device,
         cache=cache,
     )
+    if directory is not None:
+        from stream.registry import Registry
+        from train.refresh.live.champion import Live
+        from train.refresh.live.cli import run as run_live
+
+        assert registry is not None
+        settings = Live(
+            Registry.opened(registry, registry_cache),
+            bootstrap,
+            directory,
+            options,
+            topics,
+            security,
+            since_ms=1000 * seconds(since or live.DEFAULT_SINCE, "--since"),
+            archive=archive,
+            percent=None if promote else canary or live.DEFAULT_PERCENT,
+            lead_s=lead_s or live.DEFAULT_LEAD_S,
+        )
+        with progress.watching(None) as tick, read_watch() as reading, _bar("judging") as done:
+            watch = run.Watch(say=progress.tell, reading=reading, tick=tick, progress=done)
+            run_live(settings, every, watch, as_json=as_json)
+        return
+    assert out is not None
     with progress.watching(None) as tick, read_watch() as reading, _bar("judging") as done:
         sources += topic_snapshot(from_topic, bootstrap, security, cache, reading)
         given = ["--data", *map(str, sources), *([] if columns is None else ["--columns", columns])]

@@ -60,8 +60,9 @@ class Rules:
     # are the same every time.
     golden_share: float = 0.02
     # What 50 and 90 % regions may hold. Newer days differ from those that the regions were fitted to: the bundled
-    # weights' 90 % regions hold 84 to 96 % on test splits.
-    holds_50: tuple[float, float] = (0.42, 0.68)
+    # weights' 90 % regions hold 84 to 96 % on test splits. Where they hold 90, their 50 % regions hold 58 to 74: errors
+    # have longer tails than a Gaussian, and it is the 90 % region that is fitted.
+    holds_50: tuple[float, float] = (0.42, 0.76)
     holds_90: tuple[float, float] = (0.84, 0.96)
 
 

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +37,11 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     version: int = VERSION
     topic: str
     key: str
+
+
+def hash_of(head: Head, entity_id: str) -> str:
+    """Returns what stands for an entity that was forgotten (`stream.archive.forgetting`)."""
+    return blake2b(entity_id.encode(), key=bytes.fromhex(head.key), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -50,8 +50,7 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
     def pings(self) -> Iterator[Sent]:
         """Returns the pings to send, in the order of their due times."""
         workload = Workload(self.entities, None if self.data is None else Path(self.data))
-        for _ in workload.pings(self.skip):
-            pass
+        workload.skip(self.skip)
         return workload.pings(self.count)
 
 

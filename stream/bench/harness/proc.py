@@ -39,6 +39,21 @@ def threads(pid: int) -> dict[int, float]:
     return found
 
 
+def waited_s(pid: int) -> float:
+    """Returns for how many seconds so far its living threads were ready to run and had no core, all together. 0.0 if
+    there is no such process, or the kernel does not count it."""
+    found = 0.0
+    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with suppress(OSError):  # the thread has ended meanwhile
+            found += parse_waited(path.read_bytes())
+    return found
+
+
+def parse_waited(raw: bytes) -> float:
+    """Parses /proc/<pid>/task/<tid>/schedstat: nanoseconds on a core, nanoseconds ready without one, and turns."""
+    return int(raw.split()[1]) / 1e9
+
+
 def parse(raw: bytes, ticks_per_s: int, page_bytes: int) -> Usage:
     """Parses one line of /proc/<pid>/stat. Children are not counted: cutime and cstime are left out.
 

@@ -45,6 +45,7 @@ class Base:
     lon: NDArray[Any]
     speed_mps: list[float | None]
     step_ms: NDArray[Any]  # one fewer than pings
+    since_ms: NDArray[Any]  # from the first ping to each of one walk there and back
 
     def at(self, index: int) -> int:
         """Returns the ping at `index` of the endless walk there and back."""
@@ -55,6 +56,14 @@ class Base:
     def before(self, index: int) -> int:
         """Returns the milliseconds from the ping before `index` to the one at `index`."""
         return int(self.step_ms[min(self.at(index - 1), self.at(index))])
+
+    def between(self, first: int, last: int) -> int:
+        """Returns the milliseconds from the ping at `first` to the one at `last`, which is the same or a later one."""
+        return self._since(last) - self._since(first)
+
+    def _since(self, index: int) -> int:
+        walks, place = divmod(index, len(self.since_ms) - 1)
+        return walks * int(self.since_ms[-1]) + int(self.since_ms[place])
 
 
 @dataclass
@@ -103,6 +112,20 @@ class Workload:
             )
             yield Sent(ids[number], ts, dumps(ping))
 
+    def skip(self, count: int) -> None:
+        """Passes over the next `count` pings, without making them."""
+        begin, end = self._made, self._made + count
+        for number in range(self.entities):
+            first, last = (self._last_round(number, made) for made in (begin, end))
+            start = number * STRIDE
+            self._ts[number] += self._bases[number % len(self._bases)].between(start + first, start + last)
+        self._made = end
+
+    def _last_round(self, number: int, made: int) -> int:
+        """Returns the round of an entity's last ping among the first `made`, or 0 if it has none, whose time is that
+        of its first one."""
+        return max(0, (made - number - 1) // self.entities)
+
 
 def bases(path: Path) -> list[Base]:
     """Returns the tracks of a file, read as by `pathcast feed`, that have at least SHORTEST pings."""
@@ -119,10 +142,11 @@ def bases(path: Path) -> list[Base]:
 
 def _base(pings: list[Ping]) -> Base:
     ordered = sorted(pings, key=lambda ping: ping.ts)
-    steps = np.diff(np.array([ping.ts for ping in ordered], dtype=np.int64))
+    steps = np.diff(np.array([ping.ts for ping in ordered], dtype=np.int64)).clip(MIN_STEP_MS, MAX_STEP_MS)
     return Base(
         np.array([ping.lat for ping in ordered]),
         np.array([ping.lon for ping in ordered]),
         [ping.speed_mps for ping in ordered],
-        np.clip(steps, MIN_STEP_MS, MAX_STEP_MS),
+        steps,
+        np.concatenate([[0], np.cumsum([*steps, *steps[::-1]])]),
     )

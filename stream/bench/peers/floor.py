@@ -31,10 +31,17 @@ class Floor(Predictor):
 
     def acquire(self, n: int) -> Slots:
         slots = super().acquire(n)
+        self._empty(slots)
+        return slots
+
+    def occupy(self, slots: Slots) -> None:
+        super().occupy(slots)
+        self._empty(slots)
+
+    def _empty(self, slots: Slots) -> None:
         if (excess := int(slots.max(initial=-1)) + 1 - len(self._states)) > 0:
             self._states = np.concatenate([self._states, np.zeros(max(excess, len(self._states)), dtype=STATE)])
         self._states[slots] = np.zeros((), dtype=STATE)
-        return slots
 
     def reset(self, slots: Slots) -> None:
         self._states[slots] = np.zeros((), dtype=STATE)

@@ -14,6 +14,7 @@ import torch
 
 from model.api import Predictor, WeightsError
 from model.config import SMALL, ModelConfig
+from model.kinematics.answer_bounds import ATLAS_FEATURES, ATLAS_OF_VERSION
 from model.network.checkpoint import from_pretrained, save_pretrained, served
 from model.network.network import Network, build
 from model.parameters.reading import BUNDLED, CONFIG_FILE, WEIGHTS_FILE
@@ -97,6 +98,25 @@ def test_weights_that_do_not_fit_are_refused(saved: Path) -> None:
     assert name in refused({key: value for key, value in good.items() if key != name})
     assert "stranger" in refused({**good, "stranger": bad})
     assert "type int32" in refused({**good, name: good[name].to(torch.int32)})
+
+
+def test_an_atlas_head_of_before_it_read_the_version_gets_zeros_for_that_and_no_other_is_mended(saved: Path) -> None:
+    path, name = saved / WEIGHTS_FILE, "atlas.first.weight"
+    good = safetensors.torch.load_file(path)
+    before = ATLAS_FEATURES - ATLAS_OF_VERSION
+    safetensors.torch.save_file({**good, name: good[name][:, :before].contiguous()}, path)
+    loaded = from_pretrained(saved).state_dict()[name]
+    assert torch.equal(loaded[:, :before], good[name][:, :before])
+    assert not loaded[:, before:].any()
+    assert good[name][:, before:].any()
+    assert Predictor.load(saved, capacity=1).fingerprint == served(from_pretrained(saved)).fingerprint()
+    assert from_pretrained("small-research").atlas.first.weight[:, before:].abs().sum() == 0
+    assert served(from_pretrained("small-research")).fingerprint().hex() == "a9fdcdd7cab2d144", "as before"
+    for width in (before - 1, before + 1, ATLAS_FEATURES + 1):
+        wrong = torch.zeros(len(good[name]), width)
+        safetensors.torch.save_file({**good, name: wrong}, path)
+        with pytest.raises(WeightsError, match=rf"{name} has shape \[32, {width}\]"):
+            from_pretrained(saved)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from model.serving import atlas_compiled
 
 HORIZONS_S = (1.0, 30.0, 60.0, 200.0, 300.0, 900.0, 2_000.0)
 ENTITIES, PINGS = 12, 60
+CONTAINS = {"from_ms": -40_000_000, "to_ms": 30_000 * PINGS // 4}  # some of the pings are before its cut-off
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def atlas(fixes: NDArray[np.void]) -> Atlas:
     counts = counted(entity, found.key, fixes.reshape(-1)["ts_ms"][found.row])
     ids = entity_ids([f"e{n}" for n in range(ENTITIES)])[entity]
     sums = Sums.of_outcomes(found, counts, ids, *np.nonzero(found.known_ms < outcomes.NEVER))
-    return Atlas(published([(sums, UNIT)], 2), {}, "v")
+    return Atlas(published([(sums, UNIT)], 2), CONTAINS, "v")
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,8 @@ def definition(
     made = AtlasHead()
     made.load_state_dict({name: torch.from_numpy(weights[f"atlas.{name}"]) for name in made.state_dict()})
     here = keys(last["lat_e7"], last["lon_e7"], head.last_mps(kin), kin[:, [motion.W_E, motion.W_N]])
-    asked = head.inputs(atlas.sums, here, kin, dt_s, mean, cov[..., [0, 2]].mean(-1))
+    version = head.version_features(atlas.span, last["ts_ms"])
+    asked = head.inputs(atlas.sums, here, version, kin, dt_s, mean, cov[..., [0, 2]].mean(-1))
     with torch.no_grad():
         raw = made(torch.from_numpy(asked.features)).numpy()
     moved, width = head.combine(raw, asked)
@@ -103,7 +105,8 @@ def test_forecasts_from_a_stream_are_the_definition_on_the_model_s_own(
     slots = predictor.acquire(ENTITIES)
     counts = np.full(ENTITIES, PINGS)
     rows = fixes.reshape(-1).copy()
-    other = Atlas(atlas.sums.at(np.arange(0, len(atlas.sums), 2)), {}, "w")
+    half = atlas.sums.at(np.arange(0, len(atlas.sums), 2))
+    other = Atlas(half, {"from_ms": 0, "to_ms": CONTAINS["to_ms"] - 90_000_000}, "w")
     which = np.arange(len(rows)) % 3 - 1
     said, moment = predictor.answer(slots, rows, counts, HORIZONS_S, Guide([atlas, other], which))
     predictor.reset(slots)
@@ -178,3 +181,26 @@ def test_what_is_not_sound_is_not_moved(fixes: NDArray[np.void], atlas: Atlas, w
     assert not mean.any()
     assert atlas_compiled.move(mean, cov, none == 0, *question, predictor.atlas_head).any()
     assert mean.any()
+
+
+def test_how_old_a_version_is_and_for_how_long_it_has_seen_the_fleet_moves_a_forecast(
+    fixes: NDArray[np.void], atlas: Atlas, weights: Parameters
+) -> None:
+    """By the time of the ping: the same ping and version give the same forecast whenever they are asked."""
+    predictor = Predictor(weights, name="t", precision="float32")
+    slots = predictor.acquire(ENTITIES)
+    predictor.answer(slots, fixes[:, :20].reshape(-1).copy(), np.full(ENTITIES, 20), HORIZONS_S)
+    kin, last, none = predictor.moment(slots).kin, predictor.last(slots), np.zeros(ENTITIES, np.int64)
+    now_ms, hour_ms = int(last["ts_ms"].max()), 3_600_000
+
+    def moved(from_ms: int, to_ms: int) -> NDArray[np.float64]:
+        mean, cov = np.zeros((ENTITIES, 1, 2)), np.ones((ENTITIES, 1, 3)) * [100.0, 0.0, 100.0]
+        version = replace(atlas, contains={"from_ms": from_ms, "to_ms": to_ms})
+        question = kin, last, np.full((ENTITIES, 1), 60.0), [version], none
+        atlas_compiled.move(mean, cov, none == 0, *question, predictor.atlas_head)
+        return mean
+
+    fresh = moved(now_ms - 9 * hour_ms, now_ms)
+    assert np.array_equal(fresh, moved(now_ms - 9 * hour_ms, now_ms))
+    assert not np.array_equal(fresh, moved(now_ms - 14 * hour_ms, now_ms - 5 * hour_ms)), "as long, and older"
+    assert not np.array_equal(fresh, moved(now_ms - 3 * hour_ms, now_ms)), "as old, and shorter"

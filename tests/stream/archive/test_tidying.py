@@ -93,6 +93,7 @@ def test_thirty_days_of_late_pings_restarts_and_deaths_leave_few_files_and_every
     logs = {partition: [] for partition in range(2)}  # type: ignore[var-annotated]
     most_files, most_waiting, died = 0, 0, 0
     owners = {}
+    turns = Counter[int]()  # since the last landing of a partition: what came in them waits
     for turn in range(days * every):
         now = T0 + (turn + 1) * DAY_MS // every
         for partition, log in logs.items():
@@ -100,14 +101,16 @@ def test_thirty_days_of_late_pings_restarts_and_deaths_leave_few_files_and_every
                 late_ms = rng.choice([0] * 8 + [rng.randrange(6 * DAY_MS), 40 * DAY_MS])
                 ts = max(T0, now - 1 - rng.randrange(DAY_MS // every)) - late_ms
                 log.append(record(len(log), ts, f"bus-{rng.randrange(9)}", partition, published_ms=now))
+            turns[partition] += 1
             dies_at = rng.randrange(1, 12) if rng.random() < 0.15 else None
             try:
                 if partition not in owners or dies_at is not None:
                     mortal, _ = through(catalog, dies_at, before=rng.random() < 0.5)
                     owners[partition] = owned(mortal, len(log), rules, partition)
                 follow(owners[partition], log)
-                most_waiting = max(most_waiting, owners[partition].rows)
+                most_waiting = max(most_waiting, owners[partition].rows / (turns[partition] * pings))
                 owners[partition].land(now)
+                turns[partition] = 0
                 while owners[partition].tidy(now):
                     pass
             except BaseException as error:
@@ -137,7 +140,7 @@ def test_thirty_days_of_late_pings_restarts_and_deaths_leave_few_files_and_every
     # the last hour besides.
     bound = 2 * ((rules.retention_days or 0) + 3) * (1 + SPARE_FILES) + 2 * MANY_FILES
     assert most_files <= bound, (most_files, bound)
-    assert most_waiting <= 3 * pings, "of one landing, or what a death left"
+    assert most_waiting <= 1, "what came since the last landing"
     assert len(catalog.storage.files("landed")) <= 2 * 6
 
 

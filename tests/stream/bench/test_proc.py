@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from stream.bench.harness.proc import Memory, machine, memory, parse, parse_memory, total, usage
+from stream.bench.harness.proc import Memory, machine, memory, parse, parse_memory, parse_waited, total, usage, waited_s
 
 # As Linux writes it; the command has spaces and parentheses, which may stand in a process's name.
 STAT = (
@@ -95,3 +95,10 @@ def test_memory_of_a_process_is_its_own_and_at_most_what_is_resident() -> None:
 def test_the_machine_is_told_in_one_line() -> None:
     assert "\n" not in machine()
     assert "cores" in machine()
+
+
+def test_the_wait_for_a_core_is_the_second_number_of_a_threads_line() -> None:
+    assert parse_waited(b"9000000000 1500000000 77\n") == 1.5
+    before = waited_s(os.getpid())
+    assert 0.0 <= before <= waited_s(os.getpid())
+    assert waited_s(2**22 + 1) == 0.0

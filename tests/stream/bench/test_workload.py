@@ -59,6 +59,16 @@ def test_feeds_that_are_not_whole_rounds_leave_no_ping_out_and_send_none_twice()
     assert [ping for begin, end in pairwise(edges) for ping in workload.pings(end - begin)] == whole
 
 
+@pytest.mark.parametrize("count", [0, 3, 7, 8, 500, 70_001])  # a walk there and back has 30 to 484 pings
+def test_pings_that_are_skipped_are_those_that_would_have_come(count: int) -> None:
+    made, passed = Workload(7), Workload(7)
+    for first in (0, 5, 7):
+        assert len(list(made.pings(first + count))) == first + count
+        passed.skip(first)
+        passed.skip(count)
+        assert list(passed.pings(20)) == list(made.pings(20))
+
+
 def test_there_is_no_workload_of_no_entity() -> None:
     with pytest.raises(ValueError, match="at least 1 entity"):
         Workload(0)

@@ -13,6 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families as parsed
 
 from stream.delivery.accounts import SECONDS, Account, Histogram
 from stream.engine.counts import Counts
+from stream.scores.pages import Pages, Place
+from stream.scores.sums import Sums
 from stream.serve.broker_monitor import AWAY_S, Silence
 from stream.serve.health import STUCK_S, Held, Reading, unready, unwell
 from stream.serve.metrics import HISTOGRAMS, OUTCOMES, TABLE, Exposition
@@ -277,12 +279,23 @@ def test_an_engine_that_is_stuck_is_dead_unless_redis_is_what_it_waits_for() -> 
     assert not unwell(replace(WELL, batch_s=STUCK_S + 1, store_away=True))
 
 
+class NoMember:
+    """A scorer without partitions."""
+
+    sums = Sums()
+    joined = True
+
+    def places(self) -> dict[int, Place]:
+        return {}
+
+
 # -- alerts -----------------------------------------------------------------------------------------------------------
 
 
 def test_every_alert_says_whom_it_wakes_and_speaks_of_metrics_that_exist() -> None:
     (group,) = yaml.safe_load(RULES.read_text())["groups"]
-    served = {name for name, _ in scraped(WELL)} | {"up"}
+    scorer = {f"{one.name}_total" if one.type == "counter" else one.name for one in Pages(NoMember()).collect()}
+    served = {name for name, _ in scraped(WELL)} | scorer | {"up"}
     for rule in group["rules"]:
         assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}, rule["alert"]
         assert rule["labels"]["severity"] in ("page", "ticket")

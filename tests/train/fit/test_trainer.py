@@ -18,7 +18,7 @@ from train.batches.batches import Batches
 from train.batches.options import BatchOptions, FitOptions
 from train.fit import loss, run_state
 from train.fit.run_state import CHECKPOINT_FILE
-from train.fit.trainer import Tick, TrainingDiverged, fit, learning_rate
+from train.fit.trainer import Interrupted, Tick, TrainingDiverged, fit, learning_rate
 
 
 def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
@@ -231,3 +231,20 @@ def test_a_part_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
 def test_impossible_options_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"steps|lr|ema|only"):
         options(Path(), **wrong)
+
+
+def test_a_training_that_is_told_to_end_leaves_a_checkpoint_of_its_last_step(tmp_path: Path) -> None:
+    """A kill loses the steps since the last checkpoint, here three."""
+
+    def end(tick: Tick) -> None:
+        if tick.step == 8:
+            raise Interrupted
+
+    train = circling()
+    said: list[str] = []
+    straight = fit(train, None, TINY, options(tmp_path / "straight", steps=12))
+    with pytest.raises(Interrupted):
+        fit(train, None, TINY, options(tmp_path / "ended", steps=12), watch=end)
+    again = fit(train, None, TINY, options(tmp_path / "ended", steps=12), say=said.append)
+    assert said == ["going on from step 8 of 12"]
+    assert again.losses == straight.losses

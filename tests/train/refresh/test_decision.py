@@ -77,7 +77,7 @@ def test_a_stratum_refuses_only_beyond_chance_and_with_enough_in_it(excuse: dict
     assert decide([], [*GOOD, buses._replace(**excuse)], [same()]).promote
 
 
-@pytest.mark.parametrize(("nominal", "held"), [("50", 0.30), ("50", 0.75), ("90", 0.70), ("90", 0.99)])
+@pytest.mark.parametrize(("nominal", "held"), [("50", 0.30), ("50", 0.80), ("90", 0.70), ("90", 0.99)])
 def test_regions_that_hold_too_little_or_too_much_refuse(nominal: str, held: float) -> None:
     (reason,) = refused([*GOOD[:3], one(horizon="900", **{f"challenger_{nominal}": held})])
     assert reason.startswith(f"{nominal} % regions hold {held:.0%} at 900 s of taxis.parquet, ")

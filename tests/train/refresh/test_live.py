@@ -1,0 +1,159 @@
+"""Rounds of a live refresh: which goes on, what stays of them, what bars a version, which options go together."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import typer
+from train_worlds import MakeCorpus, together, wander
+from typer.testing import CliRunner
+
+from stream.registry import Decision
+from stream.registry.decisions import What
+from stream.registry.golden import LENGTH
+from train.fit.trainer import Interrupted
+from train.refresh.cli import refresh
+from train.refresh.live import deciding, rounds
+from train.refresh.live.cli import stopping
+from train.refresh.live.rounds import Ended, Round
+from train.refresh.live.service import Away, Patience
+from train.refresh.run import Watch
+
+TOPIC = "pathcast.pings.v1"
+V1, V2 = "1" * 16, "2" * 16
+APP = typer.Typer(pretty_exceptions_enable=False)
+APP.command()(refresh)
+
+
+def filled(round: Round) -> Round:
+    for path in (round.pings, round.cache / "x" / "column.npy", round.champion / "w", round.result / "decision.json"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('{"challenger": {"version": null}}')
+    return round
+
+
+def test_a_round_that_has_not_ended_goes_on_and_one_that_has_does_not(tmp_path: Path) -> None:
+    assert rounds.unfinished(tmp_path, TOPIC) is None
+    assert rounds.last_started_ms(tmp_path) is None
+    begun = rounds.begin(tmp_path, TOPIC, V1, 1_790_000_000_123)
+    assert rounds.unfinished(tmp_path, TOPIC) == begun
+    assert begun.folder.name == "20260921T141320.123Z"
+    begun.end(Ended("refuse", "because", V2))
+    assert rounds.unfinished(tmp_path, TOPIC) is None
+    assert rounds.last_started_ms(tmp_path) == 1_790_000_000_123
+
+
+def test_of_ended_rounds_the_newest_stay_without_what_is_large(tmp_path: Path) -> None:
+    for number in range(8):
+        filled(rounds.begin(tmp_path, TOPIC, V1, 1_790_000_000_000 + number)).end(Ended("refuse", "", V2))
+    (tmp_path / "notes").mkdir()  # a person's own
+    left = filled(rounds.begin(tmp_path, TOPIC, V1, 1_790_000_001_000))
+    rounds.tidy(tmp_path)
+    folders = sorted(path for path in tmp_path.iterdir() if path.name.startswith("2"))
+    assert len(folders) == rounds.KEPT + 1
+    assert {path.name for path in folders[0].iterdir()} == {"round.json", "ended.json", "result"}
+    assert left.pings.exists(), "the unfinished one has all that it needs"
+    assert (tmp_path / "notes").exists()
+
+
+def test_a_folder_without_its_first_file_is_no_round_and_goes(tmp_path: Path) -> None:
+    (tmp_path / "20260921T141320.000Z").mkdir()
+    begun = rounds.begin(tmp_path, TOPIC, V1, 1_790_000_000_123)
+    rounds.tidy(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [begun.folder.name]
+
+
+def test_two_refreshes_do_not_share_a_directory(tmp_path: Path) -> None:
+    with (
+        rounds.locked(tmp_path),
+        pytest.raises(ValueError, match="another refresh works there"),
+        rounds.locked(tmp_path),
+    ):
+        pass
+    with rounds.locked(tmp_path):
+        pass
+
+
+def decision(what: What, version: str, instead_of: str | None = None, ts: int = 5) -> Decision:
+    return Decision(what=what, kind="weights", version=version, instead_of=instead_of, ts=ts, by="t", reason="worse")
+
+
+def test_what_was_rolled_back_or_stopped_is_barred_and_nothing_else() -> None:
+    assert deciding.barred([decision("rollback", V1, V2)], V2) == f"{V2} was rolled back before: worse"
+    assert deciding.barred([decision("stop", V2)], V2) == f"{V2} was stopped before: worse"
+    harmless = [decision("rollback", V2, V1), decision("promote", V1, V2), decision("refuse", V2), decision("stop", V1)]
+    assert deciding.barred(harmless, V2) is None
+
+
+def test_only_decisions_since_a_round_began_are_its_own() -> None:
+    decisions = [decision("canary", V1, ts=4), decision("stop", V1, ts=6), decision("refuse", V2, ts=9)]
+    assert deciding.since(decisions, V1, 5) == decisions[1]
+    assert deciding.since(decisions, V1, 7) is None
+
+
+def test_golden_windows_are_the_newest_of_each_entity(make_corpus: MakeCorpus) -> None:
+    long = [wander(f"car-{n}", LENGTH + n, seed=n, start_ms=1_700_000_000_000 + n * 10_000_000) for n in range(6)]
+    windows = deciding.newest_windows(make_corpus(together(*long, wander("short", LENGTH - 1, seed=9))), most=2)
+    assert [len(window) for window in windows] == [LENGTH, LENGTH]
+    assert [int(window["ts_ms"][-1]) for window in windows] == [long[5]["t"][-1], long[4]["t"][-1]]
+
+
+def test_what_is_away_is_waited_for_or_said() -> None:
+    tries: list[int] = []
+
+    def answer() -> str:
+        tries.append(1)
+        if len(tries) < 3:
+            raise ConnectionError("nobody there")
+        return "here"
+
+    with pytest.raises(Away, match="Kafka cannot be reached: nobody there"):
+        Patience().reach("Kafka", answer)
+    assert Patience(waits=True, retry_s=0.0).reach("Kafka", answer) == "here"
+    assert len(tries) == 3
+    with pytest.raises(ValueError, match="broken"):  # not everything is waited for
+        Patience(waits=True, retry_s=0.0).reach("Kafka", lambda: int("broken"))
+
+
+def test_a_signal_ends_what_is_watched_and_the_second_is_not_caught() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with stopping() as stop:
+        patience = Patience(stop, waits=True)
+        watch = patience.watching(Watch())
+        watch.progress(0.1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        for told in (lambda: watch.progress(0.2), lambda: watch.reading("a", 0.1), lambda: patience.reach("x", list)):
+            with pytest.raises(Interrupted):
+                told()
+        assert signal.getsignal(signal.SIGTERM) == before
+    assert signal.getsignal(signal.SIGINT) != signal.SIG_IGN
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--data", "x.csv"], "give --out for files, or --dir and --registry"),
+        (["--dir", "d"], "--dir refreshes what serves live, and needs --registry"),
+        (["--dir", "d", "--registry", "r", "--out", "o"], "--dir reads the live topic: leave --out out"),
+        (["--dir", "d", "--registry", "r", "--data", "x.csv"], "leave --data out"),
+        (["--dir", "d", "--registry", "r", "--challenger", "w"], "leave --challenger out"),
+        (["--out", "o", "--data", "x.csv", "--registry", "r", "--every", "24h"], "leave --registry, --every out"),
+        (["--dir", "d", "--registry", "r", "--canary", "5", "--promote"], "--canary or --promote, not both"),
+        (["--dir", "d", "--registry", "r", "--every", "1h", "--json"], "leave --json out"),
+        (["--dir", "d", "--registry", "r", "--since", "week"], "'week' is no time like"),
+    ],
+)
+def test_options_of_files_and_of_live_do_not_mix(given: list[str], said: str) -> None:
+    result = CliRunner().invoke(APP, given)
+    assert result.exit_code == 2, result.output
+    assert said in " ".join(result.output.replace("│", " ").split())
+
+
+def test_the_environment_may_name_a_registry_for_other_commands(tmp_path: Path) -> None:
+    environment = {"PATHCAST_REGISTRY": str(tmp_path)}
+    result = CliRunner().invoke(APP, ["--data", "none.csv", "--out", str(tmp_path / "o")], env=environment)
+    assert "none.csv" in result.output
+    assert "leave" not in result.output

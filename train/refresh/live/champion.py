@@ -1,0 +1,97 @@
+"""What serves now, and its folder. Where nothing serves, the weights that workers begin with are published, so that a
+rollback has where to go."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from model.parameters.reading import from_pretrained, resolve
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.registry import About, Manifest, NotFound, Registry
+from stream.registry.golden import make_golden
+from stream.registry.keeping import Keep
+from stream.registry.manifest import WEIGHTS_FILES
+from stream.versions.announcing import Announcer
+from stream.versions.deciding import Decider
+from stream.wire import Topics, WeightsRecord
+from train.refresh.run import Options
+from train.refresh.statement import STATEMENT_FILE, Statement
+
+TRAINED_ON: Final = "trained_on"  # the statement, among the metrics of a manifest
+
+
+@dataclass(frozen=True)
+class Live:
+    """What a refresh beside a running fleet needs to know."""
+
+    registry: Registry
+    bootstrap: str
+    directory: Path
+    # `champion` is what is published where nothing serves; `out` and `cache` are those of each round.
+    options: Options
+    topics: Topics = field(default_factory=Topics.of)
+    security: KafkaSecurity = PLAIN_KAFKA
+    since_ms: int = 7 * 86_400_000  # how far back pings are taken
+    archive: str | None = None
+    percent: float | None = 5.0  # of the entities, for a canary; None: promote at once
+    lead_s: float = 60.0
+    keep: Keep = field(default_factory=Keep)
+
+    @asynccontextmanager
+    async def decider(self) -> AsyncIterator[Decider]:
+        """Yields the means to decide what serves. It is opened for each look, so that nobody else is held up."""
+        async with Announcer.opened(self.bootstrap, self.topics, self.security, lead_s=self.lead_s) as announcer:
+            yield Decider(self.registry, announcer)
+
+
+async def serving(live: Live) -> WeightsRecord | None:
+    async with live.decider() as decider:
+        return decider.serving
+
+
+def published_init(live: Live) -> str:
+    """Publishes the weights that workers begin with, if the registry has not got them, and returns their version.
+
+    Raises WeightsError, RegistryError, OSError.
+    """
+    name = live.options.champion
+    version = from_pretrained(name).fingerprint().hex()
+    try:
+        return live.registry.manifest("weights", version).version
+    except NotFound:
+        about = About(note=f"{name}: what served before anything was promoted")
+        return live.registry.publish_weights(resolve(name), about, make_golden(name)).version
+
+
+def put(live: Live, version: str, folder: Path) -> None:
+    """Puts weights of the registry, and the statement of what they were trained on, into a folder. It appears whole.
+
+    Raises RegistryError, OSError.
+    """
+    if folder.exists():
+        return
+    fetched, manifest = live.registry.fetch("weights", version), live.registry.manifest("weights", version)
+    scratch = folder.with_name(f".{folder.name}.writing")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    for name in WEIGHTS_FILES:
+        shutil.copyfile(fetched / name, scratch / name)
+    if (stated := manifest.metrics.get(TRAINED_ON)) is not None:
+        (scratch / STATEMENT_FILE).write_text(json.dumps(stated), encoding="utf-8")
+    scratch.rename(folder)
+
+
+def stated(statement: Statement | None) -> dict[str, Any]:
+    """Returns what a manifest's metrics have of a statement."""
+    return {} if statement is None else {TRAINED_ON: asdict(statement)}
+
+
+def refreshed(manifest: Manifest) -> bool:
+    """Returns whether `pathcast refresh` has published this version: what people published, it never deletes."""
+    return TRAINED_ON in manifest.metrics

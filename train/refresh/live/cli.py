@@ -1,0 +1,66 @@
+"""The live part of `pathcast refresh`. Heavy imports wait for the call."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from stream.config import failpoints
+from stream.config.options import log_to_stderr
+from stream.config.times import seconds
+
+if TYPE_CHECKING:
+    from train.refresh.live.champion import Live
+    from train.refresh.run import Watch
+
+REFUSED = 3  # exit code, as of files
+
+
+def run(live: Live, every: str | None, watch: Watch, *, as_json: bool) -> None:
+    """Makes one round, or goes on until it is told to stop."""
+    import msgspec
+
+    from train.fit.trainer import Interrupted
+    from train.refresh.live import service
+
+    failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
+    log_to_stderr()
+    logging.getLogger("train").setLevel(logging.INFO)
+    with stopping() as stop:
+        patience = service.Patience(stop, waits=every is not None)
+        if every is not None:
+            service.serve(live, seconds(every, "--every"), patience, watch)
+            return
+        try:
+            ended = service.once(live, patience, watch)
+        except Interrupted as error:
+            raise RuntimeError("stopped; the same command goes on from here") from error
+    typer.echo(msgspec.json.encode(ended) if as_json else ended.line)
+    if ended.outcome not in ("canary", "promote"):
+        raise typer.Exit(REFUSED)
+
+
+@contextmanager
+def stopping() -> Iterator[Event]:
+    """Yields an event that SIGTERM and SIGINT set. The second signal is not waited for."""
+    stop = Event()
+    before: dict[int, Any] = {}
+
+    def tell(number: int, frame: Any) -> None:
+        stop.set()
+        signal.signal(number, before[number])
+
+    for caught in (signal.SIGTERM, signal.SIGINT):
+        before[caught] = signal.signal(caught, tell)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,200 @@
+"""The fleet's newest days as one Parquet file: what the archive has, and the topic from where that ends.
+
+The archive states up to which offset each partition has landed; the topic is read from there on, or from the first
+record of those days, so that no ping is in the file twice. The end of each partition is queried once, at the start.
+Memory is that of ROWS pings. The file appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+
+from stream.adapters.archived.catalog import Catalog, files_of, hash_of, opened
+from stream.adapters.archived.manifest import File, Manifest
+from stream.adapters.archived.reading import read_batches
+from stream.adapters.columns import DROPPED
+from stream.adapters.tables import why
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
+from stream.kafka import admin, log_facts
+from stream.kafka.log import INPUT_ISOLATION, Log, reader, reread
+from train.data.topic import COLUMNS, ping_of
+
+ROWS: Final = 131_072  # of a row group, some 10 MB
+_SCHEMA: Final = pa.schema(list(COLUMNS.items()))
+
+
+class Where(NamedTuple):
+    """A topic, and how to reach it."""
+
+    topic: str
+    bootstrap: str
+    security: KafkaSecurity = PLAIN_KAFKA
+
+
+class Stretch(NamedTuple):
+    """The offsets [begin, end) of a partition that are read."""
+
+    partition: int
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Archived:
+    """The state of an archive that is read, all of it known before the first file is opened."""
+
+    catalog: Catalog
+    manifests: Mapping[int, Manifest]
+    files: tuple[File, ...]
+    forgotten: Collection[str]
+
+    @classmethod
+    def opened(cls, url: str, topic: str, since_ms: int) -> Self:
+        """Raises FileNotFoundError if there is no archive, ValueError for one of another topic, OSError."""
+        catalog = opened(url)
+        if catalog.head.topic != topic:
+            raise ValueError(f"{url} is an archive of {catalog.head.topic}, and not of {topic}")
+        manifests = catalog.manifests()
+        files = tuple(file for file in files_of(manifests) if file.to_ms >= since_ms)
+        return cls(catalog, manifests, files, catalog.forgotten())
+
+    def landed(self, partition: int, log: Log) -> int:
+        """Returns the first offset of this log that is not in the archive."""
+        manifest = self.manifests.get(partition)
+        if manifest is None or manifest.next_offset is None:
+            return 0
+        is_another = bool(manifest.topic_id and log.topic_id and manifest.topic_id != log.topic_id)
+        return 0 if is_another or manifest.next_offset > log.end else manifest.next_offset
+
+    def has_forgotten(self, entity_id: str) -> bool:
+        return bool(self.forgotten) and hash_of(self.catalog.head, entity_id) in self.forgotten
+
+
+def write(
+    where: Where,
+    path: Path,
+    since_ms: int,
+    *,
+    archive: str | None = None,
+    progress: Callable[[float], None] = lambda share: None,
+) -> int:
+    """Writes the pings since then to `path`, and returns their number. Of the topic, the time of a record counts; of
+    the archive, that of the ping.
+
+    Raises ValueError if there is none, or no such topic; Refused; KafkaError, OSError, TimeoutError.
+    """
+    archived = None if archive is None else Archived.opened(archive, where.topic, since_ms)
+    scratch = path.with_suffix(".writing")
+    with _Writer(scratch) as writer:
+        try:
+            asyncio.run(_write(writer, where, since_ms, archived, progress))
+        except KafkaError as error:
+            raise kafka_refusal(where.bootstrap, where.security, error) or error from error
+    if not writer.pings:
+        left_out = why(writer.dropped)
+        more = left_out and f"; records left out: {left_out}"
+        raise ValueError(f"topic {where.topic} at {where.bootstrap} holds no ping that is new enough{more}")
+    scratch.rename(path)
+    return writer.pings
+
+
+async def _write(
+    writer: _Writer, where: Where, since_ms: int, archived: Archived | None, progress: Callable[[float], None]
+) -> None:
+    stretches = await _stretches(where, since_ms, archived)
+    files = () if archived is None else archived.files
+    total = max(1, sum(file.rows for file in files) + sum(one.end - one.begin for one in stretches))
+    done = 0
+    for file in files:
+        assert archived is not None
+        for batch in read_batches(archived.catalog.storage, file, list(COLUMNS)):
+            writer.add(batch.filter(pc.greater_equal(batch.column("t"), since_ms)))
+            progress((done := done + batch.num_rows) / total)
+    servers, access = where.bootstrap.split(","), where.security.arguments()
+    for number, begin, end in stretches:
+        async for records in reread(servers, (where.topic, number), begin, end, access=access):
+            times = records.timestamps_ms.tolist()
+            new = [raw for raw, ts_ms in zip(records.values.each(), times, strict=True) if ts_ms >= since_ms]
+            writer.add_records(new, archived)
+            progress((done + int(records.offsets[-1]) - begin) / total)
+        done += end - begin
+    progress(1.0)
+
+
+async def _stretches(where: Where, since_ms: int, archived: Archived | None) -> list[Stretch]:
+    with admin.connected(where.bootstrap, where.security) as client:
+        count = admin.partitions_of(client, where.topic)
+    tps = [TopicPartition(where.topic, number) for number in range(count)]
+    async with reader(where.bootstrap.split(","), where.security.arguments(), INPUT_ISOLATION) as consumer:
+        # None of a partition without a newer record, and of brokers that do not know offsets by time. Then records are
+        # read whose time says that they are too old.
+        by_time = await consumer.offsets_for_times(dict.fromkeys(tps, since_ms))
+        logs = {tp: await log_facts.ask(consumer, tp, log_facts.UNDEFINED) for tp in tps}
+    found = []
+    for tp, log in logs.items():
+        at = by_time.get(tp)
+        begin = max(log.begin, 0 if at is None else at.offset)
+        if archived is not None:
+            begin = max(begin, archived.landed(tp.partition, log))
+        found.append(Stretch(tp.partition, min(begin, log.end), log.end))
+    return found
+
+
+class _Writer:
+    """Writes pings in row groups, and counts what is none."""
+
+    def __init__(self, path: Path) -> None:
+        self.pings = 0
+        self.dropped: Counter[str] = Counter()
+        self._path = path
+        self._batches: list[Any] = []
+        self._waiting = 0
+
+    def __enter__(self) -> Self:
+        # Without Arrow's own schema, so that readers see the metadata that is only known at the end.
+        self._file = pq.ParquetWriter(self._path, _SCHEMA, compression="zstd", store_schema=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._flush()
+        self._file.add_key_value_metadata({DROPPED: json.dumps(self.dropped)})
+        self._file.close()
+
+    def add_records(self, values: Sequence[bytes | None], archived: Archived | None) -> None:
+        pings = []
+        for value in values:
+            ping = ping_of(value)
+            if ping is None:
+                self.dropped["no_canonical_ping"] += 1
+            elif ping.valid is False:
+                self.dropped["marked_invalid"] += 1
+            elif archived is None or not archived.has_forgotten(ping.entity_id):
+                pings.append((ping.entity_id, ping.ts, ping.lat, ping.lon, ping.speed_mps, ping.heading_deg))
+        if pings:
+            columns = zip(*pings, strict=True)
+            arrays = [pa.array(column, kind) for column, kind in zip(columns, COLUMNS.values(), strict=True)]
+            self.add(pa.record_batch(arrays, schema=_SCHEMA))
+
+    def add(self, batch: Any) -> None:
+        self.pings += batch.num_rows
+        self._waiting += batch.num_rows
+        self._batches.append(batch)
+        if self._waiting >= ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._file.write_table(pa.Table.from_batches([one.cast(_SCHEMA) for one in self._batches]))
+        self._batches, self._waiting = [], 0

@@ -1,0 +1,207 @@
+"""One round of a refresh beside a running fleet, and rounds one after the other until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from threading import Event
+from typing import Final, TypeVar
+
+from aiokafka.errors import KafkaError
+from kafka.errors import KafkaError as AdminError
+
+from stream.adapters.sources import parse
+from stream.config import failpoints
+from stream.config.security import Refused
+from stream.registry.keeping import expendable
+from train.fit.trainer import Interrupted, Tick
+from train.refresh.live import champion, deciding, pings, rounds
+from train.refresh.live.champion import Live
+from train.refresh.live.rounds import Ended, Round
+from train.refresh.run import Watch, refresh
+
+log: Final = logging.getLogger(__name__)
+T = TypeVar("T")
+
+RETRY_S: Final = 10.0
+PAUSE_S: Final = 60.0
+AWAY: Final = (KafkaError, AdminError, OSError, TimeoutError)
+
+
+class Away(ConnectionError):
+    """Kafka, the registry or the archive do not answer. The round goes on when they do."""
+
+
+@dataclass
+class Patience:
+    """How a round waits for what is away, and how it is told to stop."""
+
+    stop: Event = field(default_factory=Event)
+    waits: bool = False  # until what is away answers; else Away is raised
+    retry_s: float = RETRY_S
+
+    def reach(self, what: str, action: Callable[[], T]) -> T:
+        """Returns what the action returns. Raises Interrupted, Away, Refused, and what else it raises."""
+        while True:
+            self.check()
+            try:
+                return action()
+            except AWAY as error:
+                said = str(error) or type(error).__name__
+                if not self.waits:
+                    raise Away(f"{what} cannot be reached: {said}") from error
+                log.warning("%s cannot be reached, and is waited for: %s", what, said)
+                self.stop.wait(self.retry_s)
+
+    def check(self) -> None:
+        if self.stop.is_set():
+            raise Interrupted
+
+    def watching(self, watch: Watch) -> Watch:
+        """Returns the same watch, which also stops what it watches."""
+
+        def reading(source: str, share: float) -> None:
+            watch.reading(source, share)
+            self.check()
+
+        def tick(tick: Tick) -> None:
+            watch.tick(tick)
+            self.check()
+
+        def progress(share: float) -> None:
+            watch.progress(share)
+            self.check()
+
+        return Watch(say=watch.say, reading=reading, tick=tick, progress=progress)
+
+
+def serve(live: Live, every_s: float, patience: Patience, watch: Watch) -> None:
+    """Goes on until it is told to stop. A round that fails is logged. Raises Refused, and ValueError where another
+    process works in the directory."""
+    with rounds.locked(live.directory):
+        log.info("a round every %g s, in %s", every_s, live.directory)
+        while not patience.stop.is_set():
+            wait_s = _wait_s(live, every_s, time.time())
+            if wait_s > 0:
+                log.info("the next round begins in %.0f s", wait_s)
+                patience.stop.wait(wait_s)
+                continue
+            try:
+                _round(live, patience, watch)
+            except Interrupted:
+                break
+            except Refused:
+                raise
+            except Exception as error:  # a service outlives what one round meets
+                log.exception("this round failed (%s), and the next one comes in its time", error)
+                patience.stop.wait(min(every_s, PAUSE_S))  # it may have failed before it began
+        log.info("stopped; the next start goes on from here")
+
+
+def once(live: Live, patience: Patience, watch: Watch) -> Ended:
+    """Makes one round, or ends the one that was killed. Raises as `one_round`, and Away, with which the round has not
+    ended."""
+    with rounds.locked(live.directory):
+        return _round(live, patience, watch)
+
+
+def _round(live: Live, patience: Patience, watch: Watch) -> Ended:
+    rounds.tidy(live.directory)
+    ended = one_round(live, patience, watch)
+    rounds.tidy(live.directory)
+    patience.reach("the registry", lambda: clear(live))
+    return ended
+
+
+def one_round(live: Live, patience: Patience, watch: Watch) -> Ended:
+    """Makes one round, or ends the one that was killed.
+
+    Raises Interrupted; Refused; Away; ValueError and RuntimeError, with which the round has failed and ended.
+    """
+    record = patience.reach("Kafka", lambda: asyncio.run(champion.serving(live)))
+    version = (
+        patience.reach("the registry", lambda: champion.published_init(live)) if record is None else record.version
+    )
+    round = _begun(live, version)
+    try:
+        ended = _made(live, round, patience, patience.watching(watch))
+    except (Interrupted, Away, Refused):
+        raise
+    except Exception as error:
+        round.end(Ended("failed", str(error) or type(error).__name__))
+        raise
+    failpoints.reach("after_decision")
+    round.end(ended)
+    failpoints.reach("after_round")
+    log.info("%s", ended.line)
+    return ended
+
+
+def _begun(live: Live, version: str) -> Round:
+    """Returns the round that was killed, if it still is about what serves, or a new one."""
+    left = rounds.unfinished(live.directory, live.topics.pings)
+    if left is not None:
+        if version in (left.started.champion, left.challenger):
+            log.info("going on with the round %s", left.folder.name)
+            return left
+        left.end(Ended("outrun", f"{version} serves meanwhile, and it began with {left.started.champion}"))
+        log.info("the round %s is given up: %s serves meanwhile", left.folder.name, version)
+    made = rounds.begin(live.directory, live.topics.pings, version, time.time_ns() // 1_000_000)
+    log.info("the round %s begins: %s serves", made.folder.name, version)
+    return made
+
+
+def _made(live: Live, round: Round, patience: Patience, watch: Watch) -> Ended:
+    if not round.result.exists():
+        patience.reach("the registry", lambda: champion.put(live, round.started.champion, round.champion))
+        if not round.pings.exists():
+            patience.reach("Kafka or the archive", lambda: _read(live, round, watch))
+            failpoints.reach("after_pings")
+        options = replace(live.options, out=round.result, champion=str(round.champion), cache=round.cache)
+        refresh([parse(round.pings)], options, lambda steps: command(live, round, steps), watch)
+        failpoints.reach("after_result")
+    return patience.reach("Kafka or the registry", lambda: asyncio.run(deciding.decided(live, round)))
+
+
+def _read(live: Live, round: Round, watch: Watch) -> None:
+    topic, since_ms = live.topics.pings, round.started.started_ms - live.since_ms
+    where = pings.Where(topic, live.bootstrap, live.security)
+    count = pings.write(where, round.pings, since_ms, archive=live.archive, progress=partial(watch.reading, topic))
+    log.info("%s: %d pings", topic, count)
+
+
+def command(live: Live, round: Round, steps: int) -> str:
+    """Returns the command that makes the same weights of the same pings, of which the manifest has a hash."""
+    options = live.options
+    how = ["--init", round.started.champion, "--steps", str(steps), "--seed", str(options.seed)]
+    return shlex.join(["pathcast", "refresh", "--data", round.pings.name, *how, "--places", str(options.places)])
+
+
+def clear(live: Live) -> None:
+    """Deletes old versions that `pathcast refresh` has published, and of which nothing recent says anything."""
+    mine = [one for one in live.registry.manifests("weights") if champion.refreshed(one)]
+    if len(mine) <= live.keep.newest:
+        return
+    used = asyncio.run(_in_use(live))
+    for one in expendable(mine, live.registry.decisions(), used, time.time_ns() // 1_000_000, live.keep):
+        live.registry.delete("weights", one.version, keep=used)
+        log.info("deleted weights %s, which nothing has named for %g days", one.version, live.keep.days)
+
+
+async def _in_use(live: Live) -> set[str]:
+    async with live.decider() as decider:
+        records = [decider.serving, *decider.beside]
+    return {one.version for one in records if one is not None}
+
+
+def _wait_s(live: Live, every_s: float, now_s: float) -> float:
+    """Returns how long until the next round; a killed one goes on at once."""
+    last_ms = rounds.last_started_ms(live.directory)
+    if last_ms is None or rounds.unfinished(live.directory, live.topics.pings) is not None:
+        return 0.0
+    return min(every_s, last_ms / 1000 + every_s - now_s)
