@@ -177,25 +177,25 @@ def test_a_smoother_of_its_own_noise_is_judged_beside_the_default_one(make_corpu
     assert "model_vs_best" not in same
 
 
-def test_the_atlas_of_a_fleet_that_turns_where_nobody_expects_it_bends_fills_towards_the_corner(
-    make_corpus: MakeCorpus,
-) -> None:
+def test_the_atlas_of_a_fleet_that_goes_a_detour_bends_fills_towards_it(make_corpus: MakeCorpus) -> None:
     """And knows nothing before its first version, so that nothing is moved then."""
-    corpus = make_corpus(together(*(corner(f"bus-{n}", n) for n in range(6))), cut=EVALUATION)
-    judged = replace(sample(corpus), fleet=corpus)
-    found = judge_gap_fills(judged, Predictor.untrained(SMALL), blocks_s=[300.0], atlas_ms=3_600_000)["blocks"]
-    with_it, without = found["300"][BESIDE], found["300"][MODEL]
-    assert with_it["mean_m"] < 0.97 * without["mean_m"]
-    assert found["300"]["atlas_vs_model"]["high_m"] < 0
-    assert found["300"]["model_vs_best"]["baseline"] not in (BESIDE, MODEL)
-    never = judge_gap_fills(judged, Predictor.untrained(SMALL), blocks_s=[300.0], atlas_ms=10**11)["blocks"]["300"]
+    corpus = make_corpus(together(*(detours(f"bus-{n}", n) for n in range(6))), cut=EVALUATION)
+    judged, predictor = replace(sample(corpus), fleet=corpus), Predictor.untrained(SMALL)
+    found = judge_gap_fills(judged, predictor, blocks_s=[300.0], atlas_ms=3_600_000)["blocks"]["300"]
+    assert found[BESIDE]["mean_m"] < 0.97 * found[MODEL]["mean_m"]
+    assert found["atlas_vs_model"]["high_m"] < 0
+    assert found["model_vs_best"]["baseline"] not in (BESIDE, MODEL)
+    never = judge_gap_fills(judged, predictor, blocks_s=[300.0], atlas_ms=10**13)["blocks"]["300"]
     assert never[BESIDE] == never[MODEL]
-    assert BESIDE not in judge_gap_fills(judged, Predictor.untrained(SMALL), blocks_s=[300.0])["blocks"]["300"]
+    assert BESIDE not in judge_gap_fills(judged, predictor, blocks_s=[300.0])["blocks"]["300"]
 
 
-def corner(entity: str, seed: int) -> dict[str, list[object]]:
-    """A bus that goes east for 3 km and then north for 3 km, and comes back, again and again, for three hours."""
-    times = np.arange(0, 3 * 3_600.0, 30.0)
-    gone = (10.0 * times + np.random.default_rng(seed).uniform(0, 12_000)) % 12_000
-    way = np.where(gone < 6_000, gone, 12_000 - gone)
-    return track(entity, times.tolist(), np.minimum(way, 3_000).tolist(), np.maximum(way - 3_000, 0).tolist())
+def detours(entity: str, seed: int) -> dict[str, list[object]]:
+    """A bus that goes 12 km and back for five hours, always east 1 km, north 1 km, east 1 km, south 1 km."""
+    times = np.arange(0, 5 * 3_600.0, 30.0)
+    gone = (10.0 * times + np.random.default_rng(seed).uniform(0, 24_000)) % 24_000
+    way = np.where(gone < 12_000, gone, 24_000 - gone)
+    corners = np.arange(0, 12_001, 1_000)
+    east = np.interp(way, corners, 1_000.0 * ((np.arange(13) + 1) // 2))
+    north = np.interp(way, corners, 1_000.0 * (np.arange(13) // 2 % 2))
+    return track(entity, times.tolist(), east.tolist(), north.tolist())
