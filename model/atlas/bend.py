@@ -26,7 +26,7 @@ from model.atlas.published import Published
 from model.kinematics.geo import F64
 
 SHARE: Final = 0.75  # chosen in Austin: train/experiments/notes/small.md
-MIN_GAP_S: Final = 90.0  # a shorter way is known better by its two ends: fills of 60 to 90 s were 1 to 4 % farther off
+MIN_GAP_S: Final = 90.0  # fills of shorter gaps were farther off with it
 MAX_GAP_S: Final = 2 * HORIZONS_S[-1]  # an atlas says nothing about what is later than its last horizon
 ROUNDING: Final = 1e-6  # of a count that is interpolated
 
