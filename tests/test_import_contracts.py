@@ -62,6 +62,7 @@ VIOLATIONS = {
         ("stream/archive/landing.py", "import stream.atlas.building"),
         ("stream/adapters/archived/reading.py", "import stream.archive.writing"),
         ("stream/worker/app.py", "import stream.bench.harness.drain"),
+        ("stream/worker/process_pool.py", "import stream.up.keeper"),
     ],
     "stream-reaches-model-through-api": [
         ("stream/engine/engine.py", "import model.serving.state_pool"),

@@ -22,6 +22,7 @@ from stream.archive.settings import ArchiveSettings
 from stream.config.security import kafka_refusal
 from stream.kafka import admin, fetcher, log_facts
 from stream.kafka.log import INPUT_ISOLATION, bounds_by
+from stream.kafka.pacing import Pace
 from stream.kafka.patches import patch_aiokafka
 
 log: Final = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     async def run(self) -> None:
         """Archives until `stop`; with `once`, up to the present end. Raises KafkaError, Refused, ArchiveDamaged."""
         await self._consumer.start()
+        Pace(self._consumer._fetcher)  # the embedded broker answers at once where there is nothing
         try:
             self._consumer.subscribe([self._topic], listener=self)
             report = asyncio.create_task(self._report())

@@ -59,7 +59,7 @@ def broker() -> Iterator[str]:
 def broker_process() -> Iterator[tuple[str, int]]:
     """Does the same and yields the broker's process id, too, for who counts its CPU time."""
     binary = _noida_binary()
-    with _serving(lambda port, home: _noida_command(binary, port, home), _kafka_answers) as (port, pid):
+    with _serving(lambda port, home: _noida_command(binary, port, home), kafka_answers) as (port, pid):
         yield f"{HOST}:{port}", pid
 
 
@@ -76,6 +76,16 @@ def redis_server(binary: Path) -> Iterator[str]:
     """Does the same for any Redis or Valkey binary. It writes nothing to disk, and listens on loopback only."""
     with _serving(lambda port, home: _redis_command(binary, port, home), redis_answers) as (port, _):
         yield f"redis://{HOST}:{port}/0"
+
+
+def broker_command(port: int, home: Path) -> list[str]:
+    """Returns the command of a broker that goes on with what it left in `home`. It saves everything once a second."""
+    return _noida_command(_noida_binary(), port, home)
+
+
+def store_command(port: int, home: Path) -> list[str]:
+    """Returns the command of a store that goes on with what it left in `home`. It writes to disk once a second."""
+    return [*_redis_command(_valkey_binary(), port, home), "--appendonly", "yes", "--appendfsync", "everysec"]
 
 
 def names() -> tuple[str, str]:
@@ -111,7 +121,8 @@ def redis_answers(port: int) -> bool:
         return False
 
 
-def _kafka_answers(port: int) -> bool:
+def kafka_answers(port: int) -> bool:
+    """Returns whether a Kafka broker on this loopback port tells what it knows."""
     try:  # this cheap check comes first: a Kafka client would wait before its next try
         socket.create_connection((HOST, port), timeout=1.0).close()
     except OSError:

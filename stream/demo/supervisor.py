@@ -35,9 +35,18 @@ class Supervised:
     """
 
     def __init__(
-        self, command: Sequence[str], *, log: Path, remove: Path | None = None, env: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str],
+        *,
+        log: Path,
+        remove: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        held: Sequence[int] = (),
     ) -> None:
-        """Starts `command` with stdout and stderr appended to `log`; `remove` is a directory to delete at the end."""
+        """Starts `command` with stdout and stderr appended to `log`; `remove` is a directory to delete at the end.
+
+        `held` are open files that the supervisor, not the server, keeps open as long as it lives, such as a lock.
+        """
         self.log = log
         self._supervisor = subprocess.Popen(
             [sys.executable, "-I", "-S", __file__, str(log), str(remove or ""), *command],
@@ -45,6 +54,7 @@ class Supervised:
             stdout=subprocess.PIPE,
             env=None if env is None else dict(env),
             start_new_session=True,  # Ctrl-C in the terminal reaches only the parent, which then decides
+            pass_fds=held,
         )
         assert self._supervisor.stdin is not None
         assert self._supervisor.stdout is not None

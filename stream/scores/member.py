@@ -24,6 +24,7 @@ from stream.config.security import kafka_refusal
 from stream.kafka import admin, fetcher
 from stream.kafka.encoded_batches import Answers
 from stream.kafka.log import INPUT_ISOLATION, bounds_by
+from stream.kafka.pacing import Pace
 from stream.kafka.patches import patch_aiokafka
 from stream.kafka.producer import Publisher
 from stream.scores.owned import Decided, Owned
@@ -71,6 +72,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     async def run(self) -> None:
         """Scores until `stop`; with `once`, up to the present end. Raises KafkaError, Refused."""
         await self._consumer.start()
+        Pace(self._consumer._fetcher)  # the embedded broker answers at once where there is nothing
         try:
             self._consumer.subscribe([self._topic], listener=self)
             report = asyncio.create_task(self._report())

@@ -139,18 +139,18 @@ class WorkerProcess:
             life = await self._live()
             # SIGTERM kills a process that has no handler yet.
             if life.asked_to_stop and life.status not in (0, -signal.SIGTERM):
-                raise RuntimeError(f"{self._name} did not stop well, but with {_how(life.status)}")
+                raise RuntimeError(f"{self._name} did not stop well, but with {how(life.status)}")
             if self._stop.is_set():
                 return
             past = past.after(life.ran_s, ready=life.ready)
             if past.hopeless:
                 raise RuntimeError(
-                    f"{self._name} ended {past.false_starts} times before it was ready, with {_how(life.status)}; "
+                    f"{self._name} ended {past.false_starts} times before it was ready, with {how(life.status)}; "
                     f"its last words: {self._last_words}"
                 )
             log.warning(
                 "%s ended with %s after %.0f s; it is started again in %.0f s",
-                *(self._name, _how(life.status), life.ran_s, past.delay_s),
+                *(self._name, how(life.status), life.ran_s, past.delay_s),
             )
             with suppress(TimeoutError):
                 async with asyncio.timeout(past.delay_s):
@@ -176,7 +176,7 @@ class WorkerProcess:
         stopped.cancel()
         asked_to_stop = not ended.done()
         if asked_to_stop:
-            await _end(process.pid, ended)
+            await end(process.pid, ended)
         status = await ended
         await relay
         return Life(status, time.monotonic() - began_s, self._ready, asked_to_stop)
@@ -196,7 +196,8 @@ class WorkerProcess:
                 sys.stderr.write(f"{self._shown(self._number, line)}\n")
 
 
-async def _end(pid: int, ended: asyncio.Task[int]) -> None:
+async def end(pid: int, ended: asyncio.Task[int]) -> None:
+    """Sends SIGTERM, and SIGKILL to a process that has not ended STOP_S later. `ended` waits for its end."""
     # Process.terminate() checks whether the process has ended, and may take the status from asyncio's watcher.
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
@@ -205,7 +206,8 @@ async def _end(pid: int, ended: asyncio.Task[int]) -> None:
             return
 
 
-def _how(status: int) -> str:
+def how(status: int) -> str:
+    """Returns a status in Popen's form for people."""
     return f"status {status}" if status >= 0 else f"signal {-status} ({signal.strsignal(-status)})"
 
 

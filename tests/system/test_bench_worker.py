@@ -76,14 +76,14 @@ def test_bench_worker_measures_an_atlas_that_answers(kafka: str, redis_url: str,
 
 def test_bench_swap_moves_every_entity_to_the_other_weights(kafka: str, redis_url: str, tmp_path: Path) -> None:
     done = bench(
-        *("swap", "--entities", str(ENTITIES), "--rate", "400", "--ramp", "3", "--lead-s", "5", "--seconds", "3"),
-        *("--warm-rounds", "20", "--runs", "2", "--json", "--bootstrap", kafka, "--redis", redis_url),
+        *("swap", "--entities", str(ENTITIES), "--rate", "400", "--ramp", "3", "--lead-s", "15", "--seconds", "3"),
+        *("--warm-rounds", "20", "--runs", "1", "--json", "--bootstrap", kafka, "--redis", redis_url),
         home=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     numbers = msgspec.json.decode(done.stdout)["numbers"]
     swap = numbers["swap"]
-    assert (swap["entities"], swap["states moved"]) == (ENTITIES, ENTITIES), "there, and back again"
+    assert (swap["entities"], swap["states moved"]) == (ENTITIES, ENTITIES)
     assert (swap["late forecasts"], swap["missing"]) == (0, 0)
     assert [one["phase"] for one in numbers["phases"]] == ["before", "announced", "moving", "after"]
     assert all(0 < one["p50 ms"] <= one["p99 ms"] for one in numbers["phases"])

@@ -25,6 +25,7 @@ from stream.atlas.counting.servers import SESSION_S, consumer_of, partitions_of,
 from stream.atlas.counting.settings import RunSettings
 from stream.config.security import kafka_refusal
 from stream.kafka.log import bounds_by
+from stream.kafka.pacing import Pace
 from stream.store.base import Fenced
 from stream.store.sums_store import SumsLost, SumsStore
 from stream.versions.announcing import NotAnnounced
@@ -74,6 +75,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     async def run(self) -> None:
         """Counts until `stop`; with `once`, up to the present end. Raises KafkaError, Refused."""
         await self._consumer.start()
+        Pace(self._consumer._fetcher)  # the embedded broker answers at once where there is nothing
         try:
             self._consumer.subscribe([self._topic], listener=self)
             report = asyncio.create_task(self._report())

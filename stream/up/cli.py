@@ -1,0 +1,123 @@
+"""`pathcast up`: the command that runs a whole fleet's pathcast on one machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stream.config.http_access import Address, check_free
+from stream.config.options import DEFAULT_PREFIX, Prefix, quiet, secured
+from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
+from stream.up.home import Home, locked
+from stream.up.parts import KINDS, choose, ports, table
+
+HELP = """Run everything on this machine: workers, the fleet's atlas, archive, scores, and what refreshes the weights.
+
+Without --bootstrap and --redis it starts a broker and a store of its own, for trying out; what they hold stays in
+--dir. A part that dies is started again. Ctrl-C or SIGTERM stops all in order, and leaves no process behind; the same
+command then goes on where it stopped. What each part writes is in DIR/logs; its warnings are shown here, too.
+
+Parts are worker (a process per core but one; one with the embedded broker), atlas, archive, scores, guard and refresh.
+Settings of theirs come from their environment variables, such as PATHCAST_WEIGHTS.
+
+[bold]Examples[/]
+
+  pathcast up
+  pathcast up --bootstrap localhost:9092 --redis redis://localhost:6379/0 --dir /srv/pathcast
+  pathcast up --workers 4 --without archive,refresh
+"""
+
+
+@secured
+def up(
+    context: typer.Context,
+    directory: Annotated[
+        Path, typer.Option("--dir", envvar="PATHCAST_DIR", file_okay=False, help="where everything is kept")
+    ] = Path("pathcast-data"),
+    bootstrap: Annotated[
+        str | None,
+        typer.Option("--bootstrap", envvar="PATHCAST_BOOTSTRAP", help="Kafka, host:port[,...]; default: embedded"),
+    ] = None,
+    redis: Annotated[
+        str | None, typer.Option("--redis", envvar="PATHCAST_REDIS", help="Redis or Valkey; default: embedded")
+    ] = None,
+    prefix: Prefix = DEFAULT_PREFIX,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", envvar="PATHCAST_WORKERS", min=1, max=256, help="default: the cores but one"),
+    ] = None,
+    without: Annotated[str, typer.Option("--without", metavar="PART,...", help="parts that are not to run")] = "",
+    partitions: Annotated[
+        int | None,
+        typer.Option("--partitions", envvar="PATHCAST_PARTITIONS", min=1, max=10_000, help="of new topics"),
+    ] = None,
+    metrics: Annotated[
+        str,
+        typer.Option(
+            "--metrics",
+            envvar="PATHCAST_METRICS",
+            help="where the first worker serves its pages, HOST:PORT or a loopback PORT; the others and scores use "
+            "the ports that follow; nothing is served if it is empty",
+        ),
+    ] = "9464",
+    security: KafkaSecurity = PLAIN_KAFKA,
+    redis_security: RedisSecurity = PLAIN_REDIS,
+) -> None:
+    if bootstrap is None and security != PLAIN_KAFKA:
+        raise typer.BadParameter("--kafka-... are for a Kafka of your own: give --bootstrap")
+    if redis is None and redis_security != PLAIN_REDIS:
+        raise typer.BadParameter("a password or --redis-ca are for a Redis of your own: give --redis")
+    left_out = _kinds(without)
+    first, home, count = _door(metrics), Home(directory.absolute()), workers or _default_workers(bootstrap)
+    from rich.console import Console
+
+    from stream.up.run import Options, run
+    from stream.up.screen import Screen
+
+    every = table(home, count, first, finds_drift=_installed("river"))
+    chosen, lines = choose(every, left_out, context.find_root().command, _installed)
+    if not chosen:
+        raise typer.BadParameter("nothing is left to run", param_hint="--without")
+    home.make()
+    with locked(home) as lock, quiet(), Screen(Console(stderr=True)) as screen:
+        for door in filter(None, ports(first, count + 1)):
+            check_free(door)
+        for line in lines:
+            screen.say("", line)
+        asyncio.run(
+            run(Options(home, chosen, prefix, bootstrap, redis, partitions, security, redis_security), screen, lock)
+        )
+        screen.say("", "stopped; nothing is left running")
+
+
+up.__doc__ = HELP
+
+
+def _kinds(text: str) -> frozenset[str]:
+    kinds = frozenset(word.strip() for word in text.split(",") if word.strip())
+    if unknown := sorted(kinds - set(KINDS)):
+        raise typer.BadParameter(f"no such part: {unknown[0]} (there are {', '.join(KINDS)})", param_hint="--without")
+    return kinds
+
+
+def _door(metrics: str) -> Address | None:
+    try:
+        return Address.parse(metrics) if metrics else None
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--metrics") from None
+
+
+def _default_workers(bootstrap: str | None) -> int:
+    if bootstrap is None:
+        return 1  # the embedded broker is for one (stream.demo.embedded)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores - 1)
+
+
+def _installed(module: str) -> bool:
+    return find_spec(module) is not None

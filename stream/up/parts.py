@@ -1,0 +1,144 @@
+"""Which parts `pathcast up` runs: each is a command of pathcast. A new part is one more row of `table`.
+
+Options here are only what makes the parts one whole: directories, ports. Servers, users and secrets are in the
+environment of the children (`environment`), because `ps` shows options to everybody. Other settings come from the
+variables that each command reads, such as PATHCAST_WEIGHTS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from stream.config.http_access import Address
+from stream.config.security import KafkaSecurity, RedisSecurity
+from stream.up.home import Home
+from stream.worker.process_pool import ONE_THREAD
+
+# Of several processes, each would have the same.
+_NOT_INHERITED: Final = ("PATHCAST_METRICS", "PATHCAST_WORKERS", "PATHCAST_INSTANCE")
+
+
+class Part(NamedTuple):
+    """One process that is kept running."""
+
+    name: str  # its log is NAME.log
+    kind: str  # what --without names
+    command: tuple[str, ...]  # of pathcast
+    needs: Mapping[str, str] = {}  # modules, and the extra of pathcast that installs each
+    wants: tuple[str, ...] = ()  # kinds without which it has nothing to do
+
+    @property
+    def answers_pings(self) -> bool:
+        """Returns whether it drains before all others stop."""
+        return self.kind == "worker"
+
+
+KINDS: Final = ("worker", "atlas", "archive", "scores", "guard", "refresh")
+
+
+def table(home: Home, workers: int, metrics: Address | None, *, finds_drift: bool) -> list[Part]:
+    """Returns all parts. `metrics` is where the first worker serves its pages, and the other workers and scores at the
+    ports that follow."""
+    registry = ("--registry", str(home.registry))
+    doors = [None if metrics is None else str(at) for at in ports(metrics, workers + 1)]
+    every = ("--every", "24h", "--since", "7d")
+    return [
+        *(
+            Part(
+                name=f"worker-{number}",
+                kind="worker",
+                command=("worker", "--atlases", str(home.atlases), *registry, "--workers=1", *_served(door)),
+            )
+            for number, door in enumerate(doors[:-1], 1)
+        ),
+        Part("atlas", "atlas", ("atlas", "run", "--atlases", str(home.atlases))),
+        Part("archive", "archive", ("archive", "run", "--archive", str(home.archive)), {"pyarrow": "readers"}),
+        Part("scores", "scores", ("scores", "run", *([] if finds_drift else ["--no-drift"]), *_served(doors[-1]))),
+        Part("guard", "guard", ("models", "guard", *registry), wants=("scores",)),
+        Part(
+            name="refresh",
+            kind="refresh",
+            command=("refresh", *every, *registry, "--dir", str(home.refresh), "--archive", str(home.archive)),
+            needs={"torch": "train", "pyarrow": "readers"},
+            wants=("archive",),
+        ),
+    ]
+
+
+def ports(first: Address | None, count: int) -> list[Address | None]:
+    """Returns so many addresses: the ports from the first one on, or any free ones if that is 0."""
+    if first is None:
+        return [None] * count
+    if first.port and first.port + count > 65_536:
+        raise ValueError(f"--metrics: there are no {count} ports from {first.port} on")
+    return [first._replace(port=first.port and first.port + number) for number in range(count)]
+
+
+def _served(door: str | None) -> tuple[str, ...]:
+    return ("--metrics", door) if door else ()
+
+
+def choose(
+    parts: list[Part], without: frozenset[str], root: Any, installed: Callable[[str], bool]
+) -> tuple[list[Part], list[str]]:
+    """Returns the parts that can run here, and a line for each that is left out although nobody asked for that.
+
+    `root` is the root command, as Typer has it: a part whose command or option this version does not have is left out.
+    """
+    chosen: list[Part] = []
+    lines: list[str] = []
+    for part in parts:
+        if part.kind in without:
+            continue
+        if (reason := _hindrance(part, {one.kind for one in chosen}, root, installed)) is None:
+            chosen.append(part)
+        else:
+            lines.append(f"without {part.name}: {reason}")
+    return chosen, lines
+
+
+def _hindrance(part: Part, chosen: set[str], root: Any, installed: Callable[[str], bool]) -> str | None:
+    if (missing := _unknown(part.command, root)) is not None:
+        return f"this version of pathcast has no {missing}"
+    extras = list(dict.fromkeys(extra for module, extra in part.needs.items() if not installed(module)))
+    if extras:
+        return f"it needs pip install 'pathcast[{','.join(extras)}]'"
+    if absent := [kind for kind in part.wants if kind not in chosen]:
+        return f"it needs {absent[0]}, which does not run"
+    return None
+
+
+def _unknown(command: tuple[str, ...], root: Any) -> str | None:
+    """Returns the first word of a command that names no command or option; None if all are known."""
+    at, words = root, list(command)
+    while getattr(at, "commands", None):
+        word = words.pop(0)
+        if word not in at.commands:
+            return f"pathcast {' '.join(command[: len(command) - len(words)])}"
+        at = at.commands[word]
+    known = {name for parameter in at.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    options = (word.partition("=")[0] for word in words if word.startswith("--"))
+    return next((option for option in options if option not in known), None)
+
+
+def environment(
+    ours: Mapping[str, str], bootstrap: str, redis: str, prefix: str, kafka: KafkaSecurity, store: RedisSecurity
+) -> dict[str, str]:
+    """Returns the environment of all parts: ours, and where the servers are. Passwords are in ours, and stay there."""
+    given = {
+        "BOOTSTRAP": bootstrap,
+        "REDIS": redis,
+        "PREFIX": prefix,
+        "KAFKA_SECURITY": kafka.protocol.value,
+        "KAFKA_MECHANISM": kafka.mechanism.value,
+        "KAFKA_USER": kafka.user,
+        "KAFKA_CA": kafka.ca,
+        "KAFKA_CERT": kafka.certificate,
+        "KAFKA_KEY": kafka.key,
+        "REDIS_CA": store.ca,
+    }
+    # Workers of two prefixes would share a group otherwise.
+    ours = {"PATHCAST_GROUP": prefix, **ours}
+    kept = {name: value for name, value in ours.items() if name not in _NOT_INHERITED}
+    return {**kept, **ONE_THREAD, **{f"PATHCAST_{name}": str(value) for name, value in given.items() if value}}

@@ -1,0 +1,182 @@
+"""Runs `pathcast up`: starts servers, topics and parts; at a signal stops workers, then the rest, then servers.
+
+SIGINT, SIGTERM -> all stop in that order; nothing is left
+kill -9 of us   -> each process notices by itself that we are gone, and ends
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
+from stream.config.settings import Settings
+from stream.kafka import admin
+from stream.up import logs, servers
+from stream.up.child import Child, Running
+from stream.up.home import Home
+from stream.up.keeper import Keeper
+from stream.up.parts import Part, environment
+from stream.up.screen import Screen
+from stream.up.servers import Embedded
+from stream.worker import startup
+from stream.worker.cli import MEMBER
+
+START_S: Final = 30.0  # for embedded servers, which answer in under a second on an idle machine
+SHOW_S: Final = 2.0  # between two tables
+LOOK_S: Final = 0.05  # between two tries of a server that starts
+
+
+@dataclass(frozen=True)
+class Options:
+    """What runs, and with which servers."""
+
+    home: Home
+    parts: Sequence[Part]
+    prefix: str
+    bootstrap: str | None = None  # None: an embedded broker
+    redis_url: str | None = None  # None: an embedded store
+    partitions: int | None = None  # of new topics
+    kafka: KafkaSecurity = PLAIN_KAFKA
+    redis: RedisSecurity = PLAIN_REDIS
+    env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+
+async def run(options: Options, screen: Screen, lock: int) -> None:
+    """Runs everything until SIGINT or SIGTERM. No process is left when it returns or raises.
+
+    `lock` is the open file that children hold, too.
+
+    Raises:
+        ConnectionError, Refused: a server that was given does not answer, or refuses us.
+        RuntimeError: an embedded server does not start, or a part did not stop well.
+    """
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    theirs, ours = os.pipe()  # nobody ever writes into it
+    crew = Crew(options, screen, theirs, lock)
+    watching = asyncio.create_task(crew.watch())
+    try:
+        begun = asyncio.create_task(crew.begin())
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait((begun, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if begun.done():
+            begun.result()  # raises what it raised
+            await stopped
+        else:
+            begun.cancel()
+            with suppress(asyncio.CancelledError):
+                await begun
+        screen.say("", "stopping: workers finish their batches, then all else, then the servers")
+    finally:
+        await crew.stop()
+        watching.cancel()
+        os.close(theirs)
+        os.close(ours)
+    if bad := [keeper.status.name for keeper in crew.keepers if not keeper.stopped_well]:
+        raise RuntimeError(f"all parts were stopped, but {', '.join(bad)} did not end well")
+
+
+class Crew:
+    """All that runs: servers, workers, and the rest, each kept by a keeper."""
+
+    def __init__(self, options: Options, screen: Screen, stdin: int, lock: int) -> None:
+        self._options, self._screen = options, screen
+        self._stdin, self._lock = stdin, lock
+        self._servers: list[Keeper] = []
+        self._workers: list[Keeper] = []
+        self._rest: list[Keeper] = []
+
+    @property
+    def keepers(self) -> list[Keeper]:
+        return [*self._servers, *self._workers, *self._rest]
+
+    async def begin(self) -> None:
+        """Starts everything, the servers first. Raises as `run`."""
+        options = self._options
+        bootstrap, url = options.bootstrap, options.redis_url
+        if bootstrap is None:
+            bootstrap = (await self._serve(servers.kafka(), servers.KAFKA_PORT)).address
+        if url is None:
+            url = f"redis://{(await self._serve(servers.redis(), servers.REDIS_PORT)).address}/0"
+        settings = Settings(
+            bootstrap=bootstrap,
+            redis_url=url,
+            prefix=options.prefix,
+            atlases=options.home.atlases,
+            kafka=options.kafka,
+            redis=options.redis,
+        )
+        await startup.reach(settings, 0.0)
+        await asyncio.to_thread(_provide, settings, options)
+        env = environment(options.env, bootstrap, url, options.prefix, options.kafka, options.redis)
+        for part in options.parts:
+            keeper = self._keeper(part.name, partial(self._child, part, env))
+            (self._workers if part.answers_pings else self._rest).append(keeper)
+            keeper.begin()
+        topics = settings.topics
+        self._screen.say("", f"{len(options.parts)} parts are started; pings go to {topics.pings} at {bootstrap}")
+        self._screen.say("", f"forecasts come on {topics.forecasts}; the logs are in {options.home.logs}")
+
+    async def stop(self) -> None:
+        for group in (self._workers, self._rest, self._servers):
+            await asyncio.gather(*(keeper.stop() for keeper in group))
+
+    async def watch(self) -> None:
+        """Renews the table, and keeps the logs of servers small."""
+        while True:
+            self._screen.show([keeper.status for keeper in self.keepers])
+            for keeper in self._servers:
+                logs.bound(self._options.home.log(keeper.status.name))
+            await asyncio.sleep(SHOW_S)
+
+    def _keeper(self, name: str, start: Callable[[], Awaitable[Running]]) -> Keeper:
+        return Keeper(name, start, self._options.home.log(name), partial(self._screen.say, name))
+
+    async def _child(self, part: Part, env: Mapping[str, str]) -> Running:
+        return await Child.start(
+            [*MEMBER, *part.command],
+            env=env,
+            stdin=self._stdin,
+            lock=self._lock,
+            log=self._options.home.log(part.name),
+            told=partial(self._screen.say, part.name),
+        )
+
+    async def _serve(self, server: Embedded, usual_port: int) -> Embedded:
+        """Starts an embedded server, and waits until it answers. Raises RuntimeError if it does not."""
+        keeper = self._keeper(server.name, server.starter(self._options.home, self._lock))
+        self._servers.append(keeper)
+        keeper.begin()
+        try:
+            async with asyncio.timeout(START_S):
+                while True:
+                    if await asyncio.to_thread(server.answers, server.port):
+                        break
+                    await asyncio.sleep(LOOK_S)
+        except TimeoutError:
+            words = "; ".join(logs.tail(self._options.home.log(server.name))) or "it wrote nothing"
+            raise RuntimeError(f"the embedded {server.name} does not answer at {server.address}: {words}") from None
+        taken = "" if server.port == usual_port else f" ({usual_port} is taken)"
+        self._screen.say(server.name, f"embedded, at {server.address}{taken}")
+        return server
+
+
+def _provide(settings: Settings, options: Options) -> None:
+    """Creates the topics that are absent, so that no part waits for another to do it."""
+    numbers = {"partitions": options.partitions}
+    if options.partitions is None and options.bootstrap is None:
+        numbers = {"partitions": servers.PARTITIONS}
+    with admin.connected(settings.bootstrap, settings.kafka, timeout_s=startup.CHECK_S) as client:
+        admin.create(client, settings.topics, **numbers)
+        admin.create_scores(client, settings.topics, **numbers)
+        admin.create_models(client, settings.topics)
+        if options.bootstrap is None:
+            servers.forget_soon(client, [*settings.topics, settings.topics.scores])

@@ -1,0 +1,67 @@
+"""What people see of `pathcast up`: on a terminal a table that is renewed; elsewhere a line when something happens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from stream.up.keeper import Status
+from stream.wire.escape import escaped
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+
+class Screen:
+    """Shows lines, and on a terminal the table below them."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.live import Live
+
+        self._console = console
+        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> Screen:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def say(self, name: str, line: str) -> None:
+        """Shows a line with the part's name in front; with none for what concerns all."""
+        prefix = f"{name} | " if name else ""
+        text = f"{prefix}{escaped(line.rstrip())}"
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def show(self, statuses: Sequence[Status]) -> None:
+        if self._live is not None:
+            self._live.update(_table(statuses, time.time()), refresh=True)
+
+
+def _table(statuses: Sequence[Status], now_s: float) -> Table:
+    from rich.table import Table
+
+    table = Table("part", "what it does", "for", "restarts", "process", box=None, pad_edge=False)
+    for one in statuses:
+        pid = "" if one.pid is None else str(one.pid)
+        style = "" if one.doing == "runs" else "yellow"
+        span = "" if not one.since_s else lasting(now_s - one.since_s)
+        table.add_row(one.name, escaped(one.doing), span, str(one.restarts or ""), pid, style=style)
+    return table
+
+
+def lasting(seconds: float) -> str:
+    """Returns a duration for people, to the second below a minute and to the minute below a day."""
+    whole = max(0, int(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes = whole // 60
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"

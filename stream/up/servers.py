@@ -1,0 +1,70 @@
+"""The embedded broker and store of `pathcast up`, whose state stays in its directory (`stream.demo.embedded`)."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from kafka.admin import ConfigResource, ConfigResourceType
+
+from stream.demo import embedded
+from stream.up.child import Running, Server
+from stream.up.home import Home
+
+# Where all commands look if they are told nothing, so that `pathcast feed` and `pathcast tail` find them.
+KAFKA_PORT: Final = 9092
+REDIS_PORT: Final = 6379
+# The broker keeps all records in memory, 0.8 KB and more for each, and writes all of them to disk every second.
+RETENTION_MS: Final = 3_600_000
+PARTITIONS: Final = 4  # of new topics: workers of one machine share them
+
+
+class Embedded(NamedTuple):
+    """A server that we start ourselves."""
+
+    name: str
+    port: int
+    command: Callable[[int, Path], list[str]]
+    answers: Callable[[int], bool]
+
+    @property
+    def address(self) -> str:
+        return f"{embedded.HOST}:{self.port}"
+
+    def starter(self, home: Home, lock: int) -> Callable[[], Awaitable[Running]]:
+        """Returns what starts it, and again on the same port. Raises RuntimeError if its package is not installed."""
+        folder = home.server(self.name)
+        folder.mkdir(exist_ok=True)
+        command = self.command(self.port, folder)
+
+        async def start() -> Running:
+            return Server(command, lock=lock, log=home.log(self.name))
+
+        return start
+
+
+def kafka() -> Embedded:
+    return Embedded("kafka", _port(KAFKA_PORT), embedded.broker_command, embedded.kafka_answers)
+
+
+def redis() -> Embedded:
+    return Embedded("redis", _port(REDIS_PORT), embedded.store_command, embedded.redis_answers)
+
+
+def forget_soon(client: Any, topics: Sequence[str]) -> None:
+    """Lets the embedded broker delete records of these topics after RETENTION_MS. `client` is kafka-python's admin."""
+    retention = {"retention.ms": str(RETENTION_MS)}
+    client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, retention) for name in topics])
+
+
+def _port(usual: int) -> int:
+    """Returns the usual port, or a free one if something listens there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that has just ended is no hindrance
+        try:
+            probe.bind((embedded.HOST, usual))
+        except OSError:
+            return embedded.free_port()
+    return usual

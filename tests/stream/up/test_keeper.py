@@ -1,0 +1,290 @@
+"""Parts that are kept running, with real processes: when one is started again, how all stop, and that none is left."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import accumulate
+from pathlib import Path
+
+import pytest
+from pathcast_process import PATIENCE_S, eventually, processes_of
+
+from stream.up import keeper
+from stream.up.home import Home, locked
+from stream.up.keeper import LONGEST_DELAY_S, STEADY_S, TROUBLED, Past
+
+# Arguments: a directory, and then the program of each part. The last is stopped first.
+PARENT = """
+import asyncio, os, signal, sys
+from functools import partial
+from pathlib import Path
+from stream.up import child, keeper
+from stream.up.home import Home, locked
+from stream.worker import process_pool
+
+keeper.FIRST_DELAY_S, keeper.LONGEST_DELAY_S = 0.05, 0.2
+process_pool.STOP_S = 0.5
+home = Home(Path(sys.argv[1]))
+home.make()
+
+def say(name, line):
+    print(f"{name} | {line}", flush=True)
+
+async def main(lock):
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    theirs, ours = os.pipe()
+
+    async def start(name, program):
+        command = [sys.executable, "-c", program, str(home.root)]
+        if name.startswith("server"):
+            return child.Server(command, lock=lock, log=home.log(name))
+        return await child.Child.start(
+            command, env=os.environ, stdin=theirs, lock=lock, log=home.log(name), told=partial(say, name)
+        )
+
+    keepers = []
+    for argument in sys.argv[2:]:
+        name, _, program = argument.partition("=")
+        keepers.append(keeper.Keeper(name, partial(start, name, program), home.log(name), partial(say, name)))
+        keepers[-1].begin()
+    await stop.wait()
+    for one in reversed(keepers):
+        await one.stop()
+    return all(one.stopped_well for one in keepers)
+
+with locked(home) as lock:
+    sys.exit(0 if asyncio.run(main(lock)) else 1)
+"""
+MEMBER = """
+import os, signal, subprocess, sys, time
+from stream.worker import process_pool
+process_pool.STOP_S = 0.2
+process_pool.end_with_parent()
+"""
+SERVES = """
+print("serves", flush=True)
+while True:
+    time.sleep(600)
+"""
+DEAF = f"signal.signal(signal.SIGTERM, signal.SIG_IGN){SERVES}"
+SERVER = f"import time{SERVES}"  # it does not know that it has a parent
+
+
+class Fleet:
+    """A parent and its parts, as processes of their own, all of which name `home` in their command lines."""
+
+    def __init__(self, root: Path, parts: dict[str, str]) -> None:
+        self.home = Home(root / "data")
+        self._said = root / "said"
+        programs = [
+            f"{name}={program if name.startswith('server') else MEMBER + program}" for name, program in parts.items()
+        ]
+        with self._said.open("wb") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", PARENT, str(self.home.root), *programs],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+
+    def said(self) -> str:
+        return self._said.read_text(errors="replace")
+
+    def lines(self, name: str) -> list[str]:
+        return re.findall(rf"^{name} \| (.*)$", self.said(), re.MULTILINE)
+
+    def log(self, name: str) -> str:
+        path = self.home.log(name)
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def pids(self, name: str) -> list[int]:
+        return [int(line.removeprefix("is process ")) for line in self.lines(name) if line.startswith("is process ")]
+
+    def wait_until_serving(self, name: str, times: int = 1) -> None:
+        assert eventually(lambda: self.log(name).count("serves") == times == len(self.pids(name))), self.said()
+
+    def status(self) -> int:
+        return self.process.wait(PATIENCE_S)
+
+    def nobody_is_left(self) -> bool:
+        return eventually(lambda: not processes_of(self.home.root))
+
+    def clean_up(self, names: list[str]) -> None:
+        self.process.kill()
+        self.process.wait()
+        for pid in (pid for name in names for pid in self.pids(name)) if processes_of(self.home.root) else ():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+Start = Callable[..., Fleet]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    fleets: list[tuple[Fleet, list[str]]] = []
+
+    def started(**parts: str) -> Fleet:
+        fleets.append((Fleet(tmp_path, parts), list(parts)))
+        return fleets[-1][0]
+
+    yield started
+    for fleet, names in fleets:
+        fleet.clean_up(names)
+
+
+def after(*ran_s: float) -> Past:
+    *_, past = accumulate(ran_s, lambda past, one: past.after(one), initial=Past())
+    return past
+
+
+def test_each_end_in_a_row_doubles_the_delay_up_to_a_minute() -> None:
+    delays = [after(*[1.0] * ends).delay_s for ends in range(1, 10)]
+    assert delays == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
+    assert after(*[1.0] * 10_000).delay_s == LONGEST_DELAY_S
+
+
+def test_a_minute_of_work_lets_what_was_before_be_forgotten() -> None:
+    assert after(1.0, 1.0, 1.0, STEADY_S).delay_s == 1.0
+    assert after(*[STEADY_S - 0.1] * TROUBLED).troubled
+    assert not after(*[STEADY_S] * 100).troubled
+    assert not after(1.0, 1.0, STEADY_S, 1.0).troubled
+
+
+def test_one_that_is_killed_comes_back_while_the_others_go_on(start: Start) -> None:
+    fleet = start(one=SERVES, other=SERVES, server=SERVER)
+    for name in ("one", "other", "server"):
+        fleet.wait_until_serving(name)
+    os.kill(fleet.pids("one")[0], signal.SIGKILL)
+    os.kill(fleet.pids("server")[0], signal.SIGKILL)
+    fleet.wait_until_serving("one", 2)
+    fleet.wait_until_serving("server", 2)
+    assert any(line.startswith("ended with signal 9 (Killed) after") for line in fleet.lines("one"))
+    assert any(line.startswith("ended with signal 9 (Killed) after") for line in fleet.lines("server"))
+    assert len(fleet.pids("other")) == 1
+    fleet.process.terminate()
+    assert fleet.status() == 0, fleet.said()
+    assert fleet.nobody_is_left()
+
+
+def test_one_that_ends_at_once_is_reported_with_its_last_words_and_the_others_go_on(start: Start) -> None:
+    fleet = start(one='print("first\\nno luck", flush=True); sys.exit(3)', other=SERVES)
+    fleet.wait_until_serving("other")
+    assert eventually(lambda: len(fleet.pids("one")) > TROUBLED + 1), "it is tried on"
+    lines = fleet.lines("one")
+    (report,) = (at for at, line in enumerate(lines) if line.startswith(f"ended {TROUBLED} times in a row"))
+    assert "the last time with status 3 after" in lines[report]
+    assert lines[report + 1] == f"its last words, of {fleet.home.log('one')}:"
+    assert "    no luck" in lines[report + 2 : report + 8]
+    assert len(fleet.pids("other")) == 1
+    fleet.process.send_signal(signal.SIGINT)
+    assert fleet.status() == 0, fleet.said()
+    assert fleet.nobody_is_left()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_of_the_terminal_stops_them_one_after_the_other(start: Start, number: int) -> None:
+    fleet = start(server=SERVER, part=SERVES)
+    fleet.wait_until_serving("server")
+    fleet.wait_until_serving("part")
+    os.killpg(fleet.process.pid, number)
+    assert fleet.status() == 0, fleet.said()
+    ends = [line for line in fleet.said().splitlines() if line.endswith("has stopped")]
+    assert ends == ["part | has stopped", "server | has stopped"]
+    assert fleet.nobody_is_left()
+
+
+def test_one_that_does_not_hear_sigterm_is_killed_and_the_exit_status_tells(start: Start) -> None:
+    fleet = start(deaf=DEAF, other=SERVES)
+    fleet.wait_until_serving("deaf")
+    fleet.wait_until_serving("other")
+    fleet.process.terminate()
+    assert fleet.status() == 1
+    assert "it did not stop well, but with signal 9 (Killed)" in fleet.lines("deaf")
+    assert fleet.nobody_is_left()
+
+
+@pytest.mark.parametrize("program", [SERVES, DEAF], ids=["willing", "deaf"])
+def test_kill_9_of_the_parent_leaves_nobody(start: Start, program: str) -> None:
+    fleet = start(one=program, server=SERVER)
+    fleet.wait_until_serving("one")
+    fleet.wait_until_serving("server")
+    assert len(processes_of(fleet.home.root)) == 4, "with the server's supervisor: the search would find what is left"
+    fleet.process.kill()
+    assert fleet.status() == -signal.SIGKILL
+    assert fleet.nobody_is_left()
+
+
+def test_what_has_no_line_end_is_in_the_log_and_a_warning_is_shown(start: Start) -> None:
+    written = r"""
+sys.stdout.buffer.write(b"x" * 3_000_000)
+sys.stdout.buffer.write(b"\n2026-11-30T07:00:00.000Z WARNING \x1b[31mtrouble\nINFO nothing\nerror: the \xff end")
+sys.exit(1)
+"""
+    fleet = start(one=written)
+    assert eventually(lambda: any(line.startswith("ended 3 times") for line in fleet.lines("one"))), fleet.said()
+    assert r"2026-11-30T07:00:00.000Z WARNING " in fleet.said()
+    assert "error: the \N{REPLACEMENT CHARACTER} end" in fleet.lines("one")
+    assert "INFO nothing" not in [line for line in fleet.lines("one") if not line.startswith("    ")]
+    assert fleet.log("one").count("x") >= 3_000_000
+    assert re.search(r"\x1b\[31mtrouble\n", fleet.log("one"))
+    assert "end\n" in fleet.log("one"), "the next process begins a line"
+
+
+def test_a_process_that_one_leaves_behind_neither_holds_it_up_nor_outlives_it(start: Start) -> None:
+    leaves = (
+        'subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", sys.argv[1], "left"]); sys.exit(1)'
+    )
+    fleet = start(one=leaves)
+    assert eventually(lambda: len(fleet.pids("one")) > 2), fleet.said()
+    fleet.process.terminate()
+    assert fleet.status() == 0
+    assert fleet.nobody_is_left()
+
+
+def test_a_second_parent_is_refused_also_while_a_part_of_the_first_is_still_ending(start: Start) -> None:
+    slow = "signal.signal(signal.SIGTERM, signal.SIG_IGN); process_pool.STOP_S = 3.0" + SERVES
+    fleet = start(slow=slow)
+    fleet.wait_until_serving("slow")
+    with (
+        pytest.raises(RuntimeError, match=f"another pathcast up, process {fleet.process.pid}, works in"),
+        locked(fleet.home),
+    ):
+        pass
+    fleet.process.kill()
+    fleet.status()
+    with pytest.raises(RuntimeError, match="an earlier pathcast up are still ending"), locked(fleet.home):
+        pass
+    assert fleet.nobody_is_left()
+    with locked(fleet.home):
+        pass
+
+
+async def test_one_that_cannot_be_started_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper, "FIRST_DELAY_S", 0.0)
+    said: list[str] = []
+    tried_on = asyncio.Event()
+
+    async def start() -> keeper.Running:
+        if one.status.restarts > TROUBLED:
+            tried_on.set()
+        raise FileNotFoundError(2, "No such file", "program")
+
+    one = keeper.Keeper("one", start, tmp_path / "log", said.append)
+    one.begin()
+    await tried_on.wait()
+    await one.stop()
+    assert "no start ([Errno 2] No such file: 'program')" in said[0]
+    assert said[TROUBLED : TROUBLED + 2] == [f"its last words, of {tmp_path / 'log'}:", "    none"]
+    assert one.status.doing == "stopped"
+    assert said[-1] == "has stopped"

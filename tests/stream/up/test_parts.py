@@ -1,0 +1,140 @@
+"""Which parts run: that this version has their commands, what each needs, and what they are told how."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import pytest
+import typer
+from pathcast_process import environment as plain_environment
+from typer.testing import CliRunner
+
+from stream.commands.main import build
+from stream.config.http_access import Address
+from stream.config.security import PLAIN_REDIS, KafkaSecurity, Mechanism, Protocol
+from stream.up.cli import up
+from stream.up.home import Home
+from stream.up.parts import KINDS, Part, choose, environment, ports, table
+
+ROOT = typer.main.get_command(build())
+HOME = Home(Path("/srv/pathcast"))
+
+
+def parts(*, metrics: Address | None = None, finds_drift: bool = True) -> list[Part]:
+    return table(HOME, 2, metrics, finds_drift=finds_drift)
+
+
+def chosen(without: Collection[str] = (), missing: Collection[str] = ()) -> tuple[list[str], list[str]]:
+    found, lines = choose(parts(), frozenset(without), ROOT, lambda module: module not in missing)
+    return [part.name for part in found], lines
+
+
+def test_every_part_is_one_that_can_be_left_out() -> None:
+    assert {part.kind for part in parts()} == set(KINDS)
+    assert len({part.name for part in parts()}) == len(parts())
+
+
+def test_this_version_has_every_command_and_option() -> None:
+    """Else a part would be left out on every machine, and nobody would notice."""
+    names, lines = chosen()
+    assert set(names) | {"refresh"} == {part.name for part in parts()}
+    assert lines in ([], ["without refresh: this version of pathcast has no --every"])  # until it can run for ever
+
+
+def test_a_command_or_option_that_this_version_lacks_leaves_the_part_out() -> None:
+    odd = [
+        Part("a", "worker", ("no-such",)),
+        Part("b", "atlas", ("atlas", "jump")),
+        Part("c", "scores", ("worker", "--never=1")),
+        Part("d", "guard", ("worker", "--workers=1", "--no-create")),
+    ]
+    found, lines = choose(odd, frozenset(), ROOT, lambda _: True)
+    assert [part.name for part in found] == ["d"]
+    assert lines == [
+        "without a: this version of pathcast has no pathcast no-such",
+        "without b: this version of pathcast has no pathcast atlas jump",
+        "without c: this version of pathcast has no --never",
+    ]
+
+
+def test_a_part_whose_extra_is_not_installed_is_left_out_and_one_line_says_how_to_get_it() -> None:
+    names, lines = chosen(missing={"pyarrow"})
+    assert "archive" not in names
+    assert lines[0] == "without archive: it needs pip install 'pathcast[readers]'"
+
+
+def test_a_part_that_would_have_nothing_to_do_is_left_out() -> None:
+    names, lines = chosen(without={"scores"})
+    assert "scores" not in names
+    assert "guard" not in names
+    assert lines[0] == "without guard: it needs scores, which does not run"
+    assert "worker-1" not in chosen(without={"worker"})[0]
+
+
+def test_scores_run_without_river() -> None:
+    def options(*, finds_drift: bool) -> tuple[str, ...]:
+        return next(part.command for part in parts(finds_drift=finds_drift) if part.name == "scores")
+
+    assert "--no-drift" in options(finds_drift=False)
+    assert "--no-drift" not in options(finds_drift=True)
+
+
+def test_each_process_has_a_port_of_its_own() -> None:
+    commands = {part.name: part.command for part in parts(metrics=Address("127.0.0.1", 9464))}
+    served = {
+        name: command[command.index("--metrics") + 1] for name, command in commands.items() if "--metrics" in command
+    }
+    assert served == {"worker-1": "127.0.0.1:9464", "worker-2": "127.0.0.1:9465", "scores": "127.0.0.1:9466"}
+    assert not any("--metrics" in part.command for part in parts())
+    assert [address and address.port for address in ports(Address("::1", 0), 2)] == [0, 0]
+    with pytest.raises(ValueError, match="no 3 ports from 65534 on"):
+        ports(Address("127.0.0.1", 65_534), 3)
+
+
+def test_servers_and_secrets_are_in_the_environment_and_never_in_a_command(tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    ours = {
+        "PATHCAST_KAFKA_PASSWORD": "geheim",
+        "PATHCAST_METRICS": "9000",
+        "PATHCAST_WORKERS": "7",
+        "PATHCAST_INSTANCE": "a",
+        "PATHCAST_WEIGHTS": "mine",
+        "PATHCAST_BOOTSTRAP": "elsewhere:1",
+    }
+    security = KafkaSecurity(Protocol.SASL_PLAINTEXT, Mechanism.PLAIN, "user", "geheim")
+    found = environment(ours, "kafka:9092", "redis://u:geheim@redis/0", "fleet", security, PLAIN_REDIS)
+    pathcast = {name: value for name, value in found.items() if name.startswith("PATHCAST_")}
+    assert pathcast == {
+        "PATHCAST_BOOTSTRAP": "kafka:9092",
+        "PATHCAST_REDIS": "redis://u:geheim@redis/0",
+        "PATHCAST_PREFIX": "fleet",
+        "PATHCAST_GROUP": "fleet",
+        "PATHCAST_KAFKA_SECURITY": "SASL_PLAINTEXT",
+        "PATHCAST_KAFKA_MECHANISM": "PLAIN",
+        "PATHCAST_KAFKA_USER": "user",
+        "PATHCAST_KAFKA_PASSWORD": "geheim",
+        "PATHCAST_WEIGHTS": "mine",
+    }
+    assert not ca.exists()
+    assert not any("geheim" in word for part in parts() for word in part.command)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--without atlas,nonsense", "no such part: nonsense"),
+        (f"--without {','.join(KINDS)}", "nothing is left to run"),
+        ("--metrics nowhere:x", "expected HOST:PORT"),
+        ("--kafka-security SSL", "give --bootstrap"),
+    ],
+)
+def test_bad_options_are_told_before_anything_is_started(tmp_path: Path, options: str, message: str) -> None:
+    app = typer.Typer()
+    app.command()(up)
+    result = CliRunner().invoke(
+        app, [*options.split(), "--dir", str(tmp_path / "data")], env={**plain_environment(), "COLUMNS": "200"}
+    )
+    assert result.exit_code == 2
+    assert message in result.output
+    assert not (tmp_path / "data").exists()

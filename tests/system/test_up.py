@@ -1,0 +1,140 @@
+"""`pathcast up`: all of one machine under one parent. A killed worker comes back, and at the end nothing is left."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Mapping
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import bus_feed
+from pathcast_process import COMMAND, eventually, pathcast, processes_of
+from worker_process import Worker, assert_all_live
+
+from stream.wire import Topics, loads_forecast
+
+PINGS = 6_000
+SEED = 5
+PARTITIONS = 4
+
+
+def pids(up: Worker, name: str) -> list[int]:
+    """Of this part's processes so far; the last may live."""
+    return [int(pid) for pid in re.findall(rf"^{name} \| is process (\d+)$", up.log(), re.MULTILINE)]
+
+
+def log(home: Path, name: str) -> str:
+    path = home / "logs" / f"{name}.log"
+    return path.read_text(errors="replace") if path.exists() else ""
+
+
+def ready(home: Path, name: str) -> bool:
+    """Whether its newest process has taken over partitions."""
+    return "ready: partitions" in log(home, name).rpartition("INFO pathcast ")[2]
+
+
+def stopped(up: Worker) -> list[str]:
+    """The parts in the order of their ends."""
+    return re.findall(r"^(\S+) \| has stopped$", up.log(), re.MULTILINE)
+
+
+def start(tmp_path: Path, home: Path, environment: Mapping[str, str], **options: Any) -> Worker:
+    return Worker(
+        tmp_path / "said",
+        program=COMMAND,
+        command=("up",),
+        environment={"PATHCAST_SESSION_TIMEOUT_S": "6", **environment},
+        dir=home,
+        metrics=0,
+        without="refresh",
+        **options,
+    )
+
+
+def test_a_killed_worker_comes_back_and_ctrl_c_leaves_nothing(
+    apache_kafka: str, redis_url: str, topic_prefix: str, weights: Path, tmp_path: Path
+) -> None:
+    home, topics = tmp_path / "data", Topics.of(topic_prefix)
+    servers = {"bootstrap": apache_kafka, "redis": redis_url, "prefix": topic_prefix}
+    records = bus_feed.fleet(PINGS, seed=SEED)
+    running = start(tmp_path, home, {"PATHCAST_WEIGHTS": str(weights)}, **servers, workers=2, partitions=PARTITIONS)
+    with running as up:
+        check = partial(assert_all_live, up)
+        for name in ("worker-1", "worker-2"):
+            assert eventually(lambda name=name: check() or ready(home, name), 300.0), up.log()  # type: ignore[misc]
+        bus_feed.send(apache_kafka, topics.pings, islice(records, PINGS // 2))
+        bus_feed.wait_for_records(apache_kafka, topics.forecasts, 1, check)
+
+        os.kill(pids(up, "worker-1")[0], signal.SIGKILL)
+        bus_feed.send(apache_kafka, topics.pings, records)
+        assert eventually(lambda: len(pids(up, "worker-1")) == 2 and ready(home, "worker-1")), up.log()
+        assert "worker-1 | ended with signal 9 (Killed) after" in up.log()
+        bus_feed.wait_until_consumed(apache_kafka, topic_prefix, topics.pings, check)
+        bus_feed.wait_until_consumed(apache_kafka, f"{topic_prefix}-scores", topics.forecasts, check)
+
+        for name in ("worker-2", "atlas", "archive", "scores", "guard"):
+            assert len(pids(up, name)) == 1, f"{name} went on: {up.log()}"
+        assert len(processes_of(home)) >= 5, "the search below would find what is left"
+        refused = pathcast("up", "--dir", home, "--metrics", "", "--bootstrap", apache_kafka, "--redis", redis_url)
+        assert refused.returncode == 1
+        assert b"error: another pathcast up, process" in refused.stderr
+
+        up.send_signal(signal.SIGINT)
+        assert up.wait() == 0, up.log()
+        everybody = [
+            pid for name in ("worker-1", "worker-2", "atlas", "archive", "scores", "guard") for pid in pids(up, name)
+        ]
+        assert not processes_of(home)
+        assert not [pid for pid in everybody if Path(f"/proc/{pid}").exists()]
+        assert up.log().splitlines()[-1] == "stopped; nothing is left running"
+        assert set(stopped(up)[:2]) == {"worker-1", "worker-2"}, "they drain first"
+
+    sent = list(bus_feed.read(apache_kafka, topics.pings))
+    said = [loads_forecast(record.value or b"") for record in bus_feed.read(apache_kafka, topics.forecasts)]
+    due = bus_feed.expected(sent, window_fixes=10**6, version=said[0].model.version)
+    assert {forecast.forecast_id for forecast in said} == due.windows.keys()
+    landed = dict(re.findall(r"/(\d): \d+ pings landed, up to (\d+)$", log(home, "archive"), re.MULTILINE))
+    assert sum(map(int, landed.values())) == PINGS, "the archive landed before it stopped"
+
+
+def test_embedded_servers_keep_what_they_have_over_a_restart_and_kill_9_leaves_nothing(
+    topic_prefix: str, weights: Path, tmp_path: Path
+) -> None:
+    home, topics = tmp_path / "data", Topics.of(topic_prefix)
+    settings = {"PATHCAST_WEIGHTS": str(weights), "PATHCAST_GROUP": topic_prefix}
+
+    def started() -> Worker:
+        return start(tmp_path, home, settings, prefix=topic_prefix)
+
+    def address(up: Worker) -> str:
+        up.wait_for(" parts are started; pings go to ", 120.0)
+        found = re.search(r"^kafka \| embedded, at (\S+)", up.log(), re.MULTILINE)
+        assert found is not None
+        return found[1]
+
+    records = bus_feed.fleet(400, seed=SEED)
+    with started() as up:
+        bootstrap = address(up)
+        bus_feed.send(bootstrap, topics.pings, islice(records, 200))
+        bus_feed.wait_until_consumed(bootstrap, topic_prefix, topics.pings, partial(assert_all_live, up))
+        before = len(list(bus_feed.read(bootstrap, topics.forecasts)))
+        assert before > 0
+        assert up.stop() == 0, up.log()
+        assert not processes_of(home)
+        assert stopped(up)[0] == "worker-1"
+        assert set(stopped(up)[-2:]) == {"kafka", "redis"}, "the servers are there until all others have ended"
+    with started() as up:
+        bootstrap = address(up)
+        assert len(list(bus_feed.read(bootstrap, topics.forecasts))) == before
+        bus_feed.send(bootstrap, topics.pings, records)
+        bus_feed.wait_until_consumed(bootstrap, topic_prefix, topics.pings, partial(assert_all_live, up))
+        said = [loads_forecast(record.value or b"") for record in bus_feed.read(bootstrap, topics.forecasts)]
+        sent = list(bus_feed.read(bootstrap, topics.pings))
+        due = bus_feed.expected(sent, window_fixes=10**6, version=said[0].model.version)
+        assert sorted(one.forecast_id for one in said) == sorted(due.windows), "it went on with the states that it had"
+        up.kill()
+        assert eventually(lambda: not processes_of(home)), processes_of(home)
