@@ -246,7 +246,11 @@ class Predictor:
         """Compiles what reads an atlas, so that the first version costs no time when it comes."""
         slots = self.acquire(1)
         self.advance(slots, np.zeros(1, dtype=FIX))
-        self.forecast(slots, (60.0,), Guide([Atlas(Published.none(), {}, "")], np.zeros(1, np.int64)))
+        guide = Guide([Atlas(Published.none(), {}, "")], np.zeros(1, np.int64))
+        start, end = np.zeros((2, 1), dtype=FIX)
+        end["ts_ms"] = 1000
+        self.forecast(slots, (60.0,), guide)
+        self.fill_at(self.moment(slots), [Gap(start, end, np.array([500]))], guide)
         self.release(slots)
 
     def fill(self, slots: Slots, asked: Sequence[Gap]) -> list[Fill]:
@@ -264,13 +268,13 @@ class Predictor:
         slots = self._pool.filled(slots)
         return Moment(self._pool.kin[slots], self._pool.hidden[slots])
 
-    def fill_at(self, moment: Moment, asked: Sequence[Gap]) -> list[Fill]:
+    def fill_at(self, moment: Moment, asked: Sequence[Gap], guide: Guide | None = None) -> list[Fill]:
         """`fill` for slots that may have folded further fixes since: gaps of many moments cost little more than those
-        of one.
+        of one. `guide` has the atlas that each gap asks.
         """
         if len(asked) != len(moment.kin):
             raise ValueError(f"{len(asked)} gaps for {len(moment.kin)} slots")
-        return answers.fill(self._layers, moment, asked) if len(asked) else []
+        return answers.fill(self._layers, moment, asked, guide) if len(asked) else []
 
     def travel_time(self, slots: Slots, lat_deg: F64, lon_deg: F64) -> TravelTimes:
         """Predicts the travel time from each slot's last fix to its own destination [N], as if it left now; changes

@@ -12,6 +12,7 @@
     estimate   reads them for a ping, from the largest cells to the smallest
     atlas      is one version as it is served: read only, named by its bytes
     head       is what weights are asked of an estimate, and how far a forecast moves
+    bend       is how far an atlas bends a gap fill
     version    writes them as bytes that can be mapped, and reads them
 
 No module here knows a file, a clock, a broker or the network.

@@ -94,8 +94,8 @@ def forecast(
     return Forecasts(*now, lat[:, 1:], lon[:, 1:], cov[:, 1:], ~sound, *lateness.between(kin, dt[:, 0]), pings)
 
 
-def fill(layers: Layers, moment: Moment, asked: Sequence[Gap]) -> list[Fill]:
-    """Fills one gap of each row."""
+def fill(layers: Layers, moment: Moment, asked: Sequence[Gap], guide: Guide | None = None) -> list[Fill]:
+    """Fills one gap of each row. Its spread does not depend on the atlas."""
     batch = gaps.stack(asked, motion.doubt(moment.kin))
     of, scale = batch.of, motion.speed_scale_mps(moment.kin)
     question = gapfill_compiled.question(batch.ends, batch.fixes_after, scale, of, batch.t_s, layers.config)
@@ -105,11 +105,15 @@ def fill(layers: Layers, moment: Moment, asked: Sequence[Gap]) -> list[Fill]:
     sound = gapfill_compiled.calibrate(mean, cov, batch.ends.gap_s, of, batch.t_s, layers.calibration["gap"])
     if not sound.all():
         mean, cov = _replaced(mean, cov, motion.Law(question.base_en, question.base_var), ~sound[of])
+    pings = np.zeros(len(asked), np.int64)
+    if guide is not None:
+        ways = batch.before, batch.before_stop, batch.ends.gap_s, of, batch.t_s
+        pings = atlas_compiled.move_fills(mean, cov, sound, *ways, *guide)
     lat, lon = moved_deg(*start, mean[:, 0])
     stops = np.cumsum(np.bincount(of, minlength=len(asked))).tolist()
     return [
-        Fill(lat[at:stop], lon[at:stop], cov[at:stop, 0], "model" if is_sound else "hermite")
-        for at, stop, is_sound in zip([0, *stops], stops, sound.tolist(), strict=False)
+        Fill(lat[at:stop], lon[at:stop], cov[at:stop, 0], "model" if is_sound else "hermite", seen)
+        for at, stop, is_sound, seen in zip([0, *stops], stops, sound.tolist(), pings.tolist(), strict=False)
     ]
 
 

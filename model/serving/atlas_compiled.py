@@ -1,21 +1,23 @@
-"""Reads an atlas for forecasts and moves them, one row at a time: the fast version of `model.atlas.cells.keys`,
-`model.atlas.estimate.levels`, and `version_features`, `inputs` and `combine` of `model.atlas.head`, with the head
-between the last two.
+"""Reads an atlas for forecasts and gap fills and moves them, one row at a time: the fast version of
+`model.atlas.cells.keys`, `model.atlas.estimate.levels`, `version_features`, `inputs` and `combine` of
+`model.atlas.head`, with the head between the last two, and `model.atlas.bend`.
 
-tests/model/serving/test_atlas_compiled.py holds this module to them: a change there needs a change here.
+tests/model/serving/test_atlas_compiled.py and test_bend.py hold this module to them: a change there needs a change
+here.
 
-Shapes: N rows, Q questions of each, K keys of the atlas, H its horizons, L levels.
+Shapes: N rows, Q questions of each, K keys of the atlas, H its horizons, L levels. Of gap fills: N gaps, P asked times
+of all gaps together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.atlas import cells, estimate, head, outcomes
+from model.atlas import bend, cells, estimate, head, outcomes
 from model.atlas.atlas import Atlas
 from model.atlas.published import UNIT
 from model.jit import compiled
@@ -23,6 +25,7 @@ from model.kinematics import motion as m
 from model.kinematics.answer_bounds import ATLAS_HIDDEN, ATLAS_OUT
 from model.kinematics.geo import E7, F64
 from model.parameters.reading import Parameters
+from model.serving.step_compiled import displaced
 
 _L: Final = cells.LEVELS
 _ZOOMS: Final = np.array(cells.ZOOMS)
@@ -67,11 +70,39 @@ def move(
     """
     pings = np.zeros(len(mean), np.int64)
     for number, atlas in enumerate(atlases):
-        rows, sums = sound & (which == number), atlas.sums
-        if rows.any():
-            columns = map(_read_only, (sums.key, sums.n, sums.off_cm, sums.off_cm2))
-            _move(mean, cov, rows, kin, last, dt_s, *columns, *atlas.span, *weights, pings)
+        if (rows := sound & (which == number)).any():
+            _move(mean, cov, rows, kin, last, dt_s, *_columns(atlas), *atlas.span, *weights, pings)
     return pings
+
+
+def move_fills(
+    mean: F64,
+    cov: F64,
+    sound: NDArray[np.bool_],
+    before: NDArray[Any],
+    before_stop: NDArray[np.int64],
+    gap_s: F64,
+    of: NDArray[np.int64],
+    t_s: F64,
+    atlases: Sequence[Atlas],
+    which: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Moves the means [P, 1, 2] of fills of sound gaps [N], whose covariances are [P, 1, 3], in place, by what the
+    atlas of each gap has of its start: an index `which` [N] into `atlases`, or -1 for none. The fixes before all gaps
+    are concatenated; those of the i-th end before before_stop[i]. `of` [P] rises. Returns how many outcomes [N] each
+    fill rests on; one with 0 is not changed.
+    """
+    pings = np.zeros(len(gap_s), np.int64)
+    begin = np.searchsorted(of, np.arange(len(gap_s) + 1))
+    for number, atlas in enumerate(atlases):
+        if (rows := sound & (which == number)).any():
+            _bend(mean, cov, rows, before, before_stop, gap_s, begin, t_s, *_columns(atlas), pings)
+    return pings
+
+
+def _columns(atlas: Atlas) -> Iterator[NDArray[Any]]:
+    sums = atlas.sums
+    return map(_read_only, (sums.key, sums.n, sums.off_cm, sums.off_cm2))
 
 
 def _read_only(column: NDArray[Any]) -> NDArray[Any]:
@@ -148,6 +179,38 @@ def _move(  # type: ignore[no-untyped-def]
             for c in range(3):
                 cov[i, j, c] *= width
         pings[i] = np.int64(np.ceil(seen))
+
+
+@compiled
+def _bend(  # type: ignore[no-untyped-def]
+    mean, cov, rows, before, before_stop, gap_s, begin, t_s, key, n, off_cm, off_cm2, pings
+):
+    place = np.empty(_L, np.int64)
+    count, var, apart = np.empty(_L), np.empty(_L), np.empty((_L, 2))
+    for i in range(len(rows)):
+        oldest, start = (before_stop[i - 1] if i > 0 else 0), before_stop[i] - 1
+        if not rows[i] or start == oldest or gap_s[i] < bend.MIN_GAP_S or gap_s[i] > bend.MAX_GAP_S:
+            continue
+        apart_ms = before[start].ts_ms - before[start - 1].ts_ms
+        if apart_ms <= 0 or apart_ms > outcomes.MAX_APART_MS:
+            continue
+        w_e, w_n, d_e, d_n = 0.0, 0.0, 0.0, 0.0
+        for at in range(oldest + 1, start + 1):
+            d_e, d_n = displaced(before[at - 1], before[at])
+            w_e, w_n = (1.0 - m.WINDOW_MEMORY) * w_e + d_e, (1.0 - m.WINDOW_MEMORY) * w_n + d_n
+        step_s = max(apart_ms / 1000.0, outcomes.MIN_STEP_S)
+        if not _find(key, before[start], d_e / step_s, d_n / step_s, w_e, w_n, place):
+            continue
+        _levels(n, off_cm, off_cm2, place, gap_s[i], 0.0, 0.0, 0.0, count, var, apart)
+        end_e, end_n, seen = apart[_L - 1, 0], apart[_L - 1, 1], count.max()
+        for p in range(begin[i], begin[i + 1]):
+            _levels(n, off_cm, off_cm2, place, t_s[p], 0.0, 0.0, 0.0, count, var, apart)
+            seen, done = max(seen, count.max()), t_s[p] / gap_s[i]
+            var0 = (cov[p, 0, 0] + cov[p, 0, 2]) / 2
+            share = bend.SHARE * var0 / (var0 + var[_L - 1])
+            mean[p, 0, 0] += share * (apart[_L - 1, 0] - done * end_e)
+            mean[p, 0, 1] += share * (apart[_L - 1, 1] - done * end_n)
+        pings[i] = np.int64(np.ceil(seen - bend.ROUNDING))
 
 
 @compiled

@@ -24,12 +24,15 @@ class Gap(NamedTuple):
 
 
 class Fill(NamedTuple):
-    """Positions at the asked times. `method` is "model", or "hermite" where the model's numbers were not finite."""
+    """Positions at the asked times. `method` is "model", or "hermite" where the model's numbers were not finite.
+    `atlas_pings` is how many earlier pings in an atlas it rests on; 0: it is the model's alone.
+    """
 
     lat: F64
     lon: F64
     cov_m2: F64  # M, 3: ee, en, nn
     method: str
+    atlas_pings: int = 0
 
 
 class Batch(NamedTuple):
@@ -41,6 +44,8 @@ class Batch(NamedTuple):
     start_lon: F64
     of: NDArray[np.int64]  # P: the gap of each time
     t_s: F64  # P seconds from that gap's start
+    before: NDArray[Any]  # FIX: the fixes before all gaps
+    before_stop: NDArray[np.int64]  # N: those of each gap end before this row
 
     def padded(self) -> tuple[F64, NDArray[np.bool_]]:
         """Returns t_s by gap, [N, M] as wide as the gap with the most times, and which of these were asked for; the
@@ -68,16 +73,15 @@ def stack(gaps: Sequence[Gap], doubt: F64 | None = None) -> Batch:
     for row in (*np.flatnonzero(start["ts_ms"] >= end["ts_ms"])[:1], *of[outside][:1]):
         span = f"{start['ts_ms'][row]}..{end['ts_ms'][row]} ms"
         raise ValueError(f"asked times must lie inside the gap {span}, which must not be empty")
-    before, after = [gap.before for gap in gaps], [gap.after for gap in gaps]
+    before, after = ((_each(side), _stops(side)) for side in zip(*(gap[:2] for gap in gaps), strict=True))
     return Batch(
-        gapfill_compiled.ends(
-            _each(before), _stops(before), _each(after), _stops(after), np.zeros(len(gaps)) if doubt is None else doubt
-        ),
+        gapfill_compiled.ends(*before, *after, np.zeros(len(gaps)) if doubt is None else doubt),
         np.minimum([len(gap.after) for gap in gaps], MAX_GAP_AGE).astype(np.float64),
         start["lat_e7"] / E7,
         start["lon_e7"] / E7,
         of,
         (times_ms - start["ts_ms"][of]) / 1000.0,
+        *before,
     )
 
 

@@ -1,4 +1,4 @@
-"""Renders the model's answers as records to publish: rounding, status and ids.
+"""Renders forecasts as records to publish: rounding, status and ids.
 
 Published numbers are rounded to their useful precision: 1e-7 degrees (1.1 cm), 0.01 m, 1e-4 m2, 0.001 s. So replays
 that differ in the last bits of a float nearly always publish the same bytes, and no reader stores noise.
@@ -6,28 +6,31 @@ that differ in the last bits of a float nearly always publish the same bytes, an
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from functools import lru_cache, partial
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from model.api import Fill, Forecasts
+from model.api import Forecasts
 from model.jit import compiled
 from stream.engine.asks import Asks
 from stream.engine.json_template import TEXT, Template
 from stream.kafka.columns import I64, BytesColumn
 from stream.kafka.encoded_batches import Column, EncodedBatch, framed
 from stream.kafka.record_columns import Records, headers_as_sent
-from stream.tracks.fix import Fix
-from stream.tracks.track import Gap
-from stream.wire import CACHES, E7, Anchor, GapFill, GapPoint, ModelRef, Outgoing, Record, Status, Topics, dumps
-from stream.wire.ids import EVENT_ID, ID_CHARS, ID_SEPARATOR, digests, event_headers, gap_id
+from stream.wire import (
+    CACHES,
+    E7,
+    ModelRef,
+    Status,
+    Topics,
+)
+from stream.wire.ids import EVENT_ID, ID_CHARS, ID_SEPARATOR, digests, event_headers
 
 DEG_DIGITS: Final = 7
 M_DIGITS: Final = 2
@@ -49,8 +52,6 @@ _DEG, _M2, _M, _S = (10.0**digits for digits in (DEG_DIGITS, M2_DIGITS, M_DIGITS
 _TOO_LARGE: Final = 9e18  # the first integers that an int64 cannot hold are not far above
 _AROUND_HORIZONS: Final = 21  # the template's numbers, without the five of each horizon and an atlas's pings
 _BEFORE_HORIZONS: Final = 13
-
-GapStatus = Literal["provisional", "final", "retracted"]
 
 
 class Answered(NamedTuple):
@@ -261,77 +262,3 @@ def _versions(asks: Asks, before: bytes, after: bytes, *, none: bytes) -> BytesC
 def _escaped(text: bytes) -> bytes:
     """Returns the text as JSON writes it between quotes."""
     return msgspec.json.encode(text.decode())[1:-1]
-
-
-def gap_fill(
-    record: Record, entity_id: str, gap: Gap, status: GapStatus, fill: Fill | None, model: ModelRef, topics: Topics
-) -> Outgoing:
-    """Returns one gap fill record; `fill` is None for a retracted one, which has no points any more.
-
-    `issued_ts` is the timestamp of the record that caused it, not a clock: a replay publishes the same bytes. If that
-    record has no timestamp, it is the time of the ping that ends the gap.
-    """
-    start, end = _anchor(gap.start), _anchor(gap.end)
-    points, length_m, max_sigma_m = ((), 0.0, 0.0) if fill is None else _drawn(start, gap.times_ms, fill, end)
-    filled = GapFill(
-        gap_id=gap_id(entity_id, start.ts),
-        entity_id=entity_id,
-        revision=0 if status == "provisional" else 1,
-        status=status,
-        start=start,
-        end=end,
-        reason="late" if status == "retracted" else gap.reason,
-        method="none" if fill is None else fill.method,
-        points=points,
-        length_m=length_m,
-        max_sigma_m=max_sigma_m,
-        model=model,
-        issued_ts=end.ts if record.timestamp_ms < 0 else record.timestamp_ms,
-    )
-    event_id = f"{filled.gap_id}.{filled.revision}".encode()
-    headers = (*event_headers("gapfill", record.topic, record.partition), (EVENT_ID, event_id))
-    return Outgoing(topics.gapfills, entity_id.encode(), dumps(filled), headers, record)
-
-
-def _anchor(fix: Fix) -> Anchor:
-    return Anchor(fix.ts_ms, fix.lat_e7 / E7, fix.lon_e7 / E7)
-
-
-def _drawn(
-    start: Anchor, times_ms: Sequence[int], fill: Fill, end: Anchor
-) -> tuple[tuple[GapPoint, ...], float, float]:
-    """Returns the points of a fill; the length of the path through them, on local planes; and the largest standard
-    deviation at any of them in any direction."""
-    table = np.empty((len(times_ms), 5))
-    ends = np.array([(start.lat, start.lon), (end.lat, end.lon)])
-    length_m, max_var_m2 = _measured(fill.lat, fill.lon, fill.cov_m2, ends, table)
-    points = [
-        GapPoint(ts, lat, lon, (ee, en, nn))
-        for ts, (lat, lon, ee, en, nn) in zip(times_ms, table.tolist(), strict=True)
-    ]
-    return tuple(points), round(length_m, M_DIGITS), round(math.sqrt(max_var_m2), M_DIGITS)
-
-
-@partial(compiled, maths=())  # so that -0.0 + 0.0 is 0.0
-def _measured(lat, lon, cov, ends, table):  # type: ignore[no-untyped-def]
-    """Fills the table [M, 5]: latitude, longitude and covariance of each point, rounded.
-
-    Returns the length in metres from one end over the points to the other, and the largest eigenvalue of all
-    covariances.
-    """
-    length, largest, last = 0.0, 0.0, ends[0]
-    for i in range(len(table) + 1):
-        if i < len(table):
-            row = table[i]
-            row[0], row[1] = np.rint(lat[i] * _DEG) / _DEG + 0.0, np.rint(lon[i] * _DEG) / _DEG + 0.0
-            for k in range(3):
-                row[2 + k] = np.rint(cov[i, k] * _M2) / _M2 + 0.0
-            half = np.hypot((cov[i, 0] - cov[i, 2]) / 2, cov[i, 1])
-            largest = max(largest, (cov[i, 0] + cov[i, 2]) / 2 + half)
-            here = row
-        else:
-            here = ends[1]
-        d_lon = (here[1] - last[1] + 180.0) % 360.0 - 180.0
-        length += np.hypot(here[0] - last[0], d_lon * np.cos(np.radians(here[0])))
-        last = here
-    return length * M_PER_DEG, largest

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from model.api import Atlas, Guide, Predictor
 from stream.kafka.columns import I64
 from stream.kafka.record_columns import Records
+from stream.wire import AtlasRef
 
 U32 = NDArray[np.uint32]
 
@@ -103,6 +104,12 @@ class Asks(NamedTuple):
     @property
     def guide(self) -> Guide:
         return Guide(self.atlases, self.which)
+
+    def refs(self, pings: Sequence[int]) -> list[AtlasRef]:
+        """Returns how answers [N] that rest on so many pings name what they asked."""
+        versions = [*(atlas.version for atlas in self.atlases), None]  # the index of none is -1
+        which, late = self.which.tolist(), self.late.tolist()
+        return [AtlasRef(versions[one], *rest) for one, *rest in zip(which, pings, late, strict=True)]
 
 
 class Networks(NamedTuple):

@@ -38,9 +38,10 @@ from stream.engine.pings import Pings
 from stream.engine.predictors import Predictors
 from stream.engine.quarantine import Versions, program_version
 from stream.engine.quota import Quota
+from stream.engine.rendering import Renderer
 from stream.engine.restore import Restorer
 from stream.engine.snapshot import Runner, Snapshot
-from stream.engine.stepping import Renderer, Stepper
+from stream.engine.stepping import Stepper
 from stream.kafka.encoded_batches import Answers
 from stream.kafka.record_columns import Records
 from stream.store.base import READ_CHUNK, Partition, Store, read_records

@@ -176,15 +176,16 @@ class Predictors:
     def last(self, slots: Slots) -> NDArray[Any]:
         return self._each(slots, lambda network, some: network.last(some), np.concatenate, lambda one, at: one[at])
 
-    def fill_at(self, moment: Moment, places: NDArray[np.int64], asked: Sequence[Gap]) -> list[Fill]:
+    def fill_at(
+        self, moment: Moment, places: NDArray[np.int64], asked: Sequence[Gap], guide: Guide | None = None
+    ) -> list[Fill]:
         """Returns what the networks at these places [N] say of gaps [N] at moments [N] of their states."""
         found: list[Fill | None] = [None] * len(asked)
         for at in np.unique(places).tolist():
             network, rows = self._networks[at], np.flatnonzero(places == at)
             assert network is not None, "a batch lets go of no network"
-            for row, fill in zip(
-                rows, network.fill_at(moment.at(rows), [asked[row] for row in rows.tolist()]), strict=True
-            ):
+            some = [asked[row] for row in rows.tolist()]
+            for row, fill in zip(rows, network.fill_at(moment.at(rows), some, _part(guide, rows)), strict=True):
                 found[row] = fill
         return [one for one in found if one is not None]
 

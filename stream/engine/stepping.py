@@ -18,59 +18,17 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from model.api import Fill, Forecasts, Moment
-from stream.config.settings import Settings
-from stream.engine.answers import Answered, GapStatus, Writer, gap_fill
+from model.api import Forecasts, Moment
+from stream.engine.answers import Answered
 from stream.engine.asks import Asks
 from stream.engine.batch import Asked, EngineBatch, Outcome, Rows, lengths, model_gap, rows_of, slots_of
 from stream.engine.bisection import Bisection
-from stream.engine.entities import HIT, NOBODY, NONE, REBUILT, UNREAD, Entity, EntityTable, Shard, Slots, windows
+from stream.engine.entities import HIT, NOBODY, NONE, REBUILT, UNREAD, Entity, EntityTable, Slots, windows
 from stream.engine.predictors import Predictors
 from stream.engine.quota import Quota
-from stream.kafka.encoded_batches import EncodedBatch
-from stream.kafka.record_columns import Records
-from stream.tracks.track import Duplicate, Folded, Gap, Policy, Rejected, observe
+from stream.engine.rendering import Renderer
+from stream.tracks.track import Duplicate, Folded, Policy, Rejected, observe
 from stream.tracks.track_table import UNKNOWN, Observed, firsts
-from stream.wire import ModelRef, Reject, dead_letter
-
-
-class Renderer:
-    """Renders answers of one program as records, and counts them."""
-
-    def __init__(self, version: str, settings: Settings) -> None:
-        """Takes `version`, the version of this program."""
-        self.horizons_s = settings.horizons_s
-        self._version, self._topics = version, settings.topics
-        self._writer = Writer(settings.horizons_s, settings.topics)
-
-    def forecasts(
-        self,
-        records: Records,
-        answered: Sequence[Answered],
-        models: Sequence[ModelRef],
-        clocks_ms: tuple[float, float, float],
-    ) -> list[EncodedBatch]:
-        """Returns the encoded forecasts. Raises ValueError for a number that is not finite.
-
-        `models` are those that `answered` refers to. `clocks_ms` are when the records were fetched, when their batch
-        started, and when the model had answered.
-        """
-        return self._writer.written(records, answered, models, clocks_ms)
-
-    def reject(self, batch: EngineBatch, index: int, shard: Shard, reject: Reject) -> None:
-        if batch.silent:
-            return
-        shard.counts.rejects += 1
-        letter = dead_letter(self._topics.dead_letters, batch.records[index], reject, version=self._version)
-        batch.others.append((index, letter))
-
-    def gap_fill(
-        self, batch: EngineBatch, outcome: Outcome, gap: Gap, status: GapStatus, fill: Fill | None, model: ModelRef
-    ) -> None:
-        outcome.shard.counts.gap_fills += 1
-        record = batch.records[outcome.index]
-        answer = gap_fill(record, outcome.entity.id, gap, status, fill, model, self._topics)
-        batch.others.append((outcome.index, answer))
 
 
 class Stepper:
@@ -317,14 +275,17 @@ class Stepper:
             batch.fills += [one for _, one in asked]
 
     def _fill(self, batch: EngineBatch) -> None:
-        """Makes all gap fills of the batch in one call of the model."""
+        """Makes all gap fills of the batch in one call of the model. Each asks the atlas that its ping does."""
         if not batch.fills:
             return
         gaps = [model_gap(one.gap) for one in batch.fills]
         places, models = np.concatenate(batch.fillers), self._predictors.refs
-        fills = self._predictors.fill_at(Moment.joined(batch.moments), places, gaps)
-        for (outcome, gap, status), fill, at in zip(batch.fills, fills, places.tolist(), strict=True):
-            self._render.gap_fill(batch, outcome, gap, status, fill, models[at])
+        asks = None if batch.asks is None else batch.asks.at(np.array([one.outcome.index for one in batch.fills]))
+        guide = None if asks is None else asks.guide
+        fills = self._predictors.fill_at(Moment.joined(batch.moments), places, gaps, guide)
+        atlases = [None] * len(fills) if asks is None else asks.refs([fill.atlas_pings for fill in fills])
+        for (outcome, gap, status), fill, at, atlas in zip(batch.fills, fills, places.tolist(), atlases, strict=True):
+            self._render.gap_fill(batch, outcome, gap, status, fill, models[at], atlas)
 
     def _retract(self, batch: EngineBatch, outcomes: Sequence[Outcome]) -> None:
         models = self._predictors.refs

@@ -8,7 +8,8 @@ These fields may differ after a correct takeover (all others must be equal):
     forecast     cache: hit -> rebuilt       the new owner could not use the stored state, and rebuilt it
     forecast     next, horizons              only once a state was rebuilt: it begins at the window's oldest ping, while
                                              a streamed one includes earlier pings, and their steps round differently
-    forecast     atlas.late                  a worker may have waited for its version in vain, and another one not
+    forecast,    atlas.late                  a worker may have waited for its version in vain, and another one not
+    gap fill
     gap fill     points, length_m,           as above; and always by the last digit, as the rows of a batch share one
                  max_sigma_m                 product of matrices
     dead letter  the headers version         another release may have written it, with other words
@@ -90,7 +91,15 @@ def digest_anchor(key: bytes | None, entity_id: str, anchor: Anchor) -> int:
 
 
 def digest_gapfill(key: bytes | None, fill: GapFill) -> int:
-    return digest(key, dumps(fill))
+    """Returns the digest of a gap fill. Where it asked no version, no atlas is named by workers without --atlases."""
+    version = version_of(fill)
+    atlas = None if fill.atlas is None or version is None else msgspec.structs.replace(fill.atlas, late=False)
+    return digest(key, dumps(msgspec.structs.replace(fill, atlas=atlas)))
+
+
+def version_of(fill: GapFill) -> str | None:
+    """Returns the version of the atlas that a gap fill asked; None if it asked none."""
+    return None if fill.atlas is None else fill.atlas.version
 
 
 def digest_letter(letter: Record) -> int:
@@ -144,14 +153,16 @@ def forecast_difference(
 
 def gapfill_difference(due: GapFill, found: GapFill, tolerance: Tolerance) -> str | None:
     """Returns why two gap fills differ, in words; None if they do not. The numbers of different models are not
-    compared."""
+    compared, nor those of different versions of the atlas."""
     for name in ("entity_id", "start", "end", "reason", "issued_ts"):
         if getattr(due, name) != getattr(found, name):
             return f"{name} is {_shown(getattr(found, name))}, expected {_shown(getattr(due, name))}"
     if [point.ts for point in found.points] != [point.ts for point in due.points]:
         return f"{len(found.points)} points at other times than the {len(due.points)} expected"
-    if found.model != due.model:
+    if found.model != due.model or version_of(found) != version_of(due):
         return None
+    if version_of(due) is not None and _far_pings(due.atlas, found.atlas, tolerance):
+        return f"atlas is {_shown(found.atlas)}, expected {_shown(due.atlas)}"
     if found.method != due.method:
         return f"method is {found.method}, expected {due.method}"
     for one, other in zip(due.points, found.points, strict=True):

@@ -6,11 +6,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from stream.verify.compare import Tolerance, digest_forecast, forecast_difference, gapfill_difference, letter_difference
+from stream.verify.compare import (
+    Tolerance,
+    digest_forecast,
+    forecast_difference,
+    gapfill_difference,
+    letter_difference,
+    version_of,
+)
 from stream.verify.log_history import is_orphan
 from stream.verify.published import Book, Copy
 from stream.verify.report import Tally, Verdict
-from stream.verify.versions import Asked, owed
+from stream.verify.versions import Asked, Named, owed
 from stream.wire import Forecast, Outgoing, Record, Topics, dumps, loads_forecast, loads_gapfill
 
 Place = tuple[str, int, int]  # topic, partition, offset
@@ -53,9 +60,11 @@ class Doubts:
         count: Callable[[Outgoing, Sequence[Copy]], None],
         versions: Set[str],
         models: Set[str],
+        wrong_atlas: Callable[[int, Named], str | None],
     ) -> None:
-        """Takes `count`, which is called with an answer and its copies when it is known that none is an orphan, and
-        the versions of the atlas and of the weights that a replay can ask."""
+        """Takes `count`, which is called with an answer and its copies when it is known that none is an orphan; the
+        versions of the atlas and of the weights that a replay can ask; and `wrong_atlas`, which returns why the ping at
+        an offset should not have asked an atlas."""
         self._book = book
         self._topics = topics
         self._tally = tally
@@ -64,6 +73,7 @@ class Doubts:
         self._doubts: list[Doubt] = []
         self._versions = versions
         self._models = models
+        self._wrong_atlas = wrong_atlas
         self._odd: list[Doubt] = []  # about copies that asked another version than this replay, and another can ask
         self._mixed: list[Mixed] = []  # answers of which some copies are among the doubts
 
@@ -131,12 +141,15 @@ class Doubts:
 
     def _decide(self, doubt: Doubt, published: Record) -> None:
         reason, other_model = difference(doubt, published, self._topics)
+        offset, entity = doubt.due.src.offset, (doubt.due.key or b"").decode(errors="replace")
+        fill_asked = other_atlas(doubt.due, published, self._topics)
         if reason is not None:
-            entity = (doubt.due.key or b"").decode(errors="replace")
-            self._blame("different", doubt.due.src.offset, entity, f"{reason} (at {_where(doubt)})", doubt.copy.times)
+            self._blame("different", offset, entity, f"{reason} (at {_where(doubt)})", doubt.copy.times)
+        elif fill_asked is not None and (wrong := self._wrong_atlas(offset, fill_asked)) is not None:
+            self._blame("wrong_atlas", offset, entity, f"a gap fill: {wrong} (at {_where(doubt)})", doubt.copy.times)
         elif other_model:
             self._tally.other_model += 1
-        elif not doubt.alike:
+        elif not doubt.alike or fill_asked is not None:
             self._tally.other_atlas += 1
         else:
             self._tally.close += 1
@@ -170,6 +183,16 @@ def difference(doubt: Doubt, published: Record, topics: Topics) -> tuple[str | N
         return gapfill_difference(fill, other, doubt.tolerance), other.model != fill.model
     forecast, found = loads_forecast(due.value or b""), loads_forecast(published.value or b"")
     return forecast_difference(forecast, found, doubt.tolerance, alike=doubt.alike), found.model != forecast.model
+
+
+def other_atlas(due: Outgoing, published: Record, topics: Topics) -> Named | None:
+    """Returns what a published gap fill says of the atlas that it asked, if that is another than the replay asked."""
+    if due.topic != topics.gapfills:
+        return None
+    found = loads_gapfill(published.value or b"")
+    if version_of(found) == version_of(loads_gapfill(due.value or b"")):
+        return None
+    return Named.of(found.atlas) or Named(None, late=True)
 
 
 def as_published(answer: Outgoing) -> Record:

@@ -13,7 +13,8 @@ truncated, there is one more verdict: orphaned, an answer to the record that was
 of the answer that is due now, so a record at such an offset is judged only when all its answers were read back. An
 answer that states that its entity's stored state could not be read is counted as unread (`unread`). A forecast that
 asked another version of the atlas than it had to is a wrong_atlas, whatever its numbers are (`versions`), and one of
-other weights wrong_weights (`weights`).
+other weights wrong_weights (`weights`). So is a gap fill; the replay fills with the version that the ping's forecast
+names, and the numbers of a fill that names another one are not compared.
 
 A replay cannot decide whether a step fails, because the program may have changed since. So a `step_failed` is accepted,
 and an `entity_quarantined` is right after a `step_failed` of its entity. From there on, each record of the entity must
@@ -39,7 +40,7 @@ from stream.verify.published import CACHES, HIT, NONE, OTHER_MODEL, REBUILT, Boo
 from stream.verify.report import Example, Report, Verdict
 from stream.verify.trusted_state import TrustedState
 from stream.verify.unread import Unread
-from stream.verify.versions import Announced
+from stream.verify.versions import Announced, Named
 from stream.verify.weights import AnnouncedWeights
 from stream.wire import GapFill, Outgoing, Ping, Record, Topics, dead_letter, loads_forecast, loads_gapfill
 
@@ -66,9 +67,13 @@ class Judge:
 
     def __init__(self, number: int, book: Book, rules: Rules, report: Report) -> None:
         self.known = TrustedState(complete=book.span.begin == 0, history=rules.history)
-        self.doubts = Doubts(
-            book, rules.topics, report.tally(number), self._blame, self._count, rules.versions, rules.models
-        )
+        announced = rules.announced
+
+        def wrong_atlas(offset: int, named: Named) -> str | None:
+            return None if announced is None else announced.wrong(number, offset, named)
+
+        asked = rules.versions, rules.models, wrong_atlas
+        self.doubts = Doubts(book, rules.topics, report.tally(number), self._blame, self._count, *asked)
         self._faulty: set[str] = set()  # entities that have a step_failed
         self._forecast_ms: dict[str, int] = {}  # by entity, the timestamp of the record of its last forecast
         self._unread = Unread(number, book, rules.topics, report, once=rules.once)

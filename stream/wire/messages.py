@@ -127,8 +127,8 @@ class ModelRef(_Wire, frozen=True, omit_defaults=True):
 
 
 class AtlasRef(_Wire, frozen=True):
-    """The atlas that a forecast asked. `version` is null where none serves, `pings` is how many earlier pings the
-    forecast rests on: with 0 it is the model's alone.
+    """The atlas that a forecast or gap fill asked. `version` is null where none serves, `pings` is how many earlier
+    pings it rests on: with 0 it is the model's alone.
 
     `late` says that the worker could not wait any longer for what decides: another version may be due at this ping.
     """
@@ -208,6 +208,7 @@ class GapFill(_Wire, frozen=True, kw_only=True):
     length_m: float
     max_sigma_m: float
     model: ModelRef
+    atlas: AtlasRef | None = None  # absent where a worker serves no atlases, and from a retracted one
     issued_ts: int
 
 

@@ -58,9 +58,9 @@ class FaultyForecast(Predictor):
 class FaultyFill(Predictor):
     """Cannot fill a gap that ends with a certain ping."""
 
-    def fill_at(self, moment: Any, asked: Any) -> Any:
+    def fill_at(self, moment: Any, asked: Any, guide: Any = None) -> Any:
         _check(*(gap.after for gap in asked))
-        return super().fill_at(moment, asked)
+        return super().fill_at(moment, asked, guide)
 
 
 def _check(*many: Any) -> None:

@@ -1,23 +1,25 @@
 """Judges an atlas as it lives (`train.data.snapshots`): alone, as damped velocity moved by what became of earlier pings
-here, and as a model reads it. All tracks of a file are its fleet, also those that are not judged.
+here, as a model reads it, and as it bends a model's gap fills. All tracks of a file are its fleet, also those that are
+not judged.
 
 Letters: A anchors, H questions per anchor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.atlas import estimate
-from model.atlas.atlas import Atlas
+from model.api import Atlas, Fill, Gap, Guide, Moment, Predictor
+from model.atlas import bend, estimate
 from model.atlas.published import MIN_ENTITIES
 from model.kinematics.geo import E7, F64, M_PER_DEG, cos_lat, haversine_m, moved_deg
 from model.serving import atlas_compiled
+from model.serving.gaps import stack
 from train.data.anchors import Anchors
 from train.data.corpus import Corpus
 from train.data.snapshots import HOUR_MS, Snapshot, history_h, keys_at, snapshots
@@ -78,6 +80,34 @@ def grown(
     zero = np.zeros_like(var)
     answers = Answers(lat, lon, np.stack([var, zero, var], axis=-1))
     return Grown(answers, None if moved is None else moved.answers(), history_h(fleet, ts_ms, every_ms))
+
+
+def grown_fills(
+    fleet: Corpus,
+    gaps: Sequence[Gap],
+    moment: Moment,
+    predictor: Predictor,
+    *,
+    every_ms: int = HOUR_MS,
+    min_entities: int = MIN_ENTITIES,
+    progress: Callable[[float], None] = lambda share: None,
+) -> list[Fill]:
+    """Returns how the predictor fills gaps (G,) at moments (G,) of its states, as an atlas of `fleet` bends them. A gap
+    asks the version of the last ping before it, since a later one may know the hidden pings.
+
+    Args:
+        every_ms, min_entities: see `snapshots`.
+    """
+    batch = stack(gaps)
+    asked = bend.starts(batch.before, batch.before_stop).key
+    ts_ms = batch.before["ts_ms"][batch.before_stop - 1]
+    found: dict[int, Fill] = {}
+    for now in snapshots(fleet, asked, ts_ms, every_ms=every_ms, min_entities=min_entities, progress=progress):
+        atlas, rows = Atlas(now.published, now.contains, ""), now.rows.tolist()
+        guide = Guide([atlas], np.zeros(len(rows), np.int64))
+        fills = predictor.fill_at(moment.at(now.rows), [gaps[row] for row in rows], guide)
+        found.update(zip(rows, fills, strict=True))
+    return [found[row] for row in range(len(gaps))]
 
 
 class _Moved:

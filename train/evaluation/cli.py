@@ -136,7 +136,7 @@ def evaluate(
         typer.Option(
             "--atlas",
             metavar="TIME",
-            help="forecast: also judge an atlas that grows from the file's own pings, with a new one each 1h, 30m, ...",
+            help="forecast, gapfill: also judge an atlas that grows from the file's own pings, a new one each 1h, 30m",
         ),
     ] = None,
     min_entities: Annotated[
@@ -166,7 +166,7 @@ def evaluate(
         ("--max-gaps", max_gaps, task is Task.gapfill, "--task gapfill"),
         ("--trees-absolute", trees_absolute or None, baseline is Baseline.trees, "--baseline trees"),
         ("--trees-rows", trees_rows, baseline is Baseline.trees, "--baseline trees"),
-        ("--atlas", atlas, task is Task.forecast, "--task forecast"),
+        ("--atlas", atlas, task is not Task.eta, "--task forecast and gapfill"),
         ("--min-entities", min_entities, atlas is not None, "--atlas"),
     ):
         if given is not None and not fits:

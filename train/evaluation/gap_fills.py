@@ -12,13 +12,14 @@ Letters: G gaps, M points of a gap, P hidden pings of all gaps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.api import ABSENT, Gap, Predictor
+from model.api import ABSENT, Fill, Gap, Moment, Predictor
+from model.atlas.published import MIN_ENTITIES
 from model.config import ModelConfig
 from model.kinematics.baselines import BRIDGES, hermite, kinematics
 from model.kinematics.geo import F64, haversine_m, moved_deg
@@ -26,8 +27,9 @@ from model.kinematics.smoother import rts
 from model.serving.gaps import stack
 from train.data.anchors import EARLIER_PINGS
 from train.data.corpus import Corpus
+from train.evaluation.atlas import BESIDE, grown_fills
 from train.evaluation.forecasts import Sample, about, error_en_m, versus_best
-from train.evaluation.metrics import Cases, energy_score, measure, score
+from train.evaluation.metrics import Cases, energy_score, measure, paired, score
 from train.evaluation.rollout import MODEL
 
 Rows = NDArray[np.int64]
@@ -76,26 +78,36 @@ def judge_gap_fills(
     blocks_s: Sequence[float] = BLOCKS_S,
     most: int | None = None,
     seed: int = 0,
+    atlas_ms: int | None = None,
+    min_entities: int = MIN_ENTITIES,
     progress: Callable[[float], None] = lambda share: None,
 ) -> dict[str, Any]:
     """Returns scores as plain data for JSON: `blocks.<seconds|half>.<predictor>`; at most `most` gaps per block length.
 
     `smoother` is the physics of a smoother fitted to the train split; without it there is only the one of default
-    noise.
+    noise. With `atlas_ms` and a predictor, BESIDE are its fills as the atlas of the whole file bends them, of
+    which there is a new version at each multiple of this time (`snapshots`, which has `min_entities`). A gap asks the
+    version of the ping before it: later ones would know the hidden pings.
     """
     corpus = sample.corpus
     cases = {f"{block_s:g}": hide_blocks(corpus, block_s) for block_s in blocks_s}
     cases[HALF] = hide_half(corpus, seed)
+    kept = {name: evenly(hidden, most) for name, hidden in cases.items() if len(hidden.before)}
+    moved: dict[str, Bridged] = {}
+    if predictor is not None and atlas_ms is not None:
+        assert sample.fleet is not None  # set by open_samples
+        how: dict[str, Any] = {"every_ms": atlas_ms, "min_entities": min_entities}
+        moved = with_atlas(sample.fleet, corpus, kept, predictor, progress=lambda share: progress(share / 2), **how)
     blocks: dict[str, Any] = {}
-    for number, (name, hidden) in enumerate(cases.items(), start=1):
-        kept = evenly(hidden, most)
-        if len(kept.before):
-            blocks[name] = {
-                "gaps": len(kept.before),
-                "gaps_in_split": len(hidden.before),
-                **_judge(corpus, kept, predictor, smoother),
-            }
-        progress(number / len(cases))
+    before = 0.5 if moved else 0.0
+    for number, (name, hidden) in enumerate(kept.items(), start=1):
+        more = {BESIDE: moved[name]} if name in moved else {}
+        blocks[name] = {
+            "gaps": len(hidden.before),
+            "gaps_in_split": len(cases[name].before),
+            **_judge(corpus, hidden, predictor, smoother, more),
+        }
+        progress(before + (1 - before) * number / len(kept))
     return {**about(sample), "blocks": blocks}
 
 
@@ -171,14 +183,36 @@ def smoother_crps(corpus: Corpus, case: Prepared, physics: ModelConfig) -> F64:
     return energy_score(error, found.cov_m2)
 
 
-def _judge(corpus: Corpus, hidden: Hidden, predictor: Predictor | None, smoother: ModelConfig | None) -> dict[str, Any]:
+def with_atlas(
+    fleet: Corpus, corpus: Corpus, cases: Mapping[str, Hidden], predictor: Predictor, **how: Any
+) -> dict[str, Bridged]:
+    """Returns the model's fills of each case as an atlas of `fleet` bends them; `how` is as in `grown_fills`."""
+    gaps = {name: prepare(corpus, hidden).gaps for name, hidden in cases.items()}
+    moment = Moment.joined([_moment(corpus, cases[name], some, predictor) for name, some in gaps.items()])
+    each = [gap for some in gaps.values() for gap in some]
+    fills = grown_fills(fleet, each, moment, predictor, **how)
+    stops = np.cumsum([len(some) for some in gaps.values()]).tolist()
+    return {name: _joined(fills[stop - len(gaps[name]) : stop]) for name, stop in zip(gaps, stops, strict=True)}
+
+
+def _judge(
+    corpus: Corpus,
+    hidden: Hidden,
+    predictor: Predictor | None,
+    smoother: ModelConfig | None,
+    more: dict[str, Bridged],
+) -> dict[str, Any]:
+    """Scores all predictors, `more` of them among these."""
     row, start_lat, entity = _hidden_rows(corpus, hidden)
-    answers = answer(corpus, hidden, predictor, smoother)
+    answers = answer(corpus, hidden, predictor, smoother) | more
     cases = {name: _measure(corpus, row, start_lat, bridged) for name, bridged in answers.items()}
     out: dict[str, Any] = {"n": len(row)}
     out |= {name: score(case, entity)._asdict() for name, case in cases.items()}
     if predictor is not None:
         out["model_vs_best"] = versus_best(cases, entity)
+    if BESIDE in cases:
+        found = paired(cases[BESIDE].distance_m, cases[MODEL].distance_m, entity)
+        out["atlas_vs_model"] = {"baseline": MODEL, **found._asdict()}
     return out
 
 
@@ -220,11 +254,19 @@ def _known_after(corpus: Corpus, hidden: Hidden, index: int) -> Rows:
 
 
 def _fill(corpus: Corpus, hidden: Hidden, gaps: list[Gap], predictor: Predictor) -> Bridged:
-    """Returns the model's fills. Each gap's state is rebuilt from the known pings, as after a takeover by another
-    worker.
-    """
+    """Returns the model's fills."""
+    moment = _moment(corpus, hidden, gaps, predictor)
+    fills: list[Fill] = []
+    for first in range(0, len(gaps), BATCH):
+        rows = np.arange(first, min(first + BATCH, len(gaps)))
+        fills += predictor.fill_at(moment.at(rows), gaps[first : first + BATCH])
+    return _joined(fills)
+
+
+def _moment(corpus: Corpus, hidden: Hidden, gaps: list[Gap], predictor: Predictor) -> Moment:
+    """Returns the states that fill gaps, each rebuilt from the known pings, as after a takeover by another worker."""
     slots = predictor.acquire(min(BATCH, len(gaps)))
-    fills = []
+    found = []
     for first in range(0, len(gaps), BATCH):
         batch = range(first, min(first + BATCH, len(gaps)))
         windows = []
@@ -233,8 +275,12 @@ def _fill(corpus: Corpus, hidden: Hidden, gaps: list[Gap], predictor: Predictor)
             past = _known_before(corpus, hidden, index, predictor.history - len(after))
             windows.append(np.concatenate([corpus.fixes(past), after]))
         predictor.rebuild(slots[: len(batch)], windows)
-        fills += predictor.fill(slots[: len(batch)], [gaps[index] for index in batch])
+        found.append(predictor.moment(slots[: len(batch)]))
     predictor.release(slots)
+    return Moment.joined(found)
+
+
+def _joined(fills: Sequence[Fill]) -> Bridged:
     lat, lon, cov_m2 = (np.concatenate([getattr(fill, part) for fill in fills]) for part in ("lat", "lon", "cov_m2"))
     return Bridged(lat, lon, cov_m2)
 

@@ -125,6 +125,9 @@ def _verdicts(report: dict[str, Any], blocks: dict[str, Any]) -> Iterator[str]:
     if judged:
         yield "mean error, against the best baseline (95 % interval):"
         yield from (f"  {label}: {_nearer(block['model_vs_best'])}" for label, block in judged.items())
+    if beside := {label: block for label, block in judged.items() if "atlas_vs_model" in block}:
+        yield "mean error with the fleet's atlas, against the model without it (95 % interval):"
+        yield from (f"  {label}: {_nearer(block['atlas_vs_model'])}" for label, block in beside.items())
     if spreads := {label: block for label, block in judged.items() if "crps_vs_best" in block}:
         yield "error and spread in one, by CRPS, against baselines (less is better):"
         yield from (f"  {label}: {_crps(block)}" for label, block in spreads.items())

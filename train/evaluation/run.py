@@ -176,7 +176,8 @@ def _gap_fills(sample: Sample, predictor: Predictor | None, options: Options, pr
         None,
         None,
     )
-    report = gap_fills.judge_gap_fills(sample, predictor, smoother=smoother, most=options.most_gaps, progress=progress)
+    how: dict[str, Any] = {"atlas_ms": options.atlas_ms, "min_entities": options.min_entities, "progress": progress}
+    report = gap_fills.judge_gap_fills(sample, predictor, smoother=smoother, most=options.most_gaps, **how)
     return {**report, "fitted": None if values is None else {gap_fills.RTS_FITTED: values}}
 
 

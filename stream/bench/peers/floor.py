@@ -100,7 +100,7 @@ class Floor(Predictor):
     def moment(self, slots: Slots) -> Moment:
         return _moment(len(slots))
 
-    def fill_at(self, moment: Moment, asked: Sequence[Gap]) -> list[Fill]:
+    def fill_at(self, moment: Moment, asked: Sequence[Gap], guide: Guide | None = None) -> list[Fill]:
         return [_straight(gap) for gap in asked]
 
     def dumps(self, slots: Slots) -> list[bytes]:

@@ -8,7 +8,8 @@ import pytest
 
 from model.api import Fill, Forecasts
 from stream.config.settings import Settings
-from stream.engine.answers import M_PER_DEG, Answered, Writer, gap_fill
+from stream.engine.answers import M_PER_DEG, Answered, Writer
+from stream.engine.rendering import gap_fill
 from stream.kafka.record_columns import Records
 from stream.tracks.fix import FIX, Fix
 from stream.tracks.track import Gap

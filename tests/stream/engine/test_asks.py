@@ -9,12 +9,12 @@ import msgspec
 import numpy as np
 import pytest
 from atlas_rig import Stated, version_of
-from engine_rig import A, B, Rig, forecasts, ping, steady
+from engine_rig import A, B, Rig, forecasts, gap_fills, ping, steady
 from faulty import FaultyFold, poison
 
 from model.api import Atlas
 from stream.engine.asks import Choice
-from stream.wire import Outgoing, Ping, Record, dumps, loads_forecast
+from stream.wire import Outgoing, Ping, Record, dumps, loads_forecast, loads_gapfill
 from stream.wire.ids import EVENT_ID, forecast_id
 
 NORTH = Atlas.of(version_of(one for name in "abc" for one in steady(name, 150)))
@@ -110,3 +110,35 @@ async def test_what_is_folded_in_silence_asks_nothing(rig: Rig) -> None:
 
     choice = Choice(Nobody([], []))
     assert not await rig.engine.process(records, started_ms=20.0, fetched_ms=10.0, silent=True, choice=choice)
+
+
+async def test_a_gap_fill_asks_the_atlas_of_the_ping_that_it_answers(rig: Rig, make_predictor: Any) -> None:
+    """A gap that a ping closes, one that is final two pings later, and one that a new session makes final."""
+    away = [ping("bus-1", 1_100), ping("bus-1", 5_100)]
+    pings, other = [*steady("bus-1", 30), *steady("bus-1", 5, 700), *away], Rig(make_predictor)
+    plain = gap_fills(await other.batch(*pings))
+    rig.choice = Choice(Stated([0, 31, 34, 36], [NORTH, EMPTY, NORTH, None], late_from=35))
+    answers = await rig.batch(*pings)
+    fills = [one for one in answers if one.topic.endswith("gapfills.v1")]
+    assert [one.src.offset for one in fills] == [30, 32, 35, 36]
+    asked = [loads_forecast(one.value or b"").atlas for one in answers if one.topic.endswith("forecasts.v1")]
+    found = [loads_gapfill(one.value or b"") for one in fills]
+    named = [(one.atlas.version, one.atlas.late) for one in found if one.atlas]
+    assert named == [(NORTH.version, False), (EMPTY.version, False), (NORTH.version, True), (None, True)]
+    assert named == [(one.version, one.late) for one in map(asked.__getitem__, (30, 32, 35, 36)) if one], "as forecasts"
+    assert [one.atlas.pings > 0 for one in found if one.atlas] == [True, False, True, False]
+    for one, without in zip(fills, plain, strict=True):
+        ours = json.loads(one.value or b"")
+        assert (list(ours), "atlas" in without) == (list(json.loads(dumps(loads_gapfill(one.value or b"")))), False)
+        if ours.pop("atlas")["pings"]:
+            assert ours["gap_id"] == without["gap_id"]
+            assert [point["lat"] for point in ours["points"]] != [point["lat"] for point in without["points"]]
+            assert [point["cov_m2"] for point in ours["points"]] == [point["cov_m2"] for point in without["points"]]
+        else:
+            assert ours == without, "to the last digit"
+
+
+async def test_a_retracted_gap_fill_names_no_atlas(rig: Rig) -> None:
+    rig.choice = Choice(Stated([0], [NORTH]))
+    fills = gap_fills(await rig.batch(*steady("bus-1", 30), ping("bus-1", 700), ping("bus-1", 500)))
+    assert [(one["status"], "atlas" in one) for one in fills] == [("provisional", True), ("retracted", False)]

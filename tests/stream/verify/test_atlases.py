@@ -10,13 +10,13 @@ import pytest
 from atlas_rig import Stated, version_of
 from engine_rig import CHECKPOINT, CRASH, SETTINGS, A, Rig, ping, steady
 from msgspec.structs import replace
-from verify_rig import moved_north, verdict, with_forecast
+from verify_rig import moved_north, verdict, with_fill, with_forecast
 
 from model.api import Atlas
 from stream.engine.asks import Choice
 from stream.verify.report import VERDICTS, Report
 from stream.verify.versions import Announced
-from stream.wire import Forecast, Outgoing, VersionRecord, dumps, loads_forecast
+from stream.wire import Forecast, GapFill, Outgoing, VersionRecord, dumps, loads_forecast, loads_gapfill
 from stream.wire.ids import forecast_id
 
 RAW = [version_of(one for name in names for one in steady(name, 150)) for names in ("abcde", "abc", "abcd")]
@@ -207,6 +207,74 @@ async def test_copies_that_asked_different_versions_are_right_if_one_says_that_i
     hasty = (await other(make_predictor, Stated([BEGINS], [ONE])))[45:50]
     report = await verdict(history, [*hasty, *history.out], announced=announced(), folder=folder)
     assert wrong(report) == {"wrong_atlas": 5}
+
+
+# -- gap fills -------------------------------------------------------------------------------------------------------
+
+WITH_GAP = [*steady("bus-1", 50), *steady("bus-1", 7, 900)]  # closed at offset 50, final at 52
+
+
+def fills_changed(rig: Rig, change: Callable[[GapFill], GapFill]) -> list[Outgoing]:
+    topic = SETTINGS.topics.gapfills
+    return [with_fill(one, change) if one.topic == topic else one for one in rig.out]
+
+
+def asked_by(version: str | None, *, late: bool = False) -> Callable[[GapFill], GapFill]:
+    return lambda fill: replace(fill, atlas=replace(fill.atlas, version=version, late=late))  # type: ignore[type-var]
+
+
+@pytest.fixture
+async def filled(rig: Rig) -> Rig:
+    rig.choice = Choice(DUE)
+    await rig.feed(*WITH_GAP)
+    found = [loads_gapfill(one.value or b"") for one in rig.out if one.topic == SETTINGS.topics.gapfills]
+    assert [(one.status, one.atlas.version) for one in found if one.atlas and one.atlas.pings] == [
+        ("provisional", TWO.version),
+        ("final", TWO.version),
+    ]
+    return rig
+
+
+FILL_LIES: dict[str, tuple[Callable[[GapFill], GapFill], dict[str, int]]] = {
+    "nothing": (lambda fill: fill, {}),
+    "another version than was due": (asked_by(ONE.version), {"wrong_atlas": 2}),
+    "one that does not serve": (asked_by(STRANGE.version, late=True), {"wrong_atlas": 2}),
+    "more pings": (
+        lambda fill: replace(fill, atlas=replace(fill.atlas, pings=fill.atlas.pings + 9)),  # type: ignore[union-attr, type-var]
+        {"different": 2},
+    ),
+    "a path that is not that of its version": (
+        lambda fill: replace(fill, points=tuple(replace(one, lat=one.lat + 2e-3) for one in fill.points)),
+        {"different": 2},
+    ),
+}
+
+
+@pytest.mark.parametrize("lie", FILL_LIES)
+async def test_a_gap_fill_is_replayed_with_the_version_of_its_ping(filled: Rig, folder: Path, lie: str) -> None:
+    change, found = FILL_LIES[lie]
+    report = await verdict(filled, fills_changed(filled, change), announced=announced(), folder=folder)
+    assert wrong(report) == found, report.examples
+    assert (report.total.gap_fills, report.total.other_atlas) == (2, 0)
+
+
+async def test_the_numbers_of_a_gap_fill_that_asked_another_version_are_not_compared(
+    filled: Rig, folder: Path, make_predictor: Any
+) -> None:
+    """Of a worker that could not wait, of one before this release, and where no replay can ask."""
+    late = Rig(make_predictor)
+    late.choice = Choice(Stated([BEGINS, AGAIN, 50], [ONE, TWO, ONE], late_from=50))
+    await late.feed(*WITH_GAP)
+    topic = SETTINGS.topics.gapfills
+    hasty = [one for one in late.out if one.topic == topic]
+    for fills in (hasty, [with_fill(one, lambda fill: replace(fill, atlas=None)) for one in hasty]):
+        published = [*(one for one in filled.out if one.topic != topic), *fills]
+        report = await verdict(filled, published, announced=announced(), folder=folder)
+        assert wrong(report) == {}, report.examples
+        assert (report.total.gap_fills, report.total.other_atlas) == (2, 2)
+    report = await verdict(filled)
+    assert wrong(report) == {}, report.examples
+    assert (report.total.gap_fills, report.total.other_atlas) == (2, 37 + 2)
 
 
 # -- where there are none --------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from train_worlds import MakeCorpus, lively, together, track, wander
 from model.api import Gap, ModelConfig, Predictor
 from train.data.corpus import Corpus
 from train.data.cutting import EVALUATION
+from train.evaluation.atlas import BESIDE
 from train.evaluation.forecasts import Sample
 from train.evaluation.gap_fills import HALF, HERMITE_REPORTED, answer, evenly, hide_blocks, hide_half, judge_gap_fills
 from train.evaluation.rollout import MODEL
@@ -174,3 +175,27 @@ def test_a_smoother_of_its_own_noise_is_judged_beside_the_default_one(make_corpu
     assert same["rts_fitted"] == same["rts"] == other["rts"]
     assert other["rts_fitted"] != other["rts"]
     assert "model_vs_best" not in same
+
+
+def test_the_atlas_of_a_fleet_that_goes_a_detour_bends_fills_towards_it(make_corpus: MakeCorpus) -> None:
+    """And knows nothing before its first version, so that nothing is moved then."""
+    corpus = make_corpus(together(*(detours(f"bus-{n}", n) for n in range(6))), cut=EVALUATION)
+    judged, predictor = replace(sample(corpus), fleet=corpus), Predictor.untrained(SMALL)
+    found = judge_gap_fills(judged, predictor, blocks_s=[300.0], atlas_ms=3_600_000)["blocks"]["300"]
+    assert found[BESIDE]["mean_m"] < 0.97 * found[MODEL]["mean_m"]
+    assert found["atlas_vs_model"]["high_m"] < 0
+    assert found["model_vs_best"]["baseline"] not in (BESIDE, MODEL)
+    never = judge_gap_fills(judged, predictor, blocks_s=[300.0], atlas_ms=10**13)["blocks"]["300"]
+    assert never[BESIDE] == never[MODEL]
+    assert BESIDE not in judge_gap_fills(judged, predictor, blocks_s=[300.0])["blocks"]["300"]
+
+
+def detours(entity: str, seed: int) -> dict[str, list[object]]:
+    """A bus that goes 12 km and back for five hours, always east 1 km, north 1 km, east 1 km, south 1 km."""
+    times = np.arange(0, 5 * 3_600.0, 30.0)
+    gone = (10.0 * times + np.random.default_rng(seed).uniform(0, 24_000)) % 24_000
+    way = np.where(gone < 12_000, gone, 24_000 - gone)
+    corners = np.arange(0, 12_001, 1_000)
+    east = np.interp(way, corners, 1_000.0 * ((np.arange(13) + 1) // 2))
+    north = np.interp(way, corners, 1_000.0 * (np.arange(13) // 2 % 2))
+    return track(entity, times.tolist(), east.tolist(), north.tolist())
