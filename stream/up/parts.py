@@ -54,7 +54,11 @@ def table(home: Home, workers: int, metrics: Address | None, *, finds_drift: boo
         ),
         Part("atlas", "atlas", ("atlas", "run", "--atlases", str(home.atlases))),
         Part("archive", "archive", ("archive", "run", "--archive", str(home.archive)), {"pyarrow": "readers"}),
-        Part("scores", "scores", ("scores", "run", *([] if finds_drift else ["--no-drift"]), *_served(doors[-1]))),
+        Part(
+            "scores",
+            "scores",
+            ("scores", "run", *registry, *([] if finds_drift else ["--no-drift"]), *_served(doors[-1])),
+        ),
         Part("guard", "guard", ("models", "guard", *registry), wants=("scores",)),
         Part(
             name="refresh",
