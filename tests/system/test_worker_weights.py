@@ -41,7 +41,7 @@ def test_each_forecast_is_of_the_weights_that_the_topic_says_whoever_is_killed(
     scene, decided = weights.scene, threading.Event()
     own, new = weights.publish("small"), weights.publish("small-research")
     pings = slowly(list(bus_feed.fleet(PINGS, seed=SEED)), decided)
-    feed = threading.Thread(target=bus_feed.send, args=(scene.kafka, scene.topics.pings, pings))
+    feed = threading.Thread(target=bus_feed.send, args=(scene.kafka, scene.topics.pings, pings), daemon=True)
     with ExitStack() as stack:
         kill = {failpoints.VARIABLE: f"after_publish:{KILL_AT}"}
         victim = stack.enter_context(scene.worker("victim", delivery=delivery, environment=kill))
