@@ -59,7 +59,7 @@ class Scene(NamedTuple):
         with answers out that are not committed. At the end the other has answered everything, and is stopped."""
         announced = threading.Event()
         pings = slowly(records, announced)
-        feed = threading.Thread(target=bus_feed.send, args=(self.kafka, self.topics.pings, pings))
+        feed = threading.Thread(target=bus_feed.send, args=(self.kafka, self.topics.pings, pings), daemon=True)
         kill = {failpoints.VARIABLE: f"after_publish:{kill_at}"}
         with (
             self.worker("victim", delivery=delivery, environment=kill) as victim,

@@ -195,7 +195,7 @@ def test_a_service_waits_for_kafka_survives_a_failed_round_and_stops_when_told(
     caplog.set_level("INFO")
     patience = service.Patience(waits=True, retry_s=0.2)
     live = replace(rig.live(tmp_path / "no such weights"), bootstrap="127.0.0.1:1")
-    running = threading.Thread(target=service.serve, args=(live, 3_600.0, patience, Watch()))
+    running = threading.Thread(target=service.serve, args=(live, 3_600.0, patience, Watch()), daemon=True)
     running.start()
     assert eventually(lambda: "Kafka cannot be reached, and is waited for" in caplog.text)
     assert not list((tmp_path / "rounds").glob("2*")), "no round has begun"
@@ -206,7 +206,7 @@ def test_a_service_waits_for_kafka_survives_a_failed_round_and_stops_when_told(
     monkeypatch.setattr(service, "PAUSE_S", 0.1)
     patience = service.Patience(waits=True)
     live = rig.live(tmp_path / "no such weights")
-    running = threading.Thread(target=service.serve, args=(live, 3_600.0, patience, Watch()))
+    running = threading.Thread(target=service.serve, args=(live, 3_600.0, patience, Watch()), daemon=True)
     running.start()
     assert eventually(lambda: "this round failed" in caplog.text and "the next round begins in" in caplog.text)
     patience.stop.set()

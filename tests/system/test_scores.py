@@ -110,7 +110,7 @@ def feed(kafka: str, topic_prefix: str, tmp_path: Path) -> Feed:
 def test_scores_are_those_of_an_undisturbed_run_whatever_dies(feed: Feed) -> None:
     expected, owners = feed.undisturbed()
     hurry = threading.Event()
-    sending = threading.Thread(target=feed.send, args=(SLICES, hurry))
+    sending = threading.Thread(target=feed.send, args=(SLICES, hurry), daemon=True)
     with ExitStack() as stack:
         stays = stack.enter_context(feed.member("stays"))
         stays.wait_for("is ours", 60)

@@ -33,7 +33,9 @@ def test_nothing_is_lost_when_one_of_two_workers_is_killed_and_started_again_and
         "group": topic_prefix,
         "session_timeout_s": 6,
     }
-    feed = threading.Thread(target=lambda: bus_feed.send(kafka, topics.pings, bus_feed.fleet(PINGS, seed=SEED)))
+    feed = threading.Thread(
+        target=lambda: bus_feed.send(kafka, topics.pings, bus_feed.fleet(PINGS, seed=SEED)), daemon=True
+    )
     with ExitStack() as stack:
         other = stack.enter_context(Worker(tmp_path / "other.log", **options))
         victim = stack.enter_context(Worker(tmp_path / "victim.log", **options))
