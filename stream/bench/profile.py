@@ -69,6 +69,7 @@ RULES: Final[tuple[tuple[str, str, str], ...]] = (
     ("stream/engine/entities.py", "", "store"),
     ("/redis/", "", "store"),
     ("stream/engine/answers.py", "", "encode"),
+    ("stream/engine/rendering.py", "", "encode"),
     ("stream/kafka/encoded_batches.py", "EncodedBatch.batch", "produce"),
     ("stream/kafka/encoded_batches.py", "Whole.__init__", "produce"),
     ("stream/kafka/encoded_batches.py", "Answers.of", "delivery"),

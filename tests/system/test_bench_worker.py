@@ -77,7 +77,7 @@ def test_bench_worker_measures_an_atlas_that_answers(kafka: str, redis_url: str,
 def test_bench_swap_moves_every_entity_to_the_other_weights(kafka: str, redis_url: str, tmp_path: Path) -> None:
     done = bench(
         *("swap", "--entities", str(ENTITIES), "--rate", "400", "--ramp", "3", "--lead-s", "15", "--seconds", "3"),
-        *("--warm-rounds", "20", "--runs", "1", "--json", "--bootstrap", kafka, "--redis", redis_url),
+        *("--warm-rounds", "200", "--runs", "1", "--json", "--bootstrap", kafka, "--redis", redis_url),
         home=tmp_path,
     )
     assert done.returncode == 0, done.stderr

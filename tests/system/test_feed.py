@@ -53,8 +53,8 @@ def test_topics_are_shown_absent_then_created_then_present(kafka: str, topic_pre
     where, names = ("--bootstrap", kafka, "--prefix", topic_prefix, "--json"), Topics.of(topic_prefix)
     for create, partitions, created in ((), None, False), (("--create", "--partitions", 5), 5, True), ((), 5, False):
         rows = json.loads(pathcast("topics", *create, *where).stdout)
-        assert [row["name"] for row in rows] == [*names, names.models]
-        assert [row["partitions"] for row in rows] == [*[partitions] * len(names), partitions and 1]
+        assert [row["name"] for row in rows] == [*names, names.scores, names.models]
+        assert [row["partitions"] for row in rows] == [*[partitions] * (len(names) + 1), partitions and 1]
         assert {row["created"] for row in rows} == {created}
     asked = ConfigResource(ConfigResourceType.TOPIC, names.models, {"cleanup.policy": None})
     with admin.connected(kafka) as client:

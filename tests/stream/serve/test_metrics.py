@@ -284,6 +284,7 @@ class NoMember:
 
     sums = Sums()
     joined = True
+    shadows = None
 
     def places(self) -> dict[int, Place]:
         return {}
