@@ -51,7 +51,7 @@ def gathered(run: Run, rows: int) -> Iterator[Sums]:
 
 
 class _Head:
-    """What is next of a run that is merged with others."""
+    """Holds the next block of a run that is merged with others."""
 
     def __init__(self, run: Run) -> None:
         self._coming = iter(run)

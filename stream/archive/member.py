@@ -20,16 +20,15 @@ from stream.adapters.archived.catalog import Catalog, of_topic
 from stream.archive.landing import AnotherLog, Fenced, Owned
 from stream.archive.settings import ArchiveSettings
 from stream.config.security import kafka_refusal
-from stream.kafka import admin, fetcher, log_facts
-from stream.kafka.log import INPUT_ISOLATION, bounds_by
+from stream.kafka import admin, log_facts
+from stream.kafka.group_consumer import SESSION_S, group_consumer
+from stream.kafka.log import bounds_by
 from stream.kafka.pacing import Pace
-from stream.kafka.patches import patch_aiokafka
 
 log: Final = logging.getLogger(__name__)
 
 POLL_MS: Final = 500
 POLL_RECORDS: Final = 10_000
-SESSION_S: Final = 10.0  # how soon the group notices that a member is dead
 REPORT_S: Final = 10.0
 RETRY_S: Final = 2.0
 STOP_S: Final = 20.0  # for the last landing, when the group or a signal wants the partitions
@@ -275,18 +274,7 @@ async def serve(settings: ArchiveSettings, stopped_by: Sequence[int]) -> None:
 
 def consumer_of(settings: ArchiveSettings) -> AIOKafkaConsumer:
     """Returns the consumer of a member, which is not started."""
-    patch_aiokafka()
-    return AIOKafkaConsumer(
-        bootstrap_servers=settings.bootstrap.split(","),
-        **settings.kafka.arguments(),
-        group_id=settings.group,
-        enable_auto_commit=False,
-        isolation_level=INPUT_ISOLATION,
-        key_deserializer=fetcher.COLUMNS,
-        auto_offset_reset="earliest",
-        session_timeout_ms=int(SESSION_S * 1000),
-        metadata_max_age_ms=10_000,  # how soon new partitions are found
-    )
+    return group_consumer(settings.bootstrap, settings.kafka, settings.group)
 
 
 def partitions_of(settings: ArchiveSettings) -> int:

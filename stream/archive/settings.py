@@ -11,7 +11,7 @@ from stream.wire import Topics
 
 @dataclass(frozen=True)
 class Rules:
-    """Which pings are stored, and for how long. None: any, for ever."""
+    """Says which pings are stored, and for how long. None: any, for ever."""
 
     # How much older than its record's timestamp a ping may be: a receiver with a wrong clock would open a file for each
     # of its days. Recorded pings that are fed again are older.

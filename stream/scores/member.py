@@ -21,11 +21,11 @@ from aiokafka.structs import OffsetAndMetadata
 from stream.config import failpoints
 from stream.config.http_access import Address
 from stream.config.security import kafka_refusal
-from stream.kafka import admin, fetcher
+from stream.kafka import admin
 from stream.kafka.encoded_batches import Answers
-from stream.kafka.log import INPUT_ISOLATION, bounds_by
+from stream.kafka.group_consumer import group_consumer
+from stream.kafka.log import bounds_by
 from stream.kafka.pacing import Pace
-from stream.kafka.patches import patch_aiokafka
 from stream.kafka.producer import Publisher
 from stream.kafka.record_columns import Records
 from stream.scores.owned import Beside, Decided, Owned
@@ -39,7 +39,6 @@ from stream.wire.ids import EVENT_ID, event_headers
 
 log: Final = logging.getLogger(__name__)
 
-SESSION_S: Final = 10.0  # how soon the group notices that a member is dead
 POLL_MS: Final = 500
 POLLED_MS: Final = 1_800_000  # at least once in this time: shadows may read many pings between two polls
 POLL_RECORDS: Final = 2_000  # a tenth of a second of work, between two heartbeats
@@ -269,19 +268,7 @@ def provide(settings: ScoreSettings) -> None:
 
 def consumer_of(settings: ScoreSettings) -> AIOKafkaConsumer:
     """Returns the consumer of a member, which is not started."""
-    patch_aiokafka()
-    return AIOKafkaConsumer(
-        bootstrap_servers=settings.bootstrap.split(","),
-        **settings.kafka.arguments(),
-        group_id=settings.group,
-        enable_auto_commit=False,
-        isolation_level=INPUT_ISOLATION,
-        key_deserializer=fetcher.COLUMNS,
-        auto_offset_reset="earliest",
-        session_timeout_ms=int(SESSION_S * 1000),
-        metadata_max_age_ms=10_000,  # how soon new partitions are found
-        max_poll_interval_ms=POLLED_MS,
-    )
+    return group_consumer(settings.bootstrap, settings.kafka, settings.group, max_poll_interval_ms=POLLED_MS)
 
 
 async def serve(settings: ScoreSettings, stopped_by: Sequence[int], door: Address | None, token: str | None) -> None:

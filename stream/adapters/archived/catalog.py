@@ -31,7 +31,7 @@ _TRIES: Final = 20  # to read manifests that are replaced meanwhile
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """What `archive.json` has. The key is of the hashes that stand for forgotten entities."""
+    """Holds the fields of `archive.json`. The key is of the hashes that stand for forgotten entities."""
 
     format: str = FORMAT
     version: int = VERSION

@@ -68,7 +68,7 @@ class Replaced(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What one partition of an archive consists of."""
+    """Lists all that one partition of an archive consists of."""
 
     format: str = FORMAT
     version: int = VERSION

@@ -21,9 +21,10 @@ from redis.exceptions import RedisError
 
 from stream.atlas.counting.making import Maker, in_words
 from stream.atlas.counting.owned import AnotherLog, Owned
-from stream.atlas.counting.servers import SESSION_S, consumer_of, partitions_of, reach
+from stream.atlas.counting.servers import consumer_of, partitions_of, reach
 from stream.atlas.counting.settings import RunSettings
 from stream.config.security import kafka_refusal
+from stream.kafka.group_consumer import SESSION_S
 from stream.kafka.log import bounds_by
 from stream.kafka.pacing import Pace
 from stream.store.base import Fenced

@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from aiokafka import AIOKafkaConsumer
 from redis.exceptions import RedisError
 
 from stream.atlas.counting.settings import RunSettings
 from stream.config.security import shown
-from stream.kafka import admin, fetcher
-from stream.kafka.log import INPUT_ISOLATION
-from stream.kafka.patches import patch_aiokafka
+from stream.kafka import admin
+from stream.kafka.group_consumer import group_consumer
 from stream.store.sums_store import SumsStore
-
-SESSION_S: Final = 10.0  # how soon the group notices that a member is dead
 
 
 def consumer_of(settings: RunSettings) -> AIOKafkaConsumer:
     """Returns the consumer of a member, which is not started."""
-    patch_aiokafka()
-    return AIOKafkaConsumer(
-        bootstrap_servers=settings.bootstrap.split(","),
-        **settings.kafka.arguments(),
-        group_id=settings.group,
-        enable_auto_commit=False,
-        isolation_level=INPUT_ISOLATION,
-        key_deserializer=fetcher.COLUMNS,
-        auto_offset_reset="earliest",
-        session_timeout_ms=int(SESSION_S * 1000),
-        metadata_max_age_ms=10_000,  # how soon new partitions are found
-    )
+    return group_consumer(settings.bootstrap, settings.kafka, settings.group)
 
 
 async def reach(store: SumsStore, settings: RunSettings) -> None:

@@ -27,7 +27,7 @@ F64 = NDArray[np.float64]
 
 
 class Answer(NamedTuple):
-    """What the log says of one ping's forecast."""
+    """Holds what the log says of one ping's forecast."""
 
     entity_id: str
     version: str
@@ -46,7 +46,7 @@ class Load(NamedTuple):
 
 @dataclass(frozen=True)
 class Phase:
-    """What pings of one phase met: their sorted latencies, and the worker's CPU."""
+    """Holds what the pings of one phase met: their sorted latencies, and the worker's CPU."""
 
     seconds: float
     cpu_s: float
