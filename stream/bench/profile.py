@@ -45,6 +45,7 @@ RULES: Final[tuple[tuple[str, str, str], ...]] = (
     ("stream/tracks/json_values.py", "", "decode"),
     ("stream/engine/pings.py", "", "decode"),
     ("stream/wire/fields.py", "", "decode"),
+    ("stream/wire/ping_rules.py", "", "decode"),
     ("stream/tracks/foreign_formats.py", "", "decode"),
     ("stream/tracks/track.py", "", "track"),
     ("stream/tracks/track_table.py", "", "track"),

@@ -16,23 +16,19 @@ import msgspec
 
 from stream.tracks import foreign_formats
 from stream.wire import (
-    MAX_ENTITY_ID_CHARS,
     MAX_RECORD_BYTES,
-    MAX_TS_MS,
-    MIN_TS_MS,
     REQUIRED,
     Ping,
     Record,
     Reject,
+    ping_rules,
     why_unread,
 )
 from stream.wire.escape import shown
-from stream.wire.fields import SECONDS_BELOW, optional, required
+from stream.wire.fields import optional, required
 
-MAX_AHEAD_MS: Final = 24 * 3600 * 1000  # a day: local time sent as UTC is off by 14 hours at most
 MAX_NESTING: Final = 64  # fixed, so that the verdict cannot depend on the interpreter's stack
 
-_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[\]}]', re.DOTALL)
 _INFINITE_DIGITS: Final = 310  # an integer of more digits is beyond float64
 _PING_DECODER: Final = msgspec.json.Decoder(Ping)
@@ -128,47 +124,18 @@ def _fields(value: bytes) -> dict[str, Any] | Reject:
 
 def _checked(ping: Ping, record: Record) -> Ping | Reject:
     """Returns the ping with its time in milliseconds and its heading below 360, or the first rule that it breaks."""
-    ts, lat, lon = ping.ts, ping.lat, ping.lon
-    if -SECONDS_BELOW < ts < SECONDS_BELOW:
-        ts *= 1000
-        ping = msgspec.structs.replace(ping, ts=ts)
-    if not -90.0 <= lat <= 90.0:
-        return Reject("lat_out_of_range", f"lat is {shown(lat)}, expected -90..90")
-    if not -180.0 <= lon <= 180.0:
-        return Reject("lon_out_of_range", f"lon is {shown(lon)}, expected -180..180")
-    if lat == 0.0 and lon == 0.0:
-        return Reject("null_island", "lat and lon are both exactly 0: does the receiver have a fix?")
-    if not MIN_TS_MS <= ts <= MAX_TS_MS or ts > record.timestamp_ms + MAX_AHEAD_MS > MAX_AHEAD_MS:
-        return _out_of_time(ts, record)
-    if (reject := _owner_reject(ping.entity_id, record.key)) is not None:
+    checked = ping_rules.checked(ping, record.timestamp_ms)
+    if isinstance(checked, Reject):
+        return checked
+    if (reject := _key_reject(ping.entity_id, record.key)) is not None:
         return reject
     if ping.valid is False:
-        return Reject("marked_invalid", "the receiver marked the fix invalid")
-    return msgspec.structs.replace(ping, heading_deg=0.0) if ping.heading_deg == 360.0 else ping
+        return ping_rules.MARKED_INVALID
+    return checked
 
 
-def _out_of_time(ts: int, record: Record) -> Reject:
-    # A record without a timestamp (Kafka writes -1) is checked against the absolute bounds alone.
-    if ts < MIN_TS_MS:
-        return Reject(
-            "ts_too_old", f"ts is {shown(ts)} ms, before the year 2000 (MIN_TS_MS in stream/wire/messages.py)"
-        )
-    if ts > MAX_TS_MS:
-        return Reject(
-            "ts_in_future", f"ts is {shown(ts)} ms, after the year 2099 (MAX_TS_MS in stream/wire/messages.py)"
-        )
-    published = f"the record was published at {record.timestamp_ms} ms"
-    ahead = f"at most {MAX_AHEAD_MS} ms ahead are taken (MAX_AHEAD_MS in stream/tracks/clean.py)"
-    return Reject("ts_in_future", f"ts is {shown(ts)} ms, {published}; {ahead}")
-
-
-def _owner_reject(entity_id: str, key: bytes | None) -> Reject | None:
-    """Returns what is wrong with the entity's id or with the key that should carry it."""
-    if not entity_id.isprintable() and _CONTROL.search(entity_id):
-        return Reject("bad_entity_id", f"entity_id has control characters: {shown(entity_id)}")
-    if not 0 < len(entity_id) <= MAX_ENTITY_ID_CHARS:
-        limit = f"1..{MAX_ENTITY_ID_CHARS} (MAX_ENTITY_ID_CHARS in stream/wire/record.py)"
-        return Reject("bad_entity_id", f"entity_id has {len(entity_id)} characters, expected {limit}")
+def _key_reject(entity_id: str, key: bytes | None) -> Reject | None:
+    """Returns what is wrong with the key that should carry the entity's id."""
     if key == entity_id.encode():
         return None
     if key is None:

@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.api import FIX
-from stream.tracks.clean import MAX_AHEAD_MS
 from stream.tracks.fix import ABSENT
 from stream.tracks.json_values import (
     CLOSE,
@@ -42,6 +41,7 @@ from stream.tracks.json_values import (
 )
 from stream.wire import E7, MAX_ENTITY_ID_CHARS, MAX_RECORD_BYTES, MAX_TEXT_CHARS, MAX_TS_MS, MIN_TS_MS, Ping
 from stream.wire.fields import RANGES, SECONDS_BELOW, WHOLE
+from stream.wire.ping_rules import MAX_AHEAD_MS
 
 I64 = NDArray[np.int64]
 

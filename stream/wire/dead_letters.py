@@ -62,6 +62,7 @@ CODES: Final[dict[str, str]] = {
 }
 
 
+JSON_PINGS: Final = "json"  # the adapter of records of the pings topic; others are of `stream.ingest`
 ERROR_HEADER_PREFIX: Final = "__pathcast.errors."
 UNREAD_TRACK: Final = "unread"  # value of the context header `track` of a dead letter: see Reject
 UNREAD: Final = (
@@ -69,8 +70,10 @@ UNREAD: Final = (
 )
 
 
-def dead_letter(topic: str, src: Record, reject: Reject, *, version: str) -> Outgoing:
+def dead_letter(topic: str, src: Record, reject: Reject, *, version: str, adapter: str = JSON_PINGS) -> Outgoing:
     """Returns the dead letter of a record: key, value and headers byte-identical, with context headers appended.
+
+    `adapter` names the format of the value.
 
     A record that does not fit into the dead letter topic, as a compressed one may not, or that could not be unpacked at
     all, stays in its topic: its letter has context headers alone, among them `omitted` with its size, where that is
@@ -87,7 +90,7 @@ def dead_letter(topic: str, src: Record, reject: Reject, *, version: str) -> Out
         ("stage", reject.stage),
         ("code", reject.code),
         ("message", reject.message),
-        ("adapter", "json"),
+        ("adapter", adapter),
         ("version", version),
         ("retryable", "true" if reject.retryable else "false"),
         *(() if fits else (("omitted", "unknown" if unread else str(size)),)),

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.tracks.clean import MAX_AHEAD_MS, MAX_NESTING, examine, parse
+from stream.tracks.clean import MAX_NESTING, examine, parse
 from stream.wire import CODES, MAX_ENTITY_ID_CHARS, MAX_RECORD_BYTES, OPTIONAL, Ping, Record, Reject
+from stream.wire.ping_rules import MAX_AHEAD_MS
 
 TS = 1_700_000_000_000
 CONTROLS = ["\x00", "\n", "\x1b", "\x1f", "\x7f", "\x80", "\x85", "\x9b", "\x9f", "\u2028", "\u2029"]
@@ -281,7 +282,7 @@ def test_a_ping_whose_key_is_not_its_entity_is_refused(key: bytes | None, value:
         (ping_json(entity_id="x" * 129), f"1..{MAX_ENTITY_ID_CHARS} (MAX_ENTITY_ID_CHARS in stream/wire/record.py)"),
         (
             ping_json(ts=TS + MAX_AHEAD_MS + 1),
-            f"at most {MAX_AHEAD_MS} ms ahead are taken (MAX_AHEAD_MS in stream/tracks/clean.py",
+            f"at most {MAX_AHEAD_MS} ms ahead are taken (MAX_AHEAD_MS in stream/wire/ping_rules.py",
         ),
         (ping_json(ts=10**17), "MAX_TS_MS in stream/wire/messages.py"),
         (ping_json(ts=0), "MIN_TS_MS in stream/wire/messages.py"),

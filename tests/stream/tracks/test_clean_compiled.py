@@ -15,11 +15,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from stream.tracks.clean import MAX_AHEAD_MS, examine
+from stream.tracks.clean import examine
 from stream.tracks.clean_compiled import FIELDS, read
 from stream.tracks.fix import packed
 from stream.tracks.json_values import _decimal
 from stream.wire import MAX_RECORD_BYTES, MAX_TS_MS, MIN_TS_MS, Ping, Record, dumps
+from stream.wire.ping_rules import MAX_AHEAD_MS
 
 TS = 1_700_000_000_000
 KEY = b"bus-1"
