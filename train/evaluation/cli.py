@@ -139,6 +139,12 @@ def evaluate(
             help="forecast, gapfill: also judge an atlas that grows from the file's own pings, a new one each 1h, 30m",
         ),
     ] = None,
+    atlas_of: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--atlas-of", metavar="[FORMAT:]PATH", help="the atlas grows from these pings, as --data, instead"
+        ),
+    ] = None,
     min_entities: Annotated[
         int | None,
         typer.Option("--min-entities", min=1, max=16, help="that a key of the atlas must be counted for; default: 3"),
@@ -167,6 +173,7 @@ def evaluate(
         ("--trees-absolute", trees_absolute or None, baseline is Baseline.trees, "--baseline trees"),
         ("--trees-rows", trees_rows, baseline is Baseline.trees, "--baseline trees"),
         ("--atlas", atlas, task is not Task.eta, "--task forecast and gapfill"),
+        ("--atlas-of", atlas_of, atlas is not None, "--atlas"),
         ("--min-entities", min_entities, atlas is not None, "--atlas"),
     ):
         if given is not None and not fits:
@@ -176,6 +183,7 @@ def evaluate(
             f"--baseline {baseline} learns from a train split, which --split {split} judges: --fit-on"
         )
     sources, known = sources_and_others(data, more, fit_on, columns, from_topic)
+    _, counted = sources_and_others(data, more, atlas_of, columns, from_topic)
     from model.api import Predictor
     from model.atlas.published import MIN_ENTITIES
     from train.evaluation import run
@@ -191,6 +199,7 @@ def evaluate(
         trees_absolute=trees_absolute,
         trees_rows=trees_rows or TREES_ROWS,
         atlas_ms=None if atlas is None else milliseconds(atlas),
+        atlas_of=tuple(counted),
         min_entities=min_entities or MIN_ENTITIES,
         picture=picture,
         cache=cache,

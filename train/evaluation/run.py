@@ -16,7 +16,8 @@ from model.config import SMALL, ModelConfig
 from model.kinematics.geo import F64
 from stream.adapters.sources import Source
 from train.data.anchors import HORIZONS_S, Anchors, usable
-from train.data.corpus import Corpus, Reading, silent
+from train.data.corpus import Corpus, Reading, load, silent
+from train.data.cutting import EVALUATION
 from train.evaluation import atlas, fitted_filters, forecasts, gap_fills, travel_times, trees
 from train.evaluation import plots as picture
 from train.evaluation.forecasts import Part, Progress, Sample
@@ -38,6 +39,7 @@ class Options:
     trees_absolute: bool = False
     trees_rows: int = 400_000
     atlas_ms: int | None = None  # a new atlas of the fleet answers from each multiple of this time on; None: no atlas
+    atlas_of: tuple[Path | str | Source, ...] = ()  # of whose pings it is made; none: of those of the judged file
     min_entities: int = MIN_ENTITIES  # that a key of it must have been counted for
     picture: Path | None = None  # with several files, each has its own (train.evaluation.plots.places)
     cache: Path | None = None
@@ -69,6 +71,9 @@ def tasks(
             raise
         long = f"{travel_times.TRIP_PINGS} pings or more and ends {travel_times.TRIP_M:g} m or more from where it began"
         raise forecasts.NoTracks(f"{error}: a trip has {long}") from error
+    if options.atlas_of:
+        fleet = load(options.atlas_of, options.cache, cut=EVALUATION, reading=options.reading)
+        samples = [replace(sample, fleet=fleet) for sample in samples]
     drawn: Sequence[Path | None] = [None] * len(samples)
     if options.picture is not None:
         drawn = picture.places(options.picture, [sample.file for sample in samples])

@@ -154,3 +154,21 @@ def test_evaluate_prints_the_curve_draws_it_and_judges_the_atlas_beside_the_rest
         refused = CliRunner().invoke(build(), [*options[:-1], wrong])
         assert refused.exit_code == 2
         assert "is no time like 1h" in refused.output
+
+
+def test_evaluate_asks_an_atlas_of_other_pings_than_those_it_judges(write_file: WriteFile, tmp_path: Path) -> None:
+    """One bus alone teaches an atlas nothing, as three are needed for a key; what six others did before helps."""
+    others, alone = together(*(bend(f"bus-{n}", 3, n) for n in range(6))), bend("alone", 3, 7)
+    earlier = write_file(others, "earlier.parquet")
+    judged = write_file(alone, "judged.parquet")
+
+    def error_m(*more: str) -> float:
+        options = ["--weights", "none", "--split", "all", "--no-fit", "--atlas", "30m", "--json", *more]
+        found = CliRunner().invoke(build(), ["evaluate", "--data", str(judged), *options])
+        assert found.exit_code == 0, found.output
+        return float(json.loads(found.stdout)["data"][0]["horizons"]["300"]["atlas"]["mean_m"])
+
+    assert error_m("--atlas-of", str(earlier)) < 0.9 * error_m()
+    refused = CliRunner().invoke(build(), ["evaluate", "--data", str(judged), "--atlas-of", str(earlier)])
+    assert refused.exit_code == 2
+    assert "--atlas-of is for --atlas" in refused.output
