@@ -96,8 +96,11 @@ class FitOptions:
     cpu_minutes: bool = False  # whether `minutes` are those that this process had of its cores, not those on the clock
     init: str | None = None  # initial weights, by name or directory; None: random ones
     only: tuple[str, ...] = ()  # the parts of the network that are trained, e.g. ("gap",); empty: all of it
-    # With `init` and a new map: how far answers may change where the map knows nothing (train.fit.guard); None: freely.
-    guard: float | None = None
+    # With `init` and a map: the weight of the loss of answers that change where the map knows nothing
+    # (train.fit.retention); None: there is no such loss.
+    retain: float | None = None
+    # With `init` and a map: a factor on the learning rates of all weights but the map's.
+    old_lr: float = 1.0
     visits: int = 8  # of a cell in training, before it is on the map: fewer teach it little
     seed: int = 0
     accumulate: int = 1  # micro-batches of each rank in one step; each has `batch.rows` rows
@@ -126,8 +129,8 @@ class FitOptions:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
             raise ValueError("give either steps or minutes")
-        if self.guard is not None and not (self.init and not self.only and 0 < self.guard < math.inf):
-            raise ValueError(f"guard must be above 0, and is for init without only, got {self.guard}")
+        if self.retain is not None and not (self.init and 0 < self.retain < math.inf):
+            raise ValueError(f"retain must be above 0, and is for init, got {self.retain}")
         if self.visits < 1:
             raise ValueError(f"visits must be at least 1, got {self.visits}")
         if (self.steps is not None and self.steps < 1) or not (self.minutes is None or 0 < self.minutes < math.inf):
@@ -135,7 +138,7 @@ class FitOptions:
         _check_least(self, ("accumulate", "checkpoint_every", "validate_every"), 1)
         _check_least(self, ("seed", "warmup", "weight_decay", "min_gain"), 0)
         _check_shares(self, ("last_lr",))
-        for name in ("lr", "muon_lr"):
+        for name in ("lr", "muon_lr", "old_lr"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be above 0, and finite, got {getattr(self, name)}")
         if not self.clip > 0:  # infinity: no clipping

@@ -7,7 +7,7 @@ optimizer     Muon for matrices, AdamW for the rest
 muon          the optimizer Muon
 distributed   several processes
 first_map     which cells a new map knows, and what it holds at first
-guard         what weights knew of elsewhere stays while they learn a region
+retention     what weights knew of elsewhere stays while they learn a region
 recipe        the options that make a size of model
 model_card    the card beside the weights
 progress      what a run shows; tensorboard writes its event files

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from model.kinematics.queries import Question
-from model.network.heads import combine, laplace_nll, next_log, t_nll
+from model.network.heads import Spread, TravelTime, combine, laplace_nll, next_log, t_nll
 from model.network.network import Network, asked
 from train.batches.batches import Batch, Mask
 from train.batches.packing import packed, unpacked
@@ -66,27 +66,51 @@ def count(batch: Batch) -> Counts:
     return Counts(*(float(mask.sum()) for mask in masks))
 
 
-def measure(network: Network, batch: Batch, *, bfloat16: bool = False, counts: Counts | None = None) -> Losses:
-    """Returns the losses of a batch, or its part of the losses over `counts` answers, on the device of the network."""
-    batch = whole_patches(batch, network.config.patch)
-    n, device = counts or count(batch), network.device
-    asks = batch.ahead_mask.any(-1)  # B, T -> P tokens with any answer: the others need no head
+class Answers(NamedTuple):
+    """What a network answers to all questions of a batch. P tokens ask for a forecast (`forecasting`)."""
+
+    ahead: Spread  # [P, Q]
+    next_log: Tensor  # [B, T]
+    gap: Spread  # [B, G, M]
+    travel: TravelTime  # [B, E, 1]
+
+
+def answers(network: Network, batch: Batch, *, bfloat16: bool = False) -> Answers:
+    """Returns the answers of a network to a batch of whole patches, on the device of the network."""
+    asks, device = forecasting(batch), network.device
     with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
         hidden = _hidden(network, batch)
         question = asked(Question(*(field[asks] for field in batch.ahead)), torch.float32, device)
         raw = network.forecast(hidden[torch.from_numpy(asks).to(device)], question.features)
     spread = combine(raw, question)
-    target, mask = _float(batch.ahead_en[asks], device), _mask(batch.ahead_mask[asks], device)
-    error = _length(target - spread.mean_en)
-    weight = _float(batch.ahead_s[asks], device).clamp_min(1.0) ** -DISTANCE_POWER
     hidden = hidden.float()
-    distance = _mean(error * weight, mask, n.ahead) / DISTANCE_M
-    likelihood = _mean(t_nll(spread, target), mask, n.ahead)
     recent, others_log = (_float(part, device) for part in batch.recent)
-    late = (next_log(network.interval(hidden, recent), others_log) - _float(batch.log_next, device)).abs()
+    late = next_log(network.interval(hidden, recent), others_log)
+    return Answers(spread, late, _gaps(network, hidden, batch), _travels(network, hidden, batch))
+
+
+def forecasting(batch: Batch) -> Mask:
+    """Returns the tokens (B, T) with any answer to a forecast: the others need no head."""
+    return np.asarray(batch.ahead_mask.any(-1))
+
+
+def measure(network: Network, batch: Batch, *, bfloat16: bool = False, counts: Counts | None = None) -> Losses:
+    """Returns the losses of a batch, or its part of the losses over `counts` answers, on the device of the network."""
+    batch = whole_patches(batch, network.config.patch)
+    n, device, asks = counts or count(batch), network.device, forecasting(batch)
+    found = answers(network, batch, bfloat16=bfloat16)
+    target, mask = _float(batch.ahead_en[asks], device), _mask(batch.ahead_mask[asks], device)
+    error = _length(target - found.ahead.mean_en)
+    distance = _mean(error * _weight(batch.ahead_s[asks], device), mask, n.ahead) / DISTANCE_M
+    likelihood = _mean(t_nll(found.ahead, target), mask, n.ahead)
+    late = (found.next_log - _float(batch.log_next, device)).abs()
     interval = _mean(late, _mask(batch.log_next_mask, device), n.interval)
-    gaps, gap_likelihood, gap_m = _gaps(network, hidden, batch, n.gap)
-    travel = _travels(network, hidden, batch, n.travel)
+    hidden_en, gap_mask = _float(batch.gap_en, device), _mask(batch.gap_mask, device)
+    gap_error = _length(hidden_en - found.gap.mean_en)
+    gaps = _mean(gap_error * _weight(batch.gap_s, device).unsqueeze(-1), gap_mask, n.gap) / DISTANCE_M
+    gap_likelihood = _mean(t_nll(found.gap, hidden_en), gap_mask, n.gap)
+    off = laplace_nll(found.travel, _float(np.log(batch.travel_s), device)[..., None])[..., 0]
+    travel = _mean(off, _mask(batch.travel_mask, device), n.travel)
     total = distance + LIKELIHOOD * (likelihood + gap_likelihood) + INTERVAL * interval + GAPS * gaps + TRAVELS * travel
     return Losses(
         total,
@@ -97,7 +121,30 @@ def measure(network: Network, batch: Batch, *, bfloat16: bool = False, counts: C
         travel.detach(),
         _mean(error[..., 0], mask[..., 0], n.next).detach(),
         _mean(error[..., 1:], mask[..., 1:], n.far).detach(),
-        gap_m.detach(),
+        _mean(gap_error, gap_mask, n.gap).detach(),
+    )
+
+
+def disagreement(network: Network, before: Network, batch: Batch, *, bfloat16: bool = False) -> Tensor:
+    """Returns how far a network's answers to a batch are from those of another one, as `measure` weighs errors.
+
+    The other's mean stands for what happened, and its covariance is to be the network's: the divergence of the two
+    Gaussians is the likelihood's part. What happened is not asked.
+    """
+    batch = whole_patches(batch, network.config.patch)
+    n, device, asks = count(batch), network.device, forecasting(batch)
+    mine = answers(network, batch, bfloat16=bfloat16)
+    with torch.no_grad():
+        theirs = answers(before, batch, bfloat16=bfloat16)
+    ahead = _apart(mine.ahead, theirs.ahead, _weight(batch.ahead_s[asks], device))
+    gap = _apart(mine.gap, theirs.gap, _weight(batch.gap_s, device).unsqueeze(-1))
+    scale = (mine.travel.scale.log() - theirs.travel.scale.log()).abs()
+    travel = ((mine.travel.log_s - theirs.travel.log_s).abs() / theirs.travel.scale + scale)[..., 0]
+    return (
+        _mean(ahead, _mask(batch.ahead_mask[asks], device), n.ahead)
+        + GAPS * _mean(gap, _mask(batch.gap_mask, device), n.gap)
+        + INTERVAL * _mean((mine.next_log - theirs.next_log).abs(), _mask(batch.log_next_mask, device), n.interval)
+        + TRAVELS * _mean(travel, _mask(batch.travel_mask, device), n.travel)
     )
 
 
@@ -130,32 +177,40 @@ def _hidden(network: Network, batch: Batch) -> Tensor:
     return unpacked(packing, network.trunk(x, found, time_ms, segment_BT=segment)[0], len(batch.x_BTF))
 
 
-def _gaps(network: Network, hidden: Tensor, batch: Batch, n: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns weighted distance, negative log-likelihood and distance in metres of the hidden fixes."""
+def _gaps(network: Network, hidden: Tensor, batch: Batch) -> Spread:
+    """Returns where hidden fixes are thought to be [B, G, M]."""
     device = hidden.device
     rows = torch.arange(len(hidden), device=device).unsqueeze(1)
     question = asked(batch.gap, torch.float32, device)
     token = torch.from_numpy(batch.gap_token).to(device)
-    spread = network.fill(hidden[rows, token], question, batch.gap_chord_en, batch.gap_lat_deg, batch.gap_lon_deg)
-    target, mask = _float(batch.gap_en, device), _mask(batch.gap_mask, device)
-    error = _length(target - spread.mean_en)
-    weight = _float(batch.gap_s, device).clamp_min(1.0).unsqueeze(-1) ** -DISTANCE_POWER
-    distance, likelihood = _mean(error * weight, mask, n) / DISTANCE_M, _mean(t_nll(spread, target), mask, n)
-    return distance, likelihood, _mean(error, mask, n)
+    return network.fill(hidden[rows, token], question, batch.gap_chord_en, batch.gap_lat_deg, batch.gap_lon_deg)
 
 
-def _travels(network: Network, hidden: Tensor, batch: Batch, n: float) -> Tensor:
-    """Returns the negative log-likelihood of the travel times."""
+def _travels(network: Network, hidden: Tensor, batch: Batch) -> TravelTime:
+    """Returns the travel times [B, E, 1]."""
     device = hidden.device
     rows = torch.arange(len(hidden), device=device).unsqueeze(1)
-    travel = network.travel(
+    travel: TravelTime = network.travel(
         hidden[rows, torch.from_numpy(batch.travel_token).to(device)],
         _float(batch.travel.features, device),
         _float(batch.travel.base_log_s, device),
         network.place(batch.travel_lat_deg[..., None], batch.travel_lon_deg[..., None]),
     )
-    off = laplace_nll(travel, _float(np.log(batch.travel_s), device)[..., None])[..., 0]
-    return _mean(off, _mask(batch.travel_mask, device), n)
+    return travel
+
+
+def _apart(mine: Spread, theirs: Spread, weight: Tensor) -> Tensor:
+    """Returns the weighted distance of the means, and the share of the likelihood of how far the covariances are."""
+    off = mine.mean_en - theirs.mean_en
+    distance = _length(off) * weight / DISTANCE_M
+    (ee, en, nn), (see, sen, snn) = theirs.cov_m2.unbind(-1), mine.cov_m2.unbind(-1)
+    det = (see * snn - sen * sen).clamp_min(1e-9)
+    trace = (snn * ee - 2 * sen * en + see * nn) / det
+    return distance + LIKELIHOOD * 0.5 * (trace - 2.0 + (det / (ee * nn - en * en).clamp_min(1e-9)).log())
+
+
+def _weight(seconds: object, device: torch.device) -> Tensor:
+    return _float(seconds, device).clamp_min(1.0) ** -DISTANCE_POWER
 
 
 def _length(vector: Tensor) -> Tensor:

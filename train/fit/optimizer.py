@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import Parameter
 
+from model.network.new_map import is_new
 from train.fit.muon import Muon
 
 BETAS: Final = (0.9, 0.98)
@@ -30,17 +31,33 @@ class Optimizer:
     """AdamW, and Muon if requested, which step together. Weights without gradient stay as they are."""
 
     def __init__(
-        self, network: nn.Module, *, kind: str, lr: float, muon_lr: float, weight_decay: float, bfloat16: bool
+        self,
+        network: nn.Module,
+        *,
+        kind: str,
+        lr: float,
+        muon_lr: float,
+        weight_decay: float,
+        bfloat16: bool,
+        old_lr: float = 1.0,
     ) -> None:
-        named = {name: p for name, p in network.named_parameters() if p.requires_grad}
-        hidden = [p for name, p in named.items() if _is_hidden(name, p)] if kind == "muon" else []
-        tables = [p for name, p in named.items() if name.endswith(TABLES)]
-        taken = {id(p) for p in (*hidden, *tables)}
-        others = [p for p in named.values() if id(p) not in taken]
-        self.parts: list[torch.optim.Optimizer] = [_adamw(others, tables, lr, weight_decay)]
-        if hidden:
-            dtype = torch.bfloat16 if bfloat16 else torch.float32
-            self.parts.append(Muon(hidden, lr=muon_lr, weight_decay=weight_decay, dtype=dtype))
+        """`old_lr`: a factor on the learning rates of all weights but those of a new map (`is_new`)."""
+        trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
+        self.parts: list[torch.optim.Optimizer] = []
+        for share, named in (
+            (1.0, {name: p for name, p in trained.items() if is_new(name) or old_lr == 1.0}),
+            (old_lr, {name: p for name, p in trained.items() if not is_new(name) and old_lr != 1.0}),
+        ):
+            if not named:
+                continue
+            hidden = [p for name, p in named.items() if _is_hidden(name, p)] if kind == "muon" else []
+            tables = [p for name, p in named.items() if name.endswith(TABLES)]
+            taken = {id(p) for p in (*hidden, *tables)}
+            others = [p for p in named.values() if id(p) not in taken]
+            self.parts.append(_adamw(others, tables, lr * share, weight_decay))
+            if hidden:
+                dtype = torch.bfloat16 if bfloat16 else torch.float32
+                self.parts.append(Muon(hidden, lr=muon_lr * share, weight_decay=weight_decay, dtype=dtype))
         for group in self._groups():
             group["initial_lr"] = group["lr"]
 

@@ -52,13 +52,13 @@ def recipe(size: str, settings: Sequence[str]) -> Recipe:
 
 # These have options of their own, which would contradict a setting: --lr changes the learning rates of both optimizers.
 _ELSEWHERE: Final = ("seed", "accumulate", "lr")
-# The values give the expected types. bfloat16 is None by default, which lets the device decide; so is guard, without
-# which all weights learn.
+# The values give the expected types. bfloat16 is None by default, which lets the device decide; so is retain, without
+# which all weights learn freely.
 _RUN: Final[dict[str, Any]] = {
     field.name: field.default
     for field in fields(FitOptions)
     if isinstance(field.default, int | float) and field.name not in _ELSEWHERE
-} | {"bfloat16": False, "guard": 0.0}
+} | {"bfloat16": False, "retain": 0.0}
 _OPTIONS: Final = {field.name for field in fields(FitOptions)} - _RUN.keys() - {"batch"}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import io
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
@@ -22,25 +22,18 @@ from model.network.network import Network, build
 from model.network.new_map import with_map
 from model.parameters.reading import WEIGHTS_FILE
 from model.parameters.writing import write_atomic
-from train.batches.batches import Batches
 from train.batches.options import RENAMED, FitOptions, has_bfloat16
 from train.data.corpus import Corpus
 from train.fit.first_map import first_table, known_places
-from train.fit.guard import Guard, input_moments
 from train.fit.optimizer import Optimizer
+from train.fit.retention import Retention
 
 CHECKPOINT_FILE: Final = "checkpoint.pt"
 LAYOUT: Final = "pathcast-fit-2"
 # Options that may differ when a run continues: another machine, another directory, another number of ranks for the same
 # micro-batches.
 ELSEWHERE: Final = ("out", "threads", "device", "checkpoint_every", "accumulate", "bfloat16", "cpu_minutes")
-LATER: Final = ("guard", "visits")  # options since 30 November 2026
-# What a guard looks at is drawn with every augmentation, for it is to stand for all that the weights may meet.
-OTHERS: Final[dict[str, Any]] = {
-    **{"turn": 1.0, "thin": 0.6, "rescale": 0.5, "noise": 0.3, "reported": 0.3, "drop_clock": 0.3, "drop_place": 1.0},
-    **{"gaps": 1, "hidden": 1, "travels": 1, "file_power": 0.3},
-}
-MOMENT_BATCHES: Final = 12  # some 40,000 pings, which take two seconds
+LATER: Final = ("visits", "retain", "old_lr")  # options since 30 November 2026
 
 
 @dataclass
@@ -71,7 +64,7 @@ class Run:
     network: Network
     average: Network
     optimizer: Optimizer
-    guard: Guard | None = None
+    retention: Retention | None = None
     step: int = 0
     total: int | None = None
     losses: list[float] = field(default_factory=list)
@@ -96,12 +89,15 @@ def begin(train: Corpus, config: ModelConfig, options: FitOptions, device: torch
             network.trunk.places.know(known_places(_real(train, options), config.places, options.visits))
         return start(network, options, device)
     network = _continued(options.init, config)
-    moments = _moments(network, train, options)
+    before = copy.deepcopy(network).to(device)
     if network.config.places != config.places:
         network = with_map(network, config.places, options.seed)
         _fill(network, _real(train, options), options.visits)
     network.config = config
-    return start(network, options, device, None if options.guard is None else Guard(network, moments, options.guard))
+    run = start(network, options, device)
+    if options.retain is not None:
+        run.retention = Retention(before, train, config, options.batch, options.retain, options.seed)
+    return run
 
 
 def _real(train: Corpus, options: FitOptions) -> Corpus:
@@ -118,15 +114,7 @@ def _fill(network: Network, train: Corpus, visits: int) -> None:
         places.table[: len(keys)] = torch.from_numpy(first_table(train, keys))
 
 
-def _moments(network: Network, train: Corpus, options: FitOptions) -> dict[str, Tensor]:
-    """Returns what the guarded layers read on tracks turned at random, and on invented ones."""
-    if options.guard is None:
-        return {}
-    batches = Batches(train, network.config, replace(options.batch, **OTHERS), options.seed)
-    return input_moments(network, [batches.draw(number) for number in range(MOMENT_BATCHES)])
-
-
-def start(network: Network, options: FitOptions, device: torch.device, guard: Guard | None = None) -> Run:
+def start(network: Network, options: FitOptions, device: torch.device) -> Run:
     """Returns the state at step 0 of a network with these weights."""
     average = copy.deepcopy(network).to(device)
     network = network.to(device)
@@ -139,8 +127,9 @@ def start(network: Network, options: FitOptions, device: torch.device, guard: Gu
         muon_lr=options.muon_lr,
         weight_decay=options.weight_decay,
         bfloat16=uses_bfloat16(options, device),
+        old_lr=options.old_lr,
     )
-    return Run(network.train(), average.eval().requires_grad_(False), optimizer, guard)
+    return Run(network.train(), average.eval().requires_grad_(False), optimizer)
 
 
 def _continued(weights: str, config: ModelConfig) -> Network:

@@ -223,11 +223,7 @@ class _Trainer:
         norm = float(torch.nn.utils.clip_grad_norm_(run.network.parameters(), options.clip))
         if not math.isfinite(losses["total"]) or not math.isfinite(norm):
             raise self._diverged(f"loss {losses['total']:g} with gradient norm {norm:g}", lr)
-        if run.guard is not None:
-            run.guard.before_step()
         run.optimizer.step(lr / options.lr)
-        if run.guard is not None:
-            run.guard.after_step()
         run.step += 1
         run.blend(min(options.ema, run.step / (run.step + 10.0)))  # at first the average covers few steps
         run.losses.append(losses["total"])
@@ -251,6 +247,10 @@ class _Trainer:
             losses = objective.measure(self.run.network, batch, bfloat16=self.bfloat16, counts=counts)
             losses.total.backward()  # type: ignore[no-untyped-call]
             sums += torch.stack([loss.detach() for loss in losses])
+        if self.run.retention is not None:
+            step = self.run.step * self.peers.world + self.peers.rank
+            kept = self.run.retention.loss(self.run.network, step, bfloat16=self.bfloat16) / self.peers.world
+            kept.backward()  # type: ignore[no-untyped-call]
         weights = [weight for weight in self.run.network.parameters() if weight.requires_grad]
         if self.peers.world > 1:  # weights without gradient on one rank may have one on another
             for weight in weights:

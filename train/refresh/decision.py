@@ -3,7 +3,8 @@
     refused at once   the weights cannot be read, are not finite, are of another shape, read other features, or were
                       trained on what they are judged by (train.refresh.checks)
     nearer            at one horizon or more nearer than the champion, beyond chance and by half a percent
-    nowhere worse     at no horizon farther off, beyond chance or by half a percent; in no stratum beyond chance
+    nowhere worse     at no horizon farther off, beyond chance or by half a percent; in no part of the file beyond
+                      chance and by one percent, or by five where that is how a thing moves just now
     calibrated        50 and 90 % regions hold about that
     nothing forgotten on golden sets, which training had nothing of, not much farther off than the champion
 
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 ALL: Final = "all"  # the stratum of all forecasts
+MOTIONS: Final = ("moving", "turning", "stopped")  # strata of train.data.anchors.motion
 
 
 class Compared(NamedTuple):
@@ -57,6 +59,9 @@ class Rules:
     # A stratum is farther off if chance does not explain it and it is more than this: of some forty strata one is
     # beyond chance by chance.
     stratum_share: float = 0.01
+    # The same for those that stand, turn or move on: nobody stays in such a part. A thing of one kind does, and a
+    # tracker of one cadence, so that a loss there is somebody's loss at every ping.
+    motion_share: float = 0.05
     fewest_entities: int = 5  # of a stratum: of fewer, the interval says nothing
     fewest_cases: int = 200
     # Farther off on a golden set than this share. It is a bound of the mean and not of chance, because the golden sets
@@ -116,7 +121,8 @@ def _too_little(whole: Sequence[Compared], gains: Sequence[Compared]) -> list[st
 
 
 def _is_worse(one: Compared, rules: Rules) -> bool:
-    return _counts(one, rules) and one.low_m > 0 and one.change > rules.stratum_share
+    bound = rules.motion_share if one.stratum in MOTIONS else rules.stratum_share
+    return _counts(one, rules) and one.low_m > 0 and one.change > bound
 
 
 def _is_forgotten(one: Compared, rules: Rules) -> bool:

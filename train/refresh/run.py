@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -31,7 +31,7 @@ from stream.adapters.sources import Source
 from train.calibration.calibrate import calibrate
 from train.data.corpus import Reading, silent
 from train.fit.trainer import Tick, fit
-from train.refresh import checks, golden, statement, training
+from train.refresh import checks, golden, rehearsal, statement, training
 from train.refresh.comparison import Progress, compare
 from train.refresh.decision import Compared, Decision, Rules, decide
 from train.refresh.model_card import card_of
@@ -95,10 +95,11 @@ def refresh(
     if options.out.exists():
         raise ValueError(f"{options.out} exists, and what it has stays: name another directory")
     champion = Predictor.load(options.champion)
-    invented = [golden.invented(options.cache, "refresh-towns", options.towns, options.seed)] if options.towns else []
+    towns = [golden.invented(options.cache, "refresh-towns", options.towns, options.seed)] if options.towns else []
+    others = rehearsal.sources()
     parts = prepare(
         sources,
-        invented,
+        [*towns, *others],
         options.cache,
         late_ms=options.late_ms,
         most_anchors=options.most_anchors,
@@ -106,9 +107,10 @@ def refresh(
     )
     work = options.out.with_name(f".{options.out.name}.unfinished")
     work.mkdir(parents=True, exist_ok=True)
-    names = tuple(one.name for one in invented)
+    often = {one.name: training.TOWNS_SHARE for one in towns}
+    often |= {one.name: training.REHEARSAL_SHARE for one in others}
     challenger = (
-        resolve(options.challenger) if options.challenger else train(parts, names, options, work, command, watch)
+        resolve(options.challenger) if options.challenger else train(parts, often, options, work, command, watch)
     )
     decision = judge(champion, options.champion, challenger, parts, options, watch)
     finish(work, options.out, challenger, decision)
@@ -117,14 +119,15 @@ def refresh(
 
 
 def train(
-    parts: Parts, invented: tuple[str, ...], options: Options, work: Path, command: Callable[[int], str], watch: Watch
+    parts: Parts, often: Mapping[str, float], options: Options, work: Path, command: Callable[[int], str], watch: Watch
 ) -> Path:
-    """Trains and calibrates a challenger, and returns its directory."""
+    """Trains and calibrates a challenger, and returns its directory. `often`: files that are not the fleet's, and how
+    often they are drawn (`training.options`)."""
     config = training.with_places(opened(options.champion)[1], options.places)
     fitting = training.options(
         work / "run",
         options.champion,
-        invented,
+        often,
         minutes=options.minutes,
         steps=options.steps,
         seed=options.seed,
@@ -145,7 +148,7 @@ def train(
         first, last = span_ms(sample.corpus)[sample.file]
         old = spans.get(sample.file, (first, last))
         spans[sample.file] = (min(old[0], first), max(old[1], last))
-    mine = [Trained(file, *span) for file, span in spans.items() if file not in invented]
+    mine = [Trained(file, *span) for file, span in spans.items() if file not in often]
     before = statement.read(resolve(options.champion))
     said = Statement(
         weights=from_pretrained(directory).fingerprint().hex(),

@@ -1,12 +1,14 @@
 """How a challenger is trained in minutes: what learns, how fast, and from what.
 
-The map learns fast; the weights that came with the champion change only in directions that they hardly used
-(train.fit.guard), so that nothing is forgotten of where the map knows nothing. Rows keep the cadence and the shape that
-they have, as the weights are for this fleet. Found by short runs on taxis: train/experiments/notes/refresh.md.
+The map learns fast, and the weights that came with the champion slowly. Rows of the fleet always show their place, and
+keep the cadence and the shape that they have, as the weights are for this fleet. Two things keep what is known of
+elsewhere: a loss of answers that change where no place is shown (train.fit.retention), and tracks of other places
+(train.refresh.rehearsal). Found by short runs on taxis: train/experiments/notes/refresh.md.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -16,12 +18,14 @@ from train.batches.options import BatchOptions, FitOptions, choose_device
 
 PLACES: Final = 60_000  # cells of a new map: 2 MB of weights, and more than a week of 500 taxis fills
 VISITS: Final = 4  # of a cell in training: with its neighbours' vectors beside it, four teach it something
-# With 0.003 a refresh of 440 steps was 3.7 % farther off for the demo's buses, and was refused.
-GUARD: Final = 1e-3
+RETAIN: Final = 3.0  # weight of the loss of answers that change elsewhere; with 1 it was not enough
+OLD_LR: Final = 0.3  # of the weights that are not the map's; with 1 they forgot first, and came back in part
 # At least as many as the steps after which minutes become steps: until then the schedule must not depend on them.
 WARMUP: Final = 40
 CHECKPOINT_EVERY: Final = 100  # steps: half a minute of a core
-TOWNS_SHARE: Final = 0.15  # of the frequency that the size of their file would give them
+# Of the frequency that the size of a file would give it (`BatchOptions.file_power`).
+TOWNS_SHARE: Final = 0.15
+REHEARSAL_SHARE: Final = 0.3
 BATCH: Final = BatchOptions(
     gaps=1,
     travels=1,
@@ -30,7 +34,7 @@ BATCH: Final = BatchOptions(
     thin=0.1,
     noise=0.05,
     rescale=0.1,
-    drop_place=0.1,
+    drop_place=0.0,
     drop_clock=0.1,
 )
 
@@ -43,7 +47,7 @@ def with_places(config: ModelConfig, places: int = PLACES) -> ModelConfig:
 def options(
     out: Path,
     champion: str,
-    invented: tuple[str, ...],
+    often: Mapping[str, float],
     *,
     minutes: float | None,
     steps: int | None,
@@ -51,17 +55,20 @@ def options(
     device: str = "auto",
     rows: int | None = None,
 ) -> FitOptions:
-    """Returns the options of the training. `minutes` are those that this process has of a core; on a GPU they are
-    those of the clock.
+    """Returns the options of the training. `often` names the files that are not the fleet's, whose rows show no place,
+    and how often each is drawn. `minutes` are those that this process has of a core; on a GPU they are those of the
+    clock.
     """
-    batch = replace(BATCH, invented=invented, often=tuple(f"{name}={TOWNS_SHARE:g}" for name in invented))
+    drawn = tuple(f"{name}={share:g}" for name, share in often.items())
+    batch = replace(BATCH, invented=tuple(often), often=drawn)
     return FitOptions(
         out=out,
         minutes=minutes,
         steps=steps,
         cpu_minutes=choose_device(device).type != "cuda",
         init=champion,
-        guard=GUARD,
+        retain=RETAIN,
+        old_lr=OLD_LR,
         visits=VISITS,
         seed=seed,
         lr=1.5e-3,

@@ -1,4 +1,4 @@
-"""Weights that go on with a new map: what it holds at first, and what a guard keeps."""
+"""Weights that go on with a new map: what it holds at first, and what stays known of elsewhere."""
 
 from __future__ import annotations
 
@@ -61,17 +61,18 @@ def change(weights: str, network: torch.nn.Module, lat_deg: float) -> float:
     return float(np.abs(asked(now, lat_deg) - asked(Predictor.load(weights, precision="float32"), lat_deg)).mean())
 
 
-def test_a_guard_keeps_what_was_known_of_elsewhere(tmp_path: Path, weights: str) -> None:
-    """What changes elsewhere is a small share of what changes here; without a guard it is as much."""
-    free = fit(circling(), None, PLACED, more(tmp_path, weights, steps=40), resume=False).network
-    kept = fit(circling(), None, PLACED, more(tmp_path, weights, steps=40, guard=1e-3), resume=False).network
+def test_retention_keeps_what_was_known_of_elsewhere(tmp_path: Path, weights: str) -> None:
+    """All weights learn, and yet what changes elsewhere is a fraction of what changes without it."""
+    free = fit(circling(), None, PLACED, more(tmp_path, weights, steps=60), resume=False).network
+    how = more(tmp_path, weights, steps=60, retain=3.0, old_lr=0.5)
+    kept = fit(circling(), None, PLACED, how, resume=False).network
     here, there = (change(weights, kept, lat_deg) for lat_deg in (HERE, ELSEWHERE))
-    assert there < 0.1 * here
-    assert there < 0.1 * change(weights, free, ELSEWHERE)
+    assert there < 0.5 * here
+    assert there < 0.3 * change(weights, free, ELSEWHERE)
 
 
-def test_a_killed_run_under_a_guard_goes_on_to_the_bit(tmp_path: Path, weights: str) -> None:
-    how = more(tmp_path, weights, steps=20, guard=1e-3)
+def test_a_killed_run_that_keeps_what_it_knew_goes_on_to_the_bit(tmp_path: Path, weights: str) -> None:
+    how = more(tmp_path, weights, steps=20, retain=1.0, old_lr=0.5)
     whole = fit(circling(), None, PLACED, replace(how, out=tmp_path / "whole"))
     with pytest.raises(Crash):
         fit(circling(), None, PLACED, how, watch=crash_after(13))
@@ -83,16 +84,16 @@ def test_a_killed_run_under_a_guard_goes_on_to_the_bit(tmp_path: Path, weights: 
 
 def test_weights_with_a_map_keep_it(tmp_path: Path, weights: str) -> None:
     first = fit(circling(), None, PLACED, more(tmp_path, weights, steps=3)).network
-    again = replace(more(tmp_path, str(tmp_path / "more"), steps=3, guard=1e-3), out=tmp_path / "again")
+    again = replace(more(tmp_path, str(tmp_path / "more"), steps=3, retain=1.0), out=tmp_path / "again")
     second = fit(circling(seed=4), None, PLACED, again).network
     assert first.trunk.places is not None
     assert second.trunk.places is not None
     assert torch.equal(first.trunk.places.keys, second.trunk.places.keys)
 
 
-def test_a_guard_needs_weights_to_guard(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="guard must be above 0, and is for init without only"):
-        options(tmp_path, guard=1e-3)
+def test_only_weights_that_exist_can_be_kept(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="retain must be above 0, and is for init"):
+        options(tmp_path, retain=1.0)
 
 
 def test_a_new_map_knows_the_way_of_a_street(make_corpus: MakeCorpus) -> None:

@@ -77,6 +77,13 @@ def test_a_stratum_refuses_only_beyond_chance_and_with_enough_in_it(excuse: dict
     assert decide([], [*GOOD, buses._replace(**excuse)], [same()]).promote
 
 
+def test_what_stands_now_may_lose_a_little_for_it_moves_on() -> None:
+    standing = one("stopped", challenger_m=208.0, low_m=4.0, high_m=12.0)  # 4 %
+    assert decide([], [*GOOD, standing], [same()]).promote
+    assert not decide([], [*GOOD, standing._replace(stratum="cadence 45-90 s")], [same()]).promote
+    assert not decide([], [*GOOD, standing._replace(challenger_m=212.0)], [same()]).promote
+
+
 @pytest.mark.parametrize(("nominal", "held"), [("50", 0.30), ("50", 0.80), ("90", 0.70), ("90", 0.99)])
 def test_regions_that_hold_too_little_or_too_much_refuse(nominal: str, held: float) -> None:
     (reason,) = refused([*GOOD[:3], one(horizon="900", **{f"challenger_{nominal}": held})])
