@@ -55,6 +55,7 @@ __all__ = [
     "WeightsError",
     "check_weights",
     "load_weights",
+    "processor",
     "weights_folder",
 ]
 
@@ -92,6 +93,13 @@ def _check_servable(config: ModelConfig, name: str, precision: str) -> None:
         raise WeightsError(
             f"{name!r} cannot be served: a state has {bytes_:,} bytes, at most {state_codec.MAX_BYTES:,}"
         )
+
+
+def processor() -> tuple[str, bool]:
+    """Returns the widest vector instructions that compiled layers use here ("AVX-512", "AVX2" or "none"), and whether
+    they multiply bfloat16.
+    """
+    return tiles.instructions(), tiles.multiplies_halves()
 
 
 class Predictor:

@@ -76,6 +76,14 @@ def compiling(progress: Callable[[str], None]) -> Iterator[None]:
         stamp.touch()
 
 
+def is_compiled() -> bool | None:
+    """Returns whether all was compiled before that a worker needs, with the modules that are imported now: then a start
+    loads it. None where no folder is writable. Writes nothing.
+    """
+    folder = min(_folders, default=None)
+    return None if folder is None else (folder / f"{_kind()}.compiled").exists()
+
+
 def kept_in() -> list[Path]:
     """Returns the folders where machine code is kept; none where no folder is writable."""
     return sorted(_folders)

@@ -26,7 +26,8 @@ from model.kinematics.queries import travel_base_log_s
 from model.network.calibration import CHI2_90
 from train.data import anchors as anchoring
 from train.data.resampling import thinned
-from train.evaluation import gap_fills, travel_times
+from train.evaluation import gap_fills
+from train.evaluation import trips as evaluated
 from train.evaluation.forecasts import Sample, error_en_m, errors_en_m
 from train.evaluation.metrics import mahalanobis2
 from train.evaluation.rollout import MODEL, walk
@@ -133,8 +134,8 @@ def of_gaps(sample: Sample, predictor: Predictor, most: int) -> Gaps:
 
 
 def of_travel_times(sample: Sample, predictor: Predictor) -> Residuals:
-    corpus = travel_times.long_enough(sample.corpus)
-    trips, (first, stop) = travel_times.trips(corpus), corpus.tracks.T
+    corpus = evaluated.long_enough(sample.corpus)
+    trips, (first, stop) = evaluated.trips(corpus), corpus.tracks.T
     terms, lengths = [np.empty((0, TRAVEL_TERMS))], [np.empty(0)]
     slots = predictor.acquire(len(corpus))
     for ping in range(max(TRAVELLED) + 1 if len(corpus) else 0):
@@ -143,7 +144,7 @@ def of_travel_times(sample: Sample, predictor: Predictor) -> Residuals:
         if ping not in TRAVELLED:
             continue
         far = haversine_m(corpus.lat[here], corpus.lon[here], trips.lat, trips.lon)
-        asks = far >= travel_times.TRIP_M
+        asks = far >= evaluated.TRIP_M
         answer = predictor.travel_time(slots[asks], trips.lat[asks], trips.lon[asks])
         seconds = (corpus.ts_ms[stop - 1] - corpus.ts_ms[here])[asks] / 1000.0
         half = np.log(answer.high_s / answer.low_s) / 2.0  # half the length of the log's 90 % interval

@@ -27,9 +27,9 @@ def show(report: dict[str, Any], model: str) -> None:
 def _show_times(report: dict[str, Any], model: str) -> None:
     bands = {"all": report["predictors"], **report["bands"]}
     table = _table(report, f"minutes; ± of the MAE: 95 %; {model}")
-    table.add_column("distance", no_wrap=True)
+    table.add_column("true time" if "geofences" in report else "distance", no_wrap=True)
     table.add_column("predictor", no_wrap=True)
-    for name in ("MAE", "median", "MAPE", "90 %", "width"):
+    for name in ("MAE", "median", "MAPE", "80 %", "90 %", "width"):
         table.add_column(name, justify="right", no_wrap=True)
     for label, scores in bands.items():
         for number, (name, score) in enumerate(scores.items()):
@@ -37,7 +37,7 @@ def _show_times(report: dict[str, Any], model: str) -> None:
         table.add_section()
     console = Console()
     console.print(table)
-    for line in (*_time_verdicts(bands), *_few(bands)):
+    for line in (*_time_verdicts(bands), *_few(bands), *_reliable(report.get("geofences", {}))):
         console.print(line, highlight=False)
 
 
@@ -57,10 +57,18 @@ def _time_verdicts(bands: dict[str, Any]) -> Iterator[str]:
         yield f"  {label}: {how} ({model:,.1f} against {off[best]:,.1f})"
 
 
+def _reliable(geofences: dict[str, Any]) -> Iterator[str]:
+    """Says how often entities were inside circles that were told to be so likely."""
+    for horizon, steps in geofences.items():
+        told = ", ".join(f"{100 * step['chance']:.0f}: {100 * step['inside']:.0f}" for step in steps)
+        yield f"inside circles at {horizon} s, % told: % that were ({sum(step['n'] for step in steps):,}): {told}"
+
+
 def _time_cells(score: dict[str, Any]) -> Iterator[str]:
     yield f"{score['mae_s'] / 60:,.1f} ±{(score['mae_high_s'] - score['mae_low_s']) / 120:,.1f}"
     yield f"{score['median_ae_s'] / 60:,.1f}"
-    yield from (f"{100 * score[name]:.1f} %" for name in ("mape", "coverage_90"))
+    held = (score.get(name) for name in ("mape", "coverage_80", "coverage_90"))
+    yield from ("" if one is None else f"{100 * one:.1f} %" for one in held)
     yield f"{score['width_s'] / 60:,.1f}"
 
 

@@ -18,7 +18,7 @@ from stream.adapters.sources import Source
 from train.data.anchors import HORIZONS_S, Anchors, usable
 from train.data.corpus import Corpus, Reading, load, silent
 from train.data.cutting import EVALUATION
-from train.evaluation import atlas, fitted_filters, forecasts, gap_fills, travel_times, trees
+from train.evaluation import arrivals, atlas, fitted_filters, forecasts, gap_fills, travel_times, trees, trips
 from train.evaluation import plots as picture
 from train.evaluation.forecasts import Part, Progress, Sample
 from train.evaluation.metrics import is_inside, mahalanobis2
@@ -64,12 +64,12 @@ def tasks(
             modes=options.modes,
             fit_on=options.fit_on,
             reading=options.reading,
-            long_enough=travel_times.long_enough if times else usable,
+            long_enough=trips.long_enough if times else usable,
         )
     except forecasts.NoTracks as error:
         if not times:
             raise
-        long = f"{travel_times.TRIP_PINGS} pings or more and ends {travel_times.TRIP_M:g} m or more from where it began"
+        long = f"{trips.TRIP_PINGS} pings or more and ends {trips.TRIP_M:g} m or more from where it began"
         raise forecasts.NoTracks(f"{error}: a trip has {long}") from error
     if options.atlas_of:
         fleet = load(options.atlas_of, options.cache, cut=EVALUATION, reading=options.reading)
@@ -190,10 +190,15 @@ def _travel_times(sample: Sample, predictor: Predictor | None, options: Options,
     return travel_times.judge_travel_times(sample, predictor)
 
 
+def _arrivals(sample: Sample, predictor: Predictor | None, options: Options, progress: Progress) -> Report:
+    return arrivals.judge_arrivals(sample, predictor, progress=progress)
+
+
 JUDGES: Final[dict[str, Callable[[Sample, Predictor | None, Options, Progress], Report]]] = {
     "forecast": _forecasts,
     "gapfill": _gap_fills,
     "eta": _travel_times,
+    "arrivals": _arrivals,
 }
 
 

@@ -1,7 +1,8 @@
 """Evaluates travel times: origin, destination and departure are given. Prints nothing.
 
-A trip is a track as cut for evaluation, which ends at silences and at a new trajectory id, with at least 9 pings and
-TRIP_M metres from its first ping to its last. A predictor knows the first fix and the last place, nothing between.
+A trip (`train.evaluation.trips`) is a track as cut for evaluation, which ends at silences and at a new trajectory id,
+with at least 9 pings and TRIP_M metres from its first ping to its last. A predictor knows the first fix and the last
+place, nothing between.
 
 The baselines are fitted to the train split, and so are their 90 % intervals: to the ratios of true to predicted time of
 the train split's own trips, each predicted by a fit to other trips. The time of a trip need not grow with the distance:
@@ -14,64 +15,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.api import Predictor, TravelTimes
-from model.kinematics.features import week_phase_ms
-from model.kinematics.geo import E7, F64, displacement_m, haversine_m
-from train.data.corpus import Corpus
+from model.kinematics.geo import E7, F64, haversine_m
 from train.evaluation.forecasts import Sample, about
+from train.evaluation.like_trips import LikeTrips, Quantiles
 from train.evaluation.metrics import score_times
 from train.evaluation.rollout import MODEL
+from train.evaluation.trips import Trips, long_enough, place_km, trips
 from train.quantile_regression import fit_line
 
-TRIP_M: Final = 1_000.0  # shorter ones start and end in one square, and their time is mostly waiting
-TRIP_PINGS: Final = 9
+LIKE: Final = "like_trips"  # fitted to all known trips; the others to TRAIN_TRIPS
 BANDS_KM: Final = ((1.0, 3.0), (3.0, 10.0), (10.0, np.inf))
 NEAREST: Final = 15  # trips; enough for a stable median, few enough to be near
 TRAIN_TRIPS: Final = 4_000  # each evaluated trip is compared with all of them
-KM_PER_HOUR_OF_DAY: Final = 1.0  # one hour of departure time counts as much as one kilometre
 INTERVAL: Final = (0.05, 0.95)
 FOLDS: Final = 10  # cross-validation of known trips: each fold is predicted by a fit to the others
 _CHUNK: Final = 256
 
 
-class Trips(NamedTuple):
-    entity: NDArray[np.int32]  # (N,)
-    origin: NDArray[Any]  # (N,) FIX: place and time of departure
-    lat: F64  # (N,) degrees of the destination
-    lon: F64
-    seconds: F64  # (N,) duration of the trip
-    distance_m: F64  # (N,) straight-line distance from origin to destination
-
-    def where(self, chosen: NDArray[Any]) -> Trips:
-        """Returns the trips of a mask (N,) or of indices."""
-        return Trips(*(column[chosen] for column in self))
-
-
 class TravelTime(Protocol):
-    def __call__(self, origin: NDArray[Any], lat: F64, lon: F64) -> TravelTimes:
+    def __call__(self, origin: NDArray[Any], lat: F64, lon: F64) -> TravelTimes | Quantiles:
         """Predicts travel times from FIX records (N,) to places (N,) in degrees."""
         ...
-
-
-def long_enough(corpus: Corpus) -> Corpus:
-    """Returns the tracks that are trips."""
-    first, last = corpus.tracks[:, 0], corpus.tracks[:, 1] - 1
-    far = haversine_m(corpus.lat[first], corpus.lon[first], corpus.lat[last], corpus.lon[last]) >= TRIP_M
-    return corpus.select(far & (last - first + 1 >= TRIP_PINGS))
-
-
-def trips(corpus: Corpus) -> Trips:
-    """Returns the trips of a corpus whose tracks are trips."""
-    first, last = corpus.tracks[:, 0], corpus.tracks[:, 1] - 1
-    lat, lon = np.asarray(corpus.lat[last]), np.asarray(corpus.lon[last])
-    distance = haversine_m(corpus.lat[first], corpus.lon[first], lat, lon)
-    seconds = (corpus.ts_ms[last] - corpus.ts_ms[first]) / 1000.0
-    return Trips(corpus.entity, corpus.fixes(first), lat, lon, seconds, distance)
 
 
 def judge_travel_times(sample: Sample, predictor: Predictor | None) -> dict[str, Any]:
@@ -82,9 +52,11 @@ def judge_travel_times(sample: Sample, predictor: Predictor | None) -> dict[str,
     train = None if sample.train is None else long_enough(sample.train)
     if train is None or len(train) < 2:  # a single trip would be predicted from itself
         raise ValueError(f"{sample.file}: no two trips to fit the baselines to apart from what is judged; try --fit-on")
-    known = _evenly(trips(train))
+    every = trips(train)
+    known = _evenly(every)
     asked = trips(sample.corpus)
-    answers = {name: one(asked.origin, asked.lat, asked.lon) for name, one in _everyone(known, predictor).items()}
+    everyone = {**_everyone(known, predictor), LIKE: LikeTrips.fitted(every)}
+    answers = {name: one(asked.origin, asked.lat, asked.lon) for name, one in everyone.items()}
     everything = np.ones(len(asked.seconds), bool)
     bands = {_band(low, high): _between(asked, low, high) for low, high in BANDS_KM}
     return {
@@ -197,11 +169,16 @@ def _everyone(known: Trips, predictor: Predictor | None) -> dict[str, TravelTime
     return out
 
 
-def _scores(asked: Trips, answers: dict[str, TravelTimes], mask: NDArray[np.bool_]) -> dict[str, Any]:
-    return {
-        name: score_times(asked.seconds[mask], median[mask], low[mask], high[mask], asked.entity[mask])._asdict()
-        for name, (median, low, high) in answers.items()
-    }
+def _scores(asked: Trips, answers: dict[str, TravelTimes | Quantiles], mask: NDArray[np.bool_]) -> dict[str, Any]:
+    found = {}
+    for name, answer in answers.items():
+        true = asked.seconds[mask]
+        median, low, high = (one[mask] for one in answer[:3])
+        found[name] = score_times(true, median, low, high, asked.entity[mask])._asdict()
+        if isinstance(answer, Quantiles):
+            inside = (answer.low_80_s[mask] <= true) & (true <= answer.high_80_s[mask])
+            found[name]["coverage_80"] = float(inside.mean())
+    return found
 
 
 def _band(low_km: float, high_km: float) -> str:
@@ -231,20 +208,6 @@ def _quotients(known: Trips, answer: Callable[[Trips, Trips], F64]) -> F64:
 def _between_quantiles(quotients: F64) -> tuple[float, float]:
     low, high = np.quantile(quotients, INTERVAL)
     return float(low), float(high)
-
-
-def place_km(origin: NDArray[Any], lat: F64, lon: F64, known: Trips) -> F64:
-    """Returns trips as points (N, 6) in kilometres: origin, destination, and the hour on a circle as long as the
-    day.
-    """
-    lat0, lon0 = (np.full(len(lat), int(np.median(known.origin[name]))) for name in ("lat_e7", "lon_e7"))
-    lat1, lon1 = (np.rint(degrees * E7).astype(np.int64) for degrees in (lat, lon))
-    start = displacement_m(lat0, lon0, origin["lat_e7"], origin["lon_e7"]) / 1000
-    end = displacement_m(lat0, lon0, lat1, lon1) / 1000
-    day_ms = 86_400_000
-    angle = 2 * np.pi * (week_phase_ms(origin["ts_ms"], origin["lon_e7"]) % day_ms) / day_ms
-    radius = KM_PER_HOUR_OF_DAY * 24 / (2 * np.pi)
-    return np.concatenate([start, end, radius * np.stack([np.cos(angle), np.sin(angle)], axis=-1)], axis=1)
 
 
 def _ways(distance_m: F64) -> tuple[F64, F64]:

@@ -23,6 +23,7 @@ from train.data.anchors import find
 from train.data.cutting import EVALUATION
 from train.data.resampling import thinned
 from train.evaluation import travel_times
+from train.evaluation import trips as evaluated
 from train.evaluation.forecasts import Sample, judge_forecasts
 
 TINY = ModelConfig(d=16, heads=2, window=16)
@@ -267,7 +268,7 @@ def test_times_of_trips_hold_what_they_promise_from_the_first_ping_and_on_the_wa
     sample = Sample("world", "all", "-", corpus, len(corpus), 1, corpus)
     predictor = lively(TINY)
     predictor.net.calibration.travel.fill_(0.5)  # as an earlier one has left it
-    trips = travel_times.long_enough(corpus)
+    trips = evaluated.long_enough(corpus)
 
     def on_the_way(predictor: Predictor) -> tuple[float, F64]:
         slots = predictor.acquire(len(trips))
@@ -277,7 +278,7 @@ def test_times_of_trips_hold_what_they_promise_from_the_first_ping_and_on_the_wa
         times = predictor.travel_time(slots, trips.lat[end], trips.lon[end])
         predictor.release(slots)
         seconds = (trips.ts_ms[end] - trips.ts_ms[here]) / 1000.0
-        far = haversine_m(trips.lat[here], trips.lon[here], trips.lat[end], trips.lon[end]) >= travel_times.TRIP_M
+        far = haversine_m(trips.lat[here], trips.lon[here], trips.lat[end], trips.lon[end]) >= evaluated.TRIP_M
         return float(((times.low_s <= seconds) & (seconds <= times.high_s))[far].mean()), times.median_s
 
     first = following(predictor.net)

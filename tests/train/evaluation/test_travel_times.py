@@ -22,10 +22,9 @@ from train.evaluation.travel_times import (
     MedianSpeed,
     NearestTrips,
     judge_travel_times,
-    long_enough,
     of_predictor,
-    trips,
 )
+from train.evaluation.trips import long_enough, trips
 
 CONFIG = ModelConfig(d=16, heads=2, window=16)
 DAY_MS = 86_400_000
@@ -206,7 +205,7 @@ def test_without_a_model_the_baselines_are_judged_alone(write_file: WriteFile, t
     path = write_file(together(*(drive(f"v{i:02}", 5.0 + i % 7, pings=30, north_m=9.0 * i) for i in range(40))))
     (sample,) = open_samples([path], "test", cache_dir=tmp_path / "cache", long_enough=long_enough)
     report = judge_travel_times(sample, None)
-    assert list(report["predictors"]) == ["median_speed", "distance_power", "nearest_trips"]
+    assert list(report["predictors"]) == ["median_speed", "distance_power", "nearest_trips", "like_trips"]
     assert sum(band["median_speed"]["n"] for band in report["bands"].values()) == report["trips"]
     (whole,) = open_samples([path], "all", cache_dir=tmp_path / "cache", long_enough=long_enough)
     with pytest.raises(ValueError, match="no two trips to fit the baselines to"):

@@ -23,7 +23,7 @@ from train.batches.options import BatchOptions
 from train.data import synth
 from train.data.corpus import Corpus, load
 from train.data.splits import split
-from train.evaluation import travel_times
+from train.evaluation import trips as evaluated
 from train.evaluation.forecasts import judge_forecasts, open_samples
 from train.experiments import cli
 from train.experiments.lab import cell_model, h3_cells, windows
@@ -332,7 +332,7 @@ def test_a_path_is_judged_by_what_lies_between_its_ends(lab: Lab, make_corpus: C
     minutes = [60.0 * i for i in range(20)]
     trips = make_corpus(together(*(track(f"car-{i}", minutes, [9.0 * t for t in minutes]) for i in range(3))))
     predictor = lively(TINY)
-    found = judge_paths(predictor, travel_times.long_enough(trips), 2)
+    found = judge_paths(predictor, evaluated.long_enough(trips), 2)
     assert found is not None
     assert (found.paths, found.points) == (2, 36)
     assert found.line_m < 1.0 < found.model_m

@@ -14,6 +14,7 @@ from train.evaluation import travel_times
 from train.evaluation.forecasts import Sample, open_samples
 from train.evaluation.gap_fills import BLOCKS_S, hide_blocks, judge_gap_fills
 from train.evaluation.rollout import MODEL
+from train.evaluation.trips import long_enough
 from train.experiments.lab.lab import Lab, Trained
 from train.experiments.lab.paths import PathScore, judge_paths
 from train.experiments.lab.report import Finding, Line, Picture, Table
@@ -107,7 +108,7 @@ def _open(lab: Lab, file: str) -> Samples:
     (gaps,) = open_samples(source, "test", cache_dir=lab.cache, most=4 * lab.most_anchors)
     if not any(len(hide_blocks(gaps.corpus, block_s).before) for block_s in BLOCKS_S):
         raise ValueError(f"{file}: no test track has room for a gap to fill: are its tracks short?")
-    (trips,) = open_samples(source, "test", cache_dir=lab.cache, long_enough=travel_times.long_enough)
+    (trips,) = open_samples(source, "test", cache_dir=lab.cache, long_enough=long_enough)
     if trips.train is None:
         raise ValueError(f"{file}: no training track of a kilometre or more to compare travel times with")
     return Samples(lab.sample(file), gaps, trips)
