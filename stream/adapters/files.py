@@ -8,12 +8,9 @@ it is rejected, counted and shown like every other bad record.
 
 from __future__ import annotations
 
-import csv
-import gzip
 import json
 import math
 import sys
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +20,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import msgspec
 
 from stream.adapters.column_names import ColumnMap, arrow_values, cell, milliseconds, places
+from stream.adapters.csv_rows import Sheet
 from stream.adapters.formats.gpx_points import points
 from stream.wire.fields import event_time_ms
 
@@ -36,6 +34,9 @@ class Row(NamedTuple):
     key: bytes | None
     value: bytes
     ts_ms: int | None
+
+
+Mapped = Callable[[Iterator[Row]], Iterator[Row]]
 
 
 @dataclass(frozen=True)
@@ -55,15 +56,20 @@ class Rows:
 
 def takes(path: Path) -> bool:
     """Returns whether this module reads files of this name."""
-    return _suffix(path) in _READERS
+    return suffix_of(path) in _READERS
 
 
 def has_columns(path: Path) -> bool:
     """Returns whether the file is a table, whose columns may have other names."""
-    return _suffix(path) in _TABLES
+    return suffix_of(path) in _TABLES
 
 
-def _suffix(path: Path) -> str:
+def has_lines(path: Path) -> bool:
+    """Returns whether each line of the file is a document in JSON."""
+    return suffix_of(path) in (".ndjson", ".jsonl")
+
+
+def suffix_of(path: Path) -> str:
     """Returns the suffix in lower case; both suffixes of a packed file, as other formats are packed by gzip, too."""
     return "".join(path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]).lower()
 
@@ -80,7 +86,7 @@ def read(path: str | Path, columns: ColumnMap | None = None) -> Iterator[Row]:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")
-    suffix = _suffix(path)
+    suffix = suffix_of(path)
     if suffix in _TABLES:
         return _TABLES[suffix](path, columns)
     if suffix not in _DOCUMENTS:
@@ -88,8 +94,16 @@ def read(path: str | Path, columns: ColumnMap | None = None) -> Iterator[Row]:
     return _DOCUMENTS[suffix](path)
 
 
-def read_in_order(path: str | Path, columns: ColumnMap | None = None) -> Rows:
-    """Returns all rows by event time; rows of equal times keep the file's order.
+def read_part(path: Path, header: bytes, part: bytes, columns: ColumnMap | None = None) -> Iterator[Row]:
+    """Yields the rows of some lines of a file: NDJSON, or CSV, whose first line is given, too, as `header`. The name
+    of the file says which. Raises ValueError if a column is missing."""
+    if has_lines(path):
+        return _ndjson(part.split(b"\n"))
+    return _csv_rows(Sheet.of_bytes(path, header + part, columns))
+
+
+def read_in_order(path: str | Path, columns: ColumnMap | None = None, mapped: Mapped | None = None) -> Rows:
+    """Returns all rows by event time; rows of equal times keep the file's order. `mapped` changes them before.
 
     A row without a time stays after its predecessor (in Parquet: it comes last). Raises the errors of `read`.
     """
@@ -99,7 +113,8 @@ def read_in_order(path: str | Path, columns: ColumnMap | None = None) -> Rows:
             return sorted_table
     latest = 0
     keyed: list[tuple[int, Row]] = []
-    for row in read(path, columns):
+    found = read(path, columns)
+    for row in found if mapped is None else mapped(found):
         latest = latest if row.ts_ms is None else row.ts_ms
         keyed.append((latest, row))
     keyed.sort(key=lambda pair: pair[0])
@@ -197,56 +212,20 @@ def _batch_rows(batch: Any, place: dict[str, str], columns: ColumnMap | None) ->
 
 def _csv(path: Path, columns: ColumnMap | None) -> Iterator[Row]:
     """Reads a CSV file, packed or not: its header at once, its rows lazily."""
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
-    file: Any = opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="")
-    try:
-        with _unpacking(path):
-            header = file.readline()
-        delimiter = max(",;\t", key=header.count)
-        names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
-        at = {field: names.index(column) for field, column in places(path, names, columns).items()}
-    except BaseException:
-        file.close()
-        raise
-
-    def rows() -> Iterator[Row]:
-        with file, _unpacking(path):
-            for cells in _csv_lines(csv.reader(file, delimiter=delimiter)):
-                fields = {name: cell(name, cells[i]) for name, i in at.items() if i < len(cells) and cells[i]}
-                if "ts" in fields:
-                    fields["ts"] = milliseconds(fields["ts"], columns)
-                yield row_of(fields)
-
-    return rows()
+    return _csv_rows(Sheet.opened(path, columns))
 
 
-@contextmanager
-def _unpacking(path: Path) -> Iterator[None]:
-    """Turns errors of gzip into a ValueError, in one line that names the file."""
-    try:
-        yield
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise ValueError(f"{path}: not a gzip file, or damaged: {error}") from error
-
-
-def _csv_lines(reader: Any) -> Iterator[list[str]]:
-    """Yields the lines of a CSV reader. A line that it cannot read (a field of 128 KiB) is an empty row, and so a
-    reject."""
-    while True:
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error:
-            cells = [""]
-        if cells:
-            yield cells
+def _csv_rows(sheet: Sheet) -> Iterator[Row]:
+    with sheet:
+        for cells, _ in sheet.records():
+            if cells:
+                yield row_of(sheet.fields(cells))
 
 
 # -- documents --------------------------------------------------------------------------------------------------------
 
 
-class _Marks(msgspec.Struct):
+class Marks(msgspec.Struct):
     """The fields of a line that the order and the key need; `clean` reads the rest."""
 
     entity_id: Any = None
@@ -254,7 +233,7 @@ class _Marks(msgspec.Struct):
     t: Any = None
 
 
-_MARKS: Final = msgspec.json.Decoder(_Marks)
+MARKS: Final = msgspec.json.Decoder(Marks)
 
 
 def _ndjson(lines: Iterable[bytes]) -> Iterator[Row]:
@@ -267,7 +246,7 @@ def _ndjson(lines: Iterable[bytes]) -> Iterator[Row]:
 def _ndjson_row(value: bytes) -> Row:
     """Returns the line as it came, unless its time has the name `t`."""
     try:
-        marks = _MARKS.decode(value)
+        marks = MARKS.decode(value)
         if marks.ts is None and marks.t is not None:
             fields = msgspec.json.decode(value)
             return row_of({"ts": fields.pop("t"), **fields})

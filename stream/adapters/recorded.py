@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stream.adapters import files
 from stream.adapters.column_names import FIELDS, ColumnMap
 from stream.adapters.files import STDIN, Row, Rows
+from stream.adapters.live import presets
+from stream.adapters.live.parsed import Reader
+from stream.wire import NO_TIME_MS, Ping, Reject, dumps
 
 if TYPE_CHECKING:
     from stream.adapters.sources import Source
@@ -28,13 +32,17 @@ class Recording:
     path: str | Path
     columns: ColumnMap | None = None
     archive: Source | None = None  # set for a format that `files` does not read
+    reader: Reader | None = None  # of lines that are no pings of ours, for NDJSON
 
     def rows(self) -> Iterator[Row]:
         """Yields the rows lazily in the order of the file; those of an archive in the order of their times.
 
         Raises the errors of `files.read` and `Source.read`: ValueError or OSError, in one line that names the file.
         """
-        return iter(self.in_order()) if self.archive else files.read(self.path, self.columns)
+        if self.archive:
+            return iter(self.in_order())
+        found = files.read(self.path, self.columns)
+        return found if self.reader is None else mapped(found, self.reader)
 
     def in_order(self) -> Rows:
         """Returns all rows in the order of their times. Raises the errors of `rows`."""
@@ -42,20 +50,38 @@ class Recording:
             return self.archive.pings.rows()
         if self.archive:
             return _pings(self.archive.read(lambda share: None))
-        return files.read_in_order(self.path, self.columns)
+        changed = None if self.reader is None else partial(mapped, reader=self.reader)
+        return files.read_in_order(self.path, self.columns, changed)
 
 
-def recording(given: str | Path, columns: str | None = None) -> Recording:
-    """Returns the source that `given` names: `-`, a path, or FORMAT:PATH. `columns` is a map that `ColumnMap` parses.
+def recording(given: str | Path, columns: str | None = None, map_: str | None = None) -> Recording:
+    """Returns the source that `given` names: `-`, a path, or FORMAT:PATH. `columns` is a map that `ColumnMap` parses,
+    `map_` a preset or a file with a map, for lines of NDJSON that are no pings of ours.
 
     Raises ValueError for a wrong format or map, FileNotFoundError if the path does not exist.
     """
     found = Recording(given) if _is_of_files(given) else _archive(str(given))
+    if map_ is not None:
+        if str(given) != STDIN and (found.archive or not files.has_lines(Path(found.path))):
+            raise ValueError(f"--map is for NDJSON, and {given} is none")
+        found = replace(found, reader=presets.known(map_).read)
     if columns is None:
         return found
     if found.archive or not files.has_columns(Path(found.path)):
         raise ValueError(f"--columns is for Parquet and CSV, and {given} is neither")
     return replace(found, columns=ColumnMap.parse(columns, besides=FIELDS))
+
+
+def mapped(rows: Iterator[Row], reader: Reader) -> Iterator[Row]:
+    """Yields each ping in a line that is none of ours, in the line's place. What holds none stays, and is rejected."""
+    for row in rows:
+        if row.key is not None and row.ts_ms is not None:
+            yield row
+            continue
+        found = reader(row.value, NO_TIME_MS)
+        yield from (Row(one.entity_id.encode(), dumps(one), one.ts) for one in found if isinstance(one, Ping))
+        if any(isinstance(one, Reject) for one in found) or not found:
+            yield row
 
 
 def _is_of_files(given: str | Path) -> bool:

@@ -10,9 +10,18 @@ from typing import Annotated
 
 import typer
 
+from stream.adapters.live.option import MapOption
 from stream.archive.showing import ArchiveUrl, list_days, opened, show
 from stream.config import failpoints
-from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, log_to_stderr, secured
+from stream.config.options import (
+    DEFAULT_BOOTSTRAP,
+    DEFAULT_PREFIX,
+    Bootstrap,
+    Json,
+    Prefix,
+    log_to_stderr,
+    secured,
+)
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity
 from stream.config.times import DAY_S, seconds
 
@@ -55,6 +64,7 @@ def run(
             help="how much older than its record a ping may be: more, where recorded pings are fed again",
         ),
     ] = "7d",
+    map_: MapOption = None,
     once: Annotated[bool, typer.Option("--once", help="up to the present end, then exit")] = False,
     security: KafkaSecurity = PLAIN_KAFKA,
 ) -> None:
@@ -87,6 +97,7 @@ def run(
         rules=Rules(
             late_ms=None if late_s is None else late_s * 1000,
             retention_days=None if retention_s is None else retention_s // DAY_S,
+            map=map_,
         ),
         once=once,
         kafka=security,

@@ -18,6 +18,7 @@ import pyarrow as pa
 from stream.adapters.archived.catalog import Catalog
 from stream.adapters.archived.manifest import DAY_MS, File, Manifest
 from stream.adapters.archived.reading import SCHEMA
+from stream.adapters.live.on_topic import reader_of
 from stream.archive import commits, tidying, writing
 from stream.archive.commits import Outrun
 from stream.archive.forgetting import rows_of_others, settled
@@ -50,6 +51,7 @@ class Owned:
         self._catalog = catalog
         self._manifest = manifest
         self._rules = rules
+        self._foreign = reader_of(rules.map)
         self._waiting: list[Any] = []  # record batches
         self._left_out = Counter[str]()
         self._days: set[int] = set()
@@ -92,7 +94,7 @@ class Owned:
             raise AnotherLog(f"{records.partitions} goes on at {records.first_offset} and not at {self.next_offset}")
         if self.next_offset is None:
             self._first_offset = records.first_offset
-        batch, left_out = parsed(records, self._rules.late_ms)
+        batch, left_out = parsed(records, self._rules.late_ms, self._foreign)
         if batch.num_rows:
             self._waiting.append(batch)
             self._days.update(np.unique(batch.column("t").to_numpy() // DAY_MS).tolist())

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from stream.adapters.archived.reading import SCHEMA
-from stream.tracks.clean import parse
+from stream.tracks.clean import Foreign, parse
 from stream.wire import NO_TIME_MS, Record, Reject
 
 # Reasons of ours to leave a ping out; those of `stream.tracks.clean` come besides.
@@ -18,11 +18,12 @@ TOO_OLD = "too_old"  # of a day that is not kept
 FORGOTTEN = "forgotten"  # of an entity of which nothing is stored
 
 
-def parsed(records: Iterable[Record], late_ms: int | None) -> tuple[Any, Counter[str]]:
-    """Returns the pings as a record batch of SCHEMA, and how many records are left out, by reason."""
+def parsed(records: Iterable[Record], late_ms: int | None, foreign: Foreign | None = None) -> tuple[Any, Counter[str]]:
+    """Returns the pings as a record batch of SCHEMA, and how many records are left out, by reason. `foreign` reads what
+    has not the form of a ping of ours."""
     rows, left_out = [], Counter[str]()
     for record in records:
-        ping = parse(record)
+        ping = parse(record, foreign)
         if isinstance(ping, Reject):
             left_out[ping.code] += 1
         elif late_ms is not None and record.timestamp_ms != NO_TIME_MS and ping.ts < record.timestamp_ms - late_ms:

@@ -17,6 +17,7 @@ class Rules:
     # of its days. Recorded pings that are fed again are older.
     late_ms: int | None = 7 * DAY_MS
     retention_days: int | None = 400
+    map: str | None = None  # a preset or a file with a map, as the workers have it (stream.adapters.live.on_topic)
 
     def oldest_day(self, now_ms: int) -> int | None:
         """Returns the first day that is kept, counted from 1970."""

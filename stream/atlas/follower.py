@@ -20,6 +20,7 @@ from model.atlas.growth import ANEW
 from model.atlas.sums import Ids, entity_ids
 from stream.engine.pings import Pings
 from stream.kafka.record_columns import Records
+from stream.tracks.clean import Foreign
 from stream.tracks.track import Accepted, PendingGap, Policy, observe
 from stream.tracks.track_table import ROW, Copied, Observed, TrackTable, firsts
 
@@ -68,9 +69,12 @@ class Follower:
         self.records = 0
         self.left_out = 0
 
-    def fold(self, records: Records) -> InOrder:
-        """Returns the pings of the next records that are in order. All are of the same partition, in its order."""
-        pings = Pings.read(records)
+    def fold(self, records: Records, foreign: Foreign | None = None) -> InOrder:
+        """Returns the pings of the next records that are in order. All are of the same partition, in its order.
+
+        `foreign` reads what has not the form of a ping of ours.
+        """
+        pings = Pings.read(records, foreign)
         wanted = np.array([name not in self._without for name in pings.names], np.bool_)
         of_name = np.full(len(wanted), -1, np.int64)
         of_name[wanted] = self._numbered([name for name in pings.names if name not in self._without])

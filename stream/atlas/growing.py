@@ -30,6 +30,7 @@ from model.atlas.sums import BUCKETS, SLOT_MS
 from model.atlas.version import MEANING
 from stream.atlas.follower import POLICY, Follower
 from stream.kafka.record_columns import Records
+from stream.tracks.clean import Foreign
 from stream.tracks.track_table import ROW
 
 MAGIC: Final = b"PCAG\1"
@@ -67,9 +68,9 @@ class PartitionGrowth:
         """How many of them are no pings in order."""
         return self._follower.left_out
 
-    def add(self, records: Records) -> Iterator[tuple[int, Day]]:
-        """Takes the next records, and returns what is new, as `Growth.add` does."""
-        return self._growth.add(*self._follower.fold(records))
+    def add(self, records: Records, foreign: Foreign | None = None) -> Iterator[tuple[int, Day]]:
+        """Takes the next records, and returns what is new, as `Growth.add` does. `foreign` is as of `Follower.fold`."""
+        return self._growth.add(*self._follower.fold(records, foreign))
 
     def dumps(self) -> bytes:
         """Returns it as bytes, without entities that were silent for long, which it forgets."""

@@ -18,9 +18,10 @@ from kafka.errors import KafkaError as PlainKafkaError
 from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
 from stream.kafka import admin
 from stream.kafka.log import Bounds, Partition, reread
-from stream.wire import CODES, ERROR_HEADER_PREFIX, Headers, Record
+from stream.wire import CODES, ERROR_HEADER_PREFIX, JSON_PINGS, Headers, Record
 
 NUMBER: Final = re.compile(r"[0-9]{1,19}")  # as many digits as int64 has
+NO_RECORD: Final = re.compile(r"-1|[0-9]{1,19}")  # an adapter's message has no offset
 SLUG: Final = re.compile(r"[a-z0-9_]{1,64}")  # the form of a code in every release of ours
 
 Place = tuple[int, int]  # partition and offset in the dead letter topic
@@ -47,6 +48,12 @@ class Letter(NamedTuple):
     headers: Headers
     whole: bool = True  # False: the record did not fit, or could not be read, and is only at its source
     batch_bytes: int = 0  # set by `slim`: the size of an uncompressed batch of this record alone
+    adapter: str = JSON_PINGS  # the format of the value; any other was made of a message that never was in a topic
+
+    @property
+    def is_record(self) -> bool:
+        """Whether it was a record of a topic, and not a message that an adapter had read (`stream.ingest`)."""
+        return self.adapter == JSON_PINGS
 
     @property
     def own_headers(self) -> Headers:
@@ -65,10 +72,12 @@ def letter_of(record: Record) -> Letter | None:
     context = dict(record.headers)  # if a name occurs twice, the last header is ours
     texts = {
         name: (context.get(ERROR_HEADER_PREFIX + name) or b"").decode(errors="replace")
-        for name in ("topic", "partition", "offset", "code", "message")
+        for name in ("topic", "partition", "offset", "code", "message", "adapter")
     }
+    adapter = texts["adapter"] or JSON_PINGS
     numbers = texts["partition"], texts["offset"]
-    if not texts["topic"] or not all(map(NUMBER.fullmatch, numbers)) or not SLUG.fullmatch(texts["code"]):
+    form = NUMBER if adapter == JSON_PINGS else NO_RECORD
+    if not texts["topic"] or not all(map(form.fullmatch, numbers)) or not SLUG.fullmatch(texts["code"]):
         return None
     return Letter(
         (record.partition, record.offset),
@@ -80,6 +89,7 @@ def letter_of(record: Record) -> Letter | None:
         record.value,
         record.headers,
         record.key is not None or record.value is not None or ERROR_HEADER_PREFIX + "omitted" not in context,
+        adapter=adapter,
     )
 
 

@@ -53,7 +53,7 @@ REPLAY = """Put dead letters back into the topic and partition that they came fr
 
 For after a fix: of the worker, or of what its rules are. Each is put back once, whoever does it and however often, in
 Kafka transactions that hold both the records and the mark that they were put back. A record that is still bad becomes
-a new dead letter.
+a new dead letter. Messages that `pathcast ingest` took are left out, as they were in no topic.
 
 [bold]Examples[/]
 
@@ -136,6 +136,7 @@ def replay(
                     "by_code": made.by_code,
                     "replayed_before": made.done,
                     "copies": made.copies,
+                    "of_adapters": made.of_adapters,
                     "too_large": ["{}:{}".format(*letter.place) for letter in made.too_large],
                     "dry_run": dry_run,
                 }
@@ -209,6 +210,13 @@ def _say(made: Plan, what: str, *, err: bool = False) -> None:
     beside = f"; {made.copies:,} copies" if made.copies else ""
     beside += f"; {made.omitted:,} whose letters hold no record" if made.omitted else ""
     typer.echo(f"{len(made.todo):,} {what}; {made.done:,} were before{beside}", err=err)
+    if made.of_adapters:
+        each = ", ".join(f"{escaped(name)} {count:,}" for name, count in made.of_adapters.most_common())
+        typer.echo(
+            f"left out, messages that `pathcast ingest` took from another system ({each}): they were in no topic, and "
+            "the pings topic takes pings; pathcast dlq show PARTITION:OFFSET has each, to be sent to its adapter again",
+            err=err,
+        )
     if made.too_large:
         some = ["{}:{} ({:,} bytes)".format(*letter.place, letter.batch_bytes) for letter in made.too_large[:PLACES]]
         more = f" and {rest:,} more" if (rest := len(made.too_large) - len(some)) else ""
@@ -231,7 +239,8 @@ def _listed(counted: Counted) -> dict[str, Any]:
             "message": letter.message,
             "source": letter.source._asdict(),
             "key": None if letter.key is None else letter.key.decode(errors="replace"),
-            "replayed": is_done(letter, counted.done),
+            "adapter": letter.adapter,
+            "replayed": letter.is_record and is_done(letter, counted.done),
         }
         for letter in counted.newest
     ]

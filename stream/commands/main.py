@@ -18,7 +18,22 @@ LOGS_ITSELF = "worker"  # the command that has a log, and warns there
 EXIT_FAILURE = 1  # the work failed; Typer exits with 2 for bad usage by itself
 
 # Packages that serving does without, and the extra that installs them.
-EXTRAS: Final = {"torch": "train", "tensorboard": "train", "pyarrow": "readers", "river": "scores"}
+EXTRAS: Final = {
+    "torch": "train",
+    "tensorboard": "train",
+    "pyarrow": "readers",
+    "river": "scores",
+    "paho": "ingest",
+    "google": "ingest",  # google.transit; protobuf comes along with it
+    "pyais": "ingest",
+    "pynmea2": "ingest",
+    "serial": "ingest",
+    "serial_asyncio_fast": "ingest",
+    "avro": "contracts",
+    "fastavro": "contracts",
+    "yaml": "contracts",
+    "psycopg": "sinks",
+}
 TRAINING: Final = (
     "train",
     "calibrate",

@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from stream.adapters.options import Columns, recording_of
+from stream.adapters.options import Columns, MapOfLines, recording_of
 from stream.config.settings import DEFAULT_HORIZONS_S, UNLIMITED, Settings
 from stream.config.times import seconds
 
@@ -39,8 +39,8 @@ HELP = """Forecast every ping of a recorded file, with the worker's own engine a
 FILE is Parquet, CSV (also .csv.gz), NDJSON (.ndjson, .jsonl) or GPX, - for NDJSON on standard input, or what pathcast
 train takes: a folder, or FORMAT:PATH with geolife, tdrive, porto, ais, gpx or gtfs. Tables need the columns entity_id,
 ts or t (milliseconds UTC), lat and lon, or --columns says what they are called; other fields of a ping are used if they
-are there. Pings are taken in the order of their times. OUT gets one line of JSON per accepted ping: the forecast, with
-anchor, next and horizons.
+are there. With --map, lines of NDJSON may be messages of another system. Pings are taken in the order of their times.
+OUT gets one line of JSON per accepted ping: the forecast, with anchor, next and horizons.
 
 With --atlas 1h, the pings so far move the forecasts: from each full hour on, by the pings' own times, a version of the
 atlas answers that is made of what was known before that hour. Each forecast names it.
@@ -61,6 +61,7 @@ def replay(
     ],
     *,
     columns: Columns = None,
+    map_: MapOfLines = None,
     out: Annotated[str, typer.Option("--out", help="where the forecasts go (NDJSON), or - for standard output")],
     weights: Annotated[
         str, typer.Option("--weights", envvar="PATHCAST_WEIGHTS", help="a bundled name or a directory")
@@ -82,7 +83,7 @@ def replay(
     if min_entities is not None and every_ms is None:
         raise typer.BadParameter("is for --atlas", param_hint="--min-entities")
     console = Console(stderr=True)
-    found = recording_of(file, columns)
+    found = recording_of(file, columns, map_)
     rows = found.in_order()
     if rows.left_out:
         console.print(f"left out: {rows.left_out}", style="yellow", markup=False, soft_wrap=True)

@@ -17,6 +17,9 @@ A letter that came compressed may be larger, when it is put back, than its topic
 out, and the offset passes it, like letters without their record; otherwise it would block all others of its code. We
 ask for the topic's limit and do not try, as aiokafka's sequence numbers are wrong after a batch was refused.
 
+Letters of an adapter (`stream.ingest`) are left out: they are messages of another system, such as a webhook's, and the
+pings topic takes pings. They came from no topic.
+
 A record that is put back gets a new timestamp. With the old one, retention might delete it at once, and `clean`, which
 compares event times with it, would again refuse a ping that was too far in the future then.
 """
@@ -50,6 +53,7 @@ class Plan:
     copies: int = 0  # letters of a record for which another letter is put back
     omitted: int = 0  # letters without their record, too large or unreadable: there is nothing to put back
     too_large: list[Letter] = field(default_factory=list)  # for the topic that they came from
+    of_adapters: Counter[str] = field(default_factory=Counter)  # messages in the format of an adapter, by its name
     ends: dict[tuple[str, int], int] = field(default_factory=dict)  # by code and partition: after its last letter
 
     @property
@@ -63,15 +67,17 @@ async def plan(box: Box, codes: Collection[str]) -> Plan:
         slim = [letter.slim() async for letter in letters]
     check_codes(codes, {letter.code for letter in slim}, box.topic)
     done = await box.done({letter.code for letter in slim})
-    put_back = {letter.source for letter in slim if is_done(letter, done)}
-    limits = _limits(box, {letter.source.topic for letter in slim})
+    put_back = {letter.source for letter in slim if letter.is_record and is_done(letter, done)}
+    limits = _limits(box, {letter.source.topic for letter in slim if letter.is_record})
     made = Plan()
     for letter in slim:
         if codes and letter.code not in codes:
             continue
         number, offset = letter.place
         made.ends[letter.code, number] = offset + 1
-        if not letter.whole:
+        if not letter.is_record:
+            made.of_adapters[letter.adapter] += 1
+        elif not letter.whole:
             made.omitted += 1
         elif letter.batch_bytes > limits.get(letter.source.topic, inf):  # first, as the offset may have passed it
             made.too_large.append(letter)

@@ -1,60 +1,20 @@
-"""Follows one topic with kafka-python, and formats its records as lines for people or as JSON."""
+"""Formats records as lines for people or as JSON."""
 
 from __future__ import annotations
 
 import base64
 import math
 import re
-from collections.abc import Generator
 from typing import Any, Final
 
 import msgspec
-from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError
 
 from stream.config.options import utc
-from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
-from stream.kafka import admin
 from stream.wire import ERROR_HEADER_PREFIX, Forecast, GapFill, loads_forecast, loads_gapfill
 from stream.wire.escape import escaped, escaped_json
 
-POLL_MS = 250  # the longest time until Ctrl-C has an effect
 COMPASS = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
 NUMBER: Final = re.compile(r"-?[0-9]{1,19}")
-
-
-def follow(
-    bootstrap: str, topic: str, security: KafkaSecurity = PLAIN_KAFKA, *, earliest: bool, stop_at_end: bool
-) -> Generator[Any]:
-    """Yields the topic's records as they come, without an end; with `stop_at_end`, up to where the topic ended at the
-    start. Raises ConnectionError if no broker answers, Refused if one denies access, ValueError if there is no such
-    topic.
-
-    Close it: a KafkaConsumer that is left open keeps the process from ending.
-    """
-    with admin.connected(bootstrap, security) as client:
-        partitions = admin.partitions_of(client, topic)
-    assigned = [TopicPartition(topic, number) for number in range(partitions)]
-    access = {**security.arguments(), "bootstrap_timeout_ms": int(admin.CONNECT_S * 1000)}
-    # It joins no group: reading must not take partitions from anybody, and must not commit offsets.
-    consumer = KafkaConsumer(bootstrap_servers=bootstrap.split(","), enable_auto_commit=False, **access)
-    try:
-        consumer.assign(assigned)
-        if earliest:
-            consumer.seek_to_beginning(*assigned)
-        else:
-            consumer.seek_to_end(*assigned)
-        ends = consumer.end_offsets(assigned) if stop_at_end else {}
-        while True:
-            for records in consumer.poll(POLL_MS).values():
-                yield from records
-            if stop_at_end and all(consumer.position(tp) >= end for tp, end in ends.items()):
-                return
-    except KafkaError as error:
-        refusal = kafka_refusal(bootstrap, security, error)
-        raise refusal or ConnectionError(f"reading {topic} at {bootstrap} failed: {error}") from error
-    finally:
-        consumer.close()
 
 
 def forecast_line(raw: bytes) -> str:

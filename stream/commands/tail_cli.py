@@ -51,7 +51,8 @@ def tail(
     security: KafkaSecurity = PLAIN_KAFKA,
     json: Json = False,
 ) -> None:
-    from stream.commands.tail import dead_letter_json, dead_letter_line, follow, forecast_line, gapfill_line
+    from stream.commands.tail import dead_letter_json, dead_letter_line, forecast_line, gapfill_line
+    from stream.kafka.following import follow
 
     names = Topics.of(prefix)
     topic = {

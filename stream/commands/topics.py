@@ -47,8 +47,9 @@ def topics(
         if create:
             numbers = {"partitions": partitions, "replication": replication}
             created = admin.create(client, names, **numbers) + admin.create_scores(client, names, **numbers)
+            created += admin.create_latest(client, names, **numbers)
             created += admin.create_models(client, names, replication=replication)
-        infos = admin.describe(client, [*names, names.scores, names.models])
+        infos = admin.describe(client, [*names, names.scores, names.latest, names.models])
     made = [info.name for info in created]
     if json:
         rows = [{**info._asdict(), "created": info.name in made} for info in infos]

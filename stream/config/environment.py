@@ -10,20 +10,26 @@ from stream.config import failpoints, http_access
 
 OURS: Final = "PATHCAST_"
 # They are read from the environment or from a file that it names, never from an option, because `ps` would show that.
-SECRETS: Final = ("PATHCAST_KAFKA_PASSWORD", "PATHCAST_REDIS_PASSWORD", http_access.TOKEN)
+# Secrets of `pathcast ingest http` (stream/ingest/http/guards.py); the name of a map follows the second.
+INGEST_TOKEN: Final = "PATHCAST_INGEST_TOKEN"
+INGEST_HMAC: Final = "PATHCAST_INGEST_HMAC_"
+MQTT_PASSWORD: Final = "PATHCAST_MQTT_PASSWORD"  # of `pathcast ingest mqtt`
+FEED_HEADERS: Final = "PATHCAST_FEED_HEADERS"  # of the pollers: keys, a line each
+SECRETS: Final = ("PATHCAST_KAFKA_PASSWORD", "PATHCAST_REDIS_PASSWORD", http_access.TOKEN, http_access.SERVE_TOKEN)
 # Our own tests and CI read these; they are no settings.
-_OF_TESTS: Final = ("PATHCAST_TEST_", "PATHCAST_REQUIRE_")
+_OF_OTHERS: Final = ("PATHCAST_TEST_", "PATHCAST_REQUIRE_", INGEST_HMAC)
 
 
 def known(command: Any) -> set[str]:
     """Returns every variable from which a command of Typer, its subcommands or our secrets are read."""
-    return {*_of_options(command), *SECRETS, *(f"{name}_FILE" for name in SECRETS), failpoints.VARIABLE}
+    secrets = (*SECRETS, INGEST_TOKEN, MQTT_PASSWORD, FEED_HEADERS)
+    return {*_of_options(command), *secrets, *(f"{name}_FILE" for name in secrets), failpoints.VARIABLE}
 
 
 def unknown(environment: Iterable[str], names: Collection[str]) -> list[str]:
     """Returns a line for each variable of ours in `environment` that is not among `names`, with the nearest name if
     there is one."""
-    unknown = (name for name in sorted(environment) if name.startswith(OURS) and not name.startswith(_OF_TESTS))
+    unknown = (name for name in sorted(environment) if name.startswith(OURS) and not name.startswith(_OF_OTHERS))
     return [_line(name, names) for name in unknown if name not in names]
 
 

@@ -59,6 +59,14 @@ OF_REFRESH: Final = {
     "after_round": "the round has ended, and old versions are there",
 }
 
+# `pathcast sink`: tests/system/client/test_sinks.py kills it at each.
+OF_SINKS: Final = {
+    "before_write": "forecasts are read, and nothing of them is written",
+    "within_write": "some of a batch is written, or all of it in a transaction that has not ended",
+    "after_write": "a batch is written, and its offsets are not committed",
+}
+
+_KNOWN: Final = {**NAMES, **OF_REGISTRY, **OF_ARCHIVE, **OF_REFRESH, **OF_SINKS}
 _left: dict[str, int] = {}  # how often a point may still be reached
 
 
@@ -70,9 +78,8 @@ def arm(text: str) -> None:
     if not text:
         return
     name, _, times = text.partition(":")
-    known = {**NAMES, **OF_REGISTRY, **OF_ARCHIVE, **OF_REFRESH}
-    if name not in known or not (times or "1").isdecimal() or int(times or "1") < 1:
-        raise ValueError(f"{VARIABLE}={text!r}: expected NAME or NAME:N, where NAME is one of {', '.join(known)}")
+    if name not in _KNOWN or not (times or "1").isdecimal() or int(times or "1") < 1:
+        raise ValueError(f"{VARIABLE}={text!r}: expected NAME or NAME:N, where NAME is one of {', '.join(_KNOWN)}")
     _left[name] = int(times or "1")
 
 
@@ -80,7 +87,7 @@ def reach(name: str) -> None:
     """Notes that point `name` is reached, and kills the process if that was the N-th time."""
     if not _left:
         return
-    assert name in {**NAMES, **OF_REGISTRY, **OF_ARCHIVE, **OF_REFRESH}
+    assert name in _KNOWN
     if name in _left:
         _left[name] -= 1
         if not _left[name]:

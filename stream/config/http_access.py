@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 LOOPBACK: Final = "127.0.0.1"
 TOKEN: Final = "PATHCAST_METRICS_TOKEN"
+SERVE_TOKEN: Final = "PATHCAST_SERVE_TOKEN"  # of the HTTP API (stream.api)
 MIN_TOKEN_CHARS: Final = 16  # anyone who reaches the port may guess, as often as the network allows
 
 
@@ -41,7 +42,7 @@ class Address(NamedTuple):
             return self.host == "localhost"
 
 
-def check_free(address: Address) -> None:
+def check_free(address: Address, what: str = "serve metrics") -> None:
     """Checks that we can listen at the address, and closes it again, so that a worker finds out before anything else.
 
     Raises OSError, in one line, if we cannot.
@@ -51,28 +52,28 @@ def check_free(address: Address) -> None:
             (address.host, address.port), family=socket.AF_INET6 if ":" in address.host else socket.AF_INET
         ).close()
     except OSError as error:
-        raise unusable(address, error) from error
+        raise unusable(address, error, what) from error
 
 
-def unusable(address: Address, error: OSError) -> OSError:
+def unusable(address: Address, error: OSError, what: str = "serve metrics") -> OSError:
     """Returns the error in one line that names the address."""
-    return OSError(f"cannot serve metrics at {address} ({error.strerror or error}): is the port taken?")
+    return OSError(f"cannot {what} at {address} ({error.strerror or error}): is the port taken?")
 
 
-def token(environment: Mapping[str, str]) -> str | None:
-    """Returns the token that a client must send; None if none is set.
+def token(environment: Mapping[str, str], name: str = TOKEN) -> str | None:
+    """Returns the token of the variable `name` that a client must send; None if none is set.
 
     Raises:
         ValueError: it is set twice, or is too short. An empty file is no token, and must not allow access.
         OSError: the file cannot be read.
     """
-    said, file = environment.get(TOKEN), environment.get(f"{TOKEN}_FILE")
+    said, file = environment.get(name), environment.get(f"{name}_FILE")
     if said is not None and file is not None:
-        raise ValueError(f"{TOKEN} and {TOKEN}_FILE are both set: which one?")
+        raise ValueError(f"{name} and {name}_FILE are both set: which one?")
     if said is None and file is None:
         return None
     found = (said if said is not None else Path(file or "").read_text()).strip()
     if len(found) < MIN_TOKEN_CHARS or not found.isascii() or not found.isprintable():
-        where = TOKEN if said is not None else file
+        where = name if said is not None else file
         raise ValueError(f"the token of {where} is not {MIN_TOKEN_CHARS} or more printable ASCII characters")
     return found

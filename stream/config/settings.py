@@ -58,6 +58,9 @@ class Settings:
     compression: Compression = Compression.NONE
     atlases: Path | None = None  # the directory of atlas files; None: no atlas is asked
     registry: str | None = None  # where versions of weights lie, a directory or a URL; None: they do not change
+    # A preset or a file with a map, which reads records of the pings topic that are no pings of ours
+    # (stream.adapters.live.on_topic). Workers and their verifier must have the same.
+    map: str | None = None
     # How far ahead versions are announced. Half of it is what a partition waits for one.
     lead_s: float = 60.0
     instance: str = ""  # a static member's name: it keeps its partitions over a restart within the session timeout

@@ -20,6 +20,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from model.api import Predictor
+from stream.adapters.live.on_topic import reader_of
 from stream.config.settings import Settings
 from stream.engine.asks import NOTHING, Choice
 from stream.engine.batch import (
@@ -73,12 +74,15 @@ class Engine:
         run: Runner | None = None,
         clock_ms: Callable[[], float] = lambda: time.time() * 1000,
         max_resident: int | None = None,
+        policy: Policy | None = None,
     ) -> None:
+        """`policy` has the rules of tracks, if they are not a worker's."""
         self._store = store
         self._run: Runner = run or inline
-        policy, quota = Policy(window_fixes=predictor.history), Quota(settings.max_stored_entities)
+        policy, quota = policy or Policy(window_fixes=predictor.history), Quota(settings.max_stored_entities)
         self._predictors = predictors = Predictors(predictor)
         self._version = program_version()
+        self._foreign = reader_of(settings.map)
         self._table = EntityTable(predictors, policy, max_resident or settings.max_entities)
         self._restorer = Restorer(self._table, predictors, quota)
         render = Renderer(self._version, settings)
@@ -154,7 +158,7 @@ class Engine:
         shards = {partition: self._table.shard(partition) for partition in records.partitions}
         for shard in shards.values():
             shard.refused.clear()
-        batch = EngineBatch(records, Pings.read(records), shards, started_ms, fetched_ms, silent, choice)
+        batch = EngineBatch(records, Pings.read(records, self._foreign), shards, started_ms, fetched_ms, silent, choice)
         if careful:
             stored = {shard.partition: await _stored(read, shard, ids) for shard, ids in self._unloaded(batch)}
             work = partial(self._bisection.fold, batch, partial(self._fold_part, stored))
@@ -172,7 +176,7 @@ class Engine:
         It changes nothing, so it may be called while the engine works for other partitions.
         """
         shards = {one: self._table.known(one) or Shard(one, NOBODY, Counts()) for one in records.partitions}
-        batch = EngineBatch(records, Pings.read(records), shards, 0.0, 0.0, silent=True)
+        batch = EngineBatch(records, Pings.read(records, self._foreign), shards, 0.0, 0.0, silent=True)
         return [(shard.partition, entity_ids) for shard, entity_ids in self._unloaded(batch)]
 
     def take_for_new(self, partition: Partition, entity_ids: Iterable[str]) -> None:

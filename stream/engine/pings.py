@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from stream.kafka.columns import I64
 from stream.kafka.record_columns import Records
 from stream.tracks import clean_compiled
-from stream.tracks.clean import examine
+from stream.tracks.clean import Foreign, examine
 from stream.tracks.fix import packed
 from stream.wire import Ping, Reject
 
@@ -34,14 +34,15 @@ class Pings:
     dropped: I64  # [N]: the optional fields that were dropped, bit f for clean_compiled.FIELDS[f]
 
     @classmethod
-    def read(cls, records: Records) -> Pings:
+    def read(cls, records: Records, foreign: Foreign | None = None) -> Pings:
+        """Reads records. `foreign` reads what has not the form of a ping of ours, and is asked of nothing else."""
         keys, values = records.keys, records.values
         spans = values.raw, values.start, values.end, keys.start, keys.end
         fixes, read, dropped = clean_compiled.read(*spans, records.timestamps_ms)
         rejects: dict[int, Reject] = {}
         parsed: dict[int, Ping] = {}
         for row in np.flatnonzero(~read).tolist():
-            found, names = examine(records[row])
+            found, names = examine(records[row], foreign)
             if isinstance(found, Reject):
                 rejects[row] = found
             else:

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 CONNECT_S = 8.0  # a broker that has not answered by then counts as unreachable
 MAX_BATCH: Final = "max.message.bytes"  # a setting of a topic
+LATEST_SEGMENT_MS: Final = 3_600_000  # the segment that is written to is not compacted; Kafka's own is a week
 BROKER_DEFAULT: Final = -1  # in CreateTopics since Kafka 2.4: the number that the broker is configured with
 # A broker's errors for numbers of partitions or replicas that it cannot create, or must not.
 _NUMBERS: Final = (InvalidPartitionsError, InvalidReplicationFactorError, PolicyViolationError)
@@ -147,9 +148,31 @@ def create_scores(
     client: Any, topics: Topics, *, partitions: int | None = None, replication: int | None = None
 ) -> list[TopicInfo]:
     """Creates the topic of scores, if it is absent. Returns and raises as `create`."""
-    name = topics.scores
+    return create_other(client, topics, topics.scores, partitions=partitions, replication=replication)
+
+
+def create_latest(
+    client: Any, topics: Topics, *, partitions: int | None = None, replication: int | None = None
+) -> list[TopicInfo]:
+    """Creates the topic of newest forecasts, if it is absent: compacted. Returns and raises as `create`."""
+    return create_other(client, topics, topics.latest, partitions=partitions, replication=replication)
+
+
+def create_other(
+    client: Any, topics: Topics, name: str, *, partitions: int | None = None, replication: int | None = None
+) -> list[TopicInfo]:
+    """Creates one more topic, if it is absent. Returns and raises as `create`."""
     ours = absent(client, [name]) and _create(client, topics, name, partitions, replication)
     return describe(client, [name]) if ours else []
+
+
+def check_partitions(client: Any, topic: str, partitions: int) -> None:
+    """Raises ValueError if the topic has not as many partitions as what it is made of."""
+    found = partitions_of(client, topic)
+    if found != partitions:
+        raise ValueError(
+            f"{topic} has {found} partitions, and what it is made of has {partitions}: delete it, or add some"
+        )
 
 
 def absent(client: Any, names: Iterable[str]) -> list[str]:
@@ -166,8 +189,10 @@ def _create(client: Any, topics: Topics, name: str, partitions: int | None, repl
     if name == topics.dead_letters:
         # It must accept the largest record of the pings topic with its context headers: a refusal would stop a worker.
         options["configs"] = {MAX_BATCH: str(MAX_DEAD_LETTER_BYTES)}
-    if name == topics.models:
+    if name in (topics.models, topics.destinations):
         options["configs"] = {"cleanup.policy": "compact"}
+    if name == topics.latest:
+        options["configs"] = {"cleanup.policy": "compact", "segment.ms": str(LATEST_SEGMENT_MS)}
     try:
         (created,) = client.create_topics({name: options}, raise_errors=False)["topics"]
     except IncompatibleBrokerVersion:

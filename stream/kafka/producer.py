@@ -7,7 +7,7 @@ input are partitioned like it, whatever partitioner the feeder used: an entity's
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -87,7 +87,13 @@ class Publisher:
         await self._producer.stop()
 
     async def transact(self, answers: Answers, partition: Partition, committed: CommittedOffset, group: str) -> None:
-        """Publishes the answers and commits the group's offset of `partition`, in one transaction.
+        """Publishes the answers and commits the group's offset of `partition`, in one transaction. Raises as
+        `transact_all`."""
+        mark = OffsetAndMetadata(committed.offset, committed.metadata)
+        await self.transact_all(answers, {partition: mark}, group)
+
+    async def transact_all(self, answers: Answers, marks: Mapping[Partition, OffsetAndMetadata], group: str) -> None:
+        """Publishes the answers and commits the group's offsets of several partitions, in one transaction.
 
         Raises:
             ProducerFenced: another producer has taken our id, or the coordinator has ended our transaction for its age.
@@ -98,7 +104,7 @@ class Publisher:
         failpoints.reach("before_publish")
         await self.publish(answers)
         failpoints.reach("after_publish")
-        offsets = {TopicPartition(*partition): OffsetAndMetadata(committed.offset, committed.metadata)}
+        offsets = {TopicPartition(*partition): mark for partition, mark in marks.items()}
         await self._producer.send_offsets_to_transaction(offsets, group)
         failpoints.reach("before_end")
         await self._producer.commit_transaction()

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from stream.adapters.live.option import MapOption
 from stream.config import failpoints
 from stream.config.http_access import Address, check_free, token
 from stream.config.options import (
@@ -62,6 +63,7 @@ def run(
     horizons: Annotated[
         str, option("--horizons", "HORIZONS", "of the workers, seconds separated by commas: shadows forecast the same")
     ] = ",".join(f"{h_s:g}" for h_s in DEFAULT_HORIZONS_S),
+    map_: MapOption = None,
     security: KafkaSecurity = PLAIN_KAFKA,
 ) -> None:
     """Compare every forecast with what then happened, at each of its horizons.
@@ -103,6 +105,7 @@ def run(
         registry=registry,
         registry_cache=cache,
         horizons_s=_seconds(horizons),
+        map=map_,
     )
     asyncio.run(serve(settings, (signal.SIGTERM, signal.SIGINT), door, token(os.environ)))
 

@@ -27,6 +27,7 @@ class ScoreSettings:
     registry: str | None = None  # where the weights of shadows lie; None: no shadow is run
     registry_cache: Path | None = None
     horizons_s: tuple[float, ...] = DEFAULT_HORIZONS_S  # of the shadows' forecasts: the workers' own
+    map: str | None = None  # with which shadows read pings of other systems: the workers' own
 
     @property
     def topics(self) -> Topics:

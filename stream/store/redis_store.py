@@ -270,6 +270,19 @@ class RedisStore:
         async for key in self._records(partition):
             yield key[len(prefix) :].decode()
 
+    async def homes(self, partitions: Sequence[Partition], entity_ids: Sequence[str]) -> list[Partition | None]:
+        """Returns in which of these partitions each entity has a record, None for none: for readers that do not know
+        how senders choose partitions. It asks for all at once, so give it few."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for entity_id in entity_ids:
+                for partition in partitions:
+                    pipe.exists(self._entity_key(partition, entity_id))
+            there = iter(await pipe.execute())
+        return [
+            next((one for one, exists in [(one, next(there)) for one in partitions] if exists), None)
+            for _ in entity_ids
+        ]
+
     async def close(self) -> None:
         await self._redis.aclose()
 

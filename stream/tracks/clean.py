@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from math import inf
 from typing import Any, Final
 
@@ -35,17 +36,47 @@ _PING_DECODER: Final = msgspec.json.Decoder(Ping)
 _DECODER: Final = msgspec.json.Decoder()
 
 
+# What is wrong with a record that has not the form of a ping of ours, and may have that of another system.
+OTHER_FORM: Final = frozenset({"missing_field", "wrong_type", "bad_timestamp", "invalid_json"})
+
 # A ping, or the reason why a record holds none; and the names of the optional fields that were dropped.
 Examined = tuple[Ping | Reject, tuple[str, ...]]
+# Reads a record's value in the form of another system; its second argument is when the record was published, in ms
+# since 1970 UTC. None: it holds neither a position nor an error (`--map`; stream.adapters.live.on_topic).
+Foreign = Callable[[bytes, int], Ping | Reject | None]
 
 
-def parse(record: Record) -> Ping | Reject:
-    """Returns the ping that a record holds, or the reason why it holds none. Never raises, whatever the bytes are."""
-    return examine(record)[0]
+def parse(record: Record, foreign: Foreign | None = None) -> Ping | Reject:
+    """Returns the ping that a record holds, or the reason why it holds none. Never raises, whatever the bytes are.
+
+    `foreign` reads what has not the form of a ping of ours; a worker and its verifier must have the same.
+    """
+    return examine(record, foreign)[0]
 
 
-def examine(record: Record) -> Examined:
+def examine(record: Record, foreign: Foreign | None = None) -> Examined:
     """Returns the same as `parse`, and the names of the fields that were dropped."""
+    found = _examined(record)
+    if foreign is None or isinstance(found[0], Ping) or found[0].code not in OTHER_FORM:
+        return found
+    return _of_others(record, found[0], foreign), ()
+
+
+def _of_others(record: Record, ours: Reject, foreign: Foreign) -> Ping | Reject:
+    """Returns what a record of another system holds. `ours` is what is wrong with it as a ping of ours."""
+    found = foreign(record.value or b"", record.timestamp_ms)
+    if found is None:
+        return Reject("no_position", "it has the form of another system (--map), and holds no position")
+    if isinstance(found, Reject):
+        if found.code in OTHER_FORM:  # it has neither form: who knows which was meant?
+            return ours._replace(message=f"{ours.message}; {found.message}")
+        return found
+    if (reject := _key_reject(found.entity_id, record.key)) is not None:
+        return reject._replace(message=f"{reject.message}; {foreign_formats.REKEYING}")
+    return found
+
+
+def _examined(record: Record) -> Examined:
     value = record.value
     if not value:
         return _nothing(record), ()

@@ -24,12 +24,17 @@ _SOME: Final = 3  # names that a message lists if none is near
 _WORD: Final = re.compile("[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 
 
+REKEYING: Final = "`pathcast ingest` publishes under the entity's id, as a record's key must be that"
+
+
 class Format(NamedTuple):
-    """A format, the sets of names of which one is enough to recognise it, and what else its users must know."""
+    """A format, the sets of names of which one is enough to recognise it, what else its users must know, and the preset
+    that takes it (`--map`)."""
 
     name: str
     marks: Sequence[frozenset[str]]
     note: str
+    preset: str = ""
 
 
 FORMATS: Final = (
@@ -37,12 +42,28 @@ FORMATS: Final = (
         "Traccar",
         (frozenset({"position", "device"}), frozenset({"deviceTime"}), frozenset({"fixTime"})),
         "its speed is in knots, speed_mps is in m/s",
+        "traccar",
     ),
-    Format("OwnTracks", (frozenset({"_type"}), frozenset({"tst"})), "its vel is in km/h, speed_mps is in m/s"),
+    Format(
+        "OwnTracks", (frozenset({"_type"}), frozenset({"tst"})), "its vel is in km/h, speed_mps is in m/s", "owntracks"
+    ),
     Format(
         "GTFS-Realtime",
         (frozenset({"vehicle.position"}), frozenset({"header", "entity"})),
-        "one record holds one ping",
+        "one record holds one ping: `pathcast ingest gtfs-realtime` takes it",
+    ),
+    Format(
+        "Samsara",
+        (frozenset({"data", "pagination"}), frozenset({"gps.latitude"}), frozenset({"speedMilesPerHour"})),
+        "its speed is in mph, speed_mps is in m/s",
+        "samsara",
+    ),
+    Format("Motive", (frozenset({"action", "located_at"}),), "its speed is in mph, speed_mps is in m/s", "motive"),
+    Format(
+        "flespi",
+        (frozenset({"ident", "position.latitude"}),),
+        "its speed is in km/h, speed_mps is in m/s",
+        "flespi",
     ),
     Format("GeoJSON", (frozenset({"geometry.coordinates"}),), "its coordinates are longitude, latitude"),
 )
@@ -104,8 +125,11 @@ def _missing(names: Sequence[Name], absent: Sequence[str]) -> str:
     parts = [f"{near}, not {name}" for name in absent if (near := _nearest(name, leaves)) is not None]
     known = next((one for one in FORMATS if any(marks <= paths for marks in one.marks)), None)
     has = f"it has {'; '.join(parts)}" if parts else _listed(names)
-    reason = has if known is None else f"looks like {known.name}: {has}; {known.note}"
-    return f"{' and '.join(absent)} absent; {reason}"[:MAX_MESSAGE_CHARS]
+    if known is None:
+        return f"{' and '.join(absent)} absent; {has}"[:MAX_MESSAGE_CHARS]
+    takes = f"; --map {known.preset} takes it" if known.preset else ""
+    reason = f"{' and '.join(absent)} absent; looks like {known.name}: {has}; {known.note}"
+    return reason[: MAX_MESSAGE_CHARS - len(takes)] + takes  # which is what helps
 
 
 def _names(fields: Mapping[str, Any], before: str, levels: int) -> Iterator[Name]:

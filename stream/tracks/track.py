@@ -36,6 +36,8 @@ class Policy(NamedTuple):
     cadence_fixes: int = 17  # the latest fixes whose 16 steps give the cadence: it follows a change within minutes
     min_cadence_steps: int = 3
     max_gap_points: int = 240  # of one fill; a finer cadence is widened to fit
+    gap_step_ms: int = 0  # between two points of a fill; 0: the track's own cadence
+    gap_unit_ms: int = 1  # steps are whole multiples of it: a file whose times are whole seconds has no others
 
 
 Reason = Literal["silence", "outlier"]
@@ -190,7 +192,8 @@ def _closed_gap(track: Track, step_ms: int, policy: Policy) -> PendingGap | None
     cadence_ms = int(median(map(sub, recent[1:], recent)))
     if step_ms <= policy.gap_cadences * cadence_ms:
         return None
-    spacing_ms = max(cadence_ms, -(-step_ms // (policy.max_gap_points + 1)))
+    spacing_ms = max(policy.gap_step_ms or cadence_ms, -(-step_ms // (policy.max_gap_points + 1)))
+    spacing_ms += -spacing_ms % policy.gap_unit_ms
     return PendingGap(recent[-1], recent[-1] + step_ms, spacing_ms, "outlier" if track.suspects else "silence")
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from stream.adapters.live.option import MapOption
 from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, secured
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
 from stream.config.settings import DEFAULT_HORIZONS_S, DeliveryGuarantee, Settings
@@ -32,8 +33,8 @@ Reads the pings topic and the output topics, runs the pings through the worker's
 go on meanwhile: what the group has not committed yet may still be open. Nothing is published, committed or claimed.
 With --redis, each partition's checkpoint is compared with the replayed states, too. Exit code 1 if anything is wrong.
 
-Give the workers' --prefix, --group, --weights, --horizons, --atlases and --registry. Numbers must be equal to the bit
-until a state was rebuilt, by a late ping, by other weights or by a takeover that could not use it; then within
+Give the workers' --prefix, --group, --weights, --horizons, --atlases, --registry and --map. Numbers must be equal to
+the bit until a state was rebuilt, by a late ping, by other weights or by a takeover that could not use it; then within
 --tolerance-m and 10 % of sigma.
 
 [bold]Examples[/]
@@ -98,6 +99,7 @@ def verify(
             help="the workers' registry of weights: was each forecast made by those that are due?",
         ),
     ] = None,
+    map_: MapOption = None,
     tolerance_m: Annotated[
         float, typer.Option("--tolerance-m", min=0, help="metres that numbers may be apart after a rebuild")
     ] = DEFAULT_M,
@@ -110,7 +112,7 @@ def verify(
     json: Json = False,
 ) -> None:
     settings = _settings(bootstrap, prefix, group, weights, horizons, redis)
-    settings = replace(settings, kafka=security, redis=redis_security, atlases=atlases, registry=registry)
+    settings = replace(settings, kafka=security, redis=redis_security, atlases=atlases, registry=registry, map=map_)
     with quiet():
         from stream.verify.compare import Tolerance
         from stream.verify.offsets import Start

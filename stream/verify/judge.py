@@ -32,7 +32,7 @@ from typing import Final, NamedTuple
 
 from stream.engine.quarantine import FAULTS, STEP_FAILED, fault
 from stream.engine.quota import ENTITY_QUOTA_EXCEEDED
-from stream.tracks.clean import parse
+from stream.tracks.clean import Foreign, parse
 from stream.verify.compare import Tolerance, context_of, digest_gapfill, digest_letter
 from stream.verify.doubts import Doubts, Place, as_published, doubt_of, doubts_of
 from stream.verify.leftovers import leftovers
@@ -60,6 +60,7 @@ class Rules(NamedTuple):
     announced: Announced | None = None  # the versions of the atlas; None: which one is asked is not judged
     models: Set[str] = frozenset()  # the weights that a replay can ask
     weights: AnnouncedWeights | None = None  # as `announced`
+    foreign: Foreign | None = None  # what reads records that are no pings of ours
 
 
 class Judge:
@@ -99,7 +100,7 @@ class Judge:
         topics, known = self._rules.topics, self.known
         due = {answer.topic: answer for answer in answers if answer.topic in (topics.forecasts, topics.dead_letters)}
         forecast, letter = due.get(topics.forecasts), due.get(topics.dead_letters)
-        parsed = parse(record)
+        parsed = parse(record, self._rules.foreign)
         ping = parsed if isinstance(parsed, Ping) else None
         entity = None if ping is None else ping.entity_id
         may_repeat = False

@@ -30,7 +30,7 @@ from stream.engine.quota import ENTITY_QUOTA_EXCEEDED
 from stream.verify.compare import context_of, digest_anchor, digest_forecast, digest_gapfill, digest_letter
 from stream.verify.report import Example, Report
 from stream.verify.versions import Asked
-from stream.wire import UNREAD_TRACK, Forecast, Record, Topics, loads_forecast, loads_gapfill
+from stream.wire import JSON_PINGS, UNREAD_TRACK, Forecast, Record, Topics, loads_forecast, loads_gapfill
 
 HIT: Final = 1
 REBUILT: Final = 2
@@ -201,6 +201,8 @@ class Published:
 
     def _letter(self, record: Record) -> None:
         context = context_of(record)
+        if context.get("adapter", JSON_PINGS) != JSON_PINGS:
+            return  # of `pathcast ingest`, which read it before it could be a record
         if missing := {"topic", "partition", "offset"} - context.keys():
             raise ValueError(f"no header says the {' and '.join(sorted(missing))} of the record")
         offset = int(context["offset"])

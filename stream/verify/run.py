@@ -21,6 +21,7 @@ from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
 from model.api import Predictor
+from stream.adapters.live.on_topic import reader_of
 from stream.config.security import kafka_refusal, shown
 from stream.config.settings import UNLIMITED, Settings
 from stream.engine.engine import Engine
@@ -99,6 +100,7 @@ class _Run:
         self._store = store
         self._show = show
         self._pings = settings.topics.pings
+        self._foreign = reader_of(settings.map)
         self._replayed = Replayed()
         without_quota = replace(settings, max_stored_entities=UNLIMITED)
         self._engine = Engine(predictor, self._replayed, without_quota, clock_ms=lambda: 0.0, max_resident=EVERYBODY)
@@ -151,6 +153,7 @@ class _Run:
             announced=self._announced,
             models=self._networks.index.keys(),
             weights=self._weights,
+            foreign=self._foreign,
         )
         judge = Judge(number, book, rules, self._report)
         states = None

@@ -6,6 +6,7 @@ The rest of `stream` may import it. It imports neither a client nor a model.
 from stream.wire.dead_letters import (
     CODES,
     ERROR_HEADER_PREFIX,
+    JSON_PINGS,
     UNREAD,
     UNREAD_TRACK,
     Reject,
@@ -68,6 +69,7 @@ __all__ = [
     "CODES",
     "E7",
     "ERROR_HEADER_PREFIX",
+    "JSON_PINGS",
     "MAX_ATTRS",
     "MAX_CONTEXT_BYTES",
     "MAX_DEAD_LETTER_BYTES",

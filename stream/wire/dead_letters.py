@@ -40,7 +40,10 @@ CODES: Final[dict[str, str]] = {
     "schema_framed": "the value begins with the framing of a Schema Registry, plain JSON is expected",
     "invalid_utf8": "the value or the key is not UTF-8",
     "invalid_json": "the value is not JSON, or not one JSON object",
+    "bad_message": "a message of another system is not of its format, or is damaged",
     "too_deep": "the value nests deeper than any ping",
+    "no_position": "a message of another system (--map) that holds no position, such as a last will",
+    "several_positions": "a message of another system (--map) with several positions, and one record holds one ping",
     "missing_field": "entity_id, ts, lat or lon is absent",
     "wrong_type": "entity_id, ts, lat or lon has a type that it must not have",
     "bad_entity_id": f"entity_id is empty, longer than {MAX_ENTITY_ID_CHARS} characters, or has control characters",
@@ -70,10 +73,18 @@ UNREAD: Final = (
 )
 
 
-def dead_letter(topic: str, src: Record, reject: Reject, *, version: str, adapter: str = JSON_PINGS) -> Outgoing:
+def dead_letter(
+    topic: str,
+    src: Record,
+    reject: Reject,
+    *,
+    version: str,
+    adapter: str = JSON_PINGS,
+    limit_bytes: int = MAX_DEAD_LETTER_BYTES,
+) -> Outgoing:
     """Returns the dead letter of a record: key, value and headers byte-identical, with context headers appended.
 
-    `adapter` names the format of the value.
+    `adapter` names the format of the value, `limit_bytes` is the largest record that the topic takes.
 
     A record that does not fit into the dead letter topic, as a compressed one may not, or that could not be unpacked at
     all, stays in its topic: its letter has context headers alone, among them `omitted` with its size, where that is
@@ -81,7 +92,7 @@ def dead_letter(topic: str, src: Record, reject: Reject, *, version: str, adapte
     """
     size = len(src.key or b"") + len(src.value or b"") + sum(_header_bytes(*header) for header in src.headers)
     unread = why_unread(src) is not None
-    fits = size <= MAX_DEAD_LETTER_BYTES - MAX_CONTEXT_BYTES and not unread
+    fits = size <= limit_bytes - MAX_CONTEXT_BYTES and not unread
     context: Iterable[tuple[str, str]] = (
         ("topic", src.topic),
         ("partition", str(src.partition)),

@@ -24,6 +24,7 @@ def gap_id(entity_id: str, start_ts: int) -> str:
 
 
 EVENT_ID: Final = "ce_id"
+Kind = Literal["forecast", "gapfill", "score", "drift", "latest", "arrival", "arrived", "inside"]
 ID_CHARS: Final = 32
 # It cannot occur in an entity id (`clean` refuses control characters), so the parts stay separate.
 ID_SEPARATOR: Final = "\x1f"
@@ -47,7 +48,7 @@ def _digest(*parts: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def event_headers(kind: Literal["forecast", "gapfill", "score", "drift"], topic: str, partition: int) -> Headers:
+def event_headers(kind: Kind, topic: str, partition: int) -> Headers:
     """Returns the CloudEvents 1.0 headers of an answer to a record of that partition, except EVENT_ID, which comes
     last.
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from stream.wire.messages import Forecast
+from stream.wire.messages import Anchor, Horizon, NextStep
 
 Cov = tuple[float, float, float]  # ee, en, nn in m²
 EARTH_RADIUS_M: Final = 6_371_008.8  # mean radius (IUGG)
@@ -24,7 +24,18 @@ COV_OF_SCALE: Final = 1.878  # the covariance that is published, over the t's sc
 MIN_VARIANCE_M2: Final = 1e-4  # one centimetre, as in the evaluation
 
 
-def position_at(forecast: Forecast, ts_ms: int) -> tuple[float, float]:
+class Ahead(Protocol):
+    """What a forecast says of the time ahead: `Forecast`, or another record that has these."""
+
+    @property
+    def anchor(self) -> Anchor: ...
+    @property
+    def next(self) -> NextStep: ...
+    @property
+    def horizons(self) -> tuple[Horizon, ...]: ...
+
+
+def position_at(forecast: Ahead, ts_ms: int) -> tuple[float, float]:
     """Returns latitude and longitude in degrees at `ts_ms` (milliseconds UTC).
 
     Raises ValueError for a time before the forecast's anchor, which no forecast covers.
@@ -32,12 +43,12 @@ def position_at(forecast: Forecast, ts_ms: int) -> tuple[float, float]:
     return position(forecast, _ahead_s(forecast, ts_ms))
 
 
-def covariance_at(forecast: Forecast, ts_ms: int) -> Cov:
+def covariance_at(forecast: Ahead, ts_ms: int) -> Cov:
     """Returns the covariance (east, east with north, north; m²) at `ts_ms`. Raises as `position_at`."""
     return covariance(forecast, _ahead_s(forecast, ts_ms))
 
 
-def position(forecast: Forecast, ahead_s: float) -> tuple[float, float]:
+def position(forecast: Ahead, ahead_s: float) -> tuple[float, float]:
     """Returns latitude and longitude in degrees on the forecast's path, `ahead_s` seconds after its anchor."""
     anchor, step = forecast.anchor, forecast.next
     knots = [(0.0, anchor.lat, anchor.lon), (step.dt_s, anchor.lat + step.d_lat, anchor.lon + step.d_lon)]
@@ -47,7 +58,7 @@ def position(forecast: Forecast, ahead_s: float) -> tuple[float, float]:
     return lat0 + share * (lat1 - lat0), turn(lon0 + share * turn(lon1 - lon0))
 
 
-def covariance(forecast: Forecast, ahead_s: float) -> Cov:
+def covariance(forecast: Ahead, ahead_s: float) -> Cov:
     """Returns the covariance on the forecast's path, `ahead_s` seconds after its anchor."""
     knots = [(0.0, (0.0, 0.0, 0.0)), (forecast.next.dt_s, forecast.next.cov_m2)]
     knots += [(horizon.h_s, horizon.cov_m2) for horizon in forecast.horizons]
@@ -91,7 +102,7 @@ def turn(d_lon: float) -> float:
     return (d_lon + 180.0) % 360.0 - 180.0
 
 
-def _ahead_s(forecast: Forecast, ts_ms: int) -> float:
+def _ahead_s(forecast: Ahead, ts_ms: int) -> float:
     if ts_ms < forecast.anchor.ts:
         raise ValueError(f"a forecast from {forecast.anchor.ts} says nothing of an earlier time, {ts_ms}")
     return (ts_ms - forecast.anchor.ts) / 1000

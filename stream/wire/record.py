@@ -37,6 +37,21 @@ class Topics(NamedTuple):
         return f"{self.prefix}.scores.v1"
 
     @property
+    def destinations(self) -> str:
+        """The topic of where entities are to go. No field: only `pathcast arrivals` needs it, and the next one."""
+        return f"{self.prefix}.destinations.v1"
+
+    @property
+    def arrivals(self) -> str:
+        """The topic of when they arrive."""
+        return f"{self.prefix}.arrivals.v1"
+
+    @property
+    def latest(self) -> str:
+        """The compacted topic of newest forecasts. No field, either."""
+        return f"{self.prefix}.latest.v1"
+
+    @property
     def prefix(self) -> str:
         return self.pings.removesuffix(".pings.v1")
 

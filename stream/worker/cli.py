@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stream.adapters.live.option import MapOption
 from stream.commands.main import one_line
 from stream.config import environment, failpoints
 from stream.config.http_access import Address, check_free, token
@@ -142,6 +143,7 @@ def worker(
     registry: Annotated[
         str | None, option("--registry", "REGISTRY", "where versions of weights lie, to take up those announced")
     ] = None,
+    map_: MapOption = None,
     lead_s: Annotated[
         float,
         option("--lead-s", "LEAD_S", "how far ahead versions are announced; half of it is waited", min=0.1),
@@ -179,6 +181,7 @@ def worker(
         compression=compression,
         atlases=atlases,
         registry=registry,
+        map=map_,
         lead_s=lead_s,
         instance=instance,
         kafka=security,

@@ -55,6 +55,8 @@ def say_settings(settings: Settings) -> None:
         *(settings.bootstrap, settings.kafka.protocol, settings.group, settings.prefix, settings.delivery),
     )
     log.info("Redis %s, weights %s", shown(settings.redis_url), settings.weights)
+    if settings.map is not None:
+        log.info("records that are no pings of ours are read by the map %s", settings.map)
     if settings.atlases is not None:
         log.info("atlases of %s, as %s announces them", settings.atlases, settings.topics.models)
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from stream.adapters.live.option import MapOption
 from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, log_to_stderr, secured
 from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
 from stream.config.settings import Settings
@@ -81,6 +82,7 @@ def run(
     min_entities: MinEntities = 3,
     max_cells: MaxCells = 20_000_000,
     without: Without = None,
+    map_: MapOption = None,
     anew: Annotated[
         bool,
         typer.Option(
@@ -114,6 +116,7 @@ def run(
         retention_days=days,
         rules=Rules(half_life_days, min_entities, max_cells),
         without=frozenset(without or ()),
+        map=map_,
         anew=anew,
         kafka=security,
         redis=redis_security,

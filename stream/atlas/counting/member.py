@@ -19,6 +19,7 @@ from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import IllegalStateError, KafkaError
 from redis.exceptions import RedisError
 
+from stream.adapters.live.on_topic import reader_of
 from stream.atlas.counting.making import Maker, in_words
 from stream.atlas.counting.owned import AnotherLog, Owned
 from stream.atlas.counting.servers import consumer_of, partitions_of, reach
@@ -147,6 +148,7 @@ class Runner(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             try:
                 (found,) = (await bounds_by(self._consumer, [tp])).values()
                 how: dict[str, Any] = {"without": self._settings.without, "anew": tp in self._anew}
+                how["foreign"] = reader_of(self._settings.map)
                 owned = await Owned.taken_over(self._store, (tp.topic, tp.partition), found, **how)
                 self._anew.discard(tp)
                 async with self._lock:

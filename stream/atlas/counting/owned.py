@@ -17,6 +17,7 @@ from stream.atlas.kept_days import GrowingDays
 from stream.kafka.log import Bounds
 from stream.kafka.record_columns import Partition, Records
 from stream.store.sums_store import Held, Part, SumsLost, SumsStore
+from stream.tracks.clean import Foreign
 
 log: Final = logging.getLogger(__name__)
 
@@ -31,10 +32,18 @@ class AnotherLog(RuntimeError):
 class Owned:
     """One partition that is ours, with what was counted since the last write."""
 
-    def __init__(self, store: SumsStore, partition: Partition, held: Held, growth: PartitionGrowth) -> None:
+    def __init__(
+        self,
+        store: SumsStore,
+        partition: Partition,
+        held: Held,
+        growth: PartitionGrowth,
+        foreign: Foreign | None = None,
+    ) -> None:
         self._store = store
         self._held = held
         self._growth = growth
+        self._foreign = foreign
         self._fresh: dict[int, Parts[Day]] = {}
         self._joined: dict[int, int] = {}  # by day, how many parts it had when they were added up
         self.partition = partition
@@ -51,9 +60,11 @@ class Owned:
         *,
         without: Collection[str] = (),
         anew: bool = False,
+        foreign: Foreign | None = None,
     ) -> Owned:
         """Claims a partition, whose log has these bounds. What Redis has lost, or another program left, is counted anew
-        from the log; if `anew`, all is. Of the entities `without`, nothing is counted.
+        from the log; if `anew`, all is. Of the entities `without`, nothing is counted. `foreign` reads
+        records that are no pings of ours.
 
         Raises Fenced.
         """
@@ -75,7 +86,7 @@ class Owned:
         if held.next_offset is not None and held.next_offset < log_bounds.begin:
             lost = log_bounds.begin - held.next_offset
             log.warning("retention took %d records of %s before they were counted", lost, name)
-        return cls(store, partition, held, growth)
+        return cls(store, partition, held, growth, foreign)
 
     @property
     def fresh_rows(self) -> int:
@@ -86,7 +97,7 @@ class Owned:
         """Counts the next records. Raises AnotherLog."""
         if self.next_offset is not None and records.first_offset < self.next_offset:
             raise AnotherLog(f"{self.partition} goes on at {records.first_offset} and not at {self.next_offset}")
-        for day, found in await asyncio.to_thread(lambda: list(self._growth.add(records))):
+        for day, found in await asyncio.to_thread(lambda: list(self._growth.add(records, self._foreign))):
             self._fresh.setdefault(day, adding()).add(found)
         self.next_offset = records.next_offset
 

@@ -83,7 +83,7 @@ class Shadows:
 
     def __init__(self, settings: ScoreSettings, hearing: Hearing, pings: Pings, loader: Loader[Path]) -> None:
         self._settings = settings
-        self._engine = engine_settings(settings.prefix, settings.horizons_s)
+        self._engine = engine_settings(settings.prefix, settings.horizons_s, settings.map)
         self._topic = settings.topics.pings
         self._hearing = hearing
         self._pings = pings

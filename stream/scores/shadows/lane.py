@@ -84,6 +84,6 @@ def _forecasts(answers: Answers, topic: str) -> dict[int, bytes]:
     }
 
 
-def engine_settings(prefix: str, horizons_s: tuple[float, ...]) -> Settings:
+def engine_settings(prefix: str, horizons_s: tuple[float, ...], map_: str | None = None) -> Settings:
     """Returns the settings of a lane's engine. It refuses no new entity: it forgets old ones."""
-    return Settings(prefix=prefix, horizons_s=horizons_s, max_stored_entities=UNLIMITED)
+    return Settings(prefix=prefix, horizons_s=horizons_s, max_stored_entities=UNLIMITED, map=map_)

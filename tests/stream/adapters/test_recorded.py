@@ -249,3 +249,27 @@ def test_files_that_cannot_be_read_are_counted_and_the_first_is_named(tmp_path: 
     write_gtfs(tmp_path)
     (tmp_path / "9.pb").write_bytes(b"\xff" * 9)
     assert "files that cannot be read: 1, the first" in recording(tmp_path).in_order().left_out
+
+
+def test_lines_of_another_system_are_read_by_a_map_and_put_in_order(tmp_path: Path) -> None:
+    """One line may hold many positions; what holds none stays, and is rejected."""
+    message = {"ident": "a", "timestamp": T0 / 1000 + 30, "position.latitude": 39.9, "position.longitude": 116.5}
+    ours = {"entity_id": "a", "ts": T0 + 10_000, "lat": 39.9, "lon": 116.5}
+    lines = [
+        [message, {**message, "timestamp": T0 / 1000}],
+        ours,
+        {**message, "position.latitude": 95},
+        [{"ident": "a"}],
+    ]
+    file = tmp_path / "recorded.ndjson"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = [judged(row) for row in recording(file, map_="flespi").in_order()]
+    pings = [one for one in found if isinstance(one, Ping)]
+    assert [one.ts - T0 for one in pings] == [0, 10_000, 30_000]
+    assert [one.code for one in found if isinstance(one, Reject)] == ["missing_field"]
+    assert len(list(recording(file, map_="flespi").rows())) == len(found)
+    assert {type(one) for one in map(judged, recording(file).rows())} == {Ping, Reject}, "without the map"
+    table = tmp_path / "buses.csv"
+    table.write_text("entity_id,ts,lat,lon\n")
+    with pytest.raises(ValueError, match="--map is for NDJSON"):
+        recording(table, map_="flespi")

@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-import stream.commands.tail
+import stream.kafka.following
 from stream.commands.feed import _time
 from stream.commands.tail import dead_letter_json, dead_letter_line, forecast_line, gapfill_line
 from stream.commands.tail_cli import tail
@@ -132,7 +132,7 @@ def test_the_consumer_is_closed_however_the_command_ends(monkeypatch: pytest.Mon
         finally:
             closed = True
 
-    monkeypatch.setattr(stream.commands.tail, "follow", follow)
+    monkeypatch.setattr(stream.kafka.following, "follow", follow)
     app = typer.Typer()
     app.command()(tail)
     ran = CliRunner().invoke(app, ["forecasts", *more])

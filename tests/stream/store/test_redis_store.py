@@ -56,6 +56,16 @@ async def test_what_was_put_is_got_in_the_order_asked_for(store: Store) -> None:
     assert (await store.claim(A)).next_offset == 17
 
 
+async def test_a_reader_finds_in_which_partition_an_entity_is(redis_store: RedisStore) -> None:
+    for partition, ids in ((A, ["x", "y"]), (B, ["y", "z"])):
+        epoch, _ = await redis_store.claim(partition)
+        await redis_store.put_many(partition, epoch, 1, dict.fromkeys(ids, b"1"))
+    assert await redis_store.homes([A, B], ["z", "nobody", "x", "y"]) == [B, None, A, A]
+    assert await redis_store.homes([B, A], ["y"]) == [B]
+    assert await redis_store.homes([], ["y"]) == [None]
+    assert await redis_store.homes([A], []) == []
+
+
 async def test_a_later_put_replaces_and_an_empty_one_moves_only_the_offset(store: Store) -> None:
     epoch, _ = await store.claim(A)
     await store.put_many(A, epoch, 5, {"x": b"old", "y": b"kept"})

@@ -44,6 +44,8 @@ policies = st.builds(
     cadence_fixes=st.integers(2, 30),
     min_cadence_steps=st.integers(1, 5),
     max_gap_points=st.integers(1, 300),
+    gap_step_ms=st.integers(0, 10**7),
+    gap_unit_ms=st.integers(1, 10**5),
 )
 
 

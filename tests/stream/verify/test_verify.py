@@ -19,7 +19,7 @@ from stream.verify.cli import show
 from stream.verify.compare import Tolerance
 from stream.verify.offsets import Start
 from stream.verify.report import VERDICTS, Report
-from stream.wire import NO_TIME_MS, Outgoing, Ping
+from stream.wire import NO_TIME_MS, Outgoing, Ping, Record, Reject, dead_letter
 
 TOPICS = SETTINGS.topics
 JUNK = b"not JSON"
@@ -279,6 +279,15 @@ async def test_a_forecast_of_a_duplicate_ping_is_unexpected(history: Rig) -> Non
     report = await verdict(history, [*history.out, answer])
     assert wrong(report) == {"unexpected": 1}
     assert report.examples[0].offset == duplicate
+
+
+async def test_a_dead_letter_of_an_adapter_answers_no_record_and_is_nobodys_fault(history: Rig) -> None:
+    """`pathcast ingest` writes into the same topic; its source is no topic, and a worker did not write it."""
+    came = Record("http:/webhook/samsara", 0, -1, T0, None, b"{}")
+    letter = dead_letter(TOPICS.dead_letters, came, Reject("missing_field", "no place"), version="1", adapter="samsara")
+    assert (await verdict(history, [*history.out, letter], once=True)).ok
+    ours = dead_letter(TOPICS.dead_letters, came, Reject("missing_field", "no place"), version="1")
+    assert wrong(await verdict(history, [*history.out, ours], once=True)) == {"unexpected": 1}
 
 
 async def test_a_dead_letter_of_a_good_ping_is_unexpected(history: Rig) -> None:

@@ -1,0 +1,30 @@
+"""The option `--map` of whatever reads the pings topic as the workers do: all need the same."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def _checked(given: str | None) -> str | None:
+    """Reads the map once, so that what is wrong with it is said before anything else."""
+    from stream.adapters.live.on_topic import reader_of
+
+    try:
+        reader_of(given)
+    except (ValueError, OSError) as error:
+        raise typer.BadParameter(str(error)) from error
+    return given
+
+
+MapOption = Annotated[
+    str | None,
+    typer.Option(
+        "--map",
+        metavar="NAME|FILE",
+        envvar="PATHCAST_MAP",
+        callback=_checked,
+        help="a preset (`pathcast ingest presets`) or a file with a map, for records that are no pings of ours",
+    ),
+]

@@ -1,0 +1,42 @@
+"""`pathcast ingest nmea`: one GPS receiver at a serial port."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, secured
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.ingest.feeds.options import DEFAULT_HOLD, Entity, Hold, entity_id
+from stream.ingest.running import Common, Metrics, run
+
+
+@secured
+def nmea(
+    serial: Annotated[str, typer.Option("--serial", metavar="PATH", help="the port, such as /dev/ttyUSB0")],
+    entity: Entity,
+    baud: Annotated[int, typer.Option("--baud", min=300, help="bits a second")] = 9600,
+    hold: Hold = DEFAULT_HOLD,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    prefix: Prefix = DEFAULT_PREFIX,
+    metrics: Metrics = "",
+    security: KafkaSecurity = PLAIN_KAFKA,
+) -> None:
+    """Take the positions of one GPS receiver at a serial port: NMEA 0183.
+
+    A receiver cannot be held back: while Kafka is away up to --hold sentences wait, and what is lost beyond them is
+    counted and logged. A port that is unplugged is opened again when it is back.
+
+    [bold]Examples[/]
+
+      pathcast ingest nmea --serial /dev/ttyUSB0 --entity van-7
+      pathcast ingest nmea --serial /dev/ttyACM0 --baud 115200 --entity van-7
+    """
+    from stream.adapters.live.nmea import SOURCE, Receiver
+    from stream.ingest.feeds.reading import by_line
+    from stream.ingest.feeds.serial_port import serial_port
+
+    read = by_line(Receiver(entity_id(entity)).read)
+    run(Common(SOURCE, bootstrap, prefix, metrics, security), partial(serial_port, serial, baud, read, most=hold))

@@ -1,0 +1,105 @@
+"""`pathcast ingest traccar`: what Traccar forwards into Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Prefix, secured
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.ingest.running import Common, Metrics, run
+
+if TYPE_CHECKING:
+    from stream.ingest.sink import Sink
+    from stream.ingest.source import Source
+
+BACK = "Forecasts back to Traccar"  # panel of --help
+
+
+@secured
+def traccar(
+    from_topic: Annotated[
+        str, typer.Option("--from-topic", metavar="TOPIC", help="Traccar's forward.topic")
+    ] = "positions",
+    from_bootstrap: Annotated[
+        str | None,
+        typer.Option("--from-bootstrap", help="Kafka of that topic, where it is another one than --bootstrap"),
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option("--group", help="consumer group at that Kafka; default: PREFIX-ingest-traccar")
+    ] = None,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    prefix: Prefix = DEFAULT_PREFIX,
+    metrics: Metrics = "",
+    forecasts_to: Annotated[
+        str | None,
+        typer.Option(
+            "--forecasts-to", metavar="URL", help="Traccar's OsmAnd port, http://HOST:5055", rich_help_panel=BACK
+        ),
+    ] = None,
+    forecast_horizon: Annotated[
+        float,
+        typer.Option("--forecast-horizon", min=1, metavar="SECONDS", help="how far ahead", rich_help_panel=BACK),
+    ] = 300.0,
+    forecast_device: Annotated[
+        str,
+        typer.Option("--forecast-device", help="the device that shows it; {id} is the vehicle's", rich_help_panel=BACK),
+    ] = "{id}-forecast",
+    security: KafkaSecurity = PLAIN_KAFKA,
+) -> None:
+    """Take the positions that Traccar forwards into Kafka, until it is stopped.
+
+    Traccar keys them by the id of its database; here they get the device's own id (uniqueId). Offsets of Traccar's
+    topic are committed once Kafka has the pings. With --forecasts-to, each vehicle gets a second device in Traccar,
+    which stands where the vehicle will be.
+
+    [bold]Examples[/]
+
+      pathcast ingest traccar --from-topic positions --bootstrap kafka:9092
+      pathcast ingest traccar --from-topic positions --forecasts-to http://traccar:5055 --forecast-horizon 300
+    """
+    from stream.adapters.live import traccar as adapter
+    from stream.ingest import kafka_forward, traccar_back
+    from stream.wire import Topics
+
+    if forecasts_to is not None and "{id}" not in forecast_device:
+        raise typer.BadParameter("it must have {id} in it", param_hint="--forecast-device")
+    if forecast_device == "{id}":
+        raise typer.BadParameter("a forecast must not become a position of the vehicle", param_hint="--forecast-device")
+    settings = kafka_forward.ForwardSettings(
+        bootstrap=from_bootstrap or bootstrap,
+        topic=from_topic,
+        group=group or f"{prefix}-ingest-traccar",
+        read=adapter.read,
+        security=security,
+    )
+    back = (
+        None
+        if forecasts_to is None
+        else traccar_back.BackSettings(
+            bootstrap=bootstrap,
+            topics=Topics.of(prefix),
+            group=f"{prefix}-to-traccar",
+            url=forecasts_to,
+            horizon_s=forecast_horizon,
+            device=forecast_device,
+            security=security,
+        )
+    )
+
+    async def transport(sink: Sink, source: Source) -> None:
+        if back is None:
+            await kafka_forward.run(settings, sink, source)
+            return
+        work = [asyncio.create_task(one) for one in (kafka_forward.run(settings, sink, source), traccar_back.run(back))]
+        try:
+            for ended in (await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED))[0]:
+                ended.result()  # neither ends without an error
+        finally:
+            for one in work:
+                one.cancel()
+            await asyncio.gather(*work, return_exceptions=True)
+
+    run(Common(adapter.NAME, bootstrap, prefix, metrics, security), transport)

@@ -1,0 +1,160 @@
+"""Lines over TCP, as a client or a server, and over UDP.
+
+TCP is not read while Kafka is away: the peer's window fills, and it waits or gives up. UDP cannot be held back
+(`holding`). A client connects again when the peer has closed; nothing is asked for again, as these peers send only
+what is new.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Iterable
+from typing import Final
+
+from stream.adapters.live.pieces import Piece
+from stream.config.http_access import Address
+from stream.ingest.feeds.delivering import deliver
+from stream.ingest.feeds.framing import Lines
+from stream.ingest.feeds.holding import Held
+from stream.ingest.feeds.reading import Came, Read
+from stream.ingest.sink import Sink
+from stream.ingest.source import Source
+
+log: Final = logging.getLogger(__name__)
+
+CHUNK_BYTES: Final = 64 << 10
+CONNECT_S: Final = 10.0
+MAX_PAUSE_S: Final = 30.0  # between two tries to connect
+MAX_CLIENTS: Final = 100  # of the server; each holds 200 KB at most
+TCP_BUFFER_BYTES: Final = 256 << 10  # a second of a busy receiver
+UDP_BUFFER_BYTES: Final = 4 << 20  # the kernel's, which it cuts to net.core.rmem_max
+
+
+async def tcp_client(address: Address, read: Read, sink: Sink, source: Source) -> None:
+    """Reads a server for ever. Raises Refused if a broker denies access."""
+    failures = 0
+    while True:
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                reader, writer = await asyncio.open_connection(address.host, address.port, limit=CHUNK_BYTES)
+        except (OSError, TimeoutError) as error:
+            source.away(f"{address}: {error or 'no answer'}")
+            failures += 1
+        else:
+            source.back()
+            failures = 0
+            try:
+                _prepare(writer)
+                await relay(reader, read, sink, f"tcp:{address}")
+                source.away(f"{address} closed the connection")
+            except OSError as error:
+                source.away(f"{address}: {error}")
+            finally:
+                writer.close()
+        await asyncio.sleep(min(MAX_PAUSE_S, 2.0**failures))
+
+
+async def tcp_server(address: Address, read: Read, sink: Sink, source: Source) -> None:
+    """Listens for ever. Raises OSError if the address cannot be used, Refused if a broker denies access."""
+    clients: set[asyncio.Task[None]] = set()
+    failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = _peer(writer)
+        if len(clients) >= MAX_CLIENTS:
+            log.warning("%s is turned away: %d are connected", peer, MAX_CLIENTS)
+            writer.close()
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        clients.add(task)
+        log.info("%s is connected", peer)
+        try:
+            _prepare(writer)
+            await relay(reader, read, sink, f"tcp:{peer}", via=peer)
+        except OSError as error:
+            log.info("%s: %s", peer, error)
+        except Exception as error:  # such as Refused: it ends all of us, and not this connection alone
+            if not failed.done():
+                failed.set_exception(error)
+        finally:
+            clients.discard(task)
+            writer.close()
+            log.info("%s is gone", peer)
+
+    server = await asyncio.start_server(serve, address.host, address.port, limit=CHUNK_BYTES)
+    _say_listening("TCP", server.sockets[0], address)
+    try:
+        await failed
+    finally:
+        server.close()
+        for client in clients:
+            client.cancel()
+
+
+async def relay(reader: asyncio.StreamReader, read: Read, sink: Sink, origin: str, via: str = "") -> None:
+    """Sends the lines of one connection, until its end. It reads on only when Kafka has what it read before."""
+    lines = Lines()
+    while data := await reader.read(CHUNK_BYTES):
+        await _send(lines.push(data), read, sink, origin, via)
+    await _send(lines.end(), read, sink, origin, via)
+
+
+async def _send(lines: list[bytes], read: Read, sink: Sink, origin: str, via: str) -> None:
+    came_ms = time.time_ns() // 1_000_000
+    await deliver(sink, [piece for line in lines for piece in read(Came(line, came_ms, via))], origin)
+
+
+async def udp(address: Address, read: Read, sink: Sink, source: Source, most: int) -> None:
+    """Receives datagrams of whole lines for ever. Raises as `tcp_server`."""
+    held = Held(source, most)
+
+    def lines(came: Came) -> Iterable[Piece]:
+        for line in came.raw.split(b"\n"):
+            if line := line.strip():
+                yield from read(came._replace(raw=line))
+
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+        lambda: _Datagrams(held), (address.host, address.port)
+    )
+    try:
+        own = transport.get_extra_info("socket")
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UDP_BUFFER_BYTES)
+        _say_listening("UDP", own, address)
+        await held.send(lines, sink, f"udp:{address}")
+    finally:
+        transport.close()
+
+
+class _Datagrams(asyncio.DatagramProtocol):
+    def __init__(self, held: Held) -> None:
+        self._held = held
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self._held.put(data, via=f"{addr[0]}:{addr[1]}")
+
+
+def _say_listening(what: str, own: socket.socket, address: Address) -> None:
+    at = address._replace(port=own.getsockname()[1])
+    log.info("listening on %s %s", what, at)
+    if not address.loopback:
+        log.warning("anybody who reaches %s may send vehicles: neither TCP nor UDP asks who it is", at)
+
+
+def _prepare(writer: asyncio.StreamWriter) -> None:
+    """Lets the kernel notice a peer that has gone without a word, for which we would wait for ever. And bounds what the
+    kernel takes for us while we do not read: it may be 32 MB, all of which is lost if we are killed."""
+    own = writer.get_extra_info("socket")
+    own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, TCP_BUFFER_BYTES)
+    own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, seconds in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
+        if (option := getattr(socket, name, None)) is not None:  # macOS has other names
+            own.setsockopt(socket.IPPROTO_TCP, option, seconds)
+
+
+def _peer(writer: asyncio.StreamWriter) -> str:
+    host, port = writer.get_extra_info("peername")[:2]
+    return str(Address(host, port))

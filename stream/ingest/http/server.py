@@ -1,0 +1,188 @@
+"""A request from its first byte to its answer.
+
+    404  no such path            405  not POST              411/413  the body is too large
+    401  no token, no signature  429  too many a second     415      the body is not JSON, or is packed
+    408  the body came too slowly                           422      asked for with `Prefer: handling=strict`
+    200  Kafka has it: the pings, and as dead letters what was none
+    503  Kafka does not take records now: nothing of the message is acknowledged
+
+A message without a single ping is answered 200, too, as it is kept as a dead letter: with 4xx many senders would send
+it again for ever, and others would switch the webhook off. The body of the answer has the reasons.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final, NamedTuple
+
+from aiohttp import hdrs, web
+
+from stream.config.http_access import Address, unusable
+from stream.config.security import Refused
+from stream.ingest.http.guards import Guard
+from stream.ingest.http.limits import LimitedServer, Rate
+from stream.ingest.http.webhooks import Webhook, counted
+from stream.ingest.sink import Sink, Unavailable
+from stream.wire import Ping
+
+log: Final = logging.getLogger(__name__)
+
+BODY_S: Final = 10.0  # for a body; a megabyte comes in that time on the slowest of lines that anyone uses for it
+STOP_S: Final = 15.0  # for requests in flight at the end: more than Kafka may take to acknowledge (stream.ingest.sink)
+RETRY_AFTER_S: Final = 5  # of a 503
+MAX_HEADERS: Final = 64
+STRICT: Final = "handling=strict"
+# aiohttp would name itself and Python, with their versions.
+HEADERS: Final = {"Server": "pathcast", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+class Limits(NamedTuple):
+    """What one process takes."""
+
+    body_bytes: int = 1024 * 1024
+    connections: int = 256
+    per_s: float = 1_000.0  # messages
+
+
+class Refusal(Exception):
+    """A request is answered with this status."""
+
+    def __init__(self, status: int, why: str, **headers: str) -> None:
+        super().__init__(why)
+        self.status = status
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+@asynccontextmanager
+async def listening(
+    address: Address, webhooks: Mapping[str, Webhook], guards: Mapping[str, Guard], limits: Limits, sink: Sink
+) -> AsyncIterator[_Handler]:
+    """Serves the webhooks, by path, until the end of the block; then requests in flight are still answered.
+
+    Raises OSError if the address cannot be used.
+    """
+    handler = _Handler(webhooks, guards, limits, sink)
+    server = LimitedServer(
+        handler.answer,
+        limits.connections,
+        access_log=None,
+        lingering_time=0.0,
+        max_headers=MAX_HEADERS,
+        auto_decompress=False,
+    )
+    handler.server = server
+    try:
+        listener = await asyncio.get_running_loop().create_server(server, address.host, address.port)
+    except OSError as error:
+        raise unusable(address, error, "listen") from error
+    handler.address = address._replace(port=listener.sockets[0].getsockname()[1])
+    try:
+        yield handler
+    finally:
+        listener.close()
+        await server.shutdown(timeout=STOP_S)
+
+
+async def serve(
+    address: Address, webhooks: Mapping[str, Webhook], guards: Mapping[str, Guard], limits: Limits, sink: Sink
+) -> None:
+    """Takes messages until it is cancelled. Raises Refused if a broker denies access, OSError."""
+    async with listening(address, webhooks, guards, limits, sink) as handler:
+        for path in webhooks:
+            log.info("listening at http://%s%s", handler.address, path)
+        await handler.refused
+
+
+class _Handler:
+    def __init__(
+        self, webhooks: Mapping[str, Webhook], guards: Mapping[str, Guard], limits: Limits, sink: Sink
+    ) -> None:
+        self.server: LimitedServer | None = None
+        self.address: Address | None = None
+        self.refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._webhooks = webhooks
+        self._guards = guards
+        self._limits = limits
+        self._rate = Rate(limits.per_s)
+        self._sink = sink
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        assert self.server is not None
+        self.server.begin(request.protocol)
+        try:
+            response = await self._answered(request)
+        except Refusal as refusal:
+            headers = {**HEADERS, **refusal.headers}
+            response = web.Response(status=refusal.status, text=f"{refusal}\n", headers=headers)
+            if not request.content.at_eof():
+                response.force_close()  # the rest of the body would be taken for the next request
+        finally:
+            self.server.end(request.protocol)
+        return response
+
+    async def _answered(self, request: web.BaseRequest) -> web.Response:
+        webhook = self._webhooks.get(request.path)
+        if webhook is None:
+            raise Refusal(404, f"there is only {', '.join(self._webhooks)}")
+        guard = self._guards[request.path]
+        if request.method != hdrs.METH_POST:
+            raise Refusal(405, "only POST", Allow="POST")
+        if not guard.knows(request.headers):
+            raise _unknown()
+        if not self._rate.allows(time.monotonic()):
+            raise Refusal(429, f"more than {self._limits.per_s:g} messages a second", Retry_After="1")
+        _check_content(request)
+        body = await self._body(request)
+        if not guard.signed(request.headers, body):
+            raise _unknown()
+        parsed = webhook.read(body, time.time_ns() // 1_000_000, request)
+        if STRICT in request.headers.get("Prefer", "") and not any(isinstance(one, Ping) for one in parsed):
+            return _json(422, counted(parsed))
+        try:
+            await self._sink.take(parsed, body, f"http:{request.path}", adapter=webhook.name)
+        except Unavailable:
+            # Not why: anybody who reaches the port could read the brokers' addresses.
+            raise Refusal(503, "Kafka takes no records now", Retry_After=str(RETRY_AFTER_S)) from None
+        except Refused as error:
+            if not self.refused.done():
+                self.refused.set_exception(error)
+            raise Refusal(503, "Kafka takes no records now", Retry_After=str(RETRY_AFTER_S)) from None
+        return _json(200, webhook.answer(parsed))
+
+    async def _body(self, request: web.BaseRequest) -> bytes:
+        most = self._limits.body_bytes
+        if (request.content_length or 0) > most:
+            raise Refusal(413, f"more than {most} bytes")
+        parts, size = [], 0
+        try:
+            async with asyncio.timeout(BODY_S):
+                async for part in request.content.iter_any():
+                    size += len(part)
+                    if size > most:
+                        raise Refusal(413, f"more than {most} bytes")
+                    parts.append(part)
+        except TimeoutError:
+            raise Refusal(408, f"the body did not come within {BODY_S:g} s") from None
+        return b"".join(parts)
+
+
+def _check_content(request: web.BaseRequest) -> None:
+    if hdrs.CONTENT_TYPE in request.headers:
+        kind = request.content_type
+        if kind != "application/json" and not kind.endswith("+json"):
+            raise Refusal(415, "expected Content-Type: application/json")
+    packed = request.headers.get(hdrs.CONTENT_ENCODING, "identity")
+    if packed.lower() != "identity":
+        raise Refusal(415, "the body is packed, which is not taken", Accept_Encoding="identity")
+
+
+def _unknown() -> Refusal:
+    return Refusal(401, "a token or a signature is needed", WWW_Authenticate="Bearer")
+
+
+def _json(status: int, body: bytes, **more: Any) -> web.Response:
+    return web.Response(status=status, body=body, headers={**HEADERS, hdrs.CONTENT_TYPE: "application/json"}, **more)

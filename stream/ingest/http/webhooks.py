@@ -1,0 +1,89 @@
+"""Which paths there are, and what reads the messages of each.
+
+`/webhook/NAME` for each preset or map. A format that needs more of a request than its body, or that answers in another
+form, has an entry in CODED.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple, Protocol
+
+import msgspec
+
+from stream.adapters.live import owntracks, presets
+from stream.adapters.live.mapping import Signed
+from stream.adapters.live.parsed import Parsed
+from stream.wire import Ping, Reject
+
+REASONS: Final = 5  # that an answer lists
+
+
+class Request(Protocol):
+    """What a reader may ask of a request (aiohttp's has more). Names of headers are found in any case."""
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    @property
+    def query(self) -> Mapping[str, str]: ...
+
+
+Read = Callable[[bytes, int, Request], list[Parsed]]  # the body, when it came in ms since 1970 UTC, and the request
+Answer = Callable[[Sequence[Parsed]], bytes]  # the JSON of the answer to a message that was taken
+
+
+def counted(parsed: Sequence[Parsed]) -> bytes:
+    """Returns what became of a message, as JSON: the counts, and the first reasons."""
+    rejects = [one for one in parsed if isinstance(one, Reject)]
+    skips = Counter(one.why for one in parsed if not isinstance(one, Ping | Reject))
+    said = {"pings": sum(isinstance(one, Ping) for one in parsed), "rejects": len(rejects), "skips": skips}
+    reasons = [{"code": one.code, "message": one.message} for one in rejects[:REASONS]]
+    return msgspec.json.encode({**said, "reasons": reasons}) + b"\n"
+
+
+class Webhook(NamedTuple):
+    """One path, without who may send there."""
+
+    name: str  # of the adapter, too
+    read: Read
+    answer: Answer = counted
+    signed: Signed | None = None
+
+    @property
+    def path(self) -> str:
+        return f"/webhook/{self.name}"
+
+
+def _owntracks() -> Webhook:
+    """Returns the webhook of OwnTracks' HTTP mode. The apps expect an array of commands, and read an error as "try
+    again"."""
+
+    def read(raw: bytes, came_ms: int, request: Request) -> list[Parsed]:
+        return owntracks.read(raw, came_ms, owntracks.device_of_request(request.headers, request.query))
+
+    return Webhook(owntracks.NAME, read, lambda _: b"[]")
+
+
+# By the name of a preset: a function that makes its webhook, and imports what that needs.
+CODED: Final[dict[str, Callable[[], Webhook]]] = {"owntracks": _owntracks}
+
+
+def webhook_of(given: str) -> Webhook:
+    """Returns the webhook of a preset's name, or of a file with a map. Raises ValueError, OSError."""
+    if given in CODED:
+        return CODED[given]()
+    found = presets.known(given)
+    return Webhook(found.name, lambda raw, came_ms, _: found.read(raw, came_ms), counted, found.signed)
+
+
+def webhooks_of(given: Iterable[str]) -> dict[str, Webhook]:
+    """Returns the webhooks, by path. Raises ValueError if two have one path, OSError."""
+    made: dict[str, Webhook] = {}
+    for one in given:
+        webhook = webhook_of(one)
+        if webhook.path in made:
+            raise ValueError(f"two maps have the name {webhook.name!r}: give one of them another name")
+        made[webhook.path] = webhook
+    return made

@@ -1,0 +1,130 @@
+"""Runs one ingest process: its sink, its transport, its pages and its end.
+
+    @secured
+    def mqtt(
+        broker: Annotated[str, typer.Option(...)],
+        bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+        prefix: Prefix = DEFAULT_PREFIX,
+        metrics: Metrics = "",
+        security: KafkaSecurity = PLAIN_KAFKA,
+    ) -> None:
+        run(Common("owntracks", bootstrap, prefix, metrics, security), partial(transport, broker))
+
+A transport is an async function of a sink and a `Source`. It returns when its source has ended. SIGTERM and Ctrl-C
+cancel it; what it has not acknowledged by then, its source must send again, or never was promised anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
+
+import typer
+
+from stream.config import failpoints
+from stream.config.http_access import Address, check_free, token
+from stream.config.options import log_to_stderr
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.wire import Topics
+
+if TYPE_CHECKING:  # Kafka's client takes half a second to import, too long for --help
+    from stream.ingest.sink import Sink
+    from stream.ingest.source import Source
+
+log: Final = logging.getLogger(__name__)
+
+REPORT_S: Final = 10.0
+STOPPED_BY: Final = (signal.SIGTERM, signal.SIGINT)
+
+Transport = Callable[["Sink", "Source"], Coroutine[Any, Any, None]]
+
+Metrics = Annotated[
+    str,
+    typer.Option(
+        "--metrics",
+        envvar="PATHCAST_METRICS",
+        help="serve /metrics, /healthz and /readyz at HOST:PORT, or a loopback PORT",
+    ),
+]
+
+
+class Common(NamedTuple):
+    """What every command of `pathcast ingest` is told. `adapter` names the format, in dead letters and metrics."""
+
+    adapter: str
+    bootstrap: str
+    prefix: str
+    metrics: str = ""  # an address, or empty
+    security: KafkaSecurity = PLAIN_KAFKA
+
+
+def run(common: Common, transport: Transport) -> None:
+    """Runs a transport until its source ends or a signal comes.
+
+    Raises what the sink raises at its start, OSError if the address of the metrics is taken, and what the transport
+    raises.
+    """
+    failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
+    log_to_stderr()
+    door = address_of(common.metrics, "--metrics")
+    secret = token(os.environ)
+    if door is not None:
+        check_free(door)
+    asyncio.run(serve(common, transport, door, secret))
+
+
+async def serve(common: Common, transport: Transport, door: Address | None = None, secret: str | None = None) -> None:
+    """Does the work of `run` in the present event loop."""
+    from stream.ingest.pages import Pages
+    from stream.ingest.sink import Sink
+    from stream.ingest.source import Source
+    from stream.serve.http_server import serving
+
+    source = Source(common.adapter)
+    topics = Topics.of(common.prefix)
+    async with AsyncExitStack() as stack:
+        sink = Sink(common.bootstrap, topics, common.adapter, security=common.security)
+        if door is not None:
+            at = await stack.enter_async_context(serving(door, secret, Pages(sink, source).pages()))
+            log.info("metrics at http://%s/metrics", at)
+        await stack.enter_async_context(sink)
+        log.info("%s: to %s at Kafka %s", common.adapter, topics.pings, common.bootstrap)
+        source.started = True
+        work = asyncio.create_task(transport(sink, source))
+        for number in STOPPED_BY:
+            asyncio.get_running_loop().add_signal_handler(number, work.cancel)
+        report = asyncio.create_task(_report(sink))
+        try:
+            await work
+        except asyncio.CancelledError:
+            if (ours := asyncio.current_task()) is not None and ours.cancelling():
+                raise  # somebody ends us, and not a signal the transport
+        finally:
+            report.cancel()
+            for number in STOPPED_BY:
+                asyncio.get_running_loop().remove_signal_handler(number)
+    log.info("ended: %s%s", sink.taken.in_words(), f", {source.lost:,} lost" if source.lost else "")
+
+
+def address_of(text: str, option: str) -> Address | None:
+    """Returns the address that an option names; None if it is empty. Raises BadParameter."""
+    try:
+        return Address.parse(text) if text else None
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
+
+
+async def _report(sink: Sink) -> None:
+    """Logs a line every ten seconds in which something came."""
+    before, pings = "", 0
+    while True:
+        await asyncio.sleep(REPORT_S)
+        taken = sink.taken
+        if (now := taken.in_words()) != before:
+            log.info("%.1f pings/s; so far %s", (taken.pings - pings) / REPORT_S, now)
+        before, pings = now, taken.pings

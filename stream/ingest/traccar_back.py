@@ -1,0 +1,151 @@
+"""Shows forecasts in Traccar: each entity gets a second device there, whose position is where the entity will be.
+
+They go to Traccar's OsmAnd port (5055), as org.traccar.protocol.OsmAndProtocolDecoder reads them: one POST for each,
+with form parameters. The second device is `ID-forecast`, unless it is named otherwise, and must be known to Traccar, or
+`database.registerUnknown` be true.
+
+Not the device itself: a position of its own would mix guesses into its history and reports, and its session would pass
+from the tracker's connection to ours, so that commands no longer reached the tracker. Nor the attributes of the device
+by `PUT /api/devices/{id}`: that replaces the whole device by what we read of it before, also what a person has changed
+meanwhile.
+
+    id          ID-forecast
+    timestamp   seconds since 1970 UTC: the time that the forecast is for
+    lat, lon    where the entity will be then
+    accuracy    metres: the radius of the circle around the 90 % region
+    and as attributes of the position: pathcastForecast=true, horizonSeconds, anchorTime, forecastId
+
+Traccar forwards these positions, too. `stream.adapters.live.traccar` knows them by pathcastForecast, and skips them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from math import hypot, sqrt
+from typing import Final, NamedTuple
+
+import aiohttp
+from aiokafka.errors import IllegalStateError, KafkaError
+
+from stream.adapters.live.traccar import OWN
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity, kafka_refusal
+from stream.ingest.outbox import in_words
+from stream.kafka import admin
+from stream.kafka.group_consumer import group_consumer
+from stream.wire import Forecast, Record, Topics, loads_forecast
+
+log: Final = logging.getLogger(__name__)
+
+POLL_MS: Final = 500
+MOST: Final = 2_000  # forecasts that are read at a time; of each entity only the newest is sent
+AT_ONCE: Final = 16  # requests
+ANSWER_S: Final = 10.0
+STALE_MS: Final = 60_000  # forecasts that are older than this are not sent: newer ones are to come
+RETRY_S: Final = 5.0  # while Traccar does not answer
+RADIUS_90: Final = sqrt(4.605)  # of a Gaussian's 90 % region in standard deviations, as of `cov_m2` (stream/README.md)
+DEVICE: Final = "{id}-forecast"
+
+
+class BackSettings(NamedTuple):
+    """Where forecasts come from and go to."""
+
+    bootstrap: str
+    topics: Topics
+    group: str
+    url: str
+    horizon_s: float
+    device: str = DEVICE  # {id} is the entity's id
+    security: KafkaSecurity = PLAIN_KAFKA
+
+
+async def run(settings: BackSettings) -> None:
+    """Runs until it is cancelled. Raises ConnectionError if no broker answers at the start, Refused if one denies
+    access."""
+    consumer = group_consumer(settings.bootstrap, settings.security, settings.group)
+    try:
+        await consumer.start()
+        consumer.subscribe([settings.topics.forecasts])
+        sender = _Sender(settings)
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(ANSWER_S)) as session:
+            while True:
+                polled = await consumer.getmany(timeout_ms=POLL_MS, max_records=MOST)
+                newest = newest_of(
+                    (one for part in polled.values() for one in part), time.time_ns() // 1_000_000 - STALE_MS
+                )
+                await sender.send_all(session, newest)
+                if polled:
+                    with suppress(KafkaError, IllegalStateError):  # then some are sent again
+                        await consumer.commit({tp: part.next_offset for tp, part in polled.items()})
+    except KafkaError as error:
+        refusal = kafka_refusal(settings.bootstrap, settings.security, error)
+        raise refusal or admin.unreachable(settings.bootstrap, error) from error
+    finally:
+        with suppress(KafkaError):
+            await consumer.stop()
+
+
+def newest_of(records: Iterable[Record], since_ms: int) -> list[Forecast]:
+    """Returns the last forecast of each entity, without those of records older than `since_ms`."""
+    newest = {one.key: one.value for one in records if one.value is not None and one.timestamp_ms >= since_ms}
+    return [loads_forecast(value) for value in newest.values()]
+
+
+def form_of(forecast: Forecast, horizon_s: float, device: str = DEVICE) -> dict[str, str]:
+    """Returns the parameters of OsmAnd's protocol for the forecast's horizon that is nearest to `horizon_s`."""
+    horizon = min(forecast.horizons, key=lambda one: abs(one.h_s - horizon_s))
+    return {
+        "id": device.replace("{id}", forecast.entity_id),
+        "timestamp": str(round(forecast.anchor.ts / 1000 + horizon.h_s)),
+        "lat": str(horizon.lat),
+        "lon": str(horizon.lon),
+        "accuracy": f"{radius_m(horizon.cov_m2):.0f}",
+        OWN: "true",
+        "horizonSeconds": f"{horizon.h_s:g}",
+        "anchorTime": str(round(forecast.anchor.ts / 1000)),
+        "forecastId": forecast.forecast_id,
+    }
+
+
+def radius_m(cov_m2: tuple[float, float, float]) -> float:
+    """Returns the longer half axis of the 90 % region."""
+    ee, en, nn = cov_m2
+    return RADIUS_90 * sqrt(max((ee + nn) / 2 + hypot((ee - nn) / 2, en), 0.0))
+
+
+class _Sender:
+    """Sends forecasts. What Traccar does not take is dropped: a newer forecast comes with the next ping."""
+
+    def __init__(self, settings: BackSettings) -> None:
+        self._settings = settings
+        self._refused: set[tuple[str, int]] = set()  # devices, with the status that Traccar answered
+        self._away = False
+
+    async def send_all(self, session: aiohttp.ClientSession, forecasts: Iterable[Forecast]) -> None:
+        room = asyncio.Semaphore(AT_ONCE)
+        told = (form_of(one, self._settings.horizon_s, self._settings.device) for one in forecasts if one.horizons)
+        outcomes = await asyncio.gather(*(self._send(session, room, form) for form in told), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, aiohttp.ClientError | TimeoutError):
+                if not self._away:
+                    log.warning("Traccar does not answer at the URL of --forecasts-to: %s", in_words(outcome))
+                self._away = True
+                await asyncio.sleep(RETRY_S)
+                return
+            if outcome is not None:
+                raise outcome
+
+    async def _send(self, session: aiohttp.ClientSession, room: asyncio.Semaphore, form: Mapping[str, str]) -> None:
+        async with room, session.post(self._settings.url, data=form) as answer:
+            status = answer.status
+        if self._away:
+            log.info("Traccar answers again")
+            self._away = False
+        which = form["id"], status
+        if status >= 400 and which not in self._refused:
+            self._refused.add(which)
+            hint = "is it known there, or database.registerUnknown true?" if status == 400 else "is the URL right?"
+            log.warning("Traccar answers %d for the device %r: %s", status, form["id"], hint)

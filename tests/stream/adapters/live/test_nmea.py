@@ -1,0 +1,150 @@
+"""NMEA 0183 of a GPS receiver. The sentences are in the standard's format, as u-blox and other receivers print them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import feed_fuzz
+import pytest
+
+from stream.adapters.live.nmea import Receiver
+from stream.adapters.live.parsed import KNOT_MPS, Skip
+from stream.wire import Ping, Reject
+
+CAME_MS = feed_fuzz.CAME_MS
+
+
+def sentence(body: str) -> bytes:
+    checksum = 0
+    for byte in body.encode():
+        checksum ^= byte
+    return f"${body}*{checksum:02X}\r\n".encode()
+
+
+RMC = "GNRMC,080638.00,A,3751.6500,S,14507.3600,E,011.5,084.4,301125,,,A"
+GGA = "GNGGA,080638.00,3751.6500,S,14507.3600,E,1,08,0.94,42.7,M,2.1,M,,"
+
+
+def read(*bodies: str) -> list[Any]:
+    receiver = Receiver("van-7")
+    return [one for body in bodies for one in receiver.read(sentence(body), CAME_MS)]
+
+
+def test_an_rmc_is_a_ping_with_date_time_and_speed() -> None:
+    (found,) = read(RMC)
+    assert found == Ping(
+        entity_id="van-7",
+        ts=1_764_489_998_000,
+        lat=pytest.approx(-37.860833, abs=1e-6),
+        lon=pytest.approx(145.122667, abs=1e-6),
+        speed_mps=pytest.approx(11.5 * KNOT_MPS),
+        heading_deg=84.4,
+        source="nmea",
+    )
+
+
+def test_fractions_of_a_second_are_kept() -> None:
+    (found,) = read(RMC.replace("080638.00", "080638.250"))
+    assert found.ts == 1_764_489_998_250
+
+
+def test_altitude_dilution_and_satellites_come_from_the_gga_of_the_same_second() -> None:
+    skipped, found = read(GGA, RMC)
+    assert skipped == Skip("gga")
+    assert (found.alt_m, found.hdop, found.sats) == (42.7, 0.94, 8)
+
+
+def test_a_gga_of_long_ago_says_nothing_of_now() -> None:
+    _, found = read(GGA.replace("080638", "080635"), RMC)
+    assert (found.alt_m, found.hdop, found.sats) == (None, None, None)
+    before_midnight = GGA.replace("080638", "235959")
+    _, found = read(before_midnight, RMC.replace("080638", "000000"))
+    assert found.sats == 8, "a second later"
+
+
+@pytest.mark.parametrize("talker", ["GP", "GN", "GL", "GA", "BD", "II"])
+def test_receivers_of_all_systems_are_read(talker: str) -> None:
+    assert isinstance(read(talker + RMC[2:])[0], Ping)
+
+
+def test_the_oldest_form_without_a_mode_is_read() -> None:
+    (found,) = read("GPRMC,081836,A,3751.65,S,14507.36,E,000.0,360.0,130998,011.3,E")
+    assert isinstance(found, Reject)
+    assert found.code == "ts_too_old"
+    (found,) = read("GPRMC,081836,A,3751.65,S,14507.36,E,000.0,360.0,130925,011.3,E")
+    assert isinstance(found, Ping)
+    assert found.heading_deg == 0.0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "GNRMC,080638.00,V,,,,,,,301125,,,N",
+        "GNRMC,,V,,,,,,,,,,N",
+        RMC.replace(",A,3751", ",V,3751"),
+        RMC[:-1] + "N",
+        "GNRMC,080638.00,A,,,,,,,301125,,,A",
+    ],
+)
+def test_a_receiver_without_a_fix_sends_no_pings(body: str) -> None:
+    assert read(body) == [Skip("no_fix")]
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (RMC.replace("301125", ""), "bad_timestamp"),
+        (RMC.replace("080638.00", ""), "bad_timestamp"),
+        (RMC.replace("301125", "311125"), "bad_timestamp"),
+        (RMC.replace("080638.00", "256199"), "bad_timestamp"),
+        (RMC.replace("301125", "301126"), "ts_in_future"),
+        (RMC.replace("3751.6500", "9151.6500"), "lat_out_of_range"),
+        (RMC.replace("3751.6500", "south"), "bad_message"),
+        (RMC.replace(",S,", ",X,"), "bad_message"),
+    ],
+)
+def test_a_bad_rmc_is_a_reject(body: str, code: str) -> None:
+    (found,) = read(body)
+    assert isinstance(found, Reject)
+    assert found.code == code
+
+
+@pytest.mark.parametrize(
+    "raw", [sentence(RMC)[:30], sentence(RMC).replace(b"11.5", b"21.5"), b"$GNRMC", b"\xb5b\x01\x07\\", b"noise"]
+)
+def test_a_damaged_sentence_is_a_reject(raw: bytes) -> None:
+    (found,) = Receiver("van-7").read(raw, CAME_MS)
+    assert isinstance(found, Reject)
+    assert found.code == "bad_message"
+
+
+@pytest.mark.parametrize(
+    "body", ["GPGSV,1,1,00", "PUBX,00,1", "GNVTG,084.4,T,,M,011.5,N,,K,A", "GNTXT,01,01,02,u-blox"]
+)
+def test_other_sentences_are_skipped(body: str) -> None:
+    assert read(body) == [Skip("other_sentence")]
+
+
+def test_no_bytes_raise() -> None:
+    counts = feed_fuzz.survives(
+        Receiver("van-7").read, [sentence(RMC), sentence(GGA), sentence("GPGSV,1,1,00")], seed=35_4
+    )
+    assert counts["Reject"] > 1_000
+
+
+def test_no_values_raise() -> None:
+    """With right checksums: a changed byte does not get past them."""
+    import random
+
+    seed, counts = 35_40, {"Ping": 0, "Reject": 0, "Skip": 0}
+    print(f"seed {seed}")
+    rng, receiver = random.Random(seed), Receiver("van-7")
+    strange = ("", "0", "-1", "1e999", "NaN", "99999999", "A", "V", "N", "S", "é", " ", "24:00", "300299", "235960.99")
+    for _ in range(feed_fuzz.COUNT):
+        cells = rng.choice((RMC, GGA)).split(",")
+        for _ in range(rng.choice((0, 1, 1, 2, 4))):
+            cells[rng.randrange(1, len(cells))] = rng.choice(strange)
+        body = ",".join(cells[: rng.choice((99, 99, 99, rng.randrange(1, 14)))])
+        for name, number in feed_fuzz.check(receiver.read(sentence(body), CAME_MS)).items():
+            counts[name] += number
+    assert min(counts.values()) > 500, counts

@@ -1,0 +1,131 @@
+"""Receivers that cannot be held back: a serial port (a pseudo terminal) and a gpsd, which come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import tty
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import feeds_rig
+import pytest
+from feeds_rig import SinkInMemory
+
+from stream.adapters.live import gpsd as reports
+from stream.adapters.live import nmea
+from stream.config.http_access import Address
+from stream.demo.embedded import free_port
+from stream.ingest.feeds import gpsd, serial_port
+from stream.ingest.feeds.holding import Held
+from stream.ingest.feeds.reading import Came, by_line
+from stream.ingest.source import Source
+
+T0_S = 1_764_489_960  # 2025-11-30T08:06:00Z
+
+
+def rmc(second: int) -> bytes:
+    body = f"GNRMC,0806{second:02}.00,A,3751.6500,S,14507.3600,E,011.5,084.4,301125,,,A"
+    checksum = 0
+    for byte in body.encode():
+        checksum ^= byte
+    return f"${body}*{checksum:02X}\r\n".encode()
+
+
+def tpv(second: int) -> bytes:
+    fix = {"mode": 3, "time": f"2025-11-30T08:06:{second:02}.000Z", "lat": 1.0, "lon": 2.0}
+    return json.dumps({"class": "TPV", "device": "/dev/x", **fix}).encode() + b"\r\n"
+
+
+def seconds(sink: SinkInMemory) -> list[int]:
+    return [ping.ts // 1000 - T0_S for ping in sink.pings]
+
+
+@contextmanager
+def plugged(path: Path) -> Iterator[int]:
+    """A receiver at this path: a descriptor to write into."""
+    ours, theirs = pty.openpty()
+    tty.setraw(theirs)
+    path.unlink(missing_ok=True)
+    path.symlink_to(os.ttyname(theirs))
+    os.close(theirs)
+    try:
+        yield ours
+    finally:
+        os.close(ours)
+
+
+async def test_a_receiver_that_was_unplugged_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serial_port, "RETRY_S", 0.05)
+    sink, source, port = SinkInMemory(), Source("nmea"), tmp_path / "ttyUSB0"
+    read = by_line(nmea.Receiver("van-7").read)
+    work = serial_port.serial_port(str(port), 9600, read, sink, source, most=100)  # type: ignore[arg-type]
+    running = await feeds_rig.running(work)
+    await feeds_rig.until(lambda: source.is_away)
+    for second in (1, 3):
+        with plugged(port) as line:
+            await feeds_rig.until(lambda: not source.is_away)
+            os.write(line, rmc(second)[25:] + rmc(second) + rmc(second + 1))  # we come in the middle of a sentence
+            await feeds_rig.until(lambda second=second: len(sink.pings) == second + 1)
+        await feeds_rig.until(lambda: source.is_away)
+    await feeds_rig.ended(running)
+    assert seconds(sink) == [1, 2, 3, 4]
+    assert sink.letters == [], "half a sentence at the beginning is no error"
+    assert sink.origins == {f"serial:{port}"}
+
+
+async def test_gpsd_is_watched_again_when_it_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpsd, "RETRY_S", 0.05)
+    sink, source, at = SinkInMemory(), Source("gpsd"), Address("127.0.0.1", free_port())
+    read = by_line(reports.Receiver("boat").read)
+    running = await feeds_rig.running(gpsd.gpsd(at, "/dev/x", read, sink, source, most=100))  # type: ignore[arg-type]
+    await feeds_rig.until(lambda: source.is_away)
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'{"class":"VERSION","release":"3.22","proto_major":3,"proto_minor":14}\r\n')
+        asked.append(await reader.readline())
+        writer.write(tpv(len(asked)) + tpv(len(asked) + 10))
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, at.host, at.port):
+        await feeds_rig.until(lambda: len(sink.pings) >= 4)
+        await feeds_rig.ended(running)
+    assert seconds(sink)[:4] == [1, 11, 2, 12]
+    assert asked[0] == b'?WATCH={"enable":true,"json":true,"device":"/dev/x"}\n'
+
+
+async def test_what_waits_is_bounded_and_what_is_left_at_the_end_is_lost() -> None:
+    sink, source = SinkInMemory(), Source("nmea")
+    held = Held(source, most=3)
+    sink.go_away()
+    sending = await feeds_rig.running(held.send(by_line(nmea.Receiver("van-7").read), sink, "x"))  # type: ignore[arg-type]
+    held.put(rmc(0))
+    await feeds_rig.until(lambda: sink.refused)
+    for second in range(1, 8):
+        held.put(rmc(second))
+    assert (len(held), source.lost) == (3, 4)
+    await feeds_rig.ended(sending)
+    assert source.lost == 8, "all of them: Kafka never had one"
+
+
+async def test_a_reader_that_fails_ends_the_listening() -> None:
+    def broken(came: Came) -> list[object]:
+        raise RuntimeError("our own bug")
+
+    held, ended = Held(Source("x"), most=3), asyncio.Event()
+
+    async def listen() -> None:
+        held.put(b"x")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    with pytest.raises(RuntimeError, match="our own bug"):
+        await held.send_what(listen(), broken, SinkInMemory(), "x")  # type: ignore[arg-type]
+    assert ended.is_set()

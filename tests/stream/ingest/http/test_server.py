@@ -1,0 +1,212 @@
+"""The HTTP server over real sockets, with a sink that keeps what it is given in memory, or says that Kafka is away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from stream.adapters.live.parsed import Parsed
+from stream.config.http_access import Address
+from stream.config.security import Refused
+from stream.ingest.http.guards import guards_of
+from stream.ingest.http.limits import IDLE_S
+from stream.ingest.http.server import Limits, listening, serve
+from stream.ingest.http.webhooks import webhooks_of
+from stream.ingest.sink import Sink, Unavailable
+from stream.wire import Ping, Reject, Topics
+
+LOOPBACK = Address("127.0.0.1", 0)
+TOKEN = "0123456789abcdef"
+FIXTURES = Path(__file__).parents[2] / "adapters" / "live" / "fixtures"
+FLESPI = (FIXTURES / "flespi.json").read_bytes()
+NO_LIMITS = Limits()
+JSON = {"Content-Type": "application/json"}
+
+
+class MemorySink(Sink):
+    """Keeps what it acknowledges, or raises what the test says."""
+
+    def __init__(self) -> None:
+        super().__init__("127.0.0.1:1", Topics.of(), "http")
+        self.kept: list[tuple[Parsed, str, str | None]] = []
+        self.fails: Exception | None = None
+        self.came = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+
+    async def take(self, parsed: Sequence[Parsed], raw: bytes, origin: str, *, adapter: str | None = None) -> None:
+        self.came.set()
+        await self.go_on.wait()
+        if self.fails is not None:
+            raise self.fails
+        self.kept += [(one, origin, adapter) for one in parsed]
+
+
+@asynccontextmanager
+async def door(
+    *maps: str, environment: Mapping[str, str] | None = None, limits: Limits = NO_LIMITS
+) -> AsyncIterator[tuple[str, MemorySink]]:
+    webhooks, sink = webhooks_of(maps or ("flespi",)), MemorySink()
+    async with listening(LOOPBACK, webhooks, guards_of(webhooks, environment or {}), limits, sink) as handler:
+        yield f"http://{handler.address}", sink
+
+
+async def post(url: str, body: bytes = FLESPI, **headers: str) -> tuple[int, str, Mapping[str, str]]:
+    given = {**JSON, **{name.replace("_", "-"): value for name, value in headers.items()}}
+    async with aiohttp.ClientSession() as client, client.post(url, data=body, headers=given) as said:
+        assert "python" not in said.headers["Server"].lower(), "nobody need know what runs here"
+        return said.status, await said.text(), said.headers
+
+
+async def test_what_kafka_has_is_answered_200_with_what_became_of_it() -> None:
+    async with door() as (url, sink):
+        status, text, headers = await post(f"{url}/webhook/flespi")
+        told = json.loads(text)
+        assert (status, told["pings"], told["rejects"], told["skips"]) == (200, 1, 1, {"no_position": 1})
+        assert told["reasons"][0]["code"] == "null_island"
+        assert headers["Content-Type"].startswith("application/json")
+        assert {(origin, adapter) for _, origin, adapter in sink.kept} == {("http:/webhook/flespi", "flespi")}
+
+
+async def test_a_message_without_a_ping_is_answered_200_as_it_is_kept() -> None:
+    async with door() as (url, sink):
+        status, text, _ = await post(f"{url}/webhook/flespi", b"no JSON")
+        assert (status, json.loads(text)["reasons"][0]["code"]) == (200, "invalid_json")
+        assert [type(one) for one, _, _ in sink.kept] == [Reject]
+
+
+async def test_a_strict_sender_gets_422_and_nothing_is_kept() -> None:
+    async with door() as (url, sink):
+        status, text, _ = await post(f"{url}/webhook/flespi", b'[{"ident": "a"}, 5]', Prefer="handling=strict")
+        assert (status, json.loads(text)["rejects"], sink.kept) == (422, 1, [])
+        assert (await post(f"{url}/webhook/flespi", Prefer="handling=strict"))[0] == 200, "one of three is a ping"
+
+
+async def test_while_kafka_is_away_a_sender_is_told_to_come_again_and_not_why() -> None:
+    async with door() as (url, sink):
+        sink.fails = Unavailable("Kafka at secret-host:9092 takes no records")
+        status, text, headers = await post(f"{url}/webhook/flespi")
+        assert (status, headers["Retry-After"], "secret" in text, sink.kept) == (503, "5", False, [])
+        sink.fails = None
+        assert (await post(f"{url}/webhook/flespi"))[0] == 200
+
+
+async def test_a_broker_that_denies_access_ends_the_process() -> None:
+    webhooks, sink = webhooks_of(["flespi"]), MemorySink()
+    sink.fails = Refused("may not write")
+    async with listening(LOOPBACK, webhooks, guards_of(webhooks, {}), Limits(), sink) as handler:
+        assert (await post(f"http://{handler.address}/webhook/flespi"))[0] == 503
+        with pytest.raises(Refused):
+            await asyncio.wait_for(handler.refused, 5)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("POST", "/webhook/motive", JSON, 404),
+        ("POST", "/", JSON, 404),
+        ("GET", "/webhook/flespi", JSON, 405),
+        ("PUT", "/webhook/flespi", JSON, 405),
+        ("POST", "/webhook/flespi", {"Content-Type": "text/csv"}, 415),
+        ("POST", "/webhook/flespi", {**JSON, "Content-Encoding": "gzip"}, 415),
+        ("POST", "/webhook/flespi", {"Content-Type": "application/vnd.flespi+json"}, 200),
+        ("POST", "/webhook/flespi", {"Content-Type": "application/json; charset=utf-8"}, 200),
+    ],
+)
+async def test_only_json_is_taken_by_post(method: str, path: str, headers: dict[str, str], status: int) -> None:
+    async with door() as (url, sink), aiohttp.ClientSession() as client:
+        async with client.request(method, url + path, data=FLESPI, headers=headers) as said:
+            assert said.status == status, await said.text()
+        assert bool(sink.kept) == (status == 200)
+
+
+async def test_a_body_that_is_too_large_is_refused_with_and_without_its_length() -> None:
+    async with door(limits=Limits(body_bytes=1_000)) as (url, sink):
+        assert (await post(f"{url}/webhook/flespi", b"x" * 1_001))[0] == 413
+        assert (await post(f"{url}/webhook/flespi", b" " * 1_000))[0] == 200
+
+        async def parts() -> AsyncIterator[bytes]:
+            for _ in range(1_000):
+                yield b"x" * 1_000
+
+        async with aiohttp.ClientSession() as client:
+            try:
+                async with client.post(f"{url}/webhook/flespi", data=parts(), headers=JSON) as said:
+                    assert said.status == 413
+            except aiohttp.ClientError:
+                pass  # it was still sending when the connection ended, which is right, too
+        assert len(sink.kept) == 1
+
+
+async def test_a_webhook_with_a_token_is_closed_to_others_before_they_have_sent_a_body() -> None:
+    async with door(environment={"PATHCAST_INGEST_TOKEN": TOKEN}) as (url, sink):
+        assert (await post(f"{url}/webhook/flespi"))[0] == 401
+        assert (await post(f"{url}/webhook/flespi", Authorization=f"Bearer {TOKEN[:-1]}"))[0] == 401
+        assert not sink.kept
+        assert (await post(f"{url}/webhook/flespi", Authorization=f"Bearer {TOKEN}"))[0] == 200
+        assert sink.kept
+
+
+async def test_a_signature_is_checked_over_the_body() -> None:
+    import hashlib
+    import hmac
+
+    body, secret = (FIXTURES / "motive.json").read_bytes(), "d9d36bea41c44ae49d1bfc4a48ba2abe"
+    digest = hmac.new(secret.encode(), body, hashlib.sha1).hexdigest()
+    async with door("motive", environment={"PATHCAST_INGEST_HMAC_MOTIVE": secret}) as (url, sink):
+        assert (await post(f"{url}/webhook/motive", body))[0] == 401
+        assert (await post(f"{url}/webhook/motive", body + b" ", X_KT_Webhook_Signature=digest))[0] == 401
+        assert not sink.kept
+        assert (await post(f"{url}/webhook/motive", body, X_KT_Webhook_Signature=digest))[0] == 200
+        assert [type(one) for one, _, _ in sink.kept] == [Ping]
+
+
+async def test_more_messages_a_second_than_allowed_are_answered_429() -> None:
+    async with door(limits=Limits(per_s=3)) as (url, _):
+        statuses = [(await post(f"{url}/webhook/flespi"))[0] for _ in range(12)]
+        assert statuses[:3] == [200] * 3
+        assert 429 in statuses
+
+
+async def test_a_new_connection_takes_the_place_of_the_one_that_is_idle_for_longest() -> None:
+    async with door(limits=Limits(connections=2)) as (url, _):
+        host, port = url.removeprefix("http://").split(":")
+        idle = [await asyncio.open_connection(host, int(port)) for _ in range(2)]
+        assert (await post(f"{url}/webhook/flespi"))[0] == 200, "who sends nothing keeps nobody out"
+        assert await asyncio.wait_for(idle[0][0].read(), 5) == b"", "the first of them was closed"
+        for _, writer in idle:
+            writer.close()
+    assert IDLE_S > 10
+
+
+async def test_requests_in_flight_are_answered_when_it_ends() -> None:
+    webhooks, sink = webhooks_of(["flespi"]), MemorySink()
+    sink.go_on.clear()
+    async with listening(LOOPBACK, webhooks, guards_of(webhooks, {}), Limits(), sink) as handler:
+        waiting = asyncio.create_task(post(f"http://{handler.address}/webhook/flespi"))
+        await asyncio.wait_for(sink.came.wait(), 5)
+        asyncio.get_running_loop().call_later(0.2, sink.go_on.set)
+    assert (await waiting)[0] == 200
+    assert sink.kept
+
+
+async def test_an_address_in_use_is_told_in_one_line() -> None:
+    async with door() as (url, sink):
+        host, port = url.removeprefix("http://").split(":")
+        with pytest.raises(OSError, match=f"cannot listen at 127.0.0.1:{port}"):
+            await serve(Address(host, int(port)), {}, {}, Limits(), sink)
+
+
+async def test_two_maps_of_one_name_are_refused(tmp_path: Path) -> None:
+    copy = tmp_path / "mine.json"
+    fields: dict[str, Any] = {"entity_id": "a", "ts": "b", "lat": "c", "lon": "d"}
+    copy.write_text(json.dumps({"name": "flespi", "fields": fields}))
+    with pytest.raises(ValueError, match="two maps have the name 'flespi'"):
+        webhooks_of(["flespi", str(copy)])
