@@ -1,0 +1,104 @@
+"""What a service is to its member: what it reads, and the unit of state that it keeps for each partition number."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.kafka import admin
+from stream.kafka.log import Bounds
+from stream.kafka.record_columns import Records
+from stream.wire import NO_TIME_MS, Headers, Outgoing, Record
+
+
+class Taken(NamedTuple):
+    """What is known of a partition number that is about to be ours. The owner before us cannot change it any more."""
+
+    number: int
+    bounds: Mapping[str, Bounds]  # of the inputs' logs, by topic
+    committed: Mapping[str, tuple[int, str]]  # offset and metadata, by topic; absent where nothing is committed
+
+    @property
+    def starts(self) -> dict[str, int]:
+        """The offsets at which the records go on that nobody has folded, by topic."""
+        return {
+            topic: max(self.committed[topic][0], one.begin) if topic in self.committed else one.begin
+            for topic, one in self.bounds.items()
+        }
+
+
+class Unit(Protocol):
+    """What a service keeps for one partition number, in memory. It is dropped after a failure, and made anew."""
+
+    @property
+    def waiting(self) -> int:
+        """About how many records `made` would return now."""
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """What became of the records, for the metrics."""
+
+    @property
+    def needed(self) -> Mapping[str, int]:
+        """The offsets, by topic, from which on a successor has to fold records again, although they are folded here;
+        absent where it need not. They are committed in place of the later ones."""
+
+    def fold(self, records: Records) -> None:
+        """Takes the next records of one input, in the order of their offsets. It raises for no record, whatever is in
+        it."""
+
+    def made(self, quiet_ms: int | None) -> list[Outgoing]:
+        """Returns what is to be published of all that was folded, and has not been returned before.
+
+        `quiet_ms` is a time, in ms UTC by this machine's clock, when no input had a record beyond those that were
+        folded; None if that is unknown.
+        """
+
+    def metadata(self) -> str:
+        """Returns what a successor needs beside the offsets, at most 4,096 bytes: that of the first input's offset."""
+
+
+Begin = Callable[[Taken], Awaitable[Unit]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a service reads, and as which group."""
+
+    name: str  # of the service, one word: in metrics and log lines
+    inputs: tuple[str, ...]  # topics with as many partitions as each other
+    group: str
+    bootstrap: str = "127.0.0.1:9092"
+    every_s: float = 1.0  # between two transactions of a number; 0: after each poll that brought records
+    once: bool = False  # up to the present end
+    kafka: KafkaSecurity = PLAIN_KAFKA
+
+
+class Place(NamedTuple):
+    """Where one partition number stands."""
+
+    lag: int | None  # records of all inputs; None: unknown
+    counts: Mapping[str, int]
+
+
+def answer(topic: str, number: int, key: str, value: bytes | None, headers: Headers = ()) -> Outgoing:
+    """Returns a record for the topic's partition of this number; None as its value is a tombstone."""
+    return Outgoing(topic, key.encode(), value, headers, Record("", number, 0, NO_TIME_MS, None, None))
+
+
+def partitions_of(plan: Plan) -> int:
+    """Returns how many partitions each input has. Raises ValueError if they differ, and as `admin.connected` and
+    `admin.partitions_of`."""
+    with admin.connected(plan.bootstrap, plan.kafka) as client:
+        numbers = {topic: admin.partitions_of(client, topic) for topic in plan.inputs}
+    if len(set(numbers.values())) > 1:
+        said = ", ".join(f"{topic} has {number}" for topic, number in numbers.items())
+        raise ValueError(f"{said} partitions: pathcast {plan.name} needs topics with as many partitions as each other")
+    return next(iter(numbers.values()))
+
+
+def in_words(error: BaseException) -> str:
+    """Returns an error's text, or its name, as errors of Kafka's client have none."""
+    return str(error) or type(error).__name__

@@ -1,0 +1,351 @@
+"""Schemas say of the records what the records are."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+import msgspec
+import pytest
+from fastavro import parse_schema, schemaless_reader, schemaless_writer
+from services_rig import Latest, forecast, gap, record
+
+import stream.wire
+from stream.contracts import files
+from stream.contracts.asyncapi import asyncapi, asyncapi_text
+from stream.contracts.avro_schema import avro_schema
+from stream.contracts.catalog import RECORDS, Way, contract
+from stream.contracts.json_schema import json_schema, structs_of
+from stream.contracts.meanings import FIELDS, RULES, STRUCTS
+from stream.wire import (
+    CODES,
+    Anchor,
+    AtlasRef,
+    Drift,
+    Forecast,
+    ModelRef,
+    Outcome,
+    Ping,
+    Record,
+    Reject,
+    Score,
+    VersionRecord,
+    WeightsRecord,
+    dead_letter,
+    dumps,
+    dumps_scored,
+    loads_forecast,
+    loads_gapfill,
+)
+from stream.wire.arrivals import (
+    Arrival,
+    Arrived,
+    Chance,
+    Circle,
+    Destination,
+    FenceChances,
+    Geofence,
+    Inside,
+    Reached,
+)
+
+T0 = 1_700_000_000_000
+
+
+def latest() -> bytes:
+    found = Latest()
+    found.fold(
+        [record("t.forecasts.v1", 0, forecast("a", T0, 0)), record("t.gapfills.v1", 0, gap("a", T0 - 90_000, T0))]
+    )
+    found.flush()
+    return found.values["a"]
+
+
+def headers() -> bytes:
+    letter = dead_letter("t.dlq", Record("t", 0, 1, 2, b"a", b"x"), Reject("empty", "no", unread=True), version="1")
+    return msgspec.json.encode({name: value.decode() for name, value in letter.headers})
+
+
+FIX: dict[str, Any] = {"entity_id": "a", "ts": T0, "lat": 1.0, "lon": 2.0}
+NUMBERS: dict[str, Any] = {
+    "alt_m": 3.0,
+    "speed_mps": 4.0,
+    "heading_deg": 5.0,
+    "accuracy_m": 6.0,
+    "hdop": 7.0,
+    "sats": 8,
+}
+TEXTS: dict[str, Any] = {"trip_id": "t", "category": "bus", "source": "s", "attrs": {"x": [1, {"y": None}]}}
+PING = Ping(**FIX, **NUMBERS, **TEXTS, valid=True, received_ts=T0)
+MODEL, ATLAS = ModelRef("m", "0" * 16, True), AtlasRef(None, 0, False)
+OUTCOME = Outcome(60.0, 61.0, 1.0, 2.0, True, False)
+OFFSETS: dict[str, Any] = {"first": {0: 1}, "topic": "t", "issued_ts": T0}
+SAMPLES: dict[str, list[bytes]] = {
+    "ping": [dumps(PING), dumps(Ping(**FIX))],
+    "forecast": [forecast("a", T0, 0), forecast("a", T0, 0, atlas=ATLAS, model=MODEL)],
+    "gapfill": [gap("a", T0, T0 + 9_000_000), gap("a", T0, T0 + 9, revision=1, status="retracted")],
+    "latest": [latest()],
+    "score": [
+        dumps_scored(
+            Score(
+                forecast_id="f",
+                entity_id="a",
+                anchor_ts=T0,
+                model=MODEL,
+                status="ok",
+                next=Outcome(),
+                horizons=(OUTCOME, Outcome(300.0)),
+            )
+        )
+    ],
+    "drift": [
+        dumps_scored(
+            Drift(
+                drift_id="d",
+                measured="error",
+                topic="t",
+                partition=0,
+                offset=1,
+                anchor_ts=T0,
+                before=1.0,
+                after=2.0,
+                before_n=64,
+                after_n=64,
+            )
+        )
+    ],
+    "atlas_version": [
+        dumps(VersionRecord(version="0" * 16, state="serving", includes={1: 2}, contains={"n": 1}, **OFFSETS))
+    ],
+    "weights_version": [
+        dumps(
+            WeightsRecord(
+                kind="weights",
+                serial=1,
+                version="0" * 16,
+                name="n",
+                role="all",
+                state="announced",
+                parts=1,
+                ramp={0: 1},
+                reason="r",
+                **OFFSETS,
+            )
+        )
+    ],
+    "dead_letter_headers": [headers()],
+    "destination": [
+        dumps(
+            Destination(
+                entity_id="12", destination_id="gate", lat=30.2, lon=-97.7, radius_m=100.0, set_ts=1_490_096_317_000
+            )
+        ),
+        dumps(
+            Destination(
+                entity_id="12",
+                destination_id="depot",
+                lat=30.2,
+                lon=-97.7,
+                radius_m=100.0,
+                set_ts=1_490_096_317_000,
+                deadline_ts=1_490_099_917_000,
+            )
+        ),
+    ],
+    "geofence": [
+        dumps(Geofence(geofence_id="yard", circle=Circle(30.2, -97.7, 100.0), entity_id="12")),
+        dumps(Geofence(geofence_id="yard", polygon=(((-97.7, 30.2), (-97.6, 30.2), (-97.6, 30.3)),))),
+    ],
+    "reached": [dumps(Reached(entity_id="12", destination_id="depot", set_ts=1_490_096_317_000))],
+    "arrival": [
+        dumps(
+            Arrival(
+                arrival_id="a",
+                entity_id="12",
+                destination_id="depot",
+                set_ts=1_490_096_317_000,
+                forecast_id="f",
+                anchor_ts=1_490_096_317_000,
+                distance_m=2_140.0,
+                in_s=300.0,
+                early_s=240.0,
+                late_s=420.0,
+                early_80_s=250.0,
+                late_80_s=400.0,
+                eta_ts=1_490_096_617_000,
+                deadline_ts=1_490_099_917_000,
+                chance_by_deadline=0.97,
+                passages=38,
+            )
+        )
+    ],
+    "arrived": [
+        dumps(
+            Arrived(
+                arrival_id="a",
+                entity_id="12",
+                destination_id="depot",
+                set_ts=1_490_096_317_000,
+                forecast_id="f",
+                ts=1_490_096_617_000,
+                lat=30.2,
+                lon=-97.7,
+                deadline_ts=1_490_099_917_000,
+                late_s=-3_300.0,
+            )
+        )
+    ],
+    "inside": [
+        dumps(
+            Inside(
+                arrival_id="a",
+                entity_id="12",
+                forecast_id="f",
+                anchor_ts=1_490_096_317_000,
+                geofences=(FenceChances("yard", False, (Chance(60.0, 0.02), Chance(300.0, 0.4))),),
+            )
+        )
+    ],
+}
+
+
+def _structs() -> Iterator[type[msgspec.Struct]]:
+    for module in pkgutil.iter_modules(stream.wire.__path__):
+        found = importlib.import_module(f"stream.wire.{module.name}")
+        for one in vars(found).values():
+            ours = isinstance(one, type) and issubclass(one, msgspec.Struct) and one.__module__ == found.__name__
+            if ours and not one.__name__.startswith("_"):
+                yield one
+
+
+def test_every_record_of_the_wire_has_a_schema() -> None:
+    described = {struct for one in RECORDS for struct in structs_of(one.type)}
+    missing = {struct.__name__ for struct in _structs()} - {struct.__name__ for struct in described}
+    assert not missing, f"a row in stream/contracts/catalog.py, and samples here: {missing}"
+    assert SAMPLES.keys() == {one.name for one in RECORDS}
+
+
+def test_every_field_has_a_meaning_and_no_meaning_is_left_over() -> None:
+    described = {struct for one in RECORDS for struct in structs_of(one.type)}
+    fields = {
+        f"{base.__name__}.{name}"
+        for struct in described
+        for base in struct.__mro__
+        if issubclass(base, msgspec.Struct) and base is not msgspec.Struct and not base.__name__.startswith("_")
+        for name in _own(base)
+    }
+    assert fields == FIELDS.keys()
+    assert STRUCTS.keys() == {struct.__name__ for struct in described}
+    assert RULES.keys() <= FIELDS.keys()
+
+
+def _own(struct: type[msgspec.Struct]) -> set[str]:
+    config = struct.__struct_config__
+    bases = [base for base in struct.__mro__[1:] if issubclass(base, msgspec.Struct) and base is not msgspec.Struct]
+    inherited = {name for base in bases for name in base.__struct_encode_fields__}
+    own = set(struct.__struct_encode_fields__) - inherited
+    return own | ({config.tag_field} if config.tag_field else set())
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_records_are_valid(name: str) -> None:
+    schema = json_schema(contract(name))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    for sample in SAMPLES[name]:
+        jsonschema.validate(json.loads(sample), schema, cls=jsonschema.Draft202012Validator)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_what_is_no_record_is_not_valid(name: str) -> None:
+    """Each required field is missed, and each field of another type is."""
+    one = contract(name)
+    validator = jsonschema.Draft202012Validator(json_schema(one))
+    record = json.loads(SAMPLES[name][0])
+    for field in json_schema(one)["required"]:
+        assert not validator.is_valid({key: value for key, value in record.items() if key != field}), field
+    for field in record:
+        assert not validator.is_valid({**record, field: object()}), field
+        if one.way is Way.OUT or field in json_schema(one)["required"]:
+            assert not validator.is_valid({**record, field: None}), f"{field} is absent, never null"
+    assert validator.is_valid({**record, "a_field_of_a_later_release": 1})
+
+
+def test_a_ping_has_the_bounds_of_a_ping() -> None:
+    validator = jsonschema.Draft202012Validator(json_schema(contract("ping")))
+    good = json.loads(dumps(PING))
+    bad: dict[str, Any] = {"lat": 90.1, "lon": -180.1, "ts": 5, "entity_id": "", "speed_mps": -1, "sats": 1.5}
+    for field, value in bad.items():
+        assert not validator.is_valid({**good, field: value}), field
+    assert validator.is_valid({**good, "speed_mps": None}), "null is as good as absent where others write"
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLES if not contract(name).headers_only])
+def test_avro_holds_what_the_json_holds(name: str) -> None:
+    from io import BytesIO
+
+    schema = parse_schema(avro_schema(contract(name)))
+    for sample in SAMPLES[name]:
+        record = _as_avro(json.loads(sample))
+        out = BytesIO()
+        schemaless_writer(out, schema, record)
+        out.seek(0)
+        found = schemaless_reader(out, schema, None)
+        assert _without_none(found) == _without_none(record)
+
+
+def _as_avro(record: dict[str, Any]) -> dict[str, Any]:
+    """What has free values holds JSON."""
+    free = {"attrs", "contains"} & record.keys()
+    return {**record, **{name: {key: json.dumps(value) for key, value in record[name].items()} for name in free}}
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = {key: _without_none(one) for key, one in value.items() if one is not None}
+        return {key: one for key, one in kept.items() if (key, one) not in (("late", False), ("shadow", False))}
+    return [_without_none(one) for one in value] if isinstance(value, list) else value
+
+
+def test_every_field_of_an_avro_schema_is_explained_and_optional_ones_default_to_null() -> None:
+    for one in RECORDS:
+        if not one.headers_only:
+            schema = avro_schema(one)
+            assert schema["namespace"] == "pathcast.v1"
+            for field in schema["fields"]:
+                assert field["doc"]
+                if isinstance(field["type"], list):
+                    assert field["type"][0] == "null"
+                    assert field.get("default", "absent") is None
+
+
+def test_headers_of_a_dead_letter_are_all_described() -> None:
+    described = json_schema(contract("dead_letter_headers"))["properties"].keys()
+    big = Record("t", 0, 1, 2, b"a", b"x" * (1 << 25))
+    letter = dead_letter("t.dlq", big, Reject("too_large", "", unread=True), version="1")
+    assert {name for name, _ in letter.headers} == described
+    assert CODES
+
+
+def test_the_document_of_topics_has_every_topic_once_with_its_messages() -> None:
+    document = asyncapi()
+    addresses = [one["address"] for one in document["channels"].values()]
+    assert sorted(addresses) == sorted({one.topic for one in RECORDS})
+    scores = document["channels"]["scores"]["messages"]
+    assert set(scores) == {"score", "drift"}
+    actions = {name: one["action"] for name, one in document["operations"].items()}
+    assert actions["receive_pings"] == "receive"
+    assert actions["send_forecasts"] == "send"
+    assert "&id" not in asyncapi_text(), "no YAML aliases"
+
+
+def test_the_committed_files_are_what_the_code_makes_and_break_nobody() -> None:
+    assert files.check(files.folder(None)) == []
+
+
+def test_samples_are_records() -> None:
+    assert isinstance(loads_forecast(SAMPLES["forecast"][1]), Forecast)
+    assert loads_gapfill(SAMPLES["gapfill"][0]).start == Anchor(T0, 30.0, -97.0)

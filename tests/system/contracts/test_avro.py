@@ -1,0 +1,185 @@
+"""`pathcast avro` with a real Kafka and a real schema registry, read by Confluent's own deserializer."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import bus_feed
+import msgspec
+import pytest
+import schema_registry
+import services_rig
+from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry.avro import AvroDeserializer
+from confluent_kafka.serialization import MessageField, SerializationContext
+from kafka import KafkaConsumer, KafkaProducer
+from missing_servers import skip_unless_required
+from pathcast_process import environment
+from worker_process import Worker, assert_all_live
+
+from stream.bench.harness.servers import Unavailable
+from stream.contracts.avro_schema import avro_schema
+from stream.contracts.catalog import contract
+from stream.kafka import admin
+from stream.services.avro.cli import avro_topic
+from stream.services.avro.registry import SchemaRegistry
+from stream.wire import Record, Topics
+from stream.wire.ids import EVENT_ID, event_headers
+
+# The root command with this group alone, whatever is installed.
+ROOT = "from stream.commands import main; from stream.services.avro.cli import app; main.build = lambda: app"
+AVRO = [sys.executable, "-c", f"{ROOT}; main.main()"]
+PARTITIONS = 2
+SLICES, PAUSE_S = 1000, 0.25  # so that transactions lie everywhere in the logs, until nobody is to be killed any more
+
+
+@pytest.fixture(scope="module")
+def registry(say: Callable[[str], None]) -> Iterator[str]:
+    try:
+        with schema_registry.running(say) as url:
+            yield url
+    except Unavailable as reason:
+        skip_unless_required(reason)
+
+
+class Feed:
+    def __init__(self, kafka: str, prefix: str, registry: str, folder: Path) -> None:
+        self.kafka, self.topics, self.prefix = kafka, Topics.of(prefix), prefix
+        self.registry, self.folder = registry, folder
+        self.inputs = {
+            services_rig.TOPICS.forecasts: self.topics.forecasts,
+            services_rig.TOPICS.gapfills: self.topics.gapfills,
+        }
+        with admin.connected(kafka) as client:
+            admin.create(client, self.topics, partitions=PARTITIONS)
+
+    def send(self, logs: dict[int, list[Record]], slices: int = 1, hurry: threading.Event | None = None) -> None:
+        producer = KafkaProducer(bootstrap_servers=self.kafka)
+        for part in range(slices):
+            for number, log in logs.items():
+                for one in log[part * len(log) // slices : (part + 1) * len(log) // slices]:
+                    headers = [*event_headers("forecast", "t", number), (EVENT_ID, b"id")]
+                    producer.send(self.inputs[one.topic], partition=number, key=b"e", value=one.value, headers=headers)
+            producer.flush()
+            if hurry is not None:
+                hurry.wait(PAUSE_S)
+        producer.close()
+
+    def member(self, name: str, *more: str, **env: str) -> Worker:
+        servers = ("--bootstrap", self.kafka, "--prefix", self.prefix, "--schema-registry", self.registry)
+        command = ("run", *servers, *more)
+        return Worker(self.folder / f"{name}.log", program=AVRO, command=command, environment=environment(**env))
+
+    def read(self, topic: str) -> dict[int, list[Any]]:
+        """The records as a consumer of the registry reads them, by partition."""
+        consumer = KafkaConsumer(
+            bootstrap_servers=self.kafka,
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+        )
+        deserialize = AvroDeserializer(SchemaRegistryClient({"url": self.registry}))
+        found: dict[int, list[Any]] = {number: [] for number in range(PARTITIONS)}
+        context = SerializationContext(avro_topic(topic), MessageField.VALUE)
+        for tp in bus_feed.partitions_of(consumer, avro_topic(topic)):
+            consumer.assign([tp])
+            consumer.seek_to_beginning(tp)
+            end = consumer.end_offsets([tp])[tp]
+            while consumer.position(tp) < end:
+                for one in consumer.poll(1_000).get(tp, ()):
+                    assert one.key == b"e"
+                    assert dict(one.headers)["content-type"] == b"application/avro"
+                    assert dict(one.headers)["ce_type"] == b"pathcast.forecast.v1"
+                    found[tp.partition].append(deserialize(one.value, context))
+        consumer.close()
+        return found
+
+
+@pytest.fixture
+def feed(kafka: str, topic_prefix: str, registry: str, tmp_path: Path) -> Feed:
+    return Feed(kafka, topic_prefix, registry, tmp_path)
+
+
+def plain(record: Any) -> Any:
+    """A record without what is absent in JSON."""
+    if isinstance(record, dict):
+        kept = {key: plain(one) for key, one in record.items() if one is not None}
+        return {key: one for key, one in kept.items() if (key, one) != ("late", False)}
+    return [plain(one) for one in record] if isinstance(record, list) else record
+
+
+@pytest.mark.usefixtures("apache_kafka")
+def test_each_record_comes_exactly_once_and_as_it_was_whatever_dies(feed: Feed) -> None:
+    logs = {number: services_rig.logs(number, entities=8, minutes=200) for number in range(PARTITIONS)}
+    hurry = threading.Event()
+    sending = threading.Thread(target=feed.send, args=(logs, SLICES, hurry), daemon=True)
+    with ExitStack() as stack:
+        stays = stack.enter_context(feed.member("stays"))
+        stays.wait_for("is ours", 120)
+        sending.start()
+        for point in ("before_end:3", "after_publish:2", "after_commit:2"):
+            victim = stack.enter_context(feed.member(point.partition(":")[0], PATHCAST_KILL_POINT=point))
+            assert victim.wait(120) == -signal.SIGKILL, victim.log()
+        hurry.set()
+        sending.join()
+        for topic in feed.inputs.values():
+            check = partial(assert_all_live, stays)
+            bus_feed.wait_until_consumed(feed.kafka, f"{feed.prefix}-avro", topic, check)
+        assert stays.stop() == 0, stays.log()
+    for ours, theirs in feed.inputs.items():
+        found = feed.read(theirs)
+        for number, log in logs.items():
+            expected = [msgspec.json.decode(one.value or b"") for one in log if one.topic == ours]
+            assert [plain(one) for one in found[number]] == [plain(one) for one in expected]
+            assert len(expected) > 20
+
+
+def test_schemas_are_registered_once_and_looked_up_where_that_is_wanted(feed: Feed) -> None:
+    subject = f"{avro_topic(feed.topics.forecasts)}-value"
+    refused = _run(feed, "--no-register", "--no-gapfills")
+    assert "has no such schema" in refused.stderr
+    assert refused.returncode == 1
+    assert _run(feed, "--no-gapfills").returncode == 0
+    assert _run(feed, "--no-gapfills", "--no-register").returncode == 0
+    client = SchemaRegistryClient({"url": feed.registry})
+    assert client.get_versions(subject) == [1]
+    assert json.loads(client.get_latest_version(subject).schema.schema_str)["name"] == "Forecast"
+    assert f"{avro_topic(feed.topics.gapfills)}-value" not in client.get_subjects()
+
+
+def test_the_registry_refuses_what_would_break_subscribers(feed: Feed) -> None:
+    subject = f"{feed.prefix}-value"
+    registry, schema = SchemaRegistry(feed.registry), avro_schema(contract("forecast"))
+    registry.register(subject, schema)
+    SchemaRegistryClient({"url": feed.registry}).set_compatibility(subject, "FULL_TRANSITIVE")
+    new = {"name": "new", "type": ["null", "string"], "default": None}
+    registry.register(subject, {**schema, "fields": [*schema["fields"], new]})
+    for fields in (
+        [one for one in schema["fields"] if one["name"] != "cache"],
+        [{**one, "type": "long"} if one["name"] == "entity_id" else one for one in schema["fields"]],
+    ):
+        with pytest.raises(ValueError, match="refuses the schema"):
+            registry.register(subject, {**schema, "fields": fields})
+
+
+def test_a_registry_that_is_not_there_is_named_in_one_line(feed: Feed) -> None:
+    feed.registry = "http://127.0.0.1:9"
+    done = _run(feed)
+    assert done.returncode == 1
+    assert "no schema registry answers at http://127.0.0.1:9" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def _run(feed: Feed, *more: str) -> subprocess.CompletedProcess[str]:
+    servers = ("--bootstrap", feed.kafka, "--prefix", feed.prefix, "--schema-registry", feed.registry)
+    program = [*AVRO, "run", "--once", *servers, *more]
+    return subprocess.run(program, capture_output=True, text=True, timeout=240, env=environment(), check=False)
