@@ -1,0 +1,271 @@
+"""`pathcast arrivals`: destinations in, arrivals out."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import closing
+from datetime import UTC, datetime
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from stream.adapters.options import Columns
+from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, secured
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+from stream.services.options import Metrics, Once
+from stream.wire import Topics
+from stream.wire.arrivals import (
+    DEFAULT_ID,
+    MAX_RADIUS_M,
+    MIN_RADIUS_M,
+    Asked,
+    Destination,
+    asked_of,
+    destination_key,
+    dumps_arrivals,
+    geofence_key,
+    reached_key,
+)
+from stream.wire.escape import escaped_json
+
+app = typer.Typer(
+    help="When entities arrive at their destinations, and how likely they are in areas.", no_args_is_help=True
+)
+
+Entity = Annotated[str, typer.Argument(metavar="ENTITY", help="whose destination it is")]
+Id = Annotated[str, typer.Option("--id", help="of the destination, for an entity with several")]
+
+
+class Start(StrEnum):
+    EARLIEST = "earliest"
+    LATEST = "latest"
+
+
+@app.command()
+@secured
+def run(
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    prefix: Prefix = DEFAULT_PREFIX,
+    group: Annotated[
+        str | None, typer.Option("--group", help="Kafka consumer group; default: the prefix and -arrivals")
+    ] = None,
+    history: Annotated[
+        str | None,
+        typer.Option(
+            "--history",
+            envvar="PATHCAST_HISTORY",
+            metavar="[FORMAT:]PATH",
+            help="the fleet's earlier tracks, as `train --data` takes them (extra readers)",
+        ),
+    ] = None,
+    columns: Columns = None,
+    history_pings: Annotated[
+        int,
+        typer.Option("--history-pings", min=1, help="of these tracks, the newest that are kept, 100 to 250 bytes each"),
+    ] = 1_000_000,
+    fitted: Annotated[
+        Path | None,
+        typer.Option(
+            "--fitted", exists=True, dir_okay=False, help="what train.evaluation.arrivals_fit wrote of your fleet"
+        ),
+    ] = None,
+    geofences: Annotated[
+        Path | None,
+        typer.Option(
+            "--geofences", exists=True, dir_okay=False, help="GeoJSON, beside those of the destinations topic"
+        ),
+    ] = None,
+    every: Annotated[
+        float, typer.Option("--every", min=0.0, help="seconds between two estimates of an entity, by its pings' times")
+    ] = 15.0,
+    max_asked: Annotated[
+        int, typer.Option("--max-asked", min=1, help="destinations and geofences at once; more are refused")
+    ] = 100_000,
+    once: Once = False,
+    metrics: Metrics = "",
+    security: KafkaSecurity = PLAIN_KAFKA,
+) -> None:
+    """Say when entities arrive at their destinations, and how likely they are in geofences.
+
+    Reads the forecasts, and the destinations topic whole; writes the arrivals topic, each record exactly once for who
+    reads read_committed. Start one, or several that share the partitions. With --history it also knows how the fleet
+    went earlier, which is worth more than anything else; it is read once, at the start.
+
+    [bold]Examples[/]
+
+      pathcast arrivals run --history last-week.parquet
+      pathcast arrivals run --history archive:/srv/pings?since=7d --geofences depots.geojson
+      pathcast arrivals run --bootstrap kafka:9092 --every 15 --metrics 9484
+    """
+    from model.arrivals.times import BUNDLED, Fitted
+    from stream.services.arrivals import command
+    from stream.services.plan import Plan
+
+    passages = None
+    if history is not None:
+        from stream.services.arrivals.history import passages_of
+
+        try:
+            passages = passages_of(history, columns, history_pings)
+        except (ValueError, FileNotFoundError) as error:
+            raise typer.BadParameter(str(error), param_hint="--history") from error
+        typer.echo(f"{history}: {len(passages):,} points of earlier tracks", err=True)
+    try:
+        numbers = BUNDLED if fitted is None else Fitted.of(**msgspec.json.decode(fitted.read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise typer.BadParameter(str(error), param_hint="--fitted") from error
+    topics = Topics.of(prefix)
+    plan = Plan("arrivals", (topics.forecasts,), group or f"{prefix}-arrivals", bootstrap, once=once, kafka=security)
+    command.run(plan, topics, passages, geofences, fitted=numbers, every_s=every, most=max_asked, metrics=metrics)
+
+
+@app.command("set")
+@secured
+def set_(
+    entity: Entity,
+    lat: Annotated[float, typer.Option("--lat", min=-90, max=90, help="degrees")],
+    lon: Annotated[float, typer.Option("--lon", min=-180, max=180, help="degrees")],
+    radius: Annotated[
+        float, typer.Option("--radius", min=MIN_RADIUS_M, max=MAX_RADIUS_M, help="metres; a ping inside is an arrival")
+    ] = 100.0,
+    by: Annotated[
+        str | None, typer.Option("--by", metavar="TIME", help="deadline: 2026-11-30T14:05, in UTC without a zone")
+    ] = None,
+    id_: Id = DEFAULT_ID,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    prefix: Prefix = DEFAULT_PREFIX,
+    security: KafkaSecurity = PLAIN_KAFKA,
+    json: Json = False,
+) -> None:
+    """Set where an entity is to go. It replaces the destination of the same --id.
+
+    [bold]Examples[/]
+
+      pathcast arrivals set 12 --lat 30.2672 --lon -97.7431 --radius 150
+      pathcast arrivals set 12 --lat 30.2672 --lon -97.7431 --id depot-3 --by 2026-11-30T14:05
+    """
+    from stream.services.arrivals.setting import put
+
+    value = {"entity_id": entity, "destination_id": id_, "lat": lat, "lon": lon, "radius_m": radius}
+    value |= {"kind": "destination", "set_ts": time.time_ns() // 1_000_000}
+    record = _checked(value if by is None else {**value, "deadline_ts": _milliseconds(by)})
+    with quiet():
+        put(bootstrap, Topics.of(prefix), security, {destination_key(entity, id_): dumps_arrivals(record)})
+    if json:
+        typer.echo(dumps_arrivals(record))
+    else:
+        assert isinstance(record, Destination)  # as its kind says
+        typer.echo(f"{entity} is to go to {id_}, {radius:g} m around {lat:.5f},{lon:.5f}")
+
+
+@app.command()
+@secured
+def clear(
+    entity: Entity,
+    id_: Id = DEFAULT_ID,
+    geofence: Annotated[
+        bool, typer.Option("--geofence", help="ENTITY is a geofence's id, and that is taken back")
+    ] = False,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    prefix: Prefix = DEFAULT_PREFIX,
+    security: KafkaSecurity = PLAIN_KAFKA,
+) -> None:
+    """Take a destination or a geofence back.
+
+    [bold]Examples[/]
+
+      pathcast arrivals clear 12
+      pathcast arrivals clear 12 --id depot-3
+      pathcast arrivals clear depot-3 --geofence
+    """
+    from stream.services.arrivals.setting import put
+
+    keys = [geofence_key(entity)] if geofence else [destination_key(entity, id_), reached_key(entity, id_)]
+    with quiet():
+        put(bootstrap, Topics.of(prefix), security, dict.fromkeys(keys))
+    typer.echo(f"{keys[0]} is taken back")
+
+
+@app.command()
+@secured
+def fence(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="GeoJSON: polygons, points with radius_m")],
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    prefix: Prefix = DEFAULT_PREFIX,
+    security: KafkaSecurity = PLAIN_KAFKA,
+) -> None:
+    """Set the geofences of a GeoJSON file. Each replaces the one of the same id.
+
+    The id is the property geofence_id, id or name of a feature; the property entity_id makes it that entity's alone.
+
+    [bold]Example[/]
+
+      pathcast arrivals fence depots.geojson
+    """
+    from stream.services.arrivals.geojson import geofences_of
+    from stream.services.arrivals.setting import put
+
+    try:
+        fences = geofences_of(file)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    with quiet():
+        records = {geofence_key(one.geofence_id, one.entity_id): dumps_arrivals(one) for one in fences}
+        put(bootstrap, Topics.of(prefix), security, records)
+    typer.echo(f"{len(fences)} geofences: {', '.join(one.geofence_id for one in fences[:10])}")
+
+
+@app.command()
+@secured
+def tail(
+    entity: Annotated[str | None, typer.Option("--entity", help="only this entity's records")] = None,
+    start: Annotated[Start, typer.Option("--from", help="the oldest record kept, or only new ones")] = Start.LATEST,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="stop after so many records")] = None,
+    wait: Annotated[
+        bool, typer.Option("--follow/--no-follow", help="wait for more, or stop at the present end")
+    ] = True,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    prefix: Prefix = DEFAULT_PREFIX,
+    security: KafkaSecurity = PLAIN_KAFKA,
+    json: Json = False,
+) -> None:
+    """Show arrivals as they come.
+
+    [bold]Examples[/]
+
+      pathcast arrivals tail --entity 12
+      pathcast arrivals tail --from earliest --no-follow --json > arrivals.ndjson
+    """
+    from stream.kafka.following import follow
+    from stream.services.arrivals.setting import line
+
+    topic = Topics.of(prefix).arrivals
+    key = None if entity is None else entity.encode()
+    how = {"earliest": start is Start.EARLIEST, "stop_at_end": not wait, "committed": True}
+    all_records = follow(bootstrap, topic, security, **how)
+    with quiet(), closing(all_records) as records:
+        matching = (record for record in records if key is None or record.key == key)
+        for record in islice(matching, limit):
+            shown = escaped_json(record.value) if json else line(record.value).encode()
+            sys.stdout.buffer.write(shown + b"\n")
+            sys.stdout.buffer.flush()
+
+
+def _checked(value: dict[str, object]) -> Asked:
+    try:
+        return asked_of(value)
+    except msgspec.ValidationError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _milliseconds(text: str) -> int:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no time like 2026-11-30T14:05", param_hint="--by") from None
+    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)

@@ -1,0 +1,129 @@
+"""One partition of the forecasts: folds them, and says what to publish of each. `stream.services.member` runs it.
+
+It keeps when it last spoke of an entity, so that it does so every so often only, by the forecasts' own times. A
+successor knows nothing of that, and may speak once more and sooner; whatever it says of another forecast has another
+id. That an entity has arrived, it says once: it notes so in the destinations topic, in the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from model.arrivals.passages import Passages
+from model.arrivals.times import BUNDLED, Fitted
+from stream.kafka.record_columns import Records
+from stream.services.arrivals.asked import InForce, Place
+from stream.services.arrivals.told import arrival, arrived, inside, is_there
+from stream.services.plan import answer
+from stream.wire import Forecast, Outgoing, Topics, loads_forecast
+from stream.wire.arrivals import Arrival, Arrived, Inside, Told, dumps_arrivals, reached_key
+from stream.wire.ids import EVENT_ID, Kind, event_headers
+
+MOST_ENTITIES: Final = 200_000  # of which is known when they were last spoken of; the others may be sooner
+KINDS: Final[dict[type[Told], Kind]] = {Arrival: "arrival", Arrived: "arrived", Inside: "inside"}
+OUTCOMES: Final = ("arrival", "arrived", "inside", "unasked", "too_soon", "stale", "unread")
+
+
+class ArrivalUnit:
+    """What is kept for one partition number."""
+
+    def __init__(
+        self,
+        number: int,
+        topics: Topics,
+        in_force: InForce,
+        passages: Passages | None,
+        every_s: float,
+        fitted: Fitted = BUNDLED,
+    ) -> None:
+        self._counts = Counter(dict.fromkeys(OUTCOMES, 0))
+        self._number = number
+        self._topics = topics
+        self._in_force = in_force
+        self._passages = passages
+        self._fitted = fitted
+        self._every_ms = 1000 * every_s
+        self._spoken_ms: OrderedDict[str, int] = OrderedDict()  # by entity
+        self._reached: OrderedDict[Place, int] = OrderedDict()  # what is said already, and the topic may not have yet
+        self._made: list[Outgoing] = []
+
+    @property
+    def waiting(self) -> int:
+        return len(self._made)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        return self._counts
+
+    @property
+    def needed(self) -> Mapping[str, int]:
+        return {}
+
+    def fold(self, records: Records) -> None:
+        columns = records.timestamps_ms.tolist(), records.keys.each(), records.values.each()
+        for at_ms, key, raw in zip(*columns, strict=True):
+            entity = (key or b"").decode(errors="replace")
+            if raw is None or not self._in_force.has(entity):
+                self._counts["unasked"] += 1
+                continue
+            try:
+                forecast = loads_forecast(raw)
+            except (msgspec.DecodeError, UnicodeDecodeError):  # nothing that a worker has written
+                self._counts["unread"] += 1
+                continue
+            self._tell(forecast, at_ms)
+
+    def made(self, quiet_ms: int | None) -> list[Outgoing]:
+        made, self._made = self._made, []
+        return made
+
+    def metadata(self) -> str:
+        return ""
+
+    def _tell(self, forecast: Forecast, at_ms: int) -> None:
+        entity, ts_ms = forecast.entity_id, forecast.anchor.ts
+        going = [
+            one
+            for one in self._in_force.destinations(entity, at_ms)
+            if self._reached.get((entity, one.destination_id)) != one.set_ts
+        ]
+        for one in [one for one in going if is_there(forecast, one)]:
+            told, reached = arrived(forecast, one)
+            self._publish(told)
+            key = reached_key(entity, one.destination_id)
+            self._made.append(answer(self._topics.destinations, self._number, key, dumps_arrivals(reached)))
+            self._reached[entity, one.destination_id] = one.set_ts
+            if len(self._reached) > MOST_ENTITIES:  # the topic has told the oldest long ago
+                self._reached.popitem(last=False)
+            going.remove(one)
+        if forecast.status == "stale":  # it is of a late ping: a newer one has been spoken of
+            self._counts["stale"] += 1
+            return
+        areas = self._in_force.areas(entity, at_ms)
+        if not going and not areas:
+            self._counts["unasked"] += 1
+            return
+        if ts_ms - self._spoken_ms.get(entity, -(10**15)) < self._every_ms:
+            self._counts["too_soon"] += 1
+            return
+        self._spoken_ms[entity] = ts_ms
+        self._spoken_ms.move_to_end(entity)
+        if len(self._spoken_ms) > MOST_ENTITIES:
+            self._spoken_ms.popitem(last=False)
+        for one in going:
+            self._publish(arrival(forecast, one, self._passages, self._fitted))
+        if areas and (found := inside(forecast, areas)) is not None:
+            self._publish(found)
+
+    def _publish(self, told: Told) -> None:
+        kind = KINDS[type(told)]
+        self._counts[kind] += 1
+        headers = event_headers(kind, self._topics.forecasts, self._number)
+        event = (EVENT_ID, told.arrival_id.encode())
+        self._made.append(
+            answer(self._topics.arrivals, self._number, told.entity_id, dumps_arrivals(told), (*headers, event))
+        )
