@@ -1,0 +1,140 @@
+"""`pathcast export`: tracks, forecasts and gap fills as GeoJSON, MF-JSON, kepler.gl's trips or CSV."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated
+
+import typer
+
+from stream.config.options import DEFAULT_BOOTSTRAP, DEFAULT_PREFIX, Bootstrap, Json, Prefix, quiet, secured
+from stream.config.security import PLAIN_KAFKA, KafkaSecurity
+
+if TYPE_CHECKING:
+    from stream.client.exporting.collected import Collected
+    from stream.wire import Forecast
+
+STDOUT = "-"
+HELP = """Write tracks, forecasts and gap fills for maps and notebooks.
+
+FILE has a JSON object a line: forecasts, as replay and tail --json write them, gap fills, or pings; it may end in
+.gz, and - is standard input. Without FILE the topics of forecasts and gap fills are read, up to their present end. A
+track is made of pings, or of the anchors of forecasts.
+
+[bold]Examples[/]
+
+  pathcast export geojson --since 1h --out fleet.geojson
+  pathcast export kepler forecasts.ndjson --out trips.geojson
+  pathcast export mf-json --since 2026-11-30T08:00:00Z --until 2026-11-30T09:00:00Z --entity bus-7 --out bus7.json
+  pathcast export csv --forecasts all --out - | head
+"""
+
+
+class Format(StrEnum):
+    GEOJSON = "geojson"
+    MF_JSON = "mf-json"
+    KEPLER = "kepler"
+    CSV = "csv"
+
+
+class Which(StrEnum):
+    NEWEST = "newest"
+    ALL = "all"
+    NONE = "none"
+
+
+@secured
+def export(
+    what: Annotated[Format, typer.Argument(metavar="FORMAT", help="geojson, mf-json, kepler or csv")],
+    file: Annotated[str | None, typer.Argument(metavar="[FILE|-]", help="JSON lines; default: the topics")] = None,
+    out: Annotated[str, typer.Option("--out", help="the file to write, or - for standard output")] = STDOUT,
+    since: Annotated[
+        str, typer.Option("--since", metavar="TIME", help="by publication, in a file by their own times: 1h, RFC 3339")
+    ] = "earliest",
+    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="1h (ago), or RFC 3339")] = None,
+    entity: Annotated[list[str] | None, typer.Option("--entity", help="only this one; may be repeated")] = None,
+    forecasts: Annotated[
+        Which | None, typer.Option("--forecasts", help="of each entity: newest, all (default of csv) or none")
+    ] = None,
+    fills: Annotated[bool, typer.Option("--fills/--no-fills", help="gap fills, too")] = True,
+    region: Annotated[
+        float, typer.Option("--region", min=0.0, max=0.999, help="chance that geojson's regions hold; 0 for none")
+    ] = 0.9,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    prefix: Prefix = DEFAULT_PREFIX,
+    security: KafkaSecurity = PLAIN_KAFKA,
+    as_json: Json = False,
+) -> None:
+    from stream.client.exporting.collected import entities, from_lines, from_topics, opened, span_of
+    from stream.wire import Topics
+
+    try:
+        span = span_of(since, until)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--since, --until") from None
+    with quiet():
+        if file is None:
+            found = asyncio.run(
+                from_topics(bootstrap, Topics.of(prefix), security, entities(entity), span, fills=fills)
+            )
+        else:
+            with opened(file) as lines:
+                found = from_lines(lines, file, entities(entity), span)
+        if not fills:
+            found.fills.clear()
+        chosen = _chosen(found, forecasts or (Which.ALL if what is Format.CSV else Which.NEWEST))
+        with _writing(out) as sink:
+            count = _write(what, sink, found, chosen, region or None)
+    _say(what, out, found, chosen, count, as_json)
+
+
+export.__doc__ = HELP
+
+
+def _chosen(found: Collected, which: Which) -> Sequence[Forecast]:
+    if which is Which.NONE:
+        return []
+    return found.newest() if which is Which.NEWEST else list(found.forecasts.values())
+
+
+def _write(what: Format, sink: IO[bytes], found: Collected, forecasts: Sequence[Forecast], region: float | None) -> int:
+    from stream.client.exporting import geojson, kepler, lines, mf_json, table
+
+    if what is Format.GEOJSON:
+        return lines.write(sink, geojson.features(found, forecasts, region))
+    if what is Format.MF_JSON:
+        return lines.write(sink, mf_json.features(found, forecasts), mf_json.ABOUT)
+    if what is Format.KEPLER:
+        return lines.write(sink, kepler.features(found, forecasts))
+    text = io.TextIOWrapper(sink, encoding="utf-8", newline="")
+    try:
+        return table.write(text, found, forecasts)
+    finally:
+        text.detach()
+
+
+@contextmanager
+def _writing(out: str) -> Iterator[IO[bytes]]:
+    if out == STDOUT:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    else:
+        with Path(out).open("wb") as file:
+            yield file
+
+
+def _say(what: Format, out: str, found: Collected, forecasts: Sequence[Forecast], count: int, as_json: bool) -> None:
+    numbers = {"tracks": len(found.tracks), "forecasts": len(forecasts), "gap_fills": len(found.kept_fills())}
+    rows = {"rows" if what is Format.CSV else "features": count}
+    if as_json:
+        typer.echo(json.dumps({"out": out, **numbers, **rows}), err=out == STDOUT)
+        return
+    told = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in {**numbers, **rows}.items())
+    typer.echo(f"{told}", err=True)

@@ -1,0 +1,78 @@
+"""Paths over time, for export: tracks, forecasts and gap fills, in parts where they cross the 180th meridian."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+from stream.client.exporting.collected import Collected, Fix
+from stream.client.regions import cut, rounded
+from stream.wire import Forecast, GapFill
+from stream.wire.positions import turn
+
+TRACK: Final = "track"
+FORECAST: Final = "forecast"
+GAP_FILL: Final = "gap_fill"
+
+
+class Path(NamedTuple):
+    """A part of a path that lies on one side of the 180th meridian: two positions or more, each later than the one
+    before."""
+
+    kind: str  # TRACK, FORECAST or GAP_FILL
+    identity: str  # unique in an export
+    properties: dict[str, Any]
+    fixes: list[Fix]
+
+
+def paths(found: Collected, forecasts: Sequence[Forecast], *, step_ms: int = 1) -> Iterator[Path]:
+    """Yields the paths of all tracks, of these forecasts, and of all gap fills. Times are rounded down to `step_ms`;
+    of several positions at one time the last counts."""
+    for entity, fixes in found.in_order():
+        yield from _parts(TRACK, entity, {"entity_id": entity}, fixes, step_ms)
+    for one in forecasts:
+        about: dict[str, Any] = {"entity_id": one.entity_id, "forecast_id": one.forecast_id, "status": one.status}
+        about["model_version"] = one.model.version
+        yield from _parts(FORECAST, one.forecast_id, about, path_of(one), step_ms)
+    for fill in found.kept_fills():
+        about = {"entity_id": fill.entity_id, "gap_id": fill.gap_id, "revision": fill.revision}
+        about |= {"status": fill.status, "reason": fill.reason, "method": fill.method}
+        yield from _parts(GAP_FILL, fill.gap_id, about, _path_of_fill(fill), step_ms)
+
+
+def path_of(forecast: Forecast) -> list[Fix]:
+    """Returns a forecast's path: the anchor, the next step and the horizons, in the order of their times."""
+    anchor, step = forecast.anchor, forecast.next
+    ahead = [Fix(anchor.ts + round(1000 * step.dt_s), anchor.lat + step.d_lat, turn(anchor.lon + step.d_lon))]
+    ahead += [Fix(anchor.ts + round(1000 * one.h_s), one.lat, one.lon) for one in forecast.horizons]
+    return [Fix(anchor.ts, anchor.lat, anchor.lon), *sorted(ahead)]
+
+
+def utc(ts_ms: int) -> str:
+    """Returns a time as RFC 3339 writes it, in UTC with milliseconds."""
+    return datetime.fromtimestamp(ts_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _path_of_fill(fill: GapFill) -> list[Fix]:
+    ends = [Fix(place.ts, place.lat, place.lon) for place in (fill.start, fill.end)]
+    return [ends[0], *(Fix(one.ts, one.lat, one.lon) for one in fill.points), ends[1]]
+
+
+def _parts(kind: str, identity: str, about: dict[str, Any], fixes: Sequence[Fix], step_ms: int) -> Iterator[Path]:
+    line = [(fix.lon, fix.lat, fix.alt_m or 0.0, float(fix.ts)) for fix in fixes]
+    number = 0
+    for part in cut(line):
+        by_time = {
+            round(ts) // step_ms * step_ms: Fix(round(ts) // step_ms * step_ms, rounded(lat), rounded(lon), alt_m)
+            for lon, lat, alt_m, ts in part
+        }
+        if len(by_time) > 1:
+            number += 1
+            named = {"kind": kind, **about, **({"part": number} if number > 1 else {})}
+            yield Path(
+                kind,
+                identity if number == 1 else f"{identity}#{number}",
+                named,
+                [by_time[ts] for ts in sorted(by_time)],
+            )

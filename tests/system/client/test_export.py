@@ -1,0 +1,47 @@
+"""`pathcast export` from topics, and what is chosen there."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import bus_feed
+from client_rig import forecast, gap_fill
+from kafka import KafkaProducer
+from pathcast_process import pathcast
+
+from stream.wire import Topics, dumps
+
+
+def test_an_export_of_topics_has_tracks_forecasts_and_fills(kafka: str, topic_prefix: str, tmp_path: Path) -> None:
+    topics = Topics.of(topic_prefix)
+    bus_feed.create_topics(kafka, topics, partitions=2)
+    now_ms = time.time_ns() // 1_000_000
+    producer = KafkaProducer(bootstrap_servers=kafka)
+    for bus in range(3):
+        for step in range(4):
+            one = forecast(f"bus-{bus}", step, lat=30.0 + step / 100)
+            producer.send(
+                topics.forecasts, dumps(one), key=one.entity_id.encode(), timestamp_ms=now_ms - 600_000 * step
+            )
+    producer.send(topics.gapfills, dumps(gap_fill()), key=b"bus-1")
+    producer.flush()
+    producer.close()
+    where = ("--bootstrap", kafka, "--prefix", topic_prefix)
+    told = pathcast("export", "geojson", "--out", tmp_path / "all", "--json", *where)
+    assert told.returncode == 0, told.stderr
+    assert json.loads(told.stdout) | {"out": ""} == {
+        "out": "", "tracks": 3, "forecasts": 3, "gap_fills": 1, "features": 3 + 3 + 1 + 9 + 9,
+    }  # fmt: skip
+    lately = pathcast("export", "csv", "--since", "15m", "--until", "5m", "--entity", "bus-1", "--no-fills", *where)
+    assert lately.returncode == 0, lately.stderr
+    kinds = [line.split(",")[:2] for line in lately.stdout.decode().splitlines()[1:]]
+    assert kinds == [["track", "bus-1"], ["next", "bus-1"], *[["forecast", "bus-1"]] * 3]
+
+
+def test_a_missing_topic_is_one_line(kafka: str) -> None:
+    told = pathcast("export", "csv", "--bootstrap", kafka, "--prefix", "nowhere")
+    assert told.returncode == 1
+    assert b"no topic nowhere.forecasts.v1" in told.stderr
+    assert told.stderr.count(b"\n") == 1
