@@ -9,6 +9,7 @@ import typer
 
 from stream.bench.console import on_servers, showing, tell, whole_numbers
 from stream.bench.options import Bootstrap, Data, Entities, Partitions, Record, RedisUrl, Rounds, Runs, Timeout, Weights
+from stream.bench.serving.cli import serve
 from stream.bench.swap.cli import swap
 from stream.config.options import Json
 from stream.config.settings import Settings
@@ -221,6 +222,7 @@ def takeover(
     on_servers(work, bootstrap, redis, json=json, record=record)
 
 
+app.command()(serve)
 app.command()(swap)
 
 

@@ -47,6 +47,7 @@ RULES: Final[tuple[tuple[str, str, str], ...]] = (
     ("stream/wire/fields.py", "", "decode"),
     ("stream/wire/ping_rules.py", "", "decode"),
     ("stream/tracks/foreign_formats.py", "", "decode"),
+    ("stream/adapters/live", "", "decode"),  # with `--map` alone: messages that are no pings of ours
     ("stream/tracks/track.py", "", "track"),
     ("stream/tracks/track_table.py", "", "track"),
     ("stream/engine/json_template.py", "", "encode"),

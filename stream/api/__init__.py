@@ -1,0 +1,17 @@
+"""The HTTP API (`pathcast serve`): questions about entities, answered from the states that workers store, and a live
+feed of their newest forecasts. It runs beside the workers, writes nothing, and asks Redis with few connections.
+
+`stream.serve` is something else: the small server by which a worker is watched.
+
+cli          the options of `pathcast serve`
+service      starts the parts, and stops them
+messages     what is asked and answered, as types
+events       the messages of the live feed, errors, health
+operations   every operation: its path, parameters, body, answers and errors
+openapi      the OpenAPI document, from these two
+handlers     answers each operation
+metrics      the metrics of this process
+http         the server: access, limits, errors, requests into types
+asking       answers from stored states, and from tracks that are sent
+live         the newest forecast of each entity in memory, and who is told of it
+"""

@@ -1,0 +1,152 @@
+"""`pathcast serve`: the options."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stream.config.http_access import SERVE_TOKEN, Address, check_free, token
+from stream.config.options import (
+    DEFAULT_BOOTSTRAP,
+    DEFAULT_PREFIX,
+    Bootstrap,
+    Prefix,
+    RegistryCache,
+    RegistryUrl,
+    log_to_stderr,
+    secured,
+)
+from stream.config.security import PLAIN_KAFKA, PLAIN_REDIS, KafkaSecurity, RedisSecurity
+from stream.config.settings import Settings
+from stream.config.times import seconds
+
+HELP = """Answer questions over HTTP: where an entity will be, when it arrives, what a track did in its gaps, who is
+where; and send what happens as server-sent events or through a WebSocket.
+
+Runs beside the workers, and reads the states that they store in Redis and the forecasts that they publish. It writes
+nothing and takes no partitions. Its process yields to others of the machine (--nice).
+
+Clients send the token of PATHCAST_SERVE_TOKEN, or of the file that PATHCAST_SERVE_TOKEN_FILE names, as
+`Authorization: Bearer TOKEN`. It is plain HTTP: put a proxy with TLS before a port that others reach.
+
+[bold]Examples[/]
+
+  pathcast serve
+  pathcast serve --bootstrap kafka:9092 --redis redis://redis:6379/0 --listen 0.0.0.0:9480
+  pathcast serve --registry /srv/pathcast/registry --atlases /srv/pathcast/atlases
+  pathcast serve --openapi > openapi.json
+"""
+
+
+def option(flag: str, env: str, text: str, **more: Any) -> Any:
+    return typer.Option(flag, envvar=f"PATHCAST_{env}", help=text, **more)
+
+
+@secured
+def serve(
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    redis: Annotated[
+        str, option("--redis", "REDIS", "Redis or Valkey, where the workers store states")
+    ] = Settings.redis_url,
+    group: Annotated[str, option("--group", "GROUP", "of the workers whose states are read")] = Settings.group,
+    prefix: Prefix = DEFAULT_PREFIX,
+    weights: Annotated[
+        str, option("--weights", "WEIGHTS", "of the workers: a bundled name or a directory")
+    ] = Settings.weights,
+    registry: RegistryUrl | None = None,
+    cache: RegistryCache = None,
+    atlases: Annotated[
+        Path | None,
+        option("--atlases", "ATLASES", "of the workers, if they ask atlases", exists=True, file_okay=False),
+    ] = None,
+    listen: Annotated[
+        str, option("--listen", "SERVE_LISTEN", "HOST:PORT, or a loopback PORT; 0 is a free one")
+    ] = "9480",
+    rate: Annotated[float, option("--rate", "SERVE_RATE", "requests per second of one client", min=0.01)] = 50.0,
+    burst: Annotated[float, option("--burst", "SERVE_BURST", "requests of one client at once", min=1)] = 100.0,
+    behind_proxy: Annotated[
+        bool,
+        option("--behind-proxy", "SERVE_BEHIND_PROXY", "a proxy names the client as the last one in X-Forwarded-For"),
+    ] = False,
+    cors_origin: Annotated[
+        list[str] | None,
+        option("--cors-origin", "SERVE_CORS_ORIGIN", "whose pages may read answers, as https://example.org; or *"),
+    ] = None,
+    max_connections: Annotated[
+        int, option("--max-connections", "SERVE_MAX_CONNECTIONS", "open at once", min=1)
+    ] = 1_024,
+    max_streams: Annotated[int, option("--max-streams", "SERVE_MAX_STREAMS", "open at once", min=0)] = 200,
+    max_entities: Annotated[
+        int,
+        option("--max-listed-entities", "SERVE_MAX_LISTED_ENTITIES", "with forecasts in memory, 1.3 KB each", min=1),
+    ] = 100_000,
+    keep: Annotated[
+        str, option("--keep", "SERVE_KEEP", "for how long after its last forecast an entity is listed", metavar="TIME")
+    ] = "1h",
+    stale_after: Annotated[
+        str, option("--stale-after", "SERVE_STALE_AFTER", "after a ping this old, nothing is forecast", metavar="TIME")
+    ] = "1h",
+    nice: Annotated[
+        int, option("--nice", "SERVE_NICE", "how much it yields to other processes, as nice does", min=0, max=19)
+    ] = 10,
+    openapi: Annotated[bool, typer.Option("--openapi", help="print the OpenAPI document, and stop")] = False,
+    security: KafkaSecurity = PLAIN_KAFKA,
+    redis_security: RedisSecurity = PLAIN_REDIS,
+) -> None:
+    if openapi:
+        from stream.api.openapi import as_json
+
+        sys.stdout.buffer.write(as_json() + b"\n")
+        return
+    settings = Settings(
+        bootstrap=bootstrap,
+        redis_url=redis,
+        weights=weights,
+        group=group,
+        prefix=prefix,
+        atlases=atlases,
+        registry=registry,
+        kafka=security,
+        redis=redis_security,
+    )
+    address = _address(listen)
+    keep_s, stale_s = seconds(keep, "--keep"), seconds(stale_after, "--stale-after")
+    log_to_stderr()
+    from stream.api.service import Serving
+    from stream.api.service import serve as run
+
+    secret = token(os.environ, SERVE_TOKEN)
+    check_free(address, "serve the API")
+    os.nice(nice)
+    how = Serving(
+        settings=settings,
+        address=address,
+        token=secret,
+        origins=tuple(cors_origin or ()),
+        rate_per_s=rate,
+        burst=burst,
+        behind_proxy=behind_proxy,
+        most_connections=max_connections,
+        most_streams=max_streams,
+        most_entities=max_entities,
+        keep_s=float(keep_s),
+        stale_s=float(stale_s),
+        registry_cache=cache,
+    )
+    asyncio.run(run(how, (signal.SIGTERM, signal.SIGINT)))
+
+
+serve.__doc__ = HELP
+
+
+def _address(text: str) -> Address:
+    try:
+        return Address.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--listen") from None

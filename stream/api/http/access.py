@@ -1,0 +1,64 @@
+"""Who may ask, from which web pages, and the headers of every answer."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Collection, MutableMapping
+from typing import Final
+
+from aiohttp import hdrs, web
+
+# aiohttp would name itself and Python, with their versions, in Server. Nothing here is a page, so nothing may be loaded
+# or framed; and where vehicles are is not for caches.
+HEADERS: Final = {
+    "Server": "pathcast",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
+PREFLIGHT: Final = {
+    "Access-Control-Allow-Methods": "GET, POST",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, Last-Event-ID",
+    "Access-Control-Max-Age": "600",
+}
+ANY_ORIGIN: Final = "*"
+
+
+class Access:
+    """The token, if one is needed, and the origins whose pages may read the answers."""
+
+    def __init__(self, token: str | None, origins: Collection[str] = ()) -> None:
+        self._token = None if token is None else token.encode()
+        self._origins = frozenset(origins)
+
+    def knows(self, request: web.BaseRequest) -> bool:
+        """Returns whether the request has the token. The comparison takes constant time."""
+        if self._token is None:
+            return True
+        scheme, _, said = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+        same = hmac.compare_digest(said.strip().encode(errors="surrogateescape"), self._token)
+        return same and scheme.lower() == "bearer"
+
+    def is_preflight(self, request: web.BaseRequest) -> bool:
+        """Returns whether a browser asks if a page of an allowed origin may make a request."""
+        return (
+            request.method == hdrs.METH_OPTIONS
+            and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers
+            and self._allowed(request) is not None
+        )
+
+    def sign(self, request: web.BaseRequest, headers: MutableMapping[str, str]) -> None:
+        """Adds the headers that every answer has."""
+        headers.update(HEADERS)
+        if not self._origins:
+            return
+        if (origin := self._allowed(request)) is not None:
+            headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
+        headers[hdrs.VARY] = "Origin"
+
+    def _allowed(self, request: web.BaseRequest) -> str | None:
+        if ANY_ORIGIN in self._origins:
+            return ANY_ORIGIN
+        origin = request.headers.get(hdrs.ORIGIN)
+        return origin if origin in self._origins else None

@@ -1,0 +1,186 @@
+"""The routes of the API, and what every request passes through: connection, limits, token, time, errors."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiohttp import hdrs, web
+
+from stream.api.http.access import PREFLIGHT, Access
+from stream.api.http.connections import KEEP_ALIVE_S, Connections
+from stream.api.http.limits import Buckets
+from stream.api.http.problems import Refusal
+from stream.api.http.reading import MAX_BODY_BYTES
+from stream.api.metrics import Metrics
+from stream.api.operations import OPERATIONS, Operation
+from stream.config.http_access import Address
+
+log = logging.getLogger(__name__)
+
+ANSWER_S: Final = 15.0  # the longest that an answer may take which is no stream
+STREAMS: Final = {"streamEvents": "events", "openSocket": "socket"}  # operations, and their kind in the metrics
+MAX_LINE_BYTES: Final = 8_190  # of the request line: sixteen horizons and fifty entities fit
+MAX_HEADER_BYTES: Final = 4_096
+MAX_HEADERS: Final = 64
+UNKNOWN: Final = "unknown"  # the operation of a request for a page that there is not
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Who may ask, and how much."""
+
+    access: Access
+    buckets: Buckets
+    behind_proxy: bool  # the last address in X-Forwarded-For is the client's
+    connections: Connections
+    metrics: Metrics
+
+    def client(self, request: web.BaseRequest) -> str:
+        """Returns by what a client's requests are counted."""
+        if self.behind_proxy and (said := request.headers.getall("X-Forwarded-For", [])):
+            return said[-1].rpartition(",")[2].strip()[:64]
+        return request.remote or ""
+
+    def check(self, request: web.BaseRequest) -> None:
+        """Raises Refusal unless the request may be answered. Guesses of the token count as requests."""
+        wait_s = self.buckets.take(self.client(request), time.monotonic())
+        if wait_s > 0:
+            headers = {"Retry-After": str(math.ceil(wait_s))}
+            raise Refusal("too_many_requests", f"the next one is answered in {wait_s:.2f} s", headers=headers)
+        if not self.access.knows(request):
+            came = request.headers.get(hdrs.AUTHORIZATION)
+            raise Refusal(
+                "no_token",
+                "there is no token" if came is None else "the token is not ours",
+                expected="Authorization: Bearer TOKEN",
+                headers={hdrs.WWW_AUTHENTICATE: "Bearer"},
+            )
+
+
+def application(handlers: Mapping[str, Handler], gate: Gate) -> web.Application:
+    """Returns the application. `handlers` has one for each operation, by its name."""
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_guarded(gate)])
+    for one in OPERATIONS:
+        app.router.add_route(one.method, one.path, handlers[one.name], name=one.name)
+
+    async def sign(request: web.Request, response: web.StreamResponse) -> None:
+        gate.access.sign(request, response.headers)
+
+    app.on_response_prepare.append(sign)
+    return app
+
+
+def _guarded(gate: Gate) -> Any:  # a middleware, whose type aiohttp does not export
+    by_name = {one.name: one for one in OPERATIONS}
+
+    @web.middleware
+    async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+        route = request.match_info.route
+        operation = by_name.get(route.name or "")
+        began_s = time.perf_counter()
+        gate.connections.begin(request)
+        status = 0
+        try:
+            response = await _answered(gate, operation, request, handler)
+            status = response.status
+        finally:
+            gate.connections.end(request)
+            name = UNKNOWN if operation is None else operation.name
+            seconds = None if name in STREAMS else time.perf_counter() - began_s
+            gate.metrics.answered(name, status, seconds)  # status 0: the client has gone
+        return response
+
+    return guarded
+
+
+async def _answered(
+    gate: Gate, operation: Operation | None, request: web.Request, handler: Handler
+) -> web.StreamResponse:
+    if gate.access.is_preflight(request):
+        return web.Response(status=204, headers=PREFLIGHT)
+    try:
+        if operation is None or not operation.is_open:
+            gate.check(request)
+        if operation is not None and operation.name in STREAMS:
+            return await handler(request)
+        async with asyncio.timeout(ANSWER_S):
+            return await handler(request)
+    except Refusal as refusal:
+        return _told(request, refusal)
+    except web.HTTPException as error:
+        return _told(request, _as_refusal(request, error))
+    except TimeoutError:
+        return _told(request, Refusal("not_ready", f"no answer within {ANSWER_S:g} s"))
+    except Exception:
+        log.exception("a request failed: %s %s", request.method, request.match_info.route.name)
+        return _told(request, Refusal("broken", "the log of the server says more"))
+
+
+def _told(request: web.Request, refusal: Refusal) -> web.Response:
+    response = refusal.response()
+    if request.body_exists and not request.content.at_eof():
+        response.force_close()  # rather than read a body that nobody wants
+    return response
+
+
+def _as_refusal(request: web.Request, error: web.HTTPException) -> Refusal:
+    """Returns what aiohttp's router says as a problem."""
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return Refusal(
+            "wrong_method", f"{allowed} is answered here", came=request.method, expected=allowed,
+            headers={hdrs.ALLOW: allowed},
+        )  # fmt: skip
+    if error.status == 404:
+        return Refusal("not_found", "/openapi.json has what there is", came=request.path)
+    if error.status == 413:
+        return Refusal("too_large", f"at most {MAX_BODY_BYTES} bytes are read")
+    return Refusal("bad_body", error.reason)
+
+
+class Listening:
+    """The server at its address."""
+
+    def __init__(self, app: web.Application, gate: Gate) -> None:
+        # No access log: it would say who asks where whom is.
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            keepalive_timeout=KEEP_ALIVE_S,
+            lingering_time=0.0,
+            max_line_size=MAX_LINE_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+            max_headers=MAX_HEADERS,
+            auto_decompress=False,
+            shutdown_timeout=1.0,
+        )
+        self._gate = gate
+        self._sweeping: asyncio.Task[None] | None = None
+
+    async def start(self, address: Address) -> Address:
+        """Listens, and returns the address with its real port. Raises OSError."""
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, address.host, address.port, backlog=128)
+        await site.start()
+        server = self._runner.server
+        assert server is not None, "it was set up"
+        self._sweeping = asyncio.create_task(self._gate.connections.run(server))
+        return address._replace(port=self._runner.addresses[0][1])
+
+    @property
+    def connections(self) -> int:
+        server = self._runner.server
+        return 0 if server is None else len(server.connections)
+
+    async def stop(self) -> None:
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        await self._runner.cleanup()

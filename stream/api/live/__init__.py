@@ -1,0 +1,7 @@
+"""The newest forecast of each entity, in memory, and who is told of it.
+
+newest      the table of entities
+following   reads the forecasts topic into it
+watching    what one client has been told, and what it is to be told next
+sending     sends that as server-sent events, or through a WebSocket
+"""

@@ -1,0 +1,149 @@
+"""What one client was told of the newest forecasts, and what it is to be told next. It has no clock and no socket.
+
+A client remembers up to which change it was told. So one that is slow gets the newest forecast of each entity when it
+is able to take it, and nothing waits for it. Messages come in the order of the changes, so that the id of any message
+says exactly what the client has.
+
+    snapshot   forget what you have: all entities follow
+    forecast   the newest forecast of an entity
+    gone       the entity has left the box, or was not heard of for long
+    live       all that was there is sent; what follows is new
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+import numpy as np
+
+from stream.api.live.newest import Box, Gone, Newest
+
+PAGE: Final = 64  # messages, some 60 KB: what one client may have in the server's memory and the kernel's at a time
+_ID: Final = re.compile(r"([0-9a-f]{8})-([0-9]{1,18})")
+Kind = Literal["snapshot", "forecast", "gone", "live"]
+
+
+class Message(NamedTuple):
+    """One message: its kind, its id (empty for a snapshot, after which nothing is known), and its JSON."""
+
+    kind: Kind
+    id: str
+    body: bytes
+
+
+class _News(NamedTuple):
+    change: int
+    row: int
+    is_there: bool  # the entity is in the row and in the box
+    entity_id: str
+
+
+class Watch:
+    """One client."""
+
+    def __init__(
+        self,
+        newest: Newest,
+        server: str,
+        box: Box | None = None,
+        entities: Sequence[str] = (),
+        last_id: str | None = None,
+    ) -> None:
+        """Takes the id of this `server` process, eight hex digits, and the id of the last message that the client got,
+        if it was connected before."""
+        self._newest = newest
+        self._server = server
+        self._box = box
+        self._entities = tuple(dict.fromkeys(entities))
+        self._told = 0  # the number of the last change that the client knows
+        self._begun = 0  # the change at the begin of its snapshot: who left before is in none of its messages
+        self._inside = np.zeros(0, np.bool_)  # by row: whether the client has its entity
+        self._is_live = False
+        told = resumed(server, last_id)
+        self.is_resumed = told is not None and newest.forgotten <= told <= newest.change
+        if self.is_resumed and told is not None:
+            self._told = self._begun = told
+            self._inside = np.ones(newest.rows, np.bool_)  # as far as we know
+        self._begins = not self.is_resumed
+
+    @property
+    def told(self) -> int:
+        return self._told
+
+    def next(self) -> list[Message]:
+        """Returns the next messages, at most PAGE and two; none if there is nothing new."""
+        newest = self._newest
+        if max(self._told, self._begun) < newest.forgotten and not self._begins:
+            self._told, self._begins, self._is_live = 0, True, False  # it slept for too long
+        messages = []
+        if self._begins:
+            self._begins, self._begun = False, newest.change
+            self._inside = np.zeros(newest.rows, np.bool_)
+            messages.append(Message("snapshot", "", b'{"type":"snapshot"}'))
+        if self._told < newest.change:
+            messages += self._page()
+        if self._told >= newest.change and not self._is_live:
+            self._is_live = True
+            name = self._id(self._told)
+            messages.append(Message("live", name, b'{"type":"live","id":"%s"}' % name.encode()))
+        return messages
+
+    def _page(self) -> list[Message]:
+        newest = self._newest
+        if len(self._inside) < newest.rows:
+            self._inside = np.concatenate([self._inside, np.zeros(newest.rows - len(self._inside), np.bool_)])
+        found = sorted([*self._departures(), *self._arrivals()])
+        page = found[:PAGE]
+        self._told = page[-1].change if len(found) > PAGE else newest.change
+        for one in page:
+            self._inside[one.row] = one.is_there
+        return [self._message(one) for one in page]
+
+    def _departures(self) -> list[_News]:
+        """Returns who left the table."""
+        return [
+            _News(one.change, one.row, False, one.entity_id)
+            for one in self._gone()
+            if self._inside[one.row] and (not self._entities or one.entity_id in self._entities)
+        ]
+
+    def _gone(self) -> list[Gone]:
+        return self._newest.gone_since(max(self._told, self._begun))
+
+    def _arrivals(self) -> list[_News]:
+        """Returns who changed and is to be told of, or has left the box."""
+        newest = self._newest
+        if self._entities:
+            rows = np.array([row for one in self._entities if (row := newest.row(one)) is not None], np.int64)
+            rows = rows[newest.changes[rows] > self._told]
+        else:
+            rows = np.flatnonzero(newest.changes > self._told)
+        matches = newest.inside(self._box)[rows]
+        had = self._inside[rows]
+        if freed := {one.row for one in self._gone()}:
+            had &= np.array(
+                [row not in freed for row in rows.tolist()], np.bool_
+            )  # the client had the entity that was there before
+        some = matches | had
+        columns = rows[some].tolist(), newest.changes[rows[some]].tolist(), matches[some].tolist()
+        return [_News(change, row, is_there, newest.name(row)) for row, change, is_there in zip(*columns, strict=True)]
+
+    def _message(self, one: _News) -> Message:
+        name = self._id(one.change)
+        if one.is_there:
+            body = b'{"type":"forecast","id":"%s","forecast":%s}' % (name.encode(), self._newest.message(one.row))
+            return Message("forecast", name, body)
+        entity_id = msgspec.json.encode(one.entity_id)
+        return Message("gone", name, b'{"type":"gone","id":"%s","entity_id":%s}' % (name.encode(), entity_id))
+
+    def _id(self, change: int) -> str:
+        return f"{self._server}-{change}"
+
+
+def resumed(server: str, last_id: str | None) -> int | None:
+    """Returns the number of the change that this id names; None if it is none of this server's."""
+    found = None if last_id is None else _ID.fullmatch(last_id)
+    return int(found[2]) if found is not None and found[1] == server else None

@@ -1,0 +1,99 @@
+"""The metrics of `pathcast serve`, for Prometheus. Counts are kept where things happen; sizes are read at a scrape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+PREFIX: Final = "pathcast_serve_"
+SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+# By name: the help text. The values come from who knows them, as numbers at the moment of a scrape.
+SIZES: Final = {
+    "entities": "Entities whose newest forecast is in memory.",
+    "lag_records": "Forecasts in the log that were not read yet.",
+    "caught_up": "1: the forecasts are read that were in the log at the start.",
+    "questions_waiting": "Questions that wait to be computed.",
+    "tracks_waiting": "Tracks that are filled or wait for it.",
+    "connections": "Open connections.",
+    "networks": "Weights in memory.",
+}
+COUNTS: Final = {
+    "batches": "Batches of questions that were computed.",
+    "store_failures": "Reads of Redis that failed.",
+    "kafka_failures": "Reads of the forecasts topic that failed.",
+    "records": "Records of the forecasts topic that were read.",
+    "records_refused": "Records of the forecasts topic that are no forecasts.",
+    "entities_crowded_out": "Entities that were left out because the table was full.",
+    "connections_closed": "Connections that were closed because they sent nothing, or were too many.",
+}
+
+
+class Metrics:
+    """The metrics of one process."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        ours = self._registry
+        self._requests = Counter(
+            PREFIX + "requests", "Requests, by operation and status.", ["operation", "status"], registry=ours
+        )
+        self._seconds = Histogram(
+            PREFIX + "seconds",
+            "From a request to its answer; not of streams.",
+            ["operation"],
+            buckets=SECONDS,
+            registry=ours,
+        )
+        self._streams = Gauge(PREFIX + "streams", "Open streams.", ["kind"], registry=ours)
+        self._messages = Counter(PREFIX + "messages", "Messages sent to streams.", ["kind"], registry=ours)
+        self._dropped = Counter(
+            PREFIX + "streams_dropped", "Streams whose clients took nothing.", ["kind"], registry=ours
+        )
+        for kind in ("events", "socket"):
+            self._streams.labels(kind)
+            self._messages.labels(kind)
+            self._dropped.labels(kind)
+
+    def watch(self, values: Mapping[str, Callable[[], float]]) -> None:
+        """Reads these of SIZES and COUNTS at each scrape."""
+        self._registry.register(_Read(values))
+
+    def answered(self, operation: str, status: int, seconds: float | None) -> None:
+        """Counts an answer. `seconds` is None for a stream."""
+        self._requests.labels(operation, str(status)).inc()
+        if seconds is not None:
+            self._seconds.labels(operation).observe(seconds)
+
+    def opened(self, kind: str) -> None:
+        self._streams.labels(kind).inc()
+
+    def closed(self, kind: str, *, dropped: bool) -> None:
+        self._streams.labels(kind).dec()
+        if dropped:
+            self._dropped.labels(kind).inc()
+
+    def sent(self, kind: str, messages: int) -> None:
+        self._messages.labels(kind).inc(messages)
+
+    def page(self) -> bytes:
+        return generate_latest(self._registry)
+
+
+class _Read(Collector):
+    """Metrics whose values somebody else knows."""
+
+    def __init__(self, values: Mapping[str, Callable[[], float]]) -> None:
+        self._values = values
+
+    def collect(self) -> Iterator[Metric]:
+        for name, of in self._values.items():
+            family = GaugeMetricFamily if name in SIZES else CounterMetricFamily
+            yield family(PREFIX + name, {**SIZES, **COUNTS}[name], value=of())

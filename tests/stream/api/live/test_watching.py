@@ -1,0 +1,158 @@
+"""A client that puts together what it is sent has, whenever it is up to date, exactly the entities of its box with
+their newest forecasts: however slow it is, and however often it comes back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream.api.live import newest as table
+from stream.api.live import watching
+from stream.api.live.newest import Box, Heard, Newest
+from stream.api.live.watching import Watch
+
+SERVER = "00c0ffee"
+BOX = Box(0.0, 0.0, 10.0, 10.0)
+KEEP_MS = 10_000
+
+
+def forecast(entity_id: str, ts: int, lon: float, status: str = "ok") -> bytes:
+    anchor = {"ts": ts, "lat": 5.0, "lon": lon}
+    return msgspec.json.encode(
+        {
+            "entity_id": entity_id,
+            "anchor": anchor,
+            "status": status,
+            "src": {"topic": "t", "partition": 3, "offset": ts},
+        }
+    )
+
+
+class Client:
+    """Puts messages together, as a subscriber would."""
+
+    def __init__(self) -> None:
+        self.has: dict[str, Any] = {}
+        self.last_id: str | None = None
+        self.live = False
+        self.snapshots = 0
+
+    def take(self, watch: Watch) -> bool:
+        """Takes one page; returns whether there was one."""
+        messages = watch.next()
+        assert len(messages) <= watching.PAGE + 2
+        for message in messages:
+            said = msgspec.json.decode(message.body)
+            assert said["type"] == message.kind
+            assert said.get("id", "") == message.id
+            if message.kind == "snapshot":
+                self.has, self.live = {}, False
+                self.snapshots += 1
+            elif message.kind == "forecast":
+                self.has[said["forecast"]["entity_id"]] = said["forecast"]
+            elif message.kind == "gone":
+                self.has.pop(said["entity_id"], None)
+            else:
+                self.live = True
+            self.last_id = message.id or self.last_id
+        return bool(messages)
+
+    def take_all(self, watch: Watch) -> None:
+        while self.take(watch):
+            pass
+
+
+def due(newest: Newest, box: Box | None, entities: tuple[str, ...]) -> dict[str, Any]:
+    """What a client must have: told by a plain loop."""
+    found = {}
+    for row in range(newest.rows):
+        if not newest.changes[row]:
+            continue
+        entity_id, _, lat, lon = newest.position(row)
+        inside = box is None or (box.west <= lon <= box.east and box.south <= lat <= box.north)
+        if inside and (not entities or entity_id in entities):
+            found[entity_id] = msgspec.json.decode(newest.message(row))
+    return found
+
+
+Step = st.one_of(
+    st.tuples(st.just("hear"), st.sampled_from("abcdef"), st.sampled_from([1.0, 5.0, 50.0])),
+    st.tuples(st.just("pass"), st.integers(1, 12_000)),
+    st.tuples(st.just("take")),
+    st.tuples(st.just("all")),
+    st.tuples(st.just("leave")),
+)
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(Step, max_size=60),
+    st.sampled_from([None, BOX]),
+    st.sampled_from([(), ("a", "c")]),
+    st.integers(1, 3),
+    st.integers(0, 3),
+    st.integers(2, 6),
+)
+def test_a_client_has_what_the_table_has(
+    steps: list[Any], box: Box | None, entities: tuple[str, ...], page: int, most_gone: int, most: int
+) -> None:
+    """Small pages, few remembered departures and a small table, so that every edge is met."""
+    before = watching.PAGE, table.MAX_GONE
+    watching.PAGE, table.MAX_GONE = page, most_gone  # type: ignore[misc]
+    try:
+        now_ms, newest, client = 1_000_000, Newest(most, KEEP_MS), Client()
+        watch = Watch(newest, SERVER, box, entities)
+        for step in steps:
+            if step[0] == "hear":
+                now_ms += 1
+                newest.hear([Heard(forecast(step[1], now_ms, step[2]), now_ms)], now_ms)
+            elif step[0] == "pass":
+                now_ms += step[1]
+                newest.expire(now_ms)
+            elif step[0] == "take":
+                client.take(watch)
+            elif step[0] == "leave":
+                watch = Watch(newest, SERVER, box, entities, client.last_id)
+            else:
+                client.take_all(watch)
+                assert client.live
+                assert client.has == due(newest, box, entities)
+        client.take_all(watch)
+        assert client.has == due(newest, box, entities)
+    finally:
+        watching.PAGE, table.MAX_GONE = before  # type: ignore[misc]
+
+
+def test_a_client_that_comes_back_gets_what_has_changed_and_no_snapshot() -> None:
+    newest, client = Newest(100, KEEP_MS), Client()
+    newest.hear([Heard(forecast(f"e{n}", n, 1.0), 1_000) for n in range(10)], 1_000)
+    client.take_all(Watch(newest, SERVER))
+    newest.hear([Heard(forecast("e3", 50, 2.0), 1_000)], 1_000)
+    again = Watch(newest, SERVER, last_id=client.last_id)
+    assert again.is_resumed
+    assert [message.kind for message in again.next()] == ["forecast", "live"]
+    assert client.snapshots == 1
+
+
+def test_an_id_of_another_server_or_of_nothing_begins_with_a_snapshot() -> None:
+    newest = Newest(100, KEEP_MS)
+    newest.hear([Heard(forecast("e", 1, 1.0), 1_000)], 1_000)
+    for other in (None, "", "00c0ffee", "00c0ffee-x", "0badc0de-1", "00c0ffee-99", "00c0ffee--1", "9" * 64):
+        assert [message.kind for message in Watch(newest, SERVER, last_id=other).next()] == [
+            "snapshot",
+            "forecast",
+            "live",
+        ]
+
+
+def test_a_slow_client_gets_the_newest_forecast_alone() -> None:
+    newest, client = Newest(100, KEEP_MS), Client()
+    watch = Watch(newest, SERVER)
+    client.take_all(watch)
+    for ts in range(1_000):
+        newest.hear([Heard(forecast("e", ts, 1.0), 1_000)], 1_000)
+    messages = watch.next()
+    assert [msgspec.json.decode(message.body)["forecast"]["anchor"]["ts"] for message in messages] == [999]
