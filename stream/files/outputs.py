@@ -1,0 +1,73 @@
+"""An output that appears whole or not at all, and standard input as a file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Final
+
+STD: Final = "-"  # standard input, or output
+
+
+def check(out: str, *, force: bool) -> None:
+    """Raises ValueError if OUT exists and may not be replaced, or its folder does not exist."""
+    if out == STD:
+        return
+    if not Path(out).absolute().parent.is_dir():
+        raise ValueError(f"no such directory: {Path(out).parent}")
+    if Path(out).is_dir():
+        raise ValueError(f"{out} is a directory")
+    if Path(out).exists() and not force:
+        raise ValueError(f"{out} exists: --force replaces it")
+
+
+@contextmanager
+def writing(out: str, *, force: bool) -> Iterator[BinaryIO]:
+    """Yields the output. A file is written beside its place, and gets its name when all of it is on the disk; after an
+    exception nothing is left of it. Raises as `check`."""
+    check(out, force=force)
+    if out == STD:
+        try:
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:  # the reader has ended, as `head` does: this is not an error
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return
+    place = Path(out).absolute()
+    part = place.with_name(f".{place.name}.{os.getpid()}.part")
+    try:
+        with part.open("xb") as sink:
+            yield sink
+            sink.flush()
+            os.fsync(sink.fileno())
+        _name(part, place, force=force)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _name(part: Path, place: Path, *, force: bool) -> None:
+    if not force:
+        with suppress(OSError):
+            # A link is refused where a file of that name has come meanwhile; some file systems have none.
+            place.hardlink_to(part)
+            return
+        check(str(place), force=False)
+    part.replace(place)
+
+
+@contextmanager
+def as_file(given: str, suffix: str) -> Iterator[Path]:
+    """Yields the path of the input. Standard input is copied to a temporary file first, as it is read twice."""
+    if given != STD:
+        yield Path(given)
+        return
+    with tempfile.TemporaryDirectory(prefix="pathcast-") as folder:
+        path = Path(folder) / f"stdin{suffix}"
+        with path.open("xb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        yield path
